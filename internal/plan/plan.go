@@ -1,0 +1,162 @@
+// Package plan says what follows from a stack: for each host the files to
+// write and the processes to run, in order. It is pure: no clock, no disk, no
+// network. Package supervise carries a plan out.
+package plan
+
+import (
+	"time"
+
+	"holdfast/internal/stack"
+)
+
+// Kind is the kind of a node.
+type Kind string
+
+// The kinds of node.
+const (
+	Balancer Kind = "balancer"
+	Web      Kind = "web" // any application's node
+	Redis    Kind = "redis"
+	Sentinel Kind = "sentinel"
+)
+
+// Plan is a stack made concrete.
+type Plan struct {
+	Stack stack.Stack `json:"-"`
+	// Name is the stack's.
+	Name string `json:"name"`
+	// EntryURL is where clients go, such as http://127.0.0.1:6301.
+	EntryURL string `json:"entry"`
+	// StatisticsURL is HAProxy's page; empty: none.
+	StatisticsURL string `json:"statistics,omitempty"`
+	Hosts         []Host `json:"hosts"`
+}
+
+// Host is what one machine has to have and to run.
+type Host struct {
+	Name  string `json:"name"`
+	// Dirs are directories to make (0700), relative to the state directory,
+	// parents first.
+	Dirs  []string `json:"dirs"`
+	Files []File   `json:"files"`
+	// Processes stand in the order of their start: ascending Stage, and
+	// those of one stage at once.
+	Processes []Process `json:"processes"`
+}
+
+// File is one file to write before its node starts.
+type File struct {
+	// Path is relative to the state directory.
+	Path string `json:"path"`
+	// Mode is the file's permission bits; 0600 for what holds a secret.
+	Mode    uint32 `json:"mode"`
+	Content string `json:"content"`
+	// Once is for a file that its server rewrites: it is written when it
+	// does not exist, and never again.
+	Once bool `json:"once,omitempty"`
+}
+
+// Program is what a process runs: a name that package supervise looks up.
+type Program string
+
+// The programs. Any other value is a path or a name on PATH.
+const (
+	HAProxy     Program = "haproxy"
+	RedisServer Program = "redis-server"
+	Self        Program = "holdfast"
+)
+
+// Process is one process of the stack: a node.
+type Process struct {
+	Node string `json:"node"` // such as web-2
+	Kind Kind   `json:"kind"`
+	App  string `json:"app,omitempty"`
+	// Address is host:port where it listens: a balancer's is the entry's.
+	Address string `json:"address"`
+	// Stage orders the start: processes of a stage start together when
+	// those of the stages before are ready.
+	Stage   int      `json:"stage"`
+	Program Program  `json:"program"`
+	Args    []string `json:"args"`
+	// Env is added to the supervisor's environment ("K=V").
+	Env []string `json:"env,omitempty"`
+	// Dir is the working directory; empty: the node's own, nodes/NODE in the
+	// state directory. Absolute otherwise.
+	Dir string `json:"dir,omitempty"`
+	// StopSignal asks it to end, by name (SIGTERM); after Grace it is killed.
+	StopSignal string        `json:"stop-signal"`
+	Grace      time.Duration `json:"grace"`
+	Probe      Probe         `json:"probe"`
+}
+
+// ProbeKind says how to ask a process whether it is well.
+type ProbeKind string
+
+// The probes.
+const (
+	ProbeHTTP     ProbeKind = "http"     // GET Ready and Live at the address
+	ProbeTCP      ProbeKind = "tcp"      // the address accepts a connection
+	ProbeHAProxy  ProbeKind = "haproxy"  // the runtime socket answers
+	ProbeRedis    ProbeKind = "redis"    // ROLE
+	ProbeSentinel ProbeKind = "sentinel" // PING
+)
+
+// Probe is how the supervisor sees that a process is alive and ready.
+type Probe struct {
+	Kind ProbeKind `json:"kind"`
+	// Ready and Live are paths for ProbeHTTP; Live may be empty.
+	Ready string `json:"ready,omitempty"`
+	Live  string `json:"live,omitempty"`
+	// Socket is HAProxy's runtime socket, relative to the state directory.
+	Socket string `json:"socket,omitempty"`
+}
+
+// Machine are the facts about where a plan will run, gathered by whoever asks
+// for the plan.
+type Machine struct {
+	// StateDir is the absolute path of the stack's state directory.
+	StateDir string
+	// BaseDir is the absolute directory that the stack file's relative paths
+	// start from.
+	BaseDir string
+	// HAProxyUser is the user and group that HAProxy drops to; empty when it
+	// is not started as root.
+	HAProxyUser string
+	// Ports has the port of every node that listens on one of its own (web,
+	// redis, sentinel; see Needs), and of PortRedisMaster when there is one.
+	Ports map[string]int
+	// Secrets has a password for each Redis user.
+	Secrets Secrets
+}
+
+// PortRedisMaster is the name in Machine.Ports of the balancers' port that
+// always leads to the Redis master, for programs that know no Sentinels.
+const PortRedisMaster = "redis-master"
+
+// Secrets are the passwords of the Redis users, 64 hexadecimal digits each,
+// and the Sentinels' run ids, 40 digits each.
+type Secrets struct {
+	Web         string            `json:"web"`
+	Replication string            `json:"replication"`
+	Sentinel    string            `json:"sentinel"`
+	Operator    string            `json:"operator"`
+	Balancer    string            `json:"balancer"`
+	SentinelIDs map[string]string `json:"sentinel-ids"` // by node
+}
+
+// PortNeed is a node that needs a port of its own.
+type PortNeed struct {
+	Node string
+	// Fixed is the port that the stack file names; 0: to be chosen.
+	Fixed int
+	// Preferred is the port to take when it is free and none is fixed; 0:
+	// any.
+	Preferred int
+}
+
+// Needs lists the ports that a plan of the stack takes in Machine.Ports.
+func Needs(s stack.Stack) []PortNeed { panic("todo") }
+
+// Make makes the plan of a stack on a machine. The stack is a validated one;
+// Machine.Ports has every node of Needs.
+func Make(s stack.Stack, m Machine) (Plan, error) { panic("todo") }

@@ -1,0 +1,212 @@
+// Package stack holds the declared stack: what a user writes in holdfast.yaml,
+// with every default, and the rules that a stack has to keep. It is pure:
+// bytes in, values and complaints out. It reads no file, opens no port and
+// asks nobody for the time; what follows from a stack is package plan's.
+package stack
+
+import "time"
+
+// Stack is a whole declared stack with every default filled in. Default and
+// Parse are the ways to get one.
+type Stack struct {
+	// Name tells stacks on one machine apart; it is part of their state
+	// directory's path. Lower-case letters, digits and dashes, a letter
+	// first, 32 characters at most.
+	Name string `yaml:"name"`
+	// Entry is the address that clients use.
+	Entry Entry `yaml:"entry"`
+	// Balancers is how many HAProxy processes share the entry's port.
+	Balancers int `yaml:"balancers"`
+	// Apps are the applications behind the entry, by name.
+	Apps map[string]App `yaml:"apps"`
+	// Routes choose the application of a request: the first that matches,
+	// else the one without a condition.
+	Routes []Route `yaml:"routes"`
+	// TCP are further entries, at layer 4.
+	TCP []TCPEntry `yaml:"tcp"`
+	// Redis is the replicated store.
+	Redis Redis `yaml:"redis"`
+	// Timeouts are HAProxy's.
+	Timeouts Timeouts `yaml:"timeouts"`
+	// Retries is how often HAProxy tries to reach a server before it gives
+	// up (its "retries").
+	Retries int `yaml:"retries"`
+}
+
+// Entry is the HTTP address of the stack.
+type Entry struct {
+	// Listen is host:port.
+	Listen string `yaml:"listen"`
+	// Statistics is the path of HAProxy's statistics page; empty: none.
+	Statistics string `yaml:"statistics"`
+	// Auth says who may use an entry that is not on loopback. The only
+	// value so far is "none": everybody who can reach it.
+	Auth string `yaml:"auth"`
+	// Limits bound what one balancer takes on.
+	Limits Limits `yaml:"limits"`
+}
+
+// Limits bound what one balancer takes on.
+type Limits struct {
+	// Connections at once, per balancer (HAProxy's maxconn); further ones
+	// wait in the kernel's queue.
+	Connections int `yaml:"connections"`
+}
+
+// TCPEntry is an address whose bytes go to an application unread.
+type TCPEntry struct {
+	Listen string `yaml:"listen"`
+	Mode   string `yaml:"mode"` // "tcp"
+	App    string `yaml:"app"`
+}
+
+// Kind says what runs an application.
+type Kind string
+
+// The kinds of application. An application has exactly one.
+const (
+	KV      Kind = "kv"      // Holdfast's own web node: Redis over HTTP
+	Files   Kind = "files"   // a directory, served as it is
+	Command Kind = "command" // the user's own program
+	Servers Kind = "servers" // addresses that run elsewhere
+)
+
+// App is one application: a HAProxy backend and, but for Servers, the nodes
+// behind it.
+type App struct {
+	// KV is set when the application is Holdfast's own web node.
+	KV *KVApp `yaml:"kv"`
+	// Files is the directory to serve; relative to the stack file.
+	Files string `yaml:"files"`
+	// Command is the user's program and its arguments. In an argument,
+	// $HOST and $PORT stand for the node's address.
+	Command []string `yaml:"command"`
+	// Servers are host:port addresses that something else runs.
+	Servers []string `yaml:"servers"`
+
+	// Nodes is how many processes run; not for Servers.
+	Nodes int `yaml:"nodes"`
+	// Ports are the nodes' ports in order; those left open are chosen on
+	// the first start and kept.
+	Ports []int `yaml:"ports"`
+
+	// Dir is a Command's working directory; relative to the stack file.
+	Dir string `yaml:"dir"`
+	// Env is added to a Command's environment.
+	Env map[string]string `yaml:"env"`
+	// StopSignal asks a Command to end: SIGTERM, SIGINT, SIGQUIT, SIGHUP,
+	// SIGUSR1 or SIGUSR2.
+	StopSignal string `yaml:"stop-signal"`
+	// Grace is how long a node may take to end before it is killed.
+	Grace time.Duration `yaml:"grace"`
+
+	// Sticky is the name of the cookie that keeps a client on its node;
+	// empty: none.
+	Sticky string `yaml:"sticky"`
+	// Connections is how many requests one node gets at once; the rest
+	// queue in the balancer. 0: no limit.
+	Connections int `yaml:"connections"`
+	// Queue is how many requests may wait for one node beyond Connections
+	// (HAProxy's maxqueue); 0: no limit but Timeouts.Queue.
+	Queue int `yaml:"queue"`
+	// Health is how the balancers and the supervisor see that a node can
+	// serve.
+	Health Health `yaml:"health"`
+}
+
+// Kind is the kind of the application; empty when it has none or several,
+// which no validated stack does.
+func (a App) Kind() Kind {
+	var kinds []Kind
+	if a.KV != nil {
+		kinds = append(kinds, KV)
+	}
+	if a.Files != "" {
+		kinds = append(kinds, Files)
+	}
+	if len(a.Command) > 0 {
+		kinds = append(kinds, Command)
+	}
+	if len(a.Servers) > 0 {
+		kinds = append(kinds, Servers)
+	}
+	if len(kinds) != 1 {
+		return ""
+	}
+	return kinds[0]
+}
+
+// KVApp are the settings of Holdfast's own web node. There are none yet.
+type KVApp struct{}
+
+// Health is a health check. HAProxy manual, section 5.2: inter, rise, fall.
+type Health struct {
+	// Path is asked with GET and has to answer 2xx or 3xx. Empty: the port
+	// has to accept a connection.
+	Path string `yaml:"path"`
+	// Interval is the time between two checks.
+	Interval time.Duration `yaml:"interval"`
+	// Rise and Fall are how many checks in a row bring a node back or take
+	// it out.
+	Rise int `yaml:"rise"`
+	Fall int `yaml:"fall"`
+}
+
+// Route sends requests to an application. Comparisons ignore case. PathPrefix
+// and PathSuffix are alternatives; Host narrows them.
+type Route struct {
+	PathPrefix []string `yaml:"path-prefix"`
+	PathSuffix []string `yaml:"path-suffix"`
+	Host       []string `yaml:"host"`
+	App        string   `yaml:"app"`
+}
+
+// IsDefault reports whether the route takes every request.
+func (r Route) IsDefault() bool {
+	return len(r.PathPrefix) == 0 && len(r.PathSuffix) == 0 && len(r.Host) == 0
+}
+
+// Redis is the replicated store: one master, Replicas replicas, and Sentinels
+// to fail over.
+type Redis struct {
+	// Enabled is true when any application needs Redis (KV, Command), unless
+	// the file says otherwise.
+	Enabled  bool `yaml:"enabled"`
+	Replicas int  `yaml:"replicas"`
+	// Sentinels is how many watch the master. A majority of them decides.
+	Sentinels int `yaml:"sentinels"`
+	// Ports of redis-1, redis-2, …; SentinelPorts of sentinel-1, …. Those
+	// left open are chosen on the first start and kept.
+	Ports         []int `yaml:"ports"`
+	SentinelPorts []int `yaml:"sentinel-ports"`
+	// Memory is Redis' maxmemory in bytes; 0: no limit.
+	Memory Bytes `yaml:"memory"`
+	// MemoryPolicy is Redis' maxmemory-policy.
+	MemoryPolicy string `yaml:"memory-policy"`
+	// Fsync is Redis' appendfsync: always, everysec or no. The append-only
+	// file itself is always on: without it a master reborn empty would wipe
+	// its replicas.
+	Fsync string `yaml:"fsync"`
+	// Save are Redis' snapshot points, "seconds changes" each.
+	Save []string `yaml:"save"`
+	// DownAfter is how long a master may be silent before a Sentinel holds
+	// it for down (down-after-milliseconds).
+	DownAfter time.Duration `yaml:"down-after"`
+	// FailoverTimeout is Sentinel's failover-timeout: a second failover of
+	// the same master waits twice as long.
+	FailoverTimeout time.Duration `yaml:"failover-timeout"`
+}
+
+// Bytes is a size in bytes; in a file 512mb, 2gb (powers of 1024).
+type Bytes int64
+
+// Timeouts are HAProxy's, by its names (manual, section 4.2, "timeout …").
+type Timeouts struct {
+	HTTPRequest   time.Duration `yaml:"http-request"`
+	Queue         time.Duration `yaml:"queue"`
+	Connect       time.Duration `yaml:"connect"`
+	Client        time.Duration `yaml:"client"`
+	Server        time.Duration `yaml:"server"`
+	HTTPKeepAlive time.Duration `yaml:"http-keep-alive"`
+	Check         time.Duration `yaml:"check"`
+}
