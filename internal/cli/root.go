@@ -1,0 +1,187 @@
+// Package cli is the command line: one file per subcommand with its flags, its
+// wiring, and what a person sees. The work itself is done by the packages
+// below; the environment is read here and nowhere else.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/stack"
+)
+
+// Exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// globals are the flags and the surroundings that every subcommand shares.
+type globals struct {
+	file   string // -f: the stack file; empty: the built-in default stack
+	state  string // --state: the stack's state directory; empty: the default
+	json   bool   // --json: print state for programs
+	getenv func(string) string
+	stdin  io.Reader
+	stderr io.Writer
+}
+
+// usageError is a mistake in what the user gave: exit code 2, nothing started.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// usagef makes a usage error.
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// Main runs the program and answers its exit code. SIGINT and SIGTERM end the
+// context of the command; what a second one means is the command's affair.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := Run(ctx, args, stdin, stdout, stderr, getenv)
+	if err == nil {
+		return exitDone
+	}
+	if !errors.Is(err, errReported) {
+		fmt.Fprintf(stderr, "holdfast: %v\n", err)
+	}
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// errReported is a failure that the command has shown already.
+var errReported = errors.New("failed")
+
+// Run runs one command line until it is done or the context ends. Its error
+// is a usageError for a mistake in the arguments or in the stack file.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) error {
+	root := newRoot(&globals{getenv: getenv, stdin: stdin, stderr: stderr})
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return root.ExecuteContext(ctx)
+}
+
+func newRoot(g *globals) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "holdfast",
+		Short: "A highly available web application: HAProxy, web nodes, replicated Redis",
+		Long: `Holdfast stands up a highly available web application with the real HAProxy
+and the real Redis, keeps it up, and lets you operate it node by node.
+
+  holdfast up          stand the stack up (Ctrl-C takes it down)
+  holdfast status      look at it
+  holdfast down        take it down; data stays
+
+Without a stack file it runs the built-in default stack: two balancers on
+127.0.0.1:6301, two web nodes, a Redis master with two replicas, three Sentinels.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	flags := root.PersistentFlags()
+	flags.StringVarP(&g.file, "file", "f", "", "stack `FILE`; without it, ./holdfast.yaml if there is one, else the built-in default stack")
+	flags.StringVar(&g.state, "state", "", "state `DIR` of the stack (default $XDG_STATE_HOME/holdfast/NAME)")
+	flags.BoolVar(&g.json, "json", false, "print state as JSON")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%w\nSee '%s --help'.", err, cmd.CommandPath())
+	})
+	root.AddCommand(
+		upCommand(g), downCommand(g), statusCommand(g), logsCommand(g),
+		configCommand(g), planCommand(g),
+		versionCommand(g),
+		webCommand(g.getenv), filesCommand(g.getenv),
+	)
+	root.AddCommand(nodeCommands(g)...)
+	for _, c := range root.Commands() {
+		usageArgs(c)
+	}
+	return root
+}
+
+// usageArgs turns what cobra says of wrong arguments into usage errors, for a
+// command and those below it.
+func usageArgs(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usagef("%s: %w\nSee '%s --help'.", cmd.CommandPath(), err, cmd.CommandPath())
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		usageArgs(sub)
+	}
+}
+
+// defaultFile is the stack file that is read when none is named.
+const defaultFile = "holdfast.yaml"
+
+// loadStack reads the declared stack. It answers the stack and the absolute
+// directory that the stack's relative paths start from. Warnings go to stderr.
+func loadStack(g *globals) (stack.Stack, string, error) {
+	file := g.file
+	if file == "" {
+		if _, err := os.Stat(defaultFile); err == nil {
+			file = defaultFile
+		}
+	}
+	if file == "" {
+		dir, err := os.Getwd()
+		if err != nil {
+			return stack.Stack{}, "", fmt.Errorf("find the working directory: %w", err)
+		}
+		return stack.Default(), dir, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return stack.Stack{}, "", usagef("read the stack file: %w", err)
+	}
+	s, warnings, err := stack.Parse(file, data)
+	if err != nil {
+		return stack.Stack{}, "", usageError{err}
+	}
+	for _, w := range warnings {
+		fmt.Fprintf(g.stderr, "warning: %s\n", stack.Mistakes{w}.Error())
+	}
+	dir, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return stack.Stack{}, "", fmt.Errorf("find the directory of %s: %w", file, err)
+	}
+	return s, dir, nil
+}
+
+// stateDir is the absolute state directory of a stack of that name.
+func stateDir(g *globals, name string) (string, error) {
+	if g.state != "" {
+		return filepath.Abs(g.state)
+	}
+	base := g.getenv("XDG_STATE_HOME")
+	if base == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", usagef("no state directory: neither --state nor XDG_STATE_HOME nor HOME is set")
+		}
+		base = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(base, "holdfast", name), nil
+}
