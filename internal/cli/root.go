@@ -98,7 +98,6 @@ Without a stack file it runs the built-in default stack: two balancers on
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags := root.PersistentFlags()
-	flags.StringVarP(&g.file, "file", "f", "", "stack `FILE`; without it, ./holdfast.yaml if there is one, else the built-in default stack")
 	flags.StringVar(&g.state, "state", "", "state `DIR` of the stack (default $XDG_STATE_HOME/holdfast/NAME)")
 	flags.BoolVar(&g.json, "json", false, "print state as JSON")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -113,8 +112,22 @@ Without a stack file it runs the built-in default stack: two balancers on
 	root.AddCommand(nodeCommands(g)...)
 	for _, c := range root.Commands() {
 		usageArgs(c)
+		fileFlag(g, c)
 	}
 	return root
+}
+
+// fileFlag gives a command, and those below it, the flag that names the stack
+// file. It is not a persistent flag because -f means --follow to logs.
+func fileFlag(g *globals, c *cobra.Command) {
+	short := "f"
+	if c.Flags().ShorthandLookup(short) != nil {
+		short = ""
+	}
+	c.Flags().StringVarP(&g.file, "file", short, "", "stack `FILE`; without it, ./holdfast.yaml if there is one, else the built-in default stack")
+	for _, sub := range c.Commands() {
+		fileFlag(g, sub)
+	}
 }
 
 // usageArgs turns what cobra says of wrong arguments into usage errors, for a

@@ -1,0 +1,42 @@
+package cli
+
+import (
+	"encoding/json"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/supervise"
+)
+
+func planCommand(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "plan",
+		Short: "Show the files and processes that 'up' would make, and start nothing",
+		Long: `Show what follows from the stack, for each host: the files that would be
+written and the processes that would run, in the order of their start. Secrets
+are shown as placeholders; ports are those that the stack has or would be given.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, base, err := loadStack(g)
+			if err != nil {
+				return err
+			}
+			state, err := stateDir(g, s.Name)
+			if err != nil {
+				return err
+			}
+			p, err := supervise.Preview(s, base, state)
+			if err != nil {
+				return err
+			}
+			if g.json {
+				e := json.NewEncoder(cmd.OutOrStdout())
+				e.SetIndent("", "  ")
+				return e.Encode(p)
+			}
+			_, err = io.WriteString(cmd.OutOrStdout(), p.Text())
+			return err
+		},
+	}
+}

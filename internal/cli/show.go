@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/term"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
+)
+
+// Terminal control (ECMA-48): colours by state, and drawing over what stands.
+const (
+	green, yellow, red, dim, plain = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
+	lineUp, clearDown              = "\x1b[%dA", "\x1b[J"
+)
+
+// terminal reports whether w is a terminal: only there is colour and redraw.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+func colour(s supervise.State) string {
+	switch s {
+	case supervise.Up:
+		return green
+	case supervise.Failed:
+		return red
+	case supervise.Down:
+		return dim
+	}
+	return yellow
+}
+
+// table writes the nodes of a status, aligned; coloured on a terminal.
+func table(w io.Writer, st supervise.Status, colours bool) {
+	var text strings.Builder
+	tw := tabwriter.NewWriter(&text, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(tw, "NODE\tROLE\tSTATE\tADDRESS\tPID\tRESTARTS\tSINCE\t")
+	for _, n := range st.Nodes {
+		pid := "-"
+		if n.PID != 0 {
+			pid = fmt.Sprint(n.PID)
+		}
+		role := n.Role
+		if role == "" {
+			role = string(n.Kind)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", n.Name, role, n.State, n.Address, pid, n.Restarts,
+			ago(n.Since), n.Detail)
+	}
+	tw.Flush()
+	for i, line := range strings.SplitAfter(text.String(), "\n") {
+		if colours && i > 0 && i <= len(st.Nodes) {
+			state := string(st.Nodes[i-1].State)
+			line = strings.Replace(line, " "+state+" ", " "+colour(st.Nodes[i-1].State)+state+plain+" ", 1)
+		}
+		io.WriteString(w, strings.TrimRight(line, " \n")+strings.Repeat("\n", strings.Count(line, "\n")))
+	}
+}
+
+// ago is the time since t, as a person says it.
+func ago(t time.Time) string {
+	d := time.Since(t)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+// drawEvery is how often a live picture is drawn.
+const drawEvery = 50 * time.Millisecond
+
+// showStart shows how the nodes come up, a live line each on a terminal, else
+// a line for each that is up or has failed, until all were. It answers the
+// last status.
+func showStart(ctx context.Context, w io.Writer, status func() (supervise.Status, error)) (supervise.Status, error) {
+	began := time.Now()
+	live := terminal(w)
+	settled := map[string]supervise.State{}
+	drawn := 0
+	for {
+		st, err := status()
+		if err != nil {
+			return st, fmt.Errorf("the supervisor is gone: %w", err)
+		}
+		if live {
+			if drawn > 0 {
+				fmt.Fprintf(w, lineUp+clearDown, drawn)
+			}
+			drawn = len(st.Nodes)
+		}
+		for _, n := range st.Nodes {
+			line := fmt.Sprintf("  %-14s %-9s %-21s %s", n.Name, n.State, n.Address, firstLine(n.Detail))
+			switch {
+			case live:
+				line = strings.Replace(line, string(n.State), colour(n.State)+string(n.State)+plain, 1)
+				fmt.Fprintln(w, strings.TrimRight(line, " "))
+			case n.State != settled[n.Name] && (n.State == supervise.Up || n.State == supervise.Failed):
+				fmt.Fprintf(w, "%s  (%.2f s)\n", strings.TrimRight(line, " "), time.Since(began).Seconds())
+			}
+			settled[n.Name] = n.State
+		}
+		if st.Phase != supervise.PhaseStarting {
+			return st, nil
+		}
+		select {
+		case <-ctx.Done():
+			return st, ctx.Err()
+		case <-time.After(drawEvery):
+		}
+	}
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	const most = 80 // characters, for a line of a terminal
+	if r := []rune(line); len(r) > most {
+		line = string(r[:most]) + "…"
+	}
+	return line
+}
+
+// summary says what stands, what to open and what to type.
+func summary(w io.Writer, st supervise.Status, p plan.Plan, took time.Duration) {
+	state := "is up"
+	if !st.Ready {
+		state = "is not ready"
+	}
+	fmt.Fprintf(w, "\n%s %s after %.1f s: %s\n\n", st.Stack, state, took.Seconds(), census(st))
+	fmt.Fprintf(w, "  entry       %s\n", st.Entry)
+	if st.Statistics != "" {
+		fmt.Fprintf(w, "  statistics  %s\n", st.Statistics)
+	}
+	fmt.Fprintln(w, "\nTry:")
+	if kvIsDefault(p.Stack) {
+		fmt.Fprintf(w, "  curl \"%s/set?key=imooc&value=imooc.com\"\n", st.Entry)
+		fmt.Fprintf(w, "  curl \"%s/get?key=imooc\"\n", st.Entry)
+	} else {
+		fmt.Fprintf(w, "  curl %s/\n", st.Entry)
+	}
+	fmt.Fprintln(w, "  holdfast status")
+}
+
+// kvIsDefault reports whether requests without a route of their own reach a
+// web node of ours.
+func kvIsDefault(s stack.Stack) bool {
+	for _, r := range s.Routes {
+		if r.IsDefault() {
+			return s.Apps[r.App].Kind() == stack.KV
+		}
+	}
+	for _, a := range s.Apps {
+		return len(s.Apps) == 1 && a.Kind() == stack.KV
+	}
+	return false
+}
+
+// census counts the nodes: "2 balancers, web × 2, …".
+func census(st supervise.Status) string {
+	count := map[string]int{}
+	var order []string
+	for _, n := range st.Nodes {
+		key := string(n.Kind)
+		if n.Kind == plan.Web {
+			key = n.App
+		}
+		if n.Kind == plan.Redis && n.Role != "" {
+			key = "redis " + n.Role
+		}
+		if count[key]++; count[key] == 1 {
+			order = append(order, key)
+		}
+	}
+	slices.Reverse(order)
+	for i, key := range order {
+		order[i] = fmt.Sprintf("%s × %d", key, count[key])
+	}
+	return strings.Join(order, ", ")
+}

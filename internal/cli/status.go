@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/control"
+	"holdfast/internal/supervise"
+)
+
+func statusCommand(g *globals) *cobra.Command {
+	var watch bool
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show the stack and its nodes",
+		Long: `Show the stack and its nodes. With --watch, live: redrawn on a terminal, else a
+line for each change (with --json, a JSON object a line). Exit code 1 when the
+stack is not ready.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			out := cmd.OutOrStdout()
+			read, err := statusReader(g)
+			if err != nil {
+				return err
+			}
+			if watch {
+				return watchStatus(cmd.Context(), g, out, read)
+			}
+			st, err := read(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := printStatus(g, out, st); err != nil {
+				return err
+			}
+			if !st.Ready {
+				return errReported
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&watch, "watch", false, "go on showing it until Ctrl-C")
+	return c
+}
+
+// statusReader answers a function that asks the supervisor, or, when none
+// runs, looks at what the last one left.
+func statusReader(g *globals) (func(context.Context) (supervise.Status, error), error) {
+	s, base, err := loadStack(g)
+	if err != nil {
+		return nil, err
+	}
+	state, err := stateDir(g, s.Name)
+	if err != nil {
+		return nil, err
+	}
+	client := control.NewClient(state)
+	return func(ctx context.Context) (supervise.Status, error) {
+		st, err := client.Status(ctx)
+		if errors.Is(err, control.ErrNoSupervisor) {
+			return supervise.Look(s, base, state)
+		}
+		return st, err
+	}, nil
+}
+
+func printStatus(g *globals, w io.Writer, st supervise.Status) error {
+	if g.json {
+		return json.NewEncoder(w).Encode(st)
+	}
+	colours := terminal(w)
+	fmt.Fprintf(w, "%s: %s\n", st.Stack, headline(st))
+	fmt.Fprintf(w, "entry %s", st.Entry)
+	if st.Statistics != "" {
+		fmt.Fprintf(w, "   statistics %s", st.Statistics)
+	}
+	fmt.Fprint(w, "\n\n")
+	table(w, st, colours)
+	return nil
+}
+
+// headline says in a few words how the stack is.
+func headline(st supervise.Status) string {
+	running := 0
+	for _, n := range st.Nodes {
+		if n.PID != 0 {
+			running++
+		}
+	}
+	switch {
+	case st.Supervisor == 0 && running == 0:
+		return "down"
+	case st.Supervisor == 0:
+		return fmt.Sprintf("no supervisor runs; %d of %d nodes do, and nobody watches them: 'holdfast up' adopts them", running, len(st.Nodes))
+	case st.Phase == supervise.PhaseStopping:
+		return fmt.Sprintf("being taken down (supervisor %d)", st.Supervisor)
+	case st.Ready:
+		return fmt.Sprintf("ready (supervisor %d)", st.Supervisor)
+	}
+	return fmt.Sprintf("not ready (supervisor %d)", st.Supervisor)
+}
+
+// watchStatus shows the status until ctx ends.
+func watchStatus(ctx context.Context, g *globals, w io.Writer, read func(context.Context) (supervise.Status, error)) error {
+	const every = 500 * time.Millisecond
+	live := terminal(w) && !g.json
+	drawn, last := 0, ""
+	for {
+		st, err := read(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var text strings.Builder
+		if err := printStatus(g, &text, st); err != nil {
+			return err
+		}
+		switch {
+		case live:
+			var coloured strings.Builder
+			if drawn > 0 {
+				fmt.Fprintf(&coloured, lineUp+clearDown, drawn)
+			}
+			drawn = strings.Count(text.String(), "\n")
+			head, _, _ := strings.Cut(text.String(), "NODE")
+			coloured.WriteString(head)
+			table(&coloured, st, true)
+			io.WriteString(w, coloured.String())
+		case g.json && text.String() != last:
+			io.WriteString(w, text.String())
+		case !g.json:
+			printChanges(w, st, &last)
+		}
+		if g.json {
+			last = text.String()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(every):
+		}
+	}
+}
+
+// printChanges prints the status when anything but the passing of time has
+// changed since last.
+func printChanges(w io.Writer, st supervise.Status, last *string) {
+	var now strings.Builder
+	for _, n := range st.Nodes {
+		fmt.Fprintf(&now, "%s %s %s %s\n", n.Name, n.Role, n.State, n.Detail)
+	}
+	before := strings.Split(*last, "\n")
+	for i, line := range strings.Split(strings.TrimSpace(now.String()), "\n") {
+		if i >= len(before) || before[i] != line {
+			fmt.Fprintf(w, "%s %s\n", time.Now().Format(time.TimeOnly), strings.TrimSpace(line))
+		}
+	}
+	*last = now.String()
+}

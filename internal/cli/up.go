@@ -1,0 +1,321 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/control"
+	"holdfast/internal/supervise"
+)
+
+func upCommand(g *globals) *cobra.Command {
+	var detach, background bool
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Stand the stack up, or adopt what still runs of it",
+		Long: `Stand the stack up: check everything, then start the Sentinels, Redis, the
+applications and the balancers, each when those before are ready. Nodes that run
+already are adopted, not started again.
+
+In the foreground Ctrl-C takes the stack down cleanly; a second one at once.
+With -d it goes on in the background: see 'holdfast status', 'holdfast down'.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case background:
+				return upForeground(g, io.Discard, io.Discard, true)
+			case detach:
+				return upDetached(cmd.Context(), g, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			}
+			return upForeground(g, cmd.OutOrStdout(), cmd.ErrOrStderr(), false)
+		},
+	}
+	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the stack is up; it runs on in the background")
+	c.Flags().BoolVar(&background, "background", false, "be the background half of --detach")
+	c.Flags().MarkHidden("background")
+	return c
+}
+
+// upForeground is the supervisor: it stands the stack up and stays until it is
+// told to take it down.
+func upForeground(g *globals, stdout, stderr io.Writer, background bool) error {
+	began := time.Now()
+	// From the first check to the last node's end: a signal means "down", a
+	// second one "at once". A terminal that is closed means "down" too.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+
+	sup, closeLog, err := openSupervisor(g)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	defer sup.Close()
+	if err := sup.Prepare(); err != nil {
+		return err
+	}
+	asked := make(chan bool, 1) // to take the stack down; and purge?
+	server, err := control.Listen(sup.StateDir(), sup, func(purge bool) {
+		select {
+		case asked <- purge:
+		default: // asked already
+		}
+	})
+	if err != nil {
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve() }()
+	defer func() {
+		server.Close()
+		<-served
+	}()
+
+	starting, stopStarting := context.WithCancel(context.Background())
+	defer stopStarting()
+	started := make(chan error, 1)
+	go func() { started <- sup.Start(starting) }()
+	shown := make(chan struct{})
+	showing, stopShowing := context.WithCancel(context.Background())
+	defer stopShowing()
+	go func() {
+		defer close(shown)
+		showStart(showing, stderr, func() (supervise.Status, error) { return sup.Status(), nil })
+	}()
+
+	purge := false
+	for waiting := true; waiting; {
+		select {
+		case err := <-started:
+			<-shown
+			started = nil
+			if err != nil && starting.Err() == nil {
+				fmt.Fprintf(stderr, "holdfast: %v\n", err)
+			}
+			summary(stdout, sup.Status(), sup.Plan(), time.Since(began))
+			if !background {
+				fmt.Fprintln(stdout, "\nCtrl-C takes it down.")
+			}
+		case <-signals:
+			waiting = false
+		case purge = <-asked:
+			waiting = false
+		case err := <-served:
+			served <- err
+			return fmt.Errorf("the control socket failed: %w", err)
+		}
+	}
+	stopStarting()
+	stopShowing()
+	<-shown
+	fmt.Fprintln(stderr, "Taking the stack down. Data stays.")
+	stopping, hurry := context.WithCancel(context.Background())
+	defer hurry()
+	go func() {
+		select {
+		case <-signals:
+			fmt.Fprintln(stderr, "At once.")
+			hurry()
+		case <-stopping.Done():
+		}
+	}()
+	if err := sup.Stop(stopping); err != nil {
+		return err
+	}
+	if purge {
+		return sup.Purge()
+	}
+	return nil
+}
+
+// openSupervisor loads the stack and takes its state directory. What the
+// supervisor does is logged to logs/supervisor.log there.
+func openSupervisor(g *globals) (*supervise.Supervisor, func() error, error) {
+	s, base, err := loadStack(g)
+	if err != nil {
+		return nil, nil, err
+	}
+	state, err := stateDir(g, s.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, fmt.Errorf("find the path of this program: %w", err)
+	}
+	log := &lateFile{path: filepath.Join(state, "logs", "supervisor.log")}
+	sup, err := supervise.Open(supervise.Config{
+		Stack: s, BaseDir: base, StateDir: state, Self: self,
+		Environ: os.Environ(),
+		Log:     slog.New(slog.NewTextHandler(log, nil)),
+	})
+	if err != nil {
+		var locked *supervise.LockedError
+		if errors.As(err, &locked) {
+			err = fmt.Errorf("%w; see 'holdfast status', or take it down with 'holdfast down'", err)
+		}
+		log.Close()
+		return nil, nil, err
+	}
+	return sup, log.Close, nil
+}
+
+// lateFile is a log file that is opened at its first line: its directory is
+// the supervisor's to make.
+type lateFile struct {
+	path string
+	file *os.File
+}
+
+// Write appends to the file. slog's handlers do not call it concurrently.
+func (l *lateFile) Write(b []byte) (int, error) {
+	if l.file == nil {
+		f, err := os.OpenFile(l.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			return 0, err
+		}
+		l.file = f
+	}
+	return l.file.Write(b)
+}
+
+// Close closes the file, if it was opened.
+func (l *lateFile) Close() error {
+	if l.file == nil {
+		return nil
+	}
+	return l.file.Close()
+}
+
+// upDetached starts the supervisor as a process of its own and waits until the
+// stack is up.
+func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error {
+	began := time.Now()
+	s, base, err := loadStack(g)
+	if err != nil {
+		return err
+	}
+	state, err := stateDir(g, s.Name)
+	if err != nil {
+		return err
+	}
+	args := []string{"up", "--background", "--state", state}
+	if g.file != "" {
+		args = append(args, "--file", g.file)
+	}
+	child, err := startBackground(args)
+	if err != nil {
+		return err
+	}
+	client := control.NewClient(state)
+	status := func() (supervise.Status, error) {
+		st, err := client.Status(ctx)
+		if err == nil && st.Supervisor != child.pid {
+			return st, control.ErrNoSupervisor // another one's: ours ends
+		}
+		return st, err
+	}
+	for {
+		if _, err := status(); err == nil {
+			break
+		}
+		select {
+		case err := <-child.ended:
+			return err
+		case <-ctx.Done():
+			child.signal(syscall.SIGTERM)
+			return <-child.ended
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	st, err := showStart(ctx, stderr, status)
+	if ctx.Err() != nil {
+		child.signal(syscall.SIGTERM)
+		<-child.ended
+		return errors.New("interrupted: the stack was taken down again")
+	}
+	if err != nil {
+		return err
+	}
+	p, err := supervise.Preview(s, base, state)
+	if err != nil {
+		return err
+	}
+	summary(stdout, st, p, time.Since(began))
+	for _, n := range st.Nodes {
+		if n.State == supervise.Failed {
+			return &supervise.FailedError{Node: n.Name, Detail: n.Detail, Log: supervise.Tail(state, n.Name)}
+		}
+	}
+	return nil
+}
+
+// child is the background half of up.
+type child struct {
+	pid    int
+	signal func(os.Signal) error
+	ended  <-chan error // says how it ended, with its own words
+}
+
+// startBackground starts this program as a session of its own.
+func startBackground(args []string) (*child, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	// What it says before it can log goes to a file without a name: a pipe
+	// would break when this process ends.
+	words, err := os.CreateTemp("", "holdfast-up-*")
+	if err != nil {
+		return nil, err
+	}
+	os.Remove(words.Name())
+	cmd := exec.Command(self, args...)
+	cmd.Stderr = words
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		words.Close()
+		return nil, fmt.Errorf("start the supervisor: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		defer words.Close()
+		err := cmd.Wait()
+		said := make([]byte, 64<<10)
+		n, _ := words.ReadAt(said, 0)
+		ended <- backgroundError(err, string(said[:n]))
+	}()
+	return &child{pid: cmd.Process.Pid, signal: cmd.Process.Signal, ended: ended}, nil
+}
+
+// backgroundError is how the background half ended, in its own words.
+func backgroundError(err error, said string) error {
+	var lines []string
+	for line := range strings.Lines(strings.TrimSpace(said)) {
+		if !strings.HasPrefix(line, "warning: ") { // this half has shown it
+			lines = append(lines, line)
+		}
+	}
+	words := strings.TrimPrefix(strings.Join(lines, ""), "holdfast: ")
+	if words == "" {
+		words = "the supervisor ended before the stack was up"
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == exitUsage {
+		return usagef("%s", words)
+	}
+	return errors.New(words)
+}

@@ -1,0 +1,126 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+
+	"holdfast/internal/supervise"
+)
+
+// ErrNoSupervisor says that nobody answers on the control socket.
+var ErrNoSupervisor = errors.New("no supervisor runs")
+
+// UnknownNodeError says that the stack has no such node.
+type UnknownNodeError struct{ msg string }
+
+func (e *UnknownNodeError) Error() string { return e.msg }
+
+// Client talks to the supervisor of a stack. It is safe for concurrent use.
+type Client struct{ http *http.Client }
+
+// NewClient makes a client for the stack of that state directory. It does not
+// connect.
+func NewClient(stateDir string) *Client {
+	path := filepath.Join(stateDir, SocketName)
+	return &Client{http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			conn, err := d.DialContext(ctx, "unix", path)
+			if err != nil {
+				return nil, ErrNoSupervisor
+			}
+			return conn, nil
+		},
+	}}}
+}
+
+// Status asks for the stack's status.
+func (c *Client) Status(ctx context.Context) (supervise.Status, error) {
+	var s supervise.Status
+	body, err := c.do(ctx, http.MethodGet, "/v1/status")
+	if err != nil {
+		return s, err
+	}
+	defer body.Close()
+	return s, json.NewDecoder(body).Decode(&s)
+}
+
+// Do asks for an action on a node and waits until its goal is reached.
+func (c *Client) Do(ctx context.Context, node string, action supervise.Action) error {
+	return c.post(ctx, "/v1/nodes/"+url.PathEscape(node)+"/"+string(action))
+}
+
+// Down asks for the stack to be taken down; Events tells when it is.
+func (c *Client) Down(ctx context.Context, purge bool) error {
+	return c.post(ctx, fmt.Sprintf("/v1/down?purge=%t", purge))
+}
+
+// Events yields the status, then each change, until the supervisor is gone,
+// the subscriber is too slow, or ctx ends.
+func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		body, err := c.do(ctx, http.MethodGet, "/v1/events")
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		defer body.Close()
+		in := json.NewDecoder(body)
+		for {
+			var e Event
+			if err := in.Decode(&e); err != nil {
+				if ctx.Err() == nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+					yield(Event{}, err)
+				}
+				return
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (c *Client) post(ctx context.Context, path string) error {
+	body, err := c.do(ctx, http.MethodPost, path)
+	if err != nil {
+		return err
+	}
+	return body.Close()
+}
+
+func (c *Client) do(ctx context.Context, method, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://supervisor"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if errors.Is(err, ErrNoSupervisor) {
+			return nil, ErrNoSupervisor
+		}
+		return nil, fmt.Errorf("ask the supervisor: %w", err)
+	}
+	if resp.StatusCode < 300 {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	var p problem
+	if json.Unmarshal(b, &p) != nil || p.Error == "" {
+		p.Error = fmt.Sprintf("the supervisor answers %s: %s", resp.Status, bytes.TrimSpace(b))
+	}
+	if resp.StatusCode == http.StatusNotFound {
+		return nil, &UnknownNodeError{p.Error}
+	}
+	return nil, errors.New(p.Error)
+}

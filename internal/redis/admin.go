@@ -1,0 +1,167 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// Admin asks one Redis or Sentinel process about itself, and changes its part
+// in the replication. It belongs to the control plane; the web node's data
+// goes through Client. It connects when it is first used and again whenever it
+// has to, and is safe for concurrent use.
+type Admin struct {
+	option rueidis.ClientOption
+	client lazyClient
+}
+
+// NewAdmin makes an Admin of the server at an address. It does not connect.
+func NewAdmin(address, user, password string) *Admin {
+	return &Admin{option: rueidis.ClientOption{
+		InitAddress:         []string{address},
+		Username:            user,
+		Password:            password,
+		ClientName:          "holdfast",
+		ClientSetInfo:       rueidis.DisableClientSetInfo,
+		ForceSingleClient:   true,
+		DisableCache:        true,
+		DisableRetry:        true,
+		PipelineMultiplex:   -1, // one connection, with small buffers
+		RingScaleEachConn:   4,
+		ReadBufferEachConn:  4 << 10,
+		WriteBufferEachConn: 4 << 10,
+		Dialer:              net.Dialer{Timeout: time.Second},
+		ConnWriteTimeout:    2 * time.Second,
+	}}
+}
+
+// Close closes the connection, if there is one.
+func (a *Admin) Close() { a.client.close() }
+
+func (a *Admin) do(ctx context.Context, args ...string) (rueidis.RedisResult, error) {
+	c, err := a.client.get(a.option)
+	if err != nil {
+		return rueidis.RedisResult{}, fmt.Errorf("connect to %s: %w", a.option.InitAddress[0], err)
+	}
+	r := c.Do(ctx, c.B().Arbitrary(args...).Build())
+	if err := r.Error(); err != nil && !rueidis.IsRedisNil(err) {
+		return r, fmt.Errorf("%s at %s: %w", strings.Join(args[:min(len(args), 2)], " "), a.option.InitAddress[0], err)
+	}
+	return r, nil
+}
+
+// Standing is what a Redis node says of its part in the replication (the
+// command ROLE).
+type Standing struct {
+	Master bool
+	// MasterAddress is whom a replica follows.
+	MasterAddress string
+	// Linked is true for a replica whose link to its master is up.
+	Linked bool
+	// Replicas is how many are connected to a master.
+	Replicas int
+	// Offset is the replication offset in bytes.
+	Offset int64
+}
+
+// Standing asks a Redis node for its role.
+func (a *Admin) Standing(ctx context.Context) (Standing, error) {
+	r, err := a.do(ctx, "ROLE")
+	if err != nil {
+		return Standing{}, err
+	}
+	m, err := r.ToArray()
+	if err != nil || len(m) < 3 {
+		return Standing{}, fmt.Errorf("ROLE at %s: unexpected answer", a.option.InitAddress[0])
+	}
+	switch role, _ := m[0].ToString(); role {
+	case "master":
+		offset, _ := m[1].AsInt64()
+		replicas, _ := m[2].ToArray()
+		return Standing{Master: true, Offset: offset, Replicas: len(replicas)}, nil
+	case "slave":
+		if len(m) < 5 {
+			break
+		}
+		host, _ := m[1].ToString()
+		port, _ := m[2].AsInt64()
+		link, _ := m[3].ToString()
+		offset, _ := m[4].AsInt64()
+		return Standing{
+			MasterAddress: fmt.Sprintf("%s:%d", host, port),
+			Linked:        link == "connected",
+			Offset:        offset,
+		}, nil
+	}
+	return Standing{}, fmt.Errorf("ROLE at %s: unexpected answer", a.option.InitAddress[0])
+}
+
+// View is what one Sentinel holds of a master.
+type View struct {
+	// Address of the master, the new one as soon as it is promoted.
+	Address string
+	// Epoch is the configuration epoch of that opinion: each failover is
+	// given a higher one by a majority of the Sentinels.
+	Epoch int64
+	// Failing is true while a failover is under way.
+	Failing bool
+	// Down is true while this Sentinel alone (s_down) holds the master for
+	// down.
+	Down bool
+	// Replicas and Others are how many replicas and other Sentinels it knows.
+	Replicas, Others int
+}
+
+// View asks a Sentinel for its opinion of the master of that name.
+func (a *Admin) View(ctx context.Context, master string) (View, error) {
+	r, err := a.do(ctx, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", master)
+	if err != nil {
+		return View{}, err
+	}
+	addr, err := r.AsStrSlice()
+	if err != nil || len(addr) != 2 {
+		return View{}, fmt.Errorf("the Sentinel at %s watches no master %q", a.option.InitAddress[0], master)
+	}
+	if r, err = a.do(ctx, "SENTINEL", "MASTER", master); err != nil {
+		return View{}, err
+	}
+	about, err := r.AsStrMap()
+	if err != nil {
+		return View{}, fmt.Errorf("SENTINEL MASTER at %s: %w", a.option.InitAddress[0], err)
+	}
+	v := View{Address: addr[0] + ":" + addr[1]}
+	v.Epoch, _ = strconv.ParseInt(about["config-epoch"], 10, 64)
+	v.Replicas, _ = strconv.Atoi(about["num-slaves"])
+	v.Others, _ = strconv.Atoi(about["num-other-sentinels"])
+	for _, flag := range strings.Split(about["flags"], ",") {
+		switch flag {
+		case "failover_in_progress":
+			v.Failing = true
+		case "s_down":
+			v.Down = true
+		}
+	}
+	return v, nil
+}
+
+// Hasten shortens the periods at which a Sentinel asks the nodes for INFO and
+// tells the others of itself. By default it ranks replicas by an INFO of up to
+// 10 s ago, and takes as long to see a new replica. The setting is lost when
+// the Sentinel ends (SENTINEL DEBUG, Redis 7.0).
+func (a *Admin) Hasten(ctx context.Context, info, publish time.Duration) error {
+	_, err := a.do(ctx, "SENTINEL", "DEBUG",
+		"info-period", strconv.FormatInt(info.Milliseconds(), 10),
+		"publish-period", strconv.FormatInt(publish.Milliseconds(), 10))
+	return err
+}
+
+// Promote makes a Redis node a master (REPLICAOF NO ONE).
+func (a *Admin) Promote(ctx context.Context) error {
+	_, err := a.do(ctx, "REPLICAOF", "NO", "ONE")
+	return err
+}

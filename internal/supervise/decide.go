@@ -1,0 +1,153 @@
+package supervise
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"holdfast/internal/redis"
+)
+
+// Nobody boots as master on a guess. This file holds the judgement, on facts
+// that others gathered: which part a redis node starts in, and when the known
+// deadlock is there that the Sentinels do not leave by themselves.
+
+// facts are what the Sentinels and the redis nodes said when they were asked
+// at one time.
+type facts struct {
+	// Sentinels is how many the stack has; Views what those say that answered.
+	Sentinels int
+	Views     []redis.View
+	// Nodes are the addresses of the stack's redis nodes, by name; Standings
+	// what those say that answered.
+	Nodes     map[string]string
+	Standings map[string]redis.Standing
+}
+
+// master is the address of the master as the Sentinels know it. It takes a
+// majority of them to answer. Among the answers the highest configuration
+// epoch wins: it was given by a majority, and after a loss of power in the
+// midst of a failover the others may not have heard of it yet.
+func (f facts) master() (address string, epoch int64, err error) {
+	if len(f.Views) <= f.Sentinels/2 {
+		return "", 0, fmt.Errorf("%d of %d Sentinels answer, and a majority is needed to know the master", len(f.Views), f.Sentinels)
+	}
+	best := slices.MaxFunc(f.Views, func(a, b redis.View) int { return int(a.Epoch - b.Epoch) })
+	for _, v := range f.Views {
+		if v.Epoch == best.Epoch && v.Address != best.Address {
+			return "", 0, fmt.Errorf("Sentinels disagree: %s and %s are both named master in epoch %d", v.Address, best.Address, v.Epoch)
+		}
+	}
+	return best.Address, best.Epoch, nil
+}
+
+// failing reports whether any Sentinel has a failover under way.
+func (f facts) failing() bool {
+	return slices.ContainsFunc(f.Views, func(v redis.View) bool { return v.Failing })
+}
+
+// nameOf is the node that has an address; empty: none.
+func (f facts) nameOf(address string) string {
+	for name, a := range f.Nodes {
+		if a == address {
+			return name
+		}
+	}
+	return ""
+}
+
+// start is the judgement on a redis node that is about to start.
+type start struct {
+	Master  bool
+	Replica string // address of the master to follow
+	// Wait says why it must not start yet. Refused: it will not get better
+	// by itself soon, and a person has to know.
+	Wait    string
+	Refused bool
+}
+
+// candidate is the redis node that is about to start.
+type candidate struct {
+	Name  string
+	Empty bool // it has no data on disk
+	// Booted is true once the stack had its first boot.
+	Booted bool
+	// Dead is how long it has been known dead; 0 at the first look.
+	Dead time.Duration
+	// HoldBack is how long a dead master waits for the Sentinels to replace it.
+	HoldBack time.Duration
+}
+
+// decide says in which part a redis node starts.
+func decide(c candidate, f facts) start {
+	if f.Sentinels == 0 {
+		return decideAlone(c, f)
+	}
+	address, _, err := f.master()
+	if err != nil {
+		return start{Wait: err.Error()}
+	}
+	name := f.nameOf(address)
+	switch {
+	case name == "":
+		return start{Refused: true, Wait: fmt.Sprintf("the Sentinels name %s master, which is no node of this stack; was it taken out of the stack file while it was the master?", address)}
+	case name != c.Name:
+		return start{Replica: address}
+	case !c.Booted:
+		return start{Master: true}
+	case c.Empty:
+		return start{Refused: true, Wait: "its data directory is empty, but the Sentinels name it master: started so it would wipe its replicas. It waits until another node is promoted; restore its data, or start the other redis nodes"}
+	case len(f.Standings) == 0:
+		// Nobody who could be promoted is there: a cold start.
+		return start{Master: true}
+	case f.failing():
+		return start{Wait: "a failover is under way"}
+	case c.Dead < c.HoldBack:
+		return start{Wait: fmt.Sprintf("it was the master: held back for up to %v while the Sentinels promote a replica", c.HoldBack)}
+	}
+	return start{Master: true}
+}
+
+// decideAlone is decide for a stack without Sentinels: redis-1 is the master.
+func decideAlone(c candidate, f facts) start {
+	const first = "redis-1"
+	if c.Name != first {
+		return start{Replica: f.Nodes[first]}
+	}
+	if c.Booted && c.Empty {
+		return start{Refused: true, Wait: "its data directory is empty, but it is the master: started so it would wipe its replicas. Restore its data, or take the stack down with 'down --purge' to begin anew"}
+	}
+	return start{Master: true}
+}
+
+// deadlocked answers the node to promote when all Sentinels that answer name
+// one master, that node calls itself a replica, nobody calls itself a master,
+// and no failover is under way. Sentinel does not leave this state by itself
+// when no replica is left that it would promote.
+func deadlocked(f facts) (node string, yes bool) {
+	if len(f.Views) <= f.Sentinels/2 || f.failing() || f.Sentinels == 0 {
+		return "", false
+	}
+	for _, v := range f.Views {
+		if v.Address != f.Views[0].Address {
+			return "", false
+		}
+	}
+	for _, s := range f.Standings {
+		if s.Master {
+			return "", false
+		}
+	}
+	node = f.nameOf(f.Views[0].Address)
+	named, answers := f.Standings[node]
+	if !answers {
+		return "", false
+	}
+	// Only the node with the most data may be promoted.
+	for _, s := range f.Standings {
+		if s.Offset > named.Offset {
+			return "", false
+		}
+	}
+	return node, true
+}

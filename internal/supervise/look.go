@@ -1,0 +1,57 @@
+package supervise
+
+import (
+	"os"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/stack"
+)
+
+// Look tells the status of a stack that no supervisor answers for, from what
+// the last one wrote down. It changes nothing. A node is up when its process
+// is alive: nobody asks it for its health.
+func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
+	d := dir(stateDir)
+	p, err := Preview(s, baseDir, stateDir)
+	if err != nil {
+		return Status{}, err
+	}
+	b := newBoard(p)
+	b.enter("")
+	for _, n := range b.snapshot().Nodes {
+		r, err := d.readRecord(n.Name)
+		if err != nil {
+			return Status{}, err
+		}
+		if r.Process.PID == 0 || !process.Alive(r.Process) {
+			continue
+		}
+		b.update(n.Name, func(st *NodeStatus) {
+			st.State, st.PID = Up, r.Process.PID
+			if r.Want == wantPaused {
+				st.State = Paused
+			}
+			if info, err := os.Stat(d.path("nodes", n.Name, processFile)); err == nil {
+				st.Since = info.ModTime()
+			}
+		})
+	}
+	st := b.snapshot()
+	st.Ready = false // nobody knows
+	return st, nil
+}
+
+// Preview is the plan that 'up' would carry out, with the ports that the stack
+// has or would be given, and placeholders for its secrets.
+func Preview(s stack.Stack, baseDir, stateDir string) (plan.Plan, error) {
+	var k kept
+	if err := dir(stateDir).readJSON(keptFile, &k); err != nil {
+		return plan.Plan{}, err
+	}
+	m, err := Machine(s, baseDir, stateDir, k.Ports, plan.Placeholders(s))
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	return plan.Make(s, m)
+}

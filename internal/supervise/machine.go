@@ -1,0 +1,38 @@
+package supervise
+
+import (
+	"crypto/rand"
+	"os"
+	"os/user"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/stack"
+)
+
+// Machine gathers the facts that a plan of the stack needs: ports and secrets
+// of last time where there are some, new ones where not.
+func Machine(s stack.Stack, baseDir, stateDir string, ports map[string]int, secrets plan.Secrets) (plan.Machine, error) {
+	chosen, err := choosePorts(s.Name, plan.Needs(s), ports)
+	if err != nil {
+		return plan.Machine{}, err
+	}
+	m := plan.Machine{
+		StateDir: stateDir, BaseDir: baseDir,
+		Ports: chosen, HAProxyUser: haproxyUser(),
+	}
+	m.Secrets, err = secrets.Complete(rand.Reader, s)
+	return m, err
+}
+
+// haproxyUser is the user that a HAProxy started by root drops to; empty when
+// it is not root that starts it, or the distribution made no such user.
+func haproxyUser() string {
+	const name = "haproxy"
+	if os.Geteuid() != 0 {
+		return ""
+	}
+	if _, err := user.Lookup(name); err != nil {
+		return ""
+	}
+	return name
+}

@@ -1,0 +1,450 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+)
+
+// Action is what an operator can ask of a node.
+type Action string
+
+// The actions.
+const (
+	ActStart   Action = "start"
+	ActStop    Action = "stop"
+	ActRestart Action = "restart"
+	ActKill    Action = "kill"   // SIGKILL; the supervisor starts it again
+	ActPause   Action = "pause"  // SIGSTOP
+	ActResume  Action = "resume" // SIGCONT
+)
+
+// Timing of a node's life.
+const (
+	// A node that dies is started again at once, then after backoffFirst,
+	// doubling up to backoffMost; after calm of being up it is forgiven.
+	backoffFirst = 100 * time.Millisecond
+	backoffMost  = 15 * time.Second
+	calm         = 30 * time.Second
+	// deaths without calm in between after which a node counts as failed; it
+	// is still tried, every backoffMost.
+	deaths = 5
+
+	probeStarting = 40 * time.Millisecond
+	probeUp       = 500 * time.Millisecond
+	probeTimeout  = 2 * time.Second
+	// askAgain is how long a redis node that may not start yet waits before
+	// it asks the Sentinels again.
+	askAgain = 100 * time.Millisecond
+)
+
+// node looks after one process of the stack. All that it knows is owned by the
+// goroutine of run; others send commands.
+type node struct {
+	spec     plan.Process
+	sup      *Supervisor
+	log      *slog.Logger
+	commands chan command
+
+	proc     *process.Process
+	want     want
+	state    State
+	detail   string
+	restarts int
+	died     int       // deaths since it was last calm
+	upSince  time.Time // of this process; zero: not up yet
+	deadAt   time.Time // when it was first seen dead, for redis
+	startAt  time.Time // do not start before; zero: now
+	killAt   time.Time // a stopping process is killed then; zero: not stopping
+	seen     *facts    // what the first decision is made on
+	waiting  []waiter
+	probing  bool
+	hungFrom time.Time // since when the liveness probe fails
+
+	// Set before run: outdated when the adopted process is not what the plan
+	// wants now; keepDown when its operator stopped or paused it under a
+	// supervisor before.
+	outdated, keepDown bool
+}
+
+// command is an action on its way to a node; the answer comes when its goal
+// is reached or cannot be.
+type command struct {
+	action Action
+	seen   *facts
+	answer chan error // buffered
+}
+
+// waiter is a command whose goal is not reached yet.
+type waiter struct {
+	action Action
+	old    *process.Process // for a restart: the process that has to go first
+	answer chan error
+}
+
+func newNode(sup *Supervisor, spec plan.Process) *node {
+	return &node{
+		spec: spec, sup: sup, state: Down, want: wantDown,
+		log:      sup.log.With("node", spec.Node),
+		commands: make(chan command, 16),
+	}
+}
+
+// run looks after the node until the context ends. It does not end the
+// process: that is a command, and processes outlive a supervisor.
+func (n *node) run(ctx context.Context) {
+	probes := make(chan probeResult, 1)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var done <-chan struct{}
+		if n.proc != nil {
+			done = n.proc.Done()
+		}
+		select {
+		case <-ctx.Done():
+			for _, w := range n.waiting {
+				w.answer <- ctx.Err()
+			}
+			return
+		case c := <-n.commands:
+			n.command(c)
+		case <-done:
+			n.ended()
+		case r := <-probes:
+			n.probing = false
+			n.probed(r)
+		case <-timer.C:
+			n.tick(ctx, probes)
+		}
+		n.publish()
+		timer.Reset(n.nextTick())
+	}
+}
+
+// nextTick is the time until tick has to look again.
+func (n *node) nextTick() time.Duration {
+	switch {
+	case n.proc == nil && n.want == wantUp:
+		return max(time.Until(n.startAt), 0)
+	case n.proc == nil:
+		return time.Hour
+	case !n.killAt.IsZero():
+		return max(time.Until(n.killAt), 0)
+	case n.state == Up || n.state == Paused:
+		return probeUp
+	}
+	return probeStarting
+}
+
+// tick does what is due: start, kill what does not stop, probe.
+func (n *node) tick(ctx context.Context, probes chan<- probeResult) {
+	switch {
+	case n.proc == nil && n.want == wantUp && !time.Now().Before(n.startAt):
+		n.start(ctx)
+	case n.proc == nil:
+	case !n.killAt.IsZero():
+		if !time.Now().Before(n.killAt) {
+			n.log.Warn("did not stop in time: killed", "grace", n.spec.Grace)
+			n.proc.SignalGroup(syscall.SIGKILL)
+			n.killAt = time.Now().Add(time.Second)
+		}
+	case !n.probing && n.want == wantUp:
+		n.probing = true
+		proc := n.proc
+		n.sup.tasks.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+			defer cancel()
+			r := n.sup.probe(ctx, n.spec)
+			r.proc = proc
+			probes <- r // buffered, and one at a time
+		})
+	}
+}
+
+// command begins an action.
+func (n *node) command(c command) {
+	w := waiter{action: c.action, answer: c.answer, old: n.proc}
+	switch c.action {
+	case ActStart:
+		if n.want == wantPaused {
+			c.answer <- fmt.Errorf("%s is paused; 'holdfast resume %s' lets it go on", n.spec.Node, n.spec.Node)
+			return
+		}
+		n.want, n.startAt, n.seen, n.died = wantUp, time.Time{}, c.seen, 0
+		n.detail = ""
+	case ActStop:
+		n.want = wantDown
+		n.terminate()
+	case ActRestart:
+		n.want, n.startAt, n.died = wantUp, time.Time{}, 0
+		n.terminate()
+	case ActKill, ActPause, ActResume:
+		if n.proc == nil {
+			c.answer <- fmt.Errorf("%s is %s: there is no process to %s", n.spec.Node, n.state, c.action)
+			return
+		}
+		n.log.Info(string(c.action))
+		switch c.action {
+		case ActKill:
+			n.proc.SignalGroup(syscall.SIGKILL)
+			if n.want == wantPaused {
+				n.want = wantUp
+			}
+		case ActPause:
+			n.want = wantPaused
+			n.proc.SignalGroup(syscall.SIGSTOP)
+			n.state = Paused
+		case ActResume:
+			n.want, n.hungFrom = wantUp, time.Time{}
+			n.proc.SignalGroup(syscall.SIGCONT)
+			n.state = Starting
+		}
+	default:
+		c.answer <- fmt.Errorf("unknown action %q", c.action)
+		return
+	}
+	// A stack that is taken down is wanted up, whole, the next time.
+	if n.proc != nil && !n.sup.stopping.Load() {
+		n.record()
+	}
+	n.waiting = append(n.waiting, w)
+	n.settle()
+}
+
+// terminate asks the process to end, by its own signal.
+func (n *node) terminate() {
+	if n.proc == nil || !n.killAt.IsZero() {
+		return
+	}
+	n.log.Info("stop", "signal", n.spec.StopSignal)
+	n.proc.Signal(signals[n.spec.StopSignal])
+	n.proc.SignalGroup(syscall.SIGCONT) // a paused one has to wake up to hear
+	n.killAt = time.Now().Add(n.spec.Grace)
+	n.state = Draining
+}
+
+// start starts the process, or says why it cannot yet.
+func (n *node) start(ctx context.Context) {
+	if n.state != Failed {
+		n.state = Starting
+	}
+	args := n.spec.Args
+	if n.spec.Kind == plan.Redis {
+		if n.deadAt.IsZero() {
+			n.deadAt = time.Now()
+		}
+		part := n.sup.decide(ctx, n.spec.Node, n.deadAt, n.seen)
+		n.seen = nil
+		switch {
+		case part.Wait != "":
+			if n.detail != part.Wait {
+				n.log.Warn("not started", "why", part.Wait)
+			}
+			n.detail = part.Wait
+			if part.Refused {
+				n.state = Failed
+			}
+			n.startAt = time.Now().Add(askAgain)
+			n.settle()
+			return
+		case part.Master:
+			args = append(args[:len(args):len(args)], "--replicaof", "no", "one")
+		default:
+			host, port := splitAddress(part.Replica)
+			args = append(args[:len(args):len(args)], "--replicaof", host, port)
+		}
+	}
+	proc, err := n.sup.launch(n.spec, args)
+	if err != nil {
+		n.detail = err.Error()
+		n.log.Error("cannot start", "error", err)
+		n.buried()
+		return
+	}
+	n.log.Info("started", "pid", proc.ID().PID, "args", args)
+	n.proc, n.upSince, n.hungFrom = proc, time.Time{}, time.Time{}
+	n.record()
+}
+
+// adopt takes over a process that runs already.
+func (n *node) adopt(proc *process.Process, w want) {
+	n.proc, n.want, n.state = proc, w, Starting
+	if w == wantPaused {
+		n.state, n.keepDown = Paused, true
+	}
+	n.log.Info("adopted", "pid", proc.ID().PID)
+	n.publish()
+}
+
+// ended learns that the process has ended.
+func (n *node) ended() {
+	n.log.Warn("ended", "pid", n.proc.ID().PID, "how", n.proc.Exit())
+	if n.spec.Kind == plan.Redis {
+		n.deadAt = time.Now()
+	}
+	stopped := !n.killAt.IsZero()
+	if !n.upSince.IsZero() && time.Since(n.upSince) > calm {
+		n.died = 0
+	}
+	n.detail = n.proc.Exit()
+	n.proc, n.killAt, n.upSince = nil, time.Time{}, time.Time{}
+	switch {
+	case n.want == wantDown:
+		n.state, n.detail = Down, ""
+		n.settle()
+	case stopped: // a restart
+		n.state, n.startAt = Starting, time.Time{}
+		n.restarts++
+	default:
+		n.want = wantUp // also when it was killed while paused
+		n.restarts++
+		n.buried()
+	}
+}
+
+// buried plans the next start of a node that has died or could not start.
+func (n *node) buried() {
+	n.died++
+	n.state = Starting
+	n.startAt = time.Now()
+	if n.died > 1 {
+		n.startAt = n.startAt.Add(min(backoffFirst<<min(n.died-2, 20), backoffMost))
+	}
+	if n.died >= deaths {
+		n.state = Failed
+		n.startAt = time.Now().Add(backoffMost)
+		n.settle()
+	}
+}
+
+// probed takes in what a probe found.
+func (n *node) probed(r probeResult) {
+	if r.proc != n.proc || n.want != wantUp || !n.killAt.IsZero() {
+		return // about a process that is gone, or goes
+	}
+	if r.role != "" {
+		role := r.role
+		n.sup.board.update(n.spec.Node, func(s *NodeStatus) { s.Role = role })
+	}
+	if r.ready {
+		if n.upSince.IsZero() {
+			n.upSince = time.Now()
+			n.deadAt = time.Time{}
+		}
+		if n.died > 0 && time.Since(n.upSince) > calm {
+			n.died = 0
+		}
+		n.state, n.detail, n.hungFrom = Up, "", time.Time{}
+		n.settle()
+		return
+	}
+	n.detail = r.detail
+	if n.state == Up {
+		n.state = Starting
+	}
+	switch {
+	case n.proc.Stopped():
+		n.state, n.detail = Paused, "stopped by a signal"
+	case n.state == Paused:
+		n.state = Starting
+	}
+	if r.live {
+		n.hungFrom = time.Time{}
+		return
+	}
+	// A process that was well and does not answer any more is ended, so that
+	// a fresh one takes its place.
+	if n.hungFrom.IsZero() {
+		n.hungFrom = time.Now()
+	}
+	if limit := hangLimit[n.spec.Kind]; limit > 0 && !n.upSince.IsZero() && time.Since(n.hungFrom) > limit {
+		n.log.Error("does not answer: killed", "for", time.Since(n.hungFrom), "probe", r.detail)
+		n.proc.SignalGroup(syscall.SIGKILL)
+		n.hungFrom = time.Time{}
+	}
+}
+
+// settle answers the commands whose goal is reached or out of reach.
+func (n *node) settle() {
+	still := n.waiting[:0]
+	for _, w := range n.waiting {
+		reached, err := n.reached(w)
+		if reached || err != nil {
+			w.answer <- err
+			continue
+		}
+		still = append(still, w)
+	}
+	n.waiting = still
+}
+
+func (n *node) reached(w waiter) (bool, error) {
+	switch w.action {
+	case ActStop:
+		return n.proc == nil && n.want == wantDown, n.overruled(n.want != wantDown)
+	case ActStart, ActRestart:
+		if n.state == Failed {
+			return false, &FailedError{Node: n.spec.Node, Detail: n.detail, Log: Tail(n.sup.StateDir(), n.spec.Node)}
+		}
+		return n.state == Up && (w.action == ActStart || n.proc != w.old), n.overruled(n.want == wantDown)
+	case ActKill:
+		return n.proc != w.old, nil
+	}
+	return true, nil
+}
+
+func (n *node) overruled(yes bool) error {
+	if yes {
+		return errors.New("overruled by another command")
+	}
+	return nil
+}
+
+// publish shows what others may see.
+func (n *node) publish() {
+	n.sup.board.update(n.spec.Node, func(s *NodeStatus) {
+		s.State, s.Detail, s.Restarts, s.PID = n.state, n.detail, n.restarts, 0
+		if n.proc != nil {
+			s.PID = n.proc.ID().PID
+		}
+		if n.proc == nil || n.state == Down {
+			s.Role = ""
+		}
+	})
+}
+
+// record writes down what the next supervisor has to know.
+func (n *node) record() {
+	r := record{Process: n.proc.ID(), Plan: digest(n.spec), Want: n.want, Address: n.spec.Address}
+	if err := n.sup.dir.writeRecord(n.spec.Node, r); err != nil {
+		// Without the record the next supervisor would start it a second
+		// time; the running one is not in danger. A full disk must not take
+		// a node down.
+		n.log.Error("cannot write the node's record", "error", err)
+	}
+}
+
+// FailedError says that a node keeps dying.
+type FailedError struct {
+	Node, Detail string
+	Log          []string // its last lines
+}
+
+func (e *FailedError) Error() string {
+	msg := fmt.Sprintf("%s keeps dying (%s)", e.Node, e.Detail)
+	for _, line := range e.Log {
+		msg += "\n  " + line
+	}
+	return msg
+}
+
+// logFile is where a node's output goes, relative to the state directory.
+func logFile(node string) string { return filepath.Join("logs", node+".log") }

@@ -1,0 +1,196 @@
+package supervise
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/process"
+)
+
+// minFree is the disk space below which nothing is started: generated files,
+// logs and an append-only file need some.
+const minFree = 64 << 20 // bytes
+
+// dir is the state directory of a stack:
+//
+//	lock          held by the supervisor; holds its pid
+//	control.sock  the supervisor's control socket
+//	stack.json    what outlives every process: booted, ports, secrets
+//	nodes/NODE/   a node's files and data; process.json tells what runs
+//	logs/         a log for each node, and supervisor.log
+type dir string
+
+func (d dir) path(elem ...string) string {
+	return filepath.Join(append([]string{string(d)}, elem...)...)
+}
+
+// open makes the directory when it is missing, and checks that it is ours and
+// has room.
+func (d dir) open() error {
+	if err := os.MkdirAll(d.path("logs"), 0o700); err != nil {
+		return fmt.Errorf("make the state directory: %w", err)
+	}
+	if err := d.checkOwner(); err != nil {
+		return err
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(string(d), &fs); err != nil {
+		return fmt.Errorf("look at the disk of %s: %w", d, err)
+	}
+	if free := fs.Bavail * uint64(fs.Bsize); free < minFree {
+		return fmt.Errorf("the disk of %s is full: %d MiB are free and %d MiB are needed; make room, or choose another place with --state",
+			d, free>>20, minFree>>20)
+	}
+	return nil
+}
+
+// checkOwner refuses the state directory of another user: what one user's
+// servers write the other's could not read.
+func (d dir) checkOwner() error {
+	info, err := os.Stat(string(d))
+	if err != nil {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("the state directory %s belongs to user %d and you are user %d; run as that user, or choose another place with --state",
+			d, st.Uid, os.Geteuid())
+	}
+	return nil
+}
+
+// LockedError says that a supervisor of the stack runs already.
+type LockedError struct {
+	Dir string
+	PID int // 0: unknown
+}
+
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("the stack is up already: supervisor %d works on %s", e.PID, e.Dir)
+}
+
+// lock takes the state directory for this process. The kernel gives it back
+// when the process ends, however it ends.
+func (d dir) lock() (*os.File, error) {
+	f, err := os.OpenFile(d.path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the state directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		defer f.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+		return nil, &LockedError{Dir: string(d), PID: d.lockHolder()}
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write %s: %w", f.Name(), err)
+	}
+	return f, nil
+}
+
+// Locked reports whether a supervisor holds the state directory.
+func Locked(stateDir string) bool {
+	f, err := os.Open(dir(stateDir).path("lock"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
+}
+
+// lockHolder is the pid that the lock file names; 0: none.
+func (d dir) lockHolder() int {
+	b, _ := os.ReadFile(d.path("lock"))
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return pid
+}
+
+// writeFile replaces a file of the state directory whole or not at all, also
+// when power is lost midway.
+func (d dir) writeFile(name string, mode fs.FileMode, content []byte) error {
+	// The temporary file lies beside its target, whatever TMPDIR says: a
+	// rename does not cross file systems.
+	target := d.path(name)
+	if err := renameio.WriteFile(target, content, mode, renameio.WithTempDir(filepath.Dir(target))); err != nil {
+		return fmt.Errorf("write %s: %w", target, err)
+	}
+	return nil
+}
+
+func (d dir) writeJSON(name string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return d.writeFile(name, 0o600, append(b, '\n'))
+}
+
+// readJSON reads a file into v; a missing one leaves v alone.
+func (d dir) readJSON(name string, v any) error {
+	b, err := os.ReadFile(d.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s is damaged: %w", d.path(name), err)
+	}
+	return nil
+}
+
+// want is what the operator wants of a node.
+type want string
+
+const (
+	wantUp      want = "up"
+	wantDown    want = "down"
+	wantPaused  want = "paused"
+	processFile      = "process.json"
+)
+
+// record is what outlives the supervisor about one node: nodes/NODE/process.json.
+type record struct {
+	Process process.ID `json:"process"`
+	// Plan is a digest of what was started: a node whose plan has changed is
+	// started anew.
+	Plan    string `json:"plan"`
+	Want    want   `json:"want"`
+	Address string `json:"address"`
+}
+
+func (d dir) readRecord(node string) (record, error) {
+	var r record
+	err := d.readJSON(filepath.Join("nodes", node, processFile), &r)
+	return r, err
+}
+
+func (d dir) writeRecord(node string, r record) error {
+	return d.writeJSON(filepath.Join("nodes", node, processFile), r)
+}
+
+// empty reports whether a redis node has no data on disk: no append-only file
+// and no snapshot.
+func (d dir) empty(node string) bool {
+	data := d.path("nodes", node, "data")
+	if info, err := os.Stat(filepath.Join(data, "dump.rdb")); err == nil && info.Size() > 0 {
+		return false
+	}
+	entries, _ := os.ReadDir(filepath.Join(data, "appendonlydir"))
+	return len(entries) == 0
+}

@@ -1,0 +1,203 @@
+package supervise
+
+import (
+	"sync"
+	"time"
+
+	"holdfast/internal/plan"
+)
+
+// State is what a node is doing.
+type State string
+
+// The states of a node.
+const (
+	Starting State = "starting"
+	Up       State = "up"
+	Paused   State = "paused"
+	Draining State = "draining"
+	Down     State = "down"
+	Failed   State = "failed"
+)
+
+// Phase is what a supervisor is about.
+type Phase string
+
+// The phases of a supervisor.
+const (
+	PhaseStarting Phase = "starting"
+	PhaseRunning  Phase = "running" // every node was up, or failed, once
+	PhaseStopping Phase = "stopping"
+)
+
+// NodeStatus is one node as seen from outside.
+type NodeStatus struct {
+	Name    string    `json:"name"`
+	Kind    plan.Kind `json:"kind"`
+	App     string    `json:"app,omitempty"`
+	Role    string    `json:"role,omitempty"` // master or replica
+	State   State     `json:"state"`
+	Host    string    `json:"host"`
+	Address string    `json:"address"`
+	PID     int       `json:"pid,omitempty"`
+	// Restarts counts the starts beyond the first since the supervisor came.
+	Restarts int `json:"restarts"`
+	// Since is when the state was entered.
+	Since time.Time `json:"since"`
+	// Detail says in words why the state is what it is, if that helps.
+	Detail string `json:"detail,omitempty"`
+}
+
+// Status is a stack as seen from outside.
+type Status struct {
+	Stack      string `json:"stack"`
+	Entry      string `json:"entry"`
+	Statistics string `json:"statistics,omitempty"`
+	// Ready is true when a client gets its answers: a balancer is up, each
+	// application has a node that is up, and Redis a master with a replica
+	// to acknowledge its writes.
+	Ready bool `json:"ready"`
+	// Phase is what the supervisor is about: starting, running or stopping.
+	Phase Phase `json:"phase,omitempty"`
+	// Supervisor is the pid of the supervisor; 0: none runs.
+	Supervisor int          `json:"supervisor"`
+	Nodes      []NodeStatus `json:"nodes"`
+}
+
+// Node answers the node of that name.
+func (s Status) Node(name string) (NodeStatus, bool) {
+	for _, n := range s.Nodes {
+		if n.Name == name {
+			return n, true
+		}
+	}
+	return NodeStatus{}, false
+}
+
+// ready judges Status.Ready.
+func (s Status) ready(replicas int) bool {
+	up := map[string]int{} // by kind, application, or role of redis
+	want := map[string]int{}
+	for _, n := range s.Nodes {
+		key := string(n.Kind)
+		switch n.Kind {
+		case plan.Web:
+			key = "app " + n.App
+		case plan.Redis:
+			key = "redis master"
+			want["redis replica"] = min(replicas, 1)
+			if n.Role == "replica" {
+				key = "redis replica"
+			}
+		case plan.Sentinel:
+			continue
+		}
+		if n.Kind != plan.Redis || n.Role != "replica" {
+			want[key] = 1
+		}
+		if n.State == Up {
+			up[key]++
+		}
+	}
+	for key, n := range want {
+		if up[key] < n {
+			return false
+		}
+	}
+	return true
+}
+
+// board holds the status of every node and tells subscribers of changes.
+type board struct {
+	mu     sync.Mutex
+	status Status
+	// replicas is how many replicas the stack declares.
+	replicas int
+	watchers map[chan NodeStatus]struct{}
+}
+
+// backlog is how many changes a subscriber may be behind before it is dropped.
+const backlog = 256
+
+func newBoard(p plan.Plan) *board {
+	b := &board{
+		replicas: p.Stack.Redis.Replicas,
+		watchers: map[chan NodeStatus]struct{}{},
+		status:   Status{Stack: p.Name, Entry: p.EntryURL, Statistics: p.StatisticsURL, Phase: PhaseStarting},
+	}
+	for _, h := range p.Hosts {
+		for _, n := range h.Processes {
+			b.status.Nodes = append(b.status.Nodes, NodeStatus{
+				Name: n.Node, Kind: n.Kind, App: n.App, Host: h.Name, Address: n.Address,
+				State: Down, Since: time.Now(),
+			})
+		}
+	}
+	return b
+}
+
+// update changes a node's status; a new state gets the time.
+func (b *board) update(name string, change func(*NodeStatus)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.status.Nodes {
+		n := &b.status.Nodes[i]
+		if n.Name != name {
+			continue
+		}
+		before := *n
+		change(n)
+		if n.State != before.State {
+			n.Since = time.Now()
+		}
+		if *n == before {
+			return
+		}
+		for w := range b.watchers {
+			select {
+			case w <- *n:
+			default: // too slow: dropped, never waited for
+				delete(b.watchers, w)
+				close(w)
+			}
+		}
+	}
+}
+
+// enter changes the supervisor's phase.
+func (b *board) enter(p Phase) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.status.Phase = p
+}
+
+// snapshot answers a copy of the status.
+func (b *board) snapshot() Status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.copy()
+}
+
+func (b *board) copy() Status {
+	s := b.status
+	s.Nodes = append([]NodeStatus(nil), s.Nodes...)
+	s.Ready = s.ready(b.replicas)
+	return s
+}
+
+// subscribe answers the status now and every change of a node after it. The
+// channel is closed when the subscriber was too slow, or by cancel.
+func (b *board) subscribe() (now Status, changes <-chan NodeStatus, cancel func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ch := make(chan NodeStatus, backlog)
+	b.watchers[ch] = struct{}{}
+	return b.copy(), ch, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if _, there := b.watchers[ch]; there {
+			delete(b.watchers, ch)
+			close(ch)
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"holdfast/internal/process"
+)
+
+// stray is a process of this stack that runs although the stack declares it no
+// more.
+type stray struct {
+	node    string
+	address string
+	proc    *process.Process
+}
+
+// strayGrace is how long a stray may take to end before it is killed.
+const strayGrace = 10 * time.Second
+
+// findStrays looks for nodes of an earlier stack file that still run.
+func (s *Supervisor) findStrays() error {
+	records, _ := filepath.Glob(s.dir.path("nodes", "*", processFile))
+	for _, path := range records {
+		node := filepath.Base(filepath.Dir(path))
+		if s.nodes[node] != nil {
+			continue
+		}
+		r, err := s.dir.readRecord(node)
+		if err != nil {
+			return err
+		}
+		if proc, err := process.Adopt(r.Process); err == nil {
+			s.strays = append(s.strays, stray{node: node, address: r.Address, proc: proc})
+		}
+	}
+	return nil
+}
+
+// endStrays ends them, but not the one that the Sentinels name master: its
+// data is the stack's.
+func (s *Supervisor) endStrays(ctx context.Context) error {
+	if len(s.strays) == 0 {
+		return nil
+	}
+	master, _, _ := s.gather(ctx, time.Second).master()
+	var kept []stray
+	for _, st := range s.strays {
+		if st.address != "" && st.address == master && !s.stopping.Load() {
+			kept = append(kept, st)
+			continue
+		}
+		s.log.Info("not in the stack any more: ended", "node", st.node, "pid", st.proc.ID().PID)
+		st.proc.Signal(syscall.SIGTERM)
+		st.proc.SignalGroup(syscall.SIGCONT)
+		select {
+		case <-st.proc.Done():
+			continue
+		case <-time.After(strayGrace):
+		case <-ctx.Done():
+		}
+		st.proc.SignalGroup(syscall.SIGKILL)
+		<-st.proc.Done()
+	}
+	if s.strays = kept; len(kept) > 0 {
+		return fmt.Errorf("%s is the Redis master and still runs, but is not in the stack file any more; put it back, or make another node the master first", kept[0].node)
+	}
+	return nil
+}

@@ -1,0 +1,557 @@
+// Package supervise carries a plan out and keeps it true: it starts nodes in
+// order, watches their health, starts again what dies, and adopts what a
+// supervisor before it left running. What has to run is package plan's; how a
+// single process is started is package process'. Nothing that it starts dies
+// with it.
+package supervise
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/redis"
+	"holdfast/internal/stack"
+)
+
+// Config says which stack to supervise, and where.
+type Config struct {
+	Stack stack.Stack
+	// BaseDir is where the stack file's relative paths start; absolute.
+	BaseDir string
+	// StateDir is the stack's own directory; absolute.
+	StateDir string
+	// Self is the path of the holdfast program, which is a node's program too.
+	Self string
+	// Environ is the environment that nodes inherit.
+	Environ []string
+	Log     *slog.Logger
+}
+
+// Supervisor holds one stack's state directory locked from Open to Close.
+// Its methods are safe for concurrent use.
+type Supervisor struct {
+	cfg      Config
+	dir      dir
+	lock     *os.File
+	log      *slog.Logger
+	plan     plan.Plan
+	host     plan.Host
+	programs map[plan.Program]string
+	kept     kept
+	board    *board
+	nodes    map[string]*node
+	admins   map[string]*redis.Admin
+	booted   atomic.Bool
+	strays   []stray
+	// adopted is whether any node was running before this supervisor.
+	adopted bool
+
+	hastenedMu sync.Mutex
+	hastened   map[string]int // by Sentinel: the pid that has its periods
+
+	// tasks are the goroutines; halt ends them.
+	tasks sync.WaitGroup
+	ctx   context.Context
+	halt  context.CancelFunc
+	// stopping is set by Stop, once.
+	stopping atomic.Bool
+}
+
+// kept is stack.json: what outlives every process of the stack.
+type kept struct {
+	// Booted is true once redis-1 was made the first master: from then on the
+	// Sentinels' memory alone says who is.
+	Booted  bool           `json:"booted"`
+	Ports   map[string]int `json:"ports"`
+	Secrets plan.Secrets   `json:"secrets"`
+}
+
+const keptFile = "stack.json"
+
+// Open takes the state directory, plans, and adopts the nodes that run. It
+// starts nothing. A *LockedError says that another supervisor is at work.
+func Open(cfg Config) (_ *Supervisor, err error) {
+	s := &Supervisor{
+		cfg: cfg, dir: dir(cfg.StateDir), log: cfg.Log,
+		nodes: map[string]*node{}, admins: map[string]*redis.Admin{}, hastened: map[string]int{},
+	}
+	if err := s.dir.open(); err != nil {
+		return nil, err
+	}
+	if s.lock, err = s.dir.lock(); err != nil {
+		return nil, err
+	}
+	s.ctx, s.halt = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if err := s.makePlan(); err != nil {
+		return nil, err
+	}
+	s.board = newBoard(s.plan)
+	for _, p := range s.host.Processes {
+		s.nodes[p.Node] = newNode(s, p)
+		switch p.Kind {
+		case plan.Redis, plan.Sentinel:
+			s.admins[p.Node] = redis.NewAdmin(p.Address, "operator", s.kept.Secrets.Operator)
+		}
+	}
+	return s, s.adoptAll()
+}
+
+// Prepare checks everything that can be checked before anything is started,
+// and then writes the files of the plan.
+func (s *Supervisor) Prepare() (err error) {
+	if s.programs, err = findPrograms(s.host, s.cfg.Self); err != nil {
+		return err
+	}
+	if err := s.checkAddresses(); err != nil {
+		return err
+	}
+	return s.writeFiles()
+}
+
+// makePlan chooses ports and secrets, or finds those of last time, and plans.
+func (s *Supervisor) makePlan() error {
+	if err := s.dir.readJSON(keptFile, &s.kept); err != nil {
+		return err
+	}
+	s.booted.Store(s.kept.Booted)
+	machine, err := Machine(s.cfg.Stack, s.cfg.BaseDir, s.cfg.StateDir, s.kept.Ports, s.kept.Secrets)
+	if err != nil {
+		return err
+	}
+	if s.plan, err = plan.Make(s.cfg.Stack, machine); err != nil {
+		return err
+	}
+	s.host = s.plan.Hosts[0]
+	s.kept.Ports, s.kept.Secrets = machine.Ports, machine.Secrets
+	return s.dir.writeJSON(keptFile, s.kept)
+}
+
+// adoptAll takes over every node that runs.
+func (s *Supervisor) adoptAll() error {
+	for name, n := range s.nodes {
+		r, err := s.dir.readRecord(name)
+		if err != nil {
+			return err
+		}
+		if r.Process.PID == 0 {
+			continue
+		}
+		// A node that was stopped alone stays down while the others run.
+		n.keepDown = r.Want == wantDown
+		proc, err := process.Adopt(r.Process)
+		if errors.Is(err, process.ErrGone) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("adopt %s: %w", name, err)
+		}
+		s.adopted = true
+		n.outdated = r.Plan != digest(n.spec)
+		n.adopt(proc, r.Want)
+	}
+	for _, n := range s.nodes {
+		// Where nothing runs, 'up' is a new start, and wants everything up.
+		n.keepDown = n.keepDown && s.adopted
+	}
+	return s.findStrays()
+}
+
+// checkAddresses refuses to start when a port that a node needs is held by
+// somebody else.
+func (s *Supervisor) checkAddresses() error {
+	var wrong []error
+	checked := map[string]bool{}
+	for _, p := range s.host.Processes {
+		if n := s.nodes[p.Node]; n.proc != nil {
+			checked[p.Address] = true
+		}
+	}
+	for _, p := range s.host.Processes {
+		if checked[p.Address] {
+			continue
+		}
+		checked[p.Address] = true
+		err := addressFree(p.Address)
+		if err == nil {
+			continue
+		}
+		_, port := splitAddress(p.Address)
+		by := ""
+		if who := holder(atoi(port)); who != "" {
+			by = " by " + who
+		}
+		wrong = append(wrong, fmt.Errorf("%s cannot listen on %s: the address is taken%s (%w); end that process, or give %s another port in the stack file",
+			p.Node, p.Address, by, errors.Unwrap(err), p.Node))
+	}
+	return errors.Join(wrong...)
+}
+
+// writeFiles writes what the plan generates. What a server rewrites is state,
+// and is only written when it is not there.
+func (s *Supervisor) writeFiles() error {
+	for _, d := range s.host.Dirs {
+		if err := os.MkdirAll(s.dir.path(d), 0o700); err != nil {
+			return fmt.Errorf("make a node's directory: %w", err)
+		}
+	}
+	for _, f := range s.host.Files {
+		if f.Once {
+			if _, err := os.Stat(s.dir.path(f.Path)); err == nil {
+				continue
+			}
+		}
+		if err := s.dir.writeFile(f.Path, os.FileMode(f.Mode), []byte(f.Content)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Attend begins to look after the nodes that run, and starts none.
+func (s *Supervisor) Attend() {
+	for _, n := range s.nodes {
+		s.tasks.Go(func() { n.run(s.ctx) })
+	}
+}
+
+// Start begins to supervise: it brings every node up, in the order of the
+// plan, those of a stage at once, and returns when each of them is up or has
+// failed, with the failures, or when ctx ends. Either way it goes on
+// supervising until Stop or Close. Prepare comes first.
+func (s *Supervisor) Start(ctx context.Context) error {
+	s.Attend()
+	s.tasks.Go(func() { s.rotateLogs(s.ctx) })
+	var failures []error
+	for _, processes := range stages(s.host.Processes) {
+		failures = append(failures, s.startStage(ctx, processes)...)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	if s.hasRedis() {
+		s.tasks.Go(func() { s.reconcile(s.ctx) })
+	}
+	failures = append(failures, s.endStrays(ctx))
+	s.board.enter(PhaseRunning)
+	return errors.Join(failures...)
+}
+
+// startStage starts the processes of one stage and waits for them.
+func (s *Supervisor) startStage(ctx context.Context, processes []plan.Process) (failures []error) {
+	// Redis nodes that start together judge on the same facts: otherwise the
+	// first replica to be there would have the named master wait for a
+	// failover at every cold start.
+	var seen *facts
+	if processes[0].Kind == plan.Redis {
+		f := s.gather(ctx, time.Second)
+		seen = &f
+	}
+	answers := make(chan error, len(processes))
+	for _, p := range processes {
+		s.tasks.Go(func() { answers <- s.startNode(ctx, p.Node, seen) })
+	}
+	for range processes {
+		if err := <-answers; err != nil {
+			failures = append(failures, err)
+		}
+	}
+	if processes[0].Kind == plan.Redis && len(failures) == 0 {
+		if err := s.markBooted(); err != nil {
+			failures = append(failures, err)
+		}
+	}
+	return failures
+}
+
+// startNode starts a node as a part of the stack's start.
+func (s *Supervisor) startNode(ctx context.Context, name string, seen *facts) error {
+	n := s.nodes[name]
+	if n.keepDown { // stopped or paused by its operator, under a supervisor before
+		return nil
+	}
+	if n.outdated {
+		return s.send(ctx, name, command{action: ActRestart, seen: seen})
+	}
+	return s.send(ctx, name, command{action: ActStart, seen: seen})
+}
+
+// markBooted remembers that the stack has had its first boot. It happens when
+// redis-1 is master and before the first web node starts: no client can have
+// written anything yet.
+func (s *Supervisor) markBooted() error {
+	if s.booted.Load() {
+		return nil
+	}
+	s.kept.Booted = true
+	if err := s.dir.writeJSON(keptFile, s.kept); err != nil {
+		return err
+	}
+	s.booted.Store(true)
+	return nil
+}
+
+// Do carries out an operator's action, and returns when its goal is reached.
+func (s *Supervisor) Do(ctx context.Context, node string, action Action) error {
+	if _, there := s.nodes[node]; !there {
+		return &UnknownNodeError{Node: node, Nodes: s.names()}
+	}
+	if s.stopping.Load() {
+		return errors.New("the stack is being taken down")
+	}
+	return s.send(ctx, node, command{action: action})
+}
+
+func (s *Supervisor) send(ctx context.Context, node string, c command) error {
+	c.answer = make(chan error, 1)
+	select {
+	case s.nodes[node].commands <- c:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+	select {
+	case err := <-c.answer:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%s %s: %w", c.action, node, ctx.Err())
+	}
+}
+
+// UnknownNodeError says that a stack has no node of that name.
+type UnknownNodeError struct {
+	Node  string
+	Nodes []string
+}
+
+func (e *UnknownNodeError) Error() string {
+	return fmt.Sprintf("no node is called %q; the nodes are %s", e.Node, join(e.Nodes))
+}
+
+// Stop takes every node down and returns when all have ended. When ctx ends
+// before, what is left is killed.
+func (s *Supervisor) Stop(ctx context.Context) error {
+	s.stopping.Store(true)
+	s.board.enter(PhaseStopping)
+	var failures []error
+	for _, group := range s.stopOrder() {
+		answers := make(chan error, len(group))
+		for _, name := range group {
+			s.tasks.Go(func() { answers <- s.stopNode(ctx, name) })
+		}
+		for range group {
+			if err := <-answers; err != nil {
+				failures = append(failures, err)
+			}
+		}
+	}
+	return errors.Join(append(failures, s.endStrays(ctx))...)
+}
+
+// stopOrder is the order of a shutdown. First the balancers, so that no new
+// request comes in; then the applications, which finish theirs. The Sentinels
+// go before Redis: they would take the end of the master for its death and
+// fail over in the midst of it. The master goes before its replicas, because
+// it waits with its end until they have all it wrote (Redis 7.0,
+// shutdown-timeout).
+func (s *Supervisor) stopOrder() [][]string {
+	order := make([][]string, 5)
+	for _, n := range s.board.snapshot().Nodes {
+		i := 0
+		switch {
+		case n.Kind == plan.Balancer:
+			i = 0
+		case n.Kind == plan.Web:
+			i = 1
+		case n.Kind == plan.Sentinel:
+			i = 2
+		case n.Role == "master":
+			i = 3
+		default:
+			i = 4
+		}
+		order[i] = append(order[i], n.Name)
+	}
+	return order
+}
+
+func (s *Supervisor) stopNode(ctx context.Context, name string) error {
+	err := s.send(ctx, name, command{action: ActStop})
+	if ctx.Err() == nil {
+		return err
+	}
+	// In a hurry: the operator asked twice.
+	hurry, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	stopped := make(chan error, 1)
+	s.tasks.Go(func() { stopped <- s.send(hurry, name, command{action: ActStop}) })
+	if err := s.send(hurry, name, command{action: ActKill}); err != nil && hurry.Err() != nil {
+		return err
+	}
+	return <-stopped
+}
+
+// Close gives the state directory back. Nodes that run go on running.
+func (s *Supervisor) Close() {
+	s.halt()
+	s.tasks.Wait()
+	for _, a := range s.admins {
+		a.Close()
+	}
+	s.lock.Close()
+}
+
+// Status answers the stack's status.
+func (s *Supervisor) Status() Status {
+	st := s.board.snapshot()
+	st.Supervisor = os.Getpid()
+	return st
+}
+
+// Subscribe answers the status now and every change of a node after it, until
+// cancel. The channel is closed when the subscriber is too slow.
+func (s *Supervisor) Subscribe() (now Status, changes <-chan NodeStatus, cancel func()) {
+	now, changes, cancel = s.board.subscribe()
+	now.Supervisor = os.Getpid()
+	return now, changes, cancel
+}
+
+// StateDir is the stack's state directory.
+func (s *Supervisor) StateDir() string { return string(s.dir) }
+
+// Plan answers what is being carried out.
+func (s *Supervisor) Plan() plan.Plan { return s.plan }
+
+// Adopted reports whether nodes were running when the supervisor came.
+func (s *Supervisor) Adopted() bool { return s.adopted }
+
+// launch starts a node's process.
+func (s *Supervisor) launch(p plan.Process, args []string) (*process.Process, error) {
+	wd := p.Dir
+	if wd == "" {
+		wd = s.dir.path("nodes", p.Node)
+	}
+	if err := os.MkdirAll(s.dir.path("nodes", p.Node), 0o700); err != nil {
+		return nil, err
+	}
+	return process.Start(process.Spec{
+		Path: s.programs[p.Program],
+		Args: args,
+		Env:  append(slices.Clip(s.cfg.Environ), p.Env...),
+		Dir:  wd,
+		Log:  s.dir.path(logFile(p.Node)),
+	})
+}
+
+// decide judges in which part a redis node starts, on the facts given or on
+// new ones.
+func (s *Supervisor) decide(ctx context.Context, node string, deadAt time.Time, seen *facts) start {
+	f := facts{}
+	if seen != nil {
+		f = *seen
+	} else {
+		f = s.gather(ctx, 500*time.Millisecond)
+	}
+	r := s.cfg.Stack.Redis
+	return decide(candidate{
+		Name:   node,
+		Empty:  s.dir.empty(node),
+		Booted: s.booted.Load(),
+		Dead:   time.Since(deadAt),
+		// Time for one failover that fails, the wait before the next (twice
+		// the time-out), and that one.
+		HoldBack: r.DownAfter + 3*r.FailoverTimeout + 2*time.Second,
+	}, f)
+}
+
+// reconcile looks for what the Sentinels do not mend by themselves.
+func (s *Supervisor) reconcile(ctx context.Context) {
+	const (
+		every = 2 * time.Second
+		// patience is how many looks in a row have to agree: what Sentinel
+		// mends by itself takes it less.
+		patience = 6
+	)
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	stuck, looks := "", 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if s.stopping.Load() {
+			return
+		}
+		node, yes := deadlocked(s.gather(ctx, time.Second))
+		if !yes || node != stuck {
+			stuck, looks = node, 0
+		}
+		if !yes {
+			continue
+		}
+		if looks++; looks < patience {
+			continue
+		}
+		s.log.Error("every Sentinel names a master that calls itself a replica: promoted", "node", node)
+		if err := s.admins[node].Promote(ctx); err != nil {
+			s.log.Error("cannot promote", "node", node, "error", err)
+		}
+		looks = 0
+	}
+}
+
+func (s *Supervisor) hasRedis() bool { return s.cfg.Stack.Redis.Enabled }
+
+func (s *Supervisor) names() []string {
+	var names []string
+	for _, p := range s.host.Processes {
+		names = append(names, p.Node)
+	}
+	return names
+}
+
+// digest tells whether a node's process is the one that the plan wants.
+func digest(p plan.Process) string {
+	b, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // a plan.Process is plain data
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
+}
+
+// Purge removes what the stack keeps in its state directory, its data too,
+// and the directory itself unless something else lies in it.
+func (s *Supervisor) Purge() error {
+	for _, n := range s.board.snapshot().Nodes {
+		if n.PID != 0 {
+			return fmt.Errorf("%s still runs: nothing is removed", n.Name)
+		}
+	}
+	for _, name := range []string{"nodes", "logs", keptFile, "control.sock", "lock"} {
+		if err := os.RemoveAll(s.dir.path(name)); err != nil {
+			return fmt.Errorf("remove the stack's data: %w", err)
+		}
+	}
+	os.Remove(string(s.dir)) // only when it is empty
+	return nil
+}
