@@ -1,0 +1,48 @@
+# `make` lists the targets. Each does one thing that works without make, too.
+
+BIN     := bin/holdfast
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X holdfast/internal/cli.version=$(VERSION) -X holdfast/internal/cli.commit=$(COMMIT)
+
+# Run by its version and not listed in go.mod, so that the linter's own
+# dependencies do not become the program's; sum.golang.org vouches for it.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# More flags for go test, such as TESTFLAGS='-v -run Failover'.
+TESTFLAGS ?=
+
+.PHONY: help up down test build lint bench
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+
+up: ## stand the stack up: install what is missing, build, start in the background
+	scripts/setup
+	$(MAKE) --no-print-directory build
+	$(BIN) up -d
+
+down: $(BIN) ## take the stack down; data stays
+	$(BIN) down
+
+test: ## every test, the end-to-end ones with the real servers too
+	scripts/setup --test
+	$(MAKE) --no-print-directory build
+	go test -race -count=1 -timeout 15m $(TESTFLAGS) ./...
+
+build: ## build bin/holdfast, one static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/holdfast
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); \
+	if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w): $$unformatted"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+bench: ## the benchmarks beside the code
+	go test -run '^$$' -bench . -benchmem ./...
+
+# A stack is taken down by the binary that stood it up; it is built only when
+# there is none.
+$(BIN):
+	$(MAKE) --no-print-directory build

@@ -1,0 +1,435 @@
+// Package internal holds no code, only the test that keeps the house in order:
+// which package may import which, what the pure ones may not touch, that every
+// package says what it is for, and that no file outgrows its reader.
+package internal
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// module is the import path of the module.
+const module = "holdfast"
+
+// layers are the packages below internal/, from the top of the house to its
+// foundation. A package imports only those that stand below it. A new package
+// gets its line here, and in docs/architecture.md.
+var layers = []string{
+	"cli",       // one file per subcommand
+	"drill",     // faults, and the verdict on them
+	"load",      // paced clients
+	"history",   // recorded operations. Pure
+	"dashboard", // the web page and its events
+	"control",   // HTTP on a unix socket: server and client
+	"supervise", // carries a plan out
+	"process",   // one child process
+	"export",    // a plan in other systems' words. Pure
+	"plan",      // stack → files and processes. Pure
+	"stack",     // the declared stack. Pure
+	"haproxy",   // client of HAProxy's runtime socket
+	"web",       // the web node
+	"static",    // the file server
+	"redis",     // discovery, connections, durable writes
+}
+
+// pure are the packages that hold the thinking: values in, values out.
+var pure = []string{"history", "export", "plan", "stack"}
+
+// stateless are packages that serve requests; they can reach nothing that
+// knows of the stack they are part of.
+var (
+	stateless   = []string{"web", "static"}
+	ofTheStack  = []string{"control", "supervise", "process", "plan", "stack", "haproxy"}
+	onlyImports = map[string]string{ // library → its only importer
+		"github.com/redis/rueidis": "internal/redis",
+		"github.com/spf13/cobra":   "internal/cli",
+	}
+)
+
+// impure are imports that reach disk, network, other processes or chance.
+var impure = []string{
+	"os", "os/exec", "os/signal", "os/user", "syscall", "golang.org/x/sys/unix", "io/ioutil",
+	"net/http", "crypto/rand", "math/rand", "math/rand/v2", "log", "log/slog",
+}
+
+// impureNames are what a pure package may not use of a package that it may
+// import.
+var impureNames = map[string][]string{
+	"time":          {"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker", "NewTimer"},
+	"path/filepath": {"Abs", "EvalSymlinks", "Glob", "Walk", "WalkDir"},
+}
+
+// pureNetNames are all that a pure package may use of package net.
+var pureNetNames = []string{"SplitHostPort", "JoinHostPort", "ParseIP", "ParseCIDR", "IP", "IPNet", "IPv4", "AddrError", "ParseError"}
+
+// noName are package names that say nothing about what lives there.
+var noName = []string{"util", "utils", "common", "helper", "helpers", "misc", "shared", "types"}
+
+// maxLines is the length of a source file beyond which it has to be split.
+const maxLines = 550
+
+// source is one Go file.
+type source struct {
+	path  string // such as internal/plan/plan.go
+	dir   string
+	test  bool
+	file  *ast.File
+	lines int
+	fset  *token.FileSet
+}
+
+func (s source) imports() []string {
+	var paths []string
+	for _, spec := range s.file.Imports {
+		p, err := strconv.Unquote(spec.Path.Value)
+		if err == nil {
+			paths = append(paths, p)
+		}
+	}
+	return paths
+}
+
+// uses answers where the file uses the names of an imported package, as
+// "line: time.Now".
+func (s source) uses(pkg string, is func(name string) bool) []string {
+	local := ""
+	for _, spec := range s.file.Imports {
+		if spec.Path.Value != strconv.Quote(pkg) {
+			continue
+		}
+		if local = path.Base(pkg); spec.Name != nil {
+			local = spec.Name.Name
+		}
+	}
+	if local == "" {
+		return nil
+	}
+	var found []string
+	ast.Inspect(s.file, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if x, ok := sel.X.(*ast.Ident); ok && x.Name == local && is(sel.Sel.Name) {
+			found = append(found, fmt.Sprintf("%s:%d uses %s.%s", s.path, s.fset.Position(sel.Pos()).Line, path.Base(pkg), sel.Sel.Name))
+		}
+		return true
+	})
+	return found
+}
+
+// read parses every Go file of the tree, whatever its build tags.
+func read(tree fs.FS) ([]source, error) {
+	var sources []source
+	err := fs.WalkDir(tree, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if name != "." && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata") {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if path.Ext(name) != ".go" {
+			return nil
+		}
+		text, err := fs.ReadFile(tree, name)
+		if err != nil {
+			return err
+		}
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, name, text, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		sources = append(sources, source{
+			path: name, dir: path.Dir(name), test: strings.HasSuffix(name, "_test.go"),
+			file: file, lines: strings.Count(string(text), "\n"), fset: fset,
+		})
+		return nil
+	})
+	return sources, err
+}
+
+// complaints are all the rules that the sources break.
+func complaints(sources []source) []string {
+	var wrong []string
+	for _, rule := range []func([]source) []string{
+		knownPackages, downwards, statelessReach, purity, soleImporters, docs, lengths, productionOnly,
+	} {
+		wrong = append(wrong, rule(sources)...)
+	}
+	return wrong
+}
+
+// layer answers the name of the directory's layer: internal/plan/x is plan's.
+// It is empty for what is not below internal/.
+func layer(dir string) string {
+	rest, below := strings.CutPrefix(dir, "internal/")
+	if !below {
+		return ""
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	return name
+}
+
+// importedLayer is layer for an import path.
+func importedLayer(importPath string) string {
+	dir, ours := strings.CutPrefix(importPath, module+"/")
+	if !ours {
+		return ""
+	}
+	return layer(dir)
+}
+
+func knownPackages(sources []source) []string {
+	var wrong []string
+	seen := map[string]bool{}
+	for _, s := range sources {
+		if name := layer(s.dir); !seen[s.dir] && name != "" && !slices.Contains(layers, name) {
+			wrong = append(wrong, s.dir+" is not in the house yet: give it its place in the list of layers in internal/layers_test.go, and its line in docs/architecture.md")
+		}
+		if !seen[s.dir] && slices.Contains(noName, path.Base(s.dir)) {
+			wrong = append(wrong, s.dir+" has a name that does not say what lives there")
+		}
+		seen[s.dir] = true
+	}
+	return wrong
+}
+
+// downwards holds for tests as well: they may not need more than their package.
+func downwards(sources []source) []string {
+	var wrong []string
+	for _, s := range sources {
+		from := slices.Index(layers, layer(s.dir))
+		if from < 0 {
+			continue
+		}
+		for _, p := range s.imports() {
+			to := slices.Index(layers, importedLayer(p))
+			if to >= 0 && to < from {
+				wrong = append(wrong, fmt.Sprintf("%s imports %s, which stands above it (the list of layers in internal/layers_test.go)", s.path, p))
+			}
+			if strings.HasPrefix(p, module+"/cmd/") {
+				wrong = append(wrong, fmt.Sprintf("%s imports the program %s", s.path, p))
+			}
+		}
+	}
+	return wrong
+}
+
+func statelessReach(sources []source) []string {
+	direct := map[string][]string{}
+	for _, s := range sources {
+		if s.test {
+			continue
+		}
+		for _, p := range s.imports() {
+			if to := importedLayer(p); to != "" {
+				direct[layer(s.dir)] = append(direct[layer(s.dir)], to)
+			}
+		}
+	}
+	var wrong []string
+	for _, from := range stateless {
+		reached := map[string]bool{}
+		next := []string{from}
+		for len(next) > 0 {
+			at := next[0]
+			next = next[1:]
+			if reached[at] {
+				continue
+			}
+			reached[at] = true
+			next = append(next, direct[at]...)
+		}
+		for _, to := range ofTheStack {
+			if reached[to] {
+				wrong = append(wrong, fmt.Sprintf("internal/%s reaches internal/%s: it serves requests and may not know of the stack", from, to))
+			}
+		}
+	}
+	return wrong
+}
+
+func purity(sources []source) []string {
+	var wrong []string
+	for _, s := range sources {
+		if s.test || !slices.Contains(pure, layer(s.dir)) {
+			continue
+		}
+		for _, p := range s.imports() {
+			to := importedLayer(p)
+			if slices.Contains(impure, p) || to != "" && !slices.Contains(pure, to) {
+				wrong = append(wrong, fmt.Sprintf("%s imports %s, and %s is pure: no disk, no network, no clock, no chance", s.path, p, s.dir))
+			}
+		}
+		uses := s.uses("net", func(name string) bool { return !slices.Contains(pureNetNames, name) })
+		for pkg, names := range impureNames {
+			uses = append(uses, s.uses(pkg, func(name string) bool { return slices.Contains(names, name) })...)
+		}
+		for _, use := range uses {
+			wrong = append(wrong, fmt.Sprintf("%s, and %s is pure: no disk, no network, no clock, no chance", use, s.dir))
+		}
+	}
+	return wrong
+}
+
+func soleImporters(sources []source) []string {
+	var wrong []string
+	for _, s := range sources {
+		for _, p := range s.imports() {
+			for library, only := range onlyImports {
+				if (p == library || strings.HasPrefix(p, library+"/")) && s.dir != only && !strings.HasPrefix(s.dir, only+"/") {
+					wrong = append(wrong, fmt.Sprintf("%s imports %s, which only %s may", s.path, p, only))
+				}
+			}
+		}
+	}
+	return wrong
+}
+
+// docs: every package has one package comment that begins with its name.
+func docs(sources []source) []string {
+	found := map[string][]source{}
+	named := map[string]string{}
+	for _, s := range sources {
+		if name := s.file.Name.Name; !strings.HasSuffix(name, "_test") {
+			named[s.dir] = name
+		}
+	}
+	for _, s := range sources {
+		name := s.file.Name.Name
+		if named[s.dir] == "" {
+			named[s.dir] = name // nothing there but outside tests
+		}
+		if s.file.Doc != nil && name == named[s.dir] {
+			found[s.dir] = append(found[s.dir], s)
+		}
+	}
+	var wrong []string
+	for dir, name := range named {
+		begin := "Package " + name + " "
+		if name == "main" {
+			begin = "Command " + path.Base(dir) + " "
+		}
+		switch comments := found[dir]; {
+		case len(comments) == 0:
+			wrong = append(wrong, fmt.Sprintf("%s has no package comment: say what lives there and what does not, beginning with %q", dir, begin))
+		case len(comments) > 1:
+			wrong = append(wrong, fmt.Sprintf("%s has package comments in %s and %s; one place is enough", dir, comments[0].path, comments[1].path))
+		case !strings.HasPrefix(comments[0].file.Doc.Text(), begin):
+			wrong = append(wrong, fmt.Sprintf("the package comment in %s does not begin with %q", comments[0].path, begin))
+		}
+	}
+	slices.Sort(wrong)
+	return wrong
+}
+
+func lengths(sources []source) []string {
+	var wrong []string
+	for _, s := range sources {
+		if !s.test && s.lines > maxLines {
+			wrong = append(wrong, fmt.Sprintf("%s has %d lines; more than %d want two files", s.path, s.lines, maxLines))
+		}
+	}
+	return wrong
+}
+
+// forTests reports whether a package is there for tests alone, like httptest.
+func forTests(dir string) bool {
+	return strings.HasSuffix(dir, "test")
+}
+
+// productionOnly: no test machinery in what ships, and the environment is read
+// only where flags are parsed.
+func productionOnly(sources []source) []string {
+	var wrong []string
+	for _, s := range sources {
+		if s.test || !strings.HasPrefix(s.dir, "internal/") && !strings.HasPrefix(s.dir, "cmd/") {
+			continue
+		}
+		for _, p := range s.imports() {
+			machinery := p == "testing" || strings.HasPrefix(p, "testing/") || strings.HasPrefix(p, module+"/") && forTests(p)
+			if machinery && !forTests(s.dir) {
+				wrong = append(wrong, fmt.Sprintf("%s imports %s, and is no test", s.path, p))
+			}
+		}
+		if layer(s.dir) == "cli" || s.file.Name.Name == "main" {
+			continue
+		}
+		for _, use := range s.uses("os", func(name string) bool {
+			return name == "Getenv" || name == "LookupEnv" || name == "Environ" || name == "ExpandEnv"
+		}) {
+			wrong = append(wrong, use+"; the environment is read in internal/cli, where flags are parsed")
+		}
+	}
+	return wrong
+}
+
+func TestTheTreeKeepsItsLayers(t *testing.T) {
+	sources, err := read(os.DirFS(".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(sources) < len(layers)/2 {
+		t.Fatalf("found only %d source files above internal/; is this the whole tree?", len(sources))
+	}
+	for _, wrong := range complaints(sources) {
+		t.Error(wrong)
+	}
+}
+
+func TestEachRuleSeesItsBreach(t *testing.T) {
+	const head = "// Package stack does something.\npackage stack\n"
+	for _, c := range []struct {
+		breach string
+		file   string
+		text   string
+		want   string // part of the complaint; empty: there is none
+	}{
+		{"nothing wrong", "internal/stack/a.go", head + `import ("time"; "net"); var d time.Duration; var j = net.JoinHostPort`, ""},
+		{"a test may read the clock", "internal/stack/a_test.go", head + `import "time"; var t = time.Now()`, ""},
+		{"a program", "cmd/holdfast/main.go", "// Command holdfast runs.\npackage main\nimport _ \"holdfast/internal/cli\"", ""},
+
+		{"a package without a place", "internal/attic/a.go", "// Package attic is new.\npackage attic\n", "list of layers in internal/layers_test.go"},
+		{"a name that says nothing", "internal/plan/util/a.go", "// Package util is all.\npackage util\n", "does not say what lives there"},
+		{"an import upwards", "internal/process/a.go", "// Package process runs.\npackage process\nimport _ \"holdfast/internal/supervise\"", "stands above it"},
+		{"an import upwards in a test", "internal/process/a_test.go", "// Package process runs.\npackage process\nimport _ \"holdfast/internal/cli\"", "stands above it"},
+		{"a web node that knows the plan", "internal/web/a.go", "// Package web serves.\npackage web\nimport _ \"holdfast/internal/plan\"", "internal/web reaches internal/plan"},
+		{"a pure package that opens files", "internal/stack/a.go", head + `import _ "os"`, "is pure"},
+		{"a pure package that dials", "internal/stack/a.go", head + `import "net"; var d = net.Dial`, "uses net.Dial"},
+		{"a pure package that asks the time", "internal/stack/a.go", head + `import clock "time"; var t = clock.Now()`, "uses time.Now"},
+		{"a pure package on an impure one", "internal/stack/a.go", head + `import _ "holdfast/internal/redis"`, "is pure"},
+		{"a second importer of the client", "internal/web/a.go", "// Package web serves.\npackage web\nimport _ \"github.com/redis/rueidis/rueidiscompat\"", "only internal/redis may"},
+		{"no package comment", "internal/stack/a.go", "package stack\n", "has no package comment"},
+		{"a comment about something else", "internal/stack/a.go", "// This is it.\npackage stack\n", "does not begin with"},
+		{"a long file", "internal/stack/a.go", head + strings.Repeat("// x\n", maxLines), "want two files"},
+		{"test machinery in what ships", "internal/web/a.go", "// Package web serves.\npackage web\nimport _ \"testing\"", "is no test"},
+		{"a package for tests", "internal/redis/redistest/a.go", "// Package redistest starts servers.\npackage redistest\nimport _ \"testing\"", ""},
+		{"a package for tests in what ships", "internal/web/a.go", "// Package web serves.\npackage web\nimport _ \"holdfast/internal/redis/redistest\"", "is no test"},
+		{"the environment read below", "internal/web/a.go", "// Package web serves.\npackage web\nimport \"os\"\nvar e = os.Getenv(\"X\")", "where flags are parsed"},
+	} {
+		t.Run(c.breach, func(t *testing.T) {
+			sources, err := read(fstest.MapFS{c.file: {Data: []byte(c.text)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := strings.Join(complaints(sources), "\n")
+			if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+				t.Errorf("complaints: %q, want %q", got, c.want)
+			}
+		})
+	}
+}
