@@ -34,7 +34,7 @@ type Plan struct {
 
 // Host is what one machine has to have and to run.
 type Host struct {
-	Name  string `json:"name"`
+	Name string `json:"name"`
 	// Dirs are directories to make (0700), relative to the state directory,
 	// parents first.
 	Dirs  []string `json:"dirs"`
@@ -153,10 +153,3 @@ type PortNeed struct {
 	// any.
 	Preferred int
 }
-
-// Needs lists the ports that a plan of the stack takes in Machine.Ports.
-func Needs(s stack.Stack) []PortNeed { panic("todo") }
-
-// Make makes the plan of a stack on a machine. The stack is a validated one;
-// Machine.Ports has every node of Needs.
-func Make(s stack.Stack, m Machine) (Plan, error) { panic("todo") }

@@ -1,0 +1,227 @@
+package plan
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"holdfast/internal/stack"
+)
+
+// chrootDir is the empty directory that HAProxy locks itself in when it was
+// started as root.
+const chrootDir = "empty"
+
+// redisConnections is how many connections at once a balancer takes to the
+// Redis master, beside those of the entry.
+const redisConnections = 1000
+
+// minHardStop is the least time that a balancer's requests in flight get when
+// it stops.
+const minHardStop = 5 * time.Second
+
+// haproxyData is what haproxy.cfg.tmpl shows.
+type haproxyData struct {
+	Stack, Node            string
+	Maxconn, GlobalMaxconn int
+	HardStop               time.Duration
+	Socket, User, Chroot   string
+	Retries                int
+	Timeouts               stack.Timeouts
+	Entry, Statistics      string
+	KV                     bool // any backend of Holdfast's own web nodes
+	Routes                 []routeData
+	Default                string // backend
+	HasDefault             bool
+	Backends               []backendData
+	TCP                    []tcpData
+	Redis                  *redisMasterData
+}
+
+type routeData struct {
+	Name, App                 string
+	Prefixes, Suffixes, Hosts []string
+	Condition                 string
+}
+
+type backendData struct {
+	Name, What   string
+	KV           bool
+	Sticky       string
+	Cookie       bool
+	Health       stack.Health
+	FastInterval time.Duration
+	ServerLimits string
+	Servers      []serverData
+}
+
+type serverData struct{ Name, Address string }
+
+type tcpData struct {
+	Name, Listen string
+	Backend      backendData
+}
+
+type redisMasterData struct {
+	Listen   string
+	Maxconn  int
+	Replicas int
+	Backends []redisBackendData
+}
+
+type redisBackendData struct {
+	Name, Password, Expect, Comment string
+	Servers                         []serverData
+}
+
+// hardStop is how long a stopping balancer waits for requests in flight: as
+// long as the most patient application may take to end.
+func (b builder) hardStop() time.Duration {
+	longest := minHardStop
+	for _, app := range b.stack.Apps {
+		longest = max(longest, app.Grace)
+	}
+	return longest
+}
+
+// haproxy is the data of a balancer's haproxy.cfg.
+func (b builder) haproxy(n node) haproxyData {
+	s := b.stack
+	d := haproxyData{
+		Stack: s.Name, Node: n.name,
+		Maxconn: s.Entry.Limits.Connections, GlobalMaxconn: s.Entry.Limits.Connections,
+		HardStop: b.hardStop(),
+		Socket:   b.path(n, "haproxy.sock"),
+		User:     b.machine.HAProxyUser, Chroot: b.path(n, chrootDir),
+		Retries: s.Retries, Timeouts: s.Timeouts,
+		Entry: bindAddress(s.Entry.Listen), Statistics: s.Entry.Statistics,
+		Default: "entry.unrouted",
+	}
+	for _, r := range s.Routes {
+		if r.IsDefault() {
+			if !d.HasDefault {
+				d.Default, d.HasDefault = r.App, true
+			}
+			continue
+		}
+		d.Routes = append(d.Routes, newRoute(len(d.Routes)+1, r))
+	}
+
+	layer4 := map[string]bool{}
+	for i, t := range s.TCP {
+		layer4[t.App] = true
+		backend := b.backend(t.App)
+		backend.Cookie = false
+		d.TCP = append(d.TCP, tcpData{
+			// A dot keeps our names apart from those of applications.
+			Name: fmt.Sprintf("tcp.%d", i+1), Listen: bindAddress(t.Listen), Backend: backend,
+		})
+	}
+	routed := map[string]bool{}
+	for _, r := range s.Routes {
+		routed[r.App] = true
+	}
+	for _, name := range appNames(s) {
+		if layer4[name] && !routed[name] {
+			continue // it need not speak HTTP
+		}
+		backend := b.backend(name)
+		d.KV = d.KV || backend.KV
+		d.Backends = append(d.Backends, backend)
+	}
+	if s.Redis.Enabled {
+		d.Redis = b.redisMaster(n)
+		d.GlobalMaxconn += d.Redis.Maxconn
+	}
+	return d
+}
+
+func newRoute(number int, r stack.Route) routeData {
+	d := routeData{
+		Name: fmt.Sprintf("route%d", number), App: r.App,
+		Prefixes: r.PathPrefix, Suffixes: r.PathSuffix, Hosts: r.Host,
+	}
+	var all []string
+	if len(r.PathPrefix)+len(r.PathSuffix) > 0 {
+		all = append(all, d.Name+".path")
+	}
+	if len(r.Host) > 0 {
+		all = append(all, d.Name+".host")
+	}
+	d.Condition = strings.Join(all, " ") // a space is "and"
+	return d
+}
+
+// backend is the data of an application's servers.
+func (b builder) backend(name string) backendData {
+	app := b.stack.Apps[name]
+	d := backendData{
+		Name: name, What: string(app.Kind()), KV: app.Kind() == stack.KV,
+		Sticky: app.Sticky, Cookie: app.Sticky != "", Health: app.Health,
+		// HAProxy checks at most every 100 ms here: less would only burden.
+		FastInterval: min(app.Health.Interval, max(app.Health.Interval/4, 100*time.Millisecond)),
+	}
+	switch app.Kind() {
+	case stack.KV:
+		d.What = "Holdfast's web nodes"
+	case stack.Files:
+		d.What = "static files"
+	case stack.Command:
+		d.What = "the user's own program"
+	case stack.Servers:
+		d.What = "servers that run elsewhere"
+		for i, address := range app.Servers {
+			d.Servers = append(d.Servers, serverData{name + "-" + strconv.Itoa(i+1), address})
+		}
+		// A name that does not resolve takes out its server, not all of us.
+		d.ServerLimits += " init-addr libc,none"
+	}
+	if app.Connections > 0 {
+		d.ServerLimits += fmt.Sprintf(" maxconn %d", app.Connections)
+		if app.Queue > 0 {
+			d.ServerLimits += fmt.Sprintf(" maxqueue %d", app.Queue)
+		}
+	}
+	for _, n := range b.nodes {
+		if n.kind == Web && n.app == name {
+			d.Servers = append(d.Servers, serverData{n.name, b.address(n)})
+		}
+	}
+	return d
+}
+
+// redisMaster is the data of the port that always leads to the master.
+func (b builder) redisMaster(n node) *redisMasterData {
+	d := &redisMasterData{
+		Listen:  net.JoinHostPort(n.host.address, strconv.Itoa(b.machine.Ports[PortRedisMaster])),
+		Maxconn: redisConnections, Replicas: b.stack.Redis.Replicas,
+	}
+	var servers []serverData
+	for _, r := range of(b.nodes, Redis) {
+		servers = append(servers, serverData{r.name, b.address(r)})
+	}
+	password := b.machine.Secrets.Balancer
+	any := redisBackendData{
+		Name: "redis.master", Password: password, Servers: servers,
+		Expect: "string role:master", Comment: "master",
+	}
+	d.Backends = []redisBackendData{any}
+	if d.Replicas > 0 {
+		with := any
+		with.Expect, with.Comment = `rstring "role:master\r\nconnected_slaves:[1-9]"`, "master-with-replicas"
+		any.Name = "redis.master-alone"
+		d.Backends = []redisBackendData{with, any}
+	}
+	return d
+}
+
+// bindAddress is an address as HAProxy's bind takes it.
+func bindAddress(listen string) string {
+	h, port, err := net.SplitHostPort(listen)
+	if err == nil && (h == "" || h == "*") {
+		return "*:" + port
+	}
+	return listen
+}

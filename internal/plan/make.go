@@ -1,0 +1,296 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"holdfast/internal/stack"
+)
+
+// The stages of a start. Sentinels come first, because a redis node asks them
+// who is master; a balancer comes after the nodes that it sends requests to,
+// because HAProxy takes a server for healthy until its first check. A user's
+// program on Redis comes last of all: it may want Redis at once, and reaches
+// it through the balancers.
+const (
+	stageSentinel = 1 + iota
+	stageRedis
+	stageApp
+	stageBalancer
+	stageAppBehindBalancer
+)
+
+// How long nodes may take to end before they are killed.
+const (
+	// Redis waits up to 3 s for replicas (shutdown-timeout) and syncs its
+	// append-only file.
+	graceRedis    = 15 * time.Second
+	graceSentinel = 5 * time.Second
+	// A balancer ends by itself at hard-stop-after; this is what it gets
+	// beyond.
+	graceBalancer = 2 * time.Second
+)
+
+// maxSocketPath is the longest path of a unix socket, in bytes, that HAProxy
+// takes: it binds a longer, temporary name first, and that has to fit into
+// the 108 bytes of sockaddr_un.
+const maxSocketPath = 97
+
+// builder makes one plan.
+type builder struct {
+	stack   stack.Stack
+	machine Machine
+	nodes   []node
+}
+
+// Make makes the plan of a stack on a machine. The stack is a validated one;
+// Machine.Ports has every node of Needs.
+func Make(s stack.Stack, m Machine) (Plan, error) {
+	b := builder{stack: s, machine: m, nodes: nodes(s)}
+	if err := b.check(); err != nil {
+		return Plan{}, err
+	}
+	p := Plan{Stack: s, Name: s.Name, EntryURL: entryURL(s.Entry.Listen)}
+	if s.Entry.Statistics != "" {
+		p.StatisticsURL = p.EntryURL + s.Entry.Statistics
+	}
+	for _, h := range hosts(s) {
+		made, err := b.host(h)
+		if err != nil {
+			return Plan{}, err
+		}
+		p.Hosts = append(p.Hosts, made)
+	}
+	return p, nil
+}
+
+// check refuses a machine on which the plan could not work.
+func (b builder) check() error {
+	for _, dir := range []string{b.machine.StateDir, b.machine.BaseDir} {
+		if !filepath.IsAbs(dir) {
+			return fmt.Errorf("the directory %q is not an absolute path", dir)
+		}
+	}
+	// Redis expands patterns in the name of an included file.
+	if i := strings.IndexFunc(b.machine.StateDir, func(r rune) bool {
+		return r < ' ' || r == 0x7f || strings.ContainsRune(`*?["\`, r)
+	}); i >= 0 {
+		return fmt.Errorf("the state directory %q has a character that Redis' configuration cannot take (%q): choose another with --state", b.machine.StateDir, b.machine.StateDir[i])
+	}
+	for _, n := range of(b.nodes, Balancer) {
+		if path := b.path(n, "haproxy.sock"); len(path) > maxSocketPath {
+			return fmt.Errorf("the state directory %s is too long a path: HAProxy's socket in it would be %d bytes long, and %d is the most; choose a shorter one with --state",
+				b.machine.StateDir, len(path), maxSocketPath)
+		}
+	}
+	if b.stack.Redis.Enabled {
+		for _, password := range b.machine.Secrets.passwords() {
+			if *password.value == "" {
+				return fmt.Errorf("the secrets have no password for %s", password.user)
+			}
+		}
+	}
+	return checkNodes(b.nodes, b.machine, b.stack)
+}
+
+// host makes what one machine has to have and to run.
+func (b builder) host(h host) (Host, error) {
+	made := Host{Name: h.name, Dirs: []string{"logs", "nodes"}}
+	for _, n := range b.nodes {
+		if n.host != h {
+			continue
+		}
+		dirs, files, err := b.files(n)
+		if err != nil {
+			return Host{}, fmt.Errorf("%s: %w", n.name, err)
+		}
+		made.Dirs = append(append(made.Dirs, nodePath(n)), dirs...)
+		made.Files = append(made.Files, files...)
+		made.Processes = append(made.Processes, b.process(n))
+	}
+	slices.SortStableFunc(made.Processes, func(x, y Process) int { return x.Stage - y.Stage })
+	return made, nil
+}
+
+// nodePath is a path in a node's directory, relative to the state directory.
+func nodePath(n node, elem ...string) string {
+	return filepath.Join(append([]string{"nodes", n.name}, elem...)...)
+}
+
+// path is the absolute path of a file of a node.
+func (b builder) path(n node, elem ...string) string {
+	return filepath.Join(b.machine.StateDir, nodePath(n, elem...))
+}
+
+// files makes a node's files and the directories beside its own.
+func (b builder) files(n node) (dirs []string, files []File, err error) {
+	add := func(template, name string, once bool, data any) {
+		if err != nil {
+			return
+		}
+		var content string
+		content, err = render(template, data)
+		// Everything is private to the owner: most of it holds a secret.
+		files = append(files, File{Path: nodePath(n, name), Mode: 0o600, Content: content, Once: once})
+	}
+	switch n.kind {
+	case Balancer:
+		if b.machine.HAProxyUser != "" {
+			dirs = append(dirs, nodePath(n, chrootDir))
+		}
+		add("haproxy.cfg", "haproxy.cfg", false, b.haproxy(n))
+	case Redis:
+		dirs = append(dirs, nodePath(n, "data"))
+		data := b.redis(n)
+		add("redis-users.acl", "users.acl", false, data)
+		add("redis-base.conf", "base.conf", false, data)
+		add("redis.conf", "redis.conf", true, data)
+	case Sentinel:
+		data := b.sentinel(n)
+		if data.ID == "" {
+			return nil, nil, fmt.Errorf("the secrets have no run id for it")
+		}
+		add("sentinel-users.acl", "users.acl", false, data)
+		add("sentinel-base.conf", "base.conf", false, data)
+		add("sentinel.conf", "sentinel.conf", true, data)
+	}
+	return dirs, files, err
+}
+
+// process makes a node's process.
+func (b builder) process(n node) Process {
+	p := Process{Node: n.name, Kind: n.kind, App: n.app, StopSignal: "SIGTERM"}
+	switch n.kind {
+	case Balancer:
+		p.Address = b.stack.Entry.Listen
+		p.Stage = stageBalancer
+		p.Program = HAProxy
+		// Master-worker (-W), for reloads. To its master SIGUSR1 is the soft
+		// stop: the workers close their listeners, which leaves new
+		// connections to the other balancers, answer what is in flight, and
+		// end at hard-stop-after at the latest. SIGTERM would cut requests.
+		p.Args = []string{"-W", "-f", b.path(n, "haproxy.cfg")}
+		p.StopSignal = "SIGUSR1"
+		p.Grace = b.hardStop() + graceBalancer
+		p.Probe = Probe{Kind: ProbeHAProxy, Socket: nodePath(n, "haproxy.sock")}
+	case Redis:
+		p.Address = b.address(n)
+		p.Stage = stageRedis
+		p.Program = RedisServer
+		p.Args = []string{b.path(n, "redis.conf"), "--include", b.path(n, "base.conf")}
+		p.Grace = graceRedis
+		p.Probe = Probe{Kind: ProbeRedis}
+	case Sentinel:
+		p.Address = b.address(n)
+		p.Stage = stageSentinel
+		p.Program = RedisServer
+		p.Args = []string{b.path(n, "sentinel.conf"), "--sentinel", "--include", b.path(n, "base.conf")}
+		p.Grace = graceSentinel
+		p.Probe = Probe{Kind: ProbeSentinel}
+	case Web:
+		b.app(n, &p)
+	}
+	return p
+}
+
+// app fills in the process of an application's node.
+func (b builder) app(n node, p *Process) {
+	app := b.stack.Apps[n.app]
+	port := strconv.Itoa(b.machine.Ports[n.name])
+	p.Address = b.address(n)
+	p.Stage = stageApp
+	p.Grace = app.Grace
+	p.Probe = Probe{Kind: ProbeTCP}
+	if app.Health.Path != "" {
+		p.Probe = Probe{Kind: ProbeHTTP, Ready: app.Health.Path}
+	}
+	env := map[string]string{}
+	switch app.Kind() {
+	case stack.KV:
+		p.Program = Self
+		p.Args = []string{"web"}
+		if p.Probe.Kind == ProbeHTTP {
+			p.Probe.Live = "/healthz/live"
+		}
+		maps.Copy(env, b.redisEnv(n))
+		// How many replicas have to have a write before it is acknowledged.
+		env["HOLDFAST_MIN_ACKS"] = strconv.Itoa(min(b.stack.Redis.Replicas, 1))
+	case stack.Files:
+		p.Program = Self
+		p.Args = []string{"files", "--dir", b.resolve(app.Files)}
+	case stack.Command:
+		p.Program = Program(b.program(app.Command[0]))
+		replace := strings.NewReplacer("$HOST", n.host.address, "$PORT", port)
+		for _, arg := range app.Command[1:] {
+			p.Args = append(p.Args, replace.Replace(arg))
+		}
+		p.Dir = b.resolve(app.Dir)
+		if app.StopSignal != "" {
+			p.StopSignal = app.StopSignal
+		}
+		redis := b.redisEnv(n)
+		if len(redis) > 0 {
+			p.Stage = stageAppBehindBalancer
+		}
+		maps.Copy(env, redis)
+		maps.Copy(env, app.Env) // the user's word beats ours
+	}
+	env["HOST"], env["PORT"], env["HOLDFAST_NODE"] = n.host.address, port, n.name
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		p.Env = append(p.Env, k+"="+env[k])
+	}
+}
+
+// redisEnv tells a program where Redis is; nothing when the stack has none.
+func (b builder) redisEnv(n node) map[string]string {
+	if !b.stack.Redis.Enabled {
+		return nil
+	}
+	env := map[string]string{
+		"REDIS_URL": fmt.Sprintf("redis://web:%s@%s/0", b.machine.Secrets.Web,
+			net.JoinHostPort(n.host.address, strconv.Itoa(b.machine.Ports[PortRedisMaster]))),
+	}
+	if s := of(b.nodes, Sentinel); len(s) > 0 {
+		env["REDIS_SENTINELS"] = strings.Join(b.addresses(s), ",")
+		env["REDIS_MASTER_NAME"] = b.stack.Name
+	}
+	return env
+}
+
+// resolve makes a path of the stack file absolute.
+func (b builder) resolve(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(b.machine.BaseDir, path)
+}
+
+// program makes a program's path absolute; a bare name is looked up on PATH.
+func (b builder) program(name string) string {
+	if !strings.Contains(name, "/") {
+		return name
+	}
+	return b.resolve(name)
+}
+
+// entryURL is where clients on this machine find an address that may stand
+// for all of them.
+func entryURL(listen string) string {
+	h, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "http://" + listen
+	}
+	switch h {
+	case "", "*", "0.0.0.0":
+		h = "127.0.0.1"
+	case "::":
+		h = "::1"
+	}
+	return "http://" + net.JoinHostPort(h, port)
+}

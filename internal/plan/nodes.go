@@ -1,0 +1,142 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+
+	"holdfast/internal/stack"
+)
+
+// host is a machine of the stack and the address by which the others reach
+// its nodes.
+type host struct {
+	name, address string
+}
+
+// hosts are the machines of a stack: so far the one that Holdfast runs on.
+func hosts(stack.Stack) []host {
+	return []host{{name: "local", address: "127.0.0.1"}}
+}
+
+// node is one process to be, and where.
+type node struct {
+	name string
+	kind Kind
+	app  string
+	// fixed and preferred are its PortNeed; unused by a balancer.
+	fixed, preferred int
+	host             host
+}
+
+// nodes lists all nodes of a stack in the order of their start: Sentinels,
+// Redis, applications, balancers.
+func nodes(s stack.Stack) []node {
+	hosts := hosts(s)
+	var list []node
+	add := func(kind Kind, name, app string, i, fixed, preferred int) {
+		list = append(list, node{
+			name: name + "-" + strconv.Itoa(i+1), kind: kind, app: app,
+			fixed: fixed, preferred: preferred, host: hosts[i%len(hosts)],
+		})
+	}
+	if s.Redis.Enabled {
+		for i := range s.Redis.Sentinels {
+			add(Sentinel, "sentinel", "", i, at(s.Redis.SentinelPorts, i), 0)
+		}
+		for i := range s.Redis.Replicas + 1 {
+			add(Redis, "redis", "", i, at(s.Redis.Ports, i), 0)
+		}
+	}
+	// The first application of Holdfast's own web nodes gets the ports of the
+	// source's walk-through when they are free.
+	first := true
+	for _, name := range appNames(s) {
+		app := s.Apps[name]
+		if app.Kind() == stack.Servers {
+			continue
+		}
+		preferred := 0
+		if first && app.Kind() == stack.KV {
+			preferred, first = 5001, false
+		}
+		for i := range app.Nodes {
+			p := 0
+			if preferred != 0 {
+				p = preferred + i
+			}
+			add(Web, name, name, i, at(app.Ports, i), p)
+		}
+	}
+	for i := range s.Balancers {
+		add(Balancer, "balancer", "", i, 0, 0)
+	}
+	return list
+}
+
+// at is the i-th port; 0 when the list leaves it open.
+func at(ports []int, i int) int {
+	if i < len(ports) {
+		return ports[i]
+	}
+	return 0
+}
+
+// appNames are the stack's applications in the order of the alphabet.
+func appNames(s stack.Stack) []string {
+	return slices.Sorted(maps.Keys(s.Apps))
+}
+
+// of picks the nodes of one kind.
+func of(list []node, kind Kind) []node {
+	return slices.DeleteFunc(slices.Clone(list), func(n node) bool { return n.kind != kind })
+}
+
+// Needs lists the ports that a plan of the stack takes in Machine.Ports.
+func Needs(s stack.Stack) []PortNeed {
+	var needs []PortNeed
+	for _, n := range nodes(s) {
+		if n.kind != Balancer {
+			needs = append(needs, PortNeed{Node: n.name, Fixed: n.fixed, Preferred: n.preferred})
+		}
+	}
+	if s.Redis.Enabled {
+		needs = append(needs, PortNeed{Node: PortRedisMaster})
+	}
+	return needs
+}
+
+// address is where a node listens.
+func (b builder) address(n node) string {
+	return net.JoinHostPort(n.host.address, strconv.Itoa(b.machine.Ports[n.name]))
+}
+
+// addresses are where nodes listen.
+func (b builder) addresses(list []node) []string {
+	var all []string
+	for _, n := range list {
+		all = append(all, b.address(n))
+	}
+	return all
+}
+
+// checkNodes refuses what would make two nodes one, or leave one without a
+// port.
+func checkNodes(list []node, m Machine, s stack.Stack) error {
+	names := map[string]bool{}
+	for _, n := range list {
+		if names[n.name] {
+			return fmt.Errorf("two nodes are called %s: an application may not be called %s", n.name, cmp.Or(n.app, string(n.kind)))
+		}
+		names[n.name] = true
+	}
+	for _, need := range Needs(s) {
+		if p := m.Ports[need.Node]; p < 1 || p > 65535 {
+			return fmt.Errorf("no port was chosen for %s (got %d)", need.Node, p)
+		}
+	}
+	return nil
+}

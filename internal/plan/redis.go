@@ -1,0 +1,106 @@
+package plan
+
+import (
+	"holdfast/internal/stack"
+)
+
+// backlog is the most memory, in bytes, that a redis node keeps of its stream
+// of changes for replicas that come back: 64 MiB are 600,000 writes of about
+// 100 bytes.
+const backlog = 64 << 20
+
+// redisData is what the templates of a redis node show.
+type redisData struct {
+	Stack, Node      string
+	Host             string
+	Port             int
+	DataDir, ACLFile string
+	Fsync            string
+	Save             []string
+	Memory           stack.Bytes
+	MemoryPolicy     string
+	Password         string // of the replication user
+	Replicas         int
+	Backlog          int64
+	Secrets          Secrets
+}
+
+func (b builder) redis(n node) redisData {
+	r := b.stack.Redis
+	return redisData{
+		Stack: b.stack.Name, Node: n.name,
+		Host: n.host.address, Port: b.machine.Ports[n.name],
+		DataDir: b.path(n, "data"), ACLFile: b.path(n, "users.acl"),
+		Fsync: r.Fsync, Save: r.Save,
+		Memory: r.Memory, MemoryPolicy: r.MemoryPolicy,
+		Password: b.machine.Secrets.Replication,
+		Replicas: r.Replicas, Backlog: backlogSize(r.Memory),
+		Secrets: b.machine.Secrets,
+	}
+}
+
+// backlogSize is the size of the replication backlog in bytes. It counts
+// towards maxmemory, so a small store gets a small one.
+func backlogSize(memory stack.Bytes) int64 {
+	if memory == 0 {
+		return backlog
+	}
+	return min(backlog, max(1<<20, int64(memory)/8))
+}
+
+// sentinelData is what the templates of a Sentinel show.
+type sentinelData struct {
+	Stack, Node    string
+	Host           string
+	Port           int
+	Dir, ACLFile   string
+	Password       string // of the sentinel user
+	ID             string
+	MasterHost     string
+	MasterPort     int
+	Quorum         int
+	KnownReplicas  []peer
+	KnownSentinels []peer
+	ParallelSyncs  int
+	Secrets        Secrets
+	stack.Redis
+}
+
+// peer is another node, and its run id if it is a Sentinel.
+type peer struct {
+	Host string
+	Port int
+	ID   string
+}
+
+func (b builder) sentinel(n node) sentinelData {
+	d := sentinelData{
+		Stack: b.stack.Name, Node: n.name,
+		Host: n.host.address, Port: b.machine.Ports[n.name],
+		Dir: b.path(n), ACLFile: b.path(n, "users.acl"),
+		Password: b.machine.Secrets.Sentinel,
+		ID:       b.machine.Secrets.SentinelIDs[n.name],
+		// A majority, so that two halves of a split never both agree.
+		Quorum: b.stack.Redis.Sentinels/2 + 1,
+		// Sentinel takes no 0.
+		ParallelSyncs: max(1, b.stack.Redis.Replicas),
+		Secrets:       b.machine.Secrets,
+		Redis:         b.stack.Redis,
+	}
+	for i, r := range of(b.nodes, Redis) {
+		port := b.machine.Ports[r.name]
+		if i == 0 { // the first boot's master
+			d.MasterHost, d.MasterPort = r.host.address, port
+			continue
+		}
+		d.KnownReplicas = append(d.KnownReplicas, peer{Host: r.host.address, Port: port})
+	}
+	for _, s := range of(b.nodes, Sentinel) {
+		if s.name != n.name {
+			d.KnownSentinels = append(d.KnownSentinels, peer{
+				Host: s.host.address, Port: b.machine.Ports[s.name], ID: b.machine.Secrets.SentinelIDs[s.name],
+			})
+		}
+	}
+	return d
+}

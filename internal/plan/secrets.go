@@ -1,0 +1,85 @@
+package plan
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+
+	"holdfast/internal/stack"
+)
+
+// NewSecrets draws the secrets of a stack from read, which has to be a source
+// of cryptographic randomness such as crypto/rand.Reader.
+func NewSecrets(read io.Reader, s stack.Stack) (Secrets, error) {
+	return Secrets{}.Complete(read, s)
+}
+
+// Complete is the secrets with what the stack needs beyond them drawn from
+// read, as NewSecrets does: a Sentinel that was added has no run id yet. What
+// is there stays, also that of a Sentinel which is no longer in the stack.
+func (x Secrets) Complete(read io.Reader, s stack.Stack) (Secrets, error) {
+	for _, password := range x.passwords() {
+		if *password.value != "" {
+			continue
+		}
+		var err error
+		if *password.value, err = drawHex(read, 32); err != nil {
+			return Secrets{}, err
+		}
+	}
+	x.SentinelIDs = maps.Clone(x.SentinelIDs)
+	if x.SentinelIDs == nil {
+		x.SentinelIDs = map[string]string{}
+	}
+	for _, n := range of(nodes(s), Sentinel) {
+		if x.SentinelIDs[n.name] != "" {
+			continue
+		}
+		id, err := drawHex(read, 20)
+		if err != nil {
+			return Secrets{}, err
+		}
+		x.SentinelIDs[n.name] = id
+	}
+	return x, nil
+}
+
+// placeholder begins what stands for a secret.
+const placeholder = "<secret:"
+
+// Placeholders are secrets to show a plan with: "<secret:web>" and so on. A
+// server would not take them.
+func Placeholders(s stack.Stack) Secrets {
+	var x Secrets
+	for _, password := range x.passwords() {
+		*password.value = placeholder + password.user + ">"
+	}
+	x.SentinelIDs = map[string]string{}
+	for _, n := range of(nodes(s), Sentinel) {
+		x.SentinelIDs[n.name] = placeholder + "id of " + n.name + ">"
+	}
+	return x
+}
+
+type password struct {
+	user  string
+	value *string
+}
+
+// passwords are all passwords, by user, in a fixed order.
+func (x *Secrets) passwords() []password {
+	return []password{
+		{"web", &x.Web}, {"replication", &x.Replication}, {"sentinel", &x.Sentinel},
+		{"operator", &x.Operator}, {"balancer", &x.Balancer},
+	}
+}
+
+// drawHex draws n random bytes and writes them as hexadecimal digits.
+func drawHex(read io.Reader, n int) (string, error) {
+	raw := make([]byte, n)
+	if _, err := io.ReadFull(read, raw); err != nil {
+		return "", fmt.Errorf("drawing a secret: %w", err)
+	}
+	return hex.EncodeToString(raw), nil
+}

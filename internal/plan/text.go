@@ -1,0 +1,70 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Text is the plan for a person: what runs, in the order of the start, and
+// then every file. Secrets stand in it as they were given to Make; see
+// Placeholders.
+func (p Plan) Text() string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "Stack %s, for clients at %s", p.Name, p.EntryURL)
+	if p.StatisticsURL != "" {
+		fmt.Fprintf(&out, ", statistics at %s", p.StatisticsURL)
+	}
+	out.WriteString("\n")
+	for _, h := range p.Hosts {
+		fmt.Fprintf(&out, "\nHost %s runs, stage after stage:\n", h.Name)
+		for _, process := range h.Processes {
+			process.text(&out)
+		}
+		fmt.Fprintf(&out, "\nHost %s has these files, in the state directory:\n", h.Name)
+		for _, file := range h.Files {
+			file.text(&out)
+		}
+	}
+	return out.String()
+}
+
+func (p Process) text(out *strings.Builder) {
+	fmt.Fprintf(out, "\n%d  %s at %s\n", p.Stage, p.Node, p.Address)
+	line := func(format string, args ...any) { fmt.Fprintf(out, "     "+format+"\n", args...) }
+	line("%s %s", p.Program, strings.Join(p.Args, " "))
+	for _, variable := range p.Env {
+		line("%s", variable)
+	}
+	if p.Dir != "" {
+		line("in %s", p.Dir)
+	}
+	line("ready: %s; stop: %s, killed after %s", p.Probe, p.StopSignal, p.Grace)
+}
+
+// String says how the probe asks.
+func (p Probe) String() string {
+	switch p.Kind {
+	case ProbeHTTP:
+		return "GET " + p.Ready
+	case ProbeTCP:
+		return "accepts a connection"
+	case ProbeHAProxy:
+		return "answers at " + p.Socket
+	case ProbeRedis:
+		return "answers ROLE"
+	case ProbeSentinel:
+		return "answers PING"
+	}
+	return string(p.Kind)
+}
+
+func (f File) text(out *strings.Builder) {
+	once := ""
+	if f.Once {
+		once = ", written once: the server keeps it"
+	}
+	fmt.Fprintf(out, "\n--- %s (mode %04o%s)\n", f.Path, f.Mode, once)
+	for line := range strings.Lines(f.Content) {
+		out.WriteString("    " + line)
+	}
+}
