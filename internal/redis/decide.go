@@ -1,0 +1,133 @@
+package redis
+
+import "fmt"
+
+// view is what one round of questions brought to light.
+type view struct {
+	current   string // the master so far; empty: none
+	nodes     []nodeView
+	sentinels []string // whom each Sentinel names; empty: no answer or nobody
+	// namedSince is the round in which the Sentinels' majority began to name
+	// whom it names now.
+	namedSince uint64
+}
+
+// nodeView is a node's own word about its role.
+type nodeView struct {
+	addr     string
+	answered bool
+	err      error // why it did not answer
+	master   bool
+	// since is the round in which this process saw the node turn from replica
+	// to master; 0 when it is no master or has been one as long as we look.
+	since uint64
+	// follows is the master that a replica names; linked says that it has a
+	// connection to it.
+	follows string
+	linked  bool
+	// offset and replicas are a master's: its replication offset, and the
+	// online replicas with what each has acknowledged.
+	offset   int64
+	replicas []replicaView
+}
+
+// replicaView is an online replica as its master sees it.
+type replicaView struct {
+	addr   string
+	offset int64
+}
+
+// verdict is who the master is, and why, or why nobody is.
+type verdict struct {
+	master string
+	why    string
+}
+
+// decide says who the master is. A node has to claim it (ROLE), and nothing
+// that is newer may contradict it:
+//   - The Sentinels' majority settles it between several claims.
+//   - A node that turned master before our eyes was promoted by a majority of
+//     Sentinels, whose own announcement comes about a second later; it is
+//     believed against a majority that has not changed its word since.
+//   - A claim that the majority contradicts with newer word is an old master's;
+//     it is believed only if the named node itself follows it.
+//   - With no majority to be heard, the master so far remains it, and a new one
+//     needs to have been promoted before our eyes or to have a replica.
+func decide(v view) verdict {
+	var claims []nodeView
+	for _, n := range v.nodes {
+		if n.answered && n.master {
+			claims = append(claims, n)
+		}
+	}
+	named := majority(v.sentinels)
+	switch len(claims) {
+	case 0:
+		return verdict{why: "no node says that it is the master"}
+	case 1:
+	default:
+		return between(claims, named)
+	}
+	claim := claims[0]
+	switch {
+	case len(v.sentinels) == 0:
+		return verdict{claim.addr, "it is the only node"}
+	case named == claim.addr:
+		return verdict{claim.addr, "the node and the Sentinels agree"}
+	case named == "" && claim.addr == v.current:
+		return verdict{claim.addr, "it was the master and no majority of Sentinels says otherwise"}
+	case named == "" && claim.since > 0:
+		return verdict{claim.addr, "it was promoted"}
+	case named == "" && followed(v.nodes, claim.addr):
+		return verdict{claim.addr, "a replica follows it"}
+	case named == "":
+		return verdict{why: fmt.Sprintf("only %s itself says that it is the master, and no majority of Sentinels was heard", claim.addr)}
+	case claim.since > v.namedSince:
+		return verdict{claim.addr, "it was promoted; the Sentinels have not said so yet"}
+	}
+	for _, n := range v.nodes {
+		if n.addr == named && n.answered && !n.master && n.follows == claim.addr {
+			return verdict{claim.addr, fmt.Sprintf("%s, whom the Sentinels name, follows it", named)}
+		}
+	}
+	return verdict{why: fmt.Sprintf("%s says that it is the master, but the Sentinels name %s", claim.addr, named)}
+}
+
+// between settles several claims: the one that the Sentinels' majority names,
+// unless another was promoted later.
+func between(claims []nodeView, named string) verdict {
+	for _, c := range claims {
+		if c.addr != named {
+			continue
+		}
+		for _, other := range claims {
+			if other.since > c.since {
+				return verdict{why: fmt.Sprintf("%s was promoted, but the Sentinels still name %s", other.addr, named)}
+			}
+		}
+		return verdict{named, "the Sentinels name it among several that claim it"}
+	}
+	return verdict{why: fmt.Sprintf("%d nodes say that they are the master, and no majority of Sentinels names one of them", len(claims))}
+}
+
+// majority is whom more than half of all Sentinels name; silent ones count as
+// against.
+func majority(sentinels []string) string {
+	votes := map[string]int{}
+	for _, named := range sentinels {
+		votes[named]++
+		if named != "" && votes[named] > len(sentinels)/2 {
+			return named
+		}
+	}
+	return ""
+}
+
+func followed(nodes []nodeView, master string) bool {
+	for _, n := range nodes {
+		if n.answered && !n.master && n.linked && n.follows == master {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,50 @@
+package redis
+
+import "testing"
+
+func TestDecide(t *testing.T) {
+	const a, b, c = "a:1", "b:1", "c:1"
+	master := func(addr string, since uint64) nodeView {
+		return nodeView{addr: addr, answered: true, master: true, since: since}
+	}
+	replica := func(addr, of string) nodeView {
+		return nodeView{addr: addr, answered: true, follows: of, linked: true}
+	}
+	unlinked := func(addr, of string) nodeView {
+		return nodeView{addr: addr, answered: true, follows: of}
+	}
+	silent := func(addr string) nodeView { return nodeView{addr: addr} }
+	for _, test := range []struct {
+		name string
+		view view
+		want string
+	}{
+		{"a healthy stack", view{nodes: []nodeView{master(a, 0), replica(b, a), replica(c, a)}, sentinels: []string{a, a, a}}, a},
+		{"one Sentinel is silent", view{nodes: []nodeView{master(a, 0), replica(b, a)}, sentinels: []string{a, "", a}}, a},
+		{"a single Redis without Sentinels", view{nodes: []nodeView{master(a, 0)}}, a},
+		{"a single Redis that is a replica", view{nodes: []nodeView{replica(a, b)}}, ""},
+		{"the master died and nobody is promoted yet", view{current: a, nodes: []nodeView{silent(a), unlinked(b, a)}, sentinels: []string{a, a, a}}, ""},
+		{"promoted before our eyes, not announced yet", view{nodes: []nodeView{silent(a), master(b, 7), unlinked(c, a)}, sentinels: []string{a, a, a}}, b},
+		{"promoted a second time, the first was announced before", view{nodes: []nodeView{silent(a), master(b, 9)}, sentinels: []string{a, a, a}, namedSince: 5}, b},
+		{"an old master returns and claims it too", view{current: b, nodes: []nodeView{master(a, 0), master(b, 7)}, sentinels: []string{b, b, b}, namedSince: 8}, b},
+		{"the old master wakes before the announcement", view{current: b, nodes: []nodeView{master(a, 0), master(b, 7)}, sentinels: []string{a, a, a}}, ""},
+		{"two claim it and the Sentinels are split", view{current: a, nodes: []nodeView{master(a, 0), master(b, 0)}, sentinels: []string{a, b, ""}}, ""},
+		{"two claim it and the Sentinels name a third", view{nodes: []nodeView{master(a, 0), master(b, 0)}, sentinels: []string{c, c, c}}, ""},
+		{"an isolated old master against newer word", view{current: a, nodes: []nodeView{master(a, 2), silent(b)}, sentinels: []string{b, b, ""}, namedSince: 9}, ""},
+		{"a stranger claims it, seen first so", view{nodes: []nodeView{master(a, 0), silent(b)}, sentinels: []string{b, b, b}}, ""},
+		{"the Sentinels name one that follows the claimant", view{current: a, nodes: []nodeView{master(a, 0), replica(b, a)}, sentinels: []string{b, b, b}, namedSince: 3}, a},
+		{"all Sentinels died, the master stays", view{current: a, nodes: []nodeView{master(a, 0)}, sentinels: []string{"", "", ""}}, a},
+		{"all Sentinels died, a new process, replicas agree", view{nodes: []nodeView{master(a, 0), replica(b, a)}, sentinels: []string{"", "", ""}}, a},
+		{"no majority is heard and only itself says so", view{nodes: []nodeView{master(a, 0), unlinked(b, a)}, sentinels: []string{a, "", ""}}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := decide(test.view)
+			if got.master != test.want {
+				t.Errorf("master is %q (%s), want %q", got.master, got.why, test.want)
+			}
+			if got.why == "" {
+				t.Error("no reason is given")
+			}
+		})
+	}
+}

@@ -1,0 +1,124 @@
+package redis
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/rueidis"
+)
+
+// Kind says what a failed operation did to the data.
+type Kind int
+
+// The kinds of failure.
+const (
+	// NotExecuted: the operation certainly did nothing; it was held until its
+	// deadline without a master that would take it.
+	NotExecuted Kind = iota + 1
+	// Unknown: a write was sent and may have happened, or it happened and
+	// fewer replicas than required have confirmed it. It is neither a success
+	// nor a failure.
+	Unknown
+	// Overloaded: too many operations are held already; nothing was done.
+	Overloaded
+	// Invalid: the operation itself cannot be; nothing was done.
+	Invalid
+	// Refused: Redis answered with an error that another try would not
+	// change; nothing was done.
+	Refused
+)
+
+// Error is how every operation of a Client fails.
+type Error struct {
+	Kind  Kind
+	Cause error
+}
+
+// Error says in a person's words what happened, and why.
+func (e *Error) Error() string {
+	var what string
+	switch e.Kind {
+	case NotExecuted:
+		what = "not executed"
+	case Unknown:
+		what = "the outcome is unknown"
+	case Overloaded:
+		what = "overloaded, not executed"
+	case Invalid:
+		what = "invalid"
+	case Refused:
+		what = "refused by Redis"
+	}
+	if e.Cause == nil {
+		return what
+	}
+	return what + ": " + e.Cause.Error()
+}
+
+// Unwrap is the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// KindOf is the kind of an operation's error; 0 when it is none of this
+// package.
+func KindOf(err error) Kind {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Kind
+	}
+	return 0
+}
+
+var (
+	errNoMaster    = errors.New("no Redis master was found in time")
+	errTooManyHeld = errors.New("too many requests wait for a Redis master")
+	errReservedKey = fmt.Errorf("keys that start with %q are Holdfast's own", reservedPrefix)
+	errClosed      = errors.New("the client has ended")
+	errLost        = errors.New("the connection to the Redis master was lost before its answer")
+	errNoAck       = errors.New("neither the master nor enough replicas confirmed the write in time")
+	errNotSent     = errors.New("the connection was closed before anything was sent")
+)
+
+// fate is what became of one command, as far as its answer tells.
+type fate int
+
+const (
+	executed fate = iota // it happened
+	retry                // it certainly did not happen, and may elsewhere or later
+	refused              // it certainly did not happen, and will not
+	lost                 // nobody knows
+)
+
+// retryable are the error codes of a node that will not take a command now:
+// it is no longer or not yet the master, or has no replica. The codes are the
+// first words of the replies (Redis 7.0, server.c, createSharedObjects).
+var retryable = map[string]bool{
+	"READONLY":    true, // a replica
+	"LOADING":     true, // reads its data set
+	"MASTERDOWN":  true, // a replica without its master
+	"NOREPLICAS":  true, // min-replicas-to-write is not met
+	"CLUSTERDOWN": true,
+	"TRYAGAIN":    true,
+	"BUSY":        true, // runs a long script
+	"NOSCRIPT":    true, // sent again with its source
+	"UNBLOCKED":   true, // became a replica while a client waited
+}
+
+// fateOf reads the answer to a command. sent is false when nothing of it can
+// have left this process.
+func fateOf(err error, sent bool) fate {
+	if err == nil || rueidis.IsRedisNil(err) {
+		return executed
+	}
+	if reply, ok := rueidis.IsRedisErr(err); ok {
+		code, _, _ := strings.Cut(reply.Error(), " ")
+		if retryable[code] {
+			return retry
+		}
+		return refused
+	}
+	if !sent {
+		return retry
+	}
+	return lost
+}

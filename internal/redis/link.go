@@ -1,0 +1,182 @@
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// dialTimeout bounds a connection's making, the greeting included.
+const dialTimeout = 500 * time.Millisecond
+
+// link is a rueidis client of one address whose connections can be cut at
+// once, which frees everybody who waits for a server that hangs.
+type link struct {
+	rueidis.Client
+	addr string
+	mu   sync.Mutex
+	// built is false while the client is made: rueidis dials then, and a
+	// constructor here starts nothing.
+	built bool
+	wires map[*wire]struct{}
+}
+
+// linkKind says how a link is used.
+type linkKind int
+
+const (
+	probing    linkKind = iota // one short question now and then
+	pipelining                 // everything at once
+)
+
+// newLink makes a link; it connects when it is first used.
+func newLink(cfg Config, addr string, kind linkKind) *link {
+	l := &link{addr: addr, wires: map[*wire]struct{}{}}
+	db := cfg.DB
+	if kind == probing {
+		db = 0 // ROLE needs none, and a Sentinel has none
+	}
+	opt := rueidis.ClientOption{
+		InitAddress: []string{addr},
+		Username:    cfg.Username,
+		Password:    cfg.Password,
+		SelectDB:    db,
+		ClientName:  cfg.Name,
+		Dialer:      net.Dialer{Timeout: dialTimeout, KeepAlive: time.Second},
+		DialCtxFn: func(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			l.mu.Lock()
+			built := l.built
+			l.mu.Unlock()
+			if !built {
+				return nil, errNotSent
+			}
+			conn, err := d.DialContext(ctx, "tcp", addr)
+			if err != nil {
+				return nil, err
+			}
+			return l.add(conn), nil
+		},
+		ClientSetInfo:     rueidis.DisableClientSetInfo,
+		ConnWriteTimeout:  2 * time.Second,
+		PipelineMultiplex: -1, // one connection
+		ForceSingleClient: true,
+		DisableRetry:      true, // what is sent again is decided here
+		DisableCache:      true,
+	}
+	if kind == probing {
+		opt.ReadBufferEachConn, opt.WriteBufferEachConn, opt.RingScaleEachConn = 4<<10, 4<<10, 8
+	} else {
+		opt.ReadBufferEachConn, opt.WriteBufferEachConn = 64<<10, 64<<10
+		opt.AlwaysPipelining = true // a reader at all times: it sees the end of a connection when it comes
+	}
+	// With ForceSingleClient the client is there even though it has not
+	// connected; each use tries again.
+	l.Client, _ = rueidis.NewClient(opt)
+	l.mu.Lock()
+	l.built = true
+	l.mu.Unlock()
+	return l
+}
+
+func (l *link) add(conn net.Conn) *wire {
+	w := &wire{Conn: conn, link: l, ended: make(chan struct{})}
+	l.mu.Lock()
+	l.wires[w] = struct{}{}
+	l.mu.Unlock()
+	return w
+}
+
+// cut closes the connections of the link; the next use makes new ones.
+func (l *link) cut() {
+	l.mu.Lock()
+	wires := make([]*wire, 0, len(l.wires))
+	for w := range l.wires {
+		wires = append(wires, w)
+	}
+	l.mu.Unlock()
+	for _, w := range wires {
+		w.Close()
+	}
+}
+
+// only is the one connection of a link that has one; nil when it has none.
+func (l *link) only() *wire {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for w := range l.wires {
+		return w
+	}
+	return nil
+}
+
+// close ends the link. It cuts first: rueidis would wait for answers.
+func (l *link) close() {
+	l.cut()
+	l.Close()
+}
+
+// wire is a connection that knows whether anything was sent on it, and sends
+// nothing once its reading side has ended: what is refused here certainly did
+// not happen.
+type wire struct {
+	net.Conn
+	link  *link
+	once  sync.Once
+	ended chan struct{} // closed when reading failed or the wire was closed
+
+	writing sync.Mutex // held through each Write
+	sent    int64      // bytes handed to the kernel
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if err != nil {
+		w.end()
+	}
+	return n, err
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	select {
+	case <-w.ended:
+		return 0, errNotSent
+	default:
+	}
+	n, err := w.Conn.Write(p)
+	w.sent += int64(n)
+	return n, err
+}
+
+// written is how many bytes were sent so far.
+func (w *wire) written() int64 {
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	return w.sent
+}
+
+// seal closes the wire and answers how many bytes were sent on it for good:
+// whoever still holds something to send cannot any more.
+func (w *wire) seal() int64 {
+	w.Close()
+	return w.written()
+}
+
+func (w *wire) Close() error {
+	w.end()
+	return w.Conn.Close()
+}
+
+func (w *wire) end() {
+	w.once.Do(func() {
+		close(w.ended)
+		w.link.mu.Lock()
+		delete(w.link.wires, w)
+		w.link.mu.Unlock()
+	})
+}

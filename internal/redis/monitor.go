@@ -1,0 +1,436 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// The monitor's pace. A promoted replica takes writes about a second before
+// the Sentinels announce it, so without a master the nodes are asked often.
+const (
+	steadyInterval = 500 * time.Millisecond // between two rounds with a master
+	huntInterval   = 75 * time.Millisecond  // without one
+	steadyTimeout  = 400 * time.Millisecond // for an answer in a round
+	huntTimeout    = 150 * time.Millisecond
+	learnInterval  = 5 * time.Second        // between two looks at the Sentinels' list of nodes
+	resubscribe    = 500 * time.Millisecond // after a subscription broke
+)
+
+// snapshot is what the monitor knows after a round.
+type snapshot struct {
+	verdict
+	since     time.Time // of the verdict's master
+	nodes     []nodeView
+	sentinels []string // whom each names, in the order of the configuration
+	heard     time.Time
+	// found says that there has been a master at least once.
+	found bool
+}
+
+// node is what the master's own word says about the master.
+func (s snapshot) node() nodeView {
+	for _, n := range s.nodes {
+		if n.addr == s.master {
+			return n
+		}
+	}
+	return nodeView{}
+}
+
+// monitor asks the nodes and Sentinels in rounds and publishes who the master
+// is. Its methods may be called by anybody at any time.
+type monitor struct {
+	cfg   Config
+	log   *slog.Logger
+	nudge chan struct{} // asks for a round at once
+	// confirms are requests for the outcome of a round that starts later.
+	confirms chan chan snapshot
+
+	mu      sync.Mutex
+	last    snapshot
+	changed chan struct{} // closed when last.master changes
+
+	// What follows belongs to run alone.
+	round      uint64
+	nodes      map[string]*node
+	sentinels  []*link
+	named      string
+	namedSince uint64
+	learned    time.Time
+}
+
+// node is one Redis node and what was learned of it.
+type node struct {
+	*link
+	view nodeView
+}
+
+func newMonitor(cfg Config) *monitor {
+	m := &monitor{
+		cfg: cfg, log: cfg.Logger,
+		nudge:    make(chan struct{}, 1),
+		confirms: make(chan chan snapshot),
+		changed:  make(chan struct{}),
+		nodes:    map[string]*node{},
+	}
+	m.last.why = "nobody was asked yet"
+	if len(cfg.Sentinels) == 0 {
+		m.nodes[cfg.Address] = nil
+	}
+	return m
+}
+
+// now is the last snapshot, and a channel that is closed when its master is
+// no longer it.
+func (m *monitor) now() (snapshot, <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last, m.changed
+}
+
+// wait answers once there is a master.
+func (m *monitor) wait(ctx context.Context) (snapshot, error) {
+	for {
+		s, changed := m.now()
+		if s.master != "" {
+			return s, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return s, ctx.Err()
+		}
+	}
+}
+
+// look asks for a round at once: somebody saw the master misbehave.
+func (m *monitor) look() {
+	select {
+	case m.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// confirm answers what a round said that began after the call.
+func (m *monitor) confirm(ctx context.Context) (snapshot, error) {
+	answer := make(chan snapshot, 1)
+	select {
+	case m.confirms <- answer:
+	case <-ctx.Done():
+		return snapshot{}, ctx.Err()
+	}
+	select {
+	case s := <-answer:
+		return s, nil
+	case <-ctx.Done():
+		return snapshot{}, ctx.Err()
+	}
+}
+
+// run asks in rounds until the context ends.
+func (m *monitor) run(ctx context.Context) {
+	var listeners sync.WaitGroup
+	for _, addr := range m.cfg.Sentinels {
+		m.sentinels = append(m.sentinels, newLink(m.cfg, addr, probing))
+		listeners.Go(func() { m.listen(ctx, addr) })
+	}
+	defer listeners.Wait()
+	defer m.closeLinks()
+
+	var asked []chan snapshot // who waits for the next round
+	for ctx.Err() == nil {
+		waiting := asked
+		asked = nil
+		s := m.ask(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		m.publish(s)
+		for _, answer := range waiting {
+			answer <- s
+		}
+		interval := steadyInterval
+		if s.master == "" {
+			interval = huntInterval
+		}
+		pause := time.NewTimer(interval)
+		select {
+		case <-pause.C:
+		case <-m.nudge:
+			// Many may complain at once of one failure: not more than one
+			// round in 20 ms for them.
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		case answer := <-m.confirms:
+			asked = append(asked, answer)
+		case <-ctx.Done():
+		}
+		pause.Stop()
+	}
+}
+
+func (m *monitor) closeLinks() {
+	var closing sync.WaitGroup
+	for _, l := range m.sentinels {
+		closing.Go(l.close)
+	}
+	for _, n := range m.nodes {
+		if n != nil {
+			closing.Go(n.close)
+		}
+	}
+	closing.Wait()
+}
+
+// publish makes s the last snapshot and wakes who waits for a change.
+func (m *monitor) publish(s snapshot) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.last
+	s.found = before.found || s.master != ""
+	s.since = before.since
+	if s.heard.IsZero() {
+		s.heard = before.heard
+	}
+	if s.master != before.master {
+		s.since = time.Now()
+		close(m.changed)
+		m.changed = make(chan struct{})
+		if s.master != "" {
+			m.log.Info("redis master found", "master", s.master, "why", s.why)
+		} else {
+			m.log.Warn("redis master lost", "was", before.master, "why", s.why)
+		}
+	}
+	m.last = s
+}
+
+// ask makes one round: everybody is asked at once, and decide has the last
+// word.
+func (m *monitor) ask(ctx context.Context) snapshot {
+	before, _ := m.now()
+	m.round++
+	timeout := steadyTimeout
+	if before.master == "" {
+		timeout = huntTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	learn := before.master == "" || time.Since(m.learned) > learnInterval
+	if len(m.nodes) == 0 {
+		m.learn(m.askSentinels(ctx, true)) // the first round knows no node yet
+	}
+	var (
+		questions sync.WaitGroup
+		words     []sentinelWord
+		answers   = make([]nodeView, 0, len(m.nodes))
+		mu        sync.Mutex
+	)
+	questions.Go(func() { words = m.askSentinels(ctx, learn) })
+	for addr, n := range m.nodes {
+		if n == nil {
+			n = &node{link: newLink(m.cfg, addr, probing), view: nodeView{addr: addr}}
+			m.nodes[addr] = n
+		}
+		questions.Go(func() {
+			n.ask(ctx, m.round)
+			mu.Lock()
+			defer mu.Unlock()
+			answers = append(answers, n.view)
+		})
+	}
+	questions.Wait()
+
+	s := snapshot{nodes: answers, sentinels: make([]string, len(words))}
+	slices.SortFunc(s.nodes, func(a, b nodeView) int {
+		if a.addr < b.addr {
+			return -1
+		}
+		return 1
+	})
+	for i, w := range words {
+		s.sentinels[i] = w.master
+		if w.answered {
+			s.heard = time.Now()
+		}
+	}
+	for _, n := range s.nodes {
+		if n.answered {
+			s.heard = time.Now()
+		}
+	}
+	if named := majority(s.sentinels); named != "" && named != m.named {
+		if m.named != "" {
+			m.namedSince = m.round
+		}
+		m.named = named
+	}
+	s.verdict = decide(view{current: before.master, nodes: s.nodes, sentinels: s.sentinels, namedSince: m.namedSince})
+	if s.master == "" {
+		for _, n := range s.nodes {
+			if n.err != nil {
+				s.why += fmt.Sprintf("; %s: %v", n.addr, n.err)
+			}
+		}
+	}
+	if learn {
+		m.learn(words)
+	}
+	return s
+}
+
+// sentinelWord is one Sentinel's answer.
+type sentinelWord struct {
+	answered bool
+	master   string
+	replicas []string // when it was asked for them
+}
+
+// askSentinels asks every Sentinel at once.
+func (m *monitor) askSentinels(ctx context.Context, replicas bool) []sentinelWord {
+	words := make([]sentinelWord, len(m.sentinels))
+	var questions sync.WaitGroup
+	for i, l := range m.sentinels {
+		questions.Go(func() { words[i] = askSentinel(ctx, l, m.cfg.MasterName, replicas) })
+	}
+	questions.Wait()
+	return words
+}
+
+// askSentinel: SENTINEL GET-MASTER-ADDR-BY-NAME and SENTINEL REPLICAS
+// (manual, "High availability with Redis Sentinel", Sentinel commands).
+func askSentinel(ctx context.Context, l *link, name string, replicas bool) sentinelWord {
+	cmds := rueidis.Commands{l.B().Arbitrary("SENTINEL", "GET-MASTER-ADDR-BY-NAME").Args(name).Build()}
+	if replicas {
+		cmds = append(cmds, l.B().Arbitrary("SENTINEL", "REPLICAS").Args(name).Build())
+	}
+	answers := l.DoMulti(ctx, cmds...)
+	var w sentinelWord
+	pair, err := answers[0].AsStrSlice()
+	w.answered = err == nil || rueidis.IsRedisNil(err)
+	if len(pair) == 2 {
+		w.master = join(pair[0], pair[1])
+	}
+	if !replicas {
+		return w
+	}
+	list, err := answers[1].ToArray()
+	if err != nil {
+		return w
+	}
+	for _, entry := range list {
+		fields, err := entry.AsStrMap()
+		if err == nil && fields["ip"] != "" {
+			w.replicas = append(w.replicas, join(fields["ip"], fields["port"]))
+		}
+	}
+	return w
+}
+
+// learn takes the nodes that the Sentinels know. A node is forgotten when no
+// Sentinel that answered knows it, unless it is the master.
+func (m *monitor) learn(words []sentinelWord) {
+	known := map[string]bool{}
+	for _, w := range words {
+		if w.master != "" {
+			known[w.master] = true
+		}
+		for _, r := range w.replicas {
+			known[r] = true
+		}
+	}
+	if len(known) == 0 {
+		return // no Sentinel answers: what is known stays
+	}
+	m.learned = time.Now()
+	for addr := range known {
+		if _, ok := m.nodes[addr]; !ok {
+			m.nodes[addr] = nil
+		}
+	}
+	last, _ := m.now()
+	for addr, n := range m.nodes {
+		if !known[addr] && addr != last.master {
+			if n != nil {
+				n.close()
+			}
+			delete(m.nodes, addr)
+		}
+	}
+}
+
+// ask asks the node for its ROLE (manual, ROLE) and keeps what it says.
+func (n *node) ask(ctx context.Context, round uint64) {
+	v := nodeView{addr: n.addr}
+	defer func() {
+		if !v.answered {
+			// Silence does not unmake what it was: see nodeView.since.
+			v.since = n.view.since
+			v.follows = n.view.follows
+		}
+		n.view = v
+	}()
+	answer, err := n.Do(ctx, n.B().Role().Build()).ToArray()
+	if err != nil {
+		v.err = err
+		return
+	}
+	v.answered, v.master, v.follows, v.linked, v.offset, v.replicas = parseRole(answer)
+	if v.master {
+		v.since = n.view.since
+		if n.view.follows != "" {
+			v.since = round
+		}
+	}
+}
+
+// parseRole reads the answer to ROLE.
+func parseRole(answer []rueidis.RedisMessage) (ok, master bool, follows string, linked bool, offset int64, replicas []replicaView) {
+	if len(answer) == 0 {
+		return
+	}
+	role, _ := answer[0].ToString()
+	switch {
+	case role == "master" && len(answer) >= 3:
+		offset, _ = answer[1].AsInt64()
+		list, _ := answer[2].ToArray()
+		for _, entry := range list {
+			fields, err := entry.AsStrSlice()
+			if err != nil || len(fields) < 3 {
+				continue
+			}
+			replicas = append(replicas, replicaView{addr: join(fields[0], fields[1]), offset: number(fields[2])})
+		}
+		return true, true, "", false, offset, replicas
+	case role == "slave" && len(answer) >= 5:
+		host, _ := answer[1].ToString()
+		port, _ := answer[2].AsInt64()
+		state, _ := answer[3].ToString()
+		offset, _ = answer[4].AsInt64()
+		return true, false, joinPort(host, port), state == "connected", offset, nil
+	}
+	return
+}
+
+// listen follows one Sentinel's announcements, which only hurry the next
+// round: the facts come from decide.
+func (m *monitor) listen(ctx context.Context, addr string) {
+	for ctx.Err() == nil {
+		l := newLink(m.cfg, addr, probing)
+		_ = l.Receive(ctx, l.B().Subscribe().Channel("+switch-master").Build(), func(rueidis.PubSubMessage) { m.look() })
+		l.close()
+		select {
+		case <-time.After(resubscribe):
+		case <-ctx.Done():
+		}
+	}
+}

@@ -1,0 +1,242 @@
+// Package redistest runs real Redis servers and Sentinels for tests: a master,
+// replicas and Sentinels on free ports of this machine, which a test may kill,
+// pause and ask. It is for tests alone.
+package redistest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The name of the master at the Sentinels, and the user of the client under
+// test at the nodes and the Sentinels.
+const (
+	MasterName = "test"
+	Username   = "web"
+	Password   = "of-no-worth"
+)
+
+// Cluster is a master (Nodes[0] at first), its replicas, and Sentinels.
+type Cluster struct {
+	Nodes     []*Server
+	Sentinels []*Server
+}
+
+// Server is one redis-server process.
+type Server struct {
+	Addr string
+	cmd  *exec.Cmd
+	once sync.Once
+}
+
+// Start runs a master, replicas and Sentinels and waits until every replica
+// is connected and every Sentinel knows all of them. Without replicas
+// min-replicas-to-write is 0, else 1. They end with the test.
+func Start(t testing.TB, replicas, sentinels int) *Cluster {
+	t.Helper()
+	dir := t.TempDir()
+	c := &Cluster{}
+	minReplicas := min(replicas, 1)
+	for i := range 1 + replicas {
+		port := freePort(t)
+		conf := fmt.Sprintf(`bind 127.0.0.1
+port %d
+dir %s
+dbfilename %d.rdb
+save ""
+min-replicas-to-write %d
+min-replicas-max-lag 3
+repl-diskless-sync-delay 0
+user %s on >%s ~* &* +@all
+`, port, dir, port, minReplicas, Username, Password)
+		if i > 0 {
+			conf += "replicaof " + strings.Replace(c.Nodes[0].Addr, ":", " ", 1) + "\n"
+		}
+		c.Nodes = append(c.Nodes, run(t, dir, port, conf))
+	}
+	for _, n := range c.Nodes[1:] {
+		Eventually(t, 10*time.Second, n.Addr+" is a connected replica", func() bool {
+			return strings.Contains(n.Do("INFO", "replication"), "master_link_status:up")
+		})
+	}
+	for range sentinels {
+		port := freePort(t)
+		master := strings.Replace(c.Nodes[0].Addr, ":", " ", 1)
+		c.Sentinels = append(c.Sentinels, run(t, dir, port, fmt.Sprintf(`bind 127.0.0.1
+port %d
+dir %s
+user %s on >%s ~* &* +@all
+sentinel monitor %[5]s %[6]s %[7]d
+sentinel down-after-milliseconds %[5]s 500
+sentinel failover-timeout %[5]s 3000
+`, port, dir, Username, Password, MasterName, master, sentinels/2+1), "--sentinel"))
+	}
+	for _, s := range c.Sentinels {
+		Eventually(t, 20*time.Second, s.Addr+" knows everybody", func() bool {
+			s.Do("SENTINEL", "DEBUG", "info-period", "500")
+			return strings.Count(s.Do("SENTINEL", "REPLICAS", MasterName), "runid") == replicas &&
+				strings.Count(s.Do("SENTINEL", "SENTINELS", MasterName), "runid") == sentinels-1
+		})
+	}
+	return c
+}
+
+// SentinelAddrs are the addresses of all Sentinels.
+func (c *Cluster) SentinelAddrs() []string {
+	var addrs []string
+	for _, s := range c.Sentinels {
+		addrs = append(addrs, s.Addr)
+	}
+	return addrs
+}
+
+// Node is the node with that address.
+func (c *Cluster) Node(addr string) *Server {
+	for _, n := range c.Nodes {
+		if n.Addr == addr {
+			return n
+		}
+	}
+	return nil
+}
+
+// Kill ends the process with SIGKILL and waits for its end.
+func (s *Server) Kill() {
+	s.once.Do(func() {
+		s.Signal(syscall.SIGKILL)
+		_ = s.cmd.Wait()
+	})
+}
+
+// Signal sends the process a signal.
+func (s *Server) Signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
+
+// Do sends a command and answers the reply in plain text, or the error's.
+func (s *Server) Do(args ...string) string {
+	conn, err := net.DialTimeout("tcp", s.Addr, time.Second)
+	if err != nil {
+		return err.Error()
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	command := fmt.Sprintf("*%d\r\n", len(args))
+	for _, a := range args {
+		command += fmt.Sprintf("$%d\r\n%s\r\n", len(a), a)
+	}
+	if _, err := io.WriteString(conn, command); err != nil {
+		return err.Error()
+	}
+	reply, err := read(bufio.NewReader(conn))
+	if err != nil {
+		return err.Error()
+	}
+	return reply
+}
+
+// read reads one reply (Redis serialization protocol, RESP2).
+func read(r *bufio.Reader) (string, error) {
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	line = strings.TrimSuffix(line, "\r\n")
+	kind, rest := line[0], line[1:]
+	n, _ := strconv.Atoi(rest)
+	switch kind {
+	case '$':
+		if n < 0 {
+			return "(nil)", nil
+		}
+		data := make([]byte, n+2)
+		if _, err := io.ReadFull(r, data); err != nil {
+			return "", err
+		}
+		return string(data[:n]), nil
+	case '*':
+		var items []string
+		for range n {
+			item, err := read(r)
+			if err != nil {
+				return "", err
+			}
+			items = append(items, item)
+		}
+		return strings.Join(items, " "), nil
+	default:
+		return rest, nil
+	}
+}
+
+// Eventually polls a condition until it holds, and fails the test when it
+// does not in time.
+func Eventually(t testing.TB, within time.Duration, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// run starts a server and waits until it answers.
+func run(t testing.TB, dir string, port int, conf string, args ...string) *Server {
+	t.Helper()
+	path := filepath.Join(dir, strconv.Itoa(port)+".conf")
+	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	binary, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal("redis-server is not on PATH; install Redis 7.0 or newer (scripts/setup does)")
+	}
+	s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
+	s.cmd = exec.Command(binary, append([]string{path}, args...)...)
+	out, err := os.Create(filepath.Join(dir, strconv.Itoa(port)+".log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cmd.Stdout, s.cmd.Stderr = out, out
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = out.Close()
+	t.Cleanup(func() {
+		s.Kill()
+		if t.Failed() {
+			log, _ := os.ReadFile(out.Name())
+			t.Logf("log of %s:\n%s", s.Addr, log)
+		}
+	})
+	Eventually(t, 10*time.Second, s.Addr+" answers PING", func() bool { return s.Do("PING") == "PONG" })
+	return s
+}
+
+// freePort finds a port below the kernel's ephemeral ones, so that no outgoing
+// connection takes it before the server does.
+func freePort(t testing.TB) int {
+	t.Helper()
+	for range 100 {
+		port := 15000 + rand.IntN(16000)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port found")
+	return 0
+}
