@@ -57,7 +57,9 @@ type Limits struct {
 type TCPEntry struct {
 	Listen string `yaml:"listen"`
 	Mode   string `yaml:"mode"` // "tcp"
-	App    string `yaml:"app"`
+	// Auth is as in Entry.
+	Auth string `yaml:"auth"`
+	App  string `yaml:"app"`
 }
 
 // Kind says what runs an application.

@@ -1,0 +1,145 @@
+package stack
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// Default is the stack of an empty file: the topology of a two-node web
+// application on Redis with a master and two replicas.
+func Default() Stack {
+	s := base()
+	fill(&s, func(path) bool { return false })
+	return s
+}
+
+// base has every default that does not depend on another value; the rest is in
+// fill.
+func base() Stack {
+	return Stack{
+		Name: "holdfast",
+		Entry: Entry{
+			Listen:     "127.0.0.1:6301",
+			Statistics: "/web-app",
+			Limits:     Limits{Connections: 3000},
+		},
+		Balancers: 2,
+		Apps:      map[string]App{"web": {KV: &KVApp{}}},
+		Redis: Redis{
+			Replicas:        2,
+			Sentinels:       3,
+			MemoryPolicy:    "noeviction",
+			Fsync:           "everysec",
+			Save:            []string{"900 1", "300 10", "60 10000"},
+			DownAfter:       500 * time.Millisecond,
+			FailoverTimeout: 2 * time.Second,
+		},
+		Timeouts: Timeouts{
+			HTTPRequest: 10 * time.Second,
+			Queue:       time.Minute,
+			// A host that is gone answers nothing at all: a request waits
+			// this long, times the retries, before it reaches another node.
+			Connect:       2 * time.Second,
+			Client:        time.Minute,
+			Server:        time.Minute,
+			HTTPKeepAlive: 10 * time.Second,
+			// A hung node accepts connections and says nothing: each check
+			// of it takes this long to fail.
+			Check: 2 * time.Second,
+		},
+		Retries: 3,
+	}
+}
+
+// fill gives the values that depend on others, where has says that the file
+// does not have them.
+func fill(s *Stack, has func(path) bool) {
+	for name, a := range s.Apps {
+		p := path("apps").key(name)
+		if kind, _ := appKind(p, has, a); kind != "" {
+			fillApp(&a, kind, func(k path) bool { return has(p + "/" + k) })
+			s.Apps[name] = a
+		}
+		if a.Kind() == KV || a.Kind() == Command {
+			s.Redis.Enabled = s.Redis.Enabled || !has("redis/enabled")
+		}
+	}
+	for i := range s.TCP {
+		if s.TCP[i].Mode == "" {
+			s.TCP[i].Mode = "tcp"
+		}
+	}
+	if names := s.appNames(); len(names) == 1 && len(s.Routes) == 0 {
+		s.Routes = []Route{{App: names[0]}}
+	}
+}
+
+// fillApp gives an application the defaults of its kind.
+func fillApp(a *App, kind Kind, has func(path) bool) {
+	if kind != Servers {
+		if !has("nodes") {
+			a.Nodes = map[Kind]int{KV: 2, Files: 1, Command: 2}[kind]
+		}
+		if !has("stop-signal") {
+			a.StopSignal = "SIGTERM"
+		}
+		if !has("grace") {
+			a.Grace = 10 * time.Second
+		}
+	}
+	h := Health{
+		Path: map[Kind]string{KV: "/healthz/ready", Files: "/", Command: "/", Servers: ""}[kind],
+		// A node that hangs gets requests until fall checks in a row have
+		// failed, each after interval and timeouts.check: 2 x (0.5 s + 2 s).
+		// The customary "inter 2000 fall 5" with a time-out of 10 s would
+		// feed it for a minute, and a node whose port is closed for 10 s. Two
+		// checks, not one, since a single late answer is no fault.
+		Interval: 500 * time.Millisecond,
+		Rise:     2,
+		Fall:     2,
+	}
+	if kind == Servers {
+		// Servers elsewhere are asked as gently as is customary.
+		h.Interval, h.Fall = 2*time.Second, 5
+	}
+	if has("health/path") {
+		h.Path = a.Health.Path
+	}
+	if has("health/interval") {
+		h.Interval = a.Health.Interval
+	}
+	if has("health/rise") {
+		h.Rise = a.Health.Rise
+	}
+	if has("health/fall") {
+		h.Fall = a.Health.Fall
+	}
+	a.Health = h
+}
+
+// appKind is the kind of an application by the keys that the file has, right
+// or wrong, and all kinds that it has. The kind is empty unless there is
+// exactly one. Without a file, the values decide.
+func appKind(p path, has func(path) bool, a App) (Kind, []Kind) {
+	var kinds []Kind
+	for _, k := range []Kind{KV, Files, Command, Servers} {
+		if has(p.key(string(k))) {
+			kinds = append(kinds, k)
+		}
+	}
+	if len(kinds) == 0 && a.Kind() != "" {
+		kinds = []Kind{a.Kind()}
+	}
+	if len(kinds) == 1 {
+		return kinds[0], kinds
+	}
+	return "", kinds
+}
+
+// appNames are the names of the applications, sorted.
+func (s *Stack) appNames() []string { return sortedKeys(s.Apps) }
+
+func sortedKeys[V any](m map[string]V) []string {
+	return slices.Sorted(maps.Keys(m))
+}

@@ -1,0 +1,294 @@
+package stack
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// key is one key of a section of the stack file: all that reading, showing
+// and the JSON Schema have to know about it. T is the struct that holds it.
+type key[T any] struct {
+	name string
+	// doc says what it is: the schema's description, and the comment that
+	// Show writes.
+	doc string
+	// kinds are the kinds of application that have it; nil: all.
+	kinds []Kind
+
+	read   func(r *reader, p path, n *node, t *T)
+	show   func(t *T) any // an int, a bool, a string, []any or mapping; nil: not written
+	schema func() schema
+}
+
+// mapping is a section to write, in order.
+type mapping []pair
+
+type pair struct {
+	key   string
+	doc   string
+	value any
+}
+
+// schema is a JSON Schema.
+type schema map[string]any
+
+// only limits a key to kinds of application.
+func (k key[T]) only(kinds ...Kind) key[T] {
+	k.kinds = kinds
+	return k
+}
+
+// numberKey is a whole number from low to high.
+func numberKey[T any](name string, low, high int, at func(*T) *int, doc string) key[T] {
+	return key[T]{
+		name: name, doc: doc,
+		read: func(r *reader, p path, n *node, t *T) {
+			if v, ok := r.number(p, n, low, high); ok {
+				*at(t) = v
+			}
+		},
+		show:   func(t *T) any { return *at(t) },
+		schema: func() schema { return schema{"type": "integer", "minimum": low, "maximum": high} },
+	}
+}
+
+// textKey is a text that keeps a rule.
+func textKey[T any](name string, rule rule, at func(*T) *string, doc string) key[T] {
+	return key[T]{
+		name: name, doc: doc,
+		read: func(r *reader, p path, n *node, t *T) {
+			if v, ok := r.texts(p, n, rule); ok {
+				*at(t) = v
+			}
+		},
+		show: func(t *T) any {
+			switch v := *at(t); {
+			case v == "" && rule.none:
+				return "none"
+			case v == "":
+				return nil
+			default:
+				return v
+			}
+		},
+		schema: rule.schema,
+	}
+}
+
+// durationKey is a time of at least low.
+func durationKey[T any](name string, low time.Duration, at func(*T) *time.Duration, doc string) key[T] {
+	return key[T]{
+		name: name, doc: doc,
+		read: func(r *reader, p path, n *node, t *T) {
+			if v, ok := r.duration(p, n, low); ok {
+				*at(t) = v
+			}
+		},
+		show: func(t *T) any { return shortDuration(*at(t)) },
+		schema: func() schema {
+			return schema{"type": "string", "pattern": `^([0-9]+(\.[0-9]+)?(h|ms|m|s))+$`, "examples": []any{"500ms", "10s", "1m"}}
+		},
+	}
+}
+
+// textsKey is a list of texts that keep a rule; one alone needs no list. Only
+// one that may be empty is written when it is.
+func textsKey[T any](name string, rule rule, mayBeEmpty bool, at func(*T) *[]string, doc string) key[T] {
+	return key[T]{
+		name: name, doc: doc,
+		read: func(r *reader, p path, n *node, t *T) {
+			var out []string
+			if n.shape == list && len(n.items) == 0 && !mayBeEmpty {
+				r.wrong(n.pos, "%s is an empty list: write %s, or remove the key", p, rule.what)
+			}
+			for i, item := range r.items(p, n, rule.what) {
+				if v, ok := r.texts(p.item(i), item, rule); ok {
+					out = append(out, v)
+				}
+			}
+			*at(t) = out
+		},
+		show: func(t *T) any {
+			if len(*at(t)) == 0 && !mayBeEmpty {
+				return nil
+			}
+			return anys(*at(t))
+		},
+		schema: func() schema {
+			one := rule.schema()
+			return schema{"anyOf": []any{one, schema{"type": "array", "items": one}}}
+		},
+	}
+}
+
+// portsKey is a list of ports; one alone needs no list.
+func portsKey[T any](name string, at func(*T) *[]int, doc string) key[T] {
+	port := schema{"type": "integer", "minimum": 1, "maximum": 65535}
+	return key[T]{
+		name: name, doc: doc,
+		read: func(r *reader, p path, n *node, t *T) {
+			var out []int
+			for i, item := range r.items(p, n, "ports such as [5001, 5002]") {
+				v, ok := r.number(p.item(i), item, 1, 65535)
+				if !ok {
+					v = 0 // keeps the ports after it at their nodes
+				}
+				out = append(out, v)
+			}
+			*at(t) = out
+		},
+		show: func(t *T) any {
+			if len(*at(t)) == 0 {
+				return nil
+			}
+			return anys(*at(t))
+		},
+		schema: func() schema {
+			return schema{"anyOf": []any{port, schema{"type": "array", "items": port, "uniqueItems": true}}}
+		},
+	}
+}
+
+// sectionKey is a section with keys of its own.
+func sectionKey[T, U any](name string, keys []key[U], at func(*T) *U, doc string) key[T] {
+	return key[T]{
+		name: name, doc: doc,
+		read:   func(r *reader, p path, n *node, t *T) { readKeys(r, p, n, keys, at(t)) },
+		show:   func(t *T) any { return showKeys(keys, at(t)) },
+		schema: func() schema { return sectionSchema(keys) },
+	}
+}
+
+// sectionsKey is a list of sections.
+func sectionsKey[T, U any](name string, keys []key[U], at func(*T) *[]U, doc string) key[T] {
+	return key[T]{
+		name: name, doc: doc,
+		read: func(r *reader, p path, n *node, t *T) {
+			var out []U
+			switch n.shape {
+			case empty:
+				return
+			case list:
+				for i, item := range n.items {
+					var u U
+					r.spots[p.item(i)] = spot{item.pos, item.pos}
+					if item.shape == empty {
+						r.expected(p, item, "keys such as %s", listed([]string{keys[0].name, keys[len(keys)-1].name}, "and"))
+					}
+					readKeys(r, p.item(i), item, keys, &u)
+					out = append(out, u)
+				}
+			default:
+				r.expected(p, n, "a list: a dash before the first key of each, such as \"- %s: …\"", keys[0].name)
+			}
+			*at(t) = out
+		},
+		show: func(t *T) any {
+			if len(*at(t)) == 0 {
+				return nil
+			}
+			var out []any
+			for i := range *at(t) {
+				out = append(out, showKeys(keys, &(*at(t))[i]))
+			}
+			return out
+		},
+		schema: func() schema {
+			return schema{"type": []any{"array", "null"}, "items": objectSchema(keys)}
+		},
+	}
+}
+
+// showKeys is a section with its values.
+func showKeys[T any](keys []key[T], t *T) mapping {
+	out := mapping{}
+	for _, k := range keys {
+		if v := k.show(t); v != nil {
+			out = append(out, pair{k.name, k.doc, v})
+		}
+	}
+	return out
+}
+
+// objectSchema is the schema of a section; sectionSchema that of one that may
+// be left empty.
+func objectSchema[T any](keys []key[T]) schema {
+	properties := schema{}
+	for _, k := range keys {
+		s := schema{"description": k.doc}
+		maps.Copy(s, k.schema())
+		properties[k.name] = s
+	}
+	return schema{"type": "object", "properties": properties, "additionalProperties": false}
+}
+
+func sectionSchema[T any](keys []key[T]) schema {
+	s := objectSchema(keys)
+	s["type"] = []any{"object", "null"}
+	return s
+}
+
+// schema is the schema of a text that keeps the rule.
+func (ru rule) schema() schema {
+	s := schema{"type": "string"}
+	switch {
+	case ru.loose:
+		s["type"] = []any{"string", "number", "boolean"}
+	case ru.values != nil:
+		s = schema{"enum": anys(ru.values)}
+	case ru.pattern != nil && ru.none:
+		s["anyOf"] = []any{schema{"pattern": ru.pattern.String()}, schema{"enum": []any{"", "none"}}}
+	case ru.pattern != nil:
+		s["pattern"] = ru.pattern.String()
+	default:
+		s["minLength"] = 1
+	}
+	return s
+}
+
+// anys is a list for showing and for JSON.
+func anys[E any](in []E) []any {
+	out := make([]any, len(in))
+	for i, v := range in {
+		out[i] = v
+	}
+	return out
+}
+
+// where names a section's keys, for whoever writes one in another section.
+type where struct {
+	where string
+	keys  []string
+}
+
+func names[T any](keys []key[T]) []string {
+	var out []string
+	for _, k := range keys {
+		out = append(out, k.name)
+	}
+	return out
+}
+
+// elsewhere are all sections, the likeliest first.
+var elsewhere []where
+
+// The tables refer to how they are read, and that to all tables: hence init.
+func init() {
+	elsewhere = []where{
+		{"at the top level", names(stackKeys)},
+		{"to an application", names(appKeys)},
+		{"under redis", names(redisKeys)},
+		{"under timeouts", names(timeoutKeys)},
+		{"to an application's health", names(healthKeys)},
+		{"to a route", names(routeKeys)},
+		{"under entry", names(entryKeys)},
+		{"under entry.limits", names(limitKeys)},
+		{"to a tcp entry", names(tcpKeys)},
+	}
+}
+
+// fits reports whether a key is for a kind of application.
+func (k key[T]) fits(kind Kind) bool {
+	return k.kinds == nil || slices.Contains(k.kinds, kind)
+}

@@ -1,0 +1,334 @@
+package stack
+
+import (
+	"slices"
+	"time"
+)
+
+// The keys of the stack file, section by section, in the order that Show
+// writes. A new key is a field in stack.go, a line here, and a value in
+// defaults.go.
+
+// Bounds that no stack comes near; they catch a port in the wrong line.
+const (
+	maxBalancers = 64
+	maxNodes     = 256
+	maxReplicas  = 64
+	maxCount     = 1_000_000
+)
+
+var stackKeys, appKeys = tables()
+
+// tables is a function, since an application's keys refer to a section that
+// refers back to them.
+func tables() ([]key[Stack], []key[App]) {
+	apps := []key[App]{
+		kvKey(),
+		textKey("files", directoryRule, func(a *App) *string { return &a.Files },
+			"A directory whose files Holdfast serves; relative to this file.").only(Files),
+		commandKey(),
+		textsKey("servers", addressRule, false, func(a *App) *[]string { return &a.Servers },
+			"Addresses (host:port) of servers that run elsewhere.").only(Servers),
+		numberKey("nodes", 1, maxNodes, func(a *App) *int { return &a.Nodes },
+			"How many processes of it run. Default: 2 for kv and command, 1 for files.").only(KV, Files, Command),
+		portsKey("ports", func(a *App) *[]int { return &a.Ports },
+			"The ports of its nodes in order; those left open are chosen on the first start and kept.").only(KV, Files, Command),
+		textKey("dir", directoryRule, func(a *App) *string { return &a.Dir },
+			"The command's working directory; relative to this file. Default: a directory of the node's own.").only(Command),
+		envKey(),
+		textKey("stop-signal", stopSignalRule, func(a *App) *string { return &a.StopSignal },
+			"The signal that asks the command to end.").only(Command),
+		durationKey("grace", 0, func(a *App) *time.Duration { return &a.Grace },
+			"How long a node may take to end before it is killed.").only(KV, Files, Command),
+		textKey("sticky", cookieRule, func(a *App) *string { return &a.Sticky },
+			"The name of a cookie that keeps a client on its node; none: every request goes to any node."),
+		numberKey("connections", 0, maxCount, func(a *App) *int { return &a.Connections },
+			"How many requests one node gets at once; the rest wait in the balancer. 0: no limit."),
+		numberKey("queue", 0, maxCount, func(a *App) *int { return &a.Queue },
+			"How many requests may wait for one node beyond connections. 0: no limit but timeouts.queue."),
+		sectionKey("health", healthKeys, func(a *App) *Health { return &a.Health },
+			"How the balancers see that a node can serve."),
+	}
+	top := []key[Stack]{
+		textKey("name", nameRule, func(s *Stack) *string { return &s.Name },
+			"Tells the stacks of one machine apart."),
+		sectionKey("entry", entryKeys, func(s *Stack) *Entry { return &s.Entry },
+			"The HTTP address that clients use."),
+		numberKey("balancers", 1, maxBalancers, func(s *Stack) *int { return &s.Balancers },
+			"How many HAProxy processes share the entry's port; with two, one may die."),
+		appsKey(apps),
+		sectionsKey("routes", routeKeys, func(s *Stack) *[]Route { return &s.Routes },
+			"Which application a request goes to: the first route that matches, else the one without a condition. A single application needs none."),
+		sectionsKey("tcp", tcpKeys, func(s *Stack) *[]TCPEntry { return &s.TCP },
+			"Further addresses, whose bytes go to an application unread (layer 4)."),
+		sectionKey("redis", redisKeys, func(s *Stack) *Redis { return &s.Redis },
+			"The replicated store: one master, its replicas, and the Sentinels that fail over."),
+		sectionKey("timeouts", timeoutKeys, func(s *Stack) *Timeouts { return &s.Timeouts },
+			"HAProxy's time-outs, by its names."),
+		numberKey("retries", 0, 100, func(s *Stack) *int { return &s.Retries },
+			"How often HAProxy tries again to reach a server before it gives up."),
+	}
+	return top, apps
+}
+
+var entryKeys = []key[Entry]{
+	textKey("listen", addressRule, func(e *Entry) *string { return &e.Listen },
+		"host:port. An address that is not on loopback needs auth: none."),
+	textKey("statistics", statisticsRule, func(e *Entry) *string { return &e.Statistics },
+		"The path of HAProxy's statistics page; none: no page."),
+	textKey("auth", authRule, func(e *Entry) *string { return &e.Auth },
+		"Who may use an entry that is not on loopback. none: everybody who reaches it."),
+	sectionKey("limits", limitKeys, func(e *Entry) *Limits { return &e.Limits },
+		"What one balancer takes on."),
+}
+
+var limitKeys = []key[Limits]{
+	numberKey("connections", 1, maxCount, func(l *Limits) *int { return &l.Connections },
+		"How many connections one balancer has at once; further ones wait in the kernel's queue."),
+}
+
+var healthKeys = []key[Health]{
+	textKey("path", healthPathRule, func(h *Health) *string { return &h.Path },
+		"Asked with GET, has to answer 2xx or 3xx; none: the port has to accept a connection. Default: /healthz/ready for kv, / for files and command, none for servers."),
+	durationKey("interval", 50*time.Millisecond, func(h *Health) *time.Duration { return &h.Interval },
+		"The time between two checks. Default: 500ms; 2s for servers."),
+	numberKey("rise", 1, 1000, func(h *Health) *int { return &h.Rise },
+		"How many good checks in a row bring a node back."),
+	numberKey("fall", 1, 1000, func(h *Health) *int { return &h.Fall },
+		"How many bad checks in a row take a node out. Default: 2; 5 for servers."),
+}
+
+var routeKeys = []key[Route]{
+	textsKey("path-prefix", pathRule, false, func(r *Route) *[]string { return &r.PathPrefix },
+		"Beginnings of the path, such as /static; one of them, or of path-suffix, has to match. Case does not matter."),
+	textsKey("path-suffix", suffixRule, false, func(r *Route) *[]string { return &r.PathSuffix },
+		"Ends of the path, such as .png; one of them, or of path-prefix, has to match. Case does not matter."),
+	textsKey("host", hostRule, false, func(r *Route) *[]string { return &r.Host },
+		"Host names; one of them has to match as well. Case does not matter."),
+	textKey("app", nameRule, func(r *Route) *string { return &r.App },
+		"The application that gets the request."),
+}
+
+var tcpKeys = []key[TCPEntry]{
+	textKey("listen", addressRule, func(e *TCPEntry) *string { return &e.Listen },
+		"host:port. An address that is not on loopback needs auth: none."),
+	textKey("mode", modeRule, func(e *TCPEntry) *string { return &e.Mode },
+		"tcp, the only mode."),
+	textKey("auth", authRule, func(e *TCPEntry) *string { return &e.Auth },
+		"Who may use an entry that is not on loopback. none: everybody who reaches it."),
+	textKey("app", nameRule, func(e *TCPEntry) *string { return &e.App },
+		"The application that gets the bytes."),
+}
+
+var redisKeys = []key[Redis]{
+	{
+		name: "enabled",
+		doc:  "Whether Redis runs at all. Default: true when an application is kv or command.",
+		read: func(r *reader, p path, n *node, t *Redis) {
+			if n.shape != boolean {
+				r.expected(p, n, "true or false")
+				return
+			}
+			t.Enabled = n.text == "true" || n.text == "True" || n.text == "TRUE"
+		},
+		show:   func(t *Redis) any { return t.Enabled },
+		schema: func() schema { return schema{"type": "boolean"} },
+	},
+	numberKey("replicas", 0, maxReplicas, func(t *Redis) *int { return &t.Replicas },
+		"How many copies of the master there are; one of them takes its place when it dies."),
+	numberKey("sentinels", 0, maxReplicas, func(t *Redis) *int { return &t.Sentinels },
+		"How many Sentinels watch the master. A majority of them fails it over: 3 bear the loss of one, 5 of two."),
+	portsKey("ports", func(t *Redis) *[]int { return &t.Ports },
+		"The ports of redis-1, redis-2, … in order; those left open are chosen on the first start and kept."),
+	portsKey("sentinel-ports", func(t *Redis) *[]int { return &t.SentinelPorts },
+		"The ports of sentinel-1, sentinel-2, … in order; those left open are chosen on the first start and kept."),
+	{
+		name: "memory",
+		doc:  "The most memory that the data of one Redis node may take (maxmemory), such as 512mb; 0: no limit.",
+		read: func(r *reader, p path, n *node, t *Redis) {
+			if v, ok := r.size(p, n); ok {
+				t.Memory = v
+			}
+		},
+		show: func(t *Redis) any {
+			if t.Memory == 0 {
+				return 0
+			}
+			return t.Memory.String()
+		},
+		schema: func() schema {
+			return schema{"anyOf": []any{
+				schema{"type": "integer", "minimum": 0},
+				schema{"type": "string", "pattern": `^[0-9]+([bB]|[kK][bB]|[mM][bB]|[gG][bB])?$`},
+			}}
+		},
+	},
+	textKey("memory-policy", memoryPolicyRule, func(t *Redis) *string { return &t.MemoryPolicy },
+		"What happens to a write when the memory is full (maxmemory-policy); noeviction refuses it, the others drop data."),
+	textKey("fsync", fsyncRule, func(t *Redis) *string { return &t.Fsync },
+		"When the append-only file reaches the disk (appendfsync): always, everysec or no. The file itself is always on."),
+	textsKey("save", saveRule, true, func(t *Redis) *[]string { return &t.Save },
+		"Snapshots: \"SECONDS CHANGES\" each; []: none."),
+	durationKey("down-after", 100*time.Millisecond, func(t *Redis) *time.Duration { return &t.DownAfter },
+		"How long the master may be silent before a Sentinel holds it for down."),
+	durationKey("failover-timeout", 100*time.Millisecond, func(t *Redis) *time.Duration { return &t.FailoverTimeout },
+		"Sentinel's failover-timeout: a second failover of the same master waits twice as long."),
+}
+
+var timeoutKeys = []key[Timeouts]{
+	durationKey("http-request", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.HTTPRequest },
+		"How long a client may take to send the head of a request."),
+	durationKey("queue", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.Queue },
+		"How long a request may wait for a free node."),
+	durationKey("connect", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.Connect },
+		"How long a connection to a node may take to stand."),
+	durationKey("client", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.Client },
+		"How long a client may be silent."),
+	durationKey("server", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.Server },
+		"How long a node may be silent."),
+	durationKey("http-keep-alive", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.HTTPKeepAlive },
+		"How long a connection may idle between two requests."),
+	durationKey("check", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.Check },
+		"How long a health check may take once it is connected."),
+}
+
+// appsKey is the applications by name. Given, they replace the default ones.
+func appsKey(apps []key[App]) key[Stack] {
+	return key[Stack]{
+		name: "apps",
+		doc:  "The applications behind the entry, by name; each is exactly one of kv, files, command and servers. Default: web, a kv of 2 nodes.",
+		read: func(r *reader, p path, n *node, s *Stack) {
+			if n.shape == empty {
+				return
+			}
+			s.Apps, s.Routes = map[string]App{}, nil
+			if n.shape != section {
+				r.expected(p, n, "applications by name, such as web, and below each what runs")
+				return
+			}
+			for _, e := range n.entries {
+				var a App
+				r.spots[p.key(e.key)] = spot{e.at, e.value.pos}
+				readKeys(r, p.key(e.key), e.value, apps, &a)
+				s.Apps[e.key] = a
+			}
+		},
+		show: func(s *Stack) any {
+			out := mapping{}
+			for _, name := range s.appNames() {
+				a := s.Apps[name]
+				fitting := slices.DeleteFunc(slices.Clone(apps), func(k key[App]) bool { return !k.fits(a.Kind()) })
+				out = append(out, pair{name, "", showKeys(fitting, &a)})
+			}
+			return out
+		},
+		schema: func() schema {
+			return schema{
+				"type":                 []any{"object", "null"},
+				"minProperties":        1,
+				"propertyNames":        schema{"pattern": nameRule.pattern.String(), "not": schema{"enum": anys(reserved)}},
+				"additionalProperties": appSchema(apps),
+			}
+		},
+	}
+}
+
+// kvKey is written as kv: {}; nothing and true mean the same.
+func kvKey() key[App] {
+	return key[App]{
+		name:  "kv",
+		doc:   "Holdfast's own web node, Redis over HTTP: {}, it has no settings.",
+		kinds: []Kind{KV},
+		read: func(r *reader, p path, n *node, a *App) {
+			a.KV = &KVApp{}
+			if n.shape == boolean {
+				if n.text == "false" {
+					r.expected(p, n, "kv: {}, or remove the key")
+				}
+				return
+			}
+			if n.shape != section && n.shape != empty {
+				r.expected(p, n, "kv: {}")
+				return
+			}
+			readKeys(r, p, n, nil, a.KV)
+		},
+		show: func(a *App) any {
+			if a.KV == nil {
+				return nil
+			}
+			return mapping{}
+		},
+		schema: func() schema {
+			return schema{"anyOf": []any{
+				schema{"type": []any{"object", "null"}, "additionalProperties": false},
+				schema{"const": true},
+			}}
+		},
+	}
+}
+
+func commandKey() key[App] {
+	k := textsKey("command", argumentRule, false, func(a *App) *[]string { return &a.Command },
+		"The program and its arguments, a list. $HOST and $PORT in an argument stand for the node's address.")
+	list := k.read
+	k.read = func(r *reader, p path, n *node, a *App) {
+		if n.shape == text {
+			r.wrong(n.pos, "%s is a text: write a list, such as %s; no shell takes it apart", p, exampleCommand(n.text))
+			return
+		}
+		list(r, p, n, a)
+	}
+	k.schema = func() schema {
+		return schema{"type": "array", "minItems": 1, "items": argumentRule.schema()}
+	}
+	return k.only(Command)
+}
+
+func envKey() key[App] {
+	return key[App]{
+		name:  "env",
+		doc:   "Added to the command's environment, beside HOST, PORT, HOLDFAST_NODE, REDIS_URL, REDIS_SENTINELS and REDIS_MASTER_NAME.",
+		kinds: []Kind{Command},
+		read: func(r *reader, p path, n *node, a *App) {
+			if n.shape == empty {
+				return
+			}
+			if n.shape != section {
+				r.expected(p, n, "variables, such as LOG_LEVEL: debug, below it")
+				return
+			}
+			for _, e := range n.entries {
+				below := p.key(e.key)
+				r.spots[below] = spot{e.at, e.value.pos}
+				if complaint := checkVariable(e.key); complaint != "" {
+					r.wrong(e.at, "%s: %s", p, complaint)
+					continue
+				}
+				if v, ok := r.texts(below, e.value, envValueRule); ok {
+					if a.Env == nil {
+						a.Env = map[string]string{}
+					}
+					a.Env[e.key] = v
+				}
+			}
+		},
+		show: func(a *App) any {
+			if len(a.Env) == 0 {
+				return nil
+			}
+			out := mapping{}
+			for _, name := range sortedKeys(a.Env) {
+				out = append(out, pair{name, "", a.Env[name]})
+			}
+			return out
+		},
+		schema: func() schema {
+			return schema{
+				"type":                 []any{"object", "null"},
+				"propertyNames":        schema{"pattern": variable.String(), "not": schema{"enum": anys(ownVariables)}},
+				"additionalProperties": envValueRule.schema(),
+			}
+		},
+	}
+}

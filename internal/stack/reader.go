@@ -1,0 +1,335 @@
+package stack
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// path is where a key stands in the stack: "apps/web/health/path". The items
+// of a list are "#0", "#1", ….
+type path string
+
+func (p path) key(name string) path {
+	if p == "" {
+		return path(name)
+	}
+	return p + "/" + path(name)
+}
+
+func (p path) item(i int) path { return p.key("#" + strconv.Itoa(i)) }
+
+// String is the path as messages say it: "apps.web.health.path". The line
+// tells the items of a list apart.
+func (p path) String() string {
+	var keys []string
+	for _, k := range strings.Split(string(p), "/") {
+		if !strings.HasPrefix(k, "#") {
+			keys = append(keys, k)
+		}
+	}
+	return strings.Join(keys, ".")
+}
+
+// spot is where the file has a key and its value.
+type spot struct{ key, value pos }
+
+// reader collects what reading a file finds out: the places of the keys that
+// it has, and the mistakes.
+type reader struct {
+	file     string
+	spots    map[path]spot
+	faults   map[pos]bool  // where a value could not be read
+	strange  map[path]bool // sections with an unknown key
+	mistakes Mistakes
+	warnings Mistakes
+}
+
+func newReader(file string) *reader {
+	return &reader{file: file, spots: map[path]spot{}, faults: map[pos]bool{}, strange: map[path]bool{}}
+}
+
+// has reports whether the file has a key, with whatever value.
+func (r *reader) has(p path) bool {
+	_, ok := r.spots[p]
+	return ok
+}
+
+// near is the place of a value, or of the nearest key above it that the file
+// has.
+func (r *reader) near(p path) pos {
+	if s, ok := r.spots[p]; ok {
+		return s.value
+	}
+	for p != "" {
+		i := strings.LastIndexByte(string(p), '/')
+		p = p[:max(i, 0)]
+		if s, ok := r.spots[p]; ok {
+			return s.key
+		}
+	}
+	return pos{}
+}
+
+// keyAt is the place of a key itself.
+func (r *reader) keyAt(p path) pos {
+	if s, ok := r.spots[p]; ok {
+		return s.key
+	}
+	return r.near(p)
+}
+
+// faulty reports whether a value of the file could not be read, so that what
+// follows from it is not complained of as well.
+func (r *reader) faulty(p path) bool {
+	s, ok := r.spots[p]
+	return ok && r.faults[s.value]
+}
+
+// wrong complains of a value that cannot be read.
+func (r *reader) wrong(at pos, format string, args ...any) {
+	r.faults[at] = true
+	r.complain(at, format, args...)
+}
+
+// complain complains of what can be read, but cannot be meant.
+func (r *reader) complain(at pos, format string, args ...any) {
+	r.mistakes = append(r.mistakes, Mistake{r.file, at.line, at.column, fmt.Sprintf(format, args...)})
+}
+
+func (r *reader) warn(at pos, format string, args ...any) {
+	r.warnings = append(r.warnings, Mistake{r.file, at.line, at.column, fmt.Sprintf(format, args...)})
+}
+
+// expected complains of a value of the wrong type, once.
+func (r *reader) expected(p path, n *node, format string, args ...any) {
+	if n.shape == broken {
+		return
+	}
+	if n.shape == empty {
+		r.wrong(n.pos, "%s has no value: write %s, or remove the key", p, fmt.Sprintf(format, args...))
+		return
+	}
+	r.wrong(n.pos, "%s is %s: write %s", p, n.describe(), fmt.Sprintf(format, args...))
+}
+
+// readKeys reads a section whose keys are known. Nothing at all stands for an
+// empty section: that is what commenting out its last key leaves.
+func readKeys[T any](r *reader, p path, n *node, keys []key[T], into *T) {
+	if n.shape == empty {
+		return
+	}
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.name
+	}
+	if n.shape != section {
+		what := "keys such as " + listed(names[:min(3, len(names))], "and")
+		if p == "" {
+			if n.shape != broken {
+				r.wrong(n.pos, "the file is %s: a stack file has %s", n.describe(), what)
+			}
+			return
+		}
+		r.expected(p, n, "%s below it", what)
+		return
+	}
+next:
+	for _, e := range n.entries {
+		for _, k := range keys {
+			if k.name == e.key {
+				below := p.key(k.name)
+				r.spots[below] = spot{e.at, e.value.pos}
+				k.read(r, below, e.value, into)
+				continue next
+			}
+		}
+		r.unknown(p, e, names)
+	}
+}
+
+// unknown says what an unknown key could have been.
+func (r *reader) unknown(p path, e entry, known []string) {
+	r.strange[p] = true
+	in := ""
+	if p != "" {
+		in = " in " + p.String()
+	}
+	if near := nearest(e.key, known); near != "" {
+		r.complain(e.at, "unknown key %s%s: did you mean %q?", quoted(e.key), in, near)
+		return
+	}
+	for _, s := range elsewhere {
+		for _, name := range s.keys {
+			if name == normal(e.key) {
+				r.complain(e.at, "unknown key %s%s: %q belongs %s", quoted(e.key), in, name, s.where)
+				return
+			}
+		}
+	}
+	if len(known) == 0 {
+		r.complain(e.at, "unknown key %s%s: it takes no keys, write {}", quoted(e.key), in)
+		return
+	}
+	r.complain(e.at, "unknown key %s%s: the keys here are %s", quoted(e.key), in, listed(known, "and"))
+}
+
+var decimal = regexp.MustCompile(`^[+-]?(0|[1-9][0-9]*)$`)
+
+// number reads a whole number from low to high.
+func (r *reader) number(p path, n *node, low, high int) (int, bool) {
+	example := strconv.Itoa(max(low, 1))
+	if n.shape == text && decimal.MatchString(n.text) {
+		r.wrong(n.pos, "%s is %s: write the number without quotes", p, n.describe())
+		return 0, false
+	}
+	if n.shape != number || !decimal.MatchString(n.text) {
+		r.expected(p, n, "a whole number such as %s", example)
+		return 0, false
+	}
+	v, err := strconv.Atoi(n.text)
+	if err != nil || v < low || v > high {
+		r.wrong(n.pos, "%s is %s: write %d to %d", p, n.text, low, high)
+		return 0, false
+	}
+	return v, true
+}
+
+// texts reads a text that keeps a rule.
+func (r *reader) texts(p path, n *node, rule rule) (string, bool) {
+	if rule.loose && (n.shape == number || n.shape == boolean) {
+		n = &node{pos: n.pos, shape: text, text: n.text}
+	}
+	if n.shape != text {
+		r.expected(p, n, "%s", rule.what)
+		return "", false
+	}
+	if rule.none && (n.text == "" || n.text == "none") {
+		return "", true
+	}
+	if rule.check != nil {
+		if complaint := rule.check(n.text); complaint != "" {
+			r.wrong(n.pos, "%s: %s", p, complaint)
+			return "", false
+		}
+	}
+	if rule.pattern != nil && !rule.pattern.MatchString(n.text) {
+		r.wrong(n.pos, "%s is %s: write %s", p, quoted(n.text), rule.what)
+		return "", false
+	}
+	return n.text, true
+}
+
+// items are those of a list; a single value stands for a list of one.
+func (r *reader) items(p path, n *node, what string) []*node {
+	switch n.shape {
+	case list:
+		for i, item := range n.items {
+			r.spots[p.item(i)] = spot{item.pos, item.pos}
+		}
+		return n.items
+	case text, number:
+		r.spots[p.item(0)] = spot{n.pos, n.pos}
+		return []*node{n}
+	}
+	r.expected(p, n, "a list: %s", what)
+	return nil
+}
+
+// The longest time-out that HAProxy takes: 2^31-1 ms, 24 days.
+const maxDuration = math.MaxInt32 * time.Millisecond
+
+// duration reads a time with a unit, a whole number of milliseconds.
+func (r *reader) duration(p path, n *node, low time.Duration) (time.Duration, bool) {
+	if n.shape == number && decimal.MatchString(n.text) && n.text != "0" {
+		r.wrong(n.pos, "%s is %s without a unit: write %ss, or %sms", p, n.text, n.text, n.text)
+		return 0, false
+	}
+	if n.shape != text && n.text != "0" {
+		r.expected(p, n, "a time with its unit, such as 500ms, 10s or 1m")
+		return 0, false
+	}
+	d, err := time.ParseDuration(n.text)
+	switch {
+	case err != nil:
+		r.wrong(n.pos, "%s is %s: write a time with its unit, such as 500ms, 10s, 1m or 1h", p, quoted(n.text))
+	case d < low:
+		r.wrong(n.pos, "%s is %s: write %s or more", p, n.text, shortDuration(low))
+	case d > maxDuration:
+		r.wrong(n.pos, "%s is %s: write at most 596h, the longest that HAProxy can count", p, n.text)
+	case d%time.Millisecond != 0:
+		r.wrong(n.pos, "%s is %s: write a whole number of milliseconds", p, n.text)
+	default:
+		return d, true
+	}
+	return 0, false
+}
+
+// shortDuration is a duration without the zeros of Duration.String: 1m, not
+// 1m0s.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-2]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-2]
+	}
+	return s
+}
+
+var sizes = regexp.MustCompile(`(?i)^([0-9]+)(b|kb|mb|gb)?$`)
+
+// size reads a size in bytes: 512mb.
+func (r *reader) size(p path, n *node) (Bytes, bool) {
+	const what = "a size such as 512mb or 2gb, or 0 for no limit"
+	if n.shape != text && n.shape != number {
+		r.expected(p, n, what)
+		return 0, false
+	}
+	m := sizes.FindStringSubmatch(n.text)
+	if m == nil {
+		if short := regexp.MustCompile(`(?i)^([0-9]+)\s*([kmg])i?b?$`).FindStringSubmatch(n.text); short != nil {
+			r.wrong(n.pos, "%s is %s: write %s%sb", p, quoted(n.text), short[1], strings.ToLower(short[2]))
+			return 0, false
+		}
+		r.expected(p, n, what)
+		return 0, false
+	}
+	unit := int64(1)
+	switch strings.ToLower(m[2]) {
+	case "kb":
+		unit = 1 << 10
+	case "mb":
+		unit = 1 << 20
+	case "gb":
+		unit = 1 << 30
+	}
+	v, err := strconv.ParseInt(m[1], 10, 64)
+	if err != nil || v > math.MaxInt64/unit {
+		r.wrong(n.pos, "%s is %s: no machine has that much; write %s", p, n.text, what)
+		return 0, false
+	}
+	v *= unit
+	if v != 0 && v < 1<<20 {
+		r.wrong(n.pos, "%s is %s: an empty Redis needs more; write 1mb or more, or 0 for no limit", p, n.text)
+		return 0, false
+	}
+	return Bytes(v), true
+}
+
+// String is the size in the largest unit that leaves it whole: 512mb.
+func (b Bytes) String() string {
+	for _, u := range []struct {
+		size Bytes
+		name string
+	}{{1 << 30, "gb"}, {1 << 20, "mb"}, {1 << 10, "kb"}} {
+		if b != 0 && b%u.size == 0 {
+			return strconv.FormatInt(int64(b/u.size), 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(b), 10)
+}

@@ -1,0 +1,268 @@
+package stack
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// rule is what a text has to be. Whatever ends in haproxy.cfg keeps to
+// letters, digits and punctuation that mean nothing there, so that no value
+// can add a word, a comment or a line to it (HAProxy manual, section 2.2,
+// "Quoting and escaping").
+type rule struct {
+	what    string                // what would be right: "a path such as /api"
+	pattern *regexp.Regexp        // in JSON Schema's dialect as well
+	check   func(s string) string // a more telling complaint; "" is content
+	values  []string              // all that there are, when they are few
+	none    bool                  // "" and none stand for nothing
+	loose   bool                  // a number or a boolean is text as well
+}
+
+// oneOf is a rule of a few words.
+func oneOf(values ...string) rule {
+	return rule{
+		what:   listed(values, "or"),
+		values: values,
+		check: func(s string) string {
+			if slices.Contains(values, s) {
+				return ""
+			}
+			return fmt.Sprintf("%s is not known%s; write %s", quoted(s), didYouMean(s, values), listed(values, "or"))
+		},
+	}
+}
+
+var (
+	nameRule = rule{
+		what:    "a name of lower-case letters, digits and dashes, a letter first, 32 characters at most, such as web-2",
+		pattern: regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`),
+	}
+	pathRule = rule{
+		what:    "a path such as /api",
+		pattern: regexp.MustCompile(`^/[A-Za-z0-9._~/%+@:=,;!&-]*$`),
+		check:   func(s string) string { return checkPath(s, "._~/%+@:=,;!&-") },
+	}
+	// A health check may have a query.
+	healthPathRule = rule{
+		what:    "a path such as /health, or none",
+		pattern: regexp.MustCompile(`^/[A-Za-z0-9._~/%+@:=,;!&?-]*$`),
+		check:   func(s string) string { return checkPath(s, "._~/%+@:=,;!&?-") },
+		none:    true,
+	}
+	statisticsRule = rule{
+		what:    "a path such as /web-app, or none",
+		pattern: pathRule.pattern,
+		check: func(s string) string {
+			if s == "/" {
+				return `"/" would hide every application: write a path such as /web-app, or none`
+			}
+			return pathRule.check(s)
+		},
+		none: true,
+	}
+	suffixRule = rule{
+		what:    "the end of a path, such as .png",
+		pattern: regexp.MustCompile(`^[A-Za-z0-9._~/%+@:=,;!&][A-Za-z0-9._~/%+@:=,;!&-]*$`),
+		check:   checkSuffix,
+	}
+	hostRule = rule{
+		what:    "the name of a host, such as www.example.com",
+		pattern: regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,252}$`),
+		check:   checkHost,
+	}
+	// RFC 6265, section 4.1.1, allows more; HAProxy's quoting does not.
+	cookieRule = rule{
+		what:    "the name of a cookie: letters, digits, '.', '_' and '-', such as node",
+		pattern: regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`),
+		none:    true,
+	}
+	addressRule = rule{
+		what:    "host:port, such as 127.0.0.1:6301",
+		pattern: regexp.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$`),
+		check:   checkAddress,
+	}
+	directoryRule = rule{
+		what:  "a directory, such as ./public",
+		check: func(s string) string { return checkPrintable(s, "a directory, such as ./public") },
+	}
+	argumentRule = rule{what: `a program and its arguments, such as ["python3", "app.py"]`, loose: true, check: checkNUL}
+	envValueRule = rule{what: `text; "" for an empty value`, loose: true, check: checkNUL}
+	saveRule     = rule{
+		what:    `"SECONDS CHANGES", such as "900 1"`,
+		pattern: regexp.MustCompile(`^[1-9][0-9]{0,8} [1-9][0-9]{0,8}$`),
+	}
+	stopSignalRule   = oneOf("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
+	memoryPolicyRule = oneOf("noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random",
+		"volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl")
+	fsyncRule = oneOf("always", "everysec", "no")
+	modeRule  = rule{what: "tcp", values: []string{"tcp"}, check: func(s string) string {
+		if s == "tcp" {
+			return ""
+		}
+		return fmt.Sprintf("%s is not known: write tcp; HTTP enters at entry.listen", quoted(s))
+	}}
+	authRule = rule{what: "none", values: []string{"none"}, check: func(s string) string {
+		if s == "none" {
+			return ""
+		}
+		return fmt.Sprintf("%s is not known: write none, which lets in everybody who reaches the address, or remove the key and listen on 127.0.0.1", quoted(s))
+	}}
+)
+
+// outside finds the first character that is neither a letter, a digit nor one
+// of the others.
+func outside(s, others string) (rune, bool) {
+	for _, c := range s {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c < 0x80 && strings.ContainsRune(others, c) {
+			continue
+		}
+		return c, true
+	}
+	return 0, false
+}
+
+// character names one that does not belong.
+func character(c rune) string {
+	switch c {
+	case ' ':
+		return "a space"
+	case '\t':
+		return "a tab"
+	case '\n', '\r':
+		return "a line break"
+	}
+	return strconv.QuoteRuneToASCII(c)
+}
+
+func checkPath(s, others string) string {
+	if !strings.HasPrefix(s, "/") {
+		return fmt.Sprintf("%s does not begin with a slash: write %s", quoted(s), quoted("/"+s))
+	}
+	return checkURL(s, others)
+}
+
+func checkURL(s, others string) string {
+	c, bad := outside(s, others)
+	switch {
+	case !bad:
+		return ""
+	case c == '*':
+		return fmt.Sprintf("%s has a *: it is compared letter by letter, without patterns; write only what has to match", quoted(s))
+	case c == '?' || c == '#':
+		return fmt.Sprintf("%s has a %c: a path ends before it", quoted(s), c)
+	}
+	return fmt.Sprintf("%s has %s, which no path has: write it as it stands in a URL, percent-encoded", quoted(s), character(c))
+}
+
+func checkSuffix(s string) string {
+	switch {
+	case s == "":
+		return "an empty end would match every path: write the end of a path, such as .png, or leave the condition out"
+	case s[0] == '-':
+		return fmt.Sprintf("%s begins with a dash, which HAProxy takes for an option: begin with another character", quoted(s))
+	}
+	return checkURL(s, "._~/%+@:=,;!&-")
+}
+
+func checkHost(s string) string {
+	switch {
+	case strings.Contains(s, "*"):
+		return fmt.Sprintf("%s has a *: a host is compared as a whole, without patterns; list each name", quoted(s))
+	case strings.Contains(s, "://"):
+		return fmt.Sprintf("%s is a URL: write the host alone, such as www.example.com", quoted(s))
+	case strings.Contains(s, ":"):
+		return fmt.Sprintf("%s has a port: write the host alone, such as www.example.com", quoted(s))
+	}
+	return ""
+}
+
+// checkAddress says what is wrong with a host:port.
+func checkAddress(s string) string {
+	if port, err := strconv.Atoi(s); err == nil && port > 0 && port < 1<<16 {
+		return fmt.Sprintf("%s is a port alone: write 127.0.0.1:%d for this machine only, or 0.0.0.0:%d for everybody", quoted(s), port, port)
+	}
+	if strings.Contains(s, "://") {
+		return fmt.Sprintf("%s is a URL: write host:port alone, such as 127.0.0.1:6301", quoted(s))
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		if strings.Count(s, ":") > 1 && !strings.Contains(s, "[") {
+			return fmt.Sprintf("%s is no host:port: write an IPv6 address in brackets, such as [::1]:6301", quoted(s))
+		}
+		return fmt.Sprintf("%s is no host:port: write both, such as 127.0.0.1:6301", quoted(s))
+	}
+	if host == "" || host == "*" {
+		return fmt.Sprintf("%s names no host: write 127.0.0.1:%s for this machine only, or 0.0.0.0:%s for everybody", quoted(s), port, port)
+	}
+	if strings.HasPrefix(s, "[") {
+		if a, err := netip.ParseAddr(host); err != nil || !a.Is6() || a.Zone() != "" {
+			return fmt.Sprintf("%s has no IPv6 address in its brackets: write such as [::1]:6301", quoted(s))
+		}
+	} else if c, bad := outside(host, "._-"); bad {
+		return fmt.Sprintf("%s has %s in its host: write an IP address or a name", quoted(s), character(c))
+	} else if strings.ContainsRune("-.", rune(host[0])) {
+		return fmt.Sprintf("%s has a host that begins with %c: write an IP address or a name", quoted(s), host[0])
+	} else if strings.Trim(host, "0123456789.") == "" {
+		if _, err := netip.ParseAddr(host); err != nil {
+			return fmt.Sprintf("%s has no IP address before its port: write four numbers from 0 to 255, such as 127.0.0.1", quoted(s))
+		}
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || strings.Trim(port, "0123456789") != "" {
+		return fmt.Sprintf("%s has the port %s: write a port from 1 to 65535", quoted(s), quoted(port))
+	}
+	return ""
+}
+
+// reserved are names that other nodes and ports of a stack have.
+var reserved = []string{"balancer", "redis", "sentinel", "redis-master"}
+
+// ownVariables are what Holdfast sets for every node.
+var ownVariables = []string{"HOST", "PORT", "HOLDFAST_NODE", "REDIS_URL", "REDIS_SENTINELS", "REDIS_MASTER_NAME"}
+
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+func checkVariable(name string) string {
+	if slices.Contains(ownVariables, name) {
+		return fmt.Sprintf("Holdfast sets %s for every node: choose another name", name)
+	}
+	if !variable.MatchString(name) {
+		return fmt.Sprintf("%s is no name of a variable: write letters, digits and underscores, a digit not first", quoted(name))
+	}
+	return ""
+}
+
+// exampleCommand is a command line as the list that was probably meant.
+func exampleCommand(line string) string {
+	words := strings.Fields(line)
+	if len(words) == 0 || strings.ContainsAny(line, `"'\|&;<>(){}`) || len(line) > 60 {
+		return `["python3", "app.py"]`
+	}
+	for i, w := range words {
+		words[i] = strconv.Quote(w)
+	}
+	return "[" + strings.Join(words, ", ") + "]"
+}
+
+func checkNUL(s string) string {
+	if strings.ContainsRune(s, 0) {
+		return "a NUL character cannot be passed to a program: remove it"
+	}
+	return ""
+}
+
+func checkPrintable(s, what string) string {
+	if s == "" {
+		return "it is empty: write " + what
+	}
+	for _, c := range s {
+		if c < ' ' || c == 0x7f {
+			return fmt.Sprintf("%s has %s: write %s", quoted(s), character(c), what)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,103 @@
+package stack
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/agnivade/levenshtein"
+)
+
+// synonyms are words of neighbouring tools, and what they are called here.
+var synonyms = map[string][]string{
+	"address":      {"listen"},
+	"applications": {"apps"},
+	"args":         {"command"},
+	"backend":      {"app"},
+	"backends":     {"servers", "apps"},
+	"bind":         {"listen"},
+	"cmd":          {"command"},
+	"cookie":       {"sticky"},
+	"count":        {"nodes"},
+	"directory":    {"dir", "files"},
+	"environment":  {"env"},
+	"healthcheck":  {"health"},
+	"instances":    {"nodes"},
+	"inter":        {"interval"},
+	"maxconn":      {"connections"},
+	"maxmemory":    {"memory"},
+	"path":         {"path-prefix"},
+	"prefix":       {"path-prefix"},
+	"replicas":     {"nodes"},
+	"root":         {"files"},
+	"scale":        {"nodes"},
+	"services":     {"apps"},
+	"signal":       {"stop-signal"},
+	"static":       {"files"},
+	"stats":        {"statistics"},
+	"suffix":       {"path-suffix"},
+	"workdir":      {"dir"},
+}
+
+// nearest is the known word that another most likely stands for; empty when
+// none is near.
+func nearest(word string, known []string) string {
+	plain := normal(word)
+	best, bestDistance := "", 1+len(plain)/4
+	for _, k := range slices.Sorted(slices.Values(known)) {
+		if normal(k) == plain {
+			return k
+		}
+		if d := levenshtein.ComputeDistance(plain, normal(k)); d < bestDistance || d == bestDistance && best == "" {
+			// What differs in every letter is not alike, however short.
+			if d < len(plain) {
+				best, bestDistance = k, d
+			}
+		}
+	}
+	if best != "" {
+		return best
+	}
+	for _, s := range synonyms[plain] {
+		if slices.Contains(known, s) {
+			return s
+		}
+	}
+	return ""
+}
+
+// normal takes away how other files spell keys: stop_signal, stopSignal.
+func normal(word string) string {
+	var b strings.Builder
+	for i, c := range word {
+		switch {
+		case c == '_' || c == ' ' || c == '.':
+			b.WriteByte('-')
+		case unicode.IsUpper(c):
+			if i > 0 && !strings.HasSuffix(b.String(), "-") && strings.ToUpper(word) != word {
+				b.WriteByte('-')
+			}
+			b.WriteRune(unicode.ToLower(c))
+		default:
+			b.WriteRune(c)
+		}
+	}
+	return b.String()
+}
+
+// didYouMean ends a message about an unknown word: "" when nothing is near.
+func didYouMean(word string, known []string) string {
+	if near := nearest(word, known); near != "" {
+		return fmt.Sprintf(": did you mean %q?", near)
+	}
+	return ""
+}
+
+// listed is "a, b or c".
+func listed(words []string, last string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " " + last + " " + words[len(words)-1]
+}

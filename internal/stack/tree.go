@@ -1,0 +1,364 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// pos is a place in a file, both from 1; the zero pos is no place.
+type pos struct{ line, column int }
+
+func (p pos) before(q pos) bool {
+	return p.line < q.line || p.line == q.line && p.column < q.column
+}
+
+// shape is what a YAML value looks like.
+type shape int
+
+const (
+	empty shape = iota // null, or nothing at all
+	text
+	number
+	boolean
+	list
+	section
+	broken // a mistake was named already
+)
+
+// node is a YAML value with its place: anchors, aliases, merge keys and tags
+// are resolved.
+type node struct {
+	pos
+	shape   shape
+	text    string  // of a scalar, without quotes
+	items   []*node // of a list
+	entries []entry // of a section
+}
+
+// entry is one key of a section.
+type entry struct {
+	key   string
+	at    pos
+	value *node
+}
+
+// What a stack file may be at most. It is read by a recursive parser, so
+// both bound its memory.
+const (
+	maxSize  = 256 << 10 // bytes
+	maxDepth = 32        // sections and lists within each other
+)
+
+// readTree turns a file into a tree; nil for an empty one.
+func (r *reader) readTree(data []byte) *node {
+	if len(data) > maxSize {
+		r.wrong(pos{}, "the file has %d bytes: a stack file has at most %d", len(data), maxSize)
+		return nil
+	}
+	for i, line := range strings.Split(string(data), "\n") {
+		if !utf8.ValidString(line) {
+			r.wrong(pos{i + 1, 1}, "the line is not UTF-8: save the file as UTF-8 text")
+			return nil
+		}
+		// Every level of a block takes a column, so that this bounds it.
+		if len(line)-len(strings.TrimLeft(line, " -?:\t")) > 10*maxDepth {
+			r.wrong(pos{i + 1, 1}, "the line is indented too deeply: a stack file needs no more than %d columns", 10*maxDepth)
+			return nil
+		}
+	}
+	source := strings.TrimPrefix(string(data), "\ufeff")
+	tokens := lexer.Tokenize(source)
+	if !r.oneDocument(tokens) {
+		return nil
+	}
+	file, err := parse(tokens)
+	if err != nil {
+		r.syntax(source, err)
+		return nil
+	}
+	t := &treeMaker{r: r, anchors: map[string]*node{}}
+	for _, doc := range file.Docs {
+		if doc.Body == nil || doc.Body.Type() == ast.DirectiveType || doc.Body.Type() == ast.CommentType {
+			continue
+		}
+		return t.node(doc.Body)
+	}
+	return nil
+}
+
+// parse guards against the parser's own faults: a file that trips it is a
+// broken file, not a reason to stop the program.
+func parse(tokens token.Tokens) (file *ast.File, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the YAML parser gave up on it (%v)", p)
+		}
+	}()
+	return parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+}
+
+// oneDocument complains of a second YAML document, and of nesting that the
+// recursive parser should not see.
+func (r *reader) oneDocument(tokens token.Tokens) bool {
+	headers, depth, ended := 0, 0, false
+	for _, tk := range tokens {
+		at := pos{tk.Position.Line, tk.Position.Column}
+		if ended && tk.Type != token.CommentType {
+			r.wrong(at, "a second YAML document begins: a stack file is one; put each stack into a file of its own")
+			return false
+		}
+		switch tk.Type {
+		case token.DocumentHeaderType:
+			if headers++; headers > 1 || tk.Prev != nil && !precedes(tk.Prev) {
+				r.wrong(at, "a second YAML document begins: a stack file is one; put each stack into a file of its own")
+				return false
+			}
+		case token.DocumentEndType:
+			ended = true
+		case token.SequenceStartType, token.MappingStartType:
+			if depth++; depth > maxDepth {
+				r.wrong(at, "brackets within more than %d others: no key of a stack file is that deep", maxDepth)
+				return false
+			}
+		case token.SequenceEndType, token.MappingEndType:
+			depth--
+		}
+	}
+	return true
+}
+
+// precedes reports whether what a token ends may stand before the first "---":
+// comments and directives.
+func precedes(tk *token.Token) bool {
+	for ; tk != nil; tk = tk.Prev {
+		if tk.Type == token.DirectiveType {
+			return true
+		}
+		if tk.Type != token.CommentType {
+			for p := tk.Prev; p != nil && p.Position.Line == tk.Position.Line; p = p.Prev {
+				if p.Type == token.DirectiveType {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	return true
+}
+
+// syntax names a mistake in the YAML itself. The parser stops at the first.
+func (r *reader) syntax(source string, err error) {
+	var at pos
+	what := err.Error()
+	var located yaml.Error
+	if errors.As(err, &located) {
+		what = located.GetMessage()
+		if tk := located.GetToken(); tk != nil && tk.Position != nil {
+			at = pos{tk.Position.Line, tk.Position.Column}
+		}
+	}
+	line := ""
+	if lines := strings.Split(source, "\n"); at.line >= 1 && at.line <= len(lines) {
+		line = strings.TrimRight(lines[at.line-1], "\r")
+	}
+	indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
+	if i := strings.IndexByte(indent, '\t'); i >= 0 {
+		r.wrong(pos{at.line, i + 1}, "a tab indents the line: YAML is indented with spaces only")
+		return
+	}
+	_, value, _ := strings.Cut(line, ": ")
+	value = strings.TrimSpace(value)
+	switch {
+	case value != "" && strings.ContainsRune("@`%&*!|>", rune(value[0])):
+		what += fmt.Sprintf("; quote a value that begins with %c", value[0])
+	case strings.Contains(value, ": "):
+		what += "; quote a value that has a colon and a space in it, or begin a new line"
+	case value != "" && strings.ContainsRune(`"'[{`, rune(value[0])):
+		what += "; close every quote and bracket"
+	default:
+		what += "; every line is `key: value`, and the keys of one section begin in the same column"
+	}
+	r.wrong(at, "not YAML: %s", what)
+}
+
+// treeMaker turns the parser's tree into ours.
+type treeMaker struct {
+	r       *reader
+	anchors map[string]*node
+}
+
+func place(n ast.Node) pos {
+	if tk := n.GetToken(); tk != nil && tk.Position != nil {
+		return pos{tk.Position.Line, max(tk.Position.Column, 1)}
+	}
+	return pos{}
+}
+
+func (t *treeMaker) node(n ast.Node) *node {
+	switch n := n.(type) {
+	case nil, *ast.NullNode:
+		out := &node{shape: empty}
+		if n != nil {
+			out.pos = place(n)
+		}
+		return out
+	case *ast.StringNode:
+		return &node{pos: place(n), shape: text, text: n.Value}
+	case *ast.LiteralNode:
+		return &node{pos: place(n), shape: text, text: n.Value.Value}
+	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+		return &node{pos: place(n), shape: number, text: n.GetToken().Value}
+	case *ast.BoolNode:
+		return &node{pos: place(n), shape: boolean, text: n.GetToken().Value}
+	case *ast.SequenceNode:
+		out := &node{pos: place(n), shape: list}
+		for _, v := range n.Values {
+			out.items = append(out.items, t.node(v))
+		}
+		return out
+	case *ast.MappingNode:
+		return t.section(place(n), n.Values)
+	case *ast.MappingValueNode:
+		return t.section(place(n), []*ast.MappingValueNode{n})
+	case *ast.AnchorNode:
+		out := t.node(n.Value)
+		if n.Name != nil {
+			t.anchors[n.Name.GetToken().Value] = out
+		}
+		return out
+	case *ast.AliasNode:
+		name := n.Value.GetToken().Value
+		if out, ok := t.anchors[name]; ok {
+			return out
+		}
+		names := make([]string, 0, len(t.anchors))
+		for a := range t.anchors {
+			names = append(names, a)
+		}
+		t.r.wrong(place(n), "*%s refers to an anchor that no line above defines%s", name, didYouMean(name, names))
+		return &node{pos: place(n), shape: broken}
+	case *ast.TagNode:
+		return t.tagged(n)
+	}
+	t.r.wrong(place(n), "%s has no meaning in a stack file: write a plain value", n.Type().YAMLName())
+	return &node{pos: place(n), shape: broken}
+}
+
+// tagged honours YAML's own tags, which only repeat what a value looks like,
+// but for !!str.
+func (t *treeMaker) tagged(n *ast.TagNode) *node {
+	tag := n.Start.Value
+	out := t.node(n.Value)
+	switch tag {
+	case "!!str":
+		if out.shape == number || out.shape == boolean {
+			return &node{pos: out.pos, shape: text, text: out.text}
+		}
+		return out
+	case "!!int", "!!float", "!!bool", "!!map", "!!seq", "!!null":
+		return out
+	}
+	t.r.wrong(place(n), "the tag %s has no meaning in a stack file: remove it", tag)
+	return &node{pos: place(n), shape: broken}
+}
+
+func (t *treeMaker) section(at pos, values []*ast.MappingValueNode) *node {
+	out := &node{pos: at, shape: section}
+	seen := map[string]pos{}
+	var merged []*node
+	for i, v := range values {
+		k := ast.Node(v.Key)
+		if asked, ok := k.(*ast.MappingKeyNode); ok {
+			k = asked.Value
+		}
+		keyAt := place(v.Key)
+		if i == 0 {
+			out.pos = keyAt // the parser says where the colon is
+		}
+		if v.Key.IsMergeKey() {
+			merged = append(merged, t.node(v.Value))
+			continue
+		}
+		key := t.node(k)
+		value := t.node(v.Value)
+		if key.shape != text && key.shape != number && key.shape != boolean {
+			if key.shape != broken {
+				t.r.wrong(keyAt, "a key is %s: write a name", key.describe())
+			}
+			continue
+		}
+		if first, ok := seen[key.text]; ok {
+			t.r.complain(keyAt, "the key %q stands on line %d already: keep one of the two", key.text, first.line)
+			continue
+		}
+		seen[key.text] = keyAt
+		if value.shape == empty {
+			value.pos = keyAt
+		}
+		out.entries = append(out.entries, entry{key.text, keyAt, value})
+	}
+	for _, m := range merged {
+		t.merge(out, m, seen)
+	}
+	return out
+}
+
+// merge adds the entries behind a "<<" key, where the section has none of
+// that name itself; of several, the first wins (yaml.org/type/merge.html).
+func (t *treeMaker) merge(into, from *node, seen map[string]pos) {
+	switch from.shape {
+	case section:
+		for _, e := range from.entries {
+			if _, ok := seen[e.key]; !ok {
+				seen[e.key] = e.at
+				into.entries = append(into.entries, e)
+			}
+		}
+	case list:
+		for _, item := range from.items {
+			if item.shape == list {
+				t.r.wrong(item.pos, "<< takes a section, or a list of sections")
+				continue
+			}
+			t.merge(into, item, seen)
+		}
+	case broken:
+	default:
+		t.r.wrong(from.pos, "<< takes a section, or a list of sections; this is %s", from.describe())
+	}
+}
+
+// describe says what a value looks like to somebody who expected another.
+func (n *node) describe() string {
+	switch n.shape {
+	case empty:
+		return "nothing"
+	case text:
+		return fmt.Sprintf("the text %s", quoted(n.text))
+	case number:
+		return "the number " + n.text
+	case boolean:
+		return n.text
+	case list:
+		return "a list"
+	case section:
+		return "a section"
+	}
+	return "broken"
+}
+
+// quoted is a text of the file within a message: short, on one line.
+func quoted(s string) string {
+	if runes := []rune(s); len(runes) > 60 {
+		s = string(runes[:57]) + "..."
+	}
+	return fmt.Sprintf("%q", s)
+}

@@ -1,0 +1,314 @@
+package stack
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// validate holds a stack against the rules that concern several values at
+// once. What a single value has to be, its key has checked.
+func validate(r *reader, s Stack) {
+	validateApps(r, s)
+	validateRoutes(r, s)
+	validateEntries(r, s)
+	validateRedis(r, s)
+	validatePorts(r, s)
+}
+
+func validateApps(r *reader, s Stack) {
+	if len(s.Apps) == 0 && !r.faulty("apps") {
+		r.complain(r.near("apps"), "apps: there is none: add one, such as web: {kv: {}}, or remove the key for the default")
+	}
+	for _, name := range s.appNames() {
+		p := path("apps").key(name)
+		if !r.has(p) {
+			continue // the default application
+		}
+		if slices.Contains(reserved, name) {
+			r.complain(r.keyAt(p), "%s: the name %q is that of Holdfast's own nodes: choose another, such as web", p, name)
+		} else if !nameRule.pattern.MatchString(name) {
+			r.complain(r.keyAt(p), "apps: %s is no name for an application: write %s", quoted(name), nameRule.what)
+		}
+		if r.faulty(p) {
+			continue
+		}
+		kind, kinds := appKind(p, r.has, s.Apps[name])
+		switch {
+		case len(kinds) == 0 && r.strange[p]: // a kind misspelt, most likely
+		case len(kinds) == 0:
+			r.complain(r.keyAt(p), "%s does not say what runs: give it one of kv, files, command and servers", p)
+		case kind == "":
+			var words []string
+			for _, k := range kinds {
+				words = append(words, string(k))
+			}
+			slices.SortFunc(words, func(a, b string) int {
+				if r.spots[p.key(a)].key.before(r.spots[p.key(b)].key) {
+					return -1
+				}
+				return 1
+			})
+			r.complain(r.keyAt(p.key(words[1])), "%s is %s at once: keep one, and make another application of the other", p, listed(words, "and"))
+		default:
+			validateApp(r, p, kind, s.Apps[name])
+		}
+	}
+}
+
+func validateApp(r *reader, p path, kind Kind, a App) {
+	for _, k := range appKeys {
+		if !k.fits(kind) && r.has(p.key(k.name)) {
+			var owners []string
+			for _, o := range k.kinds {
+				owners = append(owners, string(o))
+			}
+			why := fmt.Sprintf("only %s has it", listed(owners, "and"))
+			if len(owners) > 1 {
+				why = fmt.Sprintf("only %s have it", listed(owners, "and"))
+			}
+			r.complain(r.keyAt(p.key(k.name)), "%s does not fit an application of kind %s: %s; remove it", p.key(k.name), kind, why)
+		}
+	}
+	if kind == Servers {
+		seen := map[string]bool{}
+		for i, address := range a.Servers {
+			if seen[address] {
+				at := r.near(p.key("servers").item(i))
+				r.complain(at, "%s: %s stands in the list already: remove one", p.key("servers"), address)
+			}
+			seen[address] = true
+		}
+		return
+	}
+	tooMany(r, p.key("ports"), a.Ports, p.key("nodes"), a.Nodes, "nodes")
+}
+
+// tooMany complains of more ports than nodes that could have them.
+func tooMany(r *reader, p path, ports []int, count path, nodes int, what string) {
+	if len(ports) > nodes && !r.faulty(count) {
+		if nodes == 1 {
+			what = strings.TrimSuffix(what, "s")
+		}
+		r.complain(r.keyAt(p), "%s has %d ports for %d %s: remove %d, or raise %s",
+			p, len(ports), nodes, what, len(ports)-nodes, count)
+	}
+}
+
+func validateRoutes(r *reader, s Stack) {
+	names := s.appNames()
+	if r.faulty("routes") || len(names) == 0 {
+		return
+	}
+	var byDefault pos
+	settled := false
+	for i, route := range s.Routes {
+		p := path("routes").item(i)
+		switch at := r.near(p); {
+		case !r.has(p): // filled in: that of the only application
+			settled = true
+			continue
+		case r.faulty(p):
+			settled = true // perhaps
+			continue
+		case r.has(p.key("path-prefix")) || r.has(p.key("path-suffix")) || r.has(p.key("host")):
+		case byDefault != pos{}:
+			r.complain(at, "routes: a second route without a condition: the one on line %d takes every request that is left; give this one a path-prefix, path-suffix or host, or remove it", byDefault.line)
+		default:
+			byDefault, settled = at, true
+		}
+		validateTarget(r, p, route.App, names)
+	}
+	switch {
+	case settled:
+	case len(s.Routes) == 0:
+		r.complain(r.keyAt("apps"), "routes: there are %d applications (%s) and nothing says which gets a request: add routes, the last of them \"- app: %s\"", len(names), listed(names, "and"), names[0])
+	default:
+		r.complain(r.keyAt("routes"), "routes: no route takes the requests that match none of them: add one without a condition, \"- app: %s\"", names[0])
+	}
+}
+
+// validateTarget complains of a route or a tcp entry whose application does
+// not exist.
+func validateTarget(r *reader, p path, app string, names []string) {
+	at := p.key("app")
+	candidates := "one of " + listed(names, "and")
+	if len(names) == 1 {
+		candidates = names[0]
+	}
+	switch {
+	case r.faulty(at):
+	case !r.has(at):
+		r.complain(r.near(p), "%s: it leads to no application: add app: %s", p, candidates)
+	case !slices.Contains(names, app):
+		hint := didYouMean(app, names)
+		if hint == "" {
+			hint = ": write " + candidates
+		}
+		r.complain(r.near(at), "%s: there is no application %q%s", at, app, hint)
+	}
+}
+
+// validateEntries holds the addresses that clients use against each other and
+// against the world that they are open to.
+func validateEntries(r *reader, s Stack) {
+	open := func(listen path, address, auth string, p path) {
+		if r.faulty(listen) || r.faulty(p.key("auth")) || auth != "" || onLoopback(address) {
+			return
+		}
+		_, port, _ := net.SplitHostPort(address)
+		r.complain(r.near(listen), "%s: %s can be reached from other machines, and asks nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody in", listen, address, port)
+	}
+	open("entry/listen", s.Entry.Listen, s.Entry.Auth, "entry")
+	names := s.appNames()
+	for i, e := range s.TCP {
+		p := path("tcp").item(i)
+		if r.faulty(p) {
+			continue
+		}
+		if !r.has(p.key("listen")) {
+			r.complain(r.near(p), "%s: it has no address: add listen, such as 127.0.0.1:6302", p)
+		} else {
+			open(p.key("listen"), e.Listen, e.Auth, p)
+		}
+		validateTarget(r, p, e.App, names)
+	}
+	for _, name := range names {
+		for i, address := range s.Apps[name].Servers {
+			if address == s.Entry.Listen && !r.faulty("entry/listen") {
+				p := path("apps").key(name).key("servers")
+				r.complain(r.near(p.item(i)), "%s: %s is the entry itself: requests would go round in a circle; write the server's own address", p, address)
+			}
+		}
+	}
+}
+
+// onLoopback reports whether only this machine reaches an address. A name
+// other than localhost may lead anywhere.
+func onLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback() || strings.EqualFold(host, "localhost")
+}
+
+func validateRedis(r *reader, s Stack) {
+	tooMany(r, "redis/ports", s.Redis.Ports, "redis/replicas", s.Redis.Replicas+1, "nodes")
+	tooMany(r, "redis/sentinel-ports", s.Redis.SentinelPorts, "redis/sentinels", s.Redis.Sentinels, "sentinels")
+	if s.Redis.Enabled || r.faulty("redis/enabled") || !r.has("redis/enabled") {
+		return
+	}
+	for _, name := range s.appNames() {
+		if s.Apps[name].Kind() == KV {
+			r.complain(r.near("redis/enabled"), "redis.enabled: apps.%s is a kv, which keeps its data in Redis: remove \"enabled: false\", or the application", name)
+		}
+	}
+}
+
+// claim is a port that somebody has.
+type claim struct {
+	port  int
+	host  string // of an entry; empty: a node's, on loopback
+	owner path
+	at    pos
+}
+
+func validatePorts(r *reader, s Stack) {
+	var claims []claim
+	entry := func(p path, address string) {
+		host, port, err := net.SplitHostPort(address)
+		n, _ := strconv.Atoi(port)
+		if err == nil && !r.faulty(p) {
+			claims = append(claims, claim{n, host, p, r.spots[p].value})
+		}
+	}
+	nodes := func(p path, ports []int) {
+		for i, n := range ports {
+			if n != 0 {
+				claims = append(claims, claim{n, "", p, r.near(p.item(i))})
+			}
+		}
+	}
+	entry("entry/listen", s.Entry.Listen)
+	for i, e := range s.TCP {
+		entry(path("tcp").item(i).key("listen"), e.Listen)
+	}
+	for _, name := range s.appNames() {
+		nodes(path("apps").key(name).key("ports"), s.Apps[name].Ports)
+	}
+	nodes("redis/ports", s.Redis.Ports)
+	nodes("redis/sentinel-ports", s.Redis.SentinelPorts)
+	// The default entry has no place in the file and comes first: what the
+	// file has is at fault.
+	slices.SortStableFunc(claims, func(a, b claim) int {
+		return cmp.Or(cmp.Compare(a.at.line, b.at.line), cmp.Compare(a.at.column, b.at.column))
+	})
+	for i, c := range claims {
+		for _, earlier := range claims[:i] {
+			if c.port != earlier.port || !together(c.host, earlier.host) {
+				continue
+			}
+			where := fmt.Sprintf("%s on line %d", earlier.owner, earlier.at.line)
+			if earlier.at.line == 0 {
+				where = fmt.Sprintf("%s, %s by default", earlier.owner, s.Entry.Listen)
+			}
+			r.complain(c.at, "%s: the port %d is taken by %s: choose another", c.owner, c.port, where)
+			break
+		}
+	}
+}
+
+// together reports whether a port at two hosts is the same: not when both are
+// addresses of their own.
+func together(a, b string) bool {
+	one := func(host string) bool {
+		addr, err := netip.ParseAddr(host)
+		return err == nil && !addr.IsUnspecified()
+	}
+	return a == b || !one(a) || !one(b)
+}
+
+// advise warns of what is allowed but seldom meant.
+func advise(r *reader, s Stack) {
+	if s.Balancers == 1 {
+		r.warn(r.near("balancers"), "balancers: with one balancer nobody answers while it is away: write 2")
+	}
+	if redis := s.Redis; redis.Enabled {
+		at := r.near("redis/sentinels")
+		switch n := redis.Sentinels; {
+		case redis.Replicas == 0:
+			r.warn(r.near("redis/replicas"), "redis.replicas: without a replica there is no failover, and every write is on one node alone: write 2")
+		case n == 0:
+			r.warn(at, "redis.sentinels: no quorum: without Sentinels nobody fails over when the master dies; write 3")
+		case n < 3:
+			r.warn(at, "redis.sentinels: no quorum when one of %d is away, and then no failover: write 3", n)
+		case n%2 == 0:
+			r.warn(at, "redis.sentinels: %d bear the loss of %d, no more than %d do, and an even number has no quorum when it is split in halves: write %d", n, n/2-1, n-1, n+1)
+		}
+		if redis.Replicas == 1 {
+			r.warn(r.near("redis/replicas"), "redis.replicas: with one replica, writes wait while either Redis node is away: write 2")
+		}
+	}
+	used := map[string]bool{}
+	for _, route := range s.Routes {
+		used[route.App] = true
+	}
+	for _, e := range s.TCP {
+		used[e.App] = true
+	}
+	for _, name := range s.appNames() {
+		p := path("apps").key(name)
+		if !used[name] {
+			r.warn(r.keyAt(p), "%s: no route and no tcp entry leads to it: add one, or remove the application", p)
+		}
+		if a := s.Apps[name]; a.Queue > 0 && a.Connections == 0 {
+			r.warn(r.keyAt(p.key("queue")), "%s: without connections nothing ever waits for a node: set %s as well", p.key("queue"), p.key("connections"))
+		}
+	}
+}
