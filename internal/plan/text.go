@@ -65,6 +65,9 @@ func (f File) text(out *strings.Builder) {
 	}
 	fmt.Fprintf(out, "\n--- %s (mode %04o%s)\n", f.Path, f.Mode, once)
 	for line := range strings.Lines(f.Content) {
-		out.WriteString("    " + line)
+		if line != "\n" {
+			out.WriteString("    ")
+		}
+		out.WriteString(line)
 	}
 }
