@@ -1,0 +1,261 @@
+// Package haproxy is a client of HAProxy's runtime socket (HAProxy manual:
+// management guide, section 9.3, "Unix Socket commands"): what a process
+// counts, how its servers are, and taking one out of rotation. It writes no
+// configuration; that is package plan's.
+package haproxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Client talks to one HAProxy process. It holds no connection: each call
+// makes its own, so it is safe for concurrent use and survives a reload.
+type Client struct {
+	socket string
+}
+
+// NewClient is a client of the runtime socket at a path. It does not connect.
+func NewClient(socket string) *Client {
+	return &Client{socket: socket}
+}
+
+// Info is the state of a process ("show info").
+type Info struct {
+	Version string
+	PID     int
+	Uptime  time.Duration // to the second
+	// Connections are those open now, and the most that may be.
+	Connections, MaxConnections int
+	// TotalConnections and TotalRequests count since the start.
+	TotalConnections, TotalRequests int64
+	// Stopping is true after a soft stop was asked for.
+	Stopping bool
+}
+
+// Info asks for the state of the process.
+func (c *Client) Info(ctx context.Context) (Info, error) {
+	out, err := c.do(ctx, "show info")
+	if err != nil {
+		return Info{}, err
+	}
+	values := map[string]string{}
+	lines := bufio.NewScanner(strings.NewReader(out))
+	for lines.Scan() {
+		if k, v, ok := strings.Cut(lines.Text(), ":"); ok {
+			values[k] = strings.TrimSpace(v)
+		}
+	}
+	var bad error
+	number := func(key string) int64 {
+		n, err := strconv.ParseInt(values[key], 10, 64)
+		if err != nil && bad == nil {
+			bad = fmt.Errorf("HAProxy at %s: show info: %s is %q, not a number", c.socket, key, values[key])
+		}
+		return n
+	}
+	info := Info{
+		Version:          values["Version"],
+		PID:              int(number("Pid")),
+		Uptime:           time.Duration(number("Uptime_sec")) * time.Second,
+		Connections:      int(number("CurrConns")),
+		MaxConnections:   int(number("Maxconn")),
+		TotalConnections: number("CumConns"),
+		TotalRequests:    number("CumReq"),
+		Stopping:         values["Stopping"] == "1",
+	}
+	return info, bad
+}
+
+// Stat is one row of the statistics ("show stat"; management guide, section
+// 9.1): a server in a backend, or a whole proxy, whose Server is "FRONTEND" or
+// "BACKEND". Fields that a row does not have are zero.
+type Stat struct {
+	Backend, Server string // Backend is the proxy's name, a frontend's too
+	// Status is a server's UP, DOWN, DRAIN, MAINT, NOLB or "no check",
+	// perhaps with more behind it ("UP 1/3" on its way down, "MAINT
+	// (resolution)"); OPEN or STOP for a frontend. See State.
+	Status string
+	// CheckStatus is the last health check's result: L4OK, L7STS and so on;
+	// INI before the first has ended, empty without checks. A "* " in front
+	// says that another is running.
+	CheckStatus string
+	// CheckDetail is what the check found, for a person.
+	CheckDetail string
+	// Sessions are open now, Queued are waiting, TotalSessions count since
+	// the start.
+	Sessions, Queued, TotalSessions int64
+	// Since is how long the status has been this one, to the second.
+	Since time.Duration
+}
+
+// IsServer reports whether the row is a server's, not a whole proxy's.
+func (s Stat) IsServer() bool {
+	return s.Server != "FRONTEND" && s.Server != "BACKEND"
+}
+
+// State is Status' first word: UP, DOWN, DRAIN, MAINT, …
+func (s Stat) State() string {
+	state, _, _ := strings.Cut(s.Status, " ")
+	return state
+}
+
+// Checked reports whether the row's status rests on a health check. HAProxy
+// takes a server for UP until its first check has ended.
+func (s Stat) Checked() bool {
+	status := strings.TrimPrefix(s.CheckStatus, "* ")
+	return status != "" && status != "INI"
+}
+
+// Stat asks for the statistics of all proxies and servers, in the order of
+// the configuration.
+func (c *Client) Stat(ctx context.Context) ([]Stat, error) {
+	out, err := c.do(ctx, "show stat")
+	if err != nil {
+		return nil, err
+	}
+	rows := csv.NewReader(strings.NewReader(strings.TrimPrefix(out, "# ")))
+	rows.FieldsPerRecord = -1
+	head, err := rows.Read()
+	if err != nil {
+		return nil, fmt.Errorf("HAProxy at %s: show stat: no header line: %w", c.socket, err)
+	}
+	column := map[string]int{}
+	for i, name := range head {
+		column[name] = i
+	}
+	for _, name := range []string{"pxname", "svname", "status"} {
+		if _, ok := column[name]; !ok {
+			return nil, fmt.Errorf("HAProxy at %s: show stat has no column %q", c.socket, name)
+		}
+	}
+	var stats []Stat
+	for {
+		row, err := rows.Read()
+		if errors.Is(err, io.EOF) {
+			return stats, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("HAProxy at %s: show stat: %w", c.socket, err)
+		}
+		field := func(name string) string {
+			if i, ok := column[name]; ok && i < len(row) {
+				return row[i]
+			}
+			return ""
+		}
+		number := func(name string) int64 {
+			n, _ := strconv.ParseInt(field(name), 10, 64) // empty where it does not apply
+			return n
+		}
+		stats = append(stats, Stat{
+			Backend: field("pxname"), Server: field("svname"),
+			Status: field("status"), CheckStatus: field("check_status"), CheckDetail: field("last_chk"),
+			Sessions: number("scur"), Queued: number("qcur"), TotalSessions: number("stot"),
+			Since: time.Duration(number("lastchg")) * time.Second,
+		})
+	}
+}
+
+// State is what an operator wants of a server.
+type State string
+
+// The states. HAProxy manual, management guide, "set server … state".
+const (
+	Ready State = "ready" // in rotation, as its checks say
+	Drain State = "drain" // no new sessions but those a cookie brings; open ones go on
+	Maint State = "maint" // out of rotation, and not checked
+)
+
+// ErrNoServer is wrapped by an error about a server or backend that the
+// process does not have.
+var ErrNoServer = errors.New("no such server")
+
+// SetState sets the state of one server of a backend.
+func (c *Client) SetState(ctx context.Context, backend, server string, state State) error {
+	for _, name := range []string{backend, server} {
+		// Anything else would be a further command, or none.
+		if name == "" || strings.ContainsAny(name, " \t\r\n;/\\") {
+			return fmt.Errorf("%q is not the name of a backend or server", name)
+		}
+	}
+	switch state {
+	case Ready, Drain, Maint:
+	default:
+		return fmt.Errorf("%q is not the state of a server (%s, %s or %s)", state, Ready, Drain, Maint)
+	}
+	out, err := c.do(ctx, fmt.Sprintf("set server %s/%s state %s", backend, server, state))
+	if err != nil {
+		return err
+	}
+	// Silence is success; there is no code to go by (management guide, 9.3).
+	switch out = strings.TrimSpace(out); {
+	case out == "":
+		return nil
+	case strings.HasPrefix(out, "No such"), strings.Contains(out, "not found"):
+		return fmt.Errorf("HAProxy at %s: %s/%s: %w", c.socket, backend, server, ErrNoServer)
+	default:
+		return fmt.Errorf("HAProxy at %s: setting %s/%s to %s: %s", c.socket, backend, server, state, out)
+	}
+}
+
+// SetStateEverywhere sets the state of a server in every backend that has one
+// of its name, and answers how many those were: a node may stand behind the
+// HTTP entry and layer 4 entries as well.
+func (c *Client) SetStateEverywhere(ctx context.Context, server string, state State) (int, error) {
+	stats, err := c.Stat(ctx)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, s := range stats {
+		if s.Server != server || !s.IsServer() {
+			continue
+		}
+		if err := c.SetState(ctx, s.Backend, server, state); err != nil {
+			return n, err
+		}
+		n++
+	}
+	if n == 0 {
+		return 0, fmt.Errorf("HAProxy at %s: %s in no backend: %w", c.socket, server, ErrNoServer)
+	}
+	return n, nil
+}
+
+// do sends one command and answers what comes back until HAProxy closes. It
+// ends when ctx does.
+func (c *Client) do(ctx context.Context, command string) (string, error) {
+	fail := func(doing string, err error) error {
+		// The context's end shows as a time-out or a closed connection.
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return fmt.Errorf("HAProxy at %s: %s: %w", c.socket, doing, err)
+	}
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unix", c.socket)
+	if err != nil {
+		return "", fail("connecting", err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	if _, err := io.WriteString(conn, command+"\n"); err != nil {
+		return "", fail("sending "+strconv.Quote(command), err)
+	}
+	var out bytes.Buffer
+	if _, err := out.ReadFrom(conn); err != nil {
+		return "", fail("waiting for the answer to "+strconv.Quote(command), err)
+	}
+	return out.String(), nil
+}
