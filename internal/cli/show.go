@@ -135,8 +135,8 @@ func firstLine(s string) string {
 	return line
 }
 
-// summary says what stands, what to open and what to type.
-func summary(w io.Writer, st supervise.Status, p plan.Plan, took time.Duration) {
+// showSummary says what stands, what to open and what to type.
+func showSummary(w io.Writer, st supervise.Status, p plan.Plan, took time.Duration) {
 	state := "is up"
 	if !st.Ready {
 		state = "is not ready"

@@ -149,14 +149,15 @@ func (a *Admin) View(ctx context.Context, master string) (View, error) {
 	return v, nil
 }
 
-// Hasten shortens the periods at which a Sentinel asks the nodes for INFO and
-// tells the others of itself. By default it ranks replicas by an INFO of up to
-// 10 s ago, and takes as long to see a new replica. The setting is lost when
-// the Sentinel ends (SENTINEL DEBUG, Redis 7.0).
-func (a *Admin) Hasten(ctx context.Context, info, publish time.Duration) error {
+// Hasten sets the periods at which a Sentinel asks the nodes for INFO, tells
+// the others of itself, and pings. By default it ranks replicas by an INFO of
+// up to 10 s ago, and takes as long to see a new replica. The setting is lost
+// when the Sentinel ends (SENTINEL DEBUG, Redis 7.0).
+func (a *Admin) Hasten(ctx context.Context, info, publish, ping time.Duration) error {
 	_, err := a.do(ctx, "SENTINEL", "DEBUG",
 		"info-period", strconv.FormatInt(info.Milliseconds(), 10),
-		"publish-period", strconv.FormatInt(publish.Milliseconds(), 10))
+		"publish-period", strconv.FormatInt(publish.Milliseconds(), 10),
+		"ping-period", strconv.FormatInt(ping.Milliseconds(), 10))
 	return err
 }
 

@@ -52,6 +52,7 @@ type node struct {
 	sup      *Supervisor
 	log      *slog.Logger
 	commands chan command
+	drained  chan *process.Process // it left service and may be stopped
 
 	proc     *process.Process
 	want     want
@@ -93,7 +94,7 @@ func newNode(sup *Supervisor, spec plan.Process) *node {
 	return &node{
 		spec: spec, sup: sup, state: Down, want: wantDown,
 		log:      sup.log.With("node", spec.Node),
-		commands: make(chan command, 16),
+		commands: make(chan command, 16), drained: make(chan *process.Process),
 	}
 }
 
@@ -118,6 +119,10 @@ func (n *node) run(ctx context.Context) {
 			n.command(c)
 		case <-done:
 			n.ended()
+		case p := <-n.drained:
+			if p == n.proc && !n.killAt.IsZero() {
+				n.signalStop()
+			}
 		case r := <-probes:
 			n.probing = false
 			n.probed(r)
@@ -181,11 +186,11 @@ func (n *node) command(c command) {
 		n.want, n.startAt, n.seen, n.died = wantUp, time.Time{}, c.seen, 0
 		n.detail = ""
 	case ActStop:
+		n.terminate()
 		n.want = wantDown
-		n.terminate()
 	case ActRestart:
-		n.want, n.startAt, n.died = wantUp, time.Time{}, 0
 		n.terminate()
+		n.want, n.startAt, n.died = wantUp, time.Time{}, 0
 	case ActKill, ActPause, ActResume:
 		if n.proc == nil {
 			c.answer <- fmt.Errorf("%s is %s: there is no process to %s", n.spec.Node, n.state, c.action)
@@ -224,11 +229,30 @@ func (n *node) terminate() {
 	if n.proc == nil || !n.killAt.IsZero() {
 		return
 	}
+	n.state = Draining
+	if n.spec.Kind != plan.Web || n.want == wantPaused || n.upSince.IsZero() {
+		n.signalStop()
+		return
+	}
+	// An application's node leaves service before it leaves: the balancers
+	// send it nothing new, and what it has in hand is finished.
+	n.killAt = time.Now().Add(drainLimit + n.spec.Grace)
+	proc := n.proc
+	n.sup.tasks.Go(func() {
+		n.sup.drain(n.sup.ctx, n.spec.Node)
+		select {
+		case n.drained <- proc:
+		case <-n.sup.ctx.Done():
+		}
+	})
+}
+
+// signalStop tells the process to end.
+func (n *node) signalStop() {
 	n.log.Info("stop", "signal", n.spec.StopSignal)
 	n.proc.Signal(signals[n.spec.StopSignal])
 	n.proc.SignalGroup(syscall.SIGCONT) // a paused one has to wake up to hear
 	n.killAt = time.Now().Add(n.spec.Grace)
-	n.state = Draining
 }
 
 // start starts the process, or says why it cannot yet.
@@ -334,10 +358,18 @@ func (n *node) probed(r probeResult) {
 		role := r.role
 		n.sup.board.update(n.spec.Node, func(s *NodeStatus) { s.Role = role })
 	}
+	if r.role == "master" {
+		if err := n.sup.markBooted(); err != nil {
+			n.log.Error("cannot write down that the stack has booted", "error", err)
+		}
+	}
 	if r.ready {
 		if n.upSince.IsZero() {
 			n.upSince = time.Now()
 			n.deadAt = time.Time{}
+			if n.spec.Kind == plan.Web {
+				n.sup.tasks.Go(func() { n.sup.enlist(n.sup.ctx, n.spec.Node) })
+			}
 		}
 		if n.died > 0 && time.Since(n.upSince) > calm {
 			n.died = 0

@@ -33,6 +33,17 @@ const (
 	publishPeriod = time.Second
 )
 
+// pingPeriod is how often Sentinels ping. By default they do so as often as a
+// node may be silent: after each change of the master, when they connect anew
+// and count the silence from then on, the first ping comes as late as the
+// verdict, and a healthy new master may be held for down. It must not be much
+// shorter either: in a failover a replica is only eligible when its INFO is no
+// older than five pings, and that is asked for once a second
+// (sentinelSelectSlave in Redis 7.0).
+func pingPeriod(downAfter time.Duration) time.Duration {
+	return min(max(downAfter/2, 250*time.Millisecond), time.Second)
+}
+
 // probeResult is what one probe found.
 type probeResult struct {
 	proc   *process.Process
@@ -129,7 +140,7 @@ func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
 	done := s.hastened[p.Node] == pid && pid != 0
 	s.hastenedMu.Unlock()
 	if !done {
-		if err := admin.Hasten(ctx, infoPeriod, publishPeriod); err != nil {
+		if err := admin.Hasten(ctx, infoPeriod, publishPeriod, pingPeriod(s.cfg.Stack.Redis.DownAfter)); err != nil {
 			return err
 		}
 		s.hastenedMu.Lock()

@@ -37,7 +37,7 @@ func (d dir) path(elem ...string) string {
 // open makes the directory when it is missing, and checks that it is ours and
 // has room.
 func (d dir) open() error {
-	if err := os.MkdirAll(d.path("logs"), 0o700); err != nil {
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
 	}
 	if err := d.checkOwner(); err != nil {
@@ -50,6 +50,9 @@ func (d dir) open() error {
 	if free := fs.Bavail * uint64(fs.Bsize); free < minFree {
 		return fmt.Errorf("the disk of %s is full: %d MiB are free and %d MiB are needed; make room, or choose another place with --state",
 			d, free>>20, minFree>>20)
+	}
+	if err := os.MkdirAll(d.path("logs"), 0o700); err != nil {
+		return fmt.Errorf("make the directory for logs: %w", err)
 	}
 	return nil
 }

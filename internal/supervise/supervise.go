@@ -54,6 +54,7 @@ type Supervisor struct {
 	nodes    map[string]*node
 	admins   map[string]*redis.Admin
 	booted   atomic.Bool
+	bootedMu sync.Mutex // held while stack.json is written
 	strays   []stray
 	// adopted is whether any node was running before this supervisor.
 	adopted bool
@@ -253,6 +254,11 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	return errors.Join(failures...)
 }
 
+// startLimit is how long a stage may keep the next one waiting. A replica that
+// copies much data, or a master that loads it, takes its time; the web nodes
+// hold requests until then.
+const startLimit = 15 * time.Second
+
 // startStage starts the processes of one stage and waits for them.
 func (s *Supervisor) startStage(ctx context.Context, processes []plan.Process) (failures []error) {
 	// Redis nodes that start together judge on the same facts: otherwise the
@@ -272,11 +278,6 @@ func (s *Supervisor) startStage(ctx context.Context, processes []plan.Process) (
 			failures = append(failures, err)
 		}
 	}
-	if processes[0].Kind == plan.Redis && len(failures) == 0 {
-		if err := s.markBooted(); err != nil {
-			failures = append(failures, err)
-		}
-	}
 	return failures
 }
 
@@ -286,16 +287,26 @@ func (s *Supervisor) startNode(ctx context.Context, name string, seen *facts) er
 	if n.keepDown { // stopped or paused by its operator, under a supervisor before
 		return nil
 	}
+	action := ActStart
 	if n.outdated {
-		return s.send(ctx, name, command{action: ActRestart, seen: seen})
+		action = ActRestart
 	}
-	return s.send(ctx, name, command{action: ActStart, seen: seen})
+	limited, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	err := s.send(limited, name, command{action: action, seen: seen})
+	if limited.Err() != nil && ctx.Err() == nil {
+		st, _ := s.board.snapshot().Node(name)
+		return fmt.Errorf("%s is not ready after %v: %s", name, startLimit, st.Detail)
+	}
+	return err
 }
 
 // markBooted remembers that the stack has had its first boot. It happens when
-// redis-1 is master and before the first web node starts: no client can have
-// written anything yet.
+// a redis node is seen to be master, which the web nodes wait for: no client
+// has had a write acknowledged yet.
 func (s *Supervisor) markBooted() error {
+	s.bootedMu.Lock()
+	defer s.bootedMu.Unlock()
 	if s.booted.Load() {
 		return nil
 	}

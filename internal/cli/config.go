@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/stack"
+)
+
+func configCommand(g *globals) *cobra.Command {
+	config := &cobra.Command{
+		Use:   "config",
+		Short: "Check, show and describe the stack file",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	config.AddCommand(configCheckCommand(g), configShowCommand(g), configSchemaCommand())
+	return config
+}
+
+func configCheckCommand(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Name every mistake in the stack file, and start nothing",
+		Long: `Name every mistake in the stack file at once, each with its line, its column and
+what would be right. Exit code 0: none; 2: some. Warnings are no mistakes. A FILE
+of "-" is standard input.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			named := *g
+			if len(args) == 1 {
+				if g.file != "" && g.file != args[0] {
+					return usagef("%s and --file %s: name one stack file", args[0], g.file)
+				}
+				named.file = args[0]
+			}
+			return checkConfig(&named, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+}
+
+// checked is what "config check --json" prints.
+type checked struct {
+	File     string    `json:"file"` // empty: the built-in default stack
+	OK       bool      `json:"ok"`
+	Mistakes []mistake `json:"mistakes"`
+	Warnings []mistake `json:"warnings"`
+}
+
+// mistake is one mistake or warning; line and column are from 1, and 0 where
+// the whole file is meant.
+type mistake struct {
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
+	What   string `json:"what"`
+}
+
+func mistakes(in []stack.Mistake) []mistake {
+	out := []mistake{} // in JSON a list, not null
+	for _, m := range in {
+		out = append(out, mistake{m.Line, m.Column, m.What})
+	}
+	return out
+}
+
+func checkConfig(g *globals, stdout, stderr io.Writer) error {
+	file, data, err := readConfig(g)
+	if err != nil {
+		return err
+	}
+	name := file
+	switch file {
+	case "":
+		name = "the built-in default stack"
+	case "-":
+		name = "standard input"
+	}
+	s, warnings, err := stack.Parse(name, data)
+	var found stack.Mistakes
+	if err != nil && !errors.As(err, &found) {
+		return err
+	}
+	if g.json {
+		e := json.NewEncoder(stdout)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		if err := e.Encode(checked{file, len(found) == 0, mistakes(found), mistakes(warnings)}); err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			return usageError{errReported}
+		}
+		return nil
+	}
+	for _, w := range warnings {
+		fmt.Fprintf(stderr, "warning: %v\n", w)
+	}
+	if len(found) > 0 {
+		fmt.Fprintln(stderr, found)
+		fmt.Fprintf(stderr, "%s: %s\n", name, count(len(found), "mistake"))
+		return usageError{errReported}
+	}
+	_, err = fmt.Fprintf(stdout, "%s: ok (%s)\n", name, outline(s))
+	return err
+}
+
+// readConfig reads the stack file that is meant; file and data are empty for
+// the built-in default stack.
+func readConfig(g *globals) (file string, data []byte, err error) {
+	file = g.file
+	if file == "-" {
+		data, err = io.ReadAll(g.stdin)
+		if err != nil {
+			return "", nil, fmt.Errorf("read the stack file from standard input: %w", err)
+		}
+		return file, data, nil
+	}
+	if file == "" {
+		if _, err := os.Stat(defaultFile); err != nil {
+			return "", nil, nil
+		}
+		file = defaultFile
+	}
+	data, err = os.ReadFile(file)
+	if err != nil {
+		return "", nil, usagef("read the stack file: %w", err)
+	}
+	return file, data, nil
+}
+
+// outline is a stack in one line: "2 balancers, web × 2, redis × 3, 3 Sentinels".
+func outline(s stack.Stack) string {
+	parts := []string{count(s.Balancers, "balancer")}
+	for _, name := range s.AppNames() {
+		app := s.Apps[name]
+		n := app.Nodes
+		if app.Kind() == stack.Servers {
+			n = len(app.Servers)
+		}
+		parts = append(parts, fmt.Sprintf("%s × %d", name, n))
+	}
+	if s.Redis.Enabled {
+		parts = append(parts, fmt.Sprintf("redis × %d", 1+s.Redis.Replicas), count(s.Redis.Sentinels, "Sentinel"))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+func configShowCommand(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show",
+		Short: "Print the stack file with every default filled in",
+		Long: `Print the stack with every default filled in and every key explained, as a stack
+file: a start for one of your own.
+
+  holdfast config show > holdfast.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, _, err := loadStack(g)
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(s.Show())
+			return err
+		},
+	}
+}
+
+func configSchemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print a JSON Schema of the stack file, for editors",
+		Long: `Print a JSON Schema (draft 2020-12) of the stack file. With the YAML language
+server, which most editors have, write it beside the stack file and begin that with
+
+  # yaml-language-server: $schema=holdfast.schema.json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(stack.Schema())
+			return err
+		},
+	}
+}

@@ -1,0 +1,121 @@
+package supervise
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis"
+)
+
+const r1, r2, r3 = "127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003"
+
+func threeNodes(views ...redis.View) facts {
+	return facts{
+		Sentinels: 3, Views: views,
+		Nodes:     map[string]string{"redis-1": r1, "redis-2": r2, "redis-3": r3},
+		Standings: map[string]redis.Standing{},
+	}
+}
+
+func view(address string, epoch int64) redis.View { return redis.View{Address: address, Epoch: epoch} }
+
+// alive adds what a replica of a dead master says.
+func (f facts) alive(nodes ...string) facts {
+	for _, n := range nodes {
+		f.Standings[n] = redis.Standing{MasterAddress: r1}
+	}
+	return f
+}
+
+func TestARedisNodeStartsInThePartThatTheFactsGiveIt(t *testing.T) {
+	agreed := threeNodes(view(r1, 4), view(r1, 4), view(r1, 4))
+	failing := threeNodes(view(r1, 4), view(r1, 4), redis.View{Address: r1, Epoch: 4, Failing: true}).alive("redis-2")
+	booted := candidate{Name: "redis-1", Booted: true, HoldBack: 8 * time.Second}
+	with := func(c candidate, change func(*candidate)) candidate { change(&c); return c }
+
+	tests := []struct {
+		name    string
+		c       candidate
+		f       facts
+		master  bool
+		replica string
+		wait    string
+		refused bool
+	}{
+		{name: "first boot: redis-1 is named by the Sentinels' first files",
+			c: candidate{Name: "redis-1", Empty: true}, f: agreed, master: true},
+		{name: "first boot: the others follow it",
+			c: candidate{Name: "redis-2", Empty: true}, f: agreed, replica: r1},
+		{name: "cold start: the named master has its data and nobody else runs",
+			c: booted, f: agreed, master: true},
+		{name: "no majority answers",
+			c: booted, f: threeNodes(view(r1, 4)), wait: "1 of 3 Sentinels answer"},
+		{name: "two of three are a majority",
+			c: booted, f: threeNodes(view(r1, 4), view(r1, 4)), master: true},
+		{name: "another was promoted: the old master follows it",
+			c: booted, f: threeNodes(view(r2, 5), view(r2, 5), view(r2, 5)), replica: r2},
+		{name: "power was lost in a failover that one Sentinel alone had written down",
+			c: booted, f: threeNodes(view(r1, 4), view(r1, 4), view(r2, 5)), replica: r2},
+		{name: "and the promoted one knows that it is",
+			c: with(booted, func(c *candidate) { c.Name = "redis-2" }),
+			f: threeNodes(view(r1, 4), view(r1, 4), view(r2, 5)), master: true},
+		{name: "two masters in one epoch are nobody's to choose between",
+			c: booted, f: threeNodes(view(r1, 4), view(r2, 4)), wait: "disagree"},
+		{name: "a dead master is held back while replicas could be promoted",
+			c: with(booted, func(c *candidate) { c.Dead = time.Second }), f: threeNodes(view(r1, 4), view(r1, 4)).alive("redis-2"), wait: "held back"},
+		{name: "it may start when nobody was promoted in time",
+			c: with(booted, func(c *candidate) { c.Dead = 9 * time.Second }), f: threeNodes(view(r1, 4), view(r1, 4)).alive("redis-2"), master: true},
+		{name: "but not in the midst of a failover",
+			c: with(booted, func(c *candidate) { c.Dead = 9 * time.Second }), f: failing, wait: "a failover is under way"},
+		{name: "a named master without data would wipe its replicas",
+			c: with(booted, func(c *candidate) { c.Empty = true }), f: agreed, wait: "data directory is empty", refused: true},
+		{name: "a replica without data is filled by its master",
+			c: candidate{Name: "redis-2", Booted: true, Empty: true}, f: agreed, replica: r1},
+		{name: "a master that is no node of the stack",
+			c: booted, f: threeNodes(view("127.0.0.1:9", 4), view("127.0.0.1:9", 4)), wait: "no node of this stack", refused: true},
+		{name: "without Sentinels redis-1 is master",
+			c: booted, f: facts{Nodes: agreed.Nodes}, master: true},
+		{name: "without Sentinels the others follow redis-1",
+			c: with(booted, func(c *candidate) { c.Name = "redis-3" }), f: facts{Nodes: agreed.Nodes}, replica: r1},
+		{name: "without Sentinels an empty redis-1 refuses too",
+			c: with(booted, func(c *candidate) { c.Empty = true }), f: facts{Nodes: agreed.Nodes}, wait: "empty", refused: true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := decide(tt.c, tt.f)
+			if got.Master != tt.master || got.Replica != tt.replica || got.Refused != tt.refused ||
+				(tt.wait == "") != (got.Wait == "") || !strings.Contains(got.Wait, tt.wait) {
+				t.Errorf("decide = %+v", got)
+			}
+		})
+	}
+}
+
+func TestOnlyTheKnownDeadlockIsMended(t *testing.T) {
+	stuck := func() facts {
+		f := threeNodes(view(r1, 4), view(r1, 4), view(r1, 4))
+		f.Standings["redis-1"] = redis.Standing{MasterAddress: r2, Offset: 100}
+		f.Standings["redis-2"] = redis.Standing{MasterAddress: r1, Offset: 90}
+		return f
+	}
+	if node, yes := deadlocked(stuck()); !yes || node != "redis-1" {
+		t.Errorf("the deadlock is not seen: %q %t", node, yes)
+	}
+	for name, change := range map[string]func(*facts){
+		"somebody is master":            func(f *facts) { f.Standings["redis-3"] = redis.Standing{Master: true} },
+		"no majority answers":           func(f *facts) { f.Views = f.Views[:1] },
+		"the Sentinels disagree":        func(f *facts) { f.Views[0].Address = r2 },
+		"a failover is under way":       func(f *facts) { f.Views[0].Failing = true },
+		"the named master is dead":      func(f *facts) { delete(f.Standings, "redis-1") },
+		"another has more of the data":  func(f *facts) { f.Standings["redis-2"] = redis.Standing{Offset: 101} },
+		"there are no Sentinels at all": func(f *facts) { f.Sentinels, f.Views = 0, nil },
+		"the master is no node of ours": func(f *facts) { delete(f.Nodes, "redis-1") },
+	} {
+		f := stuck()
+		change(&f)
+		if node, yes := deadlocked(f); yes {
+			t.Errorf("%s: %s would be promoted", name, node)
+		}
+	}
+}

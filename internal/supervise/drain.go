@@ -1,0 +1,76 @@
+package supervise
+
+import (
+	"context"
+	"time"
+
+	"holdfast/internal/haproxy"
+	"holdfast/internal/plan"
+)
+
+// drainLimit is how long a node may take to finish its requests before it is
+// asked to stop all the same.
+const drainLimit = 10 * time.Second
+
+// runningBalancers are clients of the runtime sockets of the balancers that
+// are up.
+func (s *Supervisor) runningBalancers() []*haproxy.Client {
+	var clients []*haproxy.Client
+	for _, st := range s.board.snapshot().Nodes {
+		if st.Kind == plan.Balancer && st.State == Up {
+			clients = append(clients, haproxy.NewClient(s.dir.path(s.nodes[st.Name].spec.Probe.Socket)))
+		}
+	}
+	return clients
+}
+
+// drain takes a node out of service at every balancer and waits, for drainLimit
+// at most, until it has no request in hand. What fails is logged and does not
+// keep the node from stopping: a request that meets its end is sent again.
+func (s *Supervisor) drain(ctx context.Context, node string) {
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
+	balancers := s.runningBalancers()
+	for _, b := range balancers {
+		s.setServer(ctx, b, node, haproxy.Drain)
+	}
+	for _, b := range balancers {
+		for {
+			busy := int64(0)
+			stats, err := b.Stat(ctx)
+			if err != nil {
+				break
+			}
+			for _, st := range stats {
+				if st.Server == node {
+					busy += st.Sessions
+				}
+			}
+			if busy == 0 {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				s.log.Warn("still had requests in hand when it was stopped", "node", node, "requests", busy)
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+}
+
+// enlist puts a node that is up back into service at every balancer.
+func (s *Supervisor) enlist(ctx context.Context, node string) {
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
+	for _, b := range s.runningBalancers() {
+		s.setServer(ctx, b, node, haproxy.Ready)
+	}
+}
+
+// setServer sets a node's state in every back end of a balancer that has it.
+func (s *Supervisor) setServer(ctx context.Context, b *haproxy.Client, node string, state haproxy.State) {
+	if _, err := b.SetStateEverywhere(ctx, node, state); err != nil {
+		s.log.Error("cannot change a server's state at a balancer", "node", node, "state", state, "error", err)
+	}
+}

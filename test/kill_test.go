@@ -1,0 +1,207 @@
+package test
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/supervise"
+)
+
+// rate is the steady load under which nodes are killed, in requests per second.
+const rate = 500
+
+// underLoad stands a stack up, loads it, does something to it, and answers
+// what the clients saw.
+func underLoad(t *testing.T, during func(s *instance)) outcome {
+	t.Helper()
+	s := newInstance(t, minimal(t))
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	l := startLoad(t, st.Entry, rate)
+	time.Sleep(time.Second) // traffic before the fault
+	during(s)
+	time.Sleep(time.Second) // and after it
+	o := l.finish(t)
+	o.enough(t, rate)
+	s.awaitHealthy()
+	return o
+}
+
+// killNode kills a node's process behind Holdfast's back and waits until the
+// node is up with a new one.
+func (s *instance) killNode(name string) {
+	s.t.Helper()
+	before := s.node(name)
+	kill(s.t, before.PID)
+	s.await(name+" up again", 30*time.Second, func() bool {
+		n := s.node(name)
+		return n.State == supervise.Up && n.PID != before.PID
+	})
+}
+
+func (o outcome) nothingFailed(t *testing.T) {
+	t.Helper()
+	if len(o.failed) > 0 {
+		t.Errorf("%d of %d requests failed: %v", len(o.failed), o.requests, o.errs)
+	}
+}
+
+func TestAKilledWebNodeIsNotNoticed(t *testing.T) {
+	underLoad(t, func(s *instance) {
+		for _, n := range []string{"web-1", "web-2", "web-1"} {
+			s.killNode(n)
+		}
+	}).nothingFailed(t)
+}
+
+func TestAKilledReplicaIsNotNoticed(t *testing.T) {
+	underLoad(t, func(s *instance) { s.killNode("redis-2"); s.killNode("redis-3") }).nothingFailed(t)
+}
+
+func TestAKilledSentinelIsNotNoticed(t *testing.T) {
+	underLoad(t, func(s *instance) {
+		for i := range 3 {
+			s.killNode(fmt.Sprintf("sentinel-%d", i+1))
+		}
+	}).nothingFailed(t)
+}
+
+func TestAKilledBalancerLosesAtMostItsRequestsInFlight(t *testing.T) {
+	o := underLoad(t, func(s *instance) { s.killNode("balancer-1"); s.killNode("balancer-2") })
+	// Every client has one connection: each can lose one request at each kill.
+	if len(o.failed) > 2*loadClients {
+		t.Errorf("%d requests failed: %v", len(o.failed), o.errs)
+	}
+	for _, op := range o.failed {
+		if strings.Contains(op.err.Error(), "status") {
+			t.Errorf("a balancer answered an error: %v", op.err)
+		}
+	}
+}
+
+func TestAKilledMasterIsAPause(t *testing.T) {
+	var s *instance
+	o := underLoad(t, func(i *instance) {
+		s = i
+		old := s.master()
+		s.killNode(old)
+		s.await("another master", 20*time.Second, func() bool { m := s.master(); return m != "" && m != old })
+		if n := s.node(old); n.Role != "replica" {
+			t.Errorf("the old master %s came back as %q", old, n.Role)
+		}
+	})
+	o.nothingFailed(t)
+}
+
+func TestAHungMasterIsReplaced(t *testing.T) {
+	o := underLoad(t, func(s *instance) {
+		old := s.master()
+		pid := s.node(old).PID
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		s.await("another master", 20*time.Second, func() bool { m := s.master(); return m != "" && m != old })
+		time.Sleep(time.Second)
+		syscall.Kill(pid, syscall.SIGCONT)
+		s.await("the old master as a replica", 30*time.Second, func() bool {
+			n := s.node(old)
+			return n.Role == "replica" && n.State == supervise.Up
+		})
+	})
+	o.nothingFailed(t)
+}
+
+func TestAHungWebNodeLeavesTheRotationAndReturns(t *testing.T) {
+	s := newInstance(t, minimal(t))
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
+	s.must("pause", "web-1")
+	// It leaves after two missed checks; then nobody meets it.
+	s.await("five answers in a row", 20*time.Second, func() bool {
+		for range 10 {
+			began := time.Now()
+			if code, _ := get(t, st.Entry+"/get?key=k"); code != 200 || time.Since(began) > time.Second {
+				return false
+			}
+		}
+		return true
+	})
+	s.must("resume", "web-1")
+	s.awaitHealthy()
+	s.await("both nodes answering", 20*time.Second, func() bool { return len(s.answering(st.Entry, 20)) == 2 })
+}
+
+// answering is the nodes that answer when an entry is asked some times.
+func (s *instance) answering(entry string, times int) map[string]bool {
+	nodes := map[string]bool{}
+	for range times {
+		nodes[header(s.t, entry+"/get?key=k", "Holdfast-Node")] = true
+	}
+	return nodes
+}
+
+func TestAHungBalancerIsKilledAndReplaced(t *testing.T) {
+	s := newInstance(t, minimal(t))
+	s.must("up", "-d")
+	s.awaitHealthy()
+	before := s.node("balancer-2")
+	if err := syscall.Kill(-before.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	s.await("a new balancer-2", 30*time.Second, func() bool {
+		n := s.node("balancer-2")
+		return n.State == supervise.Up && n.PID != before.PID
+	})
+}
+
+func TestAKilledSupervisorIsNotNoticedAndTheNextAdoptsEveryNode(t *testing.T) {
+	o := underLoad(t, func(s *instance) {
+		before := s.status()
+		s.killSupervisor()
+		if st := s.status(); st.Supervisor != 0 || len(st.Nodes) != len(before.Nodes) {
+			t.Errorf("after the kill: %+v", st)
+		}
+		for _, n := range s.status().Nodes {
+			if n.State != supervise.Up {
+				t.Errorf("%s did not outlive the supervisor: %s", n.Name, n.State)
+			}
+		}
+		s.must("up", "-d")
+		after := s.awaitHealthy()
+		for _, n := range before.Nodes {
+			if m, _ := after.Node(n.Name); m.PID != n.PID || m.Restarts != 0 {
+				t.Errorf("%s was started again: pid %d, then %d", n.Name, n.PID, m.PID)
+			}
+		}
+	})
+	o.nothingFailed(t)
+}
+
+func TestADeathWhileNoSupervisorRunsIsMendedByTheNextUp(t *testing.T) {
+	s := newInstance(t, minimal(t))
+	s.must("up", "-d")
+	s.awaitHealthy()
+	s.killSupervisor()
+	before := s.node("web-1")
+	kill(t, before.PID)
+	s.await("web-1 gone", 10*time.Second, func() bool { return s.node("web-1").State == supervise.Down })
+	s.must("up", "-d")
+	s.awaitHealthy()
+}
+
+func TestDownWithoutASupervisor(t *testing.T) {
+	s := newInstance(t, minimal(t))
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	s.killSupervisor()
+	s.must("down")
+	for _, n := range st.Nodes {
+		if syscall.Kill(n.PID, 0) == nil && !zombie(n.PID) {
+			t.Errorf("%s (pid %d) still runs", n.Name, n.PID)
+		}
+	}
+}

@@ -1,0 +1,192 @@
+package test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+func listen(port int) (net.Listener, error) {
+	return net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+}
+
+// operation is one request as its client saw it.
+type operation struct {
+	write bool
+	began time.Time
+	took  time.Duration
+	err   error // also for any status but 200
+}
+
+// load is paced clients: each owns one key, and in turn writes the next number
+// to it and reads it back. They do not retry: what fails is counted.
+type load struct {
+	entry   string
+	clients []*client
+	stop    chan struct{}
+	wg      sync.WaitGroup
+	began   time.Time
+}
+
+type client struct {
+	key        string
+	acked      int // the last number whose write was acknowledged
+	tried      int // the last number that was sent
+	operations []operation
+	wrong      []string // answers that cannot be
+}
+
+// loadClients share the rate: each waits for its answer before it goes on.
+const loadClients = 50
+
+// startLoad begins to send requests per second in all, half of them writes.
+func startLoad(t *testing.T, entry string, rate int) *load {
+	t.Helper()
+	l := &load{entry: entry, stop: make(chan struct{}), began: time.Now()}
+	for i := range loadClients {
+		c := &client{key: fmt.Sprintf("load-%d", i)}
+		l.clients = append(l.clients, c)
+		l.wg.Go(func() { l.run(c, time.Duration(loadClients)*time.Second/time.Duration(rate), i) })
+	}
+	t.Cleanup(func() { l.end() })
+	return l
+}
+
+func (l *load) run(c *client, every time.Duration, i int) {
+	// One connection a client, and no retry behind the test's back.
+	h := &fasthttp.Client{
+		MaxConnsPerHost: 1, MaxIdemponentCallAttempts: 1,
+		RetryIfErr:  func(*fasthttp.Request, int, error) (bool, bool) { return false, false },
+		ReadTimeout: 15 * time.Second, MaxConnWaitTimeout: 15 * time.Second,
+	}
+	time.Sleep(every * time.Duration(i) / loadClients) // spread over the interval
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-l.stop:
+			return
+		case <-ticker.C:
+		}
+		began := time.Now()
+		var err error
+		if n%2 == 0 {
+			err = c.set(h, l.entry)
+		} else {
+			err = c.get(h, l.entry)
+		}
+		c.operations = append(c.operations, operation{n%2 == 0, began, time.Since(began), err})
+	}
+}
+
+func (c *client) set(h *fasthttp.Client, entry string) error {
+	c.tried++
+	want := fmt.Sprintf("OK. We have set %s to be %d", c.key, c.tried)
+	body, err := ask(h, fmt.Sprintf("%s/set?key=%s&value=%d", entry, c.key, c.tried))
+	if err != nil {
+		return err
+	}
+	if body != want {
+		c.wrong = append(c.wrong, fmt.Sprintf("set: %q, want %q", body, want))
+	}
+	c.acked = c.tried
+	return nil
+}
+
+func (c *client) get(h *fasthttp.Client, entry string) error {
+	body, err := ask(h, entry+"/get?key="+c.key)
+	if err != nil {
+		if c.acked == 0 && strings.Contains(err.Error(), "404") {
+			return nil
+		}
+		return err
+	}
+	c.check(body)
+	return nil
+}
+
+// check takes in a value that was read: never older than what was
+// acknowledged, never newer than what was sent.
+func (c *client) check(body string) {
+	n, err := strconv.Atoi(body)
+	if err != nil || n < c.acked || n > c.tried {
+		c.wrong = append(c.wrong, fmt.Sprintf("%s is %q; acknowledged %d, sent %d", c.key, body, c.acked, c.tried))
+	}
+}
+
+func ask(h *fasthttp.Client, url string) (string, error) {
+	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(req)
+	defer fasthttp.ReleaseResponse(resp)
+	req.SetRequestURI(url)
+	if err := h.Do(req, resp); err != nil {
+		return "", err
+	}
+	if resp.StatusCode() != 200 {
+		return "", fmt.Errorf("status %d: %s", resp.StatusCode(), resp.Body())
+	}
+	return string(resp.Body()), nil
+}
+
+func (l *load) end() {
+	select {
+	case <-l.stop:
+	default:
+		close(l.stop)
+	}
+	l.wg.Wait()
+}
+
+// outcome is what a load's clients saw.
+type outcome struct {
+	requests int
+	failed   []operation
+	longest  time.Duration // the longest answer
+	errs     map[string]int
+}
+
+// finish ends the load, reads everything back, and reports lost writes.
+func (l *load) finish(t *testing.T) outcome {
+	t.Helper()
+	l.end()
+	h := &fasthttp.Client{ReadTimeout: 15 * time.Second}
+	o := outcome{errs: map[string]int{}}
+	for _, c := range l.clients {
+		if c.acked > 0 {
+			body, err := ask(h, l.entry+"/get?key="+c.key)
+			if err != nil {
+				t.Errorf("read %s back: %v", c.key, err)
+				continue
+			}
+			c.check(body)
+		}
+		for _, w := range c.wrong {
+			t.Errorf("wrong answer: %s", w)
+		}
+		for _, op := range c.operations {
+			o.requests++
+			o.longest = max(o.longest, op.took)
+			if op.err != nil {
+				o.failed = append(o.failed, op)
+				o.errs[op.err.Error()]++
+			}
+		}
+	}
+	t.Logf("%d requests, %d failed %v, longest answer %v", o.requests, len(o.failed), o.errs, o.longest.Round(time.Millisecond))
+	return o
+}
+
+// enough checks the test's own assumption: that there was traffic.
+func (o outcome) enough(t *testing.T, least int) {
+	t.Helper()
+	if o.requests < least {
+		t.Fatal(errors.New("too little traffic to judge"))
+	}
+}

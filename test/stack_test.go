@@ -1,0 +1,274 @@
+// Package test is the end-to-end tests: the built holdfast program, the real
+// HAProxy and Redis, and clients that know nothing of either.
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/supervise"
+)
+
+// binary is the holdfast program, built with the race detector.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "hf")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		binary = filepath.Join(dir, "holdfast")
+		build := exec.Command("go", "build", "-race", "-o", binary, "holdfast/cmd/holdfast")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build holdfast: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// instance is one stack under test.
+type instance struct {
+	t     *testing.T
+	name  string
+	file  string // stack file; empty: none
+	state string
+	dir   string // working directory of commands
+	env   []string
+}
+
+var instances atomic.Int32
+
+// newInstance makes a stack of its own name, state and entry port, from a stack
+// file's text that needs no name and no entry. It is taken down with the test.
+func newInstance(t *testing.T, text string) *instance {
+	t.Helper()
+	// Not t.TempDir: a unix socket's path may have about a hundred bytes.
+	dir, err := os.MkdirTemp("", "hf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &instance{
+		t: t, dir: dir, state: filepath.Join(dir, "state"), file: filepath.Join(dir, "holdfast.yaml"),
+		name: fmt.Sprintf("t%d-%d", os.Getpid(), instances.Add(1)),
+	}
+	s.write("name: " + s.name + "\n" + text)
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.dumpLogs()
+		}
+		if _, stderr, code := s.run("down", "--purge"); code != 0 {
+			t.Errorf("down --purge: exit %d: %s", code, stderr)
+		}
+		os.RemoveAll(dir)
+	})
+	return s
+}
+
+func (s *instance) write(text string) {
+	s.t.Helper()
+	if err := os.WriteFile(s.file, []byte(text), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *instance) dumpLogs() {
+	stdout, _, _ := s.run("logs", "-n", "40")
+	s.t.Logf("logs of %s:\n%s", s.name, stdout)
+	stdout, _, _ = s.run("status")
+	s.t.Logf("status of %s:\n%s", s.name, stdout)
+}
+
+// command is a holdfast command on this stack, not started.
+func (s *instance) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(binary, append(args, "--state", s.state)...)
+	if s.file != "" && len(args) > 0 && args[0] != "version" {
+		cmd.Args = append(cmd.Args, "--file", s.file)
+	}
+	cmd.Dir = s.dir
+	cmd.Env = append(os.Environ(), s.env...)
+	return cmd
+}
+
+// run runs a command to its end.
+func (s *instance) run(args ...string) (stdout, stderr string, code int) {
+	s.t.Helper()
+	cmd := s.command(args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		s.t.Fatalf("holdfast %s: %v", strings.Join(args, " "), err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// must runs a command that has to succeed.
+func (s *instance) must(args ...string) string {
+	s.t.Helper()
+	stdout, stderr, code := s.run(args...)
+	if code != 0 {
+		s.t.Fatalf("holdfast %s: exit %d\n%s%s", strings.Join(args, " "), code, stdout, stderr)
+	}
+	return stdout
+}
+
+// fails runs a command that has to fail with that exit code, and answers what
+// it says.
+func (s *instance) fails(want int, args ...string) string {
+	s.t.Helper()
+	stdout, stderr, code := s.run(args...)
+	if code != want {
+		s.t.Fatalf("holdfast %s: exit %d, want %d\n%s%s", strings.Join(args, " "), code, want, stdout, stderr)
+	}
+	return stderr
+}
+
+// status asks for the status, whatever it is.
+func (s *instance) status() supervise.Status {
+	s.t.Helper()
+	stdout, stderr, _ := s.run("status", "--json")
+	var st supervise.Status
+	if err := json.Unmarshal([]byte(stdout), &st); err != nil {
+		s.t.Fatalf("status --json: %v: %s%s", err, stdout, stderr)
+	}
+	return st
+}
+
+func (s *instance) node(name string) supervise.NodeStatus {
+	s.t.Helper()
+	n, ok := s.status().Node(name)
+	if !ok {
+		s.t.Fatalf("no node %s", name)
+	}
+	return n
+}
+
+// master is the redis node that is the master; empty when it is not exactly one.
+func (s *instance) master() string {
+	s.t.Helper()
+	var masters []string
+	for _, n := range s.status().Nodes {
+		if n.Role == "master" && n.State == supervise.Up {
+			masters = append(masters, n.Name)
+		}
+	}
+	if len(masters) != 1 {
+		return ""
+	}
+	return masters[0]
+}
+
+// await polls a condition.
+func (s *instance) await(what string, limit time.Duration, cond func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(limit); !cond(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("not within %v: %s", limit, what)
+		}
+	}
+}
+
+// awaitHealthy waits until every node is up.
+func (s *instance) awaitHealthy() supervise.Status {
+	s.t.Helper()
+	var st supervise.Status
+	s.await("every node up", 30*time.Second, func() bool {
+		st = s.status()
+		for _, n := range st.Nodes {
+			if n.State != supervise.Up {
+				return false
+			}
+		}
+		return st.Ready
+	})
+	return st
+}
+
+// killSupervisor kills the supervisor alone, and waits for its end.
+func (s *instance) killSupervisor() {
+	s.t.Helper()
+	pid := s.status().Supervisor
+	if pid == 0 {
+		s.t.Fatal("no supervisor runs")
+	}
+	kill(s.t, pid)
+	s.await("the supervisor's end", 10*time.Second, func() bool { return s.status().Supervisor == 0 })
+}
+
+// kill sends SIGKILL as somebody would behind Holdfast's back.
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatalf("kill %d: %v", pid, err)
+	}
+}
+
+// get asks for a URL and answers status and body.
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	c := http.Client{Timeout: 10 * time.Second}
+	resp, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// expect asks for a URL and wants exactly this.
+func expect(t *testing.T, url string, status int, body string) {
+	t.Helper()
+	if code, got := get(t, url); code != status || got != body {
+		t.Errorf("GET %s: %d %q, want %d %q", url, code, got, status, body)
+	}
+}
+
+// freePort is a port that nobody listens on, from below the ports of outgoing
+// connections.
+var nextPort atomic.Int32
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	for range 1000 {
+		p := 12000 + int(nextPort.Add(1)) + os.Getpid()%5000
+		if l, err := listen(p); err == nil {
+			l.Close()
+			return p
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
+// header asks for a URL on a new connection and answers a header of the answer.
+func header(t *testing.T, url, name string) string {
+	t.Helper()
+	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.Header.Get(name)
+}
