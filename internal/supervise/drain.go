@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"holdfast/internal/haproxy"
@@ -70,7 +71,8 @@ func (s *Supervisor) enlist(ctx context.Context, node string) {
 
 // setServer sets a node's state in every back end of a balancer that has it.
 func (s *Supervisor) setServer(ctx context.Context, b *haproxy.Client, node string, state haproxy.State) {
-	if _, err := b.SetStateEverywhere(ctx, node, state); err != nil {
+	_, err := b.SetStateEverywhere(ctx, node, state)
+	if err != nil && !errors.Is(err, haproxy.ErrNoServer) { // no route leads there
 		s.log.Error("cannot change a server's state at a balancer", "node", node, "state", state, "error", err)
 	}
 }

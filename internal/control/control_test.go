@@ -1,0 +1,156 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"holdfast/internal/supervise"
+)
+
+// stack stands in for a supervisor: what it does is tested with the real one,
+// end to end; here it is about what passes over the socket.
+type stack struct {
+	changes chan supervise.NodeStatus
+	did     []string
+	err     error
+}
+
+func (s *stack) Status() supervise.Status { return supervise.Status{Stack: "s", Supervisor: 42} }
+
+func (s *stack) Subscribe() (supervise.Status, <-chan supervise.NodeStatus, func()) {
+	return s.Status(), s.changes, func() {}
+}
+
+func (s *stack) Do(_ context.Context, node string, action supervise.Action) error {
+	s.did = append(s.did, string(action)+" "+node)
+	return s.err
+}
+
+func serve(t *testing.T, s Stack, down func(bool)) (dir string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hf") // short: unix socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := Listen(dir, s, down)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve() }()
+	t.Cleanup(func() {
+		server.Close()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		os.RemoveAll(dir)
+	})
+	return dir
+}
+
+func TestTheSocketIsForItsOwnerAlone(t *testing.T) {
+	dir := serve(t, &stack{}, nil)
+	info, err := os.Stat(filepath.Join(dir, SocketName))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode = %v, %v", info.Mode(), err)
+	}
+}
+
+func TestCommandsReachTheStackAndItsErrorsComeBack(t *testing.T) {
+	s := &stack{}
+	purged := make(chan bool, 1)
+	c := NewClient(serve(t, s, func(purge bool) { purged <- purge }))
+	ctx := t.Context()
+	if st, err := c.Status(ctx); err != nil || st.Stack != "s" || st.Supervisor != 42 {
+		t.Errorf("status = %+v, %v", st, err)
+	}
+	if err := c.Do(ctx, "we/b-1", supervise.ActKill); err != nil || strings.Join(s.did, ",") != "kill we/b-1" {
+		t.Errorf("did %v, %v", s.did, err)
+	}
+	s.err = errors.New("the sea is rough")
+	if err := c.Do(ctx, "web-1", supervise.ActStop); err == nil || err.Error() != "the sea is rough" {
+		t.Errorf("err = %v", err)
+	}
+	s.err = &supervise.UnknownNodeError{Node: "x", Nodes: []string{"web-1"}}
+	var unknown *UnknownNodeError
+	if err := c.Do(ctx, "x", supervise.ActStop); !errors.As(err, &unknown) {
+		t.Errorf("err = %v", err)
+	}
+	if err := c.Down(ctx, true); err != nil || !<-purged {
+		t.Errorf("down: %v", err)
+	}
+}
+
+func TestEventsAreTheStatusAndThenTheChanges(t *testing.T) {
+	s := &stack{changes: make(chan supervise.NodeStatus, 2)}
+	c := NewClient(serve(t, s, nil))
+	s.changes <- supervise.NodeStatus{Name: "web-1", State: supervise.Up}
+	close(s.changes)
+	var got []string
+	for e, err := range c.Events(t.Context()) {
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case e.Status != nil:
+			got = append(got, "status "+e.Status.Stack)
+		default:
+			got = append(got, e.Node.Name+" "+string(e.Node.State))
+		}
+	}
+	if strings.Join(got, ", ") != "status s, web-1 up" {
+		t.Errorf("events = %v", got)
+	}
+}
+
+func TestWithoutASupervisorTheClientSaysSo(t *testing.T) {
+	c := NewClient(t.TempDir())
+	if _, err := c.Status(t.Context()); !errors.Is(err, ErrNoSupervisor) {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestAStaleSocketIsReplacedAndNothingElseIs(t *testing.T) {
+	dir, err := os.MkdirTemp("", "hf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, SocketName)
+
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(dir, &stack{}, nil); err == nil || !strings.Contains(err.Error(), "already listens") {
+		t.Errorf("with somebody there: %v", err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close() // stale now
+	s, err := Listen(dir, &stack{}, nil)
+	if err != nil {
+		t.Fatalf("with a stale socket: %v", err)
+	}
+	s.listener.Close()
+
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(dir, &stack{}, nil); err == nil || !strings.Contains(err.Error(), "not a socket") {
+		t.Errorf("with a file in the way: %v", err)
+	}
+	if b, _ := os.ReadFile(path); string(b) != "precious" {
+		t.Error("the file is gone")
+	}
+}
+
+func TestAPathTooLongForASocketIsRefused(t *testing.T) {
+	_, err := Listen("/tmp/"+strings.Repeat("x", 100), &stack{}, nil)
+	if err == nil || !strings.Contains(err.Error(), "--state") {
+		t.Errorf("err = %v", err)
+	}
+}

@@ -1,0 +1,178 @@
+package supervise
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/plan"
+)
+
+func TestPortsAreFixedKeptPreferredOrFree(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	occupied := busy.Addr().(*net.TCPAddr).Port
+	needs := []plan.PortNeed{
+		{Node: "fixed", Fixed: 20001},
+		{Node: "kept"},
+		{Node: "preferred-taken", Preferred: occupied},
+		{Node: "any"},
+		{Node: "kept-but-fixed-elsewhere"},
+	}
+	kept := map[string]int{"kept": 20002, "fixed": 7, "kept-but-fixed-elsewhere": 20001}
+	ports, err := choosePorts("name", needs, kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ports["fixed"] != 20001 || ports["kept"] != 20002 {
+		t.Errorf("ports = %v", ports)
+	}
+	seen := map[int]string{}
+	for node, p := range ports {
+		if other := seen[p]; other != "" {
+			t.Errorf("%s and %s both have port %d", node, other, p)
+		}
+		seen[p] = node
+		if p < firstPort || p >= lastPort || p == occupied {
+			t.Errorf("%s has port %d", node, p)
+		}
+	}
+	again, err := choosePorts("name", needs, ports)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(again) != fmt.Sprint(ports) {
+		t.Errorf("the second time %v, the first %v", again, ports)
+	}
+}
+
+func TestTheHolderOfAPortIsNamed(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	if who := holder(port); !strings.Contains(who, fmt.Sprintf("(pid %d)", os.Getpid())) {
+		t.Errorf("holder = %q", who)
+	}
+	l.Close()
+	if who := holder(port); who != "" {
+		t.Errorf("holder of a free port = %q", who)
+	}
+}
+
+func TestAFullLogIsSetAsideAndItsWriterGoesOn(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "node.log")
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for i := range logKeep + 2 {
+		fmt.Fprintf(f, "line %d of twenty bytes\n", i)
+		if err := rotate(name, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	io.WriteString(f, "last\n")
+	want := map[string]string{
+		"": "last\n", ".1": "line 4 of twenty bytes\n", ".2": "line 3 of twenty bytes\n", ".3": "line 2 of twenty bytes\n",
+	}
+	for suffix, text := range want {
+		if b, _ := os.ReadFile(name + suffix); string(b) != text {
+			t.Errorf("%s holds %q, want %q", filepath.Base(name)+suffix, b, text)
+		}
+	}
+	if _, err := os.Stat(name + ".4"); err == nil {
+		t.Error("a fourth old log is kept")
+	}
+	if err := rotate(name, 1000); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(name); string(b) != "last\n" {
+		t.Errorf("a small log was set aside: %q", b)
+	}
+}
+
+func testBoard(nodes ...NodeStatus) *board {
+	return &board{
+		status: Status{Nodes: nodes}, replicas: 2, watchers: map[chan NodeStatus]struct{}{},
+	}
+}
+
+func TestAStackIsReadyWhenAClientGetsItsAnswers(t *testing.T) {
+	whole := func() []NodeStatus {
+		return []NodeStatus{
+			{Name: "sentinel-1", Kind: plan.Sentinel, State: Up},
+			{Name: "redis-1", Kind: plan.Redis, Role: "master", State: Up},
+			{Name: "redis-2", Kind: plan.Redis, Role: "replica", State: Up},
+			{Name: "redis-3", Kind: plan.Redis, Role: "replica", State: Up},
+			{Name: "web-1", Kind: plan.Web, App: "web", State: Up},
+			{Name: "web-2", Kind: plan.Web, App: "web", State: Up},
+			{Name: "balancer-1", Kind: plan.Balancer, State: Up},
+			{Name: "balancer-2", Kind: plan.Balancer, State: Up},
+		}
+	}
+	tests := []struct {
+		down  []string
+		ready bool
+	}{
+		{nil, true},
+		{[]string{"sentinel-1"}, true},
+		{[]string{"redis-3", "web-1", "balancer-2"}, true},
+		{[]string{"redis-1"}, false},
+		{[]string{"redis-2", "redis-3"}, false},
+		{[]string{"web-1", "web-2"}, false},
+		{[]string{"balancer-1", "balancer-2"}, false},
+	}
+	for _, tt := range tests {
+		b := testBoard(whole()...)
+		for _, name := range tt.down {
+			b.update(name, func(n *NodeStatus) { n.State, n.Role = Starting, "" })
+		}
+		if got := b.snapshot().Ready; got != tt.ready {
+			t.Errorf("without %v: ready = %t", tt.down, got)
+		}
+	}
+}
+
+func TestASubscriberGetsTheStatusAndThenEveryChange(t *testing.T) {
+	b := testBoard(NodeStatus{Name: "web-1", State: Down})
+	now, changes, cancel := b.subscribe()
+	defer cancel()
+	if now.Nodes[0].State != Down {
+		t.Errorf("now = %+v", now)
+	}
+	b.update("web-1", func(n *NodeStatus) { n.State = Up })
+	b.update("web-1", func(n *NodeStatus) { n.State = Up }) // no change
+	b.update("web-1", func(n *NodeStatus) { n.State = Failed })
+	if n := <-changes; n.State != Up || time.Since(n.Since) > time.Minute {
+		t.Errorf("first change = %+v", n)
+	}
+	if n := <-changes; n.State != Failed {
+		t.Errorf("second change = %+v", n)
+	}
+}
+
+func TestASlowSubscriberIsDropped(t *testing.T) {
+	b := testBoard(NodeStatus{Name: "web-1"})
+	_, changes, cancel := b.subscribe()
+	defer cancel()
+	for i := range backlog + 1 {
+		b.update("web-1", func(n *NodeStatus) { n.Restarts = i + 1 })
+	}
+	for range backlog {
+		<-changes
+	}
+	if _, open := <-changes; open {
+		t.Error("the channel is still open")
+	}
+}
