@@ -213,9 +213,7 @@ func TestFailoverLosesNoAcknowledgedWrite(t *testing.T) {
 			client := open(t, cluster, nil)
 			writes := startLoad(t, client, test.idempotent)
 			writes.more(t, 50)
-			if got := client.Status().InSync; got != 2 {
-				t.Errorf("%d replicas are in sync, want 2", got)
-			}
+			redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool { return client.Status().InSync == 2 })
 			old := client.Master()
 			start := time.Now()
 			test.fault(cluster.Node(old))

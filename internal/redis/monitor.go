@@ -15,9 +15,9 @@ import (
 // the Sentinels announce it, so without a master the nodes are asked often.
 const (
 	steadyInterval = 500 * time.Millisecond // between two rounds with a master
-	huntInterval   = 75 * time.Millisecond  // without one
+	huntInterval   = 50 * time.Millisecond  // without one
 	steadyTimeout  = 400 * time.Millisecond // for an answer in a round
-	huntTimeout    = 150 * time.Millisecond
+	huntTimeout    = 100 * time.Millisecond
 	learnInterval  = 5 * time.Second        // between two looks at the Sentinels' list of nodes
 	resubscribe    = 500 * time.Millisecond // after a subscription broke
 )
@@ -380,6 +380,11 @@ func (n *node) ask(ctx context.Context, round uint64) {
 		n.view = v
 	}()
 	answer, err := n.Do(ctx, n.B().Role().Build()).ToArray()
+	if err != nil && ctx.Err() == nil {
+		// A Sentinel that promotes a node ends the connections to it (CLIENT
+		// KILL): the new one has the news.
+		answer, err = n.Do(ctx, n.B().Role().Build()).ToArray()
+	}
 	if err != nil {
 		v.err = err
 		return

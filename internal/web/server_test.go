@@ -1,0 +1,383 @@
+package web
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis"
+	"holdfast/internal/redis/redistest"
+)
+
+// memory is a Store for tests, whose failures and status a test sets.
+type memory struct {
+	mu     sync.Mutex
+	values map[string]string
+	once   string        // the idempotency key last seen
+	err    error         // what every operation fails with
+	hold   chan struct{} // closed to let operations go on; nil: they do
+	held   chan struct{} // told when one waits
+	status redis.Status
+}
+
+func newMemory() *memory {
+	return &memory{values: map[string]string{}, held: make(chan struct{}, 16), status: redis.Status{Master: "m:1", Found: true, Heard: time.Now().Add(time.Hour)}}
+}
+
+func (m *memory) Get(_ context.Context, key string) ([]byte, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	value, ok := m.values[key]
+	return []byte(value), ok, m.err
+}
+
+func (m *memory) Set(ctx context.Context, key string, value []byte, once string) error {
+	if m.hold != nil {
+		m.held <- struct{}{}
+		select {
+		case <-m.hold:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err == nil {
+		m.values[key], m.once = string(value), once
+	}
+	return m.err
+}
+
+func (m *memory) Status() redis.Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.status
+}
+
+func (m *memory) fail(err error)           { m.mu.Lock(); m.err = err; m.mu.Unlock() }
+func (m *memory) setStatus(s redis.Status) { m.mu.Lock(); m.status = s; m.mu.Unlock() }
+
+// serve serves a store until the test ends; stop ends it before and answers
+// what Serve answered.
+func serve(t *testing.T, store Store) (addr string, server *Server, stop func() error) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server = New(Config{Node: "web-1"}, store)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, ln) }()
+	stop = sync.OnceValue(func() error { cancel(); return <-served })
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return ln.Addr().String(), server, stop
+}
+
+func request(t *testing.T, method, url string, header http.Header) (int, http.Header, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header, string(body)
+}
+
+func TestRequests(t *testing.T) {
+	addr, _, _ := serve(t, newMemory())
+	const octets, text = "application/octet-stream", "text/plain; charset=utf-8"
+	for _, test := range []struct {
+		method, path string
+		status       int
+		body         string // the whole; "~x": x is in it
+		contentType  string
+	}{
+		{"GET", "/set?key=imooc&value=imooc.com", 200, "OK. We have set imooc to be imooc.com", text},
+		{"GET", "/get?key=imooc", 200, "imooc.com", text},
+		{"HEAD", "/get?key=imooc", 200, "", text},
+		{"POST", "/set?key=imooc&value=posted", 200, "OK. We have set imooc to be posted", text},
+		{"GET", "/set?value=1&key=order&more=x", 200, "OK. We have set order to be 1", text},
+		{"GET", "/set?key=empty&value=", 200, "OK. We have set empty to be ", text},
+		{"GET", "/get?key=empty", 200, "", text},
+		{"GET", "/set?key=a%2Bb+c&value=%E4%BD%A0%26", 200, "OK. We have set a+b c to be 你&", text},
+		{"GET", "/get?key=a%2bb%20c", 200, "你&", text},
+		{"GET", "/set?key=bin&value=%00%ff%0d%0aSet-Cookie:x", 200, "OK. We have set bin to be \x00\xff\r\nSet-Cookie:x", octets},
+		{"GET", "/get?key=bin", 200, "\x00\xff\r\nSet-Cookie:x", octets},
+		{"GET", "/set?key=%3Cscript%3E&value=x=y", 200, "OK. We have set <script> to be x=y", text},
+		{"GET", "/set?key=k", 400, "OOps, the key or value is NULL\n", text},
+		{"GET", "/set?value=v", 400, "OOps, the key or value is NULL\n", text},
+		{"GET", "/set?key=&value=v", 400, "OOps, the key or value is NULL\n", text},
+		{"GET", "/set", 400, "OOps, the key or value is NULL\n", text},
+		{"GET", "/get", 400, "OOps, the key is null\n", text},
+		{"GET", "/get?key", 400, "OOps, the key is null\n", text},
+		{"GET", "/get?key=nobody", 404, "There is no such key.\n", text},
+		{"GET", "/get?key=%zz", 400, "~escape that is none", text},
+		{"GET", "/get?key=50%", 400, "~incomplete escape", text},
+		{"GET", "/get?key=" + strings.Repeat("k", maxKey+1), 413, "~too long", text},
+		{"GET", "/get?key=" + strings.Repeat("k", maxHeader), 431, "~too large", text},
+		{"PUT", "/set?key=k&value=v", 405, "~GET, POST", text},
+		{"HEAD", "/set?key=k&value=v", 405, "", text},
+		{"DELETE", "/get?key=k", 405, "~GET, HEAD", text},
+		{"GET", "/", 404, "~/set?key=K&value=V", text},
+		{"GET", "/healthz/live", 200, "live\n", text},
+		{"GET", "/healthz/ready", 200, "ready\n", text},
+		{"GET", "/healthz/master", 200, `~"master":"m:1"`, "application/json"},
+	} {
+		t.Run(test.method+" "+test.path[:min(40, len(test.path))], func(t *testing.T) {
+			status, header, body := request(t, test.method, "http://"+addr+test.path, nil)
+			if status != test.status {
+				t.Errorf("status %d, want %d", status, test.status)
+			}
+			part, isPart := strings.CutPrefix(test.body, "~")
+			if isPart && !strings.Contains(body, part) || !isPart && body != test.body {
+				t.Errorf("body %q, want %q", body, test.body)
+			}
+			if got := header.Get("Content-Type"); got != test.contentType {
+				t.Errorf("Content-Type %q, want %q", got, test.contentType)
+			}
+			if header.Get("X-Content-Type-Options") != "nosniff" || header.Get("Holdfast-Node") != "web-1" || header.Get("Server") != "" || header.Get("Set-Cookie") != "" {
+				t.Errorf("header %v", header)
+			}
+			if status == 405 && header.Get("Allow") == "" {
+				t.Error("no Allow")
+			}
+		})
+	}
+}
+
+func TestErrorsOfTheStoreBecomeStatuses(t *testing.T) {
+	store := newMemory()
+	addr, _, _ := serve(t, store)
+	for _, test := range []struct {
+		kind   redis.Kind
+		status int
+		text   string
+		retry  string
+	}{
+		{redis.NotExecuted, 503, "was not executed", "1"},
+		{redis.Overloaded, 503, "not executed", "1"},
+		{redis.Unknown, 504, "outcome is unknown", ""},
+		{redis.Invalid, 400, "because", ""},
+		{redis.Refused, 409, "because", ""},
+		{0, 500, "because", ""},
+	} {
+		store.fail(&redis.Error{Kind: test.kind, Cause: errors.New("because")})
+		for _, path := range []string{"/set?key=k&value=v", "/get?key=k"} {
+			status, header, body := request(t, "GET", "http://"+addr+path, nil)
+			if status != test.status || !strings.Contains(body, test.text) || header.Get("Retry-After") != test.retry {
+				t.Errorf("kind %d, %s: %d %q, Retry-After %q", test.kind, path, status, body, header.Get("Retry-After"))
+			}
+		}
+	}
+}
+
+func TestTheIdempotencyKeyReachesTheStore(t *testing.T) {
+	store := newMemory()
+	addr, _, _ := serve(t, store)
+	for _, test := range []struct {
+		keys   []string
+		status int
+	}{
+		{[]string{"a b-~"}, 200},
+		{[]string{strings.Repeat("k", 255)}, 200},
+		{[]string{strings.Repeat("k", 256)}, 400},
+		{[]string{""}, 400},
+		{[]string{"ä"}, 400},
+		{[]string{"a", "b"}, 400},
+	} {
+		status, _, body := request(t, "GET", "http://"+addr+"/set?key=k&value=v", http.Header{"Idempotency-Key": test.keys})
+		if status != test.status {
+			t.Errorf("%q: status %d, %s", test.keys, status, body)
+		}
+		if status == 200 && store.once != test.keys[0] {
+			t.Errorf("%q reached the store as %q", test.keys, store.once)
+		}
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	store := newMemory()
+	addr, _, _ := serve(t, store)
+	for _, test := range []struct {
+		name          string
+		status        redis.Status
+		ready, master int
+	}{
+		{"at first", redis.Status{Why: "nobody was asked yet"}, 503, 503},
+		{"serving", redis.Status{Found: true, Master: "m", Heard: time.Now()}, 200, 200},
+		{"a failover", redis.Status{Found: true, Heard: time.Now()}, 200, 503},
+		{"cut off", redis.Status{Found: true, Heard: time.Now().Add(-2 * reachGrace)}, 503, 503},
+	} {
+		store.setStatus(test.status)
+		if status, _, body := request(t, "GET", "http://"+addr+"/healthz/ready", nil); status != test.ready {
+			t.Errorf("%s: ready is %d %s", test.name, status, body)
+		}
+		if status, _, body := request(t, "GET", "http://"+addr+"/healthz/master", nil); status != test.master {
+			t.Errorf("%s: master is %d %s", test.name, status, body)
+		}
+		if status, _, _ := request(t, "GET", "http://"+addr+"/healthz/live", nil); status != 200 {
+			t.Errorf("%s: live is %d", test.name, status)
+		}
+	}
+}
+
+func TestRequestsUnderWayFinishAtTheEnd(t *testing.T) {
+	store := newMemory()
+	store.hold = make(chan struct{})
+	addr, server, stop := serve(t, store)
+
+	// An idle connection, which must not keep the server.
+	idle, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+
+	answered := make(chan string, 1)
+	go func() {
+		status, _, body := request(t, "GET", "http://"+addr+"/set?key=k&value=v", nil)
+		answered <- fmt.Sprint(status, " ", body)
+	}()
+	<-store.held
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	redistest.Eventually(t, 5*time.Second, "the listener is closed", func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	if !server.draining.Load() {
+		t.Error("the server is not draining")
+	}
+	select {
+	case err := <-stopped:
+		t.Fatalf("Serve returned %v with a request under way", err)
+	default:
+	}
+	close(store.hold)
+	if got := <-answered; got != "200 OK. We have set k to be v" {
+		t.Errorf("the request under way got %q", got)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+func TestMalformedRequestsHarmNobody(t *testing.T) {
+	store := newMemory()
+	store.values["k"] = "v"
+	addr, _, _ := serve(t, store)
+	for _, raw := range []string{
+		"nonsense\r\n\r\n",
+		"GET\r\n\r\n",
+		"\x16\x03\x01\x00\x05hello",
+		"GET /get?key=k HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+		"GET /get?key=k HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n",
+		"GET /get?key=k HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+		"GET /get?key=k HTTP/1.1\r\nHost x\r\n\r\n",
+		"POST /set?key=k HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab",
+		strings.Repeat("A", 2*maxHeader),
+	} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(15 * time.Second))
+		if _, err := io.WriteString(conn, raw); err == nil {
+			_ = conn.(*net.TCPConn).CloseWrite()
+		}
+		answer, _ := io.ReadAll(conn) // a reset is an answer too
+		conn.Close()
+		if bytes.HasPrefix(answer, []byte("HTTP/1.1 200")) {
+			t.Errorf("%.40q was answered with %q", raw, answer)
+		}
+		if status, _, body := request(t, "GET", "http://"+addr+"/get?key=k", nil); status != 200 || body != "v" {
+			t.Fatalf("after %.40q a good request got %d %q", raw, status, body)
+		}
+	}
+	// Several requests at once on one connection are answered in order.
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "GET /get?key=k HTTP/1.1\r\nHost: x\r\n\r\nGET /get HTTP/1.1\r\nHost: x\r\n\r\n")
+	r := bufio.NewReader(conn)
+	for _, want := range []int{200, 400} {
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil || resp.StatusCode != want {
+			t.Fatalf("a pipelined request: %v, %v", resp, err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+	}
+}
+
+// The walk-through on the real Redis: written through one node, read through
+// another.
+func TestTheWalkThroughOnRedis(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	node := func() string {
+		client, err := redis.New(redis.Config{Address: cluster.Nodes[0].Addr, Username: redistest.Username, Password: redistest.Password, MinAcks: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { defer close(ended); client.Run(ctx) }()
+		t.Cleanup(func() { cancel(); <-ended })
+		addr, _, _ := serve(t, client)
+		redistest.Eventually(t, 5*time.Second, "the node is ready", func() bool {
+			status, _, _ := request(t, "GET", "http://"+addr+"/healthz/ready", nil)
+			return status == 200
+		})
+		return "http://" + addr
+	}
+	one, two := node(), node()
+	if status, _, body := request(t, "GET", one+"/set?key=imooc&value=imooc.com", nil); status != 200 || body != "OK. We have set imooc to be imooc.com" {
+		t.Errorf("set: %d %q", status, body)
+	}
+	if status, _, body := request(t, "GET", two+"/get?key=imooc", nil); status != 200 || body != "imooc.com" {
+		t.Errorf("get: %d %q", status, body)
+	}
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	if status, _, _ := request(t, "GET", one+"/set?key=all&value="+url.QueryEscape(string(all)), http.Header{"Idempotency-Key": {"x"}}); status != 200 {
+		t.Errorf("set of every byte: %d", status)
+	}
+	if _, _, body := request(t, "GET", two+"/get?key=all", nil); body != string(all) {
+		t.Errorf("every byte came back as %q", body)
+	}
+	if status, _, _ := request(t, "GET", one+"/set?key=%00holdfast%00x&value=1", nil); status != 400 {
+		t.Errorf("a reserved key: %d", status)
+	}
+}
