@@ -70,7 +70,7 @@ func fill(s *Stack, has func(path) bool) {
 			s.TCP[i].Mode = "tcp"
 		}
 	}
-	if names := s.appNames(); len(names) == 1 && len(s.Routes) == 0 {
+	if names := s.AppNames(); len(names) == 1 && len(s.Routes) == 0 {
 		s.Routes = []Route{{App: names[0]}}
 	}
 }
@@ -137,8 +137,8 @@ func appKind(p path, has func(path) bool, a App) (Kind, []Kind) {
 	return "", kinds
 }
 
-// appNames are the names of the applications, sorted.
-func (s *Stack) appNames() []string { return sortedKeys(s.Apps) }
+// AppNames are the names of the applications, sorted.
+func (s Stack) AppNames() []string { return sortedKeys(s.Apps) }
 
 func sortedKeys[V any](m map[string]V) []string {
 	return slices.Sorted(maps.Keys(m))

@@ -34,7 +34,7 @@ func tables() ([]key[Stack], []key[App]) {
 		portsKey("ports", func(a *App) *[]int { return &a.Ports },
 			"The ports of its nodes in order; those left open are chosen on the first start and kept.").only(KV, Files, Command),
 		textKey("dir", directoryRule, func(a *App) *string { return &a.Dir },
-			"The command's working directory; relative to this file. Default: a directory of the node's own.").only(Command),
+			"The command's working directory; relative to this file. Default: that of this file.").only(Command),
 		envKey(),
 		textKey("stop-signal", stopSignalRule, func(a *App) *string { return &a.StopSignal },
 			"The signal that asks the command to end.").only(Command),
@@ -105,7 +105,7 @@ var routeKeys = []key[Route]{
 		"Ends of the path, such as .png; one of them, or of path-prefix, has to match. Case does not matter."),
 	textsKey("host", hostRule, false, func(r *Route) *[]string { return &r.Host },
 		"Host names; one of them has to match as well. Case does not matter."),
-	textKey("app", nameRule, func(r *Route) *string { return &r.App },
+	textKey("app", appRule, func(r *Route) *string { return &r.App },
 		"The application that gets the request."),
 }
 
@@ -116,7 +116,7 @@ var tcpKeys = []key[TCPEntry]{
 		"tcp, the only mode."),
 	textKey("auth", authRule, func(e *TCPEntry) *string { return &e.Auth },
 		"Who may use an entry that is not on loopback. none: everybody who reaches it."),
-	textKey("app", nameRule, func(e *TCPEntry) *string { return &e.App },
+	textKey("app", appRule, func(e *TCPEntry) *string { return &e.App },
 		"The application that gets the bytes."),
 }
 
@@ -154,7 +154,7 @@ var redisKeys = []key[Redis]{
 			if t.Memory == 0 {
 				return 0
 			}
-			return t.Memory.String()
+			return sizeText(t.Memory)
 		},
 		schema: func() schema {
 			return schema{"anyOf": []any{
@@ -201,7 +201,7 @@ func appsKey(apps []key[App]) key[Stack] {
 			if n.shape == empty {
 				return
 			}
-			s.Apps, s.Routes = map[string]App{}, nil
+			s.Apps = map[string]App{}
 			if n.shape != section {
 				r.expected(p, n, "applications by name, such as web, and below each what runs")
 				return
@@ -215,7 +215,7 @@ func appsKey(apps []key[App]) key[Stack] {
 		},
 		show: func(s *Stack) any {
 			out := mapping{}
-			for _, name := range s.appNames() {
+			for _, name := range s.AppNames() {
 				a := s.Apps[name]
 				fitting := slices.DeleteFunc(slices.Clone(apps), func(k key[App]) bool { return !k.fits(a.Kind()) })
 				out = append(out, pair{name, "", showKeys(fitting, &a)})

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"regexp"
@@ -43,13 +44,17 @@ type reader struct {
 	file     string
 	spots    map[path]spot
 	faults   map[pos]bool  // where a value could not be read
+	unknowns map[pos]bool  // where an unknown key is
 	strange  map[path]bool // sections with an unknown key
 	mistakes Mistakes
 	warnings Mistakes
 }
 
 func newReader(file string) *reader {
-	return &reader{file: file, spots: map[path]spot{}, faults: map[pos]bool{}, strange: map[path]bool{}}
+	return &reader{
+		file: file, spots: map[path]spot{},
+		faults: map[pos]bool{}, unknowns: map[pos]bool{}, strange: map[path]bool{},
+	}
 }
 
 // has reports whether the file has a key, with whatever value.
@@ -89,8 +94,12 @@ func (r *reader) faulty(p path) bool {
 	return ok && r.faults[s.value]
 }
 
-// wrong complains of a value that cannot be read.
+// wrong complains of a value that cannot be read: once, however many aliases
+// lead to it.
 func (r *reader) wrong(at pos, format string, args ...any) {
+	if r.faults[at] {
+		return
+	}
 	r.faults[at] = true
 	r.complain(at, format, args...)
 }
@@ -154,6 +163,10 @@ next:
 // unknown says what an unknown key could have been.
 func (r *reader) unknown(p path, e entry, known []string) {
 	r.strange[p] = true
+	if r.unknowns[e.at] {
+		return // said already: an alias leads here
+	}
+	r.unknowns[e.at] = true
 	in := ""
 	if p != "" {
 		in = " in " + p.String()
@@ -182,15 +195,16 @@ var decimal = regexp.MustCompile(`^[+-]?(0|[1-9][0-9]*)$`)
 // number reads a whole number from low to high.
 func (r *reader) number(p path, n *node, low, high int) (int, bool) {
 	example := strconv.Itoa(max(low, 1))
-	if n.shape == text && decimal.MatchString(n.text) {
+	v, err := strconv.Atoi(n.text)
+	tooLarge := errors.Is(err, strconv.ErrRange) // which the parser takes for text
+	if n.shape == text && decimal.MatchString(n.text) && !tooLarge {
 		r.wrong(n.pos, "%s is %s: write the number without quotes", p, n.describe())
 		return 0, false
 	}
-	if n.shape != number || !decimal.MatchString(n.text) {
+	if n.shape != number && !tooLarge || !decimal.MatchString(n.text) {
 		r.expected(p, n, "a whole number such as %s", example)
 		return 0, false
 	}
-	v, err := strconv.Atoi(n.text)
 	if err != nil || v < low || v > high {
 		r.wrong(n.pos, "%s is %s: write %d to %d", p, n.text, low, high)
 		return 0, false
@@ -202,6 +216,12 @@ func (r *reader) number(p path, n *node, low, high int) (int, bool) {
 func (r *reader) texts(p path, n *node, rule rule) (string, bool) {
 	if rule.loose && (n.shape == number || n.shape == boolean) {
 		n = &node{pos: n.pos, shape: text, text: n.text}
+	}
+	if n.shape == number && rule.check != nil {
+		if complaint := rule.check(n.text); complaint != "" {
+			r.wrong(n.pos, "%s: %s", p, complaint)
+			return "", false
+		}
 	}
 	if n.shape != text {
 		r.expected(p, n, "%s", rule.what)
@@ -321,8 +341,8 @@ func (r *reader) size(p path, n *node) (Bytes, bool) {
 	return Bytes(v), true
 }
 
-// String is the size in the largest unit that leaves it whole: 512mb.
-func (b Bytes) String() string {
+// sizeText is a size in the largest unit that leaves it whole: 512mb.
+func sizeText(b Bytes) string {
 	for _, u := range []struct {
 		size Bytes
 		name string

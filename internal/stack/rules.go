@@ -32,7 +32,10 @@ func oneOf(values ...string) rule {
 			if slices.Contains(values, s) {
 				return ""
 			}
-			return fmt.Sprintf("%s is not known%s; write %s", quoted(s), didYouMean(s, values), listed(values, "or"))
+			if near := didYouMean(s, values); near != "" {
+				return quoted(s) + " is not known" + near
+			}
+			return fmt.Sprintf("%s is not known: write %s", quoted(s), listed(values, "or"))
 		},
 	}
 }
@@ -42,6 +45,10 @@ var (
 		what:    "a name of lower-case letters, digits and dashes, a letter first, 32 characters at most, such as web-2",
 		pattern: regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`),
 	}
+	// Whether there is such an application, validate finds out.
+	appRule = rule{what: "the name of an application", check: func(s string) string {
+		return checkPrintable(s, "the name of an application")
+	}}
 	pathRule = rule{
 		what:    "a path such as /api",
 		pattern: regexp.MustCompile(`^/[A-Za-z0-9._~/%+@:=,;!&-]*$`),
@@ -91,7 +98,7 @@ var (
 		check: func(s string) string { return checkPrintable(s, "a directory, such as ./public") },
 	}
 	argumentRule = rule{what: `a program and its arguments, such as ["python3", "app.py"]`, loose: true, check: checkNUL}
-	envValueRule = rule{what: `text; "" for an empty value`, loose: true, check: checkNUL}
+	envValueRule = rule{what: `text, or "" for an empty value`, loose: true, check: checkNUL}
 	saveRule     = rule{
 		what:    `"SECONDS CHANGES", such as "900 1"`,
 		pattern: regexp.MustCompile(`^[1-9][0-9]{0,8} [1-9][0-9]{0,8}$`),
@@ -221,14 +228,15 @@ func checkAddress(s string) string {
 // reserved are names that other nodes and ports of a stack have.
 var reserved = []string{"balancer", "redis", "sentinel", "redis-master"}
 
-// ownVariables are what Holdfast sets for every node.
-var ownVariables = []string{"HOST", "PORT", "HOLDFAST_NODE", "REDIS_URL", "REDIS_SENTINELS", "REDIS_MASTER_NAME"}
+// ownVariables are what tells one node from another. Those about Redis may be
+// set by hand, for a Redis elsewhere.
+var ownVariables = []string{"HOST", "PORT", "HOLDFAST_NODE"}
 
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func checkVariable(name string) string {
 	if slices.Contains(ownVariables, name) {
-		return fmt.Sprintf("Holdfast sets %s for every node: choose another name", name)
+		return fmt.Sprintf("Holdfast sets %s for each node: choose another name", name)
 	}
 	if !variable.MatchString(name) {
 		return fmt.Sprintf("%s is no name of a variable: write letters, digits and underscores, a digit not first", quoted(name))
@@ -239,8 +247,11 @@ func checkVariable(name string) string {
 // exampleCommand is a command line as the list that was probably meant.
 func exampleCommand(line string) string {
 	words := strings.Fields(line)
-	if len(words) == 0 || strings.ContainsAny(line, `"'\|&;<>(){}`) || len(line) > 60 {
+	if len(words) == 0 || len(line) > 60 {
 		return `["python3", "app.py"]`
+	}
+	if strings.ContainsAny(line, "\"'\\|&;<>(){}*?~`\n") {
+		words = []string{"sh", "-c", line}
 	}
 	for i, w := range words {
 		words[i] = strconv.Quote(w)

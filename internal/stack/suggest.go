@@ -59,6 +59,16 @@ func nearest(word string, known []string) string {
 	if best != "" {
 		return best
 	}
+	// TERM for SIGTERM: the one known word that begins or ends so.
+	var within []string
+	for _, k := range known {
+		if n := normal(k); len(plain) >= 3 && (strings.HasPrefix(n, plain) || strings.HasSuffix(n, plain)) {
+			within = append(within, k)
+		}
+	}
+	if len(within) == 1 {
+		return within[0]
+	}
 	for _, s := range synonyms[plain] {
 		if slices.Contains(known, s) {
 			return s

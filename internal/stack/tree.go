@@ -174,6 +174,10 @@ func (r *reader) syntax(source string, err error) {
 		r.wrong(pos{at.line, i + 1}, "a tab indents the line: YAML is indented with spaces only")
 		return
 	}
+	if next, deeper := deeperLine(source, at.line); deeper && strings.Contains(line, ": ") {
+		r.wrong(next, "not YAML: the line is indented deeper than the one above, which has its value already; begin both in the same column")
+		return
+	}
 	_, value, _ := strings.Cut(line, ": ")
 	value = strings.TrimSpace(value)
 	switch {
@@ -187,6 +191,22 @@ func (r *reader) syntax(source string, err error) {
 		what += "; every line is `key: value`, and the keys of one section begin in the same column"
 	}
 	r.wrong(at, "not YAML: %s", what)
+}
+
+// deeperLine is the next line that is not empty, and whether it begins with
+// more spaces than a line, from 1.
+func deeperLine(source string, line int) (pos, bool) {
+	lines := strings.Split(source, "\n")
+	if line < 1 || line > len(lines) {
+		return pos{}, false
+	}
+	indent := func(s string) int { return len(s) - len(strings.TrimLeft(s, " ")) }
+	for i, l := range lines[line:] {
+		if t := strings.TrimSpace(l); t != "" && t[0] != '#' {
+			return pos{line + i + 1, indent(l) + 1}, indent(l) > indent(lines[line-1])
+		}
+	}
+	return pos{}, false
 }
 
 // treeMaker turns the parser's tree into ours.

@@ -24,7 +24,7 @@ func validateApps(r *reader, s Stack) {
 	if len(s.Apps) == 0 && !r.faulty("apps") {
 		r.complain(r.near("apps"), "apps: there is none: add one, such as web: {kv: {}}, or remove the key for the default")
 	}
-	for _, name := range s.appNames() {
+	for _, name := range s.AppNames() {
 		p := path("apps").key(name)
 		if !r.has(p) {
 			continue // the default application
@@ -100,7 +100,7 @@ func tooMany(r *reader, p path, ports []int, count path, nodes int, what string)
 }
 
 func validateRoutes(r *reader, s Stack) {
-	names := s.appNames()
+	names := s.AppNames()
 	if r.faulty("routes") || len(names) == 0 {
 		return
 	}
@@ -121,7 +121,7 @@ func validateRoutes(r *reader, s Stack) {
 		default:
 			byDefault, settled = at, true
 		}
-		validateTarget(r, p, route.App, names)
+		validateTarget(r, p, "the route", route.App, names)
 	}
 	switch {
 	case settled:
@@ -134,16 +134,13 @@ func validateRoutes(r *reader, s Stack) {
 
 // validateTarget complains of a route or a tcp entry whose application does
 // not exist.
-func validateTarget(r *reader, p path, app string, names []string) {
+func validateTarget(r *reader, p path, what, app string, names []string) {
 	at := p.key("app")
-	candidates := "one of " + listed(names, "and")
-	if len(names) == 1 {
-		candidates = names[0]
-	}
+	candidates := listed(names, "or")
 	switch {
 	case r.faulty(at):
 	case !r.has(at):
-		r.complain(r.near(p), "%s: it leads to no application: add app: %s", p, candidates)
+		r.complain(r.near(p), "%s: %s leads to no application: add app: %s", p, what, candidates)
 	case !slices.Contains(names, app):
 		hint := didYouMean(app, names)
 		if hint == "" {
@@ -164,18 +161,18 @@ func validateEntries(r *reader, s Stack) {
 		r.complain(r.near(listen), "%s: %s can be reached from other machines, and asks nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody in", listen, address, port)
 	}
 	open("entry/listen", s.Entry.Listen, s.Entry.Auth, "entry")
-	names := s.appNames()
+	names := s.AppNames()
 	for i, e := range s.TCP {
 		p := path("tcp").item(i)
 		if r.faulty(p) {
 			continue
 		}
 		if !r.has(p.key("listen")) {
-			r.complain(r.near(p), "%s: it has no address: add listen, such as 127.0.0.1:6302", p)
+			r.complain(r.near(p), "%s: the entry has no address: add listen, such as 127.0.0.1:6302", p)
 		} else {
 			open(p.key("listen"), e.Listen, e.Auth, p)
 		}
-		validateTarget(r, p, e.App, names)
+		validateTarget(r, p, "the entry", e.App, names)
 	}
 	for _, name := range names {
 		for i, address := range s.Apps[name].Servers {
@@ -204,7 +201,7 @@ func validateRedis(r *reader, s Stack) {
 	if s.Redis.Enabled || r.faulty("redis/enabled") || !r.has("redis/enabled") {
 		return
 	}
-	for _, name := range s.appNames() {
+	for _, name := range s.AppNames() {
 		if s.Apps[name].Kind() == KV {
 			r.complain(r.near("redis/enabled"), "redis.enabled: apps.%s is a kv, which keeps its data in Redis: remove \"enabled: false\", or the application", name)
 		}
@@ -239,7 +236,7 @@ func validatePorts(r *reader, s Stack) {
 	for i, e := range s.TCP {
 		entry(path("tcp").item(i).key("listen"), e.Listen)
 	}
-	for _, name := range s.appNames() {
+	for _, name := range s.AppNames() {
 		nodes(path("apps").key(name).key("ports"), s.Apps[name].Ports)
 	}
 	nodes("redis/ports", s.Redis.Ports)
@@ -286,10 +283,12 @@ func advise(r *reader, s Stack) {
 			r.warn(r.near("redis/replicas"), "redis.replicas: without a replica there is no failover, and every write is on one node alone: write 2")
 		case n == 0:
 			r.warn(at, "redis.sentinels: no quorum: without Sentinels nobody fails over when the master dies; write 3")
+		case n == 1:
+			r.warn(at, "redis.sentinels: no quorum: one Sentinel decides alone, and nobody when it is away: write 3")
 		case n < 3:
 			r.warn(at, "redis.sentinels: no quorum when one of %d is away, and then no failover: write 3", n)
 		case n%2 == 0:
-			r.warn(at, "redis.sentinels: %d bear the loss of %d, no more than %d do, and an even number has no quorum when it is split in halves: write %d", n, n/2-1, n-1, n+1)
+			r.warn(at, "redis.sentinels: no quorum when %d Sentinels are split in halves, and they bear the loss of %d, as %d do: write %d", n, n/2-1, n-1, n+1)
 		}
 		if redis.Replicas == 1 {
 			r.warn(r.near("redis/replicas"), "redis.replicas: with one replica, writes wait while either Redis node is away: write 2")
@@ -302,7 +301,7 @@ func advise(r *reader, s Stack) {
 	for _, e := range s.TCP {
 		used[e.App] = true
 	}
-	for _, name := range s.appNames() {
+	for _, name := range s.AppNames() {
 		p := path("apps").key(name)
 		if !used[name] {
 			r.warn(r.keyAt(p), "%s: no route and no tcp entry leads to it: add one, or remove the application", p)

@@ -1,0 +1,368 @@
+package stack
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+var update = flag.Bool("update", false, "write what Parse says into testdata")
+
+// archives runs a test over the NAME.yaml of archives, and holds what it says
+// against NAME.txt.
+func archives(t *testing.T, pattern string, say func(t *testing.T, name string, data []byte) string) {
+	t.Helper()
+	paths, err := filepath.Glob(pattern)
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no archives at %s (%v)", pattern, err)
+	}
+	for _, path := range paths {
+		a, err := txtar.ParseFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wants := map[string]string{}
+		for _, f := range a.Files {
+			wants[f.Name] = string(f.Data)
+		}
+		out := &txtar.Archive{Comment: a.Comment}
+		for _, f := range a.Files {
+			name, isYAML := strings.CutSuffix(f.Name, ".yaml")
+			if !isYAML {
+				continue
+			}
+			t.Run(name, func(t *testing.T) {
+				got := say(t, f.Name, f.Data)
+				out.Files = append(out.Files, f, txtar.File{Name: name + ".txt", Data: []byte(got)})
+				if want := wants[name+".txt"]; got != want && !*update {
+					t.Errorf("%s in %s:\n%s\ngot:\n%swant:\n%s", f.Name, path, f.Data, got, want)
+				}
+			})
+		}
+		if *update {
+			if err := os.WriteFile(path, txtar.Format(out), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestABrokenFileNamesEveryMistake(t *testing.T) {
+	archives(t, "testdata/broken/*.txtar", func(t *testing.T, name string, data []byte) string {
+		s, warnings, err := Parse(name, data)
+		var mistakes Mistakes
+		if !errors.As(err, &mistakes) || len(mistakes) == 0 {
+			t.Fatalf("Parse: error %v, want Mistakes", err)
+		}
+		if !reflect.DeepEqual(s, Stack{}) || warnings != nil {
+			t.Errorf("a broken file still gives %v, %v", s, warnings)
+		}
+		line := 0
+		for _, m := range mistakes {
+			if m.Line < max(line, 1) || m.Column < 1 || m.File != name {
+				t.Errorf("%+v is out of order or nowhere", m)
+			}
+			line = m.Line
+		}
+		return err.Error() + "\n"
+	})
+}
+
+func TestAnOddFileWarns(t *testing.T) {
+	archives(t, "testdata/warned/*.txtar", func(t *testing.T, name string, data []byte) string {
+		_, warnings, err := Parse(name, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		for _, w := range warnings {
+			out.WriteString(w.Error() + "\n")
+		}
+		return out.String()
+	})
+}
+
+func TestAFileThatIsNoTextIsRefused(t *testing.T) {
+	for _, c := range []struct{ name, data, want string }{
+		{"not UTF-8", "name: a\nentry: \xff\n", "f:2:1: the line is not UTF-8: save the file as UTF-8 text"},
+		{"too large", strings.Repeat("#", maxSize+1), "f: the file has 262145 bytes: a stack file has at most 262144"},
+		{"too deep", strings.Repeat("- ", 1000), "f:1:1: the line is indented too deeply: a stack file needs no more than 320 columns"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, _, err := Parse("f", []byte(c.data)); err == nil || err.Error() != c.want {
+				t.Errorf("got %v, want %s", err, c.want)
+			}
+		})
+	}
+}
+
+func TestAnEmptyFileIsTheDefaultStack(t *testing.T) {
+	for _, data := range []string{
+		"", "\n", "# nothing\n", "---\n", "---\n# nothing\n", "{}\n", "~\n", "\ufeff", "\ufeff# nothing\n",
+		"apps:\nredis:\nentry:\n  # listen: 127.0.0.1:80\ntimeouts:\nroutes:\ntcp:\n",
+		"%YAML 1.2\n---\nname: holdfast\n",
+		"name: holdfast\n...\n",
+		"\ufeffname: holdfast\r\nbalancers: 2\r\n",
+	} {
+		s, warnings, err := Parse("f", []byte(data))
+		if err != nil || len(warnings) > 0 {
+			t.Errorf("%q: %v %v", data, warnings, err)
+		}
+		if !reflect.DeepEqual(s, Default()) {
+			t.Errorf("%q gives\n%s", data, s.Show())
+		}
+	}
+}
+
+func TestTheDefaultStackIsTheDocumentedOne(t *testing.T) {
+	got := Default()
+	want := Stack{
+		Name:      "holdfast",
+		Entry:     Entry{Listen: "127.0.0.1:6301", Statistics: "/web-app", Limits: Limits{Connections: 3000}},
+		Balancers: 2,
+		Apps: map[string]App{"web": {
+			KV: &KVApp{}, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second,
+			Health: Health{Path: "/healthz/ready", Interval: 500 * time.Millisecond, Rise: 2, Fall: 2},
+		}},
+		Routes: []Route{{App: "web"}},
+		Redis: Redis{
+			Enabled: true, Replicas: 2, Sentinels: 3, MemoryPolicy: "noeviction", Fsync: "everysec",
+			Save:      []string{"900 1", "300 10", "60 10000"},
+			DownAfter: 500 * time.Millisecond, FailoverTimeout: 2 * time.Second,
+		},
+		Timeouts: Timeouts{
+			HTTPRequest: 10 * time.Second, Queue: time.Minute, Connect: 2 * time.Second, Client: time.Minute,
+			Server: time.Minute, HTTPKeepAlive: 10 * time.Second, Check: 2 * time.Second,
+		},
+		Retries: 3,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+// parsed reads a file that is right.
+func parsed(t *testing.T, data string) Stack {
+	t.Helper()
+	s, _, err := Parse("f", []byte(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestEachKindHasItsDefaults(t *testing.T) {
+	s := parsed(t, `
+apps:
+  kv: {kv: {}}
+  files: {files: ./public}
+  command: {command: [./web, 5]}
+  servers: {servers: 127.0.0.1:5001}
+routes: [{app: kv}]
+`)
+	fast := func(path string) Health { return Health{path, 500 * time.Millisecond, 2, 2} }
+	want := map[string]App{
+		"kv":      {KV: &KVApp{}, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/healthz/ready")},
+		"files":   {Files: "./public", Nodes: 1, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/")},
+		"command": {Command: []string{"./web", "5"}, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/")},
+		"servers": {Servers: []string{"127.0.0.1:5001"}, Health: Health{"", 2 * time.Second, 2, 5}},
+	}
+	if !reflect.DeepEqual(s.Apps, want) {
+		t.Errorf("got %+v\nwant %+v", s.Apps, want)
+	}
+}
+
+func TestWhatTheFileHasIsNotDefaulted(t *testing.T) {
+	for _, c := range []struct {
+		name, data string
+		got        func(Stack) any
+		want       any
+	}{
+		{"statistics off", `entry: {statistics: ""}`, func(s Stack) any { return s.Entry.Statistics }, ""},
+		{"statistics none", `entry: {statistics: none}`, func(s Stack) any { return s.Entry.Statistics }, ""},
+		{"statistics elsewhere", `entry: {statistics: /stats}`, func(s Stack) any { return s.Entry.Statistics }, "/stats"},
+		{"no health path", `apps: {web: {kv: {}, health: {path: none}}}`, func(s Stack) any { return s.Apps["web"].Health.Path }, ""},
+		{"no snapshots", `redis: {save: []}`, func(s Stack) any { return len(s.Redis.Save) }, 0},
+		{"no grace", `apps: {web: {kv: {}, grace: 0s}}`, func(s Stack) any { return s.Apps["web"].Grace }, time.Duration(0)},
+		{"no retries", `retries: 0`, func(s Stack) any { return s.Retries }, 0},
+		{"kv without a value", "apps:\n  web:\n    kv:\n", func(s Stack) any { return s.Apps["web"].Kind() }, KV},
+		{"kv: true", `apps: {web: {kv: true}}`, func(s Stack) any { return s.Apps["web"].Kind() }, KV},
+		{"apps replace the default", `apps: {site: {files: .}}`, func(s Stack) any { return len(s.Apps) }, 1},
+		{"files need no Redis", `apps: {site: {files: .}}`, func(s Stack) any { return s.Redis.Enabled }, false},
+		{"Redis for nobody", "apps: {site: {files: .}}\nredis: {enabled: true}", func(s Stack) any { return s.Redis.Enabled }, true},
+		{"a command may need Redis", `apps: {site: {command: [./web]}}`, func(s Stack) any { return s.Redis.Enabled }, true},
+		{"a command without Redis", "apps: {site: {command: [./web]}}\nredis: {enabled: false}", func(s Stack) any { return s.Redis.Enabled }, false},
+		{"one application is the default", `apps: {site: {files: .}}`, func(s Stack) any { return s.Routes }, []Route{{App: "site"}}},
+		{"one application, empty routes", `{apps: {site: {files: .}}, routes: []}`, func(s Stack) any { return s.Routes }, []Route{{App: "site"}}},
+		{"routes before apps", "routes:\n- {path-prefix: /a, app: a}\n- app: b\napps: {a: {files: .}, b: {kv: {}}}", func(s Stack) any { return s.Routes },
+			[]Route{{PathPrefix: []string{"/a"}, App: "a"}, {App: "b"}}},
+		{"size", `redis: {memory: 512MB}`, func(s Stack) any { return s.Redis.Memory }, Bytes(512 << 20)},
+		{"size in bytes", `redis: {memory: 1048577}`, func(s Stack) any { return s.Redis.Memory }, Bytes(1<<20 + 1)},
+		{"open on purpose", `entry: {listen: "0.0.0.0:80", auth: none}`, func(s Stack) any { return s.Entry.Auth }, "none"},
+		{"IPv6 loopback", `entry: {listen: "[::1]:6301"}`, func(s Stack) any { return s.Entry.Listen }, "[::1]:6301"},
+		{"one port at two addresses", `{entry: {listen: "10.0.0.1:80", auth: none}, tcp: [{listen: "127.0.0.1:80", app: web}]}`,
+			func(s Stack) any { return s.TCP }, []TCPEntry{{Listen: "127.0.0.1:80", Mode: "tcp", App: "web"}}},
+		{"quoted number", `apps: {web: {command: [./web], env: {LEVEL: 3, ON: true, EMPTY: ""}}}`, func(s Stack) any { return s.Apps["web"].Env },
+			map[string]string{"LEVEL": "3", "ON": "true", "EMPTY": ""}},
+		{"merge", "apps:\n  a: &a {kv: {}, nodes: 3, sticky: n}\n  b: {<<: *a, nodes: 4}\nroutes: [{app: a}]",
+			func(s Stack) any { return []any{s.Apps["b"].Nodes, s.Apps["b"].Sticky, s.Apps["a"].Nodes} }, []any{4, "n", 3}},
+		{"tagged", `name: !!str shop`, func(s Stack) any { return s.Name }, "shop"},
+		{"folded", "name: >-\n  shop\n", func(s Stack) any { return s.Name }, "shop"},
+		{"one port", `redis: {ports: 7001}`, func(s Stack) any { return s.Redis.Ports }, []int{7001}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.got(parsed(t, c.data)); !reflect.DeepEqual(got, c.want) {
+				t.Errorf("%s\ngot %#v, want %#v", c.data, got, c.want)
+			}
+		})
+	}
+}
+
+// full is a stack with every key.
+const full = `
+name: shop
+entry:
+  listen: 0.0.0.0:8080
+  statistics: none
+  auth: none
+  limits: {connections: 500}
+balancers: 3
+apps:
+  api:
+    command: [./api, "--listen=$HOST:$PORT", "a b", "", "é\t\"\u0085"]
+    nodes: 3
+    ports: [5001, 5002]
+    dir: ./my app
+    env: {LEVEL: debug, TEXT: "two\nlines", NO: "no", YES: yes}
+    stop-signal: SIGINT
+    grace: 1m30s
+    sticky: node
+    connections: 10
+    queue: 20
+    health: {path: "/up?full=1", interval: 1s, rise: 3, fall: 4}
+  elsewhere:
+    servers: [10.0.0.1:80, "[fd00::1]:80", host.example:8080]
+  site: {files: "./no: comment #here"}
+  web: {kv: {}}
+routes:
+  - path-prefix: [/static, /Images]
+    path-suffix: [.png, .css]
+    host: www.example.com
+    app: site
+  - {path-suffix: .php, app: elsewhere}
+  - {host: [api.example.com, api.example.org], app: api}
+  - app: web
+tcp:
+  - {listen: 127.0.0.1:5432, mode: tcp, app: elsewhere}
+  - {listen: "[::]:5433", auth: none, app: web}
+redis:
+  enabled: true
+  replicas: 4
+  sentinels: 5
+  ports: [7001, 7002]
+  sentinel-ports: [7011]
+  memory: 1536mb
+  memory-policy: allkeys-lru
+  fsync: "no"
+  save: []
+  down-after: 1500ms
+  failover-timeout: 1h
+timeouts: {http-request: 1s, queue: 2s, connect: 3s, client: 4s, server: 5s, http-keep-alive: 6s, check: 7s}
+retries: 0
+`
+
+func TestWhatShowPrintsParsesAsTheSameStack(t *testing.T) {
+	for name, s := range map[string]Stack{"default": Default(), "full": parsed(t, full)} {
+		shown := s.Show()
+		again, _, err := Parse("shown", shown)
+		if err != nil {
+			t.Errorf("%s: %v\n%s", name, err, shown)
+		} else if !reflect.DeepEqual(s, again) {
+			t.Errorf("%s:\n%+v\nis after\n%s\n%+v", name, s, shown, again)
+		}
+	}
+}
+
+func TestShowIsTheGoldenFile(t *testing.T) {
+	for name, s := range map[string]Stack{"default": Default(), "full": parsed(t, full)} {
+		golden := filepath.Join("testdata", "show-"+name+".yaml")
+		if *update {
+			if err := os.WriteFile(golden, s.Show(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(s.Show(), want) {
+			t.Errorf("%s differs; see go test -update and the difference", golden)
+		}
+	}
+}
+
+func TestTheExamplesParseWithoutAWarning(t *testing.T) {
+	for name, data := range examples(t) {
+		if _, warnings, err := Parse(name, data); err != nil || len(warnings) > 0 {
+			t.Errorf("%v %v", warnings, err)
+		}
+	}
+}
+
+func examples(t *testing.T) map[string][]byte {
+	t.Helper()
+	paths, err := filepath.Glob("../../examples/*.yaml")
+	if err != nil || len(paths) < 3 {
+		t.Fatalf("examples: %v %v", paths, err)
+	}
+	out := map[string][]byte{}
+	for _, p := range paths {
+		if out[filepath.Base(p)], err = os.ReadFile(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+// FuzzParse looks for files that stop the program, and for stacks that Show
+// cannot print.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(full))
+	f.Add(Default().Show())
+	for _, dir := range []string{"broken", "warned"} {
+		paths, _ := filepath.Glob("testdata/" + dir + "/*.txtar")
+		for _, path := range paths {
+			a, err := txtar.ParseFile(path)
+			if err != nil {
+				f.Fatal(err)
+			}
+			for _, file := range a.Files {
+				if strings.HasSuffix(file.Name, ".yaml") {
+					f.Add(file.Data)
+				}
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, _, err := Parse("f", data)
+		if err != nil {
+			if err.Error() == "" {
+				t.Errorf("%q: an error without a word", data)
+			}
+			return
+		}
+		shown := s.Show()
+		again, _, err := Parse("shown", shown)
+		if err != nil || !reflect.DeepEqual(s, again) {
+			t.Errorf("%q is\n%s\nand then %v\n%+v\n%+v", data, shown, err, s, again)
+		}
+	})
+}
