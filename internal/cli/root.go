@@ -30,6 +30,7 @@ type globals struct {
 	file   string // -f: the stack file; empty: the built-in default stack
 	state  string // --state: the stack's state directory; empty: the default
 	json   bool   // --json: print state for programs
+	self   string // how this program was called, for what it tells to type
 	getenv func(string) string
 	stdin  io.Reader
 	stderr io.Writer
@@ -71,7 +72,7 @@ var errReported = errors.New("failed")
 // Run runs one command line until it is done or the context ends. Its error
 // is a usageError for a mistake in the arguments or in the stack file.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) error {
-	root := newRoot(&globals{getenv: getenv, stdin: stdin, stderr: stderr})
+	root := newRoot(&globals{self: os.Args[0], getenv: getenv, stdin: stdin, stderr: stderr})
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)

@@ -136,7 +136,8 @@ func firstLine(s string) string {
 }
 
 // showSummary says what stands, what to open and what to type.
-func showSummary(w io.Writer, st supervise.Status, p plan.Plan, took time.Duration) {
+// Commands are shown as self, the way this program was called.
+func showSummary(w io.Writer, self string, st supervise.Status, p plan.Plan, took time.Duration) {
 	state := "is up"
 	if !st.Ready {
 		state = "is not ready"
@@ -153,7 +154,7 @@ func showSummary(w io.Writer, st supervise.Status, p plan.Plan, took time.Durati
 	} else {
 		fmt.Fprintf(w, "  curl %s/\n", st.Entry)
 	}
-	fmt.Fprintln(w, "  holdfast status")
+	fmt.Fprintf(w, "  %s status\n", self)
 }
 
 // kvIsDefault reports whether requests without a route of their own reach a

@@ -105,7 +105,7 @@ func upForeground(g *globals, stdout, stderr io.Writer, background bool) error {
 			if err != nil && starting.Err() == nil {
 				fmt.Fprintf(stderr, "holdfast: %v\n", err)
 			}
-			showSummary(stdout, sup.Status(), sup.Plan(), time.Since(began))
+			showSummary(stdout, g.self, sup.Status(), sup.Plan(), time.Since(began))
 			if !background {
 				fmt.Fprintln(stdout, "\nCtrl-C takes it down.")
 			}
@@ -254,7 +254,7 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
-	showSummary(stdout, st, p, time.Since(began))
+	showSummary(stdout, g.self, st, p, time.Since(began))
 	for _, n := range st.Nodes {
 		if n.State == supervise.Failed {
 			return &supervise.FailedError{Node: n.Name, Detail: n.Detail, Log: supervise.Tail(state, n.Name)}

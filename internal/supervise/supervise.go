@@ -512,7 +512,11 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 		if s.stopping.Load() {
 			return
 		}
-		node, yes := deadlocked(s.gather(ctx, time.Second))
+		f := s.gather(ctx, time.Second)
+		if f.failing() {
+			continue // the Sentinels try; that proves nothing either way
+		}
+		node, yes := deadlocked(f)
 		if !yes || node != stuck {
 			stuck, looks = node, 0
 		}
