@@ -33,8 +33,7 @@ type haproxyData struct {
 	Entry, Statistics      string
 	KV                     bool // any backend of Holdfast's own web nodes
 	Routes                 []routeData
-	Default                string // backend
-	HasDefault             bool
+	Default                string // backend; a validated stack has one
 	Backends               []backendData
 	TCP                    []tcpData
 	Redis                  *redisMasterData
@@ -97,13 +96,10 @@ func (b builder) haproxy(n node) haproxyData {
 		User:     b.machine.HAProxyUser, Chroot: b.path(n, chrootDir),
 		Retries: s.Retries, Timeouts: s.Timeouts,
 		Entry: bindAddress(s.Entry.Listen), Statistics: s.Entry.Statistics,
-		Default: "entry.unrouted",
 	}
 	for _, r := range s.Routes {
 		if r.IsDefault() {
-			if !d.HasDefault {
-				d.Default, d.HasDefault = r.App, true
-			}
+			d.Default = r.App
 			continue
 		}
 		d.Routes = append(d.Routes, newRoute(len(d.Routes)+1, r))
@@ -123,7 +119,7 @@ func (b builder) haproxy(n node) haproxyData {
 	for _, r := range s.Routes {
 		routed[r.App] = true
 	}
-	for _, name := range appNames(s) {
+	for _, name := range s.AppNames() {
 		if layer4[name] && !routed[name] {
 			continue // it need not speak HTTP
 		}

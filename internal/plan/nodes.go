@@ -3,7 +3,6 @@ package plan
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -54,7 +53,7 @@ func nodes(s stack.Stack) []node {
 	// The first application of Holdfast's own web nodes gets the ports of the
 	// source's walk-through when they are free.
 	first := true
-	for _, name := range appNames(s) {
+	for _, name := range s.AppNames() {
 		app := s.Apps[name]
 		if app.Kind() == stack.Servers {
 			continue
@@ -83,11 +82,6 @@ func at(ports []int, i int) int {
 		return ports[i]
 	}
 	return 0
-}
-
-// appNames are the stack's applications in the order of the alphabet.
-func appNames(s stack.Stack) []string {
-	return slices.Sorted(maps.Keys(s.Apps))
 }
 
 // of picks the nodes of one kind.

@@ -19,88 +19,29 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// base is a stack of two web nodes on Redis with two replicas and three
-// Sentinels, two balancers before them.
-func base() stack.Stack {
-	return stack.Stack{
-		Name:      "holdfast",
-		Entry:     stack.Entry{Listen: "127.0.0.1:6301", Statistics: "/web-app", Limits: stack.Limits{Connections: 3000}},
-		Balancers: 2,
-		Apps:      map[string]stack.App{"web": kv()},
-		Routes:    []stack.Route{{App: "web"}},
-		Redis: stack.Redis{
-			Enabled: true, Replicas: 2, Sentinels: 3,
-			MemoryPolicy: "noeviction", Fsync: "everysec", Save: []string{"900 1", "300 10", "60 10000"},
-			DownAfter: 500 * time.Millisecond, FailoverTimeout: 5 * time.Second,
-		},
-		Timeouts: stack.Timeouts{
-			HTTPRequest: 10 * time.Second, Queue: time.Minute, Connect: 5 * time.Second,
-			Client: time.Minute, Server: time.Minute, HTTPKeepAlive: 10 * time.Second, Check: 2 * time.Second,
-		},
-		Retries: 3,
+// base is two web nodes on Redis with two replicas and three Sentinels, two
+// balancers before them.
+func base() stack.Stack { return stack.Default() }
+
+// stacks are the stacks of the golden files, testdata/stacks.
+func stacks(t *testing.T) map[string]stack.Stack {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join("testdata", "stacks", "*.yaml"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no stack files: %v", err)
 	}
-}
-
-func kv() stack.App {
-	return stack.App{
-		KV: &stack.KVApp{}, Nodes: 2, Grace: 10 * time.Second,
-		Health: stack.Health{Path: "/healthz/ready", Interval: time.Second, Rise: 2, Fall: 3},
+	all := map[string]stack.Stack{}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, _, err := stack.Parse(path, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[strings.TrimSuffix(filepath.Base(path), ".yaml")] = s
 	}
-}
-
-var portCheck = stack.Health{Interval: 2 * time.Second, Rise: 2, Fall: 5}
-
-// stacks are the stacks of the golden files.
-func stacks() map[string]stack.Stack {
-	all := map[string]stack.Stack{"default": base()}
-
-	s := base()
-	s.Name = "shop"
-	s.Entry.Listen = "0.0.0.0:8080"
-	s.Apps["static"] = stack.App{Files: "public", Nodes: 1, Ports: []int{4331}, Grace: 5 * time.Second, Health: portCheck}
-	s.Apps["api"] = stack.App{
-		Command: []string{"./bin/api", "--listen", "$HOST:$PORT"}, Nodes: 2, Dir: "api",
-		Env: map[string]string{"LOG_LEVEL": "info"}, StopSignal: "SIGINT", Grace: 20 * time.Second,
-		Connections: 100, Queue: 50, Sticky: "SRV",
-		Health: stack.Health{Path: "/health", Interval: 2 * time.Second, Rise: 2, Fall: 5},
-	}
-	s.Apps["legacy"] = stack.App{Servers: []string{"192.0.2.1:5000", "192.0.2.2:5000"}, Health: portCheck}
-	s.Routes = []stack.Route{
-		{PathPrefix: []string{"/static", "/images", "/javascript", "/stylesheets"}, PathSuffix: []string{".jpg", ".gif", ".png", ".css", ".js"}, App: "static"},
-		{PathPrefix: []string{"/api"}, App: "api"},
-		{Host: []string{"old.example.com"}, App: "legacy"},
-		{App: "web"},
-	}
-	s.TCP = []stack.TCPEntry{{Listen: "127.0.0.1:8081", Mode: "tcp", App: "api"}}
-	s.Redis.Memory, s.Redis.MemoryPolicy = 64<<20, "allkeys-lru"
-	all["everything"] = s
-
-	s = base()
-	s.Apps = map[string]stack.App{"webapp": {Servers: []string{"127.0.0.1:5000", "[::1]:5000"}, Health: portCheck}}
-	s.Routes = []stack.Route{{App: "webapp"}}
-	s.Redis = stack.Redis{}
-	s.Balancers = 1
-	all["servers"] = s
-
-	s = base()
-	s.Entry.Statistics = ""
-	s.Redis.Replicas, s.Redis.Sentinels, s.Redis.Save = 0, 0, nil
-	all["alone"] = s
-
-	s = base()
-	s.Entry.Listen = "[::1]:8080"
-	s.Apps = map[string]stack.App{
-		"one": {Servers: []string{"127.0.0.1:7001"}, Sticky: "ONE", Health: stack.Health{Path: "/a b?c='d'", Interval: 200 * time.Millisecond, Rise: 1, Fall: 1}},
-		"two": {Command: []string{"python3", "-m", "http.server", "$PORT"}, Nodes: 1, Grace: time.Second, Health: portCheck},
-		"raw": {Servers: []string{"127.0.0.1:7003"}, Sticky: "RAW", Health: portCheck},
-	}
-	s.Routes = []stack.Route{
-		{Host: []string{"one.example.com", "one.example.org"}, PathSuffix: []string{"-one", ".x y"}, App: "one"},
-		{PathPrefix: []string{"/it's"}, App: "two"},
-	}
-	s.TCP = []stack.TCPEntry{{Listen: ":9001", Mode: "tcp", App: "raw"}, {Listen: "127.0.0.1:9002", Mode: "tcp", App: "one"}}
-	s.Redis = stack.Redis{}
-	all["layer4"] = s
 	return all
 }
 
@@ -177,7 +118,7 @@ func program(t *testing.T, name string) string {
 }
 
 func TestPlansAreTheGoldenOnes(t *testing.T) {
-	for name, s := range stacks() {
+	for name, s := range stacks(t) {
 		t.Run(name, func(t *testing.T) {
 			got := mustMake(t, s, machine(s, "/var/lib/holdfast", Placeholders(s))).Text()
 			path := filepath.Join("testdata", "golden", name+".txt")
@@ -210,19 +151,14 @@ func firstDifference(want, got string) string {
 
 func TestHAProxyAcceptsEveryConfigurationWithoutAWarning(t *testing.T) {
 	haproxy := program(t, "haproxy")
-	for name, s := range stacks() {
+	for name, s := range stacks(t) {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(shortDir(t), "with a 'space")
 			if err := os.Mkdir(dir, 0o700); err != nil {
 				t.Fatal(err)
 			}
 			m := machine(s, dir, mustSecrets(t, s))
-			if os.Getuid() == 0 {
-				m.HAProxyUser = "nobody"
-				if _, err := exec.Command("getent", "group", "nobody").Output(); err != nil {
-					m.HAProxyUser = "daemon"
-				}
-			}
+			m.HAProxyUser = haproxyUser()
 			p := mustMake(t, s, m)
 			write(t, dir, p)
 			for _, process := range p.Hosts[0].Processes {
@@ -257,7 +193,7 @@ func TestNeedsListsEveryPortOnce(t *testing.T) {
 }
 
 func TestProcessesStartInOrder(t *testing.T) {
-	s := stacks()["everything"]
+	s := stacks(t)["everything"]
 	p := mustMake(t, s, machine(s, "/state", Placeholders(s)))
 	var got []string
 	for _, process := range p.Hosts[0].Processes {
@@ -276,7 +212,7 @@ func TestProcessesStartInOrder(t *testing.T) {
 }
 
 func TestAProgramWithoutRedisDoesNotWaitForTheBalancers(t *testing.T) {
-	s := stacks()["layer4"]
+	s := stacks(t)["layer4"]
 	p := mustMake(t, s, machine(s, "/state", Secrets{}))
 	for _, process := range p.Hosts[0].Processes {
 		if process.Node == "two-1" && process.Stage != stageApp {
@@ -302,7 +238,7 @@ func TestAPlanThatCannotWorkIsRefused(t *testing.T) {
 		"no password":                {func(s *stack.Stack, m *Machine) { m.Secrets.Balancer = "" }, "no password for balancer"},
 		"no run id":                  {func(s *stack.Stack, m *Machine) { delete(m.Secrets.SentinelIDs, "sentinel-3") }, "no run id"},
 		"an application called redis": {func(s *stack.Stack, m *Machine) {
-			s.Apps["redis"] = kv()
+			s.Apps["redis"] = s.Apps["web"]
 		}, "may not be called redis"},
 		"a line break": {func(s *stack.Stack, m *Machine) { s.Entry.Statistics = "/a\nb" }, "control character"},
 	} {
@@ -353,7 +289,7 @@ func TestSecretsStayWhenTheStackGrows(t *testing.T) {
 }
 
 func TestNoSecretStandsOnACommandLineOrInAFileOthersRead(t *testing.T) {
-	s := stacks()["everything"]
+	s := stacks(t)["everything"]
 	secrets := mustSecrets(t, s)
 	p := mustMake(t, s, machine(s, "/state", secrets))
 	for _, process := range p.Hosts[0].Processes {
@@ -381,6 +317,36 @@ func TestEntryURLIsOneThatAClientCanUse(t *testing.T) {
 	} {
 		if got := entryURL(listen); got != want {
 			t.Errorf("%s: %s, want %s", listen, got, want)
+		}
+	}
+}
+
+func TestWordsAreQuotedWhereHAProxyNeedsIt(t *testing.T) {
+	for word, want := range map[string]string{
+		"/static": "/static",
+		"/a b":    "'/a b'",
+		"/it's":   `'/it'\''s'`,
+		"a#b":     "'a#b'",
+		`a\b`:     `'a\b'`,
+		"${HOME}": "'${HOME}'",
+		"":        "''",
+	} {
+		if got, err := haproxyQuote(word); got != want || err != nil {
+			t.Errorf("%q: %s, %v; want %s", word, got, err, want)
+		}
+	}
+	if got, err := haproxyList([]string{"-i", ".x"}); got != "-- -i .x" || err != nil {
+		t.Errorf("got %s, %v", got, err)
+	}
+}
+
+func TestTimesAreExact(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		500 * time.Millisecond: "500ms", 1500 * time.Millisecond: "1500ms",
+		time.Second: "1s", 90 * time.Second: "90s", time.Minute: "1m", 24 * time.Hour: "24h",
+	} {
+		if got := haproxyDuration(d); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
 		}
 	}
 }

@@ -1,0 +1,282 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// startRedis starts the Sentinels and the redis nodes; redis-1 is master.
+func (c *cluster) startRedis() {
+	c.t.Helper()
+	_, port, _ := net.SplitHostPort(c.process("redis-1").Address)
+	for _, p := range c.plan.Hosts[0].Processes {
+		switch {
+		case p.Kind == Sentinel:
+			c.start(p.Node)
+		case p.Node == "redis-1":
+			c.start(p.Node, "--replicaof", "no", "one")
+		case p.Kind == Redis:
+			c.start(p.Node, "--replicaof", "127.0.0.1", port)
+		}
+	}
+}
+
+// do sends one command as a user, over a connection of its own.
+func do(address, user, password string, command ...string) (string, error) {
+	client, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{address}, Username: user, Password: password,
+		ForceSingleClient: true, DisableCache: true, DisableRetry: true,
+		ConnWriteTimeout: 2 * time.Second,
+	})
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	r := client.Do(ctx, client.B().Arbitrary(command...).Build())
+	if err := r.Error(); err != nil {
+		return "", err
+	}
+	m, _ := r.ToMessage()
+	return message(m), nil
+}
+
+// message writes an answer on one line.
+func message(m rueidis.RedisMessage) string {
+	if list, err := m.ToArray(); err == nil {
+		var all []string
+		for _, e := range list {
+			all = append(all, message(e))
+		}
+		return strings.Join(all, " ")
+	}
+	if pairs, err := m.AsStrMap(); err == nil {
+		var all []string
+		for k, v := range pairs {
+			all = append(all, k+"="+v)
+		}
+		return strings.Join(all, " ")
+	}
+	if n, err := m.ToInt64(); err == nil {
+		return strconv.FormatInt(n, 10)
+	}
+	s, _ := m.ToString()
+	return s
+}
+
+// web sends a command as an application would.
+func (c *cluster) web(node string, command ...string) (string, error) {
+	return do(c.process(node).Address, "web", c.secrets.Web, command...)
+}
+
+// answers is nil when a command's answer has a text in it.
+func answers(want string) func(string, error) error {
+	return func(got string, err error) error {
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(got, want) {
+			return fmt.Errorf("%q has no %q", got, want)
+		}
+		return nil
+	}
+}
+
+func TestTheMastersDeathIsSurvived(t *testing.T) {
+	c := newCluster(t, base(), nil)
+	c.startRedis()
+	c.start("balancer-1")
+
+	// At once, not after the 10 s of the first INFO or the 2 s of a hello.
+	for _, s := range []string{"sentinel-1", "sentinel-2", "sentinel-3"} {
+		eventually(t, time.Second, func() error { _, err := c.web(s, "PING"); return err })
+		eventually(t, 0, func() error {
+			return answers("num-slaves=2")(c.sentinelMaster(s))
+		})
+		eventually(t, 0, func() error { return answers("num-other-sentinels=2")(c.sentinelMaster(s)) })
+		eventually(t, 5*time.Second, func() error {
+			return answers("OK 3 usable Sentinels")(c.web(s, "SENTINEL", "CKQUORUM", c.plan.Name))
+		})
+	}
+	// A write that both replicas have.
+	eventually(t, 10*time.Second, func() error {
+		_, err := c.web("redis-1", "SET", "before", "1")
+		return err
+	})
+	eventually(t, 10*time.Second, func() error {
+		return answers("connected_slaves:2")(c.web("redis-1", "INFO", "replication"))
+	})
+	for _, r := range []string{"redis-2", "redis-3"} {
+		eventually(t, 5*time.Second, func() error { return answers("1")(c.web(r, "GET", "before")) })
+	}
+	master := net.JoinHostPort("127.0.0.1", strconv.Itoa(c.ports()[PortRedisMaster]))
+	throughBalancer := func(command ...string) (string, error) {
+		return do(master, "web", c.secrets.Web, command...)
+	}
+	eventually(t, 5*time.Second, func() error { return answers("OK")(throughBalancer("SET", "through", "1")) })
+
+	c.kill("redis-1")
+	var promoted string
+	eventually(t, 10*time.Second, func() error {
+		for _, r := range []string{"redis-2", "redis-3"} {
+			if answers("master")(c.web(r, "ROLE")) == nil {
+				promoted = r
+				return nil
+			}
+		}
+		return errors.New("no replica became master")
+	})
+	eventually(t, 10*time.Second, func() error { _, err := c.web(promoted, "SET", "after", "2"); return err })
+	if err := answers("1")(c.web(promoted, "GET", "before")); err != nil {
+		t.Error(err)
+	}
+	// The balancers' port follows, and refuses nobody who writes.
+	eventually(t, 5*time.Second, func() error { return answers("OK")(throughBalancer("SET", "through", "2")) })
+
+	// The old master comes back as a replica, by what Sentinel says.
+	_, new, _ := net.SplitHostPort(c.process(promoted).Address)
+	c.start("redis-1", "--replicaof", "127.0.0.1", new)
+	eventually(t, 10*time.Second, func() error { return answers("slave 127.0.0.1 " + new)(c.web("redis-1", "ROLE")) })
+	eventually(t, 10*time.Second, func() error { return answers("2")(c.web("redis-1", "GET", "after")) })
+
+	// A Sentinel that restarts goes by its state, but for what stands in
+	// base.conf.
+	base := filepath.Join(c.dir, "nodes", "sentinel-1", "base.conf")
+	text, err := os.ReadFile(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(text), "down-after-milliseconds holdfast 500", "down-after-milliseconds holdfast 750", 1)
+	if err := os.WriteFile(base, []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	knows := answers("port=" + new)
+	eventually(t, 10*time.Second, func() error { return knows(c.sentinelMaster("sentinel-1")) })
+	c.kill("sentinel-1")
+	c.start("sentinel-1")
+	eventually(t, 2*time.Second, func() error { return answers("down-after-milliseconds=750")(c.sentinelMaster("sentinel-1")) })
+	if err := knows(c.sentinelMaster("sentinel-1")); err != nil {
+		t.Errorf("restarted, it thinks of another master: %v", err)
+	}
+}
+
+func TestOneThatWakesUpAsMasterGetsNoClients(t *testing.T) {
+	c := newCluster(t, base(), nil)
+	c.startRedis()
+	c.start("balancer-1")
+	eventually(t, 10*time.Second, func() error {
+		return answers("connected_slaves:2")(c.web("redis-1", "INFO", "replication"))
+	})
+	for _, s := range []string{"sentinel-1", "sentinel-2", "sentinel-3"} {
+		c.kill(s) // nobody puts the old master right
+	}
+	// What a failover does while redis-1 hangs, and then redis-1 wakes up.
+	operator := func(node string, command ...string) {
+		t.Helper()
+		if _, err := do(c.process(node).Address, "operator", c.secrets.Operator, command...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	operator("redis-2", "REPLICAOF", "NO", "ONE")
+	_, new, _ := net.SplitHostPort(c.process("redis-2").Address)
+	operator("redis-3", "REPLICAOF", "127.0.0.1", new)
+	eventually(t, 10*time.Second, func() error {
+		return answers("connected_slaves:1")(c.web("redis-2", "INFO", "replication"))
+	})
+
+	master := net.JoinHostPort("127.0.0.1", strconv.Itoa(c.ports()[PortRedisMaster]))
+	through := func(command ...string) (string, error) {
+		return do(master, "web", c.secrets.Web, command...)
+	}
+	eventually(t, 5*time.Second, func() error {
+		for range 10 {
+			if err := answers("connected_slaves:1")(through("INFO", "replication")); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	eventually(t, 0, func() error { return answers("OK")(through("SET", "a", "b")) })
+	if err := answers("master")(c.web("redis-1", "ROLE")); err != nil {
+		t.Errorf("redis-1: %v", err)
+	}
+	if _, err := c.web("redis-1", "SET", "a", "lost"); err == nil || !strings.Contains(err.Error(), "NOREPLICAS") {
+		t.Errorf("a master without replicas: %v, want NOREPLICAS", err)
+	}
+	// With no replica left anywhere, it can still be read.
+	c.kill("redis-3")
+	c.kill("redis-1")
+	eventually(t, 5*time.Second, func() error { return answers("b")(through("GET", "a")) })
+}
+
+func (c *cluster) sentinelMaster(node string) (string, error) {
+	return c.web(node, "SENTINEL", "MASTER", c.plan.Name)
+}
+
+func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
+	s := base()
+	s.Redis.Replicas, s.Redis.Sentinels = 0, 1
+	c := newCluster(t, s, nil)
+	c.startRedis()
+	redis, sentinel := c.process("redis-1").Address, c.process("sentinel-1").Address
+	operator := func(address string, command ...string) (string, error) {
+		return do(address, "operator", c.secrets.Operator, command...)
+	}
+	for _, address := range []string{redis, sentinel} {
+		eventually(t, 5*time.Second, func() error { return answers("PONG")(operator(address, "PING")) })
+		if _, err := do(address, "", "", "PING"); err == nil || !strings.Contains(err.Error(), "NOAUTH") && !strings.Contains(err.Error(), "NOPERM") {
+			t.Errorf("%s: without a password: %v", address, err)
+		}
+	}
+	type try struct {
+		address, user string
+		commands      string
+		allowed       bool
+	}
+	for _, c := range []try{
+		{redis, "web", "SET a b|GET a|DEL a|MULTI|EXEC|WATCH a|WAIT 1 1|INFO replication|ROLE|EVAL x 0|EVALSHA x 0|SCAN 0|SORT a|XADD s * f v|TIME|" +
+			"PUBLISH news x|PUBLISH _x x|SUBSCRIBE news|SUBSCRIBE __sentinel__:hello|PSUBSCRIBE *|PSUBSCRIBE news.*|CLIENT SETNAME x|CLIENT TRACKING on|HELLO 3|DBSIZE|EXPIRE a 1|SELECT 1", true},
+		{redis, "web", "PUBLISH __sentinel__:hello x|SPUBLISH __sentinel__:hello x|CONFIG GET *|CONFIG SET save x|REPLICAOF no one|SLAVEOF no one|FLUSHALL|FLUSHDB|KEYS *|SHUTDOWN|DEBUG SLEEP 1|" +
+			"CLIENT PAUSE 1|CLIENT LIST|ACL LIST|ACL SETUSER x|MONITOR|SAVE|BGREWRITEAOF|FAILOVER|PSYNC x 1|REPLCONF x 1|MIGRATE h 1 a 0 1|MODULE LIST|SWAPDB 0 1", false},
+		{redis, "replication", "PSYNC ? -1|REPLCONF ack 1|PING", true},
+		{redis, "replication", "GET a|SET a b|INFO|REPLICAOF no one|PUBLISH __sentinel__:hello x", false},
+		{redis, "sentinel", "REPLICAOF no one|SLAVEOF no one|CONFIG REWRITE|ROLE|INFO|PUBLISH __sentinel__:hello x|SUBSCRIBE __sentinel__:hello|CLIENT KILL TYPE normal|CLIENT SETNAME x|MULTI|EXEC|PING", true},
+		{redis, "sentinel", "GET a|SET a b|CONFIG GET *|CONFIG SET save x|PUBLISH news x|FLUSHALL|SHUTDOWN", false},
+		{redis, "balancer", "PING|ROLE|INFO replication", true},
+		{redis, "balancer", "GET a|CONFIG GET *|PUBLISH news x|REPLICAOF no one", false},
+		{sentinel, "web", "PING|ROLE|INFO|HELLO 3|CLIENT SETNAME x|SENTINEL GET-MASTER-ADDR-BY-NAME x|SENTINEL MASTER x|SENTINEL MASTERS|SENTINEL REPLICAS x|SENTINEL SENTINELS x|SENTINEL CKQUORUM x|SUBSCRIBE +switch-master|PSUBSCRIBE *", true},
+		{sentinel, "web", "SENTINEL FAILOVER x|SENTINEL REMOVE x|SENTINEL SET x quorum 1|SENTINEL MONITOR x 127.0.0.1 1 1|SENTINEL RESET *|SENTINEL CONFIG GET *|PUBLISH __sentinel__:hello x|SHUTDOWN|ACL LIST|CLIENT KILL TYPE normal", false},
+		{sentinel, "sentinel", "PING|SENTINEL IS-MASTER-DOWN-BY-ADDR 127.0.0.1 1 0 *|PUBLISH __sentinel__:hello x|CLIENT SETNAME x", true},
+		{sentinel, "sentinel", "SENTINEL FAILOVER x|SENTINEL MASTERS|SHUTDOWN|ACL LIST", false},
+	} {
+		for command := range strings.SplitSeq(c.commands, "|") {
+			out, err := operator(c.address, append([]string{"ACL", "DRYRUN", c.user}, strings.Fields(command)...)...)
+			if err != nil {
+				t.Errorf("%s: %s: %v", c.user, command, err)
+			} else if (out == "OK") != c.allowed {
+				t.Errorf("%s at %s: %s: %s", c.user, c.address, command, out)
+			}
+		}
+	}
+	// In earnest, also by way of a script.
+	for _, command := range [][]string{
+		{"PUBLISH", "__sentinel__:hello", "x"},
+		{"EVAL", "return redis.call('publish', '__sentinel__:hello', 'x')", "0"},
+		{"EVAL", "return redis.call('flushall')", "0"},
+	} {
+		if out, err := c.web("redis-1", command...); err == nil {
+			t.Errorf("web may %v: %s", command, out)
+		}
+	}
+}
