@@ -215,7 +215,7 @@ func runWeb(ctx context.Context, f webFlags, cfg redis.Config, log *slog.Logger)
 	defer stop()
 
 	log.Info("web node started", "node", f.node, "listen", ln.Addr().String(), "sentinels", cfg.Sentinels, "min-acks", cfg.MinAcks)
-	err = web.New(web.Config{Node: f.node, Drain: f.hold + 5*time.Second, Logger: log}, client).Serve(ctx, ln)
+	err = web.New(web.Config{Node: f.node, Drain: f.hold + 2*time.Second, Logger: log}, client).Serve(ctx, ln)
 	log.Info("web node ended", "node", f.node)
 	return err
 }

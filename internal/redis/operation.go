@@ -51,7 +51,8 @@ type operation struct {
 	// again says that it may be sent again when its answer was lost.
 	again bool
 
-	state atomic.Int32
+	state   atomic.Int32
+	expired atomic.Bool // its caller's time is over: it is not to be tried again
 	// sent says that it may have been executed by an earlier attempt. The
 	// writer sets it before it gives the operation back to the queue.
 	sent bool
@@ -100,6 +101,18 @@ func recordKey(parts ...string) string {
 		h.Write([]byte(p))
 	}
 	return idemPrefix + string(h.Sum(nil))
+}
+
+// without is the outcome of an operation that is given up and not in the
+// writer's hands.
+func (o *operation) without() error {
+	switch {
+	case o.sent:
+		return &Error{Unknown, o.cause}
+	case o.cause != nil:
+		return &Error{NotExecuted, o.cause}
+	}
+	return &Error{NotExecuted, errNoMaster}
 }
 
 // finish gives the operation its outcome, if its caller still waits.

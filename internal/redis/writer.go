@@ -78,19 +78,25 @@ func (w *writer) do(ctx context.Context, o *operation) error {
 	case <-ctx.Done():
 	}
 	// Give it up. Whether it may have happened depends on who has it.
+	if o.state.CompareAndSwap(queued, finished) {
+		w.forget()
+		return o.without()
+	}
+	// The writer has it. One more WAIT's time, and it mostly knows.
+	o.expired.Store(true)
+	deadline.Reset(2 * w.cfg.AckTimeout)
+	select {
+	case err := <-o.done:
+		return err
+	case <-deadline.C:
+	}
 	for {
 		switch {
-		case o.state.CompareAndSwap(queued, finished):
-			w.forget()
-			if o.sent {
-				return &Error{Unknown, o.cause}
-			}
-			if o.cause == nil {
-				return &Error{NotExecuted, errNoMaster}
-			}
-			return &Error{NotExecuted, o.cause}
 		case o.state.CompareAndSwap(taken, finished):
 			return &Error{Unknown, errNoAck}
+		case o.state.CompareAndSwap(queued, finished): // given back before expired was set
+			w.forget()
+			return o.without()
 		case o.state.Load() == finished:
 			return <-o.done
 		}
@@ -145,6 +151,10 @@ func (w *writer) giveBack(ops []*operation) {
 	w.mu.Lock()
 	back := make([]*operation, 0, len(ops)+len(w.queue))
 	for _, o := range ops {
+		if o.expired.Load() {
+			o.finish(o.without())
+			continue
+		}
 		if o.state.CompareAndSwap(taken, queued) {
 			w.live++
 			back = append(back, o)
@@ -176,11 +186,10 @@ func (w *writer) run(ctx context.Context) {
 	w.mu.Unlock()
 	for batch := w.take(); len(batch) > 0; batch = w.take() {
 		for _, o := range batch {
-			if o.sent {
-				o.finish(&Error{Unknown, errClosed})
-			} else {
-				o.finish(&Error{NotExecuted, errClosed})
+			if o.cause == nil {
+				o.cause = errClosed
 			}
+			o.finish(o.without())
 		}
 	}
 }

@@ -28,6 +28,13 @@ const (
 	Password   = "of-no-worth"
 )
 
+// The rights of that user, as an application has them in a stack (package
+// plan's users.acl): the client under test must get by with them.
+const (
+	nodeRights     = "~* &[^_]* &_ &_[^_]* &__key* -@all +@read +@write +@connection +@transaction +@scripting +@pubsub -@admin -@dangerous +info +role +sort +sort_ro +time +wait"
+	sentinelRights = "&* -@all +@connection -@dangerous -@admin +subscribe +psubscribe +unsubscribe +punsubscribe +role +info +sentinel|get-master-addr-by-name +sentinel|sentinels +sentinel|replicas +sentinel|masters +sentinel|master +sentinel|ckquorum"
+)
+
 // Cluster is a master (Nodes[0] at first), its replicas, and Sentinels.
 type Cluster struct {
 	Nodes     []*Server
@@ -59,8 +66,8 @@ save ""
 min-replicas-to-write %d
 min-replicas-max-lag 3
 repl-diskless-sync-delay 0
-user %s on >%s ~* &* +@all
-`, port, dir, port, minReplicas, Username, Password)
+user %s on >%s %s
+`, port, dir, port, minReplicas, Username, Password, nodeRights)
 		if i > 0 {
 			conf += "replicaof " + strings.Replace(c.Nodes[0].Addr, ":", " ", 1) + "\n"
 		}
@@ -77,11 +84,11 @@ user %s on >%s ~* &* +@all
 		c.Sentinels = append(c.Sentinels, run(t, dir, port, fmt.Sprintf(`bind 127.0.0.1
 port %d
 dir %s
-user %s on >%s ~* &* +@all
-sentinel monitor %[5]s %[6]s %[7]d
-sentinel down-after-milliseconds %[5]s 500
-sentinel failover-timeout %[5]s 3000
-`, port, dir, Username, Password, MasterName, master, sentinels/2+1), "--sentinel"))
+user %s on >%s %s
+sentinel monitor %[6]s %[7]s %[8]d
+sentinel down-after-milliseconds %[6]s 500
+sentinel failover-timeout %[6]s 3000
+`, port, dir, Username, Password, sentinelRights, MasterName, master, sentinels/2+1), "--sentinel"))
 	}
 	for _, s := range c.Sentinels {
 		Eventually(t, 20*time.Second, s.Addr+" knows everybody", func() bool {

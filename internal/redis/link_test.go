@@ -1,0 +1,59 @@
+package redis
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis/redistest"
+)
+
+// A server that goes away between two batches has not executed the second:
+// nothing of it may be sent, so that it can go to the next master.
+func TestAWireSendsNothingAfterItsEnd(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &link{wires: map[*wire]struct{}{}}
+	w := l.add(conn)
+	if n, err := w.Write([]byte("abc")); n != 3 || err != nil {
+		t.Fatalf("write: %d, %v", n, err)
+	}
+	peer.Close()
+	if _, err := io.Copy(io.Discard, bufio.NewReader(w)); err != nil && !errors.Is(err, net.ErrClosed) {
+		t.Logf("read ended with %v", err) // a reset is an end too
+	}
+	redistest.Eventually(t, 5*time.Second, "the wire has ended", func() bool {
+		select {
+		case <-w.ended:
+			return true
+		default:
+			return false
+		}
+	})
+	if n, err := w.Write([]byte("de")); n != 0 || !errors.Is(err, errNotSent) {
+		t.Errorf("a write after the end: %d, %v", n, err)
+	}
+	if got := w.seal(); got != 3 {
+		t.Errorf("%d bytes are said to be sent, want 3", got)
+	}
+	if l.only() != nil {
+		t.Error("the link still counts the wire")
+	}
+	if fateOf(errNotSent, false) != retry || fateOf(errNotSent, true) != lost {
+		t.Error("what was not sent is to be tried again, and what was sent is lost")
+	}
+}
