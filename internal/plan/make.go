@@ -16,8 +16,8 @@ import (
 // The stages of a start. Sentinels come first, because a redis node asks them
 // who is master; a balancer comes after the nodes that it sends requests to,
 // because HAProxy takes a server for healthy until its first check. A user's
-// program on Redis comes last of all: it may want Redis at once, and reaches
-// it through the balancers.
+// program on Redis comes last of all: it may want Redis at once, even to be
+// ready, and reaches it through the balancers.
 const (
 	stageSentinel = 1 + iota
 	stageRedis
@@ -174,7 +174,8 @@ func (b builder) process(n node) Process {
 		// Master-worker (-W), for reloads. To its master SIGUSR1 is the soft
 		// stop: the workers close their listeners, which leaves new
 		// connections to the other balancers, answer what is in flight, and
-		// end at hard-stop-after at the latest. SIGTERM would cut requests.
+		// end at hard-stop-after at the latest, which is how long a client
+		// that idles on its connection can hold it. SIGTERM would cut requests.
 		p.Args = []string{"-W", "-f", b.path(n, "haproxy.cfg")}
 		p.StopSignal = "SIGUSR1"
 		p.Grace = b.hardStop() + graceBalancer
@@ -234,11 +235,10 @@ func (b builder) app(n node, p *Process) {
 		if app.StopSignal != "" {
 			p.StopSignal = app.StopSignal
 		}
-		redis := b.redisEnv(n)
-		if len(redis) > 0 {
+		if b.stack.Redis.Enabled && b.stack.Redis.Sentinels > 0 {
 			p.Stage = stageAppBehindBalancer
 		}
-		maps.Copy(env, redis)
+		maps.Copy(env, b.redisEnv(n))
 		maps.Copy(env, app.Env) // the user's word beats ours
 	}
 	env["HOST"], env["PORT"], env["HOLDFAST_NODE"] = n.host.address, port, n.name
@@ -248,19 +248,24 @@ func (b builder) app(n node, p *Process) {
 }
 
 // redisEnv tells a program where Redis is; nothing when the stack has none.
+// Without Sentinels the master never moves, and the way through the balancers,
+// which start later, would make a node wait that is ready only with Redis.
 func (b builder) redisEnv(n node) map[string]string {
 	if !b.stack.Redis.Enabled {
 		return nil
 	}
-	env := map[string]string{
-		"REDIS_URL": fmt.Sprintf("redis://web:%s@%s/0", b.machine.Secrets.Web,
-			net.JoinHostPort(n.host.address, strconv.Itoa(b.machine.Ports[PortRedisMaster]))),
+	url := func(address string) string {
+		return fmt.Sprintf("redis://web:%s@%s/0", b.machine.Secrets.Web, address)
 	}
-	if s := of(b.nodes, Sentinel); len(s) > 0 {
-		env["REDIS_SENTINELS"] = strings.Join(b.addresses(s), ",")
-		env["REDIS_MASTER_NAME"] = b.stack.Name
+	sentinels := of(b.nodes, Sentinel)
+	if len(sentinels) == 0 {
+		return map[string]string{"REDIS_URL": url(b.address(of(b.nodes, Redis)[0]))}
 	}
-	return env
+	return map[string]string{
+		"REDIS_URL":         url(net.JoinHostPort(n.host.address, strconv.Itoa(b.machine.Ports[PortRedisMaster]))),
+		"REDIS_SENTINELS":   strings.Join(b.addresses(sentinels), ","),
+		"REDIS_MASTER_NAME": b.stack.Name,
+	}
 }
 
 // resolve makes a path of the stack file absolute.

@@ -226,6 +226,19 @@ func TestAProgramWithoutRedisDoesNotWaitForTheBalancers(t *testing.T) {
 	}
 }
 
+func TestWithoutSentinelsRedisIsReachedBeforeTheBalancersRun(t *testing.T) {
+	s := base()
+	s.Apps["api"] = stack.App{Command: []string{"x"}, Nodes: 1}
+	s.Redis.Sentinels = 0
+	m := machine(s, "/state", Placeholders(s))
+	want := fmt.Sprintf("REDIS_URL=redis://web:<secret:web>@127.0.0.1:%d/0", m.Ports["redis-1"])
+	for _, process := range mustMake(t, s, m).Hosts[0].Processes {
+		if process.Kind == Web && (process.Stage != stageApp || !slices.Contains(process.Env, want)) {
+			t.Errorf("%s: stage %d, %v; want %s", process.Node, process.Stage, process.Env, want)
+		}
+	}
+}
+
 func TestAPlanThatCannotWorkIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*stack.Stack, *Machine)
