@@ -93,7 +93,7 @@ func TestAnOddFileWarns(t *testing.T) {
 func TestAFileThatIsNoTextIsRefused(t *testing.T) {
 	for _, c := range []struct{ name, data, want string }{
 		{"not UTF-8", "name: a\nentry: \xff\n", "f:2:1: the line is not UTF-8: save the file as UTF-8 text"},
-		{"too large", strings.Repeat("#", maxSize+1), "f: the file has 262145 bytes: a stack file has at most 262144"},
+		{"too large", strings.Repeat("#", maxSize+1), "f: the file has 65537 bytes: a stack file has at most 65536"},
 		{"too deep", strings.Repeat("- ", 1000), "f:1:1: the line is indented too deeply: a stack file needs no more than 320 columns"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -216,6 +216,8 @@ func TestWhatTheFileHasIsNotDefaulted(t *testing.T) {
 			func(s Stack) any { return []any{s.Apps["b"].Nodes, s.Apps["b"].Sticky, s.Apps["a"].Nodes} }, []any{4, "n", 3}},
 		{"tagged", `name: !!str shop`, func(s Stack) any { return s.Name }, "shop"},
 		{"folded", "name: >-\n  shop\n", func(s Stack) any { return s.Name }, "shop"},
+		{"addresses in a list in braces", `apps: {web: {servers: [10.0.0.1:80, host.example:8080, "[::1]:80", localhost:1]}}`,
+			func(s Stack) any { return s.Apps["web"].Servers }, []string{"10.0.0.1:80", "host.example:8080", "[::1]:80", "localhost:1"}},
 		{"one port", `redis: {ports: 7001}`, func(s Stack) any { return s.Redis.Ports }, []int{7001}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -333,7 +335,7 @@ func examples(t *testing.T) map[string][]byte {
 }
 
 // FuzzParse looks for files that stop the program, and for stacks that Show
-// cannot print.
+// cannot print: go test -fuzz FuzzParse -fuzzminimizetime 20x ./internal/stack
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(full))
 	f.Add(Default().Show())

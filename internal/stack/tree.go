@@ -53,8 +53,8 @@ type entry struct {
 // What a stack file may be at most. It is read by a recursive parser, so
 // both bound its memory.
 const (
-	maxSize  = 256 << 10 // bytes
-	maxDepth = 32        // sections and lists within each other
+	maxSize  = 64 << 10 // bytes; the parser is quadratic on some files
+	maxDepth = 32       // sections and lists within each other
 )
 
 // readTree turns a file into a tree; nil for an empty one.
@@ -241,6 +241,10 @@ func (t *treeMaker) node(n ast.Node) *node {
 	case *ast.SequenceNode:
 		out := &node{pos: place(n), shape: list}
 		for _, v := range n.Values {
+			if joined := joinedPair(v); joined != nil {
+				out.items = append(out.items, joined)
+				continue
+			}
 			out.items = append(out.items, t.node(v))
 		}
 		return out
@@ -270,6 +274,27 @@ func (t *treeMaker) node(n ast.Node) *node {
 	}
 	t.r.wrong(place(n), "%s has no meaning in a stack file: write a plain value", n.Type().YAMLName())
 	return &node{pos: place(n), shape: broken}
+}
+
+// joinedPair undoes what the parser makes of {servers: [localhost:80]}: in a
+// list within braces it takes a colon without a space for one that ends a key
+// (YAML 1.2.2, section 7.3.3, does not). It is nil for any other node.
+func joinedPair(n ast.Node) *node {
+	m, ok := n.(*ast.MappingNode)
+	if !ok || len(m.Values) != 1 || m.GetToken().Type != token.MappingValueType {
+		return nil
+	}
+	key, value, colon := m.Values[0].Key.GetToken(), m.Values[0].Value.GetToken(), m.GetToken()
+	for _, tk := range []*token.Token{key, value} {
+		if tk.Type != token.StringType && tk.Type != token.IntegerType && tk.Type != token.FloatType {
+			return nil
+		}
+	}
+	at, to := key.Position, value.Position
+	if at.Line != to.Line || colon.Position.Column != at.Column+utf8.RuneCountInString(key.Value) || to.Column != colon.Position.Column+1 {
+		return nil
+	}
+	return &node{pos: pos{at.Line, at.Column}, shape: text, text: key.Value + ":" + value.Value}
 }
 
 // tagged honours YAML's own tags, which only repeat what a value looks like,

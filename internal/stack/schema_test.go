@@ -1,0 +1,153 @@
+package stack
+
+import (
+	"bytes"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/rogpeppe/go-internal/txtar"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+func compiled(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(Schema()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("holdfast.schema.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Compile("holdfast.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.DraftVersion != 2020 {
+		t.Errorf("draft %d, want 2020-12", s.DraftVersion)
+	}
+	return s
+}
+
+// editorsView is a file as an editor holds it against the schema.
+func editorsView(t *testing.T, data []byte) any {
+	t.Helper()
+	var v any
+	if err := yaml.Unmarshal(data, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestTheSchemaTakesWhatParseTakes(t *testing.T) {
+	s := compiled(t)
+	files := examples(t)
+	files["empty"] = nil
+	files["full"] = []byte(full)
+	files["the default, shown"] = Default().Show()
+	fullStack := parsed(t, full)
+	files["full, shown"] = fullStack.Show()
+	files["sections left empty"] = []byte("apps:\nredis:\nentry:\ntimeouts:\nroutes:\ntcp:\n")
+	files["forgiven"] = []byte("apps:\n  web:\n    kv:\nredis: {ports: 7001, save: 900 1, memory: 0}\nentry: {statistics: \"\"}\n")
+	for name, data := range files {
+		if err := s.Validate(editorsView(t, data)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestTheSchemaRefusesWhatParseRefuses(t *testing.T) {
+	s := compiled(t)
+	// What concerns several values, only Parse sees; and these are not in the
+	// YAML that an editor hands on, or beyond a pattern's reach.
+	beyond := []string{
+		"twice.yaml", "app-twice.yaml",
+		"sizes-small.yaml", "sizes-large.yaml",
+		"more-ports-than-nodes.yaml", "server-is-the-entry.yaml", "server-twice.yaml",
+		"statistics-hides-all.yaml",
+	}
+	for _, archive := range []string{"keys", "values", "apps"} {
+		a, err := txtar.ParseFile("testdata/broken/" + archive + ".txtar")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range a.Files {
+			if !bytes.HasSuffix([]byte(f.Name), []byte(".yaml")) || slices.Contains(beyond, f.Name) {
+				continue
+			}
+			if s.Validate(editorsView(t, f.Data)) == nil {
+				t.Errorf("the schema takes %s:\n%s", f.Name, f.Data)
+			}
+		}
+	}
+}
+
+func TestEveryFieldIsAKeyAndEveryKeyAField(t *testing.T) {
+	var root schema = objectSchema(stackKeys)
+	sameKeys(t, "", reflect.TypeFor[Stack](), root)
+}
+
+// sameKeys holds a struct's yaml tags against a schema's properties, and what
+// is below them likewise.
+func sameKeys(t *testing.T, where string, typ reflect.Type, s schema) {
+	t.Helper()
+	properties, _ := s["properties"].(schema)
+	var tags []string
+	for i := range typ.NumField() {
+		field := typ.Field(i)
+		tag := field.Tag.Get("yaml")
+		tags = append(tags, tag)
+		below, ok := properties[tag].(schema)
+		if !ok {
+			t.Errorf("%s.%s (%q) is no key", where, field.Name, tag)
+			continue
+		}
+		if below["description"] == "" {
+			t.Errorf("%s.%s has no description", where, tag)
+		}
+		switch elem := field.Type; {
+		case elem.Kind() == reflect.Struct:
+			sameKeys(t, where+"."+tag, elem, below)
+		case elem.Kind() == reflect.Slice && elem.Elem().Kind() == reflect.Struct:
+			sameKeys(t, where+"."+tag, elem.Elem(), below["items"].(schema))
+		case elem.Kind() == reflect.Map && elem.Elem().Kind() == reflect.Struct:
+			sameKeys(t, where+"."+tag, elem.Elem(), below["additionalProperties"].(schema))
+		}
+	}
+	for key := range properties {
+		if !slices.Contains(tags, key) {
+			t.Errorf("%s: the key %q has no field", where, key)
+		}
+	}
+}
+
+func TestEachKeyReadsIntoItsOwnField(t *testing.T) {
+	// Every field of the full stack differs from its zero value, so a key
+	// that reads into its neighbour's field would leave one behind.
+	s := parsed(t, full)
+	notZero(t, "redis", reflect.ValueOf(s.Redis), "Save")
+	notZero(t, "timeouts", reflect.ValueOf(s.Timeouts))
+	notZero(t, "entry", reflect.ValueOf(s.Entry), "Statistics")
+	notZero(t, "tcp", reflect.ValueOf(s.TCP[1]))
+	notZero(t, "routes", reflect.ValueOf(s.Routes[0]))
+	notZero(t, "apps.api", reflect.ValueOf(s.Apps["api"]), "KV", "Files", "Servers")
+	want := Timeouts{
+		time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Second, 5 * time.Second, 6 * time.Second, 7 * time.Second,
+	}
+	if s.Timeouts != want {
+		t.Errorf("timeouts %+v, want %+v", s.Timeouts, want)
+	}
+}
+
+func notZero(t *testing.T, where string, v reflect.Value, but ...string) {
+	t.Helper()
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Name
+		if v.Field(i).IsZero() != slices.Contains(but, name) {
+			t.Errorf("%s: %s is %v", where, name, v.Field(i))
+		}
+	}
+}
