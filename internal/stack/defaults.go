@@ -89,7 +89,9 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 		}
 	}
 	h := Health{
-		Path: map[Kind]string{KV: "/healthz/ready", Files: "/", Command: "/", Servers: ""}[kind],
+		// A directory need not have a page at "/": the files node answers at a
+		// path of its own as long as the directory is there.
+		Path: map[Kind]string{KV: "/healthz/ready", Files: "/healthz/live", Command: "/", Servers: ""}[kind],
 		// A node that hangs gets requests until fall checks in a row have
 		// failed, each after interval and timeouts.check: 2 x (0.5 s + 2 s).
 		// The customary "inter 2000 fall 5" with a time-out of 10 s would

@@ -89,7 +89,7 @@ var limitKeys = []key[Limits]{
 
 var healthKeys = []key[Health]{
 	textKey("path", healthPathRule, func(h *Health) *string { return &h.Path },
-		"Asked with GET, has to answer 2xx or 3xx; none: the port has to accept a connection. Default: /healthz/ready for kv, / for files and command, none for servers."),
+		"Asked with GET, has to answer 2xx or 3xx; none: the port has to accept a connection. Default: /healthz/ready for kv, /healthz/live for files, / for command, none for servers."),
 	durationKey("interval", 50*time.Millisecond, func(h *Health) *time.Duration { return &h.Interval },
 		"The time between two checks. Default: 500ms; 2s for servers."),
 	numberKey("rise", 1, 1000, func(h *Health) *int { return &h.Rise },

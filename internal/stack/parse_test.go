@@ -171,7 +171,7 @@ routes: [{app: kv}]
 	fast := func(path string) Health { return Health{path, 500 * time.Millisecond, 2, 2} }
 	want := map[string]App{
 		"kv":      {KV: &KVApp{}, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/healthz/ready")},
-		"files":   {Files: "./public", Nodes: 1, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/")},
+		"files":   {Files: "./public", Nodes: 1, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/healthz/live")},
 		"command": {Command: []string{"./web", "5"}, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/")},
 		"servers": {Servers: []string{"127.0.0.1:5001"}, Health: Health{"", 2 * time.Second, 2, 5}},
 	}
