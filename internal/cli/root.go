@@ -113,7 +113,11 @@ Without a stack file it runs the built-in default stack: two balancers on
 	root.AddCommand(nodeCommands(g)...)
 	for _, c := range root.Commands() {
 		usageArgs(c)
-		fileFlag(g, c)
+		switch c.Name() {
+		case "web", "files", "version": // they know no stack
+		default:
+			fileFlag(g, c)
+		}
 	}
 	return root
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 )
 
@@ -30,7 +31,12 @@ type Spec struct {
 	// Log is the file that standard output and error are appended to. The
 	// process writes to it directly: a pipe would break with its supervisor.
 	Log string
+	// Private keeps what the process writes from other users (umask 077).
+	Private bool
 }
+
+// umask is held while the umask, which is this whole process', is another one.
+var umask sync.Mutex
 
 // ErrGone says that a process to adopt has ended.
 var ErrGone = errors.New("process has ended")
@@ -57,7 +63,16 @@ func Start(spec Spec) (*Process, error) {
 	cmd.Dir = spec.Dir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	umask.Lock()
+	if spec.Private {
+		old := syscall.Umask(0o077)
+		err = cmd.Start()
+		syscall.Umask(old)
+	} else {
+		err = cmd.Start()
+	}
+	umask.Unlock()
+	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", spec.Path, err)
 	}
 	// Even if it has ended by now it is a zombie until the Wait below, so its

@@ -161,6 +161,14 @@ func (a *Admin) Hasten(ctx context.Context, info, publish, ping time.Duration) e
 	return err
 }
 
+// SetQuorum sets how many Sentinels have to agree that the master is down. A
+// Sentinel keeps it in its own file with the master's address, so a base file
+// cannot change it.
+func (a *Admin) SetQuorum(ctx context.Context, master string, quorum int) error {
+	_, err := a.do(ctx, "SENTINEL", "SET", master, "quorum", strconv.Itoa(quorum))
+	return err
+}
+
 // Promote makes a Redis node a master (REPLICAOF NO ONE).
 func (a *Admin) Promote(ctx context.Context) error {
 	_, err := a.do(ctx, "REPLICAOF", "NO", "ONE")

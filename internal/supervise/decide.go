@@ -35,7 +35,7 @@ func (f facts) master() (address string, epoch int64, err error) {
 	best := slices.MaxFunc(f.Views, func(a, b redis.View) int { return int(a.Epoch - b.Epoch) })
 	for _, v := range f.Views {
 		if v.Epoch == best.Epoch && v.Address != best.Address {
-			return "", 0, fmt.Errorf("Sentinels disagree: %s and %s are both named master in epoch %d", v.Address, best.Address, v.Epoch)
+			return "", 0, fmt.Errorf("the Sentinels disagree: %s and %s are both named master in epoch %d", v.Address, best.Address, v.Epoch)
 		}
 	}
 	return best.Address, best.Epoch, nil

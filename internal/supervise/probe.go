@@ -2,7 +2,6 @@ package supervise
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -24,24 +23,6 @@ var hangLimit = map[plan.Kind]time.Duration{
 	plan.Balancer: 3 * time.Second,
 	plan.Web:      10 * time.Second,
 	plan.Sentinel: 10 * time.Second,
-}
-
-// Sentinels ask for INFO and tell of themselves this often, so that they know
-// of a new replica, and how far each one is, within a second.
-const (
-	infoPeriod    = 500 * time.Millisecond
-	publishPeriod = time.Second
-)
-
-// pingPeriod is how often Sentinels ping. By default they do so as often as a
-// node may be silent: after each change of the master, when they connect anew
-// and count the silence from then on, the first ping comes as late as the
-// verdict, and a healthy new master may be held for down. It must not be much
-// shorter either: in a failover a replica is only eligible when its INFO is no
-// older than five pings, and that is asked for once a second
-// (sentinelSelectSlave in Redis 7.0).
-func pingPeriod(downAfter time.Duration) time.Duration {
-	return min(max(downAfter/2, 250*time.Millisecond), time.Second)
 }
 
 // probeResult is what one probe found.
@@ -127,83 +108,3 @@ func (s *Supervisor) probeBalancer(ctx context.Context, p plan.Process) error {
 	_, err := c.Info(ctx)
 	return err
 }
-
-// probeSentinel asks a Sentinel for its view; a Sentinel that is new to this
-// supervisor is given its periods first.
-func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
-	admin := s.admins[p.Node]
-	pid := 0
-	if st, ok := s.board.snapshot().Node(p.Node); ok {
-		pid = st.PID
-	}
-	s.hastenedMu.Lock()
-	done := s.hastened[p.Node] == pid && pid != 0
-	s.hastenedMu.Unlock()
-	if !done {
-		if err := admin.Hasten(ctx, infoPeriod, publishPeriod, pingPeriod(s.cfg.Stack.Redis.DownAfter)); err != nil {
-			return err
-		}
-		s.hastenedMu.Lock()
-		s.hastened[p.Node] = pid
-		s.hastenedMu.Unlock()
-	}
-	_, err := admin.View(ctx, s.plan.Name)
-	return err
-}
-
-// gather asks all Sentinels and redis nodes at once, and waits at most wait.
-func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	type answer struct {
-		node     string
-		view     *redis.View
-		standing *redis.Standing
-	}
-	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}}
-	answers := make(chan answer, len(s.nodes))
-	asked := 0
-	for name, n := range s.nodes {
-		switch n.spec.Kind {
-		case plan.Sentinel:
-			f.Sentinels++
-			asked++
-			s.tasks.Go(func() {
-				v, err := s.admins[name].View(ctx, s.plan.Name)
-				if err != nil {
-					answers <- answer{node: name}
-					return
-				}
-				answers <- answer{node: name, view: &v}
-			})
-		case plan.Redis:
-			f.Nodes[name] = n.spec.Address
-			asked++
-			s.tasks.Go(func() {
-				st, err := s.admins[name].Standing(ctx)
-				if err != nil {
-					answers <- answer{node: name}
-					return
-				}
-				answers <- answer{node: name, standing: &st}
-			})
-		}
-	}
-	for range asked {
-		select {
-		case a := <-answers:
-			if a.view != nil {
-				f.Views = append(f.Views, *a.view)
-			}
-			if a.standing != nil {
-				f.Standings[a.node] = *a.standing
-			}
-		case <-ctx.Done():
-			return f
-		}
-	}
-	return f
-}
-
-// errTimeout is for waits that ended without their goal.
-var errTimeout = errors.New("timed out")

@@ -95,7 +95,8 @@ func (d dir) lock() (*os.File, error) {
 		}
 		return nil, &LockedError{Dir: string(d), PID: d.lockHolder()}
 	}
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
 	}
 	if err != nil {

@@ -301,23 +301,6 @@ func (s *Supervisor) startNode(ctx context.Context, name string, seen *facts) er
 	return err
 }
 
-// markBooted remembers that the stack has had its first boot. It happens when
-// a redis node is seen to be master, which the web nodes wait for: no client
-// has had a write acknowledged yet.
-func (s *Supervisor) markBooted() error {
-	s.bootedMu.Lock()
-	defer s.bootedMu.Unlock()
-	if s.booted.Load() {
-		return nil
-	}
-	s.kept.Booted = true
-	if err := s.dir.writeJSON(keptFile, s.kept); err != nil {
-		return err
-	}
-	s.booted.Store(true)
-	return nil
-}
-
 // Do carries out an operator's action, and returns when its goal is reached.
 func (s *Supervisor) Do(ctx context.Context, node string, action Action) error {
 	if _, there := s.nodes[node]; !there {
@@ -468,70 +451,9 @@ func (s *Supervisor) launch(p plan.Process, args []string) (*process.Process, er
 		Env:  append(slices.Clip(s.cfg.Environ), p.Env...),
 		Dir:  wd,
 		Log:  s.dir.path(logFile(p.Node)),
+		// Redis and Sentinel write their passwords into the files they rewrite.
+		Private: p.Kind == plan.Redis || p.Kind == plan.Sentinel,
 	})
-}
-
-// decide judges in which part a redis node starts, on the facts given or on
-// new ones.
-func (s *Supervisor) decide(ctx context.Context, node string, deadAt time.Time, seen *facts) start {
-	f := facts{}
-	if seen != nil {
-		f = *seen
-	} else {
-		f = s.gather(ctx, 500*time.Millisecond)
-	}
-	r := s.cfg.Stack.Redis
-	return decide(candidate{
-		Name:   node,
-		Empty:  s.dir.empty(node),
-		Booted: s.booted.Load(),
-		Dead:   time.Since(deadAt),
-		// Time for one failover that fails, the wait before the next (twice
-		// the time-out), and that one.
-		HoldBack: r.DownAfter + 3*r.FailoverTimeout + 2*time.Second,
-	}, f)
-}
-
-// reconcile looks for what the Sentinels do not mend by themselves.
-func (s *Supervisor) reconcile(ctx context.Context) {
-	const (
-		every = 2 * time.Second
-		// patience is how many looks in a row have to agree: what Sentinel
-		// mends by itself takes it less.
-		patience = 6
-	)
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	stuck, looks := "", 0
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		if s.stopping.Load() {
-			return
-		}
-		f := s.gather(ctx, time.Second)
-		if f.failing() {
-			continue // the Sentinels try; that proves nothing either way
-		}
-		node, yes := deadlocked(f)
-		if !yes || node != stuck {
-			stuck, looks = node, 0
-		}
-		if !yes {
-			continue
-		}
-		if looks++; looks < patience {
-			continue
-		}
-		s.log.Error("every Sentinel names a master that calls itself a replica: promoted", "node", node)
-		if err := s.admins[node].Promote(ctx); err != nil {
-			s.log.Error("cannot promote", "node", node, "error", err)
-		}
-		looks = 0
-	}
 }
 
 func (s *Supervisor) hasRedis() bool { return s.cfg.Stack.Redis.Enabled }
