@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"syscall"
 
 	"holdfast/internal/supervise"
 )
@@ -105,8 +106,11 @@ func (c *Client) do(ctx context.Context, method, path string) (io.ReadCloser, er
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if errors.Is(err, ErrNoSupervisor) {
-			return nil, ErrNoSupervisor
+		// Nobody there, or gone in the midst of it.
+		for _, gone := range []error{ErrNoSupervisor, io.EOF, syscall.ECONNRESET, syscall.EPIPE} {
+			if errors.Is(err, gone) {
+				return nil, ErrNoSupervisor
+			}
 		}
 		return nil, fmt.Errorf("ask the supervisor: %w", err)
 	}

@@ -138,6 +138,16 @@ func (a App) Kind() Kind {
 	return kinds[0]
 }
 
+// HasServers reports whether any application runs elsewhere.
+func (s Stack) HasServers() bool {
+	for _, a := range s.Apps {
+		if a.Kind() == Servers {
+			return true
+		}
+	}
+	return false
+}
+
 // KVApp are the settings of Holdfast's own web node. There are none yet.
 type KVApp struct{}
 

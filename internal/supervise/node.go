@@ -24,6 +24,9 @@ const (
 	ActKill    Action = "kill"   // SIGKILL; the supervisor starts it again
 	ActPause   Action = "pause"  // SIGSTOP
 	ActResume  Action = "resume" // SIGCONT
+
+	// actCut ends a stopping node's patience: SIGTERM. It is no operator's.
+	actCut Action = "cut"
 )
 
 // Timing of a node's life.
@@ -212,6 +215,12 @@ func (n *node) command(c command) {
 			n.proc.SignalGroup(syscall.SIGCONT)
 			n.state = Starting
 		}
+	case actCut:
+		if n.proc != nil && !n.killAt.IsZero() {
+			n.proc.Signal(syscall.SIGTERM)
+		}
+		c.answer <- nil
+		return
 	default:
 		c.answer <- fmt.Errorf("unknown action %q", c.action)
 		return

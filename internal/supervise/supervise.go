@@ -306,6 +306,9 @@ func (s *Supervisor) Do(ctx context.Context, node string, action Action) error {
 	if _, there := s.nodes[node]; !there {
 		return &UnknownNodeError{Node: node, Nodes: s.names()}
 	}
+	if action == actCut {
+		return fmt.Errorf("unknown action %q", action)
+	}
 	if s.stopping.Load() {
 		return errors.New("the stack is being taken down")
 	}
@@ -344,19 +347,45 @@ func (e *UnknownNodeError) Error() string {
 func (s *Supervisor) Stop(ctx context.Context) error {
 	s.stopping.Store(true)
 	s.board.enter(PhaseStopping)
-	var failures []error
-	for _, group := range s.stopOrder() {
-		answers := make(chan error, len(group))
-		for _, name := range group {
-			s.tasks.Go(func() { answers <- s.stopNode(ctx, name) })
-		}
-		for range group {
-			if err := <-answers; err != nil {
-				failures = append(failures, err)
-			}
+	order := s.stopOrder()
+	// A balancer that was asked to stop takes no new connection, but waits for
+	// the clients of those it has, which may be idle. So the applications are
+	// stopped meanwhile: they finish what they have in hand. After that, idle
+	// connections are all there can be, unless servers that run elsewhere
+	// still answer somebody.
+	balancers := s.stopAll(ctx, order[0])
+	failures := await(s.stopAll(ctx, order[1]))
+	if !s.cfg.Stack.HasServers() {
+		for _, name := range order[0] {
+			s.send(ctx, name, command{action: actCut})
 		}
 	}
+	failures = append(failures, await(balancers)...)
+	for _, group := range order[2:] {
+		failures = append(failures, await(s.stopAll(ctx, group))...)
+	}
 	return errors.Join(append(failures, s.endStrays(ctx))...)
+}
+
+// stopAll begins to stop nodes and answers the channels that say how each went.
+func (s *Supervisor) stopAll(ctx context.Context, names []string) []<-chan error {
+	var answers []<-chan error
+	for _, name := range names {
+		answer := make(chan error, 1)
+		answers = append(answers, answer)
+		s.tasks.Go(func() { answer <- s.stopNode(ctx, name) })
+	}
+	return answers
+}
+
+// await waits for all answers and keeps the failures.
+func await(answers []<-chan error) (failures []error) {
+	for _, a := range answers {
+		if err := <-a; err != nil {
+			failures = append(failures, err)
+		}
+	}
+	return failures
 }
 
 // stopOrder is the order of a shutdown. First the balancers, so that no new

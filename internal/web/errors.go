@@ -48,9 +48,9 @@ func fail(ctx *fasthttp.RequestCtx, err error) {
 	answer(ctx, status, text)
 }
 
-// answer sends a text of ours, with a line's end.
+// answer sends a text of ours.
 func answer(ctx *fasthttp.RequestCtx, status int, text string) {
 	ctx.SetStatusCode(status)
 	ctx.SetContentType(textPlain)
-	ctx.SetBodyString(text + "\n")
+	ctx.SetBodyString(text)
 }
