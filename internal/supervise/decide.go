@@ -91,6 +91,10 @@ func decide(c candidate, f facts) start {
 	switch {
 	case name == "":
 		return start{Refused: true, Wait: fmt.Sprintf("the Sentinels name %s master, which is no node of this stack; was it taken out of the stack file while it was the master?", address)}
+	case name != c.Name && c.Booted && c.Empty && len(f.Standings) == 0:
+		// It could be promoted as it is: when the data of all is gone, such as
+		// a disk that was not mounted, the stack must not go on without.
+		return start{Wait: "its data directory is empty, and no other redis node is there to fill it"}
 	case name != c.Name:
 		return start{Replica: address}
 	case !c.Booted:

@@ -76,3 +76,44 @@ func (s *Supervisor) setServer(ctx context.Context, b *haproxy.Client, node stri
 		s.log.Error("cannot change a server's state at a balancer", "node", node, "state", state, "error", err)
 	}
 }
+
+// rotationLimit is how long a start waits for the balancers to see what the
+// supervisor sees.
+const rotationLimit = 5 * time.Second
+
+// awaitRotation waits until the balancers that are up send requests to every
+// application's node that is up: they have health checks of their own, and
+// until these have passed a client would be answered 503.
+func (s *Supervisor) awaitRotation(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
+	defer cancel()
+	up := map[string]bool{}
+	for _, st := range s.board.snapshot().Nodes {
+		up[st.Name] = st.Kind == plan.Web && st.State == Up
+	}
+	for _, b := range s.runningBalancers() {
+		for !allServed(ctx, b, up) {
+			select {
+			case <-ctx.Done():
+				s.log.Warn("a balancer does not send requests to every node yet")
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+}
+
+// allServed reports whether a balancer has all servers of those nodes in
+// rotation, found so by its own checks.
+func allServed(ctx context.Context, b *haproxy.Client, nodes map[string]bool) bool {
+	stats, err := b.Stat(ctx)
+	if err != nil {
+		return false
+	}
+	for _, st := range stats {
+		if nodes[st.Server] && (!st.Checked() || st.State() != "UP") {
+			return false
+		}
+	}
+	return true
+}

@@ -250,6 +250,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 		s.tasks.Go(func() { s.reconcile(s.ctx) })
 	}
 	failures = append(failures, s.endStrays(ctx))
+	s.awaitRotation(ctx)
 	s.board.enter(PhaseRunning)
 	return errors.Join(failures...)
 }
