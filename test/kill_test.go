@@ -83,14 +83,21 @@ func TestAKilledBalancerLosesAtMostItsRequestsInFlight(t *testing.T) {
 }
 
 func TestAKilledMasterIsAPause(t *testing.T) {
-	var s *instance
-	o := underLoad(t, func(i *instance) {
-		s = i
+	o := underLoad(t, func(s *instance) {
 		old := s.master()
 		s.killNode(old)
 		s.await("another master", 20*time.Second, func() bool { m := s.master(); return m != "" && m != old })
 		if n := s.node(old); n.Role != "replica" {
 			t.Errorf("the old master %s came back as %q", old, n.Role)
+		}
+		// And it stays so: Sentinels that have just connected to a new master
+		// must not hold it for down.
+		now := s.master()
+		for range 30 {
+			time.Sleep(100 * time.Millisecond)
+			if m := s.master(); m != now {
+				t.Fatalf("the master changed again, from %q to %q", now, m)
+			}
 		}
 	})
 	o.nothingFailed(t)
