@@ -40,7 +40,9 @@ type Config struct {
 	// MaxHeld bounds the operations that wait at once. Default 10,000.
 	MaxHeld int
 	// IdempotencyTTL is how long a write with an idempotency key is
-	// remembered. Default 30 s.
+	// remembered. It has to be longer than all attempts of one write take,
+	// those of a balancer included. Default 30 s, or six times Hold if that is
+	// more.
 	IdempotencyTTL time.Duration
 	// Logger hears of every change of the master. Default: nobody.
 	Logger *slog.Logger
@@ -57,7 +59,7 @@ func (c Config) withDefaults() Config {
 		c.MaxHeld = 10000
 	}
 	if c.IdempotencyTTL == 0 {
-		c.IdempotencyTTL = 30 * time.Second
+		c.IdempotencyTTL = max(30*time.Second, 6*c.Hold)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

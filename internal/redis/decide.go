@@ -123,6 +123,23 @@ func majority(sentinels []string) string {
 	return ""
 }
 
+// certain says that no other node can have been promoted unheard: a majority
+// of Sentinels speaks (decide weighs what it says), or every other node itself
+// follows the master. A master cut off from the majority may have a replica on
+// its side, whose confirmation is worth nothing when the other side promoted
+// another.
+func (s snapshot) certain() bool {
+	if len(s.sentinels) == 0 || majority(s.sentinels) != "" {
+		return true
+	}
+	for _, n := range s.nodes {
+		if n.addr != s.master && (!n.answered || n.master || n.follows != s.master) {
+			return false
+		}
+	}
+	return true
+}
+
 func followed(nodes []nodeView, master string) bool {
 	for _, n := range nodes {
 		if n.answered && !n.master && n.linked && n.follows == master {

@@ -48,3 +48,28 @@ func TestDecide(t *testing.T) {
 		})
 	}
 }
+
+func TestCertain(t *testing.T) {
+	const a, b, c = "a:1", "b:1", "c:1"
+	master := nodeView{addr: a, answered: true, master: true}
+	follower := func(addr string) nodeView { return nodeView{addr: addr, answered: true, follows: a} }
+	for _, test := range []struct {
+		name      string
+		nodes     []nodeView
+		sentinels []string
+		want      bool
+	}{
+		{"no Sentinels", []nodeView{master}, nil, true},
+		{"a majority speaks, a replica is silent", []nodeView{master, follower(b), {addr: c}}, []string{a, a, ""}, true},
+		{"a majority still names the old one", []nodeView{{addr: b}, master}, []string{b, b, b}, true},
+		{"no majority, everybody follows", []nodeView{master, follower(b), follower(c)}, []string{a, "", ""}, true},
+		{"no majority, a replica is silent", []nodeView{master, follower(b), {addr: c, follows: a}}, []string{a, "", ""}, false},
+		{"no majority, one follows another", []nodeView{master, {addr: b, answered: true, follows: c}}, []string{"", "", ""}, false},
+		{"no majority, two masters", []nodeView{master, {addr: b, answered: true, master: true}}, []string{a, b, ""}, false},
+	} {
+		s := snapshot{verdict: verdict{master: a}, nodes: test.nodes, sentinels: test.sentinels}
+		if got := s.certain(); got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+}

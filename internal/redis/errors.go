@@ -76,6 +76,7 @@ var (
 	errClosed      = errors.New("the client has ended")
 	errLost        = errors.New("the connection to the Redis master was lost before its answer")
 	errNoAck       = errors.New("neither the master nor enough replicas confirmed the write in time")
+	errUncertain   = errors.New("no majority of Sentinels was heard, and not every other node is a replica of the master")
 	errNotSent     = errors.New("the connection was closed before anything was sent")
 )
 

@@ -115,6 +115,15 @@ func (o *operation) without() error {
 	return &Error{NotExecuted, errNoMaster}
 }
 
+// refusal is the outcome of an operation that Redis refused for good. An
+// earlier attempt may have happened all the same.
+func (o *operation) refusal(cause error) error {
+	if o.sent {
+		return &Error{Unknown, cause}
+	}
+	return &Error{Refused, cause}
+}
+
 // finish gives the operation its outcome, if its caller still waits.
 func (o *operation) finish(err error) {
 	if o.state.CompareAndSwap(taken, finished) {

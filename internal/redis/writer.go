@@ -224,12 +224,18 @@ func (w *writer) serve(ctx context.Context, master string) error {
 	if s.wire = l.only(); s.wire == nil {
 		return errLost
 	}
+	now, _ := w.monitor.now()
 	if w.last == master {
 		// The last session with it broke: it may have been replaced since
 		// anybody asked, and its replicas with it.
-		if now, err := w.monitor.confirm(ctx); err != nil || now.master != master {
+		if now, err = w.monitor.confirm(ctx); err != nil || now.master != master {
 			return errLost
 		}
+	}
+	if !now.certain() {
+		// A session counts the replicas that the master has now: one that was
+		// promoted unheard would not be among them.
+		return errUncertain
 	}
 	w.last = master
 	for {
@@ -306,6 +312,11 @@ type session struct {
 // commit writes one batch and gives each of its operations its outcome, or
 // back to the queue. An error ends the session.
 func (s *session) commit(ctx context.Context, batch []*operation) error {
+	// After Hold nobody waits for this batch any more. A connection that is
+	// silent for so long, while the monitor's own say that the master is well,
+	// leads nowhere (its packets are dropped): only a new one helps.
+	ctx, cancel := context.WithTimeout(ctx, s.w.cfg.Hold+4*s.w.cfg.AckTimeout)
+	defer cancel()
 	s.grow()
 	cmds := make(rueidis.Commands, 0, len(batch)+1)
 	for _, o := range batch {
@@ -338,7 +349,7 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 				s.loaded = true
 			}
 		case refused:
-			o.finish(&Error{Refused, cause})
+			o.finish(o.refusal(cause))
 		case retry:
 			if reply, ok := rueidis.IsRedisErr(cause); ok && reply.IsNoScript() {
 				s.loaded = false
@@ -372,6 +383,7 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 // replicas have them. It answers an error when that cannot be known here.
 func (s *session) settle(ctx context.Context, done []*operation, acks int, err error) error {
 	for {
+		need := max(1, s.w.cfg.MinAcks)
 		switch {
 		case err != nil:
 			return fmt.Errorf("%w (%w)", errLost, err)
@@ -387,9 +399,12 @@ func (s *session) settle(ctx context.Context, done []*operation, acks int, err e
 			if err != nil || now.master != s.master {
 				return errLost
 			}
-			s.shrink(now.node(), acks)
-			ack(done)
-			return nil
+			if now.certain() {
+				s.shrink(now.node(), acks)
+				ack(done)
+				return nil
+			}
+			need = s.expect
 		}
 		if now, _ := s.w.monitor.now(); now.master != "" && now.master != s.master {
 			return errLost
@@ -397,7 +412,7 @@ func (s *session) settle(ctx context.Context, done []*operation, acks int, err e
 		if abandoned(done) {
 			return nil
 		}
-		acks64, waitErr := s.conn.Do(ctx, s.wait(max(1, s.w.cfg.MinAcks))).AsInt64()
+		acks64, waitErr := s.conn.Do(ctx, s.wait(need)).AsInt64()
 		acks, err = int(acks64), waitErr
 	}
 }
