@@ -93,11 +93,14 @@ func TestTheStatisticsPageInABrowser(t *testing.T) {
 
 func TestStatusInWordsAndForPrograms(t *testing.T) {
 	s := newInstance(t, minimal(t))
-	if out := s.status(); out.Ready || out.Supervisor != 0 || len(out.Nodes) != 10 {
+	if out := s.statusCommand(); out.Ready || out.Supervisor != 0 || len(out.Nodes) != 10 {
 		t.Errorf("before up: %+v", out)
 	}
 	s.must("up", "-d")
 	st := s.awaitHealthy()
+	if got := s.statusCommand(); got.Supervisor != st.Supervisor || !got.Ready {
+		t.Errorf("status --json: %+v", got)
+	}
 	kinds := map[plan.Kind]int{}
 	roles := map[string]int{}
 	for _, n := range st.Nodes {
