@@ -41,8 +41,9 @@ func colour(s supervise.State) string {
 	return yellow
 }
 
-// table writes the nodes of a status, aligned; coloured on a terminal.
-func table(w io.Writer, st supervise.Status, colours bool) {
+// table writes the nodes of a status, aligned. On a terminal, which has so many
+// columns, it is coloured and cut to fit; 0: no terminal.
+func table(w io.Writer, st supervise.Status, columns int) {
 	var text strings.Builder
 	tw := tabwriter.NewWriter(&text, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "NODE\tROLE\tSTATE\tADDRESS\tPID\tRESTARTS\tSINCE\t")
@@ -60,7 +61,10 @@ func table(w io.Writer, st supervise.Status, colours bool) {
 	}
 	tw.Flush()
 	for i, line := range strings.SplitAfter(text.String(), "\n") {
-		if colours && i > 0 && i <= len(st.Nodes) {
+		if columns > 0 {
+			line = cut(strings.TrimRight(line, " \n"), columns-1) + strings.Repeat("\n", strings.Count(line, "\n"))
+		}
+		if columns > 0 && i > 0 && i <= len(st.Nodes) {
 			state := string(st.Nodes[i-1].State)
 			line = strings.Replace(line, " "+state+" ", " "+colour(st.Nodes[i-1].State)+state+plain+" ", 1)
 		}
@@ -108,6 +112,7 @@ func showStart(ctx context.Context, w io.Writer, status func() (supervise.Status
 			line := fmt.Sprintf("  %-14s %-9s %-21s %s", n.Name, n.State, n.Address, firstLine(n.Detail))
 			switch {
 			case live:
+				line = cut(line, width(w)-1) // a wrapped line would be two to go back over
 				line = strings.Replace(line, string(n.State), colour(n.State)+string(n.State)+plain, 1)
 				fmt.Fprintln(w, strings.TrimRight(line, " "))
 			case n.State != settled[n.Name] && (n.State == supervise.Up || n.State == supervise.Failed):
@@ -126,12 +131,26 @@ func showStart(ctx context.Context, w io.Writer, status func() (supervise.Status
 	}
 }
 
+// width is how many characters a line of the terminal has.
+func width(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
+			return columns
+		}
+	}
+	return 80
+}
+
+// cut shortens a text to so many characters.
+func cut(s string, most int) string {
+	if r := []rune(s); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return s
+}
+
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
-	const most = 80 // characters, for a line of a terminal
-	if r := []rune(line); len(r) > most {
-		line = string(r[:most]) + "…"
-	}
 	return line
 }
 

@@ -75,14 +75,17 @@ func printStatus(g *globals, w io.Writer, st supervise.Status) error {
 	if g.json {
 		return json.NewEncoder(w).Encode(st)
 	}
-	colours := terminal(w)
+	columns := 0
+	if terminal(w) {
+		columns = width(w)
+	}
 	fmt.Fprintf(w, "%s: %s\n", st.Stack, headline(st))
 	fmt.Fprintf(w, "entry %s", st.Entry)
 	if st.Statistics != "" {
 		fmt.Fprintf(w, "   statistics %s", st.Statistics)
 	}
 	fmt.Fprint(w, "\n\n")
-	table(w, st, colours)
+	table(w, st, columns)
 	return nil
 }
 
@@ -131,9 +134,12 @@ func watchStatus(ctx context.Context, g *globals, w io.Writer, read func(context
 				fmt.Fprintf(&coloured, lineUp+clearDown, drawn)
 			}
 			drawn = strings.Count(text.String(), "\n")
+			columns := width(w)
 			head, _, _ := strings.Cut(text.String(), "NODE")
-			coloured.WriteString(head)
-			table(&coloured, st, true)
+			for line := range strings.Lines(head) {
+				fmt.Fprintln(&coloured, cut(strings.TrimRight(line, "\n"), columns-1))
+			}
+			table(&coloured, st, columns)
 			io.WriteString(w, coloured.String())
 		case g.json && text.String() != last:
 			io.WriteString(w, text.String())
