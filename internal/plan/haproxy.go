@@ -114,6 +114,7 @@ func (b builder) haproxy(n node) haproxyData {
 			// A dot keeps our names apart from those of applications.
 			Name: fmt.Sprintf("tcp.%d", i+1), Listen: bindAddress(t.Listen), Backend: backend,
 		})
+		d.GlobalMaxconn += d.Maxconn // entry.limits, for each entry
 	}
 	routed := map[string]bool{}
 	for _, r := range s.Routes {

@@ -259,7 +259,11 @@ func (b builder) redisEnv(n node) map[string]string {
 	}
 	sentinels := of(b.nodes, Sentinel)
 	if len(sentinels) == 0 {
-		return map[string]string{"REDIS_URL": url(b.address(of(b.nodes, Redis)[0]))}
+		// Empty, so that none of the supervisor's own environment reach it.
+		return map[string]string{
+			"REDIS_URL":       url(b.address(of(b.nodes, Redis)[0])),
+			"REDIS_SENTINELS": "", "REDIS_MASTER_NAME": "",
+		}
 	}
 	return map[string]string{
 		"REDIS_URL":         url(net.JoinHostPort(n.host.address, strconv.Itoa(b.machine.Ports[PortRedisMaster]))),

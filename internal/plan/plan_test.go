@@ -233,8 +233,32 @@ func TestWithoutSentinelsRedisIsReachedBeforeTheBalancersRun(t *testing.T) {
 	m := machine(s, "/state", Placeholders(s))
 	want := fmt.Sprintf("REDIS_URL=redis://web:<secret:web>@127.0.0.1:%d/0", m.Ports["redis-1"])
 	for _, process := range mustMake(t, s, m).Hosts[0].Processes {
-		if process.Kind == Web && (process.Stage != stageApp || !slices.Contains(process.Env, want)) {
+		if process.Kind != Web {
+			continue
+		}
+		if process.Stage != stageApp || !slices.Contains(process.Env, want) {
 			t.Errorf("%s: stage %d, %v; want %s", process.Node, process.Stage, process.Env, want)
+		}
+		if !slices.Contains(process.Env, "REDIS_SENTINELS=") || !slices.Contains(process.Env, "REDIS_MASTER_NAME=") {
+			t.Errorf("%s would take Sentinels from the supervisor's environment: %v", process.Node, process.Env)
+		}
+	}
+}
+
+func TestAFloodOfOneEntryLeavesTheOthersTheirConnections(t *testing.T) {
+	s := base()
+	s.Entry.Limits.Connections = 100
+	s.TCP = []stack.TCPEntry{{Listen: "127.0.0.1:9001", Mode: "tcp", App: "web"}}
+	for _, file := range mustMake(t, s, machine(s, "/state", Placeholders(s))).Hosts[0].Files {
+		if !strings.HasSuffix(file.Path, "haproxy.cfg") {
+			continue
+		}
+		// HAProxy's own limit covers the entry, the layer 4 entry and Redis.
+		if want := fmt.Sprintf("\n    maxconn %d\n", 100+100+redisConnections); !strings.Contains(file.Content, want) {
+			t.Errorf("%s: no line %q", file.Path, want)
+		}
+		if n := strings.Count(file.Content, "\n    maxconn 100\n"); n != 2 {
+			t.Errorf("%s: %d entries have their own limit, want 2", file.Path, n)
 		}
 	}
 }
