@@ -62,7 +62,10 @@ func Start(spec Spec) (*Process, error) {
 	cmd.Env = spec.Env
 	cmd.Dir = spec.Dir
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A session of its own is a process group too. In its starter's session the
+	// kernel would wake a stopped process, and hang it up, when the starter
+	// dies (setpgid(2), orphaned process groups).
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	umask.Lock()
 	if spec.Private {
 		old := syscall.Umask(0o077)

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // shell starts a shell script and ends it with the test.
@@ -76,6 +78,13 @@ func TestAKilledGroupTakesItsChildrenAlong(t *testing.T) {
 	p.SignalGroup(syscall.SIGKILL)
 	<-p.Done()
 	await(t, "the end of the child", func() bool { return !Alive(id) })
+}
+
+func TestAProcessHasASessionOfItsOwn(t *testing.T) {
+	p, _ := shell(t, "sleep 1000")
+	if sid, err := unix.Getsid(p.ID().PID); err != nil || sid != p.ID().PID {
+		t.Errorf("session = %d, %v, want %d", sid, err, p.ID().PID)
+	}
 }
 
 func TestWhatALeaderLeavesBehindGoesWithIt(t *testing.T) {
