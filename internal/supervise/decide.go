@@ -22,6 +22,9 @@ type facts struct {
 	// what those say that answered.
 	Nodes     map[string]string
 	Standings map[string]redis.Standing
+	// Running are the redis nodes that have a process, whether it answers or
+	// not.
+	Running map[string]bool
 }
 
 // master is the address of the master as the Sentinels know it. It takes a
@@ -44,6 +47,29 @@ func (f facts) master() (address string, epoch int64, err error) {
 // failing reports whether any Sentinel has a failover under way.
 func (f facts) failing() bool {
 	return slices.ContainsFunc(f.Views, func(v redis.View) bool { return v.Failing })
+}
+
+// nobodyBut reports whether no redis node but this one runs. One that has a
+// process and does not answer is there all the same: it may be starved, and
+// hold writes that the dead master's file does not.
+func (f facts) nobodyBut(node string) bool {
+	for name := range f.Running {
+		if name != node {
+			return false
+		}
+	}
+	return len(f.Standings) == 0
+}
+
+// otherMaster is a node other than this one that calls itself master; empty:
+// none.
+func (f facts) otherMaster(node string) string {
+	for name, s := range f.Standings {
+		if s.Master && name != node {
+			return name
+		}
+	}
+	return ""
 }
 
 // nameOf is the node that has an address; empty: none.
@@ -101,7 +127,10 @@ func decide(c candidate, f facts) start {
 		return start{Master: true}
 	case c.Empty:
 		return start{Refused: true, Wait: "its data directory is empty, but the Sentinels name it master: started so it would wipe its replicas. It waits until another node is promoted; restore its data, or start the other redis nodes"}
-	case len(f.Standings) == 0:
+	case f.otherMaster(c.Name) != "":
+		// The Sentinel that led its promotion may be the one that is away.
+		return start{Wait: f.otherMaster(c.Name) + " calls itself master, and the Sentinels that answer do not know yet"}
+	case f.nobodyBut(c.Name):
 		// Nobody who could be promoted is there: a cold start.
 		return start{Master: true}
 	case f.failing():

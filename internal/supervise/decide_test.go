@@ -28,6 +28,21 @@ func (f facts) alive(nodes ...string) facts {
 	return f
 }
 
+// running adds nodes that have a process and do not answer.
+func (f facts) running(nodes ...string) facts {
+	f.Running = map[string]bool{}
+	for _, n := range nodes {
+		f.Running[n] = true
+	}
+	return f
+}
+
+// led adds a node that says it is master.
+func (f facts) led(node string) facts {
+	f.Standings = map[string]redis.Standing{node: {Master: true}}
+	return f
+}
+
 func TestARedisNodeStartsInThePartThatTheFactsGiveIt(t *testing.T) {
 	agreed := threeNodes(view(r1, 4), view(r1, 4), view(r1, 4))
 	failing := threeNodes(view(r1, 4), view(r1, 4), redis.View{Address: r1, Epoch: 4, Failing: true}).alive("redis-2")
@@ -68,6 +83,12 @@ func TestARedisNodeStartsInThePartThatTheFactsGiveIt(t *testing.T) {
 			c: with(booted, func(c *candidate) { c.Dead = 9 * time.Second }), f: threeNodes(view(r1, 4), view(r1, 4)).alive("redis-2"), master: true},
 		{name: "but not in the midst of a failover",
 			c: with(booted, func(c *candidate) { c.Dead = 9 * time.Second }), f: failing, wait: "a failover is under way"},
+		{name: "a replica that runs and does not answer is no cold start",
+			c: with(booted, func(c *candidate) { c.Dead = time.Second }), f: agreed.running("redis-1", "redis-2"), wait: "held back"},
+		{name: "its own process is not another's",
+			c: booted, f: agreed.running("redis-1"), master: true},
+		{name: "nor beside another that calls itself master",
+			c: with(booted, func(c *candidate) { c.Dead = 9 * time.Second }), f: agreed.led("redis-2"), wait: "redis-2 calls itself master"},
 		{name: "a named master without data would wipe its replicas",
 			c: with(booted, func(c *candidate) { c.Empty = true }), f: agreed, wait: "data directory is empty", refused: true},
 		{name: "a replica without data is filled by its master",

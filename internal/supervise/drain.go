@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"holdfast/internal/haproxy"
@@ -14,11 +15,11 @@ import (
 const drainLimit = 10 * time.Second
 
 // runningBalancers are clients of the runtime sockets of the balancers that
-// are up.
-func (s *Supervisor) runningBalancers() []*haproxy.Client {
+// are up, or in one of the other states.
+func (s *Supervisor) runningBalancers(or ...State) []*haproxy.Client {
 	var clients []*haproxy.Client
 	for _, st := range s.board.snapshot().Nodes {
-		if st.Kind == plan.Balancer && st.State == Up {
+		if st.Kind == plan.Balancer && st.PID != 0 && (st.State == Up || slices.Contains(or, st.State)) {
 			clients = append(clients, haproxy.NewClient(s.dir.path(s.nodes[st.Name].spec.Probe.Socket)))
 		}
 	}
@@ -64,7 +65,8 @@ func (s *Supervisor) drain(ctx context.Context, node string) {
 func (s *Supervisor) enlist(ctx context.Context, node string) {
 	ctx, cancel := context.WithTimeout(ctx, drainLimit)
 	defer cancel()
-	for _, b := range s.runningBalancers() {
+	// One that was adopted a moment ago may not be known to be up yet.
+	for _, b := range s.runningBalancers(Starting) {
 		s.setServer(ctx, b, node, haproxy.Ready)
 	}
 }

@@ -58,6 +58,7 @@ type node struct {
 	drained  chan *process.Process // it left service and may be stopped
 
 	proc     *process.Process
+	made     string // digest of what proc was started as
 	want     want
 	state    State
 	detail   string
@@ -107,6 +108,9 @@ func (n *node) run(ctx context.Context) {
 	probes := make(chan probeResult, 1)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	if n.proc != nil && n.want == wantDown {
+		n.terminate() // it was asked to stop under a supervisor before
+	}
 	for {
 		var done <-chan struct{}
 		if n.proc != nil {
@@ -179,26 +183,28 @@ func (n *node) tick(ctx context.Context, probes chan<- probeResult) {
 
 // command begins an action.
 func (n *node) command(c command) {
+	if err := n.refuse(c.action); err != nil {
+		c.answer <- err
+		return
+	}
 	w := waiter{action: c.action, answer: c.answer, old: n.proc}
 	switch c.action {
 	case ActStart:
-		if n.want == wantPaused {
-			c.answer <- fmt.Errorf("%s is paused; 'holdfast resume %s' lets it go on", n.spec.Node, n.spec.Node)
-			return
-		}
-		n.want, n.startAt, n.seen, n.died = wantUp, time.Time{}, c.seen, 0
+		n.revive()
 		n.detail = ""
+		if n.proc == nil { // facts are for the start now, not for a later one
+			n.seen = c.seen
+		}
 	case ActStop:
 		n.terminate()
 		n.want = wantDown
+		if n.proc == nil {
+			n.state, n.detail = Down, ""
+		}
 	case ActRestart:
 		n.terminate()
-		n.want, n.startAt, n.died = wantUp, time.Time{}, 0
+		n.revive()
 	case ActKill, ActPause, ActResume:
-		if n.proc == nil {
-			c.answer <- fmt.Errorf("%s is %s: there is no process to %s", n.spec.Node, n.state, c.action)
-			return
-		}
 		n.log.Info(string(c.action))
 		switch c.action {
 		case ActKill:
@@ -213,7 +219,9 @@ func (n *node) command(c command) {
 		case ActResume:
 			n.want, n.hungFrom = wantUp, time.Time{}
 			n.proc.SignalGroup(syscall.SIGCONT)
-			n.state = Starting
+			if n.state == Paused {
+				n.state = Starting
+			}
 		}
 	case actCut:
 		if n.proc != nil && !n.killAt.IsZero() {
@@ -221,16 +229,50 @@ func (n *node) command(c command) {
 		}
 		c.answer <- nil
 		return
-	default:
-		c.answer <- fmt.Errorf("unknown action %q", c.action)
-		return
 	}
 	// A stack that is taken down is wanted up, whole, the next time.
-	if n.proc != nil && !n.sup.stopping.Load() {
+	if !n.sup.stopping.Load() && (n.proc != nil || c.action == ActStop) {
 		n.record()
 	}
 	n.waiting = append(n.waiting, w)
 	n.settle()
+}
+
+// refuse says why an action cannot begin; nil: it can.
+func (n *node) refuse(a Action) error {
+	switch a {
+	case ActStop, ActKill, actCut:
+	case ActStart, ActRestart, ActPause, ActResume:
+		// Whoever asked before the stop, or at the same time, comes too late:
+		// the node would be up after the stack is down.
+		if n.sup.stopping.Load() {
+			return errStopping
+		}
+	default:
+		return fmt.Errorf("unknown action %q", a)
+	}
+	switch a {
+	case ActStart:
+		if n.want == wantPaused {
+			return fmt.Errorf("%s is paused; 'holdfast resume %s' lets it go on", n.spec.Node, n.spec.Node)
+		}
+	case ActKill, ActPause, ActResume:
+		if n.proc == nil {
+			return fmt.Errorf("%s is %s: there is no process to %s", n.spec.Node, n.state, a)
+		}
+		if a != ActKill && !n.killAt.IsZero() {
+			return fmt.Errorf("%s is being stopped: it is too late to %s it", n.spec.Node, a)
+		}
+	}
+	return nil
+}
+
+// revive wants the node up, and forgives what it did before.
+func (n *node) revive() {
+	n.want, n.startAt, n.died = wantUp, time.Time{}, 0
+	if n.state == Failed {
+		n.state = Starting
+	}
 }
 
 // terminate asks the process to end, by its own signal.
@@ -303,14 +345,14 @@ func (n *node) start(ctx context.Context) {
 		return
 	}
 	n.log.Info("started", "pid", proc.ID().PID, "args", args)
-	n.proc, n.upSince, n.hungFrom = proc, time.Time{}, time.Time{}
+	n.proc, n.made, n.upSince, n.hungFrom = proc, digest(n.spec), time.Time{}, time.Time{}
 	n.record()
 }
 
 // adopt takes over a process that runs already.
-func (n *node) adopt(proc *process.Process, w want) {
-	n.proc, n.want, n.state = proc, w, Starting
-	if w == wantPaused {
+func (n *node) adopt(proc *process.Process, r record) {
+	n.proc, n.made, n.want, n.state = proc, r.Plan, r.Want, Starting
+	if r.Want == wantPaused {
 		n.state, n.keepDown = Paused, true
 	}
 	n.log.Info("adopted", "pid", proc.ID().PID)
@@ -328,11 +370,10 @@ func (n *node) ended() {
 		n.died = 0
 	}
 	n.detail = n.proc.Exit()
-	n.proc, n.killAt, n.upSince = nil, time.Time{}, time.Time{}
+	n.proc, n.seen, n.killAt, n.upSince = nil, nil, time.Time{}, time.Time{}
 	switch {
 	case n.want == wantDown:
 		n.state, n.detail = Down, ""
-		n.settle()
 	case stopped: // a restart
 		n.state, n.startAt = Starting, time.Time{}
 		n.restarts++
@@ -341,6 +382,7 @@ func (n *node) ended() {
 		n.restarts++
 		n.buried()
 	}
+	n.settle()
 }
 
 // buried plans the next start of a node that has died or could not start.
@@ -415,6 +457,7 @@ func (n *node) probed(r probeResult) {
 
 // settle answers the commands whose goal is reached or out of reach.
 func (n *node) settle() {
+	n.publish() // whoever gets an answer sees what it is about
 	still := n.waiting[:0]
 	for _, w := range n.waiting {
 		reached, err := n.reached(w)
@@ -464,7 +507,10 @@ func (n *node) publish() {
 
 // record writes down what the next supervisor has to know.
 func (n *node) record() {
-	r := record{Process: n.proc.ID(), Plan: digest(n.spec), Want: n.want, Address: n.spec.Address}
+	r := record{Plan: n.made, Want: n.want, Address: n.spec.Address}
+	if n.proc != nil {
+		r.Process = n.proc.ID()
+	}
 	if err := n.sup.dir.writeRecord(n.spec.Node, r); err != nil {
 		// Without the record the next supervisor would start it a second
 		// time; the running one is not in danger. A full disk must not take

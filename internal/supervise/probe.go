@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -41,9 +42,15 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 	switch p.Probe.Kind {
 	case plan.ProbeHTTP:
 		err = httpOK(ctx, p.Address, p.Probe.Ready)
-		r.live = err == nil
-		if err != nil && p.Probe.Live != "" {
+		var refusal *statusError
+		switch {
+		case err == nil:
+			r.live = true
+		case p.Probe.Live != "":
 			r.live = httpOK(ctx, p.Address, p.Probe.Live) == nil
+		default:
+			// "Not ready" is an answer: it may wait for something else.
+			r.live = errors.As(err, &refusal)
 		}
 	case plan.ProbeTCP:
 		var conn net.Conn
@@ -91,10 +98,15 @@ func httpOK(ctx context.Context, address, path string) error {
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
 	if resp.StatusCode < 200 || resp.StatusCode > 399 {
-		return fmt.Errorf("%s answers %s: %s", path, resp.Status, body)
+		return &statusError{fmt.Sprintf("%s answers %s: %s", path, resp.Status, body)}
 	}
 	return nil
 }
+
+// statusError says that a node answered, but not well.
+type statusError struct{ msg string }
+
+func (e *statusError) Error() string { return e.msg }
 
 // probeClient makes a connection for each probe, so that a probe also sees
 // whether new ones are accepted, and follows no redirect.

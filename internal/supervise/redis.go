@@ -64,7 +64,12 @@ func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 		view     *redis.View
 		standing *redis.Standing
 	}
-	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}}
+	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Running: map[string]bool{}}
+	for _, st := range s.board.snapshot().Nodes {
+		if st.Kind == plan.Redis && st.PID != 0 {
+			f.Running[st.Name] = true
+		}
+	}
 	answers := make(chan answer, len(s.nodes))
 	asked := 0
 	for name, n := range s.nodes {

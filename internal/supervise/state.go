@@ -95,6 +95,14 @@ func (d dir) lock() (*os.File, error) {
 		}
 		return nil, &LockedError{Dir: string(d), PID: d.lockHolder()}
 	}
+	// Whoever purges the stack removes the file with its lock: a lock on a file
+	// that is gone keeps nobody out.
+	if mine, err := f.Stat(); err == nil {
+		if there, err := os.Stat(f.Name()); err != nil || !os.SameFile(mine, there) {
+			f.Close()
+			return nil, fmt.Errorf("%s is being removed; try again", d)
+		}
+	}
 	err = f.Truncate(0)
 	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
@@ -130,6 +138,15 @@ func (d dir) writeFile(name string, mode fs.FileMode, content []byte) error {
 	// rename does not cross file systems.
 	target := d.path(name)
 	if err := renameio.WriteFile(target, content, mode, renameio.WithTempDir(filepath.Dir(target))); err != nil {
+		return fmt.Errorf("write %s: %w", target, err)
+	}
+	// The rename itself is only safe when the directory is.
+	parent, err := os.Open(filepath.Dir(target))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", target, err)
+	}
+	defer parent.Close()
+	if err := parent.Sync(); err != nil {
 		return fmt.Errorf("write %s: %w", target, err)
 	}
 	return nil
@@ -188,13 +205,10 @@ func (d dir) writeRecord(node string, r record) error {
 	return d.writeJSON(filepath.Join("nodes", node, processFile), r)
 }
 
-// empty reports whether a redis node has no data on disk: no append-only file
-// and no snapshot.
+// empty reports whether a redis node has no data on disk that it would load.
+// With the append-only file on, Redis 7 loads what the manifest lists and
+// nothing else: not a snapshot, nor files that no manifest names.
 func (d dir) empty(node string) bool {
-	data := d.path("nodes", node, "data")
-	if info, err := os.Stat(filepath.Join(data, "dump.rdb")); err == nil && info.Size() > 0 {
-		return false
-	}
-	entries, _ := os.ReadDir(filepath.Join(data, "appendonlydir"))
-	return len(entries) == 0
+	info, err := os.Stat(d.path("nodes", node, "data", "appendonlydir", "appendonly.aof.manifest"))
+	return err != nil || info.Size() == 0
 }

@@ -151,11 +151,11 @@ func (s *Supervisor) adoptAll() error {
 		if err != nil {
 			return err
 		}
+		// A node that was stopped alone stays down while the others run.
+		n.keepDown = r.Want == wantDown
 		if r.Process.PID == 0 {
 			continue
 		}
-		// A node that was stopped alone stays down while the others run.
-		n.keepDown = r.Want == wantDown
 		proc, err := process.Adopt(r.Process)
 		if errors.Is(err, process.ErrGone) {
 			continue
@@ -165,7 +165,7 @@ func (s *Supervisor) adoptAll() error {
 		}
 		s.adopted = true
 		n.outdated = r.Plan != digest(n.spec)
-		n.adopt(proc, r.Want)
+		n.adopt(proc, r)
 	}
 	for _, n := range s.nodes {
 		// Where nothing runs, 'up' is a new start, and wants everything up.
@@ -311,7 +311,7 @@ func (s *Supervisor) Do(ctx context.Context, node string, action Action) error {
 		return fmt.Errorf("unknown action %q", action)
 	}
 	if s.stopping.Load() {
-		return errors.New("the stack is being taken down")
+		return errStopping
 	}
 	return s.send(ctx, node, command{action: action})
 }
@@ -330,8 +330,13 @@ func (s *Supervisor) send(ctx context.Context, node string, c command) error {
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("%s %s: %w", c.action, node, ctx.Err())
+	case <-s.ctx.Done(): // nobody looks after the node any more
+		return s.ctx.Err()
 	}
 }
+
+// errStopping answers what is asked of a stack that is being taken down.
+var errStopping = errors.New("the stack is being taken down")
 
 // UnknownNodeError says that a stack has no node of that name.
 type UnknownNodeError struct {
@@ -362,8 +367,10 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 		}
 	}
 	failures = append(failures, await(balancers)...)
-	for _, group := range order[2:] {
-		failures = append(failures, await(s.stopAll(ctx, group))...)
+	for i := 2; i < len(order); i++ {
+		// Who is master is looked up late: it may have changed, and one who
+		// has just adopted the nodes did not know it at first.
+		failures = append(failures, await(s.stopAll(ctx, s.stopOrder()[i]))...)
 	}
 	return errors.Join(append(failures, s.endStrays(ctx))...)
 }
@@ -424,12 +431,22 @@ func (s *Supervisor) stopNode(ctx context.Context, name string) error {
 	// In a hurry: the operator asked twice.
 	hurry, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	stopped := make(chan error, 1)
-	s.tasks.Go(func() { stopped <- s.send(hurry, name, command{action: ActStop}) })
+	// Stop first: a node that is killed while it is wanted up is started again.
+	stop := command{action: ActStop, answer: make(chan error, 1)}
+	select {
+	case s.nodes[name].commands <- stop:
+	case <-hurry.Done():
+		return hurry.Err()
+	}
 	if err := s.send(hurry, name, command{action: ActKill}); err != nil && hurry.Err() != nil {
 		return err
 	}
-	return <-stopped
+	select {
+	case err := <-stop.answer:
+		return err
+	case <-hurry.Done():
+		return fmt.Errorf("%s has not ended: %w", name, hurry.Err())
+	}
 }
 
 // Close gives the state directory back. Nodes that run go on running.

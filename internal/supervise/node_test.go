@@ -1,0 +1,262 @@
+package supervise
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+)
+
+// oneNode is a supervisor of one node, web-1, which runs a shell script; a
+// listener of the test's answers its probe. Nobody attends to it yet.
+func oneNode(t *testing.T, script string) (*Supervisor, *node) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := plan.Process{
+		Node: "web-1", Kind: plan.Web, App: "web", Address: l.Addr().String(), Program: "sh", Args: []string{"-c", script},
+		StopSignal: "SIGTERM", Grace: 5 * time.Second, Probe: plan.Probe{Kind: plan.ProbeTCP},
+	}
+	host := plan.Host{Processes: []plan.Process{p}}
+	s := &Supervisor{
+		dir: dir(t.TempDir()), log: slog.New(slog.DiscardHandler), host: host,
+		board: newBoard(plan.Plan{Hosts: []plan.Host{host}}), nodes: map[string]*node{},
+		programs: map[plan.Program]string{"sh": "/bin/sh"},
+	}
+	s.ctx, s.halt = context.WithCancel(context.Background())
+	for _, d := range []string{"logs", "nodes/web-1"} {
+		if err := os.MkdirAll(s.dir.path(d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := newNode(s, p)
+	s.nodes["web-1"] = n
+	t.Cleanup(func() {
+		s.halt()
+		s.tasks.Wait()
+		l.Close()
+		if n.proc != nil {
+			n.proc.SignalGroup(syscall.SIGKILL)
+			<-n.proc.Done()
+		}
+	})
+	return s, n
+}
+
+func do(t *testing.T, s *Supervisor, a Action) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	return s.Do(ctx, "web-1", a)
+}
+
+func must(t *testing.T, s *Supervisor, a Action) {
+	t.Helper()
+	if err := do(t, s, a); err != nil {
+		t.Fatalf("%s: %v", a, err)
+	}
+}
+
+func status(s *Supervisor) NodeStatus { return s.board.snapshot().Nodes[0] }
+
+func await1(t *testing.T, s *Supervisor, what string, cond func(NodeStatus) bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !cond(status(s)); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 10 s: %s: %+v", what, status(s))
+		}
+	}
+}
+
+func TestAFailedNodeIsTriedAgainWhenItsOperatorAsks(t *testing.T) {
+	s, n := oneNode(t, "exec sleep 1000")
+	n.state, n.died = Failed, deaths
+	s.Attend()
+	must(t, s, ActStart)
+	if st := status(s); st.State != Up || st.PID == 0 {
+		t.Errorf("after start: %+v", st)
+	}
+}
+
+func TestANodeWithoutAProcessIsStopped(t *testing.T) {
+	s, n := oneNode(t, "exec sleep 1000")
+	n.state, n.want, n.detail, n.startAt = Failed, wantUp, "no sea is calm", time.Now().Add(time.Hour)
+	s.Attend()
+	must(t, s, ActStop)
+	await1(t, s, "down", func(st NodeStatus) bool { return st.State == Down && st.Detail == "" })
+	if r, err := s.dir.readRecord("web-1"); err != nil || r.Want != wantDown || r.Process.PID != 0 {
+		t.Errorf("record = %+v, %v", r, err)
+	}
+}
+
+func TestAKillIsDoneWhenTheProcessIsGone(t *testing.T) {
+	s, n := oneNode(t, "exec sleep 1000")
+	s.Attend()
+	must(t, s, ActStart)
+	before := status(s).PID
+	n.sup.programs["sh"] = "/nonexistent" // it cannot come back
+	must(t, s, ActKill)
+	if pid := status(s).PID; pid == before {
+		t.Errorf("the process %d is still shown", pid)
+	}
+}
+
+func TestNothingComesUpWhileTheStackIsTakenDown(t *testing.T) {
+	s, n := oneNode(t, "exec sleep 1000")
+	s.Attend()
+	must(t, s, ActStart)
+	must(t, s, ActPause)
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []Action{ActStart, ActRestart, ActPause, ActResume} {
+		// Behind Do's own check: it was under way when Stop began.
+		if err := s.send(t.Context(), "web-1", command{action: a}); err != errStopping {
+			t.Errorf("%s answers %v", a, err)
+		}
+	}
+	if st := status(s); st.State != Down || st.PID != 0 {
+		t.Errorf("after Stop: %+v", st)
+	}
+	s.halt()
+	s.tasks.Wait()
+	if n.proc != nil {
+		t.Error("it runs")
+	}
+	if err := s.send(t.Context(), "web-1", command{action: ActKill}); err == nil {
+		t.Error("nobody is there, and an answer came")
+	}
+}
+
+func TestASecondStopKillsWhatTakesItsTime(t *testing.T) {
+	for range 5 { // the order of stop and kill must not be luck
+		s, _ := oneNode(t, "trap '' TERM; while :; do sleep 0.01; done")
+		s.Attend()
+		must(t, s, ActStart)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		began := time.Now()
+		if err := s.Stop(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if st := status(s); st.State != Down || st.Restarts != 0 || time.Since(began) > 4*time.Second {
+			t.Errorf("after %v: %+v", time.Since(began), st)
+		}
+	}
+}
+
+func TestAStoppingNodeIsNotPausedNorResumed(t *testing.T) {
+	s, _ := oneNode(t, "trap '' TERM; while :; do sleep 0.01; done")
+	s.Attend()
+	must(t, s, ActStart)
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.send(context.Background(), "web-1", command{action: ActStop}) }()
+	await1(t, s, "draining", func(st NodeStatus) bool { return st.State == Draining })
+	for _, a := range []Action{ActPause, ActResume} {
+		if err := do(t, s, a); err == nil || !strings.Contains(err.Error(), "being stopped") {
+			t.Errorf("%s answers %v", a, err)
+		}
+	}
+	must(t, s, ActKill)
+	if err := <-stopped; err != nil || status(s).State != Down {
+		t.Errorf("stop answers %v, %+v", err, status(s))
+	}
+}
+
+func TestWhatWasToldToStopIsStoppedByTheNextSupervisor(t *testing.T) {
+	s, n := oneNode(t, "")
+	proc, err := process.Start(process.Spec{Path: "/bin/sleep", Args: []string{"1000"}, Log: filepath.Join(t.TempDir(), "log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.adopt(proc, record{Want: wantDown})
+	s.Attend()
+	await1(t, s, "down", func(st NodeStatus) bool { return st.State == Down && st.PID == 0 })
+}
+
+func TestARecordTellsWhatTheProcessWasStartedAs(t *testing.T) {
+	s, n := oneNode(t, "")
+	proc, err := process.Start(process.Spec{Path: "/bin/sleep", Args: []string{"1000"}, Log: filepath.Join(t.TempDir(), "log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.adopt(proc, record{Want: wantUp, Plan: "of another stack file"})
+	s.Attend()
+	must(t, s, ActPause)
+	if r, _ := s.dir.readRecord("web-1"); r.Plan != "of another stack file" || r.Want != wantPaused {
+		t.Errorf("record = %+v", r)
+	}
+}
+
+func TestFactsAreNotKeptForALaterStart(t *testing.T) {
+	_, n := oneNode(t, "")
+	answer := make(chan error, 2)
+	n.command(command{action: ActStart, seen: &facts{}, answer: answer})
+	if n.seen == nil {
+		t.Error("a node that starts now does not get the facts")
+	}
+	n.seen = nil
+	proc, err := process.Start(process.Spec{Path: "/bin/sleep", Args: []string{"1000"}, Log: filepath.Join(t.TempDir(), "log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.adopt(proc, record{Want: wantUp})
+	n.command(command{action: ActStart, seen: &facts{}, answer: answer})
+	if n.seen != nil {
+		t.Error("a node that runs keeps the facts, and would start on them after its death")
+	}
+}
+
+func TestAnApplicationThatIsNotReadyIsAlive(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "the database is away", http.StatusServiceUnavailable)
+	}))
+	s, n := oneNode(t, "")
+	p := n.spec
+	p.Address, p.Probe = server.Listener.Addr().String(), plan.Probe{Kind: plan.ProbeHTTP, Ready: "/ready"}
+	if r := s.probe(t.Context(), p); r.ready || !r.live || !strings.Contains(r.detail, "the database is away") {
+		t.Errorf("probe = %+v", r)
+	}
+	server.Close()
+	if r := s.probe(t.Context(), p); r.ready || r.live {
+		t.Errorf("probe of nobody = %+v", r)
+	}
+}
+
+func TestDataIsWhatRedisWouldLoad(t *testing.T) {
+	d := dir(t.TempDir())
+	write := func(name, content string) {
+		t.Helper()
+		path := d.path("nodes", "redis-1", "data", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !d.empty("redis-1") {
+		t.Error("no directory counts as data")
+	}
+	write("dump.rdb", "REDIS0010")
+	write("appendonlydir/appendonly.aof.1.base.rdb", "REDIS0010")
+	if !d.empty("redis-1") {
+		t.Error("files that Redis does not load count as data")
+	}
+	write("appendonlydir/appendonly.aof.manifest", "file appendonly.aof.1.base.rdb seq 1 type b\n")
+	if d.empty("redis-1") {
+		t.Error("an append-only file does not count as data")
+	}
+}
