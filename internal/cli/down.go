@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,7 +43,7 @@ supervisor has crashed and only the nodes run.`,
 
 func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error) {
 	began := time.Now()
-	s, _, err := loadStack(g)
+	s, base, err := loadStack(g)
 	if err != nil {
 		return 0, err
 	}
@@ -50,10 +52,16 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 		return 0, err
 	}
 	client := control.NewClient(state)
-	switch err := client.Down(ctx, purge); {
+	switch err := askDown(ctx, client, state, purge); {
 	case err == nil:
-		err := awaitDown(ctx, client, state)
-		return time.Since(began), err
+		if err := awaitDown(ctx, client, state); err != nil {
+			return 0, err
+		}
+		st, err := supervise.Look(s, base, state)
+		if err != nil {
+			return 0, err
+		}
+		return time.Since(began), checkDown(st, state, purge)
 	case !errors.Is(err, control.ErrNoSupervisor):
 		return 0, err
 	}
@@ -72,6 +80,35 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 		err = sup.Purge()
 	}
 	return time.Since(began), err
+}
+
+// askDown asks the supervisor. One that has just started, or is about to end,
+// holds the lock and does not answer: it is given a moment.
+func askDown(ctx context.Context, client *control.Client, state string, purge bool) error {
+	const patience = 5 * time.Second
+	for deadline := time.Now().Add(patience); ; time.Sleep(drawEvery) {
+		err := client.Down(ctx, purge)
+		if !errors.Is(err, control.ErrNoSupervisor) || !supervise.Locked(state) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// checkDown looks whether a supervisor that is gone has done what it was asked
+// for: it may have failed, or been killed itself.
+func checkDown(st supervise.Status, state string, purge bool) error {
+	for _, n := range st.Nodes {
+		if n.PID != 0 {
+			return fmt.Errorf("%s still runs (pid %d), but its supervisor is gone; 'holdfast down' again ends it, and 'holdfast logs supervisor' may say why", n.Name, n.PID)
+		}
+	}
+	if purge {
+		nodes := filepath.Join(state, "nodes")
+		if _, err := os.Stat(nodes); err == nil {
+			return fmt.Errorf("the stack is down, but its data in %s is still there; 'holdfast down --purge' again removes it", nodes)
+		}
+	}
+	return nil
 }
 
 // awaitDown waits until the supervisor is gone, and its lock with it: an 'up'

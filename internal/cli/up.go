@@ -85,9 +85,16 @@ func upForeground(g *globals, stdout, stderr io.Writer, background bool) error {
 	}()
 
 	starting, stopStarting := context.WithCancel(context.Background())
-	defer stopStarting()
-	started := make(chan error, 1)
-	go func() { started <- sup.Start(starting) }()
+	started, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		started <- sup.Start(starting)
+	}()
+	endStart := func() { // before Stop and Close: they must not race with it
+		stopStarting()
+		<-ended
+	}
+	defer endStart()
 	shown := make(chan struct{})
 	showing, stopShowing := context.WithCancel(context.Background())
 	defer stopShowing()
@@ -118,7 +125,7 @@ func upForeground(g *globals, stdout, stderr io.Writer, background bool) error {
 			return fmt.Errorf("the control socket failed: %w", err)
 		}
 	}
-	stopStarting()
+	endStart()
 	stopShowing()
 	<-shown
 	fmt.Fprintln(stderr, "Taking the stack down. Data stays.")
@@ -260,7 +267,24 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 			return &supervise.FailedError{Node: n.Name, Detail: n.Detail, Log: supervise.Tail(state, n.Name)}
 		}
 	}
+	if !st.Ready {
+		return fmt.Errorf("%s runs but is not ready; 'holdfast status' shows how it goes on%s", st.Stack, laggards(st))
+	}
 	return nil
+}
+
+// laggards are the nodes that are not up, and why.
+func laggards(st supervise.Status) string {
+	var text strings.Builder
+	for _, n := range st.Nodes {
+		if n.State != supervise.Up {
+			fmt.Fprintf(&text, "\n  %s is %s", n.Name, n.State)
+			if n.Detail != "" {
+				fmt.Fprintf(&text, ": %s", firstLine(n.Detail))
+			}
+		}
+	}
+	return text.String()
 }
 
 // child is the background half of up.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"syscall"
 
@@ -36,10 +37,13 @@ func NewClient(stateDir string) *Client {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			conn, err := d.DialContext(ctx, "unix", path)
-			if err != nil {
-				return nil, ErrNoSupervisor
+			switch {
+			case err == nil:
+				return conn, nil
+			case ctx.Err() != nil || errors.Is(err, os.ErrPermission):
+				return nil, err // there may be one: nobody knows
 			}
-			return conn, nil
+			return nil, ErrNoSupervisor
 		},
 	}}}
 }
