@@ -53,6 +53,9 @@ type operation struct {
 
 	state   atomic.Int32
 	expired atomic.Bool // its caller's time is over: it is not to be tried again
+	// until is when its caller gives it up. It is not to be sent later, also
+	// when this process was stopped in between and its caller has yet to wake.
+	until time.Time
 	// sent says that it may have been executed by an earlier attempt. The
 	// writer sets it before it gives the operation back to the queue.
 	sent bool

@@ -64,6 +64,7 @@ func (w *writer) do(ctx context.Context, o *operation) error {
 		w.mu.Unlock()
 		return &Error{Overloaded, errTooManyHeld}
 	}
+	o.until = time.Now().Add(w.cfg.Hold)
 	w.queue = append(w.queue, o)
 	w.live++
 	w.mu.Unlock()
@@ -126,11 +127,15 @@ func (w *writer) take() []*operation {
 	defer w.mu.Unlock()
 	var batch []*operation
 	bytes, n := 0, 0
+	now := time.Now()
 	for _, o := range w.queue {
 		if len(batch) == maxBatch || len(batch) > 0 && bytes+o.size > maxBatchBytes {
 			break
 		}
 		n++
+		if !w.ended && now.After(o.until) {
+			continue // its caller takes account of it
+		}
 		if o.state.CompareAndSwap(queued, taken) { // else its caller gave it up
 			w.live--
 			batch = append(batch, o)
