@@ -123,6 +123,9 @@ func TestARequestIsSentAgainOnlyWhereThatIsSafe(t *testing.T) {
 	keys := map[string]int{}
 	for _, r := range append(good.take(), bad.take()...) {
 		keys[r.Header.Get("Idempotency-Key")]++
+		if seconds, err := strconv.ParseInt(r.Header.Get("Holdfast-Received"), 10, 64); err != nil || time.Since(time.Unix(seconds, 0)).Abs() > time.Minute {
+			t.Errorf("Holdfast-Received is %q, want the time", r.Header.Get("Holdfast-Received"))
+		}
 	}
 	twice := 0
 	for key, n := range keys {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,18 @@ const (
 // nor a Sentinel. A failover is shorter and leaves most of them reachable: a
 // node that reaches none for so long is itself cut off, and its peers are not.
 const reachGrace = 3 * time.Second
+
+// receivedHeader is when a balancer got a write, in seconds since 1970, and
+// maxAge how old one may be when it comes here. A balancer sends a write to
+// another node when this one hangs; when it wakes up, the write may still wait
+// for it in the socket. By then the record that makes the two count as one may
+// be gone (redis.Config.IdempotencyTTL, which is longer than maxAge and the
+// time a write is held), and newer values stored. The hosts' clocks may differ
+// by seconds, no more.
+const (
+	receivedHeader = "Holdfast-Received"
+	maxAge         = 20 * time.Second
+)
 
 const textPlain = "text/plain; charset=utf-8"
 
@@ -212,6 +225,10 @@ func (s *Server) set(ctx *fasthttp.RequestCtx) {
 		fail(ctx, err)
 		return
 	}
+	if err := checkAge(ctx); err != nil {
+		fail(ctx, err)
+		return
+	}
 	if err := s.store.Set(context.Background(), string(key), value, once); err != nil {
 		fail(ctx, err)
 		return
@@ -278,6 +295,24 @@ func idempotencyKey(ctx *fasthttp.RequestCtx) (string, error) {
 	}
 	return string(keys[0]), nil
 }
+
+// checkAge turns down a write that a balancer got too long ago.
+func checkAge(ctx *fasthttp.RequestCtx) error {
+	received := ctx.Request.Header.Peek(receivedHeader)
+	if len(received) == 0 {
+		return nil
+	}
+	seconds, err := strconv.ParseInt(string(received), 10, 64)
+	if err != nil {
+		return badRequest(receivedHeader + " is for balancers: the time in seconds since 1970.")
+	}
+	if time.Since(time.Unix(seconds, 0)) > maxAge {
+		return errTooLate
+	}
+	return nil
+}
+
+var errTooLate = &failure{fasthttp.StatusGatewayTimeout, "The outcome is unknown: the write came to this node too late to be tried again, and an earlier try may have happened."}
 
 // live: the process is there.
 func (s *Server) live(ctx *fasthttp.RequestCtx) { answer(ctx, fasthttp.StatusOK, "live") }

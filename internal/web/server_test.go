@@ -197,6 +197,26 @@ func TestErrorsOfTheStoreBecomeStatuses(t *testing.T) {
 	}
 }
 
+func TestAWriteThatWaitedForAHungNodeIsNotExecuted(t *testing.T) {
+	store := newMemory()
+	addr, _, _ := serve(t, store)
+	for _, test := range []struct {
+		received string
+		want     int
+	}{
+		{fmt.Sprint(time.Now().Unix()), 200},
+		{fmt.Sprint(time.Now().Add(-10 * time.Second).Unix()), 200},
+		{fmt.Sprint(time.Now().Add(-30 * time.Second).Unix()), 504},
+		{"yesterday", 400},
+	} {
+		store.values = map[string]string{}
+		status, _, body := request(t, "GET", "http://"+addr+"/set?key=k&value=v", http.Header{receivedHeader: {test.received}})
+		if status != test.want || (len(store.values) == 1) != (status == 200) {
+			t.Errorf("received %s: %d %q, %d values stored; want %d", test.received, status, body, len(store.values), test.want)
+		}
+	}
+}
+
 func TestTheIdempotencyKeyReachesTheStore(t *testing.T) {
 	store := newMemory()
 	addr, _, _ := serve(t, store)
