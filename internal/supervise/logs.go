@@ -45,18 +45,32 @@ func rotate(name string, size int64) error {
 	if err != nil || info.Size() <= size {
 		return err
 	}
+	// The copy comes first: on a full disk it fails, and must not cost the old
+	// logs at each try.
+	aside := name + ".new"
+	if err := copyLog(name, aside); err != nil {
+		os.Remove(aside)
+		return err
+	}
 	for i := logKeep - 1; i >= 1; i-- {
 		err := os.Rename(fmt.Sprintf("%s.%d", name, i), fmt.Sprintf("%s.%d", name, i+1))
 		if err != nil && !os.IsNotExist(err) {
 			return err
 		}
 	}
+	if err := os.Rename(aside, name+".1"); err != nil {
+		return err
+	}
+	return os.Truncate(name, 0)
+}
+
+func copyLog(name, aside string) error {
 	from, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	to, err := os.OpenFile(name+".1", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	to, err := os.OpenFile(aside, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -64,10 +78,7 @@ func rotate(name string, size int64) error {
 		to.Close()
 		return err
 	}
-	if err := to.Close(); err != nil {
-		return err
-	}
-	return os.Truncate(name, 0)
+	return to.Close()
 }
 
 // Tail is the last lines of a node's log; none when there is no log.

@@ -411,7 +411,12 @@ func (n *node) probed(r probeResult) {
 	}
 	if r.role == "master" {
 		if err := n.sup.markBooted(); err != nil {
-			n.log.Error("cannot write down that the stack has booted", "error", err)
+			// Before it stands written, a later start would take redis-1 for
+			// the first master again, whatever data it has.
+			r.ready, r.detail = false, fmt.Sprintf("cannot write down that the stack has booted: %v", err)
+			if n.detail != r.detail {
+				n.log.Error(r.detail)
+			}
 		}
 	}
 	if r.ready {

@@ -260,3 +260,17 @@ func TestDataIsWhatRedisWouldLoad(t *testing.T) {
 		t.Error("an append-only file does not count as data")
 	}
 }
+
+func TestAMasterIsNotReadyBeforeTheFirstBootIsWritten(t *testing.T) {
+	s, n := oneNode(t, "")
+	proc, err := process.Start(process.Spec{Path: "/bin/sleep", Args: []string{"1000"}, Log: filepath.Join(t.TempDir(), "log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.adopt(proc, record{Want: wantUp})
+	s.dir = dir(s.dir.path("missing"))
+	n.probed(probeResult{proc: proc, live: true, ready: true, role: "master"})
+	if n.state == Up || s.booted.Load() || !strings.Contains(n.detail, "booted") {
+		t.Errorf("%s, booted %t: %s", n.state, s.booted.Load(), n.detail)
+	}
+}
