@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -83,24 +82,6 @@ func TestASecondUpOfTheSameStackIsRefused(t *testing.T) {
 			t.Errorf("%s was disturbed", before.Nodes[i].Name)
 		}
 	}
-}
-
-// toolPath is a PATH of a directory with links to some programs.
-func toolPath(t *testing.T, dir string, programs ...string) string {
-	t.Helper()
-	for _, p := range programs {
-		full, err := exec.LookPath(p)
-		if err != nil {
-			full, err = exec.LookPath(filepath.Join("/usr/sbin", p))
-		}
-		if err != nil {
-			t.Fatalf("%s is needed for the tests: %v", p, err)
-		}
-		if err := os.Symlink(full, filepath.Join(dir, p)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return "PATH=" + dir
 }
 
 func TestATooOldServerIsRefused(t *testing.T) {
