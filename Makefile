@@ -6,7 +6,7 @@ COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X holdfast/internal/cli.version=$(VERSION) -X holdfast/internal/cli.commit=$(COMMIT)
 
 # Run by its version and not listed in go.mod, so that the linter's own
-# dependencies do not become the program's; sum.golang.org vouches for it.
+# dependencies do not become the program's.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # More flags for go test, such as TESTFLAGS='-v -run Failover'.

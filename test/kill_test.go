@@ -2,11 +2,13 @@ package test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"holdfast/internal/plan"
 	"holdfast/internal/supervise"
 )
 
@@ -209,6 +211,32 @@ func TestDownWithoutASupervisor(t *testing.T) {
 	for _, n := range st.Nodes {
 		if syscall.Kill(n.PID, 0) == nil && !zombie(n.PID) {
 			t.Errorf("%s (pid %d) still runs", n.Name, n.PID)
+		}
+	}
+}
+
+func TestAChangedStackFileReachesTheNodesThatTheNextUpAdopts(t *testing.T) {
+	s := newInstance(t, minimal(t))
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	l := startLoad(t, st.Entry, 200)
+	s.killSupervisor()
+	s.write(string(text) + "redis:\n  memory: 64mb\n")
+	s.must("up", "-d")
+	after := s.awaitHealthy()
+	l.finish(t).nothingFailed(t)
+	for _, n := range after.Nodes {
+		before, _ := st.Node(n.Name)
+		if n.Kind == plan.Redis {
+			if out := s.redisCLI(n.Name, "config", "get", "maxmemory"); !strings.Contains(out, "67108864") {
+				t.Errorf("%s: %s", n.Name, out)
+			}
+		} else if n.PID != before.PID {
+			t.Errorf("%s was started again, and nothing of it changed", n.Name)
 		}
 	}
 }

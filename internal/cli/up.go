@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -128,7 +129,11 @@ func upForeground(g *globals, stdout, stderr io.Writer, background bool) error {
 	endStart()
 	stopShowing()
 	<-shown
-	fmt.Fprintln(stderr, "Taking the stack down. Data stays.")
+	if purge {
+		fmt.Fprintln(stderr, "Taking the stack down, and its data away.")
+	} else {
+		fmt.Fprintln(stderr, "Taking the stack down. Data stays.")
+	}
 	stopping, hurry := context.WithCancel(context.Background())
 	defer hurry()
 	go func() {
@@ -223,6 +228,9 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 	if g.file != "" {
 		args = append(args, "--file", g.file)
 	}
+	// An interrupted start is taken back, but not a service that ran before.
+	before, _ := supervise.Look(s, base, state) // what is wrong there, the child says
+	serving := slices.ContainsFunc(before.Nodes, func(n supervise.NodeStatus) bool { return n.PID != 0 })
 	child, err := startBackground(args)
 	if err != nil {
 		return err
@@ -249,6 +257,9 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 		}
 	}
 	st, err := showStart(ctx, stderr, status)
+	if ctx.Err() != nil && serving {
+		return errors.New("interrupted: the stack goes on in the background; see 'holdfast status'")
+	}
 	if ctx.Err() != nil {
 		child.signal(syscall.SIGTERM)
 		<-child.ended

@@ -207,7 +207,8 @@ func TestOneThatWakesUpAsMasterGetsNoClients(t *testing.T) {
 		}
 		return nil
 	})
-	eventually(t, 0, func() error { return answers("OK")(through("SET", "a", "b")) })
+	// A replica counts for min-replicas-to-write when it has acknowledged.
+	eventually(t, 5*time.Second, func() error { return answers("OK")(through("SET", "a", "b")) })
 	if err := answers("master")(c.web("redis-1", "ROLE")); err != nil {
 		t.Errorf("redis-1: %v", err)
 	}

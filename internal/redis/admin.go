@@ -17,12 +17,12 @@ import (
 // has to, and is safe for concurrent use.
 type Admin struct {
 	option rueidis.ClientOption
-	client lazyClient
+	client *lazyClient
 }
 
 // NewAdmin makes an Admin of the server at an address. It does not connect.
 func NewAdmin(address, user, password string) *Admin {
-	return &Admin{option: rueidis.ClientOption{
+	return &Admin{client: newLazyClient(), option: rueidis.ClientOption{
 		InitAddress:         []string{address},
 		Username:            user,
 		Password:            password,
@@ -44,7 +44,7 @@ func NewAdmin(address, user, password string) *Admin {
 func (a *Admin) Close() { a.client.close() }
 
 func (a *Admin) do(ctx context.Context, args ...string) (rueidis.RedisResult, error) {
-	c, err := a.client.get(a.option)
+	c, err := a.client.get(ctx, a.option)
 	if err != nil {
 		return rueidis.RedisResult{}, fmt.Errorf("connect to %s: %w", a.option.InitAddress[0], err)
 	}

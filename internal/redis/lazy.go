@@ -1,7 +1,7 @@
 package redis
 
 import (
-	"sync"
+	"context"
 
 	"github.com/redis/rueidis"
 )
@@ -9,33 +9,43 @@ import (
 // lazyClient is a connection that is made on its first use: rueidis connects
 // when a client is made, and refuses to make one of a server that is down.
 type lazyClient struct {
-	mu     sync.Mutex
-	client rueidis.Client
-	closed bool
+	// slot holds the client, nil when there is none yet. Whoever has taken it
+	// out connects; others wait for it no longer than their context lives. It
+	// stays empty once the lazyClient is closed.
+	slot   chan rueidis.Client
+	closed chan struct{}
 }
 
-func (l *lazyClient) get(option rueidis.ClientOption) (rueidis.Client, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil, rueidis.ErrClosing
-	}
-	if l.client == nil {
-		c, err := rueidis.NewClient(option)
-		if err != nil {
-			return nil, err
+func newLazyClient() *lazyClient {
+	l := &lazyClient{slot: make(chan rueidis.Client, 1), closed: make(chan struct{})}
+	l.slot <- nil
+	return l
+}
+
+func (l *lazyClient) get(ctx context.Context, option rueidis.ClientOption) (rueidis.Client, error) {
+	select {
+	case c := <-l.slot:
+		if c == nil {
+			var err error
+			if c, err = rueidis.NewClient(option); err != nil {
+				l.slot <- nil
+				return nil, err
+			}
 		}
-		l.client = c
+		l.slot <- c
+		return c, nil
+	case <-l.closed:
+		return nil, rueidis.ErrClosing
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return l.client, nil
 }
 
+// close waits for one who is connecting and closes the connection. It is
+// called once.
 func (l *lazyClient) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	if l.client != nil {
-		l.client.Close()
-		l.client = nil
+	close(l.closed)
+	if c := <-l.slot; c != nil {
+		c.Close()
 	}
 }

@@ -345,7 +345,7 @@ func (n *node) start(ctx context.Context) {
 		return
 	}
 	n.log.Info("started", "pid", proc.ID().PID, "args", args)
-	n.proc, n.made, n.upSince, n.hungFrom = proc, digest(n.spec), time.Time{}, time.Time{}
+	n.proc, n.made, n.upSince, n.hungFrom = proc, n.sup.digest(n.spec), time.Time{}, time.Time{}
 	n.record()
 }
 

@@ -34,8 +34,7 @@ func (d dir) path(elem ...string) string {
 	return filepath.Join(append([]string{string(d)}, elem...)...)
 }
 
-// open makes the directory when it is missing, and checks that it is ours and
-// has room.
+// open makes the directory when it is missing, and checks that it is ours.
 func (d dir) open() error {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
@@ -43,6 +42,14 @@ func (d dir) open() error {
 	if err := d.checkOwner(); err != nil {
 		return err
 	}
+	if err := os.MkdirAll(d.path("logs"), 0o700); err != nil {
+		return fmt.Errorf("make the directory for logs: %w", err)
+	}
+	return nil
+}
+
+// checkRoom refuses a disk that is too full to start anything.
+func (d dir) checkRoom() error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(string(d), &fs); err != nil {
 		return fmt.Errorf("look at the disk of %s: %w", d, err)
@@ -50,9 +57,6 @@ func (d dir) open() error {
 	if free := fs.Bavail * uint64(fs.Bsize); free < minFree {
 		return fmt.Errorf("the disk of %s is full: %d MiB are free and %d MiB are needed; make room, or choose another place with --state",
 			d, free>>20, minFree>>20)
-	}
-	if err := os.MkdirAll(d.path("logs"), 0o700); err != nil {
-		return fmt.Errorf("make the directory for logs: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,129 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"holdfast/internal/plan"
+)
+
+// Stop takes every node down and returns when all have ended. When ctx ends
+// before, what is left is killed.
+func (s *Supervisor) Stop(ctx context.Context) error {
+	s.stopping.Store(true)
+	s.board.enter(PhaseStopping)
+	order := s.stopOrder()
+	// A balancer that was asked to stop takes no new connection, but waits for
+	// the clients of those it has, which may be idle. So the applications are
+	// stopped meanwhile: they finish what they have in hand. After that, idle
+	// connections are all there can be, unless servers that run elsewhere
+	// still answer somebody.
+	balancers := s.stopAll(ctx, order[0])
+	failures := await(s.stopAll(ctx, order[1]))
+	if !s.cfg.Stack.HasServers() {
+		for _, name := range order[0] {
+			s.send(ctx, name, command{action: actCut})
+		}
+	}
+	failures = append(failures, await(balancers)...)
+	for i := 2; i < len(order); i++ {
+		// Who is master is looked up late: it may have changed, and one who
+		// has just adopted the nodes did not know it at first.
+		failures = append(failures, await(s.stopAll(ctx, s.stopOrder()[i]))...)
+	}
+	return errors.Join(append(failures, s.endStrays(ctx))...)
+}
+
+// stopAll begins to stop nodes and answers the channels that say how each went.
+func (s *Supervisor) stopAll(ctx context.Context, names []string) []<-chan error {
+	var answers []<-chan error
+	for _, name := range names {
+		answer := make(chan error, 1)
+		answers = append(answers, answer)
+		s.tasks.Go(func() { answer <- s.stopNode(ctx, name) })
+	}
+	return answers
+}
+
+// await waits for all answers and keeps the failures.
+func await(answers []<-chan error) (failures []error) {
+	for _, a := range answers {
+		if err := <-a; err != nil {
+			failures = append(failures, err)
+		}
+	}
+	return failures
+}
+
+// stopOrder is the order of a shutdown. First the balancers, so that no new
+// request comes in; then the applications, which finish theirs. The Sentinels
+// go before Redis: they would take the end of the master for its death and
+// fail over in the midst of it. The master goes before its replicas, because
+// it waits with its end until they have all it wrote (Redis 7.0,
+// shutdown-timeout).
+func (s *Supervisor) stopOrder() [][]string {
+	order := make([][]string, 5)
+	for _, n := range s.board.snapshot().Nodes {
+		i := 0
+		switch {
+		case n.Kind == plan.Balancer:
+			i = 0
+		case n.Kind == plan.Web:
+			i = 1
+		case n.Kind == plan.Sentinel:
+			i = 2
+		case n.Role == "master":
+			i = 3
+		default:
+			i = 4
+		}
+		order[i] = append(order[i], n.Name)
+	}
+	return order
+}
+
+func (s *Supervisor) stopNode(ctx context.Context, name string) error {
+	err := s.send(ctx, name, command{action: ActStop})
+	if ctx.Err() == nil {
+		return err
+	}
+	// In a hurry: the operator asked twice.
+	hurry, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	// Stop first: a node that is killed while it is wanted up is started again.
+	stop := command{action: ActStop, answer: make(chan error, 1)}
+	select {
+	case s.nodes[name].commands <- stop:
+	case <-hurry.Done():
+		return hurry.Err()
+	}
+	if err := s.send(hurry, name, command{action: ActKill}); err != nil && hurry.Err() != nil {
+		return err
+	}
+	select {
+	case err := <-stop.answer:
+		return err
+	case <-hurry.Done():
+		return fmt.Errorf("%s has not ended: %w", name, hurry.Err())
+	}
+}
+
+// Purge removes what the stack keeps in its state directory, its data too,
+// and the directory itself unless something else lies in it.
+func (s *Supervisor) Purge() error {
+	for _, n := range s.board.snapshot().Nodes {
+		if n.PID != 0 {
+			return fmt.Errorf("%s still runs: nothing is removed", n.Name)
+		}
+	}
+	for _, name := range []string{"nodes", "logs", keptFile, "control.sock", "lock"} {
+		if err := os.RemoveAll(s.dir.path(name)); err != nil {
+			return fmt.Errorf("remove the stack's data: %w", err)
+		}
+	}
+	os.Remove(string(s.dir)) // only when it is empty
+	return nil
+}
