@@ -43,11 +43,7 @@ supervisor has crashed and only the nodes run.`,
 
 func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error) {
 	began := time.Now()
-	s, base, err := loadStack(g)
-	if err != nil {
-		return 0, err
-	}
-	state, err := stateDir(g, s.Name)
+	s, base, state, err := locate(g)
 	if err != nil {
 		return 0, err
 	}

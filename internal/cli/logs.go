@@ -42,11 +42,7 @@ lines carry, or of one node ("supervisor" is one here).`,
 }
 
 func showLogs(ctx context.Context, g *globals, w io.Writer, args []string, follow bool, lines int) error {
-	s, _, err := loadStack(g)
-	if err != nil {
-		return err
-	}
-	state, err := stateDir(g, s.Name)
+	s, _, state, err := locate(g)
 	if err != nil {
 		return err
 	}

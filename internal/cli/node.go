@@ -46,11 +46,7 @@ func nodeCommands(g *globals) []*cobra.Command {
 }
 
 func act(ctx context.Context, g *globals, node string, action supervise.Action) error {
-	s, _, err := loadStack(g)
-	if err != nil {
-		return err
-	}
-	state, err := stateDir(g, s.Name)
+	s, _, state, err := locate(g)
 	if err != nil {
 		return err
 	}

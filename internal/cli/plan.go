@@ -18,11 +18,7 @@ written and the processes that would run, in the order of their start. Secrets
 are shown as placeholders; ports are those that the stack has or would be given.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, base, err := loadStack(g)
-			if err != nil {
-				return err
-			}
-			state, err := stateDir(g, s.Name)
+			s, base, state, err := locate(g)
 			if err != nil {
 				return err
 			}

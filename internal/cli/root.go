@@ -188,6 +188,15 @@ func loadStack(g *globals) (stack.Stack, string, error) {
 	return s, dir, nil
 }
 
+// locate loads the stack, as loadStack does, and finds its state directory.
+func locate(g *globals) (s stack.Stack, baseDir, state string, err error) {
+	if s, baseDir, err = loadStack(g); err != nil {
+		return s, "", "", err
+	}
+	state, err = stateDir(g, s.Name)
+	return s, baseDir, state, err
+}
+
 // stateDir is the absolute state directory of a stack of that name.
 func stateDir(g *globals, name string) (string, error) {
 	if g.state != "" {

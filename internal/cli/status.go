@@ -53,11 +53,7 @@ stack is not ready.`,
 // statusReader answers a function that asks the supervisor, or, when none
 // runs, looks at what the last one left.
 func statusReader(g *globals) (func(context.Context) (supervise.Status, error), error) {
-	s, base, err := loadStack(g)
-	if err != nil {
-		return nil, err
-	}
-	state, err := stateDir(g, s.Name)
+	s, base, state, err := locate(g)
 	if err != nil {
 		return nil, err
 	}

@@ -156,11 +156,7 @@ func upForeground(g *globals, stdout, stderr io.Writer, background bool) error {
 // openSupervisor loads the stack and takes its state directory. What the
 // supervisor does is logged to logs/supervisor.log there.
 func openSupervisor(g *globals) (*supervise.Supervisor, func() error, error) {
-	s, base, err := loadStack(g)
-	if err != nil {
-		return nil, nil, err
-	}
-	state, err := stateDir(g, s.Name)
+	s, base, state, err := locate(g)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -216,11 +212,7 @@ func (l *lateFile) Close() error {
 // stack is up.
 func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error {
 	began := time.Now()
-	s, base, err := loadStack(g)
-	if err != nil {
-		return err
-	}
-	state, err := stateDir(g, s.Name)
+	s, base, state, err := locate(g)
 	if err != nil {
 		return err
 	}
