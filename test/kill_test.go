@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -239,4 +240,22 @@ func TestAChangedStackFileReachesTheNodesThatTheNextUpAdopts(t *testing.T) {
 			t.Errorf("%s was started again, and nothing of it changed", n.Name)
 		}
 	}
+}
+
+func TestABalancerThatNoRecordTellsOfIsNotStartedTwice(t *testing.T) {
+	s := newInstance(t, minimal(t))
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	stranger, _ := st.Node("balancer-1")
+	s.killSupervisor()
+	// As a supervisor leaves it that is killed between a start and its record.
+	if err := os.Remove(filepath.Join(s.state, "nodes", "balancer-1", "process.json")); err != nil {
+		t.Fatal(err)
+	}
+	says(t, s.must("up", "-d"), "Not up:", "balancer-1 is", "no record tells of")
+	if n := s.node("balancer-1"); n.PID != 0 {
+		t.Errorf("it was started a second time: %+v", n)
+	}
+	kill(t, stranger.PID)
+	s.awaitHealthy()
 }

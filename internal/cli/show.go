@@ -166,6 +166,9 @@ func showSummary(w io.Writer, self string, st supervise.Status, p plan.Plan, too
 	if st.Statistics != "" {
 		fmt.Fprintf(w, "  statistics  %s\n", st.Statistics)
 	}
+	if missing := laggards(st); missing != "" {
+		fmt.Fprintf(w, "\nNot up:%s\n", missing)
+	}
 	fmt.Fprintln(w, "\nTry:")
 	if kvIsDefault(p.Stack) {
 		fmt.Fprintf(w, "  curl \"%s/set?key=imooc&value=imooc.com\"\n", st.Entry)

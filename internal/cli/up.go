@@ -271,7 +271,7 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 		}
 	}
 	if !st.Ready {
-		return fmt.Errorf("%s runs but is not ready; 'holdfast status' shows how it goes on%s", st.Stack, laggards(st))
+		return fmt.Errorf("%s runs but is not ready; 'holdfast status' shows how it goes on", st.Stack)
 	}
 	return nil
 }

@@ -337,6 +337,11 @@ func (n *node) start(ctx context.Context) {
 			args = append(args[:len(args):len(args)], "--replicaof", host, port)
 		}
 	}
+	if pid := n.sup.squatter(ctx, n.spec); pid != 0 {
+		n.detail = fmt.Sprintf("a HAProxy that no record tells of (pid %d) still serves in its place; it starts when that has ended", pid)
+		n.startAt = time.Now().Add(askAgain)
+		return
+	}
 	proc, err := n.sup.launch(n.spec, args)
 	if err != nil {
 		n.detail = err.Error()

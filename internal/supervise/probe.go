@@ -120,3 +120,20 @@ func (s *Supervisor) probeBalancer(ctx context.Context, p plan.Process) error {
 	_, err := c.Info(ctx)
 	return err
 }
+
+// squatter is the pid of a balancer that runs in the place of the one about to
+// start: a supervisor that was killed between a start and the record of it
+// leaves one. The others' ports are taken then, which a start notices; this
+// one's is shared. 0: nobody.
+func (s *Supervisor) squatter(ctx context.Context, p plan.Process) int {
+	if p.Probe.Kind != plan.ProbeHAProxy {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer cancel()
+	info, err := haproxy.NewClient(s.dir.path(p.Probe.Socket)).Info(ctx)
+	if err != nil {
+		return 0
+	}
+	return info.PID
+}
