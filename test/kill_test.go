@@ -247,6 +247,11 @@ func TestABalancerThatNoRecordTellsOfIsNotStartedTwice(t *testing.T) {
 	s.must("up", "-d")
 	st := s.awaitHealthy()
 	stranger, _ := st.Node("balancer-1")
+	t.Cleanup(func() {
+		if t.Failed() { // 'down' does not know of it
+			syscall.Kill(stranger.PID, syscall.SIGKILL)
+		}
+	})
 	s.killSupervisor()
 	// As a supervisor leaves it that is killed between a start and its record.
 	if err := os.Remove(filepath.Join(s.state, "nodes", "balancer-1", "process.json")); err != nil {
