@@ -104,20 +104,17 @@ Without a stack file it runs the built-in default stack: two balancers on
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w\nSee '%s --help'.", err, cmd.CommandPath())
 	})
-	root.AddCommand(
+	onStack := append([]*cobra.Command{
 		upCommand(g), downCommand(g), statusCommand(g), logsCommand(g),
 		configCommand(g), planCommand(g),
-		versionCommand(g),
-		webCommand(g.getenv), filesCommand(g.getenv),
-	)
-	root.AddCommand(nodeCommands(g)...)
+	}, nodeCommands(g)...)
+	for _, c := range onStack {
+		fileFlag(g, c)
+	}
+	root.AddCommand(onStack...)
+	root.AddCommand(versionCommand(g), webCommand(g.getenv), filesCommand(g.getenv))
 	for _, c := range root.Commands() {
 		usageArgs(c)
-		switch c.Name() {
-		case "web", "files", "version": // they know no stack
-		default:
-			fileFlag(g, c)
-		}
 	}
 	return root
 }

@@ -64,7 +64,8 @@ func (c *Client) Do(ctx context.Context, node string, action supervise.Action) e
 	return c.post(ctx, "/v1/nodes/"+url.PathEscape(node)+"/"+string(action))
 }
 
-// Down asks for the stack to be taken down; Events tells when it is.
+// Down asks for the stack to be taken down. It is when Status answers
+// ErrNoSupervisor.
 func (c *Client) Down(ctx context.Context, purge bool) error {
 	return c.post(ctx, fmt.Sprintf("/v1/down?purge=%t", purge))
 }

@@ -3,7 +3,6 @@ package redis
 import (
 	"context"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -15,42 +14,21 @@ import (
 // in the replication. It belongs to the control plane; the web node's data
 // goes through Client. It connects when it is first used and again whenever it
 // has to, and is safe for concurrent use.
-type Admin struct {
-	option rueidis.ClientOption
-	client *lazyClient
-}
+type Admin struct{ link *link }
 
 // NewAdmin makes an Admin of the server at an address. It does not connect.
 func NewAdmin(address, user, password string) *Admin {
-	return &Admin{client: newLazyClient(), option: rueidis.ClientOption{
-		InitAddress:         []string{address},
-		Username:            user,
-		Password:            password,
-		ClientName:          "holdfast",
-		ClientSetInfo:       rueidis.DisableClientSetInfo,
-		ForceSingleClient:   true,
-		DisableCache:        true,
-		DisableRetry:        true,
-		PipelineMultiplex:   -1, // one connection, with small buffers
-		RingScaleEachConn:   4,
-		ReadBufferEachConn:  4 << 10,
-		WriteBufferEachConn: 4 << 10,
-		Dialer:              net.Dialer{Timeout: time.Second},
-		ConnWriteTimeout:    2 * time.Second,
-	}}
+	cfg := Config{Username: user, Password: password, Name: "holdfast"}
+	return &Admin{newLink(cfg, address, probing)}
 }
 
 // Close closes the connection, if there is one.
-func (a *Admin) Close() { a.client.close() }
+func (a *Admin) Close() { a.link.close() }
 
 func (a *Admin) do(ctx context.Context, args ...string) (rueidis.RedisResult, error) {
-	c, err := a.client.get(ctx, a.option)
-	if err != nil {
-		return rueidis.RedisResult{}, fmt.Errorf("connect to %s: %w", a.option.InitAddress[0], err)
-	}
-	r := c.Do(ctx, c.B().Arbitrary(args...).Build())
+	r := a.link.Do(ctx, a.link.B().Arbitrary(args...).Build())
 	if err := r.Error(); err != nil && !rueidis.IsRedisNil(err) {
-		return r, fmt.Errorf("%s at %s: %w", strings.Join(args[:min(len(args), 2)], " "), a.option.InitAddress[0], err)
+		return r, fmt.Errorf("%s at %s: %w", strings.Join(args[:min(len(args), 2)], " "), a.link.addr, err)
 	}
 	return r, nil
 }
@@ -63,8 +41,6 @@ type Standing struct {
 	MasterAddress string
 	// Linked is true for a replica whose link to its master is up.
 	Linked bool
-	// Replicas is how many are connected to a master.
-	Replicas int
 	// Offset is the replication offset in bytes.
 	Offset int64
 }
@@ -75,30 +51,12 @@ func (a *Admin) Standing(ctx context.Context) (Standing, error) {
 	if err != nil {
 		return Standing{}, err
 	}
-	m, err := r.ToArray()
-	if err != nil || len(m) < 3 {
-		return Standing{}, fmt.Errorf("ROLE at %s: unexpected answer", a.option.InitAddress[0])
+	answer, _ := r.ToArray()
+	standing, _, ok := parseRole(answer)
+	if !ok {
+		return Standing{}, fmt.Errorf("ROLE at %s: unexpected answer", a.link.addr)
 	}
-	switch role, _ := m[0].ToString(); role {
-	case "master":
-		offset, _ := m[1].AsInt64()
-		replicas, _ := m[2].ToArray()
-		return Standing{Master: true, Offset: offset, Replicas: len(replicas)}, nil
-	case "slave":
-		if len(m) < 5 {
-			break
-		}
-		host, _ := m[1].ToString()
-		port, _ := m[2].AsInt64()
-		link, _ := m[3].ToString()
-		offset, _ := m[4].AsInt64()
-		return Standing{
-			MasterAddress: fmt.Sprintf("%s:%d", host, port),
-			Linked:        link == "connected",
-			Offset:        offset,
-		}, nil
-	}
-	return Standing{}, fmt.Errorf("ROLE at %s: unexpected answer", a.option.InitAddress[0])
+	return standing, nil
 }
 
 // View is what one Sentinel holds of a master.
@@ -125,14 +83,14 @@ func (a *Admin) View(ctx context.Context, master string) (View, error) {
 	}
 	addr, err := r.AsStrSlice()
 	if err != nil || len(addr) != 2 {
-		return View{}, fmt.Errorf("the Sentinel at %s watches no master %q", a.option.InitAddress[0], master)
+		return View{}, fmt.Errorf("the Sentinel at %s watches no master %q", a.link.addr, master)
 	}
 	if r, err = a.do(ctx, "SENTINEL", "MASTER", master); err != nil {
 		return View{}, err
 	}
 	about, err := r.AsStrMap()
 	if err != nil {
-		return View{}, fmt.Errorf("SENTINEL MASTER at %s: %w", a.option.InitAddress[0], err)
+		return View{}, fmt.Errorf("SENTINEL MASTER at %s: %w", a.link.addr, err)
 	}
 	v := View{Address: addr[0] + ":" + addr[1]}
 	v.Epoch, _ = strconv.ParseInt(about["config-epoch"], 10, 64)

@@ -389,7 +389,9 @@ func (n *node) ask(ctx context.Context, round uint64) {
 		v.err = err
 		return
 	}
-	v.answered, v.master, v.follows, v.linked, v.offset, v.replicas = parseRole(answer)
+	var s Standing
+	s, v.replicas, v.answered = parseRole(answer)
+	v.master, v.follows, v.linked, v.offset = s.Master, s.MasterAddress, s.Linked, s.Offset
 	if v.master {
 		v.since = n.view.since
 		if n.view.follows != "" {
@@ -398,15 +400,16 @@ func (n *node) ask(ctx context.Context, round uint64) {
 	}
 }
 
-// parseRole reads the answer to ROLE.
-func parseRole(answer []rueidis.RedisMessage) (ok, master bool, follows string, linked bool, offset int64, replicas []replicaView) {
+// parseRole reads the answer to ROLE; replicas are a master's.
+func parseRole(answer []rueidis.RedisMessage) (s Standing, replicas []replicaView, ok bool) {
 	if len(answer) == 0 {
 		return
 	}
 	role, _ := answer[0].ToString()
 	switch {
 	case role == "master" && len(answer) >= 3:
-		offset, _ = answer[1].AsInt64()
+		s.Master = true
+		s.Offset, _ = answer[1].AsInt64()
 		list, _ := answer[2].ToArray()
 		for _, entry := range list {
 			fields, err := entry.AsStrSlice()
@@ -415,13 +418,14 @@ func parseRole(answer []rueidis.RedisMessage) (ok, master bool, follows string, 
 			}
 			replicas = append(replicas, replicaView{addr: join(fields[0], fields[1]), offset: number(fields[2])})
 		}
-		return true, true, "", false, offset, replicas
+		return s, replicas, true
 	case role == "slave" && len(answer) >= 5:
 		host, _ := answer[1].ToString()
 		port, _ := answer[2].AsInt64()
 		state, _ := answer[3].ToString()
-		offset, _ = answer[4].AsInt64()
-		return true, false, joinPort(host, port), state == "connected", offset, nil
+		s.MasterAddress, s.Linked = joinPort(host, port), state == "connected"
+		s.Offset, _ = answer[4].AsInt64()
+		return s, nil, true
 	}
 	return
 }

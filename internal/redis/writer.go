@@ -223,7 +223,7 @@ func (w *writer) serve(ctx context.Context, master string) error {
 	if err != nil {
 		return fmt.Errorf("ask %s for its role: %w", master, err)
 	}
-	if _, isMaster, _, _, _, _ := parseRole(role); !isMaster {
+	if standing, _, _ := parseRole(role); !standing.Master {
 		return fmt.Errorf("%s is not a master any more", master)
 	}
 	if s.wire = l.only(); s.wire == nil {

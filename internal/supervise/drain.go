@@ -20,7 +20,7 @@ func (s *Supervisor) runningBalancers(or ...State) []*haproxy.Client {
 	var clients []*haproxy.Client
 	for _, st := range s.board.snapshot().Nodes {
 		if st.Kind == plan.Balancer && st.PID != 0 && (st.State == Up || slices.Contains(or, st.State)) {
-			clients = append(clients, haproxy.NewClient(s.dir.path(s.nodes[st.Name].spec.Probe.Socket)))
+			clients = append(clients, s.balancer(s.nodes[st.Name].spec))
 		}
 	}
 	return clients
@@ -37,28 +37,36 @@ func (s *Supervisor) drain(ctx context.Context, node string) {
 		s.setServer(ctx, b, node, haproxy.Drain)
 	}
 	for _, b := range balancers {
-		for {
-			busy := int64(0)
-			stats, err := b.Stat(ctx)
-			if err != nil {
-				break
-			}
-			for _, st := range stats {
-				if st.Server == node {
-					busy += st.Sessions
-				}
-			}
-			if busy == 0 {
-				break
-			}
-			select {
-			case <-ctx.Done():
-				s.log.Warn("still had requests in hand when it was stopped", "node", node, "requests", busy)
-				return
-			case <-time.After(20 * time.Millisecond):
-			}
+		left := int64(0)
+		if !poll(ctx, func() bool { left = inHand(ctx, b, node); return left == 0 }) {
+			s.log.Warn("still had requests in hand when it was stopped", "node", node, "requests", left)
+			return
 		}
 	}
+}
+
+// inHand is how many requests a node has of a balancer that answers.
+func inHand(ctx context.Context, b *haproxy.Client, node string) (n int64) {
+	stats, _ := b.Stat(ctx)
+	for _, st := range stats {
+		if st.Server == node {
+			n += st.Sessions
+		}
+	}
+	return n
+}
+
+// poll looks until a condition holds; false: the context ended before.
+func poll(ctx context.Context, holds func() bool) bool {
+	const every = 20 * time.Millisecond
+	for !holds() {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(every):
+		}
+	}
+	return true
 }
 
 // enlist puts a node that is up back into service at every balancer.
@@ -94,13 +102,9 @@ func (s *Supervisor) awaitRotation(ctx context.Context) {
 		up[st.Name] = st.Kind == plan.Web && st.State == Up
 	}
 	for _, b := range s.runningBalancers() {
-		for !allServed(ctx, b, up) {
-			select {
-			case <-ctx.Done():
-				s.log.Warn("a balancer does not send requests to every node yet")
-				return
-			case <-time.After(20 * time.Millisecond):
-			}
+		if !poll(ctx, func() bool { return allServed(ctx, b, up) }) {
+			s.log.Warn("a balancer does not send requests to every node yet")
+			return
 		}
 	}
 }

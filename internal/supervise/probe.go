@@ -60,7 +60,7 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 		}
 		r.live = err == nil
 	case plan.ProbeHAProxy:
-		err = s.probeBalancer(ctx, p)
+		_, err = s.balancer(p).Info(ctx)
 		r.live = err == nil
 	case plan.ProbeRedis:
 		var st redis.Standing
@@ -115,10 +115,9 @@ var probeClient = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-func (s *Supervisor) probeBalancer(ctx context.Context, p plan.Process) error {
-	c := haproxy.NewClient(s.dir.path(p.Probe.Socket))
-	_, err := c.Info(ctx)
-	return err
+// balancer is a client of a balancer's runtime socket.
+func (s *Supervisor) balancer(p plan.Process) *haproxy.Client {
+	return haproxy.NewClient(s.dir.path(p.Probe.Socket))
 }
 
 // squatter is the pid of a balancer that runs in the place of the one about to
@@ -131,7 +130,7 @@ func (s *Supervisor) squatter(ctx context.Context, p plan.Process) int {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 	defer cancel()
-	info, err := haproxy.NewClient(s.dir.path(p.Probe.Socket)).Info(ctx)
+	info, err := s.balancer(p).Info(ctx)
 	if err != nil {
 		return 0
 	}

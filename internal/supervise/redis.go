@@ -59,54 +59,45 @@ func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
 func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	type answer struct {
-		node     string
-		view     *redis.View
-		standing *redis.Standing
-	}
 	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Running: map[string]bool{}}
 	for _, st := range s.board.snapshot().Nodes {
 		if st.Kind == plan.Redis && st.PID != 0 {
 			f.Running[st.Name] = true
 		}
 	}
-	answers := make(chan answer, len(s.nodes))
+	answers := make(chan func(), len(s.nodes)) // each puts what was said into f
 	asked := 0
+	ask := func(question func() (heard func())) {
+		asked++
+		s.tasks.Go(func() { answers <- question() })
+	}
+	silence := func() {}
 	for name, n := range s.nodes {
 		switch n.spec.Kind {
 		case plan.Sentinel:
 			f.Sentinels++
-			asked++
-			s.tasks.Go(func() {
+			ask(func() func() {
 				v, err := s.admins[name].View(ctx, s.plan.Name)
 				if err != nil {
-					answers <- answer{node: name}
-					return
+					return silence
 				}
-				answers <- answer{node: name, view: &v}
+				return func() { f.Views = append(f.Views, v) }
 			})
 		case plan.Redis:
 			f.Nodes[name] = n.spec.Address
-			asked++
-			s.tasks.Go(func() {
+			ask(func() func() {
 				st, err := s.admins[name].Standing(ctx)
 				if err != nil {
-					answers <- answer{node: name}
-					return
+					return silence
 				}
-				answers <- answer{node: name, standing: &st}
+				return func() { f.Standings[name] = st }
 			})
 		}
 	}
 	for range asked {
 		select {
-		case a := <-answers:
-			if a.view != nil {
-				f.Views = append(f.Views, *a.view)
-			}
-			if a.standing != nil {
-				f.Standings[a.node] = *a.standing
-			}
+		case heard := <-answers:
+			heard()
 		case <-ctx.Done():
 			return f
 		}

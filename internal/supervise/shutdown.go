@@ -39,11 +39,17 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 
 // stopAll begins to stop nodes and answers the channels that say how each went.
 func (s *Supervisor) stopAll(ctx context.Context, names []string) []<-chan error {
+	return s.each(names, func(name string) error { return s.stopNode(ctx, name) })
+}
+
+// each begins something for all nodes at once and answers the channels that
+// say how each went.
+func (s *Supervisor) each(names []string, do func(name string) error) []<-chan error {
 	var answers []<-chan error
 	for _, name := range names {
 		answer := make(chan error, 1)
 		answers = append(answers, answer)
-		s.tasks.Go(func() { answer <- s.stopNode(ctx, name) })
+		s.tasks.Go(func() { answer <- do(name) })
 	}
 	return answers
 }

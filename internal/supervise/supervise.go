@@ -58,8 +58,6 @@ type Supervisor struct {
 	booted   atomic.Bool
 	bootedMu sync.Mutex // held while stack.json is written
 	strays   []stray
-	// adopted is whether any node was running before this supervisor.
-	adopted bool
 
 	hastenedMu sync.Mutex
 	hastened   map[string]int // by Sentinel: the pid that has its periods
@@ -151,6 +149,7 @@ func (s *Supervisor) makePlan() error {
 
 // adoptAll takes over every node that runs.
 func (s *Supervisor) adoptAll() error {
+	adopted := false // any
 	for name, n := range s.nodes {
 		r, err := s.dir.readRecord(name)
 		if err != nil {
@@ -168,13 +167,13 @@ func (s *Supervisor) adoptAll() error {
 		if err != nil {
 			return fmt.Errorf("adopt %s: %w", name, err)
 		}
-		s.adopted = true
+		adopted = true
 		n.outdated = r.Plan != s.digest(n.spec)
 		n.adopt(proc, r)
 	}
 	for _, n := range s.nodes {
 		// Where nothing runs, 'up' is a new start, and wants everything up.
-		n.keepDown = n.keepDown && s.adopted
+		n.keepDown = n.keepDown && adopted
 	}
 	return s.findStrays()
 }
@@ -251,7 +250,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	if s.hasRedis() {
+	if s.cfg.Stack.Redis.Enabled {
 		s.tasks.Go(func() { s.reconcile(s.ctx) })
 	}
 	failures = append(failures, s.endStrays(ctx))
@@ -275,30 +274,24 @@ func (s *Supervisor) startStage(ctx context.Context, processes []plan.Process) (
 		f := s.gather(ctx, time.Second)
 		seen = &f
 	}
-	var answers []<-chan error
-	var outdated []string
+	var current, outdated []string
 	for _, p := range processes {
 		if s.nodes[p.Node].outdated {
 			outdated = append(outdated, p.Node)
-			continue
+		} else {
+			current = append(current, p.Node)
 		}
-		answer := make(chan error, 1)
-		answers = append(answers, answer)
-		s.tasks.Go(func() { answer <- s.startNode(ctx, p.Node, seen) })
 	}
-	failures = await(answers)
+	failures = await(s.each(current, func(name string) error { return s.startNode(ctx, name, seen) }))
 	// What runs with settings of an earlier stack file is started anew, one
 	// after the other, the Redis master last: the service goes on meanwhile.
-	if seen != nil {
-		slices.SortStableFunc(outdated, func(a, b string) int {
-			if seen.Standings[a].Master == seen.Standings[b].Master {
-				return 0
-			} else if seen.Standings[a].Master {
-				return 1
-			}
-			return -1
-		})
+	isMaster := func(name string) int {
+		if seen != nil && seen.Standings[name].Master {
+			return 1
+		}
+		return 0
 	}
+	slices.SortStableFunc(outdated, func(a, b string) int { return isMaster(a) - isMaster(b) })
 	for _, name := range outdated {
 		if err := s.startNode(ctx, name, nil); err != nil {
 			failures = append(failures, err)
@@ -404,9 +397,6 @@ func (s *Supervisor) StateDir() string { return string(s.dir) }
 // Plan answers what is being carried out.
 func (s *Supervisor) Plan() plan.Plan { return s.plan }
 
-// Adopted reports whether nodes were running when the supervisor came.
-func (s *Supervisor) Adopted() bool { return s.adopted }
-
 // launch starts a node's process.
 func (s *Supervisor) launch(p plan.Process, args []string) (*process.Process, error) {
 	wd := p.Dir
@@ -426,8 +416,6 @@ func (s *Supervisor) launch(p plan.Process, args []string) (*process.Process, er
 		Private: p.Kind == plan.Redis || p.Kind == plan.Sentinel,
 	})
 }
-
-func (s *Supervisor) hasRedis() bool { return s.cfg.Stack.Redis.Enabled }
 
 func (s *Supervisor) names() []string {
 	var names []string
