@@ -66,6 +66,7 @@ func newLink(cfg Config, addr string, kind linkKind) *link {
 		ForceSingleClient: true,
 		DisableRetry:      true, // what is sent again is decided here
 		DisableCache:      true,
+		AlwaysRESP2:       true, // replies as REST clients know them
 	}
 	if kind == probing {
 		opt.ReadBufferEachConn, opt.WriteBufferEachConn, opt.RingScaleEachConn = 4<<10, 4<<10, 8

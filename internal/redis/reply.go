@@ -1,0 +1,76 @@
+package redis
+
+import (
+	"github.com/redis/rueidis"
+)
+
+// ReplyType is the type of a reply in the protocol RESP2 (Redis manual, "Redis
+// serialization protocol specification").
+type ReplyType int
+
+// The types of a reply. What RESP3 adds comes as RESP2 has it: a map as a flat
+// array, a double as a string.
+const (
+	Null ReplyType = iota // of both kinds
+	Text                  // a string, simple or bulk
+	Integer
+	Array
+	Failure // an error inside an array, such as a transaction's
+)
+
+// Reply is what Redis answered to one command.
+type Reply struct{ m rueidis.RedisMessage }
+
+// Type is the type of the reply.
+func (r *Reply) Type() ReplyType {
+	switch {
+	case r.m.IsString():
+		return Text
+	case r.m.IsNil():
+		return Null
+	case r.m.IsInt64():
+		return Integer
+	case r.m.IsArray():
+		return Array
+	}
+	return Failure
+}
+
+// Text is a Text's bytes, or a Failure's words. They live as long as the
+// reply.
+func (r *Reply) Text() string {
+	if r.Type() == Failure {
+		return r.m.Error().Error()
+	}
+	s, _ := r.m.ToString()
+	return s
+}
+
+// Simple says that a Text is a simple string (a status, such as +OK) and not a
+// bulk string. It is slow.
+func (r *Reply) Simple() bool {
+	if !r.m.IsString() {
+		return false
+	}
+	// The type's byte follows seven of the time to live; there is no other
+	// way to learn it.
+	return r.m.CacheMarshal(nil)[7] == '+'
+}
+
+// Int is an Integer's value.
+func (r *Reply) Int() int64 {
+	n, _ := r.m.ToInt64()
+	return n
+}
+
+// Len is the length of an Array.
+func (r *Reply) Len() int {
+	a, _ := r.m.ToArray()
+	return len(a)
+}
+
+// At is an element of an Array.
+func (r *Reply) At(i int) Reply {
+	a, _ := r.m.ToArray()
+	return Reply{a[i]}
+}

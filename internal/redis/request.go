@@ -1,0 +1,71 @@
+package redis
+
+import "time"
+
+// Command is one Redis command: its name, then its arguments.
+type Command []string
+
+// ReadFrom says where a request may be read from.
+type ReadFrom int
+
+// Where a request may be read from. What a replica or the cache cannot answer
+// (anything that writes, any command that they do not know) is answered by the
+// master all the same.
+const (
+	// ReadMaster: the newest value, which every in-sync replica has.
+	ReadMaster ReadFrom = iota
+	// ReadReplica: a replica's value, at most Request.MaxLag old.
+	ReadReplica
+	// ReadCached: a value from this process' memory, which Redis invalidates
+	// when it changes; only GET of a single key.
+	ReadCached
+)
+
+// Request is one request to Redis: one command or several, or a script. Do
+// fills in the answer. A Request that Do has answered may be used for another
+// one, but Do keeps what the slices hold: those have to be new ones.
+type Request struct {
+	// Commands are carried out in order. Other clients' may come in between,
+	// unless Atomic.
+	Commands []Command
+	// Atomic: as one transaction (MULTI, EXEC).
+	Atomic bool
+	// Script runs instead of Commands, with Keys and Args.
+	Script     *Script
+	Keys, Args []string
+
+	Read ReadFrom
+	// MaxLag bounds how old a replica's answer may be. 0: Config.MaxLag.
+	MaxLag time.Duration
+	// After is the Token of an earlier answer: a replica answers only when it
+	// has everything that was written before.
+	After string
+	// Async: a write is answered as soon as the master has it; it may be lost
+	// with the master.
+	Async bool
+	// IdempotencyKey makes a repetition of this very request safe: what writes
+	// happens once however often it is sent within Config.IdempotencyTTL, and
+	// every repetition gets the first one's answer. Empty: none.
+	IdempotencyKey string
+	// WantToken asks for a Token that is exact.
+	WantToken bool
+
+	// Results has one for each of Commands, or one for the Script.
+	Results []Result
+	// From says where it was read: the master, if any part of it was.
+	From ReadFrom
+	// Node is who answered (host:port); empty: this process' cache.
+	Node string
+	// Lag is how old the answer of a replica is at most.
+	Lag time.Duration
+	// Token stands for everything written up to this answer: see After.
+	Token string
+}
+
+// Result is the outcome of one command.
+type Result struct {
+	Reply Reply
+	// Err is nil or an *Error. Redis' own words to a command that it refused
+	// are in an Error of the kind Refused: see Words.
+	Err error
+}
