@@ -39,6 +39,7 @@ var layers = []string{
 	"haproxy",   // client of HAProxy's runtime socket
 	"web",       // the web node
 	"static",    // the file server
+	"token",     // who may do what
 	"redis",     // discovery, connections, durable writes
 }
 

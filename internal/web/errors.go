@@ -1,6 +1,7 @@
 package web
 
 import (
+	"encoding/json"
 	"errors"
 	"strconv"
 
@@ -22,30 +23,58 @@ func badRequest(text string) error { return &failure{fasthttp.StatusBadRequest, 
 // retryAfter is the Retry-After of a 503, in seconds.
 const retryAfter = 1
 
-// fail answers a request with its error. It is the one place where errors
-// become statuses.
-func fail(ctx *fasthttp.RequestCtx, err error) {
-	status, text := fasthttp.StatusInternalServerError, "the request failed: "+err.Error()
+// outcome is what a failed request is answered with. It is the one place where
+// errors become statuses.
+func outcome(err error) (status int, text string) {
 	var f *failure
 	if errors.As(err, &f) {
-		status, text = f.status, f.text
+		return f.status, f.text
 	}
 	switch redis.KindOf(err) {
 	case redis.NotExecuted:
-		status, text = fasthttp.StatusServiceUnavailable, "Redis did not take the request in time; it was not executed."
+		return fasthttp.StatusServiceUnavailable, "Redis did not take the request in time; it was not executed."
 	case redis.Overloaded:
-		status, text = fasthttp.StatusServiceUnavailable, "Too many requests wait for Redis; this one was not executed."
+		return fasthttp.StatusServiceUnavailable, "Too many requests wait for Redis; this one was not executed."
 	case redis.Unknown:
-		status, text = fasthttp.StatusGatewayTimeout, "The outcome is unknown: the write was sent to Redis but not confirmed in time. It may or may not have happened. To be able to repeat a write safely, send an Idempotency-Key header."
+		return fasthttp.StatusGatewayTimeout, "The outcome is unknown: the write was sent to Redis but not confirmed in time. It may or may not have happened. To be able to repeat a write safely, send an Idempotency-Key header."
 	case redis.Invalid:
-		status, text = fasthttp.StatusBadRequest, err.Error()
+		return fasthttp.StatusBadRequest, err.Error()
 	case redis.Refused:
+		if words := redis.Words(err); words != "" {
+			return fasthttp.StatusBadRequest, words
+		}
+		return fasthttp.StatusBadRequest, err.Error()
+	}
+	return fasthttp.StatusInternalServerError, "the request failed: " + err.Error()
+}
+
+// fail answers the source's routes' errors, in plain text.
+func fail(ctx *fasthttp.RequestCtx, err error) {
+	status, text := outcome(err)
+	if redis.KindOf(err) == redis.Refused { // Redis' words say little to whom Redis is hidden from
 		status, text = fasthttp.StatusConflict, err.Error()
 	}
+	retryLater(ctx, status)
+	answer(ctx, status, text)
+}
+
+// failJSON answers an error as {"error":"words"}.
+func failJSON(ctx *fasthttp.RequestCtx, err error) {
+	status, text := outcome(err)
+	retryLater(ctx, status)
+	ctx.SetStatusCode(status)
+	ctx.SetContentType(applicationJSON)
+	words, err := json.Marshal(text)
+	if err != nil {
+		words = []byte(`""`)
+	}
+	ctx.SetBodyString(`{"error":` + string(words) + "}")
+}
+
+func retryLater(ctx *fasthttp.RequestCtx, status int) {
 	if status == fasthttp.StatusServiceUnavailable {
 		ctx.Response.Header.Set("Retry-After", strconv.Itoa(retryAfter))
 	}
-	answer(ctx, status, text)
 }
 
 // answer sends a text of ours.

@@ -1,0 +1,56 @@
+package web
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// health answers the three questions about a node: is it there, can it serve,
+// is there a master.
+func (s *Server) health(ctx *fasthttp.RequestCtx, question string) (class string) {
+	handler := map[string]func(*fasthttp.RequestCtx){"live": s.live, "ready": s.ready, "master": s.master}[question]
+	if handler == nil {
+		answer(ctx, fasthttp.StatusNotFound, "There is nothing here; there are /healthz/live, /healthz/ready and /healthz/master.")
+	} else if allow(ctx, "GET", "HEAD") {
+		handler(ctx)
+	}
+	return "healthz"
+}
+
+// live: the process is there.
+func (s *Server) live(ctx *fasthttp.RequestCtx) { answer(ctx, fasthttp.StatusOK, "live") }
+
+// ready: the node can serve. It does not fall with the master, whose failover
+// every node has to wait for alike; it falls when this node alone is cut off,
+// or is about to end.
+func (s *Server) ready(ctx *fasthttp.RequestCtx) {
+	st := s.store.Status()
+	switch {
+	case s.draining.Load():
+		answer(ctx, fasthttp.StatusServiceUnavailable, "not ready: the node is about to end")
+	case !st.Found:
+		answer(ctx, fasthttp.StatusServiceUnavailable, "not ready: no Redis master was found yet: "+st.Why)
+	case time.Since(st.Heard) > reachGrace:
+		answer(ctx, fasthttp.StatusServiceUnavailable, fmt.Sprintf("not ready: neither a Redis node nor a Sentinel has answered for %v", time.Since(st.Heard).Round(time.Second)))
+	default:
+		answer(ctx, fasthttp.StatusOK, "ready")
+	}
+}
+
+// master: the dependency. 200 when there is a master now.
+func (s *Server) master(ctx *fasthttp.RequestCtx) {
+	st := s.store.Status()
+	body, err := json.Marshal(st)
+	if err != nil {
+		fail(ctx, err)
+		return
+	}
+	if st.Master == "" {
+		ctx.SetStatusCode(fasthttp.StatusServiceUnavailable)
+	}
+	ctx.SetContentType("application/json")
+	ctx.SetBody(append(body, '\n'))
+}

@@ -1,0 +1,103 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
+	"holdfast/internal/token"
+)
+
+// set answers the source's words: /set?key=K&value=V.
+func (s *Server) set(ctx *fasthttp.RequestCtx, who *token.Rights) {
+	query := ctx.URI().QueryString()
+	key, ok, err := parameter(query, "key")
+	if err != nil {
+		fail(ctx, err)
+		return
+	}
+	value, hasValue, err := parameter(query, "value")
+	if err != nil {
+		fail(ctx, err)
+		return
+	}
+	if !ok || len(key) == 0 || !hasValue { // an empty value is one; an empty key is none
+		fail(ctx, badRequest("OOps, the key or value is NULL"))
+		return
+	}
+	if len(key) > s.cfg.MaxKey {
+		fail(ctx, s.keyTooLong())
+		return
+	}
+	r := redis.Request{Commands: []redis.Command{{"SET", string(key), string(value)}}}
+	if err := s.do(ctx, who, &r); err != nil {
+		fail(ctx, err)
+		return
+	}
+	body := make([]byte, 0, len(key)+len(value)+32)
+	body = append(body, "OK. We have set "...)
+	body = append(body, key...)
+	body = append(body, " to be "...)
+	body = append(body, value...)
+	s.bytes(ctx, body)
+}
+
+// get answers a value as it went in: /get?key=K.
+func (s *Server) get(ctx *fasthttp.RequestCtx, who *token.Rights) {
+	key, ok, err := parameter(ctx.URI().QueryString(), "key")
+	switch {
+	case err != nil:
+		fail(ctx, err)
+		return
+	case !ok || len(key) == 0:
+		fail(ctx, badRequest("OOps, the key is null"))
+		return
+	case len(key) > s.cfg.MaxKey:
+		fail(ctx, s.keyTooLong())
+		return
+	}
+	r := redis.Request{Commands: []redis.Command{{"GET", string(key)}}}
+	if err := s.do(ctx, who, &r); err != nil {
+		fail(ctx, err)
+		return
+	}
+	if r.Results[0].Reply.Type() == redis.Null {
+		answer(ctx, fasthttp.StatusNotFound, "There is no such key.")
+		return
+	}
+	s.bytes(ctx, []byte(r.Results[0].Reply.Text()))
+}
+
+// do carries out a request of one command or script: who may, how much it is to
+// be trusted, and what came of it. Its error is the command's, too.
+func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) error {
+	if err := s.permit(context.Background(), who, r.Commands); err != nil {
+		return err
+	}
+	if err := s.trust(ctx, r); err != nil {
+		return err
+	}
+	if err := s.store.Do(context.Background(), r); err != nil {
+		return err
+	}
+	s.tell(ctx, r)
+	return r.Results[0].Err
+}
+
+// keyTooLong is the error of a key beyond Config.MaxKey.
+func (s *Server) keyTooLong() error {
+	return &failure{fasthttp.StatusRequestEntityTooLarge, fmt.Sprintf("The key is too long; at most %d bytes are possible.", s.cfg.MaxKey)}
+}
+
+// bytes answers a client's own bytes.
+func (s *Server) bytes(ctx *fasthttp.RequestCtx, body []byte) {
+	if utf8.Valid(body) {
+		ctx.SetContentType(textPlain)
+	} else {
+		ctx.SetContentType("application/octet-stream")
+	}
+	ctx.SetBody(body)
+}

@@ -1,0 +1,138 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
+)
+
+// receivedHeader is when a balancer got a write, in seconds since 1970, and
+// maxAge how old one may be when it comes here. A balancer sends a write to
+// another node when this one hangs; when it wakes up, the write may still wait
+// for it in the socket. By then the record that makes the two count as one may
+// be gone (redis.Config.IdempotencyTTL, which is longer than maxAge and the
+// time a write is held), and newer values stored. The hosts' clocks may differ
+// by seconds, no more.
+const (
+	receivedHeader = "Holdfast-Received"
+	maxAge         = 20 * time.Second
+)
+
+// The headers by which a request says how much its answer is to be trusted, and
+// by which the answer says how much it is.
+const (
+	readHeader   = "Holdfast-Read"
+	maxLagHeader = "Holdfast-Max-Lag"
+	writeHeader  = "Holdfast-Write"
+	tokenHeader  = "Upstash-Sync-Token"
+)
+
+// trust reads from the headers how a request wants to be carried out, else from
+// the configuration; the request has its commands or script already. It turns
+// down a write that came too late.
+func (s *Server) trust(ctx *fasthttp.RequestCtx, r *redis.Request) (err error) {
+	h := &ctx.Request.Header
+	r.Read, r.Async = s.cfg.Read, s.cfg.Async
+	if v := h.Peek(readHeader); len(v) > 0 {
+		switch string(v) {
+		case "master":
+			r.Read = redis.ReadMaster
+		case "replica":
+			r.Read = redis.ReadReplica
+		case "cached":
+			r.Read = redis.ReadCached
+		default:
+			return badRequest(readHeader + " is master, replica or cached.")
+		}
+	}
+	if v := h.Peek(maxLagHeader); len(v) > 0 {
+		if r.MaxLag, err = time.ParseDuration(string(v)); err != nil || r.MaxLag <= 0 {
+			return badRequest(maxLagHeader + " is a time longer than 0, such as 500ms or 2s.")
+		}
+	}
+	if v := h.Peek(writeHeader); len(v) > 0 {
+		switch string(v) {
+		case "in-sync":
+			r.Async = false
+		case "async":
+			r.Async = true
+		default:
+			return badRequest(writeHeader + " is in-sync or async.")
+		}
+	}
+	if r.IdempotencyKey, err = idempotencyKey(ctx); err != nil {
+		return err
+	}
+	// Its mere presence says that the client keeps tokens.
+	if v := h.Peek(tokenHeader); v != nil {
+		r.After, r.WantToken = string(v), true
+	}
+	return s.checkAge(ctx, r)
+}
+
+// tell says in the answer's headers who answered and how new it is.
+func (s *Server) tell(ctx *fasthttp.RequestCtx, r *redis.Request) {
+	h := &ctx.Response.Header
+	if r.Token != "" {
+		h.Set(tokenHeader, r.Token)
+	}
+	switch r.From {
+	case redis.ReadReplica:
+		h.Set(readHeader, fmt.Sprintf("replica; node=%s; lag=%dms", r.Node, (r.Lag+time.Millisecond-1)/time.Millisecond))
+	case redis.ReadCached:
+		h.Set(readHeader, "cached")
+	}
+}
+
+// idempotencyKey reads the Idempotency-Key header; empty: none.
+func idempotencyKey(ctx *fasthttp.RequestCtx) (string, error) {
+	keys := ctx.Request.Header.PeekAll("Idempotency-Key")
+	if len(keys) == 0 {
+		return "", nil
+	}
+	bad := badRequest(fmt.Sprintf("The Idempotency-Key has to be given once, and be 1 to %d printable ASCII characters.", maxIdem))
+	if len(keys) > 1 || len(keys[0]) == 0 || len(keys[0]) > maxIdem {
+		return "", bad
+	}
+	for _, c := range keys[0] {
+		if c < ' ' || c > '~' {
+			return "", bad
+		}
+	}
+	return string(keys[0]), nil
+}
+
+// checkAge turns down a write that a balancer got too long ago.
+func (s *Server) checkAge(ctx *fasthttp.RequestCtx, r *redis.Request) error {
+	received := ctx.Request.Header.Peek(receivedHeader)
+	if len(received) == 0 {
+		return nil
+	}
+	seconds, err := strconv.ParseInt(string(received), 10, 64)
+	if err != nil {
+		return badRequest(receivedHeader + " is for balancers: the time in seconds since 1970.")
+	}
+	if time.Since(time.Unix(seconds, 0)) <= maxAge {
+		return nil
+	}
+	if r.Script != nil {
+		return errTooLate
+	}
+	for _, cmd := range r.Commands {
+		spec, err := s.store.Spec(context.Background(), cmd)
+		if err != nil {
+			return err
+		}
+		if spec != nil && spec.Write {
+			return errTooLate
+		}
+	}
+	return nil
+}
+
+var errTooLate = &failure{fasthttp.StatusGatewayTimeout, "The outcome is unknown: the write came to this node too late to be tried again, and an earlier try may have happened."}
