@@ -39,12 +39,12 @@ var layers = []string{
 	"haproxy",   // client of HAProxy's runtime socket
 	"web",       // the web node
 	"static",    // the file server
-	"token",     // who may do what
+	"token",     // who may do what. Pure
 	"redis",     // discovery, connections, durable writes
 }
 
 // pure are the packages that hold the thinking: values in, values out.
-var pure = []string{"history", "export", "plan", "stack"}
+var pure = []string{"history", "export", "plan", "stack", "token"}
 
 // stateless are packages that serve requests; they can reach nothing that
 // knows of the stack they are part of.
