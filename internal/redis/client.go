@@ -3,15 +3,13 @@ package redis
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/redis/rueidis"
 )
 
 // Config says where Redis is and what a write has to reach. Zero values take
@@ -37,13 +35,24 @@ type Config struct {
 	// Hold is how long an operation waits for a master that takes it.
 	// Default 5 s.
 	Hold time.Duration
-	// MaxHeld bounds the operations that wait at once. Default 10,000.
-	MaxHeld int
+	// MaxHeld bounds the operations that wait at once, and MaxHeldBytes their
+	// data. Default 10,000 and 256 MiB.
+	MaxHeld, MaxHeldBytes int
+	// MaxLag is how old a replica's answer may be where a request does not say
+	// it. Default 1 s.
+	MaxLag time.Duration
+	// CacheBytes is how much memory the cache of values may take. Default
+	// 64 MiB.
+	CacheBytes int
 	// IdempotencyTTL is how long a write with an idempotency key is
 	// remembered. It has to be longer than all attempts of one write take,
 	// those of a balancer included. Default 30 s, or six times Hold if that is
 	// more.
 	IdempotencyTTL time.Duration
+	// RecordDB is the database that remembers them, so that they do not stand
+	// among the data (DBSIZE, SCAN, FLUSHDB). Default 15, the last one of a
+	// Redis as it comes; negative: that of the data.
+	RecordDB int
 	// Logger hears of every change of the master. Default: nobody.
 	Logger *slog.Logger
 }
@@ -61,14 +70,23 @@ func (c Config) withDefaults() Config {
 	if c.IdempotencyTTL == 0 {
 		c.IdempotencyTTL = max(30*time.Second, 6*c.Hold)
 	}
+	if c.MaxHeldBytes == 0 {
+		c.MaxHeldBytes = 256 << 20
+	}
+	if c.MaxLag == 0 {
+		c.MaxLag = time.Second
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 64 << 20
+	}
+	if c.RecordDB == 0 {
+		c.RecordDB = 15
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c
 }
-
-// readTimeout bounds one try of a read. A read is repeated.
-const readTimeout = 500 * time.Millisecond
 
 // Client reads from and writes to the master, whichever node that is. All its
 // methods may be called at any time by anybody; they need Run to be running.
@@ -76,13 +94,7 @@ type Client struct {
 	cfg     Config
 	monitor *monitor
 	writer  *writer
-	held    atomic.Int64 // reads that wait for a master
-
-	mu     sync.Mutex
-	reader *link // to the master last read from
-	ended  bool
-	// closing are the ends of readers of former masters; Run waits for them.
-	closing sync.WaitGroup
+	readers *readers
 }
 
 // New makes a client. It connects when Run runs.
@@ -97,138 +109,118 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("redis: the number of replicas that must confirm a write is negative")
 	}
 	m := newMonitor(cfg)
-	return &Client{cfg: cfg, monitor: m, writer: newWriter(cfg, m)}, nil
+	return &Client{cfg: cfg, monitor: m, writer: newWriter(cfg, m), readers: newReaders(cfg, m)}, nil
 }
 
-// Run finds the master, follows it and carries writes out until the context
-// ends and everything is wound up. End it when no operation is under way any
-// more: those that are then fail.
+// Run finds the master, follows it and carries operations out until the
+// context ends and everything is wound up. End it when no operation is under
+// way any more: those that are then fail.
 func (c *Client) Run(ctx context.Context) {
 	var parts sync.WaitGroup
 	parts.Go(func() { c.monitor.run(ctx) })
 	parts.Go(func() { c.writer.run(ctx) })
-	parts.Go(func() { c.cutReader(ctx) })
+	parts.Go(func() { c.readers.run(ctx) })
 	parts.Wait()
-	c.mu.Lock()
-	c.ended = true
-	if c.reader != nil {
-		c.closing.Go(c.reader.close)
-		c.reader = nil
-	}
-	c.mu.Unlock()
-	c.closing.Wait()
 }
 
-// cutReader frees reads that wait for a node as soon as it is no longer the
-// master.
-func (c *Client) cutReader(ctx context.Context) {
-	for {
-		s, changed := c.monitor.now()
-		c.mu.Lock()
-		if c.reader != nil && c.reader.addr != s.master {
-			c.reader.cut()
-		}
-		c.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
+// Do carries a request out. It answers when every in-sync replica has what the
+// request wrote, Config.MinAcks of them at least, or what it saw; within
+// Config.Hold, whatever the context allows. What certainly did not happen is
+// tried again until then, also at a new master, and so is what only reads, and
+// what writes with an idempotency key.
+//
+// The error is an *Error and means that the request as a whole got no answer;
+// each command's own is in its Result.
+func (c *Client) Do(ctx context.Context, r *Request) error {
+	r.Results, r.From, r.Node, r.Lag, r.Token = r.Results[:0], ReadMaster, "", 0, ""
+	o, err := c.operation(ctx, r)
+	if err != nil {
+		return err
 	}
+	if !o.writes && r.Read != ReadMaster && c.readers.read(ctx, r, o) {
+		return nil
+	}
+	err = c.writer.do(ctx, o)
+	if KindOf(err) == Unknown {
+		c.writer.stats.unknown.Add(1)
+	}
+	if err != nil {
+		return err
+	}
+	r.Results = append(r.Results, o.results...)
+	s, _ := c.monitor.now()
+	r.Node = s.master
+	if o.offset == 0 {
+		o.offset = s.node().offset
+	}
+	r.Token = tokenOf(o.offset)
+	return nil
 }
 
-// Get reads a key from the master. It answers false when there is none. The
-// error, if any, is an *Error; a read is never Unknown.
-func (c *Client) Get(ctx context.Context, key string) ([]byte, bool, error) {
-	if reserved(key) {
-		return nil, false, &Error{Invalid, errReservedKey}
+// operation makes the operation of a request, or says why there is none.
+func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) {
+	o := &operation{
+		cmds: r.Commands, atomic: r.Atomic, script: r.Script, keys: r.Keys, args: r.Args,
+		async: r.Async, wantToken: r.WantToken, done: make(chan error, 1),
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Hold)
-	defer cancel()
-	var cause error = errNoMaster
-	waiting := false
-	defer func() {
-		if waiting {
-			c.held.Add(-1)
-		}
-	}()
-	hold := func() bool {
-		if !waiting {
-			if c.held.Add(1) > int64(c.cfg.MaxHeld) {
-				c.held.Add(-1)
-				return false
-			}
-			waiting = true
-		}
-		return true
+	if o.script != nil {
+		o.writes = !o.script.readOnly
+		o.size = size(o.keys) + size(o.args)
 	}
-	for {
-		s, _ := c.monitor.now()
-		if s.master == "" {
-			if !hold() {
-				return nil, false, &Error{Overloaded, errTooManyHeld}
-			}
-			var err error
-			if s, err = c.monitor.wait(ctx); err != nil {
-				return nil, false, &Error{NotExecuted, cause}
-			}
+	if len(o.cmds) == 0 && o.script == nil {
+		return nil, &Error{Invalid, errNoCommand}
+	}
+	scriptable := !o.atomic
+	if len(o.cmds) == 1 {
+		o.effects = o.oneEffect[:]
+	} else {
+		o.effects = make([]bool, len(o.cmds))
+	}
+	for i, cmd := range o.cmds {
+		if len(cmd) == 0 || cmd[0] == "" {
+			return nil, &Error{Invalid, errNoCommand}
 		}
-		l, err := c.readerOf(s.master)
+		spec, err := c.Spec(ctx, cmd)
 		if err != nil {
-			return nil, false, &Error{NotExecuted, err}
+			return nil, err
 		}
-		try, cancel := context.WithTimeout(ctx, readTimeout)
-		value, err := l.Do(try, l.B().Get().Key(key).Build()).AsBytes()
-		cancel()
+		for _, arg := range cmd[1:] {
+			if reserved(arg) {
+				return nil, &Error{Invalid, errReservedKey}
+			}
+			o.size += len(arg)
+		}
 		switch {
-		case err == nil:
-			return value, true, nil
-		case rueidis.IsRedisNil(err):
-			return nil, false, nil
-		case fateOf(err, true) == refused:
-			return nil, false, &Error{Refused, err}
-		case ctx.Err() != nil:
-			return nil, false, &Error{NotExecuted, err}
+		case spec == nil:
+			// Unknown: Redis has the word. A name that the client library
+			// would take for a command of its own never gets there.
+			if strings.HasSuffix(strings.ToUpper(cmd[0]), "SUBSCRIBE") {
+				return nil, &Error{Invalid, errStateful}
+			}
+			o.effects[i] = true
+			scriptable = false
+		case spec.Stateful:
+			return nil, &Error{Invalid, fmt.Errorf("%w: %s", errStateful, spec.Name)}
+		default:
+			o.effects[i] = spec.Write
+			scriptable = scriptable && (!spec.Write || !spec.NoScript)
 		}
-		cause = err
-		c.monitor.look()
-		if !hold() {
-			return nil, false, &Error{Overloaded, errTooManyHeld}
-		}
-		select {
-		case <-time.After(25 * time.Millisecond):
-		case <-ctx.Done():
-		}
+		o.writes = o.writes || o.effects[i]
+		scriptable = scriptable && len(cmd) < maxScriptArgs
 	}
+	if o.writes && r.IdempotencyKey != "" {
+		o.record = recordKey(r.IdempotencyKey, r)
+		o.guarded = o.script == nil && !scriptable
+	}
+	return o, nil
 }
 
-// readerOf is the link for reads from that master.
-func (c *Client) readerOf(master string) (*link, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ended {
-		return nil, errClosed
+func size(args []string) int {
+	n := 0
+	for _, a := range args {
+		n += len(a)
 	}
-	if c.reader == nil || c.reader.addr != master {
-		if c.reader != nil {
-			c.closing.Go(c.reader.close)
-		}
-		c.reader = newLink(c.cfg, master, pipelining)
-	}
-	return c.reader, nil
-}
-
-// Set stores a value under a key. It answers nil when every in-sync replica
-// has the write, and MinAcks of them at least. With an idempotency key the
-// write happens once however often it is sent within IdempotencyTTL (same
-// idempotency key, key and value), and is sent again, also to a new master,
-// when its answer is lost; without, it is sent again only when it certainly
-// did not happen. The error, if any, is an *Error.
-func (c *Client) Set(ctx context.Context, key string, value []byte, idempotencyKey string) error {
-	if reserved(key) {
-		return &Error{Invalid, errReservedKey}
-	}
-	return c.writer.do(ctx, newSet(key, value, idempotencyKey, c.cfg.IdempotencyTTL))
+	return n
 }
 
 // Status is what the client knows of Redis at a moment.
@@ -247,16 +239,26 @@ type Status struct {
 	InSync   int `json:"inSync"`
 	// Held are the operations that wait.
 	Held int `json:"held"`
+	// Unknown counts the requests whose outcome is unknown.
+	Unknown int64 `json:"unknown"`
+	// Operations counts the operations in all batches that went to a master,
+	// and Batches the batches by their size: see BatchBuckets.
+	Operations int64                    `json:"-"`
+	Batches    [len(BatchBuckets)]int64 `json:"-"`
 }
 
 // Status says what the client knows now; it asks nobody.
 func (c *Client) Status() Status {
 	s, _ := c.monitor.now()
-	return Status{
+	st := Status{
 		Master: s.master, Why: s.why, Since: s.since, Found: s.found, Heard: s.heard,
-		Replicas: len(s.node().replicas), InSync: int(c.writer.inSync.Load()),
-		Held: int(c.held.Load()) + c.writer.waiting(),
+		Replicas: len(s.node().replicas), InSync: c.writer.inSync(), Held: c.writer.waiting(),
+		Unknown: c.writer.stats.unknown.Load(), Operations: c.writer.stats.operations.Load(),
 	}
+	for i := range st.Batches {
+		st.Batches[i] = c.writer.stats.batches[i].Load()
+	}
+	return st
 }
 
 // Master is the current master's host:port; empty when there is none.

@@ -13,6 +13,8 @@ type Spec struct {
 	// Stateful: it changes the connection it comes on (SELECT, MULTI, …), so
 	// it means nothing here.
 	Stateful bool
+	// NoScript: it cannot run inside a script.
+	NoScript bool
 	// Categories are the ACL categories it is in, without the @, such as
 	// "string" or "scripting".
 	Categories []string

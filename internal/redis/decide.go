@@ -123,13 +123,17 @@ func majority(sentinels []string) string {
 	return ""
 }
 
-// certain says that no other node can have been promoted unheard: a majority
-// of Sentinels speaks (decide weighs what it says), or every other node itself
-// follows the master. A master cut off from the majority may have a replica on
+// certain says that no other node can have been promoted unheard, nor is about
+// to be: a majority of Sentinels speaks (decide weighs what it says) and none
+// of them holds the master for down, or every other node itself follows the
+// master. A master cut off from the majority may have a replica on
 // its side, whose confirmation is worth nothing when the other side promoted
 // another.
 func (s snapshot) certain() bool {
-	if len(s.sentinels) == 0 || majority(s.sentinels) != "" {
+	if len(s.sentinels) == 0 {
+		return true
+	}
+	if majority(s.sentinels) != "" && !s.doubted {
 		return true
 	}
 	for _, n := range s.nodes {

@@ -7,66 +7,6 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Do carries a request out. The error is an *Error and means that the request
-// as a whole got no answer; each command's own is in its Result.
-func (c *Client) Do(ctx context.Context, r *Request) error {
-	s, err := c.monitor.wait(ctx)
-	if err != nil {
-		return &Error{NotExecuted, err}
-	}
-	l, err := c.readerOf(s.master)
-	if err != nil {
-		return &Error{NotExecuted, err}
-	}
-	var cmds rueidis.Commands
-	if r.Script != nil {
-		cmds = append(cmds, l.B().Eval().Script(r.Script.source).Numkeys(int64(len(r.Keys))).Key(r.Keys...).Arg(r.Args...).Build())
-	}
-	if r.Atomic {
-		cmds = append(cmds, l.B().Multi().Build())
-	}
-	for _, cmd := range r.Commands {
-		cmds = append(cmds, l.B().Arbitrary(cmd[0]).Args(cmd[1:]...).Build())
-	}
-	if r.Atomic {
-		cmds = append(cmds, l.B().Exec().Build())
-	}
-	answers := l.DoMulti(ctx, cmds...)
-	r.Results = r.Results[:0]
-	r.Node, r.Token = s.master, "draft"
-	if r.Atomic {
-		all, err := answers[len(answers)-1].ToArray()
-		if err != nil {
-			return &Error{Refused, err}
-		}
-		for _, m := range all {
-			r.Results = append(r.Results, draftResult(m))
-		}
-		return nil
-	}
-	for _, a := range answers {
-		m, err := a.ToMessage()
-		if err != nil && !rueidis.IsRedisNil(err) {
-			if _, ok := rueidis.IsRedisErr(err); ok {
-				err = &Error{Refused, err}
-			} else {
-				err = &Error{Unknown, err}
-			}
-			r.Results = append(r.Results, Result{Err: err})
-			continue
-		}
-		r.Results = append(r.Results, draftResult(m))
-	}
-	return nil
-}
-
-func draftResult(m rueidis.RedisMessage) Result {
-	if err := m.Error(); err != nil && !rueidis.IsRedisNil(err) {
-		return Result{Err: &Error{Refused, err}}
-	}
-	return Result{Reply: Reply{m}}
-}
-
 // Spec is what Redis says of a command; nil when it knows none of that name.
 // It waits for Redis to say it when it has not yet; the error is an *Error.
 func (c *Client) Spec(ctx context.Context, cmd Command) (*Spec, error) {

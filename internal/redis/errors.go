@@ -77,6 +77,8 @@ var (
 	errLost        = errors.New("the connection to the Redis master was lost before its answer")
 	errNoAck       = errors.New("neither the master nor enough replicas confirmed the write in time")
 	errUncertain   = errors.New("no majority of Sentinels was heard, and not every other node is a replica of the master")
+	errNoCommand   = errors.New("ERR empty command")
+	errStateful    = errors.New("ERR the command belongs to a connection of its own, and there is none here")
 	errNotSent     = errors.New("the connection was closed before anything was sent")
 )
 
@@ -101,7 +103,6 @@ var retryable = map[string]bool{
 	"CLUSTERDOWN": true,
 	"TRYAGAIN":    true,
 	"BUSY":        true, // runs a long script
-	"NOSCRIPT":    true, // sent again with its source
 	"UNBLOCKED":   true, // became a replica while a client waited
 }
 

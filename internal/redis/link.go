@@ -31,6 +31,7 @@ type linkKind int
 const (
 	probing    linkKind = iota // one short question now and then
 	pipelining                 // everything at once
+	caching                    // reads, with a cache that Redis invalidates
 )
 
 // newLink makes a link; it connects when it is first used.
@@ -67,6 +68,9 @@ func newLink(cfg Config, addr string, kind linkKind) *link {
 		DisableRetry:      true, // what is sent again is decided here
 		DisableCache:      true,
 		AlwaysRESP2:       true, // replies as REST clients know them
+	}
+	if kind == caching {
+		opt.AlwaysRESP2, opt.DisableCache, opt.CacheSizeEachConn = false, false, cfg.CacheBytes
 	}
 	if kind == probing {
 		opt.ReadBufferEachConn, opt.WriteBufferEachConn, opt.RingScaleEachConn = 4<<10, 4<<10, 8

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,7 +29,11 @@ type snapshot struct {
 	since     time.Time // of the verdict's master
 	nodes     []nodeView
 	sentinels []string // whom each names, in the order of the configuration
-	heard     time.Time
+	// doubted: a Sentinel that names the master holds it for down, or is
+	// failing it over.
+	doubted bool
+	heard   time.Time
+	asked   time.Time // when the round began
 	// found says that there has been a master at least once.
 	found bool
 }
@@ -55,6 +60,7 @@ type monitor struct {
 	mu      sync.Mutex
 	last    snapshot
 	changed chan struct{} // closed when last.master changes
+	history []mark        // of the master, the newest last
 
 	// What follows belongs to run alone.
 	round      uint64
@@ -77,6 +83,7 @@ func newMonitor(cfg Config) *monitor {
 		nudge:    make(chan struct{}, 1),
 		confirms: make(chan chan snapshot),
 		changed:  make(chan struct{}),
+		history:  make([]mark, 0, historyLength),
 		nodes:    map[string]*node{},
 	}
 	m.last.why = "nobody was asked yet"
@@ -171,6 +178,14 @@ func (m *monitor) run(ctx context.Context) {
 			}
 		case answer := <-m.confirms:
 			asked = append(asked, answer)
+			for more := true; more; {
+				select {
+				case answer = <-m.confirms:
+					asked = append(asked, answer)
+				default:
+					more = false
+				}
+			}
 		case <-ctx.Done():
 		}
 		pause.Stop()
@@ -211,12 +226,52 @@ func (m *monitor) publish(s snapshot) {
 		}
 	}
 	m.last = s
+	if s.master != before.master {
+		m.history = m.history[:0]
+	}
+	if s.master != "" {
+		if len(m.history) == cap(m.history) && len(m.history) > 0 {
+			m.history = m.history[:copy(m.history, m.history[1:])]
+		}
+		m.history = append(m.history, mark{s.asked, s.node().offset})
+	}
+}
+
+// mark is the master's replication offset at a moment, or later.
+type mark struct {
+	at     time.Time
+	offset int64
+}
+
+// fresh says that this node is the master and has answered as one just now.
+func (m *monitor) fresh(master string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last.master == master && time.Since(m.last.asked) < cacheTrust
+}
+
+// historyLength is how many marks are kept: of the last minute.
+const historyLength = int(time.Minute / steadyInterval)
+
+// age is how old the data is at most that has the master's first offset
+// bytes: it has everything that the master had when the newest mark that it
+// covers was made.
+func (m *monitor) age(offset int64) (time.Duration, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range slices.Backward(m.history) {
+		if k.offset <= offset {
+			return time.Since(k.at), true
+		}
+	}
+	return 0, false
 }
 
 // ask makes one round: everybody is asked at once, and decide has the last
 // word.
 func (m *monitor) ask(ctx context.Context) snapshot {
 	before, _ := m.now()
+	began := time.Now()
 	m.round++
 	timeout := steadyTimeout
 	if before.master == "" {
@@ -250,7 +305,7 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 	}
 	questions.Wait()
 
-	s := snapshot{nodes: answers, sentinels: make([]string, len(words))}
+	s := snapshot{asked: began, nodes: answers, sentinels: make([]string, len(words))}
 	slices.SortFunc(s.nodes, func(a, b nodeView) int {
 		if a.addr < b.addr {
 			return -1
@@ -275,6 +330,9 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 		m.named = named
 	}
 	s.verdict = decide(view{current: before.master, nodes: s.nodes, sentinels: s.sentinels, namedSince: m.namedSince})
+	for _, w := range words {
+		s.doubted = s.doubted || w.doubts && w.master == s.master
+	}
 	if s.master == "" {
 		for _, n := range s.nodes {
 			if n.err != nil {
@@ -292,6 +350,7 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 type sentinelWord struct {
 	answered bool
 	master   string
+	doubts   bool     // it holds the master for down, or is failing it over
 	replicas []string // when it was asked for them
 }
 
@@ -306,10 +365,13 @@ func (m *monitor) askSentinels(ctx context.Context, replicas bool) []sentinelWor
 	return words
 }
 
-// askSentinel: SENTINEL GET-MASTER-ADDR-BY-NAME and SENTINEL REPLICAS
-// (manual, "High availability with Redis Sentinel", Sentinel commands).
+// askSentinel: SENTINEL GET-MASTER-ADDR-BY-NAME, MASTER and REPLICAS (manual,
+// "High availability with Redis Sentinel", Sentinel commands).
 func askSentinel(ctx context.Context, l *link, name string, replicas bool) sentinelWord {
-	cmds := rueidis.Commands{l.B().Arbitrary("SENTINEL", "GET-MASTER-ADDR-BY-NAME").Args(name).Build()}
+	cmds := rueidis.Commands{
+		l.B().Arbitrary("SENTINEL", "GET-MASTER-ADDR-BY-NAME").Args(name).Build(),
+		l.B().Arbitrary("SENTINEL", "MASTER").Args(name).Build(),
+	}
 	if replicas {
 		cmds = append(cmds, l.B().Arbitrary("SENTINEL", "REPLICAS").Args(name).Build())
 	}
@@ -320,10 +382,13 @@ func askSentinel(ctx context.Context, l *link, name string, replicas bool) senti
 	if len(pair) == 2 {
 		w.master = join(pair[0], pair[1])
 	}
+	if about, err := answers[1].AsStrMap(); err == nil {
+		w.doubts = doubts(about["flags"])
+	}
 	if !replicas {
 		return w
 	}
-	list, err := answers[1].ToArray()
+	list, err := answers[2].ToArray()
 	if err != nil {
 		return w
 	}
@@ -334,6 +399,17 @@ func askSentinel(ctx context.Context, l *link, name string, replicas bool) senti
 		}
 	}
 	return w
+}
+
+// doubts reads a Sentinel's flags of the master.
+func doubts(flags string) bool {
+	for flag := range strings.SplitSeq(flags, ",") {
+		switch flag {
+		case "s_down", "o_down", "failover_in_progress":
+			return true
+		}
+	}
+	return false
 }
 
 // learn takes the nodes that the Sentinels know. A node is forgotten when no

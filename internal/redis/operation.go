@@ -1,55 +1,44 @@
 package redis
 
 import (
-	"crypto/sha1"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
-	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
 )
 
-// reservedPrefix starts the keys that are Holdfast's own.
-const reservedPrefix = "\x00holdfast\x00"
-
-// idemPrefix starts the records of writes with an idempotency key.
-const idemPrefix = reservedPrefix + "idem\x00"
-
-// setOnce stores KEYS[1] = ARGV[1] unless the record KEYS[2] says that it was
-// stored already; the record lives ARGV[2] milliseconds. A repetition writes
-// too: the WAIT behind it then covers the replication stream up to here, with
-// the first attempt in it. Without that write, WAIT would wait for nothing and
-// acknowledge what no replica has.
-//
-// A script's errors come from its first write, so an error means that nothing
-// happened (Redis 7.0, script.c: read-only, too few replicas and out of memory
-// are checked before a script has written).
-const setOnce = `if redis.call('EXISTS', KEYS[2]) == 1 then
-  redis.call('PEXPIRE', KEYS[2], ARGV[2])
-  return 0
-end
-redis.call('SET', KEYS[1], ARGV[1])
-redis.call('SET', KEYS[2], '', 'PX', ARGV[2])
-return 1`
-
-var setOnceSHA = func() string {
-	sum := sha1.Sum([]byte(setOnce))
-	return hex.EncodeToString(sum[:])
-}()
-
-// operation is one write on its way. Its caller and the writer share it; state
-// says whose it is.
+// operation is one request on its way to the master. Its caller and the writer
+// share it; state says whose it is.
 type operation struct {
-	// command builds it; loaded says that the connection knows the script.
-	command func(b rueidis.Builder, loaded bool) rueidis.Completed
-	// scripted says that the command is setOnce.
-	scripted bool
-	size     int // bytes of its data, about
-	// again says that it may be sent again when its answer was lost.
-	again bool
+	cmds   []Command
+	atomic bool
+	script *Script
+	keys   []string
+	args   []string
+
+	// effects says of each command whether it may change data; writes, whether
+	// any does. What only reads may be repeated at will.
+	effects   []bool
+	oneEffect [1]bool // effects of a single command
+	writes    bool
+	// record names the record of a write with an idempotency key; empty: none.
+	// Such a write may be sent again when its answer was lost.
+	record string
+	// guarded: its record cannot be kept by a script of ours (see guard.go).
+	guarded bool
+	// async: it does not wait for replicas.
+	async bool
+	// wantToken asks for the master's replication offset after it.
+	wantToken bool
+	size      int // bytes of its data, about
+
+	// Answers, the writer's until the operation is done.
+	results []Result
+	offset  int64
+
+	// first and count are its commands' place in the batch.
+	first, count int
 
 	state   atomic.Int32
 	expired atomic.Bool // its caller's time is over: it is not to be tried again
@@ -71,39 +60,181 @@ const (
 	finished              // has its outcome
 )
 
-// newSet is the write of a value.
-func newSet(key string, value []byte, idempotencyKey string, ttl time.Duration) *operation {
-	val := string(value) // the caller's buffer may be used again before the command is written
-	o := &operation{size: len(key) + len(val), done: make(chan error, 1)}
-	if idempotencyKey == "" {
-		o.command = func(b rueidis.Builder, _ bool) rueidis.Completed {
-			return b.Set().Key(key).Value(val).Build()
+// encode appends the operation's commands to a batch.
+func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands {
+	o.first = len(batch)
+	b := s.conn.B()
+	switch {
+	case o.script != nil:
+		batch = append(batch, s.run(o.script, o.record, o.keys, o.args))
+	case o.atomic:
+		batch = append(batch, b.Multi().Build())
+		for _, cmd := range o.cmds {
+			batch = append(batch, plain(b, cmd))
 		}
-		return o
-	}
-	record := recordKey(idempotencyKey, "SET", key, val)
-	millis := strconv.FormatInt(ttl.Milliseconds(), 10)
-	o.again, o.scripted = true, true
-	o.command = func(b rueidis.Builder, loaded bool) rueidis.Completed {
-		if loaded {
-			return b.Evalsha().Sha1(setOnceSHA).Numkeys(2).Key(key, record).Arg(val, millis).Build()
+		batch = append(batch, b.Exec().Build())
+	default:
+		for i, cmd := range o.cmds {
+			if o.record != "" && o.effects[i] {
+				batch = append(batch, s.run(once, itemRecord(o.record, i), nil, cmd))
+			} else {
+				batch = append(batch, plain(b, cmd))
+			}
 		}
-		return b.Eval().Script(setOnce).Numkeys(2).Key(key, record).Arg(val, millis).Build()
 	}
-	return o
+	o.count = len(batch) - o.first
+	return batch
 }
 
-// recordKey names the record of a write. Each part is hashed with its length,
-// so that no two writes share a record.
-func recordKey(parts ...string) string {
-	h := sha256.New()
-	for _, p := range parts {
-		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], uint64(len(p)))
-		h.Write(n[:])
-		h.Write([]byte(p))
+func plain(b rueidis.Builder, cmd Command) rueidis.Completed {
+	return b.Arbitrary(cmd[0]).Args(cmd[1:]...).Build()
+}
+
+// next is what is to be done with an operation after an attempt.
+type next int
+
+const (
+	settle  next = iota // executed: to be answered when enough replicas have it
+	repeat              // not executed, or harmless to repeat
+	decided             // it has its outcome
+)
+
+// read takes the answers to the operation's commands. broken says that the
+// session is of no more use, and why.
+func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (then next, broken error) {
+	o.results = o.results[:0]
+	switch {
+	case o.script != nil:
+		return o.readScript(s, answers[0], sent)
+	case o.atomic:
+		return o.readTransaction(answers, sent)
 	}
-	return idemPrefix + string(h.Sum(nil))
+	var done, again, gone bool // writes that happened, that did not, that may have
+	var cause error
+	for i, a := range answers {
+		m, err := a.ToMessage()
+		fate := fateOf(err, sent)
+		if fate == refused && o.record != "" && o.effects[i] && isNoScript(err) {
+			s.forget(once)
+			fate = retry
+		}
+		switch fate {
+		case executed:
+			done = done || o.effects[i]
+			o.results = append(o.results, Result{Reply: o.reply(i, m)})
+		case refused:
+			o.results = append(o.results, Result{Err: o.refusal(err)})
+		case retry:
+			again = true
+			if !isNoScript(err) {
+				broken = err
+			}
+			cause = err
+			o.results = append(o.results, Result{Err: &Error{NotExecuted, err}})
+		case lost:
+			broken, cause = errLost, errLost
+			if o.effects[i] {
+				gone = true
+			} else {
+				again = true
+			}
+			o.results = append(o.results, Result{Err: &Error{Unknown, err}})
+		}
+	}
+	switch {
+	case !again && !gone:
+		return settle, nil
+	case o.record != "":
+		o.sent = o.sent || done || gone
+	case gone:
+		return o.lose(errLost), broken
+	case done:
+		// Some happened and some certainly did not: each is told its own.
+		return settle, broken
+	}
+	o.cause = cause
+	return repeat, broken
+}
+
+// reply is a command's reply; see exactInteger.
+func (o *operation) reply(i int, m rueidis.RedisMessage) Reply {
+	return Reply{m: m, number: o.record != "" && o.effects[i] && m.IsString() && counts(o.cmds[i][0])}
+}
+
+func (o *operation) readScript(s *session, a rueidis.RedisResult, sent bool) (next, error) {
+	m, err := a.ToMessage()
+	switch fateOf(err, sent) {
+	case executed:
+		o.results = append(o.results, Result{Reply: Reply{m: m}})
+		return settle, nil
+	case refused:
+		if isNoScript(err) {
+			s.forget(o.script)
+			o.cause = err
+			return repeat, nil
+		}
+		o.results = append(o.results, Result{Err: o.refusal(err)})
+		return settle, nil
+	case retry:
+		o.cause = err
+		return repeat, err
+	}
+	if !o.writes {
+		o.cause = errLost
+		return repeat, errLost
+	}
+	return o.lose(errLost), errLost
+}
+
+// readTransaction takes the answers to MULTI, the commands, and EXEC. Where
+// Redis turned down any of the commands, EXEC does nothing (manual,
+// "Transactions", errors inside a transaction).
+func (o *operation) readTransaction(answers []rueidis.RedisResult, sent bool) (next, error) {
+	exec := answers[len(answers)-1]
+	err := exec.NonRedisError()
+	if err != nil {
+		switch {
+		case !sent:
+			o.cause = err
+			return repeat, errLost
+		case !o.writes:
+			o.cause = errLost
+			return repeat, errLost
+		}
+		return o.lose(errLost), errLost
+	}
+	all, err := exec.ToArray()
+	if err == nil {
+		o.results = results(all)
+		return settle, nil
+	}
+	cause := err
+	for _, a := range answers[:len(answers)-1] {
+		if e := a.Error(); e != nil && !rueidis.IsRedisNil(e) {
+			cause = e
+			break
+		}
+	}
+	if fateOf(cause, true) == retry || retryable[abortCode(cause)] {
+		o.cause = cause
+		return repeat, cause
+	}
+	o.finish(o.refusal(&discarded{cause}))
+	return decided, nil
+}
+
+// lose deals with an operation of which nobody knows whether it happened.
+func (o *operation) lose(cause error) next {
+	o.cause = cause
+	switch {
+	case !o.writes:
+		return repeat
+	case o.record != "":
+		o.sent = true
+		return repeat
+	}
+	o.finish(&Error{Unknown, cause})
+	return decided
 }
 
 // without is the outcome of an operation that is given up and not in the
@@ -118,18 +249,46 @@ func (o *operation) without() error {
 	return &Error{NotExecuted, errNoMaster}
 }
 
-// refusal is the outcome of an operation that Redis refused for good. An
-// earlier attempt may have happened all the same.
-func (o *operation) refusal(cause error) error {
+// abandoned is the outcome of an operation that is given up while the writer
+// has it.
+func (o *operation) abandoned() error {
+	if o.writes {
+		return &Error{Unknown, errNoAck}
+	}
+	return &Error{NotExecuted, errNoAck}
+}
+
+// refusal is the outcome of what Redis refused for good. An earlier attempt
+// may have happened all the same.
+func (o *operation) refusal(cause error) *Error {
 	if o.sent {
 		return &Error{Unknown, cause}
 	}
 	return &Error{Refused, cause}
 }
 
-// finish gives the operation its outcome, if its caller still waits.
+// finish gives the operation its outcome, if its caller still waits. It is
+// its caller's from then on.
 func (o *operation) finish(err error) {
 	if o.state.CompareAndSwap(taken, finished) {
 		o.done <- err
 	}
+}
+
+// discarded is a transaction that Redis did not carry out because of one of
+// its commands.
+type discarded struct{ cause error }
+
+func (d *discarded) Error() string {
+	return "EXECABORT Transaction discarded because of: " + d.cause.Error()
+}
+
+func (d *discarded) Unwrap() error { return d.cause }
+
+// abortCode is the code inside the refusal of an EXEC, which stands behind a
+// fixed text (Redis 7.0, multi.c, execCommandAbort); empty: none.
+func abortCode(err error) string {
+	_, behind, _ := strings.Cut(err.Error(), "because of: ")
+	code, _, _ := strings.Cut(behind, " ")
+	return code
 }

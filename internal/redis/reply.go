@@ -19,11 +19,18 @@ const (
 )
 
 // Reply is what Redis answered to one command.
-type Reply struct{ m rueidis.RedisMessage }
+type Reply struct {
+	m rueidis.RedisMessage
+	// number: an Integer that came as text, being too big for a script's
+	// numbers.
+	number bool
+}
 
 // Type is the type of the reply.
 func (r *Reply) Type() ReplyType {
 	switch {
+	case r.number:
+		return Integer
 	case r.m.IsString():
 		return Text
 	case r.m.IsNil():
@@ -32,6 +39,9 @@ func (r *Reply) Type() ReplyType {
 		return Integer
 	case r.m.IsArray():
 		return Array
+	}
+	if r.m.Error() == nil {
+		return Null // no reply at all
 	}
 	return Failure
 }
@@ -59,7 +69,7 @@ func (r *Reply) Simple() bool {
 
 // Int is an Integer's value.
 func (r *Reply) Int() int64 {
-	n, _ := r.m.ToInt64()
+	n, _ := r.m.AsInt64()
 	return n
 }
 
@@ -72,5 +82,5 @@ func (r *Reply) Len() int {
 // At is an element of an Array.
 func (r *Reply) At(i int) Reply {
 	a, _ := r.m.ToArray()
-	return Reply{a[i]}
+	return Reply{m: a[i]}
 }

@@ -33,7 +33,7 @@ func TestNoReplicaIsGivenUpWithoutAMajorityOfSentinels(t *testing.T) {
 
 func TestARefusalAfterALostAttemptIsUnknown(t *testing.T) {
 	cause := errors.New("OOM command not allowed")
-	o := newSet("k", nil, "once", time.Minute)
+	o := &operation{writes: true, record: "record"}
 	if err := o.refusal(cause); KindOf(err) != Refused {
 		t.Errorf("the first attempt: %v, want refused", err)
 	}
@@ -58,10 +58,10 @@ func TestAWriteIsRememberedLongerThanItIsTried(t *testing.T) {
 // come since.
 func TestAWriteIsNotSentAfterItsTime(t *testing.T) {
 	w := newWriter(Config{Hold: time.Minute}.withDefaults(), nil)
-	stale, fresh := newSet("k", nil, "", 0), newSet("k", nil, "", 0)
+	stale, fresh := new(operation), new(operation)
 	stale.until, fresh.until = time.Now().Add(-time.Second), time.Now().Add(time.Minute)
 	w.queue, w.live = []*operation{stale, fresh}, 2
-	if batch := w.take(); len(batch) != 1 || batch[0] != fresh {
+	if batch := w.take(nil); len(batch) != 1 || batch[0] != fresh {
 		t.Errorf("the batch has %d writes, want the fresh one alone", len(batch))
 	}
 	if stale.state.Load() != queued || len(w.queue) != 0 {

@@ -1,0 +1,207 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/redis/rueidis"
+)
+
+// Some writes with an idempotency key cannot be carried out by a script of
+// ours: scripts themselves, transactions, and commands with too many
+// arguments. They take two trips: WATCH and read the record; when there is
+// none, MULTI, the record, the commands, EXEC, which does nothing if anybody
+// has made the record meanwhile. The answer is added to the record afterwards;
+// if that fails, a repetition is told that the request happened, and no more.
+
+var (
+	// errDone: a repetition of a request whose answer was not kept.
+	errDone = errors.New("the request was carried out before, and its answer is gone")
+	// errRival: another attempt of the same request came first.
+	errRival = errors.New("another attempt of the same request is under way")
+)
+
+// guarded carries out one operation so. What it answers is what read answers.
+func (s *session) guarded(ctx context.Context, o *operation) (then next, broken error) {
+	o.results = o.results[:0]
+	if o.atomic {
+		results, err := s.guard(ctx, o.record, o.cmds)
+		if err != nil {
+			return s.unguarded(o, err)
+		}
+		o.results = results
+		return settle, nil
+	}
+	for i, cmd := range o.cmds {
+		var results []Result
+		var err error
+		if o.effects[i] {
+			results, err = s.guard(ctx, itemRecord(o.record, i), o.cmds[i:i+1])
+		} else {
+			results, err = s.ask(ctx, cmd)
+		}
+		var no *discarded
+		switch {
+		case errors.As(err, &no):
+			o.results = append(o.results, Result{Err: o.refusal(no.cause)})
+		case err != nil:
+			return s.unguarded(o, err)
+		default:
+			o.results = append(o.results, results...)
+		}
+	}
+	return settle, nil
+}
+
+// unguarded deals with an operation that was not carried out as a whole. All
+// of it may be sent again: what happened has its record.
+func (s *session) unguarded(o *operation, err error) (next, error) {
+	var no *discarded
+	switch {
+	case errors.As(err, &no):
+		o.finish(o.refusal(no))
+		return decided, nil
+	case errors.Is(err, errDone):
+		o.finish(&Error{Unknown, errDone})
+		return decided, nil
+	case errors.Is(err, errRival):
+		o.cause = err
+		return repeat, nil
+	case errors.Is(err, errLost):
+		return o.lose(err), errLost
+	}
+	o.cause = err
+	return repeat, err
+}
+
+// ask carries out a command that only reads.
+func (s *session) ask(ctx context.Context, cmd Command) ([]Result, error) {
+	answers, sent := s.exchange(ctx, rueidis.Commands{plain(s.conn.B(), cmd)})
+	m, err := answers[0].ToMessage()
+	switch fateOf(err, sent) {
+	case executed:
+		return []Result{{Reply: Reply{m: m}}}, nil
+	case refused:
+		return nil, &discarded{err}
+	case retry:
+		return nil, err
+	}
+	return nil, errLost
+}
+
+// guard carries commands out in one transaction, once. Its error is
+// *discarded, errDone, errRival, errLost, or else means that nothing happened
+// and that it may elsewhere or later.
+func (s *session) guard(ctx context.Context, record string, commands []Command) ([]Result, error) {
+	b := s.conn.B()
+	cmds := s.records(nil, b.Watch().Key(record).Build(), b.Get().Key(record).Build())
+	answers, sent := s.exchange(ctx, cmds)
+	for _, a := range answers {
+		if err := a.Error(); err != nil && !rueidis.IsRedisNil(err) {
+			if fateOf(err, sent) == refused {
+				return nil, errors.Join(&discarded{err}, s.unwatch(ctx))
+			}
+			return nil, err // nothing was written yet
+		}
+	}
+	get := 1
+	if s.w.recordDB != "" {
+		get = 2
+	}
+	if kept, err := answers[get].AsBytes(); err == nil {
+		if err := s.unwatch(ctx); err != nil {
+			return nil, err
+		}
+		return replay(kept, len(commands))
+	}
+
+	cmds = s.records(rueidis.Commands{b.Multi().Build()},
+		b.Set().Key(record).Value("").PxMilliseconds(number(s.w.ttl)).Build())
+	before := len(cmds) - 1 // results of EXEC that are ours
+	for _, cmd := range commands {
+		cmds = append(cmds, plain(b, cmd))
+	}
+	cmds = append(cmds, b.Exec().Build())
+	answers, sent = s.exchange(ctx, cmds)
+	exec := answers[len(answers)-1]
+	switch {
+	case exec.NonRedisError() != nil && !sent:
+		return nil, errNotSent
+	case exec.NonRedisError() != nil:
+		return nil, errLost
+	case rueidis.IsRedisNil(exec.Error()):
+		return nil, errRival
+	}
+	if err := exec.Error(); err != nil {
+		for _, a := range answers[:len(answers)-1] {
+			if e := a.Error(); e != nil && !rueidis.IsRedisNil(e) {
+				err = e
+				break
+			}
+		}
+		if fateOf(err, true) == retry || retryable[abortCode(err)] {
+			return nil, err
+		}
+		return nil, &discarded{err}
+	}
+	all, err := exec.ToMessage()
+	if err != nil {
+		return nil, errLost
+	}
+	keep := s.records(nil, b.Set().Key(record).Value(string(all.CacheMarshal(nil))).Xx().PxMilliseconds(number(s.w.ttl)).Build())
+	if answers, _ = s.exchange(ctx, keep); answers[len(answers)-1].NonRedisError() != nil {
+		return nil, errLost
+	}
+	list, _ := all.ToArray()
+	return results(list[before:]), nil
+}
+
+// replay answers a repetition from its record.
+func replay(kept []byte, n int) ([]Result, error) {
+	var all rueidis.RedisMessage
+	if len(kept) == 0 || all.CacheUnmarshalView(kept) != nil {
+		return nil, errDone
+	}
+	list, err := all.ToArray()
+	if err != nil || len(list) < n {
+		return nil, errDone
+	}
+	return results(list[len(list)-n:]), nil
+}
+
+// results are the elements of EXEC's answer.
+func results(list []rueidis.RedisMessage) []Result {
+	out := make([]Result, 0, len(list))
+	for _, m := range list {
+		if err := m.Error(); err != nil && !rueidis.IsRedisNil(err) {
+			out = append(out, Result{Err: &Error{Refused, err}})
+		} else {
+			out = append(out, Result{Reply: Reply{m: m}})
+		}
+	}
+	return out
+}
+
+// records appends commands that are for the database of the records.
+func (s *session) records(cmds rueidis.Commands, inside ...rueidis.Completed) rueidis.Commands {
+	if s.w.recordDB == "" {
+		return append(cmds, inside...)
+	}
+	cmds = append(cmds, s.selectDB(s.w.recordDB))
+	cmds = append(cmds, inside...)
+	return append(cmds, s.selectDB(s.w.dataDB))
+}
+
+func (s *session) unwatch(ctx context.Context) error {
+	answers, _ := s.exchange(ctx, rueidis.Commands{s.conn.B().Unwatch().Build()})
+	if answers[0].Error() != nil {
+		return errLost
+	}
+	return nil
+}
+
+func (s *session) selectDB(db string) rueidis.Completed {
+	n, _ := strconv.ParseInt(db, 10, 64)
+	return s.conn.B().Select().Index(n).Build()
+}

@@ -1,0 +1,145 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// lane is one of the connections over which batches go. While one waits for
+// the replicas, another sends.
+type lane struct {
+	*writer
+	// inSync is how many replicas must have its next batch.
+	inSync atomic.Int64
+	// last is the master of the last session; it belongs to run.
+	last string
+}
+
+// lanes of a writer. More make the batches smaller, and each costs its
+// system calls.
+const lanes = 2
+
+// run carries operations out on one connection after another until the
+// context ends.
+func (w *lane) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		s, err := w.monitor.wait(ctx)
+		if err != nil {
+			break
+		}
+		if err := w.serve(ctx, s.master); err != nil {
+			w.monitor.look()
+			select {
+			case <-time.After(retryPause):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// serve writes to one master on one connection, until the connection or the
+// mastership ends.
+func (w *lane) serve(ctx context.Context, master string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		w.watch(ctx, master)
+		cancel()
+	})
+	defer watcher.Wait()
+	defer cancel()
+
+	l := newLink(w.cfg, master, pipelining)
+	defer l.close()
+	conn, release := l.Dedicate()
+	defer release()
+	defer l.cut() // before release, which would wait for answers
+	s := &session{w: w, master: master, conn: conn, behind: map[string]int64{}, loaded: map[*Script]bool{}}
+	// The peer itself has to be a master: an address may lead elsewhere than
+	// it did when the monitor asked.
+	role, err := conn.Do(ctx, conn.B().Role().Build()).ToArray()
+	if err != nil {
+		return fmt.Errorf("ask %s for its role: %w", master, err)
+	}
+	if standing, _, _ := parseRole(role); !standing.Master {
+		return fmt.Errorf("%s is not a master any more", master)
+	}
+	if s.wire = l.only(); s.wire == nil {
+		return errLost
+	}
+	now, _ := w.monitor.now()
+	if w.last == master {
+		// The last session with it broke: it may have been replaced since
+		// anybody asked, and its replicas with it.
+		if now, err = w.monitor.confirm(ctx); err != nil || now.master != master {
+			return errLost
+		}
+	}
+	if !now.certain() {
+		// A session counts the replicas that the master has now: one that was
+		// promoted unheard would not be among them.
+		return errUncertain
+	}
+	w.last = master
+	defer s.end()
+	var batch []*operation
+	for {
+		now, changed := w.monitor.now()
+		if now.master != master {
+			// Not one write on contradicting evidence. The watcher ends this
+			// when another node is the master.
+			select {
+			case <-changed:
+				continue
+			case <-s.wire.ended:
+				return errLost
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		batch = w.take(batch[:0])
+		if len(batch) == 0 && len(s.done) == 0 {
+			select {
+			case <-w.more:
+				continue
+			case <-s.wire.ended:
+				return errLost
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		err := s.commit(ctx, batch)
+		clear(batch)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// watch returns when another node is the master, when there has been none for
+// so long that nobody waits for an answer any more, or when the context ends.
+func (w *lane) watch(ctx context.Context, master string) {
+	for {
+		s, changed := w.monitor.now()
+		var late <-chan time.Time
+		switch s.master {
+		case master:
+		case "":
+			t := time.NewTimer(w.cfg.Hold)
+			defer t.Stop()
+			late = t.C
+		default:
+			return
+		}
+		select {
+		case <-changed:
+		case <-late:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,248 @@
+package redis
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// cacheTTL bounds how long a value stays in the cache without being asked for
+// again.
+const cacheTTL = time.Minute
+
+// cacheTrust is how long after the last round in which the master answered as
+// one its invalidations are taken for complete. Rounds come every
+// steadyInterval.
+const cacheTrust = 1200 * time.Millisecond
+
+// replicaTimeout bounds one read of a replica; the master answers after it.
+const replicaTimeout = 300 * time.Millisecond
+
+// readers answer what need not come from the master: from replicas, and from a
+// cache in this process that the master invalidates (manual, "Client-side
+// caching in Redis"). What they cannot answer the writer does.
+type readers struct {
+	cfg     Config
+	monitor *monitor
+	cache   atomic.Pointer[link] // of the present master; nil: there is none
+	turn    atomic.Uint32        // of the replicas
+
+	mu       sync.Mutex
+	replicas map[string]*link
+	ended    bool
+}
+
+func newReaders(cfg Config, m *monitor) *readers {
+	return &readers{cfg: cfg, monitor: m, replicas: map[string]*link{}}
+}
+
+// run keeps the cache with the master, and forgets replicas that are gone,
+// until the context ends.
+func (c *readers) run(ctx context.Context) {
+	var closing sync.WaitGroup
+	for ctx.Err() == nil {
+		s, changed := c.monitor.now()
+		if old := c.cache.Load(); s.master != "" && (old == nil || old.addr != s.master) {
+			c.cache.Store(newLink(c.cfg, s.master, caching))
+			if old != nil {
+				closing.Go(old.close)
+			}
+		}
+		for _, l := range c.gone(s) {
+			closing.Go(l.close)
+		}
+		tick := time.NewTimer(learnInterval)
+		select {
+		case <-changed:
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+		tick.Stop()
+	}
+	c.mu.Lock()
+	c.ended = true
+	for _, l := range c.replicas {
+		closing.Go(l.close)
+	}
+	c.mu.Unlock()
+	if l := c.cache.Swap(nil); l != nil {
+		closing.Go(l.close)
+	}
+	closing.Wait()
+}
+
+// gone takes the links out whose nodes are no replicas any more.
+func (c *readers) gone(s snapshot) (gone []*link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for addr, l := range c.replicas {
+		known := false
+		for _, r := range s.node().replicas {
+			known = known || r.addr == addr
+		}
+		if !known && s.master != "" {
+			gone = append(gone, l)
+			delete(c.replicas, addr)
+		}
+	}
+	return gone
+}
+
+// read answers a request that only reads, if it can.
+func (c *readers) read(ctx context.Context, r *Request, o *operation) bool {
+	if r.Read == ReadCached {
+		return c.cached(ctx, r)
+	}
+	return c.replica(ctx, r, o)
+}
+
+// cached answers GET of one key from the cache, which asks the master for what
+// it does not have. Its values are as old as the way of an invalidation, and
+// cacheTrust at most.
+func (c *readers) cached(ctx context.Context, r *Request) bool {
+	if len(r.Commands) != 1 || r.After != "" {
+		return false
+	}
+	cmd := r.Commands[0]
+	if len(cmd) != 2 || !strings.EqualFold(cmd[0], "GET") {
+		return false
+	}
+	l := c.cache.Load()
+	if l == nil || !c.monitor.fresh(l.addr) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, replicaTimeout)
+	defer cancel()
+	a := l.DoCache(ctx, l.B().Get().Key(cmd[1]).Cache(), cacheTTL)
+	result, ok := resultOf(a)
+	if !ok || !c.monitor.fresh(l.addr) {
+		return false
+	}
+	r.Results = append(r.Results, result)
+	r.From = ReadCached
+	if !a.IsCacheHit() {
+		r.Node = l.addr
+	}
+	return true
+}
+
+// replica answers from one of the replicas that are not behind.
+func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
+	if o.script != nil && !o.script.readOnly {
+		return false
+	}
+	limit := r.MaxLag
+	if limit == 0 {
+		limit = c.cfg.MaxLag
+	}
+	after, ok := offsetOf(r.After)
+	if !ok {
+		return false
+	}
+	s, _ := c.monitor.now()
+	list := s.node().replicas
+	turn := int(c.turn.Add(1))
+	for i := range list {
+		rep := list[(turn+i)%len(list)]
+		age, known := c.monitor.age(rep.offset)
+		if !known || age > limit {
+			continue
+		}
+		if c.ask(ctx, rep.addr, r, o, after) {
+			r.From, r.Node, r.Lag = ReadReplica, rep.addr, age
+			r.Token = tokenOf(max(after, rep.offset))
+			return true
+		}
+	}
+	return false
+}
+
+// ask asks one replica. It answers nothing unless it has the offset after.
+func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation, after int64) bool {
+	l := c.link(addr)
+	if l == nil {
+		return false
+	}
+	b := l.B()
+	cmds := rueidis.Commands{b.Role().Build()}
+	switch {
+	case o.script != nil:
+		cmds = append(cmds, b.EvalRo().Script(o.script.source).Numkeys(int64(len(o.keys))).Key(o.keys...).Arg(o.args...).Build())
+	case o.atomic:
+		return false // a transaction has a connection to itself, at the master
+	}
+	for _, cmd := range o.cmds {
+		cmds = append(cmds, plain(b, cmd))
+	}
+	ctx, cancel := context.WithTimeout(ctx, replicaTimeout)
+	defer cancel()
+	answers := l.DoMulti(ctx, cmds...)
+	role, err := answers[0].ToArray()
+	if err != nil {
+		return false
+	}
+	standing, _, ok := parseRole(role)
+	if !ok || standing.Master || !standing.Linked || standing.Offset < after {
+		return false
+	}
+	for _, a := range answers[1:] {
+		result, ok := resultOf(a)
+		if !ok {
+			r.Results = r.Results[:0]
+			return false
+		}
+		r.Results = append(r.Results, result)
+	}
+	return true
+}
+
+func (c *readers) link(addr string) *link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return nil
+	}
+	l := c.replicas[addr]
+	if l == nil {
+		l = newLink(c.cfg, addr, pipelining)
+		c.replicas[addr] = l
+	}
+	return l
+}
+
+// resultOf is an answer that stands; false where the master is to be asked.
+func resultOf(a rueidis.RedisResult) (Result, bool) {
+	m, err := a.ToMessage()
+	switch fateOf(err, true) {
+	case executed:
+		return Result{Reply: Reply{m: m}}, true
+	case refused:
+		return Result{Err: &Error{Refused, err}}, true
+	}
+	return Result{}, false
+}
+
+// tokenPrefix starts a Token; the replication offset of the master follows. A
+// failover goes on counting from what the new master had.
+const tokenPrefix = "hf1."
+
+func tokenOf(offset int64) string { return tokenPrefix + strconv.FormatInt(offset, 36) }
+
+// offsetOf reads a Token; no token is offset 0. It answers false to what is
+// none of ours: the master is asked then.
+func offsetOf(token string) (int64, bool) {
+	if token == "" {
+		return 0, true
+	}
+	digits, ok := strings.CutPrefix(token, tokenPrefix)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(digits, 36, 64)
+	return n, err == nil && n >= 0
+}

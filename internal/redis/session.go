@@ -1,0 +1,257 @@
+package redis
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/redis/rueidis"
+)
+
+// session is one connection to one master. It belongs to its lane.
+type session struct {
+	w      *lane
+	master string
+	conn   rueidis.DedicatedClient
+	wire   *wire
+	loaded map[*Script]bool // the scripts that were run here
+	// expect is how many replicas have to have a batch. It grows when a
+	// replica is online and has caught up, and shrinks only by a miss.
+	expect int
+	// behind are the replicas that missed a deadline, and the offset that
+	// brings each of them back.
+	behind map[string]int64
+
+	// Of one batch; kept for their memory.
+	cmds  rueidis.Commands
+	done  []*operation
+	again []*operation
+}
+
+// exchange sends commands and waits for their answers. sent is false when none
+// of them can have left this process.
+func (s *session) exchange(ctx context.Context, cmds rueidis.Commands) (answers []rueidis.RedisResult, sent bool) {
+	mark := s.wire.written()
+	answers = s.conn.DoMulti(ctx, cmds...)
+	if answers[len(answers)-1].NonRedisError() == nil {
+		return answers, true
+	}
+	// The connection is broken or given up. Nothing more may leave it, or
+	// what is held for not sent might be sent yet.
+	return answers, s.wire.seal() > mark
+}
+
+// commit carries out one batch and gives each of its operations its outcome,
+// or back to the queue, or keeps it until replicas confirm it. An error ends
+// the session.
+func (s *session) commit(ctx context.Context, batch []*operation) error {
+	// After Hold nobody waits for this batch any more. A connection that is
+	// silent for so long, while the monitor's own say that the master is well,
+	// leads nowhere (its packets are dropped): only a new one helps.
+	ctx, cancel := context.WithTimeout(ctx, s.w.cfg.Hold+4*s.w.cfg.AckTimeout)
+	defer cancel()
+	s.grow()
+	s.w.stats.batch(len(batch))
+	if len(batch) > 0 && batch[0].guarded {
+		then, broken := s.guarded(ctx, batch[0])
+		s.sort(batch[0], then)
+		if broken != nil {
+			return broken
+		}
+		batch = nil
+	}
+	err := s.pass(ctx, batch)
+	s.w.giveBack(s.again)
+	clear(s.again)
+	s.again = s.again[:0]
+	return err
+}
+
+// end gives what the session still has its outcome, or back to the queue.
+func (s *session) end() {
+	for _, o := range s.done {
+		if o.lose(errLost) == repeat {
+			s.again = append(s.again, o)
+		}
+	}
+	s.w.giveBack(s.again)
+	s.done, s.again = nil, nil
+}
+
+// pass sends a batch, and behind it the WAIT for it and for what was done
+// before.
+func (s *session) pass(ctx context.Context, batch []*operation) error {
+	cmds := s.cmds[:0]
+	defer func() { clear(cmds); s.cmds = cmds[:0] }()
+	strict, fenced, token := kinds(s.done)
+	for _, o := range batch {
+		cmds = o.encode(s, cmds)
+	}
+	a, b, c := kinds(batch)
+	strict, fenced, token = strict || a, fenced || b, token || c
+	role := -1
+	if token {
+		role = len(cmds)
+		cmds = append(cmds, s.conn.B().Role().Build())
+	}
+	replicas := 0
+	if fenced {
+		replicas = s.expect
+	}
+	if strict {
+		replicas = max(s.expect, s.w.cfg.MinAcks)
+	}
+	wait := -1
+	if replicas > 0 {
+		wait = len(cmds)
+		cmds = append(cmds, s.wait(replicas))
+	}
+	if len(cmds) == 0 {
+		return s.settle(ctx, 0, nil)
+	}
+	answers, sent := s.exchange(ctx, cmds)
+
+	var ended error
+	for _, o := range batch {
+		then, broken := o.read(s, answers[o.first:o.first+o.count], sent)
+		if broken != nil {
+			ended = broken
+		}
+		s.sort(o, then)
+	}
+	if role >= 0 {
+		s.tell(answers[role])
+	}
+	if len(s.done) == 0 {
+		return ended
+	}
+	acks, err := int64(0), error(nil)
+	if wait >= 0 {
+		acks, err = answers[wait].AsInt64()
+	}
+	return cmp.Or(s.settle(ctx, int(acks), err), ended)
+}
+
+// sort puts an operation where it belongs after an attempt.
+func (s *session) sort(o *operation, then next) {
+	switch then {
+	case settle:
+		s.done = append(s.done, o)
+	case repeat:
+		s.again = append(s.again, o)
+	}
+}
+
+// kinds says what operations need: strict, that replicas confirm a write;
+// fenced, that what they saw is on the replicas; token, the offset.
+func kinds(ops []*operation) (strict, fenced, token bool) {
+	for _, o := range ops {
+		strict = strict || o.writes && !o.async
+		fenced = fenced || !o.writes
+		token = token || o.wantToken
+	}
+	return
+}
+
+// tell gives the operations the master's replication offset after them.
+func (s *session) tell(role rueidis.RedisResult) {
+	answer, err := role.ToArray()
+	if err != nil {
+		return
+	}
+	standing, _, _ := parseRole(answer)
+	for _, o := range s.done {
+		o.offset = standing.Offset
+	}
+}
+
+// settle answers operations that the master has executed, once enough replicas
+// have what they wrote or saw; the others stay. It answers an error when that
+// cannot be known here any more.
+func (s *session) settle(ctx context.Context, acks int, err error) error {
+	s.answer(func(o *operation) bool { return o.writes && o.async || o.state.Load() == finished })
+	if len(s.done) == 0 {
+		return nil
+	}
+	strict, fenced, _ := kinds(s.done)
+	need := s.expect
+	if strict {
+		need = max(need, s.w.cfg.MinAcks)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w (%w)", errLost, err)
+	case acks >= need && (need > 0 || len(s.w.cfg.Sentinels) == 0):
+		s.answer(all)
+		return nil
+	case acks >= s.w.cfg.MinAcks || fenced:
+		// A replica has missed the deadline. It may be slow or dead, or it
+		// was promoted: then this master is one no more, and what it
+		// acknowledges would be lost, and what it answers, old. Asked after
+		// the miss, the nodes tell.
+		now, err := s.w.monitor.confirm(ctx)
+		if err != nil || now.master != s.master {
+			return errLost
+		}
+		if now.certain() {
+			s.shrink(now.node(), acks)
+			s.answer(func(o *operation) bool { return !o.writes || acks >= s.w.cfg.MinAcks })
+		}
+	}
+	if now, _ := s.w.monitor.now(); now.master != "" && now.master != s.master {
+		return errLost
+	}
+	return nil
+}
+
+func all(*operation) bool { return true }
+
+// answer gives those of the done operations their outcome that are ready.
+func (s *session) answer(ready func(*operation) bool) {
+	left := s.done[:0]
+	for _, o := range s.done {
+		if ready(o) {
+			o.finish(nil)
+		} else {
+			left = append(left, o)
+		}
+	}
+	clear(s.done[len(left):])
+	s.done = left
+}
+
+func (s *session) wait(replicas int) rueidis.Completed {
+	return s.conn.B().Wait().Numreplicas(int64(replicas)).Timeout(s.w.cfg.AckTimeout.Milliseconds()).Build()
+}
+
+// grow counts the replicas that are in sync: online at the master, heard of at
+// least once, and not behind.
+func (s *session) grow() {
+	now, _ := s.w.monitor.now()
+	n := 0
+	for _, r := range now.node().replicas {
+		if mark, ok := s.behind[r.addr]; ok && r.offset >= mark {
+			delete(s.behind, r.addr)
+		}
+		if _, ok := s.behind[r.addr]; !ok && r.offset > 0 {
+			n++
+		}
+	}
+	s.expect = max(s.expect, n)
+	s.w.inSync.Store(int64(s.expect))
+}
+
+// shrink takes the replicas out of the in-sync set that did not confirm a
+// write: all but the acks furthest ones. Each comes back when it has what the
+// master has now.
+func (s *session) shrink(master nodeView, acks int) {
+	replicas := slices.Clone(master.replicas)
+	slices.SortFunc(replicas, func(a, b replicaView) int { return cmp.Compare(b.offset, a.offset) })
+	clear(s.behind)
+	for _, r := range replicas[min(acks, len(replicas)):] {
+		s.behind[r.addr] = master.offset
+	}
+	s.expect = acks
+	s.w.inSync.Store(int64(s.expect))
+}
