@@ -1,7 +1,13 @@
 package web
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
 
 	"github.com/valyala/fasthttp"
 
@@ -9,9 +15,344 @@ import (
 	"holdfast/internal/token"
 )
 
-// authorize answers whose request it is: nil when no tokens are configured and
-// everybody may do everything.
-func (s *Server) authorize(_ *fasthttp.RequestCtx) (*token.Rights, error) { return nil, nil }
+// errToken is the answer to a request without a good token, in the words that
+// Upstash documents for it.
+var errToken = &failure{fasthttp.StatusUnauthorized, "WRONGPASS invalid or missing auth token"}
 
-// permit answers nil when each of the commands is allowed.
-func (s *Server) permit(_ context.Context, _ *token.Rights, _ []redis.Command) error { return nil }
+// authorize answers whose request it is: nil when no tokens are configured and
+// everybody may do everything. The token is in the Authorization header or else
+// in the parameter _token.
+func (s *Server) authorize(ctx *fasthttp.RequestCtx) (*token.Rights, error) {
+	if s.cfg.Tokens == nil {
+		return nil, nil
+	}
+	if who := s.cfg.Tokens.Find(presented(ctx)); who != nil {
+		if s.cfg.AccessLog > 0 || s.tracing != nil {
+			ctx.SetUserValue(userToken, who.Name)
+		}
+		return who, nil
+	}
+	s.metrics.tokensRefused.Inc()
+	ctx.Response.Header.Set("WWW-Authenticate", `Bearer realm="holdfast"`)
+	return nil, errToken
+}
+
+// presented is the token that a request comes with; empty: none.
+func presented(ctx *fasthttp.RequestCtx) []byte {
+	const scheme = "Bearer "
+	if given := ctx.Request.Header.Peek("Authorization"); len(given) > 0 {
+		// The scheme's case does not matter (RFC 9110, section 11.1).
+		if len(given) < len(scheme) || !bytes.EqualFold(given[:len(scheme)], []byte(scheme)) {
+			return nil
+		}
+		return bytes.TrimSpace(given[len(scheme):])
+	}
+	query := ctx.URI().QueryString()
+	if !bytes.Contains(query, []byte("_token")) {
+		return nil
+	}
+	given, _, err := parameter(query, "_token")
+	if err != nil {
+		return nil
+	}
+	return given
+}
+
+// access is what the commands that came so far are allowed.
+type access struct {
+	allow []string // Config.Allow in lower case
+	// known are the verdicts on a token's commands; nobody's are under nil.
+	// The maps of verdicts are replaced, never changed.
+	known map[*token.Rights]*atomic.Pointer[verdicts]
+}
+
+type verdicts map[*redis.Spec]verdict
+
+// maxVerdicts bounds the verdicts that are remembered of a token. Redis has
+// some 400 commands; after a failover it describes them anew.
+const maxVerdicts = 2000
+
+// verdict is what holds for a command whatever its arguments.
+type verdict struct {
+	err error // why it is refused; nil: it is not
+	// waits says that it is refused when its arguments make it wait.
+	waits bool
+	// limited says that its keys have to be looked at.
+	limited bool
+}
+
+func newAccess(cfg Config) access {
+	a := access{known: map[*token.Rights]*atomic.Pointer[verdicts]{}}
+	for _, name := range cfg.Allow {
+		a.allow = append(a.allow, strings.ToLower(name))
+	}
+	all := []*token.Rights{nil}
+	if cfg.Tokens != nil {
+		all = append(all, cfg.Tokens.All()...)
+	}
+	for _, who := range all {
+		a.known[who] = new(atomic.Pointer[verdicts])
+		a.known[who].Store(&verdicts{})
+	}
+	return a
+}
+
+// permit answers nil when each of the commands is allowed. Its error is a
+// *failure, or an *redis.Error when Redis could not be asked what a command is.
+func (s *Server) permit(ctx context.Context, who *token.Rights, cmds []redis.Command) error {
+	for _, cmd := range cmds {
+		if err := s.permitOne(ctx, who, cmd); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// permitOne is permit for one command.
+func (s *Server) permitOne(ctx context.Context, who *token.Rights, cmd redis.Command) error {
+	if len(cmd) == 0 {
+		return badRequest("ERR empty command")
+	}
+	spec, err := s.store.Spec(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	if spec == nil {
+		// Redis says in its own words that it has no such command. A token
+		// that may not do everything learns nothing from it.
+		if who != nil && (who.ReadOnly || who.Limited() || len(who.Allow) > 0 || len(who.Deny) > 0) {
+			return noCommand(strings.ToLower(cmd[0]))
+		}
+		return nil
+	}
+	v := s.verdict(who, spec)
+	switch {
+	case v.err != nil:
+		return v.err
+	case v.waits && blocks(spec, cmd):
+		return refused(spec.Name, "it may wait for data, and with it the connection", spec.Name)
+	case v.limited:
+		return limit(who, spec, cmd)
+	}
+	return nil
+}
+
+// verdict is what was found of a command before, or is now.
+func (s *Server) verdict(who *token.Rights, spec *redis.Spec) verdict {
+	known := s.access.known[who]
+	if known == nil { // rights that are no configured token's
+		return s.access.judge(who, spec)
+	}
+	old := known.Load()
+	if v, ok := (*old)[spec]; ok {
+		return v
+	}
+	v := s.access.judge(who, spec)
+	s.metrics.learn(spec)
+	fresh := verdicts{}
+	if len(*old) < maxVerdicts {
+		maps.Copy(fresh, *old)
+	}
+	fresh[spec] = v
+	// If somebody else was quicker, this verdict is found again another time.
+	known.CompareAndSwap(old, &fresh)
+	return v
+}
+
+// never are commands that no configuration allows, beside those that Redis
+// itself calls bound to their connection (redis.Spec.Stateful).
+var never = map[string]string{
+	// Of a connection that many requests share.
+	"client": "it concerns a connection, and requests have none of their own",
+	// Who is master is the Sentinels' decision; a node that is told otherwise
+	// splits the stack.
+	"replicaof": "who is the master is not a client's decision",
+	"slaveof":   "who is the master is not a client's decision",
+	"failover":  "who is the master is not a client's decision",
+}
+
+// instead is what serves the purpose of a command that is never allowed.
+var instead = map[string]string{
+	"multi": "; POST /multi-exec takes a transaction", "exec": "; POST /multi-exec takes a transaction",
+	"discard": "; POST /multi-exec takes a transaction", "watch": "; a script or If-Match of /v1/keys compares and sets",
+	"subscribe": "; GET /subscribe/CHANNEL streams messages", "psubscribe": "; GET /psubscribe/PATTERN streams messages",
+	"monitor": "; GET /monitor streams commands", "auth": "; a request brings its token along",
+	"select": "; the database is the node's configuration",
+}
+
+// harmless are commands that Redis counts among the dangerous ones and that do
+// no harm over HTTP. Whoever may read the data may know what they tell.
+var harmless = []string{
+	"sort",     // dangerous for its O(N log N); no worse than SUNION of large sets
+	"sort_ro",  // likewise
+	"info",     // numbers about the server; clients ask for it
+	"role",     // who is master; no secret to a client
+	"lastsave", // the time of the last snapshot
+}
+
+// judge finds what holds for a command whatever its arguments.
+func (a *access) judge(who *token.Rights, spec *redis.Spec) verdict {
+	name := spec.Name
+	parent, _, _ := strings.Cut(name, "|")
+	why := never[parent]
+	if why == "" && spec.Stateful {
+		why = "it changes the connection it comes on, and requests have none of their own"
+	}
+	if why != "" {
+		return verdict{err: refused(name, why+instead[name], "")}
+	}
+	if !token.Names(a.allow, name, spec.Categories) {
+		if (spec.Dangerous || spec.Admin) && !slices.Contains(harmless, name) {
+			return verdict{err: refused(name, "it is dangerous to the data or to the server", name)}
+		}
+	}
+	if !who.Command(name, readable(spec), spec.Categories) {
+		return verdict{err: noCommand(name)}
+	}
+	return verdict{
+		waits:   spec.Blocking && !token.Names(a.allow, name, spec.Categories),
+		limited: who.Limited(),
+	}
+}
+
+// readable says that a read-only token may use the command. SCAN and KEYS tell
+// what there is, and cost much; Upstash's read-only tokens may not either.
+// Some that touch no data are none of Redis' read-only commands.
+func readable(spec *redis.Spec) bool {
+	switch spec.Name {
+	case "scan", "keys":
+		return false
+	case "ping", "echo", "time":
+		return true
+	}
+	return spec.ReadOnly
+}
+
+// limit answers nil when a command of a token that is limited to prefixes
+// touches nothing but keys and channels with one of them.
+func limit(who *token.Rights, spec *redis.Spec, cmd redis.Command) error {
+	switch spec.Name {
+	case "ping", "echo", "time", "command", "command|info", "command|docs", "command|count", "command|list":
+		return nil // they touch no data
+	case "publish", "spublish":
+		if len(cmd) < 2 || !who.Key(cmd[1]) {
+			return noChannel
+		}
+		return nil
+	case "keys":
+		if len(cmd) != 2 || !who.Pattern(cmd[1]) {
+			return noKey
+		}
+		return nil
+	case "scan":
+		if !scansWithin(who, cmd) {
+			return noKey
+		}
+		return nil
+	case "sort", "sort_ro":
+		// BY and GET read keys whose names the data makes up, and Redis does
+		// not tell where STORE stands.
+		for _, word := range cmd[min(2, len(cmd)):] {
+			if slices.ContainsFunc([]string{"by", "get", "store"}, func(option string) bool { return strings.EqualFold(word, option) }) {
+				return noKey
+			}
+		}
+		if len(cmd) < 2 || !who.Key(cmd[1]) {
+			return noKey
+		}
+		return nil
+	case "migrate":
+		return noCommand(spec.Name) // its keys would leave for another server
+	}
+	// A script may touch keys that it does not name; DBSIZE, RANDOMKEY,
+	// FLUSHALL and their like concern all keys.
+	if slices.Contains(spec.Categories, "scripting") {
+		return noCommand(spec.Name)
+	}
+	keys, told := spec.Keys(cmd)
+	if !told || len(keys) == 0 {
+		return noCommand(spec.Name)
+	}
+	for _, key := range keys {
+		if !who.Key(key) {
+			return noKey
+		}
+	}
+	return nil
+}
+
+// scansWithin says whether a SCAN finds only keys that a token may use: when a
+// MATCH says so. Each option of SCAN has one value (Redis manual, SCAN).
+func scansWithin(who *token.Rights, cmd redis.Command) bool {
+	within := false
+	for i := 2; i+1 < len(cmd); i += 2 {
+		if strings.EqualFold(cmd[i], "match") {
+			if !who.Pattern(cmd[i+1]) {
+				return false
+			}
+			within = true
+		}
+	}
+	return within
+}
+
+// permitStream answers nil when a stream is allowed: SUBSCRIBE CHANNEL...,
+// PSUBSCRIBE PATTERN... or MONITOR, which permit never allows.
+func (s *Server) permitStream(who *token.Rights, cmd redis.Command) error {
+	name := strings.ToLower(cmd[0])
+	if name == "monitor" {
+		// It shows every key and value, so it takes the right to all of them.
+		if who != nil && (who.ReadOnly || who.Limited()) || !who.Command(name, true, []string{"admin", "slow", "dangerous"}) {
+			return noCommand(name)
+		}
+		return nil
+	}
+	// To hear messages is to read.
+	if !who.Command(name, true, []string{"pubsub", "slow"}) {
+		return noCommand(name)
+	}
+	for _, channel := range cmd[1:] {
+		if name == "psubscribe" && !who.Pattern(channel) || name != "psubscribe" && !who.Key(channel) {
+			return noChannel
+		}
+	}
+	return nil
+}
+
+// refused is the error of a command that nobody may use; allowing is what
+// Config.Allow would have to name, empty when nothing would help.
+func refused(name, why, allowing string) error {
+	text := fmt.Sprintf("ERR '%s' is not allowed here: %s", shown(name), why)
+	if allowing != "" {
+		text += fmt.Sprintf(" (`holdfast web --allow '%s'` allows it)", allowing)
+	}
+	return badRequest(text)
+}
+
+// noCommand and the next two are Redis' own words to a user without the right,
+// but for the token.
+func noCommand(name string) error {
+	return &failure{fasthttp.StatusForbidden, fmt.Sprintf("NOPERM this token has no permissions to run the '%s' command", shown(name))}
+}
+
+var (
+	noKey     = &failure{fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the keys used as arguments"}
+	noChannel = &failure{fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the channels used as arguments"}
+)
+
+// shown is a command's name as an error shows it; a client may have named
+// anything.
+func shown(name string) string {
+	if len(name) > 40 {
+		name = name[:40]
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, name)
+}
+
+// TEMPORARY until Spec has it.
+func blocks(spec *redis.Spec, cmd redis.Command) bool { return spec.Blocking }

@@ -1,12 +1,256 @@
 package web
 
 import (
+	"bytes"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
 )
+
+// classes are what requests are counted by: the kind of data that a command
+// works on (Redis' ACL categories), or the route. The first is whatever is
+// none of the others.
+var classes = [...]string{
+	"other",
+	"string", "hash", "list", "set", "sortedset", "stream", "bitmap", "hyperloglog", "geo",
+	"pubsub", "scripting", "keyspace", "connection",
+	"pipeline", "multi-exec", "subscribe", "monitor", "keys", "watch", "openapi",
+	"healthz", "cors", "unauthorized", "none",
+}
+
+// methods and statuses are those that are told apart; the first stands for all
+// others.
+var (
+	methods  = [...]string{"other", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"}
+	statuses = [...]int{0, 200, 201, 204, 206, 304, 400, 401, 403, 404, 405, 406, 408, 409, 412, 413, 415, 428, 429, 431, 500, 503, 504}
+)
+
+// latencyBuckets are in seconds. A request to a healthy stack takes some
+// hundred microseconds; one that waits out a failover, some seconds.
+var latencyBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .1, .5, 1, 2.5, 5, 10}
+
+// metrics are a node's numbers. Each of its counters is found once and then
+// kept by its place, so that a request looks up no label.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	counted  [len(classes)][len(methods)][len(statuses)]atomic.Pointer[prometheus.Counter]
+	latency  [len(classes)]prometheus.Observer
+	inFlight atomic.Int64
+	// classOf is the class of every command that came so far, and of the
+	// routes. The map is replaced, never changed.
+	classOf       atomic.Pointer[map[string]int]
+	tokensRefused prometheus.Counter
+	logged        atomic.Int64 // access log lines that could not be written
+}
+
+// newMetrics makes the numbers of a server.
+func newMetrics(s *Server) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry()}
+	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "holdfast_http_requests_total",
+		Help: "Requests that were answered, by what they asked for (Redis' category of the command, or the route), method and status.",
+	}, []string{"class", "method", "status"})
+	latency := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "holdfast_http_request_seconds",
+		Help:    "Time from the arrival of a whole request to its answer; of a stream of events, to its beginning.",
+		Buckets: latencyBuckets,
+	}, []string{"class"})
+	named := map[string]int{"set": classNumber("string"), "get": classNumber("string")}
+	for i, class := range classes {
+		m.latency[i] = latency.WithLabelValues(class)
+		if i > 0 {
+			if _, taken := named[class]; !taken {
+				named[class] = i
+			}
+		}
+	}
+	m.classOf.Store(&named)
+	m.tokensRefused = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "holdfast_tokens_refused_total",
+		Help: "Requests that came without a good token.",
+	})
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
+	}
+	m.registry.MustRegister(
+		m.requests, latency, m.tokensRefused,
+		gauge("holdfast_http_requests_in_flight", "Requests that are being answered.", func() float64 { return float64(m.inFlight.Load()) }),
+		gauge("holdfast_http_connections", "Open connections of clients.", func() float64 { return float64(s.http.GetOpenConnectionsCount()) }),
+		gauge("holdfast_ready", "1 when the node would tell a balancer that it is ready.", func() float64 {
+			return truth(!s.draining.Load() && able(s.store.Status()))
+		}),
+		newStatusCollector(s),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return m
+}
+
+// able says that a node can serve, as far as Redis goes: see ready.
+func able(st redis.Status) bool { return st.Found && time.Since(st.Heard) <= reachGrace }
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func classNumber(name string) int { return max(0, slices.Index(classes[:], name)) }
+
+// learn takes note of a command's class.
+func (m *metrics) learn(spec *redis.Spec) {
+	class := 0
+	for i, name := range classes[:classNumber("pipeline")] {
+		if i > 0 && slices.Contains(spec.Categories, name) {
+			class = i
+			break
+		}
+	}
+	parent, _, _ := strings.Cut(spec.Name, "|")
+	for {
+		old := m.classOf.Load()
+		if _, known := (*old)[spec.Name]; known {
+			return
+		}
+		fresh := maps.Clone(*old)
+		fresh[spec.Name] = class
+		if _, known := fresh[parent]; !known {
+			fresh[parent] = class
+		}
+		if m.classOf.CompareAndSwap(old, &fresh) {
+			return
+		}
+	}
+}
+
+// class is the place of a class in classes; of a command that is not known, 0.
+func (m *metrics) class(name string) int { return (*m.classOf.Load())[name] }
+
+// count counts a request that was answered.
+func (m *metrics) count(class, method, status int) {
+	place := &m.counted[class][method][status]
+	c := place.Load()
+	if c == nil {
+		label := "other"
+		if status > 0 {
+			label = statusText[status]
+		}
+		found := m.requests.WithLabelValues(classes[class], methods[method], label)
+		c = &found
+		place.Store(c)
+	}
+	(*c).Inc()
+}
+
+// statusText are statuses as labels.
+var statusText = func() (texts [len(statuses)]string) {
+	for i, code := range statuses {
+		texts[i] = string([]byte{byte('0' + code/100), byte('0' + code/10%10), byte('0' + code%10)})
+	}
+	return texts
+}()
+
+func methodNumber(method []byte) int {
+	for i := 1; i < len(methods); i++ {
+		if string(method) == methods[i] {
+			return i
+		}
+	}
+	return 0
+}
+
+func statusNumber(code int) int {
+	for i := 1; i < len(statuses); i++ {
+		if code == statuses[i] {
+			return i
+		}
+	}
+	return 0
+}
+
+// begin is told of every request before anything is done about it.
+func (s *Server) begin(ctx *fasthttp.RequestCtx) {
+	s.metrics.inFlight.Add(1)
+	if s.tracing != nil {
+		s.tracing.begin(ctx)
+	}
+}
 
 // observe is told of every request when it has been answered; of a stream of
 // events, when it begins. class says what was asked for: a command's name in
 // lower case, or a route such as "pipeline" or "keys".
-func (s *Server) observe(_ *fasthttp.RequestCtx, _ time.Time, _ string) {}
+func (s *Server) observe(ctx *fasthttp.RequestCtx, began time.Time, class string) {
+	secure(ctx)
+	took := time.Since(began)
+	number := s.metrics.class(class)
+	s.metrics.count(number, methodNumber(ctx.Method()), statusNumber(ctx.Response.StatusCode()))
+	s.metrics.latency[number].Observe(took.Seconds())
+	if s.cfg.AccessLog > 0 {
+		s.logAccess(ctx, took, classes[number])
+	}
+	if s.tracing != nil {
+		s.tracing.end(ctx, classes[number])
+	}
+	s.metrics.inFlight.Add(-1)
+}
+
+// statusCollector tells, when it is asked, what the store knows of Redis.
+type statusCollector struct {
+	s                                            *Server
+	info, known, replicas, inSync, held, silence *prometheus.Desc
+}
+
+func newStatusCollector(s *Server) *statusCollector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	return &statusCollector{
+		s:        s,
+		info:     desc("holdfast_redis_master_info", "1 for the address of the Redis master that this node uses; none while there is no master.", "address"),
+		known:    desc("holdfast_redis_master_known", "1 while this node knows a Redis master."),
+		replicas: desc("holdfast_redis_replicas", "Replicas that are online at the master."),
+		inSync:   desc("holdfast_redis_in_sync_replicas", "Replicas that must have a write before it is acknowledged."),
+		held:     desc("holdfast_held_requests", "Requests that wait for Redis, most of them for a master."),
+		silence:  desc("holdfast_redis_heard_seconds", "How long ago any Redis node or Sentinel last answered."),
+	}
+}
+
+// Describe is part of prometheus.Collector.
+func (c *statusCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.info, c.known, c.replicas, c.inSync, c.held, c.silence} {
+		out <- d
+	}
+}
+
+// Collect is part of prometheus.Collector.
+func (c *statusCollector) Collect(out chan<- prometheus.Metric) {
+	st := c.s.store.Status()
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	if st.Master != "" {
+		gauge(c.info, 1, st.Master)
+	}
+	gauge(c.known, truth(st.Master != ""))
+	gauge(c.replicas, float64(st.Replicas))
+	gauge(c.inSync, float64(st.InSync))
+	gauge(c.held, float64(st.Held))
+	if !st.Heard.IsZero() {
+		gauge(c.silence, time.Since(st.Heard).Seconds())
+	}
+}
+
+// isAdminPath says that a path belongs to the admin listener alone.
+func isAdminPath(path []byte) bool {
+	return string(path) == "/metrics" || bytes.HasPrefix(path, []byte("/debug/"))
+}

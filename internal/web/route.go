@@ -15,6 +15,7 @@ import (
 // handle answers one request.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	began := time.Now()
+	s.begin(ctx)
 	s.mark(ctx)
 	class := s.route(ctx)
 	s.observe(ctx, began, class)
@@ -25,6 +26,10 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 	path := ctx.URI().PathOriginal()
 	if rest, ok := bytes.CutPrefix(path, []byte("/healthz/")); ok {
 		return s.health(ctx, string(rest))
+	}
+	if isAdminPath(path) { // theirs is another listener; here they are no commands either
+		failJSON(ctx, &failure{fasthttp.StatusNotFound, "There is nothing here."})
+		return "none"
 	}
 	if s.cors(ctx) {
 		return "cors"
@@ -94,4 +99,5 @@ func (s *Server) malformed(ctx *fasthttp.RequestCtx, err error) {
 		answer(ctx, fasthttp.StatusBadRequest, "The request is not valid HTTP.")
 	}
 	ctx.SetConnectionClose()
+	s.metrics.count(classNumber("none"), 0, statusNumber(ctx.Response.StatusCode()))
 }

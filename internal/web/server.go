@@ -84,14 +84,22 @@ type Config struct {
 	Tokens *token.Set
 	// CORS are the origins whose pages may use this node; none: only its own.
 	CORS []string
-	// AccessLog is the fraction of requests that are logged, 0 to 1.
+	// AccessLog is the fraction of requests that are logged, 0 to 1, and
+	// Access where: default nobody.
 	AccessLog float64
+	Access    *slog.Logger
+	// Trace is the base URL of an OTLP endpoint for traces (OpenTelemetry over
+	// HTTP); empty: none are made.
+	Trace string
 }
 
 // Server answers HTTP requests from a Store.
 type Server struct {
 	cfg      Config
 	store    Store
+	access   access
+	metrics  *metrics
+	tracing  *tracing // nil: off
 	http     *fasthttp.Server
 	draining atomic.Bool
 }
@@ -116,7 +124,11 @@ func New(cfg Config, store Store) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, store: store}
+	if cfg.Access == nil {
+		cfg.AccessLog = 0
+	}
+	s := &Server{cfg: cfg, store: store, access: newAccess(cfg)}
+	s.metrics = newMetrics(s)
 	s.http = &fasthttp.Server{
 		Handler:               s.handle,
 		ErrorHandler:          s.malformed,
@@ -150,6 +162,11 @@ func (discard) Printf(string, ...any) {}
 // only then does Serve return, so that the store may end after it. Its error
 // is nil when all of them finished.
 func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
+	flush, err := s.startTracing(ctx)
+	if err != nil {
+		return err
+	}
+	defer flush()
 	served := make(chan error, len(lns))
 	for _, ln := range lns {
 		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.http.Serve(ln)) }()
@@ -164,7 +181,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	s.draining.Store(true)
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()
-	err := s.http.ShutdownWithContext(limit)
+	err = s.http.ShutdownWithContext(limit)
 	for range running {
 		<-served
 	}

@@ -48,6 +48,13 @@ func (m *scripted) Do(ctx context.Context, r *redis.Request) error {
 	return m.Store.Do(ctx, r)
 }
 
+func (m *scripted) Spec(ctx context.Context, cmd redis.Command) (*redis.Spec, error) {
+	if m.Store == nil {
+		return nil, nil
+	}
+	return m.Store.Spec(ctx, cmd)
+}
+
 func (m *scripted) Status() redis.Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()

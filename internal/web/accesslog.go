@@ -1,0 +1,51 @@
+package web
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// userToken is under what name the name of a request's token is kept, for the
+// log and for traces.
+const userToken = "holdfast-token"
+
+// logAccess writes a line about a fraction of the requests. It has neither path
+// nor query nor header: keys, values and tokens are in there.
+func (s *Server) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class string) {
+	if s.cfg.AccessLog < 1 && rand.Float64() >= s.cfg.AccessLog {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 10)
+	attrs = append(attrs,
+		slog.String("method", methods[methodNumber(ctx.Method())]),
+		slog.String("class", class),
+		slog.Int("status", ctx.Response.StatusCode()),
+		slog.Int64("micros", took.Microseconds()),
+		slog.Int("in", len(ctx.Request.Body())),
+		slog.Int("out", sizeOf(&ctx.Response)),
+		slog.String("client", ctx.RemoteAddr().String()),
+	)
+	if forwarded := ctx.Request.Header.Peek("X-Forwarded-For"); len(forwarded) > 0 {
+		attrs = append(attrs, slog.String("forwarded", string(forwarded[:min(len(forwarded), 100)])))
+	}
+	if name, ok := ctx.UserValue(userToken).(string); ok {
+		attrs = append(attrs, slog.String("token", name))
+	}
+	if s.tracing != nil {
+		if id := s.tracing.id(ctx); id != "" {
+			attrs = append(attrs, slog.String("trace", id))
+		}
+	}
+	s.cfg.Access.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
+}
+
+// sizeOf is the length of an answer's body in bytes; of a stream, -1.
+func sizeOf(r *fasthttp.Response) int {
+	if r.IsBodyStream() {
+		return -1
+	}
+	return len(r.Body())
+}

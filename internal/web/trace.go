@@ -1,0 +1,189 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"holdfast/internal/redis"
+)
+
+// userSpan is under what name a request's span is kept.
+const userSpan = "holdfast-span"
+
+// flushTime is how long the last spans may take to leave at the end.
+const flushTime = 2 * time.Second
+
+// tracing makes a span of each request and of each way to Redis. The names of
+// its attributes are OpenTelemetry's (semantic conventions, HTTP and database);
+// no key, value, path or token is among them.
+type tracing struct {
+	provider *sdktrace.TracerProvider
+	tracer   trace.Tracer
+	parent   propagation.TraceContext
+}
+
+// startTracing begins to send spans to Config.Trace, if that is given. It
+// answers how to end it.
+func (s *Server) startTracing(ctx context.Context) (end func(), err error) {
+	if s.cfg.Trace == "" {
+		return func() {}, nil
+	}
+	endpoint, err := url.JoinPath(s.cfg.Trace, "v1/traces")
+	if err != nil {
+		return nil, fmt.Errorf("the endpoint for traces: %w", err)
+	}
+	out, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(endpoint))
+	if err != nil {
+		return nil, fmt.Errorf("send traces to %s: %w", s.cfg.Trace, err)
+	}
+	// Which requests are traced, OTEL_TRACES_SAMPLER says to the library.
+	provider := sdktrace.NewTracerProvider(
+		sdktrace.WithBatcher(&exporter{SpanExporter: out, log: s.cfg.Logger}),
+		sdktrace.WithResource(resource.NewSchemaless(
+			attribute.String("service.name", "holdfast-web"),
+			attribute.String("service.instance.id", s.cfg.Node),
+		)),
+	)
+	s.tracing = &tracing{provider: provider, tracer: provider.Tracer("holdfast/web")}
+	s.store = traced{s.store, s.tracing.tracer}
+	return func() {
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
+		defer cancel()
+		if err := provider.Shutdown(limit); err != nil {
+			s.cfg.Logger.Warn("the last traces were not sent", "error", err)
+		}
+	}, nil
+}
+
+// exporter tells the log when spans cannot be sent, once until they can again.
+type exporter struct {
+	sdktrace.SpanExporter
+	log    *slog.Logger
+	failed atomic.Bool
+}
+
+// ExportSpans is part of sdktrace.SpanExporter.
+func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	err := e.SpanExporter.ExportSpans(ctx, spans)
+	if failed := err != nil; e.failed.Swap(failed) != failed {
+		if failed {
+			e.log.Warn("traces cannot be sent", "error", err)
+		} else {
+			e.log.Info("traces are sent again")
+		}
+	}
+	return nil // the library would only print it
+}
+
+// header reads a request's trace context (W3C Trace Context).
+type header struct{ *fasthttp.RequestHeader }
+
+// Get, Set and Keys are propagation.TextMapCarrier.
+func (h header) Get(key string) string { return string(h.Peek(key)) }
+func (h header) Set(string, string)    {}
+func (h header) Keys() []string        { return nil }
+
+// begin opens a request's span.
+func (t *tracing) begin(ctx *fasthttp.RequestCtx) {
+	above := t.parent.Extract(context.Background(), header{&ctx.Request.Header})
+	within, _ := t.tracer.Start(above, methods[methodNumber(ctx.Method())], trace.WithSpanKind(trace.SpanKindServer))
+	ctx.SetUserValue(userSpan, within)
+}
+
+// within is the context of what is done for a request. It never ends: a
+// request under way is finished.
+func (s *Server) within(ctx *fasthttp.RequestCtx) context.Context {
+	if s.tracing != nil {
+		return s.tracing.of(ctx)
+	}
+	return context.Background()
+}
+
+func (t *tracing) of(ctx *fasthttp.RequestCtx) context.Context {
+	if within, ok := ctx.UserValue(userSpan).(context.Context); ok {
+		return within
+	}
+	return context.Background()
+}
+
+// id is a request's trace, in hex; empty when it is not recorded.
+func (t *tracing) id(ctx *fasthttp.RequestCtx) string {
+	if span := trace.SpanContextFromContext(t.of(ctx)); span.IsSampled() {
+		return span.TraceID().String()
+	}
+	return ""
+}
+
+// end closes a request's span.
+func (t *tracing) end(ctx *fasthttp.RequestCtx, class string) {
+	span := trace.SpanFromContext(t.of(ctx))
+	if !span.IsRecording() {
+		return
+	}
+	method, status := methods[methodNumber(ctx.Method())], ctx.Response.StatusCode()
+	span.SetName(method + " " + class)
+	span.SetAttributes(
+		attribute.String("http.request.method", method),
+		attribute.String("http.route", class),
+		attribute.Int("http.response.status_code", status),
+		attribute.String("network.peer.address", ctx.RemoteAddr().String()),
+	)
+	if name, ok := ctx.UserValue(userToken).(string); ok {
+		span.SetAttributes(attribute.String("user.name", name))
+	}
+	if status >= 500 {
+		span.SetStatus(codes.Error, "")
+	}
+	span.End()
+}
+
+// traced is a Store whose requests are spans of their own.
+type traced struct {
+	Store
+	tracer trace.Tracer
+}
+
+// Do carries a request out and tells of it.
+func (t traced) Do(ctx context.Context, r *redis.Request) error {
+	if !trace.SpanFromContext(ctx).IsRecording() {
+		return t.Store.Do(ctx, r)
+	}
+	operation, size := "script", 1
+	if r.Script == nil && len(r.Commands) > 0 && len(r.Commands[0]) > 0 {
+		operation, size = strings.ToUpper(shown(r.Commands[0][0])), len(r.Commands)
+	}
+	switch {
+	case r.Atomic:
+		operation = "MULTI"
+	case size > 1:
+		operation = "PIPELINE"
+	}
+	ctx, span := t.tracer.Start(ctx, operation, trace.WithSpanKind(trace.SpanKindClient))
+	defer span.End()
+	err := t.Store.Do(ctx, r)
+	span.SetAttributes(
+		attribute.String("db.system.name", "redis"),
+		attribute.String("db.operation.name", operation),
+		attribute.Int("db.operation.batch.size", size),
+		attribute.String("server.address", r.Node),
+	)
+	if err != nil {
+		status, _ := outcome(err)
+		span.SetStatus(codes.Error, fmt.Sprintf("answered with %d", status)) // the words may have a key in them
+	}
+	return err
+}
