@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +21,12 @@ type Config struct {
 	Sentinels  []string
 	MasterName string // the Sentinels' name for the master
 	Address    string // host:port of a single Redis
+	// Cluster are host:port of some nodes of a Redis Cluster, instead.
+	Cluster []string
+
+	// TLS, when it is not nil, is how nodes and Sentinels are spoken to. The
+	// name to verify is, unless it is set, the address' host.
+	TLS *tls.Config
 
 	// Username and Password are the same at the nodes and the Sentinels.
 	Username, Password string
@@ -95,6 +102,10 @@ type Client struct {
 	monitor *monitor
 	writer  *writer
 	readers *readers
+
+	commands commandSource
+	// What is published, and what changes: see stream.go and changes.go.
+	published, changes *hub
 }
 
 // New makes a client. It connects when Run runs.
@@ -109,7 +120,10 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("redis: the number of replicas that must confirm a write is negative")
 	}
 	m := newMonitor(cfg)
-	return &Client{cfg: cfg, monitor: m, writer: newWriter(cfg, m), readers: newReaders(cfg, m)}, nil
+	return &Client{
+		cfg: cfg, monitor: m, writer: newWriter(cfg, m), readers: newReaders(cfg, m),
+		commands: newCommandSource(), published: newHub(cfg, m), changes: newHub(cfg, m),
+	}, nil
 }
 
 // Run finds the master, follows it and carries operations out until the
@@ -120,6 +134,8 @@ func (c *Client) Run(ctx context.Context) {
 	parts.Go(func() { c.monitor.run(ctx) })
 	parts.Go(func() { c.writer.run(ctx) })
 	parts.Go(func() { c.readers.run(ctx) })
+	parts.Go(func() { c.published.run(ctx) })
+	parts.Go(func() { c.changes.run(ctx) })
 	parts.Wait()
 }
 

@@ -5,6 +5,8 @@
 //
 // monitor.go asks the nodes and the Sentinels, decide.go (pure) says from their
 // answers who is the master, writer.go is the group commit, client.go what
-// callers see, errors.go the kinds of failure. How Redis itself is started or
-// failed over does not live here.
+// callers see, errors.go the kinds of failure. commands.go and keyspec.go are
+// what Redis says of its commands; stream.go and changes.go are what it pushes,
+// over a connection (raw.go) that all listeners share (hub.go). How Redis itself
+// is started or failed over does not live here.
 package redis

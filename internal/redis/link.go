@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -34,6 +35,37 @@ const (
 	caching                    // reads, with a cache that Redis invalidates
 )
 
+// dial connects to an address, and shakes hands when Config.TLS is set.
+func (c Config) dial(ctx context.Context, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: time.Second}
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil || c.TLS == nil {
+		return conn, err
+	}
+	settings := c.TLS
+	if settings.ServerName == "" {
+		settings = settings.Clone()
+		settings.ServerName, _, _ = net.SplitHostPort(addr)
+	}
+	secure := tls.Client(conn, settings)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("TLS with %s: %w", addr, err)
+	}
+	return secure, nil
+}
+
+// unwrapped is the connection below TLS. Closing that one never waits, while
+// the other says goodbye to a server that may hang.
+func unwrapped(conn net.Conn) net.Conn {
+	if secure, ok := conn.(*tls.Conn); ok {
+		return secure.NetConn()
+	}
+	return conn
+}
+
 // newLink makes a link; it connects when it is first used.
 func newLink(cfg Config, addr string, kind linkKind) *link {
 	l := &link{addr: addr, wires: map[*wire]struct{}{}}
@@ -48,14 +80,14 @@ func newLink(cfg Config, addr string, kind linkKind) *link {
 		SelectDB:    db,
 		ClientName:  cfg.Name,
 		Dialer:      net.Dialer{Timeout: dialTimeout, KeepAlive: time.Second},
-		DialCtxFn: func(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+		DialCtxFn: func(ctx context.Context, addr string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
 			l.mu.Lock()
 			built := l.built
 			l.mu.Unlock()
 			if !built {
 				return nil, errNotSent
 			}
-			conn, err := d.DialContext(ctx, "tcp", addr)
+			conn, err := cfg.dial(ctx, addr)
 			if err != nil {
 				return nil, err
 			}
@@ -174,7 +206,7 @@ func (w *wire) seal() int64 {
 
 func (w *wire) Close() error {
 	w.end()
-	return w.Conn.Close()
+	return unwrapped(w.Conn).Close()
 }
 
 func (w *wire) end() {

@@ -31,7 +31,7 @@ const (
 // The rights of that user, as an application has them in a stack (package
 // plan's users.acl): the client under test must get by with them.
 const (
-	nodeRights     = "~* &[^_]* &_ &_[^_]* &__key* -@all +@read +@write +@connection +@transaction +@scripting +@pubsub -@admin -@dangerous +info +role +sort +sort_ro +time +wait"
+	nodeRights     = "~* &[^_]* &_ &_[^_]* &__key* -@all +@read +@write +@connection +@transaction +@scripting +@pubsub -@admin -@dangerous +info +role +sort +sort_ro +time +wait (&* -@all +subscribe +psubscribe)"
 	sentinelRights = "&* -@all +@connection -@dangerous -@admin +subscribe +psubscribe +unsubscribe +punsubscribe +role +info +sentinel|get-master-addr-by-name +sentinel|sentinels +sentinel|replicas +sentinel|masters +sentinel|master +sentinel|ckquorum"
 )
 

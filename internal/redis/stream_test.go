@@ -1,0 +1,283 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis/redistest"
+)
+
+// ear remembers what a listener heard.
+type ear[T comparable] struct {
+	mu    sync.Mutex
+	heard []T
+	ended chan error
+	stop  context.CancelFunc
+}
+
+// listenTo runs a listener until the test ends or stop is called.
+func listenTo[T comparable](t *testing.T, listen func(context.Context, func(T)) error) *ear[T] {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	e := &ear[T]{ended: make(chan error, 1), stop: stop}
+	go func() {
+		e.ended <- listen(ctx, func(heard T) {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.heard = append(e.heard, heard)
+		})
+	}()
+	t.Cleanup(stop)
+	return e
+}
+
+func (e *ear[T]) all() []T {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.heard)
+}
+
+// hears waits until it has heard something.
+func (e *ear[T]) hears(t *testing.T, what T) {
+	t.Helper()
+	redistest.Eventually(t, 10*time.Second, fmt.Sprintf("%+v is heard", what), func() bool { return slices.Contains(e.all(), what) })
+}
+
+func (e *ear[T]) end(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-e.ended:
+		return err
+	case <-time.After(10 * time.Second):
+		t.Fatal("the listener did not end within 10 s")
+		return nil
+	}
+}
+
+func subscribeTo(t *testing.T, client *Client, patterns bool, names ...string) *ear[Message] {
+	t.Helper()
+	return listenTo(t, func(ctx context.Context, hear func(Message)) error {
+		return client.Subscribe(ctx, patterns, names, hear)
+	})
+}
+
+func single(t *testing.T) (*Client, *redistest.Server) {
+	cluster := redistest.Start(t, 0, 0)
+	return open(t, cluster, func(c *Config) { c.MinAcks = 0 }), cluster.Nodes[0]
+}
+
+// subscribers are those that Redis counts for a channel.
+func subscribers(node *redistest.Server, name string) string {
+	return strings.TrimPrefix(node.Do("PUBSUB", "NUMSUB", name), name+" ")
+}
+
+func TestASubscriberHearsItsConfirmationsAndThenTheMessages(t *testing.T) {
+	client, node := single(t)
+	two := subscribeTo(t, client, false, "a", "b", "a")
+	two.hears(t, Message{Kind: "subscribe", Channel: "b", Count: 2})
+	matching := subscribeTo(t, client, true, "n*")
+	matching.hears(t, Message{Kind: "psubscribe", Pattern: "n*", Count: 1})
+	node.Do("PUBLISH", "a", "to a\x00\r\n\xff")
+	node.Do("PUBLISH", "news", "to news")
+	two.hears(t, Message{Kind: "message", Channel: "a", Payload: "to a\x00\r\n\xff"})
+	matching.hears(t, Message{Kind: "pmessage", Pattern: "n*", Channel: "news", Payload: "to news"})
+	if got := two.all(); len(got) != 3 || got[0] != (Message{Kind: "subscribe", Channel: "a", Count: 1}) {
+		t.Errorf("two confirmations and a message should be heard, not %+v", got)
+	}
+	two.stop()
+	if err := two.end(t); !errors.Is(err, context.Canceled) {
+		t.Errorf("the end: %v", err)
+	}
+}
+
+func TestManySubscribersShareOneConnection(t *testing.T) {
+	client, node := single(t)
+	var all []*ear[Message]
+	for range 300 {
+		all = append(all, subscribeTo(t, client, false, "shared"))
+	}
+	for _, e := range all {
+		e.hears(t, Message{Kind: "subscribe", Channel: "shared", Count: 1})
+	}
+	if got := subscribers(node, "shared"); got != "1" {
+		t.Errorf("Redis has %s subscribers, want 1", got)
+	}
+	node.Do("PUBLISH", "shared", "hello")
+	for i, e := range all {
+		e.hears(t, Message{Kind: "message", Channel: "shared", Payload: "hello"})
+		if i > 0 {
+			e.stop()
+			_ = e.end(t)
+		}
+	}
+	node.Do("PUBLISH", "shared", "again")
+	all[0].hears(t, Message{Kind: "message", Channel: "shared", Payload: "again"})
+	all[0].stop()
+	redistest.Eventually(t, 5*time.Second, "the last to leave unsubscribes", func() bool { return subscribers(node, "shared") == "0" })
+	redistest.Eventually(t, 5*time.Second, "the connection is given up", func() bool {
+		return !strings.Contains(node.Do("CLIENT", "LIST"), "resp=3")
+	})
+	again := subscribeTo(t, client, false, "shared")
+	again.hears(t, Message{Kind: "subscribe", Channel: "shared", Count: 1})
+}
+
+func TestARefusedSubscriptionEndsInRedisWordsAndNoOtherWithIt(t *testing.T) {
+	client, node := single(t)
+	node.Do("ACL", "SETUSER", redistest.Username, "clearselectors")
+	fine := subscribeTo(t, client, false, "news")
+	fine.hears(t, Message{Kind: "subscribe", Channel: "news", Count: 1})
+	for _, patterns := range []bool{false, true} {
+		if err := subscribeTo(t, client, patterns, "__sentinel__:hello").end(t); KindOf(err) != Refused || !strings.HasPrefix(Words(err), "NOPERM") {
+			t.Errorf("patterns %v: %v", patterns, err)
+		}
+	}
+	node.Do("PUBLISH", "news", "x")
+	fine.hears(t, Message{Kind: "message", Channel: "news", Payload: "x"})
+	// Redis ends the connection of a user who loses a right.
+	node.Do("ACL", "SETUSER", redistest.Username, "resetchannels", "&other")
+	if err := fine.end(t); KindOf(err) != Refused {
+		t.Errorf("after the right was lost: %v", err)
+	}
+	if err := subscribeTo(t, client, false).end(t); KindOf(err) != Invalid {
+		t.Errorf("no names: %v", err)
+	}
+}
+
+func TestASlowSubscriberIsDroppedAndNoOtherWaits(t *testing.T) {
+	client, node := single(t)
+	block := make(chan struct{})
+	slow := listenTo(t, func(ctx context.Context, hear func(Message)) error {
+		return client.Subscribe(ctx, false, []string{"c"}, func(m Message) {
+			hear(m)
+			if m.Kind == "message" {
+				<-block
+			}
+		})
+	})
+	fast := subscribeTo(t, client, false, "c")
+	fast.hears(t, Message{Kind: "subscribe", Channel: "c", Count: 1})
+	slow.hears(t, Message{Kind: "subscribe", Channel: "c", Count: 1})
+	node.Do("PUBLISH", "c", "first")
+	slow.hears(t, Message{Kind: "message", Channel: "c", Payload: "first"})
+	big := strings.Repeat("x", 1<<20)
+	for range 6 {
+		node.Do("PUBLISH", "c", big)
+	}
+	node.Do("PUBLISH", "c", "last")
+	fast.hears(t, Message{Kind: "message", Channel: "c", Payload: "last"})
+	close(block)
+	if err := slow.end(t); KindOf(err) != Overloaded {
+		t.Errorf("the slow one: %v", err)
+	}
+}
+
+func TestListenersFollowTheMaster(t *testing.T) {
+	cluster := redistest.Start(t, 3, 3)
+	for _, n := range cluster.Nodes { // as an operator would have it
+		n.Do("ACL", "SETUSER", redistest.Username, "+monitor")
+	}
+	client := open(t, cluster, nil)
+	published := subscribeTo(t, client, false, "news")
+	changed := listenTo(t, client.Changes)
+	monitored := listenTo(t, client.Monitor)
+	published.hears(t, Message{Kind: "subscribe", Channel: "news", Count: 1})
+	changed.hears(t, Change{Missed: true})
+	monitored.hears(t, "OK")
+
+	speak := func(word string) {
+		t.Helper()
+		master := cluster.Node(client.Master())
+		redistest.Eventually(t, 10*time.Second, "the master writes", func() bool { return master.Do("SET", "key-"+word, "v") == "OK" })
+		master.Do("PUBLISH", "news", word)
+		published.hears(t, Message{Kind: "message", Channel: "news", Payload: word})
+		changed.hears(t, Change{Key: "key-" + word})
+		redistest.Eventually(t, 5*time.Second, "MONITOR tells of "+word, func() bool {
+			return slices.ContainsFunc(monitored.all(), func(line string) bool { return strings.Contains(line, `"SET" "key-`+word+`"`) })
+		})
+	}
+	speak("before")
+	lost := func() int {
+		n := 0
+		for _, c := range changed.all() {
+			if c.Missed {
+				n++
+			}
+		}
+		return n
+	}
+	for round, fault := range []func(*redistest.Server){
+		(*redistest.Server).Kill,
+		func(s *redistest.Server) { s.Signal(syscall.SIGSTOP) },
+	} {
+		old := client.Master()
+		before := lost()
+		fault(cluster.Node(old))
+		redistest.Eventually(t, 20*time.Second, "there is another master", func() bool { m := client.Master(); return m != "" && m != old })
+		redistest.Eventually(t, 10*time.Second, "all listen to it", func() bool {
+			master := cluster.Node(client.Master())
+			return master != nil && lost() > before && subscribers(master, "news") == "1" && strings.Contains(master.Do("CLIENT", "LIST"), "cmd=monitor")
+		})
+		speak(fmt.Sprintf("after-%d", round))
+	}
+	if got := published.all(); got[0].Kind != "subscribe" || slices.ContainsFunc(got[1:], func(m Message) bool { return m.Kind == "subscribe" }) {
+		t.Errorf("one confirmation was to be heard: %+v", got)
+	}
+}
+
+func TestMonitorTellsNothingOfItself(t *testing.T) {
+	client, node := single(t)
+	if err := listenTo(t, client.Monitor).end(t); KindOf(err) != Refused || !strings.HasPrefix(Words(err), "NOPERM") {
+		t.Errorf("without the right: %v", err)
+	}
+	node.Do("ACL", "SETUSER", redistest.Username, "+monitor")
+	monitored := listenTo(t, client.Monitor)
+	monitored.hears(t, "OK")
+	pings := func() int64 {
+		info := node.Do("INFO", "commandstats")
+		_, after, _ := strings.Cut(info, "cmdstat_ping:calls=")
+		count, _, _ := strings.Cut(after, ",")
+		return number(count)
+	}
+	before := pings()
+	redistest.Eventually(t, 10*time.Second, "signs of life were asked for", func() bool { return pings() >= before+2 })
+	node.Do("SET", "k", strings.Repeat("v", 100_000))
+	redistest.Eventually(t, 5*time.Second, "a long command is heard", func() bool {
+		return slices.ContainsFunc(monitored.all(), func(line string) bool { return strings.Contains(line, "vvvv") && len(line) > 100_000 })
+	})
+	var ours string // our address, as Redis has it
+	for line := range strings.Lines(node.Do("CLIENT", "LIST")) {
+		if _, after, ok := strings.Cut(line, " addr="); ok && strings.Contains(line, "flags=O") {
+			ours, _, _ = strings.Cut(after, " ")
+		}
+	}
+	if ours == "" {
+		t.Fatal("CLIENT LIST has no one who monitors")
+	}
+	for _, line := range monitored.all() {
+		if strings.Contains(line, ours) || line == "PONG" {
+			t.Errorf("heard %q", line)
+		}
+	}
+}
+
+func TestWithoutAMasterNobodyListensForLong(t *testing.T) {
+	cluster := redistest.Start(t, 0, 0)
+	cluster.Nodes[0].Kill()
+	client := open(t, cluster, func(c *Config) { c.Hold = 300 * time.Millisecond })
+	for what, err := range map[string]error{
+		"subscribe": subscribeTo(t, client, false, "x").end(t),
+		"changes":   listenTo(t, client.Changes).end(t),
+		"monitor":   listenTo(t, client.Monitor).end(t),
+	} {
+		if KindOf(err) != NotExecuted {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
