@@ -175,7 +175,7 @@ func results(list []rueidis.RedisMessage) []Result {
 	out := make([]Result, 0, len(list))
 	for _, m := range list {
 		if err := m.Error(); err != nil && !rueidis.IsRedisNil(err) {
-			out = append(out, Result{Err: &Error{Refused, err}})
+			out = append(out, Result{Err: &Error{Refused, saidIn(m)}})
 		} else {
 			out = append(out, Result{Reply: Reply{m: m}})
 		}

@@ -49,10 +49,7 @@ func (r *Reply) Type() ReplyType {
 // Text is a Text's bytes, or a Failure's words. They live as long as the
 // reply.
 func (r *Reply) Text() string {
-	if r.Type() == Failure {
-		return r.m.Error().Error()
-	}
-	s, _ := r.m.ToString()
+	s, _ := r.m.ToString() // of an error, too, with its code
 	return s
 }
 

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"encoding/json"
 	"errors"
 	"strconv"
 
@@ -64,11 +63,7 @@ func failJSON(ctx *fasthttp.RequestCtx, err error) {
 	retryLater(ctx, status)
 	ctx.SetStatusCode(status)
 	ctx.SetContentType(applicationJSON)
-	words, err := json.Marshal(text)
-	if err != nil {
-		words = []byte(`""`)
-	}
-	ctx.SetBodyString(`{"error":` + string(words) + "}")
+	ctx.SetBody(appendError(nil, text))
 }
 
 func retryLater(ctx *fasthttp.RequestCtx, status int) {

@@ -29,27 +29,42 @@ func parameter(query []byte, name string) ([]byte, bool, error) {
 
 // unescape decodes + and %XX into a new slice.
 func unescape(s []byte) ([]byte, error) {
-	out := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '+':
-			out = append(out, ' ')
-		case '%':
-			if i+2 >= len(s) {
-				return nil, badRequest(fmt.Sprintf("The query has an incomplete escape, %q; a percent sign itself is %%25.", s[i:]))
-			}
-			high, ok1 := hex(s[i+1])
-			low, ok2 := hex(s[i+2])
-			if !ok1 || !ok2 {
-				return nil, badRequest(fmt.Sprintf("The query has an escape that is none, %q; a percent sign itself is %%25.", s[i:i+3]))
-			}
-			out = append(out, high<<4|low)
-			i += 2
-		default:
-			out = append(out, s[i])
+	return appendUnescaped(make([]byte, 0, len(s)), s, true)
+}
+
+// appendUnescaped appends s with %XX decoded; with + as a blank, too, as it is
+// in a query and nowhere else.
+func appendUnescaped(dst, s []byte, plus bool) ([]byte, error) {
+	for {
+		i := bytes.IndexByte(s, '%')
+		part := s
+		if i >= 0 {
+			part = s[:i]
 		}
+		begin := len(dst)
+		dst = append(dst, part...)
+		if plus {
+			for j := begin; j < len(dst); j++ {
+				if dst[j] == '+' {
+					dst[j] = ' '
+				}
+			}
+		}
+		if i < 0 {
+			return dst, nil
+		}
+		s = s[i:]
+		if len(s) < 3 {
+			return nil, badRequest(fmt.Sprintf("ERR the URL has an incomplete escape, %q; a percent sign itself is %%25", s))
+		}
+		high, ok1 := hex(s[1])
+		low, ok2 := hex(s[2])
+		if !ok1 || !ok2 {
+			return nil, badRequest(fmt.Sprintf("ERR the URL has an escape that is none, %q; a percent sign itself is %%25", s[:3]))
+		}
+		dst = append(dst, high<<4|low)
+		s = s[3:]
 	}
-	return out, nil
 }
 
 func hex(c byte) (byte, bool) {

@@ -2,9 +2,6 @@ package web
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -17,19 +14,38 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	began := time.Now()
 	s.begin(ctx)
 	s.mark(ctx)
-	class := s.route(ctx)
+	class := "invalid"
+	if err := proper(ctx); err != nil {
+		failJSON(ctx, err)
+		ctx.SetConnectionClose()
+	} else {
+		class = s.route(ctx)
+	}
 	s.observe(ctx, began, class)
 }
 
 // route finds who answers a request, and answers its class (see observe).
 func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 	path := ctx.URI().PathOriginal()
-	if rest, ok := bytes.CutPrefix(path, []byte("/healthz/")); ok {
+	if len(path) == 0 || path[0] != '/' {
+		return nothing(ctx)
+	}
+	first, rest, more := bytes.Cut(path[1:], []byte("/"))
+	var lower [len("psubscribe")]byte
+	name := lower[:0]
+	if len(first) <= len(lower) {
+		for _, c := range first {
+			if 'A' <= c && c <= 'Z' {
+				c += 'a' - 'A'
+			}
+			name = append(name, c)
+		}
+	}
+	if string(name) == "healthz" {
 		return s.health(ctx, string(rest))
 	}
 	if isAdminPath(path) { // theirs is another listener; here they are no commands either
-		failJSON(ctx, &failure{fasthttp.StatusNotFound, "There is nothing here."})
-		return "none"
+		return nothing(ctx)
 	}
 	if s.cors(ctx) {
 		return "cors"
@@ -39,37 +55,83 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		failJSON(ctx, err)
 		return "unauthorized"
 	}
-	switch string(path) {
-	case "/set":
-		if allow(ctx, "GET", "POST") {
+	switch string(name) {
+	case "":
+		if len(first) > 0 {
+			break // a long name
+		}
+		if more || ctx.IsGet() || ctx.IsHead() {
+			failJSON(ctx, badRequest("ERR there is no command; it goes into the path, as /set/KEY/VALUE or /get/KEY, or as a JSON array into the body of POST /"))
+			return "none"
+		}
+		if !allow(ctx, "POST", "PUT") {
+			return "none"
+		}
+		return s.execute(ctx, who, true)
+	case "set":
+		if string(path) == "/set" && len(ctx.Request.Body()) == 0 {
 			s.set(ctx, who)
+			return "set"
 		}
-		return "set"
-	case "/get":
-		if allow(ctx, "GET", "HEAD") {
+	case "get":
+		if string(path) == "/get" && len(ctx.Request.Body()) == 0 {
 			s.get(ctx, who)
+			return "get"
 		}
-		return "get"
-	}
-	if bytes.HasPrefix(path, []byte("/v1/")) {
+	case "pipeline", "multi-exec":
+		if more {
+			return nothing(ctx)
+		}
+		if allow(ctx, "POST", "PUT") {
+			s.pipeline(ctx, who, string(name) == "multi-exec")
+		}
+		return string(name)
+	case "subscribe", "psubscribe":
+		if allow(ctx, "GET", "POST") {
+			s.subscribe(ctx, who, string(name) == "psubscribe")
+		}
+		return string(name)
+	case "monitor":
+		if more {
+			return nothing(ctx)
+		}
+		if allow(ctx, "GET", "POST") {
+			s.monitor(ctx, who)
+		}
+		return "monitor"
+	case "v1":
 		s.keyspace(ctx, who)
 		return "keys"
 	}
-	answer(ctx, fasthttp.StatusNotFound, "There is nothing here. The routes are /set?key=K&value=V and /get?key=K.")
+	if !allow(ctx, "GET", "HEAD", "POST", "PUT") {
+		return "none"
+	}
+	return s.execute(ctx, who, false)
+}
+
+func nothing(ctx *fasthttp.RequestCtx) (class string) {
+	failJSON(ctx, &failure{fasthttp.StatusNotFound, "ERR there is nothing here"})
 	return "none"
 }
 
 // allow answers whether the method is one of those; if not, the request has its
-// answer. HEAD is GET without the body, but not where it would write: what only
-// wants to look must not.
+// answer. HEAD is GET without the body.
 func allow(ctx *fasthttp.RequestCtx, methods ...string) bool {
+	err := allowed(ctx, methods...)
+	if err != nil {
+		failJSON(ctx, err)
+	}
+	return err == nil
+}
+
+// allowed is the error of a method that is none of those.
+func allowed(ctx *fasthttp.RequestCtx, methods ...string) error {
 	if slices.Contains(methods, string(ctx.Method())) {
-		return true
+		return nil
 	}
 	all := strings.Join(methods, ", ")
 	ctx.Response.Header.Set("Allow", all)
-	answer(ctx, fasthttp.StatusMethodNotAllowed, "The method is not allowed here; allowed are "+all+".")
-	return false
+	return &failure{fasthttp.StatusMethodNotAllowed, "ERR the method is not allowed here; allowed are " + all}
 }
 
 // mark sets what every answer carries. Values are the clients' own bytes: no
@@ -78,26 +140,8 @@ func (s *Server) mark(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Response.Header
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	if s.cfg.Node != "" {
 		h.Set("Holdfast-Node", s.cfg.Node)
 	}
-}
-
-// malformed answers a request that could not be read; its connection closes.
-func (s *Server) malformed(ctx *fasthttp.RequestCtx, err error) {
-	s.mark(ctx)
-	var small *fasthttp.ErrSmallBuffer
-	var network net.Error
-	switch {
-	case errors.As(err, &small):
-		answer(ctx, fasthttp.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("The request line and header are too large; at most %d bytes are possible, key and value escaped.", maxHeader))
-	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		answer(ctx, fasthttp.StatusRequestEntityTooLarge, fmt.Sprintf("The body is too large; at most %d bytes are possible.", s.cfg.MaxBody))
-	case errors.As(err, &network) && network.Timeout():
-		answer(ctx, fasthttp.StatusRequestTimeout, "The request took too long to arrive.")
-	default:
-		answer(ctx, fasthttp.StatusBadRequest, "The request is not valid HTTP.")
-	}
-	ctx.SetConnectionClose()
-	s.metrics.count(classNumber("none"), 0, statusNumber(ctx.Response.StatusCode()))
 }

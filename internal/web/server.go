@@ -15,22 +15,6 @@ import (
 	"holdfast/internal/token"
 )
 
-// Limits of a request. The source's routes have the value in the query, so the
-// header's limit is the value's there.
-const (
-	maxHeader = 128 << 10 // bytes of request line and header fields together
-	maxIdem   = 255       // characters of an idempotency key
-)
-
-// Time limits of a connection. The idle one is longer than HAProxy keeps an
-// idle connection to a server (pool-purge-delay, 5 s; HAProxy manual, section
-// 4.2), so that HAProxy closes first and no request meets a closing one.
-const (
-	readTimeout  = 10 * time.Second // for a whole request
-	writeTimeout = 30 * time.Second
-	idleTimeout  = 75 * time.Second
-)
-
 // reachGrace is how long a node stays ready that reaches neither a Redis node
 // nor a Sentinel. A failover is shorter and leaves most of them reachable: a
 // node that reaches none for so long is itself cut off, and its peers are not.
@@ -39,6 +23,7 @@ const reachGrace = 3 * time.Second
 const (
 	textPlain       = "text/plain; charset=utf-8"
 	applicationJSON = "application/json"
+	octetStream     = "application/octet-stream"
 )
 
 // Store is the way to the data. Its methods are called by many requests at
@@ -102,6 +87,10 @@ type Server struct {
 	tracing  *tracing // nil: off
 	http     *fasthttp.Server
 	draining atomic.Bool
+	// streams is the context of the streams of events; endStreams ends them.
+	streams    context.Context
+	endStreams context.CancelFunc
+	heartbeat  time.Duration
 }
 
 // New makes a server. It starts nothing.
@@ -127,11 +116,14 @@ func New(cfg Config, store Store) *Server {
 	if cfg.Access == nil {
 		cfg.AccessLog = 0
 	}
-	s := &Server{cfg: cfg, store: store, access: newAccess(cfg)}
+	s := &Server{cfg: cfg, store: store, access: newAccess(cfg), heartbeat: heartbeat}
+	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
 	s.http = &fasthttp.Server{
 		Handler:               s.handle,
 		ErrorHandler:          s.malformed,
+		HeaderReceived:        headerReceived,
+		ExpectHandler:         s.expect,
 		NoDefaultServerHeader: true,
 		NoDefaultContentType:  true,
 		Concurrency:           cfg.Connections,
@@ -157,8 +149,8 @@ type discard struct{}
 func (discard) Printf(string, ...any) {}
 
 // Serve answers requests on the listeners until the context ends. Then the
-// order is: readiness goes first, so that nobody sends more; the listener and
-// idle connections close; requests under way finish, within Config.Drain; and
+// order is: readiness goes first, so that nobody sends more; streams of events
+// end; the listener and idle connections close; requests under way finish, within Config.Drain; and
 // only then does Serve return, so that the store may end after it. Its error
 // is nil when all of them finished.
 func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
@@ -169,7 +161,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	defer flush()
 	served := make(chan error, len(lns))
 	for _, ln := range lns {
-		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.http.Serve(ln)) }()
+		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.http.Serve(listener{ln})) }()
 	}
 	var broken error
 	running := len(lns)
@@ -179,6 +171,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.draining.Store(true)
+	s.endStreams()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()
 	err = s.http.ShutdownWithContext(limit)

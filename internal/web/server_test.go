@@ -64,9 +64,9 @@ func (m *scripted) Status() redis.Status {
 	return *m.status
 }
 
-func (m *scripted) lastKey() string           { m.mu.Lock(); defer m.mu.Unlock(); return m.last.IdempotencyKey }
-func (m *scripted) fail(err error)            { m.mu.Lock(); m.err = err; m.mu.Unlock() }
-func (m *scripted) setStatus(s *redis.Status) { m.mu.Lock(); m.status = s; m.mu.Unlock() }
+func (m *scripted) lastRequest() redis.Request { m.mu.Lock(); defer m.mu.Unlock(); return m.last }
+func (m *scripted) fail(err error)             { m.mu.Lock(); m.err = err; m.mu.Unlock() }
+func (m *scripted) setStatus(s *redis.Status)  { m.mu.Lock(); m.status = s; m.mu.Unlock() }
 
 // single is a client of a Redis without replicas, and that Redis.
 func single(t testing.TB) (*redis.Client, *redistest.Server) {
@@ -164,7 +164,7 @@ func TestRequests(t *testing.T) {
 		{"GET", "/get?key=%zz", 400, "~escape that is none", text},
 		{"GET", "/get?key=50%", 400, "~incomplete escape", text},
 		{"GET", "/get?key=" + strings.Repeat("k", 64<<10+1), 413, "~too long", text},
-		{"GET", "/get?key=" + strings.Repeat("k", maxHeader), 431, "~too large", text},
+		{"GET", "/get?key=" + strings.Repeat("k", maxHeader), 431, "~too large", "application/json"},
 		{"PUT", "/set?key=k&value=v", 405, "~GET, POST", text},
 		{"HEAD", "/set?key=k&value=v", 405, "", text},
 		{"DELETE", "/get?key=k", 405, "~GET, HEAD", text},
@@ -263,8 +263,8 @@ func TestTheIdempotencyKeyReachesTheStore(t *testing.T) {
 		if status != test.status {
 			t.Errorf("%q: status %d, %s", test.keys, status, body)
 		}
-		if status == 200 && store.lastKey() != test.keys[0] {
-			t.Errorf("%q reached the store as %q", test.keys, store.lastKey())
+		if status == 200 && store.lastRequest().IdempotencyKey != test.keys[0] {
+			t.Errorf("%q reached the store as %q", test.keys, store.lastRequest().IdempotencyKey)
 		}
 	}
 }

@@ -1,8 +1,6 @@
 package web
 
 import (
-	"context"
-	"fmt"
 	"unicode/utf8"
 
 	"github.com/valyala/fasthttp"
@@ -12,7 +10,12 @@ import (
 )
 
 // set answers the source's words: /set?key=K&value=V.
+// What only wants to look (HEAD) must not write.
 func (s *Server) set(ctx *fasthttp.RequestCtx, who *token.Rights) {
+	if err := allowed(ctx, "GET", "POST"); err != nil {
+		fail(ctx, err)
+		return
+	}
 	query := ctx.URI().QueryString()
 	key, ok, err := parameter(query, "key")
 	if err != nil {
@@ -47,6 +50,10 @@ func (s *Server) set(ctx *fasthttp.RequestCtx, who *token.Rights) {
 
 // get answers a value as it went in: /get?key=K.
 func (s *Server) get(ctx *fasthttp.RequestCtx, who *token.Rights) {
+	if err := allowed(ctx, "GET", "HEAD"); err != nil {
+		fail(ctx, err)
+		return
+	}
 	key, ok, err := parameter(ctx.URI().QueryString(), "key")
 	switch {
 	case err != nil:
@@ -71,33 +78,12 @@ func (s *Server) get(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	s.bytes(ctx, []byte(r.Results[0].Reply.Text()))
 }
 
-// do carries out a request of one command or script: who may, how much it is to
-// be trusted, and what came of it. Its error is the command's, too.
-func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) error {
-	if err := s.permit(context.Background(), who, r.Commands); err != nil {
-		return err
-	}
-	if err := s.trust(ctx, r); err != nil {
-		return err
-	}
-	if err := s.store.Do(context.Background(), r); err != nil {
-		return err
-	}
-	s.tell(ctx, r)
-	return r.Results[0].Err
-}
-
-// keyTooLong is the error of a key beyond Config.MaxKey.
-func (s *Server) keyTooLong() error {
-	return &failure{fasthttp.StatusRequestEntityTooLarge, fmt.Sprintf("The key is too long; at most %d bytes are possible.", s.cfg.MaxKey)}
-}
-
 // bytes answers a client's own bytes.
 func (s *Server) bytes(ctx *fasthttp.RequestCtx, body []byte) {
 	if utf8.Valid(body) {
 		ctx.SetContentType(textPlain)
 	} else {
-		ctx.SetContentType("application/octet-stream")
+		ctx.SetContentType(octetStream)
 	}
 	ctx.SetBody(body)
 }

@@ -1,0 +1,246 @@
+package web
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"unicode/utf8"
+	"unsafe"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"holdfast/internal/redis"
+)
+
+// arguments collects the arguments of commands as they are read from a request:
+// the bytes of all of them one after the other, so that they become strings by
+// one copy.
+type arguments struct {
+	bytes []byte
+	ends  []int // of each argument, in bytes
+	args  []int // of each command: how many arguments are there up to its end
+
+	body    bytes.Buffer
+	decoder *jsontext.Decoder
+}
+
+// argumentsPool keeps those of answered requests, unless they grew large.
+var argumentsPool = sync.Pool{New: func() any { return &arguments{} }}
+
+const keepArguments = 64 << 10 // bytes
+
+func acquireArguments() *arguments { return argumentsPool.Get().(*arguments) }
+
+func releaseArguments(a *arguments) {
+	if cap(a.bytes)+8*cap(a.ends) > keepArguments {
+		return
+	}
+	a.bytes, a.ends, a.args = a.bytes[:0], a.ends[:0], a.args[:0]
+	a.body = bytes.Buffer{} // it is the request's
+	argumentsPool.Put(a)
+}
+
+func (a *arguments) endArgument() { a.ends = append(a.ends, len(a.bytes)) }
+func (a *arguments) endCommand()  { a.args = append(a.args, len(a.ends)) }
+
+// add adds an argument as it is.
+func (a *arguments) add(arg []byte) {
+	a.bytes = append(a.bytes, arg...)
+	a.endArgument()
+}
+
+// short is a request of one command, in one piece of memory.
+type short struct {
+	commands [1]redis.Command
+	args     [4]string
+}
+
+// commands are all commands, in memory of their own.
+func (a *arguments) commands() []redis.Command {
+	text := string(a.bytes)
+	var commands []redis.Command
+	var args []string
+	if len(a.args) == 1 && len(a.ends) <= len(short{}.args) {
+		s := new(short)
+		commands, args = s.commands[:0], s.args[:0]
+	} else {
+		commands, args = make([]redis.Command, 0, len(a.args)), make([]string, 0, len(a.ends))
+	}
+	begin := 0
+	for _, end := range a.ends {
+		args = append(args, text[begin:end])
+		begin = end
+	}
+	begin = 0
+	for _, end := range a.args {
+		commands = append(commands, args[begin:end:end])
+		begin = end
+	}
+	return commands
+}
+
+// The errors of bodies that are JSON, but no commands.
+var (
+	errNull         = badRequest("ERR null args are not supported")
+	errNested       = badRequest("ERR an argument is a string, a number or a boolean; write an array or an object as a string of JSON")
+	errNoCommand    = badRequest("ERR empty command: the first element of the array has to be a command's name")
+	errNotCommand   = badRequest(`ERR the body has to be a JSON array of a command and its arguments, such as ["SET","key","value"]`)
+	errNotCommands  = badRequest(`ERR the body has to be a JSON array of commands, each an array, such as [["SET","key","value"],["GET","key"]]`)
+	errNoCommands   = badRequest("ERR there is no command in the array")
+	errSeveral      = badRequest("ERR there are several commands in the body; send them to /pipeline or /multi-exec")
+	errBodyEncoding = badRequest("ERR the body is not valid UTF-8, as JSON has to be; send a binary value as the body of POST /set/KEY")
+)
+
+// begin begins to read a body.
+func (a *arguments) begin(body []byte) error {
+	if !utf8.Valid(body) {
+		return errBodyEncoding
+	}
+	a.body = *bytes.NewBuffer(body)
+	// Half a surrogate pair, which JavaScript makes of a string cut in two,
+	// becomes U+FFFD. That is all that this allows: the bytes are valid.
+	if options := jsontext.AllowInvalidUTF8(true); a.decoder == nil {
+		a.decoder = jsontext.NewDecoder(&a.body, options)
+	} else {
+		a.decoder.Reset(&a.body, options)
+	}
+	return nil
+}
+
+// command reads a body that is one command.
+func (a *arguments) command(body []byte) error {
+	if err := a.begin(body); err != nil {
+		return err
+	}
+	if err := a.open(errNotCommand); err != nil {
+		return err
+	}
+	if a.decoder.PeekKind() == '[' && len(a.ends) == 0 {
+		return errSeveral
+	}
+	if err := a.rest(); err != nil {
+		return err
+	}
+	return a.end()
+}
+
+// pipeline reads a body that is an array of commands, at most so many.
+func (a *arguments) pipeline(body []byte, most int) error {
+	if err := a.begin(body); err != nil {
+		return err
+	}
+	if err := a.open(errNotCommands); err != nil {
+		return err
+	}
+	for a.decoder.PeekKind() != ']' {
+		if len(a.args) == most {
+			return &failure{413, fmt.Sprintf("ERR there are too many commands in the body; at most %d are possible", most)}
+		}
+		if err := a.open(errNotCommands); err != nil {
+			return err
+		}
+		if err := a.rest(); err != nil {
+			return err
+		}
+	}
+	if _, err := a.decoder.ReadToken(); err != nil {
+		return syntaxError(err)
+	}
+	if len(a.args) == 0 {
+		return errNoCommands
+	}
+	return a.end()
+}
+
+// open reads the beginning of an array, or fails with other when there is
+// something else.
+func (a *arguments) open(other error) error {
+	token, err := a.decoder.ReadToken()
+	if err != nil {
+		return syntaxError(err)
+	}
+	if token.Kind() != '[' {
+		return other
+	}
+	return nil
+}
+
+// rest reads the arguments up to the end of their array.
+func (a *arguments) rest() error {
+	first := len(a.ends)
+	for {
+		switch a.decoder.PeekKind() {
+		case '[', '{':
+			return errNested
+		case 'n':
+			if _, err := a.decoder.ReadToken(); err != nil { // such as nul
+				return syntaxError(err)
+			}
+			return errNull
+		case ']':
+			if _, err := a.decoder.ReadToken(); err != nil {
+				return syntaxError(err)
+			}
+			if len(a.ends) == first || a.ends[first] == a.startOf(first) {
+				return errNoCommand
+			}
+			a.endCommand()
+			return nil
+		}
+		value, err := a.decoder.ReadValue()
+		if err != nil {
+			return syntaxError(err)
+		}
+		if value[0] == '"' {
+			a.bytes = appendUnquoted(a.bytes, value)
+		} else { // a number keeps its digits as they are
+			a.bytes = append(a.bytes, value...)
+		}
+		a.endArgument()
+	}
+}
+
+func (a *arguments) startOf(argument int) int {
+	if argument == 0 {
+		return 0
+	}
+	return a.ends[argument-1]
+}
+
+// appendUnquoted appends what a valid JSON string says.
+func appendUnquoted(dst, value []byte) []byte {
+	if inner := value[1 : len(value)-1]; bytes.IndexByte(inner, '\\') < 0 {
+		return append(dst, inner...)
+	}
+	// Its error can only tell of half a surrogate pair: see begin.
+	dst, _ = jsontext.AppendUnquote(dst, value)
+	return dst
+}
+
+// end fails when anything follows.
+func (a *arguments) end() error {
+	if _, err := a.decoder.ReadToken(); err != io.EOF {
+		if err == nil {
+			return badRequest(fmt.Sprintf("ERR the body is not valid JSON: something follows the array, before byte %d", a.decoder.InputOffset()))
+		}
+		return syntaxError(err)
+	}
+	return nil
+}
+
+// syntaxError says what is wrong with a body, and where.
+func syntaxError(err error) error {
+	var s *jsontext.SyntacticError
+	switch {
+	case err == io.EOF:
+		return badRequest("ERR the body is empty; it has to be JSON")
+	case errors.As(err, &s):
+		return badRequest(fmt.Sprintf("ERR the body is not valid JSON: %v at byte %d", s.Err, s.ByteOffset))
+	}
+	return badRequest("ERR the body is not valid JSON: " + err.Error())
+}
+
+// bytesOf are the bytes of a string, only to be read.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

@@ -1,0 +1,69 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"strconv"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
+	"holdfast/internal/token"
+)
+
+// subscribe answers with the messages to channels, or to what patterns match:
+// /subscribe/CHANNEL. Several are parted by commas or slashes.
+func (s *Server) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, patterns bool) {
+	command := redis.Command{"SUBSCRIBE"}
+	if patterns {
+		command[0] = "PSUBSCRIBE"
+	}
+	_, rest, _ := bytes.Cut(ctx.URI().PathOriginal()[1:], []byte("/"))
+	for segment := range bytes.FieldsFuncSeq(rest, func(r rune) bool { return r == '/' || r == ',' }) {
+		name, err := appendUnescaped(nil, segment, false)
+		if err != nil {
+			failJSON(ctx, err)
+			return
+		}
+		command = append(command, string(name))
+	}
+	if len(command) == 1 {
+		failJSON(ctx, badRequest("ERR there is no channel in the path; it goes like /subscribe/CHANNEL or /psubscribe/PATTERN"))
+		return
+	}
+	if err := s.permitStream(who, command); err != nil {
+		failJSON(ctx, err)
+		return
+	}
+	s.stream(ctx, func(ctx context.Context, f *feed) error {
+		return s.store.Subscribe(ctx, patterns, command[1:], func(m redis.Message) { f.event("", "", line(m)) })
+	})
+}
+
+// line is a message as its subscribers get it: its kind, the pattern, the
+// channel and the message or the number of subscriptions, parted by commas.
+func line(m redis.Message) string {
+	switch m.Kind {
+	case "message":
+		return m.Kind + "," + m.Channel + "," + m.Payload
+	case "pmessage":
+		return m.Kind + "," + m.Pattern + "," + m.Channel + "," + m.Payload
+	}
+	name := m.Channel
+	if name == "" {
+		name = m.Pattern
+	}
+	return m.Kind + "," + name + "," + strconv.FormatInt(m.Count, 10)
+}
+
+// monitor answers with every command that the master carries out.
+func (s *Server) monitor(ctx *fasthttp.RequestCtx, who *token.Rights) {
+	if err := s.permitStream(who, redis.Command{"MONITOR"}); err != nil {
+		failJSON(ctx, err)
+		return
+	}
+	s.stream(ctx, func(ctx context.Context, f *feed) error {
+		f.event("", "", `"OK"`)
+		return s.store.Monitor(ctx, func(line string) { f.event("", "", line) })
+	})
+}

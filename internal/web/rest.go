@@ -1,0 +1,295 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
+	"holdfast/internal/token"
+)
+
+// The headers by which a request says what form its answer has.
+const (
+	encodingHeader = "Upstash-Encoding"
+	formatHeader   = "Upstash-Response-Format"
+)
+
+// form is the form of an answer.
+type form struct {
+	base64 bool // every string of the answer
+	resp2  bool // as Redis itself sends it, instead of JSON
+}
+
+// formOf reads from the headers what form an answer is to have.
+func formOf(ctx *fasthttp.RequestCtx) (f form, err error) {
+	h := &ctx.Request.Header
+	switch v := h.Peek(encodingHeader); string(v) {
+	case "":
+	case "base64":
+		f.base64 = true
+	default:
+		return f, badRequest("ERR " + encodingHeader + " can only be base64")
+	}
+	switch v := h.Peek(formatHeader); string(v) {
+	case "", "json":
+	case "resp2":
+		f.resp2 = true
+	default:
+		return f, badRequest("ERR " + formatHeader + " has to be json or resp2")
+	}
+	if f.base64 && f.resp2 {
+		return f, badRequest("ERR " + encodingHeader + " is not possible together with " + formatHeader + ": resp2")
+	}
+	return f, nil
+}
+
+// requests are kept to be used again: their results are large.
+var requests = sync.Pool{New: func() any { return &redis.Request{} }}
+
+func acquireRequest() *redis.Request { return requests.Get().(*redis.Request) }
+
+// releaseRequest takes back a request whose answer has been encoded.
+func releaseRequest(r *redis.Request) {
+	results := r.Results
+	if cap(results) > 64 {
+		results = nil
+	}
+	clear(results[:cap(results)]) // replies are large
+	*r = redis.Request{Results: results[:0]}
+	requests.Put(r)
+}
+
+// execute answers one command. body: the command is in the body, else in the
+// path, and a body is its last argument but the query's.
+func (s *Server) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody bool) (class string) {
+	a := acquireArguments()
+	defer releaseArguments(a)
+	var err error
+	if inBody {
+		err = a.command(ctx.Request.Body())
+	} else {
+		err = a.path(ctx)
+	}
+	if err != nil {
+		failJSON(ctx, err)
+		return "invalid"
+	}
+	r := acquireRequest()
+	defer releaseRequest(r)
+	r.Commands = a.commands()
+	f, err := formOf(ctx)
+	if err == nil {
+		err = s.do(ctx, who, r)
+	}
+	class = r.Commands[0][0]
+	switch {
+	case err != nil && !(f.resp2 && redis.KindOf(err) == redis.Refused):
+		failJSON(ctx, err)
+	case f.resp2:
+		if err != nil {
+			ctx.SetStatusCode(fasthttp.StatusBadRequest)
+			r.Results = append(r.Results[:0], redis.Result{Err: err})
+		}
+		ctx.SetContentType(octetStream)
+		ctx.Response.SwapBody(appendRESP(ctx.Response.SwapBody(nil)[:0], &r.Results[0]))
+	default:
+		ctx.SetContentType(applicationJSON)
+		ctx.Response.SwapBody(appendResult(ctx.Response.SwapBody(nil)[:0], &r.Results[0], f.base64))
+	}
+	return class
+}
+
+// path reads a command from the path, which is split before it is unescaped:
+// an escaped slash is part of an argument. Then come the body, and the query,
+// as /set/KEY?EX=60 with the value as the body.
+func (a *arguments) path(ctx *fasthttp.RequestCtx) (err error) {
+	for rest, more := ctx.URI().PathOriginal()[1:], true; more; {
+		var segment []byte
+		segment, rest, more = bytes.Cut(rest, []byte("/"))
+		if a.bytes, err = appendUnescaped(a.bytes, segment, false); err != nil {
+			return err
+		}
+		a.endArgument()
+	}
+	if a.ends[0] == 0 {
+		return badRequest("ERR there is no command in the path; it goes like /set/KEY/VALUE or /get/KEY")
+	}
+	if body := ctx.Request.Body(); len(body) > 0 && (ctx.IsPost() || ctx.IsPut()) {
+		a.add(body)
+	}
+	for query := ctx.URI().QueryString(); len(query) > 0; {
+		var pair []byte
+		pair, query, _ = bytes.Cut(query, []byte("&"))
+		if len(pair) == 0 {
+			continue
+		}
+		name, value, both := bytes.Cut(pair, []byte("="))
+		begin := len(a.bytes)
+		if a.bytes, err = appendUnescaped(a.bytes, name, true); err != nil {
+			return err
+		}
+		if string(a.bytes[begin:]) == "_token" {
+			a.bytes = a.bytes[:begin]
+			continue
+		}
+		a.endArgument()
+		if both {
+			if a.bytes, err = appendUnescaped(a.bytes, value, true); err != nil {
+				return err
+			}
+			a.endArgument()
+		}
+	}
+	a.endCommand()
+	return nil
+}
+
+// pipeline answers several commands, in order: each with its result or its
+// error, or, when they are one transaction, all of them or none.
+func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bool) {
+	a := acquireArguments()
+	defer releaseArguments(a)
+	if err := a.pipeline(ctx.Request.Body(), s.cfg.MaxPipeline); err != nil {
+		failJSON(ctx, err)
+		return
+	}
+	f, err := formOf(ctx)
+	if err != nil {
+		failJSON(ctx, err)
+		return
+	}
+	r := acquireRequest()
+	defer releaseRequest(r)
+	all := a.commands()
+	r.Commands, r.Atomic = all, atomic
+	// A command that may not be fails by itself: the others of a pipeline are
+	// often other callers' (the clients put together what is sent at once).
+	var refusals []error
+	if err := s.check(ctx, who, r.Commands); err != nil {
+		if atomic {
+			failJSON(ctx, discarded(err))
+			return
+		}
+		r.Commands, refusals = s.permitted(ctx, who, all)
+	}
+	if len(r.Commands) > 0 {
+		if err := s.trust(ctx, r); err != nil {
+			failJSON(ctx, err)
+			return
+		}
+		if err := s.store.Do(context.Background(), r); err != nil {
+			failJSON(ctx, err)
+			return
+		}
+		s.tell(ctx, r)
+	}
+	results := r.Results
+	if refusals != nil {
+		results = merge(refusals, r.Results)
+	}
+	body := ctx.Response.SwapBody(nil)[:0]
+	if f.resp2 && !atomic { // a transaction's answer is always JSON
+		ctx.SetContentType(octetStream)
+		for i := range results {
+			body = appendRESP(body, &results[i])
+		}
+	} else {
+		ctx.SetContentType(applicationJSON)
+		body = append(body, '[')
+		for i := range results {
+			if i > 0 {
+				body = append(body, ',')
+			}
+			body = appendResult(body, &results[i], f.base64)
+		}
+		body = append(body, ']')
+	}
+	ctx.Response.SwapBody(body)
+}
+
+// permitted are those of the commands that may be, and the errors of those that
+// may not, each in its place.
+func (s *Server) permitted(ctx *fasthttp.RequestCtx, who *token.Rights, all []redis.Command) (allowed []redis.Command, refusals []error) {
+	refusals = make([]error, len(all))
+	for i := range all {
+		if refusals[i] = s.check(ctx, who, all[i:i+1]); refusals[i] == nil {
+			allowed = append(allowed, all[i])
+		}
+	}
+	return allowed, refusals
+}
+
+// merge puts the results of the commands that were allowed among the errors of
+// those that were not.
+func merge(refusals []error, results []redis.Result) []redis.Result {
+	all := make([]redis.Result, len(refusals))
+	for i, err := range refusals {
+		if err != nil {
+			all[i].Err = err
+		} else {
+			all[i], results = results[0], results[1:]
+		}
+	}
+	return all
+}
+
+// discarded is the error of a transaction of which one command may not be.
+func discarded(err error) error {
+	status, text := outcome(err)
+	return &failure{status, "EXECABORT Transaction discarded because of: " + text}
+}
+
+// do carries out a request of one command: who may, how much it is to be
+// trusted, and what came of it. Its error is the command's, too.
+func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) error {
+	if err := s.check(ctx, who, r.Commands); err != nil {
+		return err
+	}
+	if err := s.trust(ctx, r); err != nil {
+		return err
+	}
+	if err := s.store.Do(context.Background(), r); err != nil {
+		return err
+	}
+	s.tell(ctx, r)
+	return r.Results[0].Err
+}
+
+// check answers nil when the commands may be, and their keys are not too long.
+func (s *Server) check(ctx *fasthttp.RequestCtx, who *token.Rights, cmds []redis.Command) error {
+	for _, cmd := range cmds {
+		for _, arg := range cmd[1:] {
+			if len(arg) > s.cfg.MaxKey {
+				if err := s.checkKeys(cmd); err != nil {
+					return err
+				}
+				break
+			}
+		}
+	}
+	return s.permit(context.Background(), who, cmds)
+}
+
+// checkKeys answers nil when none of a command's keys is too long.
+func (s *Server) checkKeys(cmd redis.Command) error {
+	spec, err := s.store.Spec(context.Background(), cmd)
+	if err != nil || spec == nil {
+		return err
+	}
+	keys, _ := spec.Keys(cmd)
+	for _, key := range keys {
+		if len(key) > s.cfg.MaxKey {
+			return s.keyTooLong()
+		}
+	}
+	return nil
+}
+
+// keyTooLong is the error of a key beyond Config.MaxKey.
+func (s *Server) keyTooLong() error {
+	return &failure{fasthttp.StatusRequestEntityTooLarge, fmt.Sprintf("The key is too long; at most %d bytes are possible.", s.cfg.MaxKey)}
+}
