@@ -39,13 +39,26 @@ const (
 type Cluster struct {
 	Nodes     []*Server
 	Sentinels []*Server
+	// TLS is what the clients of a cluster that StartTLS started need.
+	TLS *Certificates
 }
 
 // Server is one redis-server process.
 type Server struct {
 	Addr string
-	cmd  *exec.Cmd
-	once sync.Once
+	// TLSAddr is where it speaks TLS, if it does. The others of its cluster
+	// know it by this address then.
+	TLSAddr string
+	cmd     *exec.Cmd
+	once    sync.Once
+}
+
+// known is the address by which the others know it.
+func (s *Server) known() string {
+	if s.TLSAddr != "" {
+		return s.TLSAddr
+	}
+	return s.Addr
 }
 
 // Start runs a master, replicas and Sentinels and waits until every replica
@@ -53,8 +66,13 @@ type Server struct {
 // min-replicas-to-write is 0, else 1. They end with the test.
 func Start(t testing.TB, replicas, sentinels int) *Cluster {
 	t.Helper()
+	return start(t, replicas, sentinels, nil)
+}
+
+func start(t testing.TB, replicas, sentinels int, certs *Certificates) *Cluster {
+	t.Helper()
 	dir := t.TempDir()
-	c := &Cluster{}
+	c := &Cluster{TLS: certs}
 	minReplicas := min(replicas, 1)
 	for i := range 1 + replicas {
 		port := freePort(t)
@@ -69,9 +87,11 @@ repl-diskless-sync-delay 0
 user %s on >%s %s
 `, port, dir, port, minReplicas, Username, Password, nodeRights)
 		if i > 0 {
-			conf += "replicaof " + strings.Replace(c.Nodes[0].Addr, ":", " ", 1) + "\n"
+			conf += "replicaof " + strings.Replace(c.Nodes[0].known(), ":", " ", 1) + "\n"
 		}
-		c.Nodes = append(c.Nodes, run(t, dir, port, conf))
+		tlsAddr, tlsConf := certs.conf(t, dir)
+		c.Nodes = append(c.Nodes, run(t, dir, port, tlsConf+conf))
+		c.Nodes[i].TLSAddr = tlsAddr
 	}
 	for _, n := range c.Nodes[1:] {
 		Eventually(t, 10*time.Second, n.Addr+" is a connected replica", func() bool {
@@ -80,8 +100,9 @@ user %s on >%s %s
 	}
 	for range sentinels {
 		port := freePort(t)
-		master := strings.Replace(c.Nodes[0].Addr, ":", " ", 1)
-		c.Sentinels = append(c.Sentinels, run(t, dir, port, fmt.Sprintf(`bind 127.0.0.1
+		master := strings.Replace(c.Nodes[0].known(), ":", " ", 1)
+		tlsAddr, tlsConf := certs.conf(t, dir)
+		c.Sentinels = append(c.Sentinels, run(t, dir, port, tlsConf+fmt.Sprintf(`bind 127.0.0.1
 port %d
 dir %s
 user %s on >%s %s
@@ -89,6 +110,7 @@ sentinel monitor %[6]s %[7]s %[8]d
 sentinel down-after-milliseconds %[6]s 500
 sentinel failover-timeout %[6]s 3000
 `, port, dir, Username, Password, sentinelRights, MasterName, master, sentinels/2+1), "--sentinel"))
+		c.Sentinels[len(c.Sentinels)-1].TLSAddr = tlsAddr
 	}
 	for _, s := range c.Sentinels {
 		Eventually(t, 20*time.Second, s.Addr+" knows everybody", func() bool {
@@ -104,7 +126,7 @@ sentinel failover-timeout %[6]s 3000
 func (c *Cluster) SentinelAddrs() []string {
 	var addrs []string
 	for _, s := range c.Sentinels {
-		addrs = append(addrs, s.Addr)
+		addrs = append(addrs, s.known())
 	}
 	return addrs
 }
@@ -112,7 +134,7 @@ func (c *Cluster) SentinelAddrs() []string {
 // Node is the node with that address.
 func (c *Cluster) Node(addr string) *Server {
 	for _, n := range c.Nodes {
-		if n.Addr == addr {
+		if n.known() == addr {
 			return n
 		}
 	}
