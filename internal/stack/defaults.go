@@ -25,7 +25,7 @@ func base() Stack {
 			Limits:     Limits{Connections: 3000},
 		},
 		Balancers: 2,
-		Apps:      map[string]App{"web": {KV: &KVApp{}}},
+		Apps:      map[string]App{"web": {KV: newKV()}},
 		Redis: Redis{
 			Replicas:        2,
 			Sentinels:       3,
@@ -87,6 +87,9 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 		if !has("grace") {
 			a.Grace = 10 * time.Second
 		}
+	}
+	if a.KV != nil {
+		fillKV(a.KV, func(k path) bool { return has("kv/" + k) })
 	}
 	h := Health{
 		// A directory need not have a page at "/": the files node answers at a

@@ -73,7 +73,7 @@ func tables() ([]key[Stack], []key[App]) {
 
 var entryKeys = []key[Entry]{
 	textKey("listen", addressRule, func(e *Entry) *string { return &e.Listen },
-		"host:port. An address that is not on loopback needs auth: none."),
+		"host:port. One that is not on loopback needs tokens in every application that it leads to, or auth: none."),
 	textKey("statistics", statisticsRule, func(e *Entry) *string { return &e.Statistics },
 		"The path of HAProxy's statistics page; none: no page."),
 	textKey("auth", authRule, func(e *Entry) *string { return &e.Auth },
@@ -111,7 +111,7 @@ var routeKeys = []key[Route]{
 
 var tcpKeys = []key[TCPEntry]{
 	textKey("listen", addressRule, func(e *TCPEntry) *string { return &e.Listen },
-		"host:port. An address that is not on loopback needs auth: none."),
+		"host:port. One that is not on loopback needs tokens in every application that it leads to, or auth: none."),
 	textKey("mode", modeRule, func(e *TCPEntry) *string { return &e.Mode },
 		"tcp, the only mode."),
 	textKey("auth", authRule, func(e *TCPEntry) *string { return &e.Auth },
@@ -121,19 +121,8 @@ var tcpKeys = []key[TCPEntry]{
 }
 
 var redisKeys = []key[Redis]{
-	{
-		name: "enabled",
-		doc:  "Whether Redis runs at all. Default: true when an application is kv or command.",
-		read: func(r *reader, p path, n *node, t *Redis) {
-			if n.shape != boolean {
-				r.expected(p, n, "true or false")
-				return
-			}
-			t.Enabled = n.text == "true" || n.text == "True" || n.text == "TRUE"
-		},
-		show:   func(t *Redis) any { return t.Enabled },
-		schema: func() schema { return schema{"type": "boolean"} },
-	},
+	boolKey("enabled", func(t *Redis) *bool { return &t.Enabled },
+		"Whether Redis runs at all. Default: true when an application is kv or command."),
 	numberKey("replicas", 0, maxReplicas, func(t *Redis) *int { return &t.Replicas },
 		"How many copies of the master there are; one of them takes its place when it dies."),
 	numberKey("sentinels", 0, maxReplicas, func(t *Redis) *int { return &t.Sentinels },
@@ -146,7 +135,10 @@ var redisKeys = []key[Redis]{
 		name: "memory",
 		doc:  "The most memory that the data of one Redis node may take (maxmemory), such as 512mb; 0: no limit.",
 		read: func(r *reader, p path, n *node, t *Redis) {
-			if v, ok := r.size(p, n); ok {
+			v, ok := r.size(p, n, "a size such as 512mb or 2gb, or 0 for no limit")
+			if ok && v != 0 && v < 1<<20 {
+				r.wrong(n.pos, "%s is %s: an empty Redis needs more; write 1mb or more, or 0 for no limit", p, n.text)
+			} else if ok {
 				t.Memory = v
 			}
 		},
@@ -156,12 +148,7 @@ var redisKeys = []key[Redis]{
 			}
 			return sizeText(t.Memory)
 		},
-		schema: func() schema {
-			return schema{"anyOf": []any{
-				schema{"type": "integer", "minimum": 0},
-				schema{"type": "string", "pattern": `^[0-9]+([bB]|[kK][bB]|[mM][bB]|[gG][bB])?$`},
-			}}
-		},
+		schema: func() schema { return sizeSchema(0) },
 	},
 	textKey("memory-policy", memoryPolicyRule, func(t *Redis) *string { return &t.MemoryPolicy },
 		"What happens to a write when the memory is full (maxmemory-policy); noeviction refuses it, the others drop data."),
@@ -229,41 +216,6 @@ func appsKey(apps []key[App]) key[Stack] {
 				"propertyNames":        schema{"pattern": nameRule.pattern.String(), "not": schema{"enum": anys(reserved)}},
 				"additionalProperties": appSchema(apps),
 			}
-		},
-	}
-}
-
-// kvKey is written as kv: {}; nothing and true mean the same.
-func kvKey() key[App] {
-	return key[App]{
-		name:  "kv",
-		doc:   "Holdfast's own web node, Redis over HTTP: {}, it has no settings.",
-		kinds: []Kind{KV},
-		read: func(r *reader, p path, n *node, a *App) {
-			a.KV = &KVApp{}
-			if n.shape == boolean {
-				if n.text == "false" {
-					r.expected(p, n, "kv: {}, or remove the key")
-				}
-				return
-			}
-			if n.shape != section && n.shape != empty {
-				r.expected(p, n, "kv: {}")
-				return
-			}
-			readKeys(r, p, n, nil, a.KV)
-		},
-		show: func(a *App) any {
-			if a.KV == nil {
-				return nil
-			}
-			return mapping{}
-		},
-		schema: func() schema {
-			return schema{"anyOf": []any{
-				schema{"type": []any{"object", "null"}, "additionalProperties": false},
-				schema{"const": true},
-			}}
 		},
 	}
 }

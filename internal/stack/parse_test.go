@@ -124,12 +124,17 @@ func TestAnEmptyFileIsTheDefaultStack(t *testing.T) {
 
 func TestTheDefaultStackIsTheDocumentedOne(t *testing.T) {
 	got := Default()
+	defaultKV := &KVApp{
+		Reads: "master", MaxLag: time.Second, Writes: "in-sync", Hold: 5 * time.Second, Remember: 30 * time.Second,
+		Limits: KVLimits{Body: 10 << 20, Key: 64 << 10, Pipeline: 10000, Connections: 16384},
+		Admin:  true,
+	}
 	want := Stack{
 		Name:      "holdfast",
 		Entry:     Entry{Listen: "127.0.0.1:6301", Statistics: "/web-app", Limits: Limits{Connections: 3000}},
 		Balancers: 2,
 		Apps: map[string]App{"web": {
-			KV: &KVApp{}, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second,
+			KV: defaultKV, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second,
 			Health: Health{Path: "/healthz/ready", Interval: 500 * time.Millisecond, Rise: 2, Fall: 2},
 		}},
 		Routes: []Route{{App: "web"}},
@@ -170,7 +175,7 @@ routes: [{app: kv}]
 `)
 	fast := func(path string) Health { return Health{path, 500 * time.Millisecond, 2, 2} }
 	want := map[string]App{
-		"kv":      {KV: &KVApp{}, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/healthz/ready")},
+		"kv":      {KV: newKV(), Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/healthz/ready")},
 		"files":   {Files: "./public", Nodes: 1, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/healthz/live")},
 		"command": {Command: []string{"./web", "5"}, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/")},
 		"servers": {Servers: []string{"127.0.0.1:5001"}, Health: Health{"", 2 * time.Second, 2, 5}},
@@ -195,6 +200,18 @@ func TestWhatTheFileHasIsNotDefaulted(t *testing.T) {
 		{"no retries", `retries: 0`, func(s Stack) any { return s.Retries }, 0},
 		{"kv without a value", "apps:\n  web:\n    kv:\n", func(s Stack) any { return s.Apps["web"].Kind() }, KV},
 		{"kv: true", `apps: {web: {kv: true}}`, func(s Stack) any { return s.Apps["web"].Kind() }, KV},
+		{"kv: remember follows hold", `apps: {web: {kv: {hold: 20s}}}`, func(s Stack) any { return s.Apps["web"].KV.Remember }, 45 * time.Second},
+		{"kv: a long memory", `apps: {web: {kv: {remember: 24h}}}`, func(s Stack) any { return s.Apps["web"].KV.Remember }, 24 * time.Hour},
+		{"kv: no admin port", `apps: {web: {kv: {admin: false}}}`, func(s Stack) any { return s.Apps["web"].KV.Admin }, false},
+		{"kv: small body", `apps: {web: {kv: {limits: {body: 64KB, key: 512}}}}`, func(s Stack) any { return s.Apps["web"].KV.Limits },
+			KVLimits{Body: 64 << 10, Key: 512, Pipeline: 10000, Connections: 16384}},
+		{"kv: every request logged", `apps: {web: {kv: {access-log: 1}}}`, func(s Stack) any { return s.Apps["web"].KV.AccessLog }, 1.0},
+		{"kv: allowed commands", `apps: {web: {kv: {allow: [blpop, keys, "config|get", keys]}}}`, func(s Stack) any {
+			return [][]string{s.Apps["web"].KV.AllowedCommands(), s.Apps["web"].KV.DangerousCommands()}
+		}, [][]string{{"blpop", "config|get", "keys"}, {"config|get", "keys"}}},
+		{"open with tokens", `{entry: {listen: "0.0.0.0:80"}, apps: {web: {kv: {tokens-file: t.yaml}}}}`, func(s Stack) any { return s.Apps["web"].KV.HasTokens() }, true},
+		{"a token's mode", `apps: {web: {kv: {tokens: [{name: a, hash: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}]}}}`,
+			func(s Stack) any { return s.Apps["web"].KV.Tokens[0].Mode }, "read-write"},
 		{"apps replace the default", `apps: {site: {files: .}}`, func(s Stack) any { return len(s.Apps) }, 1},
 		{"files need no Redis", `apps: {site: {files: .}}`, func(s Stack) any { return s.Redis.Enabled }, false},
 		{"Redis for nobody", "apps: {site: {files: .}}\nredis: {enabled: true}", func(s Stack) any { return s.Redis.Enabled }, true},
@@ -253,7 +270,26 @@ apps:
   elsewhere:
     servers: [10.0.0.1:80, "[fd00::1]:80", host.example:8080]
   site: {files: "./no: comment #here"}
-  web: {kv: {}}
+  web:
+    kv:
+      reads: replica
+      max-lag: 250ms
+      writes: async
+      hold: 8s
+      remember: 2m
+      allow: [keys, "config|get", "@blocking"]
+      limits: {body: 20mb, key: 1000, pipeline: 500, connections: 2000}
+      cors: [https://www.example.com, "*"]
+      access-log: 0.01
+      trace: http://127.0.0.1:4318
+      admin: true
+      tokens:
+        - name: shop
+          hash: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+          mode: read-only
+          prefixes: ["shop:", "session:"]
+          commands: ["@read", -keys]
+        - {name: all, hash: 60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752}
 routes:
   - path-prefix: [/static, /Images]
     path-suffix: [.png, .css]

@@ -304,10 +304,9 @@ func shortDuration(d time.Duration) string {
 var sizes = regexp.MustCompile(`(?i)^([0-9]+)(b|kb|mb|gb)?$`)
 
 // size reads a size in bytes: 512mb.
-func (r *reader) size(p path, n *node) (Bytes, bool) {
-	const what = "a size such as 512mb or 2gb, or 0 for no limit"
+func (r *reader) size(p path, n *node, what string) (Bytes, bool) {
 	if n.shape != text && n.shape != number {
-		r.expected(p, n, what)
+		r.expected(p, n, "%s", what)
 		return 0, false
 	}
 	m := sizes.FindStringSubmatch(n.text)
@@ -316,7 +315,7 @@ func (r *reader) size(p path, n *node) (Bytes, bool) {
 			r.wrong(n.pos, "%s is %s: write %s%sb", p, quoted(n.text), short[1], strings.ToLower(short[2]))
 			return 0, false
 		}
-		r.expected(p, n, what)
+		r.expected(p, n, "%s", what)
 		return 0, false
 	}
 	unit := int64(1)
@@ -333,12 +332,7 @@ func (r *reader) size(p path, n *node) (Bytes, bool) {
 		r.wrong(n.pos, "%s is %s: no machine has that much; write %s", p, n.text, what)
 		return 0, false
 	}
-	v *= unit
-	if v != 0 && v < 1<<20 {
-		r.wrong(n.pos, "%s is %s: an empty Redis needs more; write 1mb or more, or 0 for no limit", p, n.text)
-		return 0, false
-	}
-	return Bytes(v), true
+	return Bytes(v * unit), true
 }
 
 // sizeText is a size in the largest unit that leaves it whole: 512mb.

@@ -68,8 +68,9 @@ func TestTheSchemaRefusesWhatParseRefuses(t *testing.T) {
 		"sizes-small.yaml", "sizes-large.yaml",
 		"more-ports-than-nodes.yaml", "server-is-the-entry.yaml", "server-twice.yaml",
 		"statistics-hides-all.yaml",
+		"no-tokens.yaml", "tokens-twice.yaml", "remember-too-short.yaml", "key-larger-than-body.yaml", "open-without-tokens.yaml",
 	}
-	for _, archive := range []string{"keys", "values", "apps"} {
+	for _, archive := range []string{"keys", "values", "apps", "kv"} {
 		a, err := txtar.ParseFile("testdata/broken/" + archive + ".txtar")
 		if err != nil {
 			t.Fatal(err)
@@ -111,6 +112,8 @@ func sameKeys(t *testing.T, where string, typ reflect.Type, s schema) {
 		switch elem := field.Type; {
 		case elem.Kind() == reflect.Struct:
 			sameKeys(t, where+"."+tag, elem, below)
+		case elem.Kind() == reflect.Pointer:
+			sameKeys(t, where+"."+tag, elem.Elem(), below)
 		case elem.Kind() == reflect.Slice && elem.Elem().Kind() == reflect.Struct:
 			sameKeys(t, where+"."+tag, elem.Elem(), below["items"].(schema))
 		case elem.Kind() == reflect.Map && elem.Elem().Kind() == reflect.Struct:
@@ -133,6 +136,9 @@ func TestEachKeyReadsIntoItsOwnField(t *testing.T) {
 	notZero(t, "entry", reflect.ValueOf(s.Entry), "Statistics")
 	notZero(t, "tcp", reflect.ValueOf(s.TCP[1]))
 	notZero(t, "routes", reflect.ValueOf(s.Routes[0]))
+	notZero(t, "apps.web.kv", reflect.ValueOf(*s.Apps["web"].KV), "TokensFile")
+	notZero(t, "apps.web.kv.limits", reflect.ValueOf(s.Apps["web"].KV.Limits))
+	notZero(t, "apps.web.kv.tokens", reflect.ValueOf(s.Apps["web"].KV.Tokens[0]))
 	notZero(t, "apps.api", reflect.ValueOf(s.Apps["api"]), "KV", "Files", "Servers")
 	want := Timeouts{
 		time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Second, 5 * time.Second, 6 * time.Second, 7 * time.Second,

@@ -148,9 +148,6 @@ func (s Stack) HasServers() bool {
 	return false
 }
 
-// KVApp are the settings of Holdfast's own web node. There are none yet.
-type KVApp struct{}
-
 // Health is a health check. HAProxy manual, section 5.2: inter, rise, fall.
 type Health struct {
 	// Path is asked with GET and has to answer 2xx or 3xx. Empty: the port

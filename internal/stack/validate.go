@@ -85,6 +85,9 @@ func validateApp(r *reader, p path, kind Kind, a App) {
 		}
 		return
 	}
+	if kind == KV && a.KV != nil {
+		validateKV(r, p.key("kv"), *a.KV)
+	}
 	tooMany(r, p.key("ports"), a.Ports, p.key("nodes"), a.Nodes, "nodes")
 }
 
@@ -153,14 +156,28 @@ func validateTarget(r *reader, p path, what, app string, names []string) {
 // validateEntries holds the addresses that clients use against each other and
 // against the world that they are open to.
 func validateEntries(r *reader, s Stack) {
-	open := func(listen path, address, auth string, p path) {
+	open := func(listen path, address, auth string, p path, apps []string) {
 		if r.faulty(listen) || r.faulty(p.key("auth")) || auth != "" || onLoopback(address) {
 			return
 		}
 		_, port, _ := net.SplitHostPort(address)
-		r.complain(r.near(listen), "%s: %s can be reached from other machines, and asks nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody in", listen, address, port)
+		for _, name := range apps {
+			switch a, there := s.Apps[name]; {
+			case !there || r.faulty(path("apps").key(name)): // complained of elsewhere
+			case a.Kind() != KV:
+				r.complain(r.near(listen), "%s: %s can be reached from other machines, and %s asks nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody in", listen, address, name, port)
+				return
+			case !a.KV.HasTokens():
+				r.complain(r.near(listen), "%s: %s can be reached from other machines, and %s asks nobody for a token: add tokens to apps.%s.kv, write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody in", listen, address, name, name, port)
+				return
+			}
+		}
 	}
-	open("entry/listen", s.Entry.Listen, s.Entry.Auth, "entry")
+	var routed []string
+	for _, route := range s.Routes {
+		routed = append(routed, route.App)
+	}
+	open("entry/listen", s.Entry.Listen, s.Entry.Auth, "entry", routed)
 	names := s.AppNames()
 	for i, e := range s.TCP {
 		p := path("tcp").item(i)
@@ -170,7 +187,7 @@ func validateEntries(r *reader, s Stack) {
 		if !r.has(p.key("listen")) {
 			r.complain(r.near(p), "%s: the entry has no address: add listen, such as 127.0.0.1:6302", p)
 		} else {
-			open(p.key("listen"), e.Listen, e.Auth, p)
+			open(p.key("listen"), e.Listen, e.Auth, p, []string{e.App})
 		}
 		validateTarget(r, p, "the entry", e.App, names)
 	}

@@ -1,0 +1,250 @@
+package stack
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The keys below kv, those of Holdfast's own web node.
+
+// Bounds of one request.
+const (
+	maxBody     Bytes = 512 << 20 // the largest value that Redis takes (proto-max-bulk-len)
+	maxPipeline       = 1_000_000
+)
+
+var kvKeys = []key[KVApp]{
+	textKey("reads", readsRule, func(k *KVApp) *string { return &k.Reads },
+		"Where a request is read from that does not say so itself: master; replica, which may be max-lag old; cached, from the node's memory, which Redis invalidates."),
+	durationKey("max-lag", time.Millisecond, func(k *KVApp) *time.Duration { return &k.MaxLag },
+		"How old a replica's answer may be."),
+	textKey("writes", writesRule, func(k *KVApp) *string { return &k.Writes },
+		"When a write is answered that does not say so itself: in-sync, when every in-sync replica has it; async, when the master has it, and it may be lost with the master."),
+	durationKey("hold", 100*time.Millisecond, func(k *KVApp) *time.Duration { return &k.Hold },
+		"How long a request waits for a Redis master, in a failover."),
+	durationKey("remember", time.Second, func(k *KVApp) *time.Duration { return &k.Remember },
+		"How long a write with an Idempotency-Key is remembered, so that its repetition does not write again. Default: 30s, or 25s and hold."),
+	textsKey("allow", allowRule, false, func(k *KVApp) *[]string { return &k.Allow },
+		"Dangerous and blocking commands that clients may use all the same, such as keys, flushdb, \"config|get\" or blpop; @dangerous and @blocking: all of them that can be allowed."),
+	sectionKey("limits", kvLimitKeys, func(k *KVApp) *KVLimits { return &k.Limits },
+		"What one web node takes on."),
+	textsKey("cors", originRule, false, func(k *KVApp) *[]string { return &k.CORS },
+		"Origins whose web pages may ask, such as https://www.example.com; \"*\": every one."),
+	fractionKey("access-log", func(k *KVApp) *float64 { return &k.AccessLog },
+		"The part of the requests that the nodes log, a line each: 0 none, 0.01 one of a hundred, 1 all."),
+	textKey("trace", traceRule, func(k *KVApp) *string { return &k.Trace },
+		"Where traces go: the URL of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318; none: nowhere."),
+	boolKey("admin", func(k *KVApp) *bool { return &k.Admin },
+		"Whether each node has a port on loopback for its metrics (/metrics) and profiles (/debug/pprof)."),
+	sectionsKey("tokens", tokenKeys, func(k *KVApp) *[]Token { return &k.Tokens },
+		"Who may use it: clients send one of these tokens as a bearer. None: everybody who reaches it."),
+	textKey("tokens-file", fileRule, func(k *KVApp) *string { return &k.TokensFile },
+		"A file with the tokens instead, in the form of \"tokens\"; relative to this file."),
+}
+
+var kvLimitKeys = []key[KVLimits]{
+	sizeKey("body", 1<<10, maxBody, func(l *KVLimits) *Bytes { return &l.Body },
+		"The largest body of a request."),
+	sizeKey("key", 1, maxBody, func(l *KVLimits) *Bytes { return &l.Key },
+		"The longest name of a key."),
+	numberKey("pipeline", 1, maxPipeline, func(l *KVLimits) *int { return &l.Pipeline },
+		"How many commands one request may have."),
+	numberKey("connections", 1, maxCount, func(l *KVLimits) *int { return &l.Connections },
+		"How many connections one node has at once."),
+}
+
+var tokenKeys = []key[Token]{
+	textKey("name", tokenNameRule, func(t *Token) *string { return &t.Name },
+		"Tells the tokens apart in logs and metrics."),
+	textKey("hash", hashRule, func(t *Token) *string { return &t.Hash },
+		"The token's SHA-256, 64 hexadecimal digits, as \"holdfast token new\" prints it."),
+	textKey("mode", tokenModeRule, func(t *Token) *string { return &t.Mode },
+		"read-write or read-only. Default: read-write."),
+	textsKey("prefixes", prefixRule, false, func(t *Token) *[]string { return &t.Prefixes },
+		"Beginnings of the keys and channels that it may use. Default: all."),
+	textsKey("commands", tokenCommandRule, false, func(t *Token) *[]string { return &t.Commands },
+		"Commands (get, \"config|get\") and classes (@read) that it may use, a minus before those that it may not. Default: all that mode allows."),
+}
+
+var (
+	readsRule  = oneOf("master", "replica", "cached")
+	writesRule = oneOf("in-sync", "async")
+	allowRule  = rule{
+		what:   `a command, such as keys or "config|get"`,
+		values: slices.Concat([]string{"@dangerous", "@blocking"}, dangerous, blocking),
+		check:  checkAllow,
+	}
+	// They go into an environment variable, with commas between them.
+	originRule = rule{
+		what:    `an origin such as https://www.example.com, or "*"`,
+		pattern: regexp.MustCompile(`^(\*|[a-z][a-z0-9+.-]*://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`),
+	}
+	traceRule = rule{
+		what:    "a URL such as http://127.0.0.1:4318, or none",
+		pattern: regexp.MustCompile(`^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/%-]*)?$`),
+		none:    true,
+	}
+	tokenNameRule = rule{
+		what:    "a name of 1 to 64 letters, digits and \"._@:/-\", such as shop",
+		pattern: regexp.MustCompile(`^[A-Za-z0-9._@:/-]{1,64}$`),
+		loose:   true,
+	}
+	// The message never quotes it: it may be the token itself.
+	hashRule = rule{
+		what:    "64 hexadecimal digits, as \"holdfast token hash\" prints them",
+		pattern: regexp.MustCompile(`^[0-9a-fA-F]{64}$`),
+		loose:   true,
+		check: func(s string) string {
+			if !regexp.MustCompile(`^[0-9a-fA-F]{64}$`).MatchString(s) {
+				return `it is not a SHA-256: write the 64 hexadecimal digits that "holdfast token hash" prints, and not the token itself`
+			}
+			return ""
+		},
+	}
+	tokenModeRule = oneOf("read-write", "read-only")
+	prefixRule    = rule{
+		what:  `the beginning of keys, such as "shop:"`,
+		loose: true,
+		check: func(s string) string { return checkPrintable(s, `the beginning of keys, such as "shop:"`) },
+	}
+	tokenCommandRule = rule{
+		what:    `a command or a class, such as get, "config|get", @read or -flushall`,
+		pattern: regexp.MustCompile(`^[+-]?(@[A-Za-z]+|[A-Za-z0-9_.-]+(\|[A-Za-z0-9_-]+)?)$`),
+	}
+	fileRule = rule{
+		what:  "a file, such as tokens.yaml",
+		check: func(s string) string { return checkPrintable(s, "a file, such as tokens.yaml") },
+	}
+)
+
+// checkAllow says why a command cannot be allowed.
+func checkAllow(s string) string {
+	known := slices.Concat([]string{"@dangerous", "@blocking"}, dangerous, blocking)
+	plain := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(s, "+")), " ", "|")
+	command, _, _ := strings.Cut(plain, "|")
+	switch {
+	case slices.Contains(known, s):
+		return ""
+	case slices.Contains(known, plain):
+		return fmt.Sprintf("%s is written %q", quoted(s), plain)
+	case command == "config" && plain == command:
+		return `config as a whole would let clients take the stack apart: write "config|get"`
+	case slices.Contains(breaking, plain) || slices.Contains(breaking, command) && command != "config" && command != "module":
+		return fmt.Sprintf("%s would let clients take the stack apart: it cannot be allowed; remove it", quoted(s))
+	}
+	for _, k := range known {
+		if strings.HasPrefix(k, plain+"|") {
+			return fmt.Sprintf("%s is a family of commands: name each, such as %q", quoted(s), k)
+		}
+	}
+	if near := didYouMean(plain, known); near != "" {
+		return quoted(s) + " is no command that needs to be allowed" + near
+	}
+	return fmt.Sprintf("%s is no command that needs to be allowed: what neither blocks nor is dangerous, clients may use anyway; remove it", quoted(s))
+}
+
+// boolKey is true or false.
+func boolKey[T any](name string, at func(*T) *bool, doc string) key[T] {
+	return key[T]{
+		name: name, doc: doc,
+		read: func(r *reader, p path, n *node, t *T) {
+			if n.shape != boolean {
+				r.expected(p, n, "true or false")
+				return
+			}
+			*at(t) = n.text == "true" || n.text == "True" || n.text == "TRUE"
+		},
+		show:   func(t *T) any { return *at(t) },
+		schema: func() schema { return schema{"type": "boolean"} },
+	}
+}
+
+var fraction = regexp.MustCompile(`^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$`)
+
+// fractionKey is a number from 0 to 1.
+func fractionKey[T any](name string, at func(*T) *float64, doc string) key[T] {
+	return key[T]{
+		name: name, doc: doc,
+		read: func(r *reader, p path, n *node, t *T) {
+			if n.shape != number || !fraction.MatchString(n.text) {
+				r.expected(p, n, "a number from 0 to 1, of four decimals at most, such as 0.01")
+				return
+			}
+			*at(t), _ = strconv.ParseFloat(n.text, 64)
+		},
+		show:   func(t *T) any { return *at(t) },
+		schema: func() schema { return schema{"type": "number", "minimum": 0, "maximum": 1} },
+	}
+}
+
+// sizeKey is a size from low to high.
+func sizeKey[T any](name string, low, high Bytes, at func(*T) *Bytes, doc string) key[T] {
+	return key[T]{
+		name: name, doc: doc,
+		read: func(r *reader, p path, n *node, t *T) {
+			v, ok := r.size(p, n, "a size such as 64kb or 10mb")
+			if !ok {
+				return
+			}
+			if v < low || v > high {
+				r.wrong(n.pos, "%s is %s: write %s to %s", p, n.text, sizeText(low), sizeText(high))
+				return
+			}
+			*at(t) = v
+		},
+		show: func(t *T) any {
+			if *at(t)%(1<<10) != 0 {
+				return int(*at(t))
+			}
+			return sizeText(*at(t))
+		},
+		schema: func() schema { return sizeSchema(int(low)) },
+	}
+}
+
+func sizeSchema(low int) schema {
+	return schema{"anyOf": []any{
+		schema{"type": "integer", "minimum": low},
+		schema{"type": "string", "pattern": `^[0-9]+([bB]|[kK][bB]|[mM][bB]|[gG][bB])?$`},
+	}}
+}
+
+// kvKey may be left empty: kv: {}; nothing and true mean the same.
+func kvKey() key[App] {
+	return key[App]{
+		name:  "kv",
+		doc:   "Holdfast's own web node, Redis over HTTP; {}: with every default.",
+		kinds: []Kind{KV},
+		read: func(r *reader, p path, n *node, a *App) {
+			a.KV = newKV()
+			if n.shape == boolean {
+				if n.text == "false" {
+					r.expected(p, n, "kv: {}, or remove the key")
+				}
+				return
+			}
+			if n.shape != section && n.shape != empty {
+				r.expected(p, n, "kv: {}")
+				return
+			}
+			readKeys(r, p, n, kvKeys, a.KV)
+		},
+		show: func(a *App) any {
+			if a.KV == nil {
+				return nil
+			}
+			return showKeys(kvKeys, a.KV)
+		},
+		schema: func() schema {
+			s := sectionSchema(kvKeys)
+			s["anyOf"] = []any{schema{"type": []any{"object", "null"}}, schema{"const": true}}
+			s["type"] = []any{"object", "null", "boolean"}
+			addDefaults(s, showKeys(kvKeys, newKV()))
+			return s
+		},
+	}
+}

@@ -1,0 +1,148 @@
+package stack
+
+import (
+	"slices"
+	"time"
+)
+
+// KVApp are the settings of Holdfast's own web node, Redis over HTTP.
+type KVApp struct {
+	// Reads is where a request is read from that does not say so itself:
+	// master, replica or cached.
+	Reads string `yaml:"reads"`
+	// MaxLag is how old what a replica answers may be.
+	MaxLag time.Duration `yaml:"max-lag"`
+	// Writes is when a write is answered that does not say so itself: in-sync
+	// (every in-sync replica has it) or async (the master has it).
+	Writes string `yaml:"writes"`
+	// Hold is how long a request waits for a Redis master.
+	Hold time.Duration `yaml:"hold"`
+	// Remember is how long a write with an idempotency key is remembered, the
+	// balancers' own among them; at least RememberMin.
+	Remember time.Duration `yaml:"remember"`
+	// Allow are dangerous and blocking commands that clients may use all the
+	// same: see AllowedCommands.
+	Allow  []string `yaml:"allow"`
+	Limits KVLimits `yaml:"limits"`
+	// CORS are the origins whose pages may ask (such as
+	// https://www.example.com; "*": all).
+	CORS []string `yaml:"cors"`
+	// AccessLog is the part of the requests that are logged, 0 to 1.
+	AccessLog float64 `yaml:"access-log"`
+	// Trace is the URL of an OpenTelemetry collector (OTLP over HTTP); empty:
+	// none.
+	Trace string `yaml:"trace"`
+	// Admin says that each node has a port on loopback for its metrics and
+	// profiles.
+	Admin bool `yaml:"admin"`
+	// Tokens say who may use the node; TokensFile is a file that says it,
+	// relative to the stack file. One of both at most; neither: everybody who
+	// reaches it.
+	Tokens     []Token `yaml:"tokens"`
+	TokensFile string  `yaml:"tokens-file"`
+}
+
+// HasTokens reports whether only who has a token may use the node.
+func (k KVApp) HasTokens() bool { return len(k.Tokens) > 0 || k.TokensFile != "" }
+
+// KVLimits bound what one web node takes on.
+type KVLimits struct {
+	Body Bytes `yaml:"body"` // of a request
+	Key  Bytes `yaml:"key"`
+	// Pipeline is how many commands one request may have.
+	Pipeline int `yaml:"pipeline"`
+	// Connections at once, to one node.
+	Connections int `yaml:"connections"`
+}
+
+// Token is what one client shows, as its hash, and what it may do.
+type Token struct {
+	Name string `yaml:"name"`
+	// Hash is the token's SHA-256 in hexadecimal digits.
+	Hash string `yaml:"hash"`
+	// Mode is read-write or read-only.
+	Mode string `yaml:"mode"`
+	// Prefixes begin the keys that it may use; none: all.
+	Prefixes []string `yaml:"prefixes"`
+	// Commands it may use: names, @classes, a minus before those that it may
+	// not; none: all that Mode allows.
+	Commands []string `yaml:"commands"`
+}
+
+// How long a balancer and a node may take over one write together, but for the
+// hold: a node turns down what a balancer got more than 20 s ago (maxAge in
+// package web), and the hosts' clocks may differ by some seconds. A second try
+// must still find the record of the first.
+const attempts = 25 * time.Second
+
+// RememberMin is the least that Remember may be.
+func (k KVApp) RememberMin() time.Duration { return attempts + k.Hold }
+
+// newKV is a web node with every default.
+func newKV() *KVApp {
+	return &KVApp{
+		Reads: "master", MaxLag: time.Second, Writes: "in-sync",
+		Hold: 5 * time.Second, Remember: 30 * time.Second,
+		Limits: KVLimits{Body: 10 << 20, Key: 64 << 10, Pipeline: 10_000, Connections: 16_384},
+		Admin:  true,
+	}
+}
+
+// fillKV gives the values of a web node that depend on others.
+func fillKV(k *KVApp, has func(path) bool) {
+	if !has("remember") {
+		k.Remember = max(k.Remember, k.RememberMin())
+	}
+	for i := range k.Tokens {
+		if k.Tokens[i].Mode == "" {
+			k.Tokens[i].Mode = "read-write"
+		}
+	}
+}
+
+var (
+	// dangerous are the commands of Redis' category @dangerous that may be
+	// allowed. They are named one by one, since a Redis that does not know a
+	// command refuses the users' file and with it to start.
+	dangerous = []string{
+		"bgrewriteaof", "bgsave", "client|kill", "client|list", "client|unblock", "config|get", "config|resetstat",
+		"flushall", "flushdb", "info", "keys", "lastsave", "latency|doctor", "latency|graph", "latency|histogram",
+		"latency|history", "latency|latest", "latency|reset", "module|list", "monitor", "restore", "role",
+		"slowlog|get", "slowlog|len", "slowlog|reset", "sort", "sort_ro", "swapdb",
+	}
+	// blocking are those of the category @blocking.
+	blocking = []string{
+		"blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin", "xread", "xreadgroup",
+	}
+	// breaking are those that no client may have, as they end or take apart
+	// what Holdfast keeps together.
+	breaking = []string{
+		"acl", "client|pause", "client|unpause", "cluster", "config", "config|rewrite", "config|set", "debug", "failover",
+		"migrate", "module", "module|load", "module|loadex", "module|unload", "psync", "replconf", "replicaof",
+		"save", "shutdown", "slaveof", "sync",
+	}
+)
+
+// AllowedCommands are the commands that Allow stands for, sorted: of Redis'
+// categories, @dangerous and @blocking, all that may be allowed.
+func (k KVApp) AllowedCommands() []string {
+	var all []string
+	for _, a := range k.Allow {
+		switch a {
+		case "@dangerous":
+			all = append(all, dangerous...)
+		case "@blocking":
+			all = append(all, blocking...)
+		default:
+			all = append(all, a)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// DangerousCommands are those of AllowedCommands that Redis itself has to be
+// told to let through.
+func (k KVApp) DangerousCommands() []string {
+	return slices.DeleteFunc(k.AllowedCommands(), func(c string) bool { return !slices.Contains(dangerous, c) })
+}
