@@ -58,6 +58,14 @@ func (f *flaky) serve(t *testing.T) int {
 		if d, err := time.ParseDuration(r.URL.Query().Get("sleep")); err == nil {
 			time.Sleep(d)
 		}
+		if n, err := strconv.Atoi(r.URL.Query().Get("events")); err == nil {
+			for range n { // the time that each is sent, with time between them
+				fmt.Fprintln(w, time.Now().UnixNano())
+				http.NewResponseController(w).Flush()
+				time.Sleep(300 * time.Millisecond)
+			}
+			return
+		}
 		fmt.Fprint(w, "answered")
 	}))
 	t.Cleanup(server.Close)
@@ -122,7 +130,7 @@ func TestARequestIsSentAgainOnlyWhereThatIsSafe(t *testing.T) {
 	// Both tries of a request have the same key, and no two requests do.
 	keys := map[string]int{}
 	for _, r := range append(good.take(), bad.take()...) {
-		keys[r.Header.Get("Idempotency-Key")]++
+		keys[r.Header.Get("Holdfast-Attempt")]++
 		if seconds, err := strconv.ParseInt(r.Header.Get("Holdfast-Received"), 10, 64); err != nil || time.Since(time.Unix(seconds, 0)).Abs() > time.Minute {
 			t.Errorf("Holdfast-Received is %q, want the time", r.Header.Get("Holdfast-Received"))
 		}
@@ -140,12 +148,19 @@ func TestARequestIsSentAgainOnlyWhereThatIsSafe(t *testing.T) {
 		t.Errorf("%d keys of which %d were sent twice; want 16 and some", len(keys), twice)
 	}
 	// The client's own key stays.
-	if err := c.request("GET", "/", "", map[string]string{"Idempotency-Key": "mine"}).is(200); err != nil {
+	// What only balancers say is not believed of a client.
+	sent := map[string]string{"Idempotency-Key": "mine", "Holdfast-Attempt": "forged", "Holdfast-Received": "1"}
+	if err := c.request("GET", "/", "", sent).is(200); err != nil {
 		t.Error(err)
 	}
 	for _, r := range append(good.take(), bad.take()...) {
 		if keys := r.Header.Values("Idempotency-Key"); len(keys) != 1 || keys[0] != "mine" {
 			t.Errorf("keys %q, want the client's", keys)
+		}
+		for _, name := range []string{"Holdfast-Attempt", "Holdfast-Received"} {
+			if values := r.Header.Values(name); len(values) != 1 || values[0] == sent[name] {
+				t.Errorf("%s is %q, want the balancer's", name, values)
+			}
 		}
 	}
 
@@ -155,8 +170,8 @@ func TestARequestIsSentAgainOnlyWhereThatIsSafe(t *testing.T) {
 		}
 	}
 	for _, r := range append(good.take(), bad.take()...) {
-		if r.Header.Get("Idempotency-Key") != "" {
-			t.Error("a user's program was given an Idempotency-Key")
+		if r.Header.Get("Holdfast-Attempt") != "" {
+			t.Error("a user's program was given a Holdfast-Attempt")
 		}
 	}
 	failed := 0

@@ -26,12 +26,16 @@ const minHardStop = 5 * time.Second
 type haproxyData struct {
 	Stack, Node            string
 	Maxconn, GlobalMaxconn int
+	Threads                int // 0: HAProxy decides
+	LogAll                 bool
 	HardStop               time.Duration
 	Socket, User, Chroot   string
 	Retries                int
 	Timeouts               stack.Timeouts
 	Entry, Statistics      string
+	StatisticsHere         bool // only for clients on this machine
 	KV                     bool // any backend of Holdfast's own web nodes
+	Errors                 []errorData
 	Routes                 []routeData
 	Default                string // backend; a validated stack has one
 	Backends               []backendData
@@ -54,7 +58,42 @@ type backendData struct {
 	FastInterval time.Duration
 	ServerLimits string
 	Servers      []serverData
+	// Of a KV: how long a node may be silent, and in a stream or long poll.
+	ServerTimeout, StreamTimeout time.Duration
 }
+
+// errorData is one of HAProxy's own answers.
+type errorData struct {
+	Status int
+	Words  string // without quotes of either kind, and without backslashes
+	Retry  bool
+}
+
+// unknownWords are said of a request that a node may have carried out.
+const unknownWords = "The outcome is unknown: a web node took the request and did not answer. A write may or may not have happened. To be able to repeat a write safely, send an Idempotency-Key header."
+
+// errorAnswers are those that HAProxy gives by itself (manual, section 4.2,
+// "http-error") of requests that it could read.
+var errorAnswers = []errorData{
+	{400, "The request is not valid HTTP, or its head is too large for the balancer; it was not executed.", false},
+	{403, "The balancer refused the request; it was not executed.", false},
+	{408, "The request took too long to arrive; it was not executed.", false},
+	{413, "The request is too large; it was not executed.", false},
+	{429, "Too many requests; this one was not executed.", true},
+	{500, "The balancer failed. The outcome is unknown: a write may or may not have happened.", false},
+	{501, "The balancer does not know the method; the request was not executed.", false},
+	{502, unknownWords, false},
+	{503, "No web node answered. With status 503 the request was not executed; with 504 its outcome is unknown: a write may or may not have happened.", true},
+	{504, unknownWords, false},
+}
+
+// How long streams and long polls may be silent: a stream shows every 15 s that
+// it lives, a long poll waits up to a minute.
+const streamTimeout = 90 * time.Second
+
+// beyondHold is what a web node may take for a request beyond the time that it
+// holds it.
+const beyondHold = 5 * time.Second
 
 type serverData struct{ Name, Address string }
 
@@ -96,6 +135,12 @@ func (b builder) haproxy(n node) haproxyData {
 		User:     b.machine.HAProxyUser, Chroot: b.path(n, chrootDir),
 		Retries: s.Retries, Timeouts: s.Timeouts,
 		Entry: bindAddress(s.Entry.Listen), Statistics: s.Entry.Statistics,
+		// Tokens are the applications': HAProxy's own page asks for none.
+		StatisticsHere: s.Entry.Auth == "" && !s.Entry.OnLoopback(),
+		LogAll:         s.Entry.Log == "all", Errors: errorAnswers,
+	}
+	if b.machine.Cores > 0 {
+		d.Threads = (b.machine.Cores + s.Balancers - 1) / s.Balancers
 	}
 	for _, r := range s.Routes {
 		if r.IsDefault() {
@@ -163,6 +208,8 @@ func (b builder) backend(name string) backendData {
 	switch app.Kind() {
 	case stack.KV:
 		d.What = "Holdfast's web nodes"
+		d.ServerTimeout = max(b.stack.Timeouts.Server, app.KV.Hold+beyondHold)
+		d.StreamTimeout = max(d.ServerTimeout, streamTimeout)
 	case stack.Files:
 		d.What = "static files"
 	case stack.Command:

@@ -159,6 +159,10 @@ func (b builder) files(n node) (dirs []string, files []File, err error) {
 		add("sentinel-users.acl", "users.acl", false, data)
 		add("sentinel-base.conf", "base.conf", false, data)
 		add("sentinel.conf", "sentinel.conf", true, data)
+	case Web:
+		if kv := b.stack.Apps[n.app].KV; kv != nil && len(kv.Tokens) > 0 {
+			add("tokens.yaml", tokensFile, false, kv.Tokens)
+		}
 	}
 	return dirs, files, err
 }
@@ -220,6 +224,10 @@ func (b builder) app(n node, p *Process) {
 			p.Probe.Live = "/healthz/live"
 		}
 		maps.Copy(env, b.redisEnv(n))
+		maps.Copy(env, b.kvEnv(n, *app.KV))
+		if app.KV.Admin {
+			p.Admin = env["HOLDFAST_ADMIN"]
+		}
 		// How many replicas have to have a write before it is acknowledged.
 		env["HOLDFAST_MIN_ACKS"] = strconv.Itoa(min(b.stack.Redis.Replicas, 1))
 	case stack.Files:

@@ -100,6 +100,11 @@ func Needs(s stack.Stack) []PortNeed {
 	if s.Redis.Enabled {
 		needs = append(needs, PortNeed{Node: PortRedisMaster})
 	}
+	for _, n := range of(nodes(s), Web) {
+		if kv := s.Apps[n.app].KV; kv != nil && kv.Admin {
+			needs = append(needs, PortNeed{Node: adminPort(n.name)})
+		}
+	}
 	return needs
 }
 

@@ -73,6 +73,8 @@ type Process struct {
 	App  string `json:"app,omitempty"`
 	// Address is host:port where it listens: a balancer's is the entry's.
 	Address string `json:"address"`
+	// Admin is host:port of a web node's metrics and profiles; empty: none.
+	Admin string `json:"admin,omitempty"`
 	// Stage orders the start: processes of a stage start together when
 	// those of the stages before are ready.
 	Stage   int      `json:"stage"`
@@ -122,12 +124,19 @@ type Machine struct {
 	// HAProxyUser is the user and group that HAProxy drops to; empty when it
 	// is not started as root.
 	HAProxyUser string
+	// Cores is how many processors there are; 0: unknown.
+	Cores int
 	// Ports has the port of every node that listens on one of its own (web,
-	// redis, sentinel; see Needs), and of PortRedisMaster when there is one.
+	// redis, sentinel; see Needs), of PortRedisMaster when there is one, and
+	// of the web nodes' admin ports.
 	Ports map[string]int
 	// Secrets has a password for each Redis user.
 	Secrets Secrets
 }
+
+// adminPort is the name in Machine.Ports of a web node's port for metrics and
+// profiles. No node has a dot in its name.
+func adminPort(node string) string { return node + ".admin" }
 
 // PortRedisMaster is the name in Machine.Ports of the balancers' port that
 // always leads to the Redis master, for programs that know no Sentinels.

@@ -47,7 +47,7 @@ func stacks(t *testing.T) map[string]stack.Stack {
 
 // machine is a machine with a port for every need.
 func machine(s stack.Stack, dir string, secrets Secrets) Machine {
-	m := Machine{StateDir: dir, BaseDir: "/srv/shop", Ports: map[string]int{}, Secrets: secrets}
+	m := Machine{StateDir: dir, BaseDir: "/srv/shop", Cores: 4, Ports: map[string]int{}, Secrets: secrets}
 	for i, need := range Needs(s) {
 		m.Ports[need.Node] = max(need.Fixed, need.Preferred)
 		if m.Ports[need.Node] == 0 {
@@ -186,6 +186,7 @@ func TestNeedsListsEveryPortOnce(t *testing.T) {
 		{"api-1", 0, 0}, {"api-2", 9002, 0},
 		{"web-1", 0, 5001}, {"web-2", 0, 5002},
 		{"redis-master", 0, 0},
+		{"web-1.admin", 0, 0}, {"web-2.admin", 0, 0},
 	}
 	if got := Needs(s); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)

@@ -23,6 +23,7 @@ type redisData struct {
 	Replicas         int
 	Backlog          int64
 	Secrets          Secrets
+	Allow            []string // dangerous commands of user web
 }
 
 func (b builder) redis(n node) redisData {
@@ -35,7 +36,7 @@ func (b builder) redis(n node) redisData {
 		Memory: r.Memory, MemoryPolicy: r.MemoryPolicy,
 		Password: b.machine.Secrets.Replication,
 		Replicas: r.Replicas, Backlog: backlogSize(r.Memory),
-		Secrets: b.machine.Secrets,
+		Secrets: b.machine.Secrets, Allow: b.allowed(),
 	}
 }
 

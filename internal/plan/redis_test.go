@@ -228,6 +228,7 @@ func (c *cluster) sentinelMaster(node string) (string, error) {
 func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 	s := base()
 	s.Redis.Replicas, s.Redis.Sentinels = 0, 1
+	s.Apps["web"].KV.Allow = []string{"keys", "config|get", "monitor", "blpop"}
 	c := newCluster(t, s, nil)
 	c.startRedis()
 	redis, sentinel := c.process("redis-1").Address, c.process("sentinel-1").Address
@@ -247,9 +248,13 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 	}
 	for _, c := range []try{
 		{redis, "web", "SET a b|GET a|DEL a|MULTI|EXEC|WATCH a|WAIT 1 1|INFO replication|ROLE|EVAL x 0|EVALSHA x 0|SCAN 0|SORT a|XADD s * f v|TIME|" +
-			"PUBLISH news x|PUBLISH _x x|SUBSCRIBE news|SUBSCRIBE __sentinel__:hello|PSUBSCRIBE *|PSUBSCRIBE news.*|CLIENT SETNAME x|CLIENT TRACKING on|HELLO 3|DBSIZE|EXPIRE a 1|SELECT 1", true},
-		{redis, "web", "PUBLISH __sentinel__:hello x|SPUBLISH __sentinel__:hello x|CONFIG GET *|CONFIG SET save x|REPLICAOF no one|SLAVEOF no one|FLUSHALL|FLUSHDB|KEYS *|SHUTDOWN|DEBUG SLEEP 1|" +
-			"CLIENT PAUSE 1|CLIENT LIST|ACL LIST|ACL SETUSER x|MONITOR|SAVE|BGREWRITEAOF|FAILOVER|PSYNC x 1|REPLCONF x 1|MIGRATE h 1 a 0 1|MODULE LIST|SWAPDB 0 1", false},
+			"PUBLISH news x|PUBLISH _x x|SUBSCRIBE news|SUBSCRIBE __sentinel__:hello|PSUBSCRIBE *|PSUBSCRIBE news.*|CLIENT SETNAME x|CLIENT TRACKING on|HELLO 3|DBSIZE|EXPIRE a 1|SELECT 1|" +
+			// What the web node itself needs: the command table, client-side caching.
+			"COMMAND|COMMAND INFO get|COMMAND DOCS get|COMMAND COUNT|COMMAND GETKEYS get a|CLIENT ID|CLIENT CACHING yes|CLIENT TRACKING on BCAST|CLIENT TRACKING on OPTIN|CLIENT TRACKINGINFO|" +
+			"CLIENT GETREDIR|CLIENT INFO|PING|ECHO x|SCRIPT LOAD x|SCRIPT EXISTS x|FUNCTION LIST|OBJECT ENCODING a|BLPOP a 1|XREAD STREAMS s 0|" +
+			"KEYS *|CONFIG GET save|MONITOR", true},
+		{redis, "web", "PUBLISH __sentinel__:hello x|SPUBLISH __sentinel__:hello x|CONFIG SET save x|CONFIG REWRITE|REPLICAOF no one|SLAVEOF no one|FLUSHALL|FLUSHDB|SHUTDOWN|DEBUG SLEEP 1|" +
+			"CLIENT PAUSE 1|CLIENT LIST|ACL LIST|ACL SETUSER x|SAVE|BGREWRITEAOF|FAILOVER|PSYNC x 1|REPLCONF x 1|MIGRATE h 1 a 0 1|MODULE LIST|SWAPDB 0 1", false},
 		{redis, "replication", "PSYNC ? -1|REPLCONF ack 1|PING", true},
 		{redis, "replication", "GET a|SET a b|INFO|REPLICAOF no one|PUBLISH __sentinel__:hello x", false},
 		{redis, "sentinel", "REPLICAOF no one|SLAVEOF no one|CONFIG REWRITE|ROLE|INFO|PUBLISH __sentinel__:hello x|SUBSCRIBE __sentinel__:hello|CLIENT KILL TYPE normal|CLIENT SETNAME x|MULTI|EXEC|PING", true},
@@ -278,6 +283,23 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 	} {
 		if out, err := c.web("redis-1", command...); err == nil {
 			t.Errorf("web may %v: %s", command, out)
+		}
+	}
+}
+
+func TestRedisKnowsEveryCommandThatMayBeAllowed(t *testing.T) {
+	s := base()
+	s.Redis.Replicas, s.Redis.Sentinels = 0, 1
+	s.Apps["web"].KV.Allow = []string{"@dangerous", "@blocking"}
+	c := newCluster(t, s, nil)
+	c.startRedis() // which refuses a users' file with a command that it does not know
+	eventually(t, 5*time.Second, func() error { _, err := c.web("redis-1", "FLUSHDB"); return err })
+	for _, command := range s.Apps["web"].KV.AllowedCommands() {
+		name := strings.Split(command, "|")
+		out, err := do(c.process("redis-1").Address, "operator", c.secrets.Operator,
+			append([]string{"ACL", "DRYRUN", "web"}, append(name, "a", "b", "c", "d")...)...)
+		if err == nil && strings.Contains(out, "permission") {
+			t.Errorf("%s is not allowed: %s", command, out)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -22,6 +23,7 @@ var templates = template.Must(template.New("").Option("missingkey=error").Funcs(
 	"milliseconds": time.Duration.Milliseconds,
 	"quote":        haproxyQuote,
 	"redis":        redisQuote,
+	"yaml":         yamlQuote,
 }).ParseFS(templateFiles, "templates/*.tmpl"))
 
 // render fills in the template of a file.
@@ -80,6 +82,12 @@ func haproxyList(words []string) (string, error) {
 // redisQuote writes a word of redis.conf.
 func redisQuote(word string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
+}
+
+// yamlQuote writes a text of YAML: of it JSON's strings are a part.
+func yamlQuote(text string) (string, error) {
+	quoted, err := json.Marshal(text)
+	return string(quoted), err
 }
 
 // passwordHash is a password as an ACL file holds it ("#" before it): so the

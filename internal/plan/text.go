@@ -35,6 +35,9 @@ func (p Process) text(out *strings.Builder) {
 	for _, variable := range p.Env {
 		line("%s", variable)
 	}
+	if p.Admin != "" {
+		line("metrics: http://%s/metrics", p.Admin)
+	}
 	if p.Dir != "" {
 		line("in %s", p.Dir)
 	}

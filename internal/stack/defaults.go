@@ -22,6 +22,7 @@ func base() Stack {
 		Entry: Entry{
 			Listen:     "127.0.0.1:6301",
 			Statistics: "/web-app",
+			Log:        "errors",
 			Limits:     Limits{Connections: 3000},
 		},
 		Balancers: 2,

@@ -131,7 +131,7 @@ func TestTheDefaultStackIsTheDocumentedOne(t *testing.T) {
 	}
 	want := Stack{
 		Name:      "holdfast",
-		Entry:     Entry{Listen: "127.0.0.1:6301", Statistics: "/web-app", Limits: Limits{Connections: 3000}},
+		Entry:     Entry{Listen: "127.0.0.1:6301", Statistics: "/web-app", Log: "errors", Limits: Limits{Connections: 3000}},
 		Balancers: 2,
 		Apps: map[string]App{"web": {
 			KV: defaultKV, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second,
@@ -252,6 +252,7 @@ entry:
   listen: 0.0.0.0:8080
   statistics: none
   auth: none
+  log: all
   limits: {connections: 500}
 balancers: 3
 apps:

@@ -40,11 +40,18 @@ type Entry struct {
 	// Statistics is the path of HAProxy's statistics page; empty: none.
 	Statistics string `yaml:"statistics"`
 	// Auth says who may use an entry that is not on loopback. The only
-	// value so far is "none": everybody who can reach it.
+	// value is "none": everybody who can reach it. Without it every
+	// application behind the entry has to ask for tokens.
 	Auth string `yaml:"auth"`
+	// Log is which requests the balancers log: all, or errors, which are those
+	// that failed or were tried again.
+	Log string `yaml:"log"`
 	// Limits bound what one balancer takes on.
 	Limits Limits `yaml:"limits"`
 }
+
+// OnLoopback reports whether only this machine reaches the entry.
+func (e Entry) OnLoopback() bool { return onLoopback(e.Listen) }
 
 // Limits bound what one balancer takes on.
 type Limits struct {

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"os"
 	"os/user"
+	"runtime"
 
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
@@ -18,7 +19,7 @@ func Machine(s stack.Stack, baseDir, stateDir string, ports map[string]int, secr
 	}
 	m := plan.Machine{
 		StateDir: stateDir, BaseDir: baseDir,
-		Ports: chosen, HAProxyUser: haproxyUser(),
+		Cores: runtime.NumCPU(), Ports: chosen, HAProxyUser: haproxyUser(),
 	}
 	m.Secrets, err = secrets.Complete(rand.Reader, s)
 	return m, err

@@ -1,0 +1,60 @@
+package plan
+
+import (
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"holdfast/internal/stack"
+)
+
+// tokensFile is a web node's file of the tokens that the stack file has.
+const tokensFile = "tokens.yaml"
+
+// kvEnv are the settings of one of Holdfast's own web nodes. All are named,
+// also those that are the node's defaults: none of the supervisor's own
+// environment may reach it.
+func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
+	env := map[string]string{
+		"HOLDFAST_READS":              kv.Reads,
+		"HOLDFAST_MAX_LAG":            kv.MaxLag.String(),
+		"HOLDFAST_WRITES":             kv.Writes,
+		"HOLDFAST_HOLD":               kv.Hold.String(),
+		"HOLDFAST_REMEMBER":           kv.Remember.String(),
+		"HOLDFAST_ALLOW":              strings.Join(kv.AllowedCommands(), ","),
+		"HOLDFAST_MAX_BODY":           strconv.FormatInt(int64(kv.Limits.Body), 10),
+		"HOLDFAST_MAX_KEY":            strconv.FormatInt(int64(kv.Limits.Key), 10),
+		"HOLDFAST_MAX_PIPELINE":       strconv.Itoa(kv.Limits.Pipeline),
+		"HOLDFAST_CONNECTIONS":        strconv.Itoa(kv.Limits.Connections),
+		"HOLDFAST_CORS":               strings.Join(kv.CORS, ","),
+		"HOLDFAST_ACCESS_LOG":         strconv.FormatFloat(kv.AccessLog, 'f', -1, 64),
+		"HOLDFAST_ADMIN":              "",
+		"HOLDFAST_TOKENS":             "",
+		"OTEL_EXPORTER_OTLP_ENDPOINT": kv.Trace,
+	}
+	if kv.Admin {
+		env["HOLDFAST_ADMIN"] = net.JoinHostPort(n.host.address, strconv.Itoa(b.machine.Ports[adminPort(n.name)]))
+	}
+	switch {
+	case len(kv.Tokens) > 0:
+		env["HOLDFAST_TOKENS"] = b.path(n, tokensFile)
+	case kv.TokensFile != "":
+		env["HOLDFAST_TOKENS"] = b.resolve(kv.TokensFile)
+	}
+	return env
+}
+
+// allowed are the dangerous commands that any web node's clients may use: the
+// nodes have one Redis user in common, and each refuses what its own
+// application does not allow.
+func (b builder) allowed() []string {
+	var all []string
+	for _, app := range b.stack.Apps {
+		if app.KV != nil {
+			all = append(all, app.KV.DangerousCommands()...)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
