@@ -267,6 +267,18 @@ func TestTheIdempotencyKeyReachesTheStore(t *testing.T) {
 			t.Errorf("%q reached the store as %q", test.keys, store.lastRequest().IdempotencyKey)
 		}
 	}
+	// A balancer's key counts where the client has none, and is no client's.
+	for _, test := range []struct {
+		header http.Header
+		want   string
+	}{
+		{http.Header{"Holdfast-Attempt": {"x"}}, "\nx"},
+		{http.Header{"Holdfast-Attempt": {"x"}, "Idempotency-Key": {"mine"}}, "mine"},
+	} {
+		if status, _, body := request(t, "GET", "http://"+addr+"/set?key=k&value=v", test.header); status != 200 || store.lastKey() != test.want {
+			t.Errorf("%v: status %d, %s; the key is %q", test.header, status, body, store.lastKey())
+		}
+	}
 }
 
 func TestReadiness(t *testing.T) {

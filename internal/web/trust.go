@@ -32,6 +32,13 @@ const (
 	tokenHeader  = "Upstash-Sync-Token"
 )
 
+// The headers that make a write happen once: the client's own, for its own
+// repetitions, and the balancers', for theirs.
+const (
+	idempotencyHeader = "Idempotency-Key"
+	attemptHeader     = "Holdfast-Attempt"
+)
+
 // trust reads from the headers how a request wants to be carried out, else from
 // the configuration; the request has its commands or script already. It turns
 // down a write that came too late.
@@ -89,13 +96,25 @@ func (s *Server) tell(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	}
 }
 
-// idempotencyKey reads the Idempotency-Key header; empty: none.
+// idempotencyKey is what makes the request's repetition safe: the client's key,
+// else the balancer's, which no client's is ever equal to; empty: none.
 func idempotencyKey(ctx *fasthttp.RequestCtx) (string, error) {
-	keys := ctx.Request.Header.PeekAll("Idempotency-Key")
+	if key, err := onceKey(ctx, idempotencyHeader); key != "" || err != nil {
+		return key, err
+	}
+	key, err := onceKey(ctx, attemptHeader)
+	if key != "" {
+		key = "\n" + key
+	}
+	return key, err
+}
+
+func onceKey(ctx *fasthttp.RequestCtx, header string) (string, error) {
+	keys := ctx.Request.Header.PeekAll(header)
 	if len(keys) == 0 {
 		return "", nil
 	}
-	bad := badRequest(fmt.Sprintf("The Idempotency-Key has to be given once, and be 1 to %d printable ASCII characters.", maxIdem))
+	bad := badRequest(fmt.Sprintf("The %s has to be given once, and be 1 to %d printable ASCII characters.", header, maxIdem))
 	if len(keys) > 1 || len(keys[0]) == 0 || len(keys[0]) > maxIdem {
 		return "", bad
 	}
