@@ -275,8 +275,8 @@ func TestTheIdempotencyKeyReachesTheStore(t *testing.T) {
 		{http.Header{"Holdfast-Attempt": {"x"}}, "\nx"},
 		{http.Header{"Holdfast-Attempt": {"x"}, "Idempotency-Key": {"mine"}}, "mine"},
 	} {
-		if status, _, body := request(t, "GET", "http://"+addr+"/set?key=k&value=v", test.header); status != 200 || store.lastKey() != test.want {
-			t.Errorf("%v: status %d, %s; the key is %q", test.header, status, body, store.lastKey())
+		if status, _, body := request(t, "GET", "http://"+addr+"/set?key=k&value=v", test.header); status != 200 || store.lastRequest().IdempotencyKey != test.want {
+			t.Errorf("%v: status %d, %s; the key is %q", test.header, status, body, store.lastRequest().IdempotencyKey)
 		}
 	}
 }
