@@ -79,9 +79,9 @@ func (c *Client) listen(ctx context.Context, h *hub, l *listener, topics []topic
 // words it and without the leading plus sign, until the context ends, also
 // across a failover: what happens in between is not heard. hear is called by
 // one goroutine, the caller's; Redis drops who is too slow, and we come back.
-// Its first call, with "OK", says that it listens; so does each after a
-// failover. The error is the context's, or an *Error: Refused in Redis' words,
-// NotExecuted when there was no master within Config.Hold.
+// Its first call, with "OK", says that it listens. The error is the context's,
+// or an *Error: Refused in Redis' words, NotExecuted when there was no master
+// within Config.Hold.
 func (c *Client) Monitor(ctx context.Context, hear func(line string)) error {
 	patience, cancel := context.WithTimeout(ctx, c.cfg.Hold)
 	defer cancel()
@@ -109,7 +109,8 @@ func (c *Client) Monitor(ctx context.Context, hear func(line string)) error {
 }
 
 // monitorOnce follows one master until it is none any more or the connection
-// ends. It answers whether it listened.
+// ends. wait bounds the way there; it is ctx when it listened before. It
+// answers whether it listened.
 func (c *Client) monitorOnce(ctx, wait context.Context, master string, hear func(string)) (bool, error) {
 	conn, err := dialRaw(wait, c.cfg, master)
 	if err != nil {
@@ -153,8 +154,11 @@ func (c *Client) monitorOnce(ctx, wait context.Context, master string, hear func
 		case f.kind == '-':
 			return listened, redisError(f.text)
 		case f.text == "PONG", strings.Contains(f.text, ours):
+		case !listened: // OK
+			if listened = true; wait != ctx {
+				hear(f.text)
+			}
 		default:
-			listened = true
 			hear(f.text)
 		}
 	}

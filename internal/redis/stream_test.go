@@ -226,6 +226,9 @@ func TestListenersFollowTheMaster(t *testing.T) {
 		})
 		speak(fmt.Sprintf("after-%d", round))
 	}
+	if slices.Contains(monitored.all()[1:], "OK") {
+		t.Error("MONITOR told twice that it listens")
+	}
 	if got := published.all(); got[0].Kind != "subscribe" || slices.ContainsFunc(got[1:], func(m Message) bool { return m.Kind == "subscribe" }) {
 		t.Errorf("one confirmation was to be heard: %+v", got)
 	}

@@ -63,7 +63,11 @@ func (s *Server) monitor(ctx *fasthttp.RequestCtx, who *token.Rights) {
 		return
 	}
 	s.stream(ctx, func(ctx context.Context, f *feed) error {
-		f.event("", "", `"OK"`)
-		return s.store.Monitor(ctx, func(line string) { f.event("", "", line) })
+		return s.store.Monitor(ctx, func(line string) {
+			if line == "OK" {
+				line = `"OK"`
+			}
+			f.event("", "", line)
+		})
 	})
 }
