@@ -7,6 +7,7 @@
 // answers who is the master, writer.go is the group commit, client.go what
 // callers see, errors.go the kinds of failure. commands.go and keyspec.go are
 // what Redis says of its commands; stream.go and changes.go are what it pushes,
-// over a connection (raw.go) that all listeners share (hub.go). How Redis itself
-// is started or failed over does not live here.
+// over a connection (raw.go) that all listeners share (hub.go). cluster.go (pure)
+// says who owns the slots of a Redis Cluster. How Redis itself is started or
+// failed over does not live here.
 package redis
