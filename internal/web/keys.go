@@ -1,12 +1,294 @@
 package web
 
 import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
 	"github.com/valyala/fasthttp"
 
+	"holdfast/internal/redis"
 	"holdfast/internal/token"
 )
 
+// ttlHeader is a key's time to live, in a PUT and in the answer to a GET.
+const ttlHeader = "Holdfast-TTL"
+
+// maxTTL bounds a time to live; Redis counts milliseconds from 1970 in 64 bits,
+// and a time that long is a mistake.
+const maxTTL = 100 * 365 * 24 * time.Hour
+
+// maxType is how many bytes a Content-Type may have.
+const maxType = 255
+
 // keyspace answers everything below /v1/.
-func (s *Server) keyspace(ctx *fasthttp.RequestCtx, _ *token.Rights) {
-	failJSON(ctx, &failure{fasthttp.StatusNotFound, "There is nothing here."})
+func (s *Server) keyspace(ctx *fasthttp.RequestCtx, who *token.Rights) {
+	path := ctx.URI().PathOriginal()
+	var err error
+	switch rest, isKey := bytes.CutPrefix(path, []byte("/v1/keys/")); {
+	case isKey:
+		err = s.key(ctx, who, rest)
+	case string(path) == "/v1/keys":
+		if err = only(ctx, "GET", "HEAD"); err == nil {
+			err = s.keys(ctx, who)
+		}
+	case string(path) == "/v1/openapi.json":
+		if err = only(ctx, "GET", "HEAD"); err == nil {
+			describe(ctx)
+		}
+	default:
+		err = &failure{fasthttp.StatusNotFound, "There is nothing here; /v1/openapi.json says what there is."}
+	}
+	if err != nil {
+		failJSON(ctx, err)
+	}
+}
+
+// only turns down methods that are not among those.
+func only(ctx *fasthttp.RequestCtx, methods ...string) error {
+	if slices.Contains(methods, string(ctx.Method())) {
+		return nil
+	}
+	all := strings.Join(methods, ", ")
+	ctx.Response.Header.Set("Allow", all)
+	return &failure{fasthttp.StatusMethodNotAllowed, "The method is not allowed here; allowed are " + all + "."}
+}
+
+// key answers one key's requests. name is the rest of the path as it came.
+func (s *Server) key(ctx *fasthttp.RequestCtx, who *token.Rights, name []byte) error {
+	if err := only(ctx, "GET", "HEAD", "PUT", "DELETE"); err != nil {
+		return err
+	}
+	key, err := s.keyName(name)
+	if err != nil {
+		return err
+	}
+	given, err := readConditions(ctx)
+	if err != nil {
+		return err
+	}
+	switch string(ctx.Method()) {
+	case "PUT":
+		return s.putKey(ctx, who, key, given)
+	case "DELETE":
+		return s.deleteKey(ctx, who, key, given)
+	}
+	return s.getKey(ctx, who, key, given)
+}
+
+// keyName unescapes a key once. Slashes belong to it, and a plus sign is one.
+func (s *Server) keyName(escaped []byte) (string, error) {
+	raw, err := appendUnescaped(nil, escaped, false)
+	if err != nil {
+		return "", err
+	}
+	key := string(raw)
+	switch {
+	case key == "":
+		return "", badRequest("The key is empty; the path is /v1/keys/{key}.")
+	case len(key) > s.cfg.MaxKey:
+		return "", &failure{fasthttp.StatusRequestEntityTooLarge, fmt.Sprintf("The key is too long; at most %d bytes are possible.", s.cfg.MaxKey)}
+	case strings.HasPrefix(key, reservedKeys):
+		return "", badRequest(fmt.Sprintf("Keys that start with %q are Holdfast's own.", reservedKeys))
+	}
+	return key, nil
+}
+
+// getKey answers GET and HEAD of a key, and the two ways to watch it.
+func (s *Server) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
+	if err := s.permit(ctx, who, []redis.Command{{"GET", key}}); err != nil {
+		return err
+	}
+	query := ctx.URI().QueryString()
+	if _, ok, err := parameter(query, "watch"); err != nil {
+		return err
+	} else if ok {
+		return s.watchKey(ctx, key)
+	}
+	if text, ok, err := parameter(query, "wait"); err != nil {
+		return err
+	} else if ok {
+		return s.waitForKey(ctx, key, given, string(text))
+	}
+	r := &redis.Request{Script: readKey} // trust asks what it is
+	if err := s.trust(ctx, r); err != nil {
+		return err
+	}
+	r.IdempotencyKey = "" // reading again is safe
+	now, err := s.read(r, key)
+	if err != nil {
+		return err
+	}
+	s.tell(ctx, r)
+	return answerKey(ctx, &now, given)
+}
+
+// answerKey answers with a key as it was read.
+func answerKey(ctx *fasthttp.RequestCtx, now *keyState, given conditions) error {
+	if err := now.missing(); err != nil {
+		return err
+	}
+	h := &ctx.Response.Header
+	h.Set("ETag", now.etag())
+	// A browser may keep it, but has to ask whether it is still so.
+	h.Set("Cache-Control", "private, no-cache")
+	if now.ttl >= 0 {
+		h.Set(ttlHeader, seconds(now.ttl))
+	}
+	switch status := given.read(now); status {
+	case fasthttp.StatusPreconditionFailed:
+		return errCondition
+	case fasthttp.StatusNotModified:
+		ctx.SetStatusCode(status)
+		return nil
+	}
+	// The type is whatever its writer said: no browser may run it as a page of
+	// this origin.
+	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	ctx.SetContentType(now.contentType)
+	ctx.SetBodyString(now.value)
+	return nil
+}
+
+var errCondition = &failure{fasthttp.StatusPreconditionFailed, "The key is not as If-Match or If-None-Match asks; nothing was done."}
+
+// putKey stores the body.
+func (s *Server) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
+	contentType, err := readType(ctx)
+	if err != nil {
+		return err
+	}
+	ttl, err := readTTL(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.permit(ctx, who, []redis.Command{{"SET", key, ""}}); err != nil {
+		return err
+	}
+	value := string(ctx.PostBody())
+	digest := sum(value)
+	args := []string{given.match.argument(), given.noneMatch.argument(), value, digest, contentType, ""}
+	if contentType == defaultType {
+		args[4] = ""
+	}
+	if ttl > 0 {
+		args[5] = strconv.FormatInt(ttl.Milliseconds(), 10)
+	}
+	status, err := s.write(ctx, putKey, key, args)
+	if err != nil {
+		return err
+	}
+	ctx.Response.Header.Set("ETag", `"`+tagOf(contentType, digest)+`"`)
+	ctx.SetStatusCode(status)
+	return nil
+}
+
+// deleteKey deletes a key.
+func (s *Server) deleteKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
+	if err := s.permit(ctx, who, []redis.Command{{"DEL", key}}); err != nil {
+		return err
+	}
+	status, err := s.write(ctx, deleteKey, key, []string{given.match.argument(), given.noneMatch.argument()})
+	if err != nil {
+		return err
+	}
+	ctx.SetStatusCode(status)
+	return nil
+}
+
+// write runs a script that writes, and answers its status.
+func (s *Server) write(ctx *fasthttp.RequestCtx, script *redis.Script, key string, args []string) (int, error) {
+	r := &redis.Request{Script: script, Keys: []string{key, typeKey(key)}, Args: args}
+	if err := s.trust(ctx, r); err != nil {
+		return 0, err
+	}
+	if err := s.store.Do(context.Background(), r); err != nil {
+		return 0, err
+	}
+	s.tell(ctx, r)
+	if err := r.Results[0].Err; err != nil {
+		return 0, err
+	}
+	reply := r.Results[0].Reply
+	first := reply.At(0)
+	switch status := int(first.Int()); status {
+	case fasthttp.StatusNotFound:
+		return 0, errNoKey
+	case fasthttp.StatusPreconditionFailed:
+		return 0, errCondition
+	case fasthttp.StatusConflict:
+		holds := reply.At(1)
+		return 0, errOtherType(holds.Text())
+	default:
+		return status, nil
+	}
+}
+
+// readType is the type of what is to be stored.
+func readType(ctx *fasthttp.RequestCtx) (string, error) {
+	h := &ctx.Request.Header
+	if e := h.ContentEncoding(); len(e) > 0 && string(e) != "identity" {
+		return "", &failure{fasthttp.StatusUnsupportedMediaType, "A Content-Encoding is not kept; send the value as it is to be read."}
+	}
+	if len(h.Peek("Content-Range")) > 0 { // RFC 9110, section 14.5
+		return "", badRequest("A value is stored as a whole; Content-Range means nothing here.")
+	}
+	t := string(h.ContentType())
+	if t == "" {
+		return defaultType, nil
+	}
+	if len(t) > maxType {
+		return "", badRequest(fmt.Sprintf("The Content-Type is too long; at most %d bytes are possible.", maxType))
+	}
+	for _, c := range []byte(t) {
+		if c < ' ' || c > '~' {
+			return "", badRequest("The Content-Type has other than printable ASCII characters.")
+		}
+	}
+	return t, nil
+}
+
+// readTTL is the time to live that a PUT asks for; 0: none.
+func readTTL(ctx *fasthttp.RequestCtx) (time.Duration, error) {
+	text := ctx.Request.Header.Peek(ttlHeader)
+	asked := text != nil
+	query, inQuery, err := parameter(ctx.URI().QueryString(), "ttl")
+	switch {
+	case err != nil:
+		return 0, err
+	case asked && inQuery:
+		return 0, badRequest("The time to live is given twice, in " + ttlHeader + " and in the query.")
+	case inQuery:
+		text, asked = query, true
+	}
+	if !asked {
+		return 0, nil
+	}
+	d, ok := span(string(text))
+	if !ok || d < time.Millisecond || d > maxTTL {
+		return 0, badRequest("A time to live is 30s, 1500ms, 2h or a number of seconds such as 60; from 1 ms to 100 years.")
+	}
+	return d, nil
+}
+
+// span reads a length of time: in Go's words (1h30m, 1500ms), or seconds.
+func span(text string) (time.Duration, bool) {
+	if d, err := time.ParseDuration(text); err == nil {
+		return d, true
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsNaN(n) || math.Abs(n) > maxTTL.Seconds() {
+		return 0, false
+	}
+	return time.Duration(math.Round(n*1000)) * time.Millisecond, true
+}
+
+// seconds writes a length of time in seconds, with milliseconds.
+func seconds(d time.Duration) string {
+	return strconv.FormatFloat(d.Seconds(), 'f', 3, 64)
 }

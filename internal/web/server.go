@@ -91,6 +91,7 @@ type Server struct {
 	streams    context.Context
 	endStreams context.CancelFunc
 	heartbeat  time.Duration
+	hub        *hub // of those who watch keys
 }
 
 // New makes a server. It starts nothing.
@@ -119,6 +120,7 @@ func New(cfg Config, store Store) *Server {
 	s := &Server{cfg: cfg, store: store, access: newAccess(cfg), heartbeat: heartbeat}
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
+	s.hub = newHub(store.Changes, cfg.Logger)
 	s.http = &fasthttp.Server{
 		Handler:               s.handle,
 		ErrorHandler:          s.malformed,
@@ -172,6 +174,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	}
 	s.draining.Store(true)
 	s.endStreams()
+	defer s.hub.wait()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()
 	err = s.http.ShutdownWithContext(limit)

@@ -1,0 +1,244 @@
+package web
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
+	"holdfast/internal/token"
+)
+
+// The bounds of one page of keys: a prefix that hardly any key has would scan
+// all of them for a single request otherwise.
+const (
+	defaultLimit = 100
+	maxLimit     = 1000
+	scanStep     = 1000 // keys that Redis looks at in one go, at most
+	scanTime     = 250 * time.Millisecond
+)
+
+// page is the answer to GET /v1/keys.
+type page struct {
+	Keys []string `json:"keys"`
+	// Cursor continues; empty at the end.
+	Cursor string `json:"cursor,omitempty"`
+	// Binary counts the keys that are left out because they are not UTF-8.
+	Binary int `json:"binary,omitempty"`
+}
+
+// keys lists keys, or watches a prefix.
+func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
+	query := ctx.URI().QueryString()
+	raw, _, err := parameter(query, "prefix")
+	if err != nil {
+		return err
+	}
+	prefix := string(raw)
+	if len(prefix) > s.cfg.MaxKey {
+		return badRequest(fmt.Sprintf("The prefix is longer than a key may be, %d bytes.", s.cfg.MaxKey))
+	}
+	encode, err := keyEncoding(query)
+	if err != nil {
+		return err
+	}
+	pattern := escapePattern(prefix) + "*"
+	if err := s.permit(ctx, who, []redis.Command{{"SCAN", "0", "MATCH", pattern}}); err != nil {
+		return err
+	}
+	if _, ok, err := parameter(query, "watch"); err != nil {
+		return err
+	} else if ok {
+		return s.watchPrefix(ctx, who, prefix, encode)
+	}
+	limit, err := readLimit(query)
+	if err != nil {
+		return err
+	}
+	server, cursor, err := readCursor(query)
+	if err != nil {
+		return err
+	}
+	r := &redis.Request{}
+	if err := s.trust(ctx, r); err != nil {
+		return err
+	}
+	r.IdempotencyKey = ""     // reading again is safe
+	r.Read = redis.ReadMaster // see scan
+	p, err := s.list(r, who, scan{server: server, cursor: cursor, pattern: pattern, limit: limit}, encode)
+	if err != nil {
+		return err
+	}
+	s.tell(ctx, r)
+	return answerJSON(ctx, p)
+}
+
+func answerJSON(ctx *fasthttp.RequestCtx, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	ctx.SetContentType(applicationJSON)
+	ctx.SetBody(append(body, '\n'))
+	return nil
+}
+
+// list gathers one page.
+func (s *Server) list(r *redis.Request, who *token.Rights, at scan, encode func(string) (string, bool)) (page, error) {
+	p := page{Keys: []string{}}
+	seen := map[string]bool{} // SCAN may name a key twice
+	until := time.Now().Add(scanTime)
+	for step := at.limit; ; step = min(2*step, scanStep) {
+		found, next, err := s.step(r, &at, step)
+		if err != nil {
+			return p, err
+		}
+		if missing := at.limit - len(p.Keys); len(found) > missing && step > missing {
+			// Too many for this page: the same place again, in a smaller
+			// step. Only what shares one slot of Redis' table comes together
+			// even so.
+			if found, next, err = s.step(r, &at, missing); err != nil {
+				return p, err
+			}
+		}
+		for _, key := range found {
+			if seen[key] || strings.HasPrefix(key, reservedKeys) || !who.Key(key) {
+				continue
+			}
+			seen[key] = true
+			if text, ok := encode(key); ok {
+				p.Keys = append(p.Keys, text)
+			} else {
+				p.Binary++
+			}
+		}
+		at.cursor = next
+		switch {
+		case next == "0":
+			return p, nil
+		case len(p.Keys) >= at.limit, time.Now().After(until):
+			p.Cursor = base64.RawURLEncoding.EncodeToString([]byte(at.server + "." + next))
+			return p, nil
+		}
+	}
+}
+
+// scan is a place in the list of all keys. Redis keeps nothing of it, so any
+// node continues it; but it is a place in the hash table of one Redis process,
+// whose hash function has a seed of its own. At another one, a replica as well
+// as the next master, or the same after a restart, the same cursor would leave
+// keys out that were there all the time, against SCAN's word. So the cursor
+// says whose it is, only the master is asked, and after a failover a client
+// has to begin again.
+type scan struct {
+	server  string // the process' run_id; empty: at the beginning
+	cursor  string
+	pattern string
+	limit   int
+}
+
+var errCursorGone = &failure{fasthttp.StatusGone, "The cursor is of a Redis server that is no longer the master; begin again without it."}
+
+// step asks for the next keys and whose they are.
+func (s *Server) step(r *redis.Request, at *scan, count int) (keys []string, next string, err error) {
+	r.Commands = []redis.Command{
+		{"INFO", "server"},
+		{"SCAN", at.cursor, "MATCH", at.pattern, "COUNT", strconv.Itoa(count)},
+	}
+	if err := s.store.Do(context.Background(), r); err != nil {
+		return nil, "", err
+	}
+	for _, result := range r.Results {
+		if result.Err != nil {
+			return nil, "", result.Err
+		}
+	}
+	server := runID(r.Results[0].Reply.Text())
+	switch {
+	case server == "":
+		return nil, "", fmt.Errorf("Redis did not say its run_id")
+	case at.server == "":
+		at.server = server
+	case at.server != server:
+		return nil, "", errCursorGone
+	}
+	first, found := r.Results[1].Reply.At(0), r.Results[1].Reply.At(1)
+	for i := range found.Len() {
+		key := found.At(i)
+		keys = append(keys, strings.Clone(key.Text()))
+	}
+	return keys, strings.Clone(first.Text()), nil
+}
+
+// runID finds the identity of a Redis process in INFO server. It is new with
+// every start.
+func runID(info string) string {
+	_, rest, _ := strings.Cut(info, "\nrun_id:")
+	id, _, _ := strings.Cut(rest, "\n")
+	id = strings.TrimSpace(id)
+	return id[:min(16, len(id))]
+}
+
+func readLimit(query []byte) (int, error) {
+	text, ok, err := parameter(query, "limit")
+	if err != nil || !ok {
+		return defaultLimit, err
+	}
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 1 || n > maxLimit {
+		return 0, badRequest(fmt.Sprintf("The limit is a number from 1 to %d.", maxLimit))
+	}
+	return n, nil
+}
+
+func readCursor(query []byte) (server, cursor string, err error) {
+	text, ok, err := parameter(query, "cursor")
+	if err != nil || !ok || len(text) == 0 {
+		return "", "0", err
+	}
+	bad := badRequest("The cursor is none; take it from the answer before, as it stands.")
+	raw, err := base64.RawURLEncoding.DecodeString(string(text))
+	if err != nil {
+		return "", "", bad
+	}
+	server, cursor, ok = strings.Cut(string(raw), ".")
+	if _, err := strconv.ParseUint(cursor, 10, 64); err != nil || !ok || server == "" {
+		return "", "", bad
+	}
+	return server, cursor, nil
+}
+
+// keyEncoding is how a key is written in JSON, which has only Unicode: as it
+// is, unless it is not UTF-8, or in base64.
+func keyEncoding(query []byte) (func(string) (string, bool), error) {
+	text, ok, err := parameter(query, "encoding")
+	switch {
+	case err != nil:
+		return nil, err
+	case !ok || string(text) == "utf-8":
+		return func(key string) (string, bool) { return key, utf8.ValidString(key) }, nil
+	case string(text) == "base64":
+		return func(key string) (string, bool) { return base64.StdEncoding.EncodeToString([]byte(key)), true }, nil
+	}
+	return nil, badRequest("The encoding of the keys is utf-8 or base64.")
+}
+
+// escapePattern makes a pattern (Redis manual, KEYS) that matches the text
+// alone.
+func escapePattern(text string) string {
+	var out strings.Builder
+	for i := range len(text) {
+		if strings.IndexByte(`*?[]\^-`, text[i]) >= 0 {
+			out.WriteByte('\\')
+		}
+		out.WriteByte(text[i])
+	}
+	return out.String()
+}

@@ -1,0 +1,178 @@
+package web
+
+import (
+	"context"
+	"crypto/sha1"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
+)
+
+// A key as a resource is a plain Redis string, which any Redis client reads and
+// writes. What HTTP needs besides, the type of its content, is in a second key
+// beside it. That one names the SHA-1 of the value that the type belongs to, so
+// that a value which another client wrote never gets the type of an older one.
+// It has the same time to live. A value of the default type has none.
+
+// defaultType is the type of content that is not said to be anything else (RFC
+// 9110, section 8.3).
+const defaultType = "application/octet-stream"
+
+// reservedKeys starts the keys that are Holdfast's own, and typeKeys those with
+// the types; package redis lets no client at them.
+const (
+	reservedKeys = "\x00holdfast\x00"
+	typeKeys     = reservedKeys + "type\x00"
+)
+
+// typeKey names the key that has another one's type. Redis Cluster has to keep
+// both in one slot, so they share what it hashes (Redis Cluster specification,
+// "Hash tags"): what is between the first { and the next }, if there is
+// anything, else the whole key. Only of a key with a } but no hash tag that
+// cannot be said; Redis Cluster refuses it, a single Redis does not mind.
+func typeKey(key string) string {
+	if _, rest, ok := strings.Cut(key, "{"); ok {
+		if end := strings.IndexByte(rest, '}'); end > 0 {
+			return typeKeys + key
+		}
+	}
+	return typeKeys + "{" + key + "}"
+}
+
+// keyState is a key at a moment.
+type keyState struct {
+	// holds is what the key holds for Redis: "none", "string" or another of
+	// its types, which is no resource.
+	holds string
+	value string
+	// contentType is the value's.
+	contentType string
+	// tag is the strong entity tag, without its quotes: it changes with the
+	// value and its type alone.
+	tag string
+	// ttl is how long it has to live; negative: until it is deleted.
+	ttl time.Duration
+}
+
+func (r *keyState) found() bool { return r.holds == "string" }
+
+func (r *keyState) etag() string { return `"` + r.tag + `"` }
+
+// missing answers what is wrong with a key that is no resource; nil when it is
+// one.
+func (r *keyState) missing() error {
+	switch r.holds {
+	case "string":
+		return nil
+	case "none":
+		return errNoKey
+	}
+	return errOtherType(r.holds)
+}
+
+var errNoKey = &failure{fasthttp.StatusNotFound, "There is no such key."}
+
+func errOtherType(holds string) error {
+	return &failure{fasthttp.StatusConflict, fmt.Sprintf("The key holds a %s, which is no string of bytes; use Redis' own commands for it.", holds)}
+}
+
+// sum is the SHA-1 of a value, in hex.
+func sum(value string) string {
+	return fmt.Sprintf("%x", sha1.Sum([]byte(value)))
+}
+
+// tagOf is the entity tag of a value whose SHA-1 is sum. The scripts below
+// have it from the same sum, so that they hash a value once.
+func tagOf(contentType, sum string) string {
+	return fmt.Sprintf("%x", sha1.Sum([]byte(contentType+"\n"+sum)))
+}
+
+// readKey answers what KEYS[1] holds, and of a string its value, its time to
+// live and what KEYS[2] says of its type.
+var readKey = redis.NewReadScript(`
+local holds = redis.call('TYPE', KEYS[1]).ok
+if holds ~= 'string' then return {holds} end
+return {holds, redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1]), redis.call('GET', KEYS[2]) or ''}`)
+
+// newKeyState reads what readKey answered.
+func newKeyState(reply redis.Reply) keyState {
+	holds := reply.At(0)
+	r := keyState{holds: strings.Clone(holds.Text())}
+	if !r.found() {
+		return r
+	}
+	value, ttl, kept := reply.At(1), reply.At(2), reply.At(3)
+	r.value, r.contentType, r.ttl = value.Text(), defaultType, -1
+	if ttl.Int() >= 0 {
+		r.ttl = time.Duration(ttl.Int()) * time.Millisecond
+	}
+	s := sum(r.value)
+	if of, contentType, _ := strings.Cut(kept.Text(), " "); of == s {
+		r.contentType = contentType
+	}
+	r.tag = tagOf(r.contentType, s)
+	return r
+}
+
+// read carries out the reading of a key, which r is otherwise ready for.
+func (s *Server) read(r *redis.Request, key string) (keyState, error) {
+	r.Script, r.Keys, r.Args = readKey, []string{key, typeKey(key)}, nil
+	if err := s.store.Do(context.Background(), r); err != nil {
+		return keyState{}, err
+	}
+	if err := r.Results[0].Err; err != nil {
+		return keyState{}, err
+	}
+	return newKeyState(r.Results[0].Reply), nil
+}
+
+// checkKey is the beginning of both scripts that write: it answers what is in
+// the way. The preconditions are ARGV[1] (If-Match) and ARGV[2] (If-None-Match):
+// empty when there is none, * or the tags with a comma before and after each.
+const checkKey = `
+local holds = redis.call('TYPE', KEYS[1]).ok
+if holds ~= 'none' and holds ~= 'string' then return {409, holds} end
+if ARGV[1] ~= '' or ARGV[2] ~= '' then
+  local tag
+  if holds == 'string' then
+    local sum = redis.sha1hex(redis.call('GET', KEYS[1]))
+    local kept = redis.call('GET', KEYS[2])
+    local contentType = '` + defaultType + `'
+    if kept and string.sub(kept, 1, 40) == sum then contentType = string.sub(kept, 42) end
+    tag = redis.sha1hex(contentType .. '\n' .. sum)
+  end
+  local function among(tags)
+    return tag and (tags == '*' or string.find(tags, ',' .. tag .. ',', 1, true))
+  end
+  if ARGV[1] ~= '' and not among(ARGV[1]) then return {412} end
+  if ARGV[2] ~= '' and among(ARGV[2]) then return {412} end
+end
+`
+
+// putKey stores ARGV[3], whose sum is ARGV[4], of the type ARGV[5] (empty: the
+// default), for ARGV[6] milliseconds (empty: for good).
+var putKey = redis.NewScript(checkKey + `
+if ARGV[6] ~= '' then
+  redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[6])
+else
+  redis.call('SET', KEYS[1], ARGV[3])
+end
+if ARGV[5] == '' then
+  redis.call('DEL', KEYS[2])
+elseif ARGV[6] ~= '' then
+  redis.call('SET', KEYS[2], ARGV[4] .. ' ' .. ARGV[5], 'PX', ARGV[6])
+else
+  redis.call('SET', KEYS[2], ARGV[4] .. ' ' .. ARGV[5])
+end
+return {holds == 'none' and 201 or 204}`)
+
+// deleteKey deletes the key. One that is not there is not found, whatever the
+// preconditions: they count only where the answer would be a success without
+// them (RFC 9110, section 13.2.1).
+var deleteKey = redis.NewScript(`if redis.call('EXISTS', KEYS[1]) == 0 then return {404} end` + checkKey + `
+redis.call('DEL', KEYS[1], KEYS[2])
+return {204}`)

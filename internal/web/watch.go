@@ -1,0 +1,279 @@
+package web
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
+)
+
+// maxPending bounds the changed keys that wait for one watcher of a prefix;
+// beyond it, it is told that it missed some.
+const maxPending = 4096
+
+// relisten lies between two tries to hear of changes.
+const relisten = time.Second
+
+// hub tells watchers of changes. All of them share one listener, which runs as
+// long as there is any. A change only marks what it concerns: whoever watches
+// then reads what is so now. So nothing piles up behind a slow watcher, and
+// none sees an older state after a newer one.
+type hub struct {
+	changes func(context.Context, func(redis.Change)) error
+	logger  *slog.Logger
+
+	mu       sync.Mutex
+	topics   map[string]*topic
+	prefixes map[*prefixWatch]struct{}
+	stop     context.CancelFunc // of the listener; nil: there is none
+	hearing  bool               // it has said that it listens
+	ended    bool
+
+	listeners sync.WaitGroup
+}
+
+func newHub(changes func(context.Context, func(redis.Change)) error, logger *slog.Logger) *hub {
+	return &hub{
+		changes: changes, logger: logger,
+		topics: map[string]*topic{}, prefixes: map[*prefixWatch]struct{}{},
+	}
+}
+
+var errEnding = &failure{fasthttp.StatusServiceUnavailable, "The node is about to end; ask again, and another one answers."}
+
+// wait lets nobody watch any more, and waits until nothing of the hub runs.
+func (h *hub) wait() {
+	h.mu.Lock()
+	h.ended = true
+	if h.stop != nil {
+		h.stop()
+	}
+	h.mu.Unlock()
+	h.listeners.Wait()
+}
+
+// joined starts the listener with the first watcher; left stops it with the
+// last. The caller has h.mu.
+func (h *hub) joined() {
+	if h.stop != nil {
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	h.stop, h.hearing = stop, false
+	h.listeners.Go(func() { h.listen(ctx) })
+}
+
+func (h *hub) left() {
+	if h.stop != nil && len(h.topics) == 0 && len(h.prefixes) == 0 {
+		h.stop()
+		h.stop = nil
+	}
+}
+
+func (h *hub) listen(ctx context.Context) {
+	for {
+		err := h.changes(ctx, func(c redis.Change) { h.hear(ctx, c) })
+		if ctx.Err() != nil {
+			return
+		}
+		h.logger.Warn("changes of keys are not heard", "error", err, "again in", relisten)
+		select {
+		case <-time.After(relisten):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// hear takes one change from the listener that runs as long as the context.
+func (h *hub) hear(ctx context.Context, c redis.Change) {
+	if strings.HasPrefix(c.Key, reservedKeys) {
+		return // the type of a key is written together with the key
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if ctx.Err() != nil {
+		return // another listener may have taken over
+	}
+	if c.Missed {
+		h.hearing = true
+		for _, t := range h.topics {
+			t.changed()
+		}
+		for p := range h.prefixes {
+			p.missed()
+		}
+		return
+	}
+	if t := h.topics[c.Key]; t != nil {
+		t.changed()
+	}
+	for p := range h.prefixes {
+		if strings.HasPrefix(c.Key, p.prefix) {
+			p.changed(c.Key)
+		}
+	}
+}
+
+// topic is a key that somebody watches.
+type topic struct {
+	// Of the hub's mu:
+	changes  uint64 // how often it changed
+	watchers map[*keyWatch]struct{}
+
+	// reading is held by the one who reads for all, and guards what it read
+	// after which change.
+	reading sync.Mutex
+	known   bool
+	last    keyState
+	at      uint64
+}
+
+func (t *topic) changed() {
+	t.changes++
+	for w := range t.watchers {
+		poke(w.wake)
+	}
+}
+
+// poke wakes who waits for the channel, once for any number of reasons.
+func poke(wake chan struct{}) {
+	select {
+	case wake <- struct{}{}:
+	default:
+	}
+}
+
+// keyWatch is one watcher of a key.
+type keyWatch struct {
+	h    *hub
+	key  string
+	t    *topic
+	wake chan struct{} // the key may have changed
+}
+
+// watch makes a watcher of a key, which has to leave.
+func (h *hub) watch(key string) (*keyWatch, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended {
+		return nil, errEnding
+	}
+	t := h.topics[key]
+	if t == nil {
+		t = &topic{watchers: map[*keyWatch]struct{}{}}
+		h.topics[key] = t
+	}
+	// What was read for others may be older than a change that the newcomer
+	// knows of and the listener has yet to hear: it wants to read anew.
+	t.changes++
+	w := &keyWatch{h: h, key: key, t: t, wake: make(chan struct{}, 1)}
+	t.watchers[w] = struct{}{}
+	h.joined()
+	return w, nil
+}
+
+func (w *keyWatch) leave() {
+	w.h.mu.Lock()
+	defer w.h.mu.Unlock()
+	delete(w.t.watchers, w)
+	if len(w.t.watchers) == 0 {
+		delete(w.h.topics, w.key)
+	}
+	w.h.left()
+}
+
+// now is what the key holds. Watchers that ask after the same change share
+// one reading.
+func (w *keyWatch) now(read func(key string) (keyState, error)) (keyState, error) {
+	w.t.reading.Lock()
+	defer w.t.reading.Unlock()
+	w.h.mu.Lock()
+	at := w.t.changes
+	w.h.mu.Unlock()
+	if w.t.known && w.t.at == at {
+		return w.t.last, nil
+	}
+	r, err := read(w.key)
+	if err != nil {
+		return r, err
+	}
+	w.t.known, w.t.last, w.t.at = true, r, at
+	return r, nil
+}
+
+// prefixWatch is one watcher of the keys that begin alike.
+type prefixWatch struct {
+	h      *hub
+	prefix string
+	wake   chan struct{}
+
+	// Of the hub's mu:
+	pending []string
+	waiting map[string]bool // those of pending
+	reset   bool            // any key may have changed
+}
+
+// watchPrefix makes a watcher of a prefix, which has to leave. It first hears
+// that it may have missed something, as soon as changes are heard of.
+func (h *hub) watchPrefix(prefix string) (*prefixWatch, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended {
+		return nil, errEnding
+	}
+	p := &prefixWatch{h: h, prefix: prefix, wake: make(chan struct{}, 1), waiting: map[string]bool{}}
+	if h.hearing {
+		p.missed()
+	}
+	h.prefixes[p] = struct{}{}
+	h.joined()
+	return p, nil
+}
+
+func (p *prefixWatch) leave() {
+	p.h.mu.Lock()
+	defer p.h.mu.Unlock()
+	delete(p.h.prefixes, p)
+	p.h.left()
+}
+
+func (p *prefixWatch) changed(key string) {
+	switch {
+	case p.waiting[key]:
+	case len(p.pending) == maxPending:
+		p.missed()
+	default:
+		p.pending = append(p.pending, key)
+		p.waiting[key] = true
+		poke(p.wake)
+	}
+}
+
+func (p *prefixWatch) missed() {
+	p.reset, p.pending = true, nil
+	clear(p.waiting)
+	poke(p.wake)
+}
+
+// restart is for a watcher that cannot keep up.
+func (p *prefixWatch) restart() {
+	p.h.mu.Lock()
+	defer p.h.mu.Unlock()
+	p.missed()
+}
+
+// take takes what has changed: reset, then the keys.
+func (p *prefixWatch) take() (reset bool, keys []string) {
+	p.h.mu.Lock()
+	defer p.h.mu.Unlock()
+	reset, keys = p.reset, p.pending
+	p.reset, p.pending = false, nil
+	clear(p.waiting)
+	return reset, keys
+}

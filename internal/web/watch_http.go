@@ -1,0 +1,206 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
+	"holdfast/internal/token"
+)
+
+// maxWait is how long a long poll is held at most; less than HAProxy waits for
+// an answer (timeout server, 1 min).
+const maxWait = 50 * time.Second
+
+// retryRead lies between two tries to read what changed while there is no
+// master.
+const retryRead = 500 * time.Millisecond
+
+// readMaster reads a key for watchers.
+func (s *Server) readMaster(key string) (keyState, error) {
+	return s.read(&redis.Request{Read: redis.ReadMaster}, key)
+}
+
+// waitForKey answers a key as soon as it is not what the client has: one of
+// If-None-Match, or, without it, none at all. After the time, or when the node
+// is about to end, it answers like a GET that does not wait.
+func (s *Server) waitForKey(ctx *fasthttp.RequestCtx, key string, given conditions, text string) error {
+	limit, ok := span(text)
+	if !ok || limit < 0 {
+		return badRequest("The time to wait is 30s, 1500ms or a number of seconds such as 30.")
+	}
+	w, err := s.hub.watch(key)
+	if err != nil {
+		return err
+	}
+	defer w.leave()
+	timer := time.NewTimer(min(limit, maxWait))
+	defer timer.Stop()
+	for {
+		now, err := w.now(s.readMaster)
+		if err != nil {
+			return err
+		}
+		same := now.holds == "none"
+		if given.noneMatch.given {
+			same = given.noneMatch.among(&now)
+		}
+		if !same {
+			return answerKey(ctx, &now, given)
+		}
+		select {
+		case <-w.wake:
+			continue
+		case <-timer.C:
+		case <-s.streams.Done():
+		}
+		return answerKey(ctx, &now, given)
+	}
+}
+
+// change is what the events put and delete say of a key.
+type change struct {
+	Key  string  `json:"key"`
+	ETag string  `json:"etag,omitempty"`
+	Type string  `json:"type,omitempty"`
+	Size *int    `json:"size,omitempty"` // bytes
+	TTL  float64 `json:"ttl,omitempty"`  // seconds
+	// Holds is another Redis type that the key has now; it is no resource.
+	Holds string `json:"holds,omitempty"`
+}
+
+// event words what a key holds.
+func (r *keyState) event(key string) (name string, data change) {
+	data = change{Key: key}
+	if !r.found() {
+		if r.holds != "none" {
+			data.Holds = r.holds
+		}
+		return "delete", data
+	}
+	size := len(r.value)
+	data.ETag, data.Type, data.Size = r.etag(), r.contentType, &size
+	if r.ttl >= 0 {
+		data.TTL = math.Max(r.ttl.Seconds(), 0.001)
+	}
+	return "put", data
+}
+
+// watchKey streams what a key holds: first what it holds now, then each change
+// of its entity tag. Of changes in quick succession only the last is told.
+func (s *Server) watchKey(ctx *fasthttp.RequestCtx, key string) error {
+	encode, err := keyEncoding(ctx.URI().QueryString())
+	if err != nil {
+		return err
+	}
+	name, ok := encode(key)
+	if !ok {
+		return errBinaryKey
+	}
+	w, err := s.hub.watch(key)
+	if err != nil {
+		return err
+	}
+	now, err := w.now(s.readMaster)
+	if err == nil && !now.found() && now.holds != "none" {
+		err = errOtherType(now.holds)
+	}
+	if err != nil {
+		w.leave()
+		return err
+	}
+	s.stream(ctx, func(ctx context.Context, f *feed) error {
+		defer w.leave()
+		if err := f.change(now.event(name)); err != nil {
+			return err
+		}
+		var again <-chan time.Time
+		for {
+			select {
+			case <-w.wake:
+			case <-again:
+			case <-ctx.Done():
+				return nil
+			}
+			again = nil
+			next, err := w.now(s.readMaster)
+			if err != nil { // no master for long; what the key holds then is told
+				again = time.After(retryRead)
+				continue
+			}
+			if next.holds == now.holds && next.tag == now.tag {
+				continue
+			}
+			now = next
+			if err := f.change(now.event(name)); err != nil {
+				return err
+			}
+		}
+	})
+	return nil
+}
+
+var errBinaryKey = badRequest("The key is not UTF-8, which JSON cannot say; ask with encoding=base64.")
+
+// watchPrefix streams the changes of keys that begin alike. The event reset
+// says that any of them may have changed; it comes first, and whoever then
+// lists them misses nothing.
+func (s *Server) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix string, encode func(string) (string, bool)) error {
+	p, err := s.hub.watchPrefix(prefix)
+	if err != nil {
+		return err
+	}
+	s.stream(ctx, func(ctx context.Context, f *feed) error {
+		defer p.leave()
+		var again <-chan time.Time
+		var todo []string
+		for {
+			select {
+			case <-p.wake:
+			case <-again:
+			case <-ctx.Done():
+				return nil
+			}
+			again = nil
+			reset, keys := p.take()
+			if reset {
+				todo = nil
+				f.event("", "reset", "{}")
+			}
+			if todo = append(todo, keys...); len(todo) > 2*maxPending { // no master for long
+				todo = nil
+				p.restart()
+				continue
+			}
+			for ; len(todo) > 0 && ctx.Err() == nil; todo = todo[1:] {
+				text, ok := encode(todo[0])
+				if !ok || !who.Key(todo[0]) {
+					continue
+				}
+				now, err := s.readMaster(todo[0])
+				if err != nil {
+					again = time.After(retryRead)
+					break
+				}
+				if err := f.change(now.event(text)); err != nil {
+					return err
+				}
+			}
+		}
+	})
+	return nil
+}
+
+// change adds an event that tells of a key.
+func (f *feed) change(name string, data change) error {
+	text, err := json.Marshal(data)
+	if err != nil {
+		return err
+	}
+	f.event("", name, string(text))
+	return nil
+}
