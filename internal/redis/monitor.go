@@ -32,8 +32,11 @@ type snapshot struct {
 	// doubted: a Sentinel that names the master holds it for down, or is
 	// failing it over.
 	doubted bool
-	heard   time.Time
-	asked   time.Time // when the round began
+	// downAfter is how long a Sentinel may wait before it holds a silent
+	// master for down, the longest that one says.
+	downAfter time.Duration
+	heard     time.Time
+	asked     time.Time // when the round began
 	// found says that there has been a master at least once.
 	found bool
 }
@@ -332,6 +335,7 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 	s.verdict = decide(view{current: before.master, nodes: s.nodes, sentinels: s.sentinels, namedSince: m.namedSince})
 	for _, w := range words {
 		s.doubted = s.doubted || w.doubts && w.master == s.master
+		s.downAfter = max(s.downAfter, w.downAfter)
 	}
 	if s.master == "" {
 		for _, n := range s.nodes {
@@ -348,10 +352,11 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 
 // sentinelWord is one Sentinel's answer.
 type sentinelWord struct {
-	answered bool
-	master   string
-	doubts   bool     // it holds the master for down, or is failing it over
-	replicas []string // when it was asked for them
+	answered  bool
+	master    string
+	doubts    bool // it holds the master for down, or is failing it over
+	downAfter time.Duration
+	replicas  []string // when it was asked for them
 }
 
 // askSentinels asks every Sentinel at once.
@@ -384,6 +389,7 @@ func askSentinel(ctx context.Context, l *link, name string, replicas bool) senti
 	}
 	if about, err := answers[1].AsStrMap(); err == nil {
 		w.doubts = doubts(about["flags"])
+		w.downAfter = time.Duration(number(about["down-after-milliseconds"])) * time.Millisecond
 	}
 	if !replicas {
 		return w

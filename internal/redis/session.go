@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/redis/rueidis"
 )
@@ -22,6 +23,8 @@ type session struct {
 	// behind are the replicas that missed a deadline, and the offset that
 	// brings each of them back.
 	behind map[string]int64
+	// missed is when replicas began to miss deadlines; zero: they do not.
+	missed time.Time
 
 	// Of one batch; kept for their memory.
 	cmds  rueidis.Commands
@@ -183,6 +186,7 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 	case err != nil:
 		return fmt.Errorf("%w (%w)", errLost, err)
 	case acks >= need && (need > 0 || len(s.w.cfg.Sentinels) == 0):
+		s.missed = time.Time{}
 		s.answer(all)
 		return nil
 	case acks >= s.w.cfg.MinAcks || fenced:
@@ -194,7 +198,10 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		if err != nil || now.master != s.master {
 			return errLost
 		}
-		if now.certain() {
+		if s.missed.IsZero() {
+			s.missed = time.Now()
+		}
+		if now.certain() && !s.patient(now, acks) {
 			s.shrink(now.node(), acks)
 			s.answer(func(o *operation) bool { return !o.writes || acks >= s.w.cfg.MinAcks })
 		}
@@ -204,6 +211,27 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 	}
 	return nil
 }
+
+// patient says that a replica which did not confirm is to be waited for. One
+// whose connection has ended is dead, and nobody else will promote it. One that
+// is silent may be cut off, with the Sentinels on its side: they take downAfter
+// to hold this master for down, and only then can they be heard to.
+func (s *session) patient(now snapshot, acks int) bool {
+	if len(now.sentinels) == 0 {
+		return false
+	}
+	listed := 0
+	for _, r := range now.node().replicas {
+		if _, ok := s.behind[r.addr]; !ok {
+			listed++
+		}
+	}
+	return acks < min(listed, s.expect) && time.Since(s.missed) < now.downAfter+downAfterMargin
+}
+
+// downAfterMargin is added to downAfter: a Sentinel pings every 250 ms in a
+// stack, and acts some ticks of 100 ms later.
+const downAfterMargin = 400 * time.Millisecond
 
 func all(*operation) bool { return true }
 
