@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -132,7 +133,8 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 			cause = err
 			o.results = append(o.results, Result{Err: &Error{NotExecuted, err}})
 		case lost:
-			broken, cause = errLost, errLost
+			broken = fmt.Errorf("%w (%w)", errLost, err)
+			cause = broken
 			if o.effects[i] {
 				gone = true
 			} else {
@@ -147,7 +149,7 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 	case o.record != "":
 		o.sent = o.sent || done || gone
 	case gone:
-		return o.lose(errLost), broken
+		return o.lose(cause), broken
 	case done:
 		// Some happened and some certainly did not: each is told its own.
 		return settle, broken
