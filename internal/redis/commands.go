@@ -201,7 +201,7 @@ func (c *Client) loadCommands(ctx context.Context, old *commandTable) (*commandT
 			return t, nil
 		}
 		if fateOf(err, false) == refused {
-			return nil, &Error{Refused, fmt.Errorf("the Redis user %q may not run COMMAND, without which no command can be judged: %w", c.cfg.user(), err)}
+			return nil, &Error{Refused, fmt.Errorf("the Redis user %q may not run COMMAND, without which no command can be judged: %w", c.cfg.user(), redisError(err.Error()))}
 		}
 		cause = err
 		if !pause(ctx, dialPause) {

@@ -266,6 +266,7 @@ func TestAReplicaAnswersWhoAsksForIt(t *testing.T) {
 	}
 
 	// What a replica does not have yet, the master answers.
+	cluster.Nodes[0].Do("CONFIG", "SET", "min-replicas-to-write", "0")
 	for _, n := range cluster.Nodes[1:] {
 		n.Do("REPLICAOF", "127.0.0.1", "1") // leads nowhere: they stay as they are
 	}

@@ -82,6 +82,36 @@ var (
 	errNotSent     = errors.New("the connection was closed before anything was sent")
 )
 
+// redisError are Redis' own words to what it refused.
+type redisError string
+
+func (e redisError) Error() string { return string(e) }
+
+// retryable says that the refusal is of this moment or this node.
+func (e redisError) retryable() bool {
+	code, _, _ := strings.Cut(string(e), " ")
+	return retryable[code]
+}
+
+// wordsOf are an error reply's words as Redis sent them. The client library's
+// error leaves out "ERR ", which cannot be put back without a guess.
+func wordsOf(m rueidis.RedisMessage) error {
+	words, _ := m.ToString()
+	return redisError(words)
+}
+
+// Words are Redis' own words to what it refused, such as "ERR syntax error";
+// empty when the error is none of Redis'.
+func Words(err error) string {
+	var no *discarded
+	if errors.As(err, &no) {
+		return no.Error()
+	}
+	var words redisError
+	errors.As(err, &words)
+	return string(words)
+}
+
 // fate is what became of one command, as far as its answer tells.
 type fate int
 

@@ -83,7 +83,7 @@ func (s *session) ask(ctx context.Context, cmd Command) ([]Result, error) {
 	case executed:
 		return []Result{{Reply: Reply{m: m}}}, nil
 	case refused:
-		return nil, &discarded{err}
+		return nil, &discarded{wordsOf(m)}
 	case retry:
 		return nil, err
 	}
@@ -98,9 +98,9 @@ func (s *session) guard(ctx context.Context, record string, commands []Command) 
 	cmds := s.records(nil, b.Watch().Key(record).Build(), b.Get().Key(record).Build())
 	answers, sent := s.exchange(ctx, cmds)
 	for _, a := range answers {
-		if err := a.Error(); err != nil && !rueidis.IsRedisNil(err) {
+		if m, err := a.ToMessage(); err != nil && !rueidis.IsRedisNil(err) {
 			if fateOf(err, sent) == refused {
-				return nil, errors.Join(&discarded{err}, s.unwatch(ctx))
+				return nil, errors.Join(&discarded{wordsOf(m)}, s.unwatch(ctx))
 			}
 			return nil, err // nothing was written yet
 		}
@@ -133,17 +133,12 @@ func (s *session) guard(ctx context.Context, record string, commands []Command) 
 	case rueidis.IsRedisNil(exec.Error()):
 		return nil, errRival
 	}
-	if err := exec.Error(); err != nil {
-		for _, a := range answers[:len(answers)-1] {
-			if e := a.Error(); e != nil && !rueidis.IsRedisNil(e) {
-				err = e
-				break
-			}
+	if exec.Error() != nil {
+		cause, may := aborted(answers)
+		if may {
+			return nil, cause
 		}
-		if fateOf(err, true) == retry || retryable[abortCode(err)] {
-			return nil, err
-		}
-		return nil, &discarded{err}
+		return nil, &discarded{cause}
 	}
 	all, err := exec.ToMessage()
 	if err != nil {
@@ -175,7 +170,7 @@ func results(list []rueidis.RedisMessage) []Result {
 	out := make([]Result, 0, len(list))
 	for _, m := range list {
 		if err := m.Error(); err != nil && !rueidis.IsRedisNil(err) {
-			out = append(out, Result{Err: &Error{Refused, saidIn(m)}})
+			out = append(out, Result{Err: &Error{Refused, wordsOf(m)}})
 		} else {
 			out = append(out, Result{Reply: Reply{m: m}})
 		}

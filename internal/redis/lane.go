@@ -42,7 +42,7 @@ func (w *lane) run(ctx context.Context) {
 
 // serve writes to one master on one connection, until the connection or the
 // mastership ends.
-func (w *lane) serve(ctx context.Context, master string) error {
+func (w *lane) serve(ctx context.Context, master string) (cause error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watcher sync.WaitGroup
 	watcher.Go(func() {
@@ -84,7 +84,7 @@ func (w *lane) serve(ctx context.Context, master string) error {
 		return errUncertain
 	}
 	w.last = master
-	defer s.end()
+	defer func() { s.end(cause) }()
 	var batch []*operation
 	for {
 		now, changed := w.monitor.now()

@@ -124,7 +124,7 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 			done = done || o.effects[i]
 			o.results = append(o.results, Result{Reply: o.reply(i, m)})
 		case refused:
-			o.results = append(o.results, Result{Err: o.refusal(err)})
+			o.results = append(o.results, Result{Err: o.refusal(wordsOf(m))})
 		case retry:
 			again = true
 			if !isNoScript(err) {
@@ -175,7 +175,7 @@ func (o *operation) readScript(s *session, a rueidis.RedisResult, sent bool) (ne
 			o.cause = err
 			return repeat, nil
 		}
-		o.results = append(o.results, Result{Err: o.refusal(err)})
+		o.results = append(o.results, Result{Err: o.refusal(wordsOf(m))})
 		return settle, nil
 	case retry:
 		o.cause = err
@@ -210,19 +210,27 @@ func (o *operation) readTransaction(answers []rueidis.RedisResult, sent bool) (n
 		o.results = results(all)
 		return settle, nil
 	}
-	cause := err
-	for _, a := range answers[:len(answers)-1] {
-		if e := a.Error(); e != nil && !rueidis.IsRedisNil(e) {
-			cause = e
-			break
-		}
-	}
-	if fateOf(cause, true) == retry || retryable[abortCode(cause)] {
+	cause, may := aborted(answers)
+	if may {
 		o.cause = cause
 		return repeat, cause
 	}
 	o.finish(o.refusal(&discarded{cause}))
 	return decided, nil
+}
+
+// aborted is why EXEC, the last of the answers, did nothing: the first command
+// that was turned down, or its own words; and whether another try may succeed.
+func aborted(answers []rueidis.RedisResult) (cause error, may bool) {
+	for _, a := range answers {
+		m, err := a.ToMessage()
+		if err == nil || rueidis.IsRedisNil(err) {
+			continue
+		}
+		words := wordsOf(m)
+		return words, fateOf(err, true) == retry || retryable[abortCode(words)]
+	}
+	return nil, false
 }
 
 // lose deals with an operation of which nobody knows whether it happened.
@@ -282,6 +290,9 @@ func (o *operation) finish(err error) {
 type discarded struct{ cause error }
 
 func (d *discarded) Error() string {
+	if strings.HasPrefix(d.cause.Error(), "EXECABORT ") {
+		return d.cause.Error()
+	}
 	return "EXECABORT Transaction discarded because of: " + d.cause.Error()
 }
 

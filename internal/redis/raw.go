@@ -8,10 +8,7 @@ import (
 	"io"
 	"net"
 	"strconv"
-	"strings"
 	"time"
-
-	"github.com/redis/rueidis"
 )
 
 // How a raw connection notices that its server hangs: it is asked for a sign
@@ -38,61 +35,6 @@ type frame struct {
 	null  bool
 	text  string // of strings, errors, numbers
 	items []frame
-}
-
-// redisError are Redis' own words to what it refused.
-type redisError string
-
-func (e redisError) Error() string { return string(e) }
-
-// retryable says that the refusal is of this moment or this node.
-func (e redisError) retryable() bool {
-	code, _, _ := strings.Cut(string(e), " ")
-	return retryable[code]
-}
-
-// Words are Redis' own words to what it refused, such as "ERR syntax error";
-// empty when the error is none of Redis'.
-func Words(err error) string {
-	var refusal redisError
-	if errors.As(err, &refusal) {
-		return string(refusal)
-	}
-	for err != nil {
-		if reply, ok := rueidis.IsRedisErr(err); ok {
-			return withCode(reply.Error())
-		}
-		err = errors.Unwrap(err)
-	}
-	return ""
-}
-
-// saidIn are Redis' own words in an answer that is an error.
-func saidIn(m rueidis.RedisMessage) error {
-	words, _ := m.ToString()
-	return redisError(words)
-}
-
-// withCode gives an error its code back, which the client library takes away
-// from its errors when it is the general one.
-func withCode(words string) string {
-	if code, _, _ := strings.Cut(words, " "); errorCodes[code] {
-		return words
-	}
-	return "ERR " + words
-}
-
-// errorCodes are the codes that an error can begin with, other than ERR (Redis
-// 7.0, src: addReplyError and the shared error objects). Not every word in
-// capitals is one: "ERR EXEC without MULTI".
-var errorCodes = map[string]bool{
-	"ASK": true, "BUSY": true, "BUSYGROUP": true, "BUSYKEY": true, "CLUSTERDOWN": true,
-	"CROSSSLOT": true, "DENIED": true, "ERR": true, "EXECABORT": true, "INPROG": true,
-	"INVALIDOBJ": true, "IOERR": true, "LOADING": true, "MASTERDOWN": true, "MISCONF": true,
-	"MOVED": true, "NOADDR": true, "NOAUTH": true, "NOGOODSLAVE": true, "NOGROUP": true,
-	"NOMASTERLINK": true, "NOPERM": true, "NOPROTO": true, "NOREPLICAS": true, "NOSCRIPT": true,
-	"NOTBUSY": true, "NOTREADY": true, "OOM": true, "READONLY": true, "STALE": true,
-	"TRYAGAIN": true, "UNBLOCKED": true, "UNKILLABLE": true, "WRONGPASS": true, "WRONGTYPE": true,
 }
 
 // dialRaw connects and logs in.

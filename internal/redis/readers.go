@@ -222,7 +222,7 @@ func resultOf(a rueidis.RedisResult) (Result, bool) {
 	case executed:
 		return Result{Reply: Reply{m: m}}, true
 	case refused:
-		return Result{Err: &Error{Refused, saidIn(m)}}, true
+		return Result{Err: &Error{Refused, wordsOf(m)}}, true
 	}
 	return Result{}, false
 }

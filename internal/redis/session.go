@@ -71,10 +71,11 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	return err
 }
 
-// end gives what the session still has its outcome, or back to the queue.
-func (s *session) end() {
+// end gives what the session still has its outcome, or back to the queue,
+// because of what ended the session.
+func (s *session) end(cause error) {
 	for _, o := range s.done {
-		if o.lose(errLost) == repeat {
+		if o.lose(cause) == repeat {
 			s.again = append(s.again, o)
 		}
 	}
@@ -195,8 +196,11 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		// acknowledges would be lost, and what it answers, old. Asked after
 		// the miss, the nodes tell.
 		now, err := s.w.monitor.confirm(ctx)
-		if err != nil || now.master != s.master {
-			return errLost
+		if err != nil {
+			return fmt.Errorf("%w: %d of %d replicas confirmed, and nobody could be asked: %w", errLost, acks, need, err)
+		}
+		if now.master != s.master {
+			return fmt.Errorf("%w: %d of %d replicas confirmed, and then %s", errLost, acks, need, cmp.Or(now.master, "nobody")+" was the master: "+now.why)
 		}
 		if s.missed.IsZero() {
 			s.missed = time.Now()
@@ -207,7 +211,7 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		}
 	}
 	if now, _ := s.w.monitor.now(); now.master != "" && now.master != s.master {
-		return errLost
+		return fmt.Errorf("%w: %s is the master now", errLost, now.master)
 	}
 	return nil
 }
