@@ -60,6 +60,7 @@ func commands(lines ...string) []Command {
 func TestCommandsOfEveryKindAreAnsweredInOrder(t *testing.T) {
 	cluster := redistest.Start(t, 1, 0)
 	client := open(t, cluster, nil)
+	do(t, client, &Request{Commands: commands("SET warm up")}) // the replica is there
 	lines := []string{
 		"SET k 1", "INCR k", "GET k", "INCR", "LPUSH k x", "NOSUCH a", "HSET h f v g w", "HGETALL h", "GET none", "ZADD z 1.5 m",
 		"ZSCORE z m", "EVAL return{1,'a',false,{2}} 0", "TYPE h", "MSET a 1 b 2", "MGET a b c", "PUBLISH ch hello", "EVALSHA 0000 0",
@@ -290,12 +291,15 @@ func TestACachedValueFollowsItsChanges(t *testing.T) {
 		r := &Request{Commands: commands("GET k"), Read: ReadCached}
 		return do(t, client, r)[0], r
 	}
+	do(t, client, &Request{Commands: commands("SET warm up")}) // the replica is there
 	if got, _ := read(); got != "nil" {
 		t.Errorf("nothing is there: %q", got)
 	}
 	for i := range 20 {
 		want := strconv.Itoa(i)
-		cluster.Nodes[0].Do("SET", "k", want) // by somebody else
+		if got := cluster.Nodes[0].Do("SET", "k", want); got != "OK" { // by somebody else
+			t.Fatal(got)
+		}
 		redistest.Eventually(t, 5*time.Second, "the new value is read", func() bool { got, _ := read(); return got == want })
 	}
 	redistest.Eventually(t, 5*time.Second, "the cache answers", func() bool {

@@ -72,7 +72,7 @@ func (s *session) unguarded(o *operation, err error) (next, error) {
 		return o.lose(err), errLost
 	}
 	o.cause = err
-	return repeat, err
+	return repeat, s.refused(err)
 }
 
 // ask carries out a command that only reads.

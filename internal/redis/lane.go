@@ -116,6 +116,14 @@ func (w *lane) serve(ctx context.Context, master string) (cause error) {
 		if err != nil {
 			return err
 		}
+		if s.pause {
+			s.pause = false
+			select {
+			case <-time.After(retryPause):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
 	}
 }
 

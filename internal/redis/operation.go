@@ -108,7 +108,7 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 	case o.script != nil:
 		return o.readScript(s, answers[0], sent)
 	case o.atomic:
-		return o.readTransaction(answers, sent)
+		return o.readTransaction(s, answers, sent)
 	}
 	var done, again, gone bool // writes that happened, that did not, that may have
 	var cause error
@@ -128,7 +128,7 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 		case retry:
 			again = true
 			if !isNoScript(err) {
-				broken = err
+				broken = s.refused(err)
 			}
 			cause = err
 			o.results = append(o.results, Result{Err: &Error{NotExecuted, err}})
@@ -179,7 +179,7 @@ func (o *operation) readScript(s *session, a rueidis.RedisResult, sent bool) (ne
 		return settle, nil
 	case retry:
 		o.cause = err
-		return repeat, err
+		return repeat, s.refused(err)
 	}
 	if !o.writes {
 		o.cause = errLost
@@ -191,7 +191,7 @@ func (o *operation) readScript(s *session, a rueidis.RedisResult, sent bool) (ne
 // readTransaction takes the answers to MULTI, the commands, and EXEC. Where
 // Redis turned down any of the commands, EXEC does nothing (manual,
 // "Transactions", errors inside a transaction).
-func (o *operation) readTransaction(answers []rueidis.RedisResult, sent bool) (next, error) {
+func (o *operation) readTransaction(s *session, answers []rueidis.RedisResult, sent bool) (next, error) {
 	exec := answers[len(answers)-1]
 	err := exec.NonRedisError()
 	if err != nil {
@@ -213,7 +213,7 @@ func (o *operation) readTransaction(answers []rueidis.RedisResult, sent bool) (n
 	cause, may := aborted(answers)
 	if may {
 		o.cause = cause
-		return repeat, cause
+		return repeat, s.refused(cause)
 	}
 	o.finish(o.refusal(&discarded{cause}))
 	return decided, nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -25,6 +26,8 @@ type session struct {
 	behind map[string]int64
 	// missed is when replicas began to miss deadlines; zero: they do not.
 	missed time.Time
+	// pause: the master takes some commands later.
+	pause bool
 
 	// Of one batch; kept for their memory.
 	cmds  rueidis.Commands
@@ -68,6 +71,17 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	s.w.giveBack(s.again)
 	clear(s.again)
 	s.again = s.again[:0]
+	return err
+}
+
+// refused takes the refusal of a command that another try may get through. It
+// answers an error when this is not the node for it: the session is to end.
+func (s *session) refused(err error) error {
+	switch code, _, _ := strings.Cut(err.Error(), " "); code {
+	case "NOREPLICAS", "BUSY", "TRYAGAIN":
+		s.pause = true
+		return nil
+	}
 	return err
 }
 
