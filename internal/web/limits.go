@@ -79,6 +79,9 @@ func proper(ctx *fasthttp.RequestCtx) error {
 		if i+1 < len(rest) && (rest[i+1] == ' ' || rest[i+1] == '\t') {
 			return badRequest("ERR a line of the header is folded")
 		}
+		if blank := bytes.IndexByte(rest[:i], ' '); blank >= 0 && bytes.IndexByte(rest[:blank], ':') < 0 {
+			return badRequest("ERR a name in the header has a blank")
+		}
 		rest = rest[i+1:]
 	}
 	// The parser marks such a request to be closed.

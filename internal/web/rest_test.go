@@ -238,6 +238,21 @@ func TestPipelinesAndTransactions(t *testing.T) {
 	}
 }
 
+func TestEveryAnswerHasATokenOfItsOwn(t *testing.T) {
+	client, _ := single(t)
+	addr, _, _ := serve(t, client)
+	seen := map[string]bool{}
+	last := ""
+	for _, path := range []string{"/set/k/v", "/get/k", "/get/k", "/set/k/v", "/get?key=k"} {
+		status, header, body := call(t, "GET", "http://"+addr+path, "", "Upstash-Sync-Token", last)
+		last = header.Get("Upstash-Sync-Token")
+		if status != 200 || last == "" || seen[last] {
+			t.Errorf("%s: %d %s, token %q, before were %v", path, status, body, last, seen)
+		}
+		seen[last] = true
+	}
+}
+
 func TestErrorsOfTheStoreAreJSON(t *testing.T) {
 	store := script(nil)
 	addr, _, _ := serve(t, store)
@@ -287,7 +302,7 @@ func TestHowMuchToTrustReachesTheStore(t *testing.T) {
 		{"Holdfast-Write", "async", true, func(r redis.Request) bool { return r.Async }},
 		{"Holdfast-Write", "in-sync", true, func(r redis.Request) bool { return !r.Async }},
 		{"Holdfast-Write", "never", false, nil},
-		{"Upstash-Sync-Token", "t", true, func(r redis.Request) bool { return r.After == "t" && r.WantToken }},
+		{"Upstash-Sync-Token", "t~12", true, func(r redis.Request) bool { return r.After == "t" && r.WantToken }},
 		{"upstash-sync-token", "", true, func(r redis.Request) bool { return r.After == "" && r.WantToken }},
 		{"X-Other", "t", true, func(r redis.Request) bool {
 			return r.After == "" && !r.WantToken && !r.Async && r.Read == redis.ReadMaster

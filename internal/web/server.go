@@ -87,6 +87,7 @@ type Server struct {
 	tracing  *tracing // nil: off
 	http     *fasthttp.Server
 	draining atomic.Bool
+	answers  atomic.Uint64 // that came with a token
 	// streams is the context of the streams of events; endStreams ends them.
 	streams    context.Context
 	endStreams context.CancelFunc

@@ -1,8 +1,6 @@
 package web
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -349,55 +347,6 @@ func TestRequestsUnderWayFinishAtTheEnd(t *testing.T) {
 	}
 	if err := <-stopped; err != nil {
 		t.Errorf("Serve: %v", err)
-	}
-}
-
-func TestMalformedRequestsHarmNobody(t *testing.T) {
-	client, master := single(t)
-	addr, _, _ := serve(t, client)
-	master.Do("SET", "k", "v")
-	for _, raw := range []string{
-		"nonsense\r\n\r\n",
-		"GET\r\n\r\n",
-		"\x16\x03\x01\x00\x05hello",
-		"GET /get?key=k HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
-		"GET /get?key=k HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n",
-		"GET /get?key=k HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-		"GET /get?key=k HTTP/1.1\r\nHost x\r\n\r\n",
-		"POST /set?key=k HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab",
-		strings.Repeat("A", 2*maxHeader),
-	} {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = conn.SetDeadline(time.Now().Add(15 * time.Second))
-		if _, err := io.WriteString(conn, raw); err == nil {
-			_ = conn.(*net.TCPConn).CloseWrite()
-		}
-		answer, _ := io.ReadAll(conn) // a reset is an answer too
-		conn.Close()
-		if bytes.HasPrefix(answer, []byte("HTTP/1.1 200")) {
-			t.Errorf("%.40q was answered with %q", raw, answer)
-		}
-		if status, _, body := request(t, "GET", "http://"+addr+"/get?key=k", nil); status != 200 || body != "v" {
-			t.Fatalf("after %.40q a good request got %d %q", raw, status, body)
-		}
-	}
-	// Several requests at once on one connection are answered in order.
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_, _ = io.WriteString(conn, "GET /get?key=k HTTP/1.1\r\nHost: x\r\n\r\nGET /get HTTP/1.1\r\nHost: x\r\n\r\n")
-	r := bufio.NewReader(conn)
-	for _, want := range []int{200, 400} {
-		resp, err := http.ReadResponse(r, nil)
-		if err != nil || resp.StatusCode != want {
-			t.Fatalf("a pipelined request: %v, %v", resp, err)
-		}
-		_, _ = io.Copy(io.Discard, resp.Body)
 	}
 }
 

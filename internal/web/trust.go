@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strconv"
@@ -38,6 +39,11 @@ const (
 	idempotencyHeader = "Idempotency-Key"
 	attemptHeader     = "Holdfast-Attempt"
 )
+
+// answerMark parts a token's point in the order of writes, which is what counts,
+// from the number of the answer that it came with: clients expect a token that
+// they have not had yet, also where nothing was written.
+const answerMark = '~'
 
 // trust reads from the headers how a request wants to be carried out, else from
 // the configuration; the request has its commands or script already. It turns
@@ -77,7 +83,8 @@ func (s *Server) trust(ctx *fasthttp.RequestCtx, r *redis.Request) (err error) {
 	}
 	// Its mere presence says that the client keeps tokens.
 	if v := h.Peek(tokenHeader); v != nil {
-		r.After, r.WantToken = string(v), true
+		point, _, _ := bytes.Cut(v, []byte{answerMark})
+		r.After, r.WantToken = string(point), true
 	}
 	return s.checkAge(ctx, r)
 }
@@ -86,7 +93,9 @@ func (s *Server) trust(ctx *fasthttp.RequestCtx, r *redis.Request) (err error) {
 func (s *Server) tell(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	h := &ctx.Response.Header
 	if r.Token != "" {
-		h.Set(tokenHeader, r.Token)
+		var buffer [64]byte
+		token := append(append(buffer[:0], r.Token...), answerMark)
+		h.SetBytesV(tokenHeader, strconv.AppendUint(token, s.answers.Add(1), 36))
 	}
 	switch r.From {
 	case redis.ReadReplica:
