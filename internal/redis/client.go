@@ -28,10 +28,14 @@ type Config struct {
 	// name to verify is, unless it is set, the address' host.
 	TLS *tls.Config
 
-	// Username and Password are the same at the nodes and the Sentinels.
+	// Username and Password are the nodes', and the Sentinels' unless Sentinel
+	// says otherwise.
 	Username, Password string
-	DB                 int
-	Name               string // of the connections, in CLIENT LIST
+	// Sentinel is who we are at the Sentinels, when it is not nil; an empty
+	// one does not log in there at all.
+	Sentinel *Login
+	DB       int
+	Name     string // of the connections, in CLIENT LIST
 
 	// MinAcks is how many replicas must have a write before it is
 	// acknowledged, however few are in sync.
@@ -62,6 +66,17 @@ type Config struct {
 	RecordDB int
 	// Logger hears of every change of the master. Default: nobody.
 	Logger *slog.Logger
+}
+
+// Login is a user of Redis; without a name it is the default user.
+type Login struct{ Username, Password string }
+
+// atSentinels is the configuration of a link to a Sentinel.
+func (c Config) atSentinels() Config {
+	if c.Sentinel != nil {
+		c.Username, c.Password = c.Sentinel.Username, c.Sentinel.Password
+	}
+	return c
 }
 
 func (c Config) withDefaults() Config {

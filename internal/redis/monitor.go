@@ -147,7 +147,7 @@ func (m *monitor) confirm(ctx context.Context) (snapshot, error) {
 func (m *monitor) run(ctx context.Context) {
 	var listeners sync.WaitGroup
 	for _, addr := range m.cfg.Sentinels {
-		m.sentinels = append(m.sentinels, newLink(m.cfg, addr, probing))
+		m.sentinels = append(m.sentinels, newLink(m.cfg.atSentinels(), addr, probing))
 		listeners.Go(func() { m.listen(ctx, addr) })
 	}
 	defer listeners.Wait()
@@ -516,7 +516,7 @@ func parseRole(answer []rueidis.RedisMessage) (s Standing, replicas []replicaVie
 // round: the facts come from decide.
 func (m *monitor) listen(ctx context.Context, addr string) {
 	for ctx.Err() == nil {
-		l := newLink(m.cfg, addr, probing)
+		l := newLink(m.cfg.atSentinels(), addr, probing)
 		_ = l.Receive(ctx, l.B().Subscribe().Channel("+switch-master").Build(), func(rueidis.PubSubMessage) { m.look() })
 		l.close()
 		select {

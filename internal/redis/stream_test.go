@@ -284,3 +284,29 @@ func TestWithoutAMasterNobodyListensForLong(t *testing.T) {
 		}
 	}
 }
+
+func TestTheSentinelsMayKnowUsByAnotherNameOrNone(t *testing.T) {
+	cluster := redistest.Start(t, 1, 1)
+	sentinel := cluster.Sentinels[0]
+	if got := sentinel.Do("ACL", "SETUSER", "watcher", "on", ">seen", "&*", "+@all"); got != "OK" {
+		t.Fatal(got)
+	}
+	sentinel.Do("ACL", "DELUSER", redistest.Username)
+	for _, login := range []*Login{{}, {"watcher", "seen"}} {
+		client := open(t, cluster, func(c *Config) { c.Sentinel = login })
+		redistest.Eventually(t, 10*time.Second, "the master is found", func() bool { return client.Master() == cluster.Nodes[0].Addr })
+		redistest.Eventually(t, 10*time.Second, "the Sentinel's announcements are heard", func() bool {
+			for line := range strings.Lines(sentinel.Do("CLIENT", "LIST")) {
+				if strings.Contains(line, " sub=1 ") && strings.Contains(line, " user="+Config{Username: login.Username}.user()+" ") {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	same := open(t, cluster, nil)
+	redistest.Eventually(t, 10*time.Second, "it is not found as the nodes' user", func() bool { return same.Status().Why != "nobody was asked yet" })
+	if same.Master() != "" {
+		t.Error("the Sentinels let in whom they do not know")
+	}
+}

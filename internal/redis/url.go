@@ -13,15 +13,16 @@ import (
 
 // URLForms are what ParseURL understands, for a person to read.
 const URLForms = `redis://[USER:PASSWORD@]HOST[:PORT][/DB], ` +
-	`redis+sentinel://[USER:PASSWORD@]HOST[:PORT],…/MASTER-NAME[/DB] or ` +
+	`redis+sentinel://[USER:PASSWORD@]HOST[:PORT],…/MASTER-NAME[/DB][?sentinel=USER:PASSWORD|none] or ` +
 	`redis+cluster://[USER:PASSWORD@]HOST[:PORT],…; rediss instead of redis speaks TLS`
 
 // ParseURL takes from a URL (see URLForms) where Redis is, as a single server,
 // by Sentinels or as a cluster, who we are, and whether to speak TLS. It
 // leaves the rest of the configuration alone, and all of it when it fails.
-// User and password are the nodes' and the Sentinels'; what is not a letter
-// or digit in them is written %XX. Its errors never quote the URL, in which
-// there is a password.
+// User and password are the nodes', and the Sentinels' too unless the option
+// sentinel names another for them, or none; what is not a letter or digit in
+// them is written %XX. Its errors never quote the URL, in which there is a
+// password.
 func ParseURL(text string, cfg *Config) error {
 	c := *cfg
 	if err := c.parseURL(text); err != nil {
@@ -54,8 +55,12 @@ func (c *Config) parseURL(text string) error {
 	if strings.Contains(path, "@") {
 		return errors.New("there is an @ behind the host; in a password, write / as %2F, ? as %3F, # as %23 and @ as %40")
 	}
-	if strings.ContainsAny(path, "?#") {
+	path, options, _ := strings.Cut(path, "?")
+	if strings.Contains(path, "#") || way != "sentinel" && options != "" {
 		return errors.New("it has options behind a ? or a #, of which none is known")
+	}
+	if err := c.parseOptions(options); err != nil {
+		return err
 	}
 	if err := c.parseUser(&authority); err != nil {
 		return err
@@ -111,16 +116,45 @@ func (c *Config) parseUser(authority *string) error {
 	if at < 0 {
 		return nil
 	}
-	user, password, ok := strings.Cut((*authority)[:at], ":")
+	login, err := parseLogin((*authority)[:at])
 	*authority = (*authority)[at+1:]
-	var err, err2 error
-	c.Username, err = url.PathUnescape(user)
-	c.Password, err2 = url.PathUnescape(password)
+	c.Username, c.Password = login.Username, login.Password
+	return err
+}
+
+func parseLogin(text string) (l Login, err error) {
+	user, password, _ := strings.Cut(text, ":")
+	var err2 error
+	l.Username, err = url.PathUnescape(user)
+	l.Password, err2 = url.PathUnescape(password)
 	if err != nil || err2 != nil {
-		return errors.New("user or password has a % that is no escape; write % as %25")
+		return l, errors.New("user or password has a % that is no escape; write % as %25")
 	}
-	if c.Username != "" && (!ok || c.Password == "") {
-		return errors.New("it has a user and no password; a password alone is written :PASSWORD@")
+	if l.Username != "" && l.Password == "" {
+		return l, errors.New("it has a user and no password; a password alone is written :PASSWORD@")
+	}
+	return l, nil
+}
+
+// parseOptions reads what stands behind the question mark, by hand for the
+// sake of what errors tell.
+func (c *Config) parseOptions(options string) error {
+	c.Sentinel = nil
+	for option := range strings.SplitSeq(options, "&") {
+		name, value, _ := strings.Cut(option, "=")
+		switch {
+		case option == "":
+		case name != "sentinel" || value == "":
+			return errors.New("it has an option other than sentinel=USER:PASSWORD or sentinel=none")
+		case value == "none":
+			c.Sentinel = &Login{}
+		default:
+			login, err := parseLogin(value)
+			if err != nil {
+				return err
+			}
+			c.Sentinel = &login
+		}
 	}
 	return nil
 }

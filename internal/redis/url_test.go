@@ -31,6 +31,17 @@ func TestAURLSaysWhereRedisIs(t *testing.T) {
 			t.Errorf("%s:\n got %s\nwant %s", text, got, want)
 		}
 	}
+	for text, want := range map[string]*Login{
+		"redis+sentinel://u:p@a/m":                      nil,
+		"redis+sentinel://u:p@a/m?sentinel=none":        {},
+		"redis+sentinel://u:p@a/m/2?sentinel=v:q%26%40": {"v", "q&@"},
+		"redis+sentinel://u:p@a/m?sentinel=:q":          {"", "q"},
+	} {
+		var c Config
+		if err := ParseURL(text, &c); err != nil || c.Username != "u" || (c.Sentinel == nil) != (want == nil) || want != nil && *c.Sentinel != *want {
+			t.Errorf("%s: %v, %+v", text, err, c.Sentinel)
+		}
+	}
 	c := Config{MasterName: "flag"}
 	if err := ParseURL("redis+sentinel://a", &c); err != nil || c.MasterName != "flag" {
 		t.Errorf("a name given otherwise: %v, %q", err, c.MasterName)
@@ -39,34 +50,40 @@ func TestAURLSaysWhereRedisIs(t *testing.T) {
 
 func TestAWrongURLIsExplainedAndNeverQuoted(t *testing.T) {
 	for text, why := range map[string]string{
-		"secret":                           "no scheme",
-		"secret@h:1":                       "no scheme",
-		"http://u:secret@h":                "scheme",
-		"redis+unix://u:secret@h":          "scheme",
-		"secret://h":                       "scheme",
-		"redis://":                         "host 1 is missing",
-		"redis://u:secret@":                "host 1 is missing",
-		"redis://u:secret@:6379":           "host 1 is missing",
-		"redis://u:secret@h:secret":        "port of host 1",
-		"redis://u:secret@h:0":             "port of host 1",
-		"redis://u:secret@h:65536":         "port of host 1",
-		"redis://u:sec/secret@h":           "%2F",
-		"redis://u:sec#secret@h":           "%23",
-		"redis://u:sec?secret@h":           "%3F",
-		"redis://u:secret%@h":              "%25",
-		"redis://secret@h":                 "no password",
-		"redis://u:@h":                     "no password",
-		"redis://u:secret@h/secret":        "database",
-		"redis://u:secret@h/-1":            "database",
-		"redis://u:secret@h?x=secret":      "options",
-		"redis://u:secret@a,b":             "one host",
-		"redis://u:secret@2001:db8::1":     "[]",
-		"redis://u:secret@h secret":        "characters",
-		"redis+sentinel://u:secret@a,,b/m": "host 2 is missing",
-		"redis+sentinel://u:secret@a":      "name",
-		"redis+sentinel://u:secret@a/m/x":  "database",
-		"redis+sentinel://u:secret@a/%zz":  "escape",
-		"redis+cluster://u:secret@a/2":     "database",
+		"secret":                                   "no scheme",
+		"secret@h:1":                               "no scheme",
+		"http://u:secret@h":                        "scheme",
+		"redis+unix://u:secret@h":                  "scheme",
+		"secret://h":                               "scheme",
+		"redis://":                                 "host 1 is missing",
+		"redis://u:secret@":                        "host 1 is missing",
+		"redis://u:secret@:6379":                   "host 1 is missing",
+		"redis://u:secret@h:secret":                "port of host 1",
+		"redis://u:secret@h:0":                     "port of host 1",
+		"redis://u:secret@h:65536":                 "port of host 1",
+		"redis://u:sec/secret@h":                   "%2F",
+		"redis://u:sec#secret@h":                   "%23",
+		"redis://u:sec?secret@h":                   "%3F",
+		"redis://u:secret%@h":                      "%25",
+		"redis://secret@h":                         "no password",
+		"redis://u:@h":                             "no password",
+		"redis://u:secret@h/secret":                "database",
+		"redis://u:secret@h/-1":                    "database",
+		"redis://u:secret@h?x=secret":              "options",
+		"redis://u:secret@a,b":                     "one host",
+		"redis://u:secret@2001:db8::1":             "[]",
+		"redis://u:secret@h secret":                "characters",
+		"redis+sentinel://u:secret@a,,b/m":         "host 2 is missing",
+		"redis+sentinel://u:secret@a":              "name",
+		"redis+sentinel://u:secret@a/m/x":          "database",
+		"redis+sentinel://a/m?sentinel=secret":     "no password",
+		"redis+sentinel://a/m?sentinel=u:secret%":  "%25",
+		"redis+sentinel://a/m?sentinel=u:x@secret": "%40",
+		"redis+sentinel://a/m?secret=1":            "option",
+		"redis+sentinel://a/m?sentinel=":           "option",
+		"redis+sentinel://a/m#secret":              "option",
+		"redis+sentinel://u:secret@a/%zz":          "escape",
+		"redis+cluster://u:secret@a/2":             "database",
 	} {
 		before := Config{Address: "before:1", Username: "before"}
 		c := before
