@@ -21,9 +21,9 @@ import (
 // SocketName is the control socket's name in a stack's state directory.
 const SocketName = "control.sock"
 
-// maxSocketPath is the longest path that a unix socket can have on Linux and
+// MaxSocketPath is the longest path that a unix socket can have on Linux and
 // macOS (unix(7), sun_path), in bytes.
-const maxSocketPath = 103
+const MaxSocketPath = 103
 
 // Stack is what the server steers: a supervisor. Its methods are called
 // concurrently.
@@ -47,10 +47,10 @@ type Server struct {
 // is there, and nothing that is not a socket ever is.
 func Listen(stateDir string, stack Stack, down func(purge bool)) (*Server, error) {
 	path := filepath.Join(stateDir, SocketName)
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("the control socket's path %s has %d bytes, and a unix socket can have %d; choose a shorter --state", path, len(path), maxSocketPath)
+	if len(path) > MaxSocketPath {
+		return nil, fmt.Errorf("the control socket's path %s has %d bytes, and a unix socket can have %d; choose a shorter --state", path, len(path), MaxSocketPath)
 	}
-	if err := removeStale(path); err != nil {
+	if err := RemoveStale(path); err != nil {
 		return nil, err
 	}
 	// The socket must not be open to others even for a moment: bind makes it
@@ -71,7 +71,9 @@ func Listen(stateDir string, stack Stack, down func(purge bool)) (*Server, error
 	return s, nil
 }
 
-func removeStale(path string) error {
+// RemoveStale removes a unix socket that nobody listens on any more. Its error
+// says that somebody does, or that the path is no socket; then it stays.
+func RemoveStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

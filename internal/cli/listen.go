@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"holdfast/internal/control"
+)
+
+// address is where to listen.
+type address struct {
+	network string // tcp or unix
+	at      string // host:port, or the socket's path
+}
+
+// parseAddress reads HOST:PORT or unix:PATH.
+func parseAddress(text string) (address, error) {
+	if path, ok := strings.CutPrefix(text, "unix:"); ok {
+		if path == "" {
+			return address{}, fmt.Errorf("there is no path behind unix:")
+		}
+		if len(path) > control.MaxSocketPath {
+			return address{}, fmt.Errorf("the path has %d bytes, and a unix socket can have %d", len(path), control.MaxSocketPath)
+		}
+		return address{"unix", path}, nil
+	}
+	return address{"tcp", text}, checkAddress(text)
+}
+
+// loopback says that nobody on another machine can connect.
+func (a address) loopback() bool {
+	if a.network == "unix" {
+		return true
+	}
+	host, _, _ := net.SplitHostPort(a.at)
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// open listens. A unix socket is for its owner and their group; one that a dead
+// node left behind makes way.
+func (a address) open() (net.Listener, error) {
+	if a.network == "unix" {
+		if err := control.RemoveStale(a.at); err != nil {
+			return nil, fmt.Errorf("the web node cannot start: %w", err)
+		}
+		// bind makes the socket with what the umask leaves; nobody else may
+		// connect even for a moment.
+		old := syscall.Umask(0o117)
+		defer syscall.Umask(old)
+	}
+	ln, err := net.Listen(a.network, a.at)
+	if err != nil {
+		return nil, fmt.Errorf("the web node cannot start: %w", err)
+	}
+	return ln, nil
+}
+
+// shownAddress is a listener's address as --listen takes it.
+func shownAddress(ln net.Listener) string {
+	if ln.Addr().Network() == "unix" {
+		return "unix:" + ln.Addr().String()
+	}
+	return ln.Addr().String()
+}
+
+// listenAddress is $HOST:$PORT, each with a default.
+func listenAddress(getenv func(string) string) string {
+	host, port := getenv("HOST"), getenv("PORT")
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	if port == "" {
+		port = "5000"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// checkListen refuses an address that nobody can listen on.
+func checkListen(address string) error {
+	if err := checkAddress(address); err != nil {
+		return usagef("listen on %q: %w; it is given by --listen or by HOST and PORT", address, err)
+	}
+	return nil
+}
+
+// checkAddress refuses what is not host:port.
+func checkAddress(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("not an address of the form host:port")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n > 65535 {
+		return fmt.Errorf("%q is not a port", port)
+	}
+	return nil
+}

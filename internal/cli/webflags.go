@@ -1,0 +1,371 @@
+package cli
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"holdfast/internal/redis"
+	"holdfast/internal/token"
+)
+
+// option is something a web node is told: by its flag, else by its variable of
+// the environment, where the supervisor puts it.
+type option struct {
+	flag, env string
+	// usage is what --help says of it; a word in backquotes stands for the
+	// value.
+	usage string
+	// initial is what holds when nothing is given; empty: set is not called.
+	initial string
+	// several: the flag may be repeated, and is a list with commas.
+	several bool
+	// secret: no error may quote the value.
+	secret bool
+	set    func(n *webNode, text string) error
+}
+
+// minRemember is how short the memory for idempotency keys may be, beside
+// --hold: a node takes a write from a balancer up to 20 s after it came there.
+const minRemember = 20 * time.Second
+
+// webOptions are all of them, in the order in which they are read.
+var webOptions = []option{
+	{flag: "listen", usage: "`ADDRESS` to listen on, HOST:PORT or unix:PATH; may be repeated", env: "HOLDFAST_LISTEN", several: true, set: setListen},
+	{flag: "node", env: "HOLDFAST_NODE", usage: "`NAME` of this node, told in answers", set: func(n *webNode, text string) error {
+		if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return fmt.Errorf("it has characters other than printable ASCII")
+		}
+		n.web.Node, n.redis.Name = text, text
+		return nil
+	}},
+	{flag: "redis-url", env: "REDIS_URL", secret: true, usage: "`URL` of Redis, redis://USER:PASSWORD@HOST:PORT/DB", set: func(n *webNode, text string) error {
+		return parseRedisURL(text, &n.redis)
+	}},
+	{flag: "redis-sentinels", env: "REDIS_SENTINELS", several: true, usage: "`HOST:PORT,...` of all Sentinels", set: func(n *webNode, text string) error {
+		n.redis.Sentinels = items(text)
+		for _, addr := range n.redis.Sentinels {
+			if err := checkAddress(addr); err != nil {
+				return fmt.Errorf("Sentinel %q: %w", addr, err)
+			}
+		}
+		return nil
+	}},
+	{flag: "redis-master-name", env: "REDIS_MASTER_NAME", usage: "the Sentinels' `NAME` for the master", set: func(n *webNode, text string) error {
+		n.redis.MasterName = text
+		return nil
+	}},
+	{flag: "min-acks", env: "HOLDFAST_MIN_ACKS", usage: "how many `REPLICAS` must have a write before it is acknowledged, however few are in sync (default 1 with Sentinels and 0 without)", set: func(n *webNode, text string) (err error) {
+		n.redis.MinAcks, err = number(text, 0, 1000)
+		return err
+	}},
+	{flag: "hold", env: "HOLDFAST_HOLD", initial: "5s", usage: "how long a request waits for a Redis master, a `DURATION`", set: func(n *webNode, text string) (err error) {
+		n.redis.Hold, err = duration(text, time.Millisecond)
+		return err
+	}},
+	{flag: "reads", env: "HOLDFAST_READS", initial: "master", usage: "where is read from unless a request says it: `WHERE` is master, replica (at most --max-lag old) or cached", set: func(n *webNode, text string) (err error) {
+		n.web.Read, err = oneOf(text, map[string]redis.ReadFrom{"master": redis.ReadMaster, "replica": redis.ReadReplica, "cached": redis.ReadCached})
+		return err
+	}},
+	{flag: "writes", env: "HOLDFAST_WRITES", initial: "in-sync", usage: "when a write is acknowledged unless a request says it: `WHEN` is in-sync (every in-sync replica has it) or async (the master has it)", set: func(n *webNode, text string) (err error) {
+		n.web.Async, err = oneOf(text, map[string]bool{"in-sync": false, "async": true})
+		return err
+	}},
+	{flag: "max-lag", env: "HOLDFAST_MAX_LAG", initial: "1s", usage: "how old a replica's answer may be unless a request says it, a `DURATION`", set: func(n *webNode, text string) (err error) {
+		n.redis.MaxLag, err = duration(text, time.Millisecond)
+		return err
+	}},
+	{flag: "remember", env: "HOLDFAST_REMEMBER", usage: "how long a write with an Idempotency-Key is remembered, a `DURATION` (default 30s, or six times --hold if that is more)", set: func(n *webNode, text string) (err error) {
+		n.redis.IdempotencyTTL, err = duration(text, minRemember)
+		return err
+	}},
+	{flag: "tokens", env: "HOLDFAST_TOKENS", usage: "`FILE` with the tokens that may be used and what each may do; see 'holdfast token'", set: func(n *webNode, text string) error {
+		data, err := os.ReadFile(text)
+		if err != nil {
+			return err
+		}
+		n.web.Tokens, err = token.Parse(text, data)
+		return err
+	}},
+	{flag: "auth", env: "HOLDFAST_AUTH", usage: "`HOW` is none: nobody needs a token though others can connect (default: it takes --tokens to listen on an address that is not loopback)", set: func(n *webNode, text string) error {
+		_, err := oneOf(text, map[string]bool{"none": true})
+		return err
+	}},
+	{flag: "allow", env: "HOLDFAST_ALLOW", several: true, usage: "`COMMAND,...` that are allowed though they are dangerous or wait for data: names (keys, config|get) or classes (@dangerous, @blocking)", set: func(n *webNode, text string) error {
+		n.web.Allow = items(strings.ToLower(text))
+		for _, item := range n.web.Allow {
+			if err := token.Item(item); err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+	{flag: "cors", env: "HOLDFAST_CORS", several: true, usage: "`ORIGIN,...` whose pages may use this node (https://example.org, or * for all)", set: func(n *webNode, text string) error {
+		n.web.CORS = items(strings.ToLower(text))
+		for _, origin := range n.web.CORS {
+			if err := checkOrigin(origin); err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+	{flag: "max-body", env: "HOLDFAST_MAX_BODY", initial: "10mb", usage: "how large the body of a request may be, a `SIZE`", set: func(n *webNode, text string) (err error) {
+		n.web.MaxBody, err = size(text)
+		return err
+	}},
+	{flag: "max-key", env: "HOLDFAST_MAX_KEY", initial: "64kb", usage: "how long a key may be, a `SIZE`", set: func(n *webNode, text string) (err error) {
+		n.web.MaxKey, err = size(text)
+		return err
+	}},
+	{flag: "max-pipeline", env: "HOLDFAST_MAX_PIPELINE", initial: "10000", usage: "how many `COMMANDS` one request may have", set: func(n *webNode, text string) (err error) {
+		n.web.MaxPipeline, err = number(text, 1, 1<<24)
+		return err
+	}},
+	{flag: "connections", env: "HOLDFAST_CONNECTIONS", initial: "16384", usage: "how many `CLIENTS` may be connected at once", set: func(n *webNode, text string) (err error) {
+		n.web.Connections, err = number(text, 1, 1<<24)
+		return err
+	}},
+	{flag: "admin", env: "HOLDFAST_ADMIN", usage: "`HOST:PORT` for those who run the node: /metrics (Prometheus), /debug/pprof/, /healthz (default: none)", set: func(n *webNode, text string) error {
+		n.admin = text
+		return checkAddress(text)
+	}},
+	{flag: "access-log", env: "HOLDFAST_ACCESS_LOG", initial: "0", usage: "`FRACTION` of the requests, 0 to 1, that are logged to standard output, a line of JSON each", set: func(n *webNode, text string) (err error) {
+		n.web.AccessLog, err = strconv.ParseFloat(text, 64)
+		if err != nil || !(n.web.AccessLog >= 0 && n.web.AccessLog <= 1) {
+			return fmt.Errorf("it has to be a number from 0 to 1")
+		}
+		return nil
+	}},
+	{flag: "trace", env: "OTEL_EXPORTER_OTLP_ENDPOINT", usage: "`URL` to which traces go (OpenTelemetry, OTLP over HTTP); OTEL_TRACES_SAMPLER says which (default: none are made)", set: func(n *webNode, text string) error {
+		n.web.Trace = text
+		if u, err := url.Parse(text); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return fmt.Errorf("it has to be a URL such as http://127.0.0.1:4318")
+		}
+		return nil
+	}},
+}
+
+// webFlags are the texts that a web node is given, by the names of the flags.
+type webFlags struct {
+	text   map[string]string
+	listen string // $HOST:$PORT
+}
+
+func newWebFlags() *webFlags { return &webFlags{text: map[string]string{}} }
+
+// given is the value of one flag.
+type given struct {
+	f *webFlags
+	o option
+}
+
+// Set, Type and String are pflag.Value. --help prints no value: one of the
+// variables has a password.
+func (g given) Set(text string) error {
+	if g.o.several && g.f.text[g.o.flag] != "" {
+		text = g.f.text[g.o.flag] + "," + text
+	}
+	g.f.text[g.o.flag] = text
+	return nil
+}
+func (g given) Type() string   { return "string" }
+func (g given) String() string { return "" }
+
+// register makes the flags.
+func (f *webFlags) register(flags *pflag.FlagSet) {
+	for _, o := range webOptions {
+		usage := o.usage + " [$" + o.env
+		switch {
+		case o.flag == "listen":
+			usage += ", else $HOST:$PORT, else 127.0.0.1:5000]"
+		case o.initial != "":
+			usage += "; " + o.initial + "]"
+		default:
+			usage += "]"
+		}
+		flags.Var(given{f, o}, o.flag, usage)
+	}
+}
+
+// fill takes from the environment what the flags leave open.
+func (f *webFlags) fill(getenv func(string) string) {
+	for _, o := range webOptions {
+		if f.text[o.flag] == "" {
+			f.text[o.flag] = getenv(o.env)
+		}
+	}
+	f.listen = listenAddress(getenv)
+}
+
+// node is the web node that is described. Its errors are usage errors that name
+// flag and variable, and never quote the Redis URL, which has a password.
+func (f *webFlags) node() (*webNode, error) {
+	n := &webNode{}
+	for _, o := range webOptions {
+		text := f.text[o.flag]
+		if text == "" {
+			text = o.initial
+		}
+		if o.flag == "listen" && text == "" {
+			if err := checkListen(f.listen); err != nil {
+				return nil, err
+			}
+			text = f.listen
+		}
+		if text == "" {
+			continue
+		}
+		if err := o.set(n, text); err != nil {
+			value := fmt.Sprintf(" %.80q", text)
+			if o.secret {
+				value = ""
+			}
+			return nil, usagef("--%s (or %s)%s: %w", o.flag, o.env, value, err)
+		}
+	}
+	if n.redis.Address == "" && len(n.redis.Sentinels) == 0 {
+		return nil, usagef("no Redis to serve from: give REDIS_URL or --redis-url (redis://127.0.0.1:6379 is a Redis on this machine), or the Sentinels (REDIS_SENTINELS or --redis-sentinels)")
+	}
+	if len(n.redis.Sentinels) > 0 {
+		if n.redis.MasterName == "" {
+			return nil, usagef("Sentinels are given, but not the name of the master that they watch: give REDIS_MASTER_NAME or --redis-master-name")
+		}
+		if f.text["min-acks"] == "" {
+			n.redis.MinAcks = 1
+		}
+	}
+	if ttl := n.redis.IdempotencyTTL; ttl != 0 && ttl < minRemember+n.redis.Hold {
+		return nil, usagef("--remember (or HOLDFAST_REMEMBER) %v: with --hold %v it has to be at least %v, or a write that was held and sent again could happen twice", ttl, n.redis.Hold, minRemember+n.redis.Hold)
+	}
+	if f.text["auth"] != "" && n.web.Tokens != nil {
+		return nil, usagef("--auth none (or HOLDFAST_AUTH) says that nobody needs a token, and --tokens (or HOLDFAST_TOKENS) that everybody does: give one of them")
+	}
+	for _, a := range n.listen {
+		if n.web.Tokens == nil && f.text["auth"] == "" && !a.loopback() {
+			return nil, usagef("others than this machine can reach %s, and whoever reaches it could read and write everything: give --tokens FILE (or HOLDFAST_TOKENS), which 'holdfast token new' begins, or --auth none (or HOLDFAST_AUTH) if something else sees to it", a.at)
+		}
+	}
+	return n, nil
+}
+
+func setListen(n *webNode, text string) error {
+	for _, item := range items(text) {
+		a, err := parseAddress(item)
+		if err != nil {
+			return fmt.Errorf("%q: %w", item, err)
+		}
+		n.listen = append(n.listen, a)
+	}
+	if len(n.listen) == 0 {
+		return fmt.Errorf("there is no address in it")
+	}
+	return nil
+}
+
+// items are the parts of a list with commas.
+func items(text string) []string {
+	var parts []string
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}
+
+func duration(text string, least time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("it has to be a duration such as 500ms, 5s or 2m")
+	}
+	if d < least {
+		return 0, fmt.Errorf("it has to be at least %v", least)
+	}
+	return d, nil
+}
+
+func number(text string, least, most int) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < least || n > most {
+		return 0, fmt.Errorf("it has to be a whole number from %d to %d", least, most)
+	}
+	return n, nil
+}
+
+// size reads a number of bytes: 512, 64kb, 10mb, 1gb (powers of 1024, as in the
+// stack file).
+func size(text string) (int, error) {
+	digits, unit := strings.ToLower(text), 1
+	for suffix, bytes := range map[string]int{"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30} {
+		if rest, ok := strings.CutSuffix(digits, suffix); ok {
+			digits, unit = rest, bytes
+		}
+	}
+	n, err := strconv.ParseUint(digits, 10, 31)
+	if err != nil || n == 0 || int(n)*unit > 1<<30 {
+		return 0, fmt.Errorf("it has to be a size from 1 to 1gb, such as 64kb or 10mb")
+	}
+	return int(n) * unit, nil
+}
+
+func oneOf[T any](text string, values map[string]T) (T, error) {
+	value, ok := values[text]
+	if !ok {
+		names := make([]string, 0, len(values))
+		for _, name := range []string{"master", "replica", "cached", "in-sync", "async", "none"} {
+			if _, has := values[name]; has {
+				names = append(names, name)
+			}
+		}
+		return value, fmt.Errorf("it has to be %s", strings.Join(names, " or "))
+	}
+	return value, nil
+}
+
+// checkOrigin refuses what no browser calls an origin (RFC 6454, section 6.2).
+func checkOrigin(origin string) error {
+	if origin == "*" {
+		return nil
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
+		return fmt.Errorf("%q is not an origin such as https://example.org or http://127.0.0.1:8080", origin)
+	}
+	return nil
+}
+
+// parseRedisURL takes address, user, password and database from a URL of the
+// form redis://USER:PASSWORD@HOST:PORT/DB.
+func parseRedisURL(text string, cfg *redis.Config) error {
+	const form = "it has to be of the form redis://USER:PASSWORD@HOST:PORT/DB"
+	u, err := url.Parse(text)
+	if err != nil {
+		return fmt.Errorf("%s; what is given cannot be read", form)
+	}
+	if u.Scheme != "redis" || u.Hostname() == "" {
+		return fmt.Errorf("%s; the scheme is %q and the host is %q", form, u.Scheme, u.Hostname())
+	}
+	port := u.Port()
+	if port == "" {
+		port = "6379"
+	}
+	cfg.Address = net.JoinHostPort(u.Hostname(), port)
+	if err := checkAddress(cfg.Address); err != nil {
+		return fmt.Errorf("%s; %w", form, err)
+	}
+	cfg.Username = u.User.Username()
+	cfg.Password, _ = u.User.Password()
+	if db := strings.Trim(u.Path, "/"); db != "" {
+		if cfg.DB, err = strconv.Atoi(db); err != nil || cfg.DB < 0 {
+			return fmt.Errorf("%s; %q is not a database's number", form, db)
+		}
+	}
+	return nil
+}
+
