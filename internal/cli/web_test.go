@@ -36,22 +36,28 @@ func TestTheWebNodeIsConfiguredByItsEnvironment(t *testing.T) {
 			redis.Config{Address: "localhost:6379"}, ""},
 		{"Sentinels", map[string]string{"REDIS_URL": "redis://web:s3cret@h:1/0", "REDIS_SENTINELS": "a:1, b:2", "REDIS_MASTER_NAME": "shop", "HOLDFAST_NODE": "web-1"},
 			redis.Config{Sentinels: []string{"a:1", "b:2"}, MasterName: "shop", Address: "h:1", Username: "web", Password: "s3cret", Name: "web-1", MinAcks: 1}, ""},
+		{"Sentinels by their URL", map[string]string{"REDIS_URL": "redis+sentinel://web:s3cret@a:1,b/shop"},
+			redis.Config{Sentinels: []string{"a:1", "b:26379"}, MasterName: "shop", Username: "web", Password: "s3cret", MinAcks: 1}, ""},
+		{"a cluster", map[string]string{"REDIS_URL": "redis+cluster://a:1,b:2"},
+			redis.Config{Cluster: []string{"a:1", "b:2"}}, ""},
 		{"acknowledgements", map[string]string{"REDIS_URL": "redis://h", "HOLDFAST_MIN_ACKS": "2"},
 			redis.Config{Address: "h:6379", MinAcks: 2}, ""},
+		{"none wanted of Sentinels", map[string]string{"REDIS_SENTINELS": "a:1", "REDIS_MASTER_NAME": "m", "HOLDFAST_MIN_ACKS": "0"},
+			redis.Config{Sentinels: []string{"a:1"}, MasterName: "m"}, ""},
 		{"nothing", nil, redis.Config{}, "no Redis to serve from"},
 		{"no name", map[string]string{"REDIS_SENTINELS": "a:1"}, redis.Config{}, "REDIS_MASTER_NAME"},
 		{"a bad Sentinel", map[string]string{"REDIS_SENTINELS": "a", "REDIS_MASTER_NAME": "m"}, redis.Config{}, `"a"`},
-		{"a bad scheme", map[string]string{"REDIS_URL": "http://u:s3cret@h"}, redis.Config{}, "redis://USER"},
-		{"a bad URL", map[string]string{"REDIS_URL": "redis://u:s3cret@h:x"}, redis.Config{}, "redis://USER"},
+		{"a bad scheme", map[string]string{"REDIS_URL": "http://u:s3cret@h"}, redis.Config{}, "redis://"},
+		{"a bad URL", map[string]string{"REDIS_URL": "redis://u:s3cret@h:x"}, redis.Config{}, "redis://"},
 		{"a bad database", map[string]string{"REDIS_URL": "redis://u:s3cret@h/x"}, redis.Config{}, "database"},
 		{"a bad number", map[string]string{"REDIS_URL": "redis://h", "HOLDFAST_MIN_ACKS": "-1"}, redis.Config{}, `"-1"`},
 		{"a bad port", map[string]string{"REDIS_URL": "redis://h", "PORT": "99999"}, redis.Config{}, "99999"},
 		{"a bad node", map[string]string{"REDIS_URL": "redis://h", "HOLDFAST_NODE": "a\nb"}, redis.Config{}, "printable"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := webFlags{hold: 5 * time.Second}
+			f := newWebFlags()
 			f.fill(environment(test.env))
-			got, err := f.redisConfig()
+			n, err := f.node()
 			if test.err != "" {
 				var usage usageError
 				if !errors.As(err, &usage) || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "s3cret") {
@@ -59,9 +65,9 @@ func TestTheWebNodeIsConfiguredByItsEnvironment(t *testing.T) {
 				}
 				return
 			}
-			test.want.Hold = 5 * time.Second
-			if err != nil || !reflect.DeepEqual(got, test.want) {
-				t.Errorf("got %+v, %v\nwant %+v", got, err, test.want)
+			test.want.Hold, test.want.MaxLag = 5*time.Second, time.Second
+			if err != nil || !reflect.DeepEqual(n.redis, test.want) {
+				t.Errorf("got %+v, %v\nwant %+v", n, err, test.want)
 			}
 		})
 	}

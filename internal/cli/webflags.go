@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"strconv"
@@ -45,8 +44,12 @@ var webOptions = []option{
 		n.web.Node, n.redis.Name = text, text
 		return nil
 	}},
-	{flag: "redis-url", env: "REDIS_URL", secret: true, usage: "`URL` of Redis, redis://USER:PASSWORD@HOST:PORT/DB", set: func(n *webNode, text string) error {
-		return parseRedisURL(text, &n.redis)
+	{flag: "redis-master-name", env: "REDIS_MASTER_NAME", usage: "the Sentinels' `NAME` for the master", set: func(n *webNode, text string) error {
+		n.redis.MasterName = text
+		return nil
+	}},
+	{flag: "redis-url", env: "REDIS_URL", secret: true, usage: "`URL` of Redis: redis://USER:PASSWORD@HOST:PORT/DB, redis+sentinel://… or redis+cluster://…; rediss for TLS", set: func(n *webNode, text string) error {
+		return redis.ParseURL(text, &n.redis)
 	}},
 	{flag: "redis-sentinels", env: "REDIS_SENTINELS", several: true, usage: "`HOST:PORT,...` of all Sentinels", set: func(n *webNode, text string) error {
 		n.redis.Sentinels = items(text)
@@ -55,10 +58,6 @@ var webOptions = []option{
 				return fmt.Errorf("Sentinel %q: %w", addr, err)
 			}
 		}
-		return nil
-	}},
-	{flag: "redis-master-name", env: "REDIS_MASTER_NAME", usage: "the Sentinels' `NAME` for the master", set: func(n *webNode, text string) error {
-		n.redis.MasterName = text
 		return nil
 	}},
 	{flag: "min-acks", env: "HOLDFAST_MIN_ACKS", usage: "how many `REPLICAS` must have a write before it is acknowledged, however few are in sync (default 1 with Sentinels and 0 without)", set: func(n *webNode, text string) (err error) {
@@ -229,7 +228,7 @@ func (f *webFlags) node() (*webNode, error) {
 			return nil, usagef("--%s (or %s)%s: %w", o.flag, o.env, value, err)
 		}
 	}
-	if n.redis.Address == "" && len(n.redis.Sentinels) == 0 {
+	if n.redis.Address == "" && len(n.redis.Sentinels) == 0 && len(n.redis.Cluster) == 0 {
 		return nil, usagef("no Redis to serve from: give REDIS_URL or --redis-url (redis://127.0.0.1:6379 is a Redis on this machine), or the Sentinels (REDIS_SENTINELS or --redis-sentinels)")
 	}
 	if len(n.redis.Sentinels) > 0 {
@@ -339,33 +338,3 @@ func checkOrigin(origin string) error {
 	}
 	return nil
 }
-
-// parseRedisURL takes address, user, password and database from a URL of the
-// form redis://USER:PASSWORD@HOST:PORT/DB.
-func parseRedisURL(text string, cfg *redis.Config) error {
-	const form = "it has to be of the form redis://USER:PASSWORD@HOST:PORT/DB"
-	u, err := url.Parse(text)
-	if err != nil {
-		return fmt.Errorf("%s; what is given cannot be read", form)
-	}
-	if u.Scheme != "redis" || u.Hostname() == "" {
-		return fmt.Errorf("%s; the scheme is %q and the host is %q", form, u.Scheme, u.Hostname())
-	}
-	port := u.Port()
-	if port == "" {
-		port = "6379"
-	}
-	cfg.Address = net.JoinHostPort(u.Hostname(), port)
-	if err := checkAddress(cfg.Address); err != nil {
-		return fmt.Errorf("%s; %w", form, err)
-	}
-	cfg.Username = u.User.Username()
-	cfg.Password, _ = u.User.Password()
-	if db := strings.Trim(u.Path, "/"); db != "" {
-		if cfg.DB, err = strconv.Atoi(db); err != nil || cfg.DB < 0 {
-			return fmt.Errorf("%s; %q is not a database's number", form, db)
-		}
-	}
-	return nil
-}
-

@@ -129,7 +129,7 @@ func (s *Server) permitOne(ctx context.Context, who *token.Rights, cmd redis.Com
 	switch {
 	case v.err != nil:
 		return v.err
-	case v.waits && blocks(spec, cmd):
+	case v.waits && spec.BlockingFor(cmd):
 		return refused(spec.Name, "it may wait for data, and with it the connection", spec.Name)
 	case v.limited:
 		return limit(who, spec, cmd)
@@ -353,6 +353,3 @@ func shown(name string) string {
 		return r
 	}, name)
 }
-
-// TEMPORARY until Spec has it.
-func blocks(spec *redis.Spec, cmd redis.Command) bool { return spec.Blocking }

@@ -2,7 +2,6 @@ package web
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -207,7 +206,7 @@ func (s *Server) write(ctx *fasthttp.RequestCtx, script *redis.Script, key strin
 	if err := s.trust(ctx, r); err != nil {
 		return 0, err
 	}
-	if err := s.store.Do(context.Background(), r); err != nil {
+	if err := s.store.Do(s.within(ctx), r); err != nil {
 		return 0, err
 	}
 	s.tell(ctx, r)

@@ -22,8 +22,8 @@ var classes = [...]string{
 	"other",
 	"string", "hash", "list", "set", "sortedset", "stream", "bitmap", "hyperloglog", "geo",
 	"pubsub", "scripting", "keyspace", "connection",
-	"pipeline", "multi-exec", "subscribe", "monitor", "keys", "watch", "openapi",
-	"healthz", "cors", "unauthorized", "none",
+	"pipeline", "multi-exec", "subscribe", "monitor", "keys",
+	"healthz", "cors", "unauthorized", "invalid", "none",
 }
 
 // methods and statuses are those that are told apart; the first stands for all
@@ -64,7 +64,7 @@ func newMetrics(s *Server) *metrics {
 		Help:    "Time from the arrival of a whole request to its answer; of a stream of events, to its beginning.",
 		Buckets: latencyBuckets,
 	}, []string{"class"})
-	named := map[string]int{"set": classNumber("string"), "get": classNumber("string")}
+	named := map[string]int{"set": classNumber("string"), "get": classNumber("string"), "psubscribe": classNumber("subscribe")}
 	for i, class := range classes {
 		m.latency[i] = latency.WithLabelValues(class)
 		if i > 0 {
@@ -208,6 +208,7 @@ func (s *Server) observe(ctx *fasthttp.RequestCtx, began time.Time, class string
 type statusCollector struct {
 	s                                            *Server
 	info, known, replicas, inSync, held, silence *prometheus.Desc
+	unknown, batches                             *prometheus.Desc
 }
 
 func newStatusCollector(s *Server) *statusCollector {
@@ -221,13 +222,15 @@ func newStatusCollector(s *Server) *statusCollector {
 		replicas: desc("holdfast_redis_replicas", "Replicas that are online at the master."),
 		inSync:   desc("holdfast_redis_in_sync_replicas", "Replicas that must have a write before it is acknowledged."),
 		held:     desc("holdfast_held_requests", "Requests that wait for Redis, most of them for a master."),
+		unknown:  desc("holdfast_unknown_outcomes_total", "Requests that were sent to Redis and not confirmed: they may have happened or not."),
+		batches:  desc("holdfast_redis_batch_operations", "Operations in a batch: those that one round trip to the master took along."),
 		silence:  desc("holdfast_redis_heard_seconds", "How long ago any Redis node or Sentinel last answered."),
 	}
 }
 
 // Describe is part of prometheus.Collector.
 func (c *statusCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.info, c.known, c.replicas, c.inSync, c.held, c.silence} {
+	for _, d := range []*prometheus.Desc{c.info, c.known, c.replicas, c.inSync, c.held, c.silence, c.unknown, c.batches} {
 		out <- d
 	}
 }
@@ -245,9 +248,25 @@ func (c *statusCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(c.replicas, float64(st.Replicas))
 	gauge(c.inSync, float64(st.InSync))
 	gauge(c.held, float64(st.Held))
+	out <- prometheus.MustNewConstMetric(c.unknown, prometheus.CounterValue, float64(st.Unknown))
+	out <- c.histogram(st)
 	if !st.Heard.IsZero() {
 		gauge(c.silence, time.Since(st.Heard).Seconds())
 	}
+}
+
+// histogram is how large the batches were. The last of redis.BatchBuckets has no
+// bound.
+func (c *statusCollector) histogram(st redis.Status) prometheus.Metric {
+	bounds := map[float64]uint64{}
+	all := uint64(0)
+	for i, n := range st.Batches {
+		all += uint64(n)
+		if i < len(st.Batches)-1 {
+			bounds[float64(redis.BatchBuckets[i])] = all
+		}
+	}
+	return prometheus.MustNewConstHistogram(c.batches, all, float64(st.Operations), bounds)
 }
 
 // isAdminPath says that a path belongs to the admin listener alone.

@@ -181,7 +181,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 			failJSON(ctx, err)
 			return
 		}
-		if err := s.store.Do(context.Background(), r); err != nil {
+		if err := s.store.Do(s.within(ctx), r); err != nil {
 			failJSON(ctx, err)
 			return
 		}
@@ -252,7 +252,7 @@ func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Reques
 	if err := s.trust(ctx, r); err != nil {
 		return err
 	}
-	if err := s.store.Do(context.Background(), r); err != nil {
+	if err := s.store.Do(s.within(ctx), r); err != nil {
 		return err
 	}
 	s.tell(ctx, r)
