@@ -1,0 +1,76 @@
+package web
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
+)
+
+// answered is a Store that has answered already: what is measured is this
+// package alone.
+type answered struct {
+	Store
+	reply redis.Reply
+}
+
+func (a *answered) Do(_ context.Context, r *redis.Request) error {
+	for range r.Commands {
+		r.Results = append(r.Results, redis.Result{Reply: a.reply})
+	}
+	return nil
+}
+
+// replyTo asks a real Redis for a reply: only it makes them.
+func replyTo(b *testing.B, client *redis.Client, command ...string) redis.Reply {
+	b.Helper()
+	r := redis.Request{Commands: []redis.Command{command}}
+	if err := client.Do(b.Context(), &r); err != nil {
+		b.Fatal(err)
+	}
+	if r.Results[0].Err != nil {
+		b.Fatal(r.Results[0].Err)
+	}
+	return r.Results[0].Reply
+}
+
+func BenchmarkHandle(b *testing.B) {
+	client, master := single(b)
+	master.Do("SET", "key", strings.Repeat("x", 100))
+	master.Do("SET", "large", strings.Repeat("x", 10_000))
+	for _, bench := range []struct{ name, method, uri, body, reply string }{
+		{"GET /get/key", "GET", "/get/key", "", "key"},
+		{"GET /get?key=key", "GET", "/get?key=key", "", "key"},
+		{"POST / GET", "POST", "/", `["GET","key"]`, "key"},
+		{"POST / SET", "POST", "/", `["SET","key","` + strings.Repeat("x", 100) + `"]`, "key"},
+		{"GET /get/large of 10 kB", "GET", "/get/large", "", "large"},
+		{"POST / SET of 10 kB", "POST", "/", `["SET","key","` + strings.Repeat("x", 10_000) + `"]`, "key"},
+		{"POST /pipeline of 32", "POST", "/pipeline", "[" + strings.Repeat(`["GET","key"],`, 31) + `["GET","key"]]`, "key"},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			store := &answered{Store: client, reply: replyTo(b, client, "GET", bench.reply)}
+			s := New(Config{Node: "web-1"}, store)
+			var ctx fasthttp.RequestCtx
+			var request fasthttp.Request
+			request.Header.SetMethod(bench.method)
+			request.SetRequestURI(bench.uri)
+			request.Header.SetHost("127.0.0.1")
+			request.Header.Set("User-Agent", "bench")
+			request.Header.Set("Authorization", "Bearer secret")
+			request.SetBodyString(bench.body)
+			ctx.Init(&request, &net.TCPAddr{}, nil)
+			b.ReportAllocs()
+			for b.Loop() {
+				ctx.Response.Reset()
+				s.handle(&ctx)
+			}
+			if ctx.Response.StatusCode() != 200 {
+				b.Errorf("%d %s", ctx.Response.StatusCode(), ctx.Response.Body())
+			}
+		})
+	}
+}
