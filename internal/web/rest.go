@@ -24,17 +24,16 @@ type form struct {
 	resp2  bool // as Redis itself sends it, instead of JSON
 }
 
-// formOf reads from the headers what form an answer is to have.
-func formOf(ctx *fasthttp.RequestCtx) (f form, err error) {
-	h := &ctx.Request.Header
-	switch v := h.Peek(encodingHeader); string(v) {
+// form reads from the headers what form an answer is to have.
+func (w *wishes) form() (f form, err error) {
+	switch string(w.encoding) {
 	case "":
 	case "base64":
 		f.base64 = true
 	default:
 		return f, badRequest("ERR " + encodingHeader + " can only be base64")
 	}
-	switch v := h.Peek(formatHeader); string(v) {
+	switch string(w.format) {
 	case "", "json":
 	case "resp2":
 		f.resp2 = true
@@ -81,9 +80,10 @@ func (s *Server) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody boo
 	r := acquireRequest()
 	defer releaseRequest(r)
 	r.Commands = a.commands()
-	f, err := formOf(ctx)
+	w := wishesOf(&ctx.Request.Header)
+	f, err := w.form()
 	if err == nil {
-		err = s.do(ctx, who, r)
+		err = s.do(ctx, who, &w, r)
 	}
 	class = r.Commands[0][0]
 	switch {
@@ -157,7 +157,8 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 		failJSON(ctx, err)
 		return
 	}
-	f, err := formOf(ctx)
+	w := wishesOf(&ctx.Request.Header)
+	f, err := w.form()
 	if err != nil {
 		failJSON(ctx, err)
 		return
@@ -177,7 +178,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 		r.Commands, refusals = s.permitted(ctx, who, all)
 	}
 	if len(r.Commands) > 0 {
-		if err := s.trust(ctx, r); err != nil {
+		if err := s.heed(&w, r); err != nil {
 			failJSON(ctx, err)
 			return
 		}
@@ -245,11 +246,11 @@ func discarded(err error) error {
 
 // do carries out a request of one command: who may, how much it is to be
 // trusted, and what came of it. Its error is the command's, too.
-func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) error {
+func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *redis.Request) error {
 	if err := s.check(ctx, who, r.Commands); err != nil {
 		return err
 	}
-	if err := s.trust(ctx, r); err != nil {
+	if err := s.heed(w, r); err != nil {
 		return err
 	}
 	if err := s.store.Do(s.within(ctx), r); err != nil {

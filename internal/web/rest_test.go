@@ -217,7 +217,7 @@ func TestPipelinesAndTransactions(t *testing.T) {
 		{"/pipeline", documented, 200, `[{"result":"OK"},{"result":"OK"},{"error":"ERR value is not an integer or out of range"},{"result":2}]`},
 		{"/multi-exec", documented, 200, `[{"result":"OK"},{"result":"OK"},{"error":"ERR value is not an integer or out of range"},{"result":0}]`},
 		{"/pipeline", `[["GET","key1"],["NONSENSE"],["GET"]]`, 200, `~[{"result":"valuex"},{"error":"ERR unknown command 'NONSENSE'`},
-		{"/multi-exec", `[["SET","key1","changed"],["NONSENSE"]]`, 400, `~{"error":"ERR unknown command 'NONSENSE'`},
+		{"/multi-exec", `[["SET","key1","changed"],["NONSENSE"]]`, 400, `~unknown command 'NONSENSE'`},
 		{"/multi-exec", `[["GET","key1"]]`, 200, `[{"result":"valuex"}]`},
 		{"/pipeline", `[]`, 400, `~no command`},
 		{"/pipeline", `[[]]`, 400, `~empty command`},

@@ -134,14 +134,26 @@ func allowed(ctx *fasthttp.RequestCtx, methods ...string) error {
 	return &failure{fasthttp.StatusMethodNotAllowed, "ERR the method is not allowed here; allowed are " + all}
 }
 
-// mark sets what every answer carries. Values are the clients' own bytes: no
+// marks are the header of every answer. Values are the clients' own bytes: no
 // browser may take them for anything but what we say they are.
+var marks = [][2][]byte{
+	{[]byte("X-Content-Type-Options"), []byte("nosniff")},
+	{[]byte("Cache-Control"), []byte("no-store")},
+	{[]byte("Content-Security-Policy"), []byte("default-src 'none'; frame-ancestors 'none'")},
+}
+
+var (
+	nodeHeader     = []byte("Holdfast-Node")
+	tokenHeaderKey = []byte(tokenHeader)
+)
+
+// mark sets what every answer carries.
 func (s *Server) mark(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Response.Header
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-	if s.cfg.Node != "" {
-		h.Set("Holdfast-Node", s.cfg.Node)
+	for _, m := range marks {
+		h.SetCanonical(m[0], m[1])
+	}
+	if len(s.node) > 0 {
+		h.SetCanonical(nodeHeader, s.node)
 	}
 }

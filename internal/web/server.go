@@ -88,6 +88,7 @@ type Server struct {
 	http     *fasthttp.Server
 	draining atomic.Bool
 	answers  atomic.Uint64 // that came with a token
+	node     []byte        // Config.Node
 	// streams is the context of the streams of events; endStreams ends them.
 	streams    context.Context
 	endStreams context.CancelFunc
@@ -118,7 +119,7 @@ func New(cfg Config, store Store) *Server {
 	if cfg.Access == nil {
 		cfg.AccessLog = 0
 	}
-	s := &Server{cfg: cfg, store: store, access: newAccess(cfg), heartbeat: heartbeat}
+	s := &Server{cfg: cfg, store: store, node: []byte(cfg.Node), access: newAccess(cfg), heartbeat: heartbeat}
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
 	s.hub = newHub(store.Changes, cfg.Logger)

@@ -36,7 +36,8 @@ func (s *Server) set(ctx *fasthttp.RequestCtx, who *token.Rights) {
 		return
 	}
 	r := redis.Request{Commands: []redis.Command{{"SET", string(key), string(value)}}}
-	if err := s.do(ctx, who, &r); err != nil {
+	w := wishesOf(&ctx.Request.Header)
+	if err := s.do(ctx, who, &w, &r); err != nil {
 		fail(ctx, err)
 		return
 	}
@@ -67,7 +68,8 @@ func (s *Server) get(ctx *fasthttp.RequestCtx, who *token.Rights) {
 		return
 	}
 	r := redis.Request{Commands: []redis.Command{{"GET", string(key)}}}
-	if err := s.do(ctx, who, &r); err != nil {
+	w := wishesOf(&ctx.Request.Header)
+	if err := s.do(ctx, who, &w, &r); err != nil {
 		fail(ctx, err)
 		return
 	}

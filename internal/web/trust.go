@@ -45,48 +45,103 @@ const (
 // they have not had yet, also where nothing was written.
 const answerMark = '~'
 
+// wishes are the headers of a request that say how it is to be carried out and
+// answered. They are valid as long as the request is.
+type wishes struct {
+	read, maxLag, write, token, received []byte
+	once, attempt                        []byte
+	onces, attempts                      int // how often they are given
+	encoding, format                     []byte
+}
+
+// wishesOf finds them all in one go over the header; each look-up by name is
+// one by itself.
+func wishesOf(h *fasthttp.RequestHeader) (w wishes) {
+	for name, value := range h.All() {
+		if len(name) < len(readHeader) { // the shortest of them
+			continue
+		}
+		switch name[0] {
+		case 'H':
+			switch string(name) {
+			case readHeader:
+				w.read = value
+			case maxLagHeader:
+				w.maxLag = value
+			case writeHeader:
+				w.write = value
+			case receivedHeader:
+				w.received = value
+			case attemptHeader:
+				w.attempt = value
+				w.attempts++
+			}
+		case 'I':
+			if string(name) == idempotencyHeader {
+				w.once = value
+				w.onces++
+			}
+		case 'U':
+			switch string(name) {
+			case tokenHeader:
+				if w.token = value; value == nil {
+					w.token = []byte{}
+				}
+			case encodingHeader:
+				w.encoding = value
+			case formatHeader:
+				w.format = value
+			}
+		}
+	}
+	return w
+}
+
 // trust reads from the headers how a request wants to be carried out, else from
 // the configuration; the request has its commands or script already. It turns
 // down a write that came too late.
-func (s *Server) trust(ctx *fasthttp.RequestCtx, r *redis.Request) (err error) {
-	h := &ctx.Request.Header
+func (s *Server) trust(ctx *fasthttp.RequestCtx, r *redis.Request) error {
+	w := wishesOf(&ctx.Request.Header)
+	return s.heed(&w, r)
+}
+
+// heed is trust for wishes that are known.
+func (s *Server) heed(w *wishes, r *redis.Request) (err error) {
 	r.Read, r.Async = s.cfg.Read, s.cfg.Async
-	if v := h.Peek(readHeader); len(v) > 0 {
-		switch string(v) {
-		case "master":
-			r.Read = redis.ReadMaster
-		case "replica":
-			r.Read = redis.ReadReplica
-		case "cached":
-			r.Read = redis.ReadCached
-		default:
-			return badRequest(readHeader + " is master, replica or cached.")
-		}
+	switch string(w.read) {
+	case "":
+	case "master":
+		r.Read = redis.ReadMaster
+	case "replica":
+		r.Read = redis.ReadReplica
+	case "cached":
+		r.Read = redis.ReadCached
+	default:
+		return badRequest(readHeader + " is master, replica or cached.")
 	}
-	if v := h.Peek(maxLagHeader); len(v) > 0 {
-		if r.MaxLag, err = time.ParseDuration(string(v)); err != nil || r.MaxLag <= 0 {
+	if len(w.maxLag) > 0 {
+		if r.MaxLag, err = time.ParseDuration(string(w.maxLag)); err != nil || r.MaxLag <= 0 {
 			return badRequest(maxLagHeader + " is a time longer than 0, such as 500ms or 2s.")
 		}
 	}
-	if v := h.Peek(writeHeader); len(v) > 0 {
-		switch string(v) {
-		case "in-sync":
-			r.Async = false
-		case "async":
-			r.Async = true
-		default:
-			return badRequest(writeHeader + " is in-sync or async.")
-		}
+	switch string(w.write) {
+	case "":
+	case "in-sync":
+		r.Async = false
+	case "async":
+		r.Async = true
+	default:
+		return badRequest(writeHeader + " is in-sync or async.")
 	}
-	if r.IdempotencyKey, err = idempotencyKey(ctx); err != nil {
+	if r.IdempotencyKey, err = idempotencyKey(w); err != nil {
 		return err
 	}
 	// Its mere presence says that the client keeps tokens.
-	if v := h.Peek(tokenHeader); v != nil {
-		point, _, _ := bytes.Cut(v, []byte{answerMark})
+	if w.token != nil {
+		point, _, _ := bytes.Cut(w.token, []byte{answerMark})
 		r.After, r.WantToken = string(point), true
 	}
-	return s.checkAge(ctx, r)
+	return s.checkAge(w.received, r)
 }
 
 // tell says in the answer's headers who answered and how new it is.
@@ -95,7 +150,7 @@ func (s *Server) tell(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	if r.Token != "" {
 		var buffer [64]byte
 		token := append(append(buffer[:0], r.Token...), answerMark)
-		h.SetBytesV(tokenHeader, strconv.AppendUint(token, s.answers.Add(1), 36))
+		h.SetCanonical(tokenHeaderKey, strconv.AppendUint(token, s.answers.Add(1), 36))
 	}
 	switch r.From {
 	case redis.ReadReplica:
@@ -107,37 +162,30 @@ func (s *Server) tell(ctx *fasthttp.RequestCtx, r *redis.Request) {
 
 // idempotencyKey is what makes the request's repetition safe: the client's key,
 // else the balancer's, which no client's is ever equal to; empty: none.
-func idempotencyKey(ctx *fasthttp.RequestCtx) (string, error) {
-	if key, err := onceKey(ctx, idempotencyHeader); key != "" || err != nil {
-		return key, err
+func idempotencyKey(w *wishes) (string, error) {
+	switch {
+	case w.onces > 0:
+		return onceKey(idempotencyHeader, w.once, w.onces)
+	case w.attempts > 0:
+		key, err := onceKey(attemptHeader, w.attempt, w.attempts)
+		return "\n" + key, err
 	}
-	key, err := onceKey(ctx, attemptHeader)
-	if key != "" {
-		key = "\n" + key
-	}
-	return key, err
+	return "", nil
 }
 
-func onceKey(ctx *fasthttp.RequestCtx, header string) (string, error) {
-	keys := ctx.Request.Header.PeekAll(header)
-	if len(keys) == 0 {
-		return "", nil
+func onceKey(header string, key []byte, times int) (string, error) {
+	good := times == 1 && len(key) > 0 && len(key) <= maxIdem
+	for _, c := range key {
+		good = good && ' ' <= c && c <= '~'
 	}
-	bad := badRequest(fmt.Sprintf("The %s has to be given once, and be 1 to %d printable ASCII characters.", header, maxIdem))
-	if len(keys) > 1 || len(keys[0]) == 0 || len(keys[0]) > maxIdem {
-		return "", bad
+	if !good {
+		return "", badRequest(fmt.Sprintf("The %s has to be given once, and be 1 to %d printable ASCII characters.", header, maxIdem))
 	}
-	for _, c := range keys[0] {
-		if c < ' ' || c > '~' {
-			return "", bad
-		}
-	}
-	return string(keys[0]), nil
+	return string(key), nil
 }
 
 // checkAge turns down a write that a balancer got too long ago.
-func (s *Server) checkAge(ctx *fasthttp.RequestCtx, r *redis.Request) error {
-	received := ctx.Request.Header.Peek(receivedHeader)
+func (s *Server) checkAge(received []byte, r *redis.Request) error {
 	if len(received) == 0 {
 		return nil
 	}
