@@ -1,8 +1,10 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -30,6 +32,7 @@ type topicName struct {
 // topic is what somebody listens to. The hub's mutex guards it.
 type topic struct {
 	topicName
+	order     int64 // of the first to join
 	listeners map[*listener]struct{}
 	confirmed bool // by the present connection
 }
@@ -52,6 +55,7 @@ type hub struct {
 
 	mu        sync.Mutex
 	topics    map[topicName]*topic
+	joined    int64 // topics so far
 	connected bool
 	out       []request // to be sent
 	asked     []request // sent; Redis answers in this order
@@ -171,7 +175,8 @@ func (h *hub) join(l *listener, names []topicName) {
 	for _, n := range names {
 		t := h.topics[n]
 		if t == nil {
-			t = &topic{topicName: n, listeners: map[*listener]struct{}{}}
+			h.joined++
+			t = &topic{topicName: n, order: h.joined, listeners: map[*listener]struct{}{}}
 			h.topics[n] = t
 			h.ask(request{t, true})
 		}
@@ -243,7 +248,7 @@ func (h *hub) run(ctx context.Context) {
 		}
 		if err := h.serve(ctx, s.master); err != nil {
 			var refusal redisError
-			if errors.As(err, &refusal) && !refusal.retryable() {
+			if errors.As(err, &refusal) && refusal.final() {
 				h.mu.Lock()
 				h.failAll(&Error{Refused, refusal})
 				h.mu.Unlock()
@@ -311,7 +316,8 @@ func (h *hub) serve(ctx context.Context, master string) error {
 	}
 }
 
-// begin makes a new connection's first requests: all topics.
+// begin makes a new connection's first requests: all topics, in the order in
+// which they were asked for, which is that of the confirmations.
 func (h *hub) begin() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -319,6 +325,7 @@ func (h *hub) begin() {
 	for _, t := range h.topics {
 		h.out = append(h.out, request{t, true})
 	}
+	slices.SortFunc(h.out, func(a, b request) int { return cmp.Compare(a.topic.order, b.topic.order) })
 }
 
 func (h *hub) end() {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -35,6 +36,13 @@ type frame struct {
 	null  bool
 	text  string // of strings, errors, numbers
 	items []frame
+}
+
+// final says that a refused login is about who we are, which another try does
+// not change. That there are too many clients, for one, is not.
+func (e redisError) final() bool {
+	code, _, _ := strings.Cut(string(e), " ")
+	return code == "WRONGPASS" || code == "NOAUTH" || code == "NOPERM"
 }
 
 // dialRaw connects and logs in.

@@ -96,7 +96,7 @@ func (c *Client) Monitor(ctx context.Context, hear func(line string)) error {
 				wait = ctx
 			}
 			var refusal redisError
-			if errors.As(err, &refusal) && !refusal.retryable() {
+			if errors.As(err, &refusal) && refusal.final() {
 				return &Error{Refused, refusal}
 			}
 			cause = err

@@ -310,3 +310,41 @@ func TestTheSentinelsMayKnowUsByAnotherNameOrNone(t *testing.T) {
 		t.Error("the Sentinels let in whom they do not know")
 	}
 }
+
+func TestWhoFindsRedisFullWaitsForRoom(t *testing.T) {
+	client, node := single(t)
+	redistest.Eventually(t, 5*time.Second, "there is a master", func() bool { return client.Master() != "" })
+	var crowd []*rawConn
+	for range 30 {
+		conn, err := dialRaw(t.Context(), Config{}, node.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.close()
+		crowd = append(crowd, conn)
+	}
+	ask := func(words ...string) string {
+		t.Helper()
+		if err := crowd[0].send(words); err != nil {
+			t.Fatal(err)
+		}
+		f, err := crowd[0].read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.text
+	}
+	if got := ask("CONFIG", "SET", "maxclients", "20"); got != "OK" {
+		t.Fatal(got)
+	}
+	waiting := subscribeTo(t, client, false, "c")
+	redistest.Eventually(t, 10*time.Second, "it was turned away twice", func() bool {
+		_, after, _ := strings.Cut(ask("INFO", "stats"), "rejected_connections:")
+		count, _, _ := strings.Cut(after, "\r")
+		return number(count) >= 2
+	})
+	for _, conn := range crowd[1:] {
+		conn.close()
+	}
+	waiting.hears(t, Message{Kind: "subscribe", Channel: "c", Count: 1})
+}
