@@ -103,10 +103,6 @@ func wordsOf(m rueidis.RedisMessage) error {
 // Words are Redis' own words to what it refused, such as "ERR syntax error";
 // empty when the error is none of Redis'.
 func Words(err error) string {
-	var no *discarded
-	if errors.As(err, &no) {
-		return no.Error()
-	}
 	var words redisError
 	errors.As(err, &words)
 	return string(words)

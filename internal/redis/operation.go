@@ -286,15 +286,10 @@ func (o *operation) finish(err error) {
 }
 
 // discarded is a transaction that Redis did not carry out because of one of
-// its commands.
+// its commands, whose refusal says more than EXEC's.
 type discarded struct{ cause error }
 
-func (d *discarded) Error() string {
-	if strings.HasPrefix(d.cause.Error(), "EXECABORT ") {
-		return d.cause.Error()
-	}
-	return "EXECABORT Transaction discarded because of: " + d.cause.Error()
-}
+func (d *discarded) Error() string { return d.cause.Error() }
 
 func (d *discarded) Unwrap() error { return d.cause }
 

@@ -165,7 +165,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	defer flush()
 	served := make(chan error, len(lns))
 	for _, ln := range lns {
-		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.http.Serve(listener{ln})) }()
+		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.http.Serve(listener{lazyListener{ln}})) }()
 	}
 	var broken error
 	running := len(lns)

@@ -1,0 +1,110 @@
+package web
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+)
+
+// lazyListener accepts connections that hold no buffer while they idle. The
+// HTTP server gives its own buffers back between two requests and then waits
+// for the first byte of the next one, alone; here that one read takes the whole
+// request along, where it would cost a second system call.
+type lazyListener struct{ net.Listener }
+
+func (l lazyListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	sys, ok := conn.(syscall.Conn)
+	if !ok {
+		return conn, nil
+	}
+	raw, err := sys.SyscallConn()
+	if err != nil {
+		return conn, nil
+	}
+	c := &lazyConn{Conn: conn, raw: raw}
+	c.try = c.tryRead
+	return c, nil
+}
+
+// lazySize is what one read takes in at most: most requests as a whole.
+const lazySize = 4 << 10
+
+var lazyBuffers = sync.Pool{New: func() any { return new([lazySize]byte) }}
+
+// lazyConn takes a buffer only when there is something to read.
+type lazyConn struct {
+	net.Conn
+	raw syscall.RawConn
+	try func(fd uintptr) bool // tryRead, made once
+
+	// buf holds buf[start:end], which was read and not yet asked for; nil:
+	// nothing. One goroutine reads at a time.
+	buf        *[lazySize]byte
+	start, end int
+	err        error
+}
+
+// Read is net.Conn's. A large p is read into directly.
+func (c *lazyConn) Read(p []byte) (int, error) {
+	if c.buf == nil {
+		if len(p) != 1 {
+			return c.Conn.Read(p)
+		}
+		if err := c.raw.Read(c.try); err != nil {
+			return 0, err
+		}
+		if c.err != nil {
+			err := c.err
+			c.err = nil
+			return 0, err
+		}
+	}
+	n := copy(p, c.buf[c.start:c.end])
+	if c.start += n; c.start == c.end {
+		lazyBuffers.Put(c.buf)
+		c.buf = nil
+	}
+	return n, nil
+}
+
+// tryRead reads if there is something to read, and answers whether that is
+// settled; if not, the runtime waits until it may be.
+func (c *lazyConn) tryRead(fd uintptr) bool {
+	buf := lazyBuffers.Get().(*[lazySize]byte)
+	var n int
+	var err error
+	for {
+		if n, err = syscall.Read(int(fd), buf[:]); !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	switch {
+	case err == nil && n > 0:
+		c.buf, c.start, c.end = buf, 0, n
+		return true
+	case errors.Is(err, syscall.EAGAIN):
+		lazyBuffers.Put(buf)
+		return false
+	case err == nil:
+		err = io.EOF
+	default:
+		err = &net.OpError{Op: "read", Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+	}
+	lazyBuffers.Put(buf)
+	c.err = err
+	return true
+}
+
+// CloseWrite closes the sending half.
+func (c *lazyConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
