@@ -230,7 +230,11 @@ func (b builder) backend(name string) backendData {
 	}
 	for _, n := range b.nodes {
 		if n.kind == Web && n.app == name {
-			d.Servers = append(d.Servers, serverData{n.name, b.address(n)})
+			address := b.address(n)
+			if d.KV && b.machine.AbstractSockets {
+				address = "abns@" + b.socket(n)
+			}
+			d.Servers = append(d.Servers, serverData{n.name, address})
 		}
 	}
 	return d

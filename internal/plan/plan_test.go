@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -120,7 +121,9 @@ func program(t *testing.T, name string) string {
 func TestPlansAreTheGoldenOnes(t *testing.T) {
 	for name, s := range stacks(t) {
 		t.Run(name, func(t *testing.T) {
-			got := mustMake(t, s, machine(s, "/var/lib/holdfast", Placeholders(s))).Text()
+			m := machine(s, "/var/lib/holdfast", Placeholders(s))
+			m.AbstractSockets = true
+			got := mustMake(t, s, m).Text()
 			path := filepath.Join("testdata", "golden", name+".txt")
 			if *update {
 				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
@@ -158,7 +161,7 @@ func TestHAProxyAcceptsEveryConfigurationWithoutAWarning(t *testing.T) {
 				t.Fatal(err)
 			}
 			m := machine(s, dir, mustSecrets(t, s))
-			m.HAProxyUser = haproxyUser()
+			m.HAProxyUser, m.AbstractSockets = haproxyUser(), runtime.GOOS == "linux"
 			p := mustMake(t, s, m)
 			write(t, dir, p)
 			for _, process := range p.Hosts[0].Processes {
