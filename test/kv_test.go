@@ -1,0 +1,114 @@
+package test
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/plan"
+)
+
+// askAs sends a request with a token, and answers status and body.
+func askAs(t *testing.T, method, url, token, body string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	c := http.Client{Timeout: 10 * time.Second}
+	resp, err := c.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(answer)
+}
+
+func TestTheWebNodesSettingsReachIt(t *testing.T) {
+	const shop, look = "a-token-for-the-shop", "a-token-to-look"
+	s := newInstance(t, fmt.Sprintf(`
+entry: {listen: "127.0.0.1:%d"}
+apps:
+  web:
+    kv:
+      allow: [keys]
+      limits: {body: 64kb, pipeline: 3}
+      access-log: 1
+      tokens:
+        - {name: shop, hash: %x, prefixes: "shop:"}
+        - {name: look, hash: %x, mode: read-only}
+`, freePort(t), sha256.Sum256([]byte(shop)), sha256.Sum256([]byte(look))))
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+
+	for _, c := range []struct {
+		what, method, path, token, body string
+		status                          int
+		says                            string
+	}{
+		{"nobody", "GET", "/get/shop:a", "", "", 401, "WRONGPASS"},
+		{"a stranger", "GET", "/get/shop:a", "guessed", "", 401, "WRONGPASS"},
+		{"the shop writes what is its own", "POST", "/", shop, `["SET","shop:a","1"]`, 200, `{"result":"OK"}`},
+		{"and nothing else", "POST", "/", shop, `["SET","other","1"]`, 403, "NOPERM"},
+		{"the other reads", "GET", "/get/shop:a", look, "", 200, `{"result":"1"}`},
+		{"and does not write", "GET", "/set/shop:a/2", look, "", 403, "NOPERM"},
+		{"a dangerous command that is allowed", "GET", "/keys/shop:*", look, "", 200, `{"result":["shop:a"]}`},
+		{"one that is not", "GET", "/flushall", shop, "", 400, "not allowed"},
+		{"a pipeline", "POST", "/pipeline", look, `[["PING"],["PING"],["PING"]]`, 200, "PONG"},
+		{"one too long", "POST", "/pipeline", look, `[["PING"],["PING"],["PING"],["PING"]]`, 413, "error"},
+		{"a body too large", "POST", "/", shop, `["SET","shop:a","` + strings.Repeat("x", 70000) + `"]`, 413, "error"},
+	} {
+		if status, body := askAs(t, c.method, st.Entry+c.path, c.token, c.body); status != c.status || !strings.Contains(body, c.says) {
+			t.Errorf("%s: %d %s, want %d %s", c.what, status, body, c.status, c.says)
+		}
+	}
+
+	file := filepath.Join(s.state, "nodes", "web-1", "tokens.yaml")
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%s: %v, %v", file, info, err)
+	}
+	var planned plan.Plan
+	if err := json.Unmarshal([]byte(s.must("plan", "--json")), &planned); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range planned.Hosts[0].Processes {
+		if p.App != "web" {
+			continue
+		}
+		if status, body := get(t, "http://"+p.Admin+"/metrics"); status != 200 || !strings.Contains(body, "holdfast_") {
+			t.Errorf("%s: metrics: %d %.200s", p.Node, status, body)
+		}
+		if runtime.GOOS == "linux" {
+			sockets, err := os.ReadFile("/proc/net/unix")
+			if err != nil || !strings.Contains(string(sockets), "@holdfast/") {
+				t.Errorf("the web nodes have no unix sockets: %v", err)
+			}
+		}
+	}
+	if status, _ := askAs(t, "GET", st.Entry+"/metrics", look, ""); status == 200 {
+		t.Error("the entry shows metrics")
+	}
+
+	s.must("stop", "web-1")
+	s.must("stop", "web-2")
+	status, body := askAs(t, "GET", st.Entry+"/get/shop:a", look, "")
+	var said struct{ Error string }
+	if err := json.Unmarshal([]byte(body), &said); err != nil || status != 503 || !strings.Contains(said.Error, "not executed") {
+		t.Errorf("without a web node: %d %s, %v", status, body, err)
+	}
+}
