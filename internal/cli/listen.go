@@ -16,10 +16,14 @@ type address struct {
 	at      string // host:port, or the socket's path
 }
 
-// parseAddress reads HOST:PORT or unix:PATH.
+// maxAbstract is the length of an abstract socket's name in bytes, the @ that
+// stands for its leading NUL included (unix(7)).
+const maxAbstract = 108
+
+// parseAddress reads HOST:PORT or unix:PATH; unix:@NAME is an abstract socket.
 func parseAddress(text string) (address, error) {
 	if path, ok := strings.CutPrefix(text, "unix:"); ok {
-		if path == "" {
+		if path == "" || path == "@" {
 			return address{}, fmt.Errorf("there is no path behind unix:")
 		}
 		if len(path) > control.MaxSocketPath {
@@ -43,7 +47,13 @@ func (a address) loopback() bool {
 // open listens. A unix socket is for its owner and their group; one that a dead
 // node left behind makes way.
 func (a address) open() (net.Listener, error) {
-	if a.network == "unix" {
+	at := a.at
+	switch {
+	case a.network == "unix" && strings.HasPrefix(at, "@"):
+		// HAProxy fills an abstract name up with NULs, which count (manual,
+		// section 4.2, "bind", "abns@").
+		at += strings.Repeat("\x00", maxAbstract-len(at))
+	case a.network == "unix":
 		if err := control.RemoveStale(a.at); err != nil {
 			return nil, fmt.Errorf("the web node cannot start: %w", err)
 		}
@@ -52,7 +62,7 @@ func (a address) open() (net.Listener, error) {
 		old := syscall.Umask(0o117)
 		defer syscall.Umask(old)
 	}
-	ln, err := net.Listen(a.network, a.at)
+	ln, err := net.Listen(a.network, at)
 	if err != nil {
 		return nil, fmt.Errorf("the web node cannot start: %w", err)
 	}
@@ -62,7 +72,7 @@ func (a address) open() (net.Listener, error) {
 // shownAddress is a listener's address as --listen takes it.
 func shownAddress(ln net.Listener) string {
 	if ln.Addr().Network() == "unix" {
-		return "unix:" + ln.Addr().String()
+		return "unix:" + strings.TrimRight(ln.Addr().String(), "\x00")
 	}
 	return ln.Addr().String()
 }

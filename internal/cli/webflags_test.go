@@ -56,6 +56,7 @@ func TestABadSettingNamesItsFlagAndItsVariable(t *testing.T) {
 	write(good, "tokens:\n  - {name: a, hash: "+token.Hash("a")+"}\n")
 	for _, c := range []struct{ variable, value, want string }{
 		{"HOLDFAST_LISTEN", "5000", "--listen"},
+		{"HOLDFAST_LISTEN", "unix:@", "no path"},
 		{"HOLDFAST_LISTEN", "unix:", "no path"},
 		{"HOLDFAST_LISTEN", "unix:/" + strings.Repeat("x", 200), "a unix socket can have"},
 		{"HOLDFAST_LISTEN", ",", "no address"},

@@ -132,9 +132,9 @@ func checkAllow(s string) string {
 	case slices.Contains(known, plain):
 		return fmt.Sprintf("%s is written %q", quoted(s), plain)
 	case command == "config" && plain == command:
-		return `config as a whole would let clients take the stack apart: write "config|get"`
+		return `config as a whole would let a client take the stack apart: write "config|get"`
 	case slices.Contains(breaking, plain) || slices.Contains(breaking, command) && command != "config" && command != "module":
-		return fmt.Sprintf("%s would let clients take the stack apart: it cannot be allowed; remove it", quoted(s))
+		return fmt.Sprintf("%s cannot be allowed: it would let a client take the stack apart; remove it", quoted(s))
 	}
 	for _, k := range known {
 		if strings.HasPrefix(k, plain+"|") {

@@ -105,7 +105,7 @@ var (
 	// allowed. They are named one by one, since a Redis that does not know a
 	// command refuses the users' file and with it to start.
 	dangerous = []string{
-		"bgrewriteaof", "bgsave", "client|kill", "client|list", "client|unblock", "config|get", "config|resetstat",
+		"bgrewriteaof", "bgsave", "config|get", "config|resetstat",
 		"flushall", "flushdb", "info", "keys", "lastsave", "latency|doctor", "latency|graph", "latency|histogram",
 		"latency|history", "latency|latest", "latency|reset", "module|list", "monitor", "restore", "role",
 		"slowlog|get", "slowlog|len", "slowlog|reset", "sort", "sort_ro", "swapdb",
@@ -114,10 +114,10 @@ var (
 	blocking = []string{
 		"blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin", "xread", "xreadgroup",
 	}
-	// breaking are those that no client may have, as they end or take apart
-	// what Holdfast keeps together.
+	// breaking are those that no client may have: they end or take apart what
+	// Holdfast keeps together, or concern a connection that requests share.
 	breaking = []string{
-		"acl", "client|pause", "client|unpause", "cluster", "config", "config|rewrite", "config|set", "debug", "failover",
+		"acl", "client", "cluster", "config", "config|rewrite", "config|set", "debug", "failover",
 		"migrate", "module", "module|load", "module|loadex", "module|unload", "psync", "replconf", "replicaof",
 		"save", "shutdown", "slaveof", "sync",
 	}
