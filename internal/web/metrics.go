@@ -134,7 +134,25 @@ func (m *metrics) learn(spec *redis.Spec) {
 }
 
 // class is the place of a class in classes; of a command that is not known, 0.
-func (m *metrics) class(name string) int { return (*m.classOf.Load())[name] }
+// Commands come as their clients spell them.
+func (m *metrics) class(name string) int {
+	known := *m.classOf.Load()
+	if class, ok := known[name]; ok {
+		return class
+	}
+	var lower [32]byte
+	if len(name) > len(lower) {
+		return 0
+	}
+	for i := range len(name) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		lower[i] = c
+	}
+	return known[string(lower[:len(name)])]
+}
 
 // count counts a request that was answered.
 func (m *metrics) count(class, method, status int) {
