@@ -120,7 +120,7 @@ func newKeyState(reply redis.Reply) keyState {
 
 // read carries out the reading of a key, which r is otherwise ready for.
 func (s *Server) read(r *redis.Request, key string) (keyState, error) {
-	r.Script, r.Keys, r.Args = readKey, []string{key, typeKey(key)}, nil
+	r.Commands, r.Script, r.Keys, r.Args = nil, readKey, []string{key, typeKey(key)}, nil
 	if err := s.store.Do(context.Background(), r); err != nil {
 		return keyState{}, err
 	}
