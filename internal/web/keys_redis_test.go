@@ -1,0 +1,159 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis"
+	"holdfast/internal/redis/redistest"
+	"holdfast/internal/token"
+)
+
+// Whoever changes a key, and through whichever node: watchers on the real Redis
+// see it.
+func TestChangesOnRedisReachWatchersOfAnyNode(t *testing.T) {
+	client, master := single(t)
+	one, _, _ := serve(t, client)
+	two, _, _ := serve(t, connect(t, master))
+	c := keysClient{t, one}
+	key, prefix := openStream(t, two, "/v1/keys/a:1?watch"), openStream(t, two, "/v1/keys?prefix=a:&watch")
+	key.next("delete")
+	prefix.next("reset")
+
+	tag := c.must(201, "PUT", "/v1/keys/a:1", "one", "Content-Type", "text/plain").header.Get("ETag")
+	for _, s := range []*stream{key, prefix} {
+		if e := s.next("put"); e.Key != "a:1" || e.ETag != tag || e.Type != "text/plain" {
+			t.Errorf("by another node: %+v", e)
+		}
+	}
+	master.Do("SET", "a:1", "two")
+	for _, s := range []*stream{key, prefix} {
+		if e := s.next("put"); e.Type != defaultType || e.ETag == tag {
+			t.Errorf("by another client: %+v", e)
+		}
+	}
+	master.Do("PEXPIRE", "a:1", "50")
+	key.next("delete")
+	redistest.Eventually(t, 5*time.Second, "the prefix sees it go", func() bool { return (<-prefix.events)[0] == "delete" })
+
+	answered := make(chan keysAnswer, 1)
+	go func() { answered <- (keysClient{t, two}).do("GET", "/v1/keys/b?wait=30s", "") }()
+	master.Do("SET", "b", "at last")
+	select {
+	case a := <-answered:
+		if a.status != 200 || a.body != "at last" {
+			t.Errorf("the long poll: %v", a)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the long poll waits on")
+	}
+	master.Do("FLUSHALL")
+	prefix.next("reset")
+}
+
+func TestAWatcherOutlivesAFailover(t *testing.T) {
+	cluster := redistest.Start(t, 2, 3)
+	client, err := redis.New(redis.Config{Sentinels: cluster.SentinelAddrs(), MasterName: redistest.MasterName, Username: redistest.Username, Password: redistest.Password, MinAcks: 1, Hold: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); client.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	addr, _, _ := serve(t, client)
+	c := keysClient{t, addr}
+	redistest.Eventually(t, 10*time.Second, "the node is ready", func() bool { return c.do("GET", "/healthz/master", "").status == 200 })
+
+	tag := c.must(201, "PUT", "/v1/keys/a", "before", "Content-Type", "text/plain").header.Get("ETag")
+	s := openStream(t, addr, "/v1/keys/a?watch")
+	s.next("put")
+	cluster.Nodes[0].Kill()
+	after := c.must(204, "PUT", "/v1/keys/a", "after", "Content-Type", "text/html", "If-Match", tag)
+	if e := s.next("put"); e.ETag != after.header.Get("ETag") || e.Type != "text/html" {
+		t.Errorf("after the failover: %+v", e)
+	}
+}
+
+func TestAWriteWithAnIdempotencyKeyIsAnsweredTwiceAlike(t *testing.T) {
+	c, master := keysNode(t)
+	for _, repeated := range []bool{false, true} {
+		c.must(201, "PUT", "/v1/keys/a", "one", "If-None-Match", "*", idempotencyHeader, "first")
+		if repeated && master.Do("GET", "a") != "two" {
+			t.Error("the repetition wrote again")
+		}
+		master.Do("SET", "a", "two")
+	}
+	c.must(204, "DELETE", "/v1/keys/a", "", idempotencyHeader, "second")
+	c.must(204, "DELETE", "/v1/keys/a", "", idempotencyHeader, "second")
+	c.must(404, "DELETE", "/v1/keys/a", "", idempotencyHeader, "third")
+}
+
+func TestAReplicaAnswersWhoAsksForIt(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	addr, _, _ := serve(t, connect(t, cluster.Nodes[0]))
+	c := keysClient{t, addr}
+	made := c.must(201, "PUT", "/v1/keys/a", "one", "Content-Type", "text/plain", tokenHeader, "")
+	redistest.Eventually(t, 10*time.Second, "a replica answers", func() bool {
+		a := c.must(200, "GET", "/v1/keys/a", "", readHeader, "replica", maxLagHeader, "10s", tokenHeader, made.header.Get(tokenHeader))
+		if a.body != "one" || a.header.Get("Content-Type") != "text/plain" || a.header.Get("ETag") != made.header.Get("ETag") {
+			t.Fatalf("it reads %v", a)
+		}
+		return strings.HasPrefix(a.header.Get(readHeader), "replica; node="+cluster.Nodes[1].Addr)
+	})
+}
+
+func TestATokenSeesItsKeysAlone(t *testing.T) {
+	client, master := single(t)
+	const shop, reader = "token of the shop", "token of the reader"
+	tokens, err := token.Parse("tokens.yaml", fmt.Appendf(nil, "tokens:\n  - {name: shop, hash: %s, mode: read-write, prefixes: ['shop:']}\n  - {name: reader, hash: %s, mode: read-only}\n", token.Hash(shop), token.Hash(reader)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- New(Config{Tokens: tokens}, client).Serve(ctx, ln) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	c := keysClient{t, ln.Addr().String()}
+	master.Do("SET", "bank:1", "x")
+	for _, test := range []struct {
+		token        string
+		status       int
+		method, path string
+	}{
+		{"", 401, "GET", "/v1/keys/shop:1"},
+		{"", 401, "GET", "/v1/keys"},
+		{"", 401, "GET", "/v1/keys/shop:1?watch"},
+		{shop, 201, "PUT", "/v1/keys/shop:1"},
+		{shop, 200, "GET", "/v1/keys/shop:1"},
+		{shop, 403, "GET", "/v1/keys/bank:1"},
+		{shop, 403, "GET", "/v1/keys/bank:1?watch"},
+		{shop, 403, "GET", "/v1/keys/bank:1?wait=1"},
+		{shop, 403, "PUT", "/v1/keys/bank:1"},
+		{shop, 403, "DELETE", "/v1/keys/bank:1"},
+		{shop, 200, "GET", "/v1/keys?prefix=shop:"},
+		{shop, 403, "GET", "/v1/keys?prefix=bank:"},
+		{shop, 403, "GET", "/v1/keys"},
+		{shop, 403, "GET", "/v1/keys?watch"},
+		{reader, 200, "GET", "/v1/keys/bank:1"},
+		{reader, 403, "GET", "/v1/keys"}, // as SCAN
+		{reader, 403, "PUT", "/v1/keys/bank:1"},
+		{reader, 403, "DELETE", "/v1/keys/bank:1"},
+		{shop, 204, "DELETE", "/v1/keys/shop:1"},
+	} {
+		c.must(test.status, test.method, test.path, "x", "Authorization", "Bearer "+test.token)
+	}
+}
