@@ -193,8 +193,8 @@ func TestTheDescriptionHasEveryRoute(t *testing.T) {
 	}
 }
 
-// sample is a path of the description with something in its parameters.
-func sample(path string) string {
+// samplePath is a path of the description with something in its parameters.
+func samplePath(path string) string {
 	return strings.NewReplacer("{key}", "there", "{command}/{arguments}", "get/there", "{command}", "ping",
 		"{channels}", "c", "{patterns}", "p*").Replace(path)
 }
@@ -208,7 +208,7 @@ func TestWhatIsDescribedIsServedAndNothingElse(t *testing.T) {
 		for _, method := range httpMethods {
 			server.Do("SET", "there", "x")
 			_, described := doc.operation(t, path, method)
-			req, err := http.NewRequestWithContext(t.Context(), strings.ToUpper(method), "http://"+addr+sample(path), nil)
+			req, err := http.NewRequestWithContext(t.Context(), strings.ToUpper(method), "http://"+addr+samplePath(path), nil)
 			if err != nil {
 				t.Fatal(err)
 			}

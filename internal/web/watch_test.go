@@ -230,6 +230,15 @@ func TestWhatIsReadBeforeAnybodyListensIsReadAgain(t *testing.T) {
 	s.next("put")
 }
 
+func TestALongPollIsNotAnsweredWithWhatOthersReadBefore(t *testing.T) {
+	c, _, _ := watchedNode(t)
+	s := openStream(t, c.addr, "/v1/keys/a?watch")
+	s.next("delete")
+	// The listener has yet to hear of this; the writer knows of it.
+	tag := c.must(201, "PUT", "/v1/keys/a", "one").header.Get("ETag")
+	c.must(304, "GET", "/v1/keys/a?wait=50ms", "", "If-None-Match", tag)
+}
+
 func TestALongPollWaitsForAnotherETag(t *testing.T) {
 	c, store, master := watchedNode(t)
 	tag := c.must(201, "PUT", "/v1/keys/a", "one").header.Get("ETag")
