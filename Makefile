@@ -39,8 +39,14 @@ lint: ## gofmt, go vet, staticcheck
 	go vet ./...
 	go run $(STATICCHECK) ./...
 
-bench: ## the benchmarks beside the code
-	go test -run '^$$' -bench . -benchmem ./...
+# More flags for the comparison, such as BENCHFLAGS='-rounds 3 -cases get-64';
+# the benchmarks beside the code: go test -run '^$$' -bench . -benchmem ./...
+BENCHFLAGS ?= -o docs/benchmarks.md
+
+bench: ## Holdfast against its peers, side by side (Linux; the best part of an hour)
+	scripts/setup --bench
+	$(MAKE) --no-print-directory build
+	go run ./bench $(BENCHFLAGS)
 
 # A stack is taken down by the binary that stood it up; it is built only when
 # there is none.

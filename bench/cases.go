@@ -1,0 +1,273 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Sizes of values, in bytes.
+const (
+	smallValue = 100
+	largeValue = 10 << 10
+)
+
+// pipelined is how many commands one pipeline has.
+const pipelined = 32
+
+// op is what is asked for.
+type op string
+
+// The operations.
+const (
+	get      op = "GET"
+	set      op = "SET"
+	pipeGets op = "pipeline of 32 GETs"
+	pipeSets op = "pipeline of 32 SETs"
+)
+
+// writes says whether the operation does.
+func (o op) writes() bool { return o == set || o == pipeSets }
+
+// commands is how many one request has.
+func (o op) commands() int {
+	if o == pipeGets || o == pipeSets {
+		return pipelined
+	}
+	return 1
+}
+
+// exchange is a request in its bytes and the body of the right answer.
+type exchange struct {
+	request []byte
+	want    string
+}
+
+// subject is one way to use a peer.
+type subject struct {
+	name, peer string
+	what       string // for the report; empty: as the peer's
+	// make makes a request of the operation for keys of values of that size;
+	// one that the subject does not have is nil.
+	make map[op]func(keys []string, size int) exchange
+	// fixed is for a server without a store.
+	fixed bool
+}
+
+// key and value are those that an operation has; a key that is written is
+// never one that is read.
+func key(o op, size, n int) string {
+	k := prefixOf(size) + strconv.Itoa(n)
+	if o.writes() {
+		k = "set-" + k
+	}
+	return k
+}
+
+func prefixOf(size int) string { return "v" + strconv.Itoa(size) + "-" }
+
+func value(key string, size int) string { return strings.Repeat(key+".", size/len(key)+1)[:size] }
+
+// keysOf is how many keys a load goes round.
+func keysOf(size int) int {
+	if size == largeValue {
+		return 128
+	}
+	return 1024
+}
+
+// http makes the bytes of a request.
+func http(method, path, body string, headers ...string) []byte {
+	b := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: localhost\r\n", method, path)
+	for _, h := range headers {
+		b = append(b, h+"\r\n"...)
+	}
+	if method != "GET" {
+		b = fmt.Appendf(b, "Content-Length: %d\r\n", len(body))
+	}
+	return append(append(b, "\r\n"...), body...)
+}
+
+// sourceGet and sourceSet are the source's routes.
+func sourceGet(headers ...string) func([]string, int) exchange {
+	return func(keys []string, size int) exchange {
+		return exchange{http("GET", "/get?key="+keys[0], "", headers...), value(keys[0], size)}
+	}
+}
+
+func sourceSet(headers ...string) func([]string, int) exchange {
+	return func(keys []string, size int) exchange {
+		v := value(keys[0], size)
+		return exchange{http("GET", "/set?key="+keys[0]+"&value="+v, "", headers...), "OK. We have set " + keys[0] + " to be " + v}
+	}
+}
+
+func fixedGet(keys []string, size int) exchange {
+	return exchange{http("GET", "/get?key="+keys[0], ""), fixedValue(size)}
+}
+
+// pipeline is a request of Upstash's contract.
+func pipeline(o op) func([]string, int) exchange {
+	return func(keys []string, size int) exchange {
+		var commands, results []string
+		for _, k := range keys {
+			if o == pipeGets {
+				commands = append(commands, fmt.Sprintf(`["GET",%q]`, k))
+				results = append(results, fmt.Sprintf(`{"result":%q}`, value(k, size)))
+			} else {
+				commands = append(commands, fmt.Sprintf(`["SET",%q,%q]`, k, value(k, size)))
+				results = append(results, `{"result":"OK"}`)
+			}
+		}
+		body := "[" + strings.Join(commands, ",") + "]"
+		return exchange{http("POST", "/pipeline", body, "Content-Type: application/json"), "[" + strings.Join(results, ",") + "]"}
+	}
+}
+
+// restGet and restSet are Upstash's contract, too.
+func restGet(keys []string, size int) exchange {
+	return exchange{http("GET", "/get/"+keys[0], ""), fmt.Sprintf(`{"result":%q}`, value(keys[0], size))}
+}
+
+func restSet(keys []string, size int) exchange {
+	return exchange{http("POST", "/set/"+keys[0], value(keys[0], size)), `{"result":"OK"}`}
+}
+
+// webdisGet asks for the value as it is: the suffix tells the format.
+func webdisGet(keys []string, size int) exchange {
+	return exchange{http("GET", "/GET/"+keys[0]+".txt", ""), value(keys[0], size)}
+}
+
+// webdisSet has the value in the path, or in the body when it is large.
+func webdisSet(keys []string, size int) exchange {
+	v := value(keys[0], size)
+	if size == largeValue {
+		return exchange{http("PUT", "/SET/"+keys[0], v), `{"SET":[true,"OK"]}`}
+	}
+	return exchange{http("GET", "/SET/"+keys[0]+"/"+v, ""), `{"SET":[true,"OK"]}`}
+}
+
+func nginxSet(keys []string, size int) exchange {
+	return exchange{http("GET", "/set?key="+keys[0]+"&value="+value(keys[0], size), ""), "OK"}
+}
+
+type makes = map[op]func([]string, int) exchange
+
+// subjects are all ways to use the peers, in the order of the report.
+var subjects = []subject{
+	{name: "holdfast", peer: "holdfast", what: "/get?key=K, /set?key=K&value=V, POST /pipeline", make: makes{
+		get: sourceGet(), set: sourceSet(), pipeGets: pipeline(pipeGets), pipeSets: pipeline(pipeSets)}},
+	{name: "holdfast-rest", peer: "holdfast", what: "GET /get/K, POST /set/K", make: makes{get: restGet, set: restSet}},
+	{name: "holdfast-cached", peer: "holdfast", what: "Holdfast-Read: cached", make: makes{get: sourceGet("Holdfast-Read: cached")}},
+	{name: "holdfast-once", peer: "holdfast", what: "a new Idempotency-Key with each write", make: makes{set: sourceSet("Idempotency-Key: @ONCE@")}},
+	{name: "holdfast-async", peer: "holdfast", what: "Holdfast-Write: async: the master alone", make: makes{set: sourceSet("Holdfast-Write: async")}},
+	{name: "webdis", peer: "webdis", make: makes{get: webdisGet, set: webdisSet}},
+	{name: "nginx", peer: "nginx", make: makes{get: sourceGet(), set: nginxSet}},
+	{name: "gunicorn", peer: "gunicorn", make: makes{get: sourceGet(), set: sourceSet()}},
+	{name: "flask", peer: "flask", make: makes{get: sourceGet(), set: sourceSet()}},
+	{name: "ceiling", peer: "ceiling", fixed: true, make: makes{get: fixedGet}},
+	{name: "haproxy", peer: "haproxy", fixed: true, make: makes{get: fixedGet}},
+}
+
+// kind is how a case is measured.
+type kind string
+
+// The kinds of case.
+const (
+	closed kind = "closed loop"
+	open   kind = "open loop"
+	idle   kind = "idle connections"
+)
+
+// scenario is one case: what is asked, and how.
+type scenario struct {
+	name        string
+	kind        kind
+	op          op
+	size        int
+	connections int
+	behind      bool     // through HAProxy
+	subjects    []string // that it is for; one of them that has no such operation is left out
+}
+
+// Who is in how many cases: the variants and the source's application, which
+// answers some thousand requests per second at most, only in the main ones.
+var (
+	fast = []string{"holdfast", "holdfast-rest", "holdfast-cached", "holdfast-once", "holdfast-async", "webdis", "nginx", "ceiling"}
+	some = []string{"holdfast", "holdfast-cached", "webdis", "nginx", "ceiling"}
+	slow = []string{"gunicorn", "flask"}
+)
+
+var scenarios = []scenario{
+	{"get-64", closed, get, smallValue, 64, false, append(slow, fast...)},
+	{"get-1", closed, get, smallValue, 1, false, some},
+	{"get-2000", closed, get, smallValue, 2000, false, some},
+	{"get-10k", closed, get, largeValue, 64, false, some},
+	{"set-64", closed, set, smallValue, 64, false, append(slow, fast...)},
+	{"set-1", closed, set, smallValue, 1, false, some},
+	{"set-2000", closed, set, smallValue, 2000, false, some},
+	{"set-10k", closed, set, largeValue, 64, false, some},
+	{"pipeline-get", closed, pipeGets, smallValue, 64, false, some},
+	{"pipeline-set", closed, pipeSets, smallValue, 64, false, some},
+	{"haproxy-get-64", closed, get, smallValue, 64, true, append([]string{"gunicorn", "flask", "haproxy"}, some...)},
+	{"haproxy-get-2000", closed, get, smallValue, 2000, true, append([]string{"haproxy"}, some...)},
+	{"haproxy-set-64", closed, set, smallValue, 64, true, append(slow, some...)},
+	{"rate-get-64", open, get, smallValue, 64, false, some},
+	{"rate-get-8000", open, get, smallValue, 8000, false, some},
+	{"rate-set-64", open, set, smallValue, 64, false, some},
+	{"idle-2000", idle, get, smallValue, 2000, false, some},
+}
+
+func caseNames() []string {
+	var names []string
+	for _, c := range scenarios {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// chosen are the cases that were asked for: by name, or, where no case has
+// that name, by its beginning.
+func chosen(names []string) []scenario {
+	if len(names) == 0 {
+		return scenarios
+	}
+	var found []scenario
+	for _, c := range scenarios {
+		if slices.ContainsFunc(names, func(name string) bool {
+			return c.name == name || !slices.Contains(caseNames(), name) && strings.HasPrefix(c.name, name)
+		}) {
+			found = append(found, c)
+		}
+	}
+	return found
+}
+
+// of are the subjects of a case, on the peers that were asked for.
+func (c scenario) of(only []string) []subject {
+	var found []subject
+	for _, s := range subjects {
+		if c.kind == idle && s.name == "holdfast-cached" {
+			continue // the same server
+		}
+		if slices.Contains(c.subjects, s.name) && s.make[c.op] != nil && (len(only) == 0 || slices.Contains(only, s.peer)) {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+// exchanges are the requests that a load goes round.
+func (c scenario) exchanges(s subject) []exchange {
+	var all []exchange
+	n := keysOf(c.size)
+	for i := range n {
+		var keys []string
+		for j := range c.op.commands() {
+			keys = append(keys, key(c.op, c.size, (i+j)%n))
+		}
+		all = append(all, s.make[c.op](keys, c.size))
+	}
+	return all
+}

@@ -1,0 +1,487 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"holdfast/internal/process"
+)
+
+// bench is one run: the peers that stand, and what was measured.
+type bench struct {
+	options
+	dir      string
+	progress io.Writer
+	standing map[string]*standing // by the peer's name
+	headers  []string             // of the ceiling's answers
+	report   *report
+}
+
+// standing is a peer that runs.
+type standing struct {
+	peer
+	topology *topology
+}
+
+// compare measures all that was asked for. Everything that it started has
+// ended when it returns.
+func compare(ctx context.Context, o options, progress io.Writer) (_ *report, err error) {
+	if err := roomForFiles(); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{options: o, dir: dir, progress: progress, standing: map[string]*standing{}, report: newReport(o),
+		headers: []string{"x-content-type-options: nosniff", "cache-control: no-store", "holdfast-node: web-1"}}
+	defer func() {
+		for _, s := range b.standing {
+			err = errors.Join(err, s.topology.end())
+		}
+		if err == nil || ctx.Err() != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		} else {
+			err = fmt.Errorf("%w (what the servers wrote is in %s)", err, dir)
+		}
+	}()
+	text, err := assets.ReadFile("assets/wrk.lua")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "wrk.lua"), text, 0o600); err != nil {
+		return nil, err
+	}
+	cases := chosen(o.cases)
+	for _, p := range peers {
+		if !slices.ContainsFunc(cases, func(c scenario) bool {
+			return slices.ContainsFunc(c.of(o.only), func(s subject) bool { return s.peer == p.name })
+		}) {
+			continue
+		}
+		fmt.Fprintf(progress, "starting %s\n", p.name)
+		if err := b.stand(ctx, p); err != nil {
+			return nil, fmt.Errorf("%s does not stand: %w", p.name, err)
+		}
+		if p.name == "holdfast" {
+			if err := b.readHeaders(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	wanted := b.preflight(cases)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return b.report, b.rounds(ctx, cases, wanted)
+}
+
+// roomForFiles lets this process and those that it starts have as many open
+// files as they may.
+func roomForFiles() error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	limit.Cur = limit.Max
+	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+}
+
+// stand starts a peer with all that belongs to it, and fills its store.
+func (b *bench) stand(ctx context.Context, p peer) error {
+	t, err := newTopology(b.dir, p.name)
+	if err != nil {
+		return err
+	}
+	b.standing[p.name] = &standing{p, t} // from here on it is ended with the others
+	if p.redis {
+		if err := t.startRedis(ctx, p.name == "holdfast"); err != nil {
+			return err
+		}
+		if _, err := ask(t.master, "SET", "health", "good"); err != nil {
+			return err
+		}
+		for _, size := range []int{smallValue, largeValue} {
+			for i := range keysOf(size) {
+				k := key(get, size, i)
+				if _, err := ask(t.master, "SET", k, value(k, size)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if _, err := b.serve(ctx, p, t, t.server); err != nil {
+		return err
+	}
+	return t.startHAProxy(ctx, p.health, p.entry)
+}
+
+// serve starts a peer's server and waits until it can serve.
+func (b *bench) serve(ctx context.Context, p peer, t *topology, address string) (*process.Process, error) {
+	dir, err := os.MkdirTemp(t.dir, "server-")
+	if err != nil {
+		return nil, err
+	}
+	l, err := p.serve(place{topology: t, address: address, holdfast: b.holdfast, dir: dir, headers: b.headers})
+	if err != nil {
+		return nil, err
+	}
+	started, err := t.start(tierServer, filepath.Base(dir), l.program, l.args, l.env)
+	if err != nil {
+		return nil, err
+	}
+	return started, until(ctx, 20*time.Second, func() error {
+		if how := started.Exit(); how != "" {
+			return fmt.Errorf("it has ended: %s", how)
+		}
+		return healthy(address, p.health)
+	})
+}
+
+// address is where a case meets a peer.
+func (b *bench) address(c scenario, s subject) string {
+	t := b.standing[s.peer].topology
+	if c.behind {
+		return t.entry
+	}
+	return t.server
+}
+
+// readHeaders keeps the headers of Holdfast's answers, for the ceiling to
+// answer the same: with fewer it would be too high.
+func (b *bench) readHeaders() error {
+	a, err := send(b.standing["holdfast"].topology.server, http("GET", "/get?key="+key(get, smallValue, 0), ""))
+	if err != nil {
+		return err
+	}
+	b.headers = nil
+	for _, header := range a.headers {
+		name, _, _ := strings.Cut(header, ":")
+		if !slices.Contains([]string{"content-length", "content-type", "date", "connection"}, name) { // the server's own
+			b.headers = append(b.headers, header)
+		}
+	}
+	return nil
+}
+
+// preflight asks each subject of each case once, and answers whether it gave
+// the right answer. One that did not is a failure of the run, not a gap.
+func (b *bench) preflight(cases []scenario) map[string]bool {
+	good := map[string]bool{}
+	for _, c := range cases {
+		for _, s := range c.of(b.only) {
+			x := c.exchanges(s)[0]
+			a, err := send(b.address(c, s), x.request)
+			if err == nil {
+				err = a.right(x.want)
+			}
+			if err != nil {
+				b.fail(c, s, err)
+				continue
+			}
+			good[c.name+" "+s.name] = true
+		}
+	}
+	return good
+}
+
+func (b *bench) fail(c scenario, s subject, err error) {
+	text := fmt.Sprintf("%s of %s: %v", c.name, s.name, err)
+	fmt.Fprintln(b.progress, text)
+	b.report.Failures = append(b.report.Failures, text)
+}
+
+// rounds measures. In each round every case has every subject, in another
+// order each time: what else happens on the machine meets them alike.
+func (b *bench) rounds(ctx context.Context, cases []scenario, wanted map[string]bool) error {
+	began := time.Now()
+	for round := range b.options.rounds {
+		for _, c := range cases {
+			all := c.of(b.only)
+			rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+			for _, s := range all {
+				if !wanted[c.name+" "+s.name] {
+					continue
+				}
+				figures, err := b.measured(ctx, c, s)
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				if err != nil {
+					b.fail(c, s, err)
+					continue
+				}
+				b.report.add(c.name, s.name, round, figures)
+				fmt.Fprintf(b.progress, "%6.0fs  round %d of %d  %-17s %-16s %s\n", time.Since(began).Seconds(), round+1, b.options.rounds, c.name, s.name, brief(figures))
+			}
+		}
+	}
+	b.report.Took = time.Since(began).Round(time.Second)
+	return nil
+}
+
+// sample is the key that is looked for after a load that writes: every load
+// begins with the first keys, so it has been written. (wrk itself takes the
+// very first request to look at it, and does not send it.)
+const sample = 7
+
+// measured is one measurement of one subject.
+func (b *bench) measured(ctx context.Context, c scenario, s subject) (map[string]float64, error) {
+	t := b.standing[s.peer].topology
+	if err := t.emptyLogs(); err != nil {
+		return nil, err
+	}
+	all := c.exchanges(s)
+	if c.kind == idle {
+		return b.idleCost(ctx, c, s, all)
+	}
+	if b.standing[s.peer].muddles {
+		if err := b.restart(ctx, c, s, all); err != nil {
+			return nil, err
+		}
+	}
+	written := ""
+	if c.op.writes() {
+		written = key(c.op, c.size, sample)
+	}
+	var l loaded
+	var used map[string]usage
+	var err error
+	if c.kind == open {
+		l, used, err = b.openLoad(ctx, c, s, all, written)
+	} else {
+		l, used, err = b.closedLoad(ctx, c, s, all, written)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if written != "" {
+		if err := t.has(ctx, written, value(written, c.size)); err != nil {
+			return nil, err
+		}
+	} else if !b.standing[s.peer].muddles {
+		if err := b.check(c, s, all); err != nil {
+			return nil, fmt.Errorf("after the load: %w", err)
+		}
+	}
+	return b.figures(c, s, l, used)
+}
+
+// forget deletes the key that every load of the case writes, so that finding
+// it later proves something.
+func (t *topology) forget(written string) error {
+	if written == "" {
+		return nil
+	}
+	_, err := ask(t.master, "DEL", written)
+	return err
+}
+
+// has is nil when master and replicas have the value.
+func (t *topology) has(ctx context.Context, key, want string) error {
+	for _, p := range t.plan.Hosts[0].Processes {
+		if p.Kind != "redis" {
+			continue
+		}
+		if err := until(ctx, 5*time.Second, func() error {
+			// Replicas have the data, and no right of the default user less.
+			got, err := ask(p.Address, "GET", key)
+			if err == nil && got != want {
+				err = fmt.Errorf("%s has %.100q for %s, want %.100q", p.Node, got, key, want)
+			}
+			return err
+		}); err != nil {
+			return fmt.Errorf("an acknowledged value: %w", err)
+		}
+	}
+	return nil
+}
+
+// restart starts the server of a peer anew, and checks its answers.
+func (b *bench) restart(ctx context.Context, c scenario, s subject, all []exchange) error {
+	standing := b.standing[s.peer]
+	t := standing.topology
+	if err := t.endServer(); err != nil {
+		return err
+	}
+	if _, err := b.serve(ctx, standing.peer, t, t.server); err != nil {
+		return err
+	}
+	// The balancer in front may still hold the old one's connections.
+	return until(ctx, 10*time.Second, func() error { return b.check(c, s, all) })
+}
+
+// check spot-checks bodies: wrk looks at statuses alone.
+func (b *bench) check(c scenario, s subject, all []exchange) error {
+	for _, i := range []int{0, len(all) / 2, len(all) - 1} {
+		a, err := send(b.address(c, s), all[i].request)
+		if err == nil {
+			err = a.right(all[i].want)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exchange, written string) (loaded, map[string]usage, error) {
+	t, address := b.standing[s.peer].topology, b.address(c, s)
+	requests := filepath.Join(b.dir, c.name+"."+s.name)
+	if _, err := os.Stat(requests); errors.Is(err, os.ErrNotExist) {
+		if err := writeRequests(requests, all); err != nil {
+			return loaded{}, nil, err
+		}
+	}
+	if b.warm > 0 {
+		if _, err := wrk(ctx, b.dir, address, requests, c.connections, b.warm); err != nil && !errors.Is(err, errNothing) {
+			return loaded{}, nil, fmt.Errorf("warming up: %w", err)
+		}
+	}
+	if err := t.forget(written); err != nil {
+		return loaded{}, nil, err
+	}
+	before, err := t.use()
+	if err != nil {
+		return loaded{}, nil, err
+	}
+	l, err := wrk(ctx, b.dir, address, requests, c.connections, b.measure)
+	if err != nil {
+		return loaded{}, nil, err
+	}
+	used, err := t.since(before)
+	return l, used, err
+}
+
+func (b *bench) openLoad(ctx context.Context, c scenario, s subject, all []exchange, written string) (loaded, map[string]usage, error) {
+	t := b.standing[s.peer].topology
+	loop := &openLoop{address: b.address(c, s), exchanges: all}
+	if err := loop.dial(ctx, c.connections); err != nil {
+		return loaded{}, nil, err
+	}
+	if err := t.forget(written); err != nil {
+		loop.close()
+		return loaded{}, nil, err
+	}
+	before, err := t.use()
+	if err != nil {
+		loop.close()
+		return loaded{}, nil, err
+	}
+	l, err := loop.run(ctx, b.rate, b.warm, b.measure)
+	if err != nil {
+		return loaded{}, nil, err
+	}
+	used, err := t.since(before)
+	// The warm-up is in what was used: take off its part.
+	part := float64(b.measure) / float64(b.warm+b.measure)
+	for tier, u := range used {
+		u.cpu = time.Duration(float64(u.cpu) * part)
+		used[tier] = u
+	}
+	return l, used, err
+}
+
+// since is the CPU used since before, and the memory now.
+func (t *topology) since(before map[string]usage) (map[string]usage, error) {
+	used, err := t.use()
+	for tier, u := range used {
+		u.cpu -= before[tier].cpu
+		used[tier] = u
+	}
+	return used, err
+}
+
+// idleCost is what a connection costs that had an answer and now idles. The
+// server is a fresh one: what a former load left in a heap would hide it.
+func (b *bench) idleCost(ctx context.Context, c scenario, s subject, all []exchange) (_ map[string]float64, err error) {
+	standing := b.standing[s.peer]
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	fresh := *standing.topology
+	fresh.all, fresh.tiers = nil, map[string][]*process.Process{}
+	defer func() { err = errors.Join(err, fresh.end()) }()
+	if _, err := b.serve(ctx, standing.peer, &fresh, address); err != nil {
+		return nil, err
+	}
+	settle := time.Second
+	if b.quick {
+		settle = 100 * time.Millisecond
+	}
+	for range 100 { // the first requests make what every server needs once
+		if err := b.one(address, all[0]); err != nil {
+			return nil, err
+		}
+	}
+	if err := pause(ctx, settle); err != nil {
+		return nil, err
+	}
+	before, err := fresh.use()
+	if err != nil {
+		return nil, err
+	}
+	loop := &openLoop{address: address, exchanges: all}
+	if err := loop.dial(ctx, c.connections); err != nil {
+		return nil, err
+	}
+	defer loop.close()
+	if err := pause(ctx, settle); err != nil {
+		return nil, err
+	}
+	after, err := fresh.use()
+	if err != nil {
+		return nil, err
+	}
+	grown := after[tierServer].rss - before[tierServer].rss
+	return map[string]float64{
+		figureIdle: float64(grown) / float64(c.connections),
+		figureRSS:  float64(before[tierServer].rss),
+	}, nil
+}
+
+func (b *bench) one(address string, x exchange) error {
+	a, err := send(address, x.request)
+	if err != nil {
+		return err
+	}
+	return a.right(x.want)
+}
+
+// figures are what is told of a measurement.
+func (b *bench) figures(c scenario, s subject, l loaded, used map[string]usage) (map[string]float64, error) {
+	commands := float64(l.requests) * float64(c.op.commands())
+	if commands == 0 {
+		return nil, errNothing
+	}
+	f := map[string]float64{
+		figureRate: commands / l.took.Seconds(),
+		figureP50:  l.p50.Seconds(), figureP99: l.p99.Seconds(), figureP999: l.p999.Seconds(),
+		figureRSS: float64(used[tierServer].rss),
+	}
+	if c.kind == open {
+		f[figureLate] = l.late.Seconds()
+	} else {
+		f[figureLoader] = l.cpu.Seconds() / commands
+	}
+	for tier, u := range used {
+		// In front of a straight case the balancer only asks for health.
+		if tier == tierHAProxy && !c.behind {
+			continue
+		}
+		f[figureCPU+tier] = u.cpu.Seconds() / commands
+		f[figureCPU+"all"] += u.cpu.Seconds() / commands
+	}
+	return f, nil
+}

@@ -1,0 +1,64 @@
+package main
+
+import "fmt"
+
+// goal is what a figure of Holdfast has to reach.
+type goal struct {
+	what  string
+	above cellName
+	below cellName // what it is divided by; empty: by one
+	least bool     // the bound is the least that will do; else the most
+	bound float64
+	unit  string
+}
+
+// cellName is a figure of the report.
+type cellName struct{ scenario, subject, figure string }
+
+var goals = []goal{
+	{"GET from the master against webdis", cellName{"get-64", "holdfast", figureRate}, cellName{"get-64", "webdis", figureRate}, true, 1.3, "×"},
+	{"CPU per GET against webdis", cellName{"get-64", "holdfast", figureCPU + tierServer}, cellName{"get-64", "webdis", figureCPU + tierServer}, false, 0.65, "×"},
+	{"GET behind HAProxy against the ceiling behind it", cellName{"haproxy-get-64", "holdfast", figureRate}, cellName{"haproxy-get-64", "ceiling", figureRate}, true, 0.85, "×"},
+	{"SET on both replicas against webdis' plain SET", cellName{"set-64", "holdfast", figureRate}, cellName{"set-64", "webdis", figureRate}, true, 1, "×"},
+	{"cached GET against the ceiling", cellName{"get-64", "holdfast-cached", figureRate}, cellName{"get-64", "ceiling", figureRate}, true, 0.9, "×"},
+	{"GET against the source's application, both behind HAProxy", cellName{"haproxy-get-64", "holdfast", figureRate}, cellName{"haproxy-get-64", "flask", figureRate}, true, 25, "×"},
+	{"memory of an idle connection", cellName{"idle-2000", "holdfast", figureIdle}, cellName{}, false, 8192, "bytes"},
+	{"p99 with 8,000 connections against 64", cellName{"rate-get-8000", "holdfast", figureP99}, cellName{"rate-get-64", "holdfast", figureP99}, false, 2, "×"},
+}
+
+// reached is the figure of a goal, and whether it is there.
+func (g goal) reached(r *report) (spread, string) {
+	var s spread
+	above := r.Cells[g.above.scenario][g.above.subject][g.above.figure]
+	if g.below == (cellName{}) {
+		s = r.of(g.above.scenario, g.above.subject, g.above.figure)
+	} else {
+		s = ratio(above, r.Cells[g.below.scenario][g.below.subject][g.below.figure])
+	}
+	switch {
+	case s.N == 0:
+		return s, "not measured"
+	case g.least && s.Median >= g.bound || !g.least && s.Median <= g.bound:
+		return s, "yes"
+	default:
+		return s, "no"
+	}
+}
+
+func (r *report) goalTable() table {
+	t := table{title: "Goals", head: []string{"", "goal", "measured", "least", "greatest", "reached"}}
+	for _, g := range goals {
+		s, reached := g.reached(r)
+		sign := "≤"
+		if g.least {
+			sign = "≥"
+		}
+		digits := 2
+		if g.unit == "bytes" {
+			digits = 0
+		}
+		t.rows = append(t.rows, []string{g.what, fmt.Sprintf("%s %g %s", sign, g.bound, g.unit),
+			number(s.Median, digits), number(s.Min, digits), number(s.Max, digits), reached})
+	}
+	return t
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"math"
+	"slices"
+)
+
+// spread is a figure over rounds.
+type spread struct {
+	Median, Min, Max float64
+	N                int
+}
+
+// over sums up a figure's values; of none it is NaN.
+func over(values []float64) spread {
+	if len(values) == 0 {
+		return spread{math.NaN(), math.NaN(), math.NaN(), 0}
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	s := spread{sorted[middle], sorted[0], sorted[len(sorted)-1], len(sorted)}
+	if len(sorted)%2 == 0 {
+		s.Median = (sorted[middle-1] + sorted[middle]) / 2
+	}
+	return s
+}
+
+// half is half the distance between least and greatest, as a part of the
+// median.
+func (s spread) half() float64 {
+	if s.Median == 0 {
+		return 0
+	}
+	return (s.Max - s.Min) / 2 / math.Abs(s.Median)
+}
+
+// ratio is that of two figures, round by round, as both were measured at
+// nearly the same time; a round that has but one of them is left out.
+func ratio(above, below map[int]float64) spread {
+	var values []float64
+	for round, a := range above {
+		if b, both := below[round]; both && b != 0 {
+			values = append(values, a/b)
+		}
+	}
+	return over(values)
+}

@@ -1,0 +1,290 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/stack"
+)
+
+// A tier is what CPU is told of apart.
+const (
+	tierServer    = "server"
+	tierMaster    = "redis master"
+	tierReplicas  = "redis replicas"
+	tierSentinels = "sentinels"
+	tierHAProxy   = "haproxy"
+)
+
+var tiers = []string{tierServer, tierMaster, tierReplicas, tierSentinels, tierHAProxy}
+
+// topology is what one peer has to itself: a stack as package plan makes it,
+// with one web node, its balancers, a master and two replicas. A peer other
+// than Holdfast stands where the web node would; it needs no Sentinels.
+type topology struct {
+	name   string
+	dir    string // its state directory
+	log    string // directory of the processes' output
+	plan   plan.Plan
+	master string // host:port of the Redis master
+	entry  string // host:port of the balancer
+	server string // host:port of the server under test
+	tiers  map[string][]*process.Process
+	all    []*process.Process // in the order of their start
+}
+
+// newTopology plans a stack and writes its files. It starts nothing.
+func newTopology(dir, name string) (*topology, error) {
+	entry, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	s, _, err := stack.Parse("bench.yaml", fmt.Appendf(nil, `name: %s
+entry: {listen: "127.0.0.1:%d"}
+apps: {web: {kv: {}, nodes: 1}}
+`, name, entry))
+	if err != nil {
+		return nil, err
+	}
+	t := &topology{name: name, dir: filepath.Join(dir, name), tiers: map[string][]*process.Process{}}
+	t.log = filepath.Join(t.dir, "logs")
+	m := plan.Machine{StateDir: t.dir, BaseDir: t.dir, Cores: runtime.NumCPU(), Ports: map[string]int{}}
+	if m.Secrets, err = plan.NewSecrets(rand.Reader, s); err != nil {
+		return nil, err
+	}
+	for _, need := range plan.Needs(s) {
+		if m.Ports[need.Node], err = freePort(); err != nil {
+			return nil, err
+		}
+	}
+	if t.plan, err = plan.Make(s, m); err != nil {
+		return nil, err
+	}
+	for _, p := range t.plan.Hosts[0].Processes {
+		switch {
+		case p.Kind == plan.Redis && t.master == "":
+			t.master = p.Address
+		case p.Kind == plan.Web:
+			t.server = p.Address
+		case p.Kind == plan.Balancer:
+			t.entry = p.Address
+		}
+	}
+	return t, t.write()
+}
+
+func (t *topology) write() error {
+	host := t.plan.Hosts[0]
+	for _, dir := range host.Dirs {
+		if err := os.MkdirAll(filepath.Join(t.dir, dir), 0o700); err != nil {
+			return err
+		}
+	}
+	for _, f := range host.Files {
+		content := f.Content
+		if filepath.Base(f.Path) == "users.acl" && strings.Contains(f.Path, "redis-") {
+			// The peers know neither users nor passwords: here the default
+			// user is on. Holdfast's nodes go on as the user of a stack.
+			content = regexp.MustCompile(`(?m)^user default .*$`).ReplaceAllString(content, "user default reset on nopass ~* &* +@all")
+		}
+		if err := os.WriteFile(filepath.Join(t.dir, f.Path), []byte(content), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startRedis starts master and replicas, and Sentinels when they are wanted,
+// and waits until the replicas follow.
+func (t *topology) startRedis(ctx context.Context, sentinels bool) error {
+	var master []string
+	for _, p := range t.plan.Hosts[0].Processes {
+		if p.Kind != plan.Redis {
+			continue
+		}
+		args, tier := append([]string{}, p.Args...), tierMaster
+		if master != nil {
+			args, tier = append(args, append([]string{"--replicaof"}, master...)...), tierReplicas
+		} else {
+			master = strings.SplitN(p.Address, ":", 2)
+		}
+		if _, err := t.start(tier, p.Node, string(plan.RedisServer), args, nil); err != nil {
+			return err
+		}
+	}
+	replicas := t.plan.Stack.Redis.Replicas
+	err := until(ctx, 20*time.Second, func() error {
+		info, err := ask(t.master, "INFO", "replication")
+		if err == nil && strings.Count(info, "state=online") < replicas {
+			err = fmt.Errorf("not all of %d replicas follow the master", replicas)
+		}
+		return err
+	})
+	if err != nil || !sentinels {
+		return err
+	}
+	for _, p := range t.plan.Hosts[0].Processes {
+		if p.Kind != plan.Sentinel {
+			continue
+		}
+		if _, err := t.start(tierSentinels, p.Node, string(plan.RedisServer), p.Args, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startHAProxy starts the balancers that a stack would have, with this peer's
+// server for their only one. What is different from peer to peer is that
+// server's address, the path that tells its health, and extra, a line for the
+// entry.
+func (t *topology) startHAProxy(ctx context.Context, health, extra string) error {
+	for _, p := range t.plan.Hosts[0].Processes {
+		if p.Kind != plan.Balancer {
+			continue
+		}
+		path := filepath.Join(t.dir, "nodes", p.Node, "haproxy.cfg")
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		config, err := balancerConfig(string(text), t.server, health, extra)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+			return err
+		}
+		if _, err := t.start(tierHAProxy, p.Node, string(plan.HAProxy), p.Args, nil); err != nil {
+			return err
+		}
+	}
+	return until(ctx, 10*time.Second, func() error { return accepts(t.entry) })
+}
+
+var (
+	serverLine = regexp.MustCompile(`(?m)^(    server web-1) \S+`)
+	checkLine  = regexp.MustCompile(`(?m)^(    http-check send meth GET uri) \S+`)
+	entryLine  = regexp.MustCompile(`(?m)^frontend entry\n    bind .*$`)
+)
+
+// balancerConfig puts another server in the place of the web node.
+func balancerConfig(text, address, health, extra string) (string, error) {
+	for _, line := range []*regexp.Regexp{serverLine, checkLine, entryLine} {
+		if n := len(line.FindAllString(text, -1)); n != 1 {
+			return "", fmt.Errorf("%d lines like %s, and there has to be one", n, line)
+		}
+	}
+	text = serverLine.ReplaceAllString(text, "${1} "+address)
+	text = checkLine.ReplaceAllString(text, "${1} "+health)
+	if extra != "" {
+		at := entryLine.FindStringIndex(text)
+		text = text[:at[1]] + "\n    " + extra + text[at[1]:]
+	}
+	return text, nil
+}
+
+// start starts a process of the topology. Its program is a path or a name.
+func (t *topology) start(tier, name, program string, args, env []string) (*process.Process, error) {
+	path, err := lookPath(program)
+	if err != nil {
+		return nil, err
+	}
+	p, err := process.Start(process.Spec{
+		Path: path, Args: args, Env: append(os.Environ(), env...),
+		Dir: t.dir, Log: filepath.Join(t.log, name+".log"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.tiers[tier] = append(t.tiers[tier], p)
+	t.all = append(t.all, p)
+	return p, nil
+}
+
+// use reads what each tier has used so far.
+func (t *topology) use() (map[string]usage, error) {
+	stats, err := readStats()
+	if err != nil {
+		return nil, err
+	}
+	used := map[string]usage{}
+	for tier, processes := range t.tiers {
+		var pids []int
+		for _, p := range processes {
+			if p.Exit() != "" {
+				return nil, fmt.Errorf("a process of %s (%s) has ended: %s; its output is in %s", t.name, tier, p.Exit(), t.log)
+			}
+			pids = append(pids, p.ID().PID)
+		}
+		used[tier] = of(stats, pids)
+	}
+	return used, nil
+}
+
+// emptyLogs keeps a day of HAProxy's request logs from filling the disk. The
+// processes append, so they go on at the beginning.
+func (t *topology) emptyLogs() error {
+	paths, err := filepath.Glob(filepath.Join(t.log, "*.log"))
+	for _, path := range paths {
+		err = errors.Join(err, os.Truncate(path, 0))
+	}
+	return err
+}
+
+// end ends every process, the last one first.
+func (t *topology) end() error {
+	var errs []error
+	for i := len(t.all) - 1; i >= 0; i-- {
+		// Nobody needs the data: there is nothing to wait for.
+		errs = append(errs, stopped(t.all[i], syscall.SIGTERM, 2*time.Second))
+	}
+	t.all, t.tiers = nil, map[string][]*process.Process{}
+	return errors.Join(errs...)
+}
+
+// endServer ends the server under test alone.
+func (t *topology) endServer() error {
+	var errs []error
+	for _, p := range t.tiers[tierServer] {
+		errs = append(errs, stopped(p, syscall.SIGTERM, 2*time.Second))
+		t.all = slices.DeleteFunc(t.all, func(other *process.Process) bool { return other == p })
+	}
+	t.tiers[tierServer] = nil
+	return errors.Join(errs...)
+}
+
+// ask sends Redis one command, in the default user's name, and answers the
+// reply's text.
+func ask(address string, args ...string) (string, error) {
+	conn, err := net.DialTimeout("tcp", address, time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return "", err
+	}
+	command := fmt.Sprintf("*%d\r\n", len(args))
+	for _, a := range args {
+		command += fmt.Sprintf("$%d\r\n%s\r\n", len(a), a)
+	}
+	if _, err := conn.Write([]byte(command)); err != nil {
+		return "", err
+	}
+	return readReply(bufio.NewReader(conn))
+}
