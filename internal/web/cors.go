@@ -30,11 +30,14 @@ var errCrossSite = &failure{fasthttp.StatusForbidden, "NOPERM requests from othe
 // No answer depends on cookies, so that every origin may be allowed by a star:
 // a page has the token, or it has not.
 func (s *Server) cors(ctx *fasthttp.RequestCtx) (done bool) {
+	if len(s.cfg.CORS) == 0 {
+		return s.stranger(ctx, false)
+	}
 	req, h := &ctx.Request.Header, &ctx.Response.Header
 	origin := req.Peek(fasthttp.HeaderOrigin)
 	all := slices.Contains(s.cfg.CORS, "*")
 	allowed := len(origin) > 0 && (all || slices.Contains(s.cfg.CORS, string(origin)))
-	if len(s.cfg.CORS) > 0 && !all {
+	if !all {
 		h.Add(fasthttp.HeaderVary, fasthttp.HeaderOrigin) // also when there was none
 	}
 	if allowed {
@@ -45,15 +48,21 @@ func (s *Server) cors(ctx *fasthttp.RequestCtx) (done bool) {
 		}
 		h.Set(fasthttp.HeaderAccessControlExposeHeaders, corsExposed)
 	}
-	if len(s.cfg.CORS) > 0 && ctx.IsOptions() && len(req.Peek(fasthttp.HeaderAccessControlRequestMethod)) > 0 {
+	if ctx.IsOptions() && len(req.Peek(fasthttp.HeaderAccessControlRequestMethod)) > 0 {
 		s.preflight(ctx, allowed)
 		return true
 	}
-	if !allowed && s.cfg.Tokens == nil && crossSite(ctx) {
-		failJSON(ctx, errCrossSite)
-		return true
+	return s.stranger(ctx, allowed)
+}
+
+// stranger turns down another site's page, unless its origin is allowed or a
+// token stands before the data. It answers whether it did.
+func (s *Server) stranger(ctx *fasthttp.RequestCtx, allowed bool) bool {
+	if allowed || s.cfg.Tokens != nil || !crossSite(ctx) {
+		return false
 	}
-	return false
+	failJSON(ctx, errCrossSite)
+	return true
 }
 
 // preflight answers a browser that asks what a page may send. One that gets no

@@ -119,7 +119,7 @@ func (s *Server) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 		return err
 	}
 	r.IdempotencyKey = "" // reading again is safe
-	now, err := s.read(r, key)
+	now, err := s.read(s.within(ctx), r, key)
 	if err != nil {
 		return err
 	}

@@ -119,9 +119,9 @@ func newKeyState(reply redis.Reply) keyState {
 }
 
 // read carries out the reading of a key, which r is otherwise ready for.
-func (s *Server) read(r *redis.Request, key string) (keyState, error) {
+func (s *Server) read(within context.Context, r *redis.Request, key string) (keyState, error) {
 	r.Commands, r.Script, r.Keys, r.Args = nil, readKey, []string{key, typeKey(key)}, nil
-	if err := s.store.Do(context.Background(), r); err != nil {
+	if err := s.store.Do(within, r); err != nil {
 		return keyState{}, err
 	}
 	if err := r.Results[0].Err; err != nil {

@@ -21,7 +21,7 @@ const retryRead = 500 * time.Millisecond
 
 // readMaster reads a key for watchers.
 func (s *Server) readMaster(key string) (keyState, error) {
-	return s.read(&redis.Request{Read: redis.ReadMaster}, key)
+	return s.read(context.Background(), &redis.Request{Read: redis.ReadMaster}, key)
 }
 
 // waitForKey answers a key as soon as it is not what the client has: one of
