@@ -169,13 +169,17 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 		return err
 	}
 	if !o.writes && r.Read != ReadMaster && c.readers.read(ctx, r, o) {
+		o.free()
 		return nil
 	}
-	err = c.writer.do(ctx, o)
-	if KindOf(err) == Unknown {
-		c.writer.stats.unknown.Add(1)
+	over, err := c.writer.do(ctx, o)
+	if over {
+		defer o.free()
 	}
 	if err != nil {
+		if KindOf(err) == Unknown {
+			c.writer.stats.unknown.Add(1)
+		}
 		return err
 	}
 	r.Results = append(r.Results, o.results...)
@@ -190,10 +194,9 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 
 // operation makes the operation of a request, or says why there is none.
 func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) {
-	o := &operation{
-		cmds: r.Commands, atomic: r.Atomic, script: r.Script, keys: r.Keys, args: r.Args,
-		async: r.Async, wantToken: r.WantToken, done: make(chan error, 1),
-	}
+	o := operations.Get().(*operation)
+	o.cmds, o.atomic, o.script, o.keys, o.args = r.Commands, r.Atomic, r.Script, r.Keys, r.Args
+	o.async, o.wantToken = r.Async, r.WantToken
 	if o.script != nil {
 		o.writes = !o.script.readOnly
 		o.size = size(o.keys) + size(o.args)

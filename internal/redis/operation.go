@@ -3,6 +3,7 @@ package redis
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +53,16 @@ type operation struct {
 	// cause is why it has not been executed yet.
 	cause error
 	done  chan error // has room for the one outcome
+	timer *time.Timer
+}
+
+var operations = sync.Pool{New: func() any { return &operation{done: make(chan error, 1)} }}
+
+// free gives an operation back that is over.
+func (o *operation) free() {
+	clear(o.results)
+	*o = operation{done: o.done, timer: o.timer, results: o.results[:0]}
+	operations.Put(o)
 }
 
 // The states of an operation.

@@ -73,15 +73,16 @@ func (w *writer) waiting() int {
 }
 
 // do has an operation carried out and waits for its outcome, for Hold at most.
-func (w *writer) do(ctx context.Context, o *operation) error {
+// over says that nobody else has to do with it any more.
+func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
 	w.mu.Lock()
 	switch {
 	case w.ended:
 		w.mu.Unlock()
-		return &Error{NotExecuted, errClosed}
+		return true, &Error{NotExecuted, errClosed}
 	case w.live >= w.cfg.MaxHeld || w.live > 0 && w.bytes+o.size > w.cfg.MaxHeldBytes:
 		w.mu.Unlock()
-		return &Error{Overloaded, errTooManyHeld}
+		return true, &Error{Overloaded, errTooManyHeld}
 	}
 	o.until = time.Now().Add(w.cfg.Hold)
 	w.queue = append(w.queue, o)
@@ -90,36 +91,42 @@ func (w *writer) do(ctx context.Context, o *operation) error {
 	w.mu.Unlock()
 	w.wake()
 
-	deadline := time.NewTimer(w.cfg.Hold)
+	deadline := o.timer
+	if deadline == nil {
+		deadline = time.NewTimer(w.cfg.Hold)
+		o.timer = deadline
+	} else {
+		deadline.Reset(w.cfg.Hold)
+	}
 	defer deadline.Stop()
 	select {
 	case err := <-o.done:
-		return err
+		return true, err
 	case <-deadline.C:
 	case <-ctx.Done():
 	}
 	// Give it up. Whether it may have happened depends on who has it.
 	if o.state.CompareAndSwap(queued, finished) {
 		w.forget(o)
-		return o.without()
+		return false, o.without()
 	}
 	// The writer has it. One more WAIT's time, and it mostly knows.
 	o.expired.Store(true)
 	deadline.Reset(2 * w.cfg.AckTimeout)
 	select {
 	case err := <-o.done:
-		return err
+		return true, err
 	case <-deadline.C:
 	}
 	for {
 		switch {
 		case o.state.CompareAndSwap(taken, finished):
-			return o.abandoned()
+			return false, o.abandoned()
 		case o.state.CompareAndSwap(queued, finished): // given back before expired was set
 			w.forget(o)
-			return o.without()
+			return false, o.without()
 		case o.state.Load() == finished:
-			return <-o.done
+			return true, <-o.done
 		}
 	}
 }
