@@ -24,6 +24,10 @@ type arguments struct {
 
 	body    bytes.Buffer
 	decoder *jsontext.Decoder
+
+	// wishes are here for the sake of the stack: what a request needs of it
+	// stays with its connection while that is idle.
+	wishes wishes
 }
 
 // argumentsPool keeps those of answered requests, unless they grew large.
@@ -38,7 +42,7 @@ func releaseArguments(a *arguments) {
 		return
 	}
 	a.bytes, a.ends, a.args = a.bytes[:0], a.ends[:0], a.args[:0]
-	a.body = bytes.Buffer{} // it is the request's
+	a.body, a.wishes = bytes.Buffer{}, wishes{} // they are the request's
 	argumentsPool.Put(a)
 }
 

@@ -80,10 +80,10 @@ func (s *Server) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody boo
 	r := acquireRequest()
 	defer releaseRequest(r)
 	r.Commands = a.commands()
-	w := wishesOf(&ctx.Request.Header)
-	f, err := w.form()
+	a.wishes.find(&ctx.Request.Header)
+	f, err := a.wishes.form()
 	if err == nil {
-		err = s.do(ctx, who, &w, r)
+		err = s.do(ctx, who, &a.wishes, r)
 	}
 	class = r.Commands[0][0]
 	switch {
@@ -157,8 +157,8 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 		failJSON(ctx, err)
 		return
 	}
-	w := wishesOf(&ctx.Request.Header)
-	f, err := w.form()
+	a.wishes.find(&ctx.Request.Header)
+	f, err := a.wishes.form()
 	if err != nil {
 		failJSON(ctx, err)
 		return
@@ -178,7 +178,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 		r.Commands, refusals = s.permitted(ctx, who, all)
 	}
 	if len(r.Commands) > 0 {
-		if err := s.heed(&w, r); err != nil {
+		if err := s.heed(&a.wishes, r); err != nil {
 			failJSON(ctx, err)
 			return
 		}

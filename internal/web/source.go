@@ -35,9 +35,7 @@ func (s *Server) set(ctx *fasthttp.RequestCtx, who *token.Rights) {
 		fail(ctx, s.keyTooLong())
 		return
 	}
-	r := redis.Request{Commands: []redis.Command{{"SET", string(key), string(value)}}}
-	w := wishesOf(&ctx.Request.Header)
-	if err := s.do(ctx, who, &w, &r); err != nil {
+	if err := s.sourceDo(ctx, who, func(*redis.Request) {}, "SET", key, value); err != nil {
 		fail(ctx, err)
 		return
 	}
@@ -67,17 +65,36 @@ func (s *Server) get(ctx *fasthttp.RequestCtx, who *token.Rights) {
 		fail(ctx, s.keyTooLong())
 		return
 	}
-	r := redis.Request{Commands: []redis.Command{{"GET", string(key)}}}
-	w := wishesOf(&ctx.Request.Header)
-	if err := s.do(ctx, who, &w, &r); err != nil {
+	err = s.sourceDo(ctx, who, func(r *redis.Request) {
+		if r.Results[0].Reply.Type() == redis.Null {
+			answer(ctx, fasthttp.StatusNotFound, "There is no such key.")
+			return
+		}
+		s.bytes(ctx, bytesOf(r.Results[0].Reply.Text()))
+	}, "GET", key)
+	if err != nil {
 		fail(ctx, err)
-		return
 	}
-	if r.Results[0].Reply.Type() == redis.Null {
-		answer(ctx, fasthttp.StatusNotFound, "There is no such key.")
-		return
+}
+
+// sourceDo carries out a command of the source's routes. then gets the answer,
+// which is gone when it returns.
+func (s *Server) sourceDo(ctx *fasthttp.RequestCtx, who *token.Rights, then func(*redis.Request), name string, args ...[]byte) error {
+	a, r := acquireArguments(), acquireRequest()
+	defer releaseArguments(a)
+	defer releaseRequest(r)
+	a.add([]byte(name))
+	for _, arg := range args {
+		a.add(arg)
 	}
-	s.bytes(ctx, []byte(r.Results[0].Reply.Text()))
+	a.endCommand()
+	r.Commands = a.commands()
+	a.wishes.find(&ctx.Request.Header)
+	if err := s.do(ctx, who, &a.wishes, r); err != nil {
+		return err
+	}
+	then(r)
+	return nil
 }
 
 // bytes answers a client's own bytes.

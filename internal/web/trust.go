@@ -54,9 +54,10 @@ type wishes struct {
 	encoding, format                     []byte
 }
 
-// wishesOf finds them all in one go over the header; each look-up by name is
-// one by itself.
-func wishesOf(h *fasthttp.RequestHeader) (w wishes) {
+// find finds them all in one go over the header; each look-up by name is one by
+// itself.
+func (w *wishes) find(h *fasthttp.RequestHeader) {
+	*w = wishes{}
 	for name, value := range h.All() {
 		if len(name) < len(readHeader) { // the shortest of them
 			continue
@@ -94,15 +95,16 @@ func wishesOf(h *fasthttp.RequestHeader) (w wishes) {
 			}
 		}
 	}
-	return w
 }
 
 // trust reads from the headers how a request wants to be carried out, else from
 // the configuration; the request has its commands or script already. It turns
 // down a write that came too late.
 func (s *Server) trust(ctx *fasthttp.RequestCtx, r *redis.Request) error {
-	w := wishesOf(&ctx.Request.Header)
-	return s.heed(&w, r)
+	a := acquireArguments()
+	defer releaseArguments(a)
+	a.wishes.find(&ctx.Request.Header)
+	return s.heed(&a.wishes, r)
 }
 
 // heed is trust for wishes that are known.
