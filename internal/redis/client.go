@@ -182,6 +182,16 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 		}
 		return err
 	}
+	c.tell(r, o)
+	return nil
+}
+
+// tell fills in the answer of an operation that was carried out. It is by
+// itself because of the stack that it needs: while Do waits, it would take it
+// from every connection of a server.
+//
+//go:noinline
+func (c *Client) tell(r *Request, o *operation) {
 	r.Results = append(r.Results, o.results...)
 	s, _ := c.monitor.now()
 	r.Node = s.master
@@ -189,7 +199,6 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 		o.offset = s.node().offset
 	}
 	r.Token = tokenOf(o.offset)
-	return nil
 }
 
 // operation makes the operation of a request, or says why there is none.

@@ -64,7 +64,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 			failJSON(ctx, badRequest("ERR there is no command; it goes into the path, as /set/KEY/VALUE or /get/KEY, or as a JSON array into the body of POST /"))
 			return "none"
 		}
-		if !allow(ctx, "POST", "PUT") {
+		if !allow(ctx, postPut) {
 			return "none"
 		}
 		return s.execute(ctx, who, true)
@@ -82,12 +82,12 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		if more {
 			return nothing(ctx)
 		}
-		if allow(ctx, "POST", "PUT") {
+		if allow(ctx, postPut) {
 			s.pipeline(ctx, who, string(name) == "multi-exec")
 		}
 		return string(name)
 	case "subscribe", "psubscribe":
-		if allow(ctx, "GET", "POST") {
+		if allow(ctx, getPost) {
 			s.subscribe(ctx, who, string(name) == "psubscribe")
 		}
 		return string(name)
@@ -95,7 +95,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		if more {
 			return nothing(ctx)
 		}
-		if allow(ctx, "GET", "POST") {
+		if allow(ctx, getPost) {
 			s.monitor(ctx, who)
 		}
 		return "monitor"
@@ -103,7 +103,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		s.keyspace(ctx, who)
 		return "keys"
 	}
-	if !allow(ctx, "GET", "HEAD", "POST", "PUT") {
+	if !allow(ctx, anyMethod) {
 		return "none"
 	}
 	return s.execute(ctx, who, false)
@@ -114,10 +114,18 @@ func nothing(ctx *fasthttp.RequestCtx) (class string) {
 	return "none"
 }
 
+// The methods of the routes. HEAD is GET without the body.
+var (
+	getHead   = []string{"GET", "HEAD"}
+	getPost   = []string{"GET", "POST"}
+	postPut   = []string{"POST", "PUT"}
+	anyMethod = []string{"GET", "HEAD", "POST", "PUT"}
+)
+
 // allow answers whether the method is one of those; if not, the request has its
-// answer. HEAD is GET without the body.
-func allow(ctx *fasthttp.RequestCtx, methods ...string) bool {
-	err := allowed(ctx, methods...)
+// answer.
+func allow(ctx *fasthttp.RequestCtx, methods []string) bool {
+	err := allowed(ctx, methods)
 	if err != nil {
 		failJSON(ctx, err)
 	}
@@ -125,7 +133,7 @@ func allow(ctx *fasthttp.RequestCtx, methods ...string) bool {
 }
 
 // allowed is the error of a method that is none of those.
-func allowed(ctx *fasthttp.RequestCtx, methods ...string) error {
+func allowed(ctx *fasthttp.RequestCtx, methods []string) error {
 	if slices.Contains(methods, string(ctx.Method())) {
 		return nil
 	}

@@ -12,7 +12,7 @@ import (
 // set answers the source's words: /set?key=K&value=V.
 // What only wants to look (HEAD) must not write.
 func (s *Server) set(ctx *fasthttp.RequestCtx, who *token.Rights) {
-	if err := allowed(ctx, "GET", "POST"); err != nil {
+	if err := allowed(ctx, getPost); err != nil {
 		fail(ctx, err)
 		return
 	}
@@ -49,7 +49,7 @@ func (s *Server) set(ctx *fasthttp.RequestCtx, who *token.Rights) {
 
 // get answers a value as it went in: /get?key=K.
 func (s *Server) get(ctx *fasthttp.RequestCtx, who *token.Rights) {
-	if err := allowed(ctx, "GET", "HEAD"); err != nil {
+	if err := allowed(ctx, getHead); err != nil {
 		fail(ctx, err)
 		return
 	}
