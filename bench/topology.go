@@ -43,6 +43,7 @@ type topology struct {
 	master string // host:port of the Redis master
 	entry  string // host:port of the balancer
 	server string // host:port of the server under test
+	socket string // its unix socket for the balancers, as abns@NAME; or empty
 	tiers  map[string][]*process.Process
 	all    []*process.Process // in the order of their start
 }
@@ -62,7 +63,7 @@ apps: {web: {kv: {}, nodes: 1}}
 	}
 	t := &topology{name: name, dir: filepath.Join(dir, name), tiers: map[string][]*process.Process{}}
 	t.log = filepath.Join(t.dir, "logs")
-	m := plan.Machine{StateDir: t.dir, BaseDir: t.dir, Cores: runtime.NumCPU(), Ports: map[string]int{}}
+	m := plan.Machine{StateDir: t.dir, BaseDir: t.dir, Cores: runtime.NumCPU(), AbstractSockets: runtime.GOOS == "linux", Ports: map[string]int{}}
 	if m.Secrets, err = plan.NewSecrets(rand.Reader, s); err != nil {
 		return nil, err
 	}
@@ -82,6 +83,11 @@ apps: {web: {kv: {}, nodes: 1}}
 			t.server = p.Address
 		case p.Kind == plan.Balancer:
 			t.entry = p.Address
+		}
+	}
+	for _, f := range t.plan.Hosts[0].Files {
+		if m := socketLine.FindStringSubmatch(f.Content); m != nil {
+			t.socket = m[1]
 		}
 	}
 	return t, t.write()
@@ -152,7 +158,13 @@ func (t *topology) startRedis(ctx context.Context, sentinels bool) error {
 // server for their only one. What is different from peer to peer is that
 // server's address, the path that tells its health, and extra, a line for the
 // entry.
-func (t *topology) startHAProxy(ctx context.Context, health, extra string) error {
+//
+// The server is reached by its unix socket, as web nodes are, when it has one.
+func (t *topology) startHAProxy(ctx context.Context, socket bool, health, extra string) error {
+	server := t.server
+	if socket && t.socket != "" {
+		server = t.socket
+	}
 	for _, p := range t.plan.Hosts[0].Processes {
 		if p.Kind != plan.Balancer {
 			continue
@@ -162,7 +174,7 @@ func (t *topology) startHAProxy(ctx context.Context, health, extra string) error
 		if err != nil {
 			return err
 		}
-		config, err := balancerConfig(string(text), t.server, health, extra)
+		config, err := balancerConfig(string(text), server, health, extra)
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
@@ -177,6 +189,7 @@ func (t *topology) startHAProxy(ctx context.Context, health, extra string) error
 }
 
 var (
+	socketLine = regexp.MustCompile(`(?m)^    server web-1 (abns@\S+)`)
 	serverLine = regexp.MustCompile(`(?m)^(    server web-1) \S+`)
 	checkLine  = regexp.MustCompile(`(?m)^(    http-check send meth GET uri) \S+`)
 	entryLine  = regexp.MustCompile(`(?m)^frontend entry\n    bind .*$`)
