@@ -87,7 +87,7 @@ var errorAnswers = []errorData{
 	{504, unknownWords, false},
 }
 
-// How long streams and long polls may be silent: a stream shows every 15 s that
+// How long streams and long polls may be silent: a stream shows every 10 s that
 // it lives, a long poll waits up to a minute.
 const streamTimeout = 90 * time.Second
 
@@ -230,11 +230,7 @@ func (b builder) backend(name string) backendData {
 	}
 	for _, n := range b.nodes {
 		if n.kind == Web && n.app == name {
-			address := b.address(n)
-			if d.KV && b.machine.AbstractSockets {
-				address = "abns@" + b.socket(n)
-			}
-			d.Servers = append(d.Servers, serverData{n.name, address})
+			d.Servers = append(d.Servers, serverData{n.name, b.address(n)})
 		}
 	}
 	return d

@@ -1,8 +1,6 @@
 package plan
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"net"
 	"slices"
 	"strconv"
@@ -36,9 +34,6 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		"OTEL_EXPORTER_OTLP_ENDPOINT": kv.Trace,
 	}
 	env["HOLDFAST_LISTEN"] = b.address(n)
-	if b.machine.AbstractSockets {
-		env["HOLDFAST_LISTEN"] += ",unix:@" + b.socket(n)
-	}
 	if kv.Admin {
 		env["HOLDFAST_ADMIN"] = net.JoinHostPort(n.host.address, strconv.Itoa(b.machine.Ports[adminPort(n.name)]))
 	}
@@ -49,16 +44,6 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		env["HOLDFAST_TOKENS"] = b.resolve(kv.TokensFile)
 	}
 	return env
-}
-
-// socket is the name of the socket by which the balancers reach one of
-// Holdfast's own web nodes on their host: quicker than TCP for both. It is an
-// abstract one, which HAProxy reaches from its empty root directory, too; as
-// with a loopback port, whoever is on the machine can connect. The name has to
-// differ from those of other stacks.
-func (b builder) socket(n node) string {
-	sum := sha256.Sum256([]byte(b.machine.StateDir))
-	return "holdfast/" + hex.EncodeToString(sum[:8]) + "/" + n.name
 }
 
 // allowed are the dangerous commands that any web node's clients may use: the

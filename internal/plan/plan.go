@@ -124,9 +124,6 @@ type Machine struct {
 	// HAProxyUser is the user and group that HAProxy drops to; empty when it
 	// is not started as root.
 	HAProxyUser string
-	// AbstractSockets says that unix sockets may have names outside the file
-	// system (Linux; unix(7)).
-	AbstractSockets bool
 	// Cores is how many processors there are; 0: unknown.
 	Cores int
 	// Ports has the port of every node that listens on one of its own (web,

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -122,7 +121,6 @@ func TestPlansAreTheGoldenOnes(t *testing.T) {
 	for name, s := range stacks(t) {
 		t.Run(name, func(t *testing.T) {
 			m := machine(s, "/var/lib/holdfast", Placeholders(s))
-			m.AbstractSockets = true
 			got := mustMake(t, s, m).Text()
 			path := filepath.Join("testdata", "golden", name+".txt")
 			if *update {
@@ -161,7 +159,7 @@ func TestHAProxyAcceptsEveryConfigurationWithoutAWarning(t *testing.T) {
 				t.Fatal(err)
 			}
 			m := machine(s, dir, mustSecrets(t, s))
-			m.HAProxyUser, m.AbstractSockets = haproxyUser(), runtime.GOOS == "linux"
+			m.HAProxyUser = haproxyUser()
 			p := mustMake(t, s, m)
 			write(t, dir, p)
 			for _, process := range p.Hosts[0].Processes {

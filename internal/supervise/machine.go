@@ -19,8 +19,7 @@ func Machine(s stack.Stack, baseDir, stateDir string, ports map[string]int, secr
 	}
 	m := plan.Machine{
 		StateDir: stateDir, BaseDir: baseDir,
-		Cores: runtime.NumCPU(), AbstractSockets: runtime.GOOS == "linux",
-		Ports: chosen, HAProxyUser: haproxyUser(),
+		Cores: runtime.NumCPU(), Ports: chosen, HAProxyUser: haproxyUser(),
 	}
 	m.Secrets, err = secrets.Complete(rand.Reader, s)
 	return m, err
