@@ -63,7 +63,7 @@ apps: {web: {kv: {}, nodes: 1}}
 	}
 	t := &topology{name: name, dir: filepath.Join(dir, name), tiers: map[string][]*process.Process{}}
 	t.log = filepath.Join(t.dir, "logs")
-	m := plan.Machine{StateDir: t.dir, BaseDir: t.dir, Cores: runtime.NumCPU(), AbstractSockets: runtime.GOOS == "linux", Ports: map[string]int{}}
+	m := plan.Machine{StateDir: t.dir, BaseDir: t.dir, Cores: runtime.NumCPU(), Ports: map[string]int{}}
 	if m.Secrets, err = plan.NewSecrets(rand.Reader, s); err != nil {
 		return nil, err
 	}
