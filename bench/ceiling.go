@@ -16,20 +16,15 @@ import (
 // the server that has no Redis.
 const ceilingCommand = "ceiling"
 
-// maxAbstract is the length of an abstract socket's name in bytes, the NUL that
-// it begins with included (sun_path, unix(7)).
-const maxAbstract = 108
-
 // serveCeiling answers every GET with a fixed value: what the HTTP server
 // alone can do. The server is configured as in package web. The arguments are
-// its address, its unix socket as HAProxy names it (abns@NAME; may be empty),
-// and the headers of every answer, "name: value".
+// its address and the headers of every answer, "name: value".
 func serveCeiling(ctx context.Context, args []string) error {
-	if len(args) < 2 {
-		return errors.New("ceiling wants an address and a socket")
+	if len(args) == 0 {
+		return errors.New("ceiling wants an address")
 	}
 	var names, values []string
-	for _, header := range args[2:] {
+	for _, header := range args[1:] {
 		name, value, _ := strings.Cut(header, ": ")
 		names, values = append(names, name), append(values, value)
 	}
@@ -63,23 +58,11 @@ func serveCeiling(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	listeners := []net.Listener{ln}
-	if name, is := strings.CutPrefix(args[1], "abns@"); is {
-		// HAProxy fills the name up with NULs, which count (manual, section
-		// 4.2, "bind", "abns@").
-		ln, err := net.Listen("unix", "@"+name+strings.Repeat("\x00", maxAbstract-1-len(name)))
-		if err != nil {
-			return err
-		}
-		listeners = append(listeners, ln)
-	}
-	served := make(chan error, len(listeners))
-	for _, ln := range listeners {
-		go func() { served <- server.Serve(ln) }()
-	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ln) }()
 	select {
 	case err := <-served:
-		return fmt.Errorf("the ceiling cannot serve: %w", err)
+		return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -87,9 +70,7 @@ func serveCeiling(ctx context.Context, args []string) error {
 	if err := server.ShutdownWithContext(end); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	for range listeners {
-		<-served
-	}
+	<-served
 	return nil
 }
 

@@ -122,7 +122,7 @@ func (b *bench) stand(ctx context.Context, p peer) error {
 	if _, err := b.serve(ctx, p, t, t.server); err != nil {
 		return err
 	}
-	return t.startHAProxy(ctx, p.socket, p.health, p.entry)
+	return t.startHAProxy(ctx, p.health, p.entry)
 }
 
 // serve starts a peer's server and waits until it can serve.
@@ -412,7 +412,6 @@ func (b *bench) idleCost(ctx context.Context, c scenario, s subject, all []excha
 	address := fmt.Sprintf("127.0.0.1:%d", port)
 	fresh := *standing.topology
 	fresh.all, fresh.tiers = nil, map[string][]*process.Process{}
-	fresh.socket = "" // the other one has it
 	defer func() { err = errors.Join(err, fresh.end()) }()
 	if _, err := b.serve(ctx, standing.peer, &fresh, address); err != nil {
 		return nil, err

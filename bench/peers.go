@@ -49,22 +49,19 @@ type peer struct {
 	// its spot checks failed after loads that wrk had ended). It is started
 	// anew for each measurement, and its answers are checked before the load.
 	muddles bool
-	// socket is for a server that the balancers reach as a stack's reach its
-	// web nodes, by a unix socket.
-	socket  bool
 	serve   func(place) (launch, error)
 	version []string // a command that prints it
 }
 
 // peers are all that can be compared.
 var peers = []peer{
-	{name: "holdfast", what: "one web node; writes acknowledged by both replicas", redis: true, socket: true, health: "/healthz/ready", serve: serveHoldfast},
+	{name: "holdfast", what: "one web node; writes acknowledged by both replicas", redis: true, health: "/healthz/ready", serve: serveHoldfast},
 	{name: "webdis", what: "Debian's package with its own settings (2 threads)", redis: true, muddles: true, health: "/PING", serve: serveWebdis, version: []string{"dpkg-query", "-W", "webdis"}},
 	{name: "nginx", what: "Lua and its Redis client, a worker per core, connections kept", redis: true, health: "/get?key=health", serve: serveNginx, version: []string{"nginx", "-v"}},
 	{name: "gunicorn", what: "the source's Flask application, 2 workers per core + 1, 4 threads each", redis: true, health: "/get?key=health", serve: serveGunicorn, version: []string{"gunicorn", "--version"}},
 	{name: "flask", what: "the source's Flask application under its own server", redis: true, health: "/get?key=health", serve: serveFlask, version: []string{"dpkg-query", "-W", "python3-flask"}},
-	{name: "ceiling", what: "Holdfast's HTTP server with a fixed value and no Redis", socket: true, health: "/get", serve: serveSelf},
-	{name: "haproxy", what: "HAProxy answering a fixed value by itself", socket: true, health: "/get", serve: serveSelf,
+	{name: "ceiling", what: "Holdfast's HTTP server with a fixed value and no Redis", health: "/get", serve: serveSelf},
+	{name: "haproxy", what: "HAProxy answering a fixed value by itself", health: "/get", serve: serveSelf,
 		entry:   `http-request return status 200 content-type text/plain string ` + fixedValue(smallValue) + ` if { path /get }`,
 		version: []string{"haproxy", "-v"}},
 }
@@ -100,7 +97,7 @@ func serveHoldfast(at place) (launch, error) {
 		if p.Kind == plan.Web {
 			env := append(p.Env[:len(p.Env):len(p.Env)], "HOST="+host, "PORT="+port)
 			if at.address != at.topology.server {
-				// A second node: the first has the plan's sockets.
+				// A second node: the first has the plan's addresses.
 				env = append(env, "HOLDFAST_LISTEN="+at.address, "HOLDFAST_ADMIN=")
 			}
 			return launch{at.holdfast, p.Args, env}, nil
@@ -166,5 +163,5 @@ func serveGunicorn(at place) (launch, error) {
 
 func serveSelf(at place) (launch, error) {
 	self, err := os.Executable()
-	return launch{program: self, args: append([]string{ceilingCommand, at.address, at.topology.socket}, at.headers...)}, err
+	return launch{program: self, args: append([]string{ceilingCommand, at.address}, at.headers...)}, err
 }

@@ -43,7 +43,6 @@ type topology struct {
 	master string // host:port of the Redis master
 	entry  string // host:port of the balancer
 	server string // host:port of the server under test
-	socket string // its unix socket for the balancers, as abns@NAME; or empty
 	tiers  map[string][]*process.Process
 	all    []*process.Process // in the order of their start
 }
@@ -83,11 +82,6 @@ apps: {web: {kv: {}, nodes: 1}}
 			t.server = p.Address
 		case p.Kind == plan.Balancer:
 			t.entry = p.Address
-		}
-	}
-	for _, f := range t.plan.Hosts[0].Files {
-		if m := socketLine.FindStringSubmatch(f.Content); m != nil {
-			t.socket = m[1]
 		}
 	}
 	return t, t.write()
@@ -158,13 +152,7 @@ func (t *topology) startRedis(ctx context.Context, sentinels bool) error {
 // server for their only one. What is different from peer to peer is that
 // server's address, the path that tells its health, and extra, a line for the
 // entry.
-//
-// The server is reached by its unix socket, as web nodes are, when it has one.
-func (t *topology) startHAProxy(ctx context.Context, socket bool, health, extra string) error {
-	server := t.server
-	if socket && t.socket != "" {
-		server = t.socket
-	}
+func (t *topology) startHAProxy(ctx context.Context, health, extra string) error {
 	for _, p := range t.plan.Hosts[0].Processes {
 		if p.Kind != plan.Balancer {
 			continue
@@ -174,7 +162,7 @@ func (t *topology) startHAProxy(ctx context.Context, socket bool, health, extra 
 		if err != nil {
 			return err
 		}
-		config, err := balancerConfig(string(text), server, health, extra)
+		config, err := balancerConfig(string(text), t.server, health, extra)
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
@@ -189,7 +177,6 @@ func (t *topology) startHAProxy(ctx context.Context, socket bool, health, extra 
 }
 
 var (
-	socketLine = regexp.MustCompile(`(?m)^    server web-1 (abns@\S+)`)
 	serverLine = regexp.MustCompile(`(?m)^(    server web-1) \S+`)
 	checkLine  = regexp.MustCompile(`(?m)^(    http-check send meth GET uri) \S+`)
 	entryLine  = regexp.MustCompile(`(?m)^frontend entry\n    bind .*$`)
