@@ -25,8 +25,9 @@ type operation struct {
 	err   error // also for any status but 200
 }
 
-// load is paced clients: each owns one key, and in turn writes the next number
-// to it and reads it back. They do not retry: what fails is counted.
+// load is paced clients: each owns a key, and in turn writes the next number to
+// it, reads it back, and counts up in one of several ways that must not happen
+// twice. They do not retry: what fails is counted.
 type load struct {
 	entry   string
 	clients []*client
@@ -39,8 +40,22 @@ type client struct {
 	key        string
 	acked      int // the last number whose write was acknowledged
 	tried      int // the last number that was sent
+	counters   []*counter
 	operations []operation
 	wrong      []string // answers that cannot be
+}
+
+// counter is a key that is only ever incremented by one, and by one client.
+type counter struct {
+	key          string
+	path, body   string // of the request that does it
+	acked, tried int    // how often it was confirmed and sent
+	last         int    // the number last answered
+}
+
+func (c *client) count(kind, path, body string) {
+	key := c.key + "-" + kind
+	c.counters = append(c.counters, &counter{key: key, path: path, body: strings.ReplaceAll(body, "$K", key)})
 }
 
 // loadClients share the rate: each waits for its answer before it goes on.
@@ -52,6 +67,10 @@ func startLoad(t *testing.T, entry string, rate int) *load {
 	l := &load{entry: entry, stop: make(chan struct{}), began: time.Now()}
 	for i := range loadClients {
 		c := &client{key: fmt.Sprintf("load-%d", i)}
+		c.count("command", "/", `["INCR","$K"]`)
+		c.count("pipeline", "/pipeline", `[["SET","$K-x","y"],["INCR","$K"]]`)
+		c.count("transaction", "/multi-exec", `[["SET","$K-x","y"],["INCR","$K"]]`)
+		c.count("script", "/", `["EVAL","return redis.call('INCR', KEYS[1])",1,"$K"]`)
 		l.clients = append(l.clients, c)
 		l.wg.Go(func() { l.run(c, time.Duration(loadClients)*time.Second/time.Duration(rate), i) })
 	}
@@ -77,9 +96,12 @@ func (l *load) run(c *client, every time.Duration, i int) {
 		}
 		began := time.Now()
 		var err error
-		if n%2 == 0 {
+		switch n % 4 {
+		case 0:
 			err = c.set(h, l.entry)
-		} else {
+		case 2:
+			err = c.increment(h, l.entry, c.counters[n/4%len(c.counters)])
+		default:
 			err = c.get(h, l.entry)
 		}
 		c.operations = append(c.operations, operation{n%2 == 0, began, time.Since(began), err})
@@ -112,6 +134,24 @@ func (c *client) get(h *fasthttp.Client, entry string) error {
 	return nil
 }
 
+// increment counts one up. The answer is the number after it: one more than
+// ever before, and no more than was sent.
+func (c *client) increment(h *fasthttp.Client, entry string, k *counter) error {
+	k.tried++
+	body, err := post(h, entry+k.path, k.body)
+	if err != nil {
+		return err
+	}
+	digits := strings.TrimRight(body, "}]\n ")
+	n, err := strconv.Atoi(digits[strings.LastIndexByte(digits, ':')+1:])
+	if err != nil || n <= k.last || n <= k.acked || n > k.tried {
+		c.wrong = append(c.wrong, fmt.Sprintf("%s: answered %q; the last answer was %d, %d were confirmed and %d sent", k.key, body, k.last, k.acked, k.tried))
+	}
+	k.acked++
+	k.last = n
+	return nil
+}
+
 // check takes in a value that was read: never older than what was
 // acknowledged, never newer than what was sent.
 func (c *client) check(body string) {
@@ -121,11 +161,18 @@ func (c *client) check(body string) {
 	}
 }
 
-func ask(h *fasthttp.Client, url string) (string, error) {
+func ask(h *fasthttp.Client, url string) (string, error) { return post(h, url, "") }
+
+// post sends a body, if there is one, else a GET.
+func post(h *fasthttp.Client, url, body string) (string, error) {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
 	req.SetRequestURI(url)
+	if body != "" {
+		req.Header.SetMethod("POST")
+		req.SetBodyString(body)
+	}
 	if err := h.Do(req, resp); err != nil {
 		return "", err
 	}
@@ -166,6 +213,17 @@ func (l *load) finish(t *testing.T) outcome {
 				continue
 			}
 			c.check(body)
+		}
+		for _, k := range c.counters {
+			if k.acked == 0 {
+				continue
+			}
+			body, err := ask(h, l.entry+"/get?key="+k.key)
+			if err != nil {
+				t.Errorf("read %s back: %v", k.key, err)
+			} else if n, err := strconv.Atoi(body); err != nil || n < k.acked || n > k.tried {
+				t.Errorf("%s is %q; confirmed were %d, sent %d", k.key, body, k.acked, k.tried)
+			}
 		}
 		for _, w := range c.wrong {
 			t.Errorf("wrong answer: %s", w)
