@@ -26,14 +26,17 @@ const (
 	readTimeout  = 10 * time.Second // for a whole request, and more for a large one
 	writeTimeout = 30 * time.Second
 	idleTimeout  = 75 * time.Second
-	slowest      = 128 << 10 // bytes a second that a large body has to come with
 	lingerTime   = 5 * time.Second
+	slowest      = 128 << 10 // bytes a second that a large body has to come with
 )
 
-// headerReceived gives a large body the time that it needs.
-func headerReceived(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
+// headerReceived gives a large body the time that it needs, and room.
+func (s *Server) headerReceived(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
 	if n := h.ContentLength(); n > slowest {
 		c.ReadTimeout = readTimeout + time.Duration(n)*time.Second/slowest
+	}
+	if n := s.claimed(h); n > 0 && !s.bodies.take(h, n, max(readTimeout, c.ReadTimeout)) {
+		c.MaxRequestBodySize = 1 // it is too large now: see malformed
 	}
 	return c
 }
@@ -107,6 +110,7 @@ func field(raw []byte, name string) bool {
 // malformed answers a request that could not be read; its connection closes.
 func (s *Server) malformed(ctx *fasthttp.RequestCtx, err error) {
 	s.mark(ctx)
+	room := s.bodies.release(&ctx.Request.Header) // the header itself may be gone
 	var small *fasthttp.ErrSmallBuffer
 	var network net.Error
 	switch {
@@ -114,6 +118,9 @@ func (s *Server) malformed(ctx *fasthttp.RequestCtx, err error) {
 		err = &failure{fasthttp.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("ERR the request line and header are too large; at most %d bytes are possible, key and value escaped", maxHeader)}
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		err = s.bodyTooLarge()
+		if !room {
+			err = &failure{fasthttp.StatusServiceUnavailable, "ERR too many large bodies are on their way; this request was not executed"}
+		}
 	case errors.As(err, &network) && network.Timeout():
 		err = &failure{fasthttp.StatusRequestTimeout, "ERR the request took too long to arrive"}
 	default:

@@ -263,6 +263,44 @@ func TestLargeBodiesAreRefusedEarlyAndCostNothing(t *testing.T) {
 	}
 }
 
+func TestBodiesThatNeverComeTakeBoundedMemory(t *testing.T) {
+	client, _ := single(t)
+	addr, server, _ := serve(t, client)
+	server.bodies.limit = 30 << 20
+	var half []net.Conn
+	for range 5 {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "POST /set/k HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\nxxxx")
+		half = append(half, conn)
+	}
+	taken := func() int {
+		server.bodies.mu.Lock()
+		defer server.bodies.mu.Unlock()
+		return server.bodies.sum
+	}
+	redistest.Eventually(t, 5*time.Second, "three have room", func() bool { return taken() == 30_000_000 })
+	status, header, body := call(t, "POST", "http://"+addr+"/set/k", strings.Repeat("x", 5<<20))
+	if status != 503 || header.Get("Retry-After") == "" || !strings.Contains(body, "not executed") {
+		t.Errorf("a further large body: %d %s", status, body)
+	}
+	if status, _, body := call(t, "POST", "http://"+addr+"/set/k", "small"); status != 200 {
+		t.Errorf("a small body: %d %s", status, body)
+	}
+	for _, conn := range half {
+		conn.Close()
+	}
+	redistest.Eventually(t, 5*time.Second, "their room is free", func() bool { return taken() == 0 })
+	for range 5 {
+		if status, _, body := call(t, "POST", "http://"+addr+"/set/k", strings.Repeat("x", 9<<20)); status != 200 {
+			t.Errorf("a large body: %d %s", status, body)
+		}
+	}
+}
+
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }

@@ -21,6 +21,9 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	} else {
 		class = s.route(ctx)
 	}
+	if s.claimed(&ctx.Request.Header) > 0 {
+		s.bodies.release(&ctx.Request.Header)
+	}
 	s.observe(ctx, began, class)
 }
 

@@ -89,6 +89,7 @@ type Server struct {
 	draining atomic.Bool
 	answers  atomic.Uint64 // that came with a token
 	node     []byte        // Config.Node
+	bodies   bodies
 	// streams is the context of the streams of events; endStreams ends them.
 	streams    context.Context
 	endStreams context.CancelFunc
@@ -120,13 +121,14 @@ func New(cfg Config, store Store) *Server {
 		cfg.AccessLog = 0
 	}
 	s := &Server{cfg: cfg, store: store, node: []byte(cfg.Node), access: newAccess(cfg), heartbeat: heartbeat}
+	s.bodies = bodies{limit: max(allBodies, 4*cfg.MaxBody), claims: map[*fasthttp.RequestHeader]claim{}}
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
 	s.hub = newHub(store.Changes, cfg.Logger)
 	s.http = &fasthttp.Server{
 		Handler:               s.handle,
 		ErrorHandler:          s.malformed,
-		HeaderReceived:        headerReceived,
+		HeaderReceived:        s.headerReceived,
 		ExpectHandler:         s.expect,
 		NoDefaultServerHeader: true,
 		NoDefaultContentType:  true,
