@@ -11,9 +11,10 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// session is one connection to one master. It belongs to its lane.
+// session is one connection to one master. It belongs to its
+// writer.
 type session struct {
-	w      *lane
+	w      *writer
 	master string
 	conn   rueidis.DedicatedClient
 	wire   *wire

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,7 +31,14 @@ type writer struct {
 	// ttl is Config.IdempotencyTTL in milliseconds; recordDB and dataDB are
 	// the databases of the records and of the data, empty when they are one.
 	ttl, recordDB, dataDB string
-	stats                 stats
+	stats                 *stats
+	// aside has the guarded operations, which take more trips than a batch and
+	// go one at a time: nobody else is to wait for them. It is nil in itself.
+	aside *writer
+	// inSync is how many replicas must have the next batch.
+	inSync atomic.Int64
+	// last is the master of the last session; it belongs to follow.
+	last string
 
 	mu    sync.Mutex
 	queue []*operation // with those that their callers gave up
@@ -38,43 +46,40 @@ type writer struct {
 	bytes int          // of the live ones
 	ended bool
 	more  chan struct{} // the queue is no longer empty
-
-	lanes []*lane
 }
 
 func newWriter(cfg Config, m *monitor) *writer {
 	w := &writer{
-		cfg: cfg, monitor: m, more: make(chan struct{}, 1),
+		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: new(stats),
 		ttl: strconv.FormatInt(cfg.IdempotencyTTL.Milliseconds(), 10),
 	}
 	if cfg.RecordDB >= 0 && cfg.RecordDB != cfg.DB {
 		w.recordDB, w.dataDB = strconv.Itoa(cfg.RecordDB), strconv.Itoa(cfg.DB)
 	}
-	for range lanes {
-		w.lanes = append(w.lanes, &lane{writer: w})
+	w.aside = &writer{
+		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: w.stats,
+		ttl: w.ttl, recordDB: w.recordDB, dataDB: w.dataDB,
 	}
 	return w
-}
-
-// inSync is how many replicas must have a write before it is acknowledged.
-func (w *writer) inSync() int {
-	n := w.lanes[0].inSync.Load()
-	for _, l := range w.lanes[1:] {
-		n = min(n, l.inSync.Load())
-	}
-	return int(n)
 }
 
 // waiting is how many operations wait in the queue.
 func (w *writer) waiting() int {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.live
+	n := w.live
+	w.mu.Unlock()
+	if w.aside != nil {
+		n += w.aside.waiting()
+	}
+	return n
 }
 
 // do has an operation carried out and waits for its outcome, for Hold at most.
 // over says that nobody else has to do with it any more.
 func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
+	if o.guarded && w.aside != nil {
+		return w.aside.do(ctx, o)
+	}
 	w.mu.Lock()
 	switch {
 	case w.ended:
@@ -177,9 +182,6 @@ func (w *writer) take(batch []*operation) []*operation {
 	left := copy(w.queue, w.queue[n:])
 	clear(w.queue[left:])
 	w.queue = w.queue[:left]
-	if left > 0 {
-		w.wake() // another lane
-	}
 	return batch
 }
 
@@ -209,11 +211,12 @@ func (w *writer) giveBack(ops []*operation) {
 // run carries operations out until the context ends; what waits then was not
 // executed.
 func (w *writer) run(ctx context.Context) {
-	var all sync.WaitGroup
-	for _, l := range w.lanes {
-		all.Go(func() { l.run(ctx) })
+	if w.aside != nil {
+		var aside sync.WaitGroup
+		aside.Go(func() { w.aside.run(ctx) })
+		defer aside.Wait()
 	}
-	all.Wait()
+	w.follow(ctx)
 	w.mu.Lock()
 	w.ended = true
 	w.mu.Unlock()

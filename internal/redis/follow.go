@@ -3,28 +3,18 @@ package redis
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// lane is one of the connections over which batches go. While one waits for
-// the replicas, another sends.
-type lane struct {
-	*writer
-	// inSync is how many replicas must have its next batch.
-	inSync atomic.Int64
-	// last is the master of the last session; it belongs to run.
-	last string
-}
+// gatherFrom is the batch, in operations, from which on a writer lets others run
+// before it takes the next one.
+const gatherFrom = 4
 
-// lanes of a writer. More make the batches smaller, and each costs its
-// system calls.
-const lanes = 2
-
-// run carries operations out on one connection after another until the
-// context ends.
-func (w *lane) run(ctx context.Context) {
+// follow carries operations out on one connection after another, each to the
+// master of its time, until the context ends.
+func (w *writer) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		s, err := w.monitor.wait(ctx)
 		if err != nil {
@@ -42,7 +32,7 @@ func (w *lane) run(ctx context.Context) {
 
 // serve writes to one master on one connection, until the connection or the
 // mastership ends.
-func (w *lane) serve(ctx context.Context, master string) (cause error) {
+func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watcher sync.WaitGroup
 	watcher.Go(func() {
@@ -100,6 +90,12 @@ func (w *lane) serve(ctx context.Context, master string) (cause error) {
 				return ctx.Err()
 			}
 		}
+		if len(batch) > gatherFrom {
+			// Under load: whoever has just got an answer may have the next
+			// request at once, and a larger batch costs no more.
+			runtime.Gosched()
+			runtime.Gosched()
+		}
 		batch = w.take(batch[:0])
 		if len(batch) == 0 && len(s.done) == 0 {
 			select {
@@ -129,7 +125,7 @@ func (w *lane) serve(ctx context.Context, master string) (cause error) {
 
 // watch returns when another node is the master, when there has been none for
 // so long that nobody waits for an answer any more, or when the context ends.
-func (w *lane) watch(ctx context.Context, master string) {
+func (w *writer) watch(ctx context.Context, master string) {
 	for {
 		s, changed := w.monitor.now()
 		var late <-chan time.Time
