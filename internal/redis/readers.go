@@ -52,6 +52,8 @@ func (c *readers) run(ctx context.Context) {
 			if old != nil {
 				closing.Go(old.close)
 			}
+		} else if old != nil && s.master == "" {
+			old.cut() // whoever waits for it
 		}
 		for _, l := range c.gone(s) {
 			closing.Go(l.close)
@@ -116,8 +118,8 @@ func (c *readers) cached(ctx context.Context, r *Request) bool {
 	if l == nil || !c.monitor.fresh(l.addr) {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, replicaTimeout)
-	defer cancel()
+	// No deadline of its own, which would cost as much as a hit: the
+	// connection is cut when its master is no longer one.
 	a := l.DoCache(ctx, l.B().Get().Key(cmd[1]).Cache(), cacheTTL)
 	result, ok := resultOf(a)
 	if !ok || !c.monitor.fresh(l.addr) {
