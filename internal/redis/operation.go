@@ -1,7 +1,9 @@
 package redis
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,8 +41,10 @@ type operation struct {
 	results []Result
 	offset  int64
 
-	// first and count are its commands' place in the batch.
-	first, count int
+	// first and count are its commands' place in the batch. A single command
+	// with a record shares one call of a script with others; place is its own
+	// there.
+	first, count, place int
 
 	state   atomic.Int32
 	expired atomic.Bool // its caller's time is over: it is not to be tried again
@@ -72,6 +76,11 @@ const (
 	finished              // has its outcome
 )
 
+// single says that the operation is one command with a record: see once.
+func (o *operation) single() bool {
+	return o.record != "" && len(o.cmds) == 1 && !o.atomic && !o.guarded
+}
+
 // encode appends the operation's commands to a batch.
 func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands {
 	o.first = len(batch)
@@ -88,7 +97,7 @@ func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands 
 	default:
 		for i, cmd := range o.cmds {
 			if o.record != "" && o.effects[i] {
-				batch = append(batch, s.run(once, itemRecord(o.record, i), nil, cmd))
+				batch = append(batch, s.call(once, []string{itemRecord(o.record, i)}, s.head(1+len(cmd)), []string{strconv.Itoa(len(cmd))}, cmd))
 			} else {
 				batch = append(batch, plain(b, cmd))
 			}
@@ -125,6 +134,9 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 	var cause error
 	for i, a := range answers {
 		m, err := a.ToMessage()
+		if err == nil && o.record != "" && o.effects[i] {
+			m, err = element(m, o.place)
+		}
 		fate := fateOf(err, sent)
 		if fate == refused && o.record != "" && o.effects[i] && isNoScript(err) {
 			s.forget(once)
@@ -167,6 +179,15 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 	}
 	o.cause = cause
 	return repeat, broken
+}
+
+// element is one of the answers of a script that gives several.
+func element(m rueidis.RedisMessage, i int) (rueidis.RedisMessage, error) {
+	list, err := m.ToArray()
+	if err != nil || i >= len(list) {
+		return m, errors.New("a script answered too little")
+	}
+	return list[i], list[i].Error()
 }
 
 // reply is a command's reply; see exactInteger.

@@ -79,18 +79,66 @@ local function recorded(body)
 end
 `
 
-// once carries out the command ARGV[4...] with a record. Lua's numbers are
-// exact up to 2^53: a counter beyond is read again as text (see Reply.number).
-var once = newScript(recording+`
-return recorded(function()
-  local r = redis.pcall(unpack(ARGV, 4))
-  if type(r) == 'number' and (r >= 9007199254740992 or r <= -9007199254740992) then
-    local name = string.upper(ARGV[4])
-    if name == 'HINCRBY' then return redis.call('HGET', ARGV[5], ARGV[6]) end
-    if name == 'INCR' or name == 'DECR' or name == 'INCRBY' or name == 'DECRBY' then return redis.call('GET', ARGV[5]) end
+// once carries commands out, each with a record of its own, as recording does
+// for one: KEYS are the records, and behind the first three of ARGV stands each
+// command, its length first. One call for many costs a fraction of many calls,
+// at the master and, since it changes the database twice and not twice for each
+// command, at the replicas.
+//
+// Lua's numbers are exact up to 2^53: a counter beyond is read again as text
+// (see Reply.number).
+var once = newScript(`
+local call, ttl, recdb, datadb = redis.call, ARGV[1], ARGV[2], ARGV[3]
+local out, place, same, mine, at = {}, {}, {}, {}, 4
+if recdb ~= '' then call('SELECT', recdb) end
+for i = 1, #KEYS do
+  local rec = KEYS[i]
+  if mine[rec] then
+    same[i] = mine[rec]
+  elseif call('SET', rec, '', 'NX', 'PX', ttl) then
+    mine[rec], place[i] = i, at
+  else
+    local kept = call('GET', rec)
+    call('PEXPIRE', rec, ttl)
+    if kept == '' then out[i] = redis.status_reply('OK') else out[i] = cmsgpack.unpack(kept) end
   end
-  return r
-end)`, false)
+  at = at + 1 + ARGV[at]
+end
+if recdb ~= '' then call('SELECT', datadb) end
+local keep = {}
+for i = 1, #KEYS do
+  local p = place[i]
+  if p then
+    local r = redis.pcall(unpack(ARGV, p + 1, p + ARGV[p]))
+    if type(r) == 'number' then
+      if r >= 9007199254740992 or r <= -9007199254740992 then
+        local name = string.upper(ARGV[p + 1])
+        if name == 'HINCRBY' then
+          r = call('HGET', ARGV[p + 2], ARGV[p + 3])
+        elseif name == 'INCR' or name == 'DECR' or name == 'INCRBY' or name == 'DECRBY' then
+          r = call('GET', ARGV[p + 2])
+        end
+      end
+      keep[#keep + 1] = i
+    elseif type(r) ~= 'table' or r.ok ~= 'OK' then
+      keep[#keep + 1] = i
+    end
+    out[i] = r
+  end
+end
+if #keep > 0 then
+  if recdb ~= '' then call('SELECT', recdb) end
+  for _, i in ipairs(keep) do
+    local r = out[i]
+    if type(r) == 'table' and r.err then
+      call('DEL', KEYS[i])
+    else
+      call('SET', KEYS[i], cmsgpack.pack(r), 'PX', ttl)
+    end
+  end
+end
+for i, j in pairs(same) do out[i] = out[j] end
+return out`, false)
 
 // counts says that a command answers a counter's value: see once.
 func counts(name string) bool {
@@ -105,38 +153,35 @@ func counts(name string) bool {
 // carries out: Lua unpacks about 8,000 (LUAI_MAXCSTACK).
 const maxScriptArgs = 7000
 
-// run is the call of a script on this session.
+// run is the call of a script of users of this package, on this session.
 func (s *session) run(script *Script, record string, keys, args []string) rueidis.Completed {
-	b := s.conn.B()
-	n := int64(len(keys))
-	if !script.readOnly {
-		n++
+	if script.readOnly {
+		return s.call(script, keys, args)
 	}
-	var c rueidis.Completed
-	head := [3]string{s.w.ttl, s.w.recordDB, s.w.dataDB}
-	if !s.loaded[script] {
+	all := make([]string, 0, 1+len(keys))
+	all = append(append(all, record), keys...)
+	return s.call(script, all, s.head(len(args)), args)
+}
+
+// head starts a script's arguments, with room for more.
+func (s *session) head(room int) []string {
+	return append(make([]string, 0, 3+room), s.w.ttl, s.w.recordDB, s.w.dataDB)
+}
+
+// call sends a script whole the first time, and by its hash from then on.
+func (s *session) call(script *Script, keys []string, args ...[]string) rueidis.Completed {
+	c := s.conn.B().Arbitrary("EVALSHA")
+	if s.loaded[script] {
+		c = c.Args(script.sha)
+	} else {
 		s.loaded[script] = true
-		e := b.Eval().Script(script.source).Numkeys(n)
-		switch {
-		case script.readOnly && n == 0:
-			c = e.Arg(args...).Build()
-		case script.readOnly:
-			c = e.Key(keys...).Arg(args...).Build()
-		default:
-			c = e.Key(record).Key(keys...).Arg(head[:]...).Arg(args...).Build()
-		}
-		return c
+		c = s.conn.B().Arbitrary("EVAL").Args(script.source)
 	}
-	e := b.Evalsha().Sha1(script.sha).Numkeys(n)
-	switch {
-	case script.readOnly && n == 0:
-		c = e.Arg(args...).Build()
-	case script.readOnly:
-		c = e.Key(keys...).Arg(args...).Build()
-	default:
-		c = e.Key(record).Key(keys...).Arg(head[:]...).Arg(args...).Build()
+	c = c.Args(strconv.Itoa(len(keys))).Args(keys...)
+	for _, part := range args {
+		c = c.Args(part...)
 	}
-	return c
+	return c.Build()
 }
 
 // forget has a script sent whole the next time: Redis has lost it (SCRIPT

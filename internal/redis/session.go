@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,9 +32,10 @@ type session struct {
 	pause bool
 
 	// Of one batch; kept for their memory.
-	cmds  rueidis.Commands
-	done  []*operation
-	again []*operation
+	cmds    rueidis.Commands
+	done    []*operation
+	again   []*operation
+	singles []*operation
 }
 
 // exchange sends commands and waits for their answers. sent is false when none
@@ -105,8 +107,13 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	defer func() { clear(cmds); s.cmds = cmds[:0] }()
 	strict, fenced, token := kinds(s.done)
 	for _, o := range batch {
-		cmds = o.encode(s, cmds)
+		if o.single() {
+			s.singles = append(s.singles, o)
+		} else {
+			cmds = o.encode(s, cmds)
+		}
 	}
+	cmds = s.encodeSingles(cmds)
 	a, b, c := kinds(batch)
 	strict, fenced, token = strict || a, fenced || b, token || c
 	role := -1
@@ -150,6 +157,27 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		acks, err = answers[wait].AsInt64()
 	}
 	return cmp.Or(s.settle(ctx, int(acks), err), ended)
+}
+
+// maxSingles bounds how long one call of a script keeps everybody else waiting
+// at the master.
+const maxSingles = 128
+
+// encodeSingles appends the single commands with records, many to a call.
+func (s *session) encodeSingles(cmds rueidis.Commands) rueidis.Commands {
+	for ops := range slices.Chunk(s.singles, maxSingles) {
+		records := make([]string, 0, len(ops))
+		args := s.head(4 * len(ops))
+		for i, o := range ops {
+			o.first, o.count, o.place = len(cmds), 1, i
+			records = append(records, o.record)
+			args = append(append(args, strconv.Itoa(len(o.cmds[0]))), o.cmds[0]...)
+		}
+		cmds = append(cmds, s.call(once, records, args))
+	}
+	clear(s.singles)
+	s.singles = s.singles[:0]
+	return cmds
 }
 
 // sort puts an operation where it belongs after an attempt.
