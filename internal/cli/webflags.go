@@ -130,6 +130,10 @@ var webOptions = []option{
 		n.web.Connections, err = number(text, 1, 1<<24)
 		return err
 	}},
+	{flag: "threads", env: "HOLDFAST_THREADS", usage: "how many `CORES` the node may use at once (default: half of them, HAProxy and Redis need the others)", set: func(n *webNode, text string) (err error) {
+		n.threads, err = number(text, 1, 1024)
+		return err
+	}},
 	{flag: "admin", env: "HOLDFAST_ADMIN", usage: "`HOST:PORT` for those who run the node: /metrics (Prometheus), /debug/pprof/, /healthz (default: none)", set: func(n *webNode, text string) error {
 		n.admin = text
 		return checkAddress(text)

@@ -29,6 +29,7 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		"HOLDFAST_CONNECTIONS":        strconv.Itoa(kv.Limits.Connections),
 		"HOLDFAST_CORS":               strings.Join(kv.CORS, ","),
 		"HOLDFAST_ACCESS_LOG":         strconv.FormatFloat(kv.AccessLog, 'f', -1, 64),
+		"HOLDFAST_THREADS":            b.webThreads(),
 		"HOLDFAST_ADMIN":              "",
 		"HOLDFAST_TOKENS":             "",
 		"OTEL_EXPORTER_OTLP_ENDPOINT": kv.Trace,
@@ -44,6 +45,21 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		env["HOLDFAST_TOKENS"] = b.resolve(kv.TokensFile)
 	}
 	return env
+}
+
+// webThreads is how many cores a web node uses: half of the machine's are for
+// the web nodes together, the others for HAProxy and Redis. Empty: unknown.
+func (b builder) webThreads() string {
+	if b.machine.Cores == 0 {
+		return ""
+	}
+	nodes := 0
+	for _, a := range b.stack.Apps {
+		if a.Kind() == stack.KV {
+			nodes += a.Nodes
+		}
+	}
+	return strconv.Itoa(max(1, b.machine.Cores/2/nodes))
 }
 
 // allowed are the dangerous commands that any web node's clients may use: the
