@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/web"
 )
 
 // ceilingCommand is the first argument by which this program runs itself as
@@ -17,7 +21,7 @@ import (
 const ceilingCommand = "ceiling"
 
 // serveCeiling answers every GET with a fixed value: what the HTTP server
-// alone can do. The server is configured as in package web. The arguments are
+// alone can do, on as many cores as a web node uses. The arguments are
 // its address and the headers of every answer, "name: value".
 func serveCeiling(ctx context.Context, args []string) error {
 	if len(args) == 0 {
@@ -28,38 +32,28 @@ func serveCeiling(ctx context.Context, args []string) error {
 		name, value, _ := strings.Cut(header, ": ")
 		names, values = append(names, name), append(values, value)
 	}
+	runtime.GOMAXPROCS(max(1, runtime.NumCPU()/2))
+	debug.SetGCPercent(400)
 	small, large := []byte(fixedValue(smallValue)), []byte(fixedValue(largeValue))
 	largeKey := []byte("key=" + prefixOf(largeValue))
-	server := &fasthttp.Server{
-		Handler: func(ctx *fasthttp.RequestCtx) {
-			h := &ctx.Response.Header
-			for i := range names {
-				h.Set(names[i], values[i])
-			}
-			ctx.SetContentType("text/plain; charset=utf-8")
-			if bytes.HasPrefix(ctx.URI().QueryString(), largeKey) {
-				ctx.SetBody(large)
-			} else {
-				ctx.SetBody(small)
-			}
-		},
-		NoDefaultServerHeader: true,
-		NoDefaultContentType:  true,
-		Concurrency:           16384,
-		ReadBufferSize:        128 << 10,
-		ReduceMemoryUsage:     true,
-		ReadTimeout:           10 * time.Second,
-		WriteTimeout:          30 * time.Second,
-		IdleTimeout:           75 * time.Second,
-
-		DisablePreParseMultipartForm: true,
-	}
+	server := web.Bare(func(ctx *fasthttp.RequestCtx) {
+		h := &ctx.Response.Header
+		for i := range names {
+			h.Set(names[i], values[i])
+		}
+		ctx.SetContentType("text/plain; charset=utf-8")
+		if bytes.HasPrefix(ctx.URI().QueryString(), largeKey) {
+			ctx.SetBody(large)
+		} else {
+			ctx.SetBody(small)
+		}
+	})
 	ln, err := net.Listen("tcp", args[0])
 	if err != nil {
 		return err
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(ln) }()
+	go func() { served <- server.Serve(web.Listener(ln)) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve on %s: %w", ln.Addr(), err)

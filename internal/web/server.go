@@ -125,16 +125,21 @@ func New(cfg Config, store Store) *Server {
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
 	s.hub = newHub(store.Changes, cfg.Logger)
-	s.http = &fasthttp.Server{
-		Handler:               s.handle,
-		ErrorHandler:          s.malformed,
-		HeaderReceived:        s.headerReceived,
-		ExpectHandler:         s.expect,
+	s.http = Bare(s.handle)
+	s.http.ErrorHandler, s.http.HeaderReceived, s.http.ExpectHandler = s.malformed, s.headerReceived, s.expect
+	s.http.Concurrency, s.http.MaxRequestBodySize = cfg.Connections, cfg.MaxBody
+	return s
+}
+
+// Bare is a web node's HTTP server without what it serves: what a benchmark
+// compares a node with. It wants listeners made by Listener.
+func Bare(handler fasthttp.RequestHandler) *fasthttp.Server {
+	return &fasthttp.Server{
+		Handler:               handler,
 		NoDefaultServerHeader: true,
 		NoDefaultContentType:  true,
-		Concurrency:           cfg.Connections,
+		Concurrency:           16384,
 		ReadBufferSize:        maxHeader,
-		MaxRequestBodySize:    cfg.MaxBody,
 		ReduceMemoryUsage:     true, // else every idle connection keeps a buffer of maxHeader
 		ReadTimeout:           readTimeout,
 		WriteTimeout:          writeTimeout,
@@ -145,8 +150,10 @@ func New(cfg Config, store Store) *Server {
 
 		DisablePreParseMultipartForm: true,
 	}
-	return s
 }
+
+// Listener gives the connections of a listener what a web node's have.
+func Listener(ln net.Listener) net.Listener { return listener{lazyListener{ln}} }
 
 // discard drops what fasthttp logs of clients' mistakes: they got their
 // answer.
@@ -167,7 +174,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	defer flush()
 	served := make(chan error, len(lns))
 	for _, ln := range lns {
-		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.http.Serve(listener{lazyListener{ln}})) }()
+		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.http.Serve(Listener(ln))) }()
 	}
 	var broken error
 	running := len(lns)
