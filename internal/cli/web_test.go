@@ -39,7 +39,7 @@ func TestTheWebNodeIsConfiguredByItsEnvironment(t *testing.T) {
 		{"Sentinels by their URL", map[string]string{"REDIS_URL": "redis+sentinel://web:s3cret@a:1,b/shop"},
 			redis.Config{Sentinels: []string{"a:1", "b:26379"}, MasterName: "shop", Username: "web", Password: "s3cret", MinAcks: 1}, ""},
 		{"a cluster", map[string]string{"REDIS_URL": "redis+cluster://a:1,b:2"},
-			redis.Config{Cluster: []string{"a:1", "b:2"}}, ""},
+			redis.Config{Cluster: []string{"a:1", "b:2"}, MinAcks: 1}, ""},
 		{"acknowledgements", map[string]string{"REDIS_URL": "redis://h", "HOLDFAST_MIN_ACKS": "2"},
 			redis.Config{Address: "h:6379", MinAcks: 2}, ""},
 		{"none wanted of Sentinels", map[string]string{"REDIS_SENTINELS": "a:1", "REDIS_MASTER_NAME": "m", "HOLDFAST_MIN_ACKS": "0"},

@@ -60,7 +60,7 @@ var webOptions = []option{
 		}
 		return nil
 	}},
-	{flag: "min-acks", env: "HOLDFAST_MIN_ACKS", usage: "how many `REPLICAS` must have a write before it is acknowledged, however few are in sync (default 1 with Sentinels and 0 without)", set: func(n *webNode, text string) (err error) {
+	{flag: "min-acks", env: "HOLDFAST_MIN_ACKS", usage: "how many `REPLICAS` must have a write before it is acknowledged, however few are in sync (default 1 with Sentinels or a cluster, else 0)", set: func(n *webNode, text string) (err error) {
 		n.redis.MinAcks, err = number(text, 0, 1000)
 		return err
 	}},
@@ -239,9 +239,9 @@ func (f *webFlags) node() (*webNode, error) {
 		if n.redis.MasterName == "" {
 			return nil, usagef("Sentinels are given, but not the name of the master that they watch: give REDIS_MASTER_NAME or --redis-master-name")
 		}
-		if f.text["min-acks"] == "" {
-			n.redis.MinAcks = 1
-		}
+	}
+	if (len(n.redis.Sentinels) > 0 || len(n.redis.Cluster) > 0) && f.text["min-acks"] == "" {
+		n.redis.MinAcks = 1
 	}
 	if ttl := n.redis.IdempotencyTTL; ttl != 0 && ttl < minRemember+n.redis.Hold {
 		return nil, usagef("--remember (or HOLDFAST_REMEMBER) %v: with --hold %v it has to be at least %v, or a write that was held and sent again could happen twice", ttl, n.redis.Hold, minRemember+n.redis.Hold)

@@ -34,6 +34,9 @@ var everyKey = []topicName{{kind: tracking}}
 // The error is the context's, or an *Error: Refused in Redis' words,
 // NotExecuted when nobody could be asked within Config.Hold.
 func (c *Client) Changes(ctx context.Context, hear func(Change)) error {
+	if c.cluster != nil {
+		return &Error{Invalid, errNotInCluster("changes of keys")}
+	}
 	return c.listen(ctx, c.changes, newListener(true), everyKey, func(m Message) {
 		hear(Change{Key: m.Channel, Missed: m.Kind == missed})
 	})

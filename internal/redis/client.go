@@ -79,6 +79,9 @@ func (c Config) atSentinels() Config {
 	return c
 }
 
+// alone says that nobody but Redis itself says who the master is.
+func (c Config) alone() bool { return len(c.Sentinels) == 0 && len(c.Cluster) == 0 }
+
 func (c Config) withDefaults() Config {
 	if c.AckTimeout == 0 {
 		c.AckTimeout = 150 * time.Millisecond
@@ -117,6 +120,9 @@ type Client struct {
 	monitor *monitor
 	writer  *writer
 	readers *readers
+	// cluster, when it is not nil, is there instead of writer and readers;
+	// monitor follows some master then.
+	cluster *cluster
 
 	commands commandSource
 	// What is published, and what changes: see stream.go and changes.go.
@@ -129,10 +135,20 @@ func New(cfg Config) (*Client, error) {
 	switch {
 	case len(cfg.Sentinels) > 0 && cfg.MasterName == "":
 		return nil, errors.New("redis: Sentinels are given, but not the name of the master that they watch")
-	case len(cfg.Sentinels) == 0 && cfg.Address == "":
-		return nil, errors.New("redis: neither Sentinels nor an address is given")
+	case len(cfg.Sentinels) == 0 && len(cfg.Cluster) == 0 && cfg.Address == "":
+		return nil, errors.New("redis: neither Sentinels nor a cluster nor an address is given")
+	case len(cfg.Cluster) > 0 && cfg.DB != 0:
+		return nil, errors.New("redis: a cluster has no other database than 0")
 	case cfg.MinAcks < 0:
 		return nil, errors.New("redis: the number of replicas that must confirm a write is negative")
+	}
+	if len(cfg.Cluster) > 0 {
+		cfg.Sentinels, cfg.Address = nil, ""
+		c := newCluster(cfg)
+		return &Client{
+			cfg: cfg, cluster: c, monitor: c.anchor,
+			commands: newCommandSource(), published: newHub(cfg, c.anchor),
+		}, nil
 	}
 	m := newMonitor(cfg)
 	return &Client{
@@ -146,6 +162,12 @@ func New(cfg Config) (*Client, error) {
 // way any more: those that are then fail.
 func (c *Client) Run(ctx context.Context) {
 	var parts sync.WaitGroup
+	if c.cluster != nil {
+		parts.Go(func() { c.cluster.run(ctx) })
+		parts.Go(func() { c.published.run(ctx) })
+		parts.Wait()
+		return
+	}
 	parts.Go(func() { c.monitor.run(ctx) })
 	parts.Go(func() { c.writer.run(ctx) })
 	parts.Go(func() { c.readers.run(ctx) })
@@ -164,6 +186,9 @@ func (c *Client) Run(ctx context.Context) {
 // each command's own is in its Result.
 func (c *Client) Do(ctx context.Context, r *Request) error {
 	r.Results, r.From, r.Node, r.Lag, r.Token = r.Results[:0], ReadMaster, "", 0, ""
+	if c.cluster != nil {
+		return c.doInCluster(ctx, r)
+	}
 	o, err := c.operation(ctx, r)
 	if err != nil {
 		return err
@@ -268,7 +293,9 @@ func size(args []string) int {
 
 // Status is what the client knows of Redis at a moment.
 type Status struct {
-	// Master is host:port; empty: there is none now, and Why says so.
+	// Master is host:port; empty: there is none now, and Why says so. Of a
+	// cluster it is those of all shards, with commas, and empty while any shard
+	// has none; Replicas and InSync are the least of all shards then.
 	Master string    `json:"master"`
 	Why    string    `json:"why"`
 	Since  time.Time `json:"since"`
@@ -292,6 +319,9 @@ type Status struct {
 
 // Status says what the client knows now; it asks nobody.
 func (c *Client) Status() Status {
+	if c.cluster != nil {
+		return c.cluster.status()
+	}
 	s, _ := c.monitor.now()
 	st := Status{
 		Master: s.master, Why: s.why, Since: s.since, Found: s.found, Heard: s.heard,

@@ -90,6 +90,8 @@ type clusterNode struct {
 	// failover and each move of a slot is given a higher one.
 	epoch int64
 	slots []slotRange
+	// moving are slots on their way from or to it, which only itself tells.
+	moving []int
 }
 
 type slotRange struct{ first, last int }
@@ -128,8 +130,12 @@ func parseClusterNodes(text, asked string) ([]clusterNode, error) {
 		}
 		n.addr = join(host, port)
 		for _, word := range f[8:] {
-			if strings.HasPrefix(word, "[") {
-				continue // a slot on its way: it is where it is
+			if strings.HasPrefix(word, "[") { // a slot on its way: it is where it is
+				slot, _, _ := strings.Cut(word[1:], "-")
+				if on, err := strconv.Atoi(slot); err == nil {
+					n.moving = append(n.moving, on)
+				}
+				continue
 			}
 			first, last, ok := strings.Cut(word, "-")
 			if !ok {

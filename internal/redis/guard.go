@@ -37,7 +37,7 @@ func (s *session) guarded(ctx context.Context, o *operation) (then next, broken 
 		var results []Result
 		var err error
 		if o.effects[i] {
-			results, err = s.guard(ctx, itemRecord(o.record, i), o.cmds[i:i+1])
+			results, err = s.guard(ctx, o.itemRecord(i), o.cmds[i:i+1])
 		} else {
 			results, err = s.ask(ctx, cmd)
 		}

@@ -57,6 +57,9 @@ type monitor struct {
 	cfg   Config
 	log   *slog.Logger
 	nudge chan struct{} // asks for a round at once
+	// voters, when it is not nil, asks those who stand in for the Sentinels: see
+	// clusterShard.ask.
+	voters func(context.Context) []sentinelWord
 	// confirms are requests for the outcome of a round that starts later.
 	confirms chan chan snapshot
 
@@ -90,7 +93,7 @@ func newMonitor(cfg Config) *monitor {
 		nodes:    map[string]*node{},
 	}
 	m.last.why = "nobody was asked yet"
-	if len(cfg.Sentinels) == 0 {
+	if len(cfg.Sentinels) == 0 && len(cfg.Cluster) == 0 {
 		m.nodes[cfg.Address] = nil
 	}
 	return m
@@ -361,6 +364,9 @@ type sentinelWord struct {
 
 // askSentinels asks every Sentinel at once.
 func (m *monitor) askSentinels(ctx context.Context, replicas bool) []sentinelWord {
+	if m.voters != nil {
+		return m.voters(ctx)
+	}
 	words := make([]sentinelWord, len(m.sentinels))
 	var questions sync.WaitGroup
 	for i, l := range m.sentinels {

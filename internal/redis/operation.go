@@ -29,6 +29,8 @@ type operation struct {
 	// record names the record of a write with an idempotency key; empty: none.
 	// Such a write may be sent again when its answer was lost.
 	record string
+	// site, when it is not nil, says where its commands are in a cluster.
+	site *placement
 	// guarded: its record cannot be kept by a script of ours (see guard.go).
 	guarded bool
 	// async: it does not wait for replicas.
@@ -78,7 +80,7 @@ const (
 
 // single says that the operation is one command with a record: see once.
 func (o *operation) single() bool {
-	return o.record != "" && len(o.cmds) == 1 && !o.atomic && !o.guarded
+	return o.record != "" && len(o.cmds) == 1 && !o.atomic && !o.guarded && o.site == nil
 }
 
 // encode appends the operation's commands to a batch.
@@ -87,8 +89,10 @@ func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands 
 	b := s.conn.B()
 	switch {
 	case o.script != nil:
+		batch = o.asked(b, batch)
 		batch = append(batch, s.run(o.script, o.record, o.keys, o.args))
 	case o.atomic:
+		batch = o.asked(b, batch)
 		batch = append(batch, b.Multi().Build())
 		for _, cmd := range o.cmds {
 			batch = append(batch, plain(b, cmd))
@@ -96,8 +100,14 @@ func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands 
 		batch = append(batch, b.Exec().Build())
 	default:
 		for i, cmd := range o.cmds {
+			batch = o.asked(b, batch)
 			if o.record != "" && o.effects[i] {
-				batch = append(batch, s.call(once, []string{itemRecord(o.record, i)}, s.head(1+len(cmd)), []string{strconv.Itoa(len(cmd))}, cmd))
+				records := []string{o.itemRecord(i)}
+				if o.site != nil {
+					batch = append(batch, s.call(onceInCluster, append(records, o.site.keys[i]...), s.head(len(cmd)), cmd))
+				} else {
+					batch = append(batch, s.call(once, records, s.head(1+len(cmd)), []string{strconv.Itoa(len(cmd))}, cmd))
+				}
 			} else {
 				batch = append(batch, plain(b, cmd))
 			}
@@ -124,6 +134,7 @@ const (
 // session is of no more use, and why.
 func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (then next, broken error) {
 	o.results = o.results[:0]
+	answers = o.answered(answers)
 	switch {
 	case o.script != nil:
 		return o.readScript(s, answers[0], sent)
@@ -140,6 +151,7 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 		fate := fateOf(err, sent)
 		if fate == refused && o.record != "" && o.effects[i] && isNoScript(err) {
 			s.forget(once)
+			s.forget(onceInCluster)
 			fate = retry
 		}
 		switch fate {

@@ -172,6 +172,10 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	}
 	b := l.B()
 	cmds := rueidis.Commands{b.Role().Build()}
+	if len(c.cfg.Cluster) > 0 {
+		// Without it a replica sends us to its master (manual, READONLY).
+		cmds = rueidis.Commands{b.Readonly().Build(), cmds[0]}
+	}
 	switch {
 	case o.script != nil:
 		cmds = append(cmds, b.EvalRo().Script(o.script.source).Numkeys(int64(len(o.keys))).Key(o.keys...).Arg(o.args...).Build())
@@ -184,6 +188,9 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	ctx, cancel := context.WithTimeout(ctx, replicaTimeout)
 	defer cancel()
 	answers := l.DoMulti(ctx, cmds...)
+	if len(c.cfg.Cluster) > 0 {
+		answers = answers[1:]
+	}
 	role, err := answers[0].ToArray()
 	if err != nil {
 		return false

@@ -24,11 +24,24 @@ type Reply struct {
 	// number: an Integer that came as text, being too big for a script's
 	// numbers.
 	number bool
+	// made, when it is not nil, is the reply: it was put together of those of
+	// several masters (see cluster_merge.go).
+	made *madeReply
+}
+
+// madeReply is a reply that no single server gave.
+type madeReply struct {
+	kind  ReplyType
+	text  string
+	int   int64
+	items []Reply
 }
 
 // Type is the type of the reply.
 func (r *Reply) Type() ReplyType {
 	switch {
+	case r.made != nil:
+		return r.made.kind
 	case r.number:
 		return Integer
 	case r.m.IsString():
@@ -49,6 +62,9 @@ func (r *Reply) Type() ReplyType {
 // Text is a Text's bytes, or a Failure's words. They live as long as the
 // reply.
 func (r *Reply) Text() string {
+	if r.made != nil {
+		return r.made.text
+	}
 	s, _ := r.m.ToString() // of an error, too, with its code
 	return s
 }
@@ -56,7 +72,7 @@ func (r *Reply) Text() string {
 // Simple says that a Text is a simple string (a status, such as +OK) and not a
 // bulk string. It is slow.
 func (r *Reply) Simple() bool {
-	if !r.m.IsString() {
+	if r.made != nil || !r.m.IsString() {
 		return false
 	}
 	// The type's byte follows seven of the time to live; there is no other
@@ -66,18 +82,27 @@ func (r *Reply) Simple() bool {
 
 // Int is an Integer's value.
 func (r *Reply) Int() int64 {
+	if r.made != nil {
+		return r.made.int
+	}
 	n, _ := r.m.AsInt64()
 	return n
 }
 
 // Len is the length of an Array.
 func (r *Reply) Len() int {
+	if r.made != nil {
+		return len(r.made.items)
+	}
 	a, _ := r.m.ToArray()
 	return len(a)
 }
 
 // At is an element of an Array.
 func (r *Reply) At(i int) Reply {
+	if r.made != nil {
+		return r.made.items[i]
+	}
 	a, _ := r.m.ToArray()
 	return Reply{m: a[i]}
 }

@@ -43,7 +43,8 @@ func newScript(source string, readOnly bool) *Script {
 }
 
 // recording carries a write out once. KEYS[1] is the write's record (empty:
-// none is kept), ARGV[1] how long it lives (milliseconds), ARGV[2] the database
+// none is kept), ARGV[1] how long it lives (milliseconds; empty: none is kept,
+// and KEYS[1] is one that is there anyway), ARGV[2] the database
 // of the records and ARGV[3] that of the data (both empty: the same).
 //
 // The record is the first write, so that what keeps a script from writing
@@ -55,7 +56,7 @@ func newScript(source string, readOnly bool) *Script {
 const recording = `
 local rec, ttl, recdb, datadb = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local function recorded(body)
-  if rec == '' then return body() end
+  if rec == '' or ttl == '' then return body() end
   if recdb ~= '' then redis.call('SELECT', recdb) end
   if not redis.call('SET', rec, '', 'NX', 'PX', ttl) then
     local kept = redis.call('GET', rec)
@@ -158,9 +159,13 @@ func (s *session) run(script *Script, record string, keys, args []string) rueidi
 	if script.readOnly {
 		return s.call(script, keys, args)
 	}
+	head := s.head(len(args))
+	if record == "" && len(s.w.cfg.Cluster) > 0 && len(keys) > 0 {
+		record, head[0] = keys[0], "" // an empty key is in a slot, too
+	}
 	all := make([]string, 0, 1+len(keys))
 	all = append(append(all, record), keys...)
-	return s.call(script, all, s.head(len(args)), args)
+	return s.call(script, all, head, args)
 }
 
 // head starts a script's arguments, with room for more.

@@ -81,7 +81,7 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 // answers an error when this is not the node for it: the session is to end.
 func (s *session) refused(err error) error {
 	switch code, _, _ := strings.Cut(err.Error(), " "); code {
-	case "NOREPLICAS", "BUSY", "TRYAGAIN":
+	case "NOREPLICAS", "BUSY", "TRYAGAIN", "CLUSTERDOWN":
 		s.pause = true
 		return nil
 	}
@@ -229,7 +229,7 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w (%w)", errLost, err)
-	case acks >= need && (need > 0 || len(s.w.cfg.Sentinels) == 0):
+	case acks >= need && (need > 0 || s.w.cfg.alone()):
 		s.missed = time.Time{}
 		s.answer(all)
 		return nil

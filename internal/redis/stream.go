@@ -83,6 +83,9 @@ func (c *Client) listen(ctx context.Context, h *hub, l *listener, topics []topic
 // or an *Error: Refused in Redis' words, NotExecuted when there was no master
 // within Config.Hold.
 func (c *Client) Monitor(ctx context.Context, hear func(line string)) error {
+	if c.cluster != nil {
+		return &Error{Invalid, errNotInCluster("MONITOR")}
+	}
 	patience, cancel := context.WithTimeout(ctx, c.cfg.Hold)
 	defer cancel()
 	wait := patience // until it listens for the first time

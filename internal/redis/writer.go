@@ -90,6 +90,9 @@ func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
 		return true, &Error{Overloaded, errTooManyHeld}
 	}
 	o.until = time.Now().Add(w.cfg.Hold)
+	if end, ok := ctx.Deadline(); ok && end.Before(o.until) {
+		o.until = end
+	}
 	w.queue = append(w.queue, o)
 	w.live++
 	w.bytes += o.size

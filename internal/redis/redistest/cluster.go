@@ -35,6 +35,7 @@ cluster-config-file %[1]d.nodes
 cluster-port %[3]d
 cluster-node-timeout 1000
 cluster-allow-replica-migration no
+cluster-require-full-coverage no
 user %[4]s on >%[5]s %[6]s %[7]s
 `, port, dir, bus, Username, Password, nodeRights, clusterRights)))
 	}

@@ -1,0 +1,160 @@
+package redis
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis/redistest"
+)
+
+// openCluster runs a client of a cluster that knows one of its nodes.
+func openCluster(t *testing.T, c *redistest.Cluster, change func(*Config)) *Client {
+	t.Helper()
+	return open(t, c, func(cfg *Config) {
+		cfg.Cluster, cfg.Address = []string{c.Nodes[0].Addr}, ""
+		if change != nil {
+			change(cfg)
+		}
+	})
+}
+
+func TestACommandGoesToTheShardOfItsKeys(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 1)
+	client := openCluster(t, cluster, nil)
+	masters := func() (n []string) {
+		for _, s := range cluster.Nodes[:3] {
+			n = append(n, s.Addr)
+		}
+		slices.Sort(n)
+		return
+	}
+	redistest.Eventually(t, 10*time.Second, "every shard has a master and a replica", func() bool {
+		s := client.Status()
+		return s.Replicas == 1 && s.Found && s.Master != ""
+	})
+	got := strings.Split(client.Status().Master, ",")
+	slices.Sort(got)
+	if !slices.Equal(got, masters()) {
+		t.Errorf("masters are %q, want %q", got, masters())
+	}
+	lines := []string{
+		"SET a 1", "SET b 2", "SET c 3", "SET d 4", "INCR a", "GET a", "GET b", "GET c", "MGET a b", "MSET {x}1 1 {x}2 2", "MGET {x}1 {x}2",
+		"INCR", "NOSUCH a", "LPUSH a x", "PING", "EVAL return{redis.call('GET',KEYS[1]),'x'} 1 c", "EVAL return{1} 0", "PUBLISH ch x",
+		"LPUSH l 3 1 2", "SORT l", "ECHO hi", "DBSIZE", "EXISTS {x}1 {x}2", "EVALSHA 0000 0", "SORT l STORE {l}2",
+	}
+	cross := "!CROSSSLOT Keys in request don't hash to the same slot"
+	want := []string{
+		"OK", "OK", "OK", "OK", "2", "2", "2", "3", cross, "OK", "[1 2]",
+		"!ERR wrong number of arguments for 'incr' command", "!ERR unknown command 'NOSUCH', with args beginning with: 'a' ",
+		"!WRONGTYPE Operation against a key holding the wrong kind of value", "PONG", "[3 x]", "[1]", "0",
+		"3", "[1 2 3]", "hi", "7", "2", "!NOSCRIPT No matching script. Please use EVAL.", "3",
+	}
+	for _, idempotencyKey := range []string{"", "once", "once"} {
+		got := do(t, client, &Request{Commands: commands(lines...), IdempotencyKey: idempotencyKey})
+		if idempotencyKey == "" {
+			for _, n := range cluster.Nodes[:3] {
+				n.Do("FLUSHALL")
+			}
+		}
+		for i := range lines {
+			if lines[i] == "DBSIZE" && idempotencyKey != "" {
+				continue // a cluster has one database: the records count
+			}
+			if got[i] != want[i] {
+				t.Errorf("%s with key %q: %q, want %q", lines[i], idempotencyKey, got[i], want[i])
+			}
+		}
+	}
+}
+
+func TestARepetitionInAClusterGetsTheFirstAnswer(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 1)
+	client := openCluster(t, cluster, nil)
+	own := NewScript("redis.call('SET', KEYS[1], string.reverse(ARGV[1])) return {redis.call('INCR', KEYS[2]), 7}")
+	for name, r := range map[string]Request{
+		"counters":    {Commands: commands("INCR a", "INCR b", "INCR c", "INCR d", "RPUSH e x")},
+		"transaction": {Commands: commands("INCR {t}1", "RPUSH {t}2 x", "GET {t}1"), Atomic: true},
+		"user script": {Commands: commands("EVAL return{redis.call('INCR',KEYS[1]),'done'} 1 ev", "INCR a")},
+		"own script":  {Script: own, Keys: []string{"{o}1", "{o}2"}, Args: []string{"abc"}},
+	} {
+		r.IdempotencyKey = name
+		first := do(t, client, &r)
+		for range 3 {
+			if again := do(t, client, &r); !slices.Equal(again, first) {
+				t.Errorf("%s: first %q, then %q", name, first, again)
+			}
+		}
+		r.IdempotencyKey = ""
+		if again := do(t, client, &r); slices.Equal(again, first) {
+			t.Errorf("%s without a key: %q again", name, again)
+		}
+	}
+}
+
+func TestWhatCrossesSlotsIsRefused(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })
+	for name, r := range map[string]*Request{
+		"transaction": {Commands: commands("SET a 1", "SET b 1"), Atomic: true},
+		"script":      {Script: NewScript("return 1"), Keys: []string{"a", "b"}},
+	} {
+		err := client.Do(t.Context(), r)
+		if KindOf(err) != Refused || !strings.HasPrefix(Words(err), "CROSSSLOT ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got := do(t, client, &Request{Commands: commands("MGET a b c")}); got[0] != "[nil nil nil]" && !strings.HasPrefix(got[0], "!CROSSSLOT ") {
+		t.Errorf("MGET of three slots: %q", got)
+	}
+}
+
+func TestWhatIsAboutAllKeysIsAskedOfEveryMaster(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	client := openCluster(t, cluster, func(c *Config) {
+		c.MinAcks = 0
+		c.Username, c.Password = "", "" // who may do anything
+	})
+	want := map[string]bool{}
+	var sets []Command
+	for i := range 300 {
+		key := "key-" + strings.Repeat("x", i%7) + string(rune('a'+i%26)) + strings.Repeat("y", i/26)
+		want[key] = true
+		sets = append(sets, Command{"SET", key, "v"})
+	}
+	do(t, client, &Request{Commands: sets})
+	got := do(t, client, &Request{Commands: commands("DBSIZE", "SCRIPT LOAD return{7}", "RANDOMKEY", "KEYS key-*")})
+	if n := len(strings.Fields(got[3])); n != len(want) || got[2] == "nil" {
+		t.Errorf("KEYS: %d, RANDOMKEY: %s", n, got[2])
+	}
+	if got[0] != strconv.Itoa(len(want)) {
+		t.Errorf("DBSIZE: %s of %d", got[0], len(want))
+	}
+	for _, key := range []string{"a", "b", "c", "d"} {
+		if got := do(t, client, &Request{Commands: commands("EVALSHA "+got[1]+" 1 "+key, "SCRIPT EXISTS "+got[1]+" 00")}); got[0] != "[7]" || got[1] != "[1 0]" {
+			t.Errorf("the script at %s: %q", key, got)
+		}
+	}
+	found := map[string]bool{}
+	for cursor, n := "0", 0; n == 0 || cursor != "0"; n++ {
+		r := &Request{Commands: commands("SCAN " + cursor + " MATCH key-* COUNT 20")}
+		do(t, client, r)
+		next, keys := r.Results[0].Reply.At(0), r.Results[0].Reply.At(1)
+		for i := range keys.Len() {
+			key := keys.At(i)
+			found[key.Text()] = true
+		}
+		if cursor = next.Text(); n > 300 {
+			t.Fatal("SCAN does not end")
+		}
+	}
+	if len(found) != len(want) {
+		t.Errorf("SCAN found %d keys of %d", len(found), len(want))
+	}
+	do(t, client, &Request{Commands: commands("FLUSHALL")})
+	if n := do(t, client, &Request{Commands: commands("DBSIZE")})[0]; n != "0" {
+		t.Errorf("DBSIZE after FLUSHALL: %s", n)
+	}
+}

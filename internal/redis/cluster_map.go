@@ -1,0 +1,400 @@
+package redis
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// mapInterval lies between two looks at who owns which slot; whoever is sent
+// elsewhere asks for one at once.
+const mapInterval = time.Second
+
+// goneAfter is how many looks in a row have to miss a shard before it is given
+// up: nodes that join or come back may see little of the cluster at first.
+const goneAfter = 3
+
+// cluster knows who owns which slot of a Redis Cluster, and keeps a shard for
+// each master that does. Its methods may be called by anybody at any time; run
+// owns the shards.
+type cluster struct {
+	cfg Config
+	// anchor follows some master, for what any node can answer: subscriptions
+	// and the table of commands.
+	anchor *monitor
+	nudge  chan struct{} // asks for a look at once
+
+	mu      sync.Mutex
+	last    *topology // never changed; nil: nobody has answered yet
+	changed chan struct{}
+	masters []*link // those who vote on failovers: the owners of slots
+	found   bool    // every slot had an owner at some time
+	heard   time.Time
+	why     string
+	unknown int64 // of shards that are gone
+	ended   bool
+
+	// What follows belongs to run alone.
+	links  map[string]*link
+	shards []*clusterShard
+}
+
+// topology is who owns which slot, at a moment.
+type topology struct {
+	slots  *slotMap
+	shards []*clusterShard // of the same indices as slots.shards
+	order  []int           // of the shards, by their first slot
+	moving map[int]bool    // slots on their way to another master
+	// mark is the same for the same owners of all slots.
+	mark uint64
+}
+
+// at is the shard of a slot; nil when nobody has it.
+func (t *topology) at(slot int) *clusterShard {
+	if i := t.slots.owner[slot]; i >= 0 {
+		return t.shards[i]
+	}
+	return nil
+}
+
+// of is the shard whose master has that address; nil when none has.
+func (t *topology) of(addr string) *clusterShard {
+	for _, s := range t.shards {
+		if s.master() == addr {
+			return s
+		}
+	}
+	return nil
+}
+
+func newCluster(cfg Config) *cluster {
+	quiet := cfg
+	quiet.Logger = Config{}.withDefaults().Logger
+	return &cluster{
+		cfg: cfg, anchor: newMonitor(quiet), nudge: make(chan struct{}, 1), changed: make(chan struct{}),
+		links: map[string]*link{}, why: "nobody was asked yet",
+	}
+}
+
+// now is the last topology, and a channel that is closed when it is not.
+func (c *cluster) now() (*topology, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last, c.changed
+}
+
+func (c *cluster) look() {
+	select {
+	case c.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// run looks until the context ends, and then ends the shards.
+func (c *cluster) run(ctx context.Context) {
+	defer func() {
+		c.mu.Lock()
+		c.ended = true
+		c.mu.Unlock()
+		var ending sync.WaitGroup
+		for _, s := range c.shards {
+			ending.Go(s.end)
+		}
+		for _, l := range c.links {
+			ending.Go(l.close)
+		}
+		ending.Wait()
+	}()
+	for ctx.Err() == nil {
+		views := c.ask(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if len(views) > 0 {
+			c.take(ctx, views)
+		}
+		c.anchorTo()
+		wait := mapInterval
+		if t, _ := c.now(); t == nil || t.slots.unowned > 0 {
+			wait = huntInterval
+		}
+		next := time.NewTimer(wait)
+		select {
+		case <-next.C:
+		case <-c.nudge:
+			// Many may be sent elsewhere at once: see monitor.run.
+			pause(ctx, 20*time.Millisecond)
+		case <-ctx.Done():
+		}
+		next.Stop()
+	}
+}
+
+// ask asks every node that is known, and those of the configuration while none
+// is, who owns what.
+func (c *cluster) ask(ctx context.Context) [][]clusterNode {
+	ctx, cancel := context.WithTimeout(ctx, steadyTimeout)
+	defer cancel()
+	for _, addr := range c.cfg.Cluster {
+		if t, _ := c.now(); t == nil || c.silent() {
+			c.link(addr)
+		}
+	}
+	var (
+		questions sync.WaitGroup
+		mu        sync.Mutex
+		views     [][]clusterNode
+		errs      []string
+	)
+	for addr, l := range c.links {
+		questions.Go(func() {
+			view, err := askNodes(ctx, l)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, fmt.Sprintf("%s: %v", addr, err))
+			} else {
+				views = append(views, view)
+			}
+		})
+	}
+	questions.Wait()
+	slices.Sort(errs)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.why = strings.Join(errs, "; ")
+	if len(views) > 0 {
+		c.heard = time.Now()
+	}
+	return views
+}
+
+// silent says that nobody has answered lately.
+func (c *cluster) silent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Since(c.heard) > 2*mapInterval
+}
+
+func (c *cluster) link(addr string) *link {
+	l := c.links[addr]
+	if l == nil {
+		l = newLink(c.cfg, addr, probing)
+		c.links[addr] = l
+	}
+	return l
+}
+
+// askNodes: CLUSTER NODES (manual, there).
+func askNodes(ctx context.Context, l *link) ([]clusterNode, error) {
+	text, err := l.Do(ctx, l.B().ClusterNodes().Build()).ToString()
+	if err != nil {
+		return nil, err
+	}
+	return parseClusterNodes(text, l.addr)
+}
+
+// take makes the topology of what the nodes said, and publishes it.
+func (c *cluster) take(ctx context.Context, views [][]clusterNode) {
+	m := mergeViews(views...)
+	t := &topology{slots: m, shards: make([]*clusterShard, len(m.shards)), moving: map[int]bool{}}
+	members := membersOf(m, views)
+	taken := map[*clusterShard]bool{}
+	find := func(i int, fits func(*clusterShard) bool) {
+		for _, s := range c.shards {
+			if t.shards[i] == nil && !taken[s] && fits(s) {
+				t.shards[i], taken[s] = s, true
+			}
+		}
+	}
+	// First those whose master is the same, so that a former member of a shard
+	// that got slots of its own does not pass for it.
+	for i := range m.shards {
+		find(i, func(s *clusterShard) bool { return s.name() == m.shards[i].id })
+	}
+	for i := range m.shards {
+		find(i, func(s *clusterShard) bool { return s.has(m.shards[i].id) })
+	}
+	for i := range m.shards {
+		if t.shards[i] == nil {
+			t.shards[i] = newShard(ctx, c)
+			taken[t.shards[i]] = true
+			c.shards = append(c.shards, t.shards[i])
+		}
+		t.shards[i].know(m.shards[i].id, i, members)
+	}
+	first := make([]int, len(m.shards))
+	mark := fnv.New64a()
+	before := int16(-2)
+	for slot := slotCount - 1; slot >= 0; slot-- {
+		owner := m.owner[slot]
+		if owner >= 0 {
+			first[owner] = slot
+		}
+		if owner != before {
+			before = owner
+			id := ""
+			if owner >= 0 {
+				id = m.shards[owner].id
+			}
+			fmt.Fprintf(mark, "%d %s\n", slot, id)
+		}
+	}
+	t.mark = mark.Sum64()
+	for i := range m.shards {
+		t.order = append(t.order, i)
+	}
+	slices.SortFunc(t.order, func(a, b int) int { return cmp.Compare(first[a], first[b]) })
+	known := map[string]bool{}
+	var voters []*link
+	for _, s := range m.shards {
+		voters = append(voters, c.link(s.master))
+		known[s.master] = true
+	}
+	for _, view := range views {
+		for _, n := range view {
+			known[n.addr] = true
+			for _, slot := range n.moving {
+				t.moving[slot] = true
+			}
+		}
+	}
+	c.publish(t, voters)
+	c.forget(taken, known)
+}
+
+// membersOf are the ids of all nodes of each shard.
+func membersOf(m *slotMap, views [][]clusterNode) []map[string]bool {
+	members := make([]map[string]bool, len(m.shards))
+	for i, s := range m.shards {
+		members[i] = map[string]bool{s.id: true}
+		for _, view := range views {
+			for _, n := range view {
+				if n.follows == s.id {
+					members[i][n.id] = true
+				}
+			}
+		}
+	}
+	return members
+}
+
+func (c *cluster) publish(t *topology, voters []*link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.masters = voters
+	before := c.last
+	c.last = t
+	c.found = c.found || t.slots.unowned == 0 && len(t.shards) > 0
+	if before == nil || before.mark != t.mark {
+		close(c.changed)
+		c.changed = make(chan struct{})
+		c.cfg.Logger.Info("redis cluster seen", "shards", len(t.shards), "slots-without-owner", t.slots.unowned)
+	}
+}
+
+// forget ends the shards that own nothing any more, and the links to nodes that
+// are gone.
+func (c *cluster) forget(taken map[*clusterShard]bool, known map[string]bool) {
+	var ending sync.WaitGroup
+	c.shards = slices.DeleteFunc(c.shards, func(s *clusterShard) bool {
+		if taken[s] {
+			s.missing = 0
+			return false
+		}
+		if s.missing++; s.missing < goneAfter {
+			return false
+		}
+		ending.Go(s.end)
+		c.mu.Lock()
+		c.unknown += s.writer.stats.unknown.Load()
+		c.mu.Unlock()
+		return true
+	})
+	for addr, l := range c.links {
+		if !known[addr] {
+			ending.Go(l.close)
+			delete(c.links, addr)
+		}
+	}
+	ending.Wait()
+}
+
+// anchorTo has the anchor stay with its master while that is one, and choose
+// another one then.
+func (c *cluster) anchorTo() {
+	t, _ := c.now()
+	if t == nil {
+		return
+	}
+	s := snapshot{asked: time.Now()}
+	before, _ := c.anchor.now()
+	for _, shard := range t.shards {
+		master := shard.master()
+		if master != "" && (s.master == "" || master == before.master) {
+			s.verdict = verdict{master, "a master of the cluster"}
+		}
+	}
+	c.anchor.publish(s)
+}
+
+// status adds up what the shards say.
+func (c *cluster) status() Status {
+	t, _ := c.now()
+	c.mu.Lock()
+	st := Status{Found: c.found, Heard: c.heard, Why: c.why, Unknown: c.unknown}
+	c.mu.Unlock()
+	if t == nil {
+		return st
+	}
+	var masters, missing []string
+	if t.slots.unowned > 0 {
+		missing = append(missing, fmt.Sprintf("%d slots have no owner", t.slots.unowned))
+	}
+	for n, i := range t.order {
+		s, _ := t.shards[i].monitor.now()
+		w := t.shards[i].writer
+		if s.master == "" {
+			missing = append(missing, fmt.Sprintf("the shard of %s has no master: %s", t.slots.shards[i].master, s.why))
+		} else {
+			masters = append(masters, s.master)
+		}
+		replicas, inSync := len(s.node().replicas), int(w.inSync.Load())
+		if n == 0 || replicas < st.Replicas {
+			st.Replicas = replicas
+		}
+		if n == 0 || inSync < st.InSync {
+			st.InSync = inSync
+		}
+		if s.since.After(st.Since) {
+			st.Since = s.since
+		}
+		if s.heard.After(st.Heard) {
+			st.Heard = s.heard
+		}
+		st.Held += w.waiting()
+		st.Unknown += w.stats.unknown.Load()
+		st.Operations += w.stats.operations.Load()
+		for b := range st.Batches {
+			st.Batches[b] += w.stats.batches[b].Load()
+		}
+	}
+	if st.Why = strings.Join(missing, "; "); st.Why == "" {
+		// One master that is missing is none: whoever asks wants to know
+		// whether everything can be written.
+		st.Master, st.Why = strings.Join(masters, ","), "every slot has a master"
+	}
+	return st
+}
+
+// over says that run has ended, or is about to.
+func (c *cluster) over() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
+}

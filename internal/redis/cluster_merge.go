@@ -1,0 +1,179 @@
+package redis
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Some commands name no key and are about all of them, or about what every
+// master has a copy of. In a cluster they go to every master, and what those
+// answer is put together.
+
+// merger carries such a command out: whom it goes to, as which command, and
+// what the answers make.
+type merger interface {
+	// shards are whom the command goes to; none: it cannot be.
+	shards(t *topology, it *item) []*clusterShard
+	command(it *item) Command
+	// merge makes one result of it.replies, those that there are so far.
+	merge(t *topology, it *item) Result
+}
+
+// mergerOf is how a command is carried out at several masters; nil: it goes to
+// one.
+func mergerOf(s *Spec) merger {
+	switch s.Name {
+	case "flushall", "flushdb", "script|load", "script|flush", "script|kill",
+		"function|load", "function|delete", "function|flush", "function|restore":
+		return everywhere(same)
+	case "dbsize":
+		return everywhere(sum)
+	case "keys":
+		return everywhere(concatenate)
+	case "randomkey":
+		return everywhere(anyOf)
+	case "script|exists":
+		return everywhere(least)
+	case "scan":
+		return scanner{}
+	}
+	return nil
+}
+
+// everywhere goes to every master; it is how replies without an error are put
+// together.
+type everywhere func(replies []Reply) Reply
+
+func (everywhere) shards(t *topology, _ *item) []*clusterShard {
+	var all []*clusterShard
+	for _, i := range t.order {
+		all = append(all, t.shards[i])
+	}
+	return all
+}
+
+func (everywhere) command(it *item) Command { return it.cmd }
+
+func (f everywhere) merge(_ *topology, it *item) Result {
+	var replies []Reply
+	for _, r := range it.replies {
+		if r.Err != nil {
+			return r
+		}
+		replies = append(replies, r.Reply)
+	}
+	return Result{Reply: f(replies)}
+}
+
+func same(replies []Reply) Reply { return replies[0] }
+
+func sum(replies []Reply) Reply {
+	n := int64(0)
+	for i := range replies {
+		n += replies[i].Int()
+	}
+	return Reply{made: &madeReply{kind: Integer, int: n}}
+}
+
+func concatenate(replies []Reply) Reply {
+	all := &madeReply{kind: Array}
+	for i := range replies {
+		for k := range replies[i].Len() {
+			all.items = append(all.items, replies[i].At(k))
+		}
+	}
+	return Reply{made: all}
+}
+
+func anyOf(replies []Reply) Reply {
+	found := slices.DeleteFunc(replies, func(r Reply) bool { return r.Type() == Null })
+	if len(found) == 0 {
+		return Reply{}
+	}
+	return found[rand.IntN(len(found))]
+}
+
+// least is, of arrays of numbers, the least number at each place.
+func least(replies []Reply) Reply {
+	all := &madeReply{kind: Array}
+	for k := range replies[0].Len() {
+		n := int64(1)
+		for i := range replies {
+			if k < replies[i].Len() {
+				e := replies[i].At(k)
+				n = min(n, e.Int())
+			}
+		}
+		all.items = append(all.items, Reply{made: &madeReply{kind: Integer, int: n}})
+	}
+	return Reply{made: all}
+}
+
+// scanner carries SCAN out, one master after the other. Its cursors are a
+// master's, with the master's number among them, by their slots, in the lowest
+// bits: any process goes on with them. While slots move from one master to
+// another, keys may be left out or named twice.
+type scanner struct{}
+
+// cursorBits are for the number of the master; Redis' own cursors are below
+// the size of its hash table, which leaves more than enough.
+const cursorBits = 10
+
+// place is the master and its cursor.
+func (scanner) place(cmd Command) (number int, cursor uint64, ok bool) {
+	if len(cmd) < 2 {
+		return 0, 0, true // Redis has words for that
+	}
+	n, err := strconv.ParseUint(cmd[1], 10, 64)
+	if err != nil {
+		return 0, 0, false
+	}
+	return int(n & (1<<cursorBits - 1)), n >> cursorBits, true
+}
+
+func (s scanner) shards(t *topology, it *item) []*clusterShard {
+	number, _, ok := s.place(it.cmd)
+	if !ok || number >= len(t.order) {
+		return nil
+	}
+	return []*clusterShard{t.shards[t.order[number]]}
+}
+
+func (s scanner) command(it *item) Command {
+	if len(it.cmd) < 2 {
+		return it.cmd
+	}
+	_, cursor, _ := s.place(it.cmd)
+	cmd := slices.Clone(it.cmd)
+	cmd[1] = strconv.FormatUint(cursor, 10)
+	return cmd
+}
+
+func (s scanner) merge(t *topology, it *item) Result {
+	r := it.replies[len(it.replies)-1]
+	if r.Err != nil || r.Reply.Len() != 2 {
+		return r
+	}
+	number, _, _ := s.place(it.cmd)
+	next, keys := r.Reply.At(0), r.Reply.At(1)
+	cursor, err := strconv.ParseUint(next.Text(), 10, 64)
+	switch {
+	case err != nil || cursor>>(64-cursorBits) != 0:
+		return Result{Err: &Error{Refused, redisError("ERR a cursor of Redis is too big to be one of a cluster's")}}
+	case cursor == 0 && number+1 < len(t.order):
+		cursor = uint64(number + 1)
+	case cursor != 0:
+		cursor = cursor<<cursorBits | uint64(number)
+	}
+	own := &madeReply{kind: Array}
+	for i := range keys.Len() {
+		if key := keys.At(i); !strings.HasPrefix(key.Text(), idemPrefix) {
+			own.items = append(own.items, key) // records are not among the data
+		}
+	}
+	return Result{Reply: Reply{made: &madeReply{kind: Array, items: []Reply{
+		{made: &madeReply{kind: Text, text: strconv.FormatUint(cursor, 10)}}, {made: own},
+	}}}}
+}

@@ -1,0 +1,159 @@
+package redis
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// clusterShard is a master of a cluster and its replicas, as long as they own
+// slots. It has all that a single replicated Redis has: a monitor, which says
+// who of its nodes is the master, a writer and readers.
+type clusterShard struct {
+	cluster *cluster
+	monitor *monitor
+	writer  *writer
+	readers *readers
+	end     func() // ends it, and waits for its end
+	gone    <-chan struct{}
+	missing int // looks in a row that did not find it; run's
+
+	mu      sync.Mutex
+	id      string          // of the node that is its master, as the map has it
+	members map[string]bool // the ids of its nodes
+}
+
+// patienceInCluster stands in for the Sentinels' down-after where a replica is
+// silent (see session.patient). How long the nodes of a cluster wait before
+// they hold one for down (cluster-node-timeout) only an administrator can ask.
+// It is bounded by what a request waits at most, half of it, so that a replica
+// that hangs costs nobody an answer.
+func patienceInCluster(cfg Config) time.Duration { return cfg.Hold / 2 }
+
+// newShard starts a shard; end ends it.
+func newShard(ctx context.Context, c *cluster) *clusterShard {
+	cfg := c.cfg
+	cfg.RecordDB = -1 // a cluster has one database
+	s := &clusterShard{cluster: c, monitor: newMonitor(cfg)}
+	s.monitor.voters = s.ask
+	s.writer, s.readers = newWriter(cfg, s.monitor), newReaders(cfg, s.monitor)
+	ctx, cancel := context.WithCancel(ctx)
+	s.gone = ctx.Done()
+	var parts sync.WaitGroup
+	parts.Go(func() { s.monitor.run(ctx) })
+	parts.Go(func() { s.writer.run(ctx) })
+	parts.Go(func() { s.readers.run(ctx) })
+	s.end = func() {
+		cancel()
+		parts.Wait()
+	}
+	return s
+}
+
+// know takes what the map says of the shard. Who was a member stays one, as a
+// master that died is before it comes back, unless it belongs elsewhere now.
+func (s *clusterShard) know(id string, own int, members []map[string]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.id = id
+	if s.members == nil {
+		s.members = map[string]bool{}
+	}
+	for i, other := range members {
+		for member := range other {
+			if i != own && !members[own][member] {
+				delete(s.members, member)
+			}
+		}
+	}
+	for member := range members[own] {
+		s.members[member] = true
+	}
+}
+
+func (s *clusterShard) name() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id
+}
+
+func (s *clusterShard) has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.members[id]
+}
+
+func (s *clusterShard) master() string {
+	now, _ := s.monitor.now()
+	return now.master
+}
+
+// ask asks the masters of the cluster what a Sentinel would be asked. They
+// alone, not every node: a failover takes the votes of most masters that own
+// slots, each of which holds the old one for failed (specification, "Replica
+// election and promotion"). So of any majority of them that is heard, one knows
+// of it. A majority of all nodes could be on the wrong side of a cut, with
+// enough replicas there.
+func (s *clusterShard) ask(ctx context.Context) []sentinelWord {
+	s.cluster.mu.Lock()
+	voters := s.cluster.masters
+	s.cluster.mu.Unlock()
+	words := make([]sentinelWord, len(voters))
+	var questions sync.WaitGroup
+	for i, l := range voters {
+		questions.Go(func() {
+			if view, err := askNodes(ctx, l); err == nil {
+				words[i] = s.word(view)
+			}
+		})
+	}
+	questions.Wait()
+	return words
+}
+
+// word is what a node's view says of this shard.
+func (s *clusterShard) word(view []clusterNode) sentinelWord {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := sentinelWord{answered: true, downAfter: patienceInCluster(s.cluster.cfg)}
+	var master *clusterNode
+	for i := range view {
+		n := &view[i]
+		if s.members[n.id] && n.master && len(n.slots) > 0 && (master == nil || n.epoch > master.epoch) {
+			master = n
+		}
+	}
+	if master == nil {
+		return w // it owns nothing any more
+	}
+	w.master, w.doubts = master.addr, master.down
+	for _, n := range view {
+		// Also who was its master and has not come back as a replica yet.
+		alone := n.master && len(n.slots) == 0 && s.members[n.id]
+		if n.follows == master.id || alone {
+			w.replicas = append(w.replicas, n.addr)
+		}
+	}
+	return w
+}
+
+// ended says that it owns no slots any more, or that the client has ended.
+func (s *clusterShard) ended() bool {
+	select {
+	case <-s.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// anySlot is the first slot that it owns.
+func (s *clusterShard) anySlot() int {
+	t, _ := s.cluster.now()
+	for slot := range slotCount {
+		if t.at(slot) == s {
+			return slot
+		}
+	}
+	return 0
+}
