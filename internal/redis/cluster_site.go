@@ -1,0 +1,151 @@
+package redis
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/redis/rueidis"
+)
+
+// What an operation, its record, a refusal and a token say of slots.
+
+// placement says where the commands of an operation are in a cluster.
+type placement struct {
+	at    []int      // each command's number in its request
+	slots []int      // its slot
+	keys  [][]string // its keys
+	// asking: the slot is on its way to this node, which takes commands for it
+	// only when they say so (manual, ASKING).
+	asking bool
+}
+
+// asked prepends what lets a command at a slot that is on its way.
+func (o *operation) asked(b rueidis.Builder, batch rueidis.Commands) rueidis.Commands {
+	if o.site != nil && o.site.asking {
+		return append(batch, b.Asking().Build())
+	}
+	return batch
+}
+
+// answered leaves the answers to ASKING out.
+func (o *operation) answered(answers []rueidis.RedisResult) []rueidis.RedisResult {
+	if o.site == nil || !o.site.asking {
+		return answers
+	}
+	if o.script != nil || o.atomic { // it holds for all of a transaction
+		return answers[1:]
+	}
+	var own []rueidis.RedisResult
+	for i := 1; i < len(answers); i += 2 {
+		own = append(own, answers[i])
+	}
+	return own
+}
+
+// onceInCluster is once for one command, ARGV[4...]. Behind the record, KEYS has
+// the command's own: while a slot is on its way, Redis judges by them what of
+// it is where. Several commands are several calls, each being in its own slot.
+var onceInCluster = newScript(recording+`
+return {recorded(function()
+  local r = redis.pcall(unpack(ARGV, 4))
+  if type(r) == 'number' and (r >= 9007199254740992 or r <= -9007199254740992) then
+    local name = string.upper(ARGV[4])
+    if name == 'HINCRBY' then return redis.call('HGET', ARGV[5], ARGV[6]) end
+    if name == 'INCR' or name == 'DECR' or name == 'INCRBY' or name == 'DECRBY' then return redis.call('GET', ARGV[5]) end
+  end
+  return r
+end)}`, false)
+
+// itemRecord names the record of one command. In a cluster it is where the
+// command's keys are, whichever others the command is sent with.
+func (o *operation) itemRecord(i int) string {
+	if o.site == nil {
+		return itemRecord(o.record, i)
+	}
+	return itemRecord(recordIn(o.site.slots[i], o.record), o.site.at[i])
+}
+
+// recordIn puts a record into a slot.
+func recordIn(slot int, record string) string {
+	return idemPrefix + "{" + slotTags()[slot] + "}" + strings.TrimPrefix(record, idemPrefix)
+}
+
+// slotTags has a hash tag for each slot.
+var slotTags = sync.OnceValue(func() *[slotCount]string {
+	var tags [slotCount]string
+	for n, left := uint64(0), slotCount; left > 0; n++ {
+		tag := strconv.FormatUint(n, 36)
+		if slot := slotOf(tag); tags[slot] == "" {
+			tags[slot] = tag
+			left--
+		}
+	}
+	return &tags
+})
+
+// redirection is what a node says who has not got the slot, or not yet all of
+// it.
+type redirection struct{ code, addr string }
+
+// ask is the address to be asked in its stead, this once.
+func (d redirection) ask() string {
+	if d.code == "ASK" {
+		return d.addr
+	}
+	return ""
+}
+
+func redirectionOf(err error) redirection {
+	text := Words(err)
+	var reply *rueidis.RedisError
+	if text == "" && errors.As(err, &reply) {
+		text = reply.Error()
+	}
+	f := strings.Fields(text)
+	if len(f) == 0 {
+		return redirection{}
+	}
+	switch f[0] {
+	case "MOVED", "ASK":
+		if len(f) == 3 {
+			return redirection{f[0], f[2]}
+		}
+	case "TRYAGAIN", "CLUSTERDOWN":
+		return redirection{code: f[0]}
+	}
+	return redirection{}
+}
+
+// Tokens of a cluster: the mark of the map, and each shard's offset. With
+// another map it says nothing, and the masters are asked.
+const (
+	clusterToken = "hfc1."
+	tokenName    = 12
+)
+
+// tokenFor is the token of one shard, of a cluster's; false: a replica cannot
+// be judged by it.
+func tokenFor(t *topology, s *clusterShard, token string) (string, bool) {
+	if token == "" {
+		return "", true
+	}
+	rest, ok := strings.CutPrefix(token, clusterToken)
+	mark, list, _ := strings.Cut(rest, ".")
+	if n, err := strconv.ParseUint(mark, 16, 64); !ok || err != nil || n != t.mark {
+		return "", false
+	}
+	name, offset := s.name()[:tokenName], int64(0)
+	for entry := range strings.SplitSeq(list, ".") {
+		id, digits, ok := strings.Cut(entry, "-")
+		n, err := strconv.ParseInt(digits, 36, 64)
+		if !ok || err != nil {
+			return "", false
+		}
+		if id == name {
+			offset = max(offset, n)
+		}
+	}
+	return tokenOf(offset), true
+}
