@@ -59,6 +59,9 @@ type webNode struct {
 	admin  string // host:port; empty: none
 	redis  redis.Config
 	web    web.Config
+	// authorities, certificate and key are for TLS to Redis, in PEM; nil: not
+	// given (see trust).
+	authorities, certificate, key []byte
 	// threads is how many cores it uses; 0: see tune.
 	threads int
 }

@@ -60,6 +60,18 @@ var webOptions = []option{
 		}
 		return nil
 	}},
+	{flag: "redis-ca", env: "REDIS_CA", usage: "`FILE` with the certificates (PEM) of the authorities that Redis' certificate may be from, with rediss (default: the system's)", set: func(n *webNode, text string) (err error) {
+		n.authorities, err = os.ReadFile(text)
+		return err
+	}},
+	{flag: "redis-cert", env: "REDIS_CERT", usage: "`FILE` with the certificate (PEM) to show to Redis, with rediss; needs --redis-key", set: func(n *webNode, text string) (err error) {
+		n.certificate, err = os.ReadFile(text)
+		return err
+	}},
+	{flag: "redis-key", env: "REDIS_KEY", usage: "`FILE` with the key (PEM) of that certificate", set: func(n *webNode, text string) (err error) {
+		n.key, err = os.ReadFile(text)
+		return err
+	}},
 	{flag: "min-acks", env: "HOLDFAST_MIN_ACKS", usage: "how many `REPLICAS` must have a write before it is acknowledged, however few are in sync (default 1 with Sentinels or a cluster, else 0)", set: func(n *webNode, text string) (err error) {
 		n.redis.MinAcks, err = number(text, 0, 1000)
 		return err
@@ -235,6 +247,9 @@ func (f *webFlags) node() (*webNode, error) {
 	if n.redis.Address == "" && len(n.redis.Sentinels) == 0 && len(n.redis.Cluster) == 0 {
 		return nil, usagef("no Redis to serve from: give REDIS_URL or --redis-url (redis://127.0.0.1:6379 is a Redis on this machine), or the Sentinels (REDIS_SENTINELS or --redis-sentinels)")
 	}
+	if err := n.trust(); err != nil {
+		return nil, err
+	}
 	if len(n.redis.Sentinels) > 0 {
 		if n.redis.MasterName == "" {
 			return nil, usagef("Sentinels are given, but not the name of the master that they watch: give REDIS_MASTER_NAME or --redis-master-name")
@@ -255,6 +270,23 @@ func (f *webFlags) node() (*webNode, error) {
 		}
 	}
 	return n, nil
+}
+
+// trust puts what the files for TLS hold where the URL asks for TLS.
+func (n *webNode) trust() error {
+	if n.authorities == nil && n.certificate == nil && n.key == nil {
+		return nil
+	}
+	const flags = "--redis-ca, --redis-cert and --redis-key (or REDIS_CA, REDIS_CERT and REDIS_KEY)"
+	if n.redis.TLS == nil {
+		return usagef("%s are for TLS, and the Redis URL does not ask for it: write rediss:// instead of redis:// (or rediss+sentinel://, rediss+cluster://)", flags)
+	}
+	settings, err := redis.TLS(n.authorities, n.certificate, n.key)
+	if err != nil {
+		return usagef("%s: %w", flags, err)
+	}
+	n.redis.TLS = settings
+	return nil
 }
 
 func setListen(n *webNode, text string) error {

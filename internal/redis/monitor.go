@@ -346,6 +346,11 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 				s.why += fmt.Sprintf("; %s: %v", n.addr, n.err)
 			}
 		}
+		for i, w := range words {
+			if w.err != nil {
+				s.why += fmt.Sprintf("; Sentinel %s: %v", m.cfg.Sentinels[i], w.err)
+			}
+		}
 	}
 	if learn {
 		m.learn(words)
@@ -356,6 +361,7 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 // sentinelWord is one Sentinel's answer.
 type sentinelWord struct {
 	answered  bool
+	err       error // why it did not answer
 	master    string
 	doubts    bool // it holds the master for down, or is failing it over
 	downAfter time.Duration
@@ -390,6 +396,9 @@ func askSentinel(ctx context.Context, l *link, name string, replicas bool) senti
 	var w sentinelWord
 	pair, err := answers[0].AsStrSlice()
 	w.answered = err == nil || rueidis.IsRedisNil(err)
+	if !w.answered {
+		w.err = err
+	}
 	if len(pair) == 2 {
 		w.master = join(pair[0], pair[1])
 	}
