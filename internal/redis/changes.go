@@ -1,6 +1,9 @@
 package redis
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Change says that a key may have changed.
 type Change struct {
@@ -35,11 +38,60 @@ var everyKey = []topicName{{kind: tracking}}
 // NotExecuted when nobody could be asked within Config.Hold.
 func (c *Client) Changes(ctx context.Context, hear func(Change)) error {
 	if c.cluster != nil {
-		return &Error{Invalid, errNotInCluster("changes of keys")}
+		return c.changesInCluster(ctx, hear)
 	}
-	return c.listen(ctx, c.changes, newListener(true), everyKey, func(m Message) {
-		hear(Change{Key: m.Channel, Missed: m.Kind == missed})
-	})
+	return c.listen(ctx, c.changes, newListener(true), everyKey, func(m Message) { hear(m.change()) })
+}
+
+func (m Message) change() Change { return Change{Key: m.Channel, Missed: m.Kind == missed} }
+
+// changesInCluster hears of the changes at every master. It says Missed for
+// each that it comes to listen to, also those that join later.
+func (c *Client) changesInCluster(ctx context.Context, hear func(Change)) error {
+	l := newListener(true)
+	hubs := map[*hub]bool{}
+	defer func() {
+		for h := range hubs {
+			h.leave(l, everyKey)
+		}
+	}()
+	patience := time.NewTimer(c.cfg.Hold)
+	defer patience.Stop()
+	for {
+		t, moved := c.cluster.now()
+		if t != nil {
+			now := map[*hub]bool{}
+			for _, s := range t.shards {
+				if now[s.changes] = true; !hubs[s.changes] {
+					s.changes.join(l, everyKey)
+				}
+			}
+			for h := range hubs {
+				if !now[h] {
+					h.leave(l, everyKey) // before it ends
+				}
+			}
+			hubs = now
+		}
+		select {
+		case <-l.more:
+			batch, confirmed, err := l.take()
+			for _, m := range batch {
+				hear(m.change())
+			}
+			if err != nil {
+				return err
+			}
+			if confirmed {
+				patience.Stop()
+			}
+		case <-moved:
+		case <-patience.C:
+			return &Error{NotExecuted, errNoMaster}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // invalidate hands out keys that changed; none at all stands for FLUSHALL and

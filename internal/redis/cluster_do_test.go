@@ -1,9 +1,11 @@
 package redis
 
 import (
+	"context"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -137,11 +139,17 @@ func TestWhatIsAboutAllKeysIsAskedOfEveryMaster(t *testing.T) {
 			t.Errorf("the script at %s: %q", key, got)
 		}
 	}
-	found := map[string]bool{}
+	found, processes := map[string]bool{}, ""
 	for cursor, n := "0", 0; n == 0 || cursor != "0"; n++ {
-		r := &Request{Commands: commands("SCAN " + cursor + " MATCH key-* COUNT 20")}
+		r := &Request{Commands: commands("SCAN "+cursor+" MATCH key-* COUNT 20", "INFO server")}
 		do(t, client, r)
 		next, keys := r.Results[0].Reply.At(0), r.Results[0].Reply.At(1)
+		_, info, ok := strings.Cut(r.Results[1].Reply.Text(), "\nrun_id:")
+		if id, _, _ := strings.Cut(info, "\r\n"); !ok || processes != "" && id != processes {
+			t.Errorf("run_id of all masters is %q, and was %q", id, processes)
+		} else {
+			processes = id
+		}
 		for i := range keys.Len() {
 			key := keys.At(i)
 			found[key.Text()] = true
@@ -156,5 +164,72 @@ func TestWhatIsAboutAllKeysIsAskedOfEveryMaster(t *testing.T) {
 	do(t, client, &Request{Commands: commands("FLUSHALL")})
 	if n := do(t, client, &Request{Commands: commands("DBSIZE")})[0]; n != "0" {
 		t.Errorf("DBSIZE after FLUSHALL: %s", n)
+	}
+}
+
+func TestMessagesAndChangesOfAWholeClusterAreHeard(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	var heard, changed sync.Map
+	listens := make(chan struct{}, 100)
+	all.Go(func() {
+		_ = client.Subscribe(ctx, false, []string{"news"}, func(m Message) {
+			if m.Kind == "subscribe" {
+				listens <- struct{}{}
+			}
+			heard.Store(m.Payload, true)
+		})
+	})
+	missedCalls := make(chan struct{}, 100)
+	all.Go(func() {
+		_ = client.Changes(ctx, func(c Change) {
+			if c.Missed {
+				missedCalls <- struct{}{}
+			}
+			changed.Store(c.Key, true)
+		})
+	})
+	<-listens
+	<-missedCalls
+	for _, n := range cluster.Nodes {
+		n.Do("PUBLISH", "news", "of "+n.Addr)
+		key := keysAt(client, n.Addr, 1)[0]
+		redistest.Eventually(t, 5*time.Second, "news and changes of "+n.Addr, func() bool {
+			// Again: that master may be the last one to be listened to.
+			do(t, client, &Request{Commands: commands("SET "+key+" v", "PUBLISH news "+key)})
+			_, a := heard.Load("of " + n.Addr)
+			_, b := heard.Load(key)
+			_, c := changed.Load(key)
+			return a && b && c
+		})
+	}
+	if err := client.Monitor(ctx, func(string) {}); KindOf(err) != Invalid {
+		t.Errorf("MONITOR: %v", err)
+	}
+}
+
+func TestAReplicaOfTheShardAnswersWhoAsksForOne(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 1)
+	client := openCluster(t, cluster, nil)
+	r := &Request{Commands: commands("SET a 1", "SET b 2", "SET c 3"), WantToken: true}
+	redistest.Eventually(t, 10*time.Second, "a write is acknowledged", func() bool { return client.Do(t.Context(), r) == nil })
+	var replicas []string
+	for _, n := range cluster.Nodes[3:] {
+		replicas = append(replicas, n.Addr)
+	}
+	redistest.Eventually(t, 10*time.Second, "a replica answers with what was written", func() bool {
+		read := &Request{Commands: commands("GET a", "GET b", "GET c"), Read: ReadReplica, After: r.Token}
+		if got := do(t, client, read); !slices.Equal(got, []string{"1", "2", "3"}) {
+			t.Fatalf("read %q from %s", got, read.Node)
+		}
+		return read.From == ReadReplica && !slices.ContainsFunc(strings.Split(read.Node, ","), func(n string) bool { return !slices.Contains(replicas, n) })
+	})
+	cached := &Request{Commands: commands("GET a"), Read: ReadCached}
+	if got := do(t, client, cached); got[0] != "1" || cached.From != ReadMaster {
+		t.Errorf("cached: %q from %d", got, cached.From)
 	}
 }

@@ -1,6 +1,8 @@
 package redis
 
 import (
+	"crypto/sha1"
+	"encoding/hex"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -36,6 +38,8 @@ func mergerOf(s *Spec) merger {
 		return everywhere(anyOf)
 	case "script|exists":
 		return everywhere(least)
+	case "info":
+		return everywhere(infoOf)
 	case "scan":
 		return scanner{}
 	}
@@ -109,6 +113,27 @@ func least(replies []Reply) Reply {
 		all.items = append(all.items, Reply{made: &madeReply{kind: Integer, int: n}})
 	}
 	return Reply{made: all}
+}
+
+// infoOf is what one master says of itself, with a run_id that stands for all of
+// them: whoever keeps a cursor of SCAN sees by it that a process is another one.
+func infoOf(replies []Reply) Reply {
+	const field = "\nrun_id:"
+	var ids []string
+	for i := range replies {
+		if _, rest, ok := strings.Cut(replies[i].Text(), field); ok {
+			id, _, _ := strings.Cut(rest, "\r\n")
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return replies[0]
+	}
+	slices.Sort(ids)
+	head, rest, _ := strings.Cut(replies[0].Text(), field)
+	_, tail, _ := strings.Cut(rest, "\r\n")
+	sum := sha1.Sum([]byte(strings.Join(ids, " ")))
+	return Reply{made: &madeReply{kind: Text, text: head + field + hex.EncodeToString(sum[:]) + "\r\n" + tail}}
 }
 
 // scanner carries SCAN out, one master after the other. Its cursors are a

@@ -14,6 +14,7 @@ type clusterShard struct {
 	monitor *monitor
 	writer  *writer
 	readers *readers
+	changes *hub   // of its keys
 	end     func() // ends it, and waits for its end
 	gone    <-chan struct{}
 	missing int // looks in a row that did not find it; run's
@@ -37,12 +38,14 @@ func newShard(ctx context.Context, c *cluster) *clusterShard {
 	s := &clusterShard{cluster: c, monitor: newMonitor(cfg)}
 	s.monitor.voters = s.ask
 	s.writer, s.readers = newWriter(cfg, s.monitor), newReaders(cfg, s.monitor)
+	s.changes = newHub(cfg, s.monitor)
 	ctx, cancel := context.WithCancel(ctx)
 	s.gone = ctx.Done()
 	var parts sync.WaitGroup
 	parts.Go(func() { s.monitor.run(ctx) })
 	parts.Go(func() { s.writer.run(ctx) })
 	parts.Go(func() { s.readers.run(ctx) })
+	parts.Go(func() { s.changes.run(ctx) })
 	s.end = func() {
 		cancel()
 		parts.Wait()
