@@ -119,7 +119,7 @@ func (n *webNode) run(ctx context.Context, stdout, stderr io.Writer) error {
 		})
 	}
 	for _, name := range names {
-		log.Info("web node started", "node", n.web.Node, "listen", name, "sentinels", n.redis.Sentinels, "min-acks", n.redis.MinAcks)
+		log.Info("web node started", "node", n.web.Node, "listen", name, "sentinels", n.redis.Sentinels, "cluster", n.redis.Cluster, "min-acks", n.redis.MinAcks)
 	}
 	err = server.Serve(ctx, listeners...)
 	log.Info("web node ended", "node", n.web.Node)
