@@ -25,9 +25,10 @@ func webCommand(getenv func(string) string) *cobra.Command {
 		Long: `Run one web node: Redis over HTTP, until SIGTERM or SIGINT. Then it tells that it
 is not ready any more, answers the requests that it has, and ends.
 
-With Sentinels it finds and follows the master by them and by the nodes' own
-word; of the Redis URL only user and password count then, for the nodes and the
-Sentinels alike. Without Sentinels the Redis URL is a single Redis.
+The Redis URL leads to a single Redis (redis://), to the master that Sentinels
+name (redis+sentinel://) or to a Redis Cluster (redis+cluster://). The Sentinels
+can also be given by --redis-sentinels and --redis-master-name; of the Redis URL
+only user and password count then, for the nodes and the Sentinels alike.
 
 Each flag can be an environment variable instead, the one in brackets; the flag
 wins. Give a password in REDIS_URL, not on the command line, where others on
