@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -105,6 +106,27 @@ func keysAt(c *Client, master string, n int) []string {
 }
 
 func TestAShardsMasterDiesUnderLoad(t *testing.T) {
+	loseMaster(t, func(c *redistest.Cluster) { c.Nodes[0].Kill() })
+}
+
+func TestAShardsMasterHandsOverUnderLoad(t *testing.T) {
+	loseMaster(t, func(c *redistest.Cluster) {
+		if answer := c.Nodes[3].Do("CLUSTER", "FAILOVER"); answer != "OK" {
+			t.Fatalf("CLUSTER FAILOVER: %s", answer)
+		}
+	})
+}
+
+func TestAShardsMasterHangsUnderLoadAndComesBack(t *testing.T) {
+	loseMaster(t, func(c *redistest.Cluster) {
+		c.Nodes[0].Signal(syscall.SIGSTOP)
+		t.Cleanup(func() { c.Nodes[0].Signal(syscall.SIGCONT) })
+	})
+}
+
+// loseMaster has a shard fail over under load; lose takes its master away. One
+// that only hung comes back, still thinking that it is the master.
+func loseMaster(t *testing.T, lose func(*redistest.Cluster)) {
 	cluster := redistest.StartCluster(t, 3, 2)
 	client := openCluster(t, cluster, nil)
 	for _, n := range cluster.Nodes[:3] { // every replica is in sync
@@ -121,7 +143,7 @@ func TestAShardsMasterDiesUnderLoad(t *testing.T) {
 	load := count(t, client, keys, true)
 	plain := count(t, client, withSuffix(keys, "{%s}plain"), false)
 	time.Sleep(time.Second) // of load
-	cluster.Nodes[0].Kill()
+	lose(cluster)
 	began := time.Now()
 	redistest.Eventually(t, 20*time.Second, "the shard has another master", func() bool {
 		if s := client.Status(); !s.Found {
@@ -135,6 +157,8 @@ func TestAShardsMasterDiesUnderLoad(t *testing.T) {
 		before := load.acked[i].Load()
 		redistest.Eventually(t, 10*time.Second, keys[i]+" is written again", func() bool { return load.acked[i].Load() > before })
 	}
+	cluster.Nodes[0].Signal(syscall.SIGCONT) // of no use to a dead one
+	time.Sleep(time.Second)                  // of load, while it finds its place
 	total := load.end(t) + plain.end(t)
 	if n := load.unsure.Load(); n > 0 {
 		t.Errorf("%d writes with a key are unknown: %.2000q", n, load.why)
@@ -250,5 +274,26 @@ func TestSlotsMoveUnderLoad(t *testing.T) {
 	t.Logf("%d acknowledged, the longest answer took %v", total, d)
 	if total < 500 {
 		t.Errorf("only %d were acknowledged", total)
+	}
+}
+
+func TestAReplicaInAClusterHangsAndWritesGoOn(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 2)
+	const hold = 4 * time.Second
+	client := openCluster(t, cluster, func(c *Config) { c.Hold = hold })
+	redistest.Eventually(t, 10*time.Second, "every shard has a master and its replicas", func() bool {
+		s := client.Status()
+		return s.Replicas == 2 && s.Master != ""
+	})
+	load := count(t, client, keysAt(client, cluster.Nodes[0].Addr, 4), true)
+	redistest.Eventually(t, 10*time.Second, "there is load", func() bool { return load.acked[0].Load() > 20 })
+	hung := cluster.Nodes[3]
+	hung.Signal(syscall.SIGSTOP)
+	defer hung.Signal(syscall.SIGCONT)
+	before := load.acked[0].Load()
+	redistest.Eventually(t, hold, "writes are acknowledged without the replica", func() bool { return load.acked[0].Load() > before+20 })
+	load.end(t)
+	if n := load.unsure.Load(); n > 0 {
+		t.Errorf("%d are unknown: %.1000q", n, load.why)
 	}
 }
