@@ -202,13 +202,15 @@ func reshard(t *testing.T, cluster *redistest.Cluster, slot int, from, to *redis
 	must(from, "CLUSTER", "SETSLOT", id, "MIGRATING", toID)
 	pause()
 	host, port, _ := strings.Cut(to.Addr, ":")
-	for {
+	for n := 0; ; n++ {
 		keys := from.Do("CLUSTER", "GETKEYSINSLOT", id, "1")
 		if keys == "" {
 			break
 		}
 		must(from, "MIGRATE", host, port, keys, "0", "2000")
-		pause()
+		if n%50 == 0 {
+			pause() // with keys at both places
+		}
 	}
 	must(to, "CLUSTER", "SETSLOT", id, "NODE", toID)
 	must(from, "CLUSTER", "SETSLOT", id, "NODE", toID)
@@ -222,7 +224,7 @@ func TestSlotsMoveUnderLoad(t *testing.T) {
 		return s.Replicas == 1 && s.Master != ""
 	})
 	from, to := cluster.Nodes[0], cluster.Nodes[1]
-	keys := keysAt(client, from.Addr, 8)
+	keys := keysAt(client, from.Addr, 4)
 	more := withSuffix(keys, "{%s}plain")
 	load, plain := count(t, client, keys, true), count(t, client, more, false)
 	fresh := make(chan struct{})
@@ -248,7 +250,9 @@ func TestSlotsMoveUnderLoad(t *testing.T) {
 			time.Sleep(2 * time.Millisecond)
 		}
 	}()
-	time.Sleep(300 * time.Millisecond) // of load
+	for i := range keys {
+		redistest.Eventually(t, 10*time.Second, keys[i]+" is counted up", func() bool { return load.acked[i].Load() > 20 && plain.acked[i].Load() > 20 })
+	}
 	for _, key := range keys {
 		reshard(t, cluster, slotOf(key), from, to, func() { time.Sleep(10 * time.Millisecond) })
 	}
