@@ -86,6 +86,40 @@ func TestExampleTwoServers(t *testing.T) {
 	}
 }
 
+func TestExampleTokens(t *testing.T) {
+	s := newExample(t, "tokens.yaml")
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	const shop, page, admin = "example-token-of-the-shop", "example-token-of-the-page", "example-token-of-the-admin"
+	for _, c := range []struct {
+		what, path, token string
+		status            int
+		says              string
+	}{
+		{"nobody", "/get/shop:public:1", "", 401, "WRONGPASS"},
+		{"the shop writes", "/set/shop:public:1/socks", shop, 200, "OK"},
+		{"the shop has sessions", "/set/session:1/ada?EX=60", shop, 200, "OK"},
+		{"the shop publishes", "/publish/shop:public:news/hi", shop, 200, `{"result":0}`},
+		{"the shop has no other keys", "/get/bank:1", shop, 403, "NOPERM"},
+		{"the shop may not list", "/keys/shop:*", shop, 403, "NOPERM"},
+		{"the shop may not run scripts", "/eval/return%201/0", shop, 403, "NOPERM"},
+		{"the page reads", "/get/shop:public:1", page, 200, "socks"},
+		{"the page reads several", "/mget/shop:public:1/shop:public:2", page, 200, `["socks",null]`},
+		{"the page reads nothing else", "/get/session:1", page, 403, "NOPERM"},
+		{"the page does not write", "/set/shop:public:1/shoes", page, 403, "NOPERM"},
+		{"the page has few commands", "/strlen/shop:public:1", page, 403, "NOPERM"},
+		{"the admin lists", "/keys/shop:*", admin, 200, "shop:public:1"},
+		{"the admin runs scripts", "/eval/return%201/0", admin, 200, `{"result":1}`},
+		{"what is not allowed, nobody may", "/flushall", admin, 400, "not allowed"},
+		{"the admin empties", "/flushdb", admin, 200, "OK"},
+		{"and all is gone", "/get/shop:public:1", page, 200, "null"},
+	} {
+		if status, body := askAs(t, "GET", st.Entry+c.path, c.token, ""); status != c.status || !strings.Contains(body, c.says) {
+			t.Errorf("%s: %d %s, want %d %s", c.what, status, body, c.status, c.says)
+		}
+	}
+}
+
 // visit is where the example's own program says how often it was asked.
 var visit = regexp.MustCompile(`You are visit (\d+)`)
 
