@@ -1,0 +1,107 @@
+package test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The tokens of these tests' stack.
+const (
+	writerToken = "a-token-that-writes"
+	readerToken = "a-token-that-reads"
+)
+
+// upstash stands up a stack with tokens, and installs the @upstash/redis
+// client and the programs of testdata/upstash that use it.
+func upstash(t *testing.T) (s *instance, dir string, env []string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "upstash"))); err != nil {
+		t.Fatal(err)
+	}
+	npm := exec.Command("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", dir)
+	npm.Dir = dir
+	if out, err := npm.CombinedOutput(); err != nil {
+		t.Fatalf("npm install: %v (scripts/setup --test installs npm)\n%s", err, out)
+	}
+	s = newInstance(t, fmt.Sprintf(`%s
+apps:
+  web:
+    kv:
+      tokens:
+        - {name: writer, hash: %x}
+        - {name: reader, hash: %x, mode: read-only}
+`, minimal(t), sha256.Sum256([]byte(writerToken)), sha256.Sum256([]byte(readerToken))))
+	s.must("up", "-d")
+	return s, dir, append(os.Environ(), "ENTRY="+s.awaitHealthy().Entry, "WRITER="+writerToken, "READER="+readerToken)
+}
+
+func TestTheUpstashClientFindsEverythingAsItExpects(t *testing.T) {
+	_, dir, env := upstash(t)
+	cmd := exec.CommandContext(t.Context(), "node", "features.mjs")
+	cmd.Dir, cmd.Env = dir, env
+	out, err := cmd.CombinedOutput()
+	if err != nil || bytes.Count(out, []byte("\nok ")) < 20 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestTheUpstashClientDoesNotNoticeAKilledMaster(t *testing.T) {
+	s, dir, env := upstash(t)
+	cmd := exec.CommandContext(t.Context(), "node", "load.mjs")
+	cmd.Dir, cmd.Env = dir, env
+	var complaints strings.Builder
+	cmd.Stderr = &complaints
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stdout)
+	lines.Buffer(nil, 1<<20)
+	if !lines.Scan() || lines.Text() != "going" {
+		t.Fatalf("the load does not go: %q\n%s", lines.Text(), &complaints)
+	}
+	old := s.master()
+	s.killNode(old)
+	s.await("another master", 20*time.Second, func() bool { m := s.master(); return m != "" && m != old })
+	time.Sleep(time.Second)
+	stdin.Close()
+	lines.Scan()
+	var result struct {
+		Requests      int
+		Failed, Wrong []string
+		Longest       float64 // milliseconds
+	}
+	if err := json.Unmarshal(lines.Bytes(), &result); err != nil {
+		t.Fatalf("%v in %q\n%s", err, lines.Text(), &complaints)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("node: %v\n%s", err, &complaints)
+	}
+	t.Logf("%d requests, %d failed, longest answer %.0f ms", result.Requests, len(result.Failed), result.Longest)
+	if result.Requests < 500 || result.Longest < 100 {
+		t.Error("too little traffic to judge, or no failover in it")
+	}
+	for _, w := range result.Wrong {
+		t.Errorf("wrong: %s", w)
+	}
+	for _, f := range result.Failed {
+		t.Errorf("failed: %s", f)
+	}
+}
