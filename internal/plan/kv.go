@@ -32,6 +32,10 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		"HOLDFAST_THREADS":            b.webThreads(),
 		"HOLDFAST_ADMIN":              "",
 		"HOLDFAST_TOKENS":             "",
+		"HOLDFAST_AUTH":               "",
+		"REDIS_CA":                    "",
+		"REDIS_CERT":                  "",
+		"REDIS_KEY":                   "",
 		"OTEL_EXPORTER_OTLP_ENDPOINT": kv.Trace,
 	}
 	env["HOLDFAST_LISTEN"] = b.address(n)
