@@ -218,10 +218,10 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 //go:noinline
 func (c *Client) tell(r *Request, o *operation) {
 	r.Results = append(r.Results, o.results...)
-	s, _ := c.monitor.now()
-	r.Node = s.master
+	now := c.monitor.short.Load()
+	r.Node = now.master
 	if o.offset == 0 {
-		o.offset = s.node().offset
+		o.offset = now.offset
 	}
 	r.Token = tokenOf(o.offset)
 }
@@ -336,8 +336,7 @@ func (c *Client) Status() Status {
 
 // Master is the current master's host:port; empty when there is none.
 func (c *Client) Master() string {
-	s, _ := c.monitor.now()
-	return s.master
+	return c.monitor.short.Load().master
 }
 
 func reserved(key string) bool { return strings.HasPrefix(key, reservedPrefix) }

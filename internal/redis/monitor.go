@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -41,6 +42,13 @@ type snapshot struct {
 	found bool
 }
 
+// brief is the least of a snapshot.
+type brief struct {
+	master string
+	offset int64
+	asked  time.Time
+}
+
 // node is what the master's own word says about the master.
 func (s snapshot) node() nodeView {
 	for _, n := range s.nodes {
@@ -68,6 +76,9 @@ type monitor struct {
 	changed chan struct{} // closed when last.master changes
 	history []mark        // of the master, the newest last
 
+	// short is what each request asks for: a snapshot is large.
+	short atomic.Pointer[brief]
+
 	// What follows belongs to run alone.
 	round      uint64
 	nodes      map[string]*node
@@ -93,6 +104,7 @@ func newMonitor(cfg Config) *monitor {
 		nodes:    map[string]*node{},
 	}
 	m.last.why = "nobody was asked yet"
+	m.short.Store(new(brief))
 	if len(cfg.Sentinels) == 0 && len(cfg.Cluster) == 0 {
 		m.nodes[cfg.Address] = nil
 	}
@@ -232,6 +244,7 @@ func (m *monitor) publish(s snapshot) {
 		}
 	}
 	m.last = s
+	m.short.Store(&brief{s.master, s.node().offset, s.asked})
 	if s.master != before.master {
 		m.history = m.history[:0]
 	}
@@ -251,9 +264,8 @@ type mark struct {
 
 // fresh says that this node is the master and has answered as one just now.
 func (m *monitor) fresh(master string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.last.master == master && time.Since(m.last.asked) < cacheTrust
+	b := m.short.Load()
+	return b.master == master && time.Since(b.asked) < cacheTrust
 }
 
 // historyLength is how many marks are kept: of the last minute.
