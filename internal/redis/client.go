@@ -218,12 +218,10 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 //go:noinline
 func (c *Client) tell(r *Request, o *operation) {
 	r.Results = append(r.Results, o.results...)
-	now := c.monitor.short.Load()
-	r.Node = now.master
-	if o.offset == 0 {
-		o.offset = now.offset
+	r.Node = c.monitor.short.Load().master
+	if o.offset > 0 {
+		r.Token = tokenOf(o.offset)
 	}
-	r.Token = tokenOf(o.offset)
 }
 
 // operation makes the operation of a request, or says why there is none.
@@ -271,8 +269,10 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 			return nil, &Error{Invalid, fmt.Errorf("%w: %s", errStateful, spec.Name)}
 		default:
 			o.effects[i] = spec.Write
-			scriptable = scriptable && (!spec.Write || !spec.NoScript)
+			// BITFIELD answers integers of 64 bits, and Lua's have 53.
+			scriptable = scriptable && (!spec.Write || !spec.NoScript && spec.Name != "bitfield")
 		}
+		o.size += len(cmd[0])
 		o.writes = o.writes || o.effects[i]
 		scriptable = scriptable && len(cmd) < maxScriptArgs
 	}

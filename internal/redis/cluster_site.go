@@ -67,6 +67,17 @@ func (o *operation) itemRecord(i int) string {
 	return itemRecord(recordIn(o.site.slots[i], o.record), o.site.at[i])
 }
 
+// slotAmong is a slot that operations name, and so one of their master's;
+// negative: they name none.
+func slotAmong(ops []*operation) int {
+	for _, o := range ops {
+		if o.site != nil && !o.site.asking && len(o.site.slots) > 0 && o.site.slots[0] >= 0 {
+			return o.site.slots[0]
+		}
+	}
+	return -1
+}
+
 // recordIn puts a record into a slot.
 func recordIn(slot int, record string) string {
 	return idemPrefix + "{" + slotTags()[slot] + "}" + strings.TrimPrefix(record, idemPrefix)

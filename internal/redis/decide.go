@@ -123,6 +123,11 @@ func majority(sentinels []string) string {
 	return ""
 }
 
+// others is how many other nodes there are: who could be promoted.
+func (s snapshot) others() int {
+	return max(len(s.nodes)-1, len(s.node().replicas))
+}
+
 // certain says that no other node can have been promoted unheard, nor is about
 // to be: a majority of Sentinels speaks (decide weighs what it says) and none
 // of them holds the master for down, or every other node itself follows the

@@ -89,8 +89,7 @@ func (e redisError) Error() string { return string(e) }
 
 // retryable says that the refusal is of this moment or this node.
 func (e redisError) retryable() bool {
-	code, _, _ := strings.Cut(string(e), " ")
-	return retryable[code]
+	return retryable(string(e))
 }
 
 // wordsOf are an error reply's words as Redis sent them. The client library's
@@ -118,18 +117,27 @@ const (
 	lost                 // nobody knows
 )
 
-// retryable are the error codes of a node that will not take a command now:
-// it is no longer or not yet the master, or has no replica. The codes are the
-// first words of the replies (Redis 7.0, server.c, createSharedObjects).
-var retryable = map[string]bool{
-	"READONLY":    true, // a replica
-	"LOADING":     true, // reads its data set
-	"MASTERDOWN":  true, // a replica without its master
-	"NOREPLICAS":  true, // min-replicas-to-write is not met
-	"CLUSTERDOWN": true,
-	"TRYAGAIN":    true,
-	"BUSY":        true, // runs a long script
-	"UNBLOCKED":   true, // became a replica while a client waited
+// laterWords begin the refusals of a node that will not take a command now: it
+// is no longer or not yet the master, or has no replica (Redis 7.0, server.c,
+// createSharedObjects; cluster.c, clusterRedirectClient; blocked.c). Nothing
+// happened then. The code alone does not tell: a script of a user's may word
+// its own errors, after it has written.
+var laterWords = map[string]string{
+	"READONLY":    "You can't write against a read only replica.",
+	"LOADING":     "Redis is loading the dataset in memory",
+	"MASTERDOWN":  "Link with MASTER is down",
+	"NOREPLICAS":  "Not enough good replicas to write.",
+	"CLUSTERDOWN": "", // several; no script of a user's has a reason for it
+	"TRYAGAIN":    "Multiple keys request during rehashing of slot",
+	"BUSY":        "Redis is busy running a script",
+	"UNBLOCKED":   "force unblock from blocking operation",
+}
+
+// retryable says that a refusal is of this moment or this node.
+func retryable(words string) bool {
+	code, rest, _ := strings.Cut(words, " ")
+	begin, ok := laterWords[code]
+	return ok && strings.HasPrefix(rest, begin)
 }
 
 // fateOf reads the answer to a command. sent is false when nothing of it can
@@ -139,8 +147,7 @@ func fateOf(err error, sent bool) fate {
 		return executed
 	}
 	if reply, ok := rueidis.IsRedisErr(err); ok {
-		code, _, _ := strings.Cut(reply.Error(), " ")
-		if retryable[code] {
+		if retryable(reply.Error()) {
 			return retry
 		}
 		return refused

@@ -54,8 +54,14 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	if err != nil {
 		return fmt.Errorf("ask %s for its role: %w", master, err)
 	}
-	if standing, _, _ := parseRole(role); !standing.Master {
+	standing, replicas, _ := parseRole(role)
+	if !standing.Master {
 		return fmt.Errorf("%s is not a master any more", master)
+	}
+	for _, r := range replicas {
+		if r.offset > 0 {
+			s.expect++
+		}
 	}
 	if s.wire = l.only(); s.wire == nil {
 		return errLost
@@ -96,7 +102,10 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 			runtime.Gosched()
 			runtime.Gosched()
 		}
-		batch = w.take(batch[:0])
+		batch = batch[:0]
+		if len(s.done) < w.cfg.MaxHeld {
+			batch = w.take(batch)
+		}
 		if len(batch) == 0 && len(s.done) == 0 {
 			select {
 			case <-w.more:

@@ -99,6 +99,7 @@ func (s *session) guard(ctx context.Context, record string, commands []Command) 
 	answers, sent := s.exchange(ctx, cmds)
 	for _, a := range answers {
 		if m, err := a.ToMessage(); err != nil && !rueidis.IsRedisNil(err) {
+			s.spoil(err) // it may stay in the wrong database
 			if fateOf(err, sent) == refused {
 				return nil, errors.Join(&discarded{wordsOf(m)}, s.unwatch(ctx))
 			}
@@ -135,6 +136,9 @@ func (s *session) guard(ctx context.Context, record string, commands []Command) 
 	}
 	if exec.Error() != nil {
 		cause, may := aborted(answers)
+		if !transacted(answers) {
+			return nil, errLost
+		}
 		if may {
 			return nil, cause
 		}
@@ -145,8 +149,14 @@ func (s *session) guard(ctx context.Context, record string, commands []Command) 
 		return nil, errLost
 	}
 	keep := s.records(nil, b.Set().Key(record).Value(string(all.CacheMarshal(nil))).Xx().PxMilliseconds(number(s.w.ttl)).Build())
-	if answers, _ = s.exchange(ctx, keep); answers[len(answers)-1].NonRedisError() != nil {
+	answers, _ = s.exchange(ctx, keep)
+	if answers[len(answers)-1].NonRedisError() != nil {
 		return nil, errLost
+	}
+	for _, a := range answers {
+		if err := a.Error(); err != nil && !rueidis.IsRedisNil(err) {
+			s.spoil(err)
+		}
 	}
 	list, _ := all.ToArray()
 	return results(list[before:]), nil

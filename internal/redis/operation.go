@@ -255,12 +255,30 @@ func (o *operation) readTransaction(s *session, answers []rueidis.RedisResult, s
 		return settle, nil
 	}
 	cause, may := aborted(answers)
+	if !transacted(answers) {
+		// Without MULTI the commands were carried out one by one.
+		return o.lose(cause), cause
+	}
 	if may {
 		o.cause = cause
 		return repeat, s.refused(cause)
 	}
 	o.finish(o.refusal(&discarded{cause}))
 	return decided, nil
+}
+
+// transacted says whether a transaction that EXEC refused did nothing: MULTI
+// was accepted, or none of the commands was.
+func transacted(answers []rueidis.RedisResult) bool {
+	if answers[0].Error() == nil {
+		return true
+	}
+	for _, a := range answers {
+		if err := a.Error(); err == nil || rueidis.IsRedisNil(err) {
+			return false
+		}
+	}
+	return true
 }
 
 // aborted is why EXEC, the last of the answers, did nothing: the first command
@@ -272,7 +290,7 @@ func aborted(answers []rueidis.RedisResult) (cause error, may bool) {
 			continue
 		}
 		words := wordsOf(m)
-		return words, fateOf(err, true) == retry || retryable[abortCode(words)]
+		return words, fateOf(err, true) == retry || retryable(abortWords(words))
 	}
 	return nil, false
 }
@@ -337,10 +355,9 @@ func (d *discarded) Error() string { return d.cause.Error() }
 
 func (d *discarded) Unwrap() error { return d.cause }
 
-// abortCode is the code inside the refusal of an EXEC, which stands behind a
+// abortWords are the words inside the refusal of an EXEC, which stand behind a
 // fixed text (Redis 7.0, multi.c, execCommandAbort); empty: none.
-func abortCode(err error) string {
+func abortWords(err error) string {
 	_, behind, _ := strings.Cut(err.Error(), "because of: ")
-	code, _, _ := strings.Cut(behind, " ")
-	return code
+	return behind
 }

@@ -23,6 +23,13 @@ const cacheTrust = 1200 * time.Millisecond
 // replicaTimeout bounds one read of a replica; the master answers after it.
 const replicaTimeout = 300 * time.Millisecond
 
+// replicaRest is how long a replica that did not answer is left alone, and
+// maxAsking how many requests may wait for one.
+const (
+	replicaRest = time.Second
+	maxAsking   = 256
+)
+
 // readers answer what need not come from the master: from replicas, and from a
 // cache in this process that the master invalidates (manual, "Client-side
 // caching in Redis"). What they cannot answer the writer does.
@@ -157,7 +164,6 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 		}
 		if c.ask(ctx, rep.addr, r, o, after) {
 			r.From, r.Node, r.Lag = ReadReplica, rep.addr, age
-			r.Token = tokenOf(max(after, rep.offset))
 			return true
 		}
 	}
@@ -167,7 +173,13 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 // ask asks one replica. It answers nothing unless it has the offset after.
 func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation, after int64) bool {
 	l := c.link(addr)
-	if l == nil {
+	if l == nil || time.Now().UnixNano() < l.resting.Load() {
+		return false
+	}
+	// The library's queue has 1,024 places, and whoever finds it full waits
+	// without a deadline.
+	defer l.asking.Add(-1)
+	if l.asking.Add(1) > maxAsking {
 		return false
 	}
 	b := l.B()
@@ -185,9 +197,15 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	for _, cmd := range o.cmds {
 		cmds = append(cmds, plain(b, cmd))
 	}
+	cmds = append(cmds, b.Role().Build()) // what the answers show is no newer
 	ctx, cancel := context.WithTimeout(ctx, replicaTimeout)
 	defer cancel()
 	answers := l.DoMulti(ctx, cmds...)
+	if answers[len(answers)-1].NonRedisError() != nil {
+		l.resting.Store(time.Now().Add(replicaRest).UnixNano())
+		l.cut() // with it goes whoever else waits
+		return false
+	}
 	if len(c.cfg.Cluster) > 0 {
 		answers = answers[1:]
 	}
@@ -199,10 +217,20 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	if !ok || standing.Master || !standing.Linked || standing.Offset < after {
 		return false
 	}
-	for _, a := range answers[1:] {
+	last := len(answers) - 1
+	role, err = answers[last].ToArray()
+	if err != nil {
+		return false
+	}
+	standing, _, ok = parseRole(role)
+	if !ok || standing.Master {
+		return false
+	}
+	r.Token = tokenOf(max(after, standing.Offset))
+	for _, a := range answers[1:last] {
 		result, ok := resultOf(a)
 		if !ok {
-			r.Results = r.Results[:0]
+			r.Results, r.Token = r.Results[:0], ""
 			return false
 		}
 		r.Results = append(r.Results, result)

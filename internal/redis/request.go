@@ -47,7 +47,7 @@ type Request struct {
 	// happens once however often it is sent within Config.IdempotencyTTL, and
 	// every repetition gets the first one's answer. Empty: none.
 	IdempotencyKey string
-	// WantToken asks for a Token that is exact.
+	// WantToken asks for a Token.
 	WantToken bool
 
 	// Results has one for each of Commands, or one for the Script.

@@ -209,6 +209,9 @@ func recordKey(idempotencyKey string, r *Request) string {
 		h.Write([]byte(p))
 	}
 	part(idempotencyKey)
+	if r.Atomic {
+		part("atomic") // its record has another form
+	}
 	if r.Script != nil {
 		part(r.Script.sha)
 		for _, k := range r.Keys {

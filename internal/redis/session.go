@@ -30,6 +30,10 @@ type session struct {
 	missed time.Time
 	// pause: the master takes some commands later.
 	pause bool
+	// spoiled is why the connection is not to be used any more.
+	spoiled error
+	// proven is when the last proof was sent that succeeded: see fence.
+	proven, tried time.Time
 
 	// Of one batch; kept for their memory.
 	cmds    rueidis.Commands
@@ -74,8 +78,11 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	s.w.giveBack(s.again)
 	clear(s.again)
 	s.again = s.again[:0]
-	return err
+	return cmp.Or(err, s.spoiled)
 }
+
+// spoil ends the session after what it is doing.
+func (s *session) spoil(cause error) { s.spoiled = cmp.Or(s.spoiled, cause) }
 
 // refused takes the refusal of a command that another try may get through. It
 // answers an error when this is not the node for it: the session is to end.
@@ -104,8 +111,6 @@ func (s *session) end(cause error) {
 // before.
 func (s *session) pass(ctx context.Context, batch []*operation) error {
 	cmds := s.cmds[:0]
-	defer func() { clear(cmds); s.cmds = cmds[:0] }()
-	strict, fenced, token := kinds(s.done)
 	for _, o := range batch {
 		if o.single() {
 			s.singles = append(s.singles, o)
@@ -114,20 +119,19 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		}
 	}
 	cmds = s.encodeSingles(cmds)
+	strict, fenced, token := kinds(s.done)
 	a, b, c := kinds(batch)
 	strict, fenced, token = strict || a, fenced || b, token || c
+	fence, fences := len(cmds), 0
+	if strict || fenced {
+		cmds, fences = s.fence(cmds, batch)
+	}
 	role := -1
 	if token {
 		role = len(cmds)
 		cmds = append(cmds, s.conn.B().Role().Build())
 	}
-	replicas := 0
-	if fenced {
-		replicas = s.expect
-	}
-	if strict {
-		replicas = max(s.expect, s.w.cfg.MinAcks)
-	}
+	replicas := s.need(strict, fenced)
 	wait := -1
 	if replicas > 0 {
 		wait = len(cmds)
@@ -136,7 +140,14 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	if len(cmds) == 0 {
 		return s.settle(ctx, 0, nil)
 	}
+	began := time.Now()
 	answers, sent := s.exchange(ctx, cmds)
+	if answers[len(answers)-1].NonRedisError() == nil {
+		clear(cmds)
+		s.cmds = cmds[:0]
+	} else {
+		s.cmds = nil // the library may still be at it
+	}
 
 	var ended error
 	for _, o := range batch {
@@ -145,6 +156,14 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 			ended = broken
 		}
 		s.sort(o, then)
+	}
+	for _, a := range answers[fence : fence+fences] {
+		if err := a.Error(); err != nil {
+			if fences > 1 { // one of them changes the database
+				s.spoil(err)
+			}
+			fences = 0
+		}
 	}
 	if role >= 0 {
 		s.tell(answers[role])
@@ -155,8 +174,56 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	acks, err := int64(0), error(nil)
 	if wait >= 0 {
 		acks, err = answers[wait].AsInt64()
+		if err != nil && fateOf(err, sent) == retry { // a script keeps the master busy
+			s.pause, err = true, nil
+		}
+	}
+	if err == nil && fences > 0 && acks > 0 && int(acks) >= s.expect {
+		s.proven = began
 	}
 	return cmp.Or(s.settle(ctx, int(acks), err), ended)
+}
+
+// need is how many replicas have to confirm operations.
+func (s *session) need(strict, fenced bool) int {
+	switch {
+	case strict:
+		return max(s.expect, s.w.cfg.MinAcks)
+	case fenced:
+		return s.expect
+	}
+	return 0
+}
+
+// proofAge is how old a proof may be when an answer relies on it, and
+// proofEvery how often one is made. WAIT compares with what the replicas have
+// confirmed, and where nothing was written it asks nobody: an answer that only
+// reads would be given by a master that is long cut off. So a write of our own
+// goes with a batch from time to time. Sentinels need downAfter and more to
+// replace a master after its replicas last confirmed anything to it.
+const (
+	proofAge   = 150 * time.Millisecond
+	proofEvery = proofAge / 2
+)
+
+// fence appends the write that proves that the replicas follow this master, if
+// it is time for one, and says how many commands that is.
+func (s *session) fence(cmds rueidis.Commands, batch []*operation) (rueidis.Commands, int) {
+	if s.w.cfg.alone() || s.expect == 0 || time.Since(s.tried) < proofEvery && time.Since(s.proven) < proofEvery {
+		return cmds, 0
+	}
+	key := idemPrefix + "fence"
+	if len(s.w.cfg.Cluster) > 0 {
+		slot := slotAmong(batch)
+		if slot < 0 {
+			return cmds, 0
+		}
+		key = recordIn(slot, key)
+	}
+	s.tried = time.Now()
+	before := len(cmds)
+	cmds = s.records(cmds, s.conn.B().Set().Key(key).Value("").PxMilliseconds(number(s.w.ttl)).Build())
+	return cmds, len(cmds) - before
 }
 
 // maxSingles bounds how long one call of a script keeps everybody else waiting
@@ -222,22 +289,25 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		return nil
 	}
 	strict, fenced, _ := kinds(s.done)
-	need := s.expect
-	if strict {
-		need = max(need, s.w.cfg.MinAcks)
-	}
+	need := s.need(strict, fenced)
+	now, _ := s.w.monitor.now()
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w (%w)", errLost, err)
-	case acks >= need && (need > 0 || s.w.cfg.alone()):
+	case acks >= need && s.w.cfg.alone():
+		s.answer(all)
+		return nil
+	case acks >= need && acks >= now.others() && time.Since(s.proven) < proofAge:
+		// Every replica there is follows this master: nobody can have been
+		// promoted.
 		s.missed = time.Time{}
 		s.answer(all)
 		return nil
 	case acks >= s.w.cfg.MinAcks || fenced:
-		// A replica has missed the deadline. It may be slow or dead, or it
-		// was promoted: then this master is one no more, and what it
-		// acknowledges would be lost, and what it answers, old. Asked after
-		// the miss, the nodes tell.
+		// A replica has missed the deadline, or is not in sync. It may be slow
+		// or dead, or it was promoted: then this master is one no more, and
+		// what it acknowledges would be lost, and what it answers, old. Asked
+		// after that, the nodes tell.
 		now, err := s.w.monitor.confirm(ctx)
 		if err != nil {
 			return fmt.Errorf("%w: %d of %d replicas confirmed, and nobody could be asked: %w", errLost, acks, need, err)
@@ -245,13 +315,22 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		if now.master != s.master {
 			return fmt.Errorf("%w: %d of %d replicas confirmed, and then %s", errLost, acks, need, cmp.Or(now.master, "nobody")+" was the master: "+now.why)
 		}
-		if s.missed.IsZero() {
-			s.missed = time.Now()
+		if !now.certain() {
+			s.pause = true
+			break
 		}
-		if now.certain() && !s.patient(now, acks) {
+		if acks < s.expect {
+			if s.missed.IsZero() {
+				s.missed = time.Now()
+			}
+			if s.patient(now, acks) {
+				s.pause = true
+				break
+			}
 			s.shrink(now.node(), acks)
-			s.answer(func(o *operation) bool { return !o.writes || acks >= s.w.cfg.MinAcks })
 		}
+		s.missed = time.Time{}
+		s.answer(func(o *operation) bool { return !o.writes || acks >= s.w.cfg.MinAcks })
 	}
 	if now, _ := s.w.monitor.now(); now.master != "" && now.master != s.master {
 		return fmt.Errorf("%w: %s is the master now", errLost, now.master)
@@ -323,9 +402,10 @@ func (s *session) grow() {
 func (s *session) shrink(master nodeView, acks int) {
 	replicas := slices.Clone(master.replicas)
 	slices.SortFunc(replicas, func(a, b replicaView) int { return cmp.Compare(b.offset, a.offset) })
-	clear(s.behind)
 	for _, r := range replicas[min(acks, len(replicas)):] {
-		s.behind[r.addr] = master.offset
+		if _, ok := s.behind[r.addr]; !ok {
+			s.behind[r.addr] = master.offset
+		}
 	}
 	s.expect = acks
 	s.w.inSync.Store(int64(s.expect))

@@ -1,0 +1,189 @@
+package redis
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// The questions of a round, and what is learned from the answers.
+
+// sentinelWord is one Sentinel's answer.
+type sentinelWord struct {
+	answered  bool
+	err       error // why it did not answer
+	master    string
+	doubts    bool // it holds the master for down, or is failing it over
+	downAfter time.Duration
+	replicas  []string // when it was asked for them
+}
+
+// askSentinels asks every Sentinel at once.
+func (m *monitor) askSentinels(ctx context.Context, replicas bool) []sentinelWord {
+	if m.voters != nil {
+		return m.voters(ctx)
+	}
+	words := make([]sentinelWord, len(m.sentinels))
+	var questions sync.WaitGroup
+	for i, l := range m.sentinels {
+		questions.Go(func() {
+			ctx, cancel := l.patience(ctx, m.round)
+			defer cancel()
+			words[i] = askSentinel(ctx, l, m.cfg.MasterName, replicas)
+			l.silent = !words[i].answered
+		})
+	}
+	questions.Wait()
+	return words
+}
+
+// askSentinel: SENTINEL GET-MASTER-ADDR-BY-NAME, MASTER and REPLICAS (manual,
+// "High availability with Redis Sentinel", Sentinel commands).
+func askSentinel(ctx context.Context, l *link, name string, replicas bool) sentinelWord {
+	cmds := rueidis.Commands{
+		l.B().Arbitrary("SENTINEL", "GET-MASTER-ADDR-BY-NAME").Args(name).Build(),
+		l.B().Arbitrary("SENTINEL", "MASTER").Args(name).Build(),
+	}
+	if replicas {
+		cmds = append(cmds, l.B().Arbitrary("SENTINEL", "REPLICAS").Args(name).Build())
+	}
+	answers := l.DoMulti(ctx, cmds...)
+	var w sentinelWord
+	pair, err := answers[0].AsStrSlice()
+	w.answered = err == nil || rueidis.IsRedisNil(err)
+	if !w.answered {
+		w.err = err
+	}
+	if len(pair) == 2 {
+		w.master = join(pair[0], pair[1])
+	}
+	if about, err := answers[1].AsStrMap(); err == nil {
+		w.doubts = doubts(about["flags"])
+		w.downAfter = time.Duration(number(about["down-after-milliseconds"])) * time.Millisecond
+	}
+	if !replicas {
+		return w
+	}
+	list, err := answers[2].ToArray()
+	if err != nil {
+		return w
+	}
+	for _, entry := range list {
+		fields, err := entry.AsStrMap()
+		if err == nil && fields["ip"] != "" {
+			w.replicas = append(w.replicas, join(fields["ip"], fields["port"]))
+		}
+	}
+	return w
+}
+
+// doubts reads a Sentinel's flags of the master.
+func doubts(flags string) bool {
+	for flag := range strings.SplitSeq(flags, ",") {
+		switch flag {
+		case "s_down", "o_down", "failover_in_progress":
+			return true
+		}
+	}
+	return false
+}
+
+// learn takes the nodes that the Sentinels know. A node is forgotten when no
+// Sentinel that answered knows it, unless it is the master.
+func (m *monitor) learn(words []sentinelWord) {
+	known := map[string]bool{}
+	for _, w := range words {
+		if w.master != "" {
+			known[w.master] = true
+		}
+		for _, r := range w.replicas {
+			known[r] = true
+		}
+	}
+	if len(known) == 0 {
+		return // no Sentinel answers: what is known stays
+	}
+	m.learned = time.Now()
+	for addr := range known {
+		if _, ok := m.nodes[addr]; !ok {
+			m.nodes[addr] = nil
+		}
+	}
+	last, _ := m.now()
+	for addr, n := range m.nodes {
+		if !known[addr] && addr != last.master {
+			if n != nil {
+				n.close()
+			}
+			delete(m.nodes, addr)
+		}
+	}
+}
+
+// ask asks the node for its ROLE (manual, ROLE) and keeps what it says.
+func (n *node) ask(ctx context.Context, round uint64) {
+	v := nodeView{addr: n.addr}
+	defer func() {
+		if !v.answered {
+			// Silence does not unmake what it was: see nodeView.since.
+			v.since = n.view.since
+			v.follows = n.view.follows
+		}
+		n.view = v
+	}()
+	ctx, cancel := n.patience(ctx, round)
+	defer cancel()
+	answer, err := n.Do(ctx, n.B().Role().Build()).ToArray()
+	defer func() { n.silent = err != nil }()
+	if err != nil && ctx.Err() == nil {
+		// A Sentinel that promotes a node ends the connections to it (CLIENT
+		// KILL): the new one has the news.
+		answer, err = n.Do(ctx, n.B().Role().Build()).ToArray()
+	}
+	if err != nil {
+		v.err = err
+		return
+	}
+	var s Standing
+	s, v.replicas, v.answered = parseRole(answer)
+	v.master, v.follows, v.linked, v.offset = s.Master, s.MasterAddress, s.Linked, s.Offset
+	if v.master {
+		v.since = n.view.since
+		if n.view.follows != "" {
+			v.since = round
+		}
+	}
+}
+
+// parseRole reads the answer to ROLE; replicas are a master's.
+func parseRole(answer []rueidis.RedisMessage) (s Standing, replicas []replicaView, ok bool) {
+	if len(answer) == 0 {
+		return
+	}
+	role, _ := answer[0].ToString()
+	switch {
+	case role == "master" && len(answer) >= 3:
+		s.Master = true
+		s.Offset, _ = answer[1].AsInt64()
+		list, _ := answer[2].ToArray()
+		for _, entry := range list {
+			fields, err := entry.AsStrSlice()
+			if err != nil || len(fields) < 3 {
+				continue
+			}
+			replicas = append(replicas, replicaView{addr: join(fields[0], fields[1]), offset: number(fields[2])})
+		}
+		return s, replicas, true
+	case role == "slave" && len(answer) >= 5:
+		host, _ := answer[1].ToString()
+		port, _ := answer[2].AsInt64()
+		state, _ := answer[3].ToString()
+		s.MasterAddress, s.Linked = joinPort(host, port), state == "connected"
+		s.Offset, _ = answer[4].AsInt64()
+		return s, nil, true
+	}
+	return
+}

@@ -1,0 +1,152 @@
+package redis
+
+import (
+	"context"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis/redistest"
+)
+
+// An error that a user's script words like one of Redis' own comes after the
+// script has written: it is not to be sent again.
+func TestAScriptsOwnErrorIsNotTakenForTheNodes(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	client := open(t, cluster, func(c *Config) { c.Hold = time.Second })
+	do(t, client, &Request{Commands: commands("SET warm up")})
+	r := &Request{Commands: []Command{{"EVAL", "redis.call('INCR',KEYS[1]) return redis.error_reply('TRYAGAIN stock is being counted')", "1", "n"}}}
+	err := client.Do(t.Context(), r)
+	if n := cluster.Nodes[0].Do("GET", "n"); n != "1" {
+		t.Errorf("one request, executed %s times; told: %v", n, err)
+	}
+}
+
+// WAIT alone proves nothing for a read: it compares with what was confirmed
+// before, and answers at once where nothing was written since.
+func TestACutOffMasterAnswersNoReads(t *testing.T) {
+	cluster := redistest.Start(t, 2, 3)
+	client := open(t, cluster, func(c *Config) { c.Hold = 3 * time.Second })
+	if err := client.Set(t.Context(), "k", []byte("old"), ""); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1200 * time.Millisecond)
+	for _, n := range cluster.Nodes[1:] {
+		n.Signal(syscall.SIGSTOP)
+		defer n.Signal(syscall.SIGCONT)
+	}
+	for _, n := range cluster.Sentinels {
+		n.Signal(syscall.SIGSTOP)
+		defer n.Signal(syscall.SIGCONT)
+	}
+	began := time.Now()
+	last := time.Duration(0)
+	n := 0
+	for time.Since(began) < 12*time.Second {
+		if v, _, err := client.Get(t.Context(), "k"); err == nil {
+			last = time.Since(began)
+			n++
+			_ = v
+		} else {
+			t.Logf("after %v: %v", time.Since(began), err)
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if last > 900*time.Millisecond {
+		t.Errorf("%d reads answered for %v after everybody else was cut off", n, last)
+	}
+}
+
+// A token taken from one replica's answer keeps an older one from answering.
+func TestTheTokenOfAReplicasAnswerIsAsNewAsTheAnswer(t *testing.T) {
+	cluster := redistest.Start(t, 2, 0)
+	client := open(t, cluster, func(c *Config) { c.MaxLag = 10 * time.Second })
+	do(t, client, &Request{Commands: commands("SET k old")})
+	time.Sleep(1500 * time.Millisecond)
+	cluster.Nodes[2].Do("CLIENT", "PAUSE", "5000", "WRITE")
+	time.Sleep(700 * time.Millisecond)
+	cluster.Nodes[0].Do("SET", "k", "new")
+	time.Sleep(20 * time.Millisecond)
+	token, seen := "", false
+	for range 8 {
+		r := &Request{Commands: commands("GET k"), Read: ReadReplica, After: token}
+		if err := client.Do(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		got := word(&r.Results[0].Reply)
+		if seen && got == "old" {
+			t.Fatalf("new, and then old from %s with the token of the answer before (%s)", r.Node, token)
+		}
+		if got == "new" && r.From == ReadReplica {
+			seen, token = true, r.Token
+		}
+	}
+	if !seen {
+		t.Skip("no replica answered")
+	}
+}
+
+// Lua's numbers are exact up to 2^53.
+func TestIntegersOf64BitsStayExact(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	client := open(t, cluster, nil)
+	want := "[9007199254740993]"
+	if got := do(t, client, &Request{Commands: commands("BITFIELD b INCRBY i64 0 9007199254740993"), IdempotencyKey: "x"}); got[0] != want {
+		t.Errorf("BITFIELD with a key: %s, want %s (Redis has %s)", got[0], want, cluster.Nodes[0].Do("BITFIELD", "b", "GET", "i64", "0"))
+	}
+}
+
+// Without MULTI the commands are carried out one by one, and EXEC's refusal says
+// nothing of them.
+func TestATransactionWhoseMultiWasRefusedIsUnknown(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	client := open(t, cluster, nil)
+	do(t, client, &Request{Commands: commands("SET warm up")})
+	cluster.Nodes[0].Do("ACL", "SETUSER", redistest.Username, "-multi")
+	r := &Request{Commands: commands("INCR m"), Atomic: true}
+	err := client.Do(t.Context(), r)
+	if got := cluster.Nodes[0].Do("GET", "m"); got != "1" {
+		t.Fatalf("m is %q: the test wants it to have happened", got)
+	}
+	if KindOf(err) != Unknown {
+		t.Errorf("%v, want unknown", err)
+	}
+}
+
+// The client library's queue has no deadline once it is full.
+func TestAHungReplicaHoldsNobodyUp(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	client := open(t, cluster, func(c *Config) { c.MaxLag = 10 * time.Second })
+	do(t, client, &Request{Commands: commands("SET k v")})
+	time.Sleep(1200 * time.Millisecond)
+	r := &Request{Commands: commands("GET k"), Read: ReadReplica}
+	if err := client.Do(context.Background(), r); err != nil || r.From != ReadReplica {
+		t.Fatal(err, r.From)
+	}
+	cluster.Nodes[1].Signal(syscall.SIGSTOP)
+	defer cluster.Nodes[1].Signal(syscall.SIGCONT)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	worst, failed := time.Duration(0), 0
+	for range 1500 {
+		wg.Go(func() {
+			for range 2 {
+				at := time.Now()
+				err := client.Do(context.Background(), &Request{Commands: commands("GET k"), Read: ReadReplica})
+				mu.Lock()
+				worst = max(worst, time.Since(at))
+				if err != nil {
+					failed++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("worst %v, %d failed", worst, failed)
+	if worst > time.Second {
+		t.Errorf("a replica's read took %v; bound is 300 ms and the master's answer", worst)
+	}
+}
