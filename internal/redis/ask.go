@@ -21,6 +21,27 @@ type sentinelWord struct {
 	replicas  []string // when it was asked for them
 }
 
+// skips says that a round does not wait for a node or Sentinel: it was silent,
+// others wait for the round, and one that is dark would cost each of them
+// steadyTimeout. It is asked aside until it answers. Without a master everybody
+// is asked.
+func (m *monitor) skips(l *link) bool {
+	if !l.silent.Load() || m.short.Load().master == "" {
+		return false
+	}
+	if l.probed.CompareAndSwap(false, true) {
+		m.aside.Go(func() {
+			defer l.probed.Store(false)
+			ctx, cancel := context.WithTimeout(m.life, steadyTimeout)
+			defer cancel()
+			if l.Do(ctx, l.B().Role().Build()).Error() == nil {
+				l.silent.Store(false)
+			}
+		})
+	}
+	return true
+}
+
 // askSentinels asks every Sentinel at once.
 func (m *monitor) askSentinels(ctx context.Context, replicas bool) []sentinelWord {
 	if m.voters != nil {
@@ -30,10 +51,10 @@ func (m *monitor) askSentinels(ctx context.Context, replicas bool) []sentinelWor
 	var questions sync.WaitGroup
 	for i, l := range m.sentinels {
 		questions.Go(func() {
-			ctx, cancel := l.patience(ctx, m.round)
-			defer cancel()
-			words[i] = askSentinel(ctx, l, m.cfg.MasterName, replicas)
-			l.silent = !words[i].answered
+			if !m.skips(l) {
+				words[i] = askSentinel(ctx, l, m.cfg.MasterName, replicas)
+				l.silent.Store(!words[i].answered)
+			}
 		})
 	}
 	questions.Wait()
@@ -124,8 +145,8 @@ func (m *monitor) learn(words []sentinelWord) {
 }
 
 // ask asks the node for its ROLE (manual, ROLE) and keeps what it says.
-func (n *node) ask(ctx context.Context, round uint64) {
-	v := nodeView{addr: n.addr}
+func (n *node) ask(ctx context.Context, round uint64, skip bool) {
+	v := nodeView{addr: n.addr, err: errSilent}
 	defer func() {
 		if !v.answered {
 			// Silence does not unmake what it was: see nodeView.since.
@@ -134,10 +155,11 @@ func (n *node) ask(ctx context.Context, round uint64) {
 		}
 		n.view = v
 	}()
-	ctx, cancel := n.patience(ctx, round)
-	defer cancel()
+	if skip {
+		return
+	}
 	answer, err := n.Do(ctx, n.B().Role().Build()).ToArray()
-	defer func() { n.silent = err != nil }()
+	defer func() { n.silent.Store(err != nil) }()
 	if err != nil && ctx.Err() == nil {
 		// A Sentinel that promotes a node ends the connections to it (CLIENT
 		// KILL): the new one has the news.

@@ -79,6 +79,7 @@ var (
 	errUncertain   = errors.New("no majority of Sentinels was heard, and not every other node is a replica of the master")
 	errNoCommand   = errors.New("ERR empty command")
 	errStateful    = errors.New("ERR the command belongs to a connection of its own, and there is none here")
+	errSilent      = errors.New("it does not answer")
 	errNotSent     = errors.New("the connection was closed before anything was sent")
 )
 

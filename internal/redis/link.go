@@ -26,9 +26,11 @@ type link struct {
 	built bool
 	wires map[*wire]struct{}
 
-	silent  bool         // the last question had no answer; the monitor's
-	asking  atomic.Int64 // requests under way; of a replica's link
-	resting atomic.Int64 // until when it is left alone, in Unix nanoseconds
+	// silent: the monitor's last question had no answer; probed: it is asked
+	// aside until it has one.
+	silent, probed atomic.Bool
+	asking         atomic.Int64 // requests under way; of a replica's link
+	resting        atomic.Int64 // until when it is left alone, in Unix nanoseconds
 }
 
 // linkKind says how a link is used.
@@ -130,14 +132,6 @@ func (l *link) add(conn net.Conn) *wire {
 	l.wires[w] = struct{}{}
 	l.mu.Unlock()
 	return w
-}
-
-// patience bounds a question of a round of the monitor's.
-func (l *link) patience(ctx context.Context, round uint64) (context.Context, context.CancelFunc) {
-	if l.silent && round%silentRounds != 0 {
-		return context.WithTimeout(ctx, silentTimeout)
-	}
-	return ctx, func() {}
 }
 
 // cut closes the connections of the link; the next use makes new ones.

@@ -19,12 +19,8 @@ const (
 	huntInterval   = 50 * time.Millisecond  // without one
 	steadyTimeout  = 400 * time.Millisecond // for an answer in a round
 	huntTimeout    = 100 * time.Millisecond
-	// silentTimeout is for who was silent before: a round that others wait for
-	// does not wait for the dead. Every silentRounds-th time they get longer.
-	silentTimeout = 50 * time.Millisecond
-	silentRounds  = 8
-	learnInterval = 5 * time.Second        // between two looks at the Sentinels' list of nodes
-	resubscribe   = 500 * time.Millisecond // after a subscription broke
+	learnInterval  = 5 * time.Second        // between two looks at the Sentinels' list of nodes
+	resubscribe    = 500 * time.Millisecond // after a subscription broke
 )
 
 // snapshot is what the monitor knows after a round.
@@ -81,6 +77,10 @@ type monitor struct {
 
 	// short is what each request asks for: a snapshot is large.
 	short atomic.Pointer[brief]
+
+	// life is run's context, and aside what runs beside the rounds.
+	life  context.Context
+	aside sync.WaitGroup
 
 	// What follows belongs to run alone.
 	round      uint64
@@ -168,7 +168,9 @@ func (m *monitor) run(ctx context.Context) {
 		m.sentinels = append(m.sentinels, newLink(m.cfg.atSentinels(), addr, probing))
 		listeners.Go(func() { m.listen(ctx, addr) })
 	}
+	m.life = ctx
 	defer listeners.Wait()
+	defer m.aside.Wait()
 	defer m.closeLinks()
 
 	var asked []chan snapshot // who waits for the next round
@@ -318,7 +320,7 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 			m.nodes[addr] = n
 		}
 		questions.Go(func() {
-			n.ask(ctx, m.round)
+			n.ask(ctx, m.round, m.skips(n.link))
 			mu.Lock()
 			defer mu.Unlock()
 			answers = append(answers, n.view)

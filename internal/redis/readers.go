@@ -158,6 +158,11 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 	turn := int(c.turn.Add(1))
 	for i := range list {
 		rep := list[(turn+i)%len(list)]
+		for _, n := range s.nodes { // its own word is newer than its master's
+			if n.addr == rep.addr && n.answered && !n.master && n.linked {
+				rep.offset = max(rep.offset, n.offset)
+			}
+		}
 		age, known := c.monitor.age(rep.offset)
 		if !known || age > limit {
 			continue
