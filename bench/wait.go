@@ -95,7 +95,7 @@ func readReply(r *bufio.Reader) (string, error) {
 	case '$':
 		n, err := strconv.Atoi(rest)
 		if err != nil || n < 0 {
-			return "", errors.New("Redis has no such value")
+			return "", errors.New("no such value in Redis")
 		}
 		data := make([]byte, n+2)
 		if _, err := io.ReadFull(r, data); err != nil {

@@ -24,7 +24,7 @@ const maxAbstract = 108
 func parseAddress(text string) (address, error) {
 	if path, ok := strings.CutPrefix(text, "unix:"); ok {
 		if path == "" || path == "@" {
-			return address{}, fmt.Errorf("there is no path behind unix:")
+			return address{}, fmt.Errorf("behind unix: there is no path")
 		}
 		if len(path) > control.MaxSocketPath {
 			return address{}, fmt.Errorf("the path has %d bytes, and a unix socket can have %d", len(path), control.MaxSocketPath)

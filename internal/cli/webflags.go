@@ -55,7 +55,7 @@ var webOptions = []option{
 		n.redis.Sentinels = items(text)
 		for _, addr := range n.redis.Sentinels {
 			if err := checkAddress(addr); err != nil {
-				return fmt.Errorf("Sentinel %q: %w", addr, err)
+				return fmt.Errorf("the Sentinel %q: %w", addr, err)
 			}
 		}
 		return nil

@@ -14,7 +14,6 @@ type stats struct {
 	batches    [len(BatchBuckets)]atomic.Int64
 	operations atomic.Int64
 	unknown    atomic.Int64
-	retries    atomic.Int64
 }
 
 func (s *stats) batch(n int) {

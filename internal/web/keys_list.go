@@ -164,7 +164,7 @@ func (s *Server) step(r *redis.Request, at *scan, count int) (keys []string, nex
 	server := runID(r.Results[0].Reply.Text())
 	switch {
 	case server == "":
-		return nil, "", fmt.Errorf("Redis did not say its run_id")
+		return nil, "", fmt.Errorf("the run_id of Redis is missing in its INFO")
 	case at.server == "":
 		at.server = server
 	case at.server != server:

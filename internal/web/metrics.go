@@ -49,7 +49,6 @@ type metrics struct {
 	// routes. The map is replaced, never changed.
 	classOf       atomic.Pointer[map[string]int]
 	tokensRefused prometheus.Counter
-	logged        atomic.Int64 // access log lines that could not be written
 }
 
 // newMetrics makes the numbers of a server.
