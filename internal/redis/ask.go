@@ -82,7 +82,9 @@ func askSentinel(ctx context.Context, l *link, name string, replicas bool) senti
 		w.master = join(pair[0], pair[1])
 	}
 	if about, err := answers[1].AsStrMap(); err == nil {
-		w.doubts = doubts(about["flags"])
+		// While a Sentinel leads a failover it names the new master already,
+		// and these are still the flags of the old one.
+		w.doubts = w.master == join(about["ip"], about["port"]) && doubts(about["flags"])
 		w.downAfter = time.Duration(number(about["down-after-milliseconds"])) * time.Millisecond
 	}
 	if !replicas {

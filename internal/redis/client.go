@@ -219,7 +219,7 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 func (c *Client) tell(r *Request, o *operation) {
 	r.Results = append(r.Results, o.results...)
 	r.Node = c.monitor.short.Load().master
-	if o.offset > 0 {
+	if o.told {
 		r.Token = tokenOf(o.offset)
 	}
 }

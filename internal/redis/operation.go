@@ -41,7 +41,8 @@ type operation struct {
 
 	// Answers, the writer's until the operation is done.
 	results []Result
-	offset  int64
+	offset  int64 // of the master after it, when told
+	told    bool
 
 	// first and count are its commands' place in the batch. A single command
 	// with a record shares one call of a script with others; place is its own

@@ -276,7 +276,7 @@ func (s *session) tell(role rueidis.RedisResult) {
 	}
 	standing, _, _ := parseRole(answer)
 	for _, o := range s.done {
-		o.offset = standing.Offset
+		o.offset, o.told = standing.Offset, true
 	}
 }
 

@@ -78,6 +78,7 @@ func (s *Server) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody boo
 		return "invalid"
 	}
 	r := acquireRequest()
+	r.WantToken = true // on every answer
 	defer releaseRequest(r)
 	r.Commands = a.commands()
 	a.wishes.find(&ctx.Request.Header)
@@ -164,6 +165,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 		return
 	}
 	r := acquireRequest()
+	r.WantToken = true // on every answer
 	defer releaseRequest(r)
 	all := a.commands()
 	r.Commands, r.Atomic = all, atomic

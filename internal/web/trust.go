@@ -104,6 +104,7 @@ func (s *Server) trust(ctx *fasthttp.RequestCtx, r *redis.Request) error {
 	a := acquireArguments()
 	defer releaseArguments(a)
 	a.wishes.find(&ctx.Request.Header)
+	r.WantToken = true
 	return s.heed(&a.wishes, r)
 }
 
