@@ -34,7 +34,7 @@ func (m *monitor) skips(l *link) bool {
 			defer l.probed.Store(false)
 			ctx, cancel := context.WithTimeout(m.life, steadyTimeout)
 			defer cancel()
-			if l.Do(ctx, l.B().Role().Build()).Error() == nil {
+			if l.Do(ctx, l.B().Role().Build()).NonRedisError() == nil {
 				l.silent.Store(false)
 			}
 		})
@@ -86,6 +86,8 @@ func askSentinel(ctx context.Context, l *link, name string, replicas bool) senti
 		// and these are still the flags of the old one.
 		w.doubts = w.master == join(about["ip"], about["port"]) && doubts(about["flags"])
 		w.downAfter = time.Duration(number(about["down-after-milliseconds"])) * time.Millisecond
+	} else if w.answered {
+		w.downAfter = 30 * time.Second // it does not tell: Sentinel's default
 	}
 	if !replicas {
 		return w

@@ -139,6 +139,8 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("redis: neither Sentinels nor a cluster nor an address is given")
 	case len(cfg.Cluster) > 0 && cfg.DB != 0:
 		return nil, errors.New("redis: a cluster has no other database than 0")
+	case cfg.AckTimeout < time.Millisecond:
+		return nil, errors.New("redis: a replica needs a millisecond at least to confirm a write")
 	case cfg.MinAcks < 0:
 		return nil, errors.New("redis: the number of replicas that must confirm a write is negative")
 	}

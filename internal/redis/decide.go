@@ -141,12 +141,17 @@ func (s snapshot) certain() bool {
 	if majority(s.sentinels) != "" && !s.doubted {
 		return true
 	}
+	followers := 0
 	for _, n := range s.nodes {
-		if n.addr != s.master && (!n.answered || n.master || n.follows != s.master) {
+		switch {
+		case n.addr == s.master:
+		case !n.answered || n.master || n.follows != s.master:
 			return false
+		default:
+			followers++
 		}
 	}
-	return true
+	return followers >= s.others() // also of those that only the master knows
 }
 
 func followed(nodes []nodeView, master string) bool {

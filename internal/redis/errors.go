@@ -138,7 +138,8 @@ var laterWords = map[string]string{
 func retryable(words string) bool {
 	code, rest, _ := strings.Cut(words, " ")
 	begin, ok := laterWords[code]
-	return ok && strings.HasPrefix(rest, begin)
+	// Valkey says its own name.
+	return ok && (strings.HasPrefix(rest, begin) || strings.HasPrefix(rest, strings.Replace(begin, "Redis", "Valkey", 1)))
 }
 
 // fateOf reads the answer to a command. sent is false when nothing of it can

@@ -2,6 +2,8 @@ package redis
 
 import (
 	"context"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -148,5 +150,40 @@ func TestAHungReplicaHoldsNobodyUp(t *testing.T) {
 	t.Logf("worst %v, %d failed", worst, failed)
 	if worst > time.Second {
 		t.Errorf("a replica's read took %v; bound is 300 ms and the master's answer", worst)
+	}
+}
+
+// A master that takes no writes takes no proof either: its reads go on over the
+// connection that they have.
+func TestAMasterThatTakesNoWritesIsStillRead(t *testing.T) {
+	cluster := redistest.Start(t, 2, 3)
+	client := open(t, cluster, nil)
+	redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
+		return client.Set(t.Context(), "k", []byte("v"), "") == nil && client.Status().InSync == 2
+	})
+	master := cluster.Node(client.Master())
+	connections := func() string {
+		for line := range strings.Lines(master.Do("INFO", "stats")) {
+			if value, ok := strings.CutPrefix(line, "total_connections_received:"); ok {
+				return strings.TrimSpace(value)
+			}
+		}
+		return ""
+	}
+	if answer := master.Do("CONFIG", "SET", "maxmemory", "1"); answer != "OK" {
+		t.Fatal(answer)
+	}
+	if err := client.Set(t.Context(), "k", []byte("w"), ""); KindOf(err) != Refused {
+		t.Fatalf("a write: %v, want refused", err)
+	}
+	before, _ := strconv.Atoi(connections())
+	for range 50 {
+		if got, _, err := client.Get(t.Context(), "k"); err != nil || string(got) != "v" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		time.Sleep(5 * time.Millisecond) // over the time of several proofs
+	}
+	if after, _ := strconv.Atoi(connections()); after > before+5 { // the test's own, and a Sentinel's
+		t.Errorf("%d connections were made for 50 reads", after-before)
 	}
 }

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -164,7 +165,7 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 		case retry:
 			again = true
 			if !isNoScript(err) {
-				broken = s.refused(err)
+				broken = cmp.Or(broken, s.refused(err))
 			}
 			cause = err
 			o.results = append(o.results, Result{Err: &Error{NotExecuted, err}})

@@ -203,9 +203,12 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		cmds = append(cmds, plain(b, cmd))
 	}
 	cmds = append(cmds, b.Role().Build()) // what the answers show is no newer
-	ctx, cancel := context.WithTimeout(ctx, replicaTimeout)
+	limited, cancel := context.WithTimeout(ctx, replicaTimeout)
 	defer cancel()
-	answers := l.DoMulti(ctx, cmds...)
+	answers := l.DoMulti(limited, cmds...)
+	if ctx.Err() != nil {
+		return false // the caller has gone; that says nothing of the replica
+	}
 	if answers[len(answers)-1].NonRedisError() != nil {
 		l.resting.Store(time.Now().Add(replicaRest).UnixNano())
 		l.cut() // with it goes whoever else waits

@@ -25,15 +25,21 @@ type session struct {
 	expect int
 	// behind are the replicas that missed a deadline, and the offset that
 	// brings each of them back.
-	behind map[string]int64
-	// missed is when replicas began to miss deadlines; zero: they do not.
-	missed time.Time
+	behind map[string]absence
+	// strikes counts how often each fell behind.
+	strikes map[string]int
+	// missed is when replicas began to miss deadlines, and missedAt the
+	// master's offset then; zero: they do not.
+	missed   time.Time
+	missedAt int64
 	// pause: the master takes some commands later.
 	pause bool
 	// spoiled is why the connection is not to be used any more.
 	spoiled error
-	// proven is when the last proof was sent that succeeded: see fence.
-	proven, tried time.Time
+	// proven is when the last proof was sent that succeeded: see fence. slot is
+	// one of this master's, in a cluster.
+	proven time.Time
+	slot   int
 
 	// Of one batch; kept for their memory.
 	cmds    rueidis.Commands
@@ -41,6 +47,20 @@ type session struct {
 	again   []*operation
 	singles []*operation
 }
+
+// absence is a replica's time out of the in-sync set: it is over when the
+// replica has the offset and the time has come. One that is slow again and
+// again stays away longer each time, or everybody would wait for it as often.
+type absence struct {
+	offset int64
+	until  time.Time
+}
+
+// The times out of the in-sync set.
+const (
+	leastAbsence = time.Second
+	maxStrikes   = 5 // 32 s
+)
 
 // exchange sends commands and waits for their answers. sent is false when none
 // of them can have left this process.
@@ -157,12 +177,12 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		}
 		s.sort(o, then)
 	}
-	for _, a := range answers[fence : fence+fences] {
+	for i, a := range answers[fence : fence+fences] {
 		if err := a.Error(); err != nil {
-			if fences > 1 { // one of them changes the database
+			if i == 2 { // the way back from the database of the records
 				s.spoil(err)
 			}
-			fences = 0
+			fences = 0 // Redis takes no writes now: there is no proof, and no harm
 		}
 	}
 	if role >= 0 {
@@ -199,8 +219,11 @@ func (s *session) need(strict, fenced bool) int {
 // proofEvery how often one is made. WAIT compares with what the replicas have
 // confirmed, and where nothing was written it asks nobody: an answer that only
 // reads would be given by a master that is long cut off. So a write of our own
-// goes with a batch from time to time. Sentinels need downAfter and more to
-// replace a master after its replicas last confirmed anything to it.
+// goes with a batch from time to time. Where the master is cut off from its
+// replicas and the Sentinels alike, these need downAfter and more to replace it
+// after the last proof. Where it is cut off from the Sentinels alone, a replica
+// that they promote no longer confirms, and no write is acknowledged there until
+// another follows it, which then does not confirm here either.
 const (
 	proofAge   = 150 * time.Millisecond
 	proofEvery = proofAge / 2
@@ -209,18 +232,19 @@ const (
 // fence appends the write that proves that the replicas follow this master, if
 // it is time for one, and says how many commands that is.
 func (s *session) fence(cmds rueidis.Commands, batch []*operation) (rueidis.Commands, int) {
-	if s.w.cfg.alone() || s.expect == 0 || time.Since(s.tried) < proofEvery && time.Since(s.proven) < proofEvery {
+	if s.w.cfg.alone() || s.expect == 0 || time.Since(s.proven) < proofEvery {
 		return cmds, 0
 	}
 	key := idemPrefix + "fence"
 	if len(s.w.cfg.Cluster) > 0 {
-		slot := slotAmong(batch)
-		if slot < 0 {
+		if slot := slotAmong(batch); slot >= 0 {
+			s.slot = slot
+		}
+		if s.slot < 0 {
 			return cmds, 0
 		}
-		key = recordIn(slot, key)
+		key = recordIn(s.slot, key)
 	}
-	s.tried = time.Now()
 	before := len(cmds)
 	cmds = s.records(cmds, s.conn.B().Set().Key(key).Value("").PxMilliseconds(number(s.w.ttl)).Build())
 	return cmds, len(cmds) - before
@@ -286,6 +310,7 @@ func (s *session) tell(role rueidis.RedisResult) {
 func (s *session) settle(ctx context.Context, acks int, err error) error {
 	s.answer(func(o *operation) bool { return o.writes && o.async || o.state.Load() == finished })
 	if len(s.done) == 0 {
+		s.missed = time.Time{}
 		return nil
 	}
 	strict, fenced, _ := kinds(s.done)
@@ -321,7 +346,7 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		}
 		if acks < s.expect {
 			if s.missed.IsZero() {
-				s.missed = time.Now()
+				s.missed, s.missedAt = time.Now(), now.node().offset
 			}
 			if s.patient(now, acks) {
 				s.pause = true
@@ -346,13 +371,14 @@ func (s *session) patient(now snapshot, acks int) bool {
 	if len(now.sentinels) == 0 {
 		return false
 	}
-	listed := 0
+	silent := 0
 	for _, r := range now.node().replicas {
-		if _, ok := s.behind[r.addr]; !ok {
-			listed++
+		// One that has confirmed anything since still follows; it is slow.
+		if _, ok := s.behind[r.addr]; !ok && r.offset < s.missedAt {
+			silent++
 		}
 	}
-	return acks < min(listed, s.expect) && time.Since(s.missed) < now.downAfter+downAfterMargin
+	return silent > 0 && acks < s.expect && time.Since(s.missed) < now.downAfter+downAfterMargin
 }
 
 // downAfterMargin is added to downAfter: a Sentinel pings every 250 ms in a
@@ -385,7 +411,7 @@ func (s *session) grow() {
 	now, _ := s.w.monitor.now()
 	n := 0
 	for _, r := range now.node().replicas {
-		if mark, ok := s.behind[r.addr]; ok && r.offset >= mark {
+		if away, ok := s.behind[r.addr]; ok && r.offset >= away.offset && time.Now().After(away.until) {
 			delete(s.behind, r.addr)
 		}
 		if _, ok := s.behind[r.addr]; !ok && r.offset > 0 {
@@ -404,7 +430,9 @@ func (s *session) shrink(master nodeView, acks int) {
 	slices.SortFunc(replicas, func(a, b replicaView) int { return cmp.Compare(b.offset, a.offset) })
 	for _, r := range replicas[min(acks, len(replicas)):] {
 		if _, ok := s.behind[r.addr]; !ok {
-			s.behind[r.addr] = master.offset
+			strikes := s.strikes[r.addr]
+			s.behind[r.addr] = absence{master.offset, time.Now().Add(leastAbsence << strikes)}
+			s.strikes[r.addr] = min(strikes+1, maxStrikes)
 		}
 	}
 	s.expect = acks
