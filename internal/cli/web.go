@@ -139,7 +139,7 @@ const (
 // (GOMAXPROCS, GOGC) say. A node that may use every core spends more time on
 // waking threads up than on requests as soon as a balancer and Redis compete
 // with it: on two cores, behind HAProxy, one thread took 0.6 of the CPU of two
-// for each request (docs/benchmarks.md).
+// for each request.
 func (n *webNode) tune() {
 	if n.threads > 0 {
 		runtime.GOMAXPROCS(n.threads)
