@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,8 +54,11 @@ type counter struct {
 	last         int    // the number last answered
 }
 
-func (c *client) count(kind, path, body string) {
-	key := c.key + "-" + kind
+// loads numbers them: a counter belongs to one.
+var loads atomic.Int64
+
+func (c *client) count(load int64, kind, path, body string) {
+	key := fmt.Sprintf("%s-%s-%d", c.key, kind, load)
 	c.counters = append(c.counters, &counter{key: key, path: path, body: strings.ReplaceAll(body, "$K", key)})
 }
 
@@ -65,12 +69,13 @@ const loadClients = 50
 func startLoad(t *testing.T, entry string, rate int) *load {
 	t.Helper()
 	l := &load{entry: entry, stop: make(chan struct{}), began: time.Now()}
+	number := loads.Add(1)
 	for i := range loadClients {
 		c := &client{key: fmt.Sprintf("load-%d", i)}
-		c.count("command", "/", `["INCR","$K"]`)
-		c.count("pipeline", "/pipeline", `[["SET","$K-x","y"],["INCR","$K"]]`)
-		c.count("transaction", "/multi-exec", `[["SET","$K-x","y"],["INCR","$K"]]`)
-		c.count("script", "/", `["EVAL","return redis.call('INCR', KEYS[1])",1,"$K"]`)
+		c.count(number, "command", "/", `["INCR","$K"]`)
+		c.count(number, "pipeline", "/pipeline", `[["SET","$K-x","y"],["INCR","$K"]]`)
+		c.count(number, "transaction", "/multi-exec", `[["SET","$K-x","y"],["INCR","$K"]]`)
+		c.count(number, "script", "/", `["EVAL","return redis.call('INCR', KEYS[1])",1,"$K"]`)
 		l.clients = append(l.clients, c)
 		l.wg.Go(func() { l.run(c, time.Duration(loadClients)*time.Second/time.Duration(rate), i) })
 	}
