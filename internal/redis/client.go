@@ -271,6 +271,9 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 			return nil, &Error{Invalid, fmt.Errorf("%w: %s", errStateful, spec.Name)}
 		default:
 			o.effects[i] = spec.Write
+			// It would hold up everybody else on the connection. In a
+			// transaction it answers at once, as when its time is over.
+			o.atomic = o.atomic || spec.BlockingFor(cmd)
 			// BITFIELD answers integers of 64 bits, and Lua's have 53.
 			scriptable = scriptable && (!spec.Write || !spec.NoScript && spec.Name != "bitfield")
 		}
@@ -280,7 +283,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 	}
 	if o.writes && r.IdempotencyKey != "" {
 		o.record = recordKey(r.IdempotencyKey, r)
-		o.guarded = o.script == nil && !scriptable
+		o.guarded = o.script == nil && (!scriptable || o.atomic)
 	}
 	return o, nil
 }

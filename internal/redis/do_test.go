@@ -340,3 +340,27 @@ func TestWhatIsOursIsNobodyElses(t *testing.T) {
 		}
 	}
 }
+
+// One that waited for data would hold up all the others on its connection.
+func TestACommandThatWouldWaitAnswersAtOnce(t *testing.T) {
+	cluster := redistest.Start(t, 0, 0)
+	client := open(t, cluster, func(c *Config) { c.MinAcks = 0 })
+	for _, idempotencyKey := range []string{"", "once"} {
+		began := time.Now()
+		for line, want := range map[string]string{
+			"BLPOP none 0": "nil", "XREAD BLOCK 0 STREAMS none $": "nil", "WAIT 5 0": "0", "BLMOVE none x LEFT LEFT 0": "nil",
+		} {
+			if got := do(t, client, &Request{Commands: commands(line), IdempotencyKey: idempotencyKey}); len(got) != 1 || got[0] != want {
+				t.Errorf("%s: %q, want %q", line, got, want)
+			}
+		}
+		do(t, client, &Request{Commands: commands("RPUSH l a")})
+		if got := do(t, client, &Request{Commands: commands("BLPOP l 0"), IdempotencyKey: idempotencyKey}); len(got) != 1 || got[0] != "[l a]" {
+			t.Errorf("with data: %q", got)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("they took %v", took)
+		}
+		cluster.Nodes[0].Do("FLUSHALL")
+	}
+}
