@@ -47,16 +47,8 @@ func (o *operation) answered(answers []rueidis.RedisResult) []rueidis.RedisResul
 // onceInCluster is once for one command, ARGV[4...]. Behind the record, KEYS has
 // the command's own: while a slot is on its way, Redis judges by them what of
 // it is where. Several commands are several calls, each being in its own slot.
-var onceInCluster = newScript(recording+`
-return {recorded(function()
-  local r = redis.pcall(unpack(ARGV, 4))
-  if type(r) == 'number' and (r >= 9007199254740992 or r <= -9007199254740992) then
-    local name = string.upper(ARGV[4])
-    if name == 'HINCRBY' then return redis.call('HGET', ARGV[5], ARGV[6]) end
-    if name == 'INCR' or name == 'DECR' or name == 'INCRBY' or name == 'DECRBY' then return redis.call('GET', ARGV[5]) end
-  end
-  return r
-end)}`, false)
+var onceInCluster = newScript(recording+carrying+`
+return {recorded(function() return carried(4, #ARGV) end)}`, false)
 
 // itemRecord names the record of one command. In a cluster it is where the
 // command's keys are, whichever others the command is sent with.

@@ -22,10 +22,7 @@ func (w *writer) follow(ctx context.Context) {
 		}
 		if err := w.serve(ctx, s.master); err != nil {
 			w.monitor.look()
-			select {
-			case <-time.After(retryPause):
-			case <-ctx.Done():
-			}
+			pause(ctx, retryPause)
 		}
 	}
 }
@@ -123,9 +120,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 		}
 		if s.pause {
 			s.pause = false
-			select {
-			case <-time.After(retryPause):
-			case <-ctx.Done():
+			if !pause(ctx, retryPause) {
 				return ctx.Err()
 			}
 		}

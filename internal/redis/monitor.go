@@ -46,6 +46,7 @@ type brief struct {
 	master string
 	offset int64
 	asked  time.Time
+	others int
 }
 
 // node is what the master's own word says about the master.
@@ -249,7 +250,7 @@ func (m *monitor) publish(s snapshot) {
 		}
 	}
 	m.last = s
-	m.short.Store(&brief{s.master, s.node().offset, s.asked})
+	m.short.Store(&brief{s.master, s.node().offset, s.asked, s.others()})
 	if s.master != before.master {
 		m.history = m.history[:0]
 	}
@@ -382,9 +383,6 @@ func (m *monitor) listen(ctx context.Context, addr string) {
 		l := newLink(m.cfg.atSentinels(), addr, probing)
 		_ = l.Receive(ctx, l.B().Subscribe().Channel("+switch-master").Build(), func(rueidis.PubSubMessage) { m.look() })
 		l.close()
-		select {
-		case <-time.After(resubscribe):
-		case <-ctx.Done():
-		}
+		pause(ctx, resubscribe)
 	}
 }

@@ -204,7 +204,7 @@ func element(m rueidis.RedisMessage, i int) (rueidis.RedisMessage, error) {
 	return list[i], list[i].Error()
 }
 
-// reply is a command's reply; see exactInteger.
+// reply is a command's reply; of a counter, see carrying.
 func (o *operation) reply(i int, m rueidis.RedisMessage) Reply {
 	return Reply{m: m, number: o.record != "" && o.effects[i] && m.IsString() && counts(o.cmds[i][0])}
 }

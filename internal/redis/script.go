@@ -80,15 +80,26 @@ local function recorded(body)
 end
 `
 
+// carrying carries out the command ARGV[from...to]. Lua's numbers are exact up
+// to 2^53: a counter beyond is read again as text (see Reply.number).
+const carrying = `
+local function carried(from, to)
+  local r = redis.pcall(unpack(ARGV, from, to))
+  if type(r) == 'number' and (r >= 9007199254740992 or r <= -9007199254740992) then
+    local name = string.upper(ARGV[from])
+    if name == 'HINCRBY' then return redis.call('HGET', ARGV[from + 1], ARGV[from + 2]) end
+    if name == 'INCR' or name == 'DECR' or name == 'INCRBY' or name == 'DECRBY' then return redis.call('GET', ARGV[from + 1]) end
+  end
+  return r
+end
+`
+
 // once carries commands out, each with a record of its own, as recording does
 // for one: KEYS are the records, and behind the first three of ARGV stands each
 // command, its length first. One call for many costs a fraction of many calls,
 // at the master and, since it changes the database twice and not twice for each
 // command, at the replicas.
-//
-// Lua's numbers are exact up to 2^53: a counter beyond is read again as text
-// (see Reply.number).
-var once = newScript(`
+var once = newScript(carrying+`
 local call, ttl, recdb, datadb = redis.call, ARGV[1], ARGV[2], ARGV[3]
 local out, place, same, mine, at = {}, {}, {}, {}, 4
 if recdb ~= '' then call('SELECT', recdb) end
@@ -110,18 +121,8 @@ local keep = {}
 for i = 1, #KEYS do
   local p = place[i]
   if p then
-    local r = redis.pcall(unpack(ARGV, p + 1, p + ARGV[p]))
-    if type(r) == 'number' then
-      if r >= 9007199254740992 or r <= -9007199254740992 then
-        local name = string.upper(ARGV[p + 1])
-        if name == 'HINCRBY' then
-          r = call('HGET', ARGV[p + 2], ARGV[p + 3])
-        elseif name == 'INCR' or name == 'DECR' or name == 'INCRBY' or name == 'DECRBY' then
-          r = call('GET', ARGV[p + 2])
-        end
-      end
-      keep[#keep + 1] = i
-    elseif type(r) ~= 'table' or r.ok ~= 'OK' then
+    local r = carried(p + 1, p + ARGV[p])
+    if type(r) ~= 'table' or r.ok ~= 'OK' then
       keep[#keep + 1] = i
     end
     out[i] = r
@@ -141,7 +142,7 @@ end
 for i, j in pairs(same) do out[i] = out[j] end
 return out`, false)
 
-// counts says that a command answers a counter's value: see once.
+// counts says that a command answers a counter's value: see carrying.
 func counts(name string) bool {
 	switch strings.ToUpper(name) {
 	case "INCR", "DECR", "INCRBY", "DECRBY", "HINCRBY":

@@ -315,14 +315,13 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 	}
 	strict, fenced, _ := kinds(s.done)
 	need := s.need(strict, fenced)
-	now, _ := s.w.monitor.now()
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w (%w)", errLost, err)
 	case acks >= need && s.w.cfg.alone():
 		s.answer(all)
 		return nil
-	case acks >= need && acks >= now.others() && time.Since(s.proven) < proofAge:
+	case acks >= need && acks >= s.w.monitor.short.Load().others && time.Since(s.proven) < proofAge:
 		// Every replica there is follows this master: nobody can have been
 		// promoted.
 		s.missed = time.Time{}
@@ -357,8 +356,8 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		s.missed = time.Time{}
 		s.answer(func(o *operation) bool { return !o.writes || acks >= s.w.cfg.MinAcks })
 	}
-	if now, _ := s.w.monitor.now(); now.master != "" && now.master != s.master {
-		return fmt.Errorf("%w: %s is the master now", errLost, now.master)
+	if master := s.w.monitor.short.Load().master; master != "" && master != s.master {
+		return fmt.Errorf("%w: %s is the master now", errLost, master)
 	}
 	return nil
 }
