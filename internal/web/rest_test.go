@@ -2,7 +2,6 @@ package web
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,23 +12,11 @@ import (
 // call sends a request and answers status, header and body.
 func call(t *testing.T, method, url, body string, header ...string) (int, http.Header, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fields := http.Header{}
 	for i := 0; i < len(header); i += 2 {
-		req.Header[header[i]] = []string{header[i+1]} // as it is written
+		fields[header[i]] = []string{header[i+1]} // as it is written
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	all, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, resp.Header, string(all)
+	return roundTrip(t, method, url, body, fields)
 }
 
 func TestCommandsByPathAndBody(t *testing.T) {

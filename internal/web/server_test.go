@@ -111,7 +111,12 @@ func serve(t *testing.T, store Store) (addr string, server *Server, stop func() 
 
 func request(t *testing.T, method, url string, header http.Header) (int, http.Header, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	return roundTrip(t, method, url, "", header)
+}
+
+func roundTrip(t *testing.T, method, url, body string, header http.Header) (int, http.Header, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,11 +128,11 @@ func request(t *testing.T, method, url string, header http.Header) (int, http.He
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	all, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp.StatusCode, resp.Header, string(body)
+	return resp.StatusCode, resp.Header, string(all)
 }
 
 func TestRequests(t *testing.T) {
