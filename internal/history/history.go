@@ -1,0 +1,156 @@
+// Package history holds what the clients of a drill did and saw, and judges
+// it: whether registers were linearizable, whether an acknowledged write is
+// missing, whether counters are exact, and how long clients had to wait. It is
+// pure: values in, values out. Who sends the requests is package load's
+// affair, and what is broken meanwhile package drill's.
+package history
+
+import "time"
+
+// Kind is what a key holds.
+type Kind string
+
+// The kinds of key.
+const (
+	Register Kind = "register" // one value, read, written, compared and set
+	Counter  Kind = "counter"  // a number that is only ever incremented by one
+	Set      Kind = "set"      // members that are only ever added
+)
+
+// Verb is what an operation does.
+type Verb string
+
+// The verbs. Read is of every kind, Write and CAS of registers, Increment of
+// counters, Add of sets.
+const (
+	Read      Verb = "read"
+	Write     Verb = "write"
+	CAS       Verb = "cas"
+	Increment Verb = "increment"
+	Add       Verb = "add"
+)
+
+// Outcome is what became of an operation, as far as its client knows.
+type Outcome string
+
+// The outcomes.
+const (
+	OK      Outcome = "ok"
+	Failed  Outcome = "failed"  // it certainly did not happen
+	Unknown Outcome = "unknown" // it may have happened, or happen yet
+)
+
+// Operation is one operation of one client. All times count from the
+// history's beginning, on one monotonic clock.
+type Operation struct {
+	Client int    `json:"client"`
+	Kind   Kind   `json:"kind"`
+	Key    string `json:"key"`
+	Verb   Verb   `json:"verb"`
+	// From is where a read asked to be answered from: master, replica or
+	// cached. MaxAge is how old the answer may be (0 for master).
+	From   string        `json:"from,omitempty"`
+	MaxAge time.Duration `json:"max_age,omitempty"`
+	// Value is what Write, CAS or Add stores; no two operations of a history
+	// have the same. Expect is what CAS wants to find.
+	Value  string `json:"value,omitempty"`
+	Expect string `json:"expect,omitempty"`
+	// Once: it went with an Idempotency-Key, and was repeated by its client
+	// while its outcome was unknown. Tries counts the requests sent.
+	Once  bool `json:"once,omitempty"`
+	Tries int  `json:"tries,omitempty"`
+	// Final marks the reads of everything after the load.
+	Final bool `json:"final,omitempty"`
+
+	// Due is when it was to be sent, Start when it was, End when its outcome
+	// was known. What a client waited is End - Due.
+	Due   time.Duration `json:"due"`
+	Start time.Duration `json:"start"`
+	End   time.Duration `json:"end"`
+
+	Outcome Outcome `json:"outcome"`
+	// Found says that a read key was there, Matched that a CAS found what it
+	// expected and stored its value. Got is a register's value, Number a
+	// counter's (after an Increment, or as read), Members a set's.
+	Found   bool     `json:"found,omitempty"`
+	Matched bool     `json:"matched,omitempty"`
+	Got     string   `json:"got,omitempty"`
+	Number  int64    `json:"number,omitempty"`
+	Members []string `json:"members,omitempty"`
+	// Node is who answered (Holdfast-Node), Status the HTTP status (0: none
+	// came), Error what went wrong.
+	Node   string `json:"node,omitempty"`
+	Status int    `json:"status,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+// Allowance is how many operations a fault may cost.
+type Allowance string
+
+// The allowances, for what fails and for what is unknown.
+const (
+	None     Allowance = "none"
+	InFlight Allowance = "in flight" // at most those under way at one of the fault's moments
+	Any      Allowance = "any"
+)
+
+// Promise is what holds while a fault is there, beyond safety, which always
+// has to.
+type Promise struct {
+	Failed  Allowance `json:"failed"`
+	Unknown Allowance `json:"unknown"`
+	// Pause is the longest that a client should have to wait. More of it is
+	// told and is no verdict: machines differ. 0: nothing is said.
+	Pause time.Duration `json:"pause,omitempty"`
+}
+
+// Fault is one thing that was broken.
+type Fault struct {
+	Name    string   `json:"name"`
+	Targets []string `json:"targets,omitempty"` // nodes or hosts
+	Promise Promise  `json:"promise"`
+	// Began is when the breaking began, Moments when each single blow fell,
+	// Undone when it was undone, Healthy when the stack was well again. A
+	// negative time: it was not.
+	Began   time.Duration   `json:"began"`
+	Moments []time.Duration `json:"moments,omitempty"`
+	Undone  time.Duration   `json:"undone"`
+	Healthy time.Duration   `json:"healthy"`
+	// Evidence says how it is known that the fault really happened; empty: it
+	// is not known.
+	Evidence string `json:"evidence,omitempty"`
+	// Trouble is what went wrong with breaking or undoing; empty: nothing.
+	Trouble string `json:"trouble,omitempty"`
+}
+
+// Notice is something that happened to the stack and was no part of the drill.
+type Notice struct {
+	At   time.Duration `json:"at"`
+	Node string        `json:"node,omitempty"`
+	Text string        `json:"text"`
+}
+
+// History is a whole drill.
+type History struct {
+	ID       string    `json:"id"`
+	Stack    string    `json:"stack"`
+	Holdfast string    `json:"holdfast"` // version
+	Began    time.Time `json:"began"`    // wall clock
+	// Repeat is the command line that runs the same drill again.
+	Repeat  string `json:"repeat"`
+	Seed    int64  `json:"seed"`
+	Rate    int    `json:"rate"` // operations per second that were asked for
+	Clients int    `json:"clients"`
+	// LoadEnd is when the last operation of the load was due.
+	LoadEnd time.Duration `json:"load_end"`
+	// SickBefore and SickAfter say why the stack was not well before the
+	// load, and after the last fault; empty: it was.
+	SickBefore string `json:"sick_before,omitempty"`
+	SickAfter  string `json:"sick_after,omitempty"`
+	// Interrupted: the drill was ended before its end.
+	Interrupted bool `json:"interrupted,omitempty"`
+
+	Faults     []Fault     `json:"faults"`
+	Notices    []Notice    `json:"notices"`
+	Operations []Operation `json:"-"` // in the order of End
+}

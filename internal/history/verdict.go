@@ -1,0 +1,84 @@
+package history
+
+import "time"
+
+// Result is the verdict on a drill in one word.
+type Result string
+
+// The results, from good to bad.
+const (
+	Holds        Result = "holds"        // safe, and every promise was kept
+	Inconclusive Result = "inconclusive" // the drill could not judge
+	Missed       Result = "missed"       // safe, but more failed than promised
+	Broken       Result = "broken"       // an answer was wrong, or a write is lost
+)
+
+// Verdict is what a history shows.
+type Verdict struct {
+	Result Result `json:"result"`
+	// Why says in sentences what led to any other result than Holds.
+	Why []string `json:"why,omitempty"`
+	// Warnings are worth knowing and change no result: a pause longer than
+	// promised, a machine that was busy.
+	Warnings  []string  `json:"warnings,omitempty"`
+	Anomalies []Anomaly `json:"anomalies,omitempty"`
+	// Checked says what was looked at, and how much of it.
+	Checked Checked `json:"checked"`
+	// Whole is of the load as a whole; Faults one for each fault, in order.
+	Whole  Availability        `json:"whole"`
+	Faults []FaultAvailability `json:"faults"`
+}
+
+// Anomaly is one proof that something is wrong.
+type Anomaly struct {
+	// What is one of: lost write, not linearizable, wrong counter, wrong set,
+	// stale read, impossible answer.
+	What string `json:"what"`
+	Key  string `json:"key"`
+	Text string `json:"text"`
+	// Operations are the indices, in History.Operations, of those that prove
+	// it and, for a register, of those around.
+	Operations []int `json:"operations"`
+}
+
+// Checked counts what was judged.
+type Checked struct {
+	Operations   int `json:"operations"`
+	Acknowledged int `json:"acknowledged_writes"`
+	Registers    int `json:"registers"`
+	Counters     int `json:"counters"`
+	Sets         int `json:"sets"`
+	// ReadBack counts the final reads that answered.
+	ReadBack int `json:"read_back"`
+}
+
+// Availability is what clients saw in a span of time.
+type Availability struct {
+	From time.Duration `json:"from"`
+	To   time.Duration `json:"to"`
+	// Of the operations due in it.
+	Operations int `json:"operations"`
+	Failed     int `json:"failed"`
+	Unknown    int `json:"unknown"`
+	Held       int `json:"held"` // waited for heldFrom and more, and were answered
+	// Latency from when an operation was due; of those that were answered.
+	P50 time.Duration `json:"p50"`
+	P99 time.Duration `json:"p99"`
+	Max time.Duration `json:"max"`
+}
+
+// FaultAvailability is what one fault cost.
+type FaultAvailability struct {
+	Name   string       `json:"name"`
+	Before Availability `json:"before"`
+	During Availability `json:"during"` // from Fault.Began until Recovered
+	After  Availability `json:"after"`
+	// Pause is the longest that a client waited for an answer, from when the
+	// operation was due, among those that overlap the fault. Silence is the
+	// longest time in which no client got an answer.
+	Pause   time.Duration `json:"pause"`
+	Silence time.Duration `json:"silence"`
+	// Recovery is from Began until answers came as before; negative: they
+	// never did.
+	Recovery time.Duration `json:"recovery"`
+}
