@@ -113,6 +113,31 @@ func Adopt(id ID) (*Process, error) {
 	return p, nil
 }
 
+// Identify answers the identity of a process that runs now.
+func Identify(pid int) (ID, error) {
+	id, err := identify(pid)
+	if err != nil || !Alive(id) {
+		return ID{}, ErrGone
+	}
+	return id, nil
+}
+
+// Signal sends a signal to a process that somebody else looks after; group: and
+// to its children. It answers ErrGone when that process has ended.
+func Signal(id ID, sig syscall.Signal, group bool) error {
+	p := Process{id: id}
+	if group {
+		return p.SignalGroup(sig)
+	}
+	return p.Signal(sig)
+}
+
+// Stopped reports whether a process is stopped (SIGSTOP).
+func Stopped(id ID) bool {
+	p := Process{id: id}
+	return Alive(id) && p.Stopped()
+}
+
 // Alive reports whether the process still runs; a zombie does not.
 func Alive(id ID) bool {
 	now, err := identify(id.PID)

@@ -55,3 +55,11 @@ func Preview(s stack.Stack, baseDir, stateDir string) (plan.Plan, error) {
 	}
 	return plan.Make(s, m)
 }
+
+// Secrets are the passwords of a stack that was up at some time. They are for
+// its owner alone, who may read the file that has them.
+func Secrets(stateDir string) (plan.Secrets, error) {
+	var k kept
+	err := dir(stateDir).readJSON(keptFile, &k)
+	return k.Secrets, err
+}

@@ -1,0 +1,64 @@
+package drill
+
+import (
+	"context"
+	"slices"
+
+	"holdfast/internal/history"
+)
+
+// fault is one way to break a stack.
+type fault struct {
+	name string
+	// about is a sentence for "drill --list".
+	about string
+	// hosts: it needs hosts of its own (network namespaces), and with them a
+	// stack that the drill stands up for itself. disk: likewise a disk of its
+	// own below the redis nodes.
+	hosts, disk bool
+	// double: two things break at once, or one after the other before the
+	// first is mended. What is promised of single faults may not hold.
+	double bool
+	// course: it is a part of the standard course.
+	course  bool
+	promise history.Promise
+	// strike breaks things and leaves them broken for as long as it likes. What
+	// is to be undone afterwards it adds to the scene before it does harm; the
+	// drill undoes it when strike has returned. It tells the scene the moment
+	// of each blow, and how it is known that it fell. Its error says that the
+	// fault could not be brought about.
+	strike func(ctx context.Context, s *scene) error
+}
+
+// faults are all of them, in the order in which the course runs them.
+var faults = []fault{
+	killWeb, killReplica, killSentinel, killBalancer, killSupervisor,
+}
+
+// Fault is what a person may know of a fault.
+type Fault struct {
+	Name   string `json:"name"`
+	About  string `json:"about"`
+	Hosts  bool   `json:"hosts"`
+	Disk   bool   `json:"disk"`
+	Double bool   `json:"double"`
+	Course bool   `json:"course"`
+}
+
+// List answers every fault.
+func List() []Fault {
+	var all []Fault
+	for _, f := range faults {
+		all = append(all, Fault{f.name, f.about, f.hosts, f.disk, f.double, f.course})
+	}
+	return all
+}
+
+// find is the fault of that name.
+func find(name string) (fault, bool) {
+	i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name })
+	if i < 0 {
+		return fault{}, false
+	}
+	return faults[i], true
+}

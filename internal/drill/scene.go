@@ -1,0 +1,183 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"holdfast/internal/history"
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/supervise"
+)
+
+// scene is what a fault acts on: the stack, and the record of what was done to
+// it. It belongs to one fault at a time, and to one goroutine.
+type scene struct {
+	stack   *target
+	journal *journal
+	record  *history.Fault
+	began   time.Time // times of the history count from here
+	random  *rand.Rand
+	// say tells the person who watches what is being done.
+	say func(format string, args ...any)
+}
+
+// now is the history's time.
+func (s *scene) now() time.Duration { return time.Since(s.began) }
+
+// blow records the moment of one blow, at a node or host.
+func (s *scene) blow(at string) {
+	s.record.Moments = append(s.record.Moments, s.now())
+	if at != "" && !slices.Contains(s.record.Targets, at) {
+		s.record.Targets = append(s.record.Targets, at)
+	}
+}
+
+// evidence records how it is known that the fault really happened.
+func (s *scene) evidence(format string, args ...any) {
+	words := fmt.Sprintf(format, args...)
+	if s.record.Evidence != "" {
+		words = s.record.Evidence + "; " + words
+	}
+	s.record.Evidence = words
+}
+
+// undo writes down what undoes the harm that is about to be done.
+func (s *scene) undo(st step) error {
+	_, err := s.journal.add(st)
+	return err
+}
+
+// errNobody says that the stack has no node that the fault could strike.
+var errNobody = errors.New("the stack has none")
+
+// pick chooses one of the nodes of a kind that are up; role counts for redis.
+func (s *scene) pick(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return supervise.NodeStatus{}, err
+	}
+	var some []supervise.NodeStatus
+	for _, n := range st.Nodes {
+		if n.Kind == kind && n.State == supervise.Up && n.PID != 0 && (role == "" || n.Role == role) {
+			some = append(some, n)
+		}
+	}
+	if len(some) == 0 {
+		return supervise.NodeStatus{}, fmt.Errorf("no %s is up: %w", strings.TrimSpace(string(kind)+" "+role), errNobody)
+	}
+	return some[s.random.IntN(len(some))], nil
+}
+
+// all are the nodes of a kind that are up; role counts for redis.
+func (s *scene) all(ctx context.Context, kind plan.Kind, role string) ([]supervise.NodeStatus, error) {
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	nodes := slices.DeleteFunc(slices.Clone(st.Nodes), func(n supervise.NodeStatus) bool {
+		return n.Kind != kind || n.PID == 0 || role != "" && n.Role != role
+	})
+	if len(nodes) == 0 {
+		return nil, fmt.Errorf("no %s is up: %w", strings.TrimSpace(string(kind)+" "+role), errNobody)
+	}
+	return nodes, nil
+}
+
+// kill sends SIGKILL to processes behind the supervisor's back, as quickly one
+// after the other as it goes, and sees that they are gone.
+func (s *scene) kill(ctx context.Context, nodes ...supervise.NodeStatus) error {
+	ids := make([]process.ID, len(nodes))
+	for i, n := range nodes {
+		var err error
+		if ids[i], err = process.Identify(n.PID); err != nil {
+			return fmt.Errorf("%s (pid %d) ended before it was killed", n.Name, n.PID)
+		}
+	}
+	s.say("killing %s", names(nodes))
+	for i, n := range nodes {
+		s.blow(n.Name)
+		if err := process.Signal(ids[i], syscall.SIGKILL, true); err != nil {
+			return fmt.Errorf("kill %s: %w", n.Name, err)
+		}
+	}
+	for i, n := range nodes {
+		if err := s.await(ctx, n.Name+"'s end", 5*time.Second, func() bool { return !process.Alive(ids[i]) }); err != nil {
+			return err
+		}
+		s.evidence("%s (pid %d) ended by SIGKILL", n.Name, n.PID)
+	}
+	return nil
+}
+
+// pause stops processes (SIGSTOP), and sees that they stand still. They go on
+// when the fault is undone.
+func (s *scene) pause(ctx context.Context, nodes ...supervise.NodeStatus) error {
+	for _, n := range nodes {
+		id, err := process.Identify(n.PID)
+		if err != nil {
+			return fmt.Errorf("%s (pid %d) ended before it was paused", n.Name, n.PID)
+		}
+		if err := s.undo(step{Why: "the pause of " + n.Name, Process: id, Signal: syscall.SIGCONT}); err != nil {
+			return err
+		}
+		s.say("pausing %s", n.Name)
+		s.blow(n.Name)
+		if err := process.Signal(id, syscall.SIGSTOP, true); err != nil {
+			return fmt.Errorf("pause %s: %w", n.Name, err)
+		}
+		if err := s.await(ctx, n.Name+" standing still", 5*time.Second, func() bool { return process.Stopped(id) }); err != nil {
+			return err
+		}
+		s.evidence("%s (pid %d) was stopped", n.Name, n.PID)
+	}
+	return nil
+}
+
+// last lets the fault last for a time.
+func (s *scene) last(ctx context.Context, d time.Duration) error { return sleep(ctx, d) }
+
+// await polls until a condition holds, or says what did not come about.
+func (s *scene) await(ctx context.Context, what string, limit time.Duration, cond func() bool) error {
+	return await(ctx, what, limit, cond)
+}
+
+// poll is how often a condition is looked at.
+const poll = 10 * time.Millisecond
+
+func await(ctx context.Context, what string, limit time.Duration, cond func() bool) error {
+	for deadline := time.Now().Add(limit); !cond(); {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("not within %v: %s", limit, what)
+		}
+		if err := sleep(ctx, poll); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func names(nodes []supervise.NodeStatus) string {
+	var all []string
+	for _, n := range nodes {
+		all = append(all, n.Name)
+	}
+	return strings.Join(all, ", ")
+}

@@ -1,0 +1,150 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/control"
+	"holdfast/internal/plan"
+	"holdfast/internal/redis"
+	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
+)
+
+// target is the stack that is drilled.
+type target struct {
+	stack   stack.Stack
+	state   string   // its state directory
+	self    string   // the holdfast program
+	args    []string // --state and --file, for commands on this stack
+	client  *control.Client
+	secrets plan.Secrets
+	admins  map[string]*redis.Admin // of redis nodes and Sentinels, by name
+	hosts   *hosts                  // nil: it runs on this machine as it is
+}
+
+// open gets what it takes to speak to the stack's nodes.
+func (t *target) open(ctx context.Context) error {
+	t.client = control.NewClient(t.state)
+	st, err := t.client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if t.secrets, err = supervise.Secrets(t.state); err != nil {
+		return err
+	}
+	t.admins = map[string]*redis.Admin{}
+	for _, n := range st.Nodes {
+		if n.Kind == plan.Redis || n.Kind == plan.Sentinel {
+			t.admins[n.Name] = redis.NewAdmin(n.Address, "operator", t.secrets.Operator)
+		}
+	}
+	return nil
+}
+
+func (t *target) close() {
+	for _, a := range t.admins {
+		a.Close()
+	}
+}
+
+func (t *target) status(ctx context.Context) (supervise.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return t.client.Status(ctx)
+}
+
+// command is a holdfast command on this stack.
+func (t *target) command(args ...string) []string {
+	return slices.Concat([]string{t.self}, args, t.args)
+}
+
+// run runs a holdfast command on this stack.
+func (t *target) run(ctx context.Context, args ...string) error {
+	words := t.command(args...)
+	out, err := exec.CommandContext(ctx, words[0], words[1:]...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("holdfast %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// sick says why the stack is not well; empty: it is. Every node is up, there is
+// one master with all its replicas in step, and every Sentinel agrees and knows
+// of all the others.
+func (t *target) sick(ctx context.Context) string {
+	st, err := t.status(ctx)
+	if errors.Is(err, control.ErrNoSupervisor) {
+		return "no supervisor runs"
+	}
+	if err != nil {
+		return err.Error()
+	}
+	if st.Phase != supervise.PhaseRunning {
+		return "the supervisor is " + string(st.Phase)
+	}
+	master, replicas, sentinels := "", 0, 0
+	for _, n := range st.Nodes {
+		switch {
+		case n.State != supervise.Up:
+			return strings.TrimSuffix(fmt.Sprintf("%s is %s: %s", n.Name, n.State, n.Detail), ": ")
+		case n.Kind == plan.Sentinel:
+			sentinels++
+		case n.Kind == plan.Redis && n.Role == "master" && master != "":
+			return "two redis nodes are master"
+		case n.Kind == plan.Redis && n.Role == "master":
+			master = n.Address
+		case n.Kind == plan.Redis:
+			replicas++
+		}
+	}
+	if t.stack.Redis.Enabled && master == "" {
+		return "no redis node is master"
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for _, n := range st.Nodes {
+		switch n.Kind {
+		case plan.Redis:
+			s, err := t.admins[n.Name].Standing(ctx)
+			switch {
+			case err != nil:
+				return err.Error()
+			case s.Master != (n.Address == master):
+				return n.Name + "'s role is changing"
+			case !s.Master && (s.MasterAddress != master || !s.Linked):
+				return n.Name + " does not follow the master"
+			}
+		case plan.Sentinel:
+			v, err := t.admins[n.Name].View(ctx, st.Stack)
+			switch {
+			case err != nil:
+				return err.Error()
+			case v.Address != master:
+				return n.Name + " holds another node for the master"
+			case v.Failing || v.Down:
+				return n.Name + " holds the master for down"
+			case v.Replicas != replicas || v.Others != sentinels-1:
+				return fmt.Sprintf("%s knows of %d replicas and %d other Sentinels", n.Name, v.Replicas, v.Others)
+			}
+		}
+	}
+	return ""
+}
+
+// heal waits until the stack is well, and answers why it is not after a time.
+func (t *target) heal(ctx context.Context, limit time.Duration) (why string) {
+	err := await(ctx, "", limit, func() bool {
+		why = t.sick(ctx)
+		return why == ""
+	})
+	if err != nil && why == "" {
+		why = err.Error()
+	}
+	return why
+}

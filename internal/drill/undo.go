@@ -1,0 +1,158 @@
+package drill
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/google/renameio/v2"
+
+	"holdfast/internal/process"
+)
+
+// step undoes one thing. It is data, so that it outlives the drill: whoever
+// finds it can carry it out. A step has one of Signal, Command and Remove.
+type step struct {
+	ID  int    `json:"id"`
+	Why string `json:"why"`
+
+	// Signal is sent to Process and its group, if it still runs.
+	Signal  syscall.Signal `json:"signal,omitempty"`
+	Process process.ID     `json:"process,omitzero"`
+	// Command is a program and its arguments; Input is its standard input.
+	Command []string `json:"command,omitempty"`
+	Input   string   `json:"input,omitempty"`
+	// Remove is a file, or a directory with all in it. Unmount is a directory
+	// that something was mounted on.
+	Remove  string `json:"remove,omitempty"`
+	Unmount string `json:"unmount,omitempty"`
+	// Unless names a path: when it is not there, there is nothing to undo.
+	Unless string `json:"unless,omitempty"`
+}
+
+// perform carries the step out. What is undone already is no error.
+func (s step) perform() error {
+	if s.Unless != "" {
+		if _, err := os.Stat(s.Unless); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
+	switch {
+	case s.Signal != 0:
+		if err := process.Signal(s.Process, s.Signal, true); err != nil && !errors.Is(err, process.ErrGone) {
+			return err
+		}
+	case len(s.Command) > 0:
+		cmd := exec.Command(s.Command[0], s.Command[1:]...)
+		cmd.Stdin = strings.NewReader(s.Input)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(s.Command, " "), err, strings.TrimSpace(string(out)))
+		}
+	case s.Unmount != "":
+		if err := syscall.Unmount(s.Unmount, 0); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
+			return fmt.Errorf("unmount %s: %w", s.Unmount, err)
+		}
+	case s.Remove != "":
+		return os.RemoveAll(s.Remove)
+	}
+	return nil
+}
+
+// journal is what a drill has to undo, written down before it does harm. It is
+// safe for concurrent use.
+type journal struct {
+	path string
+
+	mu    sync.Mutex
+	steps []step
+	next  int
+}
+
+// openJournal finds what an earlier drill left to undo; it is to be undone
+// before anything else.
+func openJournal(path string) (*journal, error) {
+	j := &journal{path: path}
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return j, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(b, &j.steps); err != nil {
+		return nil, fmt.Errorf("%s, which says what an earlier drill left to undo, is damaged: %w", path, err)
+	}
+	for _, s := range j.steps {
+		j.next = max(j.next, s.ID+1)
+	}
+	return j, nil
+}
+
+// add writes a step down, on disk, before the harm that it undoes.
+func (j *journal) add(s step) (id int, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s.ID = j.next
+	j.next++
+	j.steps = append(j.steps, s)
+	if err := j.write(); err != nil {
+		j.steps = j.steps[:len(j.steps)-1]
+		return 0, err
+	}
+	return s.ID, nil
+}
+
+// undo carries out the steps that were added from an id on, the last one
+// first, and forgets those that succeeded. The error tells of all that did not.
+func (j *journal) undo(from int) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var failed []error
+	for _, s := range slices.Backward(slices.Clone(j.steps)) {
+		if s.ID < from {
+			continue
+		}
+		if err := s.perform(); err != nil {
+			failed = append(failed, fmt.Errorf("undo %s: %w", s.Why, err))
+			continue
+		}
+		j.steps = slices.DeleteFunc(j.steps, func(o step) bool { return o.ID == s.ID })
+		if err := j.write(); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// mark is the id that the next step gets: see undo.
+func (j *journal) mark() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.next
+}
+
+// write puts the journal on disk; an empty one is no file.
+func (j *journal) write() error {
+	if len(j.steps) == 0 {
+		if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	b, err := json.MarshalIndent(j.steps, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(j.path, b, 0o600, renameio.WithTempDir(filepath.Dir(j.path))); err != nil {
+		return fmt.Errorf("write down what the drill has to undo: %w", err)
+	}
+	return nil
+}
