@@ -62,7 +62,7 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 		return 0, err
 	}
 	// No supervisor: do its work.
-	sup, closeLog, err := openSupervisor(g)
+	sup, closeLog, err := openSupervisor(g, nil)
 	if err != nil {
 		return 0, err
 	}

@@ -46,7 +46,11 @@ func colour(s supervise.State) string {
 func table(w io.Writer, st supervise.Status, columns int) {
 	var text strings.Builder
 	tw := tabwriter.NewWriter(&text, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(tw, "NODE\tROLE\tSTATE\tADDRESS\tPID\tRESTARTS\tSINCE\t")
+	host := func(string) string { return "" } // with one host it says nothing
+	if slices.ContainsFunc(st.Nodes, func(n supervise.NodeStatus) bool { return n.Host != st.Nodes[0].Host }) {
+		host = func(s string) string { return s + "\t" }
+	}
+	fmt.Fprintln(tw, "NODE\tROLE\tSTATE\t"+host("HOST")+"ADDRESS\tPID\tRESTARTS\tSINCE\t")
 	for _, n := range st.Nodes {
 		pid := "-"
 		if n.PID != 0 {
@@ -56,7 +60,7 @@ func table(w io.Writer, st supervise.Status, columns int) {
 		if role == "" {
 			role = string(n.Kind)
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", n.Name, role, n.State, n.Address, pid, n.Restarts,
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s%s\t%s\t%d\t%s\t%s\n", n.Name, role, n.State, host(n.Host), n.Address, pid, n.Restarts,
 			ago(n.Since), n.Detail)
 	}
 	tw.Flush()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -18,11 +19,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/control"
+	"holdfast/internal/plan"
 	"holdfast/internal/supervise"
 )
 
 func upCommand(g *globals) *cobra.Command {
 	var detach, background bool
+	var hosts []string
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Stand the stack up, or adopt what still runs of it",
@@ -34,24 +37,48 @@ In the foreground Ctrl-C takes the stack down cleanly; a second one at once.
 With -d it goes on in the background: see 'holdfast status', 'holdfast down'.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			places, err := parseHosts(hosts)
+			if err != nil {
+				return err
+			}
 			switch {
 			case background:
-				return upForeground(g, io.Discard, io.Discard, true)
+				return upForeground(g, places, io.Discard, io.Discard, true)
 			case detach:
-				return upDetached(cmd.Context(), g, cmd.OutOrStdout(), cmd.ErrOrStderr())
+				return upDetached(cmd.Context(), g, hosts, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
-			return upForeground(g, cmd.OutOrStdout(), cmd.ErrOrStderr(), false)
+			return upForeground(g, places, cmd.OutOrStdout(), cmd.ErrOrStderr(), false)
 		},
 	}
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the stack is up; it runs on in the background")
 	c.Flags().BoolVar(&background, "background", false, "be the background half of --detach")
 	c.Flags().MarkHidden("background")
+	// For the drill, which makes the hosts; the state directory remembers them.
+	c.Flags().StringArrayVar(&hosts, "host", nil, "`NAME=ADDRESS@NETNS`: a host in a network namespace of this machine")
+	c.Flags().MarkHidden("host")
 	return c
+}
+
+// parseHosts reads what --host says.
+func parseHosts(words []string) ([]plan.Place, error) {
+	var places []plan.Place
+	for _, word := range words {
+		name, rest, named := strings.Cut(word, "=")
+		address, netns, placed := strings.Cut(rest, "@")
+		if !named || !placed || name == "" || netns == "" || net.ParseIP(address) == nil {
+			return nil, usagef("--host %q is not NAME=ADDRESS@NETNS", word)
+		}
+		if !strings.Contains(netns, "/") {
+			netns = filepath.Join("/run/netns", netns)
+		}
+		places = append(places, plan.Place{Name: name, Address: address, Netns: netns})
+	}
+	return places, nil
 }
 
 // upForeground is the supervisor: it stands the stack up and stays until it is
 // told to take it down.
-func upForeground(g *globals, stdout, stderr io.Writer, background bool) error {
+func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer, background bool) error {
 	began := time.Now()
 	// From the first check to the last node's end: a signal means "down", a
 	// second one "at once". A terminal that is closed means "down" too.
@@ -59,7 +86,7 @@ func upForeground(g *globals, stdout, stderr io.Writer, background bool) error {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
-	sup, closeLog, err := openSupervisor(g)
+	sup, closeLog, err := openSupervisor(g, hosts)
 	if err != nil {
 		return err
 	}
@@ -155,7 +182,9 @@ func upForeground(g *globals, stdout, stderr io.Writer, background bool) error {
 
 // openSupervisor loads the stack and takes its state directory. What the
 // supervisor does is logged to logs/supervisor.log there.
-func openSupervisor(g *globals) (*supervise.Supervisor, func() error, error) {
+//
+// Without hosts it works on those of last time.
+func openSupervisor(g *globals, hosts []plan.Place) (*supervise.Supervisor, func() error, error) {
 	s, base, state, err := locate(g)
 	if err != nil {
 		return nil, nil, err
@@ -166,7 +195,7 @@ func openSupervisor(g *globals) (*supervise.Supervisor, func() error, error) {
 	}
 	log := &lateFile{path: filepath.Join(state, "logs", "supervisor.log")}
 	sup, err := supervise.Open(supervise.Config{
-		Stack: s, BaseDir: base, StateDir: state, Self: self,
+		Stack: s, BaseDir: base, StateDir: state, Self: self, Hosts: hosts,
 		Environ: os.Environ(),
 		Log:     slog.New(slog.NewTextHandler(log, nil)),
 	})
@@ -210,7 +239,7 @@ func (l *lateFile) Close() error {
 
 // upDetached starts the supervisor as a process of its own and waits until the
 // stack is up.
-func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error {
+func upDetached(ctx context.Context, g *globals, hosts []string, stdout, stderr io.Writer) error {
 	began := time.Now()
 	s, base, state, err := locate(g)
 	if err != nil {
@@ -219,6 +248,9 @@ func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error
 	args := []string{"up", "--background", "--state", state}
 	if g.file != "" {
 		args = append(args, "--file", g.file)
+	}
+	for _, h := range hosts {
+		args = append(args, "--host", h)
 	}
 	// An interrupted start is taken back, but not a service that ran before.
 	before, _ := supervise.Look(s, base, state) // what is wrong there, the child says

@@ -32,7 +32,11 @@ type fault struct {
 
 // faults are all of them, in the order in which the course runs them.
 var faults = []fault{
-	killWeb, killReplica, killSentinel, killBalancer, killSupervisor,
+	killWeb, killReplica, killSentinel, killBalancer, killSupervisor, killMaster,
+	pauseWeb, pauseReplica, pauseSentinel, pauseBalancer, pauseSupervisor, pauseMaster,
+	restartWeb, restartReplica, restartSentinel, restartBalancer, restartSupervisor, restartMaster,
+	slowLink, lossyLink,
+	killSentinels, killStalled, killRedis, killWebs, killMasterTwice,
 }
 
 // Fault is what a person may know of a fault.

@@ -26,6 +26,7 @@ type target struct {
 	secrets plan.Secrets
 	admins  map[string]*redis.Admin // of redis nodes and Sentinels, by name
 	hosts   *hosts                  // nil: it runs on this machine as it is
+	entries []string                // of a stack on hosts: one for each balancer
 }
 
 // open gets what it takes to speak to the stack's nodes.
@@ -57,6 +58,13 @@ func (t *target) status(ctx context.Context) (supervise.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	return t.client.Status(ctx)
+}
+
+// standing asks a redis node for its role; it does not wait long.
+func (t *target) standing(ctx context.Context, node string) (redis.Standing, error) {
+	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	return t.admins[node].Standing(ctx)
 }
 
 // command is a holdfast command on this stack.

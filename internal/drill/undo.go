@@ -19,14 +19,17 @@ import (
 )
 
 // step undoes one thing. It is data, so that it outlives the drill: whoever
-// finds it can carry it out. A step has one of Signal, Command and Remove.
+// finds it can carry it out. A step has one of Signal, Command, Remove,
+// Unmount and Follow.
 type step struct {
 	ID  int    `json:"id"`
 	Why string `json:"why"`
 
-	// Signal is sent to Process and its group, if it still runs.
+	// Signal is sent to Process, if it still runs, and unless Alone to its
+	// group.
 	Signal  syscall.Signal `json:"signal,omitempty"`
 	Process process.ID     `json:"process,omitzero"`
+	Alone   bool           `json:"alone,omitempty"`
 	// Command is a program and its arguments; Input is its standard input.
 	Command []string `json:"command,omitempty"`
 	Input   string   `json:"input,omitempty"`
@@ -34,6 +37,8 @@ type step struct {
 	// that something was mounted on.
 	Remove  string `json:"remove,omitempty"`
 	Unmount string `json:"unmount,omitempty"`
+	// Follow has a replica follow its master again.
+	Follow *follow `json:"follow,omitempty"`
 	// Unless names a path: when it is not there, there is nothing to undo.
 	Unless string `json:"unless,omitempty"`
 }
@@ -47,7 +52,7 @@ func (s step) perform() error {
 	}
 	switch {
 	case s.Signal != 0:
-		if err := process.Signal(s.Process, s.Signal, true); err != nil && !errors.Is(err, process.ErrGone) {
+		if err := process.Signal(s.Process, s.Signal, !s.Alone); err != nil && !errors.Is(err, process.ErrGone) {
 			return err
 		}
 	case len(s.Command) > 0:
@@ -56,6 +61,8 @@ func (s step) perform() error {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w: %s", strings.Join(s.Command, " "), err, strings.TrimSpace(string(out)))
 		}
+	case s.Follow != nil:
+		return s.Follow.perform()
 	case s.Unmount != "":
 		if err := syscall.Unmount(s.Unmount, 0); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
 			return fmt.Errorf("unmount %s: %w", s.Unmount, err)

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -130,5 +131,15 @@ func (a *Admin) SetQuorum(ctx context.Context, master string, quorum int) error 
 // Promote makes a Redis node a master (REPLICAOF NO ONE).
 func (a *Admin) Promote(ctx context.Context) error {
 	_, err := a.do(ctx, "REPLICAOF", "NO", "ONE")
+	return err
+}
+
+// Follow makes a Redis node a replica of the master at an address (REPLICAOF).
+func (a *Admin) Follow(ctx context.Context, master string) error {
+	host, port, err := net.SplitHostPort(master)
+	if err != nil {
+		return err
+	}
+	_, err = a.do(ctx, "REPLICAOF", host, port)
 	return err
 }

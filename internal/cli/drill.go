@@ -1,0 +1,306 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/drill"
+	"holdfast/internal/drill/report"
+	"holdfast/internal/history"
+	"holdfast/internal/stack"
+)
+
+func drillCommand(g *globals) *cobra.Command {
+	var list bool
+	var tokenFile, out string
+	cfg := drill.Config{}
+	c := &cobra.Command{
+		Use:   "drill [FAULT...]",
+		Short: "Break the stack under load, and check every answer",
+		Long: `Break the stack under load, and check every answer. Clients write to and read
+from the running stack through its entry, at a fixed rate; meanwhile each FAULT is
+brought about, proved to have happened, and undone. Then every key is read back,
+and everything that the clients saw is judged: is an acknowledged write missing,
+was an old value read, was anything done twice, what failed, how long did a client
+wait? Without a FAULT it is the standard course, which takes about two minutes.
+
+The drill uses keys of its own, and removes them. What it broke is undone however
+it ends, by Ctrl-C or by kill -9, too. Faults that need hosts of their own (network
+namespaces) or disks get a stack of their own, beside the running one; that needs
+root and Linux.
+
+Exit code 0: the stack holds. 1: it does not, or the drill could not judge. The
+report, a page to open in a browser, and the history are in the stack's state
+directory, below drills, or in --out.`,
+		Example: `  holdfast drill                          # the standard course
+  holdfast drill kill-master              # one fault
+  holdfast drill --own cut-master         # on a stack of its own, on three hosts
+  holdfast drill --random --seed 7 --for 2m
+  holdfast drill --repeat 10              # each single fault ten times`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			stdout := cmd.OutOrStdout()
+			if list {
+				return listFaults(g, stdout)
+			}
+			cfg.Faults = args
+			if err := drillFlags(g, cmd, &cfg, tokenFile); err != nil {
+				return err
+			}
+			return runDrill(cmd.Context(), g, cfg, out, stdout, cmd.ErrOrStderr())
+		},
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			for _, f := range drill.List() {
+				names = append(names, f.Name+"\t"+f.About)
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+	flags := c.Flags()
+	flags.BoolVar(&list, "list", false, "explain every fault, and break nothing")
+	flags.BoolVar(&cfg.Own, "own", false, "stand a stack up for the drill, as the stack file declares it, and drill that")
+	flags.BoolVar(&cfg.Random, "random", false, "draw the faults, of those given or of all, by the seed")
+	flags.DurationVar(&cfg.For, "for", 2*time.Minute, "about how long a random schedule takes")
+	flags.Int64Var(&cfg.Seed, "seed", 1, "of which nodes are struck, of the load and of a random schedule")
+	flags.IntVar(&cfg.Repeat, "repeat", 0, "`ROUNDS` of the faults given, or of all single ones: each a drill by itself; what holds is not kept")
+	flags.IntVar(&cfg.Mix.Rate, "rate", 0, "operations per second (default 400)")
+	flags.IntVar(&cfg.Mix.Clients, "clients", 0, "clients at once (default 40)")
+	flags.IntVar(&cfg.Mix.Keys, "keys", 0, "keys of each kind (default 12)")
+	flags.StringVar(&tokenFile, "token-file", "", "`FILE` with the token that the entry asks for")
+	flags.StringVar(&out, "out", "", "`DIR` for report and history")
+	c.AddCommand(drillCheckCommand(g), drillUndoCommand(g))
+	return c
+}
+
+// drillFlags fills in what the flags leave open, and checks them.
+func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile string) error {
+	for _, name := range []string{"rate", "clients", "keys", "repeat"} {
+		if f := cmd.Flags().Lookup(name); f.Changed {
+			if n, _ := cmd.Flags().GetInt(name); n < 1 {
+				return usagef("--%s %d: it has to be 1 at least", name, n)
+			}
+		}
+	}
+	if cfg.For <= 0 {
+		return usagef("--for %v: it has to be longer than 0", cfg.For)
+	}
+	if cmd.Flags().Changed("for") && !cfg.Random {
+		return usagef("--for is for --random: without it, each fault given runs once")
+	}
+	if tokenFile != "" {
+		b, err := os.ReadFile(tokenFile)
+		if err != nil {
+			return usagef("read the token: %w", err)
+		}
+		cfg.Mix.Token = strings.TrimSpace(string(b))
+	}
+	var err error
+	var base string
+	if cfg.Stack, base, cfg.State, err = locate(g); err != nil {
+		return err
+	}
+	cfg.Args = []string{"--state", cfg.State}
+	if g.file != "" {
+		file, err := filepath.Abs(g.file)
+		if err != nil {
+			return err
+		}
+		cfg.Args = append(cfg.Args, "--file", file)
+	} else if _, err := os.Stat(defaultFile); err == nil {
+		cfg.Args = append(cfg.Args, "--file", filepath.Join(base, defaultFile))
+	}
+	if cfg.Self, err = os.Executable(); err != nil {
+		return fmt.Errorf("find the path of this program: %w", err)
+	}
+	cfg.Text = ownText(cfg.Stack, base)
+	err = cfg.Check()
+	var unknown *drill.UnknownFaultError
+	var rights *drill.RightsError
+	if errors.As(err, &unknown) || errors.As(err, &rights) {
+		return usageError{err}
+	}
+	return err
+}
+
+// ownText is the text of a stack file for a stack that is as this one and can
+// stand beside it: without its name, its entry and its fixed ports.
+func ownText(s stack.Stack, base string) string {
+	absolute := func(path string) string {
+		if path == "" || filepath.IsAbs(path) {
+			return path
+		}
+		return filepath.Join(base, path)
+	}
+	s.TCP, s.Redis.Ports, s.Redis.SentinelPorts = nil, nil, nil
+	apps := map[string]stack.App{}
+	for name, a := range s.Apps {
+		a.Ports, a.Files = nil, absolute(a.Files)
+		if a.KV != nil {
+			kv := *a.KV
+			kv.TokensFile = absolute(kv.TokensFile)
+			a.KV = &kv
+		}
+		if a.Kind() == stack.Command {
+			a.Dir = absolute(a.Dir)
+		}
+		apps[name] = a
+	}
+	s.Apps = apps
+	var text strings.Builder
+	skip := false
+	for line := range strings.Lines(string(s.Show())) {
+		if line[0] != ' ' && line[0] != '\n' && line[0] != '#' { // a key of the first level
+			skip = strings.HasPrefix(line, "name:") || strings.HasPrefix(line, "entry:")
+		}
+		if !skip && line[0] != '#' {
+			text.WriteString(line)
+		}
+	}
+	return text.String()
+}
+
+// runDrill drills, shows how far it is, and prints what came of it.
+func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, stdout, stderr io.Writer) error {
+	if out == "" {
+		out = filepath.Join(cfg.State, "drills")
+	}
+	live := report.NewLive(stderr, terminal(stderr), func() int { return width(stderr) })
+	cfg.Show = showDrill(live)
+	campaign := drill.NewCampaign()
+	held := true
+	var trouble error
+	cfg.Done = func(h history.History, v history.Verdict) {
+		h.Holdfast = version
+		held = held && v.Result == history.Holds
+		campaign.Add(h, v)
+		dir := ""
+		if cfg.Repeat == 0 || v.Result != history.Holds {
+			dir = filepath.Join(out, h.ID)
+			if err := keep(dir, h, v); err != nil {
+				trouble = errors.Join(trouble, err)
+				dir = ""
+			}
+		}
+		if cfg.Repeat > 0 {
+			live.Note(campaign.Line(h, v))
+			if dir != "" {
+				live.Note("  " + filepath.Join(dir, reportFile))
+			}
+			return
+		}
+		live.End()
+		trouble = errors.Join(trouble, printDrill(g, stdout, h, v))
+		if dir != "" && !g.json {
+			fmt.Fprintf(stdout, "\nreport   %s\nhistory  %s\n", filepath.Join(dir, reportFile), filepath.Join(dir, historyFile))
+		}
+	}
+	err := drill.Run(ctx, cfg)
+	live.End()
+	if cfg.Repeat > 0 && campaign.Drills() > 0 {
+		if g.json {
+			trouble = errors.Join(trouble, json.NewEncoder(stdout).Encode(campaign.Summary()))
+		} else {
+			trouble = errors.Join(trouble, campaign.Text(stdout))
+		}
+	}
+	if errors.Is(err, drill.ErrNotRunning) {
+		return fmt.Errorf("the stack %s does not run: stand it up with 'holdfast up -d', or let the drill have a stack of its own with --own", cfg.Stack.Name)
+	}
+	if errors.Is(err, context.Canceled) {
+		return errors.Join(errors.New("interrupted; what was broken is undone"), trouble)
+	}
+	if err = errors.Join(err, trouble); err != nil {
+		return err
+	}
+	if !held {
+		return errReported
+	}
+	return nil
+}
+
+// showDrill makes what a drill tells of itself visible.
+func showDrill(live *report.Live) func(drill.Update) {
+	phase := ""
+	return func(u drill.Update) {
+		if u.Words != "" {
+			phase = u.Words
+		}
+		live.Show(report.Progress{
+			Elapsed: u.At, Phase: phase, Rate: float64(u.Load.Rate), InFlight: u.Load.InFlight,
+			Longest: u.Load.LongestWait, Failed: u.Load.Failed, Unknown: u.Load.Unknown,
+		})
+	}
+}
+
+func printDrill(g *globals, w io.Writer, h history.History, v history.Verdict) error {
+	if g.json {
+		return report.JSON(w, h, v)
+	}
+	return report.Text(w, h, v, terminal(w))
+}
+
+// What a drill leaves in its directory.
+const (
+	reportFile  = "report.html"
+	historyFile = "history.jsonl"
+)
+
+// keep writes report and history.
+func keep(dir string, h history.History, v history.Verdict) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make a directory for the report: %w", err)
+	}
+	write := func(name string, put func(io.Writer) error) error {
+		f, err := renameio.NewPendingFile(filepath.Join(dir, name), renameio.WithTempDir(dir), renameio.WithPermissions(0o600))
+		if err != nil {
+			return err
+		}
+		defer f.Cleanup()
+		if err := put(f); err != nil {
+			return err
+		}
+		return f.CloseAtomicallyReplace()
+	}
+	return errors.Join(
+		write(historyFile, func(w io.Writer) error { return history.Encode(w, h) }),
+		write(reportFile, func(w io.Writer) error { return report.HTML(w, h, v) }),
+	)
+}
+
+// listFaults explains every fault.
+func listFaults(g *globals, w io.Writer) error {
+	all := drill.List()
+	if g.json {
+		return json.NewEncoder(w).Encode(all)
+	}
+	longest := len(slices.MaxFunc(all, func(a, b drill.Fault) int { return len(a.Name) - len(b.Name) }).Name)
+	for _, f := range all {
+		var marks []string
+		for mark, has := range map[string]bool{"standard course": f.Course, "double": f.Double, "hosts": f.Hosts, "disk": f.Disk} {
+			if has {
+				marks = append(marks, mark)
+			}
+		}
+		slices.Sort(marks)
+		note := ""
+		if len(marks) > 0 {
+			note = " [" + strings.Join(marks, ", ") + "]"
+		}
+		if _, err := fmt.Fprintf(w, "%-*s  %s%s\n", longest, f.Name, f.About, note); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintln(w, "\nhosts, disk: on a stack of the drill's own, with hosts (network namespaces) or disks of its own; needs root on Linux.")
+	return err
+}

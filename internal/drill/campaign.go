@@ -1,0 +1,124 @@
+package drill
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"holdfast/internal/history"
+)
+
+// Campaign gathers the verdicts of many drills. Its methods are for one
+// goroutine.
+type Campaign struct {
+	drills int
+	faults map[string]*tally
+}
+
+// tally is what was seen of one fault.
+type tally struct {
+	pauses    []time.Duration
+	results   map[history.Result]int
+	failed    int
+	unknown   int
+	anomalies int
+	promise   time.Duration
+}
+
+// NewCampaign makes one without drills.
+func NewCampaign() *Campaign { return &Campaign{faults: map[string]*tally{}} }
+
+// Drills is how many there were.
+func (c *Campaign) Drills() int { return c.drills }
+
+// Add takes in one drill.
+func (c *Campaign) Add(h history.History, v history.Verdict) {
+	c.drills++
+	for i, f := range h.Faults {
+		t := c.faults[f.Name]
+		if t == nil {
+			t = &tally{results: map[history.Result]int{}}
+			c.faults[f.Name] = t
+		}
+		t.results[v.Result]++
+		t.promise = f.Promise.Pause
+		t.anomalies += len(v.Anomalies)
+		if i < len(v.Faults) {
+			t.pauses = append(t.pauses, v.Faults[i].Pause)
+			t.failed += v.Faults[i].During.Failed
+			t.unknown += v.Faults[i].During.Unknown
+		}
+	}
+}
+
+// Line is one drill in a line.
+func (c *Campaign) Line(h history.History, v history.Verdict) string {
+	line := fmt.Sprintf("%4d  %-12s", c.drills, v.Result)
+	for i, f := range h.Faults {
+		if i < len(v.Faults) {
+			a := v.Faults[i]
+			line += fmt.Sprintf("  %s: pause %s, failed %d, unknown %d", f.Name, round(a.Pause), a.During.Failed, a.During.Unknown)
+		}
+	}
+	if len(v.Why) > 0 {
+		line += "  " + v.Why[0]
+	}
+	return line
+}
+
+// Row is what a campaign found of one fault.
+type Row struct {
+	Fault        string        `json:"fault"`
+	Drills       int           `json:"drills"`
+	Holds        int           `json:"holds"`
+	Missed       int           `json:"missed"`
+	Inconclusive int           `json:"inconclusive"`
+	Broken       int           `json:"broken"`
+	Failed       int           `json:"failed"`
+	Unknown      int           `json:"unknown"`
+	Median       time.Duration `json:"median"`
+	P90          time.Duration `json:"p90"`
+	Worst        time.Duration `json:"worst"`
+	Promise      time.Duration `json:"promise"` // the longest pause promised
+}
+
+// Summary is a row for each fault, by name.
+func (c *Campaign) Summary() []Row {
+	var rows []Row
+	for name, t := range c.faults {
+		d := history.Distribute(t.pauses)
+		rows = append(rows, Row{
+			Fault: name, Drills: len(t.pauses), Holds: t.results[history.Holds], Missed: t.results[history.Missed],
+			Inconclusive: t.results[history.Inconclusive], Broken: t.results[history.Broken],
+			Failed: t.failed, Unknown: t.unknown, Median: d.Median, P90: d.P90, Worst: d.Max, Promise: t.promise,
+		})
+	}
+	slices.SortFunc(rows, func(a, b Row) int { return cmp.Compare(a.Fault, b.Fault) })
+	return rows
+}
+
+// Text prints the summary as a table.
+func (c *Campaign) Text(w io.Writer) error {
+	fmt.Fprintf(w, "%d drills\n\n", c.drills)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "fault\tdrills\tholds\tmissed\tinconclusive\tbroken\tfailed\tunknown\tpause: median\tp90\tworst\tpromised\t")
+	for _, r := range c.Summary() {
+		promised := "–"
+		if r.Promise > 0 {
+			promised = round(r.Promise).String()
+		}
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t\n", r.Fault, r.Drills, r.Holds, r.Missed, r.Inconclusive, r.Broken,
+			r.Failed, r.Unknown, round(r.Median), round(r.P90), round(r.Worst), promised)
+	}
+	return t.Flush()
+}
+
+func round(d time.Duration) time.Duration {
+	if d >= time.Second {
+		return d.Round(10 * time.Millisecond)
+	}
+	return d.Round(time.Millisecond)
+}

@@ -1,0 +1,258 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"holdfast/internal/history"
+	"holdfast/internal/load"
+	"holdfast/internal/plan"
+)
+
+// Times of a drill.
+const (
+	leadIn  = 2500 * time.Millisecond // of undisturbed load at the beginning
+	between = 1500 * time.Millisecond // between two faults
+	leadOut = 2 * time.Second         // after the last one
+	// healLimit is how long the stack may take to be well again.
+	healLimit = 60 * time.Second
+	// wellLimit is how long it may take to be well before anything is broken:
+	// it may have been started a moment ago.
+	wellLimit = 10 * time.Second
+	// readLimit is how long reading everything back may take.
+	readLimit = 30 * time.Second
+)
+
+// Mix says how the load is made up; zero values take the defaults.
+type Mix struct {
+	Rate    int // operations per second; default 400
+	Clients int // default 40
+	Keys    int // of each kind; default 12
+	Token   string
+	// Replica and Cached are the fractions of reads that ask for less than the
+	// newest value. Default 0.1 each.
+	Replica, Cached float64
+}
+
+func (m Mix) withDefaults() Mix {
+	if m.Rate == 0 {
+		m.Rate = 400
+	}
+	if m.Clients == 0 {
+		m.Clients = 40
+	}
+	if m.Keys == 0 {
+		m.Keys = 12
+	}
+	if m.Replica == 0 {
+		m.Replica = 0.1
+	}
+	if m.Cached == 0 {
+		m.Cached = 0.1
+	}
+	return m
+}
+
+// Update is what a drill is about, for a display.
+type Update struct {
+	At    time.Duration
+	Words string // empty: as before
+	Load  load.Progress
+}
+
+// course is one drill of one stack: faults one after the other, under one load.
+type course struct {
+	target  *target
+	journal *journal
+	faults  []fault
+	mix     Mix
+	seed    int64
+	show    func(Update)
+
+	began   time.Time
+	history history.History
+	load    *load.Load
+	watcher *watcher
+	last    time.Time // when the last fault that moved the master fell
+}
+
+// run carries the course out and answers what happened. Its error says that it
+// could not begin. What was broken is undone when it returns, also when ctx
+// ends meanwhile; the history says then that it was interrupted.
+func (c *course) run(ctx context.Context) (history.History, error) {
+	c.began = time.Now()
+	c.history = history.History{
+		ID: fmt.Sprintf("%s-%d", c.began.UTC().Format("20060102-150405"), c.seed), Stack: c.target.stack.Name,
+		Began: c.began, Seed: c.seed, Rate: c.mix.Rate, Clients: c.mix.Clients,
+	}
+	c.history.SickBefore = c.target.heal(ctx, wellLimit)
+	if c.history.SickBefore != "" {
+		return c.history, fmt.Errorf("the stack is not well, so that nothing was broken: %s", c.history.SickBefore)
+	}
+	st, err := c.target.status(ctx)
+	if err != nil {
+		return c.history, err
+	}
+	entries := []string{st.Entry}
+	if c.target.hosts != nil {
+		entries = c.target.entries
+	}
+	if err := usable(ctx, entries[0], c.mix.Token); err != nil {
+		return c.history, err
+	}
+	c.began = time.Now()
+	if c.load, err = load.New(load.Config{
+		Entries: entries, Token: c.mix.Token, Prefix: "holdfast-drill:" + c.history.ID + ":",
+		Rate: c.mix.Rate, Clients: c.mix.Clients,
+		Registers: c.mix.Keys, Counters: c.mix.Keys, Sets: c.mix.Keys,
+		ReplicaReads: c.mix.Replica, CachedReads: c.mix.Cached,
+		Seed: c.seed, Began: c.began,
+	}); err != nil {
+		return c.history, err
+	}
+	c.watcher = newWatcher(c.target, c.began, st)
+
+	var parts sync.WaitGroup
+	watching, endWatch := context.WithCancel(context.WithoutCancel(ctx))
+	loading, endLoad := context.WithCancel(context.WithoutCancel(ctx))
+	defer endLoad()
+	defer endWatch()
+	parts.Go(func() { c.watcher.run(watching) })
+	parts.Go(func() { c.display(watching) })
+	var sending sync.WaitGroup
+	sending.Go(func() { c.load.Run(loading) })
+
+	err = c.breakAll(ctx)
+	c.history.Interrupted = err != nil && ctx.Err() != nil
+	c.history.LoadEnd = time.Since(c.began)
+	endLoad()
+	sending.Wait()
+	c.readBack(ctx)
+	endWatch()
+	parts.Wait()
+	c.history.Notices = c.watcher.notices(c.history.Faults)
+	c.history.Operations = c.load.Operations()
+	return c.history, nil
+}
+
+// breakAll runs the faults under the load.
+func (c *course) breakAll(ctx context.Context) error {
+	c.say("the load runs, nothing is broken yet")
+	if err := sleep(ctx, leadIn); err != nil {
+		return err
+	}
+	for i, f := range c.faults {
+		if i > 0 {
+			if err := sleep(ctx, between); err != nil {
+				return err
+			}
+		}
+		if err := c.strike(ctx, f); err != nil {
+			return err
+		}
+	}
+	c.say("nothing is broken any more")
+	return sleep(ctx, leadOut)
+}
+
+// strike runs one fault: it breaks, it undoes, and it waits until the stack is
+// well again. Its error ends the course; what went wrong with the fault alone
+// stands in its record.
+func (c *course) strike(ctx context.Context, f fault) error {
+	// Sentinel does not elect again within twice the failover time-out
+	// (Redis manual, "Sentinel", failover-timeout): a fault would be charged
+	// for the one before.
+	rest := 2*c.target.stack.Redis.FailoverTimeout + time.Second - time.Since(c.last)
+	if rest > 0 {
+		c.say("waiting until the Sentinels would elect again")
+		if err := sleep(ctx, rest); err != nil {
+			return err
+		}
+	}
+	c.history.Faults = append(c.history.Faults, history.Fault{
+		Name: f.name, Promise: f.promise, Began: time.Since(c.began), Undone: -1, Healthy: -1,
+	})
+	record := &c.history.Faults[len(c.history.Faults)-1]
+	s := &scene{
+		stack: c.target, journal: c.journal, record: record, began: c.began, say: c.say,
+		random: rand.New(rand.NewPCG(uint64(c.seed), uint64(len(c.history.Faults)))),
+	}
+	before := c.master(ctx)
+	mark := c.journal.mark()
+	err := f.strike(ctx, s)
+	if err != nil {
+		record.Trouble = err.Error()
+	}
+	c.say("undoing %s", f.name)
+	if undone := c.journal.undo(mark); undone != nil {
+		record.Trouble = errors.Join(err, undone).Error()
+	} else {
+		record.Undone = s.now()
+	}
+	c.say("waiting until the stack is well again")
+	// Also after an interrupt: a drill leaves the stack as it found it.
+	healing := context.WithoutCancel(ctx)
+	why := c.target.heal(healing, healLimit)
+	if why == "" {
+		record.Healthy = s.now()
+	}
+	c.history.SickAfter = why
+	if c.master(healing) != before {
+		c.last = time.Now()
+	}
+	if why != "" {
+		return fmt.Errorf("the stack is not well %v after %s: %s", healLimit, f.name, why)
+	}
+	return ctx.Err()
+}
+
+// master is the address of the redis node that is master; empty: unknown.
+func (c *course) master(ctx context.Context) string {
+	st, err := c.target.status(ctx)
+	if err != nil {
+		return ""
+	}
+	for _, n := range st.Nodes {
+		if n.Kind == plan.Redis && n.Role == "master" {
+			return n.Address
+		}
+	}
+	return ""
+}
+
+// readBack reads every key, and takes them all away.
+func (c *course) readBack(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readLimit)
+	defer cancel()
+	c.say("reading everything back")
+	if err := c.load.ReadBack(ctx); err != nil && c.history.SickAfter == "" {
+		c.history.SickAfter = err.Error()
+	}
+	if err := c.load.Remove(ctx); err != nil && c.history.SickAfter == "" {
+		c.history.SickAfter = "the drill's own keys cannot be removed: " + err.Error()
+	}
+}
+
+// say tells what is being done now.
+func (c *course) say(format string, args ...any) {
+	c.update(fmt.Sprintf(format, args...))
+}
+
+func (c *course) update(words string) {
+	if c.show != nil {
+		c.show(Update{At: time.Since(c.began), Words: words, Load: c.load.Progress()})
+	}
+}
+
+// displayEvery is how often the display gets new figures.
+const displayEvery = 200 * time.Millisecond
+
+func (c *course) display(ctx context.Context) {
+	for sleep(ctx, displayEvery) == nil {
+		c.update("")
+	}
+}

@@ -1,0 +1,333 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agnivade/levenshtein"
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/control"
+	"holdfast/internal/history"
+	"holdfast/internal/stack"
+)
+
+// Config says what to drill, and how.
+type Config struct {
+	// Stack is the declared stack, State its state directory and Args the
+	// flags that lead a holdfast command to both (--state, --file).
+	Stack stack.Stack
+	State string
+	Args  []string
+	Self  string // the holdfast program
+	// Own: a stack that the drill stands up for itself instead, of the text of
+	// a stack file without name and entry. It is also stood up where a fault
+	// needs hosts or disks of its own.
+	Own  bool
+	Text string
+
+	Faults []string // by name, in order; empty: the standard course
+	// Random draws the faults of each round instead: as many as For has room
+	// for, by the seed.
+	Random bool
+	For    time.Duration
+	Seed   int64
+	// Repeat is the number of rounds; each fault of a round is a drill by
+	// itself, unless Random. 0: one drill of all of them.
+	Repeat int
+	Mix    Mix
+
+	// Show gets what there is to see; Done each drill that is over, with its
+	// verdict. Both may be nil.
+	Show func(Update)
+	Done func(history.History, history.Verdict)
+}
+
+// UnknownFaultError says that there is no fault of that name.
+type UnknownFaultError struct{ Name, Nearest string }
+
+func (e *UnknownFaultError) Error() string {
+	if e.Nearest != "" {
+		return fmt.Sprintf("there is no fault %q; did you mean %s? 'holdfast drill --list' has them all", e.Name, e.Nearest)
+	}
+	return fmt.Sprintf("there is no fault %q; 'holdfast drill --list' has them all", e.Name)
+}
+
+// RightsError says that this machine or user cannot run a fault.
+type RightsError struct{ msg string }
+
+func (e *RightsError) Error() string { return e.msg }
+
+// ErrNotRunning says that the stack to drill does not run.
+var ErrNotRunning = errors.New("the stack does not run")
+
+// Check answers what is wrong with a configuration, before anything happens.
+func (c Config) Check() error {
+	_, err := c.schedule(0)
+	if err != nil {
+		return err
+	}
+	if hosts, disks := c.needs(); hosts || disks {
+		if err := hostsPossible(); err != nil {
+			return &RightsError{err.Error()}
+		}
+	}
+	return nil
+}
+
+// schedule is the faults of one round.
+func (c Config) schedule(round int) ([]fault, error) {
+	var chosen []fault
+	for _, name := range c.Faults {
+		f, ok := find(name)
+		if !ok {
+			return nil, &UnknownFaultError{name, nearest(name)}
+		}
+		chosen = append(chosen, f)
+	}
+	if len(chosen) == 0 {
+		chosen = slices.DeleteFunc(slices.Clone(faults), func(f fault) bool {
+			switch {
+			case c.Random:
+				return f.hosts || f.disk
+			case c.Repeat > 0:
+				return f.double || f.hosts || f.disk
+			}
+			return !f.course
+		})
+	}
+	if !c.Random {
+		return chosen, nil
+	}
+	r := rand.New(rand.NewPCG(uint64(c.Seed)+uint64(round), 0))
+	var drawn []fault
+	for range max(1, int(c.For/eachTakes)) {
+		drawn = append(drawn, chosen[r.IntN(len(chosen))])
+	}
+	return drawn, nil
+}
+
+// eachTakes is about how long one fault of a random schedule takes.
+const eachTakes = 8 * time.Second
+
+// needs says whether any of the faults needs hosts or disks of its own.
+func (c Config) needs() (hosts, disks bool) {
+	chosen, _ := c.schedule(0)
+	for _, f := range chosen {
+		hosts, disks = hosts || f.hosts, disks || f.disk
+	}
+	return hosts, disks
+}
+
+// nearest is the name that another most likely stands for; empty: none is near.
+func nearest(name string) string {
+	best, least := "", 1+len(name)/3
+	for _, f := range faults {
+		if d := levenshtein.ComputeDistance(name, f.name); d < least {
+			best, least = f.name, d
+		}
+	}
+	if best == "" {
+		for _, f := range faults {
+			if strings.Contains(f.name, name) {
+				return f.name
+			}
+		}
+	}
+	return best
+}
+
+// Run drills. It undoes what it broke before it returns, however it ends, and
+// when this process is killed another one does. Its error says what kept it
+// from drilling; verdicts are told to Config.Done.
+func Run(ctx context.Context, c Config) error {
+	if err := c.Check(); err != nil {
+		return err
+	}
+	if c.Show == nil {
+		c.Show = func(Update) {}
+	}
+	if c.Done == nil {
+		c.Done = func(history.History, history.Verdict) {}
+	}
+	c.Mix = c.Mix.withDefaults()
+	hosts, disks := c.needs()
+	c.Own = c.Own || hosts || disks
+	if !c.Own {
+		if _, err := control.NewClient(c.State).Status(ctx); err != nil {
+			if errors.Is(err, control.ErrNoSupervisor) {
+				return ErrNotRunning
+			}
+			return err
+		}
+	}
+	place, err := takePlace(c)
+	if err != nil {
+		return err
+	}
+	defer place.leave()
+	j := place.journal
+
+	var t *target
+	if c.Own {
+		c.Show(Update{Words: "standing a stack up for the drill"})
+		n := 0
+		if hosts {
+			n = 3
+		}
+		t, err = standUp(ctx, c.Self, j, c.Text, n, disks)
+	} else {
+		t = &target{stack: c.Stack, state: c.State, self: c.Self, args: c.Args}
+		err = t.open(ctx)
+	}
+	if err == nil {
+		defer t.close()
+		err = c.rounds(ctx, t, j)
+	}
+	if undone := j.undo(0); undone != nil {
+		err = errors.Join(err, fmt.Errorf("not everything could be undone; 'holdfast drill undo' tries again: %w", undone))
+	}
+	return err
+}
+
+// rounds runs the drills one after the other.
+func (c Config) rounds(ctx context.Context, t *target, j *journal) error {
+	var last time.Time // when the master changed
+	for round := range max(1, c.Repeat) {
+		chosen, err := c.schedule(round)
+		if err != nil {
+			return err
+		}
+		drills := [][]fault{chosen}
+		if c.Repeat > 0 && !c.Random {
+			drills = slices.Collect(slices.Chunk(chosen, 1))
+		}
+		for _, some := range drills {
+			k := course{target: t, journal: j, faults: some, mix: c.Mix, seed: c.Seed + int64(round), show: c.Show, last: last}
+			h, err := k.run(ctx)
+			if err != nil {
+				return err
+			}
+			last = k.last
+			h.Repeat = c.repeat(some, k.seed)
+			c.Done(h, history.Judge(h))
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if h.SickAfter != "" {
+				return fmt.Errorf("the stack is not well: %s", h.SickAfter)
+			}
+		}
+	}
+	return nil
+}
+
+// repeat is the command line of one drill.
+func (c Config) repeat(some []fault, seed int64) string {
+	words := []string{"holdfast", "drill"}
+	if c.Random {
+		words = append(words, "--random", "--for", c.For.String())
+		words = append(words, c.Faults...)
+	} else {
+		for _, f := range some {
+			words = append(words, f.name)
+		}
+	}
+	words = append(words, fmt.Sprintf("--seed %d --rate %d --clients %d --keys %d", seed, c.Mix.Rate, c.Mix.Clients, c.Mix.Keys))
+	if c.Own {
+		words = append(words, "--own")
+	}
+	return strings.Join(append(words, c.Args...), " ")
+}
+
+// place is a drill's hold on a state directory: one drill at a time, its
+// journal, and the undertaker that undoes when it is killed.
+type place struct {
+	dir        string
+	made       bool // the directory was not there
+	lock       *os.File
+	journal    *journal
+	undertaker *undertaker
+}
+
+const (
+	lockName    = "drill.lock"
+	journalName = "drill-undo.json"
+)
+
+// takePlace makes this the one drill of the stack, and undoes what an earlier
+// one has left.
+func takePlace(c Config) (_ *place, err error) {
+	p := &place{dir: c.State}
+	if _, err := os.Stat(c.State); errors.Is(err, os.ErrNotExist) {
+		p.made = true
+	}
+	if err := os.MkdirAll(c.State, 0o700); err != nil {
+		return nil, fmt.Errorf("make the state directory: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			p.leave()
+		}
+	}()
+	if p.lock, err = lock(c.State); err != nil {
+		return nil, err
+	}
+	if p.journal, err = openJournal(filepath.Join(c.State, journalName)); err != nil {
+		return nil, err
+	}
+	if err := p.journal.undo(0); err != nil {
+		return nil, fmt.Errorf("an earlier drill left something broken, and it cannot be undone: %w", err)
+	}
+	p.undertaker, err = startUndertaker(c.Self, c.State)
+	return p, err
+}
+
+// errUnderWay says that somebody else drills the stack.
+var errUnderWay = errors.New("another drill of this stack is under way; it undoes what it does")
+
+// lock takes the drill's place in a state directory. The kernel gives it back
+// when the process ends, however it ends.
+func lock(state string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(state, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		f.Close()
+		return nil, errUnderWay
+	}
+	// Whoever had it before has removed the file, perhaps: a lock on a file
+	// that is gone keeps nobody out.
+	mine, err := f.Stat()
+	if err == nil {
+		var there os.FileInfo
+		if there, err = os.Stat(f.Name()); err == nil && os.SameFile(mine, there) {
+			return f, nil
+		}
+	}
+	f.Close()
+	return nil, errUnderWay
+}
+
+// leave gives the state directory back. The undertaker ends first: the lock
+// says that it has nothing to do.
+func (p *place) leave() {
+	if p.undertaker != nil {
+		p.undertaker.dismiss()
+	}
+	if p.lock != nil {
+		os.Remove(p.lock.Name())
+		p.lock.Close()
+	}
+	if p.made {
+		os.Remove(p.dir) // if nothing is in it
+	}
+}

@@ -1,0 +1,154 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+
+	"holdfast/internal/history"
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/supervise"
+)
+
+// A process that hangs accepts connections and answers nothing: worse than one
+// that is dead, which refuses them.
+
+var pauseWeb = fault{
+	name: "pause-web", about: "SIGSTOP to a web node for 7 s: it leaves the rotation after two health checks",
+	promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 6 * time.Second},
+	strike:  pausing(plan.Web, "", 7*time.Second),
+}
+
+var pauseReplica = fault{
+	name: "pause-replica", about: "SIGSTOP to a Redis replica for 3 s: it leaves the in-sync set",
+	promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
+	strike:  pausing(plan.Redis, "replica", 3*time.Second),
+}
+
+var pauseSentinel = fault{
+	name: "pause-sentinel", about: "SIGSTOP to a Sentinel for 3 s",
+	promise: unnoticed,
+	strike:  pausing(plan.Sentinel, "", 3*time.Second),
+}
+
+var pauseMaster = fault{
+	name: "pause-master", about: "SIGSTOP to the Redis master until another one is elected, and 1 s more",
+	course: true, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second},
+	strike: func(ctx context.Context, s *scene) error {
+		n, err := s.pick(ctx, plan.Redis, "master")
+		if err != nil {
+			return err
+		}
+		if err := s.pause(ctx, n); err != nil {
+			return err
+		}
+		if err := s.awaitMaster(ctx, n.Name); err != nil {
+			return err
+		}
+		return s.last(ctx, time.Second)
+	},
+}
+
+var pauseBalancer = fault{
+	name: "pause-balancer", about: "SIGSTOP to a balancer: the supervisor kills it after 3 s, and what is in flight on it breaks",
+	promise: history.Promise{Failed: history.InFlight, Unknown: history.InFlight, Pause: 5 * time.Second},
+	strike: func(ctx context.Context, s *scene) error {
+		n, err := s.pick(ctx, plan.Balancer, "")
+		if err != nil {
+			return err
+		}
+		id, err := process.Identify(n.PID)
+		if err != nil {
+			return fmt.Errorf("%s ended before it was paused", n.Name)
+		}
+		if err := s.pause(ctx, n); err != nil {
+			return err
+		}
+		if err := s.await(ctx, "the supervisor ending "+n.Name, 10*time.Second, func() bool { return !process.Alive(id) }); err != nil {
+			return err
+		}
+		s.blow(n.Name) // what waited for it breaks now
+		return nil
+	},
+}
+
+var pauseSupervisor = fault{
+	name: "pause-supervisor", about: "SIGSTOP to the supervisor for 3 s",
+	promise: unnoticed,
+	strike: func(ctx context.Context, s *scene) error {
+		st, err := s.stack.status(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.pauseAlone(ctx, st.Supervisor); err != nil {
+			return err
+		}
+		return s.last(ctx, 3*time.Second)
+	},
+}
+
+// pauseAlone stops the supervisor and not its process group, which may be a
+// terminal's.
+func (s *scene) pauseAlone(ctx context.Context, pid int) error {
+	id, err := process.Identify(pid)
+	if err != nil {
+		return fmt.Errorf("the supervisor (pid %d) ended before it was paused", pid)
+	}
+	if err := s.undo(step{Why: "the pause of the supervisor", Process: id, Signal: syscall.SIGCONT, Alone: true}); err != nil {
+		return err
+	}
+	s.say("pausing the supervisor")
+	s.blow("supervisor")
+	if err := process.Signal(id, syscall.SIGSTOP, false); err != nil {
+		return fmt.Errorf("pause the supervisor: %w", err)
+	}
+	if err := s.await(ctx, "the supervisor standing still", 5*time.Second, func() bool { return process.Stopped(id) }); err != nil {
+		return err
+	}
+	s.evidence("the supervisor (pid %d) was stopped", pid)
+	return nil
+}
+
+// pausing is a fault that stops one of the nodes of a kind for a time.
+func pausing(kind plan.Kind, role string, d time.Duration) func(context.Context, *scene) error {
+	return func(ctx context.Context, s *scene) error {
+		n, err := s.pick(ctx, kind, role)
+		if err != nil {
+			return err
+		}
+		if err := s.pause(ctx, n); err != nil {
+			return err
+		}
+		return s.last(ctx, d)
+	}
+}
+
+// failoverLimit is how long another master may take to be there.
+const failoverLimit = 15 * time.Second
+
+// awaitMaster waits until another redis node than this one calls itself master.
+func (s *scene) awaitMaster(ctx context.Context, but string) error {
+	return s.await(ctx, "another master than "+but, failoverLimit, func() bool {
+		return s.otherMaster(ctx, but) != nil
+	})
+}
+
+// otherMaster is a node other than this one that calls itself master; nil: none.
+// The node is not asked: it may hang.
+func (s *scene) otherMaster(ctx context.Context, but string) *supervise.NodeStatus {
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, n := range st.Nodes {
+		if n.Kind != plan.Redis || n.Name == but || n.PID == 0 {
+			continue
+		}
+		if role, err := s.stack.standing(ctx, n.Name); err == nil && role.Master {
+			return &n
+		}
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"holdfast/internal/history"
+	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
+)
+
+// A restart by the operator, as for an upgrade: no request may be lost by one.
+
+var restartWeb = fault{
+	name: "restart-web", about: "holdfast restart of every web node, one after the other",
+	course: true, promise: unnoticed,
+	strike: func(ctx context.Context, s *scene) error { return s.restartAll(ctx, plan.Web, "") },
+}
+
+var restartReplica = fault{
+	name: "restart-replica", about: "holdfast restart of a Redis replica",
+	promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 250 * time.Millisecond},
+	strike:  func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Redis, "replica") },
+}
+
+var restartSentinel = fault{
+	name: "restart-sentinel", about: "holdfast restart of a Sentinel",
+	promise: unnoticed,
+	strike:  func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Sentinel, "") },
+}
+
+var restartBalancer = fault{
+	name: "restart-balancer", about: "holdfast restart of a balancer: it answers what it has and closes idle connections",
+	promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 250 * time.Millisecond},
+	strike:  func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Balancer, "") },
+}
+
+var restartMaster = fault{
+	name: "restart-master", about: "holdfast restart of the Redis master: a failover",
+	promise: held,
+	strike:  func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Redis, "master") },
+}
+
+var restartSupervisor = fault{
+	name: "restart-supervisor", about: "SIGKILL to the supervisor and at once the next one, as for an upgrade of Holdfast",
+	promise: unnoticed,
+	strike: func(ctx context.Context, s *scene) error {
+		if err := killSupervisor.strike(ctx, s); err != nil {
+			return err
+		}
+		return s.stack.run(ctx, "up", "-d")
+	},
+}
+
+// restartOne restarts one of the nodes of a kind.
+func (s *scene) restartOne(ctx context.Context, kind plan.Kind, role string) error {
+	n, err := s.pick(ctx, kind, role)
+	if err != nil {
+		return err
+	}
+	return s.restart(ctx, n)
+}
+
+// restartAll restarts all nodes of a kind, one after the other.
+func (s *scene) restartAll(ctx context.Context, kind plan.Kind, role string) error {
+	nodes, err := s.all(ctx, kind, role)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if err := s.restart(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restartLimit is how long one restart may take: drain, grace, and the start.
+const restartLimit = 60 * time.Second
+
+func (s *scene) restart(ctx context.Context, n supervise.NodeStatus) error {
+	// A restart that is broken off leaves the node down or on its way.
+	if err := s.undo(step{Why: "the restart of " + n.Name, Command: s.stack.command("start", n.Name)}); err != nil {
+		return err
+	}
+	s.say("restarting %s", n.Name)
+	s.blow(n.Name)
+	ctx, cancel := context.WithTimeout(ctx, restartLimit)
+	defer cancel()
+	if err := s.stack.client.Do(ctx, n.Name, supervise.ActRestart); err != nil {
+		return fmt.Errorf("restart %s: %w", n.Name, err)
+	}
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return err
+	}
+	now, _ := st.Node(n.Name)
+	if now.PID == n.PID {
+		return errors.New(n.Name + " was restarted and has the same process")
+	}
+	s.evidence("%s went from pid %d to %d", n.Name, n.PID, now.PID)
+	return nil
+}

@@ -1,0 +1,100 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"holdfast/internal/history"
+	"holdfast/internal/supervise"
+)
+
+// watcher sees what happens to the nodes during a drill, so that what was no
+// part of it is not taken for its effect.
+type watcher struct {
+	target *target
+	began  time.Time
+
+	mu     sync.Mutex
+	before supervise.Status
+	seen   []sight
+}
+
+// sight is one change of one node.
+type sight struct {
+	at         time.Duration
+	node, host string
+	text       string
+}
+
+func newWatcher(t *target, began time.Time, before supervise.Status) *watcher {
+	return &watcher{target: t, began: began, before: before}
+}
+
+// watchEvery is how often the watcher looks.
+const watchEvery = 100 * time.Millisecond
+
+// run looks until the context ends.
+func (w *watcher) run(ctx context.Context) {
+	for sleep(ctx, watchEvery) == nil {
+		st, err := w.target.status(ctx)
+		if err != nil || st.Supervisor == 0 {
+			continue // the drill may have killed it; what happens meanwhile is seen after it
+		}
+		w.look(st)
+	}
+}
+
+// look compares with the last look.
+func (w *watcher) look(now supervise.Status) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := time.Since(w.began)
+	if now.Supervisor != w.before.Supervisor {
+		w.seen = append(w.seen, sight{at, "supervisor", "", fmt.Sprintf("another supervisor is at work (pid %d, before %d)", now.Supervisor, w.before.Supervisor)})
+	}
+	for _, n := range now.Nodes {
+		old, ok := w.before.Node(n.Name)
+		see := func(format string, args ...any) {
+			w.seen = append(w.seen, sight{at, n.Name, n.Host, fmt.Sprintf(format, args...)})
+		}
+		switch {
+		case !ok:
+			see("%s was added", n.Name)
+		case n.PID == 0 && old.PID != 0:
+			see("%s (pid %d) ended", n.Name, old.PID)
+		case n.PID != old.PID && old.PID != 0:
+			see("%s ended and was started again (pid %d, before %d)", n.Name, n.PID, old.PID)
+		case n.State == supervise.Paused && old.State != supervise.Paused:
+			see("%s stands still (pid %d)", n.Name, n.PID)
+		}
+	}
+	w.before = now
+}
+
+// slack is how long after a fault its effects may still be seen.
+const slack = time.Second
+
+// notices are the sights that no fault explains: of a node or host that was no
+// target of any fault under way.
+func (w *watcher) notices(faults []history.Fault) []history.Notice {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all []history.Notice
+	for _, s := range w.seen {
+		explained := slices.ContainsFunc(faults, func(f history.Fault) bool {
+			until := f.Healthy
+			if until < 0 {
+				until = s.at
+			}
+			return s.at >= f.Began && s.at <= until+slack &&
+				(slices.Contains(f.Targets, s.node) || s.host != "" && slices.Contains(f.Targets, s.host))
+		})
+		if !explained {
+			all = append(all, history.Notice{At: s.at, Node: s.node, Text: s.text})
+		}
+	}
+	return all
+}
