@@ -1,0 +1,125 @@
+package report
+
+import (
+	"fmt"
+	"time"
+
+	"holdfast/internal/history"
+)
+
+// lane is where the name of a fault stands above the panels.
+type lane struct {
+	depth int
+	text  string
+}
+
+// placeFaults finds a lane for each fault so that no name covers another, and
+// how many lanes there are. Where there are too many faults, a number is all
+// that is written.
+func placeFaults(r result, x axis) ([]lane, int) {
+	var lanes []lane
+	var taken [mostLanes]float64 // each lane is taken up to there
+	depth := 0
+	for _, f := range r.Rows {
+		from, to := x.x(f.Began), x.x(faultEnd(f.Fault, x.end))
+		l := lane{text: fmt.Sprintf("%d %s", f.N, cut(f.name(), 44))}
+		for _, text := range []string{l.text, fmt.Sprintf("%d %s", f.N, cut(f.Name, 24)), fmt.Sprint(f.N)} {
+			l.text = text
+			if l.depth = free(taken[:], labelLeft(from, text)); l.depth < mostLanes {
+				break
+			}
+		}
+		l.depth = min(l.depth, mostLanes-1)
+		taken[l.depth] = max(taken[l.depth], to+6, labelLeft(from, l.text)+textWidth(l.text)+12)
+		depth = max(depth, l.depth+1)
+		lanes = append(lanes, l)
+	}
+	return lanes, depth
+}
+
+// labelLeft is where a name begins that belongs to a pixel: it does not go
+// beyond the right end.
+func labelLeft(from float64, text string) float64 {
+	return min(from, chartRight-textWidth(text)-8)
+}
+
+func free(taken []float64, from float64) int {
+	for i, until := range taken {
+		if until <= from {
+			return i
+		}
+	}
+	return len(taken)
+}
+
+// faultEnd is when the stack was well after a fault; if it never was, the end.
+func faultEnd(f history.Fault, end time.Duration) time.Duration {
+	if f.Healthy >= 0 {
+		return max(f.Healthy, f.Began)
+	}
+	return end
+}
+
+// drawBands shades the panels while something was broken, and more lightly
+// until the stack was well again.
+func drawBands(c *canvas, r result, x axis, panels []panel) {
+	for _, f := range r.Rows {
+		from, to := x.x(f.Began), x.x(faultEnd(f.Fault, x.end))
+		broken := to
+		if f.Undone >= 0 {
+			broken = min(x.x(f.Undone), to)
+		}
+		for _, p := range panels {
+			c.rect("broken", from, p.y, max(broken-from, 1.5), p.height, "")
+			if to > broken {
+				c.rect("healing", broken, p.y, to-broken, p.height, "")
+			}
+		}
+	}
+}
+
+// drawMarks draws the names of the faults, each blow, when the stack was well
+// again, and what happened besides.
+func drawMarks(c *canvas, r result, x axis, lanes []lane, top, bottom float64) {
+	for i, f := range r.Rows {
+		from, to := x.x(f.Began), x.x(faultEnd(f.Fault, x.end))
+		y := 6 + float64(lanes[i].depth)*laneHeight
+		hint := faultHint(f)
+		c.rect("fault", from, y+15, max(to-from, 2), 4, hint)
+		c.text("faultname", labelLeft(from, lanes[i].text), y+11, lanes[i].text)
+		moments := f.Moments
+		if len(moments) == 0 {
+			moments = []time.Duration{f.Began}
+		}
+		for _, m := range moments[:min(len(moments), 200)] {
+			at := x.x(m)
+			c.rule("blow", at, y+15, at, bottom, f.name()+" at "+moment(m))
+			var tip path
+			tip.move(at-4, top+4)
+			tip.across(at + 4)
+			tip.line(at, top+11)
+			tip.shut()
+			c.draw("tip", tip, "")
+		}
+		if f.Healthy >= 0 {
+			c.rule("healthy", to, y+15, to, bottom, fmt.Sprintf("healthy again after fault %d, at %s", f.N, moment(f.Healthy)))
+		}
+	}
+	for i, n := range r.Notices {
+		at := x.x(n.At)
+		hint := moment(n.At) + " " + n.Node + " " + n.Text
+		c.rule("notice", at, top+8, at, bottom, hint)
+		c.text("noticename", at, bottom+31, string(rune('a'+i%26)))
+	}
+}
+
+func faultHint(f row) string {
+	s := f.name() + ": began " + moment(f.Began)
+	if f.Undone >= 0 {
+		s += ", undone " + moment(f.Undone)
+	}
+	if f.Healthy >= 0 {
+		return s + ", healthy again " + moment(f.Healthy)
+	}
+	return s + ", never healthy again"
+}

@@ -1,0 +1,124 @@
+package report
+
+import (
+	"html/template"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// class is the class of a drawn thing. It is a type of its own so that only
+// what is written in this package, and no text of a history, becomes one.
+type class string
+
+// canvas draws SVG. Only numbers, classes and the outline of paths go in as
+// they are; texts are escaped by the two methods that take any.
+type canvas struct{ b strings.Builder }
+
+// open begins a picture of a size in pixels, with what a reader who does not
+// see it is told. The name makes its ids unique on the page.
+func (c *canvas) open(name class, number int, width, height float64, title, description string) {
+	id := string(name) + strconv.Itoa(number)
+	c.b.WriteString(`<svg class="` + string(name) + `" viewBox="0 0 ` + coordinate(width) + ` ` + coordinate(height) +
+		`" role="img" aria-labelledby="` + id + `t ` + id + `d"><title id="` + id + `t">` + template.HTMLEscapeString(title) +
+		`</title><desc id="` + id + `d">` + template.HTMLEscapeString(description) + "</desc>\n")
+}
+
+// close ends the picture and answers it.
+func (c *canvas) close() template.HTML {
+	c.b.WriteString("</svg>")
+	return template.HTML(c.b.String())
+}
+
+// coordinate writes a number as short as a tenth of a pixel needs.
+func coordinate(v float64) string {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return "0"
+	}
+	return strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64)
+}
+
+// attributes writes name="number" pairs.
+func (c *canvas) attributes(names string, numbers ...float64) {
+	for i, name := range strings.Fields(names) {
+		c.b.WriteString(` ` + name + `="` + coordinate(numbers[i]) + `"`)
+	}
+}
+
+// rect draws a rectangle, with a hint if there is any to show on hover.
+func (c *canvas) rect(k class, x, y, width, height float64, hint string) {
+	c.b.WriteString(`<rect class="` + string(k) + `"`)
+	c.attributes("x y width height", x, y, max(width, 0), max(height, 0))
+	c.finish("rect", hint)
+}
+
+// rule draws a line.
+func (c *canvas) rule(k class, x1, y1, x2, y2 float64, hint string) {
+	c.b.WriteString(`<line class="` + string(k) + `"`)
+	c.attributes("x1 y1 x2 y2", x1, y1, x2, y2)
+	c.finish("line", hint)
+}
+
+func (c *canvas) finish(element class, hint string) {
+	if hint == "" {
+		c.b.WriteString("/>\n")
+		return
+	}
+	c.b.WriteString("><title>" + template.HTMLEscapeString(hint) + "</title></" + string(element) + ">\n")
+}
+
+// text writes a text, whatever is in it.
+func (c *canvas) text(k class, x, y float64, s string) {
+	c.b.WriteString(`<text class="` + string(k) + `"`)
+	c.attributes("x y", x, y)
+	c.b.WriteString(">" + template.HTMLEscapeString(s) + "</text>\n")
+}
+
+// draw draws an outline.
+func (c *canvas) draw(k class, p path, hint string) {
+	if p.b.Len() == 0 {
+		return
+	}
+	c.b.WriteString(`<path class="` + string(k) + `" d="` + p.b.String() + `"`)
+	c.finish("path", hint)
+}
+
+// path is the outline of a drawn thing.
+type path struct{ b strings.Builder }
+
+func (p *path) move(x, y float64) { p.b.WriteString("M" + coordinate(x) + " " + coordinate(y)) }
+func (p *path) line(x, y float64) { p.b.WriteString("L" + coordinate(x) + " " + coordinate(y)) }
+func (p *path) across(x float64)  { p.b.WriteString("H" + coordinate(x)) }
+func (p *path) down(y float64)    { p.b.WriteString("V" + coordinate(y)) }
+func (p *path) shut()             { p.b.WriteString("Z") }
+
+// textWidth is about how wide a text of 12 pixels is.
+func textWidth(s string) float64 { return 6.7 * float64(len([]rune(s))) }
+
+// roundStep is the least of 1, 2, 5, 10, 20, 50… of the unit so that at most
+// so many of them make up the whole.
+func roundStep(whole, unit float64, most int) float64 {
+	step := unit
+	for {
+		for _, factor := range []float64{1, 2, 5} {
+			if whole <= step*factor*float64(most) {
+				return step * factor
+			}
+		}
+		step *= 10
+	}
+}
+
+// axis places times between two pixels.
+type axis struct {
+	end         time.Duration
+	left, right float64
+}
+
+func (a axis) x(t time.Duration) float64 {
+	if a.end <= 0 {
+		return a.left
+	}
+	return a.left + min(max(float64(t)/float64(a.end), 0), 1)*(a.right-a.left)
+}

@@ -1,0 +1,165 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+)
+
+// plainEvery is how often a line of progress is written where none can be
+// redrawn.
+const plainEvery = 5 * time.Second
+
+// sparkLength is how many of the last throughputs are drawn.
+const sparkLength = 24
+
+// Progress is how far a drill is.
+type Progress struct {
+	Elapsed time.Duration
+	// Of is how long the drill will take; 0: nobody knows.
+	Of time.Duration
+	// Phase says what is being done, such as "killing redis-1".
+	Phase    string
+	Rate     float64       // answers that were ok, a second
+	InFlight int           // operations that wait for an answer
+	Longest  time.Duration // that anyone waited, so far
+	Failed   int
+	Unknown  int
+}
+
+// Live shows a drill's progress: on a terminal as two lines that are redrawn
+// in place, elsewhere as a line every five seconds of the drill and at each
+// new phase. Its methods may be called from several goroutines. Errors of
+// writing are not told: progress is no result.
+type Live struct {
+	w        io.Writer
+	terminal bool
+	columns  func() int
+
+	mu    sync.Mutex
+	drawn int // lines that stand there to be redrawn
+	block string
+	phase string
+	last  time.Duration
+	some  bool // a plain line was written
+	rates []float64
+}
+
+// NewLive writes to w, which is a terminal or not. columns answers how wide a
+// terminal is now; nil: 80.
+func NewLive(w io.Writer, terminal bool, columns func() int) *Live {
+	if columns == nil {
+		columns = func() int { return 80 }
+	}
+	return &Live{w: w, terminal: terminal, columns: columns}
+}
+
+// Show takes the progress and shows it. Call it a few times a second.
+func (l *Live) Show(p Progress) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.Phase = short(p.Phase, 200)
+	if !l.terminal {
+		if l.some && p.Phase == l.phase && p.Elapsed-l.last < plainEvery {
+			return
+		}
+		l.phase, l.last, l.some = p.Phase, p.Elapsed, true
+		fmt.Fprintf(l.w, "%s  %s: %s\n", clock(p), p.Phase, figures(p))
+		return
+	}
+	l.rates = append(l.rates, p.Rate)
+	l.rates = l.rates[max(len(l.rates)-sparkLength, 0):]
+	l.block = l.lines(p)
+	l.draw("")
+}
+
+// Note writes a line that stays, above the progress: a fault is over.
+func (l *Live) Note(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	line := short(text, 2000) + "\n"
+	if l.terminal {
+		l.draw(line)
+		return
+	}
+	io.WriteString(l.w, line)
+}
+
+// End takes the progress off a terminal, so that the result stands there
+// alone.
+func (l *Live) End() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.terminal {
+		l.block = ""
+		l.draw("")
+	}
+}
+
+// draw writes over what was drawn: lines that stay, then the block.
+func (l *Live) draw(stay string) {
+	var b strings.Builder
+	if l.drawn > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", l.drawn)
+	}
+	b.WriteString(stay)
+	b.WriteString(l.block)
+	l.drawn = strings.Count(l.block, "\n")
+	io.WriteString(l.w, b.String()) // at once, so that it does not flicker
+}
+
+// lines is the block for a terminal. No line may wrap: it would be two to go
+// back over.
+func (l *Live) lines(p Progress) string {
+	columns := max(l.columns()-1, 20)
+	head := cut(clock(p)+"  "+p.Phase, columns)
+	tail := "  " + figures(p)
+	if spark := sparkline(l.rates); len([]rune(tail))+2+sparkLength <= columns {
+		tail += "  " + dim + spark + plain
+	} else {
+		tail = cut(tail, columns)
+	}
+	if p.Failed > 0 {
+		tail = strings.Replace(tail, failedFigure(p), red+failedFigure(p)+plain, 1)
+	}
+	if p.Unknown > 0 {
+		tail = strings.Replace(tail, unknownFigure(p), yellow+unknownFigure(p)+plain, 1)
+	}
+	return bold + head + plain + "\n" + tail + "\n"
+}
+
+// clock is how far the drill is.
+func clock(p Progress) string {
+	s := fmt.Sprintf("%3.0f s", p.Elapsed.Seconds())
+	if p.Of > 0 {
+		s += fmt.Sprintf(" of %.0f s", p.Of.Seconds())
+	}
+	return s
+}
+
+func figures(p Progress) string {
+	return fmt.Sprintf("%5.0f ok/s, %3d in flight, longest %s, %s, %s", p.Rate, p.InFlight, span(p.Longest), failedFigure(p), unknownFigure(p))
+}
+
+func failedFigure(p Progress) string  { return number(p.Failed) + " failed" }
+func unknownFigure(p Progress) string { return number(p.Unknown) + " unknown" }
+
+// sparkline draws values as blocks, each in proportion to the greatest.
+func sparkline(values []float64) string {
+	blocks := []rune(" ▁▂▃▄▅▆▇█")
+	most := 0.0
+	for _, v := range values {
+		most = max(most, v)
+	}
+	var b strings.Builder
+	for _, v := range values {
+		i := 0
+		if most > 0 {
+			i = int(v/most*float64(len(blocks)-1) + 0.5)
+		}
+		b.WriteRune(blocks[min(max(i, 0), len(blocks)-1)])
+	}
+	return b.String()
+}

@@ -1,0 +1,145 @@
+package report
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/history"
+)
+
+var (
+	//go:embed page.html
+	pageText string
+	//go:embed page.css
+	pageStyle string
+	//go:embed page.js
+	pageScript string
+)
+
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
+	"span": span, "moment": moment, "number": number, "several": several,
+	"meaning": meaning, "promised": promised, "allowed": allowed,
+	"call":    func(op history.Operation) string { return call(op, 60) },
+	"answer":  answer,
+	"seconds": func(d time.Duration) string { return fmt.Sprintf("%.1f", d.Seconds()) },
+	"letter":  func(i int) string { return string(rune('a' + i%26)) },
+	"waited":  func(op history.Operation) string { return span(max(op.End-op.Due, 0)) },
+	"gauge":   gauge,
+	"tone":    func(o history.Outcome) string { return string(outcomeClass(o)) },
+}).Parse(pageText))
+
+// pageData is what the template shows.
+type pageData struct {
+	result
+	Policy   string // the Content-Security-Policy
+	Style    template.CSS
+	Script   template.JS
+	Tone     string
+	When     string
+	Timeline timeline
+	Table    series
+	Diagrams []template.HTML // of Proofs, one each
+	Troubled []history.Operation
+	// MoreTroubled counts the failed and unknown that are not in Troubled.
+	MoreTroubled int
+	Failed       int
+	Unknown      int
+}
+
+// HTML writes one page that shows a drill's verdict, its timeline, what each
+// fault cost, and the operations around every anomaly. The page needs nothing
+// but itself: no network, no script to be read, and a policy that allows it
+// neither. Its size is bounded, however many operations there are.
+func HTML(w io.Writer, h history.History, v history.Verdict) error {
+	r := prepare(h, v, shownAnomalies)
+	s := gather(r.Operations, r.end())
+	d := pageData{
+		result: r, Policy: policy(pageStyle, pageScript), Style: template.CSS(pageStyle), Script: template.JS(pageScript),
+		Tone: "inconclusive", When: "at a time that was not recorded",
+		Timeline: chart(r, s), Table: s.coarse(120),
+	}
+	if _, known := meanings[v.Result]; known {
+		d.Tone = string(v.Result)
+	}
+	if !h.Began.IsZero() {
+		d.When = h.Began.Format("2 January 2006, 15:04:05 MST")
+	}
+	for _, p := range r.Proofs {
+		d.Diagrams = append(d.Diagrams, spacetime(p, r.Rows))
+	}
+	d.Troubled, d.Failed, d.Unknown = troubled(r.Operations, shownTroubled)
+	d.MoreTroubled = d.Failed + d.Unknown - len(d.Troubled)
+	if err := pageTemplate.Execute(w, d); err != nil {
+		return fmt.Errorf("writing the drill's page: %w", err)
+	}
+	return nil
+}
+
+// troubled are the first so many operations that failed or are unknown, in the
+// order in which they were due, and how many there are.
+func troubled(ops []history.Operation, most int) (first []history.Operation, failed, unknown int) {
+	for _, op := range ops {
+		switch op.Outcome {
+		case history.OK:
+			continue
+		case history.Unknown:
+			unknown++
+		default:
+			failed++
+		}
+		first = append(first, op)
+	}
+	slices.SortStableFunc(first, func(a, b history.Operation) int { return int((a.Due - b.Due) / time.Microsecond) })
+	return first[:min(len(first), most)], failed, unknown
+}
+
+// policy allows a page these two inline texts and nothing else.
+func policy(style, script string) string {
+	hash := func(s string) string {
+		sum := sha256.Sum256([]byte(s))
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	return "default-src 'none'; style-src " + hash(style) + "; script-src " + hash(script) +
+		"; base-uri 'none'; form-action 'none'"
+}
+
+// gauge draws a pause against what was promised.
+func gauge(r row) template.HTML {
+	const width, height = 92.0, 12.0
+	if r.Promise.Pause <= 0 {
+		return ""
+	}
+	whole := max(r.Cost.Pause, r.Promise.Pause).Seconds() * 1.08
+	var c canvas
+	c.open("gauge", r.N, width, height, "Pause against promise", "paused "+span(r.Cost.Pause)+" of "+promised(r.Promise)+" promised")
+	c.rect("ground", 0, 2, width, 8, "")
+	k := class("within")
+	if r.overPromise() {
+		k = "beyond"
+	}
+	c.rect(k, 0, 2, max(r.Cost.Pause.Seconds()/whole*width, 1.5), 8, "")
+	at := r.Promise.Pause.Seconds() / whole * width
+	c.rule("promise", at, 0, at, height, "")
+	return c.close()
+}
+
+// Over is overPromise for the template.
+func (r row) Over() bool { return r.overPromise() }
+
+// TargetList is what was hit.
+func (r row) TargetList() string { return strings.Join(r.Targets, ", ") }
+
+// TableAt is when a row of the table begins.
+func (d pageData) TableAt(i int) string {
+	return fmt.Sprintf("%.1f", (time.Duration(i) * d.Table.Step).Seconds())
+}
+
+// Shown cleans a text of an operation.
+func (d pageData) Shown(s any) string { return short(fmt.Sprint(s), 80) }

@@ -1,0 +1,310 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"holdfast/internal/history"
+)
+
+var (
+	update = flag.Bool("update", false, "write the golden files anew")
+	pages  = flag.String("pages", "", "a directory to write the pages of the samples to")
+)
+
+// drills are the histories that every output is tried with.
+var drills = map[string]func() (history.History, history.Verdict){
+	"holds":        func() (history.History, history.Verdict) { return sample(usual) },
+	"broken":       broken,
+	"missed":       missed,
+	"inconclusive": inconclusive,
+	"empty":        func() (history.History, history.Verdict) { return history.History{}, history.Verdict{} },
+	"no-faults": func() (history.History, history.Verdict) {
+		o := usual
+		o.withFaults = false
+		return sample(o)
+	},
+	"hostile": hostile,
+}
+
+// evil is what a value may be that somebody wants to be obeyed.
+const evil = "</title></style></script><script>alert(1)</script><img src=x onerror=alert(2)>\"' {{.}} \x1b]0;owned\x07\x1b[2J\r\n\u202egnp.exe\x00\xff javascript:alert(3)"
+
+// hostile is a drill in which every text is evil and every number is odd.
+func hostile() (history.History, history.Verdict) {
+	op := history.Operation{Client: -1, Kind: history.Kind(evil), Key: evil, Verb: history.Verb(evil), From: evil, Value: evil, Expect: evil,
+		Tries: 99, Due: -time.Hour, Start: 5 * time.Second, End: time.Second, Outcome: history.Outcome(evil), Got: evil, Members: []string{evil, evil}, Node: evil, Status: -1, Error: evil}
+	read, set, cas := op, op, op
+	read.Kind, read.Verb, read.Outcome, read.Found = history.Register, history.Read, history.OK, true
+	set.Kind, set.Verb, set.Outcome, set.Found = history.Set, history.Read, history.OK, true
+	cas.Verb, cas.Outcome, cas.Value = history.CAS, history.Unknown, strings.Repeat(evil, 20000)
+	h := history.History{
+		ID: evil, Stack: evil, Holdfast: evil, Repeat: evil, SickBefore: evil, SickAfter: evil, Seed: -1, Rate: -5, LoadEnd: 3 * time.Second,
+		Faults: []history.Fault{
+			{Name: evil, Targets: []string{evil, evil}, Promise: history.Promise{Failed: history.Allowance(evil), Unknown: history.Any, Pause: 1}, Evidence: evil, Trouble: evil, Moments: []time.Duration{-1, 2 * time.Second}, Undone: -1, Healthy: -1},
+			{Name: evil, Began: time.Second, Undone: 0, Healthy: 0},
+		},
+		Notices:    []history.Notice{{At: -1, Node: evil, Text: evil}},
+		Operations: []history.Operation{op, read, set, cas},
+	}
+	return h, history.Verdict{Result: history.Result(evil), Why: []string{evil}, Warnings: []string{evil},
+		Anomalies: []history.Anomaly{{What: evil, Key: evil, Text: evil, Operations: []int{-1, 0, 1, 2, 3, 4, 1 << 40}}, {}},
+		Faults:    []history.FaultAvailability{{Name: evil, Pause: -1, Recovery: -1}}}
+}
+
+func page(t *testing.T, h history.History, v history.Verdict) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := HTML(&b, h, v); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestThePageIsWellFormedAndNeedsNothingElse(t *testing.T) {
+	for name, drill := range drills {
+		t.Run(name, func(t *testing.T) {
+			h, v := drill()
+			text := page(t, h, v)
+			ids := map[string]bool{}
+			if n := strings.Count(strings.ToLower(text), "<script"); n != 1 {
+				t.Errorf("the page has %d scripts, want its own", n)
+			}
+			d := xml.NewDecoder(strings.NewReader(strings.Replace(text, pageScript, "", 1)))
+			for {
+				token, err := d.Token()
+				if errors.Is(err, io.EOF) {
+					break
+				}
+				if err != nil {
+					t.Fatalf("the page is not well-formed: %v", err)
+				}
+				start, ok := token.(xml.StartElement)
+				if !ok {
+					continue
+				}
+				switch start.Name.Local {
+				case "img", "link", "iframe", "object", "embed", "base", "form", "a", "image", "use", "foreignObject":
+					t.Errorf("the page has an element <%s>", start.Name.Local)
+				}
+				for _, a := range start.Attr {
+					if n := strings.ToLower(a.Name.Local); n == "src" || n == "href" || n == "style" || strings.HasPrefix(n, "on") {
+						t.Errorf("<%s> has an attribute %s", start.Name.Local, n)
+					}
+					if a.Name.Local == "id" {
+						if ids[a.Value] {
+							t.Errorf("two elements have the id %q", a.Value)
+						}
+						ids[a.Value] = true
+					}
+				}
+			}
+			if i := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
+				t.Errorf("the page has an unprintable character at %d: %q", i, text[i:min(i+20, len(text))])
+			}
+			for _, want := range []string{"default-src 'none'", "<title>", "Repeat it"} {
+				if !strings.Contains(strings.ReplaceAll(text, "&#39;", "'"), want) {
+					t.Errorf("the page lacks %q", want)
+				}
+			}
+		})
+	}
+}
+
+func TestThePageSaysWhatTheVerdictSays(t *testing.T) {
+	for name, wants := range map[string][]string{
+		"holds":        {"<h1>holds</h1>", "every promise was kept", "1.2", "promised", "kill-master", "redis-1 (pid 4711) ended by signal 9", "none failed, none is unknown", "holdfast drill kill-master"},
+		"broken":       {"<h1>broken</h1>", "lost write", "write(c12-9007)", "client 12", "sentinel-2", "14 failed, 9 unknown", "the machine was busy"},
+		"missed":       {"<h1>missed</h1>", "30 operations failed, and none may", "312 ms"},
+		"inconclusive": {"<h1>inconclusive</h1>", "That is no pass", "There is no evidence", "never healthy again", "interrupted", "web-2 is down"},
+		"empty":        {"<h1>no verdict</h1>", "No operation was recorded", "Nothing was broken"},
+		"no-faults":    {"Nothing was broken", `class="timeline"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, v := drills[name]()
+			text := page(t, h, v)
+			for _, want := range wants {
+				if !strings.Contains(text, want) {
+					t.Errorf("the page lacks %q", want)
+				}
+			}
+		})
+	}
+}
+
+func TestALongDrillIsAShortPage(t *testing.T) {
+	o := sampleOptions{length: 120 * time.Second, rate: 500, clients: 128, withFaults: true, failed: 60, unknown: 60}
+	h, v := sample(o)
+	for i := range 300 {
+		a := history.Anomaly{What: "stale read", Key: fmt.Sprint("r", i), Text: strings.Repeat("long ", 1000)}
+		for j := range 400 {
+			a.Operations = append(a.Operations, i*100+j)
+		}
+		v.Anomalies = append(v.Anomalies, a)
+		h.Notices = append(h.Notices, history.Notice{At: time.Duration(i) * time.Second / 3, Text: strings.Repeat("x", 10000)})
+		v.Why = append(v.Why, strings.Repeat("why ", 1000))
+	}
+	for i := range h.Operations[:5000] {
+		h.Operations[i].Outcome = history.Failed
+	}
+	began := time.Now()
+	text := page(t, h, v)
+	t.Logf("%d operations: %d kB in %v", len(h.Operations), len(text)/1000, time.Since(began))
+	if len(text) > 2_000_000 {
+		t.Errorf("the page of %d operations has %d bytes", len(h.Operations), len(text))
+	}
+	if !strings.Contains(text, "280 more anomalies") {
+		t.Error("the page does not say how many anomalies it leaves out")
+	}
+}
+
+func TestTheSummaryOnATerminal(t *testing.T) {
+	for name, drill := range drills {
+		t.Run(name, func(t *testing.T) {
+			h, v := drill()
+			var b bytes.Buffer
+			if err := Text(&b, h, v, false); err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join("testdata", name+".txt")
+			if *update {
+				if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.String() != string(want) {
+				t.Errorf("the summary is not %s (go test -update writes it anew):\n%s", golden, b.String())
+			}
+			for line := range strings.Lines(b.String()) {
+				line = strings.TrimSuffix(line, "\n")
+				if n := utf8.RuneCountInString(line); n > 100 && !strings.HasPrefix(line, "repeat it: ") {
+					t.Errorf("a line has %d characters: %s", n, line)
+				}
+				if strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+					t.Errorf("a line has a control character: %q", line)
+				}
+			}
+
+			b.Reset()
+			if err := Text(&b, h, v, true); err != nil {
+				t.Fatal(err)
+			}
+			text := b.String()
+			for _, code := range []string{bold, dim, red, green, yellow, plain} {
+				text = strings.ReplaceAll(text, code, "")
+			}
+			if text != string(want) {
+				t.Errorf("with colours it says something else:\n%s", text)
+			}
+		})
+	}
+}
+
+func TestTheSummaryForMachines(t *testing.T) {
+	for name, drill := range drills {
+		t.Run(name, func(t *testing.T) {
+			h, v := drill()
+			var b bytes.Buffer
+			if err := JSON(&b, h, v); err != nil {
+				t.Fatal(err)
+			}
+			var got struct {
+				Result string
+				Faults []struct {
+					Name       string
+					PauseMS    *float64 `json:"pause_ms"`
+					RecoveryMS *float64 `json:"recovery_ms"`
+				}
+				Why []string
+			}
+			if err := json.Unmarshal(b.Bytes(), &got); err != nil {
+				t.Fatal(err)
+			}
+			if len(got.Faults) != len(h.Faults) || len(got.Why) != len(v.Why) || got.Why == nil || got.Faults == nil {
+				t.Errorf("got %+v", got)
+			}
+			switch name {
+			case "holds":
+				if got.Result != "holds" || *got.Faults[0].RecoveryMS != 1240 || *got.Faults[0].PauseMS < 1200 {
+					t.Errorf("got %s", b.String())
+				}
+			case "inconclusive":
+				if got.Faults[1].RecoveryMS != nil {
+					t.Error("a fault that nobody recovered from has a time of recovery")
+				}
+			}
+			if b.Len() > 100_000 {
+				t.Errorf("%d bytes; are the operations in it?", b.Len())
+			}
+		})
+	}
+}
+
+func TestTimesAndNumbersAreReadByPeople(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-1: "never", 0: "0", 420 * time.Microsecond: "0.42 ms", 1234 * time.Microsecond: "1.2 ms", 9960 * time.Microsecond: "10 ms",
+		204 * ms: "204 ms", 999600 * time.Microsecond: "1.00 s", 1212 * ms: "1.21 s", time.Hour: "3600 s",
+	} {
+		if got := span(d); got != want {
+			t.Errorf("span(%d) is %q, want %q", d, got, want)
+		}
+	}
+	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 60000: "60,000", 1234567: "1,234,567", -100: "-100", -1000: "-1,000"} {
+		if got := number(n); got != want {
+			t.Errorf("number(%d) is %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestBucketsHoldEveryOperationOnce(t *testing.T) {
+	h, _ := missed()
+	for _, end := range []time.Duration{0, time.Second, 41 * time.Second, 24 * time.Hour, 10000 * time.Hour} {
+		s := gather(h.Operations, end)
+		if len(s.Buckets) > mostBuckets {
+			t.Errorf("%v make %d buckets", end, len(s.Buckets))
+		}
+		for _, s := range []series{s, s.coarse(120)} {
+			n, due := 0, 0
+			for _, b := range s.Buckets {
+				n += b.OK + b.Failed + b.Unknown
+				due += b.Answered + b.DueFailed + b.DueUnknown
+			}
+			if n != 20000 || due != 20000 {
+				t.Errorf("%v: %d outcomes and %d due, want 20000", end, n, due)
+			}
+		}
+		if s := s.coarse(120); len(s.Buckets) > 120 {
+			t.Errorf("%v: the table has %d rows", end, len(s.Buckets))
+		}
+	}
+}
+
+// TestWritePages leaves the pages of all samples in a directory, to be looked
+// at: go test -run WritePages -pages DIR.
+func TestWritePages(t *testing.T) {
+	if *pages == "" {
+		t.Skip("no -pages")
+	}
+	for name, drill := range drills {
+		h, v := drill()
+		if err := os.WriteFile(filepath.Join(*pages, name+".html"), []byte(page(t, h, v)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

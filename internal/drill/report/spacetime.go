@@ -1,0 +1,195 @@
+package report
+
+import (
+	"fmt"
+	"html/template"
+	"math"
+	"slices"
+	"time"
+
+	"holdfast/internal/history"
+)
+
+// The layout of the picture of an anomaly.
+const (
+	diagramWidth = 1120.0
+	diagramLeft  = 84.0
+	diagramRight = diagramWidth - 12
+	rowHeight    = 22.0
+	labelLength  = 26
+)
+
+// stretch is a time axis on which what happened stands in its true order, and
+// distances are pressed together: a write and the read that misses it half a
+// minute later fit on one picture, and operations of a millisecond can be seen.
+type stretch struct {
+	times []time.Duration
+	at    []float64
+}
+
+func stretchOver(times []time.Duration, left, right float64) stretch {
+	times = slices.Compact(slices.Sorted(slices.Values(times)))
+	s := stretch{times: times, at: make([]float64, len(times))}
+	for i := 1; i < len(times); i++ {
+		ms := (times[i] - times[i-1]).Seconds() * 1e3
+		s.at[i] = s.at[i-1] + 0.7 + math.Log1p(min(ms, 1e4))
+	}
+	scale := 0.0
+	if n := len(times); n > 1 {
+		scale = (right - left) / s.at[n-1]
+	}
+	for i := range s.at {
+		s.at[i] = left + s.at[i]*scale
+	}
+	return s
+}
+
+// x is where a time stands that is one of the axis'.
+func (s stretch) x(t time.Duration) float64 {
+	i, _ := slices.BinarySearch(s.times, t)
+	return s.at[min(i, len(s.at)-1)]
+}
+
+// bar is an operation in the picture.
+type bar struct {
+	op         history.Operation
+	label      string
+	from, to   float64
+	row        int
+	labelAfter bool // beside the bar, where it does not fit in
+}
+
+// spacetime draws the operations of an anomaly: a lane for each client, a bar
+// from an operation's start to its end.
+func spacetime(p proof, faults []row) template.HTML {
+	if len(p.Around) == 0 {
+		return ""
+	}
+	var times []time.Duration
+	byClient := map[int][]history.Operation{}
+	for _, op := range p.Around {
+		times = append(times, op.Start, op.End)
+		byClient[op.Client] = append(byClient[op.Client], op)
+	}
+	first, last := slices.Min(times), slices.Max(times)
+	type blow struct {
+		at   time.Duration
+		hint string
+	}
+	var blows []blow
+	for _, f := range faults {
+		for _, m := range f.Moments {
+			if m >= first && m <= last && len(blows) < 40 {
+				blows = append(blows, blow{m, f.name() + " at " + moment(m)})
+				times = append(times, m)
+			}
+		}
+	}
+	x := stretchOver(times, diagramLeft, diagramRight-60)
+
+	type lane struct {
+		client, rows int
+		bars         []bar
+	}
+	var lanes []lane
+	rows := 0
+	for client, ops := range byClient {
+		l := lane{client: client}
+		l.bars, l.rows = layOut(ops, x)
+		lanes = append(lanes, l)
+		rows += l.rows
+	}
+	slices.SortFunc(lanes, func(a, b lane) int { return a.client - b.client })
+
+	const top = 22.0
+	bottom := top + float64(rows)*rowHeight + float64(len(lanes))*6
+	var c canvas
+	c.open("spacetime", p.N, diagramWidth, bottom+26, "Operations around the anomaly of "+p.Key,
+		"One lane for each client, a bar for each operation from its start to its end. The same operations stand in the list below.")
+	for _, b := range blows {
+		at := x.x(b.at)
+		c.rule("blow", at, 6, at, bottom, b.hint)
+		c.text("blowname", at+4, 14, cut(b.hint, 40))
+	}
+	y := top
+	for i, l := range lanes {
+		height := float64(l.rows)*rowHeight + 6
+		if i%2 == 0 {
+			c.rect("lane", 0, y, diagramWidth, height, "")
+		}
+		c.text("client", 8, y+19, fmt.Sprintf("client %d", l.client))
+		for _, b := range l.bars {
+			drawBar(&c, b, y+4+float64(b.row)*rowHeight)
+		}
+		y += height
+	}
+	drawStretch(&c, x, bottom)
+	return c.close()
+}
+
+// layOut places one client's operations. Those whose labels would cover one
+// another stand in rows below each other.
+func layOut(ops []history.Operation, x stretch) ([]bar, int) {
+	var bars []bar
+	var taken []float64
+	for _, op := range ops {
+		b := bar{op: op, label: call(op, labelLength), from: x.x(op.Start), to: x.x(op.End)}
+		b.to = max(b.to, b.from+4)
+		width := textWidth(b.label) + 8
+		left, right := b.from, b.to
+		if width > b.to-b.from {
+			b.labelAfter = true
+			if right += width; right > diagramWidth { // there is no place but before it
+				left = b.from - width
+				right = b.to
+			}
+		}
+		b.row = free(taken, left)
+		if b.row == len(taken) {
+			taken = append(taken, 0)
+		}
+		taken[b.row] = right + 6
+		bars = append(bars, b)
+	}
+	return bars, max(len(taken), 1)
+}
+
+func drawBar(c *canvas, b bar, y float64) {
+	hint := b.label + ", " + moment(b.op.Start) + " to " + moment(b.op.End)
+	if a := answer(b.op); a != "" {
+		hint += ", " + a
+	}
+	c.rect("bar "+outcomeClass(b.op.Outcome), b.from, y, b.to-b.from, rowHeight-5, hint)
+	switch {
+	case !b.labelAfter:
+		c.text("in "+outcomeClass(b.op.Outcome), b.from+4, y+12.5, b.label)
+	case b.to+textWidth(b.label)+8 > diagramWidth:
+		c.text("out end", b.from-4, y+12.5, b.label)
+	default:
+		c.text("out", b.to+4, y+12.5, b.label)
+	}
+}
+
+func outcomeClass(o history.Outcome) class {
+	switch o {
+	case history.OK:
+		return "ok"
+	case history.Unknown:
+		return "unknown"
+	}
+	return "failed"
+}
+
+// drawStretch writes as many of the times as there is place for.
+func drawStretch(c *canvas, x stretch, bottom float64) {
+	c.rule("grid", diagramLeft, bottom, diagramRight, bottom, "")
+	free := 0.0
+	for i, t := range x.times {
+		at := x.at[i]
+		c.rule("grid", at, bottom, at, bottom+4, "")
+		if label := moment(t); at >= free {
+			c.text("tick middle", at, bottom+18, label)
+			free = at + textWidth(label) + 10
+		}
+	}
+}

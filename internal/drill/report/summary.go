@@ -1,0 +1,143 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"holdfast/internal/history"
+)
+
+// summary is a drill for machines. Lengths of time are in milliseconds, points
+// in time count from the drill's beginning; null is never.
+type summary struct {
+	ID          string         `json:"id"`
+	Stack       string         `json:"stack"`
+	Holdfast    string         `json:"holdfast"`
+	Began       time.Time      `json:"began"`
+	Repeat      string         `json:"repeat"`
+	Seed        int64          `json:"seed"`
+	Rate        int            `json:"rate"`
+	Clients     int            `json:"clients"`
+	LoadMS      *float64       `json:"load_ms"`
+	SickBefore  string         `json:"sick_before,omitempty"`
+	SickAfter   string         `json:"sick_after,omitempty"`
+	Interrupted bool           `json:"interrupted,omitempty"`
+	Result      history.Result `json:"result"`
+	// Why, Warnings and Anomalies are the verdict's, whole. The operations of
+	// an anomaly are given by their place in the raw history.
+	Why       []string          `json:"why"`
+	Warnings  []string          `json:"warnings"`
+	Anomalies []history.Anomaly `json:"anomalies"`
+	Checked   history.Checked   `json:"checked"`
+	Whole     summaryLoad       `json:"whole"`
+	Faults    []summaryFault    `json:"faults"`
+	Notices   []summaryNotice   `json:"notices"`
+}
+
+type summaryLoad struct {
+	FromMS     *float64 `json:"from_ms"`
+	ToMS       *float64 `json:"to_ms"`
+	Operations int      `json:"operations"`
+	Failed     int      `json:"failed"`
+	Unknown    int      `json:"unknown"`
+	Held       int      `json:"held"`
+	P50MS      *float64 `json:"p50_ms"`
+	P99MS      *float64 `json:"p99_ms"`
+	MaxMS      *float64 `json:"max_ms"`
+}
+
+type summaryFault struct {
+	Name     string   `json:"name"`
+	Targets  []string `json:"targets"`
+	Evidence string   `json:"evidence"`
+	Trouble  string   `json:"trouble,omitempty"`
+	// Promised is null where nothing is said about a pause.
+	Promised       *float64          `json:"promised_pause_ms"`
+	AllowedFailed  history.Allowance `json:"allowed_failed"`
+	AllowedUnknown history.Allowance `json:"allowed_unknown"`
+	BeganMS        *float64          `json:"began_ms"`
+	MomentsMS      []*float64        `json:"moments_ms"`
+	UndoneMS       *float64          `json:"undone_ms"`
+	HealthyMS      *float64          `json:"healthy_ms"`
+	PauseMS        *float64          `json:"pause_ms"`
+	SilenceMS      *float64          `json:"silence_ms"`
+	RecoveryMS     *float64          `json:"recovery_ms"`
+	Before         summaryLoad       `json:"before"`
+	During         summaryLoad       `json:"during"`
+	After          summaryLoad       `json:"after"`
+}
+
+type summaryNotice struct {
+	AtMS *float64 `json:"at_ms"`
+	Node string   `json:"node,omitempty"`
+	Text string   `json:"text"`
+}
+
+// JSON writes the summary of a drill for machines: an object with what was
+// run, what was broken and what it cost, and the verdict. The operations are
+// not in it; they are the raw history's.
+func JSON(w io.Writer, h history.History, v history.Verdict) error {
+	s := summary{
+		ID: h.ID, Stack: h.Stack, Holdfast: h.Holdfast, Began: h.Began, Repeat: h.Repeat,
+		Seed: h.Seed, Rate: h.Rate, Clients: h.Clients, LoadMS: milliseconds(h.LoadEnd),
+		SickBefore: h.SickBefore, SickAfter: h.SickAfter, Interrupted: h.Interrupted,
+		Result: v.Result, Why: some(v.Why), Warnings: some(v.Warnings), Anomalies: some(v.Anomalies), Checked: v.Checked,
+		Whole: loadOf(v.Whole), Faults: []summaryFault{}, Notices: []summaryNotice{},
+	}
+	for i, f := range h.Faults {
+		cost := history.FaultAvailability{Recovery: -1}
+		if i < len(v.Faults) {
+			cost = v.Faults[i]
+		}
+		one := summaryFault{
+			Name: f.Name, Targets: some(f.Targets), Evidence: f.Evidence, Trouble: f.Trouble,
+			AllowedFailed: f.Promise.Failed, AllowedUnknown: f.Promise.Unknown,
+			BeganMS: milliseconds(f.Began), MomentsMS: []*float64{}, UndoneMS: milliseconds(f.Undone), HealthyMS: milliseconds(f.Healthy),
+			PauseMS: milliseconds(cost.Pause), SilenceMS: milliseconds(cost.Silence), RecoveryMS: milliseconds(cost.Recovery),
+			Before: loadOf(cost.Before), During: loadOf(cost.During), After: loadOf(cost.After),
+		}
+		if f.Promise.Pause > 0 {
+			one.Promised = milliseconds(f.Promise.Pause)
+		}
+		for _, m := range f.Moments {
+			one.MomentsMS = append(one.MomentsMS, milliseconds(m))
+		}
+		s.Faults = append(s.Faults, one)
+	}
+	for _, n := range h.Notices {
+		s.Notices = append(s.Notices, summaryNotice{AtMS: milliseconds(n.At), Node: n.Node, Text: n.Text})
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	if err := e.Encode(s); err != nil {
+		return fmt.Errorf("writing the drill's summary: %w", err)
+	}
+	return nil
+}
+
+func loadOf(a history.Availability) summaryLoad {
+	return summaryLoad{
+		FromMS: milliseconds(a.From), ToMS: milliseconds(a.To), Operations: a.Operations, Failed: a.Failed, Unknown: a.Unknown,
+		Held: a.Held, P50MS: milliseconds(a.P50), P99MS: milliseconds(a.P99), MaxMS: milliseconds(a.Max),
+	}
+}
+
+// milliseconds is null for never, and to the microsecond else.
+func milliseconds(d time.Duration) *float64 {
+	if d < 0 {
+		return nil
+	}
+	ms := math.Round(d.Seconds()*1e6) / 1e3
+	return &ms
+}
+
+// some is never null.
+func some[T any](all []T) []T {
+	if all == nil {
+		return []T{}
+	}
+	return all
+}

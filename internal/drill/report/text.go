@@ -1,0 +1,256 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"holdfast/internal/history"
+)
+
+// The layout of the summary on a terminal.
+const (
+	textColumns    = 96
+	textAnomalies  = 3
+	textOperations = 10 // of one anomaly
+	textSentences  = 12
+)
+
+// Terminal control (ECMA-48).
+const (
+	bold, dim, red, green, yellow, plain = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
+)
+
+// Text writes the summary of a drill for a terminal of 96 columns, with
+// colours if colour is set and not a single control character but line feeds
+// if it is not, whatever stands in the history.
+func Text(w io.Writer, h history.History, v history.Verdict, colour bool) error {
+	t := &textReport{result: prepare(h, v, textAnomalies), colour: colour}
+	t.head()
+	t.faults()
+	t.list("why", t.Verdict.Why)
+	t.list("worth knowing", t.weak())
+	t.anomalies()
+	if t.Repeat != "" {
+		t.printf("\nrepeat it: %s\n", t.Repeat)
+	}
+	if _, err := io.WriteString(w, t.b.String()); err != nil {
+		return fmt.Errorf("writing the drill's summary: %w", err)
+	}
+	return nil
+}
+
+// textReport is a summary being written.
+type textReport struct {
+	result
+	colour bool
+	b      strings.Builder
+}
+
+func (t *textReport) printf(format string, args ...any) { fmt.Fprintf(&t.b, format, args...) }
+
+// in puts a text in a colour.
+func (t *textReport) in(code, s string) string {
+	if !t.colour || code == "" {
+		return s
+	}
+	return code + s + plain
+}
+
+// tone is the colour of a result.
+func tone(r history.Result) string {
+	switch r {
+	case history.Holds:
+		return green
+	case history.Broken:
+		return red
+	}
+	return yellow
+}
+
+func (t *textReport) head() {
+	of := ""
+	if t.Stack != "" {
+		of = "  drill of the stack " + cut(t.Stack, 30)
+	}
+	if !t.Began.IsZero() {
+		of += ", " + t.Began.Format("2006-01-02 15:04:05 MST")
+	}
+	if t.Interrupted {
+		of += ", interrupted"
+	}
+	t.printf("%s%s\n", t.in(bold+tone(t.Verdict.Result), strings.ToUpper(t.Word)), of)
+	t.wrapped("", meaning(t.Verdict.Result))
+	c, all := t.Verdict.Checked, t.Verdict.Whole
+	t.printf("\n")
+	t.wrapped("checked  ", fmt.Sprintf("%s, %s; %s, %s, %s; %s read back",
+		several(c.Operations, "operation", "operations"), several(c.Acknowledged, "acknowledged write", "acknowledged writes"),
+		several(c.Registers, "register", "registers"), several(c.Counters, "counter", "counters"), several(c.Sets, "set", "sets"),
+		several(c.ReadBack, "key", "keys")))
+	if all.Operations > 0 {
+		t.wrapped("load     ", fmt.Sprintf("%s failed, %s unknown, %s held; latency p50 %s, p99 %s, longest %s",
+			number(all.Failed), number(all.Unknown), number(all.Held), span(all.P50), span(all.P99), span(all.Max)))
+	}
+}
+
+// cell is a text of the table, and its colour.
+type cell struct{ text, colour string }
+
+// faults writes one line for each fault.
+func (t *textReport) faults() {
+	if len(t.Rows) == 0 {
+		t.printf("\nnothing was broken in this drill\n")
+		return
+	}
+	lines := [][]cell{{{"", ""}, {"FAULT", dim}, {"PAUSE", dim}, {"PROMISED", dim}, {"RECOVERY", dim}, {"FAILED", dim}, {"UNKNOWN", dim}, {"HELD", dim}}}
+	for _, f := range t.Rows {
+		during := f.Cost.During
+		line := []cell{
+			{fmt.Sprint(f.N), dim}, {cut(f.name(), 36), ""}, {span(f.Cost.Pause), ""}, {promised(f.Promise), ""}, {span(f.Cost.Recovery), ""},
+			{number(during.Failed), ""}, {number(during.Unknown), ""}, {number(during.Held), ""},
+		}
+		if f.overPromise() {
+			line[2].colour = yellow
+		}
+		if f.Cost.Recovery < 0 {
+			line[4].colour = red
+		}
+		if during.Failed > 0 {
+			line[5].colour = red
+		}
+		if during.Unknown > 0 {
+			line[6].colour = yellow
+		}
+		lines = append(lines, line)
+	}
+	t.printf("\n")
+	t.table(lines)
+}
+
+// table writes aligned lines: the first two columns to the left, numbers to
+// the right.
+func (t *textReport) table(lines [][]cell) {
+	widths := make([]int, len(lines[0]))
+	for _, line := range lines {
+		for i, c := range line {
+			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
+		}
+	}
+	for _, line := range lines {
+		for i, c := range line {
+			fill := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c.text))
+			switch {
+			case i == 0:
+				t.printf("%s%s", fill, t.in(c.colour, c.text))
+			case i == 1:
+				t.printf("  %s%s", t.in(c.colour, c.text), fill)
+			default:
+				t.printf("  %s%s", fill, t.in(c.colour, c.text))
+			}
+		}
+		t.printf("\n")
+	}
+}
+
+// weak says where it is weak: the judge's warnings, the longest pause of all,
+// and what happened besides.
+func (t *textReport) weak() []string {
+	var all []string
+	all = append(all, t.Verdict.Warnings...)
+	var worst *row
+	for i := range t.Rows {
+		if worst == nil || t.Rows[i].Cost.Pause > worst.Cost.Pause {
+			worst = &t.Rows[i]
+		}
+	}
+	if len(t.Rows) > 1 && worst.Cost.Pause > 0 {
+		all = append(all, fmt.Sprintf("the longest pause: %s, fault %d (%s)", span(worst.Cost.Pause), worst.N, worst.name()))
+	}
+	for _, f := range t.Rows {
+		if f.Trouble != "" {
+			all = append(all, fmt.Sprintf("trouble with fault %d (%s): %s", f.N, f.name(), f.Trouble))
+		}
+	}
+	for _, n := range t.Notices {
+		all = append(all, strings.TrimSpace(fmt.Sprintf("at %s %s %s", moment(n.At), n.Node, n.Text)))
+	}
+	return all
+}
+
+func (t *textReport) list(title string, all []string) {
+	if len(all) == 0 {
+		return
+	}
+	t.printf("\n%s\n", t.in(bold, title))
+	for i, s := range all {
+		if i == textSentences {
+			t.printf("  and %s more\n", number(len(all)-i))
+			return
+		}
+		t.wrapped("  - ", s)
+	}
+}
+
+func (t *textReport) anomalies() {
+	for _, p := range t.Proofs {
+		t.printf("\n%s\n", t.in(red, cut(fmt.Sprintf("%d. %s: %s", p.N, p.What, p.Key), textColumns)))
+		t.wrapped("   ", p.Text)
+		lines := p.Lines
+		if len(lines) == 0 {
+			lines = operationLines(p)
+		}
+		for i, line := range lines {
+			if i == textOperations {
+				t.printf("   and %s more\n", several(len(lines)-i+p.Left, "line", "lines"))
+				break
+			}
+			t.printf("   %s\n", cut(line, textColumns-3))
+		}
+	}
+	if t.Left > 0 {
+		t.printf("\nand %s\n", several(t.Left, "more anomaly", "more anomalies"))
+	}
+}
+
+// operationLines writes one aligned line for each operation of a proof.
+func operationLines(p proof) []string {
+	var lines []string
+	for _, op := range p.Around {
+		lines = append(lines, strings.TrimRight(fmt.Sprintf("%10s to %10s  client %-4d %-28s %s",
+			moment(op.Start), moment(op.End), op.Client, call(op, 28), answer(op)), " "))
+	}
+	return lines
+}
+
+// wrapped writes a text in lines that are not too long; the first begins with
+// the lead, the others with as much space.
+func (t *textReport) wrapped(lead, s string) {
+	column := utf8.RuneCountInString(lead)
+	indent := strings.Repeat(" ", column)
+	t.printf("%s", lead)
+	first := true
+	for _, word := range strings.Fields(s) {
+		for {
+			n := utf8.RuneCountInString(word)
+			if !first && column+1+n > textColumns {
+				t.printf("\n%s", indent)
+				column, first = len(indent), true
+			}
+			if room := textColumns - column; first && n > room { // a word longer than a line
+				runes := []rune(word)
+				t.printf("%s\n%s", string(runes[:room]), indent)
+				word = string(runes[room:])
+				continue
+			}
+			if !first {
+				t.printf(" ")
+				column++
+			}
+			t.printf("%s", word)
+			column, first = column+n, false
+			break
+		}
+	}
+	t.printf("\n")
+}

@@ -1,0 +1,301 @@
+package report
+
+import (
+	"fmt"
+	"html/template"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The layout of the timeline, in pixels of its own scale.
+const (
+	chartWidth = 1160.0
+	chartLeft  = 64.0
+	chartRight = chartWidth - 14
+	laneHeight = 21.0
+	mostLanes  = 6
+	panelGap   = 36.0 // with the panel's title in it
+)
+
+// timeline is the picture of a whole drill.
+type timeline struct {
+	SVG template.HTML
+	// Data holds the buckets for whoever points at the picture: the left and
+	// right of the axis in pixels and its length and the step in seconds;
+	// then a bucket's numbers, the times in microseconds.
+	Axis, Data string
+	Step       time.Duration
+	Empty      bool
+	Errors     bool // there is something in the panel of errors
+}
+
+// chart draws throughput, latency and errors on one time axis, and what was
+// broken when.
+func chart(r result, s series) timeline {
+	t := timeline{Step: s.Step, Empty: !slices.ContainsFunc(s.Buckets, func(b bucket) bool { return b != bucket{} })}
+	x := axis{end: s.End, left: chartLeft, right: chartRight}
+	lanes, depth := placeFaults(r, x)
+
+	top := 10 + laneHeight*float64(depth)
+	throughput := panel{x: x, y: top + panelGap - 8, height: 150}
+	latency := panel{x: x, y: throughput.bottom() + panelGap, height: 170}
+	errors := panel{x: x, y: latency.bottom() + panelGap, height: 76}
+	for _, b := range s.Buckets {
+		t.Errors = t.Errors || b.DueFailed+b.DueUnknown > 0
+	}
+	if !t.Errors {
+		errors.height = 24
+	}
+	bottom := errors.bottom()
+
+	var c canvas
+	c.open("timeline", 1, chartWidth, bottom+44, "Timeline of the drill", describe(r, s))
+	for _, p := range []panel{throughput, latency, errors} {
+		c.rect("panel", x.left, p.y, x.right-x.left, p.height, "")
+	}
+	drawBands(&c, r, x, []panel{throughput, latency, errors})
+	drawThroughput(&c, throughput, s, r.Rate)
+	drawLatency(&c, latency, s)
+	drawErrors(&c, errors, s, t.Errors)
+	drawTimes(&c, x, throughput.y, bottom)
+	drawMarks(&c, r, x, lanes, top, bottom)
+	c.text("unit end", x.right, bottom+38, "seconds since the drill began")
+	c.rule("cursor", 0, throughput.y, 0, bottom, "")
+	t.SVG = c.close()
+	t.Axis = fmt.Sprintf("%g %g %g %g", x.left/chartWidth, x.right/chartWidth, s.End.Seconds(), s.Step.Seconds())
+	t.Data = s.data()
+	return t
+}
+
+// describe says in words what the picture shows.
+func describe(r result, s series) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Answers per second, latency and errors over %.1f seconds, in steps of %s.", s.End.Seconds(), span(s.Step))
+	for _, f := range r.Rows {
+		fmt.Fprintf(&b, " Fault %d, %s, began at %s", f.N, f.name(), moment(f.Began))
+		if f.Healthy >= 0 {
+			fmt.Fprintf(&b, "; the stack was well again at %s", moment(f.Healthy))
+		}
+		b.WriteString(".")
+	}
+	b.WriteString(" The same numbers stand in the table below the picture.")
+	return b.String()
+}
+
+// panel is one of the charts that share the time axis.
+type panel struct {
+	x         axis
+	y, height float64
+}
+
+func (p panel) bottom() float64 { return p.y + p.height }
+
+// title writes what the panel shows, and in which unit.
+func (p panel) title(c *canvas, what, unit string) {
+	c.text("heading", p.x.left, p.y-9, what)
+	c.text("unit", p.x.left+textWidth(what)*1.12+8, p.y-9, unit)
+}
+
+// level draws a line across with its label at the left.
+func (p panel) level(c *canvas, y float64, label string) {
+	c.rule("grid", p.x.left, y, p.x.right, y, "")
+	c.text("tick end", p.x.left-7, y+4, label)
+}
+
+// columns is the outline of what stands on the panel's ground.
+func (p panel) columns(s series, heightOf func(bucket) float64) path {
+	var out path
+	ground, open := p.bottom(), false
+	for i, b := range s.Buckets {
+		left := p.x.x(time.Duration(i) * s.Step)
+		h := heightOf(b)
+		switch {
+		case h <= 0 && open:
+			out.across(left)
+			out.down(ground)
+			out.shut()
+			open = false
+		case h > 0 && !open:
+			out.move(left, ground)
+			open = true
+			out.down(ground - h)
+		case h > 0:
+			out.across(left)
+			out.down(ground - h)
+		}
+	}
+	if open {
+		out.across(p.x.right)
+		out.down(ground)
+		out.shut()
+	}
+	return out
+}
+
+func drawThroughput(c *canvas, p panel, s series, rate int) {
+	p.title(c, "Outcomes", "per second, by when they came")
+	perSecond := 1 / s.Step.Seconds()
+	var all []float64
+	for _, b := range s.Buckets {
+		if n := b.OK + b.Failed + b.Unknown; n > 0 {
+			all = append(all, float64(n)*perSecond)
+		}
+	}
+	// Held requests are answered all at once. Such a peak would press the rest
+	// to the ground: it is cut, and its height written beside it.
+	most := float64(rate)
+	if len(all) > 0 {
+		slices.Sort(all)
+		most = max(most, all[len(all)/2])
+		if most *= 1.6; all[len(all)-1] < most {
+			most = max(all[len(all)-1], float64(rate)*1.15)
+		}
+	}
+	most = max(most, 1)
+	step := roundStep(most, 1, 4)
+	for v := 0.0; v <= most; v += step {
+		p.level(c, p.bottom()-v/most*p.height, number(int(v)))
+	}
+	height := func(n int) float64 { return min(float64(n)*perSecond/most, 1) * p.height }
+	c.draw("unknown", p.columns(s, func(b bucket) float64 {
+		if b.Unknown == 0 {
+			return 0
+		}
+		return height(b.OK + b.Failed + b.Unknown)
+	}), "")
+	c.draw("failed", p.columns(s, func(b bucket) float64 {
+		if b.Failed == 0 {
+			return 0
+		}
+		return height(b.OK + b.Failed)
+	}), "")
+	c.draw("ok", p.columns(s, func(b bucket) float64 { return height(b.OK) }), "")
+	if rate > 0 {
+		y := p.bottom() - float64(rate)/most*p.height
+		c.rule("rate", p.x.left, y, p.x.right, y, fmt.Sprintf("asked for: %d a second", rate))
+	}
+	free := 0.0
+	for i, b := range s.Buckets {
+		v := float64(b.OK+b.Failed+b.Unknown) * perSecond
+		x := p.x.x(time.Duration(i)*s.Step + s.Step/2)
+		if v <= most || x < free {
+			continue
+		}
+		for j := i; j < len(s.Buckets) && p.x.x(time.Duration(j)*s.Step) < x+50; j++ {
+			v = max(v, float64(s.Buckets[j].OK+s.Buckets[j].Failed+s.Buckets[j].Unknown)*perSecond)
+		}
+		c.text("peak", x+4, p.y+11, "↑ "+number(int(v)))
+		free = x + 60
+	}
+}
+
+func drawLatency(c *canvas, p panel, s series) {
+	p.title(c, "Latency", "from when an operation was due; those answered; logarithmic")
+	low, high := time.Duration(math.MaxInt64), time.Duration(0)
+	for _, b := range s.Buckets {
+		if b.Answered > 0 {
+			low, high = min(low, b.P50), max(high, b.Max)
+		}
+	}
+	if high == 0 {
+		low, high = time.Millisecond, time.Second
+	}
+	least := math.Floor(math.Log10(max(low.Seconds(), 1e-5)))
+	decades := max(math.Ceil(math.Log10(max(high.Seconds(), 1e-5)))-least, 1)
+	y := func(d time.Duration) float64 {
+		v := (math.Log10(max(d.Seconds(), 1e-6)) - least) / decades
+		return p.bottom() - min(max(v, 0), 1)*p.height
+	}
+	for i := range int(decades) + 1 {
+		d := time.Duration(math.Round(math.Pow(10, least+float64(i)) * 1e9))
+		label := strings.NewReplacer(".00", "", ".0", "").Replace(span(d))
+		if d < time.Millisecond {
+			label = fmt.Sprintf("%d µs", d.Microseconds())
+		}
+		p.level(c, y(d), label)
+	}
+	for _, l := range []struct {
+		class class
+		of    func(bucket) time.Duration
+	}{
+		{"max", func(b bucket) time.Duration { return b.Max }},
+		{"p99", func(b bucket) time.Duration { return b.P99 }},
+		{"p50", func(b bucket) time.Duration { return b.P50 }},
+	} {
+		var out path
+		drawing := false
+		for i, b := range s.Buckets {
+			x := p.x.x(min(time.Duration(i)*s.Step+s.Step/2, s.End))
+			switch {
+			case b.Answered == 0:
+				drawing = false
+			case drawing:
+				out.line(x, y(l.of(b)))
+			default:
+				out.move(x, y(l.of(b)))
+				out.across(x + 0.5) // a lone point is seen, too
+				drawing = true
+			}
+		}
+		c.draw(l.class, out, "")
+	}
+}
+
+func drawErrors(c *canvas, p panel, s series, any bool) {
+	p.title(c, "Errors", "failed and unknown, by when they were due, each "+span(s.Step))
+	if !any {
+		c.text("none", (p.x.left+p.x.right)/2, p.y+16, "none failed, none is unknown")
+		return
+	}
+	most := 1
+	for _, b := range s.Buckets {
+		most = max(most, b.DueFailed+b.DueUnknown)
+	}
+	step := int(roundStep(float64(most), 1, 3))
+	for v := 0; v <= most; v += step {
+		p.level(c, p.bottom()-float64(v)/float64(most)*(p.height-8), number(v))
+	}
+	unit := (p.height - 8) / float64(most)
+	width := max(p.x.x(s.Step)-p.x.left-0.6, 3)
+	for i, b := range s.Buckets {
+		x, failed, unknown := p.x.x(time.Duration(i)*s.Step), float64(b.DueFailed)*unit, float64(b.DueUnknown)*unit
+		at := fmt.Sprintf("%s: %d failed, %d unknown", moment(time.Duration(i)*s.Step), b.DueFailed, b.DueUnknown)
+		if failed > 0 {
+			c.rect("failed", x, p.bottom()-max(failed, 2), width, max(failed, 2), at)
+		}
+		if unknown > 0 {
+			c.rect("unknown", x, p.bottom()-failed-max(unknown, 2), width, max(unknown, 2), at)
+		}
+	}
+}
+
+// drawTimes draws the time axis.
+func drawTimes(c *canvas, x axis, top, bottom float64) {
+	seconds := x.end.Seconds()
+	step := roundStep(seconds, 0.1, 12)
+	for i := 0; float64(i)*step <= seconds; i++ {
+		v := float64(i) * step
+		at := x.x(time.Duration(v * 1e9))
+		c.rule("grid", at, bottom, at, bottom+5, "")
+		c.text("tick middle", at, bottom+19, strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64))
+	}
+}
+
+// data is what the picture's buckets hold, for whoever points at them.
+func (s series) data() string {
+	var b strings.Builder
+	for i, k := range s.Buckets {
+		if i > 0 {
+			b.WriteByte(';')
+		}
+		if k == (bucket{}) {
+			continue
+		}
+		fmt.Fprintf(&b, "%d,%d,%d,%d,%d,%d,%d,%d", k.OK, k.Failed, k.Unknown, k.DueFailed, k.DueUnknown,
+			k.P50.Microseconds(), k.P99.Microseconds(), k.Max.Microseconds())
+	}
+	return b.String()
+}

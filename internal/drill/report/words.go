@@ -1,0 +1,205 @@
+package report
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"holdfast/internal/history"
+)
+
+// meanings say in a sentence what a result means.
+var meanings = map[history.Result]string{
+	history.Holds:        "Every answer was right, no acknowledged write is missing, and every promise was kept.",
+	history.Missed:       "Every answer was right and no acknowledged write is missing, but more requests failed than these faults may cost.",
+	history.Broken:       "An answer was wrong, or an acknowledged write is missing. The proof is below.",
+	history.Inconclusive: "The drill could not judge: something that it takes for granted was not so. That is no pass.",
+}
+
+// meaning is the sentence for any result, an unheard-of one included.
+func meaning(r history.Result) string {
+	if text, known := meanings[r]; known {
+		return text
+	}
+	return "This is a result that this version does not know. Take it for no pass."
+}
+
+// clean makes a text that others wrote fit to be shown: what is not printable,
+// control characters and those that turn the direction of writing included,
+// becomes visible. Most texts are returned as they are.
+func clean(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i, r := range s {
+		_, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+// short is a clean text of at most so many characters.
+func short(s string, most int) string {
+	if len(s) > 4*utf8.UTFMax*most { // a huge value is not worth cleaning whole
+		s = s[:4*utf8.UTFMax*most]
+	}
+	return cut(clean(s), most)
+}
+
+// cut shortens a text to so many characters.
+func cut(s string, most int) string {
+	if utf8.RuneCountInString(s) <= most {
+		return s
+	}
+	return string([]rune(s)[:max(most-1, 0)]) + "…"
+}
+
+// span is a length of time as a person says it.
+func span(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "never"
+	case d == 0:
+		return "0"
+	case d < time.Millisecond:
+		return fmt.Sprintf("%.2f ms", d.Seconds()*1e3)
+	case d < 9950*time.Microsecond:
+		return fmt.Sprintf("%.1f ms", d.Seconds()*1e3)
+	case d < 999500*time.Microsecond:
+		return fmt.Sprintf("%.0f ms", d.Seconds()*1e3)
+	case d < 10*time.Minute:
+		return fmt.Sprintf("%.2f s", d.Seconds())
+	}
+	return fmt.Sprintf("%.0f s", d.Seconds())
+}
+
+// moment is a point in time since the drill began.
+func moment(d time.Duration) string {
+	if d < 0 {
+		return "never"
+	}
+	return fmt.Sprintf("%.3f s", d.Seconds())
+}
+
+// promised is how long a pause may be; nothing may have been said.
+func promised(p history.Promise) string {
+	if p.Pause == 0 {
+		return "–"
+	}
+	return span(p.Pause)
+}
+
+// allowed is what a fault may cost, in words.
+func allowed(a history.Allowance) string {
+	switch a {
+	case "":
+		return ""
+	case history.Any:
+		return "any number allowed"
+	case history.InFlight:
+		return "those in flight allowed"
+	case history.None:
+		return "none allowed"
+	}
+	return clean(string(a)) + " allowed"
+}
+
+// number writes 60000 as 60,000.
+func number(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// several is a number of things.
+func several(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return number(n) + " " + many
+}
+
+// call is an operation and its answer as one reads them in a proof:
+// write(x), read→x, cas(x→y) no; a question mark where no answer came.
+func call(op history.Operation, most int) string {
+	var s string
+	switch op.Verb {
+	case history.Read:
+		s = "read"
+		if op.Final {
+			s = "final read"
+		}
+		if op.Outcome == history.OK {
+			s += "→" + found(op, most-len(s)-1)
+		}
+	case history.CAS:
+		each := max((most-8)/2, 3)
+		s = "cas(" + short(op.Expect, each) + "→" + short(op.Value, each) + ")"
+		if op.Outcome == history.OK && !op.Matched {
+			s += " no match"
+		}
+	case history.Increment:
+		s = "increment"
+		if op.Outcome == history.OK {
+			s += "→" + strconv.FormatInt(op.Number, 10)
+		}
+	default:
+		s = short(string(op.Verb), 12)
+		s += "(" + short(op.Value, max(most-len(s)-2, 3)) + ")"
+	}
+	switch op.Outcome {
+	case history.OK:
+	case history.Unknown:
+		s += " ?"
+	default:
+		s += " " + short(string(op.Outcome), 12)
+	}
+	return s
+}
+
+// found is what a read saw.
+func found(op history.Operation, most int) string {
+	most = max(most, 6)
+	switch {
+	case !op.Found:
+		return "nothing"
+	case op.Kind == history.Counter:
+		return strconv.FormatInt(op.Number, 10)
+	case op.Kind == history.Set && len(op.Members) > 4:
+		return fmt.Sprintf("{%d members}", len(op.Members))
+	case op.Kind == history.Set:
+		return "{" + short(strings.Join(op.Members, ", "), most-2) + "}"
+	}
+	return short(op.Got, most)
+}
+
+// answer is what came back over the wire, and from whom.
+func answer(op history.Operation) string {
+	var parts []string
+	if op.Status != 0 {
+		parts = append(parts, strconv.Itoa(op.Status))
+	}
+	if op.Node != "" {
+		parts = append(parts, "by "+short(op.Node, 24))
+	}
+	if op.Tries > 1 {
+		parts = append(parts, fmt.Sprintf("%d tries", op.Tries))
+	}
+	if op.Error != "" {
+		parts = append(parts, short(op.Error, 160))
+	}
+	return strings.Join(parts, ", ")
+}
