@@ -1,0 +1,103 @@
+package load
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"holdfast/internal/history"
+)
+
+// take records what the answer to an operation says. It is empty, or says
+// what is wrong with an answer that cannot be: the operation was carried out,
+// and something else than what was to happen did.
+func (c *client) take(op *history.Operation) string {
+	status, body := c.conn.answer.StatusCode(), c.conn.answer.Body()
+	switch op.Verb {
+	case history.Write:
+		c.see(op, op.Value)
+	case history.CAS:
+		if op.Matched = status != http.StatusPreconditionFailed; op.Matched {
+			c.see(op, op.Value)
+		}
+	case history.Increment:
+		n, err := number(result(body))
+		if err != nil {
+			return impossible(body)
+		}
+		op.Number = n
+	case history.Add:
+		switch n, err := number(result(body)); {
+		case err != nil:
+			return impossible(body)
+		case n != 1:
+			return fmt.Sprintf("%d members were added: it was there already", n)
+		}
+	case history.Read:
+		if op.Found = status != http.StatusNotFound; !op.Found {
+			c.see(op, "")
+			return ""
+		}
+		return c.takeRead(op, body)
+	}
+	return ""
+}
+
+func (c *client) takeRead(op *history.Operation, body []byte) string {
+	switch op.Kind {
+	case history.Register:
+		op.Got = string(body)
+		c.see(op, op.Got)
+	case history.Counter:
+		n, err := number(body)
+		if err != nil {
+			op.Got = short(string(body))
+			return impossible(body)
+		}
+		op.Number = n
+	case history.Set:
+		members := result(body)
+		if err := json.Unmarshal(members, &op.Members); err != nil || len(members) == 0 {
+			return impossible(body)
+		}
+		op.Found = len(op.Members) > 0 // Redis has no empty set
+	}
+	return ""
+}
+
+// see keeps a register's value with its ETag, for the next compare-and-set.
+// An empty value: there is none.
+func (c *client) see(op *history.Operation, value string) {
+	if op.Kind != history.Register || op.Final {
+		return
+	}
+	v := version{string(c.conn.answer.Header.Peek("ETag")), value}
+	if value == "" || v.etag == "" {
+		delete(c.seen, op.Key)
+		v = version{}
+	} else {
+		c.seen[op.Key] = v
+	}
+	if op.From == "" || op.From == fromMaster {
+		c.load.setLatest(op.Key, v)
+	}
+}
+
+// result is the JSON of {"result":…}; empty when it is something else.
+func result(body []byte) []byte {
+	rest, ok := bytes.CutPrefix(bytes.TrimSpace(body), []byte(`{"result":`))
+	if !ok {
+		return nil
+	}
+	rest, ok = bytes.CutSuffix(rest, []byte("}"))
+	if !ok {
+		return nil
+	}
+	return rest
+}
+
+func number(text []byte) (int64, error) { return strconv.ParseInt(string(text), 10, 64) }
+
+func impossible(body []byte) string { return short("answered " + strconv.Quote(string(body))) }

@@ -1,0 +1,139 @@
+// Package load is the clients of a drill: they send operations at a fixed
+// rate, whatever becomes of the answers, and record what they did and saw. It
+// knows the service by HTTP alone, as any client does: nothing of nodes,
+// stacks or Redis. What the records prove is package history's affair, and
+// what is broken meanwhile package drill's.
+package load
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Config says what to send, and where.
+type Config struct {
+	// Entries are the base URLs of the entry, such as http://127.0.0.1:6301.
+	// The clients are spread over them; one that cannot connect goes to the
+	// next.
+	Entries []string
+	Token   string // bearer token; empty: none
+	// Prefix is how every key begins that the load makes, and every
+	// Idempotency-Key. It has to be of this drill alone: letters, digits and
+	// any of : _ . -
+	Prefix string
+	// Rate is in operations per second, of all clients together. Clients is
+	// how many there are: each has one connection, and one operation under
+	// way at a time.
+	Rate, Clients int
+	// Registers, Counters and Sets are how many keys of each are in use at a
+	// time. A set that is full makes room for a new one.
+	Registers, Counters, Sets int
+	// ReplicaReads and CachedReads are the fractions of reads of registers
+	// and counters that need not be answered by the master.
+	ReplicaReads, CachedReads float64
+	// Timeout is how long an operation may take from when it is sent, with
+	// its repetitions: longer than a web node holds a request, and at most
+	// 30 s. 0: 15 s.
+	Timeout time.Duration
+	// Grace is how long Run waits, after the load's end, for what is due and
+	// not done. 0: as Timeout.
+	Grace time.Duration
+	// Seed is that of the mix: with the same one the same operations are due
+	// at the same times.
+	Seed int64
+	// Began is when times count from, with Go's monotonic reading. Zero: when
+	// New is called.
+	Began time.Time
+}
+
+// The bounds of what makes sense, and of what a machine can hold.
+const (
+	maxRate    = 100_000
+	maxClients = 10_000
+	maxKeys    = 100_000 // of a kind
+	// maxTimeout is how long a web node remembers an Idempotency-Key: a
+	// repetition after that would count twice (docs/guarantees.md).
+	maxTimeout = 30 * time.Second
+)
+
+// ready fills in what was left open, and answers what is wrong.
+func (c *Config) ready() error {
+	if c.Timeout == 0 {
+		c.Timeout = 15 * time.Second
+	}
+	if c.Grace == 0 {
+		c.Grace = c.Timeout
+	}
+	if c.Began.IsZero() {
+		c.Began = time.Now()
+	}
+	switch {
+	case len(c.Entries) == 0:
+		return fmt.Errorf("load: there is no entry to send to")
+	case c.Prefix == "":
+		return fmt.Errorf("load: the prefix of the keys is empty")
+	case len(c.Prefix) > 100:
+		return fmt.Errorf("load: the prefix of the keys has %d characters; at most 100 are possible", len(c.Prefix))
+	case strings.ContainsFunc(c.Prefix, notOfPrefix):
+		return fmt.Errorf("load: the prefix of the keys is %q; letters, digits and : _ . - are possible", c.Prefix)
+	case c.Rate < 1 || c.Rate > maxRate:
+		return fmt.Errorf("load: the rate is %d operations per second; 1 to %d are possible", c.Rate, maxRate)
+	case c.Clients < 1 || c.Clients > maxClients:
+		return fmt.Errorf("load: %d clients; 1 to %d are possible", c.Clients, maxClients)
+	case c.Registers+c.Counters+c.Sets == 0:
+		return fmt.Errorf("load: there is no key to use: registers, counters and sets are all 0")
+	case c.Timeout < 0 || c.Timeout > maxTimeout:
+		return fmt.Errorf("load: the timeout is %v; it has to be positive and at most %v, which is how long an Idempotency-Key is remembered", c.Timeout, maxTimeout)
+	case c.Grace < 0:
+		return fmt.Errorf("load: the grace is %v; it has to be positive", c.Grace)
+	}
+	for _, n := range []struct {
+		of   string
+		keys int
+	}{{"registers", c.Registers}, {"counters", c.Counters}, {"sets", c.Sets}} {
+		if n.keys < 0 || n.keys > maxKeys {
+			return fmt.Errorf("load: %d %s; 0 to %d are possible", n.keys, n.of, maxKeys)
+		}
+	}
+	if r, a := c.ReplicaReads, c.CachedReads; !(r >= 0 && a >= 0 && r+a <= 1) {
+		return fmt.Errorf("load: %g of the reads are replicas' and %g cached ones; fractions of 1 are meant", r, a)
+	}
+	for i := 0; i < len(c.Token); i++ {
+		if c.Token[i] <= ' ' || c.Token[i] > '~' {
+			return fmt.Errorf("load: the token has a character that a header cannot carry")
+		}
+	}
+	return nil
+}
+
+const prefixCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.-"
+
+func notOfPrefix(r rune) bool { return !strings.ContainsRune(prefixCharacters, r) }
+
+// addresses are the entries as host:port.
+func (c *Config) addresses() ([]string, error) {
+	var all []string
+	for _, e := range c.Entries {
+		u, err := url.Parse(e)
+		if err != nil {
+			return nil, fmt.Errorf("load: the entry %q is no URL: %w", e, err)
+		}
+		switch {
+		case u.Scheme != "http":
+			return nil, fmt.Errorf("load: the entry %q does not begin with http://, which is all the load can speak", e)
+		case u.Hostname() == "":
+			return nil, fmt.Errorf("load: the entry %q names no host", e)
+		case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil || u.Fragment != "":
+			return nil, fmt.Errorf("load: the entry %q has more than host and port", e)
+		}
+		port := u.Port()
+		if port == "" {
+			port = "80"
+		}
+		all = append(all, net.JoinHostPort(u.Hostname(), port))
+	}
+	return all, nil
+}

@@ -1,0 +1,236 @@
+package load
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+const (
+	// A client that cannot send goes on trying that long: as long as a web
+	// node holds a request without a master. Each entry gets dialTimeout,
+	// which is when a lost SYN is sent again (RFC 6298, section 2).
+	sendPatience = 5 * time.Second
+	dialTimeout  = time.Second
+	// Between rounds over the entries it waits, longer each time.
+	firstPause, longestPause = 10 * time.Millisecond, 200 * time.Millisecond
+
+	maxAnswer = 16 << 20 // bytes
+)
+
+// request is one to be sent; the connection knows to which host.
+type request struct {
+	method, path string
+	header       []byte // whole lines
+	body         []byte
+}
+
+// connection is one client's, one at a time, to one of the entries. It is the
+// client's own and no HTTP library's pool: only so it is certain whether a
+// byte of a request went out, and that none is sent twice. It is not for
+// concurrent use, but its context may end it at any time.
+type connection struct {
+	entries []string // host:port
+	at      int      // the one in use, or to be dialled next
+	r       *bufio.Reader
+	buffer  []byte
+	answer  fasthttp.Response // of the last request
+	raw     syscall.RawConn   // conn's
+
+	ctx  context.Context
+	free func() bool
+	mu   sync.Mutex
+	conn net.Conn
+}
+
+// newConnection dials when it is first used. Who made it closes it.
+func newConnection(ctx context.Context, entries []string, first int) *connection {
+	c := &connection{entries: entries, at: first % len(entries), r: bufio.NewReaderSize(nil, 8<<10), ctx: ctx}
+	c.free = context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.conn != nil {
+			_ = c.conn.SetDeadline(time.Unix(1, 0)) // a connection that takes no deadline is broken already
+		}
+	})
+	return c
+}
+
+func (c *connection) close() {
+	c.free()
+	c.drop()
+}
+
+// drop ends the connection; the next request dials.
+func (c *connection) drop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil {
+		_ = c.conn.Close() // nothing is to be flushed
+		c.conn = nil
+	}
+}
+
+// set makes the deadline of what follows, unless the context ended.
+func (c *connection) set(deadline time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
+	return c.conn.SetDeadline(deadline)
+}
+
+// exchange sends a request and reads its answer, until the deadline. What was
+// certainly not sent is sent again, to the next entry, for sendPatience; what
+// may have been is not. It answers when the first byte was about to go out;
+// zero: none did.
+func (c *connection) exchange(q *request, deadline time.Time) (sent time.Time, err error) {
+	patience := time.Now().Add(sendPatience)
+	if deadline.Before(patience) {
+		patience = deadline
+	}
+	pause := firstPause
+	for failures := 1; ; failures++ {
+		sent, err = c.once(q, patience, deadline)
+		if err == nil || !sent.IsZero() {
+			return sent, err
+		}
+		c.next()
+		if failures%len(c.entries) != 0 {
+			if c.ctx.Err() != nil || time.Now().After(patience) {
+				return sent, err
+			}
+			continue
+		}
+		if time.Now().Add(pause).After(patience) || !wait(c.ctx, pause) {
+			return sent, err
+		}
+		pause = min(2*pause, longestPause)
+	}
+}
+
+// next has the next request dial the entry after this one.
+func (c *connection) next() {
+	c.drop()
+	c.at = (c.at + 1) % len(c.entries)
+}
+
+// once tries it once.
+func (c *connection) once(q *request, dialUntil, deadline time.Time) (sent time.Time, err error) {
+	if c.conn != nil && !c.idle() {
+		c.drop() // the other side closed it since the last answer: no failure, and nothing was sent
+	}
+	if c.conn == nil {
+		if err := c.dial(dialUntil); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if err := c.set(deadline); err != nil {
+		return time.Time{}, err
+	}
+	c.buffer = q.append(c.buffer[:0], c.entries[c.at])
+	sent = time.Now()
+	n, err := c.conn.Write(c.buffer)
+	if err != nil {
+		c.drop()
+		if n == 0 {
+			sent = time.Time{}
+		}
+		return sent, err
+	}
+	c.answer.Reset()
+	if err := c.answer.ReadLimitBody(c.r, maxAnswer); err != nil {
+		if time.Now().Before(deadline) {
+			c.drop()
+			return sent, &brokenError{err}
+		}
+		c.next() // whoever is there does not answer
+		return sent, errTimeout
+	}
+	if c.answer.ConnectionClose() {
+		c.drop()
+	}
+	return sent, nil
+}
+
+var errTimeout = errors.New("no answer in time")
+
+// brokenError says that a connection ended before a whole answer came.
+type brokenError struct{ err error }
+
+func (e *brokenError) Error() string { return "connection broken: " + e.err.Error() }
+func (e *brokenError) Unwrap() error { return e.err }
+
+func (c *connection) dial(until time.Time) error {
+	if t := time.Now().Add(dialTimeout); t.Before(until) {
+		until = t
+	}
+	d := net.Dialer{Deadline: until}
+	conn, err := d.DialContext(c.ctx, "tcp", c.entries[c.at])
+	if err != nil {
+		return err
+	}
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conn, c.raw = conn, raw
+	c.r.Reset(conn)
+	return nil
+}
+
+// idle says that the connection can take a request: it is open, and nothing
+// came that nobody asked for, such as the 408 of a server that is about to
+// close it. What closes after that look is found out by sending.
+func (c *connection) idle() bool {
+	if c.r.Buffered() > 0 {
+		return false
+	}
+	quiet := false
+	err := c.raw.Control(func(fd uintptr) {
+		var one [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		quiet = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK || err == syscall.EINTR
+	})
+	return err == nil && quiet
+}
+
+// append writes the request as it goes out.
+func (q *request) append(b []byte, host string) []byte {
+	b = append(b, q.method...)
+	b = append(b, ' ')
+	b = append(b, q.path...)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, host...)
+	b = append(b, "\r\n"...)
+	b = append(b, q.header...)
+	if q.method != "GET" {
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, int64(len(q.body)), 10)
+		b = append(b, "\r\n"...)
+	}
+	b = append(b, "\r\n"...)
+	return append(b, q.body...)
+}
+
+// wait is false when the context ends before that time is over.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,180 @@
+package load
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/internal/history"
+)
+
+// Load is a load on one entry. Progress may be called at any time and from
+// anywhere; everything else by one goroutine, in this order: Run, once, then
+// ReadBack, Operations and Remove.
+type Load struct {
+	cfg     Config
+	entries []string // host:port
+	header  []byte   // of every request
+	turn    int      // operations until sets make room for new ones
+
+	first   time.Duration // when the first operation is due
+	clients []*client
+	rest    []history.Operation // those that no client did: never sent, or final reads
+
+	ok, failed, unknown atomic.Int64
+
+	mu     sync.Mutex
+	work   sync.Cond // on mu: due, ended changed
+	due    int       // operations that came due
+	taken  int       // of these, those that a client took
+	ended  bool      // nothing more becomes due
+	recent recent
+	behind time.Duration
+
+	versions sync.Mutex
+	newest   map[string]version
+}
+
+// New makes a load and starts nothing.
+func New(cfg Config) (*Load, error) {
+	if err := cfg.ready(); err != nil {
+		return nil, err
+	}
+	entries, err := cfg.addresses()
+	if err != nil {
+		return nil, err
+	}
+	l := &Load{cfg: cfg, entries: entries, turn: cfg.setTurn(), newest: map[string]version{}}
+	l.work.L = &l.mu
+	if cfg.Token != "" {
+		l.header = append(l.header, "Authorization: Bearer "+cfg.Token+"\r\n"...)
+	}
+	for n := range cfg.Clients {
+		l.clients = append(l.clients, l.newClient(n))
+	}
+	return l, nil
+}
+
+// Run sends until the context ends. Then nothing more becomes due, and what is
+// due gets Config.Grace to be done. What is under way after that is broken
+// off, and what no client has come to has failed.
+func (l *Load) Run(ctx context.Context) {
+	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	var clients sync.WaitGroup
+	for _, c := range l.clients {
+		clients.Go(func() { c.run(hard) })
+	}
+	l.pace(ctx)
+
+	grace := time.AfterFunc(l.cfg.Grace, cut)
+	defer grace.Stop()
+	l.mu.Lock()
+	l.ended = true
+	l.work.Broadcast()
+	l.mu.Unlock()
+	clients.Wait()
+	for n := l.taken; n < l.due; n++ {
+		t := l.task(n)
+		now := l.now()
+		op := history.Operation{
+			Client: -1, Kind: t.kind, Key: t.key, Verb: t.verb, From: t.from, MaxAge: t.maxAge, Once: t.once,
+			Due: l.dueAt(n), Start: now, End: now, Outcome: history.Failed, Error: "never sent: no client was free",
+		}
+		l.rest = append(l.rest, op)
+		l.count(&op)
+	}
+	l.mu.Lock()
+	l.due = l.taken
+	l.mu.Unlock()
+}
+
+// pace has every operation become due at its time, whether or not there is a
+// client for it.
+func (l *Load) pace(ctx context.Context) {
+	l.mu.Lock()
+	l.first = l.now()
+	l.mu.Unlock()
+	for n := 0; ; n++ {
+		due := l.dueAt(n)
+		if !l.until(ctx, due) {
+			return
+		}
+		l.mu.Lock()
+		l.due++
+		if late := l.now() - due; late > l.behind {
+			l.behind = late
+		}
+		l.work.Signal() // the one that has been waiting for longest
+		l.mu.Unlock()
+	}
+}
+
+// until sleeps until that time; false: the context ended before.
+func (l *Load) until(ctx context.Context, at time.Duration) bool {
+	const most = 50 * time.Millisecond // until the context is looked at
+	for ctx.Err() == nil {
+		left := at - l.now()
+		if left <= 0 {
+			return true
+		}
+		sleep(min(left, most))
+	}
+	return false
+}
+
+// dueAt is when the operation of that number is due.
+func (l *Load) dueAt(number int) time.Duration {
+	return l.first + time.Duration(int64(number)*int64(time.Second)/int64(l.cfg.Rate))
+}
+
+func (l *Load) now() time.Duration { return time.Since(l.cfg.Began) }
+
+// take waits for an operation that is due; false: there will be none for this
+// client.
+func (l *Load) take(hard context.Context) (number int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.taken == l.due {
+		if l.ended {
+			return 0, false
+		}
+		l.work.Wait()
+	}
+	if hard.Err() != nil {
+		return 0, false
+	}
+	l.taken++
+	return l.taken - 1, true
+}
+
+// latest is a register's value as any client saw it last.
+func (l *Load) latest(key string) (version, bool) {
+	l.versions.Lock()
+	defer l.versions.Unlock()
+	v, ok := l.newest[key]
+	return v, ok
+}
+
+func (l *Load) setLatest(key string, v version) {
+	l.versions.Lock()
+	defer l.versions.Unlock()
+	if v.etag == "" {
+		delete(l.newest, key)
+		return
+	}
+	l.newest[key] = v
+}
+
+// Operations are all that were done, in order of their End.
+func (l *Load) Operations() []history.Operation {
+	all := slices.Clone(l.rest)
+	for _, c := range l.clients {
+		all = append(all, c.operations...)
+	}
+	slices.SortStableFunc(all, func(a, b history.Operation) int { return cmp.Compare(a.End, b.End) })
+	return all
+}

@@ -1,0 +1,173 @@
+package load
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"holdfast/internal/history"
+)
+
+// The mix, in shares. Those of the kinds are shared among the kinds that there
+// are keys of.
+const (
+	registerShare, counterShare, setShare = 40, 35, 25
+
+	registerReads, registerWrites, registerSwaps = 50, 25, 25
+	counterReads, counterIncrements              = 30, 70
+	setReads, setAdds                            = 4, 96
+
+	// onceShare of the writes go with an Idempotency-Key, and are repeated
+	// while their outcome is unknown.
+	onceShare = 50
+	// freshShare of the compare-and-sets expect what any client saw last,
+	// which mostly holds. The others expect what their own client saw last,
+	// which others have mostly replaced since.
+	freshShare = 50
+
+	// setMembers is how many a set gets, more or less, before a new one takes
+	// its place: a read of it answers with all of them.
+	setMembers = 1000
+)
+
+// How old an answer may be that is not the master's: docs/guarantees.md.
+const (
+	replicaAge = time.Second
+	cachedAge  = 1200 * time.Millisecond
+)
+
+// task is what one operation is to do. It follows from the seed and the
+// operation's number alone, so nothing has to be kept for those that wait.
+type task struct {
+	number int
+	kind   history.Kind
+	verb   history.Verb
+	key    string
+	from   string
+	maxAge time.Duration
+	once   bool
+	fresh  bool
+}
+
+// task answers what the operation of that number does.
+func (l *Load) task(number int) task {
+	var chance rand.PCG
+	chance.Seed(uint64(l.cfg.Seed), uint64(number))
+	below := func(n int) int { return int(chance.Uint64() % uint64(n)) } // n is small: it is even enough
+
+	c := &l.cfg
+	shares := [...]int{registerShare, counterShare, setShare}
+	keys := [...]int{c.Registers, c.Counters, c.Sets}
+	all := 0
+	for i, n := range keys {
+		if n == 0 {
+			shares[i] = 0
+		}
+		all += shares[i]
+	}
+	t := task{number: number}
+	roll, key, verb := below(all), 0, 0
+	switch {
+	case roll < shares[0]:
+		key, verb = below(c.Registers), below(registerReads+registerWrites+registerSwaps)
+		t.kind, t.key = history.Register, l.registerKey(key)
+		switch {
+		case verb < registerReads:
+			t.verb = history.Read
+		case verb < registerReads+registerWrites:
+			t.verb = history.Write
+		default:
+			t.verb = history.CAS
+		}
+	case roll < shares[0]+shares[1]:
+		key, verb = below(c.Counters), below(counterReads+counterIncrements)
+		t.kind, t.verb, t.key = history.Counter, history.Increment, l.counterKey(key)
+		if verb < counterReads {
+			t.verb = history.Read
+		}
+	default:
+		key, verb = below(c.Sets), below(setReads+setAdds)
+		t.kind, t.verb, t.key = history.Set, history.Add, l.setKey(key, number/l.turn)
+		if verb < setReads {
+			t.verb = history.Read
+		}
+	}
+	if t.verb == history.Read {
+		t.from = fromMaster
+		if t.kind != history.Set {
+			t.from, t.maxAge = c.from(float64(below(1<<20)) / (1 << 20))
+		}
+		return t
+	}
+	t.once, t.fresh = below(100) < onceShare, below(100) < freshShare
+	return t
+}
+
+// Where a read may be answered from.
+const (
+	fromMaster  = "master"
+	fromReplica = "replica"
+	fromCached  = "cached"
+)
+
+func (c *Config) from(roll float64) (string, time.Duration) {
+	switch {
+	case roll < c.ReplicaReads:
+		return fromReplica, replicaAge
+	case roll < c.ReplicaReads+c.CachedReads:
+		return fromCached, cachedAge
+	}
+	return fromMaster, 0
+}
+
+// setTurn is after how many operations every set has its members, and makes
+// room for a new one.
+func (c *Config) setTurn() int {
+	if c.Sets == 0 {
+		return 1
+	}
+	all := setShare
+	if c.Registers > 0 {
+		all += registerShare
+	}
+	if c.Counters > 0 {
+		all += counterShare
+	}
+	return setMembers * c.Sets * all / setShare * (setReads + setAdds) / setAdds
+}
+
+func (l *Load) registerKey(n int) string { return l.cfg.Prefix + "register-" + strconv.Itoa(n) }
+func (l *Load) counterKey(n int) string  { return l.cfg.Prefix + "counter-" + strconv.Itoa(n) }
+
+func (l *Load) setKey(n, turn int) string {
+	return l.cfg.Prefix + "set-" + strconv.Itoa(n) + "-" + strconv.Itoa(turn)
+}
+
+// named is a key with its kind.
+type named struct {
+	kind history.Kind
+	key  string
+}
+
+// keys are all that operations of the load had to do with so far, or may have.
+func (l *Load) keys() []named {
+	l.mu.Lock()
+	due := l.due
+	l.mu.Unlock()
+	var all []named
+	if due == 0 {
+		return all
+	}
+	for n := range l.cfg.Registers {
+		all = append(all, named{history.Register, l.registerKey(n)})
+	}
+	for n := range l.cfg.Counters {
+		all = append(all, named{history.Counter, l.counterKey(n)})
+	}
+	for turn := range (due-1)/l.turn + 1 {
+		for n := range l.cfg.Sets {
+			all = append(all, named{history.Set, l.setKey(n, turn)})
+		}
+	}
+	return all
+}
