@@ -170,12 +170,13 @@ func (n *node) tick(ctx context.Context, probes chan<- probeResult) {
 		}
 	case !n.probing && n.want == wantUp:
 		n.probing = true
-		proc := n.proc
+		proc, limit := n.proc, n.probeLimit()
 		n.sup.tasks.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
 			r := n.sup.probe(ctx, n.spec)
-			r.proc = proc
+			r.proc, r.began = proc, began
 			probes <- r // buffered, and one at a time
 		})
 	}
@@ -311,6 +312,11 @@ func (n *node) start(ctx context.Context) {
 	if n.state != Failed {
 		n.state = Starting
 	}
+	if why := n.obstacle(ctx); why != "" {
+		n.detail = why
+		n.startAt = time.Now().Add(askAgain)
+		return
+	}
 	args := n.spec.Args
 	if n.spec.Kind == plan.Redis {
 		if n.deadAt.IsZero() {
@@ -336,11 +342,6 @@ func (n *node) start(ctx context.Context) {
 			host, port := splitAddress(part.Replica)
 			args = append(args[:len(args):len(args)], "--replicaof", host, port)
 		}
-	}
-	if pid := n.sup.squatter(ctx, n.spec); pid != 0 {
-		n.detail = fmt.Sprintf("a HAProxy that no record tells of (pid %d) still serves in its place; it starts when that has ended", pid)
-		n.startAt = time.Now().Add(askAgain)
-		return
 	}
 	proc, err := n.sup.launch(n.spec, args)
 	if err != nil {
@@ -402,66 +403,6 @@ func (n *node) buried() {
 		n.state = Failed
 		n.startAt = time.Now().Add(backoffMost)
 		n.settle()
-	}
-}
-
-// probed takes in what a probe found.
-func (n *node) probed(r probeResult) {
-	if r.proc != n.proc || n.want != wantUp || !n.killAt.IsZero() {
-		return // about a process that is gone, or goes
-	}
-	if r.role != "" {
-		role := r.role
-		n.sup.board.update(n.spec.Node, func(s *NodeStatus) { s.Role = role })
-	}
-	if r.role == "master" {
-		if err := n.sup.markBooted(); err != nil {
-			// Before it stands written, a later start would take redis-1 for
-			// the first master again, whatever data it has.
-			r.ready, r.detail = false, fmt.Sprintf("cannot write down that the stack has booted: %v", err)
-			if n.detail != r.detail {
-				n.log.Error(r.detail)
-			}
-		}
-	}
-	if r.ready {
-		if n.upSince.IsZero() {
-			n.upSince = time.Now()
-			n.deadAt = time.Time{}
-			if n.spec.Kind == plan.Web {
-				n.sup.tasks.Go(func() { n.sup.enlist(n.sup.ctx, n.spec.Node) })
-			}
-		}
-		if n.died > 0 && time.Since(n.upSince) > calm {
-			n.died = 0
-		}
-		n.state, n.detail, n.hungFrom = Up, "", time.Time{}
-		n.settle()
-		return
-	}
-	n.detail = r.detail
-	if n.state == Up {
-		n.state = Starting
-	}
-	switch {
-	case n.proc.Stopped():
-		n.state, n.detail = Paused, "stopped by a signal"
-	case n.state == Paused:
-		n.state = Starting
-	}
-	if r.live {
-		n.hungFrom = time.Time{}
-		return
-	}
-	// A process that was well and does not answer any more is ended, so that
-	// a fresh one takes its place.
-	if n.hungFrom.IsZero() {
-		n.hungFrom = time.Now()
-	}
-	if limit := hangLimit[n.spec.Kind]; limit > 0 && !n.upSince.IsZero() && time.Since(n.hungFrom) > limit {
-		n.log.Error("does not answer: killed", "for", time.Since(n.hungFrom), "probe", r.detail)
-		n.proc.SignalGroup(syscall.SIGKILL)
-		n.hungFrom = time.Time{}
 	}
 }
 

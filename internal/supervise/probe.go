@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"holdfast/internal/haproxy"
@@ -29,6 +30,7 @@ var hangLimit = map[plan.Kind]time.Duration{
 // probeResult is what one probe found.
 type probeResult struct {
 	proc   *process.Process
+	began  time.Time
 	live   bool // it answers
 	ready  bool // it can serve
 	role   string
@@ -83,6 +85,76 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 		r.detail = err.Error()
 	}
 	return r
+}
+
+// probeLimit is how long a probe may take: no longer than until a node that
+// hangs is to be killed, and long enough for an answer even then.
+func (n *node) probeLimit() time.Duration {
+	hang := hangLimit[n.spec.Kind]
+	if hang == 0 || n.hungFrom.IsZero() {
+		return probeTimeout
+	}
+	return min(probeTimeout, max(hang-time.Since(n.hungFrom), probeUp))
+}
+
+// probed takes in what a probe found.
+func (n *node) probed(r probeResult) {
+	if r.proc != n.proc || n.want != wantUp || !n.killAt.IsZero() {
+		return // about a process that is gone, or goes
+	}
+	if r.role != "" {
+		role := r.role
+		n.sup.board.update(n.spec.Node, func(s *NodeStatus) { s.Role = role })
+	}
+	if r.role == "master" {
+		if err := n.sup.markBooted(); err != nil {
+			// Before it stands written, a later start would take redis-1 for
+			// the first master again, whatever data it has.
+			r.ready, r.detail = false, fmt.Sprintf("cannot write down that the stack has booted: %v", err)
+			if n.detail != r.detail {
+				n.log.Error(r.detail)
+			}
+		}
+	}
+	if r.ready {
+		if n.upSince.IsZero() {
+			n.upSince = time.Now()
+			n.deadAt = time.Time{}
+			if n.spec.Kind == plan.Web {
+				n.sup.tasks.Go(func() { n.sup.enlist(n.sup.ctx, n.spec.Node) })
+			}
+		}
+		if n.died > 0 && time.Since(n.upSince) > calm {
+			n.died = 0
+		}
+		n.state, n.detail, n.hungFrom = Up, "", time.Time{}
+		n.settle()
+		return
+	}
+	n.detail = r.detail
+	if n.state == Up {
+		n.state = Starting
+	}
+	switch {
+	case n.proc.Stopped():
+		n.state, n.detail = Paused, "stopped by a signal"
+	case n.state == Paused:
+		n.state = Starting
+	}
+	if r.live {
+		n.hungFrom = time.Time{}
+		return
+	}
+	// A process that was well and does not answer any more is ended, so that
+	// a fresh one takes its place.
+	if n.hungFrom.IsZero() {
+		n.hungFrom = r.began
+	}
+	if limit := hangLimit[n.spec.Kind]; limit > 0 && !n.upSince.IsZero() && time.Since(n.hungFrom) >= limit {
+		n.log.Error("does not answer: killed", "for", time.Since(n.hungFrom), "probe", r.detail)
+		n.proc.SignalGroup(syscall.SIGKILL)
+		n.hungFrom = time.Time{}
+	}
 }
 
 // httpOK asks for a path and wants a 2xx or 3xx, as HAProxy's check does.
