@@ -237,8 +237,8 @@ func showDrill(live *report.Live) func(drill.Update) {
 			phase = u.Words
 		}
 		live.Show(report.Progress{
-			Elapsed: u.At, Phase: phase, Rate: float64(u.Load.Rate), InFlight: u.Load.InFlight,
-			Longest: u.Load.LongestWait, Failed: u.Load.Failed, Unknown: u.Load.Unknown,
+			Elapsed: u.At, Phase: phase, Rate: float64(u.Load.Answers), InFlight: u.Load.InFlight + u.Load.Waiting,
+			Longest: u.Load.Longest, Failed: u.Load.Failed, Unknown: u.Load.Unknown,
 		})
 	}
 }

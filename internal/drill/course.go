@@ -202,7 +202,7 @@ func (c *course) strike(ctx context.Context, f fault) error {
 	}
 	c.history.SickAfter = why
 	if c.master(healing) != before {
-		c.last = time.Now()
+		c.last = c.began.Add(record.Began)
 	}
 	if why != "" {
 		return fmt.Errorf("the stack is not well %v after %s: %s", healLimit, f.name, why)

@@ -23,7 +23,7 @@ var killSupervisor = fault{
 		}
 		// The next supervisor runs in the background, however this one was
 		// started.
-		if err := s.undo(step{Why: "the death of the supervisor", Command: s.stack.command("up", "-d")}); err != nil {
+		if err := s.undo(step{Why: "the death of the supervisor", Command: s.stack.command("up", "-d"), Supervised: s.stack.state}); err != nil {
 			return err
 		}
 		s.say("killing the supervisor")

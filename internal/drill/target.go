@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/control"
 	"holdfast/internal/plan"
+	"holdfast/internal/process"
 	"holdfast/internal/redis"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
@@ -101,6 +102,8 @@ func (t *target) sick(ctx context.Context) string {
 		switch {
 		case n.State != supervise.Up:
 			return strings.TrimSuffix(fmt.Sprintf("%s is %s: %s", n.Name, n.State, n.Detail), ": ")
+		case gone(n.PID):
+			return n.Name + " has ended" // and the supervisor has yet to see it
 		case n.Kind == plan.Sentinel:
 			sentinels++
 		case n.Kind == plan.Redis && n.Role == "master" && master != "":
@@ -143,6 +146,11 @@ func (t *target) sick(ctx context.Context) string {
 		}
 	}
 	return ""
+}
+
+func gone(pid int) bool {
+	_, err := process.Identify(pid)
+	return err != nil
 }
 
 // heal waits until the stack is well, and answers why it is not after a time.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"holdfast/internal/process"
+	"holdfast/internal/supervise"
 )
 
 // step undoes one thing. It is data, so that it outlives the drill: whoever
@@ -39,6 +40,9 @@ type step struct {
 	Unmount string `json:"unmount,omitempty"`
 	// Follow has a replica follow its master again.
 	Follow *follow `json:"follow,omitempty"`
+	// Supervised is the state directory of a stack: the step is done when a
+	// supervisor looks after it.
+	Supervised string `json:"supervised,omitempty"`
 	// Unless names a path: when it is not there, there is nothing to undo.
 	Unless string `json:"unless,omitempty"`
 }
@@ -49,6 +53,9 @@ func (s step) perform() error {
 		if _, err := os.Stat(s.Unless); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
+	}
+	if s.Supervised != "" && supervise.Locked(s.Supervised) {
+		return nil
 	}
 	switch {
 	case s.Signal != 0:
