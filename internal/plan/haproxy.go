@@ -239,7 +239,7 @@ func (b builder) backend(name string) backendData {
 // redisMaster is the data of the port that always leads to the master.
 func (b builder) redisMaster(n node) *redisMasterData {
 	d := &redisMasterData{
-		Listen:  net.JoinHostPort(n.host.address, strconv.Itoa(b.machine.Ports[PortRedisMaster])),
+		Listen:  net.JoinHostPort(n.host.Address, strconv.Itoa(b.machine.Ports[PortRedisMaster])),
 		Maxconn: redisConnections, Replicas: b.stack.Redis.Replicas,
 	}
 	var servers []serverData

@@ -40,13 +40,16 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 	}
 	env["HOLDFAST_LISTEN"] = b.address(n)
 	if kv.Admin {
-		env["HOLDFAST_ADMIN"] = net.JoinHostPort(n.host.address, strconv.Itoa(b.machine.Ports[adminPort(n.name)]))
+		env["HOLDFAST_ADMIN"] = net.JoinHostPort(n.host.Address, strconv.Itoa(b.machine.Ports[adminPort(n.name)]))
 	}
 	switch {
 	case len(kv.Tokens) > 0:
 		env["HOLDFAST_TOKENS"] = b.path(n, tokensFile)
 	case kv.TokensFile != "":
 		env["HOLDFAST_TOKENS"] = b.resolve(kv.TokensFile)
+	case len(b.machine.Hosts) > 0:
+		// Its own address is not loopback: what holds for the entry, holds here.
+		env["HOLDFAST_AUTH"] = b.stack.Entry.Auth
 	}
 	return env
 }

@@ -52,15 +52,15 @@ type builder struct {
 // Make makes the plan of a stack on a machine. The stack is a validated one;
 // Machine.Ports has every node of Needs.
 func Make(s stack.Stack, m Machine) (Plan, error) {
-	b := builder{stack: s, machine: m, nodes: nodes(s)}
+	b := builder{stack: s, machine: m, nodes: nodes(s, places(m))}
 	if err := b.check(); err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Stack: s, Name: s.Name, EntryURL: entryURL(s.Entry.Listen)}
+	p := Plan{Stack: s, Name: s.Name, EntryURL: entryURL(b.entry())}
 	if s.Entry.Statistics != "" {
 		p.StatisticsURL = p.EntryURL + s.Entry.Statistics
 	}
-	for _, h := range hosts(s) {
+	for _, h := range places(m) {
 		made, err := b.host(h)
 		if err != nil {
 			return Plan{}, err
@@ -100,8 +100,8 @@ func (b builder) check() error {
 }
 
 // host makes what one machine has to have and to run.
-func (b builder) host(h host) (Host, error) {
-	made := Host{Name: h.name, Dirs: []string{"logs", "nodes"}}
+func (b builder) host(h Place) (Host, error) {
+	made := Host{Name: h.Name, Dirs: []string{"logs", "nodes"}}
 	for _, n := range b.nodes {
 		if n.host != h {
 			continue
@@ -169,10 +169,10 @@ func (b builder) files(n node) (dirs []string, files []File, err error) {
 
 // process makes a node's process.
 func (b builder) process(n node) Process {
-	p := Process{Node: n.name, Kind: n.kind, App: n.app, StopSignal: "SIGTERM"}
+	p := Process{Node: n.name, Kind: n.kind, App: n.app, StopSignal: "SIGTERM", Netns: n.host.Netns}
 	switch n.kind {
 	case Balancer:
-		p.Address = b.stack.Entry.Listen
+		p.Address = b.listens(n)
 		p.Stage = stageBalancer
 		p.Program = HAProxy
 		// Master-worker (-W), for reloads. To its master SIGUSR1 is the soft
@@ -235,7 +235,7 @@ func (b builder) app(n node, p *Process) {
 		p.Args = []string{"files", "--dir", b.resolve(app.Files)}
 	case stack.Command:
 		p.Program = Program(b.program(app.Command[0]))
-		replace := strings.NewReplacer("$HOST", n.host.address, "$PORT", port)
+		replace := strings.NewReplacer("$HOST", n.host.Address, "$PORT", port)
 		for _, arg := range app.Command[1:] {
 			p.Args = append(p.Args, replace.Replace(arg))
 		}
@@ -249,7 +249,7 @@ func (b builder) app(n node, p *Process) {
 		maps.Copy(env, b.redisEnv(n))
 		maps.Copy(env, app.Env) // the user's word beats ours
 	}
-	env["HOST"], env["PORT"], env["HOLDFAST_NODE"] = n.host.address, port, n.name
+	env["HOST"], env["PORT"], env["HOLDFAST_NODE"] = n.host.Address, port, n.name
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		p.Env = append(p.Env, k+"="+env[k])
 	}
@@ -274,10 +274,47 @@ func (b builder) redisEnv(n node) map[string]string {
 		}
 	}
 	return map[string]string{
-		"REDIS_URL":         url(net.JoinHostPort(n.host.address, strconv.Itoa(b.machine.Ports[PortRedisMaster]))),
+		"REDIS_URL":         url(net.JoinHostPort(b.nearest(n).Address, strconv.Itoa(b.machine.Ports[PortRedisMaster]))),
 		"REDIS_SENTINELS":   strings.Join(b.addresses(sentinels), ","),
 		"REDIS_MASTER_NAME": b.stack.Name,
 	}
+}
+
+// nearest is the host of the balancers that a node's program reaches Redis
+// through: its own, unless that has none.
+func (b builder) nearest(n node) Place {
+	balancers := of(b.nodes, Balancer)
+	for _, other := range balancers {
+		if other.host == n.host {
+			return n.host
+		}
+	}
+	if len(balancers) == 0 {
+		return n.host
+	}
+	return balancers[0].host
+}
+
+// listens is where a balancer listens for clients: at the entry's address, and
+// where the entry means every address of its host, at the host's.
+func (b builder) listens(n node) string {
+	if len(b.machine.Hosts) == 0 {
+		return b.stack.Entry.Listen
+	}
+	h, port, err := net.SplitHostPort(b.stack.Entry.Listen)
+	if err != nil || h != "" && h != "*" && h != "0.0.0.0" && h != "::" {
+		return b.stack.Entry.Listen
+	}
+	return net.JoinHostPort(n.host.Address, port)
+}
+
+// entry is the address of the first balancer.
+func (b builder) entry() string {
+	balancers := of(b.nodes, Balancer)
+	if len(balancers) == 0 {
+		return b.stack.Entry.Listen
+	}
+	return b.listens(balancers[0])
 }
 
 // resolve makes a path of the stack file absolute.

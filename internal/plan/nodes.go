@@ -10,15 +10,12 @@ import (
 	"holdfast/internal/stack"
 )
 
-// host is a machine of the stack and the address by which the others reach
-// its nodes.
-type host struct {
-	name, address string
-}
-
-// hosts are the machines of a stack: so far the one that Holdfast runs on.
-func hosts(stack.Stack) []host {
-	return []host{{name: "local", address: "127.0.0.1"}}
+// places are the hosts of a stack: by default the one that Holdfast runs on.
+func places(m Machine) []Place {
+	if len(m.Hosts) > 0 {
+		return m.Hosts
+	}
+	return []Place{{Name: "local", Address: "127.0.0.1"}}
 }
 
 // node is one process to be, and where.
@@ -28,13 +25,12 @@ type node struct {
 	app  string
 	// fixed and preferred are its PortNeed; unused by a balancer.
 	fixed, preferred int
-	host             host
+	host             Place
 }
 
 // nodes lists all nodes of a stack in the order of their start: Sentinels,
-// Redis, applications, balancers.
-func nodes(s stack.Stack) []node {
-	hosts := hosts(s)
+// Redis, applications, balancers. Those of a kind go round the hosts.
+func nodes(s stack.Stack, hosts []Place) []node {
 	var list []node
 	add := func(kind Kind, name, app string, i, fixed, preferred int) {
 		list = append(list, node{
@@ -92,7 +88,8 @@ func of(list []node, kind Kind) []node {
 // Needs lists the ports that a plan of the stack takes in Machine.Ports.
 func Needs(s stack.Stack) []PortNeed {
 	var needs []PortNeed
-	for _, n := range nodes(s) {
+	list := nodes(s, places(Machine{})) // where they run does not matter here
+	for _, n := range list {
 		if n.kind != Balancer {
 			needs = append(needs, PortNeed{Node: n.name, Fixed: n.fixed, Preferred: n.preferred})
 		}
@@ -100,7 +97,7 @@ func Needs(s stack.Stack) []PortNeed {
 	if s.Redis.Enabled {
 		needs = append(needs, PortNeed{Node: PortRedisMaster})
 	}
-	for _, n := range of(nodes(s), Web) {
+	for _, n := range of(list, Web) {
 		if kv := s.Apps[n.app].KV; kv != nil && kv.Admin {
 			needs = append(needs, PortNeed{Node: adminPort(n.name)})
 		}
@@ -110,7 +107,7 @@ func Needs(s stack.Stack) []PortNeed {
 
 // address is where a node listens.
 func (b builder) address(n node) string {
-	return net.JoinHostPort(n.host.address, strconv.Itoa(b.machine.Ports[n.name]))
+	return net.JoinHostPort(n.host.Address, strconv.Itoa(b.machine.Ports[n.name]))
 }
 
 // addresses are where nodes listen.

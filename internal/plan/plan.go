@@ -44,6 +44,17 @@ type Host struct {
 	Processes []Process `json:"processes"`
 }
 
+// Place is a host of the stack, as far as the others have to know of it.
+type Place struct {
+	Name string `json:"name"`
+	// Address is where the other hosts, and whoever supervises them all, reach
+	// its nodes.
+	Address string `json:"address"`
+	// Netns is the path of the network namespace that its processes run in;
+	// empty: none of its own.
+	Netns string `json:"netns,omitempty"`
+}
+
 // File is one file to write before its node starts.
 type File struct {
 	// Path is relative to the state directory.
@@ -73,6 +84,9 @@ type Process struct {
 	App  string `json:"app,omitempty"`
 	// Address is host:port where it listens: a balancer's is the entry's.
 	Address string `json:"address"`
+	// Netns is the path of the network namespace that it is started in; empty:
+	// its starter's.
+	Netns string `json:"netns,omitempty"`
 	// Admin is host:port of a web node's metrics and profiles; empty: none.
 	Admin string `json:"admin,omitempty"`
 	// Stage orders the start: processes of a stage start together when
@@ -121,6 +135,8 @@ type Machine struct {
 	// BaseDir is the absolute directory that the stack file's relative paths
 	// start from.
 	BaseDir string
+	// Hosts are where the nodes run; none: on this machine, at 127.0.0.1.
+	Hosts []Place
 	// HAProxyUser is the user and group that HAProxy drops to; empty when it
 	// is not started as root.
 	HAProxyUser string

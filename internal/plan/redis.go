@@ -30,7 +30,7 @@ func (b builder) redis(n node) redisData {
 	r := b.stack.Redis
 	return redisData{
 		Stack: b.stack.Name, Node: n.name,
-		Host: n.host.address, Port: b.machine.Ports[n.name],
+		Host: n.host.Address, Port: b.machine.Ports[n.name],
 		DataDir: b.path(n, "data"), ACLFile: b.path(n, "users.acl"),
 		Fsync: r.Fsync, Save: r.Save,
 		Memory: r.Memory, MemoryPolicy: r.MemoryPolicy,
@@ -77,7 +77,7 @@ type peer struct {
 func (b builder) sentinel(n node) sentinelData {
 	d := sentinelData{
 		Stack: b.stack.Name, Node: n.name,
-		Host: n.host.address, Port: b.machine.Ports[n.name],
+		Host: n.host.Address, Port: b.machine.Ports[n.name],
 		Dir: b.path(n), ACLFile: b.path(n, "users.acl"),
 		Password: b.machine.Secrets.Sentinel,
 		ID:       b.machine.Secrets.SentinelIDs[n.name],
@@ -91,15 +91,15 @@ func (b builder) sentinel(n node) sentinelData {
 	for i, r := range of(b.nodes, Redis) {
 		port := b.machine.Ports[r.name]
 		if i == 0 { // the first boot's master
-			d.MasterHost, d.MasterPort = r.host.address, port
+			d.MasterHost, d.MasterPort = r.host.Address, port
 			continue
 		}
-		d.KnownReplicas = append(d.KnownReplicas, peer{Host: r.host.address, Port: port})
+		d.KnownReplicas = append(d.KnownReplicas, peer{Host: r.host.Address, Port: port})
 	}
 	for _, s := range of(b.nodes, Sentinel) {
 		if s.name != n.name {
 			d.KnownSentinels = append(d.KnownSentinels, peer{
-				Host: s.host.address, Port: b.machine.Ports[s.name], ID: b.machine.Secrets.SentinelIDs[s.name],
+				Host: s.host.Address, Port: b.machine.Ports[s.name], ID: b.machine.Secrets.SentinelIDs[s.name],
 			})
 		}
 	}

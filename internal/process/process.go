@@ -31,6 +31,9 @@ type Spec struct {
 	// Log is the file that standard output and error are appended to. The
 	// process writes to it directly: a pipe would break with its supervisor.
 	Log string
+	// Netns is the path of the network namespace to start it in; empty: this
+	// process' own.
+	Netns string
 	// Private keeps what the process writes from other users (umask 077).
 	Private bool
 }
@@ -40,6 +43,9 @@ var umask sync.Mutex
 
 // ErrGone says that a process to adopt has ended.
 var ErrGone = errors.New("process has ended")
+
+// ErrNoNetwork says that a network namespace is not there.
+var ErrNoNetwork = errors.New("no such network namespace")
 
 // Process is a running process that has a process group of its own. It is
 // safe for concurrent use.
@@ -69,10 +75,10 @@ func Start(spec Spec) (*Process, error) {
 	umask.Lock()
 	if spec.Private {
 		old := syscall.Umask(0o077)
-		err = cmd.Start()
+		err = Within(spec.Netns, cmd.Start)
 		syscall.Umask(old)
 	} else {
-		err = cmd.Start()
+		err = Within(spec.Netns, cmd.Start)
 	}
 	umask.Unlock()
 	if err != nil {

@@ -49,7 +49,8 @@ func Preview(s stack.Stack, baseDir, stateDir string) (plan.Plan, error) {
 	if err := dir(stateDir).readJSON(keptFile, &k); err != nil {
 		return plan.Plan{}, err
 	}
-	m, err := Machine(s, baseDir, stateDir, k.Ports, plan.Placeholders(s))
+	k.Secrets = plan.Placeholders(s)
+	m, err := machine(s, baseDir, stateDir, k)
 	if err != nil {
 		return plan.Plan{}, err
 	}

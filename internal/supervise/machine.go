@@ -10,18 +10,19 @@ import (
 	"holdfast/internal/stack"
 )
 
-// Machine gathers the facts that a plan of the stack needs: ports and secrets
+// machine gathers the facts that a plan of the stack needs: ports and secrets
 // of last time where there are some, new ones where not.
-func Machine(s stack.Stack, baseDir, stateDir string, ports map[string]int, secrets plan.Secrets) (plan.Machine, error) {
-	chosen, err := choosePorts(s.Name, plan.Needs(s), ports)
+func machine(s stack.Stack, baseDir, stateDir string, last kept) (plan.Machine, error) {
+	chosen, err := choosePorts(s.Name, plan.Needs(s), last.Ports)
 	if err != nil {
 		return plan.Machine{}, err
 	}
 	m := plan.Machine{
 		StateDir: stateDir, BaseDir: baseDir,
 		Cores: runtime.NumCPU(), Ports: chosen, HAProxyUser: haproxyUser(),
+		Hosts: last.Hosts,
 	}
-	m.Secrets, err = secrets.Complete(rand.Reader, s)
+	m.Secrets, err = last.Secrets.Complete(rand.Reader, s)
 	return m, err
 }
 

@@ -34,6 +34,9 @@ type Config struct {
 	BaseDir string
 	// StateDir is the stack's own directory; absolute.
 	StateDir string
+	// Hosts are where the nodes run, all of them looked after from here; none:
+	// those of last time, and at the first time this machine alone.
+	Hosts []plan.Place
 	// Self is the path of the holdfast program, which is a node's program too.
 	Self string
 	// Environ is the environment that nodes inherit.
@@ -77,6 +80,8 @@ type kept struct {
 	Booted  bool           `json:"booted"`
 	Ports   map[string]int `json:"ports"`
 	Secrets plan.Secrets   `json:"secrets"`
+	// Hosts are where the nodes run; none: on this machine.
+	Hosts []plan.Place `json:"hosts,omitempty"`
 }
 
 const keptFile = "stack.json"
@@ -135,14 +140,17 @@ func (s *Supervisor) makePlan() error {
 		return err
 	}
 	s.booted.Store(s.kept.Booted)
-	machine, err := Machine(s.cfg.Stack, s.cfg.BaseDir, s.cfg.StateDir, s.kept.Ports, s.kept.Secrets)
+	if len(s.cfg.Hosts) > 0 {
+		s.kept.Hosts = s.cfg.Hosts
+	}
+	machine, err := machine(s.cfg.Stack, s.cfg.BaseDir, s.cfg.StateDir, s.kept)
 	if err != nil {
 		return err
 	}
 	if s.plan, err = plan.Make(s.cfg.Stack, machine); err != nil {
 		return err
 	}
-	s.host = s.plan.Hosts[0]
+	s.host = together(s.plan.Hosts)
 	s.kept.Ports, s.kept.Secrets = machine.Ports, machine.Secrets
 	return s.dir.writeJSON(keptFile, s.kept)
 }
@@ -189,17 +197,18 @@ func (s *Supervisor) checkAddresses() error {
 		}
 	}
 	for _, p := range s.host.Processes {
-		if checked[p.Address] {
+		if checked[p.Address] || away(p) {
 			continue
 		}
 		checked[p.Address] = true
-		err := addressFree(p.Address)
+		err := process.Within(p.Netns, func() error { return addressFree(p.Address) })
 		if err == nil {
 			continue
 		}
 		_, port := splitAddress(p.Address)
 		by := ""
-		if who := holder(atoi(port)); who != "" {
+		// The table of sockets that it looks into is this namespace's.
+		if who := holder(atoi(port)); who != "" && p.Netns == "" {
 			by = " by " + who
 		}
 		wrong = append(wrong, fmt.Errorf("%s cannot listen on %s: the address is taken%s (%w); end that process, or give %s another port in the stack file",
@@ -412,6 +421,8 @@ func (s *Supervisor) launch(p plan.Process, args []string) (*process.Process, er
 		Env:  append(slices.Clip(s.cfg.Environ), p.Env...),
 		Dir:  wd,
 		Log:  s.dir.path(logFile(p.Node)),
+
+		Netns: p.Netns,
 		// Redis and Sentinel write their passwords into the files they rewrite.
 		Private: p.Kind == plan.Redis || p.Kind == plan.Sentinel,
 	})

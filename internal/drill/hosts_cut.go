@@ -1,0 +1,119 @@
+package drill
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// drop is a direction in which nothing passes any more: from a host, or the
+// clients, to another.
+type drop struct{ from, to string }
+
+func (d drop) String() string { return d.from + " to " + d.to }
+
+// both are the directions between two sides; the sides may be of several.
+func both(some, others []string) []drop {
+	return slices.Concat(oneWay(some, others), oneWay(others, some))
+}
+
+// oneWay are the directions from some to others.
+func oneWay(some, others []string) []drop {
+	var all []drop
+	for _, a := range some {
+		for _, b := range others {
+			all = append(all, drop{a, b})
+		}
+	}
+	return all
+}
+
+// hostNames are the names of hosts.
+func hostNames(some ...host) []string {
+	var all []string
+	for _, one := range some {
+		all = append(all, one.name)
+	}
+	return all
+}
+
+// port is where a host, or this machine, is plugged in.
+func (h *hosts) port(name string) string {
+	for _, one := range h.all {
+		if one.name == name {
+			return one.port
+		}
+	}
+	return clientsPort
+}
+
+// cutRules are the commands of nft(8) that drop what goes in some directions,
+// of connections that there are as of new ones, and count it. What is no IP
+// passes: the address of a host that cannot be reached stays known (ARP), so
+// that packets to it vanish, as behind a router, and are not refused.
+func (h *hosts) cutRules(drops []drop) string {
+	var text strings.Builder
+	text.WriteString("add table bridge cut\nadd chain bridge cut forward { type filter hook forward priority 0; }\n")
+	for _, d := range drops {
+		fmt.Fprintf(&text, "add rule bridge cut forward iifname %q oifname %q ether type ip counter drop comment %q\n", h.port(d.from), h.port(d.to), d)
+	}
+	return text.String()
+}
+
+// uncut is the step that lets everything pass again.
+func (h *hosts) uncut() step {
+	return step{
+		Why: "the cut between the hosts", Command: []string{"ip", "netns", "exec", h.bridge, "nft", "-f", "-"},
+		// Deleting what is not there is an error; adding what is there is none.
+		Input:  "add table bridge cut\ndelete table bridge cut\n",
+		Unless: netnsDir + "/" + h.bridge,
+	}
+}
+
+// dropped counts the packets that the cut has stopped, by direction.
+func (h *hosts) dropped(ctx context.Context) (map[string]int, error) {
+	text, err := output(ctx, "", "ip", "netns", "exec", h.bridge, "nft", "-j", "list", "table", "bridge", "cut")
+	if err != nil {
+		return nil, err
+	}
+	return parseCounters(text)
+}
+
+// parseCounters reads what "nft -j list table" says: the packets of each rule,
+// by its comment.
+func parseCounters(text string) (map[string]int, error) {
+	var listed struct {
+		Nftables []struct {
+			Rule *struct {
+				Comment string `json:"comment"`
+				Expr    []struct {
+					Counter *struct {
+						Packets int `json:"packets"`
+					} `json:"counter"`
+				} `json:"expr"`
+			} `json:"rule"`
+		} `json:"nftables"`
+	}
+	if err := json.Unmarshal([]byte(text), &listed); err != nil {
+		return nil, fmt.Errorf("read the counters of nft: %w", err)
+	}
+	counts := map[string]int{}
+	for _, entry := range listed.Nftables {
+		if entry.Rule == nil {
+			continue
+		}
+		for _, e := range entry.Rule.Expr {
+			if e.Counter != nil {
+				counts[entry.Rule.Comment] += e.Counter.Packets
+			}
+		}
+	}
+	return counts, nil
+}
+
+// isRefused reports whether somebody was there and refused a connection.
+func isRefused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }

@@ -1,0 +1,60 @@
+package supervise
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+)
+
+// together is all that one supervisor has to carry out when it looks after
+// several hosts, in one order: a stage is one stage on all of them.
+func together(hosts []plan.Host) plan.Host {
+	all := plan.Host{Name: hosts[0].Name}
+	for _, h := range hosts {
+		for _, d := range h.Dirs {
+			if !slices.Contains(all.Dirs, d) {
+				all.Dirs = append(all.Dirs, d)
+			}
+		}
+		all.Files = append(all.Files, h.Files...)
+		all.Processes = append(all.Processes, h.Processes...)
+	}
+	slices.SortStableFunc(all.Processes, func(a, b plan.Process) int { return cmp.Compare(a.Stage, b.Stage) })
+	return all
+}
+
+// obstacle says what a node's start has to wait for, besides Redis' part in the
+// replication; empty: nothing.
+func (n *node) obstacle(ctx context.Context) string {
+	if away(n.spec) {
+		return "its host is away; it starts when the host is back"
+	}
+	if pid := n.sup.squatter(ctx, n.spec); pid != 0 {
+		return fmt.Sprintf("a HAProxy that no record tells of (pid %d) still serves in its place; it starts when that has ended", pid)
+	}
+	return ""
+}
+
+// away reports whether the host of a node is not there: its network namespace
+// is gone, or no link of it is switched on. A process that died with its host
+// comes back with it, not before.
+func away(p plan.Process) bool {
+	if p.Netns == "" {
+		return false
+	}
+	on := false
+	err := process.Within(p.Netns, func() error {
+		links, err := net.Interfaces()
+		on = slices.ContainsFunc(links, func(l net.Interface) bool {
+			return l.Flags&net.FlagLoopback == 0 && l.Flags&net.FlagUp != 0
+		})
+		return err
+	})
+	return errors.Is(err, process.ErrNoNetwork) || err == nil && !on
+}
