@@ -1,0 +1,219 @@
+package history
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	// enoughLoad is the share, in percent, of the operations that the rate
+	// asks for which have to be in the history.
+	enoughLoad = 80
+	// late is how long after it was due an operation may start. If more than
+	// a tenth of those before the first fault are later, the machine cannot
+	// give the rate; if more than a hundredth are, it is busy.
+	late = 100 * time.Millisecond
+)
+
+// assumptions says in sentences what keeps the history from being judged.
+func assumptions(h History) []string {
+	var why []string
+	if h.Interrupted {
+		why = append(why, "the drill was interrupted before its end")
+	}
+	if h.SickBefore != "" {
+		why = append(why, "the stack was not well before the load: "+h.SickBefore)
+	}
+	if h.SickAfter != "" {
+		why = append(why, "the stack was not well after the last fault: "+h.SickAfter)
+	}
+	for _, n := range h.Notices {
+		node := ""
+		if n.Node != "" {
+			node = n.Node + ": "
+		}
+		why = append(why, fmt.Sprintf("something happened at %s that was no part of the drill: %s%s", seconds(n.At), node, n.Text))
+	}
+	why = append(why, traffic(h)...)
+	for _, f := range h.Faults {
+		why = append(why, happened(h, f)...)
+	}
+	why = append(why, readBack(h)...)
+	return why
+}
+
+// loaded are the operations of the load, by Due.
+func loaded(h History) []Operation {
+	ops := slices.Clone(h.Operations)
+	ops = slices.DeleteFunc(ops, func(op Operation) bool { return op.Final })
+	slices.SortStableFunc(ops, func(a, b Operation) int { return cmp.Compare(a.Due, b.Due) })
+	return ops
+}
+
+// traffic says what is wrong with the load as a whole.
+func traffic(h History) []string {
+	ops := loaded(h)
+	if len(ops) == 0 {
+		return []string{"the history has no operations"}
+	}
+	var why []string
+	span := h.LoadEnd - ops[0].Due
+	switch {
+	case h.Rate <= 0:
+		why = append(why, "the history does not say what rate was asked for")
+	case span <= 0:
+		why = append(why, "the load took no time")
+	}
+	if asked := float64(h.Rate) * span.Seconds(); float64(len(ops))*100 < asked*enoughLoad {
+		why = append(why, fmt.Sprintf("too little traffic: %s in %s, and %d a second were asked for, which is %.0f",
+			plural(len(ops), "operation", "operations"), seconds(span), h.Rate, asked))
+	}
+	for _, kind := range []Kind{Register, Counter, Set} {
+		present, read, written := false, false, false
+		for _, op := range ops {
+			present = present || op.Kind == kind
+			read = read || op.Kind == kind && op.read()
+			written = written || op.Kind == kind && op.acknowledged()
+		}
+		switch {
+		case !present:
+			why = append(why, fmt.Sprintf("no %s was used", kind))
+		case !written:
+			why = append(why, fmt.Sprintf("no write to a %s was acknowledged", kind))
+		case !read:
+			why = append(why, fmt.Sprintf("no read of a %s was answered", kind))
+		}
+	}
+	if reached, ok := rateReached(h, ops); !ok {
+		why = append(why, reached)
+	}
+	return why
+}
+
+// undisturbed are the operations due before the first fault.
+func undisturbed(h History, ops []Operation) ([]Operation, time.Duration) {
+	until := h.LoadEnd
+	for _, f := range h.Faults {
+		until = min(until, f.Began)
+	}
+	n := slices.IndexFunc(ops, func(op Operation) bool { return op.Due >= until })
+	if n < 0 {
+		n = len(ops)
+	}
+	return ops[:n], until
+}
+
+// lateness is how much later than due the operations before the first fault
+// started, so that percent of them were not later.
+func lateness(h History, ops []Operation, percent int) time.Duration {
+	calm, _ := undisturbed(h, ops)
+	var delays []time.Duration
+	for _, op := range calm {
+		delays = append(delays, op.Start-op.Due)
+	}
+	slices.Sort(delays)
+	return quantile(delays, percent)
+}
+
+// rateReached says what rate was reached where it is not what was asked for.
+func rateReached(h History, ops []Operation) (string, bool) {
+	by := lateness(h, ops, 90)
+	if by <= late {
+		return "", true
+	}
+	calm, until := undisturbed(h, ops)
+	started := 0
+	for _, op := range calm {
+		if op.Start < until {
+			started++
+		}
+	}
+	reached := float64(started) / max(until-ops[0].Due, 1).Seconds()
+	return fmt.Sprintf("the rate was not reached: %d operations a second were asked for, %.0f were started before the first fault, one in ten of them %s late or more",
+		h.Rate, reached, seconds(by)), false
+}
+
+// happened says what is wrong with a fault, or with the traffic around it.
+func happened(h History, f Fault) []string {
+	var why []string
+	at := fmt.Sprintf("fault %q at %s: ", f.Name, seconds(f.Began))
+	if f.Trouble != "" {
+		why = append(why, at+f.Trouble)
+	}
+	if f.Began < 0 {
+		return append(why, fmt.Sprintf("fault %q never began", f.Name))
+	}
+	if f.Evidence == "" {
+		why = append(why, at+"it is not known to have happened")
+	}
+	if f.Undone < 0 {
+		why = append(why, at+"it was not undone")
+	}
+	if f.Healthy < 0 {
+		return append(why, at+"the stack was not well again after it")
+	}
+	before, during, after := 0, 0, 0
+	for _, op := range h.Operations {
+		switch {
+		case op.Final:
+		case op.End < f.Began:
+			if op.Outcome == OK {
+				before++
+			}
+		case op.Start <= f.Healthy:
+			during++
+		case op.Outcome == OK:
+			after++
+		}
+	}
+	for _, part := range []struct {
+		n    int
+		when string
+	}{{before, "no operation was answered before it"}, {during, "no operation was under way during it"}, {after, "no operation was answered after it"}} {
+		if part.n == 0 {
+			why = append(why, at+part.when)
+		}
+	}
+	return why
+}
+
+// readBack says which keys may have been written and were not read in the end.
+func readBack(h History) []string {
+	var missing []string
+	for _, k := range byKey(h) {
+		written, read := false, false
+		for _, i := range k.ops {
+			op := h.Operations[i]
+			written = written || op.possible()
+			read = read || op.Final && op.read() && op.master()
+		}
+		if written && !read {
+			missing = append(missing, k.name)
+		}
+	}
+	switch n := len(missing); {
+	case n == 1:
+		return []string{fmt.Sprintf("the key %s was written, and no final read of it was answered", missing[0])}
+	case n > 1:
+		return []string{fmt.Sprintf("%d keys were written, and no final read of them was answered, the first of which is %s", n, missing[0])}
+	}
+	return nil
+}
+
+// warnings says what is worth knowing and changes no result.
+func warnings(h History, faults []FaultAvailability) []string {
+	var lines []string
+	ops := loaded(h)
+	if by := lateness(h, ops, 99); by > late && lateness(h, ops, 90) <= late {
+		lines = append(lines, fmt.Sprintf("the machine was busy before the first fault: one in a hundred operations started %s late or more", seconds(by)))
+	}
+	for i, f := range h.Faults {
+		if pause := faults[i].Pause; f.Promise.Pause > 0 && pause > f.Promise.Pause {
+			lines = append(lines, fmt.Sprintf("fault %q at %s: a client waited %s, and %s was promised",
+				f.Name, seconds(f.Began), seconds(pause), seconds(f.Promise.Pause)))
+		}
+	}
+	return lines
+}

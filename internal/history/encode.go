@@ -1,0 +1,222 @@
+package history
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+)
+
+// version is that of the encoding. A field more is a new version.
+const version = 1
+
+// maxLine is how long a line may be, in bytes: a read of a large set is one.
+const maxLine = 64 << 20
+
+// header is the first line.
+type header struct {
+	Version int `json:"holdfast_history"`
+	// Count is how many lines follow, one for each operation.
+	Count int `json:"operations"`
+	History
+}
+
+// Encode writes a history as lines of JSON: a header, then each operation.
+// Times are in nanoseconds. Bytes in texts that are not UTF-8 are replaced.
+func Encode(w io.Writer, h History) error {
+	buffered := bufio.NewWriter(w)
+	lines := json.NewEncoder(buffered)
+	lines.SetEscapeHTML(false)
+	if err := lines.Encode(header{Version: version, Count: len(h.Operations), History: h}); err != nil {
+		return fmt.Errorf("cannot write the history's header: %w", err)
+	}
+	for i := range h.Operations {
+		if err := lines.Encode(&h.Operations[i]); err != nil {
+			return fmt.Errorf("cannot write operation %d: %w", i, err)
+		}
+	}
+	if err := buffered.Flush(); err != nil {
+		return fmt.Errorf("cannot write the history: %w", err)
+	}
+	return nil
+}
+
+// Decode reads what Encode wrote. The error of a file that is cut off, of
+// another version, or that says what cannot be, names the line.
+func Decode(r io.Reader) (History, error) {
+	d := decoder{lines: bufio.NewReader(r)}
+	var head header
+	if err := d.header(&head); err != nil {
+		return History{}, fmt.Errorf("line %d: %w", max(d.line, 1), err)
+	}
+	h := head.History
+	for len(h.Operations) < head.Count {
+		var op Operation
+		err := d.next(&op)
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("the file is cut off: %d of %d operations are there", len(h.Operations), head.Count)
+		} else if err == nil {
+			err = op.check()
+		}
+		if err != nil {
+			return History{}, fmt.Errorf("line %d: %w", d.line, err)
+		}
+		h.Operations = append(h.Operations, op)
+	}
+	if rest, err := d.read(); !errors.Is(err, io.EOF) || len(rest) > 0 {
+		return History{}, fmt.Errorf("line %d: there is more than the %d operations that the header names", d.line, head.Count)
+	}
+	return h, nil
+}
+
+// decoder reads line by line.
+type decoder struct {
+	lines *bufio.Reader
+	line  int // the last one read, from 1
+}
+
+// read is the next line, without its end. io.EOF: there is none.
+func (d *decoder) read() ([]byte, error) {
+	d.line++
+	var line []byte
+	for {
+		part, err := d.lines.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > maxLine:
+			return nil, fmt.Errorf("longer than %d bytes", maxLine)
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		case errors.Is(err, io.EOF) && len(line) > 0:
+			return nil, errors.New("the file is cut off in the midst of this line")
+		case err != nil:
+			return nil, err
+		}
+		return bytes.TrimRight(line, "\r\n"), nil
+	}
+}
+
+// next decodes the next line.
+func (d *decoder) next(into any) error {
+	line, err := d.read()
+	if err != nil {
+		return err
+	}
+	return strictly(line, into)
+}
+
+// strictly decodes one JSON value, which may have no field that into has not:
+// what a judge does not know may change the judgement.
+func strictly(line []byte, into any) error {
+	values := json.NewDecoder(bytes.NewReader(line))
+	values.DisallowUnknownFields()
+	if err := values.Decode(into); err != nil {
+		if errors.Is(err, io.EOF) {
+			return errors.New("it is empty")
+		}
+		return fmt.Errorf("not as it should be: %w", err)
+	}
+	if _, err := values.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one value in a line")
+	}
+	return nil
+}
+
+// header reads the first line, its version first.
+func (d *decoder) header(head *header) error {
+	line, err := d.read()
+	if errors.Is(err, io.EOF) {
+		return errors.New("the file is empty")
+	}
+	if err != nil {
+		return err
+	}
+	var v struct {
+		Version *int `json:"holdfast_history"`
+	}
+	if err := json.Unmarshal(line, &v); err != nil || v.Version == nil {
+		return errors.New("this is no history of a drill: its first line has no holdfast_history")
+	}
+	if *v.Version != version {
+		return fmt.Errorf("a history of version %d; this program reads version %d", *v.Version, version)
+	}
+	if err := strictly(line, head); err != nil {
+		return err
+	}
+	if head.Count < 0 {
+		return fmt.Errorf("%d operations cannot be", head.Count)
+	}
+	return head.check()
+}
+
+// check says what of a header cannot be.
+func (h History) check() error {
+	switch {
+	case h.Rate < 0:
+		return fmt.Errorf("a rate of %d cannot be", h.Rate)
+	case h.Clients < 0:
+		return fmt.Errorf("%d clients cannot be", h.Clients)
+	case !sane(h.LoadEnd):
+		return fmt.Errorf("load_end %v cannot be", h.LoadEnd)
+	}
+	for i, f := range h.Faults {
+		for _, at := range append([]time.Duration{f.Began, f.Undone, f.Healthy, f.Promise.Pause}, f.Moments...) {
+			if at > longest {
+				return fmt.Errorf("fault %d, %q: a time of %v cannot be", i+1, f.Name, at)
+			}
+		}
+		for _, a := range []Allowance{f.Promise.Failed, f.Promise.Unknown} {
+			if !slices.Contains([]Allowance{"", None, InFlight, Any}, a) {
+				return fmt.Errorf("fault %d, %q: an allowance of %q is not known", i+1, f.Name, a)
+			}
+		}
+		if f.Healthy >= 0 && f.Healthy < f.Began {
+			return fmt.Errorf("fault %d, %q: healthy again before it began", i+1, f.Name)
+		}
+	}
+	return nil
+}
+
+// longest is as long as a history may be.
+const longest = 100 * 24 * time.Hour
+
+// sane reports whether a time can be one of a history.
+func sane(t time.Duration) bool {
+	return t >= 0 && t <= longest
+}
+
+// verbs are what can be done with each kind of key.
+var verbs = map[Kind][]Verb{
+	Register: {Read, Write, CAS},
+	Counter:  {Read, Increment},
+	Set:      {Read, Add},
+}
+
+// check says what of an operation cannot be.
+func (op Operation) check() error {
+	switch {
+	case verbs[op.Kind] == nil:
+		return fmt.Errorf("unknown kind %q of key", op.Kind)
+	case !slices.Contains(verbs[op.Kind], op.Verb):
+		return fmt.Errorf("unknown verb %q of a %s", op.Verb, op.Kind)
+	case !slices.Contains([]Outcome{OK, Failed, Unknown}, op.Outcome):
+		return fmt.Errorf("unknown outcome %q", op.Outcome)
+	case !slices.Contains([]string{"", "master", "replica", "cached"}, op.From):
+		return fmt.Errorf("unknown source %q of a read", op.From)
+	case op.Key == "":
+		return errors.New("an operation without a key")
+	case !sane(op.Due) || !sane(op.Start) || !sane(op.End):
+		return fmt.Errorf("times due %v, start %v, end %v cannot be", op.Due, op.Start, op.End)
+	case op.End < op.Start:
+		return fmt.Errorf("end %v is before start %v", op.End, op.Start)
+	case !sane(op.MaxAge):
+		return fmt.Errorf("a greatest age of %v cannot be", op.MaxAge)
+	case op.Value == "" && slices.Contains([]Verb{Write, CAS, Add}, op.Verb):
+		return fmt.Errorf("a %s without a value", op.Verb)
+	}
+	return nil
+}

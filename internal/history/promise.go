@@ -1,0 +1,139 @@
+package history
+
+import (
+	"fmt"
+	"time"
+)
+
+// margin is how far from a blow an operation may end, or start, and still
+// count as under way then: the moment of a blow is taken by the drill, which
+// does not see to the microsecond when a process dies.
+const margin = 50 * time.Millisecond
+
+// promises says in sentences where more operations failed, or are unknown,
+// than the faults allow. Every such operation of the load has to overlap a
+// fault, from Began to Healthy, whose promise allows it. An operation that
+// several faults may explain is held against none of them if one of them
+// allows any; else it counts for the first.
+func promises(h History) []string {
+	outside := excess{}
+	faults := make([]map[Outcome]*excess, len(h.Faults))
+	inFlight := make([]int, len(h.Faults))
+	for i := range faults {
+		faults[i] = map[Outcome]*excess{Failed: {}, Unknown: {}}
+	}
+	for _, op := range loaded(h) {
+		if op.Outcome == OK {
+			continue
+		}
+		switch at, how := explained(h, op); {
+		case at < 0:
+			outside.add(op)
+		case how == None:
+			faults[at][op.Outcome].add(op)
+		case how == InFlight:
+			inFlight[at]++
+		}
+	}
+	var why []string
+	if outside.n > 0 {
+		why = append(why, fmt.Sprintf("%s failed or unknown outside of every fault; the first: %s",
+			plural(outside.n, "operation is", "operations are"), outside.first.brief()))
+	}
+	for i, f := range h.Faults {
+		for _, outcome := range []Outcome{Failed, Unknown} {
+			allowed := f.allows(outcome)
+			e := faults[i][outcome]
+			if e.n == 0 {
+				continue
+			}
+			promise := "none may be"
+			if allowed == InFlight {
+				promise = "only those under way at the blow may be"
+			}
+			why = append(why, fmt.Sprintf("fault %q at %s: %s %s, and %s; the first: %s", f.Name, seconds(f.Began),
+				plural(e.n, "operation is", "operations are"), outcome, promise, e.first.brief()))
+		}
+		if most := h.Clients * len(f.blows()); inFlight[i] > most {
+			why = append(why, fmt.Sprintf("fault %q at %s: %d operations are failed or unknown, and at most %d can have been under way",
+				f.Name, seconds(f.Began), inFlight[i], most))
+		}
+	}
+	return why
+}
+
+// excess counts operations that are not allowed for.
+type excess struct {
+	n     int
+	first Operation
+}
+
+func (e *excess) add(op Operation) {
+	if e.n == 0 {
+		e.first = op
+	}
+	e.n++
+}
+
+// explained finds the fault that answers for an operation, and by which
+// allowance: Any or InFlight, or None if its promise is missed by it. It is
+// negative if no fault was there.
+func explained(h History, op Operation) (int, Allowance) {
+	at, how := -1, None
+	for i, f := range h.Faults {
+		if f.Began < 0 || op.End < f.Began || f.Healthy >= 0 && op.Start > f.Healthy {
+			continue
+		}
+		switch allowed := f.allows(op.Outcome); {
+		case allowed == Any:
+			return i, Any
+		case allowed == InFlight && f.struck(op) && how != InFlight:
+			at, how = i, InFlight
+		case at < 0:
+			at = i
+		}
+	}
+	return at, how
+}
+
+// allows is the allowance for an outcome; what is not said is None.
+func (f Fault) allows(outcome Outcome) Allowance {
+	allowed := f.Promise.Failed
+	if outcome == Unknown {
+		allowed = f.Promise.Unknown
+	}
+	if allowed != Any && allowed != InFlight {
+		return None
+	}
+	return allowed
+}
+
+// blows are the fault's moments, or its beginning if it names none.
+func (f Fault) blows() []time.Duration {
+	if len(f.Moments) == 0 {
+		return []time.Duration{f.Began}
+	}
+	return f.Moments
+}
+
+// struck reports whether an operation was under way at one of the blows.
+func (f Fault) struck(op Operation) bool {
+	for _, at := range f.blows() {
+		if op.Start <= at+margin && at-margin <= op.End {
+			return true
+		}
+	}
+	return false
+}
+
+// brief is an operation in a few words.
+func (op Operation) brief() string {
+	text := fmt.Sprintf("client %d's %s of %s, from %s to %s", op.Client, op.Verb, op.Key, seconds(op.Start), seconds(op.End))
+	if op.Status != 0 {
+		text += fmt.Sprintf(", status %d", op.Status)
+	}
+	if op.Error != "" {
+		text += ", " + op.Error
+	}
+	return text
+}

@@ -1,0 +1,142 @@
+package history
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sort"
+	"time"
+)
+
+// member is one member of a set.
+type member struct {
+	add  int           // the operation that adds it
+	from time.Duration // when it was certainly there: acknowledged, or seen by a master read
+	by   int           // the operation that shows so
+}
+
+// set is one key's adds and reads.
+type set struct {
+	ops      []Operation
+	name     string
+	members  map[string]*member
+	certain  []*member // those that were certainly there some time, by from
+	findings findings
+}
+
+// judgeSet checks that each read has every member that was certainly there at
+// the time whose state it had to show, and none that cannot have been. What a
+// master read showed, every later read has to show as well.
+func judgeSet(ops []Operation, k key) findings {
+	s := &set{ops: ops, name: k.name, members: map[string]*member{}}
+	for _, i := range k.ops {
+		op := ops[i]
+		if op.Verb != Add {
+			continue
+		}
+		if _, twice := s.members[op.Value]; twice {
+			s.findings.undecided = append(s.findings.undecided, sameValue(k, op.Value))
+			return s.findings
+		}
+		m := &member{add: i, from: never, by: i}
+		if op.acknowledged() {
+			m.from = op.End
+		}
+		s.members[op.Value] = m
+	}
+	for _, i := range k.ops {
+		if ops[i].read() {
+			s.possible(i)
+		}
+	}
+	for _, m := range s.members {
+		if m.from < never {
+			s.certain = append(s.certain, m)
+		}
+	}
+	slices.SortFunc(s.certain, func(a, b *member) int {
+		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.add, b.add))
+	})
+	for _, i := range finalFirst(ops, k) {
+		if ops[i].read() {
+			s.complete(i)
+		}
+	}
+	return s.findings
+}
+
+// possible adds what a read cannot have seen, and notes what it did see.
+func (s *set) possible(i int) {
+	op := s.ops[i]
+	seen := make(map[string]bool, len(op.Members))
+	for _, value := range op.Members {
+		m := s.members[value]
+		a := Anomaly{What: ImpossibleRead, Key: s.name, Operations: []int{i}}
+		who := fmt.Sprintf("client %d read %q%s at %s", op.Client, value, fromWhere(op), seconds(op.End))
+		switch {
+		case m == nil:
+			a.Text = who + ", which nobody added"
+		case s.ops[m.add].Outcome == Failed:
+			a.Text = who + ", whose adding had failed for certain"
+			a.Operations = append(a.Operations, m.add)
+		case s.ops[m.add].Start > op.End:
+			a.Text = who + ", before anybody had begun to add it"
+			a.Operations = append(a.Operations, m.add)
+		case seen[value]:
+			a.What, a.Text = WrongSet, who+", and more than once"
+		default:
+			if op.master() && op.End < m.from {
+				m.from, m.by = op.End, i
+			}
+			seen[value] = true
+			continue
+		}
+		s.findings.add(a)
+	}
+}
+
+// complete adds that a read lacks members.
+func (s *set) complete(i int) {
+	op, t := s.ops[i], s.ops[i].asOf()
+	due := sort.Search(len(s.certain), func(n int) bool { return s.certain[n].from >= t })
+	has := make(map[string]bool, len(op.Members))
+	for _, value := range op.Members {
+		has[value] = true
+	}
+	var lacks []*member
+	for _, m := range s.certain[:due] {
+		if !has[s.ops[m.add].Value] {
+			lacks = append(lacks, m)
+		}
+	}
+	if len(lacks) == 0 {
+		return
+	}
+	first := lacks[0]
+	add, shown := s.ops[first.add], s.ops[first.by]
+	a := Anomaly{What: StaleRead, Key: s.name, Operations: []int{i, first.by}}
+	for _, m := range lacks[:min(len(lacks), 20)] {
+		a.Operations = append(a.Operations, m.add)
+	}
+	known := fmt.Sprintf("%q, which was acknowledged at %s", add.Value, seconds(add.End))
+	if first.by != first.add {
+		known = fmt.Sprintf("%q, which client %d had read at %s", add.Value, shown.Client, seconds(shown.End))
+	}
+	if len(lacks) > 1 {
+		known += fmt.Sprintf(", and %d more", len(lacks)-1)
+	}
+	switch {
+	case op.Final && op.master():
+		a.What, a.Text = LostWrite, "the final read lacks "+known
+	case first.by != first.add && op.master():
+		a.What, a.Text = WrongSet, fmt.Sprintf("client %d's read at %s lacks %s", op.Client, seconds(op.End), known)
+	default:
+		a.Text = fmt.Sprintf("client %d's read%s at %s lacks %s", op.Client, fromWhere(op), seconds(op.End), known)
+	}
+	s.findings.add(a)
+}
+
+// sameValue says why a key is not judged.
+func sameValue(k key, value string) string {
+	return fmt.Sprintf("two operations write the same value %q to the %s %s: it cannot be judged", value, k.kind, k.name)
+}

@@ -1,0 +1,236 @@
+package history
+
+import (
+	"cmp"
+	"slices"
+	"sort"
+	"time"
+)
+
+// maxMends is how often a block is moved to make room for a compare-and-set
+// that did not match.
+const maxMends = 200
+
+// moment is one operation at its place in the order that is tried.
+type moment struct {
+	op int
+	at time.Duration
+}
+
+// stretch is how long the register has one value in that order.
+type stretch struct {
+	value *value
+	block *block
+	from  time.Duration // of its write
+	until time.Duration // of the last operation that needs it
+	after int           // how many moments are there up to and with its write
+}
+
+// order finds an order of the operations, or has it searched for. It reports
+// whether the search was exhausted.
+func (r *register) order(search time.Duration) (findings, bool) {
+	if r.witness() {
+		return r.findings, false
+	}
+	return r.search(search)
+}
+
+// witness builds the order that the spans suggest, and replays it. If it is
+// true, the register is linearizable; if not, nothing is known.
+func (r *register) witness() bool {
+	blocks := r.blocksAgain()
+	if !place(blocks) {
+		return false
+	}
+	for range maxMends {
+		moments, stretches := r.lay(blocks)
+		open := r.fit(&moments, stretches)
+		if open == nil {
+			return r.replay(moments)
+		}
+		if !mend(blocks, stretches, r.ops[open.op], open.expects) {
+			return false
+		}
+	}
+	return false
+}
+
+// blocksAgain are the blocks, which are linked by now.
+func (r *register) blocksAgain() []*block {
+	var blocks []*block
+	for _, v := range r.values {
+		if v.prev != nil {
+			continue
+		}
+		var chain []*value
+		for ; v != nil; v = v.next {
+			chain = append(chain, v)
+		}
+		blocks = append(blocks, newBlock(chain))
+	}
+	return blocks
+}
+
+// place gives each block its place: a forward one where it has to begin, any
+// other as early as may be, which is not within a forward one.
+func place(blocks []*block) bool {
+	var fixed []*block
+	for _, b := range blocks {
+		if b.forward() {
+			fixed = append(fixed, b)
+		}
+	}
+	slices.SortFunc(fixed, func(a, b *block) int { return cmp.Compare(a.first, b.first) })
+	for _, b := range blocks {
+		if b.forward() {
+			b.place = b.first
+			continue
+		}
+		b.place = outside(fixed, b.last)
+		if b.place > b.first {
+			return false // there is a contradiction
+		}
+	}
+	return true
+}
+
+// outside is the first time from t on that is not within a forward block.
+func outside(fixed []*block, t time.Duration) time.Duration {
+	n := sort.Search(len(fixed), func(n int) bool { return fixed[n].last > t })
+	if n < len(fixed) && fixed[n].first < t {
+		return fixed[n].last
+	}
+	return t
+}
+
+// lay puts the blocks' operations in order.
+func (r *register) lay(blocks []*block) ([]moment, []stretch) {
+	order := slices.Clone(blocks)
+	slices.SortStableFunc(order, func(a, b *block) int {
+		return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(max(a.place, a.last), max(b.place, b.last)))
+	})
+	var moments []moment
+	var stretches []stretch
+	for _, b := range order {
+		at := b.place
+		for _, v := range b.values {
+			if !v.absent {
+				at = max(at, r.ops[v.write].Start)
+				moments = append(moments, moment{v.write, at})
+			}
+			s := stretch{value: v, block: b, from: at, after: len(moments)}
+			reads := slices.Clone(v.seen)
+			slices.SortStableFunc(reads, func(i, j int) int { return cmp.Compare(r.ops[i].Start, r.ops[j].Start) })
+			for _, i := range reads {
+				if r.ops[i].Verb == Read {
+					at = max(at, r.ops[i].Start)
+					moments = append(moments, moment{i, at})
+				}
+			}
+			s.until = at
+			if v.next != nil {
+				s.until = max(at, r.ops[v.next.write].Start)
+			}
+			stretches = append(stretches, s)
+		}
+	}
+	return moments, stretches
+}
+
+// fit puts the compare-and-sets that did not match where the register had
+// another value than they expected. It answers the first that has no such
+// place and no excuse.
+func (r *register) fit(moments *[]moment, stretches []stretch) *unmatched {
+	type insert struct {
+		moment
+		after int
+	}
+	var inserts []insert
+	for n := range r.unmatched {
+		u := &r.unmatched[n]
+		op := r.ops[u.op]
+		i := sort.Search(len(stretches), func(n int) bool { return stretches[n].from > op.Start }) - 1
+		switch {
+		case i < 0:
+			return u
+		case stretches[i].value != u.expects:
+			before := sort.Search(len(*moments), func(n int) bool { return (*moments)[n].at > op.Start })
+			inserts = append(inserts, insert{moment{u.op, op.Start}, before})
+		case i+1 < len(stretches) && stretches[i+1].from <= op.End:
+			inserts = append(inserts, insert{moment{u.op, stretches[i+1].from}, stretches[i+1].after})
+		case i > 0 && stretches[i].from == op.Start:
+			inserts = append(inserts, insert{moment{u.op, op.Start}, stretches[i].after - 1})
+		case !u.excused:
+			return u
+		}
+	}
+	slices.SortStableFunc(inserts, func(a, b insert) int {
+		return cmp.Or(cmp.Compare(a.after, b.after), cmp.Compare(a.at, b.at))
+	})
+	all := make([]moment, 0, len(*moments)+len(inserts))
+	for n := 0; n <= len(*moments); n++ {
+		for len(inserts) > 0 && inserts[0].after == n {
+			all = append(all, inserts[0].moment)
+			inserts = inserts[1:]
+		}
+		if n < len(*moments) {
+			all = append(all, (*moments)[n])
+		}
+	}
+	*moments = all
+	return nil
+}
+
+// mend moves a block so that op, a compare-and-set that expected v and found
+// something else, has a place: v's own to after op's start, or another one to
+// after v and before op's end.
+func mend(blocks []*block, stretches []stretch, op Operation, v *value) bool {
+	var fixed []*block
+	for _, b := range blocks {
+		if b.forward() {
+			fixed = append(fixed, b)
+		}
+	}
+	slices.SortFunc(fixed, func(a, b *block) int { return cmp.Compare(a.first, b.first) })
+	n := slices.IndexFunc(stretches, func(s stretch) bool { return s.value == v })
+	own, until := stretches[n].block, stretches[n].until
+	for _, b := range blocks {
+		if b == own || b.forward() || b.pinned || b.values[0].absent {
+			continue
+		}
+		to := outside(fixed, max(b.last, until))
+		if to <= min(b.first, op.End) {
+			b.place, b.pinned = to, true
+			return true
+		}
+	}
+	if own.forward() || own.pinned || own.values[0].absent {
+		return false
+	}
+	to := outside(fixed, max(own.last, op.Start))
+	if to > min(own.first, op.End) {
+		return false
+	}
+	own.place, own.pinned = to, true
+	return true
+}
+
+// replay takes an order through the model, and checks that each operation is
+// in it where its client saw it happen.
+func (r *register) replay(moments []moment) bool {
+	model := registerModel()
+	state := model.Init()
+	at := always
+	for _, m := range moments {
+		op := r.ops[m.op]
+		if m.at < at || m.at < op.Start || m.at > r.end(m.op) {
+			return false
+		}
+		at = m.at
+		var ok bool
+		if ok, state = model.Step(state, r.step(m.op), nil); !ok {
+			return false
+		}
+	}
+	return true
+}
