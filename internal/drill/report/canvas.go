@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"html/template"
 	"math"
 	"strconv"
@@ -75,6 +76,14 @@ func (c *canvas) text(k class, x, y float64, s string) {
 	c.b.WriteString(">" + template.HTMLEscapeString(s) + "</text>\n")
 }
 
+// titled writes a title, and more softly what belongs to it.
+func (c *canvas) titled(x, y float64, title, more string) {
+	c.b.WriteString(`<text class="title"`)
+	c.attributes("x y", x, y)
+	c.b.WriteString(`><tspan class="heading">` + template.HTMLEscapeString(title) + `</tspan><tspan class="unit" dx="8">` +
+		template.HTMLEscapeString(more) + "</tspan></text>\n")
+}
+
 // draw draws an outline.
 func (c *canvas) draw(k class, p path, hint string) {
 	if p.b.Len() == 0 {
@@ -91,7 +100,10 @@ func (p *path) move(x, y float64) { p.b.WriteString("M" + coordinate(x) + " " + 
 func (p *path) line(x, y float64) { p.b.WriteString("L" + coordinate(x) + " " + coordinate(y)) }
 func (p *path) across(x float64)  { p.b.WriteString("H" + coordinate(x)) }
 func (p *path) down(y float64)    { p.b.WriteString("V" + coordinate(y)) }
-func (p *path) shut()             { p.b.WriteString("Z") }
+
+// dot is a point that is seen if the class has round ends of lines.
+func (p *path) dot(x, y int) { fmt.Fprintf(&p.b, "M%d %dh0", x, y) }
+func (p *path) shut()        { p.b.WriteString("Z") }
 
 // textWidth is about how wide a text of 12 pixels is.
 func textWidth(s string) float64 { return 6.7 * float64(len([]rune(s))) }
@@ -112,13 +124,13 @@ func roundStep(whole, unit float64, most int) float64 {
 
 // axis places times between two pixels.
 type axis struct {
-	end         time.Duration
+	begin, end  time.Duration
 	left, right float64
 }
 
 func (a axis) x(t time.Duration) float64 {
-	if a.end <= 0 {
+	if a.end <= a.begin {
 		return a.left
 	}
-	return a.left + min(max(float64(t)/float64(a.end), 0), 1)*(a.right-a.left)
+	return a.left + min(max(float64(t-a.begin)/float64(a.end-a.begin), 0), 1)*(a.right-a.left)
 }

@@ -46,6 +46,7 @@ type pageData struct {
 	Timeline timeline
 	Table    series
 	Diagrams []template.HTML // of Proofs, one each
+	CloseUps []template.HTML // of Rows, one each, as many as there is room for
 	Troubled []history.Operation
 	// MoreTroubled counts the failed and unknown that are not in Troubled.
 	MoreTroubled int
@@ -70,6 +71,11 @@ func HTML(w io.Writer, h history.History, v history.Verdict) error {
 	}
 	if !h.Began.IsZero() {
 		d.When = h.Began.Format("2 January 2006, 15:04:05 MST")
+	}
+	for _, f := range r.Rows[:min(len(r.Rows), shownCloseUps)] {
+		if picture := closeUp(f, r.Operations, s.End); picture != "" {
+			d.CloseUps = append(d.CloseUps, picture)
+		}
 	}
 	for _, p := range r.Proofs {
 		d.Diagrams = append(d.Diagrams, spacetime(p, r.Rows))
@@ -143,3 +149,6 @@ func (d pageData) TableAt(i int) string {
 
 // Shown cleans a text of an operation.
 func (d pageData) Shown(s any) string { return short(fmt.Sprint(s), 80) }
+
+// MoreCloseUps says that there are more faults than are shown close up.
+func (d pageData) MoreCloseUps() bool { return len(d.Rows) > shownCloseUps }

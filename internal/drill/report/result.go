@@ -17,6 +17,7 @@ import (
 const (
 	shownAnomalies  = 20  // on the page
 	shownOperations = 48  // around one anomaly
+	shownCloseUps   = 16  // faults
 	shownTroubled   = 200 // failed and unknown operations
 	shownLines      = 200 // reasons, warnings, notices
 	longText        = 600 // characters of one sentence
@@ -47,7 +48,6 @@ type proof struct {
 	N int
 	history.Anomaly
 	Around []history.Operation
-	Lines  []string
 	// Left counts the operations that are not among Around.
 	Left int
 }

@@ -106,17 +106,27 @@ func spacetime(p proof, faults []row) template.HTML {
 	var c canvas
 	c.open("spacetime", p.N, diagramWidth, bottom+26, "Operations around the anomaly of "+p.Key,
 		"One lane for each client, a bar for each operation from its start to its end. The same operations stand in the list below.")
-	for _, b := range blows {
-		at := x.x(b.at)
-		c.rule("blow", at, 6, at, bottom, b.hint)
-		c.text("blowname", at+4, 14, cut(b.hint, 40))
-	}
 	y := top
 	for i, l := range lanes {
 		height := float64(l.rows)*rowHeight + 6
 		if i%2 == 0 {
 			c.rect("lane", 0, y, diagramWidth, height, "")
 		}
+		y += height
+	}
+	named := 0.0
+	for _, b := range blows {
+		at := x.x(b.at)
+		c.rule("blow", at, 6, at, bottom, b.hint)
+		if at >= named {
+			name := cut(b.hint, 40)
+			c.text("blowname", at+4, 14, name)
+			named = at + textWidth(name) + 8
+		}
+	}
+	y = top
+	for _, l := range lanes {
+		height := float64(l.rows)*rowHeight + 6
 		c.text("client", 8, y+19, fmt.Sprintf("client %d", l.client))
 		for _, b := range l.bars {
 			drawBar(&c, b, y+4+float64(b.row)*rowHeight)

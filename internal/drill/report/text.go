@@ -84,10 +84,10 @@ func (t *textReport) head() {
 	t.wrapped("", meaning(t.Verdict.Result))
 	c, all := t.Verdict.Checked, t.Verdict.Whole
 	t.printf("\n")
-	t.wrapped("checked  ", fmt.Sprintf("%s, %s; %s, %s, %s; %s read back",
-		several(c.Operations, "operation", "operations"), several(c.Acknowledged, "acknowledged write", "acknowledged writes"),
-		several(c.Registers, "register", "registers"), several(c.Counters, "counter", "counters"), several(c.Sets, "set", "sets"),
-		several(c.ReadBack, "key", "keys")))
+	t.wrapped("checked  ", fmt.Sprintf("%s on %s, %s and %s", several(c.Operations, "operation", "operations"),
+		several(c.Registers, "register", "registers"), several(c.Counters, "counter", "counters"), several(c.Sets, "set", "sets")))
+	t.wrapped("         ", fmt.Sprintf("%s, %s read back",
+		several(c.Acknowledged, "acknowledged write", "acknowledged writes"), several(c.ReadBack, "key", "keys")))
 	if all.Operations > 0 {
 		t.wrapped("load     ", fmt.Sprintf("%s failed, %s unknown, %s held; latency p50 %s, p99 %s, longest %s",
 			number(all.Failed), number(all.Unknown), number(all.Held), span(all.P50), span(all.P99), span(all.Max)))
@@ -196,13 +196,10 @@ func (t *textReport) anomalies() {
 	for _, p := range t.Proofs {
 		t.printf("\n%s\n", t.in(red, cut(fmt.Sprintf("%d. %s: %s", p.N, p.What, p.Key), textColumns)))
 		t.wrapped("   ", p.Text)
-		lines := p.Lines
-		if len(lines) == 0 {
-			lines = operationLines(p)
-		}
+		lines := operationLines(p)
 		for i, line := range lines {
 			if i == textOperations {
-				t.printf("   and %s more\n", several(len(lines)-i+p.Left, "line", "lines"))
+				t.printf("   and %s more\n", several(len(lines)-i+p.Left, "operation", "operations"))
 				break
 			}
 			t.printf("   %s\n", cut(line, textColumns-3))
@@ -217,8 +214,8 @@ func (t *textReport) anomalies() {
 func operationLines(p proof) []string {
 	var lines []string
 	for _, op := range p.Around {
-		lines = append(lines, strings.TrimRight(fmt.Sprintf("%10s to %10s  client %-4d %-28s %s",
-			moment(op.Start), moment(op.End), op.Client, call(op, 28), answer(op)), " "))
+		lines = append(lines, strings.TrimRight(fmt.Sprintf("%7.3f to %7.3f s  client %-3d  %-26s  %s",
+			op.Start.Seconds(), op.End.Seconds(), op.Client, call(op, 26), answer(op)), " "))
 	}
 	return lines
 }

@@ -60,8 +60,11 @@ func chart(r result, s series) timeline {
 	drawThroughput(&c, throughput, s, r.Rate)
 	drawLatency(&c, latency, s)
 	drawErrors(&c, errors, s, t.Errors)
-	drawTimes(&c, x, throughput.y, bottom)
+	drawTimes(&c, x, bottom, 12)
 	drawMarks(&c, r, x, lanes, top, bottom)
+	throughput.title(&c, "Outcomes", "per second, by when they came")
+	latency.title(&c, "Latency", "of what was answered, from when it was due; logarithmic")
+	errors.title(&c, "Errors", "failed and unknown, by when they were due, each "+span(s.Step))
 	c.text("unit end", x.right, bottom+38, "seconds since the drill began")
 	c.rule("cursor", 0, throughput.y, 0, bottom, "")
 	t.SVG = c.close()
@@ -95,8 +98,7 @@ func (p panel) bottom() float64 { return p.y + p.height }
 
 // title writes what the panel shows, and in which unit.
 func (p panel) title(c *canvas, what, unit string) {
-	c.text("heading", p.x.left, p.y-9, what)
-	c.text("unit", p.x.left+textWidth(what)*1.12+8, p.y-9, unit)
+	c.titled(p.x.left, p.y-9, what, unit)
 }
 
 // level draws a line across with its label at the left.
@@ -136,7 +138,6 @@ func (p panel) columns(s series, heightOf func(bucket) float64) path {
 }
 
 func drawThroughput(c *canvas, p panel, s series, rate int) {
-	p.title(c, "Outcomes", "per second, by when they came")
 	perSecond := 1 / s.Step.Seconds()
 	var all []float64
 	for _, b := range s.Buckets {
@@ -193,30 +194,13 @@ func drawThroughput(c *canvas, p panel, s series, rate int) {
 }
 
 func drawLatency(c *canvas, p panel, s series) {
-	p.title(c, "Latency", "from when an operation was due; those answered; logarithmic")
 	low, high := time.Duration(math.MaxInt64), time.Duration(0)
 	for _, b := range s.Buckets {
 		if b.Answered > 0 {
 			low, high = min(low, b.P50), max(high, b.Max)
 		}
 	}
-	if high == 0 {
-		low, high = time.Millisecond, time.Second
-	}
-	least := math.Floor(math.Log10(max(low.Seconds(), 1e-5)))
-	decades := max(math.Ceil(math.Log10(max(high.Seconds(), 1e-5)))-least, 1)
-	y := func(d time.Duration) float64 {
-		v := (math.Log10(max(d.Seconds(), 1e-6)) - least) / decades
-		return p.bottom() - min(max(v, 0), 1)*p.height
-	}
-	for i := range int(decades) + 1 {
-		d := time.Duration(math.Round(math.Pow(10, least+float64(i)) * 1e9))
-		label := strings.NewReplacer(".00", "", ".0", "").Replace(span(d))
-		if d < time.Millisecond {
-			label = fmt.Sprintf("%d µs", d.Microseconds())
-		}
-		p.level(c, y(d), label)
-	}
+	y := p.logarithmic(c, low, high)
 	for _, l := range []struct {
 		class class
 		of    func(bucket) time.Duration
@@ -244,8 +228,30 @@ func drawLatency(c *canvas, p panel, s series) {
 	}
 }
 
+// logarithmic draws the levels of a panel for lengths of time, a power of ten
+// each, and answers where a length stands.
+func (p panel) logarithmic(c *canvas, low, high time.Duration) func(time.Duration) float64 {
+	if high <= 0 || low > high {
+		low, high = time.Millisecond, time.Second
+	}
+	least := math.Floor(math.Log10(max(low.Seconds(), 1e-5)))
+	decades := max(math.Ceil(math.Log10(max(high.Seconds(), 1e-5)))-least, 1)
+	y := func(d time.Duration) float64 {
+		v := (math.Log10(max(d.Seconds(), 1e-6)) - least) / decades
+		return p.bottom() - min(max(v, 0), 1)*p.height
+	}
+	for i := range int(decades) + 1 {
+		d := time.Duration(math.Round(math.Pow(10, least+float64(i)) * 1e9))
+		label := strings.NewReplacer(".00", "", ".0", "").Replace(span(d))
+		if d < time.Millisecond {
+			label = fmt.Sprintf("%d µs", d.Microseconds())
+		}
+		p.level(c, y(d), label)
+	}
+	return y
+}
+
 func drawErrors(c *canvas, p panel, s series, any bool) {
-	p.title(c, "Errors", "failed and unknown, by when they were due, each "+span(s.Step))
 	if !any {
 		c.text("none", (p.x.left+p.x.right)/2, p.y+16, "none failed, none is unknown")
 		return
@@ -272,12 +278,13 @@ func drawErrors(c *canvas, p panel, s series, any bool) {
 	}
 }
 
-// drawTimes draws the time axis.
-func drawTimes(c *canvas, x axis, top, bottom float64) {
-	seconds := x.end.Seconds()
-	step := roundStep(seconds, 0.1, 12)
-	for i := 0; float64(i)*step <= seconds; i++ {
-		v := float64(i) * step
+// drawTimes draws the time axis, which begins at so many seconds, with at most
+// so many labels.
+func drawTimes(c *canvas, x axis, bottom float64, most int) {
+	first, last := x.begin.Seconds(), x.end.Seconds()
+	step := roundStep(last-first, 0.1, most)
+	for i := math.Ceil(first / step); i*step <= last; i++ {
+		v := i * step
 		at := x.x(time.Duration(v * 1e9))
 		c.rule("grid", at, bottom, at, bottom+5, "")
 		c.text("tick middle", at, bottom+19, strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64))

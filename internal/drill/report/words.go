@@ -146,7 +146,7 @@ func call(op history.Operation, most int) string {
 			s += "→" + found(op, most-len(s)-1)
 		}
 	case history.CAS:
-		each := max((most-8)/2, 3)
+		each := max((most-15)/2, 3) // with room for what follows
 		s = "cas(" + short(op.Expect, each) + "→" + short(op.Value, each) + ")"
 		if op.Outcome == history.OK && !op.Matched {
 			s += " no match"
@@ -196,10 +196,14 @@ func answer(op history.Operation) string {
 		parts = append(parts, "by "+short(op.Node, 24))
 	}
 	if op.Tries > 1 {
-		parts = append(parts, fmt.Sprintf("%d tries", op.Tries))
+		parts = append(parts, fmt.Sprintf("after %d tries", op.Tries))
 	}
-	if op.Error != "" {
-		parts = append(parts, short(op.Error, 160))
+	s := strings.Join(parts, " ")
+	if op.Error == "" {
+		return s
 	}
-	return strings.Join(parts, ", ")
+	if s != "" {
+		s += ": "
+	}
+	return s + short(op.Error, 160)
 }
