@@ -75,7 +75,10 @@ func (c *client) perform(t task, due time.Duration) history.Operation {
 	case history.Write, history.CAS:
 		q.method, q.path = http.MethodPut, "/v1/keys/"+op.Key
 		q.body = append(q.body, op.Value...)
-		if op.Verb == history.CAS {
+		switch {
+		case op.Verb == history.CAS && expected.etag == "":
+			q.line("If-None-Match", "*")
+		case op.Verb == history.CAS:
 			q.line("If-Match", expected.etag)
 		}
 	case history.Increment:
@@ -90,28 +93,21 @@ func (c *client) perform(t task, due time.Duration) history.Operation {
 	return op
 }
 
-// operation is what a task comes to for this client: a register of which
-// nobody has seen a value is read instead of compared and set.
+// operation is what a task comes to for this client, and the version that a
+// compare-and-set expects. A register of which nobody has seen a value yet is
+// expected not to be there.
 func (c *client) operation(t task, due time.Duration) (history.Operation, version) {
 	op := history.Operation{
 		Client: c.number, Kind: t.kind, Key: t.key, Verb: t.verb,
-		From: t.from, MaxAge: t.maxAge, Once: t.once, Due: due,
+		From: t.from, MaxAge: t.maxAge, Once: t.once, Value: t.value(c.number), Due: due,
 	}
 	var expected version
 	if t.verb == history.CAS {
-		var ok bool
-		if expected, ok = c.seen[t.key]; !ok || t.fresh {
-			expected, ok = c.load.latest(t.key)
-		}
-		if !ok {
-			op.Verb, op.From, op.Once = history.Read, fromMaster, false
-			return op, expected
+		var own bool
+		if expected, own = c.seen[t.key]; !own || t.fresh {
+			expected = c.load.latest(t.key)
 		}
 		op.Expect = expected.value
-	}
-	switch t.verb {
-	case history.Write, history.CAS, history.Add:
-		op.Value = "c" + strconv.Itoa(c.number) + "-" + strconv.Itoa(t.number)
 	}
 	return op, expected
 }

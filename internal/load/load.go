@@ -82,7 +82,7 @@ func (l *Load) Run(ctx context.Context) {
 		now := l.now()
 		op := history.Operation{
 			Client: -1, Kind: t.kind, Key: t.key, Verb: t.verb, From: t.from, MaxAge: t.maxAge, Once: t.once,
-			Due: l.dueAt(n), Start: now, End: now, Outcome: history.Failed, Error: "never sent: no client was free",
+			Value: t.value(-1), Due: l.dueAt(n), Start: now, End: now, Outcome: history.Failed, Error: "never sent: no client was free",
 		}
 		l.rest = append(l.rest, op)
 		l.count(&op)
@@ -151,12 +151,11 @@ func (l *Load) take(hard context.Context) (number int, ok bool) {
 	return l.taken - 1, true
 }
 
-// latest is a register's value as any client saw it last.
-func (l *Load) latest(key string) (version, bool) {
+// latest is a register's value as any client saw it last; zero: there was none.
+func (l *Load) latest(key string) version {
 	l.versions.Lock()
 	defer l.versions.Unlock()
-	v, ok := l.newest[key]
-	return v, ok
+	return l.newest[key]
 }
 
 func (l *Load) setLatest(key string, v version) {

@@ -95,7 +95,7 @@ func TestEveryOperationIsDueAtItsTimeAndRecorded(t *testing.T) {
 	cfg.ReplicaReads, cfg.CachedReads = .2, .2
 	l := newLoad(t, cfg)
 	ops := run(t, l, 2*time.Second)
-	if n := len(ops); n < 1900 || n > 2001 {
+	if n := len(ops); n < 1900 || n > 2200 {
 		t.Fatalf("%d operations in 2 s at 1000/s", n)
 	}
 	if !slices.IsSortedFunc(ops, func(a, b history.Operation) int { return int(a.End - b.End) }) {
@@ -285,13 +285,15 @@ func TestADeadEntryDoesNotStallThePaceAndEndingIsBounded(t *testing.T) {
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	if len(ops) < 450 || len(ops) > 501 {
+	if len(ops) < 450 || len(ops) > 600 {
 		t.Errorf("%d operations were due", len(ops))
 	}
 	sent := 0
 	for _, op := range ops {
 		sent += op.Tries
 		switch {
+		case (op.Value == "") == (op.Verb == history.Write || op.Verb == history.CAS || op.Verb == history.Add):
+			t.Fatalf("value: %+v", op)
 		case op.Tries == 0 && (op.Outcome != history.Failed || op.Client != -1):
 			t.Fatalf("never sent: %+v", op)
 		case op.Tries > 0 && (op.Outcome == history.OK || (op.Outcome == history.Unknown) != (op.Verb != history.Read)):

@@ -49,6 +49,14 @@ type task struct {
 	fresh  bool
 }
 
+// value is what it stores, if it does: no two are the same.
+func (t task) value(client int) string {
+	if t.verb == history.Write || t.verb == history.CAS || t.verb == history.Add {
+		return "c" + strconv.Itoa(client) + "-" + strconv.Itoa(t.number)
+	}
+	return ""
+}
+
 // task answers what the operation of that number does.
 func (l *Load) task(number int) task {
 	var chance rand.PCG

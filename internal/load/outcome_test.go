@@ -118,7 +118,7 @@ func TestAnIncrementWithoutAKeyIsSentOnce(t *testing.T) {
 		return []fault{"", "504", resetAfter, half, "502", resetBefore, "503"}[n%7]
 	}
 	cfg := config(s.url)
-	cfg.Registers, cfg.Sets = 0, 0
+	cfg.Registers, cfg.Sets, cfg.Timeout = 0, 0, time.Second
 	ops := run(t, newLoad(t, cfg), 500*time.Millisecond)
 	plain, unknown := 0, 0
 	for _, op := range ops {
@@ -149,8 +149,14 @@ func TestACompareAndSetExpectsWhatTheETagStandsFor(t *testing.T) {
 	c := l.newClient(3)
 	c.connect(t.Context())
 	defer c.conn.close()
-	if op := c.perform(swap, 0); op.Verb != history.Read || op.Found || op.From != fromMaster || op.Once {
+	first := swap
+	first.number = 1
+	if op := c.perform(first, 0); op.Expect != "" || op.Value != "c3-1" || !op.Matched || op.Outcome != history.OK {
 		t.Errorf("nobody saw a value yet: %+v", op)
+	}
+	l.setLatest(swap.key, version{}) // as if nobody had
+	if op := one(t, l, first); op.Expect != "" || op.Matched || op.Outcome != history.OK {
+		t.Errorf("it is there already: %+v", op)
 	}
 	if op := c.perform(write, 0); op.Value != "c3-10" || op.Outcome != history.OK {
 		t.Errorf("%+v", op)
@@ -267,7 +273,12 @@ func TestAConnectionThatWasClosedMeanwhileIsNoFailure(t *testing.T) {
 		if op := c.perform(increment, 0); op.Outcome != history.OK || op.Tries != 1 {
 			t.Errorf("%d: %+v", i, op)
 		}
-		time.Sleep(20 * time.Millisecond) // until the end of the connection is here, which the client does not wait for
+		// Until the end of the connection is here, which no client waits for.
+		for end := time.Now().Add(5 * time.Second); c.conn.idle(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("the connection stays open")
+			}
+		}
 	}
 	if len(requests) != 6 {
 		t.Errorf("%d requests were sent", len(requests))

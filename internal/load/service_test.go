@@ -150,6 +150,9 @@ func (s *service) carryOut(h http.Header, a *asked) (int, string) {
 		if m := a.header.Get("If-Match"); m != "" && (!found || m != etag(value)) {
 			return 412, `{"error":"not as it is"}`
 		}
+		if a.header.Get("If-None-Match") == "*" && found {
+			return 412, `{"error":"it is there"}`
+		}
 		s.strings[key] = a.body
 		h.Set("ETag", etag(a.body))
 		return 204, ""
