@@ -80,7 +80,21 @@ func drawBands(c *canvas, r result, x axis, panels []panel) {
 
 // drawMarks draws the names of the faults, each blow, when the stack was well
 // again, and what happened besides.
-func drawMarks(c *canvas, r result, x axis, lanes []lane, top, bottom float64) {
+func drawMarks(c *canvas, r result, x axis, lanes []lane, top float64, panels []panel) {
+	// A line goes down from its lane and through each panel, and leaves the
+	// titles between them free.
+	through := func(k class, at, from float64, hint string) {
+		var p path
+		if from < top+4 {
+			p.move(at, from)
+			p.down(top + 4)
+		}
+		for _, one := range panels {
+			p.move(at, one.y)
+			p.down(one.bottom())
+		}
+		c.draw(k, p, hint)
+	}
 	for i, f := range r.Rows {
 		from, to := x.x(f.Began), x.x(faultEnd(f.Fault, x.end))
 		y := 6 + float64(lanes[i].depth)*laneHeight
@@ -93,7 +107,7 @@ func drawMarks(c *canvas, r result, x axis, lanes []lane, top, bottom float64) {
 		}
 		for _, m := range moments[:min(len(moments), 200)] {
 			at := x.x(m)
-			c.rule("blow", at, y+15, at, bottom, f.name()+" at "+moment(m))
+			through("blow", at, y+15, f.name()+" at "+moment(m))
 			var tip path
 			tip.move(at-4, top+4)
 			tip.across(at + 4)
@@ -102,14 +116,14 @@ func drawMarks(c *canvas, r result, x axis, lanes []lane, top, bottom float64) {
 			c.draw("tip", tip, "")
 		}
 		if f.Healthy >= 0 {
-			c.rule("healthy", to, y+15, to, bottom, fmt.Sprintf("healthy again after fault %d, at %s", f.N, moment(f.Healthy)))
+			through("healthy", to, y+19, fmt.Sprintf("healthy again after fault %d, at %s", f.N, moment(f.Healthy)))
 		}
 	}
 	for i, n := range r.Notices {
 		at := x.x(n.At)
 		hint := moment(n.At) + " " + n.Node + " " + n.Text
-		c.rule("notice", at, top+8, at, bottom, hint)
-		c.text("noticename", at, bottom+31, string(rune('a'+i%26)))
+		through("notice", at, top+4, hint)
+		c.text("noticename", at, panels[len(panels)-1].bottom()+31, string(rune('a'+i%26)))
 	}
 }
 

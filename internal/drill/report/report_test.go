@@ -29,6 +29,7 @@ var drills = map[string]func() (history.History, history.Verdict){
 	"holds":        func() (history.History, history.Verdict) { return sample(usual) },
 	"broken":       broken,
 	"missed":       missed,
+	"course":       course,
 	"inconclusive": inconclusive,
 	"empty":        func() (history.History, history.Verdict) { return history.History{}, history.Verdict{} },
 	"no-faults": func() (history.History, history.Verdict) {

@@ -108,11 +108,11 @@ func sample(o sampleOptions) (history.History, history.Verdict) {
 			Due: at, Start: at, End: at + ms, Outcome: history.OK, Status: 200, Node: "web-1", Found: true, Got: stored[key]})
 	}
 	slices.SortStableFunc(h.Operations, func(a, b history.Operation) int { return int(a.End - b.End) })
-	return h, judged(h, kill, web)
+	return h, judged(h)
 }
 
 // judged is a verdict that suits a sample; the real judge is package history's.
-func judged(h history.History, kill, web time.Duration) history.Verdict {
+func judged(h history.History) history.Verdict {
 	v := history.Verdict{Result: history.Holds, Whole: seen(h, 0, h.LoadEnd)}
 	v.Checked = history.Checked{Operations: len(h.Operations), Registers: 24, Counters: 8, Sets: 4, ReadBack: 36}
 	for _, op := range h.Operations {
@@ -134,7 +134,6 @@ func judged(h history.History, kill, web time.Duration) history.Verdict {
 		}
 		v.Faults = append(v.Faults, cost)
 	}
-	_, _ = kill, web
 	return v
 }
 
@@ -260,5 +259,24 @@ func inconclusive() (history.History, history.Verdict) {
 	h.SickAfter, h.Interrupted = "web-2 is down", true
 	v.Faults[1].Recovery = -1
 	v.Why = []string{"nothing shows that kill-web happened", "the stack was not well after the last fault: web-2 is down", "the drill was interrupted"}
+	return h, v
+}
+
+// course is a long drill of many faults, one after another, and some at once.
+func course() (history.History, history.Verdict) {
+	o := usual
+	o.length, o.failed = 120*time.Second, 6
+	h, v := sample(o)
+	for i, name := range []string{"kill-web", "kill-replica", "kill-sentinel", "pause-web", "restart-balancer", "kill-supervisor", "switchover",
+		"kill-all-sentinels", "slow-link", "full-disk", "pause-master", "partition-master-with-a-minority", "kill-all-redis"} {
+		at := time.Duration(4+i*8) * time.Second
+		f := history.Fault{Name: name, Targets: []string{fmt.Sprintf("node-%d", i), "another-one"}[:1+i%2], Evidence: "it was seen to happen",
+			Began: at, Moments: []time.Duration{at + 5*ms, at + 900*ms}[:1+i%2], Undone: at + 2*time.Second, Healthy: at + time.Duration(3+i%4*3)*time.Second,
+			Promise: history.Promise{Failed: history.InFlight, Unknown: history.Any, Pause: time.Second}}
+		recovery := time.Duration(20+i*100) * ms
+		cost := history.FaultAvailability{Name: name, Recovery: recovery, Before: seen(h, at-3*time.Second, at), During: seen(h, at, at+recovery), After: seen(h, at+recovery, at+recovery+3*time.Second)}
+		cost.Pause, cost.Silence = cost.During.Max, 14*ms
+		h.Faults, v.Faults = append(h.Faults, f), append(v.Faults, cost)
+	}
 	return h, v
 }

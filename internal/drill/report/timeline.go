@@ -61,7 +61,7 @@ func chart(r result, s series) timeline {
 	drawLatency(&c, latency, s)
 	drawErrors(&c, errors, s, t.Errors)
 	drawTimes(&c, x, bottom, 12)
-	drawMarks(&c, r, x, lanes, top, bottom)
+	drawMarks(&c, r, x, lanes, top, []panel{throughput, latency, errors})
 	throughput.title(&c, "Outcomes", "per second, by when they came")
 	latency.title(&c, "Latency", "of what was answered, from when it was due; logarithmic")
 	errors.title(&c, "Errors", "failed and unknown, by when they were due, each "+span(s.Step))
