@@ -370,14 +370,25 @@ func (s *session) patient(now snapshot, acks int) bool {
 	if len(now.sentinels) == 0 {
 		return false
 	}
-	silent := 0
+	there, silent := 0, 0
 	for _, r := range now.node().replicas {
+		if _, ok := s.behind[r.addr]; ok {
+			continue
+		}
+		there++
 		// One that has confirmed anything since still follows; it is slow.
-		if _, ok := s.behind[r.addr]; !ok && r.offset < s.missedAt {
+		if r.offset < s.missedAt {
 			silent++
 		}
 	}
-	return silent > 0 && acks < s.expect && time.Since(s.missed) < now.downAfter+downAfterMargin
+	switch missing := time.Since(s.missed); {
+	case there <= acks:
+		return false
+	case silent > 0:
+		return missing < now.downAfter+downAfterMargin
+	default:
+		return missing < s.w.cfg.AckTimeout-s.w.slice()
+	}
 }
 
 // downAfterMargin is added to downAfter: a Sentinel pings every 250 ms in a
@@ -400,9 +411,14 @@ func (s *session) answer(ready func(*operation) bool) {
 	s.done = left
 }
 
+// wait asks for confirmation. WAIT does not notice that a replica's connection
+// ends (manual, WAIT), so it is asked for a slice of AckTimeout, and again.
 func (s *session) wait(replicas int) rueidis.Completed {
-	return s.conn.B().Wait().Numreplicas(int64(replicas)).Timeout(s.w.cfg.AckTimeout.Milliseconds()).Build()
+	return s.conn.B().Wait().Numreplicas(int64(replicas)).Timeout(s.w.slice().Milliseconds()).Build()
 }
+
+// slice is how long one WAIT may take.
+func (w *writer) slice() time.Duration { return max(w.cfg.AckTimeout/3, time.Millisecond) }
 
 // grow counts the replicas that are in sync: online at the master, heard of at
 // least once, and not behind.
