@@ -11,8 +11,8 @@ import (
 	"holdfast/internal/history"
 )
 
-// Load is a load on one entry. Progress may be called at any time and from
-// anywhere; everything else by one goroutine, in this order: Run, once, then
+// Load is a load on one entry. Progress and End may be called at any time
+// and from anywhere; everything else by one goroutine, in this order: Run, once, then
 // ReadBack, Operations and Remove.
 type Load struct {
 	cfg     Config
@@ -32,6 +32,7 @@ type Load struct {
 	taken  int       // of these, those that a client took
 	ended  bool      // nothing more becomes due
 	recent recent
+	last   time.Duration // when the last one came due
 	behind time.Duration
 
 	versions sync.Mutex
@@ -105,6 +106,7 @@ func (l *Load) pace(ctx context.Context) {
 		}
 		l.mu.Lock()
 		l.due++
+		l.last = due
 		if late := l.now() - due; late > l.behind {
 			l.behind = late
 		}
@@ -166,6 +168,13 @@ func (l *Load) setLatest(key string, v version) {
 		return
 	}
 	l.newest[key] = v
+}
+
+// End is when the last operation so far was due.
+func (l *Load) End() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
 }
 
 // Operations are all that were done, in order of their End.

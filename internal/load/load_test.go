@@ -136,6 +136,9 @@ func TestEveryOperationIsDueAtItsTimeAndRecorded(t *testing.T) {
 	for _, op := range ops {
 		first = min(first, op.Due)
 	}
+	if last := first + time.Duration(len(ops)-1)*time.Millisecond; l.End() != last {
+		t.Errorf("the end is %v, and the last was due at %v", l.End(), last)
+	}
 	for n := range ops {
 		if !dues[first+time.Duration(n)*time.Millisecond] {
 			t.Fatalf("nothing was due at %d ms", n)
