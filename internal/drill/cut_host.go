@@ -1,0 +1,112 @@
+package drill
+
+import (
+	"context"
+	"time"
+
+	"holdfast/internal/history"
+)
+
+// A cut drops packets without a word: connections stand and nobody answers,
+// until their time-outs. The clients of the drill take part in a cut or not;
+// the supervisor is on their side.
+
+// unreached is promised where a host cannot be reached: what its balancer and
+// web node have in hand hangs, and so does what is sent on connections that
+// there are; new ones go to another host.
+var unreached = history.Promise{Failed: history.InFlight, Unknown: history.InFlight, Pause: aroundCut}
+
+// withoutMaster is promised where clients reach a host that does not reach the
+// master: its web nodes hold what they get for as long as they may, and then
+// turn it down. Only another entry would have served these clients.
+var withoutMaster = history.Promise{Failed: history.Any, Unknown: history.InFlight, Pause: aroundCut}
+
+// aroundCut is how long a client on the wrong side of a cut waits: as long as
+// that lasts, and until TCP sends again, which it does at growing intervals.
+const aroundCut = cutLasts + 2*time.Second
+
+var cutHost = fault{
+	name: "cut-host", about: "a host without the master is cut off from all others and from the clients for 6 s",
+	hosts: true, promise: unreached,
+	strike: func(ctx context.Context, s *scene) error {
+		one, err := s.otherHost(ctx)
+		if err != nil {
+			return err
+		}
+		return s.cutOff(ctx, one, true)
+	},
+}
+
+var cutMaster = fault{
+	name: "cut-master", about: "the master's host is cut off from the others for 6 s, and not from the clients: with one Sentinel of three, it has to stop taking writes, and clients on its side get 503 after as long as a web node holds a request",
+	hosts: true, promise: withoutMaster,
+	strike: func(ctx context.Context, s *scene) error {
+		one, err := s.masterHost(ctx)
+		if err != nil {
+			return err
+		}
+		return s.cutOff(ctx, one, false)
+	},
+}
+
+var cutMasterHost = fault{
+	name: "cut-master-host", about: "the master's host is cut off from the others and from the clients for 6 s",
+	hosts: true, promise: unreached,
+	strike: func(ctx context.Context, s *scene) error {
+		one, err := s.masterHost(ctx)
+		if err != nil {
+			return err
+		}
+		return s.cutOff(ctx, one, true)
+	},
+}
+
+var cutHalves = fault{
+	name: "cut-halves", about: "the master's host and another one are cut off from the rest for 6 s, and none from the clients: the smaller part has a replica that must not be promoted, and web nodes there have no master and answer 503 in the end",
+	hosts: true, promise: withoutMaster,
+	strike: func(ctx context.Context, s *scene) error {
+		master, err := s.masterHost(ctx)
+		if err != nil {
+			return err
+		}
+		with, err := s.otherHost(ctx)
+		if err != nil {
+			return err
+		}
+		rest := s.stack.hosts.but(master, with)
+		return s.cut(ctx, cutLasts, rest, both(hostNames(master, with), hostNames(rest...)))
+	},
+}
+
+var cutOneWay = fault{
+	name: "cut-one-way", about: "what the master's host sends to the others is lost for 6 s, and what they send arrives",
+	hosts: true, promise: withoutMaster,
+	strike: func(ctx context.Context, s *scene) error {
+		one, err := s.masterHost(ctx)
+		if err != nil {
+			return err
+		}
+		return s.cut(ctx, cutLasts, []host{one}, oneWay(hostNames(one), hostNames(s.stack.hosts.but(one)...)))
+	},
+}
+
+var cutOtherWay = fault{
+	name: "cut-other-way", about: "what the others send to the master's host is lost for 6 s, and what it sends arrives",
+	hosts: true, promise: withoutMaster,
+	strike: func(ctx context.Context, s *scene) error {
+		one, err := s.masterHost(ctx)
+		if err != nil {
+			return err
+		}
+		return s.cut(ctx, cutLasts, []host{one}, oneWay(hostNames(s.stack.hosts.but(one)...), hostNames(one)))
+	},
+}
+
+// cutOff cuts one host off from all others, and from the clients or not.
+func (s *scene) cutOff(ctx context.Context, one host, fromClients bool) error {
+	others := hostNames(s.stack.hosts.but(one)...)
+	if fromClients {
+		others = append(others, clients)
+	}
+	return s.cut(ctx, cutLasts, []host{one}, both(hostNames(one), others))
+}

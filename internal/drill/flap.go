@@ -1,0 +1,71 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+var flap = fault{
+	name: "flap", about: "the cable of the master's host is unplugged and plugged in again every 0.3 to 1 s, for 6 s",
+	hosts: true, promise: unreached,
+	strike: func(ctx context.Context, s *scene) error {
+		one, err := s.masterHost(ctx)
+		if err != nil {
+			return err
+		}
+		h := s.stack.hosts
+		const lasts, shortest, longest = cutLasts, 300 * time.Millisecond, time.Second
+		if err := s.undo(h.plugIn(one)); err != nil {
+			return err
+		}
+		before, err := h.carrierChanges(ctx, one)
+		if err != nil {
+			return err
+		}
+		s.say("the link of %s flaps", one.name)
+		for up, end := false, time.Now().Add(lasts); time.Now().Before(end); up = !up {
+			state := "down"
+			if up {
+				state = "up"
+			}
+			s.blow(one.name)
+			if err := ip(ctx, h.bridge, "link set "+one.port+" "+state); err != nil {
+				return err
+			}
+			d := shortest + time.Duration(s.random.Int64N(int64(longest-shortest)))
+			if err := s.lastBlowing(ctx, d); err != nil {
+				return err
+			}
+		}
+		after, err := h.carrierChanges(ctx, one)
+		if err != nil {
+			return err
+		}
+		if after == before {
+			return fmt.Errorf("the link of %s did not change", one.name)
+		}
+		s.evidence("%s lost or found its link %d times", one.name, after-before)
+		return nil
+	},
+}
+
+// plugIn is the step that plugs a host's cable in at the bridge.
+func (h *hosts) plugIn(one host) step {
+	return step{
+		Why:     "the link of " + one.name,
+		Command: []string{"ip", "-netns", h.bridge, "link", "set", one.port, "up"}, Unless: netnsDir + "/" + h.bridge,
+	}
+}
+
+// carrierChanges is how often the host's end of its cable lost or found the
+// other end.
+func (h *hosts) carrierChanges(ctx context.Context, one host) (int, error) {
+	out, err := output(ctx, "", "ip", "netns", "exec", one.netns, "cat", "/sys/class/net/"+hostLink+"/carrier_changes")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(out))
+}

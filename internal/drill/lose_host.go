@@ -1,0 +1,87 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+
+	"holdfast/internal/process"
+)
+
+// hostAway is how long a lost host takes to be back.
+const hostAway = cutLasts
+
+var loseHost = fault{
+	name: "lose-host", about: "a host without the master dies: no packet leaves it, and everything on it is killed; it is back after 6 s",
+	hosts: true, promise: unreached,
+	strike: func(ctx context.Context, s *scene) error {
+		one, err := s.otherHost(ctx)
+		if err != nil {
+			return err
+		}
+		return s.lose(ctx, one)
+	},
+}
+
+var loseMasterHost = fault{
+	name: "lose-master-host", about: "the master's host dies: no packet leaves it, and everything on it is killed; it is back after 6 s",
+	hosts: true, promise: unreached,
+	strike: func(ctx context.Context, s *scene) error {
+		one, err := s.masterHost(ctx)
+		if err != nil {
+			return err
+		}
+		return s.lose(ctx, one)
+	},
+}
+
+// lose lets a host die as by a loss of power. Its link goes first: a dead host
+// closes no connection. With its link down it is away, and nothing is started
+// there before it is back (package supervise).
+func (s *scene) lose(ctx context.Context, one host) error {
+	err := s.undo(step{
+		Why:     "the loss of " + one.name,
+		Command: []string{"ip", "-netns", one.netns, "link", "set", hostLink, "up"}, Unless: netnsDir + "/" + one.netns,
+	})
+	if err != nil {
+		return err
+	}
+	pids, err := one.pids(ctx)
+	if err != nil {
+		return err
+	}
+	if len(pids) == 0 {
+		return fmt.Errorf("nothing runs on %s: %w", one.name, errNobody)
+	}
+	var ids []process.ID
+	for _, pid := range pids {
+		if id, err := process.Identify(pid); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	s.say("losing %s, with %d processes", one.name, len(ids))
+	s.blow(one.name)
+	if err := ip(ctx, one.netns, "link set "+hostLink+" down"); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		// One may have ended with its parent.
+		_ = process.Signal(id, syscall.SIGKILL, false)
+	}
+	err = s.await(ctx, "the end of all that runs on "+one.name, 5*time.Second, func() bool {
+		pids, err := one.pids(ctx)
+		return err == nil && len(pids) == 0
+	})
+	if err != nil {
+		return err
+	}
+	s.evidence("%s had %d processes and has none", one.name, len(ids))
+	if err := s.lastBlowing(ctx, hostAway); err != nil {
+		return err
+	}
+	if back, err := one.pids(ctx); err != nil || len(back) > 0 {
+		return fmt.Errorf("%d processes came back before %s did (%v)", len(back), one.name, err)
+	}
+	return nil
+}
