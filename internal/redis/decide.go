@@ -1,6 +1,9 @@
 package redis
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // view is what one round of questions brought to light.
 type view struct {
@@ -35,6 +38,11 @@ type nodeView struct {
 type replicaView struct {
 	addr   string
 	offset int64
+}
+
+// has says that a replica is online at this master.
+func (n nodeView) has(replica string) bool {
+	return slices.ContainsFunc(n.replicas, func(r replicaView) bool { return r.addr == replica })
 }
 
 // verdict is who the master is, and why, or why nobody is.

@@ -44,7 +44,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	conn, release := l.Dedicate()
 	defer release()
 	defer l.cut() // before release, which would wait for answers
-	s := &session{w: w, master: master, conn: conn, behind: map[string]absence{}, strikes: map[string]int{}, slot: -1, loaded: map[*Script]bool{}}
+	s := &session{w: w, master: master, conn: conn, behind: map[string]absence{}, there: map[string]bool{}, strikes: map[string]int{}, slot: -1, loaded: map[*Script]bool{}}
 	// The peer itself has to be a master: an address may lead elsewhere than
 	// it did when the monitor asked.
 	role, err := conn.Do(ctx, conn.B().Role().Build()).ToArray()
@@ -57,6 +57,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	}
 	for _, r := range replicas {
 		if r.offset > 0 {
+			s.there[r.addr] = true
 			s.expect++
 		}
 	}

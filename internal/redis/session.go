@@ -23,9 +23,11 @@ type session struct {
 	// expect is how many replicas have to have a batch. It grows when a
 	// replica is online and has caught up, and shrinks only by a miss.
 	expect int
-	// behind are the replicas that missed a deadline, and the offset that
-	// brings each of them back.
+	// behind are the replicas that missed a deadline, or have just come, and
+	// the offset that brings each of them back. there are those that the master
+	// had when it was last looked at.
 	behind map[string]absence
+	there  map[string]bool
 	// strikes counts how often each fell behind.
 	strikes map[string]int
 	// missed is when replicas began to miss deadlines, and missedAt the
@@ -421,11 +423,26 @@ func (s *session) wait(replicas int) rueidis.Completed {
 func (w *writer) slice() time.Duration { return max(w.cfg.AckTimeout/3, time.Millisecond) }
 
 // grow counts the replicas that are in sync: online at the master, heard of at
-// least once, and not behind.
+// least once, and not behind. One that has just come counts as behind at first:
+// it has its append-only file to set up anew, and its disk to wait for.
 func (s *session) grow() {
 	now, _ := s.w.monitor.now()
+	if now.master != s.master {
+		return
+	}
 	n := 0
+	for addr := range s.there {
+		if !now.node().has(addr) {
+			delete(s.there, addr)
+		}
+	}
 	for _, r := range now.node().replicas {
+		if r.offset > 0 && !s.there[r.addr] {
+			s.there[r.addr] = true
+			if _, ok := s.behind[r.addr]; !ok {
+				s.behind[r.addr] = absence{now.node().offset, time.Now().Add(leastAbsence)}
+			}
+		}
 		if away, ok := s.behind[r.addr]; ok && r.offset >= away.offset && time.Now().After(away.until) {
 			delete(s.behind, r.addr)
 		}
