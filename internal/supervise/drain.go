@@ -33,6 +33,7 @@ func (s *Supervisor) drain(ctx context.Context, node string) {
 	ctx, cancel := context.WithTimeout(ctx, drainLimit)
 	defer cancel()
 	balancers := s.runningBalancers()
+	s.awaitRelief(ctx, balancers, node)
 	for _, b := range balancers {
 		s.setServer(ctx, b, node, haproxy.Drain)
 	}
@@ -43,6 +44,48 @@ func (s *Supervisor) drain(ctx context.Context, node string) {
 			return
 		}
 	}
+}
+
+// awaitRelief waits until every balancer sends requests to another node of the
+// application, if there is one that is up: it may be so only since a moment
+// ago, and a balancer needs two checks of its own to see it.
+func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Client, node string) {
+	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
+	defer cancel()
+	others := map[string]bool{}
+	for _, st := range s.board.snapshot().Nodes {
+		if st.App == s.nodes[node].spec.App && st.Name != node && st.State == Up {
+			others[st.Name] = true
+		}
+	}
+	if len(others) == 0 {
+		return
+	}
+	for _, b := range balancers {
+		if !poll(ctx, func() bool { return anyServed(ctx, b, others) }) {
+			s.log.Warn("it is taken out of service although a balancer has no other node of its application", "node", node)
+			return
+		}
+	}
+}
+
+// anyServed reports whether a balancer has any server of those nodes in
+// rotation; one that has none of them at all has no route to them.
+func anyServed(ctx context.Context, b *haproxy.Client, nodes map[string]bool) bool {
+	stats, err := b.Stat(ctx)
+	if err != nil {
+		return false
+	}
+	any := false
+	for _, st := range stats {
+		if nodes[st.Server] {
+			any = true
+			if st.State() == "UP" {
+				return true
+			}
+		}
+	}
+	return !any
 }
 
 // inHand is how many requests a node has of a balancer that answers.
