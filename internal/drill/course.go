@@ -128,9 +128,9 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 
 	err = c.breakAll(ctx)
 	c.history.Interrupted = err != nil && ctx.Err() != nil
-	c.history.LoadEnd = time.Since(c.began)
 	endLoad()
 	sending.Wait()
+	c.history.LoadEnd = c.load.End()
 	c.readBack(ctx)
 	endWatch()
 	parts.Wait()
