@@ -18,9 +18,9 @@ const (
 
 // closeUp draws what one fault did to each single operation around it: a dot
 // at the time when it was due, as high as it had to wait.
-func closeUp(f row, ops []history.Operation, end time.Duration) template.HTML {
+func closeUp(f row, all []row, ops []history.Operation, end time.Duration) template.HTML {
 	x := axis{left: closeLeft, right: closeWidth - 10}
-	x.begin, x.end = around(f, end)
+	x.begin, x.end = around(f, all, end)
 	p := panel{x: x, y: 28, height: closeHeight}
 	low, high := time.Hour, time.Duration(0)
 	for _, op := range ops {
@@ -58,8 +58,9 @@ func closeUp(f row, ops []history.Operation, end time.Duration) template.HTML {
 }
 
 // around is the time worth looking at: a little before the fault until well
-// after clients had recovered, and not much more.
-func around(f row, end time.Duration) (from, to time.Duration) {
+// after clients had recovered, and not much more. It ends where the next fault
+// begins, which has a picture of its own.
+func around(f row, all []row, end time.Duration) (from, to time.Duration) {
 	from = max(f.Began-500*time.Millisecond, 0)
 	last := f.Began
 	for _, m := range f.Moments {
@@ -74,6 +75,11 @@ func around(f row, end time.Duration) (from, to time.Duration) {
 		last = min(end, last+20*time.Second)
 	}
 	to = max(last+500*time.Millisecond, f.Began+2*time.Second)
+	for _, other := range all {
+		if other.Began > last {
+			to = min(to, other.Began)
+		}
+	}
 	return from, min(to, max(end, from+time.Second))
 }
 

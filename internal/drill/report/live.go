@@ -24,7 +24,7 @@ type Progress struct {
 	Phase    string
 	Rate     float64       // answers that were ok, a second
 	InFlight int           // operations that wait for an answer
-	Longest  time.Duration // that anyone waited, so far
+	Longest  time.Duration // that the one who waits for longest has waited by now
 	Failed   int
 	Unknown  int
 }

@@ -73,7 +73,7 @@ func HTML(w io.Writer, h history.History, v history.Verdict) error {
 		d.When = h.Began.Format("2 January 2006, 15:04:05 MST")
 	}
 	for _, f := range r.Rows[:min(len(r.Rows), shownCloseUps)] {
-		if picture := closeUp(f, r.Operations, s.End); picture != "" {
+		if picture := closeUp(f, r.Rows, r.Operations, s.End); picture != "" {
 			d.CloseUps = append(d.CloseUps, picture)
 		}
 	}

@@ -12,10 +12,11 @@
     var box = svg.getBoundingClientRect(), at = ((event.clientX - box.left) / box.width - axis[0]) / (axis[1] - axis[0]);
     if (!(at >= 0 && at <= 1)) { hide(); return; }
     var i = Math.min(Math.floor(at * axis[2] / axis[3]), buckets.length - 1);
+    var length = i === buckets.length - 1 ? Math.max(axis[2] - i * axis[3], axis[3] / 2) : axis[3];
     var n = (buckets[i] || "0,0,0,0,0,0,0,0").split(",").map(Number), x = (axis[0] + at * (axis[1] - axis[0])) * width;
     cursor.setAttribute("x1", x); cursor.setAttribute("x2", x); cursor.style.visibility = "visible";
-    out.textContent = (i * axis[3]).toFixed(1) + " s: " + Math.round(n[0] / axis[3]) + " ok/s, " +
-      Math.round(n[1] / axis[3]) + " failed/s, " + Math.round(n[2] / axis[3]) + " unknown/s came; of those due, " +
+    out.textContent = (i * axis[3]).toFixed(1) + " s: " + Math.round(n[0] / length) + " ok/s, " +
+      Math.round(n[1] / length) + " failed/s, " + Math.round(n[2] / length) + " unknown/s came; of those due, " +
       n[3] + " failed, " + n[4] + " unknown" + (n[7] > 0 ? ", p50 " + wait(n[5]) + ", p99 " + wait(n[6]) + ", longest " + wait(n[7]) : ", none was answered");
   });
 })();

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode"
@@ -26,17 +27,17 @@ var (
 
 // drills are the histories that every output is tried with.
 var drills = map[string]func() (history.History, history.Verdict){
-	"holds":        func() (history.History, history.Verdict) { return sample(usual) },
-	"broken":       broken,
-	"missed":       missed,
-	"course":       course,
-	"inconclusive": inconclusive,
+	"holds":        sync.OnceValues(func() (history.History, history.Verdict) { return sample(usual) }),
+	"broken":       sync.OnceValues(broken),
+	"missed":       sync.OnceValues(missed),
+	"course":       sync.OnceValues(course),
+	"inconclusive": sync.OnceValues(inconclusive),
 	"empty":        func() (history.History, history.Verdict) { return history.History{}, history.Verdict{} },
-	"no-faults": func() (history.History, history.Verdict) {
+	"no-faults": sync.OnceValues(func() (history.History, history.Verdict) {
 		o := usual
 		o.withFaults = false
 		return sample(o)
-	},
+	}),
 	"hostile": hostile,
 }
 

@@ -37,7 +37,7 @@ type series struct {
 // due: that is how long somebody had to wait who came at that moment.
 func gather(ops []history.Operation, end time.Duration) series {
 	s := series{Step: stepFor(end), End: end}
-	n := int((end + s.Step - 1) / s.Step)
+	n := int((end + s.Step/2) / s.Step) // the last one is longer or shorter by half at most
 	s.Buckets = make([]bucket, max(n, 1))
 	waits := make([][]time.Duration, len(s.Buckets))
 	for _, op := range ops {
@@ -85,6 +85,14 @@ func stepFor(end time.Duration) time.Duration {
 // at is the bucket of a time.
 func (s series) at(t time.Duration) int {
 	return min(max(int(t/s.Step), 0), len(s.Buckets)-1)
+}
+
+// seconds is how long a bucket is.
+func (s series) seconds(i int) float64 {
+	if last := len(s.Buckets) - 1; i == last {
+		return max(s.End-time.Duration(last)*s.Step, s.Step/2).Seconds()
+	}
+	return s.Step.Seconds()
 }
 
 // quantile is the nearest rank of sorted values; percent from 1 to 100.

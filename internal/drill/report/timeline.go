@@ -47,7 +47,7 @@ func chart(r result, s series) timeline {
 		t.Errors = t.Errors || b.DueFailed+b.DueUnknown > 0
 	}
 	if !t.Errors {
-		errors.height = 24
+		errors.height = 14
 	}
 	bottom := errors.bottom()
 
@@ -59,12 +59,18 @@ func chart(r result, s series) timeline {
 	drawBands(&c, r, x, []panel{throughput, latency, errors})
 	drawThroughput(&c, throughput, s, r.Rate)
 	drawLatency(&c, latency, s)
-	drawErrors(&c, errors, s, t.Errors)
+	if t.Errors {
+		drawErrors(&c, errors, s)
+	}
 	drawTimes(&c, x, bottom, 12)
 	drawMarks(&c, r, x, lanes, top, []panel{throughput, latency, errors})
 	throughput.title(&c, "Outcomes", "per second, by when they came")
 	latency.title(&c, "Latency", "of what was answered, from when it was due; logarithmic")
-	errors.title(&c, "Errors", "failed and unknown, by when they were due, each "+span(s.Step))
+	counted := "none failed, none is unknown"
+	if t.Errors {
+		counted = "failed and unknown, by when they were due, each " + span(s.Step)
+	}
+	errors.title(&c, "Errors", counted)
 	c.text("unit end", x.right, bottom+38, "seconds since the drill began")
 	c.rule("cursor", 0, throughput.y, 0, bottom, "")
 	t.SVG = c.close()
@@ -108,12 +114,12 @@ func (p panel) level(c *canvas, y float64, label string) {
 }
 
 // columns is the outline of what stands on the panel's ground.
-func (p panel) columns(s series, heightOf func(bucket) float64) path {
+func (p panel) columns(s series, heightOf func(i int, b bucket) float64) path {
 	var out path
 	ground, open := p.bottom(), false
 	for i, b := range s.Buckets {
 		left := p.x.x(time.Duration(i) * s.Step)
-		h := heightOf(b)
+		h := heightOf(i, b)
 		switch {
 		case h <= 0 && open:
 			out.across(left)
@@ -138,11 +144,15 @@ func (p panel) columns(s series, heightOf func(bucket) float64) path {
 }
 
 func drawThroughput(c *canvas, p panel, s series, rate int) {
-	perSecond := 1 / s.Step.Seconds()
+	perSecond := func(i, n int) float64 { return float64(n) / s.seconds(i) }
+	total := func(i int) float64 {
+		b := s.Buckets[i]
+		return perSecond(i, b.OK+b.Failed+b.Unknown)
+	}
 	var all []float64
-	for _, b := range s.Buckets {
-		if n := b.OK + b.Failed + b.Unknown; n > 0 {
-			all = append(all, float64(n)*perSecond)
+	for i := range s.Buckets {
+		if v := total(i); v > 0 {
+			all = append(all, v)
 		}
 	}
 	// Held requests are answered all at once. Such a peak would press the rest
@@ -160,36 +170,39 @@ func drawThroughput(c *canvas, p panel, s series, rate int) {
 	for v := 0.0; v <= most; v += step {
 		p.level(c, p.bottom()-v/most*p.height, number(int(v)))
 	}
-	height := func(n int) float64 { return min(float64(n)*perSecond/most, 1) * p.height }
-	c.draw("unknown", p.columns(s, func(b bucket) float64 {
+	height := func(i, n int) float64 { return min(perSecond(i, n)/most, 1) * p.height }
+	c.draw("unknown", p.columns(s, func(i int, b bucket) float64 {
 		if b.Unknown == 0 {
 			return 0
 		}
-		return height(b.OK + b.Failed + b.Unknown)
+		return height(i, b.OK+b.Failed+b.Unknown)
 	}), "")
-	c.draw("failed", p.columns(s, func(b bucket) float64 {
+	c.draw("failed", p.columns(s, func(i int, b bucket) float64 {
 		if b.Failed == 0 {
 			return 0
 		}
-		return height(b.OK + b.Failed)
+		return height(i, b.OK+b.Failed)
 	}), "")
-	c.draw("ok", p.columns(s, func(b bucket) float64 { return height(b.OK) }), "")
+	c.draw("ok", p.columns(s, func(i int, b bucket) float64 { return height(i, b.OK) }), "")
 	if rate > 0 {
 		y := p.bottom() - float64(rate)/most*p.height
 		c.rule("rate", p.x.left, y, p.x.right, y, fmt.Sprintf("asked for: %d a second", rate))
 	}
 	free := 0.0
-	for i, b := range s.Buckets {
-		v := float64(b.OK+b.Failed+b.Unknown) * perSecond
-		x := p.x.x(time.Duration(i)*s.Step + s.Step/2)
-		if v <= most || x < free {
-			continue
+	for i := 0; i < len(s.Buckets); i++ {
+		peak, from := 0.0, i
+		for ; i < len(s.Buckets) && total(i) > most; i++ {
+			peak = max(peak, total(i))
 		}
-		for j := i; j < len(s.Buckets) && p.x.x(time.Duration(j)*s.Step) < x+50; j++ {
-			v = max(v, float64(s.Buckets[j].OK+s.Buckets[j].Failed+s.Buckets[j].Unknown)*perSecond)
+		label := "↑ " + number(int(peak))
+		x := p.x.x(time.Duration(i)*s.Step) + 4
+		if x+textWidth(label) > p.x.right {
+			x = p.x.x(time.Duration(from)*s.Step) - textWidth(label) - 4
 		}
-		c.text("peak", x+4, p.y+11, "↑ "+number(int(v)))
-		free = x + 60
+		if peak > 0 && x >= free {
+			c.text("peak", x, p.y+12, label)
+			free = x + textWidth(label) + 8
+		}
 	}
 }
 
@@ -251,11 +264,7 @@ func (p panel) logarithmic(c *canvas, low, high time.Duration) func(time.Duratio
 	return y
 }
 
-func drawErrors(c *canvas, p panel, s series, any bool) {
-	if !any {
-		c.text("none", (p.x.left+p.x.right)/2, p.y+16, "none failed, none is unknown")
-		return
-	}
+func drawErrors(c *canvas, p panel, s series) {
 	most := 1
 	for _, b := range s.Buckets {
 		most = max(most, b.DueFailed+b.DueUnknown)
