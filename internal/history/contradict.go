@@ -14,8 +14,11 @@ type block struct {
 	first, last     time.Duration
 	firstOp, lastOp int
 	firstOf, lastOf *value // whose firstOp and lastOp are
-	place           time.Duration
-	pinned          bool // moved once, see mend
+
+	// For the order that is tried: the blocks' sequence, and when this one may
+	// begin. Moves counts how often that was changed, see mend.
+	place, notBefore time.Duration
+	moves            int
 }
 
 // forward reports whether the block's value was certainly there for a while:

@@ -68,31 +68,39 @@ func judgeSet(ops []Operation, k key) findings {
 // possible adds what a read cannot have seen, and notes what it did see.
 func (s *set) possible(i int) {
 	op := s.ops[i]
-	seen := make(map[string]bool, len(op.Members))
+	seen := make(map[*member]bool, len(op.Members))
 	for _, value := range op.Members {
 		m := s.members[value]
-		a := Anomaly{What: ImpossibleRead, Key: s.name, Operations: []int{i}}
-		who := fmt.Sprintf("client %d read %q%s at %s", op.Client, value, fromWhere(op), seconds(op.End))
-		switch {
-		case m == nil:
-			a.Text = who + ", which nobody added"
-		case s.ops[m.add].Outcome == Failed:
-			a.Text = who + ", whose adding had failed for certain"
-			a.Operations = append(a.Operations, m.add)
-		case s.ops[m.add].Start > op.End:
-			a.Text = who + ", before anybody had begun to add it"
-			a.Operations = append(a.Operations, m.add)
-		case seen[value]:
-			a.What, a.Text = WrongSet, who+", and more than once"
-		default:
-			if op.master() && op.End < m.from {
-				m.from, m.by = op.End, i
+		if what, why := s.impossible(m, op, seen[m]); why != "" {
+			a := Anomaly{What: what, Key: s.name, Operations: []int{i},
+				Text: fmt.Sprintf("client %d read %q%s at %s, %s", op.Client, value, fromWhere(op), seconds(op.End), why)}
+			if m != nil {
+				a.Operations = append(a.Operations, m.add)
 			}
-			seen[value] = true
+			s.findings.add(a)
 			continue
 		}
-		s.findings.add(a)
+		seen[m] = true
+		if op.master() && op.End < m.from {
+			m.from, m.by = op.End, i
+		}
 	}
+}
+
+// impossible says why an answer cannot have a member, and what kind of anomaly
+// that is; it is empty if it can.
+func (s *set) impossible(m *member, op Operation, again bool) (what, why string) {
+	switch {
+	case m == nil:
+		return ImpossibleRead, "which nobody added"
+	case s.ops[m.add].Outcome == Failed:
+		return ImpossibleRead, "whose adding had failed for certain"
+	case s.ops[m.add].Start > op.End:
+		return ImpossibleRead, "before anybody had begun to add it"
+	case again:
+		return WrongSet, "and more than once"
+	}
+	return "", ""
 }
 
 // complete adds that a read lacks members.

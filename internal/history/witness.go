@@ -7,9 +7,12 @@ import (
 	"time"
 )
 
-// maxMends is how often a block is moved to make room for a compare-and-set
-// that did not match.
-const maxMends = 200
+// maxMends is how often blocks are moved to make room for compare-and-sets
+// that did not match, and maxMoves how often one of them.
+const (
+	maxMends = 300
+	maxMoves = 4
+)
 
 // moment is one operation at its place in the order that is tried.
 type moment struct {
@@ -74,13 +77,7 @@ func (r *register) blocksAgain() []*block {
 // place gives each block its place: a forward one where it has to begin, any
 // other as early as may be, which is not within a forward one.
 func place(blocks []*block) bool {
-	var fixed []*block
-	for _, b := range blocks {
-		if b.forward() {
-			fixed = append(fixed, b)
-		}
-	}
-	slices.SortFunc(fixed, func(a, b *block) int { return cmp.Compare(a.first, b.first) })
+	fixed := forwardOnes(blocks)
 	for _, b := range blocks {
 		if b.forward() {
 			b.place = b.first
@@ -103,16 +100,18 @@ func outside(fixed []*block, t time.Duration) time.Duration {
 	return t
 }
 
-// lay puts the blocks' operations in order.
+// lay puts the blocks' operations in order, each as early as may be: a
+// compare-and-set that did not match mostly expected a value of before.
 func (r *register) lay(blocks []*block) ([]moment, []stretch) {
 	order := slices.Clone(blocks)
 	slices.SortStableFunc(order, func(a, b *block) int {
-		return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(max(a.place, a.last), max(b.place, b.last)))
+		return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(max(a.place, a.last), max(b.place, b.last)), cmp.Compare(a.moves, b.moves))
 	})
 	var moments []moment
 	var stretches []stretch
+	at := always
 	for _, b := range order {
-		at := b.place
+		at = max(at, b.notBefore)
 		for _, v := range b.values {
 			if !v.absent {
 				at = max(at, r.ops[v.write].Start)
@@ -182,9 +181,47 @@ func (r *register) fit(moments *[]moment, stretches []stretch) *unmatched {
 }
 
 // mend moves a block so that op, a compare-and-set that expected v and found
-// something else, has a place: v's own to after op's start, or another one to
-// after v and before op's end.
+// something else, has a place: another one to after v and before op's end, or
+// v's own to after op's start; of these the one that was moved least.
 func mend(blocks []*block, stretches []stretch, op Operation, v *value) bool {
+	fixed := forwardOnes(blocks)
+	n := slices.IndexFunc(stretches, func(s stretch) bool { return s.value == v })
+	own, until := stretches[n].block, stretches[n].until
+	var best *block
+	for _, b := range blocks {
+		switch {
+		case b.moves >= maxMoves || b.values[0].absent || best != nil && best.moves <= b.moves:
+		case b == own && own.later(fixed, op) <= min(b.first, op.End):
+			best = b
+		case b != own && !b.forward() && outside(fixed, max(b.last, until)) <= min(b.first, op.End):
+			best = b
+		}
+	}
+	switch {
+	case best == nil:
+		return false
+	case best != own:
+		best.place, best.notBefore = outside(fixed, max(best.last, until)), always
+	case own.forward():
+		own.notBefore = own.later(fixed, op)
+	default:
+		own.place = own.later(fixed, op)
+		own.notBefore = own.place
+	}
+	best.moves++
+	return true
+}
+
+// later is the first time from op's start on at which the block can begin.
+func (b *block) later(fixed []*block, op Operation) time.Duration {
+	if b.forward() {
+		return op.Start
+	}
+	return outside(fixed, max(b.last, op.Start))
+}
+
+// forwardOnes are the forward blocks, in order.
+func forwardOnes(blocks []*block) []*block {
 	var fixed []*block
 	for _, b := range blocks {
 		if b.forward() {
@@ -192,27 +229,7 @@ func mend(blocks []*block, stretches []stretch, op Operation, v *value) bool {
 		}
 	}
 	slices.SortFunc(fixed, func(a, b *block) int { return cmp.Compare(a.first, b.first) })
-	n := slices.IndexFunc(stretches, func(s stretch) bool { return s.value == v })
-	own, until := stretches[n].block, stretches[n].until
-	for _, b := range blocks {
-		if b == own || b.forward() || b.pinned || b.values[0].absent {
-			continue
-		}
-		to := outside(fixed, max(b.last, until))
-		if to <= min(b.first, op.End) {
-			b.place, b.pinned = to, true
-			return true
-		}
-	}
-	if own.forward() || own.pinned || own.values[0].absent {
-		return false
-	}
-	to := outside(fixed, max(own.last, op.Start))
-	if to > min(own.first, op.End) {
-		return false
-	}
-	own.place, own.pinned = to, true
-	return true
+	return fixed
 }
 
 // replay takes an order through the model, and checks that each operation is

@@ -1,0 +1,56 @@
+package history
+
+import (
+	"testing"
+	"time"
+)
+
+// large is a drill of two minutes' work: 30,000 operations, 20 registers, 8
+// counters, 8 sets, 64 clients, and everything under way at each failover unknown.
+func large(seed uint64) History {
+	s := newSimulation(seed, noBug)
+	s.rate, s.length, s.clients = 1000, 30*time.Second, 64
+	s.registers, s.counters, s.sets = 20, 8, 8
+	s.failovers, s.unknown, s.lost = []time.Duration{10 * time.Second, 20 * time.Second}, 100, 60
+	return s.run()
+}
+
+// hot is the same on a single register, which porcupine alone cannot judge.
+func hot(seed uint64) History {
+	s := newSimulation(seed, noBug)
+	s.rate, s.length, s.clients = 1000, 30*time.Second, 64
+	s.registers, s.counters, s.sets = 1, 1, 1
+	s.failovers, s.unknown, s.lost = []time.Duration{10 * time.Second, 20 * time.Second}, 100, 60
+	return s.run()
+}
+
+func TestThirtyThousandOperationsAreJudgedInTime(t *testing.T) {
+	for name, h := range map[string]History{"large": large(1), "hot": hot(1)} {
+		unknown := 0
+		for _, op := range h.Operations {
+			if op.Outcome == Unknown && op.writes() {
+				unknown++
+			}
+		}
+		began := time.Now()
+		v := Judge(h)
+		took := time.Since(began)
+		t.Logf("%s: %d operations, %d unknown writes: %s in %v", name, len(h.Operations), unknown, v.Result, took)
+		if v.Result != Holds || unknown < 50 {
+			t.Errorf("%s: %s with %d unknown writes: %v", name, v.Result, unknown, v.Why)
+		}
+		if took > 5*time.Second {
+			t.Errorf("%s: judged in %v", name, took)
+		}
+	}
+}
+
+func BenchmarkJudge(b *testing.B) {
+	h := large(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		if v := Judge(h); v.Result != Holds {
+			b.Fatal(v.Why)
+		}
+	}
+}
