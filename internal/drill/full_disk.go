@@ -1,0 +1,69 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"holdfast/internal/history"
+	"holdfast/internal/plan"
+)
+
+var fullDisk = fault{
+	name: "full-disk", about: "the disk below the master's append-only file is full for 8 s: Redis refuses writes",
+	disk: true, promise: history.Promise{Failed: history.Any, Unknown: history.InFlight, Pause: 4 * time.Second},
+	strike: func(ctx context.Context, s *scene) error {
+		n, err := s.pick(ctx, plan.Redis, "master")
+		if err != nil {
+			return err
+		}
+		ballast := filepath.Join(s.stack.dataDir(n.Name), "ballast")
+		if err := s.undo(step{Why: "the full disk of " + n.Name, Remove: ballast}); err != nil {
+			return err
+		}
+		s.say("filling the disk of %s", n.Name)
+		s.blow(n.Name)
+		size, err := fill(ballast)
+		if err != nil {
+			return err
+		}
+		admin := s.stack.admins[n.Name]
+		err = s.await(ctx, n.Name+" failing to write to its append-only file", 5*time.Second, func() bool {
+			ok, err := admin.Writes(ctx)
+			return err == nil && !ok
+		})
+		if err != nil {
+			return err
+		}
+		s.evidence("%s cannot write to its append-only file, beside a ballast of %d MiB", n.Name, size>>20)
+		return s.lastBlowing(ctx, 8*time.Second)
+	},
+}
+
+// fill writes a file until the disk is full, and answers its size in bytes.
+// Without a file system of its own below it that would be everybody's disk.
+func fill(path string) (size int64, err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	block := make([]byte, 64<<10)
+	for size <= 2*disk<<20 {
+		n, err := f.Write(block)
+		size += int64(n)
+		switch {
+		case errors.Is(err, syscall.ENOSPC) && len(block) > 1:
+			block = block[:len(block)/2] // what is left is smaller
+		case errors.Is(err, syscall.ENOSPC):
+			return size, nil
+		case err != nil:
+			return size, err
+		}
+	}
+	return size, fmt.Errorf("the disk at %s is larger than it was made", path)
+}
