@@ -2,6 +2,7 @@ package drill
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"holdfast/internal/history"
@@ -74,7 +75,7 @@ var cutHalves = fault{
 			return err
 		}
 		rest := s.stack.hosts.but(master, with)
-		return s.cut(ctx, cutLasts, rest, both(hostNames(master, with), hostNames(rest...)))
+		return s.cut(ctx, cutLasts, strings.Join(hostNames(rest...), ", ")+" off from the others", rest, both(hostNames(master, with), hostNames(rest...)))
 	},
 }
 
@@ -86,7 +87,7 @@ var cutOneWay = fault{
 		if err != nil {
 			return err
 		}
-		return s.cut(ctx, cutLasts, []host{one}, oneWay(hostNames(one), hostNames(s.stack.hosts.but(one)...)))
+		return s.cut(ctx, cutLasts, "the way from "+one.name+" to the others", []host{one}, oneWay(hostNames(one), hostNames(s.stack.hosts.but(one)...)))
 	},
 }
 
@@ -98,15 +99,17 @@ var cutOtherWay = fault{
 		if err != nil {
 			return err
 		}
-		return s.cut(ctx, cutLasts, []host{one}, oneWay(hostNames(s.stack.hosts.but(one)...), hostNames(one)))
+		return s.cut(ctx, cutLasts, "the way from the others to "+one.name, []host{one}, oneWay(hostNames(s.stack.hosts.but(one)...), hostNames(one)))
 	},
 }
 
 // cutOff cuts one host off from all others, and from the clients or not.
 func (s *scene) cutOff(ctx context.Context, one host, fromClients bool) error {
 	others := hostNames(s.stack.hosts.but(one)...)
+	words := one.name + " off from the others"
 	if fromClients {
 		others = append(others, clients)
+		words += " and the clients"
 	}
-	return s.cut(ctx, cutLasts, []host{one}, both(hostNames(one), others))
+	return s.cut(ctx, cutLasts, words, []host{one}, both(hostNames(one), others))
 }

@@ -49,13 +49,14 @@ func (s *scene) otherHost(ctx context.Context) (host, error) {
 }
 
 // cut lets nothing pass in some directions for a time, and sees that something
-// was stopped. The targets are the hosts that it is about.
-func (s *scene) cut(ctx context.Context, d time.Duration, targets []host, drops []drop) error {
+// was stopped. What is done is told in words; the targets are the hosts that it is
+// about.
+func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets []host, drops []drop) error {
 	h := s.stack.hosts
 	if err := s.undo(h.uncut()); err != nil {
 		return err
 	}
-	s.say("cutting: nothing passes from %s", list(drops))
+	s.say("cutting %s", what)
 	for _, one := range targets {
 		s.blow(one.name)
 	}
@@ -96,13 +97,4 @@ func (s *scene) stopped(counts map[string]int) error {
 	}
 	s.evidence("packets dropped, %s", strings.Join(words, ", "))
 	return nil
-}
-
-// list says in which directions nothing passes.
-func list(drops []drop) string {
-	var words []string
-	for _, d := range drops {
-		words = append(words, d.String())
-	}
-	return strings.Join(words, ", ")
 }

@@ -1,0 +1,236 @@
+package drill
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/history"
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/supervise"
+)
+
+// needHosts skips a test where no hosts can be made, but not in continuous
+// integration.
+func needHosts(t *testing.T) {
+	t.Helper()
+	err := hostsPossible()
+	switch {
+	case err == nil:
+	case os.Getenv("CI") != "":
+		t.Fatal(err)
+	default:
+		t.Skip(err)
+	}
+}
+
+// builtProgram builds the holdfast program.
+func builtProgram(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "holdfast")
+	if out, err := exec.Command("go", "build", "-o", path, "holdfast/cmd/holdfast").CombinedOutput(); err != nil {
+		t.Fatalf("build holdfast: %v\n%s", err, out)
+	}
+	return path
+}
+
+// onHosts is a stack on three hosts, with the journal that undoes them. It is
+// undone with the test, whatever happened.
+func onHosts(t *testing.T) (*target, *journal) {
+	t.Helper()
+	needHosts(t)
+	self := builtProgram(t)
+	j, err := openJournal(filepath.Join(t.TempDir(), journalName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := j.undo(0); err != nil {
+			t.Error(err)
+		}
+	})
+	stack, err := standUp(t.Context(), self, j, "", 3, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stack.close)
+	well(t, stack)
+	return stack, j
+}
+
+func well(t *testing.T, stack *target) supervise.Status {
+	t.Helper()
+	if why := stack.heal(t.Context(), 30*time.Second); why != "" {
+		t.Fatalf("the stack is not well: %s", why)
+	}
+	st, err := stack.status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// at is a scene for a fault.
+func at(t *testing.T, stack *target, j *journal) *scene {
+	return &scene{
+		stack: stack, journal: j, record: &history.Fault{}, began: time.Now(),
+		random: rand.New(rand.NewPCG(1, 1)), say: t.Logf,
+	}
+}
+
+// ask asks an entry, on a connection of its own.
+func ask(t *testing.T, url string, patience time.Duration) (string, error) {
+	t.Helper()
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return string(b), err
+}
+
+func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
+	stack, j := onHosts(t)
+	before := well(t, stack)
+	if _, err := ask(t, stack.entries[0]+"/set?key=kelp&value=holdfast", 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range stack.entries {
+		if got, err := ask(t, entry+"/get?key=kelp", 5*time.Second); err != nil || !strings.Contains(got, "holdfast") {
+			t.Errorf("%s answers %q, %v", entry, got, err)
+		}
+	}
+	for _, n := range before.Nodes {
+		if one := stack.hosts.of(n); one.name == "" || !strings.HasPrefix(n.Address, one.address.String()+":") {
+			t.Errorf("%s is on host %q at %s", n.Name, n.Host, n.Address)
+		}
+	}
+
+	t.Run("a supervisor that comes back adopts the nodes on their hosts", func(t *testing.T) {
+		id, err := process.Identify(before.Supervisor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := process.Signal(id, 9, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := await(t.Context(), "its end", 5*time.Second, func() bool { return !process.Alive(id) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := stack.run(t.Context(), "up", "-d"); err != nil { // without a word about hosts
+			t.Fatal(err)
+		}
+		after := well(t, stack)
+		for _, n := range before.Nodes {
+			now, _ := after.Node(n.Name)
+			if now.PID != n.PID || now.Host != n.Host || now.Address != n.Address {
+				t.Errorf("%s was %d on %s at %s, and is %d on %s at %s", n.Name, n.PID, n.Host, n.Address, now.PID, now.Host, now.Address)
+			}
+		}
+	})
+
+	t.Run("a host is cut off and comes back", func(t *testing.T) {
+		s, mark := at(t, stack, j), j.mark()
+		one := stack.hosts.all[1]
+		if err := s.cut(t.Context(), time.Second, one.name, []host{one}, both(hostNames(one), append(hostNames(stack.hosts.but(one)...), clients))); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(s.record.Evidence, "host-1 to host-2: ") || !strings.Contains(s.record.Evidence, "clients to host-2: ") {
+			t.Errorf("the evidence is %q", s.record.Evidence)
+		}
+		if got, err := ask(t, stack.entries[1]+"/get?key=kelp", 300*time.Millisecond); err == nil {
+			t.Errorf("a host that is cut off answers %q", got)
+		}
+		if got, err := ask(t, stack.entries[0]+"/get?key=kelp", 5*time.Second); err != nil || !strings.Contains(got, "holdfast") {
+			t.Errorf("the other side answers %q, %v", got, err)
+		}
+		if err := j.undo(mark); err != nil {
+			t.Fatal(err)
+		}
+		well(t, stack)
+		if got, err := ask(t, stack.entries[1]+"/get?key=kelp", 5*time.Second); err != nil || !strings.Contains(got, "holdfast") {
+			t.Errorf("the host that is back answers %q, %v", got, err)
+		}
+	})
+
+	t.Run("the master's host is lost, and the drill with it", func(t *testing.T) {
+		ctx, kill := context.WithCancel(t.Context())
+		defer kill()
+		s := at(t, stack, j)
+		master, err := s.pick(ctx, plan.Redis, "master")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost := make(chan error, 1)
+		go func() { lost <- s.lose(ctx, stack.hosts.of(master)) }()
+		if err := s.awaitMaster(ctx, master.Name); err != nil {
+			t.Fatal(err)
+		}
+		// Longer than a start takes: nothing may come back before its host.
+		if err := sleep(ctx, 500*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		st, err := stack.status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range st.Nodes {
+			if n.Host == master.Host && n.PID != 0 {
+				t.Errorf("%s runs (pid %d), and its host is away", n.Name, n.PID)
+			}
+		}
+		kill()
+		<-lost
+	})
+
+	// What is left of the drill is its journal.
+	st, err := stack.status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := openJournal(j.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.undo(0); err != nil {
+		t.Fatal(err)
+	}
+	nothingIsLeft(t, stack, st)
+}
+
+// nothingIsLeft looks for what a stack on hosts could leave behind.
+func nothingIsLeft(t *testing.T, stack *target, last supervise.Status) {
+	t.Helper()
+	for _, look := range [][]string{{"ip", "netns", "list"}, {"ip", "link"}, {"ip", "address"}, {"cat", "/proc/mounts"}} {
+		var out string
+		err := await(t.Context(), "", 5*time.Second, func() bool { // the kernel takes a moment
+			b, err := exec.Command(look[0], look[1:]...).Output()
+			out = string(b)
+			return err == nil && !strings.Contains(out, stack.hosts.tag) && !strings.Contains(out, stack.state)
+		})
+		if err != nil {
+			t.Errorf("%s shows what the drill has left (%s):\n%s", strings.Join(look, " "), stack.hosts.tag, out)
+		}
+	}
+	if _, err := os.Stat(filepath.Dir(stack.state)); err == nil {
+		t.Errorf("%s is left", filepath.Dir(stack.state))
+	}
+	if id, err := process.Identify(last.Supervisor); err == nil {
+		t.Errorf("the supervisor (%v) is left", id)
+	}
+	for _, n := range last.Nodes {
+		if _, err := process.Identify(n.PID); n.PID != 0 && err == nil {
+			t.Errorf("%s (pid %d) is left", n.Name, n.PID)
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package drill
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"holdfast/internal/supervise"
+)
+
+func TestANetworkIsChosenThatNobodyHas(t *testing.T) {
+	prefixes := func(texts ...string) (all []netip.Prefix) {
+		for _, text := range texts {
+			all = append(all, netip.MustParsePrefix(text))
+		}
+		return all
+	}
+	for _, c := range []struct {
+		what  string
+		taken []netip.Prefix
+		from  int
+		want  string
+	}{
+		{"a machine that knows none of them", prefixes("10.0.0.0/8", "127.0.0.0/8"), 7, "198.18.7.0/24"},
+		{"another drill's is passed by", prefixes("198.18.7.0/24", "198.18.8.0/24"), 7, "198.18.9.0/24"},
+		{"so is a tunnel's", prefixes("198.18.0.0/16"), 7, "198.19.0.0/24"},
+		{"at the end it begins again", prefixes("198.19.255.0/24"), 511, "198.18.0.0/24"},
+		{"a route to everywhere takes nothing", prefixes("0.0.0.0/0"), 300, "198.19.44.0/24"},
+		{"there may be none", prefixes("198.18.0.0/15"), 7, ""},
+	} {
+		got, err := chooseNetwork(c.taken, c.from)
+		switch {
+		case c.want == "" && err == nil:
+			t.Errorf("%s: %v was chosen", c.what, got)
+		case c.want != "" && (err != nil || got.String() != c.want):
+			t.Errorf("%s: %v (%v), want %s", c.what, got, err, c.want)
+		}
+	}
+}
+
+// three are hosts that nobody has made.
+func three() *hosts {
+	h := newHosts(3)
+	h.number(netip.MustParsePrefix("198.18.7.0/24"))
+	return h
+}
+
+func TestHostsSayWhereAStackIs(t *testing.T) {
+	h := three()
+	if len(h.tag) > 15 {
+		t.Errorf("%q is too long a name for a link", h.tag)
+	}
+	want := []string{
+		"--host", "host-1=198.18.7.1@" + h.tag + "-1", "--host", "host-2=198.18.7.2@" + h.tag + "-2", "--host", "host-3=198.18.7.3@" + h.tag + "-3",
+	}
+	if got := h.flags(); !slices.Equal(got, want) {
+		t.Errorf("the flags are %q, want %q", got, want)
+	}
+	if got := h.entries(6301, 2); !slices.Equal(got, []string{"http://198.18.7.1:6301", "http://198.18.7.2:6301"}) {
+		t.Errorf("the entries are %q", got)
+	}
+	if got := h.of(supervise.NodeStatus{Host: "host-2"}); got != h.all[1] {
+		t.Errorf("a node of host-2 is on %v", got)
+	}
+	if got := h.but(h.all[0], h.all[2]); !slices.Equal(got, h.all[1:2]) {
+		t.Errorf("all but host-1 and host-3 are %v", got)
+	}
+	if other := newHosts(3); other.tag == h.tag {
+		t.Skip("the one in 65,536") // two drills of one process
+	}
+}
+
+func TestACutIsARuleForEachDirection(t *testing.T) {
+	rules := three().cutRules(append(both([]string{"host-1"}, []string{"host-2", clients}), oneWay([]string{"host-3"}, []string{"host-1"})...))
+	var got []string
+	for line := range strings.Lines(rules) {
+		if strings.HasPrefix(line, "add rule") {
+			f := strings.Fields(line)
+			got = append(got, strings.ReplaceAll(f[6]+">"+f[8], `"`, ""))
+			if !strings.Contains(line, " ether type ip counter drop ") {
+				t.Errorf("the rule does not count, or drops more than IP: %s", line)
+			}
+		}
+	}
+	want := []string{"e1>e2", "e1>machine", "e2>e1", "machine>e1", "e3>e1"}
+	if !slices.Equal(got, want) {
+		t.Errorf("what is dropped goes %q, want %q", got, want)
+	}
+}
+
+func TestDroppedPacketsAreCountedByDirection(t *testing.T) {
+	counts, err := parseCounters(`{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"table": {"family": "bridge", "name": "cut"}},
+		{"rule": {"comment": "host-1 to host-2", "expr": [{"match": {}}, {"counter": {"packets": 7, "bytes": 420}}, {"drop": null}]}},
+		{"rule": {"comment": "host-2 to host-1", "expr": [{"match": {}}, {"counter": {"packets": 0, "bytes": 0}}, {"drop": null}]}}]}`)
+	if err != nil || counts["host-1 to host-2"] != 7 || len(counts) != 2 {
+		t.Errorf("the counters are %v (%v)", counts, err)
+	}
+	if _, err := parseCounters("no JSON"); err == nil {
+		t.Error("what is no JSON has counters")
+	}
+}
