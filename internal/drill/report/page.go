@@ -26,13 +26,12 @@ var (
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"span": span, "moment": moment, "number": number, "several": several,
 	"meaning": meaning, "promised": promised, "allowed": allowed,
-	"call":    func(op history.Operation) string { return call(op, 60) },
-	"answer":  answer,
-	"seconds": func(d time.Duration) string { return fmt.Sprintf("%.1f", d.Seconds()) },
-	"letter":  func(i int) string { return string(rune('a' + i%26)) },
-	"waited":  func(op history.Operation) string { return span(max(op.End-op.Due, 0)) },
-	"gauge":   gauge,
-	"tone":    func(o history.Outcome) string { return string(outcomeClass(o)) },
+	"call":   func(op history.Operation) string { return call(op, 60) },
+	"answer": answer,
+	"letter": func(i int) string { return string(rune('a' + i%26)) },
+	"waited": func(op history.Operation) string { return span(max(op.End-op.Due, 0)) },
+	"gauge":  gauge,
+	"tone":   func(o history.Outcome) string { return string(outcomeClass(o)) },
 }).Parse(pageText))
 
 // pageData is what the template shows.
@@ -127,7 +126,7 @@ func gauge(r row) template.HTML {
 	c.open("gauge", r.N, width, height, "Pause against promise", "paused "+span(r.Cost.Pause)+" of "+promised(r.Promise)+" promised")
 	c.rect("ground", 0, 2, width, 8, "")
 	k := class("within")
-	if r.overPromise() {
+	if r.Over() {
 		k = "beyond"
 	}
 	c.rect(k, 0, 2, max(r.Cost.Pause.Seconds()/whole*width, 1.5), 8, "")
@@ -135,9 +134,6 @@ func gauge(r row) template.HTML {
 	c.rule("promise", at, 0, at, height, "")
 	return c.close()
 }
-
-// Over is overPromise for the template.
-func (r row) Over() bool { return r.overPromise() }
 
 // TargetList is what was hit.
 func (r row) TargetList() string { return strings.Join(r.Targets, ", ") }

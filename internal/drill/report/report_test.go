@@ -274,6 +274,28 @@ func TestTimesAndNumbersAreReadByPeople(t *testing.T) {
 	}
 }
 
+func TestAnOperationIsReadAtAGlance(t *testing.T) {
+	for want, op := range map[string]history.Operation{
+		"write(x)":               {Verb: history.Write, Value: "x", Outcome: history.OK},
+		"write(x) ?":             {Verb: history.Write, Value: "x", Outcome: history.Unknown},
+		"add(x) failed":          {Verb: history.Add, Value: "x", Outcome: history.Failed},
+		"read→x":                 {Verb: history.Read, Kind: history.Register, From: "master", Found: true, Got: "x", Outcome: history.OK},
+		"read(replica)→nothing":  {Verb: history.Read, Kind: history.Register, From: "replica", Outcome: history.OK},
+		"final read→7":           {Verb: history.Read, Kind: history.Counter, Final: true, Found: true, Number: 7, Outcome: history.OK},
+		"read→{a, b}":            {Verb: history.Read, Kind: history.Set, Found: true, Members: []string{"a", "b"}, Outcome: history.OK},
+		"read→{5 members}":       {Verb: history.Read, Kind: history.Set, Found: true, Members: make([]string, 5), Outcome: history.OK},
+		"cas(c10-1573→c36-1769)": {Verb: history.CAS, Expect: "c10-1573", Value: "c36-1769", Matched: true, Outcome: history.OK},
+		"cas(x→y) no match":      {Verb: history.CAS, Expect: "x", Value: "y", Outcome: history.OK},
+		"cas(x→y) ?":             {Verb: history.CAS, Expect: "x", Value: "y", Outcome: history.Unknown},
+		"increment→3":            {Verb: history.Increment, Number: 3, Outcome: history.OK},
+		"write(" + strings.Repeat("x", 16) + "…)": {Verb: history.Write, Value: strings.Repeat("x", 1000), Outcome: history.OK},
+	} {
+		if got := call(op, 24); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestBucketsHoldEveryOperationOnce(t *testing.T) {
 	h, _ := missed()
 	for _, end := range []time.Duration{0, time.Second, 41 * time.Second, 24 * time.Hour, 10000 * time.Hour} {

@@ -138,8 +138,8 @@ func (r result) end() time.Duration {
 	return end
 }
 
-// overPromise says that clients waited longer than they should.
-func (r row) overPromise() bool { return r.Promise.Pause > 0 && r.Cost.Pause > r.Promise.Pause }
+// Over says that clients waited longer than they should.
+func (r row) Over() bool { return r.Promise.Pause > 0 && r.Cost.Pause > r.Promise.Pause }
 
 // name is the fault's with its targets.
 func (r row) name() string {

@@ -16,7 +16,7 @@ const (
 	diagramLeft  = 84.0
 	diagramRight = diagramWidth - 12
 	rowHeight    = 22.0
-	labelLength  = 26
+	labelLength  = 32
 )
 
 // stretch is a time axis on which what happened stands in its true order, and

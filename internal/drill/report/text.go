@@ -110,7 +110,7 @@ func (t *textReport) faults() {
 			{fmt.Sprint(f.N), dim}, {cut(f.name(), 36), ""}, {span(f.Cost.Pause), ""}, {promised(f.Promise), ""}, {span(f.Cost.Recovery), ""},
 			{number(during.Failed), ""}, {number(during.Unknown), ""}, {number(during.Held), ""},
 		}
-		if f.overPromise() {
+		if f.Over() {
 			line[2].colour = yellow
 		}
 		if f.Cost.Recovery < 0 {

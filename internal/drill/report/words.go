@@ -133,23 +133,34 @@ func several(n int, one, many string) string {
 }
 
 // call is an operation and its answer as one reads them in a proof:
-// write(x), read→x, cas(x→y) no; a question mark where no answer came.
+// write(x), read→x, read(replica)→x, cas(x→y) no match; a question mark where
+// no answer came.
 func call(op history.Operation, most int) string {
 	var s string
 	switch op.Verb {
 	case history.Read:
 		s = "read"
-		if op.Final {
+		switch {
+		case op.Final:
 			s = "final read"
+		case op.From != "" && op.From != "master":
+			s = "read(" + short(op.From, 10) + ")"
 		}
 		if op.Outcome == history.OK {
 			s += "→" + found(op, most-len(s)-1)
 		}
 	case history.CAS:
-		each := max((most-15)/2, 3) // with room for what follows
+		after := ""
+		switch {
+		case op.Outcome != history.OK:
+			after = " unknown" // or as long
+		case !op.Matched:
+			after = " no match"
+		}
+		each := max((most-len("cas(>)")-len(after))/2, 3)
 		s = "cas(" + short(op.Expect, each) + "→" + short(op.Value, each) + ")"
-		if op.Outcome == history.OK && !op.Matched {
-			s += " no match"
+		if op.Outcome == history.OK {
+			s += after
 		}
 	case history.Increment:
 		s = "increment"
