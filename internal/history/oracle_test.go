@@ -75,7 +75,8 @@ func all(ops []Operation) []int {
 
 // The judgement of a register is that of porcupine on the untouched history.
 func TestARegisterIsJudgedAsPorcupineJudgesTheWholeHistory(t *testing.T) {
-	rounds := 60000
+	t.Parallel()
+	rounds := 30000
 	if testing.Short() {
 		rounds = 5000
 	}

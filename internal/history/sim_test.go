@@ -92,8 +92,8 @@ func (e *events) Pop() any {
 func newSimulation(seed uint64, b bug) *simulation {
 	return &simulation{
 		rnd: rand.New(rand.NewPCG(seed, 7)), bug: b,
-		rate: 500, clients: 16, registers: 3, counters: 2, sets: 2, length: 4 * time.Second,
-		failovers: []time.Duration{1500 * ms}, outage: 600 * ms, unknown: 40, lost: 20, replicas: true,
+		rate: 400, clients: 16, registers: 3, counters: 2, sets: 2, length: 3 * time.Second,
+		failovers: []time.Duration{1000 * ms}, outage: 600 * ms, unknown: 40, lost: 20, replicas: true,
 		state: map[string][]snapshot{}, known: map[string]string{}, acked: map[int]bool{},
 	}
 }
@@ -382,7 +382,8 @@ func (s *simulation) readAll() {
 }
 
 func TestATrueServiceIsNeverConvicted(t *testing.T) {
-	seeds := 300
+	t.Parallel()
+	seeds := 120
 	if testing.Short() {
 		seeds = 30
 	}
@@ -401,7 +402,7 @@ func TestATrueServiceIsNeverConvicted(t *testing.T) {
 func vary(s *simulation, seed int) {
 	switch seed % 4 {
 	case 1:
-		s.registers, s.clients, s.failovers = 1, 40, []time.Duration{800 * ms, 2500 * ms}
+		s.registers, s.clients, s.failovers = 1, 40, []time.Duration{800 * ms, 2000 * ms}
 	case 2:
 		s.unknown, s.clients, s.registers = 100, 60, 2
 	case 3:
@@ -410,12 +411,14 @@ func vary(s *simulation, seed int) {
 }
 
 func TestABrokenServiceIsConvicted(t *testing.T) {
-	seeds := 40
+	t.Parallel()
+	seeds := 20
 	if testing.Short() {
-		seeds = 10
+		seeds = 8
 	}
 	for _, b := range []bug{losesAcked, countsTwice, readsStale, dropsMember, matchesWrongly, refusesWrongly, replicaTooOld, showsFailed} {
 		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
 			fired, convicted := 0, 0
 			kinds := map[string]int{}
 			for seed := range seeds {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// large is a drill of two minutes' work: 30,000 operations, 20 registers, 8
+// large is a drill of 30 s: 30,000 operations, 20 registers, 8
 // counters, 8 sets, 64 clients, and everything under way at each failover unknown.
 func large(seed uint64) History {
 	s := newSimulation(seed, noBug)
@@ -24,6 +24,10 @@ func hot(seed uint64) History {
 	return s.run()
 }
 
+// tooLong allows for the race detector and a busy machine; a search that goes
+// wrong takes more than any such bound. The time itself is the benchmark's.
+const tooLong = 30 * time.Second
+
 func TestThirtyThousandOperationsAreJudgedInTime(t *testing.T) {
 	for name, h := range map[string]History{"large": large(1), "hot": hot(1)} {
 		unknown := 0
@@ -39,7 +43,7 @@ func TestThirtyThousandOperationsAreJudgedInTime(t *testing.T) {
 		if v.Result != Holds || unknown < 50 {
 			t.Errorf("%s: %s with %d unknown writes: %v", name, v.Result, unknown, v.Why)
 		}
-		if took > 5*time.Second {
+		if took > tooLong {
 			t.Errorf("%s: judged in %v", name, took)
 		}
 	}

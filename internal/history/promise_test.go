@@ -1,0 +1,72 @@
+package history
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWhatFailsHasToBeAllowedByAFault(t *testing.T) {
+	// Operation 98 is from 0.980 to 0.985 s, 110 from 1.100 to 1.105 s, 250
+	// from 2.500 to 2.505 s; the fault is from 1 to 2 s, its blow at 1 s.
+	allow := func(failed, unknown Allowance) func(h *History) {
+		return func(h *History) { h.Faults[0].Promise.Failed, h.Faults[0].Promise.Unknown = failed, unknown }
+	}
+	for _, c := range []struct {
+		what    string
+		promise func(h *History)
+		outcome Outcome
+		ops     []int
+		want    string // empty: holds
+	}{
+		{"none may fail, and none does", allow(None, None), Failed, nil, ""},
+		{"none may fail, and one does", allow(None, Any), Failed, []int{109}, `fault "web killed" at 1.000 s: 1 operation is failed, and none may be; the first: client 1's read of r, from 1.090 s to 1.095 s, status 503, no master`},
+		{"none may be unknown, and two are", allow(Any, None), Unknown, []int{109, 111}, "2 operations are unknown, and none may be"},
+		{"any may fail", allow(Any, None), Failed, []int{109, 111}, ""},
+		{"any may be unknown", allow(None, Any), Unknown, []int{109, 111}, ""},
+		{"a promise that is not there", allow("", ""), Failed, []int{109}, "none may be"},
+		{"in flight, and under way at the blow", allow(InFlight, None), Failed, []int{103}, ""},
+		{"in flight, and begun after the blow", allow(InFlight, None), Failed, []int{109}, "1 operation is failed, and only those under way at the blow may be"},
+		{"in flight, and more than there are clients", allow(InFlight, None), Failed, []int{101, 103, 105}, "3 operations are failed or unknown, and at most 2 can have been under way"},
+		{"in flight, of two blows", func(h *History) {
+			allow(InFlight, None)(h)
+			h.Faults[0].Moments = []time.Duration{time.Second, 1100 * ms}
+		}, Failed, []int{101, 103, 109}, ""},
+		{"in flight, without moments", func(h *History) {
+			allow(InFlight, None)(h)
+			h.Faults[0].Moments = nil
+		}, Failed, []int{103}, ""},
+		{"before every fault", allow(Any, Any), Failed, []int{51}, "1 operation is failed or unknown outside of every fault; the first: client 1's read of c"},
+		{"after every fault", allow(Any, Any), Unknown, []int{250}, "outside of every fault"},
+		{"a second fault that allows it", func(h *History) {
+			allow(None, None)(h)
+			second := h.Faults[0]
+			second.Promise = Promise{Failed: Any}
+			h.Faults = append(h.Faults, second)
+		}, Failed, []int{109}, ""},
+		{"a second fault that allows what is in flight", func(h *History) {
+			allow(None, None)(h)
+			second := h.Faults[0]
+			second.Promise = Promise{Failed: InFlight}
+			second.Moments = []time.Duration{1090 * ms}
+			h.Faults = append(h.Faults, second)
+		}, Failed, []int{109}, ""},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			h := good()
+			c.promise(&h)
+			for _, i := range c.ops {
+				h.Operations[i].Outcome, h.Operations[i].Status, h.Operations[i].Error = c.outcome, 503, "no master"
+				if c.outcome == Failed && h.Operations[i].writes() {
+					t.Fatalf("operation %d is a write, which others saw", i)
+				}
+			}
+			v := Judge(h)
+			got := strings.Join(v.Why, "\n")
+			switch {
+			case c.want == "" && v.Result != Holds, c.want != "" && v.Result != Missed, !strings.Contains(got, c.want):
+				t.Errorf("%s: %q, want %q", v.Result, got, c.want)
+			}
+		})
+	}
+}
