@@ -9,13 +9,12 @@ import (
 	"syscall"
 	"time"
 
-	"holdfast/internal/history"
 	"holdfast/internal/plan"
 )
 
 var fullDisk = fault{
-	name: "full-disk", about: "the disk below the master's append-only file is full for 8 s: Redis refuses writes",
-	disk: true, promise: history.Promise{Failed: history.Any, Unknown: history.InFlight, Pause: 4 * time.Second},
+	name: "full-disk", about: "the disk below the master's append-only file is full for 6 s: Redis refuses writes, and the Sentinels' pings, so that another master is elected",
+	disk: true, promise: held,
 	strike: func(ctx context.Context, s *scene) error {
 		n, err := s.pick(ctx, plan.Redis, "master")
 		if err != nil {
@@ -40,7 +39,7 @@ var fullDisk = fault{
 			return err
 		}
 		s.evidence("%s cannot write to its append-only file, beside a ballast of %d MiB", n.Name, size>>20)
-		return s.lastBlowing(ctx, 8*time.Second)
+		return s.last(ctx, cutLasts)
 	},
 }
 

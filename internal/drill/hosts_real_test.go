@@ -2,12 +2,14 @@ package drill
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -42,9 +44,9 @@ func builtProgram(t *testing.T) string {
 	return path
 }
 
-// onHosts is a stack on three hosts, with the journal that undoes them. It is
+// stoodUp is a stack of the drill's own, with the journal that undoes it. It is
 // undone with the test, whatever happened.
-func onHosts(t *testing.T) (*target, *journal) {
+func stoodUp(t *testing.T, hosts int, disks bool) (*target, *journal) {
 	t.Helper()
 	needHosts(t)
 	self := builtProgram(t)
@@ -57,7 +59,7 @@ func onHosts(t *testing.T) (*target, *journal) {
 			t.Error(err)
 		}
 	})
-	stack, err := standUp(t.Context(), self, j, "", 3, false)
+	stack, err := standUp(t.Context(), self, j, "", hosts, disks)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +102,7 @@ func ask(t *testing.T, url string, patience time.Duration) (string, error) {
 }
 
 func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
-	stack, j := onHosts(t)
+	stack, j := stoodUp(t, 3, false)
 	before := well(t, stack)
 	if _, err := ask(t, stack.entries[0]+"/set?key=kelp&value=holdfast", 5*time.Second); err != nil {
 		t.Fatal(err)
@@ -208,18 +210,66 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 	nothingIsLeft(t, stack, st)
 }
 
-// nothingIsLeft looks for what a stack on hosts could leave behind.
+func TestAFullDiskUnderTheMasterCostsTheClientsAPause(t *testing.T) {
+	stack, j := stoodUp(t, 0, true)
+	st := well(t, stack)
+	master, err := at(t, stack, j).pick(t.Context(), plan.Redis, "master")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Redis finds the disk full when there is something to write.
+	writing, stop := context.WithCancel(t.Context())
+	var refused []string
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for n := 0; writing.Err() == nil; n++ {
+			got, err := ask(t, st.Entry+"/incr/full-disk", 10*time.Second)
+			if err != nil || !strings.Contains(got, `{"result":`+strconv.Itoa(n+1)+`}`) {
+				refused = append(refused, fmt.Sprintf("%s %v", got, err))
+			}
+		}
+	}()
+	s, mark := at(t, stack, j), j.mark()
+	err = fullDisk.strike(t.Context(), s)
+	now := s.otherMaster(t.Context(), master.Name)
+	stop()
+	<-ended
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now == nil {
+		t.Error("no other node is master")
+	}
+	if len(refused) > 0 {
+		t.Errorf("%d writes went wrong, the first: %s", len(refused), refused[0])
+	}
+	if err := j.undo(mark); err != nil {
+		t.Fatal(err)
+	}
+	st = well(t, stack)
+	if err := j.undo(0); err != nil {
+		t.Fatal(err)
+	}
+	nothingIsLeft(t, stack, st)
+}
+
+// nothingIsLeft looks for what a stack of the drill's own could leave behind.
 func nothingIsLeft(t *testing.T, stack *target, last supervise.Status) {
 	t.Helper()
+	tag := stack.state
+	if stack.hosts != nil {
+		tag = stack.hosts.tag
+	}
 	for _, look := range [][]string{{"ip", "netns", "list"}, {"ip", "link"}, {"ip", "address"}, {"cat", "/proc/mounts"}} {
 		var out string
 		err := await(t.Context(), "", 5*time.Second, func() bool { // the kernel takes a moment
 			b, err := exec.Command(look[0], look[1:]...).Output()
 			out = string(b)
-			return err == nil && !strings.Contains(out, stack.hosts.tag) && !strings.Contains(out, stack.state)
+			return err == nil && !strings.Contains(out, tag) && !strings.Contains(out, stack.state)
 		})
 		if err != nil {
-			t.Errorf("%s shows what the drill has left (%s):\n%s", strings.Join(look, " "), stack.hosts.tag, out)
+			t.Errorf("%s shows what the drill has left (%s):\n%s", strings.Join(look, " "), tag, out)
 		}
 	}
 	if _, err := os.Stat(filepath.Dir(stack.state)); err == nil {

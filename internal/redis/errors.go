@@ -132,6 +132,9 @@ var laterWords = map[string]string{
 	"TRYAGAIN":    "Multiple keys request during rehashing of slot",
 	"BUSY":        "Redis is busy running a script",
 	"UNBLOCKED":   "force unblock from blocking operation",
+	// Its disk is full, most often: another node may be made master, or there
+	// is room again.
+	"MISCONF": "Errors writing to the AOF file",
 }
 
 // retryable says that a refusal is of this moment or this node.
