@@ -3,6 +3,11 @@
 // missing, whether counters are exact, and how long clients had to wait. It is
 // pure: values in, values out. Who sends the requests is package load's
 // affair, and what is broken meanwhile package drill's.
+//
+// Linearizability is porcupine's word (github.com/anishathalye/porcupine, after
+// Lowe's and Wing and Gong's algorithm). An answer that needs no search, which
+// is nearly every one, is found before it is asked, with a proof that a person
+// can follow; register.go says how, and the tests hold both against each other.
 package history
 
 import "time"
@@ -52,7 +57,8 @@ type Operation struct {
 	From   string        `json:"from,omitempty"`
 	MaxAge time.Duration `json:"max_age,omitempty"`
 	// Value is what Write, CAS or Add stores; no two operations of a history
-	// have the same. Expect is what CAS wants to find.
+	// have the same, and none is empty. Expect is what CAS wants to find;
+	// empty: that the key is absent.
 	Value  string `json:"value,omitempty"`
 	Expect string `json:"expect,omitempty"`
 	// Once: it went with an Idempotency-Key, and was repeated by its client

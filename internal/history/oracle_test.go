@@ -155,3 +155,51 @@ func closed(ops []Operation, some []int) []int {
 	}
 	return some
 }
+
+// So it is with whole simulated drills in which nothing is unknown, which
+// porcupine can judge as they are.
+func TestSimulatedRegistersAreJudgedAsPorcupineJudgesThem(t *testing.T) {
+	t.Parallel()
+	legal, illegal := 0, 0
+	for seed := range 12 {
+		for _, b := range []bug{noBug, losesAcked, readsStale, matchesWrongly, refusesWrongly} {
+			s := newSimulation(uint64(seed), b)
+			s.unknown, s.lost, s.replicas = 0, 0, false
+			s.registers, s.length = 8, 2*time.Second
+			h := s.run()
+			for _, k := range byKey(h)[:s.registers] {
+				found, _ := judgeRegister(h.Operations, k, time.Minute)
+				switch got := raw(h.Operations, k.ops); {
+				case got == porcupine.Ok && len(found.anomalies) == 0:
+					legal++
+				case got == porcupine.Illegal && len(found.anomalies) > 0:
+					illegal++
+				default:
+					t.Fatalf("seed %d, %s, %s: porcupine says %s, and found is %v", seed, b, k.name, got, found)
+				}
+			}
+		}
+	}
+	t.Logf("%d linearizable, %d not", legal, illegal)
+	if legal < 100 || illegal < 100 {
+		t.Error("the histories do not try both sides")
+	}
+}
+
+// Porcupine alone copes with unknown writes spread over many registers, and
+// not with many on one.
+func BenchmarkPorcupineAlone(b *testing.B) {
+	for name, h := range map[string]History{"large": large(1), "hot": hot(1)} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				undecided := 0
+				for _, k := range byKey(h) {
+					if k.kind == Register && raw(h.Operations, k.ops) == porcupine.Unknown {
+						undecided++
+					}
+				}
+				b.ReportMetric(float64(undecided), "undecided")
+			}
+		})
+	}
+}

@@ -1,7 +1,6 @@
 package history
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -9,23 +8,23 @@ import (
 
 // A register is judged in three steps.
 //
-// 1. Reduction. What cannot matter is left out, and what did happen gets its
+// 1. Reduction. What says nothing is left out, and what did happen gets its
 // latest time. Failed operations and reads without an answer say nothing.
-// Values are unique, so that each answer names the write it saw:
+// Values are unique, so that each answer names the write that it saw:
 //   - An unknown write whose value somebody saw did happen, and not later than
-//     the first answer that shows it: its end is that answer's. So it is with
-//     an unknown compare-and-set, which matched then; and so what it expected
-//     was seen.
-//   - An unknown write whose value nobody saw is left out. This is sound: take
-//     any legal order of all operations with it in. Until the next write after
-//     it, nobody can have read or matched what was there, or its value would
-//     have been seen. There can only be compare-and-sets that found something
-//     else than they expected. Without the write, these find the value before
-//     it, which can only be wrong for one that expected just that value. Those
-//     are excused (unmatched.excused) rather than held against the history.
+//     the first answer that shows it, which is its end. So it is with an
+//     unknown compare-and-set: it matched, and so showed what it expected.
+//   - An unknown write whose value nobody saw is left out, and with it the
+//     compare-and-sets that did not match and ended after it began
+//     (unmatched.excused). No history is convicted for that: take any legal
+//     order of all operations, and leave these out of it. From such a write to
+//     the next one, nobody in that order read or matched what was there, or it
+//     would have been seen; so nobody is left who could notice that the value
+//     of before is there instead. A compare-and-set that did not match and
+//     ended before the first such write began stands before all of them.
 //
-// Nothing is left open to the end of time then, on which porcupine's search
-// would take 2^n steps.
+// Nothing is left open to the end of time, where porcupine's search would take
+// 2^n steps for n open writes.
 //
 // 2. Spans. All operations that saw or wrote one value, and all values that
 // follow one from the other by compare-and-set, are together a block, and no
@@ -35,8 +34,8 @@ import (
 // other way round, no order exists: that is the proof of an anomaly, and it
 // names its operations. If no two blocks contradict each other, an order
 // exists (P. Gibbons, E. Korach: Testing Shared Memories, SIAM J. Comput.
-// 26(4), 1997, section 4.2), but for compare-and-sets that did not match, since they
-// say only what was not there.
+// 26(4), 1997, has it for reads and writes), but for compare-and-sets that did
+// not match, since they say only what was not there.
 //
 // 3. Order. That order is built (witness.go), compare-and-sets that did not
 // match find their place in it, and the whole is replayed on the model. Where
@@ -48,6 +47,7 @@ type value struct {
 	absent bool
 	write  int   // the operation that stored it; -1: absent
 	seen   []int // the answers that show it: reads, and compare-and-sets that matched
+	used   bool  // its write did happen
 	next   *value
 	prev   *value // what write, a compare-and-set, replaced
 
@@ -101,7 +101,7 @@ func judgeRegister(ops []Operation, k key, search time.Duration) (findings, bool
 // name notes who writes which value. It is false if two write the same.
 func (r *register) name() bool {
 	r.named = map[string]*value{}
-	r.values = []*value{{absent: true, write: -1, first: always, last: always, firstOp: -1, lastOp: -1, end: always}}
+	r.values = []*value{{absent: true, used: true, write: -1, first: always, last: always, firstOp: -1, lastOp: -1, end: always}}
 	for _, i := range r.key.ops {
 		op := r.ops[i]
 		if !op.writes() {
@@ -185,79 +185,76 @@ func found(op Operation) string {
 // settle finds out which writes did happen, links the compare-and-sets, and
 // notes from when on there may be writes that nobody saw.
 func (r *register) settle() {
-	certain := map[*value]bool{}
-	var happened func(v *value)
-	happened = func(v *value) {
-		if v.absent || certain[v] {
-			return
-		}
-		certain[v] = true
-		r.values = append(r.values, v)
-		op := r.ops[v.write]
-		if op.Verb != CAS {
-			return
-		}
-		prev := r.lookup(op.Expect, op.Expect == "")
-		if op.Outcome == Unknown {
-			if !r.possible(v.write, prev, op.Expect) {
-				return
-			}
-			prev.seen = append(prev.seen, v.write)
-		}
-		v.prev = prev
-		happened(prev)
-	}
 	for _, i := range r.key.ops {
 		op := r.ops[i]
-		if !op.possible() {
-			continue
-		}
-		if v := r.named[op.Value]; op.acknowledged() || len(v.seen) > 0 {
-			happened(v)
+		if v := r.named[op.Value]; op.acknowledged() || op.possible() && len(v.seen) > 0 {
+			r.happened(v)
 		}
 	}
 	for _, i := range r.key.ops {
-		if op := r.ops[i]; op.possible() && !certain[r.named[op.Value]] {
+		if op := r.ops[i]; op.possible() && !r.named[op.Value].used {
 			r.loose = min(r.loose, op.Start)
 		}
 	}
 }
 
-// spans works the spans out. A write of unknown end ends with the first answer
-// that shows it, and that of a compare-and-set after it may be one of these.
-func (r *register) spans() {
-	done := map[*value]bool{}
-	var span func(v *value)
-	span = func(v *value) {
-		if done[v] {
+// happened takes a value in, and that which a compare-and-set replaced by it.
+func (r *register) happened(v *value) {
+	if v.used {
+		return
+	}
+	v.used = true
+	r.values = append(r.values, v)
+	op := r.ops[v.write]
+	if op.Verb != CAS {
+		return
+	}
+	prev := r.lookup(op.Expect, op.Expect == "")
+	if op.Outcome == Unknown {
+		if !r.possible(v.write, prev, op.Expect) {
 			return
 		}
-		done[v] = true // a circle of compare-and-sets is found in contradictions
-		if !v.absent {
-			op := r.ops[v.write]
-			v.first, v.last, v.firstOp, v.lastOp = never, op.Start, v.write, v.write
-			if op.Outcome == OK {
-				v.first = op.End
-			}
-		}
-		for _, i := range v.seen {
-			if r.ops[i].Verb == CAS {
-				span(r.named[r.ops[i].Value])
-			}
-			if end := r.end(i); end < v.first {
-				v.first, v.firstOp = end, i
-			}
-			if start := r.ops[i].Start; start > v.last {
-				v.last, v.lastOp = start, i
-			}
-		}
-		v.end = v.first
-		if !v.absent && r.ops[v.write].Outcome == OK {
-			v.end = r.ops[v.write].End
+		prev.seen = append(prev.seen, v.write)
+	}
+	v.prev = prev
+	r.happened(prev)
+}
+
+// spans works the spans out.
+func (r *register) spans() {
+	done := map[*value]bool{}
+	for _, v := range r.values {
+		r.span(v, done)
+	}
+}
+
+// span works out one value's. A write of unknown end ends with the first answer
+// that shows it, and that of a compare-and-set after it may be one of these.
+func (r *register) span(v *value, done map[*value]bool) {
+	if done[v] {
+		return
+	}
+	done[v] = true // so that a circle ends here; it is found in contradictions
+	if !v.absent {
+		op := r.ops[v.write]
+		v.first, v.last, v.firstOp, v.lastOp = never, op.Start, v.write, v.write
+		if op.Outcome == OK {
+			v.first = op.End
 		}
 	}
-	for _, v := range r.values {
-		span(v)
+	for _, i := range v.seen {
+		if r.ops[i].Verb == CAS {
+			r.span(r.named[r.ops[i].Value], done)
+		}
+		if end := r.end(i); end < v.first {
+			v.first, v.firstOp = end, i
+		}
+		if start := r.ops[i].Start; start > v.last {
+			v.last, v.lastOp = start, i
+		}
+	}
+	if !v.absent {
+		v.end = r.end(v.write)
 	}
 }
 
@@ -273,17 +270,13 @@ func (r *register) end(i int) time.Duration {
 // collectUnmatched notes the compare-and-sets that did not match, as far as
 // they say anything: what they expected has to have been there some time.
 func (r *register) collectUnmatched() {
-	used := map[*value]bool{}
-	for _, v := range r.values {
-		used[v] = true
-	}
 	for _, i := range r.key.ops {
 		op := r.ops[i]
 		if op.Verb != CAS || op.Outcome != OK || op.Matched {
 			continue
 		}
 		v := r.lookup(op.Expect, op.Expect == "")
-		if v == nil || !used[v] {
+		if v == nil || !v.used {
 			continue
 		}
 		surely := v.first < op.Start && op.End < v.last
@@ -302,53 +295,6 @@ func (v *value) name() string {
 		return "the key absent"
 	}
 	return fmt.Sprintf("%q", v.text)
-}
-
-// notOld adds reads of replicas and caches that are older than asked for: a
-// value that certainly followed the one they show was there already at the
-// time whose state they had to show.
-func (r *register) notOld() {
-	order := slices.Clone(r.values)
-	slices.SortStableFunc(order, func(a, b *value) int { return cmp.Compare(a.first, b.first) })
-	newest := make([][2]*value, len(order)) // of order[:i+1], the two with the latest last
-	for n, v := range order {
-		var best [2]*value
-		if n > 0 {
-			best = newest[n-1]
-		}
-		switch {
-		case best[0] == nil || v.last > best[0].last:
-			best = [2]*value{v, best[0]}
-		case best[1] == nil || v.last > best[1].last:
-			best[1] = v
-		}
-		newest[n] = best
-	}
-	used := map[*value]bool{}
-	for _, v := range order {
-		used[v] = true
-	}
-	for _, i := range r.key.ops {
-		op := r.ops[i]
-		v := r.lookup(op.Got, !op.Found)
-		if !op.read() || op.master() || !used[v] {
-			continue
-		}
-		n, _ := slices.BinarySearchFunc(order, op.asOf(), func(v *value, t time.Duration) int { return cmp.Compare(v.first, t) })
-		if n == 0 {
-			continue
-		}
-		later := newest[n-1][0]
-		if later == v {
-			later = newest[n-1][1]
-		}
-		if later == nil || later.last <= v.first {
-			continue
-		}
-		r.findings.add(Anomaly{What: StaleRead, Key: r.key.name, Operations: keep(v.write, later.write, later.firstOp, i),
-			Text: fmt.Sprintf("client %d read %s%s at %s, although %s, which came after it, was there at %s",
-				op.Client, v.name(), fromWhere(op), seconds(op.End), later.name(), seconds(later.first))})
-	}
 }
 
 // keep is the operations that there are: -1 is none.

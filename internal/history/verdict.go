@@ -31,8 +31,8 @@ type Verdict struct {
 
 // Anomaly is one proof that something is wrong.
 type Anomaly struct {
-	// What is one of: lost write, not linearizable, wrong counter, wrong set,
-	// stale read, impossible answer.
+	// What is one of LostWrite, NotLinearizable, WrongCounter, WrongSet,
+	// StaleRead and ImpossibleRead.
 	What string `json:"what"`
 	Key  string `json:"key"`
 	Text string `json:"text"`
@@ -78,7 +78,9 @@ type FaultAvailability struct {
 	// longest time in which no client got an answer.
 	Pause   time.Duration `json:"pause"`
 	Silence time.Duration `json:"silence"`
-	// Recovery is from Began until answers came as before; negative: they
-	// never did.
+	// Recovery is from Began until answers came as before: for half a second,
+	// or until the next fault began, every operation was answered, and none
+	// waited longer than four times the 99th percentile of before, or 50 ms if
+	// that is more. Negative: they never did, or the load ended too soon to know.
 	Recovery time.Duration `json:"recovery"`
 }
