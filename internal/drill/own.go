@@ -1,15 +1,21 @@
 package drill
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"syscall"
+	"time"
 
+	"holdfast/internal/process"
 	"holdfast/internal/stack"
 )
 
@@ -73,14 +79,49 @@ func standUp(ctx context.Context, self string, j *journal, text string, hosts in
 		t.entries = t.hosts.entries(hostsPort, t.stack.Balancers)
 	}
 	// Data and directories go with the directory that they are in.
-	if _, err := j.add(step{Why: "the drill's own stack", Command: t.command("down"), Unless: filepath.Join(t.state, "lock")}); err != nil {
+	if _, err := j.add(step{Why: "the drill's own stack", Command: t.command("down")}); err != nil {
 		return nil, err
 	}
-	if err := t.run(ctx, up...); err != nil {
+	if err := t.runUp(ctx, j, up); err != nil {
 		return nil, fmt.Errorf("stand a stack up for the drill: %w", err)
 	}
 	return t, t.open(ctx)
 }
+
+// runUp runs the command that stands the stack up. It begins when the journal
+// has it: else a drill that is killed just now would be undone, and the stack
+// come up after that.
+func (t *target) runUp(ctx context.Context, j *journal, up []string) error {
+	words := t.command(up...)
+	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", `read -r go && exec "$@"`, "sh"}, words...)...)
+	// It takes back what it has begun.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = upPatience
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	gate, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	id, err := process.Identify(cmd.Process.Pid)
+	if err == nil {
+		_, err = j.add(step{Why: "the start of the drill's own stack", Signal: syscall.SIGTERM, Process: id, Alone: true})
+	}
+	if err == nil {
+		_, err = gate.Write([]byte("\n"))
+	}
+	gate.Close()
+	if ended := cmd.Wait(); ended != nil {
+		return errors.Join(err, fmt.Errorf("%s: %w: %s", strings.Join(words, " "), ended, strings.TrimSpace(said.String())))
+	}
+	return err
+}
+
+// upPatience is how long an interrupted start may take to take itself back.
+const upPatience = 20 * time.Second
 
 // makeDisks gives the data of every redis node a small disk of its own.
 func (t *target) makeDisks(ctx context.Context, j *journal) error {
