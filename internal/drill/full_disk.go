@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
 )
 
 var fullDisk = fault{
@@ -20,27 +21,34 @@ var fullDisk = fault{
 		if err != nil {
 			return err
 		}
-		ballast := filepath.Join(s.stack.dataDir(n.Name), "ballast")
-		if err := s.undo(step{Why: "the full disk of " + n.Name, Remove: ballast}); err != nil {
+		if err := s.fillDisk(ctx, n); err != nil {
 			return err
 		}
-		s.say("filling the disk of %s", n.Name)
-		s.blow(n.Name)
-		size, err := fill(ballast)
-		if err != nil {
-			return err
-		}
-		admin := s.stack.admins[n.Name]
-		err = s.await(ctx, n.Name+" failing to write to its append-only file", 5*time.Second, func() bool {
-			ok, err := admin.Writes(ctx)
-			return err == nil && !ok
-		})
-		if err != nil {
-			return err
-		}
-		s.evidence("%s cannot write to its append-only file, beside a ballast of %d MiB", n.Name, size>>20)
 		return s.last(ctx, cutLasts)
 	},
+}
+
+// fillDisk fills the disk of a redis node, and sees that it cannot write.
+func (s *scene) fillDisk(ctx context.Context, n supervise.NodeStatus) error {
+	ballast := filepath.Join(s.stack.dataDir(n.Name), "ballast")
+	if err := s.undo(step{Why: "the full disk of " + n.Name, Remove: ballast}); err != nil {
+		return err
+	}
+	s.say("filling the disk of %s", n.Name)
+	s.blow(n.Name)
+	size, err := fill(ballast)
+	if err != nil {
+		return err
+	}
+	err = s.await(ctx, n.Name+" failing to write to its append-only file", 5*time.Second, func() bool {
+		ok, err := s.stack.admins[n.Name].Writes(ctx)
+		return err == nil && !ok
+	})
+	if err != nil {
+		return err
+	}
+	s.evidence("%s cannot write to its append-only file, beside a ballast of %d MiB", n.Name, size>>20)
+	return nil
 }
 
 // fill writes a file until the disk is full, and answers its size in bytes.

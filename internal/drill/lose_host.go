@@ -76,12 +76,12 @@ func (s *scene) lose(ctx context.Context, one host) error {
 	if err != nil {
 		return err
 	}
-	s.evidence("%s had %d processes and has none", one.name, len(ids))
 	if err := s.lastBlowing(ctx, hostAway); err != nil {
 		return err
 	}
 	if back, err := one.pids(ctx); err != nil || len(back) > 0 {
 		return fmt.Errorf("%d processes came back before %s did (%v)", len(back), one.name, err)
 	}
+	s.evidence("%s had %d processes, and none until it was back", one.name, len(ids))
 	return nil
 }
