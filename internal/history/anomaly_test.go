@@ -50,13 +50,16 @@ func reg(verb Verb, start, end int) built  { return on("q", Register, verb, star
 func cnt(verb Verb, start, end int) built  { return on("n", Counter, verb, start, end) }
 func set_(verb Verb, start, end int) built { return on("m", Set, verb, start, end) }
 
-var judgements = []struct {
+// judgement is some operations on one key, and what is to be found.
+type judgement struct {
 	what string
 	ops  []built
 	want string // the anomaly; empty: none
 	text string // part of its text
 	also []int  // operations, of ops, that have to be among the anomaly's
-}{
+}
+
+var judgements = []judgement{
 	{"a write is read", []built{reg(Write, 10, 20).value("a"), reg(Read, 30, 40).got("a").final()}, "", "", nil},
 	{"a write is lost", []built{reg(Write, 10, 20).value("a"), reg(Write, 30, 40).value("b"), reg(Read, 500, 510).got("a").final()},
 		LostWrite, `the final read found "a"; lost is "b", which client 101 had written, acknowledged at 0.040 s`, []int{0, 1, 2}},
@@ -92,9 +95,11 @@ var judgements = []struct {
 	{"a circle of matches", []built{reg(CAS, 10, 60).expect("b").value("a").match(), reg(CAS, 20, 50).expect("a").value("b").match(), reg(Read, 55, 510).got("b").final()},
 		NotLinearizable, "in a circle", []int{0, 1}},
 	{"the expected was there all the time", []built{reg(Write, 10, 20).value("a"), reg(CAS, 30, 40).expect("a").value("b"), reg(Read, 500, 510).got("a").final()},
-		NotLinearizable, `did not find "a", which was there before and after it`, []int{0, 1, 2}},
-	{"the expected was there, as only a search finds", []built{reg(Write, 10, 20).value("a"), reg(CAS, 30, 40).expect("a").value("b"), reg(Read, 35, 510).got("a").final()},
-		NotLinearizable, "no order of the operations", []int{1}},
+		NotLinearizable, `did not find "a", which was there before it, and after it`, []int{0, 1, 2}},
+	{"the expected was there, and nobody else wrote", []built{reg(Write, 10, 20).value("a"), reg(CAS, 30, 40).expect("a").value("b"), reg(Read, 35, 510).got("a").final()},
+		NotLinearizable, `did not find "a", which was there before it; no other write can have come between`, []int{0, 1}},
+	{"no order, as only a search finds", []built{reg(Write, 10, 20).value("a"), reg(Write, 25, 60).value("w"), reg(CAS, 28, 40).expect("a").value("b"),
+		reg(CAS, 41, 50).expect("w").value("c"), reg(Read, 55, 58).got("w").final()}, NotLinearizable, "no order of the operations", []int{1, 3}},
 	{"an unknown write excuses", []built{reg(Write, 10, 20).value("a"), reg(Write, 15, 25).value("u").unknown(), reg(CAS, 30, 40).expect("a").value("b"),
 		reg(Read, 35, 510).got("a").final()}, "", "", nil},
 	{"an unknown compare-and-set matched", []built{reg(Write, 10, 20).value("a"), reg(CAS, 30, 40).expect("a").value("b").unknown(), reg(Read, 500, 510).got("b").final()}, "", "", nil},

@@ -56,14 +56,6 @@ type value struct {
 	end             time.Duration // when write was done at the latest
 }
 
-// unmatched is a compare-and-set that found something else than it expected.
-type unmatched struct {
-	op      int
-	expects *value
-	// excused: an unknown write that nobody saw may have been there.
-	excused bool
-}
-
 // register is one key's operations, reduced.
 type register struct {
 	ops       []Operation
@@ -265,28 +257,6 @@ func (r *register) end(i int) time.Duration {
 		return r.named[op.Value].first
 	}
 	return op.End
-}
-
-// collectUnmatched notes the compare-and-sets that did not match, as far as
-// they say anything: what they expected has to have been there some time.
-func (r *register) collectUnmatched() {
-	for _, i := range r.key.ops {
-		op := r.ops[i]
-		if op.Verb != CAS || op.Outcome != OK || op.Matched {
-			continue
-		}
-		v := r.lookup(op.Expect, op.Expect == "")
-		if v == nil || !v.used {
-			continue
-		}
-		surely := v.first < op.Start && op.End < v.last
-		r.unmatched = append(r.unmatched, unmatched{op: i, expects: v, excused: r.loose <= op.End && !surely})
-		if surely {
-			r.add(Anomaly{What: NotLinearizable, Key: r.key.name, Operations: keep(v.firstOp, i, v.lastOp),
-				Text: fmt.Sprintf("a compare-and-set of client %d, at %s, did not find %s, which was there before and after it",
-					op.Client, seconds(op.End), v.name())})
-		}
-	}
 }
 
 // name is the value as a sentence has it.
