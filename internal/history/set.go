@@ -25,8 +25,10 @@ type set struct {
 }
 
 // judgeSet checks that each read has every member that was certainly there at
-// the time whose state it had to show, and none that cannot have been. What a
-// master read showed, every later read has to show as well.
+// the time whose state it had to show, or when the adding of one that it shows
+// began, and none that cannot have been. What a master read showed, every later
+// read has to show as well; and of two master reads at the same time, one has
+// all that the other has, since the set only grows.
 func judgeSet(ops []Operation, k key) findings {
 	s := &set{ops: ops, name: k.name, members: map[string]*member{}}
 	for _, i := range k.ops {
@@ -61,6 +63,9 @@ func judgeSet(ops []Operation, k key) findings {
 		if ops[i].read() {
 			s.complete(i)
 		}
+	}
+	if len(s.findings.anomalies) == 0 {
+		s.growing(k)
 	}
 	return s.findings
 }
@@ -106,11 +111,14 @@ func (s *set) impossible(m *member, op Operation, again bool) (what, why string)
 // complete adds that a read lacks members.
 func (s *set) complete(i int) {
 	op, t := s.ops[i], s.ops[i].asOf()
-	due := sort.Search(len(s.certain), func(n int) bool { return s.certain[n].from >= t })
 	has := make(map[string]bool, len(op.Members))
 	for _, value := range op.Members {
 		has[value] = true
+		if m := s.members[value]; m != nil {
+			t = max(t, s.ops[m.add].Start)
+		}
 	}
+	due := sort.Search(len(s.certain), func(n int) bool { return s.certain[n].from >= t })
 	var lacks []*member
 	for _, m := range s.certain[:due] {
 		if !has[s.ops[m.add].Value] {
@@ -142,6 +150,26 @@ func (s *set) complete(i int) {
 		a.Text = fmt.Sprintf("client %d's read%s at %s lacks %s", op.Client, fromWhere(op), seconds(op.End), known)
 	}
 	s.findings.add(a)
+}
+
+// growing adds two master reads that contradict each other.
+func (s *set) growing(k key) {
+	reads := slices.DeleteFunc(slices.Clone(k.ops), func(i int) bool { return !s.ops[i].read() || !s.ops[i].master() })
+	slices.SortStableFunc(reads, func(a, b int) int { return cmp.Compare(len(s.ops[a].Members), len(s.ops[b].Members)) })
+	for n := 1; n < len(reads); n++ {
+		a, b := s.ops[reads[n-1]], s.ops[reads[n]]
+		has := make(map[string]bool, len(b.Members))
+		for _, value := range b.Members {
+			has[value] = true
+		}
+		lacking := slices.IndexFunc(a.Members, func(value string) bool { return !has[value] })
+		if lacking < 0 {
+			continue
+		}
+		s.findings.add(Anomaly{What: WrongSet, Key: s.name, Operations: []int{reads[n-1], reads[n], s.members[a.Members[lacking]].add},
+			Text: fmt.Sprintf("clients %d and %d read the set at %s and %s, and each lacks what the other has, such as %q",
+				a.Client, b.Client, seconds(a.End), seconds(b.End), a.Members[lacking])})
+	}
 }
 
 // sameValue says why a key is not judged.
