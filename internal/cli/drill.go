@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -229,10 +230,14 @@ func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, std
 	return nil
 }
 
-// showDrill makes what a drill tells of itself visible.
+// showDrill makes what a drill tells of itself visible. It is told by more than
+// one goroutine.
 func showDrill(live *report.Live) func(drill.Update) {
+	var mu sync.Mutex
 	phase := ""
 	return func(u drill.Update) {
+		mu.Lock()
+		defer mu.Unlock()
 		if u.Words != "" {
 			phase = u.Words
 		}

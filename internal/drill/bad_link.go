@@ -23,12 +23,65 @@ var lossyLink = fault{
 	strike:  badLink(5*time.Millisecond, 0.1, 200*time.Millisecond),
 }
 
-// badLinkLasts is how long a link stays bad.
+var killStalled = fault{
+	name: "kill-stalled-master", about: "nothing that the master sends reaches a replica for 1 s, and then the master is killed: what it alone has must not have been acknowledged",
+	double: true, course: true, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 5 * time.Second},
+	strike: func(ctx context.Context, s *scene) error {
+		master, err := s.pick(ctx, plan.Redis, "master")
+		if err != nil {
+			return err
+		}
+		replicas, err := s.all(ctx, plan.Redis, "replica")
+		if err != nil {
+			return err
+		}
+		var links []*link
+		defer func() {
+			for _, l := range links {
+				l.close()
+			}
+		}()
+		for _, r := range replicas {
+			l, err := s.astray(ctx, master, r, 0, 0, 0)
+			if err != nil {
+				return err
+			}
+			links = append(links, l)
+		}
+		for i, r := range replicas {
+			if err := s.await(ctx, r.Name+" following over the link", 2*time.Second, func() bool {
+				standing, err := s.stack.standing(ctx, r.Name)
+				return err == nil && standing.Linked && standing.MasterAddress == links[i].address()
+			}); err != nil {
+				return err
+			}
+		}
+		s.say("letting nothing pass from %s to %s", master.Name, names(replicas))
+		for i, r := range replicas {
+			s.blow(r.Name)
+			links[i].stop()
+		}
+		if err := s.last(ctx, time.Second); err != nil {
+			return err
+		}
+		if err := s.kill(ctx, master); err != nil {
+			return err
+		}
+		for i, r := range replicas {
+			if n := links[i].lost(); n > 0 {
+				s.evidence("%d bytes of the master's were lost on their way to %s", n, r.Name)
+			}
+		}
+		return nil
+	},
+}
+
+// badLinkLasts is how long a link stays bad, at the most.
 const badLinkLasts = 4 * time.Second
 
-// badLink has a replica follow its master through a proxy. Sentinel puts a
-// replica that follows another address straight after failover-timeout
-// (sentinelRefreshInstanceInfo in Redis 7.0): it is led astray again then.
+// badLink has a replica follow its master through a proxy, until Sentinel puts
+// it straight: it does so with one that follows another address for longer than
+// failover-timeout (sentinelRefreshInstanceInfo in Redis 7.0).
 func badLink(delay time.Duration, loss float64, stall time.Duration) func(context.Context, *scene) error {
 	return func(ctx context.Context, s *scene) error {
 		master, err := s.pick(ctx, plan.Redis, "master")
@@ -39,28 +92,15 @@ func badLink(delay time.Duration, loss float64, stall time.Duration) func(contex
 		if err != nil {
 			return err
 		}
-		l, err := newLink(master.Address, delay, loss, stall, s.random.Uint64())
+		l, err := s.astray(ctx, master, replica, delay, loss, stall)
 		if err != nil {
 			return err
 		}
 		defer l.close()
-		if err := s.undo(step{Why: "the bad link of " + replica.Name, Follow: &follow{
-			State: s.stack.state, Stack: s.stack.stack.Name, Node: replica.Address, Leave: l.address(), Sentinels: s.stack.addresses(ctx, plan.Sentinel), Master: master.Address,
-		}}); err != nil {
-			return err
-		}
-		s.say("making the link of %s bad", replica.Name)
-		s.blow(replica.Name)
-		admin := s.stack.admins[replica.Name]
-		if err := admin.Follow(ctx, l.address()); err != nil {
-			return err
-		}
 		for until := time.Now().Add(badLinkLasts); time.Now().Before(until); {
 			standing, err := s.stack.standing(ctx, replica.Name)
-			if err == nil && !standing.Master && standing.MasterAddress == master.Address {
-				if err := admin.Follow(ctx, l.address()); err != nil {
-					return err
-				}
+			if err == nil && (standing.Master || standing.MasterAddress != l.address()) {
+				break
 			}
 			if err := s.last(ctx, 50*time.Millisecond); err != nil {
 				return err
@@ -71,6 +111,28 @@ func badLink(delay time.Duration, loss float64, stall time.Duration) func(contex
 		}
 		return nil
 	}
+}
+
+// astray has a replica follow its master through a link of the drill's own.
+func (s *scene) astray(ctx context.Context, master, replica supervise.NodeStatus, delay time.Duration, loss float64, stall time.Duration) (*link, error) {
+	l, err := newLink(master.Address, delay, loss, stall, s.random.Uint64())
+	if err != nil {
+		return nil, err
+	}
+	err = s.undo(step{Why: "the bad link of " + replica.Name, Follow: &follow{
+		State: s.stack.state, Stack: s.stack.stack.Name, Node: replica.Address, Leave: l.address(),
+		Sentinels: s.stack.addresses(ctx, plan.Sentinel), Master: master.Address,
+	}})
+	if err == nil {
+		s.say("putting a link of the drill's between %s and %s", master.Name, replica.Name)
+		s.blow(replica.Name)
+		err = s.stack.admins[replica.Name].Follow(ctx, l.address())
+	}
+	if err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
 }
 
 // addresses are where the nodes of a kind listen.

@@ -44,8 +44,8 @@ type Config struct {
 	Repeat int
 	Mix    Mix
 
-	// Show gets what there is to see; Done each drill that is over, with its
-	// verdict. Both may be nil.
+	// Show gets what there is to see, from several goroutines; Done each drill
+	// that is over, with its verdict. Both may be nil.
 	Show func(Update)
 	Done func(history.History, history.Verdict)
 }

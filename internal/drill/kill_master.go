@@ -48,28 +48,6 @@ var killMasterTwice = fault{
 	},
 }
 
-var killStalled = fault{
-	name: "kill-stalled-master", about: "both replicas hang for 1.5 s, and at its end the master is killed: what it alone has must not have been acknowledged",
-	double: true, course: true, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 5 * time.Second},
-	strike: func(ctx context.Context, s *scene) error {
-		master, err := s.pick(ctx, plan.Redis, "master")
-		if err != nil {
-			return err
-		}
-		replicas, err := s.all(ctx, plan.Redis, "replica")
-		if err != nil {
-			return err
-		}
-		if err := s.pause(ctx, replicas...); err != nil {
-			return err
-		}
-		if err := s.last(ctx, 1500*time.Millisecond); err != nil {
-			return err
-		}
-		return s.kill(ctx, master)
-	},
-}
-
 var killRedis = fault{
 	name: "kill-all-redis", about: "SIGKILL to every Redis node at once, as a loss of power would: what was acknowledged is in their append-only files",
 	double: true, course: true, promise: history.Promise{Failed: history.Any, Unknown: history.InFlight, Pause: 5 * time.Second},

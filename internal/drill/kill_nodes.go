@@ -35,6 +35,30 @@ var killBalancer = fault{
 	strike: func(ctx context.Context, s *scene) error { return s.killOne(ctx, plan.Balancer, "") },
 }
 
+var killHeld = fault{
+	name: "kill-held-web", about: "a replica hangs for 0.75 s, so that requests are carried out and wait for its confirmation, and then a web node is killed with them: the balancer sends them again, and none may happen twice",
+	double: true, course: true, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
+	strike: func(ctx context.Context, s *scene) error {
+		web, err := s.pick(ctx, plan.Web, "")
+		if err != nil {
+			return err
+		}
+		replica, err := s.pick(ctx, plan.Redis, "replica")
+		if err != nil {
+			return err
+		}
+		if err := s.pause(ctx, replica); err != nil {
+			return err
+		}
+		// A web node asks the nodes first, 0.4 s of a silent one, and waits for
+		// the replica down-after and 0.4 s.
+		if err := s.last(ctx, 750*time.Millisecond); err != nil {
+			return err
+		}
+		return s.kill(ctx, web)
+	},
+}
+
 // killOne kills one of the nodes of a kind.
 func (s *scene) killOne(ctx context.Context, kind plan.Kind, role string) error {
 	n, err := s.pick(ctx, kind, role)

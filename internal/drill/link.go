@@ -21,11 +21,15 @@ type link struct {
 	loss  float64
 	stall time.Duration
 
+	// closed when nothing passes any more.
+	stalled chan struct{}
+
 	parts sync.WaitGroup
 	mu    sync.Mutex
 	conns map[net.Conn]struct{} // nil: closed
 	seed  uint64
-	bytes int64 // that went through
+	// Bytes that went through, and that did not after stop.
+	bytes, dropped int64
 }
 
 // newLink listens on a port of its own on loopback, and begins to pass on.
@@ -34,7 +38,7 @@ func newLink(to string, delay time.Duration, loss float64, stall time.Duration, 
 	if err != nil {
 		return nil, err
 	}
-	k := &link{listener: l, to: to, delay: delay, loss: loss, stall: stall, conns: map[net.Conn]struct{}{}, seed: seed}
+	k := &link{listener: l, to: to, delay: delay, loss: loss, stall: stall, conns: map[net.Conn]struct{}{}, seed: seed, stalled: make(chan struct{})}
 	k.parts.Go(k.accept)
 	return k, nil
 }
@@ -47,6 +51,17 @@ func (l *link) passed() int64 {
 	defer l.mu.Unlock()
 	return l.bytes
 }
+
+// lost is how many bytes came and did not pass, after stop.
+func (l *link) lost() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dropped
+}
+
+// stop lets nothing pass any more, and yet no connection ends: what is sent is
+// lost when the link is closed.
+func (l *link) stop() { close(l.stalled) }
 
 // close ends the link with all connections over it.
 func (l *link) close() {
@@ -116,6 +131,14 @@ func (l *link) pass(from io.Reader, to io.Writer, random *rand.Rand) {
 	writer.Go(func() {
 		for p := range way {
 			time.Sleep(time.Until(p.due))
+			select {
+			case <-l.stalled:
+				l.mu.Lock()
+				l.dropped += int64(len(p.bytes))
+				l.mu.Unlock()
+				continue // it is never passed on
+			default:
+			}
 			if _, err := to.Write(p.bytes); err != nil {
 				for range way { // until the reader has seen it, too
 				}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/history"
+	"holdfast/internal/plan"
 	"holdfast/internal/supervise"
 )
 
@@ -19,6 +20,7 @@ type watcher struct {
 
 	mu     sync.Mutex
 	before supervise.Status
+	master supervise.NodeStatus // the last that there was
 	seen   []sight
 }
 
@@ -30,7 +32,7 @@ type sight struct {
 }
 
 func newWatcher(t *target, began time.Time, before supervise.Status) *watcher {
-	return &watcher{target: t, began: began, before: before}
+	return &watcher{target: t, began: began, before: before, master: masterOf(before)}
 }
 
 // watchEvery is how often the watcher looks.
@@ -55,6 +57,12 @@ func (w *watcher) look(now supervise.Status) {
 	if now.Supervisor != w.before.Supervisor {
 		w.seen = append(w.seen, sight{at, "supervisor", "", fmt.Sprintf("another supervisor is at work (pid %d, before %d)", now.Supervisor, w.before.Supervisor)})
 	}
+	if is := masterOf(now); is.Name != "" {
+		if was := w.master; was.Name != "" && was.Name != is.Name {
+			w.seen = append(w.seen, sight{at, was.Name, was.Host, fmt.Sprintf("%s became master in the place of %s", is.Name, was.Name)})
+		}
+		w.master = is
+	}
 	for _, n := range now.Nodes {
 		old, ok := w.before.Node(n.Name)
 		see := func(format string, args ...any) {
@@ -72,6 +80,21 @@ func (w *watcher) look(now supervise.Status) {
 		}
 	}
 	w.before = now
+}
+
+// masterOf is the one redis node that is master; its zero value when there is
+// none, or more than one.
+func masterOf(st supervise.Status) supervise.NodeStatus {
+	var masters []supervise.NodeStatus
+	for _, n := range st.Nodes {
+		if n.Kind == plan.Redis && n.Role == "master" {
+			masters = append(masters, n)
+		}
+	}
+	if len(masters) != 1 {
+		return supervise.NodeStatus{}
+	}
+	return masters[0]
 }
 
 // slack is how long after a fault its effects may still be seen.
