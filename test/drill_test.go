@@ -1,0 +1,270 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
+)
+
+// judged is what a drill prints for programs, as far as tests look.
+type judged struct {
+	Result    string
+	Why       []string
+	Repeat    string
+	Anomalies []struct{ What, Key, Text string }
+	Checked   struct {
+		Operations   int
+		Acknowledged int `json:"acknowledged_writes"`
+		ReadBack     int `json:"read_back"`
+	}
+	Faults []struct {
+		Name, Evidence, Trouble string
+		Targets                 []string
+	}
+	Notices []struct{ Node, Text string }
+}
+
+// drilling is a drill under way.
+type drilling struct {
+	t        *testing.T
+	cmd      *exec.Cmd
+	out      bytes.Buffer
+	progress string // the file with what it says meanwhile
+	ended    chan error
+}
+
+// drill starts a drill of the stack.
+func (s *instance) drill(args ...string) *drilling {
+	s.t.Helper()
+	return s.startDrill(s.command(append([]string{"drill", "--json"}, args...)...))
+}
+
+func (s *instance) startDrill(cmd *exec.Cmd) *drilling {
+	s.t.Helper()
+	f, err := os.CreateTemp(s.dir, "progress")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer f.Close()
+	d := &drilling{t: s.t, cmd: cmd, progress: f.Name(), ended: make(chan error, 1)}
+	d.cmd.Stdout, d.cmd.Stderr = &d.out, f
+	if err := d.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	go func() { d.ended <- d.cmd.Wait() }()
+	return d
+}
+
+// log is what it has said so far.
+func (d *drilling) log() string {
+	b, _ := os.ReadFile(d.progress)
+	return string(b)
+}
+
+// wait waits for its end, and answers its exit code.
+func (d *drilling) wait() int {
+	d.t.Helper()
+	select {
+	case err := <-d.ended:
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			d.t.Fatal(err)
+		}
+	case <-time.After(3 * time.Minute):
+		d.cmd.Process.Kill()
+		d.t.Fatalf("the drill does not end:\n%s", d.log())
+	}
+	return d.cmd.ProcessState.ExitCode()
+}
+
+// verdict waits for its end, and answers what it found.
+func (d *drilling) verdict() (v judged, code int) {
+	d.t.Helper()
+	code = d.wait()
+	if err := json.Unmarshal(d.out.Bytes(), &v); err != nil {
+		d.t.Fatalf("exit %d, and no verdict: %v\n%s%s", code, err, d.out.Bytes(), d.log())
+	}
+	d.t.Logf("%s: %v; %d operations, %d anomalies, notices %v", v.Result, v.Why, v.Checked.Operations, len(v.Anomalies), v.Notices)
+	return v, code
+}
+
+// holds waits for its end, and wants the stack to have held.
+func (d *drilling) holds(faults ...string) judged {
+	d.t.Helper()
+	v, code := d.verdict()
+	if v.Result != "holds" || code != 0 {
+		d.t.Errorf("the verdict is %s (exit %d): %v %v\n%s", v.Result, code, v.Why, v.Anomalies, d.log())
+	}
+	var names []string
+	for _, f := range v.Faults {
+		names = append(names, f.Name)
+		if f.Evidence == "" {
+			d.t.Errorf("there is no evidence for %s", f.Name)
+		}
+	}
+	if !slices.Equal(names, faults) {
+		d.t.Errorf("it ran %v, want %v", names, faults)
+	}
+	if v.Checked.Acknowledged == 0 || v.Checked.ReadBack == 0 {
+		d.t.Errorf("nothing was checked: %+v", v.Checked)
+	}
+	return v
+}
+
+// convicts waits for its end, and wants anomalies, one of them of that kind.
+func (d *drilling) convicts(what ...string) {
+	d.t.Helper()
+	v, code := d.verdict()
+	if v.Result != "broken" || code != 1 {
+		d.t.Errorf("the verdict is %s (exit %d), want broken: %v", v.Result, code, v.Why)
+	}
+	for _, a := range v.Anomalies {
+		if slices.Contains(what, a.What) {
+			return
+		}
+	}
+	d.t.Errorf("none of the anomalies is a %v: %+v", what, v.Anomalies)
+}
+
+// phase waits until the drill says that it does something.
+func (d *drilling) phase(words string) {
+	d.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(d.log(), words); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			d.t.Fatalf("the drill never says %q:\n%s", words, d.log())
+		}
+	}
+}
+
+// clean checks that a drill left nothing behind: no key, no file but its
+// report, and no process that stands still.
+func (s *instance) clean() {
+	s.t.Helper()
+	if _, body := get(s.t, s.status().Entry+"/v1/keys?limit=1000&prefix=holdfast-drill:"); !strings.Contains(body, `"keys":[]`) {
+		s.t.Errorf("keys are left: %s", body)
+	}
+	for _, name := range []string{"drill.lock", "drill-undo.json"} {
+		if _, err := os.Stat(filepath.Join(s.state, name)); err == nil {
+			s.t.Errorf("%s is left", name)
+		}
+	}
+	for _, n := range s.status().Nodes {
+		if stopped(n.PID) {
+			s.t.Errorf("%s stands still", n.Name)
+		}
+	}
+}
+
+func TestADrillOfAStackThatHolds(t *testing.T) {
+	s := newInstance(t, minimal(t))
+	s.must("up", "-d")
+	s.awaitHealthy()
+	v := s.drill("kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link").
+		holds("kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link")
+	s.clean()
+	// Its history says the same again, and its page opens.
+	files, _ := filepath.Glob(filepath.Join(s.state, "drills", "*", "history.jsonl"))
+	if len(files) != 1 {
+		t.Fatalf("histories: %v", files)
+	}
+	var again judged
+	if err := json.Unmarshal([]byte(s.must("drill", "check", files[0], "--json")), &again); err != nil || again.Result != v.Result || again.Checked != v.Checked {
+		t.Errorf("judged again: %+v, %v", again, err)
+	}
+	page, err := os.ReadFile(filepath.Join(filepath.Dir(files[0]), "report.html"))
+	if err != nil || !bytes.Contains(page, []byte("kill-stalled-master")) {
+		t.Errorf("the report: %v", err)
+	}
+	if !strings.HasPrefix(v.Repeat, "holdfast drill kill-web kill-replica") {
+		t.Errorf("repeat it with %q", v.Repeat)
+	}
+}
+
+// What is done behind the drill's back must not pass for its own.
+func TestADrillNoticesWhatItDidNotDo(t *testing.T) {
+	s := newInstance(t, minimal(t))
+	s.must("up", "-d")
+	s.awaitHealthy()
+	d := s.drill("pause-sentinel")
+	d.phase("pausing sentinel")
+	victim := s.node("web-1")
+	kill(t, victim.PID)
+	v, code := d.verdict()
+	if v.Result != "inconclusive" || code != 1 {
+		t.Errorf("the verdict is %s, exit %d", v.Result, code)
+	}
+	if len(v.Notices) == 0 || v.Notices[0].Node != "web-1" {
+		t.Errorf("notices: %+v", v.Notices)
+	}
+	s.clean()
+}
+
+func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
+	s := newInstance(t, minimal(t))
+	s.must("up", "-d")
+	s.awaitHealthy()
+	for name, sig := range map[string]syscall.Signal{"interrupted": syscall.SIGINT, "killed": syscall.SIGKILL} {
+		d := s.drill("pause-web")
+		d.phase("pausing web")
+		s.await("a web node standing still", 5*time.Second, func() bool { return len(s.standing()) == 1 })
+		d.cmd.Process.Signal(sig)
+		code := d.wait()
+		if code == 0 {
+			t.Errorf("%s: exit 0", name)
+		}
+		s.await("the node going on", 10*time.Second, func() bool { return len(s.standing()) == 0 })
+		s.await("the undertaker's end", 10*time.Second, func() bool {
+			_, err := os.Stat(filepath.Join(s.state, "drill-undo.json"))
+			return err != nil
+		})
+		s.awaitHealthy()
+	}
+	says(t, s.must("drill", "undo"), "undone: 0")
+}
+
+// standing are the web nodes that stand still.
+func (s *instance) standing() []string {
+	var all []string
+	for _, n := range s.status().Nodes {
+		if n.Kind == plan.Web && stopped(n.PID) {
+			all = append(all, n.Name)
+		}
+	}
+	return all
+}
+
+func TestWhatADrillRefuses(t *testing.T) {
+	s := newInstance(t, minimal(t))
+	says(t, s.fails(2, "drill", "kill-mastre"), "kill-mastre", "kill-master", "--list")
+	says(t, s.fails(2, "drill", "--rate", "0"), "--rate 0")
+	says(t, s.fails(2, "drill", "--for", "1m"), "--random")
+	says(t, s.fails(1, "drill"), "does not run", "up -d", "--own")
+	says(t, s.fails(2, "drill", "check", "no-such-file"), "no-such-file")
+	bad := filepath.Join(s.dir, "bad.jsonl")
+	if err := os.WriteFile(bad, []byte("{\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	says(t, s.fails(2, "drill", "check", bad), bad, "line 1")
+	s.harmless()
+	list := s.must("drill", "--list")
+	says(t, list, "kill-master", "cut-master", "hosts")
+
+	s.must("up", "-d")
+	s.awaitHealthy()
+	s.must("stop", "web-2")
+	says(t, s.fails(1, "drill", "kill-web"), "not well", "web-2 is down", "nothing was broken")
+	if n := s.node("web-2"); n.State != supervise.Down {
+		t.Errorf("web-2 is %s", n.State)
+	}
+}
