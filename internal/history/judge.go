@@ -197,6 +197,7 @@ func safety(h History, search time.Duration) findings {
 			all.merge(judgeSet(h.Operations, k))
 		}
 	}
+	all.merge(impossible(h))
 	return all
 }
 
@@ -269,4 +270,20 @@ func plural(n int, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
+}
+
+// impossible are the answers that cannot be, as their client saw at once: it
+// says so in the Error of an operation that was answered. One is that a member
+// which nobody has was there before it was added: it was added twice.
+func impossible(h History) findings {
+	var f findings
+	for i, op := range h.Operations {
+		if op.Outcome == OK && op.Error != "" {
+			f.add(Anomaly{
+				What: ImpossibleRead, Key: op.Key, Operations: []int{i},
+				Text: fmt.Sprintf("the answer to client %d's %s, begun at %s, cannot be: %s", op.Client, op.Verb, seconds(op.Start), op.Error),
+			})
+		}
+	}
+	return f
 }
