@@ -156,6 +156,47 @@ func TestARequestThatANodeDiedWithIsNotCalledUnexecuted(t *testing.T) {
 	}
 }
 
+// A node that is cut off may carry a request out and not be heard; the next
+// one has no master for it, and knows nothing of the first.
+func TestANodesRefusalDoesNotSpeakForTheTryBeforeIt(t *testing.T) {
+	one, two := &flaky{}, &flaky{}
+	c := kvCluster(t, one, two)
+	eventually(t, 5*time.Second, func() error { return c.get("/up").is(200) })
+	ask := func() (*http.Response, string) {
+		return c.raw(t, "GET /set?key=a&value=b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	}
+	one.holds.Store(true)
+	two.holds.Store(true)
+	r, body := ask()
+	if r.StatusCode != 503 || !strings.Contains(body, "not executed") || r.Header.Get("Retry-After") == "" {
+		t.Errorf("the only try was turned down, and the client gets %s: %s", r.Status, body)
+	}
+	if got := r.Header.Get("Holdfast-Tries"); got != "" {
+		t.Errorf("Holdfast-Tries: %s is the balancer's own affair", got)
+	}
+	two.holds.Store(false)
+	two.dies.Store(true)
+	one.take()
+	two.take()
+	both := 0
+	for range 4 { // they take turns
+		r, body := ask()
+		took, died := len(one.take()), len(two.take())
+		switch {
+		case died > 0 && took > 0:
+			both++
+			if err := isJSON(r, body, 504, "unknown"); err != nil {
+				t.Errorf("a node died with it before: %v", err)
+			}
+		case r.StatusCode != 503 && died == 0:
+			t.Errorf("the only try was turned down, and the client gets %s: %s", r.Status, body)
+		}
+	}
+	if both == 0 {
+		t.Error("no request was tried at both nodes")
+	}
+}
+
 func TestALargeBodyPassesAndIsSentOnce(t *testing.T) {
 	one, two := &flaky{}, &flaky{}
 	c := kvCluster(t, one, two)

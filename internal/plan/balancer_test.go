@@ -25,6 +25,8 @@ import (
 // with data unread, by a reset. It keeps what it was asked.
 type flaky struct {
 	dies, resets atomic.Bool
+	// holds makes it answer 503, as a node without a master does in the end.
+	holds atomic.Bool
 	// hangs makes it answer nothing any more, its health included.
 	hangs atomic.Bool
 
@@ -54,6 +56,11 @@ func (f *flaky) serve(t *testing.T) int {
 		}
 		if f.dies.Load() {
 			panic(http.ErrAbortHandler)
+		}
+		if f.holds.Load() {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "it was not executed", http.StatusServiceUnavailable)
+			return
 		}
 		if d, err := time.ParseDuration(r.URL.Query().Get("sleep")); err == nil {
 			time.Sleep(d)

@@ -36,6 +36,7 @@ type haproxyData struct {
 	StatisticsHere         bool // only for clients on this machine
 	KV                     bool // any backend of Holdfast's own web nodes
 	Errors                 []errorData
+	Unknown                string // the words of an outcome that nobody knows
 	Routes                 []routeData
 	Default                string // backend; a validated stack has one
 	Backends               []backendData
@@ -137,7 +138,7 @@ func (b builder) haproxy(n node) haproxyData {
 		Entry: bindAddress(s.Entry.Listen), Statistics: s.Entry.Statistics,
 		// Tokens are the applications': HAProxy's own page asks for none.
 		StatisticsHere: s.Entry.Auth == "" && !s.Entry.OnLoopback(),
-		LogAll:         s.Entry.Log == "all", Errors: errorAnswers,
+		LogAll:         s.Entry.Log == "all", Errors: errorAnswers, Unknown: unknownWords,
 	}
 	if b.machine.Cores > 0 {
 		d.Threads = (b.machine.Cores + s.Balancers - 1) / s.Balancers
