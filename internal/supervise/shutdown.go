@@ -125,7 +125,7 @@ func (s *Supervisor) Purge() error {
 			return fmt.Errorf("%s still runs: nothing is removed", n.Name)
 		}
 	}
-	for _, name := range []string{"nodes", "logs", keptFile, "control.sock", "lock"} {
+	for _, name := range []string{"nodes", "logs", "drills", keptFile, "control.sock", "lock"} {
 		if err := os.RemoveAll(s.dir.path(name)); err != nil {
 			return fmt.Errorf("remove the stack's data: %w", err)
 		}
