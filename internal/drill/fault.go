@@ -37,7 +37,7 @@ var faults = []fault{
 	restartWeb, restartReplica, restartSentinel, restartBalancer, restartSupervisor, restartMaster,
 	slowLink, lossyLink,
 	killSentinels, killHeld, killStalled, killRedis, killWebs, killMasterTwice,
-	cutHost, cutMaster, cutMasterHost, cutHalves, cutOneWay, cutOtherWay, flap, loseHost, loseMasterHost, fullDisk,
+	cutMasterPort, cutHost, cutMaster, cutMasterHost, cutHalves, cutOneWay, cutOtherWay, flap, loseHost, loseMasterHost, fullDisk,
 }
 
 // Fault is what a person may know of a fault.

@@ -51,7 +51,13 @@ var killMasterTwice = fault{
 var killRedis = fault{
 	name: "kill-all-redis", about: "SIGKILL to every Redis node at once, as a loss of power would: what was acknowledged is in their append-only files",
 	double: true, course: true, promise: history.Promise{Failed: history.Any, Unknown: history.InFlight, Pause: 5 * time.Second},
-	strike: func(ctx context.Context, s *scene) error { return s.killAll(ctx, plan.Redis) },
+	strike: func(ctx context.Context, s *scene) error {
+		if err := s.killAll(ctx, plan.Redis); err != nil {
+			return err
+		}
+		s.evidence("their files are synced as redis.fsync says: %s", s.stack.stack.Redis.Fsync)
+		return nil
+	},
 }
 
 var killSentinels = fault{
