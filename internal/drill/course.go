@@ -136,6 +136,10 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	parts.Wait()
 	c.history.Notices = c.watcher.notices(c.history.Faults)
 	c.history.Operations = c.load.Operations()
+	var slow *RateError
+	if errors.As(err, &slow) {
+		return c.history, slow
+	}
 	return c.history, nil
 }
 
@@ -143,6 +147,9 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 func (c *course) breakAll(ctx context.Context) error {
 	c.say("the load runs, nothing is broken yet")
 	if err := sleep(ctx, leadIn); err != nil {
+		return err
+	}
+	if err := c.enoughRate(); err != nil {
 		return err
 	}
 	for i, f := range c.faults {
@@ -157,6 +164,25 @@ func (c *course) breakAll(ctx context.Context) error {
 	}
 	c.say("nothing is broken any more")
 	return sleep(ctx, leadOut)
+}
+
+// RateError says that this machine does not give the rate that was asked for.
+type RateError struct{ Asked, Reached int }
+
+func (e *RateError) Error() string {
+	return fmt.Sprintf("of %d operations a second that were asked for, %d were answered before anything was broken: nothing was; choose a lower --rate", e.Asked, e.Reached)
+}
+
+// enoughRate says when the undisturbed stack is too slow for the load: what is
+// broken then would prove nothing, and starve the Sentinels.
+func (c *course) enoughRate() error {
+	took := time.Since(c.began).Seconds()
+	p := c.load.Progress()
+	reached := int(float64(p.OK+p.Failed+p.Unknown) / took)
+	if reached < c.mix.Rate*7/10 {
+		return &RateError{c.mix.Rate, reached}
+	}
+	return nil
 }
 
 // strike runs one fault: it breaks, it undoes, and it waits until the stack is
