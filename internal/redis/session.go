@@ -424,7 +424,8 @@ func (w *writer) slice() time.Duration { return max(w.cfg.AckTimeout/3, time.Mil
 
 // grow counts the replicas that are in sync: online at the master, heard of at
 // least once, and not behind. One that has just come counts as behind at first:
-// it has its append-only file to set up anew, and its disk to wait for.
+// it has its append-only file to set up anew, and its disk to wait for. Not so
+// when nobody else is in sync: what a read shows has to be on some replica.
 func (s *session) grow() {
 	now, _ := s.w.monitor.now()
 	if now.master != s.master {
@@ -439,7 +440,7 @@ func (s *session) grow() {
 	for _, r := range now.node().replicas {
 		if r.offset > 0 && !s.there[r.addr] {
 			s.there[r.addr] = true
-			if _, ok := s.behind[r.addr]; !ok {
+			if _, ok := s.behind[r.addr]; !ok && s.expect > 0 {
 				s.behind[r.addr] = absence{now.node().offset, time.Now().Add(leastAbsence)}
 			}
 		}
