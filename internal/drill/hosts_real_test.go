@@ -55,7 +55,11 @@ func stoodUp(t *testing.T, hosts int, disks bool) (*target, *journal) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := j.undo(0); err != nil {
+		left, err := openJournal(j.path)
+		if err == nil {
+			err = left.undo(0)
+		}
+		if err != nil {
 			t.Error(err)
 		}
 	})

@@ -79,7 +79,7 @@ func standUp(ctx context.Context, self string, j *journal, text string, hosts in
 		t.entries = t.hosts.entries(hostsPort, t.stack.Balancers)
 	}
 	// Data and directories go with the directory that they are in.
-	if _, err := j.add(step{Why: "the drill's own stack", Command: t.command("down")}); err != nil {
+	if _, err := j.add(step{Why: "the drill's own stack", Command: t.command("down"), Unless: file}); err != nil {
 		return nil, err
 	}
 	if err := t.runUp(ctx, j, up); err != nil {

@@ -29,15 +29,25 @@ func Within(netns string, do func() error) error {
 	}
 	defer f.Close()
 	done := make(chan error, 1)
-	go func() {
-		// The namespace is the thread's. It is never unlocked, so that the
-		// runtime ends the thread with this goroutine.
-		runtime.LockOSThread()
-		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("enter the network namespace %s: %w", netns, err)
-			return
-		}
-		done <- do()
-	}()
+	go func() { done <- inside(f, do) }()
 	return <-done
+}
+
+// inside does something in a namespace. Its goroutine must end with it: the
+// namespace is the thread's, which the runtime ends with a goroutine that is
+// locked to it.
+func inside(netns *os.File, do func() error) error {
+	runtime.LockOSThread()
+	if unix.Gettid() == os.Getpid() {
+		// A process' first thread cannot end alone, and stands for the whole
+		// process in /proc. It is held here, so that another one is taken.
+		defer runtime.UnlockOSThread()
+		done := make(chan error, 1)
+		go func() { done <- inside(netns, do) }()
+		return <-done
+	}
+	if err := unix.Setns(int(netns.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter the network namespace %s: %w", netns.Name(), err)
+	}
+	return do()
 }

@@ -75,6 +75,17 @@ func TestWhatHappensWithinANetworkLeavesThisProcessWhereItIs(t *testing.T) {
 	if err == nil {
 		t.Error("a listener of this network was reached from within the other one")
 	}
+	// Nor is it anything else that the process is seen by, on whichever of its
+	// threads it was.
+	before, _ := os.Readlink("/proc/self/ns/net")
+	for range 200 {
+		if err := Within(netns, func() error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if now, err := os.Readlink("/proc/self/ns/net"); err != nil || now != before {
+			t.Fatalf("this process was in %s and is in %s (%v)", before, now, err)
+		}
+	}
 	for range 20 {
 		conn, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
