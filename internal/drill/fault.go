@@ -36,7 +36,7 @@ var faults = []fault{
 	pauseWeb, pauseReplica, pauseSentinel, pauseBalancer, pauseSupervisor, pauseMaster,
 	restartWeb, restartReplica, restartSentinel, restartBalancer, restartSupervisor, restartMaster,
 	slowLink, lossyLink,
-	killSentinels, killHeld, killStalled, killRedis, killWebs, killMasterTwice,
+	killSentinels, killHeld, killStalled, killLone, killRedis, killWebs, killMasterTwice,
 	cutMasterPort, cutHost, cutMaster, cutMasterHost, cutHalves, cutOneWay, cutOtherWay, flap, loseHost, loseMasterHost, fullDisk,
 }
 
