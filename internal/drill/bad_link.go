@@ -19,8 +19,8 @@ var slowLink = fault{
 
 var lossyLink = fault{
 	name: "lossy-link", about: "the link between the master and one replica loses a tenth of what goes over it, for 4 s",
-	promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
-	strike:  badLink(5*time.Millisecond, 0.1, 200*time.Millisecond),
+	course: true, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
+	strike: badLink(5*time.Millisecond, 0.1, 200*time.Millisecond),
 }
 
 var killStalled = fault{

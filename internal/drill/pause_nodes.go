@@ -17,20 +17,20 @@ import (
 
 var pauseWeb = fault{
 	name: "pause-web", about: "SIGSTOP to a web node for 7 s: it leaves the rotation after two health checks",
-	promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 6 * time.Second},
-	strike:  pausing(plan.Web, "", 7*time.Second),
+	course: true, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 6 * time.Second},
+	strike: pausing(plan.Web, "", 7*time.Second),
 }
 
 var pauseReplica = fault{
 	name: "pause-replica", about: "SIGSTOP to a Redis replica for 3 s: it leaves the in-sync set",
-	promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
-	strike:  pausing(plan.Redis, "replica", 3*time.Second),
+	course: true, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
+	strike: pausing(plan.Redis, "replica", 3*time.Second),
 }
 
 var pauseSentinel = fault{
 	name: "pause-sentinel", about: "SIGSTOP to a Sentinel for 3 s",
-	promise: unnoticed,
-	strike:  pausing(plan.Sentinel, "", 3*time.Second),
+	course: true, promise: unnoticed,
+	strike: pausing(plan.Sentinel, "", 3*time.Second),
 }
 
 var pauseMaster = fault{
@@ -53,7 +53,7 @@ var pauseMaster = fault{
 
 var pauseBalancer = fault{
 	name: "pause-balancer", about: "SIGSTOP to a balancer: the supervisor kills it after 3 s, and what is in flight on it breaks",
-	promise: history.Promise{Failed: history.InFlight, Unknown: history.InFlight, Pause: 5 * time.Second},
+	course: true, promise: history.Promise{Failed: history.InFlight, Unknown: history.InFlight, Pause: 5 * time.Second},
 	strike: func(ctx context.Context, s *scene) error {
 		n, err := s.pick(ctx, plan.Balancer, "")
 		if err != nil {
@@ -76,7 +76,7 @@ var pauseBalancer = fault{
 
 var pauseSupervisor = fault{
 	name: "pause-supervisor", about: "SIGSTOP to the supervisor for 3 s",
-	promise: unnoticed,
+	course: true, promise: unnoticed,
 	strike: func(ctx context.Context, s *scene) error {
 		st, err := s.stack.status(ctx)
 		if err != nil {

@@ -21,31 +21,31 @@ var restartWeb = fault{
 
 var restartReplica = fault{
 	name: "restart-replica", about: "holdfast restart of a Redis replica",
-	promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 250 * time.Millisecond},
-	strike:  func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Redis, "replica") },
+	course: true, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 250 * time.Millisecond},
+	strike: func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Redis, "replica") },
 }
 
 var restartSentinel = fault{
 	name: "restart-sentinel", about: "holdfast restart of a Sentinel",
-	promise: unnoticed,
-	strike:  func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Sentinel, "") },
+	course: true, promise: unnoticed,
+	strike: func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Sentinel, "") },
 }
 
 var restartBalancer = fault{
 	name: "restart-balancer", about: "holdfast restart of a balancer: it answers what it has and closes idle connections",
-	promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 250 * time.Millisecond},
-	strike:  func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Balancer, "") },
+	course: true, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 250 * time.Millisecond},
+	strike: func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Balancer, "") },
 }
 
 var restartMaster = fault{
 	name: "restart-master", about: "holdfast restart of the Redis master: a failover",
-	promise: held,
-	strike:  func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Redis, "master") },
+	course: true, promise: held,
+	strike: func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Redis, "master") },
 }
 
 var restartSupervisor = fault{
 	name: "restart-supervisor", about: "SIGKILL to the supervisor and at once the next one, as for an upgrade of Holdfast",
-	promise: unnoticed,
+	course: true, promise: unnoticed,
 	strike: func(ctx context.Context, s *scene) error {
 		if err := killSupervisor.strike(ctx, s); err != nil {
 			return err
