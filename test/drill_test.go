@@ -267,4 +267,8 @@ func TestWhatADrillRefuses(t *testing.T) {
 	if n := s.node("web-2"); n.State != supervise.Down {
 		t.Errorf("web-2 is %s", n.State)
 	}
+
+	// What undoes a fault would put the declared stack in the running one's place.
+	s.write("name: " + s.name + "\nentry: {listen: '127.0.0.1:6399'}\n")
+	says(t, s.fails(1, "drill", "kill-web"), "not the one that", s.file, "its entry is", "--file")
 }

@@ -107,24 +107,24 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 		cfg.Mix.Token = strings.TrimSpace(string(b))
 	}
 	var err error
-	var base string
-	if cfg.Stack, base, cfg.State, err = locate(g); err != nil {
+	if cfg.Stack, cfg.Base, cfg.State, err = locate(g); err != nil {
 		return err
 	}
+	cfg.File = g.file
+	if _, err := os.Stat(defaultFile); cfg.File == "" && err == nil {
+		cfg.File = defaultFile
+	}
 	cfg.Args = []string{"--state", cfg.State}
-	if g.file != "" {
-		file, err := filepath.Abs(g.file)
-		if err != nil {
+	if cfg.File != "" {
+		if cfg.File, err = filepath.Abs(cfg.File); err != nil {
 			return err
 		}
-		cfg.Args = append(cfg.Args, "--file", file)
-	} else if _, err := os.Stat(defaultFile); err == nil {
-		cfg.Args = append(cfg.Args, "--file", filepath.Join(base, defaultFile))
+		cfg.Args = append(cfg.Args, "--file", cfg.File)
 	}
 	if cfg.Self, err = os.Executable(); err != nil {
 		return fmt.Errorf("find the path of this program: %w", err)
 	}
-	cfg.Text = ownText(cfg.Stack, base)
+	cfg.Text = ownText(cfg.Stack, cfg.Base)
 	err = cfg.Check()
 	var unknown *drill.UnknownFaultError
 	var rights *drill.RightsError
@@ -218,7 +218,7 @@ func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, std
 	if errors.Is(err, drill.ErrNotRunning) {
 		return fmt.Errorf("the stack %s does not run: stand it up with 'holdfast up -d', or let the drill have a stack of its own with --own", cfg.Stack.Name)
 	}
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) && !errors.Is(err, drill.ErrNotUndone) {
 		return errors.Join(errors.New("interrupted; what was broken is undone"), trouble)
 	}
 	if err = errors.Join(err, trouble); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -16,7 +17,9 @@ import (
 
 	"holdfast/internal/control"
 	"holdfast/internal/history"
+	"holdfast/internal/plan"
 	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
 )
 
 // Config says what to drill, and how.
@@ -26,7 +29,10 @@ type Config struct {
 	Stack stack.Stack
 	State string
 	Args  []string
-	Self  string // the holdfast program
+	// File is the stack's file, empty for the built-in default stack; its
+	// relative paths start from Base.
+	File, Base string
+	Self       string // the holdfast program
 	// Own: a stack that the drill stands up for itself instead, of the text of
 	// a stack file without name and entry. It is also stood up where a fault
 	// needs hosts or disks of its own.
@@ -70,8 +76,7 @@ var ErrNotRunning = errors.New("the stack does not run")
 
 // Check answers what is wrong with a configuration, before anything happens.
 func (c Config) Check() error {
-	_, err := c.schedule(0)
-	if err != nil {
+	if _, err := c.pool(); err != nil {
 		return err
 	}
 	if hosts, disks := c.needs(); hosts || disks {
@@ -82,8 +87,9 @@ func (c Config) Check() error {
 	return nil
 }
 
-// schedule is the faults of one round.
-func (c Config) schedule(round int) ([]fault, error) {
+// pool is the faults that there are to choose from: all of a round, unless they
+// are drawn.
+func (c Config) pool() ([]fault, error) {
 	var chosen []fault
 	for _, name := range c.Faults {
 		f, ok := find(name)
@@ -103,8 +109,14 @@ func (c Config) schedule(round int) ([]fault, error) {
 			return !f.course
 		})
 	}
-	if !c.Random {
-		return chosen, nil
+	return chosen, nil
+}
+
+// schedule is the faults of one round.
+func (c Config) schedule(round int) ([]fault, error) {
+	chosen, err := c.pool()
+	if err != nil || !c.Random {
+		return chosen, err
 	}
 	r := rand.New(rand.NewPCG(uint64(c.Seed)+uint64(round), 0))
 	var drawn []fault
@@ -117,9 +129,10 @@ func (c Config) schedule(round int) ([]fault, error) {
 // eachTakes is about how long one fault of a random schedule takes.
 const eachTakes = 8 * time.Second
 
-// needs says whether any of the faults needs hosts or disks of its own.
+// needs says whether any of the faults that may come needs hosts or disks of its
+// own: all rounds are of one stack.
 func (c Config) needs() (hosts, disks bool) {
-	chosen, _ := c.schedule(0)
+	chosen, _ := c.pool()
 	for _, f := range chosen {
 		hosts, disks = hosts || f.hosts, disks || f.disk
 	}
@@ -161,10 +174,14 @@ func Run(ctx context.Context, c Config) error {
 	hosts, disks := c.needs()
 	c.Own = c.Own || hosts || disks
 	if !c.Own {
-		if _, err := control.NewClient(c.State).Status(ctx); err != nil {
-			if errors.Is(err, control.ErrNoSupervisor) {
-				return ErrNotRunning
-			}
+		st, err := control.NewClient(c.State).Status(ctx)
+		if errors.Is(err, control.ErrNoSupervisor) {
+			return ErrNotRunning
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.declares(st); err != nil {
 			return err
 		}
 	}
@@ -192,9 +209,60 @@ func Run(ctx context.Context, c Config) error {
 		err = c.rounds(ctx, t, j)
 	}
 	if undone := j.undo(0); undone != nil {
-		err = errors.Join(err, fmt.Errorf("not everything could be undone; 'holdfast drill undo' tries again: %w", undone))
+		err = errors.Join(err, fmt.Errorf("%w; 'holdfast drill undo' tries again: %w", ErrNotUndone, undone))
 	}
 	return err
+}
+
+// ErrNotUndone says that a drill leaves something behind.
+var ErrNotUndone = errors.New("not everything could be undone")
+
+// declares says when the stack that runs is not the one that was declared:
+// undoing the death of its supervisor would put the declared one in its place.
+func (c Config) declares(running supervise.Status) error {
+	p, err := supervise.Preview(c.Stack, c.Base, c.State)
+	if err != nil {
+		return err
+	}
+	if differences := differ(running, p); len(differences) > 0 {
+		file := "the file " + c.File + " declares"
+		if c.File == "" {
+			file = "the built-in default stack has (no --file was given, and there is no holdfast.yaml here)"
+		}
+		return fmt.Errorf("the stack that runs is not the one that %s: %s; name the file that it was started with by --file, or make it so by 'holdfast up -d'", file, strings.Join(differences, ", "))
+	}
+	return nil
+}
+
+// differ says where a running stack is not as planned.
+func differ(running supervise.Status, p plan.Plan) []string {
+	var all []string
+	if running.Stack != p.Name {
+		all = append(all, fmt.Sprintf("its name is %s, not %s", running.Stack, p.Name))
+	}
+	if running.Entry != p.EntryURL {
+		all = append(all, fmt.Sprintf("its entry is %s, not %s", running.Entry, p.EntryURL))
+	}
+	planned := map[string]string{}
+	for _, h := range p.Hosts {
+		for _, n := range h.Processes {
+			planned[n.Node] = n.Address
+		}
+	}
+	for _, n := range running.Nodes {
+		address, there := planned[n.Name]
+		switch {
+		case !there:
+			all = append(all, fmt.Sprintf("%s runs and is not declared", n.Name))
+		case address != n.Address && n.Kind != plan.Balancer: // which have the entry's
+			all = append(all, fmt.Sprintf("%s is at %s, not %s", n.Name, n.Address, address))
+		}
+		delete(planned, n.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(planned)) {
+		all = append(all, fmt.Sprintf("%s is declared and does not run", name))
+	}
+	return all
 }
 
 // rounds runs the drills one after the other.

@@ -30,6 +30,9 @@ var fullDisk = fault{
 
 // fillDisk fills the disk of a redis node, and sees that it cannot write.
 func (s *scene) fillDisk(ctx context.Context, n supervise.NodeStatus) error {
+	if !s.stack.disks {
+		return errNoDisks
+	}
 	ballast := filepath.Join(s.stack.dataDir(n.Name), "ballast")
 	if err := s.undo(step{Why: "the full disk of " + n.Name, Remove: ballast}); err != nil {
 		return err
@@ -50,6 +53,9 @@ func (s *scene) fillDisk(ctx context.Context, n supervise.NodeStatus) error {
 	s.evidence("%s cannot write to its append-only file, beside a ballast of %d MiB", n.Name, size>>20)
 	return nil
 }
+
+// errNoDisks says that a disk was to be filled which others use, too.
+var errNoDisks = errors.New("the stack's redis nodes have no disks of their own")
 
 // fill writes a file until the disk is full, and answers its size in bytes.
 // Without a file system of its own below it that would be everybody's disk.

@@ -46,7 +46,7 @@ func standUp(ctx context.Context, self string, j *journal, text string, hosts in
 	if _, err := j.add(step{Why: "the directory " + dir, Remove: dir}); err != nil {
 		return nil, errors.Join(err, os.Remove(dir))
 	}
-	t := &target{self: self, state: filepath.Join(dir, "s")}
+	t := &target{self: self, state: filepath.Join(dir, "s"), own: true, disks: disks}
 	file := filepath.Join(dir, "holdfast.yaml")
 	t.args = []string{"--state", t.state, "--file", file}
 	listen := "0.0.0.0:" + strconv.Itoa(hostsPort)
@@ -79,7 +79,7 @@ func standUp(ctx context.Context, self string, j *journal, text string, hosts in
 		t.entries = t.hosts.entries(hostsPort, t.stack.Balancers)
 	}
 	// Data and directories go with the directory that they are in.
-	if _, err := j.add(step{Why: "the drill's own stack", Command: t.command("down"), Unless: file}); err != nil {
+	if _, err := j.add(step{Why: "the drill's own stack", Command: t.command("down"), Unless: file, Bearing: true}); err != nil {
 		return nil, err
 	}
 	if err := t.runUp(ctx, j, up); err != nil {
@@ -108,7 +108,7 @@ func (t *target) runUp(ctx context.Context, j *journal, up []string) error {
 	}
 	id, err := process.Identify(cmd.Process.Pid)
 	if err == nil {
-		_, err = j.add(step{Why: "the start of the drill's own stack", Signal: syscall.SIGTERM, Process: id, Alone: true})
+		_, err = j.add(step{Why: "the start of the drill's own stack", Signal: syscall.SIGTERM, Process: id, Alone: true, Awaited: true, Bearing: true})
 	}
 	if err == nil {
 		_, err = gate.Write([]byte("\n"))
@@ -130,7 +130,7 @@ func (t *target) makeDisks(ctx context.Context, j *journal) error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
-		if _, err := j.add(step{Why: "the disk at " + dir, Unmount: dir}); err != nil {
+		if _, err := j.add(step{Why: "the disk at " + dir, Unmount: dir, Bearing: true}); err != nil {
 			return err
 		}
 		if err := run(ctx, "", "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm,mode=0700", disk), "holdfast-drill", dir); err != nil {

@@ -26,6 +26,8 @@ type target struct {
 	client  *control.Client
 	secrets plan.Secrets
 	admins  map[string]*redis.Admin // of redis nodes and Sentinels, by name
+	own     bool                    // the drill stood it up for itself
+	disks   bool                    // its redis nodes have disks of their own
 	hosts   *hosts                  // nil: it runs on this machine as it is
 	entries []string                // of a stack on hosts: one for each balancer
 }

@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -43,6 +45,11 @@ type step struct {
 	// Supervised is the state directory of a stack: the step is done when a
 	// supervisor looks after it.
 	Supervised string `json:"supervised,omitempty"`
+	// Awaited: the step is done when the process that got the signal has ended.
+	Awaited bool `json:"awaited,omitempty"`
+	// Bearing: the steps before it take away what this one needs, so that they
+	// wait until it is done.
+	Bearing bool `json:"bearing,omitempty"`
 	// Unless names a path: when it is not there, there is nothing to undo.
 	Unless string `json:"unless,omitempty"`
 }
@@ -62,12 +69,11 @@ func (s step) perform() error {
 		if err := process.Signal(s.Process, s.Signal, !s.Alone); err != nil && !errors.Is(err, process.ErrGone) {
 			return err
 		}
-	case len(s.Command) > 0:
-		cmd := exec.Command(s.Command[0], s.Command[1:]...)
-		cmd.Stdin = strings.NewReader(s.Input)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w: %s", strings.Join(s.Command, " "), err, strings.TrimSpace(string(out)))
+		if s.Awaited {
+			return await(context.Background(), "the end of "+s.Why, commandLimit, func() bool { return !process.Alive(s.Process) })
 		}
+	case len(s.Command) > 0:
+		return s.command()
 	case s.Follow != nil:
 		return s.Follow.perform()
 	case s.Unmount != "":
@@ -76,6 +82,31 @@ func (s step) perform() error {
 		}
 	case s.Remove != "":
 		return os.RemoveAll(s.Remove)
+	}
+	return nil
+}
+
+// commandLimit is how long a command that undoes may take, and commandGrace how
+// long it may then take to end. Taking a stack down is the longest.
+const commandLimit, commandGrace = 90 * time.Second, 5 * time.Second
+
+// command runs the step's command in a process group of its own: the Ctrl-C
+// that ends the drill, and the second one of who has no patience, are not for
+// what undoes it.
+func (s step) command() error {
+	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.Command[0], s.Command[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = commandGrace
+	cmd.Stdin = strings.NewReader(s.Input)
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("not done within %v: %w", commandLimit, err)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(s.Command, " "), err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }
@@ -125,7 +156,8 @@ func (j *journal) add(s step) (id int, err error) {
 }
 
 // undo carries out the steps that were added from an id on, the last one
-// first, and forgets those that succeeded. The error tells of all that did not.
+// first, and forgets those that succeeded. A bearing step that fails ends it.
+// The error tells of all that did not succeed.
 func (j *journal) undo(from int) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -136,6 +168,9 @@ func (j *journal) undo(from int) error {
 		}
 		if err := s.perform(); err != nil {
 			failed = append(failed, fmt.Errorf("undo %s: %w", s.Why, err))
+			if s.Bearing {
+				break
+			}
 			continue
 		}
 		j.steps = slices.DeleteFunc(j.steps, func(o step) bool { return o.ID == s.ID })

@@ -1,0 +1,63 @@
+package drill
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
+)
+
+// A later round must not get a fault that the stack of the first one has no
+// hosts or disks for.
+func TestWhatAScheduleNeedsDoesNotDependOnWhatIsDrawnFirst(t *testing.T) {
+	for seed := range int64(20) {
+		c := Config{Random: true, Repeat: 4, Seed: seed, Faults: []string{"kill-web", "full-disk", "cut-host"}}
+		if hosts, disks := c.needs(); !hosts || !disks {
+			t.Fatalf("seed %d: hosts %v, disks %v", seed, hosts, disks)
+		}
+	}
+	if hosts, disks := (Config{Random: true}).needs(); hosts || disks {
+		t.Errorf("a schedule of all needs hosts %v, disks %v", hosts, disks)
+	}
+}
+
+func TestNobodyElsesDiskIsFilled(t *testing.T) {
+	s := scene{stack: &target{}}
+	if err := s.fillDisk(t.Context(), supervise.NodeStatus{Name: "redis-1"}); !errors.Is(err, errNoDisks) {
+		t.Errorf("it says %v", err)
+	}
+}
+
+func TestAStackThatWasStartedFromAnotherFileIsSeen(t *testing.T) {
+	running := supervise.Status{Stack: "holdfast", Entry: "http://127.0.0.1:6301", Nodes: []supervise.NodeStatus{
+		{Name: "balancer-1", Kind: plan.Balancer, Address: "127.0.0.1:6301"},
+		{Name: "web-1", Kind: plan.Web, Address: "127.0.0.1:7001"}, {Name: "web-2", Kind: plan.Web, Address: "127.0.0.1:7002"},
+	}}
+	planned := func(entry string, nodes ...string) plan.Plan {
+		p := plan.Plan{Name: "holdfast", EntryURL: entry, Hosts: []plan.Host{{}}}
+		for _, n := range nodes {
+			name, address, _ := strings.Cut(n, "@")
+			p.Hosts[0].Processes = append(p.Hosts[0].Processes, plan.Process{Node: name, Address: address})
+		}
+		return p
+	}
+	for _, c := range []struct {
+		what string
+		p    plan.Plan
+		want []string
+	}{
+		{"the same", planned("http://127.0.0.1:6301", "balancer-1@127.0.0.1:6301", "web-1@127.0.0.1:7001", "web-2@127.0.0.1:7002"), nil},
+		{"a node less, and one more", planned("http://127.0.0.1:6301", "balancer-1@127.0.0.1:6301", "web-1@127.0.0.1:7001", "app-1@127.0.0.1:7003"),
+			[]string{"web-2 runs and is not declared", "app-1 is declared and does not run"}},
+		{"another entry", planned("http://127.0.0.1:80", "balancer-1@127.0.0.1:80", "web-1@127.0.0.1:7001", "web-2@127.0.0.1:7002"),
+			[]string{"its entry is http://127.0.0.1:6301, not http://127.0.0.1:80"}},
+		{"another place", planned("http://127.0.0.1:6301", "balancer-1@127.0.0.1:6301", "web-1@127.0.0.1:7009", "web-2@127.0.0.1:7002"),
+			[]string{"web-1 is at 127.0.0.1:7001, not 127.0.0.1:7009"}},
+	} {
+		if got := differ(running, c.p); strings.Join(got, ", ") != strings.Join(c.want, ", ") {
+			t.Errorf("%s: %q, want %q", c.what, got, c.want)
+		}
+	}
+}

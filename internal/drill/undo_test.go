@@ -1,0 +1,81 @@
+package drill
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// emptyJournal is a journal of the test's own.
+func emptyJournal(t *testing.T) *journal {
+	t.Helper()
+	j, err := openJournal(filepath.Join(t.TempDir(), journalName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+func noted(t *testing.T, j *journal, steps ...step) {
+	t.Helper()
+	for _, s := range steps {
+		if _, err := j.add(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A stack that could not be taken down still has its directory, and what takes
+// it down can be tried again.
+func TestWhatAStepNeedsIsNotTakenAwayBeforeItIsDone(t *testing.T) {
+	j := emptyJournal(t)
+	dir, mark, way := t.TempDir(), filepath.Join(t.TempDir(), "mark"), filepath.Join(t.TempDir(), "way")
+	noted(t, j,
+		step{Why: "the directory", Remove: dir},
+		step{Why: "the stack", Command: []string{"test", "-e", way}, Bearing: true},
+		step{Why: "something else that fails", Command: []string{"false"}},
+		step{Why: "the mark", Command: []string{"touch", mark}},
+	)
+	err := j.undo(0)
+	if err == nil || !strings.Contains(err.Error(), "undo the stack") || !strings.Contains(err.Error(), "undo something else") {
+		t.Errorf("it says %v", err)
+	}
+	if _, err := os.Stat(mark); err != nil {
+		t.Error("a step that nothing kept was not done")
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Error("the directory of a stack that runs is gone")
+	}
+	if err := os.WriteFile(way, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again, err := openJournal(j.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.undo(0); err == nil || strings.Contains(err.Error(), "the stack") {
+		t.Errorf("the second time it says %v", err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("the directory is left")
+	}
+}
+
+func TestWhatUndoesIsNotOfTheTerminalsProcessGroup(t *testing.T) {
+	j := emptyJournal(t)
+	said := filepath.Join(t.TempDir(), "group")
+	noted(t, j, step{Why: "nothing", Command: []string{"sh", "-c", "ps -o pgid= -p $$ >" + said}})
+	if err := j.undo(0); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if group, err := strconv.Atoi(strings.TrimSpace(string(b))); err != nil || group == syscall.Getpgrp() {
+		t.Errorf("its process group is %s, and the drill's %d", b, syscall.Getpgrp())
+	}
+}
