@@ -118,11 +118,6 @@ func TestAReplicaThatIsCutOffIsNotNoticed(t *testing.T) {
 			})
 		})
 		o.nothingFailed(t)
-		// A silent replica is waited for as long as it may be on the side of
-		// Sentinels that hold the master for down: down-after and 0.4 s.
-		if o.longest > 2500*time.Millisecond {
-			t.Errorf("a request took %v", o.longest)
-		}
 	})
 }
 

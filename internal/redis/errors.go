@@ -3,6 +3,7 @@ package redis
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/redis/rueidis"
@@ -123,26 +124,27 @@ const (
 // createSharedObjects; cluster.c, clusterRedirectClient; blocked.c). Nothing
 // happened then. The code alone does not tell: a script of a user's may word
 // its own errors, after it has written.
-var laterWords = map[string]string{
-	"READONLY":    "You can't write against a read only replica.",
-	"LOADING":     "Redis is loading the dataset in memory",
-	"MASTERDOWN":  "Link with MASTER is down",
-	"NOREPLICAS":  "Not enough good replicas to write.",
-	"CLUSTERDOWN": "", // several; no script of a user's has a reason for it
-	"TRYAGAIN":    "Multiple keys request during rehashing of slot",
-	"BUSY":        "Redis is busy running a script",
-	"UNBLOCKED":   "force unblock from blocking operation",
+var laterWords = map[string][]string{
+	"READONLY":    {"You can't write against a read only replica."},
+	"LOADING":     {"Redis is loading the dataset in memory"},
+	"MASTERDOWN":  {"Link with MASTER is down"},
+	"NOREPLICAS":  {"Not enough good replicas to write."},
+	"CLUSTERDOWN": {""}, // several; no script of a user's has a reason for it
+	"TRYAGAIN":    {"Multiple keys request during rehashing of slot"},
+	"BUSY":        {"Redis is busy running a script"},
+	"UNBLOCKED":   {"force unblock from blocking operation"},
 	// Its disk is full, most often: another node may be made master, or there
 	// is room again.
-	"MISCONF": "Errors writing to the AOF file",
+	"MISCONF": {"Errors writing to the AOF file", "Redis is configured to save RDB snapshots"},
 }
 
 // retryable says that a refusal is of this moment or this node.
 func retryable(words string) bool {
 	code, rest, _ := strings.Cut(words, " ")
-	begin, ok := laterWords[code]
-	// Valkey says its own name.
-	return ok && (strings.HasPrefix(rest, begin) || strings.HasPrefix(rest, strings.Replace(begin, "Redis", "Valkey", 1)))
+	return slices.ContainsFunc(laterWords[code], func(begin string) bool {
+		// Valkey says its own name.
+		return strings.HasPrefix(rest, begin) || strings.HasPrefix(rest, strings.Replace(begin, "Redis", "Valkey", 1))
+	})
 }
 
 // fateOf reads the answer to a command. sent is false when nothing of it can

@@ -47,6 +47,7 @@ type brief struct {
 	offset int64
 	asked  time.Time
 	others int
+	online int // replicas at the master
 }
 
 // node is what the master's own word says about the master.
@@ -250,7 +251,7 @@ func (m *monitor) publish(s snapshot) {
 		}
 	}
 	m.last = s
-	m.short.Store(&brief{s.master, s.node().offset, s.asked, s.others()})
+	m.short.Store(&brief{s.master, s.node().offset, s.asked, s.others(), len(s.node().replicas)})
 	if s.master != before.master {
 		m.history = m.history[:0]
 	}

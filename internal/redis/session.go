@@ -34,6 +34,8 @@ type session struct {
 	// master's offset then; zero: they do not.
 	missed   time.Time
 	missedAt int64
+	// offset is the master's after the last batch; 0: nobody asked.
+	offset int64
 	// pause: the master takes some commands later.
 	pause bool
 	// spoiled is why the connection is not to be used any more.
@@ -49,20 +51,6 @@ type session struct {
 	again   []*operation
 	singles []*operation
 }
-
-// absence is a replica's time out of the in-sync set: it is over when the
-// replica has the offset and the time has come. One that is slow again and
-// again stays away longer each time, or everybody would wait for it as often.
-type absence struct {
-	offset int64
-	until  time.Time
-}
-
-// The times out of the in-sync set.
-const (
-	leastAbsence = time.Second
-	maxStrikes   = 5 // 32 s
-)
 
 // exchange sends commands and waits for their answers. sent is false when none
 // of them can have left this process.
@@ -148,8 +136,11 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	if strict || fenced {
 		cmds, fences = s.fence(cmds, batch)
 	}
+	// Where some node is not in sync, who has confirmed matters, and not how
+	// many: that takes the offset.
+	s.offset = 0
 	role := -1
-	if token {
+	if token || s.expect < s.w.monitor.short.Load().others || !s.missed.IsZero() {
 		role = len(cmds)
 		cmds = append(cmds, s.conn.B().Role().Build())
 	}
@@ -188,7 +179,9 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		}
 	}
 	if role >= 0 {
-		s.tell(answers[role])
+		if s.tell(answers[role], token); s.offset == 0 {
+			s.pause = true // it does not answer that now
+		}
 	}
 	if len(s.done) == 0 {
 		return ended
@@ -212,7 +205,7 @@ func (s *session) need(strict, fenced bool) int {
 	case strict:
 		return max(s.expect, s.w.cfg.MinAcks)
 	case fenced:
-		return s.expect
+		return max(s.expect, min(s.w.cfg.MinAcks, s.w.monitor.short.Load().online))
 	}
 	return 0
 }
@@ -294,13 +287,18 @@ func kinds(ops []*operation) (strict, fenced, token bool) {
 	return
 }
 
-// tell gives the operations the master's replication offset after them.
-func (s *session) tell(role rueidis.RedisResult) {
+// tell takes the master's replication offset after the operations, and gives
+// it to them if any wants it.
+func (s *session) tell(role rueidis.RedisResult, token bool) {
 	answer, err := role.ToArray()
 	if err != nil {
 		return
 	}
 	standing, _, _ := parseRole(answer)
+	s.offset = standing.Offset
+	if !token {
+		return
+	}
 	for _, o := range s.done {
 		o.offset, o.told = standing.Offset, true
 	}
@@ -345,15 +343,8 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 			s.pause = true
 			break
 		}
-		if acks < s.expect {
-			if s.missed.IsZero() {
-				s.missed, s.missedAt = time.Now(), now.node().offset
-			}
-			if s.patient(now, acks) {
-				s.pause = true
-				break
-			}
-			s.shrink(now.node(), acks)
+		if !s.agreed(now) {
+			break
 		}
 		s.missed = time.Time{}
 		s.answer(func(o *operation) bool { return !o.writes || acks >= s.w.cfg.MinAcks })
@@ -363,39 +354,6 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 	}
 	return nil
 }
-
-// patient says that a replica which did not confirm is to be waited for. One
-// whose connection has ended is dead, and nobody else will promote it. One that
-// is silent may be cut off, with the Sentinels on its side: they take downAfter
-// to hold this master for down, and only then can they be heard to.
-func (s *session) patient(now snapshot, acks int) bool {
-	if len(now.sentinels) == 0 {
-		return false
-	}
-	there, silent := 0, 0
-	for _, r := range now.node().replicas {
-		if _, ok := s.behind[r.addr]; ok {
-			continue
-		}
-		there++
-		// One that has confirmed anything since still follows; it is slow.
-		if r.offset < s.missedAt {
-			silent++
-		}
-	}
-	switch missing := time.Since(s.missed); {
-	case there <= acks:
-		return false
-	case silent > 0:
-		return missing < now.downAfter+downAfterMargin
-	default:
-		return missing < s.w.cfg.AckTimeout-s.w.slice()
-	}
-}
-
-// downAfterMargin is added to downAfter: a Sentinel pings every 250 ms in a
-// stack, and acts some ticks of 100 ms later.
-const downAfterMargin = 400 * time.Millisecond
 
 func all(*operation) bool { return true }
 
@@ -421,53 +379,3 @@ func (s *session) wait(replicas int) rueidis.Completed {
 
 // slice is how long one WAIT may take.
 func (w *writer) slice() time.Duration { return max(w.cfg.AckTimeout/3, time.Millisecond) }
-
-// grow counts the replicas that are in sync: online at the master, heard of at
-// least once, and not behind. One that has just come counts as behind at first:
-// it has its append-only file to set up anew, and its disk to wait for. Not so
-// when nobody else is in sync: what a read shows has to be on some replica.
-func (s *session) grow() {
-	now, _ := s.w.monitor.now()
-	if now.master != s.master {
-		return
-	}
-	n := 0
-	for addr := range s.there {
-		if !now.node().has(addr) {
-			delete(s.there, addr)
-		}
-	}
-	for _, r := range now.node().replicas {
-		if r.offset > 0 && !s.there[r.addr] {
-			s.there[r.addr] = true
-			if _, ok := s.behind[r.addr]; !ok && s.expect > 0 {
-				s.behind[r.addr] = absence{now.node().offset, time.Now().Add(leastAbsence)}
-			}
-		}
-		if away, ok := s.behind[r.addr]; ok && r.offset >= away.offset && time.Now().After(away.until) {
-			delete(s.behind, r.addr)
-		}
-		if _, ok := s.behind[r.addr]; !ok && r.offset > 0 {
-			n++
-		}
-	}
-	s.expect = max(s.expect, n)
-	s.w.inSync.Store(int64(s.expect))
-}
-
-// shrink takes the replicas out of the in-sync set that did not confirm a
-// write: all but the acks furthest ones. Each comes back when it has what the
-// master has now.
-func (s *session) shrink(master nodeView, acks int) {
-	replicas := slices.Clone(master.replicas)
-	slices.SortFunc(replicas, func(a, b replicaView) int { return cmp.Compare(b.offset, a.offset) })
-	for _, r := range replicas[min(acks, len(replicas)):] {
-		if _, ok := s.behind[r.addr]; !ok {
-			strikes := s.strikes[r.addr]
-			s.behind[r.addr] = absence{master.offset, time.Now().Add(leastAbsence << strikes)}
-			s.strikes[r.addr] = min(strikes+1, maxStrikes)
-		}
-	}
-	s.expect = acks
-	s.w.inSync.Store(int64(s.expect))
-}

@@ -148,7 +148,8 @@ func (n *node) probed(r probeResult) {
 	// A process that was well and does not answer any more is ended, so that
 	// a fresh one takes its place.
 	if n.hungFrom.IsZero() {
-		n.hungFrom = r.began
+		// A supervisor that stood still itself has not waited all that time.
+		n.hungFrom = time.Now().Add(-min(time.Since(r.began), probeTimeout))
 	}
 	if limit := hangLimit[n.spec.Kind]; limit > 0 && !n.upSince.IsZero() && time.Since(n.hungFrom) >= limit {
 		n.log.Error("does not answer: killed", "for", time.Since(n.hungFrom), "probe", r.detail)

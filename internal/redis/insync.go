@@ -1,0 +1,135 @@
+package redis
+
+import (
+	"slices"
+	"time"
+)
+
+// The in-sync set of a session: which replicas have to have an operation before
+// it is answered, who leaves the set, and who comes back.
+
+// absence is a replica's time out of the in-sync set: it is over when the
+// replica has the offset and the time has come. One that is slow again and
+// again stays away longer each time, or everybody would wait for it as often.
+type absence struct {
+	offset int64
+	until  time.Time
+}
+
+// The times out of the in-sync set.
+const (
+	leastAbsence = time.Second
+	maxStrikes   = 5 // 32 s
+)
+
+// grow counts the replicas that are in sync: online at the master, heard of at
+// least once, and not behind. One that has just come counts as behind at first:
+// it has its append-only file to set up anew, and its disk to wait for. Not so
+// when nobody else is in sync: what a read shows has to be on some replica.
+func (s *session) grow() {
+	now, _ := s.w.monitor.now()
+	if now.master != s.master {
+		return
+	}
+	n := 0
+	for addr := range s.there {
+		if !now.node().has(addr) {
+			delete(s.there, addr)
+		}
+	}
+	for _, r := range now.node().replicas {
+		if r.offset > 0 && !s.there[r.addr] {
+			s.there[r.addr] = true
+			if _, ok := s.behind[r.addr]; !ok && s.expect > 0 {
+				s.behind[r.addr] = absence{now.node().offset, time.Now().Add(leastAbsence)}
+			}
+		}
+		if away, ok := s.behind[r.addr]; ok && r.offset >= away.offset && time.Now().After(away.until) {
+			delete(s.behind, r.addr)
+		}
+		if _, ok := s.behind[r.addr]; !ok && r.offset > 0 {
+			n++
+		}
+	}
+	s.expect = max(s.expect, n)
+	s.w.inSync.Store(int64(s.expect))
+}
+
+// members are the in-sync replicas that the master has now. One whose
+// connection has ended is none any more: it is dead, or comes anew.
+func (s *session) members(master nodeView) []replicaView {
+	return slices.DeleteFunc(slices.Clone(master.replicas), func(r replicaView) bool {
+		_, away := s.behind[r.addr]
+		return away || !s.there[r.addr]
+	})
+}
+
+// agreed says that every in-sync replica has the operations that are done. It
+// looks at who they are: WAIT counts whoever confirms, also one that is not in
+// sync. A replica that has not confirmed leaves the set when it is not to be
+// waited for any longer.
+func (s *session) agreed(now snapshot) bool {
+	members := s.members(now.node())
+	among := members
+	if len(members) == 0 {
+		// Nobody is in sync; then any one that is there will do.
+		among = now.node().replicas
+	}
+	if s.offset == 0 {
+		s.miss(now)
+		s.expect = min(s.expect, len(members))
+		return len(among) == 0 // else the next batch asks for the offset
+	}
+	lacking := slices.DeleteFunc(slices.Clone(among), func(r replicaView) bool { return r.offset >= s.offset })
+	if len(members) == 0 && len(lacking) < len(among) {
+		lacking = nil
+	}
+	if len(lacking) > 0 {
+		s.miss(now)
+		if s.patient(now, lacking) {
+			s.pause = true
+			return false
+		}
+		s.leave(now.node(), lacking)
+	}
+	s.expect = len(s.members(now.node()))
+	s.w.inSync.Store(int64(s.expect))
+	return true
+}
+
+// miss remembers since when replicas miss deadlines.
+func (s *session) miss(now snapshot) {
+	if s.missed.IsZero() {
+		s.missed, s.missedAt = time.Now(), now.node().offset
+	}
+}
+
+// patient says that replicas which have not confirmed are to be waited for. One
+// that is silent may be cut off, with the Sentinels on its side: they take
+// downAfter to hold this master for down, and only then can they be heard to.
+// One that has confirmed anything since still follows, and is slow.
+func (s *session) patient(now snapshot, lacking []replicaView) bool {
+	silent := slices.ContainsFunc(lacking, func(r replicaView) bool { return r.offset < s.missedAt })
+	limit := s.w.cfg.AckTimeout - s.w.slice()
+	if silent && len(now.sentinels) > 0 {
+		limit = now.downAfter + doubtMargin(now.downAfter)
+	}
+	return time.Since(s.missed) < limit
+}
+
+// doubtMargin is how much later than downAfter a Sentinel may hold a master for
+// down: it pings every second, or as often as downAfter if that is less, and
+// acts at a tick of 100 ms (Redis 7.0, sentinel.c; a stack's ping oftener).
+func doubtMargin(downAfter time.Duration) time.Duration {
+	return min(downAfter, time.Second) + 200*time.Millisecond
+}
+
+// leave takes replicas out of the in-sync set. Each comes back when it has what
+// the master has now.
+func (s *session) leave(master nodeView, lacking []replicaView) {
+	for _, r := range lacking {
+		strikes := s.strikes[r.addr]
+		s.behind[r.addr] = absence{master.offset, time.Now().Add(leastAbsence << strikes)}
+		s.strikes[r.addr] = min(strikes+1, maxStrikes)
+	}
+}
