@@ -125,6 +125,8 @@ func (c *client) read(op *history.Operation) {
 		q.line("Holdfast-Max-Lag", strconv.FormatInt(op.MaxAge.Milliseconds(), 10)+"ms")
 	case fromCached:
 		q.line("Holdfast-Read", fromCached)
+	default: // the stack may declare another one for who says nothing
+		q.line("Holdfast-Read", fromMaster)
 	}
 }
 

@@ -175,7 +175,7 @@ func TestReadsAskForWhatIsRecorded(t *testing.T) {
 			t.Errorf("%+v", op)
 		}
 	}
-	for i, want := range []string{"", "cached", "replica"} {
+	for i, want := range []string{"master", "cached", "replica"} {
 		h := s.requests[i].header
 		if h.Get("Holdfast-Read") != want || h.Get("Authorization") != "Bearer secret" {
 			t.Errorf("header %v", h)
@@ -274,6 +274,22 @@ func TestAnOperationThatWaitsForAClientIsLateFromWhenItWasDue(t *testing.T) {
 	}
 	if late < 300 {
 		t.Errorf("%d operations were late; about 400 were due in the stall", late)
+	}
+}
+
+func TestAnOperationRecordsWhichEntryItWasSentTo(t *testing.T) {
+	s := newService(t)
+	cfg := config("http://127.0.0.1:1", s.url) // nobody listens at the first
+	did := one(t, newLoad(t, cfg), write)
+	if did.Outcome != history.OK || did.Entry != s.url {
+		t.Errorf("%s at %q, want %q", did.Outcome, did.Entry, s.url)
+	}
+	s.fault = func(*asked) fault { return hang }
+	cfg = config(s.url, "http://127.0.0.1:1")
+	cfg.Timeout = 200 * time.Millisecond
+	did = one(t, newLoad(t, cfg), write)
+	if did.Outcome != history.Unknown || did.Entry != s.url {
+		t.Errorf("%s at %q, want %q", did.Outcome, did.Entry, s.url)
 	}
 }
 

@@ -109,6 +109,8 @@ func allowed(a history.Allowance) string {
 		return "any number allowed"
 	case history.InFlight:
 		return "those in flight allowed"
+	case history.CutOff:
+		return "those in flight and at a cut-off entry allowed"
 	case history.None:
 		return "none allowed"
 	}
