@@ -12,7 +12,7 @@ import (
 )
 
 // version is that of the encoding. A field more is a new version.
-const version = 1
+const version = 2
 
 // maxLine is how long a line may be, in bytes: a read of a large set is one.
 const maxLine = 64 << 20
@@ -170,7 +170,7 @@ func (h History) check() error {
 			}
 		}
 		for _, a := range []Allowance{f.Promise.Failed, f.Promise.Unknown} {
-			if !slices.Contains([]Allowance{"", None, InFlight, Any}, a) {
+			if !slices.Contains([]Allowance{"", None, InFlight, CutOff, Any}, a) {
 				return fmt.Errorf("fault %d, %q: an allowance of %q is not known", i+1, f.Name, a)
 			}
 		}

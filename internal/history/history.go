@@ -83,6 +83,8 @@ type Operation struct {
 	Got     string   `json:"got,omitempty"`
 	Number  int64    `json:"number,omitempty"`
 	Members []string `json:"members,omitempty"`
+	// Entry is the base URL of the entry that its last request was sent to.
+	Entry string `json:"entry,omitempty"`
 	// Node is who answered (Holdfast-Node), Status the HTTP status (0: none
 	// came), Error what went wrong.
 	Node   string `json:"node,omitempty"`
@@ -97,6 +99,7 @@ type Allowance string
 const (
 	None     Allowance = "none"
 	InFlight Allowance = "in flight" // at most those under way at one of the fault's moments
+	CutOff   Allowance = "cut off"   // these, and any that were sent to one of the fault's Entries
 	Any      Allowance = "any"
 )
 
@@ -115,6 +118,9 @@ type Fault struct {
 	Name    string   `json:"name"`
 	Targets []string `json:"targets,omitempty"` // nodes or hosts
 	Promise Promise  `json:"promise"`
+	// Entries are the base URLs of the entries that a cut leaves on the wrong
+	// side: see CutOff.
+	Entries []string `json:"entries,omitempty"`
 	// Began is when the breaking began, Moments when each single blow fell,
 	// Undone when it was undone, Healthy when the stack was well again. A
 	// negative time: it was not.

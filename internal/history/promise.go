@@ -2,6 +2,7 @@ package history
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -48,8 +49,11 @@ func promises(h History) []string {
 				continue
 			}
 			promise := "none may be"
-			if allowed == InFlight {
+			switch allowed {
+			case InFlight:
 				promise = "only those under way at the blow may be"
+			case CutOff:
+				promise = "only those under way at the blow may be, and those sent to an entry that was cut off"
 			}
 			why = append(why, fmt.Sprintf("fault %q at %s: %s %s, and %s; the first: %s", f.Name, seconds(f.Began),
 				plural(e.n, "operation is", "operations are"), outcome, promise, e.first.brief()))
@@ -85,9 +89,9 @@ func explained(h History, op Operation) (int, Allowance) {
 			continue
 		}
 		switch allowed := f.allows(op.Outcome); {
-		case allowed == Any:
+		case allowed == Any, allowed == CutOff && slices.Contains(f.Entries, op.Entry):
 			return i, Any
-		case allowed == InFlight && f.struck(op) && how != InFlight:
+		case (allowed == InFlight || allowed == CutOff) && f.struck(op) && how != InFlight:
 			at, how = i, InFlight
 		case at < 0:
 			at = i
@@ -102,7 +106,7 @@ func (f Fault) allows(outcome Outcome) Allowance {
 	if outcome == Unknown {
 		allowed = f.Promise.Unknown
 	}
-	if allowed != Any && allowed != InFlight {
+	if allowed != Any && allowed != InFlight && allowed != CutOff {
 		return None
 	}
 	return allowed

@@ -36,6 +36,17 @@ func TestWhatFailsHasToBeAllowedByAFault(t *testing.T) {
 			allow(InFlight, None)(h)
 			h.Faults[0].Moments = nil
 		}, Failed, []int{103}, ""},
+		{"cut off, and sent to the entry that was", func(h *History) {
+			allow(CutOff, None)(h)
+			h.Faults[0].Entries = []string{"http://a"}
+			h.Operations[109].Entry, h.Operations[111].Entry = "http://a", "http://a"
+		}, Failed, []int{103, 109, 111}, ""},
+		{"cut off, and sent to another entry", func(h *History) {
+			allow(CutOff, None)(h)
+			h.Faults[0].Entries = []string{"http://a"}
+			h.Operations[109].Entry, h.Operations[111].Entry = "http://a", "http://b"
+		}, Failed, []int{109, 111}, "1 operation is failed, and only those under way at the blow may be, and those sent to an entry that was cut off"},
+		{"cut off, and no entry is", allow(CutOff, None), Failed, []int{103, 109}, "1 operation is failed, and only those"},
 		{"before every fault", allow(Any, Any), Failed, []int{51}, "1 operation is failed or unknown outside of every fault; the first: client 1's read of c"},
 		{"after every fault", allow(Any, Any), Unknown, []int{250}, "outside of every fault"},
 		{"a second fault that allows it", func(h *History) {

@@ -203,7 +203,7 @@ func (c *client) send(op *history.Operation) {
 // try sends it once.
 func (c *client) try(op *history.Operation, until time.Time) certainty {
 	sent, err := c.conn.exchange(&c.request, until)
-	op.Status, op.Node, op.Error = 0, "", ""
+	op.Status, op.Node, op.Error, op.Entry = 0, "", "", c.load.cfg.Entries[c.conn.used]
 	if !sent.IsZero() {
 		if op.Tries++; op.Tries == 1 {
 			op.Start = sent.Sub(c.load.cfg.Began)

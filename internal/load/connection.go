@@ -39,6 +39,7 @@ type request struct {
 type connection struct {
 	entries []string // host:port
 	at      int      // the one in use, or to be dialled next
+	used    int      // the one that the last request went to, or was to go to
 	r       *bufio.Reader
 	buffer  []byte
 	answer  fasthttp.Response // of the last request
@@ -125,6 +126,7 @@ func (c *connection) next() {
 
 // once tries it once.
 func (c *connection) once(q *request, dialUntil, deadline time.Time) (sent time.Time, err error) {
+	c.used = c.at
 	if c.conn != nil && !c.idle() {
 		c.drop() // the other side closed it since the last answer: no failure, and nothing was sent
 	}
