@@ -41,7 +41,7 @@ add rule inet cut out tcp sport %s counter drop comment "from the master"
 		if _, err := output(ctx, rules, "ip", "netns", "exec", at.netns, "nft", "-f", "-"); err != nil {
 			return err
 		}
-		if err := s.last(ctx, cutLasts); err != nil {
+		if err := sleep(ctx, cutLasts); err != nil {
 			return err
 		}
 		text, err := output(ctx, "", "ip", "netns", "exec", at.netns, "nft", "-j", "list", "table", "inet", "cut")

@@ -24,7 +24,7 @@ var fullDisk = fault{
 		if err := s.fillDisk(ctx, n); err != nil {
 			return err
 		}
-		return s.last(ctx, cutLasts)
+		return sleep(ctx, cutLasts)
 	},
 }
 
@@ -43,7 +43,7 @@ func (s *scene) fillDisk(ctx context.Context, n supervise.NodeStatus) error {
 	if err != nil {
 		return err
 	}
-	err = s.await(ctx, n.Name+" failing to write to its append-only file", 5*time.Second, func() bool {
+	err = await(ctx, n.Name+" failing to write to its append-only file", 5*time.Second, func() bool {
 		ok, err := s.stack.admins[n.Name].Writes(ctx)
 		return err == nil && !ok
 	})

@@ -47,36 +47,3 @@ var killMasterTwice = fault{
 		return s.kill(ctx, *second)
 	},
 }
-
-var killRedis = fault{
-	name: "kill-all-redis", about: "SIGKILL to every Redis node at once, as a loss of power would: what was acknowledged is in their append-only files",
-	double: true, course: true, promise: history.Promise{Failed: history.Any, Unknown: history.InFlight, Pause: 5 * time.Second},
-	strike: func(ctx context.Context, s *scene) error {
-		if err := s.killAll(ctx, plan.Redis); err != nil {
-			return err
-		}
-		s.evidence("their files are synced as redis.fsync says: %s", s.stack.stack.Redis.Fsync)
-		return nil
-	},
-}
-
-var killSentinels = fault{
-	name: "kill-all-sentinels", about: "SIGKILL to every Sentinel at once",
-	course: true, promise: unnoticed,
-	strike: func(ctx context.Context, s *scene) error { return s.killAll(ctx, plan.Sentinel) },
-}
-
-var killWebs = fault{
-	name: "kill-all-web", about: "SIGKILL to every web node at once: the balancers wait for one to be back",
-	double: true, promise: history.Promise{Failed: history.Any, Unknown: history.InFlight, Pause: 3 * time.Second},
-	strike: func(ctx context.Context, s *scene) error { return s.killAll(ctx, plan.Web) },
-}
-
-// killAll kills all nodes of a kind.
-func (s *scene) killAll(ctx context.Context, kind plan.Kind) error {
-	nodes, err := s.all(ctx, kind, "")
-	if err != nil {
-		return err
-	}
-	return s.kill(ctx, nodes...)
-}

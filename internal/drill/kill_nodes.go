@@ -52,7 +52,7 @@ var killHeld = fault{
 		}
 		// A web node asks the nodes first, 0.4 s of a silent one, and waits for
 		// the replica down-after and 0.4 s.
-		if err := s.last(ctx, 750*time.Millisecond); err != nil {
+		if err := sleep(ctx, 750*time.Millisecond); err != nil {
 			return err
 		}
 		return s.kill(ctx, web)

@@ -69,7 +69,7 @@ func (s *scene) lose(ctx context.Context, one host) error {
 		// One may have ended with its parent.
 		_ = process.Signal(id, syscall.SIGKILL, false)
 	}
-	err = s.await(ctx, "the end of all that runs on "+one.name, 5*time.Second, func() bool {
+	err = await(ctx, "the end of all that runs on "+one.name, 5*time.Second, func() bool {
 		pids, err := one.pids(ctx)
 		return err == nil && len(pids) == 0
 	})

@@ -76,7 +76,7 @@ func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets [
 // lastBlowing lets a fault last that breaks requests all the time.
 func (s *scene) lastBlowing(ctx context.Context, d time.Duration) error {
 	for end := time.Now().Add(d); time.Now().Before(end); {
-		if err := s.last(ctx, min(blowEvery, time.Until(end))); err != nil {
+		if err := sleep(ctx, min(blowEvery, time.Until(end))); err != nil {
 			return err
 		}
 		s.blow("")

@@ -47,7 +47,7 @@ var pauseMaster = fault{
 		if err := s.awaitMaster(ctx, n.Name); err != nil {
 			return err
 		}
-		return s.last(ctx, time.Second)
+		return sleep(ctx, time.Second)
 	},
 }
 
@@ -66,7 +66,7 @@ var pauseBalancer = fault{
 		if err := s.pause(ctx, n); err != nil {
 			return err
 		}
-		if err := s.await(ctx, "the supervisor ending "+n.Name, 10*time.Second, func() bool { return !process.Alive(id) }); err != nil {
+		if err := await(ctx, "the supervisor ending "+n.Name, 10*time.Second, func() bool { return !process.Alive(id) }); err != nil {
 			return err
 		}
 		s.blow(n.Name) // what waited for it breaks now
@@ -85,7 +85,7 @@ var pauseSupervisor = fault{
 		if err := s.pauseAlone(ctx, st.Supervisor); err != nil {
 			return err
 		}
-		return s.last(ctx, 3*time.Second)
+		return sleep(ctx, 3*time.Second)
 	},
 }
 
@@ -104,7 +104,7 @@ func (s *scene) pauseAlone(ctx context.Context, pid int) error {
 	if err := process.Signal(id, syscall.SIGSTOP, false); err != nil {
 		return fmt.Errorf("pause the supervisor: %w", err)
 	}
-	if err := s.await(ctx, "the supervisor standing still", 5*time.Second, func() bool { return process.Stopped(id) }); err != nil {
+	if err := await(ctx, "the supervisor standing still", 5*time.Second, func() bool { return process.Stopped(id) }); err != nil {
 		return err
 	}
 	s.evidence("the supervisor (pid %d) was stopped", pid)
@@ -121,7 +121,7 @@ func pausing(kind plan.Kind, role string, d time.Duration) func(context.Context,
 		if err := s.pause(ctx, n); err != nil {
 			return err
 		}
-		return s.last(ctx, d)
+		return sleep(ctx, d)
 	}
 }
 
@@ -130,7 +130,7 @@ const failoverLimit = 15 * time.Second
 
 // awaitMaster waits until another redis node than this one calls itself master.
 func (s *scene) awaitMaster(ctx context.Context, but string) error {
-	return s.await(ctx, "another master than "+but, failoverLimit, func() bool {
+	return await(ctx, "another master than "+but, failoverLimit, func() bool {
 		return s.otherMaster(ctx, but) != nil
 	})
 }

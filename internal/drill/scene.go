@@ -108,7 +108,7 @@ func (s *scene) kill(ctx context.Context, nodes ...supervise.NodeStatus) error {
 		}
 	}
 	for i, n := range nodes {
-		if err := s.await(ctx, n.Name+"'s end", 5*time.Second, func() bool { return !process.Alive(ids[i]) }); err != nil {
+		if err := await(ctx, n.Name+"'s end", 5*time.Second, func() bool { return !process.Alive(ids[i]) }); err != nil {
 			return err
 		}
 		s.evidence("%s (pid %d) ended by SIGKILL", n.Name, n.PID)
@@ -132,7 +132,7 @@ func (s *scene) pause(ctx context.Context, nodes ...supervise.NodeStatus) error 
 		if err := process.Signal(id, syscall.SIGSTOP, true); err != nil {
 			return fmt.Errorf("pause %s: %w", n.Name, err)
 		}
-		if err := s.await(ctx, n.Name+" standing still", 5*time.Second, func() bool { return process.Stopped(id) }); err != nil {
+		if err := await(ctx, n.Name+" standing still", 5*time.Second, func() bool { return process.Stopped(id) }); err != nil {
 			return err
 		}
 		s.evidence("%s (pid %d) was stopped", n.Name, n.PID)
@@ -140,17 +140,10 @@ func (s *scene) pause(ctx context.Context, nodes ...supervise.NodeStatus) error 
 	return nil
 }
 
-// last lets the fault last for a time.
-func (s *scene) last(ctx context.Context, d time.Duration) error { return sleep(ctx, d) }
-
-// await polls until a condition holds, or says what did not come about.
-func (s *scene) await(ctx context.Context, what string, limit time.Duration, cond func() bool) error {
-	return await(ctx, what, limit, cond)
-}
-
 // poll is how often a condition is looked at.
 const poll = 10 * time.Millisecond
 
+// await polls until a condition holds, or says what did not come about.
 func await(ctx context.Context, what string, limit time.Duration, cond func() bool) error {
 	for deadline := time.Now().Add(limit); !cond(); {
 		if time.Now().After(deadline) {

@@ -32,10 +32,10 @@ var killSupervisor = fault{
 		if err := process.Signal(id, syscall.SIGKILL, false); err != nil {
 			return fmt.Errorf("kill the supervisor: %w", err)
 		}
-		if err := s.await(ctx, "the supervisor's end", 5*time.Second, func() bool { return !process.Alive(id) }); err != nil {
+		if err := await(ctx, "the supervisor's end", 5*time.Second, func() bool { return !process.Alive(id) }); err != nil {
 			return err
 		}
 		s.evidence("the supervisor (pid %d) ended by SIGKILL", id.PID)
-		return s.last(ctx, time.Second)
+		return sleep(ctx, time.Second)
 	},
 }

@@ -1,0 +1,92 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/redis"
+	"holdfast/internal/supervise"
+)
+
+// astray has a replica follow its master through a link of the drill's own.
+func (s *scene) astray(ctx context.Context, master, replica supervise.NodeStatus, delay time.Duration, loss float64, stall time.Duration) (*link, error) {
+	l, err := newLink(master.Address, delay, loss, stall, s.random.Uint64())
+	if err != nil {
+		return nil, err
+	}
+	err = s.undo(step{Why: "the bad link of " + replica.Name, Follow: &follow{
+		State: s.stack.state, Stack: s.stack.stack.Name, Node: replica.Address, Leave: l.address(),
+		Sentinels: s.stack.addresses(ctx, plan.Sentinel), Master: master.Address,
+	}})
+	if err == nil {
+		s.say("putting a link of the drill's between %s and %s", master.Name, replica.Name)
+		s.blow(replica.Name)
+		err = s.stack.admins[replica.Name].Follow(ctx, l.address())
+	}
+	if err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// addresses are where the nodes of a kind listen.
+func (t *target) addresses(ctx context.Context, kind plan.Kind) []string {
+	var all []string
+	st, err := t.status(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, n := range st.Nodes {
+		if n.Kind == kind {
+			all = append(all, n.Address)
+		}
+	}
+	return all
+}
+
+// follow has a replica follow the master again.
+type follow struct {
+	State string `json:"state"` // of the stack: for its secrets
+	Stack string `json:"stack"`
+	Node  string `json:"node"` // address of the replica
+	// Leave is the address that it follows now; when it follows another one,
+	// there is nothing to do.
+	Leave     string   `json:"leave"`
+	Sentinels []string `json:"sentinels"`
+	Master    string   `json:"master"` // if no Sentinel says otherwise
+}
+
+func (f follow) perform() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	secrets, err := supervise.Secrets(f.State)
+	if err != nil {
+		return err
+	}
+	node := redis.NewAdmin(f.Node, "operator", secrets.Operator)
+	defer node.Close()
+	now, err := node.Standing(ctx)
+	if err != nil {
+		return nil // it is down; who starts it says whom it follows
+	}
+	if now.Master || now.MasterAddress != f.Leave {
+		return nil
+	}
+	master := f.Master
+	for _, address := range f.Sentinels {
+		sentinel := redis.NewAdmin(address, "operator", secrets.Operator)
+		v, err := sentinel.View(ctx, f.Stack)
+		sentinel.Close()
+		if err == nil {
+			master = v.Address
+			break
+		}
+	}
+	if err := node.Follow(ctx, master); err != nil {
+		return fmt.Errorf("have %s follow %s again: %w", f.Node, master, err)
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"holdfast/internal/history"
+	"holdfast/internal/plan"
+)
+
+var killStalled = fault{
+	name: "kill-stalled-master", about: "nothing that the master sends reaches a replica for 0.6 s, and then the master is killed: what it alone has must not have been acknowledged, nor read",
+	double: true, course: true, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 5 * time.Second},
+	strike: killingStalled(600 * time.Millisecond),
+}
+
+// A web node waits for silent replicas for down-after and 0.4 s. From then on
+// it answers reads, and no writes, as long as most Sentinels stand by the
+// master: a read may show what no replica has.
+var killLone = fault{
+	name: "kill-lone-master", about: "the same after 2 s, when reads are answered from the master alone: those may show writes that were never acknowledged, and are lost with it (docs/guarantees.md, two faults at once)",
+	double: true, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 6 * time.Second},
+	strike: killingStalled(2 * time.Second),
+}
+
+// killingStalled lets nothing pass from the master to its replicas for a time,
+// and then kills the master.
+func killingStalled(d time.Duration) func(context.Context, *scene) error {
+	return func(ctx context.Context, s *scene) error {
+		master, err := s.pick(ctx, plan.Redis, "master")
+		if err != nil {
+			return err
+		}
+		replicas, err := s.all(ctx, plan.Redis, "replica")
+		if err != nil {
+			return err
+		}
+		var links []*link
+		defer func() {
+			for _, l := range links {
+				l.close()
+			}
+		}()
+		for _, r := range replicas {
+			l, err := s.astray(ctx, master, r, 0, 0, 0)
+			if err != nil {
+				return err
+			}
+			links = append(links, l)
+		}
+		for i, r := range replicas {
+			if err := await(ctx, r.Name+" following over the link", 2*time.Second, func() bool {
+				standing, err := s.stack.standing(ctx, r.Name)
+				return err == nil && standing.Linked && standing.MasterAddress == links[i].address()
+			}); err != nil {
+				return err
+			}
+		}
+		s.say("letting nothing pass from %s to %s", master.Name, names(replicas))
+		for i, r := range replicas {
+			s.blow(r.Name)
+			links[i].stop()
+		}
+		if err := sleep(ctx, d); err != nil {
+			return err
+		}
+		if err := s.kill(ctx, master); err != nil {
+			return err
+		}
+		for i, r := range replicas {
+			n := links[i].lost()
+			if n == 0 {
+				return fmt.Errorf("nothing was lost on the way to %s", r.Name)
+			}
+			s.evidence("%d bytes of the master's were lost on their way to %s", n, r.Name)
+		}
+		return nil
+	}
+}
