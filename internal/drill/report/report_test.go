@@ -319,15 +319,20 @@ func TestBucketsHoldEveryOperationOnce(t *testing.T) {
 	}
 }
 
-// TestWritePages leaves the pages of all samples in a directory, to be looked
-// at: go test -run WritePages -pages DIR.
-func TestWritePages(t *testing.T) {
-	if *pages == "" {
-		t.Skip("no -pages")
+// TestEverySampleIsAPage leaves the pages of all samples in a directory, to be
+// looked at: go test -run SampleIsAPage -pages DIR.
+func TestEverySampleIsAPage(t *testing.T) {
+	dir := *pages
+	if dir == "" {
+		dir = t.TempDir()
 	}
 	for name, drill := range drills {
 		h, v := drill()
-		if err := os.WriteFile(filepath.Join(*pages, name+".html"), []byte(page(t, h, v)), 0o644); err != nil {
+		text := page(t, h, v)
+		if !strings.Contains(text[:40], "<!doctype html>") || !strings.Contains(text, "</html>") {
+			t.Errorf("%s is no whole page", name)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name+".html"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
