@@ -2,6 +2,8 @@ package drill
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"holdfast/internal/history"
@@ -20,8 +22,9 @@ var lossyLink = fault{
 	strike: badLink(5*time.Millisecond, 0.1, 200*time.Millisecond),
 }
 
-// badLinkLasts is how long a link stays bad, at the most.
-const badLinkLasts = 4 * time.Second
+// badLinkLasts is how long a link stays bad, at the most, and badLinkLeast for
+// how much of that a replica has to have followed its master over it.
+const badLinkLasts, badLinkLeast = 4 * time.Second, 500 * time.Millisecond
 
 // badLink has a replica follow its master through a proxy, until Sentinel puts
 // it straight: it does so with one that follows another address for longer than
@@ -41,7 +44,8 @@ func badLink(delay time.Duration, loss float64, stall time.Duration) func(contex
 			return err
 		}
 		defer l.close()
-		for until := time.Now().Add(badLinkLasts); time.Now().Before(until); {
+		var linked time.Duration
+		for last, until := time.Now(), time.Now().Add(badLinkLasts); time.Now().Before(until); {
 			standing, err := s.stack.standing(ctx, replica.Name)
 			if err == nil && (standing.Master || standing.MasterAddress != l.address()) {
 				break
@@ -49,9 +53,21 @@ func badLink(delay time.Duration, loss float64, stall time.Duration) func(contex
 			if err := sleep(ctx, 50*time.Millisecond); err != nil {
 				return err
 			}
+			if now := time.Now(); err == nil && standing.Linked {
+				linked += now.Sub(last)
+			}
+			last = time.Now()
 		}
-		if n := l.passed(); n > 0 {
-			s.evidence("%d bytes between %s and %s went over the bad link", n, master.Name, replica.Name)
+		if linked < badLinkLeast {
+			return fmt.Errorf("%s followed over the link for %v, and %v are the least", replica.Name, linked.Round(10*time.Millisecond), badLinkLeast)
+		}
+		n := l.count(back)
+		s.evidence("%s followed %s over the bad link for %v: %d bytes", replica.Name, master.Name, linked.Round(10*time.Millisecond), n.passed)
+		if loss > 0 {
+			if n.again == 0 {
+				return errors.New("nothing was lost on the way to " + replica.Name)
+			}
+			s.evidence("%d times something was lost on the way", n.again)
 		}
 		return nil
 	}

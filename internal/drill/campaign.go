@@ -15,11 +15,11 @@ import (
 // goroutine.
 type Campaign struct {
 	drills int
-	faults map[string]*tally
+	faults map[string]*toll
 }
 
-// tally is what was seen of one fault.
-type tally struct {
+// toll is what was seen of one fault.
+type toll struct {
 	pauses    []time.Duration
 	results   map[history.Result]int
 	failed    int
@@ -29,7 +29,7 @@ type tally struct {
 }
 
 // NewCampaign makes one without drills.
-func NewCampaign() *Campaign { return &Campaign{faults: map[string]*tally{}} }
+func NewCampaign() *Campaign { return &Campaign{faults: map[string]*toll{}} }
 
 // Drills is how many there were.
 func (c *Campaign) Drills() int { return c.drills }
@@ -40,7 +40,7 @@ func (c *Campaign) Add(h history.History, v history.Verdict) {
 	for i, f := range h.Faults {
 		t := c.faults[f.Name]
 		if t == nil {
-			t = &tally{results: map[history.Result]int{}}
+			t = &toll{results: map[history.Result]int{}}
 			c.faults[f.Name] = t
 		}
 		t.results[v.Result]++

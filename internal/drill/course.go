@@ -23,6 +23,9 @@ const (
 	// wellLimit is how long it may take to be well before anything is broken:
 	// it may have been started a moment ago.
 	wellLimit = 10 * time.Second
+	// endLimit is how long it may take to be well at the end, when nothing has
+	// been broken for a while.
+	endLimit = 3 * time.Second
 	// readLimit is how long reading everything back may take.
 	readLimit = 30 * time.Second
 )
@@ -77,7 +80,7 @@ type course struct {
 	history history.History
 	load    *load.Load
 	watcher *watcher
-	last    time.Time // when the last fault that moved the master fell
+	elected time.Time // when a master was last seen to be another one
 }
 
 // run carries the course out and answers what happened. Its error says that it
@@ -163,7 +166,14 @@ func (c *course) breakAll(ctx context.Context) error {
 		}
 	}
 	c.say("nothing is broken any more")
-	return sleep(ctx, leadOut)
+	if err := sleep(ctx, leadOut); err != nil {
+		return err
+	}
+	// Something may have happened since that was no part of the drill.
+	if c.history.SickAfter = c.target.heal(ctx, endLimit); c.history.SickAfter != "" {
+		return errors.New(c.history.SickAfter)
+	}
+	return nil
 }
 
 // RateError says that this machine does not give the rate that was asked for.
@@ -192,7 +202,7 @@ func (c *course) strike(ctx context.Context, f fault) error {
 	// Sentinel does not elect again within twice the failover time-out
 	// (Redis manual, "Sentinel", failover-timeout): a fault would be charged
 	// for the one before.
-	rest := 2*c.target.stack.Redis.FailoverTimeout + time.Second - time.Since(c.last)
+	rest := 2*c.target.stack.Redis.FailoverTimeout + time.Second - time.Since(c.elected)
 	if rest > 0 {
 		c.say("waiting until the Sentinels would elect again")
 		if err := sleep(ctx, rest); err != nil {
@@ -204,7 +214,7 @@ func (c *course) strike(ctx context.Context, f fault) error {
 	})
 	record := &c.history.Faults[len(c.history.Faults)-1]
 	s := &scene{
-		stack: c.target, journal: c.journal, record: record, began: c.began, say: c.say,
+		stack: c.target, journal: c.journal, record: record, began: c.began, say: c.say, progress: c.load.Progress,
 		random: rand.New(rand.NewPCG(uint64(c.seed), uint64(len(c.history.Faults)))),
 	}
 	before := c.master(ctx)
@@ -227,8 +237,11 @@ func (c *course) strike(ctx context.Context, f fault) error {
 		record.Healthy = s.now()
 	}
 	c.history.SickAfter = why
-	if c.master(healing) != before {
-		c.last = c.began.Add(record.Began)
+	if at := c.watcher.electedAt(); at.After(c.elected) {
+		c.elected = at
+	}
+	if c.master(healing) != before && c.elected.Before(c.began.Add(record.Began)) {
+		c.elected = time.Now() // the watcher has yet to see it
 	}
 	if why != "" {
 		return fmt.Errorf("the stack is not well %v after %s: %s", healLimit, f.name, why)

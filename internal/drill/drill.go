@@ -267,7 +267,7 @@ func differ(running supervise.Status, p plan.Plan) []string {
 
 // rounds runs the drills one after the other.
 func (c Config) rounds(ctx context.Context, t *target, j *journal) error {
-	var last time.Time // when the master changed
+	var elected time.Time // when the master changed
 	for round := range max(1, c.Repeat) {
 		chosen, err := c.schedule(round)
 		if err != nil {
@@ -278,12 +278,12 @@ func (c Config) rounds(ctx context.Context, t *target, j *journal) error {
 			drills = slices.Collect(slices.Chunk(chosen, 1))
 		}
 		for _, some := range drills {
-			k := course{target: t, journal: j, faults: some, mix: c.Mix, seed: c.Seed + int64(round), show: c.Show, last: last}
+			k := course{target: t, journal: j, faults: some, mix: c.Mix, seed: c.Seed + int64(round), show: c.Show, elected: elected}
 			h, err := k.run(ctx)
 			if err != nil {
 				return err
 			}
-			last = k.last
+			elected = k.elected
 			h.Repeat = c.repeat(some, k.seed)
 			c.Done(h, history.Judge(h))
 			if ctx.Err() != nil {

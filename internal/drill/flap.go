@@ -25,6 +25,7 @@ var flap = fault{
 		if err := s.undo(h.plugIn(one)); err != nil {
 			return err
 		}
+		s.behind(one)
 		before, err := h.carrierChanges(ctx, one)
 		if err != nil {
 			return err
@@ -40,7 +41,7 @@ var flap = fault{
 				return err
 			}
 			d := shortest + time.Duration(s.random.Int64N(int64(longest-shortest)))
-			if err := s.lastBlowing(ctx, d); err != nil {
+			if err := sleep(ctx, d); err != nil {
 				return err
 			}
 		}

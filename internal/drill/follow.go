@@ -12,7 +12,13 @@ import (
 
 // astray has a replica follow its master through a link of the drill's own.
 func (s *scene) astray(ctx context.Context, master, replica supervise.NodeStatus, delay time.Duration, loss float64, stall time.Duration) (*link, error) {
-	l, err := newLink(master.Address, delay, loss, stall, s.random.Uint64())
+	// Where the replica is: the Sentinels find a replica by the address that its
+	// master sees it at.
+	netns := ""
+	if s.stack.hosts != nil {
+		netns = netnsDir + "/" + s.stack.hosts.of(replica).netns
+	}
+	l, err := newLink(netns, master.Address, delay, loss, stall, s.random.Uint64())
 	if err != nil {
 		return nil, err
 	}

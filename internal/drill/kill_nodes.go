@@ -2,6 +2,7 @@ package drill
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"holdfast/internal/history"
@@ -52,12 +53,20 @@ var killHeld = fault{
 		}
 		// A web node asks the nodes first, 0.4 s of a silent one, and waits for
 		// the replica down-after and 0.4 s.
-		if err := sleep(ctx, 750*time.Millisecond); err != nil {
+		if err := s.standing(ctx, 750*time.Millisecond, replica); err != nil {
 			return err
 		}
+		waiting := s.progress()
+		if waiting.InFlight == 0 || waiting.Longest < heldAtLeast {
+			return fmt.Errorf("nothing waited when %s was to be killed: %d requests under way, the longest for %v", web.Name, waiting.InFlight, waiting.Longest)
+		}
+		s.evidence("%d requests were under way, one for %d ms", waiting.InFlight, waiting.Longest.Milliseconds())
 		return s.kill(ctx, web)
 	},
 }
+
+// heldAtLeast is how long a request has waited that is held.
+const heldAtLeast = 100 * time.Millisecond
 
 // killOne kills one of the nodes of a kind.
 func (s *scene) killOne(ctx context.Context, kind plan.Kind, role string) error {

@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"holdfast/internal/process"
 )
 
 // link is a TCP proxy that is as bad as a network can be: what goes through
@@ -14,6 +16,7 @@ import (
 // what was lost.
 type link struct {
 	listener net.Listener
+	netns    string
 	to       string
 	delay    time.Duration // one way
 	// loss is the fraction of the pieces (of up to 16 KB) that are lost and
@@ -28,35 +31,56 @@ type link struct {
 	mu    sync.Mutex
 	conns map[net.Conn]struct{} // nil: closed
 	seed  uint64
-	// Bytes that went through, and that did not after stop.
-	bytes, dropped int64
+	sent  [2]tally
 }
 
-// newLink listens on a port of its own on loopback, and begins to pass on.
-func newLink(to string, delay time.Duration, loss float64, stall time.Duration, seed uint64) (*link, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// tally is what became of the bytes and pieces in one direction.
+type tally struct {
+	passed  int64 // bytes that went through
+	dropped int64 // bytes that came after stop and did not
+	again   int   // pieces that were lost and sent again
+}
+
+// The directions.
+const forth, back = 0, 1 // from who connected, and to who did
+
+// within does something in the link's network namespace.
+func (l *link) within(do func() error) error {
+	if l.netns == "" {
+		return do()
+	}
+	return process.Within(l.netns, do)
+}
+
+// newLink listens on a port of its own on loopback, and begins to pass on. Both
+// its ends are in a network namespace, the path of which is given, or empty for
+// this process' own: whom it leads to sees the connection come from there.
+func newLink(netns, to string, delay time.Duration, loss float64, stall time.Duration, seed uint64) (*link, error) {
+	k := &link{netns: netns, to: to, delay: delay, loss: loss, stall: stall, conns: map[net.Conn]struct{}{}, seed: seed, stalled: make(chan struct{})}
+	err := k.within(func() (err error) {
+		k.listener, err = net.Listen("tcp", "127.0.0.1:0")
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	k := &link{listener: l, to: to, delay: delay, loss: loss, stall: stall, conns: map[net.Conn]struct{}{}, seed: seed, stalled: make(chan struct{})}
 	k.parts.Go(k.accept)
 	return k, nil
 }
 
 func (l *link) address() string { return l.listener.Addr().String() }
 
-// passed is how many bytes went through so far.
-func (l *link) passed() int64 {
+// count is what became of what went in a direction, so far.
+func (l *link) count(way int) tally {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.bytes
+	return l.sent[way]
 }
 
-// lost is how many bytes came and did not pass, after stop.
-func (l *link) lost() int64 {
+func (l *link) note(change func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.dropped
+	change()
 }
 
 // stop lets nothing pass any more, and yet no connection ends: what is sent is
@@ -81,7 +105,11 @@ func (l *link) accept() {
 		if err != nil {
 			return
 		}
-		to, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "tcp", l.to)
+		var to net.Conn
+		err = l.within(func() (err error) {
+			to, err = (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "tcp", l.to)
+			return err
+		})
 		if err != nil {
 			from.Close()
 			continue
@@ -92,7 +120,7 @@ func (l *link) accept() {
 		for i, way := range [][2]net.Conn{{from, to}, {to, from}} {
 			random := rand.New(rand.NewPCG(l.seed, n+uint64(i)))
 			l.parts.Go(func() {
-				l.pass(way[0], way[1], random)
+				l.pass(i, way[0], way[1], random)
 				way[0].Close()
 				way[1].Close()
 			})
@@ -125,7 +153,8 @@ type piece struct {
 const maxUnderWay = 256
 
 // pass passes on what comes, each piece as late as the link is long.
-func (l *link) pass(from io.Reader, to io.Writer, random *rand.Rand) {
+func (l *link) pass(direction int, from io.Reader, to io.Writer, random *rand.Rand) {
+	count := &l.sent[direction]
 	way := make(chan piece, maxUnderWay)
 	var writer sync.WaitGroup
 	writer.Go(func() {
@@ -133,9 +162,7 @@ func (l *link) pass(from io.Reader, to io.Writer, random *rand.Rand) {
 			time.Sleep(time.Until(p.due))
 			select {
 			case <-l.stalled:
-				l.mu.Lock()
-				l.dropped += int64(len(p.bytes))
-				l.mu.Unlock()
+				l.note(func() { count.dropped += int64(len(p.bytes)) })
 				continue // it is never passed on
 			default:
 			}
@@ -144,9 +171,7 @@ func (l *link) pass(from io.Reader, to io.Writer, random *rand.Rand) {
 				}
 				return
 			}
-			l.mu.Lock()
-			l.bytes += int64(len(p.bytes))
-			l.mu.Unlock()
+			l.note(func() { count.passed += int64(len(p.bytes)) })
 		}
 	})
 	defer writer.Wait()
@@ -159,6 +184,7 @@ func (l *link) pass(from io.Reader, to io.Writer, random *rand.Rand) {
 			due := time.Now().Add(l.delay)
 			if random.Float64() < l.loss {
 				due = due.Add(l.stall)
+				l.note(func() { count.again++ })
 			}
 			if due.Before(last) {
 				due = last // nothing overtakes

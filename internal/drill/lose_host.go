@@ -61,6 +61,7 @@ func (s *scene) lose(ctx context.Context, one host) error {
 		}
 	}
 	s.say("losing %s, with %d processes", one.name, len(ids))
+	s.behind(one)
 	s.blow(one.name)
 	if err := ip(ctx, one.netns, "link set "+hostLink+" down"); err != nil {
 		return err
@@ -76,7 +77,7 @@ func (s *scene) lose(ctx context.Context, one host) error {
 	if err != nil {
 		return err
 	}
-	if err := s.lastBlowing(ctx, hostAway); err != nil {
+	if err := sleep(ctx, hostAway); err != nil {
 		return err
 	}
 	if back, err := one.pids(ctx); err != nil || len(back) > 0 {

@@ -16,10 +16,6 @@ import (
 // failover takes, and shorter than a web node holds a request.
 const cutLasts = 6 * time.Second
 
-// blowEvery is how often a cut breaks requests anew: those sent since the last
-// time, by clients that are on its wrong side.
-const blowEvery = 100 * time.Millisecond
-
 // errNoHosts says that a fault was tried on this machine as it is.
 var errNoHosts = errors.New("the stack has no hosts of its own")
 
@@ -49,21 +45,20 @@ func (s *scene) otherHost(ctx context.Context) (host, error) {
 }
 
 // cut lets nothing pass in some directions for a time, and sees that something
-// was stopped. What is done is told in words; the targets are the hosts that it is
-// about.
+// was stopped. What is done is told in words; the targets are the hosts on its
+// wrong side.
 func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets []host, drops []drop) error {
 	h := s.stack.hosts
 	if err := s.undo(h.uncut()); err != nil {
 		return err
 	}
 	s.say("cutting %s", what)
-	for _, one := range targets {
-		s.blow(one.name)
-	}
+	s.behind(targets...)
+	s.blow(hostNames(targets...)...)
 	if err := h.nft(ctx, h.cutRules(drops)); err != nil {
 		return err
 	}
-	if err := s.lastBlowing(ctx, d); err != nil {
+	if err := sleep(ctx, d); err != nil {
 		return err
 	}
 	counts, err := h.dropped(ctx)
@@ -73,15 +68,15 @@ func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets [
 	return s.stopped(counts)
 }
 
-// lastBlowing lets a fault last that breaks requests all the time.
-func (s *scene) lastBlowing(ctx context.Context, d time.Duration) error {
-	for end := time.Now().Add(d); time.Now().Before(end); {
-		if err := sleep(ctx, min(blowEvery, time.Until(end))); err != nil {
-			return err
+// behind records that hosts are on the wrong side of a cut: what clients send to
+// their entries is lost, or nobody there can answer it.
+func (s *scene) behind(some ...host) {
+	for _, one := range some {
+		i := slices.Index(s.stack.hosts.all, one)
+		if i >= 0 && i < len(s.stack.entries) && !slices.Contains(s.record.Entries, s.stack.entries[i]) {
+			s.record.Entries = append(s.record.Entries, s.stack.entries[i])
 		}
-		s.blow("")
 	}
-	return nil
 }
 
 // stopped records how many packets a cut has stopped.

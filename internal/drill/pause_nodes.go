@@ -47,7 +47,7 @@ var pauseMaster = fault{
 		if err := s.awaitMaster(ctx, n.Name); err != nil {
 			return err
 		}
-		return sleep(ctx, time.Second)
+		return s.standing(ctx, time.Second, n)
 	},
 }
 
@@ -66,13 +66,23 @@ var pauseBalancer = fault{
 		if err := s.pause(ctx, n); err != nil {
 			return err
 		}
+		paused := time.Now()
 		if err := await(ctx, "the supervisor ending "+n.Name, 10*time.Second, func() bool { return !process.Alive(id) }); err != nil {
 			return err
 		}
 		s.blow(n.Name) // what waited for it breaks now
+		// The supervisor is in no hurry: somebody else would be.
+		stood := time.Since(paused)
+		if stood < balancerStands {
+			return fmt.Errorf("%s ended after %v of standing still: that was not the supervisor", n.Name, stood.Round(time.Millisecond))
+		}
+		s.evidence("and ended after %.1f s", stood.Seconds())
 		return nil
 	},
 }
+
+// balancerStands is how long the supervisor lets a balancer hang at the least.
+const balancerStands = 2500 * time.Millisecond
 
 var pauseSupervisor = fault{
 	name: "pause-supervisor", about: "SIGSTOP to the supervisor for 3 s",
@@ -85,7 +95,7 @@ var pauseSupervisor = fault{
 		if err := s.pauseAlone(ctx, st.Supervisor); err != nil {
 			return err
 		}
-		return sleep(ctx, 3*time.Second)
+		return s.standing(ctx, 3*time.Second, supervise.NodeStatus{Name: "the supervisor", PID: st.Supervisor})
 	},
 }
 
@@ -121,8 +131,20 @@ func pausing(kind plan.Kind, role string, d time.Duration) func(context.Context,
 		if err := s.pause(ctx, n); err != nil {
 			return err
 		}
-		return sleep(ctx, d)
+		return s.standing(ctx, d, n)
 	}
+}
+
+// standing lets a pause last, and sees that the process stood still until its
+// end.
+func (s *scene) standing(ctx context.Context, d time.Duration, n supervise.NodeStatus) error {
+	if err := sleep(ctx, d); err != nil {
+		return err
+	}
+	if id, err := process.Identify(n.PID); err != nil || !process.Stopped(id) {
+		return fmt.Errorf("%s (pid %d) did not stand still until its pause was over", n.Name, n.PID)
+	}
+	return nil
 }
 
 // failoverLimit is how long another master may take to be there.

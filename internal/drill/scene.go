@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/history"
+	"holdfast/internal/load"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
 	"holdfast/internal/supervise"
@@ -24,6 +25,8 @@ type scene struct {
 	record  *history.Fault
 	began   time.Time // times of the history count from here
 	random  *rand.Rand
+	// progress is how far the load is.
+	progress func() load.Progress
 	// say tells the person who watches what is being done.
 	say func(format string, args ...any)
 }
@@ -31,11 +34,13 @@ type scene struct {
 // now is the history's time.
 func (s *scene) now() time.Duration { return time.Since(s.began) }
 
-// blow records the moment of one blow, at a node or host.
-func (s *scene) blow(at string) {
+// blow records the moment of one blow, at nodes or hosts.
+func (s *scene) blow(at ...string) {
 	s.record.Moments = append(s.record.Moments, s.now())
-	if at != "" && !slices.Contains(s.record.Targets, at) {
-		s.record.Targets = append(s.record.Targets, at)
+	for _, target := range at {
+		if !slices.Contains(s.record.Targets, target) {
+			s.record.Targets = append(s.record.Targets, target)
+		}
 	}
 }
 

@@ -69,7 +69,7 @@ func killingStalled(d time.Duration) func(context.Context, *scene) error {
 			return err
 		}
 		for i, r := range replicas {
-			n := links[i].lost()
+			n := links[i].count(back).dropped
 			if n == 0 {
 				return fmt.Errorf("nothing was lost on the way to %s", r.Name)
 			}

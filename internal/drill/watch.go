@@ -22,6 +22,17 @@ type watcher struct {
 	before supervise.Status
 	master supervise.NodeStatus // the last that there was
 	seen   []sight
+	// elected is when the master was seen to be another one, zero if never;
+	// silent: no supervisor answered at the last look.
+	elected time.Time
+	silent  bool
+}
+
+// electedAt is when the master was last seen to be another one; zero: never.
+func (w *watcher) electedAt() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.elected
 }
 
 // sight is one change of one node.
@@ -41,12 +52,26 @@ const watchEvery = 100 * time.Millisecond
 // run looks until the context ends.
 func (w *watcher) run(ctx context.Context) {
 	for sleep(ctx, watchEvery) == nil {
+		asked := time.Since(w.began)
 		st, err := w.target.status(ctx)
-		if err != nil || st.Supervisor == 0 {
-			continue // the drill may have killed it; what happens meanwhile is seen after it
+		switch {
+		case ctx.Err() != nil:
+		case err != nil || st.Supervisor == 0:
+			w.unanswered(asked, err) // what happens meanwhile is seen after it
+		default:
+			w.look(st)
 		}
-		w.look(st)
 	}
+}
+
+// unanswered notes that no supervisor answers, once for each time.
+func (w *watcher) unanswered(at time.Duration, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.silent {
+		w.seen = append(w.seen, sight{at, "supervisor", "", fmt.Sprintf("it does not answer (%v)", err)})
+	}
+	w.silent = true
 }
 
 // look compares with the last look.
@@ -54,11 +79,13 @@ func (w *watcher) look(now supervise.Status) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	at := time.Since(w.began)
+	w.silent = false
 	if now.Supervisor != w.before.Supervisor {
 		w.seen = append(w.seen, sight{at, "supervisor", "", fmt.Sprintf("another supervisor is at work (pid %d, before %d)", now.Supervisor, w.before.Supervisor)})
 	}
 	if is := masterOf(now); is.Name != "" {
 		if was := w.master; was.Name != "" && was.Name != is.Name {
+			w.elected = time.Now()
 			w.seen = append(w.seen, sight{at, was.Name, was.Host, fmt.Sprintf("%s became master in the place of %s", is.Name, was.Name)})
 		}
 		w.master = is
