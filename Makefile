@@ -28,7 +28,7 @@ down: $(BIN) ## take the stack down; data stays
 test: ## every test, the end-to-end ones with the real servers too
 	scripts/setup --test
 	$(MAKE) --no-print-directory build
-	go test -race -count=1 -timeout 15m $(TESTFLAGS) ./...
+	go test -race -count=1 -timeout 30m $(TESTFLAGS) ./...
 
 build: ## build bin/holdfast, one static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/holdfast
