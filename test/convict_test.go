@@ -42,13 +42,19 @@ func TestAPlainSentinelFailoverLosesWrites(t *testing.T) {
 	s.awaitHealthy()
 	d := s.drill("pause-sentinel", "--rate", "1000", "--clients", "60")
 	d.phase("pausing sentinel")
+	s.plainFailover()
+	d.convicts("lost write", "stale read", "not linearizable", "wrong counter", "wrong set")
+}
+
+// plainFailover has a Sentinel that does not stand still fail over.
+func (s *instance) plainFailover() {
+	s.t.Helper()
 	for _, n := range s.status().Nodes {
 		if n.Kind == plan.Sentinel && !stopped(n.PID) {
 			s.redisCLI(n.Name, "sentinel", "failover", s.name)
-			break
+			return
 		}
 	}
-	d.convicts("lost write", "stale read", "not linearizable", "wrong counter", "wrong set")
 }
 
 // The same with writes that wait for the replicas is safe, and yet no part of
@@ -59,12 +65,7 @@ func TestAPlainSentinelFailoverLosesNothingThatIsInSync(t *testing.T) {
 	s.awaitHealthy()
 	d := s.drill("pause-sentinel", "--rate", "1000", "--clients", "60")
 	d.phase("pausing sentinel")
-	for _, n := range s.status().Nodes {
-		if n.Kind == plan.Sentinel && !stopped(n.PID) {
-			s.redisCLI(n.Name, "sentinel", "failover", s.name)
-			break
-		}
-	}
+	s.plainFailover()
 	v, _ := d.verdict()
 	if len(v.Anomalies) > 0 {
 		t.Errorf("anomalies: %+v", v.Anomalies)

@@ -7,6 +7,7 @@ import (
 
 	"holdfast/internal/history"
 	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
 )
 
 // unnoticed is promised where another node does the work at once.
@@ -15,25 +16,25 @@ var unnoticed = history.Promise{Failed: history.None, Unknown: history.None, Pau
 var killWeb = fault{
 	name: "kill-web", about: "SIGKILL to a web node",
 	course: true, promise: unnoticed,
-	strike: func(ctx context.Context, s *scene) error { return s.killOne(ctx, plan.Web, "") },
+	strike: striking(plan.Web, "", (*scene).killIt),
 }
 
 var killReplica = fault{
 	name: "kill-replica", about: "SIGKILL to a Redis replica",
 	course: true, promise: unnoticed,
-	strike: func(ctx context.Context, s *scene) error { return s.killOne(ctx, plan.Redis, "replica") },
+	strike: striking(plan.Redis, "replica", (*scene).killIt),
 }
 
 var killSentinel = fault{
 	name: "kill-sentinel", about: "SIGKILL to a Sentinel",
 	course: true, promise: unnoticed,
-	strike: func(ctx context.Context, s *scene) error { return s.killOne(ctx, plan.Sentinel, "") },
+	strike: striking(plan.Sentinel, "", (*scene).killIt),
 }
 
 var killBalancer = fault{
 	name: "kill-balancer", about: "SIGKILL to a balancer: what is in flight on it breaks, nothing else",
 	course: true, promise: history.Promise{Failed: history.InFlight, Unknown: history.InFlight, Pause: 250 * time.Millisecond},
-	strike: func(ctx context.Context, s *scene) error { return s.killOne(ctx, plan.Balancer, "") },
+	strike: striking(plan.Balancer, "", (*scene).killIt),
 }
 
 var killHeld = fault{
@@ -68,11 +69,16 @@ var killHeld = fault{
 // heldAtLeast is how long a request has waited that is held.
 const heldAtLeast = 100 * time.Millisecond
 
-// killOne kills one of the nodes of a kind.
-func (s *scene) killOne(ctx context.Context, kind plan.Kind, role string) error {
-	n, err := s.pick(ctx, kind, role)
-	if err != nil {
-		return err
+// striking is a fault that does something to one of the nodes of a kind.
+func striking(kind plan.Kind, role string, blow func(*scene, context.Context, supervise.NodeStatus) error) func(context.Context, *scene) error {
+	return func(ctx context.Context, s *scene) error {
+		n, err := s.pick(ctx, kind, role)
+		if err != nil {
+			return err
+		}
+		return blow(s, ctx, n)
 	}
-	return s.kill(ctx, n)
 }
+
+// killIt kills one node.
+func (s *scene) killIt(ctx context.Context, n supervise.NodeStatus) error { return s.kill(ctx, n) }

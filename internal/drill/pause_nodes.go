@@ -123,16 +123,12 @@ func (s *scene) pauseAlone(ctx context.Context, pid int) error {
 
 // pausing is a fault that stops one of the nodes of a kind for a time.
 func pausing(kind plan.Kind, role string, d time.Duration) func(context.Context, *scene) error {
-	return func(ctx context.Context, s *scene) error {
-		n, err := s.pick(ctx, kind, role)
-		if err != nil {
-			return err
-		}
+	return striking(kind, role, func(s *scene, ctx context.Context, n supervise.NodeStatus) error {
 		if err := s.pause(ctx, n); err != nil {
 			return err
 		}
 		return s.standing(ctx, d, n)
-	}
+	})
 }
 
 // standing lets a pause last, and sees that the process stood still until its

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"holdfast/internal/history"
 	"holdfast/internal/plan"
 	"holdfast/internal/supervise"
 )
@@ -16,31 +15,31 @@ import (
 var restartWeb = fault{
 	name: "restart-web", about: "holdfast restart of every web node, one after the other",
 	course: true, promise: unnoticed,
-	strike: func(ctx context.Context, s *scene) error { return s.restartAll(ctx, plan.Web, "") },
+	strike: func(ctx context.Context, s *scene) error { return s.restartAll(ctx, plan.Web) },
 }
 
 var restartReplica = fault{
 	name: "restart-replica", about: "holdfast restart of a Redis replica",
-	course: true, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 250 * time.Millisecond},
-	strike: func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Redis, "replica") },
+	course: true, promise: unnoticed,
+	strike: striking(plan.Redis, "replica", (*scene).restart),
 }
 
 var restartSentinel = fault{
 	name: "restart-sentinel", about: "holdfast restart of a Sentinel",
 	course: true, promise: unnoticed,
-	strike: func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Sentinel, "") },
+	strike: striking(plan.Sentinel, "", (*scene).restart),
 }
 
 var restartBalancer = fault{
 	name: "restart-balancer", about: "holdfast restart of a balancer: it answers what it has and closes idle connections",
-	course: true, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 250 * time.Millisecond},
-	strike: func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Balancer, "") },
+	course: true, promise: unnoticed,
+	strike: striking(plan.Balancer, "", (*scene).restart),
 }
 
 var restartMaster = fault{
 	name: "restart-master", about: "holdfast restart of the Redis master: a failover",
 	course: true, promise: held,
-	strike: func(ctx context.Context, s *scene) error { return s.restartOne(ctx, plan.Redis, "master") },
+	strike: striking(plan.Redis, "master", (*scene).restart),
 }
 
 var restartSupervisor = fault{
@@ -54,18 +53,9 @@ var restartSupervisor = fault{
 	},
 }
 
-// restartOne restarts one of the nodes of a kind.
-func (s *scene) restartOne(ctx context.Context, kind plan.Kind, role string) error {
-	n, err := s.pick(ctx, kind, role)
-	if err != nil {
-		return err
-	}
-	return s.restart(ctx, n)
-}
-
 // restartAll restarts all nodes of a kind, one after the other.
-func (s *scene) restartAll(ctx context.Context, kind plan.Kind, role string) error {
-	nodes, err := s.all(ctx, kind, role)
+func (s *scene) restartAll(ctx context.Context, kind plan.Kind) error {
+	nodes, err := s.all(ctx, kind, "")
 	if err != nil {
 		return err
 	}
