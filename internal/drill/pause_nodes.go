@@ -3,7 +3,6 @@ package drill
 import (
 	"context"
 	"fmt"
-	"syscall"
 	"time"
 
 	"holdfast/internal/history"
@@ -88,37 +87,15 @@ var pauseSupervisor = fault{
 	name: "pause-supervisor", about: "SIGSTOP to the supervisor for 3 s",
 	course: true, promise: unnoticed,
 	strike: func(ctx context.Context, s *scene) error {
-		st, err := s.stack.status(ctx)
+		n, err := s.supervisor(ctx)
 		if err != nil {
 			return err
 		}
-		if err := s.pauseAlone(ctx, st.Supervisor); err != nil {
+		if err := s.pause(ctx, n); err != nil {
 			return err
 		}
-		return s.standing(ctx, 3*time.Second, supervise.NodeStatus{Name: "the supervisor", PID: st.Supervisor})
+		return s.standing(ctx, 3*time.Second, n)
 	},
-}
-
-// pauseAlone stops the supervisor and not its process group, which may be a
-// terminal's.
-func (s *scene) pauseAlone(ctx context.Context, pid int) error {
-	id, err := process.Identify(pid)
-	if err != nil {
-		return fmt.Errorf("the supervisor (pid %d) ended before it was paused", pid)
-	}
-	if err := s.undo(step{Why: "the pause of the supervisor", Process: id, Signal: syscall.SIGCONT, Alone: true}); err != nil {
-		return err
-	}
-	s.say("pausing the supervisor")
-	s.blow("supervisor")
-	if err := process.Signal(id, syscall.SIGSTOP, false); err != nil {
-		return fmt.Errorf("pause the supervisor: %w", err)
-	}
-	if err := await(ctx, "the supervisor standing still", 5*time.Second, func() bool { return process.Stopped(id) }); err != nil {
-		return err
-	}
-	s.evidence("the supervisor (pid %d) was stopped", pid)
-	return nil
 }
 
 // pausing is a fault that stops one of the nodes of a kind for a time.

@@ -95,8 +95,8 @@ func (s *scene) all(ctx context.Context, kind plan.Kind, role string) ([]supervi
 	return nodes, nil
 }
 
-// kill sends SIGKILL to processes behind the supervisor's back, as quickly one
-// after the other as it goes, and sees that they are gone.
+// kill sends SIGKILL to nodes behind the supervisor's back, or to itself, as
+// quickly one after the other as it goes, and sees that they are gone.
 func (s *scene) kill(ctx context.Context, nodes ...supervise.NodeStatus) error {
 	ids := make([]process.ID, len(nodes))
 	for i, n := range nodes {
@@ -108,7 +108,7 @@ func (s *scene) kill(ctx context.Context, nodes ...supervise.NodeStatus) error {
 	s.say("killing %s", names(nodes))
 	for i, n := range nodes {
 		s.blow(n.Name)
-		if err := process.Signal(ids[i], syscall.SIGKILL, true); err != nil {
+		if err := process.Signal(ids[i], syscall.SIGKILL, n.Kind != ""); err != nil {
 			return fmt.Errorf("kill %s: %w", n.Name, err)
 		}
 	}
@@ -121,7 +121,7 @@ func (s *scene) kill(ctx context.Context, nodes ...supervise.NodeStatus) error {
 	return nil
 }
 
-// pause stops processes (SIGSTOP), and sees that they stand still. They go on
+// pause stops nodes, or the supervisor (SIGSTOP), and sees that they stand still. They go on
 // when the fault is undone.
 func (s *scene) pause(ctx context.Context, nodes ...supervise.NodeStatus) error {
 	for _, n := range nodes {
@@ -129,12 +129,12 @@ func (s *scene) pause(ctx context.Context, nodes ...supervise.NodeStatus) error 
 		if err != nil {
 			return fmt.Errorf("%s (pid %d) ended before it was paused", n.Name, n.PID)
 		}
-		if err := s.undo(step{Why: "the pause of " + n.Name, Process: id, Signal: syscall.SIGCONT}); err != nil {
+		if err := s.undo(step{Why: "the pause of " + n.Name, Process: id, Signal: syscall.SIGCONT, Alone: n.Kind == ""}); err != nil {
 			return err
 		}
 		s.say("pausing %s", n.Name)
 		s.blow(n.Name)
-		if err := process.Signal(id, syscall.SIGSTOP, true); err != nil {
+		if err := process.Signal(id, syscall.SIGSTOP, n.Kind != ""); err != nil {
 			return fmt.Errorf("pause %s: %w", n.Name, err)
 		}
 		if err := await(ctx, n.Name+" standing still", 5*time.Second, func() bool { return process.Stopped(id) }); err != nil {
