@@ -10,7 +10,6 @@ import (
 
 	"holdfast/internal/history"
 	"holdfast/internal/load"
-	"holdfast/internal/plan"
 )
 
 // Times of a drill.
@@ -249,18 +248,10 @@ func (c *course) strike(ctx context.Context, f fault) error {
 	return ctx.Err()
 }
 
-// master is the address of the redis node that is master; empty: unknown.
+// master is the name of the redis node that is master; empty: unknown.
 func (c *course) master(ctx context.Context) string {
-	st, err := c.target.status(ctx)
-	if err != nil {
-		return ""
-	}
-	for _, n := range st.Nodes {
-		if n.Kind == plan.Redis && n.Role == "master" {
-			return n.Address
-		}
-	}
-	return ""
+	st, _ := c.target.status(ctx)
+	return masterOf(st).Name
 }
 
 // readBack reads every key, and takes them all away.

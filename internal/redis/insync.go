@@ -31,17 +31,17 @@ func (s *session) grow() {
 	if now.master != s.master {
 		return
 	}
-	n := 0
+	master, n := now.node(), 0
 	for addr := range s.there {
-		if !now.node().has(addr) {
+		if !master.has(addr) {
 			delete(s.there, addr)
 		}
 	}
-	for _, r := range now.node().replicas {
+	for _, r := range master.replicas {
 		if r.offset > 0 && !s.there[r.addr] {
 			s.there[r.addr] = true
 			if _, ok := s.behind[r.addr]; !ok && s.expect > 0 {
-				s.behind[r.addr] = absence{now.node().offset, time.Now().Add(leastAbsence)}
+				s.behind[r.addr] = absence{master.offset, time.Now().Add(leastAbsence)}
 			}
 		}
 		if away, ok := s.behind[r.addr]; ok && r.offset >= away.offset && time.Now().After(away.until) {
@@ -69,11 +69,12 @@ func (s *session) members(master nodeView) []replicaView {
 // sync. A replica that has not confirmed leaves the set when it is not to be
 // waited for any longer.
 func (s *session) agreed(now snapshot) bool {
-	members := s.members(now.node())
+	master := now.node()
+	members := s.members(master)
 	among := members
 	if len(members) == 0 {
 		// Nobody is in sync; then any one that is there will do.
-		among = now.node().replicas
+		among = master.replicas
 	}
 	if s.offset == 0 {
 		s.miss(now)
@@ -90,9 +91,9 @@ func (s *session) agreed(now snapshot) bool {
 			s.pause = true
 			return false
 		}
-		s.leave(now.node(), lacking)
+		s.leave(master, lacking)
 	}
-	s.expect = len(s.members(now.node()))
+	s.expect = len(s.members(master))
 	s.w.inSync.Store(int64(s.expect))
 	return true
 }
