@@ -40,10 +40,21 @@ func TestAPlainSentinelFailoverLosesWrites(t *testing.T) {
 	s := newInstance(t, minimal(t)+async)
 	s.must("up", "-d")
 	s.awaitHealthy()
-	d := s.drill("pause-sentinel", "--rate", "1000", "--clients", "60")
-	d.phase("pausing sentinel")
-	s.plainFailover()
-	d.convicts("lost write", "stale read", "not linearizable", "wrong counter", "wrong set")
+	// Writes are lost when they fall into the moment between the promotion and
+	// the news of it. Not every time one does.
+	for attempt := 1; ; attempt++ {
+		d := s.drill("pause-sentinel", "--rate", "1000", "--clients", "60")
+		d.phase("pausing sentinel")
+		s.plainFailover()
+		v, code := d.verdict()
+		if v.Result == "broken" && code == 1 && v.has("lost write", "stale read", "not linearizable", "wrong counter", "wrong set") {
+			return
+		}
+		if attempt == 4 {
+			t.Fatalf("in none of %d failovers the drill found a loss; the last verdict is %s (exit %d): %v %+v", attempt, v.Result, code, v.Why, v.Anomalies)
+		}
+		s.awaitHealthy()
+	}
 }
 
 // plainFailover has a Sentinel that does not stand still fail over.

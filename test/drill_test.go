@@ -129,12 +129,19 @@ func (d *drilling) convicts(what ...string) {
 	if v.Result != "broken" || code != 1 {
 		d.t.Errorf("the verdict is %s (exit %d), want broken: %v", v.Result, code, v.Why)
 	}
+	if !v.has(what...) {
+		d.t.Errorf("none of the anomalies is a %v: %+v", what, v.Anomalies)
+	}
+}
+
+// has says that an anomaly of one of those kinds was found.
+func (v judged) has(what ...string) bool {
 	for _, a := range v.Anomalies {
 		if slices.Contains(what, a.What) {
-			return
+			return true
 		}
 	}
-	d.t.Errorf("none of the anomalies is a %v: %+v", what, v.Anomalies)
+	return false
 }
 
 // phase waits until the drill says that it does something.
