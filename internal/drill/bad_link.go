@@ -11,9 +11,9 @@ import (
 )
 
 var slowLink = fault{
-	name: "slow-link", about: "the link between the master and one replica is 300 ms long each way, for 4 s: the replica leaves the in-sync set, and nobody reads old values from it",
+	name: "slow-link", about: "the link between the master and one replica is 200 ms long each way, for 4 s: the replica leaves the in-sync set, and nobody reads old values from it",
 	course: true, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
-	strike: badLink(300*time.Millisecond, 0, 0),
+	strike: badLink(200*time.Millisecond, 0, 0),
 }
 
 var lossyLink = fault{
