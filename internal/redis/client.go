@@ -238,7 +238,9 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 	if len(o.cmds) == 0 && o.script == nil {
 		return nil, &Error{Invalid, errNoCommand}
 	}
-	scriptable := !o.atomic
+	// carried: a script of ours can carry out each command that writes;
+	// whole: all commands as one transaction.
+	carried, whole := true, c.cluster == nil && len(o.cmds) <= maxWhole
 	if len(o.cmds) == 1 {
 		o.effects = o.oneEffect[:]
 	} else {
@@ -266,7 +268,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 				return nil, &Error{Invalid, errStateful}
 			}
 			o.effects[i] = true
-			scriptable = false
+			carried = false
 		case spec.Stateful:
 			return nil, &Error{Invalid, fmt.Errorf("%w: %s", errStateful, spec.Name)}
 		default:
@@ -275,15 +277,19 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 			// transaction it answers at once, as when its time is over.
 			o.atomic = o.atomic || spec.BlockingFor(cmd)
 			// BITFIELD answers integers of 64 bits, and Lua's have 53.
-			scriptable = scriptable && (!spec.Write || !spec.NoScript && spec.Name != "bitfield")
+			carried = carried && (!spec.Write || !spec.NoScript && spec.Name != "bitfield")
 		}
 		o.size += len(cmd[0])
 		o.writes = o.writes || o.effects[i]
-		scriptable = scriptable && len(cmd) < maxScriptArgs
+		carried = carried && len(cmd) < maxScriptArgs
+		whole = whole && spec.carriable(cmd)
 	}
 	if o.writes && r.IdempotencyKey != "" {
 		o.record = recordKey(r.IdempotencyKey, r)
-		o.guarded = o.script == nil && (!scriptable || o.atomic)
+		if o.atomic {
+			carried = whole
+		}
+		o.guarded = o.script == nil && !carried
 	}
 	return o, nil
 }

@@ -36,8 +36,9 @@ type Spec struct {
 	// "string" or "scripting".
 	Categories []string
 
-	keys []keySpec
-	subs map[string]*Spec // of a container such as CONFIG
+	module bool // a module's, not Redis' own
+	keys   []keySpec
+	subs   map[string]*Spec // of a container such as CONFIG
 }
 
 // Redis says of most commands that they read or write, and hides which of the
@@ -260,6 +261,7 @@ func parseSpec(entry rueidis.RedisMessage) *Spec {
 	s.Admin = has("admin") || s.In("admin")
 	s.Dangerous = s.In("dangerous")
 	s.NoScript = has("noscript")
+	s.module = has("module")
 	s.Stateful = s.stateful(flags)
 	s.keys = parseKeys(f, flags)
 	s.AnyKey = s.In("keyspace") && len(s.keys) == 0 || slices.ContainsFunc([]string{"eval", "fcall"}, func(script string) bool {

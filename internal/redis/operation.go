@@ -85,6 +85,10 @@ func (o *operation) single() bool {
 	return o.record != "" && len(o.cmds) == 1 && !o.atomic && !o.guarded && o.site == nil
 }
 
+// whole says that the operation is a transaction with a record: see the script
+// of that name.
+func (o *operation) whole() bool { return o.atomic && o.record != "" && !o.guarded }
+
 // encode appends the operation's commands to a batch.
 func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands {
 	o.first = len(batch)
@@ -93,6 +97,8 @@ func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands 
 	case o.script != nil:
 		batch = o.asked(b, batch)
 		batch = append(batch, s.run(o.script, o.record, o.keys, o.args))
+	case o.whole():
+		batch = append(o.asked(b, batch), o.encodeWhole(s))
 	case o.atomic:
 		batch = o.asked(b, batch)
 		batch = append(batch, b.Multi().Build())
@@ -140,6 +146,8 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 	switch {
 	case o.script != nil:
 		return o.readScript(s, answers[0], sent)
+	case o.whole():
+		return o.readWhole(s, answers[0], sent)
 	case o.atomic:
 		return o.readTransaction(s, answers, sent)
 	}

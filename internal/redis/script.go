@@ -81,14 +81,21 @@ end
 `
 
 // carrying carries out the command ARGV[from...to]. Lua's numbers are exact up
-// to 2^53: a counter beyond is read again as text (see Reply.number).
+// to 2^53: a counter beyond is read again as text (see Reply.number), by the
+// command that exact names. It raises no error: others of the same call are
+// done by then. Who may count and not read gets a number that is rounded.
 const carrying = `
+local function exact(from)
+  local name = string.upper(ARGV[from])
+  if name == 'HINCRBY' then return {'HGET', ARGV[from + 1], ARGV[from + 2]} end
+  if name == 'INCR' or name == 'DECR' or name == 'INCRBY' or name == 'DECRBY' then return {'GET', ARGV[from + 1]} end
+end
 local function carried(from, to)
   local r = redis.pcall(unpack(ARGV, from, to))
   if type(r) == 'number' and (r >= 9007199254740992 or r <= -9007199254740992) then
-    local name = string.upper(ARGV[from])
-    if name == 'HINCRBY' then return redis.call('HGET', ARGV[from + 1], ARGV[from + 2]) end
-    if name == 'INCR' or name == 'DECR' or name == 'INCRBY' or name == 'DECRBY' then return redis.call('GET', ARGV[from + 1]) end
+    local again = exact(from)
+    local text = again and redis.pcall(unpack(again))
+    if type(text) == 'string' then return text end
   end
   return r
 end

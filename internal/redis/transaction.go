@@ -1,0 +1,165 @@
+package redis
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/redis/rueidis"
+)
+
+// A transaction with an idempotency key is one call of a script of ours, where
+// its commands can be that: its record, what it does and its answer are then
+// one write, and whichever master has any of it has all. EXEC cannot write its
+// own answer down, and so takes a second trip (see guard.go), before which a
+// master may die.
+//
+// A script is not EXEC. EXEC turns a transaction down as a whole when one of its
+// commands cannot be; a script learns it in the midst, when others are done. So
+// what cannot be is found before: by the command table (see carriable), and
+// what that does not know, the rights of our user above all, by the script's
+// first half, which only asks. Everything doubtful takes the two trips, so that
+// the words of a refusal are EXEC's own.
+
+// answersForm begins the record of such a transaction. Those of guard.go, which
+// have the same name, are empty or begin with seven bytes of the client
+// library's that are zero; and to a program that knows only those this is no
+// record that it can read (a type that is none, of a length that is too great),
+// which it says.
+const answersForm = "holdfast script:"
+
+// whole carries a transaction out: KEYS[1] is its record; behind the first
+// three of ARGV, which are those of recording, stands each command, its length
+// first. It answers an array of the answers, or a record that is not of this
+// form, or a number: the transaction is none for a script, and nothing was done.
+//
+// The record is the first write, for the reason that recording gives. From
+// there on nothing may raise an error. redis.pcall gives Redis' words as they
+// are, where an error that is raised ends in the script's name and line.
+var whole = newScript(carrying+`
+local rec, ttl, recdb, datadb = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local form = '`+answersForm+`'
+if recdb ~= '' then redis.call('SELECT', recdb) end
+local kept = redis.call('GET', rec)
+if kept then
+  redis.call('PEXPIRE', rec, ttl) -- a repetition writes, too: see recording
+  if string.sub(kept, 1, #form) ~= form then return kept end
+  return cmsgpack.unpack(string.sub(kept, #form + 1))
+end
+local check = redis.acl_check_cmd
+if not check then return 0 end -- Redis before 7.0
+local function may(...)
+  local ok, allowed = pcall(check, ...) -- it raises an error when there is no such command
+  return ok and allowed
+end
+local at = 4
+while at <= #ARGV do
+  local from, to = at + 1, at + ARGV[at]
+  if not may(unpack(ARGV, from, to)) then return 0 end
+  local again = exact(from)
+  if again and not may(unpack(again)) then return 0 end
+  at = to + 1
+end
+local first = redis.pcall('SET', rec, '', 'PX', ttl)
+if first.err then return first end
+if recdb ~= '' then redis.call('SELECT', datadb) end
+local out, n = {}, 0
+at = 4
+while at <= #ARGV do
+  local to = at + ARGV[at]
+  n = n + 1
+  out[n] = carried(at + 1, to)
+  at = to + 1
+end
+if recdb ~= '' then redis.call('SELECT', recdb) end
+redis.pcall('SET', rec, form .. cmsgpack.pack(out), 'PX', ttl)
+return out`, false)
+
+// maxWhole is how many commands a transaction may have that a script carries
+// out. Redis waits for EXEC and for a script alike until they are done, but a
+// script's answers are made twice, and after five seconds (busy-reply-threshold)
+// everybody is told BUSY, which sounds like something to be ended.
+const maxWhole = 1024
+
+// inexact are commands whose integers may be beyond 2^53, where Lua's numbers
+// are no longer exact, and cannot be read again as text as those of counters. (A
+// TTL can be so long, too. It counts down while it is on its way, and is so
+// long 285,000 years ahead.)
+var inexact = setOf("bitfield", "bitfield_ro", "expiretime", "pexpiretime", "xinfo|stream", "xinfo|groups")
+
+// carriable says that a command can be part of a transaction in a script: Redis
+// would not turn it down before EXEC, it does in a script what it does
+// otherwise, and its answer passes through Lua unchanged.
+func (s *Spec) carriable(cmd Command) bool {
+	switch {
+	case s == nil, s.NoScript, s.Stateful, s.BlockingFor(cmd):
+		return false
+	case s.subs != nil: // such as CONFIG without a subcommand that is known
+		return false
+	case s.module, inexact[s.Name]: // a module's answers may be anything
+		return false
+	case s.AnyKey && !s.ReadOnly, s.Admin: // such as FLUSHALL, which takes the record along
+		return false
+	case len(cmd) >= maxScriptArgs:
+		return false
+	}
+	return len(cmd) == s.Arity || s.Arity < 0 && len(cmd) >= -s.Arity
+}
+
+var errNoScript = errors.New("the transaction is none for a script")
+
+// encodeWhole is the call of the script for a transaction.
+func (o *operation) encodeWhole(s *session) rueidis.Completed {
+	words := len(o.cmds)
+	for _, cmd := range o.cmds {
+		words += len(cmd)
+	}
+	args := s.head(words)
+	for _, cmd := range o.cmds {
+		args = append(append(args, strconv.Itoa(len(cmd))), cmd...)
+	}
+	return s.call(whole, []string{o.record}, args)
+}
+
+// readWhole takes its answer.
+func (o *operation) readWhole(s *session, a rueidis.RedisResult, sent bool) (next, error) {
+	m, err := a.ToMessage()
+	switch fateOf(err, sent) {
+	case refused:
+		if isNoScript(err) {
+			s.forget(whole)
+			o.cause = err
+			return repeat, nil
+		}
+		o.finish(o.refusal(&discarded{wordsOf(m)}))
+		return decided, nil
+	case retry:
+		o.cause = err
+		return repeat, s.refused(err)
+	case lost:
+		return o.lose(errLost), errLost
+	}
+	switch {
+	case m.IsInt64():
+		o.guarded, o.cause = true, errNoScript
+		return repeat, nil
+	case m.IsString():
+		kept, _ := m.ToString()
+		if o.results, err = replay([]byte(kept), len(o.cmds)); err != nil {
+			o.finish(&Error{Unknown, err})
+			return decided, nil
+		}
+		return settle, nil
+	}
+	list, _ := m.ToArray()
+	if len(list) != len(o.cmds) {
+		o.finish(&Error{Unknown, errDone})
+		return decided, nil
+	}
+	o.results = results(list)
+	for i := range list {
+		if o.results[i].Err == nil {
+			o.results[i].Reply = o.reply(i, list[i])
+		}
+	}
+	return settle, nil
+}

@@ -1,0 +1,386 @@
+package redis
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis/redistest"
+)
+
+// spell words a reply with its type, so that nothing of it can change unseen.
+func spell(r *Reply) string {
+	switch r.Type() {
+	case Null:
+		return "nil"
+	case Integer:
+		return strconv.FormatInt(r.Int(), 10)
+	case Array:
+		var all []string
+		for i := range r.Len() {
+			e := r.At(i)
+			all = append(all, spell(&e))
+		}
+		return "[" + strings.Join(all, " ") + "]"
+	case Failure:
+		return "!" + r.Text()
+	}
+	if r.Simple() {
+		return "+" + r.Text()
+	}
+	return strconv.Quote(r.Text())
+}
+
+// transact carries a transaction out and spells its outcome: each command's
+// answer, or the one error of all.
+func transact(t *testing.T, c *Client, idempotencyKey string, cmds []Command) []string {
+	t.Helper()
+	r := &Request{Commands: cmds, Atomic: true, IdempotencyKey: idempotencyKey}
+	if err := c.Do(t.Context(), r); err != nil {
+		return []string{fmt.Sprintf("%d: %s", KindOf(err), Words(err))}
+	}
+	var out []string
+	for _, result := range r.Results {
+		if result.Err != nil {
+			out = append(out, fmt.Sprintf("%d: %s", KindOf(result.Err), Words(result.Err)))
+		} else {
+			out = append(out, spell(&result.Reply))
+		}
+	}
+	return out
+}
+
+// execs is how many transactions a server has carried out by EXEC.
+func execs(s *redistest.Server) string {
+	for line := range strings.Lines(s.Do("INFO", "commandstats")) {
+		if rest, ok := strings.CutPrefix(line, "cmdstat_exec:calls="); ok {
+			calls, _, _ := strings.Cut(rest, ",")
+			return calls
+		}
+	}
+	return "0"
+}
+
+// The two ways that a transaction with a key may take.
+const (
+	byScript = "by a script"
+	byExec   = "by EXEC"
+	byNone   = "" // not looked at
+)
+
+func TestATransactionWithAKeyAnswersAsOneWithout(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	master := cluster.Nodes[0]
+	client := open(t, cluster, nil)
+	do(t, client, &Request{Commands: commands("SET warm up")}) // the replica is there
+	setup := [][]string{
+		{"SET", "text", "value"}, {"SET", "number", "41"}, {"RPUSH", "list", "a", "b", "c"}, {"HSET", "hash", "f", "v", "g", "w"},
+		{"ZADD", "zset", "1.5", "m", "2", "n"}, {"XADD", "stream", "1-1", "f", "v"}, {"SET", "far", "1", "PXAT", "9007199254740993"},
+		{"SADD", "set", "one"}, {"SET", "big", "9007199254740992"}, {"SET", "small", "-9007199254740992"}, {"GEOADD", "geo", "13.36", "38.11", "p"},
+		{"SET", "highest", "9223372036854775807"}, {"PFADD", "hll", "a", "b"},
+	}
+	binary := "\x00\r\n\xff\xfe$-1\r\n"
+	for name, test := range map[string]struct {
+		way  string
+		cmds []Command
+	}{
+		"a status, a string, an integer, a null": {byScript, commands("SET k v", "GET k", "INCR number", "GET none", "LPOP none", "SET k w NX", "PING", "PING x", "ECHO +OK")},
+		"nulls inside arrays":                    {byScript, commands("MGET none text none2", "HMGET hash f none g none", "SET k v", "ZMSCORE zset m none", "MGET none none")},
+		"nulls as all":                           {byScript, commands("GET none", "GET none", "INCR n", "GET none")},
+		"empty and null arrays":                  {byScript, commands("LRANGE none 0 -1", "SMEMBERS none", "HGETALL none", "LPOP none 2", "SET k v", "GEOPOS geo none", "XRANGE none - +")},
+		"nested arrays":                          {byScript, commands("XADD stream 2-1 a b c d", "XRANGE stream - +", "XREAD STREAMS stream none 0 0", "GEOPOS geo p none", "LMPOP 2 none list LEFT COUNT 2", "ZMPOP 1 none MIN")},
+		"maps and doubles":                       {byScript, commands("HGETALL hash", "ZSCORE zset m", "ZRANGE zset 0 -1 WITHSCORES", "ZADD zset INCR 1 m", "INCRBYFLOAT number 0.1", "HINCRBYFLOAT hash none 1e17", "ZADD zset INCR NX 1 m")},
+		"what an earlier one set":                {byScript, commands("SET a 1", "GET a", "APPEND a 2", "GET a", "GETDEL a", "EXISTS a", "RENAME text other", "GET other")},
+		"errors at run time":                     {byScript, commands("SET t 1", "LPUSH t x", "INCR t", "INCR text", "HGET list f", "EXPIRE t x", "RENAME none other", "INCR highest", "SET t 1 XX NX", "XADD stream 1-1 a b", "OBJECT ENCODING none", "GET t")},
+		"integers beyond 2^53":                   {byScript, commands("INCR big", "INCRBY big 5", "DECR small", "DECRBY small 7", "HINCRBY hash n 9007199254740993", "INCRBY k 9007199254740991", "INCR k", "DECR highest")},
+		"other integers beyond 2^53":             {byExec, commands("INCR n", "PEXPIRETIME far", "BITFIELD b INCRBY i64 0 9007199254740993")},
+		"bytes of every kind":                    {byScript, []Command{{"SET", binary, binary}, {"GET", binary}, {"HSET", "hash", binary, ""}, {"HGETALL", "hash"}, {"ECHO", ""}}},
+		"subcommands and big and small letters":  {byScript, commands("sEt k v", "object encoding k", "Object Encoding list", "xgroup create stream g 0", "XReadGroup group g c count 1 streams stream >", "object freq k", "memory usage none")},
+		"others' data types":                     {byScript, commands("PFADD hll c", "PFCOUNT hll", "SETBIT b 7 1", "BITCOUNT b", "SETRANGE s 3 x", "GETRANGE s 0 -1", "LPOS list c", "LPOS list z", "SINTERCARD 2 set none", "ZRANK zset none", "EXPIRE k 5", "TTL list", "TTL none", "TYPE set", "DBSIZE")},
+		"reads of all keys":                      {byScript, commands("SET k v", "SCAN 0 MATCH k* COUNT 100", "DBSIZE")},
+		"a message":                              {byScript, commands("PUBLISH channel hello", "SET k v")},
+		"moved and copied keys":                  {byScript, commands("MOVE text 3", "COPY number other", "COPY number other DB 4", "EXISTS text other")},
+		"many":                                   {byScript, slices.Repeat(commands("INCR n", "GET none"), 300)},
+		"more than a script takes":               {byExec, slices.Repeat(commands("INCR n"), maxWhole+1)},
+		"too many arguments":                     {byExec, []Command{append(Command{"RPUSH", "long"}, make([]string, maxScriptArgs)...)}},
+		"a script":                               {byExec, commands("INCR n", "EVAL return{redis.call('INCR',KEYS[1]),false,'x'} 1 n", "GET n")},
+		"one that would wait":                    {byExec, commands("INCR n", "BLPOP none 0", "XREAD BLOCK 0 STREAMS none $")},
+		"all keys":                               {byExec, commands("SET k v", "FLUSHALL", "SET k w")},
+		"an unknown command":                     {byExec, commands("SET k v", "NOSUCH a")},
+		"an unknown subcommand":                  {byExec, commands("SET k v", "OBJECT NOSUCH k")},
+		"a wrong number of arguments":            {byExec, commands("SET k v", "INCR", "GET k")},
+		"too many of them":                       {byExec, commands("SET k v", "GET k k")},
+		"a command that may not be":              {byExec, commands("SET k v", "CONFIG GET maxmemory")},
+		"a channel that may not be":              {byExec, commands("SET k v", "PUBLISH __sentinel__:hello x")},
+	} {
+		prepare := func() {
+			master.Do("FLUSHALL")
+			for _, cmd := range setup {
+				master.Do(cmd...)
+			}
+		}
+		prepare()
+		want := transact(t, client, "", test.cmds)
+		left := master.Do("DEBUG", "DIGEST")
+		prepare()
+		before := execs(master)
+		if got := transact(t, client, "once", test.cmds); !slices.Equal(got, want) {
+			t.Errorf("%s\nwith a key    %q\nwithout a key %q", name, got, want)
+		}
+		if way := map[bool]string{true: byScript, false: byExec}[execs(master) == before]; test.way != byNone && way != test.way {
+			t.Errorf("%s: carried out %s, want %s", name, way, test.way)
+		}
+		// The digest takes in all databases: the record goes first.
+		master.Do("EVAL", "redis.call('SELECT', 15) return redis.call('FLUSHDB')", "0")
+		if got := master.Do("DEBUG", "DIGEST"); got != left {
+			t.Errorf("%s: it left other data than without a key", name)
+		}
+		prepare()
+		first := transact(t, client, "again", test.cmds)
+		after := master.Do("DEBUG", "DIGEST")
+		for range 2 {
+			again := transact(t, client, "again", test.cmds)
+			if name == "all keys" {
+				break // the record went with them
+			}
+			if !slices.Equal(again, first) {
+				t.Errorf("%s\nfirst      %q\nrepetition %q", name, first, again)
+			}
+		}
+		if master.Do("DEBUG", "DIGEST") != after {
+			t.Errorf("%s: a repetition changed something", name)
+		}
+	}
+}
+
+// What Redis does not let our user do is turned down before anything is done.
+func TestATransactionIsTurnedDownWholeByRights(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	master := cluster.Nodes[0]
+	client := open(t, cluster, nil)
+	do(t, client, &Request{Commands: commands("SET warm up", "HSET a:h big 9007199254740992")})
+	for rights, lines := range map[string][]string{
+		"-incr":                             {"SET a:k v", "INCR a:n"},
+		"-object|encoding":                  {"SET a:k v", "OBJECT ENCODING a:k"},
+		"resetkeys ~a:* %R~b:* ~?holdfast*": {"SET a:k v", "GET b:k", "SET b:k v"},
+	} {
+		if answer := master.Do(append([]string{"ACL", "SETUSER", redistest.Username}, strings.Fields(rights)...)...); answer != "OK" {
+			t.Fatal(answer)
+		}
+		want := transact(t, client, "", commands(lines...))
+		got := transact(t, client, "once"+rights, commands(lines...))
+		if !slices.Equal(got, want) || len(got) != 1 || !strings.Contains(got[0], "NOPERM") {
+			t.Errorf("%s: with a key %q, without %q", rights, got, want)
+		}
+		if got := master.Do("EXISTS", "a:k"); got != "0" {
+			t.Errorf("%s: half of it was done", rights)
+		}
+		master.Do("ACL", "SETUSER", redistest.Username, "+incr", "+object", "allkeys")
+		// With the rights it is carried out: no record was left.
+		if got := transact(t, client, "once"+rights, commands(lines...)); got[0] != "+OK" {
+			t.Errorf("%s: %q", rights, got)
+		}
+		master.Do("DEL", "a:k", "a:n", "b:k")
+	}
+	// A counter that may not be read again as text.
+	master.Do("ACL", "SETUSER", redistest.Username, "-hget")
+	if got := transact(t, client, "unread", commands("HINCRBY a:h big 1", "SET a:k v")); got[0] != "9007199254740993" {
+		t.Errorf("a counter that may not be read: %q", got)
+	}
+}
+
+// What Redis refuses of this moment leaves nothing behind, no record either.
+func TestATransactionThatRedisRefusesNowHappensLater(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	master := cluster.Nodes[0]
+	client := open(t, cluster, func(c *Config) { c.Hold = time.Second })
+	do(t, client, &Request{Commands: commands("SET warm up")})
+	cmds := commands("INCR n", "SET k v")
+
+	master.Do("CONFIG", "SET", "maxmemory", "1")
+	want := transact(t, client, "", cmds)
+	if got := transact(t, client, "once", cmds); !slices.Equal(got, want) || len(got) != 1 || !strings.Contains(got[0], "OOM") {
+		t.Errorf("out of memory: with a key %q, without %q", got, want)
+	}
+	master.Do("CONFIG", "SET", "maxmemory", "0")
+
+	for name, refuse := range map[string][2][]string{
+		"NOREPLICAS": {{"CONFIG", "SET", "min-replicas-to-write", "2"}, {"CONFIG", "SET", "min-replicas-to-write", "1"}},
+		"READONLY":   {{"REPLICAOF", "127.0.0.1", "1"}, {"REPLICAOF", "NO", "ONE"}},
+	} {
+		master.Do(refuse[0]...)
+		err := client.Do(t.Context(), &Request{Commands: cmds, Atomic: true, IdempotencyKey: "once"})
+		if KindOf(err) != NotExecuted {
+			t.Errorf("%s: %v, want not executed", name, err)
+		}
+		master.Do(refuse[1]...)
+		if got := master.Do("EXISTS", "n"); got != "0" {
+			t.Errorf("%s: it happened", name)
+		}
+	}
+	redistest.Eventually(t, 10*time.Second, "the replica is back", func() bool {
+		return client.Set(t.Context(), "warm", []byte("again"), "") == nil
+	})
+	for range 2 {
+		if got := transact(t, client, "once", cmds); !slices.Equal(got, []string{"1", "+OK"}) {
+			t.Errorf("later: %q", got)
+		}
+	}
+}
+
+// EXEC's records and the script's have one name, so that a request is never
+// carried out twice because it is taken another way the second time: by an older
+// program, or a newer one, or one that knows more of the commands.
+func TestTheWayOfATransactionMayChangeBetweenRepetitions(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	client := open(t, cluster, nil)
+	do(t, client, &Request{Commands: commands("SET warm up")})
+	attempt := func(idempotencyKey string, guarded bool) string {
+		r := &Request{Commands: commands("INCR n", "MGET none n"), Atomic: true, IdempotencyKey: idempotencyKey}
+		o, err := client.operation(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.guarded = guarded
+		if _, err := client.writer.do(t.Context(), o); err != nil {
+			return err.Error()
+		}
+		client.tell(r, o)
+		return spell(&r.Results[0].Reply) + " " + spell(&r.Results[1].Reply)
+	}
+	if first, again := attempt("exec first", true), attempt("exec first", false); first != `1 [nil "1"]` || again != first {
+		t.Errorf("EXEC: %s, and then a script: %s", first, again)
+	}
+	if first, again := attempt("script first", false), attempt("script first", true); first != `2 [nil "2"]` || again != (&Error{Unknown, errDone}).Error() {
+		t.Errorf("a script: %s, and then EXEC: %s; want unknown", first, again)
+	}
+	if got := cluster.Nodes[0].Do("GET", "n"); got != "2" {
+		t.Errorf("two requests counted to %s", got)
+	}
+	// An older program reads no answer out of such a record.
+	for n := range 100 {
+		if _, err := replay([]byte(answersForm+strings.Repeat("\x00", n)), 0); !errors.Is(err, errDone) {
+			t.Errorf("a record of the script with %d bytes: %v", n, err)
+		}
+	}
+}
+
+// A master that dies when it has carried a transaction out, and before anybody
+// has its answer, leaves the answer behind with what was done.
+func TestAnAnswerOutlivesTheMasterThatGaveIt(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	master, replica := cluster.Nodes[0], cluster.Nodes[1]
+	addr := cutAfter(t, master.Addr, "the-mark", func() {
+		redistest.Eventually(t, 5*time.Second, "the replica has it", func() bool { return replica.Do("EXISTS", "n") == "1" })
+		master.Kill()
+	})
+	client := open(t, cluster, func(c *Config) { c.Address, c.Hold = addr, time.Second })
+	do(t, client, &Request{Commands: commands("SET warm up")})
+	r := &Request{Commands: commands("INCR n", "SET k the-mark", "INCR k"), Atomic: true, IdempotencyKey: "once"}
+	if err := client.Do(t.Context(), r); KindOf(err) != Unknown {
+		t.Fatalf("the answer was kept from it, and it was told %v", err)
+	}
+	replica.Do("CONFIG", "SET", "min-replicas-to-write", "0")
+	replica.Do("REPLICAOF", "NO", "ONE")
+	promoted := open(t, cluster, func(c *Config) { c.Address, c.MinAcks = replica.Addr, 0 })
+	for range 2 {
+		got := do(t, promoted, &Request{Commands: r.Commands, Atomic: true, IdempotencyKey: "once"})
+		if want := []string{"1", "OK", "!ERR value is not an integer or out of range"}; !slices.Equal(got, want) {
+			t.Errorf("the repetition: %q, want %q", got, want)
+		}
+	}
+	if got := replica.Do("GET", "n"); got != "1" {
+		t.Errorf("counted %s times", got)
+	}
+}
+
+func TestATransactionWhoseAnswerIsCutOffIsAnsweredOnTheNextConnection(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	addr := cutAfter(t, cluster.Nodes[0].Addr, "the-mark", func() {})
+	client := open(t, cluster, func(c *Config) { c.Address = addr })
+	do(t, client, &Request{Commands: commands("SET warm up")})
+	got := transact(t, client, "once", commands("INCR n", "ECHO the-mark", "MGET none n"))
+	if want := []string{"1", `"the-mark"`, `[nil "1"]`}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := cluster.Nodes[0].Do("GET", "n"); got != "1" {
+		t.Errorf("counted %s times", got)
+	}
+}
+
+// cutAfter passes connections on to a server. The first on which a mark is sent
+// ends when the server has answered that; the client does not get the answer.
+func cutAfter(t *testing.T, target, mark string, then func()) (addr string) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	var once sync.Once
+	pass := func(in net.Conn) {
+		defer in.Close()
+		out, err := net.Dial("tcp", target)
+		if err != nil {
+			return
+		}
+		defer out.Close()
+		var mu sync.Mutex
+		marked := false
+		all.Go(func() {
+			defer in.Close()
+			buffer := make([]byte, 64<<10)
+			for {
+				n, err := out.Read(buffer)
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				cut := marked
+				mu.Unlock()
+				if cut {
+					then()
+					return
+				}
+				if _, err := in.Write(buffer[:n]); err != nil {
+					return
+				}
+			}
+		})
+		buffer := make([]byte, 64<<10)
+		for {
+			n, err := in.Read(buffer)
+			if err != nil && !errors.Is(err, io.EOF) || n == 0 {
+				return
+			}
+			if bytes.Contains(buffer[:n], []byte(mark)) {
+				once.Do(func() {
+					mu.Lock()
+					marked = true
+					mu.Unlock()
+				})
+			}
+			if _, err := out.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+	}
+	all.Go(func() {
+		for {
+			in, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() { pass(in) })
+		}
+	})
+	t.Cleanup(func() { ln.Close(); all.Wait() })
+	return ln.Addr().String()
+}
