@@ -240,7 +240,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 	}
 	// carried: a script of ours can carry out each command that writes;
 	// whole: all commands as one transaction.
-	carried, whole := true, c.cluster == nil && len(o.cmds) <= maxWhole
+	carried, whole := true, len(o.cmds) <= maxWhole
 	if len(o.cmds) == 1 {
 		o.effects = o.oneEffect[:]
 	} else {
@@ -282,7 +282,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 		o.size += len(cmd[0])
 		o.writes = o.writes || o.effects[i]
 		carried = carried && len(cmd) < maxScriptArgs
-		whole = whole && spec.carriable(cmd)
+		whole = whole && spec.carriable(cmd, c.cluster != nil)
 	}
 	if o.writes && r.IdempotencyKey != "" {
 		o.record = recordKey(r.IdempotencyKey, r)

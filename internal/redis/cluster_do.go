@@ -308,7 +308,9 @@ func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 		p.req = *j.r
 		p.req.Results = nil
 		place := &placement{asking: p.asks}
-		if !j.whole {
+		if j.whole {
+			place.keys = [][]string{p.items[0].keys}
+		} else {
 			p.req.Commands = make([]Command, 0, len(p.items))
 			for _, it := range p.items {
 				slot, cmd := it.slot, it.cmd

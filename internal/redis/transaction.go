@@ -29,7 +29,8 @@ const answersForm = "holdfast script:"
 
 // whole carries a transaction out: KEYS[1] is its record; behind the first
 // three of ARGV, which are those of recording, stands each command, its length
-// first. It answers an array of the answers, or a record that is not of this
+// first. In a cluster the commands' own keys stand in KEYS, too: see
+// onceInCluster. It answers an array of the answers, or a record that is not of this
 // form, or a number: the transaction is none for a script, and nothing was done.
 //
 // The record is the first write, for the reason that recording gives. From
@@ -88,8 +89,9 @@ var inexact = setOf("bitfield", "bitfield_ro", "expiretime", "pexpiretime", "xin
 
 // carriable says that a command can be part of a transaction in a script: Redis
 // would not turn it down before EXEC, it does in a script what it does
-// otherwise, and its answer passes through Lua unchanged.
-func (s *Spec) carriable(cmd Command) bool {
+// otherwise, and its answer passes through Lua unchanged. In a cluster its keys
+// have to be known: a script names them all beforehand.
+func (s *Spec) carriable(cmd Command, inCluster bool) bool {
 	switch {
 	case s == nil, s.NoScript, s.Stateful, s.BlockingFor(cmd):
 		return false
@@ -101,6 +103,11 @@ func (s *Spec) carriable(cmd Command) bool {
 		return false
 	case len(cmd) >= maxScriptArgs:
 		return false
+	}
+	if inCluster {
+		if _, known := s.Keys(cmd); !known {
+			return false
+		}
 	}
 	return len(cmd) == s.Arity || s.Arity < 0 && len(cmd) >= -s.Arity
 }
@@ -117,7 +124,11 @@ func (o *operation) encodeWhole(s *session) rueidis.Completed {
 	for _, cmd := range o.cmds {
 		args = append(append(args, strconv.Itoa(len(cmd))), cmd...)
 	}
-	return s.call(whole, []string{o.record}, args)
+	keys := []string{o.record}
+	if o.site != nil {
+		keys = append(keys, o.site.keys[0]...)
+	}
+	return s.call(whole, keys, args)
 }
 
 // readWhole takes its answer.

@@ -73,7 +73,6 @@ func execs(s *redistest.Server) string {
 const (
 	byScript = "by a script"
 	byExec   = "by EXEC"
-	byNone   = "" // not looked at
 )
 
 func TestATransactionWithAKeyAnswersAsOneWithout(t *testing.T) {
@@ -135,7 +134,7 @@ func TestATransactionWithAKeyAnswersAsOneWithout(t *testing.T) {
 		if got := transact(t, client, "once", test.cmds); !slices.Equal(got, want) {
 			t.Errorf("%s\nwith a key    %q\nwithout a key %q", name, got, want)
 		}
-		if way := map[bool]string{true: byScript, false: byExec}[execs(master) == before]; test.way != byNone && way != test.way {
+		if way := map[bool]string{true: byScript, false: byExec}[execs(master) == before]; way != test.way {
 			t.Errorf("%s: carried out %s, want %s", name, way, test.way)
 		}
 		// The digest takes in all databases: the record goes first.
@@ -157,6 +156,45 @@ func TestATransactionWithAKeyAnswersAsOneWithout(t *testing.T) {
 		}
 		if master.Do("DEBUG", "DIGEST") != after {
 			t.Errorf("%s: a repetition changed something", name)
+		}
+	}
+}
+
+// In a cluster the record and the script are where the transaction's keys are.
+func TestATransactionInAClusterIsOneWriteToo(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })
+	count := func() (all string) {
+		for _, n := range cluster.Nodes {
+			all += execs(n) + " "
+		}
+		return all
+	}
+	for name, test := range map[string]struct {
+		way  string
+		cmds []Command
+	}{
+		"several keys":           {byScript, commands("SET {t}a 1", "MGET {t}a {t}none {t}b", "LPUSH {t}a x", "HINCRBY {t}h f 9007199254740993", "INCR {t}a")},
+		"another slot":           {byScript, commands("SET {u}a 1", "GETDEL {u}a", "GET {u}a", "ZUNIONSTORE {u}z 2 {u}x {u}y")},
+		"no keys at all":         {byScript, commands("PUBLISH news x", "ECHO x")},
+		"keys that are not told": {byExec, commands("SET {t}b 1", "SORT {t}list BY nosort STORE {t}d")},
+		"a script":               {byExec, commands("SET {t}c 1", "EVAL return{1,false,2} 1 {t}c")},
+		"a wrong number":         {byExec, commands("SET {t}d 1", "INCR")},
+	} {
+		want := transact(t, client, "", test.cmds)
+		for _, n := range cluster.Nodes {
+			n.Do("FLUSHALL")
+		}
+		before := count()
+		first := transact(t, client, "once", test.cmds)
+		if !slices.Equal(first, want) {
+			t.Errorf("%s\nwith a key    %q\nwithout a key %q", name, first, want)
+		}
+		if way := map[bool]string{true: byScript, false: byExec}[count() == before]; way != test.way {
+			t.Errorf("%s: carried out %s, want %s", name, way, test.way)
+		}
+		if again := transact(t, client, "once", test.cmds); !slices.Equal(again, first) {
+			t.Errorf("%s\nfirst      %q\nrepetition %q", name, first, again)
 		}
 	}
 }
