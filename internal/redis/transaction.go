@@ -33,9 +33,11 @@ const answersForm = "holdfast script:"
 // onceInCluster. It answers an array of the answers, or a record that is not of this
 // form, or a number: the transaction is none for a script, and nothing was done.
 //
-// The record is the first write, for the reason that recording gives. From
-// there on nothing may raise an error. redis.pcall gives Redis' words as they
-// are, where an error that is raised ends in the script's name and line.
+// The record is the first write, for the reason that recording gives. An error
+// that is raised behind it would be taken for a refusal, and nothing is known to
+// raise one: it would be told as a record without an answer. redis.pcall gives
+// Redis' words as they are, where an error that is raised ends in the script's
+// name and line.
 var whole = newScript(carrying+`
 local rec, ttl, recdb, datadb = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local form = '`+answersForm+`'
@@ -62,17 +64,20 @@ while at <= #ARGV do
 end
 local first = redis.pcall('SET', rec, '', 'PX', ttl)
 if first.err then return first end
-if recdb ~= '' then redis.call('SELECT', datadb) end
 local out, n = {}, 0
-at = 4
-while at <= #ARGV do
-  local to = at + ARGV[at]
-  n = n + 1
-  out[n] = carried(at + 1, to)
-  at = to + 1
-end
-if recdb ~= '' then redis.call('SELECT', recdb) end
-redis.pcall('SET', rec, form .. cmsgpack.pack(out), 'PX', ttl)
+local ok = pcall(function()
+  if recdb ~= '' then redis.call('SELECT', datadb) end
+  at = 4
+  while at <= #ARGV do
+    local to = at + ARGV[at]
+    n = n + 1
+    out[n] = carried(at + 1, to)
+    at = to + 1
+  end
+  if recdb ~= '' then redis.call('SELECT', recdb) end
+  redis.pcall('SET', rec, form .. cmsgpack.pack(out), 'PX', ttl)
+end)
+if not ok then return '' end
 return out`, false)
 
 // maxWhole is how many commands a transaction may have that a script carries

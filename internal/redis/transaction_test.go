@@ -106,6 +106,7 @@ func TestATransactionWithAKeyAnswersAsOneWithout(t *testing.T) {
 		"others' data types":                     {byScript, commands("PFADD hll c", "PFCOUNT hll", "SETBIT b 7 1", "BITCOUNT b", "SETRANGE s 3 x", "GETRANGE s 0 -1", "LPOS list c", "LPOS list z", "SINTERCARD 2 set none", "ZRANK zset none", "EXPIRE k 5", "TTL list", "TTL none", "TYPE set", "DBSIZE")},
 		"reads of all keys":                      {byScript, commands("SET k v", "SCAN 0 MATCH k* COUNT 100", "DBSIZE")},
 		"a message":                              {byScript, commands("PUBLISH channel hello", "SET k v")},
+		"deeply nested arrays":                   {byScript, commands("SET k v", "COMMAND INFO xautoclaim xgroup sort nosuch", "COMMAND DOCS sort xadd", "LCS text number IDX", "PUBSUB NUMSUB a b")},
 		"moved and copied keys":                  {byScript, commands("MOVE text 3", "COPY number other", "COPY number other DB 4", "EXISTS text other")},
 		"many":                                   {byScript, slices.Repeat(commands("INCR n", "GET none"), 300)},
 		"more than a script takes":               {byExec, slices.Repeat(commands("INCR n"), maxWhole+1)},
