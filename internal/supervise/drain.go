@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"holdfast/internal/haproxy"
@@ -30,10 +31,10 @@ func (s *Supervisor) runningBalancers(or ...State) []*haproxy.Client {
 // at most, until it has no request in hand. What fails is logged and does not
 // keep the node from stopping: a request that meets its end is sent again.
 func (s *Supervisor) drain(ctx context.Context, node string) {
-	ctx, cancel := context.WithTimeout(ctx, drainLimit)
-	defer cancel()
 	balancers := s.runningBalancers()
 	s.awaitRelief(ctx, balancers, node)
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
 	for _, b := range balancers {
 		s.setServer(ctx, b, node, haproxy.Drain)
 	}
@@ -46,9 +47,10 @@ func (s *Supervisor) drain(ctx context.Context, node string) {
 	}
 }
 
-// awaitRelief waits until every balancer sends requests to another node of the
-// application, if there is one that is up: it may be so only since a moment
-// ago, and a balancer needs two checks of its own to see it.
+// awaitRelief waits, for rotationLimit at most, until every balancer sends
+// requests to another node of the application, if there is one that is up: it
+// may be so only since a moment ago, and a balancer needs two checks of its own
+// to see it. One that hangs takes none of the others' time.
 func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Client, node string) {
 	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
 	defer cancel()
@@ -61,12 +63,15 @@ func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Clien
 	if len(others) == 0 {
 		return
 	}
+	var waiting sync.WaitGroup
 	for _, b := range balancers {
-		if !poll(ctx, func() bool { return anyServed(ctx, b, others) }) {
-			s.log.Warn("it is taken out of service although a balancer has no other node of its application", "node", node)
-			return
-		}
+		waiting.Go(func() {
+			if !poll(ctx, func() bool { return anyServed(ctx, b, others) }) {
+				s.log.Warn("it is taken out of service although a balancer has no other node of its application", "node", node)
+			}
+		})
 	}
+	waiting.Wait()
 }
 
 // anyServed reports whether a balancer has any server of those nodes in
