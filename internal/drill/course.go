@@ -208,6 +208,12 @@ func (c *course) strike(ctx context.Context, f fault) error {
 			return err
 		}
 	}
+	if err := c.target.awaitInSync(ctx); err != nil {
+		if ctx.Err() == nil {
+			c.history.SickAfter = err.Error()
+		}
+		return err
+	}
 	c.history.Faults = append(c.history.Faults, history.Fault{
 		Name: f.name, Promise: f.promise, Began: time.Since(c.began), Undone: -1, Healthy: -1,
 	})

@@ -201,7 +201,7 @@ func Run(ctx context.Context, c Config) error {
 		}
 		t, err = standUp(ctx, c.Self, j, c.Text, n, disks)
 	} else {
-		t = &target{stack: c.Stack, state: c.State, self: c.Self, args: c.Args}
+		t = &target{stack: c.Stack, state: c.State, base: c.Base, self: c.Self, args: c.Args}
 		err = t.open(ctx)
 	}
 	if err == nil {
