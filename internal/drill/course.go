@@ -59,6 +59,14 @@ func (m Mix) withDefaults() Mix {
 	return m
 }
 
+// load is the configuration of such a load.
+func (m Mix) load(entries []string, prefix string) load.Config {
+	return load.Config{
+		Entries: entries, Token: m.Token, Prefix: prefix, Rate: m.Rate, Clients: m.Clients,
+		Registers: m.Keys, Counters: m.Keys, Sets: m.Keys, ReplicaReads: m.Replica, CachedReads: m.Cached,
+	}
+}
+
 // Update is what a drill is about, for a display.
 type Update struct {
 	At    time.Duration
@@ -107,13 +115,9 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 		return c.history, err
 	}
 	c.began = time.Now()
-	if c.load, err = load.New(load.Config{
-		Entries: entries, Token: c.mix.Token, Prefix: "holdfast-drill:" + c.history.ID + ":",
-		Rate: c.mix.Rate, Clients: c.mix.Clients,
-		Registers: c.mix.Keys, Counters: c.mix.Keys, Sets: c.mix.Keys,
-		ReplicaReads: c.mix.Replica, CachedReads: c.mix.Cached,
-		Seed: c.seed, Began: c.began,
-	}); err != nil {
+	cfg := c.mix.load(entries, "holdfast-drill:"+c.history.ID+":")
+	cfg.Seed, cfg.Began = c.seed, c.began
+	if c.load, err = load.New(cfg); err != nil {
 		return c.history, err
 	}
 	c.watcher = newWatcher(c.target, c.began, st)

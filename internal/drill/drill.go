@@ -71,6 +71,12 @@ type RightsError struct{ msg string }
 
 func (e *RightsError) Error() string { return e.msg }
 
+// MixError says that there cannot be such a load.
+type MixError struct{ err error }
+
+func (e *MixError) Error() string { return e.err.Error() }
+func (e *MixError) Unwrap() error { return e.err }
+
 // ErrNotRunning says that the stack to drill does not run.
 var ErrNotRunning = errors.New("the stack does not run")
 
@@ -78,6 +84,9 @@ var ErrNotRunning = errors.New("the stack does not run")
 func (c Config) Check() error {
 	if _, err := c.pool(); err != nil {
 		return err
+	}
+	if err := c.Mix.withDefaults().load([]string{"http://127.0.0.1"}, "drill").Check(); err != nil {
+		return &MixError{err}
 	}
 	if hosts, disks := c.needs(); hosts || disks {
 		if err := hostsPossible(); err != nil {
