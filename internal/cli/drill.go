@@ -106,6 +106,9 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 			return usagef("read the token: %w", err)
 		}
 		cfg.Mix.Token = strings.TrimSpace(string(b))
+		if cfg.TokenFile, err = filepath.Abs(tokenFile); err != nil {
+			return err
+		}
 	}
 	var err error
 	if cfg.Stack, cfg.Base, cfg.State, err = locate(g); err != nil {

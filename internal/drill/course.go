@@ -96,7 +96,8 @@ type course struct {
 func (c *course) run(ctx context.Context) (history.History, error) {
 	c.began = time.Now()
 	c.history = history.History{
-		ID: fmt.Sprintf("%s-%d", c.began.UTC().Format("20060102-150405"), c.seed), Stack: c.target.stack.Name,
+		// Drills of several stacks may begin at once, and share a directory.
+		ID: fmt.Sprintf("%s-%d-%04x", c.began.UTC().Format("20060102-150405"), c.seed, rand.IntN(1<<16)), Stack: c.target.stack.Name,
 		Began: c.began, Seed: c.seed, Rate: c.mix.Rate, Clients: c.mix.Clients,
 	}
 	c.history.SickBefore = c.target.heal(ctx, wellLimit)

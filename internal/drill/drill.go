@@ -47,6 +47,8 @@ type Config struct {
 	// itself, unless Random. 0: one drill of all of them.
 	Repeat int
 	Mix    Mix
+	// TokenFile is the absolute path of the file that Mix.Token was read from.
+	TokenFile string
 
 	// Show gets what there is to see, from several goroutines; Done each drill
 	// that is over, with its verdict. Both may be nil.
@@ -249,7 +251,22 @@ func (c Config) repeat(some []fault, seed int64) string {
 	if c.Own {
 		words = append(words, "--own")
 	}
-	return strings.Join(append(words, c.Args...), " ")
+	if c.TokenFile != "" {
+		words = append(words, "--token-file", quoted(c.TokenFile))
+	}
+	for _, arg := range c.Args {
+		words = append(words, quoted(arg))
+	}
+	return strings.Join(words, " ")
+}
+
+// quoted is a word for a shell that takes it as it is.
+func quoted(word string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,@%+"
+	if word != "" && strings.Trim(word, plain) == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // place is a drill's hold on a state directory: one drill at a time, its
