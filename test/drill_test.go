@@ -62,7 +62,16 @@ func (s *instance) startDrill(cmd *exec.Cmd) *drilling {
 	if err := d.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	go func() { d.ended <- d.cmd.Wait() }()
+	go func() { d.ended <- d.cmd.Wait(); close(d.ended) }()
+	s.t.Cleanup(func() { // before the stack goes
+		d.cmd.Process.Signal(os.Interrupt)
+		select {
+		case <-d.ended:
+		case <-time.After(time.Minute):
+			d.cmd.Process.Kill()
+			<-d.ended
+		}
+	})
 	return d
 }
 
@@ -231,11 +240,12 @@ func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
 			t.Errorf("%s: exit 0", name)
 		}
 		s.await("the node going on", 10*time.Second, func() bool { return len(s.standing()) == 0 })
-		s.await("the undertaker's end", 10*time.Second, func() bool {
-			_, err := os.Stat(filepath.Join(s.state, "drill-undo.json"))
+		s.await("the undertaker's end", 30*time.Second, func() bool {
+			_, err := os.Stat(filepath.Join(s.state, "drill.lock"))
 			return err != nil
 		})
 		s.awaitHealthy()
+		s.clean()
 	}
 	says(t, s.must("drill", "undo"), "undone: 0")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -82,6 +83,10 @@ type course struct {
 	mix     Mix
 	seed    int64
 	show    func(Update)
+	// tokenFile has the mix' token; keys is the id of the step that removes the
+	// keys, if the stack is not the drill's own.
+	tokenFile string
+	keys      int
 
 	began   time.Time
 	history history.History
@@ -120,6 +125,15 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	cfg.Seed, cfg.Began = c.seed, c.began
 	if c.load, err = load.New(cfg); err != nil {
 		return c.history, err
+	}
+	if !c.target.own { // else they go with the stack
+		c.keys, err = c.journal.add(step{
+			Why: "the drill's keys", Keys: &keys{Entry: st.Entry, Prefix: cfg.Prefix, TokenFile: c.tokenFile},
+			Unless: filepath.Join(c.target.state, "nodes"), // it was purged
+		})
+		if err != nil {
+			return c.history, err
+		}
 	}
 	c.watcher = newWatcher(c.target, c.began, st)
 
@@ -174,10 +188,12 @@ func (c *course) breakAll(ctx context.Context) error {
 		return err
 	}
 	// Something may have happened since that was no part of the drill.
-	if c.history.SickAfter = c.target.heal(ctx, endLimit); c.history.SickAfter != "" {
-		return errors.New(c.history.SickAfter)
+	why := c.target.heal(ctx, endLimit)
+	if why == "" || ctx.Err() != nil {
+		return ctx.Err()
 	}
-	return nil
+	c.history.SickAfter = why
+	return errors.New(why)
 }
 
 // RateError says that this machine does not give the rate that was asked for.
@@ -273,7 +289,11 @@ func (c *course) readBack(ctx context.Context) {
 	if err := c.load.ReadBack(ctx); err != nil && c.history.SickAfter == "" {
 		c.history.SickAfter = err.Error()
 	}
-	if err := c.load.Remove(ctx); err != nil && c.history.SickAfter == "" {
+	err := c.load.Remove(ctx)
+	if err == nil && !c.target.own {
+		err = c.journal.forget(c.keys)
+	}
+	if err != nil && c.history.SickAfter == "" {
 		c.history.SickAfter = "the drill's own keys cannot be removed: " + err.Error()
 	}
 }

@@ -5,13 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"holdfast/internal/control"
 	"holdfast/internal/history"
@@ -217,7 +213,7 @@ func (c Config) rounds(ctx context.Context, t *target, j *journal) error {
 			drills = slices.Collect(slices.Chunk(chosen, 1))
 		}
 		for _, some := range drills {
-			k := course{target: t, journal: j, faults: some, mix: c.Mix, seed: c.Seed + int64(round), show: c.Show, elected: elected}
+			k := course{target: t, journal: j, faults: some, mix: c.Mix, tokenFile: c.TokenFile, seed: c.Seed + int64(round), show: c.Show, elected: elected}
 			h, err := k.run(ctx)
 			if err != nil {
 				return err
@@ -267,89 +263,4 @@ func quoted(word string) string {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
-
-// place is a drill's hold on a state directory: one drill at a time, its
-// journal, and the undertaker that undoes when it is killed.
-type place struct {
-	dir        string
-	made       bool // the directory was not there
-	lock       *os.File
-	journal    *journal
-	undertaker *undertaker
-}
-
-const (
-	lockName    = "drill.lock"
-	journalName = "drill-undo.json"
-)
-
-// takePlace makes this the one drill of the stack, and undoes what an earlier
-// one has left.
-func takePlace(c Config) (_ *place, err error) {
-	p := &place{dir: c.State}
-	if _, err := os.Stat(c.State); errors.Is(err, os.ErrNotExist) {
-		p.made = true
-	}
-	if err := os.MkdirAll(c.State, 0o700); err != nil {
-		return nil, fmt.Errorf("make the state directory: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			p.leave()
-		}
-	}()
-	if p.lock, err = lock(c.State); err != nil {
-		return nil, err
-	}
-	if p.journal, err = openJournal(filepath.Join(c.State, journalName)); err != nil {
-		return nil, err
-	}
-	if err := p.journal.undo(0); err != nil {
-		return nil, fmt.Errorf("an earlier drill left something broken, and it cannot be undone: %w", err)
-	}
-	p.undertaker, err = startUndertaker(c.Self, c.State)
-	return p, err
-}
-
-// errUnderWay says that somebody else drills the stack.
-var errUnderWay = errors.New("another drill of this stack is under way; it undoes what it does")
-
-// lock takes the drill's place in a state directory. The kernel gives it back
-// when the process ends, however it ends.
-func lock(state string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(state, lockName), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		f.Close()
-		return nil, errUnderWay
-	}
-	// Whoever had it before has removed the file, perhaps: a lock on a file
-	// that is gone keeps nobody out.
-	mine, err := f.Stat()
-	if err == nil {
-		var there os.FileInfo
-		if there, err = os.Stat(f.Name()); err == nil && os.SameFile(mine, there) {
-			return f, nil
-		}
-	}
-	f.Close()
-	return nil, errUnderWay
-}
-
-// leave gives the state directory back. The undertaker ends first: the lock
-// says that it has nothing to do.
-func (p *place) leave() {
-	if p.undertaker != nil {
-		p.undertaker.dismiss()
-	}
-	if p.lock != nil {
-		os.Remove(p.lock.Name())
-		p.lock.Close()
-	}
-	if p.made {
-		os.Remove(p.dir) // if nothing is in it
-	}
 }
