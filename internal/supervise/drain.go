@@ -66,7 +66,11 @@ func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Clien
 	var waiting sync.WaitGroup
 	for _, b := range balancers {
 		waiting.Go(func() {
-			if !poll(ctx, func() bool { return anyServed(ctx, b, others) }) {
+			relieved := func() bool {
+				there, served, err := inRotation(ctx, b, others)
+				return err == nil && (served > 0 || there == 0) // 0: no route leads there
+			}
+			if !poll(ctx, relieved) {
 				s.log.Warn("it is taken out of service although a balancer has no other node of its application", "node", node)
 			}
 		})
@@ -74,23 +78,19 @@ func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Clien
 	waiting.Wait()
 }
 
-// anyServed reports whether a balancer has any server of those nodes in
-// rotation; one that has none of them at all has no route to them.
-func anyServed(ctx context.Context, b *haproxy.Client, nodes map[string]bool) bool {
+// inRotation counts the servers of those nodes that a balancer has, and those
+// that it sends requests to, found fit by its own checks.
+func inRotation(ctx context.Context, b *haproxy.Client, nodes map[string]bool) (there, served int, err error) {
 	stats, err := b.Stat(ctx)
-	if err != nil {
-		return false
-	}
-	any := false
 	for _, st := range stats {
 		if nodes[st.Server] {
-			any = true
-			if st.State() == "UP" {
-				return true
+			there++
+			if st.Checked() && st.State() == "UP" {
+				served++
 			}
 		}
 	}
-	return !any
+	return there, served, err
 }
 
 // inHand is how many requests a node has of a balancer that answers.
@@ -150,24 +150,13 @@ func (s *Supervisor) awaitRotation(ctx context.Context) {
 		up[st.Name] = st.Kind == plan.Web && st.State == Up
 	}
 	for _, b := range s.runningBalancers() {
-		if !poll(ctx, func() bool { return allServed(ctx, b, up) }) {
+		all := func() bool {
+			there, served, err := inRotation(ctx, b, up)
+			return err == nil && served == there
+		}
+		if !poll(ctx, all) {
 			s.log.Warn("a balancer does not send requests to every node yet")
 			return
 		}
 	}
-}
-
-// allServed reports whether a balancer has all servers of those nodes in
-// rotation, found so by its own checks.
-func allServed(ctx context.Context, b *haproxy.Client, nodes map[string]bool) bool {
-	stats, err := b.Stat(ctx)
-	if err != nil {
-		return false
-	}
-	for _, st := range stats {
-		if nodes[st.Server] && (!st.Checked() || st.State() != "UP") {
-			return false
-		}
-	}
-	return true
 }
