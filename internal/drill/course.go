@@ -128,7 +128,7 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	}
 	if !c.target.own { // else they go with the stack
 		c.keys, err = c.journal.add(step{
-			Why: "the drill's keys", Keys: &keys{Entry: st.Entry, Prefix: cfg.Prefix, TokenFile: c.tokenFile},
+			Why: "the drill's keys", Keys: &keys{State: c.target.state, Entry: st.Entry, Prefix: cfg.Prefix, TokenFile: c.tokenFile},
 			Unless: filepath.Join(c.target.state, "nodes"), // it was purged
 		})
 		if err != nil {

@@ -11,12 +11,16 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
+
+	"holdfast/internal/supervise"
 )
 
 // keys are those of a drill that could not remove them itself. The token is
 // not written down, but where it is.
 type keys struct {
+	State     string `json:"state"` // of the stack
 	Entry     string `json:"entry"`
 	Prefix    string `json:"prefix"`
 	TokenFile string `json:"token_file,omitempty"`
@@ -26,14 +30,16 @@ type keys struct {
 // undone a moment ago.
 const keysLimit = 20 * time.Second
 
-// perform removes the keys, as any client of the entry could.
+// perform removes the keys, as any client of the entry could. Of a stack that
+// is down nobody can: they go when it is up again, or with its data.
 func (k keys) perform() error {
 	ctx, cancel := context.WithTimeout(context.Background(), keysLimit)
 	defer cancel()
 	var failed error
 	err := awaitEvery(ctx, askEvery, "", keysLimit, func() bool {
 		failed = k.remove(ctx)
-		return failed == nil || errors.Is(failed, errGone)
+		down := errors.Is(failed, syscall.ECONNREFUSED) && !supervise.Locked(k.State)
+		return failed == nil || errors.Is(failed, errGone) || down
 	})
 	if errors.Is(failed, errGone) {
 		return nil

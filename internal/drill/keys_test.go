@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestTheKeysOfAKilledDrillAreRemovedAndNoOther(t *testing.T) {
@@ -53,6 +54,30 @@ func TestTheKeysOfAKilledDrillAreRemovedAndNoOther(t *testing.T) {
 	}
 	if want := []string{"drill:2:a", "kelp"}; !slices.Equal(kept, want) {
 		t.Errorf("left are %v, want %v", kept, want)
+	}
+}
+
+func TestTheKeysOfAStackThatIsDownAreNotWaitedFor(t *testing.T) {
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	data := filepath.Join(t.TempDir(), "nodes")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	j := emptyJournal(t)
+	noted(t, j, step{Why: "the keys", Keys: &keys{State: filepath.Dir(data), Entry: gone.URL, Prefix: "drill:1:"}, Unless: data})
+	began := time.Now()
+	if err := j.undo(0); err == nil || !j.onlyKeys() || len(j.steps) != 1 {
+		t.Errorf("%v, left are %v", err, j.steps)
+	}
+	if took := time.Since(began); took > keysLimit/2 {
+		t.Errorf("it took %v", took)
+	}
+	if err := os.Remove(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.undo(0); err != nil || len(j.steps) > 0 {
+		t.Errorf("when they went with the data: %v, left are %v", err, j.steps)
 	}
 }
 

@@ -127,7 +127,7 @@ func (s *Supervisor) Purge() error {
 			return fmt.Errorf("%s still runs: nothing is removed", n.Name)
 		}
 	}
-	if err := s.dir.noDrill(); err != nil {
+	if err := NoDrill(string(s.dir)); err != nil {
 		return err
 	}
 	for _, name := range []string{"nodes", "logs", "drills", DrillLock, keptFile, "control.sock", "lock"} {
@@ -146,9 +146,10 @@ const DrillLock = "drill.lock"
 // killed is undone by a second process.
 const drillPatience = 5 * time.Second
 
-// noDrill says when a drill has its place in the directory. What one has left
-// that was killed is no obstacle.
-func (d dir) noDrill() error {
+// NoDrill says when a drill has its place in a state directory. It gives one
+// that was killed a moment to be undone; what such a one has left is no obstacle.
+func NoDrill(stateDir string) error {
+	d := dir(stateDir)
 	f, err := os.Open(d.path(DrillLock))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -162,7 +163,7 @@ func (d dir) noDrill() error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("a drill is under way with the state directory %s: nothing is removed", d)
+			return fmt.Errorf("a drill is under way with the state directory %s, or one that was killed is being undone: nothing is removed", d)
 		}
 	}
 }
