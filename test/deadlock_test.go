@@ -14,6 +14,16 @@ import (
 // redisCLI sends a command to a redis node or a Sentinel as the operator.
 func (s *instance) redisCLI(node string, args ...string) string {
 	s.t.Helper()
+	out, err := s.redisAt(s.node(node).Address, args...)
+	if err != nil {
+		s.t.Fatalf("redis-cli %v: %v\n%s", args, err, out)
+	}
+	return out
+}
+
+// redisAt is redisCLI for an address: also when no supervisor answers for it.
+func (s *instance) redisAt(address string, args ...string) (string, error) {
+	s.t.Helper()
 	var kept struct {
 		Secrets struct {
 			Operator string `json:"operator"`
@@ -26,17 +36,14 @@ func (s *instance) redisCLI(node string, args ...string) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	host, port, err := net.SplitHostPort(s.node(node).Address)
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	cmd := exec.Command("redis-cli", append([]string{"--user", "operator", "-h", host, "-p", port}, args...)...)
 	cmd.Env = append(os.Environ(), "REDISCLI_AUTH="+kept.Secrets.Operator)
 	out, err := cmd.CombinedOutput()
-	if err != nil {
-		s.t.Fatalf("redis-cli %v: %v\n%s", args, err, out)
-	}
-	return strings.TrimSpace(string(out))
+	return strings.TrimSpace(string(out)), err
 }
 
 func TestTheDeadlockThatSentinelsDoNotLeaveIsMended(t *testing.T) {

@@ -1,9 +1,7 @@
 package test
 
 import (
-	"context"
 	"fmt"
-	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,6 +9,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"holdfast/internal/drill/report/browsertest"
 	"holdfast/internal/plan"
 	"holdfast/internal/supervise"
 )
@@ -59,28 +58,7 @@ func TestTheStatisticsPageInABrowser(t *testing.T) {
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-quic", true),
-		chromedp.Flag("disable-sync", true),
-		chromedp.UserDataDir(t.TempDir()),
-	)
-	if path, err := exec.LookPath("chromium"); err == nil {
-		options = append(options, chromedp.ExecPath(path))
-	}
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
-	defer cancel()
-	ctx, cancel = chromedp.NewContext(ctx)
-	defer cancel()
-	// The first call starts the browser, which lives as long as its context.
-	if err := chromedp.Do(ctx, chromedp.Navigate(st.Statistics)); err != nil {
-		t.Fatalf("open %s in Chromium: %v", st.Statistics, err)
-	}
-	limited, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	text, err := chromedp.Run(limited, chromedp.Text("body"))
+	text, err := chromedp.Run(browsertest.Open(t, st.Statistics), chromedp.Text("body"))
 	if err != nil {
 		t.Fatalf("read %s in Chromium: %v", st.Statistics, err)
 	}

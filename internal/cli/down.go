@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/control"
+	"holdfast/internal/drill"
 	"holdfast/internal/supervise"
 )
 
@@ -25,9 +26,25 @@ next 'up', unless --purge removes them for good. It works also when the
 supervisor has crashed and only the nodes run.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if purge {
+				// While the stack is up, what a killed drill has left in it can
+				// be removed.
+				_, _, state, err := locate(g)
+				if err == nil {
+					err = supervise.NoDrill(state)
+				}
+				if err != nil {
+					return err
+				}
+			}
 			took, err := takeDown(cmd.Context(), g, purge)
 			if err != nil {
 				return err
+			}
+			if purge {
+				if err := purgeDrill(cmd.Context(), g); err != nil {
+					return err
+				}
 			}
 			what := "data stays"
 			if purge {
@@ -39,6 +56,21 @@ supervisor has crashed and only the nodes run.`,
 	}
 	c.Flags().BoolVar(&purge, "purge", false, "remove the stack's data, ports and secrets too")
 	return c
+}
+
+// purgeDrill undoes what a drill has left that was killed, and the process that
+// would have undone it with it. Nothing is left in the stack then that it could
+// be in the way of.
+func purgeDrill(ctx context.Context, g *globals) error {
+	_, _, state, err := locate(g)
+	if err != nil {
+		return err
+	}
+	if _, err := drill.Undo(ctx, state, nil, false); err != nil {
+		return fmt.Errorf("the stack's data is removed, but a drill has left something that cannot be undone: %w", err)
+	}
+	os.Remove(state) // only when it is empty
+	return nil
 }
 
 func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -105,6 +106,9 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 			return usagef("read the token: %w", err)
 		}
 		cfg.Mix.Token = strings.TrimSpace(string(b))
+		if cfg.TokenFile, err = filepath.Abs(tokenFile); err != nil {
+			return err
+		}
 	}
 	var err error
 	if cfg.Stack, cfg.Base, cfg.State, err = locate(g); err != nil {
@@ -128,7 +132,8 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 	err = cfg.Check()
 	var unknown *drill.UnknownFaultError
 	var rights *drill.RightsError
-	if errors.As(err, &unknown) || errors.As(err, &rights) {
+	var mix *drill.MixError
+	if errors.As(err, &unknown) || errors.As(err, &rights) || errors.As(err, &mix) {
 		return usageError{err}
 	}
 	return err
@@ -153,7 +158,11 @@ func ownText(s stack.Stack, base string) string {
 			a.KV = &kv
 		}
 		if a.Kind() == stack.Command {
-			a.Dir = absolute(a.Dir)
+			a.Dir = filepath.Clean(cmp.Or(absolute(a.Dir), base))
+			if strings.Contains(a.Command[0], "/") { // else it is looked for on PATH
+				a.Command = slices.Clone(a.Command)
+				a.Command[0] = absolute(a.Command[0])
+			}
 		}
 		apps[name] = a
 	}
@@ -175,6 +184,12 @@ func ownText(s stack.Stack, base string) string {
 func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, stdout, stderr io.Writer) error {
 	if out == "" {
 		out = filepath.Join(cfg.State, "drills")
+	} else {
+		drop, err := prepareOut(out)
+		if err != nil {
+			return err
+		}
+		defer drop()
 	}
 	live := report.NewLive(stderr, terminal(stderr), func() int { return width(stderr) })
 	cfg.Show = showDrill(live)
@@ -228,6 +243,24 @@ func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, std
 		return errReported
 	}
 	return nil
+}
+
+// prepareOut makes the directory for reports, and sees that something can be
+// written there: now, and not after minutes. What drop takes away again is a
+// directory that it made, if nothing came to be in it.
+func prepareOut(dir string) (drop func(), err error) {
+	drop = func() {}
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		drop = func() { os.Remove(dir) }
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, usagef("make the directory for reports: %w", err)
+	}
+	f, err := os.CreateTemp(dir, "try")
+	if err != nil {
+		return nil, usagef("write reports: %w", err)
+	}
+	return drop, errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // showDrill makes what a drill tells of itself visible. It is told by more than

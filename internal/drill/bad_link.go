@@ -22,8 +22,9 @@ var lossyLink = fault{
 	strike: badLink(5*time.Millisecond, 0.1, 200*time.Millisecond),
 }
 
-// badLinkLasts is how long a link stays bad, at the most, and badLinkLeast for
-// how much of that a replica has to have followed its master over it.
+// badLinkLasts is how long a link stays bad, and badLinkLeast for how much of
+// that a replica has to follow its master over it. It may take as long again if
+// they take long to get to know each other over such a link.
 const badLinkLasts, badLinkLeast = 4 * time.Second, 500 * time.Millisecond
 
 // badLink has a replica follow its master through a proxy, until Sentinel puts
@@ -45,7 +46,8 @@ func badLink(delay time.Duration, loss float64, stall time.Duration) func(contex
 		}
 		defer l.close()
 		var linked time.Duration
-		for last, until := time.Now(), time.Now().Add(badLinkLasts); time.Now().Before(until); {
+		began := time.Now()
+		for last := began; time.Since(began) < badLinkLasts || linked < badLinkLeast && time.Since(began) < 2*badLinkLasts; {
 			standing, err := s.stack.standing(ctx, replica.Name)
 			if err == nil && (standing.Master || standing.MasterAddress != l.address()) {
 				break

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -59,6 +60,14 @@ func (m Mix) withDefaults() Mix {
 	return m
 }
 
+// load is the configuration of such a load.
+func (m Mix) load(entries []string, prefix string) load.Config {
+	return load.Config{
+		Entries: entries, Token: m.Token, Prefix: prefix, Rate: m.Rate, Clients: m.Clients,
+		Registers: m.Keys, Counters: m.Keys, Sets: m.Keys, ReplicaReads: m.Replica, CachedReads: m.Cached,
+	}
+}
+
 // Update is what a drill is about, for a display.
 type Update struct {
 	At    time.Duration
@@ -74,6 +83,10 @@ type course struct {
 	mix     Mix
 	seed    int64
 	show    func(Update)
+	// tokenFile has the mix' token; keys is the id of the step that removes the
+	// keys, if the stack is not the drill's own.
+	tokenFile string
+	keys      int
 
 	began   time.Time
 	history history.History
@@ -88,7 +101,8 @@ type course struct {
 func (c *course) run(ctx context.Context) (history.History, error) {
 	c.began = time.Now()
 	c.history = history.History{
-		ID: fmt.Sprintf("%s-%d", c.began.UTC().Format("20060102-150405"), c.seed), Stack: c.target.stack.Name,
+		// Drills of several stacks may begin at once, and share a directory.
+		ID: fmt.Sprintf("%s-%d-%04x", c.began.UTC().Format("20060102-150405"), c.seed, rand.IntN(1<<16)), Stack: c.target.stack.Name,
 		Began: c.began, Seed: c.seed, Rate: c.mix.Rate, Clients: c.mix.Clients,
 	}
 	c.history.SickBefore = c.target.heal(ctx, wellLimit)
@@ -107,14 +121,19 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 		return c.history, err
 	}
 	c.began = time.Now()
-	if c.load, err = load.New(load.Config{
-		Entries: entries, Token: c.mix.Token, Prefix: "holdfast-drill:" + c.history.ID + ":",
-		Rate: c.mix.Rate, Clients: c.mix.Clients,
-		Registers: c.mix.Keys, Counters: c.mix.Keys, Sets: c.mix.Keys,
-		ReplicaReads: c.mix.Replica, CachedReads: c.mix.Cached,
-		Seed: c.seed, Began: c.began,
-	}); err != nil {
+	cfg := c.mix.load(entries, "holdfast-drill:"+c.history.ID+":")
+	cfg.Seed, cfg.Began = c.seed, c.began
+	if c.load, err = load.New(cfg); err != nil {
 		return c.history, err
+	}
+	if !c.target.own { // else they go with the stack
+		c.keys, err = c.journal.add(step{
+			Why: "the drill's keys", Keys: &keys{State: c.target.state, Entry: st.Entry, Prefix: cfg.Prefix, TokenFile: c.tokenFile},
+			Unless: filepath.Join(c.target.state, "nodes"), // it was purged
+		})
+		if err != nil {
+			return c.history, err
+		}
 	}
 	c.watcher = newWatcher(c.target, c.began, st)
 
@@ -169,10 +188,12 @@ func (c *course) breakAll(ctx context.Context) error {
 		return err
 	}
 	// Something may have happened since that was no part of the drill.
-	if c.history.SickAfter = c.target.heal(ctx, endLimit); c.history.SickAfter != "" {
-		return errors.New(c.history.SickAfter)
+	why := c.target.heal(ctx, endLimit)
+	if why == "" || ctx.Err() != nil {
+		return ctx.Err()
 	}
-	return nil
+	c.history.SickAfter = why
+	return errors.New(why)
 }
 
 // RateError says that this machine does not give the rate that was asked for.
@@ -207,6 +228,12 @@ func (c *course) strike(ctx context.Context, f fault) error {
 		if err := sleep(ctx, rest); err != nil {
 			return err
 		}
+	}
+	if err := c.target.awaitInSync(ctx); err != nil {
+		if ctx.Err() == nil {
+			c.history.SickAfter = err.Error()
+		}
+		return err
 	}
 	c.history.Faults = append(c.history.Faults, history.Fault{
 		Name: f.name, Promise: f.promise, Began: time.Since(c.began), Undone: -1, Healthy: -1,
@@ -262,7 +289,11 @@ func (c *course) readBack(ctx context.Context) {
 	if err := c.load.ReadBack(ctx); err != nil && c.history.SickAfter == "" {
 		c.history.SickAfter = err.Error()
 	}
-	if err := c.load.Remove(ctx); err != nil && c.history.SickAfter == "" {
+	err := c.load.Remove(ctx)
+	if err == nil && !c.target.own {
+		err = c.journal.forget(c.keys)
+	}
+	if err != nil && c.history.SickAfter == "" {
 		c.history.SickAfter = "the drill's own keys cannot be removed: " + err.Error()
 	}
 }

@@ -5,15 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/agnivade/levenshtein"
-	"golang.org/x/sys/unix"
 
 	"holdfast/internal/control"
 	"holdfast/internal/history"
@@ -49,6 +43,8 @@ type Config struct {
 	// itself, unless Random. 0: one drill of all of them.
 	Repeat int
 	Mix    Mix
+	// TokenFile is the absolute path of the file that Mix.Token was read from.
+	TokenFile string
 
 	// Show gets what there is to see, from several goroutines; Done each drill
 	// that is over, with its verdict. Both may be nil.
@@ -71,6 +67,12 @@ type RightsError struct{ msg string }
 
 func (e *RightsError) Error() string { return e.msg }
 
+// MixError says that there cannot be such a load.
+type MixError struct{ err error }
+
+func (e *MixError) Error() string { return e.err.Error() }
+func (e *MixError) Unwrap() error { return e.err }
+
 // ErrNotRunning says that the stack to drill does not run.
 var ErrNotRunning = errors.New("the stack does not run")
 
@@ -79,82 +81,15 @@ func (c Config) Check() error {
 	if _, err := c.pool(); err != nil {
 		return err
 	}
+	if err := c.Mix.withDefaults().load([]string{"http://127.0.0.1"}, "drill").Check(); err != nil {
+		return &MixError{err}
+	}
 	if hosts, disks := c.needs(); hosts || disks {
 		if err := hostsPossible(); err != nil {
 			return &RightsError{err.Error()}
 		}
 	}
 	return nil
-}
-
-// pool is the faults that there are to choose from: all of a round, unless they
-// are drawn.
-func (c Config) pool() ([]fault, error) {
-	var chosen []fault
-	for _, name := range c.Faults {
-		f, ok := find(name)
-		if !ok {
-			return nil, &UnknownFaultError{name, nearest(name)}
-		}
-		chosen = append(chosen, f)
-	}
-	if len(chosen) == 0 {
-		chosen = slices.DeleteFunc(slices.Clone(faults), func(f fault) bool {
-			switch {
-			case c.Random:
-				return f.hosts || f.disk
-			case c.Repeat > 0:
-				return f.double || f.hosts || f.disk
-			}
-			return !f.course
-		})
-	}
-	return chosen, nil
-}
-
-// schedule is the faults of one round.
-func (c Config) schedule(round int) ([]fault, error) {
-	chosen, err := c.pool()
-	if err != nil || !c.Random {
-		return chosen, err
-	}
-	r := rand.New(rand.NewPCG(uint64(c.Seed)+uint64(round), 0))
-	var drawn []fault
-	for range max(1, int(c.For/eachTakes)) {
-		drawn = append(drawn, chosen[r.IntN(len(chosen))])
-	}
-	return drawn, nil
-}
-
-// eachTakes is about how long one fault of a random schedule takes.
-const eachTakes = 8 * time.Second
-
-// needs says whether any of the faults that may come needs hosts or disks of its
-// own: all rounds are of one stack.
-func (c Config) needs() (hosts, disks bool) {
-	chosen, _ := c.pool()
-	for _, f := range chosen {
-		hosts, disks = hosts || f.hosts, disks || f.disk
-	}
-	return hosts, disks
-}
-
-// nearest is the name that another most likely stands for; empty: none is near.
-func nearest(name string) string {
-	best, least := "", 1+len(name)/3
-	for _, f := range faults {
-		if d := levenshtein.ComputeDistance(name, f.name); d < least {
-			best, least = f.name, d
-		}
-	}
-	if best == "" {
-		for _, f := range faults {
-			if strings.Contains(f.name, name) {
-				return f.name
-			}
-		}
-	}
-	return best
 }
 
 // Run drills. It undoes what it broke before it returns, however it ends, and
@@ -201,7 +136,7 @@ func Run(ctx context.Context, c Config) error {
 		}
 		t, err = standUp(ctx, c.Self, j, c.Text, n, disks)
 	} else {
-		t = &target{stack: c.Stack, state: c.State, self: c.Self, args: c.Args}
+		t = &target{stack: c.Stack, state: c.State, base: c.Base, self: c.Self, args: c.Args}
 		err = t.open(ctx)
 	}
 	if err == nil {
@@ -278,7 +213,7 @@ func (c Config) rounds(ctx context.Context, t *target, j *journal) error {
 			drills = slices.Collect(slices.Chunk(chosen, 1))
 		}
 		for _, some := range drills {
-			k := course{target: t, journal: j, faults: some, mix: c.Mix, seed: c.Seed + int64(round), show: c.Show, elected: elected}
+			k := course{target: t, journal: j, faults: some, mix: c.Mix, tokenFile: c.TokenFile, seed: c.Seed + int64(round), show: c.Show, elected: elected}
 			h, err := k.run(ctx)
 			if err != nil {
 				return err
@@ -312,90 +247,20 @@ func (c Config) repeat(some []fault, seed int64) string {
 	if c.Own {
 		words = append(words, "--own")
 	}
-	return strings.Join(append(words, c.Args...), " ")
+	if c.TokenFile != "" {
+		words = append(words, "--token-file", quoted(c.TokenFile))
+	}
+	for _, arg := range c.Args {
+		words = append(words, quoted(arg))
+	}
+	return strings.Join(words, " ")
 }
 
-// place is a drill's hold on a state directory: one drill at a time, its
-// journal, and the undertaker that undoes when it is killed.
-type place struct {
-	dir        string
-	made       bool // the directory was not there
-	lock       *os.File
-	journal    *journal
-	undertaker *undertaker
-}
-
-const (
-	lockName    = "drill.lock"
-	journalName = "drill-undo.json"
-)
-
-// takePlace makes this the one drill of the stack, and undoes what an earlier
-// one has left.
-func takePlace(c Config) (_ *place, err error) {
-	p := &place{dir: c.State}
-	if _, err := os.Stat(c.State); errors.Is(err, os.ErrNotExist) {
-		p.made = true
+// quoted is a word for a shell that takes it as it is.
+func quoted(word string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,@%+"
+	if word != "" && strings.Trim(word, plain) == "" {
+		return word
 	}
-	if err := os.MkdirAll(c.State, 0o700); err != nil {
-		return nil, fmt.Errorf("make the state directory: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			p.leave()
-		}
-	}()
-	if p.lock, err = lock(c.State); err != nil {
-		return nil, err
-	}
-	if p.journal, err = openJournal(filepath.Join(c.State, journalName)); err != nil {
-		return nil, err
-	}
-	if err := p.journal.undo(0); err != nil {
-		return nil, fmt.Errorf("an earlier drill left something broken, and it cannot be undone: %w", err)
-	}
-	p.undertaker, err = startUndertaker(c.Self, c.State)
-	return p, err
-}
-
-// errUnderWay says that somebody else drills the stack.
-var errUnderWay = errors.New("another drill of this stack is under way; it undoes what it does")
-
-// lock takes the drill's place in a state directory. The kernel gives it back
-// when the process ends, however it ends.
-func lock(state string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(state, lockName), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		f.Close()
-		return nil, errUnderWay
-	}
-	// Whoever had it before has removed the file, perhaps: a lock on a file
-	// that is gone keeps nobody out.
-	mine, err := f.Stat()
-	if err == nil {
-		var there os.FileInfo
-		if there, err = os.Stat(f.Name()); err == nil && os.SameFile(mine, there) {
-			return f, nil
-		}
-	}
-	f.Close()
-	return nil, errUnderWay
-}
-
-// leave gives the state directory back. The undertaker ends first: the lock
-// says that it has nothing to do.
-func (p *place) leave() {
-	if p.undertaker != nil {
-		p.undertaker.dismiss()
-	}
-	if p.lock != nil {
-		os.Remove(p.lock.Name())
-		p.lock.Close()
-	}
-	if p.made {
-		os.Remove(p.dir) // if nothing is in it
-	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

@@ -46,7 +46,7 @@ func standUp(ctx context.Context, self string, j *journal, text string, hosts in
 	if _, err := j.add(step{Why: "the directory " + dir, Remove: dir}); err != nil {
 		return nil, errors.Join(err, os.Remove(dir))
 	}
-	t := &target{self: self, state: filepath.Join(dir, "s"), own: true, disks: disks}
+	t := &target{self: self, state: filepath.Join(dir, "s"), base: dir, own: true, disks: disks}
 	file := filepath.Join(dir, "holdfast.yaml")
 	t.args = []string{"--state", t.state, "--file", file}
 	listen := "0.0.0.0:" + strconv.Itoa(hostsPort)

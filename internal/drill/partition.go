@@ -69,14 +69,27 @@ func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets [
 }
 
 // behind records that hosts are on the wrong side of a cut: what clients send to
-// their entries is lost, or nobody there can answer it.
+// their entries is lost, or nobody there can answer it. So is what the balancers
+// elsewhere send to their web nodes on connections that there are, until they
+// have missed them.
 func (s *scene) behind(some ...host) {
+	s.record.Unaware = s.stack.unaware()
 	for _, one := range some {
 		i := slices.Index(s.stack.hosts.all, one)
 		if i >= 0 && i < len(s.stack.entries) && !slices.Contains(s.record.Entries, s.stack.entries[i]) {
 			s.record.Entries = append(s.record.Entries, s.stack.entries[i])
 		}
 	}
+}
+
+// unaware is how long a balancer takes, at the most, to miss a web node that
+// nothing comes from: as many checks in a row as have to fail, each after an
+// interval and its time-out (HAProxy's manual, "inter", "fall", "timeout check").
+func (t *target) unaware() (longest time.Duration) {
+	for _, app := range t.stack.Apps {
+		longest = max(longest, time.Duration(app.Health.Fall)*(app.Health.Interval+t.stack.Timeouts.Check))
+	}
+	return longest
 }
 
 // stopped records how many packets a cut has stopped.

@@ -145,16 +145,21 @@ func (s *scene) pause(ctx context.Context, nodes ...supervise.NodeStatus) error 
 	return nil
 }
 
-// poll is how often a condition is looked at.
-const poll = 10 * time.Millisecond
+// How often a condition is looked at, and how often the nodes of a stack are
+// asked: they have clients to serve meanwhile.
+const lookEvery, askEvery = 10 * time.Millisecond, 50 * time.Millisecond
 
 // await polls until a condition holds, or says what did not come about.
 func await(ctx context.Context, what string, limit time.Duration, cond func() bool) error {
+	return awaitEvery(ctx, lookEvery, what, limit, cond)
+}
+
+func awaitEvery(ctx context.Context, every time.Duration, what string, limit time.Duration, cond func() bool) error {
 	for deadline := time.Now().Add(limit); !cond(); {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("not within %v: %s", limit, what)
 		}
-		if err := sleep(ctx, poll); err != nil {
+		if err := sleep(ctx, every); err != nil {
 			return err
 		}
 	}

@@ -22,10 +22,12 @@ type target struct {
 	stack   stack.Stack
 	state   string   // its state directory
 	self    string   // the holdfast program
+	base    string   // where the relative paths of its file start from
 	args    []string // --state and --file, for commands on this stack
 	client  *control.Client
 	secrets plan.Secrets
 	admins  map[string]*redis.Admin // of redis nodes and Sentinels, by name
+	numbers map[string]string       // host:port of the numbers of web nodes, by name
 	own     bool                    // the drill stood it up for itself
 	disks   bool                    // its redis nodes have disks of their own
 	hosts   *hosts                  // nil: it runs on this machine as it is
@@ -40,6 +42,9 @@ func (t *target) open(ctx context.Context) error {
 		return err
 	}
 	if t.secrets, err = supervise.Secrets(t.state); err != nil {
+		return err
+	}
+	if err := t.findAdmins(); err != nil {
 		return err
 	}
 	t.admins = map[string]*redis.Admin{}
@@ -157,7 +162,7 @@ func gone(pid int) bool {
 
 // heal waits until the stack is well, and answers why it is not after a time.
 func (t *target) heal(ctx context.Context, limit time.Duration) (why string) {
-	err := await(ctx, "", limit, func() bool {
+	err := awaitEvery(ctx, askEvery, "", limit, func() bool {
 		why = t.sick(ctx)
 		return why == ""
 	})

@@ -59,8 +59,7 @@ func Undo(ctx context.Context, state string, in io.Reader, orphaned bool) (steps
 			return 0, nil
 		}
 	}
-	path := filepath.Join(state, journalName)
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+	if !exists(state, journalName) && !exists(state, lockName) {
 		return 0, nil
 	}
 	// The kernel gives a killed drill's lock back when the last of it is gone.
@@ -71,16 +70,45 @@ func Undo(ctx context.Context, state string, in io.Reader, orphaned bool) (steps
 	}) != nil {
 		return 0, err
 	}
-	defer held.Close()
-	j, err := openJournal(path)
+	defer unlock(held)
+	j, err := openJournal(filepath.Join(state, journalName))
 	if err != nil {
 		return 0, err
 	}
 	before := len(j.steps)
-	err = j.undo(0)
-	steps = before - len(j.steps)
-	if err == nil {
-		os.Remove(held.Name())
+	if orphaned {
+		// A command of the drill's may be under way still, such as a mount: it
+		// ends after what would undo it.
+		time.Sleep(commandsEnd)
 	}
-	return steps, err
+	if err = j.undo(0); err != nil && orphaned {
+		time.Sleep(commandsEnd)
+		err = j.undo(0)
+	}
+	if err != nil && orphaned {
+		err = errors.Join(err, complain(state, err))
+	}
+	return before - len(j.steps), err
+}
+
+// commandsEnd is how long the short commands of a killed drill may go on.
+const commandsEnd = 500 * time.Millisecond
+
+func exists(state, name string) bool {
+	_, err := os.Stat(filepath.Join(state, name))
+	return err == nil
+}
+
+// complain writes down what went wrong where nobody watches.
+func complain(state string, what error) error {
+	dir := filepath.Join(state, "logs")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "drill.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "%s a drill was killed, and not everything could be undone; 'holdfast drill undo' tries again: %v\n", time.Now().Format(time.RFC3339), what)
+	return errors.Join(err, f.Close())
 }

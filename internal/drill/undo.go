@@ -23,7 +23,7 @@ import (
 
 // step undoes one thing. It is data, so that it outlives the drill: whoever
 // finds it can carry it out. A step has one of Signal, Command, Remove,
-// Unmount and Follow.
+// Unmount, Follow and Keys.
 type step struct {
 	ID  int    `json:"id"`
 	Why string `json:"why"`
@@ -42,6 +42,8 @@ type step struct {
 	Unmount string `json:"unmount,omitempty"`
 	// Follow has a replica follow its master again.
 	Follow *follow `json:"follow,omitempty"`
+	// Keys removes the keys of a drill.
+	Keys *keys `json:"keys,omitempty"`
 	// Supervised is the state directory of a stack: the step is done when a
 	// supervisor looks after it.
 	Supervised string `json:"supervised,omitempty"`
@@ -76,6 +78,8 @@ func (s step) perform() error {
 		return s.command()
 	case s.Follow != nil:
 		return s.Follow.perform()
+	case s.Keys != nil:
+		return s.Keys.perform()
 	case s.Unmount != "":
 		if err := syscall.Unmount(s.Unmount, 0); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
 			return fmt.Errorf("unmount %s: %w", s.Unmount, err)
@@ -179,6 +183,22 @@ func (j *journal) undo(from int) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// forget takes a step out that was carried out otherwise.
+func (j *journal) forget(id int) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.steps = slices.DeleteFunc(j.steps, func(s step) bool { return s.ID == id })
+	return j.write()
+}
+
+// onlyKeys reports whether nothing but keys is left to undo, which are in
+// nobody's way.
+func (j *journal) onlyKeys() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !slices.ContainsFunc(j.steps, func(s step) bool { return s.Keys == nil })
 }
 
 // mark is the id that the next step gets: see undo.

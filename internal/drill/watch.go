@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,10 +23,24 @@ type watcher struct {
 	before supervise.Status
 	master supervise.NodeStatus // the last that there was
 	seen   []sight
+	left   map[string]*absence // nodes that are not up, and have their process
+	reigns []reign
 	// elected is when the master was seen to be another one, zero if never;
 	// silent: no supervisor answered at the last look.
 	elected time.Time
 	silent  bool
+}
+
+// absence is the time for which a node is not up.
+type absence struct {
+	from time.Duration
+	told bool
+}
+
+// reign is from when a node was master.
+type reign struct {
+	from       time.Duration
+	node, host string
 }
 
 // electedAt is when the master was last seen to be another one; zero: never.
@@ -40,10 +55,15 @@ type sight struct {
 	at         time.Duration
 	node, host string
 	text       string
+	// follows: it may be what follows from the loss of the master, or of the
+	// supervisor, whatever node it is of.
+	follows bool
 }
 
 func newWatcher(t *target, began time.Time, before supervise.Status) *watcher {
-	return &watcher{target: t, began: began, before: before, master: masterOf(before)}
+	w := &watcher{target: t, began: began, before: before, master: masterOf(before), left: map[string]*absence{}}
+	w.reigns = []reign{{0, w.master.Name, w.master.Host}}
+	return w
 }
 
 // watchEvery is how often the watcher looks.
@@ -69,7 +89,7 @@ func (w *watcher) unanswered(at time.Duration, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.silent {
-		w.seen = append(w.seen, sight{at, "supervisor", "", fmt.Sprintf("it does not answer (%v)", err)})
+		w.seen = append(w.seen, sight{at: at, node: "supervisor", text: fmt.Sprintf("it does not answer (%v)", err)})
 	}
 	w.silent = true
 }
@@ -81,19 +101,21 @@ func (w *watcher) look(now supervise.Status) {
 	at := time.Since(w.began)
 	w.silent = false
 	if now.Supervisor != w.before.Supervisor {
-		w.seen = append(w.seen, sight{at, "supervisor", "", fmt.Sprintf("another supervisor is at work (pid %d, before %d)", now.Supervisor, w.before.Supervisor)})
+		w.seen = append(w.seen, sight{at: at, node: "supervisor", text: fmt.Sprintf("another supervisor is at work (pid %d, before %d)", now.Supervisor, w.before.Supervisor)})
 	}
 	if is := masterOf(now); is.Name != "" {
 		if was := w.master; was.Name != "" && was.Name != is.Name {
 			w.elected = time.Now()
-			w.seen = append(w.seen, sight{at, was.Name, was.Host, fmt.Sprintf("%s became master in the place of %s", is.Name, was.Name)})
+			w.reigns = append(w.reigns, reign{at, is.Name, is.Host})
+			w.seen = append(w.seen, sight{at: at, node: was.Name, host: was.Host, text: fmt.Sprintf("%s became master in the place of %s", is.Name, was.Name)})
 		}
 		w.master = is
 	}
 	for _, n := range now.Nodes {
+		w.absent(n, at)
 		old, ok := w.before.Node(n.Name)
 		see := func(format string, args ...any) {
-			w.seen = append(w.seen, sight{at, n.Name, n.Host, fmt.Sprintf(format, args...)})
+			w.seen = append(w.seen, sight{at: at, node: n.Name, host: n.Host, text: fmt.Sprintf(format, args...)})
 		}
 		switch {
 		case !ok:
@@ -107,6 +129,28 @@ func (w *watcher) look(now supervise.Status) {
 		}
 	}
 	w.before = now
+}
+
+// leftFor is how long a node is not up before that is noted: a probe may be late.
+const leftFor = 500 * time.Millisecond
+
+// absent notes a node that is not up for a while, though its process is there:
+// a replica without its master, a web node that is not ready, a full disk.
+func (w *watcher) absent(n supervise.NodeStatus, at time.Duration) {
+	if n.State == supervise.Up || n.State == supervise.Paused || n.PID == 0 {
+		delete(w.left, n.Name)
+		return
+	}
+	a := w.left[n.Name]
+	if a == nil {
+		a = &absence{from: at}
+		w.left[n.Name] = a
+	}
+	if !a.told && at-a.from >= leftFor {
+		a.told = true
+		w.seen = append(w.seen, sight{at: a.from, node: n.Name, host: n.Host, follows: true,
+			text: strings.TrimSuffix(fmt.Sprintf("%s was not up any more: %s", n.Name, n.Detail), ": ")})
+	}
 }
 
 // masterOf is the one redis node that is master; its zero value when there is
@@ -140,11 +184,32 @@ func (w *watcher) notices(faults []history.Fault) []history.Notice {
 				until = s.at
 			}
 			return s.at >= f.Began && s.at <= until+slack &&
-				(slices.Contains(f.Targets, s.node) || s.host != "" && slices.Contains(f.Targets, s.host))
+				(struck(f, s.node, s.host) || s.follows && w.shaken(f, until))
 		})
 		if !explained {
 			all = append(all, history.Notice{At: s.at, Node: s.node, Text: s.text})
 		}
 	}
 	return all
+}
+
+// struck reports whether a fault was aimed at a node, or its host.
+func struck(f history.Fault, node, host string) bool {
+	return slices.Contains(f.Targets, node) || host != "" && slices.Contains(f.Targets, host)
+}
+
+// shaken reports whether a fault has struck whoever was master while it was
+// there, or the supervisor: then others are not up, or not known to be, until
+// there is a new one.
+func (w *watcher) shaken(f history.Fault, until time.Duration) bool {
+	if slices.Contains(f.Targets, "supervisor") {
+		return true
+	}
+	for i, r := range w.reigns {
+		over := i+1 < len(w.reigns) && w.reigns[i+1].from < f.Began
+		if !over && r.from <= until && struck(f, r.node, r.host) {
+			return true
+		}
+	}
+	return false
 }

@@ -99,7 +99,7 @@ type Allowance string
 const (
 	None     Allowance = "none"
 	InFlight Allowance = "in flight" // at most those under way at one of the fault's moments
-	CutOff   Allowance = "cut off"   // these, and any that were sent to one of the fault's Entries
+	CutOff   Allowance = "cut off"   // these, any that were sent to one of the fault's Entries, and see Unaware
 	Any      Allowance = "any"
 )
 
@@ -121,6 +121,10 @@ type Fault struct {
 	// Entries are the base URLs of the entries that a cut leaves on the wrong
 	// side: see CutOff.
 	Entries []string `json:"entries,omitempty"`
+	// Unaware is for how long after a blow a balancer elsewhere may not have
+	// missed what was cut off. What it passes on there counts as under way at
+	// the blow, if no node has answered.
+	Unaware time.Duration `json:"unaware,omitempty"`
 	// Began is when the breaking began, Moments when each single blow fell,
 	// Undone when it was undone, Healthy when the stack was well again. A
 	// negative time: it was not.

@@ -54,6 +54,9 @@ func promises(h History) []string {
 				promise = "only those under way at the blow may be"
 			case CutOff:
 				promise = "only those under way at the blow may be, and those sent to an entry that was cut off"
+				if f.Unaware > 0 {
+					promise += fmt.Sprintf(", or, for %s, passed on to what was", seconds(f.Unaware))
+				}
 			}
 			why = append(why, fmt.Sprintf("fault %q at %s: %s %s, and %s; the first: %s", f.Name, seconds(f.Began),
 				plural(e.n, "operation is", "operations are"), outcome, promise, e.first.brief()))
@@ -91,7 +94,7 @@ func explained(h History, op Operation) (int, Allowance) {
 		switch allowed := f.allows(op.Outcome); {
 		case allowed == Any, allowed == CutOff && slices.Contains(f.Entries, op.Entry):
 			return i, Any
-		case (allowed == InFlight || allowed == CutOff) && f.struck(op) && how != InFlight:
+		case (allowed == InFlight && f.struck(op) || allowed == CutOff && (f.struck(op) || f.swallowed(op))) && how != InFlight:
 			at, how = i, InFlight
 		case at < 0:
 			at = i
@@ -128,6 +131,14 @@ func (f Fault) struck(op Operation) bool {
 		}
 	}
 	return false
+}
+
+// swallowed reports whether a balancer may have passed an operation on to what
+// was cut off, before it missed it.
+func (f Fault) swallowed(op Operation) bool {
+	return op.Node == "" && slices.ContainsFunc(f.blows(), func(at time.Duration) bool {
+		return op.Start >= at && op.Start <= at+f.Unaware
+	})
 }
 
 // brief is an operation in a few words.

@@ -59,6 +59,9 @@ const (
 	maxTimeout = 30 * time.Second
 )
 
+// Check answers what is wrong with a configuration.
+func (c Config) Check() error { return c.ready() }
+
 // ready fills in what was left open, and answers what is wrong.
 func (c *Config) ready() error {
 	if c.Timeout == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"holdfast/internal/haproxy"
@@ -30,10 +31,10 @@ func (s *Supervisor) runningBalancers(or ...State) []*haproxy.Client {
 // at most, until it has no request in hand. What fails is logged and does not
 // keep the node from stopping: a request that meets its end is sent again.
 func (s *Supervisor) drain(ctx context.Context, node string) {
-	ctx, cancel := context.WithTimeout(ctx, drainLimit)
-	defer cancel()
 	balancers := s.runningBalancers()
 	s.awaitRelief(ctx, balancers, node)
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
 	for _, b := range balancers {
 		s.setServer(ctx, b, node, haproxy.Drain)
 	}
@@ -46,9 +47,10 @@ func (s *Supervisor) drain(ctx context.Context, node string) {
 	}
 }
 
-// awaitRelief waits until every balancer sends requests to another node of the
-// application, if there is one that is up: it may be so only since a moment
-// ago, and a balancer needs two checks of its own to see it.
+// awaitRelief waits, for rotationLimit at most, until every balancer sends
+// requests to another node of the application, if there is one that is up: it
+// may be so only since a moment ago, and a balancer needs two checks of its own
+// to see it. One that hangs takes none of the others' time.
 func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Client, node string) {
 	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
 	defer cancel()
@@ -61,31 +63,34 @@ func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Clien
 	if len(others) == 0 {
 		return
 	}
+	var waiting sync.WaitGroup
 	for _, b := range balancers {
-		if !poll(ctx, func() bool { return anyServed(ctx, b, others) }) {
-			s.log.Warn("it is taken out of service although a balancer has no other node of its application", "node", node)
-			return
-		}
+		waiting.Go(func() {
+			relieved := func() bool {
+				there, served, err := inRotation(ctx, b, others)
+				return err == nil && (served > 0 || there == 0) // 0: no route leads there
+			}
+			if !poll(ctx, relieved) {
+				s.log.Warn("it is taken out of service although a balancer has no other node of its application", "node", node)
+			}
+		})
 	}
+	waiting.Wait()
 }
 
-// anyServed reports whether a balancer has any server of those nodes in
-// rotation; one that has none of them at all has no route to them.
-func anyServed(ctx context.Context, b *haproxy.Client, nodes map[string]bool) bool {
+// inRotation counts the servers of those nodes that a balancer has, and those
+// that it sends requests to, found fit by its own checks.
+func inRotation(ctx context.Context, b *haproxy.Client, nodes map[string]bool) (there, served int, err error) {
 	stats, err := b.Stat(ctx)
-	if err != nil {
-		return false
-	}
-	any := false
 	for _, st := range stats {
 		if nodes[st.Server] {
-			any = true
-			if st.State() == "UP" {
-				return true
+			there++
+			if st.Checked() && st.State() == "UP" {
+				served++
 			}
 		}
 	}
-	return !any
+	return there, served, err
 }
 
 // inHand is how many requests a node has of a balancer that answers.
@@ -145,24 +150,13 @@ func (s *Supervisor) awaitRotation(ctx context.Context) {
 		up[st.Name] = st.Kind == plan.Web && st.State == Up
 	}
 	for _, b := range s.runningBalancers() {
-		if !poll(ctx, func() bool { return allServed(ctx, b, up) }) {
+		all := func() bool {
+			there, served, err := inRotation(ctx, b, up)
+			return err == nil && served == there
+		}
+		if !poll(ctx, all) {
 			s.log.Warn("a balancer does not send requests to every node yet")
 			return
 		}
 	}
-}
-
-// allServed reports whether a balancer has all servers of those nodes in
-// rotation, found so by its own checks.
-func allServed(ctx context.Context, b *haproxy.Client, nodes map[string]bool) bool {
-	stats, err := b.Stat(ctx)
-	if err != nil {
-		return false
-	}
-	for _, st := range stats {
-		if nodes[st.Server] && (!st.Checked() || st.State() != "UP") {
-			return false
-		}
-	}
-	return true
 }

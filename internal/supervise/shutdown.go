@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/internal/plan"
 )
 
@@ -125,11 +127,43 @@ func (s *Supervisor) Purge() error {
 			return fmt.Errorf("%s still runs: nothing is removed", n.Name)
 		}
 	}
-	for _, name := range []string{"nodes", "logs", "drills", keptFile, "control.sock", "lock"} {
+	if err := NoDrill(string(s.dir)); err != nil {
+		return err
+	}
+	for _, name := range []string{"nodes", "logs", "drills", DrillLock, keptFile, "control.sock", "lock"} {
 		if err := os.RemoveAll(s.dir.path(name)); err != nil {
 			return fmt.Errorf("remove the stack's data: %w", err)
 		}
 	}
 	os.Remove(string(s.dir)) // only when it is empty
 	return nil
+}
+
+// DrillLock is the file in the state directory that a drill holds.
+const DrillLock = "drill.lock"
+
+// drillPatience is how long a purge waits for a drill's end: one that was
+// killed is undone by a second process.
+const drillPatience = 5 * time.Second
+
+// NoDrill says when a drill has its place in a state directory. It gives one
+// that was killed a moment to be undone; what such a one has left is no obstacle.
+func NoDrill(stateDir string) error {
+	d := dir(stateDir)
+	f, err := os.Open(d.path(DrillLock))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for deadline := time.Now().Add(drillPatience); ; time.Sleep(20 * time.Millisecond) {
+		if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("a drill is under way with the state directory %s, or one that was killed is being undone: nothing is removed", d)
+		}
+	}
 }

@@ -1,49 +1,28 @@
 package report
 
 import (
-	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"holdfast/internal/drill/report/browsertest"
 )
 
 func TestThePageInABrowser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs Chromium")
 	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-quic", true),
-		chromedp.Flag("disable-sync", true),
-		chromedp.UserDataDir(t.TempDir()),
-	)
-	if path, err := exec.LookPath("chromium"); err == nil {
-		options = append(options, chromedp.ExecPath(path))
-	}
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
-	defer cancel()
-	ctx, cancel = chromedp.NewContext(ctx)
-	defer cancel()
-	// The first call starts the browser, which lives as long as its context.
-	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil {
-		t.Fatalf("start Chromium: %v", err)
-	}
-	limited, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
+	ctx := browsertest.Open(t, "about:blank")
 	for _, name := range []string{"broken", "hostile"} {
 		h, v := drills[name]()
 		file := filepath.Join(t.TempDir(), name+".html")
 		if err := os.WriteFile(file, []byte(page(t, h, v)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := chromedp.Do(limited, chromedp.Navigate("file://"+file)); err != nil {
+		if err := chromedp.Do(ctx, chromedp.Navigate("file://"+file)); err != nil {
 			t.Fatalf("open %s: %v", name, err)
 		}
 		// The style is let in by the policy, the script, too, and nothing
@@ -63,7 +42,7 @@ func TestThePageInABrowser(t *testing.T) {
 				return said.indexOf(" ok/s, ") > 0 ? "said" : said; })()`, "said"},
 			"too wide": {`String(document.documentElement.scrollWidth > window.innerWidth)`, "false"},
 		} {
-			got, err := chromedp.Run(limited, chromedp.Evaluate[string](c.ask))
+			got, err := chromedp.Run(ctx, chromedp.Evaluate[string](c.ask))
 			if err != nil {
 				t.Fatalf("%s: %s: %v", name, what, err)
 			}

@@ -1,0 +1,53 @@
+package drill
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"holdfast/internal/stack"
+)
+
+// telling is where a web node tells its numbers, as they are at each question.
+func telling(t *testing.T, of func(question int) numbers) (address string, asked *atomic.Int32) {
+	asked = new(atomic.Int32)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := of(int(asked.Add(1)))
+		fmt.Fprintf(w, "# HELP %s Replicas.\n%s %d\nother 7\n%s %d\n", inSyncMetric, inSyncMetric, n.inSync, operationsMetric, n.operations)
+	}))
+	t.Cleanup(web.Close)
+	return strings.TrimPrefix(web.URL, "http://"), asked
+}
+
+func TestTheNextFaultWaitsUntilEveryReplicaConfirmsWrites(t *testing.T) {
+	address, asked := telling(t, func(question int) numbers { return numbers{min(question/3, 2), question} })
+	s := &target{stack: stack.Default(), numbers: map[string]string{"web-1": address}}
+	if err := s.awaitInSync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := asked.Load(); n != 6 {
+		t.Errorf("it was asked %d times, and the answer was right the sixth time", n)
+	}
+	s.stack.Redis.Replicas = 0
+	s.numbers["web-1"] = "nowhere"
+	if err := s.awaitInSync(t.Context()); err != nil {
+		t.Errorf("a stack without replicas: %v", err)
+	}
+}
+
+// Another application's node that no client uses does not know who is in sync.
+func TestTheNextFaultDoesNotWaitForAWebNodeThatIsOutOfUse(t *testing.T) {
+	address, asked := telling(t, func(int) numbers { return numbers{0, 1200300} })
+	s := &target{stack: stack.Default(), numbers: map[string]string{"web-1": address}}
+	began := time.Now()
+	if err := s.awaitInSync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < idleFor || asked.Load() < 2 {
+		t.Errorf("it was given %v, and asked %d times", took, asked.Load())
+	}
+}

@@ -1,0 +1,134 @@
+package drill
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"holdfast/internal/supervise"
+)
+
+// keys are those of a drill that could not remove them itself. The token is
+// not written down, but where it is.
+type keys struct {
+	State     string `json:"state"` // of the stack
+	Entry     string `json:"entry"`
+	Prefix    string `json:"prefix"`
+	TokenFile string `json:"token_file,omitempty"`
+}
+
+// keysLimit is how long removing them may take: what the drill broke has been
+// undone a moment ago.
+const keysLimit = 20 * time.Second
+
+// perform removes the keys, as any client of the entry could. Of a stack that
+// is down nobody can: they go when it is up again, or with its data.
+func (k keys) perform() error {
+	ctx, cancel := context.WithTimeout(context.Background(), keysLimit)
+	defer cancel()
+	var failed error
+	err := awaitEvery(ctx, askEvery, "", keysLimit, func() bool {
+		failed = k.remove(ctx)
+		down := errors.Is(failed, syscall.ECONNREFUSED) && !supervise.Locked(k.State)
+		return failed == nil || errors.Is(failed, errGone) || down
+	})
+	if errors.Is(failed, errGone) {
+		return nil
+	}
+	return errors.Join(err, failed)
+}
+
+// errGone says that the entry is not Holdfast's any more.
+var errGone = errors.New("nobody there knows of keys")
+
+func (k keys) remove(ctx context.Context) error {
+	for {
+		var page struct {
+			Keys   []string `json:"keys"`
+			Cursor string   `json:"cursor"`
+		}
+		found := 0
+		for {
+			query := url.Values{"limit": {"500"}, "prefix": {k.Prefix}}
+			if page.Cursor != "" {
+				query.Set("cursor", page.Cursor)
+			}
+			body, err := k.ask(ctx, http.MethodGet, "/v1/keys?"+query.Encode(), nil)
+			if err != nil {
+				return err
+			}
+			page.Keys, page.Cursor = nil, ""
+			if err := json.Unmarshal(body, &page); err != nil {
+				return fmt.Errorf("read the list of keys: %w", err)
+			}
+			if found += len(page.Keys); len(page.Keys) > 0 {
+				if err := k.delete(ctx, page.Keys); err != nil {
+					return err
+				}
+			}
+			if page.Cursor == "" {
+				break
+			}
+		}
+		if found == 0 { // a list may leave out what comes while it is made
+			return nil
+		}
+	}
+}
+
+func (k keys) delete(ctx context.Context, names []string) error {
+	var commands [][]string
+	for _, name := range names {
+		if strings.HasPrefix(name, k.Prefix) {
+			commands = append(commands, []string{"DEL", name})
+		}
+	}
+	body, err := json.Marshal(commands)
+	if err != nil {
+		return err
+	}
+	answer, err := k.ask(ctx, http.MethodPost, "/pipeline", body)
+	if err == nil && bytes.Contains(answer, []byte(`"error"`)) {
+		err = fmt.Errorf("remove keys: %s", answer)
+	}
+	return err
+}
+
+func (k keys) ask(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, k.Entry+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if k.TokenFile != "" {
+		token, err := os.ReadFile(k.TokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the token: %w", err)
+		}
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	switch {
+	case err != nil:
+		return nil, err
+	case resp.StatusCode == http.StatusNotFound:
+		return nil, errGone
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("%s %s answers %s: %.200s", method, path, resp.Status, answer)
+	}
+	return answer, nil
+}

@@ -1,0 +1,126 @@
+package drill
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTheKeysOfAKilledDrillAreRemovedAndNoOther(t *testing.T) {
+	kept := []string{"drill:1:a", "drill:1:b", "drill:2:a", "kelp"}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/keys", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer secret" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		found := []string{}
+		for _, k := range kept {
+			if strings.HasPrefix(k, r.FormValue("prefix")) {
+				found = append(found, k)
+			}
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"keys": found})
+	})
+	mux.HandleFunc("POST /pipeline", func(w http.ResponseWriter, r *http.Request) {
+		var commands [][]string
+		if err := json.NewDecoder(r.Body).Decode(&commands); err != nil {
+			t.Error(err)
+		}
+		for _, c := range commands {
+			kept = slices.DeleteFunc(kept, func(k string) bool { return c[0] == "DEL" && k == c[1] })
+		}
+		_, _ = w.Write([]byte(`[{"result":1}]`))
+	})
+	entry := httptest.NewServer(mux)
+	defer entry.Close()
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j := emptyJournal(t)
+	noted(t, j, step{Why: "the keys", Keys: &keys{Entry: entry.URL, Prefix: "drill:1:", TokenFile: token}})
+	if b, err := os.ReadFile(j.path); err != nil || strings.Contains(string(b), "secret") {
+		t.Errorf("%v: the journal is %s", err, b)
+	}
+	if err := j.undo(0); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"drill:2:a", "kelp"}; !slices.Equal(kept, want) {
+		t.Errorf("left are %v, want %v", kept, want)
+	}
+}
+
+func TestTheKeysOfAStackThatIsDownAreNotWaitedFor(t *testing.T) {
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	data := filepath.Join(t.TempDir(), "nodes")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	j := emptyJournal(t)
+	noted(t, j, step{Why: "the keys", Keys: &keys{State: filepath.Dir(data), Entry: gone.URL, Prefix: "drill:1:"}, Unless: data})
+	began := time.Now()
+	if err := j.undo(0); err == nil || !j.onlyKeys() || len(j.steps) != 1 {
+		t.Errorf("%v, left are %v", err, j.steps)
+	}
+	if took := time.Since(began); took > keysLimit/2 {
+		t.Errorf("it took %v", took)
+	}
+	if err := os.Remove(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.undo(0); err != nil || len(j.steps) > 0 {
+		t.Errorf("when they went with the data: %v, left are %v", err, j.steps)
+	}
+}
+
+func TestADrillThatWasKilledLeavesNoLockAndNoDirectory(t *testing.T) {
+	for _, made := range []bool{true, false} {
+		state := filepath.Join(t.TempDir(), "state")
+		if err := os.Mkdir(state, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		held, err := lock(state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lock(state); err == nil || !strings.Contains(err.Error(), state) {
+			t.Errorf("a second drill is told %v", err)
+		}
+		if made {
+			if _, err := held.WriteString(madeMark); err != nil {
+				t.Fatal(err)
+			}
+		}
+		held.Close() // as the kernel does
+		if _, err := Undo(t.Context(), state, strings.NewReader(""), true); err != nil {
+			t.Fatal(err)
+		}
+		if exists(state, lockName) || exists(state, "") == made {
+			t.Errorf("made by the drill: %v; lock left: %v, directory left: %v", made, exists(state, lockName), exists(state, ""))
+		}
+	}
+}
+
+func TestWhatAnUndertakerCannotUndoIsWrittenDown(t *testing.T) {
+	state := t.TempDir()
+	j, err := openJournal(filepath.Join(state, journalName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	noted(t, j, step{Why: "the impossible", Command: []string{"false"}})
+	if _, err := Undo(t.Context(), state, strings.NewReader(""), true); err == nil {
+		t.Error("it was undone")
+	}
+	b, err := os.ReadFile(filepath.Join(state, "logs", "drill.log"))
+	if err != nil || !strings.Contains(string(b), "undo the impossible") {
+		t.Errorf("%v: the log says %q", err, b)
+	}
+}

@@ -1,0 +1,113 @@
+package drill
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/supervise"
+)
+
+// place is a drill's hold on a state directory: one drill at a time, its
+// journal, and the undertaker that undoes when it is killed.
+type place struct {
+	dir        string
+	made       bool // the directory was not there: the lock has madeMark
+	lock       *os.File
+	journal    *journal
+	undertaker *undertaker
+}
+
+const (
+	lockName    = supervise.DrillLock
+	journalName = "drill-undo.json"
+	madeMark    = "the directory is the drill's\n"
+)
+
+// takePlace makes this the one drill of the stack, and undoes what an earlier
+// one has left.
+func takePlace(c Config) (_ *place, err error) {
+	p := &place{dir: c.State}
+	if _, err := os.Stat(c.State); errors.Is(err, os.ErrNotExist) {
+		p.made = true
+	}
+	if err := os.MkdirAll(c.State, 0o700); err != nil {
+		return nil, fmt.Errorf("make the state directory: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			p.leave()
+		}
+	}()
+	if p.lock, err = lock(c.State); err != nil {
+		return nil, err
+	}
+	if p.made {
+		if _, err := p.lock.WriteString(madeMark); err != nil {
+			return nil, err
+		}
+	}
+	if p.journal, err = openJournal(filepath.Join(c.State, journalName)); err != nil {
+		return nil, err
+	}
+	if err := p.journal.undo(0); err != nil && !p.journal.onlyKeys() {
+		return nil, fmt.Errorf("an earlier drill left something broken, and it cannot be undone: %w", err)
+	}
+	p.undertaker, err = startUndertaker(c.Self, c.State)
+	return p, err
+}
+
+// errUnderWay says that somebody else has the drill's place.
+func errUnderWay(state string) error {
+	return fmt.Errorf("another drill is under way with the state directory %s, of this stack or of one of its own (--own), and undoes what it does; wait for its end, or give one with --own another --state", state)
+}
+
+// lock takes the drill's place in a state directory. The kernel gives it back
+// when the process ends, however it ends.
+func lock(state string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(state, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		f.Close()
+		return nil, errUnderWay(state)
+	}
+	// Whoever had it before has removed the file, perhaps: a lock on a file
+	// that is gone keeps nobody out.
+	mine, err := f.Stat()
+	if err == nil {
+		var there os.FileInfo
+		if there, err = os.Stat(f.Name()); err == nil && os.SameFile(mine, there) {
+			return f, nil
+		}
+	}
+	f.Close()
+	return nil, errUnderWay(state)
+}
+
+// leave gives the state directory back. The undertaker ends first: the lock
+// says that it has nothing to do.
+func (p *place) leave() {
+	if p.undertaker != nil {
+		p.undertaker.dismiss()
+	}
+	if p.lock != nil {
+		unlock(p.lock)
+	}
+}
+
+// unlock gives the drill's place back, and takes the directory away if the
+// drill has made it and nothing is in it.
+func unlock(held *os.File) {
+	mark := make([]byte, len(madeMark))
+	n, _ := held.ReadAt(mark, 0)
+	os.Remove(held.Name())
+	held.Close()
+	if string(mark[:n]) == madeMark {
+		os.Remove(filepath.Dir(held.Name()))
+	}
+}

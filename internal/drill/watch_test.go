@@ -1,0 +1,100 @@
+package drill
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/history"
+	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
+)
+
+// seen is a stack with a master on one host and all else on others, as a
+// supervisor tells of it.
+func seen(change ...func(st *supervise.Status)) supervise.Status {
+	st := supervise.Status{Supervisor: 1, Nodes: []supervise.NodeStatus{
+		{Name: "redis-1", Kind: plan.Redis, Role: "master", Host: "host-1", PID: 11, State: supervise.Up},
+		{Name: "redis-2", Kind: plan.Redis, Role: "replica", Host: "host-2", PID: 12, State: supervise.Up},
+		{Name: "web-1", Kind: plan.Web, Host: "host-3", PID: 13, State: supervise.Up},
+	}}
+	for _, c := range change {
+		c(&st)
+	}
+	return st
+}
+
+func sickly(node int) func(*supervise.Status) {
+	return func(st *supervise.Status) {
+		st.Nodes[node].State, st.Nodes[node].Detail = supervise.Starting, "no master"
+	}
+}
+
+func TestWhatNoFaultExplainsIsNoted(t *testing.T) {
+	at := func(targets ...string) []history.Fault {
+		return []history.Fault{{Name: "fault", Targets: targets, Began: 0, Healthy: time.Minute}}
+	}
+	another := func(st *supervise.Status) { st.Nodes[0].Role, st.Nodes[1].Role = "replica", "master" }
+	for _, c := range []struct {
+		what   string
+		looks  []supervise.Status
+		faults []history.Fault
+		want   string // of the only notice; empty: there is none
+	}{
+		{"nothing happens", []supervise.Status{seen()}, nil, ""},
+		{"a probe is late once", []supervise.Status{seen(sickly(1)), seen()}, nil, ""},
+		{"a replica loses its master", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, nil, "redis-2 was not up any more: no master"},
+		{"during another fault", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, at("web-1"), "redis-2 was not up"},
+		{"by its fault", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, at("redis-2"), ""},
+		{"by its host's", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, at("host-2"), ""},
+		{"as the master is struck", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, at("redis-1"), ""},
+		{"as the master's host is", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, at("host-1"), ""},
+		{"as the supervisor is", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, at("supervisor"), ""},
+		{"as the next master is struck, too", []supervise.Status{seen(another), seen(another, sickly(2)), seen(another, sickly(2))}, at("redis-1", "redis-2"), ""},
+		{"another master, and no fault", []supervise.Status{seen(another)}, nil, "redis-2 became master in the place of redis-1"},
+		{"another process", []supervise.Status{seen(func(st *supervise.Status) { st.Nodes[2].PID = 23 })}, at("redis-1"), "web-1 ended and was started again"},
+		{"another supervisor", []supervise.Status{seen(func(st *supervise.Status) { st.Supervisor = 2 })}, at("web-1"), "another supervisor"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			w := newWatcher(nil, time.Now(), seen())
+			for i, look := range c.looks {
+				w.began = time.Now().Add(-time.Duration(i+1) * time.Second) // a second between two looks
+				w.look(look)
+			}
+			notices := w.notices(c.faults)
+			if c.want == "" && len(notices) > 0 || c.want != "" && (len(notices) != 1 || !strings.Contains(notices[0].Text, c.want)) {
+				t.Errorf("noted: %+v, want %q", notices, c.want)
+			}
+		})
+	}
+}
+
+func TestASupervisorThatIsGoneIsNotedOnce(t *testing.T) {
+	w := newWatcher(nil, time.Now(), seen())
+	for range 3 {
+		w.unanswered(time.Second, errors.New("no supervisor runs"))
+	}
+	if n := w.notices(nil); len(n) != 1 || n[0].Node != "supervisor" {
+		t.Errorf("noted: %+v", n)
+	}
+	if n := w.notices([]history.Fault{{Targets: []string{"supervisor"}, Healthy: 2 * time.Second}}); len(n) != 0 {
+		t.Errorf("the drill's own doing is noted: %+v", n)
+	}
+}
+
+// The Sentinels rest after each election, also when the first master is master
+// again in the end.
+func TestTheLastElectionIsKnown(t *testing.T) {
+	w := newWatcher(nil, time.Now(), seen())
+	w.look(seen())
+	if !w.electedAt().IsZero() {
+		t.Error("there was none")
+	}
+	w.look(seen(func(st *supervise.Status) { st.Nodes[0].Role, st.Nodes[1].Role = "", "master" }))
+	first := w.electedAt()
+	w.look(seen())
+	if second := w.electedAt(); first.IsZero() || !second.After(first) {
+		t.Errorf("elections at %v and %v", first, second)
+	}
+}
