@@ -28,8 +28,8 @@ type nodeView struct {
 	// connection to it.
 	follows string
 	linked  bool
-	// offset and replicas are a master's: its replication offset, and the
-	// online replicas with what each has acknowledged.
+	// offset is how far its replication stream is here; replicas are a master's:
+	// those online, with what each has acknowledged.
 	offset   int64
 	replicas []replicaView
 }

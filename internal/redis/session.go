@@ -44,6 +44,12 @@ type session struct {
 	// one of this master's, in a cluster.
 	proven time.Time
 	slot   int
+	// calm: batches that only read may do without WAIT. shared is an offset that
+	// every other node was heard to have, and asks how often they may be asked for
+	// it until the next proof: see quick.go.
+	calm   bool
+	shared int64
+	asks   int
 
 	// Of one batch; kept for their memory.
 	cmds    rueidis.Commands
@@ -139,14 +145,15 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	// Where some node is not in sync, who has confirmed matters, and not how
 	// many: that takes the offset.
 	s.offset = 0
+	quick := fences == 0 && !strict && s.quick(batch)
 	role := -1
-	if token || s.expect < s.w.monitor.short.Load().others || !s.missed.IsZero() {
+	if quick || token || s.expect < s.w.monitor.short.Load().others || !s.missed.IsZero() {
 		role = len(cmds)
 		cmds = append(cmds, s.conn.B().Role().Build())
 	}
 	replicas := s.need(strict, fenced)
 	wait := -1
-	if replicas > 0 {
+	if replicas > 0 && !quick {
 		wait = len(cmds)
 		cmds = append(cmds, s.wait(replicas))
 	}
@@ -186,6 +193,12 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	if len(s.done) == 0 {
 		return ended
 	}
+	if quick {
+		if ended != nil || !s.lasts(ctx, answers[role]) {
+			return ended // the next batch's WAIT is theirs, too
+		}
+		return s.settle(ctx, s.expect, nil)
+	}
 	acks, err := int64(0), error(nil)
 	if wait >= 0 {
 		acks, err = answers[wait].AsInt64()
@@ -195,6 +208,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	}
 	if err == nil && fences > 0 && acks > 0 && int(acks) >= s.expect {
 		s.proven = began
+		s.calm, s.asks = true, max(s.asks, 1)
 	}
 	return cmp.Or(s.settle(ctx, int(acks), err), ended)
 }

@@ -24,7 +24,8 @@ const retryPause = 25 * time.Millisecond
 // what they wrote and, since Redis takes the replication offset at the
 // connection's last command whatever that was (Redis 7.0, server.c,
 // processCommand), what they read: nobody sees a value that the next master
-// might not have. What makes that proof of the present is session.fence. While a
+// might not have. What makes that proof of the present is session.fence; a batch
+// that only reads what the replicas have goes without (quick.go). While a
 // batch is under way the next one gathers.
 type writer struct {
 	cfg     Config
