@@ -13,8 +13,17 @@ import (
 
 // Sentinels ask for INFO and tell of themselves this often, so that they know
 // of a new replica, and how far each one is, within a second.
+//
+// infoPeriod also decides how soon a promotion is seen: the Sentinel that leads
+// a failover asks for INFO a second after the last time, whatever the period
+// (sentinelSendPeriodicCommands in Redis 7.0), and turns the other replicas only
+// when it has seen the new role there. The last time lies up to one period before
+// the master is held for down (650 ms after its end), and the replica is
+// promoted 200 to 250 ms after that. So a shorter period makes the wait longer,
+// and one that is longer than 750 ms has some of these questions asked too early
+// and again a second later.
 const (
-	infoPeriod    = 500 * time.Millisecond
+	infoPeriod    = 700 * time.Millisecond
 	publishPeriod = time.Second
 )
 
