@@ -127,6 +127,7 @@ type Client struct {
 	commands commandSource
 	// What is published, and what changes: see stream.go and changes.go.
 	published, changes *hub
+	concluding         func(o *operation, over bool, err error) // conclude, made once
 }
 
 // New makes a client. It connects when Run runs.
@@ -153,10 +154,12 @@ func New(cfg Config) (*Client, error) {
 		}, nil
 	}
 	m := newMonitor(cfg)
-	return &Client{
+	c := &Client{
 		cfg: cfg, monitor: m, writer: newWriter(cfg, m), readers: newReaders(cfg, m),
 		commands: newCommandSource(), published: newHub(cfg, m), changes: newHub(cfg, m),
-	}, nil
+	}
+	c.concluding = c.conclude
+	return c, nil
 }
 
 // Run finds the master, follows it and carries operations out until the

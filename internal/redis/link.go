@@ -29,6 +29,7 @@ type link struct {
 	// silent: the monitor's last question had no answer; probed: it is asked
 	// aside until it has one.
 	silent, probed atomic.Bool
+	warm           atomic.Bool  // it has answered, and its connection has not ended since; of a cache's link
 	asking         atomic.Int64 // requests under way; of a replica's link
 	resting        atomic.Int64 // until when it is left alone, in Unix nanoseconds
 }
@@ -219,6 +220,7 @@ func (w *wire) Close() error {
 func (w *wire) end() {
 	w.once.Do(func() {
 		close(w.ended)
+		w.link.warm.Store(false)
 		w.link.mu.Lock()
 		delete(w.link.wires, w)
 		w.link.mu.Unlock()

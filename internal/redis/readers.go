@@ -114,13 +114,10 @@ func (c *readers) read(ctx context.Context, r *Request, o *operation) bool {
 // it does not have. Its values are as old as the way of an invalidation, and
 // cacheTrust at most.
 func (c *readers) cached(ctx context.Context, r *Request) bool {
-	if len(r.Commands) != 1 || r.After != "" {
+	if !cacheable(r) {
 		return false
 	}
 	cmd := r.Commands[0]
-	if len(cmd) != 2 || !strings.EqualFold(cmd[0], "GET") {
-		return false
-	}
 	l := c.cache.Load()
 	if l == nil || !c.monitor.fresh(l.addr) {
 		return false
@@ -131,6 +128,9 @@ func (c *readers) cached(ctx context.Context, r *Request) bool {
 	result, ok := resultOf(a)
 	if !ok || !c.monitor.fresh(l.addr) {
 		return false
+	}
+	if !l.warm.Load() {
+		l.warm.Store(true)
 	}
 	r.Results = append(r.Results, result)
 	r.From = ReadCached

@@ -35,7 +35,8 @@ type writer struct {
 	stats                 *stats
 	// aside has the guarded operations, which take more trips than a batch and
 	// go one at a time: nobody else is to wait for them. It is nil in itself.
-	aside *writer
+	aside     *writer
+	deadlines *deadlines // of the operations whose callers do not wait; not in aside
 	// inSync is how many replicas must have the next batch.
 	inSync atomic.Int64
 	// last is the master of the last session; it belongs to follow.
@@ -61,6 +62,7 @@ func newWriter(cfg Config, m *monitor) *writer {
 		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: w.stats,
 		ttl: w.ttl, recordDB: w.recordDB, dataDB: w.dataDB,
 	}
+	w.deadlines = newDeadlines(w)
 	return w
 }
 
@@ -75,31 +77,39 @@ func (w *writer) waiting() int {
 	return n
 }
 
+// put puts an operation into the queue, or says why there is no place for it.
+func (w *writer) put(ctx context.Context, o *operation) error {
+	until := time.Now().Add(w.cfg.Hold)
+	if end, ok := ctx.Deadline(); ok && end.Before(until) {
+		until = end
+	}
+	w.mu.Lock()
+	switch {
+	case w.ended:
+		w.mu.Unlock()
+		return &Error{NotExecuted, errClosed}
+	case w.live >= w.cfg.MaxHeld || w.live > 0 && w.bytes+o.size > w.cfg.MaxHeldBytes:
+		w.mu.Unlock()
+		return &Error{Overloaded, errTooManyHeld}
+	}
+	o.until = until
+	w.queue = append(w.queue, o)
+	w.live++
+	w.bytes += o.size
+	w.mu.Unlock()
+	w.wake()
+	return nil
+}
+
 // do has an operation carried out and waits for its outcome, for Hold at most.
 // over says that nobody else has to do with it any more.
 func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
 	if o.guarded && w.aside != nil {
 		return w.aside.do(ctx, o)
 	}
-	w.mu.Lock()
-	switch {
-	case w.ended:
-		w.mu.Unlock()
-		return true, &Error{NotExecuted, errClosed}
-	case w.live >= w.cfg.MaxHeld || w.live > 0 && w.bytes+o.size > w.cfg.MaxHeldBytes:
-		w.mu.Unlock()
-		return true, &Error{Overloaded, errTooManyHeld}
+	if err := w.put(ctx, o); err != nil {
+		return true, err
 	}
-	o.until = time.Now().Add(w.cfg.Hold)
-	if end, ok := ctx.Deadline(); ok && end.Before(o.until) {
-		o.until = end
-	}
-	w.queue = append(w.queue, o)
-	w.live++
-	w.bytes += o.size
-	w.mu.Unlock()
-	w.wake()
-
 	deadline := o.timer
 	if deadline == nil {
 		deadline = time.NewTimer(w.cfg.Hold)
@@ -218,6 +228,7 @@ func (w *writer) run(ctx context.Context) {
 	if w.aside != nil {
 		var aside sync.WaitGroup
 		aside.Go(func() { w.aside.run(ctx) })
+		aside.Go(func() { w.deadlines.run(ctx) })
 		defer aside.Wait()
 	}
 	w.follow(ctx)

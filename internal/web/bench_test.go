@@ -11,14 +11,14 @@ import (
 	"holdfast/internal/redis"
 )
 
-// answered is a Store that has answered already: what is measured is this
+// replying is a Store that has answered already: what is measured is this
 // package alone.
-type answered struct {
+type replying struct {
 	Store
 	reply redis.Reply
 }
 
-func (a *answered) Do(_ context.Context, r *redis.Request) error {
+func (a *replying) Do(_ context.Context, r *redis.Request) error {
 	for range r.Commands {
 		r.Results = append(r.Results, redis.Result{Reply: a.reply})
 	}
@@ -52,7 +52,7 @@ func BenchmarkHandle(b *testing.B) {
 		{"POST /pipeline of 32", "POST", "/pipeline", "[" + strings.Repeat(`["GET","key"],`, 31) + `["GET","key"]]`, "key"},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
-			store := &answered{Store: client, reply: replyTo(b, client, "GET", bench.reply)}
+			store := &replying{Store: client, reply: replyTo(b, client, "GET", bench.reply)}
 			s := New(Config{Node: "web-1"}, store)
 			var ctx fasthttp.RequestCtx
 			var request fasthttp.Request

@@ -151,6 +151,11 @@ type conn struct {
 	lingers atomic.Bool
 }
 
+// newConn makes a connection for the HTTP server: see newLazy.
+func newConn(c net.Conn, early []byte, home *engine) net.Conn {
+	return &conn{Conn: newLazy(c, early, home)}
+}
+
 // linger has the request's connection wait at its end for the client's.
 func linger(ctx *fasthttp.RequestCtx) {
 	if c, ok := ctx.Conn().(*conn); ok {

@@ -86,6 +86,7 @@ type Server struct {
 	metrics  *metrics
 	tracing  *tracing // nil: off
 	http     *fasthttp.Server
+	engine   *engine
 	draining atomic.Bool
 	answers  atomic.Uint64 // that came with a token
 	node     []byte        // Config.Node
@@ -128,6 +129,7 @@ func New(cfg Config, store Store) *Server {
 	s.http = Bare(s.handle)
 	s.http.ErrorHandler, s.http.HeaderReceived, s.http.ExpectHandler = s.malformed, s.headerReceived, s.expect
 	s.http.Concurrency, s.http.MaxRequestBodySize = cfg.Connections, cfg.MaxBody
+	s.engine = newEngine(s.http, newQuick(s), cfg.Connections)
 	return s
 }
 
@@ -174,7 +176,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	defer flush()
 	served := make(chan error, len(lns))
 	for _, ln := range lns {
-		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.http.Serve(Listener(ln))) }()
+		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.engine.serve(ln)) }()
 	}
 	var broken error
 	running := len(lns)
@@ -188,7 +190,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	defer s.hub.wait()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()
-	err = s.http.ShutdownWithContext(limit)
+	err = s.engine.shutdown(limit)
 	for range running {
 		<-served
 	}

@@ -1,0 +1,102 @@
+package redis
+
+import (
+	"context"
+	"strings"
+)
+
+// Start is Do for a caller that does not wait, such as an event loop: done gets
+// what Do would answer, once, before Start returns or later and then from
+// another goroutine. It must not wait itself. The deadline is Config.Hold's,
+// some milliseconds late at most (see deadlines).
+func (c *Client) Start(r *Request, done func(error)) {
+	if !c.prompt(r) {
+		go func() { done(c.Do(context.Background(), r)) }()
+		return
+	}
+	r.Results, r.From, r.Node, r.Lag, r.Token = r.Results[:0], ReadMaster, "", 0, ""
+	o, err := c.operation(context.Background(), r)
+	if err != nil {
+		done(err)
+		return
+	}
+	switch {
+	case !o.writes && r.Read == ReadCached && c.readers.hit(r):
+		o.free()
+		done(nil)
+	case o.guarded || !o.writes && (r.Read == ReadReplica || r.Read == ReadCached && cacheable(r)):
+		// Several trips, or a connection on which others wait.
+		o.free()
+		go func() { done(c.Do(context.Background(), r)) }()
+	default:
+		o.request, o.heard, o.then = r, done, c.concluding
+		c.writer.deadlines.add(o)
+		err := c.writer.put(context.Background(), o)
+		if err != nil && o.state.CompareAndSwap(queued, finished) { // else it was given up before
+			c.conclude(o, true, err)
+		}
+	}
+}
+
+// prompt says that what Redis says of the request's commands is known: nobody
+// has to be asked.
+func (c *Client) prompt(r *Request) bool {
+	if c.cluster != nil {
+		return false
+	}
+	for _, cmd := range r.Commands {
+		if c.Known(cmd) == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// Known is Spec for a caller that does not wait: nil also when Redis would have
+// to be asked.
+func (c *Client) Known(cmd Command) *Spec {
+	if t := c.commands.table.Load(); t != nil {
+		return t.lookup(cmd)
+	}
+	return nil
+}
+
+// conclude tells the starter of an operation of its outcome. Nobody else has to
+// do with it any more when it is over.
+func (c *Client) conclude(o *operation, over bool, err error) {
+	c.writer.deadlines.remove(o)
+	r, heard := o.request, o.heard
+	if err == nil {
+		c.tell(r, o)
+	} else if KindOf(err) == Unknown {
+		c.writer.stats.unknown.Add(1)
+	}
+	if over {
+		o.free()
+	}
+	heard(err)
+}
+
+// cacheable says that the cache could answer the request: see readers.cached.
+func cacheable(r *Request) bool {
+	if len(r.Commands) != 1 || r.After != "" {
+		return false
+	}
+	cmd := r.Commands[0]
+	return len(cmd) == 2 && strings.EqualFold(cmd[0], "GET")
+}
+
+// over is a context that has ended: with it, the library's cache answers what
+// it has and asks nobody.
+var over = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// hit is cached for a caller that does not wait: it answers what is in the
+// cache. Without a connection the library would make one.
+func (c *readers) hit(r *Request) bool {
+	l := c.cache.Load()
+	return l != nil && l.warm.Load() && c.cached(over, r)
+}

@@ -1,0 +1,415 @@
+//go:build linux && (amd64 || arm64)
+
+package web
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// loop serves simple requests on many connections: it reads from all that have
+// something, hands what they want on, and writes when that is answered, without
+// a goroutine, a timer or a buffer for each. Its connections are known to its
+// own epoll instance alone and not to the runtime, which knows the instance: so
+// waiting for it costs no thread.
+type loop struct {
+	engine *engine
+	poll   *os.File // the epoll instance
+	fd     int      // its file descriptor
+	raw    syscall.RawConn
+
+	// mu is held by whoever works for the loop. Nobody waits for anything
+	// meanwhile, but for the kernel to copy bytes.
+	mu       sync.Mutex
+	conns    []*quickConn // by file descriptor; nil: none
+	draining bool
+	spare    []*flight
+	in       []byte // what was read last
+	out      []byte // what is written next
+	request  simple
+
+	// landed are flights whose outcome is there; landing is told of them.
+	landedMu sync.Mutex
+	landed   []*flight
+	landing  chan struct{}
+	over     bool // nobody hears of them any more
+}
+
+// readSize is what one read takes in: a longer request is none for a loop.
+const readSize = 32 << 10
+
+// keepOut is how large the buffer for answers may stay.
+const keepOut = 256 << 10
+
+// quickConn is a connection of a loop.
+type quickConn struct {
+	fd    int
+	busy  bool  // a flight is under way: nothing is read
+	ready bool  // there may be something to read
+	ended bool  // its client sends no more: the last read is still to come
+	fresh bool  // nothing has come yet
+	since int64 // Unix time in seconds of the last answer, or of its beginning
+}
+
+// flight is one request on its way.
+type flight struct {
+	loop    *loop
+	conn    *quickConn
+	closing bool // the connection closes after the answer
+	journey
+}
+
+// land is called when the flight's outcome is there. It waits for nobody.
+func (f *flight) land() {
+	l := f.loop
+	l.landedMu.Lock()
+	defer l.landedMu.Unlock()
+	if l.over {
+		return
+	}
+	l.landed = append(l.landed, f)
+	select {
+	case l.landing <- struct{}{}:
+	default:
+	}
+}
+
+func newLoop(e *engine) (*loop, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make an epoll instance: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // for the runtime
+		unix.Close(fd)
+		return nil, fmt.Errorf("make an epoll instance: %w", err)
+	}
+	l := &loop{engine: e, fd: fd, poll: os.NewFile(uintptr(fd), "epoll"), landing: make(chan struct{}, 1), in: make([]byte, readSize)}
+	if l.raw, err = l.poll.SyscallConn(); err != nil {
+		l.poll.Close()
+		return nil, fmt.Errorf("poll an epoll instance: %w", err)
+	}
+	return l, nil
+}
+
+// run waits for connections that can be read, until the loop is closed.
+func (l *loop) run() {
+	events := make([]unix.EpollEvent, 256)
+	n := 0
+	var failed syscall.Errno
+	look := func(fd uintptr) bool {
+		n, failed = epollWait(fd, events)
+		return n > 0 || failed != 0 && failed != unix.EINTR
+	}
+	for l.raw.Read(look) == nil && failed == 0 {
+		l.mu.Lock()
+		for i := range events[:n] {
+			c := l.at(int(events[i].Fd))
+			if c == nil {
+				continue
+			}
+			c.ready = true
+			c.ended = c.ended || events[i].Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
+			if !c.busy {
+				l.serve(c)
+			}
+		}
+		l.mu.Unlock()
+	}
+}
+
+// answer writes what has landed, until the loop is closed.
+func (l *loop) answer() {
+	var flights []*flight
+	for range l.landing {
+		l.landedMu.Lock()
+		flights, l.landed = l.landed, flights[:0]
+		l.landedMu.Unlock()
+		l.mu.Lock()
+		if l.over {
+			flights = nil
+		}
+		for _, f := range flights {
+			c := f.conn
+			f.closing = l.draining
+			l.out = l.engine.responder.finish(f, l.out[:0])
+			l.release(f)
+			c.busy = false
+			if l.write(c) && c.ready {
+				l.serve(c)
+			}
+		}
+		l.mu.Unlock()
+		clear(flights)
+	}
+}
+
+func (l *loop) at(fd int) *quickConn {
+	if fd < len(l.conns) {
+		return l.conns[fd]
+	}
+	return nil
+}
+
+// add takes a connection in, with what was read of it already. It answers false
+// when that is too late.
+func (l *loop) add(fd int, early []byte, fresh bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over || l.draining && early == nil {
+		return false
+	}
+	for fd >= len(l.conns) {
+		l.conns = append(l.conns, make([]*quickConn, fd+64-len(l.conns))...)
+	}
+	c := &quickConn{fd: fd, fresh: fresh, since: time.Now().Unix()}
+	l.conns[fd] = c
+	l.engine.open.Add(1)
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1), Fd: int32(fd)}
+	if err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
+		l.forget(c)
+		return false
+	}
+	if early != nil {
+		// More may have come while the runtime had the connection.
+		c.ready = true
+		l.dispatch(c, early)
+	}
+	return true
+}
+
+// serve reads a request of a connection, until there is none or one is under
+// way.
+func (l *loop) serve(c *quickConn) {
+	for c.ready && !c.busy {
+		n, errno := receive(c.fd, l.in)
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno == unix.EAGAIN:
+			c.ready = false
+			if l.draining {
+				l.close(c)
+			}
+			return
+		case errno != 0 || n == 0:
+			l.close(c)
+			return
+		}
+		// What comes after a read that did not fill the buffer, the kernel tells
+		// anew (epoll(7), question 9).
+		c.ready = n == len(l.in) || c.ended
+		if !l.dispatch(c, l.in[:n]) {
+			return
+		}
+	}
+}
+
+// dispatch has a request of a connection answered. It answers false when the
+// connection is gone from here.
+func (l *loop) dispatch(c *quickConn, b []byte) bool {
+	c.fresh = false
+	if l.request.parse(b) {
+		f := l.acquire(c)
+		f.closing = l.draining
+		out, progress := l.engine.responder.respond(f, &l.request, l.out[:0])
+		l.out = out
+		switch progress {
+		case pending:
+			c.busy = true
+			return true
+		case answered:
+			l.release(f)
+			return l.write(c)
+		}
+		l.release(f)
+	}
+	l.handOff(c, b)
+	return false
+}
+
+// write sends the answer that is in out. It answers false when the connection
+// is gone from here: broken, closed after its last answer, or because its client
+// does not read, so that a goroutine has to wait for it.
+func (l *loop) write(c *quickConn) bool {
+	out := l.out
+	for {
+		n, errno := transmit(c.fd, out)
+		switch {
+		case errno == 0 && n == len(out):
+			if cap(l.out) > keepOut {
+				l.out = nil
+			}
+			c.since = l.engine.second.Load()
+			if l.draining {
+				l.close(c)
+				return false
+			}
+			return true
+		case errno == 0:
+			out = out[n:]
+		case errno == unix.EINTR:
+		case errno == unix.EAGAIN:
+			l.remove(c)
+			l.engine.writeSlowly(c.fd, append([]byte(nil), out...))
+			return false
+		default:
+			l.close(c)
+			return false
+		}
+	}
+}
+
+// handOff gives a connection to the HTTP server, with what was read of it.
+func (l *loop) handOff(c *quickConn, b []byte) {
+	l.remove(c)
+	early := append([]byte(nil), b...)
+	conn, err := attach(c.fd)
+	if err != nil {
+		return
+	}
+	l.engine.handed.give(newConn(conn, early, l.engine))
+}
+
+// remove takes a connection out; its file descriptor stays open.
+func (l *loop) remove(c *quickConn) {
+	_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, c.fd, nil)
+	l.forget(c)
+}
+
+func (l *loop) close(c *quickConn) {
+	l.forget(c)
+	unix.Close(c.fd)
+}
+
+func (l *loop) forget(c *quickConn) {
+	l.conns[c.fd] = nil
+	l.engine.open.Add(-1)
+}
+
+func (l *loop) acquire(c *quickConn) *flight {
+	n := len(l.spare)
+	if n == 0 {
+		f := &flight{loop: l, conn: c}
+		f.started = func(err error) {
+			if f.lands(err) {
+				f.land()
+			}
+		}
+		return f
+	}
+	f := l.spare[n-1]
+	l.spare = l.spare[:n-1]
+	f.conn = c
+	return f
+}
+
+// release keeps a flight for another one; some, as many as were under way at
+// once.
+func (l *loop) release(f *flight) {
+	f.conn = nil
+	l.spare = append(l.spare, f)
+}
+
+// sweep closes connections that have idled too long.
+func (l *loop) sweep(now int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.conns {
+		if c == nil || c.busy {
+			continue
+		}
+		limit := idleTimeout
+		if c.fresh {
+			limit = readTimeout
+		}
+		if now-c.since > int64(limit/time.Second) {
+			l.close(c)
+		}
+	}
+}
+
+// drain closes connections that have nothing under way, and each of the others
+// after its answer.
+func (l *loop) drain() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.draining = true
+	for _, c := range l.conns {
+		if c != nil && !c.busy {
+			c.ready = true
+			l.serve(c) // what came already
+		}
+	}
+}
+
+// end stops the loop. Nothing is under way any more, or nobody waits for it.
+func (l *loop) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.landedMu.Lock()
+	l.over, l.landed = true, nil
+	close(l.landing)
+	l.landedMu.Unlock()
+	l.poll.Close()
+	for _, c := range l.conns {
+		if c != nil {
+			l.close(c)
+		}
+	}
+}
+
+// The system calls of the hot path do not wait, so the scheduler need not be
+// told of them. MSG_DONTWAIT holds whatever the socket is set to.
+
+func receive(fd int, b []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
+}
+
+func transmit(fd int, b []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	return int(n), errno
+}
+
+func epollWait(fd uintptr, events []unix.EpollEvent) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+// attach makes a connection of the runtime of a file descriptor, which it
+// closes.
+func attach(fd int) (net.Conn, error) {
+	file := os.NewFile(uintptr(fd), "")
+	defer file.Close()
+	return net.FileConn(file)
+}
+
+// detach takes a connection from the runtime; the file descriptor is the
+// caller's. It answers false to what is no socket of the kernel's.
+func detach(c net.Conn) (int, bool) {
+	switch c.(type) {
+	case *net.TCPConn, *net.UnixConn:
+	default:
+		return 0, false
+	}
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	fd := -1
+	if err := raw.Control(func(f uintptr) { fd, _ = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 0) }); err != nil || fd < 0 {
+		return 0, false
+	}
+	_ = c.Close()
+	return fd, true
+}
