@@ -46,12 +46,14 @@ func newEngine(http *fasthttp.Server, r responder, limit int) *engine {
 }
 
 // connections is how many are open.
-func (e *engine) connections() int { return int(e.http.GetOpenConnectionsCount()) + int(e.open.Load()) }
+func (e *engine) connections() int {
+	return max(0, int(e.http.GetOpenConnectionsCount())) + int(e.open.Load())
+}
 
 // serve serves a listener's connections until shutdown.
 func (e *engine) serve(ln net.Listener) error {
 	if e.responder == nil {
-		return e.http.Serve(Listener(ln))
+		return e.http.Serve(listener{ln})
 	}
 	if err := e.start(ln); err != nil {
 		return err
@@ -113,7 +115,7 @@ func (e *engine) accept(conn net.Conn) {
 	}
 	fd, ok := detach(conn)
 	if !ok {
-		e.handed.give(newConn(conn, nil, nil))
+		e.handed.give(newConn(conn, nil, nil, 0))
 		return
 	}
 	if !e.place().add(fd, nil, true) {

@@ -22,7 +22,7 @@ func newEngine(http *fasthttp.Server, _ responder, _ int) *engine { return &engi
 
 func (e *engine) connections() int { return int(e.http.GetOpenConnectionsCount()) }
 
-func (e *engine) serve(ln net.Listener) error { return e.http.Serve(Listener(ln)) }
+func (e *engine) serve(ln net.Listener) error { return e.http.Serve(listener{ln}) }
 
 func (e *engine) shutdown(ctx context.Context) error { return e.http.ShutdownWithContext(ctx) }
 

@@ -9,24 +9,13 @@ import (
 	"syscall"
 )
 
-// lazyListener accepts connections that hold no buffer while they idle. The
-// HTTP server gives its own buffers back between two requests and then waits
-// for the first byte of the next one, alone; here that one read takes the whole
-// request along, where it would cost a second system call.
-type lazyListener struct{ net.Listener }
-
-func (l lazyListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return newLazy(conn, nil, nil), nil
-}
-
-// newLazy makes such a connection. early was read of it already. Between two
-// requests it goes back to home, which may be nil, with the first one that is
-// for its loops.
-func newLazy(conn net.Conn, early []byte, home *engine) net.Conn {
+// newLazy makes a connection that holds no buffer while it idles. The HTTP
+// server gives its own buffers back between two requests and then waits for the
+// first byte of the next one, alone; here that one read takes the whole request
+// along, where it would cost a second system call. early was read of it
+// already. Between two requests it goes back to home, which may be nil, with the
+// first one that is for its loops, after stay others.
+func newLazy(conn net.Conn, early []byte, home *engine, stay int) net.Conn {
 	sys, ok := conn.(syscall.Conn)
 	if !ok {
 		return conn
@@ -35,7 +24,7 @@ func newLazy(conn net.Conn, early []byte, home *engine) net.Conn {
 	if err != nil {
 		return conn
 	}
-	c := &lazyConn{Conn: conn, raw: raw, early: early, home: home}
+	c := &lazyConn{Conn: conn, raw: raw, early: early, home: home, stay: stay}
 	c.try = c.tryRead
 	return c
 }
@@ -59,6 +48,7 @@ type lazyConn struct {
 
 	early []byte
 	home  *engine
+	stay  int
 	back  atomic.Bool // Close gives it back, with what is in buf
 }
 
@@ -83,7 +73,10 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 			c.err = nil
 			return 0, err
 		}
-		if c.home != nil && c.home.wants(c.buf[:c.end]) {
+		switch {
+		case c.stay > 0:
+			c.stay--
+		case c.home != nil && c.home.wants(c.buf[:c.end]):
 			c.back.Store(true)
 			return 0, io.EOF
 		}

@@ -132,7 +132,7 @@ func (s *Server) malformed(ctx *fasthttp.RequestCtx, err error) {
 	linger(ctx)
 }
 
-// listener makes its connections able to linger.
+// listener makes connections for the HTTP server.
 type listener struct{ net.Listener }
 
 func (l listener) Accept() (net.Conn, error) {
@@ -140,7 +140,7 @@ func (l listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: c}, nil
+	return newConn(c, nil, nil, 0), nil
 }
 
 // conn is a connection that may be closed while its client still sends. Closed
@@ -152,8 +152,8 @@ type conn struct {
 }
 
 // newConn makes a connection for the HTTP server: see newLazy.
-func newConn(c net.Conn, early []byte, home *engine) net.Conn {
-	return &conn{Conn: newLazy(c, early, home)}
+func newConn(c net.Conn, early []byte, home *engine, stay int) net.Conn {
+	return &conn{Conn: newLazy(c, early, home, stay)}
 }
 
 // linger has the request's connection wait at its end for the client's.

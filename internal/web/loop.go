@@ -177,9 +177,7 @@ func (l *loop) add(fd int, early []byte, fresh bool) bool {
 		return false
 	}
 	if early != nil {
-		// More may have come while the runtime had the connection.
-		c.ready = true
-		l.dispatch(c, early)
+		l.dispatch(c, early) // what came after it, the kernel tells
 	}
 	return true
 }
@@ -215,6 +213,7 @@ func (l *loop) serve(c *quickConn) {
 // connection is gone from here.
 func (l *loop) dispatch(c *quickConn, b []byte) bool {
 	c.fresh = false
+	stay := 0
 	if l.request.parse(b) {
 		f := l.acquire(c)
 		f.closing = l.draining
@@ -229,10 +228,18 @@ func (l *loop) dispatch(c *quickConn, b []byte) bool {
 			return l.write(c)
 		}
 		l.release(f)
+		if l.engine.responder.wants(&l.request) {
+			stay = stayFor
+		}
 	}
-	l.handOff(c, b)
+	l.handOff(c, b, stay)
 	return false
 }
+
+// stayFor is for how many requests a connection stays with the HTTP server of
+// which one seemed to be for a loop and was not: a client without a token, for
+// one, would have it go to and fro.
+const stayFor = 16
 
 // write sends the answer that is in out. It answers false when the connection
 // is gone from here: broken, closed after its last answer, or because its client
@@ -267,14 +274,14 @@ func (l *loop) write(c *quickConn) bool {
 }
 
 // handOff gives a connection to the HTTP server, with what was read of it.
-func (l *loop) handOff(c *quickConn, b []byte) {
+func (l *loop) handOff(c *quickConn, b []byte, stay int) {
 	l.remove(c)
 	early := append([]byte(nil), b...)
 	conn, err := attach(c.fd)
 	if err != nil {
 		return
 	}
-	l.engine.handed.give(newConn(conn, early, l.engine))
+	l.engine.handed.give(newConn(conn, early, l.engine, stay))
 }
 
 // remove takes a connection out; its file descriptor stays open.

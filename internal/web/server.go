@@ -126,16 +126,16 @@ func New(cfg Config, store Store) *Server {
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
 	s.hub = newHub(store.Changes, cfg.Logger)
-	s.http = Bare(s.handle)
+	s.http = bare(s.handle)
 	s.http.ErrorHandler, s.http.HeaderReceived, s.http.ExpectHandler = s.malformed, s.headerReceived, s.expect
 	s.http.Concurrency, s.http.MaxRequestBodySize = cfg.Connections, cfg.MaxBody
 	s.engine = newEngine(s.http, newQuick(s), cfg.Connections)
 	return s
 }
 
-// Bare is a web node's HTTP server without what it serves: what a benchmark
-// compares a node with. It wants listeners made by Listener.
-func Bare(handler fasthttp.RequestHandler) *fasthttp.Server {
+// bare is a web node's HTTP server without what it serves. It wants connections
+// made by newConn.
+func bare(handler fasthttp.RequestHandler) *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler:               handler,
 		NoDefaultServerHeader: true,
@@ -153,9 +153,6 @@ func Bare(handler fasthttp.RequestHandler) *fasthttp.Server {
 		DisablePreParseMultipartForm: true,
 	}
 }
-
-// Listener gives the connections of a listener what a web node's have.
-func Listener(ln net.Listener) net.Listener { return listener{lazyListener{ln}} }
 
 // discard drops what fasthttp logs of clients' mistakes: they got their
 // answer.

@@ -164,14 +164,7 @@ func (q *simple) take(field fields, value []byte, length *int) bool {
 	w := &q.wishes
 	switch field {
 	case hostField:
-		if len(value) == 0 {
-			return false
-		}
-		for _, c := range value {
-			if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == ':' || c == '-') {
-				return false
-			}
-		}
+		return plainHost(value)
 	case agentField: // browsers get more of a header: see secure
 		return !bytes.HasPrefix(value, []byte("Mozilla/"))
 	case connectionField:
@@ -202,11 +195,33 @@ func (q *simple) take(field fields, value []byte, length *int) bool {
 	case onceField:
 		w.once, w.onces = value, 1
 	case tokenField:
-		w.token = value
+		if w.token = value; value == nil { // it is there all the same
+			w.token = []byte{}
+		}
 	case encodingField:
 		w.encoding = value
 	case formatField:
 		w.format = value
+	}
+	return true
+}
+
+// plainHost says that a host is a name or an IPv4 address, with a port or
+// without.
+func plainHost(host []byte) bool {
+	name, port, ported := bytes.Cut(host, []byte(":"))
+	if len(name) == 0 || ported && len(port) == 0 || len(port) > 4 && string(port) > "65535" || len(port) > 5 {
+		return false
+	}
+	for _, c := range name {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '-') {
+			return false
+		}
+	}
+	for _, c := range port {
+		if c < '0' || c > '9' {
+			return false
+		}
 	}
 	return true
 }
