@@ -54,11 +54,13 @@ func (l *line) drop(o *operation) {
 	o.before, o.next = nil, nil
 }
 
-// add begins to watch an operation, which gets its deadline right after that.
+// add gives an operation its deadline and begins to watch it. Where several
+// come at once, one may stand behind another that is due some microseconds
+// later.
 func (t *deadlines) add(o *operation) {
+	o.until = time.Now().Add(t.w.cfg.Hold)
+	o.giveUp, o.watched = o.until, true
 	t.mu.Lock()
-	o.giveUp = time.Now().Add(t.w.cfg.Hold)
-	o.watched = true
 	t.open.push(o)
 	wake := t.asleep
 	t.asleep = false

@@ -31,7 +31,7 @@ func (c *Client) Start(r *Request, done func(error)) {
 	default:
 		o.request, o.heard, o.then = r, done, c.concluding
 		c.writer.deadlines.add(o)
-		err := c.writer.put(context.Background(), o)
+		err := c.writer.put(o)
 		if err != nil && o.state.CompareAndSwap(queued, finished) { // else it was given up before
 			c.conclude(o, true, err)
 		}

@@ -77,12 +77,9 @@ func (w *writer) waiting() int {
 	return n
 }
 
-// put puts an operation into the queue, or says why there is no place for it.
-func (w *writer) put(ctx context.Context, o *operation) error {
-	until := time.Now().Add(w.cfg.Hold)
-	if end, ok := ctx.Deadline(); ok && end.Before(until) {
-		until = end
-	}
+// put puts an operation that has its deadline into the queue, or says why there
+// is no place for it.
+func (w *writer) put(o *operation) error {
 	w.mu.Lock()
 	switch {
 	case w.ended:
@@ -92,7 +89,6 @@ func (w *writer) put(ctx context.Context, o *operation) error {
 		w.mu.Unlock()
 		return &Error{Overloaded, errTooManyHeld}
 	}
-	o.until = until
 	w.queue = append(w.queue, o)
 	w.live++
 	w.bytes += o.size
@@ -107,7 +103,11 @@ func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
 	if o.guarded && w.aside != nil {
 		return w.aside.do(ctx, o)
 	}
-	if err := w.put(ctx, o); err != nil {
+	o.until = time.Now().Add(w.cfg.Hold)
+	if end, ok := ctx.Deadline(); ok && end.Before(o.until) {
+		o.until = end
+	}
+	if err := w.put(o); err != nil {
 		return true, err
 	}
 	deadline := o.timer

@@ -25,8 +25,18 @@ func (a *replying) Do(_ context.Context, r *redis.Request) error {
 	return nil
 }
 
+// Start and Known make it a Store for a loop.
+func (a *replying) Start(r *redis.Request, done func(error)) {
+	_ = a.Do(context.Background(), r)
+	done(nil)
+}
+
+func (a *replying) Known(cmd redis.Command) *redis.Spec {
+	return a.Store.(*redis.Client).Known(cmd)
+}
+
 // replyTo asks a real Redis for a reply: only it makes them.
-func replyTo(b *testing.B, client *redis.Client, command ...string) redis.Reply {
+func replyTo(b testing.TB, client *redis.Client, command ...string) redis.Reply {
 	b.Helper()
 	r := redis.Request{Commands: []redis.Command{command}}
 	if err := client.Do(b.Context(), &r); err != nil {

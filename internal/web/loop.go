@@ -33,6 +33,7 @@ type loop struct {
 	spare    []*flight
 	in       []byte // what was read last
 	out      []byte // what is written next
+	scratch  []byte // see journey
 	request  simple
 
 	// landed are flights whose outcome is there; landing is told of them.
@@ -44,9 +45,6 @@ type loop struct {
 
 // readSize is what one read takes in: a longer request is none for a loop.
 const readSize = 32 << 10
-
-// keepOut is how large the buffer for answers may stay.
-const keepOut = 256 << 10
 
 // quickConn is a connection of a loop.
 type quickConn struct {
@@ -304,6 +302,7 @@ func (l *loop) acquire(c *quickConn) *flight {
 	n := len(l.spare)
 	if n == 0 {
 		f := &flight{loop: l, conn: c}
+		f.scratch = &l.scratch
 		f.started = func(err error) {
 			if f.lands(err) {
 				f.land()

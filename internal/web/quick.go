@@ -42,15 +42,15 @@ type journey struct {
 	route   route
 	form    form
 	err     error
-	body    []byte      // kept for its memory
+	scratch *[]byte     // the loop's memory for a body
 	started func(error) // keeps the outcome and lands the flight; made once
 	// phase says who sees to the answer: whoever started the flight when it has
 	// landed meanwhile, else whoever lands it.
 	phase atomic.Int32
 }
 
-// keepBody is how large a flight's body may stay, in bytes.
-const keepBody = 16 << 10
+// keepOut is how large the memory for answers may stay, in bytes.
+const keepOut = 256 << 10
 
 // The phases of a flight.
 const (
@@ -291,15 +291,15 @@ func (s *quick) swiftly(f *flight, out []byte, now time.Time) []byte {
 		kind = octetStream
 	}
 	result := &r.Results[0]
-	body := f.body[:0]
+	body := (*f.scratch)[:0]
 	if f.form.resp2 {
 		body = appendRESP(body, result)
 	} else {
 		body = appendResult(body, result, f.form.base64)
 	}
 	out = append(s.begin(f, out, now, kind, len(body)), body...)
-	if f.body = body; cap(body) > keepBody {
-		f.body = nil
+	if *f.scratch = body; cap(body) > keepOut {
+		*f.scratch = nil
 	}
 	return out
 }
