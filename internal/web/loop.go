@@ -33,7 +33,7 @@ type loop struct {
 	spare    []*flight
 	in       []byte // what was read last
 	out      []byte // what is written next
-	scratch  []byte // see journey
+	memory   memory
 	request  simple
 
 	// landed are flights whose outcome is there; landing is told of them.
@@ -302,7 +302,7 @@ func (l *loop) acquire(c *quickConn) *flight {
 	n := len(l.spare)
 	if n == 0 {
 		f := &flight{loop: l, conn: c}
-		f.scratch = &l.scratch
+		f.memory = &l.memory
 		f.started = func(err error) {
 			if f.lands(err) {
 				f.land()

@@ -42,11 +42,26 @@ type journey struct {
 	route   route
 	form    form
 	err     error
-	scratch *[]byte     // the loop's memory for a body
+	memory  *memory     // the loop's
 	started func(error) // keeps the outcome and lands the flight; made once
 	// phase says who sees to the answer: whoever started the flight when it has
 	// landed meanwhile, else whoever lands it.
 	phase atomic.Int32
+}
+
+// memory is what a loop's requests use one after the other, each for as long as
+// it is at work.
+type memory struct {
+	arguments arguments
+	body      []byte
+}
+
+// tidy gives back what grew large.
+func (m *memory) tidy() {
+	if m.arguments.large() {
+		m.arguments = arguments{}
+	}
+	m.arguments.reset()
 }
 
 // keepOut is how large the memory for answers may stay, in bytes.
@@ -176,8 +191,8 @@ func (s *quick) prepare(f *flight, q *simple, route route) bool {
 	if err != nil {
 		return false
 	}
-	a := acquireArguments()
-	defer releaseArguments(a)
+	a := &f.memory.arguments
+	defer f.memory.tidy()
 	switch {
 	case route == sourceGet:
 		err = s.sourceGet(a, q.query)
@@ -291,15 +306,15 @@ func (s *quick) swiftly(f *flight, out []byte, now time.Time) []byte {
 		kind = octetStream
 	}
 	result := &r.Results[0]
-	body := (*f.scratch)[:0]
+	body := f.memory.body[:0]
 	if f.form.resp2 {
 		body = appendRESP(body, result)
 	} else {
 		body = appendResult(body, result, f.form.base64)
 	}
 	out = append(s.begin(f, out, now, kind, len(body)), body...)
-	if *f.scratch = body; cap(body) > keepOut {
-		*f.scratch = nil
+	if f.memory.body = body; cap(body) > keepOut {
+		f.memory.body = nil
 	}
 	return out
 }
