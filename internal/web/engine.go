@@ -214,6 +214,7 @@ func (e *engine) shutdown(ctx context.Context) error {
 		l.drain()
 	}
 	err = errors.Join(err, e.http.ShutdownWithContext(ctx))
+	_ = e.handed.Close() // also where the server had not begun yet
 	<-e.served
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
