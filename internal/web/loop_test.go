@@ -358,11 +358,16 @@ func TestWhatIsUnderWayOnALoopFinishesAtTheEnd(t *testing.T) {
 	master.Do("SET", "k", "v")
 	store := script(client)
 	store.hold = make(chan struct{})
-	server := New(Config{}, store)
+	server, _ := counted(t, Config{}, store)
 	addr, stop := listen(t, server)
 	idle, busy := dial(t, addr), dial(t, addr)
 	io.WriteString(busy, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
-	<-store.held
+	select {
+	case <-store.held:
+	case <-time.After(20 * time.Second):
+		got, err := busy.answer()
+		t.Fatalf("the request did not reach the store: %q, %v", got, err)
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- stop() }()
 	if _, err := idle.r.ReadByte(); err != io.EOF {
@@ -381,8 +386,13 @@ func TestWhatIsUnderWayOnALoopFinishesAtTheEnd(t *testing.T) {
 	if _, err := busy.r.ReadByte(); err != io.EOF {
 		t.Errorf("after the answer: %v, want the end", err)
 	}
-	if err := <-ended; err != nil {
-		t.Error(err)
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the server does not end")
 	}
 }
 
