@@ -243,7 +243,13 @@ func TestALoopAnswersAsTheServerDoes(t *testing.T) {
 				{"DELETE /get/k HTTP/1.1\r\n" + plainHead + variant.header + "\r\n", false},
 				{"PUT /set/k4 HTTP/1.1\r\n" + plainHead + variant.header + "Content-Length: 1\r\n\r\nv", true},
 				{"PUT /set?key=a&value=b HTTP/1.1\r\n" + plainHead + variant.header + "Content-Length: 0\r\n\r\n", false},
-				{get("/get?key=k", "Cookie: a=b\r\n"), false},
+				{get("/get?key=k", usual), true},
+				{get("/get/k", usual), true},
+				{get("/set?key=a&value=b", usual), true},
+				{post("/set/k5", "v", usual), true},
+				{post("/", `["GET","k5"]`, usual), true},
+				{get("/get?key=k", "Origin: http://x\r\n"), false},
+				{get("/get?key=k", "Sec-Fetch-Site: cross-site\r\n"), false},
 				{get("/get?key=k"), true},
 			} {
 				// After what is no loop's, a connection may stay away for a while.

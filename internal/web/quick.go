@@ -174,6 +174,7 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 	r := &f.request
 	if !s.prepare(f, q, route) {
 		*r = redis.Request{Results: r.Results[:0]}
+		f.form = form{}
 		return out, declined
 	}
 	f.began, f.method, f.route = began, q.method, route

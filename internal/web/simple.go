@@ -69,7 +69,7 @@ func (q *simple) parse(b []byte) bool {
 		value := bytes.Trim(b[:end], " ")
 		b = b[end+2:]
 		field := fieldOf(name)
-		if field == unknownField || field != harmlessField && seen&field != 0 || !q.take(field, value, &length) {
+		if field == strangeField || field != harmlessField && seen&field != 0 || !q.take(field, value, &length) {
 			return false
 		}
 		seen |= field
@@ -102,24 +102,23 @@ const (
 	encodingField
 	formatField
 
-	unknownField fields = 0
+	// strangeField is one that only the HTTP server understands, or no field.
+	strangeField fields = 0
 )
 
 // fieldOf finds a field by its name, in whatever case it comes.
 func fieldOf(name []byte) fields {
-	var lower [32]byte
-	if len(name) > len(lower) {
-		return unknownField
-	}
+	var lower [32]byte // as long as the longest that has a meaning
 	for i, c := range name {
-		switch {
-		case 'A' <= c && c <= 'Z':
-			c += 'a' - 'A'
-		case 'a' <= c && c <= 'z' || c == '-' || '0' <= c && c <= '9':
-		default:
-			return unknownField
+		if c = inNames[c]; c == 0 {
+			return strangeField
 		}
-		lower[i] = c
+		if i < len(lower) {
+			lower[i] = c
+		}
+	}
+	if len(name) > len(lower) {
+		return harmlessField
 	}
 	switch string(lower[:len(name)]) {
 	case "host":
@@ -150,18 +149,29 @@ func fieldOf(name []byte) fields {
 		return encodingField
 	case "upstash-response-format":
 		return formatField
-	case "accept", "accept-encoding", "accept-language", "cache-control", "content-type", "pragma",
-		"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip", "x-request-id",
-		"forwarded", "via", "sec-fetch-mode", "priority", "traceparent", "tracestate",
-		"upstash-telemetry-sdk", "upstash-telemetry-runtime", "upstash-telemetry-platform":
-		return harmlessField
+	case "transfer-encoding", "trailer", "te", "expect", "upgrade", "keep-alive", "proxy-connection", // how the message is sent
+		"origin", "sec-fetch-site": // see cors
+		return strangeField
 	}
-	return unknownField
+	// Nobody reads it: neither the HTTP server nor anything of ours that a
+	// command comes to.
+	return harmlessField
 }
+
+// inNames are the characters that a name may have (RFC 9110, section 5.6.2:
+// token), in lower case; 0: it may not.
+var inNames = func() (t [256]byte) {
+	for c := 'a'; c <= 'z'; c++ {
+		t[c], t[c-'a'+'A'] = byte(c), byte(c)
+	}
+	for _, c := range []byte("0123456789!#$%&'*+-.^_`|~") {
+		t[c] = c
+	}
+	return t
+}()
 
 // take takes note of a field. It answers false when its value is not simple.
 func (q *simple) take(field fields, value []byte, length *int) bool {
-	w := &q.wishes
 	switch field {
 	case hostField:
 		return plainHost(value)
@@ -182,26 +192,8 @@ func (q *simple) take(field fields, value []byte, length *int) bool {
 		}
 	case authorizationField:
 		q.authorization = value
-	case readField:
-		w.read = value
-	case maxLagField:
-		w.maxLag = value
-	case writeField:
-		w.write = value
-	case receivedField:
-		w.received = value
-	case attemptField:
-		w.attempt, w.attempts = value, 1
-	case onceField:
-		w.once, w.onces = value, 1
-	case tokenField:
-		if w.token = value; value == nil { // it is there all the same
-			w.token = []byte{}
-		}
-	case encodingField:
-		w.encoding = value
-	case formatField:
-		w.format = value
+	default:
+		q.wishes.set(field, value)
 	}
 	return true
 }

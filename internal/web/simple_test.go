@@ -14,6 +14,15 @@ import (
 
 const plainHead = "Host: x\r\nUser-Agent: t\r\n"
 
+// usual are fields that clients, balancers and their like send, and that no
+// answer heeds.
+const usual = "Accept: */*\r\nAccept-Encoding: gzip, br\r\nCookie: a=b; c=\"d e\"; =; e\r\nDNT: 1\r\nX-Amzn-Trace-Id: Root=1-67891233-abcdef012345678912345678\r\n" +
+	"X-Cloud-Trace-Context: 105445aa7843bc8bf206b12000100000/1;o=1\r\nCF-Ray: 230b030023ae2822-SJC\r\nCDN-Loop: x\r\nTrue-Client-IP: 1.1.1.1\r\n" +
+	"X-B3-TraceId: 80f198ee56343ba864fe8b2a57d3eff7\r\nbaggage: a=b\r\nReferer: http://x/\r\nSec-Fetch-Dest: empty\r\nSec-CH-UA: \"x\";v=\"1\"\r\nSec-GPC: 1\r\n" +
+	"Upgrade-Insecure-Requests: 1\r\nX-Requested-With: XMLHttpRequest\r\nX-Api-Key: k\r\nX-Csrf-Token: t\r\nIf-None-Match: \"x\"\r\nIf-Match: *\r\n" +
+	"If-Modified-Since: Mon, 02 Jan 2006 15:04:05 GMT\r\nRange: bytes=0-0\r\nContent-Range: bytes 0-1/2\r\nFrom: a@b\r\nDate: now\r\nContent-Encoding: gzip\r\n" +
+	"Holdfast-TTL: 5\r\nHoldfast-Unknown: y\r\nAccess-Control-Request-Method: GET\r\nX_Under: y\r\nCookie: again=1\r\nX-" + "Very-Long-Name-That-Nobody-Has-Ever-Heard-Of: y\r\n"
+
 // What two parsers could read in two ways, or is wrong, unusual or unfinished,
 // is never taken for simple: request smuggling has no way through here.
 func TestOnlyWhatIsPlainIsSimple(t *testing.T) {
@@ -25,6 +34,7 @@ func TestOnlyWhatIsPlainIsSimple(t *testing.T) {
 		post + "Content-Length: 1\r\n\r\nv",
 		post + "Content-Length: 0\r\n\r\n",
 		"PUT / HTTP/1.1\r\n" + plainHead + "Content-Length: 8\r\n\r\n[\"PING\"]",
+		get + plainHead + usual + "\r\n",
 		"GET /set?key=a%20b&value=" + strings.Repeat("x", 10000) + " HTTP/1.1\r\n" + plainHead + "\r\n",
 	} {
 		var q simple
@@ -73,7 +83,11 @@ func TestOnlyWhatIsPlainIsSimple(t *testing.T) {
 		get + plainHead + "Accept: a\tb\r\n\r\n",
 		get + plainHead + ": y\r\n\r\n",
 		get + plainHead + "Accept\r\n\r\n",
-		get + plainHead + "X-Unknown: y\r\n\r\n",
+		get + plainHead + "X-Sélf: y\r\n\r\n",
+		get + plainHead + "X(1): y\r\n\r\n",
+		get + plainHead + "Cookie: \xe9\r\n\r\n",
+		get + plainHead + "Trailer: x\r\n\r\n",
+		get + plainHead + "TE: trailers\r\n\r\n",
 		get + plainHead + "Expect: 100-continue\r\n\r\n",
 		get + plainHead + "Upgrade: h2c\r\n\r\n",
 		get + plainHead + "Origin: http://a\r\n\r\n",
@@ -156,7 +170,8 @@ func FuzzSimple(f *testing.F) {
 		"Holdfast-Max-Lag: 1s\r\nHoldfast-Write: async\r\n", "Upstash-Encoding: base64\r\nUpstash-Response-Format: resp2\r\n",
 		"Content-Type: application/x-www-form-urlencoded\r\n", "Content-Type: multipart/form-data; boundary=a\r\n",
 		"Authorization: Bearer a\r\n", "Connection: keep-alive\r\n", "Connection: close\r\n", "Transfer-Encoding: chunked\r\n", "Expect: 100-continue\r\n",
-		"holdfast-received: 1\r\nholdfast-attempt: x\r\nx-forwarded-for: 1.1.1.1\r\n", "Host: y\r\n", "Accept:*/*\r\n", "Cookie: a=b\r\n", " x: y\r\n", "a b: c\r\n"}
+		"holdfast-received: 1\r\nholdfast-attempt: x\r\nx-forwarded-for: 1.1.1.1\r\n", "Host: y\r\n", "Accept:*/*\r\n", "Cookie: a=b\r\n", "DNT: 1\r\nx_y!#$%&'*+.^`|~: z\r\nCookie:;;=\r\ncookie: =a\r\n",
+		"Content-Encoding: gzip\r\nRange: bytes=0-1\r\nIf-None-Match: *\r\n", strings.Repeat("x", 40) + ": y\r\n", "Trailer: Host\r\n", " x: y\r\n", "a b: c\r\n"}
 	for _, h := range heads {
 		f.Add([]byte("GET /get?key=k&value=http://a/b HTTP/1.1\r\n" + plainHead + h + "\r\n"))
 		f.Add([]byte("POST /set/k%2F/?EX=1 HTTP/1.1\r\n" + h + plainHead + "Content-Length: 3\r\n\r\na\r\n"))
