@@ -6,9 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,20 +25,22 @@ type engine struct {
 	responder responder // nil: the HTTP server serves everything
 	limit     int       // connections at once
 
+	gate   gate
 	handed *handed
 	loops  []*loop
 	next   atomic.Uint32 // of loops
-	// open counts the connections that are not the HTTP server's.
+	// open counts the connections that are not the HTTP server's. One that
+	// changes its place is counted at the new one before it is not at the old
+	// one, so that the end sees none too few.
 	open   atomic.Int64
 	second atomic.Int64 // Unix time
 
-	mu       sync.Mutex
-	started  bool
-	stopping bool
-	lns      []net.Listener
-	served   chan error // of the HTTP server
-	work     sync.WaitGroup
-	stop     chan struct{} // closed at the very end
+	mu      sync.Mutex
+	started bool
+	fault   error      // why a loop broke
+	served  chan error // of the HTTP server
+	work    sync.WaitGroup
+	stop    chan struct{} // closed at the very end
 }
 
 func newEngine(http *fasthttp.Server, r responder, limit int) *engine {
@@ -52,10 +54,14 @@ func (e *engine) connections() int {
 
 // serve serves a listener's connections until shutdown.
 func (e *engine) serve(ln net.Listener) error {
+	if !e.gate.admit(ln) {
+		return net.ErrClosed
+	}
+	defer e.gate.leave()
 	if e.responder == nil {
 		return e.http.Serve(listener{ln})
 	}
-	if err := e.start(ln); err != nil {
+	if err := e.start(); err != nil {
 		return err
 	}
 	for {
@@ -63,24 +69,40 @@ func (e *engine) serve(ln net.Listener) error {
 		switch {
 		case err == nil:
 			e.accept(conn)
-		case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED):
+		case passes(err):
 			time.Sleep(10 * time.Millisecond) // others close
 		case errors.Is(err, net.ErrClosed):
-			return nil
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			return e.fault
 		default:
 			return err
 		}
 	}
 }
 
+// passes says that the next accept may succeed (accept(2), "Error handling"):
+// that one connection failed, or there is no room now.
+func passes(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && slices.Contains([]syscall.Errno{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EPERM, syscall.EPROTO,
+		syscall.ENETDOWN, syscall.ENOPROTOOPT, syscall.EHOSTDOWN, syscall.ENONET, syscall.EHOSTUNREACH, syscall.EOPNOTSUPP, syscall.ENETUNREACH,
+	}, errno)
+}
+
+// fail ends serving because of a broken loop: serve answers why.
+func (e *engine) fail(err error) {
+	e.mu.Lock()
+	e.fault = errors.Join(e.fault, err)
+	e.mu.Unlock()
+	_ = e.gate.close()
+}
+
 // start starts the loops with the first listener.
-func (e *engine) start(ln net.Listener) error {
+func (e *engine) start() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.stopping {
-		return net.ErrClosed
-	}
-	e.lns = append(e.lns, ln)
 	if e.started {
 		return nil
 	}
@@ -113,12 +135,19 @@ func (e *engine) accept(conn net.Conn) {
 		e.work.Go(func() { reject(conn) })
 		return
 	}
+	e.settle(conn, nil, &quickConn{fresh: true})
+}
+
+// settle puts a connection on a loop, with what was read of it already; c has
+// what the loop keeps of it. What cannot be put there is the HTTP server's.
+func (e *engine) settle(conn net.Conn, early []byte, c *quickConn) {
 	fd, ok := detach(conn)
 	if !ok {
-		e.handed.give(newConn(conn, nil, nil, 0))
+		e.give(newConn(conn, slices.Clone(early), e, c.away()))
 		return
 	}
-	if !e.place().add(fd, nil, true) {
+	c.fd = fd
+	if !e.place().add(c, early) {
 		_ = syscall.Close(fd)
 	}
 }
@@ -134,6 +163,20 @@ func reject(conn net.Conn) {
 	_ = conn.Close()
 }
 
+// give gives a connection to the HTTP server. That one accepts no more once it
+// is being shut down; what a loop still has then it serves all the same.
+func (e *engine) give(conn net.Conn) {
+	e.open.Add(1)
+	if e.handed.give(conn) {
+		e.open.Add(-1)
+		return
+	}
+	e.work.Go(func() {
+		defer e.open.Add(-1)
+		_ = e.http.ServeConn(conn) // the client has its answer or is gone
+	})
+}
+
 // wants says that the bytes of a request are for a loop.
 func (e *engine) wants(b []byte) bool {
 	var q simple
@@ -141,36 +184,28 @@ func (e *engine) wants(b []byte) bool {
 }
 
 // takeBack takes a connection from the HTTP server, with the first bytes of its
-// next request.
-func (e *engine) takeBack(conn net.Conn, b []byte) error {
-	fd, ok := detach(conn)
-	if !ok {
-		return conn.Close()
-	}
-	if !e.place().add(fd, b, false) {
-		return syscall.Close(fd)
-	}
+// next request. It was there for stay requests at least.
+func (e *engine) takeBack(conn net.Conn, b []byte, stay int) error {
+	e.settle(conn, b, &quickConn{stay: stay})
 	return nil
 }
 
-// writeSlowly writes the rest of an answer to a client that does not keep up.
-func (e *engine) writeSlowly(fd int, rest []byte) {
+// aside has a goroutine write an answer to a connection of a loop, which makes
+// it, too; then the connection comes back.
+func (e *engine) aside(c *quickConn, answer func() []byte) {
 	e.open.Add(1)
+	c.loop.remove(c)
 	e.work.Go(func() {
 		defer e.open.Add(-1)
-		conn, err := attach(fd)
-		if err != nil {
-			return
-		}
+		conn := attach(c.fd)
+		b := answer()
 		_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if _, err := conn.Write(rest); err != nil {
+		if _, err := conn.Write(b); err != nil {
 			_ = conn.Close()
 			return
 		}
 		_ = conn.SetWriteDeadline(time.Time{})
-		if fd, ok := detach(conn); ok && !e.place().add(fd, nil, false) {
-			_ = syscall.Close(fd)
-		}
+		e.settle(conn, nil, &quickConn{stay: c.stay, run: c.run})
 	})
 }
 
@@ -191,20 +226,18 @@ func (e *engine) sweep() {
 	}
 }
 
-// shutdown ends serving, in this order: nobody is accepted any more; idle
-// connections close, and those that have sent a request get their answer first;
-// the HTTP server does the same; and when the last answer is out, or the context
-// ends, everything stops. Its error is then the context's.
+// shutdown ends serving, in this order: nobody is accepted any more, and who was
+// has a place; idle connections close, those that have sent a request get their
+// answer first, and those that have just come get the time to send one, for a
+// balancer may be at it; the HTTP server does the same; and when the last answer
+// is out, or the context ends, everything stops. Its error is then the context's.
 func (e *engine) shutdown(ctx context.Context) error {
+	err := e.gate.close()
 	if e.responder == nil {
-		return e.http.ShutdownWithContext(ctx)
+		return errors.Join(err, e.http.ShutdownWithContext(ctx))
 	}
+	e.gate.serving.Wait()
 	e.mu.Lock()
-	e.stopping = true
-	var err error
-	for _, ln := range e.lns {
-		err = errors.Join(err, ln.Close())
-	}
 	started := e.started
 	e.mu.Unlock()
 	if !started {
@@ -234,57 +267,3 @@ func (e *engine) shutdown(ctx context.Context) error {
 	}
 	return err
 }
-
-// handed is the listener of connections that loops hand to the HTTP server.
-type handed struct {
-	mu     sync.Mutex
-	more   sync.Cond
-	conns  []net.Conn
-	closed bool
-}
-
-func newHanded() *handed {
-	h := &handed{}
-	h.more.L = &h.mu
-	return h
-}
-
-// give hands a connection over; too late, it is closed.
-func (h *handed) give(c net.Conn) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		_ = c.Close()
-		return
-	}
-	h.conns = append(h.conns, c)
-	h.more.Signal()
-}
-
-// Accept is net.Listener's. What was given before the end is still accepted.
-func (h *handed) Accept() (net.Conn, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for len(h.conns) == 0 {
-		if h.closed {
-			return nil, io.EOF
-		}
-		h.more.Wait()
-	}
-	c := h.conns[0]
-	h.conns[0] = nil
-	h.conns = h.conns[1:]
-	return c, nil
-}
-
-// Close is net.Listener's.
-func (h *handed) Close() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.closed = true
-	h.more.Broadcast()
-	return nil
-}
-
-// Addr is net.Listener's.
-func (h *handed) Addr() net.Addr { return &net.UnixAddr{Name: "handed", Net: "unix"} }

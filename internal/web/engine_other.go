@@ -4,13 +4,17 @@ package web
 
 import (
 	"context"
+	"errors"
 	"net"
 
 	"github.com/valyala/fasthttp"
 )
 
 // engine is the way of connections: here, the HTTP server serves everything.
-type engine struct{ http *fasthttp.Server }
+type engine struct {
+	http *fasthttp.Server
+	gate gate
+}
 
 // flight is one request on its way on an event loop, of which there is none.
 type flight struct {
@@ -18,14 +22,22 @@ type flight struct {
 	journey
 }
 
-func newEngine(http *fasthttp.Server, _ responder, _ int) *engine { return &engine{http} }
+func newEngine(http *fasthttp.Server, _ responder, _ int) *engine { return &engine{http: http} }
 
 func (e *engine) connections() int { return int(e.http.GetOpenConnectionsCount()) }
 
-func (e *engine) serve(ln net.Listener) error { return e.http.Serve(listener{ln}) }
+func (e *engine) serve(ln net.Listener) error {
+	if !e.gate.admit(ln) {
+		return net.ErrClosed
+	}
+	defer e.gate.leave()
+	return e.http.Serve(listener{ln})
+}
 
-func (e *engine) shutdown(ctx context.Context) error { return e.http.ShutdownWithContext(ctx) }
+func (e *engine) shutdown(ctx context.Context) error {
+	return errors.Join(e.gate.close(), e.http.ShutdownWithContext(ctx))
+}
 
 func (e *engine) wants([]byte) bool { return false }
 
-func (e *engine) takeBack(conn net.Conn, _ []byte) error { return conn.Close() }
+func (e *engine) takeBack(conn net.Conn, _ []byte, _ int) error { return conn.Close() }

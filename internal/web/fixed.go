@@ -60,4 +60,6 @@ func (x fixed) respond(_ *flight, q *simple, out []byte) ([]byte, progress) {
 	return append(out, value...), answered
 }
 
+func (x fixed) long(*flight) bool { return false }
+
 func (x fixed) finish(_ *flight, out []byte) []byte { return out }

@@ -24,7 +24,7 @@ func newLazy(conn net.Conn, early []byte, home *engine, stay int) net.Conn {
 	if err != nil {
 		return conn
 	}
-	c := &lazyConn{Conn: conn, raw: raw, early: early, home: home, stay: stay}
+	c := &lazyConn{Conn: conn, raw: raw, early: early, home: home, stay: stay, whole: stay}
 	c.try = c.tryRead
 	return c
 }
@@ -48,7 +48,8 @@ type lazyConn struct {
 
 	early []byte
 	home  *engine
-	stay  int
+	stay  int         // requests to go
+	whole int         // stay at the beginning
 	back  atomic.Bool // Close gives it back, with what is in buf
 }
 
@@ -122,7 +123,7 @@ func (c *lazyConn) Close() error {
 	if !c.back.CompareAndSwap(true, false) {
 		return c.Conn.Close()
 	}
-	err := c.home.takeBack(c.Conn, c.buf[:c.end])
+	err := c.home.takeBack(c.Conn, c.buf[:c.end], c.whole)
 	lazyBuffers.Put(c.buf)
 	c.buf = nil
 	return err

@@ -27,7 +27,8 @@ const (
 	writeTimeout = 30 * time.Second
 	idleTimeout  = 75 * time.Second
 	lingerTime   = 5 * time.Second
-	slowest      = 128 << 10 // bytes a second that a large body has to come with
+	firstTimeout = 5 * time.Second // for a first request that has yet to come when the server ends; the HTTP server has the same
+	slowest      = 128 << 10       // bytes a second that a large body has to come with
 )
 
 // headerReceived gives a large body the time that it needs, and room.

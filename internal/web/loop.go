@@ -4,12 +4,11 @@ package web
 
 import (
 	"fmt"
-	"net"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,12 +47,27 @@ const readSize = 32 << 10
 
 // quickConn is a connection of a loop.
 type quickConn struct {
+	loop  *loop
 	fd    int
 	busy  bool  // a flight is under way: nothing is read
 	ready bool  // there may be something to read
 	ended bool  // its client sends no more: the last read is still to come
 	fresh bool  // nothing has come yet
 	since int64 // Unix time in seconds of the last answer, or of its beginning
+	run   int   // requests that were served here since it came
+	stay  int   // how many the HTTP server served before, at least
+}
+
+// away is for how many requests a connection stays with the HTTP server: it
+// costs about as much to go there and back as the loop saves on six requests. So
+// one that comes and goes stays away ever longer, and one that is here for a
+// while comes back soon: most of what it sends is for the loop.
+func (c *quickConn) away() int {
+	const least, most, while = 4, 64, 16
+	if c.run >= while {
+		return least
+	}
+	return min(max(2*c.stay, least), most)
 }
 
 // flight is one request on its way.
@@ -103,9 +117,13 @@ func (l *loop) run() {
 	var failed syscall.Errno
 	look := func(fd uintptr) bool {
 		n, failed = epollWait(fd, events)
-		return n > 0 || failed != 0 && failed != unix.EINTR
+		return n > 0 || failed != 0
 	}
-	for l.raw.Read(look) == nil && failed == 0 {
+	for l.raw.Read(look) == nil {
+		if failed != 0 {
+			l.engine.fail(fmt.Errorf("wait for connections: %w", failed))
+			return
+		}
 		l.mu.Lock()
 		for i := range events[:n] {
 			c := l.at(int(events[i].Fd))
@@ -135,6 +153,10 @@ func (l *loop) answer() {
 		}
 		for _, f := range flights {
 			c := f.conn
+			if l.engine.responder.long(f) {
+				l.finishAside(f)
+				continue
+			}
 			f.closing = l.draining
 			l.out = l.engine.responder.finish(f, l.out[:0])
 			l.release(f)
@@ -156,21 +178,22 @@ func (l *loop) at(fd int) *quickConn {
 }
 
 // add takes a connection in, with what was read of it already. It answers false
-// when that is too late.
-func (l *loop) add(fd int, early []byte, fresh bool) bool {
+// when that is too late: at the end there is a place for those alone that have
+// sent a request, or may yet send their first.
+func (l *loop) add(c *quickConn, early []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.over || l.draining && early == nil {
+	if l.over || l.draining && early == nil && !c.fresh {
 		return false
 	}
-	for fd >= len(l.conns) {
-		l.conns = append(l.conns, make([]*quickConn, fd+64-len(l.conns))...)
+	for c.fd >= len(l.conns) {
+		l.conns = append(l.conns, make([]*quickConn, c.fd+64-len(l.conns))...)
 	}
-	c := &quickConn{fd: fd, fresh: fresh, since: time.Now().Unix()}
-	l.conns[fd] = c
+	c.loop, c.since = l, time.Now().Unix()
+	l.conns[c.fd] = c
 	l.engine.open.Add(1)
-	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1), Fd: int32(fd)}
-	if err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1), Fd: int32(c.fd)}
+	if err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, c.fd, &event); err != nil {
 		l.forget(c)
 		return false
 	}
@@ -190,7 +213,7 @@ func (l *loop) serve(c *quickConn) {
 			continue
 		case errno == unix.EAGAIN:
 			c.ready = false
-			if l.draining {
+			if l.draining && !c.fresh {
 				l.close(c)
 			}
 			return
@@ -211,7 +234,6 @@ func (l *loop) serve(c *quickConn) {
 // connection is gone from here.
 func (l *loop) dispatch(c *quickConn, b []byte) bool {
 	c.fresh = false
-	stay := 0
 	if l.request.parse(b) {
 		f := l.acquire(c)
 		f.closing = l.draining
@@ -221,23 +243,25 @@ func (l *loop) dispatch(c *quickConn, b []byte) bool {
 		case pending:
 			c.busy = true
 			return true
+		case landed:
+			l.finishAside(f)
+			return false
 		case answered:
 			l.release(f)
 			return l.write(c)
 		}
 		l.release(f)
-		if l.engine.responder.wants(&l.request) {
-			stay = stayFor
-		}
 	}
-	l.handOff(c, b, stay)
+	l.handOff(c, b)
 	return false
 }
 
-// stayFor is for how many requests a connection stays with the HTTP server of
-// which one seemed to be for a loop and was not: a client without a token, for
-// one, would have it go to and fro.
-const stayFor = 16
+// finishAside has the answer of a flight that has landed made elsewhere, with
+// memory of its own: it is so long that everybody here would wait for it.
+func (l *loop) finishAside(f *flight) {
+	f.closing, f.memory = l.draining, new(memory)
+	l.engine.aside(f.conn, func() []byte { return l.engine.responder.finish(f, nil) })
+}
 
 // write sends the answer that is in out. It answers false when the connection
 // is gone from here: broken, closed after its last answer, or because its client
@@ -252,6 +276,7 @@ func (l *loop) write(c *quickConn) bool {
 				l.out = nil
 			}
 			c.since = l.engine.second.Load()
+			c.run++
 			if l.draining {
 				l.close(c)
 				return false
@@ -261,8 +286,8 @@ func (l *loop) write(c *quickConn) bool {
 			out = out[n:]
 		case errno == unix.EINTR:
 		case errno == unix.EAGAIN:
-			l.remove(c)
-			l.engine.writeSlowly(c.fd, append([]byte(nil), out...))
+			rest := slices.Clone(out)
+			l.engine.aside(c, func() []byte { return rest })
 			return false
 		default:
 			l.close(c)
@@ -272,14 +297,11 @@ func (l *loop) write(c *quickConn) bool {
 }
 
 // handOff gives a connection to the HTTP server, with what was read of it.
-func (l *loop) handOff(c *quickConn, b []byte, stay int) {
+func (l *loop) handOff(c *quickConn, b []byte) {
+	l.engine.open.Add(1)
+	defer l.engine.open.Add(-1)
 	l.remove(c)
-	early := append([]byte(nil), b...)
-	conn, err := attach(c.fd)
-	if err != nil {
-		return
-	}
-	l.engine.handed.give(newConn(conn, early, l.engine, stay))
+	l.engine.give(newConn(attach(c.fd), slices.Clone(b), l.engine, c.away()))
 }
 
 // remove takes a connection out; its file descriptor stays open.
@@ -332,7 +354,10 @@ func (l *loop) sweep(now int64) {
 			continue
 		}
 		limit := idleTimeout
-		if c.fresh {
+		switch {
+		case c.fresh && l.draining:
+			limit = firstTimeout
+		case c.fresh:
 			limit = readTimeout
 		}
 		if now-c.since > int64(limit/time.Second) {
@@ -342,7 +367,7 @@ func (l *loop) sweep(now int64) {
 }
 
 // drain closes connections that have nothing under way, and each of the others
-// after its answer.
+// after its answer. One that has just come may yet send its first request.
 func (l *loop) drain() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -369,53 +394,4 @@ func (l *loop) end() {
 			l.close(c)
 		}
 	}
-}
-
-// The system calls of the hot path do not wait, so the scheduler need not be
-// told of them. MSG_DONTWAIT holds whatever the socket is set to.
-
-func receive(fd int, b []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
-	return int(n), errno
-}
-
-func transmit(fd int, b []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-	return int(n), errno
-}
-
-func epollWait(fd uintptr, events []unix.EpollEvent) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), 0
-}
-
-// attach makes a connection of the runtime of a file descriptor, which it
-// closes.
-func attach(fd int) (net.Conn, error) {
-	file := os.NewFile(uintptr(fd), "")
-	defer file.Close()
-	return net.FileConn(file)
-}
-
-// detach takes a connection from the runtime; the file descriptor is the
-// caller's. It answers false to what is no socket of the kernel's.
-func detach(c net.Conn) (int, bool) {
-	switch c.(type) {
-	case *net.TCPConn, *net.UnixConn:
-	default:
-		return 0, false
-	}
-	raw, err := c.(syscall.Conn).SyscallConn()
-	if err != nil {
-		return 0, false
-	}
-	fd := -1
-	if err := raw.Control(func(f uintptr) { fd, _ = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 0) }); err != nil || fd < 0 {
-		return 0, false
-	}
-	_ = c.Close()
-	return fd, true
 }
