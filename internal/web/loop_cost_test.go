@@ -3,8 +3,18 @@
 package web
 
 import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"holdfast/internal/redis"
 )
@@ -66,4 +76,78 @@ func BenchmarkLoop(b *testing.B) {
 	for b.Loop() {
 		again()
 	}
+}
+
+// BenchmarkWays has requests served on both ways, the store left out: those that
+// are for a loop, others, and both by turns on the same connections, once and in
+// runs of 16. The CPU time is clients' and server's together.
+func BenchmarkWays(b *testing.B) {
+	client, master := single(b)
+	master.Do("SET", "k", strings.Repeat("v", 100))
+	if _, err := client.Spec(b.Context(), redis.Command{"GET"}); err != nil {
+		b.Fatal(err)
+	}
+	store := &replying{Store: client, reply: replyTo(b, client, "GET", "k")}
+	const body = `[["GET","k"]]`
+	other := fmt.Sprintf("POST /pipeline HTTP/1.1\r\n"+plainHead+"Content-Length: %d\r\n\r\n%s", len(body), body)
+	for _, bench := range []struct {
+		name     string
+		requests []string
+	}{
+		{"simple", []string{quickGet}},
+		{"other", []string{other}},
+		{"by turns", []string{quickGet, other}},
+		{"16 by turns", append(slices.Repeat([]string{quickGet}, 16), slices.Repeat([]string{other}, 16)...)},
+		{"1 in 64", append(slices.Repeat([]string{quickGet}, 63), other)},
+	} {
+		for _, way := range []struct {
+			name  string
+			store Store
+		}{{"loops and server", store}, {"server alone", struct{ Store }{store}}} {
+			b.Run(bench.name+"/"+way.name, func(b *testing.B) {
+				ln, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					b.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				served := make(chan error, 1)
+				go func() { served <- New(Config{}, way.store).Serve(ctx, ln) }()
+				defer func() { cancel(); <-served }()
+				var clients sync.WaitGroup
+				left := atomic.Int64{}
+				left.Store(int64(b.N))
+				before := used(b)
+				b.ResetTimer()
+				for range 16 {
+					clients.Go(func() {
+						conn, err := net.Dial("tcp", ln.Addr().String())
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						defer conn.Close()
+						answer := make([]byte, 4096)
+						for n := 0; left.Add(-1) >= 0; n++ {
+							io.WriteString(conn, bench.requests[n%len(bench.requests)])
+							if got, err := conn.Read(answer); err != nil || !bytes.HasPrefix(answer[:got], []byte("HTTP/1.1 200 ")) {
+								b.Errorf("%q, %v", answer[:got], err)
+								return
+							}
+						}
+					})
+				}
+				clients.Wait()
+				b.ReportMetric(float64((used(b)-before).Nanoseconds())/1e3/float64(b.N), "cpu-µs/op")
+			})
+		}
+	}
+}
+
+// used is the CPU time of this process.
+func used(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
