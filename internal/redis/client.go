@@ -128,6 +128,7 @@ type Client struct {
 	// What is published, and what changes: see stream.go and changes.go.
 	published, changes *hub
 	concluding         func(o *operation, over bool, err error) // conclude, made once
+	errands            errands                                  // of those who started what has to be waited for
 }
 
 // New makes a client. It connects when Run runs.
@@ -166,6 +167,7 @@ func New(cfg Config) (*Client, error) {
 // context ends and everything is wound up. End it when no operation is under
 // way any more: those that are then fail.
 func (c *Client) Run(ctx context.Context) {
+	defer c.errands.end() // last: they end when what they wait for has
 	var parts sync.WaitGroup
 	if c.cluster != nil {
 		parts.Go(func() { c.cluster.run(ctx) })

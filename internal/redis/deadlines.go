@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// sweepEvery is how late an operation may be given up that nobody waits for by
-// itself: a timer for each would cost as much as some of the requests.
+// sweepEvery is how often operations are given up that nobody waits for by
+// themselves: a timer for each would cost as much as some of the requests. One
+// may be twice as late, when it came just before a sweep that was late itself.
 const sweepEvery = 25 * time.Millisecond
 
 // deadlines keeps the operations that were started (Client.Start) and gives up

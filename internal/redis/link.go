@@ -29,9 +29,9 @@ type link struct {
 	// silent: the monitor's last question had no answer; probed: it is asked
 	// aside until it has one.
 	silent, probed atomic.Bool
-	warm           atomic.Bool  // it has answered, and its connection has not ended since; of a cache's link
-	asking         atomic.Int64 // requests under way; of a replica's link
-	resting        atomic.Int64 // until when it is left alone, in Unix nanoseconds
+	proven         atomic.Pointer[wire] // one that has answered; of a cache's link
+	asking         atomic.Int64         // requests under way; of a replica's link
+	resting        atomic.Int64         // until when it is left alone, in Unix nanoseconds
 }
 
 // linkKind says how a link is used.
@@ -158,6 +158,29 @@ func (l *link) only() *wire {
 	return nil
 }
 
+// warm says that the link has a connection that has answered, so that nobody has
+// to make one.
+func (l *link) warm() bool {
+	w := l.proven.Load()
+	if w == nil {
+		return false
+	}
+	select {
+	case <-w.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// answered says that there was an answer, by a connection that was there before
+// and still is, if it is before. nil: none was.
+func (l *link) answered(before *wire) {
+	if before != nil && l.only() == before {
+		l.proven.Store(before)
+	}
+}
+
 // close ends the link. It cuts first: rueidis would wait for answers.
 func (l *link) close() {
 	l.cut()
@@ -220,7 +243,6 @@ func (w *wire) Close() error {
 func (w *wire) end() {
 	w.once.Do(func() {
 		close(w.ended)
-		w.link.warm.Store(false)
 		w.link.mu.Lock()
 		delete(w.link.wires, w)
 		w.link.mu.Unlock()

@@ -122,6 +122,11 @@ func (c *readers) cached(ctx context.Context, r *Request) bool {
 	if l == nil || !c.monitor.fresh(l.addr) {
 		return false
 	}
+	warm := l.warm()
+	var before *wire
+	if !warm {
+		before = l.only()
+	}
 	// No deadline of its own, which would cost as much as a hit: the
 	// connection is cut when its master is no longer one.
 	a := l.DoCache(ctx, l.B().Get().Key(cmd[1]).Cache(), cacheTTL)
@@ -129,8 +134,8 @@ func (c *readers) cached(ctx context.Context, r *Request) bool {
 	if !ok || !c.monitor.fresh(l.addr) {
 		return false
 	}
-	if !l.warm.Load() {
-		l.warm.Store(true)
+	if !warm {
+		l.answered(before)
 	}
 	r.Results = append(r.Results, result)
 	r.From = ReadCached

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"strings"
+	"sync"
 )
 
 // Start is Do for a caller that does not wait, such as an event loop: done gets
@@ -11,7 +12,7 @@ import (
 // some milliseconds late at most (see deadlines).
 func (c *Client) Start(r *Request, done func(error)) {
 	if !c.prompt(r) {
-		go func() { done(c.Do(context.Background(), r)) }()
+		c.errand(r, done)
 		return
 	}
 	r.Results, r.From, r.Node, r.Lag, r.Token = r.Results[:0], ReadMaster, "", 0, ""
@@ -27,15 +28,47 @@ func (c *Client) Start(r *Request, done func(error)) {
 	case o.guarded || !o.writes && (r.Read == ReadReplica || r.Read == ReadCached && cacheable(r)):
 		// Several trips, or a connection on which others wait.
 		o.free()
-		go func() { done(c.Do(context.Background(), r)) }()
+		c.errand(r, done)
 	default:
 		o.request, o.heard, o.then = r, done, c.concluding
 		c.writer.deadlines.add(o)
-		err := c.writer.put(o)
-		if err != nil && o.state.CompareAndSwap(queued, finished) { // else it was given up before
+		if err := c.writer.putWatched(o); err != nil {
 			c.conclude(o, true, err)
 		}
 	}
+}
+
+// errand is Start for what has to be waited for: a goroutine does.
+func (c *Client) errand(r *Request, done func(error)) {
+	if !c.errands.run(func() { done(c.Do(context.Background(), r)) }) {
+		done(&Error{NotExecuted, errClosed})
+	}
+}
+
+// errands owns goroutines, each for one request. Client.Run waits for them.
+type errands struct {
+	mu    sync.Mutex
+	ended bool
+	work  sync.WaitGroup
+}
+
+// run has a goroutine run f. It answers false when that is too late.
+func (e *errands) run(f func()) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ended {
+		return false
+	}
+	e.work.Go(f)
+	return true
+}
+
+// end waits for those under way; there are no others after them.
+func (e *errands) end() {
+	e.mu.Lock()
+	e.ended = true
+	e.mu.Unlock()
+	e.work.Wait()
 }
 
 // prompt says that what Redis says of the request's commands is known: nobody
@@ -98,5 +131,5 @@ var over = func() context.Context {
 // cache. Without a connection the library would make one.
 func (c *readers) hit(r *Request) bool {
 	l := c.cache.Load()
-	return l != nil && l.warm.Load() && c.cached(over, r)
+	return l != nil && l.warm() && c.cached(over, r)
 }

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -132,6 +133,90 @@ func TestWhatWaitsWhenTheClientEndsIsAnswered(t *testing.T) {
 	all.Wait()
 	<-ended
 	if err := started(c, &Request{Commands: commands("SET k v")}); KindOf(err) != NotExecuted {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// An operation that is watched may be given up before it is in the queue.
+func TestWhatIsGivenUpBeforeItIsQueuedIsNotCounted(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		w := newWriter(Config{}.withDefaults(), nil)
+		w.ended = ended
+		told := 0
+		o := &operation{done: make(chan error, 1), size: 10}
+		o.then = func(*operation, bool, error) { told++ }
+		w.deadlines.add(o)
+		w.deadlines.sweep(time.Now().Add(time.Hour))
+		if err := w.putWatched(o); err != nil {
+			t.Errorf("%v, and it has had its outcome", err)
+		}
+		if batch := w.take(nil); len(batch) > 0 {
+			t.Error("what was given up is taken")
+		}
+		if told != 1 || w.live != 0 || w.bytes != 0 {
+			t.Errorf("told %d times; %d live of %d bytes, want none", told, w.live, w.bytes)
+		}
+	}
+}
+
+func TestALinkIsWarmAsLongAsAProvenConnectionLasts(t *testing.T) {
+	l := &link{wires: map[*wire]struct{}{}}
+	connect := func() *wire {
+		conn, _ := net.Pipe()
+		return l.add(conn)
+	}
+	l.answered(l.only())
+	first := connect()
+	if l.warm() {
+		t.Error("warm before any answer")
+	}
+	l.answered(first)
+	if !l.warm() {
+		t.Error("not warm after an answer")
+	}
+	first.Close()
+	if l.warm() {
+		t.Error("warm without its connection")
+	}
+	second := connect()
+	l.answered(first) // the answer came before the end, its receiver late
+	if l.warm() {
+		t.Error("warm by an answer of another connection")
+	}
+	l.answered(second)
+	if !l.warm() {
+		t.Error("not warm after an answer")
+	}
+}
+
+func TestTheClientEndsAfterEverythingItWasAskedToStart(t *testing.T) {
+	cluster := redistest.Start(t, 0, 0)
+	c, err := New(Config{Address: cluster.Nodes[0].Addr, Username: redistest.Username, Password: redistest.Password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); c.Run(ctx) }()
+	redistest.Eventually(t, 5*time.Second, "the cache works", func() bool {
+		r := Request{Commands: commands("GET k"), Read: ReadCached}
+		return started(c, &r) == nil && r.From == ReadCached
+	})
+	cluster.Nodes[0].Signal(syscall.SIGSTOP)
+	t.Cleanup(func() { cluster.Nodes[0].Signal(syscall.SIGCONT) })
+	var told atomic.Int64
+	for i := range 50 {
+		c.Start(&Request{Commands: commands("GET miss" + strconv.Itoa(i)), Read: ReadCached}, func(error) {
+			time.Sleep(10 * time.Millisecond)
+			told.Add(1)
+		})
+	}
+	cancel()
+	<-ended
+	if n := told.Load(); n != 50 {
+		t.Errorf("%d of 50 had heard of their outcome when the client ended", n)
+	}
+	if err := started(c, &Request{Commands: commands("GET miss"), Read: ReadCached}); KindOf(err) != NotExecuted {
 		t.Errorf("after the end: %v", err)
 	}
 }

@@ -97,6 +97,22 @@ func (w *writer) put(o *operation) error {
 	return nil
 }
 
+// putWatched is put for an operation that is watched already (see deadlines) and
+// may have been given up before it came here. Its error is for its starter, who
+// has not heard of it yet.
+func (w *writer) putWatched(o *operation) error {
+	err := w.put(o)
+	if err == nil || o.state.CompareAndSwap(queued, finished) {
+		return err
+	}
+	// Whoever gave it up has taken account of one that never was there.
+	w.mu.Lock()
+	w.live++
+	w.bytes += o.size
+	w.mu.Unlock()
+	return nil
+}
+
 // do has an operation carried out and waits for its outcome, for Hold at most.
 // over says that nobody else has to do with it any more.
 func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
