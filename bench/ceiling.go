@@ -17,9 +17,10 @@ import (
 // the server that has no Redis.
 const ceilingCommand = "ceiling"
 
-// serveCeiling answers every GET with a fixed value: what the HTTP server
-// alone can do, on as many cores as a web node uses. The arguments are
-// its address and the headers of every answer, "name: value".
+// serveCeiling answers every GET with a fixed value: what a web node's own
+// event loop and HTTP server can do without commands and Redis, on as many cores
+// as a web node uses. The arguments are its address and the headers of every
+// answer, "name: value".
 func serveCeiling(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return errors.New("ceiling wants an address")
