@@ -185,7 +185,7 @@ func (e *engine) wants(b []byte) bool {
 
 // takeBack takes a connection from the HTTP server, with the first bytes of its
 // next request. It was there for stay requests at least.
-func (e *engine) takeBack(conn net.Conn, b []byte, stay int) error {
+func (e *engine) takeBack(conn net.Conn, b []byte, stay int32) error {
 	e.settle(conn, b, &quickConn{stay: stay})
 	return nil
 }

@@ -40,4 +40,4 @@ func (e *engine) shutdown(ctx context.Context) error {
 
 func (e *engine) wants([]byte) bool { return false }
 
-func (e *engine) takeBack(conn net.Conn, _ []byte, _ int) error { return conn.Close() }
+func (e *engine) takeBack(conn net.Conn, _ []byte, _ int32) error { return conn.Close() }

@@ -15,7 +15,7 @@ import (
 // along, where it would cost a second system call. early was read of it
 // already. Between two requests it goes back to home, which may be nil, with the
 // first one that is for its loops, after stay others.
-func newLazy(conn net.Conn, early []byte, home *engine, stay int) net.Conn {
+func newLazy(conn net.Conn, early []byte, home *engine, stay int32) net.Conn {
 	sys, ok := conn.(syscall.Conn)
 	if !ok {
 		return conn

@@ -153,7 +153,7 @@ type conn struct {
 }
 
 // newConn makes a connection for the HTTP server: see newLazy.
-func newConn(c net.Conn, early []byte, home *engine, stay int) net.Conn {
+func newConn(c net.Conn, early []byte, home *engine, stay int32) net.Conn {
 	return &conn{Conn: newLazy(c, early, home, stay)}
 }
 

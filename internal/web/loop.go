@@ -54,15 +54,15 @@ type quickConn struct {
 	ended bool  // its client sends no more: the last read is still to come
 	fresh bool  // nothing has come yet
 	since int64 // Unix time in seconds of the last answer, or of its beginning
-	run   int   // requests that were served here since it came
-	stay  int   // how many the HTTP server served before, at least
+	run   int32 // requests that were served here since it came
+	stay  int32 // how many the HTTP server served before, at least
 }
 
 // away is for how many requests a connection stays with the HTTP server: it
 // costs about as much to go there and back as the loop saves on six requests. So
 // one that comes and goes stays away ever longer, and one that is here for a
 // while comes back soon: most of what it sends is for the loop.
-func (c *quickConn) away() int {
+func (c *quickConn) away() int32 {
 	const least, most, while = 4, 64, 16
 	if c.run >= while {
 		return least

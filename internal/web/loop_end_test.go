@@ -24,10 +24,8 @@ func TestWhatIsUnderWayOnALoopFinishesAtTheEnd(t *testing.T) {
 	server, _ := counted(t, Config{}, store)
 	addr, stop := listen(t, server)
 	idle, busy := dial(t, addr), dial(t, addr)
-	hold := store.hold
-	store.hold = nil
+	go func() { <-store.held; store.hold <- struct{}{} }()
 	idle.ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
-	store.hold = hold
 	io.WriteString(busy, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
 	select {
 	case <-store.held:
