@@ -48,8 +48,8 @@ type lazyConn struct {
 
 	early []byte
 	home  *engine
-	stay  int         // requests to go
-	whole int         // stay at the beginning
+	stay  int32       // requests to go
+	whole int32       // stay at the beginning
 	back  atomic.Bool // Close gives it back, with what is in buf
 }
 
