@@ -11,6 +11,10 @@ import (
 // another goroutine. It must not wait itself. The deadline is Config.Hold's,
 // some milliseconds late at most (see deadlines).
 func (c *Client) Start(r *Request, done func(error)) {
+	if r.Read == ReadCached && c.hit(r) {
+		done(nil)
+		return
+	}
 	if !c.prompt(r) {
 		c.errand(r, done)
 		return
@@ -22,9 +26,6 @@ func (c *Client) Start(r *Request, done func(error)) {
 		return
 	}
 	switch {
-	case !o.writes && r.Read == ReadCached && c.readers.hit(r):
-		o.free()
-		done(nil)
 	case o.guarded || !o.writes && (r.Read == ReadReplica || r.Read == ReadCached && cacheable(r)):
 		// Several trips, or a connection on which others wait.
 		o.free()
@@ -127,9 +128,16 @@ var over = func() context.Context {
 	return ctx
 }()
 
-// hit is cached for a caller that does not wait: it answers what is in the
-// cache. Without a connection the library would make one.
-func (c *readers) hit(r *Request) bool {
-	l := c.cache.Load()
-	return l != nil && l.warm() && c.cached(over, r)
+// hit answers a request from the cache, if what it asks for is there. Without a
+// connection the library would make one.
+func (c *Client) hit(r *Request) bool {
+	if c.readers == nil || !cacheable(r) || reserved(r.Commands[0][1]) {
+		return false
+	}
+	l := c.readers.cache.Load()
+	if l == nil || !l.warm() {
+		return false
+	}
+	r.Results, r.From, r.Node, r.Lag, r.Token = r.Results[:0], ReadMaster, "", 0, ""
+	return c.readers.cached(over, r)
 }
