@@ -60,7 +60,7 @@ var peers = []peer{
 	{name: "nginx", what: "Lua and its Redis client, a worker per core, connections kept", redis: true, health: "/get?key=health", serve: serveNginx, version: []string{"nginx", "-v"}},
 	{name: "gunicorn", what: "the source's Flask application, 2 workers per core + 1, 4 threads each", redis: true, health: "/get?key=health", serve: serveGunicorn, version: []string{"gunicorn", "--version"}},
 	{name: "flask", what: "the source's Flask application under its own server", redis: true, health: "/get?key=health", serve: serveFlask, version: []string{"dpkg-query", "-W", "python3-flask"}},
-	{name: "ceiling", what: "Holdfast's HTTP server with a fixed value and no Redis", health: "/get", serve: serveSelf},
+	{name: "ceiling", what: "Holdfast's event loop with a fixed value and no Redis", health: "/get", serve: serveSelf},
 	{name: "haproxy", what: "HAProxy answering a fixed value by itself", health: "/get", serve: serveSelf,
 		entry:   `http-request return status 200 content-type text/plain string ` + fixedValue(smallValue) + ` if { path /get }`,
 		version: []string{"haproxy", "-v"}},

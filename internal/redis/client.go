@@ -127,6 +127,8 @@ type Client struct {
 	commands commandSource
 	// What is published, and what changes: see stream.go and changes.go.
 	published, changes *hub
+	concluding         func(o *operation, over bool, err error) // conclude, made once
+	errands            errands                                  // of those who started what has to be waited for
 }
 
 // New makes a client. It connects when Run runs.
@@ -153,16 +155,19 @@ func New(cfg Config) (*Client, error) {
 		}, nil
 	}
 	m := newMonitor(cfg)
-	return &Client{
+	c := &Client{
 		cfg: cfg, monitor: m, writer: newWriter(cfg, m), readers: newReaders(cfg, m),
 		commands: newCommandSource(), published: newHub(cfg, m), changes: newHub(cfg, m),
-	}, nil
+	}
+	c.concluding = c.conclude
+	return c, nil
 }
 
 // Run finds the master, follows it and carries operations out until the
 // context ends and everything is wound up. End it when no operation is under
 // way any more: those that are then fail.
 func (c *Client) Run(ctx context.Context) {
+	defer c.errands.end() // last: they end when what they wait for has
 	var parts sync.WaitGroup
 	if c.cluster != nil {
 		parts.Go(func() { c.cluster.run(ctx) })

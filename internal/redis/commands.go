@@ -227,10 +227,10 @@ func askCommands(ctx context.Context, cfg Config, addr string) (*commandTable, e
 	if err != nil {
 		return nil, err
 	}
-	t := &commandTable{master: addr, specs: make(map[string]*Spec, len(answer))}
+	t := &commandTable{master: addr, specs: make(map[string]*Spec, 2*len(answer))}
 	for _, entry := range answer {
 		if s := parseSpec(entry); s != nil {
-			t.specs[s.Name] = s
+			t.specs[s.Name], t.specs[strings.ToUpper(s.Name)] = s, s // the two ways that clients write it: see find
 		}
 	}
 	return t, nil

@@ -29,8 +29,9 @@ type link struct {
 	// silent: the monitor's last question had no answer; probed: it is asked
 	// aside until it has one.
 	silent, probed atomic.Bool
-	asking         atomic.Int64 // requests under way; of a replica's link
-	resting        atomic.Int64 // until when it is left alone, in Unix nanoseconds
+	proven         atomic.Pointer[wire] // one that has answered; of a cache's link
+	asking         atomic.Int64         // requests under way; of a replica's link
+	resting        atomic.Int64         // until when it is left alone, in Unix nanoseconds
 }
 
 // linkKind says how a link is used.
@@ -155,6 +156,29 @@ func (l *link) only() *wire {
 		return w
 	}
 	return nil
+}
+
+// warm says that the link has a connection that has answered, so that nobody has
+// to make one.
+func (l *link) warm() bool {
+	w := l.proven.Load()
+	if w == nil {
+		return false
+	}
+	select {
+	case <-w.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// answered says that there was an answer, by a connection that was there before
+// and still is, if it is before. nil: none was.
+func (l *link) answered(before *wire) {
+	if before != nil && l.only() == before {
+		l.proven.Store(before)
+	}
 }
 
 // close ends the link. It cuts first: rueidis would wait for answers.

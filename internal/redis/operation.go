@@ -62,6 +62,14 @@ type operation struct {
 	cause error
 	done  chan error // has room for the one outcome
 	timer *time.Timer
+	// then, when it is not nil, hears of the outcome instead of done: see
+	// Client.Start. giveUp is the end of the time that it gets after its deadline.
+	then         func(o *operation, over bool, err error)
+	request      *Request
+	heard        func(error)
+	before, next *operation
+	watched      bool
+	giveUp       time.Time
 }
 
 var operations = sync.Pool{New: func() any { return &operation{done: make(chan error, 1)} }}
@@ -350,11 +358,16 @@ func (o *operation) refusal(cause error) *Error {
 }
 
 // finish gives the operation its outcome, if its caller still waits. It is
-// its caller's from then on.
+// its caller's from then on. Nothing is waited for here.
 func (o *operation) finish(err error) {
-	if o.state.CompareAndSwap(taken, finished) {
-		o.done <- err
+	if !o.state.CompareAndSwap(taken, finished) {
+		return
 	}
+	if o.then != nil {
+		o.then(o, true, err)
+		return
+	}
+	o.done <- err
 }
 
 // discarded is a transaction that Redis did not carry out because of one of

@@ -114,16 +114,18 @@ func (c *readers) read(ctx context.Context, r *Request, o *operation) bool {
 // it does not have. Its values are as old as the way of an invalidation, and
 // cacheTrust at most.
 func (c *readers) cached(ctx context.Context, r *Request) bool {
-	if len(r.Commands) != 1 || r.After != "" {
+	if !cacheable(r) {
 		return false
 	}
 	cmd := r.Commands[0]
-	if len(cmd) != 2 || !strings.EqualFold(cmd[0], "GET") {
-		return false
-	}
 	l := c.cache.Load()
 	if l == nil || !c.monitor.fresh(l.addr) {
 		return false
+	}
+	warm := l.warm()
+	var before *wire
+	if !warm {
+		before = l.only()
 	}
 	// No deadline of its own, which would cost as much as a hit: the
 	// connection is cut when its master is no longer one.
@@ -131,6 +133,9 @@ func (c *readers) cached(ctx context.Context, r *Request) bool {
 	result, ok := resultOf(a)
 	if !ok || !c.monitor.fresh(l.addr) {
 		return false
+	}
+	if !warm {
+		l.answered(before)
 	}
 	r.Results = append(r.Results, result)
 	r.From = ReadCached

@@ -36,7 +36,8 @@ type writer struct {
 	stats                 *stats
 	// aside has the guarded operations, which take more trips than a batch and
 	// go one at a time: nobody else is to wait for them. It is nil in itself.
-	aside *writer
+	aside     *writer
+	deadlines *deadlines // of the operations whose callers do not wait; not in aside
 	// inSync is how many replicas must have the next batch.
 	inSync atomic.Int64
 	// last is the master of the last session; it belongs to follow.
@@ -62,6 +63,7 @@ func newWriter(cfg Config, m *monitor) *writer {
 		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: w.stats,
 		ttl: w.ttl, recordDB: w.recordDB, dataDB: w.dataDB,
 	}
+	w.deadlines = newDeadlines(w)
 	return w
 }
 
@@ -76,31 +78,55 @@ func (w *writer) waiting() int {
 	return n
 }
 
-// do has an operation carried out and waits for its outcome, for Hold at most.
-// over says that nobody else has to do with it any more.
-func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
-	if o.guarded && w.aside != nil {
-		return w.aside.do(ctx, o)
-	}
+// put puts an operation that has its deadline into the queue, or says why there
+// is no place for it.
+func (w *writer) put(o *operation) error {
 	w.mu.Lock()
 	switch {
 	case w.ended:
 		w.mu.Unlock()
-		return true, &Error{NotExecuted, errClosed}
+		return &Error{NotExecuted, errClosed}
 	case w.live >= w.cfg.MaxHeld || w.live > 0 && w.bytes+o.size > w.cfg.MaxHeldBytes:
 		w.mu.Unlock()
-		return true, &Error{Overloaded, errTooManyHeld}
-	}
-	o.until = time.Now().Add(w.cfg.Hold)
-	if end, ok := ctx.Deadline(); ok && end.Before(o.until) {
-		o.until = end
+		return &Error{Overloaded, errTooManyHeld}
 	}
 	w.queue = append(w.queue, o)
 	w.live++
 	w.bytes += o.size
 	w.mu.Unlock()
 	w.wake()
+	return nil
+}
 
+// putWatched is put for an operation that is watched already (see deadlines) and
+// may have been given up before it came here. Its error is for its starter, who
+// has not heard of it yet.
+func (w *writer) putWatched(o *operation) error {
+	err := w.put(o)
+	if err == nil || o.state.CompareAndSwap(queued, finished) {
+		return err
+	}
+	// Whoever gave it up has taken account of one that never was there.
+	w.mu.Lock()
+	w.live++
+	w.bytes += o.size
+	w.mu.Unlock()
+	return nil
+}
+
+// do has an operation carried out and waits for its outcome, for Hold at most.
+// over says that nobody else has to do with it any more.
+func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
+	if o.guarded && w.aside != nil {
+		return w.aside.do(ctx, o)
+	}
+	o.until = time.Now().Add(w.cfg.Hold)
+	if end, ok := ctx.Deadline(); ok && end.Before(o.until) {
+		o.until = end
+	}
+	if err := w.put(o); err != nil {
+		return true, err
+	}
 	deadline := o.timer
 	if deadline == nil {
 		deadline = time.NewTimer(w.cfg.Hold)
@@ -219,6 +245,7 @@ func (w *writer) run(ctx context.Context) {
 	if w.aside != nil {
 		var aside sync.WaitGroup
 		aside.Go(func() { w.aside.run(ctx) })
+		aside.Go(func() { w.deadlines.run(ctx) })
 		defer aside.Wait()
 	}
 	w.follow(ctx)

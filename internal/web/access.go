@@ -26,28 +26,39 @@ func (s *Server) authorize(ctx *fasthttp.RequestCtx) (*token.Rights, error) {
 	if s.cfg.Tokens == nil {
 		return nil, nil
 	}
-	if who := s.cfg.Tokens.Find(presented(ctx)); who != nil {
-		if s.cfg.AccessLog > 0 || s.tracing != nil {
-			ctx.SetUserValue(userToken, who.Name)
-		}
+	who, err := s.who(ctx.Request.Header.Peek("Authorization"), ctx.URI().QueryString())
+	if err != nil {
+		s.metrics.tokensRefused.Inc()
+		ctx.Response.Header.Set("WWW-Authenticate", `Bearer realm="holdfast"`)
+		return nil, err
+	}
+	if s.cfg.AccessLog > 0 || s.tracing != nil {
+		ctx.SetUserValue(userToken, who.Name)
+	}
+	return who, nil
+}
+
+// who is authorize for a request with that header field and that query.
+func (s *Server) who(authorization, query []byte) (*token.Rights, error) {
+	if s.cfg.Tokens == nil {
+		return nil, nil
+	}
+	if who := s.cfg.Tokens.Find(presented(authorization, query)); who != nil {
 		return who, nil
 	}
-	s.metrics.tokensRefused.Inc()
-	ctx.Response.Header.Set("WWW-Authenticate", `Bearer realm="holdfast"`)
 	return nil, errToken
 }
 
 // presented is the token that a request comes with; empty: none.
-func presented(ctx *fasthttp.RequestCtx) []byte {
+func presented(given, query []byte) []byte {
 	const scheme = "Bearer "
-	if given := ctx.Request.Header.Peek("Authorization"); len(given) > 0 {
+	if len(given) > 0 {
 		// The scheme's case does not matter (RFC 9110, section 11.1).
 		if len(given) < len(scheme) || !bytes.EqualFold(given[:len(scheme)], []byte(scheme)) {
 			return nil
 		}
 		return bytes.TrimSpace(given[len(scheme):])
 	}
-	query := ctx.URI().QueryString()
 	if !bytes.Contains(query, []byte("_token")) {
 		return nil
 	}

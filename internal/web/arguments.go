@@ -38,12 +38,19 @@ const keepArguments = 64 << 10 // bytes
 func acquireArguments() *arguments { return argumentsPool.Get().(*arguments) }
 
 func releaseArguments(a *arguments) {
-	if cap(a.bytes)+8*cap(a.ends) > keepArguments {
+	if a.large() {
 		return
 	}
+	a.reset()
+	argumentsPool.Put(a)
+}
+
+func (a *arguments) large() bool { return cap(a.bytes)+8*cap(a.ends) > keepArguments }
+
+// reset makes room for another request.
+func (a *arguments) reset() {
 	a.bytes, a.ends, a.args = a.bytes[:0], a.ends[:0], a.args[:0]
 	a.body, a.wishes = bytes.Buffer{}, wishes{} // they are the request's
-	argumentsPool.Put(a)
 }
 
 func (a *arguments) endArgument() { a.ends = append(a.ends, len(a.bytes)) }

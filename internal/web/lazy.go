@@ -5,31 +5,28 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
-// lazyListener accepts connections that hold no buffer while they idle. The
-// HTTP server gives its own buffers back between two requests and then waits
-// for the first byte of the next one, alone; here that one read takes the whole
-// request along, where it would cost a second system call.
-type lazyListener struct{ net.Listener }
-
-func (l lazyListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
+// newLazy makes a connection that holds no buffer while it idles. The HTTP
+// server gives its own buffers back between two requests and then waits for the
+// first byte of the next one, alone; here that one read takes the whole request
+// along, where it would cost a second system call. early was read of it
+// already. Between two requests it goes back to home, which may be nil, with the
+// first one that is for its loops, after stay others.
+func newLazy(conn net.Conn, early []byte, home *engine, stay int32) net.Conn {
 	sys, ok := conn.(syscall.Conn)
 	if !ok {
-		return conn, nil
+		return conn
 	}
 	raw, err := sys.SyscallConn()
 	if err != nil {
-		return conn, nil
+		return conn
 	}
-	c := &lazyConn{Conn: conn, raw: raw}
+	c := &lazyConn{Conn: conn, raw: raw, early: early, home: home, stay: stay, whole: stay}
 	c.try = c.tryRead
-	return c, nil
+	return c
 }
 
 // lazySize is what one read takes in at most: most requests as a whole.
@@ -48,10 +45,23 @@ type lazyConn struct {
 	buf        *[lazySize]byte
 	start, end int
 	err        error
+
+	early []byte
+	home  *engine
+	stay  int32       // requests to go
+	whole int32       // stay at the beginning
+	back  atomic.Bool // Close gives it back, with what is in buf
 }
 
 // Read is net.Conn's. A large p is read into directly.
 func (c *lazyConn) Read(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		if c.early = c.early[n:]; len(c.early) == 0 {
+			c.early = nil
+		}
+		return n, nil
+	}
 	if c.buf == nil {
 		if len(p) != 1 {
 			return c.Conn.Read(p)
@@ -63,6 +73,13 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 			err := c.err
 			c.err = nil
 			return 0, err
+		}
+		switch {
+		case c.stay > 0:
+			c.stay--
+		case c.home != nil && c.home.wants(c.buf[:c.end]):
+			c.back.Store(true)
+			return 0, io.EOF
 		}
 	}
 	n := copy(p, c.buf[c.start:c.end])
@@ -99,6 +116,17 @@ func (c *lazyConn) tryRead(fd uintptr) bool {
 	lazyBuffers.Put(buf)
 	c.err = err
 	return true
+}
+
+// Close closes the connection, or gives it back.
+func (c *lazyConn) Close() error {
+	if !c.back.CompareAndSwap(true, false) {
+		return c.Conn.Close()
+	}
+	err := c.home.takeBack(c.Conn, c.buf[:c.end], c.whole)
+	lazyBuffers.Put(c.buf)
+	c.buf = nil
+	return err
 }
 
 // CloseWrite closes the sending half.

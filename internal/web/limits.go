@@ -27,7 +27,8 @@ const (
 	writeTimeout = 30 * time.Second
 	idleTimeout  = 75 * time.Second
 	lingerTime   = 5 * time.Second
-	slowest      = 128 << 10 // bytes a second that a large body has to come with
+	firstTimeout = 5 * time.Second // for a first request that has yet to come when the server ends; the HTTP server has the same
+	slowest      = 128 << 10       // bytes a second that a large body has to come with
 )
 
 // headerReceived gives a large body the time that it needs, and room.
@@ -132,7 +133,7 @@ func (s *Server) malformed(ctx *fasthttp.RequestCtx, err error) {
 	linger(ctx)
 }
 
-// listener makes its connections able to linger.
+// listener makes connections for the HTTP server.
 type listener struct{ net.Listener }
 
 func (l listener) Accept() (net.Conn, error) {
@@ -140,7 +141,7 @@ func (l listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: c}, nil
+	return newConn(c, nil, nil, 0), nil
 }
 
 // conn is a connection that may be closed while its client still sends. Closed
@@ -149,6 +150,11 @@ func (l listener) Accept() (net.Conn, error) {
 type conn struct {
 	net.Conn
 	lingers atomic.Bool
+}
+
+// newConn makes a connection for the HTTP server: see newLazy.
+func newConn(c net.Conn, early []byte, home *engine, stay int32) net.Conn {
+	return &conn{Conn: newLazy(c, early, home, stay)}
 }
 
 // linger has the request's connection wait at its end for the client's.

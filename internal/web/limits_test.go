@@ -266,7 +266,9 @@ func TestLargeBodiesAreRefusedEarlyAndCostNothing(t *testing.T) {
 func TestBodiesThatNeverComeTakeBoundedMemory(t *testing.T) {
 	client, _ := single(t)
 	addr, server, _ := serve(t, client)
+	server.bodies.mu.Lock()
 	server.bodies.limit = 30 << 20
+	server.bodies.mu.Unlock()
 	var half []net.Conn
 	for range 5 {
 		conn, err := net.Dial("tcp", addr)

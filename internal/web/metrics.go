@@ -83,7 +83,7 @@ func newMetrics(s *Server) *metrics {
 	m.registry.MustRegister(
 		m.requests, latency, m.tokensRefused,
 		gauge("holdfast_http_requests_in_flight", "Requests that are being answered.", func() float64 { return float64(m.inFlight.Load()) }),
-		gauge("holdfast_http_connections", "Open connections of clients.", func() float64 { return float64(s.http.GetOpenConnectionsCount()) }),
+		gauge("holdfast_http_connections", "Open connections of clients.", func() float64 { return float64(s.engine.connections()) }),
 		gauge("holdfast_ready", "1 when the node would tell a balancer that it is ready.", func() float64 {
 			return truth(!s.draining.Load() && able(s.store.Status()))
 		}),

@@ -10,26 +10,45 @@ import (
 // the parameter is not there; the first of several counts. An escape that is
 // none is an error: the bytes that the client meant cannot be known.
 func parameter(query []byte, name string) ([]byte, bool, error) {
+	raw, ok, err := rawParameter(query, name)
+	if !ok || err != nil {
+		return nil, false, err
+	}
+	value, err := appendUnescaped(make([]byte, 0, len(raw)), raw, true)
+	return value, err == nil, err
+}
+
+// parameter adds the parameter of a query as an argument. It answers its length;
+// -1: it is not there.
+func (a *arguments) parameter(query []byte, name string) (length int, err error) {
+	raw, ok, err := rawParameter(query, name)
+	if !ok || err != nil {
+		return -1, err
+	}
+	begin := len(a.bytes)
+	if a.bytes, err = appendUnescaped(a.bytes, raw, true); err != nil {
+		return -1, err
+	}
+	a.endArgument()
+	return len(a.bytes) - begin, nil
+}
+
+// rawParameter is parameter, but the value stays as it is escaped.
+func rawParameter(query []byte, name string) ([]byte, bool, error) {
+	var buffer [32]byte
 	for len(query) > 0 {
 		var pair []byte
 		pair, query, _ = bytes.Cut(query, []byte("&"))
 		rawKey, rawValue, _ := bytes.Cut(pair, []byte("="))
-		key, err := unescape(rawKey)
+		key, err := appendUnescaped(buffer[:0], rawKey, true)
 		if err != nil {
 			return nil, false, err
 		}
-		if string(key) != name {
-			continue
+		if string(key) == name {
+			return rawValue, true, nil
 		}
-		value, err := unescape(rawValue)
-		return value, err == nil, err
 	}
 	return nil, false, nil
-}
-
-// unescape decodes + and %XX into a new slice.
-func unescape(s []byte) ([]byte, error) {
-	return appendUnescaped(make([]byte, 0, len(s)), s, true)
 }
 
 // appendUnescaped appends s with %XX decoded; with + as a blank, too, as it is
@@ -44,10 +63,13 @@ func appendUnescaped(dst, s []byte, plus bool) ([]byte, error) {
 		begin := len(dst)
 		dst = append(dst, part...)
 		if plus {
-			for j := begin; j < len(dst); j++ {
-				if dst[j] == '+' {
-					dst[j] = ' '
+			for blanks := dst[begin:]; ; {
+				j := bytes.IndexByte(blanks, '+')
+				if j < 0 {
+					break
 				}
+				blanks[j] = ' '
+				blanks = blanks[j+1:]
 			}
 		}
 		if i < 0 {

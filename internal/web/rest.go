@@ -71,7 +71,11 @@ func (s *Server) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody boo
 	if inBody {
 		err = a.command(ctx.Request.Body())
 	} else {
-		err = a.path(ctx)
+		body := ctx.Request.Body()
+		if !ctx.IsPost() && !ctx.IsPut() {
+			body = nil
+		}
+		err = a.inPath(ctx.URI().PathOriginal(), ctx.URI().QueryString(), body)
 	}
 	if err != nil {
 		failJSON(ctx, err)
@@ -86,7 +90,13 @@ func (s *Server) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody boo
 	if err == nil {
 		err = s.do(ctx, who, &a.wishes, r)
 	}
-	class = r.Commands[0][0]
+	s.answerCommand(ctx, r, f, err)
+	return r.Commands[0][0]
+}
+
+// answerCommand tells what came of a command, or the error that kept it from
+// being carried out.
+func (s *Server) answerCommand(ctx *fasthttp.RequestCtx, r *redis.Request, f form, err error) {
 	switch {
 	case err != nil && !(f.resp2 && redis.KindOf(err) == redis.Refused):
 		failJSON(ctx, err)
@@ -101,14 +111,13 @@ func (s *Server) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody boo
 		ctx.SetContentType(applicationJSON)
 		ctx.Response.SwapBody(appendResult(ctx.Response.SwapBody(nil)[:0], &r.Results[0], f.base64))
 	}
-	return class
 }
 
-// path reads a command from the path, which is split before it is unescaped:
-// an escaped slash is part of an argument. Then come the body, and the query,
-// as /set/KEY?EX=60 with the value as the body.
-func (a *arguments) path(ctx *fasthttp.RequestCtx) (err error) {
-	for rest, more := ctx.URI().PathOriginal()[1:], true; more; {
+// inPath reads a command from the path, which is split before it is unescaped:
+// an escaped slash is part of an argument. Then come the body, if there is one,
+// and the query, as /set/KEY?EX=60 with the value as the body.
+func (a *arguments) inPath(path, query, body []byte) (err error) {
+	for rest, more := path[1:], true; more; {
 		var segment []byte
 		segment, rest, more = bytes.Cut(rest, []byte("/"))
 		if a.bytes, err = appendUnescaped(a.bytes, segment, false); err != nil {
@@ -119,10 +128,10 @@ func (a *arguments) path(ctx *fasthttp.RequestCtx) (err error) {
 	if a.ends[0] == 0 {
 		return badRequest("ERR there is no command in the path; it goes like /set/KEY/VALUE or /get/KEY")
 	}
-	if body := ctx.Request.Body(); len(body) > 0 && (ctx.IsPost() || ctx.IsPut()) {
+	if len(body) > 0 {
 		a.add(body)
 	}
-	for query := ctx.URI().QueryString(); len(query) > 0; {
+	for len(query) > 0 {
 		var pair []byte
 		pair, query, _ = bytes.Cut(query, []byte("&"))
 		if len(pair) == 0 {
@@ -172,12 +181,12 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 	// A command that may not be fails by itself: the others of a pipeline are
 	// often other callers' (the clients put together what is sent at once).
 	var refusals []error
-	if err := s.check(ctx, who, r.Commands); err != nil {
+	if err := s.check(who, r.Commands); err != nil {
 		if atomic {
 			failJSON(ctx, discarded(err))
 			return
 		}
-		r.Commands, refusals = s.permitted(ctx, who, all)
+		r.Commands, refusals = s.permitted(who, all)
 	}
 	if len(r.Commands) > 0 {
 		if err := s.heed(&a.wishes, r); err != nil {
@@ -216,10 +225,10 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 
 // permitted are those of the commands that may be, and the errors of those that
 // may not, each in its place.
-func (s *Server) permitted(ctx *fasthttp.RequestCtx, who *token.Rights, all []redis.Command) (allowed []redis.Command, refusals []error) {
+func (s *Server) permitted(who *token.Rights, all []redis.Command) (allowed []redis.Command, refusals []error) {
 	refusals = make([]error, len(all))
 	for i := range all {
-		if refusals[i] = s.check(ctx, who, all[i:i+1]); refusals[i] == nil {
+		if refusals[i] = s.check(who, all[i:i+1]); refusals[i] == nil {
 			allowed = append(allowed, all[i])
 		}
 	}
@@ -249,7 +258,7 @@ func discarded(err error) error {
 // do carries out a request of one command: who may, how much it is to be
 // trusted, and what came of it. Its error is the command's, too.
 func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *redis.Request) error {
-	if err := s.check(ctx, who, r.Commands); err != nil {
+	if err := s.check(who, r.Commands); err != nil {
 		return err
 	}
 	if err := s.heed(w, r); err != nil {
@@ -263,7 +272,7 @@ func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *r
 }
 
 // check answers nil when the commands may be, and their keys are not too long.
-func (s *Server) check(ctx *fasthttp.RequestCtx, who *token.Rights, cmds []redis.Command) error {
+func (s *Server) check(who *token.Rights, cmds []redis.Command) error {
 	for _, cmd := range cmds {
 		for _, arg := range cmd[1:] {
 			if len(arg) > s.cfg.MaxKey {

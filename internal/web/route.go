@@ -21,6 +21,9 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	} else {
 		class = s.route(ctx)
 	}
+	if s.draining.Load() { // the HTTP server may not know it yet, or no longer
+		ctx.SetConnectionClose()
+	}
 	if s.claimed(&ctx.Request.Header) > 0 {
 		s.bodies.release(&ctx.Request.Header)
 	}

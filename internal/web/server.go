@@ -86,6 +86,7 @@ type Server struct {
 	metrics  *metrics
 	tracing  *tracing // nil: off
 	http     *fasthttp.Server
+	engine   *engine
 	draining atomic.Bool
 	answers  atomic.Uint64 // that came with a token
 	node     []byte        // Config.Node
@@ -125,15 +126,16 @@ func New(cfg Config, store Store) *Server {
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
 	s.hub = newHub(store.Changes, cfg.Logger)
-	s.http = Bare(s.handle)
+	s.http = bare(s.handle)
 	s.http.ErrorHandler, s.http.HeaderReceived, s.http.ExpectHandler = s.malformed, s.headerReceived, s.expect
 	s.http.Concurrency, s.http.MaxRequestBodySize = cfg.Connections, cfg.MaxBody
+	s.engine = newEngine(s.http, newQuick(s), cfg.Connections)
 	return s
 }
 
-// Bare is a web node's HTTP server without what it serves: what a benchmark
-// compares a node with. It wants listeners made by Listener.
-func Bare(handler fasthttp.RequestHandler) *fasthttp.Server {
+// bare is a web node's HTTP server without what it serves. It wants connections
+// made by newConn.
+func bare(handler fasthttp.RequestHandler) *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler:               handler,
 		NoDefaultServerHeader: true,
@@ -151,9 +153,6 @@ func Bare(handler fasthttp.RequestHandler) *fasthttp.Server {
 		DisablePreParseMultipartForm: true,
 	}
 }
-
-// Listener gives the connections of a listener what a web node's have.
-func Listener(ln net.Listener) net.Listener { return listener{lazyListener{ln}} }
 
 // discard drops what fasthttp logs of clients' mistakes: they got their
 // answer.
@@ -174,7 +173,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	defer flush()
 	served := make(chan error, len(lns))
 	for _, ln := range lns {
-		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.http.Serve(Listener(ln))) }()
+		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.engine.serve(ln)) }()
 	}
 	var broken error
 	running := len(lns)
@@ -188,7 +187,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	defer s.hub.wait()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 	defer cancel()
-	err = s.http.ShutdownWithContext(limit)
+	err = s.engine.shutdown(limit)
 	for range running {
 		<-served
 	}

@@ -46,6 +46,16 @@ func (m *scripted) Do(ctx context.Context, r *redis.Request) error {
 	return m.Store.Do(ctx, r)
 }
 
+// Start and Known make it a Store for the event loop too.
+func (m *scripted) Start(r *redis.Request, done func(error)) {
+	go func() { done(m.Do(context.Background(), r)) }()
+}
+
+func (m *scripted) Known(cmd redis.Command) *redis.Spec {
+	spec, _ := m.Spec(context.Background(), cmd)
+	return spec
+}
+
 func (m *scripted) Spec(ctx context.Context, cmd redis.Command) (*redis.Spec, error) {
 	if m.Store == nil {
 		return nil, nil

@@ -16,34 +16,44 @@ func (s *Server) set(ctx *fasthttp.RequestCtx, who *token.Rights) {
 		fail(ctx, err)
 		return
 	}
-	query := ctx.URI().QueryString()
-	key, ok, err := parameter(query, "key")
+	if err := s.sourceDo(ctx, who, s.sourceSet, s.answerSet); err != nil {
+		fail(ctx, err)
+	}
+}
+
+// sourceSet reads the command of a query.
+func (s *Server) sourceSet(a *arguments, query []byte) error {
+	a.add(setName)
+	key, err := a.parameter(query, "key")
 	if err != nil {
-		fail(ctx, err)
-		return
+		return err
 	}
-	value, hasValue, err := parameter(query, "value")
+	value, err := a.parameter(query, "value")
 	if err != nil {
-		fail(ctx, err)
-		return
+		return err
 	}
-	if !ok || len(key) == 0 || !hasValue { // an empty value is one; an empty key is none
-		fail(ctx, badRequest("OOps, the key or value is NULL"))
-		return
+	if key <= 0 || value < 0 { // an empty value is one; an empty key is none
+		return badRequest("OOps, the key or value is NULL")
 	}
-	if len(key) > s.cfg.MaxKey {
-		fail(ctx, s.keyTooLong())
-		return
+	if key > s.cfg.MaxKey {
+		return s.keyTooLong()
 	}
-	if err := s.sourceDo(ctx, who, func(*redis.Request) {}, "SET", key, value); err != nil {
-		fail(ctx, err)
-		return
-	}
-	body := make([]byte, 0, len(key)+len(value)+32)
-	body = append(body, "OK. We have set "...)
-	body = append(body, key...)
-	body = append(body, " to be "...)
-	body = append(body, value...)
+	a.endCommand()
+	return nil
+}
+
+// The words around key and value.
+const (
+	setWords   = "OK. We have set "
+	setBetween = " to be "
+)
+
+// answerSet tells what was set.
+func (s *Server) answerSet(ctx *fasthttp.RequestCtx, r *redis.Request) {
+	key, value := r.Commands[0][1], r.Commands[0][2]
+	body := make([]byte, 0, len(setWords)+len(key)+len(setBetween)+len(value))
+	body = append(append(body, setWords...), key...)
+	body = append(append(body, setBetween...), value...)
 	s.bytes(ctx, body)
 }
 
@@ -53,56 +63,65 @@ func (s *Server) get(ctx *fasthttp.RequestCtx, who *token.Rights) {
 		fail(ctx, err)
 		return
 	}
-	key, ok, err := parameter(ctx.URI().QueryString(), "key")
-	switch {
-	case err != nil:
-		fail(ctx, err)
-		return
-	case !ok || len(key) == 0:
-		fail(ctx, badRequest("OOps, the key is null"))
-		return
-	case len(key) > s.cfg.MaxKey:
-		fail(ctx, s.keyTooLong())
-		return
-	}
-	err = s.sourceDo(ctx, who, func(r *redis.Request) {
-		if r.Results[0].Reply.Type() == redis.Null {
-			answer(ctx, fasthttp.StatusNotFound, "There is no such key.")
-			return
-		}
-		s.bytes(ctx, bytesOf(r.Results[0].Reply.Text()))
-	}, "GET", key)
-	if err != nil {
+	if err := s.sourceDo(ctx, who, s.sourceGet, s.answerGet); err != nil {
 		fail(ctx, err)
 	}
 }
 
-// sourceDo carries out a command of the source's routes. then gets the answer,
-// which is gone when it returns.
-func (s *Server) sourceDo(ctx *fasthttp.RequestCtx, who *token.Rights, then func(*redis.Request), name string, args ...[]byte) error {
+// sourceGet reads the command of a query.
+func (s *Server) sourceGet(a *arguments, query []byte) error {
+	a.add(getName)
+	switch key, err := a.parameter(query, "key"); {
+	case err != nil:
+		return err
+	case key <= 0:
+		return badRequest("OOps, the key is null")
+	case key > s.cfg.MaxKey:
+		return s.keyTooLong()
+	}
+	a.endCommand()
+	return nil
+}
+
+var setName, getName = []byte("SET"), []byte("GET")
+
+// answerGet tells the value, or that there is none.
+func (s *Server) answerGet(ctx *fasthttp.RequestCtx, r *redis.Request) {
+	if r.Results[0].Reply.Type() == redis.Null {
+		answer(ctx, fasthttp.StatusNotFound, "There is no such key.")
+		return
+	}
+	s.bytes(ctx, bytesOf(r.Results[0].Reply.Text()))
+}
+
+// sourceDo carries out a command of the source's routes. read reads it from the
+// query; then answers it.
+func (s *Server) sourceDo(ctx *fasthttp.RequestCtx, who *token.Rights, read func(*arguments, []byte) error, then func(*fasthttp.RequestCtx, *redis.Request)) error {
 	a, r := acquireArguments(), acquireRequest()
 	defer releaseArguments(a)
 	defer releaseRequest(r)
-	a.add([]byte(name))
-	for _, arg := range args {
-		a.add(arg)
+	if err := read(a, ctx.URI().QueryString()); err != nil {
+		return err
 	}
-	a.endCommand()
 	r.Commands = a.commands()
 	a.wishes.find(&ctx.Request.Header)
 	if err := s.do(ctx, who, &a.wishes, r); err != nil {
 		return err
 	}
-	then(r)
+	then(ctx, r)
 	return nil
 }
 
 // bytes answers a client's own bytes.
 func (s *Server) bytes(ctx *fasthttp.RequestCtx, body []byte) {
-	if utf8.Valid(body) {
-		ctx.SetContentType(textPlain)
-	} else {
-		ctx.SetContentType(octetStream)
-	}
+	ctx.SetContentType(typeOf(body))
 	ctx.SetBody(body)
+}
+
+// typeOf is the Content-Type of a client's own bytes.
+func typeOf(body []byte) string {
+	if utf8.Valid(body) {
+		return textPlain
+	}
+	return octetStream
 }

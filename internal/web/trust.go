@@ -59,41 +59,38 @@ type wishes struct {
 func (w *wishes) find(h *fasthttp.RequestHeader) {
 	*w = wishes{}
 	for name, value := range h.All() {
-		if len(name) < len(readHeader) { // the shortest of them
-			continue
-		}
 		switch name[0] {
-		case 'H':
-			switch string(name) {
-			case readHeader:
-				w.read = value
-			case maxLagHeader:
-				w.maxLag = value
-			case writeHeader:
-				w.write = value
-			case receivedHeader:
-				w.received = value
-			case attemptHeader:
-				w.attempt = value
-				w.attempts++
-			}
-		case 'I':
-			if string(name) == idempotencyHeader {
-				w.once = value
-				w.onces++
-			}
-		case 'U':
-			switch string(name) {
-			case tokenHeader:
-				if w.token = value; value == nil {
-					w.token = []byte{}
-				}
-			case encodingHeader:
-				w.encoding = value
-			case formatHeader:
-				w.format = value
-			}
+		case 'H', 'I', 'U': // the first letters of all of them
+			w.set(fieldOf(name), value)
 		}
+	}
+}
+
+// set takes note of a field, if it is one of theirs.
+func (w *wishes) set(field fields, value []byte) {
+	switch field {
+	case readField:
+		w.read = value
+	case maxLagField:
+		w.maxLag = value
+	case writeField:
+		w.write = value
+	case receivedField:
+		w.received = value
+	case attemptField:
+		w.attempt = value
+		w.attempts++
+	case onceField:
+		w.once = value
+		w.onces++
+	case tokenField:
+		if w.token = value; value == nil { // it is there all the same
+			w.token = []byte{}
+		}
+	case encodingField:
+		w.encoding = value
+	case formatField:
+		w.format = value
 	}
 }
 

@@ -1,0 +1,143 @@
+package redis
+
+import (
+	"context"
+	"strings"
+	"sync"
+)
+
+// Start is Do for a caller that does not wait, such as an event loop: done gets
+// what Do would answer, once, before Start returns or later and then from
+// another goroutine. It must not wait itself. The deadline is Config.Hold's,
+// some milliseconds late at most (see deadlines).
+func (c *Client) Start(r *Request, done func(error)) {
+	if r.Read == ReadCached && c.hit(r) {
+		done(nil)
+		return
+	}
+	if !c.prompt(r) {
+		c.errand(r, done)
+		return
+	}
+	r.Results, r.From, r.Node, r.Lag, r.Token = r.Results[:0], ReadMaster, "", 0, ""
+	o, err := c.operation(context.Background(), r)
+	if err != nil {
+		done(err)
+		return
+	}
+	switch {
+	case o.guarded || !o.writes && (r.Read == ReadReplica || r.Read == ReadCached && cacheable(r)):
+		// Several trips, or a connection on which others wait.
+		o.free()
+		c.errand(r, done)
+	default:
+		o.request, o.heard, o.then = r, done, c.concluding
+		c.writer.deadlines.add(o)
+		if err := c.writer.putWatched(o); err != nil {
+			c.conclude(o, true, err)
+		}
+	}
+}
+
+// errand is Start for what has to be waited for: a goroutine does.
+func (c *Client) errand(r *Request, done func(error)) {
+	if !c.errands.run(func() { done(c.Do(context.Background(), r)) }) {
+		done(&Error{NotExecuted, errClosed})
+	}
+}
+
+// errands owns goroutines, each for one request. Client.Run waits for them.
+type errands struct {
+	mu    sync.Mutex
+	ended bool
+	work  sync.WaitGroup
+}
+
+// run has a goroutine run f. It answers false when that is too late.
+func (e *errands) run(f func()) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ended {
+		return false
+	}
+	e.work.Go(f)
+	return true
+}
+
+// end waits for those under way; there are no others after them.
+func (e *errands) end() {
+	e.mu.Lock()
+	e.ended = true
+	e.mu.Unlock()
+	e.work.Wait()
+}
+
+// prompt says that what Redis says of the request's commands is known: nobody
+// has to be asked.
+func (c *Client) prompt(r *Request) bool {
+	if c.cluster != nil {
+		return false
+	}
+	for _, cmd := range r.Commands {
+		if c.Known(cmd) == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// Known is Spec for a caller that does not wait: nil also when Redis would have
+// to be asked.
+func (c *Client) Known(cmd Command) *Spec {
+	if t := c.commands.table.Load(); t != nil {
+		return t.lookup(cmd)
+	}
+	return nil
+}
+
+// conclude tells the starter of an operation of its outcome. Nobody else has to
+// do with it any more when it is over.
+func (c *Client) conclude(o *operation, over bool, err error) {
+	c.writer.deadlines.remove(o)
+	r, heard := o.request, o.heard
+	if err == nil {
+		c.tell(r, o)
+	} else if KindOf(err) == Unknown {
+		c.writer.stats.unknown.Add(1)
+	}
+	if over {
+		o.free()
+	}
+	heard(err)
+}
+
+// cacheable says that the cache could answer the request: see readers.cached.
+func cacheable(r *Request) bool {
+	if len(r.Commands) != 1 || r.After != "" {
+		return false
+	}
+	cmd := r.Commands[0]
+	return len(cmd) == 2 && strings.EqualFold(cmd[0], "GET")
+}
+
+// over is a context that has ended: with it, the library's cache answers what
+// it has and asks nobody.
+var over = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// hit answers a request from the cache, if what it asks for is there. Without a
+// connection the library would make one.
+func (c *Client) hit(r *Request) bool {
+	if c.readers == nil || !cacheable(r) || reserved(r.Commands[0][1]) {
+		return false
+	}
+	l := c.readers.cache.Load()
+	if l == nil || !l.warm() {
+		return false
+	}
+	r.Results, r.From, r.Node, r.Lag, r.Token = r.Results[:0], ReadMaster, "", 0, ""
+	return c.readers.cached(over, r)
+}

@@ -1,0 +1,222 @@
+package redis
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis/redistest"
+)
+
+// started is Start as a call that waits, for a test.
+func started(c *Client, r *Request) error {
+	done := make(chan error, 2)
+	c.Start(r, func(err error) { done <- err })
+	return <-done
+}
+
+func TestWhatIsStartedIsAnsweredAsWhatIsDone(t *testing.T) {
+	cluster := redistest.Start(t, 1, 1)
+	c := open(t, cluster, nil)
+	for _, test := range []Request{
+		{Commands: commands("SET k v")},
+		{Commands: commands("GET k"), WantToken: true},
+		{Commands: commands("GET k", "INCR n", "HSET k f v", "GET none")},
+		{Commands: commands("SET a 1", "INCR a"), Atomic: true},
+		{Commands: commands("INCR once"), IdempotencyKey: "one"},
+		{Commands: commands("SET a 2", "INCR a"), Atomic: true, IdempotencyKey: "two"},
+		{Commands: commands("GET k"), Read: ReadCached},
+		{Commands: commands("GET k"), Read: ReadCached},
+		{Commands: commands("GET k"), Read: ReadReplica, MaxLag: time.Minute},
+		{Commands: commands("NOSUCH k")},
+		{Commands: commands("SUBSCRIBE k")},
+		{Commands: []Command{{}}},
+		{Commands: []Command{{"GET", reservedPrefix}}},
+		{},
+	} {
+		one, other := test, test
+		errOne, errOther := c.Do(t.Context(), &one), started(c, &other)
+		if KindOf(errOne) != KindOf(errOther) || errOne != nil && errOne.Error() != errOther.Error() {
+			t.Errorf("%v: done: %v, started: %v", test.Commands, errOne, errOther)
+		}
+		if len(one.Results) != len(other.Results) || one.From != other.From && test.Read == ReadCached || (one.Token == "") != (other.Token == "") {
+			t.Errorf("%v: done: %+v, started: %+v", test.Commands, one, other)
+			continue
+		}
+		for i := range one.Results {
+			a, b := one.Results[i], other.Results[i]
+			if Words(a.Err) != Words(b.Err) || a.Reply.Type() != b.Reply.Type() || a.Reply.Type() == Text && a.Reply.Text() != b.Reply.Text() {
+				t.Errorf("%v: result %d: done: %v %v, started: %v %v", test.Commands, i, word(&a.Reply), a.Err, word(&b.Reply), b.Err)
+			}
+		}
+	}
+	var again Request
+	again.Commands, again.IdempotencyKey = commands("INCR once"), "one"
+	if err := started(c, &again); err != nil || again.Results[0].Reply.Int() != 1 {
+		t.Errorf("a repetition answered %v, %v; want the first one's answer", again.Results, err)
+	}
+}
+
+func TestWhatIsStartedIsGivenUpInTime(t *testing.T) {
+	const hold = 300 * time.Millisecond
+	cluster := redistest.Start(t, 0, 0)
+	c := open(t, cluster, func(cfg *Config) { cfg.Hold, cfg.MinAcks = hold, 0 })
+	read, write := Request{Commands: commands("GET k")}, Request{Commands: commands("SET k v")}
+	if err := started(c, &write); err != nil {
+		t.Fatal(err)
+	}
+	cluster.Nodes[0].Signal(syscall.SIGSTOP)
+	t.Cleanup(func() { cluster.Nodes[0].Signal(syscall.SIGCONT) })
+	began := time.Now()
+	var all sync.WaitGroup
+	var unknown, notExecuted, others atomic.Int64
+	for i := range 40 {
+		all.Add(1)
+		r := &Request{Commands: commands("SET k " + strconv.Itoa(i))}
+		if i%2 == 0 {
+			r = &Request{Commands: commands("GET k")}
+		}
+		c.Start(r, func(err error) {
+			switch KindOf(err) {
+			case Unknown:
+				unknown.Add(1)
+			case NotExecuted:
+				notExecuted.Add(1)
+			default:
+				others.Add(1)
+			}
+			all.Done()
+		})
+	}
+	all.Wait()
+	if took := time.Since(began); took < hold || took > hold+3*time.Second {
+		t.Errorf("given up after %v, want about %v", took, hold)
+	}
+	if others.Load() > 0 || notExecuted.Load() < 20 {
+		t.Errorf("%d unknown, %d not executed, %d others; want the 20 reads not executed, and no others", unknown.Load(), notExecuted.Load(), others.Load())
+	}
+	cluster.Nodes[0].Signal(syscall.SIGCONT)
+	redistest.Eventually(t, 10*time.Second, "requests are carried out again", func() bool { return started(c, &read) == nil })
+	if n := c.Status().Held; n != 0 {
+		t.Errorf("%d are held, and nobody waits", n)
+	}
+	c.writer.deadlines.mu.Lock()
+	defer c.writer.deadlines.mu.Unlock()
+	if c.writer.deadlines.open.head != nil || c.writer.deadlines.expired.head != nil {
+		t.Error("operations are watched that have their outcome")
+	}
+}
+
+func TestWhatWaitsWhenTheClientEndsIsAnswered(t *testing.T) {
+	cluster := redistest.Start(t, 0, 0)
+	c, err := New(Config{Address: cluster.Nodes[0].Addr, Username: redistest.Username, Password: redistest.Password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); c.Run(ctx) }()
+	redistest.Eventually(t, 5*time.Second, "the client works", func() bool {
+		return started(c, &Request{Commands: commands("SET k v")}) == nil
+	})
+	var all sync.WaitGroup
+	for range 100 {
+		all.Add(1)
+		c.Start(&Request{Commands: commands("SET k v")}, func(error) { all.Done() })
+	}
+	cancel()
+	all.Wait()
+	<-ended
+	if err := started(c, &Request{Commands: commands("SET k v")}); KindOf(err) != NotExecuted {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// An operation that is watched may be given up before it is in the queue.
+func TestWhatIsGivenUpBeforeItIsQueuedIsNotCounted(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		w := newWriter(Config{}.withDefaults(), nil)
+		w.ended = ended
+		told := 0
+		o := &operation{done: make(chan error, 1), size: 10}
+		o.then = func(*operation, bool, error) { told++ }
+		w.deadlines.add(o)
+		w.deadlines.sweep(time.Now().Add(time.Hour))
+		if err := w.putWatched(o); err != nil {
+			t.Errorf("%v, and it has had its outcome", err)
+		}
+		if batch := w.take(nil); len(batch) > 0 {
+			t.Error("what was given up is taken")
+		}
+		if told != 1 || w.live != 0 || w.bytes != 0 {
+			t.Errorf("told %d times; %d live of %d bytes, want none", told, w.live, w.bytes)
+		}
+	}
+}
+
+func TestALinkIsWarmAsLongAsAProvenConnectionLasts(t *testing.T) {
+	l := &link{wires: map[*wire]struct{}{}}
+	connect := func() *wire {
+		conn, _ := net.Pipe()
+		return l.add(conn)
+	}
+	l.answered(l.only())
+	first := connect()
+	if l.warm() {
+		t.Error("warm before any answer")
+	}
+	l.answered(first)
+	if !l.warm() {
+		t.Error("not warm after an answer")
+	}
+	first.Close()
+	if l.warm() {
+		t.Error("warm without its connection")
+	}
+	second := connect()
+	l.answered(first) // the answer came before the end, its receiver late
+	if l.warm() {
+		t.Error("warm by an answer of another connection")
+	}
+	l.answered(second)
+	if !l.warm() {
+		t.Error("not warm after an answer")
+	}
+}
+
+func TestTheClientEndsAfterEverythingItWasAskedToStart(t *testing.T) {
+	cluster := redistest.Start(t, 0, 0)
+	c, err := New(Config{Address: cluster.Nodes[0].Addr, Username: redistest.Username, Password: redistest.Password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); c.Run(ctx) }()
+	redistest.Eventually(t, 5*time.Second, "the cache works", func() bool {
+		r := Request{Commands: commands("GET k"), Read: ReadCached}
+		return started(c, &r) == nil && r.From == ReadCached
+	})
+	cluster.Nodes[0].Signal(syscall.SIGSTOP)
+	t.Cleanup(func() { cluster.Nodes[0].Signal(syscall.SIGCONT) })
+	var told atomic.Int64
+	for i := range 50 {
+		c.Start(&Request{Commands: commands("GET miss" + strconv.Itoa(i)), Read: ReadCached}, func(error) {
+			time.Sleep(10 * time.Millisecond)
+			told.Add(1)
+		})
+	}
+	cancel()
+	<-ended
+	if n := told.Load(); n != 50 {
+		t.Errorf("%d of 50 had heard of their outcome when the client ended", n)
+	}
+	if err := started(c, &Request{Commands: commands("GET miss"), Read: ReadCached}); KindOf(err) != NotExecuted {
+		t.Errorf("after the end: %v", err)
+	}
+}

@@ -1,0 +1,269 @@
+//go:build linux && (amd64 || arm64)
+
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// engine is the way of connections: simple requests are served on loops, and
+// everything else by the HTTP server. A connection is at one place at a time,
+// and changes it only between two requests.
+type engine struct {
+	http      *fasthttp.Server
+	responder responder // nil: the HTTP server serves everything
+	limit     int       // connections at once
+
+	gate   gate
+	handed *handed
+	loops  []*loop
+	next   atomic.Uint32 // of loops
+	// open counts the connections that are not the HTTP server's. One that
+	// changes its place is counted at the new one before it is not at the old
+	// one, so that the end sees none too few.
+	open   atomic.Int64
+	second atomic.Int64 // Unix time
+
+	mu      sync.Mutex
+	started bool
+	fault   error      // why a loop broke
+	served  chan error // of the HTTP server
+	work    sync.WaitGroup
+	stop    chan struct{} // closed at the very end
+}
+
+func newEngine(http *fasthttp.Server, r responder, limit int) *engine {
+	return &engine{http: http, responder: r, limit: limit, handed: newHanded(), stop: make(chan struct{})}
+}
+
+// connections is how many are open.
+func (e *engine) connections() int {
+	return max(0, int(e.http.GetOpenConnectionsCount())) + int(e.open.Load())
+}
+
+// serve serves a listener's connections until shutdown.
+func (e *engine) serve(ln net.Listener) error {
+	if !e.gate.admit(ln) {
+		return net.ErrClosed
+	}
+	defer e.gate.leave()
+	if e.responder == nil {
+		return e.http.Serve(listener{ln})
+	}
+	if err := e.start(); err != nil {
+		return err
+	}
+	for {
+		conn, err := ln.Accept()
+		switch {
+		case err == nil:
+			e.accept(conn)
+		case passes(err):
+			time.Sleep(10 * time.Millisecond) // others close
+		case errors.Is(err, net.ErrClosed):
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			return e.fault
+		default:
+			return err
+		}
+	}
+}
+
+// passes says that the next accept may succeed (accept(2), "Error handling"):
+// that one connection failed, or there is no room now.
+func passes(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && slices.Contains([]syscall.Errno{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EPERM, syscall.EPROTO,
+		syscall.ENETDOWN, syscall.ENOPROTOOPT, syscall.EHOSTDOWN, syscall.ENONET, syscall.EHOSTUNREACH, syscall.EOPNOTSUPP, syscall.ENETUNREACH,
+	}, errno)
+}
+
+// fail ends serving because of a broken loop: serve answers why.
+func (e *engine) fail(err error) {
+	e.mu.Lock()
+	e.fault = errors.Join(e.fault, err)
+	e.mu.Unlock()
+	_ = e.gate.close()
+}
+
+// start starts the loops with the first listener.
+func (e *engine) start() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.started {
+		return nil
+	}
+	for range runtime.GOMAXPROCS(0) {
+		l, err := newLoop(e)
+		if err != nil {
+			for _, l := range e.loops {
+				l.end()
+			}
+			e.loops = nil
+			return err
+		}
+		e.loops = append(e.loops, l)
+	}
+	e.started = true
+	e.second.Store(time.Now().Unix())
+	for _, l := range e.loops {
+		e.work.Go(l.run)
+		e.work.Go(l.answer)
+	}
+	e.work.Go(e.sweep)
+	e.served = make(chan error, 1)
+	go func() { e.served <- e.http.Serve(e.handed) }()
+	return nil
+}
+
+// accept gives a new connection its place.
+func (e *engine) accept(conn net.Conn) {
+	if e.connections() >= e.limit {
+		e.work.Go(func() { reject(conn) })
+		return
+	}
+	e.settle(conn, nil, &quickConn{fresh: true})
+}
+
+// settle puts a connection on a loop, with what was read of it already; c has
+// what the loop keeps of it. What cannot be put there is the HTTP server's.
+func (e *engine) settle(conn net.Conn, early []byte, c *quickConn) {
+	fd, ok := detach(conn)
+	if !ok {
+		e.give(newConn(conn, slices.Clone(early), e, c.away()))
+		return
+	}
+	c.fd = fd
+	if !e.place().add(c, early) {
+		_ = syscall.Close(fd)
+	}
+}
+
+func (e *engine) place() *loop { return e.loops[int(e.next.Add(1))%len(e.loops)] }
+
+// reject tells a client that there are too many, in the HTTP server's words.
+func reject(conn net.Conn) {
+	const words = "The connection cannot be served because Server.Concurrency limit exceeded"
+	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _ = fmt.Fprintf(conn, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nDate: %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s",
+		time.Now().UTC().Format(httpDate), len(words), words)
+	_ = conn.Close()
+}
+
+// give gives a connection to the HTTP server. That one accepts no more once it
+// is being shut down; what a loop still has then it serves all the same.
+func (e *engine) give(conn net.Conn) {
+	e.open.Add(1)
+	if e.handed.give(conn) {
+		e.open.Add(-1)
+		return
+	}
+	e.work.Go(func() {
+		defer e.open.Add(-1)
+		_ = e.http.ServeConn(conn) // the client has its answer or is gone
+	})
+}
+
+// wants says that the bytes of a request are for a loop.
+func (e *engine) wants(b []byte) bool {
+	var q simple
+	return q.parse(b) && e.responder.wants(&q)
+}
+
+// takeBack takes a connection from the HTTP server, with the first bytes of its
+// next request. It was there for stay requests at least.
+func (e *engine) takeBack(conn net.Conn, b []byte, stay int32) error {
+	e.settle(conn, b, &quickConn{stay: stay})
+	return nil
+}
+
+// aside has a goroutine write an answer to a connection of a loop, which makes
+// it, too; then the connection comes back.
+func (e *engine) aside(c *quickConn, answer func() []byte) {
+	e.open.Add(1)
+	c.loop.remove(c)
+	e.work.Go(func() {
+		defer e.open.Add(-1)
+		conn := attach(c.fd)
+		b := answer()
+		_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if _, err := conn.Write(b); err != nil {
+			_ = conn.Close()
+			return
+		}
+		_ = conn.SetWriteDeadline(time.Time{})
+		e.settle(conn, nil, &quickConn{stay: c.stay, run: c.run})
+	})
+}
+
+// sweep keeps the time, and ends connections that idle too long.
+func (e *engine) sweep() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			e.second.Store(now.Unix())
+			for _, l := range e.loops {
+				l.sweep(now.Unix())
+			}
+		case <-e.stop:
+			return
+		}
+	}
+}
+
+// shutdown ends serving, in this order: nobody is accepted any more, and who was
+// has a place; idle connections close, those that have sent a request get their
+// answer first, and those that have just come get the time to send one, for a
+// balancer may be at it; the HTTP server does the same; and when the last answer
+// is out, or the context ends, everything stops. Its error is then the context's.
+func (e *engine) shutdown(ctx context.Context) error {
+	err := e.gate.close()
+	if e.responder == nil {
+		return errors.Join(err, e.http.ShutdownWithContext(ctx))
+	}
+	e.gate.serving.Wait()
+	e.mu.Lock()
+	started := e.started
+	e.mu.Unlock()
+	if !started {
+		return err
+	}
+	for _, l := range e.loops {
+		l.drain()
+	}
+	err = errors.Join(err, e.http.ShutdownWithContext(ctx))
+	_ = e.handed.Close() // also where the server had not begun yet
+	<-e.served
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for ended := ctx.Err() != nil; e.open.Load() > 0 && !ended; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			err, ended = errors.Join(err, ctx.Err()), true
+		}
+	}
+	close(e.stop)
+	for _, l := range e.loops {
+		l.end()
+	}
+	if ctx.Err() == nil {
+		e.work.Wait() // else a slow client is not waited for
+	}
+	return err
+}

@@ -1,0 +1,65 @@
+package web
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Fixed is a web node's server that has its answers without a store: the
+// ceiling that a benchmark compares a node with. Value is what GET of a path
+// answers for a query; Fields, as "name" and "value", are in every answer.
+type Fixed struct {
+	Fields [][2]string
+	Value  func(query []byte) []byte
+}
+
+// Serve serves until the context ends.
+func (x Fixed) Serve(ctx context.Context, ln net.Listener) error {
+	fields := make([][2][]byte, 0, len(x.Fields))
+	for _, f := range x.Fields {
+		fields = append(fields, [2][]byte{[]byte(f[0]), []byte(f[1])})
+	}
+	e := newEngine(bare(func(ctx *fasthttp.RequestCtx) {
+		for _, f := range x.Fields {
+			ctx.Response.Header.Set(f[0], f[1])
+		}
+		ctx.SetContentType(textPlain)
+		ctx.SetBody(x.Value(ctx.URI().QueryString()))
+	}), fixed{newHead(fields), x.Value}, 16384)
+	served := make(chan error, 1)
+	go func() { served <- e.serve(ln) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	err := e.shutdown(limit)
+	<-served
+	return err
+}
+
+// fixed is Fixed on a loop.
+type fixed struct {
+	head  *head
+	value func(query []byte) []byte
+}
+
+func (x fixed) wants(q *simple) bool { return q.method == methodGet }
+
+func (x fixed) respond(_ *flight, q *simple, out []byte) ([]byte, progress) {
+	if q.method != methodGet {
+		return out, declined
+	}
+	value := x.value(q.query)
+	out = append(x.head.append(out, time.Now(), textPlain, len(value)), "\r\n"...)
+	return append(out, value...), answered
+}
+
+func (x fixed) long(*flight) bool { return false }
+
+func (x fixed) finish(_ *flight, out []byte) []byte { return out }

@@ -1,0 +1,63 @@
+//go:build linux && (amd64 || arm64)
+
+package web
+
+import (
+	"io"
+	"net"
+	"sync"
+)
+
+// handed is the listener of connections that loops hand to the HTTP server.
+type handed struct {
+	mu     sync.Mutex
+	more   sync.Cond
+	conns  []net.Conn
+	closed bool
+}
+
+func newHanded() *handed {
+	h := &handed{}
+	h.more.L = &h.mu
+	return h
+}
+
+// give hands a connection over. It answers false when that is too late.
+func (h *handed) give(c net.Conn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.conns = append(h.conns, c)
+	h.more.Signal()
+	return true
+}
+
+// Accept is net.Listener's. What was given before the end is still accepted.
+func (h *handed) Accept() (net.Conn, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for len(h.conns) == 0 {
+		if h.closed {
+			return nil, io.EOF
+		}
+		h.more.Wait()
+	}
+	c := h.conns[0]
+	h.conns[0] = nil
+	h.conns = h.conns[1:]
+	return c, nil
+}
+
+// Close is net.Listener's.
+func (h *handed) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	h.more.Broadcast()
+	return nil
+}
+
+// Addr is net.Listener's.
+func (h *handed) Addr() net.Addr { return &net.UnixAddr{Name: "handed", Net: "unix"} }

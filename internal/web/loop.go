@@ -1,0 +1,397 @@
+//go:build linux && (amd64 || arm64)
+
+package web
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// loop serves simple requests on many connections: it reads from all that have
+// something, hands what they want on, and writes when that is answered, without
+// a goroutine, a timer or a buffer for each. Its connections are known to its
+// own epoll instance alone and not to the runtime, which knows the instance: so
+// waiting for it costs no thread.
+type loop struct {
+	engine *engine
+	poll   *os.File // the epoll instance
+	fd     int      // its file descriptor
+	raw    syscall.RawConn
+
+	// mu is held by whoever works for the loop. Nobody waits for anything
+	// meanwhile, but for the kernel to copy bytes.
+	mu       sync.Mutex
+	conns    []*quickConn // by file descriptor; nil: none
+	draining bool
+	spare    []*flight
+	in       []byte // what was read last
+	out      []byte // what is written next
+	memory   memory
+	request  simple
+
+	// landed are flights whose outcome is there; landing is told of them.
+	landedMu sync.Mutex
+	landed   []*flight
+	landing  chan struct{}
+	over     bool // nobody hears of them any more
+}
+
+// readSize is what one read takes in: a longer request is none for a loop.
+const readSize = 32 << 10
+
+// quickConn is a connection of a loop.
+type quickConn struct {
+	loop  *loop
+	fd    int
+	busy  bool  // a flight is under way: nothing is read
+	ready bool  // there may be something to read
+	ended bool  // its client sends no more: the last read is still to come
+	fresh bool  // nothing has come yet
+	since int64 // Unix time in seconds of the last answer, or of its beginning
+	run   int32 // requests that were served here since it came
+	stay  int32 // how many the HTTP server served before, at least
+}
+
+// away is for how many requests a connection stays with the HTTP server: it
+// costs about as much to go there and back as the loop saves on six requests. So
+// one that comes and goes stays away ever longer, and one that is here for a
+// while comes back soon: most of what it sends is for the loop.
+func (c *quickConn) away() int32 {
+	const least, most, while = 4, 64, 16
+	if c.run >= while {
+		return least
+	}
+	return min(max(2*c.stay, least), most)
+}
+
+// flight is one request on its way.
+type flight struct {
+	loop    *loop
+	conn    *quickConn
+	closing bool // the connection closes after the answer
+	journey
+}
+
+// land is called when the flight's outcome is there. It waits for nobody.
+func (f *flight) land() {
+	l := f.loop
+	l.landedMu.Lock()
+	defer l.landedMu.Unlock()
+	if l.over {
+		return
+	}
+	l.landed = append(l.landed, f)
+	select {
+	case l.landing <- struct{}{}:
+	default:
+	}
+}
+
+func newLoop(e *engine) (*loop, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make an epoll instance: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // for the runtime
+		unix.Close(fd)
+		return nil, fmt.Errorf("make an epoll instance: %w", err)
+	}
+	l := &loop{engine: e, fd: fd, poll: os.NewFile(uintptr(fd), "epoll"), landing: make(chan struct{}, 1), in: make([]byte, readSize)}
+	if l.raw, err = l.poll.SyscallConn(); err != nil {
+		l.poll.Close()
+		return nil, fmt.Errorf("poll an epoll instance: %w", err)
+	}
+	return l, nil
+}
+
+// run waits for connections that can be read, until the loop is closed.
+func (l *loop) run() {
+	events := make([]unix.EpollEvent, 256)
+	n := 0
+	var failed syscall.Errno
+	look := func(fd uintptr) bool {
+		n, failed = epollWait(fd, events)
+		return n > 0 || failed != 0
+	}
+	for l.raw.Read(look) == nil {
+		if failed != 0 {
+			l.engine.fail(fmt.Errorf("wait for connections: %w", failed))
+			return
+		}
+		l.mu.Lock()
+		for i := range events[:n] {
+			c := l.at(int(events[i].Fd))
+			if c == nil {
+				continue
+			}
+			c.ready = true
+			c.ended = c.ended || events[i].Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
+			if !c.busy {
+				l.serve(c)
+			}
+		}
+		l.mu.Unlock()
+	}
+}
+
+// answer writes what has landed, until the loop is closed.
+func (l *loop) answer() {
+	var flights []*flight
+	for range l.landing {
+		l.landedMu.Lock()
+		flights, l.landed = l.landed, flights[:0]
+		l.landedMu.Unlock()
+		l.mu.Lock()
+		if l.over {
+			flights = nil
+		}
+		for _, f := range flights {
+			c := f.conn
+			if l.engine.responder.long(f) {
+				l.finishAside(f)
+				continue
+			}
+			f.closing = l.draining
+			l.out = l.engine.responder.finish(f, l.out[:0])
+			l.release(f)
+			c.busy = false
+			if l.write(c) && c.ready {
+				l.serve(c)
+			}
+		}
+		l.mu.Unlock()
+		clear(flights)
+	}
+}
+
+func (l *loop) at(fd int) *quickConn {
+	if fd < len(l.conns) {
+		return l.conns[fd]
+	}
+	return nil
+}
+
+// add takes a connection in, with what was read of it already. It answers false
+// when that is too late: at the end there is a place for those alone that have
+// sent a request, or may yet send their first.
+func (l *loop) add(c *quickConn, early []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over || l.draining && early == nil && !c.fresh {
+		return false
+	}
+	for c.fd >= len(l.conns) {
+		l.conns = append(l.conns, make([]*quickConn, c.fd+64-len(l.conns))...)
+	}
+	c.loop, c.since = l, time.Now().Unix()
+	l.conns[c.fd] = c
+	l.engine.open.Add(1)
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1), Fd: int32(c.fd)}
+	if err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, c.fd, &event); err != nil {
+		l.forget(c)
+		return false
+	}
+	if early != nil {
+		l.dispatch(c, early) // what came after it, the kernel tells
+	}
+	return true
+}
+
+// serve reads a request of a connection, until there is none or one is under
+// way.
+func (l *loop) serve(c *quickConn) {
+	for c.ready && !c.busy {
+		n, errno := receive(c.fd, l.in)
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno == unix.EAGAIN:
+			c.ready = false
+			if l.draining && !c.fresh {
+				l.close(c)
+			}
+			return
+		case errno != 0 || n == 0:
+			l.close(c)
+			return
+		}
+		// What comes after a read that did not fill the buffer, the kernel tells
+		// anew (epoll(7), question 9).
+		c.ready = n == len(l.in) || c.ended
+		if !l.dispatch(c, l.in[:n]) {
+			return
+		}
+	}
+}
+
+// dispatch has a request of a connection answered. It answers false when the
+// connection is gone from here.
+func (l *loop) dispatch(c *quickConn, b []byte) bool {
+	c.fresh = false
+	if l.request.parse(b) {
+		f := l.acquire(c)
+		f.closing = l.draining
+		out, progress := l.engine.responder.respond(f, &l.request, l.out[:0])
+		l.out = out
+		switch progress {
+		case pending:
+			c.busy = true
+			return true
+		case landed:
+			l.finishAside(f)
+			return false
+		case answered:
+			l.release(f)
+			return l.write(c)
+		}
+		l.release(f)
+	}
+	l.handOff(c, b)
+	return false
+}
+
+// finishAside has the answer of a flight that has landed made elsewhere, with
+// memory of its own: it is so long that everybody here would wait for it.
+func (l *loop) finishAside(f *flight) {
+	f.closing, f.memory = l.draining, new(memory)
+	l.engine.aside(f.conn, func() []byte { return l.engine.responder.finish(f, nil) })
+}
+
+// write sends the answer that is in out. It answers false when the connection
+// is gone from here: broken, closed after its last answer, or because its client
+// does not read, so that a goroutine has to wait for it.
+func (l *loop) write(c *quickConn) bool {
+	out := l.out
+	for {
+		n, errno := transmit(c.fd, out)
+		switch {
+		case errno == 0 && n == len(out):
+			if cap(l.out) > keepOut {
+				l.out = nil
+			}
+			c.since = l.engine.second.Load()
+			c.run++
+			if l.draining {
+				l.close(c)
+				return false
+			}
+			return true
+		case errno == 0:
+			out = out[n:]
+		case errno == unix.EINTR:
+		case errno == unix.EAGAIN:
+			rest := slices.Clone(out)
+			l.engine.aside(c, func() []byte { return rest })
+			return false
+		default:
+			l.close(c)
+			return false
+		}
+	}
+}
+
+// handOff gives a connection to the HTTP server, with what was read of it.
+func (l *loop) handOff(c *quickConn, b []byte) {
+	l.engine.open.Add(1)
+	defer l.engine.open.Add(-1)
+	l.remove(c)
+	l.engine.give(newConn(attach(c.fd), slices.Clone(b), l.engine, c.away()))
+}
+
+// remove takes a connection out; its file descriptor stays open.
+func (l *loop) remove(c *quickConn) {
+	_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, c.fd, nil)
+	l.forget(c)
+}
+
+func (l *loop) close(c *quickConn) {
+	l.forget(c)
+	unix.Close(c.fd)
+}
+
+func (l *loop) forget(c *quickConn) {
+	l.conns[c.fd] = nil
+	l.engine.open.Add(-1)
+}
+
+func (l *loop) acquire(c *quickConn) *flight {
+	n := len(l.spare)
+	if n == 0 {
+		f := &flight{loop: l, conn: c}
+		f.memory = &l.memory
+		f.started = func(err error) {
+			if f.lands(err) {
+				f.land()
+			}
+		}
+		return f
+	}
+	f := l.spare[n-1]
+	l.spare = l.spare[:n-1]
+	f.conn = c
+	return f
+}
+
+// release keeps a flight for another one; some, as many as were under way at
+// once.
+func (l *loop) release(f *flight) {
+	f.conn = nil
+	l.spare = append(l.spare, f)
+}
+
+// sweep closes connections that have idled too long.
+func (l *loop) sweep(now int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.conns {
+		if c == nil || c.busy {
+			continue
+		}
+		limit := idleTimeout
+		switch {
+		case c.fresh && l.draining:
+			limit = firstTimeout
+		case c.fresh:
+			limit = readTimeout
+		}
+		if now-c.since > int64(limit/time.Second) {
+			l.close(c)
+		}
+	}
+}
+
+// drain closes connections that have nothing under way, and each of the others
+// after its answer. One that has just come may yet send its first request.
+func (l *loop) drain() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.draining = true
+	for _, c := range l.conns {
+		if c != nil && !c.busy {
+			c.ready = true
+			l.serve(c) // what came already
+		}
+	}
+}
+
+// end stops the loop. Nothing is under way any more, or nobody waits for it.
+func (l *loop) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.landedMu.Lock()
+	l.over, l.landed = true, nil
+	close(l.landing)
+	l.landedMu.Unlock()
+	l.poll.Close()
+	for _, c := range l.conns {
+		if c != nil {
+			l.close(c)
+		}
+	}
+}

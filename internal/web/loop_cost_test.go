@@ -1,0 +1,153 @@
+//go:build linux && (amd64 || arm64)
+
+package web
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis"
+)
+
+// quickly answers a request on a loop that has no connections, again and again.
+func quickly(t testing.TB, raw string) (again func() []byte) {
+	t.Helper()
+	client, master := single(t)
+	master.Do("SET", "k", strings.Repeat("v", 100))
+	if _, err := client.Spec(t.Context(), redis.Command{"GET"}); err != nil {
+		t.Fatal(err)
+	}
+	server := New(Config{Node: "web-1"}, &replying{Store: client, reply: replyTo(t, client, "GET", "k")})
+	l, err := newLoop(server.engine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.poll.Close() })
+	bytes := []byte(raw)
+	return func() []byte {
+		f := l.acquire(nil)
+		if !l.request.parse(bytes) {
+			t.Fatalf("%q is not simple", raw)
+		}
+		out, p := server.engine.responder.respond(f, &l.request, l.out[:0])
+		if p != answered {
+			t.Fatalf("%q: %v", raw, p)
+		}
+		l.release(f)
+		l.out = out
+		return out
+	}
+}
+
+const quickGet = "GET /get?key=k HTTP/1.1\r\n" + plainHead + "Holdfast-Attempt: 1\r\n\r\n"
+
+// The command that goes to Redis, its text and its key are the only memory that
+// a request takes: they may outlive it.
+func TestTheHotPathTakesNoMoreThanItMust(t *testing.T) {
+	for _, test := range []struct {
+		raw  string
+		most float64
+	}{
+		{quickGet, 3},
+		{"GET /get?key=k HTTP/1.1\r\n" + plainHead + "\r\n", 2},
+		{"GET /get/k HTTP/1.1\r\n" + plainHead + "\r\n", 2},
+		{"GET /set?key=k&value=v HTTP/1.1\r\n" + plainHead + "\r\n", 2},
+	} {
+		again := quickly(t, test.raw)
+		if n := testing.AllocsPerRun(200, func() { again() }); n > test.most {
+			t.Errorf("%.30q: %v allocations", test.raw, n)
+		}
+	}
+}
+
+func BenchmarkLoop(b *testing.B) {
+	again := quickly(b, quickGet)
+	b.ReportAllocs()
+	for b.Loop() {
+		again()
+	}
+}
+
+// BenchmarkWays has requests served on both ways, the store left out: those that
+// are for a loop, others, and both by turns on the same connections, once and in
+// runs of 16. The CPU time is clients' and server's together.
+func BenchmarkWays(b *testing.B) {
+	client, master := single(b)
+	master.Do("SET", "k", strings.Repeat("v", 100))
+	if _, err := client.Spec(b.Context(), redis.Command{"GET"}); err != nil {
+		b.Fatal(err)
+	}
+	store := &replying{Store: client, reply: replyTo(b, client, "GET", "k")}
+	const body = `[["GET","k"]]`
+	other := fmt.Sprintf("POST /pipeline HTTP/1.1\r\n"+plainHead+"Content-Length: %d\r\n\r\n%s", len(body), body)
+	for _, bench := range []struct {
+		name     string
+		requests []string
+	}{
+		{"simple", []string{quickGet}},
+		{"other", []string{other}},
+		{"by turns", []string{quickGet, other}},
+		{"16 by turns", append(slices.Repeat([]string{quickGet}, 16), slices.Repeat([]string{other}, 16)...)},
+		{"1 in 64", append(slices.Repeat([]string{quickGet}, 63), other)},
+	} {
+		for _, way := range []struct {
+			name  string
+			store Store
+		}{{"loops and server", store}, {"server alone", struct{ Store }{store}}} {
+			b.Run(bench.name+"/"+way.name, func(b *testing.B) {
+				ln, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					b.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				served := make(chan error, 1)
+				go func() { served <- New(Config{}, way.store).Serve(ctx, ln) }()
+				defer func() { cancel(); <-served }()
+				var clients sync.WaitGroup
+				left := atomic.Int64{}
+				left.Store(int64(b.N))
+				before := used(b)
+				b.ResetTimer()
+				for range 16 {
+					clients.Go(func() {
+						conn, err := net.Dial("tcp", ln.Addr().String())
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						defer conn.Close()
+						answer := make([]byte, 4096)
+						for n := 0; left.Add(-1) >= 0; n++ {
+							io.WriteString(conn, bench.requests[n%len(bench.requests)])
+							if got, err := conn.Read(answer); err != nil || !bytes.HasPrefix(answer[:got], []byte("HTTP/1.1 200 ")) {
+								b.Errorf("%q, %v", answer[:got], err)
+								return
+							}
+						}
+					})
+				}
+				clients.Wait()
+				b.ReportMetric(float64((used(b)-before).Nanoseconds())/1e3/float64(b.N), "cpu-µs/op")
+			})
+		}
+	}
+}
+
+// used is the CPU time of this process.
+func used(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

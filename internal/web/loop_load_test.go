@@ -1,0 +1,283 @@
+//go:build linux && (amd64 || arm64)
+
+package web
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis/redistest"
+)
+
+func TestAConnectionGoesToAndFro(t *testing.T) {
+	client, master := single(t)
+	master.Do("SET", "k", "v")
+	server, taken := counted(t, Config{}, client)
+	addr, _ := listen(t, server)
+	c := dial(t, addr)
+	quick := "GET /get?key=k HTTP/1.1\r\n" + plainHead + "\r\n"
+	slow := "GET /v1/keys/k HTTP/1.1\r\n" + plainHead + "\r\n"
+	rounds := func(n int, requests ...string) (here int64) {
+		t.Helper()
+		before := taken.taken.Load()
+		for i := range n * len(requests) {
+			raw := requests[i%len(requests)]
+			if got := c.ask(t, raw); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") || !strings.HasSuffix(got, "\r\n\r\nv") {
+				t.Fatalf("%q: %q", raw, got)
+			}
+		}
+		return taken.taken.Load() - before
+	}
+	// Who alternates is mostly at the HTTP server, after a while, for the way
+	// costs more than what the loop saves.
+	if n := rounds(100, quick, slow, slow, quick); n < 5 || n > 40 {
+		t.Errorf("%d of 200 simple requests were served on a loop, in between others", n)
+	}
+	if n := rounds(200, quick); n < 200-64-1 {
+		t.Errorf("%d of 200 simple requests were served on a loop", n)
+	}
+	rounds(1, slow)
+	if n := rounds(30, quick); n < 30-4-1 {
+		t.Errorf("%d of 30 simple requests were served on a loop, after one that was not", n)
+	}
+	// Several at once, and in pieces: each has its answer, in order.
+	for _, raw := range []string{quick + quick, quick + slow + quick, slow + quick} {
+		if _, err := io.WriteString(c, raw); err != nil {
+			t.Fatal(err)
+		}
+		for range strings.Count(raw, "GET ") {
+			if got, err := c.answer(); err != nil || !strings.HasSuffix(got, "\r\n\r\nv") {
+				t.Fatalf("%q: %q, %v", raw, got, err)
+			}
+		}
+	}
+	for cut := range quick {
+		if _, err := io.WriteString(c, quick[:cut]); err != nil {
+			t.Fatal(err)
+		}
+		if cut%20 == 0 {
+			time.Sleep(time.Millisecond) // so that it is read in two parts
+		}
+		if got := c.ask(t, quick[cut:]); !strings.HasSuffix(got, "\r\n\r\nv") {
+			t.Fatalf("cut at %d: %q", cut, got)
+		}
+	}
+	if n := server.engine.connections(); n != 1 {
+		t.Errorf("%d connections are counted, there is one", n)
+	}
+	c.Close()
+	redistest.Eventually(t, 5*time.Second, "none is counted", func() bool { return server.engine.connections() == 0 })
+}
+
+func TestSlowClientsStallNobody(t *testing.T) {
+	client, master := single(t)
+	// As JSON it is six times as long, and takes the longer to be made.
+	const size = 4 << 20
+	master.Do("SET", "k", "v")
+	master.Do("SET", "huge", strings.Repeat("\x01", size))
+	server, _ := counted(t, Config{}, client)
+	addr, _ := listen(t, server)
+	for range 20 {
+		half := dial(t, addr)
+		io.WriteString(half, "GET /get?key=k HTTP/1.1\r\nHost:")
+	}
+	// Redis needs its time to send the long ones; the cache has the short one.
+	quick := []*caller{dial(t, addr), dial(t, addr), dial(t, addr), dial(t, addr)}
+	ask := func(n int) {
+		if got := quick[n%len(quick)].ask(t, "GET /get?key=k HTTP/1.1\r\nHoldfast-Read: cached\r\n"+plainHead+"\r\n"); !strings.HasSuffix(got, "v") {
+			t.Fatal(got)
+		}
+	}
+	for n := range quick {
+		ask(n)
+	}
+	var deaf []*caller
+	for range 4 {
+		c := dial(t, addr)
+		io.WriteString(c, "GET /get/huge HTTP/1.1\r\n"+plainHead+"\r\n")
+		deaf = append(deaf, c)
+	}
+	var longest time.Duration
+	for n := range 400 {
+		began := time.Now()
+		ask(n)
+		longest = max(longest, time.Since(began))
+		time.Sleep(time.Millisecond)
+	}
+	t.Logf("the longest took %v", longest) // how long is the machine's: see the next test
+	if longest > 2*time.Second {
+		t.Errorf("an answer took %v", longest)
+	}
+	for _, c := range deaf { // they get it all, and are served on
+		if got, err := c.answer(); err != nil || len(got) < size {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+		if got := c.ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n"); !strings.HasSuffix(got, "v") {
+			t.Fatal(got)
+		}
+	}
+}
+
+// held is a responder whose long answers are made when they may be.
+type held struct {
+	responder
+	making, may chan struct{}
+}
+
+func (h *held) finish(f *flight, out []byte) []byte {
+	if h.long(f) {
+		h.making <- struct{}{}
+		<-h.may
+	}
+	return h.responder.finish(f, out)
+}
+
+func TestNobodyWaitsForALongAnswerToBeMade(t *testing.T) {
+	client, master := single(t)
+	master.Do("SET", "k", "v")
+	master.Do("SET", "long", strings.Repeat("\x01", longAnswer+1))
+	master.Do("RPUSH", "list", "a")
+	for range 8 {
+		master.Do("EVAL", "for i = 1, 1000 do redis.call('RPUSH', KEYS[1], 'element') end", "1", "list")
+	}
+	server, _ := counted(t, Config{}, client)
+	h := &held{server.engine.responder, make(chan struct{}, 16), make(chan struct{})}
+	server.engine.responder = h
+	addr, stop := listen(t, server)
+	var slow []*caller
+	for _, raw := range []string{
+		"GET /get/long HTTP/1.1\r\n", "GET /get?key=long HTTP/1.1\r\n", "GET /lrange/list/0/-1 HTTP/1.1\r\n",
+		"GET /get?key=long HTTP/1.1\r\nHoldfast-Read: cached\r\n", "GET /get?key=long HTTP/1.1\r\nHoldfast-Read: cached\r\n",
+	} {
+		c := dial(t, addr)
+		io.WriteString(c, raw+plainHead+"\r\n")
+		select {
+		case <-h.making:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%q is not long", raw)
+		}
+		slow = append(slow, c)
+	}
+	for range runtime.GOMAXPROCS(0) { // one on each loop
+		dial(t, addr).ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- stop() }()
+	time.Sleep(20 * time.Millisecond)
+	close(h.may)
+	for i, c := range slow { // also at the end
+		if got, err := c.answer(); err != nil || !strings.HasPrefix(got, "HTTP/1.1 200 ") || len(got) < longAnswer {
+			t.Errorf("%d: %.200q, %v", i, got, err)
+		}
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// Where no descriptor is left, whoever was accepted is served on.
+func TestNoConnectionIsLostForWantOfDescriptors(t *testing.T) {
+	client, master := single(t)
+	master.Do("SET", "k", "v")
+	master.Do("SET", "large", strings.Repeat("x", 2<<20))
+	server, taken := counted(t, Config{}, client)
+	addr, _ := listen(t, server)
+	quick, slow := "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n", "GET /v1/keys/k HTTP/1.1\r\n"+plainHead+"\r\n"
+	var all []*caller
+	for range 4 {
+		c := dial(t, addr)
+		c.ask(t, quick)
+		all = append(all, c)
+	}
+	var limits syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limits); err != nil {
+		t.Fatal(err)
+	}
+	none := syscall.Rlimit{Cur: 0, Max: limits.Max}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limits) })
+	for n := range 40 {
+		for _, c := range all {
+			raw := []string{quick, slow, quick, "GET /get?key=large HTTP/1.1\r\n" + plainHead + "\r\n"}[n%4]
+			if got := c.ask(t, raw); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+				t.Fatalf("%.200q", got)
+			}
+		}
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limits); err != nil {
+		t.Fatal(err)
+	}
+	before := taken.taken.Load()
+	for range 140 { // and is back on a loop when there are some again
+		all[0].ask(t, quick)
+	}
+	if taken.taken.Load() == before {
+		t.Error("it does not come back to a loop")
+	}
+}
+
+func TestThereAreNoMoreConnectionsThanAllowed(t *testing.T) {
+	client, master := single(t)
+	master.Do("SET", "k", "v")
+	server, _ := counted(t, Config{Connections: 4}, client)
+	addr, _ := listen(t, server)
+	var all []*caller
+	for range 4 {
+		c := dial(t, addr)
+		c.ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
+		all = append(all, c)
+	}
+	if got, _ := dial(t, addr).answer(); !strings.HasPrefix(got, "HTTP/1.1 503 ") || !strings.HasSuffix(got, "limit exceeded") {
+		t.Errorf("one too many: %q", got)
+	}
+	all[0].Close()
+	redistest.Eventually(t, 5*time.Second, "there is room again", func() bool { return server.engine.connections() == 3 })
+	dial(t, addr).ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
+}
+
+// Many at once on several loops, some of which break off: the race detector
+// looks on, and every answer is the right one's.
+func TestManyConnectionsGetTheirOwnAnswers(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	client, _ := single(t)
+	server, taken := counted(t, Config{}, client)
+	addr, _ := listen(t, server)
+	var callers sync.WaitGroup
+	for i := range 64 {
+		callers.Go(func() {
+			c := dial(t, addr)
+			for n := range 60 {
+				key := fmt.Sprintf("k%d", i)
+				value := fmt.Sprintf("%d.%d", i, n)
+				raw := "GET /set?key=" + key + "&value=" + value + " HTTP/1.1\r\n" + plainHead + "\r\n"
+				if n%10 == 9 {
+					io.WriteString(c, strings.Replace(raw, "key=", "key=other-", 1)[:len(raw)-n%3])
+					c.Close()
+					c = dial(t, addr)
+					continue
+				}
+				if got := c.ask(t, raw); !strings.HasSuffix(got, "OK. We have set "+key+" to be "+value) {
+					t.Errorf("%q: %q", raw, got)
+					return
+				}
+				target := []string{"/get?key=" + key, "/get/" + key, "/v1/keys/" + key}[n%3]
+				if got := c.ask(t, "GET "+target+" HTTP/1.1\r\n"+plainHead+"\r\n"); !strings.Contains(got, value) {
+					t.Errorf("%s after %s: %q", target, value, got)
+					return
+				}
+			}
+		})
+	}
+	callers.Wait()
+	if n := taken.taken.Load(); n < 1000 {
+		t.Errorf("%d requests were served on loops", n)
+	}
+}

@@ -1,0 +1,371 @@
+package web
+
+import (
+	"bufio"
+	"bytes"
+	"strconv"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
+)
+
+// responder answers simple requests on a loop. It waits for nothing.
+type responder interface {
+	// wants says that a request is of a kind that it answers.
+	wants(q *simple) bool
+	// respond begins to answer a request: at once, appended to out; later, when
+	// the flight has landed; or not at all, and then it has done nothing.
+	respond(f *flight, q *simple, out []byte) ([]byte, progress)
+	// long says of a flight that has landed that its answer is so long that
+	// nobody should wait while it is made.
+	long(f *flight) bool
+	// finish appends the answer of a flight that has landed.
+	finish(f *flight, out []byte) []byte
+}
+
+// progress is what became of a request on a loop.
+type progress int
+
+// How far it got.
+const (
+	declined progress = iota // it is for the HTTP server
+	answered
+	landed // the outcome is there, and its answer is long
+	pending
+)
+
+// journey is what a responder keeps of a request that is under way.
+type journey struct {
+	request redis.Request
+	began   time.Time
+	method  int
+	route   route
+	form    form
+	err     error
+	memory  *memory     // the loop's
+	started func(error) // keeps the outcome and lands the flight; made once
+	// phase says who sees to the answer: whoever started the flight when it has
+	// landed meanwhile, else whoever lands it.
+	phase atomic.Int32
+}
+
+// memory is what a loop's requests use one after the other, each for as long as
+// it is at work.
+type memory struct {
+	arguments arguments
+	body      []byte
+}
+
+// tidy gives back what grew large.
+func (m *memory) tidy() {
+	if m.arguments.large() {
+		m.arguments = arguments{}
+	}
+	m.arguments.reset()
+}
+
+// keepOut is how large the memory for answers may stay, in bytes.
+const keepOut = 256 << 10
+
+// The phases of a flight.
+const (
+	starting int32 = iota
+	early          // it landed before it was on its way
+	under          // it is on its way
+)
+
+// landedEarly is asked once, when the flight has been started.
+func (j *journey) landedEarly() bool { return !j.phase.CompareAndSwap(starting, under) }
+
+// lands takes the outcome, and answers whether the flight was on its way.
+func (j *journey) lands(err error) bool {
+	j.err = err
+	return !j.phase.CompareAndSwap(starting, early)
+}
+
+// route is how a request on a loop came, and with it the form of its answer.
+type route int
+
+const (
+	byCommand route = iota // in the path or the body
+	sourceGet              // /get?key=K
+	sourceSet              // /set?key=K&value=V
+)
+
+// starter is a Store for callers that do not wait: see redis.Client.
+type starter interface {
+	Start(r *redis.Request, done func(error))
+	Known(cmd redis.Command) *redis.Spec
+}
+
+// quick answers commands on loops as the server does elsewhere: whatever is not
+// plainly good before it is begun is left to the server, which has the words
+// for it; what comes of it is told in the server's own words, or, where that is
+// the value that was asked for, in the same bytes, made faster.
+type quick struct {
+	*Server
+	store starter
+	head  *head
+}
+
+// newQuick is nil where not even simple requests are quick: each one's log line
+// or span wants what only the HTTP server keeps of it, and origins what only it
+// says.
+func newQuick(s *Server) responder {
+	store, ok := s.store.(starter)
+	if !ok || s.cfg.AccessLog > 0 || s.cfg.Trace != "" || len(s.cfg.CORS) > 0 {
+		return nil
+	}
+	return &quick{Server: s, store: store, head: newHead(s.fields())}
+}
+
+// fields are those of every answer.
+func (s *Server) fields() [][2][]byte {
+	all := append([][2][]byte(nil), marks...)
+	if len(s.node) > 0 {
+		all = append(all, [2][]byte{nodeHeader, s.node})
+	}
+	return all
+}
+
+// wants is responder's.
+func (s *quick) wants(q *simple) bool {
+	_, ok := s.routeOf(q)
+	return ok
+}
+
+// routeOf is route for simple requests. It answers false to what is no command.
+func (s *quick) routeOf(q *simple) (route, bool) {
+	first, _, _ := bytes.Cut(q.path[1:], []byte("/"))
+	var lower [len("psubscribe")]byte
+	if len(first) > len(lower) {
+		return byCommand, !isAdminPath(q.path)
+	}
+	for i, c := range first {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		lower[i] = c
+	}
+	switch string(lower[:len(first)]) {
+	case "":
+		return byCommand, len(q.path) == 1 && q.method != methodGet
+	case "set":
+		if string(q.path) == "/set" && len(q.body) == 0 {
+			return sourceSet, q.method != methodPut
+		}
+	case "get":
+		if string(q.path) == "/get" && len(q.body) == 0 {
+			return sourceGet, q.method == methodGet
+		}
+	case "healthz", "pipeline", "multi-exec", "subscribe", "psubscribe", "monitor", "v1":
+		return 0, false
+	}
+	return byCommand, !isAdminPath(q.path)
+}
+
+// respond is responder's.
+func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
+	route, ok := s.routeOf(q)
+	if !ok {
+		return out, declined
+	}
+	began := time.Now()
+	r := &f.request
+	if !s.prepare(f, q, route) {
+		*r = redis.Request{Results: r.Results[:0]}
+		f.form = form{}
+		return out, declined
+	}
+	f.began, f.method, f.route = began, q.method, route
+	s.metrics.inFlight.Add(1)
+	if s.store.Start(r, f.started); f.landedEarly() {
+		if s.long(f) {
+			return out, landed
+		}
+		return s.finish(f, out), answered
+	}
+	return out, pending
+}
+
+// prepare makes the redis.Request of a request. It answers false when anything
+// about it is not plainly good.
+func (s *quick) prepare(f *flight, q *simple, route route) bool {
+	who, err := s.who(q.authorization, q.query)
+	if err != nil {
+		return false
+	}
+	a := &f.memory.arguments
+	defer f.memory.tidy()
+	switch {
+	case route == sourceGet:
+		err = s.sourceGet(a, q.query)
+	case route == sourceSet:
+		err = s.sourceSet(a, q.query)
+	case len(q.path) == 1:
+		err = a.command(q.body)
+	default:
+		err = a.inPath(q.path, q.query, q.body)
+	}
+	if err != nil {
+		return false
+	}
+	r := &f.request
+	r.Commands = a.commands()
+	if s.store.Known(r.Commands[0]) == nil || s.check(who, r.Commands) != nil {
+		return false
+	}
+	if route == byCommand {
+		r.WantToken = true // on every answer
+		if f.form, err = q.wishes.form(); err != nil {
+			return false
+		}
+	}
+	return s.heed(&q.wishes, r) == nil
+}
+
+// longAnswer is from how many bytes of a reply on its answer is long. Escaped
+// for JSON it may be six times as many, and takes some ten nanoseconds each.
+const longAnswer = 64 << 10
+
+// long is responder's.
+func (s *quick) long(f *flight) bool {
+	return f.err == nil && f.request.Results[0].Err == nil && room(&f.request.Results[0].Reply, longAnswer) < 0
+}
+
+// room is how much of so many bytes a reply leaves; negative: it takes more.
+func room(r *redis.Reply, bytes int) int {
+	switch r.Type() {
+	case redis.Text, redis.Failure:
+		return bytes - len(r.Text())
+	case redis.Array:
+		for i := range r.Len() {
+			element := r.At(i)
+			if bytes = room(&element, bytes-8); bytes < 0 {
+				break
+			}
+		}
+	}
+	return bytes
+}
+
+// finish is responder's.
+func (s *quick) finish(f *flight, out []byte) []byte {
+	r := &f.request
+	now := time.Now()
+	class := r.Commands[0][0]
+	switch f.route {
+	case sourceGet:
+		class = "get"
+	case sourceSet:
+		class = "set"
+	}
+	status := fasthttp.StatusOK
+	if f.err != nil || r.Results[0].Err != nil || r.From == redis.ReadReplica || f.route == sourceGet && r.Results[0].Reply.Type() == redis.Null {
+		out, status = s.slowly(f, out)
+	} else {
+		out = s.swiftly(f, out, now)
+	}
+	number := s.metrics.class(class)
+	s.metrics.count(number, f.method, statusNumber(status))
+	s.metrics.latency[number].Observe(now.Sub(f.began).Seconds())
+	s.metrics.inFlight.Add(-1)
+	results := r.Results
+	if cap(results) > 64 {
+		results = nil
+	}
+	clear(results[:cap(results)]) // replies are large
+	*r = redis.Request{Results: results[:0]}
+	f.err, f.form = nil, form{}
+	f.phase.Store(starting)
+	return out
+}
+
+// slowly renders an answer with the server's own means.
+func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
+	var ctx fasthttp.RequestCtx
+	ctx.Init(&fasthttp.Request{}, nil, discard{})
+	s.mark(&ctx)
+	r, err := &f.request, f.err
+	if err == nil {
+		s.tell(&ctx, r)
+		err = r.Results[0].Err
+	}
+	switch {
+	case f.route == byCommand:
+		s.answerCommand(&ctx, r, f.form, err)
+	case err != nil:
+		fail(&ctx, err)
+	case f.route == sourceGet:
+		s.answerGet(&ctx, r)
+	default:
+		s.answerSet(&ctx, r)
+	}
+	secure(&ctx)
+	if f.closing {
+		ctx.SetConnectionClose()
+	}
+	b := bytes.NewBuffer(out)
+	w := bufio.NewWriter(b)
+	_ = ctx.Response.Write(w) // into memory
+	_ = w.Flush()
+	return b.Bytes(), ctx.Response.StatusCode()
+}
+
+// swiftly renders an answer with status 200.
+func (s *quick) swiftly(f *flight, out []byte, now time.Time) []byte {
+	r := &f.request
+	switch {
+	case f.route == sourceGet:
+		text := r.Results[0].Reply.Text()
+		out = s.begin(f, out, now, typeOf(bytesOf(text)), len(text))
+		return append(out, text...)
+	case f.route == sourceSet:
+		key, value := r.Commands[0][1], r.Commands[0][2]
+		kind := textPlain
+		if !utf8.ValidString(key) || !utf8.ValidString(value) {
+			kind = octetStream
+		}
+		out = s.begin(f, out, now, kind, len(setWords)+len(key)+len(setBetween)+len(value))
+		out = append(append(out, setWords...), key...)
+		return append(append(out, setBetween...), value...)
+	}
+	kind := applicationJSON
+	if f.form.resp2 {
+		kind = octetStream
+	}
+	result := &r.Results[0]
+	body := f.memory.body[:0]
+	if f.form.resp2 {
+		body = appendRESP(body, result)
+	} else {
+		body = appendResult(body, result, f.form.base64)
+	}
+	out = append(s.begin(f, out, now, kind, len(body)), body...)
+	if f.memory.body = body; cap(body) > keepOut {
+		f.memory.body = nil
+	}
+	return out
+}
+
+// begin appends the header of an answer.
+func (s *quick) begin(f *flight, out []byte, now time.Time, kind string, length int) []byte {
+	r := &f.request
+	out = s.head.append(out, now, kind, length)
+	if r.Token != "" {
+		out = append(append(append(out, tokenHeader+": "...), r.Token...), answerMark)
+		out = strconv.AppendUint(out, s.answers.Add(1), 36)
+		out = append(out, "\r\n"...)
+	}
+	if r.From == redis.ReadCached {
+		out = append(out, readHeader+": cached\r\n"...)
+	}
+	if f.closing {
+		out = append(out, "Connection: close\r\n"...)
+	}
+	return append(out, "\r\n"...)
+}

@@ -1,0 +1,239 @@
+package web
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// simple is a request that the event loop may serve by itself: whole, alone,
+// short, and of a form about which no two parsers differ. Its slices are the
+// reader's and valid until it reads again.
+type simple struct {
+	method        int // its place in methods: GET, POST or PUT
+	path, query   []byte
+	body          []byte
+	authorization []byte
+	wishes        wishes
+}
+
+// The places in methods.
+const (
+	methodGet  = 1
+	methodPost = 3
+	methodPut  = 4
+)
+
+// parse reads the bytes of a request. It answers false to everything that is
+// not simple: what is unusual, wrong, cut off, or followed by anything. Such
+// bytes are for the HTTP server, which knows what to answer; so nothing is
+// turned down here, and nothing is understood here in another way than there.
+func (q *simple) parse(b []byte) bool {
+	*q = simple{}
+	switch {
+	case bytes.HasPrefix(b, []byte("GET /")):
+		q.method, b = methodGet, b[len("GET "):]
+	case bytes.HasPrefix(b, []byte("POST /")):
+		q.method, b = methodPost, b[len("POST "):]
+	case bytes.HasPrefix(b, []byte("PUT /")):
+		q.method, b = methodPut, b[len("PUT "):]
+	default:
+		return false
+	}
+	end := clean(b, '!')
+	target := b[:end]
+	if b = b[end:]; !bytes.HasPrefix(b, []byte(" HTTP/1.1\r\n")) || bytes.IndexByte(target, '#') >= 0 {
+		return false
+	}
+	q.path, q.query, _ = bytes.Cut(target, []byte("?"))
+	if bytes.Contains(q.path, []byte("//")) {
+		return false // it could be taken for an authority
+	}
+	b = b[len(" HTTP/1.1\r\n"):]
+	var seen fields
+	length := -1
+	for {
+		if len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
+			b = b[2:]
+			break
+		}
+		colon := bytes.IndexByte(b, ':')
+		if colon < 1 {
+			return false
+		}
+		name := b[:colon]
+		b = b[colon+1:]
+		end := clean(b, ' ')
+		if len(b) < end+2 || b[end] != '\r' || b[end+1] != '\n' {
+			return false
+		}
+		value := bytes.Trim(b[:end], " ")
+		b = b[end+2:]
+		field := fieldOf(name)
+		if field == strangeField || field != harmlessField && seen&field != 0 || !q.take(field, value, &length) {
+			return false
+		}
+		seen |= field
+	}
+	if seen&hostField == 0 || (q.method == methodGet) != (length < 0) || len(b) != max(length, 0) {
+		return false
+	}
+	q.body = b
+	return true
+}
+
+// fields are fields of a header, each a bit.
+type fields uint32
+
+// The fields that are understood. One that says something may stand there once.
+const (
+	harmlessField fields = 1 << iota // says nothing that an answer would heed
+	hostField
+	agentField
+	connectionField
+	lengthField
+	authorizationField
+	readField
+	maxLagField
+	writeField
+	receivedField
+	attemptField
+	onceField
+	tokenField
+	encodingField
+	formatField
+
+	// strangeField is one that only the HTTP server understands, or no field.
+	strangeField fields = 0
+)
+
+// fieldOf finds a field by its name, in whatever case it comes.
+func fieldOf(name []byte) fields {
+	var lower [32]byte // as long as the longest that has a meaning
+	for i, c := range name {
+		if c = inNames[c]; c == 0 {
+			return strangeField
+		}
+		if i < len(lower) {
+			lower[i] = c
+		}
+	}
+	if len(name) > len(lower) {
+		return harmlessField
+	}
+	switch string(lower[:len(name)]) {
+	case "host":
+		return hostField
+	case "user-agent":
+		return agentField
+	case "connection":
+		return connectionField
+	case "content-length":
+		return lengthField
+	case "authorization":
+		return authorizationField
+	case "holdfast-read":
+		return readField
+	case "holdfast-max-lag":
+		return maxLagField
+	case "holdfast-write":
+		return writeField
+	case "holdfast-received":
+		return receivedField
+	case "holdfast-attempt":
+		return attemptField
+	case "idempotency-key":
+		return onceField
+	case "upstash-sync-token":
+		return tokenField
+	case "upstash-encoding":
+		return encodingField
+	case "upstash-response-format":
+		return formatField
+	case "transfer-encoding", "trailer", "te", "expect", "upgrade", "keep-alive", "proxy-connection", // how the message is sent
+		"origin", "sec-fetch-site": // see cors
+		return strangeField
+	}
+	// Nobody reads it: neither the HTTP server nor anything of ours that a
+	// command comes to.
+	return harmlessField
+}
+
+// inNames are the characters that a name may have (RFC 9110, section 5.6.2:
+// token), in lower case; 0: it may not.
+var inNames = func() (t [256]byte) {
+	for c := 'a'; c <= 'z'; c++ {
+		t[c], t[c-'a'+'A'] = byte(c), byte(c)
+	}
+	for _, c := range []byte("0123456789!#$%&'*+-.^_`|~") {
+		t[c] = c
+	}
+	return t
+}()
+
+// take takes note of a field. It answers false when its value is not simple.
+func (q *simple) take(field fields, value []byte, length *int) bool {
+	switch field {
+	case hostField:
+		return plainHost(value)
+	case agentField: // browsers get more of a header: see secure
+		return !bytes.HasPrefix(value, []byte("Mozilla/"))
+	case connectionField:
+		return bytes.EqualFold(value, []byte("keep-alive"))
+	case lengthField:
+		if len(value) == 0 || len(value) > 6 || value[0] == '0' && len(value) > 1 {
+			return false
+		}
+		*length = 0
+		for _, c := range value {
+			if c < '0' || c > '9' {
+				return false
+			}
+			*length = *length*10 + int(c-'0')
+		}
+	case authorizationField:
+		q.authorization = value
+	default:
+		q.wishes.set(field, value)
+	}
+	return true
+}
+
+// plainHost says that a host is a name or an IPv4 address, with a port or
+// without.
+func plainHost(host []byte) bool {
+	name, port, ported := bytes.Cut(host, []byte(":"))
+	if len(name) == 0 || ported && len(port) == 0 || len(port) > 4 && string(port) > "65535" || len(port) > 5 {
+		return false
+	}
+	for _, c := range name {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '-') {
+			return false
+		}
+	}
+	for _, c := range port {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// clean is how many bytes at the beginning of b are ASCII, no controls, and not
+// below least. It looks at eight at a time, for the first that may be none.
+func clean(b []byte, least byte) int {
+	const del = 0x7f
+	i := 0
+	for ; i+8 <= len(b); i += 8 {
+		w := binary.LittleEndian.Uint64(b[i:])
+		control := w ^ ones*del
+		if (w|(w-ones*uint64(least))|(control-ones))&highs != 0 {
+			break
+		}
+	}
+	for ; i < len(b); i++ {
+		if c := b[i]; c < least || c >= del {
+			break
+		}
+	}
+	return i
+}
