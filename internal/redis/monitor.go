@@ -79,6 +79,8 @@ type monitor struct {
 
 	// short is what each request asks for: a snapshot is large.
 	short atomic.Pointer[brief]
+	// links are the nodes', by address, as of the last round.
+	links atomic.Pointer[map[string]*link]
 
 	// life is run's context, and aside what runs beside the rounds.
 	life  context.Context
@@ -183,6 +185,13 @@ func (m *monitor) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
+		links := make(map[string]*link, len(m.nodes))
+		for addr, n := range m.nodes {
+			if n != nil {
+				links[addr] = n.link
+			}
+		}
+		m.links.Store(&links)
 		m.publish(s)
 		for _, answer := range waiting {
 			answer <- s
@@ -256,6 +265,9 @@ func (m *monitor) publish(s snapshot) {
 		m.history = m.history[:0]
 	}
 	if s.master != "" {
+		if n := len(m.history); n > 1 && s.asked.Sub(m.history[n-2].at) < steadyInterval {
+			m.history = m.history[:n-1] // rounds that were asked for come more often
+		}
 		if len(m.history) == cap(m.history) && len(m.history) > 0 {
 			m.history = m.history[:copy(m.history, m.history[1:])]
 		}

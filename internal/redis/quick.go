@@ -2,95 +2,151 @@ package redis
 
 import (
 	"context"
+	"sync"
 	"time"
-
-	"github.com/redis/rueidis"
 )
 
 // A batch that only reads, and reads nothing new, takes no trip to the
-// replicas. WAIT would make one each time: it asks the replicas by a command in
-// the replication stream (REPLCONF GETACK), whose answer does not cover itself,
-// so the next WAIT finds them behind again and asks again (Redis 7.0,
-// replication.c, replicationSendAck). So ROLE takes its place behind such a
-// batch, and tells how far the master is. What it shows is on every other node
-// when they were heard to be as far: they are asked themselves, once after each
-// proof, and after another node's write. That the master is one still is what
-// the last proof says, as for every batch (see fence), and that ROLE counts as
-// many replicas as could be promoted: one that follows another has closed its
-// connection first.
+// replicas. WAIT would make one: it asks them by a command in the replication
+// stream (REPLCONF GETACK) whose answer does not cover itself, so the next WAIT
+// finds them behind again (Redis 7.0, replication.c, replicationSendAck), but
+// for those that have told of themselves since, which they do once a second.
+//
+// ROLE takes its place behind such a batch. It tells how far the master's stream
+// is, and the batch has seen no more than that. It is on every other node when
+// these say that they follow this master, which makes their offsets comparable,
+// and have applied as much; they are asked after ROLE was answered, once for each
+// proof, and a few times more when others write.
+//
+// That the master is one still rests on the last proof, as for every batch (see
+// fence), and on two things more, since nobody confirms this batch. ROLE counts
+// as many replicas as could be promoted: one that was, or follows another, has
+// closed its connection. And the master answered a batch that was sent not long
+// ago (lately): one that stalled while it was replaced may look at its clients
+// before it looks at the connections that have ended, but all that had ended by
+// then it has seen.
 
-// maxAsks is how often the other nodes may be asked between two proofs. Where
-// others write all the time it helps nobody, and WAIT is cheaper.
+// lately is how long ago the last batch may have been sent. Between the
+// promotion of a replica and another's turn to it lies more: a Sentinel does one
+// after it has seen the other, at another tick (50 to 100 ms).
+const lately = 30 * time.Millisecond
+
+// maxAsks is how often the other nodes may be asked for one proof. Where others
+// write all the time it helps nobody, and WAIT is cheaper.
 const maxAsks = 4
 
-// quick says that a batch can do without WAIT, if ROLE bears it out.
-func (s *session) quick(batch []*operation) bool {
+// quick decides which batches do without WAIT. Its zero value lets none.
+type quick struct {
+	calm   bool      // since the last proof nothing spoke against it
+	shared int64     // an offset that every other node was heard to have
+	asks   int       // how often they may still be asked
+	heard  time.Time // when the last batch was sent that the master has answered
+}
+
+// proved begins anew with a proof.
+func (q *quick) proved() { *q = quick{calm: true, asks: max(q.asks, 1), heard: q.heard} }
+
+// quickly says that a batch can do without WAIT, if ROLE bears it out.
+func (s *session) quickly(batch []*operation) bool {
 	others := s.w.monitor.short.Load().others
-	if !s.calm || time.Since(s.proven) >= proofEvery || len(s.done) > 0 || !s.missed.IsZero() || others == 0 || s.expect < others || others < s.w.cfg.MinAcks {
+	switch {
+	case len(batch) == 0 || len(s.done) > 0:
 		return false
+	case !s.quick.calm || time.Since(s.proven) >= proofEvery || time.Since(s.quick.heard) >= lately:
+		return false
+	case others == 0 || others < s.w.cfg.MinAcks || s.expect < others || !s.missed.IsZero():
+		return false // some node is not in sync, and who is matters
 	}
 	for _, o := range batch {
 		if o.writes {
 			return false
 		}
 	}
-	return len(batch) > 0
-}
-
-// lasts says that every other node has what a batch has read, by the answer to
-// the ROLE behind it.
-func (s *session) lasts(ctx context.Context, role rueidis.RedisResult) bool {
-	s.calm = false
-	answer, err := role.ToArray()
-	if err != nil || len(answer) < 3 {
-		return false
-	}
-	offset, err := answer[1].AsInt64()
-	if err != nil {
-		return false // a replica's second word is a host
-	}
-	replicas, err := answer[2].ToArray()
-	if err != nil || len(replicas) < s.w.monitor.short.Load().others {
-		return false
-	}
-	switch {
-	case offset <= s.shared:
-		s.asks = min(s.asks+1, maxAsks)
-	case s.asks == 0:
-		return false
-	default:
-		s.asks--
-		ctx, cancel := context.WithTimeout(ctx, s.w.slice())
-		now, err := s.w.monitor.confirm(ctx)
-		cancel()
-		if err != nil || now.master != s.master {
-			return false
-		}
-		if s.shared = now.shared(); offset > s.shared {
-			return false
-		}
-	}
-	s.calm = true
 	return true
 }
 
-// shared is the offset that every other node has of the master's stream, by its
-// own word; 0 when one does not follow the master or did not answer.
-func (s snapshot) shared() int64 {
-	least, followers := int64(0), 0
-	for _, n := range s.nodes {
-		switch {
-		case n.addr == s.master:
-			continue
-		case !n.answered || n.master || !n.linked || n.follows != s.master:
-			return 0
-		case followers == 0 || n.offset < least:
-			least = n.offset
+// lasts says that the other nodes have what a batch has read. The master's ROLE
+// behind it is at that offset and has that many replicas; ask asks the other nodes
+// for the least offset among them.
+func (q *quick) lasts(role Standing, replicas, others int, ask func() int64) bool {
+	calm := q.calm && role.Master && replicas >= others
+	q.calm = false
+	switch {
+	case !calm:
+		return false
+	case role.Offset <= q.shared:
+		q.asks = min(q.asks+1, maxAsks)
+	case q.asks == 0:
+		return false
+	default:
+		q.asks--
+		if q.shared = ask(); role.Offset > q.shared {
+			return false
 		}
-		followers++
 	}
-	if followers < s.others() {
+	q.calm = true
+	return true
+}
+
+// lasts is quick.lasts for what this session's master said.
+func (s *session) lasts(ctx context.Context, standing Standing, online int) bool {
+	return s.quick.lasts(standing, online, s.w.monitor.short.Load().others, func() int64 {
+		ctx, cancel := context.WithTimeout(ctx, s.w.slice())
+		defer cancel()
+		return s.w.monitor.shared(ctx, s.master)
+	})
+}
+
+// shared asks every node but the master how much it has of the master's stream,
+// and answers the least; 0 when one does not follow it or does not answer in
+// time. It is no round: what Sentinels say would add nothing, and a slow one
+// would hold every reader up.
+func (m *monitor) shared(ctx context.Context, master string) int64 {
+	now, _ := m.now()
+	links := m.links.Load()
+	if now.master != master || links == nil {
 		return 0
 	}
-	return least
+	var questions sync.WaitGroup
+	nodes := make([]nodeView, 0, len(now.nodes))
+	for _, n := range now.nodes {
+		if n.addr != master {
+			nodes = append(nodes, nodeView{addr: n.addr})
+		}
+	}
+	for i := range nodes {
+		n := &nodes[i]
+		l := (*links)[n.addr]
+		if l == nil || l.silent.Load() {
+			continue
+		}
+		questions.Go(func() {
+			// The monitor may close the link meanwhile: that is no answer.
+			answer, err := l.Do(ctx, l.B().Role().Build()).ToArray()
+			if err == nil {
+				var s Standing
+				s, _, n.answered = parseRole(answer)
+				n.master, n.follows, n.linked, n.offset = s.Master, s.MasterAddress, s.Linked, s.Offset
+			}
+		})
+	}
+	questions.Wait()
+	if len(nodes) < now.others() {
+		return 0
+	}
+	return inCommon(nodes, master)
+}
+
+// inCommon is the least offset of nodes that all follow a master; 0 when one does
+// not.
+func inCommon(nodes []nodeView, master string) (offset int64) {
+	for i, n := range nodes {
+		if !n.answered || n.master || !n.linked || n.follows != master {
+			return 0
+		}
+		if i == 0 || n.offset < offset {
+			offset = n.offset
+		}
+	}
+	return offset
 }

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"syscall"
@@ -10,28 +11,99 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-func TestWhatEveryOtherNodeHas(t *testing.T) {
+func TestWhatTheOtherNodesHaveInCommon(t *testing.T) {
 	replica := func(addr string, offset int64) nodeView {
 		return nodeView{addr: addr, answered: true, follows: "m", linked: true, offset: offset}
 	}
 	stranger, unlinked, silent, promoted := replica("b", 9), replica("b", 9), replica("b", 9), replica("b", 9)
 	stranger.follows, unlinked.linked, silent.answered, promoted.master = "x", false, false, true
-	master := nodeView{addr: "m", answered: true, master: true, offset: 9, replicas: []replicaView{{"a", 8}, {"b", 7}}}
 	for name, c := range map[string]struct {
 		nodes []nodeView
 		want  int64
 	}{
-		"the least counts":                     {[]nodeView{master, replica("a", 8), replica("b", 7)}, 7},
-		"one follows another":                  {[]nodeView{master, replica("a", 8), stranger}, 0},
-		"one has no connection":                {[]nodeView{master, replica("a", 8), unlinked}, 0},
-		"one is silent":                        {[]nodeView{master, replica("a", 8), silent}, 0},
-		"one is a master":                      {[]nodeView{master, replica("a", 8), promoted}, 0},
-		"one that only the master knows":       {[]nodeView{master, replica("a", 8)}, 0},
-		"a node that the master does not know": {[]nodeView{master, replica("a", 8), replica("b", 7), replica("c", 3)}, 3},
-		"nobody else":                          {[]nodeView{{addr: "m", answered: true, master: true}}, 0},
+		"the least counts":      {[]nodeView{replica("a", 8), replica("b", 7)}, 7},
+		"one follows another":   {[]nodeView{replica("a", 8), stranger}, 0},
+		"one has no connection": {[]nodeView{replica("a", 8), unlinked}, 0},
+		"one is silent":         {[]nodeView{silent, replica("a", 8)}, 0},
+		"one is a master":       {[]nodeView{replica("a", 8), promoted}, 0},
+		"nobody else":           {nil, 0},
 	} {
-		if got := (snapshot{verdict: verdict{master: "m"}, nodes: c.nodes}).shared(); got != c.want {
+		if got := inCommon(c.nodes, "m"); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+func TestWhenAReadNeedsNoConfirmation(t *testing.T) {
+	const never = -1 // the others are not to be asked
+	master := func(offset int64) Standing { return Standing{Master: true, Offset: offset} }
+	calm := quick{calm: true, shared: 100, asks: 1}
+	for name, c := range map[string]struct {
+		before   quick
+		role     Standing
+		replicas int
+		answer   int64 // to the question
+		want     bool
+		after    quick
+	}{
+		"the others had it":                  {calm, master(100), 2, never, true, quick{calm: true, shared: 100, asks: 2}},
+		"the others have it now":             {calm, master(101), 2, 101, true, quick{calm: true, shared: 101}},
+		"the others have it by far":          {calm, master(101), 2, 500, true, quick{calm: true, shared: 500}},
+		"one is behind":                      {calm, master(102), 2, 101, false, quick{shared: 101}},
+		"one does not follow":                {calm, master(102), 2, 0, false, quick{}},
+		"they were asked often enough":       {quick{calm: true, shared: 100}, master(101), 2, never, false, quick{shared: 100}},
+		"they are not asked ever more often": {quick{calm: true, shared: 100, asks: maxAsks}, master(9), 2, never, true, quick{calm: true, shared: 100, asks: maxAsks}},
+		"the master has lost one":            {calm, master(100), 1, never, false, quick{shared: 100, asks: 1}},
+		"it is a master no more":             {calm, Standing{Offset: 100}, 0, never, false, quick{shared: 100, asks: 1}},
+		"it did not answer":                  {calm, Standing{}, 0, never, false, quick{shared: 100, asks: 1}},
+		"something spoke against it":         {quick{shared: 100, asks: 1}, master(100), 2, never, false, quick{shared: 100, asks: 1}},
+	} {
+		q := c.before
+		got := q.lasts(c.role, c.replicas, 2, func() int64 {
+			if c.answer == never {
+				t.Errorf("%s: the others were asked", name)
+			}
+			return c.answer
+		})
+		if got != c.want || q != c.after {
+			t.Errorf("%s: %v and %+v, want %v and %+v", name, got, q, c.want, c.after)
+		}
+	}
+	q := quick{shared: 100, heard: time.Unix(1, 0)}
+	if q.proved(); q != (quick{calm: true, asks: 1, heard: time.Unix(1, 0)}) {
+		t.Errorf("after a proof: %+v", q)
+	}
+}
+
+func TestWhichBatchesMayGoWithoutConfirmation(t *testing.T) {
+	m := &monitor{}
+	m.short.Store(&brief{others: 2})
+	reading, writing := &operation{}, &operation{writes: true}
+	may := func(s *session, batch ...*operation) bool { return s.quickly(batch) }
+	ready := func() *session {
+		now := time.Now()
+		return &session{
+			w: &writer{monitor: m, cfg: Config{MinAcks: 1}}, expect: 2,
+			proven: now, quick: quick{calm: true, heard: now},
+		}
+	}
+	if !may(ready(), reading, reading) {
+		t.Fatal("reads of a healthy stack do not")
+	}
+	for name, not := range map[string]func(*session) bool{
+		"nothing":           func(s *session) bool { return may(s) },
+		"a write":           func(s *session) bool { return may(s, reading, writing) },
+		"others wait":       func(s *session) bool { s.done = []*operation{reading}; return may(s, reading) },
+		"an old proof":      func(s *session) bool { s.proven = time.Now().Add(-proofEvery); return may(s, reading) },
+		"no proof":          func(s *session) bool { s.proven = time.Time{}; return may(s, reading) },
+		"a quiet time":      func(s *session) bool { s.quick.heard = time.Now().Add(-lately); return may(s, reading) },
+		"no calm":           func(s *session) bool { s.quick.calm = false; return may(s, reading) },
+		"one is behind":     func(s *session) bool { s.expect = 1; return may(s, reading) },
+		"one misses":        func(s *session) bool { s.missed = time.Now(); return may(s, reading) },
+		"more must confirm": func(s *session) bool { s.w.cfg.MinAcks = 3; return may(s, reading) },
+	} {
+		if not(ready()) {
+			t.Errorf("%s: it does", name)
 		}
 	}
 }
@@ -124,5 +196,58 @@ func TestReadsSeeAnothersWriteOnlyWhenTheReplicasHaveIt(t *testing.T) {
 			got, _, err := client.Get(t.Context(), "k")
 			return err == nil && string(got) == value
 		})
+	}
+}
+
+// One that is slow, or hangs, would hold every reader up.
+func TestReadsAskNoSentinel(t *testing.T) {
+	client, cluster := inSyncWith(t)
+	asked := func() (n int) {
+		for line := range strings.Lines(cluster.Sentinels[0].Do("INFO", "commandstats")) {
+			if calls, ok := strings.CutPrefix(line, "cmdstat_sentinel|get-master-addr-by-name:calls="); ok {
+				calls, _, _ = strings.Cut(calls, ",")
+				n, _ = strconv.Atoi(calls)
+			}
+		}
+		return n
+	}
+	before := asked()
+	began := time.Now()
+	reads(t, client, time.Second)
+	rounds := int(time.Since(began)/steadyInterval) + 2 // the monitor's own
+	if n := asked() - before; before == 0 || n > rounds {
+		t.Errorf("a Sentinel was asked %d times, and %d before", n, before)
+	}
+}
+
+// The master does not notice that it was replaced but by who left it.
+func TestAReplacedMasterAnswersNoReadsWithoutConfirmation(t *testing.T) {
+	client, cluster := inSyncWith(t)
+	master := cluster.Node(client.Master())
+	var others []*redistest.Server
+	for _, n := range cluster.Nodes {
+		if n != master {
+			others = append(others, n)
+		}
+	}
+	a, b := others[0], others[1]
+	time.Sleep(1200 * time.Millisecond) // for a partial resynchronization, both have to have told of themselves
+	if _, n := reads(t, client, 100*time.Millisecond); n == 0 {
+		t.Fatal("no read was answered")
+	}
+	a.Do("REPLICAOF", "NO", "ONE")
+	host, port, _ := strings.Cut(a.Addr, ":")
+	b.Do("REPLICAOF", host, port)
+	redistest.Eventually(t, 5*time.Second, "one follows the other", func() bool {
+		return strings.Contains(b.Do("INFO", "replication"), "master_link_status:up")
+	})
+	a.Do("SET", "k", "new")
+	for b.Do("GET", "k") != "new" {
+		time.Sleep(time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Millisecond)
+	defer cancel()
+	if got, _, err := client.Get(ctx, "k"); err == nil && string(got) != "new" {
+		t.Errorf("a read showed %q after a write on the new master and its replica", got)
 	}
 }

@@ -44,12 +44,7 @@ type session struct {
 	// one of this master's, in a cluster.
 	proven time.Time
 	slot   int
-	// calm: batches that only read may do without WAIT. shared is an offset that
-	// every other node was heard to have, and asks how often they may be asked for
-	// it until the next proof: see quick.go.
-	calm   bool
-	shared int64
-	asks   int
+	quick  quick
 
 	// Of one batch; kept for their memory.
 	cmds    rueidis.Commands
@@ -145,7 +140,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	// Where some node is not in sync, who has confirmed matters, and not how
 	// many: that takes the offset.
 	s.offset = 0
-	quick := fences == 0 && !strict && s.quick(batch)
+	quick := fences == 0 && s.quickly(batch)
 	role := -1
 	if quick || token || s.expect < s.w.monitor.short.Load().others || !s.missed.IsZero() {
 		role = len(cmds)
@@ -165,6 +160,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	if answers[len(answers)-1].NonRedisError() == nil {
 		clear(cmds)
 		s.cmds = cmds[:0]
+		s.quick.heard = began
 	} else {
 		s.cmds = nil // the library may still be at it
 	}
@@ -185,8 +181,13 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 			fences = 0 // Redis takes no writes now: there is no proof, and no harm
 		}
 	}
+	var standing Standing
+	online := 0
 	if role >= 0 {
-		if s.tell(answers[role], token); s.offset == 0 {
+		if err := answers[role].NonRedisError(); err != nil {
+			ended = cmp.Or(ended, fmt.Errorf("%w (%w)", errLost, err))
+		}
+		if standing, online = s.tell(answers[role], token); s.offset == 0 {
 			s.pause = true // it does not answer that now
 		}
 	}
@@ -194,7 +195,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		return ended
 	}
 	if quick {
-		if ended != nil || !s.lasts(ctx, answers[role]) {
+		if ended != nil || !s.lasts(ctx, standing, online) {
 			return ended // the next batch's WAIT is theirs, too
 		}
 		return s.settle(ctx, s.expect, nil)
@@ -208,7 +209,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	}
 	if err == nil && fences > 0 && acks > 0 && int(acks) >= s.expect {
 		s.proven = began
-		s.calm, s.asks = true, max(s.asks, 1)
+		s.quick.proved()
 	}
 	return cmp.Or(s.settle(ctx, int(acks), err), ended)
 }
@@ -226,13 +227,14 @@ func (s *session) need(strict, fenced bool) int {
 
 // proofAge is how old a proof may be when an answer relies on it, and
 // proofEvery how often one is made. WAIT compares with what the replicas have
-// confirmed, and where nothing was written it asks nobody: an answer that only
-// reads would be given by a master that is long cut off. So a write of our own
-// goes with a batch from time to time. Where the master is cut off from its
-// replicas and the Sentinels alike, these need downAfter and more to replace it
-// after the last proof. Where it is cut off from the Sentinels alone, a replica
-// that they promote no longer confirms, and no write is acknowledged there until
-// another follows it, which then does not confirm here either.
+// confirmed, and where nothing was written since they last told it asks nobody:
+// an answer that only reads would be given by a master that is long cut off. So
+// a write of our own goes with a batch from time to time. Where the master is
+// cut off from its replicas and the Sentinels alike, these need downAfter and
+// more to replace it after the last proof. Where it is cut off from the
+// Sentinels alone, a replica that they promote no longer confirms, and no write
+// is acknowledged there until another follows it, which then does not confirm
+// here either.
 const (
 	proofAge   = 150 * time.Millisecond
 	proofEvery = proofAge / 2
@@ -301,21 +303,22 @@ func kinds(ops []*operation) (strict, fenced, token bool) {
 	return
 }
 
-// tell takes the master's replication offset after the operations, and gives
-// it to them if any wants it.
-func (s *session) tell(role rueidis.RedisResult, token bool) {
+// tell takes what the master says of itself after the operations, and gives
+// them its replication offset if any wants it. online is how many replicas it
+// has.
+func (s *session) tell(role rueidis.RedisResult, token bool) (standing Standing, online int) {
 	answer, err := role.ToArray()
 	if err != nil {
-		return
+		return standing, 0
 	}
-	standing, _, _ := parseRole(answer)
+	standing, replicas, _ := parseRole(answer)
 	s.offset = standing.Offset
-	if !token {
-		return
+	if token {
+		for _, o := range s.done {
+			o.offset, o.told = standing.Offset, true
+		}
 	}
-	for _, o := range s.done {
-		o.offset, o.told = standing.Offset, true
-	}
+	return standing, len(replicas)
 }
 
 // settle answers operations that the master has executed, once enough replicas

@@ -25,7 +25,7 @@ const retryPause = 25 * time.Millisecond
 // connection's last command whatever that was (Redis 7.0, server.c,
 // processCommand), what they read: nobody sees a value that the next master
 // might not have. What makes that proof of the present is session.fence; a batch
-// that only reads what the replicas have goes without (quick.go). While a
+// that only reads what the replicas have goes without WAIT (quick.go). While a
 // batch is under way the next one gathers.
 type writer struct {
 	cfg     Config
