@@ -119,12 +119,20 @@ func (l *loop) run() {
 		n, failed = epollWait(fd, events)
 		return n > 0 || failed != 0
 	}
-	for l.raw.Read(look) == nil {
+	for {
+		err := l.raw.Read(look)
 		if failed != 0 {
-			l.engine.fail(fmt.Errorf("wait for connections: %w", failed))
-			return
+			err = failed
 		}
 		l.mu.Lock()
+		if err != nil || l.over {
+			over := l.over
+			l.mu.Unlock()
+			if !over {
+				l.engine.fail(fmt.Errorf("wait for connections: %w", err))
+			}
+			return
+		}
 		for i := range events[:n] {
 			c := l.at(int(events[i].Fd))
 			if c == nil {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -145,6 +146,11 @@ func TestNobodyWaitsForALongAnswerToBeMade(t *testing.T) {
 	master.Do("RPUSH", "list", "a")
 	for range 8 {
 		master.Do("EVAL", "for i = 1, 1000 do redis.call('RPUSH', KEYS[1], 'element') end", "1", "list")
+	}
+	for range 3 { // so that the cache has it, and is known to work
+		if err := client.Do(t.Context(), &redis.Request{Commands: []redis.Command{{"GET", "long"}}, Read: redis.ReadCached}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	server, _ := counted(t, Config{}, client)
 	h := &held{server.engine.responder, make(chan struct{}, 16), make(chan struct{})}
