@@ -187,7 +187,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		if err := answers[role].NonRedisError(); err != nil {
 			ended = cmp.Or(ended, fmt.Errorf("%w (%w)", errLost, err))
 		}
-		if standing, online = s.tell(answers[role], token); s.offset == 0 {
+		if standing, online = s.tell(answers[role], token); standing == (Standing{}) {
 			s.pause = true // it does not answer that now
 		}
 	}
