@@ -33,7 +33,8 @@ type engine struct {
 	// changes its place is counted at the new one before it is not at the old
 	// one, so that the end sees none too few.
 	open   atomic.Int64
-	second atomic.Int64 // Unix time
+	began  time.Time
+	second atomic.Int64 // since began: see now
 
 	mu      sync.Mutex
 	started bool
@@ -44,8 +45,12 @@ type engine struct {
 }
 
 func newEngine(http *fasthttp.Server, r responder, limit int) *engine {
-	return &engine{http: http, responder: r, limit: limit, handed: newHanded(), stop: make(chan struct{})}
+	return &engine{http: http, responder: r, limit: limit, handed: newHanded(), began: time.Now(), stop: make(chan struct{})}
 }
+
+// now is the time in seconds by which connections idle. It is not the wall
+// clock's, which may be set.
+func (e *engine) now() int64 { return int64(time.Since(e.began) / time.Second) }
 
 // connections is how many are open.
 func (e *engine) connections() int {
@@ -86,7 +91,7 @@ func (e *engine) serve(ln net.Listener) error {
 func passes(err error) bool {
 	var errno syscall.Errno
 	return errors.As(err, &errno) && slices.Contains([]syscall.Errno{
-		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EPERM, syscall.EPROTO,
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENOSPC, syscall.ECONNABORTED, syscall.EPERM, syscall.EPROTO,
 		syscall.ENETDOWN, syscall.ENOPROTOOPT, syscall.EHOSTDOWN, syscall.ENONET, syscall.EHOSTUNREACH, syscall.EOPNOTSUPP, syscall.ENETUNREACH,
 	}, errno)
 }
@@ -118,7 +123,7 @@ func (e *engine) start() error {
 		e.loops = append(e.loops, l)
 	}
 	e.started = true
-	e.second.Store(time.Now().Unix())
+	e.second.Store(e.now())
 	for _, l := range e.loops {
 		e.work.Go(l.run)
 		e.work.Go(l.answer)
@@ -147,8 +152,11 @@ func (e *engine) settle(conn net.Conn, early []byte, c *quickConn) {
 		return
 	}
 	c.fd = fd
-	if !e.place().add(c, early) {
+	switch err := e.place().add(c, early); {
+	case errors.Is(err, errOver):
 		_ = syscall.Close(fd)
+	case err != nil: // there are too many for the kernel's polling
+		e.give(newConn(attach(fd), slices.Clone(early), e, c.away()))
 	}
 }
 
@@ -183,9 +191,17 @@ func (e *engine) wants(b []byte) bool {
 	return q.parse(b) && e.responder.wants(&q)
 }
 
+// claim counts a connection that is about to come back: fasthttp counts it no
+// more when it closes it.
+func (e *engine) claim() { e.open.Add(1) }
+
+// disclaim takes a claim back.
+func (e *engine) disclaim() { e.open.Add(-1) }
+
 // takeBack takes a connection from the HTTP server, with the first bytes of its
 // next request. It was there for stay requests at least.
 func (e *engine) takeBack(conn net.Conn, b []byte, stay int32) error {
+	defer e.disclaim()
 	e.settle(conn, b, &quickConn{stay: stay})
 	return nil
 }
@@ -215,10 +231,11 @@ func (e *engine) sweep() {
 	defer tick.Stop()
 	for {
 		select {
-		case now := <-tick.C:
-			e.second.Store(now.Unix())
+		case <-tick.C:
+			now := e.now()
+			e.second.Store(now)
 			for _, l := range e.loops {
-				l.sweep(now.Unix())
+				l.sweep(now)
 			}
 		case <-e.stop:
 			return
@@ -243,8 +260,16 @@ func (e *engine) shutdown(ctx context.Context) error {
 	if !started {
 		return err
 	}
+	first := int64(firstTimeout / time.Second)
+	if end, ok := ctx.Deadline(); ok { // they are looked at once a second
+		first = max(0, min(first, int64(time.Until(end)/time.Second)-2))
+	}
 	for _, l := range e.loops {
-		l.drain()
+		l.drain(first)
+	}
+	select {
+	case <-e.handed.begun: // else the HTTP server would not know that it is to end
+	case <-ctx.Done():
 	}
 	err = errors.Join(err, e.http.ShutdownWithContext(ctx))
 	_ = e.handed.Close() // also where the server had not begun yet

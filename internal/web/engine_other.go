@@ -41,3 +41,7 @@ func (e *engine) shutdown(ctx context.Context) error {
 func (e *engine) wants([]byte) bool { return false }
 
 func (e *engine) takeBack(conn net.Conn, _ []byte, _ int32) error { return conn.Close() }
+
+func (e *engine) claim() {}
+
+func (e *engine) disclaim() {}

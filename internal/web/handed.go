@@ -14,10 +14,12 @@ type handed struct {
 	more   sync.Cond
 	conns  []net.Conn
 	closed bool
+	begun  chan struct{} // closed when the HTTP server accepts
+	begin  sync.Once
 }
 
 func newHanded() *handed {
-	h := &handed{}
+	h := &handed{begun: make(chan struct{})}
 	h.more.L = &h.mu
 	return h
 }
@@ -36,6 +38,7 @@ func (h *handed) give(c net.Conn) bool {
 
 // Accept is net.Listener's. What was given before the end is still accepted.
 func (h *handed) Accept() (net.Conn, error) {
+	h.begin.Do(func() { close(h.begun) })
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for len(h.conns) == 0 {

@@ -48,10 +48,23 @@ type lazyConn struct {
 
 	early []byte
 	home  *engine
-	stay  int32       // requests to go
-	whole int32       // stay at the beginning
-	back  atomic.Bool // Close gives it back, with what is in buf
+	stay  int32 // requests to go
+	whole int32 // stay at the beginning
+	// state is what Close does. The HTTP server may call it twice at its end,
+	// and while another goroutine reads.
+	state atomic.Int32
+	// between says that the HTTP server waits for the next request. It alone does
+	// not follow from the read of one byte: a reader whose buffer is nearly full
+	// of a header asks for one, too.
+	between bool
 }
+
+// The states of a connection.
+const (
+	open int32 = iota
+	back       // Close gives it back, with what is in buf
+	gone       // Close does nothing
+)
 
 // Read is net.Conn's. A large p is read into directly.
 func (c *lazyConn) Read(p []byte) (int, error) {
@@ -61,6 +74,9 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 			c.early = nil
 		}
 		return n, nil
+	}
+	if c.state.Load() == back {
+		return 0, io.EOF // what is in buf goes with it
 	}
 	if c.buf == nil {
 		if len(p) != 1 {
@@ -75,10 +91,14 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		switch {
+		case c.home == nil || !c.between:
 		case c.stay > 0:
 			c.stay--
-		case c.home != nil && c.home.wants(c.buf[:c.end]):
-			c.back.Store(true)
+		case c.home.wants(c.buf[:c.end]):
+			c.home.claim() // until Close
+			if !c.state.CompareAndSwap(open, back) {
+				c.home.disclaim()
+			}
 			return 0, io.EOF
 		}
 	}
@@ -118,10 +138,13 @@ func (c *lazyConn) tryRead(fd uintptr) bool {
 	return true
 }
 
-// Close closes the connection, or gives it back.
+// Close closes the connection, or gives it back; once.
 func (c *lazyConn) Close() error {
-	if !c.back.CompareAndSwap(true, false) {
+	if c.state.CompareAndSwap(open, gone) {
 		return c.Conn.Close()
+	}
+	if !c.state.CompareAndSwap(back, gone) {
+		return nil
 	}
 	err := c.home.takeBack(c.Conn, c.buf[:c.end], c.whole)
 	lazyBuffers.Put(c.buf)

@@ -157,6 +157,16 @@ func newConn(c net.Conn, early []byte, home *engine, stay int32) net.Conn {
 	return &conn{Conn: newLazy(c, early, home, stay)}
 }
 
+// between keeps whether a connection is between two requests. It is
+// fasthttp.Server.ConnState, which the connection's reader calls.
+func between(c net.Conn, state fasthttp.ConnState) {
+	if c, ok := c.(*conn); ok {
+		if l, ok := c.Conn.(*lazyConn); ok && (state == fasthttp.StateActive || state == fasthttp.StateIdle) {
+			l.between = state == fasthttp.StateIdle
+		}
+	}
+}
+
 // linger has the request's connection wait at its end for the client's.
 func linger(ctx *fasthttp.RequestCtx) {
 	if c, ok := ctx.Conn().(*conn); ok {

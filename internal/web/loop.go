@@ -3,6 +3,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -29,6 +30,7 @@ type loop struct {
 	mu       sync.Mutex
 	conns    []*quickConn // by file descriptor; nil: none
 	draining bool
+	first    int64 // when draining: how long one that has just come may take, in seconds
 	spare    []*flight
 	in       []byte // what was read last
 	out      []byte // what is written next
@@ -53,7 +55,7 @@ type quickConn struct {
 	ready bool  // there may be something to read
 	ended bool  // its client sends no more: the last read is still to come
 	fresh bool  // nothing has come yet
-	since int64 // Unix time in seconds of the last answer, or of its beginning
+	since int64 // engine.now of the last answer, or of its beginning
 	run   int32 // requests that were served here since it came
 	stay  int32 // how many the HTTP server served before, at least
 }
@@ -185,30 +187,35 @@ func (l *loop) at(fd int) *quickConn {
 	return nil
 }
 
-// add takes a connection in, with what was read of it already. It answers false
-// when that is too late: at the end there is a place for those alone that have
-// sent a request, or may yet send their first.
-func (l *loop) add(c *quickConn, early []byte) bool {
+// errOver: the loop takes no connection any more.
+var errOver = errors.New("the loop has ended")
+
+// add takes a connection in, with what was read of it already. Its error is
+// errOver, or that the kernel polls no more of them; nothing was read then.
+func (l *loop) add(c *quickConn, early []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.over || l.draining && early == nil && !c.fresh {
-		return false
+	if l.over {
+		return errOver
 	}
 	for c.fd >= len(l.conns) {
 		l.conns = append(l.conns, make([]*quickConn, c.fd+64-len(l.conns))...)
 	}
-	c.loop, c.since = l, time.Now().Unix()
+	c.loop, c.since = l, l.engine.now()
 	l.conns[c.fd] = c
 	l.engine.open.Add(1)
 	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1), Fd: int32(c.fd)}
 	if err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, c.fd, &event); err != nil {
 		l.forget(c)
-		return false
+		return fmt.Errorf("poll a connection: %w", err)
 	}
 	if early != nil {
 		l.dispatch(c, early) // what came after it, the kernel tells
+	} else if l.draining {
+		c.ready = true
+		l.serve(c) // what came already; else it closes
 	}
-	return true
+	return nil
 }
 
 // serve reads a request of a connection, until there is none or one is under
@@ -353,33 +360,41 @@ func (l *loop) release(f *flight) {
 	l.spare = append(l.spare, f)
 }
 
-// sweep closes connections that have idled too long.
+// sweep closes connections that have idled too long; not those whose request
+// came while this process was stopped.
 func (l *loop) sweep(now int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, c := range l.conns {
-		if c == nil || c.busy {
+	idles := func(c *quickConn) bool {
+		limit := int64(idleTimeout / time.Second)
+		switch {
+		case c == nil || c.busy:
+			return false
+		case c.fresh && l.draining:
+			limit = l.first
+		case c.fresh:
+			limit = int64(readTimeout / time.Second)
+		}
+		return now-c.since > limit
+	}
+	for fd, c := range l.conns {
+		if !idles(c) {
 			continue
 		}
-		limit := idleTimeout
-		switch {
-		case c.fresh && l.draining:
-			limit = firstTimeout
-		case c.fresh:
-			limit = readTimeout
-		}
-		if now-c.since > int64(limit/time.Second) {
+		c.ready = true
+		if l.serve(c); l.conns[fd] == c && idles(c) {
 			l.close(c)
 		}
 	}
 }
 
 // drain closes connections that have nothing under way, and each of the others
-// after its answer. One that has just come may yet send its first request.
-func (l *loop) drain() {
+// after its answer. One that has just come may yet send its first request, for
+// that many seconds.
+func (l *loop) drain(first int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.draining = true
+	l.draining, l.first = true, first
 	for _, c := range l.conns {
 		if c != nil && !c.busy {
 			c.ready = true

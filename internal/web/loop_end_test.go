@@ -166,7 +166,7 @@ func TestIdleConnectionsOfALoopEnd(t *testing.T) {
 	redistest.Eventually(t, 5*time.Second, "both are there", func() bool { return server.engine.connections() == 2 })
 	sweep := func(later time.Duration) {
 		for _, l := range server.engine.loops {
-			l.sweep(time.Now().Add(later).Unix())
+			l.sweep(server.engine.now() + int64(later/time.Second))
 		}
 	}
 	sweep(readTimeout + 2*time.Second)

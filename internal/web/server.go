@@ -148,6 +148,7 @@ func bare(handler fasthttp.RequestHandler) *fasthttp.Server {
 		IdleTimeout:           idleTimeout,
 		CloseOnShutdown:       true,
 		SecureErrorLogMessage: true,
+		ConnState:             between,
 		Logger:                discard{},
 
 		DisablePreParseMultipartForm: true,
