@@ -27,13 +27,7 @@ supervisor has crashed and only the nodes run.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if purge {
-				// While the stack is up, what a killed drill has left in it can
-				// be removed.
-				_, _, state, err := locate(g)
-				if err == nil {
-					err = supervise.NoDrill(state)
-				}
-				if err != nil {
+				if err := endDrill(cmd.Context(), g); err != nil {
 					return err
 				}
 			}
@@ -58,6 +52,23 @@ supervisor has crashed and only the nodes run.`,
 	return c
 }
 
+// endDrill undoes what a killed drill has left while the stack is up and it can
+// be undone. What cannot be is no obstacle: most of it goes with the data, and
+// purgeDrill tells of the rest.
+func endDrill(ctx context.Context, g *globals) error {
+	_, _, state, err := locate(g)
+	if err != nil {
+		return err
+	}
+	letDrill, err := supervise.NoDrill(state)
+	if err != nil {
+		return fmt.Errorf("%w: nothing is removed", err)
+	}
+	letDrill()
+	_, _ = drill.Undo(ctx, state, nil, false)
+	return nil
+}
+
 // purgeDrill undoes what a drill has left that was killed, and the process that
 // would have undone it with it. Nothing is left in the stack then that it could
 // be in the way of.
@@ -80,7 +91,8 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 		return 0, err
 	}
 	client := control.NewClient(state)
-	switch err := askDown(ctx, client, state, purge); {
+	letDrill, err := claimDown(ctx, client, state, purge)
+	switch {
 	case err == nil:
 		if err := awaitDown(ctx, client, state); err != nil {
 			return 0, err
@@ -96,18 +108,43 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 	// No supervisor: do its work.
 	sup, closeLog, err := openSupervisor(g, nil)
 	if err != nil {
+		letDrill()
 		return 0, err
 	}
 	defer closeLog()
 	defer sup.Close()
 	sup.Attend()
-	if err := sup.Stop(ctx); err != nil {
+	err = sup.Stop(ctx)
+	letDrill() // a purge looks for itself
+	if err != nil {
 		return 0, err
 	}
 	if purge {
 		err = sup.Purge()
 	}
 	return time.Since(began), err
+}
+
+// claimDown asks the supervisor. When there is none, it keeps a drill out until
+// letDrill is called: what undoes one that killed the supervisor would stand
+// another one up. One that is at it is given a moment; a drill that is under way
+// still after that has another stack (--own), or is not asked.
+func claimDown(ctx context.Context, client *control.Client, state string, purge bool) (letDrill func(), err error) {
+	const patience = 5 * time.Second
+	for deadline := time.Now().Add(patience); ; time.Sleep(drawEvery) {
+		letDrill, busy := supervise.KeepDrillOut(state)
+		if busy != nil {
+			letDrill = func() {}
+		}
+		err := askDown(ctx, client, state, purge)
+		if !errors.Is(err, control.ErrNoSupervisor) {
+			letDrill()
+			return nil, err
+		}
+		if busy == nil || ctx.Err() != nil || time.Now().After(deadline) {
+			return letDrill, err
+		}
+	}
 }
 
 // askDown asks the supervisor. One that has just started, or is about to end,

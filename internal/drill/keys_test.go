@@ -2,6 +2,7 @@ package drill
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/supervise"
 )
 
 func TestTheKeysOfAKilledDrillAreRemovedAndNoOther(t *testing.T) {
@@ -123,4 +126,29 @@ func TestWhatAnUndertakerCannotUndoIsWrittenDown(t *testing.T) {
 	if err != nil || !strings.Contains(string(b), "undo the impossible") {
 		t.Errorf("%v: the log says %q", err, b)
 	}
+}
+
+func TestADrillAndAPurgeKeepEachOtherOut(t *testing.T) {
+	state := t.TempDir()
+	held, err := lock(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var under *supervise.DrillError
+	if _, err := supervise.KeepDrillOut(state); !errors.As(err, &under) {
+		t.Errorf("a purge is told %v", err)
+	}
+	held.Close() // it was killed
+	release, err := supervise.KeepDrillOut(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock(state); err == nil {
+		t.Error("a drill begins in the midst of it")
+	}
+	time.AfterFunc(lockPatience/4, release)
+	if held, err = lock(state); err != nil {
+		t.Errorf("after a moment it is told %v", err)
+	}
+	unlock(held)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -65,9 +66,21 @@ func errUnderWay(state string) error {
 	return fmt.Errorf("another drill is under way with the state directory %s, of this stack or of one of its own (--own), and undoes what it does; wait for its end, or give one with --own another --state", state)
 }
 
+// lockPatience is how long the place is tried for: who only looks whether a
+// drill has it holds it for a moment, too.
+const lockPatience = 100 * time.Millisecond
+
 // lock takes the drill's place in a state directory. The kernel gives it back
 // when the process ends, however it ends.
-func lock(state string) (*os.File, error) {
+func lock(state string) (f *os.File, err error) {
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lookEvery) {
+		if f, err = tryLock(state); err == nil || time.Now().After(deadline) {
+			return f, err
+		}
+	}
+}
+
+func tryLock(state string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(state, lockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err

@@ -72,7 +72,7 @@ const restartLimit = 60 * time.Second
 
 func (s *scene) restart(ctx context.Context, n supervise.NodeStatus) error {
 	// A restart that is broken off leaves the node down or on its way.
-	if err := s.undo(step{Why: "the restart of " + n.Name, Command: s.stack.command("start", n.Name)}); err != nil {
+	if err := s.undo(step{Why: "the restart of " + n.Name, Command: s.stack.command("start", n.Name), Running: s.stack.state}); err != nil {
 		return err
 	}
 	s.say("restarting %s", n.Name)

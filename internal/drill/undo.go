@@ -45,8 +45,10 @@ type step struct {
 	// Keys removes the keys of a drill.
 	Keys *keys `json:"keys,omitempty"`
 	// Supervised is the state directory of a stack: the step is done when a
-	// supervisor looks after it.
+	// supervisor looks after it. Running is one likewise: the step is done when
+	// none of its nodes runs, since somebody has taken it down meanwhile.
 	Supervised string `json:"supervised,omitempty"`
+	Running    string `json:"running,omitempty"`
 	// Awaited: the step is done when the process that got the signal has ended.
 	Awaited bool `json:"awaited,omitempty"`
 	// Bearing: the steps before it take away what this one needs, so that they
@@ -65,6 +67,11 @@ func (s step) perform() error {
 	}
 	if s.Supervised != "" && supervise.Locked(s.Supervised) {
 		return nil
+	}
+	if s.Running != "" {
+		if runs, err := supervise.Running(s.Running); err != nil || !runs {
+			return err
+		}
 	}
 	switch {
 	case s.Signal != 0:

@@ -1,12 +1,16 @@
 package drill
 
 import (
+	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"holdfast/internal/process"
 )
 
 // emptyJournal is a journal of the test's own.
@@ -77,5 +81,57 @@ func TestWhatUndoesIsNotOfTheTerminalsProcessGroup(t *testing.T) {
 	}
 	if group, err := strconv.Atoi(strings.TrimSpace(string(b))); err != nil || group == syscall.Getpgrp() {
 		t.Errorf("its process group is %s, and the drill's %d", b, syscall.Getpgrp())
+	}
+}
+
+// stackOf writes down what a supervisor does of a stack of one node, which has
+// that process.
+func stackOf(t *testing.T, pid int) (state string) {
+	t.Helper()
+	state = t.TempDir()
+	id, err := process.Identify(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(map[string]any{"process": id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := filepath.Join(state, "nodes", "web-1")
+	if err := os.MkdirAll(node, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(node, "process.json"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+func TestNothingComesUpInAStackThatWasTakenDownMeanwhile(t *testing.T) {
+	sleeper := exec.Command("sleep", "1000")
+	if err := sleeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	state := stackOf(t, sleeper.Process.Pid)
+	mark := filepath.Join(t.TempDir(), "mark")
+	s := step{Why: "the death of the supervisor", Command: []string{"touch", mark}, Supervised: state, Running: state}
+	if err := s.perform(); err != nil {
+		t.Error(err)
+	}
+	if err := os.Remove(mark); err != nil {
+		t.Errorf("while a node runs it was not done: %v", err)
+	}
+	_ = sleeper.Process.Kill()
+	_ = sleeper.Wait()
+	for _, how := range []string{"taken down", "purged"} {
+		if err := s.perform(); err != nil {
+			t.Errorf("%s: %v", how, err)
+		}
+		if _, err := os.Stat(mark); err == nil {
+			t.Errorf("%s, and it was done", how)
+		}
+		if err := os.RemoveAll(filepath.Join(state, "nodes")); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

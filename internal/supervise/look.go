@@ -1,6 +1,8 @@
 package supervise
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 
 	"holdfast/internal/plan"
@@ -40,6 +42,27 @@ func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 	st := b.snapshot()
 	st.Ready = false // nobody knows
 	return st, nil
+}
+
+// Running reports whether any node of the stack in a state directory has a
+// process, as far as the last supervisor wrote down. A stack that was taken
+// down, or purged, has none.
+func Running(stateDir string) (bool, error) {
+	d := dir(stateDir)
+	nodes, err := os.ReadDir(d.path("nodes"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	for _, n := range nodes {
+		r, err := d.readRecord(n.Name())
+		if err != nil {
+			return false, err
+		}
+		if r.Process.PID != 0 && process.Alive(r.Process) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // Preview is the plan that 'up' would carry out, with the ports that the stack

@@ -127,9 +127,11 @@ func (s *Supervisor) Purge() error {
 			return fmt.Errorf("%s still runs: nothing is removed", n.Name)
 		}
 	}
-	if err := NoDrill(string(s.dir)); err != nil {
-		return err
+	letDrill, err := NoDrill(string(s.dir))
+	if err != nil {
+		return fmt.Errorf("%w: nothing is removed", err)
 	}
+	defer letDrill()
 	for _, name := range []string{"nodes", "logs", "drills", DrillLock, keptFile, "control.sock", "lock"} {
 		if err := os.RemoveAll(s.dir.path(name)); err != nil {
 			return fmt.Errorf("remove the stack's data: %w", err)
@@ -146,24 +148,37 @@ const DrillLock = "drill.lock"
 // killed is undone by a second process.
 const drillPatience = 5 * time.Second
 
-// NoDrill says when a drill has its place in a state directory. It gives one
-// that was killed a moment to be undone; what such a one has left is no obstacle.
-func NoDrill(stateDir string) error {
-	d := dir(stateDir)
-	f, err := os.Open(d.path(DrillLock))
+// NoDrill waits until no drill has its place in a state directory, and keeps
+// every other one, and what undoes one, out of it until release is called. It
+// gives one that was killed a moment to be undone; what such a one has left is
+// no obstacle. A DrillError says that one is under way.
+func NoDrill(stateDir string) (release func(), err error) {
+	for deadline := time.Now().Add(drillPatience); ; time.Sleep(20 * time.Millisecond) {
+		if release, err = KeepDrillOut(stateDir); err == nil || !errors.As(err, new(*DrillError)) || time.Now().After(deadline) {
+			return release, err
+		}
+	}
+}
+
+// KeepDrillOut is NoDrill without waiting.
+func KeepDrillOut(stateDir string) (release func(), err error) {
+	f, err := os.Open(dir(stateDir).path(DrillLock))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return func() {}, nil // a drill makes it and finds the stack down
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer f.Close()
-	for deadline := time.Now().Add(drillPatience); ; time.Sleep(20 * time.Millisecond) {
-		if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("a drill is under way with the state directory %s, or one that was killed is being undone: nothing is removed", d)
-		}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		f.Close()
+		return nil, &DrillError{stateDir}
 	}
+	return func() { f.Close() }, nil
+}
+
+// DrillError says that a drill has its place in a state directory.
+type DrillError struct{ Dir string }
+
+func (e *DrillError) Error() string {
+	return fmt.Sprintf("a drill is under way with the state directory %s, or one that was killed is being undone", e.Dir)
 }
