@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/stack"
 )
 
 // cutLasts is how long hosts are cut off from each other: longer than a
@@ -85,9 +86,13 @@ func (s *scene) behind(some ...host) {
 // unaware is how long a balancer takes, at the most, to miss a web node that
 // nothing comes from: as many checks in a row as have to fail, each after an
 // interval and its time-out (HAProxy's manual, "inter", "fall", "timeout check").
+// The drill's clients reach only the kv applications that a route leads to.
 func (t *target) unaware() (longest time.Duration) {
-	for _, app := range t.stack.Apps {
-		longest = max(longest, time.Duration(app.Health.Fall)*(app.Health.Interval+t.stack.Timeouts.Check))
+	for _, route := range t.stack.Routes {
+		app := t.stack.Apps[route.App]
+		if app.Kind() == stack.KV {
+			longest = max(longest, time.Duration(app.Health.Fall)*(app.Health.Interval+t.stack.Timeouts.Check))
+		}
 	}
 	return longest
 }

@@ -122,8 +122,8 @@ type Fault struct {
 	// side: see CutOff.
 	Entries []string `json:"entries,omitempty"`
 	// Unaware is for how long after a blow a balancer elsewhere may not have
-	// missed what was cut off. What it passes on there counts as under way at
-	// the blow, if no node has answered.
+	// missed what was cut off. What it passes on there before it is undone counts
+	// as under way at the blow, if it has no answer, or the balancer's 502 or 504.
 	Unaware time.Duration `json:"unaware,omitempty"`
 	// Began is when the breaking began, Moments when each single blow fell,
 	// Undone when it was undone, Healthy when the stack was well again. A

@@ -2,6 +2,7 @@ package history
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 )
@@ -134,10 +135,21 @@ func (f Fault) struck(op Operation) bool {
 }
 
 // swallowed reports whether a balancer may have passed an operation on to what
-// was cut off, before it missed it.
+// was cut off, before it missed it, and while it was. Of such a one comes no
+// answer, or the balancer's own that it got none; a 503 of its own was passed on
+// to nobody.
 func (f Fault) swallowed(op Operation) bool {
+	switch op.Status {
+	case 0, http.StatusBadGateway, http.StatusGatewayTimeout:
+	default:
+		return false
+	}
 	return op.Node == "" && slices.ContainsFunc(f.blows(), func(at time.Duration) bool {
-		return op.Start >= at && op.Start <= at+f.Unaware
+		until := at + f.Unaware
+		if f.Undone >= 0 {
+			until = min(until, f.Undone)
+		}
+		return op.Start >= at && op.Start <= until
 	})
 }
 

@@ -49,12 +49,22 @@ func TestWhatFailsHasToBeAllowedByAFault(t *testing.T) {
 		{"cut off, and passed on to what was", func(h *History) {
 			allow(CutOff, None)(h)
 			h.Faults[0].Unaware = 100 * ms
-			h.Operations[109].Node = ""
+			h.Operations[109].Node, h.Operations[109].Status = "", 504
 		}, Failed, []int{109}, ""},
+		{"cut off, and turned down by a balancer", func(h *History) {
+			allow(CutOff, None)(h)
+			h.Faults[0].Unaware = 100 * ms
+			h.Operations[109].Node = ""
+		}, Failed, []int{109}, "1 operation is failed"},
+		{"cut off, and passed on when that was over", func(h *History) {
+			allow(CutOff, None)(h)
+			h.Faults[0].Unaware, h.Faults[0].Undone = 100*ms, 1080*ms
+			h.Operations[109].Node, h.Operations[109].Status = "", 504
+		}, Failed, []int{109}, "1 operation is failed"},
 		{"cut off, and passed on for too long", func(h *History) {
 			allow(CutOff, None)(h)
 			h.Faults[0].Unaware = 100 * ms
-			h.Operations[111].Node = ""
+			h.Operations[111].Node, h.Operations[111].Status = "", 504
 		}, Failed, []int{111}, "those sent to an entry that was cut off, or, for 0.100 s, passed on to what was"},
 		{"cut off, and answered by a node", func(h *History) {
 			allow(CutOff, None)(h)
@@ -81,7 +91,11 @@ func TestWhatFailsHasToBeAllowedByAFault(t *testing.T) {
 			h := good()
 			c.promise(&h)
 			for _, i := range c.ops {
-				h.Operations[i].Outcome, h.Operations[i].Status, h.Operations[i].Error = c.outcome, 503, "no master"
+				op := &h.Operations[i]
+				op.Outcome, op.Error = c.outcome, "no master"
+				if op.Status != 504 {
+					op.Status = 503
+				}
 				if c.outcome == Failed && h.Operations[i].writes() {
 					t.Fatalf("operation %d is a write, which others saw", i)
 				}
