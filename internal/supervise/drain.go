@@ -27,8 +27,9 @@ func (s *Supervisor) runningBalancers(or ...State) []*haproxy.Client {
 	return clients
 }
 
-// drain takes a node out of service at every balancer and waits, for drainLimit
-// at most, until it has no request in hand. What fails is logged and does not
+// drain waits, for rotationLimit at most, until another node has taken over, takes
+// a node out of service at every balancer and waits, for drainLimit at most, until
+// it has no request in hand. What fails is logged and does not
 // keep the node from stopping: a request that meets its end is sent again.
 func (s *Supervisor) drain(ctx context.Context, node string) {
 	balancers := s.runningBalancers()
@@ -66,11 +67,13 @@ func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Clien
 	var waiting sync.WaitGroup
 	for _, b := range balancers {
 		waiting.Go(func() {
+			answered := false
 			relieved := func() bool {
 				there, served, err := inRotation(ctx, b, others)
+				answered = answered || err == nil
 				return err == nil && (served > 0 || there == 0) // 0: no route leads there
 			}
-			if !poll(ctx, relieved) {
+			if !poll(ctx, relieved) && answered { // else nobody knows
 				s.log.Warn("it is taken out of service although a balancer has no other node of its application", "node", node)
 			}
 		})

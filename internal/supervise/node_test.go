@@ -175,6 +175,20 @@ func TestAStoppingNodeIsNotPausedNorResumed(t *testing.T) {
 	}
 }
 
+func TestANodeIsNotKilledBeforeItsDrainIsOver(t *testing.T) {
+	s, n := oneNode(t, "exec sleep 1000")
+	var err error
+	if n.proc, err = s.launch(n.spec, n.spec.Args); err != nil {
+		t.Fatal(err)
+	}
+	n.spec.Grace, n.upSince = 100*time.Millisecond, time.Now()
+	n.terminate()
+	// It waits for another node to be in rotation, and then for its requests.
+	if left := time.Until(n.killAt); left < rotationLimit+drainLimit {
+		t.Errorf("it is killed %v after it was told to stop", left)
+	}
+}
+
 func TestWhatWasToldToStopIsStoppedByTheNextSupervisor(t *testing.T) {
 	s, n := oneNode(t, "")
 	proc, err := process.Start(process.Spec{Path: "/bin/sleep", Args: []string{"1000"}, Log: filepath.Join(t.TempDir(), "log")})
