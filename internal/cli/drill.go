@@ -192,7 +192,7 @@ func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, std
 		defer drop()
 	}
 	live := report.NewLive(stderr, terminal(stderr), func() int { return width(stderr) })
-	cfg.Show = showDrill(live)
+	cfg.Show, cfg.Note = showDrill(live), live.Note
 	campaign := drill.NewCampaign()
 	held := true
 	var trouble error
@@ -246,18 +246,28 @@ func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, std
 }
 
 // prepareOut makes the directory for reports, and sees that something can be
-// written there: now, and not after minutes. What drop takes away again is a
-// directory that it made, if nothing came to be in it.
+// written there: now, and not after minutes. What drop takes away again are the
+// directories that it made, if nothing came to be in them.
 func prepareOut(dir string) (drop func(), err error) {
-	drop = func() {}
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		drop = func() { os.Remove(dir) }
+	var made []string
+	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		made = append(made, d)
+	}
+	drop = func() {
+		for _, d := range made {
+			os.Remove(d)
+		}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		drop()
 		return nil, usagef("make the directory for reports: %w", err)
 	}
 	f, err := os.CreateTemp(dir, "try")
 	if err != nil {
+		drop()
 		return nil, usagef("write reports: %w", err)
 	}
 	return drop, errors.Join(f.Close(), os.Remove(f.Name()))

@@ -75,3 +75,15 @@ func TestADirectoryForReportsIsTakenAwayIfNothingCameOfIt(t *testing.T) {
 		t.Error("a directory that was there is gone")
 	}
 }
+
+func TestADirectoryForReportsThatStaysEmptyGoesWithWhatWasMadeForIt(t *testing.T) {
+	top := t.TempDir()
+	drop, err := prepareOut(filepath.Join(top, "a", "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	drop()
+	if left, err := os.ReadDir(top); err != nil || len(left) > 0 {
+		t.Errorf("%v, left is %v", err, left)
+	}
+}

@@ -46,9 +46,11 @@ type Config struct {
 	// TokenFile is the absolute path of the file that Mix.Token was read from.
 	TokenFile string
 
-	// Show gets what there is to see, from several goroutines; Done each drill
-	// that is over, with its verdict. Both may be nil.
+	// Show gets what there is to see, from several goroutines; Note what is to
+	// stay to be seen; Done each drill that is over, with its verdict. Each may
+	// be nil.
 	Show func(Update)
+	Note func(string)
 	Done func(history.History, history.Verdict)
 }
 
@@ -102,6 +104,9 @@ func Run(ctx context.Context, c Config) error {
 	if c.Show == nil {
 		c.Show = func(Update) {}
 	}
+	if c.Note == nil {
+		c.Note = func(string) {}
+	}
 	if c.Done == nil {
 		c.Done = func(history.History, history.Verdict) {}
 	}
@@ -126,6 +131,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer place.leave()
 	j := place.journal
+	mark := j.mark() // what is older was told of
 
 	var t *target
 	if c.Own {
@@ -143,7 +149,7 @@ func Run(ctx context.Context, c Config) error {
 		defer t.close()
 		err = c.rounds(ctx, t, j)
 	}
-	if undone := j.undo(0); undone != nil {
+	if undone := j.undo(mark); undone != nil {
 		err = errors.Join(err, fmt.Errorf("%w; 'holdfast drill undo' tries again: %w", ErrNotUndone, undone))
 	}
 	return err

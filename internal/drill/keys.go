@@ -11,9 +11,9 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
+	"holdfast/internal/control"
 	"holdfast/internal/supervise"
 )
 
@@ -37,18 +37,31 @@ func (k keys) perform() error {
 	defer cancel()
 	var failed error
 	err := awaitEvery(ctx, askEvery, "", keysLimit, func() bool {
-		failed = k.remove(ctx)
-		down := errors.Is(failed, syscall.ECONNREFUSED) && !supervise.Locked(k.State)
-		return failed == nil || errors.Is(failed, errGone) || down
+		if failed = k.reachable(ctx); failed == nil {
+			failed = k.remove(ctx)
+		}
+		return failed == nil || errors.As(failed, new(vain))
 	})
-	if errors.Is(failed, errGone) {
-		return nil
-	}
 	return errors.Join(err, failed)
 }
 
-// errGone says that the entry is not Holdfast's any more.
-var errGone = errors.New("nobody there knows of keys")
+// vain is an error that no second try mends.
+type vain struct{ error }
+
+// reachable says why nobody but a stranger could answer at the entry; nil: the
+// stack is behind it. A stranger is not to get the token, nor to be believed.
+func (k keys) reachable(ctx context.Context) error {
+	st, err := control.NewClient(k.State).Status(ctx)
+	switch {
+	case errors.Is(err, control.ErrNoSupervisor) && !supervise.Locked(k.State):
+		return vain{fmt.Errorf("the stack of %s is down, or has no supervisor; its keys %s* can be removed when it is up", k.State, k.Prefix)}
+	case err != nil:
+		return err
+	case st.Entry != k.Entry:
+		return vain{fmt.Errorf("the stack's entry is %s now, and was %s", st.Entry, k.Entry)}
+	}
+	return nil
+}
 
 func (k keys) remove(ctx context.Context) error {
 	for {
@@ -111,7 +124,7 @@ func (k keys) ask(ctx context.Context, method, path string, body []byte) ([]byte
 	if k.TokenFile != "" {
 		token, err := os.ReadFile(k.TokenFile)
 		if err != nil {
-			return nil, fmt.Errorf("read the token: %w", err)
+			return nil, vain{fmt.Errorf("read the token: %w", err)}
 		}
 		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	}
@@ -125,8 +138,8 @@ func (k keys) ask(ctx context.Context, method, path string, body []byte) ([]byte
 	switch {
 	case err != nil:
 		return nil, err
-	case resp.StatusCode == http.StatusNotFound:
-		return nil, errGone
+	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+		return nil, vain{fmt.Errorf("%s %s answers %s: %.200s", method, path, resp.Status, answer)}
 	case resp.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("%s %s answers %s: %.200s", method, path, resp.Status, answer)
 	}

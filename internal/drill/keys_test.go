@@ -12,8 +12,38 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/control"
 	"holdfast/internal/supervise"
 )
+
+// supervised is a stack whose supervisor tells that entry.
+type supervised struct {
+	control.Stack
+	entry string
+}
+
+func (s supervised) Status() supervise.Status { return supervise.Status{Entry: s.entry} }
+
+// supervisor answers for a stack with that entry.
+func supervisor(t *testing.T, entry string) (state string) {
+	t.Helper()
+	state, err := os.MkdirTemp("", "hf") // a socket's path has to be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(state) })
+	server, err := control.Listen(state, supervised{entry: entry}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve() }()
+	t.Cleanup(func() {
+		server.Close()
+		<-served
+	})
+	return state
+}
 
 func TestTheKeysOfAKilledDrillAreRemovedAndNoOther(t *testing.T) {
 	kept := []string{"drill:1:a", "drill:1:b", "drill:2:a", "kelp"}
@@ -48,7 +78,7 @@ func TestTheKeysOfAKilledDrillAreRemovedAndNoOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := emptyJournal(t)
-	noted(t, j, step{Why: "the keys", Keys: &keys{Entry: entry.URL, Prefix: "drill:1:", TokenFile: token}})
+	noted(t, j, step{Why: "the keys", Keys: &keys{State: supervisor(t, entry.URL), Entry: entry.URL, Prefix: "drill:1:", TokenFile: token}})
 	if b, err := os.ReadFile(j.path); err != nil || strings.Contains(string(b), "secret") {
 		t.Errorf("%v: the journal is %s", err, b)
 	}
@@ -81,6 +111,66 @@ func TestTheKeysOfAStackThatIsDownAreNotWaitedFor(t *testing.T) {
 	}
 	if err := j.undo(0); err != nil || len(j.steps) > 0 {
 		t.Errorf("when they went with the data: %v, left are %v", err, j.steps)
+	}
+}
+
+func TestKeysAreNotForgottenBeforeTheyAreGone(t *testing.T) {
+	asked := 0
+	answer := http.StatusForbidden
+	entry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.WriteHeader(answer)
+	}))
+	defer entry.Close()
+	state, elsewhere := supervisor(t, entry.URL), supervisor(t, "http://elsewhere")
+	for _, tt := range []struct {
+		what  string
+		keys  keys
+		asked int
+		want  string
+	}{
+		{"the token is no good", keys{State: state}, 1, "403"},
+		{"the token is gone", keys{State: state, TokenFile: filepath.Join(state, "no")}, 0, "read the token"},
+		{"a stranger is at the entry", keys{State: elsewhere}, 0, "the stack's entry is http://elsewhere now"},
+	} {
+		asked = 0
+		tt.keys.Entry, tt.keys.Prefix = entry.URL, "drill:1:"
+		began := time.Now()
+		if err := tt.keys.perform(); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", tt.what, err)
+		}
+		if asked != tt.asked || time.Since(began) > keysLimit/2 {
+			t.Errorf("%s: the entry was asked %d times, in %v", tt.what, asked, time.Since(began))
+		}
+	}
+	answer = http.StatusNotFound
+	if err := (keys{Entry: entry.URL}).remove(t.Context()); err == nil {
+		t.Error("nobody knew of keys, and they were taken for removed")
+	}
+}
+
+func TestTheKeysOfAnEarlierDrillAreInNobodysWay(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		state := t.TempDir()
+		j, err := openJournal(filepath.Join(state, journalName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		noted(t, j, step{Why: "the keys", Keys: &keys{State: state, Prefix: "drill:1:"}})
+		notes := 0
+		p, err := takePlace(Config{State: state, Self: "true", Own: own, Note: func(string) { notes++ }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told := notes == 1; told == own {
+			t.Errorf("with a stack of its own: %v, notes: %d", own, notes)
+		}
+		mark := p.journal.mark()
+		noted(t, p.journal, step{Why: "nothing", Command: []string{"true"}})
+		if err := p.journal.undo(mark); err != nil || len(p.journal.steps) != 1 {
+			t.Errorf("%v, left are %v", err, p.journal.steps)
+		}
+		p.leave()
 	}
 }
 

@@ -29,7 +29,8 @@ const (
 )
 
 // takePlace makes this the one drill of the stack, and undoes what an earlier
-// one has left.
+// one has left. Keys that it cannot remove are in nobody's way: it tells of them
+// by Config.Note. A drill with a stack of its own does not look for them.
 func takePlace(c Config) (_ *place, err error) {
 	p := &place{dir: c.State}
 	if _, err := os.Stat(c.State); errors.Is(err, os.ErrNotExist) {
@@ -54,8 +55,11 @@ func takePlace(c Config) (_ *place, err error) {
 	if p.journal, err = openJournal(filepath.Join(c.State, journalName)); err != nil {
 		return nil, err
 	}
-	if err := p.journal.undo(0); err != nil && !p.journal.onlyKeys() {
-		return nil, fmt.Errorf("an earlier drill left something broken, and it cannot be undone: %w", err)
+	if err := p.journal.undoThose(func(s step) bool { return s.Keys == nil || !c.Own }); err != nil {
+		if !p.journal.onlyKeys() {
+			return nil, fmt.Errorf("an earlier drill left something broken, and it cannot be undone: %w", err)
+		}
+		c.Note(fmt.Sprintf("an earlier drill left keys, and they cannot be removed: %v", err))
 	}
 	p.undertaker, err = startUndertaker(c.Self, c.State)
 	return p, err

@@ -170,11 +170,15 @@ func (j *journal) add(s step) (id int, err error) {
 // first, and forgets those that succeeded. A bearing step that fails ends it.
 // The error tells of all that did not succeed.
 func (j *journal) undo(from int) error {
+	return j.undoThose(func(s step) bool { return s.ID >= from })
+}
+
+func (j *journal) undoThose(chosen func(step) bool) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var failed []error
 	for _, s := range slices.Backward(slices.Clone(j.steps)) {
-		if s.ID < from {
+		if !chosen(s) {
 			continue
 		}
 		if err := s.perform(); err != nil {
