@@ -229,6 +229,7 @@ func (c *course) strike(ctx context.Context, f fault) error {
 			return err
 		}
 	}
+	c.say("waiting until every replica confirms writes")
 	if err := c.target.awaitInSync(ctx); err != nil {
 		if ctx.Err() == nil {
 			c.history.SickAfter = err.Error()

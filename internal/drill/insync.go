@@ -17,7 +17,7 @@ import (
 // A replica that was away, or late, has to confirm no write for a while after
 // it is back. What strikes another one meanwhile strikes a second time.
 
-// inSyncLimit is how long a web node may leave a replica out that is well: it
+// inSyncLimit is how long web nodes may leave a replica out that is well: each
 // gives one that was late several times longer each time (package redis).
 const inSyncLimit = 45 * time.Second
 
@@ -51,16 +51,18 @@ func (t *target) findAdmins() error {
 }
 
 // awaitInSync waits until every web node in use has every replica confirm its
-// writes.
+// writes. Of those that have no port for their numbers (admin in the stack file)
+// nobody knows.
 func (t *target) awaitInSync(ctx context.Context) error {
 	want := t.stack.Redis.Replicas
 	if !t.stack.Redis.Enabled || want == 0 {
 		return nil
 	}
+	deadline := time.Now().Add(inSyncLimit)
 	for node, address := range t.numbers {
 		words := ""
 		began, first := time.Now(), numbers{}
-		err := awaitEvery(ctx, askEvery, "", inSyncLimit, func() bool {
+		err := awaitEvery(ctx, askEvery, "", time.Until(deadline), func() bool {
 			got, err := numbersOf(ctx, address)
 			if err != nil {
 				words = fmt.Sprintf("the numbers of %s cannot be read: %v", node, err)
