@@ -51,7 +51,8 @@ func (s *Supervisor) drain(ctx context.Context, node string) {
 // awaitRelief waits, for rotationLimit at most, until every balancer sends
 // requests to another node of the application, if there is one that is up: it
 // may be so only since a moment ago, and a balancer needs two checks of its own
-// to see it. One that hangs takes none of the others' time.
+// to see it. One that hangs takes none of the others' time. When the stack is
+// taken down nobody has to take over.
 func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Client, node string) {
 	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
 	defer cancel()
@@ -71,7 +72,7 @@ func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Clien
 			relieved := func() bool {
 				there, served, err := inRotation(ctx, b, others)
 				answered = answered || err == nil
-				return err == nil && (served > 0 || there == 0) // 0: no route leads there
+				return s.stopping.Load() || err == nil && (served > 0 || there == 0) // 0: no route leads there
 			}
 			if !poll(ctx, relieved) && answered { // else nobody knows
 				s.log.Warn("it is taken out of service although a balancer has no other node of its application", "node", node)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/haproxy"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
 )
@@ -186,6 +187,20 @@ func TestANodeIsNotKilledBeforeItsDrainIsOver(t *testing.T) {
 	// It waits for another node to be in rotation, and then for its requests.
 	if left := time.Until(n.killAt); left < rotationLimit+drainLimit {
 		t.Errorf("it is killed %v after it was told to stop", left)
+	}
+}
+
+func TestInAStackThatIsTakenDownNobodyHasToTakeOver(t *testing.T) {
+	s, n := oneNode(t, "")
+	other := n.spec
+	other.Node = "web-2"
+	s.board = newBoard(plan.Plan{Hosts: []plan.Host{{Processes: []plan.Process{n.spec, other}}}})
+	s.board.update("web-2", func(st *NodeStatus) { st.State = Up })
+	s.stopping.Store(true)
+	began := time.Now()
+	s.awaitRelief(t.Context(), []*haproxy.Client{haproxy.NewClient(s.dir.path("gone.sock"))}, "web-1")
+	if took := time.Since(began); took > rotationLimit/2 {
+		t.Errorf("it waited %v for a balancer that has ended", took)
 	}
 }
 
