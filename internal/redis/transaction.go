@@ -45,13 +45,14 @@ const (
 // repetition of one whose answers are too long to be kept. redis.pcall gives
 // Redis' words as they are, where an error that is raised ends in the script's
 // name and line.
-var whole = newScript(carrying+`
+var whole = newScript(renewing+carrying+`
 local rec, ttl, recdb, datadb = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local form = '`+answersForm+`'
 if recdb ~= '' then redis.call('SELECT', recdb) end
 local kept = redis.call('GET', rec)
 if kept then
-  redis.call('PEXPIRE', rec, ttl) -- a repetition writes, too: see recording
+  local gone = renew(rec, ttl)
+  if gone then return gone end
   if string.sub(kept, 1, #form) ~= form then return kept end
   return cmsgpack.unpack(string.sub(kept, #form + 1))
 end

@@ -364,6 +364,63 @@ func TestATransactionThatRedisRefusesNowHappensLater(t *testing.T) {
 	}
 }
 
+// What was carried out and is repeated while Redis refuses every write gets its
+// answer, and not that it was not executed.
+func TestARepetitionIsAnsweredWhileRedisRefusesWrites(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	master := cluster.Nodes[0]
+	client := open(t, cluster, func(c *Config) { c.Hold = time.Second })
+	do(t, client, &Request{Commands: commands("SET warm up")})
+	own := NewScript("return redis.call('INCR', KEYS[1])")
+	attempts := map[string]struct {
+		r    Request
+		want []string
+	}{
+		"a transaction": {Request{Commands: commands("INCR a", "SET k v"), Atomic: true}, []string{"1", "OK"}},
+		"a command":     {Request{Commands: commands("INCR b")}, []string{"1"}},
+		"a pipeline":    {Request{Commands: commands("INCR c", "SET k v")}, []string{"1", "OK"}},
+		"a script":      {Request{Script: own, Keys: []string{"d"}}, []string{"1"}},
+	}
+	for name, a := range attempts {
+		a.r.IdempotencyKey = name
+		if got := do(t, client, &a.r); !slices.Equal(got, a.want) {
+			t.Fatalf("%s: %q", name, got)
+		}
+	}
+	for why, refuse := range map[string][3]string{"NOREPLICAS": {"min-replicas-to-write", "2", "1"}, "OOM": {"maxmemory", "1", "0"}} {
+		if answer := master.Do("CONFIG", "SET", refuse[0], refuse[1]); answer != "OK" {
+			t.Fatal(answer)
+		}
+		for name, a := range attempts {
+			a.r.IdempotencyKey, a.r.Results = name, nil
+			if err := client.Do(t.Context(), &a.r); err != nil {
+				t.Errorf("%s: the repetition of %s: %v", why, name, err)
+				continue
+			}
+			for i, result := range a.r.Results {
+				if got := word(&result.Reply); result.Err != nil || got != a.want[i] {
+					t.Errorf("%s: the repetition of %s: %q (%v), want %q", why, name, got, result.Err, a.want[i])
+				}
+			}
+			// What is new is refused all the same.
+			a.r.IdempotencyKey, a.r.Results = "new "+name+why, nil
+			err := client.Do(t.Context(), &a.r)
+			if err == nil {
+				err = a.r.Results[0].Err
+			}
+			if want := map[string]Kind{"NOREPLICAS": NotExecuted, "OOM": Refused}[why]; KindOf(err) != want {
+				t.Errorf("%s: %s that is new: %v", why, name, err)
+			}
+		}
+		if answer := master.Do("CONFIG", "SET", refuse[0], refuse[2]); answer != "OK" {
+			t.Fatal(answer)
+		}
+	}
+	if got := master.Do("EVAL", "return table.concat(redis.call('MGET', 'a', 'b', 'c', 'd'))", "0"); got != "1111" {
+		t.Errorf("counted to %s", got)
+	}
+}
+
 // EXEC's records and the script's have one name, so that a request is never
 // carried out twice because it is taken another way the second time: by an older
 // program, or a newer one, or one that knows more of the commands.
