@@ -359,6 +359,15 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 	}
 	r.From = ReadMaster
 	over, err := p.shard.writer.do(ctx, o)
+	if err == errNoScript {
+		j.guarded = true // it is whole, and so has no other part
+		if p.asks {
+			p.err, p.items[0].sent = err, o.sent
+			o.free()
+			return
+		}
+		over, err = p.shard.writer.byExec(ctx, o)
+	}
 	if p.err = err; err == nil {
 		r.Results = append(r.Results[:0], o.results...)
 		s, _ := p.shard.monitor.now()
@@ -376,6 +385,9 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 // why. The error is for the whole request, where the part is all of it.
 func (j *journey) arrive(p *leg, alone bool) (back []*item, why, err error) {
 	r := &p.req
+	if p.err == errNoScript {
+		return p.items, nil, nil // when the slot has settled
+	}
 	if p.err != nil {
 		if way := redirectionOf(p.err); j.whole && way.code != "" {
 			it := p.items[0]

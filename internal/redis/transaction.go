@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"context"
 	"errors"
 	"strconv"
 
@@ -137,7 +138,7 @@ const maxPopped = 1000
 // script. In a cluster its keys have to be known: a script names them all
 // beforehand.
 func (s *Spec) carriable(cmd Command, inCluster bool) bool {
-	if s == nil || !carriableNames[s.Name] || s.module || s.NoScript || len(cmd) >= maxScriptArgs {
+	if s == nil || s.old || !carriableNames[s.Name] || s.module || s.NoScript || len(cmd) >= maxScriptArgs {
 		return false
 	}
 	switch s.Name {
@@ -160,7 +161,25 @@ func (s *Spec) carriable(cmd Command, inCluster bool) bool {
 	return len(cmd) == s.Arity || s.Arity < 0 && len(cmd) >= -s.Arity
 }
 
+// errNoScript ends an attempt by a script at a transaction that is none for a
+// script. Nobody but byExec is to see it: the writer that tried does not go on,
+// since others wait for it.
 var errNoScript = errors.New("the transaction is none for a script")
+
+// byExec has such a transaction take the two trips, within the time that it has
+// left. It answers as do does.
+func (w *writer) byExec(ctx context.Context, o *operation) (over bool, err error) {
+	o.guarded = true
+	o.expired.Store(false)
+	o.state.Store(queued)
+	ctx, cancel := context.WithDeadline(ctx, o.until)
+	defer cancel()
+	over, err = w.do(ctx, o)
+	if kind := KindOf(err); o.sent && (kind == NotExecuted || kind == Overloaded) {
+		err = &Error{Unknown, err} // this attempt did not happen; one before it may have
+	}
+	return over, err
+}
 
 // encodeWhole is the call of the script for a transaction.
 func (o *operation) encodeWhole(s *session) rueidis.Completed {
@@ -199,8 +218,8 @@ func (o *operation) readWhole(s *session, a rueidis.RedisResult, sent bool) (nex
 	}
 	switch {
 	case m.IsInt64():
-		o.guarded, o.cause = true, errNoScript
-		return repeat, nil
+		o.finish(errNoScript)
+		return decided, nil
 	case m.IsString():
 		kept, _ := m.ToString()
 		if o.results, err = replay([]byte(kept), len(o.cmds)); err != nil {

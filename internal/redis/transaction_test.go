@@ -2,6 +2,7 @@ package redis
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -322,6 +323,61 @@ func TestATransactionIsTurnedDownWholeByRights(t *testing.T) {
 	master.Do("ACL", "SETUSER", redistest.Username, "-hget")
 	if got := transact(t, client, "unread", commands("HINCRBY a:h big 1", "SET a:k v")); got[0] != "9007199254740993" {
 		t.Errorf("a counter that may not be read: %q", got)
+	}
+}
+
+// What a script found to be none for it leaves the way on which everybody else
+// goes, whoever asks.
+func TestATransactionThatIsNoneForAScriptHoldsNobodyUp(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	client := open(t, cluster, nil)
+	do(t, client, &Request{Commands: commands("EVAL return(1) 0"), IdempotencyKey: "warm up both"})
+	cluster.Nodes[0].Do("ACL", "SETUSER", redistest.Username, "-incr")
+	aside := newWriter(client.cfg, client.monitor).aside // does nothing yet
+	client.writer.aside = aside
+	request := func(idempotencyKey string) *Request {
+		return &Request{Commands: commands("SET k v", "INCR n"), Atomic: true, IdempotencyKey: idempotencyKey}
+	}
+	if err := client.Do(t.Context(), &Request{Commands: commands("SET k v")}); err != nil { // what a start needs is known
+		t.Fatal(err)
+	}
+	outcomes := make(chan error, 2)
+	go func() { outcomes <- client.Do(t.Context(), request("done")) }()
+	client.Start(request("started"), func(err error) { outcomes <- err })
+	redistest.Eventually(t, 2*time.Second, "both are aside", func() bool { return aside.waiting() == 2 })
+	do(t, client, &Request{Commands: commands("SET another goes-on")})
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { aside.run(ctx) })
+	for range 2 {
+		if err := <-outcomes; KindOf(err) != Refused || !strings.HasPrefix(Words(err), "NOPERM") {
+			t.Errorf("%v, want Redis' own refusal", err)
+		}
+	}
+	cancel()
+	running.Wait()
+	do(t, client, &Request{Commands: commands("SET the same-goes-on")})
+}
+
+// The time of such a transaction is that of one request.
+func TestATransactionThatIsNoneForAScriptEndsInTime(t *testing.T) {
+	client := open(t, redistest.Start(t, 1, 0), nil)
+	do(t, client, &Request{Commands: commands("EVAL return(1) 0"), IdempotencyKey: "warm up both"})
+	client.writer.aside = newWriter(client.cfg, client.monitor).aside // does nothing
+	for _, before := range []bool{false, true} {
+		o, err := client.operation(t.Context(), &Request{Commands: commands("SET k v"), Atomic: true, IdempotencyKey: "once"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.until, o.sent = time.Now().Add(50*time.Millisecond), before
+		o.state.Store(finished)
+		_, err = client.writer.byExec(t.Context(), o)
+		if want := map[bool]Kind{false: NotExecuted, true: Unknown}[before]; KindOf(err) != want {
+			t.Errorf("sent before: %v: %v", before, err)
+		}
+		if late := time.Since(o.until); late < 0 || late > client.cfg.Hold/2 {
+			t.Errorf("given up %v after its time", late)
+		}
 	}
 }
 
