@@ -330,8 +330,11 @@ func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 		o.site = place
 		o.sent = slices.ContainsFunc(p.items, func(it *item) bool { return it.sent })
 		if o.record != "" {
-			if o.record = j.record; j.whole {
+			switch o.record = j.record; {
+			case j.whole:
 				o.record = recordIn(p.items[0].slot, j.record)
+			case o.atomic: // it would wait, and may not
+				o.record = itemRecord(recordIn(place.slots[0], j.record), place.at[0])
 			}
 			// Said of the whole request: how a record is kept must not hang on
 			// how the request is parted.
