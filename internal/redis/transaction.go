@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/redis/rueidis"
 )
@@ -49,20 +50,22 @@ const (
 var whole = newScript(renewing+carrying+`
 local rec, ttl, recdb, datadb = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local form = '`+answersForm+`'
-if recdb ~= '' then redis.call('SELECT', recdb) end
-local kept = redis.call('GET', rec)
-if kept then
-  local gone = renew(rec, ttl)
-  if gone then return gone end
-  if string.sub(kept, 1, #form) ~= form then return kept end
-  return cmsgpack.unpack(string.sub(kept, #form + 1))
-end
 local check = redis.acl_check_cmd
 if not check then return 0 end -- Redis before 7.0
 local function may(...)
   local ok, allowed = pcall(check, ...) -- it raises an error when there is no such command
   return ok and allowed
 end
+if recdb ~= '' and redis.pcall('SELECT', recdb).err then return 0 end
+local kept = redis.pcall('GET', rec)
+if type(kept) == 'table' then return 0 end
+if kept then
+  local gone = renew(rec, ttl)
+  if gone then return gone end
+  if string.sub(kept, 1, #form) ~= form then return kept end
+  return cmsgpack.unpack(string.sub(kept, #form + 1))
+end
+if not may('SET', rec, '', 'PX', ttl) then return 0 end
 local at = 4
 while at <= #ARGV do
   local from, to = at + 1, at + ARGV[at]
@@ -181,6 +184,14 @@ func (w *writer) byExec(ctx context.Context, o *operation) (over bool, err error
 	return over, err
 }
 
+// aboutScript says that a refusal is of the script, before it did anything, and
+// not of the transaction: our user has no right to it, or in a cluster not that
+// of writing to all of the keys, or an administrator has ended it (SCRIPT KILL).
+func aboutScript(words error) bool {
+	code, rest, _ := strings.Cut(words.Error(), " ")
+	return code == "NOPERM" || strings.Contains(rest, "Script killed by user")
+}
+
 // encodeWhole is the call of the script for a transaction.
 func (o *operation) encodeWhole(s *session) rueidis.Completed {
 	words := len(o.cmds)
@@ -208,7 +219,11 @@ func (o *operation) readWhole(s *session, a rueidis.RedisResult, sent bool) (nex
 			o.cause = err
 			return repeat, nil
 		}
-		o.finish(o.refusal(&discarded{wordsOf(m)}))
+		if words := wordsOf(m); !aboutScript(words) {
+			o.finish(o.refusal(&discarded{words}))
+		} else {
+			o.finish(errNoScript)
+		}
 		return decided, nil
 	case retry:
 		o.cause = err

@@ -290,6 +290,26 @@ func TestATransactionInAClusterIsOneWriteToo(t *testing.T) {
 	}
 }
 
+// A script has to name its keys as such that it may write to.
+func TestATransactionInAClusterMayReadWhatItMayNotWrite(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })
+	do(t, client, &Request{Commands: commands("SET {t}read value")})
+	for _, n := range cluster.Nodes {
+		if answer := n.Do("ACL", "SETUSER", redistest.Username, "resetkeys", "~{t}write*", "%R~{t}read*", "~?holdfast*"); answer != "OK" {
+			t.Fatal(answer)
+		}
+	}
+	for range 2 {
+		if got := transact(t, client, "once", commands("INCR {t}write", "GET {t}read")); !slices.Equal(got, []string{"1", `"value"`}) {
+			t.Errorf("%q", got)
+		}
+	}
+	if got := transact(t, client, "another", commands("INCR {t}write", "SET {t}read x")); len(got) != 1 || !strings.Contains(got[0], "NOPERM") {
+		t.Errorf("a write that may not be: %q", got)
+	}
+}
+
 // What Redis does not let our user do is turned down before anything is done.
 func TestATransactionIsTurnedDownWholeByRights(t *testing.T) {
 	cluster := redistest.Start(t, 1, 0)
@@ -318,6 +338,27 @@ func TestATransactionIsTurnedDownWholeByRights(t *testing.T) {
 			t.Errorf("%s: %q", rights, got)
 		}
 		master.Do("DEL", "a:k", "a:n", "b:k")
+	}
+	// What only a script of ours would do is nobody else's business.
+	for i, rights := range []string{"-eval -evalsha", "-get", "-evalsha"} {
+		master.Do(append([]string{"ACL", "SETUSER", redistest.Username}, strings.Fields(rights)...)...)
+		name, cmds := "without "+rights, commands("INCR a:n", "SET a:k v")
+		want := []string{strconv.Itoa(i + 1), "+OK"}
+		if rights == "-get" { // guard.go reads, too
+			want = transact(t, client, name, commands("INCR a:n"))
+			if len(want) != 1 || !strings.Contains(want[0], "'get' command") {
+				t.Errorf("%s: %q, want Redis' own refusal of GET", rights, want)
+			}
+			master.Do("ACL", "SETUSER", redistest.Username, "+get")
+			master.Do("INCR", "a:n")
+			continue
+		}
+		for range 2 {
+			if got := transact(t, client, name, cmds); !slices.Equal(got, want) {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+		master.Do("ACL", "SETUSER", redistest.Username, "+eval", "+evalsha", "+get")
 	}
 	// A counter that may not be read again as text.
 	master.Do("ACL", "SETUSER", redistest.Username, "-hget")
