@@ -226,6 +226,11 @@ func (o *operation) readWhole(s *session, a rueidis.RedisResult, sent bool) (nex
 		}
 		return decided, nil
 	case retry:
+		if words := wordsOf(m); o.site != nil && redirectionOf(words).code == "TRYAGAIN" {
+			// Whoever asks waits for the slot, and nobody else: see arrive.
+			o.finish(o.refusal(words))
+			return decided, nil
+		}
 		o.cause = err
 		return repeat, s.refused(err)
 	case lost:
