@@ -205,6 +205,9 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 		return nil
 	}
 	over, err := c.writer.do(ctx, o)
+	if err == errNoScript {
+		over, err = c.writer.byExec(ctx, o)
+	}
 	if over {
 		defer o.free()
 	}

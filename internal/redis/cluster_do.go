@@ -330,8 +330,11 @@ func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 		o.site = place
 		o.sent = slices.ContainsFunc(p.items, func(it *item) bool { return it.sent })
 		if o.record != "" {
-			if o.record = j.record; j.whole {
+			switch o.record = j.record; {
+			case j.whole:
 				o.record = recordIn(p.items[0].slot, j.record)
+			case o.atomic: // it would wait, and may not
+				o.record = itemRecord(recordIn(place.slots[0], j.record), place.at[0])
 			}
 			// Said of the whole request: how a record is kept must not hang on
 			// how the request is parted.
@@ -359,6 +362,15 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 	}
 	r.From = ReadMaster
 	over, err := p.shard.writer.do(ctx, o)
+	if err == errNoScript {
+		j.guarded = true // it is whole, and so has no other part
+		if p.asks {
+			p.err, p.items[0].sent = err, o.sent
+			o.free()
+			return
+		}
+		over, err = p.shard.writer.byExec(ctx, o)
+	}
 	if p.err = err; err == nil {
 		r.Results = append(r.Results[:0], o.results...)
 		s, _ := p.shard.monitor.now()
@@ -376,6 +388,9 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 // why. The error is for the whole request, where the part is all of it.
 func (j *journey) arrive(p *leg, alone bool) (back []*item, why, err error) {
 	r := &p.req
+	if p.err == errNoScript {
+		return p.items, nil, nil // when the slot has settled
+	}
 	if p.err != nil {
 		if way := redirectionOf(p.err); j.whole && way.code != "" {
 			it := p.items[0]

@@ -96,6 +96,26 @@ func TestARepetitionInAClusterGetsTheFirstAnswer(t *testing.T) {
 	}
 }
 
+func TestACommandThatWouldWaitHappensOnceInAClusterToo(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })
+	for _, list := range []string{"a", "b", "c", "{x}list"} { // in several slots
+		do(t, client, &Request{Commands: commands("RPUSH " + list + " 1 2 3")})
+		for _, line := range []string{"BLPOP " + list + " 0", "BLMOVE " + list + " " + list + " LEFT RIGHT 0"} {
+			want := do(t, client, &Request{Commands: commands(line), IdempotencyKey: "once"})
+			if strings.HasPrefix(want[0], "!") {
+				t.Errorf("%s: %q", line, want)
+			}
+			if got := do(t, client, &Request{Commands: commands(line), IdempotencyKey: "once"}); !slices.Equal(got, want) {
+				t.Errorf("%s, repeated: %q, want %q", line, got, want)
+			}
+		}
+		if got := do(t, client, &Request{Commands: commands("LRANGE " + list + " 0 -1")}); got[0] != "[3 2]" {
+			t.Errorf("%s holds %q, want [3 2]", list, got)
+		}
+	}
+}
+
 func TestWhatCrossesSlotsIsRefused(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, 0)
 	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })

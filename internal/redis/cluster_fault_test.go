@@ -216,6 +216,41 @@ func reshard(t *testing.T, cluster *redistest.Cluster, slot int, from, to *redis
 	must(from, "CLUSTER", "SETSLOT", id, "NODE", toID)
 }
 
+// A transaction whose keys are at two places waits for its slot. Others at the
+// same master do not.
+func TestATransactionThatWaitsForItsSlotHoldsNobodyUp(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })
+	do(t, client, &Request{Commands: commands("SET warm up")})
+	from, to := cluster.Nodes[0], cluster.Nodes[1]
+	keys := keysAt(client, from.Addr, 2)
+	one, other, beside := "{"+keys[0]+"}1", "{"+keys[0]+"}2", keys[1]
+	do(t, client, &Request{Commands: commands("SET "+one+" 1", "SET "+other+" 1")})
+	done := make(chan []string, 1)
+	pauses := 0
+	reshard(t, cluster, slotOf(keys[0]), from, to, func() {
+		if pauses++; pauses != 2 {
+			return
+		}
+		go func() { done <- transact(t, client, "once", commands("INCR "+one, "INCR "+other)) }()
+		const many = 100
+		began := time.Now()
+		for range many {
+			do(t, client, &Request{Commands: commands("SET " + beside + " x")})
+			time.Sleep(time.Millisecond)
+		}
+		if took := time.Since(began); took > many*retryPause/4 {
+			t.Errorf("%d writes beside it took %v", many, took)
+		}
+		if len(done) > 0 {
+			t.Error("it did not have to wait")
+		}
+	})
+	if got := <-done; !slices.Equal(got, []string{"2", "2"}) {
+		t.Errorf("it answered %q", got)
+	}
+}
+
 func TestSlotsMoveUnderLoad(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, 1)
 	client := openCluster(t, cluster, nil)

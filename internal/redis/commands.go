@@ -37,6 +37,7 @@ type Spec struct {
 	Categories []string
 
 	module bool // a module's, not Redis' own
+	old    bool // it is of a Redis before 7.0
 	keys   []keySpec
 	subs   map[string]*Spec // of a container such as CONFIG
 }
@@ -262,6 +263,7 @@ func parseSpec(entry rueidis.RedisMessage) *Spec {
 	s.Dangerous = s.In("dangerous")
 	s.NoScript = has("noscript")
 	s.module = has("module")
+	s.old = len(f) <= 8 // it tells of no key specifications
 	s.Stateful = s.stateful(flags)
 	s.keys = parseKeys(f, flags)
 	s.AnyKey = s.In("keyspace") && len(s.keys) == 0 || slices.ContainsFunc([]string{"eval", "fcall"}, func(script string) bool {

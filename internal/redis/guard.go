@@ -10,10 +10,11 @@ import (
 
 // Some writes with an idempotency key cannot be carried out by a script of
 // ours: scripts and functions themselves, transactions with commands that are
-// not carriable, and commands with too many arguments. They take two trips: WATCH and read the record; when there is
-// none, MULTI, the record, the commands, EXEC, which does nothing if anybody
-// has made the record meanwhile. The answer is added to the record afterwards;
-// if that fails, a repetition is told that the request happened, and no more.
+// not carriable, and commands with too many arguments. They take two trips:
+// WATCH and read the record; when there is none, MULTI, the record, the
+// commands, EXEC, which does nothing if anybody has made the record meanwhile.
+// The answer is added to the record afterwards; if that fails, a repetition is
+// told that the request happened, and no more.
 
 var (
 	// errDone: a repetition of a request whose answer was not kept.

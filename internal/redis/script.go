@@ -42,6 +42,19 @@ func newScript(source string, readOnly bool) *Script {
 	return &Script{source, hex.EncodeToString(sum[:]), readOnly}
 }
 
+// renewing lets a record live longer, if that can be. A repetition writes,
+// too, so that the WAIT behind it covers the replication stream up to here, with
+// the first attempt in it, as it mostly does anyway: see writer.
+// Where Redis takes no writes now (too few replicas, a full disk), it still
+// answers what was carried out: it would be told "not executed" otherwise. What
+// is read-only is no master any more, and has no say: that is the error.
+const renewing = `
+local function renew(rec, ttl)
+  local r = redis.pcall('PEXPIRE', rec, ttl)
+  if type(r) == 'table' and r.err and string.find(r.err, 'READONLY', 1, true) then return r end
+end
+`
+
 // recording carries a write out once. KEYS[1] is the write's record (empty:
 // none is kept), ARGV[1] how long it lives (milliseconds; empty: none is kept,
 // and KEYS[1] is one that is there anyway), ARGV[2] the database
@@ -50,17 +63,18 @@ func newScript(source string, readOnly bool) *Script {
 // The record is the first write, so that what keeps a script from writing
 // (read-only, too few replicas, out of memory: Redis 7.0, script.c) leaves
 // nothing behind, and what comes after it cannot fail for those reasons. It
-// holds the answer; empty stands for OK, the most frequent one. A repetition
-// writes too: the WAIT behind it then covers the replication stream up to here,
-// with the first attempt in it.
-const recording = `
+// holds the answer; empty stands for OK, the most frequent one.
+const recording = renewing + `
 local rec, ttl, recdb, datadb = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local function recorded(body)
   if rec == '' or ttl == '' then return body() end
   if recdb ~= '' then redis.call('SELECT', recdb) end
-  if not redis.call('SET', rec, '', 'NX', 'PX', ttl) then
+  local first = redis.pcall('SET', rec, '', 'NX', 'PX', ttl)
+  if not first or first.err then
     local kept = redis.call('GET', rec)
-    redis.call('PEXPIRE', rec, ttl)
+    if not kept then return first end
+    local gone = renew(rec, ttl)
+    if gone then return gone end
     if kept == '' then return redis.status_reply('OK') end
     return cmsgpack.unpack(kept)
   end
@@ -106,20 +120,23 @@ end
 // command, its length first. One call for many costs a fraction of many calls,
 // at the master and, since it changes the database twice and not twice for each
 // command, at the replicas.
-var once = newScript(carrying+`
+var once = newScript(renewing+carrying+`
 local call, ttl, recdb, datadb = redis.call, ARGV[1], ARGV[2], ARGV[3]
 local out, place, same, mine, at = {}, {}, {}, {}, 4
 if recdb ~= '' then call('SELECT', recdb) end
 for i = 1, #KEYS do
   local rec = KEYS[i]
+  local first = not mine[rec] and redis.pcall('SET', rec, '', 'NX', 'PX', ttl)
   if mine[rec] then
     same[i] = mine[rec]
-  elseif call('SET', rec, '', 'NX', 'PX', ttl) then
+  elseif first and not first.err then
     mine[rec], place[i] = i, at
   else
     local kept = call('GET', rec)
-    call('PEXPIRE', rec, ttl)
-    if kept == '' then out[i] = redis.status_reply('OK') else out[i] = cmsgpack.unpack(kept) end
+    out[i] = not kept and first or renew(rec, ttl)
+    if out[i] then -- it is refused
+    elseif kept == '' then out[i] = redis.status_reply('OK')
+    else out[i] = cmsgpack.unpack(kept) end
   end
   at = at + 1 + ARGV[at]
 end

@@ -99,6 +99,17 @@ func (c *Client) Known(cmd Command) *Spec {
 // do with it any more when it is over.
 func (c *Client) conclude(o *operation, over bool, err error) {
 	c.writer.deadlines.remove(o)
+	if err == errNoScript {
+		o.then = nil // it is waited for
+		if c.errands.run(func() {
+			over, err := c.writer.byExec(context.Background(), o)
+			c.conclude(o, over, err)
+		}) {
+			return
+		}
+		o.cause = errClosed
+		err = o.without()
+	}
 	r, heard := o.request, o.heard
 	if err == nil {
 		c.tell(r, o)

@@ -1,8 +1,10 @@
 package redis
 
 import (
+	"context"
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/redis/rueidis"
 )
@@ -27,6 +29,12 @@ import (
 // which it says.
 const answersForm = "holdfast script:"
 
+// Answers that are longer together, or have more elements, are not kept.
+const (
+	maxKeptBytes    = 256 << 10
+	maxKeptElements = 10000
+)
+
 // whole carries a transaction out: KEYS[1] is its record; behind the first
 // three of ARGV, which are those of recording, stands each command, its length
 // first. In a cluster the commands' own keys stand in KEYS, too: see
@@ -35,25 +43,29 @@ const answersForm = "holdfast script:"
 //
 // The record is the first write, for the reason that recording gives. An error
 // that is raised behind it would be taken for a refusal, and nothing is known to
-// raise one: it would be told as a record without an answer. redis.pcall gives
+// raise one: it would be told as a record without an answer. So is the
+// repetition of one whose answers are too long to be kept. redis.pcall gives
 // Redis' words as they are, where an error that is raised ends in the script's
 // name and line.
-var whole = newScript(carrying+`
+var whole = newScript(renewing+carrying+`
 local rec, ttl, recdb, datadb = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local form = '`+answersForm+`'
-if recdb ~= '' then redis.call('SELECT', recdb) end
-local kept = redis.call('GET', rec)
-if kept then
-  redis.call('PEXPIRE', rec, ttl) -- a repetition writes, too: see recording
-  if string.sub(kept, 1, #form) ~= form then return kept end
-  return cmsgpack.unpack(string.sub(kept, #form + 1))
-end
 local check = redis.acl_check_cmd
 if not check then return 0 end -- Redis before 7.0
 local function may(...)
   local ok, allowed = pcall(check, ...) -- it raises an error when there is no such command
   return ok and allowed
 end
+if recdb ~= '' and redis.pcall('SELECT', recdb).err then return 0 end
+local kept = redis.pcall('GET', rec)
+if type(kept) == 'table' then return 0 end
+if kept then
+  local gone = renew(rec, ttl)
+  if gone then return gone end
+  if string.sub(kept, 1, #form) ~= form then return kept end
+  return cmsgpack.unpack(string.sub(kept, #form + 1))
+end
+if not may('SET', rec, '', 'PX', ttl) then return 0 end
 local at = 4
 while at <= #ARGV do
   local from, to = at + 1, at + ARGV[at]
@@ -65,6 +77,15 @@ end
 local first = redis.pcall('SET', rec, '', 'PX', ttl)
 if first.err then return first end
 local out, n = {}, 0
+local bytes, elements = `+strconv.Itoa(maxKeptBytes)+`, `+strconv.Itoa(maxKeptElements)+`
+local function weigh(r)
+  elements = elements - 1
+  if type(r) == 'string' then
+    bytes = bytes - #r
+  elseif type(r) == 'table' then
+    for _, e in ipairs(r) do weigh(e) end
+  end
+end
 local ok = pcall(function()
   if recdb ~= '' then redis.call('SELECT', datadb) end
   at = 4
@@ -72,8 +93,10 @@ local ok = pcall(function()
     local to = at + ARGV[at]
     n = n + 1
     out[n] = carried(at + 1, to)
+    weigh(out[n])
     at = to + 1
   end
+  if bytes < 0 or elements < 0 then return end
   if recdb ~= '' then redis.call('SELECT', recdb) end
   redis.pcall('SET', rec, form .. cmsgpack.pack(out), 'PX', ttl)
 end)
@@ -81,33 +104,57 @@ if not ok then return '' end
 return out`, false)
 
 // maxWhole is how many commands a transaction may have that a script carries
-// out. Redis waits for EXEC and for a script alike until they are done, but a
-// script's answers are made twice, and after five seconds (busy-reply-threshold)
-// everybody is told BUSY, which sounds like something to be ended.
+// out. Everybody waits for EXEC and for a script alike until they are done, but
+// a script's answers are made twice.
 const maxWhole = 1024
 
-// inexact are commands whose integers may be beyond 2^53, where Lua's numbers
-// are no longer exact, and cannot be read again as text as those of counters. (A
-// TTL can be so long, too. It counts down while it is on its way, and is so
-// long 285,000 years ahead.)
-var inexact = setOf("bitfield", "bitfield_ro", "expiretime", "pexpiretime", "xinfo|stream", "xinfo|groups")
+// carriableNames are the commands that such a script may carry out. Redis would not
+// turn them down before EXEC, they do in a script what they do otherwise, and
+// their answers pass through Lua unchanged: none has an integer that may be
+// beyond 2^53, but for the counters, which are read again as text, and times to
+// live, which are so long 285,000 years ahead. And the answers are short, as
+// many elements as the command has arguments at most: Redis makes those of a
+// script twice and the record a third time, all the while for nobody else, and
+// half a million elements take longer than Sentinels wait for a master.
+var carriableNames = setOf(
+	"ping", "echo", "time", "publish", "dbsize",
+	"del", "unlink", "exists", "type", "touch", "rename", "renamenx", "copy", "move", "persist",
+	"expire", "pexpire", "expireat", "pexpireat", "ttl", "pttl",
+	"object|encoding", "object|freq", "object|idletime", "object|refcount", "memory|usage",
+	"set", "setnx", "setex", "psetex", "get", "getset", "getdel", "getex", "mget", "mset", "msetnx",
+	"append", "strlen", "setrange", "getrange", "substr", "incr", "incrby", "incrbyfloat", "decr", "decrby",
+	"setbit", "getbit", "bitcount", "bitpos", "bitop", "pfadd", "pfcount", "pfmerge",
+	"hset", "hsetnx", "hmset", "hget", "hmget", "hdel", "hlen", "hexists", "hstrlen", "hincrby", "hincrbyfloat",
+	"lpush", "rpush", "lpushx", "rpushx", "lpop", "rpop", "llen", "lindex", "lset", "ltrim", "lrem", "linsert", "lmove", "rpoplpush", "lpos",
+	"sadd", "srem", "smove", "spop", "scard", "sismember", "smismember", "sintercard", "sinterstore", "sunionstore", "sdiffstore",
+	"zadd", "zrem", "zincrby", "zcard", "zcount", "zlexcount", "zscore", "zmscore", "zrank", "zrevrank", "zpopmin", "zpopmax",
+	"zremrangebyrank", "zremrangebyscore", "zremrangebylex", "zrangestore", "zinterstore", "zunionstore", "zdiffstore", "zintercard",
+	"xadd", "xlen", "xdel", "xtrim", "xack", "xsetid",
+	"xgroup|create", "xgroup|createconsumer", "xgroup|delconsumer", "xgroup|destroy", "xgroup|setid",
+	"geoadd", "geodist", "geopos", "geohash", "geosearchstore",
+)
 
-// carriable says that a command can be part of a transaction in a script: Redis
-// would not turn it down before EXEC, it does in a script what it does
-// otherwise, and its answer passes through Lua unchanged. In a cluster its keys
-// have to be known: a script names them all beforehand.
+// maxPopped is how many elements one of them may ask for by a number.
+const maxPopped = 1000
+
+// carriable says that this very command can be part of a transaction in a
+// script. In a cluster its keys have to be known: a script names them all
+// beforehand.
 func (s *Spec) carriable(cmd Command, inCluster bool) bool {
-	switch {
-	case s == nil, s.NoScript, s.Stateful, s.BlockingFor(cmd):
+	if s == nil || s.old || !carriableNames[s.Name] || s.module || s.NoScript || len(cmd) >= maxScriptArgs {
 		return false
-	case s.subs != nil: // such as CONFIG without a subcommand that is known
-		return false
-	case s.module, inexact[s.Name]: // a module's answers may be anything
-		return false
-	case s.AnyKey && !s.ReadOnly, s.Admin: // such as FLUSHALL, which takes the record along
-		return false
-	case len(cmd) >= maxScriptArgs:
-		return false
+	}
+	switch s.Name {
+	case "lpop", "rpop", "spop", "zpopmin", "zpopmax":
+		if len(cmd) > 2 {
+			if count, err := strconv.Atoi(cmd[2]); err != nil || count > maxPopped {
+				return false
+			}
+		}
+	case "lpos":
+		if len(cmd) > 3 { // COUNT 0 is all
+			return false
+		}
 	}
 	if inCluster {
 		if _, known := s.Keys(cmd); !known {
@@ -117,7 +164,33 @@ func (s *Spec) carriable(cmd Command, inCluster bool) bool {
 	return len(cmd) == s.Arity || s.Arity < 0 && len(cmd) >= -s.Arity
 }
 
+// errNoScript ends an attempt by a script at a transaction that is none for a
+// script. Nobody but byExec is to see it: the writer that tried does not go on,
+// since others wait for it.
 var errNoScript = errors.New("the transaction is none for a script")
+
+// byExec has such a transaction take the two trips, within the time that it has
+// left. It answers as do does.
+func (w *writer) byExec(ctx context.Context, o *operation) (over bool, err error) {
+	o.guarded = true
+	o.expired.Store(false)
+	o.state.Store(queued)
+	ctx, cancel := context.WithDeadline(ctx, o.until)
+	defer cancel()
+	over, err = w.do(ctx, o)
+	if kind := KindOf(err); o.sent && (kind == NotExecuted || kind == Overloaded) {
+		err = &Error{Unknown, err} // this attempt did not happen; one before it may have
+	}
+	return over, err
+}
+
+// aboutScript says that a refusal is of the script, before it did anything, and
+// not of the transaction: our user has no right to it, or in a cluster not that
+// of writing to all of the keys, or an administrator has ended it (SCRIPT KILL).
+func aboutScript(words error) bool {
+	code, rest, _ := strings.Cut(words.Error(), " ")
+	return code == "NOPERM" || strings.Contains(rest, "Script killed by user")
+}
 
 // encodeWhole is the call of the script for a transaction.
 func (o *operation) encodeWhole(s *session) rueidis.Completed {
@@ -146,9 +219,18 @@ func (o *operation) readWhole(s *session, a rueidis.RedisResult, sent bool) (nex
 			o.cause = err
 			return repeat, nil
 		}
-		o.finish(o.refusal(&discarded{wordsOf(m)}))
+		if words := wordsOf(m); !aboutScript(words) {
+			o.finish(o.refusal(&discarded{words}))
+		} else {
+			o.finish(errNoScript)
+		}
 		return decided, nil
 	case retry:
+		if words := wordsOf(m); o.site != nil && redirectionOf(words).code == "TRYAGAIN" {
+			// Whoever asks waits for the slot, and nobody else: see arrive.
+			o.finish(o.refusal(words))
+			return decided, nil
+		}
 		o.cause = err
 		return repeat, s.refused(err)
 	case lost:
@@ -156,8 +238,8 @@ func (o *operation) readWhole(s *session, a rueidis.RedisResult, sent bool) (nex
 	}
 	switch {
 	case m.IsInt64():
-		o.guarded, o.cause = true, errNoScript
-		return repeat, nil
+		o.finish(errNoScript)
+		return decided, nil
 	case m.IsString():
 		kept, _ := m.ToString()
 		if o.results, err = replay([]byte(kept), len(o.cmds)); err != nil {

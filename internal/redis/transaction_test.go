@@ -2,6 +2,7 @@ package redis
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -73,6 +74,8 @@ func execs(s *redistest.Server) string {
 const (
 	byScript = "by a script"
 	byExec   = "by EXEC"
+
+	turnedDown = "not at all"
 )
 
 func TestATransactionWithAKeyAnswersAsOneWithout(t *testing.T) {
@@ -94,19 +97,20 @@ func TestATransactionWithAKeyAnswersAsOneWithout(t *testing.T) {
 		"a status, a string, an integer, a null": {byScript, commands("SET k v", "GET k", "INCR number", "GET none", "LPOP none", "SET k w NX", "PING", "PING x", "ECHO +OK")},
 		"nulls inside arrays":                    {byScript, commands("MGET none text none2", "HMGET hash f none g none", "SET k v", "ZMSCORE zset m none", "MGET none none")},
 		"nulls as all":                           {byScript, commands("GET none", "GET none", "INCR n", "GET none")},
-		"empty and null arrays":                  {byScript, commands("LRANGE none 0 -1", "SMEMBERS none", "HGETALL none", "LPOP none 2", "SET k v", "GEOPOS geo none", "XRANGE none - +")},
-		"nested arrays":                          {byScript, commands("XADD stream 2-1 a b c d", "XRANGE stream - +", "XREAD STREAMS stream none 0 0", "GEOPOS geo p none", "LMPOP 2 none list LEFT COUNT 2", "ZMPOP 1 none MIN")},
-		"maps and doubles":                       {byScript, commands("HGETALL hash", "ZSCORE zset m", "ZRANGE zset 0 -1 WITHSCORES", "ZADD zset INCR 1 m", "INCRBYFLOAT number 0.1", "HINCRBYFLOAT hash none 1e17", "ZADD zset INCR NX 1 m")},
+		"empty and null arrays":                  {byScript, commands("LPOP none 2", "ZPOPMIN none", "SPOP none 2", "SET k v", "GEOPOS geo none", "GEOHASH geo none", "LPOP list 0")},
+		"nested arrays":                          {byScript, commands("XADD stream 2-1 a b c d", "GEOPOS geo p none", "ZPOPMAX zset 2", "RPOP list 2")},
+		"answers of any length":                  {byExec, commands("LRANGE none 0 -1", "SMEMBERS none", "HGETALL none", "XRANGE stream - +", "XREAD STREAMS stream none 0 0", "LMPOP 2 none list LEFT COUNT 2", "ZMPOP 1 none MIN", "XGROUP CREATE stream g 0", "XREADGROUP GROUP g c COUNT 1 STREAMS stream >")},
+		"maps and doubles":                       {byScript, commands("ZSCORE zset m", "ZPOPMIN zset", "ZADD zset INCR 1 m", "INCRBYFLOAT number 0.1", "HINCRBYFLOAT hash none 1e17", "ZADD zset INCR NX 1 m")},
 		"what an earlier one set":                {byScript, commands("SET a 1", "GET a", "APPEND a 2", "GET a", "GETDEL a", "EXISTS a", "RENAME text other", "GET other")},
 		"errors at run time":                     {byScript, commands("SET t 1", "LPUSH t x", "INCR t", "INCR text", "HGET list f", "EXPIRE t x", "RENAME none other", "INCR highest", "SET t 1 XX NX", "XADD stream 1-1 a b", "OBJECT ENCODING none", "GET t")},
 		"integers beyond 2^53":                   {byScript, commands("INCR big", "INCRBY big 5", "DECR small", "DECRBY small 7", "HINCRBY hash n 9007199254740993", "INCRBY k 9007199254740991", "INCR k", "DECR highest")},
 		"other integers beyond 2^53":             {byExec, commands("INCR n", "PEXPIRETIME far", "BITFIELD b INCRBY i64 0 9007199254740993")},
-		"bytes of every kind":                    {byScript, []Command{{"SET", binary, binary}, {"GET", binary}, {"HSET", "hash", binary, ""}, {"HGETALL", "hash"}, {"ECHO", ""}}},
-		"subcommands and big and small letters":  {byScript, commands("sEt k v", "object encoding k", "Object Encoding list", "xgroup create stream g 0", "XReadGroup group g c count 1 streams stream >", "object freq k", "memory usage none")},
+		"bytes of every kind":                    {byScript, []Command{{"SET", binary, binary}, {"GET", binary}, {"HSET", "hash", binary, ""}, {"HGET", "hash", binary}, {"HMGET", "hash", "", binary}, {"ECHO", ""}}},
+		"subcommands and big and small letters":  {byScript, commands("sEt k v", "object encoding k", "Object Encoding list", "xgroup create stream g 0", "XGroup CreateConsumer stream g c", "object freq k", "memory usage none")},
 		"others' data types":                     {byScript, commands("PFADD hll c", "PFCOUNT hll", "SETBIT b 7 1", "BITCOUNT b", "SETRANGE s 3 x", "GETRANGE s 0 -1", "LPOS list c", "LPOS list z", "SINTERCARD 2 set none", "ZRANK zset none", "EXPIRE k 5", "TTL list", "TTL none", "TYPE set", "DBSIZE")},
-		"reads of all keys":                      {byScript, commands("SET k v", "SCAN 0 MATCH k* COUNT 100", "DBSIZE")},
+		"reads of all keys":                      {byExec, commands("SET k v", "SCAN 0 MATCH k* COUNT 100", "DBSIZE")},
 		"a message":                              {byScript, commands("PUBLISH channel hello", "SET k v")},
-		"deeply nested arrays":                   {byScript, commands("SET k v", "COMMAND INFO xautoclaim xgroup sort nosuch", "COMMAND DOCS sort xadd", "LCS text number IDX", "PUBSUB NUMSUB a b")},
+		"deeply nested arrays":                   {byExec, commands("SET k v", "COMMAND INFO xautoclaim xgroup sort nosuch", "COMMAND DOCS sort xadd", "LCS text number IDX", "PUBSUB NUMSUB a b")},
 		"moved and copied keys":                  {byScript, commands("MOVE text 3", "COPY number other", "COPY number other DB 4", "EXISTS text other")},
 		"many":                                   {byScript, slices.Repeat(commands("INCR n", "GET none"), 300)},
 		"more than a script takes":               {byExec, slices.Repeat(commands("INCR n"), maxWhole+1)},
@@ -161,6 +165,86 @@ func TestATransactionWithAKeyAnswersAsOneWithout(t *testing.T) {
 	}
 }
 
+// A script's answer has to be short, and whether it is shows only when it is
+// made: an answer that is too long is given, and not kept.
+func TestAnAnswerThatIsTooLongIsNotKept(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	master := cluster.Nodes[0]
+	client := open(t, cluster, nil)
+	half := strings.Repeat("x", maxKeptBytes/2)
+	do(t, client, &Request{Commands: []Command{{"SET", "half", half}, {"SET", "little", half[:maxKeptBytes/2-100]}, {"HSET", "nested", "f", half}}})
+	many := func(n int) []Command {
+		cmd := Command{"MGET"}
+		for range n / 2 {
+			cmd = append(cmd, "none")
+		}
+		return []Command{cmd, cmd, {"INCR", "n"}}
+	}
+	for name, test := range map[string]struct {
+		kept bool
+		cmds []Command
+	}{
+		"bytes that are just kept":    {true, commands("GET half", "GET little", "INCR n")},
+		"one byte too many":           {false, commands("GET half", "GET half", "ECHO x", "INCR n")},
+		"bytes inside arrays":         {false, commands("MGET half none half", "HMGET nested none f", "INCR n")},
+		"elements that are just kept": {true, many(maxKeptElements - 10)},
+		"elements too many":           {false, many(maxKeptElements)},
+	} {
+		counted := number(master.Do("GET", "n"))
+		want := transact(t, client, "", test.cmds[:len(test.cmds)-1])
+		before := execs(master)
+		got := transact(t, client, name, test.cmds)
+		if !slices.Equal(got[:len(got)-1], want) {
+			t.Errorf("%s: another answer than without a key", name)
+		}
+		again := transact(t, client, name, test.cmds)
+		if test.kept && !slices.Equal(again, got) {
+			t.Errorf("%s: the repetition was answered otherwise", name)
+		}
+		if gone := []string{fmt.Sprintf("%d: ", Unknown)}; !test.kept && !slices.Equal(again, gone) {
+			t.Errorf("%s: the answer was kept", name)
+		}
+		if execs(master) != before {
+			t.Errorf("%s: carried out by EXEC", name)
+		}
+		if n := number(master.Do("GET", "n")); n != counted+1 {
+			t.Errorf("%s: it happened %d times", name, n-counted)
+		}
+	}
+}
+
+func TestAScriptCarriesOutWhatHasAShortAnswer(t *testing.T) {
+	client := open(t, redistest.Start(t, 1, 0), nil)
+	for line, want := range map[string]bool{
+		"SET k v": true, "get k": true, "MGET a b": true, "HSET h f v": true, "Hmget h f": true, "EXPIRE k 1": true, "XADD s * f v": true,
+		"XGROUP CREATE s g 0": true, "Object Encoding k": true, "SUNIONSTORE a b c": true, "PUBLISH c m": true, "DEL a b": true,
+		"LPOP l": true, "RPOP l 1000": true, "LPOP l 1001": false, "SPOP s x": false, "SPOP s 1000000": false, "ZPOPMIN z 9": true,
+		"LPOS l x": true, "LPOS l x COUNT 0": false,
+		"LRANGE l 0 -1": false, "SMEMBERS s": false, "HGETALL h": false, "HKEYS h": false, "HVALS h": false, "HRANDFIELD h 9": false,
+		"ZRANGE z 0 -1": false, "ZRANGEBYSCORE z 0 1": false, "XRANGE s - +": false, "XREAD STREAMS s 0": false, "XREADGROUP GROUP g c STREAMS s >": false,
+		"KEYS *": false, "SCAN 0": false, "SSCAN s 0": false, "SORT l": false, "SORT l STORE m": false, "SDIFF a b": false, "SINTER a b": false,
+		"SUNION a b": false, "ZUNION 1 a": false, "LMPOP 1 l LEFT": false, "BLPOP l 0": false, "GEOSEARCH g FROMMEMBER m BYRADIUS 1 m": false,
+		"LCS a b": false, "COMMAND": false, "COMMAND DOCS": false, "INFO": false, "OBJECT": false, "OBJECT HELP": false, "DUMP k": false,
+		"RESTORE k 0 x": false, "SPUBLISH c m": false, "BITFIELD b GET u8 0": false, "PEXPIRETIME k": false, "XINFO STREAM s": false,
+		"EVAL return(1) 0": false, "FCALL f 0": false, "FLUSHALL": false, "CONFIG GET port": false, "NOSUCH": false, "GET": false, "GET a b": false,
+	} {
+		cmd := commands(line)[0]
+		spec, err := client.Spec(t.Context(), cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := spec.carriable(cmd, false); got != want {
+			t.Errorf("%s: %v, want %v", line, got, want)
+		}
+	}
+	for name := range carriableNames {
+		cmd := Command(strings.Split(name, "|"))
+		if spec, err := client.Spec(t.Context(), cmd); err != nil || spec == nil || spec.Name != name {
+			t.Errorf("%s: Redis knows no such command (%v)", name, err)
+		}
+	}
+}
+
 // In a cluster the record and the script are where the transaction's keys are.
 func TestATransactionInAClusterIsOneWriteToo(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, 0)
@@ -178,6 +262,8 @@ func TestATransactionInAClusterIsOneWriteToo(t *testing.T) {
 		"several keys":           {byScript, commands("SET {t}a 1", "MGET {t}a {t}none {t}b", "LPUSH {t}a x", "HINCRBY {t}h f 9007199254740993", "INCR {t}a")},
 		"another slot":           {byScript, commands("SET {u}a 1", "GETDEL {u}a", "GET {u}a", "ZUNIONSTORE {u}z 2 {u}x {u}y")},
 		"no keys at all":         {byScript, commands("PUBLISH news x", "ECHO x")},
+		"a shard's channel":      {byExec, commands("SET {t}e 1", "SPUBLISH {t}c x")},
+		"another slot's channel": {turnedDown, commands("SET {t}f 1", "SPUBLISH {other}c x")},
 		"keys that are not told": {byExec, commands("SET {t}b 1", "SORT {t}list BY nosort STORE {t}d")},
 		"a script":               {byExec, commands("SET {t}c 1", "EVAL return{1,false,2} 1 {t}c")},
 		"a wrong number":         {byExec, commands("SET {t}d 1", "INCR")},
@@ -191,12 +277,36 @@ func TestATransactionInAClusterIsOneWriteToo(t *testing.T) {
 		if !slices.Equal(first, want) {
 			t.Errorf("%s\nwith a key    %q\nwithout a key %q", name, first, want)
 		}
-		if way := map[bool]string{true: byScript, false: byExec}[count() == before]; way != test.way {
+		if test.way == turnedDown {
+			if len(first) != 1 {
+				t.Errorf("%s: %q, want one refusal", name, first)
+			}
+		} else if way := map[bool]string{true: byScript, false: byExec}[count() == before]; way != test.way {
 			t.Errorf("%s: carried out %s, want %s", name, way, test.way)
 		}
 		if again := transact(t, client, "once", test.cmds); !slices.Equal(again, first) {
 			t.Errorf("%s\nfirst      %q\nrepetition %q", name, first, again)
 		}
+	}
+}
+
+// A script has to name its keys as such that it may write to.
+func TestATransactionInAClusterMayReadWhatItMayNotWrite(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })
+	do(t, client, &Request{Commands: commands("SET {t}read value")})
+	for _, n := range cluster.Nodes {
+		if answer := n.Do("ACL", "SETUSER", redistest.Username, "resetkeys", "~{t}write*", "%R~{t}read*", "~?holdfast*"); answer != "OK" {
+			t.Fatal(answer)
+		}
+	}
+	for range 2 {
+		if got := transact(t, client, "once", commands("INCR {t}write", "GET {t}read")); !slices.Equal(got, []string{"1", `"value"`}) {
+			t.Errorf("%q", got)
+		}
+	}
+	if got := transact(t, client, "another", commands("INCR {t}write", "SET {t}read x")); len(got) != 1 || !strings.Contains(got[0], "NOPERM") {
+		t.Errorf("a write that may not be: %q", got)
 	}
 }
 
@@ -229,10 +339,86 @@ func TestATransactionIsTurnedDownWholeByRights(t *testing.T) {
 		}
 		master.Do("DEL", "a:k", "a:n", "b:k")
 	}
+	// What only a script of ours would do is nobody else's business.
+	for i, rights := range []string{"-eval -evalsha", "-get", "-evalsha"} {
+		master.Do(append([]string{"ACL", "SETUSER", redistest.Username}, strings.Fields(rights)...)...)
+		name, cmds := "without "+rights, commands("INCR a:n", "SET a:k v")
+		want := []string{strconv.Itoa(i + 1), "+OK"}
+		if rights == "-get" { // guard.go reads, too
+			want = transact(t, client, name, commands("INCR a:n"))
+			if len(want) != 1 || !strings.Contains(want[0], "'get' command") {
+				t.Errorf("%s: %q, want Redis' own refusal of GET", rights, want)
+			}
+			master.Do("ACL", "SETUSER", redistest.Username, "+get")
+			master.Do("INCR", "a:n")
+			continue
+		}
+		for range 2 {
+			if got := transact(t, client, name, cmds); !slices.Equal(got, want) {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+		master.Do("ACL", "SETUSER", redistest.Username, "+eval", "+evalsha", "+get")
+	}
 	// A counter that may not be read again as text.
 	master.Do("ACL", "SETUSER", redistest.Username, "-hget")
 	if got := transact(t, client, "unread", commands("HINCRBY a:h big 1", "SET a:k v")); got[0] != "9007199254740993" {
 		t.Errorf("a counter that may not be read: %q", got)
+	}
+}
+
+// What a script found to be none for it leaves the way on which everybody else
+// goes, whoever asks.
+func TestATransactionThatIsNoneForAScriptHoldsNobodyUp(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	client := open(t, cluster, nil)
+	do(t, client, &Request{Commands: commands("EVAL return(1) 0"), IdempotencyKey: "warm up both"})
+	cluster.Nodes[0].Do("ACL", "SETUSER", redistest.Username, "-incr")
+	aside := newWriter(client.cfg, client.monitor).aside // does nothing yet
+	client.writer.aside = aside
+	request := func(idempotencyKey string) *Request {
+		return &Request{Commands: commands("SET k v", "INCR n"), Atomic: true, IdempotencyKey: idempotencyKey}
+	}
+	if err := client.Do(t.Context(), &Request{Commands: commands("SET k v")}); err != nil { // what a start needs is known
+		t.Fatal(err)
+	}
+	outcomes := make(chan error, 2)
+	go func() { outcomes <- client.Do(t.Context(), request("done")) }()
+	client.Start(request("started"), func(err error) { outcomes <- err })
+	redistest.Eventually(t, 2*time.Second, "both are aside", func() bool { return aside.waiting() == 2 })
+	do(t, client, &Request{Commands: commands("SET another goes-on")})
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { aside.run(ctx) })
+	for range 2 {
+		if err := <-outcomes; KindOf(err) != Refused || !strings.HasPrefix(Words(err), "NOPERM") {
+			t.Errorf("%v, want Redis' own refusal", err)
+		}
+	}
+	cancel()
+	running.Wait()
+	do(t, client, &Request{Commands: commands("SET the same-goes-on")})
+}
+
+// The time of such a transaction is that of one request.
+func TestATransactionThatIsNoneForAScriptEndsInTime(t *testing.T) {
+	client := open(t, redistest.Start(t, 1, 0), nil)
+	do(t, client, &Request{Commands: commands("EVAL return(1) 0"), IdempotencyKey: "warm up both"})
+	client.writer.aside = newWriter(client.cfg, client.monitor).aside // does nothing
+	for _, before := range []bool{false, true} {
+		o, err := client.operation(t.Context(), &Request{Commands: commands("SET k v"), Atomic: true, IdempotencyKey: "once"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.until, o.sent = time.Now().Add(50*time.Millisecond), before
+		o.state.Store(finished)
+		_, err = client.writer.byExec(t.Context(), o)
+		if want := map[bool]Kind{false: NotExecuted, true: Unknown}[before]; KindOf(err) != want {
+			t.Errorf("sent before: %v: %v", before, err)
+		}
+		if late := time.Since(o.until); late < 0 || late > client.cfg.Hold/2 {
+			t.Errorf("given up %v after its time", late)
+		}
 	}
 }
 
@@ -272,6 +458,63 @@ func TestATransactionThatRedisRefusesNowHappensLater(t *testing.T) {
 		if got := transact(t, client, "once", cmds); !slices.Equal(got, []string{"1", "+OK"}) {
 			t.Errorf("later: %q", got)
 		}
+	}
+}
+
+// What was carried out and is repeated while Redis refuses every write gets its
+// answer, and not that it was not executed.
+func TestARepetitionIsAnsweredWhileRedisRefusesWrites(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	master := cluster.Nodes[0]
+	client := open(t, cluster, func(c *Config) { c.Hold = time.Second })
+	do(t, client, &Request{Commands: commands("SET warm up")})
+	own := NewScript("return redis.call('INCR', KEYS[1])")
+	attempts := map[string]struct {
+		r    Request
+		want []string
+	}{
+		"a transaction": {Request{Commands: commands("INCR a", "SET k v"), Atomic: true}, []string{"1", "OK"}},
+		"a command":     {Request{Commands: commands("INCR b")}, []string{"1"}},
+		"a pipeline":    {Request{Commands: commands("INCR c", "SET k v")}, []string{"1", "OK"}},
+		"a script":      {Request{Script: own, Keys: []string{"d"}}, []string{"1"}},
+	}
+	for name, a := range attempts {
+		a.r.IdempotencyKey = name
+		if got := do(t, client, &a.r); !slices.Equal(got, a.want) {
+			t.Fatalf("%s: %q", name, got)
+		}
+	}
+	for why, refuse := range map[string][3]string{"NOREPLICAS": {"min-replicas-to-write", "2", "1"}, "OOM": {"maxmemory", "1", "0"}} {
+		if answer := master.Do("CONFIG", "SET", refuse[0], refuse[1]); answer != "OK" {
+			t.Fatal(answer)
+		}
+		for name, a := range attempts {
+			a.r.IdempotencyKey, a.r.Results = name, nil
+			if err := client.Do(t.Context(), &a.r); err != nil {
+				t.Errorf("%s: the repetition of %s: %v", why, name, err)
+				continue
+			}
+			for i, result := range a.r.Results {
+				if got := word(&result.Reply); result.Err != nil || got != a.want[i] {
+					t.Errorf("%s: the repetition of %s: %q (%v), want %q", why, name, got, result.Err, a.want[i])
+				}
+			}
+			// What is new is refused all the same.
+			a.r.IdempotencyKey, a.r.Results = "new "+name+why, nil
+			err := client.Do(t.Context(), &a.r)
+			if err == nil {
+				err = a.r.Results[0].Err
+			}
+			if want := map[string]Kind{"NOREPLICAS": NotExecuted, "OOM": Refused}[why]; KindOf(err) != want {
+				t.Errorf("%s: %s that is new: %v", why, name, err)
+			}
+		}
+		if answer := master.Do("CONFIG", "SET", refuse[0], refuse[2]); answer != "OK" {
+			t.Fatal(answer)
+		}
+	}
+	if got := master.Do("EVAL", "return table.concat(redis.call('MGET', 'a', 'b', 'c', 'd'))", "0"); got != "1111" {
+		t.Errorf("counted to %s", got)
 	}
 }
 
