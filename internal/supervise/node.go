@@ -339,6 +339,7 @@ func (n *node) start(ctx context.Context) {
 		case part.Master:
 			args = append(args[:len(args):len(args)], "--replicaof", "no", "one")
 		default:
+			n.setAside(ctx, part.Replica)
 			host, port := splitAddress(part.Replica)
 			args = append(args[:len(args):len(args)], "--replicaof", host, port)
 		}

@@ -1,0 +1,76 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"holdfast/internal/plan"
+)
+
+// A disk that was full leaves a redis node with an append-only file that it
+// cannot load: Redis ends a replica that cannot write a command down ("Replica
+// was unable to write command to disk"), and what was cut off in the midst of the
+// file, with other writes behind it, is no truncated end, which it would cut off
+// by itself. Such a node ends at each start, and nobody would take note but by
+// one replica less.
+
+// damagedFrom is how many deaths without calm in between make the file
+// suspect.
+const damagedFrom = 3
+
+// checkLimit bounds the check of a file.
+const checkLimit = time.Minute
+
+// setAside takes the append-only file of a node that is about to follow a master
+// out of its way, when it is damaged and the master is there, which has all of
+// it: the node gets a copy from there. What it had stays beside it, the last time
+// that this happened.
+func (n *node) setAside(ctx context.Context, master string) {
+	if n.died < damagedFrom {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	if !n.sup.reigns(ctx, master) || !n.sup.damaged(ctx, n.spec.Node) {
+		return
+	}
+	file := n.sup.dir.path("nodes", n.spec.Node, "data", "appendonlydir")
+	aside := file + ".damaged"
+	if err := errors.Join(os.RemoveAll(aside), os.Rename(file, aside)); err != nil {
+		n.log.Error("the append-only file is damaged, and cannot be set aside", "error", err)
+		return
+	}
+	n.died = 0
+	n.log.Warn("the append-only file is damaged: it is set aside, and the data comes from the master", "kept", aside, "master", master)
+}
+
+// reigns says that the node at an address answers as a master.
+func (s *Supervisor) reigns(ctx context.Context, address string) bool {
+	for name, n := range s.nodes {
+		if n.spec.Address == address && s.admins[name] != nil {
+			standing, err := s.admins[name].Standing(ctx)
+			return err == nil && standing.Master
+		}
+	}
+	return false
+}
+
+// damaged asks Redis' own tool, which comes with the server, about a node's
+// append-only file. Without the tool nothing is known to be.
+func (s *Supervisor) damaged(ctx context.Context, node string) bool {
+	server := s.programs[plan.RedisServer]
+	for _, name := range []string{"redis-check-aof", "valkey-check-aof"} {
+		tool := filepath.Join(filepath.Dir(server), name)
+		if _, err := os.Stat(tool); err != nil {
+			continue
+		}
+		err := exec.CommandContext(ctx, tool, s.dir.path("nodes", node, "data", "appendonlydir", "appendonly.aof.manifest")).Run()
+		var exit *exec.ExitError
+		return ctx.Err() == nil && errors.As(err, &exit) && exit.ExitCode() == 1
+	}
+	return false
+}
