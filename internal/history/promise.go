@@ -2,7 +2,6 @@ package history
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"time"
 )
@@ -134,13 +133,19 @@ func (f Fault) struck(op Operation) bool {
 	return false
 }
 
+// HTTP's status codes of a balancer that got no answer (RFC 9110).
+const (
+	badGateway     = 502
+	gatewayTimeout = 504
+)
+
 // swallowed reports whether a balancer may have passed an operation on to what
 // was cut off, before it missed it, and while it was. Of such a one comes no
 // answer, or the balancer's own that it got none; a 503 of its own was passed on
 // to nobody.
 func (f Fault) swallowed(op Operation) bool {
 	switch op.Status {
-	case 0, http.StatusBadGateway, http.StatusGatewayTimeout:
+	case 0, badGateway, gatewayTimeout:
 	default:
 		return false
 	}
