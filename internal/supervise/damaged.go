@@ -38,7 +38,7 @@ func (n *node) setAside(ctx context.Context, master string) {
 	if !n.sup.reigns(ctx, master) || !n.sup.damaged(ctx, n.spec.Node) {
 		return
 	}
-	file := n.sup.dir.path("nodes", n.spec.Node, "data", "appendonlydir")
+	file := filepath.Dir(n.sup.dir.manifest(n.spec.Node))
 	aside := file + ".damaged"
 	if err := errors.Join(os.RemoveAll(aside), os.Rename(file, aside)); err != nil {
 		n.log.Error("the append-only file is damaged, and cannot be set aside", "error", err)
@@ -68,7 +68,7 @@ func (s *Supervisor) damaged(ctx context.Context, node string) bool {
 		if _, err := os.Stat(tool); err != nil {
 			continue
 		}
-		err := exec.CommandContext(ctx, tool, s.dir.path("nodes", node, "data", "appendonlydir", "appendonly.aof.manifest")).Run()
+		err := exec.CommandContext(ctx, tool, s.dir.manifest(node)).Run()
 		var exit *exec.ExitError
 		return ctx.Err() == nil && errors.As(err, &exit) && exit.ExitCode() == 1
 	}

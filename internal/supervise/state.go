@@ -213,6 +213,12 @@ func (d dir) writeRecord(node string, r record) error {
 // With the append-only file on, Redis 7 loads what the manifest lists and
 // nothing else: not a snapshot, nor files that no manifest names.
 func (d dir) empty(node string) bool {
-	info, err := os.Stat(d.path("nodes", node, "data", "appendonlydir", "appendonly.aof.manifest"))
+	info, err := os.Stat(d.manifest(node))
 	return err != nil || info.Size() == 0
+}
+
+// manifest names the files of a redis node's append-only file, beside which they
+// lie.
+func (d dir) manifest(node string) string {
+	return d.path("nodes", node, "data", "appendonlydir", "appendonly.aof.manifest")
 }
