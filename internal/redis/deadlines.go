@@ -139,17 +139,10 @@ func (t *deadlines) sweep(now time.Time) {
 	}
 	for o := t.expired.head; o != nil && now.After(o.giveUp); {
 		next := o.next
-		give := given{o: o}
-		switch {
-		case o.state.CompareAndSwap(taken, finished):
-			give.err = o.abandoned()
-		case o.state.CompareAndSwap(queued, finished): // given back before expired was set
-			give.err, give.waited = o.without(), true
-		}
-		if give.err != nil {
+		if waited, err := o.dismiss(); err != nil {
 			t.expired.drop(o)
 			o.watched = false
-			all = append(all, give)
+			all = append(all, given{o, err, waited})
 		}
 		o = next
 	}

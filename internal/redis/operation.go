@@ -348,6 +348,19 @@ func (o *operation) abandoned() error {
 	return &Error{NotExecuted, errNoAck}
 }
 
+// dismiss gives an expired operation up and answers its outcome; nil when it has
+// one, or changes hands just now. waited says that it was in the queue, whose
+// account is to be put right (writer.forget).
+func (o *operation) dismiss() (waited bool, outcome error) {
+	switch {
+	case o.state.CompareAndSwap(taken, finished):
+		return false, o.abandoned()
+	case o.state.CompareAndSwap(queued, finished): // given back before expired was set
+		return true, o.without()
+	}
+	return false, nil
+}
+
 // refusal is the outcome of what Redis refused for good. An earlier attempt
 // may have happened all the same.
 func (o *operation) refusal(cause error) *Error {

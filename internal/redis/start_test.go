@@ -112,15 +112,23 @@ func TestWhatIsStartedIsGivenUpInTime(t *testing.T) {
 	}
 }
 
-func TestWhatWaitsWhenTheClientEndsIsAnswered(t *testing.T) {
-	cluster := redistest.Start(t, 0, 0)
-	c, err := New(Config{Address: cluster.Nodes[0].Addr, Username: redistest.Username, Password: redistest.Password})
+// ending is a client of a single Redis that runs until cancel is called, and then
+// closes ended.
+func ending(t *testing.T) (c *Client, node *redistest.Server, cancel context.CancelFunc, ended chan struct{}) {
+	t.Helper()
+	node = redistest.Start(t, 0, 0).Nodes[0]
+	c, err := New(Config{Address: node.Addr, Username: redistest.Username, Password: redistest.Password})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
+	ended = make(chan struct{})
 	go func() { defer close(ended); c.Run(ctx) }()
+	return c, node, cancel, ended
+}
+
+func TestWhatWaitsWhenTheClientEndsIsAnswered(t *testing.T) {
+	c, _, cancel, ended := ending(t)
 	redistest.Eventually(t, 5*time.Second, "the client works", func() bool {
 		return started(c, &Request{Commands: commands("SET k v")}) == nil
 	})
@@ -190,20 +198,13 @@ func TestALinkIsWarmAsLongAsAProvenConnectionLasts(t *testing.T) {
 }
 
 func TestTheClientEndsAfterEverythingItWasAskedToStart(t *testing.T) {
-	cluster := redistest.Start(t, 0, 0)
-	c, err := New(Config{Address: cluster.Nodes[0].Addr, Username: redistest.Username, Password: redistest.Password})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { defer close(ended); c.Run(ctx) }()
+	c, node, cancel, ended := ending(t)
 	redistest.Eventually(t, 5*time.Second, "the cache works", func() bool {
 		r := Request{Commands: commands("GET k"), Read: ReadCached}
 		return started(c, &r) == nil && r.From == ReadCached
 	})
-	cluster.Nodes[0].Signal(syscall.SIGSTOP)
-	t.Cleanup(func() { cluster.Nodes[0].Signal(syscall.SIGCONT) })
+	node.Signal(syscall.SIGSTOP)
+	t.Cleanup(func() { node.Signal(syscall.SIGCONT) })
 	var told atomic.Int64
 	for i := range 50 {
 		c.Start(&Request{Commands: commands("GET miss" + strconv.Itoa(i)), Read: ReadCached}, func(error) {

@@ -155,12 +155,13 @@ func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
 	case <-deadline.C:
 	}
 	for {
+		waited, err := o.dismiss()
 		switch {
-		case o.state.CompareAndSwap(taken, finished):
-			return false, o.abandoned()
-		case o.state.CompareAndSwap(queued, finished): // given back before expired was set
+		case waited:
 			w.forget(o)
-			return false, o.without()
+			return false, err
+		case err != nil:
+			return false, err
 		case o.state.Load() == finished:
 			return true, <-o.done
 		}
