@@ -21,6 +21,8 @@ type Spec struct {
 	Write bool
 	// ReadOnly: it reads data and changes none.
 	ReadOnly bool
+	// Swift: it only reads, and takes a time that hardly grows with the data.
+	Swift bool
 	// Blocking: it may wait for data; see BlockingFor. Dangerous: it is of the
 	// category @dangerous. Admin: of the category @admin.
 	Blocking, Dangerous, Admin bool
@@ -269,6 +271,7 @@ func parseSpec(entry rueidis.RedisMessage) *Spec {
 	s.AnyKey = s.In("keyspace") && len(s.keys) == 0 || slices.ContainsFunc([]string{"eval", "fcall"}, func(script string) bool {
 		return strings.HasPrefix(s.Name, script)
 	})
+	s.Swift = s.ReadOnly && s.In("fast") && !s.Write && !s.Blocking && !s.Stateful && !s.AnyKey && !s.module
 	if len(f) > 9 {
 		subs, _ := f[9].ToArray()
 		for _, entry := range subs {

@@ -78,7 +78,12 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 		return errUncertain
 	}
 	w.last = master
-	defer func() { s.end(cause) }()
+	w.session.Store(s)
+	defer func() {
+		w.permit.Store(nil)
+		w.session.Store(nil)
+		s.end(cause)
+	}()
 	var batch []*operation
 	for {
 		now, changed := w.monitor.now()

@@ -21,14 +21,14 @@ import (
 // That the master is one still rests on the last proof, as for every batch (see
 // fence), and on two things more, since nobody confirms this batch. ROLE counts
 // as many replicas as could be promoted: one that was, or follows another, has
-// closed its connection. And the master answered a batch that was sent not long
-// ago (lately): one that stalled while it was replaced may look at its clients
-// before it looks at the connections that have ended, but all that had ended by
-// then it has seen.
+// closed its connection. And when this batch is answered, the one before it, which
+// the master has answered too, was sent not long ago (lately): one that stalled
+// while it was replaced may look at its clients before it looks at the connections
+// that have ended, but all that had ended by then it has seen.
 
-// lately is how long ago the last batch may have been sent. Between the
-// promotion of a replica and another's turn to it lies more: a Sentinel does one
-// after it has seen the other, at another tick (50 to 100 ms).
+// lately is how long ago that may have been. Between the promotion of a replica
+// and another's turn to it lies more: a Sentinel does one after it has seen the
+// other, at another tick (50 to 100 ms).
 const lately = 30 * time.Millisecond
 
 // maxAsks is how often the other nodes may be asked for one proof. Where others

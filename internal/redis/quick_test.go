@@ -254,3 +254,46 @@ func TestAReplacedMasterAnswersNoReadsWithoutConfirmation(t *testing.T) {
 		t.Errorf("a read showed %q after a write on the new master and its replica", got)
 	}
 }
+
+// The same of a master that stalls for a moment, and may have been replaced in
+// it.
+func TestAMasterThatStallsAnswersNoReadsWithoutConfirmation(t *testing.T) {
+	client, cluster := inSyncWith(t)
+	master := cluster.Node(client.Master())
+	waits := func() (n int) {
+		for line := range strings.Lines(master.Do("INFO", "commandstats")) {
+			if calls, ok := strings.CutPrefix(line, "cmdstat_wait:calls="); ok {
+				calls, _, _ = strings.Cut(calls, ",")
+				n, _ = strconv.Atoi(calls)
+			}
+		}
+		return n
+	}
+	// stall has the master stall while it is asked, and answers how often it was
+	// asked to wait for replicas, just after a proof.
+	stall := func(quiet, stall time.Duration) int {
+		for {
+			reads(t, client, 5*time.Millisecond)
+			if p := client.writer.permit.Load(); p != nil && time.Since(p.proven) < proofEvery/3 {
+				break
+			}
+		}
+		before := waits()
+		reads(t, client, time.Millisecond)
+		time.Sleep(quiet)
+		if stall > 0 {
+			master.Signal(syscall.SIGSTOP)
+			time.AfterFunc(stall, func() { master.Signal(syscall.SIGCONT) })
+		}
+		if _, _, err := client.Get(t.Context(), "k"); err != nil {
+			t.Fatal(err)
+		}
+		return waits() - before
+	}
+	redistest.Eventually(t, 10*time.Second, "one that does not stall is not asked to", func() bool { return stall(lately/3, 0) == 0 })
+	for range 3 {
+		if n := stall(lately*2/3, lately/2); n == 0 {
+			t.Errorf("a read was answered without confirmation, and the master had not been heard of for more than %v", lately)
+		}
+	}
+}

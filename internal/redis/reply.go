@@ -24,17 +24,18 @@ type Reply struct {
 	// number: an Integer that came as text, being too big for a script's
 	// numbers.
 	number bool
-	// made, when it is not nil, is the reply: it was put together of those of
-	// several masters (see cluster_merge.go).
+	// made, when it is not nil, is the reply.
 	made *madeReply
 }
 
-// madeReply is a reply that no single server gave.
+// madeReply is a reply that was not read by the client library: no single
+// server gave it, or it came to an Express.
 type madeReply struct {
-	kind  ReplyType
-	text  string
-	int   int64
-	items []Reply
+	kind   ReplyType
+	text   string
+	simple bool // see Reply.Simple
+	int    int64
+	items  []Reply
 }
 
 // Type is the type of the reply.
@@ -72,7 +73,10 @@ func (r *Reply) Text() string {
 // Simple says that a Text is a simple string (a status, such as +OK) and not a
 // bulk string. It is slow.
 func (r *Reply) Simple() bool {
-	if r.made != nil || !r.m.IsString() {
+	if r.made != nil {
+		return r.made.simple
+	}
+	if !r.m.IsString() {
 		return false
 	}
 	// The type's byte follows seven of the time to live; there is no other

@@ -76,6 +76,7 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	ctx, cancel := context.WithTimeout(ctx, s.w.cfg.Hold+4*s.w.cfg.AckTimeout)
 	defer cancel()
 	s.grow()
+	s.forbids()
 	s.w.stats.batch(len(batch))
 	if len(batch) > 0 && batch[0].guarded {
 		then, broken := s.guarded(ctx, batch[0])
@@ -155,8 +156,9 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	if len(cmds) == 0 {
 		return s.settle(ctx, 0, nil)
 	}
-	began := time.Now()
+	began, heard := time.Now(), s.quick.heard
 	answers, sent := s.exchange(ctx, cmds)
+	stalled := time.Since(heard) >= lately
 	if answers[len(answers)-1].NonRedisError() == nil {
 		clear(cmds)
 		s.cmds = cmds[:0]
@@ -195,9 +197,10 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		return ended
 	}
 	if quick {
-		if ended != nil || !s.lasts(ctx, standing, online) {
+		if ended != nil || stalled || !s.lasts(ctx, standing, online) {
 			return ended // the next batch's WAIT is theirs, too
 		}
+		s.permits()
 		return s.settle(ctx, s.expect, nil)
 	}
 	acks, err := int64(0), error(nil)
@@ -337,6 +340,9 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		return fmt.Errorf("%w (%w)", errLost, err)
 	case acks >= need && s.w.cfg.alone():
 		s.answer(all)
+		if s.expect == 0 {
+			s.permits()
+		}
 		return nil
 	case acks >= need && acks >= s.w.monitor.short.Load().others && time.Since(s.proven) < proofAge:
 		// Every replica there is follows this master: nobody can have been

@@ -42,6 +42,10 @@ type writer struct {
 	inSync atomic.Int64
 	// last is the master of the last session; it belongs to follow.
 	last string
+	// session is the one that there is, and permit the last that it gave, for
+	// those who read beside it (see Express).
+	session atomic.Pointer[session]
+	permit  atomic.Pointer[permit]
 
 	mu    sync.Mutex
 	queue []*operation // with those that their callers gave up

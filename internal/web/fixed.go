@@ -2,10 +2,13 @@ package web
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
 )
 
 // Fixed is a web node's server that has its answers without a store: the
@@ -63,3 +66,9 @@ func (x fixed) respond(_ *flight, q *simple, out []byte) ([]byte, progress) {
 func (x fixed) long(*flight) bool { return false }
 
 func (x fixed) finish(_ *flight, out []byte) []byte { return out }
+
+func (x fixed) again(*flight) bool { return true }
+
+func (x fixed) express(context.Context) (*redis.Express, net.Conn, error) {
+	return nil, nil, errors.ErrUnsupported
+}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/redis"
 )
 
 // loop serves simple requests on many connections: it reads from all that have
@@ -36,6 +38,7 @@ type loop struct {
 	out      []byte // what is written next
 	memory   memory
 	request  simple
+	lane     *lane
 
 	// landed are flights whose outcome is there; landing is told of them.
 	landedMu sync.Mutex
@@ -109,7 +112,15 @@ func newLoop(e *engine) (*loop, error) {
 		l.poll.Close()
 		return nil, fmt.Errorf("poll an epoll instance: %w", err)
 	}
+	l.lane = newLane(l)
 	return l, nil
+}
+
+// unlock gives the loop back, when whoever worked for it has done what there
+// was to do.
+func (l *loop) unlock() {
+	l.lane.depart()
+	l.mu.Unlock()
 }
 
 // run waits for connections that can be read, until the loop is closed.
@@ -136,6 +147,10 @@ func (l *loop) run() {
 			return
 		}
 		for i := range events[:n] {
+			if int(events[i].Fd) == l.lane.fd {
+				l.lane.receive()
+				continue
+			}
 			c := l.at(int(events[i].Fd))
 			if c == nil {
 				continue
@@ -146,7 +161,7 @@ func (l *loop) run() {
 				l.serve(c)
 			}
 		}
-		l.mu.Unlock()
+		l.unlock()
 	}
 }
 
@@ -162,21 +177,26 @@ func (l *loop) answer() {
 			flights = nil
 		}
 		for _, f := range flights {
-			c := f.conn
-			if l.engine.responder.long(f) {
-				l.finishAside(f)
-				continue
-			}
-			f.closing = l.draining
-			l.out = l.engine.responder.finish(f, l.out[:0])
-			l.release(f)
-			c.busy = false
-			if l.write(c) && c.ready {
-				l.serve(c)
-			}
+			l.arrive(f)
 		}
-		l.mu.Unlock()
+		l.unlock()
 		clear(flights)
+	}
+}
+
+// arrive writes the answer of a flight that has landed.
+func (l *loop) arrive(f *flight) {
+	if l.engine.responder.long(f) {
+		l.finishAside(f)
+		return
+	}
+	c := f.conn
+	f.closing = l.draining
+	l.out = l.engine.responder.finish(f, l.out[:0])
+	l.release(f)
+	c.busy = false
+	if l.write(c) && c.ready {
+		l.serve(c)
 	}
 }
 
@@ -194,7 +214,7 @@ var errOver = errors.New("the loop has ended")
 // errOver, or that the kernel polls no more of them; nothing was read then.
 func (l *loop) add(c *quickConn, early []byte) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.unlock()
 	if l.over {
 		return errOver
 	}
@@ -345,6 +365,7 @@ func (l *loop) acquire(c *quickConn) *flight {
 				f.land()
 			}
 		}
+		f.board = func(spec *redis.Spec) bool { return l.lane.board(f, spec) }
 		return f
 	}
 	f := l.spare[n-1]
@@ -364,7 +385,7 @@ func (l *loop) release(f *flight) {
 // came while this process was stopped.
 func (l *loop) sweep(now int64) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.unlock()
 	idles := func(c *quickConn) bool {
 		limit := int64(idleTimeout / time.Second)
 		switch {
@@ -393,7 +414,7 @@ func (l *loop) sweep(now int64) {
 // that many seconds.
 func (l *loop) drain(first int64) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.unlock()
 	l.draining, l.first = true, first
 	for _, c := range l.conns {
 		if c != nil && !c.busy {
@@ -411,6 +432,7 @@ func (l *loop) end() {
 	l.over, l.landed = true, nil
 	close(l.landing)
 	l.landedMu.Unlock()
+	l.lane.end()
 	l.poll.Close()
 	for _, c := range l.conns {
 		if c != nil {

@@ -3,6 +3,9 @@ package web
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
+	"net"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -25,6 +28,12 @@ type responder interface {
 	long(f *flight) bool
 	// finish appends the answer of a flight that has landed.
 	finish(f *flight, out []byte) []byte
+	// express makes a connection for a loop's lane: see redis.Client. The error is
+	// errors.ErrUnsupported where there will never be one.
+	express(ctx context.Context) (*redis.Express, net.Conn, error)
+	// again asks for what a flight wants that its lane did not answer. It answers
+	// true when it has landed already.
+	again(f *flight) bool
 }
 
 // progress is what became of a request on a loop.
@@ -48,6 +57,8 @@ type journey struct {
 	err     error
 	memory  *memory     // the loop's
 	started func(error) // keeps the outcome and lands the flight; made once
+	// board puts the request on the loop's lane, or answers false; made once.
+	board func(*redis.Spec) bool
 	// phase says who sees to the answer: whoever started the flight when it has
 	// landed meanwhile, else whoever lands it.
 	phase atomic.Int32
@@ -100,6 +111,11 @@ const (
 type starter interface {
 	Start(r *redis.Request, done func(error))
 	Known(cmd redis.Command) *redis.Spec
+}
+
+// expresser is a starter that loops may read from by themselves.
+type expresser interface {
+	Express(ctx context.Context) (*redis.Express, net.Conn, error)
 }
 
 // quick answers commands on loops as the server does elsewhere: whatever is not
@@ -176,28 +192,43 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 	}
 	began := time.Now()
 	r := &f.request
-	if !s.prepare(f, q, route) {
+	spec := s.prepare(f, q, route)
+	if spec == nil {
 		*r = redis.Request{Results: r.Results[:0]}
 		f.form = form{}
 		return out, declined
 	}
 	f.began, f.method, f.route = began, q.method, route
 	s.metrics.inFlight.Add(1)
-	if s.store.Start(r, f.started); f.landedEarly() {
-		if s.long(f) {
-			return out, landed
-		}
-		return s.finish(f, out), answered
+	if f.board(spec) || !s.again(f) {
+		return out, pending
 	}
-	return out, pending
+	if s.long(f) {
+		return out, landed
+	}
+	return s.finish(f, out), answered
 }
 
-// prepare makes the redis.Request of a request. It answers false when anything
-// about it is not plainly good.
-func (s *quick) prepare(f *flight, q *simple, route route) bool {
+// again is responder's.
+func (s *quick) again(f *flight) bool {
+	s.store.Start(&f.request, f.started)
+	return f.landedEarly()
+}
+
+// express is responder's.
+func (s *quick) express(ctx context.Context) (*redis.Express, net.Conn, error) {
+	if x, ok := s.store.(expresser); ok {
+		return x.Express(ctx)
+	}
+	return nil, nil, errors.ErrUnsupported
+}
+
+// prepare makes the redis.Request of a request, and answers what Redis says of
+// its command. It answers nil when anything about it is not plainly good.
+func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	who, err := s.who(q.authorization, q.query)
 	if err != nil {
-		return false
+		return nil
 	}
 	a := &f.memory.arguments
 	defer f.memory.tidy()
@@ -212,20 +243,24 @@ func (s *quick) prepare(f *flight, q *simple, route route) bool {
 		err = a.inPath(q.path, q.query, q.body)
 	}
 	if err != nil {
-		return false
+		return nil
 	}
 	r := &f.request
 	r.Commands = a.commands()
-	if s.store.Known(r.Commands[0]) == nil || s.check(who, r.Commands) != nil {
-		return false
+	spec := s.store.Known(r.Commands[0])
+	if spec == nil || s.check(who, r.Commands) != nil {
+		return nil
 	}
 	if route == byCommand {
 		r.WantToken = true // on every answer
 		if f.form, err = q.wishes.form(); err != nil {
-			return false
+			return nil
 		}
 	}
-	return s.heed(&q.wishes, r) == nil
+	if s.heed(&q.wishes, r) != nil {
+		return nil
+	}
+	return spec
 }
 
 // longAnswer is from how many bytes of a reply on its answer is long. Escaped

@@ -1,0 +1,319 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// permit is a session's word that batches which only read what the replicas
+// have may go without WAIT on connections beside its own (see quick.go): what
+// it learned for itself, which they judge by too.
+type permit struct {
+	session *session
+	// alone: there is no replica, and nobody but this Redis says who the master
+	// is; the rest does not matter then.
+	alone  bool
+	others int
+	shared int64     // an offset that every other node was heard to have
+	proven time.Time // when the last proof was sent that succeeded
+	// heard is when the last batch was sent that the master has answered, in
+	// nanoseconds since life.
+	heard atomic.Int64
+	// revoked: something spoke against it.
+	revoked atomic.Bool
+}
+
+// life is a moment to count from: an atomic has no room for a time.
+var life = time.Now()
+
+// permits says that others may read as this session just did without WAIT.
+func (s *session) permits() {
+	p := &permit{session: s, alone: s.w.cfg.alone(), others: s.w.monitor.short.Load().others, shared: s.quick.shared, proven: s.proven}
+	if last := s.w.permit.Load(); last != nil && !last.revoked.Load() && last.session == s &&
+		last.others == p.others && last.shared == p.shared && last.proven.Equal(p.proven) {
+		last.hear(s.quick.heard)
+		return
+	}
+	p.hear(s.quick.heard)
+	s.w.permit.Store(p)
+}
+
+// forbids takes the permit back where batches without WAIT are no more for this
+// session itself.
+func (s *session) forbids() {
+	switch {
+	case s.w.permit.Load() == nil:
+	case s.w.cfg.alone() && s.expect == 0:
+	case s.quick.calm && s.expect >= s.w.monitor.short.Load().others && s.missed.IsZero():
+	default:
+		s.w.permit.Store(nil)
+	}
+}
+
+// hear takes note of a batch that the master has answered.
+func (p *permit) hear(sent time.Time) {
+	at := int64(sent.Sub(life))
+	for {
+		before := p.heard.Load()
+		if at <= before || p.heard.CompareAndSwap(before, at) {
+			return
+		}
+	}
+}
+
+// holds says that the permit is good, where the last proof is younger than age
+// and the master has answered a batch that was sent at heard.
+func (p *permit) holds(age time.Duration, heard int64) bool {
+	return !p.revoked.Load() && (p.alone || time.Since(p.proven) < age && int64(time.Since(life))-heard < int64(lately))
+}
+
+// bears says that the master's word of itself is as the permit has it.
+func (p *permit) bears(standing Standing, online int) bool {
+	switch now := p.session.w.monitor.short.Load(); {
+	case !standing.Master || now.master != p.session.master:
+		return false
+	case p.alone:
+		return online == 0
+	default:
+		return now.others <= p.others && online >= p.others && standing.Offset <= p.shared
+	}
+}
+
+// Express carries reads to the master on a connection that its caller polls
+// itself, such as an event loop, in batches, one at a time: without a goroutine
+// for it, without a lock, and without the operations of a writer, because what
+// it does not answer is simply asked again with Client.Start. It belongs to one
+// caller at a time.
+//
+// A batch ends with a ROLE, and is answered under the same conditions as one of
+// a session that goes without WAIT.
+type Express struct {
+	w       *writer
+	session *session
+
+	next []byte // the commands of the batch to come
+	adds int
+
+	sent  []byte // those of the batch that is under way
+	count int    // without ROLE; 0: none is
+	began time.Time
+	heard int64 // permit.heard before it
+
+	in          []byte // what has come of its answers
+	at, replies int    // the whole ones among them
+	made        []madeReply
+	offset      int64 // the master's, after the batch
+}
+
+// Bounds of a batch: it is to be short, since everybody else waits at the
+// master, and fit into a socket's buffer.
+const (
+	maxExpress      = 512
+	maxExpressBytes = 64 << 10
+	keepExpress     = 256 << 10 // how large the memory for answers may stay
+)
+
+// errNoPermit: there is no session that permits it now.
+var errNoPermit = errors.New("no master is read without confirmation now")
+
+// Express connects to the master as it is now. The connection is the caller's,
+// and of a kind that the kernel polls, or there is an error: for ever, where it
+// is errors.ErrUnsupported.
+func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
+	if c.writer == nil || c.cfg.TLS != nil {
+		return nil, nil, errors.ErrUnsupported
+	}
+	p := c.writer.permit.Load()
+	if p == nil {
+		return nil, nil, errNoPermit
+	}
+	conn, err := c.cfg.dial(ctx, p.session.master)
+	if err != nil {
+		return nil, nil, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(dialTimeout))
+	if err := c.cfg.greet(conn); err != nil {
+		_ = conn.Close()
+		return nil, nil, fmt.Errorf("log in to %s: %w", p.session.master, err)
+	}
+	_ = conn.SetDeadline(time.Time{})
+	return &Express{w: c.writer, session: p.session}, conn, nil
+}
+
+// greet makes a connection to Redis ready for commands.
+func (c Config) greet(conn net.Conn) error {
+	var b []byte
+	asked := 0
+	ask := func(words ...string) {
+		b = appendCommand(b, words)
+		asked++
+	}
+	switch {
+	case c.Username != "":
+		ask("AUTH", c.Username, c.Password)
+	case c.Password != "":
+		ask("AUTH", c.Password)
+	}
+	if c.DB != 0 {
+		ask("SELECT", strconv.Itoa(c.DB))
+	}
+	if c.Name != "" {
+		ask("CLIENT", "SETNAME", c.Name)
+	}
+	if asked == 0 {
+		return nil
+	}
+	if _, err := conn.Write(b); err != nil {
+		return err
+	}
+	in, n := make([]byte, 4<<10), 0
+	for ; asked > 0; asked-- {
+		end := 0
+		for end = skip(in[:n]); end == 0; end = skip(in[:n]) {
+			if n == len(in) {
+				return errNoReply
+			}
+			more, err := conn.Read(in[n:])
+			if err != nil {
+				return err
+			}
+			n += more
+		}
+		switch {
+		case end < 0:
+			return errNoReply
+		case in[0] == '-':
+			return redisError(in[1 : end-len(crlf)])
+		}
+		n = copy(in, in[end:n])
+	}
+	return nil
+}
+
+// Over says that the session is over that this belongs to: it answers no more.
+func (x *Express) Over() bool { return x.w.session.Load() != x.session }
+
+// Add takes a request into the batch to come. It answers false when that is
+// nothing for it, or there is no permit now.
+func (x *Express) Add(r *Request, spec *Spec) bool {
+	p := x.w.permit.Load()
+	switch {
+	case p == nil || p.session != x.session || !p.holds(proofEvery, p.heard.Load()):
+		return false
+	case len(r.Commands) != 1 || r.Atomic || r.Script != nil || r.Read != ReadMaster || !spec.Swift:
+		return false
+	case x.adds == maxExpress || len(x.next) > maxExpressBytes:
+		return false
+	}
+	cmd := r.Commands[0]
+	for _, arg := range cmd[1:] {
+		if reserved(arg) {
+			return false
+		}
+	}
+	x.next = appendCommand(x.next, cmd)
+	x.adds++
+	return true
+}
+
+// Waiting says that there is something to be sent, and nothing under way.
+func (x *Express) Waiting() bool { return x.count == 0 && x.adds > 0 }
+
+// Depart ends the batch to come and answers the bytes that are to be sent. They
+// are valid until the next Depart.
+func (x *Express) Depart() []byte {
+	x.sent, x.next = append(x.next, "*1\r\n$4\r\nROLE\r\n"...), x.sent[:0]
+	x.count, x.adds = x.adds, 0
+	x.began = time.Now()
+	if p := x.w.permit.Load(); p != nil {
+		x.heard = p.heard.Load()
+	}
+	x.w.stats.batch(x.count)
+	return x.sent
+}
+
+// Since is when the batch departed that is under way.
+func (x *Express) Since() (time.Time, bool) { return x.began, x.count > 0 }
+
+// Room is where what comes is to be read to; Got takes it.
+func (x *Express) Room() []byte {
+	if cap(x.in)-len(x.in) < 4<<10 {
+		x.in = slices.Grow(x.in, max(16<<10, len(x.in)))
+	}
+	return x.in[len(x.in):cap(x.in)]
+}
+
+// Got takes n bytes that were read to Room. It answers true when the answers of
+// the whole batch are there. An error says that this is not Redis' protocol.
+func (x *Express) Got(n int) (whole bool, err error) {
+	x.in = x.in[:len(x.in)+n]
+	for x.at < len(x.in) {
+		if x.count == 0 || x.replies > x.count {
+			return false, errNoReply // nobody has asked for that
+		}
+		n := skip(x.in[x.at:])
+		if n < 0 {
+			return false, errNoReply
+		}
+		if n == 0 {
+			return false, nil
+		}
+		x.at += n
+		x.replies++
+	}
+	return x.replies == x.count+1, nil
+}
+
+// Land judges the batch, whose answers are there. It answers false when they
+// are not to be given to anybody. Another batch may depart from then on, and
+// Answer is good until its answers come.
+func (x *Express) Land() bool {
+	all := string(x.in[:x.at]) // the answers are parts of it
+	count := x.count
+	if x.in = x.in[:0]; cap(x.in) > keepExpress {
+		x.in = nil
+	}
+	x.count, x.at, x.replies = 0, 0, 0
+	x.made = make([]madeReply, count) // answers may be kept
+	for i := range count {
+		all = x.made[i].read(all)
+	}
+	var role madeReply
+	role.read(all)
+	standing, online := role.standing()
+	x.offset = standing.Offset
+
+	p := x.w.permit.Load()
+	if p == nil || p.session != x.session {
+		return false
+	}
+	if standing.Master {
+		p.hear(x.began)
+	}
+	if !p.bears(standing, online) {
+		p.revoked.Store(true)
+	}
+	return p.holds(proofAge, x.heard)
+}
+
+// Answer gives one of the requests of the batch that has landed its answer, in
+// the order in which they were added. It answers false when Redis has refused
+// the command: whoever asks it again hears why.
+func (x *Express) Answer(i int, r *Request) bool {
+	m := &x.made[i]
+	if m.kind == Failure {
+		return false
+	}
+	r.Results = append(r.Results[:0], Result{Reply: Reply{made: m}})
+	r.From, r.Node, r.Lag, r.Token = ReadMaster, x.session.master, 0, ""
+	if r.WantToken {
+		r.Token = tokenOf(x.offset)
+	}
+	return true
+}

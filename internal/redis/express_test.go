@@ -1,0 +1,355 @@
+package redis
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis/redistest"
+)
+
+// express is one, and its connection.
+type express struct {
+	*Express
+	net.Conn
+	client *Client
+}
+
+// ride makes an Express of a client that reads now and then, as others do.
+func ride(t *testing.T, client *Client) *express {
+	t.Helper()
+	x := &express{client: client}
+	redistest.Eventually(t, 10*time.Second, "reading goes without confirmation", func() bool {
+		reads(t, client, 10*time.Millisecond)
+		var err error
+		x.Express, x.Conn, err = client.Express(t.Context())
+		return err == nil
+	})
+	t.Cleanup(func() { x.Close() })
+	return x
+}
+
+func (x *express) spec(t *testing.T, r *Request) *Spec {
+	t.Helper()
+	spec, err := x.client.Spec(t.Context(), r.Commands[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
+
+// depart sends requests as one batch. Meanwhile the others read, without which
+// there is no permit.
+func (x *express) depart(t *testing.T, all ...*Request) {
+	t.Helper()
+	redistest.Eventually(t, 10*time.Second, "there is a permit", func() bool {
+		reads(t, x.client, 5*time.Millisecond)
+		return x.Add(all[0], x.spec(t, all[0]))
+	})
+	for _, r := range all[1:] {
+		if !x.Add(r, x.spec(t, r)) {
+			t.Fatalf("%v: not taken", r.Commands)
+		}
+	}
+	x.send(t)
+}
+
+func (x *express) send(t *testing.T) {
+	t.Helper()
+	if _, err := x.Write(x.Depart()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// arrive reads the answers, so many bytes at a time.
+func (x *express) arrive(t *testing.T, most int) (good bool) {
+	t.Helper()
+	_ = x.SetReadDeadline(time.Now().Add(5 * time.Second))
+	for {
+		room := x.Room()
+		n, err := x.Read(room[:min(most, len(room))])
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole, err := x.Got(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if whole {
+			return x.Land()
+		}
+	}
+}
+
+func reading(words ...string) *Request { return &Request{Commands: []Command{words}} }
+
+// read reads k again and again, until an answer counts.
+func (x *express) read(t *testing.T) (value string) {
+	t.Helper()
+	r := reading("GET", "k")
+	redistest.Eventually(t, 10*time.Second, "an answer counts", func() bool {
+		x.depart(t, r)
+		return x.arrive(t, 1<<20) && x.Answer(0, r)
+	})
+	return r.Results[0].Reply.Text()
+}
+
+func TestAnExpressAnswersWhatRedisDoes(t *testing.T) {
+	for name, start := range map[string]func(*testing.T) (*Client, *redistest.Cluster){
+		"with replicas": inSyncWith,
+		"alone": func(t *testing.T) (*Client, *redistest.Cluster) {
+			cluster := redistest.Start(t, 0, 0)
+			return open(t, cluster, func(cfg *Config) { cfg.MinAcks, cfg.DB, cfg.Name = 0, 3, "rider" }), cluster
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, _ := start(t)
+			long := strings.Repeat("long\r\n", 50_000)
+			for _, cmd := range []Command{{"SET", "k", "v"}, {"SET", "long", long}, {"SADD", "s", "a"}, {"HSET", "h", "f", "1", "g", "2"}} {
+				if err := client.Do(t.Context(), &Request{Commands: []Command{cmd}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			x := ride(t, client)
+			requests := func() []*Request {
+				token := reading("get", "k")
+				token.WantToken = true
+				return []*Request{
+					reading("GET", "k"), reading("GET", "nothing"), reading("STRLEN", "k"), reading("TYPE", "k"), reading("HMGET", "h", "f", "x", "g"),
+					reading("GET", "s"), reading("GET", "long"), token,
+				}
+			}
+			for _, most := range []int{1 << 20, 1000} {
+				all := requests()
+				redistest.Eventually(t, 20*time.Second, "the answers count", func() bool {
+					x.depart(t, all...)
+					return x.arrive(t, most)
+				})
+				for i, r := range all {
+					if i == 5 {
+						if x.Answer(i, r) {
+							t.Error("what Redis refused was answered")
+						}
+						continue
+					}
+					if !x.Answer(i, r) || r.Node != client.Master() || r.From != ReadMaster {
+						t.Fatalf("%v was not answered: %+v", r.Commands, r)
+					}
+					usual := reading(r.Commands[0]...)
+					if err := client.Do(t.Context(), usual); err != nil {
+						t.Fatal(err)
+					}
+					if got, want := spell(&r.Results[0].Reply), spell(&usual.Results[0].Reply); got != want {
+						t.Errorf("%v: %.100q, want %.100q", r.Commands, got, want)
+					}
+				}
+				if !strings.HasPrefix(all[7].Token, tokenPrefix) || all[0].Token != "" {
+					t.Errorf("the tokens: %q and %q", all[7].Token, all[0].Token)
+				}
+			}
+		})
+	}
+}
+
+func TestAnExpressTakesWhatOnlyReadsAndIsSwift(t *testing.T) {
+	client, _ := inSyncWith(t)
+	x := ride(t, client)
+	for _, r := range []*Request{
+		reading("SET", "k", "v"), reading("LRANGE", "k", "0", "-1"), reading("KEYS", "*"), reading("XREAD", "BLOCK", "0", "STREAMS", "k", "$"),
+		reading("SUBSCRIBE", "k"), reading("GET", reservedPrefix+"k"), reading("RANDOMKEY"), reading("PING"),
+		{Commands: commands("GET k"), Read: ReadReplica}, {Commands: commands("GET k"), Read: ReadCached}, {Commands: commands("GET k", "GET k")},
+		{Commands: commands("GET k"), Atomic: true},
+	} {
+		reads(t, client, 10*time.Millisecond)
+		if x.Add(r, x.spec(t, r)) {
+			t.Errorf("%v was taken: %+v", r.Commands, r)
+		}
+	}
+	// Not more at once than fit into one batch.
+	for i := range 2 * maxExpress {
+		if r := reading("GET", "k"); !x.Add(r, x.spec(t, r)) {
+			if i == 0 {
+				reads(t, client, 10*time.Millisecond)
+				continue
+			}
+			if i > maxExpress+1 {
+				t.Errorf("%d in one batch", i)
+			}
+			break
+		}
+	}
+}
+
+// Without a session that asks for confirmation again and again there is no
+// permit.
+func TestAPermitExpires(t *testing.T) {
+	client, _ := inSyncWith(t)
+	x := ride(t, client)
+	x.read(t)
+	time.Sleep(proofEvery)
+	if r := reading("GET", "k"); x.Add(r, x.spec(t, r)) {
+		t.Error("the proof was not made anew, and a read was taken")
+	}
+}
+
+func TestAnExpressShowsAnothersWriteOnlyWhenTheReplicasHaveIt(t *testing.T) {
+	client, cluster := inSyncWith(t)
+	master := cluster.Node(client.Master())
+	x := ride(t, client)
+	for round := range 20 {
+		value := "new " + strconv.Itoa(round)
+		x.read(t)
+		var held []*redistest.Server
+		for _, n := range cluster.Nodes {
+			if n != master {
+				n.Signal(syscall.SIGSTOP)
+				held = append(held, n)
+			}
+		}
+		if answer := master.Do("SET", "k", value); answer != "OK" {
+			t.Fatal(answer)
+		}
+		// The permit is still good for a moment.
+		for r := reading("GET", "k"); x.Add(r, x.spec(t, r)); {
+			x.send(t)
+			if x.arrive(t, 1<<20) && x.Answer(0, r) && r.Results[0].Reply.Text() == value {
+				t.Errorf("round %d: a read showed a value that no replica had", round)
+			}
+		}
+		for _, n := range held {
+			n.Signal(syscall.SIGCONT)
+		}
+		redistest.Eventually(t, 5*time.Second, "the value is seen", func() bool { return x.read(t) == value })
+	}
+}
+
+// As TestAReplacedMasterAnswersNoReadsWithoutConfirmation: the master does not
+// notice that it was replaced but by who left it.
+func TestAReplacedMasterAnswersNoExpress(t *testing.T) {
+	client, cluster := inSyncWith(t)
+	master := cluster.Node(client.Master())
+	x := ride(t, client)
+	var others []*redistest.Server
+	for _, n := range cluster.Nodes {
+		if n != master {
+			others = append(others, n)
+		}
+	}
+	a, b := others[0], others[1]
+	time.Sleep(1200 * time.Millisecond)
+	x.read(t)
+	a.Do("REPLICAOF", "NO", "ONE")
+	host, port, _ := strings.Cut(a.Addr, ":")
+	b.Do("REPLICAOF", host, port)
+	redistest.Eventually(t, 5*time.Second, "one follows the other", func() bool {
+		return strings.Contains(b.Do("INFO", "replication"), "master_link_status:up")
+	})
+	a.Do("SET", "k", "new")
+	for b.Do("GET", "k") != "new" {
+		time.Sleep(time.Millisecond)
+	}
+	for r := reading("GET", "k"); x.Add(r, x.spec(t, r)); {
+		x.send(t)
+		if x.arrive(t, 1<<20) && x.Answer(0, r) && r.Results[0].Reply.Text() != "new" {
+			t.Fatalf("a read showed %q after a write on the new master and its replica", r.Results[0].Reply.Text())
+		}
+	}
+}
+
+// A master that stalls may be replaced meanwhile, and answer before it learns.
+func TestAnAnswerThatComesLateDoesNotCount(t *testing.T) {
+	client, cluster := inSyncWith(t)
+	master := cluster.Node(client.Master())
+	x := ride(t, client)
+	x.read(t)
+	r := reading("GET", "k")
+	redistest.Eventually(t, 10*time.Second, "a permit that is young enough", func() bool {
+		reads(t, client, 5*time.Millisecond)
+		p := client.writer.permit.Load()
+		return p != nil && time.Since(p.proven) < proofAge-lately-50*time.Millisecond && x.Add(r, x.spec(t, r))
+	})
+	p := client.writer.permit.Load()
+	time.Sleep(lately * 2 / 3)
+	master.Signal(syscall.SIGSTOP)
+	x.send(t)
+	time.Sleep(lately / 2)
+	master.Signal(syscall.SIGCONT)
+	if x.arrive(t, 1<<20) {
+		t.Errorf("an answer counted %v after the proof, and the master had not been heard of for more than %v", time.Since(p.proven), lately)
+	}
+}
+
+func TestAnExpressEndsWithItsSession(t *testing.T) {
+	client, cluster := inSyncWith(t)
+	x := ride(t, client)
+	if x.Over() {
+		t.Error("it is over as it begins")
+	}
+	cluster.Node(client.Master()).Kill()
+	redistest.Eventually(t, 5*time.Second, "it is over", x.Over)
+	if r := reading("GET", "k"); x.Add(r, x.spec(t, r)) {
+		t.Error("a read was taken")
+	}
+	if _, _, err := client.Express(t.Context()); err == nil {
+		t.Error("there is another one without a master")
+	}
+}
+
+func TestAnExpressTakesNoAnswerThatNobodyAskedFor(t *testing.T) {
+	for _, stray := range []string{"+OK\r\n", "HTTP/1.1 400 Bad Request\r\n"} {
+		x := &Express{}
+		n := copy(x.Room(), stray)
+		if _, err := x.Got(n); !errors.Is(err, errNoReply) {
+			t.Errorf("%q: %v", stray, err)
+		}
+	}
+}
+
+func TestLoggingIn(t *testing.T) {
+	for _, test := range []struct {
+		cfg    Config
+		answer string
+		asks   string
+		want   string // in the error
+	}{
+		{Config{}, "", "", ""},
+		{Config{Password: "p"}, "+OK\r\n", "AUTH p", ""},
+		{Config{Username: "u", Password: "p", DB: 3, Name: "n"}, "+OK\r\n+OK\r\n+OK\r\n", "AUTH u p SELECT 3 CLIENT SETNAME n", ""},
+		{Config{Password: "p"}, "-WRONGPASS no\r\n", "AUTH p", "WRONGPASS no"},
+		{Config{Password: "p"}, "HTTP/1.1 400 Bad Request\r\n", "AUTH p", errNoReply.Error()},
+		{Config{Password: "p"}, "$9000\r\n" + strings.Repeat("x", 9000) + "\r\n", "AUTH p", errNoReply.Error()},
+		{Config{Password: "p", DB: 3}, "+OK\r\n", "AUTH p SELECT 3", "EOF"},
+	} {
+		here, there := net.Pipe()
+		asked := make(chan string, 1)
+		go func() {
+			defer there.Close()
+			b := make([]byte, 1<<10)
+			n := 0
+			if test.asks != "" {
+				n, _ = there.Read(b)
+			}
+			_, _ = there.Write([]byte(test.answer))
+			var words []string
+			for line := range bytes.Lines(b[:n]) {
+				if line[0] != '*' && line[0] != '$' {
+					words = append(words, strings.TrimSpace(string(line)))
+				}
+			}
+			asked <- strings.Join(words, " ")
+		}()
+		err := test.cfg.greet(here)
+		here.Close()
+		if got := <-asked; got != test.asks {
+			t.Errorf("%+v: asked %q", test.cfg, got)
+		}
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%+v: %v, want %q", test.cfg, err, test.want)
+		}
+	}
+}

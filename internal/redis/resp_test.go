@@ -1,0 +1,65 @@
+package redis
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestAReplyIsSkippedWhenItIsAllThere(t *testing.T) {
+	for _, whole := range []string{
+		"+OK\r\n", "+\r\n", "-ERR no\r\n", ":0\r\n", ":-9223372036854775808\r\n", "$0\r\n\r\n", "$-1\r\n", "$4\r\n\r\n\r\n\r\n", "*0\r\n", "*-1\r\n",
+		"*3\r\n$6\r\nmaster\r\n:7\r\n*1\r\n*3\r\n$9\r\n127.0.0.1\r\n$4\r\n6380\r\n$1\r\n7\r\n",
+	} {
+		for _, rest := range []string{"", "+", "$1\r\nx\r\n"} {
+			if n := skip([]byte(whole + rest)); n != len(whole) {
+				t.Errorf("%q: %d, want %d", whole+rest, n, len(whole))
+			}
+		}
+		for i := range len(whole) {
+			if n := skip([]byte(whole[:i])); n != 0 {
+				t.Errorf("%q: %d, and it is cut off", whole[:i], n)
+			}
+		}
+	}
+	for _, strange := range []string{
+		"x\r\n", "\r\n", "+OK\n", ":\r\n", ":x\r\n", ":99999999999999999999\r\n", "$x\r\n", "$-2\r\n", "$1\r\nxyz", "*-2\r\n", "*1\r\nHTTP/1.1 400\r\n",
+		"$9999999999999999\r\n", ":" + strings.Repeat("1", 40), "%1\r\n+a\r\n+b\r\n", "_\r\n",
+	} {
+		if n := skip([]byte(strange)); n >= 0 {
+			t.Errorf("%q: %d, and it is no reply", strange, n)
+		}
+	}
+}
+
+func TestAReplyIsRead(t *testing.T) {
+	var r madeReply
+	if rest := r.read("*6\r\n+OK\r\n$2\r\n\r\n\r\n$-1\r\n:-7\r\n*-1\r\n-ERR no\r\n:1\r\n"); rest != ":1\r\n" {
+		t.Fatalf("left is %q", rest)
+	}
+	all := Reply{made: &r}
+	if all.Type() != Array || all.Len() != 6 {
+		t.Fatalf("%+v", r)
+	}
+	for i, want := range []madeReply{
+		{kind: Text, text: "OK", simple: true}, {kind: Text, text: "\r\n"}, {}, {kind: Integer, int: -7}, {}, {kind: Failure, text: "ERR no"},
+	} {
+		got := all.At(i)
+		if got.Type() != want.kind || got.Text() != want.text || got.Int() != want.int || got.Simple() != want.simple {
+			t.Errorf("%d: %+v, want %+v", i, got.made, want)
+		}
+	}
+}
+
+func FuzzSkip(f *testing.F) {
+	f.Add("*2\r\n$1\r\nx\r\n:1\r\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		n := skip([]byte(s))
+		if n <= 0 {
+			return
+		}
+		var r madeReply
+		if rest := r.read(s); rest != s[n:] {
+			t.Errorf("%q: %q is left, and %q was skipped", s, rest, s[:n])
+		}
+	})
+}

@@ -1,0 +1,239 @@
+//go:build linux && (amd64 || arm64)
+
+package web
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/redis"
+)
+
+// lane is a loop's own connection to the master, for what only reads: the loop
+// polls it like its clients', and so a read takes no goroutine and no lock. What
+// a lane cannot answer is asked again in the usual way. It is the loop's, under
+// its lock.
+type lane struct {
+	loop    *loop
+	express *redis.Express // nil: there is no connection
+	fd      int
+	out     []byte // of the batch that is under way, what the kernel has yet to take
+	doomed  bool   // the connection is of no more use: see depart
+
+	// waiting are the flights of the batch to come, sent those of the one under
+	// way, and arrived those of the one whose answers are being written.
+	waiting, sent, arrived []*flight
+
+	connecting bool
+	never      bool // this Redis has no such connection
+	tried      time.Time
+
+	timer    *time.Timer
+	watching bool // the timer runs
+}
+
+const (
+	// laneRetry lies between two attempts to connect.
+	laneRetry = 200 * time.Millisecond
+	// lanePatience is how long a batch may take. Asked again in the usual way,
+	// what it reads is held until there is a master, for instance.
+	lanePatience = 100 * time.Millisecond
+	laneLook     = 25 * time.Millisecond // between two looks at it
+)
+
+func newLane(l *loop) *lane { return &lane{loop: l, fd: -1} }
+
+// board puts a flight into the batch to come. It answers false when that is not
+// for it.
+func (n *lane) board(f *flight, spec *redis.Spec) bool {
+	switch {
+	case n.express == nil:
+		n.connect()
+		return false
+	case n.express.Add(&f.request, spec):
+		n.waiting = append(n.waiting, f)
+		return true
+	}
+	n.doomed = n.doomed || n.express.Over()
+	return false
+}
+
+// connect has a goroutine make the connection.
+func (n *lane) connect() {
+	l := n.loop
+	if n.never || n.connecting || l.draining || l.over || time.Since(n.tried) < laneRetry {
+		return
+	}
+	n.connecting = true
+	l.engine.work.Go(func() {
+		express, conn, err := l.engine.responder.express(context.Background()) // it has a bound of its own
+		fd, ok := -1, false
+		if err == nil {
+			if fd, ok = detach(conn); !ok {
+				_ = conn.Close()
+			}
+		}
+		l.mu.Lock()
+		defer l.unlock()
+		n.connecting, n.tried = false, time.Now()
+		n.never = errors.Is(err, errors.ErrUnsupported)
+		if !ok {
+			return
+		}
+		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1), Fd: int32(fd)}
+		if l.over || unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event) != nil {
+			_ = syscall.Close(fd)
+			return
+		}
+		n.express, n.fd = express, fd
+	})
+}
+
+// depart sends the batch to come, if none is under way. It is called when the
+// loop has nothing else to do for now, and so gathers what came at once.
+func (n *lane) depart() {
+	if n.doomed {
+		n.drop()
+	}
+	for n.express != nil && n.express.Waiting() {
+		if n.send(); !n.doomed {
+			return
+		}
+		n.drop()
+	}
+}
+
+// send sends the batch to come.
+func (n *lane) send() {
+	n.out = n.express.Depart()
+	n.sent, n.waiting = n.waiting, n.sent[:0]
+	n.push()
+	switch {
+	case n.watching:
+		return
+	case n.timer == nil:
+		n.timer = time.AfterFunc(laneLook, n.look)
+	default:
+		n.timer.Reset(laneLook)
+	}
+	n.watching = true
+}
+
+// push gives the kernel what it takes; it tells when it takes more.
+func (n *lane) push() {
+	for len(n.out) > 0 {
+		k, errno := transmit(n.fd, n.out)
+		switch errno {
+		case 0:
+			n.out = n.out[k:]
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return
+		default:
+			n.doomed = true
+			return
+		}
+	}
+}
+
+// receive takes what has come.
+func (n *lane) receive() {
+	n.push()
+	for !n.doomed {
+		room := n.express.Room()
+		k, errno := receive(n.fd, room)
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno == unix.EAGAIN:
+			return
+		case errno != 0 || k == 0:
+			n.doomed = true
+			return
+		}
+		whole, err := n.express.Got(k)
+		if err != nil {
+			n.doomed = true
+			return
+		}
+		if whole {
+			n.land()
+		}
+		if k < len(room) {
+			return // the kernel tells of more: see loop.serve
+		}
+	}
+}
+
+// land has the answers of a batch written; the master is at the next one
+// meanwhile.
+func (n *lane) land() {
+	x := n.express
+	good := x.Land()
+	n.arrived, n.sent = n.sent, n.arrived[:0]
+	if x.Waiting() {
+		n.send()
+	}
+	for i, f := range n.arrived {
+		if good && x.Answer(i, &f.request) {
+			n.loop.arrive(f)
+		} else {
+			n.again(f)
+		}
+	}
+	clear(n.arrived)
+}
+
+// again asks for what a flight wants in the usual way.
+func (n *lane) again(f *flight) {
+	if n.loop.engine.responder.again(f) {
+		n.loop.arrive(f)
+	}
+}
+
+// drop ends the connection; another one is made when it is wanted.
+func (n *lane) drop() {
+	_ = syscall.Close(n.fd)
+	sent, waiting := n.sent, n.waiting
+	n.express, n.fd, n.out, n.doomed, n.sent, n.waiting = nil, -1, nil, false, nil, nil
+	for _, f := range sent {
+		n.again(f)
+	}
+	for _, f := range waiting {
+		n.again(f)
+	}
+}
+
+// look sees to it that a batch does not wait for a master that does not answer.
+func (n *lane) look() {
+	n.loop.mu.Lock()
+	defer n.loop.unlock()
+	n.watching = false
+	if n.loop.over || n.express == nil {
+		return
+	}
+	began, under := n.express.Since()
+	switch {
+	case !under:
+	case n.express.Over() || time.Since(began) > lanePatience:
+		n.doomed = true
+	default:
+		n.watching = true
+		n.timer.Reset(laneLook)
+	}
+}
+
+// end closes the connection for good.
+func (n *lane) end() {
+	if n.timer != nil {
+		n.timer.Stop()
+	}
+	if n.express != nil {
+		_ = syscall.Close(n.fd)
+		n.express, n.fd = nil, -1
+	}
+}
