@@ -1,0 +1,265 @@
+//go:build linux && (amd64 || arm64)
+
+package web
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/redis"
+	"holdfast/internal/redis/redistest"
+)
+
+// onFoot is a client that counts what does not go by a lane.
+type onFoot struct {
+	*redis.Client
+	started atomic.Int64
+}
+
+func (u *onFoot) Start(r *redis.Request, done func(error)) {
+	u.started.Add(1)
+	u.Client.Start(r, done)
+}
+
+// getting has n callers get keys until stop is closed, each key's value being
+// known, and answers how many answers there were.
+func getting(t *testing.T, addr string, n int, values map[string]string, stop <-chan struct{}) (answers func() int64, wait func()) {
+	t.Helper()
+	var all atomic.Int64
+	var work sync.WaitGroup
+	var keys []string
+	for k := range values {
+		keys = append(keys, k)
+	}
+	for i := range n {
+		c := dial(t, addr)
+		work.Go(func() {
+			for j := i; ; j++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				key := keys[j%len(keys)]
+				if _, err := io.WriteString(c, "GET /get?key="+key+" HTTP/1.1\r\n"+plainHead+"\r\n"); err != nil {
+					t.Error(err)
+					return
+				}
+				got, err := c.answer()
+				if err != nil || !strings.HasPrefix(got, "HTTP/1.1 200") || !strings.HasSuffix(got, "\r\n\r\n"+values[key]) {
+					t.Errorf("%s: %.300q, %v", key, got, err)
+					return
+				}
+				all.Add(1)
+			}
+		})
+	}
+	return all.Load, work.Wait
+}
+
+// rides says that most of the answers to come are a lane's.
+func (u *onFoot) rides(t *testing.T, answers func() int64) {
+	t.Helper()
+	const enough = 20
+	redistest.Eventually(t, 20*time.Second, "most reads go by the lane", func() bool {
+		before, began := u.started.Load(), answers()
+		for end := time.Now().Add(3 * time.Second); answers() < began+enough && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		return answers() >= began+enough && u.started.Load()-before < (answers()-began)/2
+	})
+}
+
+var brief = map[string]string{"a": "1", "b": "22", "c": strings.Repeat("3", 1000)}
+
+func fill(master *redistest.Server, values map[string]string) {
+	for k, v := range values {
+		master.Do("SET", k, v)
+	}
+}
+
+func TestReadsGoByTheLaneAndComeBackToIt(t *testing.T) {
+	client, master := single(t)
+	fill(master, brief)
+	store := &onFoot{Client: client}
+	server, _ := counted(t, Config{}, store)
+	addr, _ := listen(t, server)
+	stop := make(chan struct{})
+	answers, wait := getting(t, addr, 8, brief, stop)
+	store.rides(t, answers)
+	for range 5 { // Redis closes every connection, as it does when it becomes a replica
+		master.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		store.rides(t, answers)
+	}
+	// It hangs for a moment: what was sent is asked again, and waits.
+	master.Signal(syscall.SIGSTOP)
+	time.Sleep(3 * lanePatience)
+	master.Signal(syscall.SIGCONT)
+	store.rides(t, answers)
+	// The kernel takes little at a time.
+	for _, l := range server.engine.loops {
+		l.mu.Lock()
+		if l.lane.fd >= 0 {
+			if err := unix.SetsockoptInt(l.lane.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
+				t.Error(err)
+			}
+		}
+		l.mu.Unlock()
+	}
+	store.rides(t, answers)
+	close(stop)
+	wait()
+}
+
+// A batch that the kernel takes in pieces, for keys that are long.
+func TestALaneSendsWhatTheKernelTakes(t *testing.T) {
+	client, master := single(t)
+	values := map[string]string{}
+	for i := range 8 {
+		values[strings.Repeat(strconv.Itoa(i), 16<<10)] = "v" + strconv.Itoa(i)
+	}
+	fill(master, values)
+	store := &onFoot{Client: client}
+	server, _ := counted(t, Config{}, store)
+	addr, _ := listen(t, server)
+	stop := make(chan struct{})
+	answers, wait := getting(t, addr, 16, values, stop)
+	store.rides(t, answers)
+	for _, l := range server.engine.loops {
+		l.mu.Lock()
+		if l.lane.fd >= 0 {
+			_ = unix.SetsockoptInt(l.lane.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1)
+		}
+		l.mu.Unlock()
+	}
+	store.rides(t, answers)
+	close(stop)
+	wait()
+}
+
+func TestALaneBringsLongValues(t *testing.T) {
+	client, master := single(t)
+	values := map[string]string{"small": "v", "long": strings.Repeat("long\r\n", 20_000), "huge": strings.Repeat("huge", 1<<18)}
+	fill(master, values)
+	store := &onFoot{Client: client}
+	server, _ := counted(t, Config{}, store)
+	addr, _ := listen(t, server)
+	stop := make(chan struct{})
+	answers, wait := getting(t, addr, 4, values, stop)
+	store.rides(t, answers)
+	close(stop)
+	wait()
+	redistest.Eventually(t, 5*time.Second, "what was large is given back", func() bool {
+		dial(t, addr).ask(t, "GET /get?key=small HTTP/1.1\r\n"+plainHead+"\r\n")
+		room := 0
+		for _, l := range server.engine.loops {
+			l.mu.Lock()
+			if l.lane.express != nil {
+				room = max(room, len(l.lane.express.Room()))
+			}
+			l.mu.Unlock()
+		}
+		return room <= 1<<20
+	})
+}
+
+// Whatever Redis refuses, the usual way has the words for it.
+func TestALaneLeavesRefusalsToTheUsualWay(t *testing.T) {
+	client, master := single(t)
+	fill(master, brief)
+	master.Do("SADD", "set", "x")
+	store := &onFoot{Client: client}
+	server, _ := counted(t, Config{}, store)
+	addr, _ := listen(t, server)
+	stop := make(chan struct{})
+	answers, wait := getting(t, addr, 4, brief, stop)
+	store.rides(t, answers)
+	c := dial(t, addr)
+	for range 20 {
+		const words = "WRONGTYPE Operation against a key holding the wrong kind of value"
+		if got := c.ask(t, "GET /get/set HTTP/1.1\r\n"+plainHead+"\r\n"); !strings.HasPrefix(got, "HTTP/1.1 400") || !strings.Contains(got, words) {
+			t.Errorf("%q", got)
+		}
+		if got := c.ask(t, "GET /scard/set HTTP/1.1\r\n"+plainHead+"\r\n"); !strings.HasSuffix(got, `{"result":1}`) || !strings.Contains(got, "Upstash-Sync-Token: ") {
+			t.Errorf("%q", got)
+		}
+	}
+	close(stop)
+	wait()
+}
+
+// Nobody hears of a failover but by having waited.
+func TestReadsOnALaneOutliveTheirMaster(t *testing.T) {
+	for name, end := range map[string]func(*redistest.Server){
+		"killed":  func(s *redistest.Server) { s.Kill() },
+		"stopped": func(s *redistest.Server) { s.Signal(syscall.SIGSTOP) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := redistest.Start(t, 2, 3)
+			client, err := redis.New(redis.Config{
+				Sentinels: cluster.SentinelAddrs(), MasterName: redistest.MasterName,
+				Username: redistest.Username, Password: redistest.Password, MinAcks: 1, Hold: 20 * time.Second,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			ended := make(chan struct{})
+			go func() { defer close(ended); client.Run(ctx) }()
+			defer func() { cancel(); <-ended }()
+			for k, v := range brief {
+				redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
+					return client.Do(t.Context(), &redis.Request{Commands: []redis.Command{{"SET", k, v}}}) == nil && client.Status().InSync == 2
+				})
+			}
+			store := &onFoot{Client: client}
+			server, _ := counted(t, Config{}, store)
+			addr, _ := listen(t, server)
+			stop := make(chan struct{})
+			answers, wait := getting(t, addr, 8, brief, stop)
+			store.rides(t, answers)
+			master := client.Master()
+			end(cluster.Node(master))
+			redistest.Eventually(t, 15*time.Second, "another one answers", func() bool { return client.Master() != master && client.Master() != "" })
+			before := answers()
+			redistest.Eventually(t, 15*time.Second, "reads are answered", func() bool { return answers() > before+100 })
+			close(stop)
+			wait()
+			cluster.Node(master).Signal(syscall.SIGCONT)
+		})
+	}
+}
+
+func TestALoopThatEndsClosesItsLane(t *testing.T) {
+	client, master := single(t)
+	fill(master, brief)
+	store := &onFoot{Client: client}
+	server, _ := counted(t, Config{}, store)
+	addr, end := listen(t, server)
+	stop := make(chan struct{})
+	answers, wait := getting(t, addr, 8, brief, stop)
+	store.rides(t, answers)
+	close(stop)
+	wait()
+	clients := func() int { return strings.Count(master.Do("CLIENT", "LIST"), "addr=") }
+	before := clients()
+	if err := end(); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, 5*time.Second, fmt.Sprintf("fewer connections than %d", before), func() bool { return clients() < before })
+	for _, l := range server.engine.loops {
+		if l.lane.express != nil {
+			t.Error("a lane is there without its loop")
+		}
+	}
+}
