@@ -113,9 +113,17 @@ func (s *session) refused(err error) error {
 
 // replicaPause takes retryPause's place where a master has no replica, as a
 // promoted one until Sentinel turns another to it, and everybody waits for that
-// one. The WAIT behind the writes that were turned down has done most of the
-// waiting: it ends as soon as the replica is there and has answered.
+// one.
 const replicaPause = 5 * time.Millisecond
+
+// waited learns that a WAIT went behind the batch. Where writes were turned down
+// for want of replicas it has done most of the waiting: it ends as soon as a
+// replica is there and has answered.
+func (s *session) waited() {
+	if s.lonely {
+		s.pause = replicaPause
+	}
+}
 
 // end gives what the session still has its outcome, or back to the queue,
 // because of what ended the session.
@@ -202,8 +210,8 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 			s.pause = retryPause // it does not answer that now
 		}
 	}
-	if s.lonely && wait >= 0 {
-		s.pause = replicaPause
+	if wait >= 0 {
+		s.waited()
 	}
 	if len(s.done) == 0 {
 		return ended
