@@ -65,6 +65,9 @@ func cost(h History, ops []Operation, answers []time.Duration, f Fault, begin ti
 	for _, op := range ops {
 		if op.Due <= until && op.End >= f.Began {
 			c.Pause = max(c.Pause, op.End-op.Due)
+			if !slices.Contains(f.Entries, op.Entry) {
+				c.Elsewhere = max(c.Elsewhere, op.End-op.Due)
+			}
 		}
 	}
 	c.Silence = silence(answers, c.Before.From, f.Began, until, h.LoadEnd)
