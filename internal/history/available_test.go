@@ -62,12 +62,22 @@ func TestThePauseElsewhereIsWithoutTheEntriesThatWereCutOff(t *testing.T) {
 			return 3 * time.Second
 		case 4010 * ms:
 			return 2 * time.Second
+		case 4020 * ms:
+			return 2900 * ms
+		case 4030 * ms:
+			return 1900 * ms
 		}
 		return 0
 	})
 	for i := range ops {
-		if ops[i].Entry = well; ops[i].Due == 4*time.Second {
-			ops[i].Entry = cut
+		ops[i].Client, ops[i].Entry = 1, well
+		switch ops[i].Due {
+		case 4 * time.Second:
+			ops[i].Client, ops[i].Entry = 2, cut
+		case 4020 * ms: // by the same client, which goes elsewhere in the end
+			ops[i].Client, ops[i].Entry = 2, well
+		case 4030 * ms: // and stays there
+			ops[i].Client, ops[i].Entry = 2, well
 		}
 	}
 	h := History{LoadEnd: 10 * time.Second, Operations: ops,
