@@ -21,6 +21,8 @@ type Campaign struct {
 // toll is what was seen of one fault.
 type toll struct {
 	pauses    []time.Duration
+	elsewhere []time.Duration // without clients whose entry was cut off
+	cutOff    bool            // there were such
 	results   map[history.Result]int
 	failed    int
 	unknown   int
@@ -48,6 +50,8 @@ func (c *Campaign) Add(h history.History, v history.Verdict) {
 		t.anomalies += len(v.Anomalies)
 		if i < len(v.Faults) {
 			t.pauses = append(t.pauses, v.Faults[i].Pause)
+			t.elsewhere = append(t.elsewhere, v.Faults[i].Elsewhere)
+			t.cutOff = t.cutOff || len(f.Entries) > 0
 			t.failed += v.Faults[i].During.Failed
 			t.unknown += v.Faults[i].During.Unknown
 		}
@@ -61,6 +65,9 @@ func (c *Campaign) Line(h history.History, v history.Verdict) string {
 		if i < len(v.Faults) {
 			a := v.Faults[i]
 			line += fmt.Sprintf("  %s: pause %s, failed %d, unknown %d", f.Name, round(a.Pause), a.During.Failed, a.During.Unknown)
+			if len(f.Entries) > 0 {
+				line += fmt.Sprintf(", where no entry was cut off %s", round(a.Elsewhere))
+			}
 		}
 	}
 	if len(v.Why) > 0 {
@@ -83,35 +90,53 @@ type Row struct {
 	P90          time.Duration `json:"p90"`
 	Worst        time.Duration `json:"worst"`
 	Promise      time.Duration `json:"promise"` // the longest pause promised
+	// The same of clients whose entry was not cut off. Where none was, they are
+	// those above.
+	MedianElsewhere time.Duration `json:"median_elsewhere"`
+	WorstElsewhere  time.Duration `json:"worst_elsewhere"`
+
+	cutOff bool // an entry was, in one drill at least
 }
 
 // Summary is a row for each fault, by name.
 func (c *Campaign) Summary() []Row {
 	var rows []Row
 	for name, t := range c.faults {
-		d := history.Distribute(t.pauses)
+		d, elsewhere := history.Distribute(t.pauses), history.Distribute(t.elsewhere)
 		rows = append(rows, Row{
 			Fault: name, Drills: len(t.pauses), Holds: t.results[history.Holds], Missed: t.results[history.Missed],
 			Inconclusive: t.results[history.Inconclusive], Broken: t.results[history.Broken],
 			Failed: t.failed, Unknown: t.unknown, Median: d.Median, P90: d.P90, Worst: d.Max, Promise: t.promise,
+			MedianElsewhere: elsewhere.Median, WorstElsewhere: elsewhere.Max, cutOff: t.cutOff,
 		})
 	}
 	slices.SortFunc(rows, func(a, b Row) int { return cmp.Compare(a.Fault, b.Fault) })
 	return rows
 }
 
-// Text prints the summary as a table.
+// Text prints the summary as a table. What clients waited whose entry was not
+// cut off is in it when any entry was.
 func (c *Campaign) Text(w io.Writer) error {
 	fmt.Fprintf(w, "%d drills\n\n", c.drills)
+	rows := c.Summary()
+	cutOff := slices.ContainsFunc(rows, func(r Row) bool { return r.cutOff })
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "fault\tdrills\tholds\tmissed\tinconclusive\tbroken\tfailed\tunknown\tpause: median\tp90\tworst\tpromised\t")
-	for _, r := range c.Summary() {
+	head := "fault\tdrills\tholds\tmissed\tinconclusive\tbroken\tfailed\tunknown\tpause: median\tp90\tworst\tpromised\t"
+	if cutOff {
+		head += "entry not cut off: median\tworst\t"
+	}
+	fmt.Fprintln(t, head)
+	for _, r := range rows {
 		promised := "–"
 		if r.Promise > 0 {
 			promised = round(r.Promise).String()
 		}
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t\n", r.Fault, r.Drills, r.Holds, r.Missed, r.Inconclusive, r.Broken,
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t", r.Fault, r.Drills, r.Holds, r.Missed, r.Inconclusive, r.Broken,
 			r.Failed, r.Unknown, round(r.Median), round(r.P90), round(r.Worst), promised)
+		if cutOff {
+			fmt.Fprintf(t, "%s\t%s\t", round(r.MedianElsewhere), round(r.WorstElsewhere))
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }

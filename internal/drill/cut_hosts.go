@@ -15,12 +15,17 @@ import (
 // unreached is promised where a host cannot be reached: what its balancer and
 // web node have in hand hangs, and so does what is sent on connections that
 // there are; new ones go to another host.
-var unreached = history.Promise{Failed: history.CutOff, Unknown: history.CutOff, Pause: aroundCut}
+var unreached = history.Promise{Failed: history.CutOff, Unknown: history.CutOff, Pause: aroundCut, PauseElsewhere: besideCut}
 
 // withoutMaster is promised where clients reach a host that does not reach the
 // master: its web nodes hold what they get for as long as they may, and then
 // turn it down. Only another entry would have served these clients.
-var withoutMaster = history.Promise{Failed: history.CutOff, Unknown: history.CutOff, Pause: aroundCut}
+var withoutMaster = history.Promise{Failed: history.CutOff, Unknown: history.CutOff, Pause: aroundCut, PauseElsewhere: besideCut}
+
+// besideCut is promised to clients whose own entry is well: as long as it takes
+// to elect another master, or to miss a replica, when nobody refuses and nobody
+// answers.
+const besideCut = 4 * time.Second
 
 // aroundCut is how long a client on the wrong side of a cut waits: as long as
 // that lasts, and until TCP sends again, which it does at growing intervals.

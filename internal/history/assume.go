@@ -214,6 +214,10 @@ func warnings(h History, faults []FaultAvailability) []string {
 			lines = append(lines, fmt.Sprintf("fault %q at %s: a client waited %s, and %s was promised",
 				f.Name, seconds(f.Began), seconds(pause), seconds(f.Promise.Pause)))
 		}
+		if pause := faults[i].Elsewhere; f.Promise.PauseElsewhere > 0 && pause > f.Promise.PauseElsewhere {
+			lines = append(lines, fmt.Sprintf("fault %q at %s: a client whose entry was not cut off waited %s, and %s was promised",
+				f.Name, seconds(f.Began), seconds(pause), seconds(f.Promise.PauseElsewhere)))
+		}
 	}
 	return lines
 }

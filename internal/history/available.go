@@ -62,9 +62,17 @@ func cost(h History, ops []Operation, answers []time.Duration, f Fault, begin ti
 	c.During = between(ops, f.Began, over)
 	c.After = between(ops, over, next)
 	until := max(over, f.Healthy)
+	// A client begins with the entry that it was at before: when that one is
+	// away it ends elsewhere, and has waited for it all the same.
+	before := map[int]string{}
 	for _, op := range ops {
+		first, known := before[op.Client]
+		before[op.Client] = op.Entry
 		if op.Due <= until && op.End >= f.Began {
 			c.Pause = max(c.Pause, op.End-op.Due)
+			if !slices.Contains(f.Entries, op.Entry) && !(known && slices.Contains(f.Entries, first)) {
+				c.Elsewhere = max(c.Elsewhere, op.End-op.Due)
+			}
 		}
 	}
 	c.Silence = silence(answers, c.Before.From, f.Began, until, h.LoadEnd)

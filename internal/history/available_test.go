@@ -52,6 +52,54 @@ func TestAvailabilityOfAFaultThatHoldsRequests(t *testing.T) {
 	}
 }
 
+// Who waits for the end of a cut at an entry on its wrong side is told from who
+// does not.
+func TestThePauseElsewhereIsWithoutTheEntriesThatWereCutOff(t *testing.T) {
+	const cut, well = "http://10.0.0.1", "http://10.0.0.2"
+	ops := steadily(func(due time.Duration) time.Duration {
+		switch due {
+		case 4 * time.Second:
+			return 3 * time.Second
+		case 4010 * ms:
+			return 2 * time.Second
+		case 4020 * ms:
+			return 2900 * ms
+		case 4030 * ms:
+			return 1900 * ms
+		}
+		return 0
+	})
+	for i := range ops {
+		ops[i].Client, ops[i].Entry = 1, well
+		switch ops[i].Due {
+		case 4 * time.Second:
+			ops[i].Client, ops[i].Entry = 2, cut
+		case 4020 * ms: // by the same client, which goes elsewhere in the end
+			ops[i].Client, ops[i].Entry = 2, well
+		case 4030 * ms: // and stays there
+			ops[i].Client, ops[i].Entry = 2, well
+		}
+	}
+	h := History{LoadEnd: 10 * time.Second, Operations: ops,
+		Faults: []Fault{{Name: "cut", Began: 3999 * ms, Healthy: 8 * time.Second, Entries: []string{cut}}}}
+	_, faults := availability(h)
+	if f := faults[0]; f.Pause != 3*time.Second || f.Elsewhere != 2*time.Second {
+		t.Errorf("pause %v, elsewhere %v, want 3s and 2s", f.Pause, f.Elsewhere)
+	}
+	h.Faults[0].Promise = Promise{Pause: 4 * time.Second, PauseElsewhere: 1500 * ms}
+	if lines := warnings(h, faults); len(lines) != 1 || !strings.Contains(lines[0], "whose entry was not cut off waited 2.000 s, and 1.500 s was promised") {
+		t.Errorf("it warns %q", lines)
+	}
+	h.Faults[0].Promise.PauseElsewhere = 2 * time.Second
+	if lines := warnings(h, faults); len(lines) != 0 {
+		t.Errorf("what is kept is warned of: %q", lines)
+	}
+	h.Faults[0].Entries = nil
+	if _, faults := availability(h); faults[0].Elsewhere != faults[0].Pause {
+		t.Errorf("no entry was cut off: pause %v, elsewhere %v", faults[0].Pause, faults[0].Elsewhere)
+	}
+}
+
 func TestRecovery(t *testing.T) {
 	quiet := func(time.Duration) time.Duration { return 0 }
 	at4 := Fault{Began: 4 * time.Second, Healthy: 6 * time.Second}

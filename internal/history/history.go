@@ -111,6 +111,9 @@ type Promise struct {
 	// Pause is the longest that a client should have to wait. More of it is
 	// told and is no verdict: machines differ. 0: nothing is said.
 	Pause time.Duration `json:"pause,omitempty"`
+	// PauseElsewhere is the same for clients whose own entry is not among the
+	// fault's Entries: they have nothing to do with the cut.
+	PauseElsewhere time.Duration `json:"pause_elsewhere,omitempty"`
 }
 
 // Fault is one thing that was broken.

@@ -78,6 +78,10 @@ type FaultAvailability struct {
 	// longest time in which no client got an answer.
 	Pause   time.Duration `json:"pause"`
 	Silence time.Duration `json:"silence"`
+	// Elsewhere is Pause without the operations whose first or last request went
+	// to an entry that the fault cut off (Fault.Entries): what their clients
+	// waited for is the end of the cut. Where none was cut off it is Pause.
+	Elsewhere time.Duration `json:"pause_elsewhere"`
 	// Recovery is from Began until answers came as before: for half a second,
 	// or until the next fault began, every operation was answered, and none
 	// waited longer than four times the 99th percentile of before, or 50 ms if

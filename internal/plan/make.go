@@ -28,7 +28,7 @@ const (
 
 // How long nodes may take to end before they are killed.
 const (
-	// Redis waits up to 3 s for replicas (shutdown-timeout) and syncs its
+	// Redis waits up to 1 s for replicas (shutdown-timeout) and syncs its
 	// append-only file.
 	graceRedis    = 15 * time.Second
 	graceSentinel = 5 * time.Second

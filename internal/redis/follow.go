@@ -124,9 +124,9 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 		if err != nil {
 			return err
 		}
-		if s.pause {
-			s.pause = false
-			if !pause(ctx, retryPause) {
+		if d := s.pause; d > 0 {
+			s.pause = 0
+			if !pause(ctx, d) {
 				return ctx.Err()
 			}
 		}

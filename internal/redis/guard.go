@@ -67,7 +67,7 @@ func (s *session) unguarded(o *operation, err error) (next, error) {
 		o.finish(&Error{Unknown, errDone})
 		return decided, nil
 	case errors.Is(err, errRival):
-		o.cause, s.pause = err, true
+		o.cause, s.pause = err, retryPause
 		return repeat, nil
 	case errors.Is(err, errLost):
 		return o.lose(err), errLost

@@ -88,7 +88,7 @@ func (s *session) agreed(now snapshot) bool {
 	if len(lacking) > 0 {
 		s.miss(now)
 		if s.patient(now, lacking) {
-			s.pause = true
+			s.pause = retryPause
 			return false
 		}
 		s.leave(master, lacking)

@@ -39,7 +39,7 @@ func TestEveryReplicaInSyncHasToConfirm(t *testing.T) {
 	// One confirms that is not in sync: it does not stand in for the other.
 	s = inSync("a")
 	s.behind["b"] = absence{until: time.Now().Add(time.Hour)}
-	if s.agreed(confirmed(replicaView{"a", 99}, replicaView{"b", 100})) || !s.pause || s.expect != 1 {
+	if s.agreed(confirmed(replicaView{"a", 99}, replicaView{"b", 100})) || s.pause == 0 || s.expect != 1 {
 		t.Errorf("another's word counted: %+v", s)
 	}
 	if !s.agreed(confirmed(replicaView{"a", 100}, replicaView{"b", 1})) {
@@ -57,7 +57,7 @@ func TestADeadReplicaIsNotWaitedFor(t *testing.T) {
 func TestASilentReplicaIsWaitedForAsLongAsItMayBePromoted(t *testing.T) {
 	s := inSync("a", "b")
 	now := confirmed(replicaView{"a", 110}, replicaView{"b", 90})
-	if s.agreed(now) || !s.pause {
+	if s.agreed(now) || s.pause == 0 {
 		t.Fatal("it was not waited for")
 	}
 	s.missed = time.Now().Add(-1100 * time.Millisecond) // 500 ms, a ping's time, and a tick

@@ -205,24 +205,33 @@ func (m *monitor) run(ctx context.Context) {
 		case <-pause.C:
 		case <-m.nudge:
 			// Many may complain at once of one failure: not more than one
-			// round in 20 ms for them.
+			// round in 20 ms for them. Whoever waits for a round gets it: most
+			// of all when the Sentinels have just announced a new master.
 			select {
 			case <-time.After(20 * time.Millisecond):
+			case answer := <-m.confirms:
+				asked = m.whoWaits(answer)
 			case <-ctx.Done():
 			}
 		case answer := <-m.confirms:
-			asked = append(asked, answer)
-			for more := true; more; {
-				select {
-				case answer = <-m.confirms:
-					asked = append(asked, answer)
-				default:
-					more = false
-				}
-			}
+			asked = m.whoWaits(answer)
 		case <-ctx.Done():
 		}
 		pause.Stop()
+	}
+}
+
+// whoWaits are all who wait for the outcome of the next round; one of them has
+// been heard.
+func (m *monitor) whoWaits(first chan snapshot) []chan snapshot {
+	all := []chan snapshot{first}
+	for {
+		select {
+		case another := <-m.confirms:
+			all = append(all, another)
+		default:
+			return all
+		}
 	}
 }
 

@@ -36,8 +36,10 @@ type session struct {
 	missedAt int64
 	// offset is the master's after the last batch; 0: nobody asked.
 	offset int64
-	// pause: the master takes some commands later.
-	pause bool
+	// pause: the master takes some commands later, after so long.
+	pause time.Duration
+	// lonely: it has turned a write of this batch down for want of replicas.
+	lonely bool
 	// spoiled is why the connection is not to be used any more.
 	spoiled error
 	// proven is when the last proof was sent that succeeded: see fence. slot is
@@ -100,11 +102,28 @@ func (s *session) spoil(cause error) { s.spoiled = cmp.Or(s.spoiled, cause) }
 // answers an error when this is not the node for it: the session is to end.
 func (s *session) refused(err error) error {
 	switch code, _, _ := strings.Cut(err.Error(), " "); code {
-	case "NOREPLICAS", "BUSY", "TRYAGAIN", "CLUSTERDOWN":
-		s.pause = true
+	case "NOREPLICAS":
+		s.lonely = true
+		fallthrough
+	case "BUSY", "TRYAGAIN", "CLUSTERDOWN":
+		s.pause = retryPause
 		return nil
 	}
 	return err
+}
+
+// replicaPause takes retryPause's place where a master has no replica, as a
+// promoted one until Sentinel turns another to it, and everybody waits for that
+// one.
+const replicaPause = 5 * time.Millisecond
+
+// waited learns that a WAIT went behind the batch. Where writes were turned down
+// for want of replicas it has done most of the waiting: it ends as soon as a
+// replica is there and has answered.
+func (s *session) waited() {
+	if s.lonely {
+		s.pause = replicaPause
+	}
 }
 
 // end gives what the session still has its outcome, or back to the queue,
@@ -140,7 +159,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	}
 	// Where some node is not in sync, who has confirmed matters, and not how
 	// many: that takes the offset.
-	s.offset = 0
+	s.offset, s.lonely = 0, false
 	quick := fences == 0 && s.quickly(batch)
 	role := -1
 	if quick || token || s.expect < s.w.monitor.short.Load().others || !s.missed.IsZero() {
@@ -190,8 +209,11 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 			ended = cmp.Or(ended, fmt.Errorf("%w (%w)", errLost, err))
 		}
 		if standing, online = s.tell(answers[role], token); standing == (Standing{}) {
-			s.pause = true // it does not answer that now
+			s.pause = retryPause // it does not answer that now
 		}
+	}
+	if wait >= 0 {
+		s.waited()
 	}
 	if len(s.done) == 0 {
 		return ended
@@ -207,7 +229,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	if wait >= 0 {
 		acks, err = answers[wait].AsInt64()
 		if err != nil && fateOf(err, sent) == retry { // a script keeps the master busy
-			s.pause, err = true, nil
+			s.pause, err = retryPause, nil
 		}
 	}
 	if err == nil && fences > 0 && acks > 0 && int(acks) >= s.expect {
@@ -363,7 +385,7 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 			return fmt.Errorf("%w: %d of %d replicas confirmed, and then %s", errLost, acks, need, cmp.Or(now.master, "nobody")+" was the master: "+now.why)
 		}
 		if !now.certain() {
-			s.pause = true
+			s.pause = retryPause
 			break
 		}
 		if !s.agreed(now) {

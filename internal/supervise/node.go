@@ -371,6 +371,10 @@ func (n *node) ended() {
 	n.log.Warn("ended", "pid", n.proc.ID().PID, "how", n.proc.Exit())
 	if n.spec.Kind == plan.Redis {
 		n.deadAt = time.Now()
+		// Whoever looks after a host that is away would not know of it.
+		if !n.sup.stopping.Load() && !away(n.spec) {
+			n.sup.askNow()
+		}
 	}
 	stopped := !n.killAt.IsZero()
 	if !n.upSince.IsZero() && time.Since(n.upSince) > calm {

@@ -9,60 +9,7 @@ import (
 )
 
 // What the supervisor does with Redis and the Sentinels; what it makes of
-// their answers is in decide.go.
-
-// Sentinels ask for INFO and tell of themselves this often, so that they know
-// of a new replica, and how far each one is, within a second.
-//
-// infoPeriod also decides how soon a promotion is seen: the Sentinel that leads
-// a failover asks for INFO a second after the last time, whatever the period
-// (sentinelSendPeriodicCommands in Redis 7.0), and turns the other replicas only
-// when it has seen the new role there. The last time lies up to one period before
-// the master is held for down (650 ms after its end), and the replica is
-// promoted 200 to 250 ms after that. So a shorter period makes the wait longer,
-// and one that is longer than 750 ms has some of these questions asked too early
-// and again a second later.
-const (
-	infoPeriod    = 700 * time.Millisecond
-	publishPeriod = time.Second
-)
-
-// pingPeriod is how often Sentinels ping. By default they do so as often as a
-// node may be silent: after each change of the master, when they connect anew
-// and count the silence from then on, the first ping comes as late as the
-// verdict, and a healthy new master may be held for down. It must not be much
-// shorter either: in a failover a replica is only eligible when its INFO is no
-// older than five pings, and that is asked for once a second
-// (sentinelSelectSlave in Redis 7.0).
-func pingPeriod(downAfter time.Duration) time.Duration {
-	return min(max(downAfter/2, 250*time.Millisecond), time.Second)
-}
-
-// probeSentinel asks a Sentinel for its view; a Sentinel that is new to this
-// supervisor is given its periods first.
-func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
-	admin := s.admins[p.Node]
-	pid := 0
-	if st, ok := s.board.snapshot().Node(p.Node); ok {
-		pid = st.PID
-	}
-	s.hastenedMu.Lock()
-	done := s.hastened[p.Node] == pid && pid != 0
-	s.hastenedMu.Unlock()
-	if !done {
-		if err := admin.Hasten(ctx, infoPeriod, publishPeriod, pingPeriod(s.cfg.Stack.Redis.DownAfter)); err != nil {
-			return err
-		}
-		if err := admin.SetQuorum(ctx, s.plan.Name, s.cfg.Stack.Redis.Sentinels/2+1); err != nil {
-			return err
-		}
-		s.hastenedMu.Lock()
-		s.hastened[p.Node] = pid
-		s.hastenedMu.Unlock()
-	}
-	_, err := admin.View(ctx, s.plan.Name)
-	return err
-}
+// their answers is in decide.go, and Sentinel's pace in pace.go.
 
 // gather asks all Sentinels and redis nodes at once, and waits at most wait.
 func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {

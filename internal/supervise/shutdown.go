@@ -70,8 +70,8 @@ func await(answers []<-chan error) (failures []error) {
 // request comes in; then the applications, which finish theirs. The Sentinels
 // go before Redis: they would take the end of the master for its death and
 // fail over in the midst of it. The master goes before its replicas, because
-// it waits with its end until they have all it wrote (Redis 7.0,
-// shutdown-timeout).
+// it waits with its end until they have all it wrote, for a second at the most
+// (Redis 7.0, shutdown-timeout).
 func (s *Supervisor) stopOrder() [][]string {
 	order := make([][]string, 5)
 	for _, n := range s.board.snapshot().Nodes {

@@ -131,6 +131,7 @@ func TestThePageSaysWhatTheVerdictSays(t *testing.T) {
 		"broken":       {"<h1>broken</h1>", "lost write", "write(c12-9007)", "client 12", "sentinel-2", "14 failed, 9 unknown", "the machine was busy"},
 		"missed":       {"<h1>missed</h1>", "30 operations failed, and none may", "312 ms"},
 		"inconclusive": {"<h1>inconclusive</h1>", "That is no pass", "There is no evidence", "never healthy again", "interrupted", "web-2 is down"},
+		"course":       {"Of the pause: clients whose entry was not cut off waited 2.22 s at the longest, 4.00 s promised."},
 		"empty":        {"<h1>no verdict</h1>", "No operation was recorded", "Nothing was broken"},
 		"no-faults":    {"Nothing was broken", `class="timeline"`},
 	} {
@@ -231,6 +232,8 @@ func TestTheSummaryForMachines(t *testing.T) {
 				Faults []struct {
 					Name       string
 					PauseMS    *float64 `json:"pause_ms"`
+					Elsewhere  *float64 `json:"pause_elsewhere_ms"`
+					Promised   *float64 `json:"promised_pause_elsewhere_ms"`
 					RecoveryMS *float64 `json:"recovery_ms"`
 				}
 				Why []string
@@ -244,6 +247,10 @@ func TestTheSummaryForMachines(t *testing.T) {
 			switch name {
 			case "holds":
 				if got.Result != "holds" || *got.Faults[0].RecoveryMS != 1240 || *got.Faults[0].PauseMS < 1200 {
+					t.Errorf("got %s", b.String())
+				}
+			case "course":
+				if f := got.Faults[13]; *f.Elsewhere != 2220 || *f.Promised != 4000 || got.Faults[0].Promised != nil {
 					t.Errorf("got %s", b.String())
 				}
 			case "inconclusive":

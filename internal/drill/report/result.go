@@ -141,6 +141,19 @@ func (r result) end() time.Duration {
 // Over says that clients waited longer than they should.
 func (r row) Over() bool { return r.Promise.Pause > 0 && r.Cost.Pause > r.Promise.Pause }
 
+// Elsewhere says how long clients waited whose entry was not cut off; empty
+// where no entry was, since that is the pause then.
+func (r row) Elsewhere() string {
+	if len(r.Entries) == 0 || r.Began < 0 {
+		return ""
+	}
+	text := "clients whose entry was not cut off waited " + span(r.Cost.Elsewhere) + " at the longest"
+	if r.Promise.PauseElsewhere > 0 {
+		text += ", " + span(r.Promise.PauseElsewhere) + " promised"
+	}
+	return text
+}
+
 // name is the fault's with its targets.
 func (r row) name() string {
 	s := r.Name

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast/internal/history"
@@ -128,6 +129,7 @@ func judged(h history.History) history.Verdict {
 		cost := history.FaultAvailability{Name: f.Name, Before: seen(h, f.Began-5*time.Second, f.Began),
 			During: seen(h, f.Began, f.Began+recovery), After: seen(h, f.Began+recovery, f.Began+recovery+5*time.Second), Recovery: recovery}
 		cost.Pause = cost.During.Max
+		cost.Elsewhere = cost.Pause
 		cost.Silence = 1201 * ms
 		if i > 0 {
 			cost.Silence = 16 * ms
@@ -275,7 +277,10 @@ func course() (history.History, history.Verdict) {
 			Promise: history.Promise{Failed: history.InFlight, Unknown: history.Any, Pause: time.Second}}
 		recovery := time.Duration(20+i*100) * ms
 		cost := history.FaultAvailability{Name: name, Recovery: recovery, Before: seen(h, at-3*time.Second, at), During: seen(h, at, at+recovery), After: seen(h, at+recovery, at+recovery+3*time.Second)}
-		cost.Pause, cost.Silence = cost.During.Max, 14*ms
+		cost.Pause, cost.Elsewhere, cost.Silence = cost.During.Max, cost.During.Max, 14*ms
+		if strings.HasPrefix(name, "partition") {
+			f.Entries, f.Promise.PauseElsewhere, cost.Elsewhere = []string{"http://10.0.0.1:6301"}, 4*time.Second, 2220*ms
+		}
 		h.Faults, v.Faults = append(h.Faults, f), append(v.Faults, cost)
 	}
 	return h, v

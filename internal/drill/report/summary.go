@@ -55,7 +55,12 @@ type summaryFault struct {
 	Evidence string   `json:"evidence"`
 	Trouble  string   `json:"trouble,omitempty"`
 	// Promised is null where nothing is said about a pause.
-	Promised       *float64          `json:"promised_pause_ms"`
+	Promised *float64 `json:"promised_pause_ms"`
+	// Elsewhere and PromisedElsewhere are of clients whose entry was not cut
+	// off; PauseMS is of all.
+	Elsewhere         *float64 `json:"pause_elsewhere_ms"`
+	PromisedElsewhere *float64 `json:"promised_pause_elsewhere_ms"`
+
 	AllowedFailed  history.Allowance `json:"allowed_failed"`
 	AllowedUnknown history.Allowance `json:"allowed_unknown"`
 	BeganMS        *float64          `json:"began_ms"`
@@ -96,11 +101,14 @@ func JSON(w io.Writer, h history.History, v history.Verdict) error {
 			Name: f.Name, Targets: some(f.Targets), Evidence: f.Evidence, Trouble: f.Trouble,
 			AllowedFailed: f.Promise.Failed, AllowedUnknown: f.Promise.Unknown,
 			BeganMS: milliseconds(f.Began), MomentsMS: []*float64{}, UndoneMS: milliseconds(f.Undone), HealthyMS: milliseconds(f.Healthy),
-			PauseMS: milliseconds(cost.Pause), SilenceMS: milliseconds(cost.Silence), RecoveryMS: milliseconds(cost.Recovery),
+			PauseMS: milliseconds(cost.Pause), Elsewhere: milliseconds(cost.Elsewhere), SilenceMS: milliseconds(cost.Silence), RecoveryMS: milliseconds(cost.Recovery),
 			Before: loadOf(cost.Before), During: loadOf(cost.During), After: loadOf(cost.After),
 		}
 		if f.Promise.Pause > 0 {
 			one.Promised = milliseconds(f.Promise.Pause)
+		}
+		if f.Promise.PauseElsewhere > 0 {
+			one.PromisedElsewhere = milliseconds(f.Promise.PauseElsewhere)
 		}
 		for _, m := range f.Moments {
 			one.MomentsMS = append(one.MomentsMS, milliseconds(m))

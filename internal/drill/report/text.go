@@ -126,6 +126,11 @@ func (t *textReport) faults() {
 	}
 	t.printf("\n")
 	t.table(lines)
+	for _, f := range t.Rows {
+		if text := f.Elsewhere(); text != "" {
+			t.wrapped("   ", fmt.Sprintf("fault %d: %s", f.N, text))
+		}
+	}
 }
 
 // table writes aligned lines: the first two columns to the left, numbers to
