@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -23,18 +24,18 @@ type permit struct {
 	shared int64     // an offset that every other node was heard to have
 	proven time.Time // when the last proof was sent that succeeded
 	// heard is when the last batch was sent that the master has answered, in
-	// nanoseconds since life.
+	// nanoseconds since birth.
 	heard atomic.Int64
 	// revoked: something spoke against it.
 	revoked atomic.Bool
 }
 
-// life is a moment to count from: an atomic has no room for a time.
-var life = time.Now()
+// birth is a moment to count from: an atomic has no room for a time.
+var birth = time.Now()
 
 // permits says that others may read as this session just did without WAIT.
 func (s *session) permits() {
-	p := &permit{session: s, alone: s.w.cfg.alone(), others: s.w.monitor.short.Load().others, shared: s.quick.shared, proven: s.proven}
+	p := &permit{session: s, alone: s.w.cfg.alone(), others: s.quick.others, shared: s.quick.shared, proven: s.proven}
 	if last := s.w.permit.Load(); last != nil && !last.revoked.Load() && last.session == s &&
 		last.others == p.others && last.shared == p.shared && last.proven.Equal(p.proven) {
 		last.hear(s.quick.heard)
@@ -49,7 +50,7 @@ func (s *session) permits() {
 func (s *session) forbids() {
 	switch {
 	case s.w.permit.Load() == nil:
-	case s.w.cfg.alone() && s.expect == 0:
+	case s.w.cfg.alone() && s.expect == 0 && s.w.monitor.short.Load().online == 0:
 	case s.quick.calm && s.expect >= s.w.monitor.short.Load().others && s.missed.IsZero():
 	default:
 		s.w.permit.Store(nil)
@@ -58,7 +59,7 @@ func (s *session) forbids() {
 
 // hear takes note of a batch that the master has answered.
 func (p *permit) hear(sent time.Time) {
-	at := int64(sent.Sub(life))
+	at := int64(sent.Sub(birth))
 	for {
 		before := p.heard.Load()
 		if at <= before || p.heard.CompareAndSwap(before, at) {
@@ -70,7 +71,7 @@ func (p *permit) hear(sent time.Time) {
 // holds says that the permit is good, where the last proof is younger than age
 // and the master has answered a batch that was sent at heard.
 func (p *permit) holds(age time.Duration, heard int64) bool {
-	return !p.revoked.Load() && (p.alone || time.Since(p.proven) < age && int64(time.Since(life))-heard < int64(lately))
+	return !p.revoked.Load() && (p.alone || time.Since(p.proven) < age && int64(time.Since(birth))-heard < int64(lately))
 }
 
 // bears says that the master's word of itself is as the permit has it.
@@ -105,10 +106,11 @@ type Express struct {
 	began time.Time
 	heard int64 // permit.heard before it
 
-	in          []byte // what has come of its answers
-	at, replies int    // the whole ones among them
-	made        []madeReply
-	offset      int64 // the master's, after the batch
+	in      []byte // what has come of its answers
+	scan    scan
+	replies int // the whole ones among them
+	made    []madeReply
+	offset  int64 // the master's, after the batch
 }
 
 // Bounds of a batch: it is to be short, since everybody else waits at the
@@ -116,8 +118,16 @@ type Express struct {
 const (
 	maxExpress      = 512
 	maxExpressBytes = 64 << 10
-	keepExpress     = 256 << 10 // how large the memory for answers may stay
+	// maxAnswer is how long one answer may be, and maxAnswers how long all of
+	// them: everybody else waits for the longest, and what takes long to come is
+	// too old to count.
+	maxAnswer   = 1 << 20
+	maxAnswers  = 16 << 20
+	keepAnswers = 256 << 10 // how large the memory for them may stay
 )
+
+// ErrTooLong: the answers of a batch are longer than an Express brings.
+var ErrTooLong = errors.New("the answers are too long")
 
 // errNoPermit: there is no session that permits it now.
 var errNoPermit = errors.New("no master is read without confirmation now")
@@ -130,15 +140,26 @@ func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 		return nil, nil, errors.ErrUnsupported
 	}
 	p := c.writer.permit.Load()
-	if p == nil {
+	switch {
+	case p == nil:
 		return nil, nil, errNoPermit
+	case p.session.process == "":
+		return nil, nil, errors.ErrUnsupported // the address may lead elsewhere, and nobody could tell
 	}
 	conn, err := c.cfg.dial(ctx, p.session.master)
 	if err != nil {
 		return nil, nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(dialTimeout))
-	if err := c.cfg.greet(conn); err != nil {
+	hang := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
+	process, err := c.cfg.greet(conn)
+	if err == nil && process != p.session.process {
+		err = errors.New("this is not the process that is written to")
+	}
+	if !hang() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
 		_ = conn.Close()
 		return nil, nil, fmt.Errorf("log in to %s: %w", p.session.master, err)
 	}
@@ -146,8 +167,9 @@ func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 	return &Express{w: c.writer, session: p.session}, conn, nil
 }
 
-// greet makes a connection to Redis ready for commands.
-func (c Config) greet(conn net.Conn) error {
+// greet makes a connection to Redis ready for commands, and answers which
+// process is at its end.
+func (c Config) greet(conn net.Conn) (process string, err error) {
 	var b []byte
 	asked := 0
 	ask := func(words ...string) {
@@ -166,47 +188,63 @@ func (c Config) greet(conn net.Conn) error {
 	if c.Name != "" {
 		ask("CLIENT", "SETNAME", c.Name)
 	}
-	if asked == 0 {
-		return nil
-	}
+	ask("INFO", "server")
 	if _, err := conn.Write(b); err != nil {
-		return err
+		return "", err
 	}
-	in, n := make([]byte, 4<<10), 0
-	for ; asked > 0; asked-- {
-		end := 0
-		for end = skip(in[:n]); end == 0; end = skip(in[:n]) {
-			if n == len(in) {
-				return errNoReply
-			}
+	in, n := make([]byte, 16<<10), 0
+	for {
+		var k scan
+		whole, err := k.whole(in[:n])
+		if err == nil && !whole && n == len(in) {
+			err = errNoReply
+		}
+		if err != nil {
+			return "", err
+		}
+		if !whole {
 			more, err := conn.Read(in[n:])
 			if err != nil {
-				return err
+				return "", err
 			}
 			n += more
+			continue
 		}
-		switch {
-		case end < 0:
-			return errNoReply
-		case in[0] == '-':
-			return redisError(in[1 : end-len(crlf)])
+		var reply madeReply
+		reply.read(string(in[:k.at]))
+		if reply.kind == Failure {
+			return "", redisError(reply.text)
 		}
-		n = copy(in, in[end:n])
+		if asked--; asked == 0 {
+			return processOf(reply.text), nil
+		}
+		n = copy(in, in[k.at:n])
 	}
-	return nil
+}
+
+// processOf finds in INFO's answer which process this is (manual, INFO: run_id);
+// empty: it does not say.
+func processOf(info string) string {
+	_, after, _ := strings.Cut(info, "\r\nrun_id:")
+	id, _, _ := strings.Cut(after, "\r\n")
+	return id
 }
 
 // Over says that the session is over that this belongs to: it answers no more.
 func (x *Express) Over() bool { return x.w.session.Load() != x.session }
 
-// Add takes a request into the batch to come. It answers false when that is
-// nothing for it, or there is no permit now.
-func (x *Express) Add(r *Request, spec *Spec) bool {
+// ForExpress says that a request is one for an Express; spec is what Redis says
+// of its command.
+func ForExpress(r *Request, spec *Spec) bool {
+	return len(r.Commands) == 1 && spec.Swift && r.Read == ReadMaster && !r.Atomic && r.Script == nil
+}
+
+// Add takes a request into the batch to come, which is one for it. It answers
+// false when there is no permit now, or no room.
+func (x *Express) Add(r *Request) bool {
 	p := x.w.permit.Load()
 	switch {
 	case p == nil || p.session != x.session || !p.holds(proofEvery, p.heard.Load()):
-		return false
-	case len(r.Commands) != 1 || r.Atomic || r.Script != nil || r.Read != ReadMaster || !spec.Swift:
 		return false
 	case x.adds == maxExpress || len(x.next) > maxExpressBytes:
 		return false
@@ -234,37 +272,38 @@ func (x *Express) Depart() []byte {
 	if p := x.w.permit.Load(); p != nil {
 		x.heard = p.heard.Load()
 	}
-	x.w.stats.batch(x.count)
 	return x.sent
 }
 
-// Since is when the batch departed that is under way.
-func (x *Express) Since() (time.Time, bool) { return x.began, x.count > 0 }
+// Come is how many bytes of answers have come to the batch that is under way.
+func (x *Express) Come() (bytes int, under bool) { return len(x.in), x.count > 0 }
 
 // Room is where what comes is to be read to; Got takes it.
 func (x *Express) Room() []byte {
 	if cap(x.in)-len(x.in) < 4<<10 {
 		x.in = slices.Grow(x.in, max(16<<10, len(x.in)))
 	}
-	return x.in[len(x.in):cap(x.in)]
+	return x.in[len(x.in):min(cap(x.in), len(x.in)+keepAnswers)]
 }
 
 // Got takes n bytes that were read to Room. It answers true when the answers of
-// the whole batch are there. An error says that this is not Redis' protocol.
+// the whole batch are there. An error, ErrTooLong or that this is not Redis'
+// protocol, ends the connection.
 func (x *Express) Got(n int) (whole bool, err error) {
 	x.in = x.in[:len(x.in)+n]
-	for x.at < len(x.in) {
+	for x.scan.at < len(x.in) {
 		if x.count == 0 || x.replies > x.count {
 			return false, errNoReply // nobody has asked for that
 		}
-		n := skip(x.in[x.at:])
-		if n < 0 {
-			return false, errNoReply
-		}
-		if n == 0 {
+		whole, err := x.scan.whole(x.in)
+		switch {
+		case err != nil:
+			return false, err
+		case !whole && (len(x.in)-x.scan.at > maxAnswer || len(x.in) > maxAnswers):
+			return false, ErrTooLong
+		case !whole:
 			return false, nil
 		}
-		x.at += n
 		x.replies++
 	}
 	return x.replies == x.count+1, nil
@@ -272,14 +311,14 @@ func (x *Express) Got(n int) (whole bool, err error) {
 
 // Land judges the batch, whose answers are there. It answers false when they
 // are not to be given to anybody. Another batch may depart from then on, and
-// Answer is good until its answers come.
+// Answer is good until Done.
 func (x *Express) Land() bool {
-	all := string(x.in[:x.at]) // the answers are parts of it
+	all := string(x.in) // the answers are parts of it
 	count := x.count
-	if x.in = x.in[:0]; cap(x.in) > keepExpress {
+	if x.in = x.in[:0]; cap(x.in) > keepAnswers {
 		x.in = nil
 	}
-	x.count, x.at, x.replies = 0, 0, 0
+	x.count, x.scan, x.replies = 0, scan{}, 0
 	x.made = make([]madeReply, count) // answers may be kept
 	for i := range count {
 		all = x.made[i].read(all)
@@ -299,8 +338,15 @@ func (x *Express) Land() bool {
 	if !p.bears(standing, online) {
 		p.revoked.Store(true)
 	}
-	return p.holds(proofAge, x.heard)
+	if !p.holds(proofAge, x.heard) {
+		return false
+	}
+	x.w.stats.batch(count)
+	return true
 }
+
+// Done ends what began with Land: answers may be long.
+func (x *Express) Done() { x.made = nil }
 
 // Answer gives one of the requests of the batch that has landed its answer, in
 // the order in which they were added. It answers false when Redis has refused

@@ -3,9 +3,11 @@ package redis
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -34,13 +36,14 @@ func ride(t *testing.T, client *Client) *express {
 	return x
 }
 
-func (x *express) spec(t *testing.T, r *Request) *Spec {
+// takes adds a request that is one for an Express.
+func (x *express) takes(t *testing.T, r *Request) bool {
 	t.Helper()
 	spec, err := x.client.Spec(t.Context(), r.Commands[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	return spec
+	return ForExpress(r, spec) && x.Add(r)
 }
 
 // depart sends requests as one batch. Meanwhile the others read, without which
@@ -49,10 +52,10 @@ func (x *express) depart(t *testing.T, all ...*Request) {
 	t.Helper()
 	redistest.Eventually(t, 10*time.Second, "there is a permit", func() bool {
 		reads(t, x.client, 5*time.Millisecond)
-		return x.Add(all[0], x.spec(t, all[0]))
+		return x.takes(t, all[0])
 	})
 	for _, r := range all[1:] {
-		if !x.Add(r, x.spec(t, r)) {
+		if !x.takes(t, r) {
 			t.Fatalf("%v: not taken", r.Commands)
 		}
 	}
@@ -148,6 +151,9 @@ func TestAnExpressAnswersWhatRedisDoes(t *testing.T) {
 						t.Errorf("%v: %.100q, want %.100q", r.Commands, got, want)
 					}
 				}
+				if x.Done(); x.made != nil {
+					t.Error("what was answered is kept")
+				}
 				if !strings.HasPrefix(all[7].Token, tokenPrefix) || all[0].Token != "" {
 					t.Errorf("the tokens: %q and %q", all[7].Token, all[0].Token)
 				}
@@ -166,13 +172,13 @@ func TestAnExpressTakesWhatOnlyReadsAndIsSwift(t *testing.T) {
 		{Commands: commands("GET k"), Atomic: true},
 	} {
 		reads(t, client, 10*time.Millisecond)
-		if x.Add(r, x.spec(t, r)) {
+		if x.takes(t, r) {
 			t.Errorf("%v was taken: %+v", r.Commands, r)
 		}
 	}
 	// Not more at once than fit into one batch.
 	for i := range 2 * maxExpress {
-		if r := reading("GET", "k"); !x.Add(r, x.spec(t, r)) {
+		if r := reading("GET", "k"); !x.takes(t, r) {
 			if i == 0 {
 				reads(t, client, 10*time.Millisecond)
 				continue
@@ -192,7 +198,7 @@ func TestAPermitExpires(t *testing.T) {
 	x := ride(t, client)
 	x.read(t)
 	time.Sleep(proofEvery)
-	if r := reading("GET", "k"); x.Add(r, x.spec(t, r)) {
+	if r := reading("GET", "k"); x.takes(t, r) {
 		t.Error("the proof was not made anew, and a read was taken")
 	}
 }
@@ -215,7 +221,7 @@ func TestAnExpressShowsAnothersWriteOnlyWhenTheReplicasHaveIt(t *testing.T) {
 			t.Fatal(answer)
 		}
 		// The permit is still good for a moment.
-		for r := reading("GET", "k"); x.Add(r, x.spec(t, r)); {
+		for r := reading("GET", "k"); x.takes(t, r); {
 			x.send(t)
 			if x.arrive(t, 1<<20) && x.Answer(0, r) && r.Results[0].Reply.Text() == value {
 				t.Errorf("round %d: a read showed a value that no replica had", round)
@@ -253,7 +259,7 @@ func TestAReplacedMasterAnswersNoExpress(t *testing.T) {
 	for b.Do("GET", "k") != "new" {
 		time.Sleep(time.Millisecond)
 	}
-	for r := reading("GET", "k"); x.Add(r, x.spec(t, r)); {
+	for r := reading("GET", "k"); x.takes(t, r); {
 		x.send(t)
 		if x.arrive(t, 1<<20) && x.Answer(0, r) && r.Results[0].Reply.Text() != "new" {
 			t.Fatalf("a read showed %q after a write on the new master and its replica", r.Results[0].Reply.Text())
@@ -271,7 +277,7 @@ func TestAnAnswerThatComesLateDoesNotCount(t *testing.T) {
 	redistest.Eventually(t, 10*time.Second, "a permit that is young enough", func() bool {
 		reads(t, client, 5*time.Millisecond)
 		p := client.writer.permit.Load()
-		return p != nil && time.Since(p.proven) < proofAge-lately-50*time.Millisecond && x.Add(r, x.spec(t, r))
+		return p != nil && time.Since(p.proven) < proofAge-lately-50*time.Millisecond && x.takes(t, r)
 	})
 	p := client.writer.permit.Load()
 	time.Sleep(lately * 2 / 3)
@@ -292,7 +298,7 @@ func TestAnExpressEndsWithItsSession(t *testing.T) {
 	}
 	cluster.Node(client.Master()).Kill()
 	redistest.Eventually(t, 5*time.Second, "it is over", x.Over)
-	if r := reading("GET", "k"); x.Add(r, x.spec(t, r)) {
+	if r := reading("GET", "k"); x.takes(t, r) {
 		t.Error("a read was taken")
 	}
 	if _, _, err := client.Express(t.Context()); err == nil {
@@ -311,29 +317,28 @@ func TestAnExpressTakesNoAnswerThatNobodyAskedFor(t *testing.T) {
 }
 
 func TestLoggingIn(t *testing.T) {
+	const info = "$32\r\n# Server\r\nx:1\r\nrun_id:abc\r\ny:2\r\n\r\n"
 	for _, test := range []struct {
 		cfg    Config
 		answer string
 		asks   string
 		want   string // in the error
 	}{
-		{Config{}, "", "", ""},
-		{Config{Password: "p"}, "+OK\r\n", "AUTH p", ""},
-		{Config{Username: "u", Password: "p", DB: 3, Name: "n"}, "+OK\r\n+OK\r\n+OK\r\n", "AUTH u p SELECT 3 CLIENT SETNAME n", ""},
-		{Config{Password: "p"}, "-WRONGPASS no\r\n", "AUTH p", "WRONGPASS no"},
-		{Config{Password: "p"}, "HTTP/1.1 400 Bad Request\r\n", "AUTH p", errNoReply.Error()},
-		{Config{Password: "p"}, "$9000\r\n" + strings.Repeat("x", 9000) + "\r\n", "AUTH p", errNoReply.Error()},
-		{Config{Password: "p", DB: 3}, "+OK\r\n", "AUTH p SELECT 3", "EOF"},
+		{Config{}, info, "INFO server", ""},
+		{Config{Password: "p"}, "+OK\r\n" + info, "AUTH p INFO server", ""},
+		{Config{Username: "u", Password: "p", DB: 3, Name: "n"}, "+OK\r\n+OK\r\n+OK\r\n" + info, "AUTH u p SELECT 3 CLIENT SETNAME n INFO server", ""},
+		{Config{Password: "p"}, "-WRONGPASS no\r\n", "AUTH p INFO server", "WRONGPASS no"},
+		{Config{}, "-NOPERM no\r\n", "INFO server", "NOPERM no"},
+		{Config{Password: "p"}, "HTTP/1.1 400 Bad Request\r\n", "AUTH p INFO server", errNoReply.Error()},
+		{Config{}, "$90000\r\n" + strings.Repeat("x", 90000) + "\r\n", "INFO server", errNoReply.Error()},
+		{Config{Password: "p", DB: 3}, "+OK\r\n", "AUTH p SELECT 3 INFO server", "EOF"},
 	} {
 		here, there := net.Pipe()
 		asked := make(chan string, 1)
 		go func() {
 			defer there.Close()
 			b := make([]byte, 1<<10)
-			n := 0
-			if test.asks != "" {
-				n, _ = there.Read(b)
-			}
+			n, _ := there.Read(b)
 			_, _ = there.Write([]byte(test.answer))
 			var words []string
 			for line := range bytes.Lines(b[:n]) {
@@ -343,13 +348,84 @@ func TestLoggingIn(t *testing.T) {
 			}
 			asked <- strings.Join(words, " ")
 		}()
-		err := test.cfg.greet(here)
+		process, err := test.cfg.greet(here)
 		here.Close()
 		if got := <-asked; got != test.asks {
 			t.Errorf("%+v: asked %q", test.cfg, got)
 		}
-		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+		if test.want == "" && (err != nil || process != "abc") || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%+v: %v, want %q", test.cfg, err, test.want)
+		}
+	}
+}
+
+// An address may lead elsewhere than it did when the session began.
+func TestAnExpressGoesToTheProcessThatIsWrittenTo(t *testing.T) {
+	one, two := redistest.Start(t, 0, 0).Nodes[0], redistest.Start(t, 0, 0).Nodes[0]
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	var target atomic.Pointer[string]
+	target.Store(&one.Addr)
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", *target.Load())
+			if err != nil {
+				_ = conn.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(to, conn); _ = to.Close() }()
+			go func() { _, _ = io.Copy(conn, to); _ = conn.Close() }()
+		}
+	}()
+	client := open(t, &redistest.Cluster{Nodes: []*redistest.Server{{Addr: ln.Addr().String()}}}, func(cfg *Config) { cfg.MinAcks = 0 })
+	x := ride(t, client)
+	if !x.takes(t, reading("GET", "k")) {
+		t.Error("a read of the same process was not taken")
+	}
+	target.Store(&two.Addr)
+	if _, _, err := client.Express(t.Context()); err == nil || !strings.Contains(err.Error(), "process") {
+		t.Errorf("a connection to another process: %v", err)
+	}
+}
+
+// A replica of a single Redis that never tells of itself is no reason to ask
+// everything twice.
+func TestASingleRedisWithAReplicaGivesNoPermit(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	client := open(t, cluster, func(cfg *Config) { cfg.MinAcks = 0 })
+	redistest.Eventually(t, 10*time.Second, "it knows of the replica", func() bool {
+		reads(t, client, time.Millisecond)
+		return client.Status().Replicas == 1
+	})
+	reads(t, client, 10*time.Millisecond)
+	if p := client.writer.permit.Load(); p != nil && !p.revoked.Load() {
+		t.Errorf("there is a permit: %+v", p)
+	}
+}
+
+func TestWhatAnExpressCannotBringIsTooLong(t *testing.T) {
+	for name, reply := range map[string]string{
+		"a string":  "$2000000\r\n" + strings.Repeat("x", 2_000_000) + "\r\n",
+		"an array":  "*20000\r\n" + strings.Repeat("$1000\r\n"+strings.Repeat("x", 1000)+"\r\n", 20_000),
+		"no end":    "$2000000\r\n",
+		"all right": "*1000\r\n" + strings.Repeat("$1000\r\n"+strings.Repeat("x", 1000)+"\r\n", 1000) + "*0\r\n",
+	} {
+		x := &Express{count: 1}
+		whole, err := false, error(nil)
+		for s := reply; len(s) > 0 && err == nil; {
+			n := copy(x.Room(), s)
+			s = s[n:]
+			whole, err = x.Got(n)
+		}
+		if name == "all right" && (!whole || err != nil) || name != "all right" && name != "no end" && !errors.Is(err, ErrTooLong) || name == "no end" && (whole || err != nil) {
+			t.Errorf("%s: %v, %v", name, whole, err)
 		}
 	}
 }

@@ -55,6 +55,8 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	if !standing.Master {
 		return fmt.Errorf("%s is not a master any more", master)
 	}
+	info, _ := conn.Do(ctx, conn.B().Info().Section("server").Build()).ToString() // it may be refused
+	s.process = processOf(info)
 	for _, r := range replicas {
 		if r.offset > 0 {
 			s.there[r.addr] = true

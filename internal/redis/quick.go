@@ -39,6 +39,7 @@ const maxAsks = 4
 type quick struct {
 	calm   bool      // since the last proof nothing spoke against it
 	shared int64     // an offset that every other node was heard to have
+	others int       // how many these were
 	asks   int       // how often they may still be asked
 	heard  time.Time // when the last batch was sent that the master has answered
 }
@@ -80,7 +81,7 @@ func (q *quick) lasts(role Standing, replicas, others int, ask func() int64) boo
 		return false
 	default:
 		q.asks--
-		if q.shared = ask(); role.Offset > q.shared {
+		if q.shared, q.others = ask(), others; role.Offset > q.shared {
 			return false
 		}
 	}

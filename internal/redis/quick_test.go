@@ -47,10 +47,10 @@ func TestWhenAReadNeedsNoConfirmation(t *testing.T) {
 		after    quick
 	}{
 		"the others had it":                  {calm, master(100), 2, never, true, quick{calm: true, shared: 100, asks: 2}},
-		"the others have it now":             {calm, master(101), 2, 101, true, quick{calm: true, shared: 101}},
-		"the others have it by far":          {calm, master(101), 2, 500, true, quick{calm: true, shared: 500}},
-		"one is behind":                      {calm, master(102), 2, 101, false, quick{shared: 101}},
-		"one does not follow":                {calm, master(102), 2, 0, false, quick{}},
+		"the others have it now":             {calm, master(101), 2, 101, true, quick{calm: true, shared: 101, others: 2}},
+		"the others have it by far":          {calm, master(101), 2, 500, true, quick{calm: true, shared: 500, others: 2}},
+		"one is behind":                      {calm, master(102), 2, 101, false, quick{shared: 101, others: 2}},
+		"one does not follow":                {calm, master(102), 2, 0, false, quick{others: 2}},
 		"they were asked often enough":       {quick{calm: true, shared: 100}, master(101), 2, never, false, quick{shared: 100}},
 		"they are not asked ever more often": {quick{calm: true, shared: 100, asks: maxAsks}, master(9), 2, never, true, quick{calm: true, shared: 100, asks: maxAsks}},
 		"the master has lost one":            {calm, master(100), 1, never, false, quick{shared: 100, asks: 1}},

@@ -26,59 +26,79 @@ func appendCommand(b []byte, words []string) []byte {
 	return b
 }
 
-// skip is how long the reply is that b begins with; 0: it is not all there;
-// negative: there is none.
-func skip(b []byte) int {
-	at := 0
-	for left := 1; left > 0; left-- {
-		if at >= len(b) {
-			return 0
+// scan finds the end of a reply that comes piece by piece; it looks at each byte
+// once, but for a line or a string that is not all there.
+type scan struct {
+	at   int // how far it is
+	left int // how many elements are to come; 0: none was begun
+}
+
+// whole says that the reply is all there which began where scan did in b; at is
+// its end then. It answers errNoReply when there is none.
+func (k *scan) whole(b []byte) (bool, error) {
+	if k.left == 0 {
+		k.left = 1
+	}
+	for k.left > 0 {
+		n, more, err := piece(b[k.at:])
+		if n == 0 || err != nil {
+			return false, err
 		}
-		end := bytes.IndexByte(b[at:], '\n')
-		switch {
-		case end < 0 && len(b)-at > maxLine && b[at] != '+' && b[at] != '-':
-			return -1
-		case end < 0:
-			return 0
-		case end < 2 || b[at+end-1] != '\r':
-			return -1
-		}
-		kind, line := b[at], b[at+1:at+end-1]
-		at += end + 1
-		switch kind {
-		case '+', '-':
-		case ':':
-			if _, ok := numeral(line); !ok {
-				return -1
-			}
-		case '$', '*':
-			n, ok := numeral(line)
-			switch {
-			case !ok || n < -1 || n > maxLength:
-				return -1
-			case kind == '*':
-				left += max(int(n), 0)
-			case n >= 0:
-				at += int(n) + len(crlf)
-				if at > len(b) {
-					return 0
-				}
-				if b[at-2] != '\r' || b[at-1] != '\n' {
-					return -1
-				}
-			}
-		default:
-			return -1
+		k.at += n
+		if k.left += more - 1; k.left > maxLength {
+			return false, errNoReply
 		}
 	}
-	return at
+	return true, nil
+}
+
+// piece is how long the line is that b begins with, its string included; 0: it
+// is not all there; and how many elements follow, of an array.
+func piece(b []byte) (length, elements int, err error) {
+	if len(b) == 0 {
+		return 0, 0, nil
+	}
+	end := bytes.IndexByte(b, '\n')
+	switch {
+	case end < 0 && len(b) > maxLine && b[0] != '+' && b[0] != '-':
+		return 0, 0, errNoReply
+	case end < 0:
+		return 0, 0, nil
+	case end < 2 || b[end-1] != '\r':
+		return 0, 0, errNoReply
+	}
+	kind, line := b[0], b[1:end-1]
+	end++
+	if kind == '+' || kind == '-' {
+		return end, 0, nil
+	}
+	n, ok := numeral(line)
+	switch {
+	case !ok:
+	case kind == ':':
+		return end, 0, nil
+	case n < -1 || n > maxLength:
+	case kind == '*':
+		return end, max(int(n), 0), nil
+	case kind == '$' && n < 0:
+		return end, 0, nil
+	case kind == '$':
+		end += int(n) + len(crlf)
+		if end > len(b) {
+			return 0, 0, nil
+		}
+		if b[end-2] == '\r' && b[end-1] == '\n' {
+			return end, 0, nil
+		}
+	}
+	return 0, 0, errNoReply
 }
 
 // maxLine is more than a number takes, and maxLength more than Redis answers at
 // once.
 const (
 	maxLine   = 32
-	maxLength = 1 << 40
+	maxLength = 1 << 32
 )
 
 // numeral reads a number.
@@ -90,7 +110,7 @@ func numeral(b []byte) (n int64, ok bool) {
 	return n, err == nil
 }
 
-// read makes r the reply that s begins with, which is all there (see skip), and
+// read makes r the reply that s begins with, which is all there (see scan), and
 // answers what follows.
 func (r *madeReply) read(s string) string {
 	line, rest, _ := strings.Cut(s[1:], crlf)

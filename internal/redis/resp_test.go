@@ -50,7 +50,38 @@ func TestAReplyIsRead(t *testing.T) {
 	}
 }
 
-func FuzzSkip(f *testing.F) {
+// skip is how long the reply is that b begins with; 0: it is not all there;
+// negative: there is none.
+func skip(b []byte) int {
+	var k scan
+	whole, err := k.whole(b)
+	switch {
+	case err != nil:
+		return -1
+	case !whole:
+		return 0
+	}
+	return k.at
+}
+
+func TestAReplyIsScannedPieceByPiece(t *testing.T) {
+	reply := "*3\r\n$6\r\nmaster\r\n:7\r\n*2\r\n*2\r\n$9\r\n127.0.0.1\r\n$1\r\n7\r\n*0\r\n"
+	var k scan
+	for i := range len(reply) {
+		if whole, err := k.whole([]byte(reply[:i])); whole || err != nil {
+			t.Fatalf("after %q: %v, %v", reply[:i], whole, err)
+		}
+	}
+	if whole, err := k.whole([]byte(reply + "+OK")); !whole || err != nil || k.at != len(reply) {
+		t.Errorf("%v, %v at %d", whole, err, k.at)
+	}
+	var many scan // more elements than there can be
+	if _, err := many.whole([]byte("*4294967296\r\n*4294967296\r\n")); err == nil {
+		t.Error("an array of arrays without end is a reply")
+	}
+}
+
+func FuzzScan(f *testing.F) {
 	f.Add("*2\r\n$1\r\nx\r\n:1\r\n")
 	f.Fuzz(func(t *testing.T, s string) {
 		n := skip([]byte(s))

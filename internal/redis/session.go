@@ -17,9 +17,12 @@ import (
 type session struct {
 	w      *writer
 	master string
-	conn   rueidis.DedicatedClient
-	wire   *wire
-	loaded map[*Script]bool // the scripts that were run here
+	// process is which process it is, at whatever address; empty: it does not
+	// say.
+	process string
+	conn    rueidis.DedicatedClient
+	wire    *wire
+	loaded  map[*Script]bool // the scripts that were run here
 	// expect is how many replicas have to have a batch. It grows when a
 	// replica is online and has caught up, and shrinks only by a miss.
 	expect int
@@ -362,7 +365,7 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		return fmt.Errorf("%w (%w)", errLost, err)
 	case acks >= need && s.w.cfg.alone():
 		s.answer(all)
-		if s.expect == 0 {
+		if s.expect == 0 && s.w.monitor.short.Load().online == 0 {
 			s.permits()
 		}
 		return nil

@@ -41,11 +41,14 @@ type engine struct {
 	fault   error      // why a loop broke
 	served  chan error // of the HTTP server
 	work    sync.WaitGroup
-	stop    chan struct{} // closed at the very end
+	life    context.Context // up to the very end
+	end     context.CancelFunc
 }
 
 func newEngine(http *fasthttp.Server, r responder, limit int) *engine {
-	return &engine{http: http, responder: r, limit: limit, handed: newHanded(), began: time.Now(), stop: make(chan struct{})}
+	e := &engine{http: http, responder: r, limit: limit, handed: newHanded(), began: time.Now()}
+	e.life, e.end = context.WithCancel(context.Background())
+	return e
 }
 
 // now is the time in seconds by which connections idle. It is not the wall
@@ -237,7 +240,7 @@ func (e *engine) sweep() {
 			for _, l := range e.loops {
 				l.sweep(now)
 			}
-		case <-e.stop:
+		case <-e.life.Done():
 			return
 		}
 	}
@@ -283,7 +286,7 @@ func (e *engine) shutdown(ctx context.Context) error {
 			err, ended = errors.Join(err, ctx.Err()), true
 		}
 	}
-	close(e.stop)
+	e.end()
 	for _, l := range e.loops {
 		l.end()
 	}

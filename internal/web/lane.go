@@ -3,7 +3,6 @@
 package web
 
 import (
-	"context"
 	"errors"
 	"syscall"
 	"time"
@@ -29,32 +28,39 @@ type lane struct {
 	waiting, sent, arrived []*flight
 
 	connecting bool
-	never      bool // this Redis has no such connection
-	tried      time.Time
+	never      bool      // this Redis has no such connection
+	since      time.Time // there has been one, or an attempt was made
+	rest       time.Duration
 
 	timer    *time.Timer
 	watching bool // the timer runs
+	come     int  // how much of the batch had come at the last look
+	silent   int  // looks since anything came
 }
 
 const (
-	// laneRetry lies between two attempts to connect.
-	laneRetry = 200 * time.Millisecond
-	// lanePatience is how long a batch may take. Asked again in the usual way,
-	// what it reads is held until there is a master, for instance.
-	lanePatience = 100 * time.Millisecond
-	laneLook     = 25 * time.Millisecond // between two looks at it
+	// laneRest lies between two attempts to connect. It doubles for a connection
+	// that was of no use, up to mostRest: its batches came too late, or were too
+	// long, and each such attempt costs those who are in the batch.
+	laneRest, mostRest = 200 * time.Millisecond, 10 * time.Second
+	// Nothing may come of a batch for so many looks. Asked again in the usual
+	// way, what it reads is held until there is a master, for instance.
+	lanePatience = 4
+	laneLook     = 25 * time.Millisecond
 )
 
-func newLane(l *loop) *lane { return &lane{loop: l, fd: -1} }
+func newLane(l *loop) *lane { return &lane{loop: l, fd: -1, rest: laneRest} }
 
 // board puts a flight into the batch to come. It answers false when that is not
 // for it.
 func (n *lane) board(f *flight, spec *redis.Spec) bool {
 	switch {
+	case !redis.ForExpress(&f.request, spec):
+		return false
 	case n.express == nil:
 		n.connect()
 		return false
-	case n.express.Add(&f.request, spec):
+	case n.express.Add(&f.request):
 		n.waiting = append(n.waiting, f)
 		return true
 	}
@@ -65,12 +71,12 @@ func (n *lane) board(f *flight, spec *redis.Spec) bool {
 // connect has a goroutine make the connection.
 func (n *lane) connect() {
 	l := n.loop
-	if n.never || n.connecting || l.draining || l.over || time.Since(n.tried) < laneRetry {
+	if n.never || n.connecting || l.draining || l.over || time.Since(n.since) < n.rest {
 		return
 	}
 	n.connecting = true
 	l.engine.work.Go(func() {
-		express, conn, err := l.engine.responder.express(context.Background()) // it has a bound of its own
+		express, conn, err := l.engine.responder.express(l.engine.life)
 		fd, ok := -1, false
 		if err == nil {
 			if fd, ok = detach(conn); !ok {
@@ -79,7 +85,7 @@ func (n *lane) connect() {
 		}
 		l.mu.Lock()
 		defer l.unlock()
-		n.connecting, n.tried = false, time.Now()
+		n.connecting, n.since = false, time.Now()
 		n.never = errors.Is(err, errors.ErrUnsupported)
 		if !ok {
 			return
@@ -111,6 +117,7 @@ func (n *lane) depart() {
 func (n *lane) send() {
 	n.out = n.express.Depart()
 	n.sent, n.waiting = n.waiting, n.sent[:0]
+	n.come, n.silent = 0, 0
 	n.push()
 	switch {
 	case n.watching:
@@ -140,8 +147,8 @@ func (n *lane) push() {
 	}
 }
 
-// receive takes what has come.
-func (n *lane) receive() {
+// receive takes what has come; ended says that nothing more will.
+func (n *lane) receive(ended bool) {
 	n.push()
 	for !n.doomed {
 		room := n.express.Room()
@@ -156,14 +163,17 @@ func (n *lane) receive() {
 			return
 		}
 		whole, err := n.express.Got(k)
-		if err != nil {
+		if err != nil || whole && len(n.out) > 0 { // an answer to what was not sent
 			n.doomed = true
+			if errors.Is(err, redis.ErrTooLong) {
+				n.tire()
+			}
 			return
 		}
 		if whole {
 			n.land()
 		}
-		if k < len(room) {
+		if k < len(room) && !ended {
 			return // the kernel tells of more: see loop.serve
 		}
 	}
@@ -186,6 +196,17 @@ func (n *lane) land() {
 		}
 	}
 	clear(n.arrived)
+	x.Done()
+}
+
+// tire makes the lane rest longer before there is another connection, unless
+// this one has lasted.
+func (n *lane) tire() {
+	if time.Since(n.since) > mostRest {
+		n.rest = laneRest
+	}
+	n.rest = min(2*n.rest, mostRest)
+	n.since = time.Now()
 }
 
 // again asks for what a flight wants in the usual way.
@@ -216,10 +237,19 @@ func (n *lane) look() {
 	if n.loop.over || n.express == nil {
 		return
 	}
-	began, under := n.express.Since()
+	come, under := n.express.Come()
+	if !under {
+		return
+	}
+	n.silent++
+	if come > n.come {
+		n.come, n.silent = come, 0
+	}
 	switch {
-	case !under:
-	case n.express.Over() || time.Since(began) > lanePatience:
+	case n.express.Over():
+		n.doomed = true
+	case n.silent >= lanePatience:
+		n.tire()
 		n.doomed = true
 	default:
 		n.watching = true

@@ -50,6 +50,9 @@ type loop struct {
 // readSize is what one read takes in: a longer request is none for a loop.
 const readSize = 32 << 10
 
+// hangUp are the events that say that nothing more comes.
+const hangUp = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+
 // quickConn is a connection of a loop.
 type quickConn struct {
 	loop  *loop
@@ -148,7 +151,7 @@ func (l *loop) run() {
 		}
 		for i := range events[:n] {
 			if int(events[i].Fd) == l.lane.fd {
-				l.lane.receive()
+				l.lane.receive(events[i].Events&hangUp != 0)
 				continue
 			}
 			c := l.at(int(events[i].Fd))
@@ -156,7 +159,7 @@ func (l *loop) run() {
 				continue
 			}
 			c.ready = true
-			c.ended = c.ended || events[i].Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
+			c.ended = c.ended || events[i].Events&hangUp != 0
 			if !c.busy {
 				l.serve(c)
 			}
