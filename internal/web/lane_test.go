@@ -192,6 +192,9 @@ func TestALaneThatIsOfNoUseRests(t *testing.T) {
 	stop := make(chan struct{})
 	answers, wait := getting(t, addr, 4, values, stop)
 	redistest.Eventually(t, 20*time.Second, "a lane was tried", func() bool {
+		if store.started.Load() == 0 {
+			return false // the loops have yet to begin
+		}
 		for _, l := range server.engine.loops {
 			l.mu.Lock()
 			rest := l.lane.rest
