@@ -68,10 +68,10 @@ func (p *permit) hear(sent time.Time) {
 	}
 }
 
-// holds says that the permit is good, where the last proof is younger than age
-// and the master has answered a batch that was sent at heard.
-func (p *permit) holds(age time.Duration, heard int64) bool {
-	return !p.revoked.Load() && (p.alone || time.Since(p.proven) < age && int64(time.Since(birth))-heard < int64(lately))
+// holds says that the permit is good now, where the last proof is younger than
+// age and the master has answered a batch that was sent at heard.
+func (p *permit) holds(now time.Time, age time.Duration, heard int64) bool {
+	return !p.revoked.Load() && (p.alone || now.Sub(p.proven) < age && int64(now.Sub(birth))-heard < int64(lately))
 }
 
 // bears says that the master's word of itself is as the permit has it.
@@ -240,11 +240,11 @@ func ForExpress(r *Request, spec *Spec) bool {
 }
 
 // Add takes a request into the batch to come, which is one for it. It answers
-// false when there is no permit now, or no room.
-func (x *Express) Add(r *Request) bool {
+// false when there is no permit, or no room; now may be some milliseconds ago.
+func (x *Express) Add(r *Request, now time.Time) bool {
 	p := x.w.permit.Load()
 	switch {
-	case p == nil || p.session != x.session || !p.holds(proofEvery, p.heard.Load()):
+	case p == nil || p.session != x.session || !p.holds(now, proofEvery, p.heard.Load()):
 		return false
 	case x.adds == maxExpress || len(x.next) > maxExpressBytes:
 		return false
@@ -309,10 +309,10 @@ func (x *Express) Got(n int) (whole bool, err error) {
 	return x.replies == x.count+1, nil
 }
 
-// Land judges the batch, whose answers are there. It answers false when they
-// are not to be given to anybody. Another batch may depart from then on, and
+// Land judges the batch, whose answers are there, as of now, which is after they
+// came. It answers false when they are not to be given to anybody. Another batch may depart from then on, and
 // Answer is good until Done.
-func (x *Express) Land() bool {
+func (x *Express) Land(now time.Time) bool {
 	all := string(x.in) // the answers are parts of it
 	count := x.count
 	if x.in = x.in[:0]; cap(x.in) > keepAnswers {
@@ -338,7 +338,7 @@ func (x *Express) Land() bool {
 	if !p.bears(standing, online) {
 		p.revoked.Store(true)
 	}
-	if !p.holds(proofAge, x.heard) {
+	if !p.holds(now, proofAge, x.heard) {
 		return false
 	}
 	x.w.stats.batch(count)

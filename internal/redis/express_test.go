@@ -43,7 +43,7 @@ func (x *express) takes(t *testing.T, r *Request) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ForExpress(r, spec) && x.Add(r)
+	return ForExpress(r, spec) && x.Add(r, time.Now())
 }
 
 // depart sends requests as one batch. Meanwhile the others read, without which
@@ -84,7 +84,7 @@ func (x *express) arrive(t *testing.T, most int) (good bool) {
 			t.Fatal(err)
 		}
 		if whole {
-			return x.Land()
+			return x.Land(time.Now())
 		}
 	}
 }

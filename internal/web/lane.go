@@ -60,7 +60,7 @@ func (n *lane) board(f *flight, spec *redis.Spec) bool {
 	case n.express == nil:
 		n.connect()
 		return false
-	case n.express.Add(&f.request):
+	case n.express.Add(&f.request, f.memory.now):
 		n.waiting = append(n.waiting, f)
 		return true
 	}
@@ -83,7 +83,7 @@ func (n *lane) connect() {
 				_ = conn.Close()
 			}
 		}
-		l.mu.Lock()
+		l.lock()
 		defer l.unlock()
 		n.connecting, n.since = false, time.Now()
 		n.never = errors.Is(err, errors.ErrUnsupported)
@@ -183,7 +183,8 @@ func (n *lane) receive(ended bool) {
 // meanwhile.
 func (n *lane) land() {
 	x := n.express
-	good := x.Land()
+	n.loop.memory.now = time.Now()
+	good := x.Land(n.loop.memory.now)
 	n.arrived, n.sent = n.sent, n.arrived[:0]
 	if x.Waiting() {
 		n.send()
@@ -231,7 +232,7 @@ func (n *lane) drop() {
 
 // look sees to it that a batch does not wait for a master that does not answer.
 func (n *lane) look() {
-	n.loop.mu.Lock()
+	n.loop.lock()
 	defer n.loop.unlock()
 	n.watching = false
 	if n.loop.over || n.express == nil {

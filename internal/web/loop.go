@@ -119,6 +119,12 @@ func newLoop(e *engine) (*loop, error) {
 	return l, nil
 }
 
+// lock takes the loop, for whoever has something to do for it now.
+func (l *loop) lock() {
+	l.mu.Lock()
+	l.memory.now = time.Now()
+}
+
 // unlock gives the loop back, when whoever worked for it has done what there
 // was to do.
 func (l *loop) unlock() {
@@ -140,7 +146,7 @@ func (l *loop) run() {
 		if failed != 0 {
 			err = failed
 		}
-		l.mu.Lock()
+		l.lock()
 		if err != nil || l.over {
 			over := l.over
 			l.mu.Unlock()
@@ -175,7 +181,7 @@ func (l *loop) answer() {
 		l.landedMu.Lock()
 		flights, l.landed = l.landed, flights[:0]
 		l.landedMu.Unlock()
-		l.mu.Lock()
+		l.lock()
 		if l.over {
 			flights = nil
 		}
@@ -216,7 +222,7 @@ var errOver = errors.New("the loop has ended")
 // add takes a connection in, with what was read of it already. Its error is
 // errOver, or that the kernel polls no more of them; nothing was read then.
 func (l *loop) add(c *quickConn, early []byte) error {
-	l.mu.Lock()
+	l.lock()
 	defer l.unlock()
 	if l.over {
 		return errOver
@@ -298,7 +304,10 @@ func (l *loop) dispatch(c *quickConn, b []byte) bool {
 // memory of its own: it is so long that everybody here would wait for it.
 func (l *loop) finishAside(f *flight) {
 	f.closing, f.memory = l.draining, new(memory)
-	l.engine.aside(f.conn, func() []byte { return l.engine.responder.finish(f, nil) })
+	l.engine.aside(f.conn, func() []byte {
+		f.memory.now = time.Now()
+		return l.engine.responder.finish(f, nil)
+	})
 }
 
 // write sends the answer that is in out. It answers false when the connection
@@ -387,7 +396,7 @@ func (l *loop) release(f *flight) {
 // sweep closes connections that have idled too long; not those whose request
 // came while this process was stopped.
 func (l *loop) sweep(now int64) {
-	l.mu.Lock()
+	l.lock()
 	defer l.unlock()
 	idles := func(c *quickConn) bool {
 		limit := int64(idleTimeout / time.Second)
@@ -416,7 +425,7 @@ func (l *loop) sweep(now int64) {
 // after its answer. One that has just come may yet send its first request, for
 // that many seconds.
 func (l *loop) drain(first int64) {
-	l.mu.Lock()
+	l.lock()
 	defer l.unlock()
 	l.draining, l.first = true, first
 	for _, c := range l.conns {

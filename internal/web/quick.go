@@ -69,6 +69,7 @@ type journey struct {
 type memory struct {
 	arguments arguments
 	body      []byte
+	now       time.Time // when the loop was last told of anything
 }
 
 // tidy gives back what grew large.
@@ -190,7 +191,6 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 	if !ok {
 		return out, declined
 	}
-	began := time.Now()
 	r := &f.request
 	spec := s.prepare(f, q, route)
 	if spec == nil {
@@ -198,7 +198,7 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 		f.form = form{}
 		return out, declined
 	}
-	f.began, f.method, f.route = began, q.method, route
+	f.began, f.method, f.route = f.memory.now, q.method, route
 	s.metrics.inFlight.Add(1)
 	if f.board(spec) || !s.again(f) {
 		return out, pending
@@ -206,6 +206,7 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 	if s.long(f) {
 		return out, landed
 	}
+	f.memory.now = time.Now()
 	return s.finish(f, out), answered
 }
 
@@ -291,7 +292,7 @@ func room(r *redis.Reply, bytes int) int {
 // finish is responder's.
 func (s *quick) finish(f *flight, out []byte) []byte {
 	r := &f.request
-	now := time.Now()
+	now := f.memory.now
 	class := r.Commands[0][0]
 	switch f.route {
 	case sourceGet:
