@@ -16,7 +16,7 @@ import (
 // of a new replica, and how far each one is, within a second.
 //
 // infoPeriod also decides how soon a promotion is seen, where nobody hurries the
-// Sentinels (see askNow): the one that leads a failover asks for INFO a second
+// Sentinels (see hurry): the one that leads a failover asks for INFO a second
 // after the last time, whatever the period (sentinelSendPeriodicCommands in Redis
 // 7.0), and turns the other replicas only when it has seen the new role there.
 // The last time lies up to one period before the master is held for down (650 ms
@@ -49,7 +49,7 @@ type pace struct {
 	wishes []*wish
 }
 
-// wish is what one call of askNow wants of one Sentinel.
+// wish is what one call of hurry wants of one Sentinel.
 type wish struct{ period time.Duration }
 
 // period is what the Sentinel should have: the shortest that anybody wants.
@@ -145,8 +145,8 @@ type step struct{ period, lasts time.Duration }
 // (A replica's own word that its link is down has the same effect, but it tells
 // that in whole seconds, and at first says 0. Where it has said 1 the next
 // question comes a second later, whatever the period: so none is asked before
-// ours.) A long silence is left alone: there is less to gain than it takes, and
-// the Sentinels would know less for as long.
+// ours.) A long silence is left alone: the 0.4 s that this gains are little beside
+// it, and the Sentinels would know less of the replicas for as long.
 func afterDeath(downAfter time.Duration) []step {
 	if downAfter > longDownAfter {
 		return nil
@@ -158,13 +158,13 @@ func afterDeath(downAfter time.Duration) []step {
 	return []step{ask, hold}
 }
 
-// askNow has every Sentinel ask every node for INFO when a redis node has died.
+// hurry has every Sentinel ask every node for INFO when a redis node has died.
 // If that was the master, the next question comes a second later, when one of
 // its replicas has just been promoted, and not at any time in 1.05 to 1.65 s
 // after its end. And what a Sentinel knows of their offsets when it chooses is
 // from after the master's end, or from 60 ms before it. Whether the master is
 // down the Sentinels find out as before.
-func (s *Supervisor) askNow() { s.pacedBy(afterDeath(s.cfg.Stack.Redis.DownAfter)) }
+func (s *Supervisor) hurry() { s.pacedBy(afterDeath(s.cfg.Stack.Redis.DownAfter)) }
 
 // pacedBy takes every Sentinel through steps, and back.
 func (s *Supervisor) pacedBy(steps []step) {

@@ -155,7 +155,7 @@ func TestASentinelThatHangsMeanwhileGetsItsPeriodLater(t *testing.T) {
 	s.admins["sentinel-1"].View(t.Context(), "mymaster") // connects
 	cluster.Sentinels[0].Signal(syscall.SIGSTOP)
 	defer cluster.Sentinels[0].Signal(syscall.SIGCONT)
-	s.askNow()
+	s.hurry()
 	s.tasks.Wait()
 	if p.told != 0 {
 		t.Error("it counts as one that has its periods")
