@@ -66,7 +66,7 @@ func (c *Campaign) Line(h history.History, v history.Verdict) string {
 			a := v.Faults[i]
 			line += fmt.Sprintf("  %s: pause %s, failed %d, unknown %d", f.Name, round(a.Pause), a.During.Failed, a.During.Unknown)
 			if len(f.Entries) > 0 {
-				line += fmt.Sprintf(", where no entry was cut off %s", round(a.Elsewhere))
+				line += fmt.Sprintf(", clients whose entry was not cut off %s", round(a.Elsewhere))
 			}
 		}
 	}

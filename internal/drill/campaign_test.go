@@ -22,7 +22,7 @@ func TestACampaignTellsWhoseEntryWasCutOff(t *testing.T) {
 	for _, pause := range []time.Duration{6, 7, 5} {
 		h, v := one("cut-host", pause*time.Second, pause*300*time.Millisecond, "http://10.0.0.1")
 		c.Add(h, v)
-		if line := c.Line(h, v); !strings.Contains(line, ", where no entry was cut off "+round(pause*300*time.Millisecond).String()) {
+		if line := c.Line(h, v); !strings.Contains(line, ", clients whose entry was not cut off "+round(pause*300*time.Millisecond).String()) {
 			t.Errorf("the line is %q", line)
 		}
 	}

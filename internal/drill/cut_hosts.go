@@ -24,7 +24,9 @@ var withoutMaster = history.Promise{Failed: history.CutOff, Unknown: history.Cut
 
 // besideCut is promised to clients whose own entry is well: as long as it takes
 // to elect another master, or to miss a replica, when nobody refuses and nobody
-// answers.
+// answers. Their balancer takes up to 5 s to miss a web node behind the cut (see
+// Fault.Unaware): what it has passed on there may wait for longer than this, and
+// is warned of.
 const besideCut = 4 * time.Second
 
 // aroundCut is how long a client on the wrong side of a cut waits: as long as

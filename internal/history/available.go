@@ -63,7 +63,9 @@ func cost(h History, ops []Operation, answers []time.Duration, f Fault, begin ti
 	c.After = between(ops, over, next)
 	until := max(over, f.Healthy)
 	// A client begins with the entry that it was at before: when that one is
-	// away it ends elsewhere, and has waited for it all the same.
+	// away it ends elsewhere, and has waited for it all the same. Which ones it
+	// tried in between nobody recorded: who came by one that was cut off there
+	// counts as elsewhere, with what that took.
 	before := map[int]string{}
 	for _, op := range ops {
 		first, known := before[op.Client]

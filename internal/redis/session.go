@@ -115,17 +115,19 @@ func (s *session) refused(err error) error {
 	return err
 }
 
-// replicaPause takes retryPause's place where a master has no replica, as a
-// promoted one until Sentinel turns another to it, and everybody waits for that
-// one.
+// replicaPause is the least that takes retryPause's place where a master has no
+// replica, as a promoted one until Sentinel turns another to it, and everybody
+// waits for that one.
 const replicaPause = 5 * time.Millisecond
 
-// waited learns that a WAIT went behind the batch. Where writes were turned down
-// for want of replicas it has done most of the waiting: it ends as soon as a
-// replica is there and has answered.
-func (s *session) waited() {
+// waited learns that a WAIT went behind the batch, which was sent so long ago.
+// Where writes were turned down for want of replicas, what it waited is part of
+// the pause: it ends as soon as a replica is there and has answered. Often it
+// does not wait: it asks for the offset of the connection's last write, which one
+// that is turned down does not move, and that may have been confirmed before.
+func (s *session) waited(took time.Duration) {
 	if s.lonely {
-		s.pause = replicaPause
+		s.pause = max(replicaPause, retryPause-took)
 	}
 }
 
@@ -216,7 +218,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		}
 	}
 	if wait >= 0 {
-		s.waited()
+		s.waited(time.Since(began))
 	}
 	if len(s.done) == 0 {
 		return ended

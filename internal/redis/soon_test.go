@@ -12,29 +12,34 @@ import (
 // own is to be waited for then.
 
 func TestAMasterWithoutReplicasIsAskedAgainSoon(t *testing.T) {
+	const lonely, none = "NOREPLICAS Not enough good replicas to write.", -1
 	for _, c := range []struct {
 		refusal string
-		waits   bool
+		waited  time.Duration // none: no WAIT went behind it
 		want    time.Duration
 	}{
-		{"NOREPLICAS Not enough good replicas to write.", true, replicaPause},
-		{"NOREPLICAS Not enough good replicas to write.", false, retryPause}, // else it would be asked all the time
-		{"BUSY Redis is busy running a script.", true, retryPause},
-		{"TRYAGAIN Multiple keys request during rehashing of slot", true, retryPause},
+		{lonely, none, retryPause},
+		{lonely, 0, retryPause}, // a WAIT that does not wait: else it would be asked all the time
+		{lonely, retryPause / 5, retryPause * 4 / 5},
+		{lonely, retryPause - replicaPause, replicaPause},
+		{lonely, retryPause, replicaPause},
+		{lonely, time.Second, replicaPause},
+		{"BUSY Redis is busy running a script.", time.Second, retryPause},
+		{"TRYAGAIN Multiple keys request during rehashing of slot", time.Second, retryPause},
 	} {
 		s := inSync("a")
 		if err := s.refused(errors.New(c.refusal)); err != nil {
 			t.Errorf("%s: it ends the session: %v", c.refusal, err)
 		}
-		if c.waits {
-			s.waited()
+		if c.waited != none {
+			s.waited(c.waited)
 		}
 		if s.pause != c.want {
-			t.Errorf("%s, with a WAIT behind it (%t): again after %v, want %v", c.refusal, c.waits, s.pause, c.want)
+			t.Errorf("%s, with a WAIT behind it of %v: again after %v, want %v", c.refusal, c.waited, s.pause, c.want)
 		}
 	}
 	s := inSync("a")
-	if s.waited(); s.pause != 0 {
+	if s.waited(0); s.pause != 0 {
 		t.Errorf("nothing was turned down, and there is a pause of %v", s.pause)
 	}
 }

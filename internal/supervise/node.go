@@ -373,7 +373,7 @@ func (n *node) ended() {
 		n.deadAt = time.Now()
 		// Whoever looks after a host that is away would not know of it.
 		if !n.sup.stopping.Load() && !away(n.spec) {
-			n.sup.askNow()
+			n.sup.hurry()
 		}
 	}
 	stopped := !n.killAt.IsZero()

@@ -1,7 +1,10 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"holdfast/internal/plan"
@@ -13,7 +16,7 @@ import (
 // of a new replica, and how far each one is, within a second.
 //
 // infoPeriod also decides how soon a promotion is seen, where nobody hurries the
-// Sentinels (see askNow): the one that leads a failover asks for INFO a second
+// Sentinels (see hurry): the one that leads a failover asks for INFO a second
 // after the last time, whatever the period (sentinelSendPeriodicCommands in Redis
 // 7.0), and turns the other replicas only when it has seen the new role there.
 // The last time lies up to one period before the master is held for down (650 ms
@@ -36,6 +39,57 @@ func pingPeriod(downAfter time.Duration) time.Duration {
 	return min(max(downAfter/2, 250*time.Millisecond), time.Second)
 }
 
+// pace is how often one Sentinel asks for INFO.
+type pace struct {
+	// mu is held while the Sentinel is told, too: what it has is what was
+	// wanted last, and told is about that.
+	mu   sync.Mutex
+	told int // the pid that has its periods; 0: nobody knows
+	// wishes are of those who want another period than infoPeriod for a while.
+	wishes []*wish
+}
+
+// wish is what one call of hurry wants of one Sentinel.
+type wish struct{ period time.Duration }
+
+// period is what the Sentinel should have: the shortest that anybody wants.
+func (p *pace) period() time.Duration {
+	if len(p.wishes) == 0 {
+		return infoPeriod
+	}
+	return slices.MinFunc(p.wishes, func(a, b *wish) int { return cmp.Compare(a.period, b.period) }).period
+}
+
+// change makes a wish, a new one or another one, and 0 takes it back. The
+// Sentinel is told; where that fails the next probe does it.
+func (p *pace) change(w *wish, period time.Duration, tell func(time.Duration) error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wishes = slices.DeleteFunc(p.wishes, func(other *wish) bool { return other == w })
+	if w.period = period; period > 0 {
+		p.wishes = append(p.wishes, w)
+	}
+	err := tell(p.period())
+	if err != nil {
+		p.told = 0
+	}
+	return err
+}
+
+// introduce tells a Sentinel that is new to this supervisor.
+func (p *pace) introduce(pid int, tell func(time.Duration) error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.told == pid && pid != 0 {
+		return nil
+	}
+	if err := tell(p.period()); err != nil {
+		return err
+	}
+	p.told = pid
+	return nil
+}
+
 // probeSentinel asks a Sentinel for its view; a Sentinel that is new to this
 // supervisor is given its periods first.
 func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
@@ -44,21 +98,16 @@ func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
 	if st, ok := s.board.snapshot().Node(p.Node); ok {
 		pid = st.PID
 	}
-	s.hastenedMu.Lock()
-	done := s.hastened[p.Node] == pid && pid != 0
-	s.hastenedMu.Unlock()
-	if !done {
-		if err := s.hasten(ctx, p.Node, infoPeriod); err != nil {
+	err := s.paces[p.Node].introduce(pid, func(info time.Duration) error {
+		if err := s.hasten(ctx, p.Node, info); err != nil {
 			return err
 		}
-		if err := admin.SetQuorum(ctx, s.plan.Name, s.cfg.Stack.Redis.Sentinels/2+1); err != nil {
-			return err
-		}
-		s.hastenedMu.Lock()
-		s.hastened[p.Node] = pid
-		s.hastenedMu.Unlock()
+		return admin.SetQuorum(ctx, s.plan.Name, s.cfg.Stack.Redis.Sentinels/2+1)
+	})
+	if err != nil {
+		return err
 	}
-	_, err := admin.View(ctx, s.plan.Name)
+	_, err = admin.View(ctx, s.plan.Name)
 	return err
 }
 
@@ -68,46 +117,92 @@ func (s *Supervisor) hasten(ctx context.Context, sentinel string, info time.Dura
 }
 
 const (
+	// askPeriod is over at the next tick for every node that was not asked just
+	// before. It is not shorter because it may stay, where this supervisor dies:
+	// a Sentinel takes no replica for a failover by hand whose INFO is older
+	// than three periods (sentinelSelectSlave in Redis 7.0).
+	askPeriod = 60 * time.Millisecond
 	// oneTick is longer than a Sentinel takes from one look at what is due to
-	// the next: 52 to 100 ms (sentinelTimer in Redis 7.0).
-	oneTick = 120 * time.Millisecond
-	// atEachTick is a period that is over at every tick.
-	atEachTick = time.Millisecond
+	// the next: 52 to 100 ms (sentinelTimer in Redis 7.0), and what it is late.
+	oneTick = 150 * time.Millisecond
+	// holdPeriod is what a Sentinel has in a failover anyhow.
+	holdPeriod = time.Second
+	// askBefore is how long before the master's silence is too long the nodes
+	// are asked. The replica is promoted 0.36 s after that, and the next
+	// question comes 1.0 to 1.2 s after this one.
+	askBefore = 500 * time.Millisecond
+	// longDownAfter is from when on nobody is hurried.
+	longDownAfter = 1500 * time.Millisecond
 )
 
-// askNow has every Sentinel ask every node for INFO at its next tick. It is
-// called when a redis node has died. If that was the master, its replicas say
-// that their link is down, and from then on they are asked once a second
-// (infoPeriod tells why): next a second after the death, when one of them has
-// just been promoted. Else that comes as late as 1.65 s after it. And what a
-// Sentinel knows of their offsets when it chooses is then from after the
-// master's end. Whether the master is down the Sentinels find out as before.
-func (s *Supervisor) askNow() {
-	for name, n := range s.nodes {
-		if n.spec.Kind == plan.Sentinel {
-			s.tasks.Go(func() { s.askNowBy(name) })
-		}
+// step is a period that Sentinels have for so long.
+type step struct{ period, lasts time.Duration }
+
+// afterDeath is what Sentinels do when a redis node has died: ask once, half a
+// second before they would hold a master for down, and not again before a
+// second has passed. They do the latter by themselves only from when they agree
+// that it is down, which is too late for infoPeriod where the machine is busy.
+// (A replica's own word that its link is down has the same effect, but it tells
+// that in whole seconds, and at first says 0. Where it has said 1 the next
+// question comes a second later, whatever the period: so none is asked before
+// ours.) A long silence is left alone: the 0.4 s that this gains are little beside
+// it, and the Sentinels would know less of the replicas for as long.
+func afterDeath(downAfter time.Duration) []step {
+	if downAfter > longDownAfter {
+		return nil
+	}
+	ask, hold := step{askPeriod, oneTick}, step{holdPeriod, holdPeriod}
+	if delay := downAfter - askBefore; delay > 0 {
+		return []step{{holdPeriod + delay, delay}, ask, hold}
+	}
+	return []step{ask, hold}
+}
+
+// hurry has every Sentinel ask every node for INFO when a redis node has died.
+// If that was the master, the next question comes a second later, when one of
+// its replicas has just been promoted, and not at any time in 1.05 to 1.65 s
+// after its end. And what a Sentinel knows of their offsets when it chooses is
+// from after the master's end, or from 60 ms before it. Whether the master is
+// down the Sentinels find out as before.
+func (s *Supervisor) hurry() { s.pacedBy(afterDeath(s.cfg.Stack.Redis.DownAfter)) }
+
+// pacedBy takes every Sentinel through steps, and back.
+func (s *Supervisor) pacedBy(steps []step) {
+	if len(steps) == 0 {
+		return
+	}
+	for name := range s.paces {
+		s.tasks.Go(func() { s.paceOne(name, steps) })
 	}
 }
 
-func (s *Supervisor) askNowBy(sentinel string) {
-	ctx, cancel := context.WithTimeout(s.ctx, time.Second)
-	defer cancel()
-	err := s.hasten(ctx, sentinel, atEachTick)
-	if err == nil {
-		select {
-		case <-time.After(oneTick):
-		case <-s.ctx.Done():
+func (s *Supervisor) paceOne(sentinel string, steps []step) {
+	mine := new(wish)
+	want := func(period time.Duration) error {
+		return s.paces[sentinel].change(mine, period, func(info time.Duration) error {
+			// Also when this supervisor ends: the Sentinel stays. One that died
+			// would leave the period as it is, until the next one comes.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), time.Second)
+			defer cancel()
+			return s.hasten(ctx, sentinel, info)
+		})
+	}
+	for _, step := range steps {
+		if want(step.period) != nil || !s.wait(step.lasts) {
+			break
 		}
 	}
-	// Also when this supervisor ends: the Sentinel stays. One that died would
-	// leave the period as it is, until the next one comes.
-	back, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), time.Second)
-	defer cancel()
-	if s.hasten(back, sentinel, infoPeriod) != nil {
-		// The next probe does it.
-		s.hastenedMu.Lock()
-		delete(s.hastened, sentinel)
-		s.hastenedMu.Unlock()
+	_ = want(0) // if that fails the next probe does it
+}
+
+// wait says whether that time has passed; else the supervisor ends.
+func (s *Supervisor) wait(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-s.ctx.Done():
+		return false
 	}
 }

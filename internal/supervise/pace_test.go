@@ -1,6 +1,9 @@
 package supervise
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,29 +16,57 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
+const ms = time.Millisecond
+
+// soon is how long a test waits for what takes some milliseconds, also on a
+// busy machine.
+const soon = 20 * time.Second
+
 // ofSentinels is a supervisor of the Sentinels of a real cluster, and nothing
 // else; nobody attends to them.
 func ofSentinels(t *testing.T, c *redistest.Cluster) *Supervisor {
 	t.Helper()
 	s, _ := oneNode(t, "true")
-	s.admins, s.hastened = map[string]*redis.Admin{}, map[string]int{}
-	s.cfg.Stack.Redis.DownAfter = 500 * time.Millisecond
+	s.admins, s.paces = map[string]*redis.Admin{}, map[string]*pace{}
+	s.plan.Name = redistest.MasterName
+	s.cfg.Stack.Redis.DownAfter, s.cfg.Stack.Redis.Sentinels = 500*ms, len(c.Sentinels)
 	for i, sentinel := range c.Sentinels {
 		name := "sentinel-" + strconv.Itoa(i+1)
 		s.nodes[name] = newNode(s, plan.Process{Node: name, Kind: plan.Sentinel, Address: sentinel.Addr})
-		s.admins[name] = redis.NewAdmin(sentinel.Addr, "", "")
+		s.admins[name], s.paces[name] = redis.NewAdmin(sentinel.Addr, "", ""), new(pace)
 		t.Cleanup(s.admins[name].Close)
 	}
 	return s
 }
 
-// period is the period at which a Sentinel asks for INFO.
+// period is the period at which a Sentinel asks for INFO, in milliseconds.
 func period(s *redistest.Server) string {
 	words := strings.Fields(s.Do("SENTINEL", "DEBUG"))
 	if i := slices.Index(words, "INFO-PERIOD"); i >= 0 && i+1 < len(words) {
 		return words[i+1]
 	}
 	return strings.Join(words, " ")
+}
+
+func awaitPeriod(t *testing.T, s *redistest.Server, want string) {
+	t.Helper()
+	redistest.Eventually(t, soon, "the period is "+want, func() bool { return period(s) == want })
+}
+
+func TestAfterADeathTheSentinelsAskHalfASecondBeforeTheVerdict(t *testing.T) {
+	now := []step{{60 * ms, 150 * ms}, {time.Second, time.Second}}
+	for downAfter, want := range map[time.Duration][]step{
+		100 * ms:         now,
+		500 * ms:         now,
+		700 * ms:         {{1200 * ms, 200 * ms}, now[0], now[1]},
+		1500 * ms:        {{2 * time.Second, time.Second}, now[0], now[1]},
+		1501 * ms:        nil,
+		30 * time.Second: nil,
+	} {
+		if got := afterDeath(downAfter); !slices.Equal(got, want) {
+			t.Errorf("down-after %v: %v, want %v", downAfter, got, want)
+		}
+	}
 }
 
 func TestAfterADeathTheSentinelsAskAtOnceAndThenAsBefore(t *testing.T) {
@@ -51,16 +82,66 @@ func TestAfterADeathTheSentinelsAskAtOnceAndThenAsBefore(t *testing.T) {
 		// As seldom as they do by themselves, so that the questions are ours.
 		sentinel.Do("SENTINEL", "DEBUG", "INFO-PERIOD", "60000")
 	}
-	before := asked()
-	s.askNow()
+	before, looks := asked(), 0
+	s.pacedBy([]step{{askPeriod, time.Hour}})
+	redistest.Eventually(t, soon, "every Sentinel has asked", func() bool {
+		looks++ // each is a question, too
+		return asked()-before-looks >= len(cluster.Sentinels)
+	})
+	s.halt() // the supervisor ends meanwhile, and the Sentinels stay
 	s.tasks.Wait()
-	if n := asked() - before - 1; n < len(cluster.Sentinels) { // our own is one of them
-		t.Errorf("%d Sentinels asked %d times", len(cluster.Sentinels), n)
-	}
 	for _, sentinel := range cluster.Sentinels {
 		if got := period(sentinel); got != "700" {
 			t.Errorf("the period is then %s", got)
 		}
+	}
+}
+
+func TestTheSentinelsHaveEachPeriodForItsTime(t *testing.T) {
+	cluster := redistest.Start(t, 1, 1)
+	s := ofSentinels(t, cluster)
+	for _, c := range []struct {
+		steps []step
+		want  string
+	}{
+		{[]step{{1200 * ms, time.Hour}, {askPeriod, ms}, {holdPeriod, ms}}, "1200"},
+		{[]step{{1200 * ms, ms}, {askPeriod, time.Hour}, {holdPeriod, ms}}, "60"},
+		{[]step{{1200 * ms, ms}, {askPeriod, ms}, {holdPeriod, time.Hour}}, "1000"},
+		{[]step{{1200 * ms, ms}, {askPeriod, ms}, {holdPeriod, ms}}, "700"},
+	} {
+		s.pacedBy(c.steps)
+		awaitPeriod(t, cluster.Sentinels[0], c.want)
+		s.halt()
+		s.tasks.Wait()
+		if got := period(cluster.Sentinels[0]); got != "700" {
+			t.Errorf("the supervisor has ended, and the period is %s", got)
+		}
+		s.ctx, s.halt = context.WithCancel(t.Context()) // and the next one begins
+	}
+}
+
+// A replica dies, and the master shortly after: what is over for the one is not
+// for the other.
+func TestOneDeathDoesNotCutAnothersTimeShort(t *testing.T) {
+	cluster := redistest.Start(t, 1, 1)
+	sentinel := cluster.Sentinels[0]
+	s := ofSentinels(t, cluster)
+	s.pacedBy([]step{{askPeriod, time.Hour}})
+	awaitPeriod(t, sentinel, "60")
+	for range 2 {
+		s.paceOne("sentinel-1", []step{{holdPeriod, ms}, {askPeriod, ms}, {holdPeriod, ms}})
+		if got := period(sentinel); got != "60" {
+			t.Errorf("the first one is over, and the period is %s", got)
+		}
+	}
+	// Nor does a probe.
+	if err := s.probeSentinel(t.Context(), s.nodes["sentinel-1"].spec); err != nil || period(sentinel) != "60" {
+		t.Errorf("it was probed (%v), and the period is %s", err, period(sentinel))
+	}
+	s.halt()
+	s.tasks.Wait()
+	if got := period(sentinel); got != "700" {
+		t.Errorf("the period is then %s", got)
 	}
 }
 
@@ -69,29 +150,64 @@ func TestAfterADeathTheSentinelsAskAtOnceAndThenAsBefore(t *testing.T) {
 func TestASentinelThatHangsMeanwhileGetsItsPeriodLater(t *testing.T) {
 	cluster := redistest.Start(t, 1, 1)
 	s := ofSentinels(t, cluster)
-	s.hastened["sentinel-1"] = 7
+	p := s.paces["sentinel-1"]
+	p.told = 7
 	s.admins["sentinel-1"].View(t.Context(), "mymaster") // connects
 	cluster.Sentinels[0].Signal(syscall.SIGSTOP)
 	defer cluster.Sentinels[0].Signal(syscall.SIGCONT)
-	began := time.Now()
-	s.askNow()
+	s.hurry()
 	s.tasks.Wait()
-	if _, there := s.hastened["sentinel-1"]; there {
+	if p.told != 0 {
 		t.Error("it counts as one that has its periods")
 	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it was waited for %v", took)
+	cluster.Sentinels[0].Signal(syscall.SIGCONT)
+	redistest.Eventually(t, soon, "a probe", func() bool { return s.probeSentinel(t.Context(), s.nodes["sentinel-1"].spec) == nil })
+	if got := period(cluster.Sentinels[0]); got != "700" {
+		t.Errorf("the period is then %s", got)
 	}
 }
 
-func TestASupervisorThatEndsLeavesThePeriodAsItWas(t *testing.T) {
-	cluster := redistest.Start(t, 1, 1)
-	s := ofSentinels(t, cluster)
-	s.askNow()
-	redistest.Eventually(t, oneTick, "the period is changed", func() bool { return period(cluster.Sentinels[0]) == "1" })
-	s.halt()
-	s.tasks.Wait()
-	if got := period(cluster.Sentinels[0]); got != "700" {
-		t.Errorf("the period is then %s", got)
+// A probe that is under way when the Sentinel stops hearing does not say in the
+// end that it has heard.
+func TestWhatASentinelWasToldLastCounts(t *testing.T) {
+	var p pace
+	var log []string
+	deaf := errors.New("nobody answers")
+	hears := func(d time.Duration) error { log = append(log, fmt.Sprint(d)); return nil }
+	begun, goOn, done := make(chan bool), make(chan bool), make(chan error)
+	go func() {
+		done <- p.introduce(7, func(d time.Duration) error {
+			close(begun)
+			<-goOn
+			return hears(d)
+		})
+	}()
+	<-begun
+	one, two := new(wish), new(wish)
+	failed := make(chan error)
+	go func() { failed <- p.change(one, askPeriod, func(time.Duration) error { return deaf }) }()
+	close(goOn)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := <-failed; !errors.Is(err, deaf) || p.told != 0 {
+		t.Errorf("it did not hear the last one (%v), and counts as %d", err, p.told)
+	}
+	for _, told := range []error{
+		p.introduce(7, hears),
+		p.introduce(7, hears), // it has heard it
+		p.change(two, holdPeriod, hears),
+		p.change(two, askPeriod, hears),
+		p.change(one, 0, hears),
+		p.change(two, holdPeriod, hears),
+		p.introduce(8, hears), // a new process
+		p.change(two, 0, hears),
+	} {
+		if told != nil {
+			t.Error(told)
+		}
+	}
+	if got := strings.Join(log, " "); got != "700ms 60ms 60ms 60ms 60ms 1s 1s 700ms" || p.told != 8 {
+		t.Errorf("it was told %s, and counts as %d", got, p.told)
 	}
 }

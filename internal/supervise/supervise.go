@@ -58,12 +58,10 @@ type Supervisor struct {
 	board    *board
 	nodes    map[string]*node
 	admins   map[string]*redis.Admin
+	paces    map[string]*pace // of the Sentinels
 	booted   atomic.Bool
 	bootedMu sync.Mutex // held while stack.json is written
 	strays   []stray
-
-	hastenedMu sync.Mutex
-	hastened   map[string]int // by Sentinel: the pid that has its periods
 
 	// tasks are the goroutines; halt ends them.
 	tasks sync.WaitGroup
@@ -91,7 +89,7 @@ const keptFile = "stack.json"
 func Open(cfg Config) (_ *Supervisor, err error) {
 	s := &Supervisor{
 		cfg: cfg, dir: dir(cfg.StateDir), log: cfg.Log,
-		nodes: map[string]*node{}, admins: map[string]*redis.Admin{}, hastened: map[string]int{},
+		nodes: map[string]*node{}, admins: map[string]*redis.Admin{}, paces: map[string]*pace{},
 	}
 	if err := s.dir.open(); err != nil {
 		return nil, err
@@ -114,6 +112,9 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 		switch p.Kind {
 		case plan.Redis, plan.Sentinel:
 			s.admins[p.Node] = redis.NewAdmin(p.Address, "operator", s.kept.Secrets.Operator)
+		}
+		if p.Kind == plan.Sentinel {
+			s.paces[p.Node] = new(pace)
 		}
 	}
 	return s, s.adoptAll()
