@@ -35,6 +35,8 @@ func quickly(t testing.TB, raw string) (again func() []byte) {
 	t.Cleanup(func() { l.poll.Close() })
 	bytes := []byte(raw)
 	return func() []byte {
+		l.lock()
+		defer l.unlock()
 		f := l.acquire(nil)
 		if !l.request.parse(bytes) {
 			t.Fatalf("%q is not simple", raw)
