@@ -99,13 +99,16 @@ func (n *lane) connect() {
 	})
 }
 
+// departs says that there is a batch to be sent.
+func (n *lane) departs() bool { return n.express != nil && n.express.Waiting() }
+
 // depart sends the batch to come, if none is under way. It is called when the
 // loop has nothing else to do for now, and so gathers what came at once.
 func (n *lane) depart() {
 	if n.doomed {
 		n.drop()
 	}
-	for n.express != nil && n.express.Waiting() {
+	for n.departs() {
 		if n.send(); !n.doomed {
 			return
 		}
@@ -179,16 +182,13 @@ func (n *lane) receive(ended bool) {
 	}
 }
 
-// land has the answers of a batch written; the master is at the next one
-// meanwhile.
+// land has the answers of a batch written. The next one departs after them: with
+// it may go what those ask next who have their answers first.
 func (n *lane) land() {
 	x := n.express
 	n.loop.memory.now = time.Now()
 	good := x.Land(n.loop.memory.now)
 	n.arrived, n.sent = n.sent, n.arrived[:0]
-	if x.Waiting() {
-		n.send()
-	}
 	for i, f := range n.arrived {
 		if good && x.Answer(i, &f.request) {
 			n.loop.arrive(f)
