@@ -210,12 +210,8 @@ func TestAnExpressShowsAnothersWriteOnlyWhenTheReplicasHaveIt(t *testing.T) {
 	for round := range 20 {
 		value := "new " + strconv.Itoa(round)
 		x.read(t)
-		var held []*redistest.Server
-		for _, n := range cluster.Nodes {
-			if n != master {
-				n.Signal(syscall.SIGSTOP)
-				held = append(held, n)
-			}
+		for _, n := range othersThan(cluster, master) {
+			n.Signal(syscall.SIGSTOP)
 		}
 		if answer := master.Do("SET", "k", value); answer != "OK" {
 			t.Fatal(answer)
@@ -227,7 +223,7 @@ func TestAnExpressShowsAnothersWriteOnlyWhenTheReplicasHaveIt(t *testing.T) {
 				t.Errorf("round %d: a read showed a value that no replica had", round)
 			}
 		}
-		for _, n := range held {
+		for _, n := range othersThan(cluster, master) {
 			n.Signal(syscall.SIGCONT)
 		}
 		redistest.Eventually(t, 5*time.Second, "the value is seen", func() bool { return x.read(t) == value })
@@ -240,25 +236,9 @@ func TestAReplacedMasterAnswersNoExpress(t *testing.T) {
 	client, cluster := inSyncWith(t)
 	master := cluster.Node(client.Master())
 	x := ride(t, client)
-	var others []*redistest.Server
-	for _, n := range cluster.Nodes {
-		if n != master {
-			others = append(others, n)
-		}
-	}
-	a, b := others[0], others[1]
 	time.Sleep(1200 * time.Millisecond)
 	x.read(t)
-	a.Do("REPLICAOF", "NO", "ONE")
-	host, port, _ := strings.Cut(a.Addr, ":")
-	b.Do("REPLICAOF", host, port)
-	redistest.Eventually(t, 5*time.Second, "one follows the other", func() bool {
-		return strings.Contains(b.Do("INFO", "replication"), "master_link_status:up")
-	})
-	a.Do("SET", "k", "new")
-	for b.Do("GET", "k") != "new" {
-		time.Sleep(time.Millisecond)
-	}
+	replace(t, othersThan(cluster, master))
 	for r := reading("GET", "k"); x.takes(t, r); {
 		x.send(t)
 		if x.arrive(t, 1<<20) && x.Answer(0, r) && r.Results[0].Reply.Text() != "new" {
@@ -395,8 +375,8 @@ func TestAnExpressGoesToTheProcessThatIsWrittenTo(t *testing.T) {
 	}
 }
 
-// A replica of a single Redis that never tells of itself is no reason to ask
-// everything twice.
+// A single Redis with a replica bears no permit out: everything would be asked
+// twice.
 func TestASingleRedisWithAReplicaGivesNoPermit(t *testing.T) {
 	cluster := redistest.Start(t, 1, 0)
 	client := open(t, cluster, func(cfg *Config) { cfg.MinAcks = 0 })

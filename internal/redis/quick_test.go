@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -165,12 +166,8 @@ func TestReadsSeeAnothersWriteOnlyWhenTheReplicasHaveIt(t *testing.T) {
 		if _, n := reads(t, client, 20*time.Millisecond); n == 0 {
 			t.Fatal("no read was answered")
 		}
-		var held []*redistest.Server
-		for _, n := range cluster.Nodes {
-			if n != master {
-				n.Signal(syscall.SIGSTOP)
-				held = append(held, n)
-			}
+		for _, n := range othersThan(cluster, master) {
+			n.Signal(syscall.SIGSTOP)
 		}
 		if answer := master.Do("SET", "k", value); answer != "OK" {
 			t.Fatal(answer)
@@ -186,7 +183,7 @@ func TestReadsSeeAnothersWriteOnlyWhenTheReplicasHaveIt(t *testing.T) {
 		case early = <-seen:
 		case <-time.After(20 * time.Millisecond):
 		}
-		for _, n := range held {
+		for _, n := range othersThan(cluster, master) {
 			n.Signal(syscall.SIGCONT)
 		}
 		if early == value {
@@ -223,21 +220,15 @@ func TestReadsAskNoSentinel(t *testing.T) {
 	}
 }
 
-// The master does not notice that it was replaced but by who left it.
-func TestAReplacedMasterAnswersNoReadsWithoutConfirmation(t *testing.T) {
-	client, cluster := inSyncWith(t)
-	master := cluster.Node(client.Master())
-	var others []*redistest.Server
-	for _, n := range cluster.Nodes {
-		if n != master {
-			others = append(others, n)
-		}
-	}
+func othersThan(cluster *redistest.Cluster, master *redistest.Server) []*redistest.Server {
+	return slices.DeleteFunc(slices.Clone(cluster.Nodes), func(n *redistest.Server) bool { return n == master })
+}
+
+// replace makes one of two replicas the master of the other, both of which then
+// have "new" as k.
+func replace(t *testing.T, others []*redistest.Server) {
+	t.Helper()
 	a, b := others[0], others[1]
-	time.Sleep(1200 * time.Millisecond) // for a partial resynchronization, both have to have told of themselves
-	if _, n := reads(t, client, 100*time.Millisecond); n == 0 {
-		t.Fatal("no read was answered")
-	}
 	a.Do("REPLICAOF", "NO", "ONE")
 	host, port, _ := strings.Cut(a.Addr, ":")
 	b.Do("REPLICAOF", host, port)
@@ -248,6 +239,17 @@ func TestAReplacedMasterAnswersNoReadsWithoutConfirmation(t *testing.T) {
 	for b.Do("GET", "k") != "new" {
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// The master does not notice that it was replaced but by who left it.
+func TestAReplacedMasterAnswersNoReadsWithoutConfirmation(t *testing.T) {
+	client, cluster := inSyncWith(t)
+	master := cluster.Node(client.Master())
+	time.Sleep(1200 * time.Millisecond) // for a partial resynchronization, both have to have told of themselves
+	if _, n := reads(t, client, 100*time.Millisecond); n == 0 {
+		t.Fatal("no read was answered")
+	}
+	replace(t, othersThan(cluster, master))
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Millisecond)
 	defer cancel()
 	if got, _, err := client.Get(ctx, "k"); err == nil && string(got) != "new" {
