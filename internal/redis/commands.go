@@ -271,7 +271,7 @@ func parseSpec(entry rueidis.RedisMessage) *Spec {
 	s.AnyKey = s.In("keyspace") && len(s.keys) == 0 || slices.ContainsFunc([]string{"eval", "fcall"}, func(script string) bool {
 		return strings.HasPrefix(s.Name, script)
 	})
-	s.Swift = s.ReadOnly && s.In("fast") && !s.Write && !s.Blocking && !s.Stateful && !s.AnyKey && !s.module
+	s.Swift = s.ReadOnly && s.In("fast") && !s.Blocking && !s.Stateful && !s.AnyKey && !s.module
 	if len(f) > 9 {
 		subs, _ := f[9].ToArray()
 		for _, entry := range subs {

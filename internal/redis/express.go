@@ -50,11 +50,16 @@ func (s *session) permits() {
 func (s *session) forbids() {
 	switch {
 	case s.w.permit.Load() == nil:
-	case s.w.cfg.alone() && s.expect == 0 && s.w.monitor.short.Load().online == 0:
+	case s.solitary():
 	case s.quick.calm && s.expect >= s.w.monitor.short.Load().others && s.missed.IsZero():
 	default:
 		s.w.permit.Store(nil)
 	}
+}
+
+// solitary says that there is nobody but this Redis: no replica, and no Sentinel.
+func (s *session) solitary() bool {
+	return s.w.cfg.alone() && s.expect == 0 && s.w.monitor.short.Load().online == 0
 }
 
 // hear takes note of a batch that the master has answered.
@@ -310,8 +315,8 @@ func (x *Express) Got(n int) (whole bool, err error) {
 }
 
 // Land judges the batch, whose answers are there, as of now, which is after they
-// came. It answers false when they are not to be given to anybody. Another batch may depart from then on, and
-// Answer is good until Done.
+// came. It answers false when they are not to be given to anybody. Another batch
+// may depart from then on, and Answer is good until Done.
 func (x *Express) Land(now time.Time) bool {
 	all := string(x.in) // the answers are parts of it
 	count := x.count

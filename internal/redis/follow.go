@@ -47,7 +47,8 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	s := &session{w: w, master: master, conn: conn, behind: map[string]absence{}, there: map[string]bool{}, strikes: map[string]int{}, slot: -1, loaded: map[*Script]bool{}}
 	// The peer itself has to be a master: an address may lead elsewhere than
 	// it did when the monitor asked.
-	role, err := conn.Do(ctx, conn.B().Role().Build()).ToArray()
+	words := conn.DoMulti(ctx, conn.B().Role().Build(), conn.B().Info().Section("server").Build())
+	role, err := words[0].ToArray()
 	if err != nil {
 		return fmt.Errorf("ask %s for its role: %w", master, err)
 	}
@@ -55,7 +56,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	if !standing.Master {
 		return fmt.Errorf("%s is not a master any more", master)
 	}
-	info, _ := conn.Do(ctx, conn.B().Info().Section("server").Build()).ToString() // it may be refused
+	info, _ := words[1].ToString() // it may be refused
 	s.process = processOf(info)
 	for _, r := range replicas {
 		if r.offset > 0 {

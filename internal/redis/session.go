@@ -367,7 +367,7 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		return fmt.Errorf("%w (%w)", errLost, err)
 	case acks >= need && s.w.cfg.alone():
 		s.answer(all)
-		if s.expect == 0 && s.w.monitor.short.Load().online == 0 {
+		if s.solitary() {
 			s.permits()
 		}
 		return nil
