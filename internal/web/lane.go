@@ -4,6 +4,7 @@ package web
 
 import (
 	"errors"
+	"slices"
 	"syscall"
 	"time"
 
@@ -90,8 +91,7 @@ func (n *lane) connect() {
 		if !ok {
 			return
 		}
-		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1), Fd: int32(fd)}
-		if l.over || unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event) != nil {
+		if l.over || l.watch(fd, unix.EPOLLOUT) != nil {
 			_ = syscall.Close(fd)
 			return
 		}
@@ -220,12 +220,9 @@ func (n *lane) again(f *flight) {
 // drop ends the connection; another one is made when it is wanted.
 func (n *lane) drop() {
 	_ = syscall.Close(n.fd)
-	sent, waiting := n.sent, n.waiting
+	left := slices.Concat(n.sent, n.waiting)
 	n.express, n.fd, n.out, n.doomed, n.sent, n.waiting = nil, -1, nil, false, nil, nil
-	for _, f := range sent {
-		n.again(f)
-	}
-	for _, f := range waiting {
+	for _, f := range left {
 		n.again(f)
 	}
 }

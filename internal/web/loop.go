@@ -248,8 +248,7 @@ func (l *loop) add(c *quickConn, early []byte) error {
 	c.loop, c.since = l, l.engine.now()
 	l.conns[c.fd] = c
 	l.engine.open.Add(1)
-	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1), Fd: int32(c.fd)}
-	if err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, c.fd, &event); err != nil {
+	if err := l.watch(c.fd, 0); err != nil {
 		l.forget(c)
 		return fmt.Errorf("poll a connection: %w", err)
 	}
@@ -260,6 +259,13 @@ func (l *loop) add(c *quickConn, early []byte) error {
 		l.serve(c) // what came already; else it closes
 	}
 	return nil
+}
+
+// watch has the kernel tell of a socket when more comes or it ends, and of those
+// events besides.
+func (l *loop) watch(fd int, besides uint32) error {
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1) | besides, Fd: int32(fd)}
+	return unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event)
 }
 
 // serve reads a request of a connection, until there is none or one is under
