@@ -68,11 +68,11 @@ func cost(h History, ops []Operation, answers []time.Duration, f Fault, begin ti
 	// counts as elsewhere, with what that took.
 	before := map[int]string{}
 	for _, op := range ops {
-		first, known := before[op.Client]
+		first := before[op.Client] // "" is no entry
 		before[op.Client] = op.Entry
 		if op.Due <= until && op.End >= f.Began {
 			c.Pause = max(c.Pause, op.End-op.Due)
-			if !slices.Contains(f.Entries, op.Entry) && !(known && slices.Contains(f.Entries, first)) {
+			if !slices.Contains(f.Entries, op.Entry) && !slices.Contains(f.Entries, first) {
 				c.Elsewhere = max(c.Elsewhere, op.End-op.Due)
 			}
 		}
