@@ -314,7 +314,13 @@ func TestACachedValueFollowsItsChanges(t *testing.T) {
 		defer cancel()
 		return client.Do(ctx, &Request{Commands: commands("GET k"), Read: ReadCached}) != nil
 	})
+	if _, ok := client.Cached([]byte("k"), time.Now()); ok {
+		t.Error("a loop trusts it")
+	}
 	redistest.Eventually(t, 10*time.Second, "it goes on", func() bool { got, _ := read(); return got == "19" })
+	if result, ok := client.Cached([]byte("k"), time.Now()); !ok || result.Reply.Text() != "19" {
+		t.Error("a loop does not have it again")
+	}
 }
 
 func TestAnAsynchronousWriteWaitsForNoReplica(t *testing.T) {

@@ -29,9 +29,9 @@ type link struct {
 	// silent: the monitor's last question had no answer; probed: it is asked
 	// aside until it has one.
 	silent, probed atomic.Bool
-	proven         atomic.Pointer[wire] // one that has answered; of a cache's link
-	asking         atomic.Int64         // requests under way; of a replica's link
-	resting        atomic.Int64         // until when it is left alone, in Unix nanoseconds
+	cache          atomic.Pointer[cache] // of the newest connection; of a caching link
+	asking         atomic.Int64          // requests under way; of a replica's link
+	resting        atomic.Int64          // until when it is left alone, in Unix nanoseconds
 }
 
 // linkKind says how a link is used.
@@ -110,7 +110,12 @@ func newLink(cfg Config, addr string, kind linkKind) *link {
 		AlwaysRESP2:       true, // replies as REST clients know them
 	}
 	if kind == caching {
-		opt.AlwaysRESP2, opt.DisableCache, opt.CacheSizeEachConn = false, false, cfg.CacheBytes
+		opt.AlwaysRESP2, opt.DisableCache = false, false
+		opt.NewCacheStoreFn = func(rueidis.CacheStoreOption) rueidis.CacheStore {
+			values := newCache(cfg.CacheBytes)
+			l.cache.Store(values)
+			return values
+		}
 	}
 	if kind == probing {
 		opt.ReadBufferEachConn, opt.WriteBufferEachConn, opt.RingScaleEachConn = 4<<10, 4<<10, 8
@@ -156,29 +161,6 @@ func (l *link) only() *wire {
 		return w
 	}
 	return nil
-}
-
-// warm says that the link has a connection that has answered, so that nobody has
-// to make one.
-func (l *link) warm() bool {
-	w := l.proven.Load()
-	if w == nil {
-		return false
-	}
-	select {
-	case <-w.ended:
-		return false
-	default:
-		return true
-	}
-}
-
-// answered says that there was an answer, by a connection that was there before
-// and still is, if it is before. nil: none was.
-func (l *link) answered(before *wire) {
-	if before != nil && l.only() == before {
-		l.proven.Store(before)
-	}
 }
 
 // close ends the link. It cuts first: rueidis would wait for answers.

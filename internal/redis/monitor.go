@@ -291,9 +291,9 @@ type mark struct {
 }
 
 // fresh says that this node is the master and has answered as one just now.
-func (m *monitor) fresh(master string) bool {
+func (m *monitor) fresh(master string, now time.Time) bool {
 	b := m.short.Load()
-	return b.master == master && time.Since(b.asked) < cacheTrust
+	return b.master == master && now.Sub(b.asked) < cacheTrust
 }
 
 // historyLength is how many marks are kept: of the last minute.

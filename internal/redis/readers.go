@@ -117,25 +117,16 @@ func (c *readers) cached(ctx context.Context, r *Request) bool {
 	if !cacheable(r) {
 		return false
 	}
-	cmd := r.Commands[0]
 	l := c.cache.Load()
-	if l == nil || !c.monitor.fresh(l.addr) {
+	if l == nil || !c.monitor.fresh(l.addr, time.Now()) {
 		return false
 	}
-	warm := l.warm()
-	var before *wire
-	if !warm {
-		before = l.only()
-	}
-	// No deadline of its own, which would cost as much as a hit: the
-	// connection is cut when its master is no longer one.
-	a := l.DoCache(ctx, l.B().Get().Key(cmd[1]).Cache(), cacheTTL)
-	result, ok := resultOf(a)
-	if !ok || !c.monitor.fresh(l.addr) {
+	// No deadline of its own: the connection is cut when its master is no longer
+	// one.
+	a := l.DoCache(ctx, l.B().Get().Key(r.Commands[0][1]).Cache(), cacheTTL)
+	result, ok := resultOf(a.ToMessage())
+	if !ok || !c.monitor.fresh(l.addr, time.Now()) {
 		return false
-	}
-	if !warm {
-		l.answered(before)
 	}
 	r.Results = append(r.Results, result)
 	r.From = ReadCached
@@ -143,6 +134,24 @@ func (c *readers) cached(ctx context.Context, r *Request) bool {
 		r.Node = l.addr
 	}
 	return true
+}
+
+// hit is what GET of a key answers from the cache, if its value is there. It
+// keeps nothing of the key.
+func (c *readers) hit(key string, now time.Time) (Result, bool) {
+	l := c.cache.Load()
+	if l == nil {
+		return Result{}, false
+	}
+	values := l.cache.Load()
+	if values == nil {
+		return Result{}, false
+	}
+	m, ok := values.look(key, now)
+	if !ok || !c.monitor.fresh(l.addr, now) {
+		return Result{}, false
+	}
+	return resultOf(m, m.Error())
 }
 
 // replica answers from one of the replicas that are not behind.
@@ -241,7 +250,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	}
 	r.Token = tokenOf(max(after, standing.Offset))
 	for _, a := range answers[1:last] {
-		result, ok := resultOf(a)
+		result, ok := resultOf(a.ToMessage())
 		if !ok {
 			r.Results, r.Token = r.Results[:0], ""
 			return false
@@ -266,8 +275,7 @@ func (c *readers) link(addr string) *link {
 }
 
 // resultOf is an answer that stands; false where the master is to be asked.
-func resultOf(a rueidis.RedisResult) (Result, bool) {
-	m, err := a.ToMessage()
+func resultOf(m rueidis.RedisMessage, err error) (Result, bool) {
 	switch fateOf(err, true) {
 	case executed:
 		return Result{Reply: Reply{m: m}}, true

@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
+	"unsafe"
 )
 
 // Start is Do for a caller that does not wait, such as an event loop: done gets
@@ -131,24 +133,29 @@ func cacheable(r *Request) bool {
 	return len(cmd) == 2 && strings.EqualFold(cmd[0], "GET")
 }
 
-// over is a context that has ended: with it, the library's cache answers what
-// it has and asks nobody.
-var over = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
-
-// hit answers a request from the cache, if what it asks for is there. Without a
-// connection the library would make one.
+// hit answers a request from the cache, if what it asks for is there.
 func (c *Client) hit(r *Request) bool {
-	if c.readers == nil || !cacheable(r) || reserved(r.Commands[0][1]) {
+	if !cacheable(r) {
 		return false
 	}
-	l := c.readers.cache.Load()
-	if l == nil || !l.warm() {
-		return false
+	result, ok := c.cached(r.Commands[0][1], time.Now())
+	if ok {
+		r.Results, r.From, r.Node, r.Lag, r.Token = append(r.Results[:0], result), ReadCached, "", 0, ""
 	}
-	r.Results, r.From, r.Node, r.Lag, r.Token = r.Results[:0], ReadMaster, "", 0, ""
-	return c.readers.cached(over, r)
+	return ok
+}
+
+// Cached is what GET of a key answers from the cache, if its value is there: see
+// ReadCached. Somebody has read it with this Client, so whoever may do what that
+// one could may have it. It asks nobody, and keeps nothing of the key. now may be
+// some microseconds ago.
+func (c *Client) Cached(key []byte, now time.Time) (Result, bool) {
+	return c.cached(unsafe.String(unsafe.SliceData(key), len(key)), now)
+}
+
+func (c *Client) cached(key string, now time.Time) (Result, bool) {
+	if c.readers == nil || reserved(key) {
+		return Result{}, false
+	}
+	return c.readers.hit(key, now)
 }

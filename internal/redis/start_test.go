@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -164,36 +163,6 @@ func TestWhatIsGivenUpBeforeItIsQueuedIsNotCounted(t *testing.T) {
 		if told != 1 || w.live != 0 || w.bytes != 0 {
 			t.Errorf("told %d times; %d live of %d bytes, want none", told, w.live, w.bytes)
 		}
-	}
-}
-
-func TestALinkIsWarmAsLongAsAProvenConnectionLasts(t *testing.T) {
-	l := &link{wires: map[*wire]struct{}{}}
-	connect := func() *wire {
-		conn, _ := net.Pipe()
-		return l.add(conn)
-	}
-	l.answered(l.only())
-	first := connect()
-	if l.warm() {
-		t.Error("warm before any answer")
-	}
-	l.answered(first)
-	if !l.warm() {
-		t.Error("not warm after an answer")
-	}
-	first.Close()
-	if l.warm() {
-		t.Error("warm without its connection")
-	}
-	second := connect()
-	l.answered(first) // the answer came before the end, its receiver late
-	if l.warm() {
-		t.Error("warm by an answer of another connection")
-	}
-	l.answered(second)
-	if !l.warm() {
-		t.Error("not warm after an answer")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -25,11 +26,13 @@ func (a *replying) Do(_ context.Context, r *redis.Request) error {
 	return nil
 }
 
-// Start and Known make it a Store for a loop.
+// Start, Cached and Known make it a Store for a loop.
 func (a *replying) Start(r *redis.Request, done func(error)) {
 	_ = a.Do(context.Background(), r)
 	done(nil)
 }
+
+func (a *replying) Cached([]byte, time.Time) (redis.Result, bool) { return redis.Result{}, false }
 
 func (a *replying) Known(cmd redis.Command) *redis.Spec {
 	return a.Store.(*redis.Client).Known(cmd)

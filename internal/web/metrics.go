@@ -26,6 +26,9 @@ var classes = [...]string{
 	"healthz", "cors", "unauthorized", "invalid", "none",
 }
 
+// stringClass is the class of GET and SET.
+const stringClass = 1
+
 // methods and statuses are those that are told apart; the first stands for all
 // others.
 var (
@@ -63,7 +66,7 @@ func newMetrics(s *Server) *metrics {
 		Help:    "Time from the arrival of a whole request to its answer; of a stream of events, to its beginning.",
 		Buckets: latencyBuckets,
 	}, []string{"class"})
-	named := map[string]int{"set": classNumber("string"), "get": classNumber("string"), "psubscribe": classNumber("subscribe")}
+	named := map[string]int{"set": stringClass, "get": stringClass, "psubscribe": classNumber("subscribe")}
 	for i, class := range classes {
 		m.latency[i] = latency.WithLabelValues(class)
 		if i > 0 {

@@ -111,6 +111,7 @@ const (
 // starter is a Store for callers that do not wait: see redis.Client.
 type starter interface {
 	Start(r *redis.Request, done func(error))
+	Cached(key []byte, now time.Time) (redis.Result, bool)
 	Known(cmd redis.Command) *redis.Spec
 }
 
@@ -192,6 +193,12 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 		return out, declined
 	}
 	r := &f.request
+	if s.remembered(f, q, route) {
+		if s.long(f) {
+			return out, landed
+		}
+		return s.finish(f, out), answered
+	}
 	spec := s.prepare(f, q, route)
 	if spec == nil {
 		*r = redis.Request{Results: r.Results[:0]}
@@ -208,6 +215,58 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 	}
 	f.memory.now = time.Now()
 	return s.finish(f, out), answered
+}
+
+// remembered answers a GET with what the cache has, where everybody may do the
+// same: what somebody has read before is anybody's then, and nothing else is to
+// be looked at.
+func (s *quick) remembered(f *flight, q *simple, route route) bool {
+	if from, _ := q.wishes.from(s.cfg.Read); s.cfg.Tokens != nil || from != redis.ReadCached || !q.wishes.noOther() {
+		return false
+	}
+	key := plainKey(q, route)
+	if len(key) == 0 {
+		return false
+	}
+	now := time.Now()
+	result, ok := s.store.Cached(key, now)
+	if !ok {
+		return false
+	}
+	r := &f.request
+	r.Commands, r.Results, r.From = justGet, append(r.Results, result), redis.ReadCached
+	f.began, f.method, f.route, f.memory.now = f.memory.now, q.method, route, now
+	s.metrics.inFlight.Add(1)
+	return true
+}
+
+// justGet is for finish, which wants to know a command's name.
+var justGet = []redis.Command{{"get"}}
+
+// plainKey is the key that a GET asks for, as /get?key=K or /get/K, if it stands
+// there as it is; else nil.
+func plainKey(q *simple, route route) []byte {
+	var key []byte
+	ok := false
+	switch {
+	case q.method != methodGet:
+	case route == sourceGet:
+		key, ok = bytes.CutPrefix(q.query, []byte("key="))
+	case route == byCommand && len(q.query) == 0:
+		const words = len("/get/")
+		if ok = len(q.path) > words && bytes.EqualFold(q.path[:words], []byte("/get/")); ok {
+			key = q.path[words:]
+		}
+	}
+	for _, c := range key {
+		if c == '%' || c == '+' || c == '&' || c == '/' {
+			return nil
+		}
+	}
+	if !ok {
+		return nil
+	}
+	return key
 }
 
 // again is responder's.
@@ -293,22 +352,18 @@ func room(r *redis.Reply, bytes int) int {
 func (s *quick) finish(f *flight, out []byte) []byte {
 	r := &f.request
 	now := f.memory.now
-	class := r.Commands[0][0]
-	switch f.route {
-	case sourceGet:
-		class = "get"
-	case sourceSet:
-		class = "set"
-	}
 	status := fasthttp.StatusOK
 	if f.err != nil || r.Results[0].Err != nil || r.From == redis.ReadReplica || f.route == sourceGet && r.Results[0].Reply.Type() == redis.Null {
 		out, status = s.slowly(f, out)
 	} else {
 		out = s.swiftly(f, out, now)
 	}
-	number := s.metrics.class(class)
-	s.metrics.count(number, f.method, statusNumber(status))
-	s.metrics.latency[number].Observe(now.Sub(f.began).Seconds())
+	class := stringClass
+	if f.route == byCommand {
+		class = s.metrics.class(r.Commands[0][0])
+	}
+	s.metrics.count(class, f.method, statusNumber(status))
+	s.metrics.latency[class].Observe(now.Sub(f.began).Seconds())
 	s.metrics.inFlight.Add(-1)
 	results := r.Results
 	if cap(results) > 64 {

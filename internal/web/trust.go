@@ -94,6 +94,27 @@ func (w *wishes) set(field fields, value []byte) {
 	}
 }
 
+// from is where a request is to be read from. It answers false to what is no such
+// place.
+func (w *wishes) from(byDefault redis.ReadFrom) (redis.ReadFrom, bool) {
+	switch string(w.read) {
+	case "":
+		return byDefault, true
+	case "master":
+		return redis.ReadMaster, true
+	case "replica":
+		return redis.ReadReplica, true
+	case "cached":
+		return redis.ReadCached, true
+	}
+	return 0, false
+}
+
+// noOther says that a request wishes for nothing beside where it is read from.
+func (w *wishes) noOther() bool {
+	return len(w.maxLag)+len(w.write)+len(w.received)+len(w.encoding)+len(w.format) == 0 && w.token == nil && w.onces+w.attempts == 0
+}
+
 // trust reads from the headers how a request wants to be carried out, else from
 // the configuration; the request has its commands or script already. It turns
 // down a write that came too late.
@@ -107,18 +128,11 @@ func (s *Server) trust(ctx *fasthttp.RequestCtx, r *redis.Request) error {
 
 // heed is trust for wishes that are known.
 func (s *Server) heed(w *wishes, r *redis.Request) (err error) {
-	r.Read, r.Async = s.cfg.Read, s.cfg.Async
-	switch string(w.read) {
-	case "":
-	case "master":
-		r.Read = redis.ReadMaster
-	case "replica":
-		r.Read = redis.ReadReplica
-	case "cached":
-		r.Read = redis.ReadCached
-	default:
+	ok := false
+	if r.Read, ok = w.from(s.cfg.Read); !ok {
 		return badRequest(readHeader + " is master, replica or cached.")
 	}
+	r.Async = s.cfg.Async
 	if len(w.maxLag) > 0 {
 		if r.MaxLag, err = time.ParseDuration(string(w.maxLag)); err != nil || r.MaxLag <= 0 {
 			return badRequest(maxLagHeader + " is a time longer than 0, such as 500ms or 2s.")

@@ -1,0 +1,108 @@
+package web
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis"
+	"holdfast/internal/redis/redistest"
+	"holdfast/internal/token"
+)
+
+// shelf is a Store that counts what a loop has found in the cache.
+type shelf struct {
+	*redis.Client
+	found atomic.Int64
+}
+
+func (s *shelf) Cached(key []byte, now time.Time) (redis.Result, bool) {
+	result, ok := s.Client.Cached(key, now)
+	if ok {
+		s.found.Add(1)
+	}
+	return result, ok
+}
+
+// filled waits until the cache has a key: it has none before the first round of
+// questions to Redis.
+func filled(t *testing.T, client *redis.Client, key string) {
+	t.Helper()
+	redistest.Eventually(t, 10*time.Second, "the cache has it", func() bool {
+		r := &redis.Request{Commands: []redis.Command{{"GET", key}}, Read: redis.ReadCached}
+		if err := client.Do(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		_, ok := client.Cached([]byte(key), time.Now())
+		return ok
+	})
+}
+
+func TestALoopLooksIntoTheCacheForWhatIsPlainlyWanted(t *testing.T) {
+	client, master := single(t)
+	master.Do("SET", "k", "v")
+	filled(t, client, "k")
+	filled(t, client, "none")
+	store := &shelf{Client: client}
+	server, taken := counted(t, Config{}, store)
+	addr, _ := listen(t, server)
+	c := dial(t, addr)
+	const cached = "Holdfast-Read: cached\r\n"
+	for _, test := range []struct {
+		target, header string
+		found          bool
+		want           string
+	}{
+		{"/get?key=k", cached, true, "\r\n\r\nv"},
+		{"/get/k", cached, true, `{"result":"v"}`},
+		{"/GET/k", cached, true, `{"result":"v"}`},
+		{"/get?key=none", cached, true, "There is no such key."},
+		{"/get/none", cached, true, `{"result":null}`},
+		{"/get?key=k", "", false, "\r\n\r\nv"},
+		{"/get?key=k", "Holdfast-Read: master\r\n", false, "\r\n\r\nv"},
+		{"/get?key=%6b", cached, false, "\r\n\r\nv"},
+		{"/get?key=k&key=none", cached, false, "\r\n\r\nv"},
+		{"/get?other=none&key=k", cached, false, "\r\n\r\nv"},
+		{"/get/k?x=y", cached, false, "wrong number of arguments"},
+		{"/get/k/", cached, false, "wrong number of arguments"},
+		{"/getdel/none", cached, false, `{"result":null}`},
+		{"/strlen/k", cached, false, `{"result":1}`},
+		{"/get/k", cached + "Upstash-Encoding: base64\r\n", false, `{"result":"dg=="}`},
+		{"/get/k", cached + "Upstash-Response-Format: resp2\r\n", false, "$1\r\nv"},
+		{"/get/k", cached + "Upstash-Sync-Token: hf1.0\r\n", false, `{"result":"v"}`},
+		{"/get/k", cached + "Holdfast-Attempt: 1\r\n", false, `{"result":"v"}`},
+	} {
+		before, served := store.found.Load(), taken.taken.Load()
+		got := c.ask(t, "GET "+test.target+" HTTP/1.1\r\n"+plainHead+test.header+"\r\n")
+		if !strings.Contains(got, test.want) {
+			t.Errorf("%s %q: %q", test.target, test.header, got)
+		}
+		if found := store.found.Load() > before; found != test.found || taken.taken.Load() == served {
+			t.Errorf("%s %q: looked up: %v, want %v; %q", test.target, test.header, found, test.found, got)
+		}
+	}
+	if got := c.ask(t, "POST /get/k HTTP/1.1\r\n"+plainHead+cached+"Content-Length: 1\r\n\r\nx"); !strings.Contains(got, "wrong number of arguments") {
+		t.Errorf("with a body that is an argument: %q", got)
+	}
+}
+
+func TestTheCacheTellsNobodyWhatTheyMayNotRead(t *testing.T) {
+	client, master := single(t)
+	master.Do("SET", "mine", "v")
+	filled(t, client, "mine")
+	set := tokens(t, token.Entry{Name: "all"}, token.Entry{Name: "others", Prefixes: []string{"others:"}},
+		token.Entry{Name: "nothing", Commands: []string{"-get"}})
+	server, _ := counted(t, Config{Tokens: set, Read: redis.ReadCached}, client)
+	addr, _ := listen(t, server)
+	for _, test := range []struct{ who, status string }{
+		{"all", " 200 "}, {"others", " 403 "}, {"nothing", " 403 "}, {"nobody", " 401 "},
+	} {
+		for _, target := range []string{"/get?key=mine", "/get/mine"} {
+			got := dial(t, addr).ask(t, "GET "+target+" HTTP/1.1\r\n"+plainHead+"Authorization: Bearer token of "+test.who+"\r\n\r\n")
+			if !strings.Contains(got, test.status) {
+				t.Errorf("%s as %s: %q", target, test.who, got)
+			}
+		}
+	}
+}
