@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +84,48 @@ func BenchmarkHandle(b *testing.B) {
 			}
 			if ctx.Response.StatusCode() != 200 {
 				b.Errorf("%d %s", ctx.Response.StatusCode(), ctx.Response.Body())
+			}
+		})
+	}
+}
+
+// What a hit of the cache costs a loop, beside the same with a fixed value.
+func BenchmarkRemembered(b *testing.B) {
+	client, master := single(b)
+	var requests [][]byte
+	for i := range 1024 {
+		key := "v100-" + strconv.Itoa(i)
+		master.Do("SET", key, strings.Repeat("v", 100))
+		r := &redis.Request{Commands: []redis.Command{{"GET", key}}, Read: redis.ReadCached}
+		for range 2 {
+			if err := client.Do(b.Context(), r); err != nil {
+				b.Fatal(err)
+			}
+		}
+		requests = append(requests, []byte("GET /get?key="+key+" HTTP/1.1\r\nHost: localhost\r\nHoldfast-Read: cached\r\n\r\n"))
+	}
+	server := New(Config{Node: "web-1"}, client)
+	value := []byte(strings.Repeat("v", 100))
+	for _, x := range []struct {
+		name string
+		responder
+	}{{"quick", server.engine.responder}, {"fixed", fixed{newHead(server.fields()), func([]byte) []byte { return value }}}} {
+		b.Run(x.name, func(b *testing.B) {
+			f := &flight{}
+			f.memory = &memory{now: time.Now()}
+			var q simple
+			var out []byte
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				i++
+				if !q.parse(requests[i%1024]) {
+					b.Fatal("not simple")
+				}
+				var p progress
+				if out, p = x.respond(f, &q, out[:0]); p != answered {
+					b.Fatal(p)
+				}
 			}
 		})
 	}
