@@ -226,7 +226,7 @@ func TestWhoLooksIntoTheCacheSeesNothingOlderThanBefore(t *testing.T) {
 		all.Go(func() {
 			last, hits := 0, 0
 			for last < changes {
-				result, ok := client.Cached([]byte("k"), time.Now())
+				text, ok := client.Cached([]byte("k"), time.Now())
 				if ok {
 					hits++
 				} else {
@@ -235,11 +235,11 @@ func TestWhoLooksIntoTheCacheSeesNothingOlderThanBefore(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					result = r.Results[0]
+					text = r.Results[0].Reply.Text()
 				}
-				n, err := strconv.Atoi(result.Reply.Text())
+				n, err := strconv.Atoi(text)
 				if err != nil || n < last {
-					t.Errorf("after %d: %q", last, result.Reply.Text())
+					t.Errorf("after %d: %q", last, text)
 					return
 				}
 				last = n

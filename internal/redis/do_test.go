@@ -318,7 +318,7 @@ func TestACachedValueFollowsItsChanges(t *testing.T) {
 		t.Error("a loop trusts it")
 	}
 	redistest.Eventually(t, 10*time.Second, "it goes on", func() bool { got, _ := read(); return got == "19" })
-	if result, ok := client.Cached([]byte("k"), time.Now()); !ok || result.Reply.Text() != "19" {
+	if text, ok := client.Cached([]byte("k"), time.Now()); !ok || text != "19" {
 		t.Error("a loop does not have it again")
 	}
 }

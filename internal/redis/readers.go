@@ -136,22 +136,19 @@ func (c *readers) cached(ctx context.Context, r *Request) bool {
 	return true
 }
 
-// hit is what GET of a key answers from the cache, if its value is there. It
-// keeps nothing of the key.
-func (c *readers) hit(key string, now time.Time) (Result, bool) {
+// hit is what GET of a key answers from the cache, if that is there. It keeps
+// nothing of the key.
+func (c *readers) hit(key string, now time.Time) (rueidis.RedisMessage, bool) {
 	l := c.cache.Load()
 	if l == nil {
-		return Result{}, false
+		return rueidis.RedisMessage{}, false
 	}
 	values := l.cache.Load()
 	if values == nil {
-		return Result{}, false
+		return rueidis.RedisMessage{}, false
 	}
 	m, ok := values.look(key, now)
-	if !ok || !c.monitor.fresh(l.addr, now) {
-		return Result{}, false
-	}
-	return resultOf(m, m.Error())
+	return m, ok && c.monitor.fresh(l.addr, now)
 }
 
 // replica answers from one of the replicas that are not behind.

@@ -135,27 +135,32 @@ func cacheable(r *Request) bool {
 
 // hit answers a request from the cache, if what it asks for is there.
 func (c *Client) hit(r *Request) bool {
-	if !cacheable(r) {
+	if c.readers == nil || !cacheable(r) || reserved(r.Commands[0][1]) {
 		return false
 	}
-	result, ok := c.cached(r.Commands[0][1], time.Now())
+	m, ok := c.readers.hit(r.Commands[0][1], time.Now())
+	if !ok {
+		return false
+	}
+	result, ok := resultOf(m, m.Error())
 	if ok {
 		r.Results, r.From, r.Node, r.Lag, r.Token = append(r.Results[:0], result), ReadCached, "", 0, ""
 	}
 	return ok
 }
 
-// Cached is what GET of a key answers from the cache, if its value is there: see
+// Cached is the text that GET of a key answers from the cache, if it is there: see
 // ReadCached. Somebody has read it with this Client, so whoever may do what that
 // one could may have it. It asks nobody, and keeps nothing of the key. now may be
 // some microseconds ago.
-func (c *Client) Cached(key []byte, now time.Time) (Result, bool) {
-	return c.cached(unsafe.String(unsafe.SliceData(key), len(key)), now)
-}
-
-func (c *Client) cached(key string, now time.Time) (Result, bool) {
-	if c.readers == nil || reserved(key) {
-		return Result{}, false
+func (c *Client) Cached(key []byte, now time.Time) (string, bool) {
+	if c.readers == nil {
+		return "", false
 	}
-	return c.readers.hit(key, now)
+	m, ok := c.readers.hit(unsafe.String(unsafe.SliceData(key), len(key)), now)
+	if !ok || !m.IsString() {
+		return "", false
+	}
+	text, _ := m.ToString()
+	return text, true
 }

@@ -33,7 +33,7 @@ func (a *replying) Start(r *redis.Request, done func(error)) {
 	done(nil)
 }
 
-func (a *replying) Cached([]byte, time.Time) (redis.Result, bool) { return redis.Result{}, false }
+func (a *replying) Cached([]byte, time.Time) (string, bool) { return "", false }
 
 func (a *replying) Known(cmd redis.Command) *redis.Spec {
 	return a.Store.(*redis.Client).Known(cmd)

@@ -172,6 +172,9 @@ func (m *metrics) count(class, method, status int) {
 	(*c).Inc()
 }
 
+// okStatus is the place of 200 in statuses.
+const okStatus = 1
+
 // statusText are statuses as labels.
 var statusText = func() (texts [len(statuses)]string) {
 	for i, code := range statuses {

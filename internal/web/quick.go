@@ -111,7 +111,7 @@ const (
 // starter is a Store for callers that do not wait: see redis.Client.
 type starter interface {
 	Start(r *redis.Request, done func(error))
-	Cached(key []byte, now time.Time) (redis.Result, bool)
+	Cached(key []byte, now time.Time) (string, bool)
 	Known(cmd redis.Command) *redis.Spec
 }
 
@@ -193,11 +193,8 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 		return out, declined
 	}
 	r := &f.request
-	if s.remembered(f, q, route) {
-		if s.long(f) {
-			return out, landed
-		}
-		return s.finish(f, out), answered
+	if out, ok := s.remembered(f, q, route, out); ok {
+		return out, answered
 	}
 	spec := s.prepare(f, q, route)
 	if spec == nil {
@@ -217,31 +214,34 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 	return s.finish(f, out), answered
 }
 
-// remembered answers a GET with what the cache has, where everybody may do the
-// same: what somebody has read before is anybody's then, and nothing else is to
-// be looked at.
-func (s *quick) remembered(f *flight, q *simple, route route) bool {
+// remembered answers a GET with the text that the cache has, where everybody may
+// do the same: what somebody has read before is anybody's then, and nothing else
+// is to be looked at.
+func (s *quick) remembered(f *flight, q *simple, route route, out []byte) ([]byte, bool) {
 	if from, _ := q.wishes.from(s.cfg.Read); s.cfg.Tokens != nil || from != redis.ReadCached || !q.wishes.noOther() {
-		return false
+		return out, false
 	}
 	key := plainKey(q, route)
 	if len(key) == 0 {
-		return false
+		return out, false
 	}
 	now := time.Now()
-	result, ok := s.store.Cached(key, now)
-	if !ok {
-		return false
+	text, ok := s.store.Cached(key, now)
+	if !ok || len(text) > longAnswer {
+		return out, false
 	}
-	r := &f.request
-	r.Commands, r.Results, r.From = justGet, append(r.Results, result), redis.ReadCached
-	f.began, f.method, f.route, f.memory.now = f.memory.now, q.method, route, now
-	s.metrics.inFlight.Add(1)
-	return true
+	f.request.From = redis.ReadCached // for begin
+	if route == sourceGet {
+		out = append(s.begin(f, out, now, typeOf(bytesOf(text)), len(text)), text...)
+	} else {
+		body := append(f.memory.body[:0], `{"result":`...)
+		out = s.inBody(f, out, now, applicationJSON, append(appendString(body, text), '}'))
+	}
+	f.request.From = redis.ReadMaster
+	s.metrics.count(stringClass, q.method, okStatus)
+	s.metrics.latency[stringClass].Observe(now.Sub(f.memory.now).Seconds())
+	return out, true
 }
-
-// justGet is for finish, which wants to know a command's name.
-var justGet = []redis.Command{{"get"}}
 
 // plainKey is the key that a GET asks for, as /get?key=K or /get/K, if it stands
 // there as it is; else nil.
@@ -436,6 +436,11 @@ func (s *quick) swiftly(f *flight, out []byte, now time.Time) []byte {
 	} else {
 		body = appendResult(body, result, f.form.base64)
 	}
+	return s.inBody(f, out, now, kind, body)
+}
+
+// inBody appends an answer whose body was made in the loop's memory for one.
+func (s *quick) inBody(f *flight, out []byte, now time.Time, kind string, body []byte) []byte {
 	out = append(s.begin(f, out, now, kind, len(body)), body...)
 	if f.memory.body = body; cap(body) > keepOut {
 		f.memory.body = nil
