@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -38,15 +39,14 @@ var (
 
 // latencyBuckets are in seconds. A request to a healthy stack takes some
 // hundred microseconds; one that waits out a failover, some seconds.
-var latencyBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .1, .5, 1, 2.5, 5, 10}
+var latencyBuckets = [...]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .1, .5, 1, 2.5, 5, 10}
 
-// metrics are a node's numbers. Each of its counters is found once and then
-// kept by its place, so that a request looks up no label.
+// metrics are a node's numbers. Every request is counted, on whatever core, so
+// what it is counted by is an array: a look-up by label would cost more than all
+// else that a loop does for a cached value.
 type metrics struct {
 	registry *prometheus.Registry
-	requests *prometheus.CounterVec
-	counted  [len(classes)][len(methods)][len(statuses)]atomic.Pointer[prometheus.Counter]
-	latency  [len(classes)]prometheus.Observer
+	tallies  [len(classes)]tally
 	inFlight atomic.Int64
 	// classOf is the class of every command that came so far, and of the
 	// routes. The map is replaced, never changed.
@@ -54,21 +54,18 @@ type metrics struct {
 	tokensRefused prometheus.Counter
 }
 
+// tally counts the requests of one class.
+type tally struct {
+	answered [len(methods)][len(statuses)]atomic.Uint64
+	took     [len(latencyBuckets) + 1]atomic.Uint64 // by the first bucket that they are in
+	nanos    atomic.Int64                           // all together
+}
+
 // newMetrics makes the numbers of a server.
 func newMetrics(s *Server) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
-	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "holdfast_http_requests_total",
-		Help: "Requests that were answered, by what they asked for (Redis' category of the command, or the route), method and status.",
-	}, []string{"class", "method", "status"})
-	latency := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "holdfast_http_request_seconds",
-		Help:    "Time from the arrival of a whole request to its answer; of a stream of events, to its beginning.",
-		Buckets: latencyBuckets,
-	}, []string{"class"})
 	named := map[string]int{"set": stringClass, "get": stringClass, "psubscribe": classNumber("subscribe")}
 	for i, class := range classes {
-		m.latency[i] = latency.WithLabelValues(class)
 		if i > 0 {
 			if _, taken := named[class]; !taken {
 				named[class] = i
@@ -84,7 +81,7 @@ func newMetrics(s *Server) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
 	m.registry.MustRegister(
-		m.requests, latency, m.tokensRefused,
+		newTallyCollector(m), m.tokensRefused,
 		gauge("holdfast_http_requests_in_flight", "Requests that are being answered.", func() float64 { return float64(m.inFlight.Load()) }),
 		gauge("holdfast_http_connections", "Open connections of clients.", func() float64 { return float64(s.engine.connections()) }),
 		gauge("holdfast_ready", "1 when the node would tell a balancer that it is ready.", func() float64 {
@@ -157,31 +154,22 @@ func (m *metrics) class(name string) int {
 }
 
 // count counts a request that was answered.
-func (m *metrics) count(class, method, status int) {
-	place := &m.counted[class][method][status]
-	c := place.Load()
-	if c == nil {
-		label := "other"
-		if status > 0 {
-			label = statusText[status]
-		}
-		found := m.requests.WithLabelValues(classes[class], methods[method], label)
-		c = &found
-		place.Store(c)
+func (m *metrics) count(class, method, status int) { m.tallies[class].answered[method][status].Add(1) }
+
+// observe counts a request that was answered after so long.
+func (m *metrics) observe(class, method, status int, took time.Duration) {
+	m.count(class, method, status)
+	bucket := 0
+	for seconds := took.Seconds(); bucket < len(latencyBuckets) && seconds > latencyBuckets[bucket]; {
+		bucket++
 	}
-	(*c).Inc()
+	t := &m.tallies[class]
+	t.took[bucket].Add(1)
+	t.nanos.Add(int64(took))
 }
 
 // okStatus is the place of 200 in statuses.
 const okStatus = 1
-
-// statusText are statuses as labels.
-var statusText = func() (texts [len(statuses)]string) {
-	for i, code := range statuses {
-		texts[i] = string([]byte{byte('0' + code/100), byte('0' + code/10%10), byte('0' + code%10)})
-	}
-	return texts
-}()
 
 func methodNumber(method []byte) int {
 	for i := 1; i < len(methods); i++ {
@@ -216,8 +204,7 @@ func (s *Server) observe(ctx *fasthttp.RequestCtx, began time.Time, class string
 	secure(ctx)
 	took := time.Since(began)
 	number := s.metrics.class(class)
-	s.metrics.count(number, methodNumber(ctx.Method()), statusNumber(ctx.Response.StatusCode()))
-	s.metrics.latency[number].Observe(took.Seconds())
+	s.metrics.observe(number, methodNumber(ctx.Method()), statusNumber(ctx.Response.StatusCode()), took)
 	if s.cfg.AccessLog > 0 {
 		s.logAccess(ctx, took, classes[number])
 	}
@@ -225,6 +212,61 @@ func (s *Server) observe(ctx *fasthttp.RequestCtx, began time.Time, class string
 		s.tracing.end(ctx, classes[number])
 	}
 	s.metrics.inFlight.Add(-1)
+}
+
+// tallyCollector tells what was counted.
+type tallyCollector struct {
+	m                 *metrics
+	requests, latency *prometheus.Desc
+}
+
+func newTallyCollector(m *metrics) *tallyCollector {
+	return &tallyCollector{
+		m: m,
+		requests: prometheus.NewDesc("holdfast_http_requests_total",
+			"Requests that were answered, by what they asked for (Redis' category of the command, or the route), method and status.",
+			[]string{"class", "method", "status"}, nil),
+		latency: prometheus.NewDesc("holdfast_http_request_seconds",
+			"Time from the arrival of a whole request to its answer; of a stream of events, to its beginning.",
+			[]string{"class"}, nil),
+	}
+}
+
+// Describe is part of prometheus.Collector.
+func (c *tallyCollector) Describe(out chan<- *prometheus.Desc) { out <- c.requests; out <- c.latency }
+
+// Collect is part of prometheus.Collector.
+func (c *tallyCollector) Collect(out chan<- prometheus.Metric) {
+	for class := range c.m.tallies {
+		t := &c.m.tallies[class]
+		for method := range t.answered {
+			for status := range t.answered[method] {
+				if n := t.answered[method][status].Load(); n > 0 {
+					label := "other"
+					if status > 0 {
+						label = strconv.Itoa(statuses[status])
+					}
+					out <- prometheus.MustNewConstMetric(c.requests, prometheus.CounterValue, float64(n), classes[class], methods[method], label)
+				}
+			}
+		}
+		var counts [len(t.took)]uint64
+		for i := range t.took {
+			counts[i] = t.took[i].Load()
+		}
+		out <- histogram(c.latency, latencyBuckets[:], counts[:], time.Duration(t.nanos.Load()).Seconds(), classes[class])
+	}
+}
+
+// histogram is one of so many in each bucket; the last has no bound.
+func histogram(d *prometheus.Desc, bounds []float64, counts []uint64, sum float64, labels ...string) prometheus.Metric {
+	below, all := map[float64]uint64{}, uint64(0)
+	for i, n := range counts {
+		if all += n; i < len(bounds) {
+			below[bounds[i]] = all
+		}
+	}
+	return prometheus.MustNewConstHistogram(d, all, sum, below, labels...)
 }
 
 // statusCollector tells, when it is asked, what the store knows of Redis.
@@ -272,24 +314,15 @@ func (c *statusCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(c.inSync, float64(st.InSync))
 	gauge(c.held, float64(st.Held))
 	out <- prometheus.MustNewConstMetric(c.unknown, prometheus.CounterValue, float64(st.Unknown))
-	out <- c.histogram(st)
+	var sizes [len(redis.BatchBuckets)]float64
+	var batches [len(sizes)]uint64
+	for i, n := range st.Batches {
+		sizes[i], batches[i] = float64(redis.BatchBuckets[i]), uint64(n)
+	}
+	out <- histogram(c.batches, sizes[:len(sizes)-1], batches[:], float64(st.Operations)) // no batch is larger than the last
 	if !st.Heard.IsZero() {
 		gauge(c.silence, time.Since(st.Heard).Seconds())
 	}
-}
-
-// histogram is how large the batches were. The last of redis.BatchBuckets has no
-// bound.
-func (c *statusCollector) histogram(st redis.Status) prometheus.Metric {
-	bounds := map[float64]uint64{}
-	all := uint64(0)
-	for i, n := range st.Batches {
-		all += uint64(n)
-		if i < len(st.Batches)-1 {
-			bounds[float64(redis.BatchBuckets[i])] = all
-		}
-	}
-	return prometheus.MustNewConstHistogram(c.batches, all, float64(st.Operations), bounds)
 }
 
 // isAdminPath says that a path belongs to the admin listener alone.

@@ -188,14 +188,14 @@ func (s *quick) routeOf(q *simple) (route, bool) {
 
 // respond is responder's.
 func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
+	if out, ok := s.remembered(f, q, out); ok {
+		return out, answered
+	}
 	route, ok := s.routeOf(q)
 	if !ok {
 		return out, declined
 	}
 	r := &f.request
-	if out, ok := s.remembered(f, q, route, out); ok {
-		return out, answered
-	}
 	spec := s.prepare(f, q, route)
 	if spec == nil {
 		*r = redis.Request{Results: r.Results[:0]}
@@ -217,11 +217,11 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 // remembered answers a GET with the text that the cache has, where everybody may
 // do the same: what somebody has read before is anybody's then, and nothing else
 // is to be looked at.
-func (s *quick) remembered(f *flight, q *simple, route route, out []byte) ([]byte, bool) {
+func (s *quick) remembered(f *flight, q *simple, out []byte) ([]byte, bool) {
 	if from, _ := q.wishes.from(s.cfg.Read); s.cfg.Tokens != nil || from != redis.ReadCached || !q.wishes.noOther() {
 		return out, false
 	}
-	key := plainKey(q, route)
+	key, route := plainGet(q)
 	if len(key) == 0 {
 		return out, false
 	}
@@ -238,35 +238,29 @@ func (s *quick) remembered(f *flight, q *simple, route route, out []byte) ([]byt
 		out = s.inBody(f, out, now, applicationJSON, append(appendString(body, text), '}'))
 	}
 	f.request.From = redis.ReadMaster
-	s.metrics.count(stringClass, q.method, okStatus)
-	s.metrics.latency[stringClass].Observe(now.Sub(f.memory.now).Seconds())
+	s.metrics.observe(stringClass, q.method, okStatus, now.Sub(f.memory.now))
 	return out, true
 }
 
-// plainKey is the key that a GET asks for, as /get?key=K or /get/K, if it stands
-// there as it is; else nil.
-func plainKey(q *simple, route route) []byte {
-	var key []byte
-	ok := false
-	switch {
-	case q.method != methodGet:
-	case route == sourceGet:
+// plainGet is the key that /get?key=K or /get/K asks for, if it stands there as
+// it is; else nil.
+func plainGet(q *simple) (key []byte, r route) {
+	const word = "/get"
+	switch rest, ok := bytes.CutPrefix(q.path, []byte(word)); {
+	case !ok || q.method != methodGet:
+		return nil, 0
+	case len(rest) == 0:
 		key, ok = bytes.CutPrefix(q.query, []byte("key="))
-	case route == byCommand && len(q.query) == 0:
-		const words = len("/get/")
-		if ok = len(q.path) > words && bytes.EqualFold(q.path[:words], []byte("/get/")); ok {
-			key = q.path[words:]
-		}
+		r = sourceGet
+	case rest[0] == '/' && len(q.query) == 0:
+		key, r = rest[1:], byCommand
 	}
 	for _, c := range key {
 		if c == '%' || c == '+' || c == '&' || c == '/' {
-			return nil
+			return nil, 0
 		}
 	}
-	if !ok {
-		return nil
-	}
-	return key
+	return key, r
 }
 
 // again is responder's.
@@ -362,8 +356,7 @@ func (s *quick) finish(f *flight, out []byte) []byte {
 	if f.route == byCommand {
 		class = s.metrics.class(r.Commands[0][0])
 	}
-	s.metrics.count(class, f.method, statusNumber(status))
-	s.metrics.latency[class].Observe(now.Sub(f.began).Seconds())
+	s.metrics.observe(class, f.method, statusNumber(status), now.Sub(f.began))
 	s.metrics.inFlight.Add(-1)
 	results := r.Results
 	if cap(results) > 64 {

@@ -55,7 +55,7 @@ func TestALoopLooksIntoTheCacheForWhatIsPlainlyWanted(t *testing.T) {
 	}{
 		{"/get?key=k", cached, true, "\r\n\r\nv"},
 		{"/get/k", cached, true, `{"result":"v"}`},
-		{"/GET/k", cached, true, `{"result":"v"}`},
+		{"/GET/k", cached, false, `{"result":"v"}`},
 		{"/get?key=none", cached, false, "There is no such key."},
 		{"/get/none", cached, false, `{"result":null}`},
 		{"/get?key=k", "", false, "\r\n\r\nv"},
@@ -65,6 +65,7 @@ func TestALoopLooksIntoTheCacheForWhatIsPlainlyWanted(t *testing.T) {
 		{"/get?other=none&key=k", cached, false, "\r\n\r\nv"},
 		{"/get/k?x=y", cached, false, "wrong number of arguments"},
 		{"/get/k/", cached, false, "wrong number of arguments"},
+		{"/get/", cached, false, `{"result":null}`}, // of an empty key
 		{"/getdel/none", cached, false, `{"result":null}`},
 		{"/strlen/k", cached, false, `{"result":1}`},
 		{"/get/k", cached + "Upstash-Encoding: base64\r\n", false, `{"result":"dg=="}`},
@@ -80,6 +81,9 @@ func TestALoopLooksIntoTheCacheForWhatIsPlainlyWanted(t *testing.T) {
 		if found := store.found.Load() > before; found != test.found || taken.taken.Load() == served {
 			t.Errorf("%s %q: looked up: %v, want %v; %q", test.target, test.header, found, test.found, got)
 		}
+	}
+	if got := dial(t, addr).ask(t, "GET /get?k=k HTTP/1.1\r\n"+plainHead+cached+"\r\n"); !strings.Contains(got, "OOps, the key is null") {
+		t.Errorf("without a key: %q", got)
 	}
 	if got := c.ask(t, "POST /get/k HTTP/1.1\r\n"+plainHead+cached+"Content-Length: 1\r\n\r\nx"); !strings.Contains(got, "wrong number of arguments") {
 		t.Errorf("with a body that is an argument: %q", got)
