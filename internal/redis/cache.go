@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/redis/rueidis"
 )
@@ -26,15 +27,17 @@ type cache struct {
 	size, limit int // in bytes
 }
 
-// cached is a key's value.
+// cached is a key's value. Once it is there it does not change.
 type cached struct {
-	// flight is the question that is under way; nil: value is there.
+	// flight is the question that is under way; nil: the value is there.
 	flight *cacheFlight
 	until  time.Time
 	value  rueidis.RedisMessage
-	used   atomic.Bool
-	key    string
-	place  *list.Element
+	// text says that it is a string, and readable that it is one of UTF-8.
+	text, readable bool
+	used           atomic.Bool
+	key            string
+	place          *list.Element
 }
 
 // cachedSize is what a value takes beside the bytes of key and value, about:
@@ -52,24 +55,25 @@ const mostTurns = 64
 
 func newCache(limit int) *cache { return &cache{values: map[string]*cached{}, limit: limit} }
 
-// look answers with a value that is there.
-func (c *cache) look(key string, now time.Time) (m rueidis.RedisMessage, ok bool) {
+// look is the value of a key; nil: it is not there.
+func (c *cache) look(key string, now time.Time) *cached {
 	c.mu.RLock()
 	v := c.values[key]
-	if ok = v != nil && v.flight == nil && now.Before(v.until); ok {
-		m = v.value
-	}
+	there := v != nil && v.flight == nil && now.Before(v.until)
 	c.mu.RUnlock()
-	if ok && !v.used.Load() { // so that the memory stays every core's
+	if !there {
+		return nil
+	}
+	if !v.used.Load() { // so that the memory stays every core's
 		v.used.Store(true)
 	}
-	return m, ok
+	return v
 }
 
 // Flight is rueidis.CacheStore's.
 func (c *cache) Flight(key, _ string, ttl time.Duration, now time.Time) (rueidis.RedisMessage, rueidis.CacheEntry) {
-	if m, ok := c.look(key, now); ok {
-		return m, nil
+	if v := c.look(key, now); v != nil {
+		return v.value, nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -91,6 +95,8 @@ func (c *cache) Flight(key, _ string, ttl time.Duration, now time.Time) (rueidis
 
 // Update is rueidis.CacheStore's: the value has come.
 func (c *cache) Update(key, _ string, value rueidis.RedisMessage) (until int64) {
+	text, _ := value.ToString()
+	readable := utf8.ValidString(text) // elsewhere than where everybody waits
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v := c.values[key]
@@ -104,7 +110,7 @@ func (c *cache) Update(key, _ string, value rueidis.RedisMessage) (until int64) 
 		}
 	}
 	v.flight.land(value, nil)
-	v.value, v.flight = value, nil
+	v.value, v.text, v.readable, v.flight = value, value.IsString(), readable, nil
 	v.place = c.order.PushBack(v)
 	c.size += v.size()
 	if v.size() > c.limit/largePart {

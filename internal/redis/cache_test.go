@@ -43,11 +43,11 @@ func shelve(t testing.TB, c *cache, key, text string, ttl time.Duration) {
 
 // kept is what a cache has for a key after so long; "-": nothing.
 func kept(c *cache, key string, after time.Duration) string {
-	m, ok := c.look(key, time.Now().Add(after))
-	if !ok {
+	v := c.look(key, time.Now().Add(after))
+	if v == nil {
 		return "-"
 	}
-	text, _ := m.ToString()
+	text, _ := v.value.ToString()
 	return text
 }
 
@@ -226,7 +226,7 @@ func TestWhoLooksIntoTheCacheSeesNothingOlderThanBefore(t *testing.T) {
 		all.Go(func() {
 			last, hits := 0, 0
 			for last < changes {
-				text, ok := client.Cached([]byte("k"), time.Now())
+				text, _, ok := client.Cached([]byte("k"), time.Now())
 				if ok {
 					hits++
 				} else {

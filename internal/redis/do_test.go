@@ -314,11 +314,11 @@ func TestACachedValueFollowsItsChanges(t *testing.T) {
 		defer cancel()
 		return client.Do(ctx, &Request{Commands: commands("GET k"), Read: ReadCached}) != nil
 	})
-	if _, ok := client.Cached([]byte("k"), time.Now()); ok {
+	if _, _, ok := client.Cached([]byte("k"), time.Now()); ok {
 		t.Error("a loop trusts it")
 	}
 	redistest.Eventually(t, 10*time.Second, "it goes on", func() bool { got, _ := read(); return got == "19" })
-	if text, ok := client.Cached([]byte("k"), time.Now()); !ok || text != "19" {
+	if text, _, ok := client.Cached([]byte("k"), time.Now()); !ok || text != "19" {
 		t.Error("a loop does not have it again")
 	}
 }

@@ -136,19 +136,17 @@ func (c *readers) cached(ctx context.Context, r *Request) bool {
 	return true
 }
 
-// hit is what GET of a key answers from the cache, if that is there. It keeps
-// nothing of the key.
-func (c *readers) hit(key string, now time.Time) (rueidis.RedisMessage, bool) {
+// hit is what GET of a key answers from the cache; nil: that is not there. It
+// keeps nothing of the key.
+func (c *readers) hit(key string, now time.Time) *cached {
 	l := c.cache.Load()
-	if l == nil {
-		return rueidis.RedisMessage{}, false
+	if l == nil || !c.monitor.fresh(l.addr, now) {
+		return nil
 	}
-	values := l.cache.Load()
-	if values == nil {
-		return rueidis.RedisMessage{}, false
+	if values := l.cache.Load(); values != nil {
+		return values.look(key, now)
 	}
-	m, ok := values.look(key, now)
-	return m, ok && c.monitor.fresh(l.addr, now)
+	return nil
 }
 
 // replica answers from one of the replicas that are not behind.

@@ -138,11 +138,11 @@ func (c *Client) hit(r *Request) bool {
 	if c.readers == nil || !cacheable(r) || reserved(r.Commands[0][1]) {
 		return false
 	}
-	m, ok := c.readers.hit(r.Commands[0][1], time.Now())
-	if !ok {
+	v := c.readers.hit(r.Commands[0][1], time.Now())
+	if v == nil {
 		return false
 	}
-	result, ok := resultOf(m, m.Error())
+	result, ok := resultOf(v.value, v.value.Error())
 	if ok {
 		r.Results, r.From, r.Node, r.Lag, r.Token = append(r.Results[:0], result), ReadCached, "", 0, ""
 	}
@@ -150,17 +150,17 @@ func (c *Client) hit(r *Request) bool {
 }
 
 // Cached is the text that GET of a key answers from the cache, if it is there: see
-// ReadCached. Somebody has read it with this Client, so whoever may do what that
-// one could may have it. It asks nobody, and keeps nothing of the key. now may be
-// some microseconds ago.
-func (c *Client) Cached(key []byte, now time.Time) (string, bool) {
+// ReadCached; readable says that it is UTF-8. Somebody has read it with this
+// Client, so whoever may do what that one could may have it. It asks nobody, and
+// keeps nothing of the key. It is for a request that was there at that time.
+func (c *Client) Cached(key []byte, now time.Time) (text string, readable, ok bool) {
 	if c.readers == nil {
-		return "", false
+		return "", false, false
 	}
-	m, ok := c.readers.hit(unsafe.String(unsafe.SliceData(key), len(key)), now)
-	if !ok || !m.IsString() {
-		return "", false
+	v := c.readers.hit(unsafe.String(unsafe.SliceData(key), len(key)), now)
+	if v == nil || !v.text {
+		return "", false, false
 	}
-	text, _ := m.ToString()
-	return text, true
+	text, _ = v.value.ToString()
+	return text, v.readable, true
 }

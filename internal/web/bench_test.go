@@ -33,7 +33,7 @@ func (a *replying) Start(r *redis.Request, done func(error)) {
 	done(nil)
 }
 
-func (a *replying) Cached([]byte, time.Time) (string, bool) { return "", false }
+func (a *replying) Cached([]byte, time.Time) (text string, readable, ok bool) { return }
 
 func (a *replying) Known(cmd redis.Command) *redis.Spec {
 	return a.Store.(*redis.Client).Known(cmd)
@@ -112,7 +112,7 @@ func BenchmarkRemembered(b *testing.B) {
 	}{{"quick", server.engine.responder}, {"fixed", fixed{newHead(server.fields()), func([]byte) []byte { return value }}}} {
 		b.Run(x.name, func(b *testing.B) {
 			f := &flight{}
-			f.memory = &memory{now: time.Now()}
+			f.memory = &memory{now: time.Now(), turn: time.Now()}
 			var q simple
 			var out []byte
 			i := 0

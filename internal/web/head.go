@@ -16,10 +16,12 @@ type head struct {
 	date   atomic.Pointer[dated]
 }
 
-// dated is a date's line.
+// dated is everything up to the length, with a date in it, for the types that most
+// answers are of.
 type dated struct {
-	second int64
-	line   []byte
+	second     int64
+	text, json []byte
+	rest       []byte // up to the type, for others
 }
 
 func newHead(fields [][2][]byte) *head {
@@ -30,15 +32,25 @@ func newHead(fields [][2][]byte) *head {
 	return h
 }
 
+const lengthLine = "\r\nContent-Length: "
+
 // append appends everything up to the fields of every answer: of one with a
 // body of that type and length.
 func (h *head) append(dst []byte, now time.Time, kind string, length int) []byte {
 	d := h.date.Load()
 	if second := now.Unix(); d == nil || d.second != second {
-		d = &dated{second, []byte("HTTP/1.1 200 OK\r\nDate: " + now.UTC().Format(httpDate) + "\r\nContent-Type: ")}
+		rest := "HTTP/1.1 200 OK\r\nDate: " + now.UTC().Format(httpDate) + "\r\nContent-Type: "
+		d = &dated{second, []byte(rest + textPlain + lengthLine), []byte(rest + applicationJSON + lengthLine), []byte(rest)}
 		h.date.Store(d)
 	}
-	dst = append(append(append(dst, d.line...), kind...), "\r\nContent-Length: "...)
+	switch kind {
+	case textPlain:
+		dst = append(dst, d.text...)
+	case applicationJSON:
+		dst = append(dst, d.json...)
+	default:
+		dst = append(append(append(dst, d.rest...), kind...), lengthLine...)
+	}
 	dst = append(strconv.AppendInt(dst, int64(length), 10), "\r\n"...)
 	return append(dst, h.fields...)
 }

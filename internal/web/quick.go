@@ -69,7 +69,9 @@ type journey struct {
 type memory struct {
 	arguments arguments
 	body      []byte
-	now       time.Time // when the loop was last told of anything
+	// turn is when the loop was last told of anything, and now when it last looked
+	// at the clock since.
+	turn, now time.Time
 }
 
 // tidy gives back what grew large.
@@ -111,7 +113,7 @@ const (
 // starter is a Store for callers that do not wait: see redis.Client.
 type starter interface {
 	Start(r *redis.Request, done func(error))
-	Cached(key []byte, now time.Time) (string, bool)
+	Cached(key []byte, now time.Time) (text string, readable, ok bool)
 	Known(cmd redis.Command) *redis.Spec
 }
 
@@ -225,20 +227,25 @@ func (s *quick) remembered(f *flight, q *simple, out []byte) ([]byte, bool) {
 	if len(key) == 0 {
 		return out, false
 	}
-	now := time.Now()
-	text, ok := s.store.Cached(key, now)
+	// The request was there when the turn began: a value that was good then is.
+	now := f.memory.now
+	text, readable, ok := s.store.Cached(key, now)
 	if !ok || len(text) > longAnswer {
 		return out, false
 	}
 	f.request.From = redis.ReadCached // for begin
 	if route == sourceGet {
-		out = append(s.begin(f, out, now, typeOf(bytesOf(text)), len(text)), text...)
+		kind := textPlain
+		if !readable {
+			kind = octetStream
+		}
+		out = append(s.begin(f, out, now, kind, len(text)), text...)
 	} else {
 		body := append(f.memory.body[:0], `{"result":`...)
 		out = s.inBody(f, out, now, applicationJSON, append(appendString(body, text), '}'))
 	}
 	f.request.From = redis.ReadMaster
-	s.metrics.observe(stringClass, q.method, okStatus, now.Sub(f.memory.now))
+	s.metrics.observe(stringClass, q.method, okStatus, now.Sub(f.memory.turn))
 	return out, true
 }
 

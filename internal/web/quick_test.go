@@ -17,12 +17,11 @@ type shelf struct {
 	found atomic.Int64
 }
 
-func (s *shelf) Cached(key []byte, now time.Time) (string, bool) {
-	text, ok := s.Client.Cached(key, now)
-	if ok {
+func (s *shelf) Cached(key []byte, now time.Time) (text string, readable, ok bool) {
+	if text, readable, ok = s.Client.Cached(key, now); ok {
 		s.found.Add(1)
 	}
-	return text, ok
+	return text, readable, ok
 }
 
 // filled waits until the cache has a key: it has none before the first round of
@@ -34,7 +33,7 @@ func filled(t *testing.T, client *redis.Client, key string) {
 		if err := client.Do(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
-		_, ok := client.Cached([]byte(key), time.Now())
+		_, _, ok := client.Cached([]byte(key), time.Now())
 		return ok
 	})
 }
