@@ -72,6 +72,9 @@ type memory struct {
 	// turn is when the loop was last told of anything, and now when it last looked
 	// at the clock since.
 	turn, now time.Time
+	// ctx and writer are for answers in the server's own words; made once.
+	ctx    *fasthttp.RequestCtx
+	writer *bufio.Writer
 }
 
 // tidy gives back what grew large.
@@ -378,32 +381,37 @@ func (s *quick) finish(f *flight, out []byte) []byte {
 
 // slowly renders an answer with the server's own means.
 func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
-	var ctx fasthttp.RequestCtx
-	ctx.Init(&fasthttp.Request{}, nil, discard{})
-	s.mark(&ctx)
+	m := f.memory
+	if m.ctx == nil {
+		m.ctx, m.writer = new(fasthttp.RequestCtx), bufio.NewWriter(nil)
+		m.ctx.Init(&fasthttp.Request{}, nil, discard{})
+	}
+	ctx := m.ctx
+	ctx.Response.Reset()
+	s.mark(ctx)
 	r, err := &f.request, f.err
 	if err == nil {
-		s.tell(&ctx, r)
+		s.tell(ctx, r)
 		err = r.Results[0].Err
 	}
 	switch {
 	case f.route == byCommand:
-		s.answerCommand(&ctx, r, f.form, err)
+		s.answerCommand(ctx, r, f.form, err)
 	case err != nil:
-		fail(&ctx, err)
+		fail(ctx, err)
 	case f.route == sourceGet:
-		s.answerGet(&ctx, r)
+		s.answerGet(ctx, r)
 	default:
-		s.answerSet(&ctx, r)
+		s.answerSet(ctx, r)
 	}
-	secure(&ctx)
+	secure(ctx)
 	if f.closing {
 		ctx.SetConnectionClose()
 	}
 	b := bytes.NewBuffer(out)
-	w := bufio.NewWriter(b)
-	_ = ctx.Response.Write(w) // into memory
-	_ = w.Flush()
+	m.writer.Reset(b)
+	_ = ctx.Response.Write(m.writer) // into memory
+	_ = m.writer.Flush()
 	return b.Bytes(), ctx.Response.StatusCode()
 }
 
