@@ -120,6 +120,8 @@ type starter interface {
 	Known(cmd redis.Command) *redis.Spec
 }
 
+var _ starter = (*redis.Client)(nil) // else nothing would be on a loop, and nobody told
+
 // expresser is a starter that loops may read from by themselves.
 type expresser interface {
 	Express(ctx context.Context) (*redis.Express, net.Conn, error)

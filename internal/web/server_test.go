@@ -46,10 +46,12 @@ func (m *scripted) Do(ctx context.Context, r *redis.Request) error {
 	return m.Store.Do(ctx, r)
 }
 
-// Start and Known make it a Store for the event loop too.
+// Start, Cached and Known make it a Store for the event loop too.
 func (m *scripted) Start(r *redis.Request, done func(error)) {
 	go func() { done(m.Do(context.Background(), r)) }()
 }
+
+func (m *scripted) Cached([]byte, time.Time) (text string, readable, ok bool) { return }
 
 func (m *scripted) Known(cmd redis.Command) *redis.Spec {
 	spec, _ := m.Spec(context.Background(), cmd)
