@@ -186,7 +186,7 @@ func (n *lane) receive(ended bool) {
 // it may go what those ask next who have their answers first.
 func (n *lane) land() {
 	x := n.express
-	n.loop.memory.now = time.Now()
+	n.loop.clock()
 	good := x.Land(n.loop.memory.now)
 	n.arrived, n.sent = n.sent, n.arrived[:0]
 	for i, f := range n.arrived {

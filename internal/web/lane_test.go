@@ -272,3 +272,46 @@ func TestALoopThatEndsClosesItsLane(t *testing.T) {
 		}
 	}
 }
+
+// clocked is a responder that compares the loop's clock with when a request was
+// sent, which is its key. It takes its time, so that more come meanwhile.
+type clocked struct {
+	responder
+	early atomic.Int64
+}
+
+func (c *clocked) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
+	sent, err := strconv.ParseInt(strings.TrimPrefix(string(q.query), "key="), 10, 64)
+	if err == nil && f.memory.now.UnixNano() < sent {
+		c.early.Add(1)
+	}
+	time.Sleep(200 * time.Microsecond)
+	return c.responder.respond(f, q, out)
+}
+
+// What is served from the cache has to be good when it is asked for: a process that
+// was stopped must not go by what it knew before.
+func TestNobodyIsServedByAClockThatStoodBeforeTheyAsked(t *testing.T) {
+	client, _ := single(t)
+	server, _ := counted(t, Config{}, client)
+	c := &clocked{responder: server.engine.responder}
+	server.engine.responder = c
+	addr, _ := listen(t, server)
+	var clients sync.WaitGroup
+	for range 8 {
+		caller := dial(t, addr)
+		clients.Go(func() {
+			for range 300 {
+				fmt.Fprintf(caller, "GET /get?key=%d HTTP/1.1\r\n%s\r\n", time.Now().UnixNano(), plainHead)
+				if _, err := caller.answer(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
+	if n := c.early.Load(); n > 0 {
+		t.Errorf("%d requests of 2400 were served by a clock that was last looked at before they were sent", n)
+	}
+}

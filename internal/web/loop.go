@@ -122,9 +122,13 @@ func newLoop(e *engine) (*loop, error) {
 // lock takes the loop, for whoever has something to do for it now.
 func (l *loop) lock() {
 	l.mu.Lock()
-	l.memory.turn = time.Now()
-	l.memory.now = l.memory.turn
+	l.clock()
+	l.memory.turn = l.memory.now
 }
+
+// clock looks at the clock. Whoever is served next has asked before: this
+// process may have been stopped since the last look.
+func (l *loop) clock() { l.memory.now = time.Now() }
 
 // unlock gives the loop back, when whoever worked for it has done what there
 // was to do.
@@ -161,6 +165,7 @@ func (l *loop) run() {
 			if n, failed = epollWait(uintptr(l.fd), events); n <= 0 {
 				break // an error comes again
 			}
+			l.clock()
 			l.take(events[:n])
 		}
 		l.unlock()
@@ -176,7 +181,7 @@ func (l *loop) take(events []unix.EpollEvent) {
 	const while = 16 // requests; to look at the clock costs as much as to find a cached value
 	for i := range events {
 		if i%while == while-1 {
-			l.memory.now = time.Now()
+			l.clock()
 		}
 		if int(events[i].Fd) == l.lane.fd {
 			l.lane.receive(events[i].Events&hangUp != 0)
@@ -441,6 +446,7 @@ func (l *loop) sweep(now int64) {
 			continue
 		}
 		c.ready = true
+		l.clock()
 		if l.serve(c); l.conns[fd] == c && idles(c) {
 			l.close(c)
 		}
@@ -457,6 +463,7 @@ func (l *loop) drain(first int64) {
 	for _, c := range l.conns {
 		if c != nil && !c.busy {
 			c.ready = true
+			l.clock()
 			l.serve(c) // what came already
 		}
 	}
