@@ -19,20 +19,19 @@ import (
 //
 // Its only command is GET.
 type cache struct {
-	mu     sync.RWMutex
-	values map[string]*cached // nil: the connection has ended
-	// order has those that have landed, those that are to go first in front: as
-	// they came, but that one which was used since gets a second turn.
-	order       list.List
+	mu      sync.RWMutex
+	values  map[string]*cached      // nil: the connection has ended
+	flights map[string]*cacheFlight // the questions that are under way
+	// order has the values, those that are to go first in front: as they came,
+	// but that one which was used since gets a second turn.
+	order       *list.List
 	size, limit int // in bytes
 }
 
-// cached is a key's value. Once it is there it does not change.
+// cached is a key's value. It does not change.
 type cached struct {
-	// flight is the question that is under way; nil: the value is there.
-	flight *cacheFlight
-	until  time.Time
-	value  rueidis.RedisMessage
+	until time.Time
+	value rueidis.RedisMessage
 	// text says that it is a string, and readable that it is one of UTF-8.
 	text, readable bool
 	used           atomic.Bool
@@ -46,22 +45,28 @@ type cached struct {
 const cachedSize = 288
 
 // largePart: what takes more than such a part of the memory is not kept. It would
-// take the place of too many others.
-const largePart = 8
+// take the place of too many others, and everybody waits while they go.
+const largePart = 64
 
 // mostTurns bounds how many values get a second turn for the sake of one that is
 // new: everybody waits meanwhile.
 const mostTurns = 64
 
-func newCache(limit int) *cache { return &cache{values: map[string]*cached{}, limit: limit} }
+func newCache(limit int) *cache {
+	c := &cache{limit: limit, flights: map[string]*cacheFlight{}}
+	c.empty()
+	return c
+}
+
+// empty forgets all values at once: loops wait meanwhile.
+func (c *cache) empty() { c.values, c.order, c.size = map[string]*cached{}, list.New(), 0 }
 
 // look is the value of a key; nil: it is not there.
 func (c *cache) look(key string, now time.Time) *cached {
 	c.mu.RLock()
 	v := c.values[key]
-	there := v != nil && v.flight == nil && now.Before(v.until)
 	c.mu.RUnlock()
-	if !there {
+	if v == nil || !now.Before(v.until) {
 		return nil
 	}
 	if !v.used.Load() { // so that the memory stays every core's
@@ -80,43 +85,47 @@ func (c *cache) Flight(key, _ string, ttl time.Duration, now time.Time) (rueidis
 	if c.values == nil {
 		return rueidis.RedisMessage{}, nil // it is asked for, and not kept
 	}
-	switch v := c.values[key]; {
-	case v == nil:
-	case v.flight != nil:
-		return rueidis.RedisMessage{}, v.flight
-	case now.Before(v.until): // it came meanwhile
-		return v.value, nil
-	default:
+	if f := c.flights[key]; f != nil {
+		return rueidis.RedisMessage{}, f
+	}
+	if v := c.values[key]; v != nil {
+		if now.Before(v.until) { // it came meanwhile
+			return v.value, nil
+		}
 		c.remove(v)
 	}
-	c.values[key] = &cached{key: key, until: now.Add(ttl), flight: &cacheFlight{landed: make(chan struct{})}}
+	c.flights[key] = &cacheFlight{until: now.Add(ttl), landed: make(chan struct{})}
 	return rueidis.RedisMessage{}, nil
 }
 
 // Update is rueidis.CacheStore's: the value has come.
 func (c *cache) Update(key, _ string, value rueidis.RedisMessage) (until int64) {
-	text, _ := value.ToString()
-	readable := utf8.ValidString(text) // elsewhere than where everybody waits
+	v := &cached{key: key, value: value, text: value.IsString()}
+	if v.size() <= c.limit/largePart {
+		text, _ := value.ToString()
+		v.readable = utf8.ValidString(text)
+	}
+	left := value.CachePTTL()
+	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v := c.values[key]
-	if v == nil || v.flight == nil {
+	f := c.flights[key]
+	if f == nil {
 		return 0
 	}
-	now := time.Now()
-	if left := value.CachePTTL(); left >= 0 { // else it never expires at Redis
+	delete(c.flights, key)
+	v.until = f.until
+	if left >= 0 { // else it never expires at Redis
 		if at := now.Add(time.Duration(left) * time.Millisecond); at.Before(v.until) {
 			v.until = at
 		}
 	}
-	v.flight.land(value, nil)
-	v.value, v.text, v.readable, v.flight = value, value.IsString(), readable, nil
-	v.place = c.order.PushBack(v)
-	c.size += v.size()
-	if v.size() > c.limit/largePart {
-		c.remove(v)
+	f.land(value, nil)
+	if v.size() <= c.limit/largePart {
+		c.values[key], v.place = v, c.order.PushBack(v)
+		c.size += v.size()
+		c.trim()
 	}
-	c.trim()
 	return v.until.UnixMilli()
 }
 
@@ -124,9 +133,9 @@ func (c *cache) Update(key, _ string, value rueidis.RedisMessage) (until int64) 
 func (c *cache) Cancel(key, _ string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if v := c.values[key]; v != nil && v.flight != nil {
-		v.flight.land(rueidis.RedisMessage{}, err)
-		delete(c.values, key)
+	if f := c.flights[key]; f != nil {
+		f.land(rueidis.RedisMessage{}, err)
+		delete(c.flights, key)
 	}
 }
 
@@ -136,14 +145,12 @@ func (c *cache) Cancel(key, _ string, err error) {
 func (c *cache) Delete(keys []rueidis.RedisMessage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if keys == nil {
-		for e := c.order.Front(); e != nil; e = c.order.Front() {
-			c.remove(e.Value.(*cached))
-		}
+	if keys == nil && c.values != nil {
+		c.empty()
 	}
 	for i := range keys {
 		key, _ := keys[i].ToString()
-		if v := c.values[key]; v != nil && v.flight == nil {
+		if v := c.values[key]; v != nil {
 			c.remove(v)
 		}
 	}
@@ -153,17 +160,15 @@ func (c *cache) Delete(keys []rueidis.RedisMessage) {
 // changes any more.
 func (c *cache) Close(err error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, v := range c.values {
-		if v.flight != nil {
-			v.flight.land(rueidis.RedisMessage{}, err)
-		}
+	flights := c.flights
+	c.values, c.order, c.size, c.flights = nil, nil, 0, nil
+	c.mu.Unlock()
+	for _, f := range flights {
+		f.land(rueidis.RedisMessage{}, err)
 	}
-	c.values, c.size = nil, 0
-	c.order.Init()
 }
 
-// remove takes a value out that has landed.
+// remove takes a value out.
 func (c *cache) remove(v *cached) {
 	delete(c.values, v.key)
 	c.order.Remove(v.place)
@@ -174,7 +179,7 @@ func (c *cache) remove(v *cached) {
 func (c *cache) trim() {
 	for turns := 0; c.size > c.limit; {
 		e := c.order.Front()
-		v := e.Value.(*cached)
+		v := e.Value.(*cached) // there is one: none is larger than all may be
 		if v.used.Swap(false) && turns < mostTurns {
 			turns++
 			c.order.MoveToBack(e)
@@ -192,6 +197,7 @@ func (v *cached) size() int {
 
 // cacheFlight is a question that several may wait for.
 type cacheFlight struct {
+	until  time.Time     // the value is kept at most
 	landed chan struct{} // closed when the answer is there
 	value  rueidis.RedisMessage
 	err    error

@@ -1,14 +1,17 @@
 package redis
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,7 +174,7 @@ func TestTheCacheMakesRoomAtTheCostOfWhatIsNotUsed(t *testing.T) {
 			t.Fatalf("what is used all the time is gone after %d others", i)
 		}
 		shelve(t, c, name(values+i), "v", 0)
-		if c.order.Len() != values || c.size > c.limit || len(c.values) != values {
+		if c.order.Len() != values || c.size > c.limit || len(c.values) != values || len(c.flights) != 0 {
 			t.Fatalf("%d values of %d bytes, %d by name; there may be %d of %d", c.order.Len(), c.size, len(c.values), values, c.limit)
 		}
 	}
@@ -257,4 +260,105 @@ func TestWhoLooksIntoTheCacheSeesNothingOlderThanBefore(t *testing.T) {
 	}()
 	all.Wait()
 	<-changed
+}
+
+// deafening is a proxy of a node. Of the connections that asked for invalidations
+// nothing passes any more once it hangs; the others go on.
+func deafening(t *testing.T, node string) (addr string, hang *atomic.Bool) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	hang = new(atomic.Bool)
+	go func() {
+		for {
+			near, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", node)
+			if err != nil {
+				near.Close()
+				continue
+			}
+			var tracking atomic.Bool
+			pass := func(to, from net.Conn) {
+				defer to.Close()
+				for b := make([]byte, 64<<10); ; {
+					n, err := from.Read(b)
+					if err != nil {
+						return
+					}
+					if bytes.Contains(b[:n], []byte("TRACKING")) {
+						tracking.Store(true)
+					}
+					if !hang.Load() || !tracking.Load() {
+						to.Write(b[:n])
+					}
+				}
+			}
+			go pass(far, near)
+			go pass(near, far)
+		}
+	}()
+	return ln.Addr().String(), hang
+}
+
+func TestAValueIsNotTrustedWhenItsOwnConnectionHangs(t *testing.T) {
+	node := redistest.Start(t, 0, 0).Nodes[0]
+	addr, hang := deafening(t, node.Addr)
+	client := open(t, redistest.Start(t, 0, 0), func(c *Config) { c.Address, c.MinAcks = addr, 0 })
+	node.Do("SET", "k", "old")
+	read := func(limit time.Duration) *Request {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		r := &Request{Commands: commands("GET k"), Read: ReadCached}
+		if client.Do(ctx, r) != nil {
+			r.Results = []Result{{}}
+		}
+		return r
+	}
+	redistest.Eventually(t, 10*time.Second, "a loop finds it", func() bool {
+		read(time.Second)
+		_, _, ok := client.Cached([]byte("k"), time.Now())
+		return ok
+	})
+	hang.Store(true)
+	time.Sleep(10 * time.Millisecond) // what is under way arrives
+	node.Do("SET", "k", "new")
+	began, last := time.Now(), time.Duration(0)
+	for time.Since(began) < 2*cacheTrust {
+		at := time.Since(began)
+		text, _, ok := client.Cached([]byte("k"), time.Now())
+		if r := read(30 * time.Millisecond); ok && text == "old" || r.Results[0].Reply.Text() == "old" {
+			last = at
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if last > cacheTrust {
+		t.Errorf("the old value was answered %v after it was replaced, want %v at most", last, cacheTrust)
+	}
+	hang.Store(false)
+	redistest.Eventually(t, 10*time.Second, "it is cached again", func() bool {
+		read(time.Second)
+		text, _, ok := client.Cached([]byte("k"), time.Now())
+		return ok && text == "new"
+	})
+}
+
+func TestAValueIsTrustedAsLongAsItsMasterIsHeard(t *testing.T) {
+	cluster := redistest.Start(t, 0, 0)
+	client := open(t, cluster, func(c *Config) { c.MinAcks = 0 })
+	cluster.Nodes[0].Do("SET", "k", "v")
+	redistest.Eventually(t, 10*time.Second, "a loop finds it", func() bool {
+		do(t, client, &Request{Commands: commands("GET k"), Read: ReadCached})
+		_, _, ok := client.Cached([]byte("k"), time.Now())
+		return ok
+	})
+	// This process wakes up after so long, and has heard of nothing.
+	if _, _, ok := client.Cached([]byte("k"), time.Now().Add(cacheTrust)); ok {
+		t.Error("it is trusted for longer")
+	}
 }

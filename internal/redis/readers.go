@@ -15,10 +15,15 @@ import (
 // again.
 const cacheTTL = time.Minute
 
-// cacheTrust is how long after the last round in which the master answered as
-// one its invalidations are taken for complete. Rounds come every
-// steadyInterval.
-const cacheTrust = 1200 * time.Millisecond
+// cacheTrust is how old a value of the cache may be: how long after the last
+// round in which the master answered as one, and after the last question on the
+// cache's own connection that was answered, its invalidations are taken for
+// complete. Rounds come every steadyInterval, and that question is asked every
+// cacheAsks, for cacheAsks at most.
+const (
+	cacheTrust = 1200 * time.Millisecond
+	cacheAsks  = 400 * time.Millisecond
+)
 
 // replicaTimeout bounds one read of a replica; the master answers after it.
 const replicaTimeout = 300 * time.Millisecond
@@ -52,6 +57,7 @@ func newReaders(cfg Config, m *monitor) *readers {
 // until the context ends.
 func (c *readers) run(ctx context.Context) {
 	var closing sync.WaitGroup
+	closing.Go(func() { c.listen(ctx) })
 	for ctx.Err() == nil {
 		s, changed := c.monitor.now()
 		if old := c.cache.Load(); s.master != "" && (old == nil || old.addr != s.master) {
@@ -123,9 +129,13 @@ func (c *readers) cached(ctx context.Context, r *Request) bool {
 	}
 	// No deadline of its own: the connection is cut when its master is no longer
 	// one.
+	asked := time.Now()
 	a := l.DoCache(ctx, l.B().Get().Key(r.Commands[0][1]).Cache(), cacheTTL)
 	result, ok := resultOf(a.ToMessage())
-	if !ok || !c.monitor.fresh(l.addr, time.Now()) {
+	if ok && !a.IsCacheHit() {
+		l.hear(asked)
+	}
+	if !ok || !c.trusted(l, time.Now()) {
 		return false
 	}
 	r.Results = append(r.Results, result)
@@ -136,11 +146,42 @@ func (c *readers) cached(ctx context.Context, r *Request) bool {
 	return true
 }
 
+// trusted says that what the cache has is no older than it may be.
+func (c *readers) trusted(l *link, now time.Time) bool {
+	return c.monitor.fresh(l.addr, now) && l.silence(now) < cacheTrust
+}
+
+// listen asks on the cache's connection, if it is in use, for what it has had of
+// changes: an answer comes after all that were told before.
+func (c *readers) listen(ctx context.Context) {
+	tick := time.NewTicker(cacheAsks)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		l := c.cache.Load()
+		if l == nil || l.only() == nil {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, cacheAsks)
+		asked := time.Now()
+		if err := l.Do(limited, l.B().Ping().Build()).Error(); err == nil {
+			l.hear(asked)
+		} else if l.silence(time.Now()) >= cacheTrust {
+			l.cut() // with it goes whoever waits there; the next one connects anew
+		}
+		cancel()
+	}
+}
+
 // hit is what GET of a key answers from the cache; nil: that is not there. It
 // keeps nothing of the key.
 func (c *readers) hit(key string, now time.Time) *cached {
 	l := c.cache.Load()
-	if l == nil || !c.monitor.fresh(l.addr, now) {
+	if l == nil || !c.trusted(l, now) {
 		return nil
 	}
 	if values := l.cache.Load(); values != nil {
