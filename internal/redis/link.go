@@ -32,8 +32,8 @@ type link struct {
 	cache          atomic.Pointer[cache] // of the newest connection; of a caching link
 	made           time.Time
 	heard          atomic.Int64 // see hear; since it was made
-	asking         atomic.Int64          // requests under way; of a replica's link
-	resting        atomic.Int64          // until when it is left alone, in Unix nanoseconds
+	asking         atomic.Int64 // requests under way; of a replica's link
+	resting        atomic.Int64 // until when it is left alone, in Unix nanoseconds
 }
 
 // linkKind says how a link is used.

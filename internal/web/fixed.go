@@ -67,6 +67,8 @@ func (x fixed) long(*flight) bool { return false }
 
 func (x fixed) finish(_ *flight, out []byte) []byte { return out }
 
+func (x fixed) answered(int, time.Duration) {}
+
 func (x fixed) again(*flight) bool { return true }
 
 func (x fixed) express(context.Context) (*redis.Express, net.Conn, error) {

@@ -128,12 +128,22 @@ func (l *loop) lock() {
 
 // clock looks at the clock. Whoever is served next has asked before: this
 // process may have been stopped since the last look.
-func (l *loop) clock() { l.memory.now = time.Now() }
+func (l *loop) clock() {
+	m := &l.memory
+	m.now = time.Now()
+	if m.hits > 0 {
+		l.engine.responder.answered(m.hits, m.now.Sub(m.turn))
+		m.hits = 0
+	}
+}
 
 // unlock gives the loop back, when whoever worked for it has done what there
 // was to do.
 func (l *loop) unlock() {
 	l.lane.depart()
+	if l.memory.hits > 0 {
+		l.clock()
+	}
 	l.mu.Unlock()
 }
 
@@ -178,7 +188,7 @@ const gatherings = 3
 
 // take does what the kernel has told of.
 func (l *loop) take(events []unix.EpollEvent) {
-	const while = 16 // requests; to look at the clock costs as much as to find a cached value
+	const while = 16 // events; to look at the clock costs as much as to find a cached value
 	for i := range events {
 		if i%while == while-1 {
 			l.clock()

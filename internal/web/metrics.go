@@ -28,7 +28,7 @@ var classes = [...]string{
 }
 
 // stringClass is the class of GET and SET.
-const stringClass = 1
+var stringClass = classNumber("string")
 
 // methods and statuses are those that are told apart; the first stands for all
 // others.
@@ -156,20 +156,20 @@ func (m *metrics) class(name string) int {
 // count counts a request that was answered.
 func (m *metrics) count(class, method, status int) { m.tallies[class].answered[method][status].Add(1) }
 
-// observe counts a request that was answered after so long.
-func (m *metrics) observe(class, method, status int, took time.Duration) {
-	m.count(class, method, status)
+// observe counts requests that were answered after so long.
+func (m *metrics) observe(class, method, status int, took time.Duration, requests uint64) {
 	bucket := 0
 	for seconds := took.Seconds(); bucket < len(latencyBuckets) && seconds > latencyBuckets[bucket]; {
 		bucket++
 	}
 	t := &m.tallies[class]
-	t.took[bucket].Add(1)
-	t.nanos.Add(int64(took))
+	t.answered[method][status].Add(requests)
+	t.took[bucket].Add(requests)
+	t.nanos.Add(int64(requests) * int64(took))
 }
 
 // okStatus is the place of 200 in statuses.
-const okStatus = 1
+var okStatus = statusNumber(200)
 
 func methodNumber(method []byte) int {
 	for i := 1; i < len(methods); i++ {
@@ -204,7 +204,7 @@ func (s *Server) observe(ctx *fasthttp.RequestCtx, began time.Time, class string
 	secure(ctx)
 	took := time.Since(began)
 	number := s.metrics.class(class)
-	s.metrics.observe(number, methodNumber(ctx.Method()), statusNumber(ctx.Response.StatusCode()), took)
+	s.metrics.observe(number, methodNumber(ctx.Method()), statusNumber(ctx.Response.StatusCode()), took, 1)
 	if s.cfg.AccessLog > 0 {
 		s.logAccess(ctx, took, classes[number])
 	}

@@ -31,6 +31,9 @@ type responder interface {
 	// express makes a connection for a loop's lane: see redis.Client. The error is
 	// errors.ErrUnsupported where there will never be one.
 	express(ctx context.Context) (*redis.Express, net.Conn, error)
+	// answered counts requests that were answered without a flight, for some
+	// microseconds one after the other, since their loop was told of them.
+	answered(requests int, took time.Duration)
 	// again asks for what a flight wants that its lane did not answer. It answers
 	// true when it has landed already.
 	again(f *flight) bool
@@ -72,6 +75,7 @@ type memory struct {
 	// turn is when the loop was last told of anything, and now when it last looked
 	// at the clock since.
 	turn, now time.Time
+	hits      int // answered from the cache since that look
 	// ctx and writer are for answers in the server's own words; made once.
 	ctx    *fasthttp.RequestCtx
 	writer *bufio.Writer
@@ -232,7 +236,8 @@ func (s *quick) remembered(f *flight, q *simple, out []byte) ([]byte, bool) {
 	if len(key) == 0 {
 		return out, false
 	}
-	// The request was there when the turn began: a value that was good then is.
+	// The request was there when the loop looked at the clock: a value that was
+	// good then is.
 	now := f.memory.now
 	text, readable, ok := s.store.Cached(key, now)
 	if !ok || len(text) > longAnswer {
@@ -250,8 +255,13 @@ func (s *quick) remembered(f *flight, q *simple, out []byte) ([]byte, bool) {
 		out = s.inBody(f, out, now, applicationJSON, append(appendString(body, text), '}'))
 	}
 	f.request.From = redis.ReadMaster
-	s.metrics.observe(stringClass, q.method, okStatus, now.Sub(f.memory.turn))
+	f.memory.hits++
 	return out, true
+}
+
+// answered is responder's.
+func (s *quick) answered(hits int, took time.Duration) {
+	s.metrics.observe(stringClass, methodGet, okStatus, took, uint64(hits))
 }
 
 // plainGet is the key that /get?key=K or /get/K asks for, if it stands there as
@@ -368,7 +378,7 @@ func (s *quick) finish(f *flight, out []byte) []byte {
 	if f.route == byCommand {
 		class = s.metrics.class(r.Commands[0][0])
 	}
-	s.metrics.observe(class, f.method, statusNumber(status), now.Sub(f.began))
+	s.metrics.observe(class, f.method, statusNumber(status), now.Sub(f.began), 1)
 	s.metrics.inFlight.Add(-1)
 	results := r.Results
 	if cap(results) > 64 {
@@ -414,6 +424,7 @@ func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
 	m.writer.Reset(b)
 	_ = ctx.Response.Write(m.writer) // into memory
 	_ = m.writer.Flush()
+	m.writer.Reset(nil) // it is the loop's, the answer is not
 	return b.Bytes(), ctx.Response.StatusCode()
 }
 

@@ -70,7 +70,9 @@ func TestALoopLooksIntoTheCacheForWhatIsPlainlyWanted(t *testing.T) {
 		{"/get/k", cached + "Upstash-Encoding: base64\r\n", false, `{"result":"dg=="}`},
 		{"/get/k", cached + "Upstash-Response-Format: resp2\r\n", false, "$1\r\nv"},
 		{"/get/k", cached + "Upstash-Sync-Token: hf1.0\r\n", false, `{"result":"v"}`},
-		{"/get/k", cached + "Holdfast-Attempt: 1\r\n", false, `{"result":"v"}`},
+		{"/get/k", cached + "Holdfast-Attempt: 1-a\r\nHoldfast-Received: 1764298000\r\n", true, `{"result":"v"}`}, // a balancer's
+		{"/get/k", cached + "Holdfast-Received: " + strings.Repeat("9", 18) + "\r\n", true, `{"result":"v"}`},
+		{"/get/k", cached + "Idempotency-Key: 1\r\n", false, `{"result":"v"}`},
 	} {
 		before, served := store.found.Load(), taken.taken.Load()
 		got := c.ask(t, "GET "+test.target+" HTTP/1.1\r\n"+plainHead+test.header+"\r\n")
@@ -79,6 +81,11 @@ func TestALoopLooksIntoTheCacheForWhatIsPlainlyWanted(t *testing.T) {
 		}
 		if found := store.found.Load() > before; found != test.found || taken.taken.Load() == served {
 			t.Errorf("%s %q: looked up: %v, want %v; %q", test.target, test.header, found, test.found, got)
+		}
+	}
+	for _, bad := range []string{"Holdfast-Attempt: \r\n", "Holdfast-Attempt: " + strings.Repeat("a", maxIdem+1) + "\r\n", "Holdfast-Received: x\r\n", "Holdfast-Received: " + strings.Repeat("9", 19) + "\r\n"} {
+		if got := dial(t, addr).ask(t, "GET /get/k HTTP/1.1\r\n"+plainHead+cached+bad+"\r\n"); !strings.Contains(got, " 400 ") {
+			t.Errorf("%.40q: %q", bad, got)
 		}
 	}
 	if got := dial(t, addr).ask(t, "GET /get?k=k HTTP/1.1\r\n"+plainHead+cached+"\r\n"); !strings.Contains(got, "OOps, the key is null") {
@@ -107,4 +114,77 @@ func TestTheCacheTellsNobodyWhatTheyMayNotRead(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestWhatALoopFindsInTheCacheIsCounted(t *testing.T) {
+	client, master := single(t)
+	master.Do("SET", "k", "v")
+	filled(t, client, "k")
+	store := &shelf{Client: client}
+	server, _ := counted(t, Config{Read: redis.ReadCached}, store)
+	addr, _ := listen(t, server)
+	c := dial(t, addr)
+	const requests = 20
+	for range requests {
+		c.ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
+	}
+	if n := store.found.Load(); n != requests {
+		t.Fatalf("%d were found", n)
+	}
+	var got, count uint64
+	var sum float64
+	redistest.Eventually(t, 5*time.Second, "the last turn ends", func() bool {
+		families, err := server.metrics.registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				labels := ""
+				for _, l := range m.GetLabel() {
+					labels += l.GetValue() + " "
+				}
+				switch {
+				case f.GetName() == "holdfast_http_requests_total" && labels == "string GET 200 ":
+					got = uint64(m.GetCounter().GetValue())
+				case f.GetName() == "holdfast_http_request_seconds" && labels == "string ":
+					count, sum = m.GetHistogram().GetSampleCount(), m.GetHistogram().GetSampleSum()
+				}
+			}
+		}
+		return got == requests
+	})
+	if count != requests || sum <= 0 || sum > 1 {
+		t.Errorf("%d took %v s together", count, sum)
+	}
+}
+
+func TestALatencyIsInTheFirstBucketThatIsNoSmaller(t *testing.T) {
+	client, _ := single(t)
+	m := New(Config{}, client).metrics
+	for _, took := range []time.Duration{100 * time.Microsecond, 100*time.Microsecond + 1, 5 * time.Second, time.Hour} {
+		m.observe(stringClass, methodGet, okStatus, took, 2)
+	}
+	families, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "holdfast_http_request_seconds" {
+			continue
+		}
+		for _, metric := range f.GetMetric() {
+			if h := metric.GetHistogram(); metric.GetLabel()[0].GetValue() == "string" {
+				below := map[float64]uint64{}
+				for _, b := range h.GetBucket() {
+					below[b.GetUpperBound()] = b.GetCumulativeCount()
+				}
+				if below[.0001] != 2 || below[.00025] != 4 || below[2.5] != 4 || below[5] != 6 || below[10] != 6 || h.GetSampleCount() != 8 || int(h.GetSampleSum()) != 2*3605 {
+					t.Errorf("%v, %d, %v s", below, h.GetSampleCount(), h.GetSampleSum())
+				}
+				return
+			}
+		}
+	}
+	t.Error("there is no such histogram")
 }

@@ -110,9 +110,16 @@ func (w *wishes) from(byDefault redis.ReadFrom) (redis.ReadFrom, bool) {
 	return 0, false
 }
 
-// noOther says that a request wishes for nothing beside where it is read from.
+// noOther says that a request that reads wishes for nothing beside where it is
+// read from. What a balancer adds means something to a write alone.
 func (w *wishes) noOther() bool {
-	return len(w.maxLag)+len(w.write)+len(w.received)+len(w.encoding)+len(w.format) == 0 && w.token == nil && w.onces+w.attempts == 0
+	for _, c := range w.received {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return len(w.maxLag)+len(w.write)+len(w.encoding)+len(w.format) == 0 && w.token == nil && w.onces == 0 &&
+		(w.attempts == 0 || goodOnceKey(w.attempt, w.attempts)) && len(w.received) < len("9223372036854775807")
 }
 
 // trust reads from the headers how a request wants to be carried out, else from
@@ -187,12 +194,18 @@ func idempotencyKey(w *wishes) (string, error) {
 	return "", nil
 }
 
-func onceKey(header string, key []byte, times int) (string, error) {
-	good := times == 1 && len(key) > 0 && len(key) <= maxIdem
+// goodOnceKey says that a key that makes a write happen once is one.
+func goodOnceKey(key []byte, times int) bool {
 	for _, c := range key {
-		good = good && ' ' <= c && c <= '~'
+		if c < ' ' || c > '~' {
+			return false
+		}
 	}
-	if !good {
+	return times == 1 && len(key) > 0 && len(key) <= maxIdem
+}
+
+func onceKey(header string, key []byte, times int) (string, error) {
+	if !goodOnceKey(key, times) {
 		return "", badRequest(fmt.Sprintf("The %s has to be given once, and be 1 to %d printable ASCII characters.", header, maxIdem))
 	}
 	return string(key), nil
