@@ -333,6 +333,9 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 			return nil
 		}
 	}
+	if spec.ReadOnly && q.wishes.balanced() {
+		q.wishes.attempts, q.wishes.received = 0, nil
+	}
 	if s.heed(&q.wishes, r) != nil {
 		return nil
 	}

@@ -111,15 +111,20 @@ func (w *wishes) from(byDefault redis.ReadFrom) (redis.ReadFrom, bool) {
 }
 
 // noOther says that a request that reads wishes for nothing beside where it is
-// read from. What a balancer adds means something to a write alone.
+// read from.
 func (w *wishes) noOther() bool {
+	return len(w.maxLag)+len(w.write)+len(w.encoding)+len(w.format) == 0 && w.token == nil && w.onces == 0 && w.balanced()
+}
+
+// balanced says that what balancers add is as they write it, or is not there. It
+// means something to a write alone then.
+func (w *wishes) balanced() bool {
 	for _, c := range w.received {
 		if c < '0' || c > '9' {
 			return false
 		}
 	}
-	return len(w.maxLag)+len(w.write)+len(w.encoding)+len(w.format) == 0 && w.token == nil && w.onces == 0 &&
-		(w.attempts == 0 || goodOnceKey(w.attempt, w.attempts)) && len(w.received) < len("9223372036854775807")
+	return len(w.received) < len("9223372036854775807") && (w.attempts == 0 || goodOnceKey(w.attempt, w.attempts))
 }
 
 // trust reads from the headers how a request wants to be carried out, else from
