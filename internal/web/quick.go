@@ -267,12 +267,14 @@ func (s *quick) answered(hits int, took time.Duration) {
 // plainGet is the key that /get?key=K or /get/K asks for, if it stands there as
 // it is; else nil.
 func plainGet(q *simple) (key []byte, r route) {
-	const word = "/get"
-	switch rest, ok := bytes.CutPrefix(q.path, []byte(word)); {
+	rest, ok := bytes.CutPrefix(q.path, []byte("/get"))
+	switch {
 	case !ok || q.method != methodGet:
 		return nil, 0
 	case len(rest) == 0:
-		key, ok = bytes.CutPrefix(q.query, []byte("key="))
+		if key, ok = bytes.CutPrefix(q.query, []byte("key=")); !ok {
+			return nil, 0
+		}
 		r = sourceGet
 	case rest[0] == '/' && len(q.query) == 0:
 		key, r = rest[1:], byCommand

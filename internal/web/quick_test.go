@@ -88,7 +88,7 @@ func TestALoopLooksIntoTheCacheForWhatIsPlainlyWanted(t *testing.T) {
 			t.Errorf("%.40q: %q", bad, got)
 		}
 	}
-	if got := dial(t, addr).ask(t, "GET /get?k=k HTTP/1.1\r\n"+plainHead+cached+"\r\n"); !strings.Contains(got, "OOps, the key is null") {
+	if got := dial(t, addr).ask(t, "GET /get?k HTTP/1.1\r\n"+plainHead+cached+"\r\n"); !strings.Contains(got, "OOps, the key is null") {
 		t.Errorf("without a key: %q", got)
 	}
 	if got := c.ask(t, "POST /get/k HTTP/1.1\r\n"+plainHead+cached+"Content-Length: 1\r\n\r\nx"); !strings.Contains(got, "wrong number of arguments") {
