@@ -101,7 +101,8 @@ func (c *cache) Flight(key, _ string, ttl time.Duration, now time.Time) (rueidis
 // Update is rueidis.CacheStore's: the value has come.
 func (c *cache) Update(key, _ string, value rueidis.RedisMessage) (until int64) {
 	v := &cached{key: key, value: value, text: value.IsString()}
-	if v.size() <= c.limit/largePart {
+	keep := v.size() <= c.limit/largePart
+	if keep {
 		text, _ := value.ToString()
 		v.readable = utf8.ValidString(text)
 	}
@@ -121,7 +122,7 @@ func (c *cache) Update(key, _ string, value rueidis.RedisMessage) (until int64) 
 		}
 	}
 	f.land(value, nil)
-	if v.size() <= c.limit/largePart {
+	if keep {
 		c.values[key], v.place = v, c.order.PushBack(v)
 		c.size += v.size()
 		c.trim()

@@ -64,10 +64,15 @@ func (s *session) solitary() bool {
 
 // hear takes note of a batch that the master has answered.
 func (p *permit) hear(sent time.Time) {
-	at := int64(sent.Sub(birth))
+	advance(&p.heard, sent)
+}
+
+// advance moves a moment, in nanoseconds since birth, on to that one, if it is later.
+func advance(moment *atomic.Int64, to time.Time) {
+	at := int64(to.Sub(birth))
 	for {
-		before := p.heard.Load()
-		if at <= before || p.heard.CompareAndSwap(before, at) {
+		before := moment.Load()
+		if at <= before || moment.CompareAndSwap(before, at) {
 			return
 		}
 	}

@@ -30,10 +30,9 @@ type link struct {
 	// aside until it has one.
 	silent, probed atomic.Bool
 	cache          atomic.Pointer[cache] // of the newest connection; of a caching link
-	made           time.Time
-	heard          atomic.Int64 // see hear; since it was made
-	asking         atomic.Int64 // requests under way; of a replica's link
-	resting        atomic.Int64 // until when it is left alone, in Unix nanoseconds
+	heard          atomic.Int64          // see hear; in nanoseconds since birth
+	asking         atomic.Int64          // requests under way; of a replica's link
+	resting        atomic.Int64          // until when it is left alone, in Unix nanoseconds
 }
 
 // linkKind says how a link is used.
@@ -78,7 +77,8 @@ func unwrapped(conn net.Conn) net.Conn {
 
 // newLink makes a link; it connects when it is first used.
 func newLink(cfg Config, addr string, kind linkKind) *link {
-	l := &link{addr: addr, wires: map[*wire]struct{}{}, made: time.Now()}
+	l := &link{addr: addr, wires: map[*wire]struct{}{}}
+	l.hear(time.Now()) // there is nothing older
 	db := cfg.DB
 	if kind == probing {
 		db = 0 // ROLE needs none, and a Sentinel has none
@@ -166,18 +166,11 @@ func (l *link) only() *wire {
 }
 
 // hear learns that what was asked then has been answered.
-func (l *link) hear(asked time.Time) {
-	for at := int64(asked.Sub(l.made)); ; {
-		old := l.heard.Load()
-		if at <= old || l.heard.CompareAndSwap(old, at) {
-			return
-		}
-	}
-}
+func (l *link) hear(asked time.Time) { advance(&l.heard, asked) }
 
 // silence is how long ago it was asked last what has been answered.
 func (l *link) silence(now time.Time) time.Duration {
-	return now.Sub(l.made) - time.Duration(l.heard.Load())
+	return now.Sub(birth) - time.Duration(l.heard.Load())
 }
 
 // close ends the link. It cuts first: rueidis would wait for answers.
