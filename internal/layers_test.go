@@ -41,6 +41,7 @@ var layers = []string{
 	"static",    // the file server
 	"token",     // who may do what. Pure
 	"redis",     // discovery, connections, durable writes
+	"socket",    // system calls that never wait
 }
 
 // pure are the packages that hold the thinking: values in, values out.

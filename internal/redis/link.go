@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/socket"
 )
 
 // dialTimeout bounds a connection's making, the greeting included.
@@ -48,8 +50,12 @@ const (
 func (c Config) dial(ctx context.Context, addr string) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout, KeepAlive: time.Second}
 	conn, err := d.DialContext(ctx, "tcp", addr)
-	if err != nil || c.TLS == nil {
-		return conn, err
+	if err != nil {
+		return nil, err
+	}
+	conn = socket.Swift(conn)
+	if c.TLS == nil {
+		return conn, nil
 	}
 	settings := c.TLS
 	if settings.ServerName == "" {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/socket"
 )
 
 // lane is a loop's own connection to the master, for what only reads: the loop
@@ -136,7 +137,7 @@ func (n *lane) send() {
 // push gives the kernel what it takes; it tells when it takes more.
 func (n *lane) push() {
 	for len(n.out) > 0 {
-		k, errno := transmit(n.fd, n.out)
+		k, errno := socket.Transmit(n.fd, n.out)
 		switch errno {
 		case 0:
 			n.out = n.out[k:]
@@ -155,7 +156,7 @@ func (n *lane) receive(ended bool) {
 	n.push()
 	for !n.doomed {
 		room := n.express.Room()
-		k, errno := receive(n.fd, room)
+		k, errno := socket.Receive(n.fd, room)
 		switch {
 		case errno == unix.EINTR:
 			continue

@@ -114,7 +114,7 @@ func TestReadsGoByTheLaneAndComeBackToIt(t *testing.T) {
 	master.Signal(syscall.SIGCONT)
 	store.rides(t, answers)
 	// The kernel takes little at a time.
-	for _, l := range server.engine.loops {
+	for _, l := range loopsOf(server) {
 		l.mu.Lock()
 		if l.lane.fd >= 0 {
 			if err := unix.SetsockoptInt(l.lane.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
@@ -136,7 +136,7 @@ func TestALaneSendsWhatTheKernelTakes(t *testing.T) {
 	store, _, server, addr := laned(t, values)
 	answers, enough := getting(t, addr, 16, values)
 	store.rides(t, answers)
-	for _, l := range server.engine.loops {
+	for _, l := range loopsOf(server) {
 		l.mu.Lock()
 		if l.lane.fd >= 0 {
 			_ = unix.SetsockoptInt(l.lane.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1)
@@ -173,7 +173,7 @@ func TestALaneThatIsOfNoUseRests(t *testing.T) {
 		if store.started.Load() == 0 {
 			return false // the loops have yet to begin
 		}
-		for _, l := range server.engine.loops {
+		for _, l := range loopsOf(server) {
 			l.mu.Lock()
 			rest := l.lane.rest
 			l.mu.Unlock()
@@ -186,7 +186,7 @@ func TestALaneThatIsOfNoUseRests(t *testing.T) {
 	before, began := connections(), answers()
 	time.Sleep(2 * time.Second)
 	// With 200 ms between them there would be 10 for each loop.
-	if n, most := connections()-before, 1+5*len(server.engine.loops); n > most || answers() < began+4 {
+	if n, most := connections()-before, 1+5*len(loopsOf(server)); n > most || answers() < began+4 {
 		t.Errorf("%d connections, and %d answers", n, answers()-began)
 	}
 	enough()
@@ -266,7 +266,7 @@ func TestALoopThatEndsClosesItsLane(t *testing.T) {
 		t.Fatal(err)
 	}
 	redistest.Eventually(t, 5*time.Second, fmt.Sprintf("fewer connections than %d", before), func() bool { return clients() < before })
-	for _, l := range server.engine.loops {
+	for _, l := range loopsOf(server) {
 		if l.lane.express != nil {
 			t.Error("a lane is there without its loop")
 		}

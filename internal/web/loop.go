@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/socket"
 )
 
 // loop serves simple requests on many connections: it reads from all that have
@@ -292,7 +293,7 @@ func (l *loop) watch(fd int, besides uint32) error {
 // way.
 func (l *loop) serve(c *quickConn) {
 	for c.ready && !c.busy {
-		n, errno := receive(c.fd, l.in)
+		n, errno := socket.Receive(c.fd, l.in)
 		switch {
 		case errno == unix.EINTR:
 			continue
@@ -357,7 +358,7 @@ func (l *loop) finishAside(f *flight) {
 func (l *loop) write(c *quickConn) bool {
 	out := l.out
 	for {
-		n, errno := transmit(c.fd, out)
+		n, errno := socket.Transmit(c.fd, out)
 		switch {
 		case errno == 0 && n == len(out):
 			if cap(l.out) > keepOut {

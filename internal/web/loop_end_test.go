@@ -94,7 +94,7 @@ func TestWhoHasJustComeIsServedAtTheEnd(t *testing.T) {
 		t.Fatalf("the server ended, and one might yet send: %v", err)
 	default:
 	}
-	for _, l := range server.engine.loops {
+	for _, l := range loopsOf(server) {
 		l.sweep(time.Now().Add(firstTimeout + 2*time.Second).Unix())
 	}
 	if _, err := fresh[3].r.ReadByte(); err != io.EOF {
@@ -145,7 +145,7 @@ func TestABrokenLoopEndsTheServer(t *testing.T) {
 	go func() { served <- server.Serve(t.Context(), ln) }()
 	c := dial(t, ln.Addr().String())
 	c.ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
-	server.engine.loops[0].poll.Close() // nobody but the end does
+	loopsOf(server)[0].poll.Close() // nobody but the end does
 	select {
 	case err := <-served:
 		if errors.Unwrap(err) == nil {
@@ -165,7 +165,7 @@ func TestIdleConnectionsOfALoopEnd(t *testing.T) {
 	idle.ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
 	redistest.Eventually(t, 5*time.Second, "both are there", func() bool { return server.engine.connections() == 2 })
 	sweep := func(later time.Duration) {
-		for _, l := range server.engine.loops {
+		for _, l := range loopsOf(server) {
 			l.sweep(server.engine.now() + int64(later/time.Second))
 		}
 	}

@@ -57,6 +57,13 @@ func listen(t *testing.T, server *Server) (addr string, stop func() error) {
 	return ln.Addr().String(), stop
 }
 
+// loopsOf are the loops of a server that serves.
+func loopsOf(s *Server) []*loop {
+	s.engine.mu.Lock()
+	defer s.engine.mu.Unlock()
+	return s.engine.loops
+}
+
 // counted is a server whose loops count.
 func counted(t *testing.T, cfg Config, store Store) (*Server, *watched) {
 	// Until Redis has said what its commands are, nothing is for a loop.

@@ -148,7 +148,7 @@ func TestWhatCameDuringALongAnswerIsServedAtTheEnd(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- stop() }()
 	for draining := false; !draining; time.Sleep(time.Millisecond) {
-		l := server.engine.loops[0]
+		l := loopsOf(server)[0]
 		l.mu.Lock()
 		draining = l.draining
 		l.mu.Unlock()

@@ -13,21 +13,11 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/socket"
 )
 
-// The system calls of the hot path do not wait, so the scheduler need not be
-// told of them. MSG_DONTWAIT holds whatever the socket is set to.
-
-func receive(fd int, b []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
-	return int(n), errno
-}
-
-func transmit(fd int, b []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-	return int(n), errno
-}
-
+// epollWait waits for nothing, so the scheduler need not be told of it.
 func epollWait(fd uintptr, events []unix.EpollEvent) (int, syscall.Errno) {
 	for {
 		n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
@@ -55,7 +45,7 @@ func attach(fd int) net.Conn { return attached{os.NewFile(uintptr(fd), "")} }
 // descriptor is left, and then it has done nothing.
 func detach(c net.Conn) (int, bool) {
 	switch c.(type) {
-	case *net.TCPConn, *net.UnixConn, attached:
+	case *net.TCPConn, *net.UnixConn, *socket.Conn, attached:
 	default:
 		return 0, false
 	}
