@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"unicode/utf8"
 	"unsafe"
@@ -71,14 +72,18 @@ type short struct {
 // commands are all commands, in memory of their own.
 func (a *arguments) commands() []redis.Command {
 	text := string(a.bytes)
-	var commands []redis.Command
-	var args []string
-	if len(a.args) == 1 && len(a.ends) <= len(short{}.args) {
+	if a.few() {
 		s := new(short)
-		commands, args = s.commands[:0], s.args[:0]
-	} else {
-		commands, args = make([]redis.Command, 0, len(a.args)), make([]string, 0, len(a.ends))
+		return a.parts(text, s.commands[:0], s.args[:0])
 	}
+	return a.parts(text, make([]redis.Command, 0, len(a.args)), make([]string, 0, len(a.ends)))
+}
+
+// few says that there is one command, of few arguments.
+func (a *arguments) few() bool { return len(a.args) == 1 && len(a.ends) <= len(short{}.args) }
+
+// parts appends the arguments, whose bytes are text, and the commands of them.
+func (a *arguments) parts(text string, commands []redis.Command, args []string) []redis.Command {
 	begin := 0
 	for _, end := range a.ends {
 		args = append(args, text[begin:end])
@@ -90,6 +95,36 @@ func (a *arguments) commands() []redis.Command {
 		begin = end
 	}
 	return commands
+}
+
+// lent is memory for a short command, which is somebody else's soon.
+type lent struct {
+	text []byte
+	short
+}
+
+// maxLent bounds the bytes of such a command.
+const maxLent = 1 << 10
+
+// lend is commands for as long as nobody takes the memory for others; nil where
+// there is no room.
+func (a *arguments) lend(m *lent) []redis.Command {
+	if !a.few() || len(a.bytes) > maxLent {
+		return nil
+	}
+	m.text = append(m.text[:0], a.bytes...)
+	return a.parts(unsafe.String(unsafe.SliceData(m.text), len(m.text)), m.commands[:0], m.args[:0])
+}
+
+// kept is a lent command in memory of its own.
+func kept(c redis.Command) []redis.Command {
+	s := new(short)
+	text, args := strings.Join(c, ""), s.args[:0]
+	for _, arg := range c {
+		args = append(args, text[:len(arg)])
+		text = text[len(arg):]
+	}
+	return append(s.commands[:0], args)
 }
 
 // The errors of bodies that are JSON, but no commands.

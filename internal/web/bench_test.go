@@ -18,6 +18,7 @@ import (
 type replying struct {
 	Store
 	reply redis.Reply
+	heard func(*redis.Request) // if it is not nil, what Start was asked
 }
 
 func (a *replying) Do(_ context.Context, r *redis.Request) error {
@@ -29,6 +30,9 @@ func (a *replying) Do(_ context.Context, r *redis.Request) error {
 
 // Start, Cached and Known make it a Store for a loop.
 func (a *replying) Start(r *redis.Request, done func(error)) {
+	if a.heard != nil {
+		a.heard(r)
+	}
 	_ = a.Do(context.Background(), r)
 	done(nil)
 }

@@ -19,20 +19,27 @@ import (
 	"holdfast/internal/redis"
 )
 
-// quickly answers a request on a loop that has no connections, again and again.
-func quickly(t testing.TB, raw string) (again func() []byte) {
+// lonely is a loop that has no connections, of a server that has its answers.
+func lonely(t testing.TB) (*loop, *replying) {
 	t.Helper()
 	client, master := single(t)
 	master.Do("SET", "k", strings.Repeat("v", 100))
 	if _, err := client.Spec(t.Context(), redis.Command{"GET"}); err != nil {
 		t.Fatal(err)
 	}
-	server := New(Config{Node: "web-1"}, &replying{Store: client, reply: replyTo(t, client, "GET", "k")})
-	l, err := newLoop(server.engine)
+	store := &replying{Store: client, reply: replyTo(t, client, "GET", "k")}
+	l, err := newLoop(New(Config{Node: "web-1"}, store).engine)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.poll.Close() })
+	return l, store
+}
+
+// quickly answers a request on a loop, again and again.
+func quickly(t testing.TB, raw string) (again func() []byte) {
+	t.Helper()
+	l, _ := lonely(t)
 	bytes := []byte(raw)
 	return func() []byte {
 		l.lock()
@@ -41,7 +48,7 @@ func quickly(t testing.TB, raw string) (again func() []byte) {
 		if !l.request.parse(bytes) {
 			t.Fatalf("%q is not simple", raw)
 		}
-		out, p := server.engine.responder.respond(f, &l.request, l.out[:0])
+		out, p := l.engine.responder.respond(f, &l.request, l.out[:0])
 		if p != answered {
 			t.Fatalf("%q: %v", raw, p)
 		}
@@ -69,6 +76,60 @@ func TestTheHotPathTakesNoMoreThanItMust(t *testing.T) {
 		if n := testing.AllocsPerRun(200, func() { again() }); n > test.most {
 			t.Errorf("%.30q: %v allocations", test.raw, n)
 		}
+	}
+}
+
+// boarding has a request taken by a lane.
+func boarding(t testing.TB, l *loop, raw []byte) *flight {
+	f := l.acquire(nil)
+	if !l.request.parse(raw) {
+		t.Fatalf("%q is not simple", raw)
+	}
+	board := f.board
+	f.board = func(*redis.Spec) bool { return true }
+	if _, p := l.engine.responder.respond(f, &l.request, l.out[:0]); p != pending {
+		t.Fatalf("%q: %v", raw, p)
+	}
+	f.board = board
+	return f
+}
+
+func TestWhatALaneCarriesTakesNoMemory(t *testing.T) {
+	l, store := lonely(t)
+	result := redis.Result{Reply: store.reply}
+	for _, raw := range []string{quickGet, "GET /get/k HTTP/1.1\r\n" + plainHead + "\r\n", "GET /hget/k/f HTTP/1.1\r\n" + plainHead + "\r\n"} {
+		raw := []byte(raw)
+		if n := testing.AllocsPerRun(200, func() {
+			l.lock()
+			defer l.unlock()
+			f := boarding(t, l, raw)
+			f.request.Results = append(f.request.Results, result)
+			l.out = l.engine.responder.finish(f, l.out[:0])
+			l.release(f)
+		}); n > 0 {
+			t.Errorf("%.30q: %v allocations", raw, n)
+		}
+	}
+}
+
+// What a lane could not answer is asked again in the usual way, where somebody may
+// still have the command when its request has been given up.
+func TestACommandThatLeavesTheLoopIsItsOwn(t *testing.T) {
+	l, store := lonely(t)
+	var left [][]redis.Command
+	store.heard = func(r *redis.Request) { left = append(left, r.Commands) }
+	l.lock()
+	defer l.unlock()
+	for _, key := range []string{"first", "other"} {
+		f := boarding(t, l, []byte("GET /get?key="+key+" HTTP/1.1\r\n"+plainHead+"\r\n"))
+		if !l.engine.responder.again(f) {
+			t.Fatal("it is not answered")
+		}
+		l.out = l.engine.responder.finish(f, l.out[:0])
+		l.release(f)
+	}
+	if len(left) != 2 || !slices.Equal(left[0][0], redis.Command{"GET", "first"}) || !slices.Equal(left[1][0], redis.Command{"GET", "other"}) {
+		t.Errorf("%q", left)
 	}
 }
 

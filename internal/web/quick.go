@@ -53,13 +53,17 @@ const (
 // journey is what a responder keeps of a request that is under way.
 type journey struct {
 	request redis.Request
-	began   time.Time
-	method  int
-	route   route
-	form    form
-	err     error
-	memory  *memory     // the loop's
-	started func(error) // keeps the outcome and lands the flight; made once
+	// lent is the memory of its command when borrowed says so: what a lane carries,
+	// nobody but the loop has to do with.
+	lent     lent
+	borrowed bool
+	began    time.Time
+	method   int
+	route    route
+	form     form
+	err      error
+	memory   *memory     // the loop's
+	started  func(error) // keeps the outcome and lands the flight; made once
 	// board puts the request on the loop's lane, or answers false; made once.
 	board func(*redis.Spec) bool
 	// phase says who sees to the answer: whoever started the flight when it has
@@ -210,7 +214,7 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 	spec := s.prepare(f, q, route)
 	if spec == nil {
 		*r = redis.Request{Results: r.Results[:0]}
-		f.form = form{}
+		f.form, f.borrowed = form{}, false
 		return out, declined
 	}
 	f.began, f.method, f.route = f.memory.now, q.method, route
@@ -289,6 +293,9 @@ func plainGet(q *simple) (key []byte, r route) {
 
 // again is responder's.
 func (s *quick) again(f *flight) bool {
+	if f.borrowed { // it may outlive the flight there
+		f.request.Commands, f.borrowed = kept(f.request.Commands[0]), false
+	}
 	s.store.Start(&f.request, f.started)
 	return f.landedEarly()
 }
@@ -324,7 +331,11 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 		return nil
 	}
 	r := &f.request
-	r.Commands = a.commands()
+	if r.Commands = a.lend(&f.lent); r.Commands != nil {
+		f.borrowed = true
+	} else {
+		r.Commands = a.commands()
+	}
 	spec := s.store.Known(r.Commands[0])
 	if spec == nil || s.check(who, r.Commands) != nil {
 		return nil
@@ -340,6 +351,9 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	}
 	if s.heed(&q.wishes, r) != nil {
 		return nil
+	}
+	if f.borrowed && !redis.ForExpress(r, spec) {
+		r.Commands, f.borrowed = a.commands(), false
 	}
 	return spec
 }
@@ -391,7 +405,7 @@ func (s *quick) finish(f *flight, out []byte) []byte {
 	}
 	clear(results[:cap(results)]) // replies are large
 	*r = redis.Request{Results: results[:0]}
-	f.err, f.form = nil, form{}
+	f.err, f.form, f.borrowed = nil, form{}, false
 	f.phase.Store(starting)
 	return out
 }
