@@ -289,32 +289,20 @@ func TestTheLoopCountsWhatItServes(t *testing.T) {
 	for _, target := range []string{"/get?key=k", "/get?key=none", "/get/k", "/incr/k"} {
 		c.ask(t, "GET "+target+" HTTP/1.1\r\n"+plainHead+"\r\n")
 	}
-	families, err := server.metrics.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var got []string
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			switch f.GetName() {
-			case "holdfast_http_requests_total":
-				var labels []string
-				for _, l := range m.GetLabel() {
-					labels = append(labels, l.GetValue())
-				}
-				got = append(got, fmt.Sprintf("%s %v", strings.Join(labels, " "), m.GetCounter().GetValue()))
-			case "holdfast_http_requests_in_flight", "holdfast_http_connections":
-				got = append(got, fmt.Sprintf("%s %v", f.GetName(), m.GetGauge().GetValue()))
-			case "holdfast_http_request_seconds":
-				if n := m.GetHistogram().GetSampleCount(); n > 0 {
-					got = append(got, fmt.Sprintf("%s %d", f.GetName(), n))
-				}
+	for name, m := range metered(t, server.metrics) {
+		switch family, _, _ := strings.Cut(name, " "); family {
+		case "holdfast_http_requests_total", "holdfast_http_requests_in_flight", "holdfast_http_connections":
+			got = append(got, fmt.Sprintf("%s: %v", name, m.value))
+		case "holdfast_http_request_seconds":
+			if m.count > 0 {
+				got = append(got, fmt.Sprintf("%s: %d", name, m.count))
 			}
 		}
 	}
 	want := []string{
-		"holdfast_http_connections 1", "holdfast_http_request_seconds 4", "holdfast_http_requests_in_flight 0",
-		"string GET 200 2", "string GET 400 1", "string GET 404 1",
+		"holdfast_http_connections: 1", "holdfast_http_request_seconds string: 4", "holdfast_http_requests_in_flight: 0",
+		"holdfast_http_requests_total string GET 200: 2", "holdfast_http_requests_total string GET 400: 1", "holdfast_http_requests_total string GET 404: 1",
 	}
 	slices.Sort(got)
 	if !slices.Equal(got, want) {

@@ -131,31 +131,11 @@ func TestWhatALoopFindsInTheCacheIsCounted(t *testing.T) {
 	if n := store.found.Load(); n != requests {
 		t.Fatalf("%d were found", n)
 	}
-	var got, count uint64
-	var sum float64
 	redistest.Eventually(t, 5*time.Second, "the last turn ends", func() bool {
-		families, err := server.metrics.registry.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range families {
-			for _, m := range f.GetMetric() {
-				labels := ""
-				for _, l := range m.GetLabel() {
-					labels += l.GetValue() + " "
-				}
-				switch {
-				case f.GetName() == "holdfast_http_requests_total" && labels == "string GET 200 ":
-					got = uint64(m.GetCounter().GetValue())
-				case f.GetName() == "holdfast_http_request_seconds" && labels == "string ":
-					count, sum = m.GetHistogram().GetSampleCount(), m.GetHistogram().GetSampleSum()
-				}
-			}
-		}
-		return got == requests
+		return metered(t, server.metrics)["holdfast_http_requests_total string GET 200"].value == requests
 	})
-	if count != requests || sum <= 0 || sum > 1 {
-		t.Errorf("%d took %v s together", count, sum)
+	if m := metered(t, server.metrics)["holdfast_http_request_seconds string"]; m.count != requests || m.value <= 0 || m.value > 1 {
+		t.Errorf("%d took %v s together", m.count, m.value)
 	}
 }
 
@@ -165,26 +145,41 @@ func TestALatencyIsInTheFirstBucketThatIsNoSmaller(t *testing.T) {
 	for _, took := range []time.Duration{100 * time.Microsecond, 100*time.Microsecond + 1, 5 * time.Second, time.Hour} {
 		m.observe(stringClass, methodGet, okStatus, took, 2)
 	}
+	h := metered(t, m)["holdfast_http_request_seconds string"]
+	if b := h.below; b[.0001] != 2 || b[.00025] != 4 || b[2.5] != 4 || b[5] != 6 || b[10] != 6 || h.count != 8 || int(h.value) != 2*3605 {
+		t.Errorf("%+v", h)
+	}
+}
+
+// metric is one that a program would read: the value of a counter or gauge, and
+// the sum, count and buckets of a histogram.
+type metric struct {
+	value float64
+	count uint64
+	below map[float64]uint64
+}
+
+// metered are metrics by their names and the values of their labels.
+func metered(t *testing.T, m *metrics) map[string]metric {
+	t.Helper()
 	families, err := m.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
+	all := map[string]metric{}
 	for _, f := range families {
-		if f.GetName() != "holdfast_http_request_seconds" {
-			continue
-		}
-		for _, metric := range f.GetMetric() {
-			if h := metric.GetHistogram(); metric.GetLabel()[0].GetValue() == "string" {
-				below := map[float64]uint64{}
-				for _, b := range h.GetBucket() {
-					below[b.GetUpperBound()] = b.GetCumulativeCount()
-				}
-				if below[.0001] != 2 || below[.00025] != 4 || below[2.5] != 4 || below[5] != 6 || below[10] != 6 || h.GetSampleCount() != 8 || int(h.GetSampleSum()) != 2*3605 {
-					t.Errorf("%v, %d, %v s", below, h.GetSampleCount(), h.GetSampleSum())
-				}
-				return
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
 			}
+			h := m.GetHistogram()
+			one := metric{value: m.GetCounter().GetValue() + m.GetGauge().GetValue() + h.GetSampleSum(), count: h.GetSampleCount(), below: map[float64]uint64{}}
+			for _, b := range h.GetBucket() {
+				one.below[b.GetUpperBound()] = b.GetCumulativeCount()
+			}
+			all[name] = one
 		}
 	}
-	t.Error("there is no such histogram")
+	return all
 }
