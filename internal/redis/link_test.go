@@ -11,15 +11,15 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// A server that goes away between two batches has not executed the second:
-// nothing of it may be sent, so that it can go to the next master.
-func TestAWireSendsNothingAfterItsEnd(t *testing.T) {
+// wired is a wire, and its other end.
+func wired(t *testing.T) (*wire, net.Conn) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	conn, err := net.Dial("tcp", ln.Addr().String())
+	conn, err := Config{}.dial(t.Context(), ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,8 +27,36 @@ func TestAWireSendsNothingAfterItsEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { conn.Close(); peer.Close() })
 	l := &link{wires: map[*wire]struct{}{}}
-	w := l.add(conn)
+	return l.add(conn), peer
+}
+
+// What left of a batch before its connection was given up may have been executed.
+func TestAWireCountsWhatHasLeft(t *testing.T) {
+	w, peer := wired(t)
+	written := make(chan error)
+	go func() {
+		_, err := w.Write(make([]byte, 64<<20)) // the server does not read it all
+		written <- err
+	}()
+	if _, err := io.ReadFull(peer, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	sent := w.seal()
+	if err := <-written; err == nil {
+		t.Fatal("everything has left")
+	}
+	if rest, err := io.Copy(io.Discard, peer); err != nil || rest+100 != sent {
+		t.Errorf("%d bytes came, %d are said to be sent; %v", rest+100, sent, err)
+	}
+}
+
+// A server that goes away between two batches has not executed the second:
+// nothing of it may be sent, so that it can go to the next master.
+func TestAWireSendsNothingAfterItsEnd(t *testing.T) {
+	w, peer := wired(t)
+	l := w.link
 	if n, err := w.Write([]byte("abc")); n != 3 || err != nil {
 		t.Fatalf("write: %d, %v", n, err)
 	}

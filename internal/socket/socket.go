@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // mostAtOnce is how many bytes one system call takes: nobody else has its
-// processor meanwhile.
+// processor while it copies them.
 const mostAtOnce = 256 << 10
 
 // Receive reads what a socket has, into b, which is not empty. Its error is
@@ -31,8 +32,10 @@ func Transmit(fd int, b []byte) (int, syscall.Errno) {
 	return int(n), errno
 }
 
-// Stream is a connection's bytes. One goroutine may read while another writes.
-type Stream struct {
+// Conn is a TCP connection that is read from and written to by Receive and
+// Transmit. Several goroutines may use it at a time, as any net.Conn.
+type Conn struct {
+	*net.TCPConn
 	raw     syscall.RawConn
 	in, out transfer
 	// receive and transmit are made once.
@@ -41,78 +44,10 @@ type Stream struct {
 
 // transfer is a Read or a Write that is under way.
 type transfer struct {
-	b     []byte // what is left of it
-	n     int    // bytes
+	mu    sync.Mutex // held through it
+	b     []byte     // what is left of it
+	n     int        // bytes
 	errno syscall.Errno
-}
-
-// NewStream is the bytes of a stream socket that the runtime polls.
-func NewStream(raw syscall.RawConn) *Stream {
-	s := &Stream{raw: raw}
-	s.receive = func(fd uintptr) bool {
-		for {
-			if s.in.n, s.in.errno = Receive(int(fd), s.in.b); s.in.errno != unix.EINTR {
-				return s.in.errno != unix.EAGAIN
-			}
-		}
-	}
-	s.transmit = func(fd uintptr) bool {
-		t := &s.out
-		for len(t.b) > 0 {
-			n, errno := Transmit(int(fd), t.b)
-			switch errno {
-			case 0:
-				t.b, t.n = t.b[n:], t.n+n
-			case unix.EINTR:
-			case unix.EAGAIN:
-				return false
-			default:
-				t.errno = errno
-				return true
-			}
-		}
-		return true
-	}
-	return s
-}
-
-// Read is io.Reader's. It waits, without a thread, as long as the connection's
-// deadline lets it.
-func (s *Stream) Read(b []byte) (int, error) {
-	if len(b) == 0 {
-		return 0, nil
-	}
-	s.in = transfer{b: b}
-	err := s.raw.Read(s.receive)
-	t := s.in
-	s.in.b = nil
-	switch {
-	case err != nil:
-		return 0, err
-	case t.errno != 0:
-		return 0, os.NewSyscallError("recvfrom", t.errno)
-	case t.n == 0:
-		return 0, io.EOF
-	}
-	return t.n, nil
-}
-
-// Write is io.Writer's, and waits as Read does.
-func (s *Stream) Write(b []byte) (int, error) {
-	s.out = transfer{b: b}
-	err := s.raw.Write(s.transmit)
-	t := s.out
-	s.out.b = nil
-	if err == nil && t.errno != 0 {
-		err = os.NewSyscallError("sendto", t.errno)
-	}
-	return t.n, err
-}
-
-// Conn is a TCP connection, read from and written to as a Stream.
-type Conn struct {
-	*net.TCPConn
-	*Stream
 }
 
 // Swift makes a connection one of these, if it can be one. It waits for nothing.
@@ -125,26 +60,80 @@ func Swift(c net.Conn) net.Conn {
 	if err != nil {
 		return c
 	}
-	return &Conn{TCPConn: t, Stream: NewStream(raw)}
+	s := &Conn{TCPConn: t, raw: raw}
+	s.receive = func(fd uintptr) bool {
+		for {
+			if s.in.n, s.in.errno = Receive(int(fd), s.in.b); s.in.errno != unix.EINTR {
+				return s.in.errno != unix.EAGAIN
+			}
+		}
+	}
+	s.transmit = func(fd uintptr) bool {
+		t := &s.out
+		for len(t.b) > 0 {
+			n, errno := Transmit(int(fd), t.b)
+			switch {
+			case errno == 0 && n > 0:
+				t.b, t.n = t.b[n:], t.n+n
+			case errno == unix.EINTR:
+			case errno == unix.EAGAIN:
+				return false
+			default:
+				t.errno = errno
+				return true
+			}
+		}
+		return true
+	}
+	return s
 }
 
 // Read is net.Conn's.
 func (c *Conn) Read(b []byte) (int, error) {
-	n, err := c.Stream.Read(b)
-	return n, c.told("read", err)
+	if len(b) == 0 {
+		return 0, nil
+	}
+	t := &c.in
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b, t.n, t.errno = b, 0, 0
+	err := c.raw.Read(c.receive)
+	t.b = nil
+	switch {
+	case err != nil:
+		return 0, c.told("read", err)
+	case t.errno != 0:
+		return 0, c.told("read", os.NewSyscallError("recvfrom", t.errno))
+	case t.n == 0:
+		return 0, io.EOF
+	}
+	return t.n, nil
 }
 
-// Write is net.Conn's.
+// Write is net.Conn's. What it answers beside an error is how many bytes may have
+// left: what certainly did not happen is told by that.
 func (c *Conn) Write(b []byte) (int, error) {
-	n, err := c.Stream.Write(b)
-	return n, c.told("write", err)
+	t := &c.out
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b, t.n, t.errno = b, 0, 0
+	err := c.raw.Write(c.transmit)
+	left := len(t.b)
+	t.b = nil
+	switch {
+	case err != nil:
+	case t.errno != 0:
+		err = os.NewSyscallError("sendto", t.errno)
+	case left > 0:
+		err = io.ErrUnexpectedEOF // the kernel took nothing, and did not say why
+	default:
+		return t.n, nil
+	}
+	return t.n, c.told("write", err)
 }
 
 // told is an error as package net has it.
 func (c *Conn) told(op string, err error) error {
-	if err == nil || err == io.EOF {
-		return err
-	}
 	if inside, ok := err.(*net.OpError); ok {
 		err = inside.Err
 	}

@@ -9,9 +9,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // pair is a connection, swift, and its other end.
@@ -29,6 +33,11 @@ func pair(t *testing.T) (swift net.Conn, other *net.TCPConn) {
 	accepted, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, c := range []net.Conn{dialled, accepted} {
+		if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil { // nothing hangs for ever
+			t.Fatal(err)
+		}
 	}
 	swift = Swift(dialled)
 	if _, ok := swift.(*Conn); !ok {
@@ -129,23 +138,94 @@ func TestADeadlineEndsWhatWaits(t *testing.T) {
 	}
 }
 
-func TestCloseEndsWhatWaits(t *testing.T) {
-	swift, _ := pair(t)
-	read := make(chan error)
-	go func() {
-		_, err := swift.Read(make([]byte, 1))
-		read <- err
-	}()
-	written := make(chan error)
-	go func() {
-		_, err := swift.Write(make([]byte, 64<<20)) // nobody reads it
-		written <- err
-	}()
-	time.Sleep(20 * time.Millisecond) // they wait, most likely; if not, it is refused
-	swift.Close()
-	for _, err := range []error{<-read, <-written} {
-		if !errors.Is(err, net.ErrClosed) {
-			t.Errorf("%v", err)
+// Who was told that so much has left relies on it: less would be a write that is
+// sent again.
+func TestWhatHasLeftIsCounted(t *testing.T) {
+	for name, end := range map[string]func(swift net.Conn, other *net.TCPConn){
+		"closed":       func(swift net.Conn, _ *net.TCPConn) { swift.Close() },
+		"too late":     func(swift net.Conn, _ *net.TCPConn) { _ = swift.SetWriteDeadline(time.Now()) },
+		"reset by one": func(_ net.Conn, other *net.TCPConn) { _ = other.SetLinger(0); other.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			swift, other := pair(t)
+			type outcome struct {
+				n   int
+				err error
+			}
+			read, written := make(chan error, 1), make(chan outcome, 1)
+			go func() {
+				_, err := swift.Read(make([]byte, 1))
+				read <- err
+			}()
+			go func() {
+				n, err := swift.Write(make([]byte, 64<<20)) // nobody reads it
+				written <- outcome{n, err}
+			}()
+			if _, err := io.ReadFull(other, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			for full, last := 0, -1; full != last; { // until it waits
+				last = full
+				time.Sleep(20 * time.Millisecond)
+				full = unread(t, other)
+			}
+			end(swift, other)
+			w := <-written
+			if w.err == nil || w.n == 0 {
+				t.Fatalf("%+v", w)
+			}
+			switch name {
+			case "closed":
+				if err := <-read; !errors.Is(err, net.ErrClosed) || !errors.Is(w.err, net.ErrClosed) {
+					t.Errorf("%v; %v", err, w.err)
+				}
+			case "too late":
+				if !errors.Is(w.err, os.ErrDeadlineExceeded) {
+					t.Error(w.err)
+				}
+				swift.Close()
+			default:
+				return // what came is lost
+			}
+			if rest, err := io.Copy(io.Discard, other); err != nil || int(rest)+1 != w.n {
+				t.Errorf("%d came, %d are said to have left; %v", rest+1, w.n, err)
+			}
+		})
+	}
+}
+
+// unread is how many bytes have come to a connection that nobody has read.
+func unread(t *testing.T, c *net.TCPConn) (n int) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestSeveralMayWrite(t *testing.T) {
+	swift, other := pair(t)
+	const each = 8 << 20
+	var writers sync.WaitGroup
+	for i := range 4 {
+		writers.Go(func() {
+			if n, err := swift.Write(bytes.Repeat([]byte{byte(i)}, each)); n != each || err != nil {
+				t.Errorf("%d, %v", n, err)
+			}
+		})
+	}
+	got := make([]byte, 4*each)
+	if _, err := io.ReadFull(other, got); err != nil {
+		t.Fatal(err)
+	}
+	writers.Wait()
+	for part := range slices.Chunk(got, each) {
+		if !bytes.Equal(part, bytes.Repeat(part[:1], each)) {
+			t.Error("they were mixed")
 		}
 	}
 }

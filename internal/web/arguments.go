@@ -97,7 +97,8 @@ func (a *arguments) parts(text string, commands []redis.Command, args []string) 
 	return commands
 }
 
-// lent is memory for a short command, which is somebody else's soon.
+// lent is the memory of a flight for a short command. It is another's as soon as
+// the flight is.
 type lent struct {
 	text []byte
 	short
@@ -118,8 +119,17 @@ func (a *arguments) lend(m *lent) []redis.Command {
 
 // kept is a lent command in memory of its own.
 func kept(c redis.Command) []redis.Command {
+	n := 0
+	for _, arg := range c {
+		n += len(arg)
+	}
+	var all strings.Builder // Join would answer a single word as it is
+	all.Grow(n)
+	for _, arg := range c {
+		all.WriteString(arg)
+	}
 	s := new(short)
-	text, args := strings.Join(c, ""), s.args[:0]
+	text, args := all.String(), s.args[:0]
 	for _, arg := range c {
 		args = append(args, text[:len(arg)])
 		text = text[len(arg):]

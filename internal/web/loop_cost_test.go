@@ -120,16 +120,25 @@ func TestACommandThatLeavesTheLoopIsItsOwn(t *testing.T) {
 	store.heard = func(r *redis.Request) { left = append(left, r.Commands) }
 	l.lock()
 	defer l.unlock()
-	for _, key := range []string{"first", "other"} {
-		f := boarding(t, l, []byte("GET /get?key="+key+" HTTP/1.1\r\n"+plainHead+"\r\n"))
+	post := func(command string) string {
+		return fmt.Sprintf("POST / HTTP/1.1\r\n"+plainHead+"Content-Length: %d\r\n\r\n%s", len(command), command)
+	}
+	for _, raw := range []string{
+		"GET /get?key=first HTTP/1.1\r\n" + plainHead + "\r\n", post(`["ZREVRANK"]`),
+		"GET /get?key=other HTTP/1.1\r\n" + plainHead + "\r\n", post(`["GETRANGE"]`),
+	} {
+		f := boarding(t, l, []byte(raw))
 		if !l.engine.responder.again(f) {
 			t.Fatal("it is not answered")
 		}
 		l.out = l.engine.responder.finish(f, l.out[:0])
 		l.release(f)
 	}
-	if len(left) != 2 || !slices.Equal(left[0][0], redis.Command{"GET", "first"}) || !slices.Equal(left[1][0], redis.Command{"GET", "other"}) {
-		t.Errorf("%q", left)
+	want := []redis.Command{{"GET", "first"}, {"ZREVRANK"}, {"GET", "other"}, {"GETRANGE"}}
+	for i, commands := range left {
+		if len(commands) != 1 || !slices.Equal(commands[0], want[i]) {
+			t.Errorf("%q, want %q", commands, want[i])
+		}
 	}
 }
 

@@ -53,8 +53,8 @@ const (
 // journey is what a responder keeps of a request that is under way.
 type journey struct {
 	request redis.Request
-	// lent is the memory of its command when borrowed says so: what a lane carries,
-	// nobody but the loop has to do with.
+	// lent is the memory of its command when borrowed says so: nobody has to do with
+	// what a lane carries whom the flight does not wait for.
 	lent     lent
 	borrowed bool
 	began    time.Time
@@ -331,9 +331,8 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 		return nil
 	}
 	r := &f.request
-	if r.Commands = a.lend(&f.lent); r.Commands != nil {
-		f.borrowed = true
-	} else {
+	r.Commands = a.lend(&f.lent)
+	if f.borrowed = r.Commands != nil; !f.borrowed {
 		r.Commands = a.commands()
 	}
 	spec := s.store.Known(r.Commands[0])
