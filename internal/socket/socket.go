@@ -13,22 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mostAtOnce is how many bytes one system call takes: nobody else has its
-// processor while it copies them.
+// mostAtOnce is how many bytes one system call of a Conn takes: nobody else has
+// its processor while it copies them.
 const mostAtOnce = 256 << 10
 
 // Receive reads what a socket has, into b, which is not empty. Its error is
 // EAGAIN when there is nothing, whatever the socket is set to (recv(2),
 // MSG_DONTWAIT); 0 bytes and no error are the end.
 func Receive(fd int, b []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(min(len(b), mostAtOnce)), unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
 	return int(n), errno
 }
 
 // Transmit writes as much of b, which is not empty, as a socket takes. Its error
 // is EAGAIN when that is nothing.
 func Transmit(fd int, b []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(min(len(b), mostAtOnce)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 	return int(n), errno
 }
 
@@ -71,7 +71,7 @@ func Swift(c net.Conn) net.Conn {
 	s.transmit = func(fd uintptr) bool {
 		t := &s.out
 		for len(t.b) > 0 {
-			n, errno := Transmit(int(fd), t.b)
+			n, errno := Transmit(int(fd), t.b[:min(len(t.b), mostAtOnce)])
 			switch {
 			case errno == 0 && n > 0:
 				t.b, t.n = t.b[n:], t.n+n
@@ -96,7 +96,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 	t := &c.in
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.b, t.n, t.errno = b, 0, 0
+	t.b, t.n, t.errno = b[:min(len(b), mostAtOnce)], 0, 0
 	err := c.raw.Read(c.receive)
 	t.b = nil
 	switch {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 	"unicode/utf8"
 	"unsafe"
@@ -117,20 +116,11 @@ func (a *arguments) lend(m *lent) []redis.Command {
 	return a.parts(unsafe.String(unsafe.SliceData(m.text), len(m.text)), m.commands[:0], m.args[:0])
 }
 
-// kept is a lent command in memory of its own.
-func kept(c redis.Command) []redis.Command {
-	n := 0
-	for _, arg := range c {
-		n += len(arg)
-	}
-	var all strings.Builder // Join would answer a single word as it is
-	all.Grow(n)
-	for _, arg := range c {
-		all.WriteString(arg)
-	}
+// kept is the lent command in memory of its own.
+func (m *lent) kept() []redis.Command {
 	s := new(short)
-	text, args := all.String(), s.args[:0]
-	for _, arg := range c {
+	text, args := string(m.text), s.args[:0]
+	for _, arg := range m.commands[0] {
 		args = append(args, text[:len(arg)])
 		text = text[len(arg):]
 	}

@@ -214,7 +214,7 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 	spec := s.prepare(f, q, route)
 	if spec == nil {
 		*r = redis.Request{Results: r.Results[:0]}
-		f.form, f.borrowed = form{}, false
+		f.form = form{}
 		return out, declined
 	}
 	f.began, f.method, f.route = f.memory.now, q.method, route
@@ -294,7 +294,7 @@ func plainGet(q *simple) (key []byte, r route) {
 // again is responder's.
 func (s *quick) again(f *flight) bool {
 	if f.borrowed { // it may outlive the flight there
-		f.request.Commands, f.borrowed = kept(f.request.Commands[0]), false
+		f.request.Commands, f.borrowed = f.lent.kept(), false
 	}
 	s.store.Start(&f.request, f.started)
 	return f.landedEarly()
@@ -351,9 +351,6 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	if s.heed(&q.wishes, r) != nil {
 		return nil
 	}
-	if f.borrowed && !redis.ForExpress(r, spec) {
-		r.Commands, f.borrowed = a.commands(), false
-	}
 	return spec
 }
 
@@ -404,7 +401,7 @@ func (s *quick) finish(f *flight, out []byte) []byte {
 	}
 	clear(results[:cap(results)]) // replies are large
 	*r = redis.Request{Results: results[:0]}
-	f.err, f.form, f.borrowed = nil, form{}, false
+	f.err, f.form = nil, form{}
 	f.phase.Store(starting)
 	return out
 }
