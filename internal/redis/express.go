@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // permit is a session's word that batches which only read what the replicas
@@ -321,21 +322,17 @@ func (x *Express) Got(n int) (whole bool, err error) {
 
 // Land judges the batch, whose answers are there, as of now, which is after they
 // came. It answers false when they are not to be given to anybody. Another batch
-// may depart from then on, and Answer is good until Done.
+// may depart from then on, and Answer is good until Done, before which nothing is
+// to be read to Room.
 func (x *Express) Land(now time.Time) bool {
-	all := string(x.in) // the answers are parts of it
+	all := unsafe.String(unsafe.SliceData(x.in), len(x.in)) // the answers are parts of it, until Done
 	count := x.count
-	if x.in = x.in[:0]; cap(x.in) > keepAnswers {
-		x.in = nil
-	}
 	x.count, x.scan, x.replies = 0, scan{}, 0
-	x.made = make([]madeReply, count) // answers may be kept
-	for i := range count {
+	x.made = slices.Grow(x.made[:0], count)[:count]
+	for i := range x.made {
 		all = x.made[i].read(all)
 	}
-	var role madeReply
-	role.read(all)
-	standing, online := role.standing()
+	standing, online := standingOf(all)
 	x.offset = standing.Offset
 
 	p := x.w.permit.Load()
@@ -355,8 +352,18 @@ func (x *Express) Land(now time.Time) bool {
 	return true
 }
 
-// Done ends what began with Land: answers may be long.
-func (x *Express) Done() { x.made = nil }
+// Done ends what began with Land. The answers' memory is that of the next ones
+// from then on; kept says that one of them is still to be read, by whoever it was
+// given to.
+func (x *Express) Done(kept bool) {
+	if x.in = x.in[:0]; kept || cap(x.in) > keepAnswers {
+		x.in = nil
+	}
+	if kept {
+		x.made = nil
+	}
+	clear(x.made) // of what they refer to
+}
 
 // Answer gives one of the requests of the batch that has landed its answer, in
 // the order in which they were added. It answers false when Redis has refused

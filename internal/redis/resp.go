@@ -102,32 +102,47 @@ const (
 )
 
 // numeral reads a number.
-func numeral(b []byte) (n int64, ok bool) {
-	if len(b) == 0 || len(b) > 20 {
-		return 0, false
+func numeral[T string | []byte](text T) (n int64, ok bool) {
+	i := 0
+	if len(text) > 0 && text[0] == '-' {
+		i = 1
 	}
-	n, err := strconv.ParseInt(string(b), 10, 64)
-	return n, err == nil
+	if i == len(text) || len(text) > 18 { // none, or it may not fit
+		n, err := strconv.ParseInt(string(text), 10, 64)
+		return n, err == nil
+	}
+	for _, c := range []byte(text[i:]) {
+		if c -= '0'; c > 9 {
+			return 0, false
+		}
+		n = n*10 + int64(c)
+	}
+	if i > 0 {
+		n = -n
+	}
+	return n, true
 }
 
 // read makes r the reply that s begins with, which is all there (see scan), and
 // answers what follows.
 func (r *madeReply) read(s string) string {
-	line, rest, _ := strings.Cut(s[1:], crlf)
+	end := strings.IndexByte(s, '\n')
+	line, rest := s[1:end-1], s[end+1:]
 	switch s[0] {
 	case '+':
 		r.kind, r.text, r.simple = Text, line, true
 	case '-':
 		r.kind, r.text = Failure, line
 	case ':':
-		r.kind, r.int = Integer, number(line)
+		r.kind = Integer
+		r.int, _ = numeral(line)
 	case '$':
-		if n := int(number(line)); n >= 0 {
+		if n, _ := numeral(line); n >= 0 {
 			r.kind, r.text = Text, rest[:n]
-			return rest[n+len(crlf):]
+			return rest[int(n)+len(crlf):]
 		}
 	case '*':
-		n := number(line)
+		n, _ := numeral(line)
 		if n < 0 {
 			break
 		}
@@ -141,11 +156,18 @@ func (r *madeReply) read(s string) string {
 	return rest
 }
 
-// standing is what a reply to ROLE says of a master, and how many replicas it
-// has; of anything else, that it is none.
-func (r *madeReply) standing() (s Standing, online int) {
-	if r.kind != Array || len(r.items) < 3 || r.items[0].Text() != "master" {
+// standingOf is what a reply to ROLE, with which text begins, says of a master,
+// and how many replicas it has; of anything else, that it is none (manual, ROLE).
+func standingOf(text string) (s Standing, online int) {
+	text, ok := strings.CutPrefix(text, "*3\r\n$6\r\nmaster\r\n:")
+	if !ok {
 		return s, 0
 	}
-	return Standing{Master: true, Offset: r.items[1].Int()}, r.items[2].Len()
+	offset, text, _ := strings.Cut(text, crlf)
+	list, _, ok := strings.Cut(text, crlf)
+	if s.Offset, s.Master = numeral(offset); !ok || !s.Master || !strings.HasPrefix(list, "*") {
+		return Standing{}, 0
+	}
+	n, _ := numeral(list[1:])
+	return s, max(0, int(n))
 }

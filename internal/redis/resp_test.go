@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -93,4 +94,41 @@ func FuzzScan(f *testing.F) {
 			t.Errorf("%q: %q is left, and %q was skipped", s, rest, s[:n])
 		}
 	})
+}
+
+func TestARoleSaysWhetherAMasterIsOne(t *testing.T) {
+	for text, want := range map[string]struct {
+		Standing
+		online int
+	}{
+		"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n": {Standing{Master: true}, 0},
+		"*3\r\n$6\r\nmaster\r\n:7123\r\n*2\r\n*3\r\n$9\r\n127.0.0.1\r\n$4\r\n6380\r\n$1\r\n7\r\n*3\r\n$2\r\n::\r\n$1\r\n1\r\n$1\r\n0\r\n": {Standing{Master: true, Offset: 7123}, 2},
+		"*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:6379\r\n$9\r\nconnected\r\n:7123\r\n":                                                   {},
+		"*2\r\n$8\r\nsentinel\r\n*1\r\n$1\r\nm\r\n":                                                                                       {},
+		"-NOPERM no\r\n":                          {},
+		"*3\r\n$6\r\nmaster\r\n:7\r\n":            {},
+		"*3\r\n$6\r\nmaster\r\n:7\r\n$1\r\n1\r\n": {},
+		"*3\r\n$6\r\nmaster\r\n:x\r\n*0\r\n":      {},
+		"*3\r\n$6\r\nmaster\r\n$1\r\n7\r\n*0\r\n": {},
+		"*3\r\n$6\r\nMASTER\r\n:7\r\n*0\r\n":      {},
+		"*3\r\n$6\r\nmaster\r\n:7\r\n*-1\r\n":     {Standing{Master: true, Offset: 7}, 0},
+	} {
+		if got, online := standingOf(text); got != want.Standing || online != want.online {
+			t.Errorf("%q: %+v with %d, want %+v", text, got, online, want)
+		}
+	}
+}
+
+func TestANumeralIsReadAsTheLibraryDoes(t *testing.T) {
+	for _, text := range []string{
+		"", "-", "--1", "0", "-0", "7", "-7", "007", "1x", "x1", " 1", "1 ", "1_0", "0x1", "/", ":", "\xff", "999999999999999999", "-99999999999999999",
+		"-999999999999999999", "1000000000000000000", "9223372036854775807", "9223372036854775808", "-9223372036854775808", "-9223372036854775809", strings.Repeat("1", 40),
+	} {
+		want, err := strconv.ParseInt(text, 10, 64)
+		for _, got := range []func() (int64, bool){func() (int64, bool) { return numeral(text) }, func() (int64, bool) { return numeral([]byte(text)) }} {
+			if n, ok := got(); ok != (err == nil) || ok && n != want {
+				t.Errorf("%q: %d, %v; want %d, %v", text, n, ok, want, err)
+			}
+		}
+	}
 }

@@ -229,11 +229,12 @@ func (l *loop) answer() {
 	}
 }
 
-// arrive writes the answer of a flight that has landed.
-func (l *loop) arrive(f *flight) {
+// arrive writes the answer of a flight that has landed. It answers true when that
+// is still being made, aside.
+func (l *loop) arrive(f *flight) (aside bool) {
 	if l.engine.responder.long(f) {
 		l.finishAside(f)
-		return
+		return true
 	}
 	c := f.conn
 	f.closing = l.draining
@@ -243,6 +244,7 @@ func (l *loop) arrive(f *flight) {
 	if l.write(c) && c.ready {
 		l.serve(c)
 	}
+	return false
 }
 
 func (l *loop) at(fd int) *quickConn {
