@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,9 +21,10 @@ func TestMedianAndRangeOverRounds(t *testing.T) {
 		values []float64
 		want   spread
 	}{
-		{[]float64{3}, spread{3, 3, 3, 1}},
-		{[]float64{9, 1, 5}, spread{5, 1, 9, 3}},
-		{[]float64{4, 1, 2, 3}, spread{2.5, 1, 4, 4}},
+		{[]float64{3}, spread{3, 3, 3, 3, 3, 1}},
+		{[]float64{9, 1, 5}, spread{5, 1, 9, 1, 9, 3}},
+		{[]float64{4, 1, 2, 3}, spread{2.5, 1, 4, 1, 4, 4}},
+		{[]float64{5, 3, 1, 4, 2}, spread{3, 1, 5, 2, 4, 5}},
 	} {
 		if got := over(c.values); got != c.want {
 			t.Errorf("over %v is %v, want %v", c.values, got, c.want)
@@ -38,7 +40,7 @@ func TestMedianAndRangeOverRounds(t *testing.T) {
 
 func TestARatioIsThatOfTheSameRounds(t *testing.T) {
 	got := ratio(map[int]float64{0: 10, 1: 30, 2: 80, 3: 1}, map[int]float64{0: 10, 1: 10, 2: 40})
-	if want := (spread{2, 1, 3, 3}); got != want {
+	if want := (spread{2, 1, 3, 1, 3, 3}); got != want {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
@@ -191,8 +193,8 @@ func TestEveryCaseHasSubjectsAndGoodRequests(t *testing.T) {
 func TestGoalsAreJudged(t *testing.T) {
 	r := newReport(options{rounds: 3})
 	for round, ours := range []float64{10, 14, 15} {
-		r.add("get-64", "holdfast", round, map[string]float64{figureRate: ours})
-		r.add("get-64", "webdis", round, map[string]float64{figureRate: 10})
+		r.Cells.add("get-64", "holdfast", round, map[string]float64{figureRate: ours})
+		r.Cells.add("get-64", "webdis", round, map[string]float64{figureRate: 10})
 	}
 	if s, reached := goals[0].reached(r); s.Median != 1.4 || reached != "yes" {
 		t.Errorf("got %v, %s", s, reached)
@@ -200,9 +202,36 @@ func TestGoalsAreJudged(t *testing.T) {
 	if _, reached := goals[1].reached(r); reached != "not measured" {
 		t.Errorf("got %s", reached)
 	}
-	r.add("get-64", "holdfast", 1, map[string]float64{figureRate: 9})
+	r.Cells.add("get-64", "holdfast", 1, map[string]float64{figureRate: 9})
 	if _, reached := goals[0].reached(r); reached != "no" {
 		t.Errorf("got %s", reached)
+	}
+	// What was measured in pairs is compared with what was measured beside it alone.
+	for round, ours := range []float64{20, 30, 40} {
+		r.Pairs.add("get-64", "holdfast", round, map[string]float64{figureRate: ours})
+		r.Pairs.add("get-64", "webdis", round, map[string]float64{figureRate: ours / 2})
+	}
+	r.Pairs.add("get-64", "holdfast", 3, map[string]float64{figureRate: 1000})
+	if s, reached := goals[0].reached(r); s.Median != 2 || s.N != 3 || reached != "yes" {
+		t.Errorf("got %v, %s", s, reached)
+	}
+}
+
+func TestGoalsAreMeasuredInPairs(t *testing.T) {
+	all := pairs()
+	want := pair{{"haproxy-get-64", "holdfast"}, {"haproxy-get-64", "ceiling"}}
+	if !slices.Contains(all, want) {
+		t.Errorf("%v is not among the pairs %v", want, all)
+	}
+	for i, p := range all {
+		if slices.Contains(all[:i], p) {
+			t.Errorf("%v is there twice", p)
+		}
+		for _, part := range p {
+			if c, s := part.find(); c.name != part.scenario || s.name != part.subject {
+				t.Errorf("%v is found as %s of %s", part, s.name, c.name)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // goal is what a figure of Holdfast has to reach.
 type goal struct {
@@ -26,14 +29,14 @@ var goals = []goal{
 	{"p99 with 8,000 connections against 64", cellName{"rate-get-8000", "holdfast", figureP99}, cellName{"rate-get-64", "holdfast", figureP99}, false, 2, "×"},
 }
 
-// reached is the figure of a goal, and whether it is there.
+// reached is the figure of a goal, and whether it is there. It is that of its
+// pair, if that was measured by itself.
 func (g goal) reached(r *report) (spread, string) {
 	var s spread
-	above := r.Cells[g.above.scenario][g.above.subject][g.above.figure]
 	if g.below == (cellName{}) {
-		s = r.of(g.above.scenario, g.above.subject, g.above.figure)
-	} else {
-		s = ratio(above, r.Cells[g.below.scenario][g.below.subject][g.below.figure])
+		s = r.Cells.of(g.above.scenario, g.above.subject, g.above.figure)
+	} else if s = r.Pairs.ratio(g.above, g.below); s.N == 0 {
+		s = r.Cells.ratio(g.above, g.below)
 	}
 	switch {
 	case s.N == 0:
@@ -46,7 +49,7 @@ func (g goal) reached(r *report) (spread, string) {
 }
 
 func (r *report) goalTable() table {
-	t := table{title: "Goals", head: []string{"", "goal", "measured", "least", "greatest", "reached"}}
+	t := table{title: "Goals", head: []string{"", "goal", "measured", "a quarter below", "a quarter above", "rounds", "reached"}}
 	for _, g := range goals {
 		s, reached := g.reached(r)
 		sign := "≤"
@@ -58,7 +61,7 @@ func (r *report) goalTable() table {
 			digits = 0
 		}
 		t.rows = append(t.rows, []string{g.what, fmt.Sprintf("%s %g %s", sign, g.bound, g.unit),
-			number(s.Median, digits), number(s.Min, digits), number(s.Max, digits), reached})
+			number(s.Median, digits), number(s.Low, digits), number(s.High, digits), strconv.Itoa(s.N), reached})
 	}
 	return t
 }

@@ -35,6 +35,7 @@ func main() {
 // options are what a run is told.
 type options struct {
 	rounds   int
+	pairs    int           // more rounds of what the goals compare
 	measure  time.Duration // of one measurement
 	warm     time.Duration // of load before it
 	rate     int           // requests per second, open loop
@@ -91,6 +92,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		f.PrintDefaults()
 	}
 	f.IntVar(&o.rounds, "rounds", 7, "rounds; what is told are medians over them")
+	f.IntVar(&o.pairs, "pairs", 15, "more rounds of what the goals compare, pair by pair")
 	f.Float64Var(&seconds, "seconds", 3, "length of one measurement")
 	f.DurationVar(&o.warm, "warm", 500*time.Millisecond, "load before each measurement")
 	f.IntVar(&o.rate, "rate", 5000, "requests per second of the open loop")
@@ -105,14 +107,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	}
 	o.measure = time.Duration(seconds * float64(time.Second))
 	if o.quick {
-		o.rounds, o.measure, o.warm = 1, 300*time.Millisecond, 100*time.Millisecond
+		o.rounds, o.pairs, o.measure, o.warm = 1, 1, 300*time.Millisecond, 100*time.Millisecond
 	}
 	o.only, o.cases = list(only), list(cases)
 	switch {
 	case f.NArg() > 0:
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
-	case o.rounds < 1 || o.measure < 100*time.Millisecond || o.warm < 0 || o.rate < 1:
-		return o, errors.New("rounds and rate have to be 1 or more, a measurement 0.1 s or longer")
+	case o.rounds < 1 || o.pairs < 0 || o.measure < 100*time.Millisecond || o.warm < 0 || o.rate < 1:
+		return o, errors.New("rounds and rate have to be 1 or more, pairs 0 or more, a measurement 0.1 s or longer")
 	}
 	for _, name := range o.only {
 		if !slices.Contains(peerNames(), name) {

@@ -41,9 +41,13 @@ type report struct {
 	Measure  time.Duration
 	Rate     int
 	Failures []string
-	// Cells has each figure of each round: case, subject, figure, round.
-	Cells map[string]map[string]map[string]map[int]float64
+	// Cells has what the rounds measured, and Pairs what the goals compare, each
+	// pair in rounds of its own.
+	Cells, Pairs cells
 }
+
+// cells have each figure of each round: case, subject, figure, round.
+type cells map[string]map[string]map[string]map[int]float64
 
 // machine is where it was measured, and what versions.
 type machine struct {
@@ -56,8 +60,7 @@ type machine struct {
 }
 
 func newReport(o options) *report {
-	r := &report{Date: time.Now().UTC(), Rounds: o.rounds, Measure: o.measure, Rate: o.rate,
-		Cells: map[string]map[string]map[string]map[int]float64{}}
+	r := &report{Date: time.Now().UTC(), Rounds: o.rounds, Measure: o.measure, Rate: o.rate, Cells: cells{}, Pairs: cells{}}
 	r.Machine = machine{Cores: runtime.NumCPU(), CPU: field("/proc/cpuinfo", "model name"), Memory: field("/proc/meminfo", "MemTotal"),
 		System: strings.Trim(field("/etc/os-release", "PRETTY_NAME"), `"`), Versions: map[string]string{
 			"Go": strings.TrimPrefix(runtime.Version(), "go"), "Redis": versionOf([]string{"redis-server", "--version"}),
@@ -92,25 +95,33 @@ func field(path, name string) string {
 }
 
 // add keeps the figures of one measurement.
-func (r *report) add(c, s string, round int, figures map[string]float64) {
-	if r.Cells[c] == nil {
-		r.Cells[c] = map[string]map[string]map[int]float64{}
+func (all cells) add(c, s string, round int, figures map[string]float64) {
+	if all[c] == nil {
+		all[c] = map[string]map[string]map[int]float64{}
 	}
-	if r.Cells[c][s] == nil {
-		r.Cells[c][s] = map[string]map[int]float64{}
+	if all[c][s] == nil {
+		all[c][s] = map[string]map[int]float64{}
 	}
 	for name, v := range figures {
-		if r.Cells[c][s][name] == nil {
-			r.Cells[c][s][name] = map[int]float64{}
+		if all[c][s][name] == nil {
+			all[c][s][name] = map[int]float64{}
 		}
-		r.Cells[c][s][name][round] = v
+		all[c][s][name][round] = v
 	}
 }
 
 // of is a figure over the rounds.
-func (r *report) of(c, s, figure string) spread {
-	return over(slices.Collect(maps.Values(r.Cells[c][s][figure])))
+func (all cells) of(c, s, figure string) spread {
+	return over(slices.Collect(maps.Values(all[c][s][figure])))
 }
+
+// ratio is that of two figures over the rounds.
+func (all cells) ratio(above, below cellName) spread {
+	return ratio(all[above.scenario][above.subject][above.figure], all[below.scenario][below.subject][below.figure])
+}
+
+// of is a figure over the rounds of all cases.
+func (r *report) of(c, s, figure string) spread { return r.Cells.of(c, s, figure) }
 
 // brief is one measurement in a line of progress.
 func brief(f map[string]float64) string {
@@ -244,7 +255,9 @@ in interleaved rounds of one run. Figures of another machine differ; the ratios 
 ![Throughput](%s)
 
 Measured on %s in %s: %s rounds of %s each, every peer in every round, in another order each time. A figure is the median of
-the rounds; ± is half the distance between the least and the greatest. A ratio is the median of the rounds' own ratios.
+the rounds; ± is half the distance between the least and the greatest. A ratio is the median of the rounds' own ratios. What the
+goals compare was measured again after that, in rounds of its own: the two of a pair one right after the other, now this one first
+and now that, while of the servers only those stood that a goal is about.
 
 Machine: %s, %d cores, %s of memory, Linux %s, %s. Loader, servers, Redis and HAProxy share its cores.
 

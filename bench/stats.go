@@ -8,17 +8,20 @@ import (
 // spread is a figure over rounds.
 type spread struct {
 	Median, Min, Max float64
+	Low, High        float64 // a quarter of the values is at most, or at least, that
 	N                int
 }
 
 // over sums up a figure's values; of none it is NaN.
 func over(values []float64) spread {
 	if len(values) == 0 {
-		return spread{math.NaN(), math.NaN(), math.NaN(), 0}
+		none := math.NaN()
+		return spread{none, none, none, none, none, 0}
 	}
 	sorted := slices.Sorted(slices.Values(values))
 	middle := len(sorted) / 2
-	s := spread{sorted[middle], sorted[0], sorted[len(sorted)-1], len(sorted)}
+	quarter := (len(sorted) - 1) / 4
+	s := spread{sorted[middle], sorted[0], sorted[len(sorted)-1], sorted[quarter], sorted[len(sorted)-1-quarter], len(sorted)}
 	if len(sorted)%2 == 0 {
 		s.Median = (sorted[middle-1] + sorted[middle]) / 2
 	}

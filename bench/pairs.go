@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+)
+
+// part is a case's measurement of a subject, and pair the two whose figures a goal
+// compares.
+type (
+	part struct{ scenario, subject string }
+	pair [2]part
+)
+
+// pairs are those of all goals, each once.
+func pairs() []pair {
+	var all []pair
+	for _, g := range goals {
+		p := pair{{g.above.scenario, g.above.subject}, {g.below.scenario, g.below.subject}}
+		if g.below != (cellName{}) && !slices.Contains(all, p) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// find is the case and the subject of a measurement; there are both.
+func (p part) find() (scenario, subject) {
+	c := scenarios[slices.IndexFunc(scenarios, func(c scenario) bool { return c.name == p.scenario })]
+	return c, subjects[slices.IndexFunc(subjects, func(s subject) bool { return s.name == p.subject })]
+}
+
+// again measures the pairs of the goals some more times, the two one right after
+// the other: a ratio of what was measured a minute apart tells more of the
+// machine. Servers that no goal is about have ended then.
+func (b *bench) again(ctx context.Context, wanted map[string]bool) error {
+	all := slices.DeleteFunc(pairs(), func(p pair) bool {
+		return !wanted[p[0].scenario+" "+p[0].subject] || !wanted[p[1].scenario+" "+p[1].subject]
+	})
+	needed := map[string]bool{}
+	for _, p := range all {
+		for _, part := range p {
+			_, s := part.find()
+			needed[s.peer] = true
+		}
+	}
+	for name, s := range b.standing {
+		if !needed[name] && b.options.pairs > 0 {
+			if err := s.topology.end(); err != nil {
+				return err
+			}
+			delete(b.standing, name)
+		}
+	}
+	own := 0
+	for round := range b.options.pairs {
+		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		for _, p := range all {
+			if rand.IntN(2) == 0 {
+				slices.Reverse(p[:])
+			}
+			own++ // one that several goals are about is compared with what was measured beside it
+			for _, part := range p {
+				c, s := part.find()
+				title := fmt.Sprintf("pairs %d of %d", round+1, b.options.pairs)
+				if err := b.record(ctx, c, s, b.report.Pairs, own, title); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
