@@ -92,7 +92,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		f.PrintDefaults()
 	}
 	f.IntVar(&o.rounds, "rounds", 7, "rounds; what is told are medians over them")
-	f.IntVar(&o.pairs, "pairs", 15, "more rounds of what the goals compare, pair by pair")
+	f.IntVar(&o.pairs, "pairs", 40, "more rounds, of short measurements, of what the goals compare, pair by pair")
 	f.Float64Var(&seconds, "seconds", 3, "length of one measurement")
 	f.DurationVar(&o.warm, "warm", 500*time.Millisecond, "load before each measurement")
 	f.IntVar(&o.rate, "rate", 5000, "requests per second of the open loop")

@@ -256,8 +256,8 @@ in interleaved rounds of one run. Figures of another machine differ; the ratios 
 
 Measured on %s in %s: %s rounds of %s each, every peer in every round, in another order each time. A figure is the median of
 the rounds; ± is half the distance between the least and the greatest. A ratio is the median of the rounds' own ratios. What the
-goals compare was measured again after that, in rounds of its own: the two of a pair one right after the other, now this one first
-and now that, while of the servers only those stood that a goal is about.
+goals compare in the closed loop was measured again after that, in rounds of its own: for 0.4 s each, the two of a pair one right
+after the other, now this one first and now that, and only the servers that they are about were still there.
 
 Machine: %s, %d cores, %s of memory, Linux %s, %s. Loader, servers, Redis and HAProxy share its cores.
 
