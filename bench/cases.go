@@ -103,8 +103,10 @@ func sourceSet(headers ...string) func([]string, int) exchange {
 	}
 }
 
-func fixedGet(keys []string, size int) exchange {
-	return exchange{http("GET", "/get?key="+keys[0], ""), fixedValue(size)}
+func fixedGet(headers ...string) func([]string, int) exchange {
+	return func(keys []string, size int) exchange {
+		return exchange{http("GET", "/get?key="+keys[0], "", headers...), fixedValue(size)}
+	}
 }
 
 // pipeline is a request of Upstash's contract.
@@ -166,8 +168,9 @@ var subjects = []subject{
 	{name: "nginx", peer: "nginx", make: makes{get: sourceGet(), set: nginxSet}},
 	{name: "gunicorn", peer: "gunicorn", make: makes{get: sourceGet(), set: sourceSet()}},
 	{name: "flask", peer: "flask", make: makes{get: sourceGet(), set: sourceSet()}},
-	{name: "ceiling", peer: "ceiling", fixed: true, make: makes{get: fixedGet}},
-	{name: "haproxy", peer: "haproxy", fixed: true, make: makes{get: fixedGet}},
+	{name: "ceiling", peer: "ceiling", fixed: true, make: makes{get: fixedGet()}},
+	{name: "ceiling-cached", peer: "ceiling", what: "the same for requests and answers with the header Holdfast-Read, as those of holdfast-cached have it", fixed: true, make: makes{get: fixedGet("Holdfast-Read: cached")}},
+	{name: "haproxy", peer: "haproxy", fixed: true, make: makes{get: fixedGet()}},
 }
 
 // kind is how a case is measured.
@@ -200,7 +203,7 @@ var (
 )
 
 var scenarios = []scenario{
-	{"get-64", closed, get, smallValue, 64, false, append(slow, fast...)},
+	{"get-64", closed, get, smallValue, 64, false, slices.Concat(slow, fast, []string{"ceiling-cached"})},
 	{"get-1", closed, get, smallValue, 1, false, some},
 	{"get-2000", closed, get, smallValue, 2000, false, some},
 	{"get-10k", closed, get, largeValue, 64, false, some},

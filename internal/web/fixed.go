@@ -13,7 +13,8 @@ import (
 
 // Fixed is a web node's server that has its answers without a store: the
 // ceiling that a benchmark compares a node with. Value is what GET of a path
-// answers for a query; Fields, as "name" and "value", are in every answer.
+// answers for a query; Fields, as "name" and "value", are in every answer. One to
+// a request for a cached value says that it is one, as a node's does.
 type Fixed struct {
 	Fields [][2]string
 	Value  func(query []byte) []byte
@@ -59,8 +60,11 @@ func (x fixed) respond(_ *flight, q *simple, out []byte) ([]byte, progress) {
 		return out, declined
 	}
 	value := x.value(q.query)
-	out = append(x.head.append(out, time.Now(), textPlain, len(value)), "\r\n"...)
-	return append(out, value...), answered
+	out = x.head.append(out, time.Now(), textPlain, len(value))
+	if from, _ := q.wishes.from(redis.ReadMaster); from == redis.ReadCached {
+		out = append(out, cachedLine...)
+	}
+	return append(append(out, "\r\n"...), value...), answered
 }
 
 func (x fixed) long(*flight) bool { return false }

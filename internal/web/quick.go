@@ -484,6 +484,9 @@ func (s *quick) inBody(f *flight, out []byte, now time.Time, kind string, body [
 	return out
 }
 
+// cachedLine is in an answer that comes from the cache.
+const cachedLine = readHeader + ": cached\r\n"
+
 // begin appends the header of an answer.
 func (s *quick) begin(f *flight, out []byte, now time.Time, kind string, length int) []byte {
 	r := &f.request
@@ -494,7 +497,7 @@ func (s *quick) begin(f *flight, out []byte, now time.Time, kind string, length 
 		out = append(out, "\r\n"...)
 	}
 	if r.From == redis.ReadCached {
-		out = append(out, readHeader+": cached\r\n"...)
+		out = append(out, cachedLine...)
 	}
 	if f.closing {
 		out = append(out, "Connection: close\r\n"...)

@@ -1,0 +1,63 @@
+//go:build linux && (amd64 || arm64)
+
+package web
+
+import (
+	"context"
+	"io"
+	"net"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis/redistest"
+)
+
+// What a benchmark compares a node with has to answer as it does, to the byte.
+func TestACeilingAnswersWhatANodeDoes(t *testing.T) {
+	client, master := single(t)
+	master.Do("SET", "k", "value")
+	server, _ := counted(t, Config{}, client)
+	node, _ := listen(t, server)
+
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	ceiling := Fixed{Value: func([]byte) []byte { return []byte("value") }}
+	for _, f := range server.fields() {
+		ceiling.Fields = append(ceiling.Fields, [2]string{string(f[0]), string(f[1])})
+	}
+	go func() { served <- ceiling.Serve(ctx, ln) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+
+	date := regexp.MustCompile(`Date: [^\r]*`)
+	for _, extra := range []string{"", "Holdfast-Read: cached\r\n"} {
+		ask := func(addr string) string {
+			c := dial(t, addr)
+			defer c.Close()
+			if _, err := io.WriteString(c, "GET /get?key=k HTTP/1.1\r\n"+plainHead+extra+"\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			answer, err := c.answer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return date.ReplaceAllString(answer, "Date: then")
+		}
+		redistest.Eventually(t, 5*time.Second, "the node answers from where it is asked to", func() bool {
+			return strings.Contains(ask(node), extra)
+		})
+		if got, want := ask(ln.Addr().String()), ask(node); got != want {
+			t.Errorf("%q, and a node %q", got, want)
+		}
+	}
+}
