@@ -23,6 +23,7 @@ type bench struct {
 	progress io.Writer
 	standing map[string]*standing // by the peer's name
 	headers  []string             // of the ceiling's answers
+	slices   bool                 // the goals' pairs are being measured
 	report   *report
 }
 
@@ -356,8 +357,12 @@ func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exc
 			return loaded{}, nil, err
 		}
 	}
-	if b.warm > 0 {
-		if _, err := wrk(ctx, b.dir, address, requests, c.connections, b.warm); err != nil && !errors.Is(err, errNothing) {
+	warm := b.warm
+	if b.slices && !b.standing[s.peer].muddles {
+		warm = min(warm, sliceWarm)
+	}
+	if warm > 0 {
+		if _, err := wrk(ctx, b.dir, address, requests, c.connections, warm); err != nil && !errors.Is(err, errNothing) {
 			return loaded{}, nil, fmt.Errorf("warming up: %w", err)
 		}
 	}

@@ -255,9 +255,7 @@ in interleaved rounds of one run. Figures of another machine differ; the ratios 
 ![Throughput](%s)
 
 Measured on %s in %s: %s rounds of %s each, every peer in every round, in another order each time. A figure is the median of
-the rounds; ± is half the distance between the least and the greatest. A ratio is the median of the rounds' own ratios. What the
-goals compare in the closed loop was measured again after that, in rounds of its own: for 0.4 s each, the two of a pair one right
-after the other, now this one first and now that, and only the servers that they are about were still there.
+the rounds; ± is half the distance between the least and the greatest. A ratio is the median of the rounds' own ratios.%s
 
 Machine: %s, %d cores, %s of memory, Linux %s, %s. Loader, servers, Redis and HAProxy share its cores.
 
@@ -267,7 +265,7 @@ Versions: %s.
 
 | | |
 |---|---|
-`, filepath.Base(plot), r.Date.Format("2006-01-02"), r.Took, thousands(float64(r.Rounds)), r.Measure, m.CPU, m.Cores, m.Memory, m.Kernel, m.System, versions(m.Versions))
+`, filepath.Base(plot), r.Date.Format("2006-01-02"), r.Took, thousands(float64(r.Rounds)), r.Measure, r.pairing(), m.CPU, m.Cores, m.Memory, m.Kernel, m.System, versions(m.Versions))
 	for _, s := range subjects {
 		what := s.what
 		for _, p := range peers {
@@ -314,6 +312,18 @@ broke off while it worked for them, it was seen to give later clients the answer
 		}
 	}
 	return renameio.WriteFile(path, []byte(strings.TrimRight(b.String(), "\n")+"\n"), 0o644)
+}
+
+// pairing says how pairs were measured, if any were.
+func (r *report) pairing() string {
+	if len(r.Pairs) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(` What the
+goals compare in the closed loop was measured again after that, in rounds of its own: for %s each, the two of a pair one right
+after the other (but that webdis is started anew in between), now this one first and now that, and only the servers that they are
+about were still there. CPU is counted in ticks of 10 ms, of which there are few in so short a time: that its quarters are far
+apart is due to that, too.`, min(r.Measure, slice))
 }
 
 // cell keeps a text within its cell of a table.

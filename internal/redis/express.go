@@ -356,11 +356,12 @@ func (x *Express) Land(now time.Time) bool {
 // from then on; kept says that one of them is still to be read, by whoever it was
 // given to.
 func (x *Express) Done(kept bool) {
-	if x.in = x.in[:0]; kept || cap(x.in) > keepAnswers {
+	size := cap(x.in)
+	switch x.in = x.in[:0]; {
+	case kept: // the next ones are about as long
+		x.in, x.made = make([]byte, 0, min(size, keepAnswers)), nil
+	case size > keepAnswers:
 		x.in = nil
-	}
-	if kept {
-		x.made = nil
 	}
 	clear(x.made) // of what they refer to
 }

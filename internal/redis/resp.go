@@ -101,13 +101,16 @@ const (
 	maxLength = 1 << 32
 )
 
-// numeral reads a number.
+// numeral reads a number. Redis writes none with a +.
 func numeral[T string | []byte](text T) (n int64, ok bool) {
 	i := 0
 	if len(text) > 0 && text[0] == '-' {
 		i = 1
 	}
-	if i == len(text) || len(text) > 18 { // none, or it may not fit
+	if i == len(text) || text[i] == '+' {
+		return 0, false
+	}
+	if len(text) > 18 { // it may not fit
 		n, err := strconv.ParseInt(string(text), 10, 64)
 		return n, err == nil
 	}

@@ -55,12 +55,12 @@ type fixed struct {
 
 func (x fixed) wants(q *simple) bool { return q.method == methodGet }
 
-func (x fixed) respond(_ *flight, q *simple, out []byte) ([]byte, progress) {
+func (x fixed) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 	if q.method != methodGet {
 		return out, declined
 	}
 	value := x.value(q.query)
-	out = x.head.append(out, time.Now(), textPlain, len(value))
+	out = x.head.append(out, f.memory.now, textPlain, len(value))
 	if from, _ := q.wishes.from(redis.ReadMaster); from == redis.ReadCached {
 		out = append(out, cachedLine...)
 	}
