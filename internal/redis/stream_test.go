@@ -193,8 +193,12 @@ func TestListenersFollowTheMaster(t *testing.T) {
 
 	speak := func(word string) {
 		t.Helper()
-		master := cluster.Node(client.Master())
-		redistest.Eventually(t, 10*time.Second, "the master writes", func() bool { return master.Do("SET", "key-"+word, "v") == "OK" })
+		// On a starved machine the Sentinels replace one that is well, too.
+		var master *redistest.Server
+		redistest.Eventually(t, 10*time.Second, "the master writes", func() bool {
+			master = cluster.Node(client.Master())
+			return master != nil && master.Do("SET", "key-"+word, "v") == "OK"
+		})
 		master.Do("PUBLISH", "news", word)
 		published.hears(t, Message{Kind: "message", Channel: "news", Payload: word})
 		changed.hears(t, Change{Key: "key-" + word})
