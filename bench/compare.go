@@ -182,8 +182,8 @@ func (b *bench) readHeaders() error {
 
 // preflight asks each subject of each case once, and answers whether it gave
 // the right answer. One that did not is a failure of the run, not a gap.
-func (b *bench) preflight(cases []scenario) map[string]bool {
-	good := map[string]bool{}
+func (b *bench) preflight(cases []scenario) map[part]bool {
+	good := map[part]bool{}
 	for _, c := range cases {
 		for _, s := range c.of(b.only) {
 			x := c.exchanges(s)[0]
@@ -195,7 +195,7 @@ func (b *bench) preflight(cases []scenario) map[string]bool {
 				b.fail(c, s, err)
 				continue
 			}
-			good[c.name+" "+s.name] = true
+			good[part{c.name, s.name}] = true
 		}
 	}
 	return good
@@ -209,13 +209,13 @@ func (b *bench) fail(c scenario, s subject, err error) {
 
 // rounds measures. In each round every case has every subject, in another
 // order each time: what else happens on the machine meets them alike.
-func (b *bench) rounds(ctx context.Context, cases []scenario, wanted map[string]bool) error {
+func (b *bench) rounds(ctx context.Context, cases []scenario, wanted map[part]bool) error {
 	for round := range b.options.rounds {
 		for _, c := range cases {
 			all := c.of(b.only)
 			rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 			for _, s := range all {
-				if !wanted[c.name+" "+s.name] {
+				if !wanted[part{c.name, s.name}] {
 					continue
 				}
 				title := fmt.Sprintf("round %d of %d", round+1, b.options.rounds)

@@ -45,10 +45,11 @@ func (p part) find() (scenario, subject) {
 // again measures the pairs of the goals many more times, briefly, the two one right
 // after the other: a ratio of what was measured a minute apart tells more of the
 // machine. Servers that no pair is about have ended then.
-func (b *bench) again(ctx context.Context, wanted map[string]bool) error {
-	all := slices.DeleteFunc(pairs(), func(p pair) bool {
-		return !wanted[p[0].scenario+" "+p[0].subject] || !wanted[p[1].scenario+" "+p[1].subject]
-	})
+func (b *bench) again(ctx context.Context, wanted map[part]bool) error {
+	if b.options.pairs == 0 {
+		return nil
+	}
+	all := slices.DeleteFunc(pairs(), func(p pair) bool { return !wanted[p[0]] || !wanted[p[1]] })
 	needed := map[string]bool{}
 	for _, p := range all {
 		for _, part := range p {
@@ -57,7 +58,7 @@ func (b *bench) again(ctx context.Context, wanted map[string]bool) error {
 		}
 	}
 	for name, s := range b.standing {
-		if !needed[name] && b.options.pairs > 0 {
+		if !needed[name] {
 			if err := s.topology.end(); err != nil {
 				return err
 			}

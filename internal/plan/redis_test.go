@@ -183,10 +183,11 @@ func TestTheMastersDeathIsSurvived(t *testing.T) {
 // that says so itself, with two replicas.
 func (c *cluster) agreed() (string, error) {
 	for _, r := range []string{"redis-1", "redis-2", "redis-3"} {
-		if answers("role:master")(c.web(r, "INFO", "replication")) != nil {
+		info, err := c.web(r, "INFO", "replication")
+		if answers("role:master")(info, err) != nil {
 			continue
 		}
-		if err := answers("connected_slaves:2")(c.web(r, "INFO", "replication")); err != nil {
+		if err := answers("connected_slaves:2")(info, nil); err != nil {
 			return "", fmt.Errorf("%s: %w", r, err)
 		}
 		_, port, _ := net.SplitHostPort(c.process(r).Address)

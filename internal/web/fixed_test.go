@@ -3,9 +3,7 @@
 package web
 
 import (
-	"context"
 	"io"
-	"net"
 	"regexp"
 	"strings"
 	"testing"
@@ -21,23 +19,11 @@ func TestACeilingAnswersWhatANodeDoes(t *testing.T) {
 	server, _ := counted(t, Config{}, client)
 	node, _ := listen(t, server)
 
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	ceiling := Fixed{Value: func([]byte) []byte { return []byte("value") }}
+	fixed := Fixed{Value: func([]byte) []byte { return []byte("value") }}
 	for _, f := range server.fields() {
-		ceiling.Fields = append(ceiling.Fields, [2]string{string(f[0]), string(f[1])})
+		fixed.Fields = append(fixed.Fields, [2]string{string(f[0]), string(f[1])})
 	}
-	go func() { served <- ceiling.Serve(ctx, ln) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
+	ceiling, _ := listenWith(t, fixed.Serve)
 
 	date := regexp.MustCompile(`Date: [^\r]*`)
 	for _, extra := range []string{"", "Holdfast-Read: cached\r\n"} {
@@ -56,7 +42,7 @@ func TestACeilingAnswersWhatANodeDoes(t *testing.T) {
 		redistest.Eventually(t, 5*time.Second, "the node answers from where it is asked to", func() bool {
 			return strings.Contains(ask(node), extra)
 		})
-		if got, want := ask(ln.Addr().String()), ask(node); got != want {
+		if got, want := ask(ceiling), ask(node); got != want {
 			t.Errorf("%q, and a node %q", got, want)
 		}
 	}

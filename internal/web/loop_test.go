@@ -41,13 +41,19 @@ type slowStore struct{ Store }
 // listen serves a server until the test ends.
 func listen(t *testing.T, server *Server) (addr string, stop func() error) {
 	t.Helper()
+	return listenWith(t, func(ctx context.Context, ln net.Listener) error { return server.Serve(ctx, ln) })
+}
+
+// listenWith is listen for whatever serves until its context ends.
+func listenWith(t *testing.T, serve func(context.Context, net.Listener) error) (addr string, stop func() error) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, ln) }()
+	go func() { served <- serve(ctx, ln) }()
 	stop = sync.OnceValue(func() error { cancel(); return <-served })
 	t.Cleanup(func() {
 		if err := stop(); err != nil {
