@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/pprof/profile"
+
 	"holdfast/internal/process"
 )
 
@@ -24,6 +26,7 @@ type bench struct {
 	standing map[string]*standing // by the peer's name
 	headers  []string             // of the ceiling's answers
 	slices   bool                 // the goals' pairs are being measured
+	profiles []*profile.Profile   // of Holdfast's node, one of each measurement
 	report   *report
 }
 
@@ -85,6 +88,9 @@ func compare(ctx context.Context, o options, progress io.Writer) (_ *report, err
 	}
 	began := time.Now()
 	err = b.rounds(ctx, cases, wanted)
+	if err == nil {
+		err = b.writeProfile()
+	}
 	if err == nil {
 		err = b.again(ctx, wanted)
 	}
@@ -373,7 +379,9 @@ func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exc
 	if err != nil {
 		return loaded{}, nil, err
 	}
-	l, err := wrk(ctx, b.dir, address, requests, c.connections, b.measure)
+	l, err := b.profiled(ctx, s, func() (loaded, error) {
+		return wrk(ctx, b.dir, address, requests, c.connections, b.measure)
+	})
 	if err != nil {
 		return loaded{}, nil, err
 	}

@@ -44,6 +44,7 @@ type options struct {
 	holdfast string        // path of the binary
 	out      string        // markdown; the plot goes beside it
 	json     string
+	profile  string // of Holdfast's CPU under all these loads, for the compiler
 	quick    bool
 }
 
@@ -101,6 +102,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.holdfast, "holdfast", "bin/holdfast", "`PATH` of the binary under test")
 	f.StringVar(&o.out, "o", "", "`FILE` for the report in Markdown; its plot goes beside it, as .svg")
 	f.StringVar(&o.json, "json", "", "`FILE` for every single measurement")
+	f.StringVar(&o.profile, "profile", "", "`FILE` for a CPU profile of Holdfast's node under these loads, which the compiler reads")
 	f.BoolVar(&o.quick, "quick", false, "one short round: does everything work? Its figures mean nothing")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -115,6 +117,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	case o.rounds < 1 || o.pairs < 0 || o.measure < 100*time.Millisecond || o.warm < 0 || o.rate < 1:
 		return o, errors.New("rounds and rate have to be 1 or more, pairs 0 or more, a measurement 0.1 s or longer")
+	}
+	if o.profile != "" && o.measure < time.Second {
+		return o, errors.New("a profile needs measurements of 1 s or longer: it is kept for whole seconds")
 	}
 	for _, name := range o.only {
 		if !slices.Contains(peerNames(), name) {

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "holdfast")
-		build := exec.Command("go", "build", "-race", "-o", binary, "holdfast/cmd/holdfast")
+		build := exec.Command("go", "build", "-race", "-pgo=off", "-o", binary, "holdfast/cmd/holdfast")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build holdfast: %v\n%s", err, out)
 			return 1
