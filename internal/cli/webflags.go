@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -60,6 +61,7 @@ var webOptions = []option{
 		}
 		return nil
 	}},
+	{flag: "redis-sockets", env: "REDIS_SOCKETS", several: true, usage: "`HOST:PORT=PATH,...`: unix sockets of Redis nodes of this host, a shorter way for reads from the master", set: setSockets},
 	{flag: "redis-ca", env: "REDIS_CA", usage: "`FILE` with the certificates (PEM) of the authorities that Redis' certificate may be from, with rediss (default: the system's)", set: func(n *webNode, text string) (err error) {
 		n.authorities, err = os.ReadFile(text)
 		return err
@@ -299,6 +301,21 @@ func setListen(n *webNode, text string) error {
 	}
 	if len(n.listen) == 0 {
 		return fmt.Errorf("there is no address in it")
+	}
+	return nil
+}
+
+func setSockets(n *webNode, text string) error {
+	n.redis.Sockets = map[string]string{}
+	for _, item := range items(text) {
+		addr, path, found := strings.Cut(item, "=")
+		if !found || !filepath.IsAbs(path) {
+			return fmt.Errorf("%q: it has to be HOST:PORT=PATH, with an absolute path", item)
+		}
+		if err := checkAddress(addr); err != nil {
+			return fmt.Errorf("%q: %w", item, err)
+		}
+		n.redis.Sockets[addr] = path
 	}
 	return nil
 }

@@ -80,6 +80,8 @@ func TestNodesOfSeveralHostsReachEachOther(t *testing.T) {
 	for _, want := range []string{
 		"REDIS_SENTINELS=" + processes["sentinel-1"].Address + "," + processes["sentinel-2"].Address + "," + processes["sentinel-3"].Address,
 		"HOLDFAST_LISTEN=" + processes["web-2"].Address,
+		// Another host's unix socket leads nowhere.
+		"REDIS_SOCKETS=" + processes["redis-2"].Address + "=/state/nodes/redis-2/redis.sock",
 		// What holds for the entry holds for a node that others reach.
 		"HOLDFAST_AUTH=none",
 	} {

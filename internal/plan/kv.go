@@ -33,6 +33,7 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		"HOLDFAST_ADMIN":              "",
 		"HOLDFAST_TOKENS":             "",
 		"HOLDFAST_AUTH":               "",
+		"REDIS_SOCKETS":               b.sockets(n.host),
 		"REDIS_CA":                    "",
 		"REDIS_CERT":                  "",
 		"REDIS_KEY":                   "",

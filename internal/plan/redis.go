@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"strings"
+
 	"holdfast/internal/stack"
 )
 
@@ -9,12 +11,17 @@ import (
 // 100 bytes.
 const backlog = 64 << 20
 
+// maxRedisSocketPath is the longest path of a unix socket, in bytes: sockaddr_un
+// has 108, with a zero at the end (unix(7)).
+const maxRedisSocketPath = 107
+
 // redisData is what the templates of a redis node show.
 type redisData struct {
 	Stack, Node      string
 	Host             string
 	Port             int
 	DataDir, ACLFile string
+	Socket           string // path; empty: none
 	Fsync            string
 	Save             []string
 	Memory           stack.Bytes
@@ -32,12 +39,35 @@ func (b builder) redis(n node) redisData {
 		Stack: b.stack.Name, Node: n.name,
 		Host: n.host.Address, Port: b.machine.Ports[n.name],
 		DataDir: b.path(n, "data"), ACLFile: b.path(n, "users.acl"),
-		Fsync: r.Fsync, Save: r.Save,
+		Socket: b.socket(n),
+		Fsync:  r.Fsync, Save: r.Save,
 		Memory: r.Memory, MemoryPolicy: r.MemoryPolicy,
 		Password: b.machine.Secrets.Replication,
 		Replicas: r.Replicas, Backlog: backlogSize(r.Memory),
 		Secrets: b.machine.Secrets, Allow: b.allowed(),
 	}
+}
+
+// socket is the path of a redis node's unix socket, for the web nodes of its
+// host. It is empty where they could not be told of it, or Redis could not make
+// it: that costs a little speed.
+func (b builder) socket(n node) string {
+	path := b.path(n, "redis.sock")
+	if len(path) > maxRedisSocketPath || strings.Contains(path, ",") {
+		return ""
+	}
+	return path
+}
+
+// sockets are those of a host's redis nodes, as a web node is told of them.
+func (b builder) sockets(h Place) string {
+	var all []string
+	for _, n := range of(b.nodes, Redis) {
+		if path := b.socket(n); n.host == h && path != "" {
+			all = append(all, b.address(n)+"="+path)
+		}
+	}
+	return strings.Join(all, ",")
 }
 
 // backlogSize is the size of the replication backlog in bytes. It counts

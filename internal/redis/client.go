@@ -24,6 +24,10 @@ type Config struct {
 	// Cluster are host:port of some nodes of a Redis Cluster, instead.
 	Cluster []string
 
+	// Sockets are paths of unix sockets of nodes, by the nodes' host:port: a
+	// shorter way to one of this host, for Express alone.
+	Sockets map[string]string
+
 	// TLS, when it is not nil, is how nodes and Sentinels are spoken to. The
 	// name to verify is, unless it is set, the address' host.
 	TLS *tls.Config

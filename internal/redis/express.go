@@ -157,7 +157,7 @@ func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 	case p.session.process == "":
 		return nil, nil, errors.ErrUnsupported // the address may lead elsewhere, and nobody could tell
 	}
-	conn, err := c.cfg.dial(ctx, p.session.master)
+	conn, err := c.cfg.reach(ctx, p.session.master)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -176,6 +176,20 @@ func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 	}
 	_ = conn.SetDeadline(time.Time{})
 	return &Express{w: c.writer, session: p.session}, conn, nil
+}
+
+// reach connects to an address by the unix socket that belongs to it, or else by
+// itself. What goes by a socket is not cut off with the rest of the network: that
+// is right for an Express, which answers only as long as a session has proofs by
+// the other way, and for nothing else.
+func (c Config) reach(ctx context.Context, addr string) (net.Conn, error) {
+	if path := c.Sockets[addr]; path != "" {
+		d := net.Dialer{Timeout: dialTimeout}
+		if conn, err := d.DialContext(ctx, "unix", path); err == nil {
+			return conn, nil
+		}
+	}
+	return c.dial(ctx, addr)
 }
 
 // greet makes a connection to Redis ready for commands, and answers which

@@ -433,6 +433,31 @@ func TestAnExpressGoesToTheProcessThatIsWrittenTo(t *testing.T) {
 	}
 }
 
+func TestAnExpressGoesByTheUnixSocketOfTheMaster(t *testing.T) {
+	one, two := redistest.Start(t, 0, 0).Nodes[0], redistest.Start(t, 0, 0).Nodes[0]
+	by := func(path string) *Client {
+		return open(t, &redistest.Cluster{Nodes: []*redistest.Server{one}}, func(cfg *Config) {
+			cfg.MinAcks, cfg.Sockets = 0, map[string]string{one.Addr: path}
+		})
+	}
+	one.Do("SET", "k", "v")
+	for path, network := range map[string]string{one.Socket: "unix", t.TempDir() + "/nobody": "tcp"} {
+		x := ride(t, by(path))
+		if got := x.Conn.RemoteAddr().Network(); got != network {
+			t.Errorf("with the socket %s it goes by %s", path, got)
+		}
+		if got := x.read(t); got != "v" {
+			t.Errorf("with the socket %s it reads %q", path, got)
+		}
+	}
+	elsewhere := by(two.Socket)
+	redistest.Eventually(t, 10*time.Second, "another process is not read", func() bool {
+		reads(t, elsewhere, 10*time.Millisecond)
+		_, _, err := elsewhere.Express(t.Context())
+		return err != nil && strings.Contains(err.Error(), "process")
+	})
+}
+
 // A single Redis with a replica bears no permit out: everything would be asked
 // twice.
 func TestASingleRedisWithAReplicaGivesNoPermit(t *testing.T) {

@@ -83,12 +83,23 @@ func (u *onFoot) rides(t *testing.T, answers func() int64) {
 
 var brief = map[string]string{"a": "1", "b": "22", "c": strings.Repeat("3", 1000)}
 
-// laned is a server of a Redis without replicas that has these values.
-func laned(t *testing.T, values map[string]string) (*onFoot, *redistest.Server, *Server, string) {
+// byBoth runs a test for lanes by TCP and by the unix socket of the master.
+func byBoth(t *testing.T, test func(t *testing.T, socket bool)) {
+	t.Run("tcp", func(t *testing.T) { test(t, false) })
+	t.Run("unix", func(t *testing.T) { test(t, true) })
+}
+
+// laned is a server of a Redis without replicas that has these values; socket
+// says that it knows the Redis' unix socket.
+func laned(t *testing.T, socket bool, values map[string]string) (*onFoot, *redistest.Server, *Server, string) {
 	t.Helper()
-	client, master := single(t)
+	master := redistest.Start(t, 0, 0).Nodes[0]
+	cfg := redis.Config{Address: master.Addr}
+	if socket {
+		cfg.Sockets = map[string]string{master.Addr: master.Socket}
+	}
 	fill(master, values)
-	store := &onFoot{Client: client}
+	store := &onFoot{Client: connectBy(t, cfg)}
 	server, _ := counted(t, Config{}, store)
 	addr, _ := listen(t, server)
 	return store, master, server, addr
@@ -101,55 +112,59 @@ func fill(master *redistest.Server, values map[string]string) {
 }
 
 func TestReadsGoByTheLaneAndComeBackToIt(t *testing.T) {
-	store, master, server, addr := laned(t, brief)
-	answers, enough := getting(t, addr, 8, brief)
-	store.rides(t, answers)
-	for range 5 { // Redis closes every connection, as it does when it becomes a replica
-		master.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	byBoth(t, func(t *testing.T, socket bool) {
+		store, master, server, addr := laned(t, socket, brief)
+		answers, enough := getting(t, addr, 8, brief)
 		store.rides(t, answers)
-	}
-	// It hangs for a moment: what was sent is asked again, and waits.
-	master.Signal(syscall.SIGSTOP)
-	time.Sleep(3 * lanePatience * laneLook)
-	master.Signal(syscall.SIGCONT)
-	store.rides(t, answers)
-	// The kernel takes little at a time.
-	for _, l := range loopsOf(server) {
-		l.mu.Lock()
-		if l.lane.fd >= 0 {
-			if err := unix.SetsockoptInt(l.lane.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
-				t.Error(err)
-			}
+		for range 5 { // Redis closes every connection, as it does when it becomes a replica
+			master.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+			store.rides(t, answers)
 		}
-		l.mu.Unlock()
-	}
-	store.rides(t, answers)
-	enough()
+		// It hangs for a moment: what was sent is asked again, and waits.
+		master.Signal(syscall.SIGSTOP)
+		time.Sleep(3 * lanePatience * laneLook)
+		master.Signal(syscall.SIGCONT)
+		store.rides(t, answers)
+		// The kernel takes little at a time.
+		for _, l := range loopsOf(server) {
+			l.mu.Lock()
+			if l.lane.fd >= 0 {
+				if err := unix.SetsockoptInt(l.lane.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
+					t.Error(err)
+				}
+			}
+			l.mu.Unlock()
+		}
+		store.rides(t, answers)
+		enough()
+	})
 }
 
 // A batch that the kernel takes in pieces, for keys that are long.
 func TestALaneSendsWhatTheKernelTakes(t *testing.T) {
-	values := map[string]string{}
-	for i := range 8 {
-		values[strings.Repeat(strconv.Itoa(i), 16<<10)] = "v" + strconv.Itoa(i)
-	}
-	store, _, server, addr := laned(t, values)
-	answers, enough := getting(t, addr, 16, values)
-	store.rides(t, answers)
-	for _, l := range loopsOf(server) {
-		l.mu.Lock()
-		if l.lane.fd >= 0 {
-			_ = unix.SetsockoptInt(l.lane.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1)
+	byBoth(t, func(t *testing.T, socket bool) {
+		values := map[string]string{}
+		for i := range 8 {
+			values[strings.Repeat(strconv.Itoa(i), 16<<10)] = "v" + strconv.Itoa(i)
 		}
-		l.mu.Unlock()
-	}
-	store.rides(t, answers)
-	enough()
+		store, _, server, addr := laned(t, socket, values)
+		answers, enough := getting(t, addr, 16, values)
+		store.rides(t, answers)
+		for _, l := range loopsOf(server) {
+			l.mu.Lock()
+			if l.lane.fd >= 0 {
+				_ = unix.SetsockoptInt(l.lane.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1)
+			}
+			l.mu.Unlock()
+		}
+		store.rides(t, answers)
+		enough()
+	})
 }
 
 func TestALaneBringsLongValues(t *testing.T) {
 	values := map[string]string{"small": "v", "long": strings.Repeat("long\r\n", 20_000), "huge": strings.Repeat("huge", 1<<17)}
-	store, _, _, addr := laned(t, values)
+	store, _, _, addr := laned(t, false, values)
 	answers, enough := getting(t, addr, 4, values)
 	store.rides(t, answers)
 	enough()
@@ -159,7 +174,7 @@ func TestALaneBringsLongValues(t *testing.T) {
 // not tried again and again.
 func TestALaneThatIsOfNoUseRests(t *testing.T) {
 	values := map[string]string{"small": "v", "huge": strings.Repeat("huge", 1<<19)}
-	store, master, server, addr := laned(t, values)
+	store, master, server, addr := laned(t, false, values)
 	connections := func() (n int) {
 		for line := range strings.Lines(master.Do("INFO", "stats")) {
 			if total, ok := strings.CutPrefix(line, "total_connections_received:"); ok {
@@ -194,7 +209,7 @@ func TestALaneThatIsOfNoUseRests(t *testing.T) {
 
 // Whatever Redis refuses, the usual way has the words for it.
 func TestALaneLeavesRefusalsToTheUsualWay(t *testing.T) {
-	store, master, _, addr := laned(t, brief)
+	store, master, _, addr := laned(t, false, brief)
 	master.Do("SADD", "set", "x")
 	answers, enough := getting(t, addr, 4, brief)
 	store.rides(t, answers)

@@ -88,7 +88,14 @@ func single(t testing.TB) (*redis.Client, *redistest.Server) {
 // connect makes another client of a Redis.
 func connect(t testing.TB, server *redistest.Server) *redis.Client {
 	t.Helper()
-	client, err := redis.New(redis.Config{Address: server.Addr, Username: redistest.Username, Password: redistest.Password})
+	return connectBy(t, redis.Config{Address: server.Addr})
+}
+
+// connectBy is connect for a configuration, which lacks only who we are.
+func connectBy(t testing.TB, cfg redis.Config) *redis.Client {
+	t.Helper()
+	cfg.Username, cfg.Password = redistest.Username, redistest.Password
+	client, err := redis.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

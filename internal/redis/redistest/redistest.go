@@ -49,8 +49,10 @@ type Server struct {
 	// TLSAddr is where it speaks TLS, if it does. The others of its cluster
 	// know it by this address then.
 	TLSAddr string
-	cmd     *exec.Cmd
-	once    sync.Once
+	// Socket is the path of its unix socket; a Sentinel has none.
+	Socket string
+	cmd    *exec.Cmd
+	once   sync.Once
 }
 
 // known is the address by which the others know it.
@@ -72,12 +74,19 @@ func Start(t testing.TB, replicas, sentinels int) *Cluster {
 func start(t testing.TB, replicas, sentinels int, certs *Certificates) *Cluster {
 	t.Helper()
 	dir := t.TempDir()
+	sockets, err := os.MkdirTemp("", "redis-") // short, as a socket's path has to be
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(sockets) })
 	c := &Cluster{TLS: certs}
 	minReplicas := min(replicas, 1)
 	for i := range 1 + replicas {
 		port := freePort(t)
+		socket := filepath.Join(sockets, strconv.Itoa(port))
 		conf := fmt.Sprintf(`bind 127.0.0.1
 port %d
+unixsocket %s
 dir %s
 dbfilename %d.rdb
 save ""
@@ -85,13 +94,13 @@ min-replicas-to-write %d
 min-replicas-max-lag 3
 repl-diskless-sync-delay 0
 user %s on >%s %s
-`, port, dir, port, minReplicas, Username, Password, nodeRights)
+`, port, socket, dir, port, minReplicas, Username, Password, nodeRights)
 		if i > 0 {
 			conf += "replicaof " + strings.Replace(c.Nodes[0].known(), ":", " ", 1) + "\n"
 		}
 		tlsAddr, tlsConf := certs.conf(t, dir)
 		c.Nodes = append(c.Nodes, run(t, dir, port, tlsConf+conf))
-		c.Nodes[i].TLSAddr = tlsAddr
+		c.Nodes[i].TLSAddr, c.Nodes[i].Socket = tlsAddr, socket
 	}
 	for _, n := range c.Nodes[1:] {
 		Eventually(t, 10*time.Second, n.Addr+" is a connected replica", func() bool {
