@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -24,6 +25,7 @@ type bench struct {
 	dir      string
 	progress io.Writer
 	standing map[string]*standing // by the peer's name
+	launches int                  // topologies that were begun
 	headers  []string             // of the ceiling's answers
 	slices   bool                 // the goals' pairs are being measured
 	profiles []*profile.Profile   // of Holdfast's node, one of each measurement
@@ -34,6 +36,7 @@ type bench struct {
 type standing struct {
 	peer
 	topology *topology
+	warm     bool // it has had a load
 }
 
 // compare measures all that was asked for. Everything that it started has
@@ -111,11 +114,12 @@ func roomForFiles() error {
 
 // stand starts a peer with all that belongs to it, and fills its store.
 func (b *bench) stand(ctx context.Context, p peer) error {
-	t, err := newTopology(b.dir, p.name)
+	b.launches++
+	t, err := newTopology(filepath.Join(b.dir, strconv.Itoa(b.launches)), p.name)
 	if err != nil {
 		return err
 	}
-	b.standing[p.name] = &standing{p, t} // from here on it is ended with the others
+	b.standing[p.name] = &standing{peer: p, topology: t} // from here on it is ended with the others
 	if p.redis {
 		if err := t.startRedis(ctx, p.name == "holdfast"); err != nil {
 			return err
@@ -364,13 +368,14 @@ func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exc
 		}
 	}
 	warm := b.warm
-	if b.slices && !b.standing[s.peer].muddles {
+	if standing := b.standing[s.peer]; b.slices && standing.warm && !standing.muddles {
 		warm = min(warm, sliceWarm)
 	}
 	if warm > 0 {
 		if _, err := wrk(ctx, b.dir, address, requests, c.connections, warm); err != nil && !errors.Is(err, errNothing) {
 			return loaded{}, nil, fmt.Errorf("warming up: %w", err)
 		}
+		b.standing[s.peer].warm = true
 	}
 	if err := t.forget(written); err != nil {
 		return loaded{}, nil, err

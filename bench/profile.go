@@ -5,13 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	nethttp "net/http"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/google/pprof/profile"
+	"github.com/google/renameio/v2"
 
 	"holdfast/internal/plan"
 )
@@ -22,15 +21,23 @@ func (b *bench) profiled(ctx context.Context, s subject, load func() (loaded, er
 	if b.profile == "" || b.slices || s.peer != "holdfast" {
 		return load()
 	}
-	kept := make(chan error, 1)
-	go func() { kept <- b.keepProfile(ctx) }()
+	var kept *profile.Profile
+	fetched := make(chan error, 1)
+	go func() {
+		var err error
+		kept, err = b.fetchProfile(ctx)
+		fetched <- err
+	}()
 	l, err := load()
-	return l, errors.Join(err, <-kept)
+	if err = errors.Join(err, <-fetched); err == nil {
+		b.profiles = append(b.profiles, kept)
+	}
+	return l, err
 }
 
-// keepProfile fetches a profile of the node's next time, about as long as a
+// fetchProfile fetches a profile of the node's next time, about as long as a
 // measurement.
-func (b *bench) keepProfile(ctx context.Context) error {
+func (b *bench) fetchProfile(ctx context.Context) (*profile.Profile, error) {
 	admin := ""
 	for _, p := range b.standing["holdfast"].topology.plan.Hosts[0].Processes {
 		if p.Kind == plan.Web {
@@ -40,25 +47,21 @@ func (b *bench) keepProfile(ctx context.Context) error {
 	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", admin, int(b.measure/time.Second))
 	request, err := nethttp.NewRequestWithContext(ctx, nethttp.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	answer, err := nethttp.DefaultClient.Do(request)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("fetch a profile: %w", err)
 	}
 	defer answer.Body.Close()
-	content, err := io.ReadAll(answer.Body)
-	if err == nil && answer.StatusCode != nethttp.StatusOK {
-		err = fmt.Errorf("%s: %s: %.200s", url, answer.Status, content)
+	if answer.StatusCode != nethttp.StatusOK {
+		return nil, fmt.Errorf("fetch a profile: %s: %s", url, answer.Status)
 	}
+	fetched, err := profile.Parse(answer.Body)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("read a profile from %s: %w", url, err)
 	}
-	kept, err := profile.ParseData(content)
-	if err == nil {
-		b.profiles = append(b.profiles, kept)
-	}
-	return err
+	return fetched, nil
 }
 
 // writeProfile writes one profile of all that were kept, for the compiler
@@ -79,7 +82,7 @@ func (b *bench) writeProfile() error {
 	}
 	var content bytes.Buffer
 	if err := merged.Write(&content); err != nil {
-		return err
+		return fmt.Errorf("write a profile: %w", err)
 	}
-	return os.WriteFile(b.profile, content.Bytes(), 0o644)
+	return renameio.WriteFile(b.profile, content.Bytes(), 0o644)
 }

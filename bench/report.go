@@ -249,7 +249,7 @@ func (r *report) writeMarkdown(path string) error {
 	m := r.Machine
 	fmt.Fprintf(&b, `# Benchmarks
 
-Written by `+"`make bench`"+` (`+"`go run ./bench -o docs/benchmarks.md`"+`): Holdfast and its peers on one machine, the same load,
+Written by `+"`make bench`"+` (`+"`go run -pgo=cmd/holdfast/default.pgo ./bench -o docs/benchmarks.md`"+`): Holdfast and its peers on one machine, the same load,
 in interleaved rounds of one run. Figures of another machine differ; the ratios should not, by much.
 
 ![Throughput](%s)
@@ -281,7 +281,8 @@ Versions: %s.
 Each has a Redis of its own: a master and two replicas with the settings of a stack (append-only file on), for Holdfast three
 Sentinels too. Behind HAProxy means behind the configuration that a stack generates, each peer's server in the place of the web
 node; that gives every request a key of its own (Holdfast-Attempt), so that a SET there is one that may be repeated. A peer's plain SET is
-acknowledged by the master alone, Holdfast's by both replicas.
+acknowledged by the master alone, Holdfast's by both replicas. Holdfast's plain reads go to the master by its unix socket, as in a stack
+whose master is on the node's host, the peers' by TCP.
 
 The closed loop is wrk: each connection sends when it got its answer. At a fixed rate latency counts from when a request was due,
 not from when it could be sent. Every body is checked at a fixed rate; in the closed loop every status, some bodies after each
@@ -322,8 +323,8 @@ func (r *report) pairing() string {
 	return fmt.Sprintf(` What the
 goals compare in the closed loop was measured again after that, in rounds of its own: for %s each, the two of a pair one right
 after the other (but that webdis is started anew in between), now this one first and now that, and only the servers that they are
-about were still there. CPU is counted in ticks of 10 ms, of which there are few in so short a time: that its quarters are far
-apart is due to that, too.`, min(r.Measure, slice))
+about were still there, after every %d rounds in processes of their own. CPU is counted in ticks of 10 ms, of which there are few in so short a time: that its quarters are far
+apart is due to that, too.`, min(r.Measure, slice), launched)
 }
 
 // cell keeps a text within its cell of a table.

@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "holdfast")
+		// Without the profile it shares what the tests are built of.
 		build := exec.Command("go", "build", "-race", "-pgo=off", "-o", binary, "holdfast/cmd/holdfast")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build holdfast: %v\n%s", err, out)

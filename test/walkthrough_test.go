@@ -2,8 +2,6 @@ package test
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -175,23 +173,6 @@ func TestDataAndTopologySurviveDownAndUp(t *testing.T) {
 		}
 	}
 	expect(t, after.Entry+"/get?key=k", 200, "v")
-}
-
-func TestReadsGoByTheUnixSocketOfTheMaster(t *testing.T) {
-	s := newInstance(t, minimal(t))
-	s.must("up", "-d")
-	st := s.awaitHealthy()
-	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
-	socket := filepath.Join(s.state, "nodes", s.master(), "redis.sock")
-	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%s: %v, %v", socket, info, err)
-	}
-	s.await("a connection by the unix socket", 10*time.Second, func() bool {
-		for range 20 {
-			expect(t, st.Entry+"/get?key=k", 200, "v")
-		}
-		return strings.Contains(s.redisCLI(s.master(), "client", "list"), socket)
-	})
 }
 
 func TestTwoStacksSideBySide(t *testing.T) {

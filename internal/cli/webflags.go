@@ -252,6 +252,9 @@ func (f *webFlags) node() (*webNode, error) {
 	if err := n.trust(); err != nil {
 		return nil, err
 	}
+	if err := n.checkSockets(); err != nil {
+		return nil, err
+	}
 	if len(n.redis.Sentinels) > 0 {
 		if n.redis.MasterName == "" {
 			return nil, usagef("Sentinels are given, but not the name of the master that they watch: give REDIS_MASTER_NAME or --redis-master-name")
@@ -272,6 +275,19 @@ func (f *webFlags) node() (*webNode, error) {
 		}
 	}
 	return n, nil
+}
+
+// checkSockets refuses unix sockets that could never be of use.
+func (n *webNode) checkSockets() error {
+	const flag = "--redis-sockets (or REDIS_SOCKETS)"
+	switch r := n.redis; {
+	case len(r.Sockets) == 0:
+	case r.TLS != nil || len(r.Cluster) > 0:
+		return usagef("%s: what goes by TLS or to a cluster goes by no unix socket: leave it out", flag)
+	case r.Address != "" && len(r.Sentinels) == 0 && r.Sockets[r.Address] == "":
+		return usagef("%s has no unix socket of %s, which is the Redis URL's: write the address as it stands there", flag, r.Address)
+	}
+	return nil
 }
 
 // trust puts what the files for TLS hold where the URL asks for TLS.
@@ -312,8 +328,8 @@ func setSockets(n *webNode, text string) error {
 		if !found || !filepath.IsAbs(path) {
 			return fmt.Errorf("%q: it has to be HOST:PORT=PATH, with an absolute path", item)
 		}
-		if err := checkAddress(addr); err != nil {
-			return fmt.Errorf("%q: %w", item, err)
+		if err := checkAddress(addr); err != nil || strings.HasPrefix(addr, ":") {
+			return fmt.Errorf("%q: it has to begin with the HOST:PORT of a Redis node", item)
 		}
 		n.redis.Sockets[addr] = path
 	}

@@ -11,10 +11,6 @@ import (
 // 100 bytes.
 const backlog = 64 << 20
 
-// maxRedisSocketPath is the longest path of a unix socket, in bytes: sockaddr_un
-// has 108, with a zero at the end (unix(7)).
-const maxRedisSocketPath = 107
-
 // redisData is what the templates of a redis node show.
 type redisData struct {
 	Stack, Node      string
@@ -49,11 +45,11 @@ func (b builder) redis(n node) redisData {
 }
 
 // socket is the path of a redis node's unix socket, for the web nodes of its
-// host. It is empty where they could not be told of it, or Redis could not make
-// it: that costs a little speed.
+// host. It is empty where the list of them could not name it: that costs a little
+// speed. It is not too long: check sees to a balancer's, which is longer.
 func (b builder) socket(n node) string {
 	path := b.path(n, "redis.sock")
-	if len(path) > maxRedisSocketPath || strings.Contains(path, ",") {
+	if strings.Contains(path, ",") {
 		return ""
 	}
 	return path

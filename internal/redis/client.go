@@ -24,8 +24,9 @@ type Config struct {
 	// Cluster are host:port of some nodes of a Redis Cluster, instead.
 	Cluster []string
 
-	// Sockets are paths of unix sockets of nodes, by the nodes' host:port: a
-	// shorter way to one of this host, for Express alone.
+	// Sockets are paths of unix sockets of nodes, by the nodes' host:port as in
+	// Address or as the Sentinels tell it: a shorter way to one of this host, for
+	// Express alone. Where it does not lead to the master, the other one is taken.
 	Sockets map[string]string
 
 	// TLS, when it is not nil, is how nodes and Sentinels are spoken to. The

@@ -146,6 +146,13 @@ var errNoPermit = errors.New("no master is read without confirmation now")
 // Express connects to the master as it is now. The connection is the caller's,
 // and of a kind that the kernel polls, or there is an error: for ever, where it
 // is errors.ErrUnsupported.
+//
+// Where Config has a unix socket of the master, the connection goes by that. What
+// goes there is not cut off with the rest of the network. For an Express that is
+// right: it answers only as long as the last proof that the session has had by the
+// other way is young enough. (A single Redis needs no proof: there is no other
+// master.) For writers and monitors it would not be: they have to hear the master
+// as everybody else does.
 func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 	if c.writer == nil || c.cfg.TLS != nil {
 		return nil, nil, errors.ErrUnsupported
@@ -157,14 +164,33 @@ func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 	case p.session.process == "":
 		return nil, nil, errors.ErrUnsupported // the address may lead elsewhere, and nobody could tell
 	}
-	conn, err := c.cfg.reach(ctx, p.session.master)
+	var conn net.Conn
+	err := errors.ErrUnsupported
+	if path := c.cfg.Sockets[p.session.master]; path != "" {
+		conn, err = c.cfg.enter(ctx, p.session.process, func() (net.Conn, error) {
+			d := net.Dialer{Timeout: dialTimeout}
+			return d.DialContext(ctx, "unix", path)
+		})
+	}
+	if err != nil { // the socket only makes it shorter
+		conn, err = c.cfg.enter(ctx, p.session.process, func() (net.Conn, error) { return c.cfg.dial(ctx, p.session.master) })
+	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("log in to %s: %w", p.session.master, err)
+	}
+	return &Express{w: c.writer, session: p.session}, conn, nil
+}
+
+// enter makes a connection that is ready for commands to that process of Redis.
+func (c Config) enter(ctx context.Context, process string, dial func() (net.Conn, error)) (net.Conn, error) {
+	conn, err := dial()
+	if err != nil {
+		return nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(dialTimeout))
 	hang := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
-	process, err := c.cfg.greet(conn)
-	if err == nil && process != p.session.process {
+	found, err := c.greet(conn)
+	if err == nil && found != process {
 		err = errors.New("this is not the process that is written to")
 	}
 	if !hang() && err == nil {
@@ -172,24 +198,10 @@ func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 	}
 	if err != nil {
 		_ = conn.Close()
-		return nil, nil, fmt.Errorf("log in to %s: %w", p.session.master, err)
+		return nil, err
 	}
 	_ = conn.SetDeadline(time.Time{})
-	return &Express{w: c.writer, session: p.session}, conn, nil
-}
-
-// reach connects to an address by the unix socket that belongs to it, or else by
-// itself. What goes by a socket is not cut off with the rest of the network: that
-// is right for an Express, which answers only as long as a session has proofs by
-// the other way, and for nothing else.
-func (c Config) reach(ctx context.Context, addr string) (net.Conn, error) {
-	if path := c.Sockets[addr]; path != "" {
-		d := net.Dialer{Timeout: dialTimeout}
-		if conn, err := d.DialContext(ctx, "unix", path); err == nil {
-			return conn, nil
-		}
-	}
-	return c.dial(ctx, addr)
+	return conn, nil
 }
 
 // greet makes a connection to Redis ready for commands, and answers which

@@ -23,6 +23,7 @@ type lane struct {
 	express *redis.Express // nil: there is no connection
 	fd      int
 	out     []byte // of the batch that is under way, what the kernel has yet to take
+	full    bool   // it tells when it takes more
 	doomed  bool   // the connection is of no more use: see depart
 
 	// waiting are the flights of the batch to come, sent those of the one under
@@ -92,11 +93,11 @@ func (n *lane) connect() {
 		if !ok {
 			return
 		}
-		if l.over || l.watch(fd, unix.EPOLLOUT) != nil {
+		if l.over || l.watch(unix.EPOLL_CTL_ADD, fd, 0) != nil {
 			_ = syscall.Close(fd)
 			return
 		}
-		n.express, n.fd = express, fd
+		n.express, n.fd, n.full = express, fd, false
 	})
 }
 
@@ -134,21 +135,32 @@ func (n *lane) send() {
 	n.watching = true
 }
 
-// push gives the kernel what it takes; it tells when it takes more.
+// push gives the kernel what it takes. It tells when it takes more.
 func (n *lane) push() {
-	for len(n.out) > 0 {
+	full := false
+	for len(n.out) > 0 && !full {
 		k, errno := socket.Transmit(n.fd, n.out)
 		switch errno {
 		case 0:
 			n.out = n.out[k:]
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return
+			full = true
 		default:
 			n.doomed = true
 			return
 		}
 	}
+	if full == n.full {
+		return
+	}
+	// Not always: a unix socket tells it whenever its peer has read.
+	besides := uint32(0)
+	if full {
+		besides = unix.EPOLLOUT
+	}
+	n.full = full
+	n.doomed = n.loop.watch(unix.EPOLL_CTL_MOD, n.fd, besides) != nil
 }
 
 // receive takes what has come; ended says that nothing more will.

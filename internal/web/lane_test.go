@@ -89,6 +89,14 @@ func byBoth(t *testing.T, test func(t *testing.T, socket bool)) {
 	t.Run("unix", func(t *testing.T) { test(t, true) })
 }
 
+// comeBy checks which way lanes go to a master.
+func comeBy(t *testing.T, master *redistest.Server, socket bool) {
+	t.Helper()
+	if list := master.Do("CLIENT", "LIST"); strings.Contains(list, "addr="+master.Socket) != socket {
+		t.Errorf("by the unix socket: want %v, and these are there:\n%s", socket, list)
+	}
+}
+
 // laned is a server of a Redis without replicas that has these values; socket
 // says that it knows the Redis' unix socket.
 func laned(t *testing.T, socket bool, values map[string]string) (*onFoot, *redistest.Server, *Server, string) {
@@ -116,6 +124,7 @@ func TestReadsGoByTheLaneAndComeBackToIt(t *testing.T) {
 		store, master, server, addr := laned(t, socket, brief)
 		answers, enough := getting(t, addr, 8, brief)
 		store.rides(t, answers)
+		comeBy(t, master, socket)
 		for range 5 { // Redis closes every connection, as it does when it becomes a replica
 			master.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 			store.rides(t, answers)
@@ -147,9 +156,10 @@ func TestALaneSendsWhatTheKernelTakes(t *testing.T) {
 		for i := range 8 {
 			values[strings.Repeat(strconv.Itoa(i), 16<<10)] = "v" + strconv.Itoa(i)
 		}
-		store, _, server, addr := laned(t, socket, values)
+		store, master, server, addr := laned(t, socket, values)
 		answers, enough := getting(t, addr, 16, values)
 		store.rides(t, answers)
+		comeBy(t, master, socket)
 		for _, l := range loopsOf(server) {
 			l.mu.Lock()
 			if l.lane.fd >= 0 {

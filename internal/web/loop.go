@@ -271,7 +271,7 @@ func (l *loop) add(c *quickConn, early []byte) error {
 	c.loop, c.since = l, l.engine.now()
 	l.conns[c.fd] = c
 	l.engine.open.Add(1)
-	if err := l.watch(c.fd, 0); err != nil {
+	if err := l.watch(unix.EPOLL_CTL_ADD, c.fd, 0); err != nil {
 		l.forget(c)
 		return fmt.Errorf("poll a connection: %w", err)
 	}
@@ -285,10 +285,10 @@ func (l *loop) add(c *quickConn, early []byte) error {
 }
 
 // watch has the kernel tell of a socket when more comes or it ends, and of those
-// events besides.
-func (l *loop) watch(fd int, besides uint32) error {
+// events besides; op says whether it is a new one (epoll_ctl(2)).
+func (l *loop) watch(op, fd int, besides uint32) error {
 	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1) | besides, Fd: int32(fd)}
-	return unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event)
+	return unix.EpollCtl(l.fd, op, fd, &event)
 }
 
 // serve reads a request of a connection, until there is none or one is under
