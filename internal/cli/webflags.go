@@ -252,8 +252,8 @@ func (f *webFlags) node() (*webNode, error) {
 	if err := n.trust(); err != nil {
 		return nil, err
 	}
-	if err := n.checkSockets(); err != nil {
-		return nil, err
+	if len(n.redis.Sockets) > 0 && (n.redis.TLS != nil || len(n.redis.Cluster) > 0) {
+		return nil, usagef("--redis-sockets (or REDIS_SOCKETS): what goes by TLS or to a cluster goes by no unix socket: leave it out")
 	}
 	if len(n.redis.Sentinels) > 0 {
 		if n.redis.MasterName == "" {
@@ -275,19 +275,6 @@ func (f *webFlags) node() (*webNode, error) {
 		}
 	}
 	return n, nil
-}
-
-// checkSockets refuses unix sockets that could never be of use.
-func (n *webNode) checkSockets() error {
-	const flag = "--redis-sockets (or REDIS_SOCKETS)"
-	switch r := n.redis; {
-	case len(r.Sockets) == 0:
-	case r.TLS != nil || len(r.Cluster) > 0:
-		return usagef("%s: what goes by TLS or to a cluster goes by no unix socket: leave it out", flag)
-	case r.Address != "" && len(r.Sentinels) == 0 && r.Sockets[r.Address] == "":
-		return usagef("%s has no unix socket of %s, which is the Redis URL's: write the address as it stands there", flag, r.Address)
-	}
-	return nil
 }
 
 // trust puts what the files for TLS hold where the URL asks for TLS.

@@ -60,7 +60,7 @@ func TestAWebNodeSpeaksTLSToRedisAndSentinels(t *testing.T) {
 	}
 }
 
-func TestFilesForTLSThatDoNotFitAreRefused(t *testing.T) {
+func TestWhatDoesNotFitTLSIsRefused(t *testing.T) {
 	certs := redistest.StartTLS(t, 0, 0).TLS
 	pem := files(t, certs.Authority, certs.Certificate, certs.Key, []byte("nonsense"))
 	const tls, plain = "rediss://u:s3cret@h", "redis://u:s3cret@h"
@@ -78,6 +78,8 @@ func TestFilesForTLSThatDoNotFitAreRefused(t *testing.T) {
 		{"a key alone", []string{"--redis-url", tls, "--redis-key", pem[2]}, "belong together"},
 		{"in the wrong order", []string{"--redis-url", tls, "--redis-cert", pem[2], "--redis-key", pem[1]}, "certificate and key"},
 		{"a key that is none", []string{"--redis-url", tls, "--redis-cert", pem[1], "--redis-key", pem[3]}, "certificate and key"},
+		{"a unix socket beside it", []string{"--redis-url", tls, "--redis-sockets", "h:6379=/r.sock"}, "leave it out"},
+		{"a cluster's unix socket", []string{"--redis-url", "redis+cluster://u:s3cret@h:1", "--redis-sockets", "h:1=/r.sock"}, "leave it out"},
 	} {
 		err := Run(t.Context(), append([]string{"web", "--listen", "127.0.0.1:0"}, c.args...), nil, io.Discard, io.Discard, environment(nil))
 		var usage usageError
