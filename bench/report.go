@@ -323,8 +323,8 @@ func (r *report) pairing() string {
 	return fmt.Sprintf(` What the
 goals compare in the closed loop was measured again after that, in rounds of its own: for %s each, the two of a pair one right
 after the other (but that webdis is started anew in between), now this one first and now that, and only the servers that they are
-about were still there, after every %d rounds in processes of their own. CPU is counted in ticks of 10 ms, of which there are few in so short a time: that its quarters are far
-apart is due to that, too.`, min(r.Measure, slice), launched)
+about were still there, after every %d rounds in processes of their own. CPU is counted in ticks of 10 ms, of which there are few in
+so short a time: that its quarters are far apart is due to that, too.`, min(r.Measure, slice), launched)
 }
 
 // cell keeps a text within its cell of a table.
