@@ -360,7 +360,8 @@ func (b *bench) check(c scenario, s subject, all []exchange) error {
 }
 
 func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exchange, written string) (loaded, map[string]usage, error) {
-	t, address := b.standing[s.peer].topology, b.address(c, s)
+	standing, address := b.standing[s.peer], b.address(c, s)
+	t := standing.topology
 	requests := filepath.Join(b.dir, c.name+"."+s.name)
 	if _, err := os.Stat(requests); errors.Is(err, os.ErrNotExist) {
 		if err := writeRequests(requests, all); err != nil {
@@ -368,14 +369,14 @@ func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exc
 		}
 	}
 	warm := b.warm
-	if standing := b.standing[s.peer]; b.slices && standing.warm && !standing.muddles {
+	if b.slices && standing.warm && !standing.muddles {
 		warm = min(warm, sliceWarm)
 	}
 	if warm > 0 {
 		if _, err := wrk(ctx, b.dir, address, requests, c.connections, warm); err != nil && !errors.Is(err, errNothing) {
 			return loaded{}, nil, fmt.Errorf("warming up: %w", err)
 		}
-		b.standing[s.peer].warm = true
+		standing.warm = true
 	}
 	if err := t.forget(written); err != nil {
 		return loaded{}, nil, err

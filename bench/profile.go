@@ -11,8 +11,6 @@ import (
 
 	"github.com/google/pprof/profile"
 	"github.com/google/renameio/v2"
-
-	"holdfast/internal/plan"
 )
 
 // profiled has Holdfast's node keep a profile of its CPU while load runs, when
@@ -38,13 +36,7 @@ func (b *bench) profiled(ctx context.Context, s subject, load func() (loaded, er
 // fetchProfile fetches a profile of the node's next time, about as long as a
 // measurement.
 func (b *bench) fetchProfile(ctx context.Context) (*profile.Profile, error) {
-	admin := ""
-	for _, p := range b.standing["holdfast"].topology.plan.Hosts[0].Processes {
-		if p.Kind == plan.Web {
-			admin = p.Admin
-		}
-	}
-	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", admin, int(b.measure/time.Second))
+	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", b.standing["holdfast"].topology.admin, int(b.measure/time.Second))
 	request, err := nethttp.NewRequestWithContext(ctx, nethttp.MethodGet, url, nil)
 	if err != nil {
 		return nil, err

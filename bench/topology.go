@@ -43,6 +43,7 @@ type topology struct {
 	master string // host:port of the Redis master
 	entry  string // host:port of the balancer
 	server string // host:port of the server under test
+	admin  string // host:port of the web node's metrics and profiles
 	tiers  map[string][]*process.Process
 	all    []*process.Process // in the order of their start
 }
@@ -79,7 +80,7 @@ apps: {web: {kv: {}, nodes: 1}}
 		case p.Kind == plan.Redis && t.master == "":
 			t.master = p.Address
 		case p.Kind == plan.Web:
-			t.server = p.Address
+			t.server, t.admin = p.Address, p.Admin
 		case p.Kind == plan.Balancer:
 			t.entry = p.Address
 		}

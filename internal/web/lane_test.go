@@ -97,6 +97,20 @@ func comeBy(t *testing.T, master *redistest.Server, socket bool) {
 	}
 }
 
+// narrow has the kernel take little at a time of what lanes send.
+func narrow(t *testing.T, server *Server) {
+	t.Helper()
+	for _, l := range loopsOf(server) {
+		l.mu.Lock()
+		if l.lane.fd >= 0 {
+			if err := unix.SetsockoptInt(l.lane.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
+				t.Error(err)
+			}
+		}
+		l.mu.Unlock()
+	}
+}
+
 // laned is a server of a Redis without replicas that has these values; socket
 // says that it knows the Redis' unix socket.
 func laned(t *testing.T, socket bool, values map[string]string) (*onFoot, *redistest.Server, *Server, string) {
@@ -134,16 +148,7 @@ func TestReadsGoByTheLaneAndComeBackToIt(t *testing.T) {
 		time.Sleep(3 * lanePatience * laneLook)
 		master.Signal(syscall.SIGCONT)
 		store.rides(t, answers)
-		// The kernel takes little at a time.
-		for _, l := range loopsOf(server) {
-			l.mu.Lock()
-			if l.lane.fd >= 0 {
-				if err := unix.SetsockoptInt(l.lane.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1); err != nil {
-					t.Error(err)
-				}
-			}
-			l.mu.Unlock()
-		}
+		narrow(t, server)
 		store.rides(t, answers)
 		enough()
 	})
@@ -160,13 +165,7 @@ func TestALaneSendsWhatTheKernelTakes(t *testing.T) {
 		answers, enough := getting(t, addr, 16, values)
 		store.rides(t, answers)
 		comeBy(t, master, socket)
-		for _, l := range loopsOf(server) {
-			l.mu.Lock()
-			if l.lane.fd >= 0 {
-				_ = unix.SetsockoptInt(l.lane.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1)
-			}
-			l.mu.Unlock()
-		}
+		narrow(t, server)
 		store.rides(t, answers)
 		enough()
 	})

@@ -73,17 +73,20 @@ func Start(t testing.TB, replicas, sentinels int) *Cluster {
 
 func start(t testing.TB, replicas, sentinels int, certs *Certificates) *Cluster {
 	t.Helper()
-	dir := t.TempDir()
-	sockets, err := os.MkdirTemp("", "redis-") // short, as a socket's path has to be
+	dir, err := os.MkdirTemp("", "redis-") // t.TempDir's is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(sockets) })
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	c := &Cluster{TLS: certs}
 	minReplicas := min(replicas, 1)
 	for i := range 1 + replicas {
 		port := freePort(t)
-		socket := filepath.Join(sockets, strconv.Itoa(port))
+		socket := filepath.Join(dir, strconv.Itoa(port)+".sock")
 		conf := fmt.Sprintf(`bind 127.0.0.1
 port %d
 unixsocket %s
