@@ -37,6 +37,8 @@ type haproxyData struct {
 	KV                     bool // any backend of Holdfast's own web nodes
 	Errors                 []errorData
 	Unknown                string // the words of an outcome that nobody knows
+	DrillHeader            string
+	Drills                 []drillData // what of it leads where; see DrillHeader
 	Routes                 []routeData
 	Default                string // backend; a validated stack has one
 	Backends               []backendData
@@ -139,6 +141,7 @@ func (b builder) haproxy(n node) haproxyData {
 		// Tokens are the applications': HAProxy's own page asks for none.
 		StatisticsHere: s.Entry.Auth == "" && !s.Entry.OnLoopback(),
 		LogAll:         s.Entry.Log == "all", Errors: errorAnswers, Unknown: unknownWords,
+		DrillHeader: DrillHeaderName,
 	}
 	if b.machine.Cores > 0 {
 		d.Threads = (b.machine.Cores + s.Balancers - 1) / s.Balancers
@@ -167,12 +170,15 @@ func (b builder) haproxy(n node) haproxyData {
 		routed[r.App] = true
 	}
 	for _, name := range s.AppNames() {
-		if layer4[name] && !routed[name] {
+		if layer4[name] && !routed[name] && s.Apps[name].Kind() != stack.KV {
 			continue // it need not speak HTTP
 		}
 		backend := b.backend(name)
 		d.KV = d.KV || backend.KV
 		d.Backends = append(d.Backends, backend)
+		if value := DrillHeader(s, b.machine.Secrets, name); value != "" {
+			d.Drills = append(d.Drills, drillData{App: name, Value: value})
+		}
 	}
 	if s.Redis.Enabled {
 		d.Redis = b.redisMaster(n)

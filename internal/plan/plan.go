@@ -158,14 +158,15 @@ func adminPort(node string) string { return node + ".admin" }
 // always leads to the Redis master, for programs that know no Sentinels.
 const PortRedisMaster = "redis-master"
 
-// Secrets are the passwords of the Redis users, 64 hexadecimal digits each,
-// and the Sentinels' run ids, 40 digits each.
+// Secrets are the passwords of the Redis users and of drills at the entry, 64
+// hexadecimal digits each, and the Sentinels' run ids, 40 digits each.
 type Secrets struct {
 	Web         string            `json:"web"`
 	Replication string            `json:"replication"`
 	Sentinel    string            `json:"sentinel"`
 	Operator    string            `json:"operator"`
 	Balancer    string            `json:"balancer"`
+	Drill       string            `json:"drill"`        // see DrillHeader
 	SentinelIDs map[string]string `json:"sentinel-ids"` // by node
 }
 
