@@ -34,7 +34,10 @@ type haproxyData struct {
 	Timeouts               stack.Timeouts
 	Entry, Statistics      string
 	StatisticsHere         bool // only for clients on this machine
-	KV                     bool // any backend of Holdfast's own web nodes
+	TrustedProxies         []string
+	OriginNames            string // a regular expression; see originHeaders
+	StrangeOriginNames     string // likewise
+	KV                     bool   // any backend of Holdfast's own web nodes
 	Errors                 []errorData
 	Unknown                string // the words of an outcome that nobody knows
 	DrillHeader            string
@@ -139,8 +142,10 @@ func (b builder) haproxy(n node) haproxyData {
 		Retries: s.Retries, Timeouts: s.Timeouts,
 		Entry: bindAddress(s.Entry.Listen), Statistics: s.Entry.Statistics,
 		// Tokens are the applications': HAProxy's own page asks for none.
-		StatisticsHere: s.Entry.Auth == "" && !s.Entry.OnLoopback(),
-		LogAll:         s.Entry.Log == "all", Errors: errorAnswers, Unknown: unknownWords,
+		StatisticsHere: s.Entry.Auth == "",
+		TrustedProxies: s.Entry.TrustedProxies,
+		OriginNames:    originNames(), StrangeOriginNames: strangeOriginNames(),
+		LogAll: s.Entry.Log == "all", Errors: errorAnswers, Unknown: unknownWords,
 		DrillHeader: DrillHeaderName,
 	}
 	if b.machine.Cores > 0 {

@@ -78,6 +78,8 @@ var entryKeys = []key[Entry]{
 		"The path of HAProxy's statistics page; none: no page."),
 	textKey("auth", authRule, func(e *Entry) *string { return &e.Auth },
 		"Who may use an entry that is not on loopback. none: everybody who reaches it."),
+	textsKey("trusted-proxies", proxyRule, false, func(e *Entry) *[]string { return &e.TrustedProxies },
+		"Addresses or networks of proxies in front, such as 10.0.0.5 or 10.0.0.0/8. Their X-Forwarded-For, Forwarded and the like reach the applications; those of others are replaced by what the balancer sees."),
 	textKey("log", logRule, func(e *Entry) *string { return &e.Log },
 		"Which requests the balancers log: errors, those that failed or were tried again; all, which costs them an eighth of their time."),
 	sectionKey("limits", limitKeys, func(e *Entry) *Limits { return &e.Limits },

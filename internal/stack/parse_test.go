@@ -252,6 +252,7 @@ entry:
   listen: 0.0.0.0:8080
   statistics: none
   auth: none
+  trusted-proxies: [10.0.0.5, 10.1.0.0/16, "2001:db8::/32"]
   log: all
   limits: {connections: 500}
 balancers: 3

@@ -93,6 +93,11 @@ var (
 		pattern: regexp.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$`),
 		check:   checkAddress,
 	}
+	proxyRule = rule{
+		what:    "the IP address of a proxy or a network, such as 10.0.0.5 or 10.0.0.0/8",
+		pattern: regexp.MustCompile(`^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$`),
+		check:   checkProxy,
+	}
 	directoryRule = rule{
 		what:  "a directory, such as ./public",
 		check: func(s string) string { return checkPrintable(s, "a directory, such as ./public") },
@@ -224,6 +229,34 @@ func checkAddress(s string) string {
 		return fmt.Sprintf("%s has the port %s: write a port from 1 to 65535", quoted(s), quoted(port))
 	}
 	return ""
+}
+
+// checkProxy complains of what is neither an IP address nor a network.
+func checkProxy(s string) string {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return ""
+	}
+	if network, err := netip.ParsePrefix(s); err == nil {
+		if network != network.Masked() {
+			return fmt.Sprintf("%s is an address with the size of its network: write %s for the one, or %s for the whole network", quoted(s), network.Addr(), network.Masked())
+		}
+		return ""
+	}
+	if host, _, err := net.SplitHostPort(s); err == nil {
+		return fmt.Sprintf("%s has a port, which a proxy chooses anew for each connection: write its IP address alone, such as %s", quoted(s), exampleProxy(host))
+	}
+	return fmt.Sprintf("%s is neither an IP address nor a network: write one such as %s or 10.0.0.0/8", quoted(s), exampleProxy(s))
+}
+
+// exampleProxy is the address that was probably meant.
+func exampleProxy(s string) string {
+	if strings.EqualFold(s, "localhost") {
+		return "127.0.0.1"
+	}
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.WithZone("").String()
+	}
+	return "10.0.0.5"
 }
 
 // reserved are names that other nodes and ports of a stack have.

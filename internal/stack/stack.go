@@ -43,6 +43,11 @@ type Entry struct {
 	// value is "none": everybody who can reach it. Without it every
 	// application behind the entry has to ask for tokens.
 	Auth string `yaml:"auth"`
+	// TrustedProxies are the addresses, or networks (10.0.0.0/8), of proxies
+	// that clients come through: what these say of a client is passed on
+	// (X-Forwarded-For and its kin). What anybody else says of itself is
+	// replaced by what the balancer sees.
+	TrustedProxies []string `yaml:"trusted-proxies"`
 	// Log is which requests the balancers log: all, or errors, which are those
 	// that failed or were tried again.
 	Log string `yaml:"log"`

@@ -293,6 +293,11 @@ func advise(r *reader, s Stack) {
 	if s.Balancers == 1 {
 		r.warn(r.near("balancers"), "balancers: with one balancer nobody answers while it is away: write 2")
 	}
+	for i, proxy := range s.Entry.TrustedProxies {
+		if network, err := netip.ParsePrefix(proxy); err == nil && network.Bits() == 0 {
+			r.warn(r.near(path("entry/trusted-proxies").item(i)), "entry.trusted-proxies: %s is every address: each client can say who it is; write those of your proxies", proxy)
+		}
+	}
 	if redis := s.Redis; redis.Enabled {
 		at := r.near("redis/sentinels")
 		switch n := redis.Sentinels; {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -28,8 +29,8 @@ func (s *Server) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class s
 		slog.Int("out", sizeOf(&ctx.Response)),
 		slog.String("client", ctx.RemoteAddr().String()),
 	)
-	if forwarded := ctx.Request.Header.Peek("X-Forwarded-For"); len(forwarded) > 0 {
-		attrs = append(attrs, slog.String("forwarded", string(forwarded[:min(len(forwarded), 100)])))
+	if from := forwardedFor(ctx); from != "" {
+		attrs = append(attrs, slog.String("forwarded", from))
 	}
 	if name, ok := ctx.UserValue(userToken).(string); ok {
 		attrs = append(attrs, slog.String("token", name))
@@ -40,6 +41,14 @@ func (s *Server) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class s
 		}
 	}
 	s.cfg.Access.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
+}
+
+// forwardedFor is what X-Forwarded-For says, the last 100 bytes of it: each proxy
+// adds the address that it sees at the end, and what stands before that may be
+// anybody's invention. Only a balancer in front makes it true; see package plan.
+func forwardedFor(ctx *fasthttp.RequestCtx) string {
+	all := bytes.Join(ctx.Request.Header.PeekAll("X-Forwarded-For"), []byte(", "))
+	return string(all[max(0, len(all)-100):])
 }
 
 // sizeOf is the length of an answer's body in bytes; of a stream, -1.

@@ -168,7 +168,7 @@ func TestTheAccessLogHasALinePerRequestAndNoSecret(t *testing.T) {
 	base, _, _ := serveWith(t, cfg, client)
 	run(t, base, "shop", "SET", "secret-key", "secret-value")
 	call(t, "GET", base+"/set/secret-key/secret-value?_token=token+of+shop", "", "X-Forwarded-For", "10.1.2.3")
-	call(t, "GET", base+"/get?key=secret-key&_token=secret-token", "")
+	call(t, "GET", base+"/get?key=secret-key&_token=secret-token", "", "X-Forwarded-For", strings.Repeat("6.6.6.6, ", 20)+"10.1.2.4")
 	redistest.Eventually(t, 5*time.Second, "three lines are written", func() bool { return log.count() == 3 })
 	if strings.Contains(log.String(), "secret") || strings.Contains(log.String(), "token of") {
 		t.Errorf("the log tells too much:\n%s", log.String())
@@ -184,7 +184,7 @@ func TestTheAccessLogHasALinePerRequestAndNoSecret(t *testing.T) {
 	if f := got[0]; f["method"] != "POST" || f["class"] != "string" || f["status"] != 200.0 || f["token"] != "shop" || f["client"] == "" || f["micros"].(float64) <= 0 || f["out"].(float64) <= 0 {
 		t.Errorf("the first is %v", f)
 	}
-	if got[1]["forwarded"] != "10.1.2.3" || got[2]["status"] != 401.0 || got[2]["class"] != "unauthorized" {
+	if got[1]["forwarded"] != "10.1.2.3" || got[2]["status"] != 401.0 || got[2]["class"] != "unauthorized" || !strings.HasSuffix(got[2]["forwarded"].(string), " 10.1.2.4") {
 		t.Errorf("the others are %v", got[1:])
 	}
 }
