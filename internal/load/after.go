@@ -62,7 +62,7 @@ func (c *client) readBack(ctx context.Context, k named) history.Operation {
 	op := history.Operation{
 		Client: c.number, Kind: k.kind, Key: k.key, Verb: history.Read, From: fromMaster, Final: true, Due: c.load.now(),
 	}
-	tries := 0
+	tries, told := 0, ""
 	for {
 		c.request.header = append(c.request.header[:0], c.load.header...)
 		c.request.body = c.request.body[:0]
@@ -70,8 +70,16 @@ func (c *client) readBack(ctx context.Context, k named) history.Operation {
 		op.Tries = 0 // so that Start is that of the try which was answered
 		c.send(&op)
 		tries += op.Tries
-		if op.Outcome == history.OK || !wait(ctx, anotherTry) {
+		if op.Outcome == history.OK {
 			op.Tries = tries
+			return op
+		}
+		// A try that the context cut short says less than the one before it.
+		if told == "" || ctx.Err() == nil {
+			told = op.Error
+		}
+		if !wait(ctx, anotherTry) {
+			op.Tries, op.Error = tries, told
 			return op
 		}
 	}
@@ -86,13 +94,18 @@ func (l *Load) Remove(ctx context.Context) error {
 	defer c.conn.close()
 	for all := l.keys(); len(all) > 0; {
 		some := all[:min(len(all), removeAtOnce)]
+		var told error
 		for {
 			err := c.remove(some)
 			if err == nil {
 				break
 			}
+			// A try that the context cut short says less than the one before it.
+			if told == nil || ctx.Err() == nil {
+				told = err
+			}
 			if !wait(ctx, anotherTry) {
-				return fmt.Errorf("remove the %d keys that begin with %s: %w", len(all), l.cfg.Prefix, err)
+				return fmt.Errorf("remove the %d keys that begin with %s: %w", len(all), l.cfg.Prefix, told)
 			}
 		}
 		all = all[len(some):]

@@ -286,7 +286,7 @@ func TestAnOperationRecordsWhichEntryItWasSentTo(t *testing.T) {
 	}
 	s.fault = func(*asked) fault { return hang }
 	cfg = config(s.url, "http://127.0.0.1:1")
-	cfg.Timeout = 200 * time.Millisecond
+	cfg.Timeout = time.Second // time enough to send it
 	did = one(t, newLoad(t, cfg), write)
 	if did.Outcome != history.Unknown || did.Entry != s.url {
 		t.Errorf("%s at %q, want %q", did.Outcome, did.Entry, s.url)
@@ -357,11 +357,7 @@ func TestReadBackGoesOnUntilEveryKeyAnswered(t *testing.T) {
 		t.Errorf("%d tries for %d keys", tries, len(ops))
 	}
 
-	s.mu.Lock()
-	s.fault = func(*asked) fault { return "503" }
-	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
+	ctx := s.refuse(t, "503", 3+2+2)
 	if err := l.ReadBack(ctx); err == nil || !strings.Contains(err.Error(), "7 of 7 keys") || !strings.Contains(err.Error(), "503") {
 		t.Errorf("nothing answers, and the error is %v", err)
 	}
@@ -389,9 +385,7 @@ func TestRemoveRemovesItsKeysAndNoOther(t *testing.T) {
 	if len(s.strings) != 2 || len(s.numbers) != 1 || len(s.sets) != 1 {
 		t.Errorf("left: %v %v %v", s.strings, s.numbers, s.sets)
 	}
-	s.fault = func(*asked) fault { return "403" }
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
+	ctx := s.refuse(t, "403", 1)
 	if err := l.Remove(ctx); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("it may not, and the error is %v", err)
 	}

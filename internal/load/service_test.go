@@ -1,6 +1,7 @@
 package load
 
 import (
+	"context"
 	"crypto/sha1"
 	"encoding/json"
 	"fmt"
@@ -110,6 +111,29 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write(answer)
+}
+
+// refuse has the service refuse everything from now on. The context that it
+// returns ends in the middle of a request, when so many paths have been asked
+// for twice: who asks again has read the answer before, however slow the
+// machine is.
+func (s *service) refuse(t *testing.T, status fault, paths int) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	times := map[string]int{}
+	s.fault = func(a *asked) fault {
+		if times[a.path]++; times[a.path] == 2 {
+			paths--
+		}
+		if paths > 0 {
+			return status
+		}
+		cancel()
+		return hang
+	}
+	return ctx
 }
 
 // do carries a request out, with the lock held.
