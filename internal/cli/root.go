@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/process"
 	"holdfast/internal/stack"
 )
 
@@ -52,7 +53,10 @@ func usagef(format string, args ...any) error {
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := Run(ctx, args, stdin, stdout, stderr, getenv)
+	err := process.KeepInheritedFiles()
+	if err == nil {
+		err = Run(ctx, args, stdin, stdout, stderr, getenv)
+	}
 	if err == nil {
 		return exitDone
 	}
