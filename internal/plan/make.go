@@ -269,7 +269,7 @@ func (b builder) redisEnv(n node) map[string]string {
 	if len(sentinels) == 0 {
 		// Empty, so that none of the supervisor's own environment reach it.
 		return map[string]string{
-			"REDIS_URL":       url(b.address(of(b.nodes, Redis)[0])),
+			"REDIS_URL":       url(b.address(b.master())),
 			"REDIS_SENTINELS": "", "REDIS_MASTER_NAME": "",
 		}
 	}

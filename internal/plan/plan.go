@@ -148,7 +148,28 @@ type Machine struct {
 	Ports map[string]int
 	// Secrets has a password for each Redis user.
 	Secrets Secrets
+	// Replication is what is known of the Redis master; zero at the first boot.
+	Replication Replication
 }
+
+// Replication is what the stack knows of its Redis master apart from addresses:
+// a node keeps its name and its data when it moves to another port or host. The
+// epochs are Sentinel's own (sentinel.c, Redis 7.0): every failover has a higher
+// one than the failover before it.
+type Replication struct {
+	// Master is the name of the redis node that is the master. It is empty when
+	// no node has been one: redis-1 is the first.
+	Master string `json:"master,omitempty"`
+	// ConfigEpoch is the epoch of the failover that made it the master.
+	ConfigEpoch int64 `json:"config-epoch,omitempty"`
+	// LeaderEpoch is the highest epoch in which a Sentinel voted, and
+	// CurrentEpoch the highest that one has heard of.
+	LeaderEpoch  int64 `json:"leader-epoch,omitempty"`
+	CurrentEpoch int64 `json:"current-epoch,omitempty"`
+}
+
+// FirstMaster is the redis node that is made the master at the first boot.
+const FirstMaster = "redis-1"
 
 // adminPort is the name in Machine.Ports of a web node's port for metrics and
 // profiles. No node has a dot in its name.

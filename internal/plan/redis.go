@@ -85,6 +85,7 @@ type sentinelData struct {
 	ID             string
 	MasterHost     string
 	MasterPort     int
+	Epochs         Replication
 	Quorum         int
 	KnownReplicas  []peer
 	KnownSentinels []peer
@@ -100,6 +101,18 @@ type peer struct {
 	ID   string
 }
 
+// master is the redis node that the stack knows as its master. Where that node
+// is not in the stack, package supervise refuses to start it.
+func (b builder) master() node {
+	all := of(b.nodes, Redis)
+	for _, n := range all {
+		if n.name == b.machine.Replication.Master {
+			return n
+		}
+	}
+	return all[0]
+}
+
 func (b builder) sentinel(n node) sentinelData {
 	d := sentinelData{
 		Stack: b.stack.Name, Node: n.name,
@@ -113,10 +126,12 @@ func (b builder) sentinel(n node) sentinelData {
 		ParallelSyncs: max(1, b.stack.Redis.Replicas),
 		Secrets:       b.machine.Secrets,
 		Redis:         b.stack.Redis,
+		Epochs:        b.machine.Replication,
 	}
-	for i, r := range of(b.nodes, Redis) {
+	master := b.master()
+	for _, r := range of(b.nodes, Redis) {
 		port := b.machine.Ports[r.name]
-		if i == 0 { // the first boot's master
+		if r.name == master.name {
 			d.MasterHost, d.MasterPort = r.host.Address, port
 			continue
 		}

@@ -25,6 +25,8 @@ type facts struct {
 	// Running are the redis nodes that have a process, whether it answers or
 	// not.
 	Running map[string]bool
+	// Appointed is the node that is the master where there are no Sentinels.
+	Appointed string
 }
 
 // master is the address of the master as the Sentinels know it. It takes a
@@ -116,7 +118,7 @@ func decide(c candidate, f facts) start {
 	name := f.nameOf(address)
 	switch {
 	case name == "":
-		return start{Refused: true, Wait: fmt.Sprintf("the Sentinels name %s master, which is no node of this stack; was it taken out of the stack file while it was the master?", address)}
+		return start{Refused: true, Wait: fmt.Sprintf("the Sentinels name %s master, where no node of this stack listens; somebody else has told them so ('SENTINEL MONITOR'?)", address)}
 	case name != c.Name && c.Booted && c.Empty && len(f.Standings) == 0:
 		// It could be promoted as it is: when the data of all is gone, such as
 		// a disk that was not mounted, the stack must not go on without.
@@ -141,11 +143,11 @@ func decide(c candidate, f facts) start {
 	return start{Master: true}
 }
 
-// decideAlone is decide for a stack without Sentinels: redis-1 is the master.
+// decideAlone is decide for a stack without Sentinels, whose master stays the
+// same.
 func decideAlone(c candidate, f facts) start {
-	const first = "redis-1"
-	if c.Name != first {
-		return start{Replica: f.Nodes[first]}
+	if c.Name != f.Appointed {
+		return start{Replica: f.Nodes[f.Appointed]}
 	}
 	if c.Booted && c.Empty {
 		return start{Refused: true, Wait: "its data directory is empty, but it is the master: started so it would wipe its replicas. Restore its data, or take the stack down with 'down --purge' to begin anew"}

@@ -98,11 +98,11 @@ func TestARedisNodeStartsInThePartThatTheFactsGiveIt(t *testing.T) {
 		{name: "a master that is no node of the stack",
 			c: booted, f: threeNodes(view("127.0.0.1:9", 4), view("127.0.0.1:9", 4)), wait: "no node of this stack", refused: true},
 		{name: "without Sentinels redis-1 is master",
-			c: booted, f: facts{Nodes: agreed.Nodes}, master: true},
+			c: booted, f: facts{Nodes: agreed.Nodes, Appointed: "redis-1"}, master: true},
 		{name: "without Sentinels the others follow redis-1",
-			c: with(booted, func(c *candidate) { c.Name = "redis-3" }), f: facts{Nodes: agreed.Nodes}, replica: r1},
+			c: with(booted, func(c *candidate) { c.Name = "redis-3" }), f: facts{Nodes: agreed.Nodes, Appointed: "redis-1"}, replica: r1},
 		{name: "without Sentinels an empty redis-1 refuses too",
-			c: with(booted, func(c *candidate) { c.Empty = true }), f: facts{Nodes: agreed.Nodes}, wait: "empty", refused: true},
+			c: with(booted, func(c *candidate) { c.Empty = true }), f: facts{Nodes: agreed.Nodes, Appointed: "redis-1"}, wait: "empty", refused: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

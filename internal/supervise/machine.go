@@ -20,7 +20,7 @@ func machine(s stack.Stack, baseDir, stateDir string, last kept) (plan.Machine, 
 	m := plan.Machine{
 		StateDir: stateDir, BaseDir: baseDir,
 		Cores: runtime.NumCPU(), Ports: chosen, HAProxyUser: haproxyUser(),
-		Hosts: last.Hosts,
+		Hosts: last.Hosts, Replication: last.Redis.Replication,
 	}
 	m.Secrets, err = last.Secrets.Complete(rand.Reader, s)
 	return m, err

@@ -21,8 +21,9 @@ const (
 )
 
 // choosePorts gives a port to every need: the fixed one, else the one it had
-// before, else the preferred one when it is free, else any free one. Two
-// stacks start looking at different places.
+// before, else the preferred one when it is free, else any free one. A port that
+// is kept for a node which the stack does not have now is given to nobody, unless
+// the stack file names it. Two stacks start looking at different places.
 func choosePorts(stackName string, needs []plan.PortNeed, kept map[string]int) (map[string]int, error) {
 	ports := map[string]int{}
 	taken := map[int]bool{}
@@ -35,6 +36,9 @@ func choosePorts(stackName string, needs []plan.PortNeed, kept map[string]int) (
 		if p := kept[n.Node]; n.Fixed == 0 && p != 0 && !taken[p] {
 			ports[n.Node], taken[p] = p, true
 		}
+	}
+	for _, p := range kept {
+		taken[p] = true
 	}
 	h := fnv.New32a()
 	h.Write([]byte(stackName))

@@ -1,7 +1,9 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"time"
 
 	"holdfast/internal/plan"
@@ -15,7 +17,8 @@ import (
 func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Running: map[string]bool{}}
+	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Running: map[string]bool{}, Appointed: s.appointed()}
+	maps.Copy(f.Nodes, s.former)
 	for _, st := range s.board.snapshot().Nodes {
 		if st.Kind == plan.Redis && st.PID != 0 {
 			f.Running[st.Name] = true
@@ -61,6 +64,13 @@ func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 	return f
 }
 
+// appointed is the master of a stack without Sentinels.
+func (s *Supervisor) appointed() string {
+	s.keptMu.Lock()
+	defer s.keptMu.Unlock()
+	return cmp.Or(s.kept.Redis.Replication.Master, plan.FirstMaster)
+}
+
 // decide judges in which part a redis node starts, on the facts given or on
 // new ones.
 func (s *Supervisor) decide(ctx context.Context, node string, deadAt time.Time, seen *facts) start {
@@ -103,6 +113,7 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 			return
 		}
 		f := s.gather(ctx, time.Second)
+		s.noteMaster(f)
 		if f.failing() {
 			continue // the Sentinels try; that proves nothing either way
 		}
@@ -128,13 +139,16 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 // a redis node is seen to be master, which the web nodes wait for: no client
 // has had a write acknowledged yet.
 func (s *Supervisor) markBooted() error {
-	s.bootedMu.Lock()
-	defer s.bootedMu.Unlock()
+	s.keptMu.Lock()
+	defer s.keptMu.Unlock()
 	if s.booted.Load() {
 		return nil
 	}
 	s.kept.Booted = true
-	if err := s.dir.writeJSON(keptFile, s.kept); err != nil {
+	if s.kept.Redis.Replication.Master == "" {
+		s.kept.Redis.Replication.Master = plan.FirstMaster
+	}
+	if err := s.saveKept(); err != nil {
 		return err
 	}
 	s.booted.Store(true)

@@ -35,6 +35,9 @@ func (s *Supervisor) findStrays() error {
 		}
 		if proc, err := process.Adopt(r.Process); err == nil {
 			s.strays = append(s.strays, stray{node: node, address: r.Address, proc: proc})
+			if isRedis(node) {
+				s.former[node] = r.Address
+			}
 		}
 	}
 	return nil

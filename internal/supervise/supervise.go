@@ -6,6 +6,7 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,8 +62,13 @@ type Supervisor struct {
 	admins   map[string]*redis.Admin
 	paces    map[string]*pace // of the Sentinels
 	booted   atomic.Bool
-	bootedMu sync.Mutex // held while stack.json is written
+	keptMu   sync.Mutex // held while kept is changed and written
 	strays   []stray
+	// former are the addresses of redis nodes that run and are in the stack no
+	// more, by name: one may be the master still. It is never changed.
+	former map[string]string
+	// forgotten is why it is not known who was the Redis master; nil: it is.
+	forgotten error
 
 	// tasks are the goroutines; halt ends them.
 	tasks sync.WaitGroup
@@ -74,10 +81,13 @@ type Supervisor struct {
 // kept is stack.json: what outlives every process of the stack.
 type kept struct {
 	// Booted is true once redis-1 was made the first master: from then on the
-	// Sentinels' memory alone says who is.
-	Booted  bool           `json:"booted"`
+	// Sentinels' memory says who is.
+	Booted bool `json:"booted"`
+	// Ports are those of all nodes that the stack has ever had: one that is
+	// not in the stack file for a while comes back where it was.
 	Ports   map[string]int `json:"ports"`
 	Secrets plan.Secrets   `json:"secrets"`
+	Redis   redisMemory    `json:"redis"`
 	// Hosts are where the nodes run; none: on this machine.
 	Hosts []plan.Place `json:"hosts,omitempty"`
 }
@@ -89,7 +99,7 @@ const keptFile = "stack.json"
 func Open(cfg Config) (_ *Supervisor, err error) {
 	s := &Supervisor{
 		cfg: cfg, dir: dir(cfg.StateDir), log: cfg.Log,
-		nodes: map[string]*node{}, admins: map[string]*redis.Admin{}, paces: map[string]*pace{},
+		nodes: map[string]*node{}, former: map[string]string{}, admins: map[string]*redis.Admin{}, paces: map[string]*pace{},
 	}
 	if err := s.dir.open(); err != nil {
 		return nil, err
@@ -111,7 +121,8 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 		s.nodes[p.Node] = newNode(s, p)
 		switch p.Kind {
 		case plan.Redis, plan.Sentinel:
-			s.admins[p.Node] = redis.NewAdmin(p.Address, "operator", s.kept.Secrets.Operator)
+			address := cmp.Or(s.dir.running(p.Node), p.Address)
+			s.admins[p.Node] = redis.NewAdmin(address, "operator", s.kept.Secrets.Operator)
 		}
 		if p.Kind == plan.Sentinel {
 			s.paces[p.Node] = new(pace)
@@ -129,10 +140,20 @@ func (s *Supervisor) Prepare() (err error) {
 	if s.programs, err = findPrograms(s.host, s.cfg.Self); err != nil {
 		return err
 	}
+	if err := s.checkMaster(); err != nil {
+		return err
+	}
 	if err := s.checkAddresses(); err != nil {
 		return err
 	}
-	return s.writeFiles()
+	// Nothing is changed before everything has been checked.
+	if err := s.beginRewrite(); err != nil {
+		return err
+	}
+	if err := s.writeFiles(); err != nil {
+		return err
+	}
+	return s.endRewrite()
 }
 
 // makePlan chooses ports and secrets, or finds those of last time, and plans.
@@ -144,6 +165,14 @@ func (s *Supervisor) makePlan() error {
 	if len(s.cfg.Hosts) > 0 {
 		s.kept.Hosts = s.cfg.Hosts
 	}
+	if err := s.remember(); err != nil {
+		return err
+	}
+	return s.replan()
+}
+
+// replan makes the plan of what is kept.
+func (s *Supervisor) replan() error {
 	machine, err := machine(s.cfg.Stack, s.cfg.BaseDir, s.cfg.StateDir, s.kept)
 	if err != nil {
 		return err
@@ -152,9 +181,16 @@ func (s *Supervisor) makePlan() error {
 		return err
 	}
 	s.host = together(s.plan.Hosts)
-	s.kept.Ports, s.kept.Secrets = machine.Ports, machine.Secrets
-	return s.dir.writeJSON(keptFile, s.kept)
+	if s.kept.Ports == nil {
+		s.kept.Ports = map[string]int{}
+	}
+	maps.Copy(s.kept.Ports, machine.Ports)
+	s.kept.Secrets = machine.Secrets
+	return nil
 }
+
+// saveKept writes stack.json.
+func (s *Supervisor) saveKept() error { return s.dir.writeJSON(keptFile, s.kept) }
 
 // adoptAll takes over every node that runs.
 func (s *Supervisor) adoptAll() error {
@@ -218,8 +254,9 @@ func (s *Supervisor) checkAddresses() error {
 	return errors.Join(wrong...)
 }
 
-// writeFiles writes what the plan generates. What a server rewrites is state,
-// and is only written when it is not there.
+// writeFiles writes what the plan generates. What a server rewrites is state, and
+// is only written when it is not there, or when the Sentinels' files have to be
+// written anew (beginRewrite).
 func (s *Supervisor) writeFiles() error {
 	for _, d := range s.host.Dirs {
 		if err := os.MkdirAll(s.dir.path(d), 0o700); err != nil {
@@ -227,7 +264,7 @@ func (s *Supervisor) writeFiles() error {
 		}
 	}
 	for _, f := range s.host.Files {
-		if f.Once {
+		if f.Once && !(s.kept.Redis.Rewriting && filepath.Base(f.Path) == sentinelConf) {
 			if _, err := os.Stat(s.dir.path(f.Path)); err == nil {
 				continue
 			}

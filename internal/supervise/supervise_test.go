@@ -45,6 +45,14 @@ func TestPortsAreFixedKeptPreferredOrFree(t *testing.T) {
 			t.Errorf("%s has port %d", node, p)
 		}
 	}
+	// What is kept for a node that the stack does not have now is its own.
+	for node, p := range ports {
+		kept["absent-"+node] = p
+	}
+	others, err := choosePorts("name", []plan.PortNeed{{Node: "new", Preferred: 20002}, {Node: "newer"}}, kept)
+	if err != nil || seen[others["new"]] != "" || seen[others["newer"]] != "" {
+		t.Errorf("new nodes have %v, of %v, %v", others, ports, err)
+	}
 	again, err := choosePorts("name", needs, ports)
 	if err != nil {
 		t.Fatal(err)

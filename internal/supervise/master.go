@@ -1,0 +1,322 @@
+package supervise
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+)
+
+// A Redis node is its name and its data, and not its address. Sentinels know
+// addresses alone: where two nodes have exchanged their ports, the one with the
+// old data would be named master. So the stack remembers which node had which
+// address when the Sentinels last ran, and while none of them runs it writes
+// their files anew in terms of today's addresses. The judgement is in recall and
+// in moves, which are pure.
+
+// redisMemory is what stack.json keeps of the Redis nodes and the Sentinels. No
+// change of the stack file makes it forget: Redis may be off in one version of it
+// and on again in the next.
+type redisMemory struct {
+	// Watch is the name by which the Sentinels know the master: the stack's.
+	Watch string `json:"watch,omitempty"`
+	// Addresses are those that the Sentinels' files speak of, by node, and those
+	// of the Sentinels themselves.
+	Addresses map[string]string `json:"addresses,omitempty"`
+	// Replication is who was the master when that was last seen or read.
+	Replication plan.Replication `json:"replication"`
+	// Rewriting is true while the Sentinels' files are written anew. Some of
+	// them may then speak of Addresses and others of former ones.
+	Rewriting bool `json:"rewriting,omitempty"`
+}
+
+// recall returns which node was the master last, by the Sentinels' files and by
+// what the supervisor has seen itself. The highest epoch wins, for a majority of
+// the Sentinels gave it: see facts.master. With an error no master is named, and
+// the epochs are the highest of all.
+func recall(m redisMemory, files map[string]sentinelFile) (plan.Replication, error) {
+	best := m.Replication
+	if m.Rewriting {
+		return best, nil
+	}
+	address := m.Addresses[best.Master] // of the best
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		f := files[name]
+		best.LeaderEpoch = max(best.LeaderEpoch, f.LeaderEpoch)
+		best.CurrentEpoch = max(best.CurrentEpoch, f.CurrentEpoch)
+		if f.ConfigEpoch > best.ConfigEpoch || f.ConfigEpoch == best.ConfigEpoch && address == "" {
+			best.ConfigEpoch, address = f.ConfigEpoch, f.Address
+		}
+	}
+	var err error
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if f := files[name]; f.ConfigEpoch == best.ConfigEpoch && f.Address != address {
+			err = fmt.Errorf("it is not known who was the Redis master: %s and %s were both named in epoch %d, the latter by %s",
+				address, f.Address, f.ConfigEpoch, name)
+		}
+	}
+	best.Master = nodeAt(m.Addresses, address)
+	if best.Master == "" && address != "" && err == nil {
+		err = fmt.Errorf("the Sentinels name %s as the Redis master, where no node of this stack listened", address)
+	}
+	if err != nil {
+		best.Master = ""
+	}
+	return best, err
+}
+
+// nodeAt returns the redis node that has an address; empty: none.
+func nodeAt(addresses map[string]string, address string) string {
+	for name, a := range addresses {
+		if a == address && isRedis(name) {
+			return name
+		}
+	}
+	return ""
+}
+
+// isRedis and isSentinel report what a node is by its name: the records of nodes
+// that the stack does not have any more tell nothing else. An application has no
+// such name.
+func isRedis(node string) bool    { return numbered(node, "redis-") }
+func isSentinel(node string) bool { return numbered(node, "sentinel-") }
+
+func numbered(node, prefix string) bool {
+	number, found := strings.CutPrefix(node, prefix)
+	_, err := strconv.Atoi(number)
+	return found && err == nil
+}
+
+// redisAddresses are the addresses of the redis nodes and Sentinels of a plan.
+func redisAddresses(processes []plan.Process) map[string]string {
+	addresses := map[string]string{}
+	for _, p := range processes {
+		if p.Kind == plan.Redis || p.Kind == plan.Sentinel {
+			addresses[p.Node] = p.Address
+		}
+	}
+	return addresses
+}
+
+// change says how a plan differs from what the Sentinels' files say.
+type change struct {
+	// Moved are nodes that have another address now, one sentence.
+	Moved string
+	// Any is true when the files have to be written anew.
+	Any bool
+}
+
+// moves compares what the Sentinels know with what the plan wants.
+func moves(m redisMemory, watch string, wanted map[string]string) change {
+	c := change{Any: m.Rewriting || m.Watch != watch || !maps.Equal(m.Addresses, wanted)}
+	for _, node := range slices.Sorted(maps.Keys(wanted)) {
+		if was := m.Addresses[node]; was != "" && was != wanted[node] {
+			c.Moved = fmt.Sprintf("%s would move from %s to %s", node, was, wanted[node])
+			return c
+		}
+	}
+	switch {
+	case m.Watch != "" && m.Watch != watch:
+		c.Moved = fmt.Sprintf("the stack would be called %s and no longer %s", watch, m.Watch)
+	case len(m.Addresses) > 0 && hasSentinel(m.Addresses) && !hasSentinel(wanted):
+		c.Moved = "the stack would have no Sentinels any more"
+	case len(m.Addresses) > 0 && !hasSentinel(m.Addresses) && hasSentinel(wanted):
+		c.Moved = "the stack would get Sentinels"
+	}
+	return c
+}
+
+func hasSentinel(addresses map[string]string) bool {
+	for name := range addresses {
+		if isSentinel(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// recorded are the addresses at which the redis nodes and Sentinels were started
+// last, as their records say: for a state directory without a redisMemory.
+func (d dir) recorded() (map[string]string, error) {
+	addresses := map[string]string{}
+	paths, _ := filepath.Glob(d.path("nodes", "*", processFile))
+	for _, path := range paths {
+		node := filepath.Base(filepath.Dir(path))
+		if !isRedis(node) && !isSentinel(node) {
+			continue
+		}
+		r, err := d.readRecord(node)
+		if err != nil {
+			return nil, err
+		}
+		if r.Address != "" {
+			addresses[node] = r.Address
+		}
+	}
+	return addresses, nil
+}
+
+// remember finds out who was the master before this supervisor. It is called
+// before the plan is made, which names the master to new Sentinels. Where it
+// cannot be known, Prepare refuses: taking the stack down does not need it.
+func (s *Supervisor) remember() (err error) {
+	m := &s.kept.Redis
+	if len(m.Addresses) == 0 {
+		if m.Addresses, err = s.dir.recorded(); err != nil {
+			return err
+		}
+	}
+	if !s.kept.Booted {
+		return nil // FirstMaster will be, and nobody has written anything yet
+	}
+	m.Replication, s.forgotten = recall(*m, s.dir.sentinelFiles())
+	if m.Replication.Master != "" {
+		return nil
+	}
+	switch with := s.dir.redisWithData(); {
+	case len(with) == 1: // no guess: a person may have seen to it (wayOut)
+		m.Replication.Master, m.Rewriting, s.forgotten = with[0], true, nil
+	case s.forgotten == nil && !hasSentinel(m.Addresses):
+		m.Replication.Master = plan.FirstMaster // without Sentinels it has always been
+	case s.forgotten == nil:
+		s.forgotten = fmt.Errorf("nothing in the state directory tells which redis node was the master (with data: %s)", join(with))
+	}
+	return nil
+}
+
+// redisWithData returns the redis nodes that have data on disk, in order, also
+// those that the stack file does not have any more.
+func (d dir) redisWithData() []string {
+	var with []string
+	paths, _ := filepath.Glob(d.path("nodes", "redis-*"))
+	for _, path := range paths {
+		if node := filepath.Base(path); isRedis(node) && !d.empty(node) {
+			with = append(with, node)
+		}
+	}
+	return with
+}
+
+// checkMaster refuses to start Redis where that could make a node the master
+// whose data is not the newest.
+func (s *Supervisor) checkMaster() error {
+	if !s.cfg.Stack.Redis.Enabled {
+		return nil
+	}
+	c := moves(s.kept.Redis, s.plan.Name, redisAddresses(s.host.Processes))
+	runs := s.redisRuns()
+	master := s.kept.Redis.Replication.Master
+	switch {
+	case runs && c.Moved != "":
+		return fmt.Errorf("%s, and Redis and its Sentinels still run as they were: they cannot move while they run. Take the stack down ('holdfast down'), then up; the data stays", c.Moved)
+	case !s.kept.Booted:
+		return nil
+	case s.forgotten != nil && runs:
+		return nil // the Sentinels that run may know better than their files
+	case s.forgotten != nil:
+		return fmt.Errorf("%w. If you know which redis node has the newest data, move nodes/redis-N/data of every other one out of %s (keep them), and run 'holdfast up' again: the only node with data becomes the master", s.forgotten, s.dir)
+	case s.nodes[master] == nil:
+		return fmt.Errorf("%[1]s was the Redis master and has the newest data, but the stack file has no %[1]s any more. Put it back (redis.replicas: %[2]d) and run 'holdfast up'; 'holdfast restart %[1]s' then makes another node the master. When that is a node which shall stay ('holdfast status' shows it), take the stack down and %[1]s out",
+			master, atoi(strings.TrimPrefix(master, "redis-"))-1)
+	}
+	return nil
+}
+
+// redisRuns reports whether a redis node or a Sentinel of the stack has a
+// process, also one that the stack file does not have any more.
+func (s *Supervisor) redisRuns() bool {
+	for _, n := range s.nodes {
+		if n.proc != nil && (n.spec.Kind == plan.Redis || n.spec.Kind == plan.Sentinel) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(s.strays, func(st stray) bool { return isRedis(st.node) || isSentinel(st.node) })
+}
+
+// beginRewrite decides whether the Sentinels' files have to be written anew: they
+// name addresses that their nodes do not have any more, and none of them runs. It
+// keeps the decision and who is the master before a file is touched, so that a
+// supervisor which is killed in between can do it again.
+func (s *Supervisor) beginRewrite() error {
+	m := &s.kept.Redis
+	if !s.cfg.Stack.Redis.Enabled {
+		return s.saveKept()
+	}
+	wanted := redisAddresses(s.host.Processes)
+	rewrite := moves(*m, s.plan.Name, wanted).Any || s.missesSentinelFile()
+	if s.redisRuns() {
+		// What runs keeps its address (checkMaster); more nodes may come.
+		rewrite = false
+		all := maps.Clone(m.Addresses)
+		maps.Copy(all, wanted)
+		wanted = all
+	}
+	m.Watch, m.Addresses, m.Rewriting = s.plan.Name, wanted, rewrite
+	return s.saveKept()
+}
+
+// endRewrite removes the files of Sentinels that are not in the stack any more:
+// what they knew is in stack.json now, and would be out of date one day.
+func (s *Supervisor) endRewrite() error {
+	if !s.kept.Redis.Rewriting {
+		return nil
+	}
+	for _, path := range s.dir.sentinelPaths() {
+		if node := filepath.Base(filepath.Dir(path)); s.nodes[node] == nil {
+			if err := os.Remove(path); err != nil {
+				return fmt.Errorf("remove the file of a Sentinel that is not in the stack any more: %w", err)
+			}
+		}
+	}
+	s.kept.Redis.Rewriting = false
+	return s.saveKept()
+}
+
+// missesSentinelFile reports whether a Sentinel of the plan has no file, or one
+// that cannot be read.
+func (s *Supervisor) missesSentinelFile() bool {
+	files := s.dir.sentinelFiles()
+	for name, n := range s.nodes {
+		if _, there := files[name]; n.spec.Kind == plan.Sentinel && !there {
+			return true
+		}
+	}
+	return false
+}
+
+// noteMaster keeps who is the master now, by name. The Sentinels remember it,
+// too; this is for the day when their files are gone.
+func (s *Supervisor) noteMaster(f facts) {
+	address, epoch, err := f.master()
+	name := f.nameOf(address)
+	if err != nil || name == "" || f.failing() {
+		return
+	}
+	s.keptMu.Lock()
+	defer s.keptMu.Unlock()
+	r := &s.kept.Redis.Replication
+	if r.Master == name && r.ConfigEpoch == epoch {
+		return
+	}
+	r.Master, r.ConfigEpoch = name, epoch
+	r.CurrentEpoch = max(r.CurrentEpoch, epoch)
+	if err := s.saveKept(); err != nil {
+		s.log.Error("cannot write down who is the Redis master", "error", err)
+	}
+}
+
+// running is the address at which an adopted process listens: where it was
+// started, which may be another than the plan's. Empty: there is none.
+func (d dir) running(node string) string {
+	r, err := d.readRecord(node)
+	if err != nil || r.Process.PID == 0 || !process.Alive(r.Process) {
+		return ""
+	}
+	return r.Address
+}

@@ -1,0 +1,78 @@
+package supervise
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// sentinelFile is what a Sentinel has written down about the master: the lines
+// of its sentinel.conf (rewriteConfigSentinelOption in sentinel.c, Redis 7.0).
+type sentinelFile struct {
+	// Address of the master. Once a replica is promoted it is the replica's.
+	Address string
+	// Epochs: see plan.Replication.
+	ConfigEpoch, LeaderEpoch, CurrentEpoch int64
+}
+
+const sentinelConf = "sentinel.conf"
+
+// parseSentinelFile reads a sentinel.conf that watches one master.
+func parseSentinelFile(content string) (sentinelFile, error) {
+	var f sentinelFile
+	lines := bufio.NewScanner(strings.NewReader(content))
+	for lines.Scan() {
+		word := strings.Fields(lines.Text())
+		if len(word) < 3 || word[0] != "sentinel" {
+			continue
+		}
+		var err error
+		switch {
+		case word[1] == "monitor" && len(word) == 6:
+			f.Address = net.JoinHostPort(word[3], word[4])
+		case word[1] == "config-epoch" && len(word) == 4:
+			f.ConfigEpoch, err = strconv.ParseInt(word[3], 10, 64)
+		case word[1] == "leader-epoch" && len(word) == 4:
+			f.LeaderEpoch, err = strconv.ParseInt(word[3], 10, 64)
+		case word[1] == "current-epoch":
+			f.CurrentEpoch, err = strconv.ParseInt(word[2], 10, 64)
+		}
+		if err != nil {
+			return sentinelFile{}, fmt.Errorf("the line %q: %w", lines.Text(), err)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return sentinelFile{}, err
+	}
+	if f.Address == "" {
+		return sentinelFile{}, errors.New("no line says which master it watches")
+	}
+	return f, nil
+}
+
+// sentinelFiles returns what the Sentinels have written down, by node: also
+// Sentinels that the stack file does not have any more. A file that cannot be
+// read, as after a disk was full, is left out.
+func (d dir) sentinelFiles() map[string]sentinelFile {
+	files := map[string]sentinelFile{}
+	for _, path := range d.sentinelPaths() {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		if f, err := parseSentinelFile(string(b)); err == nil {
+			files[filepath.Base(filepath.Dir(path))] = f
+		}
+	}
+	return files
+}
+
+func (d dir) sentinelPaths() []string {
+	paths, _ := filepath.Glob(d.path("nodes", "sentinel-*", sentinelConf))
+	return paths
+}

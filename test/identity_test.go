@@ -1,0 +1,163 @@
+package test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/supervise"
+)
+
+// A node is its name and its data, not its address: whatever a stack file
+// changes between a 'down' and the next 'up', the node with the newest
+// acknowledged data is the master.
+
+// stale stands a stack up, writes "old", has every node of the list miss the
+// write of "new", and takes the stack down.
+func (s *instance) stale(nodes ...string) {
+	s.t.Helper()
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	expect(s.t, st.Entry+"/set/order/old", 200, `{"result":"OK"}`)
+	for _, node := range nodes {
+		s.must("stop", node)
+	}
+	expect(s.t, st.Entry+"/set/order/new", 200, `{"result":"OK"}`)
+	s.must("down")
+}
+
+// upWithNew stands the stack up and wants the newest value there.
+func (s *instance) upWithNew() supervise.Status {
+	s.t.Helper()
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	expect(s.t, st.Entry+"/get/order", 200, `{"result":"new"}`)
+	return st
+}
+
+// failsOver makes a replica the master, and wants a write to work after it.
+func (s *instance) failsOver() {
+	s.t.Helper()
+	was := s.master()
+	s.must("restart", was)
+	s.await("another master than "+was, 20*time.Second, func() bool { return s.master() != "" && s.master() != was })
+	st := s.awaitHealthy()
+	expect(s.t, st.Entry+"/set/after/failover", 200, `{"result":"OK"}`)
+	expect(s.t, st.Entry+"/get/order", 200, `{"result":"new"}`)
+}
+
+func redisPorts(entry string, ports ...int) string {
+	return fmt.Sprintf("%sredis: {ports: [%s]}\n", entry, strings.Trim(strings.Join(strings.Fields(fmt.Sprint(ports)), ", "), "[]"))
+}
+
+func TestNodesThatExchangeTheirPortsKeepTheirData(t *testing.T) {
+	entry := minimal(t)
+	a, b, c := freePort(t), freePort(t), freePort(t)
+	s := newInstance(t, redisPorts(entry, a, b, c))
+	name := "name: " + s.name + "\n"
+	s.stale("redis-2")
+	s.write(name + redisPorts(entry, b, a, c))
+	s.upWithNew()
+	s.failsOver()
+	// A supervisor that is gone and a file that moves what runs: refused, and
+	// nothing is touched.
+	master := s.master()
+	before := s.awaitHealthy()
+	s.killSupervisor()
+	s.write(name + redisPorts(entry, c, b, a))
+	if said := s.fails(1, "up", "-d"); !strings.Contains(said, "redis-1 would move from") || !strings.Contains(said, "holdfast down") {
+		t.Errorf("it says %q", said)
+	}
+	expect(t, before.Entry+"/get/order", 200, `{"result":"new"}`)
+	s.must("down")
+	s.upWithNew()
+	if s.master() != master {
+		t.Errorf("the master is %s, and it was %s", s.master(), master)
+	}
+	s.failsOver()
+}
+
+func TestRedisMayBeOffForAWhile(t *testing.T) {
+	entry := minimal(t)
+	s := newInstance(t, entry)
+	name := "name: " + s.name + "\n"
+	s.stale("redis-2")
+	before := s.statusCommand()
+	s.write(name + entry + "redis: {enabled: false}\napps: {site: {files: .}}\n")
+	s.must("up", "-d")
+	s.must("down")
+
+	// A program that took the port of a node meanwhile is named.
+	node, _ := before.Node("redis-2")
+	squatter, err := net.Listen("tcp", node.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(name + entry)
+	if said := s.fails(1, "up", "-d"); !strings.Contains(said, node.Address) || !strings.Contains(said, fmt.Sprintf("pid %d", os.Getpid())) {
+		t.Errorf("it says %q", said)
+	}
+	squatter.Close()
+	for i, now := range s.upWithNew().Nodes {
+		if was := before.Nodes[i]; was.Name == now.Name && was.Address != now.Address {
+			t.Errorf("%s is at %s, and was at %s", now.Name, now.Address, was.Address)
+		}
+	}
+	s.must("down")
+
+	// And the advice that it gives works, for the master too.
+	s.write(name + redisPorts(entry, freePort(t), freePort(t)))
+	s.upWithNew()
+	s.failsOver()
+}
+
+func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
+	entry := minimal(t)
+	s := newInstance(t, entry)
+	name := "name: " + s.name + "\n"
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	expect(t, st.Entry+"/set/order/old", 200, `{"result":"OK"}`)
+	s.must("stop", "redis-2")
+	s.must("restart", "redis-1") // so that redis-3 is the master
+	s.await("redis-3 as the master", 20*time.Second, func() bool { return s.master() == "redis-3" })
+	s.await("a write", 10*time.Second, func() bool { code, _ := get(t, st.Entry+"/set/order/new"); return code == 200 })
+	s.must("down")
+
+	for _, fewer := range []string{"redis: {replicas: 1}\n", "redis: {replicas: 1, sentinels: 0}\n"} {
+		s.write(name + entry + fewer)
+		if said := s.fails(1, "up", "-d"); !strings.Contains(said, "redis-3 was the Redis master") || !strings.Contains(said, "redis.replicas: 2") {
+			t.Errorf("it says %q", said)
+		}
+	}
+	// Without Sentinels, and with them again, it stays the master.
+	s.write(name + entry + "redis: {sentinels: 0}\n")
+	s.upWithNew()
+	if s.master() != "redis-3" {
+		t.Errorf("the master is %s", s.master())
+	}
+	s.must("down")
+	s.write(name + entry + "redis: {sentinels: 5}\n")
+	s.upWithNew()
+	s.must("down")
+	// The Sentinels' own memory is gone, and the stack has another name.
+	for i := range 5 {
+		if err := os.RemoveAll(filepath.Join(s.state, "nodes", fmt.Sprintf("sentinel-%d", i+1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.write("name: " + s.name + "-again\n" + entry)
+	s.upWithNew()
+	if s.master() != "redis-3" {
+		t.Errorf("the master is %s", s.master())
+	}
+	// What the refusal advises leads out of it.
+	s.failsOver()
+	s.must("down")
+	s.write("name: " + s.name + "-again\n" + entry + "redis: {replicas: 1}\n")
+	s.upWithNew()
+}
