@@ -205,6 +205,10 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 	if err != nil {
 		return err
 	}
+	if o.hasWaiting(r) {
+		o.free()
+		return c.doInParts(ctx, r)
+	}
 	if !o.writes && r.Read != ReadMaster && c.readers.read(ctx, r, o) {
 		o.free()
 		return nil
@@ -288,7 +292,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 			o.effects[i] = spec.Write
 			// It would hold up everybody else on the connection. In a
 			// transaction it answers at once, as when its time is over.
-			o.atomic = o.atomic || spec.BlockingFor(cmd)
+			o.atomic = o.atomic || spec.waits(cmd)
 			// BITFIELD answers integers of 64 bits, and Lua's have 53.
 			carried = carried && (!spec.Write || !spec.NoScript && spec.Name != "bitfield")
 		}

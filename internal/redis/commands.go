@@ -103,6 +103,11 @@ func (s *Spec) BlockingFor(cmd Command) bool {
 	return false
 }
 
+// takes reports whether the command has a right number of arguments.
+func (s *Spec) takes(cmd Command) bool {
+	return len(cmd) == s.Arity || s.Arity < 0 && len(cmd) >= -s.Arity
+}
+
 // In says whether the command is in an ACL category.
 func (s *Spec) In(category string) bool { return slices.Contains(s.Categories, category) }
 

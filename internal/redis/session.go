@@ -192,13 +192,18 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	}
 
 	var ended error
+	var misworded []refusedCommand
 	for _, o := range batch {
 		then, broken := o.read(s, answers[o.first:o.first+o.count], sent)
 		if broken != nil {
 			ended = broken
 		}
 		s.sort(o, then)
+		if then == settle {
+			misworded = o.appendMisworded(misworded)
+		}
 	}
+	ended = s.reword(ctx, misworded, ended)
 	for i, a := range answers[fence : fence+fences] {
 		if err := a.Error(); err != nil {
 			if i == 2 { // the way back from the database of the records

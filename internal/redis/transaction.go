@@ -161,7 +161,7 @@ func (s *Spec) carriable(cmd Command, inCluster bool) bool {
 			return false
 		}
 	}
-	return len(cmd) == s.Arity || s.Arity < 0 && len(cmd) >= -s.Arity
+	return s.takes(cmd)
 }
 
 // errNoScript ends an attempt by a script at a transaction that is none for a

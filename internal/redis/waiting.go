@@ -1,0 +1,58 @@
+package redis
+
+import (
+	"context"
+	"strconv"
+)
+
+// A command that may wait for data is carried out in a transaction, where Redis
+// does not let it wait. In a pipeline it has a transaction of its own: Redis
+// discards a transaction as a whole when it refuses to queue one of its
+// commands, and the commands of a pipeline do not depend on each other.
+
+// waits reports whether a command would wait for data. One that Redis refuses
+// for the number of its arguments does not.
+func (s *Spec) waits(cmd Command) bool { return s.BlockingFor(cmd) && s.takes(cmd) }
+
+// hasWaiting reports whether an operation is a pipeline with such a command.
+func (o *operation) hasWaiting(r *Request) bool {
+	return o.atomic && !r.Atomic && len(r.Commands) > 1
+}
+
+// doInParts carries out a pipeline with such commands, one part after the other.
+func (c *Client) doInParts(ctx context.Context, r *Request) error {
+	all, results := r.Commands, r.Results[:0]
+	waits := func(i int) bool {
+		spec := c.Known(all[i])
+		return spec != nil && spec.waits(all[i])
+	}
+	for begin, end := 0, 0; begin < len(all); begin = end {
+		end = begin + 1
+		for !waits(begin) && end < len(all) && !waits(end) {
+			end++
+		}
+
+		part := *r
+		part.Commands, part.Results = all[begin:end], nil
+		if r.IdempotencyKey != "" {
+			part.IdempotencyKey = r.IdempotencyKey + "\x00" + strconv.Itoa(begin) // each part has its record
+		}
+		err := c.Do(ctx, &part)
+		if err != nil && begin == 0 {
+			return err
+		}
+		if err != nil {
+			for i := range all[begin:] {
+				if begin+i == end {
+					err = &Error{NotExecuted, err} // the parts behind were not sent
+				}
+				results = append(results, Result{Err: err})
+			}
+			break
+		}
+		results = append(results, part.Results...)
+		r.From, r.Node, r.Lag, r.Token = part.From, part.Node, part.Lag, part.Token
+	}
+	r.Results = results
+	return nil
+}

@@ -1,0 +1,108 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/rueidis"
+)
+
+// A command with a record is sent inside a script of ours. What Redis refuses
+// before it runs it (an unknown command or subcommand, a wrong number of
+// arguments, a missing right), it words for the author of a script: "Wrong
+// number of args calling Redis command from script". The client sent no script.
+// Its words are asked for by themselves: in a transaction Redis makes the same
+// checks when it queues a command (server.c, processCommand), and a transaction
+// that is discarded does nothing.
+
+// refusedCommand is a command that Redis refused in words for a script.
+type refusedCommand struct {
+	operation *operation
+	number    int
+}
+
+// wordedForScript reports whether a refusal speaks of a script.
+func wordedForScript(err error) bool {
+	return strings.Contains(strings.ToLower(Words(err)), "script")
+}
+
+// appendMisworded appends the commands of an operation that were refused in words
+// for a script. Those of a user's own script are right as they are.
+func (o *operation) appendMisworded(list []refusedCommand) []refusedCommand {
+	if o.record == "" || o.guarded || o.script != nil {
+		return list
+	}
+	for i := range o.results {
+		if o.results[i].Err != nil && wordedForScript(o.results[i].Err) {
+			list = append(list, refusedCommand{o, i})
+		}
+	}
+	return list
+}
+
+// askWords replaces the words of refusals by those that Redis has for the
+// commands themselves. Where it has none, they stay. The error means that the
+// connection was lost.
+func (s *session) askWords(ctx context.Context, list []refusedCommand) error {
+	b := s.conn.B()
+	answers, _ := s.exchange(ctx, rueidis.Commands{b.Multi().Build()})
+	if err := answers[0].NonRedisError(); err != nil {
+		return fmt.Errorf("%w (%w)", errLost, err)
+	}
+	if answers[0].Error() != nil {
+		return nil // without a transaction the commands would be carried out
+	}
+
+	cmds := make(rueidis.Commands, 0, len(list)+1)
+	for _, c := range list {
+		cmds = append(cmds, plain(b, c.operation.cmds[c.number]))
+	}
+	answers, _ = s.exchange(ctx, append(cmds, b.Discard().Build()))
+	last := answers[len(list)]
+	if err := last.NonRedisError(); err != nil {
+		return fmt.Errorf("%w (%w)", errLost, err)
+	}
+	if err := last.Error(); err != nil {
+		s.spoil(err) // it stays in the transaction
+	}
+
+	for i, c := range list {
+		m, err := answers[i].ToMessage()
+		if fateOf(err, true) != refused {
+			continue
+		}
+		if words := wordsOf(m); redirectionOf(words).code == "" {
+			c.operation.results[c.number].Err = c.operation.refusal(words)
+		}
+	}
+	return nil
+}
+
+// reword gives refused commands Redis' words for them. Where the connection is
+// lost before that (broken says why), their operations are repeated: what they did
+// has its record.
+func (s *session) reword(ctx context.Context, list []refusedCommand, broken error) error {
+	if len(list) == 0 {
+		return broken
+	}
+	if broken == nil {
+		broken = s.askWords(ctx, list)
+	}
+	if broken == nil {
+		return nil
+	}
+
+	back := make(map[*operation]bool, len(list))
+	for _, c := range list {
+		if o := c.operation; !back[o] {
+			back[o] = true
+			o.cause = broken
+			o.sent = o.sent || len(o.cmds) > 1 // others of it may have happened
+			s.again = append(s.again, o)
+		}
+	}
+	s.done = slices.DeleteFunc(s.done, func(o *operation) bool { return back[o] })
+	return broken
+}
