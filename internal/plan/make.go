@@ -234,10 +234,10 @@ func (b builder) app(n node, p *Process) {
 		p.Program = Self
 		p.Args = []string{"files", "--dir", b.resolve(app.Files)}
 	case stack.Command:
-		p.Program = Program(b.program(app.Command[0]))
-		replace := strings.NewReplacer("$HOST", n.host.Address, "$PORT", port)
+		p.Program = Program(ResolveProgram(b.machine.BaseDir, app.Command[0]))
+		own := map[string]string{"HOST": n.host.Address, "PORT": port, "HOLDFAST_NODE": n.name}
 		for _, arg := range app.Command[1:] {
-			p.Args = append(p.Args, replace.Replace(arg))
+			p.Args = append(p.Args, stack.Expand(arg, lookIn(own)))
 		}
 		p.Dir = b.resolve(app.Dir)
 		if app.StopSignal != "" {
@@ -246,12 +246,27 @@ func (b builder) app(n node, p *Process) {
 		if b.stack.Redis.Enabled && b.stack.Redis.Sentinels > 0 {
 			p.Stage = stageAppBehindBalancer
 		}
-		maps.Copy(env, b.redisEnv(n))
-		maps.Copy(env, app.Env) // the user's word beats ours
+		ours := b.redisEnv(n)
+		maps.Copy(env, ours)
+		for name, value := range app.Env { // the user's word beats ours
+			env[name] = stack.Expand(value, lookIn(own, ours))
+		}
 	}
 	env["HOST"], env["PORT"], env["HOLDFAST_NODE"] = n.host.Address, port, n.name
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		p.Env = append(p.Env, k+"="+env[k])
+	}
+}
+
+// lookIn looks a name up in several maps.
+func lookIn(maps ...map[string]string) func(name string) (string, bool) {
+	return func(name string) (string, bool) {
+		for _, m := range maps {
+			if v, there := m[name]; there {
+				return v, true
+			}
+		}
+		return "", false
 	}
 }
 
@@ -317,21 +332,25 @@ func (b builder) entry() string {
 	return b.listens(balancers[0])
 }
 
-// resolve makes a path of the stack file absolute.
-func (b builder) resolve(path string) string {
+// Resolve makes a path of a stack file in baseDir absolute.
+func Resolve(baseDir, path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)
 	}
-	return filepath.Join(b.machine.BaseDir, path)
+	return filepath.Join(baseDir, path)
 }
 
-// program makes a program's path absolute; a bare name is looked up on PATH.
-func (b builder) program(name string) string {
+// ResolveProgram is Resolve for a program; a bare name is to be looked up on
+// PATH.
+func ResolveProgram(baseDir, name string) string {
 	if !strings.Contains(name, "/") {
 		return name
 	}
-	return b.resolve(name)
+	return Resolve(baseDir, name)
 }
+
+// resolve makes a path of the stack file absolute.
+func (b builder) resolve(path string) string { return Resolve(b.machine.BaseDir, path) }
 
 // entryURL is where clients on this machine find an address that may stand
 // for all of them.

@@ -226,7 +226,7 @@ func appsKey(apps []key[App]) key[Stack] {
 
 func commandKey() key[App] {
 	k := textsKey("command", argumentRule, false, func(a *App) *[]string { return &a.Command },
-		"The program and its arguments, a list. $HOST and $PORT in an argument stand for the node's address.")
+		"The program and its arguments, a list. In an argument $HOST, $PORT and $HOLDFAST_NODE, or ${HOST} and so on, stand for the node's address and name, and $$ for a $; everything else stays as it is.")
 	list := k.read
 	k.read = func(r *reader, p path, n *node, a *App) {
 		if n.shape == text {
@@ -234,6 +234,11 @@ func commandKey() key[App] {
 			return
 		}
 		list(r, p, n, a)
+		if len(a.Command) > 0 && !r.faulty(p.item(0)) {
+			if complaint := checkFilePath(a.Command[0], `a program, such as python3 or ./server`); complaint != "" {
+				r.wrong(r.near(p.item(0)), "%s: %s", p, complaint)
+			}
+		}
 	}
 	k.schema = func() schema {
 		return schema{"type": "array", "minItems": 1, "items": argumentRule.schema()}
@@ -244,7 +249,7 @@ func commandKey() key[App] {
 func envKey() key[App] {
 	return key[App]{
 		name:  "env",
-		doc:   "Added to the command's environment, beside HOST, PORT, HOLDFAST_NODE, REDIS_URL, REDIS_SENTINELS and REDIS_MASTER_NAME.",
+		doc:   "Added to the command's environment, beside HOST, PORT, HOLDFAST_NODE, REDIS_URL, REDIS_SENTINELS and REDIS_MASTER_NAME; in a value, $ and one of these names, or ${NAME}, stand for its value, and $$ for a $.",
 		kinds: []Kind{Command},
 		read: func(r *reader, p path, n *node, a *App) {
 			if n.shape == empty {

@@ -117,7 +117,7 @@ var (
 	}
 	fileRule = rule{
 		what:  "a file, such as tokens.yaml",
-		check: func(s string) string { return checkPrintable(s, "a file, such as tokens.yaml") },
+		check: func(s string) string { return checkFilePath(s, "a file, such as tokens.yaml") },
 	}
 )
 

@@ -100,7 +100,7 @@ var (
 	}
 	directoryRule = rule{
 		what:  "a directory, such as ./public",
-		check: func(s string) string { return checkPrintable(s, "a directory, such as ./public") },
+		check: func(s string) string { return checkFilePath(s, "a directory, such as ./public") },
 	}
 	argumentRule = rule{what: `a program and its arguments, such as ["python3", "app.py"]`, loose: true, check: checkNUL}
 	envValueRule = rule{what: `text, or "" for an empty value`, loose: true, check: checkNUL}
@@ -264,7 +264,7 @@ var reserved = []string{"balancer", "redis", "sentinel", "redis-master"}
 
 // ownVariables are what tells one node from another. Those about Redis may be
 // set by hand, for a Redis elsewhere.
-var ownVariables = []string{"HOST", "PORT", "HOLDFAST_NODE"}
+var ownVariables = NodeVariables
 
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
@@ -308,6 +308,21 @@ func checkPrintable(s, what string) string {
 		if c < ' ' || c == 0x7f {
 			return fmt.Sprintf("%s has %s: write %s", quoted(s), character(c), what)
 		}
+	}
+	return ""
+}
+
+// checkFilePath says what is wrong with a path on the disk. A ~ is refused, not
+// replaced: the file describes the stack for every user and every host, and
+// whose home it is would depend on who runs it, and where.
+func checkFilePath(s, what string) string {
+	if complaint := checkPrintable(s, what); complaint != "" {
+		return complaint
+	}
+	if s[0] == '~' || s[0] == '$' {
+		first, _, _ := strings.Cut(s, "/")
+		return fmt.Sprintf("%s begins with %s, which only a shell replaces: write the whole path, such as /home/me/%s, or one relative to this file; ./%s is a file of that name",
+			quoted(s), first, strings.TrimPrefix(s[len(first):], "/"), s)
 	}
 	return ""
 }

@@ -92,8 +92,8 @@ type App struct {
 	KV *KVApp `yaml:"kv"`
 	// Files is the directory to serve; relative to the stack file.
 	Files string `yaml:"files"`
-	// Command is the user's program and its arguments. In an argument,
-	// $HOST and $PORT stand for the node's address.
+	// Command is the user's program and its arguments, which are expanded for
+	// each node: see Expand.
 	Command []string `yaml:"command"`
 	// Servers are host:port addresses that something else runs.
 	Servers []string `yaml:"servers"`
@@ -106,7 +106,7 @@ type App struct {
 
 	// Dir is a Command's working directory; relative to the stack file.
 	Dir string `yaml:"dir"`
-	// Env is added to a Command's environment.
+	// Env is added to a Command's environment; its values are expanded, too.
 	Env map[string]string `yaml:"env"`
 	// StopSignal asks a Command to end: SIGTERM, SIGINT, SIGQUIT, SIGHUP,
 	// SIGUSR1 or SIGUSR2.

@@ -316,6 +316,7 @@ func advise(r *reader, s Stack) {
 			r.warn(r.near("redis/replicas"), "redis.replicas: with one replica, writes wait while either Redis node is away: write 2")
 		}
 	}
+	adviseRoutes(r, s)
 	used := map[string]bool{}
 	for _, route := range s.Routes {
 		used[route.App] = true
@@ -327,6 +328,9 @@ func advise(r *reader, s Stack) {
 		p := path("apps").key(name)
 		if !used[name] {
 			r.warn(r.keyAt(p), "%s: no route and no tcp entry leads to it: add one, or remove the application", p)
+		}
+		if a := s.Apps[name]; a.Kind() == Command {
+			adviseCommand(r, p.key("command"), p.key("env"), s, a)
 		}
 		if a := s.Apps[name]; a.Queue > 0 && a.Connections == 0 {
 			r.warn(r.keyAt(p.key("queue")), "%s: without connections nothing ever waits for a node: set %s as well", p.key("queue"), p.key("connections"))

@@ -1,0 +1,142 @@
+package stack
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// NodeVariables are the names that differ from node to node of an application.
+// In the arguments and in the env of a command, $NAME and ${NAME} stand for
+// their values.
+var NodeVariables = []string{"HOST", "PORT", "HOLDFAST_NODE"}
+
+// RedisVariables tell a command where Redis is. They are replaced in env alone:
+// a password in an argument is there for every user of the machine to see.
+var RedisVariables = []string{"REDIS_URL", "REDIS_SENTINELS", "REDIS_MASTER_NAME"}
+
+// Expand replaces $NAME and ${NAME} where value knows the name, and $$ by a
+// single $. Everything else stays as it is: it may be for a shell.
+func Expand(text string, value func(name string) (string, bool)) string {
+	var out strings.Builder
+	for {
+		before, rest, found := strings.Cut(text, "$")
+		out.WriteString(before)
+		if !found {
+			return out.String()
+		}
+
+		name, length := variableName(rest)
+		switch v, known := value(name); {
+		case strings.HasPrefix(rest, "$"):
+			out.WriteByte('$')
+			text = rest[1:]
+		case name != "" && known:
+			out.WriteString(v)
+			text = rest[length:]
+		default:
+			out.WriteByte('$')
+			text = rest
+		}
+	}
+}
+
+// variableName is the name that follows a $, alone or in braces, and how many
+// bytes it takes with them; empty when there is none. The longest name counts:
+// $HOSTNAME is not $HOST.
+func variableName(s string) (name string, length int) {
+	bare := strings.TrimPrefix(s, "{")
+	end := 0
+	for end < len(bare) && isNameByte(bare[end], end == 0) {
+		end++
+	}
+	name = bare[:end]
+	if len(bare) == len(s) {
+		return name, end
+	}
+	if !strings.HasPrefix(bare[end:], "}") {
+		return "", 0
+	}
+	return name, end + len("{}")
+}
+
+func isNameByte(c byte, first bool) bool {
+	return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || !first && c >= '0' && c <= '9'
+}
+
+// adviseCommand warns of what a shell would replace in an application's
+// command and env, where no shell is.
+func adviseCommand(r *reader, p, env path, s Stack, a App) {
+	if !runsShell(a.Command) {
+		for i, arg := range a.Command[1:] {
+			at := p.item(i + 1)
+			adviseVariables(r, at, p, arg, NodeVariables)
+			if strings.HasPrefix(arg, "~/") || strings.Contains(arg, "=~/") {
+				r.warn(r.near(at), "%s: the ~ in %s is passed on as it is, no shell replaces it: write the whole path", p, quoted(arg))
+			}
+		}
+	}
+	known := NodeVariables
+	if s.Redis.Enabled {
+		known = slices.Concat(NodeVariables, RedisVariables)
+	}
+	for _, name := range sortedKeys(a.Env) {
+		adviseVariables(r, env.key(name), env.key(name), a.Env[name], known)
+	}
+}
+
+// adviseVariables warns of names in a text that nothing replaces.
+func adviseVariables(r *reader, at, p path, text string, known []string) {
+	said := map[string]bool{}
+	Expand(text, func(name string) (string, bool) {
+		if name == "" || slices.Contains(known, name) || said[name] {
+			return "", false
+		}
+		said[name] = true
+		advice := fmt.Sprintf("write $$%s where that is meant", name)
+		switch near := nearestVariable(name, known); {
+		case slices.Contains(RedisVariables, name) && slices.Contains(known, "REDIS_URL"):
+		case slices.Contains(RedisVariables, name):
+			advice = "the program has it in its environment when the stack has Redis"
+		case near != "":
+			advice = fmt.Sprintf("did you mean %s? Else write $$%s", near, name)
+		}
+		r.warn(r.near(at), "%s: $%s is passed on as it is, only %s are replaced here: %s", p, name, listed(dollars(known), "and"), advice)
+		return "", false
+	})
+}
+
+// nearestVariable is what an unknown name may have been meant for: $PORT for
+// $port, ${HOST}NAME for $HOSTNAME.
+func nearestVariable(name string, known []string) string {
+	for _, k := range known {
+		if rest, longer := strings.CutPrefix(name, k); longer {
+			return "${" + k + "}" + rest
+		}
+	}
+	if near := nearest(name, known); near != "" {
+		return "$" + near
+	}
+	return ""
+}
+
+func dollars(names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = "$" + n
+	}
+	return out
+}
+
+// runsShell reports whether a command is a script in its own arguments, in
+// which a shell replaces what is left: sh -c '…'.
+func runsShell(command []string) bool {
+	shells := []string{"sh", "bash", "dash", "ash", "zsh", "ksh", "busybox", "fish"}
+	if !slices.Contains(shells, filepath.Base(command[0])) {
+		return false
+	}
+	return slices.ContainsFunc(command[1:], func(arg string) bool {
+		return strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--") && strings.HasSuffix(arg, "c")
+	})
+}
