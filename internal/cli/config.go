@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
 )
 
 func configCommand(g *globals) *cobra.Command {
@@ -29,16 +31,21 @@ func configCheckCommand(g *globals) *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "Name every mistake in the stack file, and start nothing",
 		Long: `Name every mistake in the stack file at once, each with its line, its column and
-what would be right. Exit code 0: none; 2: some. Warnings are no mistakes. A FILE
-of "-" is standard input.`,
+what would be right; when there is none, also every program, directory and file
+that it names and that is not on this machine or cannot be used. Exit code 0: no
+mistake; 2: some. Warnings are no mistakes. A FILE of "-" is standard input.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			named := *g
 			if len(args) == 1 {
-				if g.file != "" && g.file != args[0] {
-					return usagef("%s and --file %s: name one stack file", args[0], g.file)
+				file, err := expandHome(args[0], g.getenv)
+				if err != nil {
+					return err
 				}
-				named.file = args[0]
+				if g.file != "" && g.file != file {
+					return usagef("%s and --file %s: name one stack file", file, g.file)
+				}
+				named.file = file
 			}
 			return checkConfig(&named, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -86,6 +93,11 @@ func checkConfig(g *globals, stdout, stderr io.Writer) error {
 	if err != nil && !errors.As(err, &found) {
 		return err
 	}
+	if err == nil {
+		if found, err = missing(g, s, file, name, data); err != nil {
+			return err
+		}
+	}
 	if g.json {
 		e := json.NewEncoder(stdout)
 		e.SetIndent("", "  ")
@@ -108,6 +120,35 @@ func checkConfig(g *globals, stdout, stderr io.Writer) error {
 	}
 	_, err = fmt.Fprintf(stdout, "%s: ok (%s)\n", name, outline(s))
 	return err
+}
+
+// missing are the mistakes about what a stack names on the disk of this machine.
+func missing(g *globals, s stack.Stack, file, name string, data []byte) (stack.Mistakes, error) {
+	base, err := baseDir(file)
+	if err != nil {
+		return nil, err
+	}
+	var found stack.Mistakes
+	for _, e := range supervise.CheckReferences(s, base, g.getenv("PATH")) {
+		found = found.With(e.Reference.Mistake(name, data, e.Err.Error()))
+	}
+	return found, nil
+}
+
+// baseDir is the absolute directory that the relative paths of a stack file
+// start from: its own, and that of this process for standard input and for the
+// built-in default stack.
+func baseDir(file string) (string, error) {
+	if file == "" || file == "-" {
+		file = "."
+	} else {
+		file = filepath.Dir(file)
+	}
+	dir, err := filepath.Abs(file)
+	if err != nil {
+		return "", fmt.Errorf("find the directory of the stack file: %w", err)
+	}
+	return dir, nil
 }
 
 // readConfig reads the stack file that is meant; file and data are empty for

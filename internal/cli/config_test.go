@@ -52,7 +52,7 @@ func TestConfigCheck(t *testing.T) {
 		},
 		{
 			name: "a file that is right", args: "config check shop.yaml",
-			files: map[string]string{"shop.yaml": "apps:\n  site: {files: .}\n  api: {servers: [a:1, b:1, c:1]}\nroutes: [{app: site}, {host: a.example, app: api}]\n"},
+			files: map[string]string{"shop.yaml": "apps:\n  site: {files: .}\n  api: {servers: [a:1, b:1, c:1]}\nroutes: [{host: a.example, app: api}, {app: site}]\n"},
 			want:  ran{0, "shop.yaml: ok (2 balancers, api × 3, site × 1)\n", ""},
 		},
 		{
@@ -152,5 +152,45 @@ func TestConfigSchemaIsJSON(t *testing.T) {
 	}
 	if schema["$schema"] != "https://json-schema.org/draft/2020-12/schema" {
 		t.Errorf("schema of %v", schema["$schema"])
+	}
+}
+
+func TestConfigCheckLooksForWhatTheFileNames(t *testing.T) {
+	files := map[string]string{
+		"shop.yaml": `apps:
+  a: {command: [no-such-program], dir: none}
+  b: {command: [./crlf.sh]}
+  c: {files: shop.yaml}
+  d: {kv: {tokens-file: tokens.yaml}}
+  e: {command: [sh, none.sh], dir: .}
+routes: [{path-prefix: /a, app: a}, {path-prefix: /b, app: b}, {path-prefix: /c, app: c}, {path-prefix: /d, app: d}, {app: e}]
+`,
+		"crlf.sh":     "#!/bin/sh\r\n",
+		"tokens.yaml": "- {name: a, hash: x}\n",
+	}
+	got := runIn(t, files, "", "config", "check", "shop.yaml")
+	for _, want := range []string{
+		"shop.yaml:2:17: apps.a.command: there is no program no-such-program on PATH",
+		"shop.yaml:2:40: apps.a.dir: ", "/none does not exist\n",
+		"shop.yaml:3:17: apps.b.command: ", "crlf.sh is not executable: chmod +x ",
+		"shop.yaml:4:14: apps.c.files: ", "shop.yaml is not a directory\n",
+		"shop.yaml:5:25: apps.d.kv.tokens-file: ", "a token file begins with the key tokens",
+		"shop.yaml: 5 mistakes\n",
+	} {
+		if !strings.Contains(got.stderr, want) {
+			t.Errorf("it lacks %q", want)
+		}
+	}
+	if got.code != 2 || t.Failed() {
+		t.Errorf("exit %d: %s", got.code, got.stderr)
+	}
+
+	if err := os.Chmod("crlf.sh", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	Main([]string{"config", "check", "shop.yaml"}, nil, &stdout, &stderr, os.Getenv)
+	if !strings.Contains(stderr.String(), "shop.yaml:3:17: apps.b.command: ") || !strings.Contains(stderr.String(), "CRLF") {
+		t.Errorf("of a script from Windows: %s", stderr.String())
 	}
 }

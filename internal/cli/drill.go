@@ -79,8 +79,8 @@ directory, below drills, or in --out.`,
 	flags.IntVar(&cfg.Mix.Rate, "rate", 0, "operations per second (default 400)")
 	flags.IntVar(&cfg.Mix.Clients, "clients", 0, "clients at once (default 40)")
 	flags.IntVar(&cfg.Mix.Keys, "keys", 0, "keys of each kind (default 12)")
-	flags.StringVar(&tokenFile, "token-file", "", "`FILE` with the token that the entry asks for")
-	flags.StringVar(&out, "out", "", "`DIR` for report and history")
+	pathVar(flags, &tokenFile, g.getenv, "token-file", "", "`FILE` with the token that the entry asks for")
+	pathVar(flags, &out, g.getenv, "out", "", "`DIR` for report and history")
 	c.AddCommand(drillCheckCommand(g), drillUndoCommand(g))
 	return c
 }

@@ -22,7 +22,11 @@ no stack. Exit code 0: the stack held; 1: it did not, or nobody can say.`,
 		Example: `  holdfast drill check history.jsonl --html report.html`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f, err := os.Open(args[0])
+			file, err := expandHome(args[0], g.getenv)
+			if err != nil {
+				return err
+			}
+			f, err := os.Open(file)
 			if err != nil {
 				return usagef("read the history: %w", err)
 			}
@@ -54,6 +58,6 @@ no stack. Exit code 0: the stack held; 1: it did not, or nobody can say.`,
 			return nil
 		},
 	}
-	c.Flags().StringVar(&html, "html", "", "write the report, too, to `FILE`")
+	pathVar(c.Flags(), &html, g.getenv, "html", "", "write the report, too, to `FILE`")
 	return c
 }

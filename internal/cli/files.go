@@ -49,7 +49,7 @@ lists no directory; ` + static.HealthPath + ` answers as long as the directory i
 		},
 	}
 	flags := c.Flags()
-	flags.StringVar(&dir, "dir", "", "`DIRECTORY` to serve")
+	pathVar(flags, &dir, getenv, "dir", "", "`DIRECTORY` to serve")
 	flags.StringVar(&listen, "listen", "", "`HOST:PORT` to listen on ($HOST:$PORT, else 127.0.0.1:5000)")
 	return c
 }

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -103,7 +102,7 @@ Without a stack file it runs the built-in default stack: two balancers on
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&g.state, "state", "", "state `DIR` of the stack (default $XDG_STATE_HOME/holdfast/NAME)")
+	pathVar(flags, &g.state, g.getenv, "state", "", "state `DIR` of the stack (default $XDG_STATE_HOME/holdfast/NAME, else ~/.local/state/holdfast/NAME)")
 	flags.BoolVar(&g.json, "json", false, "print state as JSON")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w\nSee '%s --help'.", err, cmd.CommandPath())
@@ -130,7 +129,7 @@ func fileFlag(g *globals, c *cobra.Command) {
 	if c.Flags().ShorthandLookup(short) != nil {
 		short = ""
 	}
-	c.Flags().StringVarP(&g.file, "file", short, "", "stack `FILE`; without it, ./holdfast.yaml if there is one, else the built-in default stack")
+	pathVar(c.Flags(), &g.file, g.getenv, "file", short, "stack `FILE`; without it, ./holdfast.yaml if there is one, else the built-in default stack")
 	for _, sub := range c.Commands() {
 		fileFlag(g, sub)
 	}
@@ -164,11 +163,11 @@ func loadStack(g *globals) (stack.Stack, string, error) {
 			file = defaultFile
 		}
 	}
+	dir, err := baseDir(file)
+	if err != nil {
+		return stack.Stack{}, "", err
+	}
 	if file == "" {
-		dir, err := os.Getwd()
-		if err != nil {
-			return stack.Stack{}, "", fmt.Errorf("find the working directory: %w", err)
-		}
 		return stack.Default(), dir, nil
 	}
 	data, err := os.ReadFile(file)
@@ -182,10 +181,6 @@ func loadStack(g *globals) (stack.Stack, string, error) {
 	for _, w := range warnings {
 		fmt.Fprintf(g.stderr, "warning: %s\n", stack.Mistakes{w}.Error())
 	}
-	dir, err := filepath.Abs(filepath.Dir(file))
-	if err != nil {
-		return stack.Stack{}, "", fmt.Errorf("find the directory of %s: %w", file, err)
-	}
 	return s, dir, nil
 }
 
@@ -196,20 +191,4 @@ func locate(g *globals) (s stack.Stack, baseDir, state string, err error) {
 	}
 	state, err = stateDir(g, s.Name)
 	return s, baseDir, state, err
-}
-
-// stateDir is the absolute state directory of a stack of that name.
-func stateDir(g *globals, name string) (string, error) {
-	if g.state != "" {
-		return filepath.Abs(g.state)
-	}
-	base := g.getenv("XDG_STATE_HOME")
-	if base == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", usagef("no state directory: neither --state nor XDG_STATE_HOME nor HOME is set")
-		}
-		base = filepath.Join(home, ".local", "state")
-	}
-	return filepath.Join(base, "holdfast", name), nil
 }

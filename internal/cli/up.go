@@ -93,6 +93,9 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer, back
 	defer closeLog()
 	defer sup.Close()
 	if err := sup.Prepare(); err != nil {
+		if errors.As(err, new(*supervise.ReferenceError)) {
+			return usageError{err}
+		}
 		return err
 	}
 	asked := make(chan bool, 1) // to take the stack down; and purge?

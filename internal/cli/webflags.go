@@ -28,7 +28,9 @@ type option struct {
 	several bool
 	// secret: no error may quote the value.
 	secret bool
-	set    func(n *webNode, text string) error
+	// path: the value is the path of a file.
+	path bool
+	set  func(n *webNode, text string) error
 }
 
 // minRemember is how short the memory for idempotency keys may be, beside
@@ -62,15 +64,15 @@ var webOptions = []option{
 		return nil
 	}},
 	{flag: "redis-sockets", env: "REDIS_SOCKETS", several: true, usage: "`HOST:PORT=PATH,...`: unix sockets of Redis nodes of this host, a shorter way for reads from the master", set: setSockets},
-	{flag: "redis-ca", env: "REDIS_CA", usage: "`FILE` with the certificates (PEM) of the authorities that Redis' certificate may be from, with rediss (default: the system's)", set: func(n *webNode, text string) (err error) {
+	{flag: "redis-ca", path: true, env: "REDIS_CA", usage: "`FILE` with the certificates (PEM) of the authorities that Redis' certificate may be from, with rediss (default: the system's)", set: func(n *webNode, text string) (err error) {
 		n.authorities, err = os.ReadFile(text)
 		return err
 	}},
-	{flag: "redis-cert", env: "REDIS_CERT", usage: "`FILE` with the certificate (PEM) to show to Redis, with rediss; needs --redis-key", set: func(n *webNode, text string) (err error) {
+	{flag: "redis-cert", path: true, env: "REDIS_CERT", usage: "`FILE` with the certificate (PEM) to show to Redis, with rediss; needs --redis-key", set: func(n *webNode, text string) (err error) {
 		n.certificate, err = os.ReadFile(text)
 		return err
 	}},
-	{flag: "redis-key", env: "REDIS_KEY", usage: "`FILE` with the key (PEM) of that certificate", set: func(n *webNode, text string) (err error) {
+	{flag: "redis-key", path: true, env: "REDIS_KEY", usage: "`FILE` with the key (PEM) of that certificate", set: func(n *webNode, text string) (err error) {
 		n.key, err = os.ReadFile(text)
 		return err
 	}},
@@ -98,7 +100,7 @@ var webOptions = []option{
 		n.redis.IdempotencyTTL, err = duration(text, minRemember)
 		return err
 	}},
-	{flag: "tokens", env: "HOLDFAST_TOKENS", usage: "`FILE` with the tokens that may be used and what each may do; see 'holdfast token'", set: func(n *webNode, text string) error {
+	{flag: "tokens", path: true, env: "HOLDFAST_TOKENS", usage: "`FILE` with the tokens that may be used and what each may do; see 'holdfast token'", set: func(n *webNode, text string) error {
 		data, err := os.ReadFile(text)
 		if err != nil {
 			return err
@@ -172,6 +174,7 @@ var webOptions = []option{
 type webFlags struct {
 	text   map[string]string
 	listen string // $HOST:$PORT
+	getenv func(string) string
 }
 
 func newWebFlags() *webFlags { return &webFlags{text: map[string]string{}} }
@@ -217,7 +220,7 @@ func (f *webFlags) fill(getenv func(string) string) {
 			f.text[o.flag] = getenv(o.env)
 		}
 	}
-	f.listen = listenAddress(getenv)
+	f.listen, f.getenv = listenAddress(getenv), getenv
 }
 
 // node is the web node that is described. Its errors are usage errors that name
@@ -237,6 +240,12 @@ func (f *webFlags) node() (*webNode, error) {
 		}
 		if text == "" {
 			continue
+		}
+		if o.path {
+			var err error
+			if text, err = expandHome(text, f.getenv); err != nil {
+				return nil, usagef("--%s (or %s): %w", o.flag, o.env, err)
+			}
 		}
 		if err := o.set(n, text); err != nil {
 			value := fmt.Sprintf(" %.80q", text)

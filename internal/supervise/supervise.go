@@ -137,6 +137,13 @@ func (s *Supervisor) Prepare() (err error) {
 	if err := s.dir.checkRoom(); err != nil {
 		return err
 	}
+	var wrong []error
+	for _, e := range CheckReferences(s.cfg.Stack, s.cfg.BaseDir, variable(s.cfg.Environ, "PATH")) {
+		wrong = append(wrong, e)
+	}
+	if len(wrong) > 0 {
+		return errors.Join(wrong...)
+	}
 	if s.programs, err = findPrograms(s.host, s.cfg.Self); err != nil {
 		return err
 	}
@@ -453,7 +460,7 @@ func (s *Supervisor) launch(p plan.Process, args []string) (*process.Process, er
 	if err := os.MkdirAll(s.dir.path("nodes", p.Node), 0o700); err != nil {
 		return nil, err
 	}
-	return process.Start(process.Spec{
+	proc, err := process.Start(process.Spec{
 		Path: s.programs[p.Program],
 		Args: args,
 		Env:  append(slices.Clip(s.cfg.Environ), p.Env...),
@@ -464,6 +471,10 @@ func (s *Supervisor) launch(p plan.Process, args []string) (*process.Process, er
 		// Redis and Sentinel write their passwords into the files they rewrite.
 		Private: p.Kind == plan.Redis || p.Kind == plan.Sentinel,
 	})
+	if err != nil {
+		return nil, s.explainStart(p, wd, err)
+	}
+	return proc, nil
 }
 
 func (s *Supervisor) names() []string {

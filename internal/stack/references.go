@@ -1,0 +1,70 @@
+package stack
+
+import (
+	"slices"
+	"strings"
+)
+
+// ReferenceKind is what a stack file expects in a place on the disk.
+type ReferenceKind string
+
+// The kinds of reference.
+const (
+	ProgramFile ReferenceKind = "program" // a path, or a name to look for on PATH
+	Directory   ReferenceKind = "directory"
+	TokensFile  ReferenceKind = "tokens"
+)
+
+// Reference is something on the disk that a stack file names. Whether it is
+// there is not this package's to know.
+type Reference struct {
+	App  string
+	Kind ReferenceKind
+	// Path is as the file has it.
+	Path string
+
+	at path
+}
+
+// Key is where the reference stands, such as apps.web.dir.
+func (r Reference) Key() string { return r.at.String() }
+
+// References are what a stack names on the disk, by application.
+func (s Stack) References() []Reference {
+	var all []Reference
+	add := func(app string, kind ReferenceKind, name string, keys ...string) {
+		if name != "" {
+			at := path("apps").key(app).key(strings.Join(keys, "/"))
+			all = append(all, Reference{app, kind, name, at})
+		}
+	}
+	for _, name := range s.AppNames() {
+		a := s.Apps[name]
+		add(name, Directory, a.Files, "files")
+		if len(a.Command) > 0 {
+			add(name, ProgramFile, a.Command[0], "command", "#0")
+			add(name, Directory, a.Dir, "dir")
+		}
+		if a.KV != nil {
+			add(name, TokensFile, a.KV.TokensFile, "kv", "tokens-file")
+		}
+	}
+	return all
+}
+
+// Mistake is what is wrong with a reference, at its place in the stack file of
+// that name and text.
+func (r Reference) Mistake(file string, data []byte, what string) Mistake {
+	in := newReader(file)
+	if root := in.readTree(data); root != nil {
+		s := base()
+		readKeys(in, "", root, stackKeys, &s)
+	}
+	at := in.near(r.at)
+	return Mistake{file, at.line, at.column, r.Key() + ": " + what}
+}
+
+// With is these mistakes and more, in the order of the file.
+func (m Mistakes) With(more ...Mistake) Mistakes {
+	return append(slices.Clone(m), more...).sorted()
+}

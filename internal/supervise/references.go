@@ -1,0 +1,117 @@
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/quote"
+	"holdfast/internal/stack"
+	"holdfast/internal/token"
+)
+
+// ReferenceError says that what a stack file names is not on this machine, or
+// cannot be used.
+type ReferenceError struct {
+	Reference stack.Reference
+	Err       error
+}
+
+func (e *ReferenceError) Error() string { return e.Reference.Key() + ": " + e.Err.Error() }
+func (e *ReferenceError) Unwrap() error { return e.Err }
+
+// CheckReferences looks for everything on the disk that a stack names. Paths
+// are relative to baseDir; searchPath is the PATH that nodes inherit.
+func CheckReferences(s stack.Stack, baseDir, searchPath string) []*ReferenceError {
+	var wrong []*ReferenceError
+	for _, r := range s.References() {
+		var err error
+		switch r.Kind {
+		case stack.ProgramFile:
+			err = checkProgramFile(s.Apps[r.App], r.Path, baseDir, searchPath)
+		case stack.Directory:
+			err = checkDirectory(plan.Resolve(baseDir, r.Path))
+		case stack.TokensFile:
+			err = checkTokens(plan.Resolve(baseDir, r.Path))
+		}
+		if err != nil {
+			wrong = append(wrong, &ReferenceError{r, err})
+		}
+	}
+	return wrong
+}
+
+func checkProgramFile(a stack.App, name, baseDir, searchPath string) error {
+	if own, set := a.Env["PATH"]; set {
+		searchPath = own
+	}
+	path := plan.ResolveProgram(baseDir, name)
+	if !strings.Contains(path, "/") {
+		found, err := lookPath(path)
+		if errors.Is(err, exec.ErrNotFound) {
+			return fmt.Errorf("there is no program %s on PATH: install it, or write where it is", quote.Shell(name))
+		}
+		if err != nil {
+			return fmt.Errorf("the program %s: %w", quote.Shell(name), err)
+		}
+		path = found
+	}
+	return process.Runnable(path, searchPath)
+}
+
+// checkDirectory reports why a path is no directory that can be entered.
+func checkDirectory(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s does not exist", quote.Shell(path))
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a directory", quote.Shell(path))
+	}
+	if _, err := os.Stat(filepath.Join(path, ".")); err != nil {
+		return fmt.Errorf("%s cannot be entered by this user: %w", quote.Shell(path), errors.Unwrap(err))
+	}
+	return nil
+}
+
+func checkTokens(path string) error {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s does not exist", quote.Shell(path))
+	}
+	if err != nil {
+		return err
+	}
+	_, err = token.Parse(path, data)
+	return err
+}
+
+// explainStart says in other words why a program of the user's could not be
+// started, where the kernel's are misleading.
+func (s *Supervisor) explainStart(p plan.Process, wd string, err error) error {
+	if info, statErr := os.Stat(wd); statErr != nil || !info.IsDir() {
+		return fmt.Errorf("cannot start in the directory %s: %w", quote.Shell(wd), checkDirectory(wd))
+	}
+	if why := process.Runnable(s.programs[p.Program], variable(append(s.cfg.Environ, p.Env...), "PATH")); why != nil {
+		return fmt.Errorf("cannot start: %w", why)
+	}
+	return err
+}
+
+// variable is the last value of a variable in an environment.
+func variable(environ []string, name string) string {
+	for i := len(environ) - 1; i >= 0; i-- {
+		if v, ok := strings.CutPrefix(environ[i], name+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
