@@ -63,7 +63,10 @@ type backendData struct {
 	Health       stack.Health
 	FastInterval time.Duration
 	ServerLimits string
-	Servers      []serverData
+	// MaxQueued is how many requests may wait for the servers, all together;
+	// 0: any number.
+	MaxQueued int
+	Servers   []serverData
 	// Of a KV: how long a node may be silent, and in a stream or long poll.
 	ServerTimeout, StreamTimeout time.Duration
 }
@@ -162,7 +165,7 @@ func (b builder) haproxy(n node) haproxyData {
 	layer4 := map[string]bool{}
 	for i, t := range s.TCP {
 		layer4[t.App] = true
-		backend := b.backend(t.App)
+		backend := b.backend(n, t.App, i)
 		backend.Cookie = false
 		d.TCP = append(d.TCP, tcpData{
 			// A dot keeps our names apart from those of applications.
@@ -170,15 +173,11 @@ func (b builder) haproxy(n node) haproxyData {
 		})
 		d.GlobalMaxconn += d.Maxconn // entry.limits, for each entry
 	}
-	routed := map[string]bool{}
-	for _, r := range s.Routes {
-		routed[r.App] = true
-	}
 	for _, name := range s.AppNames() {
-		if layer4[name] && !routed[name] && s.Apps[name].Kind() != stack.KV {
+		if layer4[name] && !s.Routed(name) && s.Apps[name].Kind() != stack.KV {
 			continue // it need not speak HTTP
 		}
-		backend := b.backend(name)
+		backend := b.backend(n, name, httpEntry)
 		d.KV = d.KV || backend.KV
 		d.Backends = append(d.Backends, backend)
 		if value := DrillHeader(s, b.machine.Secrets, name); value != "" {
@@ -208,8 +207,9 @@ func newRoute(number int, r stack.Route) routeData {
 	return d
 }
 
-// backend is the data of an application's servers.
-func (b builder) backend(name string) backendData {
+// backend is the data of an application's servers in a balancer, for the HTTP
+// entry (httpEntry) or for a layer 4 entry by its index.
+func (b builder) backend(balancer node, name string, entry int) backendData {
 	app := b.stack.Apps[name]
 	d := backendData{
 		Name: name, What: string(app.Kind()), KV: app.Kind() == stack.KV,
@@ -234,17 +234,12 @@ func (b builder) backend(name string) backendData {
 		// A name that does not resolve takes out its server, not all of us.
 		d.ServerLimits += " init-addr libc,none"
 	}
-	if app.Connections > 0 {
-		d.ServerLimits += fmt.Sprintf(" maxconn %d", app.Connections)
-		if app.Queue > 0 {
-			d.ServerLimits += fmt.Sprintf(" maxqueue %d", app.Queue)
-		}
-	}
 	for _, n := range b.nodes {
 		if n.kind == Web && n.app == name {
 			d.Servers = append(d.Servers, serverData{n.name, b.address(n)})
 		}
 	}
+	b.limit(&d, balancer, name, entry)
 	return d
 }
 

@@ -43,9 +43,9 @@ func tables() ([]key[Stack], []key[App]) {
 		textKey("sticky", cookieRule, func(a *App) *string { return &a.Sticky },
 			"The name of a cookie that keeps a client on its node; none: every request goes to any node."),
 		numberKey("connections", 0, maxCount, func(a *App) *int { return &a.Connections },
-			"How many requests one node gets at once; the rest wait in the balancer. 0: no limit."),
+			"How many requests one node gets at once, from all balancers and entries together, which share it evenly; the rest wait in the balancers. 0: no limit."),
 		numberKey("queue", 0, maxCount, func(a *App) *int { return &a.Queue },
-			"How many requests may wait for one node beyond connections. 0: no limit but timeouts.queue."),
+			"How many requests may wait for one node beyond connections, in all balancers together, which share it evenly. 0: no limit but timeouts.queue."),
 		sectionKey("health", healthKeys, func(a *App) *Health { return &a.Health },
 			"How the balancers see that a node can serve."),
 	}
@@ -88,7 +88,7 @@ var entryKeys = []key[Entry]{
 
 var limitKeys = []key[Limits]{
 	numberKey("connections", 1, maxCount, func(l *Limits) *int { return &l.Connections },
-		"How many connections one balancer has at once; further ones wait in the kernel's queue."),
+		"How many connections one balancer has at once, at the entry and again at each tcp entry; further ones wait in the kernel's queue."),
 }
 
 var healthKeys = []key[Health]{

@@ -117,11 +117,12 @@ type App struct {
 	// Sticky is the name of the cookie that keeps a client on its node;
 	// empty: none.
 	Sticky string `yaml:"sticky"`
-	// Connections is how many requests one node gets at once; the rest
-	// queue in the balancer. 0: no limit.
+	// Connections is how many requests one node gets at once, from all
+	// balancers together; the rest wait in the balancers. 0: no limit.
 	Connections int `yaml:"connections"`
-	// Queue is how many requests may wait for one node beyond Connections
-	// (HAProxy's maxqueue); 0: no limit but Timeouts.Queue.
+	// Queue is how many requests may wait for one node beyond Connections, in
+	// all balancers together (HAProxy's maxqueue); 0: no limit but
+	// Timeouts.Queue.
 	Queue int `yaml:"queue"`
 	// Health is how the balancers and the supervisor see that a node can
 	// serve.

@@ -18,6 +18,7 @@ func validate(r *reader, s Stack) {
 	validateEntries(r, s)
 	validateRedis(r, s)
 	validatePorts(r, s)
+	validateShares(r, s)
 }
 
 func validateApps(r *reader, s Stack) {
