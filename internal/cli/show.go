@@ -61,7 +61,7 @@ func table(w io.Writer, st supervise.Status, columns int) {
 			role = string(n.Kind)
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s%s\t%s\t%d\t%s\t%s\n", n.Name, role, n.State, host(n.Host), n.Address, pid, n.Restarts,
-			ago(n.Since), n.Detail)
+			ago(n.Since), remark(n)+left(n))
 	}
 	tw.Flush()
 	for i, line := range strings.SplitAfter(text.String(), "\n") {
@@ -74,6 +74,36 @@ func table(w io.Writer, st supervise.Status, columns int) {
 		}
 		io.WriteString(w, strings.TrimRight(line, " \n")+strings.Repeat("\n", strings.Count(line, "\n")))
 	}
+}
+
+// remark says why a node is not as it should be; empty: it is.
+func remark(n supervise.NodeStatus) string {
+	if n.Detail != "" {
+		return n.Detail
+	}
+	return n.Excluded
+}
+
+// left is the time that a node which starts has left to become ready; empty: it
+// does not start, or may take its time.
+func left(n supervise.NodeStatus) string {
+	if n.State != supervise.Starting || n.Until.IsZero() {
+		return ""
+	}
+	left := time.Until(n.Until).Round(time.Second)
+	if left < 0 {
+		return fmt.Sprintf(" (should have been ready %v ago: health.start)", -left)
+	}
+	return fmt.Sprintf(" (has %v left: health.start)", left)
+}
+
+// unserved says which applications get no answers, a line each.
+func unserved(st supervise.Status) string {
+	var text strings.Builder
+	for _, u := range st.Unserved {
+		fmt.Fprintf(&text, "%s has no server for %s and answers 503: %s\n", u.Balancer, u.App, u.Why)
+	}
+	return text.String()
 }
 
 // ago is the time since t, as a person says it.
@@ -90,17 +120,18 @@ func ago(t time.Time) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// drawEvery is how often a live picture is drawn.
-const drawEvery = 50 * time.Millisecond
+// drawEvery is how often a live picture is drawn, and tellEvery how often those
+// who see none are told what is waited for.
+const drawEvery, tellEvery = 50 * time.Millisecond, 5 * time.Second
 
 // showStart shows how the nodes come up, a live line each on a terminal, else
-// a line for each that is up or has failed, until all were. It answers the
-// last status.
+// a line for each that is up or has failed, and now and then for each that is
+// waited for, until all were. It answers the last status.
 func showStart(ctx context.Context, w io.Writer, status func() (supervise.Status, error)) (supervise.Status, error) {
 	began := time.Now()
 	live := terminal(w)
 	settled := map[string]supervise.State{}
-	drawn := 0
+	drawn, told := 0, began
 	for {
 		st, err := status()
 		if err != nil {
@@ -112,14 +143,19 @@ func showStart(ctx context.Context, w io.Writer, status func() (supervise.Status
 			}
 			drawn = len(st.Nodes)
 		}
+		tell := time.Since(told) >= tellEvery
+		if tell {
+			told = time.Now()
+		}
 		for _, n := range st.Nodes {
-			line := fmt.Sprintf("  %-14s %-9s %-21s %s", n.Name, n.State, n.Address, firstLine(n.Detail))
+			line := fmt.Sprintf("  %-14s %-9s %-21s %s", n.Name, n.State, n.Address, firstLine(n.Detail)+left(n))
 			switch {
 			case live:
 				line = cut(line, width(w)-1) // a wrapped line would be two to go back over
 				line = strings.Replace(line, string(n.State), colour(n.State)+string(n.State)+plain, 1)
 				fmt.Fprintln(w, strings.TrimRight(line, " "))
-			case n.State != settled[n.Name] && (n.State == supervise.Up || n.State == supervise.Failed):
+			case tell && n.State == supervise.Starting && n.Detail != "",
+				n.State != settled[n.Name] && (n.State == supervise.Up || n.State == supervise.Failed):
 				fmt.Fprintf(w, "%s  (%.2f s)\n", strings.TrimRight(line, " "), time.Since(began).Seconds())
 			}
 			settled[n.Name] = n.State
@@ -172,6 +208,9 @@ func showSummary(w io.Writer, self string, st supervise.Status, p plan.Plan, too
 	}
 	if missing := laggards(st); missing != "" {
 		fmt.Fprintf(w, "\nNot up:%s\n", missing)
+	}
+	if lines := unserved(st); lines != "" {
+		fmt.Fprintf(w, "\n%s", lines)
 	}
 	fmt.Fprintln(w, "\nTry:")
 	if kvIsDefault(p.Stack) {

@@ -80,7 +80,7 @@ func printStatus(g *globals, w io.Writer, st supervise.Status) error {
 	if st.Statistics != "" {
 		fmt.Fprintf(w, "   statistics %s", st.Statistics)
 	}
-	fmt.Fprint(w, "\n\n")
+	fmt.Fprintf(w, "\n%s\n", unserved(st))
 	table(w, st, columns)
 	return nil
 }
@@ -158,8 +158,9 @@ func watchStatus(ctx context.Context, g *globals, w io.Writer, read func(context
 func printChanges(w io.Writer, st supervise.Status, last *string) {
 	var now strings.Builder
 	for _, n := range st.Nodes {
-		fmt.Fprintf(&now, "%s %s %s %s\n", n.Name, n.Role, n.State, n.Detail)
+		fmt.Fprintf(&now, "%s %s %s %s\n", n.Name, n.Role, n.State, remark(n))
 	}
+	now.WriteString(unserved(st))
 	before := strings.Split(*last, "\n")
 	for i, line := range strings.Split(strings.TrimSpace(now.String()), "\n") {
 		if i >= len(before) || before[i] != line {

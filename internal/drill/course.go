@@ -18,8 +18,9 @@ const (
 	leadIn  = 2500 * time.Millisecond // of undisturbed load at the beginning
 	between = 1500 * time.Millisecond // between two faults
 	leadOut = 2 * time.Second         // after the last one
-	// healLimit is how long the stack may take to be well again.
-	healLimit = 60 * time.Second
+	// healBeyond is how long the stack may take to be well again, beyond the
+	// start of its slowest node (health.start).
+	healBeyond = 45 * time.Second
 	// wellLimit is how long it may take to be well before anything is broken:
 	// it may have been started a moment ago.
 	wellLimit = 10 * time.Second
@@ -259,7 +260,8 @@ func (c *course) strike(ctx context.Context, f fault) error {
 	c.say("waiting until the stack is well again")
 	// Also after an interrupt: a drill leaves the stack as it found it.
 	healing := context.WithoutCancel(ctx)
-	why := c.target.heal(healing, healLimit)
+	limit := healBeyond + c.target.stack.SlowestStart()
+	why := c.target.heal(healing, limit)
 	if why == "" {
 		record.Healthy = s.now()
 	}
@@ -271,7 +273,7 @@ func (c *course) strike(ctx context.Context, f fault) error {
 		c.elected = time.Now() // the watcher has yet to see it
 	}
 	if why != "" {
-		return fmt.Errorf("the stack is not well %v after %s: %s", healLimit, f.name, why)
+		return fmt.Errorf("the stack is not well %v after %s: %s", limit, f.name, why)
 	}
 	return ctx.Err()
 }

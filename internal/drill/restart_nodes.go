@@ -67,17 +67,18 @@ func (s *scene) restartAll(ctx context.Context, kind plan.Kind) error {
 	return nil
 }
 
-// restartLimit is how long one restart may take: drain, grace, and the start.
-const restartLimit = 60 * time.Second
+// restartBeyond is how long the drain and the grace of a restart may take, before
+// the start of the node (health.start).
+const restartBeyond = 45 * time.Second
 
 func (s *scene) restart(ctx context.Context, n supervise.NodeStatus) error {
 	// A restart that is broken off leaves the node down or on its way.
-	if err := s.undo(step{Why: "the restart of " + n.Name, Command: s.stack.command("start", n.Name), Running: s.stack.state}); err != nil {
+	if err := s.undo(step{Why: "the restart of " + n.Name, Command: s.stack.command("start", n.Name), Limit: s.stack.startLimit(), Running: s.stack.state}); err != nil {
 		return err
 	}
 	s.say("restarting %s", n.Name)
 	s.blow(n.Name)
-	ctx, cancel := context.WithTimeout(ctx, restartLimit)
+	ctx, cancel := context.WithTimeout(ctx, restartBeyond+s.stack.stack.SlowestStart())
 	defer cancel()
 	if err := s.stack.client.Do(ctx, n.Name, supervise.ActRestart); err != nil {
 		return fmt.Errorf("restart %s: %w", n.Name, err)

@@ -24,7 +24,7 @@ var killSupervisor = fault{
 		}
 		// The next supervisor runs in the background, however this one was
 		// started.
-		if err := s.undo(step{Why: "the death of the supervisor", Command: s.stack.command("up", "-d"), Supervised: s.stack.state, Running: s.stack.state}); err != nil {
+		if err := s.undo(step{Why: "the death of the supervisor", Command: s.stack.command("up", "-d"), Limit: s.stack.startLimit(), Supervised: s.stack.state, Running: s.stack.state}); err != nil {
 			return err
 		}
 		if err := s.kill(ctx, n); err != nil {

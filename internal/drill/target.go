@@ -90,6 +90,9 @@ func (t *target) run(ctx context.Context, args ...string) error {
 	return nil
 }
 
+// startLimit is how long a command may take that starts a node or the stack.
+func (t *target) startLimit() time.Duration { return commandLimit + t.stack.SlowestStart() }
+
 // sick says why the stack is not well; empty: it is. Every node is up, there is
 // one master with all its replicas in step, and every Sentinel agrees and knows
 // of all the others.

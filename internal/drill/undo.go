@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,6 +37,8 @@ type step struct {
 	// Command is a program and its arguments; Input is its standard input.
 	Command []string `json:"command,omitempty"`
 	Input   string   `json:"input,omitempty"`
+	// Limit is how long the command may take; 0: commandLimit.
+	Limit time.Duration `json:"limit,omitempty"`
 	// Remove is a file, or a directory with all in it. Unmount is a directory
 	// that something was mounted on.
 	Remove  string `json:"remove,omitempty"`
@@ -105,7 +108,8 @@ const commandLimit, commandGrace = 90 * time.Second, 5 * time.Second
 // that ends the drill, and the second one of who has no patience, are not for
 // what undoes it.
 func (s step) command() error {
-	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
+	limit := cmp.Or(s.Limit, commandLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, s.Command[0], s.Command[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -114,7 +118,7 @@ func (s step) command() error {
 	cmd.Stdin = strings.NewReader(s.Input)
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
-		err = fmt.Errorf("not done within %v: %w", commandLimit, err)
+		err = fmt.Errorf("not done within %v: %w", limit, err)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", strings.Join(s.Command, " "), err, strings.TrimSpace(string(out)))

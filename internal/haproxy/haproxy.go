@@ -89,8 +89,13 @@ type Stat struct {
 	// INI before the first has ended, empty without checks. A "* " in front
 	// says that another is running.
 	CheckStatus string
-	// CheckDetail is what the check found, for a person.
-	CheckDetail string
+	// CheckMeaning is CheckStatus in words ("Layer7 wrong status"); CheckCode
+	// the status that an HTTP check was answered with, 0: none; CheckDetail
+	// what the check found, for a person. Part of that may be the server's own
+	// text.
+	CheckMeaning string
+	CheckCode    int
+	CheckDetail  string
 	// Sessions are open now, Queued are waiting, TotalSessions count since
 	// the start.
 	Sessions, Queued, TotalSessions int64
@@ -114,6 +119,37 @@ func (s Stat) State() string {
 func (s Stat) Checked() bool {
 	status := strings.TrimPrefix(s.CheckStatus, "* ")
 	return status != "" && status != "INI"
+}
+
+// Serves reports whether HAProxy sends requests to the row's server on good
+// grounds: its check has found it fit, or it is not to be checked.
+func (s Stat) Serves() bool {
+	switch s.State() {
+	case "UP":
+		return strings.TrimPrefix(s.CheckStatus, "* ") != "INI"
+	case "no":
+		return s.Status == "no check"
+	}
+	return false
+}
+
+// Finding is the row's status for a person, and what the last check found where
+// that is why: "DOWN (Layer7 wrong status 400)".
+func (s Stat) Finding() string {
+	switch {
+	case s.Serves() || s.State() == "DRAIN" || s.State() == "MAINT":
+		return s.Status
+	case !s.Checked():
+		return s.Status + " (not checked yet)"
+	}
+	found := s.CheckMeaning
+	if s.CheckCode != 0 {
+		found += " " + strconv.Itoa(s.CheckCode)
+	}
+	if s.CheckDetail != "" {
+		found += ", " + strconv.Quote(s.CheckDetail[:min(len(s.CheckDetail), 80)])
+	}
+	return s.Status + " (" + found + ")"
 }
 
 // Stat asks for the statistics of all proxies and servers, in the order of
@@ -159,7 +195,8 @@ func (c *Client) Stat(ctx context.Context) ([]Stat, error) {
 		}
 		stats = append(stats, Stat{
 			Backend: field("pxname"), Server: field("svname"),
-			Status: field("status"), CheckStatus: field("check_status"), CheckDetail: field("last_chk"),
+			Status: field("status"), CheckStatus: field("check_status"),
+			CheckMeaning: field("check_desc"), CheckCode: int(number("check_code")), CheckDetail: field("last_chk"),
 			Sessions: number("scur"), Queued: number("qcur"), TotalSessions: number("stot"),
 			Since: time.Duration(number("lastchg")) * time.Second,
 		})

@@ -99,6 +99,8 @@ type Process struct {
 	// Dir is the working directory; empty: the node's own, nodes/NODE in the
 	// state directory. Absolute otherwise.
 	Dir string `json:"dir,omitempty"`
+	// Start is how long it may take to become ready; 0: as long as any.
+	Start time.Duration `json:"start,omitempty"`
 	// StopSignal asks it to end, by name (SIGTERM); after Grace it is killed.
 	StopSignal string        `json:"stop-signal"`
 	Grace      time.Duration `json:"grace"`
@@ -123,6 +125,11 @@ type Probe struct {
 	// Ready and Live are paths for ProbeHTTP; Live may be empty.
 	Ready string `json:"ready,omitempty"`
 	Live  string `json:"live,omitempty"`
+	// Host is the Host header that they are asked with.
+	Host string `json:"host,omitempty"`
+	// Timeout is how long the balancers wait for the answer to a check; 0: it
+	// is no balancer's business.
+	Timeout time.Duration `json:"timeout,omitempty"`
 	// Socket is HAProxy's runtime socket, relative to the state directory.
 	Socket string `json:"socket,omitempty"`
 }

@@ -44,14 +44,18 @@ func (p Process) text(out *strings.Builder) {
 	if p.Dir != "" {
 		line("in %s", p.Dir)
 	}
-	line("ready: %s; stop: %s, killed after %s", p.Probe, p.StopSignal, p.Grace)
+	within := ""
+	if p.Start > 0 {
+		within = fmt.Sprintf(" within %s", p.Start)
+	}
+	line("ready: %s%s; stop: %s, killed after %s", p.Probe, within, p.StopSignal, p.Grace)
 }
 
 // String says how the probe asks.
 func (p Probe) String() string {
 	switch p.Kind {
 	case ProbeHTTP:
-		return "GET " + p.Ready
+		return "GET " + p.Ready + " of host " + p.Host
 	case ProbeTCP:
 		return "accepts a connection"
 	case ProbeHAProxy:

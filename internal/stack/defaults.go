@@ -102,15 +102,26 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 		// feed it for a minute, and a node whose port is closed for 10 s. Two
 		// checks, not one, since a single late answer is no fault.
 		Interval: 500 * time.Millisecond,
-		Rise:     2,
-		Fall:     2,
+		// What frameworks that look at the Host header let through by default,
+		// while they develop; a node's own address is in no such list.
+		Host:  "localhost",
+		Rise:  2,
+		Fall:  2,
+		Start: 15 * time.Second,
+	}
+	if kind == Command {
+		h.Start = 30 * time.Second // not ours: it may load what it likes
 	}
 	if kind == Servers {
+		h.Start = 0
 		// Servers elsewhere are asked as gently as is customary.
 		h.Interval, h.Fall = 2*time.Second, 5
 	}
 	if has("health/path") {
 		h.Path = a.Health.Path
+	}
+	if has("health/host") {
+		h.Host = a.Health.Host
 	}
 	if has("health/interval") {
 		h.Interval = a.Health.Interval
@@ -120,6 +131,9 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 	}
 	if has("health/fall") {
 		h.Fall = a.Health.Fall
+	}
+	if has("health/start") {
+		h.Start = a.Health.Start
 	}
 	a.Health = h
 }

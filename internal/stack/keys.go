@@ -94,12 +94,29 @@ var limitKeys = []key[Limits]{
 var healthKeys = []key[Health]{
 	textKey("path", healthPathRule, func(h *Health) *string { return &h.Path },
 		"Asked with GET, has to answer 2xx or 3xx; none: the port has to accept a connection. Default: /healthz/ready for kv, /healthz/live for files, / for command, none for servers."),
+	textKey("host", healthHostRule, func(h *Health) *string { return &h.Host },
+		"The Host header that path is asked with, for a program that answers to the names of its site alone."),
 	durationKey("interval", 50*time.Millisecond, func(h *Health) *time.Duration { return &h.Interval },
 		"The time between two checks. Default: 500ms; 2s for servers."),
 	numberKey("rise", 1, 1000, func(h *Health) *int { return &h.Rise },
 		"How many good checks in a row bring a node back."),
 	numberKey("fall", 1, 1000, func(h *Health) *int { return &h.Fall },
 		"How many bad checks in a row take a node out. Default: 2; 5 for servers."),
+	startKey(),
+}
+
+// startKey is a time that servers elsewhere do not have.
+func startKey() key[Health] {
+	k := durationKey("start", time.Second, func(h *Health) *time.Duration { return &h.Start },
+		"How long a node may take to become ready after its start; up and restart wait so long. Default: 30s for command, 15s for kv and files.")
+	show := k.show
+	k.show = func(h *Health) any {
+		if h.Start == 0 {
+			return nil
+		}
+		return show(h)
+	}
+	return k
 }
 
 var routeKeys = []key[Route]{

@@ -135,7 +135,7 @@ func TestTheDefaultStackIsTheDocumentedOne(t *testing.T) {
 		Balancers: 2,
 		Apps: map[string]App{"web": {
 			KV: defaultKV, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second,
-			Health: Health{Path: "/healthz/ready", Interval: 500 * time.Millisecond, Rise: 2, Fall: 2},
+			Health: Health{Path: "/healthz/ready", Host: "localhost", Interval: 500 * time.Millisecond, Rise: 2, Fall: 2, Start: 15 * time.Second},
 		}},
 		Routes: []Route{{App: "web"}},
 		Redis: Redis{
@@ -173,12 +173,14 @@ apps:
   servers: {servers: 127.0.0.1:5001}
 routes: [{app: kv}]
 `)
-	fast := func(path string) Health { return Health{path, 500 * time.Millisecond, 2, 2} }
+	fast := func(path string, start time.Duration) Health {
+		return Health{path, "localhost", 500 * time.Millisecond, 2, 2, start}
+	}
 	want := map[string]App{
-		"kv":      {KV: newKV(), Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/healthz/ready")},
-		"files":   {Files: "./public", Nodes: 1, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/healthz/live")},
-		"command": {Command: []string{"./web", "5"}, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/")},
-		"servers": {Servers: []string{"127.0.0.1:5001"}, Health: Health{"", 2 * time.Second, 2, 5}},
+		"kv":      {KV: newKV(), Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/healthz/ready", 15*time.Second)},
+		"files":   {Files: "./public", Nodes: 1, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/healthz/live", 15*time.Second)},
+		"command": {Command: []string{"./web", "5"}, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/", 30*time.Second)},
+		"servers": {Servers: []string{"127.0.0.1:5001"}, Health: Health{"", "localhost", 2 * time.Second, 2, 5, 0}},
 	}
 	if !reflect.DeepEqual(s.Apps, want) {
 		t.Errorf("got %+v\nwant %+v", s.Apps, want)
@@ -268,7 +270,7 @@ apps:
     sticky: node
     connections: 10
     queue: 20
-    health: {path: "/up?full=1", interval: 1s, rise: 3, fall: 4}
+    health: {path: "/up?full=1", host: "www.example.com:8443", interval: 1s, rise: 3, fall: 4, start: 2m}
   elsewhere:
     servers: [10.0.0.1:80, "[fd00::1]:80", host.example:8080]
   site: {files: "./no: comment #here"}

@@ -61,6 +61,16 @@ var (
 		check:   func(s string) string { return checkPath(s, "._~/%+@:=,;!&?-") },
 		none:    true,
 	}
+	healthHostRule = rule{
+		what:    "a host as the Host header has it, such as www.example.com",
+		pattern: regexp.MustCompile(`^([A-Za-z0-9_][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`),
+		check: func(s string) string {
+			if strings.Contains(s, "://") {
+				return fmt.Sprintf("%s is a URL: write the host alone, such as www.example.com", quoted(s))
+			}
+			return ""
+		},
+	}
 	statisticsRule = rule{
 		what:    "a path such as /web-app, or none",
 		pattern: pathRule.pattern,

@@ -166,12 +166,27 @@ type Health struct {
 	// Path is asked with GET and has to answer 2xx or 3xx. Empty: the port
 	// has to accept a connection.
 	Path string `yaml:"path"`
+	// Host is the Host header of the question, perhaps with a port.
+	Host string `yaml:"host"`
 	// Interval is the time between two checks.
 	Interval time.Duration `yaml:"interval"`
 	// Rise and Fall are how many checks in a row bring a node back or take
 	// it out.
 	Rise int `yaml:"rise"`
 	Fall int `yaml:"fall"`
+	// Start is how long a node may take to become ready once it is started;
+	// not for Servers.
+	Start time.Duration `yaml:"start"`
+}
+
+// SlowestStart is the longest that a node of any application may take to
+// become ready.
+func (s Stack) SlowestStart() time.Duration {
+	var longest time.Duration
+	for _, app := range s.Apps {
+		longest = max(longest, app.Health.Start)
+	}
+	return longest
 }
 
 // Route sends requests to an application. Comparisons ignore case. PathPrefix

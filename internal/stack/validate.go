@@ -76,6 +76,9 @@ func validateApp(r *reader, p path, kind Kind, a App) {
 		}
 	}
 	if kind == Servers {
+		if start := p.key("health").key("start"); r.has(start) {
+			r.complain(r.keyAt(start), "%s does not fit an application of kind %s: somebody else starts its servers; remove it", start, kind)
+		}
 		seen := map[string]bool{}
 		for i, address := range a.Servers {
 			if seen[address] {

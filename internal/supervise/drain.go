@@ -82,21 +82,6 @@ func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Clien
 	waiting.Wait()
 }
 
-// inRotation counts the servers of those nodes that a balancer has, and those
-// that it sends requests to, found fit by its own checks.
-func inRotation(ctx context.Context, b *haproxy.Client, nodes map[string]bool) (there, served int, err error) {
-	stats, err := b.Stat(ctx)
-	for _, st := range stats {
-		if nodes[st.Server] {
-			there++
-			if st.Checked() && st.State() == "UP" {
-				served++
-			}
-		}
-	}
-	return there, served, err
-}
-
 // inHand is how many requests a node has of a balancer that answers.
 func inHand(ctx context.Context, b *haproxy.Client, node string) (n int64) {
 	stats, _ := b.Stat(ctx)
@@ -136,31 +121,5 @@ func (s *Supervisor) setServer(ctx context.Context, b *haproxy.Client, node stri
 	_, err := b.SetStateEverywhere(ctx, node, state)
 	if err != nil && !errors.Is(err, haproxy.ErrNoServer) { // no route leads there
 		s.log.Error("cannot change a server's state at a balancer", "node", node, "state", state, "error", err)
-	}
-}
-
-// rotationLimit is how long a start waits for the balancers to see what the
-// supervisor sees.
-const rotationLimit = 5 * time.Second
-
-// awaitRotation waits until the balancers that are up send requests to every
-// application's node that is up: they have health checks of their own, and
-// until these have passed a client would be answered 503.
-func (s *Supervisor) awaitRotation(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
-	defer cancel()
-	up := map[string]bool{}
-	for _, st := range s.board.snapshot().Nodes {
-		up[st.Name] = st.Kind == plan.Web && st.State == Up
-	}
-	for _, b := range s.runningBalancers() {
-		all := func() bool {
-			there, served, err := inRotation(ctx, b, up)
-			return err == nil && served == there
-		}
-		if !poll(ctx, all) {
-			s.log.Warn("a balancer does not send requests to every node yet")
-			return
-		}
 	}
 }

@@ -64,6 +64,7 @@ type node struct {
 	detail   string
 	restarts int
 	died     int       // deaths since it was last calm
+	began    time.Time // when this process was started; zero: it was adopted
 	upSince  time.Time // of this process; zero: not up yet
 	deadAt   time.Time // when it was first seen dead, for redis
 	startAt  time.Time // do not start before; zero: now
@@ -352,7 +353,7 @@ func (n *node) start(ctx context.Context) {
 		return
 	}
 	n.log.Info("started", "pid", proc.ID().PID, "args", args)
-	n.proc, n.made, n.upSince, n.hungFrom = proc, n.sup.digest(n.spec), time.Time{}, time.Time{}
+	n.proc, n.made, n.began, n.upSince, n.hungFrom = proc, n.sup.digest(n.spec), time.Now(), time.Time{}, time.Time{}
 	n.record()
 }
 
@@ -457,6 +458,13 @@ func (n *node) publish() {
 		}
 		if n.proc == nil || n.state == Down {
 			s.Role = ""
+		}
+		if n.state != Up {
+			s.Excluded = ""
+		}
+		s.Until = time.Time{}
+		if n.state == Starting && n.proc != nil && n.spec.Start > 0 && !n.began.IsZero() && n.upSince.IsZero() {
+			s.Until = n.began.Add(n.spec.Start)
 		}
 	})
 }

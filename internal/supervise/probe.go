@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"syscall"
 	"time"
 
@@ -43,13 +41,13 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 	r := probeResult{}
 	switch p.Probe.Kind {
 	case plan.ProbeHTTP:
-		err = httpOK(ctx, p.Address, p.Probe.Ready)
+		err = askHealth(ctx, p, p.Probe.Ready)
 		var refusal *statusError
 		switch {
 		case err == nil:
 			r.live = true
 		case p.Probe.Live != "":
-			r.live = httpOK(ctx, p.Address, p.Probe.Live) == nil
+			r.live = askHealth(ctx, p, p.Probe.Live) == nil
 		default:
 			// "Not ready" is an answer: it may wait for something else.
 			r.live = errors.As(err, &refusal)
@@ -87,14 +85,20 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 	return r
 }
 
-// probeLimit is how long a probe may take: no longer than until a node that
-// hangs is to be killed, and long enough for an answer even then.
+// patience is how long a probe may take: as long as a balancer's check, so that
+// a node that answers in time for the balancers does so for the supervisor.
+func (n *node) patience() time.Duration {
+	return max(probeTimeout, n.spec.Probe.Timeout)
+}
+
+// probeLimit is how long the next probe may take: no longer than until a node
+// that hangs is to be killed, and long enough for an answer even then.
 func (n *node) probeLimit() time.Duration {
 	hang := hangLimit[n.spec.Kind]
 	if hang == 0 || n.hungFrom.IsZero() {
-		return probeTimeout
+		return n.patience()
 	}
-	return min(probeTimeout, max(hang-time.Since(n.hungFrom), probeUp))
+	return min(n.patience(), max(hang-time.Since(n.hungFrom), probeUp))
 }
 
 // probed takes in what a probe found.
@@ -149,43 +153,13 @@ func (n *node) probed(r probeResult) {
 	// a fresh one takes its place.
 	if n.hungFrom.IsZero() {
 		// A supervisor that stood still itself has not waited all that time.
-		n.hungFrom = time.Now().Add(-min(time.Since(r.began), probeTimeout))
+		n.hungFrom = time.Now().Add(-min(time.Since(r.began), n.patience()))
 	}
 	if limit := hangLimit[n.spec.Kind]; limit > 0 && !n.upSince.IsZero() && time.Since(n.hungFrom) >= limit {
 		n.log.Error("does not answer: killed", "for", time.Since(n.hungFrom), "probe", r.detail)
 		n.proc.SignalGroup(syscall.SIGKILL)
 		n.hungFrom = time.Time{}
 	}
-}
-
-// httpOK asks for a path and wants a 2xx or 3xx, as HAProxy's check does.
-func httpOK(ctx context.Context, address, path string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := probeClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
-	if resp.StatusCode < 200 || resp.StatusCode > 399 {
-		return &statusError{fmt.Sprintf("%s answers %s: %s", path, resp.Status, body)}
-	}
-	return nil
-}
-
-// statusError says that a node answered, but not well.
-type statusError struct{ msg string }
-
-func (e *statusError) Error() string { return e.msg }
-
-// probeClient makes a connection for each probe, so that a probe also sees
-// whether new ones are accepted, and follows no redirect.
-var probeClient = &http.Client{
-	Transport:     &http.Transport{DisableKeepAlives: true, Proxy: nil},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
 // balancer is a client of a balancer's runtime socket.

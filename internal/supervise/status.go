@@ -44,8 +44,13 @@ type NodeStatus struct {
 	Restarts int `json:"restarts"`
 	// Since is when the state was entered.
 	Since time.Time `json:"since"`
+	// Until is by when a node that starts has to be ready; zero: no matter.
+	Until time.Time `json:"until,omitzero"`
 	// Detail says in words why the state is what it is, if that helps.
 	Detail string `json:"detail,omitempty"`
+	// Excluded says of a node that is up why a balancer sends it no requests
+	// all the same; empty: all do.
+	Excluded string `json:"excluded,omitempty"`
 }
 
 // Status is a stack as seen from outside.
@@ -54,9 +59,11 @@ type Status struct {
 	Entry      string `json:"entry"`
 	Statistics string `json:"statistics,omitempty"`
 	// Ready is true when a client gets its answers: a balancer is up, each
-	// application has a node that is up, and Redis a master with a replica
-	// to acknowledge its writes.
+	// application has a node that is up and a server that every balancer sends
+	// requests to, and Redis a master with a replica to acknowledge its writes.
 	Ready bool `json:"ready"`
+	// Unserved are the applications that a balancer has no server for.
+	Unserved []Unserved `json:"unserved,omitempty"`
 	// Phase is what the supervisor is about: starting, running or stopping.
 	Phase Phase `json:"phase,omitempty"`
 	// Supervisor is the pid of the supervisor; 0: none runs.
@@ -104,7 +111,7 @@ func (s Status) ready(replicas int) bool {
 			return false
 		}
 	}
-	return true
+	return len(s.Unserved) == 0
 }
 
 // board holds the status of every node and tells subscribers of changes.
@@ -162,6 +169,20 @@ func (b *board) update(name string, change func(*NodeStatus)) {
 			}
 		}
 	}
+}
+
+// setRotation shows what the balancers hold of the nodes.
+func (b *board) setRotation(r rotation) {
+	for _, n := range b.snapshot().Nodes {
+		b.update(n.Name, func(s *NodeStatus) {
+			if s.Excluded = ""; s.State == Up {
+				s.Excluded = r.out[s.Name]
+			}
+		})
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.status.Unserved = r.unserved
 }
 
 // enter changes the supervisor's phase.

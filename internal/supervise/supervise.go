@@ -69,6 +69,9 @@ type Supervisor struct {
 	former map[string]string
 	// forgotten is why it is not known who was the Redis master; nil: it is.
 	forgotten error
+	// rotating is held by who asks the balancers for their view, until it is
+	// shown: no older view comes after a newer one.
+	rotating sync.Mutex
 
 	// tasks are the goroutines; halt ends them.
 	tasks sync.WaitGroup
@@ -297,6 +300,7 @@ func (s *Supervisor) Attend() {
 func (s *Supervisor) Start(ctx context.Context) error {
 	s.Attend()
 	s.tasks.Go(func() { s.rotateLogs(s.ctx) })
+	s.tasks.Go(func() { s.watchRotation(s.ctx) })
 	var failures []error
 	for _, processes := range stages(s.host.Processes) {
 		failures = append(failures, s.startStage(ctx, processes)...)
@@ -312,11 +316,6 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	s.board.enter(PhaseRunning)
 	return errors.Join(failures...)
 }
-
-// startLimit is how long a stage may keep the next one waiting. A replica that
-// copies much data, or a master that loads it, takes its time; the web nodes
-// hold requests until then.
-const startLimit = 15 * time.Second
 
 // startStage starts the processes of one stage and waits for them.
 func (s *Supervisor) startStage(ctx context.Context, processes []plan.Process) (failures []error) {
@@ -364,14 +363,7 @@ func (s *Supervisor) startNode(ctx context.Context, name string, seen *facts) er
 	if n.outdated {
 		action = ActRestart
 	}
-	limited, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	err := s.send(limited, name, command{action: action, seen: seen})
-	if limited.Err() != nil && ctx.Err() == nil {
-		st, _ := s.board.snapshot().Node(name)
-		return fmt.Errorf("%s is not ready after %v: %s", name, startLimit, st.Detail)
-	}
-	return err
+	return s.bringUp(ctx, n, command{action: action, seen: seen}, cmp.Or(n.spec.Start, startLimit))
 }
 
 // Do carries out an operator's action, and returns when its goal is reached.
@@ -384,6 +376,10 @@ func (s *Supervisor) Do(ctx context.Context, node string, action Action) error {
 	}
 	if s.stopping.Load() {
 		return errStopping
+	}
+	n := s.nodes[node]
+	if n.spec.Start > 0 && (action == ActStart || action == ActRestart) {
+		return s.bringUp(ctx, n, command{action: action}, n.spec.Start)
 	}
 	return s.send(ctx, node, command{action: action})
 }
@@ -489,6 +485,7 @@ func (s *Supervisor) names() []string {
 // same program with the same settings, its own files included.
 func (s *Supervisor) digest(p plan.Process) string {
 	h := sha256.New()
+	p.Probe, p.Start, p.Stage = plan.Probe{}, 0, 0 // the supervisor's own affair
 	wanted := []any{p}
 	for _, f := range s.host.Files {
 		if !f.Once && strings.HasPrefix(f.Path, filepath.Join("nodes", p.Node)+"/") {

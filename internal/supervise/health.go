@@ -1,0 +1,70 @@
+package supervise
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"holdfast/internal/plan"
+)
+
+// How much of the body of an answer is read, in bytes and in time, and how much
+// of it is shown.
+const (
+	maxHealthBody   = 64 << 10
+	maxHealthRead   = 200 * time.Millisecond
+	shownHealthBody = 200
+)
+
+// askHealth asks a node for a path and wants a 2xx or 3xx. It asks word for word
+// what HAProxy's check asks (http-check send, in package plan's haproxy.cfg), so
+// that supervisor and balancers learn the same: a program may answer by the Host
+// header, by others that a library would add, or only at new connections.
+func askHealth(ctx context.Context, p plan.Process, path string) error {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", p.Address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nhost: %s\r\nconnection: close\r\n\r\n", path, p.Probe.Host)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: no answer in time", path)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: no answer in HTTP: %w", path, err)
+	}
+	defer resp.Body.Close()
+	// To the end, as a rule: the program would see a reset otherwise.
+	conn.SetReadDeadline(time.Now().Add(maxHealthRead))
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxHealthBody))
+	if resp.StatusCode >= 200 && resp.StatusCode <= 399 {
+		return nil
+	}
+	return &statusError{fmt.Sprintf("%s answers %s%s: %s", path, resp.Status, hostHint(p.Probe.Host, resp.StatusCode), body[:min(len(body), shownHealthBody)])}
+}
+
+// hostHint says with which Host header a node was asked, where that may be why
+// it did not answer well.
+func hostHint(host string, status int) string {
+	switch status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMisdirectedRequest:
+		return fmt.Sprintf(" to a request for the host %s (health.host)", host)
+	}
+	return ""
+}
+
+// statusError says that a node answered, but not well.
+type statusError struct{ msg string }
+
+func (e *statusError) Error() string { return e.msg }

@@ -1,0 +1,41 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// startLimit is how long a node without a limit of its own may keep the next
+// stage of a start waiting. A replica that copies much data, or a master that
+// loads it, takes its time; the web nodes hold requests until then.
+const startLimit = 15 * time.Second
+
+// bringUp sends a node a command to start, or to start anew, and waits until it
+// is ready, for no longer than the limit. What a restart does before the new
+// start does not count. The node goes on starting after that.
+func (s *Supervisor) bringUp(ctx context.Context, n *node, c command, limit time.Duration) error {
+	patience := limit
+	if c.action == ActRestart {
+		patience += rotationLimit + drainLimit + n.spec.Grace // see terminate
+	}
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	s.tasks.Go(func() {
+		poll(limited, func() bool {
+			st, _ := s.board.snapshot().Node(n.spec.Node)
+			return !st.Until.IsZero() && time.Now().After(st.Until)
+		})
+		cancel()
+	})
+	err := s.send(limited, n.spec.Node, c)
+	if err == nil || limited.Err() == nil || ctx.Err() != nil {
+		return err
+	}
+	hint := ""
+	if n.spec.Start > 0 {
+		hint = fmt.Sprintf(" (apps.%s.health.start, which a program that needs longer has to raise)", n.spec.App)
+	}
+	st, _ := s.board.snapshot().Node(n.spec.Node)
+	return fmt.Errorf("%s is not ready after %v%s: %s", n.spec.Node, limit, hint, st.Detail)
+}

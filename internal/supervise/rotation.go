@@ -1,0 +1,193 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/haproxy"
+	"holdfast/internal/plan"
+)
+
+// The balancers have health checks of their own, and it is they who send
+// requests. This file looks at what they have found, so that nobody is told that
+// a stack is ready while its clients get 503.
+
+// rotationLimit is how long a start waits for the balancers to see what the
+// supervisor sees.
+const rotationLimit = 5 * time.Second
+
+// rotationEvery is how often the balancers are asked, and rotationTimeout how
+// long one may take to answer.
+const (
+	rotationEvery   = 500 * time.Millisecond
+	rotationTimeout = time.Second
+)
+
+// Unserved is an application that a balancer has no server for: it answers the
+// application's requests with 503.
+type Unserved struct {
+	App      string `json:"app"`
+	Balancer string `json:"balancer"`
+	// Why is what the balancer holds of the application's servers.
+	Why string `json:"why"`
+}
+
+// rotation is what the balancers hold of the applications' servers.
+type rotation struct {
+	// out says of nodes that some balancer sends nothing why it does not.
+	out      map[string]string
+	unserved []Unserved
+	// pending is true while a balancer has not checked a server yet, or has not
+	// answered.
+	pending bool
+}
+
+// watchRotation shows what the balancers hold of the nodes, until ctx ends.
+func (s *Supervisor) watchRotation(ctx context.Context) {
+	ticker := time.NewTicker(rotationEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			s.showRotation(ctx)
+		}
+	}
+}
+
+// awaitRotation waits, for rotationLimit at most, until the balancers that are
+// up send requests to every application's node that is up and have looked at
+// every server elsewhere: until their own checks have passed, a client would
+// get 503.
+func (s *Supervisor) awaitRotation(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
+	defer cancel()
+	var seen rotation
+	settled := func() bool {
+		seen = s.showRotation(ctx)
+		return !seen.pending && len(seen.out) == 0
+	}
+	if !poll(ctx, settled) {
+		s.log.Warn("a balancer does not send requests to every node yet", "nodes", seen.out, "applications", seen.unserved)
+	}
+}
+
+// showRotation looks at the rotation and shows it, unless ctx ended meanwhile.
+func (s *Supervisor) showRotation(ctx context.Context) rotation {
+	s.rotating.Lock()
+	defer s.rotating.Unlock()
+	seen := s.lookAtRotation(ctx)
+	if ctx.Err() == nil {
+		s.board.setRotation(seen)
+	}
+	return seen
+}
+
+// lookAtRotation asks every balancer that is up, all at once.
+func (s *Supervisor) lookAtRotation(ctx context.Context) rotation {
+	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
+	defer cancel()
+	now := s.board.snapshot()
+	up := map[string]bool{}
+	var balancers []string
+	for _, st := range now.Nodes {
+		switch {
+		case st.State != Up:
+		case st.Kind == plan.Web:
+			up[st.Name] = true
+		case st.Kind == plan.Balancer:
+			balancers = append(balancers, st.Name)
+		}
+	}
+	answers := make([][]haproxy.Stat, len(balancers))
+	var asking sync.WaitGroup
+	for i, name := range balancers {
+		asking.Go(func() { answers[i], _ = s.balancer(s.nodes[name].spec).Stat(ctx) })
+	}
+	asking.Wait()
+	seen := rotation{out: map[string]string{}}
+	for i, name := range balancers {
+		// One that does not answer is the business of its own probe.
+		seen.pending = seen.pending || answers[i] == nil
+		seen.add(name, answers[i], up, s.appOf)
+	}
+	return seen
+}
+
+// add takes in what one balancer holds of the servers. up are the nodes that
+// are, by the supervisor's probes; appOf the application behind a proxy.
+func (r *rotation) add(balancer string, stats []haproxy.Stat, up map[string]bool, appOf func(proxy string) string) {
+	type verdict struct {
+		served bool
+		why    []string
+	}
+	apps, order := map[string]*verdict{}, []string{}
+	for _, row := range stats {
+		app := appOf(row.Backend)
+		if app == "" || !row.IsServer() {
+			continue
+		}
+		v := apps[row.Backend]
+		if v == nil {
+			v = &verdict{}
+			apps[row.Backend], order = v, append(order, row.Backend)
+		}
+		r.pending = r.pending || strings.TrimPrefix(row.CheckStatus, "* ") == "INI"
+		if row.Serves() {
+			v.served = true
+			continue
+		}
+		v.why = append(v.why, row.Server+" is "+row.Finding())
+		if up[row.Server] && r.out[row.Server] == "" {
+			r.out[row.Server] = fmt.Sprintf("%s sends it no requests: %s", balancer, row.Finding())
+		}
+	}
+	for _, proxy := range order {
+		if v := apps[proxy]; !v.served {
+			r.unserved = append(r.unserved, Unserved{App: appOf(proxy), Balancer: balancer, Why: someOf(v.why)})
+		}
+	}
+}
+
+// someOf are the first of several findings.
+func someOf(why []string) string {
+	const shown = 3
+	if len(why) <= shown {
+		return strings.Join(why, "; ")
+	}
+	return fmt.Sprintf("%s; and %d more", strings.Join(why[:shown], "; "), len(why)-shown)
+}
+
+// appOf is the application that a proxy of the balancers is for (package plan's
+// haproxy.cfg); empty: for none.
+func (s *Supervisor) appOf(proxy string) string {
+	if _, there := s.cfg.Stack.Apps[proxy]; there {
+		return proxy
+	}
+	if number, ok := strings.CutPrefix(proxy, "tcp."); ok {
+		if i, err := strconv.Atoi(number); err == nil && i >= 1 && i <= len(s.cfg.Stack.TCP) {
+			return s.cfg.Stack.TCP[i-1].App
+		}
+	}
+	return ""
+}
+
+// inRotation counts the servers of those nodes that a balancer has, and those
+// that it sends requests to, found fit by its own checks.
+func inRotation(ctx context.Context, b *haproxy.Client, nodes map[string]bool) (there, served int, err error) {
+	stats, err := b.Stat(ctx)
+	for _, st := range stats {
+		if nodes[st.Server] {
+			there++
+			if st.Serves() {
+				served++
+			}
+		}
+	}
+	return there, served, err
+}

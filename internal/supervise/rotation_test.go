@@ -1,0 +1,68 @@
+package supervise
+
+import (
+	"reflect"
+	"testing"
+
+	"holdfast/internal/haproxy"
+	"holdfast/internal/plan"
+	"holdfast/internal/stack"
+)
+
+func TestWhatTheBalancersHoldOfTheServers(t *testing.T) {
+	s := &Supervisor{}
+	s.cfg.Stack.Apps = map[string]stack.App{"web": {}, "far": {}, "raw": {}}
+	s.cfg.Stack.TCP = []stack.TCPEntry{{App: "raw"}}
+	good := haproxy.Stat{Status: "UP", CheckStatus: "L7OK"}
+	bad := haproxy.Stat{Status: "DOWN", CheckStatus: "L7STS", CheckMeaning: "Layer7 wrong status", CheckCode: 400, CheckDetail: "Bad\x1b Request"}
+	row := func(backend, server string, st haproxy.Stat) haproxy.Stat {
+		st.Backend, st.Server = backend, server
+		return st
+	}
+	const finding = `DOWN (Layer7 wrong status 400, "Bad\x1b Request")`
+	var seen rotation
+	seen.out = map[string]string{}
+	up := map[string]bool{"web-1": true, "web-2": true, "raw-1": true}
+	seen.add("balancer-1", []haproxy.Stat{
+		row("web", "web-1", good), row("web", "web-2", bad), row("web", "BACKEND", bad),
+		row("far", "far-1", haproxy.Stat{Status: "no check"}),
+		row("tcp.1", "raw-1", good), row("redis.master", "redis-1", bad), row("tcp.2", "x", bad),
+	}, up, s.appOf)
+	if seen.pending || seen.unserved != nil || !reflect.DeepEqual(seen.out, map[string]string{"web-2": "balancer-1 sends it no requests: " + finding}) {
+		t.Errorf("%+v", seen)
+	}
+	seen.add("balancer-2", []haproxy.Stat{
+		row("web", "web-1", bad), row("web", "web-2", haproxy.Stat{Status: "DRAIN", CheckStatus: "L7OK"}), row("far", "far-1", bad),
+		row("tcp.1", "raw-1", haproxy.Stat{Status: "UP", CheckStatus: "* INI"}),
+	}, up, s.appOf)
+	want := []Unserved{
+		{"web", "balancer-2", "web-1 is " + finding + "; web-2 is DRAIN"},
+		{"far", "balancer-2", "far-1 is " + finding},
+		{"raw", "balancer-2", "raw-1 is UP (not checked yet)"},
+	}
+	if !seen.pending || !reflect.DeepEqual(seen.unserved, want) {
+		t.Errorf("unserved %+v\nwant %+v", seen.unserved, want)
+	}
+}
+
+func TestAStackIsNotReadyWhileABalancerHasNoServerForAnApplication(t *testing.T) {
+	b := newBoard(plan.Plan{Hosts: []plan.Host{{Processes: []plan.Process{
+		{Node: "balancer-1", Kind: plan.Balancer}, {Node: "web-1", Kind: plan.Web, App: "web"},
+	}}}})
+	for _, n := range b.snapshot().Nodes {
+		b.update(n.Name, func(s *NodeStatus) { s.State = Up })
+	}
+	if !b.snapshot().Ready {
+		t.Fatal("every node is up, and the stack is not ready")
+	}
+	b.setRotation(rotation{out: map[string]string{"web-1": "no"}, unserved: []Unserved{{App: "web", Balancer: "balancer-1", Why: "no"}}})
+	st := b.snapshot()
+	if n, _ := st.Node("web-1"); st.Ready || n.Excluded != "no" || len(st.Unserved) != 1 {
+		t.Errorf("%+v", st)
+	}
+	b.update("web-1", func(s *NodeStatus) { s.State = Draining })
+	b.setRotation(rotation{})
+	if n, _ := b.snapshot().Node("web-1"); n.Excluded != "" {
+		t.Errorf("a node that is not up is excluded: %q", n.Excluded)
+	}
+}
