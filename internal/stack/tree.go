@@ -105,8 +105,8 @@ func parse(tokens token.Tokens) (file *ast.File, err error) {
 	return parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 }
 
-// oneDocument complains of a second YAML document, and of nesting that the
-// recursive parser should not see.
+// oneDocument complains of a second YAML document, of nesting that the recursive
+// parser should not see, and of escapes that stand for no character.
 func (r *reader) oneDocument(tokens token.Tokens) bool {
 	headers, depth, ended := 0, 0, false
 	for _, tk := range tokens {
@@ -116,6 +116,13 @@ func (r *reader) oneDocument(tokens token.Tokens) bool {
 			return false
 		}
 		switch tk.Type {
+		case token.DoubleQuoteType:
+			// The scanner makes U+FFFD of half a surrogate pair (\uDC00), and
+			// one text of several. Only what is not escaped is in Origin.
+			if strings.Count(tk.Value, "\uFFFD") > strings.Count(tk.Origin, "\uFFFD") {
+				r.wrong(at, "an escape in the text stands for no character: write the character itself")
+				return false
+			}
 		case token.DocumentHeaderType:
 			if headers++; headers > 1 || tk.Prev != nil && !precedes(tk.Prev) {
 				r.wrong(at, "a second YAML document begins: a stack file is one; put each stack into a file of its own")

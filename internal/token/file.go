@@ -8,10 +8,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // Mode of a token.
@@ -75,7 +78,23 @@ func Parse(name string, data []byte) (*Set, error) {
 		r.wrong(mistake{}, "the file has %d bytes; a token file has at most %d", len(data), maxFile)
 		return r.set()
 	}
-	file, err := parseYAML(data)
+	for i, line := range strings.Split(string(data), "\n") {
+		if !utf8.ValidString(line) {
+			r.wrong(mistake{line: i + 1, column: 1}, "the line is not UTF-8: save the file as UTF-8 text")
+			return r.set()
+		}
+	}
+	parts := lexer.Tokenize(string(data))
+	for _, part := range parts {
+		// The scanner makes U+FFFD of half a surrogate pair (\uDC00), and one
+		// prefix of several. Only what is not escaped is in Origin.
+		const unknown = "\uFFFD"
+		if part.Type == token.DoubleQuoteType && strings.Count(part.Value, unknown) > strings.Count(part.Origin, unknown) {
+			r.wrong(mistake{line: part.Position.Line, column: part.Position.Column}, "an escape in the text stands for no character: write the character itself")
+			return r.set()
+		}
+	}
+	file, err := parseYAML(parts)
 	if err != nil {
 		at := mistake{}
 		what := err.Error()
@@ -103,13 +122,13 @@ func Parse(name string, data []byte) (*Set, error) {
 
 // parseYAML guards against the parser's own faults: a file that trips it is a
 // broken file.
-func parseYAML(data []byte) (file *ast.File, err error) {
+func parseYAML(parts token.Tokens) (file *ast.File, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the YAML parser gave up on it (%v)", p)
 		}
 	}()
-	return parser.ParseBytes(data, 0)
+	return parser.Parse(parts, 0)
 }
 
 // reader collects tokens, and all that is wrong with them.

@@ -72,6 +72,10 @@ func TestMistakesInTheFileAreNamedWithTheirPlace(t *testing.T) {
 		{"a list for a name", "tokens:\n  - name: [a]\n    hash: " + hash, "tokens.yaml:2:11: name has to be a text"},
 		{"nothing for a name", "tokens:\n  - name:\n    hash: " + hash, "name has to be a text"},
 		{"a second document", "tokens: []\n---\ntokens: []", "tokens.yaml:3:1: a second YAML document"},
+		{"no UTF-8", "tokens:\n  - name: a\n    prefixes: ['\xff']", "tokens.yaml:3:1: the line is not UTF-8"},
+		{"half a surrogate pair", "tokens:\n  - name: a\n    prefixes: [\"x\\uDC00\"]", "tokens.yaml:3:16: an escape in the text stands for no character"},
+		{"a number that is no character", "tokens:\n  - name: a\n    prefixes: [\"\\U0000D83D\"]", "tokens.yaml:3:16: an escape in the text stands for no character"},
+		{"half a pair before another", "tokens:\n  - name: a\n    prefixes: [\"\\ud83d\\u0041\"]", "tokens.yaml:3:"},
 		{"a large file", strings.Repeat("#", maxFile+1), "at most 1048576"},
 	} {
 		set, err := Parse("tokens.yaml", []byte(c.text))

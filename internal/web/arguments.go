@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"sync"
+	"unicode/utf16"
 	"unicode/utf8"
 	"unsafe"
 
@@ -22,6 +25,7 @@ type arguments struct {
 	ends  []int // of each argument, in bytes
 	args  []int // of each command: how many arguments are there up to its end
 
+	source  []byte // the body that is read
 	body    bytes.Buffer
 	decoder *jsontext.Decoder
 
@@ -50,7 +54,7 @@ func (a *arguments) large() bool { return cap(a.bytes)+8*cap(a.ends) > keepArgum
 // reset makes room for another request.
 func (a *arguments) reset() {
 	a.bytes, a.ends, a.args = a.bytes[:0], a.ends[:0], a.args[:0]
-	a.body, a.wishes = bytes.Buffer{}, wishes{} // they are the request's
+	a.source, a.body, a.wishes = nil, bytes.Buffer{}, wishes{} // they are the request's
 }
 
 func (a *arguments) endArgument() { a.ends = append(a.ends, len(a.bytes)) }
@@ -144,13 +148,11 @@ func (a *arguments) begin(body []byte) error {
 	if !utf8.Valid(body) {
 		return errBodyEncoding
 	}
-	a.body = *bytes.NewBuffer(body)
-	// Half a surrogate pair, which JavaScript makes of a string cut in two,
-	// becomes U+FFFD. That is all that this allows: the bytes are valid.
-	if options := jsontext.AllowInvalidUTF8(true); a.decoder == nil {
-		a.decoder = jsontext.NewDecoder(&a.body, options)
+	a.source, a.body = body, *bytes.NewBuffer(body)
+	if a.decoder == nil {
+		a.decoder = jsontext.NewDecoder(&a.body)
 	} else {
-		a.decoder.Reset(&a.body, options)
+		a.decoder.Reset(&a.body)
 	}
 	return nil
 }
@@ -192,7 +194,7 @@ func (a *arguments) pipeline(body []byte, most int) error {
 		}
 	}
 	if _, err := a.decoder.ReadToken(); err != nil {
-		return syntaxError(err)
+		return a.syntaxError(err)
 	}
 	if len(a.args) == 0 {
 		return errNoCommands
@@ -205,7 +207,7 @@ func (a *arguments) pipeline(body []byte, most int) error {
 func (a *arguments) open(other error) error {
 	token, err := a.decoder.ReadToken()
 	if err != nil {
-		return syntaxError(err)
+		return a.syntaxError(err)
 	}
 	if token.Kind() != '[' {
 		return other
@@ -222,12 +224,12 @@ func (a *arguments) rest() error {
 			return errNested
 		case 'n':
 			if _, err := a.decoder.ReadToken(); err != nil { // such as nul
-				return syntaxError(err)
+				return a.syntaxError(err)
 			}
 			return errNull
 		case ']':
 			if _, err := a.decoder.ReadToken(); err != nil {
-				return syntaxError(err)
+				return a.syntaxError(err)
 			}
 			if len(a.ends) == first || a.ends[first] == a.startOf(first) {
 				return errNoCommand
@@ -237,7 +239,7 @@ func (a *arguments) rest() error {
 		}
 		value, err := a.decoder.ReadValue()
 		if err != nil {
-			return syntaxError(err)
+			return a.syntaxError(err)
 		}
 		if value[0] == '"' {
 			a.bytes = appendUnquoted(a.bytes, value)
@@ -260,8 +262,7 @@ func appendUnquoted(dst, value []byte) []byte {
 	if inner := value[1 : len(value)-1]; bytes.IndexByte(inner, '\\') < 0 {
 		return append(dst, inner...)
 	}
-	// Its error can only tell of half a surrogate pair: see begin.
-	dst, _ = jsontext.AppendUnquote(dst, value)
+	dst, _ = jsontext.AppendUnquote(dst, value) // the decoder has looked at it
 	return dst
 }
 
@@ -271,21 +272,39 @@ func (a *arguments) end() error {
 		if err == nil {
 			return badRequest(fmt.Sprintf("ERR the body is not valid JSON: something follows the array, before byte %d", a.decoder.InputOffset()))
 		}
-		return syntaxError(err)
+		return a.syntaxError(err)
 	}
 	return nil
 }
 
 // syntaxError says what is wrong with a body, and where.
-func syntaxError(err error) error {
+func (a *arguments) syntaxError(err error) error {
 	var s *jsontext.SyntacticError
 	switch {
 	case err == io.EOF:
 		return badRequest("ERR the body is empty; it has to be JSON")
 	case errors.As(err, &s):
+		if half := surrogate(a.source, s.ByteOffset); half != "" {
+			return badRequest(fmt.Sprintf("ERR the body has half a surrogate pair, %s, at byte %d: it is no character; send a binary value as the body of POST /set/KEY", half, s.ByteOffset))
+		}
 		return badRequest(fmt.Sprintf("ERR the body is not valid JSON: %v at byte %d", s.Err, s.ByteOffset))
 	}
 	return badRequest("ERR the body is not valid JSON: " + err.Error())
+}
+
+// surrogate is the escape of a surrogate (\uD800 to \uDFFF) at a place of a body;
+// empty: there is none. JavaScript makes half a pair of a string that it cuts in
+// two. Replaced by U+FFFD it would make one key of several.
+func surrogate(body []byte, at int64) string {
+	const length = len(`\uD800`)
+	if at < 0 || at > int64(len(body)-length) {
+		return ""
+	}
+	escape := string(body[at : at+int64(length)])
+	if n, err := strconv.ParseUint(strings.TrimPrefix(escape, `\u`), 16, 16); err == nil && utf16.IsSurrogate(rune(n)) {
+		return escape
+	}
+	return ""
 }
 
 // bytesOf are the bytes of a string, only to be read.
