@@ -32,6 +32,7 @@ var layers = []string{
 	"dashboard", // the web page and its events
 	"control",   // HTTP on a unix socket: server and client
 	"supervise", // carries a plan out
+	"logs",      // what the nodes say
 	"process",   // one child process
 	"export",    // a plan in other systems' words. Pure
 	"plan",      // stack → files and processes. Pure
@@ -52,7 +53,7 @@ var pure = []string{"history", "export", "plan", "stack", "token", "quote"}
 // knows of the stack they are part of.
 var (
 	stateless   = []string{"web", "static"}
-	ofTheStack  = []string{"control", "supervise", "process", "plan", "stack", "haproxy"}
+	ofTheStack  = []string{"control", "supervise", "logs", "process", "plan", "stack", "haproxy"}
 	onlyImports = map[string]string{ // library → its only importer
 		"github.com/redis/rueidis": "internal/redis",
 		"github.com/spf13/cobra":   "internal/cli",

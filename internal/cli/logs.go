@@ -1,181 +1,256 @@
 package cli
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"holdfast/internal/logs"
 )
 
+// logsOptions are what 'holdfast logs' shows.
+type logsOptions struct {
+	name   string // a node's or an application's; empty: all
+	follow bool
+	lines  int       // of each log to begin with; 0: all
+	since  time.Time // zero: from the beginning
+}
+
 func logsCommand(g *globals) *cobra.Command {
-	var follow bool
-	var lines int
+	var o logsOptions
+	var since string
 	c := &cobra.Command{
-		Use:   "logs [NODE]",
-		Short: "Show the logs of all nodes, merged by time, or of one",
-		Long: `Show the logs: of all nodes and the supervisor, merged by the time that their
-lines carry, or of one node ("supervisor" is one here).`,
+		Use:   "logs [NODE|APP]",
+		Short: "Show the logs of all nodes, merged by time, of an application's, or of one",
+		Long: `Show the logs: of all nodes and the supervisor, of all nodes of an application
+("redis", "sentinel" and "balancer" are such names, too), or of one node
+("supervisor" is one here). Several logs are merged by time.
+
+The time before a line is when it was read from the node.`,
+		Example: `  holdfast logs                     the last 100 lines of each log
+  holdfast logs web -f              what all nodes of the application web say
+  holdfast logs --since 10m         everything of the last ten minutes
+  holdfast logs web-1 --since 14:30 of one node, since half past two today`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if lines < 0 {
-				return usagef("--lines %d: give a number of lines, 0 for all", lines)
+			if o.lines < 0 {
+				return usagef("--lines %d: give a number of lines, 0 for all", o.lines)
 			}
-			return showLogs(cmd.Context(), g, cmd.OutOrStdout(), args, follow, lines)
+			if cmd.Flags().Changed("since") {
+				var err error
+				if o.since, err = parseSince(since, time.Now()); err != nil {
+					return err
+				}
+				if !cmd.Flags().Changed("lines") {
+					o.lines = 0
+				}
+			}
+			if len(args) == 1 {
+				o.name = args[0]
+			}
+			return showLogs(cmd.Context(), g, cmd.OutOrStdout(), o)
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return append(nodeNames(cmd.Context(), g), "supervisor"), cobra.ShellCompDirectiveNoFileComp
+			names := append(nodeNames(cmd.Context(), g), logs.Supervisor)
+			if s, _, err := loadStack(g); err == nil {
+				names = append(names, s.AppNames()...)
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
 		},
 	}
-	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on showing new lines until Ctrl-C")
-	c.Flags().IntVarP(&lines, "lines", "n", 100, "how many lines of each log to begin with; 0: all")
+	c.Flags().BoolVarP(&o.follow, "follow", "f", false, "go on showing new lines until Ctrl-C")
+	c.Flags().IntVarP(&o.lines, "lines", "n", 100, "how many lines of each log to begin with; 0: all, as with --since")
+	c.Flags().StringVar(&since, "since", "", "only lines since a `TIME`, such as 2026-11-28T14:30:00Z, \"2026-11-28 14:30\" or 14:30, or since that long ago, such as 90s, 10m, 3h or 2d")
 	return c
 }
 
-func showLogs(ctx context.Context, g *globals, w io.Writer, args []string, follow bool, lines int) error {
+// sinceLayouts are the forms of a time in --since; without a zone it is a local
+// one, without a date one of today.
+var sinceLayouts = []string{
+	time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04",
+	"2006-01-02 15:04:05.999999999", "2006-01-02 15:04", "2006-01-02",
+}
+
+// parseSince reads a time, or how long ago it was.
+func parseSince(word string, now time.Time) (time.Time, error) {
+	if days, ok := strings.CutSuffix(word, "d"); ok {
+		if n, err := strconv.ParseFloat(days, 64); err == nil && n >= 0 && n < 100_000 {
+			return now.Add(-time.Duration(n * float64(24*time.Hour))), nil
+		}
+	}
+	if d, err := time.ParseDuration(word); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	for _, layout := range sinceLayouts {
+		if t, err := time.ParseInLocation(layout, word, now.Location()); err == nil {
+			return t, nil
+		}
+	}
+	for _, layout := range []string{"15:04", "15:04:05"} {
+		if t, err := time.ParseInLocation(layout, word, now.Location()); err == nil {
+			year, month, day := now.Date()
+			return time.Date(year, month, day, t.Hour(), t.Minute(), t.Second(), 0, now.Location()), nil
+		}
+	}
+	return time.Time{}, usagef(`--since %q is neither a time, such as 2026-11-28T14:30:00Z, "2026-11-28 14:30" or 14:30, nor how long ago, such as 90s, 10m, 3h or 2d`, word)
+}
+
+const (
+	followEvery = 200 * time.Millisecond
+	// A line is shown that long after its time, so that those of other nodes
+	// with an earlier time are there.
+	followBehind = 100 * time.Millisecond
+)
+
+func showLogs(ctx context.Context, g *globals, w io.Writer, o logsOptions) error {
 	s, _, state, err := locate(g)
 	if err != nil {
 		return err
 	}
-	pattern := "*"
-	if len(args) == 1 {
-		if pattern = args[0]; strings.ContainsAny(pattern, `*?[\/`) {
-			return usagef("no node is called %q", pattern)
-		}
-	}
-	var tails []*tail
-	width := 0
-	open := func() error {
-		files, err := filepath.Glob(filepath.Join(state, "logs", pattern+".log"))
-		if err != nil {
-			return err
-		}
-		for _, f := range files {
-			if !slices.ContainsFunc(tails, func(t *tail) bool { return t.path == f }) {
-				node := strings.TrimSuffix(filepath.Base(f), ".log")
-				tails = append(tails, &tail{path: f, node: node})
-				width = max(width, len(node))
-			}
-		}
-		return nil
-	}
-	if err := open(); err != nil {
+	m := &merger{state: state, options: o, seen: map[string]bool{}}
+	defer m.close()
+	if err := m.find(true); err != nil {
 		return err
 	}
-	if len(tails) == 0 && !follow {
-		if len(args) == 1 {
-			return usagef("no log of a node %q in %s", args[0], filepath.Join(state, "logs"))
-		}
-		return fmt.Errorf("no logs in %s: the stack %s has not run yet", state, s.Name)
+	if len(m.sources) == 0 && !(o.follow && (o.name == "" || slices.Contains(s.AppNames(), o.name))) {
+		return m.nothing(s.Name)
 	}
-	first := true
 	for {
-		var all []entry
-		for _, t := range tails {
-			entries, err := t.read()
-			if err != nil {
-				return err
-			}
-			if first && lines > 0 {
-				entries = entries[max(len(entries)-lines, 0):]
-			}
-			all = append(all, entries...)
-		}
-		first = false
-		slices.SortStableFunc(all, func(a, b entry) int { return a.when.Compare(b.when) })
-		for _, e := range all {
-			if len(args) == 0 {
-				fmt.Fprintf(w, "%-*s | ", width, e.node)
-			}
-			fmt.Fprintln(w, e.line)
-		}
-		if !follow {
-			return nil
+		if err := m.show(w); err != nil || !o.follow {
+			return err
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(followEvery):
 		}
-		if err := open(); err != nil {
+		if err := m.find(false); err != nil {
 			return err
 		}
 	}
 }
 
-// entry is one line of a log.
-type entry struct {
-	node, line string
-	when       time.Time
+// merger shows the lines of several logs in the order of their times.
+type merger struct {
+	state   string
+	options logsOptions
+	seen    map[string]bool // the logs that are read, by name
+	sources []*source
+	width   int // of the longest name
 }
 
-// tail reads what is new in a log file.
-type tail struct {
-	path, node string
-	offset     int64
-	last       time.Time // a line without a time has that of the line before
+// source is one log, and the line of it that comes next.
+type source struct {
+	reader *logs.Reader
+	next   logs.Entry
+	has    bool
 }
 
-func (t *tail) read() ([]entry, error) {
-	f, err := os.Open(t.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+// find begins to read the logs that are asked for and not read yet; the first
+// ones from where the user wants them.
+func (m *merger) find(first bool) error {
+	all, err := logs.Nodes(m.state)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return nil, err
-	} else if info.Size() < t.offset { // it was rotated
-		t.offset = 0
-	}
-	if _, err := f.Seek(t.offset, io.SeekStart); err != nil {
-		return nil, err
-	}
-	var entries []entry
-	in := bufio.NewReader(f)
-	for {
-		line, err := in.ReadString('\n')
-		if err != nil { // what has no end yet is read the next time
-			return entries, nil
+	for _, node := range all {
+		if m.seen[node] || !wanted(m.options.name, node, all) {
+			continue
 		}
-		t.offset += int64(len(line))
-		line = strings.TrimRight(line, "\r\n")
-		if when, ok := lineTime(line); ok {
-			t.last = when
-		}
-		entries = append(entries, entry{t.node, line, t.last})
-	}
-}
-
-// timeFormats are how the servers write times: Redis, HAProxy (section 8.2.3
-// of its manual, %tr), slog.
-var timeFormats = []struct {
-	pattern *regexp.Regexp
-	layout  string
-}{
-	{regexp.MustCompile(`^\d+:[A-Z] (\d{2} \w{3} \d{4} \d{2}:\d{2}:\d{2}\.\d{3}) `), "02 Jan 2006 15:04:05.000"},
-	{regexp.MustCompile(`\[(\d{2}/\w{3}/\d{4}:\d{2}:\d{2}:\d{2}\.\d{3})\]`), "02/Jan/2006:15:04:05.000"},
-	{regexp.MustCompile(`time=(\S+)`), time.RFC3339Nano},
-}
-
-func lineTime(line string) (time.Time, bool) {
-	for _, f := range timeFormats {
-		if m := f.pattern.FindStringSubmatch(line); m != nil {
-			if t, err := time.ParseInLocation(f.layout, m[1], time.Local); err == nil {
-				return t, true
+		r := logs.NewReader(m.state, node, m.options.since)
+		m.seen[node] = true
+		m.sources = append(m.sources, &source{reader: r})
+		m.width = max(m.width, len(node))
+		if first && m.options.lines > 0 {
+			if err := r.SkipTo(m.options.lines); err != nil {
+				return err
 			}
 		}
 	}
-	return time.Time{}, false
+	return nil
+}
+
+// wanted reports whether the log of a node is asked for: a node has the name, or
+// where none has, the node is one of the application, or the kind, of that name.
+func wanted(name, node string, all []string) bool {
+	if name == "" || name == node {
+		return true
+	}
+	number, ok := strings.CutPrefix(node, name+"-")
+	if !ok || slices.Contains(all, name) {
+		return false
+	}
+	_, err := strconv.ParseUint(number, 10, 32)
+	return err == nil
+}
+
+// nothing says why there is no log to show.
+func (m *merger) nothing(stack string) error {
+	all, err := logs.Nodes(m.state)
+	if err != nil {
+		return err
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("no logs in %s: the stack %s has not run yet", m.state, stack)
+	}
+	return usagef("no node and no application with a log is called %q; in %s are logs of %s",
+		m.options.name, filepath.Base(logs.Dir(m.state)), strings.Join(all, ", "))
+}
+
+// show shows what is there, in order. While it follows, the last moment is left
+// for the next time.
+func (m *merger) show(w io.Writer) error {
+	now := time.Now()
+	for {
+		var first *source
+		for _, s := range m.sources {
+			if !s.has {
+				var err error
+				if s.next, s.has, err = s.reader.Next(); err != nil {
+					return err
+				}
+			}
+			if s.has && (first == nil || s.next.Time.Before(first.next.Time)) {
+				first = s
+			}
+		}
+		if first == nil {
+			return nil
+		}
+		if age := now.Sub(first.next.Time); m.options.follow && age < followBehind && age > -time.Second {
+			return nil
+		}
+		first.has = false
+		if err := m.print(w, first.next); err != nil {
+			return err
+		}
+	}
+}
+
+// stampShown is how the time before a line is shown: RFC 3339, in local time.
+const stampShown = "2006-01-02T15:04:05.000000Z07:00"
+
+func (m *merger) print(w io.Writer, e logs.Entry) error {
+	line := e.Line
+	if e.Stamped {
+		line = e.Time.Local().Format(stampShown) + " " + line
+	}
+	if m.options.name != e.Node {
+		line = fmt.Sprintf("%-*s | %s", m.width, e.Node, line)
+	}
+	_, err := fmt.Fprintln(w, line)
+	return err
+}
+
+func (m *merger) close() {
+	for _, s := range m.sources {
+		s.reader.Close()
+	}
 }

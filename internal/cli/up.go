@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/control"
+	"holdfast/internal/logs"
 	"holdfast/internal/plan"
 	"holdfast/internal/supervise"
 )
@@ -196,11 +197,11 @@ func openSupervisor(g *globals, hosts []plan.Place) (*supervise.Supervisor, func
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the path of this program: %w", err)
 	}
-	log := &lateFile{path: filepath.Join(state, "logs", "supervisor.log")}
+	log := logs.NewLog(state, logs.Supervisor)
 	sup, err := supervise.Open(supervise.Config{
 		Stack: s, BaseDir: base, StateDir: state, Self: self, Hosts: hosts,
 		Environ: os.Environ(),
-		Log:     slog.New(slog.NewTextHandler(log, nil)),
+		Log:     slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
 	})
 	if err != nil {
 		var locked *supervise.LockedError
@@ -213,31 +214,12 @@ func openSupervisor(g *globals, hosts []plan.Place) (*supervise.Supervisor, func
 	return sup, log.Close, nil
 }
 
-// lateFile is a log file that is opened at its first line: its directory is
-// the supervisor's to make.
-type lateFile struct {
-	path string
-	file *os.File
-}
-
-// Write appends to the file. slog's handlers do not call it concurrently.
-func (l *lateFile) Write(b []byte) (int, error) {
-	if l.file == nil {
-		f, err := os.OpenFile(l.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-		if err != nil {
-			return 0, err
-		}
-		l.file = f
+// withoutTime leaves out the time of slog's lines: the log stamps them.
+func withoutTime(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey {
+		return slog.Attr{}
 	}
-	return l.file.Write(b)
-}
-
-// Close closes the file, if it was opened.
-func (l *lateFile) Close() error {
-	if l.file == nil {
-		return nil
-	}
-	return l.file.Close()
+	return a
 }
 
 // upDetached starts the supervisor as a process of its own and waits until the
@@ -302,7 +284,7 @@ func upDetached(ctx context.Context, g *globals, hosts []string, stdout, stderr 
 	showSummary(stdout, g.self, st, p, time.Since(began))
 	for _, n := range st.Nodes {
 		if n.State == supervise.Failed {
-			return &supervise.FailedError{Node: n.Name, Detail: n.Detail, Log: supervise.Tail(state, n.Name)}
+			return &supervise.FailedError{Node: n.Name, Detail: n.Detail, Log: logs.Tail(state, n.Name)}
 		}
 	}
 	if !st.Ready {

@@ -28,8 +28,10 @@ type Spec struct {
 	Args []string
 	Env  []string // the whole environment
 	Dir  string
-	// Log is the file that standard output and error are appended to. The
-	// process writes to it directly: a pipe would break with its supervisor.
+	// Output is where standard output and error go; it stays open, and the
+	// caller's. It must not break with the caller, as an ordinary pipe would.
+	Output *os.File
+	// Log is the file that they are appended to where Output is nil.
 	Log string
 	// Netns is the path of the network namespace to start it in; empty: this
 	// process' own.
@@ -58,20 +60,25 @@ type Process struct {
 // Start starts a process in a process group of its own, so that it outlives
 // its starter and can be signalled together with its children.
 func Start(spec Spec) (*Process, error) {
-	log, err := os.OpenFile(spec.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the log: %w", err)
+	output := spec.Output
+	if output == nil {
+		log, err := os.OpenFile(spec.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("open the log: %w", err)
+		}
+		defer log.Close()
+		output = log
 	}
-	defer log.Close()
 	cmd := exec.Command(spec.Path, spec.Args...)
 	cmd.Args[0] = spec.Path
 	cmd.Env = spec.Env
 	cmd.Dir = spec.Dir
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr = output, output
 	// A session of its own is a process group too. In its starter's session the
 	// kernel would wake a stopped process, and hang it up, when the starter
 	// dies (setpgid(2), orphaned process groups).
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	var err error
 	umask.Lock()
 	if spec.Private {
 		old := syscall.Umask(0o077)

@@ -1,103 +1,219 @@
 package supervise
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
+	"sync"
+	"syscall"
 	"time"
+
+	"holdfast/internal/logs"
+	"holdfast/internal/process"
 )
 
-// A log that grows beyond logSize is set aside as .1, the one before it as .2,
-// up to logKeep.
+// LogWriterCommand is the hidden subcommand of this program that is the log
+// writer.
+const LogWriterCommand = "log-writer"
+
 const (
-	logSize  = 10 << 20 // bytes
-	logKeep  = 3
-	logEvery = 5 * time.Second
+	// A log writer that does not answer for writerHung is killed and started
+	// again. Nodes write on meanwhile, until their pipes are full.
+	writerPing = time.Second
+	writerHung = 5 * time.Second
+	// The start of the stack waits so long for the log writer.
+	writerStart = time.Second
+	// One that dies is started again at once; one that dies again within
+	// writerCalm, after a pause that grows.
+	writerCalm  = 10 * time.Second
+	writerPause = 100 * time.Millisecond
+	pauseMost   = 5 * time.Second
+	// writerGrace is how long it may take to store the last words of all nodes.
+	writerGrace = 5 * time.Second
 )
 
-// rotateLogs keeps the logs small. Servers hold their logs open, so a full one
-// is copied and then cut, not renamed: they append, and go on at the start.
-// Lines written between the copy and the cut are lost.
-func (s *Supervisor) rotateLogs(ctx context.Context) {
-	ticker := time.NewTicker(logEvery)
-	defer ticker.Stop()
-	for {
+// logKeeper keeps a log writer at work from begin to end. It starts one, or
+// adopts the one of a supervisor before. The writer outlives its supervisor, as
+// the nodes do. It is safe for concurrent use.
+type logKeeper struct {
+	mu     sync.Mutex
+	stop   context.CancelFunc // nil: not begun, or ended
+	done   chan struct{}
+	writer *process.Process // the last one, of done
+}
+
+// keepLogs begins to keep a log writer at work, once.
+func (s *Supervisor) keepLogs() {
+	k := &s.logs
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.stop != nil {
+		return
+	}
+	ctx, stop := context.WithCancel(s.ctx)
+	k.stop, k.done = stop, make(chan struct{})
+	s.tasks.Go(func() {
+		defer close(k.done)
+		s.keepLogWriter(ctx)
+	})
+}
+
+// awaitLogWriter waits a moment for the log writer, so that the first words of
+// the nodes get their true time. What it misses waits in the pipes.
+func (s *Supervisor) awaitLogWriter(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, writerStart)
+	defer cancel()
+	if err := logs.Await(ctx, string(s.dir)); err != nil && ctx.Err() != context.Canceled {
+		s.log.Warn("the log writer is not there yet", "error", err)
+	}
+}
+
+func (s *Supervisor) keepLogWriter(ctx context.Context) {
+	pause := time.Duration(0)
+	for ctx.Err() == nil {
+		began := time.Now()
+		writer, err := s.logWriter()
+		if err == nil {
+			s.logs.writer = writer
+			err = attendLogWriter(ctx, string(s.dir), writer)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		s.log.Error("the log writer is started again", "why", err)
+		if time.Since(began) > writerCalm {
+			pause = 0
+		}
 		select {
 		case <-ctx.Done():
-			return
-		case <-ticker.C:
+		case <-time.After(pause):
 		}
-		logs, _ := filepath.Glob(s.dir.path("logs", "*.log"))
-		for _, name := range logs {
-			if err := rotate(name, logSize); err != nil {
-				s.log.Error("cannot rotate a log", "error", err)
-			}
-		}
+		pause = min(max(2*pause, writerPause), pauseMost)
 	}
 }
 
-// rotate sets a log aside when it is larger than size bytes.
-func rotate(name string, size int64) error {
-	info, err := os.Stat(name)
-	if err != nil || info.Size() <= size {
-		return err
+// logWriter adopts the log writer that runs, or starts one.
+func (s *Supervisor) logWriter() (*process.Process, error) {
+	if writer := s.runningLogWriter(); writer != nil {
+		return writer, nil
 	}
-	// The copy comes first: on a full disk it fails, and must not cost the old
-	// logs at each try.
-	aside := name + ".new"
-	if err := copyLog(name, aside); err != nil {
-		os.Remove(aside)
-		return err
-	}
-	for i := logKeep - 1; i >= 1; i-- {
-		err := os.Rename(fmt.Sprintf("%s.%d", name, i), fmt.Sprintf("%s.%d", name, i+1))
-		if err != nil && !os.IsNotExist(err) {
-			return err
-		}
-	}
-	if err := os.Rename(aside, name+".1"); err != nil {
-		return err
-	}
-	return os.Truncate(name, 0)
-}
-
-func copyLog(name, aside string) error {
-	from, err := os.Open(name)
+	// Its own words, such as a crash: a few lines, which it cannot store itself.
+	words, err := os.OpenFile(s.dir.path("logs", LogWriterCommand+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer from.Close()
-	to, err := os.OpenFile(aside, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	defer words.Close()
+	if info, err := words.Stat(); err == nil && info.Size() > writerWords {
+		_ = words.Truncate(0) // better than a log without an end
+	}
+	writer, err := process.Start(process.Spec{
+		Path: s.cfg.Self, Args: []string{LogWriterCommand, "--state", string(s.dir)},
+		Env: s.cfg.Environ, Dir: string(s.dir), Output: words,
+	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if _, err := io.Copy(to, from); err != nil {
-		to.Close()
-		return err
-	}
-	return to.Close()
+	s.log.Info("log writer started", "pid", writer.ID().PID)
+	return writer, nil
 }
 
-// Tail is the last lines of a node's log; none when there is no log.
-func Tail(stateDir, node string) []string {
-	const most, lines = 8 << 10, 8 // bytes, lines
-	f, err := os.Open(dir(stateDir).path(logFile(node)))
+// writerWords is how much the log writer may say of itself.
+const writerWords = 1 << 20 // bytes
+
+// runningLogWriter is the log writer of a supervisor before; nil: none runs.
+func (s *Supervisor) runningLogWriter() *process.Process {
+	id, known := logs.Running(string(s.dir))
+	if !known {
+		return nil
+	}
+	writer, err := process.Adopt(id)
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
-	if size, err := f.Seek(0, io.SeekEnd); err == nil {
-		f.Seek(max(size-most, 0), io.SeekStart)
-	}
-	b, _ := io.ReadAll(io.LimitReader(f, most))
-	var last []string
-	for _, line := range bytes.Split(bytes.TrimSpace(b), []byte("\n")) {
-		if len(line) > 0 {
-			last = append(last, string(line))
+	return writer
+}
+
+// attendLogWriter returns when a log writer has ended, and why. One that hangs
+// is killed.
+func attendLogWriter(ctx context.Context, state string, writer *process.Process) error {
+	var client *logs.Client
+	closeClient := func() {
+		if client != nil {
+			client.Close()
+			client = nil
 		}
 	}
-	return last[max(len(last)-lines, 0):]
+	defer closeClient()
+	ticker := time.NewTicker(writerPing)
+	defer ticker.Stop()
+	for heard := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-writer.Done():
+			return fmt.Errorf("it has ended: %s", writer.Exit())
+		case <-ticker.C:
+		}
+		var err error
+		if client == nil {
+			client, err = logs.Dial(state, writerPing)
+		}
+		if err == nil {
+			err = client.Ping(writerPing)
+		}
+		switch {
+		case err == nil:
+			heard = time.Now()
+		case time.Since(heard) > writerHung:
+			_ = writer.SignalGroup(syscall.SIGKILL) // it may just have ended
+			<-writer.Done()
+			return fmt.Errorf("it did not answer: %w", err)
+		default:
+			closeClient()
+		}
+	}
+}
+
+// endLogWriter ends the log writer when all that the nodes have said is stored,
+// unless a node still runs that would block without it.
+func (s *Supervisor) endLogWriter() error {
+	for _, n := range s.board.snapshot().Nodes {
+		if n.PID != 0 {
+			return nil
+		}
+	}
+	writer := s.letLogWriter()
+	if writer == nil {
+		return nil
+	}
+	if err := writer.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, process.ErrGone) {
+		return err
+	}
+	_ = writer.SignalGroup(syscall.SIGCONT) // one that is stopped has to wake up to hear
+	select {
+	case <-writer.Done():
+		return nil
+	case <-time.After(writerGrace):
+	}
+	_ = writer.SignalGroup(syscall.SIGKILL) // it may just have ended
+	<-writer.Done()
+	return fmt.Errorf("the log writer did not store the last lines of the nodes within %v, and was killed", writerGrace)
+}
+
+// letLogWriter ends the keeping of the log writer, and returns the one that
+// runs; nil: none does.
+func (s *Supervisor) letLogWriter() *process.Process {
+	k := &s.logs
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.stop != nil {
+		k.stop()
+		<-k.done
+		k.stop = nil
+		if k.writer != nil && k.writer.Exit() == "" {
+			return k.writer
+		}
+	}
+	return s.runningLogWriter()
 }

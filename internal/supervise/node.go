@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"syscall"
 	"time"
 
+	"holdfast/internal/logs"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
 )
@@ -377,6 +377,8 @@ func (n *node) ended() {
 			n.sup.hurry()
 		}
 	}
+	// Its last words are its own, and no beginning of what the next one says.
+	logs.Sync(n.sup.StateDir(), n.spec.Node)
 	stopped := !n.killAt.IsZero()
 	if !n.upSince.IsZero() && time.Since(n.upSince) > calm {
 		n.died = 0
@@ -433,7 +435,7 @@ func (n *node) reached(w waiter) (bool, error) {
 		return n.proc == nil && n.want == wantDown, n.overruled(n.want != wantDown)
 	case ActStart, ActRestart:
 		if n.state == Failed {
-			return false, &FailedError{Node: n.spec.Node, Detail: n.detail, Log: Tail(n.sup.StateDir(), n.spec.Node)}
+			return false, &FailedError{Node: n.spec.Node, Detail: n.detail, Log: logs.Tail(n.sup.StateDir(), n.spec.Node)}
 		}
 		return n.state == Up && (w.action == ActStart || n.proc != w.old), n.overruled(n.want == wantDown)
 	case ActKill:
@@ -496,6 +498,3 @@ func (e *FailedError) Error() string {
 	}
 	return msg
 }
-
-// logFile is where a node's output goes, relative to the state directory.
-func logFile(node string) string { return filepath.Join("logs", node+".log") }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/logs"
 	"holdfast/internal/plan"
 )
 
@@ -36,7 +37,9 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 		// has just adopted the nodes did not know it at first.
 		failures = append(failures, await(s.stopAll(ctx, s.stopOrder()[i]))...)
 	}
-	return errors.Join(append(failures, s.endStrays(ctx))...)
+	failures = append(failures, s.endStrays(ctx))
+	// Last of all, who stores what the others say.
+	return errors.Join(append(failures, s.endLogWriter())...)
 }
 
 // stopAll begins to stop nodes and answers the channels that say how each went.
@@ -132,7 +135,7 @@ func (s *Supervisor) Purge() error {
 		return fmt.Errorf("%w: nothing is removed", err)
 	}
 	defer letDrill()
-	for _, name := range []string{"nodes", "logs", "drills", DrillLock, keptFile, "control.sock", "lock"} {
+	for _, name := range []string{"nodes", "logs", "drills", DrillLock, keptFile, "control.sock", logs.SocketName, "lock"} {
 		if err := os.RemoveAll(s.dir.path(name)); err != nil {
 			return fmt.Errorf("remove the stack's data: %w", err)
 		}

@@ -27,7 +27,8 @@ const minFree = 64 << 20 // bytes
 //	control.sock  the supervisor's control socket
 //	stack.json    what outlives every process: booted, ports, secrets
 //	nodes/NODE/   a node's files and data; process.json tells what runs
-//	logs/         a log for each node, and supervisor.log
+//	logs/         a log for each node, and supervisor.log; package logs
+//	logs.sock     the log writer's socket
 type dir string
 
 func (d dir) path(elem ...string) string {

@@ -8,9 +8,6 @@ package supervise
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +68,7 @@ type Supervisor struct {
 	// rotating is held by who asks the balancers for their view, until it is
 	// shown: no older view comes after a newer one.
 	rotating sync.Mutex
+	logs     logKeeper
 
 	// tasks are the goroutines; halt ends them.
 	tasks sync.WaitGroup
@@ -289,6 +286,11 @@ func (s *Supervisor) writeFiles() error {
 // Attend begins to look after the nodes that run, and starts none.
 func (s *Supervisor) Attend() {
 	for _, n := range s.nodes {
+		if n.proc != nil {
+			s.keepLogs()
+		}
+	}
+	for _, n := range s.nodes {
 		s.tasks.Go(func() { n.run(s.ctx) })
 	}
 }
@@ -298,8 +300,9 @@ func (s *Supervisor) Attend() {
 // failed, with the failures, or when ctx ends. Either way it goes on
 // supervising until Stop or Close. Prepare comes first.
 func (s *Supervisor) Start(ctx context.Context) error {
+	s.keepLogs()
+	s.awaitLogWriter(ctx)
 	s.Attend()
-	s.tasks.Go(func() { s.rotateLogs(s.ctx) })
 	s.tasks.Go(func() { s.watchRotation(s.ctx) })
 	var failures []error
 	for _, processes := range stages(s.host.Processes) {
@@ -447,53 +450,10 @@ func (s *Supervisor) StateDir() string { return string(s.dir) }
 // Plan answers what is being carried out.
 func (s *Supervisor) Plan() plan.Plan { return s.plan }
 
-// launch starts a node's process.
-func (s *Supervisor) launch(p plan.Process, args []string) (*process.Process, error) {
-	wd := p.Dir
-	if wd == "" {
-		wd = s.dir.path("nodes", p.Node)
-	}
-	if err := os.MkdirAll(s.dir.path("nodes", p.Node), 0o700); err != nil {
-		return nil, err
-	}
-	proc, err := process.Start(process.Spec{
-		Path: s.programs[p.Program],
-		Args: args,
-		Env:  append(slices.Clip(s.cfg.Environ), p.Env...),
-		Dir:  wd,
-		Log:  s.dir.path(logFile(p.Node)),
-
-		Netns: p.Netns,
-		// Redis and Sentinel write their passwords into the files they rewrite.
-		Private: p.Kind == plan.Redis || p.Kind == plan.Sentinel,
-	})
-	if err != nil {
-		return nil, s.explainStart(p, wd, err)
-	}
-	return proc, nil
-}
-
 func (s *Supervisor) names() []string {
 	var names []string
 	for _, p := range s.host.Processes {
 		names = append(names, p.Node)
 	}
 	return names
-}
-
-// digest tells whether a node's process is the one that the plan wants: the
-// same program with the same settings, its own files included.
-func (s *Supervisor) digest(p plan.Process) string {
-	h := sha256.New()
-	p.Probe, p.Start, p.Stage = plan.Probe{}, 0, 0 // the supervisor's own affair
-	wanted := []any{p}
-	for _, f := range s.host.Files {
-		if !f.Once && strings.HasPrefix(f.Path, filepath.Join("nodes", p.Node)+"/") {
-			wanted = append(wanted, f)
-		}
-	}
-	if err := json.NewEncoder(h).Encode(wanted); err != nil {
-		panic(err) // a plan is plain data
-	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
 }

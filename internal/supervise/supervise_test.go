@@ -2,10 +2,8 @@ package supervise
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -74,39 +72,6 @@ func TestTheHolderOfAPortIsNamed(t *testing.T) {
 	l.Close()
 	if who := holder(port); who != "" {
 		t.Errorf("holder of a free port = %q", who)
-	}
-}
-
-func TestAFullLogIsSetAsideAndItsWriterGoesOn(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "node.log")
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for i := range logKeep + 2 {
-		fmt.Fprintf(f, "line %d of twenty bytes\n", i)
-		if err := rotate(name, 10); err != nil {
-			t.Fatal(err)
-		}
-	}
-	io.WriteString(f, "last\n")
-	want := map[string]string{
-		"": "last\n", ".1": "line 4 of twenty bytes\n", ".2": "line 3 of twenty bytes\n", ".3": "line 2 of twenty bytes\n",
-	}
-	for suffix, text := range want {
-		if b, _ := os.ReadFile(name + suffix); string(b) != text {
-			t.Errorf("%s holds %q, want %q", filepath.Base(name)+suffix, b, text)
-		}
-	}
-	if _, err := os.Stat(name + ".4"); err == nil {
-		t.Error("a fourth old log is kept")
-	}
-	if err := rotate(name, 1000); err != nil {
-		t.Fatal(err)
-	}
-	if b, _ := os.ReadFile(name); string(b) != "last\n" {
-		t.Errorf("a small log was set aside: %q", b)
 	}
 }
 

@@ -1,0 +1,262 @@
+package logs
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+)
+
+// Entry is one line of a log.
+type Entry struct {
+	Node string
+	Time time.Time
+	// Stamped tells a line with the time at which it was read from one that
+	// the node wrote by itself, with the time that it tells or that of the line
+	// before it.
+	Stamped bool
+	Line    string
+}
+
+// Reader reads the log of one node from its oldest line on, over the files that
+// were set aside. It is for one goroutine.
+type Reader struct {
+	node  string
+	path  string
+	since time.Time
+
+	file   *os.File
+	in     *bufio.Reader
+	offset int64 // of what comes next
+	part   []byte
+	last   time.Time
+	begun  bool
+}
+
+// NewReader makes a reader of the lines since a time; the zero time is all of
+// them. It opens nothing yet.
+func NewReader(state, node string, since time.Time) *Reader {
+	return &Reader{node: node, path: File(state, node), since: since, in: bufio.NewReaderSize(nil, 2*maxLine)}
+}
+
+// Close closes the file that is open.
+func (r *Reader) Close() {
+	if r.file != nil {
+		r.file.Close()
+		r.file = nil
+	}
+}
+
+// SkipTo leaves out all but the last lines of what is there now. It comes
+// before Next.
+func (r *Reader) SkipTo(lines int) error {
+	for i := 0; i <= fileKeep; i++ {
+		f, err := os.Open(aside(r.path, i))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		offset, found, err := lastLines(f, lines)
+		if err != nil {
+			f.Close()
+			return err
+		}
+		r.Close()
+		r.start(f, offset)
+		if lines -= found; lines == 0 {
+			break
+		}
+	}
+	return nil
+}
+
+// lastLines is where the last lines of a file begin, and how many there are.
+func lastLines(f *os.File, lines int) (offset int64, found int, err error) {
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, 0, err
+	}
+	buf := make([]byte, 64<<10)
+	for at := end; at > 0; {
+		n := min(at, int64(len(buf)))
+		at -= n
+		if _, err := f.ReadAt(buf[:n], at); err != nil && err != io.EOF { // it was cut meanwhile
+			return 0, 0, err
+		}
+		for i := n - 1; i >= 0; i-- {
+			if buf[i] != '\n' || at+i == end-1 {
+				continue
+			}
+			if found++; found == lines {
+				return at + i + 1, found, nil
+			}
+		}
+	}
+	if end > 0 {
+		found++ // the line that the file begins with
+	}
+	return 0, found, nil
+}
+
+// start reads a file from there on.
+func (r *Reader) start(f *os.File, offset int64) {
+	r.file, r.offset, r.part, r.begun = f, offset, r.part[:0], true
+	r.in.Reset(io.NewSectionReader(f, offset, 1<<62))
+}
+
+// Next returns the next line; false: there is none yet.
+func (r *Reader) Next() (Entry, bool, error) {
+	if !r.begun {
+		if ok, err := r.oldest(); !ok {
+			return Entry{}, false, err
+		}
+	}
+	for {
+		line, ok, err := r.line()
+		if err != nil || !ok {
+			return Entry{}, false, err
+		}
+		e := r.entry(line)
+		if e.Time.Before(r.since) {
+			continue
+		}
+		return e, true, nil
+	}
+}
+
+func (r *Reader) entry(line []byte) Entry {
+	when, rest, stamped := splitStamp(line)
+	if !stamped {
+		if t, ok := ownTime(line); ok {
+			when = t
+		} else {
+			when = r.last
+		}
+	}
+	r.last = when
+	return Entry{Node: r.node, Time: when, Stamped: stamped, Line: strings.TrimRight(string(rest), "\r")}
+}
+
+// line returns the next line that has its end, from this file or a newer one.
+func (r *Reader) line() (line []byte, ok bool, err error) {
+	for {
+		if line, ok, err = r.lineHere(); ok || err != nil {
+			return line, ok, err
+		}
+		// Look first whether there is a newer file, and then whether more was
+		// written to this one before it was set aside.
+		newer, err := r.newer()
+		if err != nil || newer == nil {
+			return nil, false, err
+		}
+		if line, ok, err = r.lineHere(); ok || err != nil {
+			newer.Close()
+			return line, ok, err
+		}
+		last := r.part
+		r.file.Close()
+		r.start(newer, 0)
+		if len(last) > 0 { // its writer was killed
+			return bytes.Clone(last), true, nil
+		}
+	}
+}
+
+// lineHere returns the next line of the file that is open.
+func (r *Reader) lineHere() (line []byte, ok bool, err error) {
+	piece, err := r.in.ReadSlice('\n')
+	r.offset += int64(len(piece))
+	switch {
+	case err == nil || err == bufio.ErrBufferFull:
+		if len(r.part) == 0 {
+			return bytes.TrimSuffix(piece, []byte("\n")), true, nil
+		}
+		line = append(r.part, bytes.TrimSuffix(piece, []byte("\n"))...)
+		r.part = nil
+		return line, true, nil
+	case err == io.EOF:
+		r.part = append(r.part, piece...)
+		r.in.Reset(io.NewSectionReader(r.file, r.offset, 1<<62))
+		return nil, false, nil
+	}
+	return nil, false, err
+}
+
+// oldest opens the oldest file that may have lines of the time that is wanted,
+// and reports whether there is one.
+func (r *Reader) oldest() (bool, error) {
+	for i := fileKeep; i >= 0; i-- {
+		f, err := os.Open(aside(r.path, i))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		if info, err := f.Stat(); i > 0 && err == nil && info.ModTime().Before(r.since) {
+			f.Close()
+			continue
+		}
+		r.start(f, 0)
+		return true, nil
+	}
+	return false, nil
+}
+
+// newer opens the file that follows the one that is open; nil: there is none.
+// A file that was emptied is read from its beginning.
+func (r *Reader) newer() (*os.File, error) {
+	mine, err := r.file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if mine.Size() < r.offset {
+		r.start(r.file, 0)
+	}
+	at := fileKeep + 1 // it is older than all: everything is newer
+	for i := 0; i <= fileKeep; i++ {
+		if there, err := os.Stat(aside(r.path, i)); err == nil && os.SameFile(mine, there) {
+			at = i
+			break
+		}
+	}
+	for i := at - 1; i >= 0; i-- {
+		f, err := os.Open(aside(r.path, i))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		return f, err
+	}
+	return nil, nil
+}
+
+// Tail is the last lines of what a node has said so far, shortened; none when
+// it has no log.
+func Tail(state, node string) []string {
+	const most, lines = 1 << 10, 8 // bytes of a line, lines
+	Sync(state, node)
+	r := NewReader(state, node, time.Time{})
+	defer r.Close()
+	if err := r.SkipTo(lines); err != nil {
+		return nil
+	}
+	var last []string
+	for {
+		e, ok, err := r.Next()
+		if err != nil || !ok {
+			return last[max(len(last)-lines, 0):]
+		}
+		if len(e.Line) > most {
+			e.Line = e.Line[:most] + "…"
+		}
+		if e.Line != "" {
+			last = append(last, e.Line)
+		}
+	}
+}

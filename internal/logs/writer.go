@@ -1,0 +1,259 @@
+package logs
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/process"
+)
+
+// Words to the log writer, each a line that is answered by a line.
+const (
+	askPing = "ping" // answered as long as the writer works
+	askOpen = "open" // NODE: it was started
+	askSync = "sync" // NODE: answered when all that it has said is stored
+	answer  = "ok"
+)
+
+const (
+	// Pipes that nobody told it of are looked for that often.
+	scanEvery = 5 * time.Second
+	// Without a supervisor, and with no node left that has its pipe open, the
+	// writer ends after that time.
+	alone = 10 * time.Second
+)
+
+// writer is the log writer: a process of its own for one state directory.
+type writer struct {
+	state string
+
+	mu        sync.Mutex
+	pumps     map[string]*pump
+	clients   int
+	aloneFrom time.Time // when it last had a client, or a node
+}
+
+// ErrRuns says that a stack has a log writer already.
+var ErrRuns = errors.New("the log writer of this stack runs already")
+
+// Write is the log writer of the stack with that state directory. It works
+// until the context ends, and then stores what the nodes have said so far.
+func Write(ctx context.Context, state string) error {
+	lock, err := takeLock(state)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	_ = os.Remove(socket(state)) // of a writer that was killed: this one has the lock
+	l, err := net.Listen("unix", socket(state))
+	if err != nil {
+		return fmt.Errorf("listen for the supervisor: %w", err)
+	}
+	defer l.Close()
+	if err := os.Chmod(socket(state), 0o600); err != nil {
+		return err
+	}
+
+	w := &writer{state: state, pumps: map[string]*pump{}, aloneFrom: time.Now()}
+	// First listen, then look for pipes: what is not told is found.
+	go w.accept(l)
+	for needed := true; needed; {
+		w.scan()
+		select {
+		case <-ctx.Done():
+			needed = false
+		case <-time.After(scanEvery):
+			needed = w.needed()
+		}
+	}
+	w.end()
+	return nil
+}
+
+// takeLock makes this process the only log writer of a stack.
+func takeLock(state string) (*os.File, error) {
+	f, err := os.OpenFile(lockFile(state), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the logs: %w", err)
+	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		f.Close()
+		return nil, ErrRuns
+	}
+	id, err := process.Identify(os.Getpid())
+	if err == nil {
+		err = writeID(f, id)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write %s: %w", f.Name(), err)
+	}
+	return f, nil
+}
+
+func writeID(f *os.File, id process.ID) error {
+	b, err := json.Marshal(id)
+	if err != nil {
+		return err
+	}
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err = f.WriteAt(b, 0)
+	return err
+}
+
+// Running is the identity that the last log writer of a stack wrote down; false
+// where there was none.
+func Running(state string) (process.ID, bool) {
+	var id process.ID
+	b, err := os.ReadFile(lockFile(state))
+	return id, err == nil && json.Unmarshal(b, &id) == nil && id.PID > 0
+}
+
+// scan opens every pipe that a node has open and that is not read yet.
+func (w *writer) scan() {
+	nodes, err := named(w.state, pipeSuffix)
+	if err != nil {
+		complain(err)
+	}
+	for _, node := range nodes {
+		if err := w.open(node); err != nil {
+			complain(err)
+		}
+	}
+}
+
+// complain writes what is wrong with the writer itself to where its own words
+// go.
+func complain(err error) { fmt.Fprintf(os.Stderr, "%s\n", err) }
+
+// open reads a node's pipe, if it is not read yet.
+func (w *writer) open(node string) error {
+	p, err := w.pump(node)
+	if err != nil {
+		return err
+	}
+	return p.open(pipe(w.state, node))
+}
+
+// pump is a node's pump; it makes one for a node that has none yet.
+func (w *writer) pump(node string) (*pump, error) {
+	if node != filepath.Base(node) {
+		return nil, fmt.Errorf("%q is no name of a node", node)
+	}
+	if _, err := os.Stat(pipe(w.state, node)); err != nil {
+		return nil, fmt.Errorf("the node has no pipe: %w", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pumps == nil {
+		return nil, errors.New("the log writer is ending")
+	}
+	if w.pumps[node] == nil {
+		w.pumps[node] = newPump(File(w.state, node))
+	}
+	return w.pumps[node], nil
+}
+
+// needed reports whether there is still something to write, or somebody who
+// may start it.
+func (w *writer) needed() bool {
+	if _, err := os.Stat(Dir(w.state)); err != nil {
+		return false // the stack's data was removed
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	used := w.clients > 0
+	for _, p := range w.pumps {
+		used = used || p.inUse()
+	}
+	if used {
+		w.aloneFrom = time.Now()
+	}
+	return time.Since(w.aloneFrom) < alone
+}
+
+// end stores what the nodes have said so far.
+func (w *writer) end() {
+	w.mu.Lock()
+	pumps := w.pumps
+	w.pumps = nil
+	w.mu.Unlock()
+	var all sync.WaitGroup
+	for _, p := range pumps {
+		all.Go(p.end)
+	}
+	all.Wait()
+}
+
+// accept serves those who ask, until the listener is closed.
+func (w *writer) accept(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of descriptors, at most
+			complain(err)
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		go w.serve(conn)
+	}
+}
+
+func (w *writer) serve(conn net.Conn) {
+	defer conn.Close()
+	w.count(+1)
+	defer w.count(-1)
+	in := bufio.NewScanner(conn)
+	for in.Scan() {
+		says := answer
+		if err := w.do(in.Text()); err != nil {
+			says = strings.ReplaceAll(err.Error(), "\n", " ")
+		}
+		if _, err := fmt.Fprintln(conn, says); err != nil {
+			return
+		}
+	}
+}
+
+func (w *writer) count(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.clients += n
+	w.aloneFrom = time.Now()
+}
+
+// do does what it is asked.
+func (w *writer) do(words string) error {
+	verb, node, _ := strings.Cut(words, " ")
+	switch verb {
+	case askPing:
+		return nil
+	case askOpen:
+		return w.open(node)
+	case askSync:
+		if err := w.open(node); err != nil {
+			return err
+		}
+		p, err := w.pump(node)
+		if err == nil {
+			<-p.ask()
+		}
+		return err
+	}
+	return fmt.Errorf("unknown word %q", verb)
+}

@@ -1,0 +1,68 @@
+package supervise
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"holdfast/internal/logs"
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+)
+
+// launch starts a node's process.
+func (s *Supervisor) launch(p plan.Process, args []string) (*process.Process, error) {
+	wd := p.Dir
+	if wd == "" {
+		wd = s.dir.path("nodes", p.Node)
+	}
+	if err := os.MkdirAll(s.dir.path("nodes", p.Node), 0o700); err != nil {
+		return nil, err
+	}
+	output, err := logs.OpenPipe(string(s.dir), p.Node)
+	if err != nil {
+		return nil, err
+	}
+	proc, err := process.Start(process.Spec{
+		Path:   s.programs[p.Program],
+		Args:   args,
+		Env:    append(slices.Clip(s.cfg.Environ), p.Env...),
+		Dir:    wd,
+		Output: output,
+
+		Netns: p.Netns,
+		// Redis and Sentinel write their passwords into the files they rewrite.
+		Private: p.Kind == plan.Redis || p.Kind == plan.Sentinel,
+	})
+	if err != nil {
+		output.Close()
+		return nil, s.explainStart(p, wd, err)
+	}
+	s.tasks.Go(func() { logs.HandOver(s.ctx, string(s.dir), p.Node, output) })
+	return proc, nil
+}
+
+// outputForm is how nodes say what they have to say. It is in the digest: one
+// that was started otherwise, and writes into its log by itself, is replaced.
+const outputForm = "pipe"
+
+// digest tells whether a node's process is the one that the plan wants: the
+// same program with the same settings, its own files included.
+func (s *Supervisor) digest(p plan.Process) string {
+	h := sha256.New()
+	p.Probe, p.Start, p.Stage = plan.Probe{}, 0, 0 // the supervisor's own affair
+	wanted := []any{p, outputForm}
+	for _, f := range s.host.Files {
+		if !f.Once && strings.HasPrefix(f.Path, filepath.Join("nodes", p.Node)+"/") {
+			wanted = append(wanted, f)
+		}
+	}
+	if err := json.NewEncoder(h).Encode(wanted); err != nil {
+		panic(err) // a plan is plain data
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}

@@ -1,0 +1,133 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/logs"
+	"holdfast/internal/process"
+)
+
+// flooding is a stack without Redis whose only node writes without pause.
+func flooding(t *testing.T) string {
+	return minimal(t) + fmt.Sprintf(`
+apps:
+  site:
+    nodes: 1
+    command: [sh, -c, 'yes "a node that never stops to talk" & exec %s files --dir . --listen 127.0.0.1:$PORT']
+    health:
+      path: /holdfast.yaml
+redis: {enabled: false}
+`, binary)
+}
+
+// writer is the log writer that runs.
+func (s *instance) writer() process.ID {
+	s.t.Helper()
+	var id process.ID
+	s.await("a log writer", 30*time.Second, func() bool {
+		var known bool
+		id, known = logs.Running(s.state)
+		return known && process.Alive(id)
+	})
+	return id
+}
+
+// grows waits until a log has another newest file, and looks that its files
+// keep their limit meanwhile.
+func (s *instance) grows(node string) {
+	s.t.Helper()
+	path := filepath.Join(s.state, "logs", node+".log")
+	before, _ := os.Stat(path)
+	s.await("more of the log of "+node, 60*time.Second, func() bool {
+		var all int64
+		files, _ := filepath.Glob(path + "*")
+		for _, f := range files {
+			if info, err := os.Stat(f); err == nil {
+				all += info.Size()
+			}
+		}
+		if all > 40<<20 {
+			s.t.Fatalf("the logs of %s take %d bytes", node, all)
+		}
+		now, err := os.Stat(path)
+		return err == nil && before != nil && !os.SameFile(before, now)
+	})
+}
+
+func TestANodeThatNeverStopsWritingKeepsItsLimitWhoeverDies(t *testing.T) {
+	s := newInstance(t, flooding(t))
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	pid := s.node("site-1").PID
+	for range 4 {
+		s.grows("site-1")
+	}
+
+	first := s.writer()
+	kill(t, first.PID)
+	s.await("another writer", 30*time.Second, func() bool { return s.writer() != first })
+	s.grows("site-1")
+
+	// Without a supervisor the writer goes on, and the next one adopts it.
+	second := s.writer()
+	s.killSupervisor()
+	s.grows("site-1")
+	s.must("up", "-d")
+	if now := s.writer(); now != second {
+		t.Errorf("the writer was %+v and is %+v", second, now)
+	}
+
+	// Without both the node waits, and goes on with the next ones.
+	s.killSupervisor()
+	kill(t, second.PID)
+	if code, _ := get(t, st.Entry+"/holdfast.yaml"); code != 200 {
+		t.Errorf("without a writer: %d", code)
+	}
+	s.must("up", "-d")
+	s.grows("site-1")
+	if now := s.node("site-1").PID; now != pid {
+		t.Errorf("site-1 was pid %d and is %d", pid, now)
+	}
+
+	last := s.writer()
+	s.must("down")
+	if process.Alive(last) {
+		t.Error("the writer runs after down")
+	}
+	if out := s.must("logs", "site", "-n", "1"); !strings.HasSuffix(out, " a node that never stops to talk\n") {
+		t.Errorf("the last line: %q", out)
+	}
+}
+
+func TestALogWriterThatHangsIsReplaced(t *testing.T) {
+	s := newInstance(t, flooding(t))
+	s.must("up", "-d")
+	s.awaitHealthy()
+	hung := s.writer()
+	if err := syscall.Kill(hung.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	s.await("another writer", 60*time.Second, func() bool { return s.writer() != hung })
+	s.grows("site-1")
+}
+
+func TestTheWordsOfANodeThatCannotStartAreShown(t *testing.T) {
+	s := newInstance(t, minimal(t)+`
+apps:
+  mine:
+    nodes: 1
+    command: [sh, -c, 'echo "no sea is calm enough"; printf "I give up" >&2; exit 7']
+redis: {enabled: false}
+`)
+	says(t, s.fails(1, "up", "-d"), "mine-1", "no sea is calm enough", "I give up")
+	out := s.must("logs", "mine")
+	if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) < 4 || len(lines)%2 != 0 {
+		t.Errorf("the words of several starts are not lines of their own:\n%s", out)
+	}
+}
