@@ -325,7 +325,7 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	case len(q.path) == 1:
 		err = a.command(q.body)
 	default:
-		err = a.inPath(q.path, q.query, q.body)
+		err = s.commandInPath(a, q)
 	}
 	if err != nil {
 		return nil

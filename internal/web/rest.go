@@ -71,11 +71,7 @@ func (s *Server) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody boo
 	if inBody {
 		err = a.command(ctx.Request.Body())
 	} else {
-		body := ctx.Request.Body()
-		if !ctx.IsPost() && !ctx.IsPut() {
-			body = nil
-		}
-		err = a.inPath(ctx.URI().PathOriginal(), ctx.URI().QueryString(), body)
+		err = s.commandInPath(ctx, a)
 	}
 	if err != nil {
 		failJSON(ctx, err)
@@ -115,19 +111,21 @@ func (s *Server) answerCommand(ctx *fasthttp.RequestCtx, r *redis.Request, f for
 
 // inPath reads a command from the path, which is split before it is unescaped:
 // an escaped slash is part of an argument. Then come the body, if there is one,
-// and the query, as /set/KEY?EX=60 with the value as the body.
-func (a *arguments) inPath(path, query, body []byte) (err error) {
+// and the query, as /set/KEY?EX=60 with the value as the body. It returns how
+// many words are in the path.
+func (a *arguments) inPath(path, query, body []byte) (words int, err error) {
 	for rest, more := path[1:], true; more; {
 		var segment []byte
 		segment, rest, more = bytes.Cut(rest, []byte("/"))
 		if a.bytes, err = appendUnescaped(a.bytes, segment, false); err != nil {
-			return err
+			return 0, err
 		}
 		a.endArgument()
 	}
 	if a.ends[0] == 0 {
-		return badRequest("ERR there is no command in the path; it goes like /set/KEY/VALUE or /get/KEY")
+		return 0, badRequest("ERR there is no command in the path; it goes like /set/KEY/VALUE or /get/KEY")
 	}
+	words = len(a.ends)
 	if len(body) > 0 {
 		a.add(body)
 	}
@@ -140,7 +138,7 @@ func (a *arguments) inPath(path, query, body []byte) (err error) {
 		name, value, both := bytes.Cut(pair, []byte("="))
 		begin := len(a.bytes)
 		if a.bytes, err = appendUnescaped(a.bytes, name, true); err != nil {
-			return err
+			return 0, err
 		}
 		if string(a.bytes[begin:]) == "_token" {
 			a.bytes = a.bytes[:begin]
@@ -149,13 +147,13 @@ func (a *arguments) inPath(path, query, body []byte) (err error) {
 		a.endArgument()
 		if both {
 			if a.bytes, err = appendUnescaped(a.bytes, value, true); err != nil {
-				return err
+				return 0, err
 			}
 			a.endArgument()
 		}
 	}
 	a.endCommand()
-	return nil
+	return words, nil
 }
 
 // pipeline answers several commands, in order: each with its result or its

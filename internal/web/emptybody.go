@@ -1,0 +1,96 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
+)
+
+// An empty body that was sent is an empty value: curl -T sends a file as it is,
+// also an empty one. But clients of HTTP send an empty body with every POST that
+// has none to send (POST /incr/n), and INCR takes no such argument. So it counts
+// where the command in the path lacks an argument.
+
+// commandInPath reads the command of a request that has it in the path.
+func (s *Server) commandInPath(ctx *fasthttp.RequestCtx, a *arguments) error {
+	takesBody := ctx.IsPost() || ctx.IsPut()
+	var body []byte
+	if takesBody {
+		body = ctx.Request.Body()
+	}
+	words, err := a.inPath(ctx.URI().PathOriginal(), ctx.URI().QueryString(), body)
+	if err != nil || !takesBody || len(body) > 0 || !bodySent(&ctx.Request.Header) {
+		return err
+	}
+	cmd := a.commands()[0]
+	spec, err := s.store.Spec(context.Background(), cmd)
+	if err == nil {
+		a.addEmpty(spec, cmd, words)
+	}
+	return err
+}
+
+// commandInPath is the server's, for a simple request. It fails where Redis would
+// have to be asked.
+func (s *quick) commandInPath(a *arguments, q *simple) error {
+	words, err := a.inPath(q.path, q.query, q.body)
+	if err != nil || q.method == methodGet || len(q.body) > 0 {
+		return err
+	}
+	cmd := a.commands()[0]
+	spec := s.store.Known(cmd)
+	if spec == nil {
+		return errUnknown
+	}
+	a.addEmpty(spec, cmd, words)
+	return nil
+}
+
+// errUnknown leaves a request to the server.
+var errUnknown = errors.New("the command is not known yet")
+
+// bodySent reports whether a request has a body, be it empty.
+func bodySent(h *fasthttp.RequestHeader) bool {
+	raw := h.RawHeaders()
+	return field(raw, "content-length") || field(raw, "transfer-encoding")
+}
+
+// addEmpty adds the empty argument of an empty body behind the words of the path,
+// if the command lacks one. spec is what Redis says of it; nil: it knows no such
+// command.
+func (a *arguments) addEmpty(spec *redis.Spec, cmd redis.Command, inPath int) {
+	if spec == nil || !lacksValue(spec, cmd, inPath) {
+		return
+	}
+	// An empty key is a mistake: the path lacks more than a value.
+	keys, _ := spec.Keys(slices.Insert(slices.Clone(cmd), inPath, ""))
+	if !slices.Contains(keys, "") {
+		a.ends = slices.Insert(a.ends, inPath, a.ends[inPath-1])
+		a.args[0]++
+	}
+}
+
+// lacksValue reports whether a command lacks an argument. Its first words are in
+// the path, the others in the query.
+func lacksValue(spec *redis.Spec, cmd redis.Command, inPath int) bool {
+	if least := max(spec.Arity, -spec.Arity); len(cmd) < least {
+		return true
+	}
+	switch spec.Name {
+	case "set": // KEY in the path and options in the query
+		return inPath == 2 && slices.Contains(setOptions, strings.ToLower(cmd[2]))
+	case "mset", "msetnx": // pairs
+		return len(cmd)%2 == 0
+	case "hset", "hmset": // KEY and pairs
+		return len(cmd)%2 == 1
+	}
+	return false
+}
+
+// setOptions are those of SET.
+var setOptions = []string{"ex", "px", "exat", "pxat", "keepttl", "nx", "xx", "get"}
