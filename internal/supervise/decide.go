@@ -150,7 +150,7 @@ func decideAlone(c candidate, f facts) start {
 		return start{Replica: f.Nodes[f.Appointed]}
 	}
 	if c.Booted && c.Empty {
-		return start{Refused: true, Wait: "its data directory is empty, but it is the master: started so it would wipe its replicas. Restore its data, or take the stack down with 'down --purge' to begin anew"}
+		return start{Refused: true, Wait: "its data directory is empty, but it is the master: started so it would wipe its replicas. Restore its data, or take the stack down and up again: another node with data is then the master. If all data is gone, 'down --purge' begins anew"}
 	}
 	return start{Master: true}
 }

@@ -68,8 +68,8 @@ func Running(stateDir string) (bool, error) {
 // Preview is the plan that 'up' would carry out, with the ports that the stack
 // has or would be given, and placeholders for its secrets.
 func Preview(s stack.Stack, baseDir, stateDir string) (plan.Plan, error) {
-	var k kept
-	if err := dir(stateDir).readJSON(keptFile, &k); err != nil {
+	k, err := dir(stateDir).readKept()
+	if err != nil {
 		return plan.Plan{}, err
 	}
 	k.Secrets = plan.Placeholders(s)
@@ -83,7 +83,6 @@ func Preview(s stack.Stack, baseDir, stateDir string) (plan.Plan, error) {
 // Secrets are the passwords of a stack that was up at some time. They are for
 // its owner alone, who may read the file that has them.
 func Secrets(stateDir string) (plan.Secrets, error) {
-	var k kept
-	err := dir(stateDir).readJSON(keptFile, &k)
+	k, err := dir(stateDir).readKept()
 	return k.Secrets, err
 }

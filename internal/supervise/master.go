@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -172,35 +173,36 @@ func (s *Supervisor) remember() (err error) {
 			return err
 		}
 	}
+	if s.lost = s.losesStackFile(); s.lost {
+		s.kept.Booted = true
+	}
 	if !s.kept.Booted {
 		return nil // FirstMaster will be, and nobody has written anything yet
 	}
+
 	m.Replication, s.forgotten = recall(*m, s.dir.sentinelFiles())
-	if m.Replication.Master != "" {
-		return nil
-	}
-	switch with := s.dir.redisWithData(); {
-	case len(with) == 1: // no guess: a person may have seen to it (wayOut)
-		m.Replication.Master, m.Rewriting, s.forgotten = with[0], true, nil
-	case s.forgotten == nil && !hasSentinel(m.Addresses):
+	with := s.dir.redisWithData()
+	switch master := m.Replication.Master; {
+	case master != "" && s.dir.empty(master) && len(with) > 0 && !s.dir.redisRuns():
+		// The Sentinels would promote one of the others, whichever it is: the
+		// offsets that they compare are all 0 after a start.
+		s.bereft, m.Replication.Master, m.Rewriting = master, with[0].node, true
+	case master != "":
+	case len(with) == 1: // no guess: a person may have seen to it (see checkMaster)
+		m.Replication.Master, m.Rewriting, s.forgotten = with[0].node, true, nil
+	case s.forgotten == nil && !s.lost && !hasSentinel(m.Addresses):
 		m.Replication.Master = plan.FirstMaster // without Sentinels it has always been
 	case s.forgotten == nil:
-		s.forgotten = fmt.Errorf("nothing in the state directory tells which redis node was the master (with data: %s)", join(with))
+		s.forgotten = errors.New("nothing in the state directory tells which redis node was the master")
 	}
 	return nil
 }
 
-// redisWithData returns the redis nodes that have data on disk, in order, also
-// those that the stack file does not have any more.
-func (d dir) redisWithData() []string {
-	var with []string
-	paths, _ := filepath.Glob(d.path("nodes", "redis-*"))
-	for _, path := range paths {
-		if node := filepath.Base(path); isRedis(node) && !d.empty(node) {
-			with = append(with, node)
-		}
-	}
-	return with
+// losesStackFile reports whether stack.json is missing or empty where a stack with
+// Redis has been: it would be taken for a new one, and redis-1 for its master.
+func (s *Supervisor) losesStackFile() bool {
+	known := s.kept.Booted || s.kept.Redis.Watch != "" || s.kept.Ports[plan.FirstMaster] != 0
+	return !known && (len(s.dir.sentinelPaths()) > 0 || len(s.dir.redisWithData()) > 0)
 }
 
 // checkMaster refuses to start Redis where that could make a node the master
@@ -213,6 +215,8 @@ func (s *Supervisor) checkMaster() error {
 	runs := s.redisRuns()
 	master := s.kept.Redis.Replication.Master
 	switch {
+	case runs && s.lost:
+		return fmt.Errorf("%s is missing or empty, and with it the passwords of Redis and its Sentinels, which still run. Take the stack down ('holdfast down'), then up; the data stays", s.dir.path(keptFile))
 	case runs && c.Moved != "":
 		return fmt.Errorf("%s, and Redis and its Sentinels still run as they were: they cannot move while they run. Take the stack down ('holdfast down'), then up; the data stays", c.Moved)
 	case !s.kept.Booted:
@@ -220,10 +224,14 @@ func (s *Supervisor) checkMaster() error {
 	case s.forgotten != nil && runs:
 		return nil // the Sentinels that run may know better than their files
 	case s.forgotten != nil:
-		return fmt.Errorf("%w. If you know which redis node has the newest data, move nodes/redis-N/data of every other one out of %s (keep them), and run 'holdfast up' again: the only node with data becomes the master", s.forgotten, s.dir)
+		return fmt.Errorf("%w. Decide which redis node has the newest data (last written: %s), move nodes/redis-N/data of every other one out of %s (keep them), and run 'holdfast up' again: the only node with data becomes the master", s.forgotten, lastWritten(s.dir.redisWithData()), s.dir)
 	case s.nodes[master] == nil:
-		return fmt.Errorf("%[1]s was the Redis master and has the newest data, but the stack file has no %[1]s any more. Put it back (redis.replicas: %[2]d) and run 'holdfast up'; 'holdfast restart %[1]s' then makes another node the master. When that is a node which shall stay ('holdfast status' shows it), take the stack down and %[1]s out",
-			master, atoi(strings.TrimPrefix(master, "redis-"))-1)
+		back := fmt.Sprintf("redis.replicas: %d", atoi(strings.TrimPrefix(master, "redis-"))-1)
+		if s.cfg.Stack.Redis.Sentinels == 0 { // nobody promotes a replica
+			back += ", redis.sentinels: 3"
+		}
+		return fmt.Errorf("%[1]s was the Redis master and has the newest data, but the stack file has no %[1]s any more. Put it back (%[2]s) and run 'holdfast up'; 'holdfast restart %[1]s' then makes another node the master. When that is a node which shall stay ('holdfast status' shows it), take the stack down and %[1]s out",
+			master, back)
 	}
 	return nil
 }
@@ -249,14 +257,17 @@ func (s *Supervisor) beginRewrite() error {
 		return s.saveKept()
 	}
 	wanted := redisAddresses(s.host.Processes)
-	rewrite := moves(*m, s.plan.Name, wanted).Any || s.missesSentinelFile()
 	if s.redisRuns() {
 		// What runs keeps its address (checkMaster); more nodes may come.
-		rewrite = false
 		all := maps.Clone(m.Addresses)
 		maps.Copy(all, wanted)
-		wanted = all
+		m.Watch, m.Addresses, m.Rewriting = s.plan.Name, all, false
+		return s.saveKept()
 	}
+	if s.bereft != "" {
+		s.log.Warn("the data of the Redis master is gone: the node that was written to last takes its place", "was", s.bereft, "now", m.Replication.Master)
+	}
+	rewrite := moves(*m, s.plan.Name, wanted).Any || !s.sentinelsAgree()
 	m.Watch, m.Addresses, m.Rewriting = s.plan.Name, wanted, rewrite
 	return s.saveKept()
 }
@@ -278,16 +289,23 @@ func (s *Supervisor) endRewrite() error {
 	return s.saveKept()
 }
 
-// missesSentinelFile reports whether a Sentinel of the plan has no file, or one
-// that cannot be read.
-func (s *Supervisor) missesSentinelFile() bool {
+// sentinelsAgree reports whether the file of every Sentinel of the plan names the
+// master that is to start. One that is missing or damaged does not, nor does one
+// that is older than what the others or the supervisor know: the Sentinels that
+// answer first decide, and those may be the ones that have not heard.
+func (s *Supervisor) sentinelsAgree() bool {
 	files := s.dir.sentinelFiles()
+	r := s.kept.Redis.Replication
 	for name, n := range s.nodes {
-		if _, there := files[name]; n.spec.Kind == plan.Sentinel && !there {
-			return true
+		if n.spec.Kind != plan.Sentinel {
+			continue
+		}
+		f, there := files[name]
+		if !there || s.kept.Booted && (f.ConfigEpoch != r.ConfigEpoch || f.Address != s.nodes[r.Master].spec.Address) {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 // noteMaster keeps who is the master now, by name. The Sentinels remember it,
@@ -301,12 +319,14 @@ func (s *Supervisor) noteMaster(f facts) {
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()
 	r := &s.kept.Redis.Replication
+	was := *r
 	if r.Master == name && r.ConfigEpoch == epoch {
 		return
 	}
 	r.Master, r.ConfigEpoch = name, epoch
 	r.CurrentEpoch = max(r.CurrentEpoch, epoch)
 	if err := s.saveKept(); err != nil {
+		*r = was // so that the next look tries again: the disk may have room then
 		s.log.Error("cannot write down who is the Redis master", "error", err)
 	}
 }

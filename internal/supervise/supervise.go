@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -65,6 +66,12 @@ type Supervisor struct {
 	former map[string]string
 	// forgotten is why it is not known who was the Redis master; nil: it is.
 	forgotten error
+	// lost is true when stack.json is missing or empty, although there was a
+	// stack with Redis.
+	lost bool
+	// bereft is the redis node that was the master and has no data any more; empty:
+	// it has.
+	bereft string
 	// rotating is held by who asks the balancers for their view, until it is
 	// shown: no older view comes after a newer one.
 	rotating sync.Mutex
@@ -93,6 +100,15 @@ type kept struct {
 }
 
 const keptFile = "stack.json"
+
+// readKept reads stack.json. One that is missing is empty.
+func (d dir) readKept() (k kept, err error) {
+	err = d.readJSON(keptFile, &k)
+	if err != nil && !errors.As(err, new(*fs.PathError)) {
+		err = fmt.Errorf("%w. Move it away, then take down what may still run ('holdfast down') and run 'holdfast up': ports and passwords are made anew, and who was the Redis master is read from the Sentinels' files", err)
+	}
+	return k, err
+}
 
 // Open takes the state directory, plans, and adopts the nodes that run. It
 // starts nothing. A *LockedError says that another supervisor is at work.
@@ -164,17 +180,17 @@ func (s *Supervisor) Prepare() (err error) {
 }
 
 // makePlan chooses ports and secrets, or finds those of last time, and plans.
-func (s *Supervisor) makePlan() error {
-	if err := s.dir.readJSON(keptFile, &s.kept); err != nil {
+func (s *Supervisor) makePlan() (err error) {
+	if s.kept, err = s.dir.readKept(); err != nil {
 		return err
 	}
-	s.booted.Store(s.kept.Booted)
 	if len(s.cfg.Hosts) > 0 {
 		s.kept.Hosts = s.cfg.Hosts
 	}
 	if err := s.remember(); err != nil {
 		return err
 	}
+	s.booted.Store(s.kept.Booted)
 	return s.replan()
 }
 

@@ -1,0 +1,73 @@
+package supervise
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/process"
+)
+
+// What the files of redis nodes tell of their data while none of them runs.
+
+// nodeData is the data of one redis node on disk.
+type nodeData struct {
+	node string
+	// written is when a command was last written to its append-only file, or when
+	// it last got a copy of all data. A node that missed a write has an older time
+	// than one that has it: what a master sends only to be heard (PING) is not
+	// written.
+	written time.Time
+}
+
+// redisWithData returns the redis nodes that have data on disk, the one that was
+// written to last first, also those that the stack file does not have any more.
+func (d dir) redisWithData() []nodeData {
+	var with []nodeData
+	paths, _ := filepath.Glob(d.path("nodes", "redis-*"))
+	for _, path := range paths {
+		if node := filepath.Base(path); isRedis(node) && !d.empty(node) {
+			with = append(with, nodeData{node, d.lastWrite(node)})
+		}
+	}
+	slices.SortStableFunc(with, func(a, b nodeData) int { return b.written.Compare(a.written) })
+	return with
+}
+
+// lastWrite returns when commands were last added to a redis node's append-only
+// file. Its other files are written whenever Redis compacts it.
+func (d dir) lastWrite(node string) (last time.Time) {
+	files, _ := filepath.Glob(filepath.Join(filepath.Dir(d.manifest(node)), "*.incr.aof"))
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil && info.ModTime().After(last) {
+			last = info.ModTime()
+		}
+	}
+	return last
+}
+
+// lastWritten is for a person who has to choose a node.
+func lastWritten(with []nodeData) string {
+	var words []string
+	for _, w := range with {
+		words = append(words, fmt.Sprintf("%s at %s", w.node, w.written.Format("2006-01-02 15:04:05.000")))
+	}
+	if len(words) == 0 {
+		return "none"
+	}
+	return strings.Join(words, ", ")
+}
+
+// redisRuns reports whether a redis node or a Sentinel has a process, as the
+// records say, also one that the stack file does not have any more.
+func (d dir) redisRuns() bool {
+	paths, _ := filepath.Glob(d.path("nodes", "*", processFile))
+	return slices.ContainsFunc(paths, func(path string) bool {
+		node := filepath.Base(filepath.Dir(path))
+		r, err := d.readRecord(node)
+		return (isRedis(node) || isSentinel(node)) && err == nil && r.Process.PID != 0 && process.Alive(r.Process)
+	})
+}

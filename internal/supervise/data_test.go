@@ -1,0 +1,241 @@
+package supervise
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/redis"
+	"holdfast/internal/stack"
+)
+
+// stateDir is a state directory in which 'up' is prepared and nothing is started.
+type stateDir struct {
+	dir
+	t *testing.T
+}
+
+// bootedStack is the state directory of a stack that has been up and is down.
+func bootedStack(t *testing.T) stateDir {
+	t.Helper()
+	// Not t.TempDir: a unix socket's path may have about a hundred bytes.
+	path, err := os.MkdirTemp("", "hf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(path) })
+	d := stateDir{dir(path), t}
+	s := d.prepared("")
+	if err := s.markBooted(); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range s.host.Processes {
+		if err := d.writeRecord(p.Node, record{Address: p.Address}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// prepare is what 'up' does before it starts anything.
+func (d stateDir) prepare(text string) (*Supervisor, error) {
+	d.t.Helper()
+	file, _, err := stack.Parse("holdfast.yaml", []byte("name: shop\n"+text))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	s, err := Open(Config{Stack: file, BaseDir: string(d.dir), StateDir: string(d.dir), Self: os.Args[0], Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, err
+	}
+	d.t.Cleanup(s.Close)
+	err = s.Prepare()
+	s.lock.Close() // the next one may come
+	return s, err
+}
+
+func (d stateDir) prepared(text string) *Supervisor {
+	d.t.Helper()
+	s, err := d.prepare(text)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return s
+}
+
+// hasData gives a redis node data that was written to so long ago.
+func (d stateDir) hasData(node string, ago time.Duration) {
+	d.t.Helper()
+	incr := filepath.Join(filepath.Dir(d.manifest(node)), "appendonly.aof.1.incr.aof")
+	when := time.Now().Add(-ago)
+	for _, file := range []string{d.manifest(node), incr} {
+		os.MkdirAll(filepath.Dir(file), 0o700)
+		if err := os.WriteFile(file, []byte("file x"), 0o600); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(incr, when, when); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// sentinelSays has a Sentinel's file name a master.
+func (d stateDir) sentinelSays(s *Supervisor, sentinel, master string, epoch int64) {
+	d.t.Helper()
+	host, port := splitAddress(s.nodes[master].spec.Address)
+	text := fmt.Sprintf("sentinel monitor shop %s %s 2\nsentinel config-epoch shop %d\n", host, port, epoch)
+	if err := os.WriteFile(d.path("nodes", sentinel, sentinelConf), []byte(text), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// named is the node that every Sentinel's file names as the master, and the epoch.
+func (d stateDir) named(s *Supervisor) string {
+	d.t.Helper()
+	said := map[string]bool{}
+	for sentinel, n := range s.nodes {
+		if n.spec.Kind == plan.Sentinel {
+			f := d.sentinelFiles()[sentinel]
+			said[fmt.Sprintf("%s in epoch %d", nodeAt(redisAddresses(s.host.Processes), f.Address), f.ConfigEpoch)] = true
+		}
+	}
+	if len(said) != 1 {
+		d.t.Errorf("the Sentinels' files name %v", said)
+	}
+	for one := range said {
+		return one
+	}
+	return ""
+}
+
+func TestAStateDirectoryWithoutItsStackFileIsNoNewStack(t *testing.T) {
+	for _, content := range []string{"", "{}\n", "null\n"} {
+		d := bootedStack(t)
+		s := d.prepared("")
+		for _, sentinel := range []string{"sentinel-1", "sentinel-2", "sentinel-3"} {
+			d.sentinelSays(s, sentinel, "redis-3", 2)
+		}
+		for i, node := range []string{"redis-3", "redis-2", "redis-1"} {
+			d.hasData(node, time.Duration(i)*time.Hour)
+		}
+		lose := func() {
+			os.Remove(d.path(keptFile))
+			if content != "" {
+				if err := os.WriteFile(d.path(keptFile), []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		lose()
+		s = d.prepared("")
+		if got := d.named(s); got != "redis-3 in epoch 2" || !s.booted.Load() {
+			t.Errorf("stack.json is %q: %s, booted %t", content, got, s.booted.Load())
+		}
+
+		// The Sentinels' files are gone as well: nobody is taken on a guess.
+		for _, path := range d.sentinelPaths() {
+			os.Remove(path)
+		}
+		lose()
+		for _, text := range []string{"", "redis: {sentinels: 0}\n"} {
+			_, err := d.prepare(text)
+			if err == nil || !strings.Contains(err.Error(), "last written: redis-3 at") {
+				t.Errorf("%q: %v", text, err)
+			}
+		}
+		// What it advises works.
+		for _, node := range []string{"redis-1", "redis-2"} {
+			if err := os.Rename(d.path("nodes", node, "data"), d.path("kept-"+node)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := d.named(d.prepared("")); got != "redis-3 in epoch 0" {
+			t.Error(got)
+		}
+	}
+}
+
+func TestADamagedStackFileIsRefusedWithAWayOut(t *testing.T) {
+	d := bootedStack(t)
+	if err := os.WriteFile(d.path(keptFile), []byte(`{"booted": tr`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, upErr := d.prepare("")
+	_, planErr := Preview(stack.Default(), "/", string(d.dir))
+	for _, err := range []error{upErr, planErr} {
+		if err == nil || !strings.Contains(err.Error(), "is damaged") || !strings.Contains(err.Error(), "Move it away") {
+			t.Errorf("it says %v", err)
+		}
+	}
+}
+
+func TestSentinelsThatHaveNotHeardOfTheLastFailoverDoNotDecide(t *testing.T) {
+	// One of three knows: the two others may be the first to answer.
+	d := bootedStack(t)
+	s := d.prepared("")
+	d.sentinelSays(s, "sentinel-1", "redis-1", 3)
+	d.sentinelSays(s, "sentinel-2", "redis-1", 3)
+	d.sentinelSays(s, "sentinel-3", "redis-2", 4)
+	if got := d.named(d.prepared("")); got != "redis-2 in epoch 4" {
+		t.Error(got)
+	}
+
+	// The supervisor alone knows: the Sentinels' disk was full.
+	s.noteMaster(facts{Sentinels: 1, Nodes: map[string]string{"redis-3": "r3"}, Views: []redis.View{{Address: "r3", Epoch: 7}}})
+	if got := d.named(d.prepared("")); got != "redis-3 in epoch 7" {
+		t.Error(got)
+	}
+}
+
+func TestWhoIsTheMasterIsWrittenDownWhenTheDiskHasRoomAgain(t *testing.T) {
+	s := &Supervisor{dir: dir(filepath.Join(t.TempDir(), "missing")), log: slog.New(slog.DiscardHandler)}
+	f := facts{Sentinels: 1, Nodes: map[string]string{"redis-3": r3}, Views: []redis.View{{Address: r3, Epoch: 7}}}
+	s.noteMaster(f)
+	if err := s.dir.open(); err != nil {
+		t.Fatal(err)
+	}
+	s.noteMaster(f)
+	if k, err := s.dir.readKept(); err != nil || k.Redis.Replication.Master != "redis-3" {
+		t.Errorf("%+v, %v", k.Redis, err)
+	}
+}
+
+func TestWhereTheMastersDataIsGoneTheNodeThatWasWrittenToLastTakesItsPlace(t *testing.T) {
+	for _, text := range []string{"", "redis: {sentinels: 0}\n"} {
+		d := bootedStack(t)
+		d.hasData("redis-2", time.Hour) // it was stopped, and missed a write
+		d.hasData("redis-3", time.Minute)
+		if s := d.prepared(text); s.kept.Redis.Replication.Master != "redis-3" {
+			t.Errorf("%q: the master is %s", text, s.kept.Redis.Replication.Master)
+		}
+		d.hasData("redis-1", 0)
+		if s := d.prepared(text); s.kept.Redis.Replication.Master != "redis-3" {
+			t.Errorf("%q: its data is back, and the master is %s", text, s.kept.Redis.Replication.Master)
+		}
+	}
+}
+
+func TestAMasterThatIsLeftOutWithoutSentinelsIsToComeBackWithThem(t *testing.T) {
+	d := bootedStack(t)
+	s := d.prepared("")
+	for _, sentinel := range []string{"sentinel-1", "sentinel-2", "sentinel-3"} {
+		d.sentinelSays(s, sentinel, "redis-3", 2)
+	}
+	before, _ := os.ReadFile(d.path(keptFile))
+	for text, want := range map[string]string{
+		"redis: {replicas: 1}\n":               "(redis.replicas: 2)",
+		"redis: {replicas: 1, sentinels: 0}\n": "(redis.replicas: 2, redis.sentinels: 3)",
+	} {
+		if _, err := d.prepare(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if after, _ := os.ReadFile(d.path(keptFile)); string(after) != string(before) || d.named(s) != "redis-3 in epoch 2" {
+		t.Error("a refusal has changed something")
+	}
+}
