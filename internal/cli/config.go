@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/quote"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
@@ -111,14 +112,14 @@ func checkConfig(g *globals, stdout, stderr io.Writer) error {
 		return nil
 	}
 	for _, w := range warnings {
-		fmt.Fprintf(stderr, "warning: %v\n", w)
+		fmt.Fprintf(stderr, "warning: %s\n", g.say(w.Error()))
 	}
 	if len(found) > 0 {
-		fmt.Fprintln(stderr, found)
-		fmt.Fprintf(stderr, "%s: %s\n", name, count(len(found), "mistake"))
+		fmt.Fprintln(stderr, g.say(found.Error()))
+		fmt.Fprintf(stderr, "%s: %s\n", quote.Line(name), count(len(found), "mistake"))
 		return usageError{errReported}
 	}
-	_, err = fmt.Fprintf(stdout, "%s: ok (%s)\n", name, outline(s))
+	_, err = fmt.Fprintf(stdout, "%s: ok (%s)\n", quote.Line(name), outline(s))
 	return err
 }
 

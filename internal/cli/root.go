@@ -27,10 +27,13 @@ const (
 
 // globals are the flags and the surroundings that every subcommand shares.
 type globals struct {
-	file   string // -f: the stack file; empty: the built-in default stack
-	state  string // --state: the stack's state directory; empty: the default
-	json   bool   // --json: print state for programs
-	self   string // how this program was called, for what it tells to type
+	file  string // -f: the stack file; empty: the built-in default stack
+	state string // --state: the stack's state directory; empty: the default
+	json  bool   // --json: print state for programs
+	self  string // how this program was called, for what it tells to type
+	// background is true in the background half of up -d.
+	background bool
+
 	getenv func(string) string
 	stdin  io.Reader
 	stderr io.Writer
@@ -52,15 +55,16 @@ func usagef(format string, args ...any) error {
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	g := newGlobals(stdin, stderr, getenv)
 	err := process.KeepInheritedFiles()
 	if err == nil {
-		err = Run(ctx, args, stdin, stdout, stderr, getenv)
+		err = g.run(ctx, args, stdout)
 	}
 	if err == nil {
 		return exitDone
 	}
 	if !errors.Is(err, errReported) {
-		fmt.Fprintf(stderr, "holdfast: %v\n", err)
+		fmt.Fprintf(stderr, "holdfast: %s\n", g.say(err.Error()))
 	}
 	var usage usageError
 	if errors.As(err, &usage) {
@@ -75,11 +79,19 @@ var errReported = errors.New("failed")
 // Run runs one command line until it is done or the context ends. Its error
 // is a usageError for a mistake in the arguments or in the stack file.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) error {
-	root := newRoot(&globals{self: os.Args[0], getenv: getenv, stdin: stdin, stderr: stderr})
+	return newGlobals(stdin, stderr, getenv).run(ctx, args, stdout)
+}
+
+func newGlobals(stdin io.Reader, stderr io.Writer, getenv func(string) string) *globals {
+	return &globals{self: os.Args[0], getenv: getenv, stdin: stdin, stderr: stderr}
+}
+
+func (g *globals) run(ctx context.Context, args []string, stdout io.Writer) error {
+	root := newRoot(g)
 	root.SetArgs(args)
-	root.SetIn(stdin)
+	root.SetIn(g.stdin)
 	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetErr(g.stderr)
 	return root.ExecuteContext(ctx)
 }
 
@@ -179,7 +191,7 @@ func loadStack(g *globals) (stack.Stack, string, error) {
 		return stack.Stack{}, "", usageError{err}
 	}
 	for _, w := range warnings {
-		fmt.Fprintf(g.stderr, "warning: %s\n", stack.Mistakes{w}.Error())
+		fmt.Fprintf(g.stderr, "warning: %s\n", g.say(w.Error()))
 	}
 	return s, dir, nil
 }

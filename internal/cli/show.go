@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/quote"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
@@ -43,7 +44,7 @@ func colour(s supervise.State) string {
 
 // table writes the nodes of a status, aligned. On a terminal, which has so many
 // columns, it is coloured and cut to fit; 0: no terminal.
-func table(w io.Writer, st supervise.Status, columns int) {
+func table(w io.Writer, g *globals, st supervise.Status, columns int) {
 	var text strings.Builder
 	tw := tabwriter.NewWriter(&text, 0, 4, 2, ' ', 0)
 	host := func(string) string { return "" } // with one host it says nothing
@@ -61,7 +62,7 @@ func table(w io.Writer, st supervise.Status, columns int) {
 			role = string(n.Kind)
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s%s\t%s\t%d\t%s\t%s\n", n.Name, role, n.State, host(n.Host), n.Address, pid, n.Restarts,
-			ago(n.Since), remark(n)+left(n))
+			ago(n.Since), g.remark(n)+left(n))
 	}
 	tw.Flush()
 	for i, line := range strings.SplitAfter(text.String(), "\n") {
@@ -74,14 +75,6 @@ func table(w io.Writer, st supervise.Status, columns int) {
 		}
 		io.WriteString(w, strings.TrimRight(line, " \n")+strings.Repeat("\n", strings.Count(line, "\n")))
 	}
-}
-
-// remark says why a node is not as it should be; empty: it is.
-func remark(n supervise.NodeStatus) string {
-	if n.Detail != "" {
-		return n.Detail
-	}
-	return n.Excluded
 }
 
 // left is the time that a node which starts has left to become ready; empty: it
@@ -101,7 +94,7 @@ func left(n supervise.NodeStatus) string {
 func unserved(st supervise.Status) string {
 	var text strings.Builder
 	for _, u := range st.Unserved {
-		fmt.Fprintf(&text, "%s has no server for %s and answers 503: %s\n", u.Balancer, u.App, u.Why)
+		fmt.Fprintf(&text, "%s has no server for %s and answers 503: %s\n", u.Balancer, u.App, quote.Text(u.Why))
 	}
 	return text.String()
 }
@@ -127,7 +120,7 @@ const drawEvery, tellEvery = 50 * time.Millisecond, 5 * time.Second
 // showStart shows how the nodes come up, a live line each on a terminal, else
 // a line for each that is up or has failed, and now and then for each that is
 // waited for, until all were. It answers the last status.
-func showStart(ctx context.Context, w io.Writer, status func() (supervise.Status, error)) (supervise.Status, error) {
+func showStart(ctx context.Context, g *globals, w io.Writer, status func() (supervise.Status, error)) (supervise.Status, error) {
 	began := time.Now()
 	live := terminal(w)
 	settled := map[string]supervise.State{}
@@ -148,7 +141,7 @@ func showStart(ctx context.Context, w io.Writer, status func() (supervise.Status
 			told = time.Now()
 		}
 		for _, n := range st.Nodes {
-			line := fmt.Sprintf("  %-14s %-9s %-21s %s", n.Name, n.State, n.Address, firstLine(n.Detail)+left(n))
+			line := fmt.Sprintf("  %-14s %-9s %-21s %s", n.Name, n.State, n.Address, g.detail(n)+left(n))
 			switch {
 			case live:
 				line = cut(line, width(w)-1) // a wrapped line would be two to go back over
@@ -189,14 +182,8 @@ func cut(s string, most int) string {
 	return s
 }
 
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
-}
-
 // showSummary says what stands, what to open and what to type.
-// Commands are shown as self, the way this program was called.
-func showSummary(w io.Writer, self string, st supervise.Status, p plan.Plan, took time.Duration) {
+func showSummary(w io.Writer, g *globals, st supervise.Status, p plan.Plan, took time.Duration) {
 	state := "is up"
 	if !st.Ready {
 		state = "is not ready"
@@ -206,34 +193,49 @@ func showSummary(w io.Writer, self string, st supervise.Status, p plan.Plan, too
 	if st.Statistics != "" {
 		fmt.Fprintf(w, "  statistics  %s\n", st.Statistics)
 	}
-	if missing := laggards(st); missing != "" {
+	if missing := laggards(g, st); missing != "" {
 		fmt.Fprintf(w, "\nNot up:%s\n", missing)
 	}
 	if lines := unserved(st); lines != "" {
 		fmt.Fprintf(w, "\n%s", lines)
 	}
-	fmt.Fprintln(w, "\nTry:")
-	if kvIsDefault(p.Stack) {
-		fmt.Fprintf(w, "  curl \"%s/set?key=imooc&value=imooc.com\"\n", st.Entry)
-		fmt.Fprintf(w, "  curl \"%s/get?key=imooc\"\n", st.Entry)
+	kv := defaultKV(p.Stack)
+	if kv != nil && kv.HasTokens() {
+		fmt.Fprintf(w, "\nTry, with a token of the stack in TOKEN (%s makes one, and its entry for the stack file):\n", g.command("token new"))
 	} else {
-		fmt.Fprintf(w, "  curl %s/\n", st.Entry)
+		fmt.Fprintln(w, "\nTry:")
 	}
-	fmt.Fprintf(w, "  %s status\n", self)
+	for _, line := range tries(g, st.Entry, kv) {
+		fmt.Fprintln(w, "  "+line)
+	}
 }
 
-// kvIsDefault reports whether requests without a route of their own reach a
-// web node of ours.
-func kvIsDefault(s stack.Stack) bool {
+// tries are command lines for a stack that has just come up. Its requests reach
+// kv; nil: something else.
+func tries(g *globals, entry string, kv *stack.KVApp) []string {
+	if kv == nil {
+		return []string{"curl " + quote.Shell(entry+"/"), g.command("status")}
+	}
+	curl := "curl "
+	if kv.HasTokens() {
+		curl += `-H "Authorization: Bearer $TOKEN" `
+	}
+	return []string{
+		curl + `"` + entry + `/set?key=imooc&value=imooc.com"`,
+		curl + `"` + entry + `/get?key=imooc"`,
+		g.command("status"),
+	}
+}
+
+// defaultKV is the web node of ours that requests without a route of their own
+// reach; nil: they reach something else.
+func defaultKV(s stack.Stack) *stack.KVApp {
 	for _, r := range s.Routes {
 		if r.IsDefault() {
-			return s.Apps[r.App].Kind() == stack.KV
+			return s.Apps[r.App].KV
 		}
 	}
-	for _, a := range s.Apps {
-		return len(s.Apps) == 1 && a.Kind() == stack.KV
-	}
-	return false
+	return nil
 }
 
 // census counts the nodes: "2 balancers, web × 2, …".

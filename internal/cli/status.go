@@ -75,13 +75,13 @@ func printStatus(g *globals, w io.Writer, st supervise.Status) error {
 	if terminal(w) {
 		columns = width(w)
 	}
-	fmt.Fprintf(w, "%s: %s\n", st.Stack, headline(st))
+	fmt.Fprintf(w, "%s: %s\n", st.Stack, g.say(headline(st)))
 	fmt.Fprintf(w, "entry %s", st.Entry)
 	if st.Statistics != "" {
 		fmt.Fprintf(w, "   statistics %s", st.Statistics)
 	}
 	fmt.Fprintf(w, "\n%s\n", unserved(st))
-	table(w, st, columns)
+	table(w, g, st, columns)
 	return nil
 }
 
@@ -135,12 +135,12 @@ func watchStatus(ctx context.Context, g *globals, w io.Writer, read func(context
 			for line := range strings.Lines(head) {
 				fmt.Fprintln(&coloured, cut(strings.TrimRight(line, "\n"), columns-1))
 			}
-			table(&coloured, st, columns)
+			table(&coloured, g, st, columns)
 			io.WriteString(w, coloured.String())
 		case g.json && text.String() != last:
 			io.WriteString(w, text.String())
 		case !g.json:
-			printChanges(w, st, &last)
+			printChanges(w, g, st, &last)
 		}
 		if g.json {
 			last = text.String()
@@ -155,10 +155,10 @@ func watchStatus(ctx context.Context, g *globals, w io.Writer, read func(context
 
 // printChanges prints the status when anything but the passing of time has
 // changed since last.
-func printChanges(w io.Writer, st supervise.Status, last *string) {
+func printChanges(w io.Writer, g *globals, st supervise.Status, last *string) {
 	var now strings.Builder
 	for _, n := range st.Nodes {
-		fmt.Fprintf(&now, "%s %s %s %s\n", n.Name, n.Role, n.State, remark(n))
+		fmt.Fprintf(&now, "%s %s %s %s\n", n.Name, n.Role, n.State, g.remark(n))
 	}
 	now.WriteString(unserved(st))
 	before := strings.Split(*last, "\n")

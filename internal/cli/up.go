@@ -25,7 +25,7 @@ import (
 )
 
 func upCommand(g *globals) *cobra.Command {
-	var detach, background bool
+	var detach bool
 	var hosts []string
 	c := &cobra.Command{
 		Use:   "up",
@@ -43,16 +43,16 @@ With -d it goes on in the background: see 'holdfast status', 'holdfast down'.`,
 				return err
 			}
 			switch {
-			case background:
-				return upForeground(g, places, io.Discard, io.Discard, true)
+			case g.background:
+				return upForeground(g, places, io.Discard, io.Discard)
 			case detach:
 				return upDetached(cmd.Context(), g, hosts, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
-			return upForeground(g, places, cmd.OutOrStdout(), cmd.ErrOrStderr(), false)
+			return upForeground(g, places, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the stack is up; it runs on in the background")
-	c.Flags().BoolVar(&background, "background", false, "be the background half of --detach")
+	c.Flags().BoolVar(&g.background, "background", false, "be the background half of --detach")
 	c.Flags().MarkHidden("background")
 	// For the drill, which makes the hosts; the state directory remembers them.
 	c.Flags().StringArrayVar(&hosts, "host", nil, "`NAME=ADDRESS@NETNS`: a host in a network namespace of this machine")
@@ -79,7 +79,7 @@ func parseHosts(words []string) ([]plan.Place, error) {
 
 // upForeground is the supervisor: it stands the stack up and stays until it is
 // told to take it down.
-func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer, background bool) error {
+func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) error {
 	began := time.Now()
 	// From the first check to the last node's end: a signal means "down", a
 	// second one "at once". A terminal that is closed means "down" too.
@@ -132,7 +132,7 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer, back
 	defer stopShowing()
 	go func() {
 		defer close(shown)
-		showStart(showing, stderr, func() (supervise.Status, error) { return sup.Status(), nil })
+		showStart(showing, g, stderr, func() (supervise.Status, error) { return sup.Status(), nil })
 	}()
 
 	purge := false
@@ -142,10 +142,10 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer, back
 			<-shown
 			started = nil
 			if err != nil && starting.Err() == nil {
-				fmt.Fprintf(stderr, "holdfast: %v\n", err)
+				fmt.Fprintf(stderr, "holdfast: %s\n", g.say(err.Error()))
 			}
-			showSummary(stdout, g.self, sup.Status(), sup.Plan(), time.Since(began))
-			if !background {
+			showSummary(stdout, g, sup.Status(), sup.Plan(), time.Since(began))
+			if !g.background {
 				fmt.Fprintln(stdout, "\nCtrl-C takes it down.")
 			}
 		case <-signals:
@@ -265,7 +265,7 @@ func upDetached(ctx context.Context, g *globals, hosts []string, stdout, stderr 
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	st, err := showStart(ctx, stderr, status)
+	st, err := showStart(ctx, g, stderr, status)
 	if ctx.Err() != nil && serving {
 		return errors.New("interrupted: the stack goes on in the background; see 'holdfast status'")
 	}
@@ -281,7 +281,7 @@ func upDetached(ctx context.Context, g *globals, hosts []string, stdout, stderr 
 	if err != nil {
 		return err
 	}
-	showSummary(stdout, g.self, st, p, time.Since(began))
+	showSummary(stdout, g, st, p, time.Since(began))
 	for _, n := range st.Nodes {
 		if n.State == supervise.Failed {
 			return &supervise.FailedError{Node: n.Name, Detail: n.Detail, Log: logs.Tail(state, n.Name)}
@@ -294,13 +294,13 @@ func upDetached(ctx context.Context, g *globals, hosts []string, stdout, stderr 
 }
 
 // laggards are the nodes that are not up, and why.
-func laggards(st supervise.Status) string {
+func laggards(g *globals, st supervise.Status) string {
 	var text strings.Builder
 	for _, n := range st.Nodes {
 		if n.State != supervise.Up {
 			fmt.Fprintf(&text, "\n  %s is %s", n.Name, n.State)
 			if n.Detail != "" {
-				fmt.Fprintf(&text, ": %s", firstLine(n.Detail))
+				fmt.Fprintf(&text, ": %s", g.detail(n))
 			}
 		}
 	}

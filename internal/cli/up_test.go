@@ -33,7 +33,7 @@ func TestStatusTellsHostsWhenThereAreSeveral(t *testing.T) {
 	}}
 	shown := func() string {
 		var text strings.Builder
-		table(&text, st, 0)
+		table(&text, &globals{}, st, 0)
 		return text.String()
 	}
 	if text := shown(); strings.Contains(text, "HOST") || strings.Contains(text, "host-1") {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"holdfast/internal/quote"
 )
 
 // The undertaker is a second process of a drill. It waits until the drill has
@@ -109,6 +111,6 @@ func complain(state string, what error) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(f, "%s a drill was killed, and not everything could be undone; 'holdfast drill undo' tries again: %v\n", time.Now().Format(time.RFC3339), what)
+	_, err = fmt.Fprintf(f, "%s a drill was killed, and not everything could be undone; holdfast drill undo --state %s tries again: %v\n", time.Now().Format(time.RFC3339), quote.Shell(state), what)
 	return errors.Join(err, f.Close())
 }
