@@ -114,7 +114,7 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 	if cfg.Stack, cfg.Base, cfg.State, err = locate(g); err != nil {
 		return err
 	}
-	cfg.File = g.file
+	cfg.File, cfg.Called = g.file, g.self
 	if _, err := os.Stat(defaultFile); cfg.File == "" && err == nil {
 		cfg.File = defaultFile
 	}

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"holdfast/internal/quote"
 	"holdfast/internal/supervise"
 )
 
@@ -126,7 +126,7 @@ func (c *Client) do(ctx context.Context, method, path string) (io.ReadCloser, er
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	var p problem
 	if json.Unmarshal(b, &p) != nil || p.Error == "" {
-		p.Error = fmt.Sprintf("the supervisor answers %s: %s", resp.Status, bytes.TrimSpace(b))
+		p.Error = fmt.Sprintf("the supervisor answers %s: %s", quote.Text(resp.Status), quote.Text(string(b)))
 	}
 	if resp.StatusCode == http.StatusNotFound {
 		return nil, &UnknownNodeError{p.Error}

@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"holdfast/internal/control"
 	"holdfast/internal/history"
 	"holdfast/internal/plan"
+	"holdfast/internal/quote"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
@@ -27,6 +29,8 @@ type Config struct {
 	// relative paths start from Base.
 	File, Base string
 	Self       string // the holdfast program
+	// Called is how it was called, for what is to be typed.
+	Called string
 	// Own: a stack that the drill stands up for itself instead, of the text of
 	// a stack file without name and entry. It is also stood up where a fault
 	// needs hosts or disks of its own.
@@ -240,7 +244,7 @@ func (c Config) rounds(ctx context.Context, t *target, j *journal) error {
 
 // repeat is the command line of one drill.
 func (c Config) repeat(some []fault, seed int64) string {
-	words := []string{"holdfast", "drill"}
+	words := []string{quote.Shell(cmp.Or(c.Called, "holdfast")), "drill"}
 	if c.Random {
 		words = append(words, "--random", "--for", c.For.String())
 		words = append(words, c.Faults...)
@@ -254,19 +258,10 @@ func (c Config) repeat(some []fault, seed int64) string {
 		words = append(words, "--own")
 	}
 	if c.TokenFile != "" {
-		words = append(words, "--token-file", quoted(c.TokenFile))
+		words = append(words, "--token-file", quote.Shell(c.TokenFile))
 	}
 	for _, arg := range c.Args {
-		words = append(words, quoted(arg))
+		words = append(words, quote.Shell(arg))
 	}
 	return strings.Join(words, " ")
-}
-
-// quoted is a word for a shell that takes it as it is.
-func quoted(word string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,@%+"
-	if word != "" && strings.Trim(word, plain) == "" {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

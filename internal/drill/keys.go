@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"holdfast/internal/control"
+	"holdfast/internal/quote"
 	"holdfast/internal/supervise"
 )
 
@@ -139,9 +140,9 @@ func (k keys) ask(ctx context.Context, method, path string, body []byte) ([]byte
 	case err != nil:
 		return nil, err
 	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
-		return nil, vain{fmt.Errorf("%s %s answers %s: %.200s", method, path, resp.Status, answer)}
+		return nil, vain{fmt.Errorf("%s %s answers %s: %s", method, path, quote.Text(resp.Status), quote.Text(string(answer)))}
 	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("%s %s answers %s: %.200s", method, path, resp.Status, answer)
+		return nil, fmt.Errorf("%s %s answers %s: %s", method, path, quote.Text(resp.Status), quote.Text(string(answer)))
 	}
 	return answer, nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"holdfast/internal/quote"
 )
 
 // usable says why the entry cannot be drilled; nil: it can. The load speaks to
@@ -29,7 +31,7 @@ func usable(ctx context.Context, entry, token string) error {
 	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
 		return fmt.Errorf("the entry %s asks for a token that may read and write the keys holdfast-drill:*; give one with --token-file", entry)
 	case resp.StatusCode != http.StatusOK:
-		return fmt.Errorf("%s/v1/keys answers %s: a drill needs an application of kind kv there, and the stack's routes lead elsewhere; drill a stack of its own with --own", entry, resp.Status)
+		return fmt.Errorf("%s/v1/keys answers %s: a drill needs an application of kind kv there, and the stack's routes lead elsewhere; drill a stack of its own with --own", entry, quote.Text(resp.Status))
 	}
 	return nil
 }

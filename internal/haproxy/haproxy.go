@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"holdfast/internal/quote"
 )
 
 // Client talks to one HAProxy process. It holds no connection: each call
@@ -147,7 +149,7 @@ func (s Stat) Finding() string {
 		found += " " + strconv.Itoa(s.CheckCode)
 	}
 	if s.CheckDetail != "" {
-		found += ", " + strconv.Quote(s.CheckDetail[:min(len(s.CheckDetail), 80)])
+		found += ", " + `"` + quote.Cut(s.CheckDetail, 80) + `"`
 	}
 	return s.Status + " (" + found + ")"
 }

@@ -3,6 +3,8 @@ package plan
 import (
 	"fmt"
 	"strings"
+
+	"holdfast/internal/quote"
 )
 
 // Text is the plan for a person: what runs, in the order of the start, and
@@ -30,8 +32,10 @@ func (p Plan) Text() string {
 
 func (p Process) text(out *strings.Builder) {
 	fmt.Fprintf(out, "\n%d  %s at %s\n", p.Stage, p.Node, p.Address)
-	line := func(format string, args ...any) { fmt.Fprintf(out, "     "+format+"\n", args...) }
-	line("%s %s", p.Program, strings.Join(p.Args, " "))
+	line := func(format string, args ...any) {
+		out.WriteString("     " + quote.Line(fmt.Sprintf(format, args...)) + "\n")
+	}
+	line("%s", quote.Command(append([]string{string(p.Program)}, p.Args...)...))
 	for _, variable := range p.Env {
 		line("%s", variable)
 	}

@@ -7,6 +7,7 @@ package quote
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -16,61 +17,47 @@ import (
 const Most = 200
 
 // Text is a foreign text as one line of at most Most characters in which
-// nothing moves the cursor, changes colours or turns the direction of writing:
-// what is not printable is shown as Go writes it (\n, \x1b, \u202e), and what is
-// beyond the limit as "…".
+// nothing moves the cursor, changes colours or turns the direction of writing.
 func Text(s string) string { return Cut(s, Most) }
 
-// Line is Text without a limit, for logs, whose lines are shown whole.
-func Line(s string) string { return Cut(s, len(s)) }
-
-// Cut is Text with a limit of so many characters.
+// Cut is Text of at most so many characters; what is beyond is a "…".
 func Cut(s string, most int) string {
+	if enough := utf8.UTFMax * (most + 1); len(s) > enough { // a huge text is not worth quoting whole
+		s = s[:enough]
+	}
+	s = Line(s)
+	if utf8.RuneCountInString(s) <= most {
+		return s
+	}
+	return string([]rune(s)[:max(most-1, 0)]) + "…"
+}
+
+// Line is Text of any length: what is not printable, control characters and
+// those that turn the direction of writing included, is shown as Go writes it
+// (\n, \x1b, \u202e). Most texts are returned as they are.
+func Line(s string) string {
+	if strings.IndexFunc(s, odd) < 0 {
+		return s
+	}
 	var out strings.Builder
-	n := 0
-	for len(s) > 0 {
-		r, size := utf8.DecodeRuneInString(s)
-		if n++; n > most {
-			out.WriteString("…")
-			break
-		}
+	for i, r := range s {
+		_, size := utf8.DecodeRuneInString(s[i:])
 		switch {
 		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&out, `\x%02x`, s[0])
-		case printable(r):
+			fmt.Fprintf(&out, `\x%02x`, s[i])
+		case unicode.IsPrint(r):
 			out.WriteRune(r)
 		default:
-			out.WriteString(escaped(r))
+			out.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
 		}
-		s = s[size:]
 	}
 	return out.String()
 }
 
-// printable reports whether a character shows as itself and as nothing else.
-// unicode.IsPrint leaves out control characters (C0, DEL, C1), format characters
-// (bidirectional marks, zero width) and every space but the plain one.
-func printable(r rune) bool { return unicode.IsPrint(r) }
-
-func escaped(r rune) string {
-	switch r {
-	case '\n':
-		return `\n`
-	case '\r':
-		return `\r`
-	case '\t':
-		return `\t`
-	case '\u00a0':
-		return " "
-	}
-	switch {
-	case r < 0x80:
-		return fmt.Sprintf(`\x%02x`, r)
-	case r < 0x10000:
-		return fmt.Sprintf(`\u%04x`, r)
-	}
-	return fmt.Sprintf(`\U%08x`, r)
-}
+// odd reports whether a character may not be shown as it is. unicode.IsPrint
+// leaves out control characters (C0, DEL, C1), format characters (marks of
+// direction, zero width) and every space but the plain one.
+func odd(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }
 
 // Shell is a word as a POSIX shell reads it back.
 func Shell(word string) string {
@@ -80,7 +67,7 @@ func Shell(word string) string {
 	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
 		return word
 	}
-	if strings.IndexFunc(word, func(r rune) bool { return !printable(r) }) < 0 && utf8.ValidString(word) {
+	if strings.IndexFunc(word, odd) < 0 {
 		return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 	}
 	// What is not printable must not reach the terminal as it is. $'…' is of

@@ -10,14 +10,13 @@ import (
 	"time"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/quote"
 )
 
-// How much of the body of an answer is read, in bytes and in time, and how much
-// of it is shown.
+// How much of the body of an answer is read, in bytes and in time.
 const (
-	maxHealthBody   = 64 << 10
-	maxHealthRead   = 200 * time.Millisecond
-	shownHealthBody = 200
+	maxHealthBody = 64 << 10
+	maxHealthRead = 200 * time.Millisecond
 )
 
 // askHealth asks a node for a path and wants a 2xx or 3xx. It asks word for word
@@ -51,7 +50,7 @@ func askHealth(ctx context.Context, p plan.Process, path string) error {
 	if resp.StatusCode >= 200 && resp.StatusCode <= 399 {
 		return nil
 	}
-	return &statusError{fmt.Sprintf("%s answers %s%s: %s", path, resp.Status, hostHint(p.Probe.Host, resp.StatusCode), body[:min(len(body), shownHealthBody)])}
+	return &statusError{fmt.Sprintf("%s answers %s%s: %s", path, quote.Text(resp.Status), hostHint(p.Probe.Host, resp.StatusCode), quote.Text(string(body)))}
 }
 
 // hostHint says with which Host header a node was asked, where that may be why

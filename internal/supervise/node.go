@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/logs"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
+	"holdfast/internal/quote"
 )
 
 // Action is what an operator can ask of a node.
@@ -451,10 +452,13 @@ func (n *node) overruled(yes bool) error {
 	return nil
 }
 
-// publish shows what others may see.
+// longDetail is how much is shown of why a node's state is what it is.
+const longDetail = 1000
+
+// publish shows what others may see: an application's own words only quoted.
 func (n *node) publish() {
 	n.sup.board.update(n.spec.Node, func(s *NodeStatus) {
-		s.State, s.Detail, s.Restarts, s.PID = n.state, n.detail, n.restarts, 0
+		s.State, s.Detail, s.Restarts, s.PID = n.state, quote.Cut(n.detail, longDetail), n.restarts, 0
 		if n.proc != nil {
 			s.PID = n.proc.ID().PID
 		}
@@ -491,10 +495,13 @@ type FailedError struct {
 	Log          []string // its last lines
 }
 
+// longLine is how much is shown of a line of a node's own log.
+const longLine = 500
+
 func (e *FailedError) Error() string {
 	msg := fmt.Sprintf("%s keeps dying (%s)", e.Node, e.Detail)
 	for _, line := range e.Log {
-		msg += "\n  " + line
+		msg += "\n  " + quote.Cut(line, longLine)
 	}
 	return msg
 }

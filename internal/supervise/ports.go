@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/quote"
 )
 
 // Ports that the stack file leaves open are taken from below the range that
@@ -109,7 +110,7 @@ func holder(port int) string {
 		if target, err := os.Readlink(fd); err == nil && inodes[target] {
 			pid := strings.Split(fd, "/")[2]
 			name, _ := os.ReadFile("/proc/" + pid + "/comm")
-			return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), pid)
+			return fmt.Sprintf("%s (pid %s)", quote.Text(strings.TrimSpace(string(name))), pid)
 		}
 	}
 	return ""

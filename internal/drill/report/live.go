@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"holdfast/internal/quote"
 )
 
 // plainEvery is how often a line of progress is written where none can be
@@ -60,7 +62,7 @@ func NewLive(w io.Writer, terminal bool, columns func() int) *Live {
 func (l *Live) Show(p Progress) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p.Phase = short(p.Phase, 200)
+	p.Phase = quote.Cut(p.Phase, 200)
 	if !l.terminal {
 		if l.some && p.Phase == l.phase && p.Elapsed-l.last < plainEvery {
 			return
@@ -79,7 +81,7 @@ func (l *Live) Show(p Progress) {
 func (l *Live) Note(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	line := short(text, 2000) + "\n"
+	line := quote.Cut(text, 2000) + "\n"
 	if l.terminal {
 		l.draw(line)
 		return

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/history"
+	"holdfast/internal/quote"
 )
 
 var (
@@ -144,7 +145,7 @@ func (d pageData) TableAt(i int) string {
 }
 
 // Shown cleans a text of an operation.
-func (d pageData) Shown(s any) string { return short(fmt.Sprint(s), 80) }
+func (d pageData) Shown(s any) string { return quote.Cut(fmt.Sprint(s), 80) }
 
 // MoreCloseUps says that there are more faults than are shown close up.
 func (d pageData) MoreCloseUps() bool { return len(d.Rows) > shownCloseUps }

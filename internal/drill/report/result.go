@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/history"
+	"holdfast/internal/quote"
 )
 
 // How much is shown: a page is read by a person, and the raw history is kept.
@@ -55,24 +56,24 @@ type proof struct {
 // prepare cleans a history and its verdict; it changes neither. At most so
 // many anomalies are kept.
 func prepare(h history.History, v history.Verdict, anomalies int) result {
-	r := result{History: h, Verdict: v, Word: short(string(v.Result), 16)}
+	r := result{History: h, Verdict: v, Word: quote.Cut(string(v.Result), 16)}
 	if r.Word == "" {
 		r.Word = "no verdict"
 	}
 	for _, s := range []*string{&r.ID, &r.Stack, &r.Holdfast, &r.Repeat, &r.SickBefore, &r.SickAfter} {
-		*s = short(*s, longText)
+		*s = quote.Cut(*s, longText)
 	}
 	r.Verdict.Why = sentences(v.Why)
 	r.Verdict.Warnings = sentences(v.Warnings)
 	r.Notices = nil
 	for _, n := range h.Notices[:min(len(h.Notices), shownLines)] {
-		r.Notices = append(r.Notices, history.Notice{At: n.At, Node: short(n.Node, 40), Text: short(n.Text, longText)})
+		r.Notices = append(r.Notices, history.Notice{At: n.At, Node: quote.Cut(n.Node, 40), Text: quote.Cut(n.Text, longText)})
 	}
 	for i, f := range h.Faults {
-		f.Name, f.Evidence, f.Trouble = short(f.Name, 60), short(f.Evidence, longText), short(f.Trouble, longText)
+		f.Name, f.Evidence, f.Trouble = quote.Cut(f.Name, 60), quote.Cut(f.Evidence, longText), quote.Cut(f.Trouble, longText)
 		f.Targets = slices.Clone(f.Targets)
 		for j := range f.Targets {
-			f.Targets[j] = short(f.Targets[j], 40)
+			f.Targets[j] = quote.Cut(f.Targets[j], 40)
 		}
 		one := row{N: i + 1, Fault: f}
 		if i < len(v.Faults) {
@@ -92,7 +93,7 @@ func prepare(h history.History, v history.Verdict, anomalies int) result {
 func sentences(all []string) []string {
 	var some []string
 	for _, s := range all[:min(len(all), shownLines)] {
-		some = append(some, short(s, longText))
+		some = append(some, quote.Cut(s, longText))
 	}
 	if left := len(all) - len(some); left > 0 {
 		some = append(some, "and "+number(left)+" more")
@@ -103,7 +104,7 @@ func sentences(all []string) []string {
 // prove gathers the operations of an anomaly.
 func prove(h history.History, n int, a history.Anomaly) proof {
 	p := proof{N: n, Anomaly: a}
-	p.What, p.Key, p.Text = short(a.What, 60), short(a.Key, 80), short(a.Text, longText)
+	p.What, p.Key, p.Text = quote.Cut(a.What, 60), quote.Cut(a.Key, 80), quote.Cut(a.Text, longText)
 	for _, i := range a.Operations {
 		switch {
 		case i < 0 || i >= len(h.Operations):

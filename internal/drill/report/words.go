@@ -5,10 +5,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"holdfast/internal/history"
+	"holdfast/internal/quote"
 )
 
 // meanings say in a sentence what a result means.
@@ -25,36 +25,6 @@ func meaning(r history.Result) string {
 		return text
 	}
 	return "This is a result that this version does not know. Take it for no pass."
-}
-
-// clean makes a text that others wrote fit to be shown: what is not printable,
-// control characters and those that turn the direction of writing included,
-// becomes visible. Most texts are returned as they are.
-func clean(s string) string {
-	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) < 0 {
-		return s
-	}
-	var b strings.Builder
-	for i, r := range s {
-		_, size := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		default:
-			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
-		}
-	}
-	return b.String()
-}
-
-// short is a clean text of at most so many characters.
-func short(s string, most int) string {
-	if len(s) > 4*utf8.UTFMax*most { // a huge value is not worth cleaning whole
-		s = s[:4*utf8.UTFMax*most]
-	}
-	return cut(clean(s), most)
 }
 
 // cut shortens a text to so many characters.
@@ -114,7 +84,7 @@ func allowed(a history.Allowance) string {
 	case history.None:
 		return "none allowed"
 	}
-	return clean(string(a)) + " allowed"
+	return quote.Line(string(a)) + " allowed"
 }
 
 // number writes 60000 as 60,000.
@@ -146,7 +116,7 @@ func call(op history.Operation, most int) string {
 		case op.Final:
 			s = "final read"
 		case op.From != "" && op.From != "master":
-			s = "read(" + short(op.From, 10) + ")"
+			s = "read(" + quote.Cut(op.From, 10) + ")"
 		}
 		if op.Outcome == history.OK {
 			s += "→" + found(op, most-len(s)-1)
@@ -160,7 +130,7 @@ func call(op history.Operation, most int) string {
 			after = " no match"
 		}
 		each := max((most-len("cas(>)")-len(after))/2, 3)
-		s = "cas(" + short(op.Expect, each) + "→" + short(op.Value, each) + ")"
+		s = "cas(" + quote.Cut(op.Expect, each) + "→" + quote.Cut(op.Value, each) + ")"
 		if op.Outcome == history.OK {
 			s += after
 		}
@@ -170,15 +140,15 @@ func call(op history.Operation, most int) string {
 			s += "→" + strconv.FormatInt(op.Number, 10)
 		}
 	default:
-		s = short(string(op.Verb), 12)
-		s += "(" + short(op.Value, max(most-len(s)-2, 3)) + ")"
+		s = quote.Cut(string(op.Verb), 12)
+		s += "(" + quote.Cut(op.Value, max(most-len(s)-2, 3)) + ")"
 	}
 	switch op.Outcome {
 	case history.OK:
 	case history.Unknown:
 		s += " ?"
 	default:
-		s += " " + short(string(op.Outcome), 12)
+		s += " " + quote.Cut(string(op.Outcome), 12)
 	}
 	return s
 }
@@ -194,9 +164,9 @@ func found(op history.Operation, most int) string {
 	case op.Kind == history.Set && len(op.Members) > 4:
 		return fmt.Sprintf("{%d members}", len(op.Members))
 	case op.Kind == history.Set:
-		return "{" + short(strings.Join(op.Members, ", "), most-2) + "}"
+		return "{" + quote.Cut(strings.Join(op.Members, ", "), most-2) + "}"
 	}
-	return short(op.Got, most)
+	return quote.Cut(op.Got, most)
 }
 
 // answer is what came back over the wire, and from whom.
@@ -206,7 +176,7 @@ func answer(op history.Operation) string {
 		parts = append(parts, strconv.Itoa(op.Status))
 	}
 	if op.Node != "" {
-		parts = append(parts, "by "+short(op.Node, 24))
+		parts = append(parts, "by "+quote.Cut(op.Node, 24))
 	}
 	if op.Tries > 1 {
 		parts = append(parts, fmt.Sprintf("after %d tries", op.Tries))
@@ -218,5 +188,5 @@ func answer(op history.Operation) string {
 	if s != "" {
 		s += ": "
 	}
-	return s + short(op.Error, 160)
+	return s + quote.Cut(op.Error, 160)
 }
