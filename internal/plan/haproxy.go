@@ -35,11 +35,11 @@ type haproxyData struct {
 	Entry, Statistics      string
 	StatisticsHere         bool // only for clients on this machine
 	TrustedProxies         []string
-	OriginNames            string // a regular expression; see originHeaders
-	StrangeOriginNames     string // likewise
-	KV                     bool   // any backend of Holdfast's own web nodes
-	Errors                 []errorData
-	Unknown                string // the words of an outcome that nobody knows
+	OriginNames            string     // a regular expression; see originHeaders
+	StrangeOriginNames     string     // likewise
+	KV                     bool       // any backend of Holdfast's own web nodes
+	Errors                 ownAnswers // to requests that have no application yet
+	Unknown                string     // the words of an outcome that nobody knows
 	DrillHeader            string
 	Drills                 []drillData // what of it leads where; see DrillHeader
 	Routes                 []routeData
@@ -57,6 +57,7 @@ type routeData struct {
 
 type backendData struct {
 	Name, What   string
+	Errors       ownAnswers
 	KV           bool
 	Sticky       string
 	Cookie       bool
@@ -69,31 +70,6 @@ type backendData struct {
 	Servers   []serverData
 	// Of a KV: how long a node may be silent, and in a stream or long poll.
 	ServerTimeout, StreamTimeout time.Duration
-}
-
-// errorData is one of HAProxy's own answers.
-type errorData struct {
-	Status int
-	Words  string // without quotes of either kind, and without backslashes
-	Retry  bool
-}
-
-// unknownWords are said of a request that a node may have carried out.
-const unknownWords = "The outcome is unknown: a web node took the request and did not answer. A write may or may not have happened. To be able to repeat a write safely, send an Idempotency-Key header."
-
-// errorAnswers are those that HAProxy gives by itself (manual, section 4.2,
-// "http-error") of requests that it could read.
-var errorAnswers = []errorData{
-	{400, "The request is not valid HTTP, or its head is too large for the balancer; it was not executed.", false},
-	{403, "The balancer refused the request; it was not executed.", false},
-	{408, "The request took too long to arrive; it was not executed.", false},
-	{413, "The request is too large; it was not executed.", false},
-	{429, "Too many requests; this one was not executed.", true},
-	{500, "The balancer failed. The outcome is unknown: a write may or may not have happened.", false},
-	{501, "The balancer does not know the method; the request was not executed.", false},
-	{502, unknownWords, false},
-	{503, "No web node answered. With status 503 the request was not executed; with 504 its outcome is unknown: a write may or may not have happened.", true},
-	{504, unknownWords, false},
 }
 
 // How long streams and long polls may be silent: a stream shows every 10 s that
@@ -148,7 +124,7 @@ func (b builder) haproxy(n node) haproxyData {
 		StatisticsHere: s.Entry.Auth == "",
 		TrustedProxies: s.Entry.TrustedProxies,
 		OriginNames:    originNames(), StrangeOriginNames: strangeOriginNames(),
-		LogAll: s.Entry.Log == "all", Errors: errorAnswers, Unknown: unknownWords,
+		LogAll: s.Entry.Log == "all", Unknown: unknownWords,
 		DrillHeader: DrillHeaderName,
 	}
 	if b.machine.Cores > 0 {
@@ -173,16 +149,22 @@ func (b builder) haproxy(n node) haproxyData {
 		})
 		d.GlobalMaxconn += d.Maxconn // entry.limits, for each entry
 	}
+	only := true // Holdfast's own web nodes
 	for _, name := range s.AppNames() {
 		if layer4[name] && !s.Routed(name) && s.Apps[name].Kind() != stack.KV {
 			continue // it need not speak HTTP
 		}
 		backend := b.backend(n, name, httpEntry)
 		d.KV = d.KV || backend.KV
+		only = only && backend.KV
 		d.Backends = append(d.Backends, backend)
 		if value := DrillHeader(s, b.machine.Secrets, name); value != "" {
 			d.Drills = append(d.Drills, drillData{App: name, Value: value})
 		}
+	}
+	d.Errors = answersFor(n.name, stack.Command)
+	if only {
+		d.Errors = answersFor(n.name, stack.KV)
 	}
 	if s.Redis.Enabled {
 		d.Redis = b.redisMaster(n)
@@ -213,6 +195,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 	app := b.stack.Apps[name]
 	d := backendData{
 		Name: name, What: string(app.Kind()), KV: app.Kind() == stack.KV,
+		Errors: answersFor(balancer.name, app.Kind()),
 		Sticky: app.Sticky, Cookie: app.Sticky != "", Health: app.Health,
 		// HAProxy checks at most every 100 ms here: less would only burden.
 		FastInterval: min(app.Health.Interval, max(app.Health.Interval/4, 100*time.Millisecond)),

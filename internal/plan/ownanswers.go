@@ -1,0 +1,74 @@
+package plan
+
+import "holdfast/internal/stack"
+
+// HAProxy answers some requests by itself (manual, section 4.2, "http-error").
+// What it can say of one differs by the kind of the application: a kv's request
+// is one command or some, known to have been carried out or not, and may be
+// sent again by its key; what a program of the user's does with a request, and
+// when, nobody here knows. Clients of a kv read JSON, as in all of its answers;
+// others get what they would get of HAProxy or any other proxy, HTML.
+
+// ownAnswers are a balancer's own answers to the requests of one application.
+type ownAnswers struct {
+	Node, Type string // who answers; the Content-Type
+	Errors     []ownAnswer
+}
+
+// ownAnswer is one of HAProxy's own answers to a request that it could read.
+type ownAnswer struct {
+	Status int
+	Body   string
+	Retry  bool
+}
+
+// answersFor are a balancer's answers for a kind of application.
+func answersFor(balancer string, kind stack.Kind) ownAnswers {
+	answers := ownAnswers{Node: balancer, Type: "text/html", Errors: programAnswers}
+	body := func(words string) string { return "<html><body><h1>" + words + "</h1></body></html>" }
+	if kind == stack.KV {
+		answers.Type, answers.Errors = "application/json", kvAnswers
+		body = func(words string) string { return `{"error":"` + words + `"}` }
+	}
+	out := make([]ownAnswer, len(answers.Errors))
+	for i, a := range answers.Errors {
+		a.Body = body(a.Body)
+		out[i] = a
+	}
+	answers.Errors = out
+	return answers
+}
+
+// unknownWords are said of a kv's request that a node may have carried out.
+const unknownWords = "The outcome is unknown: a web node took the request and did not answer. A write may or may not have happened. To be able to repeat a write safely, send an Idempotency-Key header."
+
+// The words, without quotes of either kind, without backslashes and without
+// what HTML reads as its own.
+var kvAnswers = []ownAnswer{
+	{400, "The request is not valid HTTP, or its head is too large for the balancer; it was not executed.", false},
+	{403, "The balancer refused the request; it was not executed.", false},
+	{408, "The request took too long to arrive; it was not executed.", false},
+	{413, "The request is too large; it was not executed.", false},
+	{429, "Too many requests; this one was not executed.", true},
+	{500, "The balancer failed. The outcome is unknown: a write may or may not have happened.", false},
+	{501, "The balancer does not know the method; the request was not executed.", false},
+	{502, unknownWords, false},
+	{503, "No web node answered. With status 503 the request was not executed; with 504 its outcome is unknown: a write may or may not have happened.", true},
+	{504, unknownWords, false},
+}
+
+// A program gets a request as it comes, so that one which ends in the midst of
+// its body has reached the program. The 503 becomes a 504 where a server took an
+// earlier try.
+var programAnswers = []ownAnswer{
+	{400, "The request is not valid HTTP, or its head is too large.", false},
+	{403, "The balancer refused the request.", false},
+	{408, "The request took too long to arrive.", false},
+	{413, "The request is too large.", false},
+	{429, "Too many requests. Try again in a moment.", true},
+	{500, "The balancer failed. Whether the request was carried out is not known.", false},
+	{501, "The balancer does not know the method of the request.", false},
+	{502, "The server took the request and ended without a valid answer. Whether it was carried out is not known.", false},
+	{503, "No server is there to answer. Try again in a moment.", true},
+	{504, "No server answered in time. Whether the request was carried out is not known.", false},
+}
