@@ -209,7 +209,7 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 		o.free()
 		return c.doInParts(ctx, r)
 	}
-	if !o.writes && r.Read != ReadMaster && c.readers.read(ctx, r, o) {
+	if !o.writes && !o.local && r.Read != ReadMaster && c.readers.read(ctx, r, o) {
 		o.free()
 		return nil
 	}
@@ -290,6 +290,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 			return nil, &Error{Invalid, fmt.Errorf("%w: %s", errStateful, spec.Name)}
 		default:
 			o.effects[i] = spec.Write
+			o.local = o.local || !spec.Replicated
 			// It would hold up everybody else on the connection. In a
 			// transaction it answers at once, as when its time is over.
 			o.atomic = o.atomic || spec.waits(cmd)

@@ -32,8 +32,10 @@ type item struct {
 	asks string
 	// sent: it may have happened.
 	sent bool
-	// replies are those of the masters, where merge wants several.
+	// replies are those of the masters, where merge wants several; they are those
+	// of this topology.
 	replies []Result
+	seen    *topology
 }
 
 // journey is one request on its way through a cluster.
@@ -273,13 +275,15 @@ func (j *journey) parts(t *topology, items []*item) (parts []*leg, stuck []*item
 		case it.slot == noSlot:
 			j.results[it.number] = Result{Err: &Error{Refused, errCrossSlot}}
 		case it.merge != nil:
-			if shards := it.merge.shards(t, it); len(shards) > 0 {
-				it.replies = nil
-				for _, s := range shards {
-					add(s, false, it)
-				}
-			} else {
-				j.results[it.number] = Result{Err: &Error{Refused, redisError("ERR invalid cursor")}}
+			shards, err := it.merge.shards(t, it)
+			switch it.replies, it.seen = nil, t; {
+			case err != nil:
+				j.results[it.number] = Result{Err: &Error{Refused, err}}
+			case len(shards) == 0:
+				stuck = append(stuck, it)
+			}
+			for _, s := range shards {
+				add(s, false, it)
 			}
 		case it.asks != "":
 			s := t.of(it.asks)
@@ -315,7 +319,7 @@ func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 			for _, it := range p.items {
 				slot, cmd := it.slot, it.cmd
 				if it.merge != nil {
-					slot, cmd = p.shard.anySlot(), it.merge.command(it)
+					slot, cmd = p.shard.anySlot(), it.merge.command(it.seen, it)
 				}
 				p.req.Commands = append(p.req.Commands, cmd)
 				place.at = append(place.at, it.number)
@@ -351,7 +355,7 @@ func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 // carry has one part carried out.
 func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 	r, o := &p.req, p.o
-	if r.Read == ReadReplica && !o.writes && !p.asks && !slices.ContainsFunc(p.items, func(it *item) bool { return it.merge != nil || t.moving[it.slot] }) {
+	if r.Read == ReadReplica && !o.writes && !o.local && !p.asks && !slices.ContainsFunc(p.items, func(it *item) bool { return it.merge != nil || t.moving[it.slot] }) {
 		if after, ok := tokenFor(t, p.shard, r.After); ok {
 			r.After = after
 			if p.shard.readers.replica(ctx, r, o) {
@@ -447,8 +451,7 @@ func (j *journey) result(it *item, result Result) {
 		return
 	}
 	it.replies = append(it.replies, result)
-	t, _ := j.cluster.now()
-	j.results[it.number] = it.merge.merge(t, it)
+	j.results[it.number] = it.merge.merge(it.seen, it)
 }
 
 // met notes who answered.

@@ -50,8 +50,10 @@ type topology struct {
 	shards []*clusterShard // of the same indices as slots.shards
 	order  []int           // of the shards, by their first slot
 	moving map[int]bool    // slots on their way to another master
-	// mark is the same for the same owners of all slots.
-	mark uint64
+	// mark is the same for the same owners of all slots; firsts, for as many
+	// masters with the same first slots, whichever nodes these are.
+	mark   uint64
+	firsts origin
 }
 
 // at is the shard of a slot; nil when nobody has it.
@@ -250,6 +252,7 @@ func (c *cluster) take(ctx context.Context, views [][]clusterNode) {
 		t.order = append(t.order, i)
 	}
 	slices.SortFunc(t.order, func(a, b int) int { return cmp.Compare(first[a], first[b]) })
+	t.firsts = originOf(fmt.Sprint(slices.Sorted(slices.Values(first))))
 	known := map[string]bool{}
 	var voters []*link
 	for _, s := range m.shards {

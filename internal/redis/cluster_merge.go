@@ -16,9 +16,9 @@ import (
 // merger carries such a command out: whom it goes to, as which command, and
 // what the answers make.
 type merger interface {
-	// shards are whom the command goes to; none: it cannot be.
-	shards(t *topology, it *item) []*clusterShard
-	command(it *item) Command
+	// shards are whom the command goes to; the error is why it cannot be.
+	shards(t *topology, it *item) ([]*clusterShard, error)
+	command(t *topology, it *item) Command
 	// merge makes one result of it.replies, those that there are so far.
 	merge(t *topology, it *item) Result
 }
@@ -50,15 +50,15 @@ func mergerOf(s *Spec) merger {
 // together.
 type everywhere func(replies []Reply) Reply
 
-func (everywhere) shards(t *topology, _ *item) []*clusterShard {
+func (everywhere) shards(t *topology, _ *item) ([]*clusterShard, error) {
 	var all []*clusterShard
 	for _, i := range t.order {
 		all = append(all, t.shards[i])
 	}
-	return all
+	return all, nil
 }
 
-func (everywhere) command(it *item) Command { return it.cmd }
+func (everywhere) command(_ *topology, it *item) Command { return it.cmd }
 
 func (f everywhere) merge(_ *topology, it *item) Result {
 	var replies []Reply
@@ -116,7 +116,7 @@ func least(replies []Reply) Reply {
 }
 
 // infoOf is what one master says of itself, with a run_id that stands for all of
-// them: whoever keeps a cursor of SCAN sees by it that a process is another one.
+// them: it is another one when any of the processes is.
 func infoOf(replies []Reply) Reply {
 	const field = "\nrun_id:"
 	var ids []string
@@ -137,42 +137,52 @@ func infoOf(replies []Reply) Reply {
 }
 
 // scanner carries SCAN out, one master after the other. Its cursors are a
-// master's, with the master's number among them, by their slots, in the lowest
-// bits: any process goes on with them. While slots move from one master to
-// another, keys may be left out or named twice.
+// master's (see origin), with the master's number among them, by their slots, in
+// the lowest bits: any process goes on with them. Bits of topology.firsts are
+// mixed in: with other masters, or others' numbers, one could be left out. While
+// slots move from one master to another, keys of these may be left out or named
+// twice.
 type scanner struct{}
 
-// cursorBits are for the number of the master; Redis' own cursors are below
-// the size of its hash table, which leaves more than enough.
+// cursorBits are for the number of the master.
 const cursorBits = 10
 
 // place is the master and its cursor.
-func (scanner) place(cmd Command) (number int, cursor uint64, ok bool) {
+func (scanner) place(t *topology, cmd Command) (number int, cursor string, by whose) {
 	if len(cmd) < 2 {
-		return 0, 0, true // Redis has words for that
+		return 0, "", own // Redis has words for that
 	}
 	n, err := strconv.ParseUint(cmd[1], 10, 64)
-	if err != nil {
-		return 0, 0, false
+	switch {
+	case err != nil && cmd[1] != "":
+		return 0, "", nobodys
+	case n == 0:
+		return 0, cmd[1], own
 	}
-	return int(n & (1<<cursorBits - 1)), n >> cursorBits, true
+	number, n = int(n&(1<<cursorBits-1)), n>>cursorBits^uint64(t.firsts)
+	if number >= len(t.order) || n>>originBits == 0 && n != 0 {
+		return 0, "", foreign
+	}
+	return number, strconv.FormatUint(n, 10), own // as far as can be said here
 }
 
-func (s scanner) shards(t *topology, it *item) []*clusterShard {
-	number, _, ok := s.place(it.cmd)
-	if !ok || number >= len(t.order) {
-		return nil
+func (s scanner) shards(t *topology, it *item) ([]*clusterShard, error) {
+	number, _, by := s.place(t, it.cmd)
+	switch by {
+	case foreign:
+		return nil, ErrCursorGone
+	case nobodys:
+		return nil, redisError(wordsOfNoCursor)
 	}
-	return []*clusterShard{t.shards[t.order[number]]}
+	return []*clusterShard{t.shards[t.order[number]]}, nil
 }
 
-func (s scanner) command(it *item) Command {
+func (s scanner) command(t *topology, it *item) Command {
 	if len(it.cmd) < 2 {
 		return it.cmd
 	}
-	_, cursor, _ := s.place(it.cmd)
 	cmd := slices.Clone(it.cmd)
-	cmd[1] = strconv.FormatUint(cursor, 10)
+	_, cmd[1], _ = s.place(t, it.cmd)
 	return cmd
 }
 
@@ -181,16 +191,17 @@ func (s scanner) merge(t *topology, it *item) Result {
 	if r.Err != nil || r.Reply.Len() != 2 {
 		return r
 	}
-	number, _, _ := s.place(it.cmd)
+	number, _, _ := s.place(t, it.cmd)
 	next, keys := r.Reply.At(0), r.Reply.At(1)
 	cursor, err := strconv.ParseUint(next.Text(), 10, 64)
 	switch {
 	case err != nil || cursor>>(64-cursorBits) != 0:
-		return Result{Err: &Error{Refused, redisError("ERR a cursor of Redis is too big to be one of a cluster's")}}
-	case cursor == 0 && number+1 < len(t.order):
-		cursor = uint64(number + 1)
-	case cursor != 0:
-		cursor = cursor<<cursorBits | uint64(number)
+		return Result{Err: &Error{Refused, errCursorTooBig}}
+	case cursor == 0 && number+1 == len(t.order):
+	case cursor == 0:
+		cursor = uint64(t.firsts)<<cursorBits | uint64(number+1)
+	default:
+		cursor = (cursor^uint64(t.firsts))<<cursorBits | uint64(number)
 	}
 	own := &madeReply{kind: Array}
 	for i := range keys.Len() {
@@ -198,7 +209,5 @@ func (s scanner) merge(t *topology, it *item) Result {
 			own.items = append(own.items, key) // records are not among the data
 		}
 	}
-	return Result{Reply: Reply{made: &madeReply{kind: Array, items: []Reply{
-		{made: &madeReply{kind: Text, text: strconv.FormatUint(cursor, 10)}}, {made: own},
-	}}}}
+	return Result{Reply: withCursor(strconv.FormatUint(cursor, 10), Reply{made: own})}
 }

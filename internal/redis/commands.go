@@ -31,6 +31,9 @@ type Spec struct {
 	// Stateful: it changes the connection it comes on (SELECT, MULTI, …), or
 	// ends it, or turns it into a stream, so it means nothing here.
 	Stateful bool
+	// Replicated: what it answers is in the data, which a replica has as well. What
+	// does not is of the process that is asked (SCAN's cursor, INFO, PUBSUB, …).
+	Replicated bool
 	// AnyKey: it reads or changes keys that it does not name (KEYS, FLUSHALL,
 	// a script).
 	AnyKey bool
@@ -59,6 +62,18 @@ var harmless = setOf(
 	"memory|doctor", "memory|malloc-stats", "memory|stats", "module|list",
 	"pubsub|channels", "pubsub|numpat", "pubsub|numsub", "pubsub|shardchannels", "pubsub|shardnumsub",
 	"script|exists", "slowlog|get", "slowlog|len",
+)
+
+// Of the commands that Redis calls read-only, these answer what is not
+// replicated, or change it. Those that Redis does not call so (INFO, PUBSUB, SCRIPT
+// EXISTS, …) read no data at all.
+var unreplicated = setOf(
+	"scan", "hscan", "sscan", "zscan", // a cursor is a place in the table of one process
+	"eval_ro", "evalsha_ro", "fcall_ro", // which scripts there are, and what a script asks for (SCAN, INFO)
+	"object|encoding", "object|freq", "object|idletime", "object|refcount", "memory|usage", // how a process keeps a value
+	"touch",                           // when a process used it last
+	"xinfo|consumers", "xinfo|stream", // when a consumer was last there; the nodes of the stream's tree
+	"vinfo", "vlinks", // the graph of a vector set (Redis 8)
 )
 
 // The categories and flags tell most of what belongs to the connection (see
@@ -276,7 +291,9 @@ func parseSpec(entry rueidis.RedisMessage) *Spec {
 	s.AnyKey = s.In("keyspace") && len(s.keys) == 0 || slices.ContainsFunc([]string{"eval", "fcall"}, func(script string) bool {
 		return strings.HasPrefix(s.Name, script)
 	})
-	s.Swift = s.ReadOnly && s.In("fast") && !s.Blocking && !s.Stateful && !s.AnyKey && !s.module
+	// A module's command without a key may be about anything, such as a cursor.
+	s.Replicated = s.ReadOnly && !unreplicated[s.Name] && !(s.module && len(s.keys) == 0)
+	s.Swift = s.ReadOnly && cursorAt(s.Name) == 0 && s.In("fast") && !s.Blocking && !s.Stateful && !s.AnyKey && !s.module
 	if len(f) > 9 {
 		subs, _ := f[9].ToArray()
 		for _, entry := range subs {

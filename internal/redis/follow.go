@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -58,6 +59,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	}
 	info, _ := words[1].ToString() // it may be refused
 	s.process = processOf(info)
+	s.origin = originOf(cmp.Or(s.process, master))
 	for _, r := range replicas {
 		if r.offset > 0 {
 			s.there[r.addr] = true

@@ -52,6 +52,7 @@ func (s *session) guarded(ctx context.Context, o *operation) (then next, broken 
 			o.results = append(o.results, results...)
 		}
 	}
+	s.origin.stamp(o.cmds, o.results)
 	return settle, nil
 }
 
@@ -78,7 +79,7 @@ func (s *session) unguarded(o *operation, err error) (next, error) {
 
 // ask carries out a command that only reads.
 func (s *session) ask(ctx context.Context, cmd Command) ([]Result, error) {
-	answers, sent := s.exchange(ctx, rueidis.Commands{plain(s.conn.B(), cmd)})
+	answers, sent := s.exchange(ctx, rueidis.Commands{s.plain(cmd)})
 	m, err := answers[0].ToMessage()
 	switch fateOf(err, sent) {
 	case executed:
@@ -115,14 +116,18 @@ func (s *session) guard(ctx context.Context, record string, commands []Command) 
 		if err := s.unwatch(ctx); err != nil {
 			return nil, err
 		}
-		return replay(kept, len(commands))
+		return replayed(kept, commands)
 	}
 
 	cmds = s.records(rueidis.Commands{b.Multi().Build()},
 		b.Set().Key(record).Value("").PxMilliseconds(number(s.w.ttl)).Build())
+	if hasCursor(commands) {
+		// The record may be read at another process: see replayed.
+		cmds = append(cmds, b.Echo().Message(strconv.FormatUint(uint64(s.origin), 10)).Build())
+	}
 	before := len(cmds) - 1 // results of EXEC that are ours
 	for _, cmd := range commands {
-		cmds = append(cmds, plain(b, cmd))
+		cmds = append(cmds, s.plain(cmd))
 	}
 	cmds = append(cmds, b.Exec().Build())
 	answers, sent = s.exchange(ctx, cmds)
@@ -160,7 +165,9 @@ func (s *session) guard(ctx context.Context, record string, commands []Command) 
 		}
 	}
 	list, _ := all.ToArray()
-	return results(list[before:]), nil
+	out := results(list[before:])
+	s.origin.stamp(commands, out)
+	return out, nil
 }
 
 // replay answers a repetition from its record.
@@ -174,6 +181,24 @@ func replay(kept []byte, n int) ([]Result, error) {
 		return nil, errDone
 	}
 	return results(list[len(list)-n:]), nil
+}
+
+// replayed is replay for commands that may have a cursor. It is of the process
+// that carried them out, whose origin stands before their answers.
+func replayed(kept []byte, commands []Command) ([]Result, error) {
+	if !hasCursor(commands) {
+		return replay(kept, len(commands))
+	}
+	out, err := replay(kept, 1+len(commands))
+	if err != nil {
+		return nil, err
+	}
+	from, err := strconv.ParseUint(out[0].Reply.Text(), 10, 64)
+	if err != nil {
+		return nil, errDone
+	}
+	origin(from).stamp(commands, out[1:])
+	return out[1:], nil
 }
 
 // results are the elements of EXEC's answer.

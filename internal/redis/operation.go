@@ -27,6 +27,9 @@ type operation struct {
 	effects   []bool
 	oneEffect [1]bool // effects of a single command
 	writes    bool
+	// local: what it answers is of the process that is asked, not in the data: it
+	// is one for the master.
+	local bool
 	// record names the record of a write with an idempotency key; empty: none.
 	// Such a write may be sent again when its answer was lost.
 	record string
@@ -111,7 +114,7 @@ func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands 
 		batch = o.asked(b, batch)
 		batch = append(batch, b.Multi().Build())
 		for _, cmd := range o.cmds {
-			batch = append(batch, plain(b, cmd))
+			batch = append(batch, s.plain(cmd))
 		}
 		batch = append(batch, b.Exec().Build())
 	default:
@@ -125,7 +128,7 @@ func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands 
 					batch = append(batch, s.call(once, records, s.head(1+len(cmd)), []string{strconv.Itoa(len(cmd))}, cmd))
 				}
 			} else {
-				batch = append(batch, plain(b, cmd))
+				batch = append(batch, s.plain(cmd))
 			}
 		}
 	}

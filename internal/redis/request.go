@@ -14,7 +14,8 @@ type ReadFrom int
 const (
 	// ReadMaster: the newest value, which every in-sync replica has.
 	ReadMaster ReadFrom = iota
-	// ReadReplica: a replica's value, at most Request.MaxLag old.
+	// ReadReplica: a replica's value, at most Request.MaxLag old; what is not in the
+	// data is the master's (see Spec.Replicated).
 	ReadReplica
 	// ReadCached: a value from this process' memory, which Redis invalidates
 	// when it changes; only GET of a single key.

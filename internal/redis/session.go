@@ -20,6 +20,7 @@ type session struct {
 	// process is which process it is, at whatever address; empty: it does not
 	// say.
 	process string
+	origin  origin // of its cursors
 	conn    rueidis.DedicatedClient
 	wire    *wire
 	loaded  map[*Script]bool // the scripts that were run here
@@ -195,6 +196,9 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	var misworded []refusedCommand
 	for _, o := range batch {
 		then, broken := o.read(s, answers[o.first:o.first+o.count], sent)
+		if then == settle && o.script == nil {
+			s.origin.stamp(o.cmds, o.results)
+		}
 		if broken != nil {
 			ended = broken
 		}

@@ -39,6 +39,9 @@ func outcome(err error) (status int, text string) {
 	case redis.Invalid:
 		return fasthttp.StatusBadRequest, err.Error()
 	case redis.Refused:
+		if errors.Is(err, redis.ErrCursorGone) {
+			return fasthttp.StatusGone, redis.Words(err)
+		}
 		if words := redis.Words(err); words != "" {
 			return fasthttp.StatusBadRequest, words
 		}

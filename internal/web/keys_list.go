@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -63,7 +64,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	if err != nil {
 		return err
 	}
-	server, cursor, err := readCursor(query)
+	cursor, err := readCursor(query)
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	}
 	r.IdempotencyKey = ""     // reading again is safe
 	r.Read = redis.ReadMaster // see scan
-	p, err := s.list(r, scan{server: server, cursor: cursor, pattern: pattern, limit: limit}, encode)
+	p, err := s.list(r, scan{cursor: cursor, pattern: pattern, limit: limit}, encode)
 	if err != nil {
 		return err
 	}
@@ -125,21 +126,16 @@ func (s *Server) list(r *redis.Request, at scan, encode func(string) (string, bo
 		case next == "0":
 			return p, nil
 		case len(p.Keys) >= at.limit, time.Now().After(until):
-			p.Cursor = base64.RawURLEncoding.EncodeToString([]byte(at.server + "." + next))
+			p.Cursor = base64.RawURLEncoding.EncodeToString([]byte(cursorPrefix + next))
 			return p, nil
 		}
 	}
 }
 
 // scan is a place in the list of all keys. Redis keeps nothing of it, so any
-// node continues it; but it is a place in the hash table of one Redis process,
-// whose hash function has a seed of its own. At another one, a replica as well
-// as the next master, or the same after a restart, the same cursor would leave
-// keys out that were there all the time, against SCAN's word. So the cursor
-// says whose it is, only the master is asked, and after a failover a client
-// has to begin again.
+// node continues it. Its cursor is good at the Redis process that gave it alone
+// (see redis.ErrCursorGone): after a failover a client has to begin again.
 type scan struct {
-	server  string // the process' run_id; empty: at the beginning
 	cursor  string
 	pattern string
 	limit   int
@@ -147,44 +143,24 @@ type scan struct {
 
 var errCursorGone = &failure{fasthttp.StatusGone, "The cursor is of a Redis server that is no longer the master; begin again without it."}
 
-// step asks for the next keys and whose they are.
+// step asks for the next keys.
 func (s *Server) step(r *redis.Request, at *scan, count int) (keys []string, next string, err error) {
-	r.Commands = []redis.Command{
-		{"INFO", "server"},
-		{"SCAN", at.cursor, "MATCH", at.pattern, "COUNT", strconv.Itoa(count)},
-	}
+	r.Commands = []redis.Command{{"SCAN", at.cursor, "MATCH", at.pattern, "COUNT", strconv.Itoa(count)}}
 	if err := s.store.Do(context.Background(), r); err != nil {
 		return nil, "", err
 	}
-	for _, result := range r.Results {
-		if result.Err != nil {
-			return nil, "", result.Err
-		}
-	}
-	server := runID(r.Results[0].Reply.Text())
-	switch {
-	case server == "":
-		return nil, "", fmt.Errorf("the run_id of Redis is missing in its INFO")
-	case at.server == "":
-		at.server = server
-	case at.server != server:
+	switch err := r.Results[0].Err; {
+	case errors.Is(err, redis.ErrCursorGone):
 		return nil, "", errCursorGone
+	case err != nil:
+		return nil, "", err
 	}
-	first, found := r.Results[1].Reply.At(0), r.Results[1].Reply.At(1)
+	first, found := r.Results[0].Reply.At(0), r.Results[0].Reply.At(1)
 	for i := range found.Len() {
 		key := found.At(i)
 		keys = append(keys, strings.Clone(key.Text()))
 	}
 	return keys, strings.Clone(first.Text()), nil
-}
-
-// runID finds the identity of a Redis process in INFO server. It is new with
-// every start.
-func runID(info string) string {
-	_, rest, _ := strings.Cut(info, "\nrun_id:")
-	id, _, _ := strings.Cut(rest, "\n")
-	id = strings.TrimSpace(id)
-	return id[:min(16, len(id))]
 }
 
 func readLimit(query []byte) (int, error) {
@@ -199,21 +175,28 @@ func readLimit(query []byte) (int, error) {
 	return n, nil
 }
 
-func readCursor(query []byte) (server, cursor string, err error) {
+// cursorPrefix stands before SCAN's cursor in those of /v1/keys.
+const cursorPrefix = "scan."
+
+// readCursor is SCAN's cursor in that of the page before, or 0.
+func readCursor(query []byte) (string, error) {
 	text, ok, err := parameter(query, "cursor")
 	if err != nil || !ok || len(text) == 0 {
-		return "", "0", err
+		return "0", err
 	}
 	bad := badRequest("The cursor is none; take it from the answer before, as it stands.")
 	raw, err := base64.RawURLEncoding.DecodeString(string(text))
 	if err != nil {
-		return "", "", bad
+		return "", bad
 	}
-	server, cursor, ok = strings.Cut(string(raw), ".")
-	if _, err := strconv.ParseUint(cursor, 10, 64); err != nil || !ok || server == "" {
-		return "", "", bad
+	form, cursor, ok := strings.Cut(string(raw), ".")
+	if _, err := strconv.ParseUint(cursor, 10, 64); err != nil || !ok || form == "" {
+		return "", bad
 	}
-	return server, cursor, nil
+	if form+"." != cursorPrefix || strings.Trim(cursor, "0") == "" {
+		return "", errCursorGone // of another version, or made up
+	}
+	return cursor, nil
 }
 
 // keyEncoding is how a key is written in JSON, which has only Unicode: as it

@@ -443,3 +443,38 @@ func TestACursorIsGoodAtEveryNodeButNotForAnotherRedis(t *testing.T) {
 	}
 	keysClient{t, three}.must(410, "GET", "/v1/keys?cursor="+p.Cursor, "")
 }
+
+func TestTheCursorOfACommandIsGoodAtEveryNodeButNotForAnotherRedis(t *testing.T) {
+	client, server := single(t)
+	one, _, _ := serve(t, client)
+	two, _, _ := serve(t, connect(t, server))
+	other, _ := single(t)
+	three, _, _ := serve(t, other)
+	server.Do("EVAL", "for i = 1, 1000 do redis.call('SADD', 's', 'member ' .. i) end", "0")
+	var answer struct{ Result [2]json.RawMessage }
+	var cursor string
+	if err := json.Unmarshal([]byte(keysClient{t, one}.must(200, "GET", "/sscan/s/0", "").body), &answer); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(answer.Result[0], &cursor); err != nil || cursor == "0" {
+		t.Fatal(cursor, err)
+	}
+	// As text and as a number, as clients send it.
+	keysClient{t, two}.must(200, "GET", "/sscan/s/"+cursor, "")
+	keysClient{t, two}.must(200, "PUT", "/", `["SSCAN","s",`+cursor+`]`)
+	const words = `{"error":"ERR invalid cursor: the Redis process that is the master now did not give it, as after a failover or a restart of Redis; begin again with the cursor 0"}`
+	for _, c := range []struct{ method, path, body string }{{"GET", "/sscan/s/" + cursor, ""}, {"PUT", "/", `["SSCAN","s","` + cursor + `","COUNT","10"]`}} {
+		if got := (keysClient{t, three}).must(410, c.method, c.path, c.body).body; got != words {
+			t.Errorf("%s %s: %s", c.method, c.path, got)
+		}
+	}
+	for path, want := range map[string]string{"/pipeline": `[` + words + `,{"result":"x"}]`, "/multi-exec": `[` + words + `,{"result":"x"}]`} {
+		if got := (keysClient{t, three}).must(200, "PUT", path, `[["SSCAN","s",`+cursor+`],["ECHO","x"]]`).body; got != want {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+	if got := (keysClient{t, three}).do("GET", "/sscan/s/"+cursor, "", formatHeader, "resp2"); got.status != 410 || !strings.HasPrefix(got.body, "-ERR invalid cursor: ") {
+		t.Errorf("as Redis sends it: %v", got)
+	}
+	keysClient{t, three}.must(400, "GET", "/sscan/s/x", "")
+}

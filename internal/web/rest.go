@@ -98,7 +98,8 @@ func (s *Server) answerCommand(ctx *fasthttp.RequestCtx, r *redis.Request, f for
 		failJSON(ctx, err)
 	case f.resp2:
 		if err != nil {
-			ctx.SetStatusCode(fasthttp.StatusBadRequest)
+			status, _ := outcome(err)
+			ctx.SetStatusCode(status)
 			r.Results = append(r.Results[:0], redis.Result{Err: err})
 		}
 		ctx.SetContentType(octetStream)

@@ -116,6 +116,17 @@ const checks = {
       cursor = next;
     } while (cursor !== "0");
     assert.equal(seen.size, 300);
+    // A cursor is a number, too, and an exact one.
+    await r.sadd("sscan", ...Array.from({ length: 1000 }, (_, i) => `member ${i}`));
+    const members = new Set();
+    cursor = 0;
+    do {
+      const [next, found] = await r.sscan("sscan", cursor, { count: 100 });
+      for (const m of found) members.add(m);
+      cursor = Number(next);
+    } while (cursor !== 0);
+    assert.equal(members.size, 1000);
+    await fails(r.sscan("sscan", 12345), /invalid cursor.*begin again/);
     await r.hset("hscan", { a: 1 });
     assert.deepEqual(await r.hscan("hscan", 0), ["0", ["a", 1]]);
     assert.equal(await r.unlink(...seen), 300);
