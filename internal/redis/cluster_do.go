@@ -275,11 +275,8 @@ func (j *journey) parts(t *topology, items []*item) (parts []*leg, stuck []*item
 		case it.slot == noSlot:
 			j.results[it.number] = Result{Err: &Error{Refused, errCrossSlot}}
 		case it.merge != nil:
-			shards, err := it.merge.shards(t, it)
-			switch it.replies, it.seen = nil, t; {
-			case err != nil:
-				j.results[it.number] = Result{Err: &Error{Refused, err}}
-			case len(shards) == 0:
+			shards := it.merge.shards(t, it)
+			if it.replies, it.seen = nil, t; len(shards) == 0 {
 				stuck = append(stuck, it)
 			}
 			for _, s := range shards {

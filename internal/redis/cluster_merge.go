@@ -16,8 +16,8 @@ import (
 // merger carries such a command out: whom it goes to, as which command, and
 // what the answers make.
 type merger interface {
-	// shards are whom the command goes to; the error is why it cannot be.
-	shards(t *topology, it *item) ([]*clusterShard, error)
+	// shards are whom the command goes to; none: there is nobody.
+	shards(t *topology, it *item) []*clusterShard
 	command(t *topology, it *item) Command
 	// merge makes one result of it.replies, those that there are so far.
 	merge(t *topology, it *item) Result
@@ -50,12 +50,12 @@ func mergerOf(s *Spec) merger {
 // together.
 type everywhere func(replies []Reply) Reply
 
-func (everywhere) shards(t *topology, _ *item) ([]*clusterShard, error) {
+func (everywhere) shards(t *topology, _ *item) []*clusterShard {
 	var all []*clusterShard
 	for _, i := range t.order {
 		all = append(all, t.shards[i])
 	}
-	return all, nil
+	return all
 }
 
 func (everywhere) command(_ *topology, it *item) Command { return it.cmd }
@@ -147,34 +147,29 @@ type scanner struct{}
 // cursorBits are for the number of the master.
 const cursorBits = 10
 
-// place is the master and its cursor.
-func (scanner) place(t *topology, cmd Command) (number int, cursor string, by whose) {
+// place is the master and what it gets as cursor; the first one, where it is no
+// cursor of these masters.
+func (scanner) place(t *topology, cmd Command) (number int, cursor string) {
 	if len(cmd) < 2 {
-		return 0, "", own // Redis has words for that
+		return 0, "" // Redis has words for that
 	}
-	n, err := strconv.ParseUint(cmd[1], 10, 64)
-	switch {
-	case err != nil && cmd[1] != "":
-		return 0, "", nobodys
-	case n == 0:
-		return 0, cmd[1], own
+	n, begins, ok := readCursor(cmd[1])
+	if begins || !ok {
+		return 0, cmd[1]
 	}
 	number, n = int(n&(1<<cursorBits-1)), n>>cursorBits^uint64(t.firsts)
 	if number >= len(t.order) || n>>originBits == 0 && n != 0 {
-		return 0, "", foreign
+		return 0, foreignCursor
 	}
-	return number, strconv.FormatUint(n, 10), own // as far as can be said here
+	return number, strconv.FormatUint(n, 10)
 }
 
-func (s scanner) shards(t *topology, it *item) ([]*clusterShard, error) {
-	number, _, by := s.place(t, it.cmd)
-	switch by {
-	case foreign:
-		return nil, ErrCursorGone
-	case nobodys:
-		return nil, redisError(wordsOfNoCursor)
+func (s scanner) shards(t *topology, it *item) []*clusterShard {
+	if len(t.order) == 0 {
+		return nil
 	}
-	return []*clusterShard{t.shards[t.order[number]]}, nil
+	number, _ := s.place(t, it.cmd)
+	return []*clusterShard{t.shards[t.order[number]]}
 }
 
 func (s scanner) command(t *topology, it *item) Command {
@@ -182,7 +177,7 @@ func (s scanner) command(t *topology, it *item) Command {
 		return it.cmd
 	}
 	cmd := slices.Clone(it.cmd)
-	_, cmd[1], _ = s.place(t, it.cmd)
+	_, cmd[1] = s.place(t, it.cmd)
 	return cmd
 }
 
@@ -191,7 +186,7 @@ func (s scanner) merge(t *topology, it *item) Result {
 	if r.Err != nil || r.Reply.Len() != 2 {
 		return r
 	}
-	number, _, _ := s.place(t, it.cmd)
+	number, _ := s.place(t, it.cmd)
 	next, keys := r.Reply.At(0), r.Reply.At(1)
 	cursor, err := strconv.ParseUint(next.Text(), 10, 64)
 	switch {

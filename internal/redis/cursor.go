@@ -28,9 +28,6 @@ var ErrCursorGone error = redisError("ERR invalid cursor: the Redis process that
 // errCursorTooBig: it has no room for what is added to it.
 var errCursorTooBig = redisError("ERR the cursor of Redis is too big to be told from another process'")
 
-// wordsOfNoCursor are Redis' to a cursor that is no number.
-const wordsOfNoCursor = "ERR invalid cursor"
-
 // origin stands for a Redis process in its cursors. Two processes have the same
 // one once in two million.
 type origin uint64
@@ -54,20 +51,36 @@ const (
 	nobodys              // it is no number
 )
 
-// take is Redis' cursor in one that a client sent.
+// foreignCursor is one that is no process' own.
+const foreignCursor = "1"
+
+// readCursor is a cursor's number, as Redis reads it (strtoul); begins says that it
+// is 0 in one way or another.
+func readCursor(cursor string) (n uint64, begins, ok bool) {
+	digits := cursor
+	if digits != "" && (digits[0] == '-' || digits[0] == '+') {
+		digits = digits[1:]
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || len(digits) != len(cursor) && n != 0 {
+		return 1, cursor == "", cursor == "" || err == nil
+	}
+	return n, n == 0, true
+}
+
+// take is Redis' cursor in one that a client sent. Of what is foreign Redis is asked
+// from the beginning, so that it may have words of its own for the rest.
 func (o origin) take(cursor string) (raw string, by whose) {
-	n, err := strconv.ParseUint(cursor, 10, 64)
-	switch {
-	case err != nil && cursor == "":
-		return cursor, own // 0, to Redis
-	case err != nil:
-		return "", nobodys
-	case n == 0:
+	switch n, begins, ok := readCursor(cursor); {
+	case !ok:
+		return "none", nobodys
+	case begins:
 		return cursor, own
 	case n>>originBits == 0 || origin(n&(1<<originBits-1)) != o:
-		return "", foreign
+		return "0", foreign
+	default:
+		return strconv.FormatUint(n>>originBits, 10), own
 	}
-	return strconv.FormatUint(n>>originBits, 10), own
 }
 
 // give is the cursor that a client gets for Redis' one. It answers false where
@@ -104,46 +117,41 @@ func hasCursor(cmds []Command) bool {
 	return false
 }
 
-// plain is a command of a client as this session's Redis is to get it. A cursor
-// that is not its own goes there as one that Redis itself refuses, so that the
-// command fails where it stands and the others of its transaction do not: see
-// stamp.
+// plain is a command of a client as this session's Redis is to get it.
 func (s *session) plain(cmd Command) rueidis.Completed {
 	at := cursorAt(cmd[0])
 	if at == 0 || at >= len(cmd) {
 		return plain(s.conn.B(), cmd)
 	}
-	raw, by := s.origin.take(cmd[at])
-	if by != own {
-		raw = "none"
-	}
+	raw, _ := s.origin.take(cmd[at])
 	return s.conn.B().Arbitrary(cmd[0]).Args(cmd[1:at]...).Args(raw).Args(cmd[at+1:]...).Build()
 }
 
 // stamp makes the cursors in the results of commands those of the process that
-// gave them.
+// gave them, and what was asked for with a cursor of another one an error: of that
+// command alone. A hash, set or sorted set that has come whole is right all the
+// same; Redis itself takes any cursor for a small one.
 func (o origin) stamp(cmds []Command, results []Result) {
 	for i := range results {
 		at := cursorAt(cmds[i][0])
 		if at == 0 || at >= len(cmds[i]) {
 			continue
 		}
-		r := &results[i]
-		switch {
-		case r.Err != nil && Words(r.Err) == wordsOfNoCursor:
-			if _, by := o.take(cmds[i][at]); by == foreign {
-				r.Err = &Error{KindOf(r.Err), ErrCursorGone}
-			}
-		case r.Err == nil && r.Reply.Len() == 2:
-			*r = o.stamped(r.Reply)
+		if r := &results[i]; r.Err == nil && r.Reply.Len() == 2 {
+			_, by := o.take(cmds[i][at])
+			*r = o.stamped(r.Reply, by == foreign, at > 1)
 		}
 	}
 }
 
-// stamped is one answer with a cursor: the cursor, and what was found.
-func (o origin) stamped(r Reply) Result {
+// stamped is one answer with a cursor: the cursor, and what was found. ofKey says
+// that it is about one key.
+func (o origin) stamped(r Reply, foreign, ofKey bool) Result {
 	next := r.At(0)
-	if next.Text() == "0" {
+	switch whole := next.Text() == "0"; {
+	case foreign && !(whole && ofKey):
+		return Result{Err: &Error{Refused, ErrCursorGone}}
+	case whole:
 		return Result{Reply: r}
 	}
 	cursor, ok := o.give(next.Text())

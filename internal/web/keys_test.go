@@ -448,9 +448,11 @@ func TestTheCursorOfACommandIsGoodAtEveryNodeButNotForAnotherRedis(t *testing.T)
 	client, server := single(t)
 	one, _, _ := serve(t, client)
 	two, _, _ := serve(t, connect(t, server))
-	other, _ := single(t)
+	other, alike := single(t)
 	three, _, _ := serve(t, other)
-	server.Do("EVAL", "for i = 1, 1000 do redis.call('SADD', 's', 'member ' .. i) end", "0")
+	for _, s := range []*redistest.Server{server, alike} {
+		s.Do("EVAL", "for i = 1, 1000 do redis.call('SADD', 's', 'member ' .. i) end", "0")
+	}
 	var answer struct{ Result [2]json.RawMessage }
 	var cursor string
 	if err := json.Unmarshal([]byte(keysClient{t, one}.must(200, "GET", "/sscan/s/0", "").body), &answer); err != nil {

@@ -349,7 +349,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	check("GET", keys, "/v1/keys?limit=x", 400, "")
 	check("GET", keys, "/v1/keys?cursor=YS4w", 410, "")
 	check("GET", "/{command}/{arguments}", "/scan/17", 410, "")
-	check("GET", "/{command}/{arguments}", "/hscan/none/17", 410, "", tokenHeader, "")
+	check("GET", "/{command}/{arguments}", "/scan/18", 410, "", tokenHeader, "")
 	check("PUT", "/", "/", 410, `["SCAN",17]`)
 	check("GET", "/v1/openapi.json", "/v1/openapi.json", 200, "")
 	check("HEAD", "/v1/openapi.json", "/v1/openapi.json", 200, "")
