@@ -79,6 +79,7 @@ directory, below drills, or in --out.`,
 	flags.IntVar(&cfg.Mix.Rate, "rate", 0, "operations per second (default 400)")
 	flags.IntVar(&cfg.Mix.Clients, "clients", 0, "clients at once (default 40)")
 	flags.IntVar(&cfg.Mix.Keys, "keys", 0, "keys of each kind (default 12)")
+	flags.StringVar(&cfg.App, "app", "", "`NAME` of the application of kind kv to drill, whatever the routes are (default the only one, or the one that the last route leads to)")
 	pathVar(flags, &tokenFile, g.getenv, "token-file", "", "`FILE` with the token that the entry asks for")
 	pathVar(flags, &out, g.getenv, "out", "", "`DIR` for report and history")
 	c.AddCommand(drillCheckCommand(g), drillUndoCommand(g))
@@ -129,11 +130,16 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 		return fmt.Errorf("find the path of this program: %w", err)
 	}
 	cfg.Text = ownText(cfg.Stack, cfg.Base)
-	err = cfg.Check()
+	return asUsage(cfg.Check())
+}
+
+// asUsage makes what a drill says before it starts anything a usage error.
+func asUsage(err error) error {
 	var unknown *drill.UnknownFaultError
 	var rights *drill.RightsError
 	var mix *drill.MixError
-	if errors.As(err, &unknown) || errors.As(err, &rights) || errors.As(err, &mix) {
+	var refused *drill.RefusedError
+	if errors.As(err, &unknown) || errors.As(err, &rights) || errors.As(err, &mix) || errors.As(err, &refused) {
 		return usageError{err}
 	}
 	return err
@@ -221,7 +227,7 @@ func runDrill(ctx context.Context, g *globals, cfg drill.Config, out string, std
 			fmt.Fprintf(stdout, "\nreport   %s\nhistory  %s\n", filepath.Join(dir, reportFile), filepath.Join(dir, historyFile))
 		}
 	}
-	err := drill.Run(ctx, cfg)
+	err := asUsage(drill.Run(ctx, cfg))
 	live.End()
 	if cfg.Repeat > 0 && campaign.Drills() > 0 {
 		if g.json {

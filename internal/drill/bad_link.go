@@ -12,13 +12,13 @@ import (
 
 var slowLink = fault{
 	name: "slow-link", about: "the link between the master and one replica is 200 ms long each way, for 4 s: the replica leaves the in-sync set, and nobody reads old values from it",
-	course: true, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
+	course: true, needs: needReplica, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
 	strike: badLink(200*time.Millisecond, 0, 0),
 }
 
 var lossyLink = fault{
 	name: "lossy-link", about: "the link between the master and one replica loses a tenth of what goes over it, for 4 s",
-	course: true, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
+	course: true, needs: needReplica, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
 	strike: badLink(5*time.Millisecond, 0.1, 200*time.Millisecond),
 }
 
@@ -45,6 +45,10 @@ func badLink(delay time.Duration, loss float64, stall time.Duration) func(contex
 			return err
 		}
 		defer l.close()
+		carried, err := s.stack.commands(ctx, replica.Name)
+		if err != nil {
+			return err
+		}
 		var linked time.Duration
 		began := time.Now()
 		for last := began; time.Since(began) < badLinkLasts || linked < badLinkLeast && time.Since(began) < 2*badLinkLasts; {
@@ -64,7 +68,14 @@ func badLink(delay time.Duration, loss float64, stall time.Duration) func(contex
 			return fmt.Errorf("%s followed over the link for %v, and %v are the least", replica.Name, linked.Round(10*time.Millisecond), badLinkLeast)
 		}
 		n := l.count(back)
-		s.evidence("%s followed %s over the bad link for %v: %d bytes", replica.Name, master.Name, linked.Round(10*time.Millisecond), n.passed)
+		over, err := s.stack.commands(ctx, replica.Name)
+		if err != nil {
+			return err
+		}
+		if n.passed == 0 || over <= carried {
+			return errors.New("nothing that applications wrote reached " + replica.Name + " over the link")
+		}
+		s.evidence("%s followed %s over the bad link for %v: %d bytes, %d commands of applications", replica.Name, master.Name, linked.Round(10*time.Millisecond), n.passed, over-carried)
 		if loss > 0 {
 			if n.again == 0 {
 				return errors.New("nothing was lost on the way to " + replica.Name)

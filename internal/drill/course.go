@@ -118,23 +118,27 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	if c.target.hosts != nil {
 		entries = c.target.entries
 	}
-	if err := usable(ctx, entries[0], c.mix.Token); err != nil {
-		return c.history, err
-	}
-	c.began = time.Now()
 	cfg := c.mix.load(entries, "holdfast-drill:"+c.history.ID+":")
-	cfg.Seed, cfg.Began = c.seed, c.began
-	if c.load, err = load.New(cfg); err != nil {
-		return c.history, err
-	}
+	cfg.Seed, cfg.Headers = c.seed, c.target.headers
 	if !c.target.own { // else they go with the stack
+		left := keys{State: c.target.state, Entry: st.Entry, Prefix: cfg.Prefix, TokenFile: c.tokenFile}
+		if len(c.target.headers) > 0 {
+			left.App = c.target.aim.app
+		}
 		c.keys, err = c.journal.add(step{
-			Why: "the drill's keys", Keys: &keys{State: c.target.state, Entry: st.Entry, Prefix: cfg.Prefix, TokenFile: c.tokenFile},
-			Unless: filepath.Join(c.target.state, "nodes"), // it was purged
+			Why: "the drill's keys", Keys: &left, Unless: filepath.Join(c.target.state, "nodes"), // it was purged
 		})
 		if err != nil {
 			return c.history, err
 		}
+	}
+	if err := c.target.try(ctx, cfg); err != nil {
+		return c.history, errors.Join(err, c.forgetKeys())
+	}
+	c.began = time.Now()
+	cfg.Began = c.began
+	if c.load, err = load.New(cfg); err != nil {
+		return c.history, err
 	}
 	c.watcher = newWatcher(c.target, c.began, st)
 
@@ -293,12 +297,20 @@ func (c *course) readBack(ctx context.Context) {
 		c.history.SickAfter = err.Error()
 	}
 	err := c.load.Remove(ctx)
-	if err == nil && !c.target.own {
-		err = c.journal.forget(c.keys)
+	if err == nil {
+		err = c.forgetKeys()
 	}
 	if err != nil && c.history.SickAfter == "" {
 		c.history.SickAfter = "the drill's own keys cannot be removed: " + err.Error()
 	}
+}
+
+// forgetKeys takes the keys out of the journal: they are gone.
+func (c *course) forgetKeys() error {
+	if c.target.own {
+		return nil
+	}
+	return c.journal.forget(c.keys)
 }
 
 // say tells what is being done now.

@@ -35,7 +35,7 @@ const aroundCut = cutLasts + 2*time.Second
 
 var cutHost = fault{
 	name: "cut-host", about: "a host without the master is cut off from all others and from the clients for 6 s",
-	hosts: true, promise: unreached,
+	hosts: true, needs: needFailover, promise: unreached,
 	strike: func(ctx context.Context, s *scene) error {
 		one, err := s.otherHost(ctx)
 		if err != nil {
@@ -47,7 +47,7 @@ var cutHost = fault{
 
 var cutMaster = fault{
 	name: "cut-master", about: "the master's host is cut off from the others for 6 s, and not from the clients: with one Sentinel of three, it has to stop taking writes, and clients on its side get 503 after as long as a web node holds a request",
-	hosts: true, promise: withoutMaster,
+	hosts: true, needs: needFailover, promise: withoutMaster,
 	strike: func(ctx context.Context, s *scene) error {
 		one, err := s.masterHost(ctx)
 		if err != nil {
@@ -59,7 +59,7 @@ var cutMaster = fault{
 
 var cutMasterHost = fault{
 	name: "cut-master-host", about: "the master's host is cut off from the others and from the clients for 6 s",
-	hosts: true, promise: unreached,
+	hosts: true, needs: needFailover, promise: unreached,
 	strike: func(ctx context.Context, s *scene) error {
 		one, err := s.masterHost(ctx)
 		if err != nil {
@@ -71,7 +71,7 @@ var cutMasterHost = fault{
 
 var cutHalves = fault{
 	name: "cut-halves", about: "the master's host and another one are cut off from the rest for 6 s, and none from the clients: the smaller part has a replica that must not be promoted, and web nodes there have no master and answer 503 in the end",
-	hosts: true, promise: withoutMaster,
+	hosts: true, needs: needFailover, promise: withoutMaster,
 	strike: func(ctx context.Context, s *scene) error {
 		master, err := s.masterHost(ctx)
 		if err != nil {
@@ -88,7 +88,7 @@ var cutHalves = fault{
 
 var cutOneWay = fault{
 	name: "cut-one-way", about: "what the master's host sends to the others is lost for 6 s, and what they send arrives",
-	hosts: true, promise: withoutMaster,
+	hosts: true, needs: needFailover, promise: withoutMaster,
 	strike: func(ctx context.Context, s *scene) error {
 		one, err := s.masterHost(ctx)
 		if err != nil {
@@ -100,7 +100,7 @@ var cutOneWay = fault{
 
 var cutOtherWay = fault{
 	name: "cut-other-way", about: "what the others send to the master's host is lost for 6 s, and what it sends arrives",
-	hosts: true, promise: withoutMaster,
+	hosts: true, needs: needFailover, promise: withoutMaster,
 	strike: func(ctx context.Context, s *scene) error {
 		one, err := s.masterHost(ctx)
 		if err != nil {

@@ -12,7 +12,7 @@ import (
 
 var cutMasterPort = fault{
 	name: "cut-master-port", about: "every packet from and to the port of the Redis master is lost for 6 s, and its host is well otherwise: nobody refuses, nobody answers",
-	hosts: true, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second},
+	hosts: true, needs: needFailover, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second},
 	strike: func(ctx context.Context, s *scene) error {
 		at, err := s.masterHost(ctx)
 		if err != nil {

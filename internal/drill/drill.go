@@ -36,6 +36,9 @@ type Config struct {
 	// needs hosts or disks of its own.
 	Own  bool
 	Text string
+	// App is the application of kind kv to drill; empty: the only one, or the one
+	// that the last route leads to.
+	App string
 
 	Faults []string // by name, in order; empty: the standard course
 	// Random draws the faults of each round instead: as many as For has room
@@ -84,8 +87,18 @@ var ErrNotRunning = errors.New("the stack does not run")
 
 // Check answers what is wrong with a configuration, before anything happens.
 func (c Config) Check() error {
-	if _, err := c.pool(); err != nil {
+	a, err := c.aim()
+	if err != nil {
 		return err
+	}
+	chosen, err := c.pool()
+	if err != nil {
+		return err
+	}
+	for _, f := range chosen {
+		if why := a.lacks(c.Stack, f); why != "" {
+			return refusef("%s cannot be brought about: %s; 'holdfast drill --list' explains the faults", f.name, why)
+		}
 	}
 	if err := c.Mix.withDefaults().load([]string{"http://127.0.0.1"}, "drill").Check(); err != nil {
 		return &MixError{err}
@@ -115,6 +128,9 @@ func Run(ctx context.Context, c Config) error {
 		c.Done = func(history.History, history.Verdict) {}
 	}
 	c.Mix = c.Mix.withDefaults()
+	if left := c.leftOut(); len(left) > 0 {
+		c.Note("left out, since this stack cannot have them: " + strings.Join(left, ", "))
+	}
 	hosts, disks := c.needs()
 	c.Own = c.Own || hosts || disks
 	if !c.Own {
@@ -151,7 +167,11 @@ func Run(ctx context.Context, c Config) error {
 	}
 	if err == nil {
 		defer t.close()
-		err = c.rounds(ctx, t, j)
+		var a aim
+		if a, err = c.aim(); err == nil {
+			t.aimAt(a)
+			err = c.rounds(ctx, t, j)
+		}
 	}
 	if undone := j.undo(mark); undone != nil {
 		err = errors.Join(err, fmt.Errorf("%w; 'holdfast drill undo' tries again: %w", ErrNotUndone, undone))
@@ -256,6 +276,9 @@ func (c Config) repeat(some []fault, seed int64) string {
 	words = append(words, fmt.Sprintf("--seed %d --rate %d --clients %d --keys %d", seed, c.Mix.Rate, c.Mix.Clients, c.Mix.Keys))
 	if c.Own {
 		words = append(words, "--own")
+	}
+	if c.App != "" {
+		words = append(words, "--app", quote.Shell(c.App))
 	}
 	if c.TokenFile != "" {
 		words = append(words, "--token-file", quote.Shell(c.TokenFile))

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
 
@@ -13,12 +14,12 @@ import (
 // hosts or disks for.
 func TestWhatAScheduleNeedsDoesNotDependOnWhatIsDrawnFirst(t *testing.T) {
 	for seed := range int64(20) {
-		c := Config{Random: true, Repeat: 4, Seed: seed, Faults: []string{"kill-web", "full-disk", "cut-host"}}
+		c := Config{Stack: stack.Default(), Random: true, Repeat: 4, Seed: seed, Faults: []string{"kill-web", "full-disk", "cut-host"}}
 		if hosts, disks := c.needs(); !hosts || !disks {
 			t.Fatalf("seed %d: hosts %v, disks %v", seed, hosts, disks)
 		}
 	}
-	if hosts, disks := (Config{Random: true}).needs(); hosts || disks {
+	if hosts, disks := (Config{Stack: stack.Default(), Random: true}).needs(); hosts || disks {
 		t.Errorf("a schedule of all needs hosts %v, disks %v", hosts, disks)
 	}
 }

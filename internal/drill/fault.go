@@ -20,7 +20,9 @@ type fault struct {
 	// first is mended. What is promised of single faults may not hold.
 	double bool
 	// course: it is a part of the standard course.
-	course  bool
+	course bool
+	// needs is what the stack has to have for it.
+	needs   need
 	promise history.Promise
 	// strike breaks things and leaves them broken for as long as it likes. What
 	// is to be undone afterwards it adds to the scene before it does harm; the

@@ -14,7 +14,7 @@ var flap = fault{
 	name: "flap", about: "the cable of the master's host is unplugged and plugged in again every 0.3 to 1 s, for 6 s",
 	// A packet that is lost again and again is sent again 0.2, 0.6, 1.4, 3, 6.2
 	// and 12.6 s after the first time (RFC 6298): its last chance may come late.
-	hosts: true, promise: history.Promise{Failed: history.InFlight, Unknown: history.InFlight, Pause: 13 * time.Second},
+	hosts: true, needs: needFailover, promise: history.Promise{Failed: history.InFlight, Unknown: history.InFlight, Pause: 13 * time.Second},
 	strike: func(ctx context.Context, s *scene) error {
 		one, err := s.masterHost(ctx)
 		if err != nil {

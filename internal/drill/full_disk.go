@@ -15,7 +15,7 @@ import (
 
 var fullDisk = fault{
 	name: "full-disk", about: "the disk below the master's append-only file is full for 6 s: Redis refuses writes, and the Sentinels' pings, so that another master is elected",
-	disk: true, promise: held,
+	disk: true, needs: needFailover, promise: held,
 	strike: func(ctx context.Context, s *scene) error {
 		n, err := s.pick(ctx, plan.Redis, "master")
 		if err != nil {

@@ -173,7 +173,7 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 		ctx, kill := context.WithCancel(t.Context())
 		defer kill()
 		s := at(t, stack, j)
-		master, err := s.pick(ctx, plan.Redis, "master")
+		master, err := s.find(ctx, plan.Redis, "master")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +217,7 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 func TestAFullDiskUnderTheMasterCostsTheClientsAPause(t *testing.T) {
 	stack, j := stoodUp(t, 0, true)
 	st := well(t, stack)
-	master, err := at(t, stack, j).pick(t.Context(), plan.Redis, "master")
+	master, err := at(t, stack, j).find(t.Context(), plan.Redis, "master")
 	if err != nil {
 		t.Fatal(err)
 	}

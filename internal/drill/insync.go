@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"holdfast/internal/plan"
-	"holdfast/internal/supervise"
 )
 
 // A replica that was away, or late, has to confirm no write for a while after
@@ -34,11 +33,7 @@ const (
 )
 
 // findAdmins finds where the web nodes tell their numbers.
-func (t *target) findAdmins() error {
-	p, err := supervise.Preview(t.stack, t.base, t.state)
-	if err != nil {
-		return err
-	}
+func (t *target) findAdmins(p plan.Plan) {
 	t.numbers = map[string]string{}
 	for _, h := range p.Hosts {
 		for _, n := range h.Processes {
@@ -47,7 +42,6 @@ func (t *target) findAdmins() error {
 			}
 		}
 	}
-	return nil
 }
 
 // awaitInSync waits until every web node in use has every replica confirm its

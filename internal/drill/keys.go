@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"holdfast/internal/control"
+	"holdfast/internal/plan"
 	"holdfast/internal/quote"
 	"holdfast/internal/supervise"
 )
@@ -25,6 +26,8 @@ type keys struct {
 	Entry     string `json:"entry"`
 	Prefix    string `json:"prefix"`
 	TokenFile string `json:"token_file,omitempty"`
+	// App is the application that has the keys; empty: every request reaches it.
+	App string `json:"app,omitempty"`
 }
 
 // keysLimit is how long removing them may take: what the drill broke has been
@@ -128,6 +131,13 @@ func (k keys) ask(ctx context.Context, method, path string, body []byte) ([]byte
 			return nil, vain{fmt.Errorf("read the token: %w", err)}
 		}
 		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	if k.App != "" {
+		secrets, err := supervise.Secrets(k.State)
+		if err != nil {
+			return nil, vain{fmt.Errorf("read the secret of drills: %w", err)}
+		}
+		req.Header.Set(plan.DrillHeaderName, plan.DrillValue(secrets, k.App))
 	}
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}
 	resp, err := client.Do(req)

@@ -53,6 +53,10 @@ func TestTheKeysOfAKilledDrillAreRemovedAndNoOther(t *testing.T) {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
+		if r.Header.Get("Holdfast-Drill") != "hidden/store" { // the routes lead elsewhere
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
 		found := []string{}
 		for _, k := range kept {
 			if strings.HasPrefix(k, r.FormValue("prefix")) {
@@ -78,8 +82,12 @@ func TestTheKeysOfAKilledDrillAreRemovedAndNoOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := emptyJournal(t)
-	noted(t, j, step{Why: "the keys", Keys: &keys{State: supervisor(t, entry.URL), Entry: entry.URL, Prefix: "drill:1:", TokenFile: token}})
-	if b, err := os.ReadFile(j.path); err != nil || strings.Contains(string(b), "secret") {
+	state := supervisor(t, entry.URL)
+	if err := os.WriteFile(filepath.Join(state, "stack.json"), []byte(`{"secrets": {"drill": "hidden"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	noted(t, j, step{Why: "the keys", Keys: &keys{State: state, Entry: entry.URL, Prefix: "drill:1:", TokenFile: token, App: "store"}})
+	if b, err := os.ReadFile(j.path); err != nil || strings.Contains(string(b), "secret") || strings.Contains(string(b), "hidden") {
 		t.Errorf("%v: the journal is %s", err, b)
 	}
 	if err := j.undo(0); err != nil {

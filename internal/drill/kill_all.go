@@ -10,7 +10,7 @@ import (
 
 var killRedis = fault{
 	name: "kill-all-redis", about: "SIGKILL to every Redis node at once, as a loss of power would: what was acknowledged is in their append-only files",
-	double: true, course: true, promise: history.Promise{Failed: history.Any, Unknown: history.InFlight, Pause: 5 * time.Second},
+	double: true, course: true, needs: needRedis, promise: history.Promise{Failed: history.Any, Unknown: history.InFlight, Pause: 5 * time.Second},
 	strike: func(ctx context.Context, s *scene) error {
 		if err := s.killAll(ctx, plan.Redis); err != nil {
 			return err
@@ -22,13 +22,13 @@ var killRedis = fault{
 
 var killSentinels = fault{
 	name: "kill-all-sentinels", about: "SIGKILL to every Sentinel at once",
-	course: true, promise: unnoticed,
+	course: true, needs: needSentinel, promise: unnoticed,
 	strike: func(ctx context.Context, s *scene) error { return s.killAll(ctx, plan.Sentinel) },
 }
 
 var killWebs = fault{
 	name: "kill-all-web", about: "SIGKILL to every web node at once: the balancers wait for one to be back",
-	double: true, promise: history.Promise{Failed: history.Any, Unknown: history.InFlight, Pause: 3 * time.Second},
+	double: true, needs: needWeb, promise: history.Promise{Failed: history.Any, Unknown: history.InFlight, Pause: 3 * time.Second},
 	strike: func(ctx context.Context, s *scene) error { return s.killAll(ctx, plan.Web) },
 }
 
@@ -37,6 +37,11 @@ func (s *scene) killAll(ctx context.Context, kind plan.Kind) error {
 	nodes, err := s.all(ctx, kind, "")
 	if err != nil {
 		return err
+	}
+	if kind != plan.Sentinel { // which bear no load
+		if err := s.struckAtWork(ctx, nodes...); err != nil {
+			return err
+		}
 	}
 	return s.kill(ctx, nodes...)
 }

@@ -13,7 +13,7 @@ var held = history.Promise{Failed: history.None, Unknown: history.InFlight, Paus
 
 var killMaster = fault{
 	name: "kill-master", about: "SIGKILL to the Redis master: requests wait while a replica is promoted",
-	course: true, promise: held,
+	course: true, needs: needFailover, promise: held,
 	strike: func(ctx context.Context, s *scene) error {
 		n, err := s.pick(ctx, plan.Redis, "master")
 		if err != nil {
@@ -28,7 +28,7 @@ var killMaster = fault{
 
 var killMasterTwice = fault{
 	name: "kill-master-twice", about: "SIGKILL to the Redis master, and to the next one as soon as it is elected: Sentinel waits twice the failover time-out before it elects again",
-	double: true, promise: history.Promise{Failed: history.Any, Unknown: history.InFlight, Pause: 12 * time.Second},
+	double: true, needs: needFailover, promise: history.Promise{Failed: history.Any, Unknown: history.InFlight, Pause: 12 * time.Second},
 	strike: func(ctx context.Context, s *scene) error {
 		first, err := s.pick(ctx, plan.Redis, "master")
 		if err != nil {

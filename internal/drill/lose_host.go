@@ -14,7 +14,7 @@ const hostAway = cutLasts
 
 var loseHost = fault{
 	name: "lose-host", about: "a host without the master dies: no packet leaves it, and everything on it is killed; it is back after 6 s",
-	hosts: true, promise: unreached,
+	hosts: true, needs: needFailover, promise: unreached,
 	strike: func(ctx context.Context, s *scene) error {
 		one, err := s.otherHost(ctx)
 		if err != nil {
@@ -26,7 +26,7 @@ var loseHost = fault{
 
 var loseMasterHost = fault{
 	name: "lose-master-host", about: "the master's host dies: no packet leaves it, and everything on it is killed; it is back after 6 s",
-	hosts: true, promise: unreached,
+	hosts: true, needs: needFailover, promise: unreached,
 	strike: func(ctx context.Context, s *scene) error {
 		one, err := s.masterHost(ctx)
 		if err != nil {
@@ -59,6 +59,9 @@ func (s *scene) lose(ctx context.Context, one host) error {
 		if id, err := process.Identify(pid); err == nil {
 			ids = append(ids, id)
 		}
+	}
+	if len(ids) == 0 {
+		return fmt.Errorf("all that ran on %s has ended by itself: %w", one.name, errNobody)
 	}
 	s.say("losing %s, with %d processes", one.name, len(ids))
 	s.behind(one)

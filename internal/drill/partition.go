@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/plan"
-	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
 )
 
 // cutLasts is how long hosts are cut off from each other: longer than a
@@ -20,21 +20,18 @@ const cutLasts = 6 * time.Second
 // errNoHosts says that a fault was tried on this machine as it is.
 var errNoHosts = errors.New("the stack has no hosts of its own")
 
-// masterHost is the host of the Redis master.
+// masterHost is the host of the Redis master, under load.
 func (s *scene) masterHost(ctx context.Context) (host, error) {
-	if s.stack.hosts == nil {
-		return host{}, errNoHosts
-	}
-	master, err := s.pick(ctx, plan.Redis, "master")
+	one, err := s.hostOfMaster(ctx)
 	if err != nil {
 		return host{}, err
 	}
-	return s.stack.hosts.of(master), nil
+	return one, s.hostAtWork(ctx, one)
 }
 
-// otherHost is a host that has not the Redis master.
+// otherHost is a host that has not the Redis master, under load.
 func (s *scene) otherHost(ctx context.Context) (host, error) {
-	master, err := s.masterHost(ctx)
+	master, err := s.hostOfMaster(ctx)
 	if err != nil {
 		return host{}, err
 	}
@@ -42,7 +39,35 @@ func (s *scene) otherHost(ctx context.Context) (host, error) {
 	if len(others) == 0 {
 		return host{}, fmt.Errorf("all is on one host: %w", errNobody)
 	}
-	return others[s.random.IntN(len(others))], nil
+	one := others[s.random.IntN(len(others))]
+	return one, s.hostAtWork(ctx, one)
+}
+
+func (s *scene) hostOfMaster(ctx context.Context) (host, error) {
+	if s.stack.hosts == nil {
+		return host{}, errNoHosts
+	}
+	master, err := s.find(ctx, plan.Redis, "master")
+	if err != nil {
+		return host{}, err
+	}
+	return s.stack.hosts.of(master), nil
+}
+
+// hostAtWork records that a host which is to be struck has a balancer or a web
+// node that gets requests, or a Redis node that works.
+func (s *scene) hostAtWork(ctx context.Context, one host) error {
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return err
+	}
+	nodes := slices.DeleteFunc(slices.Clone(st.Nodes), func(n supervise.NodeStatus) bool {
+		return n.Kind == plan.Sentinel || s.stack.hosts.of(n) != one
+	})
+	if len(nodes) == 0 {
+		return fmt.Errorf("%s has no node but Sentinels: %w", one.name, errNobody)
+	}
+	return s.struckAtWork(ctx, nodes...)
 }
 
 // cut lets nothing pass in some directions for a time, and sees that something
@@ -86,13 +111,10 @@ func (s *scene) behind(some ...host) {
 // unaware is how long a balancer takes, at the most, to miss a web node that
 // nothing comes from: as many checks in a row as have to fail, each after an
 // interval and its time-out (HAProxy's manual, "inter", "fall", "timeout check").
-// The drill's clients reach only the kv applications that a route leads to.
 func (t *target) unaware() (longest time.Duration) {
-	for _, route := range t.stack.Routes {
-		app := t.stack.Apps[route.App]
-		if app.Kind() == stack.KV {
-			longest = max(longest, time.Duration(app.Health.Fall)*(app.Health.Interval+t.stack.Timeouts.Check))
-		}
+	for _, name := range t.aim.apps {
+		check := t.stack.Apps[name].Health
+		longest = max(longest, time.Duration(check.Fall)*(check.Interval+t.stack.Timeouts.Check))
 	}
 	return longest
 }

@@ -16,25 +16,25 @@ import (
 
 var pauseWeb = fault{
 	name: "pause-web", about: "SIGSTOP to a web node for 7 s: it leaves the rotation after two health checks",
-	course: true, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 6 * time.Second},
+	course: true, needs: needWeb, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 6 * time.Second},
 	strike: pausing(plan.Web, "", 7*time.Second),
 }
 
 var pauseReplica = fault{
 	name: "pause-replica", about: "SIGSTOP to a Redis replica for 3 s: it leaves the in-sync set",
-	course: true, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
+	course: true, needs: needReplica, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
 	strike: pausing(plan.Redis, "replica", 3*time.Second),
 }
 
 var pauseSentinel = fault{
 	name: "pause-sentinel", about: "SIGSTOP to a Sentinel for 3 s",
-	course: true, promise: unnoticed,
+	course: true, needs: needSentinel, promise: unnoticed,
 	strike: pausing(plan.Sentinel, "", 3*time.Second),
 }
 
 var pauseMaster = fault{
 	name: "pause-master", about: "SIGSTOP to the Redis master until another one is elected, and 1 s more",
-	course: true, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second},
+	course: true, needs: needFailover, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second},
 	strike: func(ctx context.Context, s *scene) error {
 		n, err := s.pick(ctx, plan.Redis, "master")
 		if err != nil {

@@ -14,19 +14,19 @@ import (
 
 var restartWeb = fault{
 	name: "restart-web", about: "holdfast restart of every web node, one after the other",
-	course: true, promise: unnoticed,
+	course: true, needs: needWeb, promise: unnoticed,
 	strike: func(ctx context.Context, s *scene) error { return s.restartAll(ctx, plan.Web) },
 }
 
 var restartReplica = fault{
 	name: "restart-replica", about: "holdfast restart of a Redis replica",
-	course: true, promise: unnoticed,
+	course: true, needs: needReplica, promise: unnoticed,
 	strike: striking(plan.Redis, "replica", (*scene).restart),
 }
 
 var restartSentinel = fault{
 	name: "restart-sentinel", about: "holdfast restart of a Sentinel",
-	course: true, promise: unnoticed,
+	course: true, needs: needSentinel, promise: unnoticed,
 	strike: striking(plan.Sentinel, "", (*scene).restart),
 }
 
@@ -38,7 +38,7 @@ var restartBalancer = fault{
 
 var restartMaster = fault{
 	name: "restart-master", about: "holdfast restart of the Redis master: a failover",
-	course: true, promise: held,
+	course: true, needs: needFailover, promise: held,
 	strike: striking(plan.Redis, "master", (*scene).restart),
 }
 
@@ -60,6 +60,9 @@ func (s *scene) restartAll(ctx context.Context, kind plan.Kind) error {
 		return err
 	}
 	for _, n := range nodes {
+		if err := s.struckAtWork(ctx, n); err != nil {
+			return err
+		}
 		if err := s.restart(ctx, n); err != nil {
 			return err
 		}
@@ -88,8 +91,11 @@ func (s *scene) restart(ctx context.Context, n supervise.NodeStatus) error {
 		return err
 	}
 	now, _ := st.Node(n.Name)
-	if now.PID == n.PID {
+	switch now.PID {
+	case n.PID:
 		return errors.New(n.Name + " was restarted and has the same process")
+	case 0:
+		return errors.New(n.Name + " was restarted and has no process")
 	}
 	s.evidence("%s went from pid %d to %d", n.Name, n.PID, now.PID)
 	return nil

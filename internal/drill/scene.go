@@ -62,37 +62,62 @@ func (s *scene) undo(st step) error {
 // errNobody says that the stack has no node that the fault could strike.
 var errNobody = errors.New("the stack has none")
 
-// pick chooses one of the nodes of a kind that are up; role counts for redis.
-func (s *scene) pick(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
-	st, err := s.stack.status(ctx)
-	if err != nil {
-		return supervise.NodeStatus{}, err
-	}
-	var some []supervise.NodeStatus
-	for _, n := range st.Nodes {
-		if n.Kind == kind && n.State == supervise.Up && n.PID != 0 && (role == "" || n.Role == role) {
-			some = append(some, n)
-		}
-	}
-	if len(some) == 0 {
-		return supervise.NodeStatus{}, fmt.Errorf("no %s is up: %w", strings.TrimSpace(string(kind)+" "+role), errNobody)
-	}
-	return some[s.random.IntN(len(some))], nil
-}
-
-// all are the nodes of a kind that are up; role counts for redis.
+// all are the nodes of a kind that have a process; role counts for redis. Web
+// nodes are only those of what the load reaches.
 func (s *scene) all(ctx context.Context, kind plan.Kind, role string) ([]supervise.NodeStatus, error) {
 	st, err := s.stack.status(ctx)
 	if err != nil {
 		return nil, err
 	}
 	nodes := slices.DeleteFunc(slices.Clone(st.Nodes), func(n supervise.NodeStatus) bool {
-		return n.Kind != kind || n.PID == 0 || role != "" && n.Role != role
+		return n.Kind != kind || n.PID == 0 || role != "" && n.Role != role ||
+			kind == plan.Web && !slices.Contains(s.stack.aim.apps, n.App)
 	})
 	if len(nodes) == 0 {
 		return nil, fmt.Errorf("no %s is up: %w", strings.TrimSpace(string(kind)+" "+role), errNobody)
 	}
 	return nodes, nil
+}
+
+// up are those of the nodes of a kind that are up.
+func (s *scene) up(ctx context.Context, kind plan.Kind, role string) ([]supervise.NodeStatus, error) {
+	nodes, err := s.all(ctx, kind, role)
+	if err != nil {
+		return nil, err
+	}
+	nodes = slices.DeleteFunc(nodes, func(n supervise.NodeStatus) bool { return n.State != supervise.Up })
+	if len(nodes) == 0 {
+		return nil, fmt.Errorf("no %s is up: %w", strings.TrimSpace(string(kind)+" "+role), errNobody)
+	}
+	return nodes, nil
+}
+
+// find chooses one of the nodes of a kind that are up.
+func (s *scene) find(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
+	nodes, err := s.up(ctx, kind, role)
+	if err != nil {
+		return supervise.NodeStatus{}, err
+	}
+	return nodes[s.random.IntN(len(nodes))], nil
+}
+
+// pick chooses one of the nodes of a kind that are up and under load. Sentinels
+// bear none.
+func (s *scene) pick(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
+	if kind == plan.Sentinel {
+		return s.find(ctx, kind, role)
+	}
+	nodes, err := s.up(ctx, kind, role)
+	if err != nil {
+		return supervise.NodeStatus{}, err
+	}
+	busy, did, err := s.atWork(ctx, nodes)
+	if err != nil {
+		return supervise.NodeStatus{}, err
+	}
+	n := busy[s.random.IntN(len(busy))]
+	s.worked([]supervise.NodeStatus{n}, did)
+	return n, nil
 }
 
 // kill sends SIGKILL to nodes behind the supervisor's back, or to itself, as

@@ -2,7 +2,6 @@ package drill
 
 import (
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,17 +20,41 @@ func (c Config) pool() ([]fault, error) {
 		chosen = append(chosen, f)
 	}
 	if len(chosen) == 0 {
-		chosen = slices.DeleteFunc(slices.Clone(faults), func(f fault) bool {
-			switch {
-			case c.Random:
-				return f.hosts || f.disk
-			case c.Repeat > 0:
-				return f.double || f.hosts || f.disk
-			}
-			return !f.course
-		})
+		chosen, _ = c.usual()
 	}
 	return chosen, nil
+}
+
+// usual is the faults of a drill that names none, and the names of those that
+// would be among them if the stack could have them.
+func (c Config) usual() (chosen []fault, left []string) {
+	a, _ := c.aim() // Check has told of its error
+	for _, f := range faults {
+		among := f.course
+		switch {
+		case c.Random:
+			among = !f.hosts && !f.disk
+		case c.Repeat > 0:
+			among = !f.double && !f.hosts && !f.disk
+		}
+		switch {
+		case !among:
+		case a.lacks(c.Stack, f) != "":
+			left = append(left, f.name)
+		default:
+			chosen = append(chosen, f)
+		}
+	}
+	return chosen, left
+}
+
+// leftOut is the names of the faults that a drill which names none leaves out.
+func (c Config) leftOut() []string {
+	if len(c.Faults) > 0 {
+		return nil
+	}
+	_, left := c.usual()
+	return left
 }
 
 // schedule is the faults of one round.

@@ -11,7 +11,7 @@ import (
 
 var killStalled = fault{
 	name: "kill-stalled-master", about: "nothing that the master sends reaches a replica for 0.6 s, and then the master is killed: what it alone has must not have been acknowledged, nor read",
-	double: true, course: true, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 5 * time.Second},
+	double: true, course: true, needs: needFailover | needKV, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 5 * time.Second},
 	strike: killingStalled(600 * time.Millisecond),
 }
 
@@ -20,7 +20,7 @@ var killStalled = fault{
 // master: a read may show what no replica has.
 var killLone = fault{
 	name: "kill-lone-master", about: "the same after 2 s, when reads are answered from the master alone: those may show writes that were never acknowledged, and are lost with it (docs/guarantees.md, two faults at once)",
-	double: true, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 6 * time.Second},
+	double: true, needs: needFailover | needKV, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 6 * time.Second},
 	strike: killingStalled(2 * time.Second),
 }
 
@@ -57,6 +57,10 @@ func killingStalled(d time.Duration) func(context.Context, *scene) error {
 				return err
 			}
 		}
+		before, err := s.stack.commands(ctx, master.Name)
+		if err != nil {
+			return err
+		}
 		s.say("letting nothing pass from %s to %s", master.Name, names(replicas))
 		for i, r := range replicas {
 			s.blow(r.Name)
@@ -65,6 +69,14 @@ func killingStalled(d time.Duration) func(context.Context, *scene) error {
 		if err := sleep(ctx, d); err != nil {
 			return err
 		}
+		alone, err := s.stack.commands(ctx, master.Name)
+		if err != nil {
+			return err
+		}
+		if alone <= before {
+			return fmt.Errorf("%s carried out no command that its replicas did not get", master.Name)
+		}
+		s.evidence("%s carried out %d commands of applications while nothing passed", master.Name, alone-before)
 		if err := s.kill(ctx, master); err != nil {
 			return err
 		}

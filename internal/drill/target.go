@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/control"
+	"holdfast/internal/haproxy"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
 	"holdfast/internal/redis"
@@ -27,11 +28,24 @@ type target struct {
 	client  *control.Client
 	secrets plan.Secrets
 	admins  map[string]*redis.Admin // of redis nodes and Sentinels, by name
-	numbers map[string]string       // host:port of the numbers of web nodes, by name
-	own     bool                    // the drill stood it up for itself
-	disks   bool                    // its redis nodes have disks of their own
-	hosts   *hosts                  // nil: it runs on this machine as it is
-	entries []string                // of a stack on hosts: one for each balancer
+	// balancers are the runtime sockets of the balancers, by name.
+	balancers map[string]*haproxy.Client
+	aim       aim
+	headers   map[string]string // that lead the load to its application
+	numbers   map[string]string // host:port of the numbers of web nodes, by name
+	own       bool              // the drill stood it up for itself
+	disks     bool              // its redis nodes have disks of their own
+	hosts     *hosts            // nil: it runs on this machine as it is
+	entries   []string          // of a stack on hosts: one for each balancer
+}
+
+// nodesOf are the names of an application's nodes.
+func (t *target) nodesOf(app string) []string {
+	var all []string
+	for n := range t.stack.Apps[app].Nodes {
+		all = append(all, fmt.Sprintf("%s-%d", app, n+1))
+	}
+	return all
 }
 
 // open gets what it takes to speak to the stack's nodes.
@@ -44,9 +58,12 @@ func (t *target) open(ctx context.Context) error {
 	if t.secrets, err = supervise.Secrets(t.state); err != nil {
 		return err
 	}
-	if err := t.findAdmins(); err != nil {
+	p, err := supervise.Preview(t.stack, t.base, t.state)
+	if err != nil {
 		return err
 	}
+	t.findAdmins(p)
+	t.findBalancers(p)
 	t.admins = map[string]*redis.Admin{}
 	for _, n := range st.Nodes {
 		if n.Kind == plan.Redis || n.Kind == plan.Sentinel {

@@ -99,8 +99,12 @@ type Stat struct {
 	CheckCode    int
 	CheckDetail  string
 	// Sessions are open now, Queued are waiting, TotalSessions count since
-	// the start.
-	Sessions, Queued, TotalSessions int64
+	// the start. To a server of a backend in HTTP mode, each request is a
+	// session; a frontend's sessions are connections, and Requests its requests.
+	Sessions, Queued, TotalSessions, Requests int64
+	// Retries and Redispatches count what was sent to this server and then again:
+	// to itself, and to another one.
+	Retries, Redispatches int64
 	// Since is how long the status has been this one, to the second.
 	Since time.Duration
 }
@@ -200,6 +204,7 @@ func (c *Client) Stat(ctx context.Context) ([]Stat, error) {
 			Status: field("status"), CheckStatus: field("check_status"),
 			CheckMeaning: field("check_desc"), CheckCode: int(number("check_code")), CheckDetail: field("last_chk"),
 			Sessions: number("scur"), Queued: number("qcur"), TotalSessions: number("stot"),
+			Requests: number("req_tot"), Retries: number("wretr"), Redispatches: number("wredis"),
 			Since: time.Duration(number("lastchg")) * time.Second,
 		})
 	}

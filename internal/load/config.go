@@ -7,8 +7,10 @@ package load
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,6 +22,8 @@ type Config struct {
 	// next.
 	Entries []string
 	Token   string // bearer token; empty: none
+	// Headers go with every request, beside the token.
+	Headers map[string]string
 	// Prefix is how every key begins that the load makes, and every
 	// Idempotency-Key. It has to be of this drill alone: letters, digits and
 	// any of : _ . -
@@ -110,6 +114,18 @@ func (c *Config) ready() error {
 		}
 	}
 	return nil
+}
+
+// header is the lines that every request has.
+func (c *Config) header() []byte {
+	var q request
+	if c.Token != "" {
+		q.line("Authorization", "Bearer "+c.Token)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
+		q.line(name, c.Headers[name])
+	}
+	return q.header
 }
 
 const prefixCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.-"

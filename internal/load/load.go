@@ -48,11 +48,8 @@ func New(cfg Config) (*Load, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Load{cfg: cfg, entries: entries, turn: cfg.setTurn(), newest: map[string]version{}}
+	l := &Load{cfg: cfg, entries: entries, header: cfg.header(), turn: cfg.setTurn(), newest: map[string]version{}}
 	l.work.L = &l.mu
-	if cfg.Token != "" {
-		l.header = append(l.header, "Authorization: Bearer "+cfg.Token+"\r\n"...)
-	}
 	for n := range cfg.Clients {
 		l.clients = append(l.clients, l.newClient(n))
 	}

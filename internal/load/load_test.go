@@ -403,3 +403,57 @@ func refusing(t *testing.T) string {
 	}
 	return "http://" + n.Addr().String()
 }
+
+func TestEachKindOfRequestIsTriedBeforeTheLoad(t *testing.T) {
+	s := newService(t)
+	cfg := config(s.url)
+	cfg.ReplicaReads, cfg.CachedReads = 0.1, 0.1
+	cfg.Headers = map[string]string{"Holdfast-Drill": "secret/web"}
+	nodes, err := Try(t.Context(), cfg)
+	if err != nil || len(nodes) == 0 || nodes[0] != "web-1" {
+		t.Fatalf("%v, %v", nodes, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.strings)+len(s.numbers)+len(s.sets) > 0 {
+		t.Errorf("left are %v %v %v", s.strings, s.numbers, s.sets)
+	}
+	for _, a := range s.requests {
+		if got := a.header.Get("Holdfast-Drill"); got != "secret/web" {
+			t.Errorf("%s %s went with %q", a.method, a.path, got)
+		}
+	}
+}
+
+// Routes may lead a part of the load's requests elsewhere.
+func TestARequestThatIsAnsweredOtherwiseIsNamed(t *testing.T) {
+	for _, c := range []struct {
+		method, path string
+		answer       fault
+		want         RefusedError
+		authorised   bool
+	}{
+		{"POST", "/", "405", RefusedError{Request: "POST /", Status: 405}, true},
+		{"PUT", "/v1/keys/", "404", RefusedError{Request: "PUT /v1/keys/", Status: 404}, true},
+		{"GET", "/smembers/", "403", RefusedError{Request: "GET /smembers/", Status: 403}, false},
+		{"GET", "/v1/keys", "403", RefusedError{Request: "GET /v1/keys?limit=1&prefix=drill:1:try:", Status: 403}, false},
+		{"POST", "/pipeline", "401", RefusedError{Request: "POST /pipeline", Status: 401}, false},
+		{"GET", "/v1/keys/", "404", RefusedError{Request: "GET /v1/keys/", Status: 404}, true},
+		{"GET", "/v1/keys/", hang, RefusedError{Request: "GET /v1/keys/"}, true},
+	} {
+		s := newService(t)
+		s.fault = func(a *asked) fault {
+			if a.method == c.method && strings.HasPrefix(a.path, c.path) && (c.path != "/" || a.path == "/") {
+				return c.answer
+			}
+			return ""
+		}
+		cfg := config(s.url)
+		cfg.Timeout = 300 * time.Millisecond
+		_, err := Try(t.Context(), cfg)
+		var refused *RefusedError
+		if !errors.As(err, &refused) || !strings.HasPrefix(refused.Request, c.want.Request) || refused.Status != c.want.Status || refused.Unauthorized() == c.authorised {
+			t.Errorf("%s %s answered with %s: %v", c.method, c.path, c.answer, err)
+		}
+	}
+}

@@ -19,8 +19,12 @@ func DrillHeader(s stack.Stack, x Secrets, app string) string {
 	if x.Drill == "" || s.Apps[app].Kind() != stack.KV || takesAll(s, app) {
 		return ""
 	}
-	return x.Drill + "/" + app
+	return DrillValue(x, app)
 }
+
+// DrillValue is the value of the header that leads to an application which
+// needs one.
+func DrillValue(x Secrets, app string) string { return x.Drill + "/" + app }
 
 // takesAll reports whether every request reaches the application.
 func takesAll(s stack.Stack, app string) bool {

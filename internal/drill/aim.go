@@ -1,0 +1,150 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/load"
+	"holdfast/internal/plan"
+	"holdfast/internal/stack"
+)
+
+// aim is what a drill's clients reach.
+type aim struct {
+	app  string   // the application of kind kv whose answers are checked
+	apps []string // all that the load reaches, sorted
+}
+
+// aim is what the drill's clients reach, of the declared stack.
+func (c Config) aim() (aim, error) {
+	app, err := chooseKV(c.Stack, c.App)
+	return aim{app: app, apps: []string{app}}, err
+}
+
+// chooseKV is the application whose answers are checked: the one that was asked
+// for, the only one of kind kv, or the one that the last route leads to.
+func chooseKV(s stack.Stack, asked string) (string, error) {
+	var all []string
+	for _, name := range s.AppNames() {
+		if s.Apps[name].Kind() == stack.KV {
+			all = append(all, name)
+		}
+	}
+	if asked != "" {
+		app, there := s.Apps[asked]
+		switch {
+		case !there:
+			return "", refusef("--app %s: the stack %s has no such application; it has %s", asked, s.Name, strings.Join(s.AppNames(), ", "))
+		case app.Kind() != stack.KV:
+			return "", refusef("--app %s: that is an application of kind %s, and a drill checks the answers of one of kind kv%s", asked, app.Kind(), butThere(all))
+		}
+		return asked, nil
+	}
+	switch {
+	case len(all) == 0:
+		return "", refusef("the stack %s has no application of kind kv, whose answers a drill could check: add one", s.Name)
+	case len(all) == 1:
+		return all[0], nil
+	}
+	for _, r := range s.Routes {
+		if r.IsDefault() && slices.Contains(all, r.App) {
+			return r.App, nil
+		}
+	}
+	return "", refusef("the stack %s has several applications of kind kv: say by --app which one to drill, %s", s.Name, strings.Join(all, " or "))
+}
+
+func butThere(kvs []string) string {
+	if len(kvs) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(kvs, ", ")
+}
+
+// need is what a stack has to have for a fault. A fault has several.
+type need int
+
+const (
+	needWeb      need = 1 << iota // nodes of what the load reaches, that run here
+	needRedis                     // Redis at all
+	needReplica                   // Redis with a replica
+	needSentinel                  // a Sentinel
+	needKV                        // a load of writes that wait for replicas
+	// needFailover is Redis that can elect another master.
+	needFailover = needReplica | needSentinel
+	// anyRedis is whatever strikes Redis.
+	anyRedis = needRedis | needReplica | needSentinel
+)
+
+// lacks says why a fault cannot strike what the load reaches; empty: it can.
+func (a aim) lacks(s stack.Stack, f fault) string {
+	here := slices.ContainsFunc(a.apps, func(name string) bool { return s.Apps[name].Nodes > 0 && s.Apps[name].Kind() != stack.Servers })
+	switch {
+	case f.needs&needWeb != 0 && !here:
+		return fmt.Sprintf("it strikes nodes of %s, and the stack runs none of them", strings.Join(a.apps, ", "))
+	case f.needs&anyRedis != 0 && !s.Redis.Enabled:
+		return "it strikes Redis, and the stack has none"
+	case f.needs&needReplica != 0 && s.Redis.Replicas == 0:
+		return "it needs a replica, and the stack has none (redis.replicas)"
+	case f.needs&needSentinel != 0 && s.Redis.Sentinels == 0:
+		return "it needs Sentinels, and the stack has none (redis.sentinels)"
+	case f.needs&needKV != 0 && a.app == "":
+		return "it needs the load on an application of kind kv, without --url"
+	}
+	return ""
+}
+
+// aimAt fills in how the drill's clients reach their application.
+func (t *target) aimAt(a aim) {
+	t.aim = a
+	if value := plan.DrillHeader(t.stack, t.secrets, a.app); value != "" {
+		t.headers = map[string]string{plan.DrillHeaderName: value}
+	}
+	// Who else is in sync does not matter: it learns that from its own work.
+	maps.DeleteFunc(t.numbers, func(node, _ string) bool {
+		return !slices.ContainsFunc(a.apps, func(app string) bool { return slices.Contains(t.nodesOf(app), node) })
+	})
+}
+
+// tryLimit is how long it may take to try every kind of request.
+const tryLimit = 20 * time.Second
+
+// try sends one request of each kind of the load, and refuses the drill where
+// one of them is not answered by the application that it is for.
+func (t *target) try(ctx context.Context, cfg load.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, tryLimit)
+	defer cancel()
+	nodes, err := load.Try(ctx, cfg)
+	var refused *load.RefusedError
+	switch {
+	case errors.As(err, &refused) && refused.Status == 0:
+		return fmt.Errorf("the entry does not answer: %w", err)
+	case errors.As(err, &refused) && refused.Unauthorized():
+		return refusef("the application %s asks for a token that may read and write the keys holdfast-drill:* (%v); give one with --token-file", t.aim.app, err)
+	case errors.As(err, &refused):
+		return refusef("the application %s does not do what a drill needs of it: %v; nothing was broken%s", t.aim.app, err, t.stale(refused))
+	case err != nil:
+		return err
+	}
+	for _, node := range nodes {
+		if !slices.Contains(t.nodesOf(t.aim.app), node) {
+			return refusef("the drill's requests reach %q, which is no node of %s: the balancers do not know the drill's secret; stand the stack up again with 'holdfast up -d', so that they do", node, t.aim.app)
+		}
+	}
+	return nil
+}
+
+// stale says what to do where the balancers may have been started before they
+// could lead a drill to its application.
+func (t *target) stale(refused *load.RefusedError) string {
+	if len(t.headers) > 0 && refused.Status != http.StatusBadRequest {
+		return "; if the stack was stood up by an older version of Holdfast, take it down and stand it up again"
+	}
+	return ""
+}

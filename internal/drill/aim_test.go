@@ -1,0 +1,94 @@
+package drill
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"holdfast/internal/stack"
+)
+
+// declared is the stack of a file's text.
+func declared(t *testing.T, text string) stack.Stack {
+	t.Helper()
+	s, _, err := stack.Parse("holdfast.yaml", []byte("name: shop\n"+text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+const (
+	oneKV  = "apps: {site: {command: [x]}, store: {kv: {}}}\nroutes: [{path-prefix: [/kv], app: store}, {app: site}]\n"
+	twoKVs = "apps: {site: {command: [x]}, store: {kv: {}}, other: {kv: {}}}\nroutes: [{host: [kv], app: store}, {host: [o], app: other}, {app: site}]\n"
+	noKV   = "apps: {site: {command: [x]}}\nroutes: [{app: site}]\nredis: {enabled: false}\n"
+)
+
+func TestTheApplicationThatIsDrilledIsChosenOrRefused(t *testing.T) {
+	for _, c := range []struct{ text, app, want, says string }{
+		{oneKV, "", "store", ""},
+		{oneKV, "store", "store", ""},
+		{oneKV, "site", "", "of kind command, and a drill checks the answers of one of kind kv: store"},
+		{oneKV, "shop", "", "no such application; it has site, store"},
+		{twoKVs, "", "", "--app which one to drill, other or store"},
+		{twoKVs, "other", "other", ""},
+		{strings.Replace(twoKVs, "{app: site}", "{app: other}", 1) + "", "", "other", ""},
+		{noKV, "", "", "no application of kind kv"},
+	} {
+		got, err := chooseKV(declared(t, c.text), c.app)
+		var refused *RefusedError
+		switch {
+		case c.says == "" && (err != nil || got != c.want):
+			t.Errorf("%q of\n%s: %q, %v", c.app, c.text, got, err)
+		case c.says != "" && (!errors.As(err, &refused) || !strings.Contains(err.Error(), c.says)):
+			t.Errorf("%q of\n%s: %v", c.app, c.text, err)
+		}
+	}
+}
+
+func TestWhatAStackCannotHaveIsRefusedByNameAndElseLeftOut(t *testing.T) {
+	alone := declared(t, oneKV+"redis: {replicas: 0, sentinels: 0}\n")
+	for name, want := range map[string]string{
+		"kill-master": "redis.replicas", "kill-replica": "redis.replicas", "kill-sentinel": "redis.sentinels",
+		"kill-held-web": "redis.replicas", "kill-all-redis": "", "kill-web": "", "kill-supervisor": "",
+	} {
+		c := Config{Stack: alone, Faults: []string{name}}
+		var refused *RefusedError
+		if err := c.Check(); want == "" && err != nil || want != "" && (!errors.As(err, &refused) || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c := Config{Stack: alone}
+	chosen, left := c.usual()
+	for _, f := range chosen {
+		if slices.Contains(left, f.name) || f.needs&needReplica != 0 {
+			t.Errorf("%s is drilled", f.name)
+		}
+	}
+	if !slices.Contains(left, "kill-master") || slices.Contains(left, "cut-host") || len(chosen) == 0 {
+		t.Errorf("left out are %v", left)
+	}
+	if left := (Config{Stack: stack.Default()}).leftOut(); len(left) > 0 {
+		t.Errorf("of the default stack are left out %v", left)
+	}
+}
+
+// A fault of Redis needs Redis: a new one that forgets it would strike nothing.
+func TestEveryFaultOfRedisSaysSo(t *testing.T) {
+	s := declared(t, noKV)
+	a := aim{apps: []string{"site"}}
+	for _, f := range faults {
+		strikes := strings.Contains(f.name, "web") || strings.Contains(f.name, "balancer") || strings.Contains(f.name, "supervisor")
+		if strikes != (a.lacks(s, f) == "") && f.name != "kill-held-web" {
+			t.Errorf("%s: %q", f.name, a.lacks(s, f))
+		}
+	}
+}
+
+func TestWhatANodeDidIsWhatItDidSince(t *testing.T) {
+	got := works{"a": 7, "b": 3, "c": 5, "d": 2}.since(works{"a": 4, "b": 3, "d": 9})
+	if len(got) != 1 || got["a"] != 3 {
+		t.Errorf("%v", got)
+	}
+}

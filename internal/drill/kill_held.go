@@ -1,0 +1,115 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"holdfast/internal/history"
+	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
+)
+
+var killHeld = fault{
+	name: "kill-held-web", about: "a replica hangs for 0.75 s, so that requests are carried out and wait for its confirmation, and then the web node that has most of them is killed: the balancer sends them again, and none may happen twice",
+	double: true, course: true, needs: needWeb | needReplica | needKV, promise: history.Promise{Failed: history.None, Unknown: history.None, Pause: 2500 * time.Millisecond},
+	strike: func(ctx context.Context, s *scene) error {
+		webs, err := s.up(ctx, plan.Web, "")
+		if err != nil {
+			return err
+		}
+		replica, err := s.pick(ctx, plan.Redis, "replica")
+		if err != nil {
+			return err
+		}
+		if err := s.pause(ctx, replica); err != nil {
+			return err
+		}
+		// A web node asks the nodes first, 0.4 s of a silent one, and waits for
+		// the replica down-after and 0.4 s.
+		if err := s.standing(ctx, 750*time.Millisecond, replica); err != nil {
+			return err
+		}
+		web, held := s.mostHeld(ctx, webs)
+		waiting := s.progress()
+		if held == 0 || waiting.Longest < heldAtLeast {
+			return fmt.Errorf("%s held no request for %v: none waited for the confirmation of %s (the longest of the load for %v)", names(webs), heldFor, replica.Name, waiting.Longest)
+		}
+		s.evidence("%s held %d requests, and the longest of all had waited for %d ms", web.Name, held, waiting.Longest.Milliseconds())
+
+		before := s.stack.sentAgain(ctx, web.Name)
+		if err := s.kill(ctx, web); err != nil {
+			return err
+		}
+		again := int64(0)
+		err = await(ctx, "the balancers sending again what "+web.Name+" held", againLimit, func() bool {
+			again = s.stack.sentAgain(ctx, web.Name) - before
+			return again > 0
+		})
+		if err != nil {
+			return err
+		}
+		s.evidence("the balancers sent %d of them again", again)
+		return nil
+	},
+}
+
+const (
+	// heldAtLeast is how long a request has waited that is held.
+	heldAtLeast = 100 * time.Millisecond
+	// heldFor is for how long a web node is watched: what it has at each look
+	// is taken for held. Some of it waits for something else, but not all of it
+	// while nothing is done.
+	heldFor, heldLooks = 60 * time.Millisecond, 4
+	// againLimit is how long a balancer may take to send something again.
+	againLimit = 2 * time.Second
+)
+
+// mostHeld is the web node with the most requests that it has had for heldFor,
+// and how many those are.
+func (s *scene) mostHeld(ctx context.Context, webs []supervise.NodeStatus) (most supervise.NodeStatus, held int64) {
+	least := map[string]int64{}
+	for look := range heldLooks {
+		now := s.stack.underWay(ctx)
+		for _, n := range webs {
+			if look == 0 || now[n.Name] < least[n.Name] {
+				least[n.Name] = now[n.Name]
+			}
+		}
+		if sleep(ctx, heldFor/heldLooks) != nil {
+			break
+		}
+	}
+	for _, n := range webs {
+		if least[n.Name] > held {
+			most, held = n, least[n.Name]
+		}
+	}
+	return most, held
+}
+
+// underWay is how many requests each server has that the balancers send to.
+func (t *target) underWay(ctx context.Context) map[string]int64 {
+	all := map[string]int64{}
+	for _, rows := range t.statistics(ctx) {
+		for _, r := range rows {
+			if r.IsServer() {
+				all[r.Server] += r.Sessions
+			}
+		}
+	}
+	return all
+}
+
+// sentAgain is how many requests the balancers have sent again that a node took.
+// One that went to another node may count as both.
+func (t *target) sentAgain(ctx context.Context, node string) (sum int64) {
+	for _, rows := range t.statistics(ctx) {
+		for _, r := range rows {
+			if r.Server == node {
+				sum += max(r.Retries, r.Redispatches)
+			}
+		}
+	}
+	return sum
+}

@@ -1,0 +1,161 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/haproxy"
+	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
+)
+
+// A fault proves something only if it strikes what is at work. So each one is
+// preceded by a look at what the nodes do: a web node gets requests, a balancer
+// too, a Redis node carries out commands of applications.
+
+// workSample is for how long is looked at a time, and workPatience how long work
+// is waited for.
+const workSample, workPatience = 300 * time.Millisecond, 3 * time.Second
+
+// works is how much each node has done so far, by name.
+type works map[string]int64
+
+// since is what was done after an earlier look. A node that was not there then,
+// or has been started since, has done nothing.
+func (w works) since(before works) works {
+	d := works{}
+	for name, n := range w {
+		if b, there := before[name]; there && n > b {
+			d[name] = n - b
+		}
+	}
+	return d
+}
+
+// work is how much nodes have done so far: requests, commands of applications.
+// Nodes that say nothing are left out.
+func (t *target) work(ctx context.Context, nodes []supervise.NodeStatus) works {
+	w := works{}
+	isWeb := func(name string) bool {
+		return slices.ContainsFunc(nodes, func(n supervise.NodeStatus) bool { return n.Kind == plan.Web && n.Name == name })
+	}
+	balancers := map[string]int64{}
+	for balancer, rows := range t.statistics(ctx) {
+		for _, r := range rows {
+			switch {
+			case r.Server == "FRONTEND":
+				balancers[balancer] += r.Requests
+			case isWeb(r.Server):
+				w[r.Server] += r.TotalSessions
+			}
+		}
+	}
+	for _, n := range nodes {
+		switch n.Kind {
+		case plan.Balancer:
+			if requests, told := balancers[n.Name]; told {
+				w[n.Name] = requests
+			}
+		case plan.Redis:
+			if commands, err := t.commands(ctx, n.Name); err == nil {
+				w[n.Name] = commands
+			}
+		}
+	}
+	return w
+}
+
+// commands is how many commands a Redis node has carried out for applications.
+func (t *target) commands(ctx context.Context, node string) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	return t.admins[node].Work(ctx)
+}
+
+// statistics are what each balancer counts, by its name. One that does not
+// answer is left out.
+func (t *target) statistics(ctx context.Context) map[string][]haproxy.Stat {
+	all := map[string][]haproxy.Stat{}
+	for name, client := range t.balancers {
+		ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		if rows, err := client.Stat(ctx); err == nil {
+			all[name] = rows
+		}
+		cancel()
+	}
+	return all
+}
+
+// findBalancers finds the runtime sockets of the balancers.
+func (t *target) findBalancers(p plan.Plan) {
+	t.balancers = map[string]*haproxy.Client{}
+	for _, h := range p.Hosts {
+		for _, n := range h.Processes {
+			if n.Probe.Kind == plan.ProbeHAProxy {
+				t.balancers[n.Node] = haproxy.NewClient(filepath.Join(t.state, n.Probe.Socket))
+			}
+		}
+	}
+}
+
+// atWork is those of some nodes that are at work, and how much each has done in
+// how long a time. Its error says that none is.
+func (s *scene) atWork(ctx context.Context, nodes []supervise.NodeStatus) ([]supervise.NodeStatus, works, error) {
+	before := s.stack.work(ctx, nodes)
+	for deadline := time.Now().Add(workPatience); ; {
+		if err := sleep(ctx, workSample); err != nil {
+			return nil, nil, err
+		}
+		now := s.stack.work(ctx, nodes)
+		did := now.since(before)
+		busy := slices.DeleteFunc(slices.Clone(nodes), func(n supervise.NodeStatus) bool { return did[n.Name] == 0 })
+		if len(busy) > 0 {
+			return busy, did, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, nil, fmt.Errorf("%s %s: the fault would have struck nothing that is under load", names(nodes), idle(nodes[0].Kind))
+		}
+		before = now
+	}
+}
+
+// struckAtWork records that nodes which are to be struck are at work.
+func (s *scene) struckAtWork(ctx context.Context, nodes ...supervise.NodeStatus) error {
+	_, did, err := s.atWork(ctx, nodes)
+	if err != nil {
+		return err
+	}
+	s.worked(nodes, did)
+	return nil
+}
+
+// worked records what nodes did just before they are struck.
+func (s *scene) worked(nodes []supervise.NodeStatus, did works) {
+	var words []string
+	for _, n := range nodes {
+		if did[n.Name] > 0 {
+			words = append(words, fmt.Sprintf("%s %d %s", n.Name, did[n.Name], unit(n.Kind)))
+		}
+	}
+	s.evidence("under load: %s in %v", strings.Join(words, ", "), workSample)
+}
+
+// unit is what is counted of a kind of node.
+func unit(k plan.Kind) string {
+	if k == plan.Redis {
+		return "commands"
+	}
+	return "requests"
+}
+
+// idle is what a node of a kind did that has nothing to do.
+func idle(k plan.Kind) string {
+	if k == plan.Redis {
+		return "carried out no command of an application"
+	}
+	return "got no request"
+}

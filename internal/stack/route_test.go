@@ -1,0 +1,34 @@
+package stack
+
+import "testing"
+
+func TestAnApplicationIsFoundByTheRoutes(t *testing.T) {
+	s := Stack{
+		Entry: Entry{Statistics: "/web-app"},
+		Routes: []Route{
+			{PathPrefix: []string{"/static"}, PathSuffix: []string{".jpg"}, App: "static"},
+			{Host: []string{"KV.example"}, App: "store"},
+			{Host: []string{"shop.example"}, PathPrefix: []string{"/api"}, App: "api"},
+			{App: "web"},
+		},
+	}
+	for _, c := range []struct{ host, path, want string }{
+		{"x", "/", "web"},
+		{"x", "/STATIC/a", "static"},
+		{"x", "/a/b.JPG?size=1", "static"},
+		{"x", "/a?b=.jpg", "web"},
+		{"kv.example", "/v1/keys", "store"},
+		{"kv.EXAMPLE:8080", "/v1/keys", "store"},
+		{"kv.example", "/static", "static"},
+		{"shop.example", "/api/x", "api"},
+		{"shop.example", "/x", "web"},
+		{"x", "/api/x", "web"},
+		{"x", "/web-app", ""},
+		{"x", "/web-app;csv", ""},
+		{"x", "/web-apple", "web"},
+	} {
+		if got := s.AppAt(c.host, c.path); got != c.want {
+			t.Errorf("%s%s leads to %q, want %q", c.host, c.path, got, c.want)
+		}
+	}
+}

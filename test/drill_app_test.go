@@ -1,0 +1,134 @@
+package test
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The tokens of the stack with an application of the user's own.
+const (
+	drillToken  = "may-do-it-all"
+	lookerToken = "may-read-alone"
+)
+
+// withSite is a stack whose routes lead to files of the user's own, and to two
+// applications of kind kv by their hosts alone. One has tokens and a cookie.
+func withSite(t *testing.T) string {
+	hash := func(token string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(token))) }
+	return minimal(t) + `
+apps:
+  site:
+    files: public
+  store:
+    sticky: STORE
+    kv:
+      tokens:
+        - {name: drill, hash: ` + hash(drillToken) + `, prefixes: ["holdfast-drill:"]}
+        - {name: reader, hash: ` + hash(lookerToken) + `, mode: read-only}
+  other: {kv: {}}
+routes:
+  - {host: [store.example], app: store}
+  - {host: [other.example], path-prefix: [/v1], app: other}
+  - app: site
+`
+}
+
+// newSite stands such a stack up.
+func newSite(t *testing.T, text string) *instance {
+	t.Helper()
+	s := newInstance(t, text)
+	public := filepath.Join(s.dir, "public")
+	if err := os.Mkdir(public, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(public, "index.html"), []byte("kelp"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.must("up", "-d")
+	s.awaitHealthy()
+	return s
+}
+
+// secretFile is a file with a secret in it.
+func (s *instance) secretFile(name, secret string) string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, []byte(secret+"\n"), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// ask asks the entry, with headers, and answers status and body.
+func (s *instance) ask(path string, header map[string]string) (int, string) {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.status().Entry+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for name, value := range header {
+		if name == "Host" {
+			req.Host = value
+		}
+		req.Header.Set(name, value)
+	}
+	resp, err := (&http.Client{Timeout: 10 * time.Second}).Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
+	s := newSite(t, withSite(t))
+	drill, looker := s.secretFile("drill-token", drillToken), s.secretFile("looker-token", lookerToken)
+
+	// What there cannot be is refused before anything starts, with what to do.
+	says(t, s.fails(2, "drill", "kill-web"), "several applications of kind kv", "--app", "other or store")
+	says(t, s.fails(2, "drill", "--app", "site"), "of kind files", "other, store")
+	says(t, s.fails(2, "drill", "--app", "shop"), "no such application")
+	says(t, s.fails(2, "drill", "kill-web", "--app", "store"), "store", "401", "--token-file")
+	says(t, s.fails(2, "drill", "kill-web", "--app", "store", "--token-file", looker), "403", "holdfast-drill:*", "--token-file")
+
+	faults := []string{"kill-web", "kill-held-web"}
+	v := s.drill(append(faults, "--app", "store", "--token-file", drill)...).holds(faults...)
+	for _, f := range v.Faults {
+		for _, target := range f.Targets {
+			if !strings.HasPrefix(target, "store-") && !strings.HasPrefix(target, "redis-") {
+				t.Errorf("%s struck %s, which bears no load", f.Name, target)
+			}
+		}
+		if !strings.Contains(f.Evidence, "under load: ") {
+			t.Errorf("the evidence for %s does not show that it struck what is under load: %s", f.Name, f.Evidence)
+		}
+	}
+	if held := v.Faults[1]; !strings.Contains(held.Evidence, " held ") || !strings.Contains(held.Evidence, "sent") {
+		t.Errorf("the evidence for %s does not show that anything was held: %s", held.Name, held.Evidence)
+	}
+	if !strings.Contains(v.Repeat, "--app store") {
+		t.Errorf("repeat it with %q", v.Repeat)
+	}
+	inStore := map[string]string{"Host": "store.example", "Authorization": "Bearer " + drillToken}
+	if code, body := s.ask("/v1/keys?limit=1000&prefix=holdfast-drill:", inStore); code != 200 || !strings.Contains(body, `"keys":[]`) {
+		t.Errorf("keys are left: %d %s", code, body)
+	}
+
+	// It has its own way to the application, and nobody else has it.
+	for _, value := range []string{"", "store", "/store", "secret/store", strings.Repeat("0", 64) + "/store"} {
+		if code, body := s.ask("/", map[string]string{"Holdfast-Drill": value}); code != 200 || body != "kelp" {
+			t.Errorf("Holdfast-Drill: %s leads to %d %s", value, code, body)
+		}
+	}
+}
