@@ -20,12 +20,14 @@ import (
 	"holdfast/internal/drill"
 	"holdfast/internal/drill/report"
 	"holdfast/internal/history"
+	"holdfast/internal/load"
 	"holdfast/internal/stack"
 )
 
 func drillCommand(g *globals) *cobra.Command {
 	var list bool
 	var tokenFile, out string
+	var urls []string
 	cfg := drill.Config{}
 	c := &cobra.Command{
 		Use:   "drill [FAULT...]",
@@ -56,7 +58,7 @@ directory, below drills, or in --out.`,
 				return listFaults(g, stdout)
 			}
 			cfg.Faults = args
-			if err := drillFlags(g, cmd, &cfg, tokenFile); err != nil {
+			if err := drillFlags(g, cmd, &cfg, tokenFile, urls); err != nil {
 				return err
 			}
 			return runDrill(cmd.Context(), g, cfg, out, stdout, cmd.ErrOrStderr())
@@ -76,10 +78,11 @@ directory, below drills, or in --out.`,
 	flags.DurationVar(&cfg.For, "for", 2*time.Minute, "about how long a random schedule takes")
 	flags.Int64Var(&cfg.Seed, "seed", 1, "of which nodes are struck, of the load and of a random schedule")
 	flags.IntVar(&cfg.Repeat, "repeat", 0, "`ROUNDS` of the faults given, or of all single ones: each a drill by itself; what holds is not kept")
-	flags.IntVar(&cfg.Mix.Rate, "rate", 0, "operations per second (default 400)")
-	flags.IntVar(&cfg.Mix.Clients, "clients", 0, "clients at once (default 40)")
+	flags.IntVar(&cfg.Mix.Rate, "rate", 0, "operations per second (default 400, of URLs 100)")
+	flags.IntVar(&cfg.Mix.Clients, "clients", 0, "clients at once (default 40, of URLs 20)")
 	flags.IntVar(&cfg.Mix.Keys, "keys", 0, "keys of each kind (default 12)")
 	flags.StringVar(&cfg.App, "app", "", "`NAME` of the application of kind kv to drill, whatever the routes are (default the only one, or the one that the last route leads to)")
+	flags.StringArrayVar(&urls, "url", nil, "load this `URL` instead, for availability and latency alone: \"/cart\", \"POST /orders 201\", \"http://shop.example/\" for a route by host; may be repeated")
 	pathVar(flags, &tokenFile, g.getenv, "token-file", "", "`FILE` with the token that the entry asks for")
 	pathVar(flags, &out, g.getenv, "out", "", "`DIR` for report and history")
 	c.AddCommand(drillCheckCommand(g), drillUndoCommand(g))
@@ -87,12 +90,24 @@ directory, below drills, or in --out.`,
 }
 
 // drillFlags fills in what the flags leave open, and checks them.
-func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile string) error {
+func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile string, urls []string) error {
 	for _, name := range []string{"rate", "clients", "keys", "repeat"} {
 		if f := cmd.Flags().Lookup(name); f.Changed {
 			if n, _ := cmd.Flags().GetInt(name); n < 1 {
 				return usagef("--%s %d: it has to be 1 at least", name, n)
 			}
+		}
+	}
+	for _, text := range urls {
+		u, err := load.ParseURL(text)
+		if err != nil {
+			return usagef("--url %w", err)
+		}
+		cfg.URLs = append(cfg.URLs, u)
+	}
+	for _, name := range []string{"app", "keys"} {
+		if len(urls) > 0 && cmd.Flags().Changed(name) {
+			return usagef("--%s is for the load on an application of kind kv, and --url is another load: leave one of them out", name)
 		}
 	}
 	if cfg.For <= 0 {

@@ -7,9 +7,11 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"holdfast/internal/history"
 	"holdfast/internal/load"
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
@@ -17,14 +19,62 @@ import (
 
 // aim is what a drill's clients reach.
 type aim struct {
-	app  string   // the application of kind kv whose answers are checked
-	apps []string // all that the load reaches, sorted
+	app  string     // the application of kind kv whose answers are checked; empty: URLs are loaded
+	urls []load.URL // whose answers are not
+	apps []string   // all that the load reaches, sorted
 }
 
 // aim is what the drill's clients reach, of the declared stack.
 func (c Config) aim() (aim, error) {
+	if len(c.URLs) > 0 {
+		return aimAtURLs(c.Stack, c.URLs)
+	}
 	app, err := chooseKV(c.Stack, c.App)
 	return aim{app: app, apps: []string{app}}, err
+}
+
+// aimAtURLs finds the applications that URLs lead to.
+func aimAtURLs(s stack.Stack, urls []load.URL) (aim, error) {
+	a := aim{urls: urls}
+	for _, u := range urls {
+		host := u.Host
+		if host == "" {
+			host = s.Entry.Listen
+		}
+		app := s.AppAt(host, u.Path)
+		if app == "" {
+			return aim{}, refusef("--url %q: the balancers answer that themselves (entry.statistics); give one that an application answers", u.Words())
+		}
+		if !slices.Contains(a.apps, app) {
+			a.apps = append(a.apps, app)
+		}
+	}
+	slices.Sort(a.apps)
+	return a, nil
+}
+
+// promise is what a fault promises to the load. The balancers send a request of
+// the user's own again only if no node took it, or if that changes nothing, and
+// only while no part of an answer has come: so what was under way at a blow may
+// fail, and so may what is sent to a node that hangs until it is missed.
+func (t *target) promise(f fault) history.Promise {
+	p := f.promise
+	if len(t.aim.urls) == 0 {
+		return p
+	}
+	if p.Failed == history.Any { // of a 503 that is the program's nobody knows what it did
+		p.Unknown = history.Any
+	}
+	for _, allowed := range []*history.Allowance{&p.Failed, &p.Unknown} {
+		switch {
+		case *allowed == history.Any || *allowed == history.CutOff:
+		case f.hangs: // for as long as Fault.Unaware says
+			*allowed = history.CutOff
+		default:
+			*allowed = history.InFlight
+		}
+	}
+	return p
 }
 
 // chooseKV is the application whose answers are checked: the one that was asked
@@ -42,13 +92,13 @@ func chooseKV(s stack.Stack, asked string) (string, error) {
 		case !there:
 			return "", refusef("--app %s: the stack %s has no such application; it has %s", asked, s.Name, strings.Join(s.AppNames(), ", "))
 		case app.Kind() != stack.KV:
-			return "", refusef("--app %s: that is an application of kind %s, and a drill checks the answers of one of kind kv%s", asked, app.Kind(), butThere(all))
+			return "", refusef("--app %s: that is an application of kind %s, and a drill checks the answers of one of kind kv%s; to load it, for availability and latency alone, name its URLs: --url /PATH", asked, app.Kind(), butThere(all))
 		}
 		return asked, nil
 	}
 	switch {
 	case len(all) == 0:
-		return "", refusef("the stack %s has no application of kind kv, whose answers a drill could check: add one", s.Name)
+		return "", refusef("the stack %s has no application of kind kv, whose answers a drill could check; to load your own application, for availability and latency alone, name its URLs: --url /PATH", s.Name)
 	case len(all) == 1:
 		return all[0], nil
 	}
@@ -103,7 +153,7 @@ func (a aim) lacks(s stack.Stack, f fault) string {
 // aimAt fills in how the drill's clients reach their application.
 func (t *target) aimAt(a aim) {
 	t.aim = a
-	if value := plan.DrillHeader(t.stack, t.secrets, a.app); value != "" {
+	if value := plan.DrillHeader(t.stack, t.secrets, a.app); a.app != "" && value != "" {
 		t.headers = map[string]string{plan.DrillHeaderName: value}
 	}
 	// Who else is in sync does not matter: it learns that from its own work.
@@ -125,6 +175,8 @@ func (t *target) try(ctx context.Context, cfg load.Config) error {
 	switch {
 	case errors.As(err, &refused) && refused.Status == 0:
 		return fmt.Errorf("the entry does not answer: %w", err)
+	case errors.As(err, &refused) && t.aim.app == "":
+		return refusef("%w: nothing was broken; name URLs that are answered well, or the status that you expect, such as --url %q", err, refused.Request+" "+strconv.Itoa(refused.Status))
 	case errors.As(err, &refused) && refused.Unauthorized():
 		return refusef("the application %s asks for a token that may read and write the keys holdfast-drill:* (%v); give one with --token-file", t.aim.app, err)
 	case errors.As(err, &refused):

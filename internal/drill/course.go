@@ -33,8 +33,8 @@ const (
 
 // Mix says how the load is made up; zero values take the defaults.
 type Mix struct {
-	Rate    int // operations per second; default 400
-	Clients int // default 40
+	Rate    int // operations per second; default 400, of URLs 100
+	Clients int // default 40, of URLs 20
 	Keys    int // of each kind; default 12
 	Token   string
 	// Replica and Cached are the fractions of reads that ask for less than the
@@ -42,12 +42,16 @@ type Mix struct {
 	Replica, Cached float64
 }
 
-func (m Mix) withDefaults() Mix {
+func (m Mix) withDefaults(ofURLs bool) Mix {
+	rate, clients := 400, 40
+	if ofURLs { // a program that answers one at a time bears this
+		rate, clients = 100, 20
+	}
 	if m.Rate == 0 {
-		m.Rate = 400
+		m.Rate = rate
 	}
 	if m.Clients == 0 {
-		m.Clients = 40
+		m.Clients = clients
 	}
 	if m.Keys == 0 {
 		m.Keys = 12
@@ -61,9 +65,14 @@ func (m Mix) withDefaults() Mix {
 	return m
 }
 
-// load is the configuration of such a load.
-func (m Mix) load(entries []string, prefix string) load.Config {
+// leastRate is the fewest operations a second that prove anything: with fewer a
+// fault may strike between two of them.
+const leastRate = 20
+
+// load is the configuration of such a load, of URLs if there are any.
+func (m Mix) load(urls []load.URL, entries []string, prefix string) load.Config {
 	return load.Config{
+		URLs:    urls,
 		Entries: entries, Token: m.Token, Prefix: prefix, Rate: m.Rate, Clients: m.Clients,
 		Registers: m.Keys, Counters: m.Keys, Sets: m.Keys, ReplicaReads: m.Replica, CachedReads: m.Cached,
 	}
@@ -118,9 +127,13 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	if c.target.hosts != nil {
 		entries = c.target.entries
 	}
-	cfg := c.mix.load(entries, "holdfast-drill:"+c.history.ID+":")
+	cfg := c.mix.load(c.target.aim.urls, entries, "holdfast-drill:"+c.history.ID+":")
 	cfg.Seed, cfg.Headers = c.seed, c.target.headers
-	if !c.target.own { // else they go with the stack
+	c.history.App = c.target.aim.app
+	for _, u := range c.target.aim.urls {
+		c.history.URLs = append(c.history.URLs, u.String())
+	}
+	if c.leavesKeys() {
 		left := keys{State: c.target.state, Entry: st.Entry, Prefix: cfg.Prefix, TokenFile: c.tokenFile}
 		if len(c.target.headers) > 0 {
 			left.App = c.target.aim.app
@@ -242,9 +255,12 @@ func (c *course) strike(ctx context.Context, f fault) error {
 		return err
 	}
 	c.history.Faults = append(c.history.Faults, history.Fault{
-		Name: f.name, Promise: f.promise, Began: time.Since(c.began), Undone: -1, Healthy: -1,
+		Name: f.name, Promise: c.target.promise(f), Began: time.Since(c.began), Undone: -1, Healthy: -1,
 	})
 	record := &c.history.Faults[len(c.history.Faults)-1]
+	if f.hangs && c.target.aim.app == "" {
+		record.Unaware = c.target.unaware() // see target.promise
+	}
 	s := &scene{
 		stack: c.target, journal: c.journal, record: record, began: c.began, say: c.say, progress: c.load.Progress,
 		random: rand.New(rand.NewPCG(uint64(c.seed), uint64(len(c.history.Faults)))),
@@ -290,6 +306,9 @@ func (c *course) master(ctx context.Context) string {
 
 // readBack reads every key, and takes them all away.
 func (c *course) readBack(ctx context.Context) {
+	if c.target.aim.app == "" {
+		return // URLs have no keys
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readLimit)
 	defer cancel()
 	c.say("reading everything back")
@@ -307,11 +326,15 @@ func (c *course) readBack(ctx context.Context) {
 
 // forgetKeys takes the keys out of the journal: they are gone.
 func (c *course) forgetKeys() error {
-	if c.target.own {
+	if !c.leavesKeys() {
 		return nil
 	}
 	return c.journal.forget(c.keys)
 }
+
+// leavesKeys reports whether keys of the drill's would stay behind: those of a
+// stack of its own go with it.
+func (c *course) leavesKeys() bool { return !c.target.own && c.target.aim.app != "" }
 
 // say tells what is being done now.
 func (c *course) say(format string, args ...any) {

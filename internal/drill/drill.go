@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/control"
 	"holdfast/internal/history"
+	"holdfast/internal/load"
 	"holdfast/internal/plan"
 	"holdfast/internal/quote"
 	"holdfast/internal/stack"
@@ -39,6 +40,8 @@ type Config struct {
 	// App is the application of kind kv to drill; empty: the only one, or the one
 	// that the last route leads to.
 	App string
+	// URLs are loaded instead; see load.URL.
+	URLs []load.URL
 
 	Faults []string // by name, in order; empty: the standard course
 	// Random draws the faults of each round instead: as many as For has room
@@ -100,8 +103,12 @@ func (c Config) Check() error {
 			return refusef("%s cannot be brought about: %s; 'holdfast drill --list' explains the faults", f.name, why)
 		}
 	}
-	if err := c.Mix.withDefaults().load([]string{"http://127.0.0.1"}, "drill").Check(); err != nil {
+	mix := c.Mix.withDefaults(len(c.URLs) > 0)
+	if err := mix.load(c.URLs, []string{"http://127.0.0.1"}, "drill").Check(); err != nil {
 		return &MixError{err}
+	}
+	if mix.Rate < leastRate {
+		return &MixError{fmt.Errorf("a rate of %d operations a second proves nothing: a fault may strike between two of them; %d are the least", mix.Rate, leastRate)}
 	}
 	if hosts, disks := c.needs(); hosts || disks {
 		if err := hostsPossible(); err != nil {
@@ -127,7 +134,7 @@ func Run(ctx context.Context, c Config) error {
 	if c.Done == nil {
 		c.Done = func(history.History, history.Verdict) {}
 	}
-	c.Mix = c.Mix.withDefaults()
+	c.Mix = c.Mix.withDefaults(len(c.URLs) > 0)
 	if left := c.leftOut(); len(left) > 0 {
 		c.Note("left out, since this stack cannot have them: " + strings.Join(left, ", "))
 	}
@@ -273,12 +280,18 @@ func (c Config) repeat(some []fault, seed int64) string {
 			words = append(words, f.name)
 		}
 	}
-	words = append(words, fmt.Sprintf("--seed %d --rate %d --clients %d --keys %d", seed, c.Mix.Rate, c.Mix.Clients, c.Mix.Keys))
+	words = append(words, fmt.Sprintf("--seed %d --rate %d --clients %d", seed, c.Mix.Rate, c.Mix.Clients))
+	if len(c.URLs) == 0 {
+		words = append(words, fmt.Sprintf("--keys %d", c.Mix.Keys))
+	}
 	if c.Own {
 		words = append(words, "--own")
 	}
 	if c.App != "" {
 		words = append(words, "--app", quote.Shell(c.App))
+	}
+	for _, u := range c.URLs {
+		words = append(words, "--url", quote.Shell(u.Words()))
 	}
 	if c.TokenFile != "" {
 		words = append(words, "--token-file", quote.Shell(c.TokenFile))

@@ -64,7 +64,7 @@ func TestAStackThatWasStartedFromAnotherFileIsSeen(t *testing.T) {
 }
 
 func TestTheCommandThatRepeatsADrillIsOneForAShell(t *testing.T) {
-	c := Config{Own: true, TokenFile: "/home/a b/token", Args: []string{"--state", "/x/it's", "--file", "/x/holdfast.yaml"}, Mix: Mix{}.withDefaults()}
+	c := Config{Own: true, TokenFile: "/home/a b/token", Args: []string{"--state", "/x/it's", "--file", "/x/holdfast.yaml"}, Mix: Mix{}.withDefaults(false)}
 	want := `holdfast drill kill-web --seed 3 --rate 400 --clients 40 --keys 12 --own --token-file '/home/a b/token' --state '/x/it'\''s' --file /x/holdfast.yaml`
 	if got := c.repeat([]fault{killWeb}, 3); got != want {
 		t.Errorf("it is\n%s, want\n%s", got, want)

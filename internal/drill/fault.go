@@ -21,6 +21,9 @@ type fault struct {
 	double bool
 	// course: it is a part of the standard course.
 	course bool
+	// hangs: what it strikes takes requests and answers none, until the balancers
+	// miss it.
+	hangs bool
 	// needs is what the stack has to have for it.
 	needs   need
 	promise history.Promise

@@ -16,7 +16,7 @@ import (
 
 var pauseWeb = fault{
 	name: "pause-web", about: "SIGSTOP to a web node for 7 s: it leaves the rotation after two health checks",
-	course: true, needs: needWeb, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 6 * time.Second},
+	course: true, needs: needWeb, hangs: true, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 6 * time.Second},
 	strike: pausing(plan.Web, "", 7*time.Second),
 }
 

@@ -4,10 +4,11 @@ import "fmt"
 
 // RefusedError says why there can be no such drill of such a stack, and what
 // to do. Nothing was started, and nothing broken.
-type RefusedError struct{ msg string }
+type RefusedError struct{ err error }
 
-func (e *RefusedError) Error() string { return e.msg }
+func (e *RefusedError) Error() string { return e.err.Error() }
+func (e *RefusedError) Unwrap() error { return e.err }
 
 func refusef(format string, args ...any) error {
-	return &RefusedError{fmt.Sprintf(format, args...)}
+	return &RefusedError{fmt.Errorf(format, args...)}
 }

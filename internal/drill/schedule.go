@@ -38,7 +38,7 @@ func (c Config) usual() (chosen []fault, left []string) {
 			among = !f.double && !f.hosts && !f.disk
 		}
 		switch {
-		case !among:
+		case !among || len(c.URLs) > 0 && f.needs&anyRedis != 0: // see docs/drill.md
 		case a.lacks(c.Stack, f) != "":
 			left = append(left, f.name)
 		default:

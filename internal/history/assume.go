@@ -70,6 +70,24 @@ func traffic(h History) []string {
 		why = append(why, fmt.Sprintf("too little traffic: %s in %s, and %d a second were asked for, which is %.0f",
 			plural(len(ops), "operation", "operations"), seconds(span), h.Rate, asked))
 	}
+	why = append(why, kinds(h, ops)...)
+	if reached, ok := rateReached(h, ops); !ok {
+		why = append(why, reached)
+	}
+	return why
+}
+
+// kinds says what of the load is missing.
+func kinds(h History, ops []Operation) []string {
+	var why []string
+	if h.OfURLs() {
+		for _, url := range h.URLs {
+			if !slices.ContainsFunc(ops, func(op Operation) bool { return op.Kind == URL && op.Key == url && op.Outcome == OK }) {
+				why = append(why, fmt.Sprintf("%s was never answered as expected", url))
+			}
+		}
+		return why
+	}
 	for _, kind := range []Kind{Register, Counter, Set} {
 		present, read, written := false, false, false
 		for _, op := range ops {
@@ -85,9 +103,6 @@ func traffic(h History) []string {
 		case !read:
 			why = append(why, fmt.Sprintf("no read of a %s was answered", kind))
 		}
-	}
-	if reached, ok := rateReached(h, ops); !ok {
-		why = append(why, reached)
 	}
 	return why
 }

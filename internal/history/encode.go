@@ -12,7 +12,7 @@ import (
 )
 
 // version is that of the encoding. A field more is a new version.
-const version = 3
+const version = 4
 
 // maxLine is how long a line may be, in bytes: a read of a large set is one.
 const maxLine = 64 << 20
@@ -194,6 +194,7 @@ var verbs = map[Kind][]Verb{
 	Register: {Read, Write, CAS},
 	Counter:  {Read, Increment},
 	Set:      {Read, Add},
+	URL:      {Ask},
 }
 
 // check says what of an operation cannot be.

@@ -20,19 +20,23 @@ const (
 	Register Kind = "register" // one value, read, written, compared and set
 	Counter  Kind = "counter"  // a number that is only ever incremented by one
 	Set      Kind = "set"      // members that are only ever added
+	// URL is no key but a request of the user's own: what its answer says is
+	// not judged.
+	URL Kind = "url"
 )
 
 // Verb is what an operation does.
 type Verb string
 
-// The verbs. Read is of every kind, Write and CAS of registers, Increment of
-// counters, Add of sets.
+// The verbs. Read is of every kind of key, Write and CAS of registers, Increment
+// of counters, Add of sets, Ask of URLs.
 const (
 	Read      Verb = "read"
 	Write     Verb = "write"
 	CAS       Verb = "cas"
 	Increment Verb = "increment"
 	Add       Verb = "add"
+	Ask       Verb = "ask"
 )
 
 // Outcome is what became of an operation, as far as its client knows.
@@ -156,10 +160,15 @@ type History struct {
 	Holdfast string    `json:"holdfast"` // version
 	Began    time.Time `json:"began"`    // wall clock
 	// Repeat is the command line that runs the same drill again.
-	Repeat  string `json:"repeat"`
-	Seed    int64  `json:"seed"`
-	Rate    int    `json:"rate"` // operations per second that were asked for
-	Clients int    `json:"clients"`
+	Repeat string `json:"repeat"`
+	// App is the application whose keys the operations are about; empty where
+	// they are requests for URLs, which are these: method and URL.
+	App  string   `json:"app,omitempty"`
+	URLs []string `json:"urls,omitempty"`
+
+	Seed    int64 `json:"seed"`
+	Rate    int   `json:"rate"` // operations per second that were asked for
+	Clients int   `json:"clients"`
 	// LoadEnd is when the last operation of the load was due.
 	LoadEnd time.Duration `json:"load_end"`
 	// SickBefore and SickAfter say why the stack was not well before the
@@ -173,3 +182,7 @@ type History struct {
 	Notices    []Notice    `json:"notices"`
 	Operations []Operation `json:"-"` // in the order of End
 }
+
+// OfURLs reports whether the load was requests for URLs: of such a history only
+// availability and latency can be judged.
+func (h History) OfURLs() bool { return len(h.URLs) > 0 }

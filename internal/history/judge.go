@@ -49,7 +49,7 @@ func Judge(h History) Verdict {
 }
 
 func judge(h History, search time.Duration) Verdict {
-	v := Verdict{Checked: count(h)}
+	v := Verdict{Checked: count(h), Consistency: !h.OfURLs()}
 	found := safety(h, search)
 	reasons := append(assumptions(h), found.undecided...)
 	missed := promises(h)
@@ -227,7 +227,7 @@ func count(h History) Checked {
 
 // writes reports whether the operation would change something.
 func (op Operation) writes() bool {
-	return op.Verb != Read
+	return op.Verb != Read && op.Verb != Ask
 }
 
 // acknowledged reports whether the client was told that its write is done.

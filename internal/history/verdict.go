@@ -16,6 +16,9 @@ const (
 // Verdict is what a history shows.
 type Verdict struct {
 	Result Result `json:"result"`
+	// Consistency says whether answers and writes were judged, or availability and
+	// latency alone: the load was requests for URLs.
+	Consistency bool `json:"consistency"`
 	// Why says in sentences what led to any other result than Holds.
 	Why []string `json:"why,omitempty"`
 	// Warnings are worth knowing and change no result: a pause longer than

@@ -29,6 +29,8 @@ type client struct {
 	request    request
 	seen       map[string]version // registers as it saw them last
 	nodes      map[string]string  // names, each kept once
+	cookies    map[string]string  // that it was given, as a browser keeps them
+	url        *URL               // of the operation under way, if it asks one
 	operations []history.Operation
 
 	// since is when the operation under way was due, plus 1; 0: there is none.
@@ -39,7 +41,7 @@ type client struct {
 type version struct{ etag, value string }
 
 func (l *Load) newClient(number int) *client {
-	return &client{load: l, number: number, seen: map[string]version{}, nodes: map[string]string{}}
+	return &client{load: l, number: number, seen: map[string]version{}, nodes: map[string]string{}, cookies: map[string]string{}}
 }
 
 // connect gives it a connection, whose requests end with the context.
@@ -67,11 +69,15 @@ func (c *client) run(ctx context.Context) {
 func (c *client) perform(t task, due time.Duration) history.Operation {
 	op, expected := c.operation(t, due)
 	q := &c.request
-	q.header = append(q.header[:0], c.load.header...)
+	q.host, q.header = "", append(q.header[:0], c.load.header...)
 	q.body = q.body[:0]
+	c.url = t.url
+	c.sendCookies()
 	switch op.Verb {
 	case history.Read:
 		c.read(&op)
+	case history.Ask:
+		q.method, q.host, q.path = t.url.Method, t.url.Host, t.url.Path
 	case history.Write, history.CAS:
 		q.method, q.path = http.MethodPut, "/v1/keys/"+op.Key
 		q.body = append(q.body, op.Value...)
@@ -168,7 +174,7 @@ const (
 func (c *client) send(op *history.Operation) {
 	op.Start = c.load.now()
 	deadline := time.Now().Add(c.load.cfg.Timeout)
-	read := op.Verb == history.Read
+	harmless := op.Verb == history.Read || c.url != nil && c.url.safe()
 	perhaps := false // an earlier try may have been carried out
 	pause := firstRepeat
 	for {
@@ -191,7 +197,7 @@ func (c *client) send(op *history.Operation) {
 		again := perhaps && op.Once && how != refused
 		if !again || time.Now().Add(pause).After(deadline) || !wait(c.conn.ctx, pause) {
 			op.Outcome = history.Failed
-			if perhaps && !read {
+			if perhaps && !harmless {
 				op.Outcome = history.Unknown
 			}
 			return
@@ -222,7 +228,11 @@ func (c *client) try(op *history.Operation, until time.Time) certainty {
 	answer := &c.conn.answer
 	op.Status = answer.StatusCode()
 	op.Node = c.node(answer.Header.Peek("Holdfast-Node"))
+	c.keepCookies()
 	how := judge(op.Verb, op.Status)
+	if c.url != nil {
+		how = c.url.judge(op.Status)
+	}
 	if how != done {
 		op.Error = short(strconv.Itoa(op.Status) + ": " + string(answer.Body()))
 	}

@@ -35,6 +35,8 @@ type Config struct {
 	// Registers, Counters and Sets are how many keys of each are in use at a
 	// time. A set that is full makes room for a new one.
 	Registers, Counters, Sets int
+	// URLs are asked instead of operations on keys, each as often as the others.
+	URLs []URL
 	// ReplicaReads and CachedReads are the fractions of reads of registers
 	// and counters that need not be answered by the master.
 	ReplicaReads, CachedReads float64
@@ -90,7 +92,7 @@ func (c *Config) ready() error {
 		return fmt.Errorf("load: the rate is %d operations per second; 1 to %d are possible", c.Rate, maxRate)
 	case c.Clients < 1 || c.Clients > maxClients:
 		return fmt.Errorf("load: %d clients; 1 to %d are possible", c.Clients, maxClients)
-	case c.Registers+c.Counters+c.Sets == 0:
+	case len(c.URLs) == 0 && c.Registers+c.Counters+c.Sets == 0:
 		return fmt.Errorf("load: there is no key to use: registers, counters and sets are all 0")
 	case c.Timeout < 0 || c.Timeout > maxTimeout:
 		return fmt.Errorf("load: the timeout is %v; it has to be positive and at most %v, which is how long an Idempotency-Key is remembered", c.Timeout, maxTimeout)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"strconv"
 	"sync"
 	"syscall"
@@ -28,6 +29,7 @@ const (
 // request is one to be sent; the connection knows to which host.
 type request struct {
 	method, path string
+	host         string // for the header Host; empty: the entry's address
 	header       []byte // whole lines
 	body         []byte
 }
@@ -138,7 +140,11 @@ func (c *connection) once(q *request, dialUntil, deadline time.Time) (sent time.
 	if err := c.set(deadline); err != nil {
 		return time.Time{}, err
 	}
-	c.buffer = q.append(c.buffer[:0], c.entries[c.at])
+	host := q.host
+	if host == "" {
+		host = c.entries[c.at]
+	}
+	c.buffer = q.append(c.buffer[:0], host)
 	sent = time.Now()
 	n, err := c.conn.Write(c.buffer)
 	if err != nil {
@@ -149,6 +155,7 @@ func (c *connection) once(q *request, dialUntil, deadline time.Time) (sent time.
 		return sent, err
 	}
 	c.answer.Reset()
+	c.answer.SkipBody = q.method == http.MethodHead
 	if err := c.answer.ReadLimitBody(c.r, maxAnswer); err != nil {
 		if time.Now().Before(deadline) {
 			c.drop()

@@ -47,6 +47,7 @@ type task struct {
 	maxAge time.Duration
 	once   bool
 	fresh  bool
+	url    *URL // of history.Ask
 }
 
 // value is what it stores, if it does: no two are the same.
@@ -64,6 +65,10 @@ func (l *Load) task(number int) task {
 	below := func(n int) int { return int(chance.Uint64() % uint64(n)) } // n is small: it is even enough
 
 	c := &l.cfg
+	if len(c.URLs) > 0 {
+		u := &c.URLs[below(len(c.URLs))]
+		return task{number: number, kind: history.URL, verb: history.Ask, key: u.String(), url: u}
+	}
 	shares := [...]int{registerShare, counterShare, setShare}
 	keys := [...]int{c.Registers, c.Counters, c.Sets}
 	all := 0
@@ -163,7 +168,7 @@ func (l *Load) keys() []named {
 	due := l.due
 	l.mu.Unlock()
 	var all []named
-	if due == 0 {
+	if due == 0 || len(l.cfg.URLs) > 0 {
 		return all
 	}
 	for n := range l.cfg.Registers {

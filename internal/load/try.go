@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/history"
+	"holdfast/internal/quote"
 )
 
 // RefusedError says that a kind of request of the load is not answered as the
@@ -21,9 +22,9 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string {
 	if e.Status == 0 {
-		return fmt.Sprintf("%s gets no answer: %s", e.Request, e.Answer)
+		return fmt.Sprintf("%s gets no answer: %s", e.Request, quote.Text(e.Answer))
 	}
-	return fmt.Sprintf("%s is answered with %s", e.Request, e.Answer)
+	return fmt.Sprintf("%s is answered with %s", e.Request, quote.Text(e.Answer))
 }
 
 // Unauthorized reports whether another token is what is missing.
@@ -63,8 +64,8 @@ func (l *Load) tried() []task {
 	return all
 }
 
-// Try sends one request of each kind that a load of this configuration has, on
-// keys of its own that it removes again. It returns the names of the nodes that
+// Try sends one request of each kind that a load of this configuration has: each
+// of its URLs, or what is done to keys, on some of its own that it removes again. It returns the names of the nodes that
 // answered (the header Holdfast-Node; empty where there was none). A
 // *RefusedError says which kind is not answered as the load needs it.
 func Try(ctx context.Context, cfg Config) (nodes []string, err error) {
@@ -76,6 +77,9 @@ func Try(ctx context.Context, cfg Config) (nodes []string, err error) {
 	c := l.newClient(0)
 	c.connect(ctx)
 	defer c.conn.close()
+	if len(cfg.URLs) > 0 {
+		return nil, l.tryURLs(c)
+	}
 
 	l.due = 1 // so that there are keys to be removed
 	remove := func() error {

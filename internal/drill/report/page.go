@@ -26,7 +26,7 @@ var (
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"span": span, "moment": moment, "number": number, "several": several,
-	"meaning": meaning, "promised": promised, "allowed": allowed,
+	"promised": promised, "allowed": allowed,
 	"call":   func(op history.Operation) string { return call(op, 60) },
 	"answer": answer,
 	"letter": func(i int) string { return string(rune('a' + i%26)) },

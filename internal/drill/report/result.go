@@ -60,7 +60,8 @@ func prepare(h history.History, v history.Verdict, anomalies int) result {
 	if r.Word == "" {
 		r.Word = "no verdict"
 	}
-	for _, s := range []*string{&r.ID, &r.Stack, &r.Holdfast, &r.Repeat, &r.SickBefore, &r.SickAfter} {
+	r.URLs = sentences(h.URLs)
+	for _, s := range []*string{&r.ID, &r.Stack, &r.App, &r.Holdfast, &r.Repeat, &r.SickBefore, &r.SickAfter} {
 		*s = quote.Cut(*s, longText)
 	}
 	r.Verdict.Why = sentences(v.Why)

@@ -13,10 +13,15 @@ import (
 // summary is a drill for machines. Lengths of time are in milliseconds, points
 // in time count from the drill's beginning; null is never.
 type summary struct {
-	ID          string         `json:"id"`
-	Stack       string         `json:"stack"`
-	Holdfast    string         `json:"holdfast"`
-	Began       time.Time      `json:"began"`
+	ID       string    `json:"id"`
+	Stack    string    `json:"stack"`
+	Holdfast string    `json:"holdfast"`
+	Began    time.Time `json:"began"`
+	// App is the application that was loaded; else URLs are what was. Consistency
+	// is false where availability and latency alone were judged.
+	App         string         `json:"app,omitempty"`
+	URLs        []string       `json:"urls,omitempty"`
+	Consistency bool           `json:"consistency"`
 	Repeat      string         `json:"repeat"`
 	Seed        int64          `json:"seed"`
 	Rate        int            `json:"rate"`
@@ -87,6 +92,7 @@ type summaryNotice struct {
 func JSON(w io.Writer, h history.History, v history.Verdict) error {
 	s := summary{
 		ID: h.ID, Stack: h.Stack, Holdfast: h.Holdfast, Began: h.Began, Repeat: h.Repeat,
+		App: h.App, URLs: h.URLs, Consistency: !h.OfURLs(),
 		Seed: h.Seed, Rate: h.Rate, Clients: h.Clients, LoadMS: milliseconds(h.LoadEnd),
 		SickBefore: h.SickBefore, SickAfter: h.SickAfter, Interrupted: h.Interrupted,
 		Result: v.Result, Why: some(v.Why), Warnings: some(v.Warnings), Anomalies: some(v.Anomalies), Checked: v.Checked,

@@ -70,24 +70,38 @@ func tone(r history.Result) string {
 }
 
 func (t *textReport) head() {
-	of := ""
+	what := ""
 	if t.Stack != "" {
-		of = "  drill of the stack " + cut(t.Stack, 30)
+		what = "  drill of the stack " + cut(t.Stack, 30)
 	}
 	if !t.Began.IsZero() {
-		of += ", " + t.Began.Format("2006-01-02 15:04:05 MST")
+		what += ", " + t.Began.Format("2006-01-02 15:04:05 MST")
 	}
 	if t.Interrupted {
-		of += ", interrupted"
+		what += ", interrupted"
 	}
-	t.printf("%s%s\n", t.in(bold+tone(t.Verdict.Result), strings.ToUpper(t.Word)), of)
-	t.wrapped("", meaning(t.Verdict.Result))
+	t.printf("%s%s\n", t.in(bold+tone(t.Verdict.Result), strings.ToUpper(t.Word)), what)
+	t.wrapped("", t.Meaning())
 	c, all := t.Verdict.Checked, t.Verdict.Whole
 	t.printf("\n")
+	if t.OfURLs() {
+		t.wrapped("loaded   ", several(c.Operations, "request", "requests")+" for "+strings.Join(t.URLs, ", "))
+		t.load(all)
+		return
+	}
+	of := ""
+	if t.App != "" {
+		of = " of " + t.App
+	}
 	t.wrapped("checked  ", fmt.Sprintf("%s on %s, %s and %s", several(c.Operations, "operation", "operations"),
-		several(c.Registers, "register", "registers"), several(c.Counters, "counter", "counters"), several(c.Sets, "set", "sets")))
+		several(c.Registers, "register", "registers"), several(c.Counters, "counter", "counters"), several(c.Sets, "set", "sets"))+of)
 	t.wrapped("         ", fmt.Sprintf("%s, %s read back",
 		several(c.Acknowledged, "acknowledged write", "acknowledged writes"), several(c.ReadBack, "key", "keys")))
+	t.load(all)
+}
+
+// load writes what became of the load as a whole.
+func (t *textReport) load(all history.Availability) {
 	if all.Operations > 0 {
 		t.wrapped("load     ", fmt.Sprintf("%s failed, %s unknown, %s held; latency p50 %s, p99 %s, longest %s",
 			number(all.Failed), number(all.Unknown), number(all.Held), span(all.P50), span(all.P99), span(all.Max)))

@@ -19,6 +19,24 @@ var meanings = map[history.Result]string{
 	history.Inconclusive: "The drill could not judge: something that it takes for granted was not so. That is no pass.",
 }
 
+// ofURLs say the same of a load of URLs.
+var ofURLs = map[history.Result]string{
+	history.Holds:        "Every URL was answered as expected, but for what these faults may cost.",
+	history.Missed:       "More requests for URLs failed than these faults may cost.",
+	history.Inconclusive: meanings[history.Inconclusive],
+}
+
+// noConsistency is what a load of URLs does not show.
+const noConsistency = "Availability and latency alone were judged, and no consistency: what the answers say, a drill of URLs does not know."
+
+// Meaning is what the result means of this load.
+func (r result) Meaning() string {
+	if text, known := ofURLs[r.Verdict.Result]; known && r.OfURLs() {
+		return text + " " + noConsistency
+	}
+	return meaning(r.Verdict.Result)
+}
+
 // meaning is the sentence for any result, an unheard-of one included.
 func meaning(r history.Result) string {
 	if text, known := meanings[r]; known {
@@ -134,6 +152,8 @@ func call(op history.Operation, most int) string {
 		if op.Outcome == history.OK {
 			s += after
 		}
+	case history.Ask:
+		s = "ask"
 	case history.Increment:
 		s = "increment"
 		if op.Outcome == history.OK {

@@ -1,0 +1,116 @@
+package load
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"holdfast/internal/history"
+)
+
+// URL is a request of the user's own. Whether it is answered is recorded, and
+// not what the answer says.
+type URL struct {
+	Method string
+	// Host is for the header Host; empty: the entry's address. Path begins with
+	// a slash, and may have a query.
+	Host, Path string
+	// Status is what is expected; 0: anything from 200 to 399.
+	Status int
+}
+
+// methods are those that a URL may be asked with.
+var methods = []string{
+	http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
+}
+
+// ParseURL reads "[METHOD] PATH [STATUS]", such as "/cart" and "POST /orders 201".
+// In the place of a path there may be http://HOST/PATH, for a route by host.
+func ParseURL(text string) (URL, error) {
+	words := strings.Fields(text)
+	u := URL{Method: http.MethodGet}
+	if len(words) > 0 && !strings.ContainsAny(words[0], "/:") {
+		u.Method = strings.ToUpper(words[0])
+		words = words[1:]
+		if !slices.Contains(methods, u.Method) {
+			return URL{}, fmt.Errorf("%q: %s is no method that a URL is asked with; those are %s", text, u.Method, strings.Join(methods, ", "))
+		}
+	}
+	if len(words) == 0 || len(words) > 2 {
+		return URL{}, fmt.Errorf("%q: write a path, perhaps after a method and before the status that is expected: /cart or \"POST /orders 201\"", text)
+	}
+	if len(words) == 2 {
+		n, err := strconv.Atoi(words[1])
+		if err != nil || n < 200 || n > 599 {
+			return URL{}, fmt.Errorf("%q: %s is no status of HTTP; 200 to 599 are", text, words[1])
+		}
+		u.Status = n
+	}
+	return u.at(text, words[0])
+}
+
+// at fills in where the request goes.
+func (u URL) at(text, where string) (URL, error) {
+	parsed, err := url.Parse(where)
+	switch {
+	case err != nil:
+		return URL{}, fmt.Errorf("%q: %w", text, err)
+	case parsed.Fragment != "" || parsed.User != nil:
+		return URL{}, fmt.Errorf("%q: a fragment (#) and a user (@) are not sent; leave them out", text)
+	case parsed.Scheme == "" && parsed.Host == "" && strings.HasPrefix(where, "/"):
+	case parsed.Scheme == "http" && parsed.Host != "":
+		u.Host = parsed.Host
+	default:
+		return URL{}, fmt.Errorf("%q: a path begins with /, and a URL with http://, which is what the entry speaks", text)
+	}
+	u.Path = parsed.RequestURI()
+	return u, nil
+}
+
+// String is what names the URL in a history: method and URL.
+func (u URL) String() string {
+	if u.Host == "" {
+		return u.Method + " " + u.Path
+	}
+	return u.Method + " http://" + u.Host + u.Path
+}
+
+// Words is what ParseURL reads.
+func (u URL) Words() string {
+	if u.Status == 0 {
+		return u.String()
+	}
+	return u.String() + " " + strconv.Itoa(u.Status)
+}
+
+// safe reports whether the request changes nothing (RFC 9110, section 9.2.1), so
+// that one without an answer has failed, and not perhaps happened.
+func (u URL) safe() bool {
+	return u.Method == http.MethodGet || u.Method == http.MethodHead || u.Method == http.MethodOptions
+}
+
+// judge says what a status means. Only of a client's mistake is it certain that
+// nothing was done: what a program means by a 503 nobody knows.
+func (u URL) judge(status int) certainty {
+	switch {
+	case u.Status == status, u.Status == 0 && status >= 200 && status < 400:
+		return done
+	case status >= 400 && status < 500:
+		return refused
+	}
+	return possible
+}
+
+// tryURLs asks each URL once.
+func (l *Load) tryURLs(c *client) error {
+	for n, u := range l.cfg.URLs {
+		op := c.perform(task{number: n, kind: history.URL, verb: history.Ask, key: u.String(), url: &l.cfg.URLs[n]}, l.now())
+		if op.Outcome != history.OK {
+			return &RefusedError{Request: u.String(), Status: op.Status, Answer: op.Error}
+		}
+	}
+	return nil
+}
