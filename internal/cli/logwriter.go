@@ -2,6 +2,7 @@ package cli
 
 import (
 	"path/filepath"
+	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +26,9 @@ func logWriterCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			// It has little to do, and wakes often: threads that wake each other cost
+			// more than they gain.
+			runtime.GOMAXPROCS(1)
 			return logs.Write(cmd.Context(), state)
 		},
 	}

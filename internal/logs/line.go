@@ -63,9 +63,9 @@ const (
 )
 
 // cutter makes stored lines of what a node writes. What it has cut goes to emit
-// batch by batch, which may keep it; emit returns the room for the next one.
+// batch by batch, which may not keep it.
 type cutter struct {
-	emit func(batch []byte, lines int) []byte
+	emit func(batch []byte, lines int)
 
 	out    []byte    // whole lines, and then what there is of the next one
 	whole  int       // bytes of whole lines
@@ -119,9 +119,9 @@ func (c *cutter) flush() {
 	if c.lines == 0 {
 		return
 	}
-	rest := c.out[c.whole:]
-	next := c.emit(c.out[:c.whole], c.lines)
-	c.out, c.whole, c.lines = append(next[:0], rest...), 0, 0
+	c.emit(c.out[:c.whole], c.lines)
+	rest := copy(c.out, c.out[c.whole:])
+	c.out, c.whole, c.lines = c.out[:rest], 0, 0
 }
 
 // close ends the line that has begun, too.

@@ -14,45 +14,28 @@ import (
 const (
 	readSize = 64 << 10 // bytes at once
 	// Between two reads of a pipe that had little in it, so that a node which
-	// writes many lines wakes the writer 500 times a second and not for each.
-	gather = 2 * time.Millisecond
+	// writes many lines wakes the writer 200 times a second and not for each.
+	gather = 5 * time.Millisecond
 	// A line that has no end yet is stored after that time.
 	unended = time.Second
 	// How long a pipe may say nothing until it is looked whether anybody has it
 	// open: not every system tells (golang/go#24164).
 	idle = 5 * time.Second
 
-	// A node waits for the disk as long as its batches fill the queue and for
-	// patience after that; then its lines are dropped, and counted.
-	queued   = 16 // batches
-	patience = 200 * time.Millisecond
-
 	// drainMost is what is read for one who waits for what a node has said:
 	// more than a pipe holds, and an end where a node never stops.
 	drainMost = 4 << 20 // bytes
 )
 
-// batch is lines on their way to the disk.
-type batch struct {
-	lines   int
-	bytes   []byte
-	dropped int           // lines before it that were dropped
-	done    chan struct{} // not nil: closed when everything before is stored
-}
-
 // pump stores what one node says. It has a reader, as long as a process has the
 // pipe open, and a goroutine for the disk, so that no node waits for that.
 type pump struct {
-	store   *store
-	queue   chan batch
-	stored  chan struct{} // closed when the queue is, and all of it is stored
-	buffers sync.Pool
+	out    *outbox
+	stored chan struct{} // closed when the outbox is, and all of it is stored
 
 	// Of the reader.
-	buf      []byte
-	cut      cutter
-	dropped  int
-	dropping bool
+	buf []byte
+	cut cutter
 
 	mu      sync.Mutex
 	pipe    *os.File // nil: nobody has it open
@@ -62,64 +45,13 @@ type pump struct {
 }
 
 func newPump(path string) *pump {
-	p := &pump{store: newStore(path), queue: make(chan batch, queued), stored: make(chan struct{})}
-	p.buffers.New = func() any { return new([]byte) }
-	p.cut.emit = p.push
-	go p.keep()
+	p := &pump{out: newOutbox(), stored: make(chan struct{})}
+	p.cut.emit = p.out.put
+	go func() {
+		defer close(p.stored)
+		p.out.keep(newStore(path))
+	}()
 	return p
-}
-
-// keep stores what the reader has read, until the queue is closed.
-func (p *pump) keep() {
-	defer close(p.stored)
-	defer p.store.close()
-	for b := range p.queue {
-		if b.dropped > 0 {
-			p.store.missed, p.store.why = p.store.missed+b.dropped, errSlow
-		}
-		if b.lines > 0 {
-			p.store.write(b.bytes, b.lines)
-			p.buffers.Put(&b.bytes)
-		}
-		if b.done != nil {
-			close(b.done)
-		}
-	}
-}
-
-var errSlow = errors.New("the disk is slower than the node writes")
-
-// push hands a batch to the goroutine for the disk.
-func (p *pump) push(bytes []byte, lines int) (next []byte) {
-	b := batch{lines: lines, bytes: bytes, dropped: p.dropped}
-	if !p.offer(b) {
-		p.dropped += lines
-		return bytes
-	}
-	p.dropped, p.dropping = 0, false
-	return *p.buffers.Get().(*[]byte)
-}
-
-// offer reports whether there was room in the queue within patience. A node
-// whose lines are being dropped does not wait again.
-func (p *pump) offer(b batch) bool {
-	select {
-	case p.queue <- b:
-		return true
-	default:
-	}
-	if p.dropping {
-		return false
-	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case p.queue <- b:
-		return true
-	case <-timer.C:
-		p.dropping = true
-		return false
-	}
 }
 
 // open begins to read a pipe, unless that is under way or nobody has the other
@@ -170,7 +102,7 @@ func (p *pump) read(f *os.File, raw syscall.RawConn) {
 		if len(asked) > 0 || ending {
 			p.drain(raw)
 			for _, done := range asked {
-				p.afterAll(done)
+				p.out.ask(done)
 			}
 			if ending {
 				p.leave(f)
@@ -242,7 +174,7 @@ func (p *pump) shut(f *os.File) {
 	f.Close()
 	p.pipe = nil
 	for _, done := range p.asked {
-		p.afterAll(done)
+		p.out.ask(done)
 	}
 	p.asked = nil
 }
@@ -269,17 +201,6 @@ func (p *pump) drain(raw syscall.RawConn) {
 	p.cut.close()
 }
 
-// afterAll closes done when all that is in the queue is stored. Where the disk
-// does not keep up it is closed at once.
-func (p *pump) afterAll(done chan struct{}) {
-	select {
-	case p.queue <- batch{done: done, dropped: p.dropped}:
-		p.dropped = 0
-	default:
-		close(done)
-	}
-}
-
 // ask returns a channel that is closed when all that the node has said so far
 // is stored.
 func (p *pump) ask() <-chan struct{} {
@@ -287,7 +208,7 @@ func (p *pump) ask() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.pipe == nil {
-		p.afterAll(done)
+		p.out.ask(done)
 		return done
 	}
 	p.asked = append(p.asked, done)
@@ -309,7 +230,7 @@ func (p *pump) end() {
 	p.wake()
 	p.mu.Unlock()
 	p.reading.Wait()
-	close(p.queue)
+	p.out.close()
 	<-p.stored
 }
 

@@ -165,10 +165,7 @@ func NewLog(state, name string) *Log { return &Log{store: newStore(File(state, n
 func (l *Log) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := cutter{emit: func(batch []byte, lines int) []byte {
-		l.store.write(batch, lines)
-		return nil
-	}}
+	c := cutter{emit: l.store.write}
 	c.add(b, time.Now())
 	c.close()
 	return len(b), nil // what is lost is counted, and told later

@@ -1,7 +1,6 @@
 package logs
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -53,10 +52,9 @@ func TestLinesAreStampedWhateverAProcessWrites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var got string
 			lines := 0
-			cut := cutter{emit: func(b []byte, n int) []byte {
+			cut := cutter{emit: func(b []byte, n int) {
 				got += string(b)
 				lines += n
-				return b
 			}}
 			for _, chunk := range c.chunks {
 				cut.add([]byte(chunk), noon)
@@ -156,28 +154,36 @@ func TestALineThatAKilledWriterLeftHasAnEnd(t *testing.T) {
 }
 
 func TestANodeWaitsForASlowDiskOnceAndThenLosesLines(t *testing.T) {
-	p := &pump{queue: make(chan batch, 1)} // nobody stores anything
-	p.buffers.New = func() any { return new([]byte) }
-	p.cut.emit = p.push
-	p.cut.add([]byte("a\n"), noon)
-	p.cut.flush()
+	path := filepath.Join(t.TempDir(), "node.log")
+	o := newOutbox() // nobody stores anything yet
+	full := []byte(strings.Repeat("x", outboxMost-1) + "\n")
+	o.put(full, 1)
 
 	began := time.Now()
-	p.cut.add([]byte("b\nc\n"), noon)
-	p.cut.flush()
+	o.put([]byte("b\nc\n"), 2)
 	if took := time.Since(began); took < patience {
 		t.Errorf("it waited %v for room", took)
 	}
-	p.cut.add(bytes.Repeat([]byte("d\n"), 5), noon)
-	p.cut.flush()
-	if p.dropped != 7 {
-		t.Errorf("dropped = %d", p.dropped)
+	o.put([]byte("d\n"), 1)
+	if o.dropped != 3 {
+		t.Errorf("dropped = %d", o.dropped)
 	}
 
-	<-p.queue
-	p.cut.add([]byte("e\n"), noon)
-	p.cut.flush()
-	if b := <-p.queue; b.dropped != 7 || string(b.bytes) != noonStamp+"e\n" || p.dropped != 0 || p.dropping {
-		t.Errorf("the first batch after it: %d dropped, %q", b.dropped, b.bytes)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		o.keep(newStore(path))
+	}()
+	done := make(chan struct{})
+	o.ask(done)
+	<-done
+	o.put([]byte("e\n"), 1)
+	o.put([]byte("f\n"), 1)
+	o.close()
+	<-kept
+	rest, there := strings.CutPrefix(read(path), string(full))
+	note, rest, _ := strings.Cut(rest, "\n")
+	if !there || !strings.Contains(note, "3 lines before this one are lost") || rest != "e\nf\n" {
+		t.Errorf("after what found room: %q, %q", note, rest)
 	}
 }

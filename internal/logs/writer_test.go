@@ -151,12 +151,12 @@ func TestANodeThatWritesWithoutPauseStaysWithinItsShare(t *testing.T) {
 func TestANodeOutlivesTheWriterAndLosesNothing(t *testing.T) {
 	state := newState(t)
 	stop := startWriter(t, state)
-	p := startNode(t, state, "web-1", `echo before; read -r line < `+state+`/go; echo meanwhile; echo > `+state+`/said; read -r line < `+state+`/go; echo after`)
 	for _, name := range []string{"go", "said"} {
 		if err := syscall.Mkfifo(state+"/"+name, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	p := startNode(t, state, "web-1", `echo before; read -r line < `+state+`/go; echo meanwhile; echo > `+state+`/said; read -r line < `+state+`/go; echo after`)
 	await(t, "the first words", func() bool { return slices.Contains(all(t, state, "web-1"), "before") })
 	stop()
 

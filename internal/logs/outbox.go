@@ -1,0 +1,142 @@
+package logs
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	// outboxMost is how much of a node's log may wait for the disk. Then the
+	// node waits too, for patience; after that its lines are dropped, and
+	// counted, until there is room.
+	outboxMost = 1 << 20 // bytes
+	patience   = 200 * time.Millisecond
+	// A larger buffer than that is not kept for the next lines.
+	bufferKept = 128 << 10 // bytes
+)
+
+// outbox is what of one node's log waits for the disk. One goroutine puts, and
+// another one takes.
+type outbox struct {
+	mu       sync.Mutex
+	bytes    []byte
+	lines    int
+	asked    []chan struct{} // closed when all that is here is stored
+	dropped  int             // lines since the last one that found room
+	dropping bool
+	closed   bool
+
+	work chan struct{} // there is something to take
+	room chan struct{} // something was taken
+}
+
+func newOutbox() *outbox {
+	return &outbox{work: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+}
+
+// signal wakes who waits for a channel, now or when it begins to wait.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// put adds whole lines, or drops them where there is no room in time.
+func (o *outbox) put(lines []byte, n int) {
+	if !o.add(lines, n) {
+		o.awaitRoom()
+		o.addOrDrop(lines, n)
+	}
+}
+
+// add reports whether the lines were dealt with at once.
+func (o *outbox) add(lines []byte, n int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.bytes)+len(lines) > outboxMost {
+		if o.dropping {
+			o.dropped += n
+		}
+		return o.dropping
+	}
+	if o.dropped > 0 {
+		note := fmt.Sprintf("holdfast: %d lines before this one are lost: the disk is slower than the node writes\n", o.dropped)
+		o.bytes = append(appendStamp(o.bytes, time.Now()), note...)
+	}
+	o.bytes = append(o.bytes, lines...)
+	o.lines += n
+	o.dropped, o.dropping = 0, false
+	signal(o.work)
+	return true
+}
+
+func (o *outbox) awaitRoom() {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return
+		case <-o.room:
+		}
+		o.mu.Lock()
+		free := len(o.bytes) == 0
+		o.mu.Unlock()
+		if free {
+			return
+		}
+	}
+}
+
+func (o *outbox) addOrDrop(lines []byte, n int) {
+	if o.add(lines, n) {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.dropped += n
+	o.dropping = true
+}
+
+// ask has done closed when all that was put before is stored.
+func (o *outbox) ask(done chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asked = append(o.asked, done)
+	signal(o.work)
+}
+
+// close ends keep when all that was put is stored.
+func (o *outbox) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+	signal(o.work)
+}
+
+// keep stores what is put, until the outbox is closed.
+func (o *outbox) keep(s *store) {
+	defer s.close()
+	var buf []byte
+	for range o.work {
+		o.mu.Lock()
+		bytes, lines, asked, closed := o.bytes, o.lines, o.asked, o.closed
+		o.bytes, o.lines, o.asked = buf[:0], 0, nil
+		o.mu.Unlock()
+		signal(o.room)
+		if lines > 0 {
+			s.write(bytes, lines)
+		}
+		for _, done := range asked {
+			close(done)
+		}
+		if buf = bytes; cap(buf) > bufferKept {
+			buf = nil
+		}
+		if closed {
+			return
+		}
+	}
+}
