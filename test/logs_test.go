@@ -117,6 +117,28 @@ func TestALogWriterThatHangsIsReplaced(t *testing.T) {
 	s.grows("site-1")
 }
 
+func TestABalancerSaysOnceThatAServerIsDown(t *testing.T) {
+	s := newInstance(t, withoutRedis(t)+fmt.Sprintf("tcp: [{listen: 127.0.0.1:%d, app: site}]\n", freePort(t)))
+	s.must("up", "-d")
+	s.awaitHealthy()
+	s.must("pause", "site-1")
+	var down []string
+	s.await("a line about it", 30*time.Second, func() bool {
+		down = nil
+		for line := range strings.Lines(s.must("logs", "balancer")) {
+			if strings.Contains(line, "site-1 is DOWN, reason: Layer7 timeout") {
+				down = append(down, line)
+			}
+		}
+		return len(down) >= 4 // two balancers, two entries
+	})
+	for _, line := range down {
+		if !strings.Contains(line, "[WARNING]") {
+			t.Errorf("said again: %s", line)
+		}
+	}
+}
+
 func TestTheWordsOfANodeThatCannotStartAreShown(t *testing.T) {
 	s := newInstance(t, minimal(t)+`
 apps:
