@@ -2,6 +2,7 @@ package test
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -125,10 +126,71 @@ func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
 		t.Errorf("keys are left: %d %s", code, body)
 	}
 
+	// The files know nothing of Redis: what is struck there is not under load.
+	idle, code := s.drill("kill-replica", "--url", "/").verdict()
+	if idle.Result != "inconclusive" || code != 1 || !strings.Contains(fmt.Sprint(idle.Why), "carried out no command of an application") {
+		t.Errorf("a replica that nobody uses: %s (exit %d): %v", idle.Result, code, idle.Why)
+	}
+
 	// It has its own way to the application, and nobody else has it.
 	for _, value := range []string{"", "store", "/store", "secret/store", strings.Repeat("0", 64) + "/store"} {
 		if code, body := s.ask("/", map[string]string{"Holdfast-Drill": value}); code != 200 || body != "kelp" {
 			t.Errorf("Holdfast-Drill: %s leads to %d %s", value, code, body)
 		}
+	}
+}
+
+// A stack without any application of kind kv, and without Redis.
+func TestADrillOfURLsJudgesAvailabilityAlone(t *testing.T) {
+	s := newSite(t, minimal(t)+`
+apps:
+  site: {files: public, nodes: 2}
+  docs: {files: public, nodes: 2, sticky: DOCS}
+routes:
+  - {host: [docs.example], app: docs}
+  - app: site
+redis: {enabled: false}
+`)
+	says(t, s.fails(2, "drill"), "no application of kind kv", "--url /PATH")
+	says(t, s.fails(2, "drill", "--own"), "no application of kind kv", "--url /PATH")
+	says(t, s.fails(2, "drill", "kill-master", "--url", "/"), "kill-master", "the stack has none")
+	says(t, s.fails(2, "drill", "--url", "/missing"), "GET /missing is answered with 404", "/missing 404")
+	says(t, s.fails(2, "drill", "--url", "/web-app"), "/web-app", "statistics")
+	says(t, s.fails(2, "drill", "--url", "missing"), "missing")
+	says(t, s.fails(2, "drill", "--url", "/", "--app", "site"), "--app", "--url")
+	says(t, s.fails(2, "drill", "--url", "/", "--rate", "5"), "20 are the least")
+
+	d := s.drill("kill-web", "kill-balancer", "--url", "/missing 404", "--url", "http://docs.example/")
+	var v struct {
+		Result      string
+		Why, URLs   []string
+		Repeat      string
+		Consistency *bool
+		Whole       struct{ Operations, Failed int }
+		Faults      []struct {
+			Evidence string
+			Targets  []string
+		}
+	}
+	code := d.wait()
+	if err := json.Unmarshal(d.out.Bytes(), &v); err != nil {
+		t.Fatalf("exit %d: %v\n%s%s", code, err, d.out.Bytes(), d.log())
+	}
+	if v.Result != "holds" || code != 0 || v.Consistency == nil || *v.Consistency || v.Whole.Operations < 200 {
+		t.Errorf("exit %d, %s", code, d.out.Bytes())
+	}
+	if len(v.Faults) != 2 || !strings.Contains(v.Faults[0].Evidence, "under load: ") || !strings.Contains(v.Faults[1].Evidence, "under load: ") {
+		t.Errorf("the evidence: %+v", v.Faults)
+	}
+	if !strings.Contains(v.Repeat, "--url 'GET /missing 404' --url 'GET http://docs.example/'") {
+		t.Errorf("repeat it with %q", v.Repeat)
+	}
+	pages, _ := filepath.Glob(filepath.Join(s.state, "drills", "*", "report.html"))
+	if len(pages) != 1 {
+		t.Fatalf("reports: %v", pages)
+	}
+	page, err := os.ReadFile(pages[0])
+	if err != nil || !strings.Contains(string(page), "no consistency") || !strings.Contains(string(page), "http://docs.example/") || strings.Contains(string(page), "acknowledged write") {
+		t.Errorf("the report (%v) does not say what was judged", err)
 	}
 }
