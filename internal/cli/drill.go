@@ -39,6 +39,12 @@ and everything that the clients saw is judged: is an acknowledged write missing,
 was an old value read, was anything done twice, what failed, how long did a client
 wait? Without a FAULT it is the standard course, which takes about two minutes.
 
+The load is on an application of kind kv, which --app names where there are several;
+no route has to lead to it. With --url it is requests for URLs of your own instead,
+also on a stack without a kv: availability and latency alone are judged then, and no
+consistency. A fault strikes what is under load just then; one that finds nothing at
+work makes the drill inconclusive. What there cannot be is refused (exit code 2).
+
 The drill uses keys of its own, and removes them. What it broke is undone however
 it ends, by Ctrl-C or by kill -9, too. Faults that need hosts of their own (network
 namespaces) or disks get a stack of their own, beside the running one; that needs
@@ -49,6 +55,8 @@ report, a page to open in a browser, and the history are in the stack's state
 directory, below drills, or in --out.`,
 		Example: `  holdfast drill                          # the standard course
   holdfast drill kill-master              # one fault
+  holdfast drill --app store              # of several applications of kind kv
+  holdfast drill --url /cart --url "POST /orders 201"
   holdfast drill --own cut-master         # on a stack of its own, on three hosts
   holdfast drill --random --seed 7 --for 2m
   holdfast drill --repeat 10              # each single fault ten times`,
