@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/logs"
+	"holdfast/internal/quote"
 )
 
 // logsOptions are what 'holdfast logs' shows.
@@ -33,7 +34,9 @@ func logsCommand(g *globals) *cobra.Command {
 ("redis", "sentinel" and "balancer" are such names, too), or of one node
 ("supervisor" is one here). Several logs are merged by time.
 
-The time before a line is when it was read from the node.`,
+The time before a line is when it was read from the node. On a terminal colours
+are left out, and other control characters shown instead of obeyed; into a pipe or
+a file lines go as they were written.`,
 		Example: `  holdfast logs                     the last 100 lines of each log
   holdfast logs web -f              what all nodes of the application web say
   holdfast logs --since 10m         everything of the last ten minutes
@@ -114,7 +117,7 @@ func showLogs(ctx context.Context, g *globals, w io.Writer, o logsOptions) error
 	if err != nil {
 		return err
 	}
-	m := &merger{state: state, options: o, seen: map[string]bool{}}
+	m := &merger{state: state, options: o, seen: map[string]bool{}, terminal: terminal(w)}
 	defer m.close()
 	if err := m.find(true); err != nil {
 		return err
@@ -144,6 +147,8 @@ type merger struct {
 	seen    map[string]bool // the logs that are read, by name
 	sources []*source
 	width   int // of the longest name
+	// terminal: what a program wrote must not steer it.
+	terminal bool
 }
 
 // source is one log, and the line of it that comes next.
@@ -239,6 +244,9 @@ const stampShown = "2006-01-02T15:04:05.000000Z07:00"
 
 func (m *merger) print(w io.Writer, e logs.Entry) error {
 	line := e.Line
+	if m.terminal {
+		line = quote.Log(line) // into a pipe or a file it goes as it was written
+	}
 	if e.Stamped {
 		line = e.Time.Local().Format(stampShown) + " " + line
 	}

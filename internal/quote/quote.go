@@ -7,6 +7,7 @@ package quote
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -52,6 +53,21 @@ func Line(s string) string {
 		}
 	}
 	return out.String()
+}
+
+// longLog is how many characters of one line of a log a terminal shows.
+const longLog = 10_000
+
+// colours are sequences that change the colour of what follows (ECMA-48, SGR).
+var colours = regexp.MustCompile("\x1b\\[[0-9;:]*m")
+
+// Log is a line of a program's log for a terminal. Colours are left out: many
+// programs write them, and one that hides text has them, too. Tabs are spaces.
+func Log(s string) string {
+	if strings.IndexFunc(s, odd) >= 0 {
+		s = strings.ReplaceAll(colours.ReplaceAllLiteralString(s, ""), "\t", "    ")
+	}
+	return Cut(s, longLog)
 }
 
 // odd reports whether a character may not be shown as it is. unicode.IsPrint

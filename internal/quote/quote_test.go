@@ -37,10 +37,22 @@ func TestAForeignTextIsBounded(t *testing.T) {
 	}
 }
 
+func TestALogOnATerminalHasNoColoursAndNoTricks(t *testing.T) {
+	for in, want := range map[string]string{
+		"\x1b[32mINFO\x1b[0m:\tstarted \x1b[1;38;5;9mred\x1b[m": "INFO:    started red",
+		"\x1b[2Jgone \x1b]0;title\a\rover \x1b[8":               `\x1b[2Jgone \x1b]0;title\a\rover \x1b[8`,
+		"plain": "plain",
+	} {
+		if got := Log(in); got != want {
+			t.Errorf("Log(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
 func FuzzText(f *testing.F) {
 	f.Add("\x1b[31m\r\n\xff")
 	f.Fuzz(func(t *testing.T, s string) {
-		for _, r := range Line(s) {
+		for _, r := range Line(s) + Log(s) {
 			if !unicode.IsPrint(r) {
 				t.Fatalf("Line(%q) has %q", s, r)
 			}

@@ -1,0 +1,64 @@
+//go:build linux
+
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// openTerminal makes a terminal: what is written to the one file can be read
+// from the other.
+func openTerminal(t *testing.T) (terminal, screen *os.File) {
+	t.Helper()
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no terminals here: %v", err)
+	}
+	t.Cleanup(func() { screen.Close() })
+	if err := unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	return terminal, screen
+}
+
+func TestLogsSteerNoTerminalAndReachAPipeAsTheyAre(t *testing.T) {
+	const evil = "\x1b[32mgreen\x1b[0m \x1b[2J\x1b]0;title\a\u202eend"
+	state := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(state, "logs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(state, "logs", "web-1.log"), []byte(evil+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := &globals{state: state, getenv: environment(nil)}
+
+	var pipe strings.Builder
+	if err := showLogs(t.Context(), g, &pipe, logsOptions{name: "web-1"}); err != nil || !strings.HasSuffix(pipe.String(), evil+"\n") {
+		t.Errorf("into a pipe: %q, %v", pipe.String(), err)
+	}
+
+	terminal, screen := openTerminal(t)
+	if err := showLogs(t.Context(), g, terminal, logsOptions{name: "web-1"}); err != nil {
+		t.Fatal(err)
+	}
+	shown, err := bufio.NewReader(screen).ReadString('\n')
+	if want := `green \x1b[2J\x1b]0;title\a\u202eend`; err != nil || !strings.HasSuffix(strings.TrimRight(shown, "\r\n"), want) {
+		t.Errorf("on a terminal: %q, %v; want %q", shown, err, want)
+	}
+}
