@@ -34,8 +34,9 @@ func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 			if r.Want == wantPaused {
 				st.State = Paused
 			}
-			if info, err := os.Stat(d.path("nodes", n.Name, processFile)); err == nil {
-				st.Since = info.ModTime()
+			st.Restarts = r.Restarts
+			if !r.Since.IsZero() {
+				st.Since = r.Since
 			}
 		})
 	}

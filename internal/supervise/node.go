@@ -75,6 +75,12 @@ type node struct {
 	probing  bool
 	hungFrom time.Time // since when the liveness probe fails
 
+	shown   NodeStatus // as it was last published
+	written record     // as it was last written, by whichever supervisor
+	// inherited is the state that an adopted node was in, and since when; it
+	// ends when the node is found in another one.
+	inherited record
+
 	// Set before run: outdated when the adopted process is not what the plan
 	// wants now; keepDown when its operator stopped or paused it under a
 	// supervisor before.
@@ -364,6 +370,7 @@ func (n *node) adopt(proc *process.Process, r record) {
 	if r.Want == wantPaused {
 		n.state, n.keepDown = Paused, true
 	}
+	n.restarts, n.written, n.inherited = r.Restarts, r, r
 	n.log.Info("adopted", "pid", proc.ID().PID)
 	n.publish()
 }
@@ -457,7 +464,7 @@ const longDetail = 1000
 
 // publish shows what others may see: an application's own words only quoted.
 func (n *node) publish() {
-	n.sup.board.update(n.spec.Node, func(s *NodeStatus) {
+	n.shown = n.sup.board.update(n.spec.Node, func(s *NodeStatus) {
 		s.State, s.Detail, s.Restarts, s.PID = n.state, quote.Cut(n.detail, longDetail), n.restarts, 0
 		if n.proc != nil {
 			s.PID = n.proc.ID().PID
@@ -472,12 +479,28 @@ func (n *node) publish() {
 		if n.state == Starting && n.proc != nil && n.spec.Start > 0 && !n.began.IsZero() && n.upSince.IsZero() {
 			s.Until = n.began.Add(n.spec.Start)
 		}
+		if n.inherited.State == n.state && !n.inherited.Since.IsZero() {
+			s.Since = n.inherited.Since
+		}
 	})
+	settled := n.state == Up || n.state == Paused || n.state == Down
+	if settled {
+		n.inherited = record{}
+	}
+	// Only what is wanted already stands written: a stack that is taken down is
+	// wanted up, whole, the next time, and one that starts is not wanted down.
+	known := n.written.Want == n.want && !n.sup.stopping.Load()
+	if settled && known && (n.written.State != n.state || !n.written.Since.Equal(n.shown.Since)) {
+		n.record()
+	}
 }
 
 // record writes down what the next supervisor has to know.
 func (n *node) record() {
-	r := record{Plan: n.made, Want: n.want, Address: n.spec.Address}
+	r := record{
+		Plan: n.made, Want: n.want, Address: n.spec.Address,
+		State: n.shown.State, Since: n.shown.Since, Restarts: n.restarts,
+	}
 	if n.proc != nil {
 		r.Process = n.proc.ID()
 	}
@@ -487,6 +510,7 @@ func (n *node) record() {
 		// a node down.
 		n.log.Error("cannot write the node's record", "error", err)
 	}
+	n.written = r // also when it failed: the next change tries again
 }
 
 // FailedError says that a node keeps dying.

@@ -135,7 +135,7 @@ func (n *node) probed(r probeResult) {
 		n.settle()
 		return
 	}
-	n.detail = r.detail
+	n.detail, n.inherited = r.detail, record{}
 	if n.state == Up {
 		n.state = Starting
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
@@ -198,6 +199,11 @@ type record struct {
 	Plan    string `json:"plan"`
 	Want    want   `json:"want"`
 	Address string `json:"address"`
+	// State is what the node was last seen to settle in (up, paused or down),
+	// Since when it did, and Restarts as in NodeStatus.
+	State    State     `json:"state,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+	Restarts int       `json:"restarts,omitempty"`
 }
 
 func (d dir) readRecord(node string) (record, error) {

@@ -40,7 +40,8 @@ type NodeStatus struct {
 	Host    string    `json:"host"`
 	Address string    `json:"address"`
 	PID     int       `json:"pid,omitempty"`
-	// Restarts counts the starts beyond the first since the supervisor came.
+	// Restarts counts the starts beyond the first since the stack came up,
+	// under whichever supervisor.
 	Restarts int `json:"restarts"`
 	// Since is when the state was entered.
 	Since time.Time `json:"since"`
@@ -143,8 +144,9 @@ func newBoard(p plan.Plan) *board {
 	return b
 }
 
-// update changes a node's status; a new state gets the time.
-func (b *board) update(name string, change func(*NodeStatus)) {
+// update changes a node's status and returns it. A new state gets the time,
+// unless change sets one.
+func (b *board) update(name string, change func(*NodeStatus)) (now NodeStatus) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range b.status.Nodes {
@@ -154,11 +156,11 @@ func (b *board) update(name string, change func(*NodeStatus)) {
 		}
 		before := *n
 		change(n)
-		if n.State != before.State {
+		if n.State != before.State && n.Since.Equal(before.Since) {
 			n.Since = time.Now()
 		}
 		if *n == before {
-			return
+			return before
 		}
 		for w := range b.watchers {
 			select {
@@ -168,7 +170,9 @@ func (b *board) update(name string, change func(*NodeStatus)) {
 				close(w)
 			}
 		}
+		return *n
 	}
+	return NodeStatus{}
 }
 
 // setRotation shows what the balancers hold of the nodes.

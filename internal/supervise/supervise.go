@@ -224,12 +224,18 @@ func (s *Supervisor) adoptAll() error {
 			return err
 		}
 		// A node that was stopped alone stays down while the others run.
-		n.keepDown = r.Want == wantDown
+		n.restarts = r.Restarts
+		if n.keepDown = r.Want == wantDown; n.keepDown {
+			n.inherited = r
+		}
 		if r.Process.PID == 0 {
 			continue
 		}
 		proc, err := process.Adopt(r.Process)
 		if errors.Is(err, process.ErrGone) {
+			if !n.keepDown { // it died while nobody watched
+				n.restarts++
+			}
 			continue
 		}
 		if err != nil {
@@ -242,6 +248,9 @@ func (s *Supervisor) adoptAll() error {
 	for _, n := range s.nodes {
 		// Where nothing runs, 'up' is a new start, and wants everything up.
 		n.keepDown = n.keepDown && adopted
+		if !adopted {
+			n.restarts, n.inherited = 0, record{}
+		}
 	}
 	return s.findStrays()
 }
