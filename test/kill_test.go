@@ -182,10 +182,18 @@ func TestAKilledSupervisorIsNotNoticedAndTheNextAdoptsEveryNode(t *testing.T) {
 		}
 		s.must("up", "-d")
 		after := s.awaitHealthy()
+		kept := 0
 		for _, n := range before.Nodes {
-			if m, _ := after.Node(n.Name); m.PID != n.PID || m.Restarts != 0 {
-				t.Errorf("%s was started again: pid %d, then %d", n.Name, n.PID, m.PID)
+			m, _ := after.Node(n.Name)
+			if m.PID != n.PID || m.Restarts != n.Restarts {
+				t.Errorf("%s was started again: pid %d, then %d; restarts %d, then %d", n.Name, n.PID, m.PID, n.Restarts, m.Restarts)
 			}
+			if m.Since.Equal(n.Since) {
+				kept++
+			}
+		}
+		if kept == 0 { // one may have missed a probe
+			t.Error("no node is up since when it was before")
 		}
 	})
 	o.nothingFailed(t)

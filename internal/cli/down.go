@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/control"
 	"holdfast/internal/drill"
+	"holdfast/internal/quote"
 	"holdfast/internal/supervise"
 )
 
@@ -26,30 +27,70 @@ next 'up', unless --purge removes them for good. It works also when the
 supervisor has crashed and only the nodes run.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if purge {
-				if err := endDrill(cmd.Context(), g); err != nil {
-					return err
-				}
-			}
-			took, err := takeDown(cmd.Context(), g, purge)
+			said, err := down(cmd.Context(), g, purge)
 			if err != nil {
 				return err
 			}
-			if purge {
-				if err := purgeDrill(cmd.Context(), g); err != nil {
-					return err
-				}
-			}
-			what := "data stays"
-			if purge {
-				what = "data removed"
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "down after %.1f s; %s\n", took.Seconds(), what)
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), said)
 			return err
 		},
 	}
 	c.Flags().BoolVar(&purge, "purge", false, "remove the stack's data, ports and secrets too")
 	return c
+}
+
+// down takes the stack down, and says what there was to do.
+func down(ctx context.Context, g *globals, purge bool) (said string, err error) {
+	_, _, state, err := locate(g)
+	if err != nil {
+		return "", err
+	}
+	kept := supervise.Kept(state)
+	if _, err := os.Stat(state); errors.Is(err, os.ErrNotExist) {
+		return nothingThere(state, purge), nil
+	}
+	running, err := supervise.Running(state)
+	if err != nil {
+		return "", err
+	}
+	running = running || supervise.Locked(state)
+
+	if purge {
+		if err := endDrill(ctx, g); err != nil {
+			return "", err
+		}
+	}
+	took, err := takeDown(ctx, g, purge)
+	if err != nil {
+		return "", err
+	}
+	if purge {
+		if err := purgeDrill(ctx, g); err != nil {
+			return "", err
+		}
+	}
+
+	switch {
+	case !kept:
+		return nothingThere(state, purge), nil
+	case running:
+		said = fmt.Sprintf("down after %.1f s; ", took.Seconds())
+	default:
+		said = "it was down already; "
+	}
+	if purge {
+		return said + "data removed", nil
+	}
+	return said + "data stays", nil
+}
+
+// nothingThere is said of a state directory without a stack.
+func nothingThere(state string, purge bool) string {
+	said := "nothing to take down"
+	if purge {
+		said += ", and no data to remove"
+	}
+	return fmt.Sprintf("%s: there is no stack in %s", said, quote.Shell(state))
 }
 
 // endDrill undoes what a killed drill has left while the stack is up and it can

@@ -56,8 +56,7 @@ func TestForeignTextForgesNoRow(t *testing.T) {
 	st := supervise.Status{Nodes: []supervise.NodeStatus{{Name: "web-1", State: supervise.Starting, Detail: forged}}}
 	var text, changes strings.Builder
 	table(&text, g, st, 0)
-	last := ""
-	printChanges(&changes, g, st, &last)
+	printChanges(&changes, g, st, nil)
 	for what, shown := range map[string]string{
 		"status": text.String(), "status --watch": changes.String(), "up": laggards(g, st), "an error": g.say("it answers " + forged),
 	} {

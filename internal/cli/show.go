@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -57,11 +58,7 @@ func table(w io.Writer, g *globals, st supervise.Status, columns int) {
 		if n.PID != 0 {
 			pid = fmt.Sprint(n.PID)
 		}
-		role := n.Role
-		if role == "" {
-			role = string(n.Kind)
-		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s%s\t%s\t%d\t%s\t%s\n", n.Name, role, n.State, host(n.Host), n.Address, pid, n.Restarts,
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s%s\t%s\t%d\t%s\t%s\n", n.Name, role(n), n.State, host(n.Host), n.Address, pid, n.Restarts,
 			ago(n.Since), g.remark(n)+left(n))
 	}
 	tw.Flush()
@@ -75,6 +72,12 @@ func table(w io.Writer, g *globals, st supervise.Status, columns int) {
 		}
 		io.WriteString(w, strings.TrimRight(line, " \n")+strings.Repeat("\n", strings.Count(line, "\n")))
 	}
+}
+
+// role is what a node is in its stack: a redis node's part in the replication,
+// an application's name, else the kind.
+func role(n supervise.NodeStatus) string {
+	return cmp.Or(n.Role, n.App, string(n.Kind))
 }
 
 // left is the time that a node which starts has left to become ready; empty: it
@@ -99,8 +102,11 @@ func unserved(st supervise.Status) string {
 	return text.String()
 }
 
-// ago is the time since t, as a person says it.
+// ago is the time since t, as a person says it; "-" when nobody knows t.
 func ago(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
 	d := time.Since(t)
 	switch {
 	case d < time.Minute:

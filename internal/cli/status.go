@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,7 @@ stack is not ready.`,
 				return err
 			}
 			if watch {
-				return watchStatus(cmd.Context(), g, out, read)
+				return watchStatus(cmd.Context(), g, out, watchEvery, read)
 			}
 			st, err := read(cmd.Context())
 			if err != nil {
@@ -106,11 +107,14 @@ func headline(st supervise.Status) string {
 	return fmt.Sprintf("not ready (supervisor %d)", st.Supervisor)
 }
 
+// watchEvery is how often a watch looks.
+const watchEvery = 500 * time.Millisecond
+
 // watchStatus shows the status until ctx ends.
-func watchStatus(ctx context.Context, g *globals, w io.Writer, read func(context.Context) (supervise.Status, error)) error {
-	const every = 500 * time.Millisecond
+func watchStatus(ctx context.Context, g *globals, w io.Writer, every time.Duration, read func(context.Context) (supervise.Status, error)) error {
 	live := terminal(w) && !g.json
-	drawn, last := 0, ""
+	drawn, lastJSON := 0, ""
+	var last []string
 	for {
 		st, err := read(ctx)
 		if ctx.Err() != nil {
@@ -137,13 +141,11 @@ func watchStatus(ctx context.Context, g *globals, w io.Writer, read func(context
 			}
 			table(&coloured, g, st, columns)
 			io.WriteString(w, coloured.String())
-		case g.json && text.String() != last:
-			io.WriteString(w, text.String())
+		case g.json && text.String() != lastJSON:
+			lastJSON = text.String()
+			io.WriteString(w, lastJSON)
 		case !g.json:
-			printChanges(w, g, st, &last)
-		}
-		if g.json {
-			last = text.String()
+			last = printChanges(w, g, st, last)
 		}
 		select {
 		case <-ctx.Done():
@@ -153,19 +155,27 @@ func watchStatus(ctx context.Context, g *globals, w io.Writer, read func(context
 	}
 }
 
-// printChanges prints the status when anything but the passing of time has
-// changed since last.
-func printChanges(w io.Writer, g *globals, st supervise.Status, last *string) {
-	var now strings.Builder
+// printChanges prints the lines of a status that were not among the last ones,
+// with the time, and returns all of them.
+func printChanges(w io.Writer, g *globals, st supervise.Status, last []string) (now []string) {
+	now = append(now, st.Stack+": "+g.say(headline(st)))
 	for _, n := range st.Nodes {
-		fmt.Fprintf(&now, "%s %s %s %s\n", n.Name, n.Role, n.State, g.remark(n))
+		line := n.Name + " " + role(n) + " " + string(n.State)
+		if n.Restarts > 0 {
+			line += fmt.Sprintf(" (restarts: %d)", n.Restarts)
+		}
+		if why := g.remark(n); why != "" {
+			line += ": " + why
+		}
+		now = append(now, line)
 	}
-	now.WriteString(unserved(st))
-	before := strings.Split(*last, "\n")
-	for i, line := range strings.Split(strings.TrimSpace(now.String()), "\n") {
-		if i >= len(before) || before[i] != line {
-			fmt.Fprintf(w, "%s %s\n", time.Now().Format(time.TimeOnly), strings.TrimSpace(line))
+	for line := range strings.Lines(unserved(st)) {
+		now = append(now, strings.TrimSpace(line))
+	}
+	for _, line := range now {
+		if !slices.Contains(last, line) {
+			fmt.Fprintf(w, "%s %s\n", time.Now().Format(time.TimeOnly), line)
 		}
 	}
-	*last = now.String()
+	return now
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
@@ -26,10 +27,15 @@ func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 		if err != nil {
 			return Status{}, err
 		}
-		if r.Process.PID == 0 || !process.Alive(r.Process) {
-			continue
-		}
+		alive := r.Process.PID != 0 && process.Alive(r.Process)
 		b.update(n.Name, func(st *NodeStatus) {
+			if !alive {
+				// Of one that has ended since, nobody knows when.
+				if st.Since = (time.Time{}); r.State == Down {
+					st.Since = r.Since
+				}
+				return
+			}
 			st.State, st.PID = Up, r.Process.PID
 			if r.Want == wantPaused {
 				st.State = Paused
@@ -43,6 +49,17 @@ func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 	st := b.snapshot()
 	st.Ready = false // nobody knows
 	return st, nil
+}
+
+// Kept reports whether a state directory has anything of a stack: its ports and
+// secrets, or nodes with their data.
+func Kept(stateDir string) bool {
+	for _, name := range []string{keptFile, "nodes"} {
+		if _, err := os.Stat(dir(stateDir).path(name)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Running reports whether any node of the stack in a state directory has a

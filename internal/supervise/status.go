@@ -43,8 +43,8 @@ type NodeStatus struct {
 	// Restarts counts the starts beyond the first since the stack came up,
 	// under whichever supervisor.
 	Restarts int `json:"restarts"`
-	// Since is when the state was entered.
-	Since time.Time `json:"since"`
+	// Since is when the state was entered; zero: nobody knows.
+	Since time.Time `json:"since,omitzero"`
 	// Until is by when a node that starts has to be ready; zero: no matter.
 	Until time.Time `json:"until,omitzero"`
 	// Detail says in words why the state is what it is, if that helps.
