@@ -151,8 +151,8 @@ func TestOnlyTheServerDiffersBehindHAProxy(t *testing.T) {
 			changed++
 		}
 	}
-	if changed != 2 {
-		t.Errorf("%d lines differ, want the server's and its check's", changed)
+	if changed != 3 {
+		t.Errorf("%d lines differ, want the server's in both backends and its check's", changed)
 	}
 	if _, err := balancerConfig("global\n", "127.0.0.1:1", "/", ""); err == nil {
 		t.Error("a configuration without a server was taken")
@@ -169,8 +169,8 @@ func TestEveryCaseHasSubjectsAndGoodRequests(t *testing.T) {
 	if len(c) != 1 || c[0].name != "get-1" {
 		t.Errorf("get-1 means %v", c)
 	}
-	if n := len(chosen([]string{"haproxy"})); n != 3 {
-		t.Errorf("haproxy means %d cases, want 3", n)
+	if n := len(chosen([]string{"haproxy"})); n != 6 {
+		t.Errorf("haproxy means %d cases, want 6", n)
 	}
 	for _, g := range goals {
 		for _, cell := range []cellName{g.above, g.below} {

@@ -215,12 +215,19 @@ var scenarios = []scenario{
 	{"pipeline-set", closed, pipeSets, smallValue, 64, false, some},
 	{"haproxy-get-64", closed, get, smallValue, 64, true, append([]string{"gunicorn", "flask", "haproxy"}, some...)},
 	{"haproxy-get-2000", closed, get, smallValue, 2000, true, append([]string{"haproxy"}, some...)},
+	{"haproxy-get-8000", closed, get, smallValue, 8000, true, []string{"holdfast", "ceiling"}},
 	{"haproxy-set-64", closed, set, smallValue, 64, true, append(slow, some...)},
+	{"haproxy-set-2000", closed, set, smallValue, 2000, true, []string{"holdfast"}},
+	{"haproxy-set-8000", closed, set, smallValue, 8000, true, []string{"holdfast"}},
 	{"rate-get-64", open, get, smallValue, 64, false, some},
 	{"rate-get-8000", open, get, smallValue, 8000, false, some},
 	{"rate-set-64", open, set, smallValue, 64, false, some},
 	{"idle-2000", idle, get, smallValue, 2000, false, some},
 }
+
+// crowded reports whether so many connections go through the balancers that they
+// take a good part of a second to stand.
+func (c scenario) crowded() bool { return c.behind && c.connections >= 2000 }
 
 func caseNames() []string {
 	var names []string

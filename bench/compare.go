@@ -386,7 +386,11 @@ func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exc
 		return loaded{}, nil, err
 	}
 	l, err := b.profiled(ctx, s, func() (loaded, error) {
-		return wrk(ctx, b.dir, address, requests, c.connections, b.measure)
+		measure := b.measure
+		if c.crowded() {
+			measure *= 2
+		}
+		return wrk(ctx, b.dir, address, requests, c.connections, measure)
 	})
 	if err != nil {
 		return loaded{}, nil, err

@@ -26,6 +26,10 @@ var goals = []goal{
 	{"cached GET against the ceiling for the same requests and answers", cellName{"get-64", "holdfast-cached", figureRate}, cellName{"get-64", "ceiling-cached", figureRate}, true, 0.9, "×"},
 	{"cached GET against the ceiling without the header Holdfast-Read", cellName{"get-64", "holdfast-cached", figureRate}, cellName{"get-64", "ceiling", figureRate}, true, 0.9, "×"},
 	{"GET against the source's application, both behind HAProxy", cellName{"haproxy-get-64", "holdfast", figureRate}, cellName{"haproxy-get-64", "flask", figureRate}, true, 25, "×"},
+	{"GET behind HAProxy with 2,000 connections against 64", cellName{"haproxy-get-2000", "holdfast", figureRate}, cellName{"haproxy-get-64", "holdfast", figureRate}, true, 0.7, "×"},
+	{"GET behind HAProxy with 8,000 connections against 64", cellName{"haproxy-get-8000", "holdfast", figureRate}, cellName{"haproxy-get-64", "holdfast", figureRate}, true, 0.7, "×"},
+	{"SET behind HAProxy with 2,000 connections against 64", cellName{"haproxy-set-2000", "holdfast", figureRate}, cellName{"haproxy-set-64", "holdfast", figureRate}, true, 0.7, "×"},
+	{"SET behind HAProxy with 8,000 connections against 64", cellName{"haproxy-set-8000", "holdfast", figureRate}, cellName{"haproxy-set-64", "holdfast", figureRate}, true, 0.7, "×"},
 	{"memory of an idle connection", cellName{"idle-2000", "holdfast", figureIdle}, cellName{}, false, 8192, "bytes"},
 	{"p99 with 8,000 connections against 64", cellName{"rate-get-8000", "holdfast", figureP99}, cellName{"rate-get-64", "holdfast", figureP99}, false, 2, "×"},
 }

@@ -26,7 +26,8 @@ const slice, sliceWarm = 400 * time.Millisecond, 100 * time.Millisecond
 // its memory is: what no number of rounds would tell.
 const launched = 5
 
-// pairs are those of all goals of the closed loop, each once.
+// pairs are those of all goals of the closed loop, each once, but for those about
+// crowds: in a slice their connections would hardly stand.
 func pairs() []pair {
 	var all []pair
 	for _, g := range goals {
@@ -34,7 +35,7 @@ func pairs() []pair {
 		if g.below == (cellName{}) || slices.Contains(all, p) {
 			continue
 		}
-		if c, _ := p[0].find(); c.kind == closed {
+		if c, _ := p[0].find(); c.kind == closed && !c.crowded() {
 			all = append(all, p)
 		}
 	}

@@ -48,6 +48,10 @@ type topology struct {
 	all    []*process.Process // in the order of their start
 }
 
+// entryConnections is how many connections a balancer takes: each gets about half
+// of a case's.
+const entryConnections = 5000
+
 // newTopology plans a stack and writes its files. It starts nothing.
 func newTopology(dir, name string) (*topology, error) {
 	entry, err := freePort()
@@ -55,9 +59,9 @@ func newTopology(dir, name string) (*topology, error) {
 		return nil, err
 	}
 	s, _, err := stack.Parse("bench.yaml", fmt.Appendf(nil, `name: %s
-entry: {listen: "127.0.0.1:%d"}
+entry: {listen: "127.0.0.1:%d", limits: {connections: %d}}
 apps: {web: {kv: {}, nodes: 1}}
-`, name, entry))
+`, name, entry, entryConnections))
 	if err != nil {
 		return nil, err
 	}
@@ -178,16 +182,16 @@ func (t *topology) startHAProxy(ctx context.Context, health, extra string) error
 }
 
 var (
-	serverLine = regexp.MustCompile(`(?m)^(    server web-1) \S+`)
+	serverLine = regexp.MustCompile(`(?m)^(    server web-1) \S+`) // of both backends
 	checkLine  = regexp.MustCompile(`(?m)^(    http-check send meth GET uri) \S+`)
 	entryLine  = regexp.MustCompile(`(?m)^frontend entry\n    bind .*$`)
 )
 
 // balancerConfig puts another server in the place of the web node.
 func balancerConfig(text, address, health, extra string) (string, error) {
-	for _, line := range []*regexp.Regexp{serverLine, checkLine, entryLine} {
-		if n := len(line.FindAllString(text, -1)); n != 1 {
-			return "", fmt.Errorf("%d lines like %s, and there has to be one", n, line)
+	for line, want := range map[*regexp.Regexp]int{serverLine: 2, checkLine: 1, entryLine: 1} {
+		if n := len(line.FindAllString(text, -1)); n != want {
+			return "", fmt.Errorf("%d lines like %s, and there have to be %d", n, line, want)
 		}
 	}
 	text = serverLine.ReplaceAllString(text, "${1} "+address)

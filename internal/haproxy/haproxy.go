@@ -98,6 +98,9 @@ type Stat struct {
 	CheckMeaning string
 	CheckCode    int
 	CheckDetail  string
+	// Tracks is the server, as BACKEND/SERVER, whose status this one takes over
+	// instead of being checked itself; empty: none.
+	Tracks string
 	// Sessions are open now, Queued are waiting, TotalSessions count since
 	// the start. To a server of a backend in HTTP mode, each request is a
 	// session; a frontend's sessions are connections, and Requests its requests.
@@ -203,6 +206,7 @@ func (c *Client) Stat(ctx context.Context) ([]Stat, error) {
 			Backend: field("pxname"), Server: field("svname"),
 			Status: field("status"), CheckStatus: field("check_status"),
 			CheckMeaning: field("check_desc"), CheckCode: int(number("check_code")), CheckDetail: field("last_chk"),
+			Tracks:   field("tracked"),
 			Sessions: number("scur"), Queued: number("qcur"), TotalSessions: number("stot"),
 			Requests: number("req_tot"), Retries: number("wretr"), Redispatches: number("wredis"),
 			Since: time.Duration(number("lastchg")) * time.Second,

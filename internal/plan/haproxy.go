@@ -38,12 +38,15 @@ type haproxyData struct {
 	OriginNames            string     // a regular expression; see originHeaders
 	StrangeOriginNames     string     // likewise
 	KV                     bool       // any backend of Holdfast's own web nodes
+	Limited                bool       // any application's servers have a limit
 	Errors                 ownAnswers // to requests that have no application yet
 	Unknown                string     // the words of an outcome that nobody knows
 	DrillHeader            string
 	Drills                 []drillData // what of it leads where; see DrillHeader
 	Routes                 []routeData
 	Default                string // backend; a validated stack has one
+	DefaultKV              bool   // whether that is one of KV
+	Buffered               int    // the longest body, in bytes, that surely fits into a buffer
 	Backends               []backendData
 	TCP                    []tcpData
 	Redis                  *redisMasterData
@@ -53,23 +56,29 @@ type routeData struct {
 	Name, App                 string
 	Prefixes, Suffixes, Hosts []string
 	Condition                 string
+	KV                        bool // whether it leads to a KV
 }
 
 type backendData struct {
-	Name, What   string
-	Errors       ownAnswers
-	KV           bool
+	Name, What string
+	Errors     ownAnswers
+	KV         bool
+	// Tracks is the backend whose servers these are, too, in a KV's backend
+	// for what waits for no place.
+	Tracks       string
 	Sticky       string
 	Cookie       bool
 	Health       stack.Health
 	FastInterval time.Duration
 	ServerLimits string
+	Limited      bool // the servers have a limit, so that requests may wait
 	// MaxQueued is how many requests may wait for the servers, all together;
 	// 0: any number.
 	MaxQueued int
 	Servers   []serverData
 	// Of a KV: how long a node may be silent, and in a stream or long poll.
 	ServerTimeout, StreamTimeout time.Duration
+	QueueTimeout                 time.Duration // of a KV: how long a request may wait for a place
 }
 
 // How long streams and long polls may be silent: a stream shows every 10 s that
@@ -79,6 +88,10 @@ const streamTimeout = 90 * time.Second
 // beyondHold is what a web node may take for a request beyond the time that it
 // holds it.
 const beyondHold = 5 * time.Second
+
+// buffered is how long a body is, in bytes, that surely fits into HAProxy's
+// buffer (16 KB, of which it keeps 1 KB free) with a usual head before it.
+const buffered = 12 << 10
 
 type serverData struct{ Name, Address string }
 
@@ -118,7 +131,8 @@ func (b builder) haproxy(n node) haproxyData {
 		HardStop: b.hardStop(),
 		Socket:   b.path(n, "haproxy.sock"),
 		User:     b.machine.HAProxyUser, Chroot: b.path(n, chrootDir),
-		Retries: s.Retries, Timeouts: s.Timeouts,
+		Buffered: buffered,
+		Retries:  s.Retries, Timeouts: s.Timeouts,
 		Entry: bindAddress(s.Entry.Listen), Statistics: s.Entry.Statistics,
 		// Tokens are the applications': HAProxy's own page asks for none.
 		StatisticsHere: s.Entry.Auth == "",
@@ -132,10 +146,12 @@ func (b builder) haproxy(n node) haproxyData {
 	}
 	for _, r := range s.Routes {
 		if r.IsDefault() {
-			d.Default = r.App
+			d.Default, d.DefaultKV = r.App, s.Apps[r.App].Kind() == stack.KV
 			continue
 		}
-		d.Routes = append(d.Routes, newRoute(len(d.Routes)+1, r))
+		route := newRoute(len(d.Routes)+1, r)
+		route.KV = s.Apps[r.App].Kind() == stack.KV
+		d.Routes = append(d.Routes, route)
 	}
 
 	layer4 := map[string]bool{}
@@ -155,16 +171,19 @@ func (b builder) haproxy(n node) haproxyData {
 			continue // it need not speak HTTP
 		}
 		backend := b.backend(n, name, httpEntry)
-		d.KV = d.KV || backend.KV
+		d.KV, d.Limited = d.KV || backend.KV, d.Limited || backend.Limited
 		only = only && backend.KV
 		d.Backends = append(d.Backends, backend)
+		if backend.KV {
+			d.Backends = append(d.Backends, backend.direct())
+		}
 		if value := DrillHeader(s, b.machine.Secrets, name); value != "" {
 			d.Drills = append(d.Drills, drillData{App: name, Value: value})
 		}
 	}
-	d.Errors = answersFor(n.name, stack.Command)
+	d.Errors = answersFor(n.name, stack.Command, false)
 	if only {
-		d.Errors = answersFor(n.name, stack.KV)
+		d.Errors = answersFor(n.name, stack.KV, false)
 	}
 	if s.Redis.Enabled {
 		d.Redis = b.redisMaster(n)
@@ -195,7 +214,6 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 	app := b.stack.Apps[name]
 	d := backendData{
 		Name: name, What: string(app.Kind()), KV: app.Kind() == stack.KV,
-		Errors: answersFor(balancer.name, app.Kind()),
 		Sticky: app.Sticky, Cookie: app.Sticky != "", Health: app.Health,
 		// HAProxy checks at most every 100 ms here: less would only burden.
 		FastInterval: min(app.Health.Interval, max(app.Health.Interval/4, 100*time.Millisecond)),
@@ -205,6 +223,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		d.What = "Holdfast's web nodes"
 		d.ServerTimeout = max(b.stack.Timeouts.Server, app.KV.Hold+beyondHold)
 		d.StreamTimeout = max(d.ServerTimeout, streamTimeout)
+		d.QueueTimeout = min(b.stack.Timeouts.Queue, app.KV.Hold+beyondHold)
 	case stack.Files:
 		d.What = "static files"
 	case stack.Command:
@@ -223,6 +242,16 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		}
 	}
 	b.limit(&d, balancer, name, entry)
+	d.Errors = answersFor(balancer.name, app.Kind(), d.Limited)
+	return d
+}
+
+// direct is the backend of a KV's servers for what waits for no place.
+func (d backendData) direct() backendData {
+	d.Name, d.Tracks = d.Name+".direct", d.Name
+	d.What = "for what waits for no place"
+	d.ServerLimits, d.Limited, d.MaxQueued = "", false, 0
+	d.Errors = answersFor(d.Errors.Node, stack.KV, false)
 	return d
 }
 

@@ -22,8 +22,11 @@ type ownAnswer struct {
 	Retry  bool
 }
 
-// answersFor are a balancer's answers for a kind of application.
-func answersFor(balancer string, kind stack.Kind) ownAnswers {
+// answersFor are a balancer's answers for a kind of application. Where its
+// requests may wait for a place (limited), a client that closes its side of the
+// connection is taken for one that has gone, whether its request still waits or
+// not: HAProxy's 400 is for such a client, then, and becomes a 504.
+func answersFor(balancer string, kind stack.Kind, limited bool) ownAnswers {
 	answers := ownAnswers{Node: balancer, Type: "text/html", Errors: programAnswers}
 	body := func(words string) string { return "<html><body><h1>" + words + "</h1></body></html>" }
 	if kind == stack.KV {
@@ -32,6 +35,9 @@ func answersFor(balancer string, kind stack.Kind) ownAnswers {
 	}
 	out := make([]ownAnswer, len(answers.Errors))
 	for i, a := range answers.Errors {
+		if a.Status == 400 && limited {
+			a.Body = endedEarlyWords
+		}
 		a.Body = body(a.Body)
 		out[i] = a
 	}
@@ -41,6 +47,10 @@ func answersFor(balancer string, kind stack.Kind) ownAnswers {
 
 // unknownWords are said of a kv's request that a node may have carried out.
 const unknownWords = "The outcome is unknown: a web node took the request and did not answer. A write may or may not have happened. To be able to repeat a write safely, send an Idempotency-Key header."
+
+// endedEarlyWords are said to a client that closed its side of the connection
+// before it had its answer.
+const endedEarlyWords = "The client closed its side of the connection before it had the answer. Whether the request was carried out is not known."
 
 // The words, without quotes of either kind, without backslashes and without
 // what HTML reads as its own.
@@ -53,7 +63,7 @@ var kvAnswers = []ownAnswer{
 	{500, "The balancer failed. The outcome is unknown: a write may or may not have happened.", false},
 	{501, "The balancer does not know the method; the request was not executed.", false},
 	{502, unknownWords, false},
-	{503, "No web node answered. With status 503 the request was not executed; with 504 its outcome is unknown: a write may or may not have happened.", true},
+	{503, "No web node was free to take the request. With status 503 the request was not executed; with 504 its outcome is unknown: a write may or may not have happened.", true},
 	{504, unknownWords, false},
 }
 
@@ -69,6 +79,6 @@ var programAnswers = []ownAnswer{
 	{500, "The balancer failed. Whether the request was carried out is not known.", false},
 	{501, "The balancer does not know the method of the request.", false},
 	{502, "The server took the request and ended without a valid answer. Whether it was carried out is not known.", false},
-	{503, "No server is there to answer. Try again in a moment.", true},
+	{503, "No server was free to answer. Try again in a moment.", true},
 	{504, "No server answered in time. Whether the request was carried out is not known.", false},
 }

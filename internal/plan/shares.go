@@ -21,6 +21,7 @@ func (b builder) limit(d *backendData, balancer node, name string, entry int) {
 	if entry == httpEntry && !b.stack.Routed(name) {
 		return // only drills come this way
 	}
+	d.Limited = true
 	count := b.stack.Shares(name)
 	mine := b.counter(balancer, name, entry)
 	d.ServerLimits += fmt.Sprintf(" maxconn %d", share(app.Connections, count, mine))

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,12 +20,24 @@ import (
 	"holdfast/internal/stack"
 )
 
-// crowded is a node whose requests wait until the test lets them go. It counts
+// crowded is a node whose requests wait until the test lets them go, but for
+// health checks and, with only, for those whose path begins otherwise. It counts
 // those that it has at once.
 type crowded struct {
+	only      string
 	now, most atomic.Int64
 	release   chan struct{}
 	let       sync.Once
+
+	mu    sync.Mutex
+	paths []string // what it was asked for
+}
+
+// asked returns the paths that the node was asked for, but for health checks.
+func (c *crowded) asked() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.paths)
 }
 
 // letGo answers everything.
@@ -33,7 +46,14 @@ func (c *crowded) letGo() { c.let.Do(func() { close(c.release) }) }
 func (c *crowded) serve(t *testing.T) int {
 	c.release = make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/up") {
+		if strings.HasPrefix(r.URL.Path, "/up") || strings.HasPrefix(r.URL.Path, "/healthz/") {
+			return
+		}
+		c.mu.Lock()
+		c.paths = append(c.paths, r.URL.Path)
+		c.mu.Unlock()
+		if !strings.HasPrefix(r.URL.Path, c.only) {
+			io.Copy(io.Discard, r.Body)
 			return
 		}
 		for n := c.now.Add(1); ; {
@@ -75,17 +95,20 @@ func crowdedCluster(t *testing.T, connections, queue int) (*cluster, *crowded) {
 	return c, node
 }
 
-// crowd sends requests at once, each on a connection of its own: half of them
-// to the HTTP entry and half to the layer 4 entry. It returns what collects
-// the answers.
-func (c *cluster) crowd(n int) (answers func() []response) {
+// crowd sends requests at once, each on a connection of its own, to the URLs
+// in turn. It returns what collects the answers.
+func (c *cluster) crowd(n int, urls ...string) (answers func() []response) {
 	var wait sync.WaitGroup
 	all := make([]response, n)
-	urls := []string{c.plan.EntryURL, "http://" + c.plan.Stack.TCP[0].Listen}
 	for i := range n {
-		wait.Go(func() { all[i] = ask(urls[i%2] + "/x") })
+		wait.Go(func() { all[i] = ask(urls[i%len(urls)]) })
 	}
 	return func() []response { wait.Wait(); return all }
+}
+
+// both are a page at the HTTP entry and at the layer 4 entry.
+func (c *cluster) both() []string {
+	return []string{c.plan.EntryURL + "/x", "http://" + c.plan.Stack.TCP[0].Listen + "/x"}
 }
 
 // ask asks over a connection of its own.
@@ -102,7 +125,7 @@ func ask(url string) response {
 
 func TestANodeGetsAsManyRequestsAtOnceAsTheFileGivesIt(t *testing.T) {
 	c, node := crowdedCluster(t, 7, 0)
-	answers := c.crowd(80)
+	answers := c.crowd(80, c.both()...)
 	eventually(t, 10*time.Second, func() error {
 		if n := node.now.Load(); n < 7 {
 			return fmt.Errorf("the node has %d requests at once, want 7", n)
@@ -122,7 +145,7 @@ func TestANodeGetsAsManyRequestsAtOnceAsTheFileGivesIt(t *testing.T) {
 
 func TestNoMoreRequestsWaitThanTheFileLets(t *testing.T) {
 	c, node := crowdedCluster(t, 4, 8)
-	answers := c.crowd(100)
+	answers := c.crowd(100, c.both()...)
 	// 4 are carried out and 8 wait; the others are refused before anything
 	// moves.
 	refused := make(chan int, 1)

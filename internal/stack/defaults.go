@@ -74,6 +74,12 @@ func fill(s *Stack, has func(path) bool) {
 	if names := s.AppNames(); len(names) == 1 && len(s.Routes) == 0 {
 		s.Routes = []Route{{App: names[0]}}
 	}
+	for name, a := range s.Apps {
+		if a.KV != nil && !has(path("apps").key(name).key("connections")) {
+			a.Connections = kvConnections(*a.KV, s.Shares(name))
+			s.Apps[name] = a
+		}
+	}
 }
 
 // fillApp gives an application the defaults of its kind.

@@ -88,6 +88,21 @@ func newKV() *KVApp {
 	}
 }
 
+// kvConnections is how many requests a web node gets at once by default,
+// measured with 2,000 and 8,000 clients behind two balancers: a limit at all
+// is what counts, for HAProxy opens a connection to the node for every request
+// that it has. It is no less than the number of those who share it.
+//
+// There is no limit where requests without a special header may last, or need
+// no master: such a request must not wait behind others that are held for one.
+func kvConnections(k KVApp, shares int) int {
+	lasting := slices.ContainsFunc(k.AllowedCommands(), func(c string) bool { return slices.Contains(blocking, c) })
+	if lasting || k.Reads != "master" {
+		return 0
+	}
+	return max(64, shares)
+}
+
 // fillKV gives the values of a web node that depend on others.
 func fillKV(k *KVApp, has func(path) bool) {
 	if !has("remember") {

@@ -134,7 +134,7 @@ func TestTheDefaultStackIsTheDocumentedOne(t *testing.T) {
 		Entry:     Entry{Listen: "127.0.0.1:6301", Statistics: "/web-app", Log: "errors", Limits: Limits{Connections: 3000}},
 		Balancers: 2,
 		Apps: map[string]App{"web": {
-			KV: defaultKV, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second,
+			KV: defaultKV, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Connections: 64,
 			Health: Health{Path: "/healthz/ready", Host: "localhost", Interval: 500 * time.Millisecond, Rise: 2, Fall: 2, Start: 15 * time.Second},
 		}},
 		Routes: []Route{{App: "web"}},
@@ -177,13 +177,33 @@ routes: [{app: kv}]
 		return Health{path, "localhost", 500 * time.Millisecond, 2, 2, start}
 	}
 	want := map[string]App{
-		"kv":      {KV: newKV(), Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/healthz/ready", 15*time.Second)},
+		"kv":      {KV: newKV(), Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Connections: 64, Health: fast("/healthz/ready", 15*time.Second)},
 		"files":   {Files: "./public", Nodes: 1, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/healthz/live", 15*time.Second)},
 		"command": {Command: []string{"./web", "5"}, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Health: fast("/", 30*time.Second)},
 		"servers": {Servers: []string{"127.0.0.1:5001"}, Health: Health{"", "localhost", 2 * time.Second, 2, 5, 0}},
 	}
 	if !reflect.DeepEqual(s.Apps, want) {
 		t.Errorf("got %+v\nwant %+v", s.Apps, want)
+	}
+}
+
+func TestAWebNodeHasALimitUnlessRequestsMayLast(t *testing.T) {
+	for file, want := range map[string]int{
+		`apps: {web: {kv: {}}}`:                                                               64,
+		`apps: {web: {kv: {}, connections: 0}}`:                                               0,
+		`apps: {web: {kv: {}, connections: 500}}`:                                             500,
+		`{balancers: 40, apps: {web: {kv: {}}}}`:                                              64,
+		`{balancers: 64, apps: {web: {kv: {}}}, tcp: [{listen: "127.0.0.1:9001", app: web}]}`: 128,
+		`apps: {web: {kv: {reads: cached}}}`:                                                  0,
+		`apps: {web: {kv: {reads: replica}}}`:                                                 0,
+		`apps: {web: {kv: {allow: [keys, flushall]}}}`:                                        64,
+		`apps: {web: {kv: {allow: [keys, blpop]}}}`:                                           0,
+		`apps: {web: {kv: {allow: ["@blocking"]}}}`:                                           0,
+		`apps: {web: {kv: {allow: ["@blocking"]}, connections: 10}}`:                          10,
+	} {
+		if got := parsed(t, file).Apps["web"].Connections; got != want {
+			t.Errorf("%s: %d connections, want %d", file, got, want)
+		}
 	}
 }
 

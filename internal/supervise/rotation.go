@@ -182,7 +182,7 @@ func (s *Supervisor) appOf(proxy string) string {
 func inRotation(ctx context.Context, b *haproxy.Client, nodes map[string]bool) (there, served int, err error) {
 	stats, err := b.Stat(ctx)
 	for _, st := range stats {
-		if nodes[st.Server] {
+		if nodes[st.Server] && st.Tracks == "" {
 			there++
 			if st.Serves() {
 				served++
