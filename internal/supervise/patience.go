@@ -21,10 +21,12 @@ func (s *Supervisor) bringUp(ctx context.Context, n *node, c command, limit time
 	}
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	before, _ := s.board.snapshot().Node(n.spec.Node)
 	s.tasks.Go(func() {
 		poll(limited, func() bool {
 			st, _ := s.board.snapshot().Node(n.spec.Node)
-			return !st.Until.IsZero() && time.Now().After(st.Until)
+			// That of a process which is to end is of no account.
+			return !st.Until.IsZero() && !st.Until.Equal(before.Until) && time.Now().After(st.Until)
 		})
 		cancel()
 	})

@@ -1,0 +1,51 @@
+package supervise
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/plan"
+)
+
+// slowNode is a node whose process runs and is never ready.
+func slowNode(t *testing.T, start time.Duration) (*Supervisor, *node) {
+	s, n := oneNode(t, "exec sleep 1000")
+	n.spec.Start = start
+	n.spec.Address = "127.0.0.1:1" // nobody is there
+	return s, n
+}
+
+func TestAStartWaitsAsLongAsItsApplicationSays(t *testing.T) {
+	s, n := slowNode(t, 300*time.Millisecond)
+	n.spec.App = "shop"
+	s.Attend()
+	err := do(t, s, ActStart)
+	if err == nil || !strings.Contains(err.Error(), "web-1 is not ready after 300ms (apps.shop.health.start") {
+		t.Fatalf("start: %v", err)
+	}
+	late := status(s)
+	if late.State != Starting || late.Until.IsZero() {
+		t.Errorf("%+v", late)
+	}
+	// What the late one has left is no limit for the one after it.
+	if err := do(t, s, ActRestart); err == nil || !strings.Contains(err.Error(), "not ready after 300ms") {
+		t.Errorf("restart: %v", err)
+	}
+	if now := status(s); now.PID == late.PID || !now.Until.After(late.Until) {
+		t.Errorf("restart gave up on the process before: %+v, then %+v", late, now)
+	}
+}
+
+func TestHowANodeIsAskedIsNoReasonToStartItAnew(t *testing.T) {
+	s, n := slowNode(t, time.Second)
+	before := s.digest(n.spec)
+	n.spec.Start, n.spec.Probe = time.Minute, plan.Probe{Kind: plan.ProbeHTTP, Ready: "/", Host: "shop.example"}
+	if s.digest(n.spec) != before {
+		t.Error("it would be started anew")
+	}
+	n.spec.Args = append(n.spec.Args, "more")
+	if s.digest(n.spec) == before {
+		t.Error("other arguments are no reason either")
+	}
+}
