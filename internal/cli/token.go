@@ -44,7 +44,8 @@ func tokenCommand(g *globals) *cobra.Command {
 A client sends the token as "Authorization: Bearer TOKEN". A read-only token may
 use what Redis calls read-only commands, but not SCAN and KEYS. Commands are
 names (get, config|get) and Redis' classes (@string; see ACL CAT); a minus takes
-away, and wins. Dangerous commands need 'holdfast web --allow' all the same.`,
+away, and wins. Dangerous commands have to be allowed all the same: by kv.allow
+in a stack, else by 'holdfast web --allow'.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

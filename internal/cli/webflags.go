@@ -174,6 +174,7 @@ var webOptions = []option{
 type webFlags struct {
 	text   map[string]string
 	listen string // $HOST:$PORT
+	stack  string // $HOLDFAST_STACK: the stack that the node is part of
 	getenv func(string) string
 }
 
@@ -220,13 +221,14 @@ func (f *webFlags) fill(getenv func(string) string) {
 			f.text[o.flag] = getenv(o.env)
 		}
 	}
-	f.listen, f.getenv = listenAddress(getenv), getenv
+	f.listen, f.stack, f.getenv = listenAddress(getenv), getenv("HOLDFAST_STACK"), getenv
 }
 
 // node is the web node that is described. Its errors are usage errors that name
 // flag and variable, and never quote the Redis URL, which has a password.
 func (f *webFlags) node() (*webNode, error) {
 	n := &webNode{}
+	n.web.InStack = f.stack != ""
 	for _, o := range webOptions {
 		text := f.text[o.flag]
 		if text == "" {

@@ -3,6 +3,7 @@ package plan
 import (
 	"strings"
 
+	"holdfast/internal/commands"
 	"holdfast/internal/stack"
 )
 
@@ -26,6 +27,7 @@ type redisData struct {
 	Replicas         int
 	Backlog          int64
 	Secrets          Secrets
+	Granted          []string // harmless commands of user web that its categories leave out
 	Allow            []string // dangerous commands of user web
 }
 
@@ -40,7 +42,7 @@ func (b builder) redis(n node) redisData {
 		Memory: r.Memory, MemoryPolicy: r.MemoryPolicy,
 		Password: b.machine.Secrets.Replication,
 		Replicas: r.Replicas, Backlog: backlogSize(r.Memory),
-		Secrets: b.machine.Secrets, Allow: b.allowed(),
+		Secrets: b.machine.Secrets, Granted: commands.Granted, Allow: b.allowed(),
 	}
 }
 

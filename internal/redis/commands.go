@@ -123,6 +123,9 @@ func (s *Spec) takes(cmd Command) bool {
 	return len(cmd) == s.Arity || s.Arity < 0 && len(cmd) >= -s.Arity
 }
 
+// Container reports whether the command stands for its subcommands, as CONFIG does.
+func (s *Spec) Container() bool { return s.subs != nil }
+
 // In says whether the command is in an ACL category.
 func (s *Spec) In(category string) bool { return slices.Contains(s.Categories, category) }
 

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"holdfast/internal/commands"
 )
 
 // The keys below kv, those of Holdfast's own web node.
@@ -75,7 +77,7 @@ var (
 	writesRule = oneOf("in-sync", "async")
 	allowRule  = rule{
 		what:   `a command, such as keys or "config|get"`,
-		values: slices.Concat([]string{"@dangerous", "@blocking"}, dangerous, blocking),
+		values: allowable,
 		check:  checkAllow,
 	}
 	// They go into an environment variable, with commas between them.
@@ -121,27 +123,32 @@ var (
 	}
 )
 
+// allowable is all that may be allowed.
+var allowable = slices.Concat([]string{"@dangerous", "@blocking"}, commands.Dangerous, commands.Blocking)
+
 // checkAllow says why a command cannot be allowed.
 func checkAllow(s string) string {
-	known := slices.Concat([]string{"@dangerous", "@blocking"}, dangerous, blocking)
 	plain := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(s, "+")), " ", "|")
-	command, _, _ := strings.Cut(plain, "|")
 	switch {
-	case slices.Contains(known, s):
+	case slices.Contains(allowable, s):
 		return ""
-	case slices.Contains(known, plain):
+	case slices.Contains(allowable, plain):
 		return fmt.Sprintf("%s is written %q", quoted(s), plain)
-	case command == "config" && plain == command:
+	case plain == "config":
 		return `config as a whole would let a client take the stack apart: write "config|get"`
-	case slices.Contains(breaking, plain) || slices.Contains(breaking, command) && command != "config" && command != "module":
-		return fmt.Sprintf("%s cannot be allowed: it would let a client take the stack apart; remove it", quoted(s))
 	}
-	for _, k := range known {
+	for _, k := range allowable {
 		if strings.HasPrefix(k, plain+"|") {
 			return fmt.Sprintf("%s is a family of commands: name each, such as %q", quoted(s), k)
 		}
 	}
-	if near := didYouMean(plain, known); near != "" {
+	if rule, why := commands.Named(plain, false); rule == commands.Never {
+		return fmt.Sprintf("%s cannot be allowed: %s; remove it", quoted(s), why)
+	}
+	if slices.Contains(commands.Granted, plain) {
+		return fmt.Sprintf("%s needs no allowing: clients may use it anyway; remove it", quoted(s))
+	}
+	if near := didYouMean(plain, allowable); near != "" {
 		return quoted(s) + " is no command that needs to be allowed" + near
 	}
 	return fmt.Sprintf("%s is no command that needs to be allowed: what neither blocks nor is dangerous, clients may use anyway; remove it", quoted(s))

@@ -3,6 +3,8 @@ package stack
 import (
 	"slices"
 	"time"
+
+	"holdfast/internal/commands"
 )
 
 // KVApp are the settings of Holdfast's own web node, Redis over HTTP.
@@ -96,7 +98,7 @@ func newKV() *KVApp {
 // There is no limit where requests without a special header may last, or need
 // no master: such a request must not wait behind others that are held for one.
 func kvConnections(k KVApp, shares int) int {
-	lasting := slices.ContainsFunc(k.AllowedCommands(), func(c string) bool { return slices.Contains(blocking, c) })
+	lasting := slices.ContainsFunc(k.AllowedCommands(), func(c string) bool { return slices.Contains(commands.Blocking, c) })
 	if lasting || k.Reads != "master" {
 		return 0
 	}
@@ -115,29 +117,6 @@ func fillKV(k *KVApp, has func(path) bool) {
 	}
 }
 
-var (
-	// dangerous are the commands of Redis' category @dangerous that may be
-	// allowed. They are named one by one, since a Redis that does not know a
-	// command refuses the users' file and with it to start.
-	dangerous = []string{
-		"bgrewriteaof", "bgsave", "config|get", "config|resetstat",
-		"flushall", "flushdb", "info", "keys", "lastsave", "latency|doctor", "latency|graph", "latency|histogram",
-		"latency|history", "latency|latest", "latency|reset", "module|list", "monitor", "restore", "role",
-		"slowlog|get", "slowlog|len", "slowlog|reset", "sort", "sort_ro", "swapdb",
-	}
-	// blocking are those of the category @blocking.
-	blocking = []string{
-		"blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin", "xread", "xreadgroup",
-	}
-	// breaking are those that no client may have: they end or take apart what
-	// Holdfast keeps together, or concern a connection that requests share.
-	breaking = []string{
-		"acl", "client", "cluster", "config", "config|rewrite", "config|set", "debug", "failover",
-		"migrate", "module", "module|load", "module|loadex", "module|unload", "psync", "replconf", "replicaof",
-		"save", "shutdown", "slaveof", "sync",
-	}
-)
-
 // AllowedCommands are the commands that Allow stands for, sorted: of Redis'
 // categories, @dangerous and @blocking, all that may be allowed.
 func (k KVApp) AllowedCommands() []string {
@@ -145,9 +124,9 @@ func (k KVApp) AllowedCommands() []string {
 	for _, a := range k.Allow {
 		switch a {
 		case "@dangerous":
-			all = append(all, dangerous...)
+			all = append(all, commands.Dangerous...)
 		case "@blocking":
-			all = append(all, blocking...)
+			all = append(all, commands.Blocking...)
 		default:
 			all = append(all, a)
 		}
@@ -159,5 +138,5 @@ func (k KVApp) AllowedCommands() []string {
 // DangerousCommands are those of AllowedCommands that Redis itself has to be
 // told to let through.
 func (k KVApp) DangerousCommands() []string {
-	return slices.DeleteFunc(k.AllowedCommands(), func(c string) bool { return !slices.Contains(dangerous, c) })
+	return slices.DeleteFunc(k.AllowedCommands(), func(c string) bool { return !slices.Contains(commands.Dangerous, c) })
 }

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
 	"github.com/valyala/fasthttp"
 
+	"holdfast/internal/commands"
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
 )
@@ -71,7 +73,8 @@ func presented(given, query []byte) []byte {
 
 // access is what the commands that came so far are allowed.
 type access struct {
-	allow []string // Config.Allow in lower case
+	allow   []string // Config.Allow in lower case
+	inStack bool     // see Config
 	// known are the verdicts on a token's commands; nobody's are under nil.
 	// The maps of verdicts are replaced, never changed.
 	known map[*token.Rights]*atomic.Pointer[verdicts]
@@ -86,14 +89,14 @@ const maxVerdicts = 2000
 // verdict is what holds for a command whatever its arguments.
 type verdict struct {
 	err error // why it is refused; nil: it is not
-	// waits says that it is refused when its arguments make it wait.
-	waits bool
+	// waits is why it is refused when its arguments make it wait.
+	waits error
 	// limited says that its keys have to be looked at.
 	limited bool
 }
 
 func newAccess(cfg Config) access {
-	a := access{known: map[*token.Rights]*atomic.Pointer[verdicts]{}}
+	a := access{inStack: cfg.InStack, known: map[*token.Rights]*atomic.Pointer[verdicts]{}}
 	for _, name := range cfg.Allow {
 		a.allow = append(a.allow, strings.ToLower(name))
 	}
@@ -140,8 +143,8 @@ func (s *Server) permitOne(ctx context.Context, who *token.Rights, cmd redis.Com
 	switch {
 	case v.err != nil:
 		return v.err
-	case v.waits && spec.BlockingFor(cmd):
-		return refused(spec.Name, "it may wait for data, and with it the connection", spec.Name)
+	case v.waits != nil && spec.BlockingFor(cmd):
+		return v.waits
 	case v.limited:
 		return limit(who, spec, cmd)
 	}
@@ -170,18 +173,6 @@ func (s *Server) verdict(who *token.Rights, spec *redis.Spec) verdict {
 	return v
 }
 
-// never are commands that no configuration allows, beside those that Redis
-// itself calls bound to their connection (redis.Spec.Stateful).
-var never = map[string]string{
-	// Of a connection that many requests share.
-	"client": "it concerns a connection, and requests have none of their own",
-	// Who is master is the Sentinels' decision; a node that is told otherwise
-	// splits the stack.
-	"replicaof": "who is the master is not a client's decision",
-	"slaveof":   "who is the master is not a client's decision",
-	"failover":  "who is the master is not a client's decision",
-}
-
 // instead is what serves the purpose of a command that is never allowed.
 var instead = map[string]string{
 	"multi": "; POST /multi-exec takes a transaction", "exec": "; POST /multi-exec takes a transaction",
@@ -191,39 +182,26 @@ var instead = map[string]string{
 	"select": "; the database is the node's configuration",
 }
 
-// harmless are commands that Redis counts among the dangerous ones and that do
-// no harm over HTTP. Whoever may read the data may know what they tell.
-var harmless = []string{
-	"sort",     // dangerous for its O(N log N); no worse than SUNION of large sets
-	"sort_ro",  // likewise
-	"info",     // numbers about the server; clients ask for it
-	"role",     // who is master; no secret to a client
-	"lastsave", // the time of the last snapshot
-}
-
 // judge finds what holds for a command whatever its arguments.
 func (a *access) judge(who *token.Rights, spec *redis.Spec) verdict {
-	name := spec.Name
-	parent, _, _ := strings.Cut(name, "|")
-	why := never[parent]
-	if why == "" && spec.Stateful {
-		why = "it changes the connection it comes on, and requests have none of their own"
-	}
-	if why != "" {
-		return verdict{err: refused(name, why+instead[name], "")}
-	}
-	if !token.Names(a.allow, name, spec.Categories) {
-		if (spec.Dangerous || spec.Admin) && !slices.Contains(harmless, name) {
-			return verdict{err: refused(name, "it is dangerous to the data or to the server", name)}
-		}
-	}
-	if !who.Command(name, readable(spec), spec.Categories) {
+	name, dangerous := spec.Name, spec.Dangerous || spec.Admin
+	rule, why := commands.Judge(commands.Command{
+		Name: name, Container: spec.Container(), Dangerous: dangerous, Blocking: spec.Blocking, Stateful: spec.Stateful,
+	}, a.inStack)
+	asks := rule == commands.Asks && !token.Names(a.allow, name, spec.Categories)
+	switch {
+	case rule == commands.Never:
+		return verdict{err: refused(name, why+instead[name])}
+	case asks && dangerous:
+		return verdict{err: a.notAllowed(name, why)}
+	case !who.Command(name, readable(spec), spec.Categories):
 		return verdict{err: noCommand(name)}
 	}
-	return verdict{
-		waits:   spec.Blocking && !token.Names(a.allow, name, spec.Categories),
-		limited: who.Limited(),
+	v := verdict{limited: who.Limited()}
+	if asks {
+		v.waits = a.notAllowed(name, why)
 	}
+	return v
 }
 
 // readable says that a read-only token may use the command. SCAN and KEYS tell
@@ -312,6 +290,10 @@ func scansWithin(who *token.Rights, cmd redis.Command) bool {
 func (s *Server) permitStream(who *token.Rights, cmd redis.Command) error {
 	name := strings.ToLower(cmd[0])
 	if name == "monitor" {
+		if s.access.inStack && !slices.Contains(s.access.allow, name) {
+			_, why := commands.Named(name, false)
+			return s.access.notAllowed(name, why)
+		}
 		// It shows every key and value, so it takes the right to all of them.
 		if who != nil && (who.ReadOnly || who.Limited()) || !who.Command(name, true, []string{"admin", "slow", "dangerous"}) {
 			return noCommand(name)
@@ -330,14 +312,22 @@ func (s *Server) permitStream(who *token.Rights, cmd redis.Command) error {
 	return nil
 }
 
-// refused is the error of a command that nobody may use; allowing is what
-// Config.Allow would have to name, empty when nothing would help.
-func refused(name, why, allowing string) error {
-	text := fmt.Sprintf("ERR '%s' is not allowed here: %s", shown(name), why)
-	if allowing != "" {
-		text += fmt.Sprintf(" (`holdfast web --allow '%s'` allows it)", allowing)
+// refused is the error of a command that nobody may use.
+func refused(name, why string) error {
+	return badRequest(fmt.Sprintf("ERR '%s' is not allowed here: %s", shown(name), why))
+}
+
+// notAllowed is the error of a command that has to be allowed by its name.
+func (a *access) notAllowed(name, why string) error {
+	hint := fmt.Sprintf("`holdfast web --allow '%s'`", name)
+	if a.inStack {
+		written := name
+		if strings.Contains(name, "|") {
+			written = strconv.Quote(name)
+		}
+		hint = fmt.Sprintf("`kv.allow: [%s]` in the stack file", written)
 	}
-	return badRequest(text)
+	return refused(name, why+" ("+hint+" allows it)")
 }
 
 // noCommand and the next two are Redis' own words to a user without the right,

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
 )
 
 // Limits of a stream of events.
@@ -28,6 +30,12 @@ const (
 type feed struct {
 	conn net.Conn
 	wake chan struct{} // holds one: there is something to send, or dropped
+
+	// What produces the events does so as long as live does; ended gets what it
+	// returned.
+	live   context.Context
+	cancel context.CancelFunc
+	ended  chan error
 
 	mu      sync.Mutex
 	waiting []byte
@@ -56,6 +64,11 @@ func (f *feed) event(id, name, data string) {
 		f.waiting = appendField(f.waiting, "data", data)
 		f.waiting = append(f.waiting, '\n')
 	}
+	f.nudge()
+}
+
+// nudge tells the sender that there is something to send.
+func (f *feed) nudge() {
 	select {
 	case f.wake <- struct{}{}:
 	default:
@@ -99,25 +112,55 @@ func appendField(dst []byte, name, text string) []byte {
 // the node drains, or produce returns. produce is called by a goroutine of its
 // own and adds events to the feed until its context ends.
 func (s *Server) stream(ctx *fasthttp.RequestCtx, produce func(ctx context.Context, f *feed) error) {
-	f := &feed{conn: ctx.Conn(), wake: make(chan struct{}, 1)}
+	s.startFeed(ctx, produce).sendTo(ctx, s.heartbeat)
+}
+
+// streamWhenHeard is stream for what begins with an event: Redis has confirmed
+// that it listens. The answer waits for it, and is an error where Redis refuses.
+func (s *Server) streamWhenHeard(ctx *fasthttp.RequestCtx, produce func(ctx context.Context, f *feed) error) {
+	f := s.startFeed(ctx, produce)
+	select {
+	case <-f.wake:
+		f.nudge() // sendTo is to see it
+	case err := <-f.ended:
+		f.ended <- err
+		if redis.KindOf(err) == 0 { // the node ends
+			err = &redis.Error{Kind: redis.NotExecuted, Cause: err}
+		}
+		if len(f.wake) == 0 {
+			failJSON(ctx, err)
+			return
+		}
+	}
+	f.sendTo(ctx, s.heartbeat)
+}
+
+// startFeed has events produced.
+func (s *Server) startFeed(ctx *fasthttp.RequestCtx, produce func(ctx context.Context, f *feed) error) *feed {
+	f := &feed{conn: ctx.Conn(), wake: make(chan struct{}, 1), ended: make(chan error, 1)}
+	f.live, f.cancel = context.WithCancel(s.streams)
+	go func() {
+		err := produce(f.live, f)
+		if err != nil && f.live.Err() == nil {
+			s.cfg.Logger.Warn("a stream of events ended", "error", err)
+		}
+		f.cancel()
+		f.ended <- err
+	}()
+	return f
+}
+
+// sendTo answers a request with the events of the feed.
+func (f *feed) sendTo(ctx *fasthttp.RequestCtx, every time.Duration) {
 	ctx.SetContentType("text/event-stream")
 	ctx.Response.Header.Set("X-Accel-Buffering", "no") // nginx would hold events back
 	ctx.Response.ImmediateHeaderFlush = true
-	every := s.heartbeat
 	ctx.SetBodyStreamWriter(func(w *bufio.Writer) {
-		// The order at the end: produce is told, then waited for; nothing adds
-		// to the feed when this returns.
-		live, cancel := context.WithCancel(s.streams)
-		var producer sync.WaitGroup
-		defer producer.Wait()
-		defer cancel()
-		producer.Go(func() {
-			defer cancel()
-			if err := produce(live, f); err != nil && live.Err() == nil {
-				s.cfg.Logger.Warn("a stream of events ended", "error", err)
-			}
-		})
-		f.send(live, w, every)
+		// The order at the end: the producer is told, then waited for; nothing
+		// adds to the feed when this returns.
+		f.send(f.live, w, every)
+		f.cancel()
+		<-f.ended
 	})
 }
 

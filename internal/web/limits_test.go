@@ -396,6 +396,33 @@ func TestSubscribersHearMessages(t *testing.T) {
 	}
 }
 
+// A stream that Redis refuses is an error, and not an empty stream.
+func TestAStreamBeginsWhenRedisListens(t *testing.T) {
+	client, master := single(t)
+	addr, _, _ := serve(t, client)
+	inStack, _, _ := serveWith(t, Config{InStack: true}, client)
+	allowed, _, _ := serveWith(t, Config{InStack: true, Allow: []string{"monitor"}}, client)
+	for url, want := range map[string]string{
+		"http://" + addr + "/monitor": "NOPERM", allowed + "/monitor": "NOPERM",
+		inStack + "/monitor": "ERR 'monitor' is not allowed here: it is dangerous to the data or to the server (`kv.allow: [monitor]` in the stack file allows it)",
+	} {
+		if status, header, body := call(t, "GET", url, ""); status != 400 || !strings.Contains(body, want) || header.Get("Content-Type") != applicationJSON {
+			t.Errorf("%s: %d %s, want 400 and %s", url, status, body, want)
+		}
+	}
+	master.Do("ACL", "SETUSER", redistest.Username, "+monitor")
+	for _, url := range []string{"http://" + addr + "/monitor", allowed + "/monitor"} {
+		if next, _ := events(t, url); next() != `data: "OK"` {
+			t.Errorf("%s does not begin with OK", url)
+		}
+	}
+
+	master.Do("ACL", "SETUSER", redistest.Username, "(~nothing -@all)", "clearselectors", "-subscribe")
+	if status, _, body := call(t, "GET", "http://"+addr+"/subscribe/c", ""); status != 400 || !strings.Contains(body, "NOPERM") {
+		t.Errorf("/subscribe without the right: %d %s", status, body)
+	}
+}
+
 func TestASubscriberThatDoesNotKeepUpIsDropped(t *testing.T) {
 	client, master := single(t)
 	addr, _, _ := serve(t, client)

@@ -35,7 +35,7 @@ func (s *Server) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, patterns
 		failJSON(ctx, err)
 		return
 	}
-	s.stream(ctx, func(ctx context.Context, f *feed) error {
+	s.streamWhenHeard(ctx, func(ctx context.Context, f *feed) error {
 		return s.store.Subscribe(ctx, patterns, command[1:], func(m redis.Message) { f.event("", "", line(m)) })
 	})
 }
@@ -62,7 +62,7 @@ func (s *Server) monitor(ctx *fasthttp.RequestCtx, who *token.Rights) {
 		failJSON(ctx, err)
 		return
 	}
-	s.stream(ctx, func(ctx context.Context, f *feed) error {
+	s.streamWhenHeard(ctx, func(ctx context.Context, f *feed) error {
 		return s.store.Monitor(ctx, func(line string) {
 			if line == "OK" {
 				line = `"OK"`

@@ -65,6 +65,9 @@ type Config struct {
 	// Allow are the names of commands that are refused otherwise: dangerous
 	// and blocking ones.
 	Allow []string
+	// InStack: the node is one of a stack, whose file says what is allowed, and
+	// whose Redis is not the clients' to change.
+	InStack bool
 	// Tokens say who may do what; nil: everybody may do everything.
 	Tokens *token.Set
 	// CORS are the origins whose pages may use this node; none: only its own.

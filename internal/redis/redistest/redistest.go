@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"holdfast/internal/commands"
 )
 
 // The name of the master at the Sentinels, and the user of the client under
@@ -30,8 +32,10 @@ const (
 
 // The rights of that user, as an application has them in a stack (package
 // plan's users.acl): the client under test must get by with them.
+var nodeRights = "~* &[^_]* &_ &_[^_]* &__key* -@all +@read +@write +@connection +@transaction +@scripting +@pubsub -@admin -@dangerous +" +
+	strings.Join(commands.Granted, " +") + " +time +wait (&* -@all +subscribe +psubscribe)"
+
 const (
-	nodeRights     = "~* &[^_]* &_ &_[^_]* &__key* -@all +@read +@write +@connection +@transaction +@scripting +@pubsub -@admin -@dangerous +info +role +sort +sort_ro +time +wait (&* -@all +subscribe +psubscribe)"
 	sentinelRights = "&* -@all +@connection -@dangerous -@admin +subscribe +psubscribe +unsubscribe +punsubscribe +role +info +sentinel|get-master-addr-by-name +sentinel|sentinels +sentinel|replicas +sentinel|masters +sentinel|master +sentinel|ckquorum"
 )
 
