@@ -100,7 +100,9 @@ func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
 	says(t, s.fails(2, "drill", "kill-web"), "several applications of kind kv", "--app", "other or store")
 	says(t, s.fails(2, "drill", "--app", "site"), "of kind files", "other, store")
 	says(t, s.fails(2, "drill", "--app", "shop"), "no such application")
-	says(t, s.fails(2, "drill", "kill-web", "--app", "store"), "store", "401", "--token-file")
+	says(t, s.fails(2, "drill", "kill-web", "--app", "store"), "store has tokens", "--token-file")
+	wrong := s.secretFile("wrong-token", "guessed")
+	says(t, s.fails(2, "drill", "kill-web", "--app", "store", "--token-file", wrong), "store", "401", "--token-file")
 	says(t, s.fails(2, "drill", "kill-web", "--app", "store", "--token-file", looker), "403", "holdfast-drill:*", "--token-file")
 
 	faults := []string{"kill-web", "kill-held-web"}

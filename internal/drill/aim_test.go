@@ -87,8 +87,14 @@ func TestEveryFaultOfRedisSaysSo(t *testing.T) {
 }
 
 func TestWhatANodeDidIsWhatItDidSince(t *testing.T) {
-	got := works{"a": 7, "b": 3, "c": 5, "d": 2}.since(works{"a": 4, "b": 3, "d": 9})
-	if len(got) != 1 || got["a"] != 3 {
+	before := works{{"web-1", "balancer-1"}: 4, {"web-2", "balancer-1"}: 3, {"redis-1", "redis-1"}: 9}
+	now := works{
+		{"web-1", "balancer-1"}: 7, {"web-2", "balancer-1"}: 3,
+		{"web-2", "balancer-2"}: 5000, // which did not answer before
+		{"redis-1", "redis-1"}:  2,    // which was started again
+		{"redis-2", "redis-2"}:  6,
+	}
+	if got := now.since(before); len(got) != 1 || got["web-1"] != 3 {
 		t.Errorf("%v", got)
 	}
 }

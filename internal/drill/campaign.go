@@ -15,6 +15,7 @@ import (
 // goroutine.
 type Campaign struct {
 	drills int
+	ofURLs bool // they judged no consistency
 	faults map[string]*toll
 }
 
@@ -39,6 +40,7 @@ func (c *Campaign) Drills() int { return c.drills }
 // Add takes in one drill.
 func (c *Campaign) Add(h history.History, v history.Verdict) {
 	c.drills++
+	c.ofURLs = c.ofURLs || h.OfURLs()
 	for i, f := range h.Faults {
 		t := c.faults[f.Name]
 		if t == nil {
@@ -117,7 +119,11 @@ func (c *Campaign) Summary() []Row {
 // Text prints the summary as a table. What clients waited whose entry was not
 // cut off is in it when any entry was.
 func (c *Campaign) Text(w io.Writer) error {
-	fmt.Fprintf(w, "%d drills\n\n", c.drills)
+	fmt.Fprintf(w, "%d drills", c.drills)
+	if c.ofURLs {
+		fmt.Fprint(w, " of URLs: availability and latency alone, and no consistency")
+	}
+	fmt.Fprint(w, "\n\n")
 	rows := c.Summary()
 	cutOff := slices.ContainsFunc(rows, func(r Row) bool { return r.cutOff })
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)

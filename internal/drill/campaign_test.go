@@ -26,6 +26,15 @@ func TestACampaignTellsWhoseEntryWasCutOff(t *testing.T) {
 			t.Errorf("the line is %q", line)
 		}
 	}
+	if strings.Contains(text.String(), "URLs") {
+		t.Errorf("consistency was judged:\n%s", text.String())
+	}
+	ofURLs := NewCampaign()
+	ofURLs.Add(history.History{URLs: []string{"GET /"}}, history.Verdict{Result: history.Holds})
+	text.Reset()
+	if err := ofURLs.Text(&text); err != nil || !strings.Contains(text.String(), "1 drills of URLs: availability and latency alone") {
+		t.Errorf("of URLs (%v):\n%s", err, text.String())
+	}
 	rows := c.Summary()
 	if r := rows[0]; r.Fault != "cut-host" || r.Median != 6*time.Second || r.Worst != 7*time.Second ||
 		r.MedianElsewhere != 1800*time.Millisecond || r.WorstElsewhere != 2100*time.Millisecond {

@@ -14,7 +14,7 @@ var cutMasterPort = fault{
 	name: "cut-master-port", about: "every packet from and to the port of the Redis master is lost for 6 s, and its host is well otherwise: nobody refuses, nobody answers",
 	hosts: true, needs: needFailover, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second},
 	strike: func(ctx context.Context, s *scene) error {
-		at, err := s.masterHost(ctx)
+		at, err := s.hostOfMaster(ctx)
 		if err != nil {
 			return err
 		}

@@ -103,6 +103,9 @@ func (c Config) Check() error {
 			return refusef("%s cannot be brought about: %s; 'holdfast drill --list' explains the faults", f.name, why)
 		}
 	}
+	if kv := c.Stack.Apps[a.app].KV; kv != nil && c.Mix.Token == "" && kv.HasTokens() {
+		return refusef("the application %s has tokens: give one that may read and write the keys holdfast-drill:* with --token-file", a.app)
+	}
 	mix := c.Mix.withDefaults(len(c.URLs) > 0)
 	if err := mix.load(c.URLs, []string{"http://127.0.0.1"}, "drill").Check(); err != nil {
 		return &MixError{err}

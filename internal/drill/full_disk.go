@@ -24,7 +24,11 @@ var fullDisk = fault{
 		if err := s.fillDisk(ctx, n); err != nil {
 			return err
 		}
-		return sleep(ctx, cutLasts)
+		full := time.Now()
+		if err := s.awaitMaster(ctx, n.Name); err != nil {
+			return err
+		}
+		return sleep(ctx, cutLasts-time.Since(full))
 	},
 }
 

@@ -125,9 +125,15 @@ const failoverLimit = 15 * time.Second
 
 // awaitMaster waits until another redis node than this one calls itself master.
 func (s *scene) awaitMaster(ctx context.Context, but string) error {
-	return await(ctx, "another master than "+but, failoverLimit, func() bool {
-		return s.otherMaster(ctx, but) != nil
+	var now *supervise.NodeStatus
+	err := await(ctx, "another master than "+but, failoverLimit, func() bool {
+		now = s.otherMaster(ctx, but)
+		return now != nil
 	})
+	if err == nil {
+		s.evidence("%s became master in its place", now.Name)
+	}
+	return err
 }
 
 // otherMaster is a node other than this one that calls itself master; nil: none.

@@ -39,7 +39,12 @@ var restartBalancer = fault{
 var restartMaster = fault{
 	name: "restart-master", about: "holdfast restart of the Redis master: a failover",
 	course: true, needs: needFailover, promise: held,
-	strike: striking(plan.Redis, "master", (*scene).restart),
+	strike: striking(plan.Redis, "master", func(s *scene, ctx context.Context, n supervise.NodeStatus) error {
+		if err := s.restart(ctx, n); err != nil {
+			return err
+		}
+		return s.awaitMaster(ctx, n.Name)
+	}),
 }
 
 var restartSupervisor = fault{

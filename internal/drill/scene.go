@@ -34,9 +34,14 @@ type scene struct {
 // now is the history's time.
 func (s *scene) now() time.Duration { return time.Since(s.began) }
 
-// blow records the moment of one blow, at nodes or hosts.
+// blow records the moment of one blow, at nodes or hosts. With the first one the
+// fault begins: what was looked at before is no part of what it costs.
 func (s *scene) blow(at ...string) {
-	s.record.Moments = append(s.record.Moments, s.now())
+	now := s.now()
+	if len(s.record.Moments) == 0 {
+		s.record.Began = now
+	}
+	s.record.Moments = append(s.record.Moments, now)
 	for _, target := range at {
 		if !slices.Contains(s.record.Targets, target) {
 			s.record.Targets = append(s.record.Targets, target)

@@ -21,19 +21,22 @@ import (
 // is waited for.
 const workSample, workPatience = 300 * time.Millisecond, 3 * time.Second
 
-// works is how much each node has done so far, by name.
-type works map[string]int64
+// works is how much nodes have done so far, by whoever counts it.
+type works map[count]int64
 
-// since is what was done after an earlier look. A node that was not there then,
-// or has been started since, has done nothing.
-func (w works) since(before works) works {
-	d := works{}
-	for name, n := range w {
-		if b, there := before[name]; there && n > b {
-			d[name] = n - b
+// count is what a node did, by the count of a balancer or by its own.
+type count struct{ node, by string }
+
+// since is what each node did after an earlier look. What was not counted then
+// says nothing, and neither does who has been started since.
+func (w works) since(before works) map[string]int64 {
+	did := map[string]int64{}
+	for c, n := range w {
+		if b, there := before[c]; there && n > b {
+			did[c.node] += n - b
 		}
 	}
-	return d
+	return did
 }
 
 // work is how much nodes have done so far: requests, commands of applications.
@@ -43,27 +46,22 @@ func (t *target) work(ctx context.Context, nodes []supervise.NodeStatus) works {
 	isWeb := func(name string) bool {
 		return slices.ContainsFunc(nodes, func(n supervise.NodeStatus) bool { return n.Kind == plan.Web && n.Name == name })
 	}
-	balancers := map[string]int64{}
 	for balancer, rows := range t.statistics(ctx) {
 		for _, r := range rows {
 			switch {
 			case r.Server == "FRONTEND":
-				balancers[balancer] += r.Requests
+				w[count{balancer, balancer}] += r.Requests
 			case isWeb(r.Server):
-				w[r.Server] += r.TotalSessions
+				w[count{r.Server, balancer}] += r.TotalSessions
 			}
 		}
 	}
 	for _, n := range nodes {
-		switch n.Kind {
-		case plan.Balancer:
-			if requests, told := balancers[n.Name]; told {
-				w[n.Name] = requests
-			}
-		case plan.Redis:
-			if commands, err := t.commands(ctx, n.Name); err == nil {
-				w[n.Name] = commands
-			}
+		if n.Kind != plan.Redis {
+			continue
+		}
+		if commands, err := t.commands(ctx, n.Name); err == nil {
+			w[count{n.Name, n.Name}] = commands
 		}
 	}
 	return w
@@ -102,9 +100,9 @@ func (t *target) findBalancers(p plan.Plan) {
 	}
 }
 
-// atWork is those of some nodes that are at work, and how much each has done in
-// how long a time. Its error says that none is.
-func (s *scene) atWork(ctx context.Context, nodes []supervise.NodeStatus) ([]supervise.NodeStatus, works, error) {
+// atWork is those of some nodes that are at work, and how much each did in
+// workSample. Its error says that none is.
+func (s *scene) atWork(ctx context.Context, nodes []supervise.NodeStatus) ([]supervise.NodeStatus, map[string]int64, error) {
 	before := s.stack.work(ctx, nodes)
 	for deadline := time.Now().Add(workPatience); ; {
 		if err := sleep(ctx, workSample); err != nil {
@@ -134,7 +132,7 @@ func (s *scene) struckAtWork(ctx context.Context, nodes ...supervise.NodeStatus)
 }
 
 // worked records what nodes did just before they are struck.
-func (s *scene) worked(nodes []supervise.NodeStatus, did works) {
+func (s *scene) worked(nodes []supervise.NodeStatus, did map[string]int64) {
 	var words []string
 	for _, n := range nodes {
 		if did[n.Name] > 0 {
