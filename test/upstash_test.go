@@ -80,9 +80,30 @@ func TestTheUpstashClientDoesNotNoticeAKilledMaster(t *testing.T) {
 	if !lines.Scan() || lines.Text() != "going" {
 		t.Fatalf("the load does not go: %q\n%s", lines.Text(), &complaints)
 	}
+	entry := s.awaitHealthy().Entry
+	ask := func(body string) (int, string) { return askAs(t, "POST", entry+"/", writerToken, body) }
+	if status, body := ask(`["EVAL","for i = 1, 1000 do redis.call('SADD', 'members', 'member ' .. i) end","0"]`); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	var page struct{ Result [2]json.RawMessage }
+	var loaded struct{ Result string }
+	for request, answer := range map[string]any{`["SSCAN","members","0"]`: &page, `["SCRIPT","LOAD","return {KEYS[1], 7}"]`: &loaded} {
+		if _, body := ask(request); json.Unmarshal([]byte(body), answer) != nil {
+			t.Fatalf("%s: %s", request, body)
+		}
+	}
 	old := s.master()
 	s.killNode(old)
 	s.await("another master", 20*time.Second, func() bool { m := s.master(); return m != "" && m != old })
+	// Whichever web node is asked.
+	for range 4 {
+		if status, body := ask(`["EVALSHA","` + loaded.Result + `","1","k"]`); status != 200 || body != `{"result":["k",7]}` {
+			t.Errorf("a script that was loaded before: %d %s", status, body)
+		}
+		if status, body := ask(`["SSCAN","members",` + string(page.Result[0]) + `]`); status != 410 || !strings.Contains(body, "begin again") {
+			t.Errorf("a cursor of the master that died: %d %s", status, body)
+		}
+	}
 	// A machine with much else to do gets little done in any given time.
 	if _, err := stdin.Write([]byte("a new master\n")); err != nil {
 		t.Fatal(err)

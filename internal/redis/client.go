@@ -291,6 +291,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 		default:
 			o.effects[i] = spec.Write
 			o.local = o.local || !spec.Replicated
+			o.uses = appendUses(o.uses, spec.Name, cmd)
 			// It would hold up everybody else on the connection. In a
 			// transaction it answers at once, as when its time is over.
 			o.atomic = o.atomic || spec.waits(cmd)

@@ -38,6 +38,7 @@ func newShard(ctx context.Context, c *cluster) *clusterShard {
 	s := &clusterShard{cluster: c, monitor: newMonitor(cfg)}
 	s.monitor.voters = s.ask
 	s.writer, s.readers = newWriter(cfg, s.monitor), newReaders(cfg, s.monitor)
+	s.writer.slot, s.writer.aside.slot = s.anySlot, s.anySlot
 	s.changes = newHub(cfg, s.monitor)
 	ctx, cancel := context.WithCancel(ctx)
 	s.gone = ctx.Done()

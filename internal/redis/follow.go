@@ -45,7 +45,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	conn, release := l.Dedicate()
 	defer release()
 	defer l.cut() // before release, which would wait for answers
-	s := &session{w: w, master: master, conn: conn, behind: map[string]absence{}, there: map[string]bool{}, strikes: map[string]int{}, slot: -1, loaded: map[*Script]bool{}}
+	s := &session{w: w, master: master, conn: conn, behind: map[string]absence{}, there: map[string]bool{}, strikes: map[string]int{}, slot: -1, loaded: map[*Script]bool{}, scripts: newScripts()}
 	// The peer itself has to be a master: an address may lead elsewhere than
 	// it did when the monitor asked.
 	words := conn.DoMulti(ctx, conn.B().Role().Build(), conn.B().Info().Section("server").Build())

@@ -30,6 +30,7 @@ type operation struct {
 	// local: what it answers is of the process that is asked, not in the data: it
 	// is one for the master.
 	local bool
+	uses  []scriptUse // of scripts that clients bring
 	// record names the record of a write with an idempotency key; empty: none.
 	// Such a write may be sent again when its answer was lost.
 	record string

@@ -23,7 +23,8 @@ type session struct {
 	origin  origin // of its cursors
 	conn    rueidis.DedicatedClient
 	wire    *wire
-	loaded  map[*Script]bool // the scripts that were run here
+	loaded  map[*Script]bool // the scripts of ours that were run here
+	scripts scripts          // clients'
 	// expect is how many replicas have to have a batch. It grows when a
 	// replica is online and has caught up, and shrinks only by a miss.
 	expect int
@@ -84,15 +85,22 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	s.grow()
 	s.forbids()
 	s.w.stats.batch(len(batch))
+	batch, err := s.provide(ctx, batch)
+	if err != nil {
+		return err // see end
+	}
 	if len(batch) > 0 && batch[0].guarded {
 		then, broken := s.guarded(ctx, batch[0])
+		if then == settle {
+			s.doubt(batch[0])
+		}
 		s.sort(batch[0], then)
 		if broken != nil {
 			return broken
 		}
 		batch = nil
 	}
-	err := s.pass(ctx, batch)
+	err = s.pass(ctx, batch)
 	s.w.giveBack(s.again)
 	clear(s.again)
 	s.again = s.again[:0]
@@ -204,6 +212,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		}
 		s.sort(o, then)
 		if then == settle {
+			s.doubt(o)
 			misworded = o.appendMisworded(misworded)
 		}
 	}

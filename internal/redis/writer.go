@@ -38,6 +38,7 @@ type writer struct {
 	// go one at a time: nobody else is to wait for them. It is nil in itself.
 	aside     *writer
 	deadlines *deadlines // of the operations whose callers do not wait; not in aside
+	slot      func() int // of a shard, its first one; nil: there is no cluster
 	// inSync is how many replicas must have the next batch.
 	inSync atomic.Int64
 	// last is the master of the last session; it belongs to follow.
