@@ -120,7 +120,10 @@ func hasCursor(cmds []Command) bool {
 // plain is a command of a client as this session's Redis is to get it.
 func (s *session) plain(cmd Command) rueidis.Completed {
 	at := cursorAt(cmd[0])
-	if at == 0 || at >= len(cmd) {
+	switch {
+	case s.w.recordDB == "" && len(cmd) == 1 && strings.EqualFold(cmd[0], "dbsize"):
+		return s.conn.B().Eval().Script(countData).Numkeys(0).Arg(s.keptKeys()...).Build()
+	case at == 0 || at >= len(cmd):
 		return plain(s.conn.B(), cmd)
 	}
 	raw, _ := s.origin.take(cmd[at])

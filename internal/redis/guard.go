@@ -3,7 +3,9 @@ package redis
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/redis/rueidis"
 )
@@ -121,6 +123,11 @@ func (s *session) guard(ctx context.Context, record string, commands []Command) 
 
 	cmds = s.records(rueidis.Commands{b.Multi().Build()},
 		b.Set().Key(record).Value("").PxMilliseconds(number(s.w.ttl)).Build())
+	if slices.ContainsFunc(commands, func(cmd Command) bool {
+		return len(cmd) > 1 && strings.EqualFold(cmd[0], "script") && strings.EqualFold(cmd[1], "flush")
+	}) {
+		cmds = append(cmds, s.drop())
+	}
 	if hasCursor(commands) {
 		// The record may be read at another process: see replayed.
 		cmds = append(cmds, b.Echo().Message(strconv.FormatUint(uint64(s.origin), 10)).Build())

@@ -49,7 +49,7 @@ const (
 	loads                    // SCRIPT LOAD: likewise, and that is all it is for
 	needs                    // EVALSHA, SCRIPT EXISTS: the process is to have it
 	flushes                  // SCRIPT FLUSH
-	clears                   // FLUSHALL: what is kept goes with the data
+	clears                   // FLUSHALL, FLUSHDB: what is kept goes with the data
 )
 
 // appendUses appends what a command has to do with scripts, if it is well formed.
@@ -65,7 +65,7 @@ func appendUses(uses []scriptUse, name string, cmd Command) []scriptUse {
 		return appendNeeds(uses, cmd[2:])
 	case name == "script|flush":
 		return append(uses, scriptUse{kind: flushes})
-	case name == "flushall":
+	case name == "flushall" || name == "flushdb":
 		return append(uses, scriptUse{kind: clears})
 	}
 	return uses
@@ -158,23 +158,25 @@ func note(since map[string]time.Time, shas []string, now time.Time) {
 
 // demand is what a batch asks for that is not taken for granted.
 type demand struct {
-	drop, clear bool
-	keep        []scriptUse
-	need        []string
-	asked       map[string]bool // those of need
+	drop  bool // what is kept
+	doubt bool // what is taken for granted will not last
+	keep  []scriptUse
+	need  []string
+	asked map[string]bool // those of need
 }
 
-func (d *demand) empty() bool { return !d.drop && !d.clear && len(d.keep) == 0 && len(d.need) == 0 }
+func (d *demand) empty() bool { return !d.doubt && len(d.keep) == 0 && len(d.need) == 0 }
 
-// add takes an operation's uses. What it brings before it flushes is not kept.
-func (d *demand) add(uses []scriptUse, have *scripts, now time.Time) {
+// add takes an operation's uses. What it brings before it flushes is not kept. A
+// guarded one drops what is kept by itself, once: see guard.
+func (d *demand) add(o *operation, have *scripts, now time.Time) {
 	mine := len(d.keep)
-	for _, u := range uses {
+	for _, u := range o.uses {
 		switch u.kind {
 		case flushes:
-			d.drop, d.keep = true, d.keep[:mine]
+			d.drop, d.doubt, d.keep = d.drop || !o.guarded, true, d.keep[:mine]
 		case clears:
-			d.clear = true
+			d.doubt = true
 		case needs:
 			if !fresh(have.ready, u.sha, now) && !d.asked[u.sha] {
 				if d.asked == nil {
@@ -200,7 +202,7 @@ func (s *session) demands(batch []*operation) (d demand, now time.Time) {
 		if now.IsZero() {
 			now = time.Now()
 		}
-		d.add(o.uses, &s.scripts, now)
+		d.add(o, &s.scripts, now)
 	}
 	return d, now
 }
@@ -213,7 +215,7 @@ func (s *session) provide(ctx context.Context, batch []*operation) ([]*operation
 	if d.empty() {
 		return batch, nil
 	}
-	if d.drop || d.clear {
+	if d.doubt {
 		clear(s.scripts.ready)
 		clear(s.scripts.kept)
 	}
@@ -237,8 +239,8 @@ func (s *session) provide(ctx context.Context, batch []*operation) ([]*operation
 // supply keeps, drops and loads scripts. later is why nothing can be kept or dropped
 // now, where that is of this moment; an error ends the session.
 func (s *session) supply(ctx context.Context, d *demand, now time.Time) (later, err error) {
-	var texts rueidis.RedisMessage
-	exists := make([]rueidis.RedisMessage, len(d.need))
+	var texts []rueidis.RedisMessage // of those that are needed; and whether the process has them
+	there := make([]int64, len(d.need))
 	for range 2 { // a SCRIPT FLUSH takes those of ours along
 		var cmds rueidis.Commands
 		var of []*Script
@@ -280,31 +282,30 @@ func (s *session) supply(ctx context.Context, d *demand, now time.Time) (later, 
 			case err == nil && script == keepScripts:
 				note(s.scripts.kept, shasOf(d.keep), now)
 			case err == nil && script == findScripts:
-				texts = m
+				texts, _ = m.ToArray()
 			}
 		}
 		if len(d.need) > 0 {
-			if list, err := answers[len(answers)-1].ToArray(); err == nil && len(list) == len(d.need) {
-				exists = list
+			if list, err := answers[len(answers)-1].AsIntSlice(); err == nil && len(list) == len(d.need) {
+				there = list
 			}
 		}
 		if !lost {
 			break
 		}
 	}
-	return later, s.load(ctx, d, exists, texts, now)
+	return later, s.load(ctx, d, there, texts, now)
 }
 
 // load gives the process those scripts that it lacks and that are kept.
-func (s *session) load(ctx context.Context, d *demand, exists []rueidis.RedisMessage, texts rueidis.RedisMessage, now time.Time) error {
-	found, _ := texts.ToArray()
+func (s *session) load(ctx context.Context, d *demand, there []int64, texts []rueidis.RedisMessage, now time.Time) error {
 	var cmds rueidis.Commands
 	var ready, asked []string
 	for i, sha := range d.need {
-		if there, err := exists[i].AsInt64(); err == nil && there == 1 {
+		if there[i] == 1 {
 			ready = append(ready, sha)
-		} else if i < len(found) {
-			if text, err := found[i].ToString(); err == nil {
+		} else if i < len(texts) {
+			if text, err := texts[i].ToString(); err == nil {
 				cmds = append(cmds, s.conn.B().ScriptLoad().Script(text).Build())
 				asked = append(asked, sha)
 			}
@@ -321,7 +322,7 @@ func (s *session) load(ctx context.Context, d *demand, exists []rueidis.RedisMes
 			}
 		}
 	}
-	if !d.drop { // else they may go with the batch
+	if !d.doubt { // else they may go with the batch
 		note(s.scripts.ready, ready, now)
 	}
 	return nil
@@ -363,6 +364,22 @@ func shasOf(uses []scriptUse) []string {
 	}
 	return shas
 }
+
+// drop is the call that forgets what is kept, inside a transaction, where the call
+// by a hash would fail too late.
+func (s *session) drop() rueidis.Completed {
+	keys := s.keptKeys()
+	return s.conn.B().Eval().Script(dropScripts.source).Numkeys(int64(len(keys))).Key(keys...).Arg(s.head(0)...).Build()
+}
+
+// countData is DBSIZE where what is kept of scripts, ARGV, stands among the data.
+const countData = `
+local n = redis.call('DBSIZE')
+for _, key in ipairs(ARGV) do
+  local there = redis.pcall('EXISTS', key)
+  if there == 1 then n = n - 1 end
+end
+return n`
 
 // keptKeys are where scripts are kept: among the records, in a cluster in the first
 // slot of the shard.

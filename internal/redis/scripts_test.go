@@ -105,6 +105,17 @@ func TestWhatIsKeptOfScripts(t *testing.T) {
 		t.Errorf("loaded before a flush, and after: %s, %s", four, five)
 	}
 
+	// A repetition of a flush is none.
+	for range 2 {
+		do(t, client, &Request{Commands: commands("SCRIPT FLUSH"), IdempotencyKey: "once"})
+		ask(client, "SCRIPT LOAD return(5)")
+	}
+	do(t, client, &Request{Commands: commands("SCRIPT FLUSH"), IdempotencyKey: "once"})
+	client = restart()
+	if got := ask(client, "EVALSHA "+shaOf("return(5)")+" 0"); got != "5" {
+		t.Errorf("after the repetition of a flush: %s", got)
+	}
+
 	// Those that EVAL brought make room, and not those of SCRIPT LOAD.
 	var evals []Command
 	for i := range maxKeptScripts + 200 {
@@ -129,6 +140,10 @@ func TestWhatIsKeptOfScripts(t *testing.T) {
 	}
 	if n := node.Do("DBSIZE"); n != "0" {
 		t.Errorf("%s keys are among the data", n)
+	}
+	inOne := open(t, cluster, func(c *Config) { c.MinAcks, c.RecordDB = 0, -1 })
+	if got := do(t, inOne, &Request{Commands: commands("SCRIPT LOAD return(6)", "SET k v", "DBSIZE", "dbsize x")}); got[2] != "1" || !strings.HasPrefix(got[3], "!ERR wrong number") {
+		t.Errorf("where records and data share a database: %q", got)
 	}
 }
 
