@@ -245,7 +245,7 @@ const stampShown = "2006-01-02T15:04:05.000000Z07:00"
 func (m *merger) print(w io.Writer, e logs.Entry) error {
 	line := e.Line
 	if m.terminal {
-		line = quote.Log(line) // into a pipe or a file it goes as it was written
+		e.Node, line = quote.Text(e.Node), quote.Log(line) // into a pipe or a file it goes as it was written
 	}
 	if e.Stamped {
 		line = e.Time.Local().Format(stampShown) + " " + line

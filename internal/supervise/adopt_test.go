@@ -108,3 +108,21 @@ func TestANodeThatDiedWhileNobodyWatchedWasRestarted(t *testing.T) {
 		must(t, s, ActStop)
 	}
 }
+
+func TestAStackThatIsTakenDownKnowsSinceWhenAndWantsToBeUp(t *testing.T) {
+	s, n := oneNode(t, "exec sleep 1000")
+	s.Attend()
+	must(t, s, ActStart)
+	s.stopping.Store(true)
+	if err := s.send(t.Context(), "web-1", command{action: ActStop}); err != nil {
+		t.Fatal(err)
+	}
+	await1(t, s, "down", func(st NodeStatus) bool { return st.State == Down })
+	r, err := s.dir.readRecord("web-1")
+	if err != nil || r.Want != wantUp || r.State != Down || r.Process.PID != 0 || !r.Since.Equal(status(s).Since) {
+		t.Errorf("the record is %+v, %v", r, err)
+	}
+	if next := successor(t, s, n.spec); next.nodes["web-1"].keepDown {
+		t.Error("the next start of the stack would leave the node down")
+	}
+}

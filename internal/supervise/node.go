@@ -483,22 +483,36 @@ func (n *node) publish() {
 			s.Since = n.inherited.Since
 		}
 	})
-	settled := n.state == Up || n.state == Paused || n.state == Down
-	if settled {
-		n.inherited = record{}
+	n.keepRecord()
+}
+
+// keepRecord writes down in which state the node has settled, where the record
+// does not have it.
+func (n *node) keepRecord() {
+	if n.state != Up && n.state != Paused && n.state != Down {
+		return
 	}
-	// Only what is wanted already stands written: a stack that is taken down is
-	// wanted up, whole, the next time, and one that starts is not wanted down.
-	known := n.written.Want == n.want && !n.sup.stopping.Load()
-	if settled && known && (n.written.State != n.state || !n.written.Since.Equal(n.shown.Since)) {
+	n.inherited = record{}
+	if n.written.State == n.state && n.written.Since.Equal(n.shown.Since) {
+		return
+	}
+	switch {
+	case n.sup.stopping.Load():
+		// The node is wanted up the next time, unless it was stopped alone.
+		if n.state == Down && (n.written.Want == wantUp || n.written.Want == wantPaused) {
+			n.recordWant(wantUp)
+		}
+	case n.written.Want == n.want: // else it is about to start, and has no record of its own yet
 		n.record()
 	}
 }
 
 // record writes down what the next supervisor has to know.
-func (n *node) record() {
+func (n *node) record() { n.recordWant(n.want) }
+
+func (n *node) recordWant(wanted want) {
 	r := record{
-		Plan: n.made, Want: n.want, Address: n.spec.Address,
+		Plan: n.made, Want: wanted, Address: n.spec.Address,
 		State: n.shown.State, Since: n.shown.Since, Restarts: n.restarts,
 	}
 	if n.proc != nil {
@@ -523,7 +537,7 @@ type FailedError struct {
 const longLine = 500
 
 func (e *FailedError) Error() string {
-	msg := fmt.Sprintf("%s keeps dying (%s)", e.Node, e.Detail)
+	msg := fmt.Sprintf("%s keeps dying (%s)", e.Node, quote.Cut(e.Detail, longDetail))
 	for _, line := range e.Log {
 		msg += "\n  " + quote.Cut(line, longLine)
 	}

@@ -44,7 +44,7 @@ type NodeStatus struct {
 	// under whichever supervisor.
 	Restarts int `json:"restarts"`
 	// Since is when the state was entered; zero: nobody knows.
-	Since time.Time `json:"since,omitzero"`
+	Since time.Time `json:"since"`
 	// Until is by when a node that starts has to be ready; zero: no matter.
 	Until time.Time `json:"until,omitzero"`
 	// Detail says in words why the state is what it is, if that helps.
