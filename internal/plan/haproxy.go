@@ -215,8 +215,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 	d := backendData{
 		Name: name, What: string(app.Kind()), KV: app.Kind() == stack.KV,
 		Sticky: app.Sticky, Cookie: app.Sticky != "", Health: app.Health,
-		// HAProxy checks at most every 100 ms here: less would only burden.
-		FastInterval: min(app.Health.Interval, max(app.Health.Interval/4, 100*time.Millisecond)),
+		FastInterval: fastInterval(app.Health),
 	}
 	switch app.Kind() {
 	case stack.KV:
@@ -253,6 +252,29 @@ func (d backendData) direct() backendData {
 	d.ServerLimits, d.Limited, d.MaxQueued = "", false, 0
 	d.Errors = answersFor(d.Errors.Node, stack.KV, false)
 	return d
+}
+
+// fastInterval is the time between two checks of a server that is down or in
+// doubt. HAProxy checks at most every 100 ms here: less would only burden.
+func fastInterval(h stack.Health) time.Duration {
+	return min(h.Interval, max(h.Interval/4, 100*time.Millisecond))
+}
+
+// CheckedWithin is how long the balancers may take to send requests to a node of
+// any application that has become fit: until so many of their checks have passed.
+func CheckedWithin(s stack.Stack) time.Duration {
+	var longest time.Duration
+	for _, app := range s.Apps {
+		rise := time.Duration(app.Health.Rise) * fastInterval(app.Health)
+		longest = max(longest, rise+checkTimeout(s, app))
+	}
+	return longest
+}
+
+// checkTimeout is how long a balancer waits for the answer to a health check,
+// with the time that it takes to connect (HAProxy manual, "timeout check").
+func checkTimeout(s stack.Stack, app stack.App) time.Duration {
+	return min(s.Timeouts.Connect, app.Health.Interval) + s.Timeouts.Check
 }
 
 // redisMaster is the data of the port that always leads to the master.

@@ -270,17 +270,11 @@ func lookIn(maps ...map[string]string) func(name string) (string, bool) {
 
 // appProbe asks an application's node what the balancers ask it.
 func (b builder) appProbe(app stack.App) Probe {
-	probe := Probe{Kind: ProbeTCP, Timeout: b.checkTimeout(app)}
+	probe := Probe{Kind: ProbeTCP, Timeout: checkTimeout(b.stack, app)}
 	if app.Health.Path != "" {
 		probe.Kind, probe.Ready, probe.Host = ProbeHTTP, app.Health.Path, app.Health.Host
 	}
 	return probe
-}
-
-// checkTimeout is how long a balancer waits for the answer to a health check,
-// with the time that it takes to connect (HAProxy manual, "timeout check").
-func (b builder) checkTimeout(app stack.App) time.Duration {
-	return min(b.stack.Timeouts.Connect, app.Health.Interval) + b.stack.Timeouts.Check
 }
 
 // redisEnv tells a program where Redis is; nothing when the stack has none.

@@ -54,7 +54,7 @@ func (s *Supervisor) drain(ctx context.Context, node string) {
 // to see it. One that hangs takes none of the others' time. When the stack is
 // taken down nobody has to take over.
 func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Client, node string) {
-	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
+	ctx, cancel := context.WithTimeout(ctx, s.rotationLimit())
 	defer cancel()
 	others := map[string]bool{}
 	for _, st := range s.board.snapshot().Nodes {

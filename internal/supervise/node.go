@@ -296,7 +296,7 @@ func (n *node) terminate() {
 	}
 	// An application's node leaves service before it leaves: the balancers
 	// send it nothing new, and what it has in hand is finished.
-	n.killAt = time.Now().Add(rotationLimit + drainLimit + n.spec.Grace) // see drain
+	n.killAt = time.Now().Add(n.sup.rotationLimit() + drainLimit + n.spec.Grace) // see drain
 	proc := n.proc
 	n.sup.tasks.Go(func() {
 		n.sup.drain(n.sup.ctx, n.spec.Node)

@@ -185,7 +185,7 @@ func TestANodeIsNotKilledBeforeItsDrainIsOver(t *testing.T) {
 	n.spec.Grace, n.upSince = 100*time.Millisecond, time.Now()
 	n.terminate()
 	// It waits for another node to be in rotation, and then for its requests.
-	if left := time.Until(n.killAt); left < rotationLimit+drainLimit {
+	if left := time.Until(n.killAt); left < leastRotation+drainLimit {
 		t.Errorf("it is killed %v after it was told to stop", left)
 	}
 }
@@ -199,7 +199,7 @@ func TestInAStackThatIsTakenDownNobodyHasToTakeOver(t *testing.T) {
 	s.stopping.Store(true)
 	began := time.Now()
 	s.awaitRelief(t.Context(), []*haproxy.Client{haproxy.NewClient(s.dir.path("gone.sock"))}, "web-1")
-	if took := time.Since(began); took > rotationLimit/2 {
+	if took := time.Since(began); took > leastRotation/2 {
 		t.Errorf("it waited %v for a balancer that has ended", took)
 	}
 }

@@ -17,7 +17,7 @@ const startLimit = 15 * time.Second
 func (s *Supervisor) bringUp(ctx context.Context, n *node, c command, limit time.Duration) error {
 	patience := limit
 	if c.action == ActRestart {
-		patience += rotationLimit + drainLimit + n.spec.Grace // see terminate
+		patience += s.rotationLimit() + drainLimit + n.spec.Grace // see terminate
 	}
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -16,9 +16,14 @@ import (
 // requests. This file looks at what they have found, so that nobody is told that
 // a stack is ready while its clients get 503.
 
-// rotationLimit is how long a start waits for the balancers to see what the
-// supervisor sees.
-const rotationLimit = 5 * time.Second
+// leastRotation is the least time that is waited for the balancers to see what
+// the supervisor sees.
+const leastRotation = 5 * time.Second
+
+// rotationLimit is how long that may take: where they check seldom, longer.
+func (s *Supervisor) rotationLimit() time.Duration {
+	return max(leastRotation, plan.CheckedWithin(s.cfg.Stack))
+}
 
 // rotationEvery is how often the balancers are asked, and rotationTimeout how
 // long one may take to answer.
@@ -65,7 +70,7 @@ func (s *Supervisor) watchRotation(ctx context.Context) {
 // every server elsewhere: until their own checks have passed, a client would
 // get 503.
 func (s *Supervisor) awaitRotation(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, rotationLimit)
+	ctx, cancel := context.WithTimeout(ctx, s.rotationLimit())
 	defer cancel()
 	var seen rotation
 	settled := func() bool {

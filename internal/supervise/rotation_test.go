@@ -3,6 +3,7 @@ package supervise
 import (
 	"reflect"
 	"testing"
+	"time"
 
 	"holdfast/internal/haproxy"
 	"holdfast/internal/plan"
@@ -64,5 +65,20 @@ func TestAStackIsNotReadyWhileABalancerHasNoServerForAnApplication(t *testing.T)
 	b.setRotation(rotation{})
 	if n, _ := b.snapshot().Node("web-1"); n.Excluded != "" {
 		t.Errorf("a node that is not up is excluded: %q", n.Excluded)
+	}
+}
+
+func TestABalancerThatChecksSeldomIsWaitedFor(t *testing.T) {
+	s := &Supervisor{}
+	s.cfg.Stack = stack.Default()
+	if got := s.rotationLimit(); got != leastRotation {
+		t.Errorf("by default %v", got)
+	}
+	app := s.cfg.Stack.Apps["web"]
+	app.Health.Interval, app.Health.Rise = 20*time.Second, 3
+	s.cfg.Stack.Apps["web"] = app
+	// Three checks, a quarter of the interval apart, and the time for the last.
+	if got, want := s.rotationLimit(), 3*5*time.Second+2*time.Second+2*time.Second; got != want {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
