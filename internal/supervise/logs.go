@@ -2,7 +2,6 @@ package supervise
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -176,29 +175,28 @@ func attendLogWriter(ctx context.Context, state string, writer *process.Process)
 }
 
 // endLogWriter ends the log writer when all that the nodes have said is stored,
-// unless a node still runs that would block without it.
-func (s *Supervisor) endLogWriter() error {
+// unless a node still runs that would block without it. The stack is down
+// whether it succeeds or not.
+func (s *Supervisor) endLogWriter() {
 	for _, n := range s.board.snapshot().Nodes {
 		if n.PID != 0 {
-			return nil
+			return
 		}
 	}
 	writer := s.letLogWriter()
 	if writer == nil {
-		return nil
+		return
 	}
-	if err := writer.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, process.ErrGone) {
-		return err
-	}
+	_ = writer.Signal(syscall.SIGTERM)      // it may just have ended
 	_ = writer.SignalGroup(syscall.SIGCONT) // one that is stopped has to wake up to hear
 	select {
 	case <-writer.Done():
-		return nil
+		return
 	case <-time.After(writerGrace):
 	}
-	_ = writer.SignalGroup(syscall.SIGKILL) // it may just have ended
+	s.log.Warn("the log writer did not store the last lines of the nodes in time, and was killed", "grace", writerGrace)
+	_ = writer.SignalGroup(syscall.SIGKILL)
 	<-writer.Done()
-	return fmt.Errorf("the log writer did not store the last lines of the nodes within %v, and was killed", writerGrace)
 }
 
 // letLogWriter ends the keeping of the log writer, and returns the one that

@@ -39,7 +39,8 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 	}
 	failures = append(failures, s.endStrays(ctx))
 	// Last of all, who stores what the others say.
-	return errors.Join(append(failures, s.endLogWriter())...)
+	s.endLogWriter()
+	return errors.Join(failures...)
 }
 
 // stopAll begins to stop nodes and answers the channels that say how each went.
