@@ -259,9 +259,9 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 	// whole: all commands as one transaction.
 	carried, whole := true, len(o.cmds) <= maxWhole
 	if len(o.cmds) == 1 {
-		o.effects = o.oneEffect[:]
+		o.effects, o.frees = o.oneEffect[:], o.oneFree[:]
 	} else {
-		o.effects = make([]bool, len(o.cmds))
+		o.effects, o.frees = make([]bool, len(o.cmds)), make([]bool, len(o.cmds))
 	}
 	for i, cmd := range o.cmds {
 		if len(cmd) == 0 || cmd[0] == "" {
@@ -289,7 +289,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 		case spec.Stateful:
 			return nil, &Error{Invalid, fmt.Errorf("%w: %s", errStateful, spec.Name)}
 		default:
-			o.effects[i] = spec.Write
+			o.effects[i], o.frees[i] = spec.Write, spec.Write && !spec.grows
 			o.local = o.local || !spec.Replicated
 			o.uses = appendUses(o.uses, spec.Name, cmd)
 			// It would hold up everybody else on the connection. In a

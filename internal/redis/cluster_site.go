@@ -47,8 +47,13 @@ func (o *operation) answered(answers []rueidis.RedisResult) []rueidis.RedisResul
 // onceInCluster is once for one command, ARGV[4...]. Behind the record, KEYS has
 // the command's own: while a slot is on its way, Redis judges by them what of
 // it is where. Several commands are several calls, each being in its own slot.
-var onceInCluster = newScript(recording+carrying+`
+// onceFreeingInCluster is for one that takes no memory: see recording.
+var (
+	onceInCluster = newScript(recording+carrying+`
 return {recorded(function() return carried(4, #ARGV) end)}`, false)
+	onceFreeingInCluster = newScript(recording+carrying+`
+return {recorded(function() return carried(4, #ARGV) end, true)}`, false)
+)
 
 // itemRecord names the record of one command. In a cluster it is where the
 // command's keys are, whichever others the command is sent with.

@@ -41,6 +41,7 @@ type Spec struct {
 	// "string" or "scripting".
 	Categories []string
 
+	grows  bool // it may take memory: Redis refuses it when that is full
 	module bool // a module's, not Redis' own
 	old    bool // it is of a Redis before 7.0
 	keys   []keySpec
@@ -287,6 +288,7 @@ func parseSpec(entry rueidis.RedisMessage) *Spec {
 	s.Admin = has("admin") || s.In("admin")
 	s.Dangerous = s.In("dangerous")
 	s.NoScript = has("noscript")
+	s.grows = has("denyoom")
 	s.module = has("module")
 	s.old = len(f) <= 8 // it tells of no key specifications
 	s.Stateful = s.stateful(flags)

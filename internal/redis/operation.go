@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +25,11 @@ type operation struct {
 	// any does. What only reads may be repeated at will.
 	effects   []bool
 	oneEffect [1]bool // effects of a single command
-	writes    bool
+	// frees says of each command whether it writes and takes no memory: Redis
+	// carries it out also when that is full.
+	frees   []bool
+	oneFree [1]bool // frees of a single command
+	writes  bool
 	// local: what it answers is of the process that is asked, not in the data: it
 	// is one for the master.
 	local bool
@@ -124,9 +127,17 @@ func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands 
 			if o.record != "" && o.effects[i] {
 				records := []string{o.itemRecord(i)}
 				if o.site != nil {
-					batch = append(batch, s.call(onceInCluster, append(records, o.site.keys[i]...), s.head(len(cmd)), cmd))
+					script := onceInCluster
+					if o.frees[i] {
+						script = onceFreeingInCluster
+					}
+					batch = append(batch, s.call(script, append(records, o.site.keys[i]...), s.head(len(cmd)), cmd))
 				} else {
-					batch = append(batch, s.call(once, records, s.head(1+len(cmd)), []string{strconv.Itoa(len(cmd))}, cmd))
+					growing := "1"
+					if o.frees[i] {
+						growing = "0"
+					}
+					batch = append(batch, s.call(once, records, appendSized(append(s.head(2+len(cmd)), growing), cmd)))
 				}
 			} else {
 				batch = append(batch, s.plain(cmd))
@@ -174,6 +185,7 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 		if fate == refused && o.record != "" && o.effects[i] && isNoScript(err) {
 			s.forget(once)
 			s.forget(onceInCluster)
+			s.forget(onceFreeingInCluster)
 			fate = retry
 		}
 		switch fate {

@@ -26,12 +26,18 @@ type Script struct {
 // NewScript makes a script of the body of a Lua function of KEYS and ARGV,
 // which may write. An error before its first write has to mean that nothing
 // happened, and no error may come after it.
-func NewScript(body string) *Script {
+func NewScript(body string) *Script { return newWritingScript(body, "false") }
+
+// NewFreeingScript makes a script that writes and takes no memory, such as one
+// that deletes: Redis carries it out also when its memory is full.
+func NewFreeingScript(body string) *Script { return newWritingScript(body, "true") }
+
+func newWritingScript(body, frees string) *Script {
 	return newScript("local function body(KEYS, ARGV)\n"+body+"\nend\n"+recording+`
 local keys, args = {}, {}
 for i = 2, #KEYS do keys[i - 1] = KEYS[i] end
 for i = 4, #ARGV do args[i - 3] = ARGV[i] end
-return recorded(function() return body(keys, args) end)`, false)
+return recorded(function() return body(keys, args) end, `+frees+`)`, false)
 }
 
 // NewReadScript makes a script that only reads.
@@ -64,11 +70,16 @@ end
 // (read-only, too few replicas, out of memory: Redis 7.0, script.c) leaves
 // nothing behind, and what comes after it cannot fail for those reasons. It
 // holds the answer; empty stands for OK, the most frequent one.
+//
+// When memory is full, Redis still carries out what frees some (DEL). There the
+// record must not be in the way: Redis looks at the memory before a script's
+// first write alone (script.c, scriptVerifyOOM), so that is one that takes none.
 const recording = renewing + `
 local rec, ttl, recdb, datadb = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local function recorded(body)
+local function recorded(body, frees)
   if rec == '' or ttl == '' then return body() end
   if recdb ~= '' then redis.call('SELECT', recdb) end
+  if frees then redis.pcall('PEXPIRE', rec, ttl) end
   local first = redis.pcall('SET', rec, '', 'NX', 'PX', ttl)
   if not first or first.err then
     local kept = redis.call('GET', rec)
@@ -116,16 +127,18 @@ end
 `
 
 // once carries commands out, each with a record of its own, as recording does
-// for one: KEYS are the records, and behind the first three of ARGV stands each
-// command, its length first. One call for many costs a fraction of many calls,
+// for one: KEYS are the records, and behind the first four of ARGV stands each
+// command, its length first. ARGV[4] is how many of the first may take memory: the
+// others are carried out also when it is full. One call for many costs a fraction of many calls,
 // at the master and, since it changes the database twice and not twice for each
 // command, at the replicas.
 var once = newScript(renewing+carrying+`
-local call, ttl, recdb, datadb = redis.call, ARGV[1], ARGV[2], ARGV[3]
-local out, place, same, mine, at = {}, {}, {}, {}, 4
+local call, ttl, recdb, datadb, growing = redis.call, ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local out, place, same, mine, at = {}, {}, {}, {}, 5
 if recdb ~= '' then call('SELECT', recdb) end
 for i = 1, #KEYS do
   local rec = KEYS[i]
+  if i == growing + 1 then redis.pcall('PEXPIRE', rec, ttl) end -- see recording
   local first = not mine[rec] and redis.pcall('SET', rec, '', 'NX', 'PX', ttl)
   if mine[rec] then
     same[i] = mine[rec]
@@ -165,6 +178,11 @@ if #keep > 0 then
 end
 for i, j in pairs(same) do out[i] = out[j] end
 return out`, false)
+
+// appendSized appends a command behind its length.
+func appendSized(args []string, cmd Command) []string {
+	return append(append(args, strconv.Itoa(len(cmd))), cmd...)
+}
 
 // counts says that a command answers a counter's value: see carrying.
 func counts(name string) bool {

@@ -313,15 +313,23 @@ func (s *session) fence(cmds rueidis.Commands, batch []*operation) (rueidis.Comm
 // at the master.
 const maxSingles = 128
 
-// encodeSingles appends the single commands with records, many to a call.
+// encodeSingles appends the single commands with records, many to a call. Those
+// that take no memory stand last: see once.
 func (s *session) encodeSingles(cmds rueidis.Commands) rueidis.Commands {
 	for ops := range slices.Chunk(s.singles, maxSingles) {
+		growing := len(ops)
+		for i := len(ops) - 1; i >= 0; i-- {
+			if ops[i].frees[0] {
+				growing--
+				ops[i], ops[growing] = ops[growing], ops[i]
+			}
+		}
 		records := make([]string, 0, len(ops))
-		args := s.head(4 * len(ops))
+		args := append(s.head(1+4*len(ops)), strconv.Itoa(growing))
 		for i, o := range ops {
 			o.first, o.count, o.place = len(cmds), 1, i
 			records = append(records, o.record)
-			args = append(append(args, strconv.Itoa(len(o.cmds[0]))), o.cmds[0]...)
+			args = appendSized(args, o.cmds[0])
 		}
 		cmds = append(cmds, s.call(once, records, args))
 	}

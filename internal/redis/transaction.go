@@ -200,7 +200,7 @@ func (o *operation) encodeWhole(s *session) rueidis.Completed {
 	}
 	args := s.head(words)
 	for _, cmd := range o.cmds {
-		args = append(append(args, strconv.Itoa(len(cmd))), cmd...)
+		args = appendSized(args, cmd)
 	}
 	keys := []string{o.record}
 	if o.site != nil {

@@ -173,6 +173,6 @@ return {holds == 'none' and 201 or 204}`)
 // deleteKey deletes the key. One that is not there is not found, whatever the
 // preconditions: they count only where the answer would be a success without
 // them (RFC 9110, section 13.2.1).
-var deleteKey = redis.NewScript(`if redis.call('EXISTS', KEYS[1]) == 0 then return {404} end` + checkKey + `
+var deleteKey = redis.NewFreeingScript(`if redis.call('EXISTS', KEYS[1]) == 0 then return {404} end` + checkKey + `
 redis.call('DEL', KEYS[1], KEYS[2])
 return {204}`)

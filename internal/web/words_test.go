@@ -138,13 +138,14 @@ type answers struct {
 	loop     *caller // to a node with an event loop
 	server   *caller // to one without
 	number   int     // of the last request
-	changed  bool    // the data is not wordsData any more
+	changed  bool    // the data is not what a command is to find any more
+	data     [][]string
 }
 
-// prepare sees to it that the data is wordsData.
+// prepare makes the data that a command is to find.
 func (a *answers) prepare() {
 	if a.changed {
-		a.operator.ask(wordsData...)
+		a.operator.ask(a.data...)
 	}
 	a.changed = false
 }
@@ -214,7 +215,7 @@ func TestAnswersAreRedisOwnWhicheverWay(t *testing.T) {
 	there, _ := listen(t, New(cfg, slowStore{client}))
 	a := &answers{
 		t: t, operator: dialRedis(t, master.Addr), straight: dialRedis(t, master.Addr, redistest.Username, redistest.Password),
-		loop: dial(t, here), server: dial(t, there), changed: true,
+		loop: dial(t, here), server: dial(t, there), data: wordsData, changed: true,
 	}
 	deadline := time.Now().Add(2 * time.Minute)
 	_ = a.loop.SetDeadline(deadline)
@@ -267,6 +268,73 @@ func TestAnswersAreRedisOwnWhicheverWay(t *testing.T) {
 			if i >= len(got) || got[i] != words[i] {
 				t.Fatalf("%q in a pipeline, %s: %q, want %q", cmd, way, got[min(i, len(got)-1)], words[i])
 			}
+		}
+	}
+}
+
+// When memory is full, Redis refuses what takes more of it and carries out the
+// rest, also where a record of it is kept.
+func TestWhatTakesNoMemoryIsCarriedOutWhenItIsFull(t *testing.T) {
+	client, master := single(t)
+	here, _ := listen(t, New(Config{}, client))
+	a := &answers{t: t, operator: dialRedis(t, master.Addr), straight: dialRedis(t, master.Addr, redistest.Username, redistest.Password), loop: dial(t, here)}
+	a.data = slices.Concat([][]string{{"CONFIG", "SET", "maxmemory", "0"}}, wordsData, [][]string{{"CONFIG", "SET", "maxmemory", "1"}})
+	refused := 0
+	for line := range strings.Lines(`DEL str
+		UNLINK str none
+		GETDEL str
+		EXPIRE str 60
+		PERSIST str
+		RENAME str other
+		LPOP list
+		LTRIM list 1 0
+		LREM list 0 a
+		HDEL hash f
+		SREM set m
+		SPOP set
+		ZREM zset m
+		ZPOPMIN zset
+		XDEL stream 1-1
+		XGROUP DESTROY stream g
+		PUBLISH channel x
+		DEL
+		EXPIRE str x
+		GET str
+		SET str x
+		SET str x EX nonsense
+		INCR num
+		APPEND str x
+		LPUSH list x
+		HSET hash f x
+		SADD set x
+		ZADD zset 1 x
+		XADD stream * f v
+		COPY str other`) {
+		cmd := strings.Fields(line)
+		a.changed = true
+		want := a.ofRedis(cmd, false)
+		if strings.HasPrefix(want, "-OOM ") {
+			refused++
+		}
+		for _, header := range []string{"", byClient, fromBalancer} {
+			a.changed = true
+			if got := a.post(a.loop, "/", cmd, inRESP2+header); got != want {
+				t.Errorf("%q, %q: %q, want %q", cmd, header, got, want)
+			}
+			a.changed = true
+			if got := a.post(a.loop, "/pipeline", [][]string{{"SET", "other", "x"}, cmd}, inRESP2+header); got != "-OOM command not allowed when used memory > 'maxmemory'.\r\n"+want {
+				t.Errorf("%q in a pipeline, %q: %q, want %q", cmd, header, got, want)
+			}
+		}
+	}
+	if refused != 10 {
+		t.Errorf("Redis refused %d", refused)
+	}
+	a.changed = true
+	a.prepare()
+	for _, status := range []string{"204", "404"} {
+		if answer := a.loop.ask(t, "DELETE /v1/keys/str HTTP/1.1\r\n"+plainHead+"Holdfast-Attempt: "+status+"\r\n\r\n"); !strings.Contains(answer, " "+status+" ") {
+			t.Errorf("DELETE: %q, want %s", answer, status)
 		}
 	}
 }
