@@ -49,6 +49,34 @@ func (d dir) lastWrite(node string) (last time.Time) {
 	return last
 }
 
+// coldPatience is how long a redis node waits at a cold start for one with newer
+// data. The Sentinels would otherwise replace a master that is slow to start by any
+// replica, also by one that was stopped long ago. When the master does not come at
+// all, the replica that was written to last goes first, and the others leave the
+// Sentinels time to promote it.
+const coldPatience = 4 * time.Second
+
+// sameTime is how far apart two replicas that are in step with a master write the
+// same command.
+const sameTime = 20 * time.Millisecond
+
+// beginCold notes which replicas have older data than another one. It is called when
+// neither Redis nor a Sentinel runs.
+func (s *Supervisor) beginCold() {
+	s.newer = map[string]string{}
+	var newest nodeData
+	for _, with := range s.dir.redisWithData() {
+		switch {
+		case s.nodes[with.node] == nil || with.node == s.kept.Redis.Replication.Master:
+		case newest.node == "":
+			newest = with
+		case newest.written.Sub(with.written) > sameTime:
+			s.newer[with.node] = newest.node
+		}
+	}
+	s.cold.Store(true)
+}
+
 // lastWritten is for a person who has to choose a node.
 func lastWritten(with []nodeData) string {
 	var words []string

@@ -239,3 +239,38 @@ func TestAMasterThatIsLeftOutWithoutSentinelsIsToComeBackWithThem(t *testing.T) 
 		t.Error("a refusal has changed something")
 	}
 }
+
+func TestAtAColdStartAReplicaThatMissedWritesWaitsForOneThatHasThem(t *testing.T) {
+	d := bootedStack(t)
+	d.hasData("redis-1", 0)
+	d.hasData("redis-2", time.Hour)
+	d.hasData("redis-3", time.Minute)
+	s := d.prepared("")
+	views := []redis.View{{Address: s.nodes["redis-1"].spec.Address}, {Address: s.nodes["redis-1"].spec.Address}}
+	waits := func(node string, standings map[string]redis.Standing) string {
+		f := facts{Sentinels: 3, Views: views, Nodes: redisAddresses(s.host.Processes), Standings: standings}
+		return s.decide(t.Context(), node, time.Now(), &f).Wait
+	}
+	master := map[string]redis.Standing{"redis-1": {Master: true}}
+	both := map[string]redis.Standing{"redis-1": {Master: true}, "redis-3": {Linked: true}}
+	for _, tt := range []struct {
+		node      string
+		standings map[string]redis.Standing
+		waitsFor  string
+	}{
+		{"redis-1", nil, ""}, {"redis-2", nil, "redis-1"}, {"redis-3", nil, "redis-1"},
+		{"redis-2", master, "redis-3"}, {"redis-3", master, ""},
+		{"redis-2", both, ""},
+	} {
+		got := waits(tt.node, tt.standings)
+		if (got == "") != (tt.waitsFor == "") || !strings.Contains(got, tt.waitsFor) {
+			t.Errorf("%s, when %v answer: %q", tt.node, tt.standings, got)
+		}
+	}
+
+	// Later, and where Redis runs, nobody waits: the Sentinels know who has what.
+	s.cold.Store(false)
+	if got := waits("redis-2", nil); got != "" {
+		t.Error(got)
+	}
+}

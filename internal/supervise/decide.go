@@ -74,6 +74,12 @@ func (f facts) otherMaster(node string) string {
 	return ""
 }
 
+// answers reports whether a redis node has answered.
+func (f facts) answers(node string) bool {
+	_, yes := f.Standings[node]
+	return yes
+}
+
 // nameOf is the node that has an address; empty: none.
 func (f facts) nameOf(address string) string {
 	for name, a := range f.Nodes {
@@ -104,6 +110,11 @@ type candidate struct {
 	Dead time.Duration
 	// HoldBack is how long a dead master waits for the Sentinels to replace it.
 	HoldBack time.Duration
+	// MasterFirst is how long a replica waits for the named master to answer, and
+	// NewestFirst how long for Newest, another replica, to be in step with it: at
+	// a cold start the Sentinels cannot tell which replica has the newest data.
+	MasterFirst, NewestFirst time.Duration
+	Newest                   string
 }
 
 // decide says in which part a redis node starts.
@@ -123,6 +134,10 @@ func decide(c candidate, f facts) start {
 		// It could be promoted as it is: when the data of all is gone, such as
 		// a disk that was not mounted, the stack must not go on without.
 		return start{Wait: "its data directory is empty, and no other redis node is there to fill it"}
+	case name != c.Name && c.Dead < c.MasterFirst && !f.answers(name):
+		return start{Wait: "it waits for " + name + ", which was the master and has the newest data"}
+	case name != c.Name && c.Dead < c.NewestFirst && !f.Standings[c.Newest].Linked:
+		return start{Wait: "it waits for " + c.Newest + ", which has newer data, to be in step with the master"}
 	case name != c.Name:
 		return start{Replica: address}
 	case !c.Booted:

@@ -264,6 +264,7 @@ func (s *Supervisor) beginRewrite() error {
 		m.Watch, m.Addresses, m.Rewriting = s.plan.Name, all, false
 		return s.saveKept()
 	}
+	s.beginCold()
 	if s.bereft != "" {
 		s.log.Warn("the data of the Redis master is gone: the node that was written to last takes its place", "was", s.bereft, "now", m.Replication.Master)
 	}

@@ -335,7 +335,11 @@ func (n *node) start(ctx context.Context) {
 		switch {
 		case part.Wait != "":
 			if n.detail != part.Wait {
-				n.log.Warn("not started", "why", part.Wait)
+				level := slog.LevelInfo
+				if part.Refused {
+					level = slog.LevelWarn
+				}
+				n.log.Log(ctx, level, "not started yet", "why", part.Wait)
 			}
 			n.detail = part.Wait
 			if part.Refused {

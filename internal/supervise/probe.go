@@ -110,6 +110,9 @@ func (n *node) probed(r probeResult) {
 		role := r.role
 		n.sup.board.update(n.spec.Node, func(s *NodeStatus) { s.Role = role })
 	}
+	if r.role == "replica" && r.ready {
+		n.sup.cold.Store(false)
+	}
 	if r.role == "master" {
 		if err := n.sup.markBooted(); err != nil {
 			// Before it stands written, a later start would take redis-1 for

@@ -80,16 +80,27 @@ func (s *Supervisor) decide(ctx context.Context, node string, deadAt time.Time, 
 	} else {
 		f = s.gather(ctx, 500*time.Millisecond)
 	}
+	c := candidate{
+		Name:     node,
+		Empty:    s.dir.empty(node),
+		Booted:   s.booted.Load(),
+		Dead:     time.Since(deadAt),
+		HoldBack: s.holdBack(),
+	}
+	if s.cold.Load() {
+		c.MasterFirst = coldPatience
+		if newer := s.newer[node]; newer != "" {
+			c.MasterFirst, c.NewestFirst, c.Newest = coldPatience+s.holdBack(), coldPatience, newer
+		}
+	}
+	return decide(c, f)
+}
+
+// holdBack is time for one failover that fails, the wait before the next (twice the
+// time-out), and that one.
+func (s *Supervisor) holdBack() time.Duration {
 	r := s.cfg.Stack.Redis
-	return decide(candidate{
-		Name:   node,
-		Empty:  s.dir.empty(node),
-		Booted: s.booted.Load(),
-		Dead:   time.Since(deadAt),
-		// Time for one failover that fails, the wait before the next (twice
-		// the time-out), and that one.
-		HoldBack: r.DownAfter + 3*r.FailoverTimeout + 2*time.Second,
-	}, f)
+	return r.DownAfter + 3*r.FailoverTimeout + 2*time.Second
 }
 
 // reconcile looks for what the Sentinels do not mend by themselves.

@@ -72,6 +72,11 @@ type Supervisor struct {
 	// bereft is the redis node that was the master and has no data any more; empty:
 	// it has.
 	bereft string
+	// cold is true from a start at which neither Redis nor a Sentinel runs until a
+	// replica is in step. newer has, for each replica with older data than another
+	// one had then, the one with the newest; it is not changed after Prepare.
+	cold  atomic.Bool
+	newer map[string]string
 	// rotating is held by who asks the balancers for their view, until it is
 	// shown: no older view comes after a newer one.
 	rotating sync.Mutex
