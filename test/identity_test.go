@@ -50,12 +50,18 @@ func (s *instance) failsOver() {
 	expect(s.t, st.Entry+"/get/order", 200, `{"result":"new"}`)
 }
 
+// ownPorts gives the web nodes ports that no other stack of this machine prefers:
+// it could take them while this one is down.
+func ownPorts(t *testing.T) string {
+	return fmt.Sprintf("apps: {web: {kv: {}, ports: [%d, %d]}}\n", freePort(t), freePort(t))
+}
+
 func redisPorts(entry string, ports ...int) string {
 	return fmt.Sprintf("%sredis: {ports: [%s]}\n", entry, strings.Trim(strings.Join(strings.Fields(fmt.Sprint(ports)), ", "), "[]"))
 }
 
 func TestNodesThatExchangeTheirPortsKeepTheirData(t *testing.T) {
-	entry := minimal(t)
+	entry := minimal(t) + ownPorts(t)
 	a, b, c := freePort(t), freePort(t), freePort(t)
 	s := newInstance(t, redisPorts(entry, a, b, c))
 	name := "name: " + s.name + "\n"
@@ -82,12 +88,13 @@ func TestNodesThatExchangeTheirPortsKeepTheirData(t *testing.T) {
 }
 
 func TestRedisMayBeOffForAWhile(t *testing.T) {
-	entry := minimal(t)
+	without := minimal(t)
+	entry := without + ownPorts(t)
 	s := newInstance(t, entry)
 	name := "name: " + s.name + "\n"
 	s.stale("redis-2")
 	before := s.statusCommand()
-	s.write(name + entry + "redis: {enabled: false}\napps: {site: {files: .}}\n")
+	s.write(name + without + "redis: {enabled: false}\napps: {site: {files: .}}\n")
 	s.must("up", "-d")
 	s.must("down")
 
@@ -116,7 +123,7 @@ func TestRedisMayBeOffForAWhile(t *testing.T) {
 }
 
 func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
-	entry := minimal(t)
+	entry := minimal(t) + ownPorts(t)
 	s := newInstance(t, entry)
 	name := "name: " + s.name + "\n"
 	s.must("up", "-d")
@@ -159,5 +166,35 @@ func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
 	s.failsOver()
 	s.must("down")
 	s.write("name: " + s.name + "-again\n" + entry + "redis: {replicas: 1}\n")
+	s.upWithNew()
+}
+
+func TestALostStackFileLosesNoData(t *testing.T) {
+	s := newInstance(t, minimal(t)+ownPorts(t))
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	expect(t, st.Entry+"/set/order/old", 200, `{"result":"OK"}`)
+	s.must("stop", "redis-1") // another one becomes the master
+	s.await("a write", 20*time.Second, func() bool { code, _ := get(t, st.Entry+"/set/order/new"); return code == 200 })
+
+	// The supervisor is gone, and the file is damaged: what is advised works.
+	s.killSupervisor()
+	file := filepath.Join(s.state, "stack.json")
+	if err := os.WriteFile(file, []byte(`{"booted": tr`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range [][]string{{"up", "-d"}, {"down"}} {
+		if said := s.fails(1, command...); !strings.Contains(said, "Move it away") {
+			t.Errorf("%v says %q", command, said)
+		}
+	}
+	if err := os.Rename(file, file+".damaged"); err != nil {
+		t.Fatal(err)
+	}
+	if said := s.fails(1, "up", "-d"); !strings.Contains(said, "still run") {
+		t.Errorf("it says %q", said)
+	}
+	expect(t, st.Entry+"/get/order", 200, `{"result":"new"}`)
+	s.must("down")
 	s.upWithNew()
 }
