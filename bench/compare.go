@@ -387,8 +387,8 @@ func (b *bench) closedLoad(ctx context.Context, c scenario, s subject, all []exc
 	}
 	l, err := b.profiled(ctx, s, func() (loaded, error) {
 		measure := b.measure
-		if c.crowded() {
-			measure *= 2
+		if c.crowded() { // so that its connections are a small part of it
+			measure += time.Duration(c.connections) * time.Millisecond
 		}
 		return wrk(ctx, b.dir, address, requests, c.connections, measure)
 	})

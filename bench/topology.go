@@ -184,7 +184,7 @@ func (t *topology) startHAProxy(ctx context.Context, health, extra string) error
 var (
 	serverLine = regexp.MustCompile(`(?m)^(    server web-1) \S+`) // of both backends
 	checkLine  = regexp.MustCompile(`(?m)^(    http-check send meth GET uri) \S+`)
-	entryLine  = regexp.MustCompile(`(?m)^frontend entry\n    bind .*$`)
+	entryLine  = regexp.MustCompile(`(?m)^frontend entry\n(?:    .*\n)*?    bind .*$`)
 )
 
 // balancerConfig puts another server in the place of the web node.
