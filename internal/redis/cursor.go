@@ -46,12 +46,13 @@ func originOf(process string) origin {
 type whose int
 
 const (
-	own     whose = iota // this process', or 0, with which everybody begins
-	foreign              // another's
-	nobodys              // it is no number
+	own      whose = iota // this process', or 0, with which everybody begins
+	foreign               // another's
+	madeUp                // a number that no process gives
+	noCursor              // it is no number
 )
 
-// foreignCursor is one that is no process' own.
+// foreignCursor is one that no process gives.
 const foreignCursor = "1"
 
 // readCursor is a cursor's number, as Redis reads it (strtoul); begins says that it
@@ -68,15 +69,18 @@ func readCursor(cursor string) (n uint64, begins, ok bool) {
 	return n, n == 0, true
 }
 
-// take is Redis' cursor in one that a client sent. Of what is foreign Redis is asked
-// from the beginning, so that it may have words of its own for the rest.
+// take is Redis' cursor in one that a client sent. Where it is another's, Redis is
+// asked from the beginning, so that it may have words of its own for the rest of the
+// command.
 func (o origin) take(cursor string) (raw string, by whose) {
 	switch n, begins, ok := readCursor(cursor); {
 	case !ok:
-		return "none", nobodys
+		return "none", noCursor
 	case begins:
 		return cursor, own
-	case n>>originBits == 0 || origin(n&(1<<originBits-1)) != o:
+	case n>>originBits == 0:
+		return "0", madeUp
+	case origin(n&(1<<originBits-1)) != o:
 		return "0", foreign
 	default:
 		return strconv.FormatUint(n>>originBits, 10), own
@@ -132,8 +136,8 @@ func (s *session) plain(cmd Command) rueidis.Completed {
 
 // stamp makes the cursors in the results of commands those of the process that
 // gave them, and what was asked for with a cursor of another one an error: of that
-// command alone. A hash, set or sorted set that has come whole is right all the
-// same; Redis itself takes any cursor for a small one.
+// command alone. With a number that no process gives, a hash, set or sorted set that
+// has come whole is answered: Redis itself takes any number for a small one.
 func (o origin) stamp(cmds []Command, results []Result) {
 	for i := range results {
 		at := cursorAt(cmds[i][0])
@@ -142,17 +146,17 @@ func (o origin) stamp(cmds []Command, results []Result) {
 		}
 		if r := &results[i]; r.Err == nil && r.Reply.Len() == 2 {
 			_, by := o.take(cmds[i][at])
-			*r = o.stamped(r.Reply, by == foreign, at > 1)
+			*r = o.stamped(r.Reply, by, at > 1)
 		}
 	}
 }
 
 // stamped is one answer with a cursor: the cursor, and what was found. ofKey says
 // that it is about one key.
-func (o origin) stamped(r Reply, foreign, ofKey bool) Result {
+func (o origin) stamped(r Reply, by whose, ofKey bool) Result {
 	next := r.At(0)
 	switch whole := next.Text() == "0"; {
-	case foreign && !(whole && ofKey):
+	case by == foreign, by == madeUp && !(whole && ofKey):
 		return Result{Err: &Error{Refused, ErrCursorGone}}
 	case whole:
 		return Result{Reply: r}

@@ -120,6 +120,7 @@ func TestACursorOfAnotherProcessIsAnError(t *testing.T) {
 	for _, line := range scanLines {
 		cmd := scanning(line, cursors[line])
 		gone(line, &Request{Commands: []Command{cmd}, Async: true}, 0)
+		gone(line+" to the end", &Request{Commands: []Command{scanning(strings.Replace(line, "COUNT 50", "COUNT 10000", 1), cursors[line])}}, 0)
 		gone(line+" from a replica", &Request{Commands: []Command{cmd}, Read: ReadReplica, MaxLag: time.Hour}, 0)
 		got := &Request{Commands: []Command{{"ECHO", "before"}, cmd, {"ECHO", "behind"}}}
 		gone(line+" in a pipeline", got, 1)
