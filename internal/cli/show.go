@@ -147,13 +147,13 @@ func showStart(ctx context.Context, g *globals, w io.Writer, status func() (supe
 			told = time.Now()
 		}
 		for _, n := range st.Nodes {
-			line := fmt.Sprintf("  %-14s %-9s %-21s %s", n.Name, n.State, n.Address, g.detail(n)+left(n))
+			line := fmt.Sprintf("  %-14s %-9s %-21s %s", n.Name, n.State, n.Address, g.remark(n)+left(n))
 			switch {
 			case live:
 				line = cut(line, width(w)-1) // a wrapped line would be two to go back over
 				line = strings.Replace(line, string(n.State), colour(n.State)+string(n.State)+plain, 1)
 				fmt.Fprintln(w, strings.TrimRight(line, " "))
-			case tell && n.State == supervise.Starting && n.Detail != "",
+			case tell && (n.State == supervise.Starting && n.Detail != "" || n.Excluded != ""),
 				n.State != settled[n.Name] && (n.State == supervise.Up || n.State == supervise.Failed):
 				fmt.Fprintf(w, "%s  (%.2f s)\n", strings.TrimRight(line, " "), time.Since(began).Seconds())
 			}
