@@ -60,7 +60,7 @@ func (s *instance) grows(node string) {
 	})
 }
 
-func TestANodeThatNeverStopsWritingKeepsItsLimitWhoeverDies(t *testing.T) {
+func TestTheLogOfANodeThatNeverStopsKeepsItsLimitThroughEveryDeath(t *testing.T) {
 	s := newInstance(t, flooding(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()

@@ -35,7 +35,7 @@ func newOutbox() *outbox {
 	return &outbox{work: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
-// signal wakes who waits for a channel, now or when it begins to wait.
+// signal wakes the goroutine that waits for a channel, or will.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -22,8 +22,8 @@ const (
 	// open: not every system tells (golang/go#24164).
 	idle = 5 * time.Second
 
-	// drainMost is what is read for one who waits for what a node has said:
-	// more than a pipe holds, and an end where a node never stops.
+	// drainMost is what is read at once for a caller of ask: more than a pipe
+	// holds, and an end where a node never stops.
 	drainMost = 4 << 20 // bytes
 )
 
@@ -162,7 +162,7 @@ func (p *pump) left(f *os.File, raw syscall.RawConn) bool {
 	return true
 }
 
-// leave ends the reading of a pipe, whoever has it open.
+// leave ends the reading of a pipe, also when a process still has it open.
 func (p *pump) leave(f *os.File) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -179,7 +179,8 @@ func (p *pump) shut(f *os.File) {
 	p.asked = nil
 }
 
-// takeAsked takes those who wait for what the node has said.
+// takeAsked returns what the callers of ask wait for, and whether the writer
+// ends.
 func (p *pump) takeAsked() ([]chan struct{}, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -44,7 +44,7 @@ type writer struct {
 	aloneFrom time.Time // when it last had a client, or a node
 }
 
-// ErrRuns says that a stack has a log writer already.
+// ErrRuns is the error of a second log writer of a stack.
 var ErrRuns = errors.New("the log writer of this stack runs already")
 
 // Write is the log writer of the stack with that state directory. It works

@@ -192,3 +192,33 @@ func TestThereIsOneWriterOfAStack(t *testing.T) {
 		t.Errorf("after that: %v", err)
 	}
 }
+
+func TestAWriterThatNobodyNeedsEnds(t *testing.T) {
+	state := newState(t)
+	long := time.Now().Add(-time.Hour)
+	w := &writer{state: state, pumps: map[string]*pump{}, aloneFrom: long}
+	if w.needed() {
+		t.Error("it is needed by nobody")
+	}
+	w.clients, w.aloneFrom = 1, long
+	if !w.needed() {
+		t.Error("a supervisor needs it")
+	}
+	w.clients, w.aloneFrom = 0, long
+	output, err := OpenPipe(state, "web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.scan()
+	if !w.needed() {
+		t.Error("a node needs it")
+	}
+	output.Close()
+	await(t, "the end of the node", func() bool { w.aloneFrom = long; return !w.needed() })
+	w.end()
+	os.RemoveAll(state)
+	w.aloneFrom = time.Now()
+	if w.needed() {
+		t.Error("the state directory is gone")
+	}
+}

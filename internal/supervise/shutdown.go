@@ -38,7 +38,7 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 		failures = append(failures, await(s.stopAll(ctx, s.stopOrder()[i]))...)
 	}
 	failures = append(failures, s.endStrays(ctx))
-	// Last of all, who stores what the others say.
+	// The log writer ends last: it stores what the others say.
 	s.endLogWriter()
 	return errors.Join(failures...)
 }
