@@ -96,7 +96,6 @@ func adviseVariables(r *reader, at, p path, text string, known []string) {
 		said[name] = true
 		advice := fmt.Sprintf("write $$%s where that is meant", name)
 		switch near := nearestVariable(name, known); {
-		case slices.Contains(RedisVariables, name) && slices.Contains(known, "REDIS_URL"):
 		case slices.Contains(RedisVariables, name):
 			advice = "the program has it in its environment when the stack has Redis"
 		case near != "":
