@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/history"
+	"holdfast/internal/load"
 	"holdfast/internal/stack"
 )
 
@@ -71,6 +73,40 @@ func TestWhatAStackCannotHaveIsRefusedByNameAndElseLeftOut(t *testing.T) {
 	}
 	if left := (Config{Stack: stack.Default()}).leftOut(); len(left) > 0 {
 		t.Errorf("of the default stack are left out %v", left)
+	}
+}
+
+func TestURLsLeadToApplicationsByTheRoutes(t *testing.T) {
+	s := declared(t, twoKVs)
+	a, err := aimAtURLs(s, []load.URL{{Method: "GET", Path: "/cart"}, {Method: "GET", Host: "kv", Path: "/get/x"}, {Method: "POST", Path: "/"}})
+	if err != nil || a.app != "" || !slices.Equal(a.apps, []string{"site", "store"}) {
+		t.Errorf("%+v, %v", a, err)
+	}
+	var refused *RefusedError
+	if _, err := aimAtURLs(s, []load.URL{{Method: "GET", Path: "/web-app"}}); !errors.As(err, &refused) {
+		t.Errorf("the statistics: %v", err)
+	}
+}
+
+// The balancers repeat what is for a program of the user's own only where that
+// does no harm.
+func TestLessIsPromisedToURLs(t *testing.T) {
+	ofKeys := target{aim: aim{app: "store"}}
+	ofURLs := target{aim: aim{urls: []load.URL{{Method: "POST", Path: "/"}}}}
+	for _, f := range faults {
+		if got := ofKeys.promise(f); got != f.promise {
+			t.Errorf("%s promises %+v", f.name, got)
+		}
+		got := ofURLs.promise(f)
+		if got.Failed == history.None || got.Unknown == history.None || got.Pause != f.promise.Pause {
+			t.Errorf("%s promises %+v to URLs", f.name, got)
+		}
+		if f.promise.Failed == history.Any && got.Unknown != history.Any {
+			t.Errorf("%s: what fails with a 503 of the program's own may have been done, and it promises %+v", f.name, got)
+		}
+	}
+	if got := ofURLs.promise(pauseWeb); got.Failed != history.CutOff {
+		t.Errorf("a node that hangs promises %+v", got)
 	}
 }
 

@@ -146,7 +146,11 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 		}
 	}
 	if err := c.target.try(ctx, cfg); err != nil {
-		return c.history, errors.Join(err, c.forgetKeys())
+		var refused *RefusedError
+		if errors.As(err, &refused) { // else some may be left, for the journal to remove
+			err = errors.Join(err, c.forgetKeys())
+		}
+		return c.history, err
 	}
 	c.began = time.Now()
 	cfg.Began = c.began

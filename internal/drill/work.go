@@ -18,8 +18,12 @@ import (
 // too, a Redis node carries out commands of applications.
 
 // workSample is for how long is looked at a time, and workPatience how long work
-// is waited for.
-const workSample, workPatience = 300 * time.Millisecond, 3 * time.Second
+// is waited for. lookLimit is how long one answer may take.
+const (
+	workSample   = 300 * time.Millisecond
+	workPatience = 3 * time.Second
+	lookLimit    = time.Second
+)
 
 // works is how much nodes have done so far, by whoever counts it.
 type works map[count]int64
@@ -69,7 +73,7 @@ func (t *target) work(ctx context.Context, nodes []supervise.NodeStatus) works {
 
 // commands is how many commands a Redis node has carried out for applications.
 func (t *target) commands(ctx context.Context, node string) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	return t.admins[node].Work(ctx)
 }
@@ -79,7 +83,7 @@ func (t *target) commands(ctx context.Context, node string) (int64, error) {
 func (t *target) statistics(ctx context.Context) map[string][]haproxy.Stat {
 	all := map[string][]haproxy.Stat{}
 	for name, client := range t.balancers {
-		ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		ctx, cancel := context.WithTimeout(ctx, lookLimit)
 		if rows, err := client.Stat(ctx); err == nil {
 			all[name] = rows
 		}
