@@ -88,7 +88,7 @@ directory, below drills, or in --out.`,
 	flags.IntVar(&cfg.Repeat, "repeat", 0, "`ROUNDS` of the faults given, or of all single ones: each a drill by itself; what holds is not kept")
 	flags.IntVar(&cfg.Mix.Rate, "rate", 0, "operations per second (default 400, of URLs 100)")
 	flags.IntVar(&cfg.Mix.Clients, "clients", 0, "clients at once (default 40, of URLs 20)")
-	flags.IntVar(&cfg.Mix.Keys, "keys", 0, "keys of each kind (default 12)")
+	flags.IntVar(&cfg.Mix.Keys, "keys", 0, "keys of each kind (default 12, or 3 for each 100 of --rate)")
 	flags.StringVar(&cfg.App, "app", "", "`NAME` of the application of kind kv to drill, whatever the routes are (default the only one, or the one that the last route leads to)")
 	flags.StringArrayVar(&urls, "url", nil, "load this `URL` instead, for availability and latency alone: \"/cart\", \"POST /orders 201\", \"http://shop.example/\" for a route by host; may be repeated")
 	pathVar(flags, &tokenFile, g.getenv, "token-file", "", "`FILE` with the token that the entry asks for")

@@ -35,7 +35,7 @@ const (
 type Mix struct {
 	Rate    int // operations per second; default 400, of URLs 100
 	Clients int // default 40, of URLs 20
-	Keys    int // of each kind; default 12
+	Keys    int // of each kind; default 12, and as many more as Rate is above 400
 	Token   string
 	// Replica and Cached are the fractions of reads that ask for less than the
 	// newest value. Default 0.1 each.
@@ -54,7 +54,9 @@ func (m Mix) withDefaults(ofURLs bool) Mix {
 		m.Clients = clients
 	}
 	if m.Keys == 0 {
-		m.Keys = 12
+		// A second's operations on one key have to be put in an order: with twice
+		// as many of them at once that takes much more than twice as long.
+		m.Keys = max(12, m.Rate*12/400)
 	}
 	if m.Replica == 0 {
 		m.Replica = 0.1

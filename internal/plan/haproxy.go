@@ -89,6 +89,11 @@ const streamTimeout = 90 * time.Second
 // holds it.
 const beyondHold = 5 * time.Second
 
+// maxQueued is how long a request for a web node may wait in a balancer at most:
+// the node turns down what a balancer got more than 20 s ago, and the balancer
+// says so by the second.
+const maxQueued = 15 * time.Second
+
 // buffered is how long a body is, in bytes, that surely fits into HAProxy's
 // buffer (16 KB, of which it keeps 1 KB free) with a usual head before it.
 const buffered = 12 << 10
@@ -222,7 +227,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		d.What = "Holdfast's web nodes"
 		d.ServerTimeout = max(b.stack.Timeouts.Server, app.KV.Hold+beyondHold)
 		d.StreamTimeout = max(d.ServerTimeout, streamTimeout)
-		d.QueueTimeout = min(b.stack.Timeouts.Queue, app.KV.Hold+beyondHold)
+		d.QueueTimeout = min(b.stack.Timeouts.Queue, app.KV.Hold+beyondHold, maxQueued)
 	case stack.Files:
 		d.What = "static files"
 	case stack.Command:

@@ -43,7 +43,7 @@ func tables() ([]key[Stack], []key[App]) {
 		textKey("sticky", cookieRule, func(a *App) *string { return &a.Sticky },
 			"The name of a cookie that keeps a client on its node; none: every request goes to any node."),
 		numberKey("connections", 0, maxCount, func(a *App) *int { return &a.Connections },
-			"How many requests one node gets at once, from all balancers and entries together, which share it evenly; the rest wait in the balancers. 0: no limit. Default: 64 for kv, whose streams, long polls, large bodies and reads from cache or replicas are not counted (0 where it allows a blocking command or reads elsewhere than at the master), 0 for the others."),
+			"How many requests one node gets at once, from all balancers and entries together, which share it evenly; the rest wait in the balancers. 0: no limit. Default: 64 for kv, whose streams, long polls, large bodies and reads from cache or replicas are not counted (0 where it allows a blocking command, reads elsewhere than at the master or has a hold above 10s), 0 for the others."),
 		numberKey("queue", 0, maxCount, func(a *App) *int { return &a.Queue },
 			"How many requests may wait for one node beyond connections, in all balancers together, which share it evenly. 0: no limit but timeouts.queue."),
 		sectionKey("health", healthKeys, func(a *App) *Health { return &a.Health },

@@ -90,6 +90,11 @@ func newKV() *KVApp {
 	}
 }
 
+// maxQueuedHold is the longest hold with which requests may wait in a balancer
+// by default. A request waits there for as long and 5 s; the node turns down what
+// a balancer got more than 20 s ago (see attempts).
+const maxQueuedHold = 10 * time.Second
+
 // kvConnections is how many requests a web node gets at once by default,
 // measured with 2,000 and 8,000 clients behind two balancers: a limit at all
 // is what counts, for HAProxy opens a connection to the node for every request
@@ -97,7 +102,11 @@ func newKV() *KVApp {
 //
 // There is no limit where requests without a special header may last, or need
 // no master: such a request must not wait behind others that are held for one.
+// Nor is there one where requests are held for longer than they may wait.
 func kvConnections(k KVApp, shares int) int {
+	if k.Hold > maxQueuedHold {
+		return 0
+	}
 	lasting := slices.ContainsFunc(k.AllowedCommands(), func(c string) bool { return slices.Contains(commands.Blocking, c) })
 	if lasting || k.Reads != "master" {
 		return 0

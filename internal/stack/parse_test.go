@@ -194,6 +194,8 @@ func TestAWebNodeHasALimitUnlessRequestsMayLast(t *testing.T) {
 		`apps: {web: {kv: {}, connections: 500}}`:                                             500,
 		`{balancers: 40, apps: {web: {kv: {}}}}`:                                              64,
 		`{balancers: 64, apps: {web: {kv: {}}}, tcp: [{listen: "127.0.0.1:9001", app: web}]}`: 128,
+		`apps: {web: {kv: {hold: 10s}}}`:                                                      64,
+		`apps: {web: {kv: {hold: 11s}}}`:                                                      0,
 		`apps: {web: {kv: {reads: cached}}}`:                                                  0,
 		`apps: {web: {kv: {reads: replica}}}`:                                                 0,
 		`apps: {web: {kv: {allow: [keys, flushall]}}}`:                                        64,
