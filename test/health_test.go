@@ -82,6 +82,39 @@ func TestAProgramThatKnowsOnlyItsOwnHost(t *testing.T) {
 	}
 }
 
+// A program may send its answer in two parts, as Python's http.server does. The
+// balancers need only the first, and must not end the connection by a reset:
+// the program would log an error at each check.
+func TestAHealthCheckResetsNoConnection(t *testing.T) {
+	t.Parallel()
+	s := newInstance(t, fmt.Sprintf(`
+entry: {listen: "127.0.0.1:%d"}
+apps:
+  shop:
+    command: [python3, slow.py]
+    nodes: 1
+    health: {path: /, interval: 100ms}
+redis: {enabled: false}
+`, freePort(t)))
+	program := strings.Replace(picky, `self.end_headers()`, `self.end_headers(); time.sleep(0.02)`, 1)
+	program = strings.Replace(program, `sys.argv[1].split(",")`, `["localhost"]`, 1)
+	program = strings.Replace(program, `self.wfile.write(body)`, `self.wfile.write(body); print("answered", flush=True)`, 1)
+	if err := os.WriteFile(filepath.Join(s.dir, "slow.py"), []byte(program), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.must("up", "-d")
+	s.await("ten checks", 30*time.Second, func() bool {
+		log, err := os.ReadFile(filepath.Join(s.state, "logs", "shop-1.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := strings.Index(string(log), "Traceback"); at >= 0 {
+			t.Fatalf("the program failed at a check:\n%s", log[at:])
+		}
+		return strings.Count(string(log), "answered") >= 10
+	})
+}
+
 // The address of a node is the Host that a library would ask with.
 func TestAProgramThatTurnsTheBalancersDownIsNotReady(t *testing.T) {
 	t.Parallel()
