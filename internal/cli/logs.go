@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"holdfast/internal/logs"
 	"holdfast/internal/quote"
+	"holdfast/internal/stack"
 )
 
 // logsOptions are what 'holdfast logs' shows.
@@ -77,8 +77,9 @@ a file lines go as they were written.`,
 // sinceLayouts are the forms of a time in --since; without a zone it is a local
 // one, without a date one of today.
 var sinceLayouts = []string{
-	time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04",
-	"2006-01-02 15:04:05.999999999", "2006-01-02 15:04", "2006-01-02",
+	time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04Z07:00", "2006-01-02T15:04",
+	"2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", "2006-01-02 15:04Z07:00", "2006-01-02 15:04",
+	"2006-01-02",
 }
 
 // parseSince reads a time, or how long ago it was.
@@ -122,8 +123,8 @@ func showLogs(ctx context.Context, g *globals, w io.Writer, o logsOptions) error
 	if err := m.find(true); err != nil {
 		return err
 	}
-	if len(m.sources) == 0 && !(o.follow && (o.name == "" || slices.Contains(s.AppNames(), o.name))) {
-		return m.nothing(s.Name)
+	if len(m.sources) == 0 && !(o.follow && (o.name == "" || belongs(s, o.name))) {
+		return m.nothing(s)
 	}
 	for {
 		if err := m.show(w); err != nil || !o.follow {
@@ -196,17 +197,29 @@ func wanted(name, node string, all []string) bool {
 	return err == nil
 }
 
+// belongs reports whether an application of the stack, or a node of one, has
+// the name.
+func belongs(s stack.Stack, name string) bool {
+	return slices.ContainsFunc(s.AppNames(), func(app string) bool {
+		number, isNode := strings.CutPrefix(name, app+"-")
+		n, err := strconv.Atoi(number)
+		return name == app || isNode && err == nil && n >= 1 && n <= s.Apps[app].Nodes
+	})
+}
+
 // nothing says why there is no log to show.
-func (m *merger) nothing(stack string) error {
+func (m *merger) nothing(s stack.Stack) error {
 	all, err := logs.Nodes(m.state)
 	if err != nil {
 		return err
 	}
 	if len(all) == 0 {
-		return fmt.Errorf("no logs in %s: the stack %s has not run yet", m.state, stack)
+		return fmt.Errorf("no logs in %s: the stack %s has not run yet", m.state, s.Name)
 	}
-	return usagef("no node and no application with a log is called %q; in %s are logs of %s",
-		m.options.name, filepath.Base(logs.Dir(m.state)), strings.Join(all, ", "))
+	if belongs(s, m.options.name) {
+		return fmt.Errorf("%s has written nothing yet; how its nodes start and end: 'holdfast logs supervisor'", m.options.name)
+	}
+	return usagef("no node and no application is called %q; there are logs of %s", m.options.name, strings.Join(all, ", "))
 }
 
 // show shows what is there, in order. While it follows, the last moment is left

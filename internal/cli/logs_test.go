@@ -23,6 +23,9 @@ func TestSinceIsATimeOrHowLongAgo(t *testing.T) {
 		"2026-11-28T13:00:00":       now.Add(-time.Hour),
 		"2026-11-28 13:00:30":       now.Add(-time.Hour + 30*time.Second),
 		"2026-11-28 13:00":          now.Add(-time.Hour),
+		"2026-11-28T13:00+01:00":    now.Add(-time.Hour),
+		"2026-11-28 13:00:30+01:00": now.Add(-time.Hour + 30*time.Second),
+		"2026-11-28 12:00Z":         now.Add(-time.Hour),
 		"2026-11-28":                time.Date(2026, 11, 28, 0, 0, 0, 0, zone),
 		"13:30":                     now.Add(-30 * time.Minute),
 		"13:30:15":                  now.Add(-30*time.Minute + 15*time.Second),
@@ -101,6 +104,15 @@ supervisor  | 2026-11-28T13:00:00.000005+01:00 level=INFO msg=fifth
 	var usage usageError
 	if _, err := logsOf(t, files, "nobody"); !errors.As(err, &usage) || !strings.Contains(err.Error(), `"nobody"`) || !strings.Contains(err.Error(), "web-other-1") {
 		t.Errorf("a name that is none: %v", err)
+	}
+	for _, name := range []string{"web", "web-1"} { // of the default stack
+		_, err := logsOf(t, map[string]string{"supervisor.log": "started\n"}, name)
+		if err == nil || errors.As(err, &usage) || !strings.Contains(err.Error(), name+" has written nothing yet") {
+			t.Errorf("an application that is silent, %s: %v", name, err)
+		}
+	}
+	if _, err := logsOf(t, files, "web-3"); !errors.As(err, &usage) {
+		t.Errorf("a node that there is not: %v", err)
 	}
 	if _, err := logsOf(t, nil); err == nil || !strings.Contains(err.Error(), "has not run yet") {
 		t.Errorf("without logs: %v", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -74,7 +75,9 @@ func printStatus(g *globals, w io.Writer, st supervise.Status) error {
 	}
 	columns := 0
 	if terminal(w) {
-		columns = width(w)
+		// The terminal wraps the lines. Why a node is not up stands at the end
+		// of one, and must not be cut off.
+		columns = math.MaxInt
 	}
 	fmt.Fprintf(w, "%s: %s\n", st.Stack, g.say(headline(st)))
 	fmt.Fprintf(w, "entry %s", st.Entry)

@@ -11,6 +11,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
 )
 
 // openTerminal makes a terminal: what is written to the one file can be read
@@ -35,6 +38,31 @@ func openTerminal(t *testing.T) (terminal, screen *os.File) {
 	}
 	t.Cleanup(func() { terminal.Close() })
 	return terminal, screen
+}
+
+func TestStatusOnATerminalCutsOffNoReason(t *testing.T) {
+	terminal, screen := openTerminal(t)
+	if err := unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}); err != nil {
+		t.Fatal(err)
+	}
+	const why = "/health answers 400 Bad Request to a request for the host localhost (health.host): Invalid HTTP_HOST header"
+	st := supervise.Status{Stack: "shop", Nodes: []supervise.NodeStatus{
+		{Name: "shop-1", Kind: plan.Web, App: "shop", State: supervise.Starting, Address: "127.0.0.1:28792", Detail: why},
+	}}
+	if err := printStatus(&globals{}, terminal, st); err != nil {
+		t.Fatal(err)
+	}
+	var shown string
+	for in := bufio.NewReader(screen); !strings.HasPrefix(shown, "shop-1"); {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown = line
+	}
+	if !strings.Contains(shown, why) || !strings.Contains(shown, yellow) {
+		t.Errorf("it shows %q", shown)
+	}
 }
 
 func TestLogsSteerNoTerminalAndReachAPipeAsTheyAre(t *testing.T) {

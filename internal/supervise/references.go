@@ -54,6 +54,9 @@ func checkProgramFile(a stack.App, name, baseDir, searchPath string) error {
 	path := plan.ResolveProgram(baseDir, name)
 	if !strings.Contains(path, "/") {
 		found, err := lookPath(path)
+		if words := strings.Fields(name); errors.Is(err, exec.ErrNotFound) && len(words) > 1 {
+			return fmt.Errorf("there is no program %s on PATH: write each argument as an item of its own, such as [%s]", quote.Shell(name), strings.Join(words, ", "))
+		}
 		if errors.Is(err, exec.ErrNotFound) {
 			return fmt.Errorf("there is no program %s on PATH: install it, or write where it is", quote.Shell(name))
 		}

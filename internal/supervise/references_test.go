@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/stack"
 )
 
 func TestAStartThatFailsIsExplained(t *testing.T) {
@@ -27,5 +28,12 @@ func TestAStartThatFailsIsExplained(t *testing.T) {
 		if err := s.explainStart(plan.Process{Program: "p"}, c.dir, kernel); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
 		}
+	}
+}
+
+func TestACommandInOneWordIsToldToBeAList(t *testing.T) {
+	err := checkProgramFile(stack.App{}, "python3 -m http.server", t.TempDir(), os.Getenv("PATH"))
+	if want := "[python3, -m, http.server]"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
 	}
 }
