@@ -110,19 +110,3 @@ func TestTheRedisMasterIsReachedThroughTheNearestBalancer(t *testing.T) {
 		}
 	}
 }
-
-// The list of sockets has commas.
-func TestNoSocketHasACommaInItsPath(t *testing.T) {
-	s := stack.Default()
-	p := mustMake(t, s, machine(s, "/a,b", Placeholders(s)))
-	for _, process := range p.Hosts[0].Processes {
-		if process.Kind == Web && !slices.Contains(process.Env, "REDIS_SOCKETS=") {
-			t.Errorf("%s is told of sockets: %q", process.Node, process.Env)
-		}
-	}
-	for _, f := range p.Hosts[0].Files {
-		if strings.HasPrefix(f.Path, "nodes/redis-") && strings.HasSuffix(f.Path, "base.conf") && !strings.Contains(f.Content, "\nunixsocket \"\"\n") {
-			t.Errorf("%s makes a socket, or leaves a former one:\n%s", f.Path, f.Content)
-		}
-	}
-}

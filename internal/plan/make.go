@@ -77,11 +77,12 @@ func (b builder) check() error {
 			return fmt.Errorf("the directory %q is not an absolute path", dir)
 		}
 	}
-	// Redis expands patterns in the name of an included file.
+	// Redis expands patterns in the name of an included file; HAProxy takes a
+	// dollar in an address for a variable, and a comma for the end of one.
 	if i := strings.IndexFunc(b.machine.StateDir, func(r rune) bool {
-		return r < ' ' || r == 0x7f || strings.ContainsRune(`*?["\`, r)
+		return r < ' ' || r == 0x7f || strings.ContainsRune(`*?["\$,`, r)
 	}); i >= 0 {
-		return fmt.Errorf("the state directory %q has a character that Redis' configuration cannot take (%q): choose another with --state", b.machine.StateDir, b.machine.StateDir[i])
+		return fmt.Errorf("the state directory %q has a character that the configuration of Redis or HAProxy cannot take (%q): choose another with --state", b.machine.StateDir, b.machine.StateDir[i])
 	}
 	for _, n := range of(b.nodes, Balancer) {
 		if path := b.path(n, "haproxy.sock"); len(path) > maxSocketPath {

@@ -273,6 +273,8 @@ func TestAPlanThatCannotWorkIsRefused(t *testing.T) {
 		"a state directory too deep": {func(s *stack.Stack, m *Machine) { m.StateDir = "/" + strings.Repeat("d", 70) }, "choose a shorter one with --state"},
 		"a relative one":             {func(s *stack.Stack, m *Machine) { m.StateDir = "state" }, "not an absolute path"},
 		"one with a pattern in it":   {func(s *stack.Stack, m *Machine) { m.StateDir = "/a*b" }, "has a character"},
+		"one with a variable in it":  {func(s *stack.Stack, m *Machine) { m.StateDir = "/a$b" }, "has a character"},
+		"one with a comma in it":     {func(s *stack.Stack, m *Machine) { m.StateDir = "/a,b" }, "has a character"},
 		"a node without a port":      {func(s *stack.Stack, m *Machine) { delete(m.Ports, "web-2") }, "no port was chosen for web-2"},
 		"no password":                {func(s *stack.Stack, m *Machine) { m.Secrets.Balancer = "" }, "no password for balancer"},
 		"no run id":                  {func(s *stack.Stack, m *Machine) { delete(m.Secrets.SentinelIDs, "sentinel-3") }, "no run id"},

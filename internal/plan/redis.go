@@ -47,22 +47,16 @@ func (b builder) redis(n node) redisData {
 }
 
 // socket is the path of a redis node's unix socket, for the web nodes of its
-// host. It is empty where the list of them could not name it: that costs a little
-// speed. It is not too long: check sees to a balancer's, which is longer.
-func (b builder) socket(n node) string {
-	path := b.path(n, "redis.sock")
-	if strings.Contains(path, ",") {
-		return ""
-	}
-	return path
-}
+// host. It is not too long, and has no comma, which the list of them could not
+// name: check looks at that.
+func (b builder) socket(n node) string { return b.path(n, "redis.sock") }
 
 // sockets are those of a host's redis nodes, as a web node is told of them.
 func (b builder) sockets(h Place) string {
 	var all []string
 	for _, n := range of(b.nodes, Redis) {
-		if path := b.socket(n); n.host == h && path != "" {
-			all = append(all, b.address(n)+"="+path)
+		if n.host == h {
+			all = append(all, b.address(n)+"="+b.socket(n))
 		}
 	}
 	return strings.Join(all, ",")
