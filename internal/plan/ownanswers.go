@@ -69,7 +69,7 @@ var kvAnswers = []ownAnswer{
 
 // A program gets a request as it comes, so that one which ends in the midst of
 // its body has reached the program. The 503 becomes a 504 where a server took an
-// earlier try.
+// earlier try, and keeps its body: the words are for both.
 var programAnswers = []ownAnswer{
 	{400, "The request is not valid HTTP, or its head is too large.", false},
 	{403, "The balancer refused the request.", false},
@@ -79,6 +79,6 @@ var programAnswers = []ownAnswer{
 	{500, "The balancer failed. Whether the request was carried out is not known.", false},
 	{501, "The balancer does not know the method of the request.", false},
 	{502, "The server took the request and ended without a valid answer. Whether it was carried out is not known.", false},
-	{503, "No server was free to answer. Try again in a moment.", true},
+	{503, "No server was free to take the request. With status 503 it reached none; with 504 a server may have taken it before, and whether it was carried out is not known.", true},
 	{504, "No server answered in time. Whether the request was carried out is not known.", false},
 }

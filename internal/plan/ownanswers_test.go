@@ -35,7 +35,7 @@ func ofAProgram(t *testing.T, what string, r *http.Response, body string, status
 	if retry := r.Header.Get("Retry-After"); (retry != "") != (status == 503) || r.Header.Get("Holdfast-Tries") != "" {
 		t.Errorf("%s: %s with %v", what, r.Status, r.Header)
 	}
-	if unknown := strings.Contains(body, "carried out is not known"); (status == 502) && !unknown {
+	if unknown := strings.Contains(body, "carried out is not known"); (status == 502 || status == 504) && !unknown {
 		t.Errorf("%s: %s says %q", what, r.Status, body)
 	}
 }
