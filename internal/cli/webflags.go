@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"holdfast/internal/commands"
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
 )
@@ -117,6 +118,9 @@ var webOptions = []option{
 		for _, item := range n.web.Allow {
 			if err := token.Item(item); err != nil {
 				return err
+			}
+			if why := commands.Refused(item); why != "" {
+				return fmt.Errorf("%q cannot be allowed: %s; remove it", item, why)
 			}
 		}
 		return nil

@@ -78,6 +78,8 @@ func TestABadSettingNamesItsFlagAndItsVariable(t *testing.T) {
 		{"HOLDFAST_TOKENS", bad, bad + ":2:5"},
 		{"HOLDFAST_AUTH", "off", "--auth"},
 		{"HOLDFAST_ALLOW", "flush all", "is not a command"},
+		{"HOLDFAST_ALLOW", "keys,CLIENT|ID", `"client|id" cannot be allowed: it belongs to a connection`},
+		{"HOLDFAST_ALLOW", "replicaof", `"replicaof" cannot be allowed: who is the master`},
 		{"HOLDFAST_CORS", "example.org", "is not an origin"},
 		{"HOLDFAST_CORS", "https://example.org/", "is not an origin"},
 		{"HOLDFAST_MAX_BODY", "10", ""},

@@ -106,7 +106,7 @@ func Judge(c Command, inStack bool) (Rule, string) {
 	switch {
 	case c.Name == "monitor" && c.Stateful: // it is a stream, not a command
 		return Never, ofConnection
-	case rule == Never && !inStack && always[c.Name] == "" && always[family(c.Name)] == "":
+	case rule == Never && !inStack && Refused(c.Name) == "":
 		rule, why = Free, "" // the node's own Redis has the say, but for what it calls dangerous
 	case rule != Free || c.Container || slices.Contains(Granted, c.Name):
 		return rule, why
@@ -135,14 +135,26 @@ func Named(name string, container bool) (Rule, string) {
 	case container && (name == "config" || name == "module"):
 		return Free, "" // some of its subcommands may be allowed
 	}
-	for _, never := range []map[string]string{always, inStacks} {
-		for _, n := range []string{name, family(name)} {
-			if why := never[n]; why != "" {
-				return Never, why
-			}
-		}
+	why := Refused(name)
+	if why == "" {
+		why = reasonIn(inStacks, name)
+	}
+	if why != "" {
+		return Never, why
 	}
 	return Free, ""
+}
+
+// Refused is why nobody may use a command of this name, also at a node by itself
+// that allows it. It is empty for all others.
+func Refused(name string) string { return reasonIn(always, name) }
+
+// reasonIn is the reason that stands for a name or for its container.
+func reasonIn(names map[string]string, name string) string {
+	if why := names[name]; why != "" {
+		return why
+	}
+	return names[family(name)]
 }
 
 // family is the container of a subcommand, or the command itself.
