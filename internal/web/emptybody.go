@@ -88,8 +88,38 @@ func lacksValue(spec *redis.Spec, cmd redis.Command, inPath int) bool {
 		return len(cmd)%2 == 0
 	case "hset", "hmset": // KEY and pairs
 		return len(cmd)%2 == 1
+	case "zadd": // KEY, flags and pairs
+		return len(withoutFlags(cmd[2:], "nx", "xx", "gt", "lt", "ch", "incr"))%2 == 1
+	case "geoadd": // KEY, flags and triples
+		return len(withoutFlags(cmd[2:], "nx", "xx", "ch"))%3 == 2
+	case "xadd": // KEY, options, ID and pairs
+		rest := withoutTrimming(withoutFlags(cmd[2:], "nomkstream"))
+		return len(rest) > 0 && len(rest)%2 == 0
 	}
 	return false
+}
+
+// withoutFlags is what stands behind the flags that a command begins with.
+func withoutFlags(words []string, flags ...string) []string {
+	for len(words) > 0 && slices.Contains(flags, strings.ToLower(words[0])) {
+		words = words[1:]
+	}
+	return words
+}
+
+// withoutTrimming is what stands behind the options of XADD that trim the stream:
+// MAXLEN or MINID, perhaps = or ~, a threshold, and perhaps LIMIT and a number.
+func withoutTrimming(words []string) []string {
+	rest := withoutFlags(words, "maxlen", "minid")
+	if len(rest) == len(words) {
+		return words
+	}
+	rest = withoutFlags(rest, "=", "~")
+	rest = rest[min(1, len(rest)):]
+	if behind := withoutFlags(rest, "limit"); len(behind) < len(rest) {
+		rest = behind[min(1, len(behind)):]
+	}
+	return rest
 }
 
 // setOptions are those of SET.
