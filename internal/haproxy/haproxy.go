@@ -142,6 +142,12 @@ func (s Stat) Serves() bool {
 	return false
 }
 
+// Hangs reports whether the row's server is down because it did not answer its
+// check in time, rather than with an error or not at all.
+func (s Stat) Hangs() bool {
+	return s.State() == "DOWN" && strings.HasSuffix(strings.TrimPrefix(s.CheckStatus, "* "), "TOUT")
+}
+
 // Finding is the row's status for a person, and what the last check found where
 // that is why: "DOWN (Layer7 wrong status 400)".
 func (s Stat) Finding() string {
@@ -228,20 +234,58 @@ const (
 // process does not have.
 var ErrNoServer = errors.New("no such server")
 
-// SetState sets the state of one server of a backend.
-func (c *Client) SetState(ctx context.Context, backend, server string, state State) error {
-	for _, name := range []string{backend, server} {
-		// Anything else would be a further command, or none.
+// checkNames refuses what would be a further command in the place of a name, or
+// none.
+func checkNames(names ...string) error {
+	for _, name := range names {
 		if name == "" || strings.ContainsAny(name, " \t\r\n;/\\") {
 			return fmt.Errorf("%q is not the name of a backend or server", name)
 		}
+	}
+	return nil
+}
+
+// EndSessions ends the sessions that one server of a backend has: their clients'
+// connections are closed ("shutdown sessions server").
+func (c *Client) EndSessions(ctx context.Context, backend, server string) error {
+	if err := checkNames(backend, server); err != nil {
+		return err
+	}
+	out, err := c.do(ctx, fmt.Sprintf("shutdown sessions server %s/%s", backend, server))
+	if err != nil {
+		return err
+	}
+	if out = strings.TrimSpace(out); out != "" {
+		return fmt.Errorf("HAProxy at %s: ending the sessions of %s/%s: %s", c.socket, backend, server, out)
+	}
+	return nil
+}
+
+// SetState sets the state of one server of a backend.
+func (c *Client) SetState(ctx context.Context, backend, server string, state State) error {
+	if err := checkNames(backend, server); err != nil {
+		return err
 	}
 	switch state {
 	case Ready, Drain, Maint:
 	default:
 		return fmt.Errorf("%q is not the state of a server (%s, %s or %s)", state, Ready, Drain, Maint)
 	}
-	out, err := c.do(ctx, fmt.Sprintf("set server %s/%s state %s", backend, server, state))
+	return c.setServer(ctx, backend, server, "state "+string(state))
+}
+
+// SetDown has one server of a backend taken for down until its checks find it fit
+// again. A server that tracks another one has no health of its own.
+func (c *Client) SetDown(ctx context.Context, backend, server string) error {
+	if err := checkNames(backend, server); err != nil {
+		return err
+	}
+	return c.setServer(ctx, backend, server, "health down")
+}
+
+// setServer sends "set server". The names have been checked.
+func (c *Client) setServer(ctx context.Context, backend, server, what string) error {
+	out, err := c.do(ctx, fmt.Sprintf("set server %s/%s %s", backend, server, what))
 	if err != nil {
 		return err
 	}
@@ -252,7 +296,7 @@ func (c *Client) SetState(ctx context.Context, backend, server string, state Sta
 	case strings.HasPrefix(out, "No such"), strings.Contains(out, "not found"):
 		return fmt.Errorf("HAProxy at %s: %s/%s: %w", c.socket, backend, server, ErrNoServer)
 	default:
-		return fmt.Errorf("HAProxy at %s: setting %s/%s to %s: %s", c.socket, backend, server, state, out)
+		return fmt.Errorf("HAProxy at %s: set server %s/%s %s: %s", c.socket, backend, server, what, out)
 	}
 }
 

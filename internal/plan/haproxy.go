@@ -72,6 +72,7 @@ type backendData struct {
 	FastInterval time.Duration
 	ServerLimits string
 	Limited      bool // the servers have a limit, so that requests may wait
+	Retries      int  // of Limited, where it is not the stack's; 0: it is
 	// MaxQueued is how many requests may wait for the servers, all together;
 	// 0: any number.
 	MaxQueued int
@@ -254,7 +255,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 func (d backendData) direct() backendData {
 	d.Name, d.Tracks = d.Name+".direct", d.Name
 	d.What = "for what waits for no place"
-	d.ServerLimits, d.Limited, d.MaxQueued = "", false, 0
+	d.ServerLimits, d.Limited, d.MaxQueued, d.Retries = "", false, 0, 0
 	d.Errors = answersFor(d.Errors.Node, stack.KV, false)
 	return d
 }

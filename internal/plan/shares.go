@@ -29,7 +29,23 @@ func (b builder) limit(d *backendData, balancer node, name string, entry int) {
 		d.ServerLimits += fmt.Sprintf(" maxqueue %d", share(app.Queue, count, mine))
 		d.MaxQueued = share(app.Queue*len(d.Servers), count, mine)
 	}
+	d.ServerLimits += refusing
+	if r := b.stack.Retries; r > 0 && r < limitedRetries {
+		d.Retries = limitedRetries
+	}
 }
+
+// limitedRetries is how often a request is tried at least where servers have a
+// limit: see refusing. A refused connection takes some 0.1 ms.
+const limitedRetries = 50
+
+// refusing takes a server out when it has refused some connections in a row, and
+// the health check brings it back. Where servers have a limit this cannot wait for
+// the check: a dead one has nothing to do and so always room, while the others are
+// full, and it would get every request, refuse it, and get it again until the
+// tries are used up. The supervisor is quicker where it can be (takeOut); HAProxy
+// lets a request that meets the change wait for a second.
+const refusing = " observe layer4 error-limit 20 on-error mark-down"
 
 // counter is the index of a counter among those of an application: the
 // balancers' for the HTTP entry come first, then those for each layer 4 entry.

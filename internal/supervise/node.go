@@ -381,6 +381,10 @@ func (n *node) adopt(proc *process.Process, r record) {
 
 // ended learns that the process has ended.
 func (n *node) ended() {
+	if n.spec.Kind == plan.Web && n.killAt.IsZero() {
+		// First of all: every millisecond counts.
+		n.sup.tasks.Go(func() { n.sup.takeOut(n.sup.ctx, n.spec) })
+	}
 	n.log.Warn("ended", "pid", n.proc.ID().PID, "how", n.proc.Exit())
 	if n.spec.Kind == plan.Redis {
 		n.deadAt = time.Now()

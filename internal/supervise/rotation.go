@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -117,11 +118,75 @@ func (s *Supervisor) lookAtRotation(ctx context.Context) rotation {
 	asking.Wait()
 	seen := rotation{out: map[string]string{}}
 	for i, name := range balancers {
+		s.freeClients(ctx, name, answers[i])
 		// One that does not answer is the business of its own probe.
 		seen.pending = seen.pending || answers[i] == nil
 		seen.add(name, answers[i], up, s.appOf)
 	}
 	return seen
+}
+
+// takeOut tells the balancers that an application's node has died, where its
+// requests may wait for a place: they would notice it by refused connections or by
+// their next checks, and meanwhile send it what the others have no place for.
+func (s *Supervisor) takeOut(ctx context.Context, node plan.Process) {
+	if s.cfg.Stack.Apps[node.App].Connections == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
+	defer cancel()
+	for _, st := range s.board.snapshot().Nodes {
+		if st.Kind != plan.Balancer || st.State != Up {
+			continue
+		}
+		for _, backend := range s.backendsOf(node.App) {
+			err := s.balancer(s.nodes[st.Name].spec).SetDown(ctx, backend, node.Node)
+			if err != nil && !errors.Is(err, haproxy.ErrNoServer) {
+				s.log.Warn("cannot tell a balancer that a node has died", "balancer", st.Name, "node", node.Node, "error", err)
+			}
+		}
+	}
+}
+
+// backendsOf are the balancers' backends in which an application's nodes are
+// checked (package plan's haproxy.cfg); one of them may not be there.
+func (s *Supervisor) backendsOf(app string) []string {
+	backends := []string{app}
+	for i, entry := range s.cfg.Stack.TCP {
+		if entry.App == app {
+			backends = append(backends, "tcp."+strconv.Itoa(i+1))
+		}
+	}
+	return backends
+}
+
+// freeClients ends the sessions at servers that hang, so that their clients need not
+// wait for HAProxy's time-out. HAProxy can do that by itself when a server goes
+// down (on-marked-down), but it does so too when a server has died, and then cuts
+// off those that it is just sending to another one: see plan's shares.go.
+func (s *Supervisor) freeClients(ctx context.Context, balancer string, stats []haproxy.Stat) {
+	for _, row := range hanging(stats) {
+		if err := s.balancer(s.nodes[balancer].spec).EndSessions(ctx, row.Backend, row.Server); err != nil {
+			s.log.Warn("cannot end the sessions at a server that hangs", "balancer", balancer, "server", row.Server, "error", err)
+		}
+	}
+}
+
+// hanging returns the servers that have sessions and hang, by their own checks or
+// by those of the server that they track.
+func hanging(stats []haproxy.Stat) (rows []haproxy.Stat) {
+	hangs := map[string]bool{}
+	for _, row := range stats {
+		if row.IsServer() && row.Hangs() {
+			hangs[row.Backend+"/"+row.Server] = true
+		}
+	}
+	for _, row := range stats {
+		if row.IsServer() && row.Sessions > 0 && (hangs[row.Backend+"/"+row.Server] || hangs[row.Tracks]) {
+			rows = append(rows, row)
+		}
+	}
+	return rows
 }
 
 // add takes in what one balancer holds of the servers. up are the nodes that
