@@ -96,7 +96,7 @@ func (s *instance) write(text string) {
 }
 
 func (s *instance) dumpLogs() {
-	stdout, _, _ := s.run("logs", "-n", "25")
+	stdout, _, _ := s.run("logs", "-n", "3000")
 	s.t.Logf("logs of %s:\n%s", s.name, stdout)
 	stdout, _, _ = s.run("status")
 	s.t.Logf("status of %s:\n%s", s.name, stdout)

@@ -219,3 +219,51 @@ func TestAHungHAProxyIsGivenUpWithTheContext(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestAServerIsTakenForDownUntilItsChecksFindItFit(t *testing.T) {
+	c := start(t)
+	eventually(t, func() error { return hasState(t, c, "web", "web-1", "UP") })
+	since := func() (d time.Duration) {
+		stats, err := c.Stat(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range stats {
+			if s.Backend == "web" && s.Server == "web-1" {
+				d = s.Since
+			}
+		}
+		return d
+	}
+	eventually(t, func() error {
+		if since() < 2*time.Second {
+			return errors.New("it has not been up for 2 s yet")
+		}
+		return nil
+	})
+	if err := c.SetDown(t.Context(), "web", "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error { return hasState(t, c, "web", "web-1", "UP") })
+	if d := since(); d >= 2*time.Second {
+		t.Errorf("it is up since %v: it was not down", d)
+	}
+	if err := c.SetDown(t.Context(), "web", "web-9"); !errors.Is(err, ErrNoServer) {
+		t.Errorf("a server that is not there: %v", err)
+	}
+}
+
+func TestSessionsAtAServerAreEnded(t *testing.T) {
+	c := start(t)
+	if err := c.EndSessions(t.Context(), "web", "web-1"); err != nil {
+		t.Error(err)
+	}
+	if err := c.EndSessions(t.Context(), "web", "web-9"); err == nil {
+		t.Error("a server that is not there has no error")
+	}
+	for _, bad := range []string{"", "web-1;quit", "a b"} {
+		if err := c.EndSessions(t.Context(), "web", bad); err == nil {
+			t.Errorf("%q is taken for a name", bad)
+		}
+	}
+}

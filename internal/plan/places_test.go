@@ -167,3 +167,33 @@ func (c *cluster) send(t *testing.T, text string) *net.TCPConn {
 	}
 	return conn.(*net.TCPConn)
 }
+
+// A dead node has nothing to do, and so always room. While the others have none, it
+// would get each request again and again, until all tries are used up.
+func TestADeadNodeGetsNoRequestsThatTheOthersHaveNoPlaceFor(t *testing.T) {
+	s := base()
+	s.Entry.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+	s.Redis = stack.Redis{}
+	app := s.Apps["web"]
+	app.Nodes, app.Connections = 2, 8*s.Balancers
+	app.Health.Interval = time.Minute // the checks find out nothing meanwhile
+	s.Apps["web"] = app
+	one, two := &crowded{only: "/held"}, &crowded{only: "/held"}
+	c := newCluster(t, s, map[string]int{"web-1": one.serve(t), "web-2": two.serve(t)})
+	c.start("balancer-1")
+	eventually(t, 10*time.Second, func() error { return c.get("/up").is(200) })
+
+	held := c.crowd(16, c.plan.EntryURL+"/held")
+	one.holds(t, 8)
+	two.holds(t, 8)
+	waiting := c.crowd(30, c.plan.EntryURL+"/get/k")
+	c.waiting(30)
+	one.die()
+	c.waiting(38) // with the eight that it had
+	two.letGo()
+	for _, r := range append(held(), waiting()...) {
+		if err := r.is(200); err != nil {
+			t.Error(err)
+		}
+	}
+}

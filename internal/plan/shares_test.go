@@ -28,6 +28,7 @@ type crowded struct {
 	now, most atomic.Int64
 	release   chan struct{}
 	let       sync.Once
+	die       func() // closes its port and its connections
 
 	mu    sync.Mutex
 	paths []string // what it was asked for
@@ -65,6 +66,10 @@ func (c *crowded) serve(t *testing.T) int {
 		defer c.now.Add(-1)
 		<-c.release
 	}))
+	c.die = func() {
+		server.Listener.Close()
+		server.CloseClientConnections()
+	}
 	t.Cleanup(func() {
 		c.letGo()
 		server.Close()

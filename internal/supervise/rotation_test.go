@@ -82,3 +82,24 @@ func TestABalancerThatChecksSeldomIsWaitedFor(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
+
+func TestSessionsAreEndedAtServersThatHangAlone(t *testing.T) {
+	row := func(backend, server, status, check, tracks string, sessions int64) haproxy.Stat {
+		return haproxy.Stat{Backend: backend, Server: server, Status: status, CheckStatus: check, Tracks: tracks, Sessions: sessions}
+	}
+	var got []string
+	for _, r := range hanging([]haproxy.Stat{
+		row("web", "web-1", "DOWN", "L7TOUT", "", 3),
+		row("web", "web-2", "DOWN", "* L4CON", "", 3), // it has died: what it had is sent to another
+		row("web", "web-3", "UP 1/2", "L7TOUT", "", 3),
+		row("web", "web-4", "DOWN", "* L4TOUT", "", 0),
+		row("web", "BACKEND", "DOWN", "L7TOUT", "", 3),
+		row("web.direct", "web-1", "DOWN", "", "web/web-1", 1),
+		row("web.direct", "web-2", "DOWN", "", "web/web-2", 1),
+	}) {
+		got = append(got, r.Backend+"/"+r.Server)
+	}
+	if want := []string{"web/web-1", "web.direct/web-1"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
