@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"holdfast/internal/logs"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
+	"holdfast/internal/quote"
 )
 
 // launch starts a node's process.
@@ -65,4 +67,21 @@ func (s *Supervisor) digest(p plan.Process) string {
 		panic(err) // a plan is plain data
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// FailedError says that a node keeps dying.
+type FailedError struct {
+	Node, Detail string
+	Log          []string // its last lines
+}
+
+// longLine is how much is shown of a line of a node's own log.
+const longLine = 500
+
+func (e *FailedError) Error() string {
+	msg := fmt.Sprintf("%s keeps dying (%s)", e.Node, quote.Cut(e.Detail, longDetail))
+	for _, line := range e.Log {
+		msg += "\n  " + quote.Cut(line, longLine)
+	}
+	return msg
 }

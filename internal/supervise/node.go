@@ -534,20 +534,3 @@ func (n *node) recordWant(wanted want) {
 	}
 	n.written = r // also when it failed: the next change tries again
 }
-
-// FailedError says that a node keeps dying.
-type FailedError struct {
-	Node, Detail string
-	Log          []string // its last lines
-}
-
-// longLine is how much is shown of a line of a node's own log.
-const longLine = 500
-
-func (e *FailedError) Error() string {
-	msg := fmt.Sprintf("%s keeps dying (%s)", e.Node, quote.Cut(e.Detail, longDetail))
-	for _, line := range e.Log {
-		msg += "\n  " + quote.Cut(line, longLine)
-	}
-	return msg
-}
