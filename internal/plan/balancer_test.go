@@ -312,7 +312,23 @@ func TestAHungNodesRequestsGoToAnother(t *testing.T) {
 	hung.hangs.Store(true)
 	begun := time.Now()
 	// Also the request that the hung node has taken is answered, by the other
-	// one: it is sent again when its connection is cut.
+	// one: it is sent again when its connection is cut, which the supervisor has
+	// done once the node is down.
+	ended, cut := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(cut)
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(500 * time.Millisecond):
+			}
+			if _, err := c.tell("balancer-1", "shutdown sessions server web/web-1"); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	defer func() { close(ended); <-cut }()
 	for range 8 {
 		if err := c.get("/").is(200); err != nil {
 			t.Error(err)

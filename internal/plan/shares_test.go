@@ -238,17 +238,27 @@ func TestSharesAddUpToWhatTheFileGives(t *testing.T) {
 	}
 }
 
+// tell sends a balancer's runtime socket a command and returns its answer.
+func (c *cluster) tell(balancer, command string) (string, error) {
+	conn, err := net.Dial("unix", filepath.Join(c.dir, "nodes", balancer, "haproxy.sock"))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprintln(conn, command); err != nil {
+		return "", err
+	}
+	answer, err := io.ReadAll(conn)
+	return string(answer), err
+}
+
 // queued is how many requests wait in a balancer.
 func (c *cluster) queued(balancer string) (int, error) {
-	conn, err := net.Dial("unix", filepath.Join(c.dir, "nodes", balancer, "haproxy.sock"))
+	answer, err := c.tell(balancer, "show stat")
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close()
-	if _, err := fmt.Fprintln(conn, "show stat"); err != nil {
-		return 0, err
-	}
-	rows, err := csv.NewReader(conn).ReadAll()
+	rows, err := csv.NewReader(strings.NewReader(answer)).ReadAll()
 	n := 0
 	for _, row := range rows {
 		// A server's row counts what waits for it, its backend's what waits for
