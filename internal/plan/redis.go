@@ -2,6 +2,7 @@ package plan
 
 import (
 	"strings"
+	"time"
 
 	"holdfast/internal/commands"
 	"holdfast/internal/stack"
@@ -29,6 +30,7 @@ type redisData struct {
 	Secrets          Secrets
 	Granted          []string // harmless commands of user web that its categories leave out
 	Allow            []string // dangerous commands of user web
+	BusyReply        time.Duration
 }
 
 func (b builder) redis(n node) redisData {
@@ -43,6 +45,7 @@ func (b builder) redis(n node) redisData {
 		Password: b.machine.Secrets.Replication,
 		Replicas: r.Replicas, Backlog: backlogSize(r.Memory),
 		Secrets: b.machine.Secrets, Granted: commands.Granted, Allow: b.allowed(),
+		BusyReply: r.DownAfter / 4,
 	}
 }
 

@@ -209,9 +209,23 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 		o.free()
 		return c.doInParts(ctx, r)
 	}
-	if !o.writes && !o.local && r.Read != ReadMaster && c.readers.read(ctx, r, o) {
-		o.free()
-		return nil
+	if !o.brief && !o.atomic && len(o.cmds) > 1 {
+		return c.doInSlices(ctx, r, o)
+	}
+	return c.carryOut(ctx, r, o)
+}
+
+// carryOut has an operation of a request carried out, and fills in its answer.
+func (c *Client) carryOut(ctx context.Context, r *Request, o *operation) error {
+	if !o.writes && !o.local && r.Read != ReadMaster {
+		if c.readers.read(ctx, r, o) {
+			o.free()
+			return nil
+		}
+		if !o.brief && o.silences > 0 {
+			o.free()
+			return &Error{GivenUp, errSilenced}
+		}
 	}
 	over, err := c.writer.do(ctx, o)
 	if err == errNoScript {
@@ -258,6 +272,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 	// carried: a script of ours can carry out each command that writes;
 	// whole: all commands as one transaction.
 	carried, whole := true, len(o.cmds) <= maxWhole
+	o.brief = true // a script of ours is
 	if len(o.cmds) == 1 {
 		o.effects, o.frees = o.oneEffect[:], o.oneFree[:]
 	} else {
@@ -285,13 +300,15 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 				return nil, &Error{Invalid, errStateful}
 			}
 			o.effects[i] = true
-			carried = false
+			carried, o.brief = false, false
 		case spec.Stateful:
 			return nil, &Error{Invalid, fmt.Errorf("%w: %s", errStateful, spec.Name)}
 		default:
 			o.effects[i], o.frees[i] = spec.Write, spec.Write && !spec.grows
 			o.local = o.local || !spec.Replicated
 			o.uses = appendUses(o.uses, spec.Name, cmd)
+			o.brief = o.brief && spec.brief()
+			o.runsScript = o.runsScript || spec.runsScript()
 			// It would hold up everybody else on the connection. In a
 			// transaction it answers at once, as when its time is over.
 			o.atomic = o.atomic || spec.waits(cmd)

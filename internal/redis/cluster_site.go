@@ -59,7 +59,7 @@ return {recorded(function() return carried(4, #ARGV) end, true)}`, false)
 // command's keys are, whichever others the command is sent with.
 func (o *operation) itemRecord(i int) string {
 	if o.site == nil {
-		return itemRecord(o.record, i)
+		return itemRecord(o.record, o.base+i)
 	}
 	return itemRecord(recordIn(o.site.slots[i], o.record), o.site.at[i])
 }

@@ -21,6 +21,9 @@ const (
 	// fewer replicas than required have confirmed it. It is neither a success
 	// nor a failure.
 	Unknown
+	// GivenUp: the operation only reads, it was under way at a node, and it is
+	// not repeated. Nothing was changed.
+	GivenUp
 	// Overloaded: too many operations are held already; nothing was done.
 	Overloaded
 	// Invalid: the operation itself cannot be; nothing was done.
@@ -44,6 +47,8 @@ func (e *Error) Error() string {
 		what = "not executed"
 	case Unknown:
 		what = "the outcome is unknown"
+	case GivenUp:
+		what = "given up"
 	case Overloaded:
 		what = "overloaded, not executed"
 	case Invalid:
@@ -78,6 +83,7 @@ var (
 	errLost        = errors.New("the connection to the Redis master was lost before its answer")
 	errNoAck       = errors.New("neither the master nor enough replicas confirmed the write in time")
 	errUncertain   = errors.New("no majority of Sentinels was heard, and not every other node is a replica of the master")
+	errNoAnswer    = errors.New("the Redis node did not answer in time")
 	errNoCommand   = errors.New("ERR empty command")
 	errStateful    = errors.New("ERR the command belongs to a connection of its own, and there is none here")
 	errSilent      = errors.New("it does not answer")

@@ -124,7 +124,11 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 				return ctx.Err()
 			}
 		}
+		began := time.Now()
 		err := s.commit(ctx, batch)
+		if w.aside == nil {
+			w.together.Store(int32(togetherAfter(int(w.together.Load()), time.Since(began))))
+		}
 		clear(batch)
 		if err != nil {
 			return err

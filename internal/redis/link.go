@@ -193,6 +193,7 @@ type wire struct {
 	link  *link
 	once  sync.Once
 	ended chan struct{} // closed when reading failed or the wire was closed
+	left  atomic.Bool   // the other end closed it, before this one did
 
 	writing sync.Mutex // held through each Write
 	sent    int64      // bytes handed to the kernel
@@ -201,7 +202,7 @@ type wire struct {
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
 	if err != nil {
-		w.end()
+		w.end(!timedOut(err))
 	}
 	return n, err
 }
@@ -234,12 +235,13 @@ func (w *wire) seal() int64 {
 }
 
 func (w *wire) Close() error {
-	w.end()
+	w.end(false)
 	return unwrapped(w.Conn).Close()
 }
 
-func (w *wire) end() {
+func (w *wire) end(left bool) {
 	w.once.Do(func() {
+		w.left.Store(left)
 		close(w.ended)
 		w.link.mu.Lock()
 		delete(w.link.wires, w)

@@ -46,6 +46,15 @@ type operation struct {
 	// wantToken asks for the master's replication offset after it.
 	wantToken bool
 	size      int // bytes of its data, about
+	// brief: each of its commands is. silences counts the nodes that fell silent
+	// while they had it: see mayRepeat.
+	brief    bool
+	silences int
+	// runsScript: one of its commands runs a script of a user's.
+	runsScript bool
+	// base is the place of its first command in the request, of which it is a
+	// slice: see doInSlices.
+	base int
 
 	// Answers, the writer's until the operation is done.
 	results []Result
@@ -97,7 +106,7 @@ const (
 
 // single says that the operation is one command with a record: see once.
 func (o *operation) single() bool {
-	return o.record != "" && len(o.cmds) == 1 && !o.atomic && !o.guarded && o.site == nil
+	return o.record != "" && len(o.cmds) == 1 && !o.atomic && !o.guarded && o.site == nil && o.base == 0
 }
 
 // whole says that the operation is a transaction with a record: see the script
@@ -175,6 +184,7 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 		return o.readTransaction(s, answers, sent)
 	}
 	var done, again, gone bool // writes that happened, that did not, that may have
+	unanswered := false
 	var cause error
 	for i, a := range answers {
 		m, err := a.ToMessage()
@@ -203,7 +213,7 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 			o.results = append(o.results, Result{Err: &Error{NotExecuted, err}})
 		case lost:
 			broken = fmt.Errorf("%w (%w)", errLost, err)
-			cause = broken
+			cause, unanswered = broken, true
 			if o.effects[i] {
 				gone = true
 			} else {
@@ -215,13 +225,17 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 	switch {
 	case !again && !gone:
 		return settle, nil
-	case o.record != "":
-		o.sent = o.sent || done || gone
-	case gone:
-		return o.lose(cause), broken
-	case done:
+	case o.record == "" && gone:
+		o.finish(&Error{Unknown, cause})
+		return decided, broken
+	case o.record == "" && done:
 		// Some happened and some certainly did not: each is told its own.
 		return settle, broken
+	}
+	o.sent = o.sent || done || gone
+	if unanswered && !o.mayRepeat(s.silent()) {
+		o.finish(o.lost(cause))
+		return decided, broken
 	}
 	o.cause = cause
 	return repeat, broken
@@ -259,11 +273,7 @@ func (o *operation) readScript(s *session, a rueidis.RedisResult, sent bool) (ne
 		o.cause = err
 		return repeat, s.refused(err)
 	}
-	if !o.writes {
-		o.cause = errLost
-		return repeat, errLost
-	}
-	return o.lose(errLost), errLost
+	return o.lose(errLost, s.silent()), errLost
 }
 
 // readTransaction takes the answers to MULTI, the commands, and EXEC. Where
@@ -273,15 +283,11 @@ func (o *operation) readTransaction(s *session, answers []rueidis.RedisResult, s
 	exec := answers[len(answers)-1]
 	err := exec.NonRedisError()
 	if err != nil {
-		switch {
-		case !sent:
+		if !sent {
 			o.cause = err
 			return repeat, errLost
-		case !o.writes:
-			o.cause = errLost
-			return repeat, errLost
 		}
-		return o.lose(errLost), errLost
+		return o.lose(errLost, s.silent()), errLost
 	}
 	all, err := exec.ToArray()
 	if err == nil {
@@ -291,7 +297,7 @@ func (o *operation) readTransaction(s *session, answers []rueidis.RedisResult, s
 	cause, may := aborted(answers)
 	if !transacted(answers) {
 		// Without MULTI the commands were carried out one by one.
-		return o.lose(cause), cause
+		return o.lose(cause, false), cause
 	}
 	if may {
 		o.cause = cause
@@ -329,20 +335,6 @@ func aborted(answers []rueidis.RedisResult) (cause error, may bool) {
 	return nil, false
 }
 
-// lose deals with an operation of which nobody knows whether it happened.
-func (o *operation) lose(cause error) next {
-	o.cause = cause
-	switch {
-	case !o.writes:
-		return repeat
-	case o.record != "":
-		o.sent = true
-		return repeat
-	}
-	o.finish(&Error{Unknown, cause})
-	return decided
-}
-
 // without is the outcome of an operation that is given up and not in the
 // writer's hands.
 func (o *operation) without() error {
@@ -358,8 +350,11 @@ func (o *operation) without() error {
 // abandoned is the outcome of an operation that is given up while the writer
 // has it.
 func (o *operation) abandoned() error {
-	if o.writes {
+	switch {
+	case o.writes:
 		return &Error{Unknown, errNoAck}
+	case !o.brief:
+		return &Error{GivenUp, errNoAnswer}
 	}
 	return &Error{NotExecuted, errNoAck}
 }

@@ -221,6 +221,9 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 			r.From, r.Node, r.Lag = ReadReplica, rep.addr, age
 			return true
 		}
+		if !o.brief && o.silences > 0 {
+			return false
+		}
 	}
 	return false
 }
@@ -259,7 +262,10 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	if ctx.Err() != nil {
 		return false // the caller has gone; that says nothing of the replica
 	}
-	if answers[len(answers)-1].NonRedisError() != nil {
+	if err := answers[len(answers)-1].NonRedisError(); err != nil {
+		if !dialling(err) {
+			o.silences++
+		}
 		l.resting.Store(time.Now().Add(replicaRest).UnixNano())
 		l.cut() // with it goes whoever else waits
 		return false

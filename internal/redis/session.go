@@ -89,6 +89,9 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	if err != nil {
 		return err // see end
 	}
+	if slices.ContainsFunc(batch, func(o *operation) bool { return o.runsScript }) {
+		defer s.endOverlong()()
+	}
 	if len(batch) > 0 && batch[0].guarded {
 		then, broken := s.guarded(ctx, batch[0])
 		if then == settle {
@@ -144,7 +147,7 @@ func (s *session) waited(took time.Duration) {
 // because of what ended the session.
 func (s *session) end(cause error) {
 	for _, o := range s.done {
-		if o.lose(cause) == repeat {
+		if o.lose(cause, s.silent()) == repeat {
 			s.again = append(s.again, o)
 		}
 	}

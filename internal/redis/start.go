@@ -28,7 +28,7 @@ func (c *Client) Start(r *Request, done func(error)) {
 		return
 	}
 	switch {
-	case o.guarded || o.hasWaiting(r) || !o.writes && !o.local && (r.Read == ReadReplica || r.Read == ReadCached && cacheable(r)):
+	case o.guarded || !o.brief || o.hasWaiting(r) || !o.writes && !o.local && (r.Read == ReadReplica || r.Read == ReadCached && cacheable(r)):
 		// Several trips, or a connection on which others wait.
 		o.free()
 		c.errand(r, done)

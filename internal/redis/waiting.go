@@ -21,28 +21,42 @@ func (o *operation) hasWaiting(r *Request) bool {
 
 // doInParts carries out a pipeline with such commands, one part after the other.
 func (c *Client) doInParts(ctx context.Context, r *Request) error {
-	all, results := r.Commands, r.Results[:0]
+	all := r.Commands
 	waits := func(i int) bool {
 		spec := c.Known(all[i])
 		return spec != nil && spec.waits(all[i])
 	}
-	for begin, end := 0, 0; begin < len(all); begin = end {
-		end = begin + 1
+	next := func(begin int) int {
+		end := begin + 1
 		for !waits(begin) && end < len(all) && !waits(end) {
 			end++
 		}
-
-		part := *r
-		part.Commands, part.Results = all[begin:end], nil
+		return end
+	}
+	return r.inParts(next, func(part *Request, begin int) error {
 		if r.IdempotencyKey != "" {
 			part.IdempotencyKey = r.IdempotencyKey + "\x00" + strconv.Itoa(begin) // each part has its record
 		}
-		err := c.Do(ctx, &part)
+		return c.Do(ctx, part)
+	})
+}
+
+// inParts has a pipeline carried out in parts, one after the other, and puts their
+// results together. next returns where the part that begins at a command ends. A
+// part that fails as a whole ends it: its commands have its error, and those
+// behind it were not executed. When it is the first part, its error is returned.
+func (r *Request) inParts(next func(begin int) int, carry func(part *Request, begin int) error) error {
+	results := r.Results[:0]
+	for begin, end := 0, 0; begin < len(r.Commands); begin = end {
+		end = next(begin)
+		part := *r
+		part.Commands, part.Results = r.Commands[begin:end], nil
+		err := carry(&part, begin)
 		if err != nil && begin == 0 {
 			return err
 		}
 		if err != nil {
-			for i := range all[begin:] {
+			for i := range r.Commands[begin:] {
 				if begin+i == end {
 					err = &Error{NotExecuted, err} // the parts behind were not sent
 				}

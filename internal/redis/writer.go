@@ -34,11 +34,13 @@ type writer struct {
 	// the databases of the records and of the data, empty when they are one.
 	ttl, recordDB, dataDB string
 	stats                 *stats
-	// aside has the guarded operations, which take more trips than a batch and
-	// go one at a time: nobody else is to wait for them. It is nil in itself.
+	// aside has the operations that nobody else is to wait for: the guarded
+	// ones, which take more trips than a batch and go one at a time, and those
+	// that are not brief, few at a time (see slow.go). It is nil in itself.
 	aside     *writer
-	deadlines *deadlines // of the operations whose callers do not wait; not in aside
-	slot      func() int // of a shard, its first one; nil: there is no cluster
+	together  atomic.Int32 // how many slow commands may go in its next batch; of aside
+	deadlines *deadlines   // of the operations whose callers do not wait; not in aside
+	slot      func() int   // of a shard, its first one; nil: there is no cluster
 	// inSync is how many replicas must have the next batch.
 	inSync atomic.Int64
 	// last is the master of the last session; it belongs to follow.
@@ -68,6 +70,7 @@ func newWriter(cfg Config, m *monitor) *writer {
 		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: w.stats,
 		ttl: w.ttl, recordDB: w.recordDB, dataDB: w.dataDB,
 	}
+	w.aside.together.Store(1)
 	w.deadlines = newDeadlines(w)
 	return w
 }
@@ -122,7 +125,7 @@ func (w *writer) putWatched(o *operation) error {
 // do has an operation carried out and waits for its outcome, for Hold at most.
 // over says that nobody else has to do with it any more.
 func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
-	if o.guarded && w.aside != nil {
+	if (o.guarded || !o.brief) && w.aside != nil {
 		return w.aside.do(ctx, o)
 	}
 	o.until = time.Now().Add(w.cfg.Hold)
@@ -192,14 +195,15 @@ func (w *writer) wake() {
 }
 
 // take takes the next batch from the queue; empty when there is none. A
-// guarded operation is a batch of its own.
+// guarded operation is a batch of its own, and of those that are not brief few go
+// together.
 func (w *writer) take(batch []*operation) []*operation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	bytes, n := 0, 0
+	bytes, n, slow := 0, 0, 0
 	now := time.Now()
 	for _, o := range w.queue {
-		if len(batch) > 0 && (len(batch) == maxBatch || bytes+o.size > maxBatchBytes || o.guarded) {
+		if len(batch) > 0 && (len(batch) == maxBatch || bytes+o.size > maxBatchBytes || o.guarded || w.aside == nil && slow+len(o.cmds) > int(w.together.Load())) {
 			break
 		}
 		n++
@@ -211,6 +215,7 @@ func (w *writer) take(batch []*operation) []*operation {
 			w.bytes -= o.size
 			batch = append(batch, o)
 			bytes += o.size
+			slow += len(o.cmds)
 			if o.guarded {
 				break
 			}

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -200,4 +201,22 @@ func deadlocked(f facts) (node string, yes bool) {
 		}
 	}
 	return node, true
+}
+
+// wedged returns the redis nodes that run, do not answer, and are not the master
+// that the Sentinels name: each was replaced while it was busy or hung, or is a
+// replica that hangs. A fresh process takes its place and follows the master. The
+// master itself is the Sentinels' to replace.
+func wedged(f facts) (nodes []string) {
+	address, _, err := f.master()
+	master := f.nameOf(address)
+	if err != nil || master == "" || f.failing() || !f.Standings[master].Master {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Running)) {
+		if _, answers := f.Standings[name]; !answers && name != master {
+			nodes = append(nodes, name)
+		}
+	}
+	return nodes
 }

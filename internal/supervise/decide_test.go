@@ -151,3 +151,31 @@ func TestOnlyTheKnownDeadlockIsMended(t *testing.T) {
 		}
 	}
 }
+
+func TestARedisNodeIsWedgedOnlyBesideAMasterThatWorks(t *testing.T) {
+	replaced := func() facts {
+		f := threeNodes(view(r2, 5), view(r2, 5), view(r2, 5)).running("redis-1", "redis-2", "redis-3")
+		f.Standings["redis-2"] = redis.Standing{Master: true}
+		f.Standings["redis-3"] = redis.Standing{MasterAddress: r2}
+		return f
+	}
+	if got := wedged(replaced()); len(got) != 1 || got[0] != "redis-1" {
+		t.Errorf("a master that was replaced while it was busy: %v", got)
+	}
+	for name, change := range map[string]func(*facts){
+		"the Sentinels still name it":        func(f *facts) { f.Views = threeNodes(view(r1, 5), view(r1, 5), view(r1, 5)).Views },
+		"no majority answers":                func(f *facts) { f.Views = f.Views[:1] },
+		"a failover is under way":            func(f *facts) { f.Views[0].Failing = true },
+		"the named one is no master":         func(f *facts) { f.Standings["redis-2"] = redis.Standing{MasterAddress: r1} },
+		"the named one does not answer":      func(f *facts) { delete(f.Standings, "redis-2") },
+		"it answers":                         func(f *facts) { f.Standings["redis-1"] = redis.Standing{MasterAddress: r2} },
+		"it has no process":                  func(f *facts) { delete(f.Running, "redis-1") },
+		"the master is no node of the stack": func(f *facts) { delete(f.Nodes, "redis-2") },
+	} {
+		f := replaced()
+		change(&f)
+		if got := wedged(f); len(got) != 0 {
+			t.Errorf("%s: %v would be killed", name, got)
+		}
+	}
+}

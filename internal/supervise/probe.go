@@ -17,8 +17,8 @@ import (
 // hangLimit is how long a node that was well may leave its liveness probe
 // unanswered before it is killed. A hung balancer still has its share of new
 // connections given to it by the kernel (SO_REUSEPORT), so nobody else can
-// take it out. A redis node is not killed: it may be busy with its disk, and
-// the Sentinels replace a master that is silent.
+// take it out. A redis node is not killed for its probe alone: it may be busy with
+// its disk, and the Sentinels replace a master that is silent. See endWedged.
 var hangLimit = map[plan.Kind]time.Duration{
 	plan.Balancer: 3 * time.Second,
 	plan.Web:      10 * time.Second,

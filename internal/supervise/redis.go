@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"holdfast/internal/plan"
@@ -114,6 +115,7 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	stuck, looks := "", 0
+	silent := map[string]int{} // looks in a row at which a node was wedged
 	for {
 		select {
 		case <-ctx.Done():
@@ -125,6 +127,7 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 		}
 		f := s.gather(ctx, time.Second)
 		s.noteMaster(f)
+		s.endWedged(ctx, wedged(f), silent)
 		if f.failing() {
 			continue // the Sentinels try; that proves nothing either way
 		}
@@ -143,6 +146,38 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 			s.log.Error("cannot promote", "node", node, "error", err)
 		}
 		looks = 0
+	}
+}
+
+// wedgedLooks is how many looks in a row a redis node may be wedged before it is
+// killed, about as long as a web node may leave its probe unanswered.
+const wedgedLooks = 5
+
+// endWedged kills the redis nodes that have been wedged for too long; silent
+// counts for how long each has been. A script that has written cannot be ended
+// in another way (manual, SCRIPT KILL), and what the node has that the new master
+// has not was never acknowledged.
+func (s *Supervisor) endWedged(ctx context.Context, nodes []string, silent map[string]int) {
+	for name := range silent {
+		if !slices.Contains(nodes, name) {
+			delete(silent, name)
+		}
+	}
+	for _, name := range nodes {
+		st, _ := s.board.snapshot().Node(name)
+		// Of a host of a drill that is cut off, nobody here can tell.
+		if st.State == Paused || st.State == Draining || s.nodes[name].spec.Netns != "" {
+			delete(silent, name)
+			continue
+		}
+		if silent[name]++; silent[name] < wedgedLooks {
+			continue
+		}
+		s.log.Error("a redis node that is not the master does not answer: killed", "node", name, "looks", silent[name])
+		if err := s.send(ctx, name, command{action: ActKill}); err != nil {
+			s.log.Error("cannot kill it", "node", name, "error", err)
+		}
+		delete(silent, name)
 	}
 }
 

@@ -32,6 +32,8 @@ func outcome(err error) (status int, text string) {
 	switch redis.KindOf(err) {
 	case redis.NotExecuted:
 		return fasthttp.StatusServiceUnavailable, "Redis did not take the request in time; it was not executed."
+	case redis.GivenUp:
+		return fasthttp.StatusGatewayTimeout, "Redis was given the command and did not answer in time. It only reads: nothing was changed. It is not tried again, because it may be what keeps Redis from answering."
 	case redis.Overloaded:
 		return fasthttp.StatusServiceUnavailable, "Too many requests wait for Redis; this one was not executed."
 	case redis.Unknown:

@@ -1,0 +1,127 @@
+package redis
+
+import (
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis/redistest"
+)
+
+// What a silent master had is the next one's only where it cannot be what
+// silenced it: a command of a short time, once.
+func TestWhatMayHaveSilencedAMasterIsNotSentToTheNext(t *testing.T) {
+	cluster := redistest.Start(t, 2, 3)
+	client := open(t, cluster, func(c *Config) { c.Hold = 10 * time.Second })
+	redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
+		return client.Set(t.Context(), "k", []byte("v"), "") == nil && client.Status().InSync == 2
+	})
+	requests := []struct {
+		what string
+		r    *Request
+		want Kind // 0: answered
+	}{
+		{"a brief read", &Request{Commands: commands("GET k")}, 0},
+		{"a brief write with a key", &Request{Commands: commands("SET k v"), IdempotencyKey: "brief"}, 0},
+		{"a read whose time grows with the data", &Request{Commands: commands("BITCOUNT k")}, GivenUp},
+	}
+	master := cluster.Node(client.Master())
+	master.Signal(syscall.SIGSTOP)
+	defer master.Signal(syscall.SIGCONT)
+	errs := make([]error, len(requests))
+	var wg sync.WaitGroup
+	for i := range requests {
+		wg.Go(func() { errs[i] = client.Do(t.Context(), requests[i].r) })
+	}
+	wg.Wait()
+	for i, tt := range requests {
+		if got := KindOf(errs[i]); got != tt.want || got == 0 && errs[i] != nil {
+			t.Errorf("%s: %v", tt.what, errs[i])
+		}
+	}
+}
+
+func TestWhetherAnOperationIsRepeatedFollowsFromWhatItIs(t *testing.T) {
+	for _, tt := range []struct {
+		what   string
+		o      *operation
+		silent bool
+		losses int
+		want   next
+		kind   Kind // of the outcome, when it is not repeated
+	}{
+		{what: "a read, and the node has died", o: &operation{}, losses: 3, want: repeat},
+		{what: "a brief read, once", o: &operation{brief: true}, silent: true, losses: 1, want: repeat},
+		{what: "and not twice", o: &operation{brief: true}, silent: true, losses: 2, want: decided, kind: GivenUp},
+		{what: "a slow read", o: &operation{}, silent: true, losses: 1, want: decided, kind: GivenUp},
+		{what: "a brief write with a record", o: &operation{brief: true, writes: true, record: "r"}, silent: true, losses: 1, want: repeat},
+		{what: "and not twice, too", o: &operation{brief: true, writes: true, record: "r"}, silent: true, losses: 2, want: decided, kind: Unknown},
+		{what: "a slow write with a record", o: &operation{writes: true, record: "r"}, silent: true, losses: 1, want: decided, kind: Unknown},
+		{what: "and the node has died", o: &operation{writes: true, record: "r"}, losses: 2, want: repeat},
+		{what: "a write without a record", o: &operation{brief: true, writes: true}, losses: 1, want: decided, kind: Unknown},
+	} {
+		o := tt.o
+		o.done = make(chan error, 1)
+		o.state.Store(taken)
+		var got next
+		for range tt.losses {
+			got = o.lose(errLost, tt.silent)
+		}
+		if got != tt.want {
+			t.Errorf("%s: %v", tt.what, got)
+		}
+		if tt.want == decided {
+			if err := <-o.done; KindOf(err) != tt.kind {
+				t.Errorf("%s: %v", tt.what, err)
+			}
+		}
+	}
+}
+
+// A master that dies is another case: whatever only reads is repeated.
+func TestWhatADeadMasterHadIsReadFromTheNext(t *testing.T) {
+	cluster := redistest.Start(t, 2, 3)
+	client := open(t, cluster, func(c *Config) { c.Hold = 10 * time.Second })
+	redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
+		return client.Set(t.Context(), "k", []byte("v"), "") == nil && client.Status().InSync == 2
+	})
+	master := cluster.Node(client.Master())
+	master.Signal(syscall.SIGSTOP) // so that it is sure to have the read
+	var err error
+	r := &Request{Commands: commands("BITCOUNT k")}
+	var wg sync.WaitGroup
+	wg.Go(func() { err = client.Do(t.Context(), r) })
+	redistest.Eventually(t, 5*time.Second, "the read is under way", func() bool {
+		s := client.writer.session.Load()
+		return s != nil && client.Status().Held == 0
+	})
+	master.Kill()
+	wg.Wait()
+	if err != nil || r.Results[0].Err != nil {
+		t.Errorf("%v, %v", err, r.Results)
+	}
+}
+
+func TestBriefIsWhatDoesNotGrowWithTheData(t *testing.T) {
+	cluster := redistest.Start(t, 0, 0)
+	client := open(t, cluster, nil)
+	for _, tt := range []struct {
+		brief    bool
+		commands string
+	}{
+		{true, "get set mget mset del unlink incr hset hget sadd zadd lpush expire ttl exists type append setex rename ping"},
+		{false, "bitcount bitop bitpos keys scan sscan hgetall smembers lrange sort sinter zunionstore eval evalsha fcall eval_ro lcs flushall dump copy blpop randomly"},
+	} {
+		for name := range strings.FieldsSeq(tt.commands) {
+			spec, err := client.Spec(t.Context(), Command{name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := spec != nil && spec.brief(); got != tt.brief {
+				t.Errorf("%s is brief: %t", name, got)
+			}
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package redis
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis/redistest"
+)
+
+// Whatever is asked of it, a master that works stays the master.
+func TestSlowCommandsLeaveTheMasterTimeForOthers(t *testing.T) {
+	cluster := redistest.Start(t, 2, 3)
+	client := open(t, cluster, func(c *Config) { c.Hold = 5 * time.Second })
+	redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
+		return client.Set(t.Context(), "k", []byte("v"), "") == nil && client.Status().InSync == 2
+	})
+	do(t, client, &Request{Commands: commands("SETRANGE bits 99999999 x")})
+	master := client.Master()
+
+	// One after another in one go they would take 2 s and more.
+	long := make([]Command, 200)
+	for i := range long {
+		long[i] = Command{"BITCOUNT", "bits"}
+	}
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			_ = client.Do(t.Context(), &Request{Commands: long}) // slow for its sender: it may end in the midst
+		})
+	}
+	ended := make(chan struct{})
+	go func() { wg.Wait(); close(ended) }()
+	var worst time.Duration
+	for busy := true; busy; {
+		began := time.Now()
+		if err := client.Set(t.Context(), "other", []byte("w"), ""); err != nil {
+			t.Errorf("another client's write meanwhile: %v", err)
+		}
+		worst = max(worst, time.Since(began))
+		select {
+		case <-ended:
+			busy = false
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	t.Logf("the longest write meanwhile took %v", worst)
+	if now := client.Master(); now != master {
+		t.Errorf("the master was %s and is %s", master, now)
+	}
+}
+
+func TestASlicedPipelineIsAnsweredAsOne(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	client := open(t, cluster, nil)
+	const n = 3*slowTogether + 1
+	var cmds []Command
+	for i := range n {
+		cmds = append(cmds, Command{"RPUSH", "list", strconv.Itoa(i)}, Command{"LRANGE", "list", "-1", "-1"})
+	}
+	for _, key := range []string{"", "once", "once"} { // the second time with its key it is a repetition
+		r := &Request{Commands: cmds, IdempotencyKey: key}
+		got := strings.Join(do(t, client, r), " ")
+		count := n
+		if key == "" {
+			count = 0
+		}
+		var want []string
+		for i := range n {
+			want = append(want, fmt.Sprint(count+i+1), fmt.Sprintf("[%d]", i))
+		}
+		if key == "" || got != "" { // LRANGE of a repetition shows what there is now
+			for i, w := range strings.Fields(got) {
+				if i%2 == 0 && w != want[i] {
+					t.Fatalf("with the key %q: %s", key, got)
+				}
+			}
+		}
+	}
+	if got := cluster.Nodes[0].Do("LLEN", "list"); got != strconv.Itoa(2*n) {
+		t.Errorf("the list has %s elements, want %d", got, 2*n)
+	}
+}
+
+func TestSlowBatchesGrowOnlyWhileTheyAreShort(t *testing.T) {
+	together := 1
+	for range 20 {
+		together = togetherAfter(together, time.Millisecond)
+	}
+	if together != slowTogether {
+		t.Errorf("after short ones: %d", together)
+	}
+	if got := togetherAfter(together, 7*time.Millisecond); got != together {
+		t.Errorf("after one of 7 ms: %d", got)
+	}
+	for range 5 {
+		together = togetherAfter(together, time.Second)
+	}
+	if together != 1 {
+		t.Errorf("after long ones: %d", together)
+	}
+}
+
+func TestAScriptThatRunsTooLongIsEnded(t *testing.T) {
+	cluster := redistest.Start(t, 2, 3)
+	client := open(t, cluster, func(c *Config) { c.Hold = 5 * time.Second })
+	redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
+		return client.Set(t.Context(), "k", []byte("v"), "") == nil && client.Status().InSync == 2
+	})
+	for _, n := range cluster.Nodes {
+		n.Do("CONFIG", "SET", "busy-reply-threshold", "125")
+	}
+	master := client.Master()
+	for _, script := range []string{"EVAL", "EVAL_RO"} {
+		r := &Request{Commands: []Command{{script, "while true do end", "0"}}}
+		if err := client.Do(t.Context(), r); err != nil || r.Results[0].Err == nil || !strings.Contains(r.Results[0].Err.Error(), "killed") {
+			t.Errorf("%s: %v, %v", script, err, r.Results)
+		}
+	}
+	if err := client.Set(t.Context(), "k", []byte("w"), ""); err != nil {
+		t.Error(err)
+	}
+	if now := client.Master(); now != master {
+		t.Errorf("the master was %s and is %s", master, now)
+	}
+}
