@@ -131,7 +131,7 @@ func (s *session) plain(cmd Command) rueidis.Completed {
 		return plain(s.conn.B(), cmd)
 	}
 	raw, _ := s.origin.take(cmd[at])
-	return s.conn.B().Arbitrary(cmd[0]).Args(cmd[1:at]...).Args(raw).Args(cmd[at+1:]...).Build()
+	return s.conn.B().Arbitrary(cmd[0]).Args(cmd[1:at]...).Args(raw).Args(withShortCount(cmd[at+1:])...).Build()
 }
 
 // stamp makes the cursors in the results of commands those of the process that

@@ -2,6 +2,9 @@ package redis
 
 import (
 	"context"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -32,6 +35,29 @@ func togetherAfter(together int, took time.Duration) int {
 		return min(slowTogether, together+1)
 	}
 	return together
+}
+
+// maxCount is how many elements one call of SCAN or its kin may look at: some
+// milliseconds' worth. COUNT is a hint (manual, SCAN), so a smaller one changes no
+// iteration.
+const maxCount = 10000
+
+// withShortCount returns the options of SCAN or its kin with a COUNT of at most
+// maxCount. What is no number stays: Redis has words for it.
+func withShortCount(options []string) []string {
+	for i := 0; i+1 < len(options); i++ {
+		switch {
+		case strings.EqualFold(options[i], "match"), strings.EqualFold(options[i], "type"):
+			i++ // the pattern may be called COUNT
+		case strings.EqualFold(options[i], "count"):
+			if n, err := strconv.ParseInt(options[i+1], 10, 64); err == nil && n > maxCount {
+				options = slices.Clone(options)
+				options[i+1] = strconv.Itoa(maxCount)
+			}
+			i++
+		}
+	}
+	return options
 }
 
 // doInSlices carries out a pipeline in slices, each as long as a batch of slow

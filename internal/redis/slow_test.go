@@ -127,3 +127,27 @@ func TestAScriptThatRunsTooLongIsEnded(t *testing.T) {
 		t.Errorf("the master was %s and is %s", master, now)
 	}
 }
+
+func TestACountIsCutToWhatASlowCommandMayTake(t *testing.T) {
+	for given, want := range map[string]string{
+		"COUNT 1000000000":           "COUNT 10000",
+		"MATCH a* count 20000":       "MATCH a* count 10000",
+		"COUNT 99999 COUNT 99999":    "COUNT 10000 COUNT 10000",
+		"MATCH COUNT TYPE COUNT":     "MATCH COUNT TYPE COUNT",
+		"MATCH COUNT COUNT 10001":    "MATCH COUNT COUNT 10000",
+		"COUNT 10000":                "COUNT 10000",
+		"COUNT -1":                   "COUNT -1",
+		"COUNT 99999999999999999999": "COUNT 99999999999999999999",
+		"NOVALUES COUNT 10001":       "NOVALUES COUNT 10000",
+		"COUNT":                      "COUNT",
+		"MATCH":                      "MATCH",
+	} {
+		words := strings.Fields(given)
+		if got := strings.Join(withShortCount(words), " "); got != want {
+			t.Errorf("%s: %s", given, got)
+		}
+		if strings.Join(words, " ") != given {
+			t.Errorf("%s: the caller's words became %v", given, words)
+		}
+	}
+}
