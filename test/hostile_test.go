@@ -1,0 +1,91 @@
+package test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// postJSON sends a body and returns status and answer.
+func postJSON(t *testing.T, url, body string) (int, string) {
+	t.Helper()
+	c := http.Client{Timeout: 30 * time.Second}
+	resp, err := c.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// A request may be slow, for its sender. The master that works on it stays the
+// master, and others are served.
+func TestASlowRequestTakesNobodyElseDown(t *testing.T) {
+	s := newInstance(t, minimal(t))
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	master := s.master()
+	if code, body := postJSON(t, st.Entry, `["SETRANGE","bits","99999999","x"]`); code != 200 {
+		t.Fatal(code, body)
+	}
+	slow := "[" + strings.TrimSuffix(strings.Repeat(`["BITCOUNT","bits"],`, 300), ",") + "]"
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() { postJSON(t, st.Entry+"/pipeline", slow) })
+	}
+	ended := make(chan struct{})
+	go func() { wg.Wait(); close(ended) }()
+	others := 0
+	for busy := true; busy; {
+		if code, body := get(t, fmt.Sprintf("%s/set/other/%d", st.Entry, others)); code != 200 {
+			t.Errorf("another's write: %d %s", code, body)
+		}
+		others++
+		select {
+		case <-ended:
+			busy = false
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	t.Logf("%d writes of others meanwhile", others)
+	// Nor does a script that would never end, as long as it has written nothing.
+	if code, body := postJSON(t, st.Entry, `["EVAL","while true do end","0"]`); code != 400 || !strings.Contains(body, "killed") {
+		t.Errorf("a script without an end: %d %s", code, body)
+	}
+	if now := s.master(); now != master {
+		t.Errorf("the master was %s and is %s", master, now)
+	}
+}
+
+// A script that has written cannot be ended but with its Redis. It takes one node
+// down, and not the next; that node is killed and comes back.
+func TestAScriptThatWritesAndNeverEndsTakesOneNodeDown(t *testing.T) {
+	s := newInstance(t, minimal(t))
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	was := s.node(s.master())
+	code, body := postJSON(t, st.Entry, `["EVAL","redis.call([[set]],[[x]],1) while true do end","0"]`)
+	if code != 504 {
+		t.Errorf("its sender is told %d %s", code, body)
+	}
+	s.await("another master, and a write", 20*time.Second, func() bool {
+		code, _ := get(t, st.Entry+"/set/k/v")
+		return code == 200
+	})
+	s.await(was.Name+" as a replica, in a new process", 60*time.Second, func() bool {
+		n := s.node(was.Name)
+		return n.Role == "replica" && n.PID != was.PID
+	})
+	expect(t, s.awaitHealthy().Entry+"/get/k", 200, `{"result":"v"}`)
+	if restarts := s.node(was.Name).Restarts; restarts != 1 {
+		t.Errorf("%s was started again %d times", was.Name, restarts)
+	}
+}
