@@ -67,7 +67,7 @@ func withShortCount(options []string) []string {
 func (c *Client) doInSlices(ctx context.Context, r *Request, whole *operation) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Hold)
 	defer cancel()
-	record := whole.record
+	record, guarded := whole.record, whole.guarded
 	whole.free()
 	next := func(begin int) int { return min(begin+int(c.writer.aside.together.Load()), len(r.Commands)) }
 	return r.inParts(next, func(part *Request, begin int) error {
@@ -77,7 +77,9 @@ func (c *Client) doInSlices(ctx context.Context, r *Request, whole *operation) e
 		}
 		o.base = begin
 		if o.record != "" {
-			o.record = record
+			// A record has one of two forms: which one must not depend on where
+			// a slice ends.
+			o.record, o.guarded = record, guarded
 		}
 		return c.carryOut(ctx, part, o)
 	})
