@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -58,6 +59,13 @@ func (a *Admin) Standing(ctx context.Context) (Standing, error) {
 		return Standing{}, fmt.Errorf("ROLE at %s: unexpected answer", a.link.addr)
 	}
 	return standing, nil
+}
+
+// Spoke reports whether an error of an Admin is what the server itself replied, such
+// as a refusal of the password, and not that a script keeps it from answering.
+func Spoke(err error) bool {
+	var reply *rueidis.RedisError
+	return errors.As(err, &reply) && !strings.HasPrefix(reply.Error(), "BUSY")
 }
 
 // View is what one Sentinel holds of a master.

@@ -23,6 +23,8 @@ type facts struct {
 	// what those say that answered.
 	Nodes     map[string]string
 	Standings map[string]redis.Standing
+	// Spoke are the redis nodes that replied with an error: they do not hang.
+	Spoke map[string]bool
 	// Running are the redis nodes that have a process, whether it answers or
 	// not.
 	Running map[string]bool
@@ -214,7 +216,7 @@ func wedged(f facts) (nodes []string) {
 		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Running)) {
-		if _, answers := f.Standings[name]; !answers && name != master {
+		if !f.answers(name) && !f.Spoke[name] && name != master {
 			nodes = append(nodes, name)
 		}
 	}

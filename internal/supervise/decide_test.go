@@ -169,6 +169,7 @@ func TestARedisNodeIsWedgedOnlyBesideAMasterThatWorks(t *testing.T) {
 		"the named one is no master":         func(f *facts) { f.Standings["redis-2"] = redis.Standing{MasterAddress: r1} },
 		"the named one does not answer":      func(f *facts) { delete(f.Standings, "redis-2") },
 		"it answers":                         func(f *facts) { f.Standings["redis-1"] = redis.Standing{MasterAddress: r2} },
+		"it replies with an error":           func(f *facts) { f.Spoke = map[string]bool{"redis-1": true} },
 		"it has no process":                  func(f *facts) { delete(f.Running, "redis-1") },
 		"the master is no node of the stack": func(f *facts) { delete(f.Nodes, "redis-2") },
 	} {

@@ -18,7 +18,7 @@ import (
 func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Running: map[string]bool{}, Appointed: s.appointed()}
+	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Spoke: map[string]bool{}, Running: map[string]bool{}, Appointed: s.appointed()}
 	maps.Copy(f.Nodes, s.former)
 	for _, st := range s.board.snapshot().Nodes {
 		if st.Kind == plan.Redis && st.PID != 0 {
@@ -47,7 +47,10 @@ func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 			f.Nodes[name] = n.spec.Address
 			ask(func() func() {
 				st, err := s.admins[name].Standing(ctx)
-				if err != nil {
+				switch {
+				case redis.Spoke(err):
+					return func() { f.Spoke[name] = true }
+				case err != nil:
 					return silence
 				}
 				return func() { f.Standings[name] = st }
@@ -177,7 +180,8 @@ func (s *Supervisor) endWedged(ctx context.Context, nodes []string, silent map[s
 		if err := s.send(ctx, name, command{action: ActKill}); err != nil {
 			s.log.Error("cannot kill it", "node", name, "error", err)
 		}
-		delete(silent, name)
+		clear(silent) // one at a time: where all hang, it may be the machine
+		return
 	}
 }
 
