@@ -307,7 +307,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 			o.effects[i], o.frees[i] = spec.Write, spec.Write && !spec.grows
 			o.local = o.local || !spec.Replicated
 			o.uses = appendUses(o.uses, spec.Name, cmd)
-			o.brief = o.brief && spec.brief()
+			o.brief = o.brief && spec.briefFor(cmd)
 			o.runsScript = o.runsScript || spec.runsScript()
 			// It would hold up everybody else on the connection. In a
 			// transaction it answers at once, as when its time is over.
@@ -319,6 +319,9 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 		o.writes = o.writes || o.effects[i]
 		carried = carried && len(cmd) < maxScriptArgs
 		whole = whole && spec.carriable(cmd, c.cluster != nil)
+	}
+	if !o.brief {
+		o.slowKeys = c.slowKeys(o)
 	}
 	if o.writes && r.IdempotencyKey != "" {
 		o.record = recordKey(r.IdempotencyKey, r)

@@ -50,6 +50,9 @@ type operation struct {
 	// while they had it: see mayRepeat.
 	brief    bool
 	silences int
+	// slowKeys are the commands' slowKey, when it is not brief and none of ours.
+	slowKeys []string
+	slowKey  [1]string // of a single command
 	// runsScript: one of its commands runs a script of a user's.
 	runsScript bool
 	// base is the place of its first command in the request, of which it is a

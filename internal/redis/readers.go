@@ -25,8 +25,13 @@ const (
 	cacheAsks  = 400 * time.Millisecond
 )
 
-// replicaTimeout bounds one read of a replica; the master answers after it.
-const replicaTimeout = 300 * time.Millisecond
+// replicaTimeout bounds one read of a replica; the master answers after it. Commands
+// that are not brief get slowReplicaTimeout, on a link of their own: the brief ones
+// are not to wait behind them, nor to cut them off.
+const (
+	replicaTimeout     = 300 * time.Millisecond
+	slowReplicaTimeout = time.Second
+)
 
 // replicaRest is how long a replica that did not answer is left alone, and
 // maxAsking how many requests may wait for one.
@@ -45,7 +50,7 @@ type readers struct {
 	turn    atomic.Uint32        // of the replicas
 
 	mu       sync.Mutex
-	replicas map[string]*link
+	replicas map[string]*link // by address, and with slowLink before it
 	ended    bool
 }
 
@@ -95,14 +100,14 @@ func (c *readers) run(ctx context.Context) {
 func (c *readers) gone(s snapshot) (gone []*link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for addr, l := range c.replicas {
+	for name, l := range c.replicas {
 		known := false
 		for _, r := range s.node().replicas {
-			known = known || r.addr == addr
+			known = known || r.addr == l.addr
 		}
 		if !known && s.master != "" {
 			gone = append(gone, l)
-			delete(c.replicas, addr)
+			delete(c.replicas, name)
 		}
 	}
 	return gone
@@ -230,7 +235,10 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 
 // ask asks one replica. It answers nothing unless it has the offset after.
 func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation, after int64) bool {
-	l := c.link(addr)
+	l, timeout := c.link(addr, addr), replicaTimeout
+	if !o.brief {
+		l, timeout = c.link(slowLink+addr, addr), slowReplicaTimeout
+	}
 	if l == nil || time.Now().UnixNano() < l.resting.Load() {
 		return false
 	}
@@ -239,6 +247,14 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	defer l.asking.Add(-1)
 	if l.asking.Add(1) > maxAsking {
 		return false
+	}
+	if !o.brief {
+		// A replica that is busy confirms no writes: everybody's would wait.
+		n := int64(len(o.cmds))
+		defer l.slow.Add(-n)
+		if l.slow.Add(n) > slowAlike {
+			return false
+		}
 	}
 	b := l.B()
 	cmds := rueidis.Commands{b.Role().Build()}
@@ -256,7 +272,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		cmds = append(cmds, plain(b, cmd))
 	}
 	cmds = append(cmds, b.Role().Build()) // what the answers show is no newer
-	limited, cancel := context.WithTimeout(ctx, replicaTimeout)
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	answers := l.DoMulti(limited, cmds...)
 	if ctx.Err() != nil {
@@ -302,16 +318,19 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	return true
 }
 
-func (c *readers) link(addr string) *link {
+// slowLink begins the name of a replica's second link, before its address.
+const slowLink = "slow "
+
+func (c *readers) link(name, addr string) *link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
 		return nil
 	}
-	l := c.replicas[addr]
+	l := c.replicas[name]
 	if l == nil {
 		l = newLink(c.cfg, addr, pipelining)
-		c.replicas[addr] = l
+		c.replicas[name] = l
 	}
 	return l
 }

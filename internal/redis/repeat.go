@@ -3,7 +3,9 @@ package redis
 import (
 	"errors"
 	"net"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // What a node had when it fell silent may be what silenced it. Repeated on the
@@ -25,6 +27,30 @@ var briefWrites = setOf(
 // brief reports whether a command takes a short time, whatever the data is.
 func (s *Spec) brief() bool {
 	return !s.Blocking && !s.module && !s.AnyKey && (s.In("fast") || briefWrites[s.Name])
+}
+
+// briefRange is how many elements, from one end, a brief command may pass over.
+const briefRange = 100
+
+// briefFor reports whether a command takes a short time with these words: also one
+// of a few elements at an end, such as the newest ten of a list.
+func (s *Spec) briefFor(cmd Command) bool {
+	if s.brief() {
+		return true
+	}
+	switch {
+	case (s.Name == "lrange" || s.Name == "zrange" || s.Name == "zrevrange") && len(cmd) == 4:
+		first, err := strconv.Atoi(cmd[2])
+		last, err2 := strconv.Atoi(cmd[3])
+		if err != nil || err2 != nil || (first < 0) != (last < 0) {
+			return false
+		}
+		return -briefRange <= min(first, last) && max(first, last) < briefRange
+	case s.Name == "lindex" && len(cmd) == 3:
+		at, err := strconv.Atoi(cmd[2])
+		return err == nil && -briefRange <= at && at < briefRange
+	}
+	return false
 }
 
 // runsScript reports whether a command runs a script or a function of a user's.
@@ -64,8 +90,16 @@ func (o *operation) lost(cause error) *Error {
 }
 
 // silent reports whether the session's connection ended because the node did not
-// answer, rather than by the node's own end.
-func (s *session) silent() bool { return s.wire == nil || !s.wire.left.Load() }
+// answer for some time, rather than by the node's own end or because another one
+// has become the master in a switchover.
+func (s *session) silent() bool {
+	return s.wire == nil || !s.wire.left.Load() && s.took >= max(leastSilence, 2*s.w.slice())
+}
+
+// leastSilence is how long a node that gave no answer had the commands, at the
+// least, if they are to be held for what silenced it. Sentinels wait for longer
+// before they replace a master. It is longer than a WAIT takes.
+const leastSilence = 100 * time.Millisecond
 
 // dialling reports whether an error is of the making of a connection: nothing was
 // sent then.

@@ -80,6 +80,48 @@ func TestWhetherAnOperationIsRepeatedFollowsFromWhatItIs(t *testing.T) {
 	}
 }
 
+// In a switchover the old master answers to its end: nothing there has silenced it.
+func TestANodeIsSilentOnlyWhenItHadTheCommandsForSomeTime(t *testing.T) {
+	w := newWriter(Config{}.withDefaults(), nil)
+	left := new(wire)
+	left.left.Store(true)
+	for _, tt := range []struct {
+		what string
+		wire *wire
+		took time.Duration
+		want bool
+	}{
+		{"it hangs", new(wire), 500 * time.Millisecond, true},
+		{"another has become the master while a WAIT was under way", new(wire), w.slice(), false},
+		{"it died", left, 500 * time.Millisecond, false},
+	} {
+		s := &session{w: w, wire: tt.wire, took: tt.took}
+		if got := s.silent(); got != tt.want {
+			t.Errorf("%s: silent is %t", tt.what, got)
+		}
+	}
+}
+
+// Slow reads leave replicas time to confirm everybody's writes.
+func TestAReplicaHasFewSlowReadsAtOnce(t *testing.T) {
+	cluster := redistest.Start(t, 2, 0)
+	client := open(t, cluster, nil)
+	redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
+		return client.Set(t.Context(), "k", []byte("v"), "") == nil && client.Status().InSync == 2
+	})
+	for _, n := range cluster.Nodes {
+		if n.Addr != client.Master() {
+			client.readers.link(slowLink+n.Addr, n.Addr).slow.Store(slowAlike)
+		}
+	}
+	for line, from := range map[string]ReadFrom{"GET k": ReadReplica, "BITCOUNT k": ReadMaster} {
+		r := &Request{Commands: commands(line), Read: ReadReplica, MaxLag: time.Hour}
+		redistest.Eventually(t, 10*time.Second, line+" is answered from where it is to be", func() bool {
+			return client.Do(t.Context(), r) == nil && r.From == from
+		})
+	}
+}
+
 // A master that dies is another case: whatever only reads is repeated.
 func TestWhatADeadMasterHadIsReadFromTheNext(t *testing.T) {
 	cluster := redistest.Start(t, 2, 3)
@@ -101,6 +143,25 @@ func TestWhatADeadMasterHadIsReadFromTheNext(t *testing.T) {
 	wg.Wait()
 	if err != nil || r.Results[0].Err != nil {
 		t.Errorf("%v, %v", err, r.Results)
+	}
+}
+
+func TestAFewElementsAtAnEndAreBrief(t *testing.T) {
+	cluster := redistest.Start(t, 0, 0)
+	client := open(t, cluster, nil)
+	for line, want := range map[string]bool{
+		"LRANGE l 0 9": true, "LRANGE l -10 -1": true, "ZRANGE z 0 99": true, "ZREVRANGE z 0 0": true, "LINDEX l -1": true, "GET k": true,
+		"LRANGE l 0 -1": false, "LRANGE l -10 5": false, "LRANGE l 0 100": false, "LRANGE l -101 -1": false, "LRANGE l 0 x": false,
+		"LRANGE l 0 99999999999999999999": false, "ZRANGE z 0 9 BYSCORE": false, "LRANGE l 0": false, "LINDEX l 100": false, "HGETALL h": false,
+	} {
+		cmd := commands(line)[0]
+		spec, err := client.Spec(t.Context(), cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := spec.briefFor(cmd); got != want {
+			t.Errorf("%s is brief: %t", line, got)
+		}
 	}
 }
 

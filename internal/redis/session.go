@@ -52,6 +52,8 @@ type session struct {
 	proven time.Time
 	slot   int
 	quick  quick
+	// took is the longest exchange that the operations under way have seen.
+	took time.Duration
 
 	// Of one batch; kept for their memory.
 	cmds    rueidis.Commands
@@ -63,8 +65,9 @@ type session struct {
 // exchange sends commands and waits for their answers. sent is false when none
 // of them can have left this process.
 func (s *session) exchange(ctx context.Context, cmds rueidis.Commands) (answers []rueidis.RedisResult, sent bool) {
-	mark := s.wire.written()
+	mark, began := s.wire.written(), time.Now()
 	answers = s.conn.DoMulti(ctx, cmds...)
+	s.took = max(s.took, time.Since(began))
 	if answers[len(answers)-1].NonRedisError() == nil {
 		return answers, true
 	}
@@ -82,6 +85,9 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	// leads nowhere (its packets are dropped): only a new one helps.
 	ctx, cancel := context.WithTimeout(ctx, s.w.cfg.Hold+4*s.w.cfg.AckTimeout)
 	defer cancel()
+	if len(s.done) == 0 {
+		s.took = 0
+	}
 	s.grow()
 	s.forbids()
 	s.w.stats.batch(len(batch))

@@ -14,12 +14,17 @@ import (
 // their turn in between.
 
 // slowTogether is how many commands that are not brief go in one batch at the
-// most. They may each take some 20 ms, on strings of 100 MB.
-const slowTogether = 8
+// most, and slowAlike how many of those that are about the same key, or about
+// several, or run scripts. Each may take some 20 ms, on a string of 100 MB; so many
+// keys of that size there are not.
+const (
+	slowTogether = 64
+	slowAlike    = 8
+)
 
 // A batch of slow commands that took less than slowShort lets the next one be
-// larger by one command; one that took longer than slowLong brings it back to a
-// single one.
+// twice as large; one that took longer than slowLong makes it an eighth, down to a
+// single command.
 const (
 	slowShort = 4 * time.Millisecond
 	slowLong  = 10 * time.Millisecond
@@ -30,11 +35,64 @@ const (
 func togetherAfter(together int, took time.Duration) int {
 	switch {
 	case took > slowLong:
-		return 1
+		return max(1, together/8)
 	case took < slowShort:
-		return min(slowTogether, together+1)
+		return min(slowTogether, 2*together)
 	}
 	return together
+}
+
+// slowKey is the one key whose value a command's time grows with; empty: it is
+// another matter.
+func (s *Spec) slowKey(cmd Command) string {
+	if s == nil || s.AnyKey || s.runsScript() {
+		return ""
+	}
+	if keys, known := s.Keys(cmd); known && len(keys) == 1 {
+		return keys[0]
+	}
+	return ""
+}
+
+// slowKeys are those of an operation's commands.
+func (c *Client) slowKeys(o *operation) []string {
+	keys := o.slowKey[:]
+	if len(o.cmds) > 1 {
+		keys = make([]string, len(o.cmds))
+	}
+	for i, cmd := range o.cmds {
+		keys[i] = c.Known(cmd).slowKey(cmd)
+	}
+	return keys
+}
+
+// slowBatch counts what goes in one batch of slow commands, of which there may be
+// so many.
+type slowBatch struct {
+	most, n int
+	alike   map[string]int // by slowKey
+}
+
+// add reports whether commands with these keys may go in the batch as well, and
+// counts them then. The first ones may in any case.
+func (b *slowBatch) add(keys []string) bool {
+	if b.n > 0 && b.n+len(keys) > b.most {
+		return false
+	}
+	if b.alike == nil {
+		b.alike = map[string]int{}
+	}
+	for i, key := range keys {
+		b.alike[key]++
+		if b.n > 0 && b.alike[key] > slowAlike {
+			for _, key := range keys[:i+1] {
+				b.alike[key]--
+			}
+			return false
+		}
+	}
+	b.n += len(keys)
+	return true
 }
 
 // maxCount is how many elements one call of SCAN or its kin may look at: some
@@ -67,9 +125,16 @@ func withShortCount(options []string) []string {
 func (c *Client) doInSlices(ctx context.Context, r *Request, whole *operation) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Hold)
 	defer cancel()
-	record, guarded := whole.record, whole.guarded
+	record, guarded, keys := whole.record, whole.guarded, whole.slowKeys
 	whole.free()
-	next := func(begin int) int { return min(begin+int(c.writer.aside.together.Load()), len(r.Commands)) }
+	next := func(begin int) int {
+		slice := slowBatch{most: int(c.writer.aside.together.Load())}
+		end := begin
+		for end < len(r.Commands) && slice.add(keys[end:end+1]) {
+			end++
+		}
+		return end
+	}
 	return r.inParts(next, func(part *Request, begin int) error {
 		o, err := c.operation(ctx, part)
 		if err != nil {

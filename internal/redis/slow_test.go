@@ -59,7 +59,7 @@ func TestASlicedPipelineIsAnsweredAsOne(t *testing.T) {
 	const n = 3*slowTogether + 1
 	var cmds []Command
 	for i := range n {
-		cmds = append(cmds, Command{"RPUSH", "list", strconv.Itoa(i)}, Command{"LRANGE", "list", "-1", "-1"})
+		cmds = append(cmds, Command{"RPUSH", "list", strconv.Itoa(i)}, Command{"LRANGE", "list", "-1", "100"})
 	}
 	for _, key := range []string{"", "once", "once"} { // the second time with its key it is a repetition
 		r := &Request{Commands: cmds, IdempotencyKey: key}
@@ -93,6 +93,9 @@ func TestSlowBatchesGrowOnlyWhileTheyAreShort(t *testing.T) {
 	if together != slowTogether {
 		t.Errorf("after short ones: %d", together)
 	}
+	if got := togetherAfter(together, 20*time.Millisecond); got != slowTogether/8 {
+		t.Errorf("after a long one: %d", got)
+	}
 	if got := togetherAfter(together, 7*time.Millisecond); got != together {
 		t.Errorf("after one of 7 ms: %d", got)
 	}
@@ -101,6 +104,55 @@ func TestSlowBatchesGrowOnlyWhileTheyAreShort(t *testing.T) {
 	}
 	if together != 1 {
 		t.Errorf("after long ones: %d", together)
+	}
+}
+
+// So many large values there are not; one is asked for as often as anybody likes.
+func TestASlowBatchHasFewCommandsOfOneKey(t *testing.T) {
+	cluster := redistest.Start(t, 0, 0)
+	client := open(t, cluster, nil)
+	for _, tt := range []struct {
+		what string
+		cmd  func(i int) Command
+		want int
+	}{
+		{"each of another key", func(i int) Command { return Command{"HGETALL", strconv.Itoa(i)} }, 50},
+		{"all of one key", func(int) Command { return Command{"HGETALL", "h"} }, slowAlike},
+		{"of several keys", func(i int) Command { return Command{"SINTER", strconv.Itoa(i), "b"} }, slowAlike},
+		{"a script of one key", func(i int) Command { return Command{"EVAL", "return 1", "1", strconv.Itoa(i)} }, slowAlike},
+		{"about all keys", func(i int) Command { return Command{"SCAN", strconv.Itoa(i)} }, slowAlike},
+	} {
+		var r Request
+		for i := range 50 {
+			r.Commands = append(r.Commands, tt.cmd(i))
+		}
+		o, err := client.operation(t.Context(), &r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch := slowBatch{most: slowTogether}
+		got := 0
+		for got < len(o.slowKeys) && batch.add(o.slowKeys[got:got+1]) {
+			got++
+		}
+		if got != tt.want {
+			t.Errorf("%s: %d go together, want %d", tt.what, got, tt.want)
+		}
+	}
+}
+
+func TestTheNextBatchIsThereThoughTheFirstOfItWasGivenUp(t *testing.T) {
+	w := newWriter(Config{}.withDefaults(), nil).aside
+	gone, there := &operation{slowKeys: []string{"a"}}, &operation{slowKeys: []string{"b"}}
+	later := time.Now().Add(time.Minute)
+	gone.until, there.until = time.Now().Add(-time.Second), later
+	for _, o := range []*operation{gone, there} {
+		if err := w.put(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.take(nil); len(got) != 1 || got[0] != there {
+		t.Errorf("%d operations are taken", len(got))
 	}
 }
 

@@ -200,10 +200,13 @@ func (w *writer) wake() {
 func (w *writer) take(batch []*operation) []*operation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	bytes, n, slow := 0, 0, 0
+	bytes, n, slow := 0, 0, slowBatch{most: int(w.together.Load())}
 	now := time.Now()
 	for _, o := range w.queue {
-		if len(batch) > 0 && (len(batch) == maxBatch || bytes+o.size > maxBatchBytes || o.guarded || w.aside == nil && slow+len(o.cmds) > int(w.together.Load())) {
+		if len(batch) > 0 && (len(batch) == maxBatch || bytes+o.size > maxBatchBytes || o.guarded) {
+			break
+		}
+		if w.aside == nil && o.state.Load() == queued && !slow.add(o.slowKeys) && len(batch) > 0 {
 			break
 		}
 		n++
@@ -215,7 +218,6 @@ func (w *writer) take(batch []*operation) []*operation {
 			w.bytes -= o.size
 			batch = append(batch, o)
 			bytes += o.size
-			slow += len(o.cmds)
 			if o.guarded {
 				break
 			}
