@@ -126,8 +126,10 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 		}
 		began := time.Now()
 		err := s.commit(ctx, batch)
-		if w.aside == nil {
-			w.together.Store(int32(togetherAfter(int(w.together.Load()), time.Since(began))))
+		if w.aside == nil && len(batch) > 0 {
+			w.mu.Lock()
+			w.pace.learn(w.slow, time.Since(began))
+			w.mu.Unlock()
 		}
 		clear(batch)
 		if err != nil {

@@ -34,7 +34,7 @@ type link struct {
 	cache          atomic.Pointer[cache] // of the newest connection; of a caching link
 	heard          atomic.Int64          // see hear; in nanoseconds since birth
 	asking         atomic.Int64          // requests under way; of a replica's link
-	slow           atomic.Int64          // commands that are not brief among them
+	slow           atomic.Bool           // one that is not brief is among them
 	resting        atomic.Int64          // until when it is left alone, in Unix nanoseconds
 }
 

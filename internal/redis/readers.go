@@ -250,11 +250,10 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	}
 	if !o.brief {
 		// A replica that is busy confirms no writes: everybody's would wait.
-		n := int64(len(o.cmds))
-		defer l.slow.Add(-n)
-		if l.slow.Add(n) > slowAlike {
+		if !l.slow.CompareAndSwap(false, true) {
 			return false
 		}
+		defer l.slow.Store(false)
 	}
 	b := l.B()
 	cmds := rueidis.Commands{b.Role().Build()}

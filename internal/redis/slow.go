@@ -14,12 +14,12 @@ import (
 // their turn in between.
 
 // slowTogether is how many commands that are not brief go in one batch at the
-// most, and slowAlike how many of those that are about the same key, or about
-// several, or run scripts. Each may take some 20 ms, on a string of 100 MB; so many
-// keys of that size there are not.
+// most, and slowAlike how many of those that are about one key, or run one script.
+// Each may take 80 ms, on a string of 100 MB; so many keys of that size there are
+// not.
 const (
 	slowTogether = 64
-	slowAlike    = 8
+	slowAlike    = 4
 )
 
 // A batch of slow commands that took less than slowShort lets the next one be
@@ -30,28 +30,56 @@ const (
 	slowLong  = 10 * time.Millisecond
 )
 
-// togetherAfter returns how many slow commands may go in the next batch, after one
-// with so many allowed took so long.
-func togetherAfter(together int, took time.Duration) int {
-	switch {
-	case took > slowLong:
-		return max(1, together/8)
-	case took < slowShort:
-		return min(slowTogether, 2*together)
-	}
-	return together
+// knownAlike bounds how many keys a pace remembers.
+const knownAlike = 4096
+
+// pace is how many slow commands may go in the next batch, and how many of them of
+// one key. What no short batch has shown to be short goes by itself.
+type pace struct {
+	together int
+	alike    map[string]int // by slowKey; not there: one
 }
 
-// slowKey is the one key whose value a command's time grows with; empty: it is
-// another matter.
+func newPace() pace { return pace{together: 1, alike: map[string]int{}} }
+
+// learn takes in how long a batch took.
+func (p *pace) learn(b slowBatch, took time.Duration) {
+	switch {
+	case took > slowLong:
+		p.together = max(1, p.together/8)
+		for key := range b.alike {
+			delete(p.alike, key)
+		}
+	case took < slowShort && b.n > 0:
+		p.together = min(slowTogether, 2*p.together)
+		for key, n := range b.alike {
+			known, there := p.alike[key]
+			if n < max(1, known) || known == slowAlike {
+				continue
+			}
+			if !there && len(p.alike) >= knownAlike {
+				clear(p.alike)
+			}
+			p.alike[key] = min(slowAlike, 2*max(1, known))
+		}
+	}
+}
+
+// slowKey is what a command's time depends on: the one key whose value it grows
+// with, the script, or else the name of the command.
 func (s *Spec) slowKey(cmd Command) string {
-	if s == nil || s.AnyKey || s.runsScript() {
+	switch {
+	case s == nil:
 		return ""
+	case s.runsScript() && len(cmd) > 1:
+		return s.Name + " " + cmd[1]
+	case s.AnyKey:
+		return s.Name
 	}
 	if keys, known := s.Keys(cmd); known && len(keys) == 1 {
 		return keys[0]
 	}
-	return ""
+	return s.Name
 }
 
 // slowKeys are those of an operation's commands.
@@ -61,22 +89,22 @@ func (c *Client) slowKeys(o *operation) []string {
 		keys = make([]string, len(o.cmds))
 	}
 	for i, cmd := range o.cmds {
-		keys[i] = c.Known(cmd).slowKey(cmd)
+		keys[i] = strings.Clone(c.Known(cmd).slowKey(cmd)) // it outlives the request
 	}
 	return keys
 }
 
-// slowBatch counts what goes in one batch of slow commands, of which there may be
-// so many.
+// slowBatch counts what goes in one batch of slow commands.
 type slowBatch struct {
-	most, n int
-	alike   map[string]int // by slowKey
+	pace  *pace
+	n     int
+	alike map[string]int // by slowKey
 }
 
 // add reports whether commands with these keys may go in the batch as well, and
 // counts them then. The first ones may in any case.
 func (b *slowBatch) add(keys []string) bool {
-	if b.n > 0 && b.n+len(keys) > b.most {
+	if b.n > 0 && b.n+len(keys) > b.pace.together {
 		return false
 	}
 	if b.alike == nil {
@@ -84,7 +112,7 @@ func (b *slowBatch) add(keys []string) bool {
 	}
 	for i, key := range keys {
 		b.alike[key]++
-		if b.n > 0 && b.alike[key] > slowAlike {
+		if b.n > 0 && b.alike[key] > max(1, b.pace.alike[key]) {
 			for _, key := range keys[:i+1] {
 				b.alike[key]--
 			}
@@ -93,6 +121,18 @@ func (b *slowBatch) add(keys []string) bool {
 	}
 	b.n += len(keys)
 	return true
+}
+
+// sliceOf returns how many of the commands with these keys go together now.
+func (w *writer) sliceOf(keys []string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	slice := slowBatch{pace: &w.pace}
+	n := 0
+	for n < len(keys) && slice.add(keys[n:n+1]) {
+		n++
+	}
+	return n
 }
 
 // maxCount is how many elements one call of SCAN or its kin may look at: some
@@ -127,14 +167,7 @@ func (c *Client) doInSlices(ctx context.Context, r *Request, whole *operation) e
 	defer cancel()
 	record, guarded, keys := whole.record, whole.guarded, whole.slowKeys
 	whole.free()
-	next := func(begin int) int {
-		slice := slowBatch{most: int(c.writer.aside.together.Load())}
-		end := begin
-		for end < len(r.Commands) && slice.add(keys[end:end+1]) {
-			end++
-		}
-		return end
-	}
+	next := func(begin int) int { return begin + c.writer.aside.sliceOf(keys[begin:]) }
 	return r.inParts(next, func(part *Request, begin int) error {
 		o, err := c.operation(ctx, part)
 		if err != nil {

@@ -86,24 +86,36 @@ func TestASlicedPipelineIsAnsweredAsOne(t *testing.T) {
 }
 
 func TestSlowBatchesGrowOnlyWhileTheyAreShort(t *testing.T) {
-	together := 1
-	for range 20 {
-		together = togetherAfter(together, time.Millisecond)
+	p := newPace()
+	batch := func(keys ...string) slowBatch {
+		b := slowBatch{pace: &p}
+		for _, key := range keys {
+			b.add([]string{key})
+		}
+		return b
 	}
-	if together != slowTogether {
-		t.Errorf("after short ones: %d", together)
+	if got := batch("a", "b").n; got != 1 {
+		t.Errorf("nothing is known, and %d go together", got)
 	}
-	if got := togetherAfter(together, 20*time.Millisecond); got != slowTogether/8 {
-		t.Errorf("after a long one: %d", got)
+	for range 10 {
+		p.learn(batch("a", "a", "a", "a", "a"), time.Millisecond)
 	}
-	if got := togetherAfter(together, 7*time.Millisecond); got != together {
-		t.Errorf("after one of 7 ms: %d", got)
+	if p.together != slowTogether || p.alike["a"] != slowAlike || batch("a", "a", "a", "a", "a").n != slowAlike {
+		t.Errorf("after short ones: %d, %v", p.together, p.alike)
 	}
-	for range 5 {
-		together = togetherAfter(together, time.Second)
+	if got := batch("b", "b").n; got != 1 {
+		t.Errorf("%d of a key of which nothing is known", got)
 	}
-	if together != 1 {
-		t.Errorf("after long ones: %d", together)
+	if got := batch("b", "c", "a", "d"); got.n != 4 {
+		t.Errorf("of four keys %d go together", got.n)
+	}
+	p.learn(batch("a"), 7*time.Millisecond)
+	if p.together != slowTogether {
+		t.Errorf("after one of 7 ms: %d", p.together)
+	}
+	p.learn(batch("a"), 20*time.Millisecond)
+	if p.together != slowTogether/8 || batch("a", "a").n != 1 {
+		t.Errorf("after a long one: %d, %v", p.together, p.alike)
 	}
 }
 
@@ -119,7 +131,7 @@ func TestASlowBatchHasFewCommandsOfOneKey(t *testing.T) {
 		{"each of another key", func(i int) Command { return Command{"HGETALL", strconv.Itoa(i)} }, 50},
 		{"all of one key", func(int) Command { return Command{"HGETALL", "h"} }, slowAlike},
 		{"of several keys", func(i int) Command { return Command{"SINTER", strconv.Itoa(i), "b"} }, slowAlike},
-		{"a script of one key", func(i int) Command { return Command{"EVAL", "return 1", "1", strconv.Itoa(i)} }, slowAlike},
+		{"one script", func(i int) Command { return Command{"EVAL", "return 1", "1", strconv.Itoa(i)} }, slowAlike},
 		{"about all keys", func(i int) Command { return Command{"SCAN", strconv.Itoa(i)} }, slowAlike},
 	} {
 		var r Request
@@ -130,7 +142,12 @@ func TestASlowBatchHasFewCommandsOfOneKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		batch := slowBatch{most: slowTogether}
+		p := newPace()
+		p.together = slowTogether
+		for _, key := range o.slowKeys {
+			p.alike[key] = slowAlike
+		}
+		batch := slowBatch{pace: &p}
 		got := 0
 		for got < len(o.slowKeys) && batch.add(o.slowKeys[got:got+1]) {
 			got++

@@ -38,9 +38,10 @@ type writer struct {
 	// ones, which take more trips than a batch and go one at a time, and those
 	// that are not brief, few at a time (see slow.go). It is nil in itself.
 	aside     *writer
-	together  atomic.Int32 // how many slow commands may go in its next batch; of aside
-	deadlines *deadlines   // of the operations whose callers do not wait; not in aside
-	slot      func() int   // of a shard, its first one; nil: there is no cluster
+	pace      pace       // of aside's slow commands; under mu
+	slow      slowBatch  // those of its last batch; it belongs to follow
+	deadlines *deadlines // of the operations whose callers do not wait; not in aside
+	slot      func() int // of a shard, its first one; nil: there is no cluster
 	// inSync is how many replicas must have the next batch.
 	inSync atomic.Int64
 	// last is the master of the last session; it belongs to follow.
@@ -70,7 +71,7 @@ func newWriter(cfg Config, m *monitor) *writer {
 		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: w.stats,
 		ttl: w.ttl, recordDB: w.recordDB, dataDB: w.dataDB,
 	}
-	w.aside.together.Store(1)
+	w.aside.pace = newPace()
 	w.deadlines = newDeadlines(w)
 	return w
 }
@@ -200,13 +201,14 @@ func (w *writer) wake() {
 func (w *writer) take(batch []*operation) []*operation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	bytes, n, slow := 0, 0, slowBatch{most: int(w.together.Load())}
+	bytes, n := 0, 0
+	w.slow = slowBatch{pace: &w.pace}
 	now := time.Now()
 	for _, o := range w.queue {
 		if len(batch) > 0 && (len(batch) == maxBatch || bytes+o.size > maxBatchBytes || o.guarded) {
 			break
 		}
-		if w.aside == nil && o.state.Load() == queued && !slow.add(o.slowKeys) && len(batch) > 0 {
+		if w.aside == nil && o.state.Load() == queued && !w.slow.add(o.slowKeys) && len(batch) > 0 {
 			break
 		}
 		n++
