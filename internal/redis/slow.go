@@ -22,12 +22,13 @@ const (
 	slowAlike    = 4
 )
 
-// A batch of slow commands that took less than slowShort lets the next one be
-// twice as large; one that took longer than slowLong makes it an eighth, down to a
-// single command.
+// A batch of slow commands that took less than slowLong lets the next one be twice
+// as large. One that took longer for each of its commands, or slowest in all, makes
+// it an eighth, down to a single command. Between them a batch may have waited for
+// replicas, or for a busy machine.
 const (
-	slowShort = 4 * time.Millisecond
-	slowLong  = 10 * time.Millisecond
+	slowLong = 10 * time.Millisecond
+	slowest  = 100 * time.Millisecond
 )
 
 // knownAlike bounds how many keys a pace remembers.
@@ -45,12 +46,12 @@ func newPace() pace { return pace{together: 1, alike: map[string]int{}} }
 // learn takes in how long a batch took.
 func (p *pace) learn(b slowBatch, took time.Duration) {
 	switch {
-	case took > slowLong:
+	case took > min(slowest, time.Duration(max(1, b.n))*slowLong):
 		p.together = max(1, p.together/8)
 		for key := range b.alike {
 			delete(p.alike, key)
 		}
-	case took < slowShort && b.n > 0:
+	case took < slowLong && b.n > 0:
 		p.together = min(slowTogether, 2*p.together)
 		for key, n := range b.alike {
 			known, there := p.alike[key]

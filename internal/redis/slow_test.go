@@ -109,9 +109,9 @@ func TestSlowBatchesGrowOnlyWhileTheyAreShort(t *testing.T) {
 	if got := batch("b", "c", "a", "d"); got.n != 4 {
 		t.Errorf("of four keys %d go together", got.n)
 	}
-	p.learn(batch("a"), 7*time.Millisecond)
-	if p.together != slowTogether {
-		t.Errorf("after one of 7 ms: %d", p.together)
+	p.learn(batch("a", "b", "c"), 25*time.Millisecond)
+	if p.together != slowTogether || p.alike["a"] != slowAlike {
+		t.Errorf("after three in 25 ms: %d, %v", p.together, p.alike)
 	}
 	p.learn(batch("a"), 20*time.Millisecond)
 	if p.together != slowTogether/8 || batch("a", "a").n != 1 {
