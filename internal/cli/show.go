@@ -125,7 +125,7 @@ const drawEvery, tellEvery = 50 * time.Millisecond, 5 * time.Second
 
 // showStart shows how the nodes come up, a live line each on a terminal, else
 // a line for each that is up or has failed, and now and then for each that is
-// waited for, until all were. It answers the last status.
+// waited for, until all were. It returns the last status.
 func showStart(ctx context.Context, g *globals, w io.Writer, status func() (supervise.Status, error)) (supervise.Status, error) {
 	began := time.Now()
 	live := terminal(w)

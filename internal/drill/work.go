@@ -25,7 +25,7 @@ const (
 	lookLimit    = time.Second
 )
 
-// works is how much nodes have done so far, by whoever counts it.
+// works is how much nodes have done so far, by the balancer or node that counts it.
 type works map[count]int64
 
 // count is what a node did, by the count of a balancer or by its own.
@@ -105,7 +105,7 @@ func (t *target) findBalancers(p plan.Plan) {
 }
 
 // atWork is those of some nodes that are at work, and how much each did in
-// workSample. Its error says that none is.
+// workSample. Its error means that no node is.
 func (s *scene) atWork(ctx context.Context, nodes []supervise.NodeStatus) ([]supervise.NodeStatus, map[string]int64, error) {
 	before := s.stack.work(ctx, nodes)
 	for deadline := time.Now().Add(workPatience); ; {

@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/quote"
 )
 
-// RefusedError says that a kind of request of the load is not answered as the
-// load needs it.
+// RefusedError is the error of a kind of request that is not answered as the load
+// needs it.
 type RefusedError struct {
 	Request string // method and path
 	Status  int    // 0: no answer came
@@ -116,7 +116,7 @@ func Try(ctx context.Context, cfg Config) (nodes []string, err error) {
 }
 
 // asWritten reports whether an answer shows that the writes before it happened:
-// what answers 404 to everything would pass for a store without keys else.
+// otherwise a program that answers 404 to everything would pass for a store without keys.
 func asWritten(op history.Operation) bool {
 	switch {
 	case op.Verb == history.CAS:

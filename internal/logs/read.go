@@ -110,7 +110,7 @@ func (r *Reader) start(f *os.File, offset int64) {
 	r.in.Reset(io.NewSectionReader(f, offset, 1<<62))
 }
 
-// Next returns the next line; false: there is none yet.
+// Next returns the next line; false: there is no more yet.
 func (r *Reader) Next() (Entry, bool, error) {
 	if !r.begun {
 		if ok, err := r.oldest(); !ok {
@@ -209,7 +209,7 @@ func (r *Reader) oldest() (bool, error) {
 	return false, nil
 }
 
-// newer opens the file that follows the one that is open; nil: there is none.
+// newer opens the file that follows the open one; nil if no file does.
 // A file that was emptied is read from its beginning.
 func (r *Reader) newer() (*os.File, error) {
 	mine, err := r.file.Stat()

@@ -13,7 +13,7 @@ var noon = time.Date(2026, 11, 28, 12, 0, 0, 123456000, time.UTC)
 
 const noonStamp = "2026-11-28T12:00:00.123456Z "
 
-// read is what a file has; empty where there is none.
+// read returns what a file has; nothing if the file does not exist.
 func read(path string) string {
 	b, _ := os.ReadFile(path)
 	return string(b)

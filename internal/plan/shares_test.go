@@ -41,7 +41,7 @@ func (c *crowded) asked() []string {
 	return slices.Clone(c.paths)
 }
 
-// letGo answers everything.
+// letGo lets every request go on to its answer.
 func (c *crowded) letGo() { c.let.Do(func() { close(c.release) }) }
 
 func (c *crowded) serve(t *testing.T) int {

@@ -16,7 +16,7 @@ import (
 // merger carries such a command out: whom it goes to, as which command, and
 // what the answers make.
 type merger interface {
-	// shards are whom the command goes to; none: there is nobody.
+	// shards returns the shards that the command goes to; empty if there are no shards.
 	shards(t *topology, it *item) []*clusterShard
 	command(t *topology, it *item) Command
 	// merge makes one result of it.replies, those that there are so far.

@@ -55,8 +55,8 @@ const (
 // foreignCursor is one that no process gives.
 const foreignCursor = "1"
 
-// readCursor is a cursor's number, as Redis reads it (strtoul); begins says that it
-// is 0 in one way or another.
+// readCursor returns a cursor's number, as Redis reads it (strtoul). begins reports
+// whether it is 0, however it is written.
 func readCursor(cursor string) (n uint64, begins, ok bool) {
 	digits := cursor
 	if digits != "" && (digits[0] == '-' || digits[0] == '+') {
@@ -87,8 +87,8 @@ func (o origin) take(cursor string) (raw string, by whose) {
 	}
 }
 
-// give is the cursor that a client gets for Redis' one. It answers false where
-// there is no room for the origin.
+// give returns the cursor that a client gets for Redis' cursor; false if there is no
+// room for the origin.
 func (o origin) give(raw string) (cursor string, ok bool) {
 	n, err := strconv.ParseUint(raw, 10, 64)
 	switch {
@@ -111,7 +111,7 @@ func cursorAt(name string) int {
 	return 0
 }
 
-// hasCursor says that any of the commands has a cursor.
+// hasCursor reports whether any of the commands has a cursor.
 func hasCursor(cmds []Command) bool {
 	for _, cmd := range cmds {
 		if cursorAt(cmd[0]) > 0 {

@@ -185,7 +185,7 @@ func TestACursorsNumberHasRoomForLargeTables(t *testing.T) {
 	}
 }
 
-// What is not in the data the master answers, whoever is asked for.
+// The master answers what is not in the data, even if a replica is asked for.
 func TestReplicasAreAskedForDataAlone(t *testing.T) {
 	cluster := redistest.Start(t, 2, 0)
 	client := open(t, cluster, nil)

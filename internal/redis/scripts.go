@@ -115,7 +115,7 @@ while redis.call('ZCARD', used) > `+strconv.Itoa(maxKeptScripts)+` or bytes > `+
   redis.call('ZREM', used, oldest)
 end`, false)
 
-// findScripts answers the texts of the SHA-1s behind the first three of ARGV, and
+// findScripts returns the texts of the SHA-1s behind the first three of ARGV, and
 // notes that they are used, where Redis takes writes now.
 var findScripts = newScript(inKept+`
 local out = {}
@@ -207,7 +207,7 @@ func (s *session) demands(batch []*operation) (d demand, now time.Time) {
 	return d, now
 }
 
-// provide sees to the scripts of a batch before it is sent. It answers those of its
+// provide sees to the scripts of a batch before it is sent. It returns those of its
 // operations that can be sent; the others, and all when there is an error, which
 // ends the session, are to be tried again.
 func (s *session) provide(ctx context.Context, batch []*operation) ([]*operation, error) {

@@ -105,7 +105,7 @@ func TestWhatIsKeptOfScripts(t *testing.T) {
 		t.Errorf("loaded before a flush, and after: %s, %s", four, five)
 	}
 
-	// A repetition of a flush is none.
+	// A repetition of a flush flushes nothing.
 	for range 2 {
 		do(t, client, &Request{Commands: commands("SCRIPT FLUSH"), IdempotencyKey: "once"})
 		ask(client, "SCRIPT LOAD return(5)")

@@ -8,7 +8,7 @@ import (
 )
 
 // supervising are the commands that a Redis node gets though no application
-// uses it: from Sentinels, replicas, balancers and whoever supervises it.
+// uses it: from Sentinels, replicas, balancers and its supervisor.
 var supervising = map[string]bool{
 	"acl": true, "auth": true, "client": true, "command": true, "config": true, "hello": true, "info": true,
 	"ping": true, "psync": true, "publish": true, "quit": true, "replconf": true, "replicaof": true, "role": true,

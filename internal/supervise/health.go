@@ -63,7 +63,7 @@ func hostHint(host string, status int) string {
 	return ""
 }
 
-// statusError says that a node answered, but not well.
+// statusError is the error of a node that answered with a bad status.
 type statusError struct{ msg string }
 
 func (e *statusError) Error() string { return e.msg }

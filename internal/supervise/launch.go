@@ -69,7 +69,7 @@ func (s *Supervisor) digest(p plan.Process) string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// FailedError says that a node keeps dying.
+// FailedError is the error of a node that keeps dying.
 type FailedError struct {
 	Node, Detail string
 	Log          []string // its last lines

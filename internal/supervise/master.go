@@ -333,7 +333,7 @@ func (s *Supervisor) noteMaster(f facts) {
 }
 
 // running is the address at which an adopted process listens: where it was
-// started, which may be another than the plan's. Empty: there is none.
+// started, which may differ from the plan's. Empty if no process runs.
 func (d dir) running(node string) string {
 	r, err := d.readRecord(node)
 	if err != nil || r.Process.PID == 0 || !process.Alive(r.Process) {

@@ -16,8 +16,8 @@ import (
 	"holdfast/internal/token"
 )
 
-// ReferenceError says that what a stack file names is not on this machine, or
-// cannot be used.
+// ReferenceError is the error of a stack file that names something which is not on
+// this machine, or which cannot be used.
 type ReferenceError struct {
 	Reference stack.Reference
 	Err       error
