@@ -221,10 +221,14 @@ func (s *Supervisor) checkMaster() error {
 		return fmt.Errorf("%s, and Redis and its Sentinels still run as they were: they cannot move while they run. Take the stack down ('holdfast down'), then up; the data stays", c.Moved)
 	case !s.kept.Booted:
 		return nil
-	case s.forgotten != nil && runs:
+	case s.forgotten != nil && s.runs(isSentinel):
 		return nil // the Sentinels that run may know better than their files
 	case s.forgotten != nil:
-		return fmt.Errorf("%w. Decide which redis node has the newest data (last written: %s), move nodes/redis-N/data of every other one out of %s (keep them), and run 'holdfast up' again: the only node with data becomes the master", s.forgotten, lastWritten(s.dir.redisWithData()), s.dir)
+		down := ""
+		if runs {
+			down = "Take the stack down ('holdfast down'). "
+		}
+		return fmt.Errorf("%w. %sDecide which redis node has the newest data (last written: %s), move nodes/redis-N/data of every other one out of %s (keep them), and run 'holdfast up' again: the only node with data becomes the master", s.forgotten, down, lastWritten(s.dir.redisWithData()), s.dir)
 	case s.nodes[master] == nil:
 		back := fmt.Sprintf("redis.replicas: %d", atoi(strings.TrimPrefix(master, "redis-"))-1)
 		if s.cfg.Stack.Redis.Sentinels == 0 { // nobody promotes a replica
@@ -238,13 +242,16 @@ func (s *Supervisor) checkMaster() error {
 
 // redisRuns reports whether a redis node or a Sentinel of the stack has a
 // process, also one that the stack file does not have any more.
-func (s *Supervisor) redisRuns() bool {
-	for _, n := range s.nodes {
-		if n.proc != nil && (n.spec.Kind == plan.Redis || n.spec.Kind == plan.Sentinel) {
+func (s *Supervisor) redisRuns() bool { return s.runs(isRedis) || s.runs(isSentinel) }
+
+// runs reports whether a node whose name is of a kind has a process.
+func (s *Supervisor) runs(kind func(node string) bool) bool {
+	for name, n := range s.nodes {
+		if n.proc != nil && kind(name) {
 			return true
 		}
 	}
-	return slices.ContainsFunc(s.strays, func(st stray) bool { return isRedis(st.node) || isSentinel(st.node) })
+	return slices.ContainsFunc(s.strays, func(st stray) bool { return kind(st.node) })
 }
 
 // beginRewrite decides whether the Sentinels' files have to be written anew: they

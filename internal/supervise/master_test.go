@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -144,5 +145,29 @@ func TestWithoutAnyMemoryOnlyANodeThatAloneHasDataIsTheMaster(t *testing.T) {
 	}
 	if s := withData("redis-1", "redis-2"); s.forgotten == nil || s.kept.Redis.Replication.Master != "" {
 		t.Errorf("%+v, %v", s.kept.Redis, s.forgotten)
+	}
+}
+
+// Files that contradict each other are no matter while a Sentinel runs, which knows
+// better. Where only Redis runs, new files would name a master by a guess.
+func TestWithoutASentinelThatRunsContradictingFilesAreRefused(t *testing.T) {
+	running := func(nodes ...string) error {
+		s := &Supervisor{dir: dir(t.TempDir()), kept: kept{Booted: true, Redis: redisMemory{Watch: "shop", Addresses: map[string]string{}}}}
+		s.cfg.Stack.Redis.Enabled = true
+		s.plan.Name = "shop"
+		s.forgotten = errors.New("two were named")
+		for _, n := range nodes {
+			s.strays = append(s.strays, stray{node: n})
+		}
+		return s.checkMaster()
+	}
+	if err := running("redis-1", "sentinel-2"); err != nil {
+		t.Errorf("with a Sentinel: %v", err)
+	}
+	if err := running("redis-1"); err == nil || !strings.Contains(err.Error(), "two were named. Take the stack down") {
+		t.Errorf("with Redis alone: %v", err)
+	}
+	if err := running(); err == nil || strings.Contains(err.Error(), "Take the stack down") {
+		t.Errorf("with nothing: %v", err)
 	}
 }
