@@ -110,11 +110,12 @@ func (s *scene) behind(some ...host) {
 
 // unaware is how long a balancer takes, at the most, to miss a web node that
 // nothing comes from: as many checks in a row as have to fail, each after an
-// interval and its time-out (HAProxy's manual, "inter", "fall", "timeout check").
+// interval and its time-out (HAProxy's manual, "inter", "fall", "timeout check"),
+// and a second until the supervisor has ended what the node had there.
 func (t *target) unaware() (longest time.Duration) {
 	for _, name := range t.aim.apps {
 		check := t.stack.Apps[name].Health
-		longest = max(longest, time.Duration(check.Fall)*(check.Interval+t.stack.Timeouts.Check))
+		longest = max(longest, time.Duration(check.Fall)*(check.Interval+t.stack.Timeouts.Check)+time.Second)
 	}
 	return longest
 }

@@ -11,6 +11,10 @@ import (
 // loads it, takes its time; the web nodes hold requests until then.
 const startLimit = 15 * time.Second
 
+// askedLimit is how long an operator waits for such a node, who asked for it alone:
+// longer than a failover is waited for, and than most data take to load.
+var askedLimit = time.Minute
+
 // bringUp sends a node a command to start, or to start anew, and waits until it
 // is ready, for no longer than the limit. What a restart does before the new
 // start does not count. The node goes on starting after that.

@@ -37,6 +37,20 @@ func TestAStartWaitsAsLongAsItsApplicationSays(t *testing.T) {
 	}
 }
 
+// A redis node that waits for its Sentinels may wait for ever: the operator who
+// asked for it is told why.
+func TestAnOperatorWhoStartsANodeIsToldWhyItIsNotReady(t *testing.T) {
+	s, _ := slowNode(t, 0)
+	before := askedLimit
+	askedLimit = 300 * time.Millisecond
+	t.Cleanup(func() { askedLimit = before })
+	s.Attend()
+	err := do(t, s, ActStart)
+	if err == nil || !strings.Contains(err.Error(), "web-1 is not ready after 300ms: ") || strings.HasSuffix(err.Error(), ": ") {
+		t.Errorf("start: %v", err)
+	}
+}
+
 func TestHowANodeIsAskedIsNoReasonToStartItAnew(t *testing.T) {
 	s, n := slowNode(t, time.Second)
 	before := s.digest(n.spec)

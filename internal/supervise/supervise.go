@@ -410,9 +410,9 @@ func (s *Supervisor) Do(ctx context.Context, node string, action Action) error {
 	if s.stopping.Load() {
 		return errStopping
 	}
-	n := s.nodes[node]
-	if n.spec.Start > 0 && (action == ActStart || action == ActRestart) {
-		return s.bringUp(ctx, n, command{action: action}, n.spec.Start)
+	if action == ActStart || action == ActRestart {
+		n := s.nodes[node]
+		return s.bringUp(ctx, n, command{action: action}, cmp.Or(n.spec.Start, askedLimit))
 	}
 	return s.send(ctx, node, command{action: action})
 }
