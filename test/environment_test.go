@@ -107,7 +107,7 @@ apps:
   mine:
     command: [no-such-program, --port, $PORT]
 `)
-	s.refused(1, "mine-1", "no-such-program")
+	s.refused(2, "no-such-program")
 	s.harmless()
 }
 

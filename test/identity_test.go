@@ -61,6 +61,7 @@ func redisPorts(entry string, ports ...int) string {
 }
 
 func TestNodesThatExchangeTheirPortsKeepTheirData(t *testing.T) {
+	t.Parallel() // its stacks have ports of their own
 	entry := minimal(t) + ownPorts(t)
 	a, b, c := freePort(t), freePort(t), freePort(t)
 	s := newInstance(t, redisPorts(entry, a, b, c))
@@ -88,6 +89,7 @@ func TestNodesThatExchangeTheirPortsKeepTheirData(t *testing.T) {
 }
 
 func TestRedisMayBeOffForAWhile(t *testing.T) {
+	t.Parallel() // its stacks have ports of their own
 	without := minimal(t)
 	entry := without + ownPorts(t)
 	s := newInstance(t, entry)
@@ -123,6 +125,7 @@ func TestRedisMayBeOffForAWhile(t *testing.T) {
 }
 
 func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
+	t.Parallel() // its stacks have ports of their own
 	entry := minimal(t) + ownPorts(t)
 	s := newInstance(t, entry)
 	name := "name: " + s.name + "\n"
@@ -170,6 +173,7 @@ func TestANodeWithTheNewestDataIsNotLeftBehind(t *testing.T) {
 }
 
 func TestALostStackFileLosesNoData(t *testing.T) {
+	t.Parallel() // its stacks have ports of their own
 	s := newInstance(t, minimal(t)+ownPorts(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()

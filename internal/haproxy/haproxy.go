@@ -274,13 +274,17 @@ func (c *Client) SetState(ctx context.Context, backend, server string, state Sta
 	return c.setServer(ctx, backend, server, "state "+string(state))
 }
 
-// SetDown has one server of a backend taken for down until its checks find it fit
-// again. A server that tracks another one has no health of its own.
-func (c *Client) SetDown(ctx context.Context, backend, server string) error {
+// SetHealth has one server of a backend taken for up, or for down, until its checks
+// find otherwise. A server that tracks another one has no health of its own.
+func (c *Client) SetHealth(ctx context.Context, backend, server string, up bool) error {
 	if err := checkNames(backend, server); err != nil {
 		return err
 	}
-	return c.setServer(ctx, backend, server, "health down")
+	health := "down"
+	if up {
+		health = "up"
+	}
+	return c.setServer(ctx, backend, server, "health "+health)
 }
 
 // setServer sends "set server". The names have been checked.

@@ -241,14 +241,14 @@ func TestAServerIsTakenForDownUntilItsChecksFindItFit(t *testing.T) {
 		}
 		return nil
 	})
-	if err := c.SetDown(t.Context(), "web", "web-1"); err != nil {
+	if err := c.SetHealth(t.Context(), "web", "web-1", false); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func() error { return hasState(t, c, "web", "web-1", "UP") })
 	if d := since(); d >= 2*time.Second {
 		t.Errorf("it is up since %v: it was not down", d)
 	}
-	if err := c.SetDown(t.Context(), "web", "web-9"); !errors.Is(err, ErrNoServer) {
+	if err := c.SetHealth(t.Context(), "web", "web-9", true); !errors.Is(err, ErrNoServer) {
 		t.Errorf("a server that is not there: %v", err)
 	}
 }

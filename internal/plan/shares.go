@@ -43,7 +43,7 @@ const limitedRetries = 50
 // the health check brings it back. Where servers have a limit this cannot wait for
 // the check: a dead one has nothing to do and so always room, while the others are
 // full, and it would get every request, refuse it, and get it again until the
-// tries are used up. The supervisor is quicker where it can be (takeOut); HAProxy
+// tries are used up. The supervisor is quicker where it can be (tellHealth); HAProxy
 // lets a request that meets the change wait for a second.
 const refusing = " observe layer4 error-limit 20 on-error mark-down"
 

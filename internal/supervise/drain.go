@@ -114,6 +114,7 @@ func (s *Supervisor) enlist(ctx context.Context, node string) {
 	for _, b := range s.runningBalancers(Starting) {
 		s.setServer(ctx, b, node, haproxy.Ready)
 	}
+	s.tellHealth(ctx, s.nodes[node].spec, true)
 }
 
 // setServer sets a node's state in every back end of a balancer that has it.

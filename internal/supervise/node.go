@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,7 @@ type node struct {
 
 	proc     *process.Process
 	made     string // digest of what proc was started as
+	listens  string // the address of the last process
 	want     want
 	state    State
 	detail   string
@@ -365,12 +367,14 @@ func (n *node) start(ctx context.Context) {
 	}
 	n.log.Info("started", "pid", proc.ID().PID, "args", args)
 	n.proc, n.made, n.began, n.upSince, n.hungFrom = proc, n.sup.digest(n.spec), time.Now(), time.Time{}, time.Time{}
+	n.listens = n.spec.Address
 	n.record()
 }
 
 // adopt takes over a process that runs already.
 func (n *node) adopt(proc *process.Process, r record) {
 	n.proc, n.made, n.want, n.state = proc, r.Plan, r.Want, Starting
+	n.listens = r.Address // not the plan's, if the stack file has changed
 	if r.Want == wantPaused {
 		n.state, n.keepDown = Paused, true
 	}
@@ -383,7 +387,7 @@ func (n *node) adopt(proc *process.Process, r record) {
 func (n *node) ended() {
 	if n.spec.Kind == plan.Web && n.killAt.IsZero() {
 		// First of all: every millisecond counts.
-		n.sup.tasks.Go(func() { n.sup.takeOut(n.sup.ctx, n.spec) })
+		n.sup.tasks.Go(func() { n.sup.tellHealth(n.sup.ctx, n.spec, false) })
 	}
 	n.log.Warn("ended", "pid", n.proc.ID().PID, "how", n.proc.Exit())
 	if n.spec.Kind == plan.Redis {
@@ -520,7 +524,7 @@ func (n *node) record() { n.recordWant(n.want) }
 
 func (n *node) recordWant(wanted want) {
 	r := record{
-		Plan: n.made, Want: wanted, Address: n.spec.Address,
+		Plan: n.made, Want: wanted, Address: cmp.Or(n.listens, n.spec.Address),
 		State: n.shown.State, Since: n.shown.Since, Restarts: n.restarts,
 	}
 	if n.proc != nil {

@@ -126,23 +126,22 @@ func (s *Supervisor) lookAtRotation(ctx context.Context) rotation {
 	return seen
 }
 
-// takeOut tells the balancers that an application's node has died, where its
-// requests may wait for a place: they would notice it by refused connections or by
-// their next checks, and meanwhile send it what the others have no place for.
-func (s *Supervisor) takeOut(ctx context.Context, node plan.Process) {
+// tellHealth tells the balancers that an application's node has died, or is ready
+// again, where its requests may wait for a place. By themselves they would notice a
+// death by refused connections or by their next checks, and meanwhile send it what
+// the others have no place for; and they would need two checks to take it back,
+// while another node may die.
+func (s *Supervisor) tellHealth(ctx context.Context, node plan.Process, up bool) {
 	if s.cfg.Stack.Apps[node.App].Connections == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
 	defer cancel()
-	for _, st := range s.board.snapshot().Nodes {
-		if st.Kind != plan.Balancer || st.State != Up {
-			continue
-		}
+	for _, b := range s.runningBalancers(Starting) {
 		for _, backend := range s.backendsOf(node.App) {
-			err := s.balancer(s.nodes[st.Name].spec).SetDown(ctx, backend, node.Node)
+			err := b.SetHealth(ctx, backend, node.Node, up)
 			if err != nil && !errors.Is(err, haproxy.ErrNoServer) {
-				s.log.Warn("cannot tell a balancer that a node has died", "balancer", st.Name, "node", node.Node, "error", err)
+				s.log.Warn("cannot tell a balancer how a node is", "node", node.Node, "up", up, "error", err)
 			}
 		}
 	}
