@@ -208,8 +208,8 @@ var mutants = []mutant{{
 }, {
 	name:  "reads from a replica as if it were the master",
 	file:  "redis/client.go",
-	old:   "if !o.writes && r.Read != ReadMaster && c.readers.read(ctx, r, o) {",
-	new:   "if r.MaxLag = 1 << 40; !o.writes && c.readers.read(ctx, r, o) {",
+	old:   "if !o.writes && !o.local && r.Read != ReadMaster {",
+	new:   "if r.MaxLag = 1 << 40; !o.writes {",
 	fault: "slow-link", found: []string{"stale read", "not linearizable"},
 }}
 
