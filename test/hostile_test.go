@@ -2,7 +2,6 @@ package test
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -14,16 +13,7 @@ import (
 func postJSON(t *testing.T, url, body string) (int, string) {
 	t.Helper()
 	c := http.Client{Timeout: 30 * time.Second}
-	resp, err := c.Post(url, "application/json", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(b)
+	return answerOf(t)(c.Post(url, "application/json", strings.NewReader(body)))
 }
 
 // A request may be slow, for its sender. The master that works on it stays the
@@ -60,6 +50,8 @@ func TestASlowRequestTakesNobodyElseDown(t *testing.T) {
 	if code, body := postJSON(t, st.Entry, `["EVAL","while true do end","0"]`); code != 400 || !strings.Contains(body, "killed") {
 		t.Errorf("a script without an end: %d %s", code, body)
 	}
+	// A probe may have met the script: its node is not up until the next one.
+	s.await("a master that is up", 10*time.Second, func() bool { return s.master() != "" })
 	if now := s.master(); now != master {
 		t.Errorf("the master was %s and is %s", master, now)
 	}

@@ -36,7 +36,7 @@ func (s *session) endOverlong() (stop func()) {
 	}
 }
 
-// killScript asks a server once to end a script or a function. What it answers
+// killScript asks a server once to end a script or a function. Its answer
 // does not matter: where none runs, or where one has written, nothing happens.
 func killScript(ctx context.Context, cfg Config, addr string) {
 	conn, err := dialRaw(ctx, cfg, addr)

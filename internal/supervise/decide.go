@@ -84,14 +84,7 @@ func (f facts) answers(node string) bool {
 }
 
 // nameOf is the node that has an address; empty: none.
-func (f facts) nameOf(address string) string {
-	for name, a := range f.Nodes {
-		if a == address {
-			return name
-		}
-	}
-	return ""
-}
+func (f facts) nameOf(address string) string { return nodeAt(f.Nodes, address) }
 
 // start is the judgement on a redis node that is about to start.
 type start struct {

@@ -150,7 +150,7 @@ func (s *Server) startFeed(ctx *fasthttp.RequestCtx, produce func(ctx context.Co
 	return f
 }
 
-// sendTo answers a request with the events of the feed.
+// sendTo sends the events of the feed as the answer to a request.
 func (f *feed) sendTo(ctx *fasthttp.RequestCtx, every time.Duration) {
 	ctx.SetContentType("text/event-stream")
 	ctx.Response.Header.Set("X-Accel-Buffering", "no") // nginx would hold events back
