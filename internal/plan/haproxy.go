@@ -27,7 +27,8 @@ type haproxyData struct {
 	Stack, Node            string
 	Maxconn, GlobalMaxconn int
 	Threads                int // 0: HAProxy decides
-	LogAll                 bool
+	LogAll, LogPath        bool
+	LogFormat              string
 	HardStop               time.Duration
 	Socket, User, Chroot   string
 	Retries                int
@@ -128,6 +129,18 @@ func (b builder) hardStop() time.Duration {
 	return longest
 }
 
+// logFormat is how a balancer logs a request: HAProxy's own format for HTTP
+// (manual, section 8.2.3) with another last field. That has the path without
+// the query where it is wanted, and else a dash, so that programs that read
+// HAProxy's logs read these.
+func logFormat(path bool) string {
+	shown := "-"
+	if path {
+		shown = "%HPO"
+	}
+	return `%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs "%HM ` + shown + ` %HV"`
+}
+
 // haproxy is the data of a balancer's haproxy.cfg.
 func (b builder) haproxy(n node) haproxyData {
 	s := b.stack
@@ -144,7 +157,8 @@ func (b builder) haproxy(n node) haproxyData {
 		StatisticsHere: s.Entry.Auth == "",
 		TrustedProxies: s.Entry.TrustedProxies,
 		OriginNames:    originNames(), StrangeOriginNames: strangeOriginNames(),
-		LogAll: s.Entry.Log == "all", Unknown: unknownWords,
+		LogAll: s.Entry.Log == "all", LogPath: s.Entry.LogPath, LogFormat: logFormat(s.Entry.LogPath),
+		Unknown:     unknownWords,
 		DrillHeader: DrillHeaderName,
 	}
 	if b.machine.Cores > 0 {

@@ -82,6 +82,8 @@ var entryKeys = []key[Entry]{
 		"Addresses or networks of proxies in front, such as 10.0.0.5 or 10.0.0.0/8. Their X-Forwarded-For, Forwarded and the like reach the applications; those of others are replaced by what the balancer sees."),
 	textKey("log", logRule, func(e *Entry) *string { return &e.Log },
 		"Which requests the balancers log: errors, those that failed or were tried again; all, which costs them an eighth of their time."),
+	boolKey("log-path", func(e *Entry) *bool { return &e.LogPath },
+		"Whether the balancers log the path of a request, without its query. It is the users' data: at a web node it has keys and values in it."),
 	sectionKey("limits", limitKeys, func(e *Entry) *Limits { return &e.Limits },
 		"What one balancer takes on."),
 }

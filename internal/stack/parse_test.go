@@ -278,6 +278,7 @@ entry:
   auth: none
   trusted-proxies: [10.0.0.5, 10.1.0.0/16, "2001:db8::/32"]
   log: all
+  log-path: true
   limits: {connections: 500}
 balancers: 3
 apps:

@@ -51,6 +51,8 @@ type Entry struct {
 	// Log is which requests the balancers log: all, or errors, which are those
 	// that failed or were tried again.
 	Log string `yaml:"log"`
+	// LogPath puts the path of a request, without its query, into that log.
+	LogPath bool `yaml:"log-path"`
 	// Limits bound what one balancer takes on.
 	Limits Limits `yaml:"limits"`
 }
