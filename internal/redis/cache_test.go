@@ -222,7 +222,7 @@ func TestWhoLooksIntoTheCacheSeesNothingOlderThanBefore(t *testing.T) {
 	client := open(t, cluster, func(c *Config) { c.MinAcks = 0 })
 	master := cluster.Nodes[0]
 	master.Do("SET", "k", "0")
-	const changes = 2000
+	const changes = 4000
 	changed := make(chan struct{})
 	var all sync.WaitGroup
 	for range 3 {
@@ -246,6 +246,7 @@ func TestWhoLooksIntoTheCacheSeesNothingOlderThanBefore(t *testing.T) {
 					return
 				}
 				last = n
+				time.Sleep(20 * time.Microsecond) // a moment for the one that changes it
 			}
 			if hits == 0 {
 				t.Error("the cache had nothing")

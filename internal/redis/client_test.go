@@ -193,6 +193,7 @@ func (l *load) more(t *testing.T, n int) {
 }
 
 func TestFailoverLosesNoAcknowledgedWrite(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name       string
 		idempotent bool
@@ -209,6 +210,7 @@ func TestFailoverLosesNoAcknowledgedWrite(t *testing.T) {
 			func(s *redistest.Server) { s.Signal(syscall.SIGCONT) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			cluster := redistest.Start(t, 2, 3)
 			client := open(t, cluster, nil)
 			writes := startLoad(t, client, test.idempotent)
@@ -239,6 +241,7 @@ func TestFailoverLosesNoAcknowledgedWrite(t *testing.T) {
 }
 
 func TestOneReplicaMayDieOrHang(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 2, 3)
 	client := open(t, cluster, nil)
 	writes := startLoad(t, client, false)
@@ -260,6 +263,7 @@ func TestOneReplicaMayDieOrHang(t *testing.T) {
 }
 
 func TestNoReplicaNoAcknowledgement(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 2, 3)
 	client := open(t, cluster, func(c *Config) { c.Hold = time.Second })
 	if err := client.Set(t.Context(), "before", nil, ""); err != nil {
@@ -286,6 +290,7 @@ func TestNoReplicaNoAcknowledgement(t *testing.T) {
 }
 
 func TestAllSentinelsMayDie(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 2, 3)
 	client := open(t, cluster, nil)
 	writes := startLoad(t, client, false)
@@ -326,6 +331,7 @@ func TestAnIdempotencyKeyMakesAWriteHappenOnce(t *testing.T) {
 // A repetition must not be acknowledged before its first attempt is on a
 // replica: the record alone says that the master executed it, no more.
 func TestARepetitionWaitsForTheFirstAttempt(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 1, 0)
 	client := open(t, cluster, func(c *Config) { c.Hold = time.Second })
 	if err := client.Set(t.Context(), "warm", nil, "w"); err != nil {

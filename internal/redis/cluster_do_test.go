@@ -24,6 +24,7 @@ func openCluster(t *testing.T, c *redistest.Cluster, change func(*Config)) *Clie
 }
 
 func TestACommandGoesToTheShardOfItsKeys(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 1)
 	client := openCluster(t, cluster, nil)
 	masters := func() (n []string) {
@@ -73,6 +74,7 @@ func TestACommandGoesToTheShardOfItsKeys(t *testing.T) {
 }
 
 func TestARepetitionInAClusterGetsTheFirstAnswer(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 1)
 	client := openCluster(t, cluster, nil)
 	own := NewScript("redis.call('SET', KEYS[1], string.reverse(ARGV[1])) return {redis.call('INCR', KEYS[2]), 7}")
@@ -97,6 +99,7 @@ func TestARepetitionInAClusterGetsTheFirstAnswer(t *testing.T) {
 }
 
 func TestACommandThatWouldWaitHappensOnceInAClusterToo(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 0)
 	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })
 	for _, list := range []string{"a", "b", "c", "{x}list"} { // in several slots
@@ -117,6 +120,7 @@ func TestACommandThatWouldWaitHappensOnceInAClusterToo(t *testing.T) {
 }
 
 func TestWhatCrossesSlotsIsRefused(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 0)
 	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })
 	for name, r := range map[string]*Request{
@@ -134,6 +138,7 @@ func TestWhatCrossesSlotsIsRefused(t *testing.T) {
 }
 
 func TestWhatIsAboutAllKeysIsAskedOfEveryMaster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 0)
 	client := openCluster(t, cluster, func(c *Config) {
 		c.MinAcks = 0
@@ -188,6 +193,7 @@ func TestWhatIsAboutAllKeysIsAskedOfEveryMaster(t *testing.T) {
 }
 
 func TestMessagesAndChangesOfAWholeClusterAreHeard(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 0)
 	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })
 	ctx, cancel := context.WithCancel(t.Context())
@@ -233,6 +239,7 @@ func TestMessagesAndChangesOfAWholeClusterAreHeard(t *testing.T) {
 }
 
 func TestAReplicaOfTheShardAnswersWhoAsksForOne(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 1)
 	client := openCluster(t, cluster, nil)
 	r := &Request{Commands: commands("SET a 1", "SET b 2", "SET c 3"), WantToken: true}

@@ -30,6 +30,7 @@ func viewsOf(t *testing.T, c *redistest.Cluster) [][]clusterNode {
 }
 
 func TestTheOwnersOfAllSlotsAreFoundAlsoAfterAFailover(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 1)
 	m := mergeViews(viewsOf(t, cluster)...)
 	if len(m.shards) != 3 || m.unowned != 0 {

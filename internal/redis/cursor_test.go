@@ -94,6 +94,7 @@ func TestEveryClientGoesOnWithACursorOfTheSameProcess(t *testing.T) {
 
 // A cursor that no process gave, or another one did.
 func TestACursorOfAnotherProcessIsAnError(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 2, 3)
 	client := open(t, cluster, nil)
 	do(t, client, &Request{Commands: []Command{{"EVAL", fillForScans, "0"}}})
@@ -218,6 +219,7 @@ func TestReplicasAreAskedForDataAlone(t *testing.T) {
 }
 
 func TestACursorInAClusterIsOfItsMasterAndOfTheSameMasters(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 1)
 	client := openCluster(t, cluster, nil)
 	for _, n := range cluster.Nodes[:3] {

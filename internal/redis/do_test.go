@@ -200,6 +200,7 @@ func TestManyAtOnceGetTheirOwnAnswers(t *testing.T) {
 
 // A value that no replica has is lost with its master: nobody may have seen it.
 func TestNobodyReadsWhatNoReplicaHas(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 1, 3)
 	client := open(t, cluster, func(c *Config) { c.Hold = time.Second })
 	redistest.Eventually(t, 10*time.Second, "the replica is in sync", func() bool {
@@ -221,6 +222,7 @@ func TestNobodyReadsWhatNoReplicaHas(t *testing.T) {
 }
 
 func TestReadsGoOnWithoutAnyReplica(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 1, 3)
 	client := open(t, cluster, func(c *Config) { c.Hold = 3 * time.Second })
 	if err := client.Set(t.Context(), "k", []byte("v"), ""); err != nil {
@@ -242,6 +244,7 @@ func TestReadsGoOnWithoutAnyReplica(t *testing.T) {
 }
 
 func TestAReplicaAnswersWhoAsksForIt(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 2, 0)
 	client := open(t, cluster, nil)
 	write := &Request{Commands: commands("SET k v"), WantToken: true}
@@ -285,6 +288,7 @@ func TestAReplicaAnswersWhoAsksForIt(t *testing.T) {
 }
 
 func TestACachedValueFollowsItsChanges(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 1, 0)
 	client := open(t, cluster, nil)
 	read := func() (string, *Request) {
@@ -325,6 +329,7 @@ func TestACachedValueFollowsItsChanges(t *testing.T) {
 }
 
 func TestAnAsynchronousWriteWaitsForNoReplica(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 1, 0)
 	client := open(t, cluster, func(c *Config) { c.Hold = time.Second })
 	do(t, client, &Request{Commands: commands("SET k v")})

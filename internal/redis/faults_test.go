@@ -28,6 +28,7 @@ func TestAScriptsOwnErrorIsNotTakenForTheNodes(t *testing.T) {
 // WAIT alone proves nothing for a read: it compares with what was confirmed
 // before, and answers at once where nothing was written since.
 func TestACutOffMasterAnswersNoReads(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 2, 3)
 	client := open(t, cluster, func(c *Config) { c.Hold = 3 * time.Second })
 	if err := client.Set(t.Context(), "k", []byte("old"), ""); err != nil {
@@ -63,6 +64,7 @@ func TestACutOffMasterAnswersNoReads(t *testing.T) {
 
 // A token taken from one replica's answer keeps an older one from answering.
 func TestTheTokenOfAReplicasAnswerIsAsNewAsTheAnswer(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 2, 0)
 	client := open(t, cluster, func(c *Config) { c.MaxLag = 10 * time.Second })
 	do(t, client, &Request{Commands: commands("SET k old")})

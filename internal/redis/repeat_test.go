@@ -13,6 +13,7 @@ import (
 // What a silent master had is the next one's only where it cannot be what
 // silenced it: a command of a short time, once.
 func TestWhatMayHaveSilencedAMasterIsNotSentToTheNext(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 2, 3)
 	client := open(t, cluster, func(c *Config) { c.Hold = 10 * time.Second })
 	redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
@@ -124,6 +125,7 @@ func TestAReplicaHasOneSlowReadAtATime(t *testing.T) {
 
 // A master that dies is another case: whatever only reads is repeated.
 func TestWhatADeadMasterHadIsReadFromTheNext(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 2, 3)
 	client := open(t, cluster, func(c *Config) { c.Hold = 10 * time.Second })
 	redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {

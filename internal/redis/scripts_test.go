@@ -21,6 +21,7 @@ const noScript = "!NOSCRIPT No matching script. Please use EVAL."
 
 // Whichever process brought a script, and whichever asks for it.
 func TestScriptsOutliveAFailover(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 2, 3)
 	one, two := open(t, cluster, nil), open(t, cluster, nil)
 	const loaded, evaluated = "return redis.call('INCR', KEYS[1])", "return {KEYS[1], ARGV[1]}"
@@ -148,6 +149,7 @@ func TestWhatIsKeptOfScripts(t *testing.T) {
 }
 
 func TestScriptsOutliveAFailoverInACluster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 1)
 	client := openCluster(t, cluster, nil)
 	redistest.Eventually(t, 10*time.Second, "every shard has a replica", func() bool { return client.Status().Replicas == 1 })

@@ -167,6 +167,7 @@ func TestWhatIsGivenUpBeforeItIsQueuedIsNotCounted(t *testing.T) {
 }
 
 func TestTheClientEndsAfterEverythingItWasAskedToStart(t *testing.T) {
+	t.Parallel()
 	c, node, cancel, ended := ending(t)
 	redistest.Eventually(t, 5*time.Second, "the cache works", func() bool {
 		r := Request{Commands: commands("GET k"), Read: ReadCached}

@@ -98,6 +98,7 @@ func TestASubscriberHearsItsConfirmationsAndThenTheMessages(t *testing.T) {
 }
 
 func TestManySubscribersShareOneConnection(t *testing.T) {
+	t.Parallel()
 	client, node := single(t)
 	var all []*ear[Message]
 	for range 300 {
@@ -179,6 +180,7 @@ func TestASlowSubscriberIsDroppedAndNoOtherWaits(t *testing.T) {
 }
 
 func TestListenersFollowTheMaster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 3, 3)
 	for _, n := range cluster.Nodes { // as an operator would have it
 		n.Do("ACL", "SETUSER", redistest.Username, "+monitor")
@@ -239,6 +241,7 @@ func TestListenersFollowTheMaster(t *testing.T) {
 }
 
 func TestMonitorTellsNothingOfItself(t *testing.T) {
+	t.Parallel()
 	client, node := single(t)
 	if err := listenTo(t, client.Monitor).end(t); KindOf(err) != Refused || !strings.HasPrefix(Words(err), "NOPERM") {
 		t.Errorf("without the right: %v", err)
@@ -275,6 +278,7 @@ func TestMonitorTellsNothingOfItself(t *testing.T) {
 }
 
 func TestWithoutAMasterNobodyListensForLong(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 0, 0)
 	cluster.Nodes[0].Kill()
 	client := open(t, cluster, func(c *Config) { c.Hold = 300 * time.Millisecond })

@@ -19,6 +19,7 @@ import (
 // two clients, while a node at a time is stopped. HOLDFAST_STRESS says for how
 // long (such as 5m).
 func TestNothingIsLostOrDoneTwiceUnderFaults(t *testing.T) {
+	t.Parallel()
 	span, err := time.ParseDuration(os.Getenv("HOLDFAST_STRESS"))
 	if err != nil {
 		span = 12 * time.Second

@@ -19,6 +19,7 @@ func tlsOf(t *testing.T, c *redistest.Cluster) *tls.Config {
 }
 
 func TestEverythingGoesOverTLSAndSurvivesTheMaster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartTLS(t, 2, 3)
 	settings := tlsOf(t, cluster)
 	client := open(t, cluster, func(c *Config) { c.TLS = settings })
@@ -53,6 +54,7 @@ func TestEverythingGoesOverTLSAndSurvivesTheMaster(t *testing.T) {
 }
 
 func TestWhoIsNotTrustedIsNotSpokenTo(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartTLS(t, 0, 0)
 	stranger := tlsOf(t, redistest.StartTLS(t, 0, 0))
 	nameless := tlsOf(t, cluster)

@@ -247,6 +247,7 @@ func TestAScriptCarriesOutWhatHasAShortAnswer(t *testing.T) {
 
 // In a cluster the record and the script are where the transaction's keys are.
 func TestATransactionInAClusterIsOneWriteToo(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 0)
 	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })
 	count := func() (all string) {
@@ -292,6 +293,7 @@ func TestATransactionInAClusterIsOneWriteToo(t *testing.T) {
 
 // A script has to name its keys as such that it may write to.
 func TestATransactionInAClusterMayReadWhatItMayNotWrite(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 0)
 	client := openCluster(t, cluster, func(c *Config) { c.MinAcks = 0 })
 	do(t, client, &Request{Commands: commands("SET {t}read value")})
@@ -424,6 +426,7 @@ func TestATransactionThatIsNoneForAScriptEndsInTime(t *testing.T) {
 
 // What Redis refuses of this moment leaves nothing behind, no record either.
 func TestATransactionThatRedisRefusesNowHappensLater(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 1, 0)
 	master := cluster.Nodes[0]
 	client := open(t, cluster, func(c *Config) { c.Hold = time.Second })
@@ -464,6 +467,7 @@ func TestATransactionThatRedisRefusesNowHappensLater(t *testing.T) {
 // What was carried out and is repeated while Redis refuses every write gets its
 // answer, and not that it was not executed.
 func TestARepetitionIsAnsweredWhileRedisRefusesWrites(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 1, 0)
 	master := cluster.Nodes[0]
 	client := open(t, cluster, func(c *Config) { c.Hold = time.Second })
@@ -558,6 +562,7 @@ func TestTheWayOfATransactionMayChangeBetweenRepetitions(t *testing.T) {
 // A master that dies when it has carried a transaction out, and before anybody
 // has its answer, leaves the answer behind with what was done.
 func TestAnAnswerOutlivesTheMasterThatGaveIt(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 1, 0)
 	master, replica := cluster.Nodes[0], cluster.Nodes[1]
 	addr := cutAfter(t, master.Addr, "the-mark", func() {

@@ -15,6 +15,7 @@ import (
 // The other side of a cut may be promoting the replica that does not answer:
 // the one on this side is not enough then.
 func TestNoReplicaIsGivenUpWithoutAMajorityOfSentinels(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 2, 3)
 	client := open(t, cluster, func(c *Config) { c.Hold = time.Second })
 	redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
@@ -72,6 +73,7 @@ func TestAWriteIsNotSentAfterItsTime(t *testing.T) {
 // A connection whose packets are dropped stays open for minutes; the monitor's
 // own connections work all the while.
 func TestAConnectionThatLeadsNowhereIsReplaced(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, 1, 0)
 	proxy := newProxy(t, cluster.Nodes[0].Addr)
 	client := open(t, cluster, func(c *Config) { c.Address, c.Hold = proxy.addr, 500*time.Millisecond })

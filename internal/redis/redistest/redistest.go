@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -114,28 +115,60 @@ user %s on >%s %s
 			return strings.Contains(n.Do("INFO", "replication"), "master_link_status:up")
 		})
 	}
-	for range sentinels {
-		port := freePort(t)
-		master := strings.Replace(c.Nodes[0].known(), ":", " ", 1)
-		tlsAddr, tlsConf := certs.conf(t, dir)
-		c.Sentinels = append(c.Sentinels, run(t, dir, port, tlsConf+fmt.Sprintf(`bind 127.0.0.1
+	c.startSentinels(t, dir, sentinels)
+	return c
+}
+
+// startSentinels runs Sentinels that know each other and the replicas from the
+// start, as those do that were there before. Those that have to find each other
+// take seconds, as they tell of themselves every two seconds alone.
+func (c *Cluster) startSentinels(t testing.TB, dir string, n int) {
+	t.Helper()
+	type sentinel struct {
+		Server
+		port    int
+		tls, id string
+	}
+	all := make([]sentinel, n)
+	for i := range all {
+		s := &all[i]
+		s.port, s.id = freePort(t), fmt.Sprintf("%040x", rand.Uint64())
+		s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+		s.TLSAddr, s.tls = c.TLS.conf(t, dir)
+	}
+
+	words := func(addr string) string { return strings.Replace(addr, ":", " ", 1) }
+	for i := range all {
+		s := &all[i]
+		conf := s.tls + fmt.Sprintf(`bind 127.0.0.1
 port %d
 dir %s
 user %s on >%s %s
-sentinel monitor %[6]s %[7]s %[8]d
-sentinel down-after-milliseconds %[6]s 500
-sentinel failover-timeout %[6]s 3000
-`, port, dir, Username, Password, sentinelRights, MasterName, master, sentinels/2+1), "--sentinel"))
-		c.Sentinels[len(c.Sentinels)-1].TLSAddr = tlsAddr
+sentinel myid %s
+sentinel monitor %[7]s %[8]s %[9]d
+sentinel down-after-milliseconds %[7]s 500
+sentinel failover-timeout %[7]s 3000
+`, s.port, dir, Username, Password, sentinelRights, s.id, MasterName, words(c.Nodes[0].known()), n/2+1)
+		for _, replica := range c.Nodes[1:] {
+			conf += fmt.Sprintf("sentinel known-replica %s %s\n", MasterName, words(replica.known()))
+		}
+		for j := range all {
+			if other := &all[j]; j != i {
+				conf += fmt.Sprintf("sentinel known-sentinel %s %s %s\n", MasterName, words(other.known()), other.id)
+			}
+		}
+		c.Sentinels = append(c.Sentinels, run(t, dir, s.port, conf, "--sentinel"))
+		c.Sentinels[i].TLSAddr = s.TLSAddr
 	}
+
 	for _, s := range c.Sentinels {
-		Eventually(t, 20*time.Second, s.Addr+" knows everybody", func() bool {
+		Eventually(t, 20*time.Second, s.Addr+" is connected with everybody", func() bool {
 			s.Do("SENTINEL", "DEBUG", "info-period", "500")
-			return strings.Count(s.Do("SENTINEL", "REPLICAS", MasterName), "runid") == replicas &&
-				strings.Count(s.Do("SENTINEL", "SENTINELS", MasterName), "runid") == sentinels-1
+			replicas, others := s.Do("SENTINEL", "REPLICAS", MasterName), s.Do("SENTINEL", "SENTINELS", MasterName)
+			return strings.Count(replicas, "master-link-status ok") == len(c.Nodes)-1 &&
+				strings.Count(others, "runid") == n-1 && !strings.Contains(replicas+others, "disconnected")
 		})
 	}
-	return c
 }
 
 // SentinelAddrs are the addresses of all Sentinels.
@@ -270,12 +303,25 @@ func run(t testing.TB, dir string, port int, conf string, args ...string) *Serve
 	return s
 }
 
-// freePort finds a port below the kernel's ephemeral ones, so that no outgoing
-// connection takes it before the server does.
+// Ports are taken from below those that stacks choose for their nodes (20000 and
+// up) and the kernel for outgoing connections, so that nobody takes one before the
+// server does, or while it is down. They follow each other from a random one: two
+// tests at the same time find different ones.
+const (
+	firstPort = 15000
+	ports     = 5000
+)
+
+var nextPort = func() *atomic.Int64 {
+	n := new(atomic.Int64)
+	n.Store(rand.Int64N(ports))
+	return n
+}()
+
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		port := 15000 + rand.IntN(16000)
+	for range ports {
+		port := firstPort + int(nextPort.Add(1)%ports)
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
 			_ = l.Close()
