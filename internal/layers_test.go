@@ -28,6 +28,7 @@ var layers = []string{
 	"cli",       // one file per subcommand
 	"drill",     // faults, and the verdict on them
 	"load",      // paced clients
+	"attack",    // clients that ask too much
 	"history",   // recorded operations. Pure
 	"dashboard", // the web page and its events
 	"control",   // HTTP on a unix socket: server and client

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -99,6 +100,7 @@ type course struct {
 	// keys, if the stack is not the drill's own.
 	tokenFile string
 	keys      int
+	prefix    string // of the drill's keys
 
 	began   time.Time
 	history history.History
@@ -129,7 +131,8 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	if c.target.hosts != nil {
 		entries = c.target.entries
 	}
-	cfg := c.mix.load(c.target.aim.urls, entries, "holdfast-drill:"+c.history.ID+":")
+	c.prefix = "holdfast-drill:" + c.history.ID + ":"
+	cfg := c.mix.load(c.target.aim.urls, entries, c.prefix)
 	cfg.Seed, cfg.Headers = c.seed, c.target.headers
 	c.history.App = c.target.aim.app
 	for _, u := range c.target.aim.urls {
@@ -179,7 +182,7 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	c.readBack(ctx)
 	endWatch()
 	parts.Wait()
-	c.history.Notices = c.watcher.notices(c.history.Faults)
+	c.history.Notices = blame(c.history.Faults, c.watcher.notices(c.history.Faults))
 	c.history.Operations = c.load.Operations()
 	var slow *RateError
 	if errors.As(err, &slow) {
@@ -269,6 +272,7 @@ func (c *course) strike(ctx context.Context, f fault) error {
 	}
 	s := &scene{
 		stack: c.target, journal: c.journal, record: record, began: c.began, say: c.say, progress: c.load.Progress,
+		mix: c.mix, prefix: c.prefix, tokenFile: c.tokenFile,
 		random: rand.New(rand.NewPCG(uint64(c.seed), uint64(len(c.history.Faults)))),
 	}
 	before := c.master(ctx)
@@ -308,6 +312,22 @@ func (c *course) strike(ctx context.Context, f fault) error {
 func (c *course) master(ctx context.Context) string {
 	st, _ := c.target.status(ctx)
 	return masterOf(st).Name
+}
+
+// blame makes what happened during a fault that was to harm nobody a harm of that
+// fault, and returns what else happened.
+func blame(faults []history.Fault, notices []history.Notice) (rest []history.Notice) {
+	for _, n := range notices {
+		i := slices.IndexFunc(faults, func(f history.Fault) bool {
+			return f.Promise.Binding && n.At >= f.Began && (f.Healthy < 0 || n.At <= f.Healthy+slack)
+		})
+		if i < 0 {
+			rest = append(rest, n)
+			continue
+		}
+		faults[i].Harm = append(faults[i].Harm, fmt.Sprintf("at %.1f s %s", n.At.Seconds(), n.Text))
+	}
+	return rest
 }
 
 // readBack reads every key, and takes them all away.

@@ -253,6 +253,12 @@ func (c Config) rounds(ctx context.Context, t *target, j *journal) error {
 			drills = slices.Collect(slices.Chunk(chosen, 1))
 		}
 		for _, some := range drills {
+			if some, err = c.possible(ctx, t, some); err != nil {
+				return err
+			}
+			if len(some) == 0 {
+				continue
+			}
 			k := course{target: t, journal: j, faults: some, mix: c.Mix, tokenFile: c.TokenFile, seed: c.Seed + int64(round), show: c.Show, elected: elected}
 			h, err := k.run(ctx)
 			if err != nil {
@@ -270,6 +276,28 @@ func (c Config) rounds(ctx context.Context, t *target, j *journal) error {
 		}
 	}
 	return nil
+}
+
+// possible is those of some faults that the application lets happen: see
+// fault.ready. One that was named and that it does not refuses the drill; of
+// another is told.
+func (c Config) possible(ctx context.Context, t *target, some []fault) (able []fault, err error) {
+	for _, f := range some {
+		if f.ready != nil {
+			s := &scene{stack: t, mix: c.Mix, prefix: "holdfast-drill:"}
+			err = f.ready(ctx, s)
+		}
+		switch {
+		case err == nil:
+			able = append(able, f)
+		case len(c.Faults) > 0:
+			return nil, refusef("%s cannot be brought about: %w; nothing was broken", f.name, err)
+		default:
+			c.Note(fmt.Sprintf("left out: %s: %v", f.name, err))
+		}
+		err = nil
+	}
+	return able, nil
 }
 
 // repeat is the command line of one drill.

@@ -24,6 +24,9 @@ type fault struct {
 	// hangs: what it strikes takes requests and answers none, until the balancers
 	// miss it.
 	hangs bool
+	// ready says why this application refuses what the fault needs of it; nil: it
+	// does not. It is asked before anything is broken, and may be nil.
+	ready func(ctx context.Context, s *scene) error
 	// needs is what the stack has to have for it.
 	needs   need
 	promise history.Promise
@@ -41,6 +44,7 @@ var faults = []fault{
 	pauseWeb, pauseReplica, pauseSentinel, pauseBalancer, pauseSupervisor, pauseMaster,
 	restartWeb, restartReplica, restartSentinel, restartBalancer, restartSupervisor, restartMaster,
 	slowLink, lossyLink,
+	slowCommand, busyScript, busyWritingScript, hugeAnswer, hostileClient,
 	killSentinels, killHeld, killStalled, killLone, killRedis, killWebs, killMasterTwice,
 	cutMasterPort, cutHost, cutMaster, cutMasterHost, cutHalves, cutOneWay, cutOtherWay, flap, loseHost, loseMasterHost, fullDisk,
 }

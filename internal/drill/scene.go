@@ -25,6 +25,11 @@ type scene struct {
 	record  *history.Fault
 	began   time.Time // times of the history count from here
 	random  *rand.Rand
+	// mix is the load's, with the token; prefix is how the drill's keys begin, and
+	// tokenFile has the token.
+	mix       Mix
+	prefix    string
+	tokenFile string
 	// progress is how far the load is.
 	progress func() load.Progress
 	// say tells the person who watches what is being done.

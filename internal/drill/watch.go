@@ -184,7 +184,7 @@ func (w *watcher) notices(faults []history.Fault) []history.Notice {
 				until = s.at
 			}
 			return s.at >= f.Began && s.at <= until+slack &&
-				(struck(f, s.node, s.host) || s.follows && w.shaken(f, until))
+				(struck(f, s.node, s.host) || s.follows && (f.Promise.Binding || w.shaken(f, until)))
 		})
 		if !explained {
 			all = append(all, history.Notice{At: s.at, Node: s.node, Text: s.text})

@@ -35,6 +35,7 @@ func TestWhatNoFaultExplainsIsNoted(t *testing.T) {
 	at := func(targets ...string) []history.Fault {
 		return []history.Fault{{Name: "fault", Targets: targets, Began: 0, Healthy: time.Minute}}
 	}
+	binding := []history.Fault{{Name: "attack", Healthy: time.Minute, Promise: history.Promise{Binding: true}}}
 	another := func(st *supervise.Status) { st.Nodes[0].Role, st.Nodes[1].Role = "replica", "master" }
 	for _, c := range []struct {
 		what   string
@@ -52,6 +53,8 @@ func TestWhatNoFaultExplainsIsNoted(t *testing.T) {
 		{"as the master's host is", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, at("host-1"), ""},
 		{"as the supervisor is", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, at("supervisor"), ""},
 		{"as the next master is struck, too", []supervise.Status{seen(another), seen(another, sickly(2)), seen(another, sickly(2))}, at("redis-1", "redis-2"), ""},
+		{"as a client attacks", []supervise.Status{seen(sickly(1)), seen(sickly(1))}, binding, ""},
+		{"another master, as a client attacks", []supervise.Status{seen(another)}, binding, "redis-2 became master"},
 		{"another master, and no fault", []supervise.Status{seen(another)}, nil, "redis-2 became master in the place of redis-1"},
 		{"another process", []supervise.Status{seen(func(st *supervise.Status) { st.Nodes[2].PID = 23 })}, at("redis-1"), "web-1 ended and was started again"},
 		{"another supervisor", []supervise.Status{seen(func(st *supervise.Status) { st.Supervisor = 2 })}, at("web-1"), "another supervisor"},
@@ -96,5 +99,22 @@ func TestTheLastElectionIsKnown(t *testing.T) {
 	w.look(seen())
 	if second := w.electedAt(); first.IsZero() || !second.After(first) {
 		t.Errorf("elections at %v and %v", first, second)
+	}
+}
+
+// What happens as a client attacks, and hours later, is not the same.
+func TestWhatHappensDuringAnAttackIsItsHarm(t *testing.T) {
+	faults := []history.Fault{
+		{Name: "kill-web", Began: 0, Healthy: time.Second},
+		{Name: "attack", Began: 10 * time.Second, Healthy: 20 * time.Second, Promise: history.Promise{Binding: true}},
+	}
+	rest := blame(faults, []history.Notice{
+		{At: time.Second, Text: "early"}, {At: 15 * time.Second, Text: "redis-2 became master"}, {At: 30 * time.Second, Text: "late"},
+	})
+	if len(rest) != 2 || rest[0].Text != "early" || rest[1].Text != "late" {
+		t.Errorf("noted: %v", rest)
+	}
+	if harm := faults[1].Harm; len(harm) != 1 || harm[0] != "at 15.0 s redis-2 became master" || len(faults[0].Harm) != 0 {
+		t.Errorf("harm: %q and %q", faults[0].Harm, harm)
 	}
 }

@@ -225,9 +225,8 @@ func warnings(h History, faults []FaultAvailability) []string {
 		lines = append(lines, fmt.Sprintf("the machine was busy before the first fault: one in a hundred operations started %s late or more", seconds(by)))
 	}
 	for i, f := range h.Faults {
-		if pause := faults[i].Pause; f.Promise.Pause > 0 && pause > f.Promise.Pause {
-			lines = append(lines, fmt.Sprintf("fault %q at %s: a client waited %s, and %s was promised",
-				f.Name, seconds(f.Began), seconds(pause), seconds(f.Promise.Pause)))
+		if pause := faults[i].Pause; !f.Promise.Binding && f.Promise.Pause > 0 && pause > f.Promise.Pause {
+			lines = append(lines, waited(f, pause))
 		}
 		if pause := faults[i].Elsewhere; f.Promise.PauseElsewhere > 0 && pause > f.Promise.PauseElsewhere {
 			lines = append(lines, fmt.Sprintf("fault %q at %s: a client whose entry was not cut off waited %s, and %s was promised",

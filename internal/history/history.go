@@ -118,6 +118,10 @@ type Promise struct {
 	// PauseElsewhere is the same for clients whose own entry is not among the
 	// fault's Entries: they have nothing to do with the cut.
 	PauseElsewhere time.Duration `json:"pause_elsewhere,omitempty"`
+	// Binding: a longer pause misses the promise, and so does whatever Fault.Harm
+	// names. It is for faults that are a client's requests: those who send none of
+	// them are not to notice.
+	Binding bool `json:"binding,omitempty"`
 }
 
 // Fault is one thing that was broken.
@@ -142,6 +146,9 @@ type Fault struct {
 	// Evidence says how it is known that the fault really happened; empty: it
 	// is not known.
 	Evidence string `json:"evidence,omitempty"`
+	// Harm is in sentences what it did to others that its promise rules out: a
+	// master that works was replaced, a process ended, a new client was not served.
+	Harm []string `json:"harm,omitempty"`
 	// Trouble is what went wrong with breaking or undoing; empty: nothing.
 	Trouble string `json:"trouble,omitempty"`
 }

@@ -38,7 +38,9 @@ const (
 // proofs. Inconclusive: no proof of that, but an assumption does not hold
 // without which "nothing was found" would mean nothing. Missed: more
 // operations failed, or are unknown, than the faults' promises allow. Holds:
-// none of these. An earlier one of these beats a later one.
+// none of these. An earlier one of these beats a later one, but for
+// what a fault with a Binding promise did to others (Fault.Harm): that was seen,
+// whatever could not be judged beside it, and so the result is Missed.
 //
 // The operations may be in any order. No two of the operations that write may
 // have the same value: a register or set of which that is not true is not
@@ -52,17 +54,21 @@ func judge(h History, search time.Duration) Verdict {
 	v := Verdict{Checked: count(h), Consistency: !h.OfURLs()}
 	found := safety(h, search)
 	reasons := append(assumptions(h), found.undecided...)
-	missed := promises(h)
+	missed, harm := promises(h), harms(h)
 	v.Anomalies = found.anomalies
 	v.Whole, v.Faults = availability(h)
+	missed = append(missed, longPauses(h, v.Faults)...)
 	v.Warnings = warnings(h, v.Faults)
 
 	v.Why = append(v.Why, summary(found)...)
+	v.Why = append(v.Why, harm...)
 	v.Why = append(v.Why, reasons...)
 	v.Why = append(v.Why, missed...)
 	switch {
 	case len(found.anomalies) > 0:
 		v.Result = Broken
+	case len(harm) > 0:
+		v.Result = Missed
 	case len(reasons) > 0:
 		v.Result = Inconclusive
 	case len(missed) > 0:

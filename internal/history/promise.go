@@ -69,6 +69,35 @@ func promises(h History) []string {
 	return why
 }
 
+// harms says in sentences what faults did to others that their promises rule out.
+func harms(h History) []string {
+	var why []string
+	for _, f := range h.Faults {
+		for _, harm := range f.Harm {
+			if f.Promise.Binding {
+				why = append(why, fmt.Sprintf("fault %q at %s: %s", f.Name, seconds(f.Began), harm))
+			}
+		}
+	}
+	return why
+}
+
+// longPauses says where a client waited longer than a binding promise allows.
+func longPauses(h History, faults []FaultAvailability) []string {
+	var why []string
+	for i, f := range h.Faults {
+		if f.Promise.Binding && f.Promise.Pause > 0 && faults[i].Pause > f.Promise.Pause {
+			why = append(why, waited(f, faults[i].Pause))
+		}
+	}
+	return why
+}
+
+// waited says that a client waited longer than promised.
+func waited(f Fault, pause time.Duration) string {
+	return fmt.Sprintf("fault %q at %s: a client waited %s, and %s was promised", f.Name, seconds(f.Began), seconds(pause), seconds(f.Promise.Pause))
+}
+
 // excess counts operations that are not allowed for.
 type excess struct {
 	n     int

@@ -73,6 +73,15 @@ func TestWhatFailsHasToBeAllowedByAFault(t *testing.T) {
 		{"cut off, and no entry is", allow(CutOff, None), Failed, []int{103, 109}, "1 operation is failed, and only those"},
 		{"before every fault", allow(Any, Any), Failed, []int{51}, "1 operation is failed or unknown outside of every fault; the first: client 1's read of c"},
 		{"after every fault", allow(Any, Any), Unknown, []int{250}, "outside of every fault"},
+		{"a binding pause that is kept", func(h *History) { h.Faults[0].Promise.Pause, h.Faults[0].Promise.Binding = time.Second, true }, "", nil, ""},
+		{"a binding pause that is not", func(h *History) { h.Faults[0].Promise.Pause, h.Faults[0].Promise.Binding = time.Millisecond, true }, "", nil,
+			`fault "web killed" at 1.000 s: a client waited 0.005 s, and 0.001 s was promised`},
+		{"a pause that is told only", func(h *History) { h.Faults[0].Promise.Pause = time.Millisecond }, "", nil, ""},
+		{"harm, and something that cannot be judged", func(h *History) {
+			h.Faults[0].Promise.Binding = true
+			h.Faults[0].Harm = []string{"redis-2 became master"}
+			h.SickAfter = "no master"
+		}, "", nil, `fault "web killed" at 1.000 s: redis-2 became master`},
 		{"a second fault that allows it", func(h *History) {
 			allow(None, None)(h)
 			second := h.Faults[0]

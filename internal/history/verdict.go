@@ -9,7 +9,7 @@ type Result string
 const (
 	Holds        Result = "holds"        // safe, and every promise was kept
 	Inconclusive Result = "inconclusive" // the drill could not judge
-	Missed       Result = "missed"       // safe, but more failed than promised
+	Missed       Result = "missed"       // safe, but it cost more than promised
 	Broken       Result = "broken"       // an answer was wrong, or a write is lost
 )
 

@@ -68,6 +68,13 @@ func Spoke(err error) bool {
 	return errors.As(err, &reply) && !strings.HasPrefix(reply.Error(), "BUSY")
 }
 
+// Busy reports whether an error of an Admin is the server's reply that a script
+// keeps it from answering.
+func Busy(err error) bool {
+	var reply *rueidis.RedisError
+	return errors.As(err, &reply) && strings.HasPrefix(reply.Error(), "BUSY")
+}
+
 // View is what one Sentinel holds of a master.
 type View struct {
 	// Address of the master, the new one as soon as it is promoted.

@@ -10,13 +10,9 @@ import (
 // found at its last try (INFO persistence, aof_last_write_status). One that
 // cannot refuses writes until it can.
 func (a *Admin) Writes(ctx context.Context) (bool, error) {
-	r, err := a.do(ctx, "INFO", "persistence")
+	text, err := a.info(ctx, "persistence")
 	if err != nil {
 		return false, err
-	}
-	text, err := r.ToString()
-	if err != nil {
-		return false, fmt.Errorf("INFO persistence at %s: %w", a.link.addr, err)
 	}
 	for line := range strings.Lines(text) {
 		if status, found := strings.CutPrefix(strings.TrimSpace(line), "aof_last_write_status:"); found {

@@ -19,15 +19,24 @@ var supervising = map[string]bool{
 // it was started, itself or after its master (INFO commandstats). Those that
 // supervise it do not count.
 func (a *Admin) Work(ctx context.Context) (int64, error) {
-	r, err := a.do(ctx, "INFO", "commandstats")
+	text, err := a.info(ctx, "commandstats")
 	if err != nil {
 		return 0, err
 	}
+	return parseWork(text)
+}
+
+// info returns a section of INFO.
+func (a *Admin) info(ctx context.Context, section string) (string, error) {
+	r, err := a.do(ctx, "INFO", section)
+	if err != nil {
+		return "", err
+	}
 	text, err := r.ToString()
 	if err != nil {
-		return 0, fmt.Errorf("INFO commandstats at %s: %w", a.link.addr, err)
+		return "", fmt.Errorf("INFO %s at %s: %w", section, a.link.addr, err)
 	}
-	return parseWork(text)
+	return text, nil
 }
 
 // parseWork sums lines such as "cmdstat_client|kill:calls=2,usec=7,…".

@@ -72,6 +72,7 @@ func prepare(h history.History, v history.Verdict, anomalies int) result {
 	}
 	for i, f := range h.Faults {
 		f.Name, f.Evidence, f.Trouble = quote.Cut(f.Name, 60), quote.Cut(f.Evidence, longText), quote.Cut(f.Trouble, longText)
+		f.Harm = sentences(f.Harm)
 		f.Targets = slices.Clone(f.Targets)
 		for j := range f.Targets {
 			f.Targets[j] = quote.Cut(f.Targets[j], 40)

@@ -59,6 +59,10 @@ type summaryFault struct {
 	Targets  []string `json:"targets"`
 	Evidence string   `json:"evidence"`
 	Trouble  string   `json:"trouble,omitempty"`
+	// Harm is what it did to others that its promise rules out; Binding: the promise
+	// does, and a longer pause than promised misses it.
+	Harm    []string `json:"harm,omitempty"`
+	Binding bool     `json:"binding,omitempty"`
 	// Promised is null where nothing is said about a pause.
 	Promised *float64 `json:"promised_pause_ms"`
 	// Elsewhere and PromisedElsewhere are of clients whose entry was not cut
@@ -105,6 +109,7 @@ func JSON(w io.Writer, h history.History, v history.Verdict) error {
 		}
 		one := summaryFault{
 			Name: f.Name, Targets: some(f.Targets), Evidence: f.Evidence, Trouble: f.Trouble,
+			Harm: f.Harm, Binding: f.Promise.Binding,
 			AllowedFailed: f.Promise.Failed, AllowedUnknown: f.Promise.Unknown,
 			BeganMS: milliseconds(f.Began), MomentsMS: []*float64{}, UndoneMS: milliseconds(f.Undone), HealthyMS: milliseconds(f.Healthy),
 			PauseMS: milliseconds(cost.Pause), Elsewhere: milliseconds(cost.Elsewhere), SilenceMS: milliseconds(cost.Silence), RecoveryMS: milliseconds(cost.Recovery),

@@ -14,7 +14,7 @@ import (
 // meanings say in a sentence what a result means.
 var meanings = map[history.Result]string{
 	history.Holds:        "Every answer was right, no acknowledged write is missing, and every promise was kept.",
-	history.Missed:       "Every answer was right and no acknowledged write is missing, but more requests failed than these faults may cost.",
+	history.Missed:       "Every answer was right and no acknowledged write is missing, but these faults cost more than was promised.",
 	history.Broken:       "An answer was wrong, or an acknowledged write is missing. The proof is below.",
 	history.Inconclusive: "The drill could not judge: something that it takes for granted was not so. That is no pass.",
 }

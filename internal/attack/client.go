@@ -1,0 +1,233 @@
+package attack
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Config says which service the clients attack.
+type Config struct {
+	// Entry is its base URL, such as http://127.0.0.1:6301.
+	Entry   string
+	Token   string // bearer token; empty: none
+	Headers map[string]string
+	// Elsewhere: the clients come from an address that no other client of this
+	// machine has, where the entry is one of IPv4's loopback.
+	Elsewhere bool
+}
+
+// Client sends one request at a time, each on a connection of its own. Its
+// methods are safe for concurrent use.
+type Client struct {
+	address string
+	lines   string // of the header, that every request has
+	dialer  net.Dialer
+}
+
+// NewClient makes a client. It connects for each request.
+func NewClient(cfg Config) (*Client, error) {
+	u, err := url.Parse(cfg.Entry)
+	if err != nil {
+		return nil, fmt.Errorf("the entry %q is no URL: %w", cfg.Entry, err)
+	}
+	port := u.Port()
+	if port == "" {
+		port = "80"
+	}
+	c := &Client{address: net.JoinHostPort(u.Hostname(), port), dialer: net.Dialer{Timeout: dialTimeout}}
+	c.lines = "Host: " + c.address + "\r\n"
+	if cfg.Token != "" {
+		c.lines += "Authorization: Bearer " + cfg.Token + "\r\n"
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Headers)) {
+		c.lines += name + ": " + cfg.Headers[name] + "\r\n"
+	}
+	if ip := net.ParseIP(u.Hostname()); cfg.Elsewhere && ip != nil && ip.IsLoopback() && ip.To4() != nil {
+		from := &net.TCPAddr{IP: elsewhere}
+		if l, err := net.ListenTCP("tcp", from); err == nil { // not every system has all of 127.0.0.0/8
+			l.Close()
+			c.dialer.LocalAddr = from
+		}
+	}
+	return c, nil
+}
+
+// elsewhere is the address that the clients come from: see Config.Elsewhere.
+var elsewhere = net.IPv4(127, 66, 6, 6)
+
+const (
+	dialTimeout = 2 * time.Second
+	// kept is how much of an answer a client keeps, in bytes.
+	kept = 64 << 10
+	// sip is how much a slow reader reads at a time, in bytes.
+	sip = 16 << 10
+)
+
+// Request is what a client sends, and how it takes the answer.
+type Request struct {
+	Path string
+	// Body makes it a POST; nil: a GET.
+	Body []byte
+	// Header are further lines, each with its end ("\r\n").
+	Header string
+	// Raw is sent instead of all that, as it is.
+	Raw []byte
+	// Rate is at how many bytes a second the answer is read; 0: as fast as it comes.
+	Rate int
+	// Leave closes the connection after so many bytes of the answer; 0: never.
+	Leave int64
+}
+
+// Answer is what became of a request.
+type Answer struct {
+	Status int   // 0: none came
+	Bytes  int64 // of the body, as far as it was read
+	Body   []byte
+	// Err is why there is no whole answer, or nil.
+	Err error
+}
+
+// OK reports whether the request was carried out.
+func (a Answer) OK() bool { return a.Err == nil && a.Status >= 200 && a.Status < 300 }
+
+// String is the answer in some words, for an error.
+func (a Answer) String() string {
+	if a.Status == 0 {
+		return fmt.Sprintf("no answer (%v)", a.Err)
+	}
+	return fmt.Sprintf("%d: %s", a.Status, a.Body[:min(len(a.Body), 200)])
+}
+
+// Do sends a request and reads its answer. The context ends both.
+func (c *Client) Do(ctx context.Context, q Request) (a Answer) {
+	defer func() {
+		if a.Err != nil && ctx.Err() != nil { // which closed the connection
+			a.Err = context.Cause(ctx)
+		}
+	}()
+	conn, err := c.dialer.DialContext(ctx, "tcp", c.address)
+	if err != nil {
+		return Answer{Err: err}
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if q.Rate > 0 {
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			if err := tcp.SetReadBuffer(sip); err != nil {
+				return Answer{Err: err}
+			}
+		}
+	}
+	// A refusal may come before all of it is sent: it is the answer then.
+	_, sent := conn.Write(c.bytes(q))
+	if q.Leave < 0 {
+		return Answer{Err: errors.Join(sent, errLeft)}
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return Answer{Err: errors.Join(sent, err)}
+	}
+	a.Status = resp.StatusCode
+	a.Bytes, a.Body, a.Err = take(ctx, resp.Body, q)
+	return a
+}
+
+// errLeft says that the client left before the end of the answer.
+var errLeft = errors.New("the client left")
+
+// bytes are the request as it goes out.
+func (c *Client) bytes(q Request) []byte {
+	if q.Raw != nil {
+		return q.Raw
+	}
+	method, length := http.MethodGet, ""
+	if q.Body != nil {
+		method, length = http.MethodPost, "Content-Length: "+strconv.Itoa(len(q.Body))+"\r\n"
+	}
+	head := method + " " + q.Path + " HTTP/1.1\r\n" + c.lines + q.Header + length + "Connection: close\r\n\r\n"
+	return append([]byte(head), q.Body...)
+}
+
+// Head is the beginning of a request, without the empty line that ends its
+// header, for who sends half of one.
+func (c *Client) Head(method, path string) string {
+	return method + " " + path + " HTTP/1.1\r\n" + c.lines
+}
+
+// take reads the body of an answer as the request says.
+func take(ctx context.Context, body io.Reader, q Request) (n int64, start []byte, err error) {
+	chunk := make([]byte, sip)
+	for {
+		m, err := body.Read(chunk)
+		n += int64(m)
+		start = append(start, chunk[:min(m, kept-len(start))]...)
+		switch {
+		case errors.Is(err, io.EOF):
+			return n, start, nil
+		case err != nil:
+			return n, start, err
+		case q.Leave > 0 && n >= q.Leave:
+			return n, start, errLeft
+		}
+		if q.Rate > 0 && !wait(ctx, time.Duration(m)*time.Second/time.Duration(q.Rate)) {
+			return n, start, context.Cause(ctx)
+		}
+	}
+}
+
+// wait is false when the context ends before that time is over.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// Command is the body of a request for one command.
+func Command(args ...string) []byte {
+	b := []byte{'['}
+	for i, arg := range args {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendJSON(b, arg)
+	}
+	return append(b, ']')
+}
+
+// Pipeline is the body of a request for the same command n times.
+func Pipeline(n int, args ...string) []byte {
+	one := string(Command(args...))
+	return []byte("[" + strings.TrimSuffix(strings.Repeat(one+",", n), ",") + "]")
+}
+
+// appendJSON appends a string of JSON. The clients' own strings are ASCII.
+func appendJSON(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < ' ':
+			b = fmt.Appendf(b, `\u%04x`, c)
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
+}

@@ -1,0 +1,308 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/attack"
+	"holdfast/internal/history"
+	"holdfast/internal/plan"
+	"holdfast/internal/redis"
+	"holdfast/internal/supervise"
+)
+
+// Some faults are nothing but the requests of a client that asks too much. It may
+// be slow, or refused, for itself: all others are served as before, and nothing
+// of the stack is taken for dead.
+
+// undisturbed is promised to those who send none of an attack's requests.
+var undisturbed = history.Promise{Failed: history.None, Unknown: history.None, Pause: time.Second, Binding: true}
+
+// What an attack may take.
+const (
+	// attackLasts is for how long it goes on, and attackSettles for how long is
+	// looked on after it: a node may have some of it left to do.
+	attackLasts, attackSettles = 5 * time.Second, time.Second
+	// prepareLimit is how long it may take to store what is asked for then.
+	prepareLimit = 20 * time.Second
+	// mostData is how much it stores at most, in bytes, and leastData how little is
+	// of no use.
+	mostData, leastData = 128 << 20, 8 << 20
+	// roomShare is the share of Redis' free memory, and of the machine's, that it
+	// may take: one in so many.
+	roomShare = 4
+	// attackPause is the least time between two requests of one of its clients.
+	attackPause = 10 * time.Millisecond
+	// keysLive is how long its keys live if nobody can remove them.
+	keysLive = 15 * time.Minute
+)
+
+// assault is an attack under way. It is for one goroutine.
+type assault struct {
+	s      *scene
+	client *attack.Client
+	prefix string // of its keys
+	master supervise.NodeStatus
+	redis  []supervise.NodeStatus
+	data   int64 // how many bytes it may store
+	began  time.Time
+	before map[string]map[string]redis.Toll // by node
+}
+
+// assail makes an attack ready: it looks for the master, and for room, and writes
+// down what removes its keys.
+func (s *scene) assail(ctx context.Context) (*assault, error) {
+	master, err := s.pick(ctx, plan.Redis, "master")
+	if err != nil {
+		return nil, err
+	}
+	a := &assault{s: s, master: master, prefix: s.prefix + "attack:", began: time.Now()}
+	if a.redis, err = s.up(ctx, plan.Redis, ""); err != nil {
+		return nil, err
+	}
+	if a.data, err = a.room(ctx); err != nil {
+		return nil, err
+	}
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if a.client, err = s.attacker(st.Entry, true); err != nil {
+		return nil, err
+	}
+	left := keys{State: s.stack.state, Entry: st.Entry, Prefix: a.prefix, TokenFile: s.tokenFile}
+	if len(s.stack.headers) > 0 {
+		left.App = s.stack.aim.app
+	}
+	if err := s.undo(step{Why: "the keys of an attack", Keys: &left, Unless: filepath.Join(s.stack.state, "nodes")}); err != nil {
+		return nil, err
+	}
+	a.before = a.tolls(ctx)
+	return a, nil
+}
+
+// attacker makes a client of the application that is drilled.
+func (s *scene) attacker(entry string, elsewhere bool) (*attack.Client, error) {
+	return attack.NewClient(attack.Config{Entry: entry, Token: s.mix.Token, Headers: s.stack.headers, Elsewhere: elsewhere})
+}
+
+// room is how much the attack may store: a part of what Redis and the machine
+// have left, so that nothing of the user's is refused or evicted for it.
+func (a *assault) room(ctx context.Context) (int64, error) {
+	f, err := a.s.stack.admins[a.master.Name].Figures(ctx)
+	if err != nil {
+		return 0, err
+	}
+	room := int64(mostData)
+	if f.MaxMemory > 0 {
+		room = min(room, (f.MaxMemory-f.Used)/roomShare)
+	}
+	if free, known := freeMemory(); known {
+		// Each Redis node has it, and may copy it once.
+		room = min(room, free/roomShare/int64(2*len(a.redis)))
+	}
+	if room < leastData {
+		return 0, fmt.Errorf("there is no room for the attack's data: it may take %d MB, a quarter of what %s and the machine have left, and %d MB are the least", room>>20, a.master.Name, leastData>>20)
+	}
+	return room, nil
+}
+
+// freeMemory is what the machine can give to programs, in bytes, where the
+// system says so (Linux, proc(5), MemAvailable).
+func freeMemory() (int64, bool) {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, false
+	}
+	return kilobytes(string(b), "MemAvailable:")
+}
+
+// residentMemory is the memory of a process, likewise (VmRSS).
+func residentMemory(pid int) (int64, bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return 0, false
+	}
+	return kilobytes(string(b), "VmRSS:")
+}
+
+// kilobytes finds a line such as "VmRSS:  123 kB", and returns it in bytes.
+func kilobytes(text, name string) (int64, bool) {
+	_, rest, _ := strings.Cut(text, name)
+	number, _, found := strings.Cut(strings.TrimSpace(rest), " kB")
+	n, err := strconv.ParseInt(number, 10, 64)
+	return n << 10, found && err == nil
+}
+
+// do sends one request whose answer has to be good.
+func (a *assault) do(ctx context.Context, path string, body []byte) error {
+	if got := a.client.Do(ctx, attack.Request{Path: path, Body: body}); !got.OK() || strings.Contains(string(got.Body), `"error"`) {
+		return &refusal{got}
+	}
+	return nil
+}
+
+// refusal is the error of a request that was not carried out.
+type refusal struct{ answer attack.Answer }
+
+func (r *refusal) Error() string { return "the application answers " + r.answer.String() }
+
+// store carries out commands that store something below a key, which expires by
+// itself if all else fails.
+func (a *assault) store(ctx context.Context, key string, commands ...[]byte) error {
+	for _, c := range commands {
+		if err := a.do(ctx, "/", c); err != nil {
+			return err
+		}
+	}
+	return a.do(ctx, "/", attack.Command("PEXPIRE", key, strconv.FormatInt(keysLive.Milliseconds(), 10)))
+}
+
+// storeBits stores a string as long as it may be, of at most so many bytes: most
+// of them zero. It returns how many those are.
+func (a *assault) storeBits(ctx context.Context, key string, most int64) (int64, error) {
+	for size := most; ; size /= 2 {
+		err := a.store(ctx, key, attack.Command("SETRANGE", key, strconv.FormatInt(size-1, 10), "x"))
+		var refused *refusal
+		if err == nil || !errors.As(err, &refused) || refused.answer.Status < 400 || refused.answer.Status >= 500 || size < 1<<20 {
+			return size, err
+		}
+	}
+}
+
+// during runs the attack: run ends with its context. What it did to new clients
+// meanwhile, and to the master, stands in the record. at are the nodes that are to
+// be lost by it.
+func (a *assault) during(ctx context.Context, what string, run func(ctx context.Context), at ...string) error {
+	newcomer, err := a.s.newcomer(ctx)
+	if err != nil {
+		return err
+	}
+	a.s.say("%s", what)
+	a.s.blow(at...)
+	attacking, end := context.WithTimeout(ctx, attackLasts)
+	defer end()
+	looking, endLook := context.WithCancel(ctx)
+	defer endLook()
+	var look sync.WaitGroup
+	var late lateness
+	look.Go(func() { late = newcomer.look(looking, a.s.record.Promise.Pause, a.s.now) })
+	run(attacking)
+	if err := sleep(ctx, attackSettles); err != nil {
+		return err
+	}
+	endLook()
+	look.Wait()
+	if late.n > 0 {
+		a.s.record.Harm = append(a.s.record.Harm, late.String())
+	}
+	a.s.evidence("%d new clients meanwhile, the slowest served after %d ms", late.asked, late.longest.Milliseconds())
+	return nil
+}
+
+// remains records that the Sentinels did not replace the master. That they did is
+// seen by the watcher.
+func (a *assault) remains(ctx context.Context) {
+	st, err := a.s.stack.status(ctx)
+	if err == nil && masterOf(st).Name == a.master.Name && masterOf(st).PID == a.master.PID {
+		a.s.evidence("%s remained the master", a.master.Name)
+	}
+}
+
+// tolls are what commands have cost each Redis node so far. One that does not
+// answer is left out.
+func (a *assault) tolls(ctx context.Context) map[string]map[string]redis.Toll {
+	all := map[string]map[string]redis.Toll{}
+	for _, n := range a.redis {
+		ctx, cancel := context.WithTimeout(ctx, lookLimit)
+		if tolls, err := a.s.stack.admins[n.Name].Tolls(ctx); err == nil {
+			all[n.Name] = tolls
+		}
+		cancel()
+	}
+	return all
+}
+
+// cost is what the attack's commands of some names cost Redis since before, all
+// nodes together, and in words the dearest of them.
+func (a *assault) cost(ctx context.Context, names ...string) (total time.Duration, words string) {
+	sum := map[string]redis.Toll{}
+	for node, tolls := range a.tolls(ctx) {
+		for _, name := range names {
+			toll, before := tolls[name], a.before[node][name]
+			if toll.Calls < before.Calls { // it was started anew
+				before = redis.Toll{}
+			}
+			sum[name] = redis.Toll{Calls: sum[name].Calls + toll.Calls - before.Calls, Took: sum[name].Took + toll.Took - before.Took}
+		}
+	}
+	dearest := slices.SortedFunc(maps.Keys(sum), func(x, y string) int { return int(sum[y].Took - sum[x].Took) })
+	var parts []string
+	for i, name := range dearest {
+		total += sum[name].Took
+		if n := sum[name].Calls; i < 4 && n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d times in %.2f s", strings.ToUpper(name), n, sum[name].Took.Seconds()))
+		}
+	}
+	return total, strings.Join(parts, ", ")
+}
+
+// lateness is how new clients fared.
+type lateness struct {
+	asked, n int
+	longest  time.Duration
+	first    string
+}
+
+func (l lateness) String() string {
+	return fmt.Sprintf("%d of %d new clients were not served in time: %s", l.n, l.asked, l.first)
+}
+
+// newcomer is clients that come anew: those of the load have their connections.
+type newcomer struct {
+	client *attack.Client
+	path   string
+}
+
+// newcomerEvery is how often one comes.
+const newcomerEvery = 100 * time.Millisecond
+
+func (s *scene) newcomer(ctx context.Context) (*newcomer, error) {
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	client, err := s.attacker(st.Entry, false)
+	return &newcomer{client, "/v1/keys/" + s.prefix + "newcomer"}, err
+}
+
+// look has clients come, each with one read, until the context ends. One that is
+// not served within the limit is late.
+func (c *newcomer) look(ctx context.Context, limit time.Duration, now func() time.Duration) (l lateness) {
+	for sleep(ctx, newcomerEvery) == nil {
+		at, began := now(), time.Now()
+		asking, cancel := context.WithTimeout(ctx, limit)
+		got := c.client.Do(asking, attack.Request{Path: c.path})
+		cancel()
+		if ctx.Err() != nil {
+			break
+		}
+		l.asked++
+		l.longest = max(l.longest, time.Since(began))
+		if got.Err != nil || got.Status != 404 { // there is no such key
+			if l.n++; l.n == 1 {
+				l.first = fmt.Sprintf("the one of %.1f s, after %d ms: %s", at.Seconds(), time.Since(began).Milliseconds(), got)
+			}
+		}
+	}
+	return l
+}

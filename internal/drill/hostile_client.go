@@ -1,0 +1,147 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"holdfast/internal/attack"
+)
+
+var hostileClient = fault{
+	name: "hostile-client", about: "for 5 s clients of one address do all at once: thousands of idle streams and of half-sent requests, malformed ones, large bodies, slow commands, huge answers that they leave: all others are served, new clients too",
+	needs: needRedis | needKV, promise: undisturbed,
+	strike: func(ctx context.Context, s *scene) error {
+		a, err := s.assail(ctx)
+		if err != nil {
+			return err
+		}
+		d, err := a.storeSlow(ctx, a.data/2)
+		if err != nil {
+			return err
+		}
+		if _, err := a.storeBits(ctx, a.prefix+"large", min(16<<20, a.data/4)); err != nil {
+			return fmt.Errorf("store a large value: %w", err)
+		}
+		crowd := s.crowd()
+		slow, malformed, bodies, left := attack.NewTally(), attack.NewTally(), attack.NewTally(), attack.NewTally()
+		var streams, halves *attack.Held
+		memory := s.watchMemory(ctx)
+		err = a.during(ctx, "being a hostile client", func(ctx context.Context) {
+			stream := []byte(a.client.Head("GET", "/subscribe/"+a.prefix+"channel") + "\r\n")
+			streams = a.client.Hold(ctx, crowd/2, true, func(int) []byte { return stream })
+			halves = a.client.Hold(ctx, crowd-crowd/2, false, a.half)
+			var clients sync.WaitGroup
+			repeat := func(t *attack.Tally, most int, pause time.Duration, all []attack.Request) {
+				for _, one := range all {
+					clients.Go(func() { a.client.Repeat(ctx, most, pause, t, func(int) attack.Request { return one }) })
+				}
+			}
+			// A few of the slow ones: the others have a fault of their own.
+			commands := d.commands(s.pipelineOf(slowPipeline))
+			repeat(slow, slowRequests, attackPause, []attack.Request{commands[0], commands[3], commands[5], commands[10]})
+			repeat(malformed, malformedMost, attackPause, a.malformed())
+			repeat(bodies, bodiesMost, bodiesPause, a.bodies())
+			repeat(left, slowRequests, attackPause, a.left())
+			clients.Wait()
+			streams.Wait()
+			halves.Wait()
+		})
+		if err != nil {
+			return err
+		}
+		if n := malformed.Sent(); n == 0 || streams.Opened() == 0 && halves.Opened() == 0 {
+			return fmt.Errorf("nothing of it reached the entry: %d malformed requests, %d streams and %d half-sent requests were opened", n, streams.Opened(), halves.Opened())
+		}
+		s.evidence("at once open: %d streams of %d that were tried, %d half-sent requests of %d", streams.Most(), crowd/2, halves.Most(), crowd-crowd/2)
+		s.evidence("malformed: %s; large bodies: %s; left early: %s", malformed, bodies, left)
+		s.evidence("memory at the most: %s", memory())
+		return a.showSlow(ctx, slow, hostileSlow)
+	},
+}
+
+const (
+	// crowdMost bounds the connections, and fewFiles is what this process needs
+	// beside them.
+	crowdMost, fewFiles = 8000, 1000
+	// malformedMost and bodiesMost bound what one client of each kind sends. Bodies
+	// are heavy for the machine.
+	malformedMost, bodiesMost = 300, 20
+	bodiesPause               = 250 * time.Millisecond
+	// hostileSlow is how much of Redis' time slow commands have to take beside all
+	// that.
+	hostileSlow = 50 * time.Millisecond
+)
+
+// crowd is how many connections are opened: more than the balancers take, as far
+// as this process may have files open.
+func (s *scene) crowd() int {
+	declared := s.stack.stack
+	n := min(crowdMost, declared.Entry.Limits.Connections*declared.Balancers+200)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < uint64(n+fewFiles) {
+		n = max(0, int(limit.Cur)-fewFiles)
+	}
+	return n
+}
+
+// half is the beginning of a request whose end never comes.
+func (a *assault) half(i int) []byte {
+	switch i % 4 {
+	case 0: // not even a whole line
+		return []byte("GET /get/x HT")
+	case 1: // a header without an end
+		return []byte(a.client.Head("GET", "/get/"+a.prefix+"x") + "X-More: ")
+	case 2: // a body that does not come
+		return []byte(a.client.Head("POST", "/") + "Content-Length: 100000\r\n\r\n[\"SET\",")
+	}
+	return []byte{} // nothing at all
+}
+
+// malformed are requests that are none, and some that are none of the service's.
+func (a *assault) malformed() []attack.Request {
+	head := a.client.Head
+	var all []attack.Request
+	for _, raw := range []string{
+		"\r\n\r\n\x00\x01\x02\x16\x03\x01\r\n\r\n",
+		"GET\r\n\r\n",
+		head("GET", "/get/x y z") + "\r\n",
+		head("GET", "/"+strings.Repeat("x", 40_000)) + "\r\n",
+		head("POST", "/") + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		head("POST", "/") + "Content-Length: -1\r\n\r\n",
+		head("POST", "/") + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+		head("GET", "/get/x") + strings.Repeat("X-Many: x\r\n", 3000) + "\r\n",
+		head("POST", "/pipeline") + "Content-Length: 9\r\nConnection: close\r\n\r\n[[[[[[[[[",
+		head("\x7f", "/") + "\r\n",
+	} {
+		all = append(all, attack.Request{Raw: []byte(raw)})
+	}
+	return all
+}
+
+// bodies are requests with large bodies that store nothing.
+func (a *assault) bodies() []attack.Request {
+	size := 8 << 20
+	if kv := a.s.stack.stack.Apps[a.s.stack.aim.app].KV; kv != nil {
+		size = min(size, int(kv.Limits.Body)-1)
+	}
+	return []attack.Request{
+		{Path: "/pipeline", Body: []byte(strings.Repeat("[", size))},
+		{Path: "/", Body: []byte(`["GET","` + strings.Repeat("x", size-20) + `"]`)},
+		{Path: "/pipeline", Body: attack.Pipeline(size/100, "GET", a.prefix+strings.Repeat("x", 20))},
+		{Path: "/", Body: make([]byte, 2*size)},
+	}
+}
+
+// left are requests whose clients do not wait for the whole answer, or for any.
+func (a *assault) left() []attack.Request {
+	get := attack.Command("GET", a.prefix+"large")
+	return []attack.Request{
+		{Path: "/", Body: get, Leave: -1},
+		{Path: "/", Body: get, Leave: 1},
+		{Path: "/", Body: attack.Command("BITCOUNT", a.prefix+"bits"), Leave: -1},
+	}
+}

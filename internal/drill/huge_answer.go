@@ -1,0 +1,144 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/attack"
+	"holdfast/internal/plan"
+)
+
+var hugeAnswer = fault{
+	name: "huge-answer", about: "for 5 s clients get values of tens of MB, many at a time, and pipelines of 300 times 1 MB, and read the answers slowly or not at all: nobody else waits, and no node runs out of memory",
+	needs: needRedis | needKV, promise: undisturbed,
+	strike: func(ctx context.Context, s *scene) error {
+		a, err := s.assail(ctx)
+		if err != nil {
+			return err
+		}
+		large, requests, err := a.storeHuge(ctx)
+		if err != nil {
+			return err
+		}
+		sent := a.sent(ctx)
+		t, memory := attack.NewTally(), s.watchMemory(ctx)
+		err = a.during(ctx, "getting huge answers", func(ctx context.Context) {
+			var clients sync.WaitGroup
+			for _, one := range requests {
+				clients.Go(func() {
+					a.client.Repeat(ctx, slowRequests, attackPause, t, func(int) attack.Request { return one })
+				})
+			}
+			clients.Wait()
+		})
+		if err != nil {
+			return err
+		}
+		sent = a.sent(ctx) - sent
+		if refused := t.Refused(); sent < hugeLeast && refused < len(requests) {
+			return fmt.Errorf("%d MB came from Redis, and %d MB are the least that says something (%s)", sent>>20, hugeLeast>>20, t)
+		}
+		s.evidence("%d clients got values of %d MB and of 1 MB: %s; Redis sent %d MB, the clients read %d MB", len(requests), large>>20, t, sent>>20, t.Bytes()>>20)
+		s.evidence("memory at the most: %s", memory())
+		a.remains(ctx)
+		return nil
+	},
+}
+
+const (
+	// hugeLargest is how large a value is at most, and hugeLeast how much Redis has
+	// to send.
+	hugeLargest, hugeLeast = 48 << 20, 32 << 20
+	// slowReader is how many bytes a second a slow client reads.
+	slowReader = 256 << 10
+	// escaped is how many bytes of JSON a byte of a value can be, and hugeClients
+	// how many clients may have one in a node's memory at once.
+	escaped, hugeClients = 6, 12
+)
+
+// storeHuge stores what is got then: a large value, of the length returned, and
+// one of 1 MB. The requests are one for each client.
+func (a *assault) storeHuge(ctx context.Context) (large int64, requests []attack.Request, err error) {
+	ctx, cancel := context.WithTimeout(ctx, prepareLimit)
+	defer cancel()
+	a.s.say("storing what huge answers are made of")
+	most := min(hugeLargest, a.data)
+	if free, known := freeMemory(); known {
+		// The machine has to bear what a node without any bounds would do.
+		most = min(most, free/roomShare/escaped/hugeClients)
+	}
+	if most < 1<<20 {
+		return 0, nil, fmt.Errorf("the machine has too little memory for huge answers: values of %d KB are possible, and 1 MB is the least", most>>10)
+	}
+	key, one := a.prefix+"large", a.prefix+"mega"
+	if large, err = a.storeBits(ctx, key, most); err != nil {
+		return 0, nil, fmt.Errorf("store a large value: %w", err)
+	}
+	if _, err = a.storeBits(ctx, one, 1<<20); err != nil {
+		return 0, nil, fmt.Errorf("store a value of 1 MB: %w", err)
+	}
+	n := a.s.pipelineOf(slowPipeline)
+	pipeline, mget := attack.Pipeline(n, "GET", one), attack.Command(strings.Fields("MGET"+strings.Repeat(" "+one, 100))...)
+	get := attack.Command("GET", key)
+	return large, []attack.Request{
+		{Path: "/", Body: get, Rate: slowReader},
+		{Path: "/", Body: get, Rate: slowReader},
+		{Path: "/", Body: get, Header: "Upstash-Encoding: base64\r\n", Rate: slowReader},
+		{Path: "/", Body: get, Header: "Upstash-Response-Format: resp2\r\n", Rate: slowReader},
+		{Path: "/v1/keys/" + key, Rate: slowReader},
+		{Path: "/get/" + key, Header: "Holdfast-Read: replica\r\n", Rate: slowReader},
+		{Path: "/get/" + key, Header: "Holdfast-Read: cached\r\n", Rate: slowReader},
+		{Path: "/pipeline", Body: pipeline, Rate: slowReader},
+		{Path: "/multi-exec", Body: pipeline, Rate: slowReader},
+		{Path: "/", Body: mget},
+		{Path: "/", Body: get},
+		{Path: "/", Body: get, Leave: 1 << 20},
+	}, nil
+}
+
+// sent is what all Redis nodes have sent to clients so far.
+func (a *assault) sent(ctx context.Context) (sum int64) {
+	for _, n := range a.redis {
+		ctx, cancel := context.WithTimeout(ctx, lookLimit)
+		if f, err := a.s.stack.admins[n.Name].Figures(ctx); err == nil {
+			sum += f.Sent
+		}
+		cancel()
+	}
+	return sum
+}
+
+// memoryEvery is how often the nodes' memory is looked at.
+const memoryEvery = 100 * time.Millisecond
+
+// watchMemory looks at the memory of the web nodes, the balancers and Redis until
+// it is asked what each kind had at the most.
+func (s *scene) watchMemory(ctx context.Context) (most func() string) {
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return func() string { return "unknown" }
+	}
+	looking, end := context.WithCancel(ctx)
+	peak, ended := map[plan.Kind]int64{}, make(chan struct{})
+	go func() {
+		defer close(ended)
+		for sleep(looking, memoryEvery) == nil {
+			for _, n := range st.Nodes {
+				if bytes, known := residentMemory(n.PID); known {
+					peak[n.Kind] = max(peak[n.Kind], bytes)
+				}
+			}
+		}
+	}()
+	return func() string {
+		end()
+		<-ended
+		if len(peak) == 0 {
+			return "unknown"
+		}
+		return fmt.Sprintf("a web node %d MB, a balancer %d MB, a Redis node %d MB", peak[plan.Web]>>20, peak[plan.Balancer]>>20, peak[plan.Redis]>>20)
+	}
+}

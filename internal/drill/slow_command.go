@@ -1,0 +1,170 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/attack"
+)
+
+var slowCommand = fault{
+	name: "slow-command", about: "for 5 s a client sends commands that take Redis long, alone and in pipelines of 300 (BITCOUNT of 100 MB, SCAN with a huge COUNT, BITOP, SORT, HGETALL, SUNION, …): it waits, nobody else does, and the master remains the master",
+	needs: needRedis | needKV, promise: undisturbed,
+	strike: func(ctx context.Context, s *scene) error {
+		a, err := s.assail(ctx)
+		if err != nil {
+			return err
+		}
+		d, err := a.storeSlow(ctx, a.data)
+		if err != nil {
+			return err
+		}
+		t := attack.NewTally()
+		err = a.during(ctx, "sending slow commands", func(ctx context.Context) {
+			var clients sync.WaitGroup
+			for _, one := range d.commands(a.s.pipelineOf(slowPipeline)) {
+				clients.Go(func() {
+					a.client.Repeat(ctx, slowRequests, attackPause, t, func(int) attack.Request { return one })
+				})
+			}
+			clients.Wait()
+		})
+		if err != nil {
+			return err
+		}
+		return a.showSlow(ctx, t, slowLeast)
+	},
+}
+
+const (
+	// slowPipeline is how many commands a pipeline of slow ones has, and fatPipeline
+	// one of commands with large answers: those are huge-answer's affair.
+	slowPipeline, fatPipeline = 300, 5
+	// slowRequests bounds what one client sends.
+	slowRequests = 500
+	// slowLeast is how much of Redis' time an attack has to take to be one.
+	slowLeast = 300 * time.Millisecond
+	// elements is how many the large hash, set, list and sorted set have each.
+	elements, atOnce = 50_000, 5_000
+)
+
+// slowData is what slow commands are about.
+type slowData struct {
+	prefix string
+	bits   int64 // how long the string is
+}
+
+func (d slowData) key(name string) string { return d.prefix + name }
+
+// storeSlow stores it, of about so many bytes.
+func (a *assault) storeSlow(ctx context.Context, data int64) (d slowData, err error) {
+	ctx, cancel := context.WithTimeout(ctx, prepareLimit)
+	defer cancel()
+	a.s.say("storing what slow commands are about")
+	d = slowData{prefix: a.prefix}
+	// BITOP and COPY store as much again.
+	if d.bits, err = a.storeBits(ctx, d.key("bits"), min(data/2, 100_000_000)); err != nil {
+		return d, fmt.Errorf("store a large string: %w", err)
+	}
+	n := elements
+	if data < mostData {
+		n = elements / 5
+	}
+	for key, command := range map[string]string{"hash": "HSET", "set": "SADD", "list": "RPUSH", "sorted": "ZADD"} {
+		key = d.key(key)
+		var commands [][]byte
+		for from := 0; from < n; from += atOnce {
+			args := []string{command, key}
+			for i := from; i < from+atOnce; i++ {
+				element := "e" + strconv.Itoa(i)
+				switch command {
+				case "HSET":
+					args = append(args, element, "v")
+				case "ZADD":
+					args = append(args, strconv.Itoa(i), element)
+				default:
+					args = append(args, element)
+				}
+			}
+			commands = append(commands, attack.Command(args...))
+		}
+		if err := a.store(ctx, key, commands...); err != nil {
+			return d, fmt.Errorf("store a large value with %s: %w", command, err)
+		}
+	}
+	return d, nil
+}
+
+// slowNames are the commands that commands sends, as Redis counts them.
+var slowNames = []string{
+	"bitcount", "bitpos", "bitop", "scan", "hscan", "sort", "hgetall", "smembers", "lrange", "lpos", "sunion", "sunionstore", "zunion", "copy", "unlink",
+}
+
+// commands are the requests of the attack, one for each client: pipelines of so
+// many commands, and single ones.
+func (d slowData) commands(pipeline int) []attack.Request {
+	many := func(name string, n int) []string {
+		return strings.Split(strings.TrimSuffix(strings.Repeat(d.key(name)+" ", n), " "), " ")
+	}
+	line := func(n int, args ...string) attack.Request {
+		return attack.Request{Path: "/pipeline", Body: attack.Pipeline(n, args...)}
+	}
+	one := func(args ...string) attack.Request {
+		return attack.Request{Path: "/", Body: attack.Command(args...)}
+	}
+	with := func(args []string, more ...string) []string { return append(args, more...) }
+	fat := min(fatPipeline, pipeline)
+	return []attack.Request{
+		line(pipeline, "BITCOUNT", d.key("bits")),
+		line(pipeline, "BITCOUNT", d.key("bits")),
+		line(pipeline, "BITPOS", d.key("bits"), "1"),
+		line(pipeline, "SCAN", "0", "MATCH", d.key("zzz*"), "COUNT", "1000000000"),
+		line(pipeline, "HSCAN", d.key("hash"), "0", "MATCH", "zzz*", "COUNT", "1000000000"),
+		line(pipeline, "SORT", d.key("set"), "ALPHA", "LIMIT", "0", "1"),
+		line(pipeline, "LPOS", d.key("list"), "nobody"),
+		line(fat, "HGETALL", d.key("hash")),
+		line(fat, "SMEMBERS", d.key("set")),
+		line(fat, "LRANGE", d.key("list"), "0", "-1"),
+		one(with([]string{"BITOP", "OR", d.key("bits-all")}, many("bits", 32)...)...),
+		one(with([]string{"SUNIONSTORE", d.key("set-all")}, many("set", 32)...)...),
+		one(with(with([]string{"ZUNION", "32"}, many("sorted", 32)...), "WITHSCORES")...),
+		one(with([]string{"SUNION"}, many("set", 16)...)...),
+		one("COPY", d.key("hash"), d.key("hash-copy"), "REPLACE"),
+	}
+}
+
+// pipelineOf is how many of n commands one request may have.
+func (s *scene) pipelineOf(n int) int {
+	if kv := s.stack.stack.Apps[s.stack.aim.app].KV; kv != nil {
+		return min(n, kv.Limits.Pipeline)
+	}
+	return n
+}
+
+// showSlow records that Redis carried slow commands out, which took it least at
+// the least.
+func (a *assault) showSlow(ctx context.Context, t *attack.Tally, least time.Duration) error {
+	took, words := a.cost(ctx, slowNames...)
+	a.s.evidence("slow requests: %s", t)
+	if took < least {
+		return fmt.Errorf("slow commands took Redis %d ms, and %d ms are the least that says something (%s)", took.Milliseconds(), least.Milliseconds(), t)
+	}
+	a.s.evidence("they took Redis %.2f s (INFO commandstats): %s", took.Seconds(), words)
+	longest, name := time.Duration(0), ""
+	for _, n := range a.redis {
+		ctx, cancel := context.WithTimeout(ctx, lookLimit)
+		if command, d, err := a.s.stack.admins[n.Name].Slowest(ctx, a.began); err == nil && d > longest {
+			longest, name = d, command
+		}
+		cancel()
+	}
+	if name != "" {
+		a.s.evidence("the longest was %s, %d ms (SLOWLOG)", strings.ToUpper(name), longest.Milliseconds())
+	}
+	a.remains(ctx)
+	return nil
+}
