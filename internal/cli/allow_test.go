@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/commands"
 	"holdfast/internal/plan"
 	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
@@ -181,7 +182,7 @@ func TestWhatMayBeAllowedIsOneRule(t *testing.T) {
 		}
 	}
 
-	url = stackNode(t, server, `apps: {web: {kv: {allow: ["@dangerous", "@blocking"]}}}`)
+	url = stackNode(t, server, `apps: {web: {kv: {allow: ["@dangerous", "@blocking", "`+strings.Join(commands.Shared, `", "`)+`"]}}}`)
 	for _, words := range asks {
 		if status, answer := ask(url, words); strings.Contains(answer, refused) || strings.Contains(answer, "NOPERM") || status == 403 {
 			t.Errorf("%q is allowed: %d %s", words, status, answer)

@@ -35,12 +35,14 @@ type Command struct {
 const (
 	ofConnection = "it belongs to a connection, and requests have none of their own"
 	ofMaster     = "who is the master is not a client's decision"
+	ofDatabase   = "it leads out of the database, and clients have this one alone"
 	ofUsers      = "the users of a stack's Redis are Holdfast's own"
 	ofCluster    = "the Redis of a stack is no cluster"
 	apart        = "it would let a client take the stack apart"
 	internal     = "it is for those who work on Redis itself"
 	unknown      = "this version of Holdfast does not know what it does"
 	danger       = "it is dangerous to the data or to the server"
+	ofEverybody  = "it is about everybody's scripts or functions"
 	waiting      = "it may wait for data, and with it the connection"
 )
 
@@ -49,7 +51,8 @@ const (
 var always = reasons(map[string]string{
 	ofConnection: "asking auth client discard exec hello multi psubscribe psync punsubscribe quit readonly readwrite replconf reset " +
 		"script|debug select ssubscribe subscribe sunsubscribe sync unsubscribe unwatch watch",
-	ofMaster: "failover replicaof slaveof",
+	ofMaster:   "failover replicaof slaveof",
+	ofDatabase: "migrate move swapdb",
 })
 
 // inStacks are never allowed in a stack. Whoever runs a node by itself, with a
@@ -57,7 +60,7 @@ var always = reasons(map[string]string{
 var inStacks = reasons(map[string]string{
 	ofUsers:   "acl",
 	ofCluster: "cluster",
-	apart:     "config debug migrate module save shutdown",
+	apart:     "config debug module save shutdown",
 	internal:  "memory|purge pfdebug pfselftest restore-asking",
 })
 
@@ -68,12 +71,18 @@ var inStacks = reasons(map[string]string{
 var Dangerous = []string{
 	"bgrewriteaof", "bgsave", "config|get", "config|resetstat", "flushall", "flushdb", "keys",
 	"latency|doctor", "latency|graph", "latency|histogram", "latency|history", "latency|latest", "latency|reset",
-	"module|list", "monitor", "restore", "slowlog|get", "slowlog|len", "slowlog|reset", "swapdb",
+	"module|list", "monitor", "restore", "slowlog|get", "slowlog|len", "slowlog|reset",
 }
 
 // Blocking are those that have to be allowed because they may wait.
 var Blocking = []string{
 	"blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin", "wait", "waitaof", "xread", "xreadgroup",
+}
+
+// Shared are those that have to be allowed because they change or end what
+// everybody runs: who loads a function anew decides what others' FCALL does.
+var Shared = []string{
+	"function|delete", "function|flush", "function|kill", "function|load", "function|restore", "script|flush", "script|kill",
 }
 
 // Granted are free although the categories that a stack's web nodes have a right
@@ -132,6 +141,8 @@ func Named(name string, container bool) (Rule, string) {
 		return Asks, danger
 	case slices.Contains(Blocking, name):
 		return Asks, waiting
+	case slices.Contains(Shared, name):
+		return Asks, ofEverybody
 	case container && (name == "config" || name == "module"):
 		return Free, "" // some of its subcommands may be allowed
 	}

@@ -28,8 +28,7 @@ type redisData struct {
 	Replicas         int
 	Backlog          int64
 	Secrets          Secrets
-	Granted          []string // harmless commands of user web that its categories leave out
-	Allow            []string // dangerous commands of user web
+	WebRights        string // of user web
 	BusyReply        time.Duration
 }
 
@@ -44,7 +43,7 @@ func (b builder) redis(n node) redisData {
 		Memory: r.Memory, MemoryPolicy: r.MemoryPolicy,
 		Password: b.machine.Secrets.Replication,
 		Replicas: r.Replicas, Backlog: backlogSize(r.Memory),
-		Secrets: b.machine.Secrets, Granted: commands.Granted, Allow: b.allowed(),
+		Secrets: b.machine.Secrets, WebRights: commands.NodeRights(b.allowed()),
 		BusyReply: r.DownAfter / 4,
 	}
 }

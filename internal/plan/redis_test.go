@@ -279,12 +279,12 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 	}
 	for _, c := range []try{
 		{redis, "web", "SET a b|GET a|DEL a|MULTI|EXEC|WATCH a|WAIT 1 1|INFO replication|ROLE|EVAL x 0|EVALSHA x 0|SCAN 0|SORT a|XADD s * f v|TIME|" +
-			"PUBLISH news x|PUBLISH _x x|SUBSCRIBE news|SUBSCRIBE __sentinel__:hello|PSUBSCRIBE *|PSUBSCRIBE news.*|CLIENT SETNAME x|CLIENT TRACKING on|HELLO 3|DBSIZE|EXPIRE a 1|SELECT 1|" +
+			"PUBLISH news x|PUBLISH _x x|PUBLISH __ x|PUBLISH __sentinel__:hell x|PUBLISH __sentinel__:hello2 x|PUBLISH __keyspace@0__:k x|SUBSCRIBE news|SUBSCRIBE __sentinel__:|SUBSCRIBE __sentinel__:hullo|PSUBSCRIBE *|PSUBSCRIBE news.*|CLIENT SETNAME x|CLIENT TRACKING on|HELLO 3|DBSIZE|EXPIRE a 1|SELECT 1|" +
 			// What the web node itself needs: the command table, client-side caching.
 			"COMMAND|COMMAND INFO get|COMMAND DOCS get|COMMAND COUNT|COMMAND GETKEYS get a|CLIENT ID|CLIENT CACHING yes|CLIENT TRACKING on BCAST|CLIENT TRACKING on OPTIN|CLIENT TRACKINGINFO|" +
 			"CLIENT GETREDIR|CLIENT INFO|PING|ECHO x|SCRIPT LOAD x|SCRIPT EXISTS x|FUNCTION LIST|OBJECT ENCODING a|BLPOP a 1|XREAD STREAMS s 0|" +
 			"KEYS *|CONFIG GET save|MONITOR", true},
-		{redis, "web", "PUBLISH __sentinel__:hello x|SPUBLISH __sentinel__:hello x|CONFIG SET save x|CONFIG REWRITE|REPLICAOF no one|SLAVEOF no one|FLUSHALL|FLUSHDB|SHUTDOWN|DEBUG SLEEP 1|" +
+		{redis, "web", "PUBLISH __sentinel__:hello x|SPUBLISH __sentinel__:hello x|SUBSCRIBE __sentinel__:hello|SSUBSCRIBE __sentinel__:hello|MOVE a 15|CONFIG SET save x|CONFIG REWRITE|REPLICAOF no one|SLAVEOF no one|FLUSHALL|FLUSHDB|SHUTDOWN|DEBUG SLEEP 1|" +
 			"CLIENT PAUSE 1|CLIENT LIST|ACL LIST|ACL SETUSER x|SAVE|BGREWRITEAOF|FAILOVER|PSYNC x 1|REPLCONF x 1|MIGRATE h 1 a 0 1|MODULE LIST|SWAPDB 0 1", false},
 		{redis, "replication", "PSYNC ? -1|REPLCONF ack 1|PING", true},
 		{redis, "replication", "GET a|SET a b|INFO|REPLICAOF no one|PUBLISH __sentinel__:hello x", false},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -286,11 +287,13 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 		if err != nil {
 			return nil, err
 		}
+		suspect := false
 		for _, arg := range cmd[1:] {
-			if reserved(arg) {
-				return nil, &Error{Invalid, errReservedKey}
-			}
+			suspect = suspect || reserved(arg)
 			o.size += len(arg)
+		}
+		if suspect && namesReserved(spec, cmd) {
+			return nil, &Error{Invalid, errReservedKey}
 		}
 		switch {
 		case spec == nil:
@@ -387,6 +390,17 @@ func (c *Client) Status() Status {
 // Master is the current master's host:port; empty when there is none.
 func (c *Client) Master() string {
 	return c.monitor.short.Load().master
+}
+
+// namesReserved reports whether one of a command's keys is Holdfast's own, as far as
+// Redis tells which of its words are keys. Where it does not (SORT), no word may be
+// like one.
+func namesReserved(spec *Spec, cmd Command) bool {
+	if spec == nil {
+		return true
+	}
+	keys, told := spec.Keys(cmd)
+	return !told || slices.ContainsFunc(keys, reserved)
 }
 
 func reserved(key string) bool { return strings.HasPrefix(key, reservedPrefix) }

@@ -198,11 +198,5 @@ func (s scanner) merge(t *topology, it *item) Result {
 	default:
 		cursor = (cursor^uint64(t.firsts))<<cursorBits | uint64(number)
 	}
-	own := &madeReply{kind: Array}
-	for i := range keys.Len() {
-		if key := keys.At(i); !strings.HasPrefix(key.Text(), idemPrefix) {
-			own.items = append(own.items, key) // records are not among the data
-		}
-	}
-	return Result{Reply: withCursor(strconv.FormatUint(cursor, 10), Reply{made: own})}
+	return Result{Reply: withCursor(strconv.FormatUint(cursor, 10), keys)}
 }

@@ -72,6 +72,7 @@ var unreplicated = setOf(
 	"scan", "hscan", "sscan", "zscan", // a cursor is a place in the table of one process
 	"eval_ro", "evalsha_ro", "fcall_ro", // which scripts there are, and what a script asks for (SCAN, INFO)
 	"object|encoding", "object|freq", "object|idletime", "object|refcount", "memory|usage", // how a process keeps a value
+	"randomkey",                       // it is asked for again where it is a key of ours
 	"touch",                           // when a process used it last
 	"xinfo|consumers", "xinfo|stream", // when a consumer was last there; the nodes of the stream's tree
 	"vinfo", "vlinks", // the graph of a vector set (Redis 8)

@@ -44,8 +44,8 @@ func TestRedisItselfSaysWhatItsCommandsAre(t *testing.T) {
 		"get, hgetall, keys, scan, eval_ro, fcall_ro, object freq, xinfo stream, memory usage, dbsize",
 		"ping, set, eval, publish, config get")
 	is("in the data", func(s *Spec) bool { return s.Replicated },
-		"get, mget, hgetall, ttl, pttl, exists, type, keys, randomkey, dbsize, srandmember, sort_ro, xrange, xread, xpending, xinfo groups, dump",
-		"scan, HSCAN, sscan, zscan, eval_ro, evalsha_ro, fcall_ro, script exists, pubsub channels, pubsub numsub, pubsub numpat, pubsub shardnumsub, "+
+		"get, mget, hgetall, ttl, pttl, exists, type, keys, dbsize, srandmember, sort_ro, xrange, xread, xpending, xinfo groups, dump",
+		"randomkey, scan, HSCAN, sscan, zscan, eval_ro, evalsha_ro, fcall_ro, script exists, pubsub channels, pubsub numsub, pubsub numpat, pubsub shardnumsub, "+
 			"info, role, lastsave, time, ping, wait, client list, latency latest, slowlog get, memory usage, memory stats, object freq, object encoding, "+
 			"touch, xinfo consumers, command, config get, function list, acl whoami, cluster nodes, set")
 	is("blocking", func(s *Spec) bool { return s.BlockingFor(Command{s.Name}) },

@@ -127,6 +127,8 @@ func (s *session) plain(cmd Command) rueidis.Completed {
 	switch {
 	case s.w.recordDB == "" && len(cmd) == 1 && strings.EqualFold(cmd[0], "dbsize"):
 		return s.conn.B().Eval().Script(countData).Numkeys(0).Arg(s.keptKeys()...).Build()
+	case len(cmd) == 1 && strings.EqualFold(cmd[0], "randomkey"):
+		return s.conn.B().Eval().Script(anyKey).Numkeys(0).Arg(reservedPrefix).Build()
 	case at == 0 || at >= len(cmd):
 		return plain(s.conn.B(), cmd)
 	}
@@ -134,11 +136,12 @@ func (s *session) plain(cmd Command) rueidis.Completed {
 	return s.conn.B().Arbitrary(cmd[0]).Args(cmd[1:at]...).Args(raw).Args(withShortCount(cmd[at+1:])...).Build()
 }
 
-// stamp makes the cursors in the results of commands those of the process that
-// gave them, and what was asked for with a cursor of another one an error: of that
+// stamp leaves our own keys out of the results of commands, and makes the cursors in
+// them those of the process that gave them, and what was asked for with a cursor of another one an error: of that
 // command alone. With a number that no process gives, a hash, set or sorted set that
 // has come whole is answered: Redis itself takes any number for a small one.
 func (o origin) stamp(cmds []Command, results []Result) {
+	hideReserved(cmds, results)
 	for i := range results {
 		at := cursorAt(cmds[i][0])
 		if at == 0 || at >= len(cmds[i]) {

@@ -194,7 +194,9 @@ func replay(kept []byte, n int) ([]Result, error) {
 // that carried them out, whose origin stands before their answers.
 func replayed(kept []byte, commands []Command) ([]Result, error) {
 	if !hasCursor(commands) {
-		return replay(kept, len(commands))
+		out, err := replay(kept, len(commands))
+		hideReserved(commands, out)
+		return out, err
 	}
 	out, err := replay(kept, 1+len(commands))
 	if err != nil {

@@ -398,11 +398,11 @@ func (h *hub) handle(f frame) error {
 			h.confirm(r.topic)
 		}
 	case "message":
-		if len(f.items) == 3 {
+		if len(f.items) == 3 && !hiddenMessage(f.items[1].text, f.items[2].text) {
 			h.publish(topicName{channel, f.items[1].text}, Message{Kind: kind, Channel: f.items[1].text, Payload: f.items[2].text})
 		}
 	case "pmessage":
-		if len(f.items) == 4 {
+		if len(f.items) == 4 && !hiddenMessage(f.items[2].text, f.items[3].text) {
 			h.publish(topicName{pattern, f.items[1].text},
 				Message{Kind: kind, Pattern: f.items[1].text, Channel: f.items[2].text, Payload: f.items[3].text})
 		}

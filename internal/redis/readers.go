@@ -314,6 +314,9 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		}
 		r.Results = append(r.Results, result)
 	}
+	if o.script == nil {
+		hideReserved(o.cmds, r.Results)
+	}
 	return true
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	rules "holdfast/internal/commands" // commands is a helper of the tests here
 )
 
 // Message is what a subscriber hears.
@@ -147,7 +149,8 @@ func (c *Client) monitorOnce(ctx, wait context.Context, master string, hear func
 	}()
 	defer func() { stop(); <-pinger }()
 	listened := false
-	// Redis tells of our own signs of life too.
+	// Redis tells of our own signs of life too, and of what we do with our keys:
+	// the answers of others are among that.
 	ours := " " + conn.conn.LocalAddr().String() + "] \"PING\""
 	for {
 		f, err := conn.read()
@@ -156,7 +159,7 @@ func (c *Client) monitorOnce(ctx, wait context.Context, master string, hear func
 			return listened, err
 		case f.kind == '-':
 			return listened, redisError(f.text)
-		case f.text == "PONG", strings.Contains(f.text, ours):
+		case f.text == "PONG", strings.Contains(f.text, ours), strings.Contains(f.text, quotedReserved):
 		case !listened: // OK
 			if listened = true; wait != ctx {
 				hear(f.text)
@@ -165,6 +168,20 @@ func (c *Client) monitorOnce(ctx, wait context.Context, master string, hear func
 			hear(f.text)
 		}
 	}
+}
+
+// quotedReserved is how MONITOR shows that a word begins as our own keys do.
+var quotedReserved = `"` + strings.ReplaceAll(reservedPrefix, "\x00", `\x00`)
+
+// hiddenMessage reports whether no subscriber is to hear a message: those of the
+// Sentinels, and notifications about keys of ours (manual, "Keyspace
+// notifications").
+func hiddenMessage(channel, payload string) bool {
+	if !strings.HasPrefix(channel, "__") {
+		return false
+	}
+	return channel == rules.SentinelChannel || strings.HasPrefix(channel, "__key") &&
+		(strings.Contains(channel, "__:"+reservedPrefix) || reserved(payload))
 }
 
 // errMoved ends a connection to a node that is no longer the master.

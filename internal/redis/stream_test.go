@@ -356,3 +356,53 @@ func TestWhoFindsRedisFullWaitsForRoom(t *testing.T) {
 	}
 	waiting.hears(t, Message{Kind: "subscribe", Channel: "c", Count: 1})
 }
+
+func TestNobodyHearsTheSentinelsOrOfOurKeys(t *testing.T) {
+	cluster := redistest.Start(t, 0, 0)
+	node := cluster.Nodes[0]
+	client := open(t, cluster, func(c *Config) { c.MinAcks = 0 })
+	node.Do("CONFIG", "SET", "notify-keyspace-events", "KEA")
+	node.Do("ACL", "SETUSER", redistest.Username, "+monitor")
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	heard := make(chan string, 100)
+	var both sync.WaitGroup
+	defer both.Wait()
+	defer stop()
+	both.Go(func() {
+		_ = client.Subscribe(ctx, true, []string{"*"}, func(m Message) { heard <- m.Kind + " " + m.Channel + " " + m.Payload })
+	})
+	both.Go(func() { _ = client.Monitor(ctx, func(line string) { heard <- "monitor " + line }) })
+	listening := map[string]bool{}
+	for len(listening) < 2 {
+		switch line := <-heard; {
+		case strings.HasPrefix(line, "psubscribe"):
+			listening["psubscribe"] = true
+		case line == "monitor OK":
+			listening["monitor"] = true
+		}
+	}
+
+	node.Do("PUBLISH", "__sentinel__:hello", "secret")
+	do(t, client, &Request{Commands: commands("SET secret 1"), IdempotencyKey: "once"})
+	node.Do("SET", reservedPrefix+"secret", "x")
+	node.Do("PUBLISH", "news", "the end")
+	var lines []string
+	for ended := 0; ended < 2; {
+		line := <-heard
+		lines = append(lines, line)
+		if strings.Contains(line, "the end") {
+			ended++
+		}
+	}
+	text := strings.Join(lines, "\n")
+	if strings.Contains(text, "holdfast") || strings.Contains(text, "message __sentinel__") {
+		t.Errorf("heard:\n%s", text)
+	}
+	for _, want := range []string{"pmessage __keyspace@0__:secret set", "pmessage __keyevent@0__:set secret", `lua] "SET" "secret" "1"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q was not heard:\n%s", want, text)
+		}
+	}
+}

@@ -118,7 +118,7 @@ const maxWhole = 1024
 // half a million elements take longer than Sentinels wait for a master.
 var carriableNames = setOf(
 	"ping", "echo", "time", "publish", "dbsize",
-	"del", "unlink", "exists", "type", "touch", "rename", "renamenx", "copy", "move", "persist",
+	"del", "unlink", "exists", "type", "touch", "rename", "renamenx", "copy", "persist",
 	"expire", "pexpire", "expireat", "pexpireat", "ttl", "pttl",
 	"object|encoding", "object|freq", "object|idletime", "object|refcount", "memory|usage",
 	"set", "setnx", "setex", "psetex", "get", "getset", "getdel", "getex", "mget", "mset", "msetnx",

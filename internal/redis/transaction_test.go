@@ -111,7 +111,7 @@ func TestATransactionWithAKeyAnswersAsOneWithout(t *testing.T) {
 		"reads of all keys":                      {byExec, commands("SET k v", "SCAN 0 MATCH k* COUNT 100", "DBSIZE")},
 		"a message":                              {byScript, commands("PUBLISH channel hello", "SET k v")},
 		"deeply nested arrays":                   {byExec, commands("SET k v", "COMMAND INFO xautoclaim xgroup sort nosuch", "COMMAND DOCS sort xadd", "LCS text number IDX", "PUBSUB NUMSUB a b")},
-		"moved and copied keys":                  {byScript, commands("MOVE text 3", "COPY number other", "COPY number other DB 4", "EXISTS text other")},
+		"copied keys":                            {byScript, commands("COPY number other", "EXISTS text other")},
 		"many":                                   {byScript, slices.Repeat(commands("INCR n", "GET none"), 300)},
 		"more than a script takes":               {byExec, slices.Repeat(commands("INCR n"), maxWhole+1)},
 		"too many arguments":                     {byExec, []Command{append(Command{"RPUSH", "long"}, make([]string, maxScriptArgs)...)}},

@@ -124,7 +124,7 @@ var (
 )
 
 // allowable is all that may be allowed.
-var allowable = slices.Concat([]string{"@dangerous", "@blocking"}, commands.Dangerous, commands.Blocking)
+var allowable = slices.Concat([]string{"@dangerous", "@blocking"}, commands.Dangerous, commands.Blocking, commands.Shared)
 
 // checkAllow says why a command cannot be allowed.
 func checkAllow(s string) string {
@@ -151,7 +151,7 @@ func checkAllow(s string) string {
 	if near := didYouMean(plain, allowable); near != "" {
 		return quoted(s) + " is no command that needs to be allowed" + near
 	}
-	return fmt.Sprintf("%s is no command that needs to be allowed: what neither blocks nor is dangerous, clients may use anyway; remove it", quoted(s))
+	return fmt.Sprintf("%s is no command that needs to be allowed: what neither blocks nor is dangerous nor about everybody, clients may use anyway; remove it", quoted(s))
 }
 
 // boolKey is true or false.

@@ -93,6 +93,9 @@ type verdict struct {
 	waits error
 	// limited says that its keys have to be looked at.
 	limited bool
+	// particular says that its other arguments have to be: see
+	// commands.RefusedWords.
+	particular bool
 }
 
 func newAccess(cfg Config) access {
@@ -143,6 +146,8 @@ func (s *Server) permitOne(ctx context.Context, who *token.Rights, cmd redis.Com
 	switch {
 	case v.err != nil:
 		return v.err
+	case v.particular && commands.RefusedWords(spec.Name, cmd) != "":
+		return refused(spec.Name, commands.RefusedWords(spec.Name, cmd))
 	case v.waits != nil && spec.BlockingFor(cmd):
 		return v.waits
 	case v.limited:
@@ -192,12 +197,12 @@ func (a *access) judge(who *token.Rights, spec *redis.Spec) verdict {
 	switch {
 	case rule == commands.Never:
 		return verdict{err: refused(name, why+instead[name])}
-	case asks && dangerous:
+	case asks && (dangerous || !spec.Blocking):
 		return verdict{err: a.notAllowed(name, why)}
 	case !who.Command(name, readable(spec), spec.Categories):
 		return verdict{err: noCommand(name)}
 	}
-	v := verdict{limited: who.Limited()}
+	v := verdict{limited: who.Limited(), particular: commands.HasRefusedWords(name)}
 	if asks {
 		v.waits = a.notAllowed(name, why)
 	}
@@ -250,8 +255,6 @@ func limit(who *token.Rights, spec *redis.Spec, cmd redis.Command) error {
 			return noKey
 		}
 		return nil
-	case "migrate":
-		return noCommand(spec.Name) // its keys would leave for another server
 	}
 	// A script may touch keys that it does not name; DBSIZE, RANDOMKEY,
 	// FLUSHALL and their like concern all keys.
@@ -299,6 +302,9 @@ func (s *Server) permitStream(who *token.Rights, cmd redis.Command) error {
 			return noCommand(name)
 		}
 		return nil
+	}
+	if why := commands.RefusedWords(name, cmd); why != "" {
+		return refused(name, why)
 	}
 	// To hear messages is to read.
 	if !who.Command(name, true, []string{"pubsub", "slow"}) {

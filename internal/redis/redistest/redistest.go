@@ -33,8 +33,7 @@ const (
 
 // The rights of that user, as an application has them in a stack (package
 // plan's users.acl): the client under test must get by with them.
-var nodeRights = "~* &[^_]* &_ &_[^_]* &__key* -@all +@read +@write +@connection +@transaction +@scripting +@pubsub -@admin -@dangerous +" +
-	strings.Join(commands.Granted, " +") + " +time +wait (&* -@all +subscribe +psubscribe)"
+var nodeRights = commands.NodeRights(nil)
 
 const (
 	sentinelRights = "&* -@all +@connection -@dangerous -@admin +subscribe +psubscribe +unsubscribe +punsubscribe +role +info +sentinel|get-master-addr-by-name +sentinel|sentinels +sentinel|replicas +sentinel|masters +sentinel|master +sentinel|ckquorum"
