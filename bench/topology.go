@@ -49,8 +49,8 @@ type topology struct {
 }
 
 // entryConnections is how many connections a balancer takes: each gets about half
-// of a case's.
-const entryConnections = 5000
+// of a case's, and one client address three quarters of them at most.
+const entryConnections = 8000
 
 // newTopology plans a stack and writes its files. It starts nothing.
 func newTopology(dir, name string) (*topology, error) {

@@ -150,6 +150,18 @@ var webOptions = []option{
 		n.web.Connections, err = number(text, 1, 1<<24)
 		return err
 	}},
+	{flag: "streams", env: "HOLDFAST_STREAMS", usage: "how many `STREAMS` and long polls there may be at once (default: half of --connections)", set: func(n *webNode, text string) (err error) {
+		n.web.Streams, err = number(text, 1, 1<<24)
+		return err
+	}},
+	{flag: "streams-per-client", env: "HOLDFAST_STREAMS_PER_CLIENT", initial: "0", usage: "how many of these `STREAMS` one token has, or without tokens one client address; 0: at most as many as are free", set: func(n *webNode, text string) (err error) {
+		n.web.StreamsPerClient, err = number(text, 0, 1<<24)
+		return err
+	}},
+	{flag: "source-secret", env: "HOLDFAST_SOURCE_SECRET", secret: true, usage: "`SECRET` by which balancers show that it is they who say, in Holdfast-Source, from which address a client comes (default: nobody says)", set: func(n *webNode, text string) error {
+		n.web.SourceSecret = text
+		return nil
+	}},
 	{flag: "threads", env: "HOLDFAST_THREADS", usage: "how many `CORES` the node may use at once (default: half of them, HAProxy and Redis need the others)", set: func(n *webNode, text string) (err error) {
 		n.threads, err = number(text, 1, 1024)
 		return err

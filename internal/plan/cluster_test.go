@@ -38,7 +38,7 @@ func newCluster(t *testing.T, s stack.Stack, ports map[string]int) *cluster {
 		t.Fatal(err)
 	}
 	m := machine(s, dir, secrets)
-	m.HAProxyUser = haproxyUser()
+	m.HAProxyUser, m.Files = haproxyUser(), 20_000
 	for node := range m.Ports {
 		m.Ports[node] = freePort(t)
 	}

@@ -26,6 +26,11 @@ const minHardStop = 5 * time.Second
 type haproxyData struct {
 	Stack, Node            string
 	Maxconn, GlobalMaxconn int
+	PerAddress             int    // connections of one client address; 0: by the shares
+	PerAddressClosed       int    // from how many on they are closed at once
+	CrowdShare, CloseShare int    // see crowdShare
+	SourceHeader           string // what tells a web node the client's address; see SourceValue
+	Source                 string
 	Threads                int // 0: HAProxy decides
 	LogAll, LogPath        bool
 	LogFormat              string
@@ -146,7 +151,10 @@ func (b builder) haproxy(n node) haproxyData {
 	s := b.stack
 	d := haproxyData{
 		Stack: s.Name, Node: n.name,
-		Maxconn: s.Entry.Limits.Connections, GlobalMaxconn: s.Entry.Limits.Connections,
+		Maxconn: b.entryConnections(), GlobalMaxconn: b.entryConnections(),
+		PerAddress: s.Entry.Limits.PerAddress, CrowdShare: crowdShare, CloseShare: closeShare,
+		PerAddressClosed: s.Entry.Limits.PerAddress + s.Entry.Limits.PerAddress/8,
+		SourceHeader:     SourceHeaderName, Source: b.machine.Secrets.Source,
 		HardStop: b.hardStop(),
 		Socket:   b.path(n, "haproxy.sock"),
 		User:     b.machine.HAProxyUser, Chroot: b.path(n, chrootDir),

@@ -149,6 +149,9 @@ type Machine struct {
 	HAProxyUser string
 	// Cores is how many processors there are; 0: unknown.
 	Cores int
+	// Files is how many files a process may have open (RLIMIT_NOFILE, the hard
+	// limit); 0: unknown.
+	Files int
 	// Ports has the port of every node that listens on one of its own (web,
 	// redis, sentinel; see Needs), of PortRedisMaster when there is one, and
 	// of the web nodes' admin ports.
@@ -195,6 +198,7 @@ type Secrets struct {
 	Operator    string            `json:"operator"`
 	Balancer    string            `json:"balancer"`
 	Drill       string            `json:"drill"`        // see DrillHeader
+	Source      string            `json:"source"`       // see SourceHeaderName
 	SentinelIDs map[string]string `json:"sentinel-ids"` // by node
 }
 

@@ -71,7 +71,7 @@ type password struct {
 func (x *Secrets) passwords() []password {
 	return []password{
 		{"web", &x.Web}, {"replication", &x.Replication}, {"sentinel", &x.Sentinel},
-		{"operator", &x.Operator}, {"balancer", &x.Balancer}, {"drill", &x.Drill},
+		{"operator", &x.Operator}, {"balancer", &x.Balancer}, {"drill", &x.Drill}, {"source", &x.Source},
 	}
 }
 

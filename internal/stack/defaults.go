@@ -6,6 +6,12 @@ import (
 	"time"
 )
 
+// entryConnections is how many connections a balancer takes by default, at all
+// entries together. With those to Redis it needs 18,000 open files then. One
+// client address gets three quarters at most, so that thousands of clients behind
+// one address are served by two balancers.
+const entryConnections = 8000
+
 // Default is the stack of an empty file: the topology of a two-node web
 // application on Redis with a master and two replicas.
 func Default() Stack {
@@ -23,7 +29,7 @@ func base() Stack {
 			Listen:     "127.0.0.1:6301",
 			Statistics: "/web-app",
 			Log:        "errors",
-			Limits:     Limits{Connections: 3000},
+			Limits:     Limits{Connections: entryConnections},
 		},
 		Balancers: 2,
 		Apps:      map[string]App{"web": {KV: newKV()}},
@@ -71,6 +77,9 @@ func fill(s *Stack, has func(path) bool) {
 			s.TCP[i].Mode = "tcp"
 		}
 	}
+	if !has("entry/limits/connections") {
+		s.Entry.Limits.Connections = entryConnections / (1 + len(s.TCP))
+	}
 	if names := s.AppNames(); len(names) == 1 && len(s.Routes) == 0 {
 		s.Routes = []Route{{App: names[0]}}
 	}
@@ -78,6 +87,9 @@ func fill(s *Stack, has func(path) bool) {
 		if a.KV != nil && !has(path("apps").key(name).key("connections")) {
 			a.Connections = kvConnections(*a.KV, s.Shares(name))
 			s.Apps[name] = a
+		}
+		if a.KV != nil && !has(path("apps").key(name).key("kv").key("limits").key("streams")) {
+			a.KV.Limits.Streams = s.kvStreams(*a.KV)
 		}
 	}
 }

@@ -90,7 +90,9 @@ var entryKeys = []key[Entry]{
 
 var limitKeys = []key[Limits]{
 	numberKey("connections", 1, maxCount, func(l *Limits) *int { return &l.Connections },
-		"How many connections one balancer has at once, at the entry and again at each tcp entry; further ones wait in the kernel's queue."),
+		"How many connections one balancer has at once, at the entry and again at each tcp entry; further ones wait in the kernel's queue. Default: 8000, divided by the number of entries."),
+	numberKey("per-address", 0, maxCount, func(l *Limits) *int { return &l.PerAddress },
+		"How many of them one client address (of IPv6, a /64 network) has at once; further ones get 429 or are closed. Addresses of trusted-proxies have no such limit. 0: no fixed number; an address has at most three times as many as are free."),
 }
 
 var healthKeys = []key[Health]{

@@ -57,6 +57,10 @@ var kvLimitKeys = []key[KVLimits]{
 		"How many commands one request may have."),
 	numberKey("connections", 1, maxCount, func(l *KVLimits) *int { return &l.Connections },
 		"How many connections one node has at once."),
+	numberKey("streams", 1, maxCount, func(l *KVLimits) *int { return &l.Streams },
+		"How many streams and long polls one node has at once; further ones get 429. Default: so many that those of all kv nodes take half of the entry's connections, and of one node half of its own."),
+	numberKey("streams-per-client", 0, maxCount, func(l *KVLimits) *int { return &l.StreamsPerClient },
+		"How many of them one token has, or without tokens one client address. 0: no fixed number; a client has at most as many as are free."),
 }
 
 var tokenKeys = []key[Token]{

@@ -55,6 +55,11 @@ type KVLimits struct {
 	Pipeline int `yaml:"pipeline"`
 	// Connections at once, to one node.
 	Connections int `yaml:"connections"`
+	// Streams are how many streams and long polls a node has at once, and
+	// StreamsPerClient how many of them one token, or without tokens one client
+	// address; 0: as many as are free.
+	Streams          int `yaml:"streams"`
+	StreamsPerClient int `yaml:"streams-per-client"`
 }
 
 // Token is what one client shows, as its hash, and what it may do.
@@ -85,7 +90,7 @@ func newKV() *KVApp {
 	return &KVApp{
 		Reads: "master", MaxLag: time.Second, Writes: "in-sync",
 		Hold: 5 * time.Second, Remember: 30 * time.Second,
-		Limits: KVLimits{Body: 10 << 20, Key: 64 << 10, Pipeline: 10_000, Connections: 16_384},
+		Limits: KVLimits{Body: 10 << 20, Key: 64 << 10, Pipeline: 10_000, Connections: 16_384, Streams: entryConnections / 2},
 		Admin:  true,
 	}
 }
@@ -112,6 +117,20 @@ func kvConnections(k KVApp, shares int) int {
 		return 0
 	}
 	return max(64, shares)
+}
+
+// kvStreams is how many streams and long polls a web node has by default. A
+// stream keeps a connection of a balancer, so the streams of all nodes together
+// leave half of the entry's connections to others, at every balancer.
+func (s Stack) kvStreams(k KVApp) int {
+	nodes := 0
+	for _, a := range s.Apps {
+		if a.KV != nil {
+			nodes += a.Nodes
+		}
+	}
+	entry := s.Balancers * s.Entry.Limits.Connections / 2 / max(1, nodes)
+	return max(1, min(entry, k.Limits.Connections/2))
 }
 
 // fillKV gives the values of a web node that depend on others.

@@ -126,12 +126,12 @@ func TestTheDefaultStackIsTheDocumentedOne(t *testing.T) {
 	got := Default()
 	defaultKV := &KVApp{
 		Reads: "master", MaxLag: time.Second, Writes: "in-sync", Hold: 5 * time.Second, Remember: 30 * time.Second,
-		Limits: KVLimits{Body: 10 << 20, Key: 64 << 10, Pipeline: 10000, Connections: 16384},
+		Limits: KVLimits{Body: 10 << 20, Key: 64 << 10, Pipeline: 10000, Connections: 16384, Streams: 4000},
 		Admin:  true,
 	}
 	want := Stack{
 		Name:      "holdfast",
-		Entry:     Entry{Listen: "127.0.0.1:6301", Statistics: "/web-app", Log: "errors", Limits: Limits{Connections: 3000}},
+		Entry:     Entry{Listen: "127.0.0.1:6301", Statistics: "/web-app", Log: "errors", Limits: Limits{Connections: 8000}},
 		Balancers: 2,
 		Apps: map[string]App{"web": {
 			KV: defaultKV, Nodes: 2, StopSignal: "SIGTERM", Grace: 10 * time.Second, Connections: 64,
@@ -228,7 +228,11 @@ func TestWhatTheFileHasIsNotDefaulted(t *testing.T) {
 		{"kv: a long memory", `apps: {web: {kv: {remember: 24h}}}`, func(s Stack) any { return s.Apps["web"].KV.Remember }, 24 * time.Hour},
 		{"kv: no admin port", `apps: {web: {kv: {admin: false}}}`, func(s Stack) any { return s.Apps["web"].KV.Admin }, false},
 		{"kv: small body", `apps: {web: {kv: {limits: {body: 64KB, key: 512}}}}`, func(s Stack) any { return s.Apps["web"].KV.Limits },
-			KVLimits{Body: 64 << 10, Key: 512, Pipeline: 10000, Connections: 16384}},
+			KVLimits{Body: 64 << 10, Key: 512, Pipeline: 10000, Connections: 16384, Streams: 4000}},
+		{"streams of all nodes leave half of the entry", `{entry: {limits: {connections: 600}}, balancers: 1, apps: {web: {kv: {}, nodes: 3}}}`,
+			func(s Stack) any { return s.Apps["web"].KV.Limits.Streams }, 100},
+		{"entries share what a balancer takes", `{apps: {web: {kv: {}}}, routes: [{app: web}], tcp: [{listen: "127.0.0.1:1", app: web}]}`,
+			func(s Stack) any { return s.Entry.Limits.Connections }, 4000},
 		{"kv: every request logged", `apps: {web: {kv: {access-log: 1}}}`, func(s Stack) any { return s.Apps["web"].KV.AccessLog }, 1.0},
 		{"kv: allowed commands", `apps: {web: {kv: {allow: [blpop, keys, "config|get", keys]}}}`, func(s Stack) any {
 			return [][]string{s.Apps["web"].KV.AllowedCommands(), s.Apps["web"].KV.DangerousCommands()}
@@ -279,7 +283,7 @@ entry:
   trusted-proxies: [10.0.0.5, 10.1.0.0/16, "2001:db8::/32"]
   log: all
   log-path: true
-  limits: {connections: 500}
+  limits: {connections: 500, per-address: 400}
 balancers: 3
 apps:
   api:
@@ -305,7 +309,7 @@ apps:
       hold: 8s
       remember: 2m
       allow: [keys, "config|get", "@blocking"]
-      limits: {body: 20mb, key: 1000, pipeline: 500, connections: 2000}
+      limits: {body: 20mb, key: 1000, pipeline: 500, connections: 2000, streams: 1000, streams-per-client: 100}
       cors: [https://www.example.com, "*"]
       access-log: 0.01
       trace: http://127.0.0.1:4318

@@ -65,6 +65,9 @@ type Limits struct {
 	// Connections at once, per balancer (HAProxy's maxconn); further ones
 	// wait in the kernel's queue.
 	Connections int `yaml:"connections"`
+	// PerAddress is how many of them one client address has at most; 0: three
+	// times as many as are free.
+	PerAddress int `yaml:"per-address"`
 }
 
 // TCPEntry is an address whose bytes go to an application unread.

@@ -6,6 +6,8 @@ import (
 	"os/user"
 	"runtime"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
 )
@@ -20,7 +22,7 @@ func machine(s stack.Stack, baseDir, stateDir string, last kept) (plan.Machine, 
 	m := plan.Machine{
 		StateDir: stateDir, BaseDir: baseDir,
 		Cores: runtime.NumCPU(), Ports: chosen, HAProxyUser: haproxyUser(),
-		Hosts: last.Hosts, Replication: last.Redis.Replication,
+		Files: openFiles(), Hosts: last.Hosts, Replication: last.Redis.Replication,
 	}
 	m.Secrets, err = last.Secrets.Complete(rand.Reader, s)
 	return m, err
@@ -37,4 +39,14 @@ func haproxyUser() string {
 		return ""
 	}
 	return name
+}
+
+// openFiles is how many files a process of this user may have open; 0: unknown.
+// HAProxy raises its soft limit to the hard one by itself.
+func openFiles() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0
+	}
+	return int(min(limit.Max, 1<<30))
 }

@@ -11,15 +11,15 @@ import (
 // provides for the whole of a body when its header announces it, though its
 // client may never send it.
 type bodies struct {
-	limit int // bytes of all of them
+	shares *shares // of bytes
 
 	mu     sync.Mutex
-	sum    int
 	claims map[*fasthttp.RequestHeader]claim // by their requests
 }
 
 type claim struct {
-	bytes int // 0: there was no room
+	sender string
+	bytes  int // 0: there was no room
 	// until is when it counts no more, whatever became of its request: the
 	// server does not tell of each that ends before it was read.
 	until time.Time
@@ -43,30 +43,31 @@ func (s *Server) claimed(h *fasthttp.RequestHeader) int {
 	return n
 }
 
-// take makes room for a body. It answers false when there is none.
-func (b *bodies) take(h *fasthttp.RequestHeader, n int, within time.Duration) bool {
+// take makes room for a body of a sender. It returns false when there is none.
+func (b *bodies) take(h *fasthttp.RequestHeader, sender string, n int, within time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.drop(h) // of an earlier request in the same memory
 	now := time.Now()
-	if b.sum+n > b.limit {
+	c := claim{sender: sender, bytes: n, until: now.Add(within + claimTime)}
+	if !b.shares.take(sender, n) {
 		for other, c := range b.claims {
 			if now.After(c.until) {
 				b.drop(other)
 			}
 		}
+		if !b.shares.take(sender, n) {
+			c.bytes = 0
+		}
 	}
-	c := claim{bytes: n, until: now.Add(within + claimTime)}
-	if b.sum+n > b.limit {
-		c.bytes = 0
-	}
-	b.sum += c.bytes
 	b.claims[h] = c
 	return c.bytes > 0
 }
 
 func (b *bodies) drop(h *fasthttp.RequestHeader) {
-	b.sum -= b.claims[h].bytes
+	if c := b.claims[h]; c.bytes > 0 {
+		b.shares.leave(c.sender, c.bytes)
+	}
 	delete(b.claims, h)
 }
 

@@ -24,6 +24,8 @@ type engine struct {
 	http      *fasthttp.Server
 	responder responder // nil: the HTTP server serves everything
 	limit     int       // connections at once
+	table     *connTable
+	turned    turned
 
 	gate   gate
 	handed *handed
@@ -46,7 +48,7 @@ type engine struct {
 }
 
 func newEngine(http *fasthttp.Server, r responder, limit int) *engine {
-	e := &engine{http: http, responder: r, limit: limit, handed: newHanded(), began: time.Now()}
+	e := &engine{http: http, responder: r, limit: roomFor(limit), table: newConnTable(), handed: newHanded(), began: time.Now()}
 	e.life, e.end = context.WithCancel(context.Background())
 	return e
 }
@@ -57,7 +59,7 @@ func (e *engine) now() int64 { return int64(time.Since(e.began) / time.Second) }
 
 // connections is how many are open.
 func (e *engine) connections() int {
-	return max(0, int(e.http.GetOpenConnectionsCount())) + int(e.open.Load())
+	return max(0, int(e.http.GetOpenConnectionsCount())) + int(e.open.Load()) + int(e.table.lingering.Load())
 }
 
 // serve serves a listener's connections until shutdown.
@@ -139,11 +141,38 @@ func (e *engine) start() error {
 
 // accept gives a new connection its place.
 func (e *engine) accept(conn net.Conn) {
+	if e.connections() >= e.limit-e.limit/scarcePart && e.table.due() {
+		e.makeRoom()
+	}
 	if e.connections() >= e.limit {
+		e.turned.connections.Add(1)
 		e.work.Go(func() { reject(conn) })
 		return
 	}
 	e.settle(conn, nil, &quickConn{fresh: true})
+}
+
+// makeRoom closes some of the connections that wait for their clients.
+func (e *engine) makeRoom() {
+	all := e.table.waiting()
+	for _, l := range e.loops {
+		all = append(all, l.waiting()...)
+	}
+	for _, w := range choose(all, max(1, e.limit/scarcePart)) {
+		w.close()
+		e.turned.waiting.Add(1)
+	}
+}
+
+// roomFor is how many of so many connections fit into the process' open files,
+// of which some are for Redis and others.
+func roomFor(limit int) int {
+	const others = 256
+	var files syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) != nil || files.Cur > uint64(limit+others) {
+		return limit
+	}
+	return max(1, int(files.Cur)-others)
 }
 
 // settle puts a connection on a loop, with what was read of it already; c has

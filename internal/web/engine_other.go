@@ -12,8 +12,10 @@ import (
 
 // engine is the way of connections: here, the HTTP server serves everything.
 type engine struct {
-	http *fasthttp.Server
-	gate gate
+	http   *fasthttp.Server
+	gate   gate
+	table  *connTable // nil: no connection is closed for want of room
+	turned turned
 }
 
 // flight is one request on its way on an event loop, of which there is none.

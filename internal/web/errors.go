@@ -19,7 +19,7 @@ func (f *failure) Error() string { return f.text }
 
 func badRequest(text string) error { return &failure{fasthttp.StatusBadRequest, text} }
 
-// retryAfter is the Retry-After of a 503, in seconds.
+// retryAfter is the Retry-After of a 503 and a 429, in seconds.
 const retryAfter = 1
 
 // outcome is what a failed request is answered with. It is the one place where
@@ -72,7 +72,7 @@ func failJSON(ctx *fasthttp.RequestCtx, err error) {
 }
 
 func retryLater(ctx *fasthttp.RequestCtx, status int) {
-	if status == fasthttp.StatusServiceUnavailable {
+	if status == fasthttp.StatusServiceUnavailable || status == fasthttp.StatusTooManyRequests {
 		ctx.Response.Header.Set("Retry-After", strconv.Itoa(retryAfter))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -23,6 +24,10 @@ const (
 	// that is further behind is dropped: it hears nothing wrong, and knows that
 	// it missed something.
 	feedLimit = 1 << 20
+	// allFeeds bounds what waits on all streams together, in bytes: one message may
+	// go to thousands of them. A client is dropped, too, for which more would wait
+	// than is free of that.
+	allFeeds = 128 << 20
 )
 
 // feed is what waits to be sent to one client as server-sent events (WHATWG
@@ -37,6 +42,8 @@ type feed struct {
 	cancel context.CancelFunc
 	ended  chan error
 
+	unsent *atomic.Int64 // bytes that wait on all streams together
+
 	mu      sync.Mutex
 	waiting []byte
 	dropped bool
@@ -49,9 +56,12 @@ func (f *feed) event(id, name, data string) {
 	if f.dropped {
 		return
 	}
+	before := len(f.waiting)
+	size := before + len(data)
 	// One event may be as long as a message can be, but none waits behind it.
-	if len(f.waiting) > 0 && len(f.waiting)+len(data) > feedLimit {
+	if before > 0 && size > feedLimit || int64(size) > allFeeds-f.unsent.Load() {
 		f.dropped, f.waiting = true, nil
+		f.unsent.Add(-int64(before))
 		// A write that waits for the client does not go on waiting.
 		_ = f.conn.SetWriteDeadline(time.Now())
 	} else {
@@ -63,6 +73,7 @@ func (f *feed) event(id, name, data string) {
 		}
 		f.waiting = appendField(f.waiting, "data", data)
 		f.waiting = append(f.waiting, '\n')
+		f.unsent.Add(int64(len(f.waiting) - before))
 	}
 	f.nudge()
 }
@@ -110,15 +121,16 @@ func appendField(dst []byte, name, text string) []byte {
 
 // stream answers a request with server-sent events, until the client goes,
 // the node drains, or produce returns. produce is called by a goroutine of its
-// own and adds events to the feed until its context ends.
-func (s *Server) stream(ctx *fasthttp.RequestCtx, produce func(ctx context.Context, f *feed) error) {
-	s.startFeed(ctx, produce).sendTo(ctx, s.heartbeat)
+// own and adds events to the feed until its context ends. The stream leaves its
+// place at its end.
+func (s *Server) stream(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) {
+	s.startFeed(ctx, p, produce).sendTo(ctx, s.heartbeat)
 }
 
 // streamWhenHeard is stream for what begins with an event: Redis has confirmed
 // that it listens. The answer waits for it, and is an error where Redis refuses.
-func (s *Server) streamWhenHeard(ctx *fasthttp.RequestCtx, produce func(ctx context.Context, f *feed) error) {
-	f := s.startFeed(ctx, produce)
+func (s *Server) streamWhenHeard(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) {
+	f := s.startFeed(ctx, p, produce)
 	select {
 	case <-f.wake:
 		f.nudge() // sendTo is to see it
@@ -136,10 +148,11 @@ func (s *Server) streamWhenHeard(ctx *fasthttp.RequestCtx, produce func(ctx cont
 }
 
 // startFeed has events produced.
-func (s *Server) startFeed(ctx *fasthttp.RequestCtx, produce func(ctx context.Context, f *feed) error) *feed {
-	f := &feed{conn: ctx.Conn(), wake: make(chan struct{}, 1), ended: make(chan error, 1)}
+func (s *Server) startFeed(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) *feed {
+	f := &feed{conn: ctx.Conn(), unsent: &s.unsent, wake: make(chan struct{}, 1), ended: make(chan error, 1)}
 	f.live, f.cancel = context.WithCancel(s.streams)
 	go func() {
+		defer p.leave()
 		err := produce(f.live, f)
 		if err != nil && f.live.Err() == nil {
 			s.cfg.Logger.Warn("a stream of events ended", "error", err)
@@ -169,6 +182,8 @@ func (f *feed) send(ctx context.Context, w *bufio.Writer, every time.Duration) {
 	beat := time.NewTicker(every)
 	defer beat.Stop()
 	var last []byte
+	sent := 0 // of what was taken; it counts as waiting until it is out
+	defer func() { f.unsent.Add(-int64(sent)) }()
 	for more := true; more; {
 		quiet := false
 		select {
@@ -182,6 +197,8 @@ func (f *feed) send(ctx context.Context, w *bufio.Writer, every time.Duration) {
 		if !ok {
 			return
 		}
+		f.unsent.Add(-int64(sent))
+		sent = len(all)
 		if quiet && len(all) == 0 {
 			all = append(all, ":\n\n"...)
 		}

@@ -107,12 +107,12 @@ func (s *Server) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 	if _, ok, err := parameter(query, "watch"); err != nil {
 		return err
 	} else if ok {
-		return s.watchKey(ctx, key)
+		return s.watchKey(ctx, who, key)
 	}
 	if text, ok, err := parameter(query, "wait"); err != nil {
 		return err
 	} else if ok {
-		return s.waitForKey(ctx, key, given, string(text))
+		return s.waitForKey(ctx, who, key, given, string(text))
 	}
 	r := &redis.Request{Commands: []redis.Command{{"GET", key}}} // for trust: it is as good as that
 	if err := s.trust(ctx, r); err != nil {

@@ -58,7 +58,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	if _, ok, err := parameter(query, "watch"); err != nil {
 		return err
 	} else if ok {
-		return s.watchPrefix(ctx, prefix, encode)
+		return s.watchPrefix(ctx, who, prefix, encode)
 	}
 	limit, err := readLimit(query)
 	if err != nil {

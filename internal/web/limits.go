@@ -36,7 +36,8 @@ func (s *Server) headerReceived(h *fasthttp.RequestHeader) (c fasthttp.RequestCo
 	if n := h.ContentLength(); n > slowest {
 		c.ReadTimeout = readTimeout + time.Duration(n)*time.Second/slowest
 	}
-	if n := s.claimed(h); n > 0 && !s.bodies.take(h, n, max(readTimeout, c.ReadTimeout)) {
+	if n := s.claimed(h); n > 0 && !s.bodies.take(h, s.bodySender(h), n, max(readTimeout, c.ReadTimeout)) {
+		s.engine.turned.bodies.Add(1)
 		c.MaxRequestBodySize = 1 // it is too large now: see malformed
 	}
 	return c
@@ -150,17 +151,32 @@ func (l listener) Accept() (net.Conn, error) {
 type conn struct {
 	net.Conn
 	lingers atomic.Bool
+	table   *connTable   // nil: the connection is not closed for want of room
+	doing   atomic.Int32 // a doing
+	since   atomic.Int64 // when it began to do that, by the table's clock
 }
 
 // newConn makes a connection for the HTTP server: see newLazy.
 func newConn(c net.Conn, early []byte, home *engine, stay int32) net.Conn {
-	return &conn{Conn: newLazy(c, early, home, stay)}
+	made := &conn{Conn: newLazy(c, early, home, stay)}
+	if home != nil && home.table != nil {
+		made.table = home.table
+		made.since.Store(int64(home.table.clock()))
+		home.table.enter(made)
+	}
+	return made
 }
 
 // between keeps whether a connection is between two requests. It is
 // fasthttp.Server.ConnState, which the connection's reader calls.
 func between(c net.Conn, state fasthttp.ConnState) {
 	if c, ok := c.(*conn); ok {
+		switch state {
+		case fasthttp.StateActive:
+			c.is(arrives)
+		case fasthttp.StateIdle:
+			c.is(awaits)
+		}
 		if l, ok := c.Conn.(*lazyConn); ok && (state == fasthttp.StateActive || state == fasthttp.StateIdle) {
 			l.between = state == fasthttp.StateIdle
 		}
@@ -177,7 +193,15 @@ func linger(ctx *fasthttp.RequestCtx) {
 // Close closes the connection; if it lingers, its sending half first, and the
 // rest when the client has closed or lingerTime has passed.
 func (c *conn) Close() error {
-	if c.lingers.CompareAndSwap(true, false) {
+	if c.table != nil {
+		defer c.table.leave(c)
+	}
+	if c.lingers.CompareAndSwap(true, false) && doing(c.doing.Load()) != yielding {
+		if c.table != nil {
+			c.table.lingering.Add(1)
+			defer c.table.lingering.Add(-1)
+			c.is(lingers)
+		}
 		if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 			_ = c.SetReadDeadline(time.Now().Add(lingerTime))
 			_, _ = io.Copy(io.Discard, struct{ io.Reader }{c.Conn})

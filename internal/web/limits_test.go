@@ -265,10 +265,11 @@ func TestLargeBodiesAreRefusedEarlyAndCostNothing(t *testing.T) {
 
 func TestBodiesThatNeverComeTakeBoundedMemory(t *testing.T) {
 	client, _ := single(t)
-	addr, server, _ := serve(t, client)
-	server.bodies.mu.Lock()
-	server.bodies.limit = 30 << 20
-	server.bodies.mu.Unlock()
+	base, server, _ := serveWith(t, Config{SourceSecret: "secret"}, client)
+	addr := strings.TrimPrefix(base, "http://")
+	server.bodies.shares.mu.Lock()
+	server.bodies.shares.limit = 40 << 20
+	server.bodies.shares.mu.Unlock()
 	var half []net.Conn
 	for range 5 {
 		conn, err := net.Dial("tcp", addr)
@@ -279,15 +280,18 @@ func TestBodiesThatNeverComeTakeBoundedMemory(t *testing.T) {
 		_, _ = io.WriteString(conn, "POST /set/k HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\nxxxx")
 		half = append(half, conn)
 	}
-	taken := func() int {
-		server.bodies.mu.Lock()
-		defer server.bodies.mu.Unlock()
-		return server.bodies.sum
-	}
+	taken := server.bodies.shares.inUse
 	redistest.Eventually(t, 5*time.Second, "three have room", func() bool { return taken() == 30_000_000 })
-	status, header, body := call(t, "POST", "http://"+addr+"/set/k", strings.Repeat("x", 5<<20))
+	large := strings.Repeat("x", 8<<20)
+	status, header, body := call(t, "POST", "http://"+addr+"/set/k", large)
 	if status != 503 || header.Get("Retry-After") == "" || !strings.Contains(body, "not executed") {
 		t.Errorf("a further large body: %d %s", status, body)
+	}
+	// There is some room left for others. Who says only that it is one is none.
+	for source, want := range map[string]int{"secret/10.0.0.1": 200, "other/10.0.0.1": 503, "10.0.0.1": 503} {
+		if status, _, body := call(t, "POST", "http://"+addr+"/set/k", large, sourceHeader, source); status != want {
+			t.Errorf("a large body from %s: %d %s, want %d", source, status, body, want)
+		}
 	}
 	if status, _, body := call(t, "POST", "http://"+addr+"/set/k", "small"); status != 200 {
 		t.Errorf("a small body: %d %s", status, body)

@@ -5,6 +5,7 @@ package web
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -464,6 +465,48 @@ func (l *loop) sweep(now int64) {
 			l.close(c)
 		}
 	}
+}
+
+// waiting are the connections that wait for their clients.
+func (l *loop) waiting() []waiting {
+	l.lock()
+	defer l.unlock()
+	var all []waiting
+	for fd, c := range l.conns {
+		if c == nil || c.busy {
+			continue
+		}
+		w := waiting{part: c.fresh, since: time.Duration(c.since) * time.Second, close: func() { l.yield(fd, c) }}
+		if peer, err := unix.Getpeername(fd); err == nil {
+			w.source = sourceOf(peer)
+		}
+		all = append(all, w)
+	}
+	return all
+}
+
+// yield closes a connection if it still waits for its client.
+func (l *loop) yield(fd int, c *quickConn) {
+	l.lock()
+	defer l.unlock()
+	if l.conns[fd] != c || c.busy {
+		return
+	}
+	c.ready = true
+	if l.serve(c); l.conns[fd] == c && !c.busy { // a request may have come
+		l.close(c)
+	}
+}
+
+// sourceOf is source for an address as the kernel has it.
+func sourceOf(peer unix.Sockaddr) string {
+	switch peer := peer.(type) {
+	case *unix.SockaddrInet4:
+		return source(&net.TCPAddr{IP: peer.Addr[:]})
+	case *unix.SockaddrInet6:
+		return source(&net.TCPAddr{IP: peer.Addr[:]})
+	}
+	return ""
 }
 
 // drain closes connections that have nothing under way, and each of the others

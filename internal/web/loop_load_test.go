@@ -233,19 +233,18 @@ func TestNoConnectionIsLostForWantOfDescriptors(t *testing.T) {
 func TestThereAreNoMoreConnectionsThanAllowed(t *testing.T) {
 	client, master := single(t)
 	master.Do("SET", "k", "v")
-	server, _ := counted(t, Config{Connections: 4}, client)
+	server, _ := counted(t, Config{Connections: 4, StreamsPerClient: 4, Streams: 4}, client)
 	addr, _ := listen(t, server)
-	var all []*caller
+	var all []*stream
 	for range 4 {
-		c := dial(t, addr)
-		c.ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
-		all = append(all, c)
+		all = append(all, openStream(t, addr, "/subscribe/a"))
 	}
 	if got, _ := dial(t, addr).answer(); !strings.HasPrefix(got, "HTTP/1.1 503 ") || !strings.HasSuffix(got, "limit exceeded") {
 		t.Errorf("one too many: %q", got)
 	}
-	all[0].Close()
-	redistest.Eventually(t, 5*time.Second, "there is room again", func() bool { return server.engine.connections() == 3 })
+	all[0].close()
+	master.Do("PUBLISH", "a", "b") // it shows that its client has gone
+	redistest.Eventually(t, 15*time.Second, "there is room again", func() bool { master.Do("PUBLISH", "a", "b"); return server.engine.connections() == 3 })
 	dial(t, addr).ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
 }
 

@@ -87,11 +87,23 @@ func newMetrics(s *Server) *metrics {
 		gauge("holdfast_ready", "1 when the node would tell a balancer that it is ready.", func() float64 {
 			return truth(!s.draining.Load() && able(s.store.Status()))
 		}),
+		gauge("holdfast_streams", "Places that streams and long polls take, of kv.limits.streams.", func() float64 { return float64(s.lasting.inUse()) }),
+		turnedAway("connection", &s.engine.turned.connections), turnedAway("waiting", &s.engine.turned.waiting),
+		turnedAway("stream", &s.engine.turned.streams), turnedAway("body", &s.engine.turned.bodies),
 		newStatusCollector(s),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
+}
+
+// turnedAway tells how much of one kind was turned away.
+func turnedAway(what string, n *atomic.Uint64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name:        "holdfast_turned_away_total",
+		Help:        "What was turned away because there was too much of it: a connection beyond the limit, one that waited for its client and was closed for room, a stream or long poll or a large body beyond its sender's share.",
+		ConstLabels: prometheus.Labels{"what": what},
+	}, func() float64 { return float64(n.Load()) })
 }
 
 // able says that a node can serve, as far as Redis goes: see ready.

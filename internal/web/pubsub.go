@@ -35,7 +35,12 @@ func (s *Server) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, patterns
 		failJSON(ctx, err)
 		return
 	}
-	s.streamWhenHeard(ctx, func(ctx context.Context, f *feed) error {
+	p, err := s.takePlace(ctx, who, len(command)-1)
+	if err != nil {
+		failJSON(ctx, err)
+		return
+	}
+	s.streamWhenHeard(ctx, p, func(ctx context.Context, f *feed) error {
 		return s.store.Subscribe(ctx, patterns, command[1:], func(m redis.Message) { f.event("", "", line(m)) })
 	})
 }
@@ -62,7 +67,12 @@ func (s *Server) monitor(ctx *fasthttp.RequestCtx, who *token.Rights) {
 		failJSON(ctx, err)
 		return
 	}
-	s.streamWhenHeard(ctx, func(ctx context.Context, f *feed) error {
+	p, err := s.takeMonitor(ctx, who)
+	if err != nil {
+		failJSON(ctx, err)
+		return
+	}
+	s.streamWhenHeard(ctx, p, func(ctx context.Context, f *feed) error {
 		return s.store.Monitor(ctx, func(line string) {
 			if line == "OK" {
 				line = `"OK"`

@@ -12,6 +12,7 @@ import (
 // handle answers one request.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	began := time.Now()
+	does(ctx.Conn(), serves)
 	s.begin(ctx)
 	s.mark(ctx)
 	class := "invalid"

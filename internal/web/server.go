@@ -49,6 +49,13 @@ type Config struct {
 	Node string // the node's name, told in Holdfast-Node; empty: not told
 	// Connections at once; further ones are turned away. Default 16,384.
 	Connections int
+	// Streams are how many streams and long polls there are at once; default half
+	// of Connections. StreamsPerClient is how many of them one token has, or
+	// without tokens one client address; 0: at most as many as are free.
+	Streams, StreamsPerClient int
+	// SourceSecret is what balancers begin Holdfast-Source with, the header by
+	// which they tell of which client a request is; empty: nobody tells.
+	SourceSecret string
 	// Drain is how long requests under way may take to finish at the end.
 	// Default 10 s.
 	Drain  time.Duration
@@ -94,6 +101,10 @@ type Server struct {
 	answers  atomic.Uint64 // that came with a token
 	node     []byte        // Config.Node
 	bodies   bodies
+	// lasting are the places of streams and long polls, monitors those of streams
+	// of all commands besides.
+	lasting, monitors *shares
+	unsent            atomic.Int64 // bytes that wait to be sent on streams
 	// streams is the context of the streams of events; endStreams ends them.
 	streams    context.Context
 	endStreams context.CancelFunc
@@ -105,6 +116,9 @@ type Server struct {
 func New(cfg Config, store Store) *Server {
 	if cfg.Connections == 0 {
 		cfg.Connections = 16384
+	}
+	if cfg.Streams == 0 {
+		cfg.Streams = max(1, cfg.Connections/2)
 	}
 	if cfg.Drain == 0 {
 		cfg.Drain = 10 * time.Second
@@ -125,14 +139,16 @@ func New(cfg Config, store Store) *Server {
 		cfg.AccessLog = 0
 	}
 	s := &Server{cfg: cfg, store: store, node: []byte(cfg.Node), access: newAccess(cfg), heartbeat: heartbeat}
-	s.bodies = bodies{limit: max(allBodies, 4*cfg.MaxBody), claims: map[*fasthttp.RequestHeader]claim{}}
+	s.lasting = newShares(cfg.Streams, cfg.StreamsPerClient, 1)
+	s.monitors = newShares(maxMonitors, 0, 1)
+	s.bodies = bodies{shares: newShares(max(allBodies, 4*cfg.MaxBody), 0, 3), claims: map[*fasthttp.RequestHeader]claim{}}
 	s.streams, s.endStreams = context.WithCancel(context.Background())
-	s.metrics = newMetrics(s)
 	s.hub = newHub(store.Changes, cfg.Logger)
 	s.http = bare(s.handle)
 	s.http.ErrorHandler, s.http.HeaderReceived, s.http.ExpectHandler = s.malformed, s.headerReceived, s.expect
 	s.http.Concurrency, s.http.MaxRequestBodySize = cfg.Connections, cfg.MaxBody
 	s.engine = newEngine(s.http, newQuick(s), cfg.Connections)
+	s.metrics = newMetrics(s)
 	return s
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/token"
 )
 
 // maxWait is how long a long poll is held at most; less than HAProxy waits for
@@ -27,11 +28,16 @@ func (s *Server) readMaster(key string) (keyState, error) {
 // waitForKey answers a key as soon as it is not what the client has: one of
 // If-None-Match, or, without it, none at all. After the time, or when the node
 // is about to end, it answers like a GET that does not wait.
-func (s *Server) waitForKey(ctx *fasthttp.RequestCtx, key string, given conditions, text string) error {
+func (s *Server) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions, text string) error {
 	limit, ok := span(text)
 	if !ok || limit < 0 {
 		return badRequest("The time to wait is 30s, 1500ms or a number of seconds such as 30.")
 	}
+	p, err := s.takePlace(ctx, who, 1)
+	if err != nil {
+		return err
+	}
+	defer p.leave()
 	w, err := s.hub.watch(key)
 	if err != nil {
 		return err
@@ -91,7 +97,7 @@ func (r *keyState) event(key string) (name string, data change) {
 
 // watchKey streams what a key holds: first what it holds now, then each change
 // of its entity tag. Of changes in quick succession only the last is told.
-func (s *Server) watchKey(ctx *fasthttp.RequestCtx, key string) error {
+func (s *Server) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string) error {
 	encode, err := keyEncoding(ctx.URI().QueryString())
 	if err != nil {
 		return err
@@ -100,8 +106,13 @@ func (s *Server) watchKey(ctx *fasthttp.RequestCtx, key string) error {
 	if !ok {
 		return errBinaryKey
 	}
+	p, err := s.takePlace(ctx, who, 1)
+	if err != nil {
+		return err
+	}
 	w, err := s.hub.watch(key)
 	if err != nil {
+		p.leave()
 		return err
 	}
 	now, err := w.now(s.readMaster)
@@ -110,9 +121,10 @@ func (s *Server) watchKey(ctx *fasthttp.RequestCtx, key string) error {
 	}
 	if err != nil {
 		w.leave()
+		p.leave()
 		return err
 	}
-	s.stream(ctx, func(ctx context.Context, f *feed) error {
+	s.stream(ctx, p, func(ctx context.Context, f *feed) error {
 		defer w.leave()
 		if err := f.change(now.event(name)); err != nil {
 			return err
@@ -148,12 +160,17 @@ var errBinaryKey = badRequest("The key is not UTF-8, which JSON cannot say; ask 
 // watchPrefix streams the changes of keys that begin alike. The event reset
 // says that any of them may have changed; it comes first, and whoever then
 // lists them misses nothing.
-func (s *Server) watchPrefix(ctx *fasthttp.RequestCtx, prefix string, encode func(string) (string, bool)) error {
-	p, err := s.hub.watchPrefix(prefix)
+func (s *Server) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix string, encode func(string) (string, bool)) error {
+	mine, err := s.takePlace(ctx, who, 1)
 	if err != nil {
 		return err
 	}
-	s.stream(ctx, func(ctx context.Context, f *feed) error {
+	p, err := s.hub.watchPrefix(prefix)
+	if err != nil {
+		mine.leave()
+		return err
+	}
+	s.stream(ctx, mine, func(ctx context.Context, f *feed) error {
 		defer p.leave()
 		var again <-chan time.Time
 		var todo []string
