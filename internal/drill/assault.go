@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -288,21 +289,26 @@ func (s *scene) newcomer(ctx context.Context) (*newcomer, error) {
 // look has clients come, each with one read, until the context ends. One that is
 // not served within the limit is late.
 func (c *newcomer) look(ctx context.Context, limit time.Duration, now func() time.Duration) (l lateness) {
+	var mu sync.Mutex
+	var clients sync.WaitGroup
 	for sleep(ctx, newcomerEvery) == nil {
 		at, began := now(), time.Now()
-		asking, cancel := context.WithTimeout(ctx, limit)
-		got := c.client.Do(asking, attack.Request{Path: c.path})
-		cancel()
-		if ctx.Err() != nil {
-			break
-		}
-		l.asked++
-		l.longest = max(l.longest, time.Since(began))
-		if got.Err != nil || got.Status != 404 { // there is no such key
-			if l.n++; l.n == 1 {
-				l.first = fmt.Sprintf("the one of %.1f s, after %d ms: %s", at.Seconds(), time.Since(began).Milliseconds(), got)
+		clients.Go(func() {
+			asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+			defer cancel()
+			got := c.client.Do(asking, attack.Request{Path: c.path})
+			took := time.Since(began)
+			mu.Lock()
+			defer mu.Unlock()
+			l.asked++
+			l.longest = max(l.longest, took)
+			if got.Err != nil || got.Status != http.StatusNotFound { // there is no such key
+				if l.n++; l.n == 1 {
+					l.first = fmt.Sprintf("the one of %.1f s, after %d ms: %s", at.Seconds(), took.Milliseconds(), got)
+				}
 			}
-		}
+		})
 	}
+	clients.Wait()
 	return l
 }
