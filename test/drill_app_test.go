@@ -105,7 +105,7 @@ func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
 	says(t, s.fails(2, "drill", "kill-web", "--app", "store", "--token-file", wrong), "store", "401", "--token-file")
 	says(t, s.fails(2, "drill", "kill-web", "--app", "store", "--token-file", looker), "403", "holdfast-drill:*", "--token-file")
 
-	says(t, s.fails(2, "drill", "busy-script", "--app", "store", "--token-file", drill), "busy-script cannot be brought about", "store runs no scripts", "NOPERM", "nothing was broken")
+	says(t, s.fails(2, "drill", "busy-script", "--app", "store", "--token-file", drill), "busy-script cannot be brought about", "store refuses EVAL", "NOPERM", "nothing was broken")
 
 	faults := []string{"kill-web", "kill-held-web"}
 	v := s.drill(append(faults, "--app", "store", "--token-file", drill)...).holds(faults...)

@@ -73,14 +73,14 @@ func (s *scene) assail(ctx context.Context) (*assault, error) {
 	if a.data, err = a.room(ctx); err != nil {
 		return nil, err
 	}
-	st, err := s.stack.status(ctx)
+	entry, err := s.entry(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if a.client, err = s.attacker(st.Entry, true); err != nil {
+	if a.client, err = s.attacker(entry, true); err != nil {
 		return nil, err
 	}
-	left := keys{State: s.stack.state, Entry: st.Entry, Prefix: a.prefix, TokenFile: s.tokenFile}
+	left := keys{State: s.stack.state, Entry: entry, Own: s.stack.own, Prefix: a.prefix, TokenFile: s.tokenFile}
 	if len(s.stack.headers) > 0 {
 		left.App = s.stack.aim.app
 	}
@@ -89,6 +89,34 @@ func (s *scene) assail(ctx context.Context) (*assault, error) {
 	}
 	a.before = a.tolls(ctx)
 	return a, nil
+}
+
+// entry is the base URL that the attackers come to.
+func (s *scene) entry(ctx context.Context) (string, error) {
+	if len(s.stack.entries) > 0 {
+		return s.stack.entries[0], nil
+	}
+	st, err := s.stack.status(ctx)
+	return st.Entry, err
+}
+
+// lets is the error of an application that refuses a command to the drill's
+// token. Of a stack that does not answer the course tells.
+func (s *scene) lets(ctx context.Context, command ...string) error {
+	client, err := s.newcomer(ctx)
+	if err != nil {
+		return err
+	}
+	if got := client.Do(ctx, attack.Request{Path: "/", Body: attack.Command(command...)}); got.Status >= 400 && got.Status < 500 {
+		return fmt.Errorf("the application %s refuses %s to the drill (%s)", s.stack.aim.app, command[0], got)
+	}
+	return nil
+}
+
+// storesStrings is the error of an application that does not let the drill store
+// what an attack is about. The command stores nothing.
+func storesStrings(ctx context.Context, s *scene) error {
+	return s.lets(ctx, "SETRANGE", s.prefix+"ready", "0", "")
 }
 
 // attacker makes a client of the application that is drilled.
@@ -118,13 +146,30 @@ func (a *assault) room(ctx context.Context) (int64, error) {
 }
 
 // freeMemory is what the machine can give to programs, in bytes, where the
-// system says so (Linux, proc(5), MemAvailable).
+// system says so (Linux, proc(5), MemAvailable), or less in a container with a
+// limit (cgroup v2, memory.max).
 func freeMemory() (int64, bool) {
 	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0, false
 	}
-	return kilobytes(string(b), "MemAvailable:")
+	free, known := kilobytes(string(b), "MemAvailable:")
+	if limit, there := cgroupNumber("memory.max"); there {
+		used, _ := cgroupNumber("memory.current")
+		free = min(free, limit-used)
+	}
+	return free, known
+}
+
+// cgroupNumber reads a number of the control group that this process sees as the
+// root; a limit that is "max" is none.
+func cgroupNumber(name string) (int64, bool) {
+	b, err := os.ReadFile("/sys/fs/cgroup/" + name)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	return n, err == nil
 }
 
 // residentMemory is the memory of a process, likewise (VmRSS).
@@ -196,7 +241,7 @@ func (a *assault) during(ctx context.Context, what string, run func(ctx context.
 	defer endLook()
 	var look sync.WaitGroup
 	var late lateness
-	look.Go(func() { late = newcomer.look(looking, a.s.record.Promise.Pause, a.s.now) })
+	look.Go(func() { late = a.s.look(looking, newcomer) })
 	run(attacking)
 	if err := sleep(ctx, attackSettles); err != nil {
 		return err
@@ -268,35 +313,31 @@ func (l lateness) String() string {
 	return fmt.Sprintf("%d of %d new clients were not served in time: %s", l.n, l.asked, l.first)
 }
 
-// newcomer is clients that come anew: those of the load have their connections.
-type newcomer struct {
-	client *attack.Client
-	path   string
-}
-
 // newcomerEvery is how often one comes.
 const newcomerEvery = 100 * time.Millisecond
 
-func (s *scene) newcomer(ctx context.Context) (*newcomer, error) {
-	st, err := s.stack.status(ctx)
+// newcomer is a client that comes anew each time: those of the load have their
+// connections.
+func (s *scene) newcomer(ctx context.Context) (*attack.Client, error) {
+	entry, err := s.entry(ctx)
 	if err != nil {
 		return nil, err
 	}
-	client, err := s.attacker(st.Entry, false)
-	return &newcomer{client, "/v1/keys/" + s.prefix + "newcomer"}, err
+	return s.attacker(entry, false)
 }
 
-// look has clients come, each with one read, until the context ends. One that is
-// not served within the limit is late.
-func (c *newcomer) look(ctx context.Context, limit time.Duration, now func() time.Duration) (l lateness) {
+// look has new clients come, each with one read, until the context ends. One that
+// is not served within the limit is late.
+func (s *scene) look(ctx context.Context, newcomer *attack.Client) (l lateness) {
+	limit := s.record.Promise.Pause
 	var mu sync.Mutex
 	var clients sync.WaitGroup
 	for sleep(ctx, newcomerEvery) == nil {
-		at, began := now(), time.Now()
+		at, began := s.now(), time.Now()
 		clients.Go(func() {
 			asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 			defer cancel()
-			got := c.client.Do(asking, attack.Request{Path: c.path})
+			got := newcomer.Do(asking, attack.Request{Path: "/v1/keys/" + s.prefix + "newcomer"})
 			took := time.Since(began)
 			mu.Lock()
 			defer mu.Unlock()
