@@ -55,8 +55,12 @@ type assault struct {
 	master supervise.NodeStatus
 	redis  []supervise.NodeStatus
 	data   int64 // how many bytes it may store
-	began  time.Time
-	before map[string]map[string]redis.Toll // by node
+	// limited: Redis has a limit of memory. What it has yet to send to clients
+	// counts towards it (evict.c, which leaves out what is for replicas), so
+	// that answers on their way are part of the data.
+	limited bool
+	began   time.Time
+	before  map[string]map[string]redis.Toll // by node
 }
 
 // assail makes an attack ready: it looks for the master, and for room, and writes
@@ -133,6 +137,7 @@ func (a *assault) room(ctx context.Context) (int64, error) {
 	}
 	room := int64(mostData)
 	if f.MaxMemory > 0 {
+		a.limited = true
 		room = min(room, (f.MaxMemory-f.Used)/roomShare)
 	}
 	if free, known := freeMemory(); known {

@@ -23,7 +23,11 @@ var hostileClient = fault{
 		if err != nil {
 			return err
 		}
-		if _, err := a.storeBits(ctx, a.prefix+"large", min(16<<20, a.data/4)); err != nil {
+		large := int64(16 << 20)
+		if a.limited {
+			large = a.data / 32
+		}
+		if _, err := a.storeBits(ctx, a.prefix+"large", large); err != nil {
 			return fmt.Errorf("store a large value: %w", err)
 		}
 		crowd := s.crowd()

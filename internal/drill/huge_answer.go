@@ -19,7 +19,7 @@ var hugeAnswer = fault{
 		if err != nil {
 			return err
 		}
-		large, requests, err := a.storeHuge(ctx)
+		large, many, requests, err := a.storeHuge(ctx)
 		if err != nil {
 			return err
 		}
@@ -38,10 +38,11 @@ var hugeAnswer = fault{
 			return err
 		}
 		sent = a.sent(ctx) - sent
-		if refused := t.Refused(); sent < hugeLeast && refused < len(requests) {
-			return fmt.Errorf("%d MB came from Redis, and %d MB are the least that says something (%s)", sent>>20, hugeLeast>>20, t)
+		least := min(hugeLeast, large*int64(len(requests))/2)
+		if refused := t.Refused(); sent < least && refused < len(requests) {
+			return fmt.Errorf("%d MB came from Redis, and %d MB are the least that says something (%s)", sent>>20, least>>20, t)
 		}
-		s.evidence("%d clients got values of %d MB and of 1 MB: %s; Redis sent %d MB, the clients read %d MB", len(requests), large>>20, t, sent>>20, t.Bytes()>>20)
+		s.evidence("%d clients got values of %d MB, and %d of 1 MB in one request: %s; Redis sent %d MB, the clients read %d MB", len(requests), large>>20, many, t, sent>>20, t.Bytes()>>20)
 		s.evidence("memory at the most: %s", memory())
 		a.remains(ctx)
 		return nil
@@ -60,30 +61,35 @@ const (
 )
 
 // storeHuge stores what is got then: a large value, of the length returned, and
-// one of 1 MB. The requests are one for each client.
-func (a *assault) storeHuge(ctx context.Context) (large int64, requests []attack.Request, err error) {
+// one of 1 MB, of which n are got in one request. The requests are one for each
+// client.
+func (a *assault) storeHuge(ctx context.Context) (large int64, n int, requests []attack.Request, err error) {
 	ctx, cancel := context.WithTimeout(ctx, prepareLimit)
 	defer cancel()
 	a.s.say("storing what huge answers are made of")
+	n = a.s.pipelineOf(slowPipeline)
 	most := min(hugeLargest, a.data)
+	if a.limited {
+		most = a.data / hugeClients
+		n = min(n, max(1, int(most>>20)))
+	}
 	if free, known := freeMemory(); known {
 		// The machine has to bear what a node without any bounds would do.
 		most = min(most, free/roomShare/escaped/hugeClients)
 	}
 	if most < 1<<20 {
-		return 0, nil, fmt.Errorf("the machine has too little memory for huge answers: values of %d KB are possible, and 1 MB is the least", most>>10)
+		return 0, 0, nil, fmt.Errorf("there is too little memory for huge answers, in Redis or in the machine: values of %d KB are possible, and 1 MB is the least", most>>10)
 	}
 	key, one := a.prefix+"large", a.prefix+"mega"
 	if large, err = a.storeBits(ctx, key, most); err != nil {
-		return 0, nil, fmt.Errorf("store a large value: %w", err)
+		return 0, 0, nil, fmt.Errorf("store a large value: %w", err)
 	}
 	if _, err = a.storeBits(ctx, one, 1<<20); err != nil {
-		return 0, nil, fmt.Errorf("store a value of 1 MB: %w", err)
+		return 0, 0, nil, fmt.Errorf("store a value of 1 MB: %w", err)
 	}
-	n := a.s.pipelineOf(slowPipeline)
-	pipeline, mget := attack.Pipeline(n, "GET", one), attack.Command(strings.Fields("MGET"+strings.Repeat(" "+one, 100))...)
+	pipeline, mget := attack.Pipeline(n, "GET", one), attack.Command(strings.Fields("MGET"+strings.Repeat(" "+one, min(n, 100)))...)
 	get := attack.Command("GET", key)
-	return large, []attack.Request{
+	return large, n, []attack.Request{
 		{Path: "/", Body: get, Rate: slowReader},
 		{Path: "/", Body: get, Rate: slowReader},
 		{Path: "/", Body: get, Header: "Upstash-Encoding: base64\r\n", Rate: slowReader},
