@@ -126,6 +126,7 @@ const (
 	needReplica                   // Redis with a replica
 	needSentinel                  // a Sentinel
 	needKV                        // a load of writes that wait for replicas
+	needReplicas                  // two replicas
 	// needFailover is Redis that can elect another master.
 	needFailover = needReplica | needSentinel
 	// anyRedis is whatever strikes Redis.
@@ -142,6 +143,8 @@ func (a aim) lacks(s stack.Stack, f fault) string {
 		return "it strikes Redis, and the stack has none"
 	case f.needs&needReplica != 0 && s.Redis.Replicas == 0:
 		return "it needs a replica, and the stack has none (redis.replicas)"
+	case f.needs&needReplicas != 0 && s.Redis.Replicas < 2:
+		return "it needs two replicas, and the stack has one (redis.replicas)"
 	case f.needs&needSentinel != 0 && s.Redis.Sentinels == 0:
 		return "it needs Sentinels, and the stack has none (redis.sentinels)"
 	case f.needs&needKV != 0 && a.app == "":

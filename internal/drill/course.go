@@ -133,7 +133,7 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	}
 	c.prefix = "holdfast-drill:" + c.history.ID + ":"
 	cfg := c.mix.load(c.target.aim.urls, entries, c.prefix)
-	cfg.Seed, cfg.Headers = c.seed, c.target.headers
+	cfg.Seed, cfg.Headers, cfg.Nodes = c.seed, c.target.headers, c.target.directNodes(st)
 	c.history.App = c.target.aim.app
 	for _, u := range c.target.aim.urls {
 		c.history.URLs = append(c.history.URLs, u.String())

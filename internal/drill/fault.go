@@ -45,7 +45,7 @@ var faults = []fault{
 	restartWeb, restartReplica, restartSentinel, restartBalancer, restartSupervisor, restartMaster,
 	slowLink, lossyLink,
 	slowCommand, busyScript, busyWritingScript, hugeAnswer, hostileClient,
-	killSentinels, killHeld, killStalled, killLone, killRedis, killWebs, killMasterTwice,
+	killSentinels, killHeld, killHeldMaster, killStalled, killLone, killRedis, killWebs, killMasterTwice,
 	cutMasterPort, cutHost, cutMaster, cutMasterHost, cutHalves, cutOneWay, cutOtherWay, flap, loseHost, loseMasterHost, fullDisk,
 }
 

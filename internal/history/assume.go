@@ -3,6 +3,7 @@ package history
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -37,6 +38,7 @@ func assumptions(h History) []string {
 		why = append(why, fmt.Sprintf("something happened at %s that was no part of the drill: %s%s", seconds(n.At), node, n.Text))
 	}
 	why = append(why, traffic(h)...)
+	why = append(why, unanswered(h)...)
 	for _, f := range h.Faults {
 		why = append(why, happened(h, f)...)
 	}
@@ -44,10 +46,12 @@ func assumptions(h History) []string {
 	return why
 }
 
-// loaded are the operations of the load, by Due.
+// loaded are the operations of the load on the entry, by Due. Those of clients that
+// ask one node directly are none: nobody sends their requests to another node when
+// that one dies, and that is no failure of the service.
 func loaded(h History) []Operation {
 	ops := slices.Clone(h.Operations)
-	ops = slices.DeleteFunc(ops, func(op Operation) bool { return op.Final })
+	ops = slices.DeleteFunc(ops, func(op Operation) bool { return !op.OfLoad() })
 	slices.SortStableFunc(ops, func(a, b Operation) int { return cmp.Compare(a.Due, b.Due) })
 	return ops
 }
@@ -73,6 +77,26 @@ func traffic(h History) []string {
 	why = append(why, kinds(h, ops)...)
 	if reached, ok := rateReached(h, ops); !ok {
 		why = append(why, reached)
+	}
+	return why
+}
+
+// unanswered says which nodes gave the clients that ask them directly no answer.
+func unanswered(h History) []string {
+	answers := map[string]int{}
+	for _, op := range h.Operations {
+		if op.Direct {
+			answers[op.Entry] += 0
+			if op.Outcome == OK {
+				answers[op.Entry]++
+			}
+		}
+	}
+	var why []string
+	for _, node := range slices.Sorted(maps.Keys(answers)) {
+		if answers[node] == 0 {
+			why = append(why, "the clients that ask the node at "+node+" directly got no answer")
+		}
 	}
 	return why
 }
@@ -172,7 +196,7 @@ func happened(h History, f Fault) []string {
 	before, during, after := 0, 0, 0
 	for _, op := range h.Operations {
 		switch {
-		case op.Final:
+		case !op.OfLoad():
 		case op.End < f.Began:
 			if op.Outcome == OK {
 				before++

@@ -69,6 +69,9 @@ type Operation struct {
 	// while its outcome was unknown. Tries counts the requests sent.
 	Once  bool `json:"once,omitempty"`
 	Tries int  `json:"tries,omitempty"`
+	// Direct: its client went past the entry, straight to a web node. It counts for
+	// safety, and not for availability.
+	Direct bool `json:"direct,omitempty"`
 	// Final marks the reads of everything after the load.
 	Final bool `json:"final,omitempty"`
 

@@ -224,6 +224,9 @@ func count(h History) Checked {
 		if op.acknowledged() {
 			c.Acknowledged++
 		}
+		if op.Direct {
+			c.Direct++
+		}
 		if op.Final && op.Verb == Read && op.Outcome == OK {
 			c.ReadBack++
 		}
@@ -235,6 +238,9 @@ func count(h History) Checked {
 func (op Operation) writes() bool {
 	return op.Verb != Read && op.Verb != Ask
 }
+
+// OfLoad reports whether the operation is one of the load on the entry.
+func (op Operation) OfLoad() bool { return !op.Final && !op.Direct }
 
 // acknowledged reports whether the client was told that its write is done.
 func (op Operation) acknowledged() bool {

@@ -166,3 +166,40 @@ func TestAnAnomalyBeatsAFailedAssumption(t *testing.T) {
 		t.Error("a failed assumption does not beat a missed promise")
 	}
 }
+
+// Clients that ask one node directly count for safety alone.
+func TestWhatIsAskedOfANodeDirectlyIsJudgedAndFailsNobody(t *testing.T) {
+	direct := func(change func(*Operation)) Operation {
+		op := Operation{
+			Client: 9, Direct: true, Entry: "http://127.0.0.1:1", Kind: Counter, Key: "c", Verb: Read,
+			Due: 3200 * ms, Start: 3200 * ms, End: 3210 * ms, Outcome: OK, Found: true, Number: 54,
+		}
+		change(&op)
+		return op
+	}
+	for name, c := range map[string]struct {
+		ops  []Operation
+		want Result
+		says string
+	}{
+		"answered": {[]Operation{direct(func(*Operation) {})}, Holds, ""},
+		"its node dies, far from every fault": {[]Operation{direct(func(*Operation) {}), direct(func(op *Operation) {
+			op.Verb, op.Outcome, op.Found, op.Number = Increment, Failed, false, 0
+		}), direct(func(op *Operation) {
+			op.Verb, op.Outcome, op.Found, op.Number, op.End = Increment, Unknown, false, 0, 3999*ms
+		})}, Holds, ""},
+		"it reads what was replaced long ago": {[]Operation{direct(func(op *Operation) { op.Number = 3 })}, Broken, StaleRead},
+		"no node answers":                     {[]Operation{direct(func(op *Operation) { op.Outcome = Failed })}, Inconclusive, "directly got no answer"},
+	} {
+		h := good()
+		before := Judge(h)
+		h.Operations = append(h.Operations, c.ops...)
+		v := Judge(h)
+		if v.Result != c.want || !strings.Contains(strings.Join(v.Why, "\n"), c.says) {
+			t.Errorf("%s: %s %v", name, v.Result, v.Why)
+		}
+		if v.Whole != before.Whole || v.Checked.Direct != len(c.ops) {
+			t.Errorf("%s: it is in the availability of the load: %+v, and %+v before; %d are direct", name, v.Whole, before.Whole, v.Checked.Direct)
+		}
+	}
+}

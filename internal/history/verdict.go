@@ -48,9 +48,12 @@ type Anomaly struct {
 type Checked struct {
 	Operations   int `json:"operations"`
 	Acknowledged int `json:"acknowledged_writes"`
-	Registers    int `json:"registers"`
-	Counters     int `json:"counters"`
-	Sets         int `json:"sets"`
+	// Direct counts the operations, among these, of clients that asked a web node
+	// directly. They are no part of Whole and Faults.
+	Direct    int `json:"direct"`
+	Registers int `json:"registers"`
+	Counters  int `json:"counters"`
+	Sets      int `json:"sets"`
 	// ReadBack counts the final reads that answered.
 	ReadBack int `json:"read_back"`
 }

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -32,6 +33,10 @@ type client struct {
 	cookies    map[string]string  // that it was given, as a browser keeps them
 	url        *URL               // of the operation under way, if it asks one
 	operations []history.Operation
+	// address is that of the node which a direct client asks, and reach how it
+	// connects; empty for a client of the entry.
+	address string
+	reach   func(ctx context.Context, address string) (net.Conn, error)
 
 	// since is when the operation under way was due, plus 1; 0: there is none.
 	since atomic.Int64
@@ -70,6 +75,9 @@ func (c *client) perform(t task, due time.Duration) history.Operation {
 	op, expected := c.operation(t, due)
 	q := &c.request
 	q.host, q.header = "", append(q.header[:0], c.load.header...)
+	if c.address != "" {
+		q.host = c.load.entries[0] // a node answers to the names that the service has
+	}
 	q.body = q.body[:0]
 	c.url = t.url
 	c.sendCookies()
@@ -173,7 +181,7 @@ const (
 // and records what came of it.
 func (c *client) send(op *history.Operation) {
 	op.Start = c.load.now()
-	deadline := time.Now().Add(c.load.cfg.Timeout)
+	deadline := time.Now().Add(c.timeout())
 	harmless := op.Verb == history.Read || c.url != nil && c.url.safe()
 	perhaps := false // an earlier try may have been carried out
 	pause := firstRepeat
@@ -206,10 +214,26 @@ func (c *client) send(op *history.Operation) {
 	}
 }
 
+// timeout is how long an operation may take.
+func (c *client) timeout() time.Duration {
+	if c.address != "" {
+		return min(directTimeout, c.load.cfg.Timeout)
+	}
+	return c.load.cfg.Timeout
+}
+
+// entry is where its last request was sent to.
+func (c *client) entry() string {
+	if c.address != "" {
+		return "http://" + c.address
+	}
+	return c.load.cfg.Entries[c.conn.used]
+}
+
 // try sends it once.
 func (c *client) try(op *history.Operation, until time.Time) certainty {
 	sent, err := c.conn.exchange(&c.request, until)
-	op.Status, op.Node, op.Error, op.Entry = 0, "", "", c.load.cfg.Entries[c.conn.used]
+	op.Status, op.Node, op.Error, op.Entry = 0, "", "", c.entry()
 	if !sent.IsZero() {
 		if op.Tries++; op.Tries == 1 {
 			op.Start = sent.Sub(c.load.cfg.Began)

@@ -21,7 +21,9 @@ type Config struct {
 	// The clients are spread over them; one that cannot connect goes to the
 	// next.
 	Entries []string
-	Token   string // bearer token; empty: none
+	// Nodes are asked directly, too, by clients of their own; with URLs they are not.
+	Nodes []Node
+	Token string // bearer token; empty: none
 	// Headers go with every request, beside the token.
 	Headers map[string]string
 	// Prefix is how every key begins that the load makes, and every

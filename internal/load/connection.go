@@ -46,6 +46,9 @@ type connection struct {
 	buffer  []byte
 	answer  fasthttp.Response // of the last request
 	raw     syscall.RawConn   // conn's
+	// patience takes the place of sendPatience; reach that of a dialler.
+	patience time.Duration
+	reach    func(ctx context.Context, address string) (net.Conn, error)
 
 	ctx  context.Context
 	free func() bool
@@ -55,7 +58,7 @@ type connection struct {
 
 // newConnection dials when it is first used. Who made it closes it.
 func newConnection(ctx context.Context, entries []string, first int) *connection {
-	c := &connection{entries: entries, at: first % len(entries), r: bufio.NewReaderSize(nil, 8<<10), ctx: ctx}
+	c := &connection{entries: entries, at: first % len(entries), r: bufio.NewReaderSize(nil, 8<<10), ctx: ctx, patience: sendPatience}
 	c.free = context.AfterFunc(ctx, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -96,7 +99,7 @@ func (c *connection) set(deadline time.Time) error {
 // may have been is not. It answers when the first byte was about to go out;
 // zero: none did.
 func (c *connection) exchange(q *request, deadline time.Time) (sent time.Time, err error) {
-	patience := time.Now().Add(sendPatience)
+	patience := time.Now().Add(c.patience)
 	if deadline.Before(patience) {
 		patience = deadline
 	}
@@ -182,8 +185,15 @@ func (c *connection) dial(until time.Time) error {
 	if t := time.Now().Add(dialTimeout); t.Before(until) {
 		until = t
 	}
-	d := net.Dialer{Deadline: until}
-	conn, err := d.DialContext(c.ctx, "tcp", c.entries[c.at])
+	ctx, cancel := context.WithDeadline(c.ctx, until)
+	defer cancel()
+	reach := c.reach
+	if reach == nil {
+		reach = func(ctx context.Context, address string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		}
+	}
+	conn, err := reach(ctx, c.entries[c.at])
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ type Load struct {
 
 	first   time.Duration // when the first operation is due
 	clients []*client
+	direct  []*direct
 	rest    []history.Operation // those that no client did: never sent, or final reads
 
 	ok, failed, unknown atomic.Int64
@@ -53,7 +54,10 @@ func New(cfg Config) (*Load, error) {
 	for n := range cfg.Clients {
 		l.clients = append(l.clients, l.newClient(n))
 	}
-	return l, nil
+	if len(cfg.URLs) > 0 {
+		return l, nil
+	}
+	return l, l.newDirect()
 }
 
 // Run sends until the context ends. Then nothing more becomes due, and what is
@@ -65,6 +69,9 @@ func (l *Load) Run(ctx context.Context) {
 	var clients sync.WaitGroup
 	for _, c := range l.clients {
 		clients.Go(func() { c.run(hard) })
+	}
+	for _, d := range l.direct {
+		clients.Go(func() { d.run(ctx, hard) })
 	}
 	l.pace(ctx)
 
@@ -179,6 +186,9 @@ func (l *Load) Operations() []history.Operation {
 	all := slices.Clone(l.rest)
 	for _, c := range l.clients {
 		all = append(all, c.operations...)
+	}
+	for _, d := range l.direct {
+		all = append(all, d.operations...)
 	}
 	slices.SortStableFunc(all, func(a, b history.Operation) int { return cmp.Compare(a.End, b.End) })
 	return all

@@ -62,13 +62,20 @@ func (t task) value(client int) string {
 func (l *Load) task(number int) task {
 	var chance rand.PCG
 	chance.Seed(uint64(l.cfg.Seed), uint64(number))
-	below := func(n int) int { return int(chance.Uint64() % uint64(n)) } // n is small: it is even enough
-
-	c := &l.cfg
-	if len(c.URLs) > 0 {
-		u := &c.URLs[below(len(c.URLs))]
+	if len(l.cfg.URLs) > 0 {
+		u := &l.cfg.URLs[below(&chance, len(l.cfg.URLs))]
 		return task{number: number, kind: history.URL, verb: history.Ask, key: u.String(), url: u}
 	}
+	return l.draw(&chance, number, number/l.turn)
+}
+
+// below is a number from 0 to n-1. That is small, so that it is even enough.
+func below(chance *rand.PCG, n int) int { return int(chance.Uint64() % uint64(n)) }
+
+// draw draws an operation on a key. turn is which of the sets are in use.
+func (l *Load) draw(chance *rand.PCG, number, turn int) task {
+	c := &l.cfg
+	below := func(n int) int { return below(chance, n) }
 	shares := [...]int{registerShare, counterShare, setShare}
 	keys := [...]int{c.Registers, c.Counters, c.Sets}
 	all := 0
@@ -100,7 +107,7 @@ func (l *Load) task(number int) task {
 		}
 	default:
 		key, verb = below(c.Sets), below(setReads+setAdds)
-		t.kind, t.verb, t.key = history.Set, history.Add, l.setKey(key, number/l.turn)
+		t.kind, t.verb, t.key = history.Set, history.Add, l.setKey(key, turn)
 		if verb < setReads {
 			t.verb = history.Read
 		}

@@ -84,7 +84,7 @@ func around(f row, all []row, end time.Duration) (from, to time.Duration) {
 }
 
 func within(op history.Operation, x axis) bool {
-	return !op.Final && op.Due >= x.begin && op.Due <= x.end
+	return op.OfLoad() && op.Due >= x.begin && op.Due <= x.end
 }
 
 // drawDots draws each operation, what went well first so that it covers

@@ -41,7 +41,7 @@ func gather(ops []history.Operation, end time.Duration) series {
 	s.Buckets = make([]bucket, max(n, 1))
 	waits := make([][]time.Duration, len(s.Buckets))
 	for _, op := range ops {
-		if op.Final {
+		if !op.OfLoad() {
 			continue
 		}
 		done, due := &s.Buckets[s.at(op.End)], s.at(op.Due)

@@ -95,6 +95,9 @@ func (t *textReport) head() {
 	}
 	t.wrapped("checked  ", fmt.Sprintf("%s on %s, %s and %s", several(c.Operations, "operation", "operations"),
 		several(c.Registers, "register", "registers"), several(c.Counters, "counter", "counters"), several(c.Sets, "set", "sets"))+of)
+	if c.Direct > 0 {
+		t.wrapped("         ", several(c.Direct, "operation", "operations")+" of these by clients that asked the web nodes directly; the rest of this report leaves them out")
+	}
 	t.wrapped("         ", fmt.Sprintf("%s, %s read back",
 		several(c.Acknowledged, "acknowledged write", "acknowledged writes"), several(c.ReadBack, "key", "keys")))
 	t.load(all)

@@ -1,0 +1,39 @@
+package drill
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+
+	"holdfast/internal/load"
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/supervise"
+)
+
+// directNodes are the web nodes that some clients ask directly. Where there are
+// hosts, those clients that only read are on the node's own: a cut leaves them on
+// its side, where nobody else may be left who writes.
+func (t *target) directNodes(st supervise.Status) []load.Node {
+	var all []load.Node
+	for _, n := range st.Nodes {
+		if n.Kind != plan.Web || n.App != t.aim.app || n.PID == 0 {
+			continue
+		}
+		node := load.Node{Name: n.Name, URL: "http://" + n.Address}
+		if t.hosts != nil {
+			node.Dial = t.hosts.of(n).dial
+		}
+		all = append(all, node)
+	}
+	return all
+}
+
+// dial connects to an address from a host.
+func (one host) dial(ctx context.Context, address string) (conn net.Conn, err error) {
+	err = process.Within(filepath.Join(netnsDir, one.netns), func() (err error) {
+		conn, err = new(net.Dialer).DialContext(ctx, "tcp", address)
+		return err
+	})
+	return conn, err
+}

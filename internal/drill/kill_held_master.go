@@ -1,0 +1,46 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"holdfast/internal/history"
+	"holdfast/internal/plan"
+)
+
+var killHeldMaster = fault{
+	name: "kill-held-master", about: "a replica hangs, so that writes are carried out by the master and the other replica and wait for its confirmation, and then the master is killed: the next one has them, and none may happen twice",
+	double: true, course: true, needs: needFailover | needReplicas | needKV, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 5 * time.Second},
+	strike: func(ctx context.Context, s *scene) error {
+		master, err := s.pick(ctx, plan.Redis, "master")
+		if err != nil {
+			return err
+		}
+		replicas, err := s.all(ctx, plan.Redis, "replica")
+		if err != nil {
+			return err
+		}
+		hangs := replicas[s.random.IntN(len(replicas))]
+		if err := s.pause(ctx, hangs); err != nil {
+			return err
+		}
+		// A web node asks the nodes first, 0.4 s of a silent one, and waits for the
+		// replica down-after and 0.4 s.
+		if err := s.standing(ctx, heldBeforeKill, hangs); err != nil {
+			return err
+		}
+		waiting := s.progress()
+		if waiting.Longest < heldAtLeast {
+			return fmt.Errorf("no request waited for the confirmation of %s (the longest for %v)", hangs.Name, waiting.Longest)
+		}
+		s.evidence("%d requests were under way, and the longest had waited for %d ms", waiting.InFlight, waiting.Longest.Milliseconds())
+		if err := s.kill(ctx, master); err != nil {
+			return err
+		}
+		return s.awaitMaster(ctx, master.Name)
+	},
+}
+
+// heldBeforeKill is how long the replica hangs before the master is killed.
+const heldBeforeKill = 700 * time.Millisecond

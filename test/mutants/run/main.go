@@ -1,0 +1,261 @@
+// Run builds each program of the list of mutants and has it convicted, by a test or
+// by a drill, and prints a table of what came of it. It is 'make mutants'.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"holdfast/test/mutants"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code, err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+	}
+	os.Exit(code)
+}
+
+// run returns exit code 0 when every mutant was convicted, 1 when one was not, and
+// 2 when nothing was run.
+func run(ctx context.Context, args []string, out, progress io.Writer) (int, error) {
+	flags := flag.NewFlagSet("mutants", flag.ContinueOnError)
+	flags.SetOutput(progress)
+	only := flags.String("only", "", "names of mutants, with commas; empty: all of them")
+	list := flags.Bool("list", false, "print the table without running anything")
+	if err := flags.Parse(args); err != nil {
+		return 2, nil // it has told
+	}
+	if flags.NArg() > 0 {
+		return 2, fmt.Errorf("%q is no flag; mutants are chosen by -only name,name", flags.Arg(0))
+	}
+	chosen, err := choose(*only)
+	if err != nil {
+		return 2, err
+	}
+	root, err := findRoot()
+	if err != nil {
+		return 2, err
+	}
+	for _, m := range chosen {
+		if _, err := m.Broken(root); err != nil {
+			return 2, err
+		}
+	}
+	if *list {
+		fmt.Fprint(out, table(chosen, nil))
+		return 0, nil
+	}
+
+	results := map[string]result{}
+	code := 0
+	for i, m := range chosen {
+		fmt.Fprintf(progress, "%d of %d: %s: %s\n", i+1, len(chosen), m.Name, m.ConvictedBy())
+		began := time.Now()
+		r := try(ctx, root, m)
+		if ctx.Err() != nil {
+			code = 1
+			break
+		}
+		results[m.Name] = r
+		fmt.Fprintf(progress, "\t%s, run %d, %v\n", r, r.runs, time.Since(began).Round(time.Second))
+		if !r.convicted {
+			code = 1
+			fmt.Fprintf(progress, "%s\n", r.said)
+		}
+	}
+	fmt.Fprint(out, table(chosen, results))
+	return code, nil
+}
+
+// choose returns the mutants of some names.
+func choose(names string) ([]mutants.Mutant, error) {
+	if names == "" {
+		return mutants.Table, nil
+	}
+	var some []mutants.Mutant
+	for name := range strings.SplitSeq(names, ",") {
+		m, there := mutants.Named(strings.TrimSpace(name))
+		if !there {
+			return nil, fmt.Errorf("there is no mutant %q; -list has them all", name)
+		}
+		some = append(some, m)
+	}
+	return some, nil
+}
+
+// findRoot returns the root of the tree, in which this was started.
+func findRoot() (string, error) {
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	mod := strings.TrimSpace(string(out))
+	if err != nil || mod == "" || mod == os.DevNull {
+		return "", errors.New("start it in Holdfast's source tree: there is no go.mod here")
+	}
+	return filepath.Dir(mod), nil
+}
+
+// result is what came of a mutant.
+type result struct {
+	convicted bool
+	runs      int
+	how       string // what has convicted it, in a few words
+	said      string // of what has not
+}
+
+func (r result) String() string {
+	if r.convicted {
+		return "convicted: " + r.how
+	}
+	return "SURVIVES"
+}
+
+// lastLines is how much is shown of what did not convict a mutant.
+const lastLines = 30
+
+// try builds a mutant and looks for it as often as it may take.
+func try(ctx context.Context, root string, m mutants.Mutant) (r result) {
+	dir, err := os.MkdirTemp("", "mutant")
+	if err != nil {
+		return result{said: err.Error()}
+	}
+	defer os.RemoveAll(dir)
+	overlay, err := m.Overlay(root, dir)
+	if err != nil {
+		return result{said: err.Error()}
+	}
+	look := byTests
+	if m.Fault != "" {
+		look = byDrill
+	}
+	for n := range m.Most() {
+		r = look(ctx, root, dir, overlay, m)
+		r.runs = n + 1
+		if r.convicted || ctx.Err() != nil {
+			return r
+		}
+	}
+	lines := strings.Split(strings.TrimSpace(r.said), "\n")
+	r.said = strings.Join(lines[max(0, len(lines)-lastLines):], "\n")
+	return r
+}
+
+// byTests runs tests of a mutant. Those of another test's failure do not count, nor
+// does a program that cannot be built.
+func byTests(ctx context.Context, root, dir, overlay string, m mutants.Mutant) result {
+	binary := filepath.Join(dir, "tests")
+	if said, err := command(ctx, root, "go", "test", "-c", "-overlay", overlay, "-o", binary, m.Tests.Package); err != nil {
+		return result{said: "it cannot be built: " + said}
+	}
+	pattern := "^(" + m.Tests.Run + ")$"
+	if strings.Contains(m.Tests.Run, "/") {
+		pattern = m.Tests.Run
+	}
+	said, err := command(ctx, filepath.Join(root, filepath.FromSlash(m.Tests.Package)), binary, "-test.run", pattern, "-test.v", "-test.timeout", "5m")
+	if err == nil {
+		return result{said: said}
+	}
+	var failed []string
+	for line := range strings.Lines(said) {
+		line = strings.TrimSpace(line)
+		if name, found := strings.CutPrefix(line, "--- FAIL: "); found {
+			name, _, _ = strings.Cut(name, " ")
+			failed = append(failed, name)
+		}
+	}
+	switch {
+	case len(failed) > 0:
+		return result{convicted: true, how: failed[0]}
+	case strings.Contains(said, "panic: "):
+		return result{convicted: true, how: "it panics"}
+	}
+	return result{said: said}
+}
+
+// byDrill runs a drill of a mutant on a stack of its own.
+func byDrill(ctx context.Context, root, dir, overlay string, m mutants.Mutant) result {
+	program := filepath.Join(dir, "holdfast")
+	if _, err := os.Stat(program); err != nil {
+		if said, err := command(ctx, root, "go", "build", "-overlay", overlay, "-o", program, "./cmd/holdfast"); err != nil {
+			return result{said: "it cannot be built: " + said}
+		}
+	}
+	cmd := exec.CommandContext(ctx, program, "drill", "--json", "--own", "--state", filepath.Join(dir, "state"), m.Fault)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it undoes what it broke
+	cmd.Dir = dir
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	ended := cmd.Run()
+	var v struct {
+		Result    string
+		Why       []string
+		Anomalies []struct{ What, Text string }
+	}
+	if err := json.Unmarshal(out.Bytes(), &v); err != nil {
+		return result{said: fmt.Sprintf("the drill has no verdict: %v: %s", ended, said.String())}
+	}
+	for _, a := range v.Anomalies {
+		if slices.Contains(m.Found, a.What) {
+			return result{convicted: true, how: a.What}
+		}
+	}
+	return result{said: v.Result + ": " + strings.Join(v.Why, "; ")}
+}
+
+// command runs a program and returns what it said.
+func command(ctx context.Context, dir, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// table is what docs/drill.md shows.
+func table(all []mutants.Mutant, results map[string]result) string {
+	var b strings.Builder
+	b.WriteString("| mutant | the rule that is broken | convicted by |")
+	if results != nil {
+		b.WriteString(" result |")
+	}
+	b.WriteString("\n| --- | --- | --- |")
+	if results != nil {
+		b.WriteString(" --- |")
+	}
+	for _, m := range all {
+		rule := m.Rule
+		if m.Covered != "" {
+			rule += "; with it, since alone it is covered: " + m.Covered
+		}
+		fmt.Fprintf(&b, "\n| `%s` | %s | %s |", m.Name, rule, m.ConvictedBy())
+		if results == nil {
+			continue
+		}
+		switch r, there := results[m.Name]; {
+		case !there:
+			b.WriteString(" not run |")
+		case r.convicted && r.runs > 1:
+			fmt.Fprintf(&b, " convicted, in run %d: %s |", r.runs, r.how)
+		default:
+			fmt.Fprintf(&b, " %s |", r)
+		}
+	}
+	b.WriteString("\n")
+	return b.String()
+}
