@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # More flags for go test, such as TESTFLAGS='-v -run Failover'.
 TESTFLAGS ?=
 
-.PHONY: help up down test build lint bench profile
+.PHONY: help up down test build lint mutants bench profile
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ lint: ## gofmt, go vet, staticcheck
 	if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w): $$unformatted"; exit 1; fi
 	go vet ./...
 	go run $(STATICCHECK) ./...
+
+# Some of them alone: make mutants MUTANTS=old-proof,write-again
+mutants: ## break each rule of safety in a program of its own, and see that a test or drill notices (an hour)
+	scripts/setup --test
+	go run ./test/mutants/run $(if $(MUTANTS),-only $(MUTANTS))
 
 PROFILE := cmd/holdfast/default.pgo
 

@@ -228,19 +228,24 @@ func TestReadsGoOnWithoutAnyReplica(t *testing.T) {
 	if err := client.Set(t.Context(), "k", []byte("v"), ""); err != nil {
 		t.Fatal(err)
 	}
-	cluster.Nodes[1].Kill()
-	var writes sync.WaitGroup
-	writes.Go(func() {
-		if err := client.Set(t.Context(), "k", []byte("w"), ""); err == nil {
-			t.Error("a write was acknowledged without any replica")
+	for _, lose := range []func(){
+		func() { cluster.Nodes[1].Signal(syscall.SIGSTOP) }, // the master carries writes out
+		cluster.Nodes[1].Kill,                               // and then it refuses them
+	} {
+		lose()
+		var writes sync.WaitGroup
+		writes.Go(func() {
+			if err := client.Set(t.Context(), "k", []byte("w"), ""); err == nil {
+				t.Error("a write was acknowledged without any replica")
+			}
+		})
+		for range 20 {
+			if got, _, err := client.Get(t.Context(), "k"); err != nil || len(got) != 1 {
+				t.Errorf("%q, %v", got, err)
+			}
 		}
-	})
-	for range 20 {
-		if got, _, err := client.Get(t.Context(), "k"); err != nil || len(got) != 1 {
-			t.Errorf("%q, %v", got, err)
-		}
+		writes.Wait()
 	}
-	writes.Wait()
 }
 
 func TestAReplicaAnswersWhoAsksForIt(t *testing.T) {

@@ -1,0 +1,106 @@
+package redis
+
+import (
+	"testing"
+	"time"
+)
+
+// The times by which an answer is trusted, and what each has to be less than. Other
+// tests wait for them by name, and would wait for longer ones, too.
+func TestTheTimesOfTrustAreShortEnough(t *testing.T) {
+	for _, c := range []struct {
+		what        string
+		is, atMost  time.Duration
+		sinceBeyond string
+	}{
+		{"proofAge", proofAge, 150 * time.Millisecond, "Sentinels replace a master after down-after (500 ms in a stack)"},
+		{"proofEvery", proofEvery, proofAge / 2, "a proof is made anew before it is too old"},
+		{"lately", lately, 30 * time.Millisecond, "a Sentinel turns the other replicas at its next tick but one, 50 ms after it has promoted one"},
+		{"cacheTrust", cacheTrust, 1200 * time.Millisecond, "docs/guarantees.md promises that a value of the cache is no older"},
+		{"cacheAsks", cacheAsks, cacheTrust / 3, "a connection that hangs has to be noticed within cacheTrust"},
+		{"steadyInterval", steadyInterval + steadyTimeout, cacheTrust - 300*time.Millisecond, "a master is heard within cacheTrust"},
+		{"replica's lag", Config{}.withDefaults().MaxLag, time.Second, "docs/guarantees.md promises that a replica's answer is no older"},
+	} {
+		if c.is <= 0 || c.is > c.atMost {
+			t.Errorf("%s is %v and may be %v at most: %s", c.what, c.is, c.atMost, c.sinceBeyond)
+		}
+	}
+}
+
+// permitted is a session with a permit, its last proof and its master's last word
+// so long ago.
+func permitted(proof, word time.Duration) (p *permit, now time.Time) {
+	now = time.Now()
+	m := &monitor{}
+	m.short.Store(&brief{master: "m", others: 2})
+	w := &writer{monitor: m, cfg: Config{Sentinels: []string{"s"}}}
+	s := &session{w: w, master: "m", expect: 2, proven: now.Add(-proof), quick: quick{calm: true, others: 2, shared: 100, heard: now.Add(-word)}}
+	s.permits()
+	return w.permit.Load(), now
+}
+
+func TestAPermitHoldsWhileItsProofIsYoungAndItsMasterHeard(t *testing.T) {
+	for name, c := range map[string]struct {
+		proof, word time.Duration
+		change      func(*permit)
+		want        bool
+	}{
+		"a young proof":                      {proofAge / 2, lately / 2, nil, true},
+		"an old proof":                       {proofAge, lately / 2, nil, false},
+		"a master that was not heard lately": {proofAge / 2, lately, nil, false},
+		"something spoke against it":         {proofAge / 2, lately / 2, func(p *permit) { p.revoked.Store(true) }, false},
+		"a single Redis":                     {time.Hour, time.Hour, func(p *permit) { p.alone = true }, true},
+	} {
+		p, now := permitted(c.proof, c.word)
+		if c.change != nil {
+			c.change(p)
+		}
+		if got := p.holds(now, proofAge, p.heard.Load()); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestAPermitIsBorneOutByTheMastersWordBehindABatch(t *testing.T) {
+	master := Standing{Master: true, Offset: 100}
+	for name, c := range map[string]struct {
+		standing Standing
+		online   int
+		now      brief
+		want     bool
+	}{
+		"as it was":                             {master, 2, brief{master: "m", others: 2}, true},
+		"it has moved on":                       {Standing{Master: true, Offset: 101}, 2, brief{master: "m", others: 2}, false},
+		"it has lost a replica":                 {master, 1, brief{master: "m", others: 2}, false},
+		"there are more who could be promoted":  {master, 2, brief{master: "m", others: 3}, false},
+		"it is a master no more":                {Standing{Offset: 100}, 2, brief{master: "m", others: 2}, false},
+		"everybody holds another one for it":    {master, 2, brief{master: "x", others: 2}, false},
+		"nobody knows who the master is by now": {master, 2, brief{others: 2}, false},
+	} {
+		p, _ := permitted(0, 0)
+		p.session.w.monitor.short.Store(&c.now)
+		if got := p.bears(c.standing, c.online); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// A session that has to wait for its replicas again gives nobody else leave not to.
+func TestASessionThatIsNotCalmTakesItsPermitBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*session)
+		kept   bool
+	}{
+		"all is well":                {func(*session) {}, true},
+		"something spoke against it": {func(s *session) { s.quick.calm = false }, false},
+		"one left the in-sync set":   {func(s *session) { s.expect = 1 }, false},
+		"one misses deadlines":       {func(s *session) { s.missed = time.Now() }, false},
+	} {
+		p, _ := permitted(0, 0)
+		c.change(p.session)
+		p.session.forbids()
+		if kept := p.session.w.permit.Load() != nil; kept != c.kept {
+			t.Errorf("%s: kept is %v", name, kept)
+		}
+	}
+}
