@@ -12,7 +12,7 @@ import (
 )
 
 // version is that of the encoding. A field more is a new version.
-const version = 5
+const version = 6
 
 // maxLine is how long a line may be, in bytes: a read of a large set is one.
 const maxLine = 64 << 20

@@ -42,7 +42,7 @@ func TestAHistoryComesBackAsItWas(t *testing.T) {
 }
 
 const (
-	head = `{"holdfast_history":5,"operations":2,"id":"x","rate":1,"clients":1,"load_end":10,"faults":null,"notices":null}` + "\n"
+	head = `{"holdfast_history":6,"operations":2,"id":"x","rate":1,"clients":1,"load_end":10,"faults":null,"notices":null}` + "\n"
 	op1  = `{"client":0,"kind":"register","key":"r","verb":"write","value":"a","due":0,"start":1,"end":2,"outcome":"ok"}` + "\n"
 	op2  = `{"client":0,"kind":"register","key":"r","verb":"read","due":3,"start":3,"end":4,"outcome":"ok","found":true,"got":"a"}` + "\n"
 )
@@ -62,7 +62,7 @@ func TestDecodeSaysWhichLineIsWrongAndWhy(t *testing.T) {
 		{"\n", "line 1: this is no history"},
 		{"hello\n", "line 1: this is no history"},
 		{"{}\n", "line 1: this is no history"},
-		{`{"holdfast_history":1}` + "\n", "line 1: a history of version 1; this program reads version 5"},
+		{`{"holdfast_history":1}` + "\n", "line 1: a history of version 1; this program reads version 6"},
 		{other(head, `"rate":1`, `"rate":"x"`), "line 1: not as it should be"},
 		{other(head, `"rate":1`, `"rate":-1`), "line 1: a rate of -1 cannot be"},
 		{other(head, `"clients":1`, `"clients":-1`), "line 1: -1 clients cannot be"},

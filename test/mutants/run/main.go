@@ -1,4 +1,4 @@
-// Run builds each program of the list of mutants and has it convicted, by a test or
+// Command run builds each program of the list of mutants and has it convicted, by a test or
 // by a drill, and prints a table of what came of it. It is 'make mutants'.
 package main
 

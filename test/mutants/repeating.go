@@ -1,0 +1,133 @@
+package mutants
+
+// repeating are the rules by which a request is sent again, and by which its
+// client is told what became of it.
+var repeating = []Mutant{{
+	Name:    "write-again",
+	Rule:    "a command whose answer was lost, and that writes without a record, is not sent again",
+	Changes: []Change{in("operation.go", "case o.record == \"\" && gone:", "case false:")},
+	Fault:   "kill-held-master", Found: []string{"wrong counter", "wrong set", "not linearizable", "impossible answer"},
+}, {
+	Name:    "script-again",
+	Rule:    "nor is a script or a transaction",
+	Changes: []Change{in("repeat.go", "if (!o.writes || o.record != \"\") && o.mayRepeat(silent) {", "if o.mayRepeat(silent) {")},
+	Fault:   "kill-held-master", Found: []string{"wrong counter", "wrong set", "not linearizable", "impossible answer"},
+}, {
+	Name:    "half-again",
+	Rule:    "of a pipeline that was carried out in part, each command is told its own",
+	Changes: []Change{in("operation.go", "case o.record == \"\" && done:", "case false:")},
+	Tests:   tests("redis", "TestCommandsOfEveryKindAreAnsweredInOrder"),
+}, {
+	Name:    "silenced-again",
+	Rule:    "what may have silenced a node is not sent to the next one",
+	Changes: []Change{in("repeat.go", "return o.brief && o.silences == 1", "return true")},
+	Tests:   tests("redis", "TestWhatMayHaveSilencedAMasterIsNotSentToTheNext"),
+}, {
+	Name:    "unknown-is-no",
+	Rule:    "what may have happened is never called not executed",
+	Changes: []Change{in("operation.go", "case o.sent:\n\t\treturn &Error{Unknown, o.cause}", "case false:")},
+	Tests:   tests("redis", "TestWhetherAnOperationIsRepeatedFollowsFromWhatItIs"),
+}, {
+	Name:    "given-up-is-no",
+	Rule:    "nor a write that is given up while Redis has it",
+	Changes: []Change{in("operation.go", "return &Error{Unknown, errNoAck}", "return &Error{NotExecuted, errNoAck}")},
+	Tests:   tests("redis", "TestNoReplicaIsGivenUpWithoutAMajorityOfSentinels|TestNoReplicaNoAcknowledgement"),
+}, {
+	Name:    "refused-is-no",
+	Rule:    "nor one that is refused after an attempt that may have happened",
+	Changes: []Change{in("operation.go", "if o.sent {\n\t\treturn &Error{Unknown, cause}", "if false {\n\t\treturn &Error{Unknown, cause}")},
+	Tests:   tests("redis", "TestARefusalAfterALostAttemptIsUnknown"),
+}, {
+	Name:    "lost-is-read",
+	Rule:    "a write whose answer is lost is no read that is given up",
+	Changes: []Change{in("repeat.go", "if o.sent {\n\t\treturn &Error{Unknown, cause}", "if false {\n\t\treturn &Error{Unknown, cause}")},
+	Tests:   tests("redis", "TestWhatMayHaveSilencedAMasterIsNotSentToTheNext|TestWhetherAnOperationIsRepeatedFollowsFromWhatItIs"),
+}, {
+	Name:    "lost-is-unsent",
+	Rule:    "what has left for Redis and has no answer may have happened",
+	Changes: []Change{in("errors.go", "if !sent {\n\t\treturn retry\n\t}\n\treturn lost", "return retry")},
+	Fault:   "kill-held-master", Found: []string{"wrong counter", "wrong set", "not linearizable", "impossible answer"},
+}, {
+	Name:    "sent-is-unsent",
+	Rule:    "what was sent is told by the connection's own count",
+	Changes: []Change{in("session.go", "return answers, s.wire.seal() > mark", "return answers, s.wire.seal() < mark")},
+	Fault:   "kill-held-master", Found: []string{"wrong counter", "wrong set", "not linearizable", "impossible answer"},
+}, {
+	Name:    "sends-after-its-end",
+	Rule:    "a connection whose end was seen sends nothing more",
+	Changes: []Change{in("link.go", "case <-w.ended:\n\t\treturn 0, errNotSent", "case <-w.ended:")},
+	Tests:   tests("redis", "TestAWireSendsNothingAfterItsEnd"),
+}, {
+	Name:    "script-words",
+	Rule:    "an error that a script words like Redis' own comes after it has written",
+	Changes: []Change{in("errors.go", "return strings.HasPrefix(rest, begin) ||", "return true ||")},
+	Tests:   tests("redis", "TestAScriptsOwnErrorIsNotTakenForTheNodes"),
+}, {
+	Name:    "multi-refused",
+	Rule:    "where MULTI was refused the commands were carried out one by one",
+	Changes: []Change{in("operation.go", "if answers[0].Error() == nil {\n\t\treturn true", "if true {\n\t\treturn true")},
+	Tests:   tests("redis", "TestATransactionWhoseMultiWasRefusedIsUnknown"),
+}, {
+	Name:    "sent-too-late",
+	Rule:    "a write is not sent after its time",
+	Changes: []Change{in("writer.go", "if !w.ended && now.After(o.until) {", "if false {")},
+	Tests:   tests("redis", "TestAWriteIsNotSentAfterItsTime"),
+}, {
+	Name:    "no-time-of-arrival",
+	Rule:    "a request that waited for more than 20 s in a node that hung is not carried out",
+	Changes: []Change{at("web/trust.go", "maxAge         = 20 * time.Second", "maxAge         = time.Hour")},
+	Tests:   tests("web", "TestAWriteThatWaitedForAHungNodeIsNotExecuted"),
+}}
+
+// remembering are the rules by which a repetition counts once.
+var remembering = []Mutant{{
+	Name:    "key-ignored",
+	Rule:    "a request with a key that was carried out is answered from its record",
+	Changes: []Change{in("client.go", `if o.writes && r.IdempotencyKey != "" {`, `if false {`)},
+	Fault:   "kill-held-web", Found: []string{"wrong counter", "wrong set"},
+}, {
+	Name:    "record-overwritten",
+	Rule:    "a record that is there is not made again (single commands)",
+	Changes: []Change{in("script.go", "local first = not mine[rec] and redis.pcall('SET', rec, '', 'NX', 'PX', ttl)", "local first = not mine[rec] and redis.pcall('SET', rec, '', 'PX', ttl)")},
+	Tests:   tests("redis", "TestAnIdempotencyKeyMakesAWriteHappenOnce|TestARepetitionGetsTheFirstAnswerAndChangesNothing"),
+}, {
+	Name:    "record-overwritten-by-a-script",
+	Rule:    "the same of scripts",
+	Changes: []Change{in("script.go", "local first = redis.pcall('SET', rec, '', 'NX', 'PX', ttl)\n  if not", "local first = redis.pcall('SET', rec, '', 'PX', ttl)\n  if not")},
+	Tests:   tests("redis", "TestARepetitionGetsTheFirstAnswerAndChangesNothing"),
+}, {
+	Name:    "twice-in-one-batch",
+	Rule:    "the same key twice in one batch counts once",
+	Changes: []Change{in("script.go", "mine[rec], place[i] = i, at", "place[i] = at")},
+	Tests:   tests("redis", "TestAnIdempotencyKeyMakesAWriteHappenOnce|TestManyAtOnceGetTheirOwnAnswers"),
+}, {
+	Name:    "repetition-without-write",
+	Rule:    "a repetition waits until the replicas have the first attempt",
+	Changes: []Change{in("script.go", "local r = redis.pcall('PEXPIRE', rec, ttl)", "local r = 1")},
+	Tests:   tests("redis", "TestARepetitionWaitsForTheFirstAttempt"),
+}, {
+	Name:    "short-memory",
+	Rule:    "a key is remembered for longer than a write is tried",
+	Changes: []Change{in("client.go", "max(30*time.Second, 6*c.Hold)", "5*time.Second")},
+	Tests:   tests("redis", "TestAWriteIsRememberedLongerThanItIsTried"),
+}, {
+	Name:    "one-record-for-all",
+	Rule:    "another request with the same key is not answered from its record",
+	Changes: []Change{in("script.go", "for _, cmd := range r.Commands {\n\t\tpart(\"\")", "for _, cmd := range r.Commands[:0] {\n\t\tpart(\"\")")},
+	Tests:   tests("redis", "TestAnIdempotencyKeyMakesAWriteHappenOnce|TestARepetitionGetsTheFirstAnswerAndChangesNothing"),
+}, {
+	Name:    "whole-again",
+	Rule:    "a transaction with a key counts once",
+	Changes: []Change{in("transaction.go", "if kept then\n  local gone", "if false then\n  local gone")},
+	Tests:   tests("redis", "TestATransactionWithAKeyAnswersAsOneWithout|TestAnAnswerOutlivesTheMasterThatGaveIt"),
+}, {
+	Name:    "guarded-again",
+	Rule:    "so does what a script of ours cannot carry out",
+	Changes: []Change{in("guard.go", "if kept, err := answers[get].AsBytes(); err == nil {", "if kept, err := answers[get].AsBytes(); err == nil && false {")},
+	Tests:   tests("redis", "TestARepetitionGetsTheFirstAnswerAndChangesNothing"),
+}, {
+	Name:    "guarded-unwatched",
+	Rule:    "also where two attempts come at the same time",
+	Changes: []Change{in("guard.go", "b.Watch().Key(record).Build(), b.Get()", "b.Get().Key(record).Build(), b.Get()")},
+	Tests:   tests("redis", "TestARepetitionGetsTheFirstAnswerAndChangesNothing"),
+}}
