@@ -45,11 +45,12 @@ var layers = []string{
 	"redis",     // discovery, connections, durable writes
 	"socket",    // system calls that never wait
 	"commands",  // what clients may do with Redis' commands. Pure
+	"hostname",  // the names that a service answers to. Pure
 	"quote",     // foreign text for terminals, reports and shells. Pure
 }
 
 // pure are the packages that hold the thinking: values in, values out.
-var pure = []string{"history", "export", "plan", "stack", "token", "quote", "commands"}
+var pure = []string{"history", "export", "plan", "stack", "token", "quote", "commands", "hostname"}
 
 // stateless are packages that serve requests; they can reach nothing that
 // knows of the stack they are part of.

@@ -12,7 +12,7 @@ import (
 
 // filesCommand runs one node that serves a directory.
 func filesCommand(getenv func(string) string) *cobra.Command {
-	var dir, listen string
+	var dir, listen, further string
 	c := &cobra.Command{
 		Use:   "files",
 		Short: "Run one node that serves a directory as static files",
@@ -31,8 +31,18 @@ lists no directory; ` + static.HealthPath + ` answers as long as the directory i
 			if dir == "" {
 				return usagef("no directory to serve: give --dir")
 			}
+			if further == "" {
+				further = getenv("HOLDFAST_HOSTS")
+			}
+			own, err := ownHosts(items(further))
+			if err != nil {
+				return usagef("--hosts (or HOLDFAST_HOSTS): %w", err)
+			}
+			if !(address{network: "tcp", at: listen}).loopback() {
+				own = nil // who can reach it can read it
+			}
 			node := getenv("HOLDFAST_NODE")
-			server, err := static.Open(dir, node)
+			server, err := static.Open(dir, node, own)
 			if err != nil {
 				return usagef("%w", err)
 			}
@@ -51,5 +61,6 @@ lists no directory; ` + static.HealthPath + ` answers as long as the directory i
 	flags := c.Flags()
 	pathVar(flags, &dir, getenv, "dir", "", "`DIRECTORY` to serve")
 	flags.StringVar(&listen, "listen", "", "`HOST:PORT` to listen on ($HOST:$PORT, else 127.0.0.1:5000)")
+	flags.StringVar(&further, "hosts", "", "`NAME,...` that a node on loopback answers to, as of 'holdfast web' ($HOLDFAST_HOSTS)")
 	return c
 }

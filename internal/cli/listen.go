@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"holdfast/internal/control"
+	"holdfast/internal/hostname"
+	"holdfast/internal/supervise"
 )
 
 // address is where to listen.
@@ -42,6 +44,12 @@ func (a address) loopback() bool {
 	host, _, _ := net.SplitHostPort(a.at)
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// ownHosts are the names that a service on this machine answers to: the
+// machine's own, and further ones.
+func ownHosts(further []string) (*hostname.Set, error) {
+	return hostname.New(append(supervise.MachineNames(), further...)...)
 }
 
 // open listens. A unix socket is for its owner and their group; one that a dead

@@ -58,6 +58,7 @@ is told that others see to it (--auth none).`,
 type webNode struct {
 	listen []address
 	admin  string // host:port; empty: none
+	hosts  []string
 	redis  redis.Config
 	web    web.Config
 	// authorities, certificate and key are for TLS to Redis, in PEM; nil: not

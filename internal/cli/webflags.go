@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"holdfast/internal/commands"
+	"holdfast/internal/hostname"
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
 )
@@ -133,6 +134,11 @@ var webOptions = []option{
 			}
 		}
 		return nil
+	}},
+	{flag: "hosts", env: "HOLDFAST_HOSTS", several: true, usage: "`NAME,...` that a node without tokens answers to, beside addresses, names without a dot and this machine's own; *.DOMAIN is all names below one, and * every name", set: func(n *webNode, text string) error {
+		n.hosts = items(text)
+		_, err := hostname.New(n.hosts...)
+		return err
 	}},
 	{flag: "max-body", env: "HOLDFAST_MAX_BODY", initial: "10mb", usage: "how large the body of a request may be, a `SIZE`", set: func(n *webNode, text string) (err error) {
 		n.web.MaxBody, err = size(text)
@@ -295,6 +301,10 @@ func (f *webFlags) node() (*webNode, error) {
 	}
 	if f.text["auth"] != "" && n.web.Tokens != nil {
 		return nil, usagef("--auth none (or HOLDFAST_AUTH) says that nobody needs a token, and --tokens (or HOLDFAST_TOKENS) that everybody does: give one of them")
+	}
+	var err error
+	if n.web.Hosts, err = ownHosts(n.hosts); err != nil {
+		return nil, err
 	}
 	for _, a := range n.listen {
 		if n.web.Tokens == nil && f.text["auth"] == "" && !a.loopback() {

@@ -3,10 +3,12 @@ package plan
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"holdfast/internal/hostname"
 	"holdfast/internal/stack"
 )
 
@@ -41,6 +43,7 @@ type haproxyData struct {
 	Entry, Statistics      string
 	StatisticsHere         bool // only for clients on this machine
 	TrustedProxies         []string
+	Hosts                  string     // a regular expression of those that are answered to; empty: all
 	OriginNames            string     // a regular expression; see originHeaders
 	StrangeOriginNames     string     // likewise
 	KV                     bool       // any backend of Holdfast's own web nodes
@@ -134,6 +137,37 @@ func (b builder) hardStop() time.Duration {
 	return longest
 }
 
+// hosts are the names that the stack file gives its entry, beside those that a
+// service answers to by itself (package hostname).
+func hosts(s stack.Stack) []string {
+	names := slices.Clone(s.Entry.Hosts)
+	for _, r := range s.Routes {
+		names = append(names, r.Host...)
+	}
+	for _, app := range s.Apps {
+		if name, _, _ := strings.Cut(app.Health.Host, ":"); name != "" && name[0] != '[' {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// hostPattern is what the Host of a request to a program of the user's, to files
+// and to servers elsewhere has to match; empty: any. Where the entry takes tokens
+// for all of its applications, a page of another site has none. Web nodes see to
+// it themselves, since clients reach them past the balancers, too.
+func (b builder) hostPattern() string {
+	if !b.stack.Entry.OnLoopback() && b.stack.Entry.Auth == "" {
+		return ""
+	}
+	own, err := hostname.New(slices.Concat(b.machine.Names, hosts(b.stack))...)
+	if err != nil || own == nil { // a stack's names were looked at
+		return ""
+	}
+	return own.Pattern()
+}
+
 // logFormat is how a balancer logs a request: HAProxy's own format for HTTP
 // (manual, section 8.2.3) with another last field. That has the path without
 // the query where it is wanted, and else a dash, so that programs that read
@@ -164,6 +198,7 @@ func (b builder) haproxy(n node) haproxyData {
 		// Tokens are the applications': HAProxy's own page asks for none.
 		StatisticsHere: s.Entry.Auth == "",
 		TrustedProxies: s.Entry.TrustedProxies,
+		Hosts:          b.hostPattern(),
 		OriginNames:    originNames(), StrangeOriginNames: strangeOriginNames(),
 		LogAll: s.Entry.Log == "all", LogPath: s.Entry.LogPath, LogFormat: logFormat(s.Entry.LogPath),
 		Unknown:     unknownWords,

@@ -31,6 +31,7 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		"HOLDFAST_STREAMS":            strconv.Itoa(kv.Limits.Streams),
 		"HOLDFAST_STREAMS_PER_CLIENT": strconv.Itoa(kv.Limits.StreamsPerClient),
 		"HOLDFAST_CORS":               strings.Join(kv.CORS, ","),
+		"HOLDFAST_HOSTS":              strings.Join(hosts(b.stack), ","),
 		"HOLDFAST_ACCESS_LOG":         strconv.FormatFloat(kv.AccessLog, 'f', -1, 64),
 		"HOLDFAST_SOURCE_SECRET":      b.machine.Secrets.Source,
 		"HOLDFAST_THREADS":            b.webThreads(),

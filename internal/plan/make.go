@@ -232,6 +232,7 @@ func (b builder) app(n node, p *Process) {
 	case stack.Files:
 		p.Program = Self
 		p.Args = []string{"files", "--dir", b.resolve(app.Files)}
+		env["HOLDFAST_HOSTS"] = strings.Join(hosts(b.stack), ",")
 	case stack.Command:
 		p.Program = Program(ResolveProgram(b.machine.BaseDir, app.Command[0]))
 		own := map[string]string{"HOST": n.host.Address, "PORT": port, "HOLDFAST_NODE": n.name}

@@ -15,7 +15,7 @@ func originCluster(t *testing.T, trusted ...string) (c *cluster, kv, own *flaky,
 	kv, own = &flaky{}, &flaky{}
 	kvPort, ownPort := kv.serve(t), own.serve(t)
 	s := httpStack(t)
-	s.Entry.TrustedProxies = trusted
+	s.Entry.TrustedProxies, s.Entry.Hosts = trusted, []string{"*"}
 	c = newCluster(t, s, map[string]int{"web-1": kvPort, "web-2": kvPort, "other-1": ownPort, "other-2": ownPort})
 	c.start("balancer-1")
 	eventually(t, 5*time.Second, func() error { return c.get("/up").is(200) })
@@ -152,7 +152,7 @@ func TestTheStatisticsPageIsForPeopleOnThisMachine(t *testing.T) {
 
 func TestAuthNoneShowsTheStatisticsPageToEverybody(t *testing.T) {
 	s := httpStack(t)
-	s.Entry.Auth = "none"
+	s.Entry.Auth, s.Entry.Hosts = "none", []string{"shop.example"}
 	for name := range s.Apps {
 		app := s.Apps[name]
 		app.Health = stack.Health{Interval: time.Second, Rise: 2, Fall: 2}

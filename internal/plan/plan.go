@@ -144,6 +144,8 @@ type Machine struct {
 	BaseDir string
 	// Hosts are where the nodes run; none: on this machine, at 127.0.0.1.
 	Hosts []Place
+	// Names are the machine's own.
+	Names []string
 	// HAProxyUser is the user and group that HAProxy drops to; empty when it
 	// is not started as root.
 	HAProxyUser string

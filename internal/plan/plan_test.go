@@ -47,7 +47,7 @@ func stacks(t *testing.T) map[string]stack.Stack {
 
 // machine is a machine with a port for every need.
 func machine(s stack.Stack, dir string, secrets Secrets) Machine {
-	m := Machine{StateDir: dir, BaseDir: "/srv/shop", Cores: 4, Ports: map[string]int{}, Secrets: secrets}
+	m := Machine{StateDir: dir, BaseDir: "/srv/shop", Cores: 4, Ports: map[string]int{}, Secrets: secrets, Names: []string{"machine.example"}}
 	for i, need := range Needs(s) {
 		m.Ports[need.Node] = max(need.Fixed, need.Preferred)
 		if m.Ports[need.Node] == 0 {

@@ -280,6 +280,7 @@ entry:
   listen: 0.0.0.0:8080
   statistics: none
   auth: none
+  hosts: [www.example.com, "*.example.org"]
   trusted-proxies: [10.0.0.5, 10.1.0.0/16, "2001:db8::/32"]
   log: all
   log-path: true

@@ -92,6 +92,16 @@ var (
 		pattern: regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,252}$`),
 		check:   checkHost,
 	}
+	entryHostRule = rule{
+		what:    "the name of a host, such as www.example.com, *.example.com for all names below one, or * for every name",
+		pattern: regexp.MustCompile(`^(\*|(\*\.)?[A-Za-z0-9_][A-Za-z0-9._-]{0,252})$`),
+		check: func(s string) string {
+			if s == "*" {
+				return ""
+			}
+			return checkHost(strings.TrimPrefix(s, "*."))
+		},
+	}
 	// RFC 6265, section 4.1.1, allows more; HAProxy's quoting does not.
 	cookieRule = rule{
 		what:    "the name of a cookie: letters, digits, '.', '_' and '-', such as node",

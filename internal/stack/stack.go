@@ -39,6 +39,10 @@ type Entry struct {
 	Listen string `yaml:"listen"`
 	// Statistics is the path of HAProxy's statistics page; empty: none.
 	Statistics string `yaml:"statistics"`
+	// Hosts are names that the entry answers to, where an application behind it
+	// takes no tokens, beside those that nobody else can have: see package
+	// hostname.
+	Hosts []string `yaml:"hosts"`
 	// Auth says who may use an entry that is not on loopback. The only
 	// value is "none": everybody who can reach it. Without it every
 	// application behind the entry has to ask for tokens.

@@ -13,6 +13,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"holdfast/internal/hostname"
 )
 
 // HealthPath answers 200 as long as the directory can be opened, whatever is
@@ -29,18 +31,19 @@ const (
 
 // Server serves one directory.
 type Server struct {
-	root *os.Root
-	node string
+	root  *os.Root
+	node  string
+	hosts *hostname.Set
 }
 
 // Open opens the directory to serve. node is told in the Holdfast-Node header
-// when it is not empty. Close the server when it no longer serves.
-func Open(dir, node string) (*Server, error) {
+// when it is not empty. hosts are the names that it answers to; nil: all. Close the server when it no longer serves.
+func Open(dir, node string, hosts *hostname.Set) (*Server, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the directory to serve: %w", err)
 	}
-	return &Server{root: root, node: node}, nil
+	return &Server{root: root, node: node, hosts: hosts}, nil
 }
 
 // Close closes the directory.
@@ -86,6 +89,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.URL.Path == HealthPath {
 		s.health(w)
+		return
+	}
+	// A page of another site whose name leads here could read them.
+	if !s.hosts.Has([]byte(r.Host)) {
+		http.Error(w, "The Host of the request is no name of this service; --hosts adds names (entry.hosts in the stack file).", http.StatusMisdirectedRequest)
 		return
 	}
 	http.FileServerFS(files{s.root}).ServeHTTP(w, r)

@@ -49,7 +49,7 @@ func site(t *testing.T) string {
 // serve serves a directory until the test ends.
 func serve(t *testing.T, dir string) string {
 	t.Helper()
-	s, err := Open(dir, "static-1")
+	s, err := Open(dir, "static-1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestFiles(t *testing.T) {
 }
 
 func TestAMissingDirectoryIsNamed(t *testing.T) {
-	if _, err := Open(filepath.Join(t.TempDir(), "none"), ""); err == nil || !strings.Contains(err.Error(), "none") {
+	if _, err := Open(filepath.Join(t.TempDir(), "none"), "", nil); err == nil || !strings.Contains(err.Error(), "none") {
 		t.Errorf("error %v does not name the directory", err)
 	}
 }

@@ -5,9 +5,11 @@ import (
 	"os"
 	"os/user"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/hostname"
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
 )
@@ -23,9 +25,27 @@ func machine(s stack.Stack, baseDir, stateDir string, last kept) (plan.Machine, 
 		StateDir: stateDir, BaseDir: baseDir,
 		Cores: runtime.NumCPU(), Ports: chosen, HAProxyUser: haproxyUser(),
 		Files: openFiles(), Hosts: last.Hosts, Replication: last.Redis.Replication,
+		Names: MachineNames(),
 	}
 	m.Secrets, err = last.Secrets.Complete(rand.Reader, s)
 	return m, err
+}
+
+// MachineNames are the names of this machine: what it calls itself, and the same
+// where names are told by multicast (RFC 6762).
+func MachineNames() []string {
+	name, err := os.Hostname()
+	if err != nil {
+		return nil
+	}
+	var names []string
+	short, _, _ := strings.Cut(name, ".")
+	for _, name := range []string{name, short + ".local"} {
+		if _, err := hostname.New(name); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // haproxyUser is the user that a HAProxy started by root drops to; empty when

@@ -277,11 +277,11 @@ func TestCrossOriginRequests(t *testing.T) {
 		status  int
 		allowed string
 	}{
-		{"off: the page may not read", nil, nil, []string{"Origin", page}, "GET", "/get?key=a", 404, ""},
+		{"off: the page may not read", nil, nil, []string{"Origin", page}, "GET", "/get?key=a", 403, ""},
 		{"off: no preflight", nil, nil, []string{"Origin", page, "Access-Control-Request-Method", "PUT"}, "OPTIONS", "/get?key=a", 405, ""},
 		{"named", []string{"https://b", page}, nil, []string{"Origin", page}, "GET", "/get?key=a", 404, page},
-		{"not named", []string{"https://b"}, nil, []string{"Origin", page}, "GET", "/get?key=a", 404, ""},
-		{"no suffix of a named one", []string{page}, nil, []string{"Origin", "https://evil-app.example"}, "GET", "/get?key=a", 404, ""},
+		{"not named", []string{"https://b"}, nil, []string{"Origin", page}, "GET", "/get?key=a", 403, ""},
+		{"no suffix of a named one", []string{page}, nil, []string{"Origin", "https://evil-app.example"}, "GET", "/get?key=a", 403, ""},
 		{"all", []string{"*"}, nil, []string{"Origin", page}, "GET", "/get?key=a", 404, "*"},
 		{"a preflight", []string{page}, tokens(t, token.Entry{Name: "a"}), []string{"Origin", page, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization, x-y"}, "OPTIONS", "/", 204, page},
 		{"another's preflight", []string{page}, nil, []string{"Origin", "https://b", "Access-Control-Request-Method", "POST"}, "OPTIONS", "/", 204, ""},

@@ -20,10 +20,6 @@ const (
 	corsAge = "600"
 )
 
-// errCrossSite turns down another site's page where no token stands before the
-// data: a page that somebody on this machine looks at could write by a form.
-var errCrossSite = &failure{fasthttp.StatusForbidden, "NOPERM requests from other sites' pages are not allowed; --cors names the origins that may"}
-
 // cors sets what lets other origins' pages read the answer. It answers true
 // when the request was a preflight, or turned down, and is answered by that.
 //
@@ -55,16 +51,6 @@ func (s *Server) cors(ctx *fasthttp.RequestCtx) (done bool) {
 	return s.stranger(ctx, allowed)
 }
 
-// stranger turns down another site's page, unless its origin is allowed or a
-// token stands before the data. It answers whether it did.
-func (s *Server) stranger(ctx *fasthttp.RequestCtx, allowed bool) bool {
-	if allowed || s.cfg.Tokens != nil || !crossSite(ctx) {
-		return false
-	}
-	failJSON(ctx, errCrossSite)
-	return true
-}
-
 // preflight answers a browser that asks what a page may send. One that gets no
 // leave sends nothing.
 func (s *Server) preflight(ctx *fasthttp.RequestCtx, allowed bool) {
@@ -81,20 +67,6 @@ func (s *Server) preflight(ctx *fasthttp.RequestCtx, allowed bool) {
 		h.SetBytesV(fasthttp.HeaderAccessControlAllowHeaders, wanted)
 	}
 	h.Set(fasthttp.HeaderAccessControlMaxAge, corsAge)
-}
-
-// crossSite says that a browser sends the request for another site's page, and
-// not because somebody followed a link or typed the address (Fetch Metadata
-// Request Headers, section 2). A program sends no such header. Following a
-// link to what writes would be a write, so only that to a read counts.
-func crossSite(ctx *fasthttp.RequestCtx) bool {
-	switch string(ctx.Request.Header.Peek("Sec-Fetch-Site")) {
-	case "cross-site", "same-site":
-		path := ctx.URI().PathOriginal()
-		reads := ctx.IsGet() && (string(path) == "/get" || bytes.HasPrefix(path, []byte("/v1/")))
-		return !reads || string(ctx.Request.Header.Peek("Sec-Fetch-Mode")) != "navigate"
-	}
-	return false
 }
 
 // isHeaderList says that a text is names of header fields with commas between.

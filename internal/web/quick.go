@@ -168,7 +168,7 @@ func (s *Server) fields() [][2][]byte {
 // wants is responder's.
 func (s *quick) wants(q *simple) bool {
 	_, ok := s.routeOf(q)
-	return ok
+	return ok && s.answersTo(q.host)
 }
 
 // routeOf is route for simple requests. It answers false to what is no command.
@@ -203,6 +203,9 @@ func (s *quick) routeOf(q *simple) (route, bool) {
 
 // respond is responder's.
 func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
+	if !s.answersTo(q.host) {
+		return out, declined
+	}
 	if out, ok := s.remembered(f, q, out); ok {
 		return out, answered
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"holdfast/internal/hostname"
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
 )
@@ -79,6 +80,9 @@ type Config struct {
 	Tokens *token.Set
 	// CORS are the origins whose pages may use this node; none: only its own.
 	CORS []string
+	// Hosts are the names that the node answers to where it asks for no tokens;
+	// nil: every name.
+	Hosts *hostname.Set
 	// AccessLog is the fraction of requests that are logged, 0 to 1, and
 	// Access where: default nobody.
 	AccessLog float64
@@ -104,7 +108,8 @@ type Server struct {
 	// lasting are the places of streams and long polls, monitors those of streams
 	// of all commands besides.
 	lasting, monitors *shares
-	unsent            atomic.Int64 // bytes that wait to be sent on streams
+	unsent            atomic.Int64           // bytes that wait to be sent on streams
+	host              atomic.Pointer[string] // one of Config.Hosts, the first that was asked for
 	// streams is the context of the streams of events; endStreams ends them.
 	streams    context.Context
 	endStreams context.CancelFunc

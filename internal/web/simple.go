@@ -11,6 +11,7 @@ import (
 type simple struct {
 	method        int // its place in methods: GET, POST or PUT
 	path, query   []byte
+	host          []byte
 	body          []byte
 	authorization []byte
 	wishes        wishes
@@ -174,6 +175,7 @@ var inNames = func() (t [256]byte) {
 func (q *simple) take(field fields, value []byte, length *int) bool {
 	switch field {
 	case hostField:
+		q.host = value
 		return plainHost(value)
 	case agentField: // browsers get more of a header: see secure
 		return !bytes.HasPrefix(value, []byte("Mozilla/"))

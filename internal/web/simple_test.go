@@ -143,7 +143,8 @@ func sameAs(q *simple, raw []byte) string {
 	if ctx.Request.Header.ConnectionClose() {
 		return "its connection is closed there"
 	}
-	if crossSite(&ctx) || bytes.HasPrefix(ctx.Request.Header.UserAgent(), []byte("Mozilla/")) {
+	field := func(name string) string { return string(ctx.Request.Header.Peek(name)) }
+	if foreign(field, reads(&ctx)) != nil || bytes.HasPrefix(ctx.Request.Header.UserAgent(), []byte("Mozilla/")) {
 		return "a browser sent it"
 	}
 	var w wishes

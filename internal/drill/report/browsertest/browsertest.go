@@ -16,7 +16,7 @@ const limit = 30 * time.Second
 
 // Open opens a page in a browser of its own, which ends with the test. It
 // answers the context in which the test goes on with it.
-func Open(t *testing.T, url string) context.Context {
+func Open(t *testing.T, url string, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.NoSandbox, chromedp.DisableGPU,
@@ -26,6 +26,7 @@ func Open(t *testing.T, url string) context.Context {
 		chromedp.Flag("disable-sync", true),
 		chromedp.UserDataDir(t.TempDir()),
 	)
+	options = append(options, more...)
 	if path, err := exec.LookPath("chromium"); err == nil {
 		options = append(options, chromedp.ExecPath(path))
 	}

@@ -1,0 +1,161 @@
+package web
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Where no token stands before the data, whoever can send a request can write.
+// A page of another site can have the browser of somebody who reaches the node
+// send one, by a form, an image or a script. What gives such a page away:
+//
+//   - Host: a page whose own name leads to the node (see package hostname);
+//   - Sec-Fetch-Site (Fetch Metadata Request Headers): browsers say by it who
+//     asks, but only to https and to this machine;
+//   - Origin (Fetch standard, section 3.1): they say it with each request but a
+//     GET and HEAD that are not to be read by the page;
+//   - Referer, unless the page leaves it out.
+//
+// A program sends none of the last three.
+
+// errCrossSite turns down another site's page.
+var errCrossSite = &failure{fasthttp.StatusForbidden, "NOPERM requests from other sites' pages are not allowed; --cors (kv.cors in the stack file) names the origins that may"}
+
+// errUnsaidSite turns down a browser that does not say whose page asks.
+var errUnsaidSite = &failure{fasthttp.StatusForbidden, "NOPERM over plain http a browser does not say which site's page sends this, so it may only read here (/get, /v1/keys). To write, use a program or https, or ask for tokens"}
+
+// otherHost turns down a host that is none of the node's.
+func (s *Server) otherHost() error {
+	where := "--hosts (or HOLDFAST_HOSTS)"
+	if s.cfg.InStack {
+		where = "entry.hosts in the stack file"
+	}
+	return &failure{fasthttp.StatusMisdirectedRequest, "NOPERM the Host of the request is no name of this service; " + where + " adds names"}
+}
+
+// answersTo reports whether the node answers to a host.
+func (s *Server) answersTo(host []byte) bool {
+	if s.cfg.Hosts == nil || s.cfg.Tokens != nil {
+		return true
+	}
+	last := s.host.Load()
+	if last != nil && *last == string(host) {
+		return true
+	}
+	if !s.cfg.Hosts.Has(host) {
+		return false
+	}
+	if last == nil && len(host) < 300 {
+		name := string(host)
+		s.host.Store(&name)
+	}
+	return true
+}
+
+// stranger turns down what another site's page may have sent, unless its origin
+// is allowed or a token stands before the data. It answers whether it did.
+func (s *Server) stranger(ctx *fasthttp.RequestCtx, allowed bool) bool {
+	if s.cfg.Tokens != nil {
+		return false
+	}
+	h := &ctx.Request.Header
+	var err error
+	if !s.answersTo(h.Host()) {
+		err = s.otherHost()
+	} else if !allowed && !ctx.IsOptions() { // which has an effect nowhere
+		err = foreign(func(name string) string { return string(h.Peek(name)) }, reads(ctx))
+	}
+	if err == nil {
+		return false
+	}
+	failJSON(ctx, err)
+	return true
+}
+
+// reads reports whether a request can only read.
+func reads(ctx *fasthttp.RequestCtx) bool {
+	path := ctx.URI().PathOriginal()
+	return (ctx.IsGet() || ctx.IsHead()) &&
+		(len(path) <= 1 || string(path) == "/get" || bytes.HasPrefix(path, []byte("/get/")) || bytes.HasPrefix(path, []byte("/v1/")))
+}
+
+// foreign is the error of a request that another site's page may have sent; nil
+// where none has. field is a field of the request's header; reads: the request
+// can only read. Following a link to what writes would be a write, so only a
+// link to a read counts as one.
+func foreign(field func(name string) string, reads bool) error {
+	site, host := field("Sec-Fetch-Site"), field("Host")
+	switch site {
+	case "none", "same-origin", "":
+	default: // same-site, cross-site, and what may come
+		if reads && field("Sec-Fetch-Mode") == "navigate" {
+			return nil
+		}
+		return errCrossSite
+	}
+	origin := field("Origin")
+	switch {
+	case origin == "":
+	case origin == "null" && site == "same-origin": // a form of a page that tells no address
+		return nil
+	case !sameOrigin(origin, host):
+		return errCrossSite
+	default:
+		return nil
+	}
+	if site != "" || reads || !strings.HasPrefix(field("User-Agent"), "Mozilla/") {
+		return nil
+	}
+	switch referer := field("Referer"); {
+	case referer == "":
+		return errUnsaidSite
+	case !sameOrigin(referer, host):
+		return errCrossSite
+	}
+	return nil
+}
+
+// sameOrigin reports whether a URL is of a host, as the Host header has it. A
+// proxy in front may have taken https, so that the scheme does not count but for
+// the port where none is given.
+func sameOrigin(url, host string) bool {
+	scheme, rest, ok := strings.Cut(url, "://")
+	if !ok || host == "" {
+		return false
+	}
+	rest, _, _ = strings.Cut(rest, "/")
+	port := ":80"
+	if strings.EqualFold(scheme, "https") {
+		port = ":443"
+	}
+	return strings.EqualFold(strings.TrimSuffix(rest, port), strings.TrimSuffix(host, port))
+}
+
+// guard is the same for the admin's routes: a page of another site may neither
+// read them nor have the node make a profile. A browser that does not say whose
+// page asks may look at what costs nothing.
+func (s *Server) guard(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		field := func(name string) string {
+			if name == "Host" {
+				return r.Host
+			}
+			return r.Header.Get(name)
+		}
+		var err error
+		if !s.cfg.Hosts.Has([]byte(r.Host)) {
+			err = s.otherHost()
+		} else {
+			err = foreign(field, !strings.HasPrefix(r.URL.Path, "/debug/"))
+		}
+		if err != nil {
+			status, words := outcome(err)
+			http.Error(w, words, status)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
