@@ -60,10 +60,11 @@ func logsOf(t *testing.T, files map[string]string, args ...string) (string, erro
 	return out.String(), err
 }
 
+// The times of all tests are those of one place, wherever they run. It is set before
+// any goroutine reads the time, as those of a web node do until the program ends.
+func init() { time.Local = time.FixedZone("there", 3600) }
+
 func TestLogsOfAllAreMergedByTheTimesOfTheirLines(t *testing.T) {
-	old := time.Local
-	time.Local = time.FixedZone("there", 3600)
-	t.Cleanup(func() { time.Local = old })
 	files := map[string]string{
 		"web-1.log.1":     "2026-11-28T12:00:00.000001Z first\n",
 		"web-1.log":       "2026-11-28T12:00:00.000004Z fourth\n2026-11-28T12:00:00.000004Z   of it\n",
