@@ -48,6 +48,7 @@ func (s *instance) convicts(start func() *drilling, what ...string) {
 }
 
 func TestWritesThatNoReplicaHasAreMissed(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t)+async)
 	s.must("up", "-d")
 	s.awaitHealthy()
@@ -101,6 +102,7 @@ func TestAPlainSentinelFailoverLosesNothingThatIsInSync(t *testing.T) {
 // A master that comes back empty before the Sentinels have missed it empties
 // its replicas. Holdfast's supervisor does not let it; here it stands still.
 func TestAMasterThatIsWipedAndRevivedIsConvicted(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	s.awaitHealthy()
@@ -187,12 +189,14 @@ func stopped(pid int) bool {
 // Three of the mutants ('make mutants' has all): what they break is acknowledging,
 // repeating, and reading.
 func TestBrokenProgramsAreConvicted(t *testing.T) {
+	t.Parallel()
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"ack-before-wait", "key-ignored", "replica-as-master"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m, there := mutants.Named(name)
 			if !there {
 				t.Fatal("there is no such mutant")
@@ -203,7 +207,8 @@ func TestBrokenProgramsAreConvicted(t *testing.T) {
 				t.Fatal(err)
 			}
 			program := filepath.Join(s.dir, "holdfast")
-			build := exec.Command("go", "build", "-overlay", overlay, "-o", program, "holdfast/cmd/holdfast")
+			// Without the profile it shares what the linter has built.
+			build := exec.Command("go", "build", "-pgo=off", "-overlay", overlay, "-o", program, "holdfast/cmd/holdfast")
 			if out, err := build.CombinedOutput(); err != nil {
 				t.Fatalf("build the broken program: %v\n%s", err, out)
 			}

@@ -15,6 +15,7 @@ import (
 // once. What can be answered all the same is, and the writes are carried out
 // when the master is back.
 func TestHeldWritesKeepNobodyElseFromAnAnswer(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, fmt.Sprintf(`
 entry: {listen: "127.0.0.1:%d"}
 apps: {web: {kv: {hold: 10s}}}

@@ -10,6 +10,7 @@ import (
 
 // What a full disk may leave: an append-only file that is broken in its midst.
 func TestAReplicaWithADamagedFileGetsItsDataFromTheMaster(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t)+"redis:\n  replicas: 1\n")
 	s.must("up", "-d")
 	st := s.awaitHealthy()

@@ -47,6 +47,7 @@ func (s *instance) redisAt(address string, args ...string) (string, error) {
 }
 
 func TestTheDeadlockThatSentinelsDoNotLeaveIsMended(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t)+"redis:\n  replicas: 1\n")
 	s.must("up", "-d")
 	st := s.awaitHealthy()
@@ -68,6 +69,7 @@ func TestTheDeadlockThatSentinelsDoNotLeaveIsMended(t *testing.T) {
 }
 
 func TestTheDefaultUserAndTheWebUserAreKeptOut(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	s.awaitHealthy()

@@ -207,6 +207,7 @@ func TestADrillOfAStackThatHolds(t *testing.T) {
 
 // What is done behind the drill's back must not pass for its own.
 func TestADrillNoticesWhatItDidNotDo(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	s.awaitHealthy()
@@ -225,6 +226,7 @@ func TestADrillNoticesWhatItDidNotDo(t *testing.T) {
 }
 
 func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	s.awaitHealthy()
@@ -260,6 +262,7 @@ func (s *instance) standing() []string {
 }
 
 func TestWhatADrillRefuses(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	says(t, s.fails(2, "drill", "kill-mastre"), "kill-mastre", "kill-master", "--list")
 	says(t, s.fails(2, "drill", "--rate", "0"), "--rate 0")

@@ -72,6 +72,7 @@ func TestAnOccupiedPortOfARedisNodeIsNamedToo(t *testing.T) {
 }
 
 func TestASecondUpOfTheSameStackIsRefused(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	before := s.awaitHealthy()
@@ -207,6 +208,7 @@ func TestWrongArgumentsAreExitTwo(t *testing.T) {
 }
 
 func TestANodeThatKeepsDyingIsFailedWithItsLastWords(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t)+`
 apps:
   mine:
@@ -224,6 +226,7 @@ apps:
 }
 
 func TestAMasterWhoseDataIsGoneRefusesToWipeItsReplicas(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()
@@ -252,6 +255,7 @@ func TestAMasterWhoseDataIsGoneRefusesToWipeItsReplicas(t *testing.T) {
 }
 
 func TestCtrlCTakesTheStackDownAndASecondOneAtOnce(t *testing.T) {
+	t.Parallel()
 	for _, times := range []int{1, 2} {
 		s := newInstance(t, minimal(t))
 		cmd := s.command("up")

@@ -49,6 +49,8 @@ func seen(t *testing.T, url string) map[string]int {
 }
 
 func TestExampleStaticAndApp(t *testing.T) {
+	releasePreferredPorts()
+	t.Cleanup(holdPreferredPorts)
 	for _, port := range []int{4331, 5001, 5002, 5003, 5004} {
 		elsewhere(t, port)
 	}
@@ -73,6 +75,8 @@ func TestExampleStaticAndApp(t *testing.T) {
 }
 
 func TestExampleTwoServers(t *testing.T) {
+	releasePreferredPorts()
+	t.Cleanup(holdPreferredPorts)
 	elsewhere(t, 5001)
 	elsewhere(t, 5002)
 	s := newExample(t, "source-two-servers.yaml")

@@ -125,6 +125,7 @@ func TestAHungMasterIsReplaced(t *testing.T) {
 }
 
 func TestAHungWebNodeLeavesTheRotationAndReturns(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()
@@ -155,6 +156,7 @@ func (s *instance) answering(entry string, times int) map[string]bool {
 }
 
 func TestAHungBalancerIsKilledAndReplaced(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	s.awaitHealthy()
@@ -200,6 +202,7 @@ func TestAKilledSupervisorIsNotNoticedAndTheNextAdoptsEveryNode(t *testing.T) {
 }
 
 func TestADeathWhileNoSupervisorRunsIsMendedByTheNextUp(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	s.awaitHealthy()
@@ -212,6 +215,7 @@ func TestADeathWhileNoSupervisorRunsIsMendedByTheNextUp(t *testing.T) {
 }
 
 func TestDownWithoutASupervisor(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()
@@ -251,6 +255,7 @@ func TestAChangedStackFileReachesTheNodesThatTheNextUpAdopts(t *testing.T) {
 }
 
 func TestABalancerThatNoRecordTellsOfIsNotStartedTwice(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()

@@ -39,6 +39,7 @@ func askAs(t *testing.T, method, url, token, body string) (int, string) {
 }
 
 func TestTheWebNodesSettingsReachIt(t *testing.T) {
+	t.Parallel()
 	const shop, look = "a-token-for-the-shop", "a-token-to-look"
 	s := newInstance(t, fmt.Sprintf(`
 entry: {listen: "127.0.0.1:%d"}

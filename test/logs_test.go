@@ -118,6 +118,7 @@ func TestALogWriterThatHangsIsReplaced(t *testing.T) {
 }
 
 func TestABalancerSaysOnceThatAServerIsDown(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, withoutRedis(t)+fmt.Sprintf("tcp: [{listen: 127.0.0.1:%d, app: site}]\n", freePort(t)))
 	s.must("up", "-d")
 	s.awaitHealthy()
@@ -140,6 +141,7 @@ func TestABalancerSaysOnceThatAServerIsDown(t *testing.T) {
 }
 
 func TestTheWordsOfANodeThatCannotStartAreShown(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t)+`
 apps:
   mine:

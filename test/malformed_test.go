@@ -43,6 +43,7 @@ var statusLine = regexp.MustCompile(`HTTP/1\.[01] [0-9]{3} `)
 // what one of them takes for the end of a request, the other must not take for
 // the beginning of the next.
 func TestMalformedRequestsThroughTheEntryHarmNobody(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()

@@ -43,6 +43,7 @@ func (s *instance) powerLoss() {
 }
 
 func TestEverythingKilledAtOnceComesBackWithTheSameDataAndMaster(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()
@@ -92,6 +93,7 @@ func (s *instance) watchMasters(stop <-chan struct{}) (saw string) {
 }
 
 func TestPowerLostInTheMidstOfAFailoverLosesNoAcknowledgedWrite(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()

@@ -14,6 +14,7 @@ import (
 var byUnixSocket = regexp.MustCompile(`(?m) name=web-\d .* flags=\w*U`)
 
 func TestReadsGoByTheUnixSocketOfTheMaster(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -43,8 +44,31 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(os.Stderr, "build holdfast: %v\n%s", err, out)
 			return 1
 		}
+		holdPreferredPorts()
 		return m.Run()
 	}())
+}
+
+// preferredPorts are those that web nodes take when they are free. The tests hold
+// them, except where an example needs one: two stacks that are started at the same
+// time would both choose them.
+var preferredPorts = map[int]net.Listener{5001: nil, 5002: nil, 5003: nil, 5004: nil}
+
+func holdPreferredPorts() {
+	for port, held := range preferredPorts {
+		if held == nil {
+			preferredPorts[port], _ = listen(port) // somebody else's is as good
+		}
+	}
+}
+
+func releasePreferredPorts() {
+	for port, held := range preferredPorts {
+		if held != nil {
+			held.Close()
+		}
+		preferredPorts[port] = nil
+	}
 }
 
 // instance is one stack under test.
@@ -272,14 +296,15 @@ func expect(t *testing.T, url string, status int, body string) {
 	}
 }
 
-// freePort is a port that nobody listens on, from below the ports of outgoing
-// connections.
+// freePort is a port that nobody listens on. It is from below those of other
+// packages' servers (15000 and up), which stacks choose (20000 and up), and of
+// outgoing connections.
 var nextPort atomic.Int32
 
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 1000 {
-		p := 12000 + int(nextPort.Add(1)) + os.Getpid()%5000
+		p := 12000 + (os.Getpid()+int(nextPort.Add(1)))%3000
 		if l, err := listen(p); err == nil {
 			l.Close()
 			return p

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -21,18 +22,27 @@ const (
 	readerToken = "a-token-that-reads"
 )
 
-// upstash stands up a stack with tokens, and installs the @upstash/redis
-// client and the programs of testdata/upstash that use it.
-func upstash(t *testing.T) (s *instance, dir string, env []string) {
-	t.Helper()
-	dir = t.TempDir()
+// upstashClient installs the @upstash/redis client and the programs of
+// testdata/upstash that use it, once for all tests. It goes with the binary.
+var upstashClient = sync.OnceValues(func() (dir string, err error) {
+	dir = filepath.Join(filepath.Dir(binary), "upstash")
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "upstash"))); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	npm := exec.Command("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", dir)
 	npm.Dir = dir
 	if out, err := npm.CombinedOutput(); err != nil {
-		t.Fatalf("npm install: %v (scripts/setup --test installs npm)\n%s", err, out)
+		return "", fmt.Errorf("npm install: %w (scripts/setup --test installs npm)\n%s", err, out)
+	}
+	return dir, nil
+})
+
+// upstash stands up a stack with tokens, for the programs in dir.
+func upstash(t *testing.T) (s *instance, dir string, env []string) {
+	t.Helper()
+	dir, err := upstashClient()
+	if err != nil {
+		t.Fatal(err)
 	}
 	s = newInstance(t, fmt.Sprintf(`%s
 apps:
@@ -47,6 +57,7 @@ apps:
 }
 
 func TestTheUpstashClientFindsEverythingAsItExpects(t *testing.T) {
+	t.Parallel()
 	_, dir, env := upstash(t)
 	cmd := exec.CommandContext(t.Context(), "node", "features.mjs")
 	cmd.Dir, cmd.Env = dir, env

@@ -20,6 +20,7 @@ func minimal(t *testing.T) string {
 }
 
 func TestTheSourcesWalkThroughByteForByte(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	said := s.must("up", "-d")
 	st := s.awaitHealthy()
@@ -55,6 +56,7 @@ func TestTheSourcesWalkThroughByteForByte(t *testing.T) {
 }
 
 func TestTheStatisticsPageInABrowser(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()
@@ -70,6 +72,7 @@ func TestTheStatisticsPageInABrowser(t *testing.T) {
 }
 
 func TestStatusInWordsAndForPrograms(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	if out := s.statusCommand(); out.Ready || out.Supervisor != 0 || len(out.Nodes) != 10 {
 		t.Errorf("before up: %+v", out)
@@ -106,6 +109,7 @@ func TestStatusInWordsAndForPrograms(t *testing.T) {
 }
 
 func TestNodeCommands(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	s.awaitHealthy()
@@ -150,6 +154,7 @@ func TestNodeCommands(t *testing.T) {
 }
 
 func TestDataAndTopologySurviveDownAndUp(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	st := s.awaitHealthy()
@@ -176,6 +181,7 @@ func TestDataAndTopologySurviveDownAndUp(t *testing.T) {
 }
 
 func TestTwoStacksSideBySide(t *testing.T) {
+	t.Parallel()
 	a, b := newInstance(t, minimal(t)), newInstance(t, minimal(t))
 	a.must("up", "-d")
 	b.must("up", "-d")

@@ -44,6 +44,7 @@ func (s *instance) pasted(line string) (said string, code int) {
 // A stack whose program, file and state directory have a space in their paths,
 // and whose entry asks for tokens.
 func TestWhatIsSaidCanBePastedAndIsNotForged(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, "")
 	s.file, s.state = filepath.Join(s.dir, "my stack.yaml"), filepath.Join(s.dir, "my state")
 	s.write("name: " + s.name + "\n" + minimal(t) + fmt.Sprintf(`
