@@ -44,6 +44,9 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(os.Stderr, "build holdfast: %v\n%s", err, out)
 			return 1
 		}
+		// A program with the race detector waits a second before it exits
+		// (https://go.dev/doc/articles/race_detector), and each test runs several.
+		os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 		holdPreferredPorts()
 		return m.Run()
 	}())
