@@ -268,7 +268,10 @@ func TestCtrlCTakesTheStackDownAndASecondOneAtOnce(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		s.await("a stack that is ready", 30*time.Second, func() bool { return s.status().Ready })
+		s.await("a stack that is said to be up", 30*time.Second, func() bool {
+			text, _ := os.ReadFile(out.Name())
+			return strings.Contains(string(text), "is up after")
+		})
 		st := s.awaitHealthy()
 		for range times {
 			cmd.Process.Signal(os.Interrupt)
