@@ -126,6 +126,12 @@ var webOptions = []option{
 		}
 		return nil
 	}},
+	{flag: "scripts", env: "HOLDFAST_SCRIPTS", usage: "`WHICH` scripts and functions clients may run: off, read (EVAL_RO and its like) or on (default on; for tokens, where --script-users gives scripts rights of their own, or where on is written)", set: func(n *webNode, text string) (err error) {
+		n.web.Scripts, err = oneOf(text, commands.ScriptModes)
+		n.web.ScriptsAnyway = err == nil
+		return err
+	}},
+	{flag: "script-users", env: "REDIS_SCRIPT_USERS", secret: true, usage: "`USER:PASSWORD,USER:PASSWORD`: the Redis users as which scripts run, of clients who may write and of tokens that may only read (default: as the user of the Redis URL)", set: setScriptUsers},
 	{flag: "cors", env: "HOLDFAST_CORS", several: true, usage: "`ORIGIN,...` whose pages may use this node (https://example.org, or * for all)", set: func(n *webNode, text string) error {
 		n.web.CORS = items(strings.ToLower(text))
 		for _, origin := range n.web.CORS {
@@ -345,6 +351,29 @@ func setListen(n *webNode, text string) error {
 	return nil
 }
 
+// setScriptUsers reads one or two users, written as in a URL.
+func setScriptUsers(n *webNode, text string) error {
+	parts := items(text)
+	if len(parts) > 2 {
+		return fmt.Errorf("it has to be one or two of USER:PASSWORD, with a comma between them")
+	}
+	for i, part := range parts {
+		name, password, found := strings.Cut(part, ":")
+		user, err := url.PathUnescape(name)
+		secret, err2 := url.PathUnescape(password)
+		if !found || err != nil || err2 != nil || user == "" || secret == "" {
+			return fmt.Errorf("each has to be USER:PASSWORD; what is no letter or digit is written %%XX")
+		}
+		login := &redis.Login{Username: user, Password: secret}
+		if i == 0 {
+			n.redis.ScriptUser, n.web.ScriptUser = login, true
+		} else {
+			n.redis.ReadScriptUser, n.web.ReadScriptUser = login, true
+		}
+	}
+	return nil
+}
+
 func setSockets(n *webNode, text string) error {
 	n.redis.Sockets = map[string]string{}
 	for _, item := range items(text) {
@@ -410,7 +439,7 @@ func oneOf[T any](text string, values map[string]T) (T, error) {
 	value, ok := values[text]
 	if !ok {
 		names := make([]string, 0, len(values))
-		for _, name := range []string{"master", "replica", "cached", "in-sync", "async", "none"} {
+		for _, name := range []string{"master", "replica", "cached", "in-sync", "async", "none", "off", "read", "on"} {
 			if _, has := values[name]; has {
 				names = append(names, name)
 			}

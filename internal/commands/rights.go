@@ -29,6 +29,26 @@ func NodeRights(allow []string) string {
 		granted(Granted), "+time +wait", granted(allow), "(&* -@all +psubscribe)")
 }
 
+// ScriptRights are what the Redis user may do that runs the scripts of clients who may
+// write: what a client may do by commands, and no more. The database is the one that
+// clients have, by its number. A rule cannot tell one COPY from another by its option
+// DB, so a script may not use COPY at all. The rights hold for all commands of a
+// transaction with a script in it.
+func ScriptRights(database int, allow []string) string {
+	return rights("~*", channelsOfClients,
+		"-@all +@read +@write -@admin -@dangerous -copy -move",
+		granted(scriptNames), granted(Granted), "+ping +echo +time +command +publish +spublish +pubsub +function +script -function|delete -function|flush -function|kill -function|load -function|restore -script|debug -script|flush -script|kill",
+		granted(allow), fmt.Sprintf("+select|%d", database))
+}
+
+// ReadScriptRights are what the Redis user may do that runs the scripts of clients who
+// may only read: see ScriptRights.
+func ReadScriptRights(database int) string {
+	return rights("~*",
+		"-@all +@read -@admin -@dangerous -scan +sort_ro +ping +echo +time",
+		granted(scriptNames), fmt.Sprintf("+select|%d", database))
+}
+
 func rights(parts ...string) string {
 	var all []string
 	for _, part := range parts {

@@ -1,13 +1,18 @@
 package plan
 
 import (
+	"maps"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
 
+	"holdfast/internal/commands"
 	"holdfast/internal/stack"
 )
+
+// dataDatabase is the number of the database that applications have.
+const dataDatabase = 0
 
 // tokensFile is a web node's file of the tokens that the stack file has.
 const tokensFile = "tokens.yaml"
@@ -24,6 +29,8 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		"HOLDFAST_HOLD":               kv.Hold.String(),
 		"HOLDFAST_REMEMBER":           kv.Remember.String(),
 		"HOLDFAST_ALLOW":              strings.Join(kv.AllowedCommands(), ","),
+		"HOLDFAST_SCRIPTS":            kv.Scripts,
+		"REDIS_SCRIPT_USERS":          b.scriptLogins(n.app, kv),
 		"HOLDFAST_MAX_BODY":           strconv.FormatInt(int64(kv.Limits.Body), 10),
 		"HOLDFAST_MAX_KEY":            strconv.FormatInt(int64(kv.Limits.Key), 10),
 		"HOLDFAST_MAX_PIPELINE":       strconv.Itoa(kv.Limits.Pipeline),
@@ -58,6 +65,41 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		env["HOLDFAST_AUTH"] = b.stack.Entry.Auth
 	}
 	return env
+}
+
+// scriptUser is a Redis user as which the scripts of an application's clients run.
+type scriptUser struct{ Name, Password, Rights string }
+
+// scriptUsers are those of an application: of its clients who may write, and of its
+// tokens that may only read. An application without scripts has none.
+func (b builder) scriptUsers(app string, kv stack.KVApp) []scriptUser {
+	if kv.Scripts == "off" {
+		return nil
+	}
+	return []scriptUser{
+		{"scripts-" + app, b.machine.Secrets.Scripts, commands.ScriptRights(dataDatabase, kv.GrantedCommands())},
+		{"read-scripts-" + app, b.machine.Secrets.ReadScripts, commands.ReadScriptRights(dataDatabase)},
+	}
+}
+
+// scriptLogins tells a web node who they are.
+func (b builder) scriptLogins(app string, kv stack.KVApp) string {
+	var all []string
+	for _, u := range b.scriptUsers(app, kv) {
+		all = append(all, u.Name+":"+u.Password)
+	}
+	return strings.Join(all, ",")
+}
+
+// allScriptUsers are those of every application, in the order of the names.
+func (b builder) allScriptUsers() []scriptUser {
+	var all []scriptUser
+	for _, name := range slices.Sorted(maps.Keys(b.stack.Apps)) {
+		if kv := b.stack.Apps[name].KV; kv != nil {
+			all = append(all, b.scriptUsers(name, *kv)...)
+		}
+	}
+	return all
 }
 
 // webThreads is how many cores a web node uses: half of the machine's are for

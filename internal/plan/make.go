@@ -287,7 +287,7 @@ func (b builder) redisEnv(n node) map[string]string {
 		return nil
 	}
 	url := func(address string) string {
-		return fmt.Sprintf("redis://web:%s@%s/0", b.machine.Secrets.Web, address)
+		return fmt.Sprintf("redis://web:%s@%s/%d", b.machine.Secrets.Web, address, dataDatabase)
 	}
 	sentinels := of(b.nodes, Sentinel)
 	if len(sentinels) == 0 {

@@ -197,6 +197,8 @@ type Secrets struct {
 	Web         string            `json:"web"`
 	Replication string            `json:"replication"`
 	Sentinel    string            `json:"sentinel"`
+	Scripts     string            `json:"scripts"`      // of the users as which clients' scripts run
+	ReadScripts string            `json:"read-scripts"` // of those of clients who may only read
 	Operator    string            `json:"operator"`
 	Balancer    string            `json:"balancer"`
 	Drill       string            `json:"drill"`        // see DrillHeader

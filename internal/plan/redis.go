@@ -29,6 +29,7 @@ type redisData struct {
 	Backlog          int64
 	Secrets          Secrets
 	WebRights        string // of user web
+	ScriptUsers      []scriptUser
 	BusyReply        time.Duration
 }
 
@@ -43,7 +44,7 @@ func (b builder) redis(n node) redisData {
 		Memory: r.Memory, MemoryPolicy: r.MemoryPolicy,
 		Password: b.machine.Secrets.Replication,
 		Replicas: r.Replicas, Backlog: backlogSize(r.Memory),
-		Secrets: b.machine.Secrets, WebRights: commands.NodeRights(b.allowed()),
+		Secrets: b.machine.Secrets, WebRights: commands.NodeRights(b.allowed()), ScriptUsers: b.allScriptUsers(),
 		BusyReply: r.DownAfter / 4,
 	}
 }

@@ -71,6 +71,7 @@ type password struct {
 func (x *Secrets) passwords() []password {
 	return []password{
 		{"web", &x.Web}, {"replication", &x.Replication}, {"sentinel", &x.Sentinel},
+		{"scripts", &x.Scripts}, {"read-scripts", &x.ReadScripts},
 		{"operator", &x.Operator}, {"balancer", &x.Balancer}, {"drill", &x.Drill}, {"source", &x.Source},
 	}
 }

@@ -40,8 +40,12 @@ type Config struct {
 	// Sentinel is who we are at the Sentinels, when it is not nil; an empty
 	// one does not log in there at all.
 	Sentinel *Login
-	DB       int
-	Name     string // of the connections, in CLIENT LIST
+	// ScriptUser is who runs the scripts of clients, and ReadScriptUser those of
+	// requests with ReadScripts. nil: we do.
+	ScriptUser, ReadScriptUser *Login
+
+	DB   int
+	Name string // of the connections, in CLIENT LIST
 
 	// MinAcks is how many replicas must have a write before it is
 	// acknowledged, however few are in sync.
@@ -322,6 +326,9 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 		o.writes = o.writes || o.effects[i]
 		carried = carried && len(cmd) < maxScriptArgs
 		whole = whole && spec.carriable(cmd, c.cluster != nil)
+	}
+	if o.runsScript {
+		o.login = c.cfg.scriptLogin(r)
 	}
 	if !o.brief {
 		o.slowKeys = c.slowKeys(o)

@@ -29,17 +29,40 @@ func (o *operation) asked(b rueidis.Builder, batch rueidis.Commands) rueidis.Com
 	return batch
 }
 
-// answered leaves the answers to ASKING out.
-func (o *operation) answered(answers []rueidis.RedisResult) []rueidis.RedisResult {
-	if o.site == nil || !o.site.asking {
+// answered leaves the answers to ASKING and to logins out.
+func (o *operation) answered(s *session, answers []rueidis.RedisResult) []rueidis.RedisResult {
+	asking := o.site != nil && o.site.asking
+	if !asking && o.login == nil {
 		return answers
 	}
 	if o.script != nil || o.atomic { // it holds for all of a transaction
-		return answers[1:]
+		if asking {
+			answers = answers[1:]
+		}
+		if o.login != nil {
+			last := len(answers) - 1
+			s.loggedIn(answers[last].Error())
+			answers = answers[:last]
+		}
+		return answers
 	}
-	var own []rueidis.RedisResult
-	for i := 1; i < len(answers); i += 2 {
-		own = append(own, answers[i])
+	own := make([]rueidis.RedisResult, 0, len(o.cmds))
+	at := 0
+	for _, cmd := range o.cmds {
+		login := o.loginAround(cmd) != nil
+		if login {
+			s.loggedIn(answers[at].Error())
+			at++
+		}
+		if asking {
+			at++
+		}
+		own = append(own, answers[at])
+		at++
+		if login {
+			s.loggedIn(answers[at].Error())
+			at++
+		}
 	}
 	return own
 }

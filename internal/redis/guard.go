@@ -29,7 +29,7 @@ var (
 func (s *session) guarded(ctx context.Context, o *operation) (then next, broken error) {
 	o.results = o.results[:0]
 	if o.atomic {
-		results, err := s.guard(ctx, o.record, o.cmds)
+		results, err := s.guard(ctx, o.record, o.cmds, o.login)
 		if err != nil {
 			return s.unguarded(o, err)
 		}
@@ -40,9 +40,9 @@ func (s *session) guarded(ctx context.Context, o *operation) (then next, broken 
 		var results []Result
 		var err error
 		if o.effects[i] {
-			results, err = s.guard(ctx, o.itemRecord(i), o.cmds[i:i+1])
+			results, err = s.guard(ctx, o.itemRecord(i), o.cmds[i:i+1], o.loginAround(cmd))
 		} else {
-			results, err = s.ask(ctx, cmd)
+			results, err = s.ask(ctx, cmd, o.loginAround(cmd))
 		}
 		var no *discarded
 		switch {
@@ -79,10 +79,18 @@ func (s *session) unguarded(o *operation, err error) (next, error) {
 	return repeat, s.refused(err)
 }
 
-// ask carries out a command that only reads.
-func (s *session) ask(ctx context.Context, cmd Command) ([]Result, error) {
-	answers, sent := s.exchange(ctx, rueidis.Commands{s.plain(cmd)})
-	m, err := answers[0].ToMessage()
+// ask carries out a command that only reads, as somebody, or as ourselves.
+func (s *session) ask(ctx context.Context, cmd Command, as *Login) ([]Result, error) {
+	cmds, at := rueidis.Commands{s.plain(cmd)}, 0
+	if as != nil {
+		cmds, at = rueidis.Commands{s.logIn(as), cmds[0], s.logBack()}, 1
+	}
+	answers, sent := s.exchange(ctx, cmds)
+	if as != nil {
+		s.loggedIn(answers[0].Error())
+		s.loggedIn(answers[2].Error())
+	}
+	m, err := answers[at].ToMessage()
 	switch fateOf(err, sent) {
 	case executed:
 		return []Result{{Reply: Reply{m: m}}}, nil
@@ -94,10 +102,11 @@ func (s *session) ask(ctx context.Context, cmd Command) ([]Result, error) {
 	return nil, errLost
 }
 
-// guard carries commands out in one transaction, once. Its error is
+// guard carries commands out in one transaction, once: they as somebody, or as
+// ourselves; the record is ours. Its error is
 // *discarded, errDone, errRival, errLost, or else means that nothing happened
 // and that it may elsewhere or later.
-func (s *session) guard(ctx context.Context, record string, commands []Command) ([]Result, error) {
+func (s *session) guard(ctx context.Context, record string, commands []Command, as *Login) ([]Result, error) {
 	b := s.conn.B()
 	cmds := s.records(nil, b.Watch().Key(record).Build(), b.Get().Key(record).Build())
 	answers, sent := s.exchange(ctx, cmds)
@@ -128,6 +137,11 @@ func (s *session) guard(ctx context.Context, record string, commands []Command) 
 	}) {
 		cmds = append(cmds, s.drop())
 	}
+	login := -1 // its place in the answer of EXEC
+	if as != nil {
+		login = len(cmds) - 1
+		cmds = append(cmds, s.logIn(as))
+	}
 	if hasCursor(commands) {
 		// The record may be read at another process: see replayed.
 		cmds = append(cmds, b.Echo().Message(strconv.FormatUint(uint64(s.origin), 10)).Build())
@@ -137,7 +151,15 @@ func (s *session) guard(ctx context.Context, record string, commands []Command) 
 		cmds = append(cmds, s.plain(cmd))
 	}
 	cmds = append(cmds, b.Exec().Build())
+	if as != nil {
+		cmds = append(cmds, s.logBack())
+	}
 	answers, sent = s.exchange(ctx, cmds)
+	if as != nil {
+		last := len(answers) - 1
+		s.loggedIn(answers[last].Error())
+		answers = answers[:last]
+	}
 	exec := answers[len(answers)-1]
 	switch {
 	case exec.NonRedisError() != nil && !sent:
@@ -172,6 +194,9 @@ func (s *session) guard(ctx context.Context, record string, commands []Command) 
 		}
 	}
 	list, _ := all.ToArray()
+	if login >= 0 {
+		s.loggedIn(list[login].Error())
+	}
 	out := results(list[before:])
 	s.origin.stamp(commands, out)
 	return out, nil

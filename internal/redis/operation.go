@@ -55,6 +55,8 @@ type operation struct {
 	slowKey  [1]string // of a single command
 	// runsScript: one of its commands runs a script of a user's.
 	runsScript bool
+	// login is who runs those scripts; nil: we do.
+	login *Login
 	// base is the place of its first command in the request, of which it is a
 	// slice: see doInSlices.
 	base int
@@ -129,12 +131,22 @@ func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands 
 	case o.atomic:
 		batch = o.asked(b, batch)
 		batch = append(batch, b.Multi().Build())
+		if o.login != nil { // for all of it, as what carries out EXEC can do no more
+			batch = append(batch, s.logIn(o.login))
+		}
 		for _, cmd := range o.cmds {
 			batch = append(batch, s.plain(cmd))
 		}
 		batch = append(batch, b.Exec().Build())
+		if o.login != nil {
+			batch = append(batch, s.logBack())
+		}
 	default:
 		for i, cmd := range o.cmds {
+			login := o.loginAround(cmd)
+			if login != nil {
+				batch = append(batch, s.logIn(login))
+			}
 			batch = o.asked(b, batch)
 			if o.record != "" && o.effects[i] {
 				records := []string{o.itemRecord(i)}
@@ -153,6 +165,9 @@ func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands 
 				}
 			} else {
 				batch = append(batch, s.plain(cmd))
+			}
+			if login != nil {
+				batch = append(batch, s.logBack())
 			}
 		}
 	}
@@ -177,7 +192,7 @@ const (
 // session is of no more use, and why.
 func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (then next, broken error) {
 	o.results = o.results[:0]
-	answers = o.answered(answers)
+	answers = o.answered(s, answers)
 	switch {
 	case o.script != nil:
 		return o.readScript(s, answers[0], sent)
@@ -294,6 +309,10 @@ func (o *operation) readTransaction(s *session, answers []rueidis.RedisResult, s
 	}
 	all, err := exec.ToArray()
 	if err == nil {
+		if o.login != nil && len(all) > 0 {
+			s.loggedIn(all[0].Error())
+			all = all[1:]
+		}
 		o.results = results(all)
 		return settle, nil
 	}

@@ -48,6 +48,11 @@ type Request struct {
 	// happens once however often it is sent within Config.IdempotencyTTL, and
 	// every repetition gets the first one's answer. Empty: none.
 	IdempotencyKey string
+	// Owner is whose IdempotencyKey it is: that of another is another key. Empty:
+	// it is anybody's.
+	Owner string
+	// ReadScripts: its scripts are of somebody who may only read.
+	ReadScripts bool
 	// WantToken asks for a Token.
 	WantToken bool
 

@@ -252,6 +252,10 @@ func recordKey(idempotencyKey string, r *Request) string {
 		h.Write([]byte(p))
 	}
 	part(idempotencyKey)
+	if r.Owner != "" {
+		part("of")
+		part(r.Owner)
+	}
 	if r.Atomic {
 		part("atomic") // its record has another form
 	}

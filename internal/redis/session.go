@@ -52,6 +52,8 @@ type session struct {
 	proven time.Time
 	slot   int
 	quick  quick
+	// loginsChecked is when it was last able to log in as those who run scripts.
+	loginsChecked time.Time
 	// took is the longest exchange that the operations under way have seen.
 	took time.Duration
 
@@ -92,6 +94,9 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	s.forbids()
 	s.w.stats.batch(len(batch))
 	batch, err := s.provide(ctx, batch)
+	if err == nil {
+		batch, err = s.checkLogins(ctx, batch)
+	}
 	if err != nil {
 		return err // see end
 	}

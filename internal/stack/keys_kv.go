@@ -32,6 +32,8 @@ var kvKeys = []key[KVApp]{
 		"How long a write with an Idempotency-Key is remembered, so that its repetition does not write again. Default: 30s, or 25s and hold."),
 	textsKey("allow", allowRule, false, func(k *KVApp) *[]string { return &k.Allow },
 		"Dangerous and blocking commands that clients may use all the same, such as keys, flushdb, \"config|get\" or blpop; @dangerous and @blocking: all of them that can be allowed."),
+	textKey("scripts", scriptsRule, func(k *KVApp) *string { return &k.Scripts },
+		"Which scripts and functions clients may run: off, none; read, those that Redis keeps from writing (EVAL_RO, EVALSHA_RO, FCALL_RO); on, all. Each may do what its client may do by commands."),
 	sectionKey("limits", kvLimitKeys, func(k *KVApp) *KVLimits { return &k.Limits },
 		"What one web node takes on."),
 	textsKey("cors", originRule, false, func(k *KVApp) *[]string { return &k.CORS },
@@ -77,9 +79,10 @@ var tokenKeys = []key[Token]{
 }
 
 var (
-	readsRule  = oneOf("master", "replica", "cached")
-	writesRule = oneOf("in-sync", "async")
-	allowRule  = rule{
+	readsRule   = oneOf("master", "replica", "cached")
+	writesRule  = oneOf("in-sync", "async")
+	scriptsRule = oneOf("off", "read", "on")
+	allowRule   = rule{
 		what:   `a command, such as keys or "config|get"`,
 		values: allowable,
 		check:  checkAllow,

@@ -24,8 +24,11 @@ type KVApp struct {
 	Remember time.Duration `yaml:"remember"`
 	// Allow are dangerous and blocking commands that clients may use all the
 	// same: see AllowedCommands.
-	Allow  []string `yaml:"allow"`
-	Limits KVLimits `yaml:"limits"`
+	Allow []string `yaml:"allow"`
+	// Scripts are those that clients may run: off (none), read (those that only
+	// read) or on (all).
+	Scripts string   `yaml:"scripts"`
+	Limits  KVLimits `yaml:"limits"`
 	// CORS are the origins whose pages may ask (such as
 	// https://www.example.com; "*": all).
 	CORS []string `yaml:"cors"`
@@ -88,7 +91,7 @@ func (k KVApp) RememberMin() time.Duration { return attempts + k.Hold }
 // newKV is a web node with every default.
 func newKV() *KVApp {
 	return &KVApp{
-		Reads: "master", MaxLag: time.Second, Writes: "in-sync",
+		Reads: "master", MaxLag: time.Second, Writes: "in-sync", Scripts: "on",
 		Hold: 5 * time.Second, Remember: 30 * time.Second,
 		Limits: KVLimits{Body: 10 << 20, Key: 64 << 10, Pipeline: 10_000, Connections: 16_384, Streams: entryConnections / 2},
 		Admin:  true,
@@ -161,6 +164,12 @@ func (k KVApp) AllowedCommands() []string {
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+// GrantedCommands are those of AllowedCommands that do not merely wait: Redis itself
+// has to be told to let them through, or who runs a script of a client has.
+func (k KVApp) GrantedCommands() []string {
+	return slices.DeleteFunc(k.AllowedCommands(), func(c string) bool { return slices.Contains(commands.Blocking, c) })
 }
 
 // DangerousCommands are those of AllowedCommands that Redis itself has to be

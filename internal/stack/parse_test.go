@@ -125,7 +125,7 @@ func TestAnEmptyFileIsTheDefaultStack(t *testing.T) {
 func TestTheDefaultStackIsTheDocumentedOne(t *testing.T) {
 	got := Default()
 	defaultKV := &KVApp{
-		Reads: "master", MaxLag: time.Second, Writes: "in-sync", Hold: 5 * time.Second, Remember: 30 * time.Second,
+		Reads: "master", MaxLag: time.Second, Writes: "in-sync", Scripts: "on", Hold: 5 * time.Second, Remember: 30 * time.Second,
 		Limits: KVLimits{Body: 10 << 20, Key: 64 << 10, Pipeline: 10000, Connections: 16384, Streams: 4000},
 		Admin:  true,
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -118,6 +119,20 @@ func (r *Rights) Command(name string, readOnly bool, classes []string) bool {
 		return false
 	}
 	return len(r.Allow) == 0 || Names(r.Allow, name, classes)
+}
+
+// AllBut reports whether the bearer may use every command that the mode allows, but
+// for those that nobody misses, by their names.
+func (r *Rights) AllBut(nobodyMisses func(name string) bool) bool {
+	if r == nil {
+		return true
+	}
+	for _, item := range r.Deny {
+		if strings.HasPrefix(item, "@") || !nobodyMisses(item) {
+			return false
+		}
+	}
+	return len(r.Allow) == 0 || slices.Contains(r.Allow, "@all")
 }
 
 // Names says whether a list of commands and @classes has a command in it: by

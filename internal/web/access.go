@@ -75,6 +75,11 @@ func presented(given, query []byte) []byte {
 type access struct {
 	allow   []string // Config.Allow in lower case
 	inStack bool     // see Config
+	scripts commands.Scripts
+	// writers and readers say whether the scripts of those who may write, and of
+	// those who may only read, run as a Redis user of their own. sure: they may run
+	// without one.
+	writers, readers, sure bool
 	// known are the verdicts on a token's commands; nobody's are under nil.
 	// The maps of verdicts are replaced, never changed.
 	known map[*token.Rights]*atomic.Pointer[verdicts]
@@ -99,7 +104,11 @@ type verdict struct {
 }
 
 func newAccess(cfg Config) access {
-	a := access{inStack: cfg.InStack, known: map[*token.Rights]*atomic.Pointer[verdicts]{}}
+	a := access{
+		inStack: cfg.InStack, scripts: cfg.Scripts,
+		writers: cfg.ScriptUser, readers: cfg.ReadScriptUser, sure: cfg.ScriptsAnyway,
+		known: map[*token.Rights]*atomic.Pointer[verdicts]{},
+	}
 	for _, name := range cfg.Allow {
 		a.allow = append(a.allow, strings.ToLower(name))
 	}
@@ -197,16 +206,47 @@ func (a *access) judge(who *token.Rights, spec *redis.Spec) verdict {
 	switch {
 	case rule == commands.Never:
 		return verdict{err: refused(name, why+instead[name])}
+	case commands.RefusedScript(a.scripts, name) != "":
+		return verdict{err: refused(name, commands.RefusedScript(a.scripts, name)+a.scriptsHint())}
 	case asks && (dangerous || !spec.Blocking):
 		return verdict{err: a.notAllowed(name, why)}
 	case !who.Command(name, readable(spec), spec.Categories):
 		return verdict{err: noCommand(name)}
+	case slices.Contains(spec.Categories, "scripting") && !who.Limited():
+		if err := a.mayScript(who); err != nil {
+			return verdict{err: err}
+		}
 	}
 	v := verdict{limited: who.Limited(), particular: commands.HasRefusedWords(name)}
 	if asks {
 		v.waits = a.notAllowed(name, why)
 	}
 	return v
+}
+
+// mayScript returns why a token may use no scripts; nil: it may. What a script does
+// nobody sees beforehand, so it is Redis that keeps it to what the token may: by the
+// rights of the Redis user that the script runs as. There is one for tokens that may
+// write and one for those that may only read. A token that may less than these, such
+// as one without GET, cannot have scripts.
+func (a *access) mayScript(who *token.Rights) error {
+	switch {
+	case who == nil:
+		return nil
+	case !who.AllBut(func(name string) bool { return commands.InNoScript(name, a.allow) }):
+		return noScript
+	case who.ReadOnly && a.readers, !who.ReadOnly && (a.writers || a.sure):
+		return nil
+	}
+	return noScriptUser
+}
+
+// scriptsHint says what allows scripts.
+func (a *access) scriptsHint() string {
+	if a.inStack {
+		return " (`kv.scripts` in the stack file)"
+	}
+	return " (`holdfast web --scripts`)"
 }
 
 // readable says that a read-only token may use the command. SCAN and KEYS tell
@@ -343,6 +383,9 @@ func noCommand(name string) error {
 }
 
 var (
+	noScript     = &failure{fasthttp.StatusForbidden, "NOPERM this token has no permissions to run scripts or functions: they could use commands that its list of commands takes away"}
+	noScriptUser = &failure{fasthttp.StatusForbidden, "NOPERM this token has no permissions to run scripts or functions: there is no Redis user with its rights for them (`holdfast web --script-users`)"}
+
 	noKey     = &failure{fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the keys used as arguments"}
 	noChannel = &failure{fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the channels used as arguments"}
 )

@@ -120,12 +120,15 @@ func TestWhatATokenMayDo(t *testing.T) {
 	master.Do("SET", "shop:1", "in")
 	master.Do("SET", "other:1", "out")
 	base, _, _ := serveWith(t, Config{
-		Allow: []string{"KEYS", "@blocking"},
+		Allow: []string{"KEYS", "@blocking"}, ScriptUser: true, ReadScriptUser: true,
 		Tokens: tokens(t,
 			token.Entry{Name: "all"},
 			token.Entry{Name: "reader", Mode: token.ReadOnly},
 			token.Entry{Name: "shop", Prefixes: []string{"shop:", "s2:"}},
 			token.Entry{Name: "strings", Commands: []string{"@string", "-getdel", "config|get"}},
+			token.Entry{Name: "blind", Commands: []string{"-get"}}, token.Entry{Name: "blinder", Mode: token.ReadOnly, Commands: []string{"@all", "-@string"}},
+			token.Entry{Name: "calm", Commands: []string{"-flushall", "-select", "-@all"}}, token.Entry{Name: "calmer", Commands: []string{"@all", "-flushall", "-config", "-script"}},
+			token.Entry{Name: "lister", Commands: []string{"@all", "-keys"}}, token.Entry{Name: "runner", Commands: []string{"eval", "evalsha", "get"}},
 		),
 	}, client)
 	const ok, bad, no = 200, 400, 403
@@ -153,6 +156,14 @@ func TestWhatATokenMayDo(t *testing.T) {
 		{"shop", "SCAN 0", no}, {"shop", "SCAN 0 MATCH *", no}, {"shop", "SCAN 0 MATCH shop:*", ok}, {"shop", "SCAN 0 MATCH shop:* MATCH *", no},
 		{"shop", "SCAN 0 COUNT 10 match s2:*", ok}, {"shop", "KEYS shop:*", ok}, {"shop", "KEYS *", no}, {"shop", "KEYS [so]*", no},
 		{"shop", "PUBLISH shop:c m", ok}, {"shop", "PUBLISH other m", no}, {"shop", "SPUBLISH other m", no}, {"shop", "NOSUCH shop:1", no},
+
+		{"blind", "GET other:1", no}, {"blind", "EVAL return(redis.call('get','other:1')) 0", no}, {"blind", "EVALSHA x 0", no}, {"blind", "FCALL f 0", no}, {"blind", "EVAL_RO return(1) 0", no},
+		{"blind", "SCRIPT LOAD return(1)", no}, {"blind", "FUNCTION LIST", no}, {"blind", "SET other:2 x", ok}, {"blinder", "EVAL_RO return(1) 0", no}, {"blinder", "DBSIZE", ok},
+		{"calm", "EVAL return(1) 0", no}, {"calmer", "EVAL return(1) 0", ok}, {"calmer", "EVAL return(redis.call('select',15)) 0", bad}, {"calmer", "SCRIPT LOAD return", no},
+		{"lister", "EVAL return(1) 0", no}, {"runner", "EVAL return(1) 0", no}, {"runner", "GET other:1", ok},
+		{"reader", "EVAL_RO return(redis.call('keys','*')) 0", bad}, {"reader", "EVAL_RO return(redis.call('select',15)) 0", bad}, {"reader", "EVAL_RO return(redis.call('scan',0)) 0", bad},
+		{"reader", "EVAL_RO return(redis.call('get','other:1')) 0", ok}, {"reader", "FUNCTION LIST", no}, {"reader", "SCRIPT EXISTS x", no},
+		{"all", "EVAL return(redis.call('flushdb')) 0", bad}, {"all", "FUNCTION FLUSH", bad}, {"all", "SCRIPT FLUSH", bad}, {"all", "FUNCTION LOAD x", bad},
 
 		{"strings", "SET other:1 y", ok}, {"strings", "GETDEL other:1", no}, {"strings", "DEL other:1", no}, {"strings", "CONFIG GET port", bad},
 	} {

@@ -115,7 +115,7 @@ func (s *Server) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 		return s.waitForKey(ctx, who, key, given, string(text))
 	}
 	r := &redis.Request{Commands: []redis.Command{{"GET", key}}} // for trust: it is as good as that
-	if err := s.trust(ctx, r); err != nil {
+	if err := s.trust(ctx, who, r); err != nil {
 		return err
 	}
 	r.IdempotencyKey = "" // reading again is safe
@@ -175,7 +175,7 @@ func (s *Server) putKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 	if ttl > 0 {
 		args[5] = strconv.FormatInt(ttl.Milliseconds(), 10)
 	}
-	status, err := s.write(ctx, putKey, key, args)
+	status, err := s.write(ctx, who, putKey, key, args)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (s *Server) deleteKey(ctx *fasthttp.RequestCtx, who *token.Rights, key stri
 	if err := s.permit(ctx, who, []redis.Command{{"DEL", key}}); err != nil {
 		return err
 	}
-	status, err := s.write(ctx, deleteKey, key, []string{given.match.argument(), given.noneMatch.argument()})
+	status, err := s.write(ctx, who, deleteKey, key, []string{given.match.argument(), given.noneMatch.argument()})
 	if err != nil {
 		return err
 	}
@@ -198,9 +198,9 @@ func (s *Server) deleteKey(ctx *fasthttp.RequestCtx, who *token.Rights, key stri
 }
 
 // write runs a script that writes, and answers its status.
-func (s *Server) write(ctx *fasthttp.RequestCtx, script *redis.Script, key string, args []string) (int, error) {
+func (s *Server) write(ctx *fasthttp.RequestCtx, who *token.Rights, script *redis.Script, key string, args []string) (int, error) {
 	r := &redis.Request{Script: script, Keys: []string{key, typeKey(key)}, Args: args}
-	if err := s.trust(ctx, r); err != nil {
+	if err := s.trust(ctx, who, r); err != nil {
 		return 0, err
 	}
 	if err := s.store.Do(s.within(ctx), r); err != nil {

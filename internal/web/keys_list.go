@@ -69,7 +69,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 		return err
 	}
 	r := &redis.Request{}
-	if err := s.trust(ctx, r); err != nil {
+	if err := s.trust(ctx, who, r); err != nil {
 		return err
 	}
 	r.IdempotencyKey = ""     // reading again is safe

@@ -351,7 +351,7 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	if spec.ReadOnly && q.wishes.balanced() {
 		q.wishes.attempts, q.wishes.received = 0, nil
 	}
-	if s.heed(&q.wishes, r) != nil {
+	if s.heed(who, &q.wishes, r) != nil {
 		return nil
 	}
 	return spec

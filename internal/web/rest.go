@@ -188,7 +188,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 		r.Commands, refusals = s.permitted(who, all)
 	}
 	if len(r.Commands) > 0 {
-		if err := s.heed(&a.wishes, r); err != nil {
+		if err := s.heed(who, &a.wishes, r); err != nil {
 			failJSON(ctx, err)
 			return
 		}
@@ -260,7 +260,7 @@ func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *r
 	if err := s.check(who, r.Commands); err != nil {
 		return err
 	}
-	if err := s.heed(w, r); err != nil {
+	if err := s.heed(who, w, r); err != nil {
 		return err
 	}
 	if err := s.store.Do(s.within(ctx), r); err != nil {

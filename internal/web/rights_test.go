@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/commands"
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/token"
 )
@@ -135,5 +136,81 @@ func TestKeysOfHoldfastsOwnAreNobodysAndValuesAreAnybodys(t *testing.T) {
 		if status, answer := run(t, base, "", "RANDOMKEY"); status != 200 || !strings.HasPrefix(answer, `{"result":"k`) {
 			t.Fatalf("RANDOMKEY: %d %s", status, answer)
 		}
+	}
+}
+
+func TestWhichScriptsRun(t *testing.T) {
+	client, _ := single(t)
+	set := tokens(t, token.Entry{Name: "all"}, token.Entry{Name: "reader", Mode: token.ReadOnly})
+	one := Config{Tokens: set, ScriptUser: true}
+	two := Config{Tokens: set, ScriptUser: true, ReadScriptUser: true}
+	bare, sure := Config{Tokens: set}, Config{Tokens: set, ScriptsAnyway: true}
+	reading, off := two, two
+	reading.Scripts, off.Scripts = commands.ReadScripts, commands.NoScripts
+	for _, c := range []struct {
+		name         string
+		cfg          Config
+		who, command string
+		want         string // within the answer
+	}{
+		{"on", two, "all", "EVAL return(7) 0", `{"result":7}`}, {"on", two, "reader", "EVAL_RO return(7) 0", `{"result":7}`},
+		{"on, without tokens", Config{}, "", "EVAL return(7) 0", `{"result":7}`},
+		{"one user", one, "all", "EVAL return(7) 0", `{"result":7}`}, {"one user", one, "reader", "EVAL_RO return(7) 0", "--script-users"},
+		{"no user", bare, "all", "EVAL return(7) 0", "--script-users"}, {"no user", bare, "all", "SET a b", "OK"},
+		{"on all the same", sure, "all", "EVAL return(7) 0", `{"result":7}`}, {"on all the same", sure, "reader", "EVAL_RO return(7) 0", "--script-users"},
+		{"read", reading, "all", "EVAL_RO return(7) 0", `{"result":7}`}, {"read", reading, "all", "SCRIPT LOAD return(7)", "result"},
+		{"read", reading, "all", "EVAL return(7) 0", "only scripts and functions that read"}, {"read", reading, "all", "evalsha x 0", "only scripts"}, {"read", reading, "all", "FCALL f 0", "only scripts"},
+		{"off", off, "all", "EVAL return(7) 0", "scripts and functions are off here (`holdfast web --scripts`)"}, {"off", off, "all", "eval_ro return(7) 0", "off here"}, {"off", off, "all", "FCALL_RO f 0", "off here"},
+		{"off", off, "all", "SCRIPT LOAD return(7)", "off here"}, {"off", off, "all", "SCRIPT EXISTS x", "off here"}, {"off", off, "all", "FUNCTION LIST", "off here"}, {"off", off, "all", "EVALSHA_RO x 0", "off here"},
+		{"off", off, "all", "INCR n", "result"}, {"off, in a stack", Config{Scripts: commands.NoScripts, InStack: true}, "", "EVAL return(7) 0", "(`kv.scripts` in the stack file)"},
+	} {
+		base, _, stop := serveWith(t, c.cfg, client)
+		if status, answer := run(t, base, c.who, strings.Fields(c.command)...); !strings.Contains(answer, c.want) {
+			t.Errorf("%s: %q: %s: %d %s", c.name, c.who, c.command, status, answer)
+		}
+		stop()
+	}
+}
+
+func TestAnIdempotencyKeyIsItsTokensOwn(t *testing.T) {
+	client, _ := single(t)
+	before := tokens(t, token.Entry{Name: "a"}, token.Entry{Name: "b"})
+	base, _, _ := serveWith(t, Config{Tokens: before}, client)
+	free, _, _ := serveWith(t, Config{}, client)
+	bearer := func(name string) []string { return []string{"Authorization", "Bearer token of " + name} }
+	for _, header := range []string{idempotencyHeader, attemptHeader} {
+		for i, route := range append(routesOf("INCR", "n"), [3]string{"PUT", "/v1/keys/k", "v"}) {
+			once := []string{header, fmt.Sprintf("key-%d", i), "If-None-Match", "*"}
+			said := map[string]string{}
+			for _, c := range []struct {
+				base, who string
+				header    []string
+			}{{base, "a", bearer("a")}, {base, "b", bearer("b")}, {free, "", nil}, {base, "a", bearer("a")}, {base, "b", bearer("b")}, {free, "", nil}} {
+				status, _, answer := call(t, route[0], c.base+route[1], route[2], append(c.header, once...)...)
+				got := fmt.Sprint(status, answer)
+				if first, again := said[c.who]; again && first != got {
+					t.Errorf("%s %s: %q gets %s, then %s", route[0], route[1], c.who, first, got)
+				}
+				for who, theirs := range said {
+					if who != c.who && theirs == got && status != 412 {
+						t.Errorf("%s %s: %q gets %s, as %q did", route[0], route[1], c.who, got, who)
+					}
+				}
+				said[c.who] = got
+			}
+			run(t, free, "", "DEL", "k")
+		}
+	}
+
+	// A new token under the same name goes on with the keys of the old one.
+	after, err := token.New([]token.Entry{{Name: "a", Hash: token.Hash("a rotated token")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotated, _, _ := serveWith(t, Config{Tokens: after}, client)
+	_, _, first := call(t, "POST", base+"/incr/r", "", append(bearer("a"), idempotencyHeader, "r")...)
+	_, _, again := call(t, "POST", rotated+"/incr/r", "", "Authorization", "Bearer a rotated token", idempotencyHeader, "r")
+	if first != again {
+		t.Errorf("before the rotation %s, after it %s", first, again)
 	}
 }

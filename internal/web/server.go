@@ -11,6 +11,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"holdfast/internal/commands"
 	"holdfast/internal/hostname"
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
@@ -76,6 +77,14 @@ type Config struct {
 	// InStack: the node is one of a stack, whose file says what is allowed, and
 	// whose Redis is not the clients' to change.
 	InStack bool
+	// Scripts says which scripts and functions clients may run. ScriptUser and
+	// ReadScriptUser: those of clients who may write, and of those who may only
+	// read, run as a Redis user of their own (redis.Config), whose rights are
+	// commands.ScriptRights or fewer. ScriptsAnyway: tokens that may write may have
+	// scripts without one.
+	Scripts                    commands.Scripts
+	ScriptUser, ReadScriptUser bool
+	ScriptsAnyway              bool
 	// Tokens say who may do what; nil: everybody may do everything.
 	Tokens *token.Set
 	// CORS are the origins whose pages may use this node; none: only its own.

@@ -95,6 +95,8 @@ func connect(t testing.TB, server *redistest.Server) *redis.Client {
 func connectBy(t testing.TB, cfg redis.Config) *redis.Client {
 	t.Helper()
 	cfg.Username, cfg.Password = redistest.Username, redistest.Password
+	cfg.ScriptUser = &redis.Login{Username: redistest.ScriptUser, Password: redistest.Password}
+	cfg.ReadScriptUser = &redis.Login{Username: redistest.ReadScriptUser, Password: redistest.Password}
 	client, err := redis.New(cfg)
 	if err != nil {
 		t.Fatal(err)

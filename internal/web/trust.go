@@ -10,6 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"holdfast/internal/redis"
+	"holdfast/internal/token"
 )
 
 // receivedHeader is when a balancer got a write, in seconds since 1970, and
@@ -130,16 +131,18 @@ func (w *wishes) balanced() bool {
 // trust reads from the headers how a request wants to be carried out, else from
 // the configuration; the request has its commands or script already. It turns
 // down a write that came too late.
-func (s *Server) trust(ctx *fasthttp.RequestCtx, r *redis.Request) error {
+func (s *Server) trust(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) error {
 	a := acquireArguments()
 	defer releaseArguments(a)
 	a.wishes.find(&ctx.Request.Header)
 	r.WantToken = true
-	return s.heed(&a.wishes, r)
+	return s.heed(who, &a.wishes, r)
 }
 
-// heed is trust for wishes that are known.
-func (s *Server) heed(w *wishes, r *redis.Request) (err error) {
+// heed is trust for wishes that are known. An Idempotency-Key is its token's own: a
+// new token under the same name (rotation) goes on with it, one of another name does
+// not.
+func (s *Server) heed(who *token.Rights, w *wishes, r *redis.Request) (err error) {
 	ok := false
 	if r.Read, ok = w.from(s.cfg.Read); !ok {
 		return badRequest(readHeader + " is master, replica or cached.")
@@ -161,6 +164,9 @@ func (s *Server) heed(w *wishes, r *redis.Request) (err error) {
 	}
 	if r.IdempotencyKey, err = idempotencyKey(w); err != nil {
 		return err
+	}
+	if who != nil {
+		r.Owner, r.ReadScripts = who.Name, who.ReadOnly
 	}
 	// Its mere presence says that the client keeps tokens.
 	if w.token != nil {

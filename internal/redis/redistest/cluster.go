@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"fmt"
+	"holdfast/internal/commands"
 	"net"
 	"strconv"
 	"strings"
@@ -37,7 +38,10 @@ cluster-node-timeout 1000
 cluster-allow-replica-migration no
 cluster-require-full-coverage no
 user %[4]s on >%[5]s %[6]s %[7]s
-`, port, dir, bus, Username, Password, nodeRights, clusterRights)))
+user %[8]s on >%[5]s %[9]s
+user %[10]s on >%[5]s %[11]s
+`, port, dir, bus, Username, Password, nodeRights, clusterRights,
+			ScriptUser, commands.ScriptRights(0, nil), ReadScriptUser, commands.ReadScriptRights(0))))
 	}
 	must := func(n *Server, words ...string) {
 		t.Helper()

@@ -28,7 +28,10 @@ import (
 const (
 	MasterName = "test"
 	Username   = "web"
-	Password   = "of-no-worth"
+	// Who runs scripts of clients, and those of clients who may only read.
+	ScriptUser     = "scripts"
+	ReadScriptUser = "read-scripts"
+	Password       = "of-no-worth"
 )
 
 // The rights of that user, as an application has them in a stack (package
@@ -101,7 +104,10 @@ min-replicas-to-write %d
 min-replicas-max-lag 3
 repl-diskless-sync-delay 0
 user %s on >%s %s
-`, port, socket, dir, port, minReplicas, Username, Password, nodeRights)
+user %s on >%s %s
+user %s on >%s %s
+`, port, socket, dir, port, minReplicas, Username, Password, nodeRights,
+			ScriptUser, Password, commands.ScriptRights(0, nil), ReadScriptUser, Password, commands.ReadScriptRights(0))
 		if i > 0 {
 			conf += "replicaof " + strings.Replace(c.Nodes[0].known(), ":", " ", 1) + "\n"
 		}

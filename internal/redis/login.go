@@ -1,0 +1,121 @@
+package redis
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// A script may do whatever the Redis user may that it runs as: also what nobody can
+// see beforehand, since it makes up its commands. So scripts of clients run as Redis
+// users of their own, who may no more than the client (Config.ScriptUser): our own
+// connection logs in as one of them for the script, and then as ourselves again.
+//
+// A login that failed would leave the script to run as ourselves. It cannot fail for
+// what a client does: Redis takes AUTH also while it is busy or loads, and checks the
+// name and the password alone. That these are good a session makes sure of before
+// the first script, and again from time to time.
+
+// loginsHold is how long a session takes for granted that it can log in as those who
+// run scripts.
+const loginsHold = time.Second
+
+// scriptLogin is who runs the scripts of a request; nil: we do.
+func (c Config) scriptLogin(r *Request) *Login {
+	if r.ReadScripts && c.ReadScriptUser != nil {
+		return c.ReadScriptUser
+	}
+	return c.ScriptUser
+}
+
+// runsScript reports whether a command of this name runs a script or a function.
+func runsScript(name string) bool {
+	for _, begin := range []string{"eval", "fcall"} {
+		if len(name) >= len(begin) && strings.EqualFold(name[:len(begin)], begin) {
+			return true
+		}
+	}
+	return false
+}
+
+// loginAround is whom a command is carried out as; nil: as ourselves.
+func (o *operation) loginAround(cmd Command) *Login {
+	if o.login == nil || !runsScript(cmd[0]) {
+		return nil
+	}
+	return o.login
+}
+
+// logIn logs in as somebody.
+func (s *session) logIn(as *Login) rueidis.Completed {
+	name := as.Username
+	if name == "" {
+		name = "default"
+	}
+	return s.conn.B().Arbitrary("AUTH").Args(name, as.Password).Build()
+}
+
+// logBack logs in as ourselves.
+func (s *session) logBack() rueidis.Completed {
+	return s.logIn(&Login{s.w.cfg.user(), s.w.cfg.Password})
+}
+
+// loggedIn takes the answer to a login. After one that failed the session is of no
+// more use.
+func (s *session) loggedIn(err error) {
+	if _, refused := rueidis.IsRedisErr(err); refused {
+		s.spoil(fmt.Errorf("log in as the Redis user of scripts, or as ourselves again: %w", err))
+	}
+}
+
+// checkLogins makes sure that the session can log in as those who run the scripts of
+// a batch. It returns those operations that can be sent; the others, and all when
+// there is an error, which ends the session, are to be tried again.
+func (s *session) checkLogins(ctx context.Context, batch []*operation) ([]*operation, error) {
+	if time.Since(s.loginsChecked) < loginsHold {
+		return batch, nil
+	}
+	var logins []*Login
+	for _, o := range batch {
+		if o.login != nil && !slices.Contains(logins, o.login) {
+			logins = append(logins, o.login)
+		}
+	}
+	if len(logins) == 0 {
+		return batch, nil
+	}
+
+	var cmds rueidis.Commands
+	for _, login := range logins {
+		cmds = append(cmds, s.logIn(login))
+	}
+	answers, _ := s.exchange(ctx, append(cmds, s.logBack()))
+	back := answers[len(logins)].Error()
+	bad := map[*Login]error{}
+	for i, login := range logins {
+		if err := answers[i].Error(); err != nil {
+			bad[login] = fmt.Errorf("scripts run as the Redis user %q, and it cannot log in: %w", login.Username, err)
+		}
+	}
+	if back == nil && len(bad) == 0 {
+		s.loginsChecked = time.Now()
+		return batch, nil
+	}
+	if back != nil {
+		back = fmt.Errorf("%w (%w)", errLost, back)
+	}
+	return slices.DeleteFunc(slices.Clone(batch), func(o *operation) bool {
+		why := cmp.Or(back, bad[o.login])
+		if why == nil {
+			return false
+		}
+		o.cause, s.pause = why, retryPause
+		s.again = append(s.again, o)
+		return true
+	}), back
+}
