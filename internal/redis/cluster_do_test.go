@@ -17,6 +17,9 @@ func openCluster(t *testing.T, c *redistest.Cluster, change func(*Config)) *Clie
 	t.Helper()
 	return open(t, c, func(cfg *Config) {
 		cfg.Cluster, cfg.Address = []string{c.Nodes[0].Addr}, ""
+		acks := cfg.MinAcks
+		asScripts(cfg)
+		cfg.MinAcks = acks
 		if change != nil {
 			change(cfg)
 		}

@@ -360,7 +360,7 @@ func TestWhoFindsRedisFullWaitsForRoom(t *testing.T) {
 func TestNobodyHearsTheSentinelsOrOfOurKeys(t *testing.T) {
 	cluster := redistest.Start(t, 0, 0)
 	node := cluster.Nodes[0]
-	client := open(t, cluster, func(c *Config) { c.MinAcks = 0 })
+	client := open(t, cluster, asScripts)
 	node.Do("CONFIG", "SET", "notify-keyspace-events", "KEA")
 	node.Do("ACL", "SETUSER", redistest.Username, "+monitor")
 
@@ -386,6 +386,11 @@ func TestNobodyHearsTheSentinelsOrOfOurKeys(t *testing.T) {
 
 	node.Do("PUBLISH", "__sentinel__:hello", "secret")
 	do(t, client, &Request{Commands: commands("SET secret 1"), IdempotencyKey: "once"})
+	for way, r := range ways(Command{"EVAL", "return 1", "0"}) {
+		if got := do(t, client, r); got[len(got)/2] != "1" {
+			t.Errorf("%s: %q", way, got)
+		}
+	}
 	node.Do("SET", reservedPrefix+"secret", "x")
 	node.Do("PUBLISH", "news", "the end")
 	var lines []string
@@ -397,7 +402,7 @@ func TestNobodyHearsTheSentinelsOrOfOurKeys(t *testing.T) {
 		}
 	}
 	text := strings.Join(lines, "\n")
-	if strings.Contains(text, "holdfast") || strings.Contains(text, "message __sentinel__") {
+	if strings.Contains(text, "holdfast") || strings.Contains(text, "message __sentinel__") || strings.Contains(text, redistest.Password) {
 		t.Errorf("heard:\n%s", text)
 	}
 	for _, want := range []string{"pmessage __keyspace@0__:secret set", "pmessage __keyevent@0__:set secret", `lua] "SET" "secret" "1"`} {

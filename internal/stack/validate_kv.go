@@ -1,6 +1,10 @@
 package stack
 
-import "strings"
+import (
+	"strings"
+
+	"holdfast/internal/commands"
+)
 
 // validateKV holds the settings of a web node against each other.
 func validateKV(r *reader, p path, k KVApp) {
@@ -11,6 +15,11 @@ func validateKV(r *reader, p path, k KVApp) {
 	if k.Limits.Key > k.Limits.Body && !r.faulty(p.key("limits").key("key")) && !r.faulty(p.key("limits").key("body")) {
 		r.complain(r.near(p.key("limits").key("key")), "%s is %s, more than a whole request may have (%s is %s): lower it",
 			p.key("limits").key("key"), sizeText(k.Limits.Key), p.key("limits").key("body"), sizeText(k.Limits.Body))
+	}
+	for i, name := range k.Allow {
+		if mode := commands.ScriptModes[k.Scripts]; commands.RefusedScript(mode, name) != "" && !r.faulty(p.key("scripts")) {
+			r.complain(r.near(p.key("allow").item(i)), "%s allows %s, and %s is %s: remove one of them", p.key("allow"), quoted(name), p.key("scripts"), k.Scripts)
+		}
 	}
 	if len(k.Tokens) > 0 && r.has(p.key("tokens-file")) {
 		r.complain(r.keyAt(p.key("tokens-file")), "%s: tokens are in this file already: keep one of the two", p.key("tokens-file"))
