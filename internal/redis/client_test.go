@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -325,6 +327,77 @@ func TestAnIdempotencyKeyMakesAWriteHappenOnce(t *testing.T) {
 	cluster.Nodes[0].Do("SCRIPT", "FLUSH")
 	if err := client.Set(t.Context(), "k", []byte("fourth"), "c"); err != nil {
 		t.Errorf("after SCRIPT FLUSH: %v", err)
+	}
+	own := &Request{Script: NewScript("return redis.call('INCR', KEYS[1])"), Keys: []string{"counted"}, IdempotencyKey: "d"}
+	for range 2 {
+		if got := do(t, client, own); got[0] != "1" {
+			t.Errorf("a script of ours counted to %s", got[0])
+		}
+	}
+}
+
+// The records are made by one call of a script for all of a batch.
+func TestTheSameKeyTwiceInOneBatchCountsOnce(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	client := open(t, cluster, nil)
+	do(t, client, &Request{Commands: commands("SET warm up")})
+	count := func() string {
+		return do(t, client, &Request{Commands: commands("INCR n"), IdempotencyKey: "once"})[0]
+	}
+	cluster.Nodes[0].Signal(syscall.SIGSTOP)
+	var all sync.WaitGroup
+	all.Go(func() { do(t, client, &Request{Commands: commands("SET first batch")}) })
+	time.Sleep(20 * time.Millisecond) // it is under way
+	answers := make([]string, 3)
+	for i := range answers {
+		all.Go(func() { answers[i] = count() })
+	}
+	redistest.Eventually(t, 5*time.Second, "they wait for the next batch", func() bool { return client.Status().Held == len(answers) })
+	cluster.Nodes[0].Signal(syscall.SIGCONT)
+	all.Wait()
+	if got := cluster.Nodes[0].Do("GET", "n"); got != "1" || !slices.Equal(answers, []string{"1", "1", "1"}) {
+		t.Errorf("the answers are %q, and it has counted to %s", answers, got)
+	}
+}
+
+// A repetition gets the record a new time, so that the next one finds it, too.
+func TestARepetitionIsRemembered(t *testing.T) {
+	cluster := redistest.Start(t, 0, 0)
+	client := open(t, cluster, func(c *Config) { c.MinAcks, c.RecordDB = 0, -1 })
+	count := func() { do(t, client, &Request{Commands: commands("INCR n"), IdempotencyKey: "once"}) }
+	count()
+	record := recordKey("once", &Request{Commands: commands("INCR n")})
+	cluster.Nodes[0].Do("PEXPIRE", record, "2000")
+	count()
+	if left, _ := strconv.Atoi(cluster.Nodes[0].Do("PTTL", record)); left < 20_000 {
+		t.Errorf("the record is kept for another %d ms", left)
+	}
+}
+
+// What no script of ours can carry out takes two trips, between which another
+// attempt may come, through another web node.
+func TestTwoAttemptsAtOnceOfAScriptCountOnce(t *testing.T) {
+	cluster := redistest.Start(t, 0, 0)
+	var clients [2]*Client
+	for i := range clients {
+		clients[i] = open(t, cluster, func(c *Config) { c.MinAcks = 0 })
+		do(t, clients[i], &Request{Commands: commands("SET warm up")})
+	}
+	const rounds = 100
+	for n := range rounds {
+		var both sync.WaitGroup
+		for _, c := range clients {
+			both.Go(func() {
+				r := &Request{Commands: []Command{{"EVAL", "return redis.call('INCR', KEYS[1])", "1", "n"}}, IdempotencyKey: strconv.Itoa(n)}
+				if err := c.Do(t.Context(), r); err != nil && KindOf(err) != Unknown {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+	}
+	if got := cluster.Nodes[0].Do("GET", "n"); got != strconv.Itoa(rounds) {
+		t.Errorf("%d scripts, each sent through two nodes at once, counted to %s", rounds, got)
 	}
 }
 

@@ -1,6 +1,9 @@
 package redis
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestDecide(t *testing.T) {
 	const a, b, c = "a:1", "b:1", "c:1"
@@ -65,11 +68,27 @@ func TestCertain(t *testing.T) {
 		{"no majority, everybody follows", []nodeView{master, follower(b), follower(c)}, []string{a, "", ""}, true},
 		{"no majority, a replica is silent", []nodeView{master, follower(b), {addr: c, follows: a}}, []string{a, "", ""}, false},
 		{"no majority, one follows another", []nodeView{master, {addr: b, answered: true, follows: c}}, []string{"", "", ""}, false},
+		{"a majority speaks, and one doubts it", []nodeView{master, follower(b), {addr: c}}, []string{a, a, a}, false},
+		{"one doubts it, and everybody follows", []nodeView{master, follower(b), follower(c)}, []string{a, a, a}, true},
+		{"no majority, and a replica that only the master knows", []nodeView{
+			{addr: a, answered: true, master: true, replicas: []replicaView{{b, 1}, {c, 1}}}, follower(b),
+		}, []string{a, "", ""}, false},
 		{"no majority, two masters", []nodeView{master, {addr: b, answered: true, master: true}}, []string{a, b, ""}, false},
 	} {
-		s := snapshot{verdict: verdict{master: a}, nodes: test.nodes, sentinels: test.sentinels}
+		s := snapshot{verdict: verdict{master: a}, nodes: test.nodes, sentinels: test.sentinels, doubted: strings.Contains(test.name, "doubts")}
 		if got := s.certain(); got != test.want {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
+func TestASentinelDoubtsAMasterByItsFlags(t *testing.T) {
+	for flags, want := range map[string]bool{
+		"master": false, "": false, "master,disconnected": false,
+		"master,s_down": true, "s_down,master,o_down": true, "master,failover_in_progress": true,
+	} {
+		if doubts(flags) != want {
+			t.Errorf("%q: %v", flags, !want)
 		}
 	}
 }

@@ -104,3 +104,24 @@ func TestASessionThatIsNotCalmTakesItsPermitBack(t *testing.T) {
 		}
 	}
 }
+
+// A batch that went to one master is not answered by leave of the next one.
+func TestALaneIsAnsweredByLeaveOfItsOwnSession(t *testing.T) {
+	const role = "*3\r\n$6\r\nmaster\r\n:100\r\n*2\r\n*3\r\n$1\r\na\r\n$1\r\n1\r\n$3\r\n100\r\n*3\r\n$1\r\nb\r\n$1\r\n1\r\n$3\r\n100\r\n"
+	for name, own := range map[string]bool{"its own": true, "another one's": false} {
+		p, now := permitted(0, 0)
+		w := p.session.w
+		w.stats = new(stats)
+		x := &Express{w: w, session: p.session, count: 1, began: now, heard: p.heard.Load()}
+		if !own {
+			x.session = &session{w: w, master: "m"}
+		}
+		n := copy(x.Room(), "$1\r\nv\r\n"+role)
+		if whole, err := x.Got(n); !whole || err != nil {
+			t.Fatal(whole, err)
+		}
+		if got := x.Land(now); got != own {
+			t.Errorf("%s: answered is %v", name, got)
+		}
+	}
+}

@@ -42,6 +42,12 @@ func TestARefusalAfterALostAttemptIsUnknown(t *testing.T) {
 	if err := o.refusal(cause); KindOf(err) != Unknown || !errors.Is(err, cause) {
 		t.Errorf("after an attempt that was lost: %v, want unknown", err)
 	}
+	if err := o.without(); KindOf(err) != Unknown {
+		t.Errorf("given up after an attempt that was lost: %v, want unknown", err)
+	}
+	if err := new(operation).without(); KindOf(err) != NotExecuted {
+		t.Errorf("given up before any attempt: %v, want not executed", err)
+	}
 }
 
 func TestAWriteIsRememberedLongerThanItIsTried(t *testing.T) {

@@ -6,7 +6,7 @@ var repeating = []Mutant{{
 	Name:    "write-again",
 	Rule:    "a command whose answer was lost, and that writes without a record, is not sent again",
 	Changes: []Change{in("operation.go", "case o.record == \"\" && gone:", "case false:")},
-	Fault:   "kill-held-master", Found: []string{"wrong counter", "wrong set", "not linearizable", "impossible answer"},
+	Tests:   tests("redis", "TestWhatBecomesOfAnOperationFollowsFromItsAnswers"),
 }, {
 	Name:    "script-again",
 	Rule:    "nor is a script or a transaction",
@@ -16,7 +16,7 @@ var repeating = []Mutant{{
 	Name:    "half-again",
 	Rule:    "of a pipeline that was carried out in part, each command is told its own",
 	Changes: []Change{in("operation.go", "case o.record == \"\" && done:", "case false:")},
-	Tests:   tests("redis", "TestCommandsOfEveryKindAreAnsweredInOrder"),
+	Tests:   tests("redis", "TestWhatBecomesOfAnOperationFollowsFromItsAnswers"),
 }, {
 	Name:    "silenced-again",
 	Rule:    "what may have silenced a node is not sent to the next one",
@@ -26,7 +26,7 @@ var repeating = []Mutant{{
 	Name:    "unknown-is-no",
 	Rule:    "what may have happened is never called not executed",
 	Changes: []Change{in("operation.go", "case o.sent:\n\t\treturn &Error{Unknown, o.cause}", "case false:")},
-	Tests:   tests("redis", "TestWhetherAnOperationIsRepeatedFollowsFromWhatItIs"),
+	Tests:   tests("redis", "TestARefusalAfterALostAttemptIsUnknown"),
 }, {
 	Name:    "given-up-is-no",
 	Rule:    "nor a write that is given up while Redis has it",
@@ -46,7 +46,7 @@ var repeating = []Mutant{{
 	Name:    "lost-is-unsent",
 	Rule:    "what has left for Redis and has no answer may have happened",
 	Changes: []Change{in("errors.go", "if !sent {\n\t\treturn retry\n\t}\n\treturn lost", "return retry")},
-	Fault:   "kill-held-master", Found: []string{"wrong counter", "wrong set", "not linearizable", "impossible answer"},
+	Tests:   tests("redis", "TestWhatBecomesOfAnOperationFollowsFromItsAnswers"),
 }, {
 	Name:    "sent-is-unsent",
 	Rule:    "what was sent is told by the connection's own count",
@@ -70,7 +70,7 @@ var repeating = []Mutant{{
 }, {
 	Name:    "sent-too-late",
 	Rule:    "a write is not sent after its time",
-	Changes: []Change{in("writer.go", "if !w.ended && now.After(o.until) {", "if false {")},
+	Changes: []Change{in("writer.go", "if !w.ended && now.After(o.until) {", "if !w.ended && now.After(o.until) && false {")},
 	Tests:   tests("redis", "TestAWriteIsNotSentAfterItsTime"),
 }, {
 	Name:    "no-time-of-arrival",
@@ -94,17 +94,17 @@ var remembering = []Mutant{{
 	Name:    "record-overwritten-by-a-script",
 	Rule:    "the same of scripts",
 	Changes: []Change{in("script.go", "local first = redis.pcall('SET', rec, '', 'NX', 'PX', ttl)\n  if not", "local first = redis.pcall('SET', rec, '', 'PX', ttl)\n  if not")},
-	Tests:   tests("redis", "TestARepetitionGetsTheFirstAnswerAndChangesNothing"),
+	Tests:   tests("redis", "TestAnIdempotencyKeyMakesAWriteHappenOnce"),
 }, {
 	Name:    "twice-in-one-batch",
 	Rule:    "the same key twice in one batch counts once",
 	Changes: []Change{in("script.go", "mine[rec], place[i] = i, at", "place[i] = at")},
-	Tests:   tests("redis", "TestAnIdempotencyKeyMakesAWriteHappenOnce|TestManyAtOnceGetTheirOwnAnswers"),
+	Tests:   tests("redis", "TestTheSameKeyTwiceInOneBatchCountsOnce"),
 }, {
-	Name:    "repetition-without-write",
-	Rule:    "a repetition waits until the replicas have the first attempt",
+	Name:    "record-not-renewed",
+	Rule:    "a record that was asked for again is remembered anew",
 	Changes: []Change{in("script.go", "local r = redis.pcall('PEXPIRE', rec, ttl)", "local r = 1")},
-	Tests:   tests("redis", "TestARepetitionWaitsForTheFirstAttempt"),
+	Tests:   tests("redis", "TestARepetitionIsRemembered"),
 }, {
 	Name:    "short-memory",
 	Rule:    "a key is remembered for longer than a write is tried",
@@ -129,5 +129,5 @@ var remembering = []Mutant{{
 	Name:    "guarded-unwatched",
 	Rule:    "also where two attempts come at the same time",
 	Changes: []Change{in("guard.go", "b.Watch().Key(record).Build(), b.Get()", "b.Get().Key(record).Build(), b.Get()")},
-	Tests:   tests("redis", "TestARepetitionGetsTheFirstAnswerAndChangesNothing"),
+	Tests:   tests("redis", "TestTwoAttemptsAtOnceOfAScriptCountOnce"),
 }}

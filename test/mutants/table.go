@@ -31,23 +31,32 @@ var acknowledging = []Mutant{{
 	Name:    "ack-without-replica",
 	Rule:    "a write that fewer than the least number of replicas have is not acknowledged, whoever else is answered",
 	Changes: []Change{in("session.go", "return !o.writes || acks >= s.w.cfg.MinAcks })", "return true })")},
-	Tests:   tests("redis", "TestReadsGoOnWithoutAnyReplica"),
+	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-in-doubt",
 	Rule:    "where a replica has not confirmed, a majority of Sentinels has to stand by the master",
 	Changes: []Change{in("session.go", "if !now.certain() {\n\t\t\ts.pause", "if false {\n\t\t\ts.pause")},
-	Tests:   tests("redis", "TestNoReplicaIsGivenUpWithoutAMajorityOfSentinels"),
+	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-of-a-stranger",
 	Rule:    "who has confirmed matters, and not how many",
 	Changes: []Change{in("session.go", "if !s.agreed(now) {", "if false {")},
-	Tests:   tests("redis", "TestOneReplicaMayDieOrHang"),
+	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
+}, {
+	Name:    "ack-of-some",
+	Rule:    "a write is acknowledged at once when every node that could be promoted has confirmed",
+	Changes: []Change{in("session.go", "acks >= s.w.monitor.short.Load().others && time", "time")},
+	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
+}, {
+	Name:    "ack-by-a-lost-wait",
+	Rule:    "where the answer to WAIT is lost nothing is answered",
+	Changes: []Change{in("session.go", "case err != nil:\n\t\treturn fmt.Errorf(\"%w (%w)\", errLost, err)", "case err != nil && false:\n\t\treturn err")},
+	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "ack-of-a-replaced-master",
 	Rule:    "where a replica has not confirmed, the nodes are asked whether this is still the master",
-	Covered: "a session ends when another node is the master",
-	Changes: []Change{in("follow.go", "late = t.C\n\t\tdefault:\n\t\t\treturn", "late = t.C\n\t\tdefault:"), in("session.go", "if now.master != s.master {\n\t\t\treturn fmt.Errorf(\"%w: %d", "if false {\n\t\t\treturn fmt.Errorf(\"%w: %d")},
-	Tests:   tests("redis", "TestFailoverLosesNoAcknowledgedWrite"),
+	Changes: []Change{in("session.go", "if now.master != s.master {\n\t\t\treturn fmt.Errorf(\"%w: %d", "if false {\n\t\t\treturn fmt.Errorf(\"%w: %d")},
+	Tests:   tests("redis", "TestAnOperationIsAnsweredWhenItsReplicasHaveIt"),
 }, {
 	Name:    "short-doubt",
 	Rule:    "a silent replica is waited for as long as the Sentinels may take to promote it",
@@ -95,15 +104,24 @@ var reading = []Mutant{{
 }, {
 	Name:    "proof-of-none",
 	Rule:    "a proof is one when every in-sync replica has confirmed it",
-	Covered: "every other node has what the batch has seen",
-	Changes: []Change{in("quick.go", "case role.Offset <= q.shared:", "case true:"), in("session.go", "err == nil && fences > 0 && acks > 0 && int(acks) >= s.expect {", "fences > 0 {")},
-	Tests:   tests("redis", "TestACutOffMasterAnswersNoReads"),
+	Covered: "while others wait a batch goes with WAIT, and every other node has what it has seen",
+	Changes: []Change{
+		in("session.go", "err == nil && fences > 0 && acks > 0 && int(acks) >= s.expect {", "fences > 0 {"),
+		in("quick.go", "case len(batch) == 0 || len(s.done) > 0:", "case len(batch) == 0:"),
+		in("quick.go", "case role.Offset <= q.shared:", "case true:"),
+	},
+	Tests: tests("redis", "TestACutOffMasterAnswersNoReads"),
 }, {
 	Name:    "read-what-no-replica-has",
 	Rule:    "what a read shows is on the replicas",
 	Covered: "who has confirmed matters, and not how many",
 	Changes: []Change{in("session.go", "if !s.agreed(now) {", "if false {"), in("session.go", "return max(s.expect, min(s.w.cfg.MinAcks, s.w.monitor.short.Load().online))", "return 0")},
-	Tests:   tests("redis", "TestReadsSeeAnothersWriteOnlyWhenTheReplicasHaveIt"),
+	Fault:   "kill-stalled-master", Found: []string{"lost write", "stale read", "not linearizable", "wrong counter", "wrong set"},
+}, {
+	Name:    "read-in-doubt",
+	Rule:    "a master that is cut off from the majority answers no reads, also of clients that only read and are cut off with it",
+	Changes: []Change{in("session.go", "if !now.certain() {\n\t\t\ts.pause", "if false {\n\t\t\ts.pause")},
+	Fault:   "cut-master-host", Found: []string{"stale read", "not linearizable"},
 }, {
 	Name:    "replica-as-master",
 	Rule:    "who asks for the newest value is answered by the master",
@@ -237,7 +255,7 @@ var withoutWait = []Mutant{{
 	Name:    "express-of-the-last-session",
 	Rule:    "a lane ends with its session",
 	Changes: []Change{in("express.go", "if p == nil || p.session != x.session {", "if p == nil {")},
-	Tests:   tests("redis", "TestAnExpressEndsWithItsSession"),
+	Tests:   tests("redis", "TestALaneIsAnsweredByLeaveOfItsOwnSession"),
 }, {
 	Name:    "express-elsewhere",
 	Rule:    "a lane leads to the process that is written to",

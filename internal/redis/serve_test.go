@@ -1,0 +1,208 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"holdfast/internal/redis/redistest"
+)
+
+// settled is a session that has carried out a write and a read, at a master with two
+// replicas in sync. Whoever asks hears that round.
+func settled(t *testing.T, round snapshot) (s *session, write, read *operation) {
+	t.Helper()
+	m := newMonitor(Config{Sentinels: []string{"s"}}.withDefaults())
+	m.publish(confirmed(replicaView{"a", 100}, replicaView{"b", 100}))
+	ended := make(chan struct{})
+	t.Cleanup(func() { close(ended) })
+	go func() {
+		for {
+			select {
+			case answer := <-m.confirms:
+				answer <- round
+			case <-ended:
+				return
+			}
+		}
+	}()
+	s = inSync("a", "b")
+	s.w.monitor, s.w.cfg = m, Config{Sentinels: []string{"s"}, MinAcks: 1}.withDefaults()
+	s.proven = time.Now()
+	for _, o := range []**operation{&write, &read} {
+		*o = &operation{done: make(chan error, 1)}
+		(*o).state.Store(taken)
+		s.done = append(s.done, *o)
+	}
+	write.writes = true
+	return s, write, read
+}
+
+func TestAnOperationIsAnsweredWhenItsReplicasHaveIt(t *testing.T) {
+	both := confirmed(replicaView{"a", 100}, replicaView{"b", 100})
+	oneLeft := confirmed(replicaView{"a", 100})
+	noneLeft := confirmed()
+	lacking := confirmed(replicaView{"a", 100}, replicaView{"b", 90})
+	change := func(s snapshot, change func(*snapshot)) snapshot { change(&s); return s }
+	replaced := change(oneLeft, func(s *snapshot) { s.master = "x" })
+	nobody := change(oneLeft, func(s *snapshot) { s.master = "" })
+	minority := change(oneLeft, func(s *snapshot) { s.sentinels = []string{"m", "", ""}; s.nodes = append(s.nodes, nodeView{addr: "b"}) })
+	doubted := change(oneLeft, func(s *snapshot) { s.doubted = true; s.nodes = append(s.nodes, nodeView{addr: "b"}) })
+
+	for name, c := range map[string]struct {
+		acks        int
+		err         error
+		proof       time.Duration // its age
+		round       snapshot
+		write, read bool // they are answered
+		ends        bool // the session does
+		third       bool // there is a third replica, which is not in sync
+	}{
+		"both replicas have it, and a proof is young":        {acks: 2, round: lacking, write: true, read: true},
+		"the proof is old, and everybody stands by it":       {acks: 2, proof: time.Second, round: both, write: true, read: true},
+		"the proof is old, and another one is the master":    {acks: 2, proof: time.Second, round: replaced, ends: true},
+		"the proof is old, and nobody is the master":         {acks: 2, proof: time.Second, round: nobody, ends: true},
+		"the proof is old, and no majority is heard":         {acks: 2, proof: time.Second, round: minority},
+		"the proof is old, and a Sentinel doubts the master": {acks: 2, proof: time.Second, round: doubted},
+		"both confirm, and a third may be promoted":          {acks: 2, round: replaced, third: true, ends: true},
+		"one confirms, and the other lacks it":               {acks: 1, round: lacking},
+		"one confirms, and the other is gone":                {acks: 1, round: oneLeft, write: true, read: true},
+		"one confirms, and another one is the master":        {acks: 1, round: replaced, ends: true},
+		"one confirms, and no majority is heard":             {acks: 1, round: minority},
+		"nobody confirms, and nobody is there":               {acks: 0, round: noneLeft, read: true},
+		"the answer to WAIT is lost":                         {acks: 2, err: errLost, round: both, ends: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, write, read := settled(t, c.round)
+			s.proven = s.proven.Add(-c.proof)
+			if c.third {
+				s.w.monitor.publish(confirmed(replicaView{"a", 100}, replicaView{"b", 100}, replicaView{"c", 1}))
+			}
+			err := s.settle(t.Context(), c.acks, c.err)
+			is := func(o *operation) bool { return o.state.Load() == finished }
+			if is(write) != c.write || is(read) != c.read || (err != nil) != c.ends {
+				t.Errorf("the write is answered: %v, the read: %v, the session: %v", is(write), is(read), err)
+			}
+		})
+	}
+}
+
+// An attempt's answers, as Redis and a broken connection give them.
+func TestWhatBecomesOfAnOperationFollowsFromItsAnswers(t *testing.T) {
+	node := redistest.Start(t, 0, 0).Nodes[0]
+	cfg := Config{Username: redistest.Username, Password: redistest.Password}.withDefaults()
+	l := newLink(cfg, node.Addr, pipelining)
+	defer l.close()
+	away := newLink(cfg, "127.0.0.1:1", pipelining)
+	defer away.close()
+	b := l.B()
+	ok := l.DoMulti(t.Context(), b.Incr().Key("n").Build())[0]
+	later := l.DoMulti(t.Context(), b.Eval().Script("return redis.error_reply('NOREPLICAS Not enough good replicas to write.')").Numkeys(0).Build())[0]
+	gone := away.DoMulti(t.Context(), away.B().Ping().Build())[0]
+
+	for name, c := range map[string]struct {
+		answers    []rueidis.RedisResult
+		reads      bool
+		record     string
+		unsent     bool
+		want       next
+		kind       Kind // of the outcome, when that is all
+		second     Kind // of the second command's own
+		mayHaveRun bool
+	}{
+		"both happened":                          {answers: []rueidis.RedisResult{ok, ok}, want: settle},
+		"one happened and one certainly did not": {answers: []rueidis.RedisResult{ok, later}, want: settle, second: NotExecuted},
+		"neither happened":                       {answers: []rueidis.RedisResult{later, later}, want: repeat},
+		"one has no answer":                      {answers: []rueidis.RedisResult{ok, gone}, want: decided, kind: Unknown},
+		"neither has":                            {answers: []rueidis.RedisResult{gone, gone}, want: decided, kind: Unknown},
+		"neither was sent":                       {answers: []rueidis.RedisResult{gone, gone}, unsent: true, want: repeat},
+		"reads without an answer":                {answers: []rueidis.RedisResult{gone, gone}, reads: true, want: repeat},
+		"a record keeps them apart":              {answers: []rueidis.RedisResult{gone, gone}, record: "r", want: repeat, mayHaveRun: true},
+	} {
+		o := &operation{
+			cmds: commands("INCR n", "INCR n"), effects: []bool{!c.reads, !c.reads}, writes: !c.reads,
+			record: c.record, brief: true, done: make(chan error, 1),
+		}
+		o.state.Store(taken)
+		s := &session{w: newWriter(cfg, nil), wire: new(wire), loaded: map[*Script]bool{}}
+		then, _ := o.read(s, c.answers, !c.unsent)
+		if then != c.want || o.sent != c.mayHaveRun {
+			t.Errorf("%s: %v, and it may have run before: %v", name, then, o.sent)
+			continue
+		}
+		if then == decided {
+			if err := <-o.done; KindOf(err) != c.kind {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if c.second != 0 && KindOf(o.results[1].Err) != c.second {
+			t.Errorf("%s: the second is told %v", name, o.results[1].Err)
+		}
+	}
+}
+
+// serving is a writer whose monitor asks nobody and says what it is told.
+func serving(cfg Config, now snapshot) *writer {
+	m := newMonitor(cfg)
+	m.publish(now)
+	return newWriter(cfg, m)
+}
+
+// waits puts a write into the queue and serves for a while. It reports whether the
+// write is still there, and why the session ended.
+func waits(t *testing.T, w *writer, master string, during func(*operation)) (still bool, cause error) {
+	t.Helper()
+	o := &operation{cmds: commands("SET k v"), effects: []bool{true}, frees: []bool{false}, writes: true, brief: true, async: true, done: make(chan error, 1)}
+	o.until = time.Now().Add(time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- w.serve(ctx, master) }()
+	if during != nil {
+		redistest.Eventually(t, 5*time.Second, "there is a session", func() bool { return w.session.Load() != nil })
+		during(o)
+	}
+	if err := w.put(o); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case cause = <-ended:
+	case <-time.After(500 * time.Millisecond):
+		cancel()
+		cause = <-ended
+	}
+	return o.state.Load() == queued, cause
+}
+
+func TestNothingIsSentToANodeThatMayBeNoMaster(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	master, replica := cluster.Nodes[0].Addr, cluster.Nodes[1].Addr
+	cfg := Config{Address: master, Username: redistest.Username, Password: redistest.Password, MinAcks: 1}.withDefaults()
+	says := func(addr string, sentinels ...string) snapshot {
+		return snapshot{verdict: verdict{master: addr}, sentinels: sentinels, nodes: []nodeView{
+			{addr: addr, answered: true, master: true, replicas: []replicaView{{replica, 1}}}, {addr: "c"},
+		}}
+	}
+	if still, cause := waits(t, serving(cfg, says(master)), master, nil); still {
+		t.Fatalf("the master itself gets nothing: %v", cause)
+	}
+	if still, cause := waits(t, serving(cfg, says(replica)), replica, nil); !still || cause == nil || !strings.Contains(cause.Error(), "not a master") {
+		t.Errorf("the node says that it is a replica: %v, and it was sent something: %v", cause, !still)
+	}
+	again := serving(cfg, says(master))
+	again.last = master
+	if still, _ := waits(t, again, master, nil); !still {
+		t.Error("the last session with it has ended, and nobody has been asked since")
+	}
+	if still, cause := waits(t, serving(cfg, says(master, master, "", "")), master, nil); !still || !errors.Is(cause, errUncertain) {
+		t.Errorf("no majority of Sentinels is heard: %v, and it was sent something: %v", cause, !still)
+	}
+	doubtful := serving(cfg, says(master))
+	if still, _ := waits(t, doubtful, master, func(*operation) { doubtful.monitor.publish(snapshot{}) }); !still {
+		t.Error("the evidence contradicts itself")
+	}
+}
