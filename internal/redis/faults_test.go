@@ -34,19 +34,19 @@ func TestACutOffMasterAnswersNoReads(t *testing.T) {
 	if err := client.Set(t.Context(), "k", []byte("old"), ""); err != nil {
 		t.Fatal(err)
 	}
-	// Where the offset has moved since the replicas told theirs, by a sign of life
-	// of the master's or by a question of WAIT's, WAIT asks them. So there is a
-	// proof, and then it is quiet until they have told.
+	// Where the offset has moved since the replicas told theirs, WAIT asks them: by a
+	// sign of life of the master's, by a Sentinel's message, by a question of WAIT's.
+	// So there is a proof, and then it is quiet until they have told.
 	cluster.Nodes[0].Do("CONFIG", "SET", "repl-ping-replica-period", "3600")
 	if _, n := reads(t, client, 200*time.Millisecond); n == 0 {
 		t.Fatal("no read was answered")
 	}
-	time.Sleep(1200 * time.Millisecond)
-	for _, n := range cluster.Nodes[1:] {
+	for _, n := range cluster.Sentinels {
 		n.Signal(syscall.SIGSTOP)
 		defer n.Signal(syscall.SIGCONT)
 	}
-	for _, n := range cluster.Sentinels {
+	time.Sleep(1200 * time.Millisecond)
+	for _, n := range cluster.Nodes[1:] {
 		n.Signal(syscall.SIGSTOP)
 		defer n.Signal(syscall.SIGCONT)
 	}
