@@ -196,3 +196,31 @@ func TestAMasterThatTakesNoWritesIsStillRead(t *testing.T) {
 		t.Errorf("%d connections were made for 50 reads", after-before)
 	}
 }
+
+// A replica that has a connection to its master and does not keep up answers as
+// long as its data is no older than was asked for.
+func TestAReplicaWhoseDataIsTooOldDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.Start(t, 1, 0)
+	client := open(t, cluster, nil)
+	read := func() (string, *Request) {
+		r := &Request{Commands: commands("GET k"), Read: ReadReplica}
+		return do(t, client, r)[0], r
+	}
+	do(t, client, &Request{Commands: commands("SET k 0")})
+	redistest.Eventually(t, 10*time.Second, "the replica answers", func() bool {
+		got, r := read()
+		return got == "0" && r.From == ReadReplica
+	})
+	cluster.Nodes[1].Do("CLIENT", "PAUSE", "10000", "WRITE") // it takes nothing from its master
+	const allowed = time.Second
+	began, n := time.Now(), 0
+	for time.Since(began) < 2*allowed {
+		n++
+		do(t, client, &Request{Commands: commands("SET k " + strconv.Itoa(n)), Async: true})
+		if got, r := read(); r.From == ReadReplica && time.Since(began) > allowed+200*time.Millisecond {
+			t.Fatalf("after %v of writes that it does not have the replica answers %s, and the master has %d", time.Since(began), got, n)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

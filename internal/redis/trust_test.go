@@ -125,3 +125,24 @@ func TestALaneIsAnsweredByLeaveOfItsOwnSession(t *testing.T) {
 		}
 	}
 }
+
+// What the cache has is trusted while its own master answers as one.
+func TestAMasterIsFreshWhileItAnswersAsOne(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		master string
+		asked  time.Duration // ago
+		want   bool
+	}{
+		"it has just answered":         {"m", 0, true},
+		"its answer is old":            {"m", 1200 * time.Millisecond, false},
+		"another one is the master":    {"x", 0, false},
+		"nobody is known as a master ": {"", 0, false},
+	} {
+		m := &monitor{}
+		m.short.Store(&brief{master: c.master, asked: now.Add(-c.asked)})
+		if got := m.fresh("m", now); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
