@@ -224,3 +224,17 @@ func TestAReplicaWhoseDataIsTooOldDoesNotAnswer(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 }
+
+// What Redis has carried out and not answered is not sent again, on whatever
+// connection.
+func TestAWriteWhoseAnswerIsCutOffIsSentOnce(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.Start(t, 0, 0)
+	addr := cutAfter(t, cluster.Nodes[0].Addr, "the-mark", func() {})
+	client := open(t, cluster, func(c *Config) { c.Address, c.MinAcks, c.Hold = addr, 0, 2*time.Second })
+	do(t, client, &Request{Commands: commands("SET warm up")})
+	err := client.Do(t.Context(), &Request{Commands: commands("INCR the-mark")})
+	if got := cluster.Nodes[0].Do("GET", "the-mark"); got != "1" || KindOf(err) != Unknown {
+		t.Errorf("counted %s times, and its client is told %v; want once, and unknown", got, err)
+	}
+}

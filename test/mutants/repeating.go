@@ -51,7 +51,7 @@ var repeating = []Mutant{{
 	Name:    "sent-is-unsent",
 	Rule:    "what was sent is told by the connection's own count",
 	Changes: []Change{in("session.go", "return answers, s.wire.seal() > mark", "return answers, s.wire.seal() < mark")},
-	Fault:   "kill-held-master", Found: []string{"wrong counter", "wrong set", "not linearizable", "impossible answer"},
+	Tests:   tests("redis", "TestAWriteWhoseAnswerIsCutOffIsSentOnce"),
 }, {
 	Name:    "sends-after-its-end",
 	Rule:    "a connection whose end was seen sends nothing more",
