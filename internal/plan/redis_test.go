@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"holdfast/internal/commands"
 )
 
 // startRedis starts the Sentinels and the redis nodes; redis-1 is master.
@@ -286,6 +288,10 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 			"KEYS *|CONFIG GET save|MONITOR", true},
 		{redis, "web", "PUBLISH __sentinel__:hello x|SPUBLISH __sentinel__:hello x|SUBSCRIBE __sentinel__:hello|SSUBSCRIBE __sentinel__:hello|MOVE a 15|CONFIG SET save x|CONFIG REWRITE|REPLICAOF no one|SLAVEOF no one|FLUSHALL|FLUSHDB|SHUTDOWN|DEBUG SLEEP 1|" +
 			"CLIENT PAUSE 1|CLIENT LIST|ACL LIST|ACL SETUSER x|SAVE|BGREWRITEAOF|FAILOVER|PSYNC x 1|REPLCONF x 1|MIGRATE h 1 a 0 1|MODULE LIST|SWAPDB 0 1", false},
+		{redis, "scripts-web", "EVAL x 0|EVALSHA x 0|FCALL f 0|GET a|SET a b|SELECT 0|SCAN 0|PUBLISH news x|SORT a|INFO|FUNCTION LIST|SCRIPT LOAD x|KEYS *|CONFIG GET save", true},
+		{redis, "scripts-web", "SELECT 15|SELECT 1|COPY a b|MOVE a 15|SWAPDB 0 1|FLUSHDB|PUBLISH __sentinel__:hello x|FUNCTION FLUSH|FUNCTION LOAD x|SCRIPT FLUSH|MULTI|CLIENT ID|ACL WHOAMI|CONFIG SET save x", false},
+		{redis, "read-scripts-web", "EVAL_RO x 0|EVALSHA_RO x 0|FCALL_RO f 0|GET a|SELECT 0|DBSIZE|SORT_RO a", true},
+		{redis, "read-scripts-web", "SET a b|SELECT 15|SCAN 0|KEYS *|CONFIG GET save|PUBLISH news x|SPUBLISH news x|SUBSCRIBE news|INFO|DEL a|SCRIPT LOAD x", false},
 		{redis, "replication", "PSYNC ? -1|REPLCONF ack 1|PING", true},
 		{redis, "replication", "GET a|SET a b|INFO|REPLICAOF no one|PUBLISH __sentinel__:hello x", false},
 		{redis, "sentinel", "REPLICAOF no one|SLAVEOF no one|CONFIG REWRITE|ROLE|INFO|PUBLISH __sentinel__:hello x|SUBSCRIBE __sentinel__:hello|CLIENT KILL TYPE normal|CLIENT SETNAME x|MULTI|EXEC|PING", true},
@@ -321,7 +327,7 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 func TestRedisKnowsEveryCommandThatMayBeAllowed(t *testing.T) {
 	s := base()
 	s.Redis.Replicas, s.Redis.Sentinels = 0, 1
-	s.Apps["web"].KV.Allow = []string{"@dangerous", "@blocking"}
+	s.Apps["web"].KV.Allow = append([]string{"@dangerous", "@blocking"}, commands.Shared...)
 	c := newCluster(t, s, nil)
 	c.startRedis() // which refuses a users' file with a command that it does not know
 	eventually(t, 5*time.Second, func() error { _, err := c.web("redis-1", "FLUSHDB"); return err })
@@ -331,6 +337,11 @@ func TestRedisKnowsEveryCommandThatMayBeAllowed(t *testing.T) {
 			append([]string{"ACL", "DRYRUN", "web"}, append(name, "a", "b", "c", "d")...)...)
 		if err == nil && strings.Contains(out, "permission") {
 			t.Errorf("%s is not allowed: %s", command, out)
+		}
+		if slices.Contains(commands.Shared, command) {
+			if out, err := do(c.process("redis-1").Address, "operator", c.secrets.Operator, append([]string{"ACL", "DRYRUN", "scripts-web"}, append(name, "a", "b", "c", "d")...)...); err == nil && strings.Contains(out, "permission") {
+				t.Errorf("%s is not allowed beside a script: %s", command, out)
+			}
 		}
 	}
 }
