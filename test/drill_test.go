@@ -184,9 +184,14 @@ func TestADrillOfAStackThatHolds(t *testing.T) {
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	s.awaitHealthy()
-	v := s.drill("kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link").
-		holds("kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link")
+	faults := []string{"kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link", "busy-writing-script"}
+	v := s.drill(faults...).holds(faults...)
 	s.clean()
+	for _, want := range []string{"replied BUSY", "became master in its place", "was ended by the supervisor"} {
+		if script := v.Faults[len(faults)-1]; !strings.Contains(script.Evidence, want) {
+			t.Errorf("the evidence for %s does not say %q: %s", script.Name, want, script.Evidence)
+		}
+	}
 	// Its history says the same again, and its page opens.
 	files, _ := filepath.Glob(filepath.Join(s.state, "drills", "*", "history.jsonl"))
 	if len(files) != 1 {

@@ -269,16 +269,30 @@ func (a *assault) remains(ctx context.Context) {
 	}
 }
 
-// tolls are what commands have cost each Redis node so far. One that does not
-// answer is left out.
+// tolls are what commands have cost each Redis node so far.
 func (a *assault) tolls(ctx context.Context) map[string]map[string]redis.Toll {
-	all := map[string]map[string]redis.Toll{}
+	return askEach(ctx, a, (*redis.Admin).Tolls)
+}
+
+// tellLimit is how long a node may take to tell its numbers: what it was given
+// last may still keep it.
+const tellLimit = 15 * time.Second
+
+// askEach asks each Redis node the same. One that does not answer within tellLimit
+// is left out.
+func askEach[T any](ctx context.Context, a *assault, ask func(*redis.Admin, context.Context) (T, error)) map[string]T {
+	all := map[string]T{}
+	deadline := time.Now().Add(tellLimit)
 	for _, n := range a.redis {
-		ctx, cancel := context.WithTimeout(ctx, lookLimit)
-		if tolls, err := a.s.stack.admins[n.Name].Tolls(ctx); err == nil {
-			all[n.Name] = tolls
-		}
-		cancel()
+		_ = awaitEvery(ctx, askEvery, "", time.Until(deadline), func() bool { // it is left out then
+			asking, cancel := context.WithTimeout(ctx, lookLimit)
+			defer cancel()
+			answer, err := ask(a.s.stack.admins[n.Name], asking)
+			if err == nil {
+				all[n.Name] = answer
+			}
+			return err == nil
+		})
 	}
 	return all
 }

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/attack"
 	"holdfast/internal/plan"
+	"holdfast/internal/redis"
 )
 
 var hugeAnswer = fault{
@@ -23,7 +24,7 @@ var hugeAnswer = fault{
 		if err != nil {
 			return err
 		}
-		sent := a.sent(ctx)
+		before := a.sent(ctx)
 		t, memory := attack.NewTally(), s.watchMemory(ctx)
 		err = a.during(ctx, "getting huge answers", func(ctx context.Context) {
 			var clients sync.WaitGroup
@@ -37,7 +38,7 @@ var hugeAnswer = fault{
 		if err != nil {
 			return err
 		}
-		sent = a.sent(ctx) - sent
+		sent := a.sentSince(ctx, before)
 		least := min(hugeLeast, large*int64(len(requests))/2)
 		if refused := t.Refused(); sent < least && refused < len(requests) {
 			return fmt.Errorf("%d MB came from Redis, and %d MB are the least that says something (%s)", sent>>20, least>>20, t)
@@ -105,14 +106,22 @@ func (a *assault) storeHuge(ctx context.Context) (large int64, n int, requests [
 	}, nil
 }
 
-// sent is what all Redis nodes have sent to clients so far.
-func (a *assault) sent(ctx context.Context) (sum int64) {
-	for _, n := range a.redis {
-		ctx, cancel := context.WithTimeout(ctx, lookLimit)
-		if f, err := a.s.stack.admins[n.Name].Figures(ctx); err == nil {
-			sum += f.Sent
+// sent is what each Redis node has sent to clients so far.
+func (a *assault) sent(ctx context.Context) map[string]int64 {
+	return askEach(ctx, a, func(admin *redis.Admin, ctx context.Context) (int64, error) {
+		f, err := admin.Figures(ctx)
+		return f.Sent, err
+	})
+}
+
+// sentSince is what all of them have sent since before. One that was started anew
+// has begun at 0.
+func (a *assault) sentSince(ctx context.Context, before map[string]int64) (sum int64) {
+	for node, n := range a.sent(ctx) {
+		if n >= before[node] {
+			n -= before[node]
 		}
-		cancel()
+		sum += n
 	}
 	return sum
 }

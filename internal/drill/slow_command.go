@@ -101,7 +101,7 @@ func (a *assault) storeSlow(ctx context.Context, data int64) (d slowData, err er
 
 // slowNames are the commands that commands sends, as Redis counts them.
 var slowNames = []string{
-	"bitcount", "bitpos", "bitop", "scan", "hscan", "sort", "hgetall", "smembers", "lrange", "lpos", "sunion", "sunionstore", "zunion", "copy", "unlink",
+	"bitcount", "bitpos", "bitop", "scan", "hscan", "sort", "hgetall", "smembers", "lrange", "lpos", "sunion", "sunionstore", "zunion", "copy",
 }
 
 // commands are the requests of the attack, one for each client: pipelines of so
