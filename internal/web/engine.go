@@ -48,7 +48,8 @@ type engine struct {
 }
 
 func newEngine(http *fasthttp.Server, r responder, limit int) *engine {
-	e := &engine{http: http, responder: r, limit: roomFor(limit), table: newConnTable(), handed: newHanded(), began: time.Now()}
+	e := &engine{http: http, responder: r, limit: roomFor(limit), handed: newHanded(), began: time.Now()}
+	e.table = newConnTable(&e.turned)
 	e.life, e.end = context.WithCancel(context.Background())
 	return e
 }
@@ -154,14 +155,11 @@ func (e *engine) accept(conn net.Conn) {
 
 // makeRoom closes some of the connections that wait for their clients.
 func (e *engine) makeRoom() {
-	all := e.table.waiting()
+	all := e.table.waiting(awaits, arrives, lingers)
 	for _, l := range e.loops {
 		all = append(all, l.waiting()...)
 	}
-	for _, w := range choose(all, max(1, e.limit/scarcePart)) {
-		w.close()
-		e.turned.waiting.Add(1)
-	}
+	e.table.yield(choose(all, max(1, e.limit/scarcePart)))
 }
 
 // roomFor is how many of so many connections fit into the process' open files,

@@ -195,6 +195,7 @@ func linger(ctx *fasthttp.RequestCtx) {
 func (c *conn) Close() error {
 	if c.table != nil {
 		defer c.table.leave(c)
+		defer c.is(closed)
 	}
 	if c.lingers.CompareAndSwap(true, false) && doing(c.doing.Load()) != yielding {
 		if c.table != nil {

@@ -20,6 +20,9 @@ const (
 	// scarcePart is which part of the connections may be free before some are
 	// closed, and how many are closed then.
 	scarcePart = 16
+	// maxParts is how many connections may have a part of a request. The HTTP server
+	// has a buffer of maxHeader for each of them: 256 MB together.
+	maxParts = 2048
 	// roomPeriod lies between two times that connections are closed for room: to
 	// look for them takes some milliseconds.
 	roomPeriod = 20 * time.Millisecond
@@ -34,6 +37,7 @@ const (
 	serves                // its request is being answered
 	lingers               // it had its last answer, and its client may yet send
 	yielding              // it is being closed for room
+	closed
 )
 
 // waiting is a connection that waits for its client.
@@ -94,9 +98,14 @@ type connTable struct {
 	last  atomic.Int64 // when some were closed, since began
 	// lingering are those that linger: the HTTP server does not count them any more.
 	lingering atomic.Int64
+	parts     atomic.Int64 // those with a part of a request
+	maxParts  int
+	turned    *turned
 }
 
-func newConnTable() *connTable { return &connTable{began: time.Now(), conns: map[*conn]struct{}{}} }
+func newConnTable(t *turned) *connTable {
+	return &connTable{began: time.Now(), conns: map[*conn]struct{}{}, maxParts: maxParts, turned: t}
+}
 
 // clock is the time since the process began to serve. It is not the wall clock's,
 // which may be set.
@@ -114,13 +123,13 @@ func (r *connTable) leave(c *conn) {
 	delete(r.conns, c)
 }
 
-// waiting are the HTTP server's connections that wait for their clients.
-func (r *connTable) waiting() []waiting {
+// waiting are the HTTP server's connections that do one of those.
+func (r *connTable) waiting(those ...doing) []waiting {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []waiting
 	for c := range r.conns {
-		if what := doing(c.doing.Load()); what != serves && what != yielding {
+		if what := doing(c.doing.Load()); slices.Contains(those, what) {
 			all = append(all, waiting{source(c.RemoteAddr()), what != awaits, time.Duration(c.since.Load()), c.yield})
 		}
 	}
@@ -135,14 +144,36 @@ func (r *connTable) due() bool {
 
 // is notes what a connection does from now on.
 func (c *conn) is(what doing) {
-	if c.table != nil && doing(c.doing.Swap(int32(what))) != what {
-		c.since.Store(int64(c.table.clock()))
+	if c.table == nil {
+		return
+	}
+	was := doing(c.doing.Swap(int32(what)))
+	if was == what {
+		return
+	}
+	c.since.Store(int64(c.table.clock()))
+	if was == arrives {
+		c.table.parts.Add(-1)
+	}
+	if what != arrives {
+		return
+	}
+	if beyond := int(c.table.parts.Add(1)) - c.table.maxParts; beyond > 0 && c.table.due() {
+		c.table.yield(choose(c.table.waiting(arrives), beyond+c.table.maxParts/scarcePart))
+	}
+}
+
+// yield has connections closed.
+func (r *connTable) yield(chosen []waiting) {
+	for _, w := range chosen {
+		w.close()
+		r.turned.waiting.Add(1)
 	}
 }
 
 // yield ends the wait for the client.
 func (c *conn) yield() {
-	c.doing.Store(int32(yielding))
+	c.is(yielding)
 	_ = c.SetReadDeadline(time.Unix(1, 0))
 }
 

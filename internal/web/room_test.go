@@ -62,6 +62,32 @@ func TestConnectionsThatWaitMakeRoom(t *testing.T) {
 	}
 }
 
+// A part of a request takes memory, so there are fewer of them than connections.
+func TestPartsOfRequestsAreFewerThanConnections(t *testing.T) {
+	client, _ := single(t)
+	server, _ := counted(t, Config{Connections: 1000}, client)
+	server.engine.table.maxParts = 16
+	addr, _ := listen(t, server)
+	for range 100 {
+		c := dial(t, addr)
+		if _, err := io.WriteString(c, "GET /get?key=k HTTP/1.1\r\nHost: a\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One more at a time, so that it is looked at again.
+	redistest.Eventually(t, 5*time.Second, "few are left", func() bool {
+		c := dial(t, addr)
+		_, err := io.WriteString(c, "GET /get?key=k HTTP/1.1\r\nHost: a\r\n")
+		return err == nil && server.engine.table.parts.Load() <= 17
+	})
+	if got := dial(t, addr).ask(t, "POST /set/k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nv"); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+		t.Error(got)
+	}
+	redistest.Eventually(t, 15*time.Second, "none is counted that is gone", func() bool {
+		return server.engine.table.parts.Load() == int64(len(server.engine.table.waiting(arrives)))
+	})
+}
+
 // What is closed for room is told why, if it has sent a part of a request.
 func TestAHalfSentRequestIsToldThatItIsLate(t *testing.T) {
 	client, _ := single(t)
@@ -71,7 +97,7 @@ func TestAHalfSentRequestIsToldThatItIsLate(t *testing.T) {
 	if _, err := io.WriteString(first, "POST /set/k HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx"); err != nil {
 		t.Fatal(err)
 	}
-	redistest.Eventually(t, 5*time.Second, "it is seen", func() bool { return len(server.engine.table.waiting()) == 1 })
+	redistest.Eventually(t, 5*time.Second, "it is seen", func() bool { return len(server.engine.table.waiting(arrives)) == 1 })
 	server.engine.makeRoom()
 	got, err := first.answer()
 	if err != nil || !strings.HasPrefix(got, "HTTP/1.1 408 ") {
