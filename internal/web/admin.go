@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 )
 
 // maxProfile is how long a profile may take, and maxProfiles how many may be
@@ -19,6 +20,10 @@ const (
 	maxProfile  = 60 // seconds
 	maxProfiles = 2
 )
+
+// maxAdmins is how many connections the admin's listener has at once, so that
+// they leave open files to clients.
+const maxAdmins = 64
 
 // profiles serves Go's profiles, to clients on this machine. It leaves out what
 // pprof has beside them: the command line may have a password in it.
@@ -81,9 +86,9 @@ func (s *Server) ServeAdmin(ctx context.Context, ln net.Listener) error {
 		}
 		fmt.Fprintln(w, "ready") // the client may be gone: nobody to tell
 	})
-	admin := &http.Server{Handler: s.guard(mux), ReadHeaderTimeout: readTimeout, IdleTimeout: idleTimeout}
+	admin := &http.Server{Handler: s.guard(mux), ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, IdleTimeout: readTimeout}
 	served := make(chan error, 1)
-	go func() { served <- admin.Serve(ln) }()
+	go func() { served <- admin.Serve(netutil.LimitListener(ln, maxAdmins)) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve the admin's routes on %s: %w", ln.Addr(), err)
