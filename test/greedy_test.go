@@ -22,6 +22,7 @@ entry: {listen: "127.0.0.1:%d"}
 apps:
   web:
     kv:
+      limits: {streams: 500}
       tokens:
         - {name: greedy, hash: %x}
         - {name: other, hash: %x}
@@ -55,9 +56,9 @@ apps:
 		{"half a head", entry, "GET / HTTP/1.1\r\nHost: a\r\n", 6100, ""},
 		{"half a body", entry, "POST /set/k HTTP/1.1\r\n" + bearer + "Content-Length: 100\r\n\r\nx", 2000, ""},
 		{"half of a large body", entry, "POST /set/k HTTP/1.1\r\n" + bearer + "Content-Length: 5000000\r\n\r\n" + strings.Repeat("x", 20000), 200, "503"},
-		{"streams", entry, "GET /subscribe/c HTTP/1.1\r\n" + bearer + "\r\n", 6100, "429"},
+		{"streams", entry, "GET /subscribe/c HTTP/1.1\r\n" + bearer + "\r\n", 2500, "429"},
 		{"half a head at a node", node, "GET / HTTP/1.1\r\nHost: a\r\n", 3000, "408"},
-		{"streams at a node", node, "GET /v1/keys/k?watch HTTP/1.1\r\n" + bearer + "\r\n", 2500, "429"},
+		{"streams at a node", node, "GET /v1/keys/k?watch HTTP/1.1\r\n" + bearer + "\r\n", 800, "429"},
 	} {
 		var held []net.Conn
 		for range c.count {
@@ -90,9 +91,11 @@ apps:
 			{entry, "127.0.0.1", "/set/k/v"}, {entry, "127.0.0.2", "/set/k/v"}, {entry, "127.0.0.1", "/subscribe/c"},
 			{node, "127.0.0.1", "/set/k/v"}, {node, "127.0.0.2", "/subscribe/c"},
 		} {
-			if status, err := ask(o.at, o.source, o.path); status != 200 {
-				t.Errorf("%s: another client's %s at %s from %s: %d %v", c.name, o.path, o.at, o.source, status, err)
-			}
+			// Meanwhile the machine may be too busy for a health check.
+			s.await(fmt.Sprintf("%s: another client's %s at %s from %s", c.name, o.path, o.at, o.source), 15*time.Second, func() bool {
+				status, err := ask(o.at, o.source, o.path)
+				return err == nil && status == 200
+			})
 		}
 		for _, conn := range held {
 			conn.Close()
