@@ -266,7 +266,7 @@ func (c *Client) tell(r *Request, o *operation) {
 func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) {
 	o := operations.Get().(*operation)
 	o.cmds, o.atomic, o.script, o.keys, o.args = r.Commands, r.Atomic, r.Script, r.Keys, r.Args
-	o.async, o.wantToken = r.Async, r.WantToken
+	o.async, o.wantToken, o.sender = r.Async, r.WantToken, r.Sender
 	if o.script != nil {
 		o.writes = !o.script.readOnly
 		o.size = size(o.keys) + size(o.args)
@@ -278,6 +278,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 	// whole: all commands as one transaction.
 	carried, whole := true, len(o.cmds) <= maxWhole
 	o.brief = true // a script of ours is
+	words := 0
 	if len(o.cmds) == 1 {
 		o.effects, o.frees = o.oneEffect[:], o.oneFree[:]
 	} else {
@@ -314,7 +315,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 			o.effects[i], o.frees[i] = spec.Write, spec.Write && !spec.grows
 			o.local = o.local || !spec.Replicated
 			o.uses = appendUses(o.uses, spec.Name, cmd)
-			o.brief = o.brief && spec.briefFor(cmd)
+			o.brief = o.brief && spec.BriefFor(cmd)
 			o.runsScript = o.runsScript || spec.runsScript()
 			// It would hold up everybody else on the connection. In a
 			// transaction it answers at once, as when its time is over.
@@ -323,6 +324,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 			carried = carried && (!spec.Write || !spec.NoScript && spec.Name != "bitfield")
 		}
 		o.size += len(cmd[0])
+		words += len(cmd)
 		o.writes = o.writes || o.effects[i]
 		carried = carried && len(cmd) < maxScriptArgs
 		whole = whole && spec.carriable(cmd, c.cluster != nil)
@@ -330,8 +332,9 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 	if o.runsScript {
 		o.login = c.cfg.scriptLogin(r)
 	}
-	if !o.brief {
-		o.slowKeys = c.slowKeys(o)
+	o.brief = o.brief && (!o.atomic || words <= briefTransaction)
+	if !o.brief && o.script == nil {
+		o.estimates = c.estimates(o)
 	}
 	if o.writes && r.IdempotencyKey != "" {
 		o.record = recordKey(r.IdempotencyKey, r)

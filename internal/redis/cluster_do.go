@@ -3,7 +3,9 @@ package redis
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -46,6 +48,9 @@ type journey struct {
 	// whole: it cannot be parted (a script, a transaction).
 	whole   bool
 	guarded bool
+	// most is how many commands a shard gets at once now, and usual how many it
+	// gets otherwise: see parts.
+	most, usual int
 	// once: some of it was sent already.
 	once    bool
 	nodes   []string
@@ -69,6 +74,7 @@ func (c *Client) doInCluster(ctx context.Context, r *Request) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Hold)
 	defer cancel()
+	j.most = j.usual
 	if err := j.travel(ctx, items); err != nil {
 		return err
 	}
@@ -90,6 +96,7 @@ func (j *journey) items(ctx context.Context) ([]*item, error) {
 	}
 	var items []*item
 	slots := anySlot // of the first that has keys
+	brief, merges := true, false
 	for i, cmd := range r.Commands {
 		if len(cmd) == 0 || cmd[0] == "" {
 			return nil, &Error{Invalid, errNoCommand}
@@ -99,11 +106,13 @@ func (j *journey) items(ctx context.Context) ([]*item, error) {
 			return nil, err
 		}
 		it := &item{number: i, cmd: cmd, slot: anySlot}
+		brief = brief && spec != nil && spec.BriefFor(cmd)
 		if spec != nil {
 			it.merge = mergerOf(spec)
 			if it.keys, err = placeOf(spec, cmd); err == nil {
 				it.slot, err = slotOfAll(it.keys)
 			}
+			merges = merges || it.merge != nil
 			if err != nil {
 				// A slot is none: Redis' own refusal of it needs no Redis.
 				it.slot = noSlot
@@ -116,6 +125,14 @@ func (j *journey) items(ctx context.Context) ([]*item, error) {
 			slots = it.slot
 		}
 		items = append(items, it)
+	}
+	switch {
+	case brief:
+		j.usual = math.MaxInt
+	case merges:
+		j.usual = 1 // what is for every master is not to be sent twice
+	default:
+		j.usual = slowTogether
 	}
 	if r.Script != nil {
 		slot, err := slotOfAll(r.Keys)
@@ -190,7 +207,7 @@ func (j *journey) travel(ctx context.Context, items []*item) error {
 	var last error // why something was sent back
 	for {
 		t, changed := j.cluster.now()
-		parts, stuck := j.parts(t, items)
+		parts, stuck, later := j.parts(t, items)
 		if err := j.prepare(ctx, parts); err != nil {
 			return err
 		}
@@ -203,9 +220,15 @@ func (j *journey) travel(ctx context.Context, items []*item) error {
 			all.Go(func() { j.carry(ctx, t, p) })
 		}
 		all.Wait()
-		items = stuck
+		items, j.most = stuck, j.usual
 		for _, p := range parts {
-			back, why, err := j.arrive(p, len(parts) == 1 && len(stuck) == 0)
+			var many *tooMany
+			if errors.As(p.err, &many) {
+				j.most = min(j.most, many.n)
+				later = append(later, p.items...)
+				continue
+			}
+			back, why, err := j.arrive(p, len(parts) == 1 && len(stuck)+len(later) == 0)
 			if err != nil {
 				return err
 			}
@@ -214,11 +237,12 @@ func (j *journey) travel(ctx context.Context, items []*item) error {
 			}
 			items = append(items, back...)
 		}
-		if len(items) == 0 {
+		waits := len(stuck) > 0 || slices.ContainsFunc(items, func(it *item) bool { return it.asks == "" })
+		if items = append(items, later...); len(items) == 0 {
 			return nil
 		}
 		slices.SortFunc(items, func(a, b *item) int { return cmp.Compare(a.number, b.number) })
-		if len(stuck) > 0 || slices.ContainsFunc(items, func(it *item) bool { return it.asks == "" }) {
+		if waits {
 			j.cluster.look()
 			next := time.NewTimer(retryPause)
 			select {
@@ -256,22 +280,28 @@ func (j *journey) giveUp(items []*item, why error) error {
 }
 
 // parts says who gets what, in the order of the request; stuck is what has no
-// owner now.
-func (j *journey) parts(t *topology, items []*item) (parts []*leg, stuck []*item) {
+// owner now. Where some command is not brief, a shard gets a few at once, and the
+// others later.
+func (j *journey) parts(t *topology, items []*item) (parts []*leg, stuck, later []*item) {
 	if t == nil {
-		return nil, items
+		return nil, items, nil
 	}
+	full := false
 	add := func(s *clusterShard, asks bool, it *item) {
 		for _, p := range parts {
 			if p.shard == s && p.asks == asks {
 				p.items = append(p.items, it)
+				full = full || len(p.items) >= j.most
 				return
 			}
 		}
 		parts = append(parts, &leg{shard: s, asks: asks, items: []*item{it}})
+		full = full || j.most == 1
 	}
 	for _, it := range items {
 		switch {
+		case full:
+			later = append(later, it)
 		case it.slot == noSlot:
 			j.results[it.number] = Result{Err: &Error{Refused, errCrossSlot}}
 		case it.merge != nil:
@@ -300,7 +330,7 @@ func (j *journey) parts(t *topology, items []*item) (parts []*leg, stuck []*item
 			}
 		}
 	}
-	return parts, stuck
+	return parts, stuck, later
 }
 
 // prepare makes the parts' operations. It fails before anything is sent.

@@ -41,11 +41,12 @@ type Spec struct {
 	// "string" or "scripting".
 	Categories []string
 
-	grows  bool // it may take memory: Redis refuses it when that is full
-	module bool // a module's, not Redis' own
-	old    bool // it is of a Redis before 7.0
-	keys   []keySpec
-	subs   map[string]*Spec // of a container such as CONFIG
+	grows   bool // it may take memory: Redis refuses it when that is full
+	module  bool // a module's, not Redis' own
+	old     bool // it is of a Redis before 7.0
+	counted bool // see the list of that name
+	keys    []keySpec
+	subs    map[string]*Spec // of a container such as CONFIG
 }
 
 // Redis says of most commands that they read or write, and hides which of the
@@ -291,6 +292,7 @@ func parseSpec(entry rueidis.RedisMessage) *Spec {
 	s.NoScript = has("noscript")
 	s.grows = has("denyoom")
 	s.module = has("module")
+	s.counted = counted[s.Name]
 	s.old = len(f) <= 8 // it tells of no key specifications
 	s.Stateful = s.stateful(flags)
 	s.keys = parseKeys(f, flags)

@@ -77,7 +77,9 @@ func KindOf(err error) Kind {
 
 var (
 	errNoMaster    = errors.New("no Redis master was found in time")
+	errNoTurn      = errors.New("its turn did not come in time, or there was no Redis master")
 	errTooManyHeld = errors.New("too many requests wait for a Redis master")
+	errTooManySlow = fmt.Errorf("%d commands of this sender that are not brief wait already", maxWaitingSlow)
 	errReservedKey = fmt.Errorf("keys that start with %q are Holdfast's own", reservedPrefix)
 	errClosed      = errors.New("the client has ended")
 	errLost        = errors.New("the connection to the Redis master was lost before its answer")

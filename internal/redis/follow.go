@@ -126,9 +126,9 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 		}
 		began := time.Now()
 		err := s.commit(ctx, batch)
-		if w.aside == nil && len(batch) > 0 {
+		if w.lines != nil && len(batch) > 0 {
 			w.mu.Lock()
-			w.pace.learn(w.slow, time.Since(began))
+			w.lines.spent(time.Since(began))
 			w.mu.Unlock()
 		}
 		clear(batch)

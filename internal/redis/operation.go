@@ -50,9 +50,12 @@ type operation struct {
 	// while they had it: see mayRepeat.
 	brief    bool
 	silences int
-	// slowKeys are the commands' slowKey, when it is not brief and none of ours.
-	slowKeys []string
-	slowKey  [1]string // of a single command
+	// estimates are those of its commands, when it is not brief; weight is what they
+	// come to.
+	estimates []estimate
+	estimate  [1]estimate // of a single command
+	weight    time.Duration
+	sender    string // Request.Sender
 	// runsScript: one of its commands runs a script of a user's.
 	runsScript bool
 	// login is who runs those scripts; nil: we do.
@@ -365,6 +368,8 @@ func (o *operation) without() error {
 		return &Error{Unknown, o.cause}
 	case o.cause != nil:
 		return &Error{NotExecuted, o.cause}
+	case o.estimates != nil:
+		return &Error{NotExecuted, errNoTurn}
 	}
 	return &Error{NotExecuted, errNoMaster}
 }

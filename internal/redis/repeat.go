@@ -29,14 +29,38 @@ func (s *Spec) brief() bool {
 	return !s.Blocking && !s.module && !s.AnyKey && (s.In("fast") || briefWrites[s.Name])
 }
 
-// briefRange is how many elements, from one end, a brief command may pass over.
-const briefRange = 100
+// briefRange is how many elements, from one end, a brief command may pass over or
+// take. briefWords is how many words it has at most, and briefBits where a bit may
+// be: a string grows up to there.
+const (
+	briefRange       = 100
+	briefWords       = 5000
+	briefTransaction = 10 * briefWords // in all its commands
+	briefBits        = 8 << 20
+)
 
-// briefFor reports whether a command takes a short time with these words: also one
-// of a few elements at an end, such as the newest ten of a list.
-func (s *Spec) briefFor(cmd Command) bool {
-	if s.brief() {
+// counted take as long as a number among their words says, though Redis calls them
+// fast.
+var counted = setOf("spop", "lpop", "rpop", "zpopmin", "zpopmax", "setbit", "xautoclaim")
+
+// few reports whether one of them takes a short time with these words.
+func (s *Spec) few(cmd Command) bool {
+	switch {
+	case s.Name == "xautoclaim":
+		return optionNumber(cmd, "count", 0) <= briefRange
+	case len(cmd) < 3:
 		return true
+	case s.Name == "setbit":
+		return number64(cmd[2]) < briefBits
+	}
+	return number64(cmd[2]) <= briefRange
+}
+
+// BriefFor reports whether a command takes a short time with these words: also one
+// of a few elements at an end, such as the newest ten of a list.
+func (s *Spec) BriefFor(cmd Command) bool {
+	if s.brief() {
+		return len(cmd) <= briefWords && (!s.counted || s.few(cmd))
 	}
 	switch {
 	case (s.Name == "lrange" || s.Name == "zrange" || s.Name == "zrevrange") && len(cmd) == 4:

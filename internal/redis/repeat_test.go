@@ -161,7 +161,7 @@ func TestAFewElementsAtAnEndAreBrief(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := spec.briefFor(cmd); got != want {
+		if got := spec.BriefFor(cmd); got != want {
 			t.Errorf("%s is brief: %t", line, got)
 		}
 	}

@@ -55,6 +55,10 @@ type Request struct {
 	ReadScripts bool
 	// WantToken asks for a Token.
 	WantToken bool
+	// Sender is who sends it, such as a token's name. Commands that are not brief
+	// are carried out in turn, one sender's after another's. Empty: all those that
+	// do not say it are one.
+	Sender string
 
 	// Results has one for each of Commands, or one for the Script.
 	Results []Result

@@ -100,6 +100,11 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	if err != nil {
 		return err // see end
 	}
+	if s.w.lines != nil {
+		if batch, err = s.weigh(ctx, batch); err != nil {
+			return err
+		}
+	}
 	if slices.ContainsFunc(batch, func(o *operation) bool { return o.runsScript }) {
 		defer s.endOverlong()()
 	}

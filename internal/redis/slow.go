@@ -2,10 +2,14 @@ package redis
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redis/rueidis"
 )
 
 // Redis carries out all that it has read from one connection before it turns to
@@ -13,127 +17,145 @@ import (
 // batches on a connection of their own: others, and the Sentinels' pings, get
 // their turn in between.
 
-// slowTogether is how many commands that are not brief go in one batch at the
-// most, and slowAlike how many of those that are about one key, or run one script.
-// Each may take 80 ms, on a string of 100 MB; so many keys of that size there are
-// not.
+// slowTogether is how many operations that are not brief go in one batch at the most,
+// and slowBudget what their estimates come to: others' wait for so long. An
+// operation whose estimate is higher goes by itself.
 const (
 	slowTogether = 64
-	slowAlike    = 4
+	slowBudget   = 10 * time.Millisecond
 )
 
-// A batch of slow commands that took less than slowLong lets the next one be twice
-// as large. One that took longer for each of its commands, or slowest in all, makes
-// it an eighth, down to a single command. Between them a batch may have waited for
-// replicas, or for a busy machine.
-const (
-	slowLong = 10 * time.Millisecond
-	slowest  = 100 * time.Millisecond
-)
+// scriptEstimate stands for what a script of a user's takes, which nobody knows
+// beforehand: it is ended after a quarter of the Sentinels' time at the earliest
+// (see overlong.go). It goes by itself, and two may be in one transaction.
+const scriptEstimate = longestCommand / 2
 
-// knownAlike bounds how many keys a pace remembers.
-const knownAlike = 4096
-
-// pace is how many slow commands may go in the next batch, and how many of them of
-// one key. What no short batch has shown to be short goes by itself.
-type pace struct {
-	together int
-	alike    map[string]int // by slowKey; not there: one
-}
-
-func newPace() pace { return pace{together: 1, alike: map[string]int{}} }
-
-// learn takes in how long a batch took.
-func (p *pace) learn(b slowBatch, took time.Duration) {
-	switch {
-	case took > min(slowest, time.Duration(max(1, b.n))*slowLong):
-		p.together = max(1, p.together/8)
-		for key := range b.alike {
-			delete(p.alike, key)
-		}
-	case took < slowLong && b.n > 0:
-		p.together = min(slowTogether, 2*p.together)
-		for key, n := range b.alike {
-			known, there := p.alike[key]
-			if n < max(1, known) || known == slowAlike {
-				continue
-			}
-			if !there && len(p.alike) >= knownAlike {
-				clear(p.alike)
-			}
-			p.alike[key] = min(slowAlike, 2*max(1, known))
-		}
-	}
-}
-
-// slowKey is what a command's time depends on: the one key whose value it grows
-// with, the script, or else the name of the command.
-func (s *Spec) slowKey(cmd Command) string {
-	switch {
-	case s == nil:
-		return ""
-	case s.runsScript() && len(cmd) > 1:
-		return s.Name + " " + cmd[1]
-	case s.AnyKey:
-		return s.Name
-	}
-	if keys, known := s.Keys(cmd); known && len(keys) == 1 {
-		return keys[0]
-	}
-	return s.Name
-}
-
-// slowKeys are those of an operation's commands.
-func (c *Client) slowKeys(o *operation) []string {
-	keys := o.slowKey[:]
+// estimates are those of an operation's commands.
+func (c *Client) estimates(o *operation) []estimate {
+	all := o.estimate[:]
 	if len(o.cmds) > 1 {
-		keys = make([]string, len(o.cmds))
+		all = make([]estimate, len(o.cmds))
 	}
 	for i, cmd := range o.cmds {
-		keys[i] = strings.Clone(c.Known(cmd).slowKey(cmd)) // it outlives the request
-	}
-	return keys
-}
-
-// slowBatch counts what goes in one batch of slow commands.
-type slowBatch struct {
-	pace  *pace
-	n     int
-	alike map[string]int // by slowKey
-}
-
-// add reports whether commands with these keys may go in the batch as well, and
-// counts them then. The first ones may in any case.
-func (b *slowBatch) add(keys []string) bool {
-	if b.n > 0 && b.n+len(keys) > b.pace.together {
-		return false
-	}
-	if b.alike == nil {
-		b.alike = map[string]int{}
-	}
-	for i, key := range keys {
-		b.alike[key]++
-		if b.n > 0 && b.alike[key] > max(1, b.pace.alike[key]) {
-			for _, key := range keys[:i+1] {
-				b.alike[key]--
-			}
-			return false
+		spec := c.Known(cmd)
+		all[i] = spec.estimateOf(cmd)
+		if spec != nil && spec.runsScript() {
+			all[i].base += float64(scriptEstimate)
 		}
 	}
-	b.n += len(keys)
-	return true
+	return all
 }
 
-// sliceOf returns how many of the commands with these keys go together now.
-func (w *writer) sliceOf(keys []string) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	slice := slowBatch{pace: &w.pace}
-	n := 0
-	for n < len(keys) && slice.add(keys[n:n+1]) {
-		n++
+// errTooLong refuses what would take too long; instead is what a client is to do.
+func errTooLong(what string, takes time.Duration, instead string) error {
+	words := fmt.Sprintf("ERR %s would keep Redis from everybody else for about %v, and %v is the most", what, takes.Round(10*time.Millisecond), longestCommand)
+	if instead != "" {
+		words += "; " + instead
 	}
-	return n
+	return redisError(words)
+}
+
+// tooMany says that a slice of a pipeline is too long: n of its commands go together.
+type tooMany struct{ n int }
+
+func (t *tooMany) Error() string { return "too many slow commands at once" }
+
+// weigh estimates what the operations of a batch take, and returns those that go
+// together now. It refuses those that take too long; the others go back to
+// the queue. An error ends the session: nothing was sent then.
+func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, error) {
+	var asks rueidis.Commands
+	for _, o := range batch {
+		for i := range o.estimates {
+			for _, ask := range o.estimates[i].asks {
+				asks = append(o.asked(s.conn.B(), asks), s.plain(ask))
+			}
+		}
+	}
+	var answers []rueidis.RedisResult
+	if len(asks) > 0 {
+		if answers, _ = s.exchange(ctx, asks); answers[len(answers)-1].NonRedisError() != nil {
+			for _, o := range batch {
+				o.cause = errLost
+				s.again = append(s.again, o)
+			}
+			return nil, errLost
+		}
+	}
+	fit, left, full := batch[:0], time.Duration(slowBudget), false
+	for _, o := range batch {
+		var costs []time.Duration
+		costs, answers = o.costs(answers)
+		switch o.weight = total(costs); {
+		case o.tooLong(costs):
+		case full, len(fit) > 0 && o.weight > left:
+			full = true
+			s.again = append(s.again, o)
+		case !o.atomic && len(costs) > 1 && o.weight > left:
+			n := 0
+			for n < len(costs) && (n == 0 || costs[n] <= left) {
+				left -= costs[n]
+				n++
+			}
+			o.finish(&tooMany{n})
+		default:
+			fit = append(fit, o)
+			left -= o.weight
+		}
+	}
+	s.w.mu.Lock()
+	s.w.lines.weighed(fit)
+	s.w.mu.Unlock()
+	return fit, nil
+}
+
+// costs are the estimates of an operation's commands, with the sizes that Redis
+// told; more are the answers for others.
+func (o *operation) costs(answers []rueidis.RedisResult) (costs []time.Duration, more []rueidis.RedisResult) {
+	costs = make([]time.Duration, len(o.estimates))
+	for i := range o.estimates {
+		e := &o.estimates[i]
+		var sizes []float64
+		for range e.asks {
+			if o.site != nil && o.site.asking {
+				answers = answers[1:]
+			}
+			n, _ := answers[0].AsInt64() // an error: it has another type, or is elsewhere
+			sizes, answers = append(sizes, float64(n)), answers[1:]
+		}
+		costs[i] = time.Duration(min(e.nanoseconds(sizes), float64(time.Hour)))
+	}
+	return costs, answers
+}
+
+func total(costs []time.Duration) (sum time.Duration) {
+	for _, c := range costs {
+		sum += c
+	}
+	return sum
+}
+
+// tooLong refuses an operation that takes too long, and reports whether it did.
+func (o *operation) tooLong(costs []time.Duration) bool {
+	switch {
+	case o.atomic && len(costs) > 1 && o.weight > longestCommand:
+		o.finish(o.refusal(&discarded{errTooLong("the transaction", o.weight, "send less at a time")}))
+	case len(costs) == 1 && costs[0] > longestCommand:
+		instead := o.estimates[0].instead
+		if instead != "" {
+			instead = "use " + instead
+		}
+		err := o.refusal(errTooLong("'"+strings.ToLower(o.cmds[0][0])+"'", costs[0], instead))
+		if o.atomic || o.sent {
+			o.finish(err)
+			break
+		}
+		o.results = append(o.results[:0], Result{Err: err})
+		o.finish(nil)
+	default:
+		return false
+	}
+	return true
 }
 
 // maxCount is how many elements one call of SCAN or its kin may look at: some
@@ -166,20 +188,27 @@ func withShortCount(options []string) []string {
 func (c *Client) doInSlices(ctx context.Context, r *Request, whole *operation) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Hold)
 	defer cancel()
-	record, guarded, keys := whole.record, whole.guarded, whole.slowKeys
+	record, guarded := whole.record, whole.guarded
 	whole.free()
-	next := func(begin int) int { return begin + c.writer.aside.sliceOf(keys[begin:]) }
+	next := func(begin int) int { return min(begin+slowTogether, len(r.Commands)) }
 	return r.inParts(next, func(part *Request, begin int) error {
-		o, err := c.operation(ctx, part)
-		if err != nil {
-			return err
+		for {
+			o, err := c.operation(ctx, part)
+			if err != nil {
+				return err
+			}
+			o.base = begin
+			if o.record != "" {
+				// A record has one of two forms: which one must not depend on where
+				// a slice ends.
+				o.record, o.guarded = record, guarded
+			}
+			err = c.carryOut(ctx, part, o)
+			var many *tooMany
+			if !errors.As(err, &many) {
+				return err
+			}
+			part.Commands = part.Commands[:many.n]
 		}
-		o.base = begin
-		if o.record != "" {
-			// A record has one of two forms: which one must not depend on where
-			// a slice ends.
-			o.record, o.guarded = record, guarded
-		}
-		return c.carryOut(ctx, part, o)
 	})
 }

@@ -85,82 +85,9 @@ func TestASlicedPipelineIsAnsweredAsOne(t *testing.T) {
 	}
 }
 
-func TestSlowBatchesGrowOnlyWhileTheyAreShort(t *testing.T) {
-	p := newPace()
-	batch := func(keys ...string) slowBatch {
-		b := slowBatch{pace: &p}
-		for _, key := range keys {
-			b.add([]string{key})
-		}
-		return b
-	}
-	if got := batch("a", "b").n; got != 1 {
-		t.Errorf("nothing is known, and %d go together", got)
-	}
-	for range 10 {
-		p.learn(batch("a", "a", "a", "a", "a"), time.Millisecond)
-	}
-	if p.together != slowTogether || p.alike["a"] != slowAlike || batch("a", "a", "a", "a", "a").n != slowAlike {
-		t.Errorf("after short ones: %d, %v", p.together, p.alike)
-	}
-	if got := batch("b", "b").n; got != 1 {
-		t.Errorf("%d of a key of which nothing is known", got)
-	}
-	if got := batch("b", "c", "a", "d"); got.n != 4 {
-		t.Errorf("of four keys %d go together", got.n)
-	}
-	p.learn(batch("a", "b", "c"), 25*time.Millisecond)
-	if p.together != slowTogether || p.alike["a"] != slowAlike {
-		t.Errorf("after three in 25 ms: %d, %v", p.together, p.alike)
-	}
-	p.learn(batch("a"), 20*time.Millisecond)
-	if p.together != slowTogether/8 || batch("a", "a").n != 1 {
-		t.Errorf("after a long one: %d, %v", p.together, p.alike)
-	}
-}
-
-// So many large values there are not; one is asked for as often as anybody likes.
-func TestASlowBatchHasFewCommandsOfOneKey(t *testing.T) {
-	cluster := redistest.Start(t, 0, 0)
-	client := open(t, cluster, nil)
-	for _, tt := range []struct {
-		what string
-		cmd  func(i int) Command
-		want int
-	}{
-		{"each of another key", func(i int) Command { return Command{"HGETALL", strconv.Itoa(i)} }, 50},
-		{"all of one key", func(int) Command { return Command{"HGETALL", "h"} }, slowAlike},
-		{"of several keys", func(i int) Command { return Command{"SINTER", strconv.Itoa(i), "b"} }, slowAlike},
-		{"one script", func(i int) Command { return Command{"EVAL", "return 1", "1", strconv.Itoa(i)} }, slowAlike},
-		{"about all keys", func(i int) Command { return Command{"SCAN", strconv.Itoa(i)} }, slowAlike},
-	} {
-		var r Request
-		for i := range 50 {
-			r.Commands = append(r.Commands, tt.cmd(i))
-		}
-		o, err := client.operation(t.Context(), &r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := newPace()
-		p.together = slowTogether
-		for _, key := range o.slowKeys {
-			p.alike[key] = slowAlike
-		}
-		batch := slowBatch{pace: &p}
-		got := 0
-		for got < len(o.slowKeys) && batch.add(o.slowKeys[got:got+1]) {
-			got++
-		}
-		if got != tt.want {
-			t.Errorf("%s: %d go together, want %d", tt.what, got, tt.want)
-		}
-	}
-}
-
 func TestTheNextBatchIsThereThoughTheFirstOfItWasGivenUp(t *testing.T) {
 	w := newWriter(Config{}.withDefaults(), nil).aside
-	gone, there := &operation{slowKeys: []string{"a"}}, &operation{slowKeys: []string{"b"}}
+	gone, there := new(operation), new(operation)
 	later := time.Now().Add(time.Minute)
 	gone.until, there.until = time.Now().Add(-time.Second), later
 	for _, o := range []*operation{gone, there} {

@@ -43,7 +43,7 @@ func (c *Client) doInParts(ctx context.Context, r *Request) error {
 
 // inParts has a pipeline carried out in parts, one after the other, and puts their
 // results together. next returns where the part that begins at a command ends. A
-// part that fails as a whole ends it: its commands have its error, and those
+// part may be made shorter while it is carried out. One that fails as a whole ends it: its commands have its error, and those
 // behind it were not executed. When it is the first part, its error is returned.
 func (r *Request) inParts(next func(begin int) int, carry func(part *Request, begin int) error) error {
 	results := r.Results[:0]
@@ -52,6 +52,7 @@ func (r *Request) inParts(next func(begin int) int, carry func(part *Request, be
 		part := *r
 		part.Commands, part.Results = r.Commands[begin:end], nil
 		err := carry(&part, begin)
+		end = begin + len(part.Commands)
 		if err != nil && begin == 0 {
 			return err
 		}

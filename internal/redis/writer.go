@@ -38,8 +38,7 @@ type writer struct {
 	// ones, which take more trips than a batch and go one at a time, and those
 	// that are not brief, few at a time (see slow.go). It is nil in itself.
 	aside     *writer
-	pace      pace       // of aside's slow commands; under mu
-	slow      slowBatch  // those of its last batch; it belongs to follow
+	lines     *lines     // aside's, instead of queue; under mu
 	deadlines *deadlines // of the operations whose callers do not wait; not in aside
 	slot      func() int // of a shard, its first one; nil: there is no cluster
 	// inSync is how many replicas must have the next batch.
@@ -71,7 +70,7 @@ func newWriter(cfg Config, m *monitor) *writer {
 		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: w.stats,
 		ttl: w.ttl, recordDB: w.recordDB, dataDB: w.dataDB,
 	}
-	w.aside.pace = newPace()
+	w.aside.lines = newLines()
 	w.deadlines = newDeadlines(w)
 	return w
 }
@@ -98,8 +97,15 @@ func (w *writer) put(o *operation) error {
 	case w.live >= w.cfg.MaxHeld || w.live > 0 && w.bytes+o.size > w.cfg.MaxHeldBytes:
 		w.mu.Unlock()
 		return &Error{Overloaded, errTooManyHeld}
+	case w.lines != nil && w.lines.full(o.sender):
+		w.mu.Unlock()
+		return &Error{Overloaded, errTooManySlow}
 	}
-	w.queue = append(w.queue, o)
+	if w.lines != nil {
+		w.lines.push(o)
+	} else {
+		w.queue = append(w.queue, o)
+	}
 	w.live++
 	w.bytes += o.size
 	w.mu.Unlock()
@@ -183,6 +189,10 @@ func (w *writer) forget(o *operation) {
 	defer w.mu.Unlock()
 	w.live--
 	w.bytes -= o.size
+	if w.lines != nil {
+		w.lines.forget(o)
+		return
+	}
 	if len(w.queue) > 2*w.live+64 {
 		w.queue = slices.DeleteFunc(w.queue, func(o *operation) bool { return o.state.Load() == finished })
 	}
@@ -195,20 +205,17 @@ func (w *writer) wake() {
 	}
 }
 
-// take takes the next batch from the queue; empty when there is none. A
-// guarded operation is a batch of its own, and of those that are not brief few go
-// together.
+// take takes the next batch from the queue; empty when there is none.
 func (w *writer) take(batch []*operation) []*operation {
+	if w.lines != nil {
+		return w.takeSlow(batch)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	bytes, n := 0, 0
-	w.slow = slowBatch{pace: &w.pace}
 	now := time.Now()
 	for _, o := range w.queue {
-		if len(batch) > 0 && (len(batch) == maxBatch || bytes+o.size > maxBatchBytes || o.guarded) {
-			break
-		}
-		if w.aside == nil && o.state.Load() == queued && !w.slow.add(o.slowKeys) && len(batch) > 0 {
+		if len(batch) > 0 && (len(batch) == maxBatch || bytes+o.size > maxBatchBytes) {
 			break
 		}
 		n++
@@ -220,9 +227,6 @@ func (w *writer) take(batch []*operation) []*operation {
 			w.bytes -= o.size
 			batch = append(batch, o)
 			bytes += o.size
-			if o.guarded {
-				break
-			}
 		}
 	}
 	left := copy(w.queue, w.queue[n:])
@@ -249,7 +253,11 @@ func (w *writer) giveBack(ops []*operation) {
 			back = append(back, o)
 		}
 	}
-	w.queue = append(back, w.queue...)
+	if w.lines != nil {
+		w.lines.back(back)
+	} else {
+		w.queue = append(back, w.queue...)
+	}
 	w.mu.Unlock()
 	w.wake()
 }

@@ -47,9 +47,10 @@ func (s *Server) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class s
 // adds the address that it sees at the end, and what stands before that may be
 // anybody's invention. Only a balancer in front makes it true; see package plan.
 func forwardedFor(ctx *fasthttp.RequestCtx) string {
-	all := bytes.Join(ctx.Request.Header.PeekAll("X-Forwarded-For"), []byte(", "))
-	return string(all[max(0, len(all)-100):])
+	return lastOf(bytes.Join(ctx.Request.Header.PeekAll("X-Forwarded-For"), []byte(", ")))
 }
+
+func lastOf(forwarded []byte) string { return string(forwarded[max(0, len(forwarded)-100):]) }
 
 // sizeOf is the length of an answer's body in bytes; of a stream, -1.
 func sizeOf(r *fasthttp.Response) int {

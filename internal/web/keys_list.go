@@ -68,7 +68,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	if err != nil {
 		return err
 	}
-	r := &redis.Request{}
+	r := &redis.Request{Sender: s.slowSender(ctx, who, nil)}
 	if err := s.trust(ctx, who, r); err != nil {
 		return err
 	}

@@ -354,6 +354,12 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	if s.heed(who, &q.wishes, r) != nil {
 		return nil
 	}
+	switch {
+	case who != nil:
+		r.Sender = who.Name
+	case !spec.BriefFor(r.Commands[0]):
+		r.Sender = lastOf(q.forwarded)
+	}
 	return spec
 }
 

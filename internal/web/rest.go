@@ -192,6 +192,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 			failJSON(ctx, err)
 			return
 		}
+		r.Sender = s.slowSender(ctx, who, r.Commands)
 		if err := s.store.Do(s.within(ctx), r); err != nil {
 			failJSON(ctx, err)
 			return
@@ -263,6 +264,7 @@ func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *r
 	if err := s.heed(who, w, r); err != nil {
 		return err
 	}
+	r.Sender = s.slowSender(ctx, who, r.Commands)
 	if err := s.store.Do(s.within(ctx), r); err != nil {
 		return err
 	}

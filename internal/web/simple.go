@@ -14,6 +14,7 @@ type simple struct {
 	host          []byte
 	body          []byte
 	authorization []byte
+	forwarded     []byte
 	wishes        wishes
 }
 
@@ -102,6 +103,7 @@ const (
 	tokenField
 	encodingField
 	formatField
+	forwardedField
 
 	// strangeField is one that only the HTTP server understands, or no field.
 	strangeField fields = 0
@@ -150,6 +152,8 @@ func fieldOf(name []byte) fields {
 		return encodingField
 	case "upstash-response-format":
 		return formatField
+	case "x-forwarded-for":
+		return forwardedField
 	case "transfer-encoding", "trailer", "te", "expect", "upgrade", "keep-alive", "proxy-connection", // how the message is sent
 		"origin", "sec-fetch-site": // see cors
 		return strangeField
@@ -194,6 +198,8 @@ func (q *simple) take(field fields, value []byte, length *int) bool {
 		}
 	case authorizationField:
 		q.authorization = value
+	case forwardedField:
+		q.forwarded = value
 	default:
 		q.wishes.set(field, value)
 	}

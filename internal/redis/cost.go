@@ -1,0 +1,520 @@
+package redis
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Redis carries out one command at a time. One that takes longer than Sentinels
+// wait makes them replace a master that works, and so may several together. What
+// a command takes follows from its words and from how large its keys are, which
+// Redis tells in a constant time (STRLEN, LLEN, SCARD, …). So each command that is
+// not brief has an estimate, and one whose estimate is too high is refused.
+
+// longestCommand bounds the estimate of a command, or of a transaction: two web
+// nodes may have one each under way, and Sentinels wait for 500 ms or longer.
+const longestCommand = 200 * time.Millisecond
+
+// estimate is what is known of the time that a command takes.
+type estimate struct {
+	asks []Command // commands that tell sizes
+	// cost are the nanoseconds, by the sizes that were told; it may be nil: base
+	// alone counts.
+	cost func(sizes []float64) float64
+	base float64
+	// instead is what a client is to use when the estimate is too high.
+	instead string
+}
+
+// nanoseconds is the estimate once the sizes are known.
+func (e *estimate) nanoseconds(sizes []float64) float64 {
+	if e.cost == nil {
+		return e.base
+	}
+	return e.base + e.cost(sizes)
+}
+
+// What a command takes in nanoseconds for each word, and in any case. The words'
+// time is that of ZADD, which takes the most.
+const (
+	perCommand = 2e3
+	perWord    = 800
+)
+
+// Estimates of the time that a command takes for each element, byte or key, in
+// nanoseconds. They were measured with a million elements (docs/architecture.md).
+const (
+	perMember    = 500  // SMEMBERS
+	perField     = 800  // HGETALL
+	perRanged    = 350  // ZRANGE … WITHSCORES
+	perListed    = 120  // LRANGE
+	perPassed    = 25   // LREM, LPOS, LINSERT
+	perSkipped   = 2    // LINDEX, LSET, LTRIM
+	perEntry     = 600  // XRANGE
+	perSorted    = 1500 // SORT
+	perCompared  = 3500 // SORT … ALPHA, SORT … BY
+	perInter     = 800  // SINTER, for each member of the smallest set in each set
+	perDiff      = 1200
+	perUnion     = 1000
+	perZInter    = 1500
+	perZDiff     = 2000
+	perZUnion    = 4500
+	perStored    = 2200 // ZRANGESTORE
+	perRemoved   = 700  // ZREMRANGEBYSCORE, ZPOPMIN
+	perRandom    = 1500 // HRANDFIELD
+	perPlace     = 500  // GEOSEARCH
+	perByte      = 0.7  // BITCOUNT, GETRANGE
+	perZeroed    = 2.7  // SETBIT, SETRANGE beyond the end
+	perCell      = 13   // LCS
+	perCopied    = 800  // COPY, DUMP
+	perKey       = 300  // KEYS
+	perRegisters = 20e3 // PFCOUNT, for each key
+	perScanned   = 1000 // SCAN … COUNT
+)
+
+// longestString is how many bytes a string may have, as Redis comes (manual,
+// proto-max-bulk-len).
+const longestString = 512 << 20
+
+// unlimited stands for an end that is not given.
+const unlimited = math.MaxInt32
+
+// estimateOf is the estimate of a command that is not brief.
+func (s *Spec) estimateOf(cmd Command) estimate {
+	e := s.dataCost(cmd)
+	e.base += perCommand + perWord*float64(len(cmd))
+	return e
+}
+
+func (s *Spec) dataCost(cmd Command) estimate {
+	if s == nil || !s.takes(cmd) {
+		return estimate{} // Redis refuses it
+	}
+	switch s.Name {
+	case "smembers":
+		return ofAll(perMember, "SSCAN", "SCARD", cmd[1])
+	case "hgetall", "hkeys", "hvals":
+		return ofAll(perField, "HSCAN or HMGET", "HLEN", cmd[1])
+	case "sinter", "sinterstore", "sintercard", "zinter", "zinterstore", "zintercard":
+		per := float64(perInter)
+		if s.Name[0] == 'z' {
+			per = perZInter
+		}
+		return s.ofSets(cmd, func(sizes []float64) float64 { return per * slices.Min(sizes) * float64(len(sizes)) })
+	case "sdiff", "sdiffstore", "zdiff", "zdiffstore":
+		per := float64(perDiff)
+		if s.Name[0] == 'z' {
+			per = perZDiff
+		}
+		return s.ofSets(cmd, func(sizes []float64) float64 {
+			return per * min(sizes[0]*float64(len(sizes)), together(sizes))
+		})
+	case "sunion", "sunionstore":
+		return s.ofSets(cmd, func(sizes []float64) float64 { return perUnion * together(sizes) })
+	case "zunion", "zunionstore":
+		return s.ofSets(cmd, func(sizes []float64) float64 { return perZUnion * together(sizes) })
+	case "lrange":
+		return ofRange(perListed, "a shorter range", "LLEN", cmd[1], cmd[2], cmd[3])
+	case "lindex", "lset", "ltrim":
+		return ofAll(perSkipped, "shorter lists", "LLEN", cmd[1])
+	case "lrem", "linsert", "lpos":
+		return ofAll(perPassed, "shorter lists", "LLEN", cmd[1])
+	case "sort", "sort_ro":
+		per := float64(perSorted)
+		for _, word := range cmd[2:] {
+			if strings.EqualFold(word, "alpha") || strings.EqualFold(word, "by") {
+				per = perCompared
+			} else if strings.EqualFold(word, "get") {
+				per += perSorted / 3
+			}
+		}
+		e := ofKeys([]string{cmd[1]}, "LLEN", "SCARD", "ZCARD")
+		e.cost, e.instead = linear(per), "a sorted set, which keeps its order"
+		return e
+	case "srandmember", "hrandfield", "zrandmember":
+		if len(cmd) < 3 {
+			return estimate{}
+		}
+		size := map[byte]string{'s': "SCARD", 'h': "HLEN", 'z': "ZCARD"}[s.Name[0]]
+		n := number64(cmd[2])
+		if n < 0 {
+			return estimate{base: -n * perRandom, instead: "a smaller count"}
+		}
+		e := ofAll(perRandom, "a smaller count", size, cmd[1])
+		return e.limited(3 * n)
+	case "spop", "lpop", "rpop", "zpopmin", "zpopmax":
+		if len(cmd) < 3 {
+			return estimate{}
+		}
+		size := map[byte]string{'s': "SCARD", 'l': "LLEN", 'r': "LLEN", 'z': "ZCARD"}[s.Name[0]]
+		e := ofAll(perRemoved, "a smaller count", size, cmd[1])
+		return e.limited(number64(cmd[2]))
+	case "geosearch", "georadius", "georadius_ro", "georadiusbymember", "georadiusbymember_ro", "geosearchstore":
+		per, key := float64(perPlace), 1
+		if s.Name == "geosearchstore" {
+			per, key = perPlace+perStored, 2
+		}
+		if option(cmd, "store") > 0 || option(cmd, "storedist") > 0 {
+			per = perPlace + perStored
+		}
+		return ofAll(per, "several smaller keys, one for each region", "ZCARD", cmd[key])
+	case "copy", "dump":
+		e := s.ofAnything(cmd[1:2])
+		e.instead = "smaller keys"
+		return e
+	case "memory|usage":
+		at := option(cmd, "samples")
+		if at == 0 || at+1 >= len(cmd) {
+			return estimate{}
+		}
+		e := s.ofAnything(cmd[2:3])
+		e.instead = "fewer SAMPLES"
+		if n := number64(cmd[at+1]); n > 0 {
+			return e.limited(n)
+		}
+		return e
+	case "keys":
+		return ofDatabase("SCAN")
+	case "flushall", "flushdb":
+		if len(cmd) > 1 && strings.EqualFold(cmd[1], "sync") {
+			return ofDatabase("ASYNC")
+		}
+		return estimate{}
+	case "scan", "sscan", "hscan", "zscan":
+		return estimate{base: perScanned * optionNumber(cmd, "count", 10)}
+	case "pfcount", "pfmerge":
+		return estimate{base: perRegisters * float64(len(cmd)-1), instead: "fewer keys"}
+	}
+	for _, more := range []func(*Spec, Command) (estimate, bool){(*Spec).rangeCost, (*Spec).stringCost, (*Spec).streamCost} {
+		if e, known := more(s, cmd); known {
+			return e
+		}
+	}
+	switch {
+	case s.brief():
+		return estimate{} // by its words alone
+	case s.Name == "object" || s.Container() || strings.Contains(s.Name, "|"):
+		return estimate{}
+	case s.module, s.runsScript():
+		return estimate{} // nobody knows
+	}
+	keys := s.told(cmd)
+	if len(keys) == 0 {
+		return estimate{base: perKey * 100}
+	}
+	e := s.ofAnything(keys)
+	e.instead = "smaller keys"
+	return e
+}
+
+// rangeCost is the estimate of what is about a part of a sorted set.
+func (s *Spec) rangeCost(cmd Command) (estimate, bool) {
+	kind, key, reverse, per := "", 1, false, float64(perRanged)
+	switch s.Name {
+	case "zrange", "zrangestore":
+		if s.Name == "zrangestore" {
+			key, per = 2, perStored
+		}
+		if kind = "RANK"; option(cmd, "byscore") > 0 {
+			kind = "SCORE"
+		} else if option(cmd, "bylex") > 0 {
+			kind = "LEX"
+		}
+		reverse = option(cmd, "rev") > 0
+	case "zrevrange":
+		kind = "RANK" // as many elements, counted from the other end
+	case "zrangebyscore":
+		kind = "SCORE"
+	case "zrevrangebyscore":
+		kind, reverse = "SCORE", true
+	case "zrangebylex":
+		kind = "LEX"
+	case "zrevrangebylex":
+		kind, reverse = "LEX", true
+	case "zremrangebyrank":
+		kind, per = "RANK", perRemoved
+	case "zremrangebyscore":
+		kind, per = "SCORE", perRemoved
+	case "zremrangebylex":
+		kind, per = "LEX", perRemoved
+	default:
+		return estimate{}, false
+	}
+	if len(cmd) < key+3 {
+		return estimate{}, true
+	}
+	if kind == "RANK" {
+		return ofRange(per, "a shorter range", "ZCARD", cmd[key], cmd[key+1], cmd[key+2]), true
+	}
+	first, last := cmd[key+1], cmd[key+2]
+	if reverse {
+		first, last = last, first
+	}
+	count := "ZCOUNT"
+	if kind == "LEX" {
+		count = "ZLEXCOUNT"
+	}
+	e := estimate{asks: []Command{{count, cmd[key], first, last}}, cost: linear(per), instead: "a shorter range, or LIMIT"}
+	if at := option(cmd, "limit"); at > 0 && at+2 < len(cmd) {
+		if n := number64(cmd[at+2]); n >= 0 {
+			e = e.limited(number64(cmd[at+1]) + n)
+		}
+	}
+	return e, true
+}
+
+// stringCost is the estimate of what is about the bytes of a string.
+func (s *Spec) stringCost(cmd Command) (estimate, bool) {
+	switch s.Name {
+	case "getrange", "substr":
+		return ofRange(perByte, "a shorter range", "STRLEN", cmd[1], cmd[2], cmd[3]), true
+	case "bitcount", "bitpos":
+		first := map[string]int{"bitcount": 2, "bitpos": 3}[s.Name]
+		if len(cmd) < first+2 || strings.EqualFold(cmd[len(cmd)-1], "bit") {
+			return ofAll(perByte, "a range", "STRLEN", cmd[1]), true
+		}
+		return ofRange(perByte, "a shorter range", "STRLEN", cmd[1], cmd[first], cmd[first+1]), true
+	case "bitop":
+		e := ofKeys(cmd[3:], "STRLEN")
+		e.cost = func(sizes []float64) float64 { return slices.Max(sizes) * float64(len(sizes)) }
+		e.instead = "shorter strings"
+		return e, true
+	case "lcs":
+		e := ofKeys(cmd[1:3], "STRLEN")
+		e.cost = func(sizes []float64) float64 { return perCell * sizes[0] * sizes[1] }
+		e.instead = "shorter strings"
+		return e, true
+	case "setrange", "setbit", "bitfield":
+		e := ofKeys(cmd[1:2], "STRLEN")
+		end := s.lastByte(cmd)
+		if end > longestString {
+			return estimate{}, true // Redis refuses it
+		}
+		e.cost = func(sizes []float64) float64 { return perZeroed * max(0, end-sizes[0]) }
+		e.instead = "a lower offset"
+		return e, true
+	}
+	return estimate{}, false
+}
+
+// lastByte is up to where a string grows by SETRANGE, SETBIT or BITFIELD.
+func (s *Spec) lastByte(cmd Command) (last float64) {
+	switch s.Name {
+	case "setrange":
+		return number64(cmd[2]) + float64(len(cmd[3]))
+	case "setbit":
+		return number64(cmd[2]) / 8
+	}
+	for i := 2; i+2 < len(cmd); i++ {
+		if !strings.EqualFold(cmd[i], "set") && !strings.EqualFold(cmd[i], "incrby") {
+			continue
+		}
+		at, scale := cmd[i+2], 1.0
+		if strings.HasPrefix(at, "#") {
+			at, scale = at[1:], 64 // as wide as the widest type
+		}
+		last = max(last, number64(at)*scale/8)
+	}
+	return last
+}
+
+// streamCost is the estimate of what is about a stream.
+func (s *Spec) streamCost(cmd Command) (estimate, bool) {
+	switch s.Name {
+	case "xrange", "xrevrange":
+		e := ofAll(perEntry, "COUNT", "XLEN", cmd[1])
+		return e.limited(optionNumber(cmd, "count", unlimited)), true
+	case "xread", "xreadgroup":
+		options := 1
+		if s.Name == "xreadgroup" {
+			options = 4 // after GROUP, a name and a name
+		}
+		at := slices.IndexFunc(cmd[options:], func(word string) bool { return strings.EqualFold(word, "streams") })
+		if at < 0 {
+			return estimate{}, true
+		}
+		given, rest := append(Command{"", ""}, cmd[options:options+at]...), cmd[options+at+1:]
+		var old []string // streams that are not read from their end
+		for i, id := range rest[len(rest)/2:] {
+			if id != "$" && id != "+" && i < len(rest)/2 {
+				old = append(old, rest[i])
+			}
+		}
+		if len(old) == 0 {
+			return estimate{}, true
+		}
+		e := ofKeys(old, "XLEN")
+		e.cost, e.instead = linear(perEntry), "COUNT"
+		return e.limited(optionNumber(given, "count", unlimited) * float64(len(old))), true
+	case "xautoclaim":
+		e := ofAll(perEntry, "COUNT", "XLEN", cmd[1])
+		return e.limited(10 * optionNumber(cmd, "count", 100)), true // as many as it looks at
+	case "xpending":
+		return ofAll(perMember, "shorter streams", "XLEN", cmd[1]), true
+	case "xtrim":
+		return ofAll(perPassed, "LIMIT", "XLEN", cmd[1]), true
+	case "xinfo|stream":
+		at := option(cmd, "count")
+		if at == 0 || at+1 >= len(cmd) {
+			return estimate{}, true
+		}
+		e := ofAll(perEntry, "COUNT", "XLEN", cmd[2])
+		if n := number64(cmd[at+1]); n > 0 {
+			e = e.limited(n)
+		}
+		return e, true
+	case "xgroup|destroy":
+		return ofAll(perPassed*4, "shorter streams", "XLEN", cmd[2]), true
+	}
+	return estimate{}, false
+}
+
+// sizesOf are the commands that tell the size of a value, by category.
+var sizesOf = map[string]string{
+	"hash": "HLEN", "set": "SCARD", "sortedset": "ZCARD", "geo": "ZCARD", "list": "LLEN",
+	"string": "STRLEN", "bitmap": "STRLEN", "hyperloglog": "STRLEN", "stream": "XLEN",
+}
+
+// ofAnything is the estimate of a command that takes its keys as a whole.
+func (s *Spec) ofAnything(keys []string) estimate {
+	var sizes []string
+	for category, size := range sizesOf {
+		if s.In(category) && !slices.Contains(sizes, size) {
+			sizes = append(sizes, size)
+		}
+	}
+	if len(sizes) == 0 {
+		sizes = []string{"HLEN", "SCARD", "ZCARD", "LLEN", "XLEN", "STRLEN"}
+	}
+	slices.Sort(sizes)
+	bytes := slices.Index(sizes, "STRLEN")
+	e := ofKeys(keys, sizes...)
+	e.cost = func(told []float64) (ns float64) {
+		for i, n := range told {
+			if i%len(sizes) == bytes {
+				ns += perByte * n
+			} else {
+				ns += perCopied * n
+			}
+		}
+		return ns
+	}
+	return e
+}
+
+// told are the keys of a command that it can be told by its words.
+func (s *Spec) told(cmd Command) (keys []string) {
+	for i := range s.keys {
+		if more, ok := s.keys[i].collect(nil, cmd); ok {
+			keys = append(keys, more...)
+		}
+	}
+	return keys
+}
+
+// ofSets is the estimate of a command about several sets, or sorted sets. Where it
+// stores what it finds, the first key is where to.
+func (s *Spec) ofSets(cmd Command, cost func(sizes []float64) float64) estimate {
+	keys := s.told(cmd)
+	if strings.HasSuffix(s.Name, "store") && len(keys) > 0 {
+		keys = keys[1:]
+	}
+	if len(keys) == 0 {
+		return estimate{}
+	}
+	const each = 2
+	e := ofKeys(keys, "SCARD", "ZCARD")
+	e.cost = func(told []float64) float64 {
+		sizes := make([]float64, len(told)/each)
+		for i := range sizes {
+			sizes[i] = together(told[i*each : i*each+each]) // one of them is an error
+		}
+		return cost(sizes)
+	}
+	e.instead = "smaller sets"
+	return e
+}
+
+// ofKeys asks for the sizes of keys.
+func ofKeys(keys []string, sizes ...string) (e estimate) {
+	for _, key := range keys {
+		for _, size := range sizes {
+			e.asks = append(e.asks, Command{size, key})
+		}
+	}
+	return e
+}
+
+func ofAll(per float64, instead, size, key string) estimate {
+	return estimate{asks: []Command{{size, key}}, cost: linear(per), instead: instead}
+}
+
+func ofDatabase(instead string) estimate {
+	return estimate{asks: []Command{{"DBSIZE"}}, cost: linear(perKey), instead: instead}
+}
+
+// ofRange is the estimate of a command about the elements from first to last, each
+// counted from the end when it is negative.
+func ofRange(per float64, instead, size, key, first, last string) estimate {
+	from, to := number64(first), number64(last)
+	return estimate{asks: []Command{{size, key}}, instead: instead, cost: func(sizes []float64) float64 {
+		n, a, b := sizes[0], from, to
+		if a < 0 {
+			a = max(0, a+n)
+		}
+		if b < 0 {
+			b += n
+		}
+		return per * max(0, min(b, n-1)-a+1)
+	}}
+}
+
+// limited is the estimate when a command takes at most n of the elements.
+func (e estimate) limited(n float64) estimate {
+	all, each := e.cost, e.cost([]float64{1})
+	e.cost = func(sizes []float64) float64 { return min(all(sizes), each*max(0, n)) }
+	return e
+}
+
+func linear(per float64) func([]float64) float64 {
+	return func(sizes []float64) float64 { return per * together(sizes) }
+}
+
+func together(sizes []float64) (total float64) {
+	for _, n := range sizes {
+		total += n
+	}
+	return total
+}
+
+// option is where an option stands among a command's words; 0: nowhere. A key or
+// a value of that name counts, too: then the estimate is another one than it
+// could be.
+func option(cmd Command, name string) int {
+	for i := len(cmd) - 1; i > 1; i-- {
+		if strings.EqualFold(cmd[i], name) {
+			return i
+		}
+	}
+	return 0
+}
+
+// optionNumber is the number behind an option, or else byDefault.
+func optionNumber(cmd Command, name string, byDefault float64) float64 {
+	if at := option(cmd, name); at > 0 && at+1 < len(cmd) {
+		return number64(cmd[at+1])
+	}
+	return byDefault
+}
+
+// number64 is a number among a command's words; what is none Redis refuses.
+func number64(word string) float64 {
+	n, err := strconv.ParseInt(word, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return float64(n)
+}

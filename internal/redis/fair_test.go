@@ -1,0 +1,139 @@
+package redis
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis/redistest"
+)
+
+// slowWriter is one that has slow operations of senders waiting, in that order.
+func slowWriter(t *testing.T, senders string) *writer {
+	t.Helper()
+	w := newWriter(Config{}.withDefaults(), nil).aside
+	for _, sender := range strings.Split(senders, "") {
+		if err := w.put(&operation{sender: sender, until: time.Now().Add(time.Minute)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+// batchOf takes a batch, of which the first n cost what is said and the others go
+// back, and returns the senders of those.
+func batchOf(w *writer, n int, cost time.Duration) string {
+	batch := w.take(nil)
+	n = min(n, len(batch))
+	var senders string
+	for _, o := range batch[:n] {
+		senders += o.sender
+		o.weight = cost
+	}
+	w.lines.weighed(batch[:n])
+	w.giveBack(batch[n:])
+	w.lines.spent(time.Duration(n) * cost)
+	return senders
+}
+
+func TestSendersAreServedInTurn(t *testing.T) {
+	w := slowWriter(t, "aaaaaaaaab")
+	if got := batchOf(w, 1, 100*time.Millisecond); got != "a" {
+		t.Errorf("the first is %s", got)
+	}
+	if got := batchOf(w, 2, time.Millisecond); got != "ba" {
+		t.Errorf("then come %s", got)
+	}
+	// A sender that comes anew begins where the others are: none gathers a claim by not
+	// asking for anything.
+	for _, sender := range []string{"c", "b", "b"} {
+		if err := w.put(&operation{sender: sender, until: time.Now().Add(time.Minute)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := batchOf(w, 10, time.Millisecond); strings.Count(got[:5], "b") != 2 || strings.Count(got[:5], "c") != 1 {
+		t.Errorf("then come %s", got)
+	}
+	if rest := w.take(nil); len(rest) != 0 || w.waiting() != 0 {
+		t.Errorf("%d are left, %d are said to wait", len(rest), w.waiting())
+	}
+}
+
+func TestAnOperationThatGoesBackKeepsItsPlace(t *testing.T) {
+	w := newWriter(Config{}.withDefaults(), nil).aside
+	for i := range 5 {
+		if err := w.put(&operation{sender: "a", base: i, until: time.Now().Add(time.Minute)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 5 {
+		batch := w.take(nil)
+		if len(batch) != 5-i || batch[0].base != i {
+			t.Fatalf("%d are taken, the first is %d", len(batch), batch[0].base)
+		}
+		w.giveBack(batch[1:])
+	}
+}
+
+func TestOneSenderHasSoManySlowCommandsWaiting(t *testing.T) {
+	w := slowWriter(t, strings.Repeat("a", maxWaitingSlow))
+	err := w.put(&operation{sender: "a"})
+	if KindOf(err) != Overloaded || !strings.Contains(err.Error(), strconv.Itoa(maxWaitingSlow)) {
+		t.Errorf("one more: %v", err)
+	}
+	if err := w.put(&operation{sender: "b"}); err != nil {
+		t.Errorf("another's: %v", err)
+	}
+	for range 2 { // whoever gives up makes room
+		o := w.lines.of["a"].ops[0]
+		o.state.Store(finished)
+		w.lines.of["a"].ops = w.lines.of["a"].ops[1:]
+		w.forget(o)
+	}
+	if err := w.put(&operation{sender: "a"}); err != nil {
+		t.Errorf("after others were given up: %v", err)
+	}
+}
+
+func TestLinesOfSendersThatAreGoneAreForgotten(t *testing.T) {
+	l := newLines()
+	for i := range 3 * maxLines {
+		o := &operation{sender: strconv.Itoa(i)}
+		l.push(o)
+		line, _ := l.first()
+		l.pop(line)
+		l.taken(line)
+		l.weighed(nil)
+	}
+	if len(l.of) > maxLines {
+		t.Errorf("%d lines are kept", len(l.of))
+	}
+}
+
+// One sender's queue is no other's.
+func TestASlowCommandWaitsForFewOfAnotherSenders(t *testing.T) {
+	cluster := redistest.Start(t, 1, 0)
+	client := open(t, cluster, nil)
+	do(t, client, &Request{Commands: commands("SETRANGE bits 11999999 x", "HSET h f v")})
+	const many = 200
+	var wg sync.WaitGroup
+	for range many {
+		wg.Go(func() {
+			if err := client.Do(t.Context(), &Request{Commands: commands("BITCOUNT bits"), Sender: "busy"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	redistest.Eventually(t, 10*time.Second, "they wait", func() bool { return client.Status().Held > many/2 })
+	for _, line := range []string{"HGETALL h", "EVAL return(1) 0", "SORT none"} {
+		if err := client.Do(t.Context(), &Request{Commands: commands(line), Sender: "other"}); err != nil {
+			t.Error(err)
+		}
+	}
+	if left := client.Status().Held; left == 0 {
+		t.Error("none of the other sender's commands is left")
+	}
+	wg.Wait()
+}
