@@ -67,7 +67,7 @@ const (
 	perRandom    = 1500 // HRANDFIELD
 	perPlace     = 500  // GEOSEARCH
 	perByte      = 0.7  // BITCOUNT, GETRANGE
-	perZeroed    = 2.7  // SETBIT, SETRANGE beyond the end
+	perZeroed    = 1.4  // SETBIT, SETRANGE beyond the end
 	perCell      = 13   // LCS
 	perCopied    = 800  // COPY, DUMP
 	perKey       = 300  // KEYS

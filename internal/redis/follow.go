@@ -127,9 +127,11 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 		began := time.Now()
 		err := s.commit(ctx, batch)
 		if w.lines != nil && len(batch) > 0 {
+			took := time.Since(began)
 			w.mu.Lock()
-			w.lines.spent(time.Since(began))
+			w.lines.spent(took)
 			w.mu.Unlock()
+			s.rest(took)
 		}
 		clear(batch)
 		if err != nil {

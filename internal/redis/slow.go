@@ -28,7 +28,7 @@ const (
 // scriptEstimate stands for what a script of a user's takes, which nobody knows
 // beforehand: it is ended after a quarter of the Sentinels' time at the earliest
 // (see overlong.go). It goes by itself, and two may be in one transaction.
-const scriptEstimate = longestCommand / 2
+const scriptEstimate = longestCommand * 9 / 20
 
 // estimates are those of an operation's commands.
 func (c *Client) estimates(o *operation) []estimate {
@@ -53,6 +53,17 @@ func errTooLong(what string, takes time.Duration, instead string) error {
 		words += "; " + instead
 	}
 	return redisError(words)
+}
+
+// longestRest bounds the pause after a slow batch.
+const longestRest = 50 * time.Millisecond
+
+// rest leaves the master to others for a quarter of the time that a slow batch took.
+// A node does not know what other nodes send, and they may send as much.
+func (s *session) rest(took time.Duration) {
+	if took > slowBudget {
+		s.pause = max(s.pause, min(took/4, longestRest))
+	}
 }
 
 // tooMany says that a slice of a pipeline is too long: n of its commands go together.
