@@ -73,7 +73,7 @@ func (s *session) unguarded(o *operation, err error) (next, error) {
 		o.cause, s.pause = err, retryPause
 		return repeat, nil
 	case errors.Is(err, errLost):
-		return o.lose(err, s.silent()), errLost
+		return o.lose(err, s.loss()), errLost
 	}
 	o.cause = err
 	return repeat, s.refused(err)

@@ -50,6 +50,7 @@ type operation struct {
 	// while they had it: see mayRepeat.
 	brief    bool
 	silences int
+	lostAt   string // the first node that fell silent or left while it had it
 	// estimates are those of its commands, when it is not brief; weight is what they
 	// come to.
 	estimates []estimate
@@ -254,8 +255,8 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 		return settle, broken
 	}
 	o.sent = o.sent || done || gone
-	if unanswered && !o.mayRepeat(s.silent()) {
-		o.finish(o.lost(cause))
+	if unanswered && !o.mayRepeat(s.loss()) {
+		o.finish(o.lost(cause, s.loss()))
 		return decided, broken
 	}
 	o.cause = cause
@@ -294,7 +295,7 @@ func (o *operation) readScript(s *session, a rueidis.RedisResult, sent bool) (ne
 		o.cause = err
 		return repeat, s.refused(err)
 	}
-	return o.lose(errLost, s.silent()), errLost
+	return o.lose(errLost, s.loss()), errLost
 }
 
 // readTransaction takes the answers to MULTI, the commands, and EXEC. Where
@@ -308,7 +309,7 @@ func (o *operation) readTransaction(s *session, answers []rueidis.RedisResult, s
 			o.cause = err
 			return repeat, errLost
 		}
-		return o.lose(errLost, s.silent()), errLost
+		return o.lose(errLost, s.loss()), errLost
 	}
 	all, err := exec.ToArray()
 	if err == nil {
@@ -322,7 +323,7 @@ func (o *operation) readTransaction(s *session, answers []rueidis.RedisResult, s
 	cause, may := aborted(answers)
 	if !transacted(answers) {
 		// Without MULTI the commands were carried out one by one.
-		return o.lose(cause, false), cause
+		return o.lose(cause, loss{}), cause
 	}
 	if may {
 		o.cause = cause

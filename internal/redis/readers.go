@@ -255,6 +255,17 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		}
 		defer l.slow.Store(false)
 	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if !o.brief {
+		ok, err := o.affordable(limited, l, len(c.cfg.Cluster) > 0)
+		if err != nil && ctx.Err() == nil {
+			l.rest()
+		}
+		if !ok {
+			return false // the master says why
+		}
+	}
 	b := l.B()
 	cmds := rueidis.Commands{b.Role().Build()}
 	if len(c.cfg.Cluster) > 0 {
@@ -271,8 +282,6 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		cmds = append(cmds, plain(b, cmd))
 	}
 	cmds = append(cmds, b.Role().Build()) // what the answers show is no newer
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	answers := l.DoMulti(limited, cmds...)
 	if ctx.Err() != nil {
 		return false // the caller has gone; that says nothing of the replica
@@ -281,8 +290,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		if !dialling(err) {
 			o.silences++
 		}
-		l.resting.Store(time.Now().Add(replicaRest).UnixNano())
-		l.cut() // with it goes whoever else waits
+		l.rest()
 		return false
 	}
 	if len(c.cfg.Cluster) > 0 {
@@ -318,6 +326,12 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		hideReserved(o.cmds, r.Results)
 	}
 	return true
+}
+
+// rest leaves a replica alone that did not answer.
+func (l *link) rest() {
+	l.resting.Store(time.Now().Add(replicaRest).UnixNano())
+	l.cut() // with it goes whoever else waits
 }
 
 // slowLink begins the name of a replica's second link, before its address.

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"strconv"
@@ -11,10 +12,14 @@ import (
 // What a node had when it fell silent may be what silenced it. Repeated on the
 // next master, it would silence that one too, and after three nodes nobody is
 // left. A node that died or closed the connection is another case: what it had is
-// repeated within the request's time, as ever.
+// repeated within the request's time. But it may be what the node died of, so when
+// a second node dies of it, no third one gets it.
 
-// errSilenced is why an operation is not repeated.
-var errSilenced = errors.New("the Redis node fell silent while it carried this out, and it is not sent to another one, which it might silence as well")
+// Why an operation is not repeated.
+var (
+	errSilenced = errors.New("the Redis node fell silent while it carried this out, and it is not sent to another one, which it might silence as well")
+	errKilled   = errors.New("two Redis nodes ended while they carried this out, and it is not sent to another one, which it might end as well")
+)
 
 // briefWrites take a time that does not grow with the data that is there, and
 // are not in Redis' category @fast: those that Redis calls slow because they may
@@ -82,33 +87,51 @@ func (s *Spec) runsScript() bool {
 	return strings.HasPrefix(s.Name, "eval") || strings.HasPrefix(s.Name, "fcall")
 }
 
+// loss is how the answer of a node was lost: the node fell silent, or it left, or
+// this process has ended the connection for another reason.
+type loss struct {
+	node         string
+	silent, left bool
+}
+
+func (s *session) loss() loss {
+	return loss{node: s.master, silent: s.silent(), left: s.wire != nil && s.wire.left.Load()}
+}
+
 // mayRepeat reports whether an operation whose answer was lost may be sent
 // again: to the next master, and if the node had fallen silent, once, and only
 // when it is brief.
-func (o *operation) mayRepeat(silent bool) bool {
-	if !silent {
+func (o *operation) mayRepeat(l loss) bool {
+	if !l.silent && !l.left {
 		return true
 	}
-	o.silences++
-	return o.brief && o.silences == 1
+	o.lostAt = cmp.Or(o.lostAt, l.node)
+	if l.silent {
+		o.silences++
+		return o.brief && o.silences == 1 && o.lostAt == l.node
+	}
+	return o.lostAt == l.node
 }
 
 // lose deals with an operation that was sent and has no answer. A write without
 // a record may have happened, and must not happen twice.
-func (o *operation) lose(cause error, silent bool) next {
+func (o *operation) lose(cause error, l loss) next {
 	o.cause = cause
 	o.sent = o.sent || o.writes
-	if (!o.writes || o.record != "") && o.mayRepeat(silent) {
+	if (!o.writes || o.record != "") && o.mayRepeat(l) {
 		return repeat
 	}
-	o.finish(o.lost(cause))
+	o.finish(o.lost(cause, l))
 	return decided
 }
 
 // lost is the outcome of an operation that has no answer and is not repeated.
-func (o *operation) lost(cause error) *Error {
-	if o.sent {
+func (o *operation) lost(cause error, l loss) *Error {
+	switch {
+	case o.sent:
 		return &Error{Unknown, cause}
+	case l.left:
+		return &Error{GivenUp, errKilled}
 	}
 	return &Error{GivenUp, errSilenced}
 }

@@ -26,7 +26,8 @@ func TestWhatMayHaveSilencedAMasterIsNotSentToTheNext(t *testing.T) {
 	}{
 		{"a brief read", &Request{Commands: commands("GET k")}, 0},
 		{"a brief write with a key", &Request{Commands: commands("SET k v"), IdempotencyKey: "brief"}, 0},
-		{"a read whose time grows with the data", &Request{Commands: commands("BITCOUNT k")}, GivenUp},
+		{"a read whose time grows with the data", &Request{Commands: commands("SCAN 0")}, GivenUp},
+		{"one whose keys' sizes were asked for, and no more", &Request{Commands: commands("BITCOUNT k")}, 0},
 	}
 	master := cluster.Node(client.Master())
 	master.Signal(syscall.SIGSTOP)
@@ -50,10 +51,13 @@ func TestWhetherAnOperationIsRepeatedFollowsFromWhatItIs(t *testing.T) {
 		o      *operation
 		silent bool
 		losses int
+		nodes  string // the node of each loss; empty: all of one
 		want   next
 		kind   Kind // of the outcome, when it is not repeated
 	}{
 		{what: "a read, and the node has died", o: &operation{}, losses: 3, want: repeat},
+		{what: "and the next one, too", o: &operation{brief: true}, losses: 2, nodes: "ab", want: decided, kind: GivenUp},
+		{what: "a write with a record, and two have died", o: &operation{brief: true, writes: true, record: "r"}, losses: 2, nodes: "ab", want: decided, kind: Unknown},
 		{what: "a brief read, once", o: &operation{brief: true}, silent: true, losses: 1, want: repeat},
 		{what: "and not twice", o: &operation{brief: true}, silent: true, losses: 2, want: decided, kind: GivenUp},
 		{what: "a slow read", o: &operation{}, silent: true, losses: 1, want: decided, kind: GivenUp},
@@ -67,8 +71,12 @@ func TestWhetherAnOperationIsRepeatedFollowsFromWhatItIs(t *testing.T) {
 		o.done = make(chan error, 1)
 		o.state.Store(taken)
 		var got next
-		for range tt.losses {
-			got = o.lose(errLost, tt.silent)
+		for i := range tt.losses {
+			node := "a"
+			if tt.nodes != "" {
+				node = tt.nodes[i : i+1]
+			}
+			got = o.lose(errLost, loss{node, tt.silent, !tt.silent})
 		}
 		if got != tt.want {
 			t.Errorf("%s: %v", tt.what, got)
@@ -134,7 +142,7 @@ func TestWhatADeadMasterHadIsReadFromTheNext(t *testing.T) {
 	master := cluster.Node(client.Master())
 	master.Signal(syscall.SIGSTOP) // so that it is sure to have the read
 	var err error
-	r := &Request{Commands: commands("BITCOUNT k")}
+	r := &Request{Commands: commands("SCAN 0")}
 	var wg sync.WaitGroup
 	wg.Go(func() { err = client.Do(t.Context(), r) })
 	redistest.Eventually(t, 5*time.Second, "the read is under way", func() bool {

@@ -163,7 +163,7 @@ func (s *session) waited(took time.Duration) {
 // because of what ended the session.
 func (s *session) end(cause error) {
 	for _, o := range s.done {
-		if o.lose(cause, s.silent()) == repeat {
+		if o.lose(cause, s.loss()) == repeat {
 			s.again = append(s.again, o)
 		}
 	}

@@ -120,6 +120,32 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 	return fit, nil
 }
 
+// affordable reports whether a replica may be asked for all of an operation at once.
+// An error says that it did not answer.
+func (o *operation) affordable(ctx context.Context, l *link, inCluster bool) (bool, error) {
+	var asks rueidis.Commands
+	if inCluster {
+		asks = append(asks, l.B().Readonly().Build())
+	}
+	for i := range o.estimates {
+		for _, ask := range o.estimates[i].asks {
+			asks = append(o.asked(l.B(), asks), plain(l.B(), ask))
+		}
+	}
+	var answers []rueidis.RedisResult
+	if len(asks) > 0 {
+		answers = l.DoMulti(ctx, asks...)
+		if err := answers[len(answers)-1].NonRedisError(); err != nil {
+			return false, err
+		}
+	}
+	if inCluster {
+		answers = answers[1:]
+	}
+	costs, _ := o.costs(answers)
+	return total(costs) <= longestCommand, nil
+}
+
 // costs are the estimates of an operation's commands, with the sizes that Redis
 // told; more are the answers for others.
 func (o *operation) costs(answers []rueidis.RedisResult) (costs []time.Duration, more []rueidis.RedisResult) {

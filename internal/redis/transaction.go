@@ -234,7 +234,7 @@ func (o *operation) readWhole(s *session, a rueidis.RedisResult, sent bool) (nex
 		o.cause = err
 		return repeat, s.refused(err)
 	case lost:
-		return o.lose(errLost, s.silent()), errLost
+		return o.lose(errLost, s.loss()), errLost
 	}
 	switch {
 	case m.IsInt64():
