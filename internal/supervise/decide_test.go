@@ -180,3 +180,49 @@ func TestARedisNodeIsWedgedOnlyBesideAMasterThatWorks(t *testing.T) {
 		}
 	}
 }
+
+// Of nodes that hang one is killed at a time, and never the master that the
+// Sentinels name.
+func TestOneWedgedNodeIsKilledAtATime(t *testing.T) {
+	f := threeNodes(view(r2, 5), view(r2, 5), view(r2, 5)).running("redis-1", "redis-2", "redis-3")
+	f.Standings["redis-2"] = redis.Standing{Master: true}
+	delete(f.Standings, "redis-1")
+	delete(f.Standings, "redis-3")
+	silent := map[string]int{}
+	var killed []string
+	look := func(f facts) {
+		if name := overdue(wedged(f), silent); name != "" {
+			killed = append(killed, name)
+		}
+	}
+	for range wedgedLooks - 1 {
+		look(f)
+	}
+	if len(killed) != 0 {
+		t.Errorf("too early: %v", killed)
+	}
+	look(f)
+	if len(killed) != 1 || len(silent) != 0 {
+		t.Errorf("%v were killed, and the count is %v", killed, silent)
+	}
+	for range wedgedLooks - 1 {
+		look(f)
+	}
+	well := f
+	well.Standings = map[string]redis.Standing{"redis-2": {Master: true}, "redis-1": {MasterAddress: r2}, "redis-3": {MasterAddress: r2}}
+	look(well) // they answer once
+	for range wedgedLooks - 1 {
+		look(f)
+	}
+	if len(killed) != 1 {
+		t.Errorf("%v were killed, though they had answered", killed)
+	}
+	// The master hangs too: it is the Sentinels' to replace.
+	delete(f.Standings, "redis-2")
+	for range 3 * wedgedLooks {
+		look(f)
+	}
+	if len(killed) != 1 {
+		t.Errorf("beside a master that hangs: %v", killed)
+	}
+}

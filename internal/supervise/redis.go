@@ -156,33 +156,45 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 // killed, about as long as a web node may leave its probe unanswered.
 const wedgedLooks = 5
 
-// endWedged kills the redis nodes that have been wedged for too long; silent
-// counts for how long each has been. A script that has written cannot be ended
+// endWedged kills a redis node that has been wedged for too long; silent counts
+// for how long each has been. A script that has written cannot be ended
 // in another way (manual, SCRIPT KILL), and what the node has that the new master
 // has not was never acknowledged.
 func (s *Supervisor) endWedged(ctx context.Context, nodes []string, silent map[string]int) {
+	nodes = slices.DeleteFunc(slices.Clone(nodes), func(name string) bool {
+		st, _ := s.board.snapshot().Node(name)
+		// Of a host of a drill that is cut off, nobody here can tell.
+		return st.State == Paused || st.State == Draining || s.nodes[name].spec.Netns != ""
+	})
+	name := overdue(nodes, silent)
+	if name == "" {
+		return
+	}
+	s.log.Error("a redis node that is not the master does not answer: killed", "node", name, "looks", wedgedLooks)
+	if err := s.send(ctx, name, command{action: ActKill}); err != nil {
+		s.log.Error("cannot kill it", "node", name, "error", err)
+	}
+}
+
+// overdue takes in a look at which these nodes were wedged, and returns the one that
+// is to be killed; empty: none is. Only one is killed at a time, and the count
+// begins anew: where all hang, it may be the machine.
+func overdue(nodes []string, silent map[string]int) string {
 	for name := range silent {
 		if !slices.Contains(nodes, name) {
 			delete(silent, name)
 		}
 	}
 	for _, name := range nodes {
-		st, _ := s.board.snapshot().Node(name)
-		// Of a host of a drill that is cut off, nobody here can tell.
-		if st.State == Paused || st.State == Draining || s.nodes[name].spec.Netns != "" {
-			delete(silent, name)
-			continue
-		}
-		if silent[name]++; silent[name] < wedgedLooks {
-			continue
-		}
-		s.log.Error("a redis node that is not the master does not answer: killed", "node", name, "looks", silent[name])
-		if err := s.send(ctx, name, command{action: ActKill}); err != nil {
-			s.log.Error("cannot kill it", "node", name, "error", err)
-		}
-		clear(silent) // one at a time: where all hang, it may be the machine
-		return
+		silent[name]++
 	}
+	for _, name := range nodes {
+		if silent[name] >= wedgedLooks {
+			clear(silent)
+			return name
+		}
+	}
+	return ""
 }
 
 // markBooted remembers that the stack has had its first boot. It happens when
