@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"hash/maphash"
 	"slices"
 	"time"
 )
@@ -35,6 +36,10 @@ type lines struct {
 	clock time.Duration // used of the line that was served last, before that
 	// shares are what the last batch has of each line.
 	shares []share
+	// scripts are what a script took lately, by its hash, and running those of the
+	// last batch. They belong to the writer's follow.
+	scripts map[uint64]time.Duration
+	running []uint64
 }
 
 type share struct {
@@ -42,7 +47,9 @@ type share struct {
 	weight time.Duration // what is counted as used
 }
 
-func newLines() *lines { return &lines{of: map[string]*senderLine{}} }
+func newLines() *lines {
+	return &lines{of: map[string]*senderLine{}, scripts: map[uint64]time.Duration{}}
+}
 
 // line is a sender's line.
 func (l *lines) line(sender string) *senderLine {
@@ -155,8 +162,11 @@ func (l *lines) weighed(fit []*operation) {
 	for _, s := range l.shares {
 		s.line.used -= s.weight
 	}
-	l.shares = l.shares[:0]
+	l.shares, l.running = l.shares[:0], l.running[:0]
 	for _, o := range fit {
+		if o.oneScript() {
+			l.running = append(l.running, o.scriptKey())
+		}
 		line := l.line(o.sender)
 		l.clock = max(l.clock, line.used)
 		line.used += o.weight
@@ -166,6 +176,7 @@ func (l *lines) weighed(fit []*operation) {
 
 // spent puts the time that the batch took in the place of the estimates.
 func (l *lines) spent(took time.Duration) {
+	l.learn(took)
 	var sum time.Duration
 	for _, s := range l.shares {
 		sum += s.weight
@@ -174,6 +185,44 @@ func (l *lines) spent(took time.Duration) {
 		s.line.used += time.Duration(float64(took)*float64(s.weight)/float64(max(sum, 1))) - s.weight
 	}
 	l.shares = l.shares[:0]
+}
+
+// scriptsTogether is how many scripts go in one batch at the most, those that took
+// little lately; what is not known goes by itself. knownScripts are remembered.
+const (
+	scriptsTogether = 16
+	knownScripts    = 4096
+)
+
+var scriptSeed = maphash.MakeSeed()
+
+// oneScript reports whether an operation is one script of a user's.
+func (o *operation) oneScript() bool { return o.runsScript && len(o.cmds) == 1 && len(o.cmds[0]) > 1 }
+
+func (o *operation) scriptKey() uint64 { return maphash.String(scriptSeed, o.cmds[0][1]) }
+
+// scriptCost is what a script is taken to cost in a batch.
+func (l *lines) scriptCost(o *operation) time.Duration {
+	if took, known := l.scripts[o.scriptKey()]; known {
+		return took
+	}
+	return slowBudget
+}
+
+// learn takes in how long a batch with scripts took.
+func (l *lines) learn(took time.Duration) {
+	for _, key := range l.running {
+		switch {
+		case took > slowBudget:
+			delete(l.scripts, key)
+		case len(l.running) == len(l.shares):
+			if len(l.scripts) >= knownScripts {
+				clear(l.scripts)
+			}
+			l.scripts[key] = max(took/time.Duration(len(l.running)), slowBudget/scriptsTogether)
+		}
+	}
+	l.running = l.running[:0]
 }
 
 // takeSlow is take for operations that are not brief. A guarded one is a batch of its

@@ -175,10 +175,13 @@ func (s *session) end(cause error) {
 // before.
 func (s *session) pass(ctx context.Context, batch []*operation) error {
 	cmds := s.cmds[:0]
-	for _, o := range batch {
+	for i, o := range batch {
 		if o.single() {
 			s.singles = append(s.singles, o)
 		} else {
+			if i > 0 && batch[i-1].runsScript && o.runsScript {
+				cmds = s.breathe(cmds)
+			}
 			cmds = o.encode(s, cmds)
 		}
 	}

@@ -55,6 +55,17 @@ func errTooLong(what string, takes time.Duration, instead string) error {
 	return redisError(words)
 }
 
+// breather stands between two scripts of one batch, and lets Redis turn to others in
+// between. It carries out all that it has read of a connection, but reads the rest
+// of so long a word by itself, when it comes round to the connection again (Redis
+// 7.0, networking.c, readQueryFromClient, PROTO_MBULK_BIG_ARG).
+var breather = strings.Repeat(" ", 33<<10)
+
+// breathe appends one.
+func (s *session) breathe(cmds rueidis.Commands) rueidis.Commands {
+	return append(cmds, s.conn.B().Sismember().Key(idemPrefix+"none").Member(breather).Build())
+}
+
 // longestRest bounds the pause after a slow batch.
 const longestRest = 50 * time.Millisecond
 
@@ -97,6 +108,9 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 	for _, o := range batch {
 		var costs []time.Duration
 		costs, answers = o.costs(answers)
+		if o.oneScript() {
+			costs[0] = s.w.lines.scriptCost(o)
+		}
 		switch o.weight = total(costs); {
 		case o.tooLong(costs):
 		case full, len(fit) > 0 && o.weight > left:

@@ -147,3 +147,67 @@ func TestACountIsCutToWhatASlowCommandMayTake(t *testing.T) {
 		}
 	}
 }
+
+// Between the scripts of one batch Redis turns to others.
+func TestScriptsOfOneBatchLeaveTimeForOthers(t *testing.T) {
+	cluster := redistest.Start(t, 0, 0)
+	client := open(t, cluster, func(c *Config) { c.MinAcks = 0 })
+	script := `redis.call('RPUSH', 'order', 's') local s = redis.call('TIME') repeat local n = redis.call('TIME') until (n[1]-s[1])*1000000+n[2]-s[2] > 10000`
+	do(t, client, &Request{Commands: []Command{{"EVAL", "return 1", "0"}}})
+	conn, err := dialRaw(t.Context(), client.cfg, cluster.Nodes[0].Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.close()
+	w := client.writer.aside
+	const n = 10
+	var batch []*operation
+	for range n {
+		o, err := client.operation(t.Context(), &Request{Commands: []Command{{"EVAL", script, "0"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.until = time.Now().Add(time.Minute)
+		batch = append(batch, o)
+	}
+	w.mu.Lock()
+	w.lines.scripts[batch[0].scriptKey()] = slowBudget / scriptsTogether
+	for _, o := range batch {
+		w.lines.push(o)
+		w.live++
+	}
+	w.mu.Unlock()
+	w.wake()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for _, o := range batch {
+			if err := <-o.done; err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for busy := true; busy; {
+		if err := conn.send([]string{"RPUSH", "order", "o"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.read(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-ended:
+			busy = false
+		default:
+		}
+	}
+	order := strings.Fields(cluster.Nodes[0].Do("LRANGE", "order", "0", "-1"))
+	between := 0
+	for i := range order[1:] {
+		if order[i] == "s" && order[i+1] == "o" {
+			between++
+		}
+	}
+	if between < n/2 {
+		t.Errorf("others came between few of the scripts: %s", order)
+	}
+}
