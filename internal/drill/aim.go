@@ -121,12 +121,14 @@ func butThere(kvs []string) string {
 type need int
 
 const (
-	needWeb      need = 1 << iota // nodes of what the load reaches, that run here
-	needRedis                     // Redis at all
-	needReplica                   // Redis with a replica
-	needSentinel                  // a Sentinel
-	needKV                        // a load of writes that wait for replicas
-	needReplicas                  // two replicas
+	needWeb            need = 1 << iota // nodes of what the load reaches, that run here
+	needRedis                           // Redis at all
+	needReplica                         // Redis with a replica
+	needSentinel                        // a Sentinel
+	needKV                              // a load of writes that wait for replicas
+	needReplicas                        // two replicas
+	needScripts                         // scripts that read
+	needWritingScripts                  // scripts that write
 	// needFailover is Redis that can elect another master.
 	needFailover = needReplica | needSentinel
 	// anyRedis is whatever strikes Redis.
@@ -149,6 +151,10 @@ func (a aim) lacks(s stack.Stack, f fault) string {
 		return "it needs Sentinels, and the stack has none (redis.sentinels)"
 	case f.needs&needKV != 0 && a.app == "":
 		return "it needs the load on an application of kind kv, without --url"
+	}
+	if kv := s.Apps[a.app].KV; kv != nil &&
+		(f.needs&needScripts != 0 && kv.Scripts == "off" || f.needs&needWritingScripts != 0 && kv.Scripts != "on") {
+		return fmt.Sprintf("it is a script, and %s runs none of that kind (kv.scripts: %s)", a.app, kv.Scripts)
 	}
 	return ""
 }

@@ -134,3 +134,19 @@ func TestWhatANodeDidIsWhatItDidSince(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+func TestAScriptIsNoFaultWhereNoneRuns(t *testing.T) {
+	for _, c := range []struct {
+		scripts         string
+		reading, writes bool
+	}{{"off", false, false}, {"read", true, false}, {"on", true, true}} {
+		s := stack.Default()
+		s.Apps["web"].KV.Scripts = c.scripts
+		a := aim{app: "web", apps: []string{"web"}}
+		for f, able := range map[*fault]bool{&busyScript: c.reading, &busyWritingScript: c.writes, &slowCommand: true} {
+			if why := a.lacks(s, *f); (why == "") != able || why != "" && !strings.Contains(why, "kv.scripts: "+c.scripts) {
+				t.Errorf("scripts: %s: %s is refused with %q", c.scripts, f.name, why)
+			}
+		}
+	}
+}

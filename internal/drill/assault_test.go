@@ -30,7 +30,7 @@ func commandsOf(t *testing.T, requests []attack.Request) (all [][]string) {
 // The keys of an attack are removed after it by their prefix.
 func TestAnAttackIsAboutItsOwnKeysAlone(t *testing.T) {
 	const prefix = "holdfast-drill:x:attack:"
-	requests := slices.Concat(slowData{prefix: prefix}.commands(300), endlessScripts(prefix))
+	requests := slices.Concat(slowData{prefix: prefix}.commands(300), endlessScripts("EVAL", prefix))
 	for _, command := range commandsOf(t, requests) {
 		name, keys := command[0], command[1:2]
 		switch {

@@ -15,7 +15,7 @@ import (
 
 var busyScript = fault{
 	name: "busy-script", about: "for 5 s clients send scripts that never end and only read, alone and in pipelines, to the master and to replicas: each is ended (SCRIPT KILL), others wait for that at most, and the master remains the master",
-	needs: needRedis | needKV, promise: undisturbed, ready: runsScripts,
+	needs: needRedis | needKV | needScripts, promise: undisturbed, ready: runsScripts,
 	strike: func(ctx context.Context, s *scene) error {
 		a, err := s.assail(ctx)
 		if err != nil {
@@ -24,7 +24,7 @@ var busyScript = fault{
 		t := attack.NewTally()
 		err = a.during(ctx, "sending scripts without an end", func(ctx context.Context) {
 			var clients sync.WaitGroup
-			for _, one := range endlessScripts(a.prefix) {
+			for _, one := range endlessScripts(s.evaluating(), a.prefix) {
 				clients.Go(func() {
 					a.client.Repeat(ctx, slowRequests, attackPause, t, func(int) attack.Request { return one })
 				})
@@ -51,8 +51,17 @@ var busyScript = fault{
 // scriptsLeast is how much of Redis' time scripts have to take.
 const scriptsLeast = 200 * time.Millisecond
 
+// evaluating is the command by which the application runs scripts: some let only
+// scripts in that read (kv.scripts).
+func (s *scene) evaluating() string {
+	if kv := s.stack.stack.Apps[s.stack.aim.app].KV; kv != nil && kv.Scripts == "read" {
+		return "EVAL_RO"
+	}
+	return "EVAL"
+}
+
 // endlessScripts are the requests of the attack, one for each client.
-func endlessScripts(prefix string) []attack.Request {
+func endlessScripts(eval, prefix string) []attack.Request {
 	const (
 		spins = "while true do end"
 		reads = "while true do redis.call('GET', KEYS[1]) end"
@@ -62,10 +71,10 @@ func endlessScripts(prefix string) []attack.Request {
 	)
 	key := prefix + "read"
 	return []attack.Request{
-		{Path: "/", Body: attack.Command("EVAL", spins, "0")},
-		{Path: "/", Body: attack.Command("EVAL", reads, "1", key)},
-		{Path: "/", Body: attack.Command("EVAL", catches, "0")},
-		{Path: "/pipeline", Body: attack.Pipeline(20, "EVAL", spins+" -- in a pipeline", "0")},
+		{Path: "/", Body: attack.Command(eval, spins, "0")},
+		{Path: "/", Body: attack.Command(eval, reads, "1", key)},
+		{Path: "/", Body: attack.Command(eval, catches, "0")},
+		{Path: "/pipeline", Body: attack.Pipeline(20, eval, spins+" -- in a pipeline", "0")},
 		{Path: "/", Header: "Holdfast-Read: replica\r\n", Body: attack.Command("EVAL_RO", reads, "1", key)},
 	}
 }
@@ -73,12 +82,12 @@ func endlessScripts(prefix string) []attack.Request {
 // runsScripts is the error of an application that runs no scripts for the drill's
 // token.
 func runsScripts(ctx context.Context, s *scene) error {
-	return s.lets(ctx, "EVAL", "return 1", "1", s.prefix+"script")
+	return s.lets(ctx, s.evaluating(), "return 1", "1", s.prefix+"script")
 }
 
 var busyWritingScript = fault{
 	name: "busy-writing-script", about: "a client sends a script that writes and never ends, which nothing but the end of its Redis ends: the Sentinels replace the master, the supervisor kills it, and it comes back as a replica; no other node follows it",
-	needs: needFailover | needKV, ready: runsScripts,
+	needs: needFailover | needKV | needWritingScripts, ready: runsScripts,
 	promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second, Binding: true},
 	strike: func(ctx context.Context, s *scene) error {
 		a, err := s.assail(ctx)
