@@ -2,12 +2,12 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/control"
+	"holdfast/internal/plan"
 	"holdfast/internal/supervise"
 )
 
@@ -50,19 +50,20 @@ func act(ctx context.Context, g *globals, node string, action supervise.Action) 
 	if err != nil {
 		return err
 	}
-	err = control.NewClient(state).Do(ctx, node, action)
-	var unknown *control.UnknownNodeError
-	switch {
-	case errors.As(err, &unknown):
-		return usageError{err}
-	case errors.Is(err, control.ErrNoSupervisor):
-		return fmt.Errorf("no supervisor of the stack %s runs; 'holdfast up' starts one, and adopts what runs", s.Name)
-	}
-	return err
+	return nodeError(s.Name, control.NewClient(state).Do(ctx, node, action))
 }
 
 // nodeNames are for the shell's completion: no answer is no harm.
 func nodeNames(ctx context.Context, g *globals) []string {
+	return namesOf(ctx, g, func(supervise.NodeStatus) bool { return true })
+}
+
+// redisReplicas are for the shell's completion, too.
+func redisReplicas(ctx context.Context, g *globals) []string {
+	return namesOf(ctx, g, func(n supervise.NodeStatus) bool { return n.Kind == plan.Redis && n.Role == "replica" })
+}
+
+func namesOf(ctx context.Context, g *globals, fits func(supervise.NodeStatus) bool) (names []string) {
 	read, err := statusReader(g)
 	if err != nil {
 		return nil
@@ -71,9 +72,10 @@ func nodeNames(ctx context.Context, g *globals) []string {
 	if err != nil {
 		return nil
 	}
-	var names []string
 	for _, n := range st.Nodes {
-		names = append(names, n.Name)
+		if fits(n) {
+			names = append(names, n.Name)
+		}
 	}
 	return names
 }

@@ -64,6 +64,17 @@ func (c *Client) Do(ctx context.Context, node string, action supervise.Action) e
 	return c.post(ctx, "/v1/nodes/"+url.PathEscape(node)+"/"+string(action))
 }
 
+// Switchover asks for another redis node to become the master; to may be empty.
+func (c *Client) Switchover(ctx context.Context, to string) (supervise.Switched, error) {
+	var done supervise.Switched
+	body, err := c.do(ctx, http.MethodPost, "/v1/switchover?to="+url.QueryEscape(to))
+	if err != nil {
+		return done, err
+	}
+	defer body.Close()
+	return done, json.NewDecoder(body).Decode(&done)
+}
+
 // Down asks for the stack to be taken down. It is when Status answers
 // ErrNoSupervisor.
 func (c *Client) Down(ctx context.Context, purge bool) error {

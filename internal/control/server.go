@@ -31,6 +31,7 @@ type Stack interface {
 	Status() supervise.Status
 	Subscribe() (now supervise.Status, changes <-chan supervise.NodeStatus, cancel func())
 	Do(ctx context.Context, node string, action supervise.Action) error
+	Switchover(ctx context.Context, to string) (supervise.Switched, error)
 }
 
 // Server answers on the control socket.
@@ -66,6 +67,7 @@ func Listen(stateDir string, stack Stack, down func(purge bool)) (*Server, error
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/nodes/{node}/{action}", s.act)
+	mux.HandleFunc("POST /v1/switchover", s.switchOver)
 	mux.HandleFunc("POST /v1/down", s.takeDown)
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	return s, nil
@@ -138,7 +140,16 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) act(w http.ResponseWriter, r *http.Request) {
-	err := s.stack.Do(r.Context(), r.PathValue("node"), supervise.Action(r.PathValue("action")))
+	answer(w, struct{}{}, s.stack.Do(r.Context(), r.PathValue("node"), supervise.Action(r.PathValue("action"))))
+}
+
+func (s *Server) switchOver(w http.ResponseWriter, r *http.Request) {
+	done, err := s.stack.Switchover(r.Context(), r.URL.Query().Get("to"))
+	answer(w, done, err)
+}
+
+// answer says how what was asked went, and what came of it.
+func answer(w http.ResponseWriter, done any, err error) {
 	var unknown *supervise.UnknownNodeError
 	switch {
 	case errors.As(err, &unknown):
@@ -146,7 +157,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		reply(w, http.StatusConflict, problem{err.Error()})
 	default:
-		reply(w, http.StatusOK, struct{}{})
+		reply(w, http.StatusOK, done)
 	}
 }
 

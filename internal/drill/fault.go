@@ -42,10 +42,11 @@ type fault struct {
 var faults = []fault{
 	killWeb, killReplica, killSentinel, killBalancer, killSupervisor, killMaster,
 	pauseWeb, pauseReplica, pauseSentinel, pauseBalancer, pauseSupervisor, pauseMaster,
-	restartWeb, restartReplica, restartSentinel, restartBalancer, restartSupervisor, restartMaster,
+	restartWeb, restartReplica, restartSentinel, restartBalancer, restartSupervisor, restartMaster, switchover,
 	slowLink, lossyLink,
 	slowCommand, busyScript, busyWritingScript, hugeAnswer, hostileClient,
 	killSentinels, killHeld, killHeldMaster, killStalled, killLone, killRedis, killWebs, killMasterTwice,
+	switchoverKillSentinel, switchoverKillSupervisor,
 	cutMasterPort, cutHost, cutMaster, cutMasterHost, cutHalves, cutOneWay, cutOtherWay, flap, loseHost, loseMasterHost, fullDisk,
 }
 

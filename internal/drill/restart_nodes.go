@@ -37,8 +37,8 @@ var restartBalancer = fault{
 }
 
 var restartMaster = fault{
-	name: "restart-master", about: "holdfast restart of the Redis master: a failover",
-	course: true, needs: needFailover, promise: held,
+	name: "restart-master", about: "holdfast restart of the Redis master: a replica takes its place first",
+	course: true, needs: needFailover, promise: planned,
 	strike: striking(plan.Redis, "master", func(s *scene, ctx context.Context, n supervise.NodeStatus) error {
 		if err := s.restart(ctx, n); err != nil {
 			return err

@@ -31,7 +31,12 @@ type redisData struct {
 	WebRights        string // of user web
 	ScriptUsers      []scriptUser
 	BusyReply        time.Duration
+	MinReplicas      int
 }
+
+// MinReplicas is how many connected replicas a master with replicas needs to take
+// writes (redis.conf, min-replicas-to-write).
+const MinReplicas = 1
 
 func (b builder) redis(n node) redisData {
 	r := b.stack.Redis
@@ -45,7 +50,7 @@ func (b builder) redis(n node) redisData {
 		Password: b.machine.Secrets.Replication,
 		Replicas: r.Replicas, Backlog: backlogSize(r.Memory),
 		Secrets: b.machine.Secrets, WebRights: commands.NodeRights(b.allowed()), ScriptUsers: b.allScriptUsers(),
-		BusyReply: r.DownAfter / 4,
+		BusyReply: r.DownAfter / 4, MinReplicas: MinReplicas,
 	}
 }
 

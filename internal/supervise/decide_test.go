@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -224,5 +225,54 @@ func TestOneWedgedNodeIsKilledAtATime(t *testing.T) {
 	}
 	if len(killed) != 1 {
 		t.Errorf("beside a master that hangs: %v", killed)
+	}
+}
+
+func TestAMasterIsReplacedByAReplicaThatCan(t *testing.T) {
+	agreed := []redis.View{view(r1, 4), view(r1, 4), view(r1, 4)}
+	base := func() facts {
+		f := threeNodes(agreed...)
+		f.Standings["redis-1"] = redis.Standing{Master: true, Offset: 100 << 20}
+		f.Standings["redis-2"] = redis.Standing{MasterAddress: r1, Linked: true, Offset: 100<<20 - 10}
+		f.Standings["redis-3"] = redis.Standing{MasterAddress: r1, Linked: true, Offset: 100 << 20}
+		return f
+	}
+	for name, c := range map[string]struct {
+		change func(*facts)
+		to     string
+		heir   string
+		why    string
+	}{
+		"the one with the most data":         {heir: "redis-3"},
+		"the one that is asked for":          {to: "redis-2", heir: "redis-2"},
+		"not the master itself":              {to: "redis-1", why: "redis-1 is the master already"},
+		"not one that is none":               {to: "redis-9", why: "redis-9 is no redis node of this stack; the replicas are redis-2, redis-3"},
+		"not one that is away":               {change: func(f *facts) { delete(f.Standings, "redis-3") }, to: "redis-3", why: "redis-3 cannot become the master: it does not answer"},
+		"not one that is away, by itself":    {change: func(f *facts) { delete(f.Standings, "redis-3") }, heir: "redis-2"},
+		"not one that has lost its link":     {change: func(f *facts) { f.Standings["redis-3"] = redis.Standing{MasterAddress: r1, Offset: 100 << 20} }, heir: "redis-2"},
+		"not one that follows somebody else": {change: func(f *facts) { f.Standings["redis-3"] = redis.Standing{MasterAddress: r2, Linked: true} }, heir: "redis-2"},
+		"not one that lags": {change: func(f *facts) {
+			f.Standings["redis-3"] = redis.Standing{MasterAddress: r1, Linked: true, Offset: 80 << 20}
+		}, to: "redis-3", why: "redis-3 cannot become the master: it lacks 20 MiB"},
+		"nobody is left":           {change: func(f *facts) { delete(f.Standings, "redis-2"); delete(f.Standings, "redis-3") }, why: "no replica can become the master (redis-2: it does not answer, redis-3: it does not answer)"},
+		"a failover is under way":  {change: func(f *facts) { f.Views[1].Failing = true }, why: "a failover is under way"},
+		"the Sentinels disagree":   {change: func(f *facts) { f.Views[1].Address = r2 }, why: "disagree"},
+		"too few Sentinels answer": {change: func(f *facts) { f.Views = f.Views[:1] }, why: "1 of 3 Sentinels answer"},
+		"the master is silent":     {change: func(f *facts) { delete(f.Standings, "redis-1") }, why: "does not say so itself"},
+		"two are masters":          {change: func(f *facts) { f.Standings["redis-2"] = redis.Standing{Master: true} }, why: "call themselves master"},
+		"there are no Sentinels":   {change: func(f *facts) { f.Sentinels, f.Views = 0, nil }, why: "no Sentinels"},
+	} {
+		f := base()
+		f.Views = slices.Clone(f.Views)
+		if c.change != nil {
+			c.change(&f)
+		}
+		from, heir, err := chooseSuccessor(f, c.to)
+		switch {
+		case c.why == "" && (err != nil || from != "redis-1" || heir != c.heir):
+			t.Errorf("%s: from %q to %q, %v", name, from, heir, err)
+		case c.why != "" && (err == nil || !strings.Contains(err.Error(), c.why)):
+			t.Errorf("%s: %v, want %q", name, err, c.why)
+		}
 	}
 }

@@ -80,7 +80,11 @@ type Supervisor struct {
 	// rotating is held by who asks the balancers for their view, until it is
 	// shown: no older view comes after a newer one.
 	rotating sync.Mutex
-	logs     logKeeper
+	// switching is held by a switchover; unsettled is true while one may have left
+	// something at the redis nodes, also under a supervisor before.
+	switching sync.Mutex
+	unsettled atomic.Bool
+	logs      logKeeper
 
 	// tasks are the goroutines; halt ends them.
 	tasks sync.WaitGroup
@@ -122,6 +126,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 		cfg: cfg, dir: dir(cfg.StateDir), log: cfg.Log,
 		nodes: map[string]*node{}, former: map[string]string{}, admins: map[string]*redis.Admin{}, paces: map[string]*pace{},
 	}
+	s.unsettled.Store(true)
 	if err := s.dir.open(); err != nil {
 		return nil, err
 	}
@@ -409,6 +414,9 @@ func (s *Supervisor) Do(ctx context.Context, node string, action Action) error {
 	}
 	if s.stopping.Load() {
 		return errStopping
+	}
+	if action == ActStop || action == ActRestart {
+		s.stepDown(ctx, node)
 	}
 	if action == ActStart || action == ActRestart {
 		n := s.nodes[node]

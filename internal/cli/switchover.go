@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/control"
+)
+
+func switchoverCommand(g *globals) *cobra.Command {
+	var to string
+	cmd := &cobra.Command{
+		Use:   "switchover",
+		Short: "Make another redis node the master, without a failed request",
+		Long: `Make another redis node the master while the old one works, for example before
+maintenance. Writes wait for a fraction of a second; none fails, none is lost.
+The old master goes on as a replica.
+
+It is refused, and nothing is changed, when the replica lacks data, when the
+Sentinels do not agree, or when a failover is under way. 'holdfast stop' and
+'holdfast restart' of the master do this by themselves.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, _, state, err := locate(g)
+			if err != nil {
+				return err
+			}
+			done, err := control.NewClient(state).Switchover(cmd.Context(), to)
+			if err != nil {
+				return nodeError(s.Name, err)
+			}
+			if g.json {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(done)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is the master, %s is a replica; writes waited for %d ms\n", done.To, done.From, done.Waited)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&to, "to", "", "redis `NODE` to become the master (default: the replica with the most data)")
+	_ = cmd.RegisterFlagCompletionFunc("to", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return redisReplicas(cmd.Context(), g), cobra.ShellCompDirectiveNoFileComp
+	})
+	return cmd
+}
+
+// nodeError says what to do about an error of what was asked of a node.
+func nodeError(stackName string, err error) error {
+	var unknown *control.UnknownNodeError
+	switch {
+	case errors.As(err, &unknown):
+		return usageError{err}
+	case errors.Is(err, control.ErrNoSupervisor):
+		return fmt.Errorf("no supervisor of the stack %s runs; 'holdfast up' starts one, and adopts what runs", stackName)
+	}
+	return err
+}

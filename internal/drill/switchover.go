@@ -1,0 +1,92 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"holdfast/internal/history"
+	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
+)
+
+// planned is promised where the master is replaced on purpose: requests wait.
+var planned = history.Promise{Failed: history.None, Unknown: history.None, Pause: time.Second}
+
+var switchover = fault{
+	name: "switchover", about: "holdfast switchover: another redis node becomes the master while the old one works",
+	course: true, needs: needFailover, promise: planned,
+	strike: striking(plan.Redis, "master", (*scene).switchFrom),
+}
+
+var switchoverKillSentinel = fault{
+	name: "switchover-kill-sentinel", about: "holdfast switchover, and SIGKILL to a Sentinel in the middle of it: it may be the one that carries it out",
+	double: true, needs: needFailover | needSentinel, promise: held,
+	strike: func(ctx context.Context, s *scene) error {
+		return s.switchAndKill(ctx, func(ctx context.Context) error {
+			n, err := s.pick(ctx, plan.Sentinel, "")
+			if err != nil {
+				return err
+			}
+			return s.kill(ctx, n)
+		})
+	},
+}
+
+var switchoverKillSupervisor = fault{
+	name: "switchover-kill-supervisor", about: "holdfast switchover, and SIGKILL to the supervisor in the middle of it; the next one follows at once",
+	double: true, needs: needFailover, promise: held,
+	strike: func(ctx context.Context, s *scene) error {
+		return s.switchAndKill(ctx, func(ctx context.Context) error { return restartSupervisor.strike(ctx, s) })
+	},
+}
+
+// switchFrom has another node than n take the master's place.
+func (s *scene) switchFrom(ctx context.Context, n supervise.NodeStatus) error {
+	s.say("switching over from %s", n.Name)
+	s.blow(n.Name)
+	done, err := s.stack.client.Switchover(ctx, "")
+	if err != nil {
+		return fmt.Errorf("switch over: %w", err)
+	}
+	if done.From != n.Name {
+		return fmt.Errorf("%s was to be replaced, and %s was", n.Name, done.From)
+	}
+	s.evidence("%s took the place of %s, which took no writes for %d ms", done.To, done.From, done.Waited)
+	return nil
+}
+
+// switchAndKill kills somebody at a random moment of a switchover, which may come
+// about or not: the load tells whether it did harm.
+func (s *scene) switchAndKill(ctx context.Context, kill func(ctx context.Context) error) error {
+	master, err := s.pick(ctx, plan.Redis, "master")
+	if err != nil {
+		return err
+	}
+	s.blow(master.Name)
+	ended := make(chan string, 1)
+	go func() {
+		done, err := s.stack.client.Switchover(ctx, "")
+		if err != nil {
+			ended <- fmt.Sprintf("the switchover ended with: %v", err)
+			return
+		}
+		ended <- fmt.Sprintf("%s took the place of %s all the same", done.To, done.From)
+	}()
+	// It steers the Sentinels for 0.7 s first; writes wait in the third of a second
+	// after that.
+	if err := sleep(ctx, 500*time.Millisecond+time.Duration(rand.Int64N(int64(700*time.Millisecond)))); err != nil {
+		return err
+	}
+	if err := kill(ctx); err != nil {
+		return err
+	}
+	select {
+	case how := <-ended:
+		s.evidence("%s", how)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
