@@ -184,11 +184,7 @@ func TestADrillOfAStackThatHolds(t *testing.T) {
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	s.awaitHealthy()
-<<<<<<< HEAD
-	faults := []string{"kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link", "busy-writing-script"}
-=======
-	faults := []string{"kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link", "switchover", "restart-master", "switchover-kill-supervisor"}
->>>>>>> 6881166 (supervise, redis, cli, control, drill: holdfast switchover makes a replica the master without a failed request)
+	faults := []string{"kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link", "switchover", "restart-master", "switchover-kill-supervisor", "busy-writing-script"}
 	v := s.drill(faults...).holds(faults...)
 	s.clean()
 	for _, want := range []string{"replied BUSY", "became master in its place", "was ended by the supervisor"} {
