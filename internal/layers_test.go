@@ -45,6 +45,7 @@ var layers = []string{
 	"redis",     // discovery, connections, durable writes
 	"socket",    // system calls that never wait
 	"commands",  // what clients may do with Redis' commands. Pure
+	"private",   // files that nobody else may change
 	"hostname",  // the names that a service answers to. Pure
 	"quote",     // foreign text for terminals, reports and shells. Pure
 }

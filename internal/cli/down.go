@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/control"
 	"holdfast/internal/drill"
+	"holdfast/internal/private"
 	"holdfast/internal/quote"
 	"holdfast/internal/supervise"
 )
@@ -54,6 +55,13 @@ func down(ctx context.Context, g *globals, purge bool) (said string, err error) 
 		return "", err
 	}
 	running = running || supervise.Locked(state)
+	// What others may have put into the directory is not acted upon.
+	if err := private.CheckDir(state); err != nil {
+		if kept || running {
+			return "", err
+		}
+		return nothingThere(state, purge), nil
+	}
 
 	if purge {
 		if err := endDrill(ctx, g); err != nil {

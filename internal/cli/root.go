@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/private"
 	"holdfast/internal/process"
 	"holdfast/internal/stack"
 )
@@ -67,7 +68,8 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(
 		fmt.Fprintf(stderr, "holdfast: %s\n", g.say(err.Error()))
 	}
 	var usage usageError
-	if errors.As(err, &usage) {
+	var open *private.Error
+	if errors.As(err, &usage) || errors.As(err, &open) {
 		return exitUsage
 	}
 	return exitFailed
@@ -192,6 +194,9 @@ func loadStack(g *globals) (stack.Stack, string, error) {
 	}
 	for _, w := range warnings {
 		fmt.Fprintf(g.stderr, "warning: %s\n", g.say(w.Error()))
+	}
+	if who := private.Warning(file); who != "" {
+		fmt.Fprintf(g.stderr, "warning: %s, and so choose what runs: chmod go-w it, or own it\n", g.say(who))
 	}
 	return s, dir, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/private"
 	"holdfast/internal/redis"
 	"holdfast/internal/web"
 )
@@ -59,6 +60,7 @@ type webNode struct {
 	listen []address
 	admin  string // host:port; empty: none
 	hosts  []string
+	files  []string // that say who may do what
 	redis  redis.Config
 	web    web.Config
 	// authorities, certificate and key are for TLS to Redis, in PEM; nil: not
@@ -76,6 +78,11 @@ func (n *webNode) run(ctx context.Context, stdout, stderr io.Writer) error {
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	n.redis.Logger, n.web.Logger = log, log
 	n.web.Access = slog.New(slog.NewJSONHandler(stdout, nil)).With("node", n.web.Node)
+	for _, file := range n.files {
+		if who := private.Warning(file); who != "" {
+			log.Warn(who+", and so choose who may do what", "file", file)
+		}
+	}
 	n.web.Drain = n.redis.Hold + 2*time.Second // for requests that are held
 	client, err := redis.New(n.redis)
 	if err != nil {

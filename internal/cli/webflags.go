@@ -107,6 +107,7 @@ var webOptions = []option{
 		if err != nil {
 			return err
 		}
+		n.files = append(n.files, text)
 		n.web.Tokens, err = token.Parse(text, data)
 		return err
 	}},

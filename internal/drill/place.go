@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/private"
 	"holdfast/internal/supervise"
 )
 
@@ -38,6 +39,10 @@ func takePlace(c Config) (_ *place, err error) {
 	}
 	if err := os.MkdirAll(c.State, 0o700); err != nil {
 		return nil, fmt.Errorf("make the state directory: %w", err)
+	}
+	// What is in it is carried out, as whoever runs the drill.
+	if err := private.CheckDir(c.State); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -85,7 +90,7 @@ func lock(state string) (f *os.File, err error) {
 }
 
 func tryLock(state string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(state, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := private.Open(filepath.Join(state, lockName), os.O_CREATE|os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}

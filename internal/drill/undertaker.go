@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/internal/private"
 	"holdfast/internal/quote"
 )
 
@@ -64,6 +65,9 @@ func Undo(ctx context.Context, state string, in io.Reader, orphaned bool) (steps
 	if !exists(state, journalName) && !exists(state, lockName) {
 		return 0, nil
 	}
+	if err := private.CheckDir(state); err != nil {
+		return 0, err
+	}
 	// The kernel gives a killed drill's lock back when the last of it is gone.
 	var held *os.File
 	if await(ctx, "", 5*time.Second, func() bool {
@@ -107,7 +111,7 @@ func complain(state string, what error) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "drill.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	f, err := private.Open(filepath.Join(dir, "drill.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY)
 	if err != nil {
 		return err
 	}

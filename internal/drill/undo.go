@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"holdfast/internal/private"
 	"holdfast/internal/process"
 	"holdfast/internal/supervise"
 )
@@ -140,7 +141,7 @@ type journal struct {
 // before anything else.
 func openJournal(path string) (*journal, error) {
 	j := &journal{path: path}
-	b, err := os.ReadFile(path)
+	b, err := private.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return j, nil
 	}

@@ -65,7 +65,7 @@ func OpenPipe(state, node string) (*os.File, error) {
 		return nil, fmt.Errorf("make the pipe for the log of %s: %w", node, err)
 	}
 	// Not os.OpenFile, which would make it non-blocking, for the node as well.
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}

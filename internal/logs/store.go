@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"holdfast/internal/private"
 )
 
 // store is the log files of one node. It is for one goroutine.
@@ -99,7 +101,10 @@ func (s *store) look() {
 }
 
 func (s *store) open() error {
-	f, err := os.OpenFile(s.path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	f, err := private.Open(s.path, os.O_CREATE|os.O_RDWR|os.O_APPEND)
+	if err != nil && isDevice(s.path) {
+		f, err = os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND, 0)
+	}
 	if err != nil {
 		return err
 	}
@@ -110,6 +115,13 @@ func (s *store) open() error {
 	}
 	s.file, s.length, s.looked = f, info.Size(), time.Now()
 	return s.mend()
+}
+
+// isDevice reports whether a log's path leads to a device, such as /dev/null: who
+// does not want a log may link it there.
+func isDevice(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode()&fs.ModeCharDevice != 0
 }
 
 // mend ends a line that the last writer was killed in.

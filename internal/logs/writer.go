@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/private"
 	"holdfast/internal/process"
 )
 
@@ -56,14 +57,15 @@ func Write(ctx context.Context, state string) error {
 	}
 	defer lock.Close()
 	_ = os.Remove(socket(state)) // of a writer that was killed: this one has the lock
+	// Nobody else may connect even for a moment: bind makes the socket with what
+	// the umask leaves.
+	old := unix.Umask(0o177)
 	l, err := net.Listen("unix", socket(state))
+	unix.Umask(old)
 	if err != nil {
 		return fmt.Errorf("listen for the supervisor: %w", err)
 	}
 	defer l.Close()
-	if err := os.Chmod(socket(state), 0o600); err != nil {
-		return err
-	}
 
 	w := &writer{state: state, pumps: map[string]*pump{}, aloneFrom: time.Now()}
 	// First listen, then look for pipes: what is not told is found.
@@ -83,7 +85,7 @@ func Write(ctx context.Context, state string) error {
 
 // takeLock makes this process the only log writer of a stack.
 func takeLock(state string) (*os.File, error) {
-	f, err := os.OpenFile(lockFile(state), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := private.Open(lockFile(state), os.O_CREATE|os.O_RDWR)
 	if err != nil {
 		return nil, fmt.Errorf("lock the logs: %w", err)
 	}

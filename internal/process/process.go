@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"sync"
 	"syscall"
+
+	"holdfast/internal/private"
 )
 
 // ID tells a process from every other one, also from a later one with the
@@ -62,7 +64,7 @@ type Process struct {
 func Start(spec Spec) (*Process, error) {
 	output := spec.Output
 	if output == nil {
-		log, err := os.OpenFile(spec.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		log, err := private.Open(spec.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND)
 		if err != nil {
 			return nil, fmt.Errorf("open the log: %w", err)
 		}

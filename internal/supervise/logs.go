@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/logs"
+	"holdfast/internal/private"
 	"holdfast/internal/process"
 )
 
@@ -98,7 +99,7 @@ func (s *Supervisor) logWriter() (*process.Process, error) {
 		return writer, nil
 	}
 	// Its own words, such as a crash: a few lines, which it cannot store itself.
-	words, err := os.OpenFile(s.dir.path("logs", LogWriterCommand+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	words, err := private.Open(s.dir.path("logs", LogWriterCommand+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/private"
 	"holdfast/internal/process"
 )
 
@@ -42,6 +43,9 @@ func (d dir) open() error {
 		return fmt.Errorf("make the state directory: %w", err)
 	}
 	if err := d.checkOwner(); err != nil {
+		return err
+	}
+	if err := private.CheckDir(string(d)); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(d.path("logs"), 0o700); err != nil {
@@ -90,7 +94,7 @@ func (e *LockedError) Error() string {
 // lock takes the state directory for this process. The kernel gives it back
 // when the process ends, however it ends.
 func (d dir) lock() (*os.File, error) {
-	f, err := os.OpenFile(d.path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := private.Open(d.path("lock"), os.O_CREATE|os.O_RDWR)
 	if err != nil {
 		return nil, fmt.Errorf("lock the state directory: %w", err)
 	}
@@ -122,7 +126,7 @@ func (d dir) lock() (*os.File, error) {
 
 // Locked reports whether a supervisor holds the state directory.
 func Locked(stateDir string) bool {
-	f, err := os.Open(dir(stateDir).path("lock"))
+	f, err := private.Open(dir(stateDir).path("lock"), os.O_RDONLY)
 	if err != nil {
 		return false
 	}
@@ -168,7 +172,7 @@ func (d dir) writeJSON(name string, v any) error {
 
 // readJSON reads a file into v; a missing one leaves v alone.
 func (d dir) readJSON(name string, v any) error {
-	b, err := os.ReadFile(d.path(name))
+	b, err := private.Read(d.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -1,0 +1,174 @@
+// Package private is about files and directories that nobody but their owner may
+// change: whoever could would choose what Holdfast runs, ends and writes to.
+// The owner is the user that this process runs as; root may do everything anyway.
+package private
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Error is what is wrong with a file or directory, and what to do about it.
+type Error struct{ words string }
+
+func (e *Error) Error() string { return e.words }
+
+func wrong(format string, args ...any) error { return &Error{fmt.Sprintf(format, args...)} }
+
+// writable are the permissions of others to write.
+const writable = 0o022
+
+// CheckDir is nil when nobody else can change a directory, put another into its
+// place, or choose by a link where its path leads. Its error is an *Error where
+// somebody can. The directory is there.
+func CheckDir(dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	for _, path := range []string{dir, real} {
+		if err := checkWay(path); err != nil {
+			return err
+		}
+	}
+	info, err := os.Stat(real)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&writable != 0 {
+		return wrong("other users may write to the directory %s (mode %04o) and could change what runs: make it yours alone with chmod go-w %s, see that nothing of theirs is in it, or choose another with --state",
+			dir, info.Mode().Perm(), dir)
+	}
+	return checkEntries(real)
+}
+
+// checkWay looks at each directory that leads to one.
+func checkWay(path string) error {
+	for at := path; ; at = filepath.Dir(at) {
+		info, err := os.Lstat(at)
+		if err != nil {
+			return err
+		}
+		owner, group := owners(info)
+		switch {
+		case owner != 0 && owner != os.Geteuid():
+			return wrong("%s belongs to user %d, who could change what is in or behind it, and you are user %d: choose another directory with --state", at, owner, os.Geteuid())
+		case at == path || info.Mode()&fs.ModeSymlink != 0 || info.Mode()&fs.ModeSticky != 0:
+		case info.Mode().Perm()&0o002 != 0 || info.Mode().Perm()&0o020 != 0 && group != 0 && group != os.Getegid():
+			return wrong("other users may write to the directory %s (mode %04o) and could put another in the place of %s: take that right from them with chmod go-w %s, or choose another place with --state",
+				at, info.Mode().Perm(), path, at)
+		}
+		if at == filepath.Dir(at) {
+			return nil
+		}
+	}
+}
+
+// checkEntries refuses what others have left in a directory when they could.
+func checkEntries(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(dir, e.Name())
+		if owner, _ := owners(info); owner != 0 && owner != os.Geteuid() {
+			return wrong("%s belongs to user %d: remove it, or choose another directory with --state", path, owner)
+		}
+		if info.IsDir() && info.Mode().Perm()&writable != 0 && info.Mode()&fs.ModeSticky == 0 {
+			return wrong("other users may write to the directory %s (mode %04o): make it yours alone with chmod go-w %s", path, info.Mode().Perm(), path)
+		}
+	}
+	return nil
+}
+
+// Open opens a file for its owner alone, as os.OpenFile does with mode 0600. It
+// follows no link, and refuses what is no ordinary file, is somebody else's or
+// has a second name: writing to it would change another file.
+func Open(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, wrong("%s is a link, and what is written there would go elsewhere: remove it", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		st, _ := info.Sys().(*syscall.Stat_t)
+		switch {
+		case !info.Mode().IsRegular():
+			err = wrong("%s is in the way and is no ordinary file: remove it", path)
+		case st != nil && int(st.Uid) != os.Geteuid():
+			err = wrong("%s belongs to user %d and you are user %d: remove it", path, st.Uid, os.Geteuid())
+		case st != nil && st.Nlink > 1:
+			err = wrong("%s is another name of a file that stands elsewhere, too: remove it", path)
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Read reads a file as Open opens it.
+func Read(path string) ([]byte, error) {
+	f, err := Open(path, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// Warning is what others may do with a file that decides what runs or who may do
+// what; empty: nothing.
+func Warning(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	var who []string
+	owner, group := owners(info)
+	if owner != 0 && owner != os.Geteuid() {
+		who = append(who, fmt.Sprintf("user %d, who owns it,", owner))
+	}
+	if info.Mode().Perm()&0o020 != 0 && group != 0 && group != os.Getegid() {
+		who = append(who, fmt.Sprintf("group %d", group))
+	}
+	if info.Mode().Perm()&0o002 != 0 {
+		who = append(who, "every user")
+	}
+	if len(who) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s may write to %s", strings.Join(who, " and "), path)
+}
+
+func owners(info fs.FileInfo) (user, group int) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return os.Geteuid(), os.Getegid()
+	}
+	return int(st.Uid), int(st.Gid)
+}
