@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"holdfast/internal/logs"
@@ -32,7 +31,7 @@ func (s *Supervisor) launch(p plan.Process, args []string) (*process.Process, er
 	proc, err := process.Start(process.Spec{
 		Path:   s.programs[p.Program],
 		Args:   args,
-		Env:    append(slices.Clip(s.cfg.Environ), p.Env...),
+		Env:    append(inherited(s.cfg.Environ, p.Program), p.Env...),
 		Dir:    wd,
 		Output: output,
 

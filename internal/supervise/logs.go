@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/logs"
+	"holdfast/internal/plan"
 	"holdfast/internal/private"
 	"holdfast/internal/process"
 )
@@ -109,7 +110,7 @@ func (s *Supervisor) logWriter() (*process.Process, error) {
 	}
 	writer, err := process.Start(process.Spec{
 		Path: s.cfg.Self, Args: []string{LogWriterCommand, "--state", string(s.dir)},
-		Env: s.cfg.Environ, Dir: string(s.dir), Output: words,
+		Env: inherited(s.cfg.Environ, plan.Self), Dir: string(s.dir), Output: words,
 	})
 	if err != nil {
 		return nil, err
