@@ -1,0 +1,107 @@
+package web
+
+import (
+	"encoding/json"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// FuzzQuery holds the reader of queries against the standard library's: what both
+// read, they read alike.
+func FuzzQuery(f *testing.F) {
+	for _, query := range []string{"", "key=k&value=v", "key=a+b%20c", "a&key", "key=%zz", "%6bey=1", "key=1&key=2", "key==", "_token=x&key=%", "key=a;b"} {
+		f.Add(query)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		got, there, err := parameter([]byte(query), "key")
+		want, wrong := url.ParseQuery(query)
+		if err != nil || wrong != nil || strings.Contains(query, ";") {
+			return
+		}
+		if there != want.Has("key") || string(got) != want.Get("key") {
+			t.Errorf("%q: %q, %v; want %q", query, got, there, want["key"])
+		}
+	})
+}
+
+// FuzzPath holds the reader of commands in paths against the standard library's
+// unescaping.
+func FuzzPath(f *testing.F) {
+	for _, path := range []string{"/get/k", "/set/k%2F/v", "/set/a+b/%00", "//", "/%", "/a//b", "/mget/%zz"} {
+		f.Add(path, "EX=1&_token=x&NX", "body")
+	}
+	f.Fuzz(func(t *testing.T, path, query, body string) {
+		if !strings.HasPrefix(path, "/") {
+			return
+		}
+		a := acquireArguments()
+		defer releaseArguments(a)
+		words, err := a.inPath([]byte(path), []byte(query), []byte(body))
+		if err != nil {
+			return
+		}
+		cmd := a.commands()[0]
+		for i, segment := range strings.Split(path[1:], "/") {
+			if want, err := url.PathUnescape(segment); err != nil || cmd[i] != want || words <= i {
+				t.Errorf("%q: word %d of %q is %q, want %q, %v", path, i, cmd, cmd[i], want, err)
+			}
+		}
+		if body != "" && cmd[words] != body {
+			t.Errorf("the body is %q in %q", body, cmd)
+		}
+	})
+}
+
+// FuzzBody holds the reader of commands in bodies against the standard library's:
+// what it takes, that takes too, and texts are the same.
+func FuzzBody(f *testing.F) {
+	for _, body := range []string{`["SET","k","v"]`, `["a",1,1.50,true]`, `[]`, `[["GET","k"],["INCR","n"]]`, `["\u00e9\ud83d\ude00","\ud800"]`, "[\"\xff\"]", `["a"`, `[null]`, `{"a":1}`, `[["a"]] x`} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		a := acquireArguments()
+		defer releaseArguments(a)
+		if a.command(slices.Clone(body)) == nil {
+			var want []any
+			if err := json.Unmarshal(body, &want); err != nil {
+				t.Fatalf("%q is taken, and is no JSON: %v", body, err)
+			}
+			got := a.commands()[0]
+			if len(got) != len(want) {
+				t.Fatalf("%q: %q, want %v", body, got, want)
+			}
+			for i, w := range want {
+				if text, ok := w.(string); ok && got[i] != text {
+					t.Errorf("%q: %q, want %q", body, got[i], text)
+				}
+			}
+		}
+		b := acquireArguments()
+		defer releaseArguments(b)
+		if b.pipeline(slices.Clone(body), 10) == nil {
+			var want [][]any
+			if err := json.Unmarshal(body, &want); err != nil || len(want) != len(b.commands()) || len(want) > 10 {
+				t.Errorf("%q is taken for %q: %v", body, b.commands(), err)
+			}
+		}
+	})
+}
+
+// FuzzSameOrigin: an origin that is a host's own names that host.
+func FuzzSameOrigin(f *testing.F) {
+	f.Add("http://a.example:80/x", "a.example")
+	f.Add("https://[::1]:1", "[::1]:1")
+	f.Add("http://a@b", "b")
+	f.Fuzz(func(t *testing.T, origin, host string) {
+		u, err := url.Parse(origin)
+		if err != nil || u.User != nil || u.Host == "" || strings.ContainsAny(origin, "?#") {
+			return
+		}
+		name, _, _ := strings.Cut(host, ":")
+		if sameOrigin(origin, host) && !strings.Contains(host, "[") && !strings.EqualFold(u.Hostname(), name) {
+			t.Errorf("%q is taken for a page of %q", origin, host)
+		}
+	})
+}
