@@ -137,10 +137,11 @@ func (n *webNode) run(ctx context.Context, stdout, stderr io.Writer) error {
 
 // gcPercent and memoryLimit are the garbage collector's: a node has little that
 // lives long, and much that does not, so that a larger heap is cheaper than
-// frequent collections, until it gets large (bytes).
+// frequent collections, until it gets large (bytes): than what a node has beside long
+// answers.
 const (
 	gcPercent   = 400
-	memoryLimit = 1 << 30
+	memoryLimit = 256 << 20
 )
 
 // tune fits the runtime to a web node, but for what its own variables
@@ -158,5 +159,5 @@ func (n *webNode) tune() {
 		debug.SetGCPercent(was)
 		return
 	}
-	debug.SetMemoryLimit(memoryLimit)
+	debug.SetMemoryLimit(memoryLimit + redis.AnswersHeld*int64(n.redis.MaxAnswer))
 }

@@ -65,7 +65,7 @@ func TestTheWebNodeIsConfiguredByItsEnvironment(t *testing.T) {
 				}
 				return
 			}
-			test.want.Hold, test.want.MaxLag = 5*time.Second, time.Second
+			test.want.Hold, test.want.MaxLag, test.want.MaxAnswer = 5*time.Second, time.Second, 64<<20
 			if err != nil || !reflect.DeepEqual(n.redis, test.want) {
 				t.Errorf("got %+v, %v\nwant %+v", n, err, test.want)
 			}

@@ -151,6 +151,12 @@ var webOptions = []option{
 		n.web.MaxBody, err = size(text)
 		return err
 	}},
+	{flag: "max-answer", env: "HOLDFAST_MAX_ANSWER", initial: "64mb", usage: "how long the answer to a request may be, a `SIZE` from 1mb; the node holds six such at once, four for one client", set: func(n *webNode, text string) (err error) {
+		if n.redis.MaxAnswer, err = size(text); err == nil && n.redis.MaxAnswer < 1<<20 {
+			err = fmt.Errorf("it has to be 1mb or more")
+		}
+		return err
+	}},
 	{flag: "max-key", env: "HOLDFAST_MAX_KEY", initial: "64kb", usage: "how long a key may be, a `SIZE`", set: func(n *webNode, text string) (err error) {
 		n.web.MaxKey, err = size(text)
 		return err

@@ -22,7 +22,7 @@ func TestEverySettingComesByFlagOrEnvironmentAndTheFlagWins(t *testing.T) {
 	f.fill(environment(map[string]string{
 		"REDIS_URL": "redis://h", "HOLDFAST_LISTEN": "127.0.0.1:1,unix:/tmp/a.sock", "HOLDFAST_READS": "replica", "HOLDFAST_WRITES": "async",
 		"HOLDFAST_MAX_LAG": "250ms", "HOLDFAST_HOLD": "7s", "HOLDFAST_REMEMBER": "2m", "HOLDFAST_ALLOW": "KEYS, config|get,@blocking",
-		"HOLDFAST_MAX_BODY": "1048576", "HOLDFAST_MAX_KEY": "1kb", "HOLDFAST_MAX_PIPELINE": "5", "HOLDFAST_CONNECTIONS": "100",
+		"HOLDFAST_MAX_BODY": "1048576", "HOLDFAST_MAX_ANSWER": "2mb", "HOLDFAST_MAX_KEY": "1kb", "HOLDFAST_MAX_PIPELINE": "5", "HOLDFAST_CONNECTIONS": "100",
 		"HOLDFAST_CORS": "https://a.example, http://b:80", "HOLDFAST_ACCESS_LOG": "0.5", "HOLDFAST_ADMIN": "127.0.0.1:9",
 		"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "REDIS_SOCKETS": "h:6379=/r/7.sock, [::1]:8=/r/8=8.sock",
 	}))
@@ -31,9 +31,9 @@ func TestEverySettingComesByFlagOrEnvironmentAndTheFlagWins(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := fmt.Sprintln(n.listen, n.admin, n.web.Read, n.web.Async, n.redis.MaxLag, n.redis.Hold, n.redis.IdempotencyTTL, n.web.Allow,
-		n.web.MaxBody, n.web.MaxKey, n.web.MaxPipeline, n.web.Connections, n.web.CORS, n.web.AccessLog, n.web.Trace, n.redis.Sockets)
+		n.web.MaxBody, n.redis.MaxAnswer, n.web.MaxKey, n.web.MaxPipeline, n.web.Connections, n.web.CORS, n.web.AccessLog, n.web.Trace, n.redis.Sockets)
 	want := fmt.Sprintln("[{tcp 127.0.0.1:1} {unix /tmp/a.sock}] 127.0.0.1:9", redis.ReadReplica, "true 250ms 7s 2m0s [keys config|get @blocking]",
-		"1048576 1024 5 100 [https://a.example http://b:80] 0.5 http://127.0.0.1:4318 map[[::1]:8:/r/8=8.sock h:6379:/r/7.sock]")
+		"1048576 2097152 1024 5 100 [https://a.example http://b:80] 0.5 http://127.0.0.1:4318 map[[::1]:8:/r/8=8.sock h:6379:/r/7.sock]")
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -83,6 +83,8 @@ func TestABadSettingNamesItsFlagAndItsVariable(t *testing.T) {
 		{"HOLDFAST_CORS", "example.org", "is not an origin"},
 		{"HOLDFAST_CORS", "https://example.org/", "is not an origin"},
 		{"HOLDFAST_MAX_BODY", "10", ""},
+		{"HOLDFAST_MAX_ANSWER", "1mb", ""},
+		{"HOLDFAST_MAX_ANSWER", "1kb", "1mb or more"},
 		{"HOLDFAST_MAX_BODY", "ten", "a size"},
 		{"HOLDFAST_MAX_BODY", "2gb", "a size"},
 		{"HOLDFAST_MAX_KEY", "0", "a size"},

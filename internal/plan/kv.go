@@ -32,6 +32,7 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		"HOLDFAST_SCRIPTS":            kv.Scripts,
 		"REDIS_SCRIPT_USERS":          b.scriptLogins(n.app, kv),
 		"HOLDFAST_MAX_BODY":           strconv.FormatInt(int64(kv.Limits.Body), 10),
+		"HOLDFAST_MAX_ANSWER":         strconv.FormatInt(int64(kv.Limits.Answer), 10),
 		"HOLDFAST_MAX_KEY":            strconv.FormatInt(int64(kv.Limits.Key), 10),
 		"HOLDFAST_MAX_PIPELINE":       strconv.Itoa(kv.Limits.Pipeline),
 		"HOLDFAST_CONNECTIONS":        strconv.Itoa(kv.Limits.Connections),

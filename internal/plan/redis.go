@@ -32,6 +32,30 @@ type redisData struct {
 	ScriptUsers      []scriptUser
 	BusyReply        time.Duration
 	MinReplicas      int
+	// In bytes: the longest string, and how much may wait for a client of each kind,
+	// of subscribers also for a minute.
+	LongestString, NormalBuffer, ReplicaBuffer, PubsubBuffer, PubsubWaiting int64
+}
+
+// buffers sets what Redis keeps of answers. It closes the connection of a client for
+// which more waits, and with it what others have under way there, so a web node keeps
+// within it.
+func (d *redisData) buffers(s stack.Stack) {
+	body := stack.Bytes(0)
+	for _, app := range s.Apps {
+		if app.KV == nil { // a program of somebody else's may do what Redis does
+			d.LongestString = 512 << 20
+			continue
+		}
+		body = max(body, app.KV.Limits.Body)
+		d.LongestString = max(d.LongestString, int64(app.KV.Limits.Body), 2*int64(app.KV.Limits.Answer))
+	}
+	if len(s.Apps) == 0 {
+		d.LongestString = 512 << 20
+	}
+	d.NormalBuffer = max(1<<30, 4*d.LongestString)
+	d.ReplicaBuffer = max(1<<30, int64(s.Redis.Memory))
+	d.PubsubBuffer, d.PubsubWaiting = max(32<<20, 4*int64(body)), max(8<<20, int64(body))
 }
 
 // MinReplicas is how many connected replicas a master with replicas needs to take
@@ -40,7 +64,7 @@ const MinReplicas = 1
 
 func (b builder) redis(n node) redisData {
 	r := b.stack.Redis
-	return redisData{
+	d := redisData{
 		Stack: b.stack.Name, Node: n.name,
 		Host: n.host.Address, Port: b.machine.Ports[n.name],
 		DataDir: b.path(n, "data"), ACLFile: b.path(n, "users.acl"),
@@ -52,6 +76,8 @@ func (b builder) redis(n node) redisData {
 		Secrets: b.machine.Secrets, WebRights: commands.NodeRights(b.allowed()), ScriptUsers: b.allScriptUsers(),
 		BusyReply: r.DownAfter / 4, MinReplicas: MinReplicas,
 	}
+	d.buffers(b.stack)
+	return d
 }
 
 // socket is the path of a redis node's unix socket, for the web nodes of its

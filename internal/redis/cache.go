@@ -101,7 +101,8 @@ func (c *cache) Flight(key, _ string, ttl time.Duration, now time.Time) (rueidis
 // Update is rueidis.CacheStore's: the value has come.
 func (c *cache) Update(key, _ string, value rueidis.RedisMessage) (until int64) {
 	v := &cached{key: key, value: value, text: value.IsString()}
-	keep := v.size() <= c.limit/largePart
+	dropped, _ := isCut(&value)
+	keep := v.size() <= c.limit/largePart && !dropped
 	if keep {
 		text, _ := value.ToString()
 		v.readable = utf8.ValidString(text)

@@ -65,6 +65,12 @@ type Config struct {
 	// CacheBytes is how much memory the cache of values may take. Default
 	// 64 MiB.
 	CacheBytes int
+	// MaxAnswer is how long the answer to one request may be: the bytes of its
+	// strings, and elementSize for each element of an array. Default 64 MiB.
+	// MaxAnswers is how long all may be together that were read and are not
+	// released yet (see Request.Release); what writes answer may take as much once
+	// more. Default AnswersHeld of the longest.
+	MaxAnswer, MaxAnswers int
 	// IdempotencyTTL is how long a write with an idempotency key is
 	// remembered. It has to be longer than all attempts of one write take,
 	// those of a balancer included. Default 30 s, or six times Hold if that is
@@ -74,9 +80,17 @@ type Config struct {
 	// among the data (DBSIZE, SCAN, FLUSHDB). Default 15, the last one of a
 	// Redis as it comes; negative: that of the data.
 	RecordDB int
+	answers  *ledger // of all connections
 	// Logger hears of every change of the master. Default: nobody.
 	Logger *slog.Logger
 }
+
+// AnswersHeld is how many of the longest answers a Client has room for at once, unless
+// Config.MaxAnswers says it. ClientAnswers of them may be one client's.
+const (
+	AnswersHeld   = 6
+	ClientAnswers = 4
+)
 
 // Login is a user of Redis; without a name it is the default user.
 type Login struct{ Username, Password string }
@@ -113,6 +127,16 @@ func (c Config) withDefaults() Config {
 	}
 	if c.CacheBytes == 0 {
 		c.CacheBytes = 64 << 20
+	}
+	if c.MaxAnswer == 0 {
+		c.MaxAnswer = 64 << 20
+	}
+	if c.MaxAnswers == 0 {
+		c.MaxAnswers = AnswersHeld * c.MaxAnswer
+	}
+	if c.answers == nil {
+		c.answers = newLedger(int64(c.MaxAnswers))
+		c.answers.answer = c.MaxAnswer
 	}
 	if c.RecordDB == 0 {
 		c.RecordDB = 15
@@ -202,6 +226,16 @@ func (c *Client) Run(ctx context.Context) {
 // The error is an *Error and means that the request as a whole got no answer;
 // each command's own is in its Result.
 func (c *Client) Do(ctx context.Context, r *Request) error {
+	r.Release()
+	err := c.do(ctx, r)
+	if err != nil {
+		r.Release() // of the parts that have an answer
+	}
+	return err
+}
+
+// do is Do for a request or a part of one, which goes on with what was spent before.
+func (c *Client) do(ctx context.Context, r *Request) error {
 	r.Results, r.From, r.Node, r.Lag, r.Token = r.Results[:0], ReadMaster, "", 0, ""
 	if c.cluster != nil {
 		return c.doInCluster(ctx, r)
@@ -224,29 +258,40 @@ func (c *Client) Do(ctx context.Context, r *Request) error {
 func (c *Client) carryOut(ctx context.Context, r *Request, o *operation) error {
 	if !o.writes && !o.local && r.Read != ReadMaster {
 		if c.readers.read(ctx, r, o) {
-			o.free()
-			return nil
+			defer o.free()
+			return c.claim(r, o)
 		}
 		if !o.brief && o.silences > 0 {
 			o.free()
 			return &Error{GivenUp, errSilenced}
 		}
 	}
-	over, err := c.writer.do(ctx, o)
+	return c.finish(ctx, r, o, false, nil)
+}
+
+// finish has an operation carried out until it has its outcome, and fills in the
+// answer. again says that there was an attempt, whose outcome err is.
+func (c *Client) finish(ctx context.Context, r *Request, o *operation, again bool, err error) error {
+	over := true
+	if !again {
+		over, err = c.writer.do(ctx, o)
+	}
 	if err == errNoScript {
 		over, err = c.writer.byExec(ctx, o)
+	}
+	if over && err == errNoRoom {
+		over, err = c.writer.withRoom(ctx, o)
 	}
 	if over {
 		defer o.free()
 	}
-	if err != nil {
-		if KindOf(err) == Unknown {
-			c.writer.stats.unknown.Add(1)
-		}
-		return err
+	if err == nil {
+		err = c.tell(r, o)
 	}
-	c.tell(r, o)
-	return nil
+	if KindOf(err) == Unknown {
+		c.writer.stats.unknown.Add(1)
+	}
+	return err
 }
 
 // tell fills in the answer of an operation that was carried out. It is by
@@ -254,12 +299,31 @@ func (c *Client) carryOut(ctx context.Context, r *Request, o *operation) error {
 // from every connection of a server.
 //
 //go:noinline
-func (c *Client) tell(r *Request, o *operation) {
+func (c *Client) tell(r *Request, o *operation) error {
+	if err := c.claim(r, o); err != nil {
+		return err
+	}
 	r.Results = append(r.Results, o.results...)
 	r.Node = c.monitor.short.Load().master
 	if o.told {
 		r.Token = tokenOf(o.offset)
 	}
+	return nil
+}
+
+// claim hands the room that an operation's answer takes to its request, or returns
+// the error of a client that has too much of it already.
+func (c *Client) claim(r *Request, o *operation) error {
+	r.spent += o.spent
+	if o.held == 0 {
+		return nil
+	}
+	if !c.cfg.answers.claim(r.Client, o.held, o.writes) {
+		return &Error{Crowded, errOwnAnswers}
+	}
+	r.hold(c.cfg.answers, o.held)
+	o.held = 0
+	return nil
 }
 
 // operation makes the operation of a request, or says why there is none.
@@ -267,6 +331,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 	o := operations.Get().(*operation)
 	o.cmds, o.atomic, o.script, o.keys, o.args = r.Commands, r.Atomic, r.Script, r.Keys, r.Args
 	o.async, o.wantToken, o.sender = r.Async, r.WantToken, r.Sender
+	o.ledger, o.budget = c.cfg.answers, max(0, int64(c.cfg.MaxAnswer)-r.spent)
 	if o.script != nil {
 		o.writes = !o.script.readOnly
 		o.size = size(o.keys) + size(o.args)

@@ -337,7 +337,7 @@ func (j *journey) parts(t *topology, items []*item) (parts []*leg, stuck, later 
 func (j *journey) prepare(ctx context.Context, parts []*leg) error {
 	for _, p := range parts {
 		p.req = *j.r
-		p.req.Results = nil
+		p.req.Results, p.req.held = nil, 0
 		place := &placement{asking: p.asks}
 		if j.whole {
 			place.keys = [][]string{p.items[0].keys}
@@ -386,6 +386,7 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 		if after, ok := tokenFor(t, p.shard, r.After); ok {
 			r.After = after
 			if p.shard.readers.replica(ctx, r, o) {
+				p.err = j.claim(r, o)
 				o.free()
 				return
 			}
@@ -401,6 +402,12 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 			return
 		}
 		over, err = p.shard.writer.byExec(ctx, o)
+	}
+	if over && err == errNoRoom {
+		over, err = p.shard.writer.withRoom(ctx, o)
+	}
+	if err == nil {
+		err = j.claim(r, o)
 	}
 	if p.err = err; err == nil {
 		r.Results = append(r.Results[:0], o.results...)
@@ -484,6 +491,7 @@ func (j *journey) result(it *item, result Result) {
 // met notes who answered.
 func (j *journey) met(p *leg) {
 	r := &p.req
+	j.r.absorb(r)
 	first := len(j.nodes) == 0
 	if !slices.Contains(j.nodes, r.Node) {
 		j.nodes = append(j.nodes, r.Node)

@@ -24,6 +24,15 @@ const (
 	// GivenUp: the operation only reads, it was under way at a node, and it is
 	// not repeated. Nothing was changed.
 	GivenUp
+	// TooLong: the operation only reads, and its answer is longer than
+	// Config.MaxAnswer. Nothing was changed.
+	TooLong
+	// Crowded: the operation only reads, and there was no room for its answer, which
+	// is a long one. Nothing was changed.
+	Crowded
+	// Withheld: the operation was carried out, and its answer is too long, or there
+	// was no room for it.
+	Withheld
 	// Overloaded: too many operations are held already; nothing was done.
 	Overloaded
 	// Invalid: the operation itself cannot be; nothing was done.
@@ -49,6 +58,12 @@ func (e *Error) Error() string {
 		what = "the outcome is unknown"
 	case GivenUp:
 		what = "given up"
+	case TooLong:
+		what = "the answer is too long"
+	case Crowded:
+		what = "too many long answers are on their way"
+	case Withheld:
+		what = "carried out, and its answer is not given"
 	case Overloaded:
 		what = "overloaded, not executed"
 	case Invalid:
@@ -86,6 +101,8 @@ var (
 	errNoAck       = errors.New("neither the master nor enough replicas confirmed the write in time")
 	errUncertain   = errors.New("no majority of Sentinels was heard, and not every other node is a replica of the master")
 	errNoAnswer    = errors.New("the Redis node did not answer in time")
+	errOwnAnswers  = errors.New("they are its own client's")
+	errRoom        = errors.New("there is no room for it")
 	errNoCommand   = errors.New("ERR empty command")
 	errStateful    = errors.New("ERR the command belongs to a connection of its own, and there is none here")
 	errSilent      = errors.New("it does not answer")

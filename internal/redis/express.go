@@ -121,6 +121,7 @@ type Express struct {
 	scan    scan
 	replies int // the whole ones among them
 	made    []madeReply
+	long    []longAnswer
 	offset  int64 // the master's, after the batch
 }
 
@@ -355,8 +356,13 @@ func (x *Express) Land(now time.Time) bool {
 	count := x.count
 	x.count, x.scan, x.replies = 0, scan{}, 0
 	x.made = slices.Grow(x.made[:0], count)[:count]
+	x.long = x.long[:0]
 	for i := range x.made {
-		all = x.made[i].read(all)
+		rest := x.made[i].read(all)
+		if n := len(all) - len(rest); n > shortAnswer {
+			x.long = append(x.long, longAnswer{i, all[:n]})
+		}
+		all = rest
 	}
 	standing, online := standingOf(all)
 	x.offset = standing.Offset
@@ -390,6 +396,35 @@ func (x *Express) Done(kept bool) {
 		x.in = nil
 	}
 	clear(x.made) // of what they refer to
+	clear(x.long)
+}
+
+// longAnswer is an answer that counts, as it came; i is its place in the batch.
+type longAnswer struct {
+	i    int
+	text string
+}
+
+// own returns an answer that, where it is a long one, has memory of its own: its
+// client may take long to read it. It is nil when there is no room for that now.
+func (x *Express) own(i int, r *Request) *madeReply {
+	at := slices.IndexFunc(x.long, func(l longAnswer) bool { return l.i == i })
+	if at < 0 {
+		return &x.made[i]
+	}
+	text, answers := x.long[at].text, x.w.cfg.answers
+	bytes := int64(len(text))
+	if !answers.take(bytes) {
+		return nil
+	}
+	if !answers.claim(r.Client, bytes, false) {
+		answers.give(bytes)
+		return nil
+	}
+	r.hold(answers, bytes)
+	m := new(madeReply)
+	m.read(strings.Clone(text))
+	return m
 }
 
 // Answer gives one of the requests of the batch that has landed its answer, in
@@ -399,6 +434,12 @@ func (x *Express) Answer(i int, r *Request) bool {
 	m := &x.made[i]
 	if m.kind == Failure {
 		return false
+	}
+	if len(x.long) > 0 {
+		r.Release()
+		if m = x.own(i, r); m == nil {
+			return false
+		}
 	}
 	r.Results = append(r.Results[:0], Result{Reply: Reply{made: m}})
 	r.From, r.Node, r.Lag, r.Token = ReadMaster, x.session.master, 0, ""

@@ -305,7 +305,7 @@ func (x *Express) landing(t *testing.T, count int, answers string) {
 
 func TestABatchUsesTheMemoryOfTheOneBefore(t *testing.T) {
 	const role = "*3\r\n$6\r\nmaster\r\n:123456\r\n*1\r\n*3\r\n$9\r\n127.0.0.1\r\n$4\r\n6380\r\n$6\r\n123456\r\n"
-	x := &Express{w: &writer{}, session: &session{}}
+	x := &Express{w: &writer{cfg: Config{}.withDefaults()}, session: &session{}}
 	requests := []*Request{reading("GET", "a"), reading("GET", "b"), reading("STRLEN", "a"), reading("GET", "c")}
 	answers := func(first string) string { return first + "$-1\r\n:7\r\n+OK\r\n" + role }
 	batch := func(answers string, kept bool) {

@@ -41,6 +41,7 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 	defer cancel()
 
 	l := newLink(w.cfg, master, pipelining)
+	l.kept = true // until it is known whose it is
 	defer l.close()
 	conn, release := l.Dedicate()
 	defer release()

@@ -27,6 +27,12 @@ type link struct {
 	// constructor here starts nothing.
 	built bool
 	wires map[*wire]struct{}
+	// Of the meters of its connections. answers is nil where there are none; cuts is
+	// how often something was dropped.
+	answers *ledger
+	each    allowance
+	kept    bool
+	cuts    atomic.Int64
 
 	// silent: the monitor's last question had no answer; probed: it is asked
 	// aside until it has one.
@@ -85,6 +91,9 @@ func unwrapped(conn net.Conn) net.Conn {
 // newLink makes a link; it connects when it is first used.
 func newLink(cfg Config, addr string, kind linkKind) *link {
 	l := &link{addr: addr, wires: map[*wire]struct{}{}}
+	if kind != probing { // what is asked there has short answers
+		l.answers, l.each = cfg.answers, allowance{budget: int64(cfg.MaxAnswer)}
+	}
 	l.hear(time.Now()) // there is nothing older
 	db := cfg.DB
 	if kind == probing {
@@ -143,6 +152,7 @@ func newLink(cfg Config, addr string, kind linkKind) *link {
 
 func (l *link) add(conn net.Conn) *wire {
 	w := &wire{Conn: conn, link: l, ended: make(chan struct{})}
+	w.meter = meter{ledger: l.answers, each: l.each, own: l.each, keep: l.kept, seen: &l.cuts}
 	l.mu.Lock()
 	l.wires[w] = struct{}{}
 	l.mu.Unlock()
@@ -192,6 +202,7 @@ func (l *link) close() {
 type wire struct {
 	net.Conn
 	link  *link
+	meter meter
 	once  sync.Once
 	ended chan struct{} // closed when reading failed or the wire was closed
 	left  atomic.Bool   // the other end closed it, before this one did
@@ -201,7 +212,13 @@ type wire struct {
 }
 
 func (w *wire) Read(p []byte) (int, error) {
-	n, err := w.Conn.Read(p)
+	var n int
+	var err error
+	if w.meter.ledger == nil {
+		n, err = w.Conn.Read(p)
+	} else {
+		n, err = w.meter.read(w.Conn, p)
+	}
 	if err != nil {
 		w.end(!timedOut(err))
 	}
@@ -244,6 +261,9 @@ func (w *wire) end(left bool) {
 	w.once.Do(func() {
 		w.left.Store(left)
 		close(w.ended)
+		if w.meter.ledger != nil {
+			w.meter.abandon()
+		}
 		w.link.mu.Lock()
 		delete(w.link.wires, w)
 		w.link.mu.Unlock()

@@ -46,6 +46,11 @@ type operation struct {
 	// wantToken asks for the master's replication offset after it.
 	wantToken bool
 	size      int // bytes of its data, about
+	// budget is how long its answer may be, and room what was taken for it before
+	// it is asked for. What it takes is held, and need what another attempt needs when
+	// there was no room. All of it is in bytes, as meter counts them.
+	budget, room, spent, held, need int64
+	ledger                          *ledger // of its client
 	// brief: each of its commands is. silences counts the nodes that fell silent
 	// while they had it: see mayRepeat.
 	brief    bool
@@ -101,6 +106,7 @@ var operations = sync.Pool{New: func() any { return &operation{done: make(chan e
 
 // free gives an operation back that is over.
 func (o *operation) free() {
+	o.drop()
 	clear(o.results)
 	*o = operation{done: o.done, timer: o.timer, results: o.results[:0]}
 	operations.Put(o)
@@ -413,6 +419,7 @@ func (o *operation) refusal(cause error) *Error {
 // its caller's from then on. Nothing is waited for here.
 func (o *operation) finish(err error) {
 	if !o.state.CompareAndSwap(taken, finished) {
+		o.drop()
 		return
 	}
 	if o.then != nil {

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,6 +40,11 @@ const (
 	replicaRest = time.Second
 	maxAsking   = 256
 )
+
+// replicaPart is how many commands go to a replica at once, and its answer to one is
+// no longer than such a part of what an answer may be: nobody counts what all of
+// them take before they are there.
+const replicaPart = 16
 
 // readers answer what need not come from the master: from replicas, and from a
 // cache in this process that the master invalidates (manual, "Client-side
@@ -116,7 +122,7 @@ func (c *readers) gone(s snapshot) (gone []*link) {
 // read answers a request that only reads, if it can.
 func (c *readers) read(ctx context.Context, r *Request, o *operation) bool {
 	if r.Read == ReadCached {
-		return c.cached(ctx, r)
+		return c.cached(ctx, r, o)
 	}
 	return c.replica(ctx, r, o)
 }
@@ -124,7 +130,7 @@ func (c *readers) read(ctx context.Context, r *Request, o *operation) bool {
 // cached answers GET of one key from the cache, which asks the master for what
 // it does not have. Its values are as old as the way of an invalidation, and
 // cacheTrust at most.
-func (c *readers) cached(ctx context.Context, r *Request) bool {
+func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
 	if !cacheable(r) {
 		return false
 	}
@@ -136,7 +142,9 @@ func (c *readers) cached(ctx context.Context, r *Request) bool {
 	// one.
 	asked := time.Now()
 	a := l.DoCache(ctx, l.B().Get().Key(r.Commands[0][1]).Cache(), cacheTTL)
-	result, ok := resultOf(a.ToMessage())
+	m, err := a.ToMessage()
+	result, ok := resultOf(m, err)
+	ok = ok && o.takeRoom(&m)
 	if ok && !a.IsCacheHit() {
 		l.hear(asked)
 	}
@@ -234,7 +242,7 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 }
 
 // ask asks one replica. It answers nothing unless it has the offset after.
-func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation, after int64) bool {
+func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation, after int64) (answered bool) {
 	l, timeout := c.link(addr, addr), replicaTimeout
 	if !o.brief {
 		l, timeout = c.link(slowLink+addr, addr), slowReplicaTimeout
@@ -282,7 +290,26 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		cmds = append(cmds, plain(b, cmd))
 	}
 	cmds = append(cmds, b.Role().Build()) // what the answers show is no newer
-	answers := l.DoMulti(limited, cmds...)
+	cuts := l.cuts.Load()
+	var answers []rueidis.RedisResult
+	for part := range slices.Chunk(cmds, replicaPart) {
+		some := l.DoMulti(limited, part...)
+		answers = append(answers, some...)
+		if some[len(some)-1].NonRedisError() != nil {
+			break
+		}
+		for i := range some {
+			if m, err := some[i].ToMessage(); err == nil && !o.takeRoom(&m) {
+				return false
+			}
+		}
+	}
+	defer func() {
+		if !answered {
+			o.drop()
+			o.spent = 0
+		}
+	}()
 	if ctx.Err() != nil {
 		return false // the caller has gone; that says nothing of the replica
 	}
@@ -303,6 +330,14 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	standing, _, ok := parseRole(role)
 	if !ok || standing.Master || !standing.Linked || standing.Offset < after {
 		return false
+	}
+	if l.cuts.Load() != cuts {
+		for i := range answers {
+			m, _ := answers[i].ToMessage()
+			if yes, _ := isCut(&m); yes {
+				return false // the master's answer may be longer
+			}
+		}
 	}
 	last := len(answers) - 1
 	role, err = answers[last].ToArray()
@@ -346,6 +381,7 @@ func (c *readers) link(name, addr string) *link {
 	l := c.replicas[name]
 	if l == nil {
 		l = newLink(c.cfg, addr, pipelining)
+		l.each.budget = int64(c.cfg.MaxAnswer / replicaPart)
 		c.replicas[name] = l
 	}
 	return l

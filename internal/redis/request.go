@@ -53,6 +53,9 @@ type Request struct {
 	Owner string
 	// ReadScripts: its scripts are of somebody who may only read.
 	ReadScripts bool
+	// Client names who gets the answer: one may have no more than a part of the room
+	// for long answers (see ClientAnswers). Empty: nobody in particular.
+	Client string
 	// WantToken asks for a Token.
 	WantToken bool
 	// Sender is who sends it, such as a token's name. Commands that are not brief
@@ -70,7 +73,42 @@ type Request struct {
 	Lag time.Duration
 	// Token stands for everything written up to this answer: see After.
 	Token string
+
+	// held is what its answers take of the room for long ones, and holder the name
+	// under which. spent is how long the answers are that it has so far.
+	held, spent int64
+	holder      string
+	ledger      *ledger
 }
+
+// hold notes what an answer takes of the room for long ones.
+func (r *Request) hold(l *ledger, bytes int64) {
+	if bytes > 0 {
+		r.ledger, r.holder = l, r.Client
+		r.held += bytes
+	}
+}
+
+// absorb takes over what the answers to a part of the request take.
+func (r *Request) absorb(part *Request) {
+	if part.held > 0 {
+		r.held, r.ledger, r.holder = r.held+part.held, part.ledger, part.holder
+		part.held = 0
+	}
+}
+
+// Release gives back the room that long answers take. It is to be called when
+// the Results are of no more use to anybody, and may be called several times.
+func (r *Request) Release() {
+	if r.held > 0 {
+		r.ledger.release(r.holder, r.held)
+	}
+	r.held, r.spent = 0, 0
+}
+
+// Held is how many bytes of the room for long answers it takes; 0: its answer is
+// short.
+func (r *Request) Held() int64 { return r.held }
 
 // Result is the outcome of one command.
 type Result struct {

@@ -62,11 +62,23 @@ type session struct {
 	done    []*operation
 	again   []*operation
 	singles []*operation
+	shares  []allowance
+	// loose is the room that is charged for replies of nobody in particular.
+	loose int64
+	// cut: something of them was dropped.
+	cut bool
 }
 
 // exchange sends commands and waits for their answers. sent is false when none
 // of them can have left this process.
 func (s *session) exchange(ctx context.Context, cmds rueidis.Commands) (answers []rueidis.RedisResult, sent bool) {
+	answers, sent, cut := s.exchangeShared(ctx, cmds, nil)
+	s.cut = s.cut || cut
+	return answers, sent
+}
+
+// exchangeBare does the work of exchange.
+func (s *session) exchangeBare(ctx context.Context, cmds rueidis.Commands) (answers []rueidis.RedisResult, sent bool) {
 	mark, began := s.wire.written(), time.Now()
 	answers = s.conn.DoMulti(ctx, cmds...)
 	s.took = max(s.took, time.Since(began))
@@ -109,7 +121,12 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 		defer s.endOverlong()()
 	}
 	if len(batch) > 0 && batch[0].guarded {
+		s.cut = false
 		then, broken := s.guarded(ctx, batch[0])
+		batch[0].held, s.loose = batch[0].held+s.loose, 0
+		if s.cut && then == settle && !batch[0].cutShort() {
+			then = decided
+		}
 		if then == settle {
 			s.doubt(batch[0])
 		}
@@ -123,6 +140,7 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	s.w.giveBack(s.again)
 	clear(s.again)
 	s.again = s.again[:0]
+	s.give()
 	return cmp.Or(err, s.spoiled)
 }
 
@@ -169,23 +187,26 @@ func (s *session) end(cause error) {
 	}
 	s.w.giveBack(s.again)
 	s.done, s.again = nil, nil
+	s.give()
 }
 
 // pass sends a batch, and behind it the WAIT for it and for what was done
 // before.
 func (s *session) pass(ctx context.Context, batch []*operation) error {
-	cmds := s.cmds[:0]
+	cmds, shares := s.cmds[:0], s.shares[:0]
 	for i, o := range batch {
 		if o.single() {
 			s.singles = append(s.singles, o)
 		} else {
+			before := len(cmds)
 			if i > 0 && batch[i-1].runsScript && o.runsScript {
 				cmds = s.breathe(cmds)
 			}
 			cmds = o.encode(s, cmds)
+			shares = append(shares, o.share(len(cmds)-before))
 		}
 	}
-	cmds = s.encodeSingles(cmds)
+	cmds, shares = s.encodeSingles(cmds, shares)
 	strict, fenced, token := kinds(s.done)
 	a, b, c := kinds(batch)
 	strict, fenced, token = strict || a, fenced || b, token || c
@@ -212,7 +233,8 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		return s.settle(ctx, 0, nil)
 	}
 	began, heard := time.Now(), s.quick.heard
-	answers, sent := s.exchange(ctx, cmds)
+	answers, sent, cut := s.exchangeShared(ctx, cmds, shares)
+	s.takeIn(batch, shares)
 	stalled := time.Since(heard) >= lately
 	if answers[len(answers)-1].NonRedisError() == nil {
 		clear(cmds)
@@ -226,6 +248,12 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	var misworded []refusedCommand
 	for _, o := range batch {
 		then, broken := o.read(s, answers[o.first:o.first+o.count], sent)
+		if o.single() {
+			s.weighSingle(o)
+		}
+		if cut && then == settle && !o.cutShort() {
+			then = decided
+		}
 		if then == settle && o.script == nil {
 			s.origin.stamp(o.cmds, o.results)
 		}
@@ -337,7 +365,7 @@ const maxSingles = 128
 
 // encodeSingles appends the single commands with records, many to a call. Those
 // that take no memory stand last: see once.
-func (s *session) encodeSingles(cmds rueidis.Commands) rueidis.Commands {
+func (s *session) encodeSingles(cmds rueidis.Commands, shares []allowance) (rueidis.Commands, []allowance) {
 	for ops := range slices.Chunk(s.singles, maxSingles) {
 		growing := len(ops)
 		for i := len(ops) - 1; i >= 0; i-- {
@@ -354,10 +382,11 @@ func (s *session) encodeSingles(cmds rueidis.Commands) rueidis.Commands {
 			args = appendSized(args, o.cmds[0])
 		}
 		cmds = append(cmds, s.call(once, records, args))
+		shares = append(shares, allowance{replies: 1, framed: true, each: true, budget: ops[0].budget, always: true})
 	}
 	clear(s.singles)
 	s.singles = s.singles[:0]
-	return cmds
+	return cmds, shares
 }
 
 // sort puts an operation where it belongs after an attempt.

@@ -242,7 +242,7 @@ func (c *Client) doInSlices(ctx context.Context, r *Request, whole *operation) e
 	record, guarded := whole.record, whole.guarded
 	whole.free()
 	next := func(begin int) int { return min(begin+slowTogether, len(r.Commands)) }
-	return r.inParts(next, func(part *Request, begin int) error {
+	return r.inParts(c.cfg.answers, next, func(part *Request, begin int) error {
 		for {
 			o, err := c.operation(ctx, part)
 			if err != nil {

@@ -13,6 +13,7 @@ import (
 // another goroutine. It must not wait itself. The deadline is Config.Hold's,
 // some milliseconds late at most (see deadlines).
 func (c *Client) Start(r *Request, done func(error)) {
+	r.Release()
 	if r.Read == ReadCached && c.hit(r) {
 		done(nil)
 		return
@@ -101,21 +102,19 @@ func (c *Client) Known(cmd Command) *Spec {
 // do with it any more when it is over.
 func (c *Client) conclude(o *operation, over bool, err error) {
 	c.writer.deadlines.remove(o)
-	if err == errNoScript {
+	r, heard := o.request, o.heard
+	if err == errNoScript || err == errNoRoom {
 		o.then = nil // it is waited for
-		if c.errands.run(func() {
-			over, err := c.writer.byExec(context.Background(), o)
-			c.conclude(o, over, err)
-		}) {
+		if c.errands.run(func() { heard(c.finish(context.Background(), r, o, true, err)) }) {
 			return
 		}
 		o.cause = errClosed
 		err = o.without()
 	}
-	r, heard := o.request, o.heard
 	if err == nil {
-		c.tell(r, o)
-	} else if KindOf(err) == Unknown {
+		err = c.tell(r, o)
+	}
+	if KindOf(err) == Unknown {
 		c.writer.stats.unknown.Add(1)
 	}
 	if over {
@@ -143,6 +142,17 @@ func (c *Client) hit(r *Request) bool {
 		return false
 	}
 	result, ok := resultOf(v.value, v.value.Error())
+	if text, _ := v.value.ToString(); len(text) > shortAnswer {
+		bytes := int64(len(text))
+		if !ok || !c.cfg.answers.take(bytes) {
+			return false
+		}
+		if !c.cfg.answers.claim(r.Client, bytes, false) {
+			c.cfg.answers.give(bytes)
+			return false
+		}
+		r.hold(c.cfg.answers, bytes)
+	}
 	if ok {
 		r.Results, r.From, r.Node, r.Lag, r.Token = append(r.Results[:0], result), ReadCached, "", 0, ""
 	}

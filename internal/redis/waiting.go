@@ -33,11 +33,11 @@ func (c *Client) doInParts(ctx context.Context, r *Request) error {
 		}
 		return end
 	}
-	return r.inParts(next, func(part *Request, begin int) error {
+	return r.inParts(c.cfg.answers, next, func(part *Request, begin int) error {
 		if r.IdempotencyKey != "" {
 			part.IdempotencyKey = r.IdempotencyKey + "\x00" + strconv.Itoa(begin) // each part has its record
 		}
-		return c.Do(ctx, part)
+		return c.do(ctx, part)
 	})
 }
 
@@ -45,14 +45,20 @@ func (c *Client) doInParts(ctx context.Context, r *Request) error {
 // results together. next returns where the part that begins at a command ends. A
 // part may be made shorter while it is carried out. One that fails as a whole ends it: its commands have its error, and those
 // behind it were not executed. When it is the first part, its error is returned.
-func (r *Request) inParts(next func(begin int) int, carry func(part *Request, begin int) error) error {
+func (r *Request) inParts(l *ledger, next func(begin int) int, carry func(part *Request, begin int) error) error {
 	results := r.Results[:0]
 	for begin, end := 0, 0; begin < len(r.Commands); begin = end {
 		end = next(begin)
 		part := *r
-		part.Commands, part.Results = r.Commands[begin:end], nil
+		part.Commands, part.Results, part.held = r.Commands[begin:end], nil, 0
 		err := carry(&part, begin)
 		end = begin + len(part.Commands)
+		r.absorb(&part)
+		r.spent = part.spent
+		if more := charged(r.spent) - r.held; more > 0 && l.force(more) { // of many that are short
+			l.claim(r.Client, more, true)
+			r.hold(l, more)
+		}
 		if err != nil && begin == 0 {
 			return err
 		}

@@ -243,6 +243,7 @@ func (w *writer) giveBack(ops []*operation) {
 	w.mu.Lock()
 	back := make([]*operation, 0, len(ops)+len(w.queue))
 	for _, o := range ops {
+		o.drop()
 		if o.expired.Load() {
 			o.finish(o.without())
 			continue

@@ -16,6 +16,7 @@ import (
 // Bounds of one request.
 const (
 	maxBody     Bytes = 512 << 20 // the largest value that Redis takes (proto-max-bulk-len)
+	leastAnswer Bytes = 1 << 20
 	maxPipeline       = 1_000_000
 )
 
@@ -53,6 +54,8 @@ var kvKeys = []key[KVApp]{
 var kvLimitKeys = []key[KVLimits]{
 	sizeKey("body", 1<<10, maxBody, func(l *KVLimits) *Bytes { return &l.Body },
 		"The largest body of a request."),
+	sizeKey("answer", leastAnswer, maxBody, func(l *KVLimits) *Bytes { return &l.Answer },
+		"The longest answer to a request: the bytes of its strings, and 64 for each element of an array. One node holds six such at once, four of them for one client."),
 	sizeKey("key", 1, maxBody, func(l *KVLimits) *Bytes { return &l.Key },
 		"The longest name of a key."),
 	numberKey("pipeline", 1, maxPipeline, func(l *KVLimits) *int { return &l.Pipeline },

@@ -53,7 +53,10 @@ func (k KVApp) HasTokens() bool { return len(k.Tokens) > 0 || k.TokensFile != ""
 // KVLimits bound what one web node takes on.
 type KVLimits struct {
 	Body Bytes `yaml:"body"` // of a request
-	Key  Bytes `yaml:"key"`
+	// Answer bounds the answer to a request, in bytes of its strings and 64 for each
+	// element of an array.
+	Answer Bytes `yaml:"answer"`
+	Key    Bytes `yaml:"key"`
 	// Pipeline is how many commands one request may have.
 	Pipeline int `yaml:"pipeline"`
 	// Connections at once, to one node.
@@ -93,7 +96,7 @@ func newKV() *KVApp {
 	return &KVApp{
 		Reads: "master", MaxLag: time.Second, Writes: "in-sync", Scripts: "on",
 		Hold: 5 * time.Second, Remember: 30 * time.Second,
-		Limits: KVLimits{Body: 10 << 20, Key: 64 << 10, Pipeline: 10_000, Connections: 16_384, Streams: entryConnections / 2},
+		Limits: KVLimits{Body: 10 << 20, Answer: 64 << 20, Key: 64 << 10, Pipeline: 10_000, Connections: 16_384, Streams: entryConnections / 2},
 		Admin:  true,
 	}
 }

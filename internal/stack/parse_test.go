@@ -126,7 +126,7 @@ func TestTheDefaultStackIsTheDocumentedOne(t *testing.T) {
 	got := Default()
 	defaultKV := &KVApp{
 		Reads: "master", MaxLag: time.Second, Writes: "in-sync", Scripts: "on", Hold: 5 * time.Second, Remember: 30 * time.Second,
-		Limits: KVLimits{Body: 10 << 20, Key: 64 << 10, Pipeline: 10000, Connections: 16384, Streams: 4000},
+		Limits: KVLimits{Body: 10 << 20, Answer: 64 << 20, Key: 64 << 10, Pipeline: 10000, Connections: 16384, Streams: 4000},
 		Admin:  true,
 	}
 	want := Stack{
@@ -228,7 +228,7 @@ func TestWhatTheFileHasIsNotDefaulted(t *testing.T) {
 		{"kv: a long memory", `apps: {web: {kv: {remember: 24h}}}`, func(s Stack) any { return s.Apps["web"].KV.Remember }, 24 * time.Hour},
 		{"kv: no admin port", `apps: {web: {kv: {admin: false}}}`, func(s Stack) any { return s.Apps["web"].KV.Admin }, false},
 		{"kv: small body", `apps: {web: {kv: {limits: {body: 64KB, key: 512}}}}`, func(s Stack) any { return s.Apps["web"].KV.Limits },
-			KVLimits{Body: 64 << 10, Key: 512, Pipeline: 10000, Connections: 16384, Streams: 4000}},
+			KVLimits{Body: 64 << 10, Answer: 64 << 20, Key: 512, Pipeline: 10000, Connections: 16384, Streams: 4000}},
 		{"streams of all nodes leave half of the entry", `{entry: {limits: {connections: 600}}, balancers: 1, apps: {web: {kv: {}, nodes: 3}}}`,
 			func(s Stack) any { return s.Apps["web"].KV.Limits.Streams }, 100},
 		{"entries share what a balancer takes", `{apps: {web: {kv: {}}}, routes: [{app: web}], tcp: [{listen: "127.0.0.1:1", app: web}]}`,
@@ -310,7 +310,7 @@ apps:
       hold: 8s
       remember: 2m
       allow: [keys, "config|get", "@blocking"]
-      limits: {body: 20mb, key: 1000, pipeline: 500, connections: 2000, streams: 1000, streams-per-client: 100}
+      limits: {body: 20mb, answer: 100mb, key: 1000, pipeline: 500, connections: 2000, streams: 1000, streams-per-client: 100}
       cors: [https://www.example.com, "*"]
       access-log: 0.01
       trace: http://127.0.0.1:4318

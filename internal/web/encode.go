@@ -104,13 +104,17 @@ func plain(s string) int {
 // appendString appends s as a JSON string. A byte that is no UTF-8 becomes
 // U+FFFD.
 func appendString(dst []byte, s string) []byte {
+	return append(appendEscaped(append(dst, '"'), s), '"')
+}
+
+// appendEscaped is appendString without the quotation marks.
+func appendEscaped(dst []byte, s string) []byte {
 	const hexDigits = "0123456789abcdef"
-	dst = append(dst, '"')
 	for {
 		n := plain(s)
 		dst = append(dst, s[:n]...)
 		if s = s[n:]; s == "" {
-			return append(dst, '"')
+			return dst
 		}
 		size := 1
 		switch c := s[0]; {

@@ -35,6 +35,7 @@ type engine struct {
 	// changes its place is counted at the new one before it is not at the old
 	// one, so that the end sees none too few.
 	open   atomic.Int64
+	unread atomic.Int64 // bytes of answers that their clients do not read
 	began  time.Time
 	second atomic.Int64 // since began: see now
 
@@ -46,6 +47,10 @@ type engine struct {
 	life    context.Context // up to the very end
 	end     context.CancelFunc
 }
+
+// maxUnread bounds the bytes of short answers that wait for clients that do not read
+// them. Who comes then is cut off.
+const maxUnread = 64 << 20
 
 func newEngine(http *fasthttp.Server, r responder, limit int) *engine {
 	e := &engine{http: http, responder: r, limit: roomFor(limit), handed: newHanded(), began: time.Now()}
@@ -238,15 +243,13 @@ func (e *engine) takeBack(conn net.Conn, b []byte, stay int32) error {
 
 // aside has a goroutine write an answer to a connection of a loop, which makes
 // it, too; then the connection comes back.
-func (e *engine) aside(c *quickConn, answer func() []byte) {
+func (e *engine) aside(c *quickConn, answer func(conn net.Conn) error) {
 	e.open.Add(1)
 	c.loop.remove(c)
 	e.work.Go(func() {
 		defer e.open.Add(-1)
 		conn := attach(c.fd)
-		b := answer()
-		_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if _, err := conn.Write(b); err != nil {
+		if err := answer(conn); err != nil {
 			_ = conn.Close()
 			return
 		}

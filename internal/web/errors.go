@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/valyala/fasthttp"
 
@@ -34,6 +35,12 @@ func outcome(err error) (status int, text string) {
 		return fasthttp.StatusServiceUnavailable, "Redis did not take the request in time; it was not executed."
 	case redis.GivenUp:
 		return fasthttp.StatusGatewayTimeout, "Redis was given the command and did not answer in time. It only reads: nothing was changed. It is not tried again, because it may be what keeps Redis from answering."
+	case redis.TooLong:
+		return fasthttp.StatusRequestEntityTooLarge, "ERR " + err.Error() + " (limits.answer, --max-answer). Nothing was changed. Ask for it in parts: GETRANGE, HSCAN, SSCAN, ZSCAN, LRANGE, ZRANGE and XRANGE give a part of a value; fewer commands in one request give less, too."
+	case redis.Crowded:
+		return fasthttp.StatusServiceUnavailable, "ERR too many long answers are on their way to clients, so that there was no room for this one. Nothing was changed."
+	case redis.Withheld:
+		return fasthttp.StatusRequestEntityTooLarge, "ERR the command was carried out, but its answer is not given: " + strings.TrimPrefix(err.Error(), "carried out, and its answer is not given: ") + ". Do not send it again; read what is there with other commands."
 	case redis.Overloaded:
 		return fasthttp.StatusServiceUnavailable, "Too many requests wait for Redis; this one was not executed."
 	case redis.Unknown:

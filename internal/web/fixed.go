@@ -71,6 +71,8 @@ func (x fixed) long(*flight) bool { return false }
 
 func (x fixed) finish(_ *flight, out []byte) []byte { return out }
 
+func (x fixed) finishTo(*flight, net.Conn) error { return nil }
+
 func (x fixed) answered(int, time.Duration) {}
 
 func (x fixed) again(*flight) bool { return true }

@@ -119,16 +119,18 @@ func (s *Server) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 		return err
 	}
 	r.IdempotencyKey = "" // reading again is safe
+	r.Client = s.reader(ctx, who)
 	now, err := s.read(s.within(ctx), r, key)
 	if err != nil {
 		return err
 	}
+	defer now.release()
 	s.tell(ctx, r)
-	return answerKey(ctx, &now, given)
+	return s.answerKey(ctx, &now, given)
 }
 
 // answerKey answers with a key as it was read.
-func answerKey(ctx *fasthttp.RequestCtx, now *keyState, given conditions) error {
+func (s *Server) answerKey(ctx *fasthttp.RequestCtx, now *keyState, given conditions) error {
 	if err := now.missing(); err != nil {
 		return err
 	}
@@ -144,6 +146,10 @@ func answerKey(ctx *fasthttp.RequestCtx, now *keyState, given conditions) error 
 		return errCondition
 	case fasthttp.StatusNotModified:
 		ctx.SetStatusCode(status)
+		return nil
+	}
+	if r := now.request; r != nil && r.Held() > 0 {
+		s.answerLong(ctx, r, now.contentType, &longBody{results: []redis.Result{{Reply: r.Results[0].Reply.At(1)}}, raw: true})
 		return nil
 	}
 	ctx.SetContentType(now.contentType)

@@ -24,6 +24,7 @@ const (
 	maxLimit     = 1000
 	scanStep     = 1000 // keys that Redis looks at in one go, at most
 	scanTime     = 250 * time.Millisecond
+	pageBytes    = 256 << 10 // of keys, after which a page ends
 )
 
 // page is the answer to GET /v1/keys.
@@ -74,11 +75,23 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	}
 	r.IdempotencyKey = ""     // reading again is safe
 	r.Read = redis.ReadMaster // see scan
+	defer r.Release()
 	p, err := s.list(r, scan{cursor: cursor, pattern: pattern, limit: limit}, encode)
 	if err != nil {
 		return err
 	}
 	s.tell(ctx, r)
+	if r.Held() > 0 {
+		rest := p
+		rest.Keys = []string{}
+		text, err := json.Marshal(rest)
+		if err != nil {
+			return err
+		}
+		before, behind, _ := strings.Cut(string(text), "[]")
+		s.answerLong(ctx, r, applicationJSON, &longBody{texts: p.Keys, before: before + "[", behind: "]" + behind + "\n"})
+		return nil
+	}
 	return answerJSON(ctx, p)
 }
 
@@ -96,6 +109,7 @@ func answerJSON(ctx *fasthttp.RequestCtx, v any) error {
 func (s *Server) list(r *redis.Request, at scan, encode func(string) (string, bool)) (page, error) {
 	p := page{Keys: []string{}}
 	seen := map[string]bool{} // SCAN may name a key twice
+	bytes := 0
 	until := time.Now().Add(scanTime)
 	for step := at.limit; ; step = min(2*step, scanStep) {
 		found, next, err := s.step(r, &at, step)
@@ -115,6 +129,7 @@ func (s *Server) list(r *redis.Request, at scan, encode func(string) (string, bo
 				continue
 			}
 			seen[key] = true
+			bytes += len(key)
 			if text, ok := encode(key); ok {
 				p.Keys = append(p.Keys, text)
 			} else {
@@ -125,7 +140,7 @@ func (s *Server) list(r *redis.Request, at scan, encode func(string) (string, bo
 		switch {
 		case next == "0":
 			return p, nil
-		case len(p.Keys) >= at.limit, time.Now().After(until):
+		case len(p.Keys) >= at.limit, bytes > pageBytes, time.Now().After(until):
 			p.Cursor = base64.RawURLEncoding.EncodeToString([]byte(cursorPrefix + next))
 			return p, nil
 		}
@@ -150,6 +165,8 @@ func (s *Server) step(r *redis.Request, at *scan, count int) (keys []string, nex
 		return nil, "", err
 	}
 	switch err := r.Results[0].Err; {
+	case redis.KindOf(err) == redis.TooLong && count > 1: // the keys are long
+		return s.step(r, at, max(1, count/10))
 	case errors.Is(err, redis.ErrCursorGone):
 		return nil, "", errCursorGone
 	case err != nil:

@@ -56,6 +56,28 @@ type keyState struct {
 	tag string
 	// ttl is how long it has to live; negative: until it is deleted.
 	ttl time.Duration
+	// size is how many bytes value has, also where that is left out (see keep).
+	size int
+	// request has the answer that value is part of.
+	request *redis.Request
+}
+
+// release gives back what the value takes. It is of no more use then.
+func (r *keyState) release() {
+	if r.request != nil {
+		r.request.Release()
+		r.request = nil
+	}
+}
+
+// keep makes it a state that may be kept: without its value where that is a long one.
+// It reports whether the value is still there.
+func (r *keyState) keep() bool {
+	if r.request != nil && r.request.Held() > 0 {
+		r.value = ""
+	}
+	r.release()
+	return len(r.value) == r.size
 }
 
 func (r *keyState) found() bool { return r.holds == "string" }
@@ -107,6 +129,7 @@ func newKeyState(reply redis.Reply) keyState {
 	}
 	value, ttl, kept := reply.At(1), reply.At(2), reply.At(3)
 	r.value, r.contentType, r.ttl = value.Text(), defaultType, -1
+	r.size = len(r.value)
 	if ttl.Int() >= 0 {
 		r.ttl = time.Duration(ttl.Int()) * time.Millisecond
 	}
@@ -118,16 +141,20 @@ func newKeyState(reply redis.Reply) keyState {
 	return r
 }
 
-// read carries out the reading of a key, which r is otherwise ready for.
+// read carries out the reading of a key, which r is otherwise ready for. What it
+// returns is to be released.
 func (s *Server) read(within context.Context, r *redis.Request, key string) (keyState, error) {
 	r.Commands, r.Script, r.Keys, r.Args = nil, readKey, []string{key, typeKey(key)}, nil
 	if err := s.store.Do(within, r); err != nil {
 		return keyState{}, err
 	}
 	if err := r.Results[0].Err; err != nil {
+		r.Release()
 		return keyState{}, err
 	}
-	return newKeyState(r.Results[0].Reply), nil
+	state := newKeyState(r.Results[0].Reply)
+	state.request = r
+	return state, nil
 }
 
 // checkKey is the beginning of both scripts that write: it answers what is in

@@ -202,16 +202,15 @@ func (n *lane) land() {
 	n.loop.clock()
 	good := x.Land(n.loop.memory.now)
 	n.arrived, n.sent = n.sent, n.arrived[:0]
-	aside := false
 	for i, f := range n.arrived {
 		if good && x.Answer(i, &f.request) {
-			aside = n.loop.arrive(f) || aside
+			n.loop.arrive(f)
 		} else {
 			n.again(f)
 		}
 	}
 	clear(n.arrived)
-	x.Done(aside)
+	x.Done(false)
 }
 
 // tire makes the lane rest longer before there is another connection, unless

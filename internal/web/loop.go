@@ -230,12 +230,11 @@ func (l *loop) answer() {
 	}
 }
 
-// arrive writes the answer of a flight that has landed. It answers true when that
-// is still being made, aside.
-func (l *loop) arrive(f *flight) (aside bool) {
+// arrive writes the answer of a flight that has landed.
+func (l *loop) arrive(f *flight) {
 	if l.engine.responder.long(f) {
 		l.finishAside(f)
-		return true
+		return
 	}
 	c := f.conn
 	f.closing = l.draining
@@ -245,7 +244,6 @@ func (l *loop) arrive(f *flight) (aside bool) {
 	if l.write(c) && c.ready {
 		l.serve(c)
 	}
-	return false
 }
 
 func (l *loop) at(fd int) *quickConn {
@@ -345,16 +343,6 @@ func (l *loop) dispatch(c *quickConn, b []byte) bool {
 	return false
 }
 
-// finishAside has the answer of a flight that has landed made elsewhere, with
-// memory of its own: it is so long that everybody here would wait for it.
-func (l *loop) finishAside(f *flight) {
-	f.closing, f.memory = l.draining, new(memory)
-	l.engine.aside(f.conn, func() []byte {
-		f.memory.now = time.Now()
-		return l.engine.responder.finish(f, nil)
-	})
-}
-
 // write sends the answer that is in out. It answers false when the connection
 // is gone from here: broken, closed after its last answer, or because its client
 // does not read, so that a goroutine has to wait for it.
@@ -378,8 +366,7 @@ func (l *loop) write(c *quickConn) bool {
 			out = out[n:]
 		case errno == unix.EINTR:
 		case errno == unix.EAGAIN:
-			rest := slices.Clone(out)
-			l.engine.aside(c, func() []byte { return rest })
+			l.writeAside(c, out)
 			return false
 		default:
 			l.close(c)

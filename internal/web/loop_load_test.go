@@ -5,6 +5,7 @@ package web
 import (
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -131,12 +132,10 @@ type held struct {
 	making, may chan struct{}
 }
 
-func (h *held) finish(f *flight, out []byte) []byte {
-	if h.long(f) {
-		h.making <- struct{}{}
-		<-h.may
-	}
-	return h.responder.finish(f, out)
+func (h *held) finishTo(f *flight, conn net.Conn) error {
+	h.making <- struct{}{}
+	<-h.may
+	return h.responder.finishTo(f, conn)
 }
 
 func TestNobodyWaitsForALongAnswerToBeMade(t *testing.T) {

@@ -28,6 +28,9 @@ type responder interface {
 	long(f *flight) bool
 	// finish appends the answer of a flight that has landed.
 	finish(f *flight, out []byte) []byte
+	// finishTo writes the answer of a flight that has landed, in pieces where it is
+	// long.
+	finishTo(f *flight, conn net.Conn) error
 	// express makes a connection for a loop's lane: see redis.Client. The error is
 	// errors.ErrUnsupported where there will never be one.
 	express(ctx context.Context) (*redis.Express, net.Conn, error)
@@ -356,7 +359,7 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	}
 	switch {
 	case who != nil:
-		r.Sender = who.Name
+		r.Sender, r.Client = who.Name, who.Name
 	case !spec.BriefFor(r.Commands[0]):
 		r.Sender = lastOf(q.forwarded)
 	}
@@ -403,7 +406,15 @@ func (s *quick) finish(f *flight, out []byte) []byte {
 		class = s.metrics.class(r.Commands[0][0])
 	}
 	s.metrics.observe(class, f.method, statusNumber(status), now.Sub(f.began), 1)
+	s.over(f)
+	return out
+}
+
+// over takes leave of a flight that has its answer.
+func (s *quick) over(f *flight) {
+	r := &f.request
 	s.metrics.inFlight.Add(-1)
+	r.Release()
 	results := r.Results
 	if cap(results) > 64 {
 		results = nil
@@ -412,7 +423,6 @@ func (s *quick) finish(f *flight, out []byte) []byte {
 	*r = redis.Request{Results: results[:0]}
 	f.err, f.form = nil, form{}
 	f.phase.Store(starting)
-	return out
 }
 
 // slowly renders an answer with the server's own means.
@@ -505,8 +515,11 @@ func (s *quick) begin(f *flight, out []byte, now time.Time, kind string, length 
 		out = strconv.AppendUint(out, s.answers.Add(1), 36)
 		out = append(out, "\r\n"...)
 	}
-	if r.From == redis.ReadCached {
+	switch r.From {
+	case redis.ReadCached:
 		out = append(out, cachedLine...)
+	case redis.ReadReplica:
+		out = append(append(append(out, readHeader+": "...), readFromReplica(r)...), "\r\n"...)
 	}
 	if f.closing {
 		out = append(out, "Connection: close\r\n"...)

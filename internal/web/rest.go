@@ -53,6 +53,7 @@ func acquireRequest() *redis.Request { return requests.Get().(*redis.Request) }
 
 // releaseRequest takes back a request whose answer has been encoded.
 func releaseRequest(r *redis.Request) {
+	r.Release()
 	results := r.Results
 	if cap(results) > 64 {
 		results = nil
@@ -96,6 +97,12 @@ func (s *Server) answerCommand(ctx *fasthttp.RequestCtx, r *redis.Request, f for
 	switch {
 	case err != nil && !(f.resp2 && redis.KindOf(err) == redis.Refused):
 		failJSON(ctx, err)
+	case err == nil && r.Held() > 0:
+		kind := applicationJSON
+		if f.resp2 {
+			kind = octetStream
+		}
+		s.answerLong(ctx, r, kind, &longBody{results: r.Results, form: f})
 	case f.resp2:
 		if err != nil {
 			status, _ := outcome(err)
@@ -193,6 +200,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 			return
 		}
 		r.Sender = s.slowSender(ctx, who, r.Commands)
+		r.Client = s.reader(ctx, who)
 		if err := s.store.Do(s.within(ctx), r); err != nil {
 			failJSON(ctx, err)
 			return
@@ -202,6 +210,14 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 	results := r.Results
 	if refusals != nil {
 		results = merge(refusals, r.Results)
+	}
+	if r.Held() > 0 {
+		kind := applicationJSON
+		if f.resp2 && !atomic {
+			kind = octetStream
+		}
+		s.answerLong(ctx, r, kind, &longBody{results: results, form: form{base64: f.base64, resp2: f.resp2 && !atomic}, list: kind == applicationJSON})
+		return
 	}
 	body := ctx.Response.SwapBody(nil)[:0]
 	if f.resp2 && !atomic { // a transaction's answer is always JSON
@@ -265,6 +281,7 @@ func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *r
 		return err
 	}
 	r.Sender = s.slowSender(ctx, who, r.Commands)
+	r.Client = s.reader(ctx, who)
 	if err := s.store.Do(s.within(ctx), r); err != nil {
 		return err
 	}

@@ -42,10 +42,23 @@ func (s *Server) bodySender(h *fasthttp.RequestHeader) string {
 	return address
 }
 
+// reader is by whom the room for long answers is counted: as sender, but that
+// clients of whom nothing is known do not count as one.
+func (s *Server) reader(ctx *fasthttp.RequestCtx, who *token.Rights) string {
+	if who != nil {
+		return who.Name
+	}
+	address, _ := s.told(&ctx.Request.Header)
+	return address
+}
+
 // told is the client's address as a balancer tells it.
 func (s *Server) told(h *fasthttp.RequestHeader) (string, bool) {
+	if s.cfg.SourceSecret == "" {
+		return "", false
+	}
 	secret, address, ok := bytes.Cut(h.Peek(sourceHeader), []byte{'/'})
-	if !ok || s.cfg.SourceSecret == "" || subtle.ConstantTimeCompare(secret, []byte(s.cfg.SourceSecret)) != 1 {
+	if !ok || subtle.ConstantTimeCompare(secret, []byte(s.cfg.SourceSecret)) != 1 {
 		return "", false
 	}
 	return string(address), true

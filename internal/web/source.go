@@ -91,7 +91,12 @@ func (s *Server) answerGet(ctx *fasthttp.RequestCtx, r *redis.Request) {
 		answer(ctx, fasthttp.StatusNotFound, "There is no such key.")
 		return
 	}
-	s.bytes(ctx, bytesOf(r.Results[0].Reply.Text()))
+	body := bytesOf(r.Results[0].Reply.Text())
+	if r.Held() > 0 {
+		s.answerLong(ctx, r, typeOf(body), &longBody{results: r.Results, raw: true})
+		return
+	}
+	s.bytes(ctx, body)
 }
 
 // sourceDo carries out a command of the source's routes. read reads it from the

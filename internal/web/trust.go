@@ -186,10 +186,15 @@ func (s *Server) tell(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	}
 	switch r.From {
 	case redis.ReadReplica:
-		h.Set(readHeader, fmt.Sprintf("replica; node=%s; lag=%dms", r.Node, (r.Lag+time.Millisecond-1)/time.Millisecond))
+		h.Set(readHeader, readFromReplica(r))
 	case redis.ReadCached:
 		h.Set(readHeader, "cached")
 	}
+}
+
+// readFromReplica says which replica has answered a request.
+func readFromReplica(r *redis.Request) string {
+	return fmt.Sprintf("replica; node=%s; lag=%dms", r.Node, (r.Lag+time.Millisecond-1)/time.Millisecond)
 }
 
 // idempotencyKey is what makes the request's repetition safe: the client's key,

@@ -20,9 +20,11 @@ const maxWait = 50 * time.Second
 // master.
 const retryRead = 500 * time.Millisecond
 
-// readMaster reads a key for watchers.
+// readMaster reads a key for watchers: what it returns may be kept.
 func (s *Server) readMaster(key string) (keyState, error) {
-	return s.read(context.Background(), &redis.Request{Read: redis.ReadMaster}, key)
+	now, err := s.read(context.Background(), &redis.Request{Read: redis.ReadMaster}, key)
+	now.keep()
+	return now, err
 }
 
 // waitForKey answers a key as soon as it is not what the client has: one of
@@ -55,7 +57,7 @@ func (s *Server) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 			same = given.noneMatch.among(&now)
 		}
 		if !same {
-			return answerKey(ctx, &now, given)
+			return s.answerKept(ctx, key, &now, given)
 		}
 		select {
 		case <-w.wake:
@@ -63,8 +65,22 @@ func (s *Server) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 		case <-timer.C:
 		case <-s.streams.Done():
 		}
-		return answerKey(ctx, &now, given)
+		return s.answerKept(ctx, key, &now, given)
 	}
+}
+
+// answerKept answers with a key that was read for all who watch it: anew where its
+// value was left out.
+func (s *Server) answerKept(ctx *fasthttp.RequestCtx, key string, now *keyState, given conditions) error {
+	if now.found() && len(now.value) < now.size {
+		fresh, err := s.read(context.Background(), &redis.Request{Read: redis.ReadMaster}, key)
+		if err != nil {
+			return err
+		}
+		defer fresh.release()
+		now = &fresh
+	}
+	return s.answerKey(ctx, now, given)
 }
 
 // change is what the events put and delete say of a key.
@@ -87,7 +103,7 @@ func (r *keyState) event(key string) (name string, data change) {
 		}
 		return "delete", data
 	}
-	size := len(r.value)
+	size := r.size
 	data.ETag, data.Type, data.Size = r.etag(), r.contentType, &size
 	if r.ttl >= 0 {
 		data.TTL = math.Max(r.ttl.Seconds(), 0.001)

@@ -1,0 +1,170 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// How an operation gets room for its answer, and what becomes of one whose answer
+// was dropped, in part or as a whole (see meter.go).
+
+// errNoRoom ends an attempt that only reads, and whose answer found no room. Nobody
+// but Client.finish is to see it.
+var errNoRoom = errors.New("there was no room for the answer")
+
+// roomPatience is how long an operation waits for room for its answer.
+const roomPatience = time.Second
+
+// share is what so many replies, those to the operation's commands among them, may take.
+func (o *operation) share(replies int) allowance {
+	return allowance{replies: replies, framed: o.atomic, budget: o.budget, room: o.room, always: o.writes}
+}
+
+// drop gives back the room that the operation has.
+func (o *operation) drop() {
+	if o.held > 0 {
+		o.ledger.give(o.held)
+		o.held = 0
+	}
+}
+
+// weigh takes in what the replies took. need is how much room somebody needs in
+// another attempt who finds that something of its own was dropped.
+func (o *operation) weigh(s allowance, need int64) {
+	if o.room > s.charged {
+		o.ledger.give(o.room - s.charged)
+	}
+	o.room, o.held, o.spent, o.need = 0, s.charged, s.spent, need
+}
+
+// cutShort gives the commands their error whose answers were dropped, in part or as
+// a whole. It returns false when the operation has its outcome: it may try again.
+func (o *operation) cutShort() bool {
+	for i := range o.results {
+		m, err := &o.results[i].Reply.m, o.results[i].Err
+		yes, room := isCut(m)
+		if words := Words(err); words != "" {
+			yes, room = cutIn(words)
+		}
+		if !yes {
+			continue
+		}
+		if !o.writes && room {
+			o.drop()
+			o.finish(errNoRoom)
+			return false
+		}
+		kind, cause := TooLong, o.ledger.errTooLong()
+		if room {
+			kind, cause = Crowded, errRoom
+		}
+		if o.writes && (i >= len(o.effects) || o.effects[i]) {
+			kind = Withheld
+		}
+		o.results[i] = Result{Err: &Error{kind, cause}}
+	}
+	return true
+}
+
+// withRoom has another attempt made at an operation whose answer found no room, as
+// soon as there is some, within roomPatience. It returns what do returns.
+func (w *writer) withRoom(ctx context.Context, o *operation) (over bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, roomPatience)
+	defer cancel()
+	for {
+		if !o.ledger.wait(ctx, o.need) {
+			return true, &Error{Crowded, nil}
+		}
+		o.room = min(o.need, o.ledger.limit)
+		o.expired.Store(false)
+		o.state.Store(queued)
+		if over, err = w.do(context.WithoutCancel(ctx), o); err != errNoRoom {
+			return over, err
+		}
+	}
+}
+
+// exchangeShared is exchange for commands of which the first ones belong together:
+// what their replies may take is theirs. cut reports whether something was dropped.
+func (s *session) exchangeShared(ctx context.Context, cmds rueidis.Commands, shares []allowance) (answers []rueidis.RedisResult, sent, cut bool) {
+	s.wire.meter.begin(shares)
+	answers, sent = s.exchangeBare(ctx, cmds)
+	loose, cuts := s.wire.meter.end()
+	s.loose += loose
+	return answers, sent, cuts > 0
+}
+
+// takeIn takes in what the replies to a batch took: there is a share for each
+// operation but the single ones, and then one for each call that carries out some of
+// those.
+func (s *session) takeIn(batch []*operation, shares []allowance) {
+	s.shares = shares
+	need := int64(0)
+	for i := range shares {
+		need = max(need, shares[i].need)
+	}
+	i := 0
+	for _, o := range batch {
+		if !o.single() {
+			o.weigh(shares[i], need)
+			i++
+		}
+	}
+	for ; i < len(shares); i++ {
+		s.loose += shares[i].charged
+	}
+}
+
+// weighSingle takes in what the answer to a single operation took of what was charged
+// for all of them.
+func (s *session) weighSingle(o *operation) {
+	if s.loose > 0 && len(o.results) == 1 {
+		o.held = min(s.loose, charged(lengthOf(&o.results[0].Reply.m)))
+		s.loose -= o.held
+	}
+}
+
+// lengthOf is how long an answer is, as meter counts it.
+func lengthOf(m *rueidis.RedisMessage) int64 {
+	if !m.IsArray() {
+		text, _ := m.ToString() // of an error, too
+		return int64(len(text))
+	}
+	list, _ := m.ToArray()
+	n := int64(elementSize * len(list))
+	for i := range list {
+		n += lengthOf(&list[i])
+	}
+	return n
+}
+
+// charged is what an answer of that length takes of the room for long ones, about.
+func charged(length int64) int64 {
+	if length <= shortAnswer {
+		return 0
+	}
+	return length
+}
+
+// give gives back what was charged for replies that nobody keeps.
+func (s *session) give() {
+	s.w.cfg.answers.give(s.loose)
+	s.loose = 0
+}
+
+// takeRoom takes room for an answer that is there already, and reports whether there
+// was some. Otherwise the operation has none.
+func (o *operation) takeRoom(m *rueidis.RedisMessage) bool {
+	o.spent += lengthOf(m)
+	more := charged(o.spent) - o.held
+	if o.spent > o.budget || more > 0 && !o.ledger.take(more) {
+		o.drop()
+		o.spent = 0
+		return false
+	}
+	o.held += max(more, 0)
+	return true
+}

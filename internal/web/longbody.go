@@ -1,0 +1,380 @@
+package web
+
+import (
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/redis"
+)
+
+// A long answer is made while it is written, in pieces: escaped for JSON it may be
+// six times as long as what Redis answered, and a client may take its time.
+
+// pieceSize is about how much of an answer is made at once, in bytes.
+const pieceSize = 32 << 10
+
+// leastRate is how fast a client has to read a long answer, in bytes a second, beyond
+// writeTimeout: as long as it takes, others may have no room for theirs.
+const leastRate = 1 << 20
+
+// patient gives a connection the time to take an answer of that length.
+func patient(conn net.Conn, length int) {
+	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout + time.Duration(length)*time.Second/leastRate))
+}
+
+// longBody is the body of an answer: the outcomes of commands, or other text.
+type longBody struct {
+	results []redis.Result
+	form    form
+	list    bool // as an array of JSON
+	raw     bool // the one result's text as it is
+	// texts, when it is not nil, is instead: keys as an array of JSON, between before and
+	// behind.
+	texts          []string
+	before, behind string
+
+	conn net.Conn
+	// request is whose answer it is; Close releases it.
+	request redis.Request
+}
+
+// answerLong answers with a long answer, which is the request's: that one's answer
+// moves to the body, and goes with it.
+func (s *Server) answerLong(ctx *fasthttp.RequestCtx, r *redis.Request, kind string, body *longBody) {
+	if c, ok := ctx.Conn().(*conn); ok { // else it is written into memory
+		body.conn = c
+	}
+	body.request = *r
+	*r = redis.Request{Commands: r.Commands}
+	ctx.SetContentType(kind)
+	ctx.SetBodyStream(body, body.length())
+}
+
+// finishTo is responder's.
+func (s *quick) finishTo(f *flight, conn net.Conn) error {
+	r := &f.request
+	if f.err != nil || r.Results[0].Err != nil || f.route == sourceSet || r.Results[0].Reply.Type() == redis.Null {
+		out := s.finish(f, nil)
+		_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		_, err := conn.Write(out)
+		return err
+	}
+	defer s.over(f)
+	body, kind := &longBody{results: r.Results, form: f.form}, applicationJSON
+	class := stringClass
+	switch {
+	case f.route == sourceGet:
+		body.raw = true
+		kind = typeOf(bytesOf(r.Results[0].Reply.Text()))
+	case f.form.resp2:
+		kind = octetStream
+	}
+	if f.route == byCommand {
+		class = s.metrics.class(r.Commands[0][0])
+	}
+	length := body.length()
+	now := f.memory.now
+	s.metrics.observe(class, f.method, okStatus, now.Sub(f.began), 1)
+	patient(conn, length)
+	if _, err := conn.Write(s.begin(f, nil, now, kind, length)); err != nil {
+		return err
+	}
+	_, err := body.WriteTo(conn)
+	return err
+}
+
+// Close is io.Closer's: the server has written the body, or will not.
+func (b *longBody) Close() error {
+	b.request.Release()
+	b.results, b.texts = nil, nil
+	return nil
+}
+
+var errOnlyWritten = errors.New("a long answer is only written")
+
+// Read is io.Reader's. The server writes the body by WriteTo.
+func (b *longBody) Read([]byte) (int, error) { return 0, errOnlyWritten }
+
+// WriteTo is io.WriterTo's.
+func (b *longBody) WriteTo(w io.Writer) (int64, error) {
+	if b.conn != nil {
+		patient(b.conn, b.length())
+	}
+	p := pieces{w: w, out: make([]byte, 0, 2*pieceSize)}
+	switch {
+	case b.raw:
+		p.text(b.results[0].Reply.Text())
+	case b.texts != nil:
+		p.text(b.before)
+		for i, text := range b.texts {
+			if i > 0 {
+				p.out = append(p.out, ',')
+			}
+			p.string(text, false)
+		}
+		p.text(b.behind)
+	default:
+		b.writeResults(&p)
+	}
+	p.flush(0)
+	return p.n, p.err
+}
+
+func (b *longBody) writeResults(p *pieces) {
+	if b.list {
+		p.out = append(p.out, '[')
+	}
+	for i := range b.results {
+		if i > 0 && b.list {
+			p.out = append(p.out, ',')
+		}
+		p.result(&b.results[i], b.form)
+	}
+	if b.list {
+		p.out = append(p.out, ']')
+	}
+}
+
+// length is how long the body is, in bytes.
+func (b *longBody) length() int {
+	if b.raw {
+		return len(b.results[0].Reply.Text())
+	}
+	n := 0
+	if b.texts != nil {
+		n = len(b.before) + len(b.behind) + max(0, len(b.texts)-1)
+		for _, text := range b.texts {
+			n += stringLength(text, false)
+		}
+		return n
+	}
+	if b.list {
+		n = 2 + max(0, len(b.results)-1)
+	}
+	for i := range b.results {
+		n += resultLength(&b.results[i], b.form)
+	}
+	return n
+}
+
+// pieces writes what is appended to out when that is enough.
+type pieces struct {
+	w   io.Writer
+	out []byte
+	n   int64
+	err error
+}
+
+// flush writes what there is, if it is that much.
+func (p *pieces) flush(least int) {
+	if len(p.out) < least || len(p.out) == 0 {
+		return
+	}
+	p.write(p.out)
+	p.out = p.out[:0]
+}
+
+func (p *pieces) write(b []byte) {
+	if p.err != nil {
+		return
+	}
+	n, err := p.w.Write(b)
+	p.n += int64(n)
+	p.err = err
+}
+
+// text writes a text as it is.
+func (p *pieces) text(s string) {
+	if len(s) < pieceSize {
+		p.out = append(p.out, s...)
+		p.flush(pieceSize)
+		return
+	}
+	p.flush(0)
+	p.write(bytesOf(s)) // it is only read
+}
+
+// string writes a string of JSON.
+func (p *pieces) string(s string, inBase64 bool) {
+	p.out = append(p.out, '"')
+	for s != "" && p.err == nil {
+		part := s[:min(len(s), pieceSize/4*3)] // three bytes are four in base64
+		if !inBase64 && len(part) < len(s) {
+			part = part[:wholeRunes(part)]
+		}
+		if s = s[len(part):]; inBase64 {
+			p.out = base64.StdEncoding.AppendEncode(p.out, bytesOf(part))
+		} else {
+			p.out = appendEscaped(p.out, part)
+		}
+		p.flush(pieceSize)
+	}
+	p.out = append(p.out, '"')
+}
+
+// wholeRunes is how much of a text can be told from the rest: it does not end in the
+// midst of a character.
+func wholeRunes(s string) int {
+	for i := len(s) - 1; i > len(s)-utf8.UTFMax && i > 0; i-- {
+		if utf8.RuneStart(s[i]) {
+			if !utf8.FullRuneInString(s[i:]) {
+				return i
+			}
+			break
+		}
+	}
+	return len(s)
+}
+
+// result writes a command's outcome, as appendResult and appendRESP do.
+func (p *pieces) result(r *redis.Result, f form) {
+	switch {
+	case r.Err != nil && f.resp2:
+		p.out = appendRESP(p.out, r)
+	case r.Err != nil:
+		p.out = appendResult(p.out, r, f.base64)
+	case f.resp2:
+		p.resp(&r.Reply)
+	case r.Reply.Type() == redis.Text && len(r.Reply.Text()) < pieceSize:
+		p.out = appendResult(p.out, r, f.base64)
+	default:
+		p.out = append(p.out, `{"result":`...)
+		p.reply(&r.Reply, f.base64)
+		p.out = append(p.out, '}')
+	}
+	p.flush(pieceSize)
+}
+
+func (p *pieces) reply(r *redis.Reply, inBase64 bool) {
+	switch r.Type() {
+	case redis.Text:
+		p.string(r.Text(), inBase64)
+	case redis.Array:
+		p.out = append(p.out, '[')
+		for i := range r.Len() {
+			if i > 0 {
+				p.out = append(p.out, ',')
+			}
+			element := r.At(i)
+			p.reply(&element, inBase64)
+		}
+		p.out = append(p.out, ']')
+	default:
+		p.out = appendReply(p.out, r, inBase64)
+	}
+	p.flush(pieceSize)
+}
+
+func (p *pieces) resp(r *redis.Reply) {
+	switch {
+	case r.Type() == redis.Text && len(r.Text()) >= pieceSize:
+		if r.Simple() {
+			p.out = append(p.out, '+')
+		} else {
+			p.out = appendHead(p.out, '$', int64(len(r.Text())))
+		}
+		p.text(r.Text())
+		p.out = append(p.out, "\r\n"...)
+	case r.Type() == redis.Array:
+		n := r.Len()
+		p.out = appendHead(p.out, '*', int64(n))
+		for i := range n {
+			element := r.At(i)
+			p.resp(&element)
+		}
+	default:
+		p.out = appendRESPReply(p.out, r)
+	}
+	p.flush(pieceSize)
+}
+
+// resultLength is how long a command's outcome is that result writes.
+func resultLength(r *redis.Result, f form) int {
+	var small [256]byte
+	switch {
+	case r.Err != nil && f.resp2:
+		return len(appendRESP(small[:0], r))
+	case r.Err != nil:
+		return len(appendResult(small[:0], r, f.base64))
+	case f.resp2:
+		return respLength(&r.Reply)
+	case r.Reply.Type() == redis.Text && len(r.Reply.Text()) < pieceSize && f.base64 && r.Reply.Text() == "OK":
+		return len(`{"result":"OK"}`)
+	}
+	return len(`{"result":}`) + replyLength(&r.Reply, f.base64)
+}
+
+func replyLength(r *redis.Reply, inBase64 bool) int {
+	switch r.Type() {
+	case redis.Text:
+		return stringLength(r.Text(), inBase64)
+	case redis.Array:
+		count := r.Len()
+		n := 2 + max(0, count-1)
+		for i := range count {
+			element := r.At(i)
+			n += replyLength(&element, inBase64)
+		}
+		return n
+	}
+	var small [256]byte
+	return len(appendReply(small[:0], r, inBase64))
+}
+
+func respLength(r *redis.Reply) int {
+	switch r.Type() {
+	case redis.Text:
+		n := len(r.Text())
+		if r.Simple() {
+			return len("+\r\n") + n
+		}
+		return len("$\r\n\r\n") + len(strconv.Itoa(n)) + n
+	case redis.Array:
+		count := r.Len()
+		n := len("*\r\n") + len(strconv.Itoa(count))
+		for i := range count {
+			element := r.At(i)
+			n += respLength(&element)
+		}
+		return n
+	}
+	var small [256]byte
+	return len(appendRESPReply(small[:0], r))
+}
+
+// stringLength is how long a string of JSON is.
+func stringLength(s string, inBase64 bool) int {
+	if inBase64 {
+		return 2 + base64.StdEncoding.EncodedLen(len(s))
+	}
+	n := 2
+	for {
+		k := plain(s)
+		n += k
+		if s = s[k:]; s == "" {
+			return n
+		}
+		size := 1
+		switch c := s[0]; {
+		case c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t':
+			n += 2
+		case c < ' ':
+			n += len(`\u0000`)
+		default:
+			r, width := utf8.DecodeRuneInString(s)
+			if size = width; r == utf8.RuneError && width == 1 {
+				n += len("\uFFFD")
+			} else {
+				n += width
+			}
+		}
+		s = s[size:]
+	}
+}

@@ -1,0 +1,37 @@
+//go:build linux && (amd64 || arm64)
+
+package web
+
+import (
+	"net"
+	"slices"
+	"time"
+)
+
+// finishAside has the answer of a flight that has landed made elsewhere, with
+// memory of its own: it is so long that everybody here would wait for it.
+func (l *loop) finishAside(f *flight) {
+	f.closing, f.memory = l.draining, new(memory)
+	l.engine.aside(f.conn, func(conn net.Conn) error {
+		f.memory.now = time.Now()
+		return l.engine.responder.finishTo(f, conn)
+	})
+}
+
+// writeAside has what a connection does not take now of a short answer written
+// elsewhere. Where too much waits like that, the connection is closed.
+func (l *loop) writeAside(c *quickConn, out []byte) {
+	n := int64(len(out))
+	if l.engine.unread.Add(n) > maxUnread {
+		l.engine.unread.Add(-n)
+		l.close(c)
+		return
+	}
+	rest := slices.Clone(out)
+	l.engine.aside(c, func(conn net.Conn) error {
+		defer l.engine.unread.Add(-n)
+		_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		_, err := conn.Write(rest)
+		return err
+	})
+}
