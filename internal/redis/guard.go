@@ -183,6 +183,15 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 	if err != nil {
 		return nil, errLost
 	}
+	list, _ := all.ToArray()
+	if login >= 0 {
+		s.loggedIn(list[login].Error())
+	}
+	out := results(list[before:])
+	if !keepable(list[before:]) {
+		s.origin.stamp(commands, out)
+		return out, nil
+	}
 	keep := s.records(nil, b.Set().Key(record).Value(string(all.CacheMarshal(nil))).Xx().PxMilliseconds(number(s.w.ttl)).Build())
 	answers, _ = s.exchange(ctx, keep)
 	if answers[len(answers)-1].NonRedisError() != nil {
@@ -193,13 +202,26 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 			s.spoil(err)
 		}
 	}
-	list, _ := all.ToArray()
-	if login >= 0 {
-		s.loggedIn(list[login].Error())
-	}
-	out := results(list[before:])
 	s.origin.stamp(commands, out)
 	return out, nil
+}
+
+// keepable reports whether answers are short enough to stand in a record.
+func keepable(answers []rueidis.RedisMessage) bool {
+	bytes, elements := int64(maxKeptBytes), maxKeptElements
+	var weigh func([]rueidis.RedisMessage)
+	weigh = func(list []rueidis.RedisMessage) {
+		elements -= len(list)
+		for i := range list {
+			if inner, err := list[i].ToArray(); err == nil {
+				weigh(inner)
+			} else {
+				bytes -= lengthOf(&list[i])
+			}
+		}
+	}
+	weigh(answers)
+	return bytes >= 0 && elements >= 0
 }
 
 // replay answers a repetition from its record.

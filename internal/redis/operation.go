@@ -231,6 +231,11 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 			done = done || o.effects[i]
 			o.results = append(o.results, Result{Reply: o.reply(i, m)})
 		case refused:
+			if o.record != "" && o.effects[i] && isGone(err) {
+				done = true
+				o.results = append(o.results, Result{Err: &Error{Unknown, errDone}})
+				break
+			}
 			o.results = append(o.results, Result{Err: o.refusal(wordsOf(m))})
 		case retry:
 			again = true
@@ -294,6 +299,10 @@ func (o *operation) readScript(s *session, a rueidis.RedisResult, sent bool) (ne
 			s.forget(o.script)
 			o.cause = err
 			return repeat, nil
+		}
+		if isGone(err) {
+			o.finish(&Error{Unknown, errDone})
+			return decided, nil
 		}
 		o.results = append(o.results, Result{Err: o.refusal(wordsOf(m))})
 		return settle, nil

@@ -61,6 +61,39 @@ local function renew(rec, ttl)
 end
 `
 
+// keeping makes the record of an answer: packed(r). The answer itself stands in it
+// if it is short (maxKeptBytes, maxKeptElements), and otherwise that it is gone: it
+// would take its length again in Redis' memory, at each replica and on the disk.
+const keeping = `
+local bytes, elements
+local function weigh(r)
+  elements = elements - 1
+  if type(r) == 'string' then
+    bytes = bytes - #r
+  elseif type(r) == 'table' then
+    for _, e in ipairs(r) do weigh(e) end
+  end
+end
+local function short(r)
+  bytes, elements = ` + keptBytes + `, ` + keptElements + `
+  weigh(r)
+  return bytes >= 0 and elements >= 0
+end
+local function packed(r)
+  if not short(r) then r = {err = '` + goneWords + `'} end
+  return cmsgpack.pack(r)
+end
+`
+
+// goneWords are Redis' words for a repetition of a write whose answer was not kept.
+const goneWords = "HFGONE the request was carried out before, and its answer is gone"
+
+// isGone reports whether a refusal has these words.
+func isGone(err error) bool {
+	reply, ok := rueidis.IsRedisErr(err)
+	return ok && reply.Error() == goneWords
+}
+
 // recording carries a write out once. KEYS[1] is the write's record (empty:
 // none is kept), ARGV[1] how long it lives (milliseconds; empty: none is kept,
 // and KEYS[1] is one that is there anyway), ARGV[2] the database
@@ -74,7 +107,7 @@ end
 // When memory is full, Redis still carries out what frees some (DEL). There the
 // record must not be in the way: Redis looks at the memory before a script's
 // first write alone (script.c, scriptVerifyOOM), so that is one that takes none.
-const recording = renewing + `
+const recording = renewing + keeping + `
 local rec, ttl, recdb, datadb = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local function recorded(body, frees)
   if rec == '' or ttl == '' then return body() end
@@ -99,7 +132,7 @@ local function recorded(body, frees)
   end
   if not (type(r) == 'table' and r.ok == 'OK') then
     if recdb ~= '' then redis.call('SELECT', recdb) end
-    redis.call('SET', rec, cmsgpack.pack(r), 'PX', ttl)
+    redis.call('SET', rec, packed(r), 'PX', ttl)
   end
   return r
 end
@@ -132,7 +165,7 @@ end
 // others are carried out also when it is full. One call for many costs a fraction of many calls,
 // at the master and, since it changes the database twice and not twice for each
 // command, at the replicas.
-var once = newScript(renewing+carrying+`
+var once = newScript(renewing+keeping+carrying+`
 local call, ttl, recdb, datadb, growing = redis.call, ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local out, place, same, mine, at = {}, {}, {}, {}, 5
 if recdb ~= '' then call('SELECT', recdb) end
@@ -172,7 +205,7 @@ if #keep > 0 then
     if type(r) == 'table' and r.err then
       call('DEL', KEYS[i])
     else
-      call('SET', KEYS[i], cmsgpack.pack(r), 'PX', ttl)
+      call('SET', KEYS[i], packed(r), 'PX', ttl)
     end
   end
 end

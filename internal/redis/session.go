@@ -123,7 +123,9 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	if len(batch) > 0 && batch[0].guarded {
 		s.cut = false
 		then, broken := s.guarded(ctx, batch[0])
-		batch[0].held, s.loose = batch[0].held+s.loose, 0
+		if then != decided { // else it is its caller's again
+			batch[0].held, s.loose = batch[0].held+s.loose, 0
+		}
 		if s.cut && then == settle && !batch[0].cutShort() {
 			then = decided
 		}
@@ -247,8 +249,9 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	var ended error
 	var misworded []refusedCommand
 	for _, o := range batch {
+		single := o.single()
 		then, broken := o.read(s, answers[o.first:o.first+o.count], sent)
-		if o.single() {
+		if single && then != decided { // else it is its caller's again
 			s.weighSingle(o)
 		}
 		if cut && then == settle && !o.cutShort() {

@@ -29,10 +29,13 @@ import (
 // which it says.
 const answersForm = "holdfast script:"
 
-// Answers that are longer together, or have more elements, are not kept.
+// Answers to a request that are longer together, or have more elements, are not kept in
+// its record.
 const (
 	maxKeptBytes    = 256 << 10
 	maxKeptElements = 10000
+
+	keptBytes, keptElements = "262144", "10000" // the same, for a script
 )
 
 // whole carries a transaction out: KEYS[1] is its record; behind the first
@@ -47,7 +50,7 @@ const (
 // repetition of one whose answers are too long to be kept. redis.pcall gives
 // Redis' words as they are, where an error that is raised ends in the script's
 // name and line.
-var whole = newScript(renewing+carrying+`
+var whole = newScript(renewing+keeping+carrying+`
 local rec, ttl, recdb, datadb = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local form = '`+answersForm+`'
 local check = redis.acl_check_cmd
@@ -77,15 +80,6 @@ end
 local first = redis.pcall('SET', rec, '', 'PX', ttl)
 if first.err then return first end
 local out, n = {}, 0
-local bytes, elements = `+strconv.Itoa(maxKeptBytes)+`, `+strconv.Itoa(maxKeptElements)+`
-local function weigh(r)
-  elements = elements - 1
-  if type(r) == 'string' then
-    bytes = bytes - #r
-  elseif type(r) == 'table' then
-    for _, e in ipairs(r) do weigh(e) end
-  end
-end
 local ok = pcall(function()
   if recdb ~= '' then redis.call('SELECT', datadb) end
   at = 4
@@ -93,10 +87,9 @@ local ok = pcall(function()
     local to = at + ARGV[at]
     n = n + 1
     out[n] = carried(at + 1, to)
-    weigh(out[n])
     at = to + 1
   end
-  if bytes < 0 or elements < 0 then return end
+  if not short(out) then return end
   if recdb ~= '' then redis.call('SELECT', recdb) end
   redis.pcall('SET', rec, form .. cmsgpack.pack(out), 'PX', ttl)
 end)
