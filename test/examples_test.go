@@ -2,7 +2,11 @@ package test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -156,6 +160,7 @@ func TestExampleOwnProgram(t *testing.T) {
 	if cookie := header(t, st.Entry+"/", "Set-Cookie"); !strings.HasPrefix(cookie, "node=visits-") {
 		t.Errorf("Set-Cookie: %q", cookie)
 	}
+	s.programFindsItsWay("visits-1", "visits")
 	// Its Redis address leads to the master, whoever that is.
 	old := s.master()
 	s.must("kill", old)
@@ -167,5 +172,56 @@ func TestExampleOwnProgram(t *testing.T) {
 	})
 	if after := count(); after <= before {
 		t.Errorf("the count fell from %d to %d", before, after)
+	}
+	s.programFindsItsWay("visits-1", "visits")
+}
+
+// programFindsItsWay does what a program's client library does with the environment of
+// one of its nodes: it asks each Sentinel for the master, and logs in there and at the
+// balancers' port. It stays in its database.
+func (s *instance) programFindsItsWay(node, app string) {
+	s.t.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", s.node(node).PID))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	env := map[string]string{}
+	for variable := range strings.SplitSeq(string(raw), "\x00") {
+		name, value, _ := strings.Cut(variable, "=")
+		env[name] = value
+	}
+	at, err := url.Parse(env["REDIS_URL"])
+	if err != nil || at.User.Username() != "app-"+app || at.Path != "/0" {
+		s.t.Fatalf("REDIS_URL is of the user %q, at %s (%v)", at.User.Username(), at.Path, err)
+	}
+	ask := func(address string, command ...string) string {
+		s.t.Helper()
+		host, port, _ := net.SplitHostPort(address)
+		cmd := exec.Command("redis-cli", append([]string{"--user", at.User.Username(), "-h", host, "-p", port}, command...)...)
+		password, _ := at.User.Password()
+		cmd.Env = append(os.Environ(), "REDISCLI_AUTH="+password)
+		out, _ := cmd.CombinedOutput()
+		return strings.TrimSpace(string(out))
+	}
+
+	master := s.node(s.master()).Address
+	for _, sentinel := range strings.Split(env["REDIS_SENTINELS"], ",") {
+		if got := strings.Replace(ask(sentinel, "sentinel", "get-master-addr-by-name", env["REDIS_MASTER_NAME"]), "\n", ":", 1); got != master {
+			s.t.Errorf("the master is %s, by %s: %q", master, sentinel, got)
+		}
+		if got := ask(sentinel, "sentinel", "slaves", env["REDIS_MASTER_NAME"]); !strings.Contains(got, "127.0.0.1") {
+			s.t.Errorf("the replicas are, by %s: %q", sentinel, got)
+		}
+		if got := ask(sentinel, "sentinel", "failover", env["REDIS_MASTER_NAME"]); !strings.Contains(got, "NOPERM") {
+			s.t.Errorf("%s to a failover that a program wants: %q", sentinel, got)
+		}
+	}
+	for _, address := range []string{master, at.Host} {
+		if got := ask(address, "-n", "0", "exists", "visits"); got != "1" {
+			s.t.Errorf("%s: %q", address, got)
+		}
+		if got := ask(address, "select", "15"); !strings.Contains(got, "NOPERM") {
+			s.t.Errorf("%s to SELECT 15: %q", address, got)
+		}
 	}
 }

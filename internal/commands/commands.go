@@ -160,6 +160,22 @@ func Named(name string, container bool) (Rule, string) {
 // that allows it. It is empty for all others.
 func Refused(name string) string { return reasonIn(always, name) }
 
+// RefusedProgram is why a program of the user's own may not use a command of this name in
+// a stack, whatever is allowed. Its connections are its own: what belongs to one is
+// free, but for what makes it a replica's. It is empty for all others.
+func RefusedProgram(name string) string {
+	switch name {
+	case "copy":
+		return "with its option DB " + ofDatabase
+	case "psync", "replconf", "sync", "script|debug":
+		return apart
+	}
+	if why := Refused(name); why != "" && why != ofConnection {
+		return why
+	}
+	return reasonIn(inStacks, name)
+}
+
 // reasonIn is the reason that stands for a name or for its container.
 func reasonIn(names map[string]string, name string) string {
 	if why := names[name]; why != "" {

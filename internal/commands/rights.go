@@ -49,6 +49,36 @@ func ReadScriptRights(database int) string {
 		granted(scriptNames), fmt.Sprintf("+select|%d", database))
 }
 
+// ProgramRights are what the Redis user of an application's own program may do: the
+// data commands, in the databases that are named by their numbers, and what is
+// allowed beside them. No COPY, for the reason that ScriptRights have. Redis compares a
+// pattern that a client subscribes to only with whole patterns, so these are named,
+// too: see SafePattern.
+func ProgramRights(databases []int, patterns, allow []string) string {
+	var selects, listens []string
+	for _, d := range databases {
+		selects = append(selects, fmt.Sprintf("+select|%d", d))
+	}
+	for _, p := range patterns {
+		listens = append(listens, "&"+p)
+	}
+
+	return rights("~*", channelsOfClients, strings.Join(listens, " "),
+		"-@all +@read +@write +@connection +@transaction +@scripting +@pubsub -@admin -@dangerous -copy -move -select -script|debug",
+		denied(Shared), granted(Granted), "+time +wait", granted(allow), strings.Join(selects, " "))
+}
+
+// SafePattern reports whether a pattern of channels (manual, PSUBSCRIBE) certainly leaves
+// the Sentinels' channel out, by how it begins: with it also all patterns and channels
+// that it matches are others.
+func SafePattern(pattern string) bool {
+	begins := pattern
+	if i := strings.IndexAny(pattern, `*?[\`); i >= 0 {
+		begins = pattern[:i]
+	}
+	return !strings.HasPrefix(SentinelChannel, begins)
+}
+
 func rights(parts ...string) string {
 	var all []string
 	for _, part := range parts {
@@ -56,6 +86,9 @@ func rights(parts ...string) string {
 	}
 	return strings.Join(all, " ")
 }
+
+// denied take rights to commands away, by their names.
+func denied(names []string) string { return "-" + strings.Join(names, " -") }
 
 // granted are rights to commands by their names.
 func granted(names []string) string {

@@ -68,16 +68,17 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 	return env
 }
 
-// scriptUser is a Redis user as which the scripts of an application's clients run.
-type scriptUser struct{ Name, Password, Rights string }
+// redisUser is a Redis user of an application.
+type redisUser struct{ Name, Password, Rights string }
 
-// scriptUsers are those of an application: of its clients who may write, and of its
-// tokens that may only read. An application without scripts has none.
-func (b builder) scriptUsers(app string, kv stack.KVApp) []scriptUser {
+// scriptUsers are those as which the scripts of an application's clients run: of its
+// clients who may write, and of its tokens that may only read. An application without
+// scripts has none.
+func (b builder) scriptUsers(app string, kv stack.KVApp) []redisUser {
 	if kv.Scripts == "off" {
 		return nil
 	}
-	return []scriptUser{
+	return []redisUser{
 		{"scripts-" + app, b.machine.Secrets.Scripts, commands.ScriptRights(dataDatabase, kv.GrantedCommands())},
 		{"read-scripts-" + app, b.machine.Secrets.ReadScripts, commands.ReadScriptRights(dataDatabase)},
 	}
@@ -93,12 +94,31 @@ func (b builder) scriptLogins(app string, kv stack.KVApp) string {
 }
 
 // allScriptUsers are those of every application, in the order of the names.
-func (b builder) allScriptUsers() []scriptUser {
-	var all []scriptUser
+func (b builder) allScriptUsers() []redisUser {
+	var all []redisUser
 	for _, name := range slices.Sorted(maps.Keys(b.stack.Apps)) {
 		if kv := b.stack.Apps[name].KV; kv != nil {
 			all = append(all, b.scriptUsers(name, *kv)...)
 		}
+	}
+	return all
+}
+
+// programUser is the Redis user of an application's own program.
+func (b builder) programUser(app string) redisUser {
+	access := b.stack.Apps[app].Redis
+	databases := append([]int{dataDatabase}, access.Databases...)
+	return redisUser{
+		"app-" + app, b.machine.Secrets.Programs[app],
+		commands.ProgramRights(databases, access.Patterns, access.AllowedCommands()),
+	}
+}
+
+// programUsers are those of every application, in the order of the names.
+func (b builder) programUsers() []redisUser {
+	var all []redisUser
+	for _, app := range b.stack.Programs() {
+		all = append(all, b.programUser(app))
 	}
 	return all
 }

@@ -96,6 +96,11 @@ func (b builder) check() error {
 				return fmt.Errorf("the secrets have no password for %s", password.user)
 			}
 		}
+		for _, user := range b.programUsers() {
+			if user.Password == "" {
+				return fmt.Errorf("the secrets have no password for %s", user.Name)
+			}
+		}
 	}
 	return checkNodes(b.nodes, b.machine, b.stack)
 }
@@ -222,7 +227,7 @@ func (b builder) app(n node, p *Process) {
 		if p.Probe.Kind == ProbeHTTP {
 			p.Probe.Live = "/healthz/live"
 		}
-		maps.Copy(env, b.redisEnv(n))
+		maps.Copy(env, b.redisEnv(n, "web", b.machine.Secrets.Web))
 		maps.Copy(env, b.kvEnv(n, *app.KV))
 		if app.KV.Admin {
 			p.Admin = env["HOLDFAST_ADMIN"]
@@ -246,7 +251,8 @@ func (b builder) app(n node, p *Process) {
 		if b.stack.Redis.Enabled && b.stack.Redis.Sentinels > 0 {
 			p.Stage = stageAppBehindBalancer
 		}
-		ours := b.redisEnv(n)
+		user := b.programUser(n.app)
+		ours := b.redisEnv(n, user.Name, user.Password)
 		maps.Copy(env, ours)
 		for name, value := range app.Env { // the user's word beats ours
 			env[name] = stack.Expand(value, lookIn(own, ours))
@@ -279,15 +285,16 @@ func (b builder) appProbe(app stack.App) Probe {
 	return probe
 }
 
-// redisEnv tells a program where Redis is; nothing when the stack has none.
+// redisEnv tells a program where Redis is, and the user that it is there; nothing
+// when the stack has none.
 // Without Sentinels the master never moves, and the way through the balancers,
 // which start later, would make a node wait that is ready only with Redis.
-func (b builder) redisEnv(n node) map[string]string {
+func (b builder) redisEnv(n node, user, password string) map[string]string {
 	if !b.stack.Redis.Enabled {
 		return nil
 	}
 	url := func(address string) string {
-		return fmt.Sprintf("redis://web:%s@%s/%d", b.machine.Secrets.Web, address, dataDatabase)
+		return fmt.Sprintf("redis://%s:%s@%s/%d", user, password, address, dataDatabase)
 	}
 	sentinels := of(b.nodes, Sentinel)
 	if len(sentinels) == 0 {

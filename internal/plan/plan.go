@@ -204,6 +204,8 @@ type Secrets struct {
 	Drill       string            `json:"drill"`        // see DrillHeader
 	Source      string            `json:"source"`       // see SourceHeaderName
 	SentinelIDs map[string]string `json:"sentinel-ids"` // by node
+	// Programs are the passwords of the users' own programs, by application.
+	Programs map[string]string `json:"programs"`
 }
 
 // PortNeed is a node that needs a port of its own.

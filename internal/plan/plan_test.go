@@ -233,11 +233,13 @@ func TestWithoutSentinelsRedisIsReachedBeforeTheBalancersRun(t *testing.T) {
 	s.Apps["api"] = stack.App{Command: []string{"x"}, Nodes: 1}
 	s.Redis.Sentinels = 0
 	m := machine(s, "/state", Placeholders(s))
-	want := fmt.Sprintf("REDIS_URL=redis://web:<secret:web>@127.0.0.1:%d/0", m.Ports["redis-1"])
+	users := map[string]string{"api": "app-api", "web": "web"}
 	for _, process := range mustMake(t, s, m).Hosts[0].Processes {
 		if process.Kind != Web {
 			continue
 		}
+		user := users[process.App]
+		want := fmt.Sprintf("REDIS_URL=redis://%s:<secret:%[1]s>@127.0.0.1:%d/0", user, m.Ports["redis-1"])
 		if process.Stage != stageApp || !slices.Contains(process.Env, want) {
 			t.Errorf("%s: stage %d, %v; want %s", process.Node, process.Stage, process.Env, want)
 		}
@@ -277,7 +279,11 @@ func TestAPlanThatCannotWorkIsRefused(t *testing.T) {
 		"one with a comma in it":     {func(s *stack.Stack, m *Machine) { m.StateDir = "/a,b" }, "has a character"},
 		"a node without a port":      {func(s *stack.Stack, m *Machine) { delete(m.Ports, "web-2") }, "no port was chosen for web-2"},
 		"no password":                {func(s *stack.Stack, m *Machine) { m.Secrets.Balancer = "" }, "no password for balancer"},
-		"no run id":                  {func(s *stack.Stack, m *Machine) { delete(m.Secrets.SentinelIDs, "sentinel-3") }, "no run id"},
+		"no password of a program": {func(s *stack.Stack, m *Machine) {
+			s.Apps["own"] = stack.App{Command: []string{"x"}, Nodes: 1}
+			m.Ports["own-1"] = 7999
+		}, "no password for app-own"},
+		"no run id": {func(s *stack.Stack, m *Machine) { delete(m.Secrets.SentinelIDs, "sentinel-3") }, "no run id"},
 		"an application called redis": {func(s *stack.Stack, m *Machine) {
 			s.Apps["redis"] = s.Apps["web"]
 		}, "may not be called redis"},
@@ -308,6 +314,8 @@ func TestSecretsStayWhenTheStackGrows(t *testing.T) {
 	s := base()
 	old := mustSecrets(t, s)
 	s.Redis.Sentinels = 5
+	s.Apps["own"] = stack.App{Command: []string{"x"}, Nodes: 1}
+	s.Apps["other"] = stack.App{Command: []string{"x"}, Nodes: 1}
 	grown, err := old.Complete(rand.NewChaCha8([32]byte{1}), s)
 	if err != nil {
 		t.Fatal(err)
@@ -318,9 +326,16 @@ func TestSecretsStayWhenTheStackGrows(t *testing.T) {
 	if len(grown.SentinelIDs["sentinel-5"]) != 40 || len(grown.Web) != 64 {
 		t.Errorf("lengths: %d and %d", len(grown.SentinelIDs["sentinel-5"]), len(grown.Web))
 	}
+	if own, other := grown.Programs["own"], grown.Programs["other"]; len(own) != 64 || len(other) != 64 || own == other || len(old.Programs) != 0 {
+		t.Errorf("passwords of programs: %q; before: %v", grown.Programs, old.Programs)
+	}
+	if again, err := grown.Complete(strings.NewReader(""), s); err != nil || !reflect.DeepEqual(again, grown) {
+		t.Errorf("they are drawn again: %v, %v", again, err)
+	}
 	for _, name := range []string{"sentinel-4", "sentinel-5"} {
 		delete(grown.SentinelIDs, name)
 	}
+	clear(grown.Programs)
 	if !reflect.DeepEqual(old, grown) {
 		t.Error("what was there changed")
 	}
@@ -337,6 +352,11 @@ func TestNoSecretStandsOnACommandLineOrInAFileOthersRead(t *testing.T) {
 		for _, password := range secrets.passwords() {
 			if strings.Contains(strings.Join(process.Args, " "), *password.value) {
 				t.Errorf("%s has %s's password on its command line", process.Node, password.user)
+			}
+		}
+		for app, password := range secrets.Programs {
+			if strings.Contains(strings.Join(process.Args, " "), password) {
+				t.Errorf("%s has the password of app-%s on its command line", process.Node, app)
 			}
 		}
 	}

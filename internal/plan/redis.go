@@ -29,7 +29,8 @@ type redisData struct {
 	Backlog          int64
 	Secrets          Secrets
 	WebRights        string // of user web
-	ScriptUsers      []scriptUser
+	ScriptUsers      []redisUser
+	ProgramUsers     []redisUser
 	BusyReply        time.Duration
 	MinReplicas      int
 	// In bytes: the longest string, and how much may wait for a client of each kind,
@@ -73,7 +74,7 @@ func (b builder) redis(n node) redisData {
 		Memory: r.Memory, MemoryPolicy: r.MemoryPolicy,
 		Password: b.machine.Secrets.Replication,
 		Replicas: r.Replicas, Backlog: backlogSize(r.Memory),
-		Secrets: b.machine.Secrets, WebRights: commands.NodeRights(b.allowed()), ScriptUsers: b.allScriptUsers(),
+		Secrets: b.machine.Secrets, WebRights: commands.NodeRights(b.allowed()), ScriptUsers: b.allScriptUsers(), ProgramUsers: b.programUsers(),
 		BusyReply: r.DownAfter / 4, MinReplicas: MinReplicas,
 	}
 	d.buffers(b.stack)
@@ -121,6 +122,7 @@ type sentinelData struct {
 	KnownSentinels []peer
 	ParallelSyncs  int
 	Secrets        Secrets
+	ProgramUsers   []redisUser
 	stack.Redis
 }
 
@@ -155,6 +157,7 @@ func (b builder) sentinel(n node) sentinelData {
 		// Sentinel takes no 0.
 		ParallelSyncs: max(1, b.stack.Redis.Replicas),
 		Secrets:       b.machine.Secrets,
+		ProgramUsers:  b.programUsers(),
 		Redis:         b.stack.Redis,
 		Epochs:        b.machine.Replication,
 	}

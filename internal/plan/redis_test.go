@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"holdfast/internal/commands"
+	"holdfast/internal/stack"
 )
 
 // startRedis starts the Sentinels and the redis nodes; redis-1 is master.
@@ -262,6 +264,10 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 	s := base()
 	s.Redis.Replicas, s.Redis.Sentinels = 0, 1
 	s.Apps["web"].KV.Allow = []string{"keys", "config|get", "monitor", "blpop"}
+	s.Apps["own"] = stack.App{Command: []string{"x"}, Nodes: 1}
+	s.Apps["more"] = stack.App{Command: []string{"x"}, Nodes: 1, Redis: stack.RedisAccess{
+		Allow: []string{"keys", "flushdb", "function|load"}, Patterns: []string{"news.*", `__keyspace@0__:\[a(b)?`}, Databases: []int{1, 14},
+	}}
 	c := newCluster(t, s, nil)
 	c.startRedis()
 	redis, sentinel := c.process("redis-1").Address, c.process("sentinel-1").Address
@@ -292,6 +298,18 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 		{redis, "scripts-web", "SELECT 15|SELECT 1|COPY a b|MOVE a 15|SWAPDB 0 1|FLUSHDB|PUBLISH __sentinel__:hello x|FUNCTION FLUSH|FUNCTION LOAD x|SCRIPT FLUSH|MULTI|CLIENT ID|ACL WHOAMI|CONFIG SET save x", false},
 		{redis, "read-scripts-web", "EVAL_RO x 0|EVALSHA_RO x 0|FCALL_RO f 0|GET a|SELECT 0|DBSIZE|SORT_RO a", true},
 		{redis, "read-scripts-web", "SET a b|SELECT 15|SCAN 0|KEYS *|CONFIG GET save|PUBLISH news x|SPUBLISH news x|SUBSCRIBE news|INFO|DEL a|SCRIPT LOAD x", false},
+		// What client libraries send when they connect, and the data commands.
+		{redis, "app-own", "HELLO 3|AUTH app-own x|SELECT 0|CLIENT SETNAME x|CLIENT ID|CLIENT INFO|CLIENT TRACKING on|CLIENT REPLY ON|COMMAND|COMMAND DOCS get|INFO|ROLE|PING|RESET|TIME|" +
+			"SET a b|GET a|DEL a|SCAN 0|SORT a|DBSIZE|MULTI|EXEC|DISCARD|WATCH a|WAIT 1 1|BLPOP a 1|XADD s * f v|XREAD BLOCK 1 STREAMS s 0|DUMP a|OBJECT ENCODING a|" +
+			"EVAL x 0|EVALSHA x 0|EVAL_RO x 0|FCALL f 0|SCRIPT LOAD x|SCRIPT EXISTS x|FUNCTION LIST|FUNCTION DUMP|" +
+			"PUBLISH news x|SPUBLISH news x|SUBSCRIBE news|SSUBSCRIBE news|SUBSCRIBE __keyspace@0__:a|PUNSUBSCRIBE *|PUBSUB CHANNELS", true},
+		{redis, "app-own", "SELECT 15|SELECT 1|SELECT 00|SELECT x|MOVE a 15|COPY a b|COPY a b DB 15|SWAPDB 0 1|MIGRATE h 1 a 15 1|RESTORE a 0 x|KEYS *|FLUSHDB|FLUSHALL|" +
+			"FUNCTION LOAD x|FUNCTION DELETE x|FUNCTION FLUSH|FUNCTION KILL|FUNCTION RESTORE x|SCRIPT FLUSH|SCRIPT KILL|SCRIPT DEBUG YES|" +
+			"PUBLISH __sentinel__:hello x|SPUBLISH __sentinel__:hello x|SUBSCRIBE __sentinel__:hello|SSUBSCRIBE __sentinel__:hello|SUBSCRIBE news __sentinel__:hello|" +
+			"PSUBSCRIBE *|PSUBSCRIBE __sentinel__:hello|PSUBSCRIBE __sentinel__*|PSUBSCRIBE ?_sentinel__:hello|PSUBSCRIBE news.*|" +
+			"CONFIG GET *|CONFIG SET save x|MONITOR|SLOWLOG GET|ACL LIST|ACL WHOAMI|CLIENT LIST|CLIENT KILL TYPE normal|CLIENT PAUSE 1|CLIENT NO-EVICT on|DEBUG SLEEP 1|SHUTDOWN|REPLICAOF no one|FAILOVER|PSYNC ? -1|REPLCONF ack 1|CLUSTER INFO|MODULE LIST|LATENCY RESET|SAVE|BGSAVE", false},
+		{redis, "app-more", "SELECT 0|SELECT 1|SELECT 14|KEYS *|FLUSHDB|FUNCTION LOAD x|PSUBSCRIBE news.*|PSUBSCRIBE __keyspace@0__:\\[a(b)?|SUBSCRIBE news.x", true},
+		{redis, "app-more", "SELECT 15|SELECT 2|COPY a b|MOVE a 1|SWAPDB 0 1|FLUSHALL|FUNCTION FLUSH|PSUBSCRIBE *|PSUBSCRIBE news*|PSUBSCRIBE other.*|PUBLISH __sentinel__:hello x|SUBSCRIBE __sentinel__:hello", false},
 		{redis, "replication", "PSYNC ? -1|REPLCONF ack 1|PING", true},
 		{redis, "replication", "GET a|SET a b|INFO|REPLICAOF no one|PUBLISH __sentinel__:hello x", false},
 		{redis, "sentinel", "REPLICAOF no one|SLAVEOF no one|CONFIG REWRITE|ROLE|INFO|PUBLISH __sentinel__:hello x|SUBSCRIBE __sentinel__:hello|CLIENT KILL TYPE normal|CLIENT SETNAME x|MULTI|EXEC|PING", true},
@@ -300,6 +318,8 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 		{redis, "balancer", "GET a|CONFIG GET *|PUBLISH news x|REPLICAOF no one", false},
 		{sentinel, "web", "PING|ROLE|INFO|HELLO 3|CLIENT SETNAME x|SENTINEL GET-MASTER-ADDR-BY-NAME x|SENTINEL MASTER x|SENTINEL MASTERS|SENTINEL REPLICAS x|SENTINEL SENTINELS x|SENTINEL CKQUORUM x|SUBSCRIBE +switch-master|PSUBSCRIBE *", true},
 		{sentinel, "web", "SENTINEL FAILOVER x|SENTINEL REMOVE x|SENTINEL SET x quorum 1|SENTINEL MONITOR x 127.0.0.1 1 1|SENTINEL RESET *|SENTINEL CONFIG GET *|PUBLISH __sentinel__:hello x|SHUTDOWN|ACL LIST|CLIENT KILL TYPE normal", false},
+		{sentinel, "app-own", "PING|ROLE|INFO|HELLO 3|AUTH app-own x|CLIENT SETNAME x|SENTINEL GET-MASTER-ADDR-BY-NAME x|SENTINEL MASTER x|SENTINEL MASTERS|SENTINEL REPLICAS x|SENTINEL SLAVES x|SENTINEL SENTINELS x|SUBSCRIBE +switch-master|PSUBSCRIBE *", true},
+		{sentinel, "app-own", "SENTINEL CKQUORUM x|SENTINEL FAILOVER x|SENTINEL REMOVE x|SENTINEL SET x quorum 1|SENTINEL MONITOR x 127.0.0.1 1 1|SENTINEL RESET *|SENTINEL CONFIG GET *|SENTINEL FLUSHCONFIG|SENTINEL IS-MASTER-DOWN-BY-ADDR 127.0.0.1 1 0 *|SENTINEL DEBUG|PUBLISH __sentinel__:hello x|PUBLISH +switch-master x|SHUTDOWN|ACL LIST|CLIENT KILL TYPE normal|CLIENT LIST", false},
 		{sentinel, "sentinel", "PING|SENTINEL IS-MASTER-DOWN-BY-ADDR 127.0.0.1 1 0 *|PUBLISH __sentinel__:hello x|CLIENT SETNAME x", true},
 		{sentinel, "sentinel", "SENTINEL FAILOVER x|SENTINEL MASTERS|SHUTDOWN|ACL LIST", false},
 	} {
@@ -322,12 +342,84 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 			t.Errorf("web may %v: %s", command, out)
 		}
 	}
+	programIsHeldToItsDatabase(t, redis, c.secrets.Programs["own"], operator)
+}
+
+// programIsHeldToItsDatabase tries, in earnest, each way that leads a program out of its
+// database: a connection, a transaction, a script, a subscription, another user.
+func programIsHeldToItsDatabase(t *testing.T, redis, password string, operator func(address string, command ...string) (string, error)) {
+	t.Helper()
+	conn, err := net.Dial("tcp", redis)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	answers := bufio.NewReader(conn)
+	ask := func(line string) string {
+		t.Helper()
+		fmt.Fprintf(conn, "%s\r\n", line)
+		answer, err := answers.ReadString('\n')
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		return strings.TrimSpace(answer)
+	}
+	operator(redis, "EVAL", "redis.call('select', 15) redis.call('set', 'record', 'kept')", "0")
+
+	for _, step := range []struct{ line, want string }{
+		{"AUTH app-own wrong", "-WRONGPASS"},
+		{"AUTH app-own " + password, "+OK"},
+		{"SELECT 0", "+OK"},
+		{"SET mine x", "+OK"},
+		{"SELECT 15", "-NOPERM"},
+		{"GET record", "$-1"},
+		{"MULTI", "+OK"},
+		{"SELECT 15", "-NOPERM"},
+		{"EXEC", "-EXECABORT"},
+		{"MULTI", "+OK"},
+		{"EVAL \"return redis.call('select', 15)\" 0", "+QUEUED"},
+		{"GET record", "+QUEUED"},
+		{"EXEC", "*2"},
+	} {
+		if got := ask(step.line); !strings.HasPrefix(got, step.want) {
+			t.Errorf("%s: %s, want %s", step.line, got, step.want)
+		}
+	}
+	for _, want := range []string{"-", "$-1"} { // of the transaction: the script, the key
+		if got, err := answers.ReadString('\n'); err != nil || !strings.HasPrefix(got, want) {
+			t.Errorf("in a transaction with a script: %q, %v, want %s", got, err, want)
+		}
+	}
+	for _, step := range []struct{ line, want string }{
+		{"EVAL \"return redis.pcall('select', '15')\" 0", "-"},
+		{"EVAL \"redis.call('select', 15) return redis.call('get', 'record')\" 0", "-"},
+		{"EVAL \"redis.call('select', '0') return redis.call('exists', 'record')\" 0", ":0"},
+		{"EVAL \"return redis.call('copy', 'mine', 'record', 'db', 15, 'replace')\" 0", "-"},
+		{"EVAL \"return redis.call('move', 'mine', 15)\" 0", "-"},
+		{"EVAL \"return redis.call('function', 'flush')\" 0", "-"},
+		{"EVAL \"return redis.call('publish', '__sentinel__:hello', 'x')\" 0", "-"},
+		{"COPY mine record DB 15 REPLACE", "-NOPERM"},
+		{"PSUBSCRIBE *", "-NOPERM"},
+		{"SUBSCRIBE __sentinel__:hello", "-NOPERM"},
+		{"AUTH app-more " + password, "-WRONGPASS"},
+		{"AUTH web " + password, "-WRONGPASS"},
+		{"GET record", "$-1"},
+	} {
+		if got := ask(step.line); !strings.HasPrefix(got, step.want) {
+			t.Errorf("%s: %s, want %s", step.line, got, step.want)
+		}
+	}
+	if got, err := operator(redis, "EVAL", "redis.call('select', 15) return redis.call('get', 'record')", "0"); err != nil || got != "kept" {
+		t.Errorf("the record is %q, %v", got, err)
+	}
 }
 
 func TestRedisKnowsEveryCommandThatMayBeAllowed(t *testing.T) {
 	s := base()
 	s.Redis.Replicas, s.Redis.Sentinels = 0, 1
 	s.Apps["web"].KV.Allow = append([]string{"@dangerous", "@blocking"}, commands.Shared...)
+	s.Apps["own"] = stack.App{Command: []string{"x"}, Nodes: 1, Redis: stack.RedisAccess{Allow: append([]string{"@dangerous"}, commands.Shared...)}}
 	c := newCluster(t, s, nil)
 	c.startRedis() // which refuses a users' file with a command that it does not know
 	eventually(t, 5*time.Second, func() error { _, err := c.web("redis-1", "FLUSHDB"); return err })
@@ -342,6 +434,10 @@ func TestRedisKnowsEveryCommandThatMayBeAllowed(t *testing.T) {
 			if out, err := do(c.process("redis-1").Address, "operator", c.secrets.Operator, append([]string{"ACL", "DRYRUN", "scripts-web"}, append(name, "a", "b", "c", "d")...)...); err == nil && strings.Contains(out, "permission") {
 				t.Errorf("%s is not allowed beside a script: %s", command, out)
 			}
+		}
+		// A blocking command is free to a program.
+		if out, err := do(c.process("redis-1").Address, "operator", c.secrets.Operator, append([]string{"ACL", "DRYRUN", "app-own"}, append(name, "a", "b", "c", "d")...)...); err == nil && strings.Contains(out, "permission") {
+			t.Errorf("%s is not allowed to a program: %s", command, out)
 		}
 	}
 }

@@ -17,7 +17,7 @@ func NewSecrets(read io.Reader, s stack.Stack) (Secrets, error) {
 
 // Complete is the secrets with what the stack needs beyond them drawn from
 // read, as NewSecrets does: a Sentinel that was added has no run id yet. What
-// is there stays, also that of a Sentinel which is no longer in the stack.
+// is there stays, also that of a Sentinel or a program which is no longer in the stack.
 func (x Secrets) Complete(read io.Reader, s stack.Stack) (Secrets, error) {
 	for _, password := range x.passwords() {
 		if *password.value != "" {
@@ -42,6 +42,19 @@ func (x Secrets) Complete(read io.Reader, s stack.Stack) (Secrets, error) {
 		}
 		x.SentinelIDs[n.name] = id
 	}
+	x.Programs = maps.Clone(x.Programs)
+	if x.Programs == nil {
+		x.Programs = map[string]string{}
+	}
+	for _, app := range s.Programs() {
+		if x.Programs[app] != "" {
+			continue
+		}
+		var err error
+		if x.Programs[app], err = drawHex(read, 32); err != nil {
+			return Secrets{}, err
+		}
+	}
 	return x, nil
 }
 
@@ -58,6 +71,10 @@ func Placeholders(s stack.Stack) Secrets {
 	x.SentinelIDs = map[string]string{}
 	for _, n := range of(nodes(s, places(Machine{})), Sentinel) {
 		x.SentinelIDs[n.name] = placeholder + "id of " + n.name + ">"
+	}
+	x.Programs = map[string]string{}
+	for _, app := range s.Programs() {
+		x.Programs[app] = placeholder + "app-" + app + ">"
 	}
 	return x
 }

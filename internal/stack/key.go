@@ -124,15 +124,20 @@ func textsKey[T any](name string, rule rule, mayBeEmpty bool, at func(*T) *[]str
 
 // portsKey is a list of ports; one alone needs no list.
 func portsKey[T any](name string, at func(*T) *[]int, doc string) key[T] {
-	port := schema{"type": "integer", "minimum": 1, "maximum": 65535}
+	return numbersKey(name, 1, 65535, "ports such as [5001, 5002]", at, doc)
+}
+
+// numbersKey is a list of whole numbers from low to high; one alone needs no list.
+func numbersKey[T any](name string, low, high int, what string, at func(*T) *[]int, doc string) key[T] {
+	one := schema{"type": "integer", "minimum": low, "maximum": high}
 	return key[T]{
 		name: name, doc: doc,
 		read: func(r *reader, p path, n *node, t *T) {
 			var out []int
-			for i, item := range r.items(p, n, "ports such as [5001, 5002]") {
-				v, ok := r.number(p.item(i), item, 1, 65535)
+			for i, item := range r.items(p, n, what) {
+				v, ok := r.number(p.item(i), item, low, high)
 				if !ok {
-					v = 0 // keeps the ports after it at their nodes
+					v = 0 // keeps what comes after it in its place: ports at their nodes
 				}
 				out = append(out, v)
 			}
@@ -145,7 +150,7 @@ func portsKey[T any](name string, at func(*T) *[]int, doc string) key[T] {
 			return anys(*at(t))
 		},
 		schema: func() schema {
-			return schema{"anyOf": []any{port, schema{"type": "array", "items": port, "uniqueItems": true}}}
+			return schema{"anyOf": []any{one, schema{"type": "array", "items": one, "uniqueItems": true}}}
 		},
 	}
 }
@@ -281,6 +286,7 @@ func init() {
 		{"under redis", names(redisKeys)},
 		{"under timeouts", names(timeoutKeys)},
 		{"to an application's health", names(healthKeys)},
+		{"under an application's redis", names(programRedisKeys)},
 		{"under an application's kv", names(kvKeys)},
 		{"under an application's kv.limits", names(kvLimitKeys)},
 		{"to a token", names(tokenKeys)},

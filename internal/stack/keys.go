@@ -36,6 +36,7 @@ func tables() ([]key[Stack], []key[App]) {
 		textKey("dir", directoryRule, func(a *App) *string { return &a.Dir },
 			"The command's working directory; relative to this file. Default: that of this file.").only(Command),
 		envKey(),
+		programRedisKey(),
 		textKey("stop-signal", stopSignalRule, func(a *App) *string { return &a.StopSignal },
 			"The signal that asks the command to end.").only(Command),
 		durationKey("grace", 0, func(a *App) *time.Duration { return &a.Grace },

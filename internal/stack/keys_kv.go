@@ -139,6 +139,12 @@ var allowable = slices.Concat([]string{"@dangerous", "@blocking"}, commands.Dang
 // checkAllow says why a command cannot be allowed.
 func checkAllow(s string) string {
 	plain := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(s, "+")), " ", "|")
+	return checkAllowable(s, plain, allowable)
+}
+
+// checkAllowable says why a command is not among those that can be allowed. plain is
+// how its name should be written.
+func checkAllowable(s, plain string, allowable []string) string {
 	switch {
 	case slices.Contains(allowable, s):
 		return ""

@@ -153,9 +153,12 @@ func fillKV(k *KVApp, has func(path) bool) {
 
 // AllowedCommands are the commands that Allow stands for, sorted: of Redis'
 // categories, @dangerous and @blocking, all that may be allowed.
-func (k KVApp) AllowedCommands() []string {
+func (k KVApp) AllowedCommands() []string { return allowedCommands(k.Allow) }
+
+// allowedCommands are the commands that a list of allowed ones names, in order.
+func allowedCommands(allow []string) []string {
 	var all []string
-	for _, a := range k.Allow {
+	for _, a := range allow {
 		switch a {
 		case "@dangerous":
 			all = append(all, commands.Dangerous...)

@@ -293,6 +293,10 @@ apps:
     ports: [5001, 5002]
     dir: ./my app
     env: {LEVEL: debug, TEXT: "two\nlines", NO: "no", YES: yes}
+    redis:
+      allow: [keys, "function|load"]
+      patterns: ["news.*", '__keyspace@0__:\[a\]?']
+      databases: [1, 14]
     stop-signal: SIGINT
     grace: 1m30s
     sticky: node

@@ -4,7 +4,10 @@
 // asks nobody for the time; what follows from a stack is package plan's.
 package stack
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Stack is a whole declared stack with every default filled in. Default and
 // Parse are the ways to get one.
@@ -117,6 +120,9 @@ type App struct {
 	Dir string `yaml:"dir"`
 	// Env is added to a Command's environment; its values are expanded, too.
 	Env map[string]string `yaml:"env"`
+	// Redis is what a Command may do at the stack's Redis, beside the data commands
+	// in database 0.
+	Redis RedisAccess `yaml:"redis"`
 	// StopSignal asks a Command to end: SIGTERM, SIGINT, SIGQUIT, SIGHUP,
 	// SIGUSR1 or SIGUSR2.
 	StopSignal string `yaml:"stop-signal"`
@@ -160,6 +166,15 @@ func (a App) Kind() Kind {
 	return kinds[0]
 }
 
+// Programs are the names of the applications that are the user's own programs and
+// have Redis, in order.
+func (s Stack) Programs() []string {
+	if !s.Redis.Enabled {
+		return nil
+	}
+	return slices.DeleteFunc(s.AppNames(), func(name string) bool { return s.Apps[name].Kind() != Command })
+}
+
 // HasServers reports whether any application runs elsewhere.
 func (s Stack) HasServers() bool {
 	for _, a := range s.Apps {
@@ -169,6 +184,20 @@ func (s Stack) HasServers() bool {
 	}
 	return false
 }
+
+// RedisAccess is what a program's Redis user may do beyond what every program may.
+type RedisAccess struct {
+	// Allow are dangerous commands, and those that change everybody's scripts and
+	// functions; @dangerous is all of the first.
+	Allow []string `yaml:"allow"`
+	// Patterns are those that it may subscribe to, as it writes them (PSUBSCRIBE).
+	Patterns []string `yaml:"patterns"`
+	// Databases are those that it may select beside database 0.
+	Databases []int `yaml:"databases"`
+}
+
+// AllowedCommands are the commands that Allow names, in order.
+func (a RedisAccess) AllowedCommands() []string { return allowedCommands(a.Allow) }
 
 // Health is a health check. HAProxy manual, section 5.2: inter, rise, fall.
 type Health struct {

@@ -15,6 +15,7 @@ import (
 func validate(r *reader, s Stack) {
 	validateApps(r, s)
 	validateRoutes(r, s)
+	validateProgramRedis(r, s)
 	validateEntries(r, s)
 	validateRedis(r, s)
 	validatePorts(r, s)
@@ -93,6 +94,16 @@ func validateApp(r *reader, p path, kind Kind, a App) {
 		validateKV(r, p.key("kv"), *a.KV)
 	}
 	tooMany(r, p.key("ports"), a.Ports, p.key("nodes"), a.Nodes, "nodes")
+}
+
+// validateProgramRedis complains of what a program may do at a Redis that is not there.
+func validateProgramRedis(r *reader, s Stack) {
+	for _, name := range s.AppNames() {
+		at := path("apps").key(name).key("redis")
+		if s.Apps[name].Kind() == Command && r.has(at) && !s.Redis.Enabled && !r.faulty("redis/enabled") {
+			r.complain(r.keyAt(at), "%s: the stack has no Redis (redis.enabled is false): remove it", at)
+		}
+	}
 }
 
 // tooMany complains of more ports than nodes that could have them.
