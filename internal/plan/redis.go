@@ -33,6 +33,7 @@ type redisData struct {
 	ProgramUsers     []redisUser
 	BusyReply        time.Duration
 	MinReplicas      int
+	PingReplicas     int
 	// In bytes: the longest string, and how much may wait for a client of each kind,
 	// of subscribers also for a minute.
 	LongestString, NormalBuffer, ReplicaBuffer, PubsubBuffer, PubsubWaiting int64
@@ -63,6 +64,10 @@ func (d *redisData) buffers(s stack.Stack) {
 // writes (redis.conf, min-replicas-to-write).
 const MinReplicas = 1
 
+// PingReplicas is how often a master pings its replicas, in seconds (redis.conf,
+// repl-ping-replica-period).
+const PingReplicas = 1
+
 func (b builder) redis(n node) redisData {
 	r := b.stack.Redis
 	d := redisData{
@@ -75,7 +80,7 @@ func (b builder) redis(n node) redisData {
 		Password: b.machine.Secrets.Replication,
 		Replicas: r.Replicas, Backlog: backlogSize(r.Memory),
 		Secrets: b.machine.Secrets, WebRights: commands.NodeRights(b.allowed()), ScriptUsers: b.allScriptUsers(), ProgramUsers: b.programUsers(),
-		BusyReply: r.DownAfter / 4, MinReplicas: MinReplicas,
+		BusyReply: r.DownAfter / 4, MinReplicas: MinReplicas, PingReplicas: PingReplicas,
 	}
 	d.buffers(b.stack)
 	return d

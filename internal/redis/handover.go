@@ -5,16 +5,28 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // What a planned change of the master (a switchover) asks of servers.
 
-// LimitWrites makes a master refuse writes (NOREPLICAS) unless so many replicas
-// are connected (redis.conf, min-replicas-to-write). More than there are make a
-// fence: no write gets through.
-func (a *Admin) LimitWrites(ctx context.Context, replicas int) error {
-	_, err := a.do(ctx, "CONFIG", "SET", "min-replicas-to-write", strconv.Itoa(replicas))
+// Fence makes a master refuse writes (NOREPLICAS): it needs more replicas than any
+// stack has (redis.conf, min-replicas-to-write). Nor does it send its replicas the
+// pings that would put it ahead of its successor (repl-ping-replica-period, in
+// seconds; a pause does not stop them).
+func (a *Admin) Fence(ctx context.Context) error {
+	return a.Configure(ctx, map[string]string{"min-replicas-to-write": "1000", "repl-ping-replica-period": "3600"})
+}
+
+// Configure changes settings of a Redis node until its end, all or none (CONFIG SET
+// of Redis 7.0).
+func (a *Admin) Configure(ctx context.Context, settings map[string]string) error {
+	args := []string{"CONFIG", "SET"}
+	for name, value := range settings {
+		args = append(args, name, value)
+	}
+	_, err := a.do(ctx, args...)
 	return err
 }
 
@@ -35,8 +47,7 @@ func (a *Admin) Unpause(ctx context.Context) error {
 // Prefer sets how much Sentinels prefer a replica for promotion (redis.conf,
 // replica-priority): the lowest number wins, and 100 is Redis' default.
 func (a *Admin) Prefer(ctx context.Context, priority int) error {
-	_, err := a.do(ctx, "CONFIG", "SET", "replica-priority", strconv.Itoa(priority))
-	return err
+	return a.Configure(ctx, map[string]string{"replica-priority": strconv.Itoa(priority)})
 }
 
 // Setting returns the value of one setting of a Redis node (CONFIG GET).
@@ -74,6 +85,21 @@ func (a *Admin) Priorities(ctx context.Context, master string) (map[string]int, 
 		}
 	}
 	return priorities, nil
+}
+
+// Tilted reports whether a Sentinel only looks on: for 30 s after its clock jumped or
+// it did not run for 2 s (manual, TILT mode). It takes an order to fail over, and
+// carries it out when that time is over.
+func (a *Admin) Tilted(ctx context.Context) (bool, error) {
+	r, err := a.do(ctx, "INFO", "sentinel")
+	if err != nil {
+		return false, err
+	}
+	about, err := r.ToString()
+	if err != nil {
+		return false, fmt.Errorf("INFO at %s: %w", a.link.addr, err)
+	}
+	return !strings.Contains(about, "sentinel_tilt:0\r\n"), nil
 }
 
 // Failover has a Sentinel replace a master although it works (manual, SENTINEL

@@ -77,6 +77,24 @@ func (f facts) otherMaster(node string) string {
 	return ""
 }
 
+// named reports whether a majority of the Sentinels names this address master.
+func (f facts) named(address string) bool {
+	n := 0
+	for _, v := range f.Views {
+		if v.Address == address {
+			n++
+		}
+	}
+	return n > f.Sentinels/2
+}
+
+// replaced reports whether a node that calls itself master is being replaced, or
+// was and does not know yet.
+func (f facts) replaced(node string) bool {
+	address, _, err := f.master()
+	return f.otherMaster(node) != "" || f.failing() || err == nil && f.nameOf(address) != node
+}
+
 // answers reports whether a redis node has answered.
 func (f facts) answers(node string) bool {
 	_, yes := f.Standings[node]
@@ -214,4 +232,73 @@ func wedged(f facts) (nodes []string) {
 		}
 	}
 	return nodes
+}
+
+// mostBehind is how many bytes a replica may lack when a switchover begins: about
+// what it takes in within a tenth of a second.
+const mostBehind = 8 << 20
+
+// chooseSuccessor returns the master and the redis node that is to take its place: the
+// one asked for, or else the replica with the most data.
+func chooseSuccessor(f facts, to string) (from, heir string, err error) {
+	address, _, err := f.master()
+	from = f.nameOf(address)
+	switch {
+	case f.Sentinels == 0:
+		return "", "", refused("the stack has no Sentinels (redis.sentinels: 0): its master is always the same")
+	case err != nil:
+		return "", "", refused("it is not known who is the master: %v", err)
+	case f.failing():
+		return "", "", refused("a failover is under way")
+	case from == "" || !f.Standings[from].Master:
+		return "", "", refused("the Sentinels name %s master, and it does not say so itself", address)
+	case to == from:
+		return "", "", refused("%s is the master already", to)
+	}
+	var fit []string
+	why := map[string]string{}
+	for name := range f.Nodes {
+		st, answers := f.Standings[name]
+		lacks := f.Standings[from].Offset - st.Offset
+		switch {
+		case name == from:
+			continue
+		case !answers:
+			why[name] = "it does not answer"
+		case st.Master:
+			return "", "", refused("both %s and %s call themselves master", from, name)
+		case st.MasterAddress != address || !st.Linked:
+			why[name] = "it has no connection to the master"
+		case lacks > mostBehind:
+			why[name] = fmt.Sprintf("it lacks %d MiB of the master's data", lacks>>20)
+		default:
+			fit = append(fit, name)
+		}
+	}
+	switch {
+	case to != "" && f.Nodes[to] == "":
+		return "", "", refused("%s is no redis node of this stack; the replicas are %s", to, join(replicasOf(f, from)))
+	case to != "" && !slices.Contains(fit, to):
+		return "", "", refused("%s cannot become the master: %s", to, why[to])
+	case to != "":
+		return from, to, nil
+	case len(fit) == 0:
+		reasons := []string{}
+		for _, name := range slices.Sorted(maps.Keys(why)) {
+			reasons = append(reasons, name+": "+why[name])
+		}
+		return "", "", refused("no replica can become the master (%s)", join(reasons))
+	}
+	return from, slices.MaxFunc(slices.Sorted(slices.Values(fit)), func(a, b string) int {
+		return int(f.Standings[a].Offset - f.Standings[b].Offset)
+	}), nil
+}
+
+func replicasOf(f facts, master string) (names []string) {
+	for _, name := range slices.Sorted(maps.Keys(f.Nodes)) {
+		if name != master {
+			names = append(names, name)
+		}
+	}
+	return names
 }

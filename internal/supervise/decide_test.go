@@ -276,3 +276,39 @@ func TestAMasterIsReplacedByAReplicaThatCan(t *testing.T) {
 		}
 	}
 }
+
+func TestAMajorityNamesTheMaster(t *testing.T) {
+	for want, f := range map[bool]facts{
+		true:  threeNodes(view(r2, 5), view(r2, 5), view(r1, 4)),
+		false: threeNodes(view(r2, 5), view(r1, 4)),
+	} {
+		if got := f.named(r2); got != want {
+			t.Errorf("%+v: %t", f.Views, got)
+		}
+	}
+}
+
+func TestAReplacedMasterIsKnown(t *testing.T) {
+	base := func() facts {
+		f := threeNodes(view(r1, 4), view(r1, 4), view(r1, 4))
+		f.Standings["redis-1"] = redis.Standing{Master: true}
+		return f
+	}
+	for name, c := range map[string]struct {
+		change func(*facts)
+		want   bool
+	}{
+		"it is the only one":          {change: func(*facts) {}},
+		"no majority answers":         {change: func(f *facts) { f.Views = f.Views[:1] }},
+		"another one is master, too":  {change: func(f *facts) { f.Standings["redis-3"] = redis.Standing{Master: true} }, want: true},
+		"a failover is under way":     {change: func(f *facts) { f.Views[2].Failing = true }, want: true},
+		"the Sentinels name another":  {change: func(f *facts) { f.Views = threeNodes(view(r2, 5), view(r2, 5), view(r1, 4)).Views }, want: true},
+		"one has not heard of it yet": {change: func(f *facts) { f.Views = threeNodes(view(r1, 4), view(r1, 4), view(r2, 3)).Views }},
+	} {
+		f := base()
+		c.change(&f)
+		if got := f.replaced("redis-1"); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}

@@ -118,7 +118,6 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	stuck, looks := "", 0
-	s.settleRedis(ctx)
 	silent := map[string]int{} // looks in a row at which a node was wedged
 	for {
 		select {
@@ -131,7 +130,6 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 		}
 		f := s.gather(ctx, time.Second)
 		s.noteMaster(f)
-		s.settleRedis(ctx)
 		s.endWedged(ctx, wedged(f), silent)
 		if f.failing() {
 			continue // the Sentinels try; that proves nothing either way

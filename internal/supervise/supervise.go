@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -338,6 +339,9 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	s.keepLogs()
 	s.awaitLogWriter(ctx)
 	s.Attend()
+	if s.cfg.Stack.Redis.Enabled {
+		s.tasks.Go(s.keepSettled)
+	}
 	s.tasks.Go(func() { s.watchRotation(s.ctx) })
 	var failures []error
 	for _, processes := range stages(s.host.Processes) {
@@ -449,12 +453,15 @@ var errStopping = errors.New("the stack is being taken down")
 
 // UnknownNodeError says that a stack has no node of that name.
 type UnknownNodeError struct {
-	Node  string
+	Node string
+	// Kind is the kind of node that was asked for; empty: any.
+	Kind  plan.Kind
 	Nodes []string
 }
 
 func (e *UnknownNodeError) Error() string {
-	return fmt.Sprintf("no node is called %q; the nodes are %s", e.Node, join(e.Nodes))
+	kind := strings.TrimSpace(string(e.Kind) + " node")
+	return fmt.Sprintf("no %s is called %q; the %ss are %s", kind, e.Node, kind, join(e.Nodes))
 }
 
 // Close gives the state directory back. Nodes that run go on running.

@@ -2,11 +2,9 @@ package supervise
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -28,7 +26,8 @@ const (
 	// fenceLimit is how long writes wait for the replicas to have everything, and
 	// again how long for the promotion. After that writes go on at the old master.
 	fenceLimit = 500 * time.Millisecond
-	// promoteLimit is how long a promotion may take that begins late.
+	// promoteLimit is how long a promotion may take that begins late. Where a
+	// Sentinel still tries then, it is awaited until that gives up.
 	promoteLimit = 5 * time.Second
 	// nameLimit is how long one Sentinel's failover may take until a majority
 	// names the new master, before another Sentinel is asked.
@@ -36,15 +35,12 @@ const (
 	// joinLimit is how long the others may take to be in step with the new master.
 	joinLimit = 10 * time.Second
 
-	switchPoll = 5 * time.Millisecond
+	// switchPoll is how often a node is asked while writes wait, and verifyPoll how
+	// often all are asked after that.
+	switchPoll, verifyPoll = 5 * time.Millisecond, 25 * time.Millisecond
 
-	// fenced is above the number of replicas of any stack.
-	fenced = 1000
 	// preferred and usual are values of replica-priority; usual is Redis' default.
 	preferred, usual = 1, 100
-	// mostBehind is how many bytes a replica may lack before the fence: about what
-	// it takes in within a tenth of a second.
-	mostBehind = 8 << 20
 	// beforeFailover has the leading Sentinel ask for INFO just after the
 	// promotion: it asks a second after the last time (see infoPeriod).
 	beforeFailover = 650 * time.Millisecond
@@ -65,71 +61,6 @@ func (e *RefusedError) Error() string { return e.Why }
 
 func refused(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
 
-// chooseSuccessor returns the master and the redis node that is to take its place: the
-// one asked for, or else the replica with the most data.
-func chooseSuccessor(f facts, to string) (from, heir string, err error) {
-	address, _, err := f.master()
-	from = f.nameOf(address)
-	switch {
-	case f.Sentinels == 0:
-		return "", "", refused("the stack has no Sentinels (redis.sentinels: 0): its master is always the same")
-	case err != nil:
-		return "", "", refused("it is not known who is the master: %v", err)
-	case f.failing():
-		return "", "", refused("a failover is under way")
-	case from == "" || !f.Standings[from].Master:
-		return "", "", refused("the Sentinels name %s master, and it does not say so itself", address)
-	case to == from:
-		return "", "", refused("%s is the master already", to)
-	}
-	var fit []string
-	why := map[string]string{}
-	for name := range f.Nodes {
-		st, answers := f.Standings[name]
-		lacks := f.Standings[from].Offset - st.Offset
-		switch {
-		case name == from:
-			continue
-		case !answers:
-			why[name] = "it does not answer"
-		case st.Master:
-			return "", "", refused("both %s and %s call themselves master", from, name)
-		case st.MasterAddress != address || !st.Linked:
-			why[name] = "it has no connection to the master"
-		case lacks > mostBehind:
-			why[name] = fmt.Sprintf("it lacks %d MiB of the master's data", lacks>>20)
-		default:
-			fit = append(fit, name)
-		}
-	}
-	switch {
-	case to != "" && f.Nodes[to] == "":
-		return "", "", refused("%s is no redis node of this stack; the replicas are %s", to, join(replicasOf(f, from)))
-	case to != "" && !slices.Contains(fit, to):
-		return "", "", refused("%s cannot become the master: %s", to, why[to])
-	case to != "":
-		return from, to, nil
-	case len(fit) == 0:
-		reasons := []string{}
-		for _, name := range slices.Sorted(maps.Keys(why)) {
-			reasons = append(reasons, name+": "+why[name])
-		}
-		return "", "", refused("no replica can become the master (%s)", join(reasons))
-	}
-	return from, slices.MaxFunc(slices.Sorted(slices.Values(fit)), func(a, b string) int {
-		return int(f.Standings[a].Offset - f.Standings[b].Offset)
-	}), nil
-}
-
-func replicasOf(f facts, master string) (names []string) {
-	for _, name := range slices.Sorted(maps.Keys(f.Nodes)) {
-		if name != master {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 // Switchover makes the redis node to the master, or when to is empty the replica
 // with the most data, and returns when every node and Sentinel knows. Its error is
 // a RefusedError when it did not begin. It may take some seconds, in which writes
@@ -141,14 +72,12 @@ func (s *Supervisor) Switchover(ctx context.Context, to string) (Switched, error
 	if !s.cfg.Stack.Redis.Enabled {
 		return Switched{}, refused("the stack has no Redis")
 	}
-	if n, there := s.nodes[to]; to != "" && (!there || n.spec.Kind != plan.Redis) {
-		if !there {
-			return Switched{}, &UnknownNodeError{Node: to, Nodes: s.redisNames()}
-		}
-		return Switched{}, refused("%s is no redis node; those are %s", to, join(s.redisNames()))
+	if to != "" && !slices.Contains(s.redisNames(), to) {
+		return Switched{}, &UnknownNodeError{Node: to, Kind: plan.Redis, Nodes: s.redisNames()}
 	}
 	// settleRedis has it for a moment, too.
-	if !within(ctx, 2*time.Second, 20*time.Millisecond, s.switching.TryLock) {
+	free := func(context.Context) bool { return s.switching.TryLock() }
+	if !within(ctx, 2*time.Second, 20*time.Millisecond, free) {
 		return Switched{}, refused("another switchover is under way")
 	}
 	defer s.switching.Unlock()
@@ -165,8 +94,11 @@ func (s *Supervisor) Switchover(ctx context.Context, to string) (Switched, error
 		w.log.Warn("switchover failed", "error", err)
 		return Switched{}, err
 	}
-	w.log.Info("switchover done", "waited", waited)
-	return Switched{From: from, To: heir, Waited: waited.Milliseconds()}, nil
+	w.log.Info("switchover done", "master", w.to, "waited", waited)
+	if to != "" && w.to != to {
+		return Switched{}, fmt.Errorf("the Sentinels made %s the master, and not %s", w.to, to)
+	}
+	return Switched{From: from, To: w.to, Waited: waited.Milliseconds()}, nil
 }
 
 func (s *Supervisor) redisNames() (names []string) {
@@ -188,6 +120,12 @@ type switchover struct {
 		Warn(msg string, args ...any)
 	}
 	fencedAt time.Time
+	// open is for how long the fence was lifted meanwhile.
+	open time.Duration
+	// promoted is true when to is the master; turned when from follows it.
+	promoted, turned bool
+	// behind are replicas that did not take in all data while writes waited.
+	behind []string
 }
 
 func (w *switchover) admin(node string) *redis.Admin { return w.sup.admins[node] }
@@ -208,32 +146,25 @@ func (w *switchover) run(ctx context.Context) (waited time.Duration, err error) 
 	if err != nil {
 		return 0, err
 	}
-	w.fencedAt = time.Now()
-	if err := w.admin(w.from).LimitWrites(ctx, fenced); err != nil {
-		return 0, fmt.Errorf("stop writes at %s: %w", w.from, err)
-	}
-	// It ends by itself if nobody is left to end it. The fence is what refuses
-	// writes; without this the old master would be ahead of its successor.
-	if err := w.admin(w.from).PauseWrites(ctx, 2*fenceLimit); err != nil {
-		return 0, fmt.Errorf("pause %s: %w", w.from, err)
+	if err := w.fence(ctx); err != nil {
+		return 0, err
 	}
 	if err := w.awaitSameData(ctx); err != nil {
 		return 0, err
 	}
-	if err := w.admin(leaders[0]).Failover(ctx, w.sup.plan.Name); err != nil {
-		return 0, fmt.Errorf("ask %s for the failover: %w", leaders[0], err)
+	if err := w.askForFailover(ctx, leaders); err != nil {
+		return 0, err
 	}
 	if err := w.awaitPromotion(ctx); err != nil {
 		return 0, err
 	}
-	if err := w.turnOthers(ctx); err != nil {
-		return 0, err
-	}
-	waited = time.Since(w.fencedAt).Round(time.Millisecond)
+	w.turnOthers(ctx)
+	waited = (time.Since(w.fencedAt) - w.open).Round(time.Millisecond)
 	return waited, w.verify(ctx, leaders)
 }
 
-// steer has the Sentinels prefer the successor, and returns those who know of it.
+// steer has the Sentinels prefer the successor, and returns those that can carry
+// the failover out.
 func (w *switchover) steer(ctx context.Context) (leaders []string, err error) {
 	for _, name := range replicasOf(w.facts, w.from) {
 		priority := usual
@@ -243,36 +174,89 @@ func (w *switchover) steer(ctx context.Context) (leaders []string, err error) {
 		if !w.facts.answers(name) || w.admin(name) == nil {
 			continue
 		}
-		if err := w.admin(name).Prefer(ctx, priority); err != nil {
-			return nil, fmt.Errorf("set the priority of %s: %w", name, err)
+		if err := w.admin(name).Prefer(ctx, priority); err != nil && name == w.to {
+			return nil, refused("%s cannot become the master: %v", name, err)
 		}
 	}
 	asked := time.Now()
 	w.sup.pacedBy([]step{{askPeriod, oneTick}, {holdPeriod, 2 * holdPeriod}})
-	knows := func() bool {
-		leaders = leaders[:0]
-		for _, name := range slices.Sorted(maps.Keys(w.sup.paces)) {
-			view, err := w.admin(name).View(ctx, w.sup.plan.Name)
-			if err != nil || view.Address != w.address(w.from) || view.Failing || view.Down {
-				continue
-			}
-			priorities, err := w.admin(name).Priorities(ctx, w.sup.plan.Name)
-			if err == nil && priorities[w.address(w.to)] == preferred {
-				leaders = append(leaders, name)
-			}
-		}
-		return len(leaders) > w.facts.Sentinels/2
+	var known int
+	ready := func(ctx context.Context) bool {
+		known, leaders = w.whoKnows(ctx)
+		return known > w.facts.Sentinels/2 && len(leaders) > 0
 	}
-	if !within(ctx, steerLimit, 50*time.Millisecond, knows) {
+	switch is := within(ctx, steerLimit, 50*time.Millisecond, ready); {
+	case !is && known > w.facts.Sentinels/2:
+		return nil, refused("every Sentinel is in TILT mode: its clock jumped, or it did not run for a while; try again in half a minute")
+	case !is:
 		return nil, refused("the Sentinels did not hear within %v that %s is to be preferred", steerLimit, w.to)
 	}
 	w.sup.wait(time.Until(asked.Add(beforeFailover)))
 	return leaders, nil
 }
 
+// whoKnows returns how many Sentinels know that the successor is to be preferred,
+// and which of these would promote it at once.
+func (w *switchover) whoKnows(ctx context.Context) (known int, leaders []string) {
+	// One that hangs does not keep the others from being heard.
+	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
+	defer cancel()
+	names := slices.Sorted(maps.Keys(w.sup.paces))
+	knows, leads := make([]bool, len(names)), make([]bool, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		all.Go(func() { knows[i], leads[i] = w.knows(ctx, name) })
+	}
+	all.Wait()
+
+	for i, name := range names {
+		if knows[i] {
+			known++
+		}
+		if leads[i] {
+			leaders = append(leaders, name)
+		}
+	}
+	return known, leaders
+}
+
+func (w *switchover) knows(ctx context.Context, sentinel string) (knows, leads bool) {
+	view, err := w.admin(sentinel).View(ctx, w.sup.plan.Name)
+	if err != nil || view.Address != w.address(w.from) || view.Failing || view.Down {
+		return false, false
+	}
+	priorities, err := w.admin(sentinel).Priorities(ctx, w.sup.plan.Name)
+	if err != nil || priorities[w.address(w.to)] != preferred {
+		return false, false
+	}
+	tilted, err := w.admin(sentinel).Tilted(ctx)
+	return true, err == nil && !tilted
+}
+
+// fence stops the writes at the old master.
+func (w *switchover) fence(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
+	defer cancel()
+	if w.fencedAt.IsZero() {
+		w.fencedAt = time.Now()
+	}
+	if err := w.admin(w.from).Fence(ctx); err != nil {
+		return fmt.Errorf("stop writes at %s: %w", w.from, err)
+	}
+	// The pause ends by itself if nobody is left to end it. The fence is what
+	// refuses writes; without the pause the old master would be ahead of its
+	// successor.
+	if err := w.admin(w.from).PauseWrites(ctx, 2*fenceLimit); err != nil {
+		return fmt.Errorf("pause %s: %w", w.from, err)
+	}
+	return nil
+}
+
 // awaitSameData waits until every replica that was in step has all that the old
 // master has, which takes no more writes.
 func (w *switchover) awaitSameData(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
+	defer cancel()
 	old, err := w.admin(w.from).Standing(ctx)
 	if err != nil {
 		return fmt.Errorf("ask %s for its offset: %w", w.from, err)
@@ -280,21 +264,53 @@ func (w *switchover) awaitSameData(ctx context.Context) error {
 	if !old.Master {
 		return fmt.Errorf("%s is not the master any more: the Sentinels were faster", w.from)
 	}
-	has := func(name string) bool {
-		st, err := w.admin(name).Standing(ctx)
-		return err == nil && st.Offset >= old.Offset
+
+	replicas := append(w.others(), w.to)
+	has := make([]bool, len(replicas))
+	var all sync.WaitGroup
+	for i, name := range replicas {
+		all.Go(func() {
+			has[i] = within(ctx, fenceLimit, switchPoll, func(ctx context.Context) bool {
+				st, err := w.admin(name).Standing(ctx)
+				return err == nil && st.Offset >= old.Offset
+			})
+		})
 	}
-	all := func() bool {
-		for _, name := range w.others() {
-			if !has(name) {
-				return false
-			}
-		}
-		return has(w.to)
-	}
+	all.Wait()
+
 	// One of the others may have died just now; the successor has to have it.
-	if !within(ctx, fenceLimit, switchPoll, all) && !has(w.to) {
-		return fmt.Errorf("%s has not taken in all data of %s within %v: %s stays the master", w.to, w.from, fenceLimit, w.from)
+	for i, name := range replicas {
+		switch {
+		case has[i]:
+		case name == w.to:
+			return fmt.Errorf("%s has not taken in all data of %s within %v: %s stays the master", w.to, w.from, fenceLimit, w.from)
+		default:
+			w.behind = append(w.behind, name)
+		}
+	}
+	return nil
+}
+
+// askForFailover has one Sentinel promote the successor. One that died just now is
+// passed over.
+func (w *switchover) askForFailover(ctx context.Context, leaders []string) (err error) {
+	for _, leader := range leaders {
+		if err = w.askOne(ctx, leader); err == nil {
+			return nil
+		}
+		w.log.Warn("a Sentinel does not carry the failover out", "sentinel", leader, "error", err)
+		if redis.Spoke(err) {
+			break // it refuses: another failover is under way, or the successor is gone
+		}
+	}
+	return err
+}
+
+func (w *switchover) askOne(ctx context.Context, sentinel string) error {
+	ctx, cancel := context.WithTimeout(ctx, fenceLimit/2)
+	defer cancel()
+	if err := w.admin(sentinel).Failover(ctx, w.sup.plan.Name); err != nil {
+		return fmt.Errorf("ask %s for the failover: %w", sentinel, err)
 	}
 	return nil
 }
@@ -312,44 +328,94 @@ func (w *switchover) others() (names []string) {
 // awaitPromotion waits until the successor says that it is the master. Writes go
 // on at the old one when that takes too long; it may still come about.
 func (w *switchover) awaitPromotion(ctx context.Context) error {
-	promoted := func() bool {
-		st, err := w.admin(w.to).Standing(ctx)
-		return err == nil && st.Master
-	}
-	if within(ctx, fenceLimit, switchPoll, promoted) {
+	if w.becomesMaster(ctx, fenceLimit) {
 		return nil
 	}
 	w.liftFence(ctx)
 	w.log.Warn("the promotion takes long: writes go on meanwhile", "limit", fenceLimit)
-	if !within(ctx, promoteLimit, switchPoll, promoted) {
-		return fmt.Errorf("the Sentinels have not promoted %s within %v: %s stays the master", w.to, fenceLimit+promoteLimit, w.from)
+
+	begun := time.Now()
+	for !w.becomesMaster(ctx, time.Second) {
+		tries := w.sup.gather(ctx, fenceLimit).failing()
+		if ctx.Err() != nil || time.Since(begun) > promoteLimit && !tries {
+			return fmt.Errorf("the Sentinels have not promoted %s within %v: %s stays the master",
+				w.to, time.Since(w.fencedAt).Round(time.Second), w.from)
+		}
+	}
+	w.open = time.Since(begun)
+
+	// What the old master takes now is lost.
+	if err := w.fence(ctx); err != nil {
+		w.log.Warn("cannot stop the writes at the old master", "node", w.from, "error", err)
 	}
 	return nil
+}
+
+// becomesMaster waits until a replica says that it is the master. That may be
+// another than the successor, where the Sentinels have just lost sight of it: then
+// that one is the successor.
+func (w *switchover) becomesMaster(ctx context.Context, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	replicas := append(w.others(), w.to)
+	found := make(chan string, len(replicas))
+	for _, name := range replicas {
+		w.sup.tasks.Go(func() {
+			if within(ctx, limit, switchPoll, func(ctx context.Context) bool {
+				st, err := w.admin(name).Standing(ctx)
+				return err == nil && st.Master
+			}) {
+				found <- name
+			}
+		})
+	}
+	select {
+	case name := <-found:
+		if name != w.to {
+			w.log.Warn("the Sentinels promoted another replica", "node", name)
+		}
+		w.to, w.promoted = name, true
+	case <-ctx.Done():
+	}
+	return w.promoted
 }
 
 // turnOthers has the other replicas follow the new master, and then the old master.
 // In this order: a write that the old one alone had confirmed would be lost if the
 // new one died now, because the Sentinels promote one of the others.
-func (w *switchover) turnOthers(ctx context.Context) error {
-	address := w.address(w.to)
-	var all sync.WaitGroup
+func (w *switchover) turnOthers(ctx context.Context) {
+	var inStep sync.WaitGroup
 	for _, name := range w.others() {
-		all.Go(func() {
-			if err := w.admin(name).Follow(ctx, address); err != nil {
-				w.log.Warn("cannot turn a replica; its Sentinels will", "node", name, "error", err)
+		turn := func() {
+			if err := w.turn(ctx, name); err != nil {
+				w.log.Warn("cannot turn a replica; the Sentinels will", "node", name, "error", err)
 				return
 			}
-			within(ctx, fenceLimit, switchPoll, func() bool { return w.follows(ctx, name) })
-		})
+			within(ctx, fenceLimit, switchPoll, func(ctx context.Context) bool { return w.follows(ctx, name) })
+		}
+		if slices.Contains(w.behind, name) {
+			w.sup.tasks.Go(turn) // writes do not wait for it
+			continue
+		}
+		inStep.Go(turn)
 	}
-	all.Wait()
-	if err := w.admin(w.from).Follow(ctx, address); err != nil {
-		return fmt.Errorf("turn %s, the old master: %w", w.from, err)
+	inStep.Wait()
+
+	if err := w.turn(ctx, w.from); err != nil {
+		w.log.Warn("cannot turn the old master; the Sentinels will", "node", w.from, "error", err)
+		return
 	}
+	w.turned = true
 	if err := w.admin(w.from).Unpause(ctx); err != nil {
 		w.log.Warn("cannot end the pause of the old master; it ends by itself", "node", w.from, "error", err)
 	}
-	return nil
+}
+
+// turn has a node follow the new master.
+func (w *switchover) turn(ctx context.Context, node string) error {
+	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
+	defer cancel()
+	return w.admin(node).Follow(ctx, w.address(w.to))
 }
 
 // follows reports whether a node is in step with the new master.
@@ -362,29 +428,39 @@ func (w *switchover) follows(ctx context.Context, name string) bool {
 // node follows it. A Sentinel that dies in the middle of its failover would leave
 // the others with the old name: then another one is asked.
 func (w *switchover) verify(ctx context.Context, leaders []string) error {
-	named := func() bool {
-		f := w.sup.gather(ctx, time.Second)
-		address, _, err := f.master()
-		return err == nil && address == w.address(w.to) && !f.failing()
+	named := func(ctx context.Context) bool {
+		return w.sup.gather(ctx, time.Second).named(w.address(w.to))
 	}
-	is := within(ctx, nameLimit, switchPoll, named)
-	for _, leader := range leaders[1:] {
+	is := within(ctx, nameLimit, verifyPoll, named)
+	for _, leader := range leaders {
 		if is {
 			break
 		}
+		// One that names the new master would replace that.
+		view, err := w.admin(leader).View(ctx, w.sup.plan.Name)
+		if err != nil || view.Address != w.address(w.from) || view.Failing {
+			continue
+		}
 		w.log.Warn("the Sentinels do not name the new master yet: another one is asked", "sentinel", leader)
 		// Refused while another failover is under way, which is as good.
-		_ = w.admin(leader).Failover(ctx, w.sup.plan.Name)
-		is = within(ctx, nameLimit, switchPoll, named)
+		_ = w.askOne(ctx, leader)
+		is = within(ctx, nameLimit, verifyPoll, named)
 	}
-	if !is {
-		return fmt.Errorf("%s is the master, and no majority of the Sentinels names it yet; look at 'holdfast status' and the Sentinels' logs", w.to)
+	if !is && !within(ctx, nameLimit, verifyPoll, named) {
+		f := w.sup.gather(ctx, time.Second)
+		if address, _, err := f.master(); err == nil && f.Standings[f.nameOf(address)].Master {
+			return fmt.Errorf("%s was promoted, and %s is the master now: the Sentinels replaced it", w.to, f.nameOf(address))
+		}
+		return fmt.Errorf("%s was promoted, and no majority of the Sentinels names it yet; look at 'holdfast status' and the Sentinels' logs", w.to)
 	}
+
 	for _, name := range append(w.others(), w.from) {
-		if !within(ctx, joinLimit, switchPoll, func() bool { return w.follows(ctx, name) }) {
-			return fmt.Errorf("%s is the master, and %s does not follow it yet; it is brought in by the Sentinels", w.to, name)
+		if !within(ctx, joinLimit, verifyPoll, func(ctx context.Context) bool { return w.follows(ctx, name) }) {
+			return fmt.Errorf("%s is the master, and %s does not follow it yet; the Sentinels bring it in", w.to, name)
 		}
 	}
+	// Until the Sentinel in charge has seen that, too, it would refuse another.
+	within(ctx, joinLimit, verifyPoll, func(ctx context.Context) bool { return !w.sup.gather(ctx, time.Second).failing() })
 	return nil
 }
 
@@ -392,80 +468,37 @@ func (w *switchover) verify(ctx context.Context, leaders []string) error {
 func (w *switchover) putBack() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if !w.fencedAt.IsZero() {
+	switch {
+	case w.fencedAt.IsZero():
+	case w.promoted && !w.turned:
+		// What it takes while another one is the master would be lost. settleRedis
+		// lifts the fence when the Sentinels have turned it.
+		w.sup.unsettled.Store(true)
+	default:
 		w.liftFence(ctx)
 	}
+	var all sync.WaitGroup
+	defer all.Wait()
 	for _, name := range replicasOf(w.facts, w.from) {
 		if w.facts.answers(name) && w.admin(name) != nil {
-			if err := w.admin(name).Prefer(ctx, usual); err != nil {
-				w.sup.unsettled.Store(true)
-			}
+			all.Go(func() {
+				if err := w.admin(name).Prefer(ctx, usual); err != nil {
+					w.sup.unsettled.Store(true)
+				}
+			})
 		}
 	}
 }
 
 // liftFence lets the old master take writes again, if it still is the master.
 func (w *switchover) liftFence(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
+	defer cancel()
 	_ = w.admin(w.from).Unpause(ctx) // it ends by itself
-	if err := w.admin(w.from).LimitWrites(ctx, w.sup.leastReplicas()); err != nil {
+	if err := w.admin(w.from).Configure(ctx, w.sup.usualSettings()); err != nil {
 		w.log.Warn("cannot lift the stop of writes; it is tried again", "node", w.from, "error", err)
 		w.sup.unsettled.Store(true)
 	}
-}
-
-// leastReplicas is how many replicas a master needs to take writes, as its
-// settings file has it.
-func (s *Supervisor) leastReplicas() int {
-	if s.cfg.Stack.Redis.Replicas == 0 {
-		return 0
-	}
-	return plan.MinReplicas
-}
-
-// settleRedis puts back what a switchover left at the redis nodes whose supervisor
-// died in the middle. It is tried until every node that runs has been seen.
-func (s *Supervisor) settleRedis(ctx context.Context) {
-	if !s.unsettled.Load() || !s.switching.TryLock() {
-		return
-	}
-	defer s.switching.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	var failed error
-	for _, name := range s.redisNames() {
-		if st, _ := s.board.snapshot().Node(name); st.State != Up {
-			if st.PID != 0 {
-				failed = errors.New(name + " is not up")
-			}
-			continue // its settings file is read at its start
-		}
-		failed = errors.Join(failed, s.settleSettings(ctx, name))
-	}
-	if failed == nil {
-		s.unsettled.Store(false)
-	}
-}
-
-func (s *Supervisor) settleSettings(ctx context.Context, name string) error {
-	for setting, value := range map[string]int{"min-replicas-to-write": s.leastReplicas(), "replica-priority": usual} {
-		is, err := s.admins[name].Setting(ctx, setting)
-		if err != nil {
-			return err
-		}
-		if is == strconv.Itoa(value) {
-			continue
-		}
-		s.log.Warn("a setting that a switchover left is put back", "node", name, "setting", setting, "was", is, "now", value)
-		if setting == "replica-priority" {
-			err = s.admins[name].Prefer(ctx, value)
-		} else {
-			err = s.admins[name].LimitWrites(ctx, value)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // stepDown has another redis node become the master before the master is stopped
@@ -483,10 +516,12 @@ func (s *Supervisor) stepDown(ctx context.Context, node string) {
 }
 
 // within asks until the answer is yes, and reports whether it was within the limit.
-func within(ctx context.Context, limit, every time.Duration, yes func() bool) bool {
-	deadline := time.Now().Add(limit)
-	for !yes() {
-		if ctx.Err() != nil || time.Now().After(deadline) {
+// A server that hangs does not hold it up: the question's ctx ends then, too.
+func within(ctx context.Context, limit, every time.Duration, yes func(ctx context.Context) bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for !yes(ctx) {
+		if ctx.Err() != nil {
 			return false
 		}
 		time.Sleep(every)

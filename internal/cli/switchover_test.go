@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"holdfast/internal/control"
+	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
+)
+
+// switches is a stack whose redis nodes are redis-1, the master, and redis-2.
+type switches struct{ control.Stack }
+
+func (switches) Switchover(_ context.Context, to string) (supervise.Switched, error) {
+	switch to {
+	case "", "redis-2":
+		return supervise.Switched{From: "redis-1", To: "redis-2", Waited: 200}, nil
+	case "redis-1":
+		return supervise.Switched{}, &supervise.RefusedError{Why: "redis-1 is the master already"}
+	}
+	return supervise.Switched{}, &supervise.UnknownNodeError{Node: to, Kind: plan.Redis, Nodes: []string{"redis-1", "redis-2"}}
+}
+
+func TestSwitchoverSaysHowItWentAndWhoIsToBlame(t *testing.T) {
+	state, err := os.MkdirTemp("", "hf") // short: unix socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(state) })
+	t.Chdir(state)
+	run := func(args ...string) (code int, out string) {
+		var stdout, stderr strings.Builder
+		code = Main(append([]string{"switchover", "--state", state}, args...), strings.NewReader(""), &stdout, &stderr, func(string) string { return "" })
+		return code, stdout.String() + stderr.String()
+	}
+	if code, out := run("--to", "redis-2"); code != 1 || !strings.Contains(out, "no supervisor") {
+		t.Errorf("without a supervisor: exit code %d, %s", code, out)
+	}
+
+	server, err := control.Listen(state, switches{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error)
+	go func() { served <- server.Serve() }()
+	defer func() {
+		if err := errors.Join(server.Close(), <-served); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, c := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"", 0, "redis-2 is the master, redis-1 is a replica; writes waited for 200 ms\n"},
+		{"--to redis-2", 0, "redis-2 is the master"},
+		{"--json", 0, `{"from":"redis-1","to":"redis-2","waited_ms":200}` + "\n"},
+		{"--to redis-1", 1, "redis-1 is the master already"},
+		{"--to nope", 2, `no redis node is called "nope"; the redis nodes are redis-1, redis-2`},
+		{"--to web-1", 2, `no redis node is called "web-1"`},
+		{"--to a/b?c&d", 2, `no redis node is called "a/b?c&d"`},
+		{"--to redis-1 --json", 1, "redis-1 is the master already"},
+		{"redis-2", 2, "redis-2"},
+		{"--too redis-2", 2, "--too"},
+		{"--to", 2, "--to"},
+	} {
+		if code, out := run(strings.Fields(c.args)...); code != c.code || !strings.Contains(out, c.want) {
+			t.Errorf("switchover %s: exit code %d, %q; want %d, %q", c.args, code, out, c.code, c.want)
+		}
+	}
+}
