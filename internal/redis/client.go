@@ -397,7 +397,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 	if o.runsScript {
 		o.login = c.cfg.scriptLogin(r)
 	}
-	o.brief = o.brief && (!o.atomic || words <= briefTransaction)
+	o.brief = o.brief && words <= briefTogether
 	if !o.brief && o.script == nil {
 		o.estimates = c.estimates(o)
 	}

@@ -109,13 +109,13 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		if s.Name[0] == 'z' {
 			per = perZDiff
 		}
-		return s.ofSets(cmd, func(sizes []float64) float64 {
+		return s.ofWholeSets(cmd, func(sizes []float64) float64 {
 			return per * min(sizes[0]*float64(len(sizes)), together(sizes))
 		})
 	case "sunion", "sunionstore":
-		return s.ofSets(cmd, func(sizes []float64) float64 { return perUnion * together(sizes) })
+		return s.ofWholeSets(cmd, func(sizes []float64) float64 { return perUnion * together(sizes) })
 	case "zunion", "zunionstore":
-		return s.ofSets(cmd, func(sizes []float64) float64 { return perZUnion * together(sizes) })
+		return s.ofWholeSets(cmd, func(sizes []float64) float64 { return perZUnion * together(sizes) })
 	case "lrange":
 		return ofRange(perListed, "a shorter range", "LLEN", cmd[1], cmd[2], cmd[3])
 	case "lindex", "lset", "ltrim":
@@ -124,13 +124,19 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		return ofAll(perPassed, "shorter lists", "LLEN", cmd[1])
 	case "sort", "sort_ro":
 		per := float64(perSorted)
-		for _, word := range cmd[2:] {
-			if strings.EqualFold(word, "alpha") || strings.EqualFold(word, "by") {
+		patterns := 0.0
+		for i, word := range cmd[2:] {
+			by, get := strings.EqualFold(word, "by"), strings.EqualFold(word, "get")
+			if by || strings.EqualFold(word, "alpha") {
 				per = perCompared
-			} else if strings.EqualFold(word, "get") {
+			} else if get {
 				per += perSorted / 3
 			}
+			if (by || get) && i+3 < len(cmd) {
+				patterns += perBuilt * float64(len(cmd[i+3]))
+			}
 		}
+		per += patterns
 		e := ofKeys([]string{cmd[1]}, "LLEN", "SCARD", "ZCARD")
 		e.cost, e.instead = linear(per), "a sorted set, which keeps its order"
 		return e
@@ -141,7 +147,7 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		size := map[byte]string{'s': "SCARD", 'h': "HLEN", 'z': "ZCARD"}[s.Name[0]]
 		n := number64(cmd[2])
 		if n < 0 {
-			return estimate{base: -n * perRandom, instead: "a smaller count"}
+			return drawn(-n, size, cmd[1])
 		}
 		e := ofAll(perRandom, "a smaller count", size, cmd[1])
 		return e.limited(3 * n)
@@ -162,7 +168,7 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		}
 		return ofAll(per, "several smaller keys, one for each region", "ZCARD", cmd[key])
 	case "copy", "dump":
-		e := s.ofAnything(cmd[1:2])
+		e := s.ofAnything(cmd[1:2]).withBytes(perHashed, cmd[1:2])
 		e.instead = "smaller keys"
 		return e
 	case "memory|usage":
@@ -177,6 +183,9 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		}
 		return e
 	case "keys":
+		if hardness(cmd[1]) > maxKeySteps {
+			return tooMuch("a pattern that repeats itself less between its asterisks")
+		}
 		return ofDatabase("SCAN")
 	case "flushall", "flushdb":
 		if len(cmd) > 1 && strings.EqualFold(cmd[1], "sync") {
@@ -184,7 +193,20 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		}
 		return estimate{}
 	case "scan", "sscan", "hscan", "zscan":
-		return estimate{base: perScanned * optionNumber(cmd, "count", 10)}
+		return s.scanCost(cmd)
+	case "mget":
+		e := ofKeys(cmd[1:], "STRLEN")
+		e.cost, e.instead = linear(perAnswer), "fewer keys"
+		return e
+	case "hmget":
+		var e estimate
+		for _, field := range cmd[2:] {
+			e.asks = append(e.asks, Command{"HSTRLEN", cmd[1], field})
+		}
+		e.cost, e.instead = linear(perAnswer), "fewer fields"
+		return e
+	case "script|load", "function|load", "function|restore":
+		return estimate{base: perCode * float64(size(cmd)), instead: "a shorter program"}
 	case "pfcount", "pfmerge":
 		return estimate{base: perRegisters * float64(len(cmd)-1), instead: "fewer keys"}
 	}
@@ -198,7 +220,9 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		return estimate{} // by its words alone
 	case s.Name == "object" || s.Container() || strings.Contains(s.Name, "|"):
 		return estimate{}
-	case s.module, s.runsScript():
+	case s.runsScript():
+		return estimate{base: perCode * float64(len(cmd[1])), instead: "a shorter script"} // and what it does nobody knows
+	case s.module:
 		return estimate{} // nobody knows
 	}
 	keys := s.told(cmd)
@@ -321,57 +345,6 @@ func (s *Spec) lastByte(cmd Command) (last float64) {
 	return last
 }
 
-// streamCost is the estimate of what is about a stream.
-func (s *Spec) streamCost(cmd Command) (estimate, bool) {
-	switch s.Name {
-	case "xrange", "xrevrange":
-		e := ofAll(perEntry, "COUNT", "XLEN", cmd[1])
-		return e.limited(optionNumber(cmd, "count", unlimited)), true
-	case "xread", "xreadgroup":
-		options := 1
-		if s.Name == "xreadgroup" {
-			options = 4 // after GROUP, a name and a name
-		}
-		at := slices.IndexFunc(cmd[options:], func(word string) bool { return strings.EqualFold(word, "streams") })
-		if at < 0 {
-			return estimate{}, true
-		}
-		given, rest := append(Command{"", ""}, cmd[options:options+at]...), cmd[options+at+1:]
-		var old []string // streams that are not read from their end
-		for i, id := range rest[len(rest)/2:] {
-			if id != "$" && id != "+" && i < len(rest)/2 {
-				old = append(old, rest[i])
-			}
-		}
-		if len(old) == 0 {
-			return estimate{}, true
-		}
-		e := ofKeys(old, "XLEN")
-		e.cost, e.instead = linear(perEntry), "COUNT"
-		return e.limited(optionNumber(given, "count", unlimited) * float64(len(old))), true
-	case "xautoclaim":
-		e := ofAll(perEntry, "COUNT", "XLEN", cmd[1])
-		return e.limited(10 * optionNumber(cmd, "count", 100)), true // as many as it looks at
-	case "xpending":
-		return ofAll(perMember, "shorter streams", "XLEN", cmd[1]), true
-	case "xtrim":
-		return ofAll(perPassed, "LIMIT", "XLEN", cmd[1]), true
-	case "xinfo|stream":
-		at := option(cmd, "count")
-		if at == 0 || at+1 >= len(cmd) {
-			return estimate{}, true
-		}
-		e := ofAll(perEntry, "COUNT", "XLEN", cmd[2])
-		if n := number64(cmd[at+1]); n > 0 {
-			e = e.limited(n)
-		}
-		return e, true
-	case "xgroup|destroy":
-		return ofAll(perPassed*4, "shorter streams", "XLEN", cmd[2]), true
-	}
-	return estimate{}, false
-}
-
 // sizesOf are the commands that tell the size of a value, by category.
 var sizesOf = map[string]string{
 	"hash": "HLEN", "set": "SCARD", "sortedset": "ZCARD", "geo": "ZCARD", "list": "LLEN",
@@ -436,6 +409,24 @@ func (s *Spec) ofSets(cmd Command, cost func(sizes []float64) float64) estimate 
 	}
 	e.instead = "smaller sets"
 	return e
+}
+
+// ofWholeSets is ofSets for a command that goes through its sets as often as it
+// names them, byte by byte.
+func (s *Spec) ofWholeSets(cmd Command, cost func(sizes []float64) float64) estimate {
+	e := s.ofSets(cmd, cost)
+	if e.cost == nil {
+		return e
+	}
+	const each = 2 // asks for each set
+	keys := make([]string, 0, len(e.asks)/each)
+	for i := 0; i < len(e.asks); i += each {
+		keys = append(keys, e.asks[i][1])
+	}
+	if most(keys) > maxNamed {
+		return tooMuch("each key once")
+	}
+	return e.withBytes(perHashed, keys)
 }
 
 // ofKeys asks for the sizes of keys.

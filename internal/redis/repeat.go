@@ -3,6 +3,7 @@ package redis
 import (
 	"cmp"
 	"errors"
+	"hash/maphash"
 	"net"
 	"strconv"
 	"strings"
@@ -38,27 +39,48 @@ func (s *Spec) brief() bool {
 // take. briefWords is how many words it has at most, and briefBits where a bit may
 // be: a string grows up to there.
 const (
-	briefRange       = 100
-	briefWords       = 5000
-	briefTransaction = 10 * briefWords // in all its commands
-	briefBits        = 8 << 20
+	briefRange    = 100
+	briefWords    = 5000
+	briefTogether = 10 * briefWords // in all commands of a request
+	briefBits     = 8 << 20
+	briefClaims   = 8 // words of XCLAIM and XDEL, of which each entry takes as long as ten other words
 )
 
 // counted take as long as a number among their words says, though Redis calls them
 // fast.
-var counted = setOf("spop", "lpop", "rpop", "zpopmin", "zpopmax", "setbit", "xautoclaim")
+var counted = setOf("spop", "lpop", "rpop", "zpopmin", "zpopmax", "setbit", "xautoclaim", "xclaim", "xdel", "mget", "hmget")
 
 // few reports whether one of them takes a short time with these words.
 func (s *Spec) few(cmd Command) bool {
 	switch {
 	case s.Name == "xautoclaim":
 		return optionNumber(cmd, "count", 0) <= briefRange
+	case s.Name == "xclaim", s.Name == "xdel":
+		return len(cmd) <= briefClaims
+	case s.Name == "mget", s.Name == "hmget":
+		return len(cmd) <= 2*maxNamed || !repeats(cmd)
 	case len(cmd) < 3:
 		return true
 	case s.Name == "setbit":
 		return number64(cmd[2]) < briefBits
 	}
 	return number64(cmd[2]) <= briefRange
+}
+
+// repeats reports whether a word may come among others again and again. It allocates
+// nothing, so it may be wrong about many words.
+func repeats(words []string) bool {
+	var seen [1024]uint64
+	n := 0
+	for _, word := range words {
+		h := maphash.String(scriptSeed, word) % (64 * uint64(len(seen)))
+		if bit := uint64(1) << (h % 64); seen[h/64]&bit != 0 {
+			n++
+		} else {
+			seen[h/64] |= bit
+		}
+	}
+	return n > maxNamed
 }
 
 // BriefFor reports whether a command takes a short time with these words: also one

@@ -108,7 +108,7 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 	for _, o := range batch {
 		var costs []time.Duration
 		costs, answers = o.costs(answers)
-		if o.oneScript() {
+		if o.oneScript() && costs[0] <= longestCommand {
 			costs[0] = s.w.lines.scriptCost(o)
 		}
 		switch o.weight = total(costs); {
@@ -212,19 +212,28 @@ func (o *operation) tooLong(costs []time.Duration) bool {
 // maxCount is how many elements one call of SCAN or its kin may look at: some
 // milliseconds' worth. COUNT is a hint (manual, SCAN), so a smaller one changes no
 // iteration.
-const maxCount = 10000
+const (
+	maxCount = 10000
+	// hardCount stands for it with a pattern that takes more than easySteps.
+	hardCount = 10
+	easySteps = 4
+)
 
 // withShortCount returns the options of SCAN or its kin with a COUNT of at most
 // maxCount. What is no number stays: Redis has words for it.
 func withShortCount(options []string) []string {
+	most := int64(maxCount)
+	if hardness(patternOf(options)) > easySteps {
+		most = hardCount
+	}
 	for i := 0; i+1 < len(options); i++ {
 		switch {
 		case strings.EqualFold(options[i], "match"), strings.EqualFold(options[i], "type"):
 			i++ // the pattern may be called COUNT
 		case strings.EqualFold(options[i], "count"):
-			if n, err := strconv.ParseInt(options[i+1], 10, 64); err == nil && n > maxCount {
+			if n, err := strconv.ParseInt(options[i+1], 10, 64); err == nil && n > most {
 				options = slices.Clone(options)
-				options[i+1] = strconv.Itoa(maxCount)
+				options[i+1] = strconv.FormatInt(most, 10)
 			}
 			i++
 		}

@@ -1,0 +1,157 @@
+package redis
+
+import "strings"
+
+// Some words of a command are work themselves, however few elements its keys
+// have: patterns, keys that are named again and again, programs.
+
+// What such words take, in nanoseconds, measured as those of cost.go.
+const (
+	perTried   = 2.5 // for each byte of an element at which a pattern is tried, and each step there
+	perBuilt   = 1.4 // SORT … BY and GET, for each element and each byte of the pattern
+	perHashed  = 1.8 // SUNION, ZUNION and their kin, for each byte of the sets
+	perDrawn   = 3   // SRANDMEMBER and its kin with a negative count, for each byte
+	perAnswer  = 1.7 // MGET, HMGET, for each byte
+	perCode    = 80  // a script or a library of functions, for each byte
+	perClaimed = 10e3
+	perDeleted = 4e3 // XDEL
+)
+
+// maxNamed is how often a command may name a key that it goes through each time.
+const maxNamed = 8
+
+// maxSteps is how hard a pattern may be (see hardness): for keys, which are short,
+// and for elements of a key, which may be as long as a body.
+const (
+	maxKeySteps     = 64
+	maxElementSteps = 8
+)
+
+// tooMuch is the estimate of what takes too long whatever its keys have.
+func tooMuch(instead string) estimate {
+	return estimate{base: float64(2 * longestCommand), instead: instead}
+}
+
+// most is how often a word comes among others, the most frequent one.
+func most(words []string) (n int) {
+	times := make(map[string]int, len(words))
+	for _, word := range words {
+		times[word]++
+		n = max(n, times[word])
+	}
+	return n
+}
+
+// withBytes adds what a command takes for each byte of its keys, as far as Redis
+// knows from some elements of each (manual, MEMORY USAGE).
+func (e estimate) withBytes(per float64, keys []string) estimate {
+	n, cost := len(e.asks), e.cost
+	for _, key := range keys {
+		e.asks = append(e.asks, Command{"MEMORY", "USAGE", key})
+	}
+	e.cost = func(sizes []float64) float64 { return cost(sizes[:n]) + per*together(sizes[n:]) }
+	return e
+}
+
+// drawn is the estimate of n elements that are drawn from a key, each anew.
+func drawn(n float64, size, key string) estimate {
+	e := ofKeys([]string{key}, size)
+	e.asks = append(e.asks, Command{"MEMORY", "USAGE", key, "SAMPLES", "1000"})
+	e.base, e.instead = n*perRandom, "a smaller count"
+	e.cost = func(sizes []float64) float64 { return n * perDrawn * sizes[1] / max(sizes[0], 1) }
+	return e
+}
+
+// scanCost is the estimate of SCAN and its kin, for as many elements as they look at.
+func (s *Spec) scanCost(cmd Command) estimate {
+	at := cursorAt(s.Name)
+	e := estimate{base: perScanned * optionNumber(cmd, "count", 10)}
+	steps := hardness(patternOf(cmd[at+1:]))
+	switch {
+	case s.Name == "scan" && steps > maxKeySteps, s.Name != "scan" && steps > maxElementSteps:
+		return tooMuch("a pattern that repeats itself less between its asterisks")
+	case s.Name == "scan" || steps == 0:
+		return e
+	}
+	size := map[byte]string{'s': "SCARD", 'h': "HLEN", 'z': "ZCARD"}[s.Name[0]]
+	count := optionNumber(append(Command{"", ""}, withShortCount(cmd[at+1:])...), "count", 10)
+	e.asks = []Command{{size, cmd[1]}, {"MEMORY", "USAGE", cmd[1]}}
+	e.instead = "a smaller COUNT, or a simpler pattern"
+	e.cost = func(sizes []float64) float64 {
+		return perTried * steps * sizes[1] * min(1, count/max(sizes[0], 1))
+	}
+	return e
+}
+
+// patternOf is the pattern among the options of SCAN or its kin.
+func patternOf(options []string) (pattern string) {
+	for i := 0; i+1 < len(options); i += 2 {
+		if strings.EqualFold(options[i], "match") {
+			pattern = options[i+1]
+		}
+	}
+	return pattern
+}
+
+// hardness is about how many steps Redis takes at the most for each byte of what it
+// compares with a pattern; 0: it takes none twice. Behind an asterisk it tries the
+// rest at each place, up to where that differs. So much depends on whether what is
+// between two asterisks may overlap itself: "*aaaa" does at each place, "*abcd" at
+// none.
+func hardness(pattern string) (steps float64) {
+	parts := strings.Split(plainStars(pattern), "*")
+	for _, part := range parts[1:] {
+		if part != "" {
+			steps = max(steps, overlap(part))
+		}
+	}
+	return steps
+}
+
+// plainStars is a pattern of which each asterisk is one: in the place of an escaped
+// character stands the character, and of a class, and whatever else may be more than
+// one character, a question mark for each of its bytes.
+func plainStars(pattern string) string {
+	if !strings.ContainsAny(pattern, `\[`) {
+		return pattern
+	}
+	var b strings.Builder
+	for i := 0; i < len(pattern); i++ {
+		switch pattern[i] {
+		case '\\':
+			if i++; i < len(pattern) && pattern[i] != '*' {
+				b.WriteByte(pattern[i])
+			} else {
+				b.WriteByte('?')
+			}
+		case '[':
+			b.WriteByte('?')
+			for i++; i < len(pattern) && pattern[i] != ']'; i++ {
+				if pattern[i] == '\\' {
+					i++
+				}
+				b.WriteByte('?')
+			}
+		default:
+			b.WriteByte(pattern[i])
+		}
+	}
+	return b.String()
+}
+
+// overlap is how often a text may have the beginnings of a part of a pattern, for
+// each of their bytes: the longest beginning that may stand again so much further
+// on, divided by how much that is.
+func overlap(part string) (most float64) {
+	if len(part) > 512 {
+		return float64(len(part))
+	}
+	for by := 1; by < len(part); by++ {
+		n := by
+		for n < len(part) && (part[n] == part[n-by] || part[n] == '?' || part[n-by] == '?') {
+			n++
+		}
+		most = max(most, float64(n)/float64(by))
+	}
+	return max(most, 1)
+}

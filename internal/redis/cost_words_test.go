@@ -1,0 +1,86 @@
+package redis
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// A few large elements may take as long as very many small ones, and so may a key
+// that is named again and again, a long pattern and a long program. Such a command
+// is refused, and its likes with little in them are carried out.
+func TestWordsAndBytesThatAreMuchWorkAreRefused(t *testing.T) {
+	cluster, client := filled(t)
+	long := strings.Repeat("x", 1<<20)
+	for i := range 10 {
+		member := strconv.Itoa(i) + long
+		for _, cmd := range []Command{{"SADD", "bytes", member}, {"HSET", "fields", strconv.Itoa(i), long}, {"ZADD", "scores", "1", member}, {"SET", "value", long}} {
+			cluster.Nodes[0].Do(cmd...)
+		}
+	}
+	keys := func(n int, key string) []string { return strings.Fields(strings.Repeat(" "+key, n)) }
+	with := func(words string, more ...string) Command { return append(strings.Fields(words), more...) }
+	fields := keys(300, "1")
+	ids := make([]string, 30000)
+	for i := range ids {
+		ids[i] = "1-" + strconv.Itoa(i+1)
+	}
+	for what, c := range map[string]struct {
+		cmd  Command
+		long bool
+	}{
+		"a union of a set with itself":         {with("SUNION", keys(2000, "bytes")...), true},
+		"nine times the same":                  {with("SUNIONSTORE d", keys(9, "few")...), true},
+		"a union of few":                       {with("SUNION", keys(3, "few")...), false},
+		"a union of sorted sets":               {with("ZUNIONSTORE d 9", keys(9, "scores")...), true},
+		"a difference with it":                 {with("SDIFF set", keys(200, "bytes")...), true},
+		"long members, drawn again and again":  {with("SRANDMEMBER bytes -5000"), true},
+		"short ones":                           {with("SRANDMEMBER set -5000"), false},
+		"long fields, drawn again and again":   {with("HRANDFIELD fields -1000 WITHVALUES"), true},
+		"one value, again and again":           {with("MGET", keys(300, "value")...), true},
+		"one short value, again and again":     {with("MGET", keys(300, "string")...), false},
+		"one field, again and again":           {with("HMGET fields", fields...), true},
+		"a long pattern of SORT":               {with("SORT list BY", long+"*"), true},
+		"another one":                          {with("SORT list BY nosort GET", long+"*"), true},
+		"a pattern that is tried at each byte": {with("SSCAN bytes 0 MATCH", "*"+strings.Repeat("x", 2000)+"y"), true},
+		"of question marks":                    {with("ZSCAN scores 0 MATCH", "*"+strings.Repeat("?", 100)+"y"), true},
+		"of classes":                           {with("SCAN 0 MATCH", "*"+strings.Repeat("[ab]", 100)), true},
+		"a pattern for all of it":              {with("HSCAN fields 0 MATCH *12 COUNT 100"), false},
+		"a long pattern without asterisks":     {with("SSCAN set 0 MATCH", long), false},
+		"one with a date":                      {with("SCAN 0 MATCH *:20??-??-??:* COUNT 1000"), false},
+		"a long script":                        {with("EVAL", strings.Repeat("x=1 ", 1<<20), "0"), true},
+		"the same to be kept":                  {with("SCRIPT LOAD", strings.Repeat("x=1 ", 1<<20)), true},
+		"a short script":                       {with("EVAL return(1) 0"), false},
+		"entries that are claimed":             {with("XCLAIM stream g c 0", ids...), true},
+		"as many as are pending":               {with("XPENDING stream g - + 1000000"), true},
+		"entries that are deleted":             {with("XDEL stream", append(ids, ids...)...), true},
+	} {
+		r := &Request{Commands: []Command{c.cmd}}
+		if err := client.Do(t.Context(), r); err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		words := Words(r.Results[0].Err)
+		if c.long != strings.Contains(words, "would keep Redis from everybody else") || c.long != strings.Contains(words, "; use ") || !c.long && words != "" {
+			t.Errorf("%s: %.200q", what, words)
+		}
+	}
+}
+
+func TestAPatternIsAsHardAsItMayOverlapItself(t *testing.T) {
+	for pattern, want := range map[string]float64{
+		"": 0, "user:*": 0, "aaaaaaaaaaaaa": 0, "??????*": 0, "*": 0, "*a": 1, "*:cart": 1, "user:*:cart:*": 1,
+		"*aaaa": 4, "a*bbb*cc": 3, "*abab": 2, "*abcabcabcx": 3, "*????": 4, "*[a-z][0-9]": 8, `*\a\a\a`: 3, `*a\*a`: 3, "*:20??-??-??": 1,
+		"*[ab": 3, `*\`: 1,
+	} {
+		if got := hardness(pattern); got < want || got > want+1 {
+			t.Errorf("%q: %v, want about %v", pattern, got, want)
+		}
+	}
+	hard, easy := "*"+strings.Repeat("ab", 10), "*abcdefg"
+	for pattern, want := range map[string]string{hard: "10", easy: "10000"} {
+		if got := withShortCount([]string{"COUNT", "50000", "MATCH", pattern})[1]; got != want {
+			t.Errorf("%q: COUNT %s, want %s", pattern, got, want)
+		}
+	}
+}
