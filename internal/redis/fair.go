@@ -187,12 +187,9 @@ func (l *lines) spent(took time.Duration) {
 	l.shares = l.shares[:0]
 }
 
-// scriptsTogether is how many scripts go in one batch at the most, those that took
-// little lately; what is not known goes by itself. knownScripts are remembered.
-const (
-	scriptsTogether = 16
-	knownScripts    = 4096
-)
+// knownScripts is how many scripts are remembered that took little lately. One that is
+// not among them needs the lease.
+const knownScripts = 4096
 
 var scriptSeed = maphash.MakeSeed()
 
@@ -212,15 +209,14 @@ func (l *lines) scriptCost(o *operation) time.Duration {
 // learn takes in how long a batch with scripts took.
 func (l *lines) learn(took time.Duration) {
 	for _, key := range l.running {
-		switch {
-		case took > slowBudget:
+		if took >= slowBudget {
 			delete(l.scripts, key)
-		case len(l.running) == len(l.shares):
-			if len(l.scripts) >= knownScripts {
-				clear(l.scripts)
-			}
-			l.scripts[key] = max(took/time.Duration(len(l.running)), slowBudget/scriptsTogether)
+			continue
 		}
+		if len(l.scripts) >= knownScripts {
+			clear(l.scripts)
+		}
+		l.scripts[key] = took
 	}
 	l.running = l.running[:0]
 }

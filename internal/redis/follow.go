@@ -133,10 +133,16 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 			w.lines.spent(took)
 			w.mu.Unlock()
 			s.rest(took)
+			if err == nil {
+				s.endLease(ctx, took)
+			}
 		}
 		clear(batch)
 		if err != nil {
 			return err
+		}
+		if s.spoiled != nil {
+			return s.spoiled
 		}
 		if d := s.pause; d > 0 {
 			s.pause = 0

@@ -54,6 +54,11 @@ type session struct {
 	quick  quick
 	// loginsChecked is when it was last able to log in as those who run scripts.
 	loginsChecked time.Time
+	// leased is the key of the lease that this session has; empty: it has none. unsure
+	// is when it last went without one.
+	leased       string
+	leasedScript bool // for a script
+	unsure       time.Time
 	// took is the longest exchange that the operations under way have seen.
 	took time.Duration
 
@@ -196,14 +201,11 @@ func (s *session) end(cause error) {
 // before.
 func (s *session) pass(ctx context.Context, batch []*operation) error {
 	cmds, shares := s.cmds[:0], s.shares[:0]
-	for i, o := range batch {
+	for _, o := range batch {
 		if o.single() {
 			s.singles = append(s.singles, o)
 		} else {
 			before := len(cmds)
-			if i > 0 && batch[i-1].runsScript && o.runsScript {
-				cmds = s.breathe(cmds)
-			}
 			cmds = o.encode(s, cmds)
 			shares = append(shares, o.share(len(cmds)-before))
 		}

@@ -55,17 +55,6 @@ func errTooLong(what string, takes time.Duration, instead string) error {
 	return redisError(words)
 }
 
-// breather stands between two scripts of one batch, and lets Redis turn to others in
-// between. It carries out all that it has read of a connection, but reads the rest
-// of so long a word by itself, when it comes round to the connection again (Redis
-// 7.0, networking.c, readQueryFromClient, PROTO_MBULK_BIG_ARG).
-var breather = strings.Repeat(" ", 33<<10)
-
-// breathe appends one.
-func (s *session) breathe(cmds rueidis.Commands) rueidis.Commands {
-	return append(cmds, s.conn.B().Sismember().Key(idemPrefix+"none").Member(breather).Build())
-}
-
 // longestRest bounds the pause after a slow batch.
 const longestRest = 50 * time.Millisecond
 
@@ -105,7 +94,11 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 		}
 	}
 	fit, left, full := batch[:0], time.Duration(slowBudget), false
-	for _, o := range batch {
+	asked, waits := false, false // for the lease
+	// One script is the most, however short it was before: its arguments and the data
+	// decide how long it takes, and what is sent behind it cannot be called back.
+	scripts := false
+	for i, o := range batch {
 		var costs []time.Duration
 		costs, answers = o.costs(answers)
 		if o.oneScript() && costs[0] <= longestCommand {
@@ -116,6 +109,8 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 		case full, len(fit) > 0 && o.weight > left:
 			full = true
 			s.again = append(s.again, o)
+		case o.runsScript && scripts:
+			s.again = append(s.again, o)
 		case !o.atomic && len(costs) > 1 && o.weight > left:
 			n := 0
 			for n < len(costs) && (n == 0 || costs[n] <= left) {
@@ -123,10 +118,29 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 				n++
 			}
 			o.finish(&tooMany{n})
+		case o.lasting():
+			if len(fit) == 0 && !asked {
+				asked = true
+				held, err := s.lease(ctx, o)
+				if err != nil {
+					s.again = append(s.again, batch[i:]...)
+					return nil, err
+				}
+				if held {
+					fit, full = append(fit, o), true
+					continue
+				}
+			}
+			waits = true // others do not wait for it
+			s.again = append(s.again, o)
 		default:
 			fit = append(fit, o)
 			left -= o.weight
+			scripts = scripts || o.runsScript
 		}
+	}
+	if waits && len(fit) == 0 {
+		s.pause = max(s.pause, leaseAgain)
 	}
 	s.w.mu.Lock()
 	s.w.lines.weighed(fit)

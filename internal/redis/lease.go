@@ -1,0 +1,105 @@
+package redis
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// What keeps Redis busy for long goes one at a time, also where several nodes send
+// it. While a script runs, Redis answers a Sentinel's ping with an error (BUSY) that
+// counts as silence, and a Sentinel pings twice or so within the time after which it
+// holds the master for down. So between two long scripts there has to be a while in
+// which a ping is answered. The nodes do not know of each other: they agree by a key
+// at the master, the lease, which they set before what may take long.
+
+// leaseName is the key of the lease among the records, without their prefix.
+const leaseName = "long"
+
+// leaseAgain is how long a node waits before it asks for the lease again, and
+// leaseUnsure how many times as long as the lease it waits where Redis cannot say
+// who has it, because its memory is full.
+const (
+	leaseAgain  = 20 * time.Millisecond
+	leaseUnsure = 4
+)
+
+// lasting reports whether an operation needs the lease: it may take longer than a
+// batch of others, or nobody knows how long.
+func (o *operation) lasting() bool { return o.weight >= slowBudget }
+
+// leaseTime is how long the lease is kept by what takes long: twice the time after
+// which a Sentinel holds the master for down. It is 0 where nobody does.
+func (s *session) leaseTime() time.Duration {
+	if s.w.cfg.alone() {
+		return 0
+	}
+	now, _ := s.w.monitor.now()
+	return 2 * now.downAfter
+}
+
+// leaseKey is the key of the lease; empty when it is not known which slot of a
+// cluster is this master's.
+func (s *session) leaseKey() string {
+	if s.w.slot == nil {
+		return idemPrefix + leaseName
+	}
+	slot := s.w.slot()
+	if slot < 0 {
+		return ""
+	}
+	return recordIn(slot, leaseName)
+}
+
+// lease asks for the lease for an operation, and reports whether this session has it.
+// An error ends the session.
+func (s *session) lease(ctx context.Context, o *operation) (bool, error) {
+	lasts := s.leaseTime()
+	if lasts == 0 {
+		return true, nil
+	}
+	key := s.leaseKey()
+	if key == "" {
+		return false, nil
+	}
+	cmds := s.records(nil, s.conn.B().Set().Key(key).Value("").Nx().PxMilliseconds(lasts.Milliseconds()).Build())
+	answers, _ := s.exchange(ctx, cmds)
+	if answers[len(answers)-1].NonRedisError() != nil {
+		return false, errLost
+	}
+	answer := answers[len(answers)/2] // between the ways to the database of the records and back
+	err := answer.Error()
+	switch {
+	case err == nil:
+		s.leased, s.leasedScript = key, o.runsScript
+		return true, nil
+	case rueidis.IsRedisNil(err):
+		return false, nil
+	case strings.HasPrefix(err.Error(), "OOM"):
+		if time.Since(s.unsure) < leaseUnsure*lasts {
+			return false, nil
+		}
+		s.unsure = time.Now()
+		return true, nil
+	}
+	return false, s.refused(err)
+}
+
+// endLease gives the lease back, if there is one, after what took so long. Where that
+// was a script which a ping may have met, the lease runs out by itself.
+func (s *session) endLease(ctx context.Context, took time.Duration) {
+	key, lasts := s.leased, s.leaseTime()
+	s.leased = ""
+	// A lease that is as old as that may be another's already.
+	if key == "" || took > lasts/2 || s.leasedScript && took > scriptPatience/2 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.w.cfg.Hold)
+	defer cancel()
+	answers, _ := s.exchange(ctx, s.records(nil, s.conn.B().Del().Key(key).Build()))
+	if err := answers[len(answers)-1].NonRedisError(); err != nil {
+		s.spoil(errLost)
+	}
+}

@@ -1,0 +1,84 @@
+package redis
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"holdfast/internal/redis/redistest"
+)
+
+// asInAStack gives servers what the stack's have: how soon a script can be ended, and
+// how often Sentinels ping.
+func asInAStack(cluster *redistest.Cluster) {
+	for _, n := range cluster.Nodes {
+		n.Do("CONFIG", "SET", "busy-reply-threshold", "125")
+	}
+	for _, s := range cluster.Sentinels {
+		s.Do("SENTINEL", "DEBUG", "ping-period", "250")
+	}
+}
+
+// Endless scripts through several nodes at once leave the Sentinels' pings their
+// turn, and other requests theirs.
+func TestEndlessScriptsThroughTwoNodesCostNoMaster(t *testing.T) {
+	cluster := redistest.Start(t, 2, 3)
+	asInAStack(cluster)
+	hold := func(c *Config) { c.Hold = 20 * time.Second }
+	nodes := []*Client{open(t, cluster, hold), open(t, cluster, hold)}
+	for _, node := range nodes {
+		redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
+			return node.Set(t.Context(), "k", []byte("v"), "") == nil && node.Status().InSync == 2
+		})
+	}
+	master := nodes[0].Master()
+	end := time.Now().Add(5 * time.Second)
+	var attackers, others sync.WaitGroup
+	var killed atomic.Int64
+	// One script is known to be short, and its argument decides.
+	const loop = "for i = 1, tonumber(ARGV[1]) do end return 'done'"
+	for _, node := range nodes {
+		for range 20 {
+			do(t, node, &Request{Commands: []Command{{"EVAL", loop, "0", "1"}}})
+		}
+	}
+	for i := range 10 {
+		attackers.Go(func() {
+			for n := 0; time.Now().Before(end); n++ {
+				cmd := Command{"EVAL", loop, "0", "1e15"}
+				if i < 4 { // another text each time: nothing is known of it
+					cmd = Command{"EVAL", fmt.Sprintf("while true do end -- %d.%d", i, n), "0"}
+				}
+				r := &Request{Commands: []Command{cmd}, Sender: "hostile"}
+				if nodes[i%2].Do(t.Context(), r) == nil && r.Results[0].Err != nil && strings.Contains(r.Results[0].Err.Error(), "killed") {
+					killed.Add(1)
+				}
+			}
+		})
+	}
+	for i := range 2 {
+		others.Go(func() {
+			for n := 0; time.Now().Before(end); n++ {
+				r := &Request{Commands: commands(fmt.Sprintf("SET other:%d %d", i, n)), Sender: "other"}
+				if n%20 == 10 {
+					r.Commands = commands("EVAL return(1) 0")
+				}
+				if err := nodes[i].Do(t.Context(), r); err != nil || r.Results[0].Err != nil {
+					t.Errorf("another's request: %v, %v", err, r.Results)
+				}
+				pause(t.Context(), 10*time.Millisecond)
+			}
+		})
+	}
+	others.Wait()
+	attackers.Wait()
+	if now := nodes[0].Master(); now != master {
+		t.Errorf("the master was %s and is %s", master, now)
+	}
+	if killed.Load() < 2 {
+		t.Errorf("%d scripts were ended", killed.Load())
+	}
+}
