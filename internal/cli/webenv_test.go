@@ -33,6 +33,18 @@ func TestAStackSetsEveryVariableOfItsWebNodes(t *testing.T) {
 				t.Errorf("%s: %s is left to the supervisor's environment", p.Node, o.env)
 			}
 		}
+		flags := newWebFlags()
+		flags.fill(func(name string) string {
+			for _, v := range p.Env {
+				if value, ok := strings.CutPrefix(v, name+"="); ok {
+					return value
+				}
+			}
+			return ""
+		})
+		if node, err := flags.node(); err != nil || node.redis.App != p.App {
+			t.Errorf("%s: %v; idempotency keys are those of all applications", p.Node, err)
+		}
 	}
 	if nodes == 0 {
 		t.Error("the plan has no web node")

@@ -210,6 +210,7 @@ type webFlags struct {
 	text   map[string]string
 	listen string // $HOST:$PORT
 	stack  string // $HOLDFAST_STACK: the stack that the node is part of
+	app    string // $HOLDFAST_APP: its application there
 	getenv func(string) string
 }
 
@@ -256,14 +257,15 @@ func (f *webFlags) fill(getenv func(string) string) {
 			f.text[o.flag] = getenv(o.env)
 		}
 	}
-	f.listen, f.stack, f.getenv = listenAddress(getenv), getenv("HOLDFAST_STACK"), getenv
+	f.listen, f.getenv = listenAddress(getenv), getenv
+	f.stack, f.app = getenv("HOLDFAST_STACK"), getenv("HOLDFAST_APP")
 }
 
 // node is the web node that is described. Its errors are usage errors that name
 // flag and variable, and never quote the Redis URL, which has a password.
 func (f *webFlags) node() (*webNode, error) {
 	n := &webNode{}
-	n.web.InStack = f.stack != ""
+	n.web.InStack, n.redis.App = f.stack != "", f.app
 	for _, o := range webOptions {
 		text := f.text[o.flag]
 		if text == "" {

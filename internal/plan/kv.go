@@ -23,6 +23,7 @@ const tokensFile = "tokens.yaml"
 func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 	env := map[string]string{
 		"HOLDFAST_STACK":              b.stack.Name,
+		"HOLDFAST_APP":                n.app,
 		"HOLDFAST_READS":              kv.Reads,
 		"HOLDFAST_MAX_LAG":            kv.MaxLag.String(),
 		"HOLDFAST_WRITES":             kv.Writes,

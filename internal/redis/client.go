@@ -46,6 +46,9 @@ type Config struct {
 
 	DB   int
 	Name string // of the connections, in CLIENT LIST
+	// App is the application that the nodes of a Redis serve which has several:
+	// the idempotency keys of one are nothing to the others.
+	App string
 
 	// MinAcks is how many replicas must have a write before it is
 	// acknowledged, however few are in sync.
@@ -402,7 +405,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 		o.estimates = c.estimates(o)
 	}
 	if o.writes && r.IdempotencyKey != "" {
-		o.record = recordKey(r.IdempotencyKey, r)
+		o.record = recordKey(c.cfg.App, r)
 		if o.atomic {
 			carried = whole
 		}

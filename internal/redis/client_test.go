@@ -366,7 +366,7 @@ func TestARepetitionIsRemembered(t *testing.T) {
 	client := open(t, cluster, func(c *Config) { c.MinAcks, c.RecordDB = 0, -1 })
 	count := func() { do(t, client, &Request{Commands: commands("INCR n"), IdempotencyKey: "once"}) }
 	count()
-	record := recordKey("once", &Request{Commands: commands("INCR n")})
+	record := recordKey("", &Request{Commands: commands("INCR n"), IdempotencyKey: "once"})
 	cluster.Nodes[0].Do("PEXPIRE", record, "2000")
 	count()
 	if left, _ := strconv.Atoi(cluster.Nodes[0].Do("PTTL", record)); left < 20_000 {

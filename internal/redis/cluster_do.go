@@ -61,7 +61,7 @@ type journey struct {
 func (c *Client) doInCluster(ctx context.Context, r *Request) error {
 	j := &journey{Client: c, r: r, whole: r.Script != nil || r.Atomic}
 	if r.IdempotencyKey != "" {
-		j.record = recordKey(r.IdempotencyKey, r)
+		j.record = recordKey(c.cfg.App, r)
 	}
 	items, err := j.items(ctx)
 	if err != nil {

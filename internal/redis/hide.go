@@ -1,34 +1,52 @@
 package redis
 
-import "strings"
+import (
+	"strings"
+
+	rules "holdfast/internal/commands"
+)
 
 // Keys of Holdfast's own stand among the data, and no client is shown any: they are
-// left out of what KEYS, SCAN and RANDOMKEY answer.
+// left out of what KEYS, SCAN and RANDOMKEY answer. So is the Sentinels' channel, of
+// what PUBSUB CHANNELS does.
 
-// listsKeys reports whether a command answers names of keys, which its arguments do
-// not give.
-func listsKeys(name string) bool {
+// hiddenOf returns which names are left out of what a command answers; nil: it
+// answers no names but those that its arguments give.
+func hiddenOf(cmd Command) func(name string) bool {
+	name := cmd[0]
 	switch len(name) {
+	case len("pubsub"):
+		if len(cmd) > 1 && strings.EqualFold(name, "pubsub") && strings.EqualFold(cmd[1], "channels") {
+			return isSentinels
+		}
 	case len("keys"):
-		return strings.EqualFold(name, "keys") || strings.EqualFold(name, "scan")
+		if strings.EqualFold(name, "keys") || strings.EqualFold(name, "scan") {
+			return reserved
+		}
 	case len("randomkey"):
-		return strings.EqualFold(name, "randomkey")
+		if strings.EqualFold(name, "randomkey") {
+			return reserved
+		}
 	}
-	return false
+	return nil
 }
 
-// hideReserved leaves our own keys out of what commands answered.
+func isSentinels(channel string) bool { return channel == rules.SentinelChannel }
+
+// hideReserved leaves our own names out of what commands answered.
 func hideReserved(cmds []Command, results []Result) {
 	for i := range results {
-		if r := &results[i]; r.Err == nil && listsKeys(cmds[i][0]) {
-			r.Reply = withoutReserved(r.Reply)
+		if r := &results[i]; r.Err == nil {
+			if hidden := hiddenOf(cmds[i]); hidden != nil {
+				r.Reply = without(r.Reply, hidden)
+			}
 		}
 	}
 }
 
-// withoutReserved is an answer without those of its texts that are our own keys.
-func withoutReserved(r Reply) Reply {
-	if r.Type() == Text && reserved(r.Text()) {
+// without is an answer without those of its texts that are hidden.
+func without(r Reply, hidden func(string) bool) Reply {
+	if r.Type() == Text && hidden(r.Text()) {
 		return Reply{}
 	}
 	if r.Type() != Array {
@@ -38,19 +56,19 @@ func withoutReserved(r Reply) Reply {
 	for i := range r.Len() {
 		was := r.At(i)
 		is := was
-		hidden := was.Type() == Text && reserved(was.Text())
+		gone := was.Type() == Text && hidden(was.Text())
 		changed := false
 		if was.Type() == Array { // the keys that SCAN found
-			is = withoutReserved(was)
+			is = without(was, hidden)
 			changed = is.Len() != was.Len()
 		}
-		if kept == nil && (hidden || changed) {
+		if kept == nil && (gone || changed) {
 			kept = make([]Reply, 0, r.Len())
 			for k := range i {
 				kept = append(kept, r.At(k))
 			}
 		}
-		if kept != nil && !hidden {
+		if kept != nil && !gone {
 			kept = append(kept, is)
 		}
 	}

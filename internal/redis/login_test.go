@@ -113,19 +113,29 @@ func TestAKeyIsItsOwnersAlone(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.Start(t, 0, 0)
 	client := open(t, cluster, asScripts)
+	app := open(t, cluster, func(c *Config) { asScripts(c); c.App = "a" })
+	of := open(t, cluster, func(c *Config) { asScripts(c); c.App = "of" })
 	for _, form := range []struct {
 		cmds   []Command
 		atomic bool
 	}{{commands("INCR n"), false}, {commands("INCR n", "INCR n"), false}, {commands("INCR n", "INCR n"), true}, {commands("EVAL return(redis.call('INCR','n')) 0"), false}} {
 		said := map[string]string{}
-		for _, owner := range []string{"", "a", "b", "of", "a", "", "b"} {
-			got := fmt.Sprint(do(t, client, &Request{Commands: form.cmds, Atomic: form.atomic, IdempotencyKey: "k", Owner: owner}))
+		for _, who := range []struct {
+			client *Client
+			app    string
+			owner  string
+		}{
+			{client, "", ""}, {client, "", "a"}, {client, "", "b"}, {client, "", "of"}, {app, "a", ""}, {app, "a", "a"}, {app, "a", "of"}, {of, "of", ""}, {of, "of", "a"},
+			{client, "", "a"}, {client, "", ""}, {client, "", "b"}, {app, "a", "a"}, {app, "a", ""}, {of, "of", "a"},
+		} {
+			name := who.app + "/" + who.owner
+			got := fmt.Sprint(do(t, who.client, &Request{Commands: form.cmds, Atomic: form.atomic, IdempotencyKey: "k", Owner: who.owner}))
 			for other, theirs := range said {
-				if (other == owner) != (theirs == got) {
-					t.Errorf("%q: %q gets %s, %q got %s", form.cmds, owner, got, other, theirs)
+				if (other == name) != (theirs == got) {
+					t.Errorf("%q: %q gets %s, %q got %s", form.cmds, name, got, other, theirs)
 				}
 			}
-			said[owner] = got
+			said[name] = got
 		}
 	}
 }

@@ -274,9 +274,9 @@ func isNoScript(err error) bool {
 	return ok && reply.IsNoScript()
 }
 
-// recordKey names the record of a request. Each part is hashed with its
-// length, so that no two requests share a record.
-func recordKey(idempotencyKey string, r *Request) string {
+// recordKey names the record of a request to an application. Each part is hashed
+// with its length, so that no two requests share a record.
+func recordKey(app string, r *Request) string {
 	h := sha256.New()
 	part := func(p string) {
 		var n [8]byte
@@ -284,7 +284,11 @@ func recordKey(idempotencyKey string, r *Request) string {
 		h.Write(n[:])
 		h.Write([]byte(p))
 	}
-	part(idempotencyKey)
+	part(r.IdempotencyKey)
+	if app != "" {
+		part("in")
+		part(app)
+	}
 	if r.Owner != "" {
 		part("of")
 		part(r.Owner)

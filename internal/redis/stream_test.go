@@ -129,6 +129,21 @@ func TestManySubscribersShareOneConnection(t *testing.T) {
 	again.hears(t, Message{Kind: "subscribe", Channel: "shared", Count: 1})
 }
 
+func TestTheSentinelsChannelIsInNoList(t *testing.T) {
+	client, node := single(t)
+	node.Do("ACL", "SETUSER", redistest.Username, "allchannels")
+	for _, channel := range []string{"news", "__sentinel__:hello"} { // as a Sentinel does
+		subscribeTo(t, client, false, channel).hears(t, Message{Kind: "subscribe", Channel: channel, Count: 1})
+	}
+	for words, want := range map[string]string{"PUBSUB CHANNELS": "[news]", "pubsub Channels *[ws]": "[news]", "PUBSUB CHANNELS _*": "[]"} {
+		for way, r := range ways(commands(words)[0]) {
+			if got := do(t, client, r); got[len(got)/2] != want {
+				t.Errorf("%s, %s: %q", words, way, got)
+			}
+		}
+	}
+}
+
 func TestARefusedSubscriptionEndsInRedisWordsAndNoOtherWithIt(t *testing.T) {
 	client, node := single(t)
 	node.Do("ACL", "SETUSER", redistest.Username, "clearselectors")

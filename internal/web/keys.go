@@ -247,12 +247,15 @@ func readType(ctx *fasthttp.RequestCtx) (string, error) {
 	if len(t) > maxType {
 		return "", badRequest(fmt.Sprintf("The Content-Type is too long; at most %d bytes are possible.", maxType))
 	}
-	for _, c := range []byte(t) {
-		if c < ' ' || c > '~' {
-			return "", badRequest("The Content-Type has other than printable ASCII characters.")
-		}
+	if !goodType(t) {
+		return "", badRequest("The Content-Type has other than printable ASCII characters.")
 	}
 	return t, nil
+}
+
+// goodType reports whether a text can be the type of a value.
+func goodType(t string) bool {
+	return len(t) > 0 && len(t) <= maxType && !strings.ContainsFunc(t, func(c rune) bool { return c < ' ' || c > '~' })
 }
 
 // readTTL is the time to live that a PUT asks for; 0: none.

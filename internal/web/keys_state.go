@@ -134,10 +134,13 @@ func newKeyState(reply redis.Reply) keyState {
 		r.ttl = time.Duration(ttl.Int()) * time.Millisecond
 	}
 	s := sum(r.value)
+	r.tag = tagOf(defaultType, s)
 	if of, contentType, _ := strings.Cut(kept.Text(), " "); of == s {
-		r.contentType = contentType
+		r.tag = tagOf(contentType, s)
+		if goodType(contentType) { // a script may have written anything
+			r.contentType = contentType
+		}
 	}
-	r.tag = tagOf(r.contentType, s)
 	return r
 }
 

@@ -130,6 +130,16 @@ func TestTheTypeOfAValueIsNeverThatOfAnother(t *testing.T) {
 	}
 	// The preconditions have to see it as GET does.
 	c.must(204, "PUT", "/v1/keys/a", "mine", "If-Match", got.header.Get("ETag"))
+
+	// A client's script can write what it likes beside a value.
+	for _, strange := range []string{"text/html\r\nSet-Cookie: a=b", "text/\x00", "", strings.Repeat("x", maxType+1)} {
+		master.Do("SET", typeKey("a"), sum("mine")+" "+strange)
+		got := c.must(200, "GET", "/v1/keys/a", "")
+		if kind := got.header.Get("Content-Type"); kind != defaultType || got.header.Get("Set-Cookie") != "" {
+			t.Errorf("a value of the type %.40q is sent as %.40q", strange, kind)
+		}
+		c.must(204, "PUT", "/v1/keys/a", "mine", "If-Match", got.header.Get("ETag"))
+	}
 	c.must(204, "PUT", "/v1/keys/a", "mine")
 	if n := master.Do("DBSIZE"); n != "1" {
 		t.Errorf("%s keys, where the default type needs no second one", n)
