@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -164,6 +165,7 @@ type Client struct {
 	commands commandSource
 	// What is published, and what changes: see stream.go and changes.go.
 	published, changes *hub
+	patterns           atomic.Int64                             // that listeners have, each counted by itself
 	concluding         func(o *operation, over bool, err error) // conclude, made once
 	errands            errands                                  // of those who started what has to be waited for
 }
@@ -383,7 +385,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 			o.effects[i], o.frees[i] = spec.Write, spec.Write && !spec.grows
 			o.local = o.local || !spec.Replicated
 			o.uses = appendUses(o.uses, spec.Name, cmd)
-			o.brief = o.brief && spec.BriefFor(cmd)
+			o.brief = o.brief && spec.BriefFor(cmd) && !c.publishesToMany(spec, cmd)
 			o.runsScript = o.runsScript || spec.runsScript()
 			// It would hold up everybody else on the connection. In a
 			// transaction it answers at once, as when its time is over.

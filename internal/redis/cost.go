@@ -207,6 +207,8 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		return e
 	case "script|load", "function|load", "function|restore":
 		return estimate{base: perCode * float64(size(cmd)), instead: "a shorter program"}
+	case "publish":
+		return publishCost(cmd)
 	case "pfcount", "pfmerge":
 		return estimate{base: perRegisters * float64(len(cmd)-1), instead: "fewer keys"}
 	}

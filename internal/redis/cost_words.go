@@ -1,6 +1,9 @@
 package redis
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // Some words of a command are work themselves, however few elements its keys
 // have: patterns, keys that are named again and again, programs.
@@ -81,6 +84,28 @@ func (s *Spec) scanCost(cmd Command) estimate {
 		return perTried * steps * sizes[1] * min(1, count/max(sizes[0], 1))
 	}
 	return e
+}
+
+// Redis tries each pattern that somebody listens to at the name of a channel to
+// which something is published. That is brief with fewPatterns and a short name.
+const (
+	fewPatterns  = 64
+	shortChannel = 1024
+	perPattern   = 150
+)
+
+var errHardPattern = errors.New("this pattern would keep Redis from everybody else whenever something is published: use one that repeats itself less between its asterisks")
+
+// publishesToMany reports whether a command publishes something, and that may take
+// long. The patterns of other nodes' listeners are about as many as this one's.
+func (c *Client) publishesToMany(s *Spec, cmd Command) bool {
+	return s.Name == "publish" && len(cmd) == 3 && (len(cmd[1]) > shortChannel || c.patterns.Load() > fewPatterns)
+}
+
+// publishCost is the estimate of PUBLISH. No pattern is harder than maxElementSteps.
+func publishCost(cmd Command) estimate {
+	per := perPattern + perTried*maxElementSteps*float64(len(cmd[1]))
+	return estimate{asks: []Command{{"PUBSUB", "NUMPAT"}}, cost: linear(per), instead: "a shorter name of the channel"}
 }
 
 // patternOf is the pattern among the options of SCAN or its kin.

@@ -1,9 +1,13 @@
 package redis
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"holdfast/internal/redis/redistest"
 )
 
 // A few large elements may take as long as very many small ones, and so may a key
@@ -82,5 +86,41 @@ func TestAPatternIsAsHardAsItMayOverlapItself(t *testing.T) {
 		if got := withShortCount([]string{"COUNT", "50000", "MATCH", pattern})[1]; got != want {
 			t.Errorf("%q: COUNT %s, want %s", pattern, got, want)
 		}
+	}
+}
+
+// To publish is brief, but not where there are many patterns to try.
+func TestToPublishToManyPatternsIsNotBrief(t *testing.T) {
+	cluster, client := filled(t)
+	spec, err := client.Spec(t.Context(), Command{"PUBLISH", "a", "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("a", 100000)
+	if client.publishesToMany(spec, Command{"PUBLISH", "a", "b"}) || !client.publishesToMany(spec, Command{"PUBLISH", long, "b"}) {
+		t.Error("without a pattern a long name is not brief, and a short one is")
+	}
+	if err := client.Subscribe(t.Context(), true, []string{"*" + strings.Repeat("a", 50) + "b"}, func(Message) {}); KindOf(err) != Invalid {
+		t.Errorf("a pattern that is tried at each byte: %v", err)
+	}
+	patterns := make([]string, 200)
+	for i := range patterns {
+		patterns[i] = "a*" + strconv.Itoa(i)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = client.Subscribe(ctx, true, patterns, func(Message) {}) }()
+	redistest.Eventually(t, 5*time.Second, "the patterns are there", func() bool { return cluster.Nodes[0].Do("PUBSUB", "NUMPAT") == "200" })
+	if !client.publishesToMany(spec, Command{"PUBLISH", "a", "b"}) {
+		t.Error("to publish to 200 patterns is brief")
+	}
+	r := &Request{Commands: []Command{{"PUBLISH", "a7", "b"}, {"PUBLISH", long, "b"}}}
+	if err := client.Do(t.Context(), r); err != nil || r.Results[0].Reply.Int() != 1 || !strings.Contains(Words(r.Results[1].Err), "a shorter name") {
+		t.Errorf("%v: %+v", err, r.Results)
+	}
+	cancel()
+	<-ended
+	if client.publishesToMany(spec, Command{"PUBLISH", "a", "b"}) {
+		t.Error("nobody listens any more, and to publish is not brief")
 	}
 }

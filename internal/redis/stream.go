@@ -43,9 +43,17 @@ func (c *Client) Subscribe(ctx context.Context, patterns bool, names []string, h
 	topics := make([]topicName, len(names))
 	for i, name := range names {
 		topics[i] = topicName{channel, name}
-		if patterns {
-			topics[i].kind = pattern
+		if !patterns {
+			continue
 		}
+		topics[i].kind = pattern
+		if hardness(name) > maxElementSteps {
+			return &Error{Invalid, errHardPattern}
+		}
+	}
+	if patterns {
+		c.patterns.Add(int64(len(names)))
+		defer c.patterns.Add(-int64(len(names)))
 	}
 	return c.listen(ctx, c.published, newListener(false), topics, hear)
 }
