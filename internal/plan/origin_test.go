@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"bufio"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -120,6 +122,54 @@ func TestATrustedProxysHeadersAreKept(t *testing.T) {
 		for name := range h {
 			if strings.Contains(name, "_") && name != "Script_name" {
 				t.Errorf("%s is not a proxy's, and was passed on", name)
+			}
+		}
+	}
+}
+
+// Web nodes serve senders in turn, so a request is told to be its address' and
+// nobody else's, on each of the ways to a node.
+func TestANodeIsToldWhichAddressAsks(t *testing.T) {
+	c, kv, _, port := originCluster(t, "127.0.0.3")
+	secret := c.secrets.Source
+	ask := func(source, path string, lines ...string) http.Header {
+		t.Helper()
+		conn, err := from(t, source, "127.0.0.1:"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: a\r\n%s\r\n", path, strings.Join(append(lines, ""), "\r\n"))
+		if r, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || r.StatusCode != 200 {
+			t.Fatalf("%s from %s: %v, %v", path, source, r, err)
+		}
+		seen := kv.take()
+		if len(seen) != 1 {
+			t.Fatalf("%s from %s arrived %d times", path, source, len(seen))
+		}
+		return seen[0].Header
+	}
+	lies := append([]string{
+		"Holdfast-Source: " + secret + "/6.6.6.6", "holdfast-source: /6.6.6.6", "Holdfast-Source: 6.6.6.6",
+		"Connection: Holdfast-Source, X-Forwarded-For",
+	}, forged...)
+	for _, path := range []string{"/", "/subscribe/c", "/v1/keys/k?watch"} {
+		for _, try := range []struct {
+			source string
+			lines  []string
+			want   string
+		}{
+			{"127.0.0.1", nil, "127.0.0.1"},
+			{"127.0.0.2", nil, "127.0.0.2"},
+			{"127.0.0.1", lies, "127.0.0.1"},
+			{"127.0.0.2", lies, "127.0.0.2"},
+			{"127.0.0.3", []string{"X-Forwarded-For: 6.6.6.6, 10.1.2.3", "Holdfast-Source: " + secret + "/6.6.6.6"}, "10.1.2.3"},
+			{"127.0.0.3", []string{"X-Forwarded-For: 6.6.6.6, 2001:db8:1:2:3:4:5:6"}, "2001:db8:1:2::"},
+			{"127.0.0.3", []string{"X-Forwarded-For: ::ffff:10.1.2.3"}, "10.1.2.3"},
+			{"127.0.0.3", []string{"X-Forwarded-For: 6.6.6.6, hidden"}, ""},
+		} {
+			if got := ask(try.source, path, try.lines...)[SourceHeaderName]; len(got) != 1 || got[0] != secret+"/"+try.want {
+				t.Errorf("%s from %s with %q: a node is told %q, want %q", path, try.source, try.lines, got, try.want)
 			}
 		}
 	}

@@ -36,6 +36,5 @@ func (b builder) entryConnections() int {
 
 // SourceHeaderName is the header by which a balancer tells a web node of which
 // client a request is, as SECRET/ADDRESS. The secret (Secrets.Source) shows that
-// a balancer says it and not the client. Only requests that last have it: their
-// share is counted by it (package web).
+// a balancer says it and not the client (package web).
 const SourceHeaderName = "Holdfast-Source"

@@ -45,12 +45,12 @@ func (s *Server) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class s
 
 // forwardedFor is what X-Forwarded-For says, the last 100 bytes of it: each proxy
 // adds the address that it sees at the end, and what stands before that may be
-// anybody's invention. Only a balancer in front makes it true; see package plan.
+// anybody's invention. It is for the log alone, since only a balancer in front makes
+// it true (package plan): see sender.
 func forwardedFor(ctx *fasthttp.RequestCtx) string {
-	return lastOf(bytes.Join(ctx.Request.Header.PeekAll("X-Forwarded-For"), []byte(", ")))
+	forwarded := bytes.Join(ctx.Request.Header.PeekAll("X-Forwarded-For"), []byte(", "))
+	return string(forwarded[max(0, len(forwarded)-100):])
 }
-
-func lastOf(forwarded []byte) string { return string(forwarded[max(0, len(forwarded)-100):]) }
 
 // sizeOf is the length of an answer's body in bytes; of a stream, -1.
 func sizeOf(r *fasthttp.Response) int {

@@ -56,6 +56,11 @@ func replyTo(b testing.TB, client *redis.Client, command ...string) redis.Reply 
 	return r.Results[0].Reply
 }
 
+// inStack is the configuration of a stack's node without tokens.
+func inStack(t testing.TB) Config {
+	return Config{Node: "web-1", InStack: true, Hosts: ownNames(t, "shop.example"), SourceSecret: "secret"}
+}
+
 func BenchmarkHandle(b *testing.B) {
 	client, master := single(b)
 	master.Do("SET", "key", strings.Repeat("x", 100))
@@ -71,7 +76,7 @@ func BenchmarkHandle(b *testing.B) {
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			store := &replying{Store: client, reply: replyTo(b, client, "GET", bench.reply)}
-			s := New(Config{Node: "web-1"}, store)
+			s := New(inStack(b), store)
 			var ctx fasthttp.RequestCtx
 			var request fasthttp.Request
 			request.Header.SetMethod(bench.method)

@@ -24,6 +24,8 @@ type flight struct {
 	journey
 }
 
+func (*flight) peer() string { return "" }
+
 func newEngine(http *fasthttp.Server, _ responder, _ int) *engine { return &engine{http: http} }
 
 func (e *engine) connections() int { return int(e.http.GetOpenConnectionsCount()) }

@@ -464,9 +464,7 @@ func (l *loop) waiting() []waiting {
 			continue
 		}
 		w := waiting{part: c.fresh, since: time.Duration(c.since) * time.Second, close: func() { l.yield(fd, c) }}
-		if peer, err := unix.Getpeername(fd); err == nil {
-			w.source = sourceOf(peer)
-		}
+		w.source = sourceOf(fd)
 		all = append(all, w)
 	}
 	return all
@@ -485,8 +483,15 @@ func (l *loop) yield(fd int, c *quickConn) {
 	}
 }
 
-// sourceOf is source for an address as the kernel has it.
-func sourceOf(peer unix.Sockaddr) string {
+// peer is source for the connection of a flight.
+func (f *flight) peer() string { return sourceOf(f.conn.fd) }
+
+// sourceOf is source for the other end of a socket.
+func sourceOf(fd int) string {
+	peer, err := unix.Getpeername(fd)
+	if err != nil { // it is gone
+		return ""
+	}
 	switch peer := peer.(type) {
 	case *unix.SockaddrInet4:
 		return source(&net.TCPAddr{IP: peer.Addr[:]})

@@ -19,6 +19,9 @@ import (
 	"holdfast/internal/redis"
 )
 
+// nowhere is a connection that is none.
+var nowhere = &quickConn{fd: -1}
+
 // lonely is a loop that has no connections, of a server that has its answers.
 func lonely(t testing.TB) (*loop, *replying) {
 	t.Helper()
@@ -28,7 +31,7 @@ func lonely(t testing.TB) (*loop, *replying) {
 		t.Fatal(err)
 	}
 	store := &replying{Store: client, reply: replyTo(t, client, "GET", "k")}
-	l, err := newLoop(New(Config{Node: "web-1"}, store).engine)
+	l, err := newLoop(New(inStack(t), store).engine)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +47,7 @@ func quickly(t testing.TB, raw string) (again func() []byte) {
 	return func() []byte {
 		l.lock()
 		defer l.unlock()
-		f := l.acquire(nil)
+		f := l.acquire(nowhere)
 		if !l.request.parse(bytes) {
 			t.Fatalf("%q is not simple", raw)
 		}
@@ -58,7 +61,7 @@ func quickly(t testing.TB, raw string) (again func() []byte) {
 	}
 }
 
-const quickGet = "GET /get?key=k HTTP/1.1\r\n" + plainHead + "Holdfast-Attempt: 1\r\n\r\n"
+const quickGet = "GET /get?key=k HTTP/1.1\r\n" + plainHead + "Holdfast-Attempt: 1\r\nHoldfast-Source: secret/10.1.2.3\r\n\r\n"
 
 // The command that goes to Redis, its text and its key are the only memory that
 // a request takes: they may outlive it.
@@ -71,6 +74,7 @@ func TestTheHotPathTakesNoMoreThanItMust(t *testing.T) {
 		{"GET /get?key=k HTTP/1.1\r\n" + plainHead + "\r\n", 2},
 		{"GET /get/k HTTP/1.1\r\n" + plainHead + "\r\n", 2},
 		{"GET /set?key=k&value=v HTTP/1.1\r\n" + plainHead + "\r\n", 2},
+		{"GET /get?key=k HTTP/1.1\r\nHost: Shop.example:80\r\n\r\n", 2},
 	} {
 		again := quickly(t, test.raw)
 		if n := testing.AllocsPerRun(200, func() { again() }); n > test.most {
@@ -81,7 +85,7 @@ func TestTheHotPathTakesNoMoreThanItMust(t *testing.T) {
 
 // boarding has a request taken by a lane.
 func boarding(t testing.TB, l *loop, raw []byte) *flight {
-	f := l.acquire(nil)
+	f := l.acquire(nowhere)
 	if !l.request.parse(raw) {
 		t.Fatalf("%q is not simple", raw)
 	}

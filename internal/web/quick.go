@@ -357,11 +357,17 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	if s.heed(who, &q.wishes, r) != nil {
 		return nil
 	}
-	switch {
-	case who != nil:
+	if who != nil {
 		r.Sender, r.Client = who.Name, who.Name
-	case !spec.BriefFor(r.Commands[0]):
-		r.Sender = lastOf(q.forwarded)
+		return spec
+	}
+	address, told := s.told(q.source) // as reader and redisSender do
+	r.Client = address
+	if !spec.BriefFor(r.Commands[0]) {
+		if !told {
+			address = f.peer()
+		}
+		r.Sender = address
 	}
 	return spec
 }

@@ -199,7 +199,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 			failJSON(ctx, err)
 			return
 		}
-		r.Sender = s.slowSender(ctx, who, r.Commands)
+		r.Sender = s.redisSender(ctx, who, r)
 		r.Client = s.reader(ctx, who)
 		if err := s.store.Do(s.within(ctx), r); err != nil {
 			failJSON(ctx, err)
@@ -280,7 +280,7 @@ func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *r
 	if err := s.heed(who, w, r); err != nil {
 		return err
 	}
-	r.Sender = s.slowSender(ctx, who, r.Commands)
+	r.Sender = s.redisSender(ctx, who, r)
 	r.Client = s.reader(ctx, who)
 	if err := s.store.Do(s.within(ctx), r); err != nil {
 		return err

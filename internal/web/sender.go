@@ -3,15 +3,19 @@ package web
 import (
 	"bytes"
 	"crypto/subtle"
+	"hash/maphash"
 	"net"
 	"net/netip"
+	"slices"
+	"sync/atomic"
 
 	"github.com/valyala/fasthttp"
 
+	"holdfast/internal/redis"
 	"holdfast/internal/token"
 )
 
-// sourceHeader is how a balancer says of which client a request is that lasts, as
+// sourceHeader is how a balancer says of which client a request is, as
 // SECRET/ADDRESS. What has another secret, or none, is the client's own.
 const sourceHeader = "Holdfast-Source"
 
@@ -21,10 +25,22 @@ func (s *Server) sender(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	if who != nil {
 		return who.Name
 	}
-	if address, ok := s.told(&ctx.Request.Header); ok {
+	if address, ok := s.told(ctx.Request.Header.Peek(sourceHeader)); ok {
 		return address
 	}
 	return source(ctx.RemoteAddr())
+}
+
+// redisSender is sender for redis.Request.Sender. It is empty without tokens where
+// all commands are brief, since nobody looks at it then.
+func (s *Server) redisSender(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) string {
+	if who == nil && !r.Atomic && !slices.ContainsFunc(r.Commands, func(cmd redis.Command) bool {
+		spec, err := s.store.Spec(ctx, cmd)
+		return err != nil || spec == nil || !spec.BriefFor(cmd)
+	}) {
+		return ""
+	}
+	return s.sender(ctx, who)
 }
 
 // bodySender is sender for a request of which there is no more than the header
@@ -38,7 +54,7 @@ func (s *Server) bodySender(h *fasthttp.RequestHeader) string {
 		}
 		return who.Name
 	}
-	address, _ := s.told(h)
+	address, _ := s.told(h.Peek(sourceHeader))
 	return address
 }
 
@@ -48,20 +64,41 @@ func (s *Server) reader(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	if who != nil {
 		return who.Name
 	}
-	address, _ := s.told(&ctx.Request.Header)
+	address, _ := s.told(ctx.Request.Header.Peek(sourceHeader))
 	return address
 }
 
-// told is the client's address as a balancer tells it.
-func (s *Server) told(h *fasthttp.RequestHeader) (string, bool) {
+// told is the client's address as a balancer tells it in sourceHeader.
+func (s *Server) told(header []byte) (string, bool) {
 	if s.cfg.SourceSecret == "" {
 		return "", false
 	}
-	secret, address, ok := bytes.Cut(h.Peek(sourceHeader), []byte{'/'})
+	secret, address, ok := bytes.Cut(header, []byte{'/'})
 	if !ok || subtle.ConstantTimeCompare(secret, []byte(s.cfg.SourceSecret)) != 1 {
 		return "", false
 	}
-	return string(address), true
+	return s.addresses.text(address), true
+}
+
+// texts keep short texts that come again and again, so that not every request
+// takes memory for its own. Texts that share a place replace each other. The zero
+// value is ready for use.
+type texts [256]atomic.Pointer[string]
+
+var textSeed = maphash.MakeSeed()
+
+// text returns the bytes as a text of their own.
+func (t *texts) text(b []byte) string {
+	if len(b) > len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255") {
+		return string(b)
+	}
+	place := &t[maphash.Bytes(textSeed, b)%uint64(len(t))]
+	if kept := place.Load(); kept != nil && *kept == string(b) {
+		return *kept
+	}
+	text := string(b)
+	place.Store(&text)
+	return text
 }
 
 // source is the address that the connections of one client have in common: of

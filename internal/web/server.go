@@ -117,6 +117,7 @@ type Server struct {
 	// lasting are the places of streams and long polls, monitors those of streams
 	// of all commands besides.
 	lasting, monitors *shares
+	addresses         texts                  // of clients, as balancers tell them
 	unsent            atomic.Int64           // bytes that wait to be sent on streams
 	host              atomic.Pointer[string] // one of Config.Hosts, the first that was asked for
 	// streams is the context of the streams of events; endStreams ends them.

@@ -14,7 +14,7 @@ type simple struct {
 	host          []byte
 	body          []byte
 	authorization []byte
-	forwarded     []byte
+	source        []byte // sourceHeader
 	wishes        wishes
 }
 
@@ -103,7 +103,7 @@ const (
 	tokenField
 	encodingField
 	formatField
-	forwardedField
+	sourceField
 
 	// strangeField is one that only the HTTP server understands, or no field.
 	strangeField fields = 0
@@ -152,8 +152,8 @@ func fieldOf(name []byte) fields {
 		return encodingField
 	case "upstash-response-format":
 		return formatField
-	case "x-forwarded-for":
-		return forwardedField
+	case "holdfast-source":
+		return sourceField
 	case "transfer-encoding", "trailer", "te", "expect", "upgrade", "keep-alive", "proxy-connection", // how the message is sent
 		"origin", "sec-fetch-site": // see cors
 		return strangeField
@@ -198,8 +198,8 @@ func (q *simple) take(field fields, value []byte, length *int) bool {
 		}
 	case authorizationField:
 		q.authorization = value
-	case forwardedField:
-		q.forwarded = value
+	case sourceField:
+		q.source = value
 	default:
 		q.wishes.set(field, value)
 	}

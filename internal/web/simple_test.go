@@ -143,8 +143,7 @@ func sameAs(q *simple, raw []byte) string {
 	if ctx.Request.Header.ConnectionClose() {
 		return "its connection is closed there"
 	}
-	field := func(name string) string { return string(ctx.Request.Header.Peek(name)) }
-	if foreign(field, reads(&ctx)) != nil || bytes.HasPrefix(ctx.Request.Header.UserAgent(), []byte("Mozilla/")) {
+	if foreign(ctx.Request.Header.Peek, reads(&ctx)) != nil || bytes.HasPrefix(ctx.Request.Header.UserAgent(), []byte("Mozilla/")) {
 		return "a browser sent it"
 	}
 	var w wishes
@@ -155,6 +154,7 @@ func sameAs(q *simple, raw []byte) string {
 		{"query", string(q.query), string(ctx.URI().QueryString())},
 		{"body", string(q.body), string(ctx.Request.Body())},
 		{"authorization", string(q.authorization), string(ctx.Request.Header.Peek("Authorization"))},
+		{"source", string(q.source), string(ctx.Request.Header.Peek(sourceHeader))},
 		{"wishes", fmt.Sprintf("%v", q.wishes), fmt.Sprintf("%v", w)},
 		{"token", q.wishes.token == nil, w.token == nil},
 	} {
@@ -171,7 +171,7 @@ func FuzzSimple(f *testing.F) {
 		"Holdfast-Max-Lag: 1s\r\nHoldfast-Write: async\r\n", "Upstash-Encoding: base64\r\nUpstash-Response-Format: resp2\r\n",
 		"Content-Type: application/x-www-form-urlencoded\r\n", "Content-Type: multipart/form-data; boundary=a\r\n",
 		"Authorization: Bearer a\r\n", "Connection: keep-alive\r\n", "Connection: close\r\n", "Transfer-Encoding: chunked\r\n", "Expect: 100-continue\r\n",
-		"holdfast-received: 1\r\nholdfast-attempt: x\r\nx-forwarded-for: 1.1.1.1\r\n", "Host: y\r\n", "Accept:*/*\r\n", "Cookie: a=b\r\n", "DNT: 1\r\nx_y!#$%&'*+.^`|~: z\r\nCookie:;;=\r\ncookie: =a\r\n",
+		"holdfast-received: 1\r\nholdfast-attempt: x\r\nx-forwarded-for: 1.1.1.1\r\nholdfast-source: s/1.1.1.1\r\n", "Host: y\r\n", "Accept:*/*\r\n", "Cookie: a=b\r\n", "DNT: 1\r\nx_y!#$%&'*+.^`|~: z\r\nCookie:;;=\r\ncookie: =a\r\n",
 		"Content-Encoding: gzip\r\nRange: bytes=0-1\r\nIf-None-Match: *\r\n", strings.Repeat("x", 40) + ": y\r\n", "Trailer: Host\r\n", " x: y\r\n", "a b: c\r\n"}
 	for _, h := range heads {
 		f.Add([]byte("GET /get?key=k&value=http://a/b HTTP/1.1\r\n" + plainHead + h + "\r\n"))
@@ -192,7 +192,7 @@ func FuzzSimple(f *testing.F) {
 }
 
 func TestReadingASimpleRequestCostsNothing(t *testing.T) {
-	raw := []byte("GET /get?key=k HTTP/1.1\r\n" + plainHead + "holdfast-attempt: 0123456789\r\nx-forwarded-for: 127.0.0.1\r\n\r\n")
+	raw := []byte("GET /get?key=k HTTP/1.1\r\n" + plainHead + "holdfast-attempt: 0123456789\r\nx-forwarded-for: 127.0.0.1\r\nHoldfast-Source: secret/127.0.0.1\r\n\r\n")
 	var q simple
 	if n := testing.AllocsPerRun(100, func() { q.parse(raw) }); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -66,7 +66,7 @@ func (s *Server) stranger(ctx *fasthttp.RequestCtx, allowed bool) bool {
 	if !s.answersTo(h.Host()) {
 		err = s.otherHost()
 	} else if !allowed && !ctx.IsOptions() { // which has an effect nowhere
-		err = foreign(func(name string) string { return string(h.Peek(name)) }, reads(ctx))
+		err = foreign(h.Peek, reads(ctx))
 	}
 	if err == nil {
 		return false
@@ -86,33 +86,35 @@ func reads(ctx *fasthttp.RequestCtx) bool {
 // where none has. field is a field of the request's header; reads: the request
 // can only read. Following a link to what writes would be a write, so only a
 // link to a read counts as one.
-func foreign(field func(name string) string, reads bool) error {
-	site, host := field("Sec-Fetch-Site"), field("Host")
-	switch site {
+//
+// It stands before every request, so it makes no strings of the fields.
+func foreign(field func(name string) []byte, reads bool) error {
+	site := field("Sec-Fetch-Site")
+	switch string(site) {
 	case "none", "same-origin", "":
 	default: // same-site, cross-site, and what may come
-		if reads && field("Sec-Fetch-Mode") == "navigate" {
+		if reads && string(field("Sec-Fetch-Mode")) == "navigate" {
 			return nil
 		}
 		return errCrossSite
 	}
 	origin := field("Origin")
 	switch {
-	case origin == "":
-	case origin == "null" && site == "same-origin": // a form of a page that tells no address
+	case len(origin) == 0:
+	case string(origin) == "null" && string(site) == "same-origin": // a form of a page that tells no address
 		return nil
-	case !sameOrigin(origin, host):
+	case !sameOrigin(origin, field("Host")):
 		return errCrossSite
 	default:
 		return nil
 	}
-	if site != "" || reads || !strings.HasPrefix(field("User-Agent"), "Mozilla/") {
+	if len(site) > 0 || reads || !bytes.HasPrefix(field("User-Agent"), []byte("Mozilla/")) {
 		return nil
 	}
 	switch referer := field("Referer"); {
-	case referer == "":
+	case len(referer) == 0:
 		return errUnsaidSite
-	case !sameOrigin(referer, host):
+	case !sameOrigin(referer, field("Host")):
 		return errCrossSite
 	}
 	return nil
@@ -121,17 +123,17 @@ func foreign(field func(name string) string, reads bool) error {
 // sameOrigin reports whether a URL is of a host, as the Host header has it. A
 // proxy in front may have taken https, so that the scheme does not count but for
 // the port where none is given.
-func sameOrigin(url, host string) bool {
-	scheme, rest, ok := strings.Cut(url, "://")
-	if !ok || host == "" {
+func sameOrigin(url, host []byte) bool {
+	scheme, rest, ok := bytes.Cut(url, []byte("://"))
+	if !ok || len(host) == 0 {
 		return false
 	}
-	rest, _, _ = strings.Cut(rest, "/")
-	port := ":80"
-	if strings.EqualFold(scheme, "https") {
-		port = ":443"
+	rest, _, _ = bytes.Cut(rest, []byte("/"))
+	port := []byte(":80")
+	if bytes.EqualFold(scheme, []byte("https")) {
+		port = []byte(":443")
 	}
-	return strings.EqualFold(strings.TrimSuffix(rest, port), strings.TrimSuffix(host, port))
+	return bytes.EqualFold(bytes.TrimSuffix(rest, port), bytes.TrimSuffix(host, port))
 }
 
 // guard is the same for the admin's routes: a page of another site may neither
@@ -139,11 +141,11 @@ func sameOrigin(url, host string) bool {
 // page asks may look at what costs nothing.
 func (s *Server) guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		field := func(name string) string {
+		field := func(name string) []byte {
 			if name == "Host" {
-				return r.Host
+				return []byte(r.Host)
 			}
-			return r.Header.Get(name)
+			return []byte(r.Header.Get(name))
 		}
 		var err error
 		if !s.cfg.Hosts.Has([]byte(r.Host)) {

@@ -11,11 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/valyala/fasthttp"
+
 	"holdfast/internal/hostname"
 	"holdfast/internal/token"
 )
 
-func ownNames(t *testing.T, names ...string) *hostname.Set {
+func ownNames(t testing.TB, names ...string) *hostname.Set {
 	t.Helper()
 	set, err := hostname.New(names...)
 	if err != nil {
@@ -124,6 +126,34 @@ func TestAnotherSitesPageCannotUseANodeWithoutTokens(t *testing.T) {
 			if status, body := askRaw(t, guarded, c.method, c.path, c.header); status != 401 {
 				t.Errorf("%s, with tokens: %d %s", c.name, status, body)
 			}
+		}
+	}
+}
+
+// It stands before each request.
+func TestLookingForOtherSitesPagesCostsNothing(t *testing.T) {
+	client, _ := single(t)
+	s := New(inStack(t), client)
+	for _, c := range []struct{ method, path, host, header string }{
+		{"GET", "/get?key=k", "127.0.0.1", ""},
+		{"GET", "/set/k/v", "localhost:6301", "User-Agent: bench\r\n"},
+		{"POST", "/", "web", "User-Agent: bench\r\nAuthorization: Bearer a\r\n"},
+		{"POST", "/", "Shop.example.:80", "User-Agent: bench\r\nX-Forwarded-For: 10.1.2.3\r\n"},
+		{"POST", "/", "shop.example", "User-Agent: " + browser + "\r\nOrigin: https://shop.example\r\nSec-Fetch-Site: same-origin\r\n"},
+		{"GET", "/set/k/v", "shop.example", "User-Agent: " + browser + "\r\nReferer: http://shop.example/page\r\n"},
+		{"GET", "/get/k", "localhost", "User-Agent: " + browser + "\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n"},
+	} {
+		var ctx fasthttp.RequestCtx
+		ctx.Init(&fasthttp.Request{}, nil, discard{})
+		if err := ctx.Request.Header.Read(bufio.NewReader(strings.NewReader(c.method + " " + c.path + " HTTP/1.1\r\nHost: " + c.host + "\r\n" + c.header + "\r\n"))); err != nil {
+			t.Fatal(err)
+		}
+		if n := testing.AllocsPerRun(100, func() {
+			if s.stranger(&ctx, false) {
+				t.Errorf("%v is turned down", c)
+			}
+		}); n > 0 {
+			t.Errorf("%v: %v allocations", c, n)
 		}
 	}
 }
