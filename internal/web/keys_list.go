@@ -69,7 +69,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	if err != nil {
 		return err
 	}
-	r := &redis.Request{Sender: s.sender(ctx, who)}
+	r := &redis.Request{Sender: s.sender(ctx, who), Client: s.reader(ctx, who)}
 	if err := s.trust(ctx, who, r); err != nil {
 		return err
 	}

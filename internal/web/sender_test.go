@@ -18,19 +18,19 @@ import (
 type askedBy struct {
 	*redis.Client
 	mu      sync.Mutex
-	senders []string
-	started int // of them, how many came from a loop
+	senders [][2]string // Request.Sender and Client
+	started int         // of them, how many came from a loop
 }
 
 func (a *askedBy) note(r *redis.Request, started int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.senders = append(a.senders, r.Sender)
+	a.senders = append(a.senders, [2]string{r.Sender, r.Client})
 	a.started += started
 }
 
 // take returns by whom it was asked since the last take.
-func (a *askedBy) take() []string {
+func (a *askedBy) take() [][2]string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	senders := a.senders
@@ -112,8 +112,13 @@ func TestASenderOfSlowCommandsCannotBeForged(t *testing.T) {
 						t.Errorf("%s: %s with %q: %s, Redis was asked %d times", node.name, r.line, header, answer.Status, len(senders))
 					}
 					for _, sender := range senders {
-						if sender != want && !(r.brief && sender == "") {
-							t.Errorf("%s: %s with %q (for a loop: %v) is of %q, want %q", node.name, r.line, header, quick, sender, want)
+						if sender[0] != want && !(r.brief && sender[0] == "") {
+							t.Errorf("%s: %s with %q (for a loop: %v) is of %q, want %q", node.name, r.line, header, quick, sender[0], want)
+						}
+						// Of a client that comes by itself nothing is known, but that it
+						// may be somebody's balancer.
+						if client := strings.TrimPrefix(want, none); sender[1] != client {
+							t.Errorf("%s: %s with %q (for a loop: %v) counts as %q, want %q", node.name, r.line, header, quick, sender[1], client)
 						}
 					}
 				}
@@ -122,6 +127,27 @@ func TestASenderOfSlowCommandsCannotBeForged(t *testing.T) {
 			if (store.started > 0) != quick {
 				t.Errorf("%s: %d requests were a loop's", node.name, store.started)
 			}
+		}
+	}
+}
+
+// Each request behind a balancer has such an address.
+func TestReadingWhatABalancerTellsCostsNothing(t *testing.T) {
+	s := New(inStack(t), &redis.Client{})
+	for header, want := range map[string]bool{"secret/10.1.2.3": true, "secret/2001:db8:1:2::": true, "secret/": true, "other/10.1.2.3": false, "": false} {
+		line := []byte(header)
+		if n := testing.AllocsPerRun(100, func() {
+			if address, ok := s.told(line); ok != want || ok && address != header[len("secret/"):] {
+				t.Errorf("%q tells %q, %v", header, address, ok)
+			}
+		}); n > 0 {
+			t.Errorf("%q: %v allocations", header, n)
+		}
+	}
+	for i := range 2000 { // more than are kept
+		want := fmt.Sprintf("10.0.%d.%d", i/256, i%256)
+		if got, ok := s.told([]byte("secret/" + want)); !ok || got != want {
+			t.Fatalf("%q, %v, want %q", got, ok, want)
 		}
 	}
 }
