@@ -6,7 +6,6 @@ import (
 	"hash/maphash"
 	"net"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 
 	"github.com/valyala/fasthttp"
@@ -28,17 +27,19 @@ func (s *Server) sender(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	if address, ok := s.told(ctx.Request.Header.Peek(sourceHeader)); ok {
 		return address
 	}
-	return source(ctx.RemoteAddr())
+	var buffer [32]byte
+	return s.addresses.text(appendSource(buffer[:0], ctx.RemoteAddr()))
 }
 
-// redisSender is sender for redis.Request.Sender. It is empty without tokens where
-// all commands are brief, since nobody looks at it then.
+// redisSender is sender for redis.Request.Sender. It is empty without tokens for one
+// command that is brief, since nobody looks at it then. Commands that are brief each
+// may not be so together.
 func (s *Server) redisSender(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) string {
-	if who == nil && !r.Atomic && !slices.ContainsFunc(r.Commands, func(cmd redis.Command) bool {
-		spec, err := s.store.Spec(ctx, cmd)
-		return err != nil || spec == nil || !spec.BriefFor(cmd)
-	}) {
-		return ""
+	if who == nil && !r.Atomic && len(r.Commands) == 1 {
+		spec, err := s.store.Spec(ctx, r.Commands[0])
+		if err == nil && spec != nil && spec.BriefFor(r.Commands[0]) {
+			return ""
+		}
 	}
 	return s.sender(ctx, who)
 }
@@ -104,14 +105,17 @@ func (t *texts) text(b []byte) string {
 // source is the address that the connections of one client have in common: of
 // IPv6 the first 64 bits, since one client has the rest. It is empty for a unix
 // socket.
-func source(addr net.Addr) string {
+func source(addr net.Addr) string { return string(appendSource(nil, addr)) }
+
+// appendSource appends what source returns.
+func appendSource(dst []byte, addr net.Addr) []byte {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
-		return ""
+		return dst
 	}
 	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
 	if ip.Is6() {
-		return netip.PrefixFrom(ip, 64).Masked().Addr().String()
+		ip = netip.PrefixFrom(ip, 64).Masked().Addr()
 	}
-	return ip.String()
+	return ip.AppendTo(dst)
 }
