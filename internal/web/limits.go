@@ -96,6 +96,11 @@ func proper(ctx *fasthttp.RequestCtx) error {
 	if bytes.IndexByte(h.RequestURI(), '#') >= 0 {
 		return badRequest("ERR the URL has a fragment; the character # itself is %23")
 	}
+	// What a proxy is asked for has a host in the URL, too: a guard that looked at
+	// one would not see the other (RFC 9112, section 3.2.2).
+	if uri := h.RequestURI(); len(uri) > 0 && uri[0] != '/' && bytes.Contains(uri, []byte("://")) && !sameOrigin(uri, h.Host()) {
+		return badRequest("ERR the URL names another host than the Host header")
+	}
 	return nil
 }
 
