@@ -76,29 +76,28 @@ func checkWay(path string) error {
 	}
 }
 
-// checkEntries refuses what others have left in a directory when they could.
+// checkEntries refuses what others have left in a directory when they could, and
+// directories below it where they still can. It follows no links.
 func checkEntries(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		var info fs.FileInfo
+		if err == nil && path != dir {
+			info, err = e.Info()
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // it has just been removed
+			return nil
+		case err != nil || path == dir:
 			return err
 		}
-		path := filepath.Join(dir, e.Name())
 		if owner, _ := owners(info); owner != 0 && owner != os.Geteuid() {
 			return wrong("%s belongs to user %d: remove it, or choose another directory with --state", path, owner)
 		}
 		if info.IsDir() && info.Mode().Perm()&writable != 0 && info.Mode()&fs.ModeSticky == 0 {
 			return wrong("other users may write to the directory %s (mode %04o): make it yours alone with chmod go-w %s", path, info.Mode().Perm(), path)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // Open opens a file for its owner alone, as os.OpenFile does with mode 0600. It

@@ -48,6 +48,15 @@ func TestADirectoryThatOthersMayChangeIsRefused(t *testing.T) {
 		{"logs in it", false, func(t *testing.T, at string) {
 			must(t, os.MkdirAll(at+"/logs", 0o700), os.Chmod(at+"/logs", 0o777))
 		}, "/logs"},
+		{"a node's directory in it", false, func(t *testing.T, at string) {
+			must(t, os.MkdirAll(at+"/nodes/redis-1/data", 0o755), os.Chmod(at+"/nodes/redis-1", 0o777))
+		}, "/nodes/redis-1"},
+		{"a link to one that others may write to in it", false, func(t *testing.T, at string) {
+			must(t, os.MkdirAll(at+"/nodes", 0o755), os.Symlink(os.TempDir(), at+"/nodes/link"))
+		}, ""},
+		{"somebody else's file below it", true, func(t *testing.T, at string) {
+			must(t, os.MkdirAll(at+"/nodes/redis-1", 0o700), os.WriteFile(at+"/nodes/redis-1/redis.conf", nil, 0o600), os.Chown(at+"/nodes/redis-1/redis.conf", nobody, nobody))
+		}, "redis.conf"},
 		{"somebody else's", true, func(t *testing.T, at string) { must(t, os.Mkdir(at, 0o700), os.Chown(at, nobody, nobody)) }, "belongs to user"},
 		{"somebody else's above", true, func(t *testing.T, at string) {
 			must(t, os.Mkdir(at, 0o700), os.Chown(filepath.Dir(at), nobody, nobody))
