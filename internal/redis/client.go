@@ -402,7 +402,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 	if o.runsScript {
 		o.login = c.cfg.scriptLogin(r)
 	}
-	o.brief = o.brief && words <= briefTogether
+	o.brief = o.brief && words <= briefTogether && (len(o.cmds) <= 2*maxNamed || o.script != nil || !c.readsAgain(o.cmds))
 	if !o.brief && o.script == nil {
 		o.estimates = c.estimates(o)
 	}

@@ -194,11 +194,15 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		return estimate{}
 	case "scan", "sscan", "hscan", "zscan":
 		return s.scanCost(cmd)
-	case "mget":
-		e := ofKeys(cmd[1:], "STRLEN")
+	case "get", "getex", "mget":
+		keys := cmd[1:]
+		if s.Name == "getex" {
+			keys = cmd[1:2]
+		}
+		e := ofKeys(keys, "STRLEN")
 		e.cost, e.instead = linear(perAnswer), "fewer keys"
 		return e
-	case "hmget":
+	case "hget", "hmget":
 		var e estimate
 		for _, field := range cmd[2:] {
 			e.asks = append(e.asks, Command{"HSTRLEN", cmd[1], field})

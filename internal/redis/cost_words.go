@@ -2,6 +2,8 @@ package redis
 
 import (
 	"errors"
+	"hash/maphash"
+	"slices"
 	"strings"
 )
 
@@ -33,6 +35,45 @@ const (
 // tooMuch is the estimate of what takes too long whatever its keys have.
 func tooMuch(instead string) estimate {
 	return estimate{base: float64(2 * longestCommand), instead: instead}
+}
+
+// tally counts words by their hashes. It allocates nothing. With 10,000 words, which
+// a request has at most, it hardly ever takes different ones for the same.
+type tally [16384]uint8
+
+// add counts a word, and reports whether it has come more than maxNamed times.
+func (t *tally) add(word string) bool {
+	n := &t[maphash.String(scriptSeed, word)%uint64(len(t))]
+	*n++
+	return *n > maxNamed
+}
+
+// repeats reports whether a word comes among others again and again.
+func repeats(words []string) bool {
+	var t tally
+	return slices.ContainsFunc(words, t.add)
+}
+
+// readsAgain reports whether a pipeline reads one value again and again: all of it
+// is one answer, and if the value is a long one, that takes long.
+func (c *Client) readsAgain(cmds []Command) bool {
+	var t tally
+	for _, cmd := range cmds {
+		switch s := c.Known(cmd); {
+		case s == nil || len(cmd) < 2:
+		case s.Name == "get", s.Name == "getex", s.Name == "mget":
+			if slices.ContainsFunc(cmd[1:], t.add) {
+				return true
+			}
+		case s.Name == "hget", s.Name == "hmget":
+			for _, field := range cmd[2:] {
+				if t.add(field) && t.add(cmd[1]) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // most is how often a word comes among others, the most frequent one.

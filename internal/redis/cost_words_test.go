@@ -124,3 +124,42 @@ func TestToPublishToManyPatternsIsNotBrief(t *testing.T) {
 		t.Error("nobody listens any more, and to publish is not brief")
 	}
 }
+
+// A pipeline that reads one value again and again goes in slices, as long as they may
+// be. One of different values is brief.
+func TestAPipelineThatReadsOneValueAgainAndAgainIsNotBrief(t *testing.T) {
+	_, client := filled(t)
+	if _, err := client.Spec(t.Context(), Command{"GET", "a"}); err != nil {
+		t.Fatal(err)
+	}
+	var different, fields []Command
+	for i := range 10000 {
+		different = append(different, Command{"GET", "key:" + strconv.Itoa(i)})
+		fields = append(fields, Command{"HGET", "hash", strconv.Itoa(i)})
+	}
+	same := func(cmd ...string) (cmds []Command) {
+		for range 20 {
+			cmds = append(cmds, cmd, Command{"SET", "x", "1"})
+		}
+		return cmds
+	}
+	for what, c := range map[string]struct {
+		cmds []Command
+		want bool
+	}{
+		"different keys": {different, false}, "different fields": {fields, false}, "writes of one key": {same("INCR", "n"), false},
+		"one key": {same("GET", "string"), true}, "one key of several": {same("MGET", "string", "none"), true}, "one field": {same("HGET", "hash", "1"), true},
+	} {
+		if got := client.readsAgain(c.cmds); got != c.want {
+			t.Errorf("%s: %t", what, got)
+		}
+	}
+	r := &Request{Commands: same("GET", "string")}
+	o, err := client.operation(t.Context(), r)
+	if err != nil || o.brief {
+		t.Errorf("the operation is brief: %v", err)
+	}
+	if got := do(t, client, r); len(got) != len(r.Commands) || len(got[38]) != 10000 || got[39] != "OK" {
+		t.Errorf("%d results", len(got))
+	}
+}

@@ -3,7 +3,6 @@ package redis
 import (
 	"cmp"
 	"errors"
-	"hash/maphash"
 	"net"
 	"strconv"
 	"strings"
@@ -58,29 +57,13 @@ func (s *Spec) few(cmd Command) bool {
 	case s.Name == "xclaim", s.Name == "xdel":
 		return len(cmd) <= briefClaims
 	case s.Name == "mget", s.Name == "hmget":
-		return len(cmd) <= 2*maxNamed || !repeats(cmd)
+		return len(cmd) <= 2*maxNamed || !repeats(cmd[1:])
 	case len(cmd) < 3:
 		return true
 	case s.Name == "setbit":
 		return number64(cmd[2]) < briefBits
 	}
 	return number64(cmd[2]) <= briefRange
-}
-
-// repeats reports whether a word may come among others again and again. It allocates
-// nothing, so it may be wrong about many words.
-func repeats(words []string) bool {
-	var seen [1024]uint64
-	n := 0
-	for _, word := range words {
-		h := maphash.String(scriptSeed, word) % (64 * uint64(len(seen)))
-		if bit := uint64(1) << (h % 64); seen[h/64]&bit != 0 {
-			n++
-		} else {
-			seen[h/64] |= bit
-		}
-	}
-	return n > maxNamed
 }
 
 // BriefFor reports whether a command takes a short time with these words: also one
