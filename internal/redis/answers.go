@@ -102,9 +102,13 @@ func (s *session) exchangeShared(ctx context.Context, cmds rueidis.Commands, sha
 // those.
 func (s *session) takeIn(batch []*operation, shares []allowance) {
 	s.shares = shares
-	need := int64(0)
+	need, sum := int64(0), int64(0)
 	for i := range shares {
 		need = max(need, shares[i].need)
+		sum += shares[i].spent
+	}
+	if sum > togetherAnswers {
+		s.w.wary = waryBatches
 	}
 	i := 0
 	for _, o := range batch {

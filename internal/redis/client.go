@@ -253,7 +253,7 @@ func (c *Client) do(ctx context.Context, r *Request) error {
 		o.free()
 		return c.doInParts(ctx, r)
 	}
-	if !o.brief && !o.atomic && len(o.cmds) > 1 {
+	if o.aside() && !o.atomic && len(o.cmds) > 1 {
 		return c.doInSlices(ctx, r, o)
 	}
 	return c.carryOut(ctx, r, o)
@@ -281,10 +281,14 @@ func (c *Client) finish(ctx context.Context, r *Request, o *operation, again boo
 	if !again {
 		over, err = c.writer.do(ctx, o)
 	}
+	if over && err == errLarge {
+		over, err = c.putAside(ctx, c.writer, o)
+	}
 	if err == errNoScript {
 		over, err = c.writer.byExec(ctx, o)
 	}
 	if over && err == errNoRoom {
+		c.enlarge(o)
 		over, err = c.writer.withRoom(ctx, o)
 	}
 	if over {
@@ -308,7 +312,7 @@ func (c *Client) tell(r *Request, o *operation) error {
 	if err := c.claim(r, o); err != nil {
 		return err
 	}
-	r.Results = append(r.Results, o.results...)
+	r.Results = append(r.Results, o.outcome()...)
 	r.Node = c.monitor.short.Load().master
 	if o.told {
 		r.Token = tokenOf(o.offset)
@@ -348,7 +352,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 	// whole: all commands as one transaction.
 	carried, whole := true, len(o.cmds) <= maxWhole
 	o.brief = true // a script of ours is
-	words := 0
+	words, several := 0, len(o.cmds) > 1
 	if len(o.cmds) == 1 {
 		o.effects, o.frees = o.oneEffect[:], o.oneFree[:]
 	} else {
@@ -387,6 +391,10 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 			o.uses = appendUses(o.uses, spec.Name, cmd)
 			o.brief = o.brief && spec.BriefFor(cmd) && !c.publishesToMany(spec, cmd)
 			o.runsScript = o.runsScript || spec.runsScript()
+			several = several || spec.answers >= byKeys
+			if len(o.cmds) == 1 && (spec.answers == byKey || spec.answers == byField) {
+				o.foresee(spec.answers, cmd)
+			}
 			// It would hold up everybody else on the connection. In a
 			// transaction it answers at once, as when its time is over.
 			o.atomic = o.atomic || spec.waits(cmd)
@@ -403,7 +411,10 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 		o.login = c.cfg.scriptLogin(r)
 	}
 	o.brief = o.brief && words <= briefTogether && (len(o.cmds) <= 2*maxNamed || o.script != nil || !c.readsAgain(o.cmds))
-	if !o.brief && o.script == nil {
+	if several {
+		c.foreseeMany(o, r.wary)
+	}
+	if o.aside() && o.script == nil {
 		o.estimates = c.estimates(o)
 	}
 	if o.writes && r.IdempotencyKey != "" {

@@ -394,6 +394,9 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 	}
 	r.From = ReadMaster
 	over, err := p.shard.writer.do(ctx, o)
+	if over && err == errLarge {
+		over, err = j.putAside(ctx, p.shard.writer, o)
+	}
 	if err == errNoScript {
 		j.guarded = true // it is whole, and so has no other part
 		if p.asks {
@@ -404,13 +407,14 @@ func (j *journey) carry(ctx context.Context, t *topology, p *leg) {
 		over, err = p.shard.writer.byExec(ctx, o)
 	}
 	if over && err == errNoRoom {
+		j.enlarge(o)
 		over, err = p.shard.writer.withRoom(ctx, o)
 	}
 	if err == nil {
 		err = j.claim(r, o)
 	}
 	if p.err = err; err == nil {
-		r.Results = append(r.Results[:0], o.results...)
+		r.Results = append(r.Results[:0], o.outcome()...)
 		s, _ := p.shard.monitor.now()
 		r.Node = s.master
 		r.Token = tokenOf(cmp.Or(o.offset, s.node().offset))

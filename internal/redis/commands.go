@@ -45,6 +45,7 @@ type Spec struct {
 	module  bool // a module's, not Redis' own
 	old     bool // it is of a Redis before 7.0
 	counted bool // see the list of that name
+	answers answerKind
 	keys    []keySpec
 	subs    map[string]*Spec // of a container such as CONFIG
 }
@@ -293,6 +294,7 @@ func parseSpec(entry rueidis.RedisMessage) *Spec {
 	s.grows = has("denyoom")
 	s.module = has("module")
 	s.counted = counted[s.Name]
+	s.answers = answerKinds[s.Name]
 	s.old = len(f) <= 8 // it tells of no key specifications
 	s.Stateful = s.stateful(flags)
 	s.keys = parseKeys(f, flags)

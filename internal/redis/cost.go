@@ -25,6 +25,12 @@ type estimate struct {
 	// alone counts.
 	cost func(sizes []float64) float64
 	base float64
+	// timed is how many of asks are for cost; the others are the parts of the answer.
+	// ranged: the cost is the answer's. length is what another answer had.
+	timed  int
+	ranged bool
+	whole  bool // asks tell the parts of the answer
+	length float64
 	// instead is what a client is to use when the estimate is too high.
 	instead string
 }

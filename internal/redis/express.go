@@ -112,10 +112,15 @@ type Express struct {
 	next []byte // the commands of the batch to come
 	adds int
 
-	sent  []byte // those of the batch that is under way
-	count int    // without ROLE; 0: none is
-	began time.Time
-	heard int64 // permit.heard before it
+	met      encounters // of the batch to come
+	expected int        // the bytes of those of its answers that are known to be long
+	nextKeys []uint64   // what its answers are to teach; 0: nothing
+
+	sent     []byte // those of the batch that is under way
+	sentKeys []uint64
+	count    int // without ROLE; 0: none is
+	began    time.Time
+	heard    int64 // permit.heard before it
 
 	in      []byte // what has come of its answers
 	scan    scan
@@ -294,7 +299,12 @@ func (x *Express) Add(r *Request, now time.Time) bool {
 			return false
 		}
 	}
+	key, ok := x.foresee(cmd)
+	if !ok {
+		return false
+	}
 	x.next = appendCommand(x.next, cmd)
+	x.nextKeys = append(x.nextKeys, key)
 	x.adds++
 	return true
 }
@@ -306,6 +316,9 @@ func (x *Express) Waiting() bool { return x.count == 0 && x.adds > 0 }
 // are valid until the next Depart.
 func (x *Express) Depart() []byte {
 	x.sent, x.next = append(x.next, "*1\r\n$4\r\nROLE\r\n"...), x.sent[:0]
+	x.sentKeys, x.nextKeys = x.nextKeys, x.sentKeys[:0]
+	x.met.begin()
+	x.expected = 0
 	x.count, x.adds = x.adds, 0
 	x.began = time.Now()
 	if p := x.w.permit.Load(); p != nil {
@@ -360,8 +373,12 @@ func (x *Express) Land(now time.Time) bool {
 	x.long = x.long[:0]
 	for i := range x.made {
 		rest := x.made[i].read(all)
-		if n := len(all) - len(rest); n > shortAnswer {
+		n := len(all) - len(rest)
+		if n > shortAnswer {
 			x.long = append(x.long, longAnswer{i, all[:n]})
+		}
+		if i < len(x.sentKeys) && x.sentKeys[i] != 0 {
+			x.w.cfg.answers.lengths.learn(x.sentKeys[i], int64(n))
 		}
 		all = rest
 	}

@@ -12,6 +12,8 @@ import (
 type ledger struct {
 	limit  int64
 	answer int // Config.MaxAnswer
+	// lengths are those that answers had.
+	lengths lengths
 
 	mu      sync.Mutex
 	held    int64

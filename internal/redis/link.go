@@ -37,6 +37,7 @@ type link struct {
 	// silent: the monitor's last question had no answer; probed: it is asked
 	// aside until it has one.
 	silent, probed atomic.Bool
+	unseen         [64]atomic.Int32      // how many commands about unseen keys are under way
 	cache          atomic.Pointer[cache] // of the newest connection; of a caching link
 	heard          atomic.Int64          // see hear; in nanoseconds since birth
 	asking         atomic.Int64          // requests under way; of a replica's link

@@ -56,12 +56,24 @@ type operation struct {
 	brief    bool
 	silences int
 	lostAt   string // the first node that fell silent or left while it had it
+	// large: its answer is long, or may be. unseen stands for a single command about a
+	// key of which nobody knows. lessons are what answers are to teach. expected is how
+	// long the answer is, as far as that was told beforehand. See lengths.go.
+	large    bool
+	unseen   uint64
+	lessons  []lesson
+	expected float64
+	// lengths are its commands' parts of expected, and instead the errors of those that
+	// were taken out for them.
+	lengths []float64
+	instead []error
 	// estimates are those of its commands, when it is not brief; weight is what they
 	// come to.
 	estimates []estimate
 	estimate  [1]estimate // of a single command
 	weight    time.Duration
-	sender    string // Request.Sender
+	loads     []time.Duration // what they come to with the answers' bytes
+	sender    string          // Request.Sender
 	// runsScript: one of its commands runs a script of a user's.
 	runsScript bool
 	// login is who runs those scripts; nil: we do.

@@ -234,7 +234,7 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 			r.From, r.Node, r.Lag = ReadReplica, rep.addr, age
 			return true
 		}
-		if !o.brief && o.silences > 0 {
+		if o.aside() && o.silences > 0 {
 			return false
 		}
 	}
@@ -244,7 +244,7 @@ func (c *readers) replica(ctx context.Context, r *Request, o *operation) bool {
 // ask asks one replica. It answers nothing unless it has the offset after.
 func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation, after int64) (answered bool) {
 	l, timeout := c.link(addr, addr), replicaTimeout
-	if !o.brief {
+	if o.aside() {
 		l, timeout = c.link(slowLink+addr, addr), slowReplicaTimeout
 	}
 	if l == nil || time.Now().UnixNano() < l.resting.Load() {
@@ -256,16 +256,24 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	if l.asking.Add(1) > maxAsking {
 		return false
 	}
-	if !o.brief {
+	if o.aside() {
 		// A replica that is busy confirms no writes: everybody's would wait.
 		if !l.slow.CompareAndSwap(false, true) {
 			return false
 		}
 		defer l.slow.Store(false)
 	}
+	if o.unseen != 0 {
+		// Of many the answers may be long; the master asks first.
+		same := &l.unseen[o.unseen>>1%uint64(len(l.unseen))]
+		defer same.Add(-1)
+		if same.Add(1) > unseenTwice {
+			return false
+		}
+	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if !o.brief {
+	if o.aside() {
 		ok, err := o.affordable(limited, l, len(c.cfg.Cluster) > 0)
 		if err != nil && ctx.Err() == nil {
 			l.rest()
@@ -299,7 +307,11 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 			break
 		}
 		for i := range some {
-			if m, err := some[i].ToMessage(); err == nil && !o.takeRoom(&m) {
+			m, err := some[i].ToMessage()
+			if o.unseen != 0 && len(some) == len(cmds) && i == len(some)-2 {
+				o.teach([]Result{{Reply: Reply{m: m}}})
+			}
+			if err == nil && !o.takeRoom(&m) {
 				return false
 			}
 		}
@@ -357,6 +369,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		}
 		r.Results = append(r.Results, result)
 	}
+	o.teach(r.Results)
 	if o.script == nil {
 		hideReserved(o.cmds, r.Results)
 	}

@@ -77,8 +77,10 @@ type Request struct {
 	// held is what its answers take of the room for long ones, and holder the name
 	// under which. spent is how long the answers are that it has so far.
 	held, spent int64
-	holder      string
-	ledger      *ledger
+	// wary: it is a part of one whose answers may be long.
+	wary   bool
+	holder string
+	ledger *ledger
 }
 
 // hold notes what an answer takes of the room for long ones.

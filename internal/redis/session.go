@@ -253,6 +253,9 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 	for _, o := range batch {
 		single := o.single()
 		then, broken := o.read(s, answers[o.first:o.first+o.count], sent)
+		if then == settle {
+			o.teach(o.results)
+		}
 		if single && then != decided { // else it is its caller's again
 			s.weighSingle(o)
 		}

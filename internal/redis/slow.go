@@ -42,6 +42,7 @@ func (c *Client) estimates(o *operation) []estimate {
 		if spec != nil && spec.runsScript() {
 			all[i].base += float64(scriptEstimate)
 		}
+		spec.measure(&all[i], cmd, &o.ledger.lengths)
 	}
 	return all
 }
@@ -103,18 +104,20 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 		costs, answers = o.costs(answers)
 		if o.oneScript() && costs[0] <= longestCommand {
 			costs[0] = s.w.lines.scriptCost(o)
+			o.loads[0] = costs[0]
 		}
-		switch o.weight = total(costs); {
-		case o.tooLong(costs):
+		costs, refused := o.tooLarge(costs)
+		switch o.weight = total(o.loads); {
+		case refused, o.tooLong(costs):
 		case full, len(fit) > 0 && o.weight > left:
 			full = true
 			s.again = append(s.again, o)
 		case o.runsScript && scripts:
 			s.again = append(s.again, o)
-		case !o.atomic && len(costs) > 1 && o.weight > left:
+		case !o.atomic && len(o.loads) > 1 && o.weight > left:
 			n := 0
-			for n < len(costs) && (n == 0 || costs[n] <= left) {
-				left -= costs[n]
+			for n < len(o.loads) && (n == 0 || o.loads[n] <= left) {
+				left -= o.loads[n]
 				n++
 			}
 			o.finish(&tooMany{n})
@@ -171,13 +174,14 @@ func (o *operation) affordable(ctx context.Context, l *link, inCluster bool) (bo
 		answers = answers[1:]
 	}
 	costs, _ := o.costs(answers)
-	return total(costs) <= longestCommand, nil
+	return total(costs) <= longestCommand && o.expected <= float64(l.each.budget), nil
 }
 
 // costs are the estimates of an operation's commands, with the sizes that Redis
-// told; more are the answers for others.
+// told; more are the answers for others. It sets what the answers come to, too.
 func (o *operation) costs(answers []rueidis.RedisResult) (costs []time.Duration, more []rueidis.RedisResult) {
-	costs = make([]time.Duration, len(o.estimates))
+	costs, o.loads, o.expected = make([]time.Duration, len(o.estimates)), make([]time.Duration, len(o.estimates)), 0
+	o.lengths = o.lengths[:0]
 	for i := range o.estimates {
 		e := &o.estimates[i]
 		var sizes []float64
@@ -188,7 +192,18 @@ func (o *operation) costs(answers []rueidis.RedisResult) (costs []time.Duration,
 			n, _ := answers[0].AsInt64() // an error: it has another type, or is elsewhere
 			sizes, answers = append(sizes, float64(n)), answers[1:]
 		}
-		costs[i] = time.Duration(min(e.nanoseconds(sizes), float64(time.Hour)))
+		costs[i] = time.Duration(min(e.nanoseconds(sizes[:e.timed]), float64(time.Hour)))
+		if e.whole && len(e.asks) == 1 {
+			costs[i] = min(costs[i], longestCommand) // one value: limits.answer bounds it
+		}
+		bytes, sure := e.answer(sizes)
+		length := bytes
+		if !sure {
+			length = 0
+		}
+		o.expected += length
+		o.lengths = append(o.lengths, length)
+		o.loads[i] = max(costs[i], time.Duration(perAnswered*bytes))
 	}
 	return costs, answers
 }
@@ -203,8 +218,8 @@ func total(costs []time.Duration) (sum time.Duration) {
 // tooLong refuses an operation that takes too long, and reports whether it did.
 func (o *operation) tooLong(costs []time.Duration) bool {
 	switch {
-	case o.atomic && len(costs) > 1 && o.weight > longestCommand:
-		o.finish(o.refusal(&discarded{errTooLong("the transaction", o.weight, "send less at a time")}))
+	case o.atomic && len(costs) > 1 && total(costs) > longestCommand:
+		o.finish(o.refusal(&discarded{errTooLong("the transaction", total(costs), "send less at a time")}))
 	case len(costs) == 1 && costs[0] > longestCommand:
 		instead := o.estimates[0].instead
 		if instead != "" {
@@ -263,9 +278,14 @@ func (c *Client) doInSlices(ctx context.Context, r *Request, whole *operation) e
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Hold)
 	defer cancel()
 	record, guarded := whole.record, whole.guarded
+	together := slowTogether
+	if whole.brief { // the answers' bytes bound it
+		together = maxExpress
+	}
 	whole.free()
-	next := func(begin int) int { return min(begin+slowTogether, len(r.Commands)) }
+	next := func(begin int) int { return min(begin+together, len(r.Commands)) }
 	return r.inParts(c.cfg.answers, next, func(part *Request, begin int) error {
+		part.wary = true
 		for {
 			o, err := c.operation(ctx, part)
 			if err != nil {

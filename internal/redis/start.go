@@ -29,7 +29,7 @@ func (c *Client) Start(r *Request, done func(error)) {
 		return
 	}
 	switch {
-	case o.guarded || !o.brief || o.hasWaiting(r) || !o.writes && !o.local && (r.Read == ReadReplica || r.Read == ReadCached && cacheable(r)):
+	case o.guarded || o.aside() || o.hasWaiting(r) || !o.writes && !o.local && (r.Read == ReadReplica || r.Read == ReadCached && cacheable(r)):
 		// Several trips, or a connection on which others wait.
 		o.free()
 		c.errand(r, done)
@@ -103,7 +103,7 @@ func (c *Client) Known(cmd Command) *Spec {
 func (c *Client) conclude(o *operation, over bool, err error) {
 	c.writer.deadlines.remove(o)
 	r, heard := o.request, o.heard
-	if err == errNoScript || err == errNoRoom {
+	if err == errNoScript || err == errNoRoom || err == errLarge {
 		o.then = nil // it is waited for
 		if c.errands.run(func() { heard(c.finish(context.Background(), r, o, true, err)) }) {
 			return

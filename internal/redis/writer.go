@@ -39,8 +39,11 @@ type writer struct {
 	// that are not brief, few at a time (see slow.go). It is nil in itself.
 	aside     *writer
 	lines     *lines     // aside's, instead of queue; under mu
-	deadlines *deadlines // of the operations whose callers do not wait; not in aside
-	slot      func() int // of a shard, its first one; nil: there is no cluster
+	met       encounters // of the batch that is taken; wary is for how many more it is kept small
+	wary      int
+	large     []*operation // those that turned out to be, while they waited
+	deadlines *deadlines   // of the operations whose callers do not wait; not in aside
+	slot      func() int   // of a shard, its first one; nil: there is no cluster
 	// inSync is how many replicas must have the next batch.
 	inSync atomic.Int64
 	// last is the master of the last session; it belongs to follow.
@@ -132,7 +135,7 @@ func (w *writer) putWatched(o *operation) error {
 // do has an operation carried out and waits for its outcome, for Hold at most.
 // over says that nobody else has to do with it any more.
 func (w *writer) do(ctx context.Context, o *operation) (over bool, err error) {
-	if (o.guarded || !o.brief) && w.aside != nil {
+	if (o.guarded || o.aside()) && w.aside != nil {
 		return w.aside.do(ctx, o)
 	}
 	o.until = time.Now().Add(w.cfg.Hold)
@@ -210,9 +213,23 @@ func (w *writer) take(batch []*operation) []*operation {
 	if w.lines != nil {
 		return w.takeSlow(batch)
 	}
+	batch = w.takeBrief(batch)
+	for _, o := range w.large {
+		o.finish(errLarge)
+	}
+	clear(w.large)
+	w.large = w.large[:0]
+	return batch
+}
+
+// takeBrief is take for those that are brief. Of those with one key of which nobody
+// knows how long the answer is it leaves most for the next batch: then it is known.
+func (w *writer) takeBrief(batch []*operation) []*operation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	bytes, n := 0, 0
+	w.met.begin()
+	bytes, n, left, unseen := 0, 0, 0, 0
+	w.wary = max(0, w.wary-1)
 	now := time.Now()
 	for _, o := range w.queue {
 		if len(batch) > 0 && (len(batch) == maxBatch || bytes+o.size > maxBatchBytes) {
@@ -222,14 +239,29 @@ func (w *writer) take(batch []*operation) []*operation {
 		if !w.ended && now.After(o.until) {
 			continue // its caller takes account of it
 		}
+		large := false
+		if o.unseen != 0 && !w.ended {
+			length, known := o.ledger.lengths.of(o.unseen)
+			if large = length > 0 && known; !known {
+				if unseen++; w.met.add(o.unseen) > unseenTwice || w.wary > 0 && unseen > waryKeys {
+					w.queue[left] = o
+					left++
+					continue
+				}
+			}
+		}
 		if o.state.CompareAndSwap(queued, taken) { // else its caller gave it up
 			w.live--
 			w.bytes -= o.size
+			if large {
+				w.large = append(w.large, o)
+				continue
+			}
 			batch = append(batch, o)
 			bytes += o.size
 		}
 	}
-	left := copy(w.queue, w.queue[n:])
+	left += copy(w.queue[left:], w.queue[n:])
 	clear(w.queue[left:])
 	w.queue = w.queue[:left]
 	return batch

@@ -1,0 +1,402 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"math"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Redis makes the answers to all that it has read of a connection before it sends
+// them, and its memory has to hold them. Whoever has a command on that connection
+// waits for those of the others. So a command whose answer is long goes aside, as one
+// that is not brief does, and there the lengths of strings are asked for first: what
+// goes together is bounded by its bytes, and what is longer than an answer may be is
+// not asked for at all.
+//
+// How long an answer is follows from the data, and asking every time would cost every
+// reader. So the lengths that answers had are remembered, for everybody in this
+// process. Of keys that nobody has read lately, few go together.
+
+const (
+	// largeAnswer is from how many bytes on an answer goes aside.
+	largeAnswer = 64 << 10
+	// unseenTwice is how many commands about one key go together while nobody knows
+	// how long their answers are, and unseenKeys how many keys one request may have
+	// of which nobody does.
+	unseenTwice, unseenKeys = 2, 100
+	// A batch whose answers are longer than togetherAnswers is no good news: for
+	// waryBatches batches, no more than waryKeys commands about unseen keys go in one.
+	togetherAnswers = 4 << 20
+	waryBatches     = 1000
+	waryKeys        = 4
+	// waryFields is how many fields of an unseen key an Express asks for at once.
+	waryFields = 16
+)
+
+// perAnswered is what a byte of an answer counts in an estimate, in nanoseconds: a
+// batch has up to togetherAnswers.
+const perAnswered = float64(slowBudget) / togetherAnswers
+
+// answerKind says by which of its words a command's answer is remembered.
+type answerKind uint8
+
+const (
+	byNothing answerKind = iota // its answer is short, or no other one's
+	byKey
+	byField // the key and the word behind it
+	byKeys  // an answer for each key
+	byHash  // the key; there is an answer for each word behind it
+)
+
+// answerKinds are the commands whose answers may be long, by their name.
+var answerKinds = func() map[string]answerKind {
+	kinds := map[string]answerKind{"hget": byField, "lindex": byField, "mget": byKeys, "hmget": byHash}
+	for _, name := range strings.Fields(`get getex getdel lpop rpop spop lmove rpoplpush zpopmin zpopmax
+		lrange zrange zrevrange zrangebyscore zrevrangebyscore zrangebylex zrevrangebylex
+		hgetall hvals hkeys smembers sinter sunion sdiff srandmember hrandfield zrandmember
+		sort sort_ro dump xrange xrevrange`) {
+		kinds[name] = byKey
+	}
+	return kinds
+}()
+
+var lengthSeed = maphash.MakeSeed()
+
+// answerKey stands for the answer to a command with that key; 0: for none.
+func (kind answerKind) answerKey(cmd Command) uint64 {
+	if len(cmd) < 2 || kind == byField && len(cmd) < 3 {
+		return 0
+	}
+	h := maphash.String(lengthSeed, cmd[1])
+	if kind == byField {
+		h = h*31 + maphash.String(lengthSeed, cmd[2])
+	}
+	return h | 1
+}
+
+// lengths remembers how long answers were. It has a place for each of many keys, which
+// the next one takes that belongs there. Anybody may use it at any time.
+type lengths [8192]atomic.Uint64 // the upper half of the key, and the length
+
+// of is how long an answer was, 0 for one that goes with all others, and whether it is
+// known.
+func (l *lengths) of(key uint64) (length uint32, known bool) {
+	v := l[key>>1%uint64(len(l))].Load()
+	return uint32(v), v>>32 == key>>32 && v != 0
+}
+
+// learn remembers it.
+func (l *lengths) learn(key uint64, length int64) {
+	v := key >> 32 << 32
+	if length > largeAnswer {
+		v |= uint64(min(length, math.MaxUint32))
+	}
+	if at := &l[key>>1%uint64(len(l))]; at.Load() != v {
+		at.Store(v)
+	}
+}
+
+// encounters counts how often a key comes among some. It may forget one for another.
+type encounters struct {
+	round uint16
+	slots [256]struct {
+		key   uint32
+		round uint16
+		n     uint16
+	}
+}
+
+// begin begins anew.
+func (r *encounters) begin() {
+	if r.round++; r.round == 0 {
+		*r = encounters{round: 1}
+	}
+}
+
+// add counts one, and returns how many of this key there were.
+func (r *encounters) add(key uint64) int {
+	s := &r.slots[key>>1%uint64(len(r.slots))]
+	if s.key != uint32(key>>32) || s.round != r.round {
+		s.key, s.round, s.n = uint32(key>>32), r.round, 0
+	}
+	if s.n < math.MaxUint16 {
+		s.n++
+	}
+	return int(s.n)
+}
+
+// lesson is what an answer teaches of a key: the answer of that command, or of its
+// element.
+type lesson struct {
+	key          uint64
+	cmd, element int
+}
+
+// foresee looks up how long the answer to a single command was lately.
+func (o *operation) foresee(kind answerKind, cmd Command) {
+	key := kind.answerKey(cmd)
+	if key == 0 {
+		return
+	}
+	switch length, known := o.ledger.lengths.of(key); {
+	case !known:
+		o.unseen = key
+	case length > 0:
+		o.large = true
+		o.lessons = append(o.lessons, lesson{key, 0, -1})
+	}
+}
+
+// foreseeMany is foresee for several commands, or one about several keys. wary says
+// that one of them is no longer likely to be short.
+//
+//go:noinline
+func (c *Client) foreseeMany(o *operation, wary bool) {
+	var seen encounters
+	unseen := 0
+	met := func(key uint64) {
+		unseen++
+		o.large = o.large || wary || unseen > unseenKeys || seen.add(key) > unseenTwice
+	}
+	look := func(key uint64, cmd, element int) (strange bool) {
+		length, known := o.ledger.lengths.of(key)
+		if known && length == 0 {
+			return false
+		}
+		if o.lessons == nil {
+			o.lessons = make([]lesson, 0, len(o.cmds))
+		}
+		o.lessons = append(o.lessons, lesson{key, cmd, element})
+		o.large = o.large || known
+		return !known
+	}
+	for i, cmd := range o.cmds {
+		spec := c.Known(cmd)
+		switch {
+		case spec == nil || spec.answers == byNothing || len(cmd) < 2:
+		case spec.answers == byKeys:
+			for e := range cmd[1:] {
+				if key := byKey.answerKey(cmd[e:]); look(key, i, e) {
+					met(key)
+				}
+			}
+		default:
+			key := spec.answers.answerKey(cmd)
+			if key == 0 || !look(key, i, -1) {
+				continue
+			}
+			if met(key); spec.answers == byHash && len(cmd) > 3 {
+				for _, field := range cmd[2:] {
+					met(byField.answerKey(Command{"", cmd[1], field}))
+				}
+			}
+		}
+	}
+}
+
+// aside reports whether an operation is one for the connection on which nobody but
+// such as it waits.
+func (o *operation) aside() bool { return !o.brief || o.large }
+
+// teach remembers how long an operation's answers were.
+func (o *operation) teach(results []Result) {
+	if o.instead != nil {
+		return // others' places
+	}
+	if o.unseen != 0 && len(results) == 1 {
+		o.ledger.lengths.learn(o.unseen, results[0].length())
+	}
+	for _, l := range o.lessons {
+		if l.cmd >= len(results) {
+			return
+		}
+		r := &results[l.cmd]
+		if l.element < 0 || r.Err != nil {
+			o.ledger.lengths.learn(l.key, r.length())
+		} else if list, err := r.Reply.m.ToArray(); err == nil && l.element < len(list) {
+			o.ledger.lengths.learn(l.key, (&Result{Reply: Reply{m: list[l.element]}}).length())
+		}
+	}
+}
+
+// length is how long an answer is that Redis gave just now, or at the least, where it
+// was dropped.
+func (r *Result) length() int64 {
+	if r.Err != nil {
+		if yes, _ := cutIn(Words(r.Err)); yes {
+			return math.MaxUint32
+		}
+		return 0
+	}
+	if yes, _ := isCut(&r.Reply.m); yes {
+		return math.MaxUint32
+	}
+	return lengthOf(&r.Reply.m)
+}
+
+// errLarge ends an attempt at what turned out to have a long answer while it waited.
+// Nobody but those who have it carried out aside is to see it.
+var errLarge = errors.New("the answer is long")
+
+// putAside has an operation carried out there, within the time that it has left. It
+// returns what writer.do returns.
+func (c *Client) putAside(ctx context.Context, w *writer, o *operation) (over bool, err error) {
+	c.enlarge(o)
+	o.expired.Store(false)
+	o.state.Store(queued)
+	ctx, cancel := context.WithDeadline(ctx, o.until)
+	defer cancel()
+	return w.do(ctx, o)
+}
+
+// enlarge has it go aside.
+func (c *Client) enlarge(o *operation) {
+	if !o.aside() {
+		o.large, o.estimates = true, c.estimates(o)
+	}
+}
+
+// measure adds to an estimate what is known, or can be asked, of how long the answer
+// is.
+func (s *Spec) measure(e *estimate, cmd Command, known *lengths) {
+	e.timed = len(e.asks)
+	if s == nil || !s.takes(cmd) {
+		return
+	}
+	switch s.Name {
+	case "getdel":
+		e.asks = append(e.asks, Command{"STRLEN", cmd[1]})
+	case "get", "getex", "mget", "hget", "hmget":
+		e.whole = true
+	case "getrange", "substr":
+		e.ranged = true
+	default:
+		if key := s.answers.answerKey(cmd); s.answers != byNothing && key != 0 {
+			length, _ := known.of(key)
+			e.length = float64(length)
+		}
+	}
+}
+
+// answer is how many bytes the answer has, once the sizes are known. sure: it is not
+// guessed by another one.
+func (e *estimate) answer(sizes []float64) (bytes float64, sure bool) {
+	switch {
+	case e.ranged:
+		return e.cost(sizes[:e.timed]) / perByte, true
+	case e.whole:
+		return together(sizes), true
+	case len(e.asks) > e.timed:
+		return together(sizes[e.timed:]), true
+	}
+	return e.length, false
+}
+
+// shorten takes those commands out of a transaction that only reads whose answers find
+// no room behind the others, and refuses it when none is left. It reports whether it
+// did that.
+func (o *operation) shorten(costs []time.Duration, err *Error) (rest []time.Duration, refused bool) {
+	if len(o.lengths) != len(o.cmds) {
+		return costs, false
+	}
+	var cmds []Command
+	var loads []time.Duration
+	var estimates []estimate
+	left := float64(o.budget)
+	o.instead = make([]error, len(o.cmds))
+	for i, length := range o.lengths {
+		if length > left {
+			o.instead[i] = err
+			continue
+		}
+		left -= length
+		cmds, estimates = append(cmds, o.cmds[i]), append(estimates, o.estimates[i])
+		rest, loads = append(rest, costs[i]), append(loads, o.loads[i])
+	}
+	if len(cmds) == 0 {
+		o.finish(err)
+		return nil, true
+	}
+	o.cmds, o.estimates, o.loads = cmds, estimates, loads
+	o.effects, o.frees = o.effects[:len(cmds)], o.frees[:len(cmds)] // none has any
+	return rest, false
+}
+
+// outcome is what its commands came to, with those that were taken out.
+func (o *operation) outcome() []Result {
+	if o.instead == nil {
+		return o.results
+	}
+	all, next := make([]Result, len(o.instead)), 0
+	for i, err := range o.instead {
+		if all[i].Err = err; err == nil && next < len(o.results) {
+			all[i], next = o.results[next], next+1
+		}
+	}
+	return all
+}
+
+// tooLarge refuses what only reads and would answer more than it may, before Redis
+// makes the answer. It reports whether it did, and returns the costs of what is left.
+func (o *operation) tooLarge(costs []time.Duration) (rest []time.Duration, refused bool) {
+	if o.writes || o.expected <= float64(o.budget) {
+		return costs, false
+	}
+	err := &Error{TooLong, o.ledger.errTooLong()}
+	switch {
+	case o.atomic && len(o.cmds) > 1:
+		return o.shorten(costs, err)
+	case len(o.cmds) == 1 && !o.atomic:
+		o.results = append(o.results[:0], Result{Err: err})
+		o.finish(nil)
+	default:
+		return costs, false
+	}
+	return nil, true
+}
+
+// foresee looks up how long the answer to a command was lately. It returns false where
+// the batch's answers become too long, or nobody knows and others of the batch are alike:
+// a writer bounds what goes together. key is what the answer is to teach; 0: nothing.
+func (x *Express) foresee(cmd Command) (key uint64, ok bool) {
+	known := &x.w.cfg.answers.lengths
+	kind := byKey
+	switch name := cmd[0]; {
+	case len(name) == 3 && strings.EqualFold(name, "get"):
+	case len(name) == 4 && strings.EqualFold(name, "hget"):
+		kind = byField
+	case len(name) == 4 && strings.EqualFold(name, "mget"):
+		return 0, x.foreseeEach(cmd)
+	case len(name) == 5 && strings.EqualFold(name, "hmget"):
+		kind = byHash
+	default:
+		return 0, true
+	}
+	if key = kind.answerKey(cmd); key == 0 {
+		return 0, true
+	}
+	switch length, seen := known.of(key); {
+	case length > 0 && seen:
+		x.expected += int(length)
+		return key, length < maxAnswer && x.expected <= togetherAnswers
+	case seen:
+		return 0, true
+	}
+	return key, x.met.add(key) <= unseenTwice && (kind != byHash || len(cmd) <= 2+waryFields)
+}
+
+// foreseeEach is foresee for a command about several keys.
+func (x *Express) foreseeEach(cmd Command) (ok bool) {
+	for i := range cmd[1:] {
+		key := byKey.answerKey(cmd[i:])
+		length, seen := x.w.cfg.answers.lengths.of(key)
+		if length > 0 && seen || !seen && (i >= unseenKeys || x.met.add(key) > unseenTwice) {
+			return false
+		}
+	}
+	return true
+}
