@@ -107,8 +107,11 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 			o.loads[0] = costs[0]
 		}
 		costs, refused := o.tooLarge(costs)
+		if refused {
+			continue // it is its caller's again
+		}
 		switch o.weight = total(o.loads); {
-		case refused, o.tooLong(costs):
+		case o.tooLong(costs):
 		case full, len(fit) > 0 && o.weight > left:
 			full = true
 			s.again = append(s.again, o)
