@@ -147,7 +147,7 @@ func TestAFullDiskIsRefused(t *testing.T) {
 	if err := os.Mkdir(s.state, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("tmpfs", s.state, "tmpfs", 0, "size=1m"); err != nil {
+	if err := syscall.Mount("tmpfs", s.state, "tmpfs", 0, "size=1m,mode=700"); err != nil {
 		t.Fatal(err)
 	}
 	state := s.state

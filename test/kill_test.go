@@ -41,7 +41,7 @@ func (s *instance) killNode(name string) {
 	kill(s.t, before.PID)
 	s.await(name+" up again", 30*time.Second, func() bool {
 		n := s.node(name)
-		return n.State == supervise.Up && n.PID != before.PID
+		return n.State == supervise.Up && n.Excluded == "" && n.PID != before.PID
 	})
 }
 

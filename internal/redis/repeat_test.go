@@ -19,23 +19,26 @@ func TestWhatMayHaveSilencedAMasterIsNotSentToTheNext(t *testing.T) {
 	redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
 		return client.Set(t.Context(), "k", []byte("v"), "") == nil && client.Status().InSync == 2
 	})
+	another := open(t, cluster, func(c *Config) { c.Hold = 10 * time.Second }) // so that it is in no batch with others
 	requests := []struct {
-		what string
-		r    *Request
-		want Kind // 0: answered
+		what   string
+		client *Client
+		r      *Request
+		want   Kind // 0: answered
 	}{
-		{"a brief read", &Request{Commands: commands("GET k")}, 0},
-		{"a brief write with a key", &Request{Commands: commands("SET k v"), IdempotencyKey: "brief"}, 0},
-		{"a read whose time grows with the data", &Request{Commands: commands("SCAN 0")}, GivenUp},
-		{"one whose keys' sizes were asked for, and no more", &Request{Commands: commands("BITCOUNT k")}, 0},
+		{"a brief read", client, &Request{Commands: commands("GET k")}, 0},
+		{"a brief write with a key", client, &Request{Commands: commands("SET k v"), IdempotencyKey: "brief"}, 0},
+		{"a read whose time grows with the data", client, &Request{Commands: commands("SCAN 0")}, GivenUp},
+		{"one whose keys' sizes were asked for, and no more", another, &Request{Commands: commands("BITCOUNT k")}, 0},
 	}
+	do(t, another, &Request{Commands: commands("GET k")}) // it is connected
 	master := cluster.Node(client.Master())
 	master.Signal(syscall.SIGSTOP)
 	defer master.Signal(syscall.SIGCONT)
 	errs := make([]error, len(requests))
 	var wg sync.WaitGroup
 	for i := range requests {
-		wg.Go(func() { errs[i] = client.Do(t.Context(), requests[i].r) })
+		wg.Go(func() { errs[i] = requests[i].client.Do(t.Context(), requests[i].r) })
 	}
 	wg.Wait()
 	for i, tt := range requests {

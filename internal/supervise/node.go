@@ -58,6 +58,7 @@ type node struct {
 	log      *slog.Logger
 	commands chan command
 	drained  chan *process.Process // it left service and may be stopped
+	enlisted chan *process.Process // the balancers know that it is up
 
 	proc     *process.Process
 	made     string // digest of what proc was started as
@@ -76,6 +77,9 @@ type node struct {
 	waiting  []waiter
 	probing  bool
 	hungFrom time.Time // since when the liveness probe fails
+	// enlisting is true from when an application's node is up until the balancers
+	// know: they send it nothing before.
+	enlisting bool
 
 	shown   NodeStatus // as it was last published
 	written record     // as it was last written, by whichever supervisor
@@ -109,6 +113,7 @@ func newNode(sup *Supervisor, spec plan.Process) *node {
 		spec: spec, sup: sup, state: Down, want: wantDown,
 		log:      sup.log.With("node", spec.Node),
 		commands: make(chan command, 16), drained: make(chan *process.Process),
+		enlisted: make(chan *process.Process),
 	}
 }
 
@@ -139,6 +144,11 @@ func (n *node) run(ctx context.Context) {
 		case p := <-n.drained:
 			if p == n.proc && !n.killAt.IsZero() {
 				n.signalStop()
+			}
+		case p := <-n.enlisted:
+			if p == n.proc {
+				n.enlisting = false
+				n.settle()
 			}
 		case r := <-probes:
 			n.probing = false
@@ -404,7 +414,7 @@ func (n *node) ended() {
 		n.died = 0
 	}
 	n.detail = n.proc.Exit()
-	n.proc, n.seen, n.killAt, n.upSince = nil, nil, time.Time{}, time.Time{}
+	n.proc, n.seen, n.killAt, n.upSince, n.enlisting = nil, nil, time.Time{}, time.Time{}, false
 	switch {
 	case n.want == wantDown:
 		n.state, n.detail = Down, ""
@@ -457,7 +467,7 @@ func (n *node) reached(w waiter) (bool, error) {
 		if n.state == Failed {
 			return false, &FailedError{Node: n.spec.Node, Detail: n.detail, Log: logs.Tail(n.sup.StateDir(), n.spec.Node)}
 		}
-		return n.state == Up && (w.action == ActStart || n.proc != w.old), n.overruled(n.want == wantDown)
+		return n.state == Up && !n.enlisting && (w.action == ActStart || n.proc != w.old), n.overruled(n.want == wantDown)
 	case ActKill:
 		return n.proc != w.old, nil
 	}
@@ -484,8 +494,11 @@ func (n *node) publish() {
 		if n.proc == nil || n.state == Down {
 			s.Role = ""
 		}
-		if n.state != Up {
+		switch {
+		case n.state != Up:
 			s.Excluded = ""
+		case n.enlisting:
+			s.Excluded = "the balancers are told that it is up"
 		}
 		s.Until = time.Time{}
 		if n.state == Starting && n.proc != nil && n.spec.Start > 0 && !n.began.IsZero() && n.upSince.IsZero() {

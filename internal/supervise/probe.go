@@ -101,6 +101,20 @@ func (n *node) probeLimit() time.Duration {
 	return min(n.patience(), max(hang-time.Since(n.hungFrom), probeUp))
 }
 
+// enlist tells the balancers that an application's node is up, aside.
+func (n *node) enlist() {
+	n.enlisting = true
+	proc := n.proc
+	n.sup.tasks.Go(func() {
+		n.sup.enlist(n.sup.ctx, n.spec.Node)
+		select {
+		case n.enlisted <- proc:
+			n.sup.showRotation(n.sup.ctx)
+		case <-n.sup.ctx.Done():
+		}
+	})
+}
+
 // probed takes in what a probe found.
 func (n *node) probed(r probeResult) {
 	if r.proc != n.proc || n.want != wantUp || !n.killAt.IsZero() {
@@ -128,7 +142,7 @@ func (n *node) probed(r probeResult) {
 			n.upSince = time.Now()
 			n.deadAt = time.Time{}
 			if n.spec.Kind == plan.Web {
-				n.sup.tasks.Go(func() { n.sup.enlist(n.sup.ctx, n.spec.Node) })
+				n.enlist()
 			}
 		}
 		if n.died > 0 && time.Since(n.upSince) > calm {
