@@ -174,9 +174,10 @@ func (l *lines) weighed(fit []*operation) {
 	}
 }
 
-// spent puts the time that the batch took in the place of the estimates.
-func (l *lines) spent(took time.Duration) {
-	l.learn(took)
+// spent puts the time that the batch took in the place of the estimates. ended and
+// long are those of learn.
+func (l *lines) spent(took time.Duration, ended bool) (long bool) {
+	long = l.learn(took, ended)
 	var sum time.Duration
 	for _, s := range l.shares {
 		sum += s.weight
@@ -185,6 +186,7 @@ func (l *lines) spent(took time.Duration) {
 		s.line.used += time.Duration(float64(took)*float64(s.weight)/float64(max(sum, 1))) - s.weight
 	}
 	l.shares = l.shares[:0]
+	return long
 }
 
 // knownScripts is how many scripts are remembered that took little lately. One that is
@@ -206,19 +208,25 @@ func (l *lines) scriptCost(o *operation) time.Duration {
 	return slowBudget
 }
 
-// learn takes in how long a batch with scripts took.
-func (l *lines) learn(took time.Duration) {
+// learn takes in how long a batch took, of which one may be a script. ended is false
+// where that was ended, or what became of it is not known. It reports whether the
+// script was long: then it is not known to be short any more. One that ended by itself
+// may have waited for another node's.
+func (l *lines) learn(took time.Duration, ended bool) (long bool) {
 	for _, key := range l.running {
-		if took >= slowBudget {
+		switch {
+		case took >= scriptPatience && !ended:
 			delete(l.scripts, key)
-			continue
+			long = true
+		case took < slowBudget:
+			if len(l.scripts) >= knownScripts {
+				clear(l.scripts)
+			}
+			l.scripts[key] = took
 		}
-		if len(l.scripts) >= knownScripts {
-			clear(l.scripts)
-		}
-		l.scripts[key] = took
 	}
 	l.running = l.running[:0]
+	return long
 }
 
 // takeSlow is take for operations that are not brief. A guarded one is a batch of its

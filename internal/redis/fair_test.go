@@ -34,7 +34,7 @@ func batchOf(w *writer, n int, cost time.Duration) string {
 	}
 	w.lines.weighed(batch[:n])
 	w.giveBack(batch[n:])
-	w.lines.spent(time.Duration(n) * cost)
+	w.lines.spent(time.Duration(n)*cost, true)
 	return senders
 }
 

@@ -130,9 +130,12 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 		if w.lines != nil && len(batch) > 0 {
 			took := time.Since(began)
 			w.mu.Lock()
-			w.lines.spent(took)
+			long := w.lines.spent(took, s.scriptEnded)
 			w.mu.Unlock()
 			s.rest(took)
+			if err == nil && long && s.leased == "" {
+				s.keepOff(ctx)
+			}
 			if err == nil {
 				s.endLease(ctx, took)
 			}

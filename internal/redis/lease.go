@@ -30,14 +30,16 @@ const (
 // batch of others, or nobody knows how long.
 func (o *operation) lasting() bool { return o.weight >= slowBudget }
 
-// leaseTime is how long the lease is kept by what takes long: twice the time after
-// which a Sentinel holds the master for down. It is 0 where nobody does.
+// leaseTime is how long the lease is kept by what takes long: one and a half times the
+// time after which a Sentinel holds the master for down. A script is ended after a
+// quarter and somewhat more of that time, and a Sentinel pings at least once in what
+// is left. It is 0 where nobody holds the master for down.
 func (s *session) leaseTime() time.Duration {
 	if s.w.cfg.alone() {
 		return 0
 	}
 	now, _ := s.w.monitor.now()
-	return 2 * now.downAfter
+	return now.downAfter * 3 / 2
 }
 
 // leaseKey is the key of the lease; empty when it is not known which slot of a
@@ -85,6 +87,37 @@ func (s *session) lease(ctx context.Context, o *operation) (bool, error) {
 		return true, nil
 	}
 	return false, s.refused(err)
+}
+
+// sawScript learns from an operation that was carried out whether its script ended by
+// itself.
+func (s *session) sawScript(o *operation) {
+	if !o.runsScript {
+		return
+	}
+	s.scriptEnded = true
+	for i := range o.results {
+		if err := o.results[i].Err; err != nil && strings.Contains(err.Error(), "killed by user") {
+			s.scriptEnded = false
+		}
+	}
+}
+
+// keepOff keeps what takes long from this master for a while, on all nodes, and
+// here also scripts that are taken for short ones: one of them was not, and went
+// without the lease.
+func (s *session) keepOff(ctx context.Context) {
+	lasts, key := s.leaseTime(), s.leaseKey()
+	s.strictUntil = time.Now().Add(lasts)
+	if lasts == 0 || key == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.w.cfg.Hold)
+	defer cancel()
+	answers, _ := s.exchange(ctx, s.records(nil, s.conn.B().Set().Key(key).Value("").PxMilliseconds(lasts.Milliseconds()).Build()))
+	if err := answers[len(answers)-1].NonRedisError(); err != nil {
+		s.spoil(errLost)
+	}
 }
 
 // endLease gives the lease back, if there is one, after what took so long. Where that

@@ -58,7 +58,11 @@ type session struct {
 	// is when it last went without one.
 	leased       string
 	leasedScript bool // for a script
-	unsure       time.Time
+	// scriptEnded is true when the script of the last batch ended by itself. Until
+	// strictUntil no script is taken for a short one.
+	scriptEnded bool
+	strictUntil time.Time
+	unsure      time.Time
 	// took is the longest exchange that the operations under way have seen.
 	took time.Duration
 
@@ -107,6 +111,7 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	if len(s.done) == 0 {
 		s.took = 0
 	}
+	s.scriptEnded = false
 	s.grow()
 	s.forbids()
 	s.w.stats.batch(len(batch))
@@ -136,6 +141,7 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 		}
 		if then == settle {
 			s.doubt(batch[0])
+			s.sawScript(batch[0])
 		}
 		s.sort(batch[0], then)
 		if broken != nil {
@@ -271,6 +277,7 @@ func (s *session) pass(ctx context.Context, batch []*operation) error {
 		s.sort(o, then)
 		if then == settle {
 			s.doubt(o)
+			s.sawScript(o)
 			misworded = o.appendMisworded(misworded)
 		}
 	}

@@ -104,6 +104,9 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 		costs, answers = o.costs(answers)
 		if o.oneScript() && costs[0] <= longestCommand {
 			costs[0] = s.w.lines.scriptCost(o)
+			if time.Now().Before(s.strictUntil) {
+				costs[0] = max(costs[0], slowBudget)
+			}
 			o.loads[0] = costs[0]
 		}
 		costs, refused := o.tooLarge(costs)
