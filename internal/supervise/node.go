@@ -1,7 +1,6 @@
 package supervise
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"holdfast/internal/logs"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
-	"holdfast/internal/quote"
 )
 
 // Action is what an operator can ask of a node.
@@ -479,75 +477,4 @@ func (n *node) overruled(yes bool) error {
 		return errors.New("overruled by another command")
 	}
 	return nil
-}
-
-// longDetail is how much is shown of why a node's state is what it is.
-const longDetail = 1000
-
-// publish shows what others may see: an application's own words only quoted.
-func (n *node) publish() {
-	n.shown = n.sup.board.update(n.spec.Node, func(s *NodeStatus) {
-		s.State, s.Detail, s.Restarts, s.PID = n.state, quote.Cut(n.detail, longDetail), n.restarts, 0
-		if n.proc != nil {
-			s.PID = n.proc.ID().PID
-		}
-		if n.proc == nil || n.state == Down {
-			s.Role = ""
-		}
-		switch {
-		case n.state != Up:
-			s.Excluded = ""
-		case n.enlisting:
-			s.Excluded = "the balancers are told that it is up"
-		}
-		s.Until = time.Time{}
-		if n.state == Starting && n.proc != nil && n.spec.Start > 0 && !n.began.IsZero() && n.upSince.IsZero() {
-			s.Until = n.began.Add(n.spec.Start)
-		}
-		if n.inherited.State == n.state && !n.inherited.Since.IsZero() {
-			s.Since = n.inherited.Since
-		}
-	})
-	n.keepRecord()
-}
-
-// keepRecord writes down in which state the node has settled, where the record
-// does not have it.
-func (n *node) keepRecord() {
-	if n.state != Up && n.state != Paused && n.state != Down {
-		return
-	}
-	n.inherited = record{}
-	if n.written.State == n.state && n.written.Since.Equal(n.shown.Since) {
-		return
-	}
-	switch {
-	case n.sup.stopping.Load():
-		// The node is wanted up the next time, unless it was stopped alone.
-		if n.state == Down && (n.written.Want == wantUp || n.written.Want == wantPaused) {
-			n.recordWant(wantUp)
-		}
-	case n.written.Want == n.want: // else it is about to start, and has no record of its own yet
-		n.record()
-	}
-}
-
-// record writes down what the next supervisor has to know.
-func (n *node) record() { n.recordWant(n.want) }
-
-func (n *node) recordWant(wanted want) {
-	r := record{
-		Plan: n.made, Want: wanted, Address: cmp.Or(n.listens, n.spec.Address),
-		State: n.shown.State, Since: n.shown.Since, Restarts: n.restarts,
-	}
-	if n.proc != nil {
-		r.Process = n.proc.ID()
-	}
-	if err := n.sup.dir.writeRecord(n.spec.Node, r); err != nil {
-		// Without the record the next supervisor would start it a second
-		// time; the running one is not in danger. A full disk must not take
-		// a node down.
-		n.log.Error("cannot write the node's record", "error", err)
-	}
-	n.written = r // also when it failed: the next change tries again
 }
