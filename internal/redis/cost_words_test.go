@@ -65,8 +65,11 @@ func TestWordsAndBytesThatAreMuchWorkAreRefused(t *testing.T) {
 			continue
 		}
 		words := Words(r.Results[0].Err)
+		if KindOf(r.Results[0].Err) == TooLong && c.long {
+			continue // limits.answer refuses it as well
+		}
 		if c.long != strings.Contains(words, "would keep Redis from everybody else") || c.long != strings.Contains(words, "; use ") || !c.long && words != "" {
-			t.Errorf("%s: %.200q", what, words)
+			t.Errorf("%s: %.200q, %v", what, words, r.Results[0].Err)
 		}
 	}
 }

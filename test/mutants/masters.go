@@ -107,7 +107,7 @@ var starting = []Mutant{{
 }, {
 	Name:    "start-amid-failover",
 	Rule:    "and while a failover is under way",
-	Changes: []Change{at("supervise/decide.go", "case f.failing():", "case false:")},
+	Changes: []Change{at("supervise/decide.go", "case f.failing():\n\t\treturn start{", "case false:\n\t\treturn start{")},
 	Tests:   tests("supervise", "TestARedisNodeStartsInThePartThatTheFactsGiveIt"),
 }, {
 	Name:    "second-master",

@@ -10,7 +10,7 @@ var repeating = []Mutant{{
 }, {
 	Name:    "script-again",
 	Rule:    "nor is a script or a transaction",
-	Changes: []Change{in("repeat.go", "if (!o.writes || o.record != \"\") && o.mayRepeat(silent) {", "if o.mayRepeat(silent) {")},
+	Changes: []Change{in("repeat.go", "if (!o.writes || o.record != \"\") && o.mayRepeat(l) {", "if o.mayRepeat(l) {")},
 	Fault:   "kill-held-master", Found: []string{"wrong counter", "wrong set", "not linearizable", "impossible answer"},
 }, {
 	Name:    "half-again",
@@ -40,7 +40,7 @@ var repeating = []Mutant{{
 }, {
 	Name:    "lost-is-read",
 	Rule:    "a write whose answer is lost is no read that is given up",
-	Changes: []Change{in("repeat.go", "if o.sent {\n\t\treturn &Error{Unknown, cause}", "if false {\n\t\treturn &Error{Unknown, cause}")},
+	Changes: []Change{in("repeat.go", "case o.sent:\n\t\treturn &Error{Unknown, cause}", "case false:\n\t\treturn &Error{Unknown, cause}")},
 	Tests:   tests("redis", "TestWhatMayHaveSilencedAMasterIsNotSentToTheNext|TestWhetherAnOperationIsRepeatedFollowsFromWhatItIs"),
 }, {
 	Name:    "lost-is-unsent",
