@@ -65,7 +65,7 @@ func (a *Admin) Standing(ctx context.Context) (Standing, error) {
 // as a refusal of the password, and not that a script keeps it from answering.
 func Spoke(err error) bool {
 	var reply *rueidis.RedisError
-	return errors.As(err, &reply) && !strings.HasPrefix(reply.Error(), "BUSY")
+	return errors.As(err, &reply) && !Busy(err)
 }
 
 // Busy reports whether an error of an Admin is the server's reply that a script

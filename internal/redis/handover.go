@@ -91,13 +91,9 @@ func (a *Admin) Priorities(ctx context.Context, master string) (map[string]int, 
 // it did not run for 2 s (manual, TILT mode). It takes an order to fail over, and
 // carries it out when that time is over.
 func (a *Admin) Tilted(ctx context.Context) (bool, error) {
-	r, err := a.do(ctx, "INFO", "sentinel")
+	about, err := a.info(ctx, "sentinel")
 	if err != nil {
 		return false, err
-	}
-	about, err := r.ToString()
-	if err != nil {
-		return false, fmt.Errorf("INFO at %s: %w", a.link.addr, err)
 	}
 	return !strings.Contains(about, "sentinel_tilt:0\r\n"), nil
 }

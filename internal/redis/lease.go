@@ -112,12 +112,7 @@ func (s *session) keepOff(ctx context.Context) {
 	if lasts == 0 || key == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.w.cfg.Hold)
-	defer cancel()
-	answers, _ := s.exchange(ctx, s.records(nil, s.conn.B().Set().Key(key).Value("").PxMilliseconds(lasts.Milliseconds()).Build()))
-	if err := answers[len(answers)-1].NonRedisError(); err != nil {
-		s.spoil(errLost)
-	}
+	s.changeLease(ctx, s.conn.B().Set().Key(key).Value("").PxMilliseconds(lasts.Milliseconds()).Build())
 }
 
 // endLease gives the lease back, if there is one, after what took so long. Where that
@@ -129,9 +124,15 @@ func (s *session) endLease(ctx context.Context, took time.Duration) {
 	if key == "" || took > lasts/2 || s.leasedScript && took > scriptPatience/2 {
 		return
 	}
+	s.changeLease(ctx, s.conn.B().Del().Key(key).Build())
+}
+
+// changeLease sends a command about the lease. When its answer is lost, the session
+// ends.
+func (s *session) changeLease(ctx context.Context, cmd rueidis.Completed) {
 	ctx, cancel := context.WithTimeout(ctx, s.w.cfg.Hold)
 	defer cancel()
-	answers, _ := s.exchange(ctx, s.records(nil, s.conn.B().Del().Key(key).Build()))
+	answers, _ := s.exchange(ctx, s.records(nil, cmd))
 	if err := answers[len(answers)-1].NonRedisError(); err != nil {
 		s.spoil(errLost)
 	}

@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -115,10 +116,7 @@ type switchover struct {
 	sup      *Supervisor
 	from, to string
 	facts    facts
-	log      interface {
-		Info(msg string, args ...any)
-		Warn(msg string, args ...any)
-	}
+	log      *slog.Logger
 	fencedAt time.Time
 	// open is for how long the fence was lifted meanwhile.
 	open time.Duration
