@@ -95,7 +95,11 @@ func inHand(ctx context.Context, b *haproxy.Client, node string) (n int64) {
 
 // poll looks until a condition holds; false: the context ended before.
 func poll(ctx context.Context, holds func() bool) bool {
-	const every = 20 * time.Millisecond
+	return pollEvery(ctx, 20*time.Millisecond, holds)
+}
+
+// pollEvery is poll with another time between two looks.
+func pollEvery(ctx context.Context, every time.Duration, holds func() bool) bool {
 	for !holds() {
 		select {
 		case <-ctx.Done():

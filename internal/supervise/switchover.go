@@ -518,11 +518,5 @@ func (s *Supervisor) stepDown(ctx context.Context, node string) {
 func within(ctx context.Context, limit, every time.Duration, yes func(ctx context.Context) bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	for !yes(ctx) {
-		if ctx.Err() != nil {
-			return false
-		}
-		time.Sleep(every)
-	}
-	return true
+	return pollEvery(ctx, every, func() bool { return yes(ctx) })
 }
