@@ -63,9 +63,13 @@ func newEngine(http *fasthttp.Server, r responder, limit int) *engine {
 // clock's, which may be set.
 func (e *engine) now() int64 { return int64(time.Since(e.began) / time.Second) }
 
-// connections is how many are open.
+// connections is how many are open. The HTTP server's own count would leave out
+// those that it has been given and has not yet accepted.
 func (e *engine) connections() int {
-	return max(0, int(e.http.GetOpenConnectionsCount())) + int(e.open.Load()) + int(e.table.lingering.Load())
+	if e.responder == nil {
+		return max(0, int(e.http.GetOpenConnectionsCount()))
+	}
+	return int(e.table.open.Load() + e.open.Load())
 }
 
 // serve serves a listener's connections until shutdown.

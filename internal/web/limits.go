@@ -204,8 +204,6 @@ func (c *conn) Close() error {
 	}
 	if c.lingers.CompareAndSwap(true, false) && doing(c.doing.Load()) != yielding {
 		if c.table != nil {
-			c.table.lingering.Add(1)
-			defer c.table.lingering.Add(-1)
 			c.is(lingers)
 		}
 		if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {

@@ -90,17 +90,17 @@ type turned struct {
 	connections, waiting, streams, bodies atomic.Uint64
 }
 
-// connTable knows the connections of the HTTP server that may have to be closed.
+// connTable has the connections of the HTTP server, from before they are given to it
+// until they are closed: some may have to be closed for want of room.
 type connTable struct {
-	began time.Time
-	mu    sync.Mutex
-	conns map[*conn]struct{}
-	last  atomic.Int64 // when some were closed, since began
-	// lingering are those that linger: the HTTP server does not count them any more.
-	lingering atomic.Int64
-	parts     atomic.Int64 // those with a part of a request
-	maxParts  int
-	turned    *turned
+	began    time.Time
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	last     atomic.Int64 // when some were closed, since began
+	open     atomic.Int64 // the number of conns
+	parts    atomic.Int64 // those with a part of a request
+	maxParts int
+	turned   *turned
 }
 
 func newConnTable(t *turned) *connTable {
@@ -115,12 +115,14 @@ func (r *connTable) enter(c *conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.conns[c] = struct{}{}
+	r.open.Store(int64(len(r.conns)))
 }
 
 func (r *connTable) leave(c *conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.conns, c)
+	r.open.Store(int64(len(r.conns)))
 }
 
 // waiting are the HTTP server's connections that do one of those.

@@ -52,9 +52,8 @@ func TestConnectionsThatWaitMakeRoom(t *testing.T) {
 				got, err := c.answer()
 				return err == nil && strings.HasSuffix(got, "\r\n\r\nv")
 			})
-			if n := server.engine.connections(); n > limit {
-				t.Errorf("%d connections", n)
-			}
+			// One that changes its place is counted twice for a moment.
+			redistest.Eventually(t, 5*time.Second, "no more than the limit are open", func() bool { return server.engine.connections() <= limit })
 			if server.engine.turned.waiting.Load() == 0 {
 				t.Error("none was closed for room")
 			}
