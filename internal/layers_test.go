@@ -33,6 +33,7 @@ var layers = []string{
 	"dashboard", // the web page and its events
 	"control",   // HTTP on a unix socket: server and client
 	"supervise", // carries a plan out
+	"release",   // copies of users' programs
 	"logs",      // what the nodes say
 	"process",   // one child process
 	"export",    // a plan in other systems' words. Pure

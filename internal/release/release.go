@@ -1,0 +1,297 @@
+// Package release keeps releases of a user's program: copies of its files, named
+// by their content. A release is there whole or not at all, also when power is
+// lost midway, so that nodes can run from it and an older one can come back. Which
+// release a node runs is not decided here.
+package release
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/quote"
+)
+
+// Store is where the releases of one application are:
+//
+//	DIGEST/          the files
+//	DIGEST.manifest  what is in it; its own digest is the name
+//	.new-…, .old-…   what a call that was cut short has left
+//
+// One process at a time may change it.
+type Store struct{ dir string }
+
+// At is the store in a directory, which need not be there yet.
+func At(dir string) Store { return Store{dir} }
+
+const (
+	manifestEnd = ".manifest"
+	newPrefix   = ".new-"
+	oldPrefix   = ".old-"
+)
+
+// minFree is the disk space that a copy has to leave, in bytes: the stack's own
+// data need some.
+const minFree = 64 << 20
+
+// ErrMissing is wrapped by the error of Check about a release that is not there.
+var ErrMissing = errors.New("there is no such release")
+
+// Path is the directory of a release.
+func (s Store) Path(digest string) string { return filepath.Join(s.dir, digest) }
+
+// Add copies the files of a directory and returns the digest of the release. One
+// that is there already, unchanged, is kept as it is.
+func (s Store) Add(ctx context.Context, source string) (digest string, err error) {
+	if source, err = s.checkSource(source); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return "", fmt.Errorf("make the directory for releases: %w", err)
+	}
+	s.sweep()
+	if err := s.checkRoom(ctx, source); err != nil {
+		return "", err
+	}
+
+	target, err := os.MkdirTemp(s.dir, newPrefix)
+	if err != nil {
+		return "", fmt.Errorf("copy %s: %w", quote.Shell(source), err)
+	}
+	defer func() { _ = removeAll(target) }() // gone once it is renamed
+	c := copier{ctx: ctx, from: source, to: target}
+	entries, err := c.copyAll()
+	if err != nil {
+		return "", s.explain(source, err)
+	}
+	manifest := manifestText(entries)
+	digest = digestOf(manifest)
+	if s.Check(digest) == nil {
+		return digest, s.touch(digest)
+	}
+	if err := s.place(digest, target, manifest); err != nil {
+		return "", s.explain(source, err)
+	}
+	return digest, nil
+}
+
+// place makes a copy the release of that digest. The manifest comes last: a
+// release without one does not count.
+func (s Store) place(digest, target, manifest string) error {
+	if err := syncAll(target); err != nil {
+		return err
+	}
+	// One that was damaged makes room. What runs from it goes on with the files
+	// that it has open.
+	if err := s.remove(digest); err != nil {
+		return err
+	}
+	if err := os.Rename(target, s.Path(digest)); err != nil {
+		return err
+	}
+	draft := filepath.Join(s.dir, newPrefix+digest+manifestEnd)
+	if err := os.WriteFile(draft, []byte(manifest), 0o600); err != nil {
+		return err
+	}
+	if err := syncPath(draft); err != nil {
+		return err
+	}
+	if err := os.Rename(draft, s.Path(digest)+manifestEnd); err != nil {
+		return err
+	}
+	return syncPath(s.dir)
+}
+
+// explain makes one error of what went wrong while source was copied.
+func (s Store) explain(source string, err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("the disk of %s is too full for a copy of %s: nothing was changed; make room there, or keep fewer releases (keep-releases)", quote.Shell(s.dir), quote.Shell(source))
+	}
+	return fmt.Errorf("copy %s: %w", quote.Shell(source), err)
+}
+
+// checkSource returns the directory that a path leads to.
+func (s Store) checkSource(source string) (string, error) {
+	real, err := filepath.EvalSymlinks(source)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%s does not exist", quote.Shell(source))
+	}
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(real)
+	if err != nil {
+		return "", err
+	}
+	if !info.IsDir() {
+		return "", fmt.Errorf("%s is not a directory", quote.Shell(source))
+	}
+	// Of the store, some parent may not be there yet.
+	for at := s.dir; ; at = filepath.Dir(at) {
+		if there, err := os.Stat(at); err == nil && os.SameFile(there, info) {
+			return "", fmt.Errorf("the state directory is in %s, and would be copied into itself: choose another directory for release, or for --state", quote.Shell(source))
+		}
+		if at == filepath.Dir(at) {
+			return real, nil
+		}
+	}
+}
+
+// checkRoom refuses to copy what would fill the disk.
+func (s Store) checkRoom(ctx context.Context, source string) error {
+	size, err := sizeOf(ctx, source)
+	if err != nil {
+		return err
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(s.dir, &disk); err != nil {
+		return fmt.Errorf("ask for the free space of %s: %w", quote.Shell(s.dir), err)
+	}
+	if free := int64(disk.Bavail) * int64(disk.Bsize); free < size+minFree {
+		return fmt.Errorf("%s has %d MiB of files, and the disk of %s has %d MiB free, of which %d have to stay: make room there, or keep fewer releases (keep-releases)",
+			quote.Shell(source), size>>20, quote.Shell(s.dir), free>>20, minFree>>20)
+	}
+	return nil
+}
+
+// Check reports what is wrong with a release; nil: it is there, and has all its
+// files as they were. What a program has put beside them does not matter.
+func (s Store) Check(digest string) error {
+	text, err := os.ReadFile(s.Path(digest) + manifestEnd)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s", ErrMissing, quote.Text(digest))
+	}
+	if err != nil {
+		return err
+	}
+	if digestOf(string(text)) != digest {
+		return fmt.Errorf("the release %s is damaged: its manifest is another one's", digest)
+	}
+	entries, err := readManifest(string(text))
+	if err != nil {
+		return fmt.Errorf("the release %s is damaged: %w", digest, err)
+	}
+	for _, e := range entries {
+		is, err := describe(s.Path(digest), e.path)
+		if err != nil {
+			return fmt.Errorf("the release %s is damaged: %w", digest, err)
+		}
+		if is != e {
+			return fmt.Errorf("the release %s is damaged: %s is not as it was", digest, quote.Shell(e.path))
+		}
+	}
+	return nil
+}
+
+// List returns the releases, the one that was added last first.
+func (s Store) List() ([]string, error) {
+	found, err := os.ReadDir(s.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	added := map[string]time.Time{}
+	var digests []string
+	for _, f := range found {
+		digest, is := strings.CutSuffix(f.Name(), manifestEnd)
+		if info, err := f.Info(); is && err == nil && !strings.HasPrefix(digest, ".") {
+			digests = append(digests, digest)
+			added[digest] = info.ModTime()
+		}
+	}
+	slices.SortStableFunc(digests, func(a, b string) int { return added[b].Compare(added[a]) })
+	return digests, nil
+}
+
+// Prune removes all but the newest releases, and never one that is needed. Of two
+// numbers the larger counts: more may be needed than are to be kept.
+func (s Store) Prune(keep int, needed []string) error {
+	s.sweep()
+	digests, err := s.List()
+	if err != nil {
+		return err
+	}
+	left := len(digests)
+	for _, digest := range slices.Backward(digests) {
+		if left <= keep {
+			return nil
+		}
+		if slices.Contains(needed, digest) {
+			continue
+		}
+		if err := s.remove(digest); err != nil {
+			return fmt.Errorf("remove the release %s: %w", digest, err)
+		}
+		left--
+	}
+	return nil
+}
+
+// remove takes a release away, first out of the way and then its files: what is
+// left when that is cut short is no release.
+func (s Store) remove(digest string) error {
+	err := os.Remove(s.Path(digest) + manifestEnd)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	old := filepath.Join(s.dir, fmt.Sprintf("%s%s-%d", oldPrefix, digest, time.Now().UnixNano()))
+	err = os.Rename(s.Path(digest), old)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return removeAll(old)
+}
+
+// touch makes a release the newest one.
+func (s Store) touch(digest string) error {
+	now := time.Now()
+	return os.Chtimes(s.Path(digest)+manifestEnd, now, now)
+}
+
+// sweep removes what calls that were cut short have left. What cannot be removed
+// is in nobody's way.
+func (s Store) sweep() {
+	for _, prefix := range []string{newPrefix, oldPrefix} {
+		left, _ := filepath.Glob(filepath.Join(globQuote(s.dir), prefix+"*"))
+		for _, path := range left {
+			_ = removeAll(path)
+		}
+	}
+}
+
+// globQuote is a path that stands for itself in a pattern.
+func globQuote(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
+
+// digestOf is the name of what a manifest describes.
+func digestOf(manifest string) string {
+	sum := sha256.Sum256([]byte(manifest))
+	return hex.EncodeToString(sum[:8])
+}
+
+// removeAll is os.RemoveAll for directories that their owner may not write to.
+func removeAll(path string) error {
+	_ = filepath.WalkDir(path, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			_ = os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(path)
+}
