@@ -239,12 +239,13 @@ func (b builder) app(n node, p *Process) {
 		p.Args = []string{"files", "--dir", b.resolve(app.Files)}
 		env["HOLDFAST_HOSTS"] = strings.Join(hosts(b.stack), ",")
 	case stack.Command:
-		p.Program = Program(ResolveProgram(b.machine.BaseDir, app.Command[0]))
+		home := ProgramDir(b.machine, n.app, app)
+		p.Program = Program(ResolveProgram(home, app.Command[0]))
 		own := map[string]string{"HOST": n.host.Address, "PORT": port, "HOLDFAST_NODE": n.name}
 		for _, arg := range app.Command[1:] {
 			p.Args = append(p.Args, stack.Expand(arg, lookIn(own)))
 		}
-		p.Dir = b.resolve(app.Dir)
+		p.Dir = Resolve(home, app.Dir)
 		if app.StopSignal != "" {
 			p.StopSignal = app.StopSignal
 		}
@@ -363,6 +364,23 @@ func ResolveProgram(baseDir, name string) string {
 		return name
 	}
 	return Resolve(baseDir, name)
+}
+
+// ReleasesDir is where the copies of an application's files are, relative to the
+// state directory.
+func ReleasesDir(app string) string { return filepath.Join("releases", app) }
+
+// ProgramDir is the directory that the relative paths of an application's command
+// start from: its release where it has one, and until the first copy of that is made
+// the directory that it is to be made of.
+func ProgramDir(m Machine, name string, app stack.App) string {
+	switch {
+	case app.Release == "":
+		return m.BaseDir
+	case app.Digest == "":
+		return Resolve(m.BaseDir, app.Release)
+	}
+	return filepath.Join(m.StateDir, ReleasesDir(name), app.Digest)
 }
 
 // resolve makes a path of the stack file absolute.

@@ -107,6 +107,9 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 			a.Grace = 10 * time.Second
 		}
 	}
+	if a.Release != "" && !has("keep-releases") {
+		a.KeepReleases = 5
+	}
 	if a.KV != nil {
 		fillKV(a.KV, func(k path) bool { return has("kv/" + k) })
 	}

@@ -34,7 +34,10 @@ func tables() ([]key[Stack], []key[App]) {
 		portsKey("ports", func(a *App) *[]int { return &a.Ports },
 			"The ports of its nodes in order; those left open are chosen on the first start and kept.").only(KV, Files, Command),
 		textKey("dir", directoryRule, func(a *App) *string { return &a.Dir },
-			"The command's working directory; relative to this file. Default: that of this file.").only(Command),
+			"The command's working directory; relative to release, else to this file. Default: release, else that of this file.").only(Command),
+		textKey("release", directoryRule, func(a *App) *string { return &a.Release },
+			"A directory with the files of the command. Its nodes run from a copy that rollout makes, so that --undo brings back the code, too; a relative command and dir are looked for there. Relative to this file.").only(Command),
+		keepReleasesKey(),
 		envKey(),
 		programRedisKey(),
 		textKey("stop-signal", stopSignalRule, func(a *App) *string { return &a.StopSignal },
@@ -268,6 +271,20 @@ func commandKey() key[App] {
 		return schema{"type": "array", "minItems": 1, "items": argumentRule.schema()}
 	}
 	return k.only(Command)
+}
+
+// keepReleasesKey is a number that applications without releases do not have.
+func keepReleasesKey() key[App] {
+	k := numberKey("keep-releases", 2, maxCount, func(a *App) *int { return &a.KeepReleases },
+		"How many copies of release are kept. One that a node runs, and the last two that ran, are kept in any case.").only(Command)
+	show := k.show
+	k.show = func(a *App) any {
+		if a.Release == "" {
+			return nil
+		}
+		return show(a)
+	}
+	return k
 }
 
 func envKey() key[App] {

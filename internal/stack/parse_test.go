@@ -292,6 +292,8 @@ apps:
     nodes: 3
     ports: [5001, 5002]
     dir: ./my app
+    release: ./api
+    keep-releases: 3
     env: {LEVEL: debug, TEXT: "two\nlines", NO: "no", YES: yes}
     redis:
       allow: [keys, "function|load"]

@@ -22,6 +22,8 @@ type Reference struct {
 	Kind ReferenceKind
 	// Path is as the file has it.
 	Path string
+	// InRelease is true for what is looked for in the application's release.
+	InRelease bool
 
 	at path
 }
@@ -35,13 +37,15 @@ func (s Stack) References() []Reference {
 	add := func(app string, kind ReferenceKind, name string, keys ...string) {
 		if name != "" {
 			at := path("apps").key(app).key(strings.Join(keys, "/"))
-			all = append(all, Reference{app, kind, name, at})
+			inRelease := s.Apps[app].Release != "" && keys[0] != "release"
+			all = append(all, Reference{app, kind, name, inRelease, at})
 		}
 	}
 	for _, name := range s.AppNames() {
 		a := s.Apps[name]
 		add(name, Directory, a.Files, "files")
 		if len(a.Command) > 0 {
+			add(name, Directory, a.Release, "release")
 			add(name, ProgramFile, a.Command[0], "command", "#0")
 			add(name, Directory, a.Dir, "dir")
 		}

@@ -100,6 +100,9 @@ func sameKeys(t *testing.T, where string, typ reflect.Type, s schema) {
 	for i := range typ.NumField() {
 		field := typ.Field(i)
 		tag := field.Tag.Get("yaml")
+		if tag == "-" {
+			continue
+		}
 		tags = append(tags, tag)
 		below, ok := properties[tag].(schema)
 		if !ok {
@@ -139,7 +142,7 @@ func TestEachKeyReadsIntoItsOwnField(t *testing.T) {
 	notZero(t, "apps.web.kv", reflect.ValueOf(*s.Apps["web"].KV), "TokensFile")
 	notZero(t, "apps.web.kv.limits", reflect.ValueOf(s.Apps["web"].KV.Limits))
 	notZero(t, "apps.web.kv.tokens", reflect.ValueOf(s.Apps["web"].KV.Tokens[0]))
-	notZero(t, "apps.api", reflect.ValueOf(s.Apps["api"]), "KV", "Files", "Servers")
+	notZero(t, "apps.api", reflect.ValueOf(s.Apps["api"]), "KV", "Files", "Servers", "Digest")
 	want := Timeouts{
 		time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Second, 5 * time.Second, 6 * time.Second, 7 * time.Second,
 	}

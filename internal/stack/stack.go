@@ -116,8 +116,18 @@ type App struct {
 	// the first start and kept.
 	Ports []int `yaml:"ports"`
 
-	// Dir is a Command's working directory; relative to the stack file.
+	// Dir is a Command's working directory; relative to Release where there is one, else
+	// to the stack file.
 	Dir string `yaml:"dir"`
+	// Release is the directory of a Command's files, of which its nodes run copies, so
+	// that an older version can come back; relative to the stack file. Empty: they run
+	// where their files lie.
+	Release string `yaml:"release"`
+	// KeepReleases is how many copies of Release are kept, those in use beside.
+	KeepReleases int `yaml:"keep-releases"`
+	// Digest names the copy that the nodes run from; empty: there is none yet. No
+	// stack file has it.
+	Digest string `yaml:"-"`
 	// Env is added to a Command's environment; its values are expanded, too.
 	Env map[string]string `yaml:"env"`
 	// Redis is what a Command may do at the stack's Redis, beside the data commands

@@ -344,6 +344,9 @@ func advise(r *reader, s Stack) {
 		if !used[name] {
 			r.warn(r.keyAt(p), "%s: no route and no tcp entry leads to it: add one, or remove the application", p)
 		}
+		if keep := p.key("keep-releases"); s.Apps[name].Release == "" && r.has(keep) {
+			r.warn(r.keyAt(keep), "%s: without release no copies are made: set %s as well", keep, p.key("release"))
+		}
 		if a := s.Apps[name]; a.Kind() == Command {
 			adviseCommand(r, p.key("command"), p.key("env"), s, a)
 		}

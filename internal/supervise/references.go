@@ -31,12 +31,16 @@ func (e *ReferenceError) Unwrap() error { return e.Err }
 func CheckReferences(s stack.Stack, baseDir, searchPath string) []*ReferenceError {
 	var wrong []*ReferenceError
 	for _, r := range s.References() {
+		home := baseDir
+		if r.InRelease {
+			home = plan.Resolve(baseDir, s.Apps[r.App].Release)
+		}
 		var err error
 		switch r.Kind {
 		case stack.ProgramFile:
-			err = checkProgramFile(s.Apps[r.App], r.Path, baseDir, searchPath)
+			err = checkProgramFile(s.Apps[r.App], r.Path, home, searchPath)
 		case stack.Directory:
-			err = checkDirectory(plan.Resolve(baseDir, r.Path))
+			err = checkDirectory(plan.Resolve(home, r.Path))
 		case stack.TokensFile:
 			err = checkTokens(plan.Resolve(baseDir, r.Path))
 		}
