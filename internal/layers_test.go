@@ -26,6 +26,7 @@ const module = "holdfast"
 // gets its line here, and in docs/architecture.md.
 var layers = []string{
 	"cli",       // one file per subcommand
+	"examine",   // the facts about a stack, gathered for doctor
 	"drill",     // faults, and the verdict on them
 	"load",      // paced clients
 	"attack",    // clients that ask too much
@@ -36,6 +37,7 @@ var layers = []string{
 	"release",   // copies of users' programs
 	"logs",      // what the nodes say
 	"process",   // one child process
+	"doctor",    // what is wrong with a stack. Pure
 	"export",    // a plan in other systems' words. Pure
 	"plan",      // stack → files and processes. Pure
 	"stack",     // the declared stack. Pure
@@ -52,7 +54,7 @@ var layers = []string{
 }
 
 // pure are the packages that hold the thinking: values in, values out.
-var pure = []string{"history", "export", "plan", "stack", "token", "quote", "commands", "hostname"}
+var pure = []string{"history", "doctor", "export", "plan", "stack", "token", "quote", "commands", "hostname"}
 
 // stateless are packages that serve requests; they can reach nothing that
 // knows of the stack they are part of.

@@ -1,0 +1,178 @@
+package doctor
+
+import (
+	"fmt"
+	"time"
+
+	"holdfast/internal/plan"
+)
+
+// The machine: disk, memory, the kernel's settings, limits and clocks.
+
+// endsSoon is how long before its end a certificate is warned of.
+const endsSoon = 21 * 24 * time.Hour
+
+// Free space of the disk, in bytes, below which 'up' refuses to start, and the
+// share of disk, inodes and memory, in percent, below which there is little.
+const (
+	leastFree = 64 << 20
+	littleOf  = 5
+)
+
+func checkDisk(f *findings) {
+	m := f.Machine
+	if m.DiskSize == 0 {
+		return
+	}
+	data := uint64(0) // what one rewrite of each append-only file takes
+	for _, n := range f.Nodes {
+		if n.Redis != nil {
+			data += uint64(n.Redis.number("aof_current_size"))
+		}
+	}
+	values := fmt.Sprintf("%s of %s MB are free on the disk of %s", megabytes(int64(m.DiskFree)), megabytes(int64(m.DiskSize)), f.StateDir)
+	const do = "make room; old logs are in its logs/, copies of damaged files in nodes/redis-N/data"
+	switch {
+	case m.DiskFree < leastFree:
+		f.add(Error, "", values, "Redis refuses writes when it cannot write its file; 'up' starts nothing", do)
+	case m.DiskFree < data:
+		f.add(Warning, "", fmt.Sprintf("%s, and the append-only files have %s MB", values, megabytes(int64(data))), "there is no room for compacting them all at once: the disk may become full", do)
+	case m.DiskFree*100 < m.DiskSize*littleOf:
+		f.add(Warning, "", values, "when it is full, Redis refuses writes", do)
+	}
+	if m.Inodes > 0 && m.InodesFree*100 < m.Inodes*littleOf {
+		f.add(Warning, "", fmt.Sprintf("%d of %d inodes are free on the disk of %s", m.InodesFree, m.Inodes, f.StateDir), "when there are none, no file can be made: Redis refuses writes", "remove small files; they need not be Holdfast's")
+	}
+}
+
+func checkMemory(f *findings) {
+	m := f.Machine
+	if m.Memory == 0 {
+		return
+	}
+	if m.MemoryAvailable*100 < m.Memory*2*littleOf {
+		f.add(Warning, "", fmt.Sprintf("%s of %s MB of memory are available", megabytes(int64(m.MemoryAvailable)), megabytes(int64(m.Memory))),
+			"the kernel may kill the process that has most, which is often Redis", "see what takes it; lower redis.memory, or add memory")
+	}
+	limits, used := uint64(0), uint64(0)
+	for _, n := range f.Nodes {
+		if n.Redis != nil {
+			limits += uint64(n.Redis.number("maxmemory"))
+			used += uint64(n.Redis.number("used_memory"))
+		}
+	}
+	if limits > m.Memory {
+		f.add(Warning, "", fmt.Sprintf("the redis nodes may take %s MB together (redis.memory), and the machine has %s MB", megabytes(int64(limits)), megabytes(int64(m.Memory))),
+			"the kernel may kill one before it refuses a write", "lower redis.memory, or add memory")
+	}
+	// A fork for a snapshot or a rewrite wants as much as Redis has, unless the
+	// kernel promises more than there is.
+	if m.Overcommit != "" && m.Overcommit != "1" {
+		level, means := Note, "a snapshot or a rewrite of the append-only file may fail when Redis has about half of the memory"
+		if used > m.MemoryAvailable {
+			level, means = Warning, "a snapshot or a rewrite of the append-only file fails (\"Cannot allocate memory\")"
+		}
+		f.add(level, "", fmt.Sprintf("vm.overcommit_memory is %s, and Redis advises 1", m.Overcommit), means, "sysctl vm.overcommit_memory=1, and the same in /etc/sysctl.d")
+	}
+}
+
+// leastBacklog is tcp-backlog of package plan's redis nodes; a balancer has as
+// many connections waiting as it may have at all.
+const leastBacklog = 1024
+
+func checkKernel(f *findings) {
+	m := f.Machine
+	if m.Backlog > 0 && m.Backlog < leastBacklog {
+		f.add(Note, "", fmt.Sprintf("net.core.somaxconn is %d", m.Backlog), "when many clients come at once, as after a failover, some connections take a second longer",
+			fmt.Sprintf("sysctl net.core.somaxconn=%d, and the same in /etc/sysctl.d", 4*leastBacklog))
+	}
+	for _, n := range f.Nodes {
+		if n.Kind == plan.Redis && n.Process != nil && n.Process.HugePages && m.HugePages == "always" {
+			f.add(Note, n.Name, "transparent huge pages are on for "+n.Name, "a snapshot or a rewrite takes more memory, and answers take longer meanwhile",
+				"echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, and 'holdfast restart "+n.Name+"'")
+		}
+	}
+}
+
+// leastFiles is what a kind of node needs of open files beside its connections,
+// and redisFiles what a redis node needs with its usual maxclients (10,000 + 32).
+const (
+	leastFiles = 1024
+	redisFiles = 10032
+)
+
+func checkLimits(f *findings) {
+	for _, n := range f.Nodes {
+		p := n.Process
+		if p == nil || p.MaxFiles == 0 {
+			continue
+		}
+		if p.OpenFiles*100 >= p.MaxFiles*80 {
+			f.add(Warning, n.Name, fmt.Sprintf("%s has %d of %d open files", n.Name, p.OpenFiles, p.MaxFiles), "beyond that it takes no connection and opens no file", "raise the limit (ulimit -n; systemd: LimitNOFILE), and restart it")
+			continue
+		}
+		needs := leastFiles
+		if n.Kind == plan.Redis {
+			needs = redisFiles
+		}
+		if p.MaxFiles < needs && n.Kind != plan.Sentinel {
+			f.add(Note, n.Name, fmt.Sprintf("%s may have %d open files, and %d would be good", n.Name, p.MaxFiles, needs), "it takes fewer clients at once", "raise the limit (ulimit -n; systemd: LimitNOFILE) where 'up' is run")
+		}
+	}
+}
+
+// What clocks may differ by between hosts, and the least jump that matters.
+const (
+	clocksDiffer = time.Second
+	clockJump    = 5 * time.Second
+)
+
+func checkClocks(f *findings) {
+	for _, n := range f.Nodes {
+		if n.Redis == nil {
+			continue
+		}
+		if ahead := n.Redis.Ahead; ahead.Abs() > clocksDiffer {
+			f.add(Warning, n.Name, fmt.Sprintf("the clock of %s differs by %v from this machine's", n.Name, ahead.Round(time.Millisecond)),
+				"times to live and the age of repeated writes are judged by different clocks", "let every host keep its clock by NTP (timedatectl set-ntp true)")
+		}
+		if n.Process == nil || n.Process.Age == 0 || n.Redis.Info["uptime_in_seconds"] == "" {
+			continue
+		}
+		// Redis counts its uptime by the clock on the wall, the kernel by one that
+		// nobody sets.
+		jump := time.Duration(n.Redis.number("uptime_in_seconds"))*time.Second - n.Process.Age
+		if jump.Abs() > max(clockJump, n.Process.Age/1000) {
+			f.add(Warning, n.Name, fmt.Sprintf("the clock was set by %v since %s was started", jump.Round(time.Second), n.Name),
+				"a jump puts Sentinels into TILT mode, and ends keys with a time to live early or late", "let NTP slew the clock, and set it at boot alone")
+			return // all nodes of a host see the same
+		}
+	}
+}
+
+// oldBackup is the age from which on a backup that is made on demand is old.
+const oldBackup = 7 * 24 * time.Hour
+
+func checkBackup(f *findings) {
+	b := f.Backup
+	if b == nil {
+		return
+	}
+	if !b.Failed.IsZero() && b.Failed.After(b.Last) {
+		f.add(Error, "", fmt.Sprintf("the last backup%s failed: %s", f.ago(b.Failed), b.Why), "what was written since the last good one"+f.since(b.Last)+" has no copy", "mend the cause, then 'holdfast backup'")
+	}
+	limit := oldBackup
+	if b.Every > 0 {
+		limit = 2 * b.Every
+	}
+	if age := f.Now.Sub(b.Last); !b.Last.IsZero() && age > limit {
+		f.add(Warning, "", fmt.Sprintf("the last good backup is %s old", roughly(age)), "what was written since has no copy", "'holdfast backup'")
+	}
+}
+
+func (f *findings) since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " (" + t.Format("2006-01-02 15:04") + ")"
+}

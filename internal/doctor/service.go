@@ -1,0 +1,242 @@
+package doctor
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"holdfast/internal/plan"
+)
+
+// The web nodes and the balancers, against what the nodes themselves are.
+
+// heldMany is how many requests at one node wait for Redis when they pile up:
+// under load some tens wait at any moment.
+const heldMany = 1000
+
+func checkInSync(f *findings) {
+	masters := f.masters()
+	for _, n := range f.Nodes {
+		if n.Web == nil {
+			continue
+		}
+		w := n.Web
+		level := Error
+		if f.failing() {
+			level = Note
+		}
+		switch {
+		case w.Master == "":
+			f.add(level, n.Name, n.Name+" knows no Redis master", "its requests wait and get 503", "see the findings about Redis; curl ENTRY/healthz/master says why")
+			continue
+		case len(masters) == 1 && w.Master != masters[0].Address:
+			f.add(level, n.Name, fmt.Sprintf("%s uses the master %s, and it is %s", n.Name, f.word(w.Master), f.word(masters[0].Address)),
+				"its writes wait, or go to a node that is replaced", "it follows within a second; if it stays so, 'holdfast restart "+n.Name+"'")
+		}
+		switch {
+		case f.Stack.Redis.Replicas == 0:
+		case w.Wrote && w.InSync == 0:
+			f.add(level, n.Name, n.Name+" has no replica in sync", "no write is acknowledged: writes wait and get 503", "see why the replicas do not run or do not keep up")
+		case w.Wrote && w.InSync < w.Replicas:
+			f.add(Warning, n.Name, fmt.Sprintf("%s has %d of %d replicas that are online in sync", n.Name, w.InSync, w.Replicas),
+				"a replica does not keep up; it would be a bad master", "see its disk, its processor and the network")
+		case w.Replicas < f.Stack.Redis.Replicas:
+			f.add(Warning, n.Name, fmt.Sprintf("%s sees %d of %s online", n.Name, w.Replicas, plural(f.Stack.Redis.Replicas, "replica")), "the next fault may stop writes", "see the findings about Redis")
+		}
+		if !w.Ready {
+			f.add(Warning, n.Name, n.Name+" is not ready by its own word", "balancers send it nothing; it is cut off from Redis, or about to end", "'holdfast logs "+n.Name+"'")
+		}
+		if w.Held > heldMany {
+			f.add(Warning, n.Name, fmt.Sprintf("%s holds %d requests that wait for Redis", n.Name, w.Held), "there is no master, or more load than Redis carries; at 10,000 it answers 503", "see the findings about Redis, and who asks so much")
+		}
+	}
+}
+
+func checkRotation(f *findings) {
+	for _, b := range f.Nodes {
+		if b.Balancer == nil {
+			continue
+		}
+		served := map[string]bool{}
+		var apps []string // in order
+		for _, s := range b.Balancer.Servers {
+			f.checkServer(b, s)
+			if s.App == "" {
+				continue
+			}
+			if !slices.Contains(apps, s.Backend) {
+				apps = append(apps, s.Backend)
+			}
+			served[s.Backend] = served[s.Backend] || s.Serves
+		}
+		for _, backend := range apps {
+			known := slices.ContainsFunc(f.Supervisor.Unserved, func(u Unserved) bool { return u.App == backend && u.Balancer == b.Name })
+			if !served[backend] && !known {
+				f.add(Error, b.Name, fmt.Sprintf("%s has no server for %s", b.Name, backend), "requests for it get 503 there", "see why its nodes do not answer their health checks")
+			}
+		}
+		f.checkMasterWay(b)
+		if b.Balancer.Stopping {
+			f.add(Warning, b.Name, b.Name+" is about to end (a soft stop was asked for)", "it takes no new connections", "wait for it; 'holdfast status'")
+		}
+		if c, most := b.Balancer.Connections, b.Balancer.MaxConnections; most > 0 && c*100 >= most*nearlyFull {
+			f.add(Warning, b.Name, fmt.Sprintf("%s has %d of %d connections", b.Name, c, most), "further ones wait in the kernel", "see who connects; raise entry.limits.connections, and the limit of open files with it")
+		}
+	}
+}
+
+// checkServer holds what a balancer holds of one server against what the node is.
+func (f *findings) checkServer(b Node, s Server) {
+	n := f.node(s.Name)
+	switch {
+	case s.App == "":
+		return
+	case s.State == "MAINT" || s.State == "DRAIN":
+		f.add(Warning, s.Name, fmt.Sprintf("%s has %s of %s in the state %s", b.Name, s.Name, s.Backend, s.State),
+			"it gets no new requests: somebody took it out and did not put it back, or it is about to be stopped",
+			fmt.Sprintf("'holdfast restart %s' puts it back", s.Name))
+	case n == nil && !s.Serves: // an address elsewhere
+		f.add(Warning, s.Name, fmt.Sprintf("%s sends %s of %s no requests: %s", b.Name, s.Name, s.Backend, s.Finding), "the others get its share", "see why that server does not answer its health check")
+	case n == nil || n.Process == nil && !s.Serves:
+	case n.Process == nil:
+		f.add(Warning, s.Name, fmt.Sprintf("%s sends requests to %s, which does not run", b.Name, s.Name), "they are sent again to another, and take longer", "its health check takes it out within seconds")
+	case !s.Serves && n.State == "up" && !n.Process.Stopped && n.Silent == "":
+		f.add(Warning, s.Name, fmt.Sprintf("%s sends %s no requests: %s; the supervisor holds it for up", b.Name, s.Name, s.Finding), "the others get its share",
+			"a balancer and the supervisor ask the same: 'holdfast logs "+s.Name+"'; after a start it takes some checks")
+	}
+}
+
+// The backends of the balancers' way to the Redis master (package plan's
+// haproxy.cfg).
+const (
+	masterBackend      = "redis.master"
+	masterAloneBackend = "redis.master-alone"
+)
+
+// checkMasterWay looks at where a balancer sends those who know no Sentinels.
+func (f *findings) checkMasterWay(b Node) {
+	masters := f.masters()
+	var to []string
+	there := false
+	for _, s := range b.Balancer.Servers {
+		if s.Backend != masterBackend && s.Backend != masterAloneBackend {
+			continue
+		}
+		there = true
+		if s.Serves && !slices.Contains(to, s.Name) {
+			to = append(to, s.Name)
+		}
+	}
+	if !there || len(masters) != 1 || f.failing() || slices.Equal(to, []string{masters[0].Name}) {
+		return
+	}
+	where := "nowhere"
+	if len(to) > 0 {
+		where = "to " + strings.Join(to, " and ")
+	}
+	level := Warning
+	if len(f.Stack.Programs()) > 0 {
+		level = Error
+	}
+	f.add(level, b.Name, fmt.Sprintf("%s leads programs that use REDIS_URL %s, and the master is %s", b.Name, where, masters[0].Name),
+		"programs that know no Sentinels reach a wrong node, or none", "its checks follow within a second; if it stays so, 'holdfast restart "+b.Name+"'")
+}
+
+func checkVersions(f *findings) {
+	byKind := map[string][]Node{}
+	var kinds []string
+	for _, n := range f.Nodes {
+		if n.Process == nil {
+			continue
+		}
+		switch {
+		case n.Version != "" && n.Installed != "" && n.Version != n.Installed:
+			f.add(Warning, n.Name, fmt.Sprintf("%s runs version %s, and %s is installed", n.Name, n.Version, n.Installed), "what the new version mends is not mended yet",
+				"'holdfast restart "+n.Name+"', one node after the other, the Redis master last")
+		case n.Process.Replaced:
+			f.add(Note, n.Name, n.Name+" runs a program whose file was replaced since it was started", "it runs the former one", "'holdfast restart "+n.Name+"'")
+		}
+		program := "" // what runs the node
+		switch n.Kind {
+		case plan.Redis, plan.Sentinel:
+			program = "Redis"
+		case plan.Balancer:
+			program = "HAProxy"
+		}
+		if program == "" || n.Version == "" {
+			continue
+		}
+		if byKind[program] == nil {
+			kinds = append(kinds, program)
+		}
+		byKind[program] = append(byKind[program], n)
+	}
+	for _, kind := range kinds {
+		nodes := byKind[kind]
+		if !slices.ContainsFunc(nodes, func(n Node) bool { return n.Version != nodes[0].Version }) {
+			continue
+		}
+		var words []string
+		for _, n := range nodes {
+			words = append(words, n.Name+" "+n.Version)
+		}
+		f.add(Warning, "", "the nodes run different versions of "+kind+": "+strings.Join(words, ", "),
+			"a replica cannot always read what a newer master sends", "'holdfast restart' those with the older version, the Redis master last")
+	}
+	if f.Supervisor.Process != nil && f.Supervisor.Process.Replaced {
+		f.add(Note, "", "the supervisor runs a program whose file was replaced since it was started", "it is a former version",
+			fmt.Sprintf("kill -9 %d and 'holdfast up -d': the nodes go on, and the new one adopts them", f.Supervisor.PID))
+	}
+}
+
+func checkStackFile(f *findings) {
+	var outdated []Node
+	for _, n := range f.Nodes {
+		if n.Outdated && n.Process != nil {
+			outdated = append(outdated, n)
+		}
+	}
+	if len(outdated) > 0 {
+		f.add(Warning, "", fmt.Sprintf("the stack file differs from what runs: %s run with other settings", names(outdated)),
+			"what was changed in the file, or by a new version of Holdfast, has no effect yet",
+			"'holdfast plan' shows what would be; "+applyHint)
+	}
+	for _, why := range f.References {
+		f.add(Error, "", why, "a node that needs it cannot start again", "put it back, or correct the stack file: 'holdfast config check'")
+	}
+}
+
+// applyHint is how a changed stack file is carried out.
+const applyHint = "'holdfast down' and 'holdfast up -d' carry it out"
+
+func checkFiles(f *findings) {
+	for _, file := range f.Files {
+		n := f.node(file.Node)
+		if n != nil && n.Outdated {
+			continue // that the stack file differs explains it
+		}
+		switch {
+		case file.Missing && f.running() == 0: // 'up' writes it
+		case file.Missing:
+			f.add(Warning, file.Node, file.Path+" is missing", "the node cannot start again by itself", "'holdfast up -d' writes it anew, after the supervisor has ended")
+		default:
+			f.add(Warning, file.Node, fmt.Sprintf("%s was changed by hand: line %d is %q, and the plan has %q", file.Path, file.Line, file.Has, file.Wants),
+				"the change takes effect when the node is started again, and is lost with the next 'up'", "put it into the stack file, if it has a key for it; else change it back")
+		}
+	}
+}
+
+func checkCertificates(f *findings) {
+	for _, c := range f.Certificates {
+		left := c.Ends.Sub(f.Now)
+		switch {
+		case c.Broken != "":
+			f.add(Error, "", fmt.Sprintf("the certificate %s, for %s, cannot be read: %s", c.Path, c.For, c.Broken), "what needs it cannot start again", "put a good one there")
+		case left <= 0:
+			f.add(Error, "", fmt.Sprintf("the certificate %s (%s), for %s, ended on %s", c.Path, c.Subject, c.For, c.Ends.Format("2006-01-02 15:04")), "whoever checks it refuses the connection", "renew it, and restart what uses it")
+		case left < endsSoon:
+			f.add(Warning, "", fmt.Sprintf("the certificate %s (%s), for %s, ends in %s, on %s", c.Path, c.Subject, c.For, roughly(left), c.Ends.Format("2006-01-02 15:04")),
+				"after that whoever checks it refuses the connection", "renew it, and restart what uses it")
+		}
+	}
+}

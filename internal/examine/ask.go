@@ -1,0 +1,321 @@
+package examine
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/doctor"
+	"holdfast/internal/haproxy"
+	"holdfast/internal/plan"
+	"holdfast/internal/redis"
+	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
+)
+
+// askAll asks every node that runs, all at once.
+func (e *examination) askAll(ctx context.Context) {
+	var asking sync.WaitGroup
+	asking.Go(func() { e.installed(ctx) })
+	for i, p := range e.processes() {
+		n := &e.facts.Nodes[i] // in the same order
+		if n.Process == nil || n.Process.Stopped {
+			continue
+		}
+		asking.Go(func() {
+			if err := e.ask(ctx, p, n); err != nil {
+				n.Silent = err.Error()
+			}
+		})
+	}
+	asking.Wait()
+	for i, p := range e.processes() {
+		if n := &e.facts.Nodes[i]; n.Version != "" {
+			n.Installed = e.versions[p.Program]
+		}
+	}
+}
+
+// installed asks the server programs on the disk for their versions.
+func (e *examination) installed(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	defer cancel()
+	for _, program := range []plan.Program{plan.HAProxy, plan.RedisServer} {
+		v, err := supervise.InstalledVersion(ctx, program)
+		if err != nil {
+			e.unseen("the installed version of "+string(program), err.Error())
+		}
+		e.versions[program] = v
+	}
+}
+
+// ask asks one node; its error says why that does not answer.
+func (e *examination) ask(ctx context.Context, p plan.Process, n *doctor.Node) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %v", patience))
+	defer cancel()
+	var err error
+	switch p.Kind {
+	case plan.Redis:
+		err = e.askRedis(ctx, p, n)
+	case plan.Sentinel:
+		err = e.askSentinel(ctx, n)
+	case plan.Balancer:
+		err = e.askBalancer(ctx, p, n)
+	case plan.Web:
+		err = e.askWeb(ctx, p, n)
+	}
+	if err != nil && ctx.Err() != nil && !redis.Spoke(err) {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (e *examination) askRedis(ctx context.Context, p plan.Process, n *doctor.Node) error {
+	admin := redis.NewAdmin(n.Address, "operator", e.secrets.Operator)
+	defer admin.Close()
+	r := &doctor.Redis{Wanted: doctor.Settings(e.contentOf(p.Node, "base.conf"))}
+	asked := time.Now()
+	info, err := admin.Info(ctx)
+	if err != nil {
+		return err
+	}
+	r.Info = info
+	if micros, err := strconv.ParseInt(info["server_time_usec"], 10, 64); err == nil {
+		now := time.Now()
+		r.Ahead = time.UnixMicro(micros).Sub(asked.Add(now.Sub(asked) / 2))
+	}
+	n.Version = version(info)
+	standing, err := admin.Standing(ctx)
+	if err != nil {
+		return err
+	}
+	r.Master, r.Follows, r.Linked, r.Offset = standing.Master, standing.MasterAddress, standing.Linked, standing.Offset
+	if r.Settings, err = e.settings(ctx, admin); err != nil {
+		return err
+	}
+	n.Redis = r
+	return nil
+}
+
+// moving are the settings that a switchover changes for a moment, with the values
+// that it gives them.
+var moving = map[string]string{"min-replicas-to-write": "1000", "repl-ping-replica-period": "3600", "replica-priority": "1"}
+
+// settings asks a redis node for its settings, and again for a while where a
+// switchover that is under way may have changed them.
+func (e *examination) settings(ctx context.Context, admin *redis.Admin) (map[string]string, error) {
+	for {
+		settings, err := admin.Settings(ctx)
+		if err != nil || e.facts.Supervisor.PID == 0 {
+			return settings, err
+		}
+		settled := true
+		for name, value := range moving {
+			settled = settled && settings[name] != value
+		}
+		if settled {
+			return settings, nil
+		}
+		select {
+		case <-ctx.Done():
+			return settings, nil
+		case <-time.After(patience / 5):
+		}
+		if deadline, _ := ctx.Deadline(); time.Until(deadline) < patience/4 {
+			return settings, nil // no switchover takes as long
+		}
+	}
+}
+
+// version is that of a server by its INFO; Valkey tells Redis', too.
+func version(info map[string]string) string {
+	if v := info["valkey_version"]; v != "" {
+		return v
+	}
+	return info["redis_version"]
+}
+
+func (e *examination) askSentinel(ctx context.Context, n *doctor.Node) error {
+	admin := redis.NewAdmin(n.Address, "operator", e.secrets.Operator)
+	defer admin.Close()
+	name := e.Config.Stack.Name
+	view, err := admin.View(ctx, name)
+	if err != nil {
+		return err
+	}
+	watching, err := admin.Watching(ctx, name)
+	if err != nil {
+		return err
+	}
+	info, err := admin.Info(ctx)
+	if err != nil {
+		return err
+	}
+	n.Version = version(info)
+	n.Sentinel = &doctor.Sentinel{
+		Master: view.Address, Epoch: view.Epoch, Failing: view.Failing, Down: view.Down,
+		Quorum: watching.Quorum, Replicas: view.Replicas, Others: view.Others,
+		DownAfter: watching.DownAfter, Timeout: watching.Timeout, Unable: watching.Unable,
+		Tilt: info["sentinel_tilt"] == "1",
+	}
+	return nil
+}
+
+func (e *examination) askBalancer(ctx context.Context, p plan.Process, n *doctor.Node) error {
+	client := haproxy.NewClient(filepath.Join(e.StateDir, p.Probe.Socket))
+	info, err := client.Info(ctx)
+	if err != nil {
+		return err
+	}
+	stats, err := client.Stat(ctx)
+	if err != nil {
+		return err
+	}
+	n.Version = info.Version
+	n.Balancer = &doctor.Balancer{Connections: info.Connections, MaxConnections: info.MaxConnections, Stopping: info.Stopping}
+	for _, s := range stats {
+		if s.IsServer() {
+			n.Balancer.Servers = append(n.Balancer.Servers, doctor.Server{
+				Backend: s.Backend, Name: s.Server, App: appOf(e.Config.Stack, s.Backend),
+				Serves: s.Serves(), State: s.State(), Finding: s.Finding(),
+			})
+		}
+	}
+	return nil
+}
+
+// appOf is the application that a proxy of the balancers is for (package plan's
+// haproxy.cfg); empty: for none.
+func appOf(s stack.Stack, proxy string) string {
+	if _, there := s.Apps[proxy]; there {
+		return proxy
+	}
+	if number, ok := strings.CutPrefix(proxy, "tcp."); ok {
+		if i, err := strconv.Atoi(number); err == nil && i >= 1 && i <= len(s.TCP) {
+			return s.TCP[i-1].App
+		}
+	}
+	return ""
+}
+
+// askWeb asks an application's node whether it answers at all, and one of
+// Holdfast's own web nodes what it sees of Redis.
+func (e *examination) askWeb(ctx context.Context, p plan.Process, n *doctor.Node) error {
+	if err := answers(ctx, p, n.Address); err != nil {
+		return err
+	}
+	if e.Config.Stack.Apps[p.App].Kind() != stack.KV {
+		return nil
+	}
+	if p.Admin == "" {
+		e.unseen("the in-sync set of "+p.Node, "its metrics are off (apps."+p.App+".kv.admin)")
+		return nil
+	}
+	web, err := webFacts(ctx, p.Admin)
+	if err != nil {
+		e.unseen("the in-sync set of "+p.Node, err.Error())
+		return nil
+	}
+	n.Web = web
+	return nil
+}
+
+// answers asks a node what its health check asks. That it is not ready is an answer.
+func answers(ctx context.Context, p plan.Process, address string) error {
+	if p.Probe.Kind != plan.ProbeHTTP {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "tcp", address)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+p.Probe.Ready, nil)
+	if err != nil {
+		return err
+	}
+	req.Host, req.Close = p.Probe.Host, true
+	resp, err := noRedirects.Do(req)
+	if err != nil {
+		return unwrapped(err)
+	}
+	return resp.Body.Close()
+}
+
+// noRedirects follows none, and keeps no connection.
+var noRedirects = &http.Client{
+	Transport:     &http.Transport{DisableKeepAlives: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// unwrapped is the error of a request without the URL around it.
+func unwrapped(err error) error {
+	if inner := errors.Unwrap(err); inner != nil {
+		return inner
+	}
+	return err
+}
+
+// maxMetrics is how much of a node's metrics is read.
+const maxMetrics = 4 << 20
+
+// webFacts reads what a web node sees of Redis from its metrics.
+func webFacts(ctx context.Context, admin string) (*doctor.Web, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := noRedirects.Do(req)
+	if err != nil {
+		return nil, unwrapped(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("/metrics answers %s", resp.Status)
+	}
+	web := &doctor.Web{}
+	lines := bufio.NewScanner(io.LimitReader(resp.Body, maxMetrics))
+	for lines.Scan() {
+		series, text, _ := strings.Cut(lines.Text(), " ")
+		name, labels, _ := strings.Cut(series, "{")
+		value, _ := strconv.ParseFloat(text, 64)
+		switch name {
+		case "holdfast_ready":
+			web.Ready = value == 1
+		case "holdfast_redis_master_info":
+			if value == 1 {
+				web.Master = strings.TrimSuffix(strings.TrimPrefix(labels, `address="`), `"}`)
+			}
+		case "holdfast_redis_replicas":
+			web.Replicas = int(value)
+		case "holdfast_redis_in_sync_replicas":
+			web.InSync = int(value)
+		case "holdfast_redis_batch_operations_count":
+			web.Wrote = value > 0
+		case "holdfast_held_requests":
+			web.Held = int(value)
+		}
+	}
+	return web, lines.Err()
+}
+
+// contentOf is what the plan has for a file of a node.
+func (e *examination) contentOf(node, name string) string {
+	for _, h := range e.seen.Plan.Hosts {
+		for _, f := range h.Files {
+			if f.Path == filepath.Join("nodes", node, name) {
+				return f.Content
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,294 @@
+// Package examine gathers the facts that package doctor judges: it asks the
+// supervisor, every node and the machine, all at once and each for a moment. It
+// changes nothing, and works as well when the supervisor or the whole stack is down:
+// what does not answer is a fact, too.
+package examine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/control"
+	"holdfast/internal/doctor"
+	"holdfast/internal/drill"
+	"holdfast/internal/plan"
+	"holdfast/internal/private"
+	"holdfast/internal/process"
+	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
+)
+
+// Config says which stack to examine.
+type Config struct {
+	Stack stack.Stack
+	// BaseDir is where the stack file's relative paths start, StateDir the stack's
+	// own directory; both absolute.
+	BaseDir, StateDir string
+	// SearchPath is the PATH that nodes inherit.
+	SearchPath string
+}
+
+// patience is how long one question may take.
+const patience = 2 * time.Second
+
+// examination is one that is under way.
+type examination struct {
+	Config
+	seen    supervise.Inspection
+	secrets plan.Secrets
+	facts   doctor.Facts
+	// versions are those of the server programs on the disk.
+	versions map[plan.Program]string
+	mu       sync.Mutex // held to change facts.Unseen
+}
+
+// Stack gathers the facts of a stack.
+func Stack(ctx context.Context, cfg Config) doctor.Facts {
+	e := &examination{Config: cfg, versions: map[plan.Program]string{}}
+	e.facts = doctor.Facts{Now: time.Now(), Stack: cfg.Stack, StateDir: cfg.StateDir, Kept: supervise.Kept(cfg.StateDir)}
+	e.machine()
+	for _, wrong := range supervise.CheckReferences(cfg.Stack, cfg.BaseDir, cfg.SearchPath) {
+		e.facts.References = append(e.facts.References, wrong.Error())
+	}
+	if e.facts.Kept {
+		if err := private.CheckDir(cfg.StateDir); err != nil {
+			e.facts.Open = err.Error()
+		}
+	}
+	e.drill()
+	e.backup()
+	var err error
+	if e.seen, err = supervise.Inspect(cfg.Stack, cfg.BaseDir, cfg.StateDir); err != nil {
+		e.facts.Unreadable = err.Error()
+		e.unseen("the nodes", "the state directory cannot be read")
+		return e.facts
+	}
+	if e.secrets, err = supervise.Secrets(cfg.StateDir); err != nil {
+		e.unseen("Redis and the Sentinels", err.Error())
+	}
+	e.facts.Epoch, e.facts.Rewriting = e.seen.Redis.ConfigEpoch, e.seen.Rewriting
+	status := e.supervisor(ctx)
+	e.listNodes(status)
+	e.measure()
+	e.askAll(ctx)
+	e.ports()
+	e.files()
+	e.certificates()
+	return e.facts
+}
+
+func (e *examination) unseen(what, why string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.facts.Unseen = append(e.facts.Unseen, doctor.Unseen{What: what, Why: why})
+}
+
+// supervisor asks the supervisor for the status; it is empty where none answers.
+func (e *examination) supervisor(ctx context.Context) supervise.Status {
+	s := &e.facts.Supervisor
+	s.PID = e.seen.Supervisor
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	st, err := control.NewClient(e.StateDir).Status(ctx)
+	switch {
+	case err == nil:
+		s.PID, s.Phase = st.Supervisor, string(st.Phase)
+		for _, u := range st.Unserved {
+			s.Unserved = append(s.Unserved, doctor.Unserved{App: u.App, Balancer: u.Balancer, Why: u.Why})
+		}
+	case s.PID == 0: // none runs
+		return supervise.Status{}
+	case errors.Is(err, control.ErrNoSupervisor):
+		s.Silent = "it does not listen on its socket"
+	case ctx.Err() != nil:
+		s.Silent = fmt.Sprintf("no answer within %v", patience)
+	default:
+		s.Silent = err.Error()
+	}
+	if id, err := process.Identify(s.PID); err == nil {
+		s.Process = &doctor.Process{PID: s.PID, Stopped: process.Stopped(id)}
+	}
+	return st
+}
+
+// listNodes lists the nodes of the plan, and those that run and are in it no more.
+func (e *examination) listNodes(status supervise.Status) {
+	planned := map[string]bool{}
+	for _, p := range e.processes() {
+		planned[p.Node] = true
+		r := e.seen.Nodes[p.Node]
+		n := doctor.Node{
+			Name: p.Node, Kind: p.Kind, App: p.App, Address: p.Address,
+			Want: r.Want, State: string(r.State), Since: r.Since, Restarts: r.Restarts, Outdated: r.Outdated,
+		}
+		n.Process = processOf(r.Process)
+		n.Died = n.Process == nil && r.Process.PID != 0 && r.State != supervise.Down && r.State != ""
+		if n.Process == nil {
+			n.State, n.Outdated = string(supervise.Down), false
+		} else if r.Address != "" && p.Kind != plan.Balancer {
+			n.Address = r.Address
+		}
+		if st, there := status.Node(p.Node); there {
+			n.State, n.Since, n.Restarts, n.Detail = string(st.State), st.Since, st.Restarts, st.Detail
+		}
+		e.facts.Nodes = append(e.facts.Nodes, n)
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.seen.Nodes)) {
+		r := e.seen.Nodes[name]
+		if p := processOf(r.Process); p != nil && !planned[name] {
+			e.facts.Nodes = append(e.facts.Nodes, doctor.Node{Name: name, Address: r.Address, Stray: true, Process: p, State: string(r.State), Since: r.Since})
+		}
+	}
+}
+
+// processOf is the process that a record tells of; nil: it does not run.
+func processOf(id process.ID) *doctor.Process {
+	if id.PID == 0 || !process.Alive(id) {
+		return nil
+	}
+	return &doctor.Process{PID: id.PID, Stopped: process.Stopped(id)}
+}
+
+// processes are those of the plan, on all hosts.
+func (e *examination) processes() (all []plan.Process) {
+	for _, h := range e.seen.Plan.Hosts {
+		all = append(all, h.Processes...)
+	}
+	return all
+}
+
+// measure adds what the kernel tells of each process.
+func (e *examination) measure() {
+	of := map[int]*doctor.Process{}
+	for _, n := range e.facts.Nodes {
+		if n.Process != nil {
+			of[n.Process.PID] = n.Process
+		}
+	}
+	if p := e.facts.Supervisor.Process; p != nil {
+		of[p.PID] = p
+	}
+	for pid, f := range process.FiguresOf(slices.Collect(maps.Keys(of))...) {
+		p := of[pid]
+		p.Age, p.Replaced, p.OpenFiles, p.MaxFiles, p.HugePages = f.Age, f.Replaced, f.OpenFiles, f.MaxFiles, f.HugePages
+	}
+}
+
+// drill looks for what a drill has left.
+func (e *examination) drill() {
+	left, err := drill.LeftIn(e.StateDir)
+	e.facts.Drill = doctor.Drill{Running: left.Running, Left: left.Broken, Keys: left.Keys}
+	if err != nil {
+		e.facts.Drill.Damaged = err.Error()
+	}
+}
+
+// ports looks for who holds addresses that the stack needs and does not have.
+func (e *examination) ports() {
+	balanced := false // a balancer runs, and has the balancers' ports
+	for _, n := range e.facts.Nodes {
+		balanced = balanced || n.Kind == plan.Balancer && n.Process != nil
+	}
+	reported := map[string]bool{}
+	for i, p := range e.processes() {
+		n := &e.facts.Nodes[i]
+		if n.Process != nil || p.Netns != "" || reported[p.Address] || p.Kind == plan.Balancer && balanced {
+			continue
+		}
+		if who, held := supervise.Holder(p.Address); held {
+			n.Holder, reported[p.Address] = who, true
+		}
+		if p.Admin == "" {
+			continue
+		}
+		if who, held := supervise.Holder(p.Admin); held {
+			e.facts.Ports = append(e.facts.Ports, doctor.Port{Address: p.Admin, For: "the metrics of " + p.Node, Holder: who})
+		}
+	}
+	if balanced || len(e.seen.Plan.Hosts) != 1 {
+		return
+	}
+	others := map[string]string{}
+	for _, entry := range e.Config.Stack.TCP {
+		others[entry.Listen] = "a tcp entry"
+	}
+	if port := e.seen.Ports[plan.PortRedisMaster]; port != 0 {
+		others[net.JoinHostPort("127.0.0.1", strconv.Itoa(port))] = "the balancers' way to the Redis master"
+	}
+	for _, address := range slices.Sorted(maps.Keys(others)) {
+		if who, held := supervise.Holder(address); held && !reported[address] {
+			e.facts.Ports = append(e.facts.Ports, doctor.Port{Address: address, For: others[address], Holder: who})
+		}
+	}
+}
+
+// files holds the generated files against the plan.
+func (e *examination) files() {
+	for _, h := range e.seen.Plan.Hosts {
+		for _, f := range h.Files {
+			node := filepath.Base(filepath.Dir(f.Path))
+			if _, started := e.seen.Nodes[node]; f.Once || !started {
+				continue
+			}
+			b, err := os.ReadFile(filepath.Join(e.StateDir, f.Path))
+			switch {
+			case errors.Is(err, os.ErrNotExist):
+				e.facts.Files = append(e.facts.Files, doctor.File{Path: f.Path, Node: node, Missing: true})
+			case err != nil:
+				e.unseen(f.Path, err.Error())
+			case string(b) != f.Content:
+				e.facts.Files = append(e.facts.Files, difference(f.Path, node, string(b), f.Content))
+			}
+		}
+	}
+}
+
+// secretLine are words of a line that has a password in it.
+var secretLine = []string{"pass", "auth", "AUTH", "hash", "#"}
+
+// difference is the first line in which two texts differ. What may be a password is
+// not shown.
+func difference(path, node, has, wants string) doctor.File {
+	d := doctor.File{Path: path, Node: node}
+	hasLines, wantLines := strings.Split(has, "\n"), strings.Split(wants, "\n")
+	for i := range max(len(hasLines), len(wantLines)) {
+		h, w := "", ""
+		if i < len(hasLines) {
+			h = hasLines[i]
+		}
+		if i < len(wantLines) {
+			w = wantLines[i]
+		}
+		if h == w {
+			continue
+		}
+		d.Line, d.Has, d.Wants = i+1, shown(h), shown(w)
+		break
+	}
+	return d
+}
+
+// shown is a line of a generated file as it may be shown.
+func shown(line string) string {
+	trimmed := strings.TrimSpace(line)
+	if strings.HasPrefix(trimmed, "# ") {
+		return line
+	}
+	for _, word := range secretLine {
+		if strings.Contains(trimmed, word) {
+			name, _, _ := strings.Cut(trimmed, " ")
+			return name + " …"
+		}
+	}
+	return line
+}

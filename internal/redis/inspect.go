@@ -1,0 +1,73 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// What somebody who examines a server asks it, and what changes nothing.
+
+// Info returns INFO of a Redis node or Sentinel, all of its usual sections, by name.
+func (a *Admin) Info(ctx context.Context) (map[string]string, error) {
+	text, err := a.info(ctx, "default")
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, found := strings.Cut(strings.TrimSpace(line), ":"); found {
+			values[name] = value
+		}
+	}
+	return values, nil
+}
+
+// Settings returns all settings of a Redis node, by name (CONFIG GET *).
+func (a *Admin) Settings(ctx context.Context) (map[string]string, error) {
+	r, err := a.do(ctx, "CONFIG", "GET", "*")
+	if err != nil {
+		return nil, err
+	}
+	values, err := r.AsStrMap()
+	if err != nil {
+		return nil, fmt.Errorf("CONFIG GET at %s: %w", a.link.addr, err)
+	}
+	return values, nil
+}
+
+// Watching is how a Sentinel watches a master.
+type Watching struct {
+	Quorum int
+	// DownAfter and Timeout are down-after-milliseconds and failover-timeout.
+	DownAfter, Timeout time.Duration
+	// Unable says why it could not fail the master over now (SENTINEL CKQUORUM);
+	// empty: it could.
+	Unable string
+}
+
+// Watching asks a Sentinel how it watches the master of that name.
+func (a *Admin) Watching(ctx context.Context, master string) (Watching, error) {
+	r, err := a.do(ctx, "SENTINEL", "MASTER", master)
+	if err != nil {
+		return Watching{}, err
+	}
+	about, err := r.AsStrMap()
+	if err != nil {
+		return Watching{}, fmt.Errorf("SENTINEL MASTER at %s: %w", a.link.addr, err)
+	}
+	milliseconds := func(name string) time.Duration {
+		n, _ := strconv.Atoi(about[name])
+		return time.Duration(n) * time.Millisecond
+	}
+	w := Watching{DownAfter: milliseconds("down-after-milliseconds"), Timeout: milliseconds("failover-timeout")}
+	w.Quorum, _ = strconv.Atoi(about["quorum"])
+	if _, err := a.do(ctx, "SENTINEL", "CKQUORUM", master); Spoke(err) {
+		w.Unable = err.Error()
+	} else if err != nil {
+		return Watching{}, err
+	}
+	return w, nil
+}

@@ -1,0 +1,137 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/stack"
+)
+
+// What the state directory and the machine tell of a stack to somebody who looks
+// from outside, whether a supervisor runs or not. Nothing here changes anything.
+
+// Inspection is what the state directory tells of a stack.
+type Inspection struct {
+	// Plan is what 'up' would carry out, with the stack's own secrets, where it has
+	// any, and ports.
+	Plan plan.Plan
+	// Supervisor is the pid of the process that holds the state directory; 0:
+	// none does.
+	Supervisor int
+	// Redis is what is known of the master, and Rewriting is true when a
+	// supervisor ended while it wrote the Sentinels' files anew.
+	Redis     plan.Replication
+	Rewriting bool
+	// Ports are those of the nodes, and plan.PortRedisMaster.
+	Ports map[string]int
+	// Nodes are the records of every node that there is one of, also of nodes that
+	// the stack does not have any more, by name.
+	Nodes map[string]Recorded
+}
+
+// Recorded is what the last supervisor wrote down of a node.
+type Recorded struct {
+	Process  process.ID // of pid 0: none
+	Want     string     // up, down or paused
+	State    State
+	Since    time.Time
+	Restarts int
+	Address  string
+	// Outdated is true when the node was started with other settings than the plan
+	// has now.
+	Outdated bool
+}
+
+// Inspect looks at the state directory of a stack.
+func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
+	d := dir(stateDir)
+	k, err := d.readKept()
+	if err != nil {
+		return Inspection{}, err
+	}
+	seen := Inspection{Redis: k.Redis.Replication, Rewriting: k.Redis.Rewriting, Nodes: map[string]Recorded{}}
+	if Locked(stateDir) {
+		seen.Supervisor = d.lockHolder()
+	}
+	m, err := machine(s, baseDir, stateDir, k)
+	if err != nil {
+		return Inspection{}, err
+	}
+	// The plan depends on the limit of open files, and this process may have
+	// another one than the supervisor that planned.
+	if limit := (unix.Rlimit{}); seen.Supervisor != 0 && processLimit(seen.Supervisor, &limit) == nil {
+		m.Files = int(min(limit.Max, 1<<30))
+	}
+	if seen.Plan, err = plan.Make(s, m); err != nil {
+		return Inspection{}, err
+	}
+	seen.Ports = m.Ports
+	planner := &Supervisor{host: together(seen.Plan.Hosts)}
+	specs := map[string]plan.Process{}
+	for _, p := range planner.host.Processes {
+		specs[p.Node] = p
+	}
+	records, _ := filepath.Glob(d.path("nodes", "*", processFile))
+	for _, path := range records {
+		node := filepath.Base(filepath.Dir(path))
+		r, err := d.readRecord(node)
+		if err != nil {
+			return Inspection{}, err
+		}
+		p, planned := specs[node]
+		seen.Nodes[node] = Recorded{
+			Process: r.Process, Want: string(r.Want), State: r.State, Since: r.Since, Restarts: r.Restarts, Address: r.Address,
+			Outdated: planned && r.Plan != "" && r.Plan != planner.digest(p),
+		}
+	}
+	return seen, nil
+}
+
+// Holder reports whether somebody listens at an address, and names the process if
+// that can be seen.
+func Holder(address string) (who string, held bool) {
+	err := addressFree(address)
+	if err == nil || !errors.Is(err, unix.EADDRINUSE) {
+		return "", false
+	}
+	_, port, _ := net.SplitHostPort(address)
+	if who = holder(atoi(port)); who == "" {
+		who = "a process of another user"
+	}
+	return who, true
+}
+
+// fullVersion finds the whole version in what a server program says of itself.
+var fullVersion = regexp.MustCompile(`(?:v=|[Vv]ersion )(\d+\.[0-9A-Za-z.+~-]+)`)
+
+// InstalledVersion is the version of a server program as it is on the disk now, such
+// as 7.0.15; empty for a program that is no server of ours.
+func InstalledVersion(ctx context.Context, program plan.Program) (string, error) {
+	s, known := servers[program]
+	if !known {
+		return "", nil
+	}
+	path, err := findProgram(program)
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.CommandContext(ctx, path, s.version...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("ask %s for its version: %w", path, err)
+	}
+	m := fullVersion.FindSubmatch(out)
+	if m == nil {
+		return "", fmt.Errorf("%s does not say its version", path)
+	}
+	return string(m[1]), nil
+}

@@ -1,0 +1,265 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/doctor"
+	"holdfast/internal/examine"
+	"holdfast/internal/haproxy"
+	"holdfast/internal/process"
+	"holdfast/internal/stack"
+)
+
+// examined is what the doctor finds now, without a process of its own.
+func (s *instance) examined() doctor.Report {
+	s.t.Helper()
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	declared, _, err := stack.Parse(s.file, text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return doctor.Judge(examine.Stack(s.t.Context(), examine.Config{
+		Stack: declared, BaseDir: s.dir, StateDir: s.state, SearchPath: os.Getenv("PATH"),
+	}))
+}
+
+// finds waits until the doctor finds something: of a level, by a check, about a
+// node, with all of the words in it.
+func (s *instance) finds(level doctor.Level, check, node string, words ...string) {
+	s.t.Helper()
+	var last doctor.Report
+	is := func(f doctor.Finding) bool {
+		return f.Level == level && f.Check == check && f.Node == node && f.Means != "" && f.Do != "" &&
+			!slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(f.What+f.Do, w) })
+	}
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if last = s.examined(); slices.ContainsFunc(last.Findings, is) {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("the doctor finds no %s of %s about %q with %q, but %+v", level, check, node, words, last)
+		}
+	}
+}
+
+// wellAgain waits until the doctor finds nothing that needs anybody.
+func (s *instance) wellAgain() {
+	s.t.Helper()
+	var last doctor.Report
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		// This machine's own disk and memory are not the stack's.
+		last = s.examined()
+		last.Findings = slices.DeleteFunc(last.Findings, func(f doctor.Finding) bool { return f.Check == "disk" || f.Check == "memory" })
+		if !last.NeedsSomebody() {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("the doctor still finds %+v", last.Findings)
+		}
+	}
+}
+
+func (s *instance) replica() string {
+	s.t.Helper()
+	for _, n := range s.status().Nodes {
+		if n.Role == "replica" {
+			return n.Name
+		}
+	}
+	s.t.Fatal("no replica")
+	return ""
+}
+
+func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
+	t.Parallel()
+	text := minimal(t)
+	s := newInstance(t, text)
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	s.wellAgain()
+	master, replica := s.master(), s.replica()
+
+	// Settings of Redis that somebody has changed.
+	s.redisCLI(master, "config", "set", "min-replicas-to-write", "99")
+	s.finds(doctor.Error, "settings", master, "min-replicas-to-write 99", "the plan 1", "restart "+master)
+	s.redisCLI(master, "config", "set", "min-replicas-to-write", "1")
+	s.redisCLI(replica, "config", "set", "appendonly", "no", "maxmemory", "50mb", "save", "")
+	s.finds(doctor.Error, "settings", replica, "appendonly no")
+	s.finds(doctor.Warning, "settings", replica, "maxmemory 52428800")
+	s.redisCLI(replica, "config", "set", "appendonly", "yes", "maxmemory", "0", "save", "900 1 300 10 60 10000")
+	s.wellAgain()
+	s.redisCLI("sentinel-1", "sentinel", "set", s.name, "quorum", "3", "down-after-milliseconds", "9000")
+	s.finds(doctor.Warning, "sentinels", "sentinel-1", "needs 3", "majority is 2")
+	s.finds(doctor.Warning, "sentinels", "sentinel-1", "down-after-milliseconds 9s", "500ms")
+	s.redisCLI("sentinel-1", "sentinel", "set", s.name, "quorum", "2", "down-after-milliseconds", "500")
+
+	// A file of a node that somebody has edited, and one that is gone. A password
+	// in such a line is not shown.
+	base := filepath.Join(s.state, "nodes", replica, "base.conf")
+	content, err := os.ReadFile(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit := func(from, to string) {
+		if err := os.WriteFile(base, []byte(strings.Replace(string(content), from, to, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	edit("appendfsync everysec", "appendfsync no")
+	s.finds(doctor.Warning, "files", replica, "base.conf", `"appendfsync no"`, `"appendfsync everysec"`)
+	edit("masterauth ", "masterauth open-sesame")
+	s.finds(doctor.Warning, "files", replica, "masterauth …")
+	if words := fmt.Sprint(s.examined()); strings.Contains(words, "open-sesame") {
+		t.Errorf("a password is shown: %s", words)
+	}
+	if err := os.Remove(base); err != nil {
+		t.Fatal(err)
+	}
+	s.finds(doctor.Warning, "files", replica, "is missing")
+	edit("", "")
+
+	// A stack file that is not what runs.
+	s.write("name: " + s.name + "\n" + text + "retries: 7\n")
+	s.finds(doctor.Warning, "stack-file", "", "balancer-1", "plan")
+	s.write("name: " + s.name + "\n" + text)
+
+	// A server that was taken out of a balancer.
+	b := haproxy.NewClient(filepath.Join(s.state, "nodes", "balancer-1", "haproxy.sock"))
+	if err := b.SetState(t.Context(), "web", "web-2", haproxy.Maint); err != nil {
+		t.Fatal(err)
+	}
+	s.finds(doctor.Warning, "rotation", "web-2", "balancer-1", "MAINT")
+	if err := b.SetState(t.Context(), "web", "web-2", haproxy.Ready); err != nil {
+		t.Fatal(err)
+	}
+
+	// What a drill that was killed has left.
+	journal := filepath.Join(s.state, "drill-undo.json")
+	if err := os.WriteFile(journal, []byte(`[{"id":1,"why":"a rule that cuts redis-2 off","remove":"/nonexistent/holdfast"}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.finds(doctor.Error, "drill", "", "a rule that cuts redis-2 off", "drill undo")
+	s.must("drill", "undo")
+	s.wellAgain()
+
+	// Nodes that hang and that were stopped. The command says so, too.
+	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
+	pid := s.node(replica).PID
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	s.finds(doctor.Warning, "paused", replica, strconv.Itoa(pid), "SIGSTOP", "resume "+replica)
+	s.finds(doctor.Warning, "replication", master, "1 of 2 replicas")
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	s.must("stop", "sentinel-3")
+	s.finds(doctor.Warning, "nodes", "sentinel-3", "its operator stopped it", "start sentinel-3")
+	stdout, _, code := s.run("doctor", "--json")
+	var report doctor.Report
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != 1 || !report.NeedsSomebody() || len(report.Checks) < 20 {
+		t.Errorf("doctor --json: exit %d, %v: %s", code, err, stdout)
+	}
+	stdout, _, _ = s.run("doctor")
+	says(t, stdout, "warning", "it means:", "to do:", "start sentinel-3 --file "+s.file)
+	s.must("start", "sentinel-3")
+	s.wellAgain()
+
+	// A master that follows somebody, although every Sentinel names it, and a
+	// supervisor that is gone, or hangs.
+	supervisor := s.status().Supervisor
+	if err := syscall.Kill(supervisor, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	s.finds(doctor.Error, "supervisor", "", fmt.Sprintf("pid %d", supervisor), "stopped by a signal")
+	s.finds(doctor.Error, "supervisor", "", "does not answer")
+	if err := syscall.Kill(supervisor, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	s.killSupervisor()
+	s.finds(doctor.Error, "supervisor", "", "no supervisor runs", "up -d")
+	for _, name := range []string{"redis-1", "redis-2", "redis-3"} {
+		if name != master {
+			s.redisCLI(name, "config", "set", "replica-priority", "0") // Sentinels promote none of them
+		}
+	}
+	address := s.node(master).Address
+	_, port, _ := net.SplitHostPort(s.node(replica).Address)
+	s.redisCLI(master, "replicaof", "127.0.0.1", port)
+	s.finds(doctor.Error, "roles", master, "all Sentinels", "calls itself a replica", "the supervisor promotes it")
+	if out, err := s.redisAt(address, "replicaof", "no", "one"); err != nil {
+		t.Fatal(out, err)
+	}
+	s.must("up", "-d") // it puts the priorities back
+	s.awaitHealthy()
+	s.wellAgain()
+}
+
+func TestTheDoctorWorksOnAStackThatIsDown(t *testing.T) {
+	t.Parallel()
+	program := filepath.Join(t.TempDir(), "serve")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\nexec python3 -m http.server --bind $HOST $PORT\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := newInstance(t, minimal(t)+"apps:\n  mine:\n    command: ["+program+"]\n    nodes: 1\n")
+	s.finds(doctor.Note, "supervisor", "", "has never been up")
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	s.must("down")
+	s.finds(doctor.Note, "supervisor", "", "was taken down")
+
+	// What would keep it from starting.
+	redis, _ := st.Node("redis-2")
+	l, err := net.Listen("tcp", redis.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.finds(doctor.Error, "ports", "redis-2", redis.Address, fmt.Sprintf("pid %d", os.Getpid()))
+	l.Close()
+	if err := os.Chmod(program, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.finds(doctor.Error, "stack-file", "", program)
+	if err := os.Chmod(program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	// Everything dies at once, the supervisor with it.
+	s.must("up", "-d")
+	st = s.awaitHealthy()
+	kill(t, st.Supervisor)
+	for _, n := range st.Nodes {
+		if id, err := process.Identify(n.PID); err == nil {
+			if err := process.Signal(id, syscall.SIGKILL, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s.finds(doctor.Error, "supervisor", "", "was not taken down", "up -d")
+
+	kept := filepath.Join(s.state, "stack.json")
+	good, err := os.ReadFile(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(kept, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.finds(doctor.Error, "supervisor", "", "stack.json is damaged")
+	if err := os.WriteFile(kept, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
