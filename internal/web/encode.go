@@ -80,16 +80,21 @@ const (
 	highs = 0x8080808080808080
 )
 
+// plainWord reports whether eight bytes stand for themselves in a JSON string: a
+// byte below the blank, a quotation mark, a backslash and anything beyond ASCII
+// leave their highest bit.
+func plainWord(w uint64) bool {
+	quote, backslash := w^ones*'"', w^ones*'\\'
+	return (w|(w-ones*' ')|(quote-ones)|(backslash-ones))&highs == 0
+}
+
 // plain is how many bytes at the beginning of s stand for themselves in a JSON
-// string. It looks at eight at a time: a byte below the blank, a quotation
-// mark, a backslash and anything beyond ASCII leave their highest bit.
+// string. It looks at eight at a time.
 func plain(s string) int {
 	b := bytesOf(s)
 	i := 0
 	for ; i+8 <= len(b); i += 8 {
-		w := binary.LittleEndian.Uint64(b[i:])
-		quote, backslash := w^ones*'"', w^ones*'\\'
-		if (w|(w-ones*' ')|(quote-ones)|(backslash-ones))&highs != 0 {
+		if !plainWord(binary.LittleEndian.Uint64(b[i:])) {
 			break
 		}
 	}

@@ -2,9 +2,11 @@ package web
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -41,6 +43,8 @@ type longBody struct {
 	before, behind string
 
 	conn net.Conn
+	// size is the body's length in bytes, where answerLong has told it.
+	size int
 	// request is whose answer it is; Close releases it.
 	request redis.Request
 }
@@ -54,7 +58,8 @@ func (s *Server) answerLong(ctx *fasthttp.RequestCtx, r *redis.Request, kind str
 	body.request = *r
 	*r = redis.Request{Commands: r.Commands}
 	ctx.SetContentType(kind)
-	ctx.SetBodyStream(body, body.length())
+	body.size = body.length()
+	ctx.SetBodyStream(body, body.size)
 }
 
 // finishTo is responder's.
@@ -105,7 +110,7 @@ func (b *longBody) Read([]byte) (int, error) { return 0, errOnlyWritten }
 // WriteTo is io.WriterTo's.
 func (b *longBody) WriteTo(w io.Writer) (int64, error) {
 	if b.conn != nil {
-		patient(b.conn, b.length())
+		patient(b.conn, b.size)
 	}
 	p := pieces{w: w, out: make([]byte, 0, 2*pieceSize)}
 	switch {
@@ -179,6 +184,7 @@ func (p *pieces) flush(least int) {
 	}
 	p.write(p.out)
 	p.out = p.out[:0]
+	giveWay()
 }
 
 func (p *pieces) write(b []byte) {
@@ -349,32 +355,57 @@ func respLength(r *redis.Reply) int {
 	return len(appendRESPReply(small[:0], r))
 }
 
+// giveWay lets other requests of this process go on. What is done about a long
+// answer calls it for each piece: a web node has few threads, often one (see
+// cli's webNode.tune), which Go gives to each goroutine for 10 ms. Every step of a
+// short request would wait as long for each long answer that is being made.
+func giveWay() { runtime.Gosched() }
+
 // stringLength is how long a string of JSON is.
 func stringLength(s string, inBase64 bool) int {
 	if inBase64 {
 		return 2 + base64.StdEncoding.EncodedLen(len(s))
 	}
 	n := 2
-	for {
-		k := plain(s)
-		n += k
-		if s = s[k:]; s == "" {
-			return n
-		}
-		size := 1
-		switch c := s[0]; {
-		case c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t':
-			n += 2
-		case c < ' ':
-			n += len(`\u0000`)
-		default:
-			r, width := utf8.DecodeRuneInString(s)
-			if size = width; r == utf8.RuneError && width == 1 {
-				n += len("\uFFFD")
-			} else {
-				n += width
-			}
-		}
-		s = s[size:]
+	for len(s) > pieceSize {
+		whole := wholeRunes(s[:pieceSize])
+		n += escapedLength(s[:whole])
+		s = s[whole:]
+		giveWay()
 	}
+	return n + escapedLength(s)
 }
+
+// escapedLength is how many bytes appendEscaped appends.
+func escapedLength(s string) (n int) {
+	b := bytesOf(s)
+	for i := 0; i < len(b); {
+		if i+8 <= len(b) && plainWord(binary.LittleEndian.Uint64(b[i:])) {
+			n += 8
+			i += 8
+			continue
+		}
+		for next := min(i+8, len(b)); i < next; {
+			if c := b[i]; c < utf8.RuneSelf {
+				n += int(asciiLength[c])
+				i++
+				continue
+			}
+			r, width := utf8.DecodeRune(b[i:])
+			i += width
+			if r == utf8.RuneError && width == 1 {
+				width = len("\uFFFD")
+			}
+			n += width
+		}
+	}
+	return n
+}
+
+// asciiLength is how long each character of ASCII is inside a string of JSON.
+var asciiLength = func() (lengths [utf8.RuneSelf]uint8) {
+	for c := range lengths {
+		lengths[c] = uint8(len(appendEscaped(nil, string(rune(c)))))
+	}
+	return lengths
+}()

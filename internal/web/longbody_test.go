@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"io"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"holdfast/internal/redis"
@@ -81,6 +83,42 @@ func differ(a, b []byte) int {
 		}
 	}
 	return min(len(a), len(b))
+}
+
+// While a long answer is made, others get their turn for each piece of it, or nearly,
+// also where there is one thread alone.
+func TestALongAnswerGivesWayToOthers(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const many = 100
+	text := strings.Repeat("\x00", many*pieceSize)
+	for name, work := range map[string]func(){
+		"its length": func() { stringLength(text, false) },
+		"writing it": func() {
+			p := &pieces{w: io.Discard}
+			p.string(text, false)
+		},
+	} {
+		var turns atomic.Int64
+		ctx, stop := context.WithCancel(t.Context())
+		var other sync.WaitGroup
+		other.Go(func() {
+			for ctx.Err() == nil {
+				turns.Add(1)
+				runtime.Gosched()
+			}
+		})
+		for turns.Load() == 0 {
+			runtime.Gosched()
+		}
+		before := turns.Load()
+		work()
+		after := turns.Load()
+		stop()
+		other.Wait()
+		if after-before < many/2 {
+			t.Errorf("%s: another goroutine had %d turns meanwhile, and %d pieces were made", name, after-before, many)
+		}
+	}
 }
 
 // Long answers come whole in every form, those that are too long are refused in every
