@@ -35,6 +35,7 @@ var layers = []string{
 	"control",   // HTTP on a unix socket: server and client
 	"supervise", // carries a plan out
 	"release",   // copies of users' programs
+	"backup",    // the format of backups, where they are kept, how one is verified
 	"logs",      // what the nodes say
 	"process",   // one child process
 	"doctor",    // what is wrong with a stack. Pure
@@ -62,8 +63,10 @@ var (
 	stateless   = []string{"web", "static"}
 	ofTheStack  = []string{"control", "supervise", "logs", "process", "plan", "stack", "haproxy"}
 	onlyImports = map[string]string{ // library → its only importer
-		"github.com/redis/rueidis": "internal/redis",
-		"github.com/spf13/cobra":   "internal/cli",
+		"github.com/redis/rueidis":  "internal/redis",
+		"github.com/spf13/cobra":    "internal/cli",
+		"filippo.io/age":            "internal/backup",
+		"github.com/minio/minio-go": "internal/backup",
 	}
 )
 

@@ -12,6 +12,10 @@ import (
 // one address are served by two balancers.
 const entryConnections = 8000
 
+// keptBackups is how many backups are kept by default: those of a day, when one is
+// taken every hour.
+const keptBackups = 24
+
 // Default is the stack of an empty file: the topology of a two-node web
 // application on Redis with a master and two replicas.
 func Default() Stack {
@@ -71,6 +75,9 @@ func fill(s *Stack, has func(path) bool) {
 		if a.Kind() == KV || a.Kind() == Command {
 			s.Redis.Enabled = s.Redis.Enabled || !has("redis/enabled")
 		}
+	}
+	if s.Backup.To != "" && !has("backup/keep") {
+		s.Backup.Keep = keptBackups
 	}
 	for i := range s.TCP {
 		if s.TCP[i].Mode == "" {

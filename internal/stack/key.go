@@ -285,6 +285,8 @@ func init() {
 		{"to an application", names(appKeys)},
 		{"under redis", names(redisKeys)},
 		{"under timeouts", names(timeoutKeys)},
+		{"under backup", names(backupKeys)},
+		{"under backup.s3", names(s3Keys)},
 		{"to an application's health", names(healthKeys)},
 		{"under an application's redis", names(programRedisKeys)},
 		{"under an application's kv", names(kvKeys)},

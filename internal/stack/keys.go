@@ -67,6 +67,7 @@ func tables() ([]key[Stack], []key[App]) {
 			"Further addresses, whose bytes go to an application unread (layer 4)."),
 		sectionKey("redis", redisKeys, func(s *Stack) *Redis { return &s.Redis },
 			"The replicated store: one master, its replicas, and the Sentinels that fail over."),
+		backupKey(),
 		sectionKey("timeouts", timeoutKeys, func(s *Stack) *Timeouts { return &s.Timeouts },
 			"HAProxy's time-outs, by its names."),
 		numberKey("retries", 0, 100, func(s *Stack) *int { return &s.Retries },

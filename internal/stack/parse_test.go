@@ -351,6 +351,12 @@ redis:
   save: []
   down-after: 1500ms
   failover-timeout: 1h
+backup:
+  every: 1h
+  keep: 7
+  to: s3://backups/shop
+  recipients: [age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p]
+  s3: {endpoint: "http://127.0.0.1:9000", region: eu-central-1, credentials-file: ./s3.ini}
 timeouts: {http-request: 1s, queue: 2s, connect: 3s, client: 4s, server: 5s, http-keep-alive: 6s, check: 7s}
 retries: 0
 `

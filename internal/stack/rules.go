@@ -23,6 +23,9 @@ type rule struct {
 	loose   bool                  // a number or a boolean is text as well
 }
 
+// bucketName is that of an S3 bucket, and perhaps a prefix.
+var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,62}(/[^\x00-\x1f?#]*)?$`)
+
 // oneOf is a rule of a few words.
 func oneOf(values ...string) rule {
 	return rule{
@@ -121,6 +124,29 @@ var (
 	directoryRule = rule{
 		what:  "a directory, such as ./public",
 		check: func(s string) string { return checkFilePath(s, "a directory, such as ./public") },
+	}
+	backupRule = rule{
+		what: "a directory, such as ./backups, or a bucket, such as s3://backups/shop",
+		check: func(s string) string {
+			if bucket, found := strings.CutPrefix(s, s3Scheme); found && !bucketName.MatchString(bucket) {
+				return quoted(s) + " names no bucket: write s3://BUCKET or s3://BUCKET/PREFIX"
+			} else if !found && strings.Contains(s, "://") {
+				return quoted(s) + " is no storage that is known: write a directory, or s3://BUCKET/PREFIX"
+			}
+			return checkFilePath(s, "a directory, such as ./backups")
+		},
+	}
+	recipientRule = rule{
+		what:    "an age recipient, such as age1… (see age-keygen)",
+		pattern: regexp.MustCompile(`^age1[0-9a-z]{20,}$`),
+	}
+	endpointRule = rule{
+		what:    "a URL, such as https://minio.example:9000",
+		pattern: regexp.MustCompile(`^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$`),
+	}
+	regionRule = rule{
+		what:    "the name of a region, such as eu-central-1",
+		pattern: regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`),
 	}
 	argumentRule = rule{what: `a program and its arguments, such as ["python3", "app.py"]`, loose: true, check: checkNUL}
 	envValueRule = rule{what: `text, or "" for an empty value`, loose: true, check: checkNUL}

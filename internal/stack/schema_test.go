@@ -135,6 +135,8 @@ func TestEachKeyReadsIntoItsOwnField(t *testing.T) {
 	// that reads into its neighbour's field would leave one behind.
 	s := parsed(t, full)
 	notZero(t, "redis", reflect.ValueOf(s.Redis), "Save")
+	notZero(t, "backup", reflect.ValueOf(s.Backup), "PassphraseFile")
+	notZero(t, "backup.s3", reflect.ValueOf(s.Backup.S3))
 	notZero(t, "timeouts", reflect.ValueOf(s.Timeouts))
 	notZero(t, "entry", reflect.ValueOf(s.Entry), "Statistics")
 	notZero(t, "tcp", reflect.ValueOf(s.TCP[1]))

@@ -29,6 +29,8 @@ type Stack struct {
 	TCP []TCPEntry `yaml:"tcp"`
 	// Redis is the replicated store.
 	Redis Redis `yaml:"redis"`
+	// Backup is about copies of its data.
+	Backup Backup `yaml:"backup"`
 	// Timeouts are HAProxy's.
 	Timeouts Timeouts `yaml:"timeouts"`
 	// Retries is how often HAProxy tries to reach a server before it gives

@@ -18,6 +18,7 @@ func validate(r *reader, s Stack) {
 	validateProgramRedis(r, s)
 	validateEntries(r, s)
 	validateRedis(r, s)
+	validateBackup(r, s)
 	validatePorts(r, s)
 	validateShares(r, s)
 }

@@ -1,0 +1,168 @@
+package backup
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"strings"
+)
+
+// Depth is how much of a backup was verified.
+type Depth string
+
+// The depths, each with what those before it have.
+const (
+	// Bytes: every byte is the one that was written.
+	Bytes Depth = "bytes"
+	// Structure: the dump is whole, and has the keys that the manifest names.
+	Structure Depth = "structure"
+	// Loaded: a Redis server has loaded it, and counted the same keys.
+	Loaded Depth = "loaded"
+)
+
+// Open opens a file that is to be read as a backup.
+func Open(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read", Path: path, Err: errors.New("it is no ordinary file")}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// ReadManifest reads what a backup says of itself, and no more of it. It is not
+// verified.
+func ReadManifest(r io.Reader) (Manifest, error) {
+	name, size, err := readHeader(r, 0)
+	if err != nil {
+		return Manifest{}, err
+	}
+	if name != memberManifest || size != manifestSize {
+		return Manifest{}, damaged("the header of the manifest is damaged")
+	}
+	return readManifest(r)
+}
+
+func readManifest(r io.Reader) (Manifest, error) {
+	b := make([]byte, manifestSize)
+	if _, err := io.ReadFull(r, b); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return Manifest{}, damaged("the file is cut off in %s", memberManifest)
+	} else if err != nil {
+		return Manifest{}, err
+	}
+	return decodeManifest(b)
+}
+
+// Check reads a whole backup and compares it with what it says of itself: every byte,
+// and, unless it is encrypted and there is no key, the structure of the dump and how
+// many keys it has. Its error is a *DamagedError, a *ForeignError or, where a key was
+// given that does not open it, a *KeyError.
+func Check(r io.Reader, k Key) (Manifest, Depth, error) {
+	var m Manifest
+	depth := Structure
+	if _, seekable := r.(io.Seeker); seekable {
+		r = struct{ io.Reader }{r} // nothing may skip what has to be read
+	}
+	// What is found in the dump is told only when its bytes are right: the checksum
+	// of the file is the better explanation.
+	var found error
+	err := readArchive(r, func(name string, size int64, content io.Reader) (err error) {
+		switch strings.TrimSuffix(name, encryptedEnd) {
+		case memberManifest:
+			if size != manifestSize {
+				return damaged("the header of the manifest is damaged")
+			}
+			m, err = readManifest(content)
+			if damage := new(DamagedError); errors.As(err, &damage) {
+				found, err = damage, nil
+			}
+			return err
+		case memberDump:
+			if found != nil {
+				return nil
+			}
+			if (m.Encryption != "") != strings.HasSuffix(name, encryptedEnd) {
+				found = damaged("the manifest and the name of the dump differ in whether it is encrypted")
+				return nil
+			}
+			if m.Encryption != "" && k.None() {
+				depth = Bytes
+				return nil
+			}
+			err = m.checkDump(content, k)
+			if damage := new(DamagedError); errors.As(err, &damage) {
+				found, err = damage, nil
+			}
+			return err
+		}
+		return nil
+	})
+	if err == nil {
+		err = found
+	}
+	return m, depth, err
+}
+
+// checkDump compares a dump with its manifest.
+func (m Manifest) checkDump(stored io.Reader, k Key) error {
+	dump := stored
+	if m.Encryption != "" {
+		var err error
+		if dump, err = k.open(stored, m.Encryption); err != nil {
+			return err
+		}
+	}
+	sum := newCounter()
+	summary, err := Scan(io.TeeReader(dump, sum))
+	switch {
+	case err != nil:
+		return err
+	case sum.contents() != m.Dump:
+		return damaged("the dump is not the one that the manifest names: its size or SHA-256 differs")
+	case m.Databases != nil && summary.Databases != nil && !maps.Equal(m.Databases, summary.Databases):
+		return damaged("the dump has %v, and the manifest says %v", summary.Databases, m.Databases)
+	}
+	return nil
+}
+
+// Dump returns the dump of a backup that Check has found right, decrypted.
+func Dump(f *os.File, k Key) (io.Reader, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	m, err := ReadManifest(f)
+	if err != nil {
+		return nil, err
+	}
+	_, size, err := readHeader(f, 1)
+	if err != nil {
+		return nil, err
+	}
+	stored := io.LimitReader(f, size)
+	if m.Encryption == "" {
+		return stored, nil
+	}
+	return k.open(stored, m.Encryption)
+}
+
+// String is for a person: "0: 12 keys (3 expire), 15: 1 key".
+func (c Count) String() string {
+	expire := ""
+	if c.Expires > 0 {
+		expire = fmt.Sprintf(" (%d with a time to live)", c.Expires)
+	}
+	if c.Keys == 1 {
+		return "1 key" + expire
+	}
+	return fmt.Sprintf("%d keys%s", c.Keys, expire)
+}

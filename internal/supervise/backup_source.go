@@ -1,0 +1,351 @@
+package supervise
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"holdfast/internal/backup"
+	"holdfast/internal/plan"
+	"holdfast/internal/private"
+	"holdfast/internal/redis"
+)
+
+// Which redis node a backup copies, and how it is known to have every write that was
+// acknowledged before. The master is asked for its position in the replication stream
+// first. Then a replica is copied that has got at least there: Redis says from which
+// position its copy is, so this is proven and not assumed. One that dies is replaced
+// by another.
+
+const (
+	// sourceLimit is how long a backup waits for a master and a replica in step with
+	// it, for example during a failover.
+	sourceLimit = 30 * time.Second
+	// catchUp is how long a replica may take to get to where the master was.
+	catchUp = 10 * time.Second
+	// sourceTries is how many nodes may die while they are copied.
+	sourceTries = 3
+	// memoryCheck is how often the machine's free memory is looked at meanwhile.
+	memoryCheck = 250 * time.Millisecond
+	// spareMemory is what a backup leaves free, in bytes.
+	spareMemory = 64 << 20
+	// forkShare is the part of a node's memory that has to be free beside that: its
+	// child shares the memory with it, but for what is written meanwhile.
+	forkShare = 4
+)
+
+// members are the redis nodes and Sentinels of a stack, asked without a supervisor.
+type members struct {
+	d         dir
+	stack     string
+	password  string
+	secrets   []byte // stack.json
+	addresses map[string]string
+	admins    map[string]*redis.Admin
+	appointed string
+	sentinels int
+}
+
+// findMembers finds the nodes where they were started last.
+func findMembers(c BackupConfig) (*members, error) {
+	d := dir(c.StateDir)
+	p, err := Preview(c.Stack, c.BaseDir, c.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := d.readKept()
+	if err != nil {
+		return nil, err
+	}
+	m := &members{
+		d: d, stack: p.Name, password: kept.Secrets.Operator,
+		addresses: map[string]string{}, admins: map[string]*redis.Admin{},
+		appointed: cmp.Or(kept.Redis.Replication.Master, plan.FirstMaster),
+	}
+	if m.secrets, err = private.Read(d.path(keptFile)); err != nil {
+		return nil, err
+	}
+	for _, h := range p.Hosts {
+		for _, process := range h.Processes {
+			if process.Kind != plan.Redis && process.Kind != plan.Sentinel {
+				continue
+			}
+			if process.Kind == plan.Sentinel {
+				m.sentinels++
+			}
+			name := process.Node
+			m.addresses[name] = cmp.Or(d.running(name), process.Address)
+			m.admins[name] = redis.NewAdmin(m.addresses[name], "operator", m.password)
+		}
+	}
+	if m.admins[plan.FirstMaster] == nil {
+		return nil, refused("the stack has no Redis, and so no data")
+	}
+	return m, nil
+}
+
+func (m *members) close() {
+	for _, a := range m.admins {
+		a.Close()
+	}
+}
+
+// gather asks all of them at once.
+func (m *members) gather(ctx context.Context) facts {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Sentinels: m.sentinels, Appointed: m.appointed}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for name, admin := range m.admins {
+		if isRedis(name) {
+			f.Nodes[name] = m.addresses[name]
+		}
+		all.Go(func() {
+			if isSentinel(name) {
+				if v, err := admin.View(ctx, m.stack); err == nil {
+					mu.Lock()
+					defer mu.Unlock()
+					f.Views = append(f.Views, v)
+				}
+				return
+			}
+			if st, err := admin.Standing(ctx); err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				f.Standings[name] = st
+			}
+		})
+	}
+	all.Wait()
+	return f
+}
+
+// source is a node to copy.
+type source struct {
+	node, role string
+	begun      time.Time
+	// master, id and offset are the master, its replication id and its position
+	// when the backup began.
+	master, id string
+	offset     int64
+}
+
+// findSource returns the nodes that may be copied, the best first: replicas in step
+// with the master, and the master alone where there is none.
+func (m *members) findSource(ctx context.Context, skip map[string]bool) (source, error) {
+	f := m.gather(ctx)
+	master := m.appointed
+	if m.sentinels > 0 {
+		address, _, err := f.master()
+		if err != nil {
+			return source{}, err
+		}
+		master = f.nameOf(address)
+	}
+	if !f.Standings[master].Master {
+		return source{}, fmt.Errorf("no node is the master: %s was named, and does not say so", cmp.Or(master, "one that is not in the stack"))
+	}
+	burden, err := m.admins[master].Burden(ctx)
+	if err != nil {
+		return source{}, err
+	}
+	s := source{master: master, id: burden.ID, begun: time.Now()}
+	// Asked after begun: what is acknowledged before begun is not behind it.
+	standing, err := m.admins[master].Standing(ctx)
+	if err != nil || !standing.Master {
+		return source{}, errors.Join(fmt.Errorf("%s is not the master any more", master), err)
+	}
+	s.offset = standing.Offset
+
+	var replicas []string
+	forked := map[string]bool{}
+	for _, name := range replicasOf(f, master) {
+		st := f.Standings[name]
+		if st.Master || !st.Linked || st.MasterAddress != m.addresses[master] || skip[name] {
+			continue
+		}
+		burden, err := m.admins[name].Burden(ctx)
+		if err != nil || burden.ID != s.id {
+			continue
+		}
+		replicas, forked[name] = append(replicas, name), burden.Forked
+	}
+	// One that forks already would have the copy wait.
+	slices.SortStableFunc(replicas, func(a, b string) int {
+		switch {
+		case forked[a] == forked[b]:
+			return 0
+		case forked[b]:
+			return -1
+		}
+		return 1
+	})
+	for _, name := range replicas {
+		if within(ctx, catchUp, switchPoll, func(ctx context.Context) bool {
+			st, err := m.admins[name].Standing(ctx)
+			return err == nil && st.Linked && st.Offset >= s.offset
+		}) {
+			s.node, s.role = name, "replica"
+			return s, nil
+		}
+	}
+	if skip[master] {
+		return source{}, errors.New("no other redis node can be copied")
+	}
+	s.node, s.role = master, "master"
+	return s, nil
+}
+
+// awaitSource is findSource, tried for a while.
+func (m *members) awaitSource(ctx context.Context, skip map[string]bool) (s source, err error) {
+	if !within(ctx, sourceLimit, 200*time.Millisecond, func(ctx context.Context) bool {
+		s, err = m.findSource(ctx, skip)
+		return err == nil
+	}) {
+		if ctx.Err() != nil {
+			return s, context.Cause(ctx)
+		}
+		return s, fmt.Errorf("no redis node can be backed up: %w", err)
+	}
+	return s, nil
+}
+
+// copyData copies the data of one node into the file, as a backup.
+func (c BackupConfig) copyData(ctx context.Context, f *os.File) (backup.Manifest, error) {
+	m, err := findMembers(c)
+	if err != nil {
+		return backup.Manifest{}, err
+	}
+	defer m.close()
+	died := map[string]bool{}
+	for {
+		s, err := m.awaitSource(ctx, died)
+		if err != nil {
+			return backup.Manifest{}, err
+		}
+		manifest, err := c.copyFrom(ctx, m, s, f)
+		lost := new(lostSource)
+		if err == nil || !errors.As(err, &lost) || ctx.Err() != nil || len(died)+1 >= sourceTries {
+			return manifest, err
+		}
+		c.Log.Warn("a redis node was lost while it was copied: another one is", "node", s.node, "error", err)
+		died[s.node] = true
+		if err := f.Truncate(0); err != nil {
+			return backup.Manifest{}, err
+		}
+	}
+}
+
+// lostSource is an error of the node that was copied, and not of where the copy goes.
+type lostSource struct{ err error }
+
+func (e *lostSource) Error() string { return e.err.Error() }
+func (e *lostSource) Unwrap() error { return e.err }
+
+// copyFrom copies the data of a node into the file.
+func (c BackupConfig) copyFrom(ctx context.Context, m *members, s source, f *os.File) (backup.Manifest, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if err := m.checkMemory(ctx, s); err != nil {
+		return backup.Manifest{}, err
+	}
+	as := ""
+	if others := replicasOf(facts{Nodes: m.redisAddresses()}, s.node); s.role == "master" && len(others) > 0 {
+		as = m.addresses[others[0]]
+	}
+	dump, err := redis.OpenDump(ctx, m.addresses[s.node], "operator", m.password, as)
+	if err != nil {
+		return backup.Manifest{}, &lostSource{err}
+	}
+	defer dump.Close()
+	// The proof that every acknowledged write is in it.
+	if dump.ID != s.id || dump.Offset < s.offset {
+		return backup.Manifest{}, &lostSource{fmt.Errorf("%s sends its data as of %s:%d, and the master %s had got to %s:%d: another one has become the master", s.node, dump.ID, dump.Offset, s.master, s.id, s.offset)}
+	}
+	if err := dump.Begin(); err != nil {
+		return backup.Manifest{}, &lostSource{fmt.Errorf("%s: %w", s.node, err)}
+	}
+	if c.Began != nil {
+		c.Began(s.node)
+	}
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		watchMemory(ctx, cancel)
+	}()
+	defer func() {
+		cancel(nil)
+		<-watched
+	}()
+
+	from := &watchedReader{from: dump}
+	manifest, err := backup.Write(f, from, backup.Manifest{
+		Stack: c.Stack.Name, Begun: s.begun.UTC().Truncate(time.Millisecond), Node: s.node, Role: s.role,
+		Replication: backup.Replication{ID: dump.ID, Offset: dump.Offset, MasterOffset: s.offset},
+		Versions:    backup.Versions{Holdfast: c.Version},
+	}, c.Encrypt, m.secrets, func() float64 { return time.Since(s.begun).Seconds() })
+	if refusal := new(RefusedError); err != nil && errors.As(context.Cause(ctx), &refusal) {
+		return manifest, refusal
+	}
+	if from.err != nil {
+		return manifest, &lostSource{fmt.Errorf("copy the data of %s: %w", s.node, from.err)}
+	}
+	return manifest, err
+}
+
+func (m *members) redisAddresses() map[string]string {
+	addresses := map[string]string{}
+	for name, address := range m.addresses {
+		if isRedis(name) {
+			addresses[name] = address
+		}
+	}
+	return addresses
+}
+
+// watchedReader keeps the error of what it reads from.
+type watchedReader struct {
+	from io.Reader
+	err  error
+}
+
+func (r *watchedReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
+}
+
+// checkMemory refuses to fork a node where the machine is short of memory.
+func (m *members) checkMemory(ctx context.Context, s source) error {
+	burden, err := m.admins[s.node].Burden(ctx)
+	if err != nil {
+		return &lostSource{err}
+	}
+	need := burden.Memory/forkShare + spareMemory
+	if free, known := freeMemory(); known && free < need {
+		return refused("the machine has %d MiB of free memory, and a backup needs %d: %s, which has %d MiB of data, forks for it, and what is written meanwhile takes memory twice",
+			free>>20, need>>20, s.node, burden.Memory>>20)
+	}
+	return nil
+}
+
+// watchMemory ends a backup that takes the last memory of the machine.
+func watchMemory(ctx context.Context, cancel context.CancelCauseFunc) {
+	pollEvery(ctx, memoryCheck, func() bool {
+		free, known := freeMemory()
+		if known && free < spareMemory {
+			cancel(refused("the backup was ended, because the machine has only %d MiB of free memory left: what is written while a node is copied takes memory twice", free>>20))
+			return true
+		}
+		return false
+	})
+}
