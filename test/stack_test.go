@@ -226,6 +226,7 @@ func (s *instance) master() string {
 // await polls a condition.
 func (s *instance) await(what string, limit time.Duration, cond func() bool) {
 	s.t.Helper()
+	limit *= 3 // others may use the machine
 	for deadline := time.Now().Add(limit); !cond(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("not within %v: %s", limit, what)

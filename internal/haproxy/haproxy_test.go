@@ -72,7 +72,7 @@ backend tcp
 // eventually waits until a condition holds.
 func eventually(t *testing.T, condition func() error) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		err := condition()
 		if err == nil {

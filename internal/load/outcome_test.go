@@ -224,7 +224,7 @@ func TestWhatWasNeverSentHasFailed(t *testing.T) {
 	if op.Outcome != history.Failed || op.Tries != 0 || op.Status != 0 || !strings.Contains(op.Error, "refused") {
 		t.Errorf("%+v", op)
 	}
-	if took := time.Since(began); took < 50*time.Millisecond || took > time.Second {
+	if took := time.Since(began); took < 50*time.Millisecond || took > 20*time.Second {
 		t.Errorf("it tried for %v", took)
 	}
 }

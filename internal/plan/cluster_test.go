@@ -136,7 +136,7 @@ func (c *cluster) kill(node string) {
 
 func eventually(t *testing.T, within time.Duration, condition func() error) {
 	t.Helper()
-	deadline := time.Now().Add(within)
+	deadline := time.Now().Add(5 * within) // others may use the machine
 	for {
 		err := condition()
 		if err == nil {

@@ -93,7 +93,7 @@ func TestWhatIsStartedIsGivenUpInTime(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if took := time.Since(began); took < hold || took > hold+3*time.Second {
+	if took := time.Since(began); took < hold || took > hold+20*time.Second {
 		t.Errorf("given up after %v, want about %v", took, hold)
 	}
 	if others.Load() > 0 || notExecuted.Load() < 20 {

@@ -73,7 +73,8 @@ func TestAWatcherOutlivesAFailover(t *testing.T) {
 	s := openStream(t, addr, "/v1/keys/a?watch")
 	s.next("put")
 	cluster.Nodes[0].Kill()
-	after := c.must(204, "PUT", "/v1/keys/a", "after", "Content-Type", "text/html", "If-Match", tag)
+	// By its key it is repeated, should the master have died with it.
+	after := c.must(204, "PUT", "/v1/keys/a", "after", "Content-Type", "text/html", "If-Match", tag, idempotencyHeader, "once")
 	if e := s.next("put"); e.ETag != after.header.Get("ETag") || e.Type != "text/html" {
 		t.Errorf("after the failover: %+v", e)
 	}

@@ -25,7 +25,7 @@ func send(t *testing.T, addr, raw string, half bool) (answer []byte, closed bool
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := io.WriteString(conn, raw); err == nil && half {
 		_ = conn.(*net.TCPConn).CloseWrite()
 	}

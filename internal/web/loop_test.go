@@ -95,7 +95,7 @@ func dial(t *testing.T, addr string) *caller {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	return &caller{conn, bufio.NewReader(conn)}
 }
 

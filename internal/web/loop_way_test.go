@@ -86,7 +86,7 @@ func TestAConnectionThatComesBackIsCountedAllTheTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := make([]byte, 4096)
-	_ = there.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = there.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if n, err := there.Read(b); err != nil || !strings.HasPrefix(string(b[:n]), "HTTP/1.1 200") {
 		t.Errorf("%q, %v", b[:n], err)
 	}
@@ -113,7 +113,7 @@ func TestAConnectionIsGivenBackOrClosedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := make([]byte, 4096)
-	_ = there.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = there.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if n, err := there.Read(b); err != nil || !strings.HasPrefix(string(b[:n]), "HTTP/1.1 200") {
 		t.Errorf("given back and closed: %q, %v", b[:n], err)
 	}

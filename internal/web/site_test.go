@@ -86,7 +86,7 @@ func askRaw(t *testing.T, base, method, path, header string) (status int, body s
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	length := ""
 	if method == "POST" {
 		length = "Content-Length: 0\r\n"

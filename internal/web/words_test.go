@@ -42,7 +42,7 @@ func dialRedis(t *testing.T, addr string, login ...string) *rawRedis {
 // ask sends commands at once and returns the answer to each.
 func (c *rawRedis) ask(commands ...[]string) (answers []string) {
 	c.t.Helper()
-	_ = c.conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.conn.SetDeadline(time.Now().Add(time.Minute))
 	var out strings.Builder
 	for _, cmd := range commands {
 		fmt.Fprintf(&out, "*%d\r\n", len(cmd))

@@ -262,10 +262,15 @@ func read(r *bufio.Reader) (string, error) {
 	}
 }
 
-// Eventually polls a condition until it holds, and fails the test when it
-// does not in time.
+// patience is how much longer than on a quiet machine a condition may take: tests
+// run beside each other, and others may use the machine.
+const patience = 5
+
+// Eventually polls a condition until it holds, and fails the test when it does not
+// in time: patience times what a quiet machine needs at most.
 func Eventually(t testing.TB, within time.Duration, what string, holds func() bool) {
 	t.Helper()
+	within *= patience
 	deadline := time.Now().Add(within)
 	for !holds() {
 		if time.Now().After(deadline) {
