@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"os"
 )
@@ -12,6 +13,9 @@ import (
 // the data needs. see is called with that server before it ends; it may be nil.
 // Without a key, what is encrypted is compared with its checksum alone.
 func Verify(ctx context.Context, f *os.File, k Key, program string, see func(*Server) error) (Manifest, Depth, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return Manifest{}, "", err
+	}
 	m, depth, err := Check(f, k)
 	if err != nil || depth == Bytes {
 		return m, depth, err

@@ -197,6 +197,24 @@ func backupText(done supervise.BackupRecord) string {
 	return b.String()
 }
 
+// backupLine is how the backups are: nothing where nobody has taken one.
+func backupLine(b supervise.BackupState) string {
+	line := ""
+	if b.Last != nil {
+		line = "last backup " + b.Last.Begun.Local().Format(time.DateTime)
+	}
+	if !b.Next.IsZero() && b.Failure == nil {
+		line += ", next " + b.Next.Local().Format(time.DateTime)
+	}
+	if b.Failure != nil {
+		line = strings.TrimPrefix(line+"; ", "; ") + "a backup failed at " + b.Failure.At.Local().Format(time.DateTime) + ": " + quote.Text(b.Failure.Error)
+	}
+	if line == "" {
+		return ""
+	}
+	return strings.TrimPrefix(line, ", ") + "\n"
+}
+
 // sizeOf is a number of bytes for a person.
 func sizeOf(bytes int64) string {
 	switch {

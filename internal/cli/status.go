@@ -84,7 +84,7 @@ func printStatus(g *globals, w io.Writer, st supervise.Status) error {
 	if st.Statistics != "" {
 		fmt.Fprintf(w, "   statistics %s", st.Statistics)
 	}
-	fmt.Fprintf(w, "\n%s\n", unserved(st))
+	fmt.Fprintf(w, "\n%s%s\n", unserved(st), backupLine(st.Backup))
 	table(w, g, st, columns)
 	return nil
 }
@@ -172,7 +172,7 @@ func printChanges(w io.Writer, g *globals, st supervise.Status, last []string) (
 		}
 		now = append(now, line)
 	}
-	for line := range strings.Lines(unserved(st)) {
+	for line := range strings.Lines(unserved(st) + backupLine(st.Backup)) {
 		now = append(now, strings.TrimSpace(line))
 	}
 	for _, line := range now {

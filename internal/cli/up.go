@@ -199,7 +199,7 @@ func openSupervisor(g *globals, hosts []plan.Place) (*supervise.Supervisor, func
 	}
 	log := logs.NewLog(state, logs.Supervisor)
 	sup, err := supervise.Open(supervise.Config{
-		Stack: s, BaseDir: base, StateDir: state, Self: self, Hosts: hosts,
+		Stack: s, BaseDir: base, StateDir: state, Self: self, Hosts: hosts, Version: version,
 		Environ: os.Environ(),
 		Log:     slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
 	})

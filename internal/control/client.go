@@ -75,6 +75,18 @@ func (c *Client) Switchover(ctx context.Context, to string) (supervise.Switched,
 	return done, json.NewDecoder(body).Decode(&done)
 }
 
+// Restore asks for the data that is staged (supervise.StageRestore) to take the place of
+// the stack's, and waits until Redis is up with it.
+func (c *Client) Restore(ctx context.Context) (supervise.Restored, error) {
+	var done supervise.Restored
+	body, err := c.do(ctx, http.MethodPost, "/v1/restore")
+	if err != nil {
+		return done, err
+	}
+	defer body.Close()
+	return done, json.NewDecoder(body).Decode(&done)
+}
+
 // Down asks for the stack to be taken down. It is when Status answers
 // ErrNoSupervisor.
 func (c *Client) Down(ctx context.Context, purge bool) error {

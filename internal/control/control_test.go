@@ -31,6 +31,11 @@ func (s *stack) Do(_ context.Context, node string, action supervise.Action) erro
 	return s.err
 }
 
+func (s *stack) Restore(context.Context) (supervise.Restored, error) {
+	s.did = append(s.did, "restore")
+	return supervise.Restored{Node: "redis-2"}, nil
+}
+
 func (s *stack) Switchover(_ context.Context, to string) (supervise.Switched, error) {
 	s.did = append(s.did, "switchover "+to)
 	return supervise.Switched{From: "redis-1", To: to, Waited: 200}, s.err
@@ -79,6 +84,9 @@ func TestCommandsReachTheStackAndItsErrorsComeBack(t *testing.T) {
 	}
 	if done, err := c.Switchover(ctx, "redis-3"); err != nil || done.To != "redis-3" || done.Waited != 200 || s.did[1] != "switchover redis-3" {
 		t.Errorf("switchover = %+v, %v", done, err)
+	}
+	if done, err := c.Restore(ctx); err != nil || done.Node != "redis-2" {
+		t.Errorf("restore: %+v, %v", done, err)
 	}
 	s.err = errors.New("the sea is rough")
 	if err := c.Do(ctx, "web-1", supervise.ActStop); err == nil || err.Error() != "the sea is rough" {

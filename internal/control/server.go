@@ -32,6 +32,7 @@ type Stack interface {
 	Subscribe() (now supervise.Status, changes <-chan supervise.NodeStatus, cancel func())
 	Do(ctx context.Context, node string, action supervise.Action) error
 	Switchover(ctx context.Context, to string) (supervise.Switched, error)
+	Restore(ctx context.Context) (supervise.Restored, error)
 }
 
 // Server answers on the control socket.
@@ -68,6 +69,7 @@ func Listen(stateDir string, stack Stack, down func(purge bool)) (*Server, error
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/nodes/{node}/{action}", s.act)
 	mux.HandleFunc("POST /v1/switchover", s.switchOver)
+	mux.HandleFunc("POST /v1/restore", s.restore)
 	mux.HandleFunc("POST /v1/down", s.takeDown)
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	return s, nil
@@ -145,6 +147,11 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) switchOver(w http.ResponseWriter, r *http.Request) {
 	done, err := s.stack.Switchover(r.Context(), r.URL.Query().Get("to"))
+	answer(w, done, err)
+}
+
+func (s *Server) restore(w http.ResponseWriter, r *http.Request) {
+	done, err := s.stack.Restore(r.Context())
 	answer(w, done, err)
 }
 

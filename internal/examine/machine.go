@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/doctor"
 	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
 )
 
 // machine looks at the machine. Where it has no /proc, that is left out.
@@ -135,4 +136,21 @@ func certificate(path string) (c doctor.Certificate, is bool) {
 }
 
 // backup looks at how the backups are.
-func (e *examination) backup() {}
+func (e *examination) backup() {
+	known, err := supervise.LastBackup(e.StateDir)
+	if err != nil {
+		e.unseen("the backups", err.Error())
+		return
+	}
+	if known.Last == nil && known.Failure == nil {
+		return
+	}
+	b := &doctor.Backup{Every: e.Stack.Backup.Every}
+	if known.Last != nil {
+		b.Last = known.Last.Begun
+	}
+	if known.Failure != nil {
+		b.Failed, b.Why = known.Failure.At, known.Failure.Error
+	}
+	e.facts.Backup = b
+}

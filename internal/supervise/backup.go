@@ -104,6 +104,9 @@ func Backup(ctx context.Context, c BackupConfig) (BackupRecord, error) {
 	defer unlock()
 
 	done, err := c.take(ctx)
+	if ctx.Err() != nil && err != nil {
+		return done, err // nobody wanted it any more
+	}
 	known, readErr := LastBackup(c.StateDir)
 	if err != nil {
 		known.Failure = &BackupFailure{At: time.Now().UTC(), Error: err.Error(), Scheduled: c.Scheduled}
@@ -122,6 +125,8 @@ func Backup(ctx context.Context, c BackupConfig) (BackupRecord, error) {
 // once would fork two nodes.
 const lockPatience = 5 * time.Second
 
+var errBackupBusy = &RefusedError{"another backup or a restore of the stack is under way"}
+
 func (d dir) lockBackup(ctx context.Context) (unlock func(), err error) {
 	f, err := private.Open(d.path(backupLock), os.O_CREATE|os.O_RDWR)
 	if err != nil {
@@ -130,7 +135,7 @@ func (d dir) lockBackup(ctx context.Context) (unlock func(), err error) {
 	free := func(context.Context) bool { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil }
 	if !within(ctx, lockPatience, 50*time.Millisecond, free) {
 		f.Close()
-		return nil, refused("another backup or a restore of the stack is under way")
+		return nil, errBackupBusy
 	}
 	return func() { f.Close() }, nil
 }

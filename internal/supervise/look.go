@@ -48,6 +48,8 @@ func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 	}
 	st := b.snapshot()
 	st.Ready = false // nobody knows
+	st.Backup, _ = LastBackup(stateDir)
+	st.Backup.Next = time.Time{} // nobody takes one
 	return st, nil
 }
 

@@ -328,7 +328,8 @@ func (s *Supervisor) noteMaster(f facts) {
 	defer s.keptMu.Unlock()
 	r := &s.kept.Redis.Replication
 	was := *r
-	if r.Master == name && r.ConfigEpoch == epoch {
+	// What was seen before a restore has a lower epoch.
+	if r.Master == name && r.ConfigEpoch == epoch || epoch < r.ConfigEpoch {
 		return
 	}
 	r.Master, r.ConfigEpoch = name, epoch

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -136,7 +137,13 @@ func (s *Supervisor) Purge() error {
 		return fmt.Errorf("%w: nothing is removed", err)
 	}
 	defer letDrill()
-	for _, name := range []string{"nodes", "logs", "drills", DrillLock, keptFile, "control.sock", logs.SocketName, "lock"} {
+	former, _ := filepath.Glob(s.dir.path(beforeRestore + "*"))
+	for _, path := range former {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("remove the stack's data of before a restore: %w", err)
+		}
+	}
+	for _, name := range []string{"nodes", restoreDir, restoreFile, backupSpool, BackupFile, backupLock, "logs", "drills", DrillLock, keptFile, "control.sock", logs.SocketName, "lock"} {
 		if err := os.RemoveAll(s.dir.path(name)); err != nil {
 			return fmt.Errorf("remove the stack's data: %w", err)
 		}

@@ -68,8 +68,10 @@ type Status struct {
 	// Phase is what the supervisor is about: starting, running or stopping.
 	Phase Phase `json:"phase,omitempty"`
 	// Supervisor is the pid of the supervisor; 0: none runs.
-	Supervisor int          `json:"supervisor"`
-	Nodes      []NodeStatus `json:"nodes"`
+	Supervisor int `json:"supervisor"`
+	// Backup is what is known of the stack's backups.
+	Backup BackupState  `json:"backup,omitzero"`
+	Nodes  []NodeStatus `json:"nodes"`
 }
 
 // Node answers the node of that name.

@@ -37,6 +37,8 @@ type Config struct {
 	// Hosts are where the nodes run, all of them looked after from here; none:
 	// those of last time, and at the first time this machine alone.
 	Hosts []plan.Place
+	// Version is that of Holdfast.
+	Version string
 	// Self is the path of the holdfast program, which is a node's program too.
 	Self string
 	// Environ is the environment that nodes inherit.
@@ -140,6 +142,9 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 			s.Close()
 		}
 	}()
+	if err := s.dir.resumeRestore(s.log); err != nil {
+		return nil, err
+	}
 	if err := s.makePlan(); err != nil {
 		return nil, err
 	}
@@ -356,6 +361,9 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	failures = append(failures, s.endStrays(ctx))
 	s.awaitRotation(ctx)
 	s.board.enter(PhaseRunning)
+	if s.cfg.Stack.Redis.Enabled {
+		s.tasks.Go(s.keepBackups)
+	}
 	return errors.Join(failures...)
 }
 
@@ -478,6 +486,7 @@ func (s *Supervisor) Close() {
 func (s *Supervisor) Status() Status {
 	st := s.board.snapshot()
 	st.Supervisor = os.Getpid()
+	st.Backup, _ = LastBackup(string(s.dir))
 	return st
 }
 

@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/backup"
+	"holdfast/internal/control"
+	"holdfast/internal/quote"
+	"holdfast/internal/supervise"
+)
+
+func restoreCommand(g *globals) *cobra.Command {
+	var keys keyFlags
+	var yes bool
+	c := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Put the data of a backup into the place of the stack's",
+		Long: `Put the data of a backup into the place of the stack's. What was written since that
+backup is lost; the data that is there now is kept in a directory beside it.
+
+The backup is verified first, as by 'holdfast backup verify', and loaded by this
+machine's Redis: a damaged or foreign file changes nothing.
+
+A stack that is down, or was never up, starts with the data at the next 'holdfast up'.
+Of a stack that runs, Redis and its Sentinels are stopped and started again; clients wait
+meanwhile, or get 503. A loss of power in the middle leaves the old data or the new.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := keys.key()
+			if err != nil {
+				return err
+			}
+			return restore(cmd.Context(), g, args[0], key, yes, cmd.OutOrStdout())
+		},
+	}
+	keys.add(g, c)
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask before the data of the stack is replaced")
+	return c
+}
+
+func restore(ctx context.Context, g *globals, file string, key backup.Key, yes bool, stdout io.Writer) error {
+	s, base, state, err := locate(g)
+	if err != nil {
+		return err
+	}
+	if !s.Redis.Enabled {
+		return usagef("the stack has no Redis, and so no data to restore")
+	}
+	f, err := backup.Open(file)
+	if err != nil {
+		return usageError{err}
+	}
+	defer f.Close()
+	m, err := backup.ReadManifest(f)
+	if err != nil {
+		return backupError(file, err)
+	}
+	client := control.NewClient(state)
+	_, err = client.Status(ctx)
+	runs := err == nil
+	if err != nil && !errors.Is(err, control.ErrNoSupervisor) {
+		return err
+	}
+	if err := confirm(g, file, m, s.Name, supervise.Kept(state), runs, yes); err != nil {
+		return err
+	}
+
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	c := supervise.RestoreConfig{
+		BackupConfig: supervise.BackupConfig{
+			Stack: s, BaseDir: base, StateDir: state, Version: version,
+			Log: slog.New(slog.NewTextHandler(g.stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime, Level: slog.LevelWarn})),
+		},
+		File: f, Path: path, Key: key,
+	}
+	unlock, err := c.LockRestore(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	defer supervise.Unstage(state)
+	fmt.Fprintln(g.stderr, "Verifying the backup.")
+	if _, err := supervise.StageRestore(ctx, c); err != nil {
+		if ctx.Err() != nil {
+			return errors.New("interrupted: nothing was changed")
+		}
+		return fmt.Errorf("nothing was changed: %w", backupError(file, err))
+	}
+	var done supervise.Restored
+	if runs {
+		fmt.Fprintln(g.stderr, "Restoring it. Redis and the Sentinels stop for it; requests wait.")
+		done, err = client.Restore(ctx)
+	} else {
+		done, err = supervise.Restore(c)
+	}
+	if err != nil {
+		return nodeError(s.Name, err)
+	}
+	if g.json {
+		return json.NewEncoder(stdout).Encode(done)
+	}
+	_, err = fmt.Fprint(stdout, restoredText(done, runs))
+	return err
+}
+
+// confirm says what is lost, and asks where there is somebody to ask. A stack without
+// data loses none.
+func confirm(g *globals, file string, m backup.Manifest, stackName string, kept, runs, yes bool) error {
+	fmt.Fprintf(g.stderr, "%s:\n%s", quote.Text(file), aboutBackup(m))
+	if m.Stack != stackName {
+		fmt.Fprintf(g.stderr, "It is of the stack %s, and this one is %s.\n", quote.Text(m.Stack), stackName)
+	}
+	if !kept || yes {
+		return nil
+	}
+	state := "is down"
+	if runs {
+		state = "runs"
+	}
+	fmt.Fprintf(g.stderr, "The stack %s %s. What was written since the backup is lost to it; the data of now is kept aside.\n", stackName, state)
+	if in, ok := g.stdin.(*os.File); !ok || !terminal(in) {
+		return usagef("the stack has data already: --yes replaces it")
+	}
+	fmt.Fprint(g.stderr, "Replace the data? [y/N] ")
+	answer, _ := bufio.NewReader(g.stdin).ReadString('\n')
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return nil
+	}
+	return errors.New("nothing was changed")
+}
+
+func restoredText(done supervise.Restored, runs bool) string {
+	var b strings.Builder
+	keys := "The data"
+	if n := done.Manifest.Keys(); n >= 0 {
+		keys = fmt.Sprintf("%d keys", n)
+	}
+	fmt.Fprintf(&b, "%s as of %s", keys, done.Manifest.Begun.Local().Format("2006-01-02 15:04:05"))
+	if runs {
+		fmt.Fprintf(&b, " are there; the master is %s. Requests waited for %.1f s.\n", done.Node, float64(done.Stopped)/1000)
+	} else {
+		b.WriteString(" are in their place; 'holdfast up' starts with them.\n")
+	}
+	if done.Aside != "" {
+		fmt.Fprintf(&b, "The former data is in %s; remove it when it is not needed any more.\n", quote.Shell(done.Aside))
+	}
+	return b.String()
+}

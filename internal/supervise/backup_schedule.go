@@ -1,0 +1,122 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"holdfast/internal/stack"
+)
+
+const (
+	// retryBackup is when a scheduled backup that failed is tried again, at the
+	// latest.
+	retryBackup = 5 * time.Minute
+	// backupTick is how often the supervisor looks whether one is due.
+	backupTick = time.Second
+)
+
+// nextBackup returns when the next scheduled backup is due. One that was missed, such
+// as while the stack was down, is due at once, and so is the first.
+func nextBackup(b stack.Backup, known BackupState, now time.Time) time.Time {
+	next := now
+	if known.Last != nil {
+		next = known.Last.Begun.Add(b.Every)
+	}
+	if known.Failure != nil {
+		if retry := known.Failure.At.Add(min(b.Every, retryBackup)); retry.After(next) {
+			next = retry
+		}
+	}
+	// A clock that was set back would have it wait for long.
+	if latest := now.Add(b.Every); next.After(latest) {
+		next = latest
+	}
+	return next
+}
+
+// keepBackups takes backups when the stack file says, until the supervisor ends. What
+// came of each stands in BackupFile, and in the log.
+func (s *Supervisor) keepBackups() {
+	b := s.cfg.Stack.Backup
+	if b.Every == 0 || b.To == "" {
+		return
+	}
+	shown := time.Time{}
+	for s.wait(backupTick) {
+		if s.stopping.Load() {
+			return
+		}
+		known, err := LastBackup(string(s.dir))
+		if err != nil {
+			s.log.Error("cannot read how the last backup went: one is taken", "error", err)
+			known = BackupState{}
+		}
+		next := nextBackup(b, known, time.Now())
+		if time.Now().Before(next) {
+			if !next.Equal(shown) {
+				shown = next
+				s.planBackup(next)
+			}
+			continue
+		}
+		s.scheduledBackup(s.ctx, b)
+	}
+}
+
+// planBackup writes down when the next one is due.
+func (s *Supervisor) planBackup(next time.Time) {
+	unlock, err := s.dir.lockBackup(s.ctx)
+	if err != nil {
+		return // whoever has it writes the file, too; the next tick shows it
+	}
+	defer unlock()
+	known, err := LastBackup(string(s.dir))
+	if err == nil && !known.Next.Equal(next) {
+		known.Next = next.UTC()
+		err = s.dir.writeJSON(BackupFile, known)
+	}
+	if err != nil {
+		s.log.Warn("cannot write down when the next backup is due", "error", err)
+	}
+}
+
+// scheduledBackup takes one.
+func (s *Supervisor) scheduledBackup(ctx context.Context, b stack.Backup) {
+	c := BackupConfig{
+		Stack: s.cfg.Stack, BaseDir: s.cfg.BaseDir, StateDir: s.cfg.StateDir, Version: s.cfg.Version,
+		Keep: b.Keep, Scheduled: true, Log: s.log,
+	}
+	var err error
+	if c.Store, err = OpenStore(b.To, b, s.cfg.BaseDir, s.cfg.Environ); err == nil {
+		c.Encrypt, err = EncryptionOf(b, s.cfg.BaseDir)
+	}
+	var done BackupRecord
+	if err == nil {
+		done, err = Backup(ctx, c)
+	} else {
+		s.noteFailure(err)
+	}
+	switch busy := new(RefusedError); {
+	case err == nil:
+		s.log.Info("backup taken", "where", done.Where, "bytes", done.Bytes, "keys", done.Keys, "node", done.Node, "seconds", done.Seconds, "removed", len(done.Removed))
+	case ctx.Err() != nil:
+	case errors.As(err, &busy) && busy == errBackupBusy: // it is tried again
+	default:
+		s.log.Error("the scheduled backup failed", "error", err)
+	}
+}
+
+// noteFailure writes down why no backup could be begun.
+func (s *Supervisor) noteFailure(why error) {
+	unlock, err := s.dir.lockBackup(s.ctx)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	known, _ := LastBackup(string(s.dir))
+	known.Failure = &BackupFailure{At: time.Now().UTC(), Error: why.Error(), Scheduled: true}
+	if err := s.dir.writeJSON(BackupFile, known); err != nil {
+		s.log.Warn("cannot write down how the backup went", "error", err)
+	}
+}

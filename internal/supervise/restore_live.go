@@ -1,0 +1,160 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"holdfast/internal/plan"
+)
+
+// loadLimit is how long a redis node may take to load restored data, or to copy it.
+const loadLimit = 30 * time.Minute
+
+// Restore puts what is staged (StageRestore) into the place of the data of the stack
+// that runs. Redis and the Sentinels are stopped for it and started again; web nodes
+// hold their requests meanwhile, or tell their clients to come again. Once it is decided
+// it goes on whatever becomes of ctx, and is carried out by the next supervisor if
+// this one ends.
+func (s *Supervisor) Restore(ctx context.Context) (Restored, error) {
+	if s.stopping.Load() {
+		return Restored{}, errStopping
+	}
+	if !s.cfg.Stack.Redis.Enabled {
+		return Restored{}, refused("the stack has no Redis")
+	}
+	if s.board.snapshot().Phase != PhaseRunning {
+		return Restored{}, refused("the stack is still starting: restore when it is up, or take it down first")
+	}
+	free := func(context.Context) bool { return s.switching.TryLock() }
+	if !within(ctx, 2*time.Second, 20*time.Millisecond, free) {
+		return Restored{}, refused("a switchover is under way")
+	}
+	defer s.switching.Unlock()
+
+	s.keptMu.Lock()
+	node := nodeToRestore(s.kept, s.cfg.Stack.Redis.Replicas)
+	s.keptMu.Unlock()
+	r, err := s.dir.decideRestore(node)
+	if err != nil {
+		return Restored{}, err
+	}
+	// From here on there is no way back.
+	ctx = context.WithoutCancel(ctx)
+	s.log.Warn("the data is restored from a backup: Redis and the Sentinels are stopped", "file", r.File, "node", node)
+	began := time.Now()
+	again := s.redisWanted(node)
+	if err := s.exchangeData(ctx, r, again); err != nil {
+		return Restored{}, fmt.Errorf("the restore is decided, and not carried out yet: %w. 'holdfast down' and 'holdfast up' carry it out", err)
+	}
+	done := Restored{Manifest: r.Manifest, Node: node, Aside: s.dir.aside(r)}
+	if err := s.startRedis(ctx, again); err != nil {
+		return done, fmt.Errorf("the data is restored, and not every node is up with it yet: %w; see 'holdfast status'", err)
+	}
+	done.Stopped = time.Since(began).Milliseconds()
+	s.log.Info("the data is restored", "node", node, "former", done.Aside, "took", time.Since(began).Round(time.Millisecond))
+	return done, nil
+}
+
+// redisWanted are the Sentinels and the redis nodes that are to be up after a restore:
+// those that nobody has stopped, and the node with the data. Sentinels come first.
+func (s *Supervisor) redisWanted(node string) (stages [2][]string) {
+	for _, n := range s.board.snapshot().Nodes {
+		switch {
+		case n.State == Down && n.Name != node:
+		case n.Kind == plan.Sentinel:
+			stages[0] = append(stages[0], n.Name)
+		case n.Kind == plan.Redis:
+			stages[1] = append(stages[1], n.Name)
+		}
+	}
+	return stages
+}
+
+// exchangeData stops Redis and the Sentinels, and puts the data into its place. A
+// supervisor that comes after this one starts those of again.
+func (s *Supervisor) exchangeData(ctx context.Context, r decidedRestore, again [2][]string) error {
+	// Sentinels, the master, its replicas: see stopOrder.
+	for i := range 3 {
+		failures := await(s.each(s.stopOrder()[2+i], func(name string) error {
+			return s.send(ctx, name, command{action: ActStop})
+		}))
+		if len(failures) > 0 {
+			return failures[0]
+		}
+	}
+	if err := s.dir.placeRestored(r); err != nil {
+		return err
+	}
+	for _, d := range s.host.Dirs { // the data directories of the other nodes
+		if err := os.MkdirAll(s.dir.path(d), 0o700); err != nil {
+			return err
+		}
+	}
+
+	s.keptMu.Lock()
+	defer s.keptMu.Unlock()
+	s.kept.restored(r.Node, s.dir.sentinelFiles())
+	if err := s.saveKept(); err != nil {
+		return err
+	}
+	if err := s.writeSentinelFiles(); err != nil {
+		return err
+	}
+	s.kept.Redis.Rewriting = false
+	if err := s.saveKept(); err != nil {
+		return err
+	}
+	for _, name := range slices.Concat(again[0], again[1]) {
+		record, err := s.dir.readRecord(name)
+		if err != nil {
+			return err
+		}
+		record.Want = wantUp
+		if err := s.dir.writeRecord(name, record); err != nil {
+			return err
+		}
+	}
+	return s.dir.endRestore()
+}
+
+// writeSentinelFiles writes the Sentinels' files anew, with the master that is known
+// now. No Sentinel runs, and the caller has keptMu.
+func (s *Supervisor) writeSentinelFiles() error {
+	m, err := machine(s.cfg.Stack, s.cfg.BaseDir, s.cfg.StateDir, s.kept)
+	if err != nil {
+		return err
+	}
+	p, err := plan.Make(s.cfg.Stack, m)
+	if err != nil {
+		return err
+	}
+	for _, h := range p.Hosts {
+		for _, f := range h.Files {
+			if filepath.Base(f.Path) != sentinelConf {
+				continue
+			}
+			if err := s.dir.writeFile(f.Path, os.FileMode(f.Mode), []byte(f.Content)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// startRedis starts the Sentinels and then the redis nodes, of which the one with the
+// data comes first: the others wait for it.
+func (s *Supervisor) startRedis(ctx context.Context, stages [2][]string) error {
+	for _, names := range stages {
+		failures := await(s.each(names, func(name string) error {
+			return s.bringUp(ctx, s.nodes[name], command{action: ActStart}, loadLimit)
+		}))
+		if len(failures) > 0 {
+			return failures[0]
+		}
+	}
+	return nil
+}
