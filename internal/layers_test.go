@@ -32,6 +32,7 @@ var layers = []string{
 	"attack",    // clients that ask too much
 	"history",   // recorded operations. Pure
 	"dashboard", // the web page and its events
+	"metrics",   // the stack's figures for Prometheus
 	"control",   // HTTP on a unix socket: server and client
 	"supervise", // carries a plan out
 	"release",   // copies of users' programs

@@ -155,6 +155,16 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 	s.must("drill", "undo")
 	s.wellAgain()
 
+	// A backup that failed.
+	backup := filepath.Join(s.state, "backup.json")
+	if err := os.WriteFile(backup, []byte(`{"failure":{"at":"2026-03-05T05:00:00Z","error":"no room"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.finds(doctor.Error, "backup", "", "no room")
+	if err := os.Remove(backup); err != nil {
+		t.Fatal(err)
+	}
+
 	// Nodes that hang and that were stopped. The command says so, too.
 	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
 	pid := s.node(replica).PID

@@ -99,6 +99,11 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 		}
 		return err
 	}
+	stopMetrics, err := serveMetrics(sup)
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
 	asked := make(chan bool, 1) // to take the stack down; and purge?
 	server, err := control.Listen(sup.StateDir(), sup, func(purge bool) {
 		select {

@@ -237,7 +237,8 @@ var each = []struct {
 	{"a backup that failed", func(f *Facts) {
 		f.Backup = &Backup{Last: now.Add(-time.Hour), Failed: now.Add(-time.Minute), Why: "no room"}
 	}, Error, "backup", "", "no room"},
-	{"an old backup", func(f *Facts) { f.Backup = &Backup{Last: now.Add(-3 * time.Hour), Every: time.Hour} }, Warning, "backup", "", "3 hours old"},
+	{"an old backup", func(f *Facts) { f.Backup = &Backup{Last: now.AddDate(0, 0, -9)} }, Warning, "backup", "", "9 days old"},
+	{"a backup that is late", func(f *Facts) { f.Backup = &Backup{Last: now.AddDate(0, 0, -1), Next: now.Add(-3 * time.Hour)} }, Warning, "backup", "", "was due 3 hours ago"},
 	{"a full disk", func(f *Facts) { f.Machine.DiskFree = 1 << 20 }, Error, "disk", "", "1.0 of 102400.0 MB"},
 	{"a disk that fills", func(f *Facts) { f.Machine.DiskFree = 1 << 30 }, Warning, "disk", "", "1024.0 of"},
 	{"no room for rewriting", func(f *Facts) {

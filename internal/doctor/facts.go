@@ -245,8 +245,8 @@ type Change struct {
 type Backup struct {
 	// Last is when the last good one was made; zero: never.
 	Last time.Time
-	// Every is how often one is to be made; 0: on demand.
-	Every time.Duration
+	// Next is when the next one is due; zero: they are made on demand.
+	Next time.Time
 	// Failed is when the last try failed, and Why; zero: it did not.
 	Failed time.Time
 	Why    string

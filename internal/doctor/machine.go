@@ -153,6 +153,9 @@ func checkClocks(f *findings) {
 // oldBackup is the age from which on a backup that is made on demand is old.
 const oldBackup = 7 * 24 * time.Hour
 
+// lateBackup is how late one that is made by a schedule may be: it takes its time.
+const lateBackup = time.Hour
+
 func checkBackup(f *findings) {
 	b := f.Backup
 	if b == nil {
@@ -161,11 +164,11 @@ func checkBackup(f *findings) {
 	if !b.Failed.IsZero() && b.Failed.After(b.Last) {
 		f.add(Error, "", fmt.Sprintf("the last backup%s failed: %s", f.ago(b.Failed), b.Why), "what was written since the last good one"+f.since(b.Last)+" has no copy", "mend the cause, then 'holdfast backup'")
 	}
-	limit := oldBackup
-	if b.Every > 0 {
-		limit = 2 * b.Every
-	}
-	if age := f.Now.Sub(b.Last); !b.Last.IsZero() && age > limit {
+	switch age := f.Now.Sub(b.Last); {
+	case !b.Next.IsZero() && f.Now.Sub(b.Next) > lateBackup && f.Supervisor.PID != 0:
+		f.add(Warning, "", "the backup that was due"+f.ago(b.Next)+" has not been made", "what was written since the last one"+f.since(b.Last)+" has no copy",
+			"'holdfast logs supervisor' shows why; 'holdfast backup' makes one now")
+	case !b.Last.IsZero() && b.Next.IsZero() && age > oldBackup:
 		f.add(Warning, "", fmt.Sprintf("the last good backup is %s old", roughly(age)), "what was written since has no copy", "'holdfast backup'")
 	}
 }

@@ -1,11 +1,9 @@
 package examine
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -16,6 +14,7 @@ import (
 
 	"holdfast/internal/doctor"
 	"holdfast/internal/haproxy"
+	"holdfast/internal/metrics"
 	"holdfast/internal/plan"
 	"holdfast/internal/redis"
 	"holdfast/internal/stack"
@@ -220,12 +219,12 @@ func (e *examination) askWeb(ctx context.Context, p plan.Process, n *doctor.Node
 		e.unseen("the in-sync set of "+p.Node, "its metrics are off (apps."+p.App+".kv.admin)")
 		return nil
 	}
-	web, err := webFacts(ctx, p.Admin)
+	web, err := metrics.ReadWeb(ctx, p.Admin)
 	if err != nil {
 		e.unseen("the in-sync set of "+p.Node, err.Error())
 		return nil
 	}
-	n.Web = web
+	n.Web = (*doctor.Web)(&web)
 	return nil
 }
 
@@ -263,49 +262,6 @@ func unwrapped(err error) error {
 		return inner
 	}
 	return err
-}
-
-// maxMetrics is how much of a node's metrics is read.
-const maxMetrics = 4 << 20
-
-// webFacts reads what a web node sees of Redis from its metrics.
-func webFacts(ctx context.Context, admin string) (*doctor.Web, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/metrics", nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := noRedirects.Do(req)
-	if err != nil {
-		return nil, unwrapped(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("/metrics answers %s", resp.Status)
-	}
-	web := &doctor.Web{}
-	lines := bufio.NewScanner(io.LimitReader(resp.Body, maxMetrics))
-	for lines.Scan() {
-		series, text, _ := strings.Cut(lines.Text(), " ")
-		name, labels, _ := strings.Cut(series, "{")
-		value, _ := strconv.ParseFloat(text, 64)
-		switch name {
-		case "holdfast_ready":
-			web.Ready = value == 1
-		case "holdfast_redis_master_info":
-			if value == 1 {
-				web.Master = strings.TrimSuffix(strings.TrimPrefix(labels, `address="`), `"}`)
-			}
-		case "holdfast_redis_replicas":
-			web.Replicas = int(value)
-		case "holdfast_redis_in_sync_replicas":
-			web.InSync = int(value)
-		case "holdfast_redis_batch_operations_count":
-			web.Wrote = value > 0
-		case "holdfast_held_requests":
-			web.Held = int(value)
-		}
-	}
-	return web, lines.Err()
 }
 
 // contentOf is what the plan has for a file of a node.

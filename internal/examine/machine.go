@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -145,9 +146,9 @@ func (e *examination) backup() {
 	if known.Last == nil && known.Failure == nil {
 		return
 	}
-	b := &doctor.Backup{Every: e.Stack.Backup.Every}
+	b := &doctor.Backup{Next: known.Next}
 	if known.Last != nil {
-		b.Last = known.Last.Begun
+		b.Last = known.Last.Begun.Add(time.Duration(known.Last.Seconds * float64(time.Second)))
 	}
 	if known.Failure != nil {
 		b.Failed, b.Why = known.Failure.At, known.Failure.Error

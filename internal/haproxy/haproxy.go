@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -170,53 +171,73 @@ func (s Stat) Finding() string {
 // Stat asks for the statistics of all proxies and servers, in the order of
 // the configuration.
 func (c *Client) Stat(ctx context.Context) ([]Stat, error) {
+	rows, err := c.Rows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var stats []Stat
+	for _, row := range rows {
+		stats = append(stats, row.Stat())
+	}
+	return stats, nil
+}
+
+// Row is one row of the statistics by HAProxy's own names of the columns; those
+// that do not apply to the row are empty.
+type Row map[string]string
+
+// Rows asks for the statistics as Stat does, with every column.
+func (c *Client) Rows(ctx context.Context) ([]Row, error) {
 	out, err := c.do(ctx, "show stat")
 	if err != nil {
 		return nil, err
 	}
-	rows := csv.NewReader(strings.NewReader(strings.TrimPrefix(out, "# ")))
-	rows.FieldsPerRecord = -1
-	head, err := rows.Read()
+	in := csv.NewReader(strings.NewReader(strings.TrimPrefix(out, "# ")))
+	in.FieldsPerRecord = -1
+	head, err := in.Read()
 	if err != nil {
 		return nil, fmt.Errorf("HAProxy at %s: show stat: no header line: %w", c.socket, err)
 	}
-	column := map[string]int{}
-	for i, name := range head {
-		column[name] = i
-	}
 	for _, name := range []string{"pxname", "svname", "status"} {
-		if _, ok := column[name]; !ok {
+		if !slices.Contains(head, name) {
 			return nil, fmt.Errorf("HAProxy at %s: show stat has no column %q", c.socket, name)
 		}
 	}
-	var stats []Stat
+	var rows []Row
 	for {
-		row, err := rows.Read()
+		fields, err := in.Read()
 		if errors.Is(err, io.EOF) {
-			return stats, nil
+			return rows, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("HAProxy at %s: show stat: %w", c.socket, err)
 		}
-		field := func(name string) string {
-			if i, ok := column[name]; ok && i < len(row) {
-				return row[i]
+		row := Row{}
+		for i, name := range head {
+			if i < len(fields) {
+				row[name] = fields[i]
 			}
-			return ""
 		}
-		number := func(name string) int64 {
-			n, _ := strconv.ParseInt(field(name), 10, 64) // empty where it does not apply
-			return n
-		}
-		stats = append(stats, Stat{
-			Backend: field("pxname"), Server: field("svname"),
-			Status: field("status"), CheckStatus: field("check_status"),
-			CheckMeaning: field("check_desc"), CheckCode: int(number("check_code")), CheckDetail: field("last_chk"),
-			Tracks:   field("tracked"),
-			Sessions: number("scur"), Queued: number("qcur"), TotalSessions: number("stot"),
-			Requests: number("req_tot"), Retries: number("wretr"), Redispatches: number("wredis"),
-			Since: time.Duration(number("lastchg")) * time.Second,
-		})
+		rows = append(rows, row)
+	}
+}
+
+// number is a column's; 0 where it does not apply.
+func (r Row) number(name string) int64 {
+	n, _ := strconv.ParseInt(r[name], 10, 64)
+	return n
+}
+
+// Stat is the row with its figures read.
+func (r Row) Stat() Stat {
+	return Stat{
+		Backend: r["pxname"], Server: r["svname"],
+		Status: r["status"], CheckStatus: r["check_status"],
+		CheckMeaning: r["check_desc"], CheckCode: int(r.number("check_code")), CheckDetail: r["last_chk"],
+		Tracks:   r["tracked"],
+		Sessions: r.number("scur"), Queued: r.number("qcur"), TotalSessions: r.number("stot"),
+		Requests: r.number("req_tot"), Retries: r.number("wretr"), Redispatches: r.number("wredis"),
+		Since: time.Duration(r.number("lastchg")) * time.Second,
 	}
 }
 

@@ -60,6 +60,12 @@ func Make(s stack.Stack, m Machine) (Plan, error) {
 	if s.Entry.Statistics != "" {
 		p.StatisticsURL = p.EntryURL + s.Entry.Statistics
 	}
+	if p.Metrics = s.Metrics.Listen; p.Metrics == "" {
+		p.Metrics = net.JoinHostPort("127.0.0.1", strconv.Itoa(m.Ports[PortMetrics]))
+	}
+	if !s.Metrics.Enabled {
+		p.Metrics = ""
+	}
 	for _, h := range places(m) {
 		made, err := b.host(h)
 		if err != nil {

@@ -102,6 +102,9 @@ func Needs(s stack.Stack) []PortNeed {
 			needs = append(needs, PortNeed{Node: adminPort(n.name)})
 		}
 	}
+	if s.Metrics.Enabled && s.Metrics.Listen == "" {
+		needs = append(needs, PortNeed{Node: PortMetrics})
+	}
 	return needs
 }
 

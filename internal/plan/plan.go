@@ -29,7 +29,9 @@ type Plan struct {
 	EntryURL string `json:"entry"`
 	// StatisticsURL is HAProxy's page; empty: none.
 	StatisticsURL string `json:"statistics,omitempty"`
-	Hosts         []Host `json:"hosts"`
+	// Metrics is host:port of the supervisor's metrics; empty: none.
+	Metrics string `json:"metrics,omitempty"`
+	Hosts   []Host `json:"hosts"`
 }
 
 // Host is what one machine has to have and to run.
@@ -190,6 +192,10 @@ func adminPort(node string) string { return node + ".admin" }
 // PortRedisMaster is the name in Machine.Ports of the balancers' port that
 // always leads to the Redis master, for programs that know no Sentinels.
 const PortRedisMaster = "redis-master"
+
+// PortMetrics is the name in Machine.Ports of the supervisor's port for Prometheus,
+// where the stack file names none.
+const PortMetrics = "metrics"
 
 // Secrets are the passwords of the Redis users and of drills at the entry, 64
 // hexadecimal digits each, and the Sentinels' run ids, 40 digits each.

@@ -188,6 +188,7 @@ func TestNeedsListsEveryPortOnce(t *testing.T) {
 		{"web-1", 0, 5001}, {"web-2", 0, 5002},
 		{"redis-master", 0, 0},
 		{"web-1.admin", 0, 0}, {"web-2.admin", 0, 0},
+		{"metrics", 0, 0},
 	}
 	if got := Needs(s); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)

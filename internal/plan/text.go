@@ -17,6 +17,9 @@ func (p Plan) Text() string {
 		fmt.Fprintf(&out, ", statistics at %s", p.StatisticsURL)
 	}
 	out.WriteString("\n")
+	if p.Metrics != "" {
+		fmt.Fprintf(&out, "The supervisor's metrics: http://%s/metrics\n", p.Metrics)
+	}
 	for _, h := range p.Hosts {
 		fmt.Fprintf(&out, "\nHost %s runs, stage after stage:\n", h.Name)
 		for _, process := range h.Processes {

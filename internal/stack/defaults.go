@@ -46,6 +46,7 @@ func base() Stack {
 			DownAfter:       500 * time.Millisecond,
 			FailoverTimeout: 2 * time.Second,
 		},
+		Metrics: Metrics{Enabled: true},
 		Timeouts: Timeouts{
 			HTTPRequest: 10 * time.Second,
 			Queue:       time.Minute,

@@ -68,6 +68,8 @@ func tables() ([]key[Stack], []key[App]) {
 		sectionKey("redis", redisKeys, func(s *Stack) *Redis { return &s.Redis },
 			"The replicated store: one master, its replicas, and the Sentinels that fail over."),
 		backupKey(),
+		sectionKey("metrics", metricsKeys, func(s *Stack) *Metrics { return &s.Metrics },
+			"Where Prometheus finds the state of the stack, its nodes and its balancers."),
 		sectionKey("timeouts", timeoutKeys, func(s *Stack) *Timeouts { return &s.Timeouts },
 			"HAProxy's time-outs, by its names."),
 		numberKey("retries", 0, 100, func(s *Stack) *int { return &s.Retries },
@@ -139,6 +141,15 @@ var routeKeys = []key[Route]{
 		"Host names; one of them has to match as well. Case does not matter."),
 	textKey("app", appRule, func(r *Route) *string { return &r.App },
 		"The application that gets the request."),
+}
+
+var metricsKeys = []key[Metrics]{
+	boolKey("enabled", func(m *Metrics) *bool { return &m.Enabled },
+		"Whether the supervisor has an address for Prometheus (/metrics); \"holdfast plan\" shows it."),
+	textKey("listen", addressRule, func(m *Metrics) *string { return &m.Listen },
+		"host:port; one that is not on loopback needs auth: none. Default: 127.0.0.1, at a port that is chosen on the first start and kept."),
+	textKey("auth", authRule, func(m *Metrics) *string { return &m.Auth },
+		"Who may read the metrics at an address that is not on loopback. none: everybody who reaches it."),
 }
 
 var tcpKeys = []key[TCPEntry]{

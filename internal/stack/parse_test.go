@@ -143,6 +143,7 @@ func TestTheDefaultStackIsTheDocumentedOne(t *testing.T) {
 			Save:      []string{"900 1", "300 10", "60 10000"},
 			DownAfter: 500 * time.Millisecond, FailoverTimeout: 2 * time.Second,
 		},
+		Metrics: Metrics{Enabled: true},
 		Timeouts: Timeouts{
 			HTTPRequest: 10 * time.Second, Queue: time.Minute, Connect: 2 * time.Second, Client: time.Minute,
 			Server: time.Minute, HTTPKeepAlive: 10 * time.Second, Check: 2 * time.Second,

@@ -31,6 +31,8 @@ type Stack struct {
 	Redis Redis `yaml:"redis"`
 	// Backup is about copies of its data.
 	Backup Backup `yaml:"backup"`
+	// Metrics is where Prometheus finds how the stack is.
+	Metrics Metrics `yaml:"metrics"`
 	// Timeouts are HAProxy's.
 	Timeouts Timeouts `yaml:"timeouts"`
 	// Retries is how often HAProxy tries to reach a server before it gives
@@ -86,6 +88,17 @@ type TCPEntry struct {
 	// Auth is as in Entry.
 	Auth string `yaml:"auth"`
 	App  string `yaml:"app"`
+}
+
+// Metrics is the address at which the supervisor tells Prometheus of itself, of every
+// node, and of the balancers.
+type Metrics struct {
+	Enabled bool `yaml:"enabled"`
+	// Listen is host:port; empty: 127.0.0.1 and a port that is chosen on the first
+	// start and kept.
+	Listen string `yaml:"listen"`
+	// Auth is as in Entry.
+	Auth string `yaml:"auth"`
 }
 
 // Kind says what runs an application.

@@ -19,6 +19,7 @@ func validate(r *reader, s Stack) {
 	validateEntries(r, s)
 	validateRedis(r, s)
 	validateBackup(r, s)
+	validateMetrics(r, s)
 	validatePorts(r, s)
 	validateShares(r, s)
 }
@@ -217,6 +218,16 @@ func validateEntries(r *reader, s Stack) {
 	}
 }
 
+// validateMetrics complains of metrics that others can read, where nobody says so.
+func validateMetrics(r *reader, s Stack) {
+	m := s.Metrics
+	if m.Listen == "" || m.Auth != "" || onLoopback(m.Listen) || r.faulty("metrics/listen") || r.faulty("metrics/auth") {
+		return
+	}
+	_, port, _ := net.SplitHostPort(m.Listen)
+	r.complain(r.near("metrics/listen"), "metrics.listen: %s can be reached from other machines, and the metrics ask nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody read them", m.Listen, port)
+}
+
 // onLoopback reports whether only this machine reaches an address. A name
 // other than localhost may lead anywhere.
 func onLoopback(address string) bool {
@@ -268,6 +279,9 @@ func validatePorts(r *reader, s Stack) {
 	entry("entry/listen", s.Entry.Listen)
 	for i, e := range s.TCP {
 		entry(path("tcp").item(i).key("listen"), e.Listen)
+	}
+	if s.Metrics.Enabled && s.Metrics.Listen != "" {
+		entry("metrics/listen", s.Metrics.Listen)
 	}
 	for _, name := range s.AppNames() {
 		nodes(path("apps").key(name).key("ports"), s.Apps[name].Ports)

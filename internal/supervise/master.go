@@ -337,7 +337,9 @@ func (s *Supervisor) noteMaster(f facts) {
 	if err := s.saveKept(); err != nil {
 		*r = was // so that the next look tries again: the disk may have room then
 		s.log.Error("cannot write down who is the Redis master", "error", err)
+		return
 	}
+	s.tally.masterIs(was.Master, name)
 }
 
 // running is the address at which an adopted process listens: where it was

@@ -88,6 +88,7 @@ type Supervisor struct {
 	switching sync.Mutex
 	unsettled atomic.Bool
 	logs      logKeeper
+	tally     tally
 
 	// tasks are the goroutines; halt ends them.
 	tasks sync.WaitGroup

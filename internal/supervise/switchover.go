@@ -66,7 +66,8 @@ func refused(format string, args ...any) error { return &RefusedError{fmt.Sprint
 // with the most data, and returns when every node and Sentinel knows. Its error is
 // a RefusedError when it did not begin. It may take some seconds, in which writes
 // wait for a fraction of one.
-func (s *Supervisor) Switchover(ctx context.Context, to string) (Switched, error) {
+func (s *Supervisor) Switchover(ctx context.Context, to string) (_ Switched, err error) {
+	defer func() { s.tally.switched(err) }()
 	if s.stopping.Load() {
 		return Switched{}, errStopping
 	}
@@ -89,6 +90,8 @@ func (s *Supervisor) Switchover(ctx context.Context, to string) (Switched, error
 		return Switched{}, err
 	}
 	w := &switchover{sup: s, from: from, to: heir, facts: f, log: s.log.With("from", from, "to", heir)}
+	s.tally.switches(heir)
+	defer s.tally.ended()
 	w.log.Info("switchover begins")
 	waited, err := w.run(ctx)
 	if err != nil {

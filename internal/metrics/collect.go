@@ -1,0 +1,333 @@
+package metrics
+
+import (
+	"context"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"holdfast/internal/haproxy"
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/redis"
+	"holdfast/internal/supervise"
+)
+
+// collector gathers when Prometheus asks. It is safe for concurrent use.
+type collector struct {
+	stack    Stack
+	version  string
+	password string // of the operator
+
+	mu     sync.Mutex // held while it gathers
+	last   []prometheus.Metric
+	at     time.Time
+	admins map[string]*redis.Admin // by address
+	closed bool
+}
+
+func newCollector(stack Stack, version, password string) *collector {
+	return &collector{stack: stack, version: version, password: password, admins: map[string]*redis.Admin{}}
+}
+
+func (c *collector) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, a := range c.admins {
+		a.Close()
+	}
+}
+
+// Describe is part of prometheus.Collector. The nodes come and go: what there is
+// shows when it is gathered.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect is part of prometheus.Collector.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	if time.Since(c.at) > fresh {
+		g := &gathering{}
+		c.gather(context.Background(), g)
+		c.last, c.at = g.metrics, time.Now()
+	}
+	for _, m := range c.last {
+		out <- m
+	}
+}
+
+// gathering takes in metrics, from several goroutines.
+type gathering struct {
+	mu      sync.Mutex
+	metrics []prometheus.Metric
+}
+
+// add adds one value. Labels are names and values in turn.
+func (g *gathering) add(m metric, value float64, labels ...string) {
+	var names, values []string
+	for i := 0; i+1 < len(labels); i += 2 {
+		names, values = append(names, labels[i]), append(values, labels[i+1])
+	}
+	made := prometheus.MustNewConstMetric(prometheus.NewDesc(m.name, m.help, names, nil), m.kind, value, values...)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.metrics = append(g.metrics, made)
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// seconds is a point in time as Prometheus has it; 0 for none.
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
+// gather asks for everything, all nodes at once.
+func (c *collector) gather(ctx context.Context, g *gathering) {
+	st, p := c.stack.Status(), c.stack.Plan()
+	c.ofStack(g, st)
+	c.ofNodes(g, st)
+	gatherBackup(g, c.stack.StateDir())
+
+	specs := map[string]plan.Process{}
+	for _, h := range p.Hosts {
+		for _, process := range h.Processes {
+			specs[process.Node] = process
+		}
+	}
+	r := &replication{lags: map[string]behind{}, linked: map[string]bool{}}
+	votes := &votes{}
+	var asking sync.WaitGroup
+	for _, n := range st.Nodes {
+		if n.PID == 0 {
+			continue
+		}
+		switch n.Kind {
+		case plan.Redis:
+			admin := c.admin(n.Address)
+			asking.Go(func() { ofRedis(ctx, g, n, admin, r) })
+		case plan.Sentinel:
+			admin := c.admin(n.Address)
+			asking.Go(func() { ofSentinel(ctx, g, n, admin, st.Stack, votes) })
+		case plan.Web:
+			if at := specs[n.Name].Admin; at != "" {
+				asking.Go(func() { ofWeb(ctx, g, n, at) })
+			}
+		case plan.Balancer:
+			client := haproxy.NewClient(filepath.Join(c.stack.StateDir(), specs[n.Name].Probe.Socket))
+			asking.Go(func() { ofBalancer(ctx, g, n.Name, client) })
+		}
+	}
+	asking.Wait()
+	r.tell(g, st)
+	if p.Stack.Redis.Enabled && p.Stack.Redis.Sentinels > 0 {
+		g.add(sentinelsAgree, truth(votes.agree(p.Stack.Redis.Sentinels)))
+	}
+}
+
+// admin is a client of a redis node or Sentinel, the same at each time. The caller
+// holds mu.
+func (c *collector) admin(address string) *redis.Admin {
+	a := c.admins[address]
+	if a == nil {
+		a = redis.NewAdmin(address, "operator", c.password)
+		c.admins[address] = a
+	}
+	return a
+}
+
+// ofStack tells of the stack as a whole.
+func (c *collector) ofStack(g *gathering, st supervise.Status) {
+	g.add(stackInfo, 1, "stack", st.Stack, "version", c.version)
+	g.add(stackReady, truth(st.Ready))
+	for _, phase := range []supervise.Phase{supervise.PhaseStarting, supervise.PhaseRunning, supervise.PhaseStopping} {
+		g.add(supervisorPhase, truth(st.Phase == phase), "phase", string(phase))
+	}
+	unserved := map[[2]string]bool{}
+	for _, u := range st.Unserved {
+		unserved[[2]string{u.App, u.Balancer}] = true
+	}
+	for _, app := range c.stack.Plan().Stack.AppNames() {
+		for _, n := range st.Nodes {
+			if n.Kind == plan.Balancer && n.State == supervise.Up {
+				g.add(appServed, truth(!unserved[[2]string{app, n.Name}]), "app", app, "balancer", n.Name)
+			}
+		}
+	}
+	t := c.stack.Tally()
+	g.add(failovers, float64(t.Failovers))
+	g.add(switchovers, float64(t.Switchovers), "result", "done")
+	g.add(switchovers, float64(t.Failed), "result", "failed")
+	g.add(switchovers, float64(t.Refused), "result", "refused")
+	g.add(switchoverRuns, truth(t.Switching))
+}
+
+// states are those that a node can be in.
+var states = []supervise.State{supervise.Starting, supervise.Up, supervise.Paused, supervise.Draining, supervise.Down, supervise.Failed}
+
+// ofNodes tells of each node and its processes.
+func (c *collector) ofNodes(g *gathering, st supervise.Status) {
+	var pids []int
+	for _, n := range st.Nodes {
+		if n.PID != 0 {
+			pids = append(pids, n.PID)
+		}
+	}
+	figures := process.FiguresOf(pids...)
+	for _, n := range st.Nodes {
+		about := []string{"node", n.Name, "kind", string(n.Kind), "app", n.App, "host", n.Host}
+		g.add(nodeUp, truth(n.State == supervise.Up), about...)
+		for _, state := range states {
+			g.add(nodeState, truth(n.State == state), "node", n.Name, "state", string(state))
+		}
+		g.add(nodeRestarts, float64(n.Restarts), "node", n.Name)
+		g.add(nodeSince, seconds(n.Since), "node", n.Name)
+		if n.Kind == plan.Web {
+			g.add(nodeInRotation, truth(n.State == supervise.Up && n.Excluded == ""), "node", n.Name, "app", n.App)
+		}
+		if n.Kind == plan.Redis {
+			for _, role := range []string{"master", "replica"} {
+				g.add(nodeRole, truth(n.Role == role), "node", n.Name, "role", role)
+			}
+		}
+		f, known := figures[n.PID]
+		if n.PID == 0 || !known {
+			continue
+		}
+		g.add(nodeCPU, f.CPU.Seconds(), "node", n.Name)
+		g.add(nodeMemory, float64(f.Memory), "node", n.Name)
+		g.add(nodeFiles, float64(f.OpenFiles), "node", n.Name)
+		g.add(nodeMaxFiles, float64(f.MaxFiles), "node", n.Name)
+	}
+}
+
+// ofWeb tells of one of Holdfast's own web nodes what matters to the whole stack.
+func ofWeb(ctx context.Context, g *gathering, n supervise.NodeStatus, admin string) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	if web, err := ReadWeb(ctx, admin); err == nil && web.Wrote {
+		g.add(inSync, float64(web.InSync), "node", n.Name)
+	}
+}
+
+// behind is how far a replica is behind its master, by the master's word.
+type behind struct {
+	bytes   int64
+	seconds float64
+}
+
+// replication takes in what the redis nodes tell of each other.
+type replication struct {
+	mu     sync.Mutex
+	lags   map[string]behind // by address
+	linked map[string]bool   // by node
+}
+
+// ofRedis tells of one redis node.
+func ofRedis(ctx context.Context, g *gathering, n supervise.NodeStatus, admin *redis.Admin, r *replication) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	info, err := admin.Info(ctx)
+	g.add(redisAnswers, truth(err == nil), "node", n.Name)
+	if err != nil {
+		return
+	}
+	number := func(name string) float64 {
+		v, _ := strconv.ParseFloat(info[name], 64)
+		return v
+	}
+	g.add(redisMemory, number("used_memory"), "node", n.Name)
+	g.add(redisMaxMemory, number("maxmemory"), "node", n.Name)
+	g.add(redisClients, number("connected_clients"), "node", n.Name)
+	g.add(redisCommands, number("total_commands_processed"), "node", n.Name)
+	g.add(redisEvicted, number("evicted_keys"), "node", n.Name)
+	g.add(redisAOF, truth(info["aof_last_write_status"] == "ok" && info["aof_enabled"] == "1"), "node", n.Name)
+	g.add(redisSnapshot, truth(info["rdb_last_bgsave_status"] == "ok"), "node", n.Name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if info["role"] != "master" {
+		r.linked[n.Name] = info["master_link_status"] == "up"
+		return
+	}
+	offset := int64(number("master_repl_offset"))
+	for name, value := range info {
+		if !strings.HasPrefix(name, "slave") || !strings.HasPrefix(value, "ip=") {
+			continue
+		}
+		fields := map[string]string{}
+		for field := range strings.SplitSeq(value, ",") {
+			k, v, _ := strings.Cut(field, "=")
+			fields[k] = v
+		}
+		has, _ := strconv.ParseInt(fields["offset"], 10, 64)
+		lag, _ := strconv.ParseFloat(fields["lag"], 64)
+		r.lags[fields["ip"]+":"+fields["port"]] = behind{max(0, offset-has), lag}
+	}
+}
+
+// tell tells of the replicas, when all were asked.
+func (r *replication) tell(g *gathering, st supervise.Status) {
+	online := 0
+	for _, n := range st.Nodes {
+		if n.Kind != plan.Redis {
+			continue
+		}
+		if linked, is := r.linked[n.Name]; is {
+			g.add(redisLinked, truth(linked), "node", n.Name)
+			online += int(truth(linked))
+		}
+		if lag, known := r.lags[n.Address]; known {
+			g.add(redisLagBytes, float64(lag.bytes), "node", n.Name)
+			g.add(redisLagSeconds, lag.seconds, "node", n.Name)
+		}
+	}
+	if len(r.linked)+len(r.lags) > 0 {
+		g.add(redisReplicas, float64(online))
+	}
+}
+
+// votes take in what the Sentinels hold of the master.
+type votes struct {
+	mu    sync.Mutex
+	names []string
+}
+
+// agree reports whether a majority answers, and all of them name the same master.
+func (v *votes) agree(sentinels int) bool {
+	for _, name := range v.names {
+		if name != v.names[0] {
+			return false
+		}
+	}
+	return len(v.names) > sentinels/2
+}
+
+// ofSentinel tells of one Sentinel.
+func ofSentinel(ctx context.Context, g *gathering, n supervise.NodeStatus, admin *redis.Admin, master string, v *votes) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	view, err := admin.View(ctx, master)
+	g.add(redisAnswers, truth(err == nil), "node", n.Name)
+	if err != nil {
+		return
+	}
+	g.add(sentinelEpoch, float64(view.Epoch), "node", n.Name)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.names = append(v.names, view.Address)
+}
