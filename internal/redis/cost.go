@@ -25,6 +25,10 @@ type estimate struct {
 	// alone counts.
 	cost func(sizes []float64) float64
 	base float64
+	// bytes is what it takes beside that for the bytes of its keys.
+	bytes weighing
+	// sizes are what asks have told, and weights what those of bytes have.
+	sizes, weights []float64
 	// timed is how many of asks are for cost; the others are the parts of the answer.
 	// ranged: the cost is the answer's. length is what another answer had.
 	timed  int
@@ -35,12 +39,34 @@ type estimate struct {
 	instead string
 }
 
-// nanoseconds is the estimate once the sizes are known.
-func (e *estimate) nanoseconds(sizes []float64) float64 {
-	if e.cost == nil {
-		return e.base
+// nanoseconds is the estimate once the sizes are known, and the bytes of keys.
+func (e *estimate) nanoseconds(sizes, bytes []float64) float64 {
+	ns := e.base
+	if e.cost != nil {
+		ns += e.cost(sizes)
 	}
-	return e.base + e.cost(sizes)
+	if e.bytes.cost != nil {
+		ns += e.bytes.cost(sizes, bytes)
+	}
+	return ns
+}
+
+// and returns the estimate of a command that does two things. The other one has no
+// bytes of its own.
+func (e estimate) and(other estimate) estimate {
+	n, one, two := len(e.asks), e.cost, other.cost
+	e.asks = slices.Concat(e.asks, other.asks)
+	e.base += other.base
+	e.cost = func(sizes []float64) (ns float64) {
+		if one != nil {
+			ns += one(sizes[:n])
+		}
+		if two != nil {
+			ns += two(sizes[n:])
+		}
+		return ns
+	}
+	return e
 }
 
 // What a command takes in nanoseconds for each word, and in any case. The words'
@@ -65,8 +91,8 @@ const (
 	perInter     = 800  // SINTER, for each member of the smallest set in each set
 	perDiff      = 1200
 	perUnion     = 1000
-	perZInter    = 1500
-	perZDiff     = 2000
+	perZInter    = 2000
+	perZDiff     = 3000
 	perZUnion    = 4500
 	perStored    = 2200 // ZRANGESTORE
 	perRemoved   = 700  // ZREMRANGEBYSCORE, ZPOPMIN
@@ -76,9 +102,9 @@ const (
 	perZeroed    = 1.4  // SETBIT, SETRANGE beyond the end
 	perCell      = 13   // LCS
 	perCopied    = 800  // COPY, DUMP
-	perKey       = 300  // KEYS
+	perKey       = 500  // KEYS
 	perRegisters = 20e3 // PFCOUNT, for each key
-	perScanned   = 1000 // SCAN … COUNT
+	perScanned   = 2000 // SCAN … COUNT
 )
 
 // longestString is how many bytes a string may have, as Redis comes (manual,
@@ -101,51 +127,39 @@ func (s *Spec) dataCost(cmd Command) estimate {
 	}
 	switch s.Name {
 	case "smembers":
-		return ofAll(perMember, "SSCAN", "SCARD", cmd[1])
+		return ofAll(perMember, "SSCAN", "SCARD", cmd[1]).copied(cmd[1], perMember, perCopy, 0)
 	case "hgetall", "hkeys", "hvals":
-		return ofAll(perField, "HSCAN or HMGET", "HLEN", cmd[1])
+		return ofAll(perField, "HSCAN or HMGET", "HLEN", cmd[1]).copied(cmd[1], perField, perCopy, 0)
 	case "sinter", "sinterstore", "sintercard", "zinter", "zinterstore", "zintercard":
 		per := float64(perInter)
 		if s.Name[0] == 'z' {
 			per = perZInter
 		}
-		return s.ofSets(cmd, func(sizes []float64) float64 { return per * slices.Min(sizes) * float64(len(sizes)) })
+		e, keys := s.ofSets(cmd, func(sizes []float64) float64 { return per * slices.Min(sizes) * float64(len(sizes)) })
+		return e.withBytes(keys, allBytes(perHashed))
 	case "sdiff", "sdiffstore", "zdiff", "zdiffstore":
 		per := float64(perDiff)
 		if s.Name[0] == 'z' {
 			per = perZDiff
 		}
-		return s.ofWholeSets(cmd, func(sizes []float64) float64 {
+		e, keys := s.ofWholeSets(cmd, func(sizes []float64) float64 {
 			return per * min(sizes[0]*float64(len(sizes)), together(sizes))
 		})
+		return e.withBytes(keys, differing)
 	case "sunion", "sunionstore":
-		return s.ofWholeSets(cmd, func(sizes []float64) float64 { return perUnion * together(sizes) })
+		e, keys := s.ofWholeSets(cmd, func(sizes []float64) float64 { return perUnion * together(sizes) })
+		return e.withBytes(keys, allBytes(perHashed))
 	case "zunion", "zunionstore":
-		return s.ofWholeSets(cmd, func(sizes []float64) float64 { return perZUnion * together(sizes) })
+		e, keys := s.ofWholeSets(cmd, func(sizes []float64) float64 { return perZUnion * together(sizes) })
+		return e.withBytes(keys, allBytes(perHashed))
 	case "lrange":
-		return ofRange(perListed, "a shorter range", "LLEN", cmd[1], cmd[2], cmd[3])
+		return ofRange(perListed, "a shorter range", "LLEN", cmd[1], cmd[2], cmd[3]).copied(cmd[1], perListed, perCopy, 0)
 	case "lindex", "lset", "ltrim":
 		return ofAll(perSkipped, "shorter lists", "LLEN", cmd[1])
 	case "lrem", "linsert", "lpos":
-		return ofAll(perPassed, "shorter lists", "LLEN", cmd[1])
+		return ofAll(perPassed, "shorter lists", "LLEN", cmd[1]).withBytes(cmd[1:2], allBytes(perMatched))
 	case "sort", "sort_ro":
-		per := float64(perSorted)
-		patterns := 0.0
-		for i, word := range cmd[2:] {
-			by, get := strings.EqualFold(word, "by"), strings.EqualFold(word, "get")
-			if by || strings.EqualFold(word, "alpha") {
-				per = perCompared
-			} else if get {
-				per += perSorted / 3
-			}
-			if (by || get) && i+3 < len(cmd) {
-				patterns += perBuilt * float64(len(cmd[i+3]))
-			}
-		}
-		per += patterns
-		e := ofKeys([]string{cmd[1]}, "LLEN", "SCARD", "ZCARD")
-		e.cost, e.instead = linear(per), "a sorted set, which keeps its order"
-		return e
+		return sortCost(cmd)
 	case "srandmember", "hrandfield", "zrandmember":
 		if len(cmd) < 3 {
 			return estimate{}
@@ -155,15 +169,19 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		if n < 0 {
 			return drawn(-n, size, cmd[1])
 		}
-		e := ofAll(perRandom, "a smaller count", size, cmd[1])
-		return e.limited(3 * n)
+		return ofAll(perRandom, "a smaller count", size, cmd[1]).limited(3*n).copied(cmd[1], perRandom, perCopy, 0)
 	case "spop", "lpop", "rpop", "zpopmin", "zpopmax":
 		if len(cmd) < 3 {
 			return estimate{}
 		}
 		size := map[byte]string{'s': "SCARD", 'l': "LLEN", 'r': "LLEN", 'z': "ZCARD"}[s.Name[0]]
-		e := ofAll(perRemoved, "a smaller count", size, cmd[1])
-		return e.limited(number64(cmd[2]))
+		perByte := perCopy
+		if s.Name == "spop" {
+			perByte = perPopped
+		}
+		return ofAll(perRemoved, "a smaller count", size, cmd[1]).limited(number64(cmd[2])).copied(cmd[1], perRemoved, perByte, 0)
+	case "lmpop", "zmpop":
+		return s.popCost(cmd)
 	case "geosearch", "georadius", "georadius_ro", "georadiusbymember", "georadiusbymember_ro", "geosearchstore":
 		per, key := float64(perPlace), 1
 		if s.Name == "geosearchstore" {
@@ -172,21 +190,30 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		if option(cmd, "store") > 0 || option(cmd, "storedist") > 0 {
 			per = perPlace + perStored
 		}
-		return ofAll(per, "several smaller keys, one for each region", "ZCARD", cmd[key])
+		for _, with := range []string{"withcoord", "withdist", "withhash"} {
+			if option(cmd, with) > 0 {
+				per += perPlace
+			}
+		}
+		return ofAll(per, "several smaller keys, one for each region", "ZCARD", cmd[key]).copied(cmd[key], per, perCopy, 0)
 	case "copy", "dump":
-		e := s.ofAnything(cmd[1:2]).withBytes(perHashed, cmd[1:2])
+		e := s.ofAnything(cmd[1:2]).and(estimate{asks: []Command{eval(bytesScript, cmd[1:2])}, cost: linear(perHashed)})
+		e = e.and(ofContents(cmd[1], unlimited, 0, 0, perHashed)).and(ofGroups(cmd[1], "", perGroup, perConsumer, perForgotten, unlimited))
 		e.instead = "smaller keys"
 		return e
 	case "memory|usage":
+		e := ofGroups(cmd[2], "", perConsumer/2, perConsumer/2, 0, 0) // it goes through all of these
+		e.instead = "XINFO STREAM"
 		at := option(cmd, "samples")
 		if at == 0 || at+1 >= len(cmd) {
-			return estimate{}
+			return e
 		}
-		e := s.ofAnything(cmd[2:3])
-		e.instead = "fewer SAMPLES"
+		elements := s.ofAnything(cmd[2:3])
 		if n := number64(cmd[at+1]); n > 0 {
-			return e.limited(n)
+			elements = elements.atMost(n * perCopied)
 		}
+		e = elements.and(e)
+		e.instead = "fewer SAMPLES"
 		return e
 	case "keys":
 		if hardness(cmd[1]) > maxKeySteps {
@@ -219,6 +246,17 @@ func (s *Spec) dataCost(cmd Command) estimate {
 		return estimate{base: perCode * float64(size(cmd)), instead: "a shorter program"}
 	case "publish":
 		return publishCost(cmd)
+	case "pubsub|channels", "pubsub|shardchannels":
+		return channelsCost(cmd)
+	case "lolwut":
+		if s.few(cmd) {
+			return estimate{}
+		}
+		return estimate{base: perDrawing, instead: "LOLWUT without arguments"}
+	case "command|docs", "command|info", "latency|histogram", "config|get":
+		return estimate{base: perTold * float64(len(cmd)-2), instead: "fewer names at a time"}
+	case "restore":
+		return restoreCost(cmd)
 	case "pfcount", "pfmerge":
 		return estimate{base: perRegisters * float64(len(cmd)-1), instead: "fewer keys"}
 	}
@@ -248,11 +286,11 @@ func (s *Spec) dataCost(cmd Command) estimate {
 
 // rangeCost is the estimate of what is about a part of a sorted set.
 func (s *Spec) rangeCost(cmd Command) (estimate, bool) {
-	kind, key, reverse, per := "", 1, false, float64(perRanged)
+	kind, key, reverse, per, perByte := "", 1, false, float64(perRanged), perCopy
 	switch s.Name {
 	case "zrange", "zrangestore":
 		if s.Name == "zrangestore" {
-			key, per = 2, perStored
+			key, per, perByte = 2, perStored, 2*perHashed
 		}
 		if kind = "RANK"; option(cmd, "byscore") > 0 {
 			kind = "SCORE"
@@ -283,7 +321,7 @@ func (s *Spec) rangeCost(cmd Command) (estimate, bool) {
 		return estimate{}, true
 	}
 	if kind == "RANK" {
-		return ofRange(per, "a shorter range", "ZCARD", cmd[key], cmd[key+1], cmd[key+2]), true
+		return ofRange(per, "a shorter range", "ZCARD", cmd[key], cmd[key+1], cmd[key+2]).copied(cmd[key], per, perByte, 0), true
 	}
 	first, last := cmd[key+1], cmd[key+2]
 	if reverse {
@@ -293,68 +331,16 @@ func (s *Spec) rangeCost(cmd Command) (estimate, bool) {
 	if kind == "LEX" {
 		count = "ZLEXCOUNT"
 	}
-	e := estimate{asks: []Command{{count, cmd[key], first, last}}, cost: linear(per), instead: "a shorter range, or LIMIT"}
+	e := estimate{
+		asks: []Command{{count, cmd[key], first, last}, {"ZCARD", cmd[key]}},
+		cost: func(sizes []float64) float64 { return per * sizes[0] }, instead: "a shorter range, or LIMIT",
+	}
 	if at := option(cmd, "limit"); at > 0 && at+2 < len(cmd) {
 		if n := number64(cmd[at+2]); n >= 0 {
 			e = e.limited(number64(cmd[at+1]) + n)
 		}
 	}
-	return e, true
-}
-
-// stringCost is the estimate of what is about the bytes of a string.
-func (s *Spec) stringCost(cmd Command) (estimate, bool) {
-	switch s.Name {
-	case "getrange", "substr":
-		return ofRange(perByte, "a shorter range", "STRLEN", cmd[1], cmd[2], cmd[3]), true
-	case "bitcount", "bitpos":
-		first := map[string]int{"bitcount": 2, "bitpos": 3}[s.Name]
-		if len(cmd) < first+2 || strings.EqualFold(cmd[len(cmd)-1], "bit") {
-			return ofAll(perByte, "a range", "STRLEN", cmd[1]), true
-		}
-		return ofRange(perByte, "a shorter range", "STRLEN", cmd[1], cmd[first], cmd[first+1]), true
-	case "bitop":
-		e := ofKeys(cmd[3:], "STRLEN")
-		e.cost = func(sizes []float64) float64 { return slices.Max(sizes) * float64(len(sizes)) }
-		e.instead = "shorter strings"
-		return e, true
-	case "lcs":
-		e := ofKeys(cmd[1:3], "STRLEN")
-		e.cost = func(sizes []float64) float64 { return perCell * sizes[0] * sizes[1] }
-		e.instead = "shorter strings"
-		return e, true
-	case "setrange", "setbit", "bitfield":
-		e := ofKeys(cmd[1:2], "STRLEN")
-		end := s.lastByte(cmd)
-		if end > longestString {
-			return estimate{}, true // Redis refuses it
-		}
-		e.cost = func(sizes []float64) float64 { return perZeroed * max(0, end-sizes[0]) }
-		e.instead = "a lower offset"
-		return e, true
-	}
-	return estimate{}, false
-}
-
-// lastByte is up to where a string grows by SETRANGE, SETBIT or BITFIELD.
-func (s *Spec) lastByte(cmd Command) (last float64) {
-	switch s.Name {
-	case "setrange":
-		return number64(cmd[2]) + float64(len(cmd[3]))
-	case "setbit":
-		return number64(cmd[2]) / 8
-	}
-	for i := 2; i+2 < len(cmd); i++ {
-		if !strings.EqualFold(cmd[i], "set") && !strings.EqualFold(cmd[i], "incrby") {
-			continue
-		}
-		at, scale := cmd[i+2], 1.0
-		if strings.HasPrefix(at, "#") {
-			at, scale = at[1:], 64 // as wide as the widest type
-		}
-		last = max(last, number64(at)*scale/8)
-	}
-	return last
+	return e.copied(cmd[key], per, perByte, 1), true
 }
 
 // sizesOf are the commands that tell the size of a value, by category.
@@ -401,17 +387,17 @@ func (s *Spec) told(cmd Command) (keys []string) {
 }
 
 // ofSets is the estimate of a command about several sets, or sorted sets. Where it
-// stores what it finds, the first key is where to.
-func (s *Spec) ofSets(cmd Command, cost func(sizes []float64) float64) estimate {
-	keys := s.told(cmd)
+// stores what it finds, the first key is where to. It returns the others, too.
+func (s *Spec) ofSets(cmd Command, cost func(sizes []float64) float64) (e estimate, keys []string) {
+	keys = s.told(cmd)
 	if strings.HasSuffix(s.Name, "store") && len(keys) > 0 {
 		keys = keys[1:]
 	}
 	if len(keys) == 0 {
-		return estimate{}
+		return estimate{}, nil
 	}
 	const each = 2
-	e := ofKeys(keys, "SCARD", "ZCARD")
+	e = ofKeys(keys, "SCARD", "ZCARD")
 	e.cost = func(told []float64) float64 {
 		sizes := make([]float64, len(told)/each)
 		for i := range sizes {
@@ -420,25 +406,17 @@ func (s *Spec) ofSets(cmd Command, cost func(sizes []float64) float64) estimate 
 		return cost(sizes)
 	}
 	e.instead = "smaller sets"
-	return e
+	return e, keys
 }
 
 // ofWholeSets is ofSets for a command that goes through its sets as often as it
-// names them, byte by byte.
-func (s *Spec) ofWholeSets(cmd Command, cost func(sizes []float64) float64) estimate {
-	e := s.ofSets(cmd, cost)
-	if e.cost == nil {
-		return e
-	}
-	const each = 2 // asks for each set
-	keys := make([]string, 0, len(e.asks)/each)
-	for i := 0; i < len(e.asks); i += each {
-		keys = append(keys, e.asks[i][1])
-	}
+// names them.
+func (s *Spec) ofWholeSets(cmd Command, cost func(sizes []float64) float64) (estimate, []string) {
+	e, keys := s.ofSets(cmd, cost)
 	if most(keys) > maxNamed {
-		return tooMuch("each key once")
+		return tooMuch("each key once"), nil
 	}
-	return e.withBytes(perHashed, keys)
+	return e, keys
 }
 
 // ofKeys asks for the sizes of keys.
@@ -477,8 +455,17 @@ func ofRange(per float64, instead, size, key, first, last string) estimate {
 
 // limited is the estimate when a command takes at most n of the elements.
 func (e estimate) limited(n float64) estimate {
-	all, each := e.cost, e.cost([]float64{1})
+	one := make([]float64, len(e.asks))
+	one[0] = 1
+	all, each := e.cost, e.cost(one)
 	e.cost = func(sizes []float64) float64 { return min(all(sizes), each*max(0, n)) }
+	return e
+}
+
+// atMost is the estimate when a command takes no longer than so many nanoseconds.
+func (e estimate) atMost(ns float64) estimate {
+	all := e.cost
+	e.cost = func(sizes []float64) float64 { return min(all(sizes), ns) }
 	return e
 }
 

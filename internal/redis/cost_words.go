@@ -12,14 +12,14 @@ import (
 
 // What such words take, in nanoseconds, measured as those of cost.go.
 const (
-	perTried   = 2.5 // for each byte of an element at which a pattern is tried, and each step there
-	perBuilt   = 1.4 // SORT … BY and GET, for each element and each byte of the pattern
-	perHashed  = 1.8 // SUNION, ZUNION and their kin, for each byte of the sets
-	perDrawn   = 3   // SRANDMEMBER and its kin with a negative count, for each byte
-	perAnswer  = 1.7 // MGET, HMGET, for each byte
-	perCode    = 80  // a script or a library of functions, for each byte
-	perClaimed = 10e3
-	perDeleted = 4e3 // XDEL
+	perTried   = 2.5   // for each byte of an element at which a pattern is tried, and each step there
+	perBuilt   = 1.4   // SORT … BY and GET, for each element and each byte of the pattern
+	perHashed  = 1.8   // SUNION, ZUNION and their kin, for each byte of the sets
+	perDrawn   = 3     // SRANDMEMBER and its kin with a negative count, for each byte
+	perAnswer  = 1.7   // MGET, HMGET, for each byte
+	perDrawing = 150e6 // LOLWUT, as large as it may be
+	perTold    = 100e3 // COMMAND DOCS and its kin, for each name, of which some have many subcommands
+	perCode    = 80    // a script or a library of functions, for each byte
 )
 
 // maxNamed is how often a command may name a key that it goes through each time.
@@ -86,23 +86,102 @@ func most(words []string) (n int) {
 	return n
 }
 
-// withBytes adds what a command takes for each byte of its keys, as far as Redis
-// knows from some elements of each (manual, MEMORY USAGE).
-func (e estimate) withBytes(per float64, keys []string) estimate {
-	n, cost := len(e.asks), e.cost
-	for _, key := range keys {
-		e.asks = append(e.asks, Command{"MEMORY", "USAGE", key})
+// channelsCost is the estimate of PUBSUB CHANNELS and PUBSUB SHARDCHANNELS.
+func channelsCost(cmd Command) estimate {
+	steps, counter := 0.0, "pubsub_channels"
+	if len(cmd) > 2 {
+		steps = hardness(cmd[2])
 	}
-	e.cost = func(sizes []float64) float64 { return cost(sizes[:n]) + per*together(sizes[n:]) }
+	if steps > maxElementSteps {
+		return tooMuch("a pattern that repeats itself less between its asterisks")
+	}
+	if strings.EqualFold(cmd[1], "shardchannels") {
+		counter = "pubsubshard_channels"
+	}
+	return estimate{
+		asks: []Command{eval(counterScript, nil, counter)},
+		cost: linear(perKey + perTried*steps*shortChannel), instead: "PUBSUB NUMSUB",
+	}
+}
+
+// counterScript returns a number of INFO stats.
+const counterScript = `return tonumber(string.match(redis.call('INFO', 'stats'), ARGV[1] .. ':(%d+)')) or 0`
+
+// What RESTORE takes, in nanoseconds.
+const (
+	perPacked   = 150  // for each byte of a collection, which may be unpacked
+	perRestored = 1500 // for each element of one that is not packed
+	perUnpacked = 0.5  // for each byte that a compressed string has
+)
+
+// restoreCost is the estimate of RESTORE, by what its payload begins with: the type
+// and, of a string, whether it is compressed, of a collection, its length (Redis 7.0,
+// rdb.h).
+func restoreCost(cmd Command) estimate {
+	payload := cmd[3]
+	e := estimate{base: perPacked * float64(len(payload)), instead: "smaller values"}
+	if len(payload) < 2 {
+		return e
+	}
+	const (
+		ofString         = 0
+		quicklist        = 18
+		compressed       = 0xc3
+		setOf, hashOf    = 2, 4
+		zsetOf, newZset  = 3, 5
+		everyByteOfAList = 20 // a node of 8 KB may be compressed
+	)
+	switch payload[0] {
+	case ofString:
+		e.base = perByte * float64(len(payload))
+		if payload[1] == compressed {
+			_, rest := rdbLength(payload[2:])
+			whole, _ := rdbLength(rest)
+			e.base += perUnpacked * min(whole, longestString)
+		}
+	case setOf, hashOf, zsetOf, newZset:
+		n, _ := rdbLength(payload[1:])
+		e.base = perRestored*min(n, float64(len(payload))) + perHashed*float64(len(payload))
+	case quicklist:
+		e.base = everyByteOfAList * float64(len(payload))
+	}
 	return e
+}
+
+// rdbLength reads a length as it stands in a dump (rdb.h, RDB_6BITLEN and so on). What
+// it cannot read is 0.
+func rdbLength(text string) (n float64, rest string) {
+	if text == "" {
+		return 0, ""
+	}
+	bytes := 0 // that follow, beside those bits of the first byte that belong to the number
+	first := text[0] & 0x3f
+	switch kind := text[0] >> 6; {
+	case kind == 1:
+		bytes = 1
+	case text[0] == 0x80:
+		first, bytes = 0, 4
+	case text[0] == 0x81:
+		first, bytes = 0, 8
+	case kind != 0:
+		return 0, ""
+	}
+	if len(text) <= bytes {
+		return 0, ""
+	}
+	n = float64(first)
+	for i := range bytes {
+		n = n*256 + float64(text[1+i])
+	}
+	return n, text[1+bytes:]
 }
 
 // drawn is the estimate of n elements that are drawn from a key, each anew.
 func drawn(n float64, size, key string) estimate {
 	e := ofKeys([]string{key}, size)
-	e.asks = append(e.asks, Command{"MEMORY", "USAGE", key, "SAMPLES", "1000"})
 	e.base, e.instead = n*perRandom, "a smaller count"
-	e.cost = func(sizes []float64) float64 { return n * perDrawn * sizes[1] / max(sizes[0], 1) }
+	e = e.withBytes([]string{key}, func(sizes, bytes []float64) float64 { return n * perDrawn * bytes[0] / max(sizes[0], 1) })
+	e.bytes.asks[0] = append(e.bytes.asks[0], "SAMPLES", "1000")
 	return e
 }
 
@@ -114,17 +193,19 @@ func (s *Spec) scanCost(cmd Command) estimate {
 	switch {
 	case s.Name == "scan" && steps > maxKeySteps, s.Name != "scan" && steps > maxElementSteps:
 		return tooMuch("a pattern that repeats itself less between its asterisks")
-	case s.Name == "scan" || steps == 0:
+	case s.Name == "scan":
 		return e
 	}
 	size := map[byte]string{'s': "SCARD", 'h': "HLEN", 'z': "ZCARD"}[s.Name[0]]
 	count := optionNumber(append(Command{"", ""}, withShortCount(cmd[at+1:])...), "count", 10)
-	e.asks = []Command{{size, cmd[1]}, {"MEMORY", "USAGE", cmd[1]}}
-	e.instead = "a smaller COUNT, or a simpler pattern"
-	e.cost = func(sizes []float64) float64 {
-		return perTried * steps * sizes[1] * min(1, count/max(sizes[0], 1))
+	if count <= fewElements && steps == 0 {
+		return e
 	}
-	return e
+	e.asks = []Command{{size, cmd[1]}}
+	e.instead = "a smaller COUNT, or a simpler pattern"
+	return e.withBytes(cmd[1:2], func(sizes, bytes []float64) float64 {
+		return (perCopy + perTried*steps) * bytes[0] * min(1, count/max(sizes[0], 1))
+	})
 }
 
 // Redis tries each pattern that somebody listens to at the name of a channel to

@@ -47,7 +47,7 @@ const (
 
 // counted take as long as a number among their words says, though Redis calls them
 // fast.
-var counted = setOf("spop", "lpop", "rpop", "zpopmin", "zpopmax", "setbit", "xautoclaim", "xclaim", "xdel", "mget", "hmget")
+var counted = setOf("spop", "lpop", "rpop", "zpopmin", "zpopmax", "setbit", "xautoclaim", "xclaim", "xdel", "mget", "hmget", "lolwut")
 
 // few reports whether one of them takes a short time with these words.
 func (s *Spec) few(cmd Command) bool {
@@ -58,6 +58,8 @@ func (s *Spec) few(cmd Command) bool {
 		return len(cmd) <= briefClaims
 	case s.Name == "mget", s.Name == "hmget":
 		return len(cmd) <= 2*maxNamed || !repeats(cmd[1:])
+	case s.Name == "lolwut":
+		return len(cmd) <= 3 // with its version and no size
 	case len(cmd) < 3:
 		return true
 	case s.Name == "setbit":

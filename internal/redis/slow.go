@@ -76,23 +76,16 @@ func (t *tooMany) Error() string { return "too many slow commands at once" }
 // together now. It refuses those that take too long; the others go back to
 // the queue. An error ends the session: nothing was sent then.
 func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, error) {
-	var asks rueidis.Commands
-	for _, o := range batch {
-		for i := range o.estimates {
-			for _, ask := range o.estimates[i].asks {
-				asks = append(o.asked(s.conn.B(), asks), s.plain(ask))
-			}
+	q := questioner{b: s.conn.B(), plain: s.plain, send: func(cmds rueidis.Commands) []rueidis.RedisResult {
+		answers, _ := s.exchange(ctx, cmds)
+		return answers
+	}}
+	if q.ask(batch) != nil {
+		for _, o := range batch {
+			o.cause = errLost
+			s.again = append(s.again, o)
 		}
-	}
-	var answers []rueidis.RedisResult
-	if len(asks) > 0 {
-		if answers, _ = s.exchange(ctx, asks); answers[len(answers)-1].NonRedisError() != nil {
-			for _, o := range batch {
-				o.cause = errLost
-				s.again = append(s.again, o)
-			}
-			return nil, errLost
-		}
+		return nil, errLost
 	}
 	fit, left, full := batch[:0], time.Duration(slowBudget), false
 	asked, waits := false, false // for the lease
@@ -100,8 +93,7 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 	// decide how long it takes, and what is sent behind it cannot be called back.
 	scripts := false
 	for i, o := range batch {
-		var costs []time.Duration
-		costs, answers = o.costs(answers)
+		costs := o.costs()
 		if o.oneScript() && costs[0] <= longestCommand {
 			costs[0] = s.w.lines.scriptCost(o)
 			if time.Now().Before(s.strictUntil) {
@@ -160,49 +152,33 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 // affordable reports whether a replica may be asked for all of an operation at once.
 // An error says that it did not answer.
 func (o *operation) affordable(ctx context.Context, l *link, inCluster bool) (bool, error) {
-	var asks rueidis.Commands
-	if inCluster {
-		asks = append(asks, l.B().Readonly().Build())
-	}
-	for i := range o.estimates {
-		for _, ask := range o.estimates[i].asks {
-			asks = append(o.asked(l.B(), asks), plain(l.B(), ask))
+	q := questioner{b: l.B(), plain: func(cmd Command) rueidis.Completed { return plain(l.B(), cmd) }}
+	q.send = func(cmds rueidis.Commands) []rueidis.RedisResult {
+		if !inCluster {
+			return l.DoMulti(ctx, cmds...)
 		}
+		return l.DoMulti(ctx, append(rueidis.Commands{l.B().Readonly().Build()}, cmds...)...)[1:]
 	}
-	var answers []rueidis.RedisResult
-	if len(asks) > 0 {
-		answers = l.DoMulti(ctx, asks...)
-		if err := answers[len(answers)-1].NonRedisError(); err != nil {
-			return false, err
-		}
+	if err := q.ask([]*operation{o}); err != nil {
+		return false, err
 	}
-	if inCluster {
-		answers = answers[1:]
-	}
-	costs, _ := o.costs(answers)
+
+	costs := o.costs()
 	return total(costs) <= longestCommand && o.expected <= float64(l.each.budget), nil
 }
 
-// costs are the estimates of an operation's commands, with the sizes that Redis
-// told; more are the answers for others. It sets what the answers come to, too.
-func (o *operation) costs(answers []rueidis.RedisResult) (costs []time.Duration, more []rueidis.RedisResult) {
+// costs are the estimates of an operation's commands, with what Redis has told. It
+// sets what the answers come to, too.
+func (o *operation) costs() (costs []time.Duration) {
 	costs, o.loads, o.expected = make([]time.Duration, len(o.estimates)), make([]time.Duration, len(o.estimates)), 0
 	o.lengths = o.lengths[:0]
 	for i := range o.estimates {
 		e := &o.estimates[i]
-		var sizes []float64
-		for range e.asks {
-			if o.site != nil && o.site.asking {
-				answers = answers[1:]
-			}
-			n, _ := answers[0].AsInt64() // an error: it has another type, or is elsewhere
-			sizes, answers = append(sizes, float64(n)), answers[1:]
-		}
-		costs[i] = time.Duration(min(e.nanoseconds(sizes[:e.timed]), float64(time.Hour)))
+		costs[i] = time.Duration(min(e.nanoseconds(e.sizes[:e.timed], e.weights), float64(time.Hour)))
 		if e.whole && len(e.asks) == 1 {
 			costs[i] = min(costs[i], longestCommand) // one value: limits.answer bounds it
 		}
-		bytes, sure := e.answer(sizes)
+		bytes, sure := e.answer(e.sizes)
 		length := bytes
 		if !sure {
 			length = 0
@@ -211,7 +187,7 @@ func (o *operation) costs(answers []rueidis.RedisResult) (costs []time.Duration,
 		o.lengths = append(o.lengths, length)
 		o.loads[i] = max(costs[i], time.Duration(perAnswered*bytes))
 	}
-	return costs, answers
+	return costs
 }
 
 func total(costs []time.Duration) (sum time.Duration) {

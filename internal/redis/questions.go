@@ -1,0 +1,63 @@
+package redis
+
+import "github.com/redis/rueidis"
+
+// questioner asks a server for what estimates need.
+type questioner struct {
+	b     rueidis.Builder
+	plain func(Command) rueidis.Completed
+	// send sends commands and returns their answers.
+	send func(rueidis.Commands) []rueidis.RedisResult
+}
+
+// ask asks for the sizes of the keys of some operations and then, where these are
+// large enough, for how many bytes they have. An error means that the connection was
+// lost.
+func (q *questioner) ask(batch []*operation) error {
+	err := q.round(batch, func(e *estimate) []Command { return e.asks }, func(e *estimate, told []float64) { e.sizes = told })
+	if err != nil {
+		return err
+	}
+	return q.round(batch, (*estimate).weighs, func(e *estimate, told []float64) { e.weights = told })
+}
+
+// round sends one kind of questions, each of which Redis answers with a number. An
+// error in its place, since a key has another type or is elsewhere, counts as 0, and so
+// does what needs no question.
+func (q *questioner) round(batch []*operation, questions func(*estimate) []Command, tell func(e *estimate, told []float64)) error {
+	var cmds rueidis.Commands
+	var told []*float64
+	for _, o := range batch {
+		for i := range o.estimates {
+			e := &o.estimates[i]
+			asks := questions(e)
+			numbers := make([]float64, len(asks))
+			for j, ask := range asks {
+				if ask == nil {
+					continue
+				}
+				cmds = append(o.asked(q.b, cmds), q.plain(ask))
+				for len(told) < len(cmds)-1 {
+					told = append(told, nil) // the answer to ASKING
+				}
+				told = append(told, &numbers[j])
+			}
+			tell(e, numbers)
+		}
+	}
+	if len(cmds) == 0 {
+		return nil
+	}
+
+	answers := q.send(cmds)
+	if err := answers[len(answers)-1].NonRedisError(); err != nil {
+		return err
+	}
+	for i, number := range told {
+		if number != nil {
+			n, _ := answers[i].AsInt64()
+			*number = float64(n)
+		}
+	}
+	return nil
+}
