@@ -242,6 +242,36 @@ func TestWhatIsDescribedIsServedAndNothingElse(t *testing.T) {
 	}
 }
 
+// A request for another host's name is refused on each path but two, which balancers
+// ask by any name, and the description has that.
+func TestTheRefusalOfAnotherHostIsDescribed(t *testing.T) {
+	client, _ := single(t)
+	url, _, _ := serveWith(t, Config{Hosts: ownNames(t)}, client)
+	doc := readOpenAPI(t, string(description))
+	for path := range doc.Paths {
+		for _, method := range httpMethods {
+			o, described := doc.operation(t, path, method)
+			if !described {
+				continue
+			}
+			req, err := http.NewRequestWithContext(t.Context(), strings.ToUpper(method), url+samplePath(path), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Host = "elsewhere.example"
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			refused := resp.StatusCode == http.StatusMisdirectedRequest
+			if _, ok := o.Responses["421"]; ok != refused || refused == (path == "/healthz/live" || path == "/healthz/ready") {
+				t.Errorf("%s %s is answered with %d, and 421 is described: %t", method, path, resp.StatusCode, ok)
+			}
+		}
+	}
+}
+
 // The answers to the main cases are as described: the status, the headers that
 // are ours, the type and the body.
 func TestAnswersAreAsDescribed(t *testing.T) {
