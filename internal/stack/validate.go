@@ -368,6 +368,9 @@ func advise(r *reader, s Stack) {
 		if host := p.key("health").key("host"); s.Apps[name].Health.Path == "" && r.has(host) {
 			r.warn(r.keyAt(host), "%s: without health.path no request is made that could have it: set %s as well", host, p.key("health").key("path"))
 		}
+		if kv := s.Apps[name].KV; kv != nil {
+			adviseKV(r, p.key("kv"), kv.Limits, s.Redis)
+		}
 		if a := s.Apps[name]; a.Queue > 0 && a.Connections == 0 {
 			r.warn(r.keyAt(p.key("queue")), "%s: without connections nothing ever waits for a node: set %s as well", p.key("queue"), p.key("connections"))
 		}

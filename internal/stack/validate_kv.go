@@ -53,3 +53,29 @@ func validateKV(r *reader, p path, k KVApp) {
 		hashes[hash] = true
 	}
 }
+
+// adviseKV warns of limits of a web node that contradict each other, or what Redis can
+// hold, as far as the file has them.
+func adviseKV(r *reader, p path, limits KVLimits, redis Redis) {
+	body, answer := p.key("limits").key("body"), p.key("limits").key("answer")
+	if at := r.near(body); limits.Body > limits.Answer {
+		if !r.has(body) {
+			at = r.near(answer)
+		}
+		r.warn(at, "%s is %s, and %s %s: a value that is longer than an answer can be written and not be read as a whole; raise %s, or lower %s",
+			body, sizeText(limits.Body), answer, sizeText(limits.Answer), answer, body)
+	}
+	if redis.Memory == 0 {
+		return
+	}
+	for _, limit := range []struct {
+		at   path
+		size Bytes
+		what string
+	}{{body, limits.Body, "a value as long"}, {answer, limits.Answer, "what gives an answer as long"}} {
+		if limit.size > redis.Memory && r.has(limit.at) {
+			r.warn(r.near(limit.at), "%s is %s, more than all of Redis may have (redis.memory is %s): %s finds no room; lower it, or raise redis.memory",
+				limit.at, sizeText(limit.size), sizeText(redis.Memory), limit.what)
+		}
+	}
+}
