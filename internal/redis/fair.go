@@ -36,10 +36,11 @@ type lines struct {
 	clock time.Duration // used of the line that was served last, before that
 	// shares are what the last batch has of each line.
 	shares []share
-	// scripts are what a script took lately, by its hash, and running those of the
-	// last batch. They belong to the writer's follow.
+	// scripts are what a script took lately, by its hash, and running is the one of the
+	// last batch, which has one at the most; 0: it had none. They belong to the writer's
+	// follow.
 	scripts map[uint64]time.Duration
-	running []uint64
+	running uint64
 }
 
 type share struct {
@@ -162,10 +163,10 @@ func (l *lines) weighed(fit []*operation) {
 	for _, s := range l.shares {
 		s.line.used -= s.weight
 	}
-	l.shares, l.running = l.shares[:0], l.running[:0]
+	l.shares, l.running = l.shares[:0], 0
 	for _, o := range fit {
 		if o.oneScript() {
-			l.running = append(l.running, o.scriptKey())
+			l.running = o.scriptKey()
 		}
 		line := l.line(o.sender)
 		l.clock = max(l.clock, line.used)
@@ -198,7 +199,8 @@ var scriptSeed = maphash.MakeSeed()
 // oneScript reports whether an operation is one script of a user's.
 func (o *operation) oneScript() bool { return o.runsScript && len(o.cmds) == 1 && len(o.cmds[0]) > 1 }
 
-func (o *operation) scriptKey() uint64 { return maphash.String(scriptSeed, o.cmds[0][1]) }
+// scriptKey stands for the operation's script. It is never 0.
+func (o *operation) scriptKey() uint64 { return maphash.String(scriptSeed, o.cmds[0][1]) | 1 }
 
 // scriptCost is what a script is taken to cost in a batch.
 func (l *lines) scriptCost(o *operation) time.Duration {
@@ -213,20 +215,20 @@ func (l *lines) scriptCost(o *operation) time.Duration {
 // script was long: then it is not known to be short any more. One that ended by itself
 // may have waited for another node's.
 func (l *lines) learn(took time.Duration, ended bool) (long bool) {
-	for _, key := range l.running {
-		switch {
-		case took >= scriptPatience && !ended:
-			delete(l.scripts, key)
-			long = true
-		case took < slowBudget:
-			if len(l.scripts) >= knownScripts {
-				clear(l.scripts)
-			}
-			l.scripts[key] = took
+	key := l.running
+	l.running = 0
+	switch {
+	case key == 0:
+	case took >= scriptPatience && !ended:
+		delete(l.scripts, key)
+		return true
+	case took < slowBudget:
+		if len(l.scripts) >= knownScripts {
+			clear(l.scripts)
 		}
+		l.scripts[key] = took
 	}
-	l.running = l.running[:0]
-	return long
+	return false
 }
 
 // takeSlow is take for operations that are not brief. A guarded one is a batch of its
