@@ -8,17 +8,18 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// How an operation gets room for its answer, and what becomes of one whose answer
-// was dropped, in part or as a whole (see meter.go).
+// An operation takes room for its answer here. If a part of the answer was dropped
+// (see meter.go), the operation gets an error, or another attempt.
 
-// errNoRoom ends an attempt that only reads, and whose answer found no room. Nobody
-// but Client.finish is to see it.
+// errNoRoom ends an attempt that only reads and whose answer found no room. Only
+// Client.finish sees it.
 var errNoRoom = errors.New("there was no room for the answer")
 
 // roomPatience is how long an operation waits for room for its answer.
 const roomPatience = time.Second
 
-// share is what so many replies, those to the operation's commands among them, may take.
+// share returns what so many replies may take, those to the operation's commands among
+// them.
 func (o *operation) share(replies int) allowance {
 	return allowance{replies: replies, framed: o.atomic, budget: o.budget, room: o.room, always: o.writes}
 }
@@ -31,8 +32,8 @@ func (o *operation) drop() {
 	}
 }
 
-// weigh takes in what the replies took. need is how much room somebody needs in
-// another attempt who finds that something of its own was dropped.
+// weigh notes what the replies took. need is how much room another attempt needs if a
+// part of the answer was dropped.
 func (o *operation) weigh(s allowance, need int64) {
 	if o.room > s.charged {
 		o.ledger.give(o.room - s.charged)
@@ -153,7 +154,7 @@ func charged(length int64) int64 {
 	return length
 }
 
-// give gives back what was charged for replies that nobody keeps.
+// give gives back what was charged for replies that are dropped.
 func (s *session) give() {
 	s.w.cfg.answers.give(s.loose)
 	s.loose = 0

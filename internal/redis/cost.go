@@ -271,9 +271,9 @@ func (s *Spec) dataCost(cmd Command) estimate {
 	case s.Name == "object" || s.Container() || strings.Contains(s.Name, "|"):
 		return estimate{}
 	case s.runsScript():
-		return estimate{base: perCode * float64(len(cmd[1])), instead: "a shorter script"} // and what it does nobody knows
+		return estimate{base: perCode * float64(len(cmd[1])), instead: "a shorter script"} // what the script does is not known
 	case s.module:
-		return estimate{} // nobody knows
+		return estimate{} // not known
 	}
 	keys := s.told(cmd)
 	if len(keys) == 0 {
@@ -500,7 +500,8 @@ func optionNumber(cmd Command, name string, byDefault float64) float64 {
 	return byDefault
 }
 
-// number64 is a number among a command's words; what is none Redis refuses.
+// number64 returns a number among a command's words. It is 0 for a word that is no
+// number, which Redis refuses.
 func number64(word string) float64 {
 	n, err := strconv.ParseInt(word, 10, 64)
 	if err != nil {

@@ -129,7 +129,7 @@ func (l *lines) leave(line *senderLine) {
 	l.there = slices.DeleteFunc(l.there, func(other *senderLine) bool { return other == line })
 }
 
-// first is the operation whose turn it is; nil when there is none.
+// first returns the operation whose turn it is; nil if no operation waits.
 func (l *lines) first() (line *senderLine, o *operation) {
 	for _, other := range l.there {
 		if line == nil || other.used < line.used {

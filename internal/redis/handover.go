@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// What a planned change of the master (a switchover) asks of servers.
+// A planned change of the master (a switchover) needs these commands.
 
 // Fence makes a master refuse writes (NOREPLICAS): it needs more replicas than any
 // stack has (redis.conf, min-replicas-to-write). Nor does it send its replicas the
@@ -32,7 +32,7 @@ func (a *Admin) Configure(ctx context.Context, settings map[string]string) error
 
 // PauseWrites keeps a server from adding anything to its replication stream for so
 // long, also the questions of WAIT (manual, CLIENT PAUSE). Its replicas can then go
-// on with a successor without a full synchronization: nobody is ahead of it.
+// follow a successor without a full synchronization, since none of them is ahead of it.
 func (a *Admin) PauseWrites(ctx context.Context, limit time.Duration) error {
 	_, err := a.do(ctx, "CLIENT", "PAUSE", strconv.FormatInt(limit.Milliseconds(), 10), "WRITE")
 	return err
@@ -87,9 +87,9 @@ func (a *Admin) Priorities(ctx context.Context, master string) (map[string]int, 
 	return priorities, nil
 }
 
-// Tilted reports whether a Sentinel only looks on: for 30 s after its clock jumped or
-// it did not run for 2 s (manual, TILT mode). It takes an order to fail over, and
-// carries it out when that time is over.
+// Tilted reports whether a Sentinel does not act: for 30 s after its clock jumped or it
+// did not run for 2 s (manual, TILT mode). It accepts SENTINEL FAILOVER, and carries it
+// out when that time is over.
 func (a *Admin) Tilted(ctx context.Context) (bool, error) {
 	about, err := a.info(ctx, "sentinel")
 	if err != nil {

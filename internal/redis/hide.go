@@ -6,12 +6,12 @@ import (
 	rules "holdfast/internal/commands"
 )
 
-// Keys of Holdfast's own stand among the data, and no client is shown any: they are
-// left out of what KEYS, SCAN and RANDOMKEY answer. So is the Sentinels' channel, of
-// what PUBSUB CHANNELS does.
+// Holdfast has keys of its own among the data, and shows them to no client: the answers
+// to KEYS, SCAN and RANDOMKEY leave them out. The answer to PUBSUB CHANNELS leaves out
+// the Sentinels' channel.
 
-// hiddenOf returns which names are left out of what a command answers; nil: it
-// answers no names but those that its arguments give.
+// hiddenOf returns which names the answer to a command leaves out; nil: the answer has
+// no names but those among the command's arguments.
 func hiddenOf(cmd Command) func(name string) bool {
 	name := cmd[0]
 	switch len(name) {
@@ -33,7 +33,7 @@ func hiddenOf(cmd Command) func(name string) bool {
 
 func isSentinels(channel string) bool { return channel == rules.SentinelChannel }
 
-// hideReserved leaves our own names out of what commands answered.
+// hideReserved removes our own names from the answers to commands.
 func hideReserved(cmds []Command, results []Result) {
 	for i := range results {
 		if r := &results[i]; r.Err == nil {
@@ -44,7 +44,7 @@ func hideReserved(cmds []Command, results []Result) {
 	}
 }
 
-// without is an answer without those of its texts that are hidden.
+// without returns an answer without its hidden texts.
 func without(r Reply, hidden func(string) bool) Reply {
 	if r.Type() == Text && hidden(r.Text()) {
 		return Reply{}
@@ -78,8 +78,8 @@ func without(r Reply, hidden func(string) bool) Reply {
 	return Reply{made: &madeReply{kind: Array, items: kept}}
 }
 
-// anyKey is RANDOMKEY that passes over keys of ours, ARGV[1] the beginning of
-// their names. Where it meets nothing else for long, it answers that there is none.
+// anyKey is a RANDOMKEY that skips our own keys, whose names begin with ARGV[1]. It
+// returns no key if it finds only our own for long.
 const anyKey = `
 for _ = 1, 1000 do
   local key = redis.call('RANDOMKEY')

@@ -8,12 +8,12 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// What keeps Redis busy for long goes one at a time, also where several nodes send
-// it. While a script runs, Redis answers a Sentinel's ping with an error (BUSY) that
-// counts as silence, and a Sentinel pings twice or so within the time after which it
-// holds the master for down. So between two long scripts there has to be a while in
-// which a ping is answered. The nodes do not know of each other: they agree by a key
-// at the master, the lease, which they set before what may take long.
+// Redis carries out one long operation at a time, whichever node sends it. While a
+// script runs, Redis replies to a Sentinel's ping with an error (BUSY), which counts as
+// silence, and a Sentinel pings about twice within the time after which it considers
+// the master down. So Redis needs time for a ping between two long scripts. The nodes
+// do not know each other. They agree by a key at the master, the lease: each sets it
+// before an operation that may take long.
 
 // leaseName is the key of the lease among the records, without their prefix.
 const leaseName = "long"
@@ -27,13 +27,13 @@ const (
 )
 
 // lasting reports whether an operation needs the lease: it may take longer than a
-// batch of others, or nobody knows how long.
+// batch of others, or its time is not known.
 func (o *operation) lasting() bool { return o.weight >= slowBudget }
 
 // leaseTime is how long the lease is kept by what takes long: one and a half times the
-// time after which a Sentinel holds the master for down. A script is ended after a
-// quarter and somewhat more of that time, and a Sentinel pings at least once in what
-// is left. It is 0 where nobody holds the master for down.
+// time after which a Sentinel considers the master down. A script is ended after a
+// little more than a quarter of that time, and a Sentinel pings at least once in the
+// rest. It is 0 where no Sentinel watches the master.
 func (s *session) leaseTime() time.Duration {
 	if s.w.cfg.alone() {
 		return 0
@@ -103,9 +103,9 @@ func (s *session) sawScript(o *operation) {
 	}
 }
 
-// keepOff keeps what takes long from this master for a while, on all nodes, and
-// here also scripts that are taken for short ones: one of them was not, and went
-// without the lease.
+// keepOff keeps long operations of all nodes away from this master for a while. This
+// node also holds back scripts that it takes for short ones, since one of them was long
+// and ran without the lease.
 func (s *session) keepOff(ctx context.Context) {
 	lasts, key := s.leaseTime(), s.leaseKey()
 	s.strictUntil = time.Now().Add(lasts)
@@ -115,8 +115,8 @@ func (s *session) keepOff(ctx context.Context) {
 	s.changeLease(ctx, s.conn.B().Set().Key(key).Value("").PxMilliseconds(lasts.Milliseconds()).Build())
 }
 
-// endLease gives the lease back, if there is one, after what took so long. Where that
-// was a script which a ping may have met, the lease runs out by itself.
+// endLease gives the lease back, if the session has it, after a batch that took so
+// long. After a script that a ping may have met, the lease expires instead.
 func (s *session) endLease(ctx context.Context, took time.Duration) {
 	key, lasts := s.leased, s.leaseTime()
 	s.leased = ""

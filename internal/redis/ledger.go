@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// ledger counts the bytes of long answers that this process holds: from when
-// Redis says how long one is until its client has it. Short ones do not count,
+// ledger counts the bytes of long answers that this process holds. An answer counts
+// from when its length is known until the client has it. Short ones do not count,
 // and so are never refused.
 type ledger struct {
 	limit  int64
@@ -35,7 +35,7 @@ func newLedger(limit int64) *ledger { return &ledger{limit: limit, clients: map[
 // errTooLong is the cause of an answer that is too long.
 func (l *ledger) errTooLong() error { return fmt.Errorf("at most %d bytes are possible", l.answer) }
 
-// take takes room, and reports whether there was some. Who waits is served first.
+// take takes room, and reports whether there was enough. Those who wait come first.
 func (l *ledger) take(bytes int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -46,8 +46,9 @@ func (l *ledger) take(bytes int64) bool {
 	return true
 }
 
-// force takes room for what a write answers, which cannot be asked for again: of
-// as much as there is for everybody once more. It reports whether there was some.
+// force takes room for the answer to a write, which cannot be asked for again. For
+// such answers there is as much room again as for all others. It reports whether there
+// was enough.
 func (l *ledger) force(bytes int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -102,8 +103,8 @@ func (l *ledger) wait(ctx context.Context, bytes int64) bool {
 	return true // it came just now
 }
 
-// claim notes whose the room is that was taken. It returns false when that client
-// has too much already, unless it has to be.
+// claim counts room that was taken for a client. It returns false when that client has
+// too much already, unless the room has to be given.
 func (l *ledger) claim(client string, bytes int64, always bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -114,7 +115,7 @@ func (l *ledger) claim(client string, bytes int64, always bool) bool {
 	return true
 }
 
-// release gives room back that a client had.
+// release gives back room that a client had.
 func (l *ledger) release(client string, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

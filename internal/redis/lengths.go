@@ -10,26 +10,26 @@ import (
 	"time"
 )
 
-// Redis makes the answers to all that it has read of a connection before it sends
-// them, and its memory has to hold them. Whoever has a command on that connection
-// waits for those of the others. So a command whose answer is long goes aside, as one
+// Redis makes the answers to all commands that it has read from a connection before it
+// sends them, and its memory has to hold them. Each command on that connection waits
+// for the answers to the others. So a command whose answer is long goes aside, as one
 // that is not brief does, and there the lengths of strings are asked for first: what
 // goes together is bounded by its bytes, and what is longer than an answer may be is
 // not asked for at all.
 //
 // How long an answer is follows from the data, and asking every time would cost every
 // reader. So the lengths that answers had are remembered, for everybody in this
-// process. Of keys that nobody has read lately, few go together.
+// process. Few commands about keys that were not read lately go together.
 
 const (
 	// largeAnswer is from how many bytes on an answer goes aside.
 	largeAnswer = 64 << 10
-	// unseenTwice is how many commands about one key go together while nobody knows
-	// how long their answers are, and unseenKeys how many keys one request may have
-	// of which nobody does.
+	// unseenTwice is how many commands about one key go together while the length of
+	// their answers is not known, and unseenKeys is how many such keys one request may
+	// have.
 	unseenTwice, unseenKeys = 2, 100
-	// A batch whose answers are longer than togetherAnswers is no good news: for
-	// waryBatches batches, no more than waryKeys commands about unseen keys go in one.
+	// After a batch whose answers are longer than togetherAnswers, the next waryBatches
+	// batches have no more than waryKeys commands about unseen keys each.
 	togetherAnswers = 4 << 20
 	waryBatches     = 1000
 	waryKeys        = 4
@@ -78,18 +78,18 @@ func (kind answerKind) answerKey(cmd Command) uint64 {
 	return h | 1
 }
 
-// lengths remembers how long answers were. It has a place for each of many keys, which
-// the next one takes that belongs there. Anybody may use it at any time.
+// lengths remembers how long answers were. Several keys share a place, and the last one
+// that was learned has it. It is safe for concurrent use.
 type lengths [8192]atomic.Uint64 // the upper half of the key, and the length
 
-// of is how long an answer was, 0 for one that goes with all others, and whether it is
-// known.
+// of returns how long an answer was, 0 for one that goes with all others, and whether
+// that is known.
 func (l *lengths) of(key uint64) (length uint32, known bool) {
 	v := l[key>>1%uint64(len(l))].Load()
 	return uint32(v), v>>32 == key>>32 && v != 0
 }
 
-// learn remembers it.
+// learn remembers how long an answer was.
 func (l *lengths) learn(key uint64, length int64) {
 	v := key >> 32 << 32
 	if length > largeAnswer {
@@ -100,7 +100,7 @@ func (l *lengths) learn(key uint64, length int64) {
 	}
 }
 
-// encounters counts how often a key comes among some. It may forget one for another.
+// encounters counts how often each key occurs among some. Two keys may share a count.
 type encounters struct {
 	round uint16
 	slots [256]struct {
@@ -110,14 +110,14 @@ type encounters struct {
 	}
 }
 
-// begin begins anew.
+// begin forgets what was counted.
 func (r *encounters) begin() {
 	if r.round++; r.round == 0 {
 		*r = encounters{round: 1}
 	}
 }
 
-// add counts one, and returns how many of this key there were.
+// add counts a key, and returns how often it has occurred.
 func (r *encounters) add(key uint64) int {
 	s := &r.slots[key>>1%uint64(len(r.slots))]
 	if s.key != uint32(key>>32) || s.round != r.round {
@@ -129,8 +129,8 @@ func (r *encounters) add(key uint64) int {
 	return int(s.n)
 }
 
-// lesson is what an answer teaches of a key: the answer of that command, or of its
-// element.
+// lesson is a key of which an answer is to be learned: the answer to a command, or an
+// element of it.
 type lesson struct {
 	key          uint64
 	cmd, element int
@@ -151,8 +151,8 @@ func (o *operation) foresee(kind answerKind, cmd Command) {
 	}
 }
 
-// foreseeMany is foresee for several commands, or one about several keys. wary says
-// that one of them is no longer likely to be short.
+// foreseeMany is foresee for several commands, or one about several keys. wary: an
+// answer of the same request was long, so that one of unknown length may be, too.
 //
 //go:noinline
 func (c *Client) foreseeMany(o *operation, wary bool) {
@@ -198,11 +198,11 @@ func (c *Client) foreseeMany(o *operation, wary bool) {
 	}
 }
 
-// aside reports whether an operation is one for the connection on which nobody but
-// such as it waits.
+// aside reports whether an operation goes on the connection of those that are not
+// brief or have long answers.
 func (o *operation) aside() bool { return !o.brief || o.large }
 
-// teach remembers how long an operation's answers were.
+// teach remembers the lengths of an operation's answers.
 func (o *operation) teach(results []Result) {
 	if o.instead != nil {
 		return // others' places
@@ -238,8 +238,8 @@ func (r *Result) length() int64 {
 	return lengthOf(&r.Reply.m)
 }
 
-// errLarge ends an attempt at what turned out to have a long answer while it waited.
-// Nobody but those who have it carried out aside is to see it.
+// errLarge ends an attempt at an operation that turned out to have a long answer while
+// it waited. Only putAside's callers see it.
 var errLarge = errors.New("the answer is long")
 
 // putAside has an operation carried out there, within the time that it has left. It
@@ -359,9 +359,10 @@ func (o *operation) tooLarge(costs []time.Duration) (rest []time.Duration, refus
 	return nil, true
 }
 
-// foresee looks up how long the answer to a command was lately. It returns false where
-// the batch's answers become too long, or nobody knows and others of the batch are alike:
-// a writer bounds what goes together. key is what the answer is to teach; 0: nothing.
+// foresee looks up how long the answer to a command was lately. It returns false if the
+// batch's answers become too long, or if the length is not known and others of the batch
+// are about the same key: a writer then bounds what goes together. key is to be learned
+// from the answer; 0: nothing is.
 func (x *Express) foresee(cmd Command) (key uint64, ok bool) {
 	known := &x.w.cfg.answers.lengths
 	kind := byKey

@@ -11,21 +11,21 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// A script may do whatever the Redis user may that it runs as: also what nobody can
-// see beforehand, since it makes up its commands. So scripts of clients run as Redis
-// users of their own, who may no more than the client (Config.ScriptUser): our own
-// connection logs in as one of them for the script, and then as ourselves again.
+// A script makes up its commands as it runs, so that they cannot be checked before. It
+// may do what its Redis user may. So clients' scripts run as Redis users of their own,
+// which may do no more than the client (Config.ScriptUser): our own connection logs in
+// as one of them for the script, and as ourselves again after it.
 //
-// A login that failed would leave the script to run as ourselves. It cannot fail for
-// what a client does: Redis takes AUTH also while it is busy or loads, and checks the
-// name and the password alone. That these are good a session makes sure of before
-// the first script, and again from time to time.
+// If the login failed, the script would run as ourselves. A client cannot make it fail:
+// Redis accepts AUTH also while it is busy or loading, and checks only the name and the
+// password. The session checks these before the first script and again from time to
+// time.
 
-// loginsHold is how long a session takes for granted that it can log in as those who
-// run scripts.
+// loginsHold is after how long a session checks again that it can log in as the users
+// that run scripts.
 const loginsHold = time.Second
 
-// scriptLogin is who runs the scripts of a request; nil: we do.
+// scriptLogin returns the user that runs the scripts of a request; nil: our own.
 func (c Config) scriptLogin(r *Request) *Login {
 	if r.ReadScripts && c.ReadScriptUser != nil {
 		return c.ReadScriptUser
@@ -43,7 +43,7 @@ func runsScript(name string) bool {
 	return false
 }
 
-// loginAround is whom a command is carried out as; nil: as ourselves.
+// loginAround returns the user that carries out a command; nil: our own.
 func (o *operation) loginAround(cmd Command) *Login {
 	if o.login == nil || !runsScript(cmd[0]) {
 		return nil
@@ -51,7 +51,7 @@ func (o *operation) loginAround(cmd Command) *Login {
 	return o.login
 }
 
-// logIn logs in as somebody.
+// logIn logs in as a user.
 func (s *session) logIn(as *Login) rueidis.Completed {
 	name := as.Username
 	if name == "" {
@@ -65,15 +65,14 @@ func (s *session) logBack() rueidis.Completed {
 	return s.logIn(&Login{s.w.cfg.user(), s.w.cfg.Password})
 }
 
-// loggedIn takes the answer to a login. After one that failed the session is of no
-// more use.
+// loggedIn takes the answer to a login. A failed login ends the session.
 func (s *session) loggedIn(err error) {
 	if _, refused := rueidis.IsRedisErr(err); refused {
 		s.spoil(fmt.Errorf("log in as the Redis user of scripts, or as ourselves again: %w", err))
 	}
 }
 
-// checkLogins makes sure that the session can log in as those who run the scripts of
+// checkLogins checks that the session can log in as the users that run the scripts of
 // a batch. It returns those operations that can be sent; the others, and all when
 // there is an error, which ends the session, are to be tried again.
 func (s *session) checkLogins(ctx context.Context, batch []*operation) ([]*operation, error) {

@@ -16,8 +16,8 @@ import (
 // So a connection counts, as replies come, what they take: Redis says the length
 // of a string and of an array before its content. What is over the bound, or finds
 // no room, never reaches the library: it is read and dropped piece by piece, and a
-// short error takes its place. The connection stays in step, and whoever else has
-// a request on it notices nothing.
+// short error takes its place. The connection stays in step, and the other
+// requests on it are not affected.
 
 // elementSize is what an element of an array takes beside its bytes.
 const elementSize = 64
@@ -25,15 +25,15 @@ const elementSize = 64
 // chargeStep is in which steps an answer of many short elements is counted.
 const chargeStep = 64 << 10
 
-// cutWords is the error in the place of what was dropped. Nobody else knows the
-// number in it, so no script of a client's can answer the same.
+// cutWords is the error in the place of what was dropped. It has a random number in
+// it, so that no client's script can return the same.
 var cutWords = func() string {
 	var number [8]byte
 	_, _ = rand.Read(number[:]) // it does not fail (Go 1.24)
 	return "HFCUT" + hex.EncodeToString(number[:])
 }()
 
-// cut says why something of an answer was dropped.
+// cut is why a part of an answer was dropped.
 type cut int
 
 const (
@@ -61,8 +61,9 @@ type allowance struct {
 	need                 int64 // how much room is to be taken before another attempt, for noRoom
 }
 
-// meter counts the replies of one connection. Its reader calls read; the rest may be
-// called by who sends the commands, while no reply is outstanding or it has ended.
+// meter counts the replies of one connection. The reader of the connection calls read.
+// The sender of the commands may call the rest while no reply is outstanding or when
+// the connection has ended.
 type meter struct {
 	ledger *ledger
 	each   allowance     // of a reply that belongs to no share
@@ -115,7 +116,7 @@ func (m *meter) end() (loose int64, cuts int) {
 	return loose, m.cuts
 }
 
-// share is whose reply is under way. The caller holds the mutex.
+// share returns the allowance of the present reply. The caller holds the mutex.
 func (m *meter) share() *allowance {
 	if m.at < len(m.shares) {
 		return &m.shares[m.at]
@@ -238,8 +239,8 @@ func (m *meter) passLine(b []byte, i int) int {
 	return n
 }
 
-// head looks at the line that says how long a string or an array is, and returns
-// how long the line is; 0: it is not all there.
+// head reads the line with the length of a string or an array. It returns the length
+// of the line itself; 0: the end of the line has not arrived yet.
 func (m *meter) head(b []byte, i int) int {
 	end := bytes.IndexByte(b[i:min(len(b), i+maxLine)], '\n')
 	if end < 0 && len(b)-i < maxLine {
@@ -290,12 +291,13 @@ func (m *meter) head(b []byte, i int) int {
 	return end
 }
 
-// charge counts bytes of the reply that is under way, and says whether they are to
-// be dropped.
+// charge counts bytes of the present reply, and returns why they are to be dropped, if
+// they are.
 func (m *meter) charge(cost int64) cut {
 	s := m.share()
-	// What stands for a command's whole answer: Redis' own frame of a transaction is as
-	// long as the client's commands, and what is this short says that one was done.
+	// These bytes stand for a command's whole answer: Redis' own frame of a transaction is
+	// as long as the client's commands, and so short a reply only tells that a command was
+	// carried out.
 	if outer := len(m.stack) == 0; m.dead || outer && s.framed && !m.line || cost <= elementSize && !m.line && (outer || s.framed && len(m.stack) == 1) {
 		return uncut
 	}
@@ -401,8 +403,8 @@ func (m *meter) abandon() {
 	m.loose, m.own.charged, m.dead = 0, 0, true
 }
 
-// isCut reports whether an answer has words in it that stand for what was dropped,
-// and whether that was for want of room.
+// isCut reports whether a part of an answer was dropped, and whether the reason was
+// that there was no room.
 func isCut(m *rueidis.RedisMessage) (yes, room bool) {
 	if m.IsArray() {
 		list, _ := m.ToArray()

@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// A script of a user's keeps Redis from answering anybody. After
-// busy-reply-threshold Redis lets it be ended by SCRIPT KILL, unless it has
-// written (manual, SCRIPT KILL): the node that sent the script sees to that,
-// before Sentinels take the master for dead.
+// While a user's script runs, Redis serves no other client. After
+// busy-reply-threshold, SCRIPT KILL ends the script unless it has written (manual,
+// SCRIPT KILL). The node that sent the script sends SCRIPT KILL before the Sentinels
+// consider the master down.
 
-// How long a batch with a user's script may take before its end is asked for, and
-// how often that is repeated. Redis reads the question when the script has passed
-// busy-reply-threshold, which may be later.
+// A batch with a user's script may take scriptPatience. Then SCRIPT KILL is sent every
+// scriptAgain. Redis reads it when the script has passed busy-reply-threshold, which
+// may be later.
 const (
 	scriptPatience = 100 * time.Millisecond
 	scriptAgain    = 50 * time.Millisecond
 )
 
-// endOverlong asks the master to end the script that it runs, once it has run too
-// long, until stop is called. It is asked on a connection of its own: on others
-// the question would stand behind the script.
+// endOverlong sends SCRIPT KILL to the master when its script has run too long, until
+// stop is called. It uses a connection of its own: on the others SCRIPT KILL would wait
+// behind the script.
 func (s *session) endOverlong() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -36,8 +36,8 @@ func (s *session) endOverlong() (stop func()) {
 	}
 }
 
-// killScript asks a server once to end a script or a function. Its answer
-// does not matter: where none runs, or where one has written, nothing happens.
+// killScript asks a server once to end a script or a function. The reply does not
+// matter: if no script runs, or if it has written, nothing happens.
 func killScript(ctx context.Context, cfg Config, addr string) {
 	conn, err := dialRaw(ctx, cfg, addr)
 	if err != nil {

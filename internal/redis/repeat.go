@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// What a node had when it fell silent may be what silenced it. Repeated on the
-// next master, it would silence that one too, and after three nodes nobody is
-// left. A node that died or closed the connection is another case: what it had is
-// repeated within the request's time. But it may be what the node died of, so when
-// a second node dies of it, no third one gets it.
+// An operation that a node had when it fell silent may have silenced it. Repeated on
+// the next master, it would silence that one too, and after three nodes none is left.
+// If the node died or closed the connection, its operations are repeated within the
+// request's time. But an operation may also have killed the node: if a second node dies
+// with it, no third one gets it.
 
 // Why an operation is not repeated.
 var (
@@ -143,27 +143,26 @@ func (o *operation) lost(cause error, l loss) *Error {
 	return &Error{GivenUp, errSilenced}
 }
 
-// silent reports whether the session's connection ended because the node did not
-// answer for some time, rather than by the node's own end or because another one
-// has become the master in a switchover.
+// silent reports whether the session's connection ended because the node did not reply
+// for some time. The connection may also end with the node itself, or when another node
+// becomes the master in a switchover.
 func (s *session) silent() bool {
 	return s.wire == nil || !s.wire.left.Load() && s.took >= max(leastSilence, 2*s.w.slice())
 }
 
-// leastSilence is how long a node that gave no answer had the commands, at the
-// least, if they are to be held for what silenced it. Sentinels wait for longer
-// before they replace a master. It is longer than a WAIT takes.
+// leastSilence is how long a node without a reply had the commands, at the least, if
+// these may have silenced it. It is longer than a WAIT takes, and shorter than the time
+// after which Sentinels replace a master.
 const leastSilence = 100 * time.Millisecond
 
-// dialling reports whether an error is of the making of a connection: nothing was
-// sent then.
+// dialling reports whether an error occurred while a connection was being made, so
+// that nothing was sent.
 func dialling(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// timedOut reports whether a connection ended because its other end was not
-// heard any more.
+// timedOut reports whether a connection ended because the other end sent nothing more.
 func timedOut(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()

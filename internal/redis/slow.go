@@ -19,15 +19,15 @@ import (
 
 // slowTogether is how many operations that are not brief go in one batch at the most,
 // and slowBudget what their estimates come to: others' wait for so long. An
-// operation whose estimate is higher goes by itself.
+// operation whose estimate is higher is a batch of its own.
 const (
 	slowTogether = 64
 	slowBudget   = 10 * time.Millisecond
 )
 
-// scriptEstimate stands for what a script of a user's takes, which nobody knows
-// beforehand: it is ended after a quarter of the Sentinels' time at the earliest
-// (see overlong.go). It goes by itself, and two may be in one transaction.
+// scriptEstimate stands for the time of a user's script, which is not known beforehand:
+// it is ended after a quarter of the Sentinels' time at the earliest (see overlong.go).
+// A batch has one script, and a transaction may have two.
 const scriptEstimate = longestCommand * 9 / 20
 
 // estimates are those of an operation's commands.
@@ -67,7 +67,8 @@ func (s *session) rest(took time.Duration) {
 	}
 }
 
-// tooMany says that a slice of a pipeline is too long: n of its commands go together.
+// tooMany is the error for a slice of a pipeline that is too long: n of its commands go
+// together.
 type tooMany struct{ n int }
 
 func (t *tooMany) Error() string { return "too many slow commands at once" }
@@ -150,7 +151,7 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 }
 
 // affordable reports whether a replica may be asked for all of an operation at once.
-// An error says that it did not answer.
+// An error means that it did not reply.
 func (o *operation) affordable(ctx context.Context, l *link, inCluster bool) (bool, error) {
 	q := questioner{b: l.B(), plain: func(cmd Command) rueidis.Completed { return plain(l.B(), cmd) }}
 	q.send = func(cmds rueidis.Commands) []rueidis.RedisResult {

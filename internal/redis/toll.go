@@ -47,7 +47,7 @@ func parseTolls(text string) (map[string]Toll, error) {
 	return all, nil
 }
 
-// Figures are numbers that a Redis node tells of itself, in bytes.
+// Figures are numbers from a Redis node's INFO, in bytes.
 type Figures struct {
 	// Used is the memory of the data, MaxMemory its limit; 0: none.
 	Used, MaxMemory int64
@@ -77,7 +77,7 @@ func (a *Admin) Figures(ctx context.Context) (Figures, error) {
 }
 
 // Slowest returns the longest command that the node's own log of slow ones has
-// since a time, with a second to spare (SLOWLOG). An empty name: there is none.
+// since a time, with a second to spare (SLOWLOG). The name is empty if it has none.
 func (a *Admin) Slowest(ctx context.Context, since time.Time) (name string, took time.Duration, err error) {
 	r, err := a.do(ctx, "SLOWLOG", "GET", "128")
 	if err != nil {
