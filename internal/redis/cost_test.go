@@ -26,7 +26,7 @@ return 1`, "0"}}})
 
 // costOf is what a command is estimated to take, apart from its words and from how
 // many bytes its keys have.
-func costOf(t *testing.T, cluster *redistest.Cluster, client *Client, cmd Command) float64 {
+func costOf(t *testing.T, client *Client, cmd Command) float64 {
 	t.Helper()
 	spec, err := client.Spec(t.Context(), cmd)
 	if err != nil {
@@ -34,9 +34,15 @@ func costOf(t *testing.T, cluster *redistest.Cluster, client *Client, cmd Comman
 	}
 	e := spec.estimateOf(cmd)
 	for _, ask := range e.asks {
-		size := number64(cluster.Nodes[0].Do(ask...))
-		if ask[0] == "EVAL" && ask[1] == bytesScript {
-			size = 0
+		r := &Request{Commands: []Command{ask}} // with the rights of a web node
+		if err := client.Do(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		size := 0.0
+		if err := r.Results[0].Err; err == nil && (ask[0] != "EVAL" || ask[1] != bytesScript) {
+			size = float64(r.Results[0].Reply.Int())
+		} else if err != nil && strings.Contains(err.Error(), "NOPERM") {
+			t.Errorf("%v: %v", ask, err)
 		}
 		e.sizes = append(e.sizes, size)
 	}
@@ -76,7 +82,7 @@ func TestWhatACommandTakesFollowsFromItsWordsAndTheSizesOfItsKeys(t *testing.T) 
 		"LOLWUT VERSION 6 1000 1000": perDrawing, "LOLWUT": 0, "COMMAND DOCS get set": 2 * perTold,
 		"OBJECT ENCODING hash": 0, "HGETALL": 0, "SINTERCARD 9 set": 0,
 	} {
-		if got := costOf(t, cluster, client, strings.Fields(line)); got < 0.999*want || got > 1.001*want {
+		if got := costOf(t, client, strings.Fields(line)); got < 0.999*want || got > 1.001*want {
 			t.Errorf("%s: %.0f ns, want %.0f", line, got, want)
 		}
 	}

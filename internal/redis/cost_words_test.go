@@ -22,6 +22,7 @@ func TestWordsAndBytesThatAreMuchWorkAreRefused(t *testing.T) {
 			cluster.Nodes[0].Do(cmd...)
 		}
 	}
+	cluster.Nodes[0].Do("EVAL", `for i = 1, 40000 do redis.call('XADD', 'entries', i .. '-1', 'f', 'v') end redis.call('XGROUP', 'CREATE', 'entries', 'g', '0')`, "0")
 	keys := func(n int, key string) []string { return strings.Fields(strings.Repeat(" "+key, n)) }
 	with := func(words string, more ...string) Command { return append(strings.Fields(words), more...) }
 	fields := keys(300, "1")
@@ -57,6 +58,8 @@ func TestWordsAndBytesThatAreMuchWorkAreRefused(t *testing.T) {
 		"a short script":                       {with("EVAL return(1) 0"), false},
 		"entries that are claimed":             {with("XCLAIM stream g c 0", ids...), true},
 		"as many as are pending":               {with("XPENDING stream g - + 1000000"), true},
+		"entries that are delivered":           {with("XREADGROUP GROUP g c STREAMS entries >"), true},
+		"a thousand of them":                   {with("XREADGROUP GROUP g c COUNT 1000 STREAMS entries >"), false},
 		"entries that are deleted":             {with("XDEL stream", append(ids, ids...)...), true},
 	} {
 		r := &Request{Commands: []Command{c.cmd}}
