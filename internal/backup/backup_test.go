@@ -153,7 +153,7 @@ func written(t *testing.T, dump []byte, e Encryption) (path string, content []by
 	}
 	defer f.Close()
 	m := Manifest{Stack: "shop", Begun: time.Now().UTC(), Node: "redis-2", Role: "replica", Replication: Replication{"id", 7, 7}}
-	if _, err := Write(f, bytes.NewReader(dump), m, e, []byte(`{"secret":"of the stack"}`), func() float64 { return 1 }); err != nil {
+	if _, err := Write(f, bytes.NewReader(dump), m, e, []byte(`{"secret":"of the stack"}`), func(*Manifest) {}); err != nil {
 		t.Fatal(err)
 	}
 	content, err = os.ReadFile(f.Name())
@@ -208,7 +208,7 @@ func TestADumpThatIsDamagedOnItsWayIsNoBackup(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Write(f, bytes.NewReader(bad), Manifest{}, Encryption{}, nil, func() float64 { return 1 }); !Unusable(err) {
+		if _, err := Write(f, bytes.NewReader(bad), Manifest{}, Encryption{}, nil, func(*Manifest) {}); !Unusable(err) {
 			t.Errorf("of %d bytes: %v", len(bad), err)
 		}
 		f.Close()
@@ -392,7 +392,7 @@ func TestAFullDiskIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	_, err = Write(f, bytes.NewReader(small(t)), Manifest{}, Encryption{}, nil, func() float64 { return 1 })
+	_, err = Write(f, bytes.NewReader(small(t)), Manifest{}, Encryption{}, nil, func(*Manifest) {})
 	if !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("%v", err)
 	}

@@ -21,6 +21,11 @@ type Encryption struct {
 // None reports whether nothing is encrypted.
 func (e Encryption) None() bool { return len(e.recipients) == 0 }
 
+// workFactor is how much it costs to try a passphrase, as a power of two: 16 takes 64 MiB
+// of memory and a quarter of a second. age itself takes four times as much by default,
+// which a machine that serves may not have.
+const workFactor = 16
+
 // EncryptFor makes an Encryption of a passphrase or of age recipients ("age1…"), not of
 // both; of neither it is none. Its error is a *KeyError.
 func EncryptFor(passphrase string, recipients []string) (Encryption, error) {
@@ -32,6 +37,7 @@ func EncryptFor(passphrase string, recipients []string) (Encryption, error) {
 		if err != nil {
 			return Encryption{}, keyError("the passphrase: %w", err)
 		}
+		r.SetWorkFactor(workFactor)
 		return Encryption{"passphrase", []age.Recipient{r}}, nil
 	case len(recipients) == 0:
 		return Encryption{}, nil

@@ -10,11 +10,14 @@ import (
 )
 
 // Write writes a backup of the dump that is read from dump into an empty file, and
-// returns the manifest, completed with what the dump has in it. seconds is called when
-// the dump has been read, and says how long the backup took. secrets go into it if it
-// is encrypted. The dump is followed to its end on its way: one that is damaged or cut
+// returns the manifest, completed with what the dump has in it. complete is called when
+// the dump has been read, and says what was not known before. secrets go into the file if
+// it is encrypted. The dump is followed to its end on its way: one that is damaged or cut
 // off is an error. The file is synced; to remove it after an error is up to the caller.
-func Write(f *os.File, dump io.Reader, m Manifest, e Encryption, secrets []byte, seconds func() float64) (Manifest, error) {
+//
+// The first read comes when everything else is ready, such as the key that a passphrase
+// makes, which takes a while: who sends the dump is not kept waiting.
+func Write(f *os.File, dump io.Reader, m Manifest, e Encryption, secrets []byte, complete func(*Manifest)) (Manifest, error) {
 	w := &archiveWriter{f: f, at: m.Begun}
 	m.Format, m.Encryption = Format, e.Kind
 
@@ -35,7 +38,7 @@ func Write(f *os.File, dump io.Reader, m Manifest, e Encryption, secrets []byte,
 	if err != nil {
 		return m, err
 	}
-	m.Seconds = seconds()
+	complete(&m)
 	m.Dump, m.Memory = plain.contents(), summary.Memory
 	m.Databases, m.Uncounted = summary.Databases, summary.Uncounted
 	m.Versions.Redis, m.Versions.RDB = summary.Redis, summary.Version

@@ -44,6 +44,7 @@ var faults = []fault{
 	pauseWeb, pauseReplica, pauseSentinel, pauseBalancer, pauseSupervisor, pauseMaster,
 	restartWeb, restartReplica, restartSentinel, restartBalancer, restartSupervisor, restartMaster, switchover,
 	slowLink, lossyLink,
+	backupUnderLoad,
 	slowCommand, busyScript, busyWritingScript, hugeAnswer, hostileClient,
 	killSentinels, killHeld, killHeldMaster, killStalled, killLone, killRedis, killWebs, killMasterTwice,
 	switchoverKillSentinel, switchoverKillSupervisor,

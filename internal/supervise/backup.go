@@ -211,7 +211,7 @@ func (c BackupConfig) tempDir() (where, base string, err error) {
 // explainDisk says of a full disk what it means.
 func explainDisk(err error, where string) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return fmt.Errorf("the disk of %s is full: no backup was made, and those that are there stay as they are: %w", where, err)
+		return fmt.Errorf("the disk of %s is full; what was there before has not changed: %w", where, err)
 	}
 	return err
 }

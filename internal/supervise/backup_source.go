@@ -260,44 +260,82 @@ func (c BackupConfig) copyFrom(ctx context.Context, m *members, s source, f *os.
 	if others := replicasOf(facts{Nodes: m.redisAddresses()}, s.node); s.role == "master" && len(others) > 0 {
 		as = m.addresses[others[0]]
 	}
-	dump, err := redis.OpenDump(ctx, m.addresses[s.node], "operator", m.password, as)
-	if err != nil {
-		return backup.Manifest{}, &lostSource{err}
-	}
-	defer dump.Close()
-	// The proof that every acknowledged write is in it.
-	if dump.ID != s.id || dump.Offset < s.offset {
-		return backup.Manifest{}, &lostSource{fmt.Errorf("%s sends its data as of %s:%d, and the master %s had got to %s:%d: another one has become the master", s.node, dump.ID, dump.Offset, s.master, s.id, s.offset)}
-	}
-	if err := dump.Begin(); err != nil {
-		return backup.Manifest{}, &lostSource{fmt.Errorf("%s: %w", s.node, err)}
-	}
-	if c.Began != nil {
-		c.Began(s.node)
-	}
+	copied := &copiedNode{ctx: ctx, m: m, s: s, as: as, began: c.Began}
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
 		watchMemory(ctx, cancel)
 	}()
 	defer func() {
+		copied.close()
 		cancel(nil)
 		<-watched
 	}()
 
-	from := &watchedReader{from: dump}
-	manifest, err := backup.Write(f, from, backup.Manifest{
+	manifest, err := backup.Write(f, copied, backup.Manifest{
 		Stack: c.Stack.Name, Begun: s.begun.UTC().Truncate(time.Millisecond), Node: s.node, Role: s.role,
-		Replication: backup.Replication{ID: dump.ID, Offset: dump.Offset, MasterOffset: s.offset},
-		Versions:    backup.Versions{Holdfast: c.Version},
-	}, c.Encrypt, m.secrets, func() float64 { return time.Since(s.begun).Seconds() })
+		Versions: backup.Versions{Holdfast: c.Version},
+	}, c.Encrypt, m.secrets, func(manifest *backup.Manifest) {
+		manifest.Seconds = time.Since(s.begun).Seconds()
+		manifest.Replication = backup.Replication{ID: copied.dump.ID, Offset: copied.dump.Offset, MasterOffset: s.offset}
+	})
 	if refusal := new(RefusedError); err != nil && errors.As(context.Cause(ctx), &refusal) {
 		return manifest, refusal
 	}
-	if from.err != nil {
-		return manifest, &lostSource{fmt.Errorf("copy the data of %s: %w", s.node, from.err)}
+	if copied.err != nil {
+		return manifest, &lostSource{fmt.Errorf("copy the data of %s: %w", s.node, copied.err)}
 	}
 	return manifest, err
+}
+
+// copiedNode reads the data of a node, and asks for it at the first read: a node that
+// waits for its reader stays forked, and gives it up after repl-timeout.
+type copiedNode struct {
+	ctx   context.Context
+	m     *members
+	s     source
+	as    string
+	began func(node string)
+	dump  *redis.Dump
+	err   error // of the node
+}
+
+func (n *copiedNode) Read(p []byte) (int, error) {
+	if n.dump == nil && n.err == nil {
+		n.err = n.open()
+	}
+	if n.err != nil {
+		return 0, n.err
+	}
+	got, err := n.dump.Read(p)
+	if err != nil && err != io.EOF {
+		n.err = err
+	}
+	return got, err
+}
+
+func (n *copiedNode) open() (err error) {
+	s := n.s
+	if n.dump, err = redis.OpenDump(n.ctx, n.m.addresses[s.node], "operator", n.m.password, n.as); err != nil {
+		return err
+	}
+	// The proof that every acknowledged write is in it.
+	if n.dump.ID != s.id || n.dump.Offset < s.offset {
+		return fmt.Errorf("it sends its data as of %s:%d, and the master %s had got to %s:%d: another one has become the master", n.dump.ID, n.dump.Offset, s.master, s.id, s.offset)
+	}
+	if err := n.dump.Begin(); err != nil {
+		return err
+	}
+	if n.began != nil {
+		n.began(s.node)
+	}
+	return nil
+}
+
+func (n *copiedNode) close() {
+	if n.dump != nil {
+		n.dump.Close()
+	}
 }
 
 func (m *members) redisAddresses() map[string]string {
@@ -308,20 +346,6 @@ func (m *members) redisAddresses() map[string]string {
 		}
 	}
 	return addresses
-}
-
-// watchedReader keeps the error of what it reads from.
-type watchedReader struct {
-	from io.Reader
-	err  error
-}
-
-func (r *watchedReader) Read(p []byte) (int, error) {
-	n, err := r.from.Read(p)
-	if err != nil && err != io.EOF {
-		r.err = err
-	}
-	return n, err
 }
 
 // checkMemory refuses to fork a node where the machine is short of memory.

@@ -1,0 +1,282 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"holdfast/internal/backup"
+	"holdfast/internal/supervise"
+)
+
+// writers are clients that each count a key of their own up.
+type writers struct {
+	acknowledged [4]atomic.Int64
+	refused      atomic.Int64 // answers that say "come again", or that nobody knows
+	wrong        atomic.Value // an answer that no client should get
+	stop         chan struct{}
+	all          sync.WaitGroup
+}
+
+func (w *writers) key(i int) string { return fmt.Sprintf("writer-%d", i) }
+
+func startWriters(entry string) *writers {
+	w := &writers{stop: make(chan struct{})}
+	for i := range w.acknowledged {
+		w.all.Go(func() {
+			client := http.Client{Timeout: 30 * time.Second}
+			for n := int64(1); ; n++ {
+				select {
+				case <-w.stop:
+					return
+				default:
+				}
+				resp, err := client.Post(entry+"/set/"+w.key(i), "", strings.NewReader(strconv.FormatInt(n, 10)))
+				if err != nil {
+					w.wrong.Store(err.Error())
+					continue
+				}
+				resp.Body.Close()
+				switch resp.StatusCode {
+				case http.StatusOK:
+					w.acknowledged[i].Store(n)
+				case http.StatusServiceUnavailable, http.StatusGatewayTimeout: // or unknown, and said so
+					w.refused.Add(1)
+				default:
+					w.wrong.Store(resp.Status)
+				}
+			}
+		})
+	}
+	return w
+}
+
+func (w *writers) end(t *testing.T) {
+	t.Helper()
+	close(w.stop)
+	w.all.Wait()
+	if wrong := w.wrong.Load(); wrong != nil {
+		t.Errorf("a writer was answered %v", wrong)
+	}
+}
+
+// content is a digest of database 0 of a backup, and its manifest.
+func content(t *testing.T, path string) (digest string, m backup.Manifest, value func(key string) int64) {
+	t.Helper()
+	f, err := backup.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]int64{}
+	m, _, err = backup.Verify(t.Context(), f, backup.Key{}, program, func(s *backup.Server) (err error) {
+		for i := range 4 {
+			key := fmt.Sprintf("writer-%d", i)
+			text, _ := s.Do("GET", key)
+			values[key], _ = strconv.ParseInt(text, 10, 64)
+		}
+		digest, err = s.Do("EVAL_RO", `local keys, d = redis.call('KEYS', '*'), '' table.sort(keys)
+			for _, k in ipairs(keys) do d = redis.sha1hex(d .. k .. redis.call('DUMP', k)) end return d`, "0")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest, m, func(key string) int64 { return values[key] }
+}
+
+// once sends a write with a key that says which request it is.
+func once(t *testing.T, url, key string) string {
+	t.Helper()
+	req, _ := http.NewRequest(http.MethodPost, url, nil)
+	req.Header.Set("Idempotency-Key", key)
+	_, body := answerOf(t)(http.DefaultClient.Do(req))
+	return body
+}
+
+func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T) {
+	t.Parallel()
+	// Records of requests last as long as the test on a slow machine.
+	const remember = "apps: {web: {kv: {remember: 20m}}}\n"
+	s := newInstance(t, minimal(t)+remember)
+	s.must("up", "-d")
+	entry := s.awaitHealthy().Entry
+	for i := range 50 {
+		answerOf(t)(http.Post(fmt.Sprintf("%s/hset/hash-%d/field/%d", entry, i, i), "", nil))
+	}
+	if got := once(t, entry+"/incr/counter", "before"); got != `{"result":1}` {
+		t.Fatal(got)
+	}
+
+	// Under writes: whatever was acknowledged before it began is in it.
+	w := startWriters(entry)
+	s.await("writes", 10*time.Second, func() bool { return w.acknowledged[3].Load() > 20 })
+	var before [4]int64
+	for i := range before {
+		before[i] = w.acknowledged[i].Load()
+	}
+	file := filepath.Join(s.dir, "shop.tar")
+	var done supervise.BackupRecord
+	if err := json.Unmarshal([]byte(s.must("backup", "-o", file, "--json")), &done); err != nil || done.Role != "replica" || done.Where != file {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	digest, m, value := content(t, file)
+	for i, n := range before {
+		if got := value(w.key(i)); got < n {
+			t.Errorf("%s is %d in the backup, and %d was acknowledged before it began", w.key(i), got, n)
+		}
+	}
+	if m.Databases[0].Keys < 55 || m.Replication.Offset < m.Replication.MasterOffset {
+		t.Errorf("manifest: %+v", m)
+	}
+	if out := s.must("backup", "verify", file); !strings.Contains(out, "is good") {
+		t.Error(out)
+	}
+
+	// Elsewhere: a stack that was never up starts with it, and has the same data.
+	other := newInstance(t, minimal(t)+remember)
+	other.must("restore", file)
+	other.must("up", "-d")
+	there := other.awaitHealthy().Entry
+	copied := filepath.Join(other.dir, "copy.tar")
+	other.must("backup", "-o", copied)
+	if got, _, _ := content(t, copied); got != digest {
+		t.Errorf("the restored data has the digest %s, and the backup %s", got, digest)
+	}
+	if got := once(t, there+"/incr/counter", "before"); got != `{"result":1}` {
+		t.Errorf("a request that is in the backup was carried out again: %s", got)
+	}
+	if got := once(t, there+"/incr/counter", "after"); got != `{"result":2}` {
+		t.Errorf("a new request is answered %s", got)
+	}
+
+	// In the running stack, under writes: they wait, and none gets a wrong answer.
+	if got := once(t, entry+"/incr/counter", "lost"); got != `{"result":2}` {
+		t.Error(got)
+	}
+	if said := s.fails(2, "restore", file); !strings.Contains(said, "--yes") {
+		t.Error(said)
+	}
+	var restored supervise.Restored
+	if err := json.Unmarshal([]byte(s.must("restore", file, "--yes", "--json")), &restored); err != nil || restored.Aside == "" {
+		t.Fatalf("%+v, %v", restored, err)
+	}
+	w.end(t)
+	s.awaitHealthy()
+	t.Logf("Redis was stopped for %d ms, %d requests were told to come again, or that nobody knows", restored.Stopped, w.refused.Load())
+	if _, err := os.Stat(filepath.Join(restored.Aside, "redis-1", "data", "appendonlydir")); err != nil {
+		t.Errorf("the former data: %v", err)
+	}
+	if got := once(t, entry+"/incr/counter", "before"); got != `{"result":1}` {
+		t.Errorf("a request that is in the backup was carried out again: %s", got)
+	}
+	if got := once(t, entry+"/incr/counter", "lost"); got != `{"result":2}` {
+		t.Errorf("a request whose effect was lost is answered %s", got)
+	}
+	expect(t, entry+"/hget/hash-49/field", 200, `{"result":"49"}`)
+
+	// What is damaged or missing changes nothing.
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := filepath.Join(s.dir, "bad.tar")
+	for name, damaged := range map[string][]byte{
+		"cut off": whole[:len(whole)-3000], "a flipped bit": append(bytes.Clone(whole[:len(whole)-2500]), append([]byte{whole[len(whole)-2500] ^ 1}, whole[len(whole)-2499:]...)...),
+		"foreign": []byte("something else"), "empty": nil,
+	} {
+		if err := os.WriteFile(bad, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range [][]string{{"backup", "verify", bad}, {"restore", bad, "--yes"}} {
+			if said := s.fails(1, command...); !strings.Contains(said, "bad.tar") {
+				t.Errorf("%s: %s", name, said)
+			}
+		}
+	}
+	s.fails(2, "restore", filepath.Join(s.dir, "missing.tar"), "--yes")
+	s.fails(2, "backup", "verify", s.dir)
+	expect(t, entry+"/get/counter", 200, `{"result":"2"}`)
+}
+
+func TestASupervisorThatDiesInARestoreLeavesTheNextToCarryItThrough(t *testing.T) {
+	t.Parallel()
+	s := newInstance(t, minimal(t))
+	s.must("up", "-d")
+	entry := s.awaitHealthy().Entry
+	expect(t, entry+"/set?key=a&value=old", 200, "OK. We have set a to be old")
+	file := filepath.Join(s.dir, "b.tar")
+	s.must("backup", "-o", file)
+	expect(t, entry+"/set?key=a&value=new", 200, "OK. We have set a to be new")
+
+	for _, after := range []time.Duration{0, 150 * time.Millisecond, 400 * time.Millisecond} {
+		restore := s.command("restore", file, "--yes")
+		if err := restore.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+			if _, err := os.Stat(filepath.Join(s.state, "restore.json")); err == nil || time.Now().After(deadline) {
+				break
+			}
+		}
+		time.Sleep(after) // it dies at another step
+		s.killSupervisor()
+		_ = restore.Wait() // it may have been too late to do harm
+		s.must("up", "-d")
+		s.awaitHealthy()
+		expect(t, entry+"/get?key=a", 200, "old")
+		if _, err := os.Stat(filepath.Join(s.state, "restore.json")); err == nil {
+			t.Error("restore.json is left")
+		}
+		expect(t, entry+"/set?key=a&value=new", 200, "OK. We have set a to be new")
+	}
+}
+
+func TestScheduledBackupsAreTakenKeptAndTellOfFailures(t *testing.T) {
+	t.Parallel()
+	s := newInstance(t, minimal(t)+"backup: {every: 1m, keep: 2, to: ./backups}\n")
+	s.must("up", "-d")
+	s.awaitHealthy()
+	at := filepath.Join(s.dir, "backups")
+	count := func() int {
+		files, _ := filepath.Glob(filepath.Join(at, s.name+"-*.tar"))
+		return len(files)
+	}
+	s.await("the first backup", 20*time.Second, func() bool { return s.status().Backup.Last != nil && !s.status().Backup.Next.IsZero() })
+	if b := s.status().Backup; !b.Last.Scheduled || b.Failure != nil || count() != 1 {
+		t.Errorf("%+v, and %d files", b, count())
+	}
+	for range 3 { // one by hand goes to the same place, and the oldest go
+		s.must("backup")
+	}
+	if count() != 2 {
+		t.Errorf("%d backups are kept", count())
+	}
+	// A place that cannot be written to.
+	if err := os.Rename(at, at+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if said := s.fails(2, "backup"); !strings.Contains(said, "backups") {
+		t.Error(said)
+	}
+	if out, _, _ := s.run("status"); !strings.Contains(out, "last backup") {
+		t.Error(out)
+	}
+}
