@@ -295,6 +295,13 @@ func TestSlotsMoveUnderLoad(t *testing.T) {
 		before := load.acked[i].Load()
 		redistest.Eventually(t, 10*time.Second, keys[i]+" is written at the new place", func() bool { return load.acked[i].Load() > before })
 	}
+	redistest.Eventually(t, 30*time.Second, "500 are acknowledged", func() bool {
+		var n int64
+		for i := range keys {
+			n += int64(load.acked[i].Load()) + int64(plain.acked[i].Load())
+		}
+		return n >= 500
+	})
 	close(stop)
 	<-fresh
 	total := load.end(t) + plain.end(t)
@@ -311,9 +318,6 @@ func TestSlotsMoveUnderLoad(t *testing.T) {
 		d = max(d, time.Duration(load.slowest[i].Load()))
 	}
 	t.Logf("%d acknowledged, the longest answer took %v", total, d)
-	if total < 500 {
-		t.Errorf("only %d were acknowledged", total)
-	}
 }
 
 func TestAReplicaInAClusterHangsAndWritesGoOn(t *testing.T) {
