@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/control"
+	"holdfast/internal/quote"
 	"holdfast/internal/supervise"
 )
 
@@ -60,13 +61,31 @@ func statusReader(g *globals) (func(context.Context) (supervise.Status, error), 
 		return nil, err
 	}
 	client := control.NewClient(state)
+	digest := supervise.FileDigest(s, base)
 	return func(ctx context.Context) (supervise.Status, error) {
 		st, err := client.Status(ctx)
 		if errors.Is(err, control.ErrNoSupervisor) {
 			return supervise.Look(s, base, state)
 		}
+		st.Differs = st.File != "" && st.File != digest
 		return st, err
 	}, nil
+}
+
+// changes says what changes, and what could: one line each.
+func changes(g *globals, st supervise.Status) string {
+	var text strings.Builder
+	if c := st.Change; c != nil {
+		fmt.Fprintf(&text, "change under way: %s, since %s: %s\n", c.Kind, c.Began.Format(time.TimeOnly), c.At())
+	}
+	if r := st.Stopped; r != nil && st.Change == nil {
+		first, _, _ := strings.Cut(r.Why, "\n")
+		fmt.Fprintf(&text, "the last change (%s, at %s) was stopped: %s\n", r.Kind, r.Ended.Format(time.TimeOnly), quote.Line(first))
+	}
+	if st.Differs {
+		text.WriteString(g.say("the stack file differs from what runs: 'holdfast apply --plan' shows how, 'holdfast apply' makes it so\n"))
+	}
+	return text.String()
 }
 
 func printStatus(g *globals, w io.Writer, st supervise.Status) error {
@@ -84,7 +103,7 @@ func printStatus(g *globals, w io.Writer, st supervise.Status) error {
 	if st.Statistics != "" {
 		fmt.Fprintf(w, "   statistics %s", st.Statistics)
 	}
-	fmt.Fprintf(w, "\n%s%s\n", unserved(st), backupLine(st.Backup))
+	fmt.Fprintf(w, "\n%s%s%s\n", changes(g, st), unserved(st), backupLine(st.Backup))
 	table(w, g, st, columns)
 	return nil
 }
@@ -172,7 +191,7 @@ func printChanges(w io.Writer, g *globals, st supervise.Status, last []string) (
 		}
 		now = append(now, line)
 	}
-	for line := range strings.Lines(unserved(st) + backupLine(st.Backup)) {
+	for line := range strings.Lines(changes(g, st) + unserved(st) + backupLine(st.Backup)) {
 		now = append(now, strings.TrimSpace(line))
 	}
 	for _, line := range now {

@@ -89,7 +89,7 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 
 	sup, closeLog, err := openSupervisor(g, hosts)
 	if err != nil {
-		return err
+		return differing(g, err)
 	}
 	defer closeLog()
 	defer sup.Close()
@@ -219,6 +219,25 @@ func openSupervisor(g *globals, hosts []plan.Place) (*supervise.Supervisor, func
 	return sup, log.Close, nil
 }
 
+// differing adds to the error of a stack that is up already that its file says
+// something else than what runs.
+func differing(g *globals, err error) error {
+	var locked *supervise.LockedError
+	if !errors.As(err, &locked) {
+		return err
+	}
+	read, readErr := statusReader(g)
+	if readErr != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if st, readErr := read(ctx); readErr == nil && st.Differs {
+		return fmt.Errorf("%w. The stack file differs from what runs: 'holdfast apply' makes the stack what it says", err)
+	}
+	return err
+}
+
 // withoutTime leaves out the time of slog's lines: the log stamps them.
 func withoutTime(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && a.Key == slog.TimeKey {
@@ -291,6 +310,9 @@ func upDetached(ctx context.Context, g *globals, hosts []string, stdout, stderr 
 		if n.State == supervise.Failed {
 			return &supervise.FailedError{Node: n.Name, Detail: n.Detail, Log: logs.Tail(state, n.Name)}
 		}
+	}
+	if st.Stopped != nil {
+		return errors.New(st.Stopped.Why)
 	}
 	if !st.Ready {
 		return fmt.Errorf("%s runs but is not ready; 'holdfast status' shows how it goes on", st.Stack)

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -127,8 +128,26 @@ func (c *Client) post(ctx context.Context, path string) error {
 	return body.Close()
 }
 
+// UsageError says that what was asked for names something that is not there.
+type UsageError struct{ msg string }
+
+func (e *UsageError) Error() string { return e.msg }
+
+// send posts a value as JSON.
+func (c *Client) send(ctx context.Context, path string, v any) (io.ReadCloser, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return c.ask(ctx, http.MethodPost, path, bytes.NewReader(b))
+}
+
 func (c *Client) do(ctx context.Context, method, path string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://supervisor"+path, nil)
+	return c.ask(ctx, method, path, nil)
+}
+
+func (c *Client) ask(ctx context.Context, method, path string, content io.Reader) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://supervisor"+path, content)
 	if err != nil {
 		return nil, err
 	}
@@ -151,8 +170,11 @@ func (c *Client) do(ctx context.Context, method, path string) (io.ReadCloser, er
 	if json.Unmarshal(b, &p) != nil || p.Error == "" {
 		p.Error = fmt.Sprintf("the supervisor answers %s: %s", quote.Text(resp.Status), quote.Text(string(b)))
 	}
-	if resp.StatusCode == http.StatusNotFound {
+	switch resp.StatusCode {
+	case http.StatusNotFound:
 		return nil, &UnknownNodeError{p.Error}
+	case http.StatusBadRequest:
+		return nil, &UsageError{p.Error}
 	}
 	return nil, errors.New(p.Error)
 }

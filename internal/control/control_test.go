@@ -41,6 +41,36 @@ func (s *stack) Switchover(_ context.Context, to string) (supervise.Switched, er
 	return supervise.Switched{From: "redis-1", To: to, Waited: 200}, s.err
 }
 
+func (s *stack) Preview(_ context.Context, req supervise.Request) (supervise.ChangePlan, error) {
+	return supervise.ChangePlan{Generation: 7, Refused: []string{req.Kind}}, s.err
+}
+
+func (s *stack) Change(_ context.Context, req supervise.Request, tell func(supervise.Event)) (supervise.Result, error) {
+	if s.err != nil {
+		return supervise.Result{}, s.err
+	}
+	tell(supervise.Event{Step: 1, Of: 1, Node: req.Force[0], What: "done"})
+	return supervise.Result{ID: 8, Kind: req.Kind, Done: true}, nil
+}
+
+func TestAChangeTellsItsEventsAndThenItsResult(t *testing.T) {
+	s := &stack{}
+	c := NewClient(serve(t, s, nil))
+	req := supervise.Request{Kind: "restart", Force: []string{"web-1"}}
+	if p, err := c.Preview(t.Context(), req); err != nil || p.Generation != 7 || p.Refused[0] != "restart" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	var told []string
+	r, err := c.Change(t.Context(), req, func(e supervise.Event) { told = append(told, e.Node+" "+e.What) })
+	if err != nil || !r.Done || r.ID != 8 || strings.Join(told, ",") != "web-1 done" {
+		t.Errorf("%+v, %v, told %v", r, err, told)
+	}
+	s.err = errors.New("the sea is rough")
+	if _, err := c.Change(t.Context(), req, nil); err == nil || err.Error() != "the sea is rough" {
+		t.Errorf("err = %v", err)
+	}
+}
+
 func serve(t *testing.T, s Stack, down func(bool)) (dir string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hf") // short: unix socket

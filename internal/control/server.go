@@ -33,6 +33,8 @@ type Stack interface {
 	Do(ctx context.Context, node string, action supervise.Action) error
 	Switchover(ctx context.Context, to string) (supervise.Switched, error)
 	Restore(ctx context.Context) (supervise.Restored, error)
+	Preview(ctx context.Context, req supervise.Request) (supervise.ChangePlan, error)
+	Change(ctx context.Context, req supervise.Request, tell func(supervise.Event)) (supervise.Result, error)
 }
 
 // Server answers on the control socket.
@@ -70,6 +72,7 @@ func Listen(stateDir string, stack Stack, down func(purge bool)) (*Server, error
 	mux.HandleFunc("POST /v1/nodes/{node}/{action}", s.act)
 	mux.HandleFunc("POST /v1/switchover", s.switchOver)
 	mux.HandleFunc("POST /v1/restore", s.restore)
+	mux.HandleFunc("POST /v1/change", s.change)
 	mux.HandleFunc("POST /v1/down", s.takeDown)
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	return s, nil
@@ -161,6 +164,8 @@ func answer(w http.ResponseWriter, done any, err error) {
 	switch {
 	case errors.As(err, &unknown):
 		reply(w, http.StatusNotFound, problem{err.Error()})
+	case errors.As(err, new(*supervise.ReferenceError)):
+		reply(w, http.StatusBadRequest, problem{err.Error()})
 	case err != nil:
 		reply(w, http.StatusConflict, problem{err.Error()})
 	default:

@@ -16,6 +16,13 @@ import (
 // started as root.
 const chrootDir = "empty"
 
+// ServerStates is the name of a balancer's file of what it knew of its servers. It is
+// empty but for a reload.
+const ServerStates = "servers.state"
+
+// noStates is such a file without any: the version of its format.
+const noStates = "1\n"
+
 // redisConnections is how many connections at once a balancer takes to the
 // Redis master, beside those of the entry.
 const redisConnections = 1000
@@ -38,6 +45,7 @@ type haproxyData struct {
 	LogFormat              string
 	HardStop               time.Duration
 	Socket, User, Chroot   string
+	ServerStates           string // path
 	Retries                int
 	Timeouts               stack.Timeouts
 	Entry, Statistics      string
@@ -180,6 +188,10 @@ func logFormat(path bool) string {
 	return `%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs "%HM ` + shown + ` %HV"`
 }
 
+// reloadStop is how long the old worker of a balancer that has reloaded may go on for
+// requests in flight: longer than a long poll waits, and a stream is silent.
+func (b builder) reloadStop() time.Duration { return max(streamTimeout, b.hardStop()) }
+
 // haproxy is the data of a balancer's haproxy.cfg.
 func (b builder) haproxy(n node) haproxyData {
 	s := b.stack
@@ -189,9 +201,9 @@ func (b builder) haproxy(n node) haproxyData {
 		PerAddress: s.Entry.Limits.PerAddress, CrowdShare: crowdShare, CloseShare: closeShare,
 		PerAddressClosed: s.Entry.Limits.PerAddress + s.Entry.Limits.PerAddress/8,
 		SourceHeader:     SourceHeaderName, Source: b.machine.Secrets.Source,
-		HardStop: b.hardStop(),
-		Socket:   b.path(n, "haproxy.sock"),
-		User:     b.machine.HAProxyUser, Chroot: b.path(n, chrootDir),
+		HardStop: b.reloadStop(),
+		Socket:   b.path(n, "haproxy.sock"), ServerStates: b.path(n, ServerStates),
+		User: b.machine.HAProxyUser, Chroot: b.path(n, chrootDir),
 		Buffered: buffered,
 		Retries:  s.Retries, Timeouts: s.Timeouts,
 		Entry: bindAddress(s.Entry.Listen), Statistics: s.Entry.Statistics,

@@ -32,9 +32,6 @@ const (
 	// append-only file.
 	graceRedis    = 15 * time.Second
 	graceSentinel = 5 * time.Second
-	// A balancer ends by itself at hard-stop-after; this is what it gets
-	// beyond.
-	graceBalancer = 2 * time.Second
 )
 
 // maxSocketPath is the longest path of a unix socket, in bytes, that HAProxy
@@ -157,6 +154,7 @@ func (b builder) files(n node) (dirs []string, files []File, err error) {
 			dirs = append(dirs, nodePath(n, chrootDir))
 		}
 		add("haproxy.cfg", "haproxy.cfg", false, b.haproxy(n))
+		files = append(files, File{Path: nodePath(n, ServerStates), Mode: 0o600, Content: noStates})
 	case Redis:
 		dirs = append(dirs, nodePath(n, "data"))
 		data := b.redis(n)
@@ -190,11 +188,11 @@ func (b builder) process(n node) Process {
 		// Master-worker (-W), for reloads. To its master SIGUSR1 is the soft
 		// stop: the workers close their listeners, which leaves new
 		// connections to the other balancers, answer what is in flight, and
-		// end at hard-stop-after at the latest, which is how long a client
-		// that idles on its connection can hold it. SIGTERM would cut requests.
+		// end when their connections have: a client that idles on one can hold
+		// it for the grace. SIGTERM, which ends that, would cut requests.
 		p.Args = []string{"-W", "-f", b.path(n, "haproxy.cfg")}
 		p.StopSignal = "SIGUSR1"
-		p.Grace = b.hardStop() + graceBalancer
+		p.Grace = b.hardStop()
 		p.Probe = Probe{Kind: ProbeHAProxy, Socket: nodePath(n, "haproxy.sock")}
 	case Redis:
 		p.Address = b.address(n)
@@ -237,6 +235,10 @@ func (b builder) app(n node, p *Process) {
 		maps.Copy(env, b.kvEnv(n, *app.KV))
 		if app.KV.Admin {
 			p.Admin = env["HOLDFAST_ADMIN"]
+		}
+		p.Soft = []string{"HOLDFAST_THREADS"}
+		if b.stack.DerivedStreams(n.app) {
+			p.Soft = append(p.Soft, "HOLDFAST_STREAMS")
 		}
 		// How many replicas have to have a write before it is acknowledged.
 		env["HOLDFAST_MIN_ACKS"] = strconv.Itoa(min(b.stack.Redis.Replicas, 1))

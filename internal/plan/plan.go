@@ -98,6 +98,9 @@ type Process struct {
 	Args    []string `json:"args"`
 	// Env is added to the supervisor's environment ("K=V").
 	Env []string `json:"env,omitempty"`
+	// Soft are names of variables in Env that depend on how many nodes there are: a
+	// process that runs with another value need not be started anew.
+	Soft []string `json:"soft,omitempty"`
 	// Dir is the working directory; empty: the node's own, nodes/NODE in the
 	// state directory. Absolute otherwise.
 	Dir string `json:"dir,omitempty"`

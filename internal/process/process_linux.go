@@ -87,3 +87,17 @@ func watch(id ID) (<-chan struct{}, error) {
 	}()
 	return ended, nil
 }
+
+// Children are the pids of a process' children; none where that cannot be seen.
+func Children(pid int) (pids []int) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return nil
+	}
+	for _, word := range strings.Fields(string(b)) {
+		if child, err := strconv.Atoi(word); err == nil {
+			pids = append(pids, child)
+		}
+	}
+	return pids
+}

@@ -104,3 +104,22 @@ func (a *Admin) Failover(ctx context.Context, master string) error {
 	_, err := a.do(ctx, "SENTINEL", "FAILOVER", master)
 	return err
 }
+
+// SetUser gives a user these rules, which begin with reset (ACL SETUSER). Connections
+// of the user stay.
+func (a *Admin) SetUser(ctx context.Context, user string, rules ...string) error {
+	_, err := a.do(ctx, append([]string{"ACL", "SETUSER", user}, rules...)...)
+	return err
+}
+
+// DropUser removes a user and ends its connections (ACL DELUSER).
+func (a *Admin) DropUser(ctx context.Context, user string) error {
+	_, err := a.do(ctx, "ACL", "DELUSER", user)
+	return err
+}
+
+// SetSentinel changes how a Sentinel watches a master (SENTINEL SET).
+func (a *Admin) SetSentinel(ctx context.Context, master, option, value string) error {
+	_, err := a.do(ctx, "SENTINEL", "SET", master, option, value)
+	return err
+}

@@ -61,6 +61,9 @@ func base() Stack {
 			Check: 2 * time.Second,
 		},
 		Retries: 3,
+		// Most programs that start and then die do so within it: they have tried
+		// their database, or read their configuration.
+		Rollout: Rollout{Parallel: 1, Settle: 3 * time.Second},
 	}
 }
 

@@ -287,6 +287,7 @@ func init() {
 		{"under timeouts", names(timeoutKeys)},
 		{"under backup", names(backupKeys)},
 		{"under backup.s3", names(s3Keys)},
+		{"under rollout", names(rolloutKeys)},
 		{"to an application's health", names(healthKeys)},
 		{"under an application's redis", names(programRedisKeys)},
 		{"under an application's kv", names(kvKeys)},

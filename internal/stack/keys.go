@@ -74,8 +74,19 @@ func tables() ([]key[Stack], []key[App]) {
 			"HAProxy's time-outs, by its names."),
 		numberKey("retries", 0, 100, func(s *Stack) *int { return &s.Retries },
 			"How often HAProxy tries again to reach a server before it gives up."),
+		sectionKey("rollout", rolloutKeys, func(s *Stack) *Rollout { return &s.Rollout },
+			"How a change reaches the nodes of an application while the stack runs: one after the other, the next when the last is in rotation and was well for a while."),
 	}
 	return top, apps
+}
+
+var rolloutKeys = []key[Rollout]{
+	numberKey("surge", 0, maxNodes, func(r *Rollout) *int { return &r.Surge },
+		"How many nodes more than its number an application has meanwhile, started before any other is stopped. One with a single node has one more in any case."),
+	numberKey("parallel", 1, maxNodes, func(r *Rollout) *int { return &r.Parallel },
+		"How many of its nodes are started anew at once; at most half of them."),
+	durationKey("settle", 0, func(r *Rollout) *time.Duration { return &r.Settle },
+		"For how long a node has to be in rotation and well before the next one follows. One that dies within it stops the change, and is put back."),
 }
 
 var entryKeys = []key[Entry]{

@@ -139,6 +139,13 @@ func (s Stack) kvStreams(k KVApp) int {
 	return max(1, min(entry, k.Limits.Connections/2))
 }
 
+// DerivedStreams reports whether the streams of a web node's application are as many
+// as follow from the rest of the stack: then the number of nodes changes them.
+func (s Stack) DerivedStreams(app string) bool {
+	kv := s.Apps[app].KV
+	return kv != nil && kv.Limits.Streams == s.kvStreams(*kv)
+}
+
 // fillKV gives the values of a web node that depend on others.
 func fillKV(k *KVApp, has func(path) bool) {
 	if !has("remember") {

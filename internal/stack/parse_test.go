@@ -149,6 +149,7 @@ func TestTheDefaultStackIsTheDocumentedOne(t *testing.T) {
 			Server: time.Minute, HTTPKeepAlive: 10 * time.Second, Check: 2 * time.Second,
 		},
 		Retries: 3,
+		Rollout: Rollout{Parallel: 1, Settle: 3 * time.Second},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)

@@ -38,6 +38,19 @@ type Stack struct {
 	// Retries is how often HAProxy tries to reach a server before it gives
 	// up (its "retries").
 	Retries int `yaml:"retries"`
+	// Rollout is how a change reaches the nodes of an application.
+	Rollout Rollout `yaml:"rollout"`
+}
+
+// Rollout is how a change reaches the nodes of an application.
+type Rollout struct {
+	// Surge is how many nodes more than its number an application has meanwhile. One
+	// with a single node has one more in any case.
+	Surge int `yaml:"surge"`
+	// Parallel is how many of its nodes are started anew at once.
+	Parallel int `yaml:"parallel"`
+	// Settle is for how long a node has to be well before the next one follows.
+	Settle time.Duration `yaml:"settle"`
 }
 
 // Entry is the HTTP address of the stack.

@@ -44,7 +44,7 @@ func TestAnAdoptedNodeKeepsItsRestartsAndSinceWhen(t *testing.T) {
 	await1(t, s, "up again", func(st NodeStatus) bool { return st.State == Up && st.Restarts == 1 })
 	before := status(s)
 
-	s = successor(t, s, n.spec)
+	s = successor(t, s, *n.spec())
 	s.Attend()
 	await1(t, s, "up under the next supervisor", func(st NodeStatus) bool { return st.State == Up })
 	if after := status(s); !after.Since.Equal(before.Since) || after.Restarts != 1 || after.PID != before.PID {
@@ -53,7 +53,7 @@ func TestAnAdoptedNodeKeepsItsRestartsAndSinceWhen(t *testing.T) {
 
 	must(t, s, ActPause)
 	before = status(s)
-	s = successor(t, s, n.spec)
+	s = successor(t, s, *n.spec())
 	s.Attend()
 	await1(t, s, "paused under a third supervisor", func(st NodeStatus) bool { return st.State == Paused })
 	if after := status(s); !after.Since.Equal(before.Since) {
@@ -70,7 +70,7 @@ func TestAnAdoptedNodeKeepsItsRestartsAndSinceWhen(t *testing.T) {
 func TestANodeThatDiedWhileNobodyWatchedWasRestarted(t *testing.T) {
 	for _, othersRun := range []bool{true, false} {
 		s, n := oneNode(t, "exec sleep 1000")
-		other := n.spec
+		other := *n.spec()
 		other.Node = "web-2"
 		s.Attend()
 		must(t, s, ActStart)
@@ -98,7 +98,7 @@ func TestANodeThatDiedWhileNobodyWatchedWasRestarted(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		s = successor(t, s, n.spec, other)
+		s = successor(t, s, *n.spec(), other)
 		s.Attend()
 		must(t, s, ActStart)
 		want := map[bool]int{true: 2, false: 0}[othersRun] // 0: a new start of the stack
@@ -122,7 +122,7 @@ func TestAStackThatIsTakenDownKnowsSinceWhenAndWantsToBeUp(t *testing.T) {
 	if err != nil || r.Want != wantUp || r.State != Down || r.Process.PID != 0 || !r.Since.Equal(status(s).Since) {
 		t.Errorf("the record is %+v, %v", r, err)
 	}
-	if next := successor(t, s, n.spec); next.nodes["web-1"].keepDown {
+	if next := successor(t, s, *n.spec()); next.nodes["web-1"].keepDown {
 		t.Error("the next start of the stack would leave the node down")
 	}
 }

@@ -38,14 +38,14 @@ func nextBackup(b stack.Backup, known BackupState, now time.Time) time.Time {
 // keepBackups takes backups when the stack file says, until the supervisor ends. What
 // came of each stands in BackupFile, and in the log.
 func (s *Supervisor) keepBackups() {
-	b := s.cfg.Stack.Backup
-	if b.Every == 0 || b.To == "" {
-		return
-	}
 	shown := time.Time{}
 	for s.wait(backupTick) {
 		if s.stopping.Load() {
 			return
+		}
+		b := s.stack().Backup // a change may have given it another schedule
+		if b.Every == 0 || b.To == "" {
+			continue
 		}
 		known, err := LastBackup(string(s.dir))
 		if err != nil {
@@ -84,12 +84,12 @@ func (s *Supervisor) planBackup(next time.Time) {
 // scheduledBackup takes one.
 func (s *Supervisor) scheduledBackup(ctx context.Context, b stack.Backup) {
 	c := BackupConfig{
-		Stack: s.cfg.Stack, BaseDir: s.cfg.BaseDir, StateDir: s.cfg.StateDir, Version: s.cfg.Version,
+		Stack: s.stack(), BaseDir: s.baseDir(), StateDir: s.cfg.StateDir, Version: s.cfg.Version,
 		Keep: b.Keep, Scheduled: true, Log: s.log,
 	}
 	var err error
-	if c.Store, err = OpenStore(b.To, b, s.cfg.BaseDir, s.cfg.Environ); err == nil {
-		c.Encrypt, err = EncryptionOf(b, s.cfg.BaseDir)
+	if c.Store, err = OpenStore(b.To, b, s.baseDir(), s.cfg.Environ); err == nil {
+		c.Encrypt, err = EncryptionOf(b, s.baseDir())
 	}
 	var done BackupRecord
 	if err == nil {

@@ -35,10 +35,10 @@ func (n *node) setAside(ctx context.Context, master string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
-	if !n.sup.reigns(ctx, master) || !n.sup.damaged(ctx, n.spec.Node) {
+	if !n.sup.reigns(ctx, master) || !n.sup.damaged(ctx, n.spec().Node) {
 		return
 	}
-	file := filepath.Dir(n.sup.dir.manifest(n.spec.Node))
+	file := filepath.Dir(n.sup.dir.manifest(n.spec().Node))
 	aside := file + ".damaged"
 	if err := errors.Join(os.RemoveAll(aside), os.Rename(file, aside)); err != nil {
 		n.log.Error("the append-only file is damaged, and cannot be set aside", "error", err)
@@ -50,9 +50,9 @@ func (n *node) setAside(ctx context.Context, master string) {
 
 // reigns says that the node at an address answers as a master.
 func (s *Supervisor) reigns(ctx context.Context, address string) bool {
-	for name, n := range s.nodes {
-		if n.spec.Address == address && s.admins[name] != nil {
-			standing, err := s.admins[name].Standing(ctx)
+	for name, n := range s.allNodes() {
+		if n.spec().Address == address && s.admin(name) != nil {
+			standing, err := s.admin(name).Standing(ctx)
 			return err == nil && standing.Master
 		}
 	}
@@ -62,7 +62,7 @@ func (s *Supervisor) reigns(ctx context.Context, address string) bool {
 // damaged asks Redis' own tool, which comes with the server, about a node's
 // append-only file. Without the tool nothing is known to be.
 func (s *Supervisor) damaged(ctx context.Context, node string) bool {
-	server := s.programs[plan.RedisServer]
+	server := s.program(plan.RedisServer)
 	for _, name := range []string{"redis-check-aof", "valkey-check-aof"} {
 		tool := filepath.Join(filepath.Dir(server), name)
 		if _, err := os.Stat(tool); err != nil {

@@ -67,7 +67,7 @@ func (s *Supervisor) beginCold() {
 	var newest nodeData
 	for _, with := range s.dir.redisWithData() {
 		switch {
-		case s.nodes[with.node] == nil || with.node == s.kept.Redis.Replication.Master:
+		case s.node(with.node) == nil || with.node == s.kept.Redis.Replication.Master:
 		case newest.node == "":
 			newest = with
 		case newest.written.Sub(with.written) > sameTime:

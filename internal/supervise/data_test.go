@@ -87,7 +87,7 @@ func (d stateDir) hasData(node string, ago time.Duration) {
 // sentinelSays has a Sentinel's file name a master.
 func (d stateDir) sentinelSays(s *Supervisor, sentinel, master string, epoch int64) {
 	d.t.Helper()
-	host, port := splitAddress(s.nodes[master].spec.Address)
+	host, port := splitAddress(s.nodes[master].spec().Address)
 	text := fmt.Sprintf("sentinel monitor shop %s %s 2\nsentinel config-epoch shop %d\n", host, port, epoch)
 	if err := os.WriteFile(d.path("nodes", sentinel, sentinelConf), []byte(text), 0o600); err != nil {
 		d.t.Fatal(err)
@@ -99,7 +99,7 @@ func (d stateDir) named(s *Supervisor) string {
 	d.t.Helper()
 	said := map[string]bool{}
 	for sentinel, n := range s.nodes {
-		if n.spec.Kind == plan.Sentinel {
+		if n.spec().Kind == plan.Sentinel {
 			f := d.sentinelFiles()[sentinel]
 			said[fmt.Sprintf("%s in epoch %d", nodeAt(redisAddresses(s.host.Processes), f.Address), f.ConfigEpoch)] = true
 		}
@@ -246,7 +246,7 @@ func TestAtAColdStartAReplicaThatMissedWritesWaitsForOneThatHasThem(t *testing.T
 	d.hasData("redis-2", time.Hour)
 	d.hasData("redis-3", time.Minute)
 	s := d.prepared("")
-	views := []redis.View{{Address: s.nodes["redis-1"].spec.Address}, {Address: s.nodes["redis-1"].spec.Address}}
+	views := []redis.View{{Address: s.nodes["redis-1"].spec().Address}, {Address: s.nodes["redis-1"].spec().Address}}
 	waits := func(node string, standings map[string]redis.Standing) string {
 		f := facts{Sentinels: 3, Views: views, Nodes: redisAddresses(s.host.Processes), Standings: standings}
 		return s.decide(t.Context(), node, time.Now(), &f).Wait

@@ -21,7 +21,7 @@ func (s *Supervisor) runningBalancers(or ...State) []*haproxy.Client {
 	var clients []*haproxy.Client
 	for _, st := range s.board.snapshot().Nodes {
 		if st.Kind == plan.Balancer && st.PID != 0 && (st.State == Up || slices.Contains(or, st.State)) {
-			clients = append(clients, s.balancer(s.nodes[st.Name].spec))
+			clients = append(clients, s.balancer(*s.node(st.Name).spec()))
 		}
 	}
 	return clients
@@ -58,7 +58,7 @@ func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Clien
 	defer cancel()
 	others := map[string]bool{}
 	for _, st := range s.board.snapshot().Nodes {
-		if st.App == s.nodes[node].spec.App && st.Name != node && st.State == Up {
+		if st.App == s.node(node).spec().App && st.Name != node && st.State == Up {
 			others[st.Name] = true
 		}
 	}
@@ -114,11 +114,15 @@ func pollEvery(ctx context.Context, every time.Duration, holds func() bool) bool
 func (s *Supervisor) enlist(ctx context.Context, node string) {
 	ctx, cancel := context.WithTimeout(ctx, drainLimit)
 	defer cancel()
+	state := haproxy.Ready
+	if s.drained(node) {
+		state = haproxy.Drain
+	}
 	// One that was adopted a moment ago may not be known to be up yet.
 	for _, b := range s.runningBalancers(Starting) {
-		s.setServer(ctx, b, node, haproxy.Ready)
+		s.setServer(ctx, b, node, state)
 	}
-	s.tellHealth(ctx, s.nodes[node].spec, true)
+	s.tellHealth(ctx, *s.node(node).spec(), true)
 }
 
 // setServer sets a node's state in every back end of a balancer that has it.

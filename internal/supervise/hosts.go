@@ -32,10 +32,10 @@ func together(hosts []plan.Host) plan.Host {
 // obstacle says what a node's start has to wait for, besides Redis' part in the
 // replication; empty: nothing.
 func (n *node) obstacle(ctx context.Context) string {
-	if away(n.spec) {
+	if away(*n.spec()) {
 		return "its host is away; it starts when the host is back"
 	}
-	if pid := n.sup.squatter(ctx, n.spec); pid != 0 {
+	if pid := n.sup.squatter(ctx, *n.spec()); pid != 0 {
 		return fmt.Sprintf("a HAProxy that no record tells of (pid %d) still serves in its place; it starts when that has ended", pid)
 	}
 	return ""

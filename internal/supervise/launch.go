@@ -29,7 +29,7 @@ func (s *Supervisor) launch(p plan.Process, args []string) (*process.Process, er
 		return nil, err
 	}
 	proc, err := process.Start(process.Spec{
-		Path:   s.programs[p.Program],
+		Path:   s.program(p.Program),
 		Args:   args,
 		Env:    append(inherited(s.cfg.Environ, p.Program), p.Env...),
 		Dir:    wd,
@@ -53,11 +53,13 @@ const outputForm = "pipe"
 
 // digest tells whether a node's process is the one that the plan wants: the
 // same program with the same settings, its own files included.
-func (s *Supervisor) digest(p plan.Process) string {
+func (s *Supervisor) digest(p plan.Process) string { return digestOf(p, s.files()) }
+
+// digestOf is digest with the files of a plan.
+func digestOf(p plan.Process, files []plan.File) string {
 	h := sha256.New()
-	p.Probe, p.Start, p.Stage = plan.Probe{}, 0, 0 // the supervisor's own affair
-	wanted := []any{p, outputForm}
-	for _, f := range s.host.Files {
+	wanted := []any{p.Essence(), outputForm}
+	for _, f := range files {
 		if !f.Once && strings.HasPrefix(f.Path, filepath.Join("nodes", p.Node)+"/") {
 			wanted = append(wanted, f)
 		}

@@ -208,17 +208,17 @@ func (s *Supervisor) losesStackFile() bool {
 // checkMaster refuses to start Redis where that could make a node the master
 // whose data is not the newest.
 func (s *Supervisor) checkMaster() error {
-	if !s.cfg.Stack.Redis.Enabled {
+	if !s.stack().Redis.Enabled {
 		return nil
 	}
-	c := moves(s.kept.Redis, s.plan.Name, redisAddresses(s.host.Processes))
+	c := moves(s.kept.Redis, s.name(), redisAddresses(s.processes()))
 	runs := s.redisRuns()
 	master := s.kept.Redis.Replication.Master
 	switch {
 	case runs && s.lost:
 		return fmt.Errorf("%s is missing or empty, and with it the passwords of Redis and its Sentinels, which still run. Take the stack down ('holdfast down'), then up; the data stays", s.dir.path(keptFile))
 	case runs && c.Moved != "":
-		return fmt.Errorf("%s, and Redis and its Sentinels still run as they were: they cannot move while they run. Take the stack down ('holdfast down'), then up; the data stays", c.Moved)
+		return &cannotMoveError{c.Moved}
 	case !s.kept.Booted:
 		return nil
 	case s.forgotten != nil && s.runs(isSentinel):
@@ -229,9 +229,9 @@ func (s *Supervisor) checkMaster() error {
 			down = "Take the stack down ('holdfast down'). "
 		}
 		return fmt.Errorf("%w. %sDecide which redis node has the newest data (last written: %s), move nodes/redis-N/data of every other one out of %s (keep them), and run 'holdfast up' again: the only node with data becomes the master", s.forgotten, down, lastWritten(s.dir.redisWithData()), s.dir)
-	case s.nodes[master] == nil:
+	case s.node(master) == nil:
 		back := fmt.Sprintf("redis.replicas: %d", atoi(strings.TrimPrefix(master, "redis-"))-1)
-		if s.cfg.Stack.Redis.Sentinels == 0 { // nobody promotes a replica
+		if s.stack().Redis.Sentinels == 0 { // nobody promotes a replica
 			back += ", redis.sentinels: 3"
 		}
 		return fmt.Errorf("%[1]s was the Redis master and has the newest data, but the stack file has no %[1]s any more. Put it back (%[2]s) and run 'holdfast up'; 'holdfast restart %[1]s' then makes another node the master. When that is a node which shall stay ('holdfast status' shows it), take the stack down and %[1]s out",
@@ -240,13 +240,20 @@ func (s *Supervisor) checkMaster() error {
 	return nil
 }
 
+// cannotMoveError says that what runs would have to move.
+type cannotMoveError struct{ moved string }
+
+func (e *cannotMoveError) Error() string {
+	return e.moved + ", and Redis and its Sentinels still run as they were: they cannot move while they run. Take the stack down ('holdfast down'), then up; the data stays"
+}
+
 // redisRuns reports whether a redis node or a Sentinel of the stack has a
 // process, also one that the stack file does not have any more.
 func (s *Supervisor) redisRuns() bool { return s.runs(isRedis) || s.runs(isSentinel) }
 
 // runs reports whether a node whose name is of a kind has a process.
 func (s *Supervisor) runs(kind func(node string) bool) bool {
-	for name, n := range s.nodes {
+	for name, n := range s.allNodes() {
 		if n.proc != nil && kind(name) {
 			return true
 		}
@@ -260,23 +267,23 @@ func (s *Supervisor) runs(kind func(node string) bool) bool {
 // supervisor which is killed in between can do it again.
 func (s *Supervisor) beginRewrite() error {
 	m := &s.kept.Redis
-	if !s.cfg.Stack.Redis.Enabled {
+	if !s.stack().Redis.Enabled {
 		return s.saveKept()
 	}
-	wanted := redisAddresses(s.host.Processes)
+	wanted := redisAddresses(s.processes())
 	if s.redisRuns() {
 		// What runs keeps its address (checkMaster); more nodes may come.
 		all := maps.Clone(m.Addresses)
 		maps.Copy(all, wanted)
-		m.Watch, m.Addresses, m.Rewriting = s.plan.Name, all, false
+		m.Watch, m.Addresses, m.Rewriting = s.name(), all, false
 		return s.saveKept()
 	}
 	s.beginCold()
 	if s.bereft != "" {
 		s.log.Warn("the data of the Redis master is gone: the node that was written to last takes its place", "was", s.bereft, "now", m.Replication.Master)
 	}
-	rewrite := moves(*m, s.plan.Name, wanted).Any || !s.sentinelsAgree()
-	m.Watch, m.Addresses, m.Rewriting = s.plan.Name, wanted, rewrite
+	rewrite := moves(*m, s.name(), wanted).Any || !s.sentinelsAgree()
+	m.Watch, m.Addresses, m.Rewriting = s.name(), wanted, rewrite
 	return s.saveKept()
 }
 
@@ -287,7 +294,7 @@ func (s *Supervisor) endRewrite() error {
 		return nil
 	}
 	for _, path := range s.dir.sentinelPaths() {
-		if node := filepath.Base(filepath.Dir(path)); s.nodes[node] == nil {
+		if node := filepath.Base(filepath.Dir(path)); s.node(node) == nil {
 			if err := os.Remove(path); err != nil {
 				return fmt.Errorf("remove the file of a Sentinel that is not in the stack any more: %w", err)
 			}
@@ -304,25 +311,25 @@ func (s *Supervisor) endRewrite() error {
 func (s *Supervisor) sentinelsAgree() bool {
 	files := s.dir.sentinelFiles()
 	r := s.kept.Redis.Replication
-	for name, n := range s.nodes {
-		if n.spec.Kind != plan.Sentinel {
+	for name, n := range s.allNodes() {
+		if n.spec().Kind != plan.Sentinel {
 			continue
 		}
 		f, there := files[name]
-		if !there || s.kept.Booted && (f.ConfigEpoch != r.ConfigEpoch || f.Address != s.nodes[r.Master].spec.Address) {
+		if !there || s.kept.Booted && (f.ConfigEpoch != r.ConfigEpoch || f.Address != s.node(r.Master).spec().Address) {
 			return false
 		}
 	}
 	return true
 }
 
-// noteMaster keeps who is the master now, by name. The Sentinels remember it,
-// too; this is for the day when their files are gone.
-func (s *Supervisor) noteMaster(f facts) {
+// noteMaster keeps who is the master now, by name, and reports whether it is another
+// one. The Sentinels remember it, too; this is for the day when their files are gone.
+func (s *Supervisor) noteMaster(f facts) (other bool) {
 	address, epoch, err := f.master()
 	name := f.nameOf(address)
 	if err != nil || name == "" || f.failing() {
-		return
+		return false
 	}
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()
@@ -330,7 +337,7 @@ func (s *Supervisor) noteMaster(f facts) {
 	was := *r
 	// What was seen before a restore has a lower epoch.
 	if r.Master == name && r.ConfigEpoch == epoch || epoch < r.ConfigEpoch {
-		return
+		return false
 	}
 	r.Master, r.ConfigEpoch = name, epoch
 	r.CurrentEpoch = max(r.CurrentEpoch, epoch)
@@ -340,6 +347,7 @@ func (s *Supervisor) noteMaster(f facts) {
 		return
 	}
 	s.tally.masterIs(was.Master, name)
+	return was.Master != "" && was.Master != name
 }
 
 // running is the address at which an adopted process listens: where it was

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,6 +28,11 @@ const (
 
 	// actCut ends a stopping node's patience: SIGTERM. It is no operator's.
 	actCut Action = "cut"
+	// actReload and actTake give a node other settings without another process (see
+	// command.spec): the process is told to take its files up, or needs not to know.
+	// They are a change's (engine.go).
+	actReload Action = "reload"
+	actTake   Action = "take"
 )
 
 // Timing of a node's life.
@@ -40,6 +46,10 @@ const (
 	// is still tried, every backoffMost.
 	deaths = 5
 
+	// cutLimit is how long a balancer may take to end once it was told to cut what is
+	// still open.
+	cutLimit = 2 * time.Second
+
 	probeStarting = 40 * time.Millisecond
 	probeUp       = 500 * time.Millisecond
 	probeTimeout  = 2 * time.Second
@@ -51,13 +61,16 @@ const (
 // node looks after one process of the stack. All that it knows is owned by the
 // goroutine of run; others send commands.
 type node struct {
-	spec     plan.Process
+	now      atomic.Pointer[plan.Process] // see spec
 	sup      *Supervisor
 	log      *slog.Logger
 	commands chan command
 	drained  chan *process.Process // it left service and may be stopped
 	enlisted chan *process.Process // the balancers know that it is up
 
+	gone chan struct{} // closed by removeNode: nobody looks after it any more
+
+	next     *plan.Process // the settings that its next process gets; nil: the same
 	proc     *process.Process
 	made     string // digest of what proc was started as
 	listens  string // the address of the last process
@@ -75,6 +88,8 @@ type node struct {
 	waiting  []waiter
 	probing  bool
 	hungFrom time.Time // since when the liveness probe fails
+	// cut is true when a balancer that stops was told to end what is still open.
+	cut bool
 	// enlisting is true from when an application's node is up until the balancers
 	// know: they send it nothing before.
 	enlisting bool
@@ -96,6 +111,9 @@ type node struct {
 type command struct {
 	action Action
 	seen   *facts
+	// spec is what the node is to be from now on: of a restart from the next process
+	// on; nil: what it is.
+	spec   *plan.Process
 	answer chan error // buffered
 }
 
@@ -107,12 +125,14 @@ type waiter struct {
 }
 
 func newNode(sup *Supervisor, spec plan.Process) *node {
-	return &node{
-		spec: spec, sup: sup, state: Down, want: wantDown,
+	n := &node{
+		sup: sup, state: Down, want: wantDown,
 		log:      sup.log.With("node", spec.Node),
 		commands: make(chan command, 16), drained: make(chan *process.Process),
-		enlisted: make(chan *process.Process),
+		enlisted: make(chan *process.Process), gone: make(chan struct{}),
 	}
+	n.now.Store(&spec)
+	return n
 }
 
 // run looks after the node until the context ends. It does not end the
@@ -134,6 +154,8 @@ func (n *node) run(ctx context.Context) {
 			for _, w := range n.waiting {
 				w.answer <- ctx.Err()
 			}
+			return
+		case <-n.gone:
 			return
 		case c := <-n.commands:
 			n.command(c)
@@ -181,8 +203,15 @@ func (n *node) tick(ctx context.Context, probes chan<- probeResult) {
 		n.start(ctx)
 	case n.proc == nil:
 	case !n.killAt.IsZero():
-		if !time.Now().Before(n.killAt) {
-			n.log.Warn("did not stop in time: killed", "grace", n.spec.Grace)
+		switch {
+		case time.Now().Before(n.killAt):
+		case n.spec().Kind == plan.Balancer && !n.cut:
+			// What is still open is cut; workers that only wait for it end at once.
+			n.cut = true
+			n.proc.Signal(syscall.SIGTERM)
+			n.killAt = time.Now().Add(cutLimit)
+		default:
+			n.log.Warn("did not stop in time: killed", "grace", n.spec().Grace)
 			n.proc.SignalGroup(syscall.SIGKILL)
 			n.killAt = time.Now().Add(time.Second)
 		}
@@ -193,7 +222,7 @@ func (n *node) tick(ctx context.Context, probes chan<- probeResult) {
 			began := time.Now()
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
-			r := n.sup.probe(ctx, n.spec)
+			r := n.sup.probe(ctx, *n.spec())
 			r.proc, r.began = proc, began
 			probes <- r // buffered, and one at a time
 		})
@@ -207,7 +236,13 @@ func (n *node) command(c command) {
 		return
 	}
 	w := waiter{action: c.action, answer: c.answer, old: n.proc}
+	if c.spec != nil {
+		n.next = c.spec
+	}
 	switch c.action {
+	case actReload, actTake:
+		c.answer <- n.take(c.action)
+		return
 	case ActStart:
 		n.revive()
 		n.detail = ""
@@ -223,6 +258,9 @@ func (n *node) command(c command) {
 	case ActRestart:
 		n.terminate()
 		n.revive()
+		if n.proc == nil {
+			n.takeNext()
+		}
 	case ActKill, ActPause, ActResume:
 		n.log.Info(string(c.action))
 		switch c.action {
@@ -260,8 +298,8 @@ func (n *node) command(c command) {
 // refuse says why an action cannot begin; nil: it can.
 func (n *node) refuse(a Action) error {
 	switch a {
-	case ActStop, ActKill, actCut:
-	case ActStart, ActRestart, ActPause, ActResume:
+	case ActStop, ActKill, actCut, actTake:
+	case actReload, ActStart, ActRestart, ActPause, ActResume:
 		// Whoever asked before the stop, or at the same time, comes too late:
 		// the node would be up after the stack is down.
 		if n.sup.stopping.Load() {
@@ -273,14 +311,14 @@ func (n *node) refuse(a Action) error {
 	switch a {
 	case ActStart:
 		if n.want == wantPaused {
-			return fmt.Errorf("%s is paused; 'holdfast resume %s' lets it go on", n.spec.Node, n.spec.Node)
+			return fmt.Errorf("%s is paused; 'holdfast resume %s' lets it go on", n.spec().Node, n.spec().Node)
 		}
 	case ActKill, ActPause, ActResume:
 		if n.proc == nil {
-			return fmt.Errorf("%s is %s: there is no process to %s", n.spec.Node, n.state, a)
+			return fmt.Errorf("%s is %s: there is no process to %s", n.spec().Node, n.state, a)
 		}
 		if a != ActKill && !n.killAt.IsZero() {
-			return fmt.Errorf("%s is being stopped: it is too late to %s it", n.spec.Node, a)
+			return fmt.Errorf("%s is being stopped: it is too late to %s it", n.spec().Node, a)
 		}
 	}
 	return nil
@@ -300,18 +338,19 @@ func (n *node) terminate() {
 		return
 	}
 	n.state = Draining
-	if n.spec.Kind != plan.Web || n.want == wantPaused || n.upSince.IsZero() {
+	if n.spec().Kind != plan.Web || n.want == wantPaused || n.upSince.IsZero() {
 		n.signalStop()
 		return
 	}
 	// An application's node leaves service before it leaves: the balancers
 	// send it nothing new, and what it has in hand is finished.
-	n.killAt = time.Now().Add(n.sup.rotationLimit() + drainLimit + n.spec.Grace) // see drain
+	n.killAt = time.Now().Add(n.sup.rotationLimit() + drainLimit + n.spec().Grace) // see drain
 	proc := n.proc
 	n.sup.tasks.Go(func() {
-		n.sup.drain(n.sup.ctx, n.spec.Node)
+		n.sup.drain(n.sup.ctx, n.spec().Node)
 		select {
 		case n.drained <- proc:
+		case <-n.gone:
 		case <-n.sup.ctx.Done():
 		}
 	})
@@ -319,10 +358,10 @@ func (n *node) terminate() {
 
 // signalStop tells the process to end.
 func (n *node) signalStop() {
-	n.log.Info("stop", "signal", n.spec.StopSignal)
-	n.proc.Signal(signals[n.spec.StopSignal])
+	n.log.Info("stop", "signal", n.spec().StopSignal)
+	n.proc.Signal(signals[n.spec().StopSignal])
 	n.proc.SignalGroup(syscall.SIGCONT) // a paused one has to wake up to hear
-	n.killAt = time.Now().Add(n.spec.Grace)
+	n.killAt = time.Now().Add(n.spec().Grace)
 }
 
 // start starts the process, or says why it cannot yet.
@@ -335,12 +374,12 @@ func (n *node) start(ctx context.Context) {
 		n.startAt = time.Now().Add(askAgain)
 		return
 	}
-	args := n.spec.Args
-	if n.spec.Kind == plan.Redis {
+	args := n.spec().Args
+	if n.spec().Kind == plan.Redis {
 		if n.deadAt.IsZero() {
 			n.deadAt = time.Now()
 		}
-		part := n.sup.decide(ctx, n.spec.Node, n.deadAt, n.seen)
+		part := n.sup.decide(ctx, n.spec().Node, n.deadAt, n.seen)
 		n.seen = nil
 		switch {
 		case part.Wait != "":
@@ -366,7 +405,7 @@ func (n *node) start(ctx context.Context) {
 			args = append(args[:len(args):len(args)], "--replicaof", host, port)
 		}
 	}
-	proc, err := n.sup.launch(n.spec, args)
+	proc, err := n.sup.launch(*n.spec(), args)
 	if err != nil {
 		n.detail = err.Error()
 		n.log.Error("cannot start", "error", err)
@@ -374,8 +413,8 @@ func (n *node) start(ctx context.Context) {
 		return
 	}
 	n.log.Info("started", "pid", proc.ID().PID, "args", args)
-	n.proc, n.made, n.began, n.upSince, n.hungFrom = proc, n.sup.digest(n.spec), time.Now(), time.Time{}, time.Time{}
-	n.listens = n.spec.Address
+	n.proc, n.made, n.began, n.upSince, n.hungFrom = proc, n.sup.digest(*n.spec()), time.Now(), time.Time{}, time.Time{}
+	n.listens = n.spec().Address
 	n.record()
 }
 
@@ -393,26 +432,27 @@ func (n *node) adopt(proc *process.Process, r record) {
 
 // ended learns that the process has ended.
 func (n *node) ended() {
-	if n.spec.Kind == plan.Web && n.killAt.IsZero() {
+	if n.spec().Kind == plan.Web && n.killAt.IsZero() {
 		// First of all: every millisecond counts.
-		n.sup.tasks.Go(func() { n.sup.tellHealth(n.sup.ctx, n.spec, false) })
+		n.sup.tasks.Go(func() { n.sup.tellHealth(n.sup.ctx, *n.spec(), false) })
 	}
 	n.log.Warn("ended", "pid", n.proc.ID().PID, "how", n.proc.Exit())
-	if n.spec.Kind == plan.Redis {
+	if n.spec().Kind == plan.Redis {
 		n.deadAt = time.Now()
 		// Whoever looks after a host that is away would not know of it.
-		if !n.sup.stopping.Load() && !away(n.spec) {
+		if !n.sup.stopping.Load() && !away(*n.spec()) {
 			n.sup.hurry()
 		}
 	}
 	// Its last words are its own, and no beginning of what the next one says.
-	logs.Sync(n.sup.StateDir(), n.spec.Node)
+	logs.Sync(n.sup.StateDir(), n.spec().Node)
 	stopped := !n.killAt.IsZero()
 	if !n.upSince.IsZero() && time.Since(n.upSince) > calm {
 		n.died = 0
 	}
 	n.detail = n.proc.Exit()
-	n.proc, n.seen, n.killAt, n.upSince, n.enlisting = nil, nil, time.Time{}, time.Time{}, false
+	n.takeNext()
+	n.proc, n.seen, n.killAt, n.upSince, n.enlisting, n.cut = nil, nil, time.Time{}, time.Time{}, false, false
 	switch {
 	case n.want == wantDown:
 		n.state, n.detail = Down, ""
@@ -463,7 +503,7 @@ func (n *node) reached(w waiter) (bool, error) {
 		return n.proc == nil && n.want == wantDown, n.overruled(n.want != wantDown)
 	case ActStart, ActRestart:
 		if n.state == Failed {
-			return false, &FailedError{Node: n.spec.Node, Detail: n.detail, Log: logs.Tail(n.sup.StateDir(), n.spec.Node)}
+			return false, &FailedError{Node: n.spec().Node, Detail: n.detail, Log: logs.Tail(n.sup.StateDir(), n.spec().Node)}
 		}
 		return n.state == Up && !n.enlisting && (w.action == ActStart || n.proc != w.old), n.overruled(n.want == wantDown)
 	case ActKill:

@@ -179,10 +179,10 @@ func TestAStoppingNodeIsNotPausedNorResumed(t *testing.T) {
 func TestANodeIsNotKilledBeforeItsDrainIsOver(t *testing.T) {
 	s, n := oneNode(t, "exec sleep 1000")
 	var err error
-	if n.proc, err = s.launch(n.spec, n.spec.Args); err != nil {
+	if n.proc, err = s.launch(*n.spec(), n.spec().Args); err != nil {
 		t.Fatal(err)
 	}
-	n.spec.Grace, n.upSince = 100*time.Millisecond, time.Now()
+	n.spec().Grace, n.upSince = 100*time.Millisecond, time.Now()
 	n.terminate()
 	// It waits for another node to be in rotation, and then for its requests.
 	if left := time.Until(n.killAt); left < leastRotation+drainLimit {
@@ -192,9 +192,9 @@ func TestANodeIsNotKilledBeforeItsDrainIsOver(t *testing.T) {
 
 func TestInAStackThatIsTakenDownNobodyHasToTakeOver(t *testing.T) {
 	s, n := oneNode(t, "")
-	other := n.spec
+	other := *n.spec()
 	other.Node = "web-2"
-	s.board = newBoard(plan.Plan{Hosts: []plan.Host{{Processes: []plan.Process{n.spec, other}}}})
+	s.board = newBoard(plan.Plan{Hosts: []plan.Host{{Processes: []plan.Process{*n.spec(), other}}}})
 	s.board.update("web-2", func(st *NodeStatus) { st.State = Up })
 	s.stopping.Store(true)
 	began := time.Now()
@@ -253,7 +253,7 @@ func TestAnApplicationThatIsNotReadyIsAlive(t *testing.T) {
 		http.Error(w, "the database is away", http.StatusServiceUnavailable)
 	}))
 	s, n := oneNode(t, "")
-	p := n.spec
+	p := *n.spec()
 	p.Address, p.Probe = server.Listener.Addr().String(), plan.Probe{Kind: plan.ProbeHTTP, Ready: "/ready"}
 	if r := s.probe(t.Context(), p); r.ready || !r.live || !strings.Contains(r.detail, "the database is away") {
 		t.Errorf("probe = %+v", r)

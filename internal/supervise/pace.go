@@ -76,6 +76,13 @@ func (p *pace) change(w *wish, period time.Duration, tell func(time.Duration) er
 	return err
 }
 
+// forget has the Sentinel told its periods anew by its next probe.
+func (p *pace) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.told = 0
+}
+
 // introduce tells a Sentinel that is new to this supervisor.
 func (p *pace) introduce(pid int, tell func(time.Duration) error) error {
 	p.mu.Lock()
@@ -93,27 +100,27 @@ func (p *pace) introduce(pid int, tell func(time.Duration) error) error {
 // probeSentinel asks a Sentinel for its view; a Sentinel that is new to this
 // supervisor is given its periods first.
 func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
-	admin := s.admins[p.Node]
+	admin := s.admin(p.Node)
 	pid := 0
 	if st, ok := s.board.snapshot().Node(p.Node); ok {
 		pid = st.PID
 	}
-	err := s.paces[p.Node].introduce(pid, func(info time.Duration) error {
+	err := s.paceOf(p.Node).introduce(pid, func(info time.Duration) error {
 		if err := s.hasten(ctx, p.Node, info); err != nil {
 			return err
 		}
-		return admin.SetQuorum(ctx, s.plan.Name, s.cfg.Stack.Redis.Sentinels/2+1)
+		return admin.SetQuorum(ctx, s.name(), s.stack().Redis.Sentinels/2+1)
 	})
 	if err != nil {
 		return err
 	}
-	_, err = admin.View(ctx, s.plan.Name)
+	_, err = admin.View(ctx, s.name())
 	return err
 }
 
 // hasten gives a Sentinel its periods.
 func (s *Supervisor) hasten(ctx context.Context, sentinel string, info time.Duration) error {
-	return s.admins[sentinel].Hasten(ctx, info, publishPeriod, pingPeriod(s.cfg.Stack.Redis.DownAfter))
+	return s.admin(sentinel).Hasten(ctx, info, publishPeriod, pingPeriod(s.stack().Redis.DownAfter))
 }
 
 const (
@@ -164,14 +171,14 @@ func afterDeath(downAfter time.Duration) []step {
 // after its end. And what a Sentinel knows of their offsets when it chooses is
 // from after the master's end, or from 60 ms before it. Whether the master is
 // down the Sentinels find out as before.
-func (s *Supervisor) hurry() { s.pacedBy(afterDeath(s.cfg.Stack.Redis.DownAfter)) }
+func (s *Supervisor) hurry() { s.pacedBy(afterDeath(s.stack().Redis.DownAfter)) }
 
 // pacedBy takes every Sentinel through steps, and back.
 func (s *Supervisor) pacedBy(steps []step) {
 	if len(steps) == 0 {
 		return
 	}
-	for name := range s.paces {
+	for _, name := range s.sentinels() {
 		s.tasks.Go(func() { s.paceOne(name, steps) })
 	}
 }
@@ -179,7 +186,7 @@ func (s *Supervisor) pacedBy(steps []step) {
 func (s *Supervisor) paceOne(sentinel string, steps []step) {
 	mine := new(wish)
 	want := func(period time.Duration) error {
-		return s.paces[sentinel].change(mine, period, func(info time.Duration) error {
+		return s.paceOf(sentinel).change(mine, period, func(info time.Duration) error {
 			// Also when this supervisor ends: the Sentinel stays. One that died
 			// would leave the period as it is, until the next one comes.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), time.Second)

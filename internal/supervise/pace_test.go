@@ -135,7 +135,7 @@ func TestOneDeathDoesNotCutAnothersTimeShort(t *testing.T) {
 		}
 	}
 	// Nor does a probe.
-	if err := s.probeSentinel(t.Context(), s.nodes["sentinel-1"].spec); err != nil || period(sentinel) != "60" {
+	if err := s.probeSentinel(t.Context(), *s.nodes["sentinel-1"].spec()); err != nil || period(sentinel) != "60" {
 		t.Errorf("it was probed (%v), and the period is %s", err, period(sentinel))
 	}
 	s.halt()
@@ -161,7 +161,7 @@ func TestASentinelThatHangsMeanwhileGetsItsPeriodLater(t *testing.T) {
 		t.Error("it counts as one that has its periods")
 	}
 	cluster.Sentinels[0].Signal(syscall.SIGCONT)
-	redistest.Eventually(t, soon, "a probe", func() bool { return s.probeSentinel(t.Context(), s.nodes["sentinel-1"].spec) == nil })
+	redistest.Eventually(t, soon, "a probe", func() bool { return s.probeSentinel(t.Context(), *s.nodes["sentinel-1"].spec()) == nil })
 	if got := period(cluster.Sentinels[0]); got != "700" {
 		t.Errorf("the period is then %s", got)
 	}

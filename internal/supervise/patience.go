@@ -21,27 +21,27 @@ var askedLimit = time.Minute
 func (s *Supervisor) bringUp(ctx context.Context, n *node, c command, limit time.Duration) error {
 	patience := limit
 	if c.action == ActRestart {
-		patience += s.rotationLimit() + drainLimit + n.spec.Grace // see terminate
+		patience += s.rotationLimit() + drainLimit + n.spec().Grace // see terminate
 	}
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	before, _ := s.board.snapshot().Node(n.spec.Node)
+	before, _ := s.board.snapshot().Node(n.spec().Node)
 	s.tasks.Go(func() {
 		poll(limited, func() bool {
-			st, _ := s.board.snapshot().Node(n.spec.Node)
+			st, _ := s.board.snapshot().Node(n.spec().Node)
 			// That of a process which is to end is of no account.
 			return !st.Until.IsZero() && !st.Until.Equal(before.Until) && time.Now().After(st.Until)
 		})
 		cancel()
 	})
-	err := s.send(limited, n.spec.Node, c)
+	err := s.send(limited, n.spec().Node, c)
 	if err == nil || limited.Err() == nil || ctx.Err() != nil {
 		return err
 	}
 	hint := ""
-	if n.spec.Start > 0 {
-		hint = fmt.Sprintf(" (apps.%s.health.start, which a program that needs longer has to raise)", n.spec.App)
+	if n.spec().Start > 0 {
+		hint = fmt.Sprintf(" (apps.%s.health.start, which a program that needs longer has to raise)", n.spec().App)
 	}
-	st, _ := s.board.snapshot().Node(n.spec.Node)
-	return fmt.Errorf("%s is not ready after %v%s: %s", n.spec.Node, limit, hint, st.Detail)
+	st, _ := s.board.snapshot().Node(n.spec().Node)
+	return fmt.Errorf("%s is not ready after %v%s: %s", n.spec().Node, limit, hint, st.Detail)
 }

@@ -11,14 +11,14 @@ import (
 // slowNode is a node whose process runs and is never ready.
 func slowNode(t *testing.T, start time.Duration) (*Supervisor, *node) {
 	s, n := oneNode(t, "exec sleep 1000")
-	n.spec.Start = start
-	n.spec.Address = "127.0.0.1:1" // nobody is there
+	n.spec().Start = start
+	n.spec().Address = "127.0.0.1:1" // nobody is there
 	return s, n
 }
 
 func TestAStartWaitsAsLongAsItsApplicationSays(t *testing.T) {
 	s, n := slowNode(t, 300*time.Millisecond)
-	n.spec.App = "shop"
+	n.spec().App = "shop"
 	s.Attend()
 	err := do(t, s, ActStart)
 	if err == nil || !strings.Contains(err.Error(), "web-1 is not ready after 300ms (apps.shop.health.start") {
@@ -53,13 +53,13 @@ func TestAnOperatorWhoStartsANodeIsToldWhyItIsNotReady(t *testing.T) {
 
 func TestHowANodeIsAskedIsNoReasonToStartItAnew(t *testing.T) {
 	s, n := slowNode(t, time.Second)
-	before := s.digest(n.spec)
-	n.spec.Start, n.spec.Probe = time.Minute, plan.Probe{Kind: plan.ProbeHTTP, Ready: "/", Host: "shop.example"}
-	if s.digest(n.spec) != before {
+	before := s.digest(*n.spec())
+	n.spec().Start, n.spec().Probe = time.Minute, plan.Probe{Kind: plan.ProbeHTTP, Ready: "/", Host: "shop.example"}
+	if s.digest(*n.spec()) != before {
 		t.Error("it would be started anew")
 	}
-	n.spec.Args = append(n.spec.Args, "more")
-	if s.digest(n.spec) == before {
+	n.spec().Args = append(n.spec().Args, "more")
+	if s.digest(*n.spec()) == before {
 		t.Error("other arguments are no reason either")
 	}
 }

@@ -64,7 +64,7 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 		r.live = err == nil
 	case plan.ProbeRedis:
 		var st redis.Standing
-		if st, err = s.admins[p.Node].Standing(ctx); err == nil {
+		if st, err = s.admin(p.Node).Standing(ctx); err == nil {
 			r.live, r.role = true, "replica"
 			if st.Master {
 				r.role = "master"
@@ -88,13 +88,13 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 // patience is how long a probe may take: as long as a balancer's check, so that
 // a node that answers in time for the balancers does so for the supervisor.
 func (n *node) patience() time.Duration {
-	return max(probeTimeout, n.spec.Probe.Timeout)
+	return max(probeTimeout, n.spec().Probe.Timeout)
 }
 
 // probeLimit is how long the next probe may take: no longer than until a node
 // that hangs is to be killed, and long enough for an answer even then.
 func (n *node) probeLimit() time.Duration {
-	hang := hangLimit[n.spec.Kind]
+	hang := hangLimit[n.spec().Kind]
 	if hang == 0 || n.hungFrom.IsZero() {
 		return n.patience()
 	}
@@ -106,10 +106,11 @@ func (n *node) enlist() {
 	n.enlisting = true
 	proc := n.proc
 	n.sup.tasks.Go(func() {
-		n.sup.enlist(n.sup.ctx, n.spec.Node)
+		n.sup.enlist(n.sup.ctx, n.spec().Node)
 		select {
 		case n.enlisted <- proc:
 			n.sup.showRotation(n.sup.ctx)
+		case <-n.gone:
 		case <-n.sup.ctx.Done():
 		}
 	})
@@ -122,7 +123,7 @@ func (n *node) probed(r probeResult) {
 	}
 	if r.role != "" {
 		role := r.role
-		n.sup.board.update(n.spec.Node, func(s *NodeStatus) { s.Role = role })
+		n.sup.board.update(n.spec().Node, func(s *NodeStatus) { s.Role = role })
 	}
 	if r.role == "replica" && r.ready {
 		n.sup.cold.Store(false)
@@ -141,7 +142,7 @@ func (n *node) probed(r probeResult) {
 		if n.upSince.IsZero() {
 			n.upSince = time.Now()
 			n.deadAt = time.Time{}
-			if n.spec.Kind == plan.Web {
+			if n.spec().Kind == plan.Web {
 				n.enlist()
 			}
 		}
@@ -172,7 +173,7 @@ func (n *node) probed(r probeResult) {
 		// A supervisor that stood still itself has not waited all that time.
 		n.hungFrom = time.Now().Add(-min(time.Since(r.began), n.patience()))
 	}
-	if limit := hangLimit[n.spec.Kind]; limit > 0 && !n.upSince.IsZero() && time.Since(n.hungFrom) >= limit {
+	if limit := hangLimit[n.spec().Kind]; limit > 0 && !n.upSince.IsZero() && time.Since(n.hungFrom) >= limit {
 		n.log.Error("does not answer: killed", "for", time.Since(n.hungFrom), "probe", r.detail)
 		n.proc.SignalGroup(syscall.SIGKILL)
 		n.hungFrom = time.Time{}

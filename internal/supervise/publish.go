@@ -14,7 +14,7 @@ const longDetail = 1000
 
 // publish shows what others may see: an application's own words only quoted.
 func (n *node) publish() {
-	n.shown = n.sup.board.update(n.spec.Node, func(s *NodeStatus) {
+	n.shown = n.sup.board.update(n.spec().Node, func(s *NodeStatus) {
 		s.State, s.Detail, s.Restarts, s.PID = n.state, quote.Cut(n.detail, longDetail), n.restarts, 0
 		if n.proc != nil {
 			s.PID = n.proc.ID().PID
@@ -29,8 +29,8 @@ func (n *node) publish() {
 			s.Excluded = "the balancers are told that it is up"
 		}
 		s.Until = time.Time{}
-		if n.state == Starting && n.proc != nil && n.spec.Start > 0 && !n.began.IsZero() && n.upSince.IsZero() {
-			s.Until = n.began.Add(n.spec.Start)
+		if n.state == Starting && n.proc != nil && n.spec().Start > 0 && !n.began.IsZero() && n.upSince.IsZero() {
+			s.Until = n.began.Add(n.spec().Start)
 		}
 		if n.inherited.State == n.state && !n.inherited.Since.IsZero() {
 			s.Since = n.inherited.Since
@@ -65,13 +65,13 @@ func (n *node) record() { n.recordWant(n.want) }
 
 func (n *node) recordWant(wanted want) {
 	r := record{
-		Plan: n.made, Want: wanted, Address: cmp.Or(n.listens, n.spec.Address),
+		Plan: n.made, Want: wanted, Address: cmp.Or(n.listens, n.spec().Address),
 		State: n.shown.State, Since: n.shown.Since, Restarts: n.restarts,
 	}
 	if n.proc != nil {
 		r.Process = n.proc.ID()
 	}
-	if err := n.sup.dir.writeRecord(n.spec.Node, r); err != nil {
+	if err := n.sup.dir.writeRecord(n.spec().Node, r); err != nil {
 		// Without the record the next supervisor would start it a second
 		// time; the running one is not in danger. A full disk must not take
 		// a node down.

@@ -25,28 +25,28 @@ func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 			f.Running[st.Name] = true
 		}
 	}
-	answers := make(chan func(), len(s.nodes)) // each puts what was said into f
+	answers := make(chan func(), len(s.allNodes())) // each puts what was said into f
 	asked := 0
 	ask := func(question func() (heard func())) {
 		asked++
 		s.tasks.Go(func() { answers <- question() })
 	}
 	silence := func() {}
-	for name, n := range s.nodes {
-		switch n.spec.Kind {
+	for name, n := range s.allNodes() {
+		switch n.spec().Kind {
 		case plan.Sentinel:
 			f.Sentinels++
 			ask(func() func() {
-				v, err := s.admins[name].View(ctx, s.plan.Name)
+				v, err := s.admin(name).View(ctx, s.name())
 				if err != nil {
 					return silence
 				}
 				return func() { f.Views = append(f.Views, v) }
 			})
 		case plan.Redis:
-			f.Nodes[name] = n.spec.Address
+			f.Nodes[name] = n.spec().Address
 			ask(func() func() {
-				st, err := s.admins[name].Standing(ctx)
+				st, err := s.admin(name).Standing(ctx)
 				switch {
 				case redis.Spoke(err):
 					return func() { f.Spoke[name] = true }
@@ -103,7 +103,7 @@ func (s *Supervisor) decide(ctx context.Context, node string, deadAt time.Time, 
 // holdBack is time for one failover that fails, the wait before the next (twice the
 // time-out), and that one.
 func (s *Supervisor) holdBack() time.Duration {
-	r := s.cfg.Stack.Redis
+	r := s.stack().Redis
 	return r.DownAfter + 3*r.FailoverTimeout + 2*time.Second
 }
 
@@ -129,7 +129,9 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 			return
 		}
 		f := s.gather(ctx, time.Second)
-		s.noteMaster(f)
+		if s.noteMaster(f) {
+			s.endOldWorkers(ctx)
+		}
 		s.endWedged(ctx, wedged(f), silent)
 		if f.failing() {
 			continue // the Sentinels try; that proves nothing either way
@@ -145,7 +147,7 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 			continue
 		}
 		s.log.Error("every Sentinel names a master that calls itself a replica: promoted", "node", node)
-		if err := s.admins[node].Promote(ctx); err != nil {
+		if err := s.admin(node).Promote(ctx); err != nil {
 			s.log.Error("cannot promote", "node", node, "error", err)
 		}
 		looks = 0
@@ -164,7 +166,7 @@ func (s *Supervisor) endWedged(ctx context.Context, nodes []string, silent map[s
 	nodes = slices.DeleteFunc(slices.Clone(nodes), func(name string) bool {
 		st, _ := s.board.snapshot().Node(name)
 		// Of a host of a drill that is cut off, nobody here can tell.
-		return st.State == Paused || st.State == Draining || s.nodes[name].spec.Netns != ""
+		return st.State == Paused || st.State == Draining || s.node(name).spec().Netns != ""
 	})
 	name := overdue(nodes, silent)
 	if name == "" {

@@ -107,7 +107,7 @@ func (s *Supervisor) explainStart(p plan.Process, wd string, err error) error {
 	if info, statErr := os.Stat(wd); statErr != nil || !info.IsDir() {
 		return fmt.Errorf("cannot start in the directory %s: %w", quote.Shell(wd), checkDirectory(wd))
 	}
-	if why := process.Runnable(s.programs[p.Program], variable(append(s.cfg.Environ, p.Env...), "PATH")); why != nil {
+	if why := process.Runnable(s.program(p.Program), variable(append(s.cfg.Environ, p.Env...), "PATH")); why != nil {
 		return fmt.Errorf("cannot start: %w", why)
 	}
 	return err

@@ -23,12 +23,16 @@ func (s *Supervisor) Restore(ctx context.Context) (Restored, error) {
 	if s.stopping.Load() {
 		return Restored{}, errStopping
 	}
-	if !s.cfg.Stack.Redis.Enabled {
+	if !s.stack().Redis.Enabled {
 		return Restored{}, refused("the stack has no Redis")
 	}
 	if s.board.snapshot().Phase != PhaseRunning {
 		return Restored{}, refused("the stack is still starting: restore when it is up, or take it down first")
 	}
+	if err := s.changing.begin("restore"); err != nil {
+		return Restored{}, refused("%v", err)
+	}
+	defer s.changing.end()
 	free := func(context.Context) bool { return s.switching.TryLock() }
 	if !within(ctx, 2*time.Second, 20*time.Millisecond, free) {
 		return Restored{}, refused("a switchover is under way")
@@ -36,7 +40,7 @@ func (s *Supervisor) Restore(ctx context.Context) (Restored, error) {
 	defer s.switching.Unlock()
 
 	s.keptMu.Lock()
-	node := nodeToRestore(s.kept, s.cfg.Stack.Redis.Replicas)
+	node := nodeToRestore(s.kept, s.stack().Redis.Replicas)
 	s.keptMu.Unlock()
 	r, err := s.dir.decideRestore(node)
 	if err != nil {
@@ -89,7 +93,7 @@ func (s *Supervisor) exchangeData(ctx context.Context, r decidedRestore, again [
 	if err := s.dir.placeRestored(r); err != nil {
 		return err
 	}
-	for _, d := range s.host.Dirs { // the data directories of the other nodes
+	for _, d := range s.dirs() { // the data directories of the other nodes
 		if err := os.MkdirAll(s.dir.path(d), 0o700); err != nil {
 			return err
 		}
@@ -124,11 +128,11 @@ func (s *Supervisor) exchangeData(ctx context.Context, r decidedRestore, again [
 // writeSentinelFiles writes the Sentinels' files anew, with the master that is known
 // now. No Sentinel runs, and the caller has keptMu.
 func (s *Supervisor) writeSentinelFiles() error {
-	m, err := machine(s.cfg.Stack, s.cfg.BaseDir, s.cfg.StateDir, s.kept)
+	m, err := machine(s.stack(), s.baseDir(), s.cfg.StateDir, s.kept)
 	if err != nil {
 		return err
 	}
-	p, err := plan.Make(s.cfg.Stack, m)
+	p, err := plan.Make(s.stack(), m)
 	if err != nil {
 		return err
 	}
@@ -150,7 +154,7 @@ func (s *Supervisor) writeSentinelFiles() error {
 func (s *Supervisor) startRedis(ctx context.Context, stages [2][]string) error {
 	for _, names := range stages {
 		failures := await(s.each(names, func(name string) error {
-			return s.bringUp(ctx, s.nodes[name], command{action: ActStart}, loadLimit)
+			return s.bringUp(ctx, s.node(name), command{action: ActStart}, loadLimit)
 		}))
 		if len(failures) > 0 {
 			return failures[0]

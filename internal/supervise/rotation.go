@@ -23,7 +23,7 @@ const leastRotation = 5 * time.Second
 
 // rotationLimit is how long that may take: where they check seldom, longer.
 func (s *Supervisor) rotationLimit() time.Duration {
-	return max(leastRotation, plan.CheckedWithin(s.cfg.Stack))
+	return max(leastRotation, plan.CheckedWithin(s.stack()))
 }
 
 // rotationEvery is how often the balancers are asked, and rotationTimeout how
@@ -113,7 +113,7 @@ func (s *Supervisor) lookAtRotation(ctx context.Context) rotation {
 	answers := make([][]haproxy.Stat, len(balancers))
 	var asking sync.WaitGroup
 	for i, name := range balancers {
-		asking.Go(func() { answers[i], _ = s.balancer(s.nodes[name].spec).Stat(ctx) })
+		asking.Go(func() { answers[i], _ = s.balancer(*s.node(name).spec()).Stat(ctx) })
 	}
 	asking.Wait()
 	seen := rotation{out: map[string]string{}}
@@ -132,7 +132,7 @@ func (s *Supervisor) lookAtRotation(ctx context.Context) rotation {
 // the others have no place for; and they would need two checks to take it back,
 // while another node may die.
 func (s *Supervisor) tellHealth(ctx context.Context, node plan.Process, up bool) {
-	if s.cfg.Stack.Apps[node.App].Connections == 0 {
+	if s.stack().Apps[node.App].Connections == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
@@ -151,7 +151,7 @@ func (s *Supervisor) tellHealth(ctx context.Context, node plan.Process, up bool)
 // checked (package plan's haproxy.cfg); one of them may not be there.
 func (s *Supervisor) backendsOf(app string) []string {
 	backends := []string{app}
-	for i, entry := range s.cfg.Stack.TCP {
+	for i, entry := range s.stack().TCP {
 		if entry.App == app {
 			backends = append(backends, "tcp."+strconv.Itoa(i+1))
 		}
@@ -165,7 +165,7 @@ func (s *Supervisor) backendsOf(app string) []string {
 // off those that it is just sending to another one: see plan's shares.go.
 func (s *Supervisor) freeClients(ctx context.Context, balancer string, stats []haproxy.Stat) {
 	for _, row := range hanging(stats) {
-		if err := s.balancer(s.nodes[balancer].spec).EndSessions(ctx, row.Backend, row.Server); err != nil {
+		if err := s.balancer(*s.node(balancer).spec()).EndSessions(ctx, row.Backend, row.Server); err != nil {
 			s.log.Warn("cannot end the sessions at a server that hangs", "balancer", balancer, "server", row.Server, "error", err)
 		}
 	}
@@ -235,12 +235,12 @@ func someOf(why []string) string {
 // appOf is the application that a proxy of the balancers is for (package plan's
 // haproxy.cfg); empty: for none.
 func (s *Supervisor) appOf(proxy string) string {
-	if _, there := s.cfg.Stack.Apps[proxy]; there {
+	if _, there := s.stack().Apps[proxy]; there {
 		return proxy
 	}
 	if number, ok := strings.CutPrefix(proxy, "tcp."); ok {
-		if i, err := strconv.Atoi(number); err == nil && i >= 1 && i <= len(s.cfg.Stack.TCP) {
-			return s.cfg.Stack.TCP[i-1].App
+		if i, err := strconv.Atoi(number); err == nil && i >= 1 && i <= len(s.stack().TCP) {
+			return s.stack().TCP[i-1].App
 		}
 	}
 	return ""

@@ -18,7 +18,7 @@ import (
 // settings file has them.
 func (s *Supervisor) usualSettings() map[string]string {
 	least := plan.MinReplicas
-	if s.cfg.Stack.Redis.Replicas == 0 {
+	if s.stack().Redis.Replicas == 0 {
 		least = 0
 	}
 	return map[string]string{
@@ -73,7 +73,7 @@ func (s *Supervisor) settleRedis(ctx context.Context) {
 
 func (s *Supervisor) settleSettings(ctx context.Context, name string) error {
 	for setting, value := range s.usualSettings() {
-		is, err := s.admins[name].Setting(ctx, setting)
+		is, err := s.admin(name).Setting(ctx, setting)
 		if err != nil {
 			return err
 		}
@@ -81,7 +81,7 @@ func (s *Supervisor) settleSettings(ctx context.Context, name string) error {
 			continue
 		}
 		s.log.Warn("a setting that a switchover left is put back", "node", name, "setting", setting, "was", is, "now", value)
-		if err := s.admins[name].Configure(ctx, map[string]string{setting: value}); err != nil {
+		if err := s.admin(name).Configure(ctx, map[string]string{setting: value}); err != nil {
 			return err
 		}
 	}

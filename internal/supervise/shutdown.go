@@ -27,7 +27,7 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 	// still answer somebody.
 	balancers := s.stopAll(ctx, order[0])
 	failures := await(s.stopAll(ctx, order[1]))
-	if !s.cfg.Stack.HasServers() {
+	if !s.stack().HasServers() {
 		for _, name := range order[0] {
 			s.send(ctx, name, command{action: actCut})
 		}
@@ -109,7 +109,7 @@ func (s *Supervisor) stopNode(ctx context.Context, name string) error {
 	// Stop first: a node that is killed while it is wanted up is started again.
 	stop := command{action: ActStop, answer: make(chan error, 1)}
 	select {
-	case s.nodes[name].commands <- stop:
+	case s.node(name).commands <- stop:
 	case <-hurry.Done():
 		return hurry.Err()
 	}
@@ -143,7 +143,7 @@ func (s *Supervisor) Purge() error {
 			return fmt.Errorf("remove the stack's data of before a restore: %w", err)
 		}
 	}
-	for _, name := range []string{"nodes", restoreDir, restoreFile, backupSpool, BackupFile, backupLock, "logs", "drills", DrillLock, keptFile, "control.sock", logs.SocketName, "lock"} {
+	for _, name := range []string{"nodes", restoreDir, restoreFile, backupSpool, BackupFile, backupLock, "logs", "drills", DrillLock, keptFile, runningFile, changeFile, changesDir, "control.sock", logs.SocketName, "lock"} {
 		if err := os.RemoveAll(s.dir.path(name)); err != nil {
 			return fmt.Errorf("remove the stack's data: %w", err)
 		}

@@ -28,6 +28,8 @@ const minFree = 64 << 20 // bytes
 //	lock          held by the supervisor; holds its pid
 //	control.sock  the supervisor's control socket
 //	stack.json    what outlives every process: booted, ports, secrets
+//	running.json  what the stack runs as, node by node
+//	change.json   the change that is under way; changes/ has those that have ended
 //	nodes/NODE/   a node's files and data; process.json tells what runs
 //	logs/         a log for each node, and supervisor.log; package logs
 //	logs.sock     the log writer's socket

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -67,6 +68,16 @@ type Status struct {
 	Unserved []Unserved `json:"unserved,omitempty"`
 	// Phase is what the supervisor is about: starting, running or stopping.
 	Phase Phase `json:"phase,omitempty"`
+	// Generation counts the changes of the stack; File is a digest of the stack file that
+	// it runs as (FileDigest), empty without a supervisor.
+	Generation int    `json:"generation,omitempty"`
+	File       string `json:"file,omitempty"`
+	// Differs is true where the stack file that somebody has at hand is another one.
+	Differs bool `json:"differs,omitempty"`
+	// Change is the change that is under way; nil: none is.
+	Change *ChangeStatus `json:"change,omitempty"`
+	// Stopped is the last change where it was stopped before its end; nil: it was not.
+	Stopped *Result `json:"stopped,omitempty"`
 	// Supervisor is the pid of the supervisor; 0: none runs.
 	Supervisor int `json:"supervisor"`
 	// Backup is what is known of the stack's backups.
@@ -144,6 +155,30 @@ func newBoard(p plan.Plan) *board {
 		}
 	}
 	return b
+}
+
+// arrange has the board show the nodes of a plan, in their order, and where clients
+// go. It keeps what it has of each; nodes that the plan does not have go.
+func (b *board) arrange(p plan.Plan, replicas int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.replicas = replicas
+	b.status.Entry, b.status.Statistics = p.EntryURL, p.StatisticsURL
+	fresh := newBoard(p).status.Nodes
+	for i := range fresh {
+		if old, there := b.status.Node(fresh[i].Name); there {
+			old.Host, old.Address, old.App = fresh[i].Host, fresh[i].Address, fresh[i].App
+			fresh[i] = old
+		}
+	}
+	b.status.Nodes = fresh
+}
+
+// remove forgets a node.
+func (b *board) remove(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.status.Nodes = slices.DeleteFunc(slices.Clone(b.status.Nodes), func(n NodeStatus) bool { return n.Name == name })
 }
 
 // update changes a node's status and returns it. A new state gets the time,

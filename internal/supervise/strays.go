@@ -26,7 +26,7 @@ func (s *Supervisor) findStrays() error {
 	records, _ := filepath.Glob(s.dir.path("nodes", "*", processFile))
 	for _, path := range records {
 		node := filepath.Base(filepath.Dir(path))
-		if s.nodes[node] != nil {
+		if s.node(node) != nil {
 			continue
 		}
 		r, err := s.dir.readRecord(node)

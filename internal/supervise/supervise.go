@@ -15,11 +15,9 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
@@ -49,21 +47,37 @@ type Config struct {
 // Supervisor holds one stack's state directory locked from Open to Close.
 // Its methods are safe for concurrent use.
 type Supervisor struct {
-	cfg      Config
-	dir      dir
-	lock     *os.File
-	log      *slog.Logger
+	cfg  Config
+	dir  dir
+	lock *os.File
+	log  *slog.Logger
+
+	// mu guards these and cfg.Stack, which a change replaces: see layout.go.
+	mu       sync.RWMutex
 	plan     plan.Plan
 	host     plan.Host
 	programs map[plan.Program]string
-	kept     kept
-	board    *board
 	nodes    map[string]*node
 	admins   map[string]*redis.Admin
 	paces    map[string]*pace // of the Sentinels
-	booted   atomic.Bool
-	keptMu   sync.Mutex // held while kept is changed and written
-	strays   []stray
+	// file is the stack file, overrides what was said at run time: cfg.Stack is both.
+	// generation counts the changes.
+	file       stack.Stack
+	fileDigest string
+	overrides  stack.Overrides
+	generation int
+
+	// wanted is what the stack file asks for where the nodes that run are something
+	// else; nil: they are it. It is of the start.
+	wanted *layout
+	// changing is the change that is under way.
+	changing changing
+
+	kept   kept
+	board  *board
+	booted atomic.Bool
+	keptMu sync.Mutex // held while kept is changed and written
+	strays []stray
 	// former are the addresses of redis nodes that run and are in the stack no
 	// more, by name: one may be the master still. It is never changed.
 	former map[string]string
@@ -150,16 +164,8 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 		return nil, err
 	}
 	s.board = newBoard(s.plan)
-	for _, p := range s.host.Processes {
-		s.nodes[p.Node] = newNode(s, p)
-		switch p.Kind {
-		case plan.Redis, plan.Sentinel:
-			address := cmp.Or(s.dir.running(p.Node), p.Address)
-			s.admins[p.Node] = redis.NewAdmin(address, "operator", s.kept.Secrets.Operator)
-		}
-		if p.Kind == plan.Sentinel {
-			s.paces[p.Node] = new(pace)
-		}
+	for _, p := range s.processes() {
+		s.addNode(p)
 	}
 	return s, s.adoptAll()
 }
@@ -171,19 +177,26 @@ func (s *Supervisor) Prepare() (err error) {
 		return err
 	}
 	var wrong []error
-	for _, e := range CheckReferences(s.cfg.Stack, s.cfg.BaseDir, variable(s.cfg.Environ, "PATH")) {
+	of, base := s.stack(), s.cfg.BaseDir
+	if s.wanted != nil { // what runs, runs
+		of, base = s.wanted.stack(), s.wanted.baseDir
+	}
+	for _, e := range CheckReferences(of, base, variable(s.cfg.Environ, "PATH")) {
 		wrong = append(wrong, e)
 	}
 	if len(wrong) > 0 {
 		return errors.Join(wrong...)
 	}
-	if s.programs, err = findPrograms(s.host, s.cfg.Self); err != nil {
+	if s.programs, err = findPrograms(s.host, s.cfg.Self); err != nil && s.wanted == nil {
 		return err
 	}
 	if err := s.checkMaster(); err != nil {
 		return err
 	}
 	if err := s.checkAddresses(); err != nil {
+		return err
+	}
+	if err := s.checkWanted(); err != nil {
 		return err
 	}
 	// Nothing is changed before everything has been checked.
@@ -193,7 +206,13 @@ func (s *Supervisor) Prepare() (err error) {
 	if err := s.writeFiles(); err != nil {
 		return err
 	}
-	return s.endRewrite()
+	if err := s.endRewrite(); err != nil {
+		return err
+	}
+	if s.wanted == nil {
+		return s.beginAnew()
+	}
+	return nil
 }
 
 // makePlan chooses ports and secrets, or finds those of last time, and plans.
@@ -208,16 +227,16 @@ func (s *Supervisor) makePlan() (err error) {
 		return err
 	}
 	s.booted.Store(s.kept.Booted)
-	return s.replan()
+	return s.findRunning()
 }
 
 // replan makes the plan of what is kept.
 func (s *Supervisor) replan() error {
-	machine, err := machine(s.cfg.Stack, s.cfg.BaseDir, s.cfg.StateDir, s.kept)
+	machine, err := machine(s.stack(), s.cfg.BaseDir, s.cfg.StateDir, s.kept)
 	if err != nil {
 		return err
 	}
-	if s.plan, err = plan.Make(s.cfg.Stack, machine); err != nil {
+	if s.plan, err = plan.Make(s.stack(), machine); err != nil {
 		return err
 	}
 	s.host = together(s.plan.Hosts)
@@ -235,7 +254,7 @@ func (s *Supervisor) saveKept() error { return s.dir.writeJSON(keptFile, s.kept)
 // adoptAll takes over every node that runs.
 func (s *Supervisor) adoptAll() error {
 	adopted := false // any
-	for name, n := range s.nodes {
+	for name, n := range s.allNodes() {
 		r, err := s.dir.readRecord(name)
 		if err != nil {
 			return err
@@ -259,10 +278,10 @@ func (s *Supervisor) adoptAll() error {
 			return fmt.Errorf("adopt %s: %w", name, err)
 		}
 		adopted = true
-		n.outdated = r.Plan != s.digest(n.spec)
+		n.outdated = r.Plan != s.digest(*n.spec())
 		n.adopt(proc, r)
 	}
-	for _, n := range s.nodes {
+	for _, n := range s.allNodes() {
 		// Where nothing runs, 'up' is a new start, and wants everything up.
 		n.keepDown = n.keepDown && adopted
 		if !adopted {
@@ -277,12 +296,12 @@ func (s *Supervisor) adoptAll() error {
 func (s *Supervisor) checkAddresses() error {
 	var wrong []error
 	checked := map[string]bool{}
-	for _, p := range s.host.Processes {
-		if n := s.nodes[p.Node]; n.proc != nil {
+	for _, p := range s.processes() {
+		if n := s.node(p.Node); n.proc != nil {
 			checked[p.Address] = true
 		}
 	}
-	for _, p := range s.host.Processes {
+	for _, p := range s.processes() {
 		if checked[p.Address] || away(p) {
 			continue
 		}
@@ -312,7 +331,7 @@ func (s *Supervisor) writeFiles() error {
 			return fmt.Errorf("make a node's directory: %w", err)
 		}
 	}
-	for _, f := range s.host.Files {
+	for _, f := range s.files() {
 		if f.Once && !(s.kept.Redis.Rewriting && filepath.Base(f.Path) == sentinelConf) {
 			if _, err := os.Stat(s.dir.path(f.Path)); err == nil {
 				continue
@@ -325,101 +344,9 @@ func (s *Supervisor) writeFiles() error {
 	return nil
 }
 
-// Attend begins to look after the nodes that run, and starts none.
-func (s *Supervisor) Attend() {
-	for _, n := range s.nodes {
-		if n.proc != nil {
-			s.keepLogs()
-		}
-	}
-	for _, n := range s.nodes {
-		s.tasks.Go(func() { n.run(s.ctx) })
-	}
-}
-
-// Start begins to supervise: it brings every node up, in the order of the
-// plan, those of a stage at once, and returns when each of them is up or has
-// failed, with the failures, or when ctx ends. Either way it goes on
-// supervising until Stop or Close. Prepare comes first.
-func (s *Supervisor) Start(ctx context.Context) error {
-	s.keepLogs()
-	s.awaitLogWriter(ctx)
-	s.Attend()
-	if s.cfg.Stack.Redis.Enabled {
-		s.tasks.Go(s.keepSettled)
-	}
-	s.tasks.Go(func() { s.watchRotation(s.ctx) })
-	var failures []error
-	for _, processes := range stages(s.host.Processes) {
-		failures = append(failures, s.startStage(ctx, processes)...)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	if s.cfg.Stack.Redis.Enabled {
-		s.tasks.Go(func() { s.reconcile(s.ctx) })
-	}
-	failures = append(failures, s.endStrays(ctx))
-	s.awaitRotation(ctx)
-	s.board.enter(PhaseRunning)
-	if s.cfg.Stack.Redis.Enabled {
-		s.tasks.Go(s.keepBackups)
-	}
-	return errors.Join(failures...)
-}
-
-// startStage starts the processes of one stage and waits for them.
-func (s *Supervisor) startStage(ctx context.Context, processes []plan.Process) (failures []error) {
-	// Redis nodes that start together judge on the same facts: otherwise the
-	// first replica to be there would have the named master wait for a
-	// failover at every cold start.
-	var seen *facts
-	if processes[0].Kind == plan.Redis {
-		f := s.gather(ctx, time.Second)
-		seen = &f
-	}
-	var current, outdated []string
-	for _, p := range processes {
-		if s.nodes[p.Node].outdated {
-			outdated = append(outdated, p.Node)
-		} else {
-			current = append(current, p.Node)
-		}
-	}
-	failures = await(s.each(current, func(name string) error { return s.startNode(ctx, name, seen) }))
-	// What runs with settings of an earlier stack file is started anew, one
-	// after the other, the Redis master last: the service goes on meanwhile.
-	isMaster := func(name string) int {
-		if seen != nil && seen.Standings[name].Master {
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(outdated, func(a, b string) int { return isMaster(a) - isMaster(b) })
-	for _, name := range outdated {
-		if err := s.startNode(ctx, name, nil); err != nil {
-			failures = append(failures, err)
-		}
-	}
-	return failures
-}
-
-// startNode starts a node as a part of the stack's start.
-func (s *Supervisor) startNode(ctx context.Context, name string, seen *facts) error {
-	n := s.nodes[name]
-	if n.keepDown { // stopped or paused by its operator, under a supervisor before
-		return nil
-	}
-	action := ActStart
-	if n.outdated {
-		action = ActRestart
-	}
-	return s.bringUp(ctx, n, command{action: action, seen: seen}, cmp.Or(n.spec.Start, startLimit))
-}
-
 // Do carries out an operator's action, and returns when its goal is reached.
 func (s *Supervisor) Do(ctx context.Context, node string, action Action) error {
-	if _, there := s.nodes[node]; !there {
+	if s.node(node) == nil {
 		return &UnknownNodeError{Node: node, Nodes: s.names()}
 	}
 	if action == actCut {
@@ -432,16 +359,22 @@ func (s *Supervisor) Do(ctx context.Context, node string, action Action) error {
 		s.stepDown(ctx, node)
 	}
 	if action == ActStart || action == ActRestart {
-		n := s.nodes[node]
-		return s.bringUp(ctx, n, command{action: action}, cmp.Or(n.spec.Start, askedLimit))
+		n := s.node(node)
+		return s.bringUp(ctx, n, command{action: action}, cmp.Or(n.spec().Start, askedLimit))
 	}
 	return s.send(ctx, node, command{action: action})
 }
 
 func (s *Supervisor) send(ctx context.Context, node string, c command) error {
+	n := s.node(node)
+	if n == nil {
+		return &UnknownNodeError{Node: node, Nodes: s.names()}
+	}
 	c.answer = make(chan error, 1)
 	select {
-	case s.nodes[node].commands <- c:
+	case n.commands <- c:
+	case <-n.gone:
+		return &UnknownNodeError{Node: node, Nodes: s.names()}
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.ctx.Done():
@@ -452,6 +385,8 @@ func (s *Supervisor) send(ctx context.Context, node string, c command) error {
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("%s %s: %w", c.action, node, ctx.Err())
+	case <-n.gone:
+		return &UnknownNodeError{Node: node, Nodes: s.names()}
 	case <-s.ctx.Done(): // nobody looks after the node any more
 		return s.ctx.Err()
 	}
@@ -485,9 +420,17 @@ func (s *Supervisor) Close() {
 
 // Status answers the stack's status.
 func (s *Supervisor) Status() Status {
-	st := s.board.snapshot()
+	return s.about(s.board.snapshot())
+}
+
+// about is a status with what the supervisor is about.
+func (s *Supervisor) about(st Status) Status {
 	st.Supervisor = os.Getpid()
 	st.Backup, _ = LastBackup(string(s.dir))
+	st.Change, st.Stopped = s.changing.status()
+	s.mu.RLock()
+	st.Generation, st.File = s.generation, s.fileDigest
+	s.mu.RUnlock()
 	return st
 }
 
@@ -495,19 +438,22 @@ func (s *Supervisor) Status() Status {
 // cancel. The channel is closed when the subscriber is too slow.
 func (s *Supervisor) Subscribe() (now Status, changes <-chan NodeStatus, cancel func()) {
 	now, changes, cancel = s.board.subscribe()
-	now.Supervisor = os.Getpid()
-	return now, changes, cancel
+	return s.about(now), changes, cancel
 }
 
 // StateDir is the stack's state directory.
 func (s *Supervisor) StateDir() string { return string(s.dir) }
 
 // Plan answers what is being carried out.
-func (s *Supervisor) Plan() plan.Plan { return s.plan }
+func (s *Supervisor) Plan() plan.Plan {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.plan
+}
 
 func (s *Supervisor) names() []string {
 	var names []string
-	for _, p := range s.host.Processes {
+	for _, p := range s.processes() {
 		names = append(names, p.Node)
 	}
 	return names

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -71,7 +70,7 @@ func (s *Supervisor) Switchover(ctx context.Context, to string) (_ Switched, err
 	if s.stopping.Load() {
 		return Switched{}, errStopping
 	}
-	if !s.cfg.Stack.Redis.Enabled {
+	if !s.stack().Redis.Enabled {
 		return Switched{}, refused("the stack has no Redis")
 	}
 	if to != "" && !slices.Contains(s.redisNames(), to) {
@@ -106,7 +105,7 @@ func (s *Supervisor) Switchover(ctx context.Context, to string) (_ Switched, err
 }
 
 func (s *Supervisor) redisNames() (names []string) {
-	for _, p := range s.host.Processes {
+	for _, p := range s.processes() {
 		if p.Kind == plan.Redis {
 			names = append(names, p.Node)
 		}
@@ -129,7 +128,7 @@ type switchover struct {
 	behind []string
 }
 
-func (w *switchover) admin(node string) *redis.Admin { return w.sup.admins[node] }
+func (w *switchover) admin(node string) *redis.Admin { return w.sup.admin(node) }
 func (w *switchover) address(node string) string     { return w.facts.Nodes[node] }
 
 // run carries the switchover out. What it changes for the time being it puts back,
@@ -202,7 +201,7 @@ func (w *switchover) whoKnows(ctx context.Context) (known int, leaders []string)
 	// One that hangs does not keep the others from being heard.
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
-	names := slices.Sorted(maps.Keys(w.sup.paces))
+	names := w.sup.sentinels()
 	knows, leads := make([]bool, len(names)), make([]bool, len(names))
 	var all sync.WaitGroup
 	for i, name := range names {
@@ -222,11 +221,11 @@ func (w *switchover) whoKnows(ctx context.Context) (known int, leaders []string)
 }
 
 func (w *switchover) knows(ctx context.Context, sentinel string) (knows, leads bool) {
-	view, err := w.admin(sentinel).View(ctx, w.sup.plan.Name)
+	view, err := w.admin(sentinel).View(ctx, w.sup.name())
 	if err != nil || view.Address != w.address(w.from) || view.Failing || view.Down {
 		return false, false
 	}
-	priorities, err := w.admin(sentinel).Priorities(ctx, w.sup.plan.Name)
+	priorities, err := w.admin(sentinel).Priorities(ctx, w.sup.name())
 	if err != nil || priorities[w.address(w.to)] != preferred {
 		return false, false
 	}
@@ -310,7 +309,7 @@ func (w *switchover) askForFailover(ctx context.Context, leaders []string) (err 
 func (w *switchover) askOne(ctx context.Context, sentinel string) error {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit/2)
 	defer cancel()
-	if err := w.admin(sentinel).Failover(ctx, w.sup.plan.Name); err != nil {
+	if err := w.admin(sentinel).Failover(ctx, w.sup.name()); err != nil {
 		return fmt.Errorf("ask %s for the failover: %w", sentinel, err)
 	}
 	return nil
@@ -438,7 +437,7 @@ func (w *switchover) verify(ctx context.Context, leaders []string) error {
 			break
 		}
 		// One that names the new master would replace that.
-		view, err := w.admin(leader).View(ctx, w.sup.plan.Name)
+		view, err := w.admin(leader).View(ctx, w.sup.name())
 		if err != nil || view.Address != w.address(w.from) || view.Failing {
 			continue
 		}
@@ -505,7 +504,7 @@ func (w *switchover) liftFence(ctx context.Context) {
 // stepDown has another redis node become the master before the master is stopped
 // or restarted. Where that cannot be, the Sentinels replace it once it is gone.
 func (s *Supervisor) stepDown(ctx context.Context, node string) {
-	if s.nodes[node].spec.Kind != plan.Redis || !s.cfg.Stack.Redis.Enabled || s.cfg.Stack.Redis.Sentinels == 0 {
+	if s.node(node).spec().Kind != plan.Redis || !s.stack().Redis.Enabled || s.stack().Redis.Sentinels == 0 {
 		return
 	}
 	if st, _ := s.board.snapshot().Node(node); st.Role != "master" || st.State != Up {

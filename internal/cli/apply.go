@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"holdfast/internal/control"
+	"holdfast/internal/plan"
+	"holdfast/internal/quote"
+	"holdfast/internal/supervise"
+)
+
+func applyCommand(g *globals) *cobra.Command {
+	var show, yes bool
+	c := &cobra.Command{
+		Use:   "apply",
+		Short: "Make the running stack what the stack file says, without an outage",
+		Long: `Make the running stack what the stack file says: node by node, while it serves.
+First it shows what each node needs (start, stop, restart, reload, set or
+untouched) and which key of the file causes it; --plan shows that alone. What
+cannot be done without an outage is refused before anything begins.
+
+On a terminal it asks before it stops or restarts anything; without a terminal
+it needs --yes for that. The supervisor makes the change: it goes on when this
+command ends. A node that does not become well stops the change and is put back
+to what it was (exit code 1). The keys below rollout say how careful it is.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, base, state, err := locate(g)
+			if err != nil {
+				return err
+			}
+			req := supervise.Request{Kind: "apply", File: string(s.Show()), BaseDir: base}
+			return change(cmd.Context(), g, s.Name, control.NewClient(state), req, changeFlags{show, yes}, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	addChangeFlags(c, &show, &yes)
+	return c
+}
+
+// changeFlags are those of a command that changes the stack.
+type changeFlags struct{ plan, yes bool }
+
+func addChangeFlags(c *cobra.Command, show, yes *bool) {
+	c.Flags().BoolVar(show, "plan", false, "show what would be done, and do nothing")
+	c.Flags().BoolVar(yes, "yes", false, "do not ask")
+}
+
+// change shows what a request would do, asks, and has it done.
+func change(ctx context.Context, g *globals, stackName string, client *control.Client, req supervise.Request, flags changeFlags, stdout, stderr io.Writer) error {
+	p, err := client.Preview(ctx, req)
+	if err != nil {
+		return changeError(stackName, err)
+	}
+	if g.json && flags.plan {
+		return json.NewEncoder(stdout).Encode(p)
+	}
+	shown := stdout
+	if g.json {
+		shown = stderr
+	}
+	printChangePlan(shown, g, p)
+	switch {
+	case len(p.Refused) > 0:
+		return fmt.Errorf("refused, and nothing was changed:\n%s", strings.Join(p.Refused, "\n"))
+	case flags.plan || p.Empty():
+		return nil
+	case !p.Additions() && !flags.yes:
+		if err := confirmChange(g, stderr); err != nil {
+			return err
+		}
+	}
+	req.Generation = p.Generation
+	result, err := client.Change(ctx, req, func(e supervise.Event) { printEvent(stderr, g, e) })
+	switch {
+	case ctx.Err() != nil:
+		return errors.New("interrupted: the change goes on in the background; see 'holdfast status'")
+	case err != nil:
+		return changeError(stackName, err)
+	}
+	if g.json {
+		if err := json.NewEncoder(stdout).Encode(result); err != nil {
+			return err
+		}
+	}
+	if !result.Done {
+		return errors.New(result.Why)
+	}
+	if !g.json {
+		fmt.Fprintf(stdout, "%s: done, %d steps in %.1f s\n", req.Kind, result.Steps, result.Ended.Sub(result.Began).Seconds())
+	}
+	return nil
+}
+
+// changeError says what to do about an error of a change that did not begin.
+func changeError(stackName string, err error) error {
+	var usage *control.UsageError
+	if errors.As(err, &usage) {
+		return usageError{err}
+	}
+	return nodeError(stackName, err)
+}
+
+// confirmChange asks on a terminal, and refuses where there is none.
+func confirmChange(g *globals, w io.Writer) error {
+	in, ok := g.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return usagef("nodes would be stopped or started anew, and nobody can be asked: give --yes")
+	}
+	fmt.Fprint(w, "Go on? [y/N] ")
+	line, _ := bufio.NewReader(in).ReadString('\n')
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return nil
+	}
+	return errors.New("nothing was changed")
+}
+
+// printChangePlan shows what a change would do, node by node.
+func printChangePlan(w io.Writer, g *globals, p supervise.ChangePlan) {
+	if p.Empty() && len(p.Refused) == 0 {
+		fmt.Fprintln(w, "Nothing to change: the stack is what was asked for.")
+		return
+	}
+	for _, d := range p.Differences {
+		fmt.Fprintf(w, "  %s\n", quote.Line(d.String()))
+	}
+	if len(p.Differences) > 0 {
+		fmt.Fprintln(w)
+	}
+	forced := map[string]bool{} // started anew although nothing about them changes
+	for _, s := range p.Steps {
+		forced[s.Node] = forced[s.Node] || s.Action == plan.Restart
+	}
+	known := map[string]bool{}
+	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(tw, "NODE\tACTION\tBECAUSE OF")
+	for _, n := range p.Nodes {
+		known[n.Node] = true
+		action, why := n.Action, strings.Join(n.Causes, ", ")
+		if forced[n.Node] && action != plan.Restart {
+			action, why = plan.Restart, "it was asked for"
+		}
+		if n.Moves() {
+			why += " (from " + n.From + ")"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\n", n.Node, action, quote.Line(why))
+	}
+	for _, s := range p.Steps {
+		if !known[s.Node] {
+			known[s.Node] = true
+			fmt.Fprintf(tw, "%s\t%s\t%s\n", s.Node, "start, stop", "it serves while others are started anew (rollout.surge)")
+		}
+	}
+	tw.Flush()
+}
+
+// printEvent shows a step of a change.
+func printEvent(w io.Writer, g *globals, e supervise.Event) {
+	text := fmt.Sprintf("[%d/%d] %s %s: %s", e.Step, e.Of, e.Action, e.Node, e.What)
+	if e.Text != "" {
+		text += ": " + e.Text
+	}
+	fmt.Fprintln(w, g.say(text))
+}

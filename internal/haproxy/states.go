@@ -1,0 +1,58 @@
+package haproxy
+
+import (
+	"context"
+	"net"
+	"strings"
+)
+
+// ServerStates asks for what the process knows of its servers, in the format that
+// another one reads at its start ("show servers state"; configuration manual,
+// "load-server-state-from-file").
+func (c *Client) ServerStates(ctx context.Context) (string, error) {
+	return c.do(ctx, "show servers state")
+}
+
+// Columns of a line of "show servers state", version 1.
+const (
+	stateBackend = 1
+	stateServer  = 3
+	stateAddress = 4
+	statePort    = 18
+	stateColumns = 19
+)
+
+// KeepStates is the server states without those of servers that a configuration does
+// not have at the same address: a state file's address wins over the configuration's.
+func KeepStates(states, config string) string {
+	has := configured(config)
+	var kept strings.Builder
+	for line := range strings.Lines(states) {
+		f := strings.Fields(line)
+		if len(f) < stateColumns || strings.HasPrefix(line, "#") {
+			if strings.TrimSpace(line) != "" {
+				kept.WriteString(line)
+			}
+			continue
+		}
+		if has[f[stateBackend]+"/"+f[stateServer]] == net.JoinHostPort(f[stateAddress], f[statePort]) {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
+}
+
+// configured are the addresses of a configuration's servers, by BACKEND/SERVER.
+func configured(config string) map[string]string {
+	all := map[string]string{}
+	backend := ""
+	for line := range strings.Lines(config) {
+		switch f := strings.Fields(line); {
+		case len(f) >= 2 && f[0] == "backend":
+			backend = f[1]
+		case len(f) >= 3 && f[0] == "server":
+			all[backend+"/"+f[1]] = strings.Trim(f[2], "'")
+		}
+	}
+	return all
+}

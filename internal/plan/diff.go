@@ -1,0 +1,289 @@
+package plan
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"holdfast/internal/stack"
+)
+
+// Action is what a node needs so that it becomes what another plan wants.
+type Action string
+
+// The actions.
+const (
+	Untouched Action = "untouched"
+	Start     Action = "start"
+	Stop      Action = "stop"
+	Restart   Action = "restart" // another process, after the old one has ended
+	Reload    Action = "reload"  // other files, which the process that runs takes up
+	Set       Action = "set"     // settings that a Redis or Sentinel takes while it runs
+)
+
+// NodeChange is what one node needs.
+type NodeChange struct {
+	Node   string `json:"node"`
+	Kind   Kind   `json:"kind"`
+	App    string `json:"app,omitempty"`
+	Action Action `json:"action"`
+	// Causes are the keys of the stack file that need it, such as apps.web.env.LEVEL.
+	// They are empty where the cause is another version of Holdfast.
+	Causes []string `json:"causes,omitempty"`
+	// From is the former address of a node that moves; empty: it stays.
+	From string `json:"from,omitempty"`
+	// Settings are those of the action Set.
+	Settings *Settings `json:"settings,omitempty"`
+	// Quiet is true for an untouched node of which the supervisor alone has to know
+	// something else, such as how long it may take to end.
+	Quiet bool `json:"-"`
+}
+
+// Diff compares what runs with what is to run, node by node: the nodes of the new
+// plan in the order of its start, and then those that it does not have. The
+// differences are those of the stacks.
+func Diff(old, now Host, differences []stack.Difference) []NodeChange {
+	var all []NodeChange
+	for _, p := range now.Processes {
+		before, there := process(old, p.Node)
+		c := NodeChange{Node: p.Node, Kind: p.Kind, App: p.App, Action: Untouched}
+		if !there {
+			c.Action, c.Causes = Start, startCauses(p, differences)
+			all = append(all, c)
+			continue
+		}
+		c.compare(before, p, filesOf(old, p.Node), filesOf(now, p.Node), differences)
+		all = append(all, c)
+	}
+	for _, p := range old.Processes {
+		if _, there := process(now, p.Node); !there {
+			all = append(all, NodeChange{Node: p.Node, Kind: p.Kind, App: p.App, Action: Stop, Causes: startCauses(p, differences)})
+		}
+	}
+	return all
+}
+
+// process is a node's process.
+func process(h Host, node string) (Process, bool) {
+	i := slices.IndexFunc(h.Processes, func(p Process) bool { return p.Node == node })
+	if i < 0 {
+		return Process{}, false
+	}
+	return h.Processes[i], true
+}
+
+// filesOf are a node's files that are written anew when they change, by name.
+func filesOf(h Host, node string) map[string]string {
+	files := map[string]string{}
+	for _, f := range h.Files {
+		if !f.Once && strings.HasPrefix(f.Path, nodePath(builderNode(node))+"/") {
+			files[filepath.Base(f.Path)] = f.Content
+		}
+	}
+	return files
+}
+
+func builderNode(name string) node { return node{name: name} }
+
+// Essence is what a process is started with. A process with the same essence and the
+// same files needs no restart: what is left out the supervisor alone goes by, or it
+// counts from the next start on.
+func (p Process) Essence() Process {
+	p.Probe, p.Start, p.Stage, p.StopSignal, p.Grace = Probe{}, 0, 0, "", 0
+	p.Env = slices.DeleteFunc(slices.Clone(p.Env), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains(p.Soft, name)
+	})
+	p.Soft = nil
+	return p
+}
+
+// compare finds out what a node needs that both plans have.
+func (c *NodeChange) compare(old, now Process, oldFiles, newFiles map[string]string, differences []stack.Difference) {
+	parts := changedParts(old.Essence(), now.Essence())
+	if old.Address != now.Address {
+		c.From = old.Address
+	}
+	var files []string
+	for name, content := range newFiles {
+		if oldFiles[name] != content {
+			files = append(files, name)
+		}
+	}
+	slices.Sort(files)
+	switch {
+	case len(parts) > 0:
+		c.Action = Restart
+	case len(files) == 0:
+		c.Quiet = !samePlan(old, now)
+		return
+	case c.Kind == Balancer:
+		c.Action = Reload
+	case c.Kind == Redis || c.Kind == Sentinel:
+		c.Action = Restart
+		if s, all := settings(c.Kind, oldFiles, newFiles); all {
+			c.Action, c.Settings = Set, &s
+		}
+	default:
+		c.Action = Restart
+	}
+	c.Causes = causes(now, append(parts, files...), differences)
+}
+
+// samePlan reports whether the supervisor goes by the same values, too.
+func samePlan(a, b Process) bool {
+	return a.Probe == b.Probe && a.Start == b.Start && a.Stage == b.Stage && a.StopSignal == b.StopSignal && a.Grace == b.Grace &&
+		slices.Equal(a.Env, b.Env) && slices.Equal(a.Soft, b.Soft)
+}
+
+// changedParts are the parts of a process that differ: program, args, dir, address,
+// and the variables of its environment as "env.NAME".
+func changedParts(old, now Process) []string {
+	var parts []string
+	add := func(name string, same bool) {
+		if !same {
+			parts = append(parts, name)
+		}
+	}
+	add("program", old.Program == now.Program)
+	add("args", slices.Equal(old.Args, now.Args))
+	add("dir", old.Dir == now.Dir)
+	add("address", old.Address == now.Address && old.Netns == now.Netns)
+	add("admin", old.Admin == now.Admin)
+	before, after := variables(old.Env), variables(now.Env)
+	for name, value := range after {
+		if v, there := before[name]; !there || v != value {
+			parts = append(parts, "env."+name)
+		}
+	}
+	for name := range before {
+		if _, there := after[name]; !there {
+			parts = append(parts, "env."+name)
+		}
+	}
+	slices.Sort(parts)
+	return parts
+}
+
+func variables(env []string) map[string]string {
+	all := map[string]string{}
+	for _, v := range env {
+		name, value, _ := strings.Cut(v, "=")
+		all[name] = value
+	}
+	return all
+}
+
+// startCauses are the keys because of which a node comes or goes.
+func startCauses(p Process, differences []stack.Difference) []string {
+	switch p.Kind {
+	case Balancer:
+		return matching(differences, "balancers")
+	case Redis:
+		return matching(differences, "redis.replicas", "redis.enabled")
+	case Sentinel:
+		return matching(differences, "redis.sentinels", "redis.enabled")
+	}
+	app := "apps." + p.App
+	if found := matching(differences, app+".nodes"); len(found) > 0 && len(matching(differences, app+".health.path")) == 0 {
+		return found
+	}
+	if len(matching(differences, app+".")) > 0 {
+		return []string{app}
+	}
+	return nil
+}
+
+// forBalancers are the keys that stand in the balancers' configuration, and of an
+// application those below it.
+var (
+	forBalancers    = []string{"entry.", "balancers", "routes", "tcp", "timeouts.", "retries", "redis.enabled", "redis.replicas", "redis.ports"}
+	appForBalancers = []string{"kv.hold", "kv.admin", "kv.reads", "kv.allow", "files", "command", "servers", "nodes", "ports", "grace", "sticky", "connections", "queue", "health."}
+	// hostNames are those that make up HOLDFAST_HOSTS.
+	hostNames = []string{"entry.hosts", "routes"}
+)
+
+// causes are the keys that change these parts and files of a node.
+func causes(p Process, parts []string, differences []stack.Difference) []string {
+	var found []string
+	add := func(keys ...string) { found = append(found, matching(differences, keys...)...) }
+	app := "apps." + p.App + "."
+	for _, part := range parts {
+		variable, isVariable := strings.CutPrefix(part, "env.")
+		switch {
+		case p.Kind == Balancer:
+			add(forBalancers...)
+			for _, d := range differences {
+				if rest, is := strings.CutPrefix(d.Key, "apps."); is {
+					_, below, _ := strings.Cut(rest, ".")
+					if begins(below, appForBalancers) {
+						found = append(found, d.Key)
+					}
+				}
+			}
+		case p.Kind == Redis || p.Kind == Sentinel:
+			add("redis.")
+			if part == "users.acl" || part == "base.conf" {
+				for _, d := range differences {
+					if strings.HasPrefix(d.Key, "apps.") && begins(afterApp(d.Key), []string{"kv.allow", "kv.scripts", "kv.limits.body", "kv.limits.answer", "command", "redis."}) {
+						found = append(found, d.Key)
+					}
+				}
+			}
+		case isVariable && variable == "HOLDFAST_HOSTS":
+			add(hostNames...)
+			for _, d := range differences {
+				if strings.HasSuffix(d.Key, ".health.host") {
+					found = append(found, d.Key)
+				}
+			}
+		case isVariable && strings.HasPrefix(variable, "REDIS_") && variable != "REDIS_SCRIPT_USERS":
+			add("redis.", app+"redis.", app+"env."+variable)
+		case isVariable:
+			add(app+"env."+variable, app+"kv.", "entry.auth")
+		case part == "address" || part == "admin":
+			add(app+"ports", app+"kv.admin")
+		case part == "args" || part == "program":
+			add(app+"command", app+"files", app+"kv")
+		case part == "dir":
+			add(app + "dir")
+		default:
+			add(app + "kv.tokens")
+		}
+	}
+	if len(found) == 0 && p.App != "" {
+		add(app)
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// afterApp is the part of a key below its application.
+func afterApp(key string) string {
+	parts := strings.SplitN(key, ".", 3)
+	if len(parts) < 3 {
+		return ""
+	}
+	return parts[2]
+}
+
+// begins reports whether a key is one of these, or stands below one.
+func begins(key string, keys []string) bool {
+	return slices.ContainsFunc(keys, func(k string) bool {
+		return key == strings.TrimSuffix(k, ".") || strings.HasPrefix(key, strings.TrimSuffix(k, ".")+".")
+	})
+}
+
+// matching are the differences at these keys or below them.
+func matching(differences []stack.Difference, keys ...string) []string {
+	var found []string
+	for _, d := range differences {
+		if begins(d.Key, keys) {
+			found = append(found, d.Key)
+		}
+	}
+	return found
+}
+
+// Moves reports whether the node gets another address.
+func (c NodeChange) Moves() bool { return c.From != "" }

@@ -1,0 +1,144 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"holdfast/internal/stack"
+)
+
+// changes are what becomes of one stack file when it is replaced by another, without
+// what stays untouched.
+func changes(t *testing.T, old, now string) (all []NodeChange, steps []Step, refused []string) {
+	t.Helper()
+	plans := make([]Plan, 2)
+	for i, text := range []string{old, now} {
+		s, _, err := stack.Parse("test", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports := map[string]int{}
+		for n, need := range Needs(s) {
+			// A node has the same port in both plans, whatever stands before it.
+			ports[need.Node] = need.Fixed
+			if need.Fixed == 0 {
+				ports[need.Node] = 20000 + int(need.Node[0])*100 + int(need.Node[len(need.Node)-1]) + 31*len(need.Node)
+			}
+			_ = n
+		}
+		secrets := Placeholders(s)
+		if plans[i], err = Make(s, Machine{StateDir: "/s", BaseDir: "/b", Cores: 4, Ports: ports, Secrets: secrets}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	was, is := plans[0], plans[1]
+	differences := stack.Differences(was.Stack, is.Stack)
+	diff := Diff(was.Hosts[0], is.Hosts[0], differences)
+	steps = Steps(diff, is.Stack, nil)
+	refused = Refusals(was.Stack, is.Stack, diff)
+	return slices.DeleteFunc(diff, func(c NodeChange) bool { return c.Action == Untouched }), steps, refused
+}
+
+func TestWhatAChangeOfTheStackFileDoesToItsNodes(t *testing.T) {
+	const base = "apps: {web: {kv: {}}, shop: {command: [run]}}\nroutes: [{path-prefix: /shop, app: shop}, {app: web}]\n"
+	app := func(web, shop string) string {
+		return "apps: {web: {" + web + "}, shop: {" + shop + "}}\nroutes: [{path-prefix: /shop, app: shop}, {app: web}]\n"
+	}
+	const web, shop = "kv: {}", "command: [run]"
+	for _, c := range []struct {
+		what, text string
+		want       []string // "node action causes"
+	}{
+		{"nothing", base, nil},
+		{"a variable", app(web, shop+", env: {A: b}"), []string{"shop-1 restart apps.shop.env.A", "shop-2 restart apps.shop.env.A"}},
+		{"a node more", app(web+", nodes: 3", shop), []string{
+			"web-3 start apps.web.nodes", "balancer-1 reload apps.web.nodes", "balancer-2 reload apps.web.nodes",
+		}},
+		{"a port", app(web, shop+", ports: [9001]"), []string{
+			"balancer-1 reload apps.shop.ports", "balancer-2 reload apps.shop.ports", "shop-1 restart apps.shop.ports",
+		}},
+		{"a time-out", base + "timeouts: {client: 9s}\n", []string{"balancer-1 reload timeouts.client", "balancer-2 reload timeouts.client"}},
+		{"settings of Redis", base + "redis: {memory: 64mb, fsync: always}\n", []string{
+			"redis-1 set redis.fsync, redis.memory", "redis-2 set redis.fsync, redis.memory", "redis-3 set redis.fsync, redis.memory",
+		}},
+		{"how Sentinels watch", base + "redis: {failover-timeout: 3s}\n", []string{
+			"sentinel-1 set redis.failover-timeout", "sentinel-2 set redis.failover-timeout", "sentinel-3 set redis.failover-timeout",
+		}},
+		{"what the supervisor alone goes by", base + "rollout: {settle: 9s, parallel: 2}\n", nil},
+		{"how long a node may take", app(web, shop+", grace: 9s, health: {start: 50s}"), nil},
+		{"tokens", app("kv: {tokens: [{name: a, hash: "+strings.Repeat("ab", 32)+"}]}", shop), []string{
+			"web-1 restart apps.web.kv.tokens", "web-2 restart apps.web.kv.tokens",
+		}},
+	} {
+		all, _, refused := changes(t, base, c.text)
+		var got []string
+		for _, n := range all {
+			got = append(got, fmt.Sprintf("%s %s %s", n.Node, n.Action, strings.Join(n.Causes, ", ")))
+		}
+		if !slices.Equal(got, c.want) || len(refused) > 0 {
+			t.Errorf("%s:\ngot  %q\nwant %q\nrefused %q", c.what, got, c.want, refused)
+		}
+	}
+}
+
+func TestWhatCannotBeDoneWithoutAnOutageIsRefused(t *testing.T) {
+	for now, want := range map[string]string{
+		"name: other\n":                                        "name: ",
+		"entry: {listen: 127.0.0.1:99}\n":                      "entry.listen: ",
+		"redis: {replicas: 1}\n":                               "redis.replicas, redis.sentinels: ",
+		"redis: {sentinels: 5}\n":                              "redis.replicas, redis.sentinels: ",
+		"redis: {ports: [9001]}\n":                             "redis-1: it cannot move",
+		"redis: {enabled: false}\napps: {pages: {files: .}}\n": "redis.enabled: ",
+		"redis: {memory: 1gb}\n":                               "",
+	} {
+		_, _, refused := changes(t, "", now)
+		if all := strings.Join(refused, "\n"); want == "" && all != "" || !strings.Contains(all, want) {
+			t.Errorf("%s: %q", now, all)
+		}
+	}
+}
+
+// What comes goes first, and what goes comes last.
+func TestTheStepsOfAChangeAreInOrder(t *testing.T) {
+	old := "apps: {web: {kv: {}, nodes: 3}, shop: {command: [run], nodes: 4}, old: {command: [old], nodes: 1}}\nroutes: [{path-prefix: /shop, app: shop}, {path-prefix: /old, app: old}, {app: web}]\n"
+	now := "apps: {web: {kv: {}}, shop: {command: [run, on], nodes: 4}, new: {command: [new]}}\nroutes: [{path-prefix: /shop, app: shop}, {path-prefix: /new, app: new}, {app: web}]\nrollout: {parallel: 2}\n"
+	_, steps, _ := changes(t, old, now)
+	var groups []string
+	group := -1
+	for _, s := range steps {
+		word := fmt.Sprintf("%s %s", s.Action, s.Node)
+		if s.Late {
+			word += " late"
+		}
+		if s.Group != group {
+			group = s.Group
+			groups = append(groups, word)
+			continue
+		}
+		groups[len(groups)-1] += " & " + word
+	}
+	want := []string{
+		"set sentinel-1", "set sentinel-2", "set sentinel-3", "set redis-1", "set redis-2", "set redis-3",
+		"start new-1", "start new-2", "stop web-3", "reload balancer-1", "reload balancer-2",
+		"restart shop-1", "restart shop-2 & restart shop-3", "restart shop-4", "stop old-1",
+		"set sentinel-1 late", "set sentinel-2 late", "set sentinel-3 late", "set redis-1 late", "set redis-2 late", "set redis-3 late",
+	}
+	if !slices.Equal(groups, want) {
+		t.Errorf("got  %q\nwant %q", groups, want)
+	}
+}
+
+func TestSettingsAreTakenFromTheFilesAsRedisTakesThem(t *testing.T) {
+	old := map[string]string{"base.conf": "# x\nmaxmemory 0\nsave 900 1\nsave 300 10\nbind 1\n", "users.acl": "user a reset on +get\nuser b reset on\n"}
+	now := map[string]string{"base.conf": "maxmemory 5\nsave \"\"\nbind 1\n", "users.acl": "user a reset on +get +set\nuser c reset off\n"}
+	s, all := settings(Redis, old, now)
+	if got := fmt.Sprint(s.Config, s.Users, s.Gone, all); got != "[{maxmemory 5} {save }] [{a [reset on +get +set]} {c [reset off]}] [b] true" {
+		t.Error(got)
+	}
+	now["base.conf"] = "maxmemory 5\nsave \"\"\nbind 2\n"
+	if _, all := settings(Redis, old, now); all {
+		t.Error("another address is taken without a restart")
+	}
+}

@@ -1,0 +1,101 @@
+package stack
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Overrides are what was said of a stack while it ran, and what the stack file does
+// not say: they hold until it is taken back, or until the file gives the same key
+// another value.
+type Overrides struct {
+	// Nodes are how many nodes an application has, by application; as a part of a
+	// change 0 takes it back.
+	Nodes map[string]int `json:"nodes,omitempty"`
+	// Programs are other programs than those of the file, by application; as a part
+	// of a change one without a command takes it back.
+	Programs map[string]Program `json:"programs,omitempty"`
+	// Drained are nodes that get no requests; as a part of a change false takes it
+	// back.
+	Drained map[string]bool `json:"drained,omitempty"`
+}
+
+// Program is what a rollout brought to an application.
+type Program struct {
+	// Release and Digest are as in App.
+	Release string            `json:"release,omitempty"`
+	Digest  string            `json:"digest,omitempty"`
+	Command []string          `json:"command"`
+	Dir     string            `json:"dir,omitempty"`
+	Env     map[string]string `json:"env,omitempty"`
+}
+
+// On is the stack with the overrides. Those of applications that it does not have
+// count for nothing.
+func (o Overrides) On(s Stack) Stack {
+	s.Apps = maps.Clone(s.Apps)
+	for name, app := range s.Apps {
+		if n := o.Nodes[name]; n > 0 && app.Kind() != Servers {
+			app.Nodes = n
+		}
+		if p, there := o.Programs[name]; there && app.Kind() == Command {
+			app.Command, app.Dir, app.Env = p.Command, p.Dir, p.Env
+			app.Release, app.Digest = p.Release, p.Digest
+		}
+		s.Apps[name] = app
+	}
+	return s
+}
+
+// With is these overrides and what a change says.
+func (o Overrides) With(change Overrides) Overrides {
+	return Overrides{
+		Nodes:    merged(o.Nodes, change.Nodes, func(n int) bool { return n > 0 }),
+		Programs: merged(o.Programs, change.Programs, func(p Program) bool { return len(p.Command) > 0 }),
+		Drained:  merged(o.Drained, change.Drained, func(yes bool) bool { return yes }),
+	}
+}
+
+func merged[V any](old, change map[string]V, holds func(V) bool) map[string]V {
+	all := map[string]V{}
+	maps.Copy(all, old)
+	maps.Copy(all, change)
+	maps.DeleteFunc(all, func(_ string, v V) bool { return !holds(v) })
+	return all
+}
+
+// Rebase leaves out what another stack file decides itself: a key that it gives
+// another value, or an application that it does not have.
+func (o Overrides) Rebase(old, now Stack) Overrides {
+	out := o.With(Overrides{})
+	maps.DeleteFunc(out.Nodes, func(name string, _ int) bool {
+		return now.Apps[name].Kind() == "" || old.Apps[name].Nodes != now.Apps[name].Nodes
+	})
+	maps.DeleteFunc(out.Programs, func(name string, _ Program) bool {
+		was, is := old.Apps[name], now.Apps[name]
+		return is.Kind() != Command || !slices.Equal(was.Command, is.Command) || was.Dir != is.Dir || !maps.Equal(was.Env, is.Env)
+	})
+	return out
+}
+
+// Check reports what is wrong with the overrides of a stack.
+func (o Overrides) Check(s Stack) error {
+	for _, name := range sortedKeys(o.Nodes) {
+		app, there := s.Apps[name]
+		switch n := o.Nodes[name]; {
+		case !there:
+			return fmt.Errorf("the stack has no application %q", name)
+		case app.Kind() == Servers:
+			return fmt.Errorf("the nodes of %s run elsewhere (servers): Holdfast cannot start more of them", name)
+		case n < 1 || n > maxNodes:
+			return fmt.Errorf("%s would have %d nodes; it can have 1 to %d", name, n, maxNodes)
+		}
+	}
+	for _, name := range sortedKeys(o.Programs) {
+		if s.Apps[name].Kind() != Command {
+			return fmt.Errorf("the stack has no application %q with a command", name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,289 @@
+package supervise
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"holdfast/internal/haproxy"
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/quote"
+	"holdfast/internal/stack"
+)
+
+// How balancers take up another configuration while they serve: the master process
+// starts a new worker, which takes over the listeners, and the old worker answers what
+// it has in hand (HAProxy, management guide, section 4).
+
+// reloadLimit is how long a new worker may take to answer.
+const reloadLimit = 10 * time.Second
+
+// reload has a balancer take up the files of a part.
+func (x *stepper) reload(ctx context.Context, to part) error {
+	s, name := x.sup, x.step.Node
+	now := s.balancer(to.process)
+	serving := s.servingNodes()
+	before, err := now.Info(ctx)
+	if st, _ := s.board.snapshot().Node(name); st.State != Up || err != nil {
+		// It is not there now, and reads its files when it comes.
+		if err := s.putNode(to); err != nil {
+			return err
+		}
+		return s.send(ctx, name, command{action: actTake, spec: &to.process})
+	}
+	x.touched = true
+	if err := s.putNode(to); err != nil {
+		return err
+	}
+	if err := s.keepServerStates(ctx, name, now, to); err != nil {
+		x.log.Warn("what the balancer knows of its servers is lost to its new worker", "error", err)
+	}
+	defer s.forgetServerStates(to)
+	if err := s.send(ctx, name, command{action: actReload, spec: &to.process}); err != nil {
+		return err
+	}
+	took := func(ctx context.Context) bool {
+		info, err := now.Info(ctx)
+		return err == nil && info.PID != before.PID && !info.Stopping
+	}
+	if !within(ctx, reloadLimit, 20*time.Millisecond, took) {
+		return fmt.Errorf("HAProxy has not taken up its new configuration within %v; 'holdfast logs %s' says why", reloadLimit, name)
+	}
+	checked := func(ctx context.Context) bool {
+		rows, err := now.Stat(ctx)
+		return err == nil && !slices.ContainsFunc(rows, func(r haproxy.Stat) bool {
+			return r.IsServer() && strings.TrimPrefix(r.CheckStatus, "* ") == "INI"
+		})
+	}
+	if !within(ctx, s.rotationLimit()+rotationTimeout, 20*time.Millisecond, checked) {
+		return fmt.Errorf("its new worker has not checked every server after %v", s.rotationLimit())
+	}
+	for _, node := range serving {
+		if err := s.awaitServed(ctx, node); err != nil {
+			return fmt.Errorf("%s: %w", node, err)
+		}
+	}
+	return nil
+}
+
+// servingNodes are the nodes of applications that are up, and that no balancer has a
+// reason to send nothing.
+func (s *Supervisor) servingNodes() (names []string) {
+	for _, st := range s.board.snapshot().Nodes {
+		if st.Kind == plan.Web && st.State == Up && st.Excluded == "" && !s.drained(st.Name) {
+			names = append(names, st.Name)
+		}
+	}
+	return names
+}
+
+// drained reports whether an operator has taken a node out of rotation.
+func (s *Supervisor) drained(node string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.overrides.Drained[node]
+}
+
+// keepServerStates writes down what a balancer's worker knows of its servers, for the
+// next one: who is down, and who is drained. A server that has moved is left out: its
+// old address would win over the configuration's.
+func (s *Supervisor) keepServerStates(ctx context.Context, name string, b *haproxy.Client, to part) error {
+	states, err := b.ServerStates(ctx)
+	if err != nil {
+		return err
+	}
+	config := ""
+	for _, f := range to.files {
+		if filepath.Base(f.Path) == "haproxy.cfg" {
+			config = f.Content
+		}
+	}
+	return s.dir.writeFile(filepath.Join("nodes", name, plan.ServerStates), 0o600, []byte(haproxy.KeepStates(states, config)))
+}
+
+// forgetServerStates empties the file again: a balancer that starts later must not go
+// by what was true now.
+func (s *Supervisor) forgetServerStates(to part) {
+	for _, f := range to.files {
+		if filepath.Base(f.Path) == plan.ServerStates {
+			if err := s.dir.writeFile(f.Path, os.FileMode(f.Mode), []byte(f.Content)); err != nil {
+				s.log.Error("cannot empty a balancer's file of server states", "error", err)
+			}
+		}
+	}
+}
+
+// awaitOldWorkers waits, for drainLimit at most, until the workers of earlier
+// configurations have answered what they had in hand.
+func (s *Supervisor) awaitOldWorkers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
+	poll(ctx, func() bool {
+		for _, st := range s.board.snapshot().Nodes {
+			if st.Kind == plan.Balancer && st.State == Up && len(process.Children(st.PID)) > 1 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// endOldWorkers ends the workers of earlier configurations at once. They check no
+// server any more: after a change of the master they would hold clients at one that is
+// none.
+func (s *Supervisor) endOldWorkers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
+	defer cancel()
+	for _, st := range s.board.snapshot().Nodes {
+		if st.Kind != plan.Balancer || st.PID == 0 {
+			continue
+		}
+		workers := process.Children(st.PID)
+		if len(workers) < 2 {
+			continue
+		}
+		info, err := s.balancer(*s.node(st.Name).spec()).Info(ctx)
+		if err != nil {
+			continue
+		}
+		for _, pid := range workers {
+			if pid != info.PID {
+				s.log.Info("a balancer's old worker is ended: the Redis master has changed", "node", st.Name, "pid", pid)
+				syscall.Kill(pid, syscall.SIGTERM)
+			}
+		}
+	}
+}
+
+// checkConfigs has HAProxy look at the balancers' configurations.
+func (s *Supervisor) checkConfigs(ctx context.Context, programs map[plan.Program]string, l layout) error {
+	for _, p := range l.host().Processes {
+		if p.Kind != plan.Balancer {
+			continue
+		}
+		to, _ := l.part(p.Node)
+		for _, f := range to.files {
+			if filepath.Base(f.Path) != "haproxy.cfg" {
+				continue
+			}
+			if err := s.checkConfig(ctx, programs[plan.HAProxy], p.Node, f.Content); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Supervisor) checkConfig(ctx context.Context, haproxy, node, content string) error {
+	f, err := os.CreateTemp(string(s.dir), "check-*.cfg") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.WriteString(content)
+	if err := cmp.Or(err, f.Close()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, reloadLimit)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, haproxy, "-c", "-f", f.Name()).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("HAProxy refuses the configuration that %s would get: %s", node, quote.Cut(strings.TrimSpace(string(out)), longDetail))
+	}
+	return nil
+}
+
+// checkChange reports why a change could not be made: what it needs is not there.
+func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []leg) error {
+	var wrong []error
+	for _, e := range CheckReferences(final.stack(), final.baseDir, variable(s.cfg.Environ, "PATH")) {
+		wrong = append(wrong, e)
+	}
+	if len(wrong) > 0 {
+		return errors.Join(wrong...)
+	}
+	programs, err := findPrograms(final.host(), s.cfg.Self)
+	if err != nil {
+		return err
+	}
+	before := now
+	for _, leg := range legs {
+		wrong = append(wrong, s.checkLeg(before, leg)...)
+		before = leg.to
+	}
+	for _, t := range final.stack().TCP {
+		if !slices.ContainsFunc(now.stack().TCP, func(o stack.TCPEntry) bool { return o.Listen == t.Listen }) {
+			if err := taken("the layer 4 entry", t.Listen, ""); err != nil {
+				wrong = append(wrong, err)
+			}
+		}
+	}
+	wrong = append(wrong, s.checkHealth(ctx, now, final)...)
+	if len(wrong) > 0 {
+		return errors.Join(wrong...)
+	}
+	return s.checkConfigs(ctx, programs, final)
+}
+
+// checkHealth asks nodes that are up what the balancers are going to ask them: they do
+// so before a node has its new process, and would take it out.
+func (s *Supervisor) checkHealth(ctx context.Context, now, final layout) (wrong []error) {
+	ctx, cancel := context.WithTimeout(ctx, settingLimit)
+	defer cancel()
+	for _, st := range s.board.snapshot().Nodes {
+		from, had := now.part(st.Name)
+		to, stays := final.part(st.Name)
+		was, is := from.process.Probe, to.process.Probe
+		if st.Kind != plan.Web || st.State != Up || !had || !stays || is.Kind != plan.ProbeHTTP || was.Ready == is.Ready && was.Host == is.Host {
+			continue
+		}
+		asked := from.process
+		asked.Probe = is
+		if err := askHealth(ctx, asked, is.Ready); err != nil {
+			wrong = append(wrong, fmt.Errorf("apps.%s.health: %s, as it runs now, does not answer the new check (%w), and the balancers would take it out; have the program answer both first", st.App, st.Name, err))
+		}
+	}
+	return wrong
+}
+
+// checkLeg looks at the nodes that a leg starts, moves or restarts.
+func (s *Supervisor) checkLeg(now layout, l leg) (wrong []error) {
+	for _, step := range l.steps {
+		to, there := l.to.part(step.Node)
+		from, had := now.part(step.Node)
+		if st, _ := s.board.snapshot().Node(step.Node); st.State == Paused && step.Action != plan.Set {
+			wrong = append(wrong, fmt.Errorf("%s is paused; 'holdfast resume %s' first", step.Node, step.Node))
+		}
+		if !there || to.process.Kind == plan.Balancer || had && from.process.Address == to.process.Address {
+			continue
+		}
+		if err := taken(step.Node, to.process.Address, to.process.Netns); err != nil {
+			wrong = append(wrong, err)
+		}
+	}
+	return wrong
+}
+
+// taken reports that somebody listens on an address.
+func taken(what, address, netns string) error {
+	err := process.Within(netns, func() error { return addressFree(address) })
+	if err == nil {
+		return nil
+	}
+	by := ""
+	_, port, _ := net.SplitHostPort(address)
+	if who := holder(atoi(port)); who != "" && netns == "" {
+		by = " by " + who
+	}
+	return fmt.Errorf("%s cannot listen on %s: the address is taken%s", what, address, by)
+}

@@ -1,0 +1,130 @@
+package supervise
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/stack"
+)
+
+// fromText is a supervisor's layout of a stack file, with ports of its own.
+func fromText(t *testing.T, s *Supervisor, text string) layout {
+	t.Helper()
+	file, _, err := stack.Parse("test", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := s.planned(layout{file: file, baseDir: "/b"}, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.kept.Ports, s.kept.Secrets = with(s.kept.Ports, l.ports), l.secrets
+	return l
+}
+
+func inWords(legs []leg) string {
+	var all []string
+	for _, l := range legs {
+		var steps []string
+		for _, s := range l.steps {
+			steps = append(steps, string(s.Action)+" "+s.Node)
+		}
+		all = append(all, strings.Join(steps, ", "))
+	}
+	return strings.Join(all, " | ")
+}
+
+// An application with one node gets another one first, and nodes that move do so one
+// after the other, each known to the balancers before the next.
+func TestAChangeGoesOverWholeStacks(t *testing.T) {
+	const rest = "redis: {enabled: false}\nbalancers: 1\nroutes: [{app: shop}]\n"
+	for _, c := range []struct {
+		what, old, now string
+		force          []string
+		want           string
+	}{
+		{"one node", "{command: [run], nodes: 1}", "{command: [run, on], nodes: 1}", nil,
+			"start shop-2, reload balancer-1, restart shop-1 | stop shop-2, reload balancer-1"},
+		{"two nodes", "{command: [run]}", "{command: [run, on]}", nil, "restart shop-1, restart shop-2"},
+		{"a forced one", "{command: [run], nodes: 1}", "{command: [run], nodes: 1}", []string{"shop-1"},
+			"start shop-2, reload balancer-1, restart shop-1 | stop shop-2, reload balancer-1"},
+		{"two that move", "{command: [run], ports: [9101, 9102]}", "{command: [run], ports: [9103, 9104]}", nil,
+			"restart shop-1, reload balancer-1 | restart shop-2, reload balancer-1 | "},
+		{"one that moves", "{command: [run], nodes: 1, ports: [9101]}", "{command: [run], nodes: 1, ports: [9103]}", nil,
+			"start shop-2, reload balancer-1 | restart shop-1, reload balancer-1 | stop shop-2, reload balancer-1"},
+		{"nothing", "{command: [run]}", "{command: [run]}", nil, ""},
+	} {
+		s, _ := oneNode(t, "true")
+		now := fromText(t, s, "apps: {shop: "+c.old+"}\n"+rest)
+		final := fromText(t, s, "apps: {shop: "+c.now+"}\n"+rest)
+		legs, err := s.legs(now, final, c.force)
+		if got := inWords(legs); err != nil || got != c.want {
+			t.Errorf("%s:\ngot  %s\nwant %s\n%v", c.what, got, c.want, err)
+		}
+	}
+}
+
+func TestOnlyWhatAddsIsDoneWithoutAQuestion(t *testing.T) {
+	for _, c := range []struct {
+		what, old, now string
+		adds           bool
+	}{
+		{"a node", "apps: {web: {kv: {}}}\n", "apps: {web: {kv: {}, nodes: 3}}\n", true},
+		{"an application and its route", "apps: {web: {kv: {}}}\n", "apps: {web: {kv: {}}, pages: {files: .}}\nroutes: [{path-prefix: /p, app: pages}, {app: web}]\n", true},
+		{"a node less", "apps: {web: {kv: {}}}\n", "apps: {web: {kv: {}, nodes: 1}}\n", false},
+		{"a setting", "apps: {web: {kv: {}}}\n", "apps: {web: {kv: {hold: 7s}}}\n", false},
+		{"a time-out", "apps: {web: {kv: {}}}\n", "apps: {web: {kv: {}}}\ntimeouts: {client: 9s}\n", false},
+		{"a node and a time-out", "apps: {web: {kv: {}}}\n", "apps: {web: {kv: {}, nodes: 3}}\ntimeouts: {client: 9s}\n", false},
+	} {
+		s, _ := oneNode(t, "true")
+		now, final := fromText(t, s, c.old), fromText(t, s, c.now)
+		p := ChangePlan{Differences: stack.Differences(now.stack(), final.stack())}
+		p.Nodes = plan.Diff(now.host(), final.host(), p.Differences)
+		legs, err := s.legs(now, final, nil)
+		for _, l := range legs {
+			p.Steps = append(p.Steps, l.steps...)
+		}
+		if p.Additions() != c.adds || err != nil {
+			t.Errorf("%s: %t, %v: %+v", c.what, p.Additions(), err, p.Differences)
+		}
+	}
+}
+
+func TestAPlanKeepsItsOrderWhenANodeChanges(t *testing.T) {
+	s, _ := oneNode(t, "true")
+	l := fromText(t, s, "apps: {web: {kv: {}}}\n")
+	to, _ := l.part("web-1")
+	to.process.Grace = 42
+	names := func(p plan.Plan) (all []string) {
+		for _, p := range p.Hosts[0].Processes {
+			all = append(all, p.Node)
+		}
+		return all
+	}
+	with := withNode(l.plan, to)
+	if !slices.Equal(names(with), names(l.plan)) {
+		t.Errorf("%v, before %v", names(with), names(l.plan))
+	}
+	if is, _ := partOf(with, "web-1"); is.process.Grace != 42 || len(is.files) != len(to.files) || len(is.dirs) != len(to.dirs) {
+		t.Errorf("%+v", is)
+	}
+	if was, _ := l.part("web-1"); was.process.Grace == 42 {
+		t.Error("the former plan has changed with it")
+	}
+	without := withoutNode(with, "balancer-1")
+	if _, there := partOf(without, "balancer-1"); there || len(names(without)) != len(names(with))-1 {
+		t.Errorf("%v", names(without))
+	}
+}
+
+func TestTheLastWordsOfANodeAreThoseSinceItsStart(t *testing.T) {
+	for _, c := range []struct{ before, now, want string }{
+		{"a b c", "b c d e", "d e"}, {"a b c", "d e f", "d e f"}, {"", "a", "a"}, {"a a", "a a", ""}, {"a b", "a b c", "c"},
+	} {
+		if got := strings.Join(newLines(strings.Fields(c.before), strings.Fields(c.now)), " "); got != c.want {
+			t.Errorf("after %q, of %q: %q, want %q", c.before, c.now, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,379 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/stack"
+)
+
+// A change makes the stack that runs another one, node by node, while it serves. This
+// is how everything changes that is more than an operator's action on one node:
+//
+//	s.Change(ctx, Request{Kind: "apply", File: text, BaseDir: dir}, tell)          another stack file
+//	s.Change(ctx, Request{Kind: "scale", Overrides: stack.Overrides{Nodes: …}}, …)  something said at run time
+//	s.Change(ctx, Request{Kind: "restart", Force: []string{"web-1"}}, tell)         nodes started anew as they are
+//
+// and any of these together. Preview says what a request would do and why it would be
+// refused; Change refuses the same before it does anything. Then it is written down
+// (record.go) and carried out (steps.go) by the supervisor: it goes on when its caller
+// goes away, and the next supervisor goes on with it when this one dies. The first
+// node that does not become well stops it and is put back to what it was.
+//
+// What a change consists of is found out anew from what runs (running.json) whenever
+// it begins or goes on: so its steps look before they act.
+
+// kindUp is the kind of the change that a start makes.
+const kindUp = "up"
+
+// Request is what somebody wants of the stack.
+type Request struct {
+	// Kind is a word for what it is: apply, scale, rollout, restart, up.
+	Kind string `json:"kind"`
+	// File is a stack file with every default (stack.Show), and BaseDir the absolute
+	// directory that its relative paths start from; empty: the file stays.
+	File    string `json:"file,omitempty"`
+	BaseDir string `json:"base_dir,omitempty"`
+	// Overrides are a change of what was said at run time: see stack.Overrides.With.
+	Overrides stack.Overrides `json:"overrides,omitzero"`
+	// Force are nodes that are started anew although nothing about them changes.
+	Force []string `json:"force,omitempty"`
+	// Generation is the one that the request was made for; 0: any.
+	Generation int `json:"generation,omitempty"`
+}
+
+// ChangePlan is what a request would do.
+type ChangePlan struct {
+	Generation  int                `json:"generation"`
+	Differences []stack.Difference `json:"differences,omitempty"`
+	Nodes       []plan.NodeChange  `json:"nodes"`
+	// Steps are in order; of a change in several parts the groups go on counting.
+	Steps []plan.Step `json:"steps,omitempty"`
+	// Refused are the reasons why it would not begin.
+	Refused []string `json:"refused,omitempty"`
+}
+
+// Empty reports whether there is nothing to do.
+func (p ChangePlan) Empty() bool {
+	return len(p.Steps) == 0 && len(p.Differences) == 0
+}
+
+// Additions reports whether the request only adds to what runs: nodes, applications, and
+// the routes to them.
+func (p ChangePlan) Additions() bool {
+	added := []string{"routes", "rollout"}
+	for _, n := range p.Nodes {
+		if n.Action == plan.Start {
+			added = append(added, n.Causes...)
+		}
+	}
+	starts := false
+	for _, s := range p.Steps {
+		switch starts = starts || s.Action == plan.Start; {
+		case s.Action == plan.Stop || s.Action == plan.Restart || s.Late:
+			return false
+		}
+	}
+	return starts && !slices.ContainsFunc(p.Differences, func(d stack.Difference) bool {
+		// The streams of a web node are fewer where there are more nodes.
+		return !strings.HasSuffix(d.Key, ".kv.limits.streams") &&
+			!slices.ContainsFunc(added, func(key string) bool { return d.Key == key || strings.HasPrefix(d.Key, key+".") })
+	})
+}
+
+// Event is something that happened in a change.
+type Event struct {
+	// Step counts from 1 to Of.
+	Step   int         `json:"step"`
+	Of     int         `json:"of"`
+	Node   string      `json:"node,omitempty"`
+	Action plan.Action `json:"action,omitempty"`
+	// What happened to the step: begun, done, failed, or put back.
+	What string `json:"what"`
+	// Text says more, if there is more to say.
+	Text string `json:"text,omitempty"`
+}
+
+// Result is how a change ended.
+type Result struct {
+	ID    int       `json:"id"`
+	Kind  string    `json:"kind"`
+	Began time.Time `json:"began"`
+	Ended time.Time `json:"ended,omitzero"`
+	// Done is true when the stack is what was asked for. Else Why says what stopped
+	// the change.
+	Done bool   `json:"done"`
+	Why  string `json:"why,omitempty"`
+	// Steps is how many of the Of steps were done.
+	Steps int `json:"steps"`
+	Of    int `json:"of"`
+}
+
+// BusyError says that another change is under way.
+type BusyError struct{ Change ChangeStatus }
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("another change is under way (%s, since %s: %s); 'holdfast status' shows it", e.Change.Kind, e.Change.Began.Format(time.TimeOnly), e.Change.At())
+}
+
+// ChangeStatus is a change that is under way, as others see it.
+type ChangeStatus struct {
+	ID    int       `json:"id"`
+	Kind  string    `json:"kind"`
+	Began time.Time `json:"began"`
+	Event
+}
+
+// At says which step it is at.
+func (c ChangeStatus) At() string {
+	if c.Node == "" {
+		return "it begins"
+	}
+	return fmt.Sprintf("step %d of %d, %s %s", c.Step, c.Of, c.Action, c.Node)
+}
+
+// changing is the change that is under way. It is safe for concurrent use.
+type changing struct {
+	mu      sync.Mutex
+	now     *ChangeStatus // nil: none
+	stopped *Result       // the last one, where it was stopped
+}
+
+// begin takes the place of the one change; its error is a BusyError.
+func (c *changing) begin(kind string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now != nil {
+		return &BusyError{*c.now}
+	}
+	c.now = &ChangeStatus{Kind: kind, Began: time.Now()}
+	return nil
+}
+
+func (c *changing) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = nil
+}
+
+func (c *changing) set(change func(*ChangeStatus)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now != nil {
+		change(c.now)
+	}
+}
+
+// keep remembers how the last change ended.
+func (c *changing) keep(r Result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped = nil; !r.Done {
+		c.stopped = &r
+	}
+}
+
+// status is the change that is under way, and the last one where it was stopped; nil:
+// none is, or was.
+func (c *changing) status() (*ChangeStatus, *Result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now == nil {
+		return nil, c.stopped
+	}
+	now := *c.now
+	return &now, c.stopped
+}
+
+// current is the layout that is being carried out, and its generation.
+func (s *Supervisor) current() (layout, int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return layout{file: s.file, baseDir: s.cfg.BaseDir, overrides: s.overrides, plan: s.plan}, s.generation
+}
+
+// Preview says what a request would do, and why it would be refused. It changes
+// nothing. Its error is of a request that makes no sense.
+func (s *Supervisor) Preview(ctx context.Context, req Request) (ChangePlan, error) {
+	p, _, err := s.prepare(ctx, req)
+	return p, err
+}
+
+// Change carries a request out. It returns when that is done or was stopped, and with
+// an error when it did not begin: a RefusedError, a BusyError, or a ReferenceError.
+// When ctx ends before, the change goes on. tell is called for every event, by one
+// goroutine at a time; it may be nil.
+func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) (Result, error) {
+	if s.stopping.Load() {
+		return Result{}, errStopping
+	}
+	if s.board.snapshot().Phase == PhaseStarting && req.Kind != kindUp {
+		return Result{}, refused("the stack is being started: try again when it is up")
+	}
+	if err := s.changing.begin(req.Kind); err != nil {
+		return Result{}, err
+	}
+	ended := make(chan Result, 1)
+	began := make(chan error, 1)
+	events := make(chan Event, backlog)
+	s.tasks.Go(func() {
+		defer s.changing.end()
+		c, err := s.beginChange(s.ctx, req)
+		began <- err
+		if err != nil {
+			return
+		}
+		c.tell = func(e Event) {
+			select {
+			case events <- e:
+			default: // too slow, or gone: the change does not wait for it
+			}
+		}
+		ended <- c.run(s.ctx)
+	})
+	if err := <-began; err != nil {
+		return Result{}, err
+	}
+	for {
+		select {
+		case e := <-events:
+			if tell != nil {
+				tell(e)
+			}
+		case r := <-ended:
+			for len(events) > 0 {
+				if e := <-events; tell != nil {
+					tell(e)
+				}
+			}
+			return r, nil
+		case <-ctx.Done():
+			return Result{}, ctx.Err()
+		}
+	}
+}
+
+// beginChange checks a request and writes it down.
+func (s *Supervisor) beginChange(ctx context.Context, req Request) (*changeRun, error) {
+	preview, final, err := s.prepare(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if req.Generation != 0 && req.Generation != preview.Generation {
+		return nil, refused("the stack has been changed meanwhile: look at the plan again")
+	}
+	if len(preview.Refused) > 0 {
+		return nil, refused("%s", strings.Join(preview.Refused, "\n"))
+	}
+	r := changeRecord{
+		ID: preview.Generation + 1, Kind: req.Kind, Began: time.Now(),
+		Stack: string(final.file.Show()), BaseDir: final.baseDir, Overrides: final.overrides, Force: req.Force,
+	}
+	if err := s.keepPorts(final); err != nil {
+		return nil, err
+	}
+	if err := s.dir.writeChange(r); err != nil {
+		return nil, err
+	}
+	return &changeRun{sup: s, record: r, final: final, of: len(preview.Steps)}, nil
+}
+
+// prepare finds out what a request means and checks it.
+func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layout, error) {
+	now, generation := s.current()
+	final, err := s.target(now, req)
+	if err != nil {
+		return ChangePlan{}, layout{}, err
+	}
+	p := ChangePlan{Generation: generation, Differences: stack.Differences(now.stack(), final.stack())}
+	p.Nodes = plan.Diff(now.host(), final.host(), p.Differences)
+	for _, name := range req.Force {
+		if s.node(name) == nil {
+			return p, final, &UnknownNodeError{Node: name, Nodes: s.names()}
+		}
+	}
+	p.Refused = plan.Refusals(now.stack(), final.stack(), p.Nodes)
+	if r := final.stack().Redis; req.Kind != kindUp && (r.Replicas == 0 || r.Sentinels == 0) {
+		for _, n := range p.Nodes {
+			if n.Kind == plan.Redis && n.Action == plan.Restart {
+				p.Refused = append(p.Refused, n.Node+": it has to be started anew for that, and nobody can take its place (redis.replicas, redis.sentinels); take the stack down, and up again: the data stays")
+			}
+		}
+	}
+	if len(p.Refused) > 0 {
+		return p, final, nil
+	}
+	legs, err := s.legs(now, final, req.Force)
+	if err != nil {
+		return p, final, err
+	}
+	group := 0
+	for _, leg := range legs {
+		for _, step := range leg.steps {
+			step.Group += group
+			p.Steps = append(p.Steps, step)
+		}
+		if len(p.Steps) > 0 {
+			group = p.Steps[len(p.Steps)-1].Group + 1
+		}
+	}
+	if err := s.checkChange(ctx, now, final, legs); err != nil {
+		var wrong *ReferenceError
+		if errors.As(err, &wrong) {
+			return p, final, err
+		}
+		p.Refused = append(p.Refused, err.Error())
+	}
+	return p, final, nil
+}
+
+// target is the layout that a request asks for.
+func (s *Supervisor) target(now layout, req Request) (layout, error) {
+	final := layout{file: now.file, baseDir: now.baseDir, overrides: now.overrides}
+	if req.File != "" {
+		file, _, err := stack.Parse("the stack file", []byte(req.File))
+		if err != nil {
+			return layout{}, err
+		}
+		final.file, final.baseDir, final.overrides = file, req.BaseDir, now.overrides.Rebase(now.file, file)
+	}
+	final.overrides = final.overrides.With(req.Overrides)
+	if err := final.overrides.Check(final.file); err != nil {
+		return layout{}, err
+	}
+	return s.planned(final, final.overrides.On(final.file))
+}
+
+// planned is a layout with the plan of a stack.
+func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
+	s.keptMu.Lock()
+	kept := s.kept
+	s.keptMu.Unlock()
+	m, err := machine(of, l.baseDir, string(s.dir), kept)
+	if err != nil {
+		return layout{}, err
+	}
+	l.plan, err = plan.Make(of, m)
+	l.ports, l.secrets = m.Ports, m.Secrets
+	return l, err
+}
+
+// keepPorts writes down the ports and passwords of a layout before they are used.
+func (s *Supervisor) keepPorts(l layout) error {
+	s.keptMu.Lock()
+	defer s.keptMu.Unlock()
+	was := s.kept
+	s.kept.Ports = with(s.kept.Ports, l.ports)
+	s.kept.Secrets = l.secrets
+	if err := s.saveKept(); err != nil {
+		s.kept = was
+		return err
+	}
+	return nil
+}

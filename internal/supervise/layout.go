@@ -1,0 +1,127 @@
+package supervise
+
+import (
+	"maps"
+	"slices"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/redis"
+	"holdfast/internal/stack"
+)
+
+// What a supervisor carries out changes while it runs (engine.go): nodes come and
+// go, and get other settings. Everything that a change replaces is read through the
+// methods of this file, which hold Supervisor.mu. What they return is not changed
+// any more: a change makes new slices and maps.
+
+// stack is the stack that is being carried out: the stack file and what was said
+// at run time.
+func (s *Supervisor) stack() stack.Stack {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.cfg.Stack
+}
+
+// name is the stack's.
+func (s *Supervisor) name() string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.plan.Name
+}
+
+// processes are those that the nodes have, or are to have, in the order of a start.
+func (s *Supervisor) processes() []plan.Process {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.host.Processes
+}
+
+// files are those of all nodes.
+func (s *Supervisor) files() []plan.File {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.host.Files
+}
+
+// dirs are the directories of all nodes, relative to the state directory.
+func (s *Supervisor) dirs() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.host.Dirs
+}
+
+// baseDir is where the relative paths of the stack start.
+func (s *Supervisor) baseDir() string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.cfg.BaseDir
+}
+
+// node is the node of that name; nil: the stack has none, perhaps since a moment ago.
+func (s *Supervisor) node(name string) *node {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.nodes[name]
+}
+
+// allNodes are the nodes by name.
+func (s *Supervisor) allNodes() map[string]*node {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return maps.Clone(s.nodes)
+}
+
+// admin is a client of a redis node or Sentinel. It stays when the node goes.
+func (s *Supervisor) admin(name string) *redis.Admin {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.admins[name]
+}
+
+// paceOf is the pace of a Sentinel.
+func (s *Supervisor) paceOf(sentinel string) *pace {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.paces[sentinel]
+}
+
+// sentinels are the names of the Sentinels, in order.
+func (s *Supervisor) sentinels() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Sorted(maps.Keys(s.paces))
+}
+
+// program is the path of a program of the plan.
+func (s *Supervisor) program(p plan.Program) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.programs[p]
+}
+
+// addNode makes a node of a process that the stack did not have.
+func (s *Supervisor) addNode(p plan.Process) *node {
+	n := newNode(s, p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodes = maps.Clone(s.nodes)
+	if s.nodes == nil {
+		s.nodes = map[string]*node{}
+	}
+	s.nodes[p.Node] = n
+	switch p.Kind {
+	case plan.Redis, plan.Sentinel:
+		if s.admins[p.Node] != nil {
+			break
+		}
+		address := s.dir.running(p.Node)
+		if address == "" {
+			address = p.Address
+		}
+		s.admins[p.Node] = redis.NewAdmin(address, "operator", s.kept.Secrets.Operator)
+	}
+	if p.Kind == plan.Sentinel {
+		s.paces[p.Node] = new(pace)
+	}
+	return n
+}

@@ -1,0 +1,170 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"holdfast/internal/stack"
+)
+
+// A change is written down before its first step (change.json), so that the next
+// supervisor goes on with it, and kept for some time when it has ended (changes/).
+
+// changeRecord is change.json.
+type changeRecord struct {
+	ID    int       `json:"id"`
+	Kind  string    `json:"kind"`
+	Began time.Time `json:"began"`
+	// Stack, BaseDir and Overrides are what is asked for, as in running.
+	Stack     string          `json:"stack"`
+	BaseDir   string          `json:"base_dir"`
+	Overrides stack.Overrides `json:"overrides"`
+	// Force are the nodes that are still to be started anew without another reason.
+	Force []string `json:"force,omitempty"`
+	// Result is how it ended; nil: it is under way.
+	Result *Result `json:"result,omitempty"`
+}
+
+const (
+	changeFile = "change.json"
+	changesDir = "changes"
+	// keptChanges is how many changes that have ended are kept.
+	keptChanges = 50
+)
+
+func (d dir) writeChange(r changeRecord) error { return d.writeJSON(changeFile, r) }
+
+// readChange reads the change that was under way; false: none was.
+func (d dir) readChange() (r changeRecord, there bool, err error) {
+	err = d.readJSON(changeFile, &r)
+	if err != nil && !errors.As(err, new(*fs.PathError)) {
+		err = fmt.Errorf("%w. Move it away: the change that it speaks of is then given up, and 'holdfast apply' begins another", err)
+	}
+	return r, r.ID != 0, err
+}
+
+// archive keeps a change that has ended, and forgets the oldest ones.
+func (d dir) archive(r changeRecord) error {
+	if err := os.MkdirAll(d.path(changesDir), 0o700); err != nil {
+		return err
+	}
+	if err := d.writeJSON(filepath.Join(changesDir, fmt.Sprintf("%06d.json", r.ID)), r); err != nil {
+		return err
+	}
+	if err := os.Remove(d.path(changeFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	old, _ := filepath.Glob(d.path(changesDir, "*.json"))
+	slices.Sort(old)
+	for _, path := range old[:max(0, len(old)-keptChanges)] {
+		os.Remove(path)
+	}
+	return nil
+}
+
+// Changes are the changes that have ended, the newest last.
+func (s *Supervisor) Changes() ([]Result, error) {
+	paths, _ := filepath.Glob(s.dir.path(changesDir, "*.json"))
+	slices.Sort(paths)
+	var all []Result
+	for _, path := range paths {
+		var r changeRecord
+		if err := s.dir.readJSON(filepath.Join(changesDir, filepath.Base(path)), &r); err != nil {
+			return nil, err
+		}
+		if r.Result != nil {
+			all = append(all, *r.Result)
+		}
+	}
+	return all, nil
+}
+
+// layoutOf is what a change that was written down asks for.
+func (s *Supervisor) layoutOf(r changeRecord) (layout, error) {
+	file, _, err := stack.Parse(changeFile, []byte(r.Stack))
+	if err != nil {
+		return layout{}, err
+	}
+	return s.planned(layout{file: file, baseDir: r.BaseDir, overrides: r.Overrides}, r.Overrides.On(file))
+}
+
+// awaitChange makes the changes of a start and waits for them. When ctx ends before,
+// they go on.
+func (s *Supervisor) awaitChange(ctx context.Context) error {
+	ended := make(chan error, 1)
+	s.tasks.Go(func() { ended <- s.changeAtStart() })
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// changeAtStart goes on with a change that a supervisor before has left, and then
+// has the stack be what its file says where it is something else.
+func (s *Supervisor) changeAtStart() error {
+	r, there, err := s.dir.readChange()
+	if err != nil {
+		return err
+	}
+	if there {
+		if err := s.resume(r); err != nil {
+			return err
+		}
+	}
+	if s.wanted == nil {
+		return nil
+	}
+	req := Request{Kind: kindUp, File: string(s.wanted.file.Show()), BaseDir: s.wanted.baseDir, Force: s.outdatedNodes()}
+	if p, _, err := s.prepare(s.ctx, req); err == nil && p.Empty() {
+		return nil
+	}
+	return s.changeNow(req)
+}
+
+// outdatedNodes are those that run as something else than was written down.
+func (s *Supervisor) outdatedNodes() (names []string) {
+	for _, p := range s.processes() {
+		if s.node(p.Node).outdated {
+			names = append(names, p.Node)
+		}
+	}
+	return names
+}
+
+// changeNow carries a change of the start out.
+func (s *Supervisor) changeNow(req Request) error {
+	result, err := s.Change(s.ctx, req, nil)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the stack runs as before, and not as its file says: %w", err)
+	case !result.Done:
+		return errors.New(result.Why)
+	}
+	return nil
+}
+
+// resume goes on with a change. One that cannot go on is given up.
+func (s *Supervisor) resume(r changeRecord) error {
+	final, err := s.layoutOf(r)
+	if err == nil {
+		err = s.changing.begin(r.Kind)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("the change that was under way (%s) cannot go on: %w", r.Kind, err), s.dir.archive(r))
+	}
+	defer s.changing.end()
+	s.log.Info("a change goes on that a supervisor before has begun", "kind", r.Kind, "id", r.ID)
+	c := &changeRun{sup: s, record: r, final: final, tell: func(Event) {}}
+	if result := c.run(s.ctx); !result.Done {
+		return errors.New(result.Why)
+	}
+	return nil
+}

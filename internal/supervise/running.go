@@ -1,0 +1,264 @@
+package supervise
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/stack"
+)
+
+// running is running.json: what the stack runs as, node by node, so that a later
+// supervisor knows it whatever the stack file says by then. In the midst of a change
+// its nodes are those of two plans.
+type running struct {
+	// Generation counts the changes.
+	Generation int `json:"generation"`
+	// Stack is the stack file, with every default (stack.Show), and BaseDir where its
+	// relative paths start.
+	Stack   string `json:"stack"`
+	BaseDir string `json:"base_dir"`
+	// Overrides are what was said at run time.
+	Overrides stack.Overrides `json:"overrides"`
+	Plan      plan.Plan       `json:"plan"`
+}
+
+const runningFile = "running.json"
+
+// readRunning reads running.json; false: there is none, or it is of another version
+// of Holdfast and of no use.
+func (d dir) readRunning() (r running, file stack.Stack, known bool, err error) {
+	err = d.readJSON(runningFile, &r)
+	if err != nil {
+		if errors.As(err, new(*fs.PathError)) {
+			return r, file, false, err
+		}
+		return r, file, false, fmt.Errorf("%w. Move it away and run 'holdfast up' again: nodes whose settings differ from the stack file are then started anew, one after the other", err)
+	}
+	if r.Stack == "" {
+		return r, file, false, nil
+	}
+	file, _, err = stack.Parse(runningFile, []byte(r.Stack))
+	if err != nil {
+		return r, file, false, nil
+	}
+	r.Plan.Stack = r.Overrides.On(file)
+	return r, file, true, nil
+}
+
+// layout is one version of what a stack is: a file, what was said at run time, and
+// the plan of both.
+type layout struct {
+	file      stack.Stack
+	baseDir   string
+	overrides stack.Overrides
+	plan      plan.Plan
+	// ports and secrets are those that the plan was made with, where it was made now.
+	ports   map[string]int
+	secrets plan.Secrets
+}
+
+// stack is the layout's stack.
+func (l layout) stack() stack.Stack { return l.plan.Stack }
+
+// host is all that one supervisor carries out of the layout.
+func (l layout) host() plan.Host { return together(l.plan.Hosts) }
+
+// saveRunning writes running.json.
+func (s *Supervisor) saveRunning() error {
+	s.mu.RLock()
+	r := running{
+		Generation: s.generation, Stack: string(s.file.Show()), BaseDir: s.cfg.BaseDir,
+		Overrides: s.overrides, Plan: s.plan,
+	}
+	s.mu.RUnlock()
+	return s.dir.writeJSON(runningFile, r)
+}
+
+// anyAlive reports whether any node has a process, as the records say.
+func (d dir) anyAlive() bool {
+	paths, _ := filepath.Glob(d.path("nodes", "*", processFile))
+	return slices.ContainsFunc(paths, func(path string) bool {
+		r, err := d.readRecord(filepath.Base(filepath.Dir(path)))
+		return err == nil && r.Process.PID != 0 && process.Alive(r.Process)
+	})
+}
+
+// layoutNow is what the supervisor was given: the stack file with what was said at
+// run time, planned. When nodes run, what they run as comes first, and the file
+// becomes a change of that, see beginAtStart.
+func (s *Supervisor) findRunning() error {
+	r, file, known, err := s.dir.readRunning()
+	if err != nil {
+		return err
+	}
+	s.file, s.generation = s.cfg.Stack, r.Generation
+	s.fileDigest = FileDigest(s.file, s.cfg.BaseDir)
+	if !known {
+		return s.replan()
+	}
+	s.overrides = r.Overrides.Rebase(file, s.cfg.Stack)
+	s.cfg.Stack = s.overrides.On(s.cfg.Stack)
+	if err := s.replan(); err != nil {
+		return err
+	}
+	if !s.dir.anyAlive() {
+		return nil
+	}
+	wanted := layout{file: s.file, baseDir: s.cfg.BaseDir, overrides: s.overrides, plan: s.plan}
+	s.wanted = &wanted
+	now := layout{file: file, baseDir: r.BaseDir, overrides: r.Overrides, plan: r.Plan}
+	now.plan.Hosts = slices.Clone(now.plan.Hosts)
+	// A node that a change has just given other settings, before it could be written
+	// down, is what it runs as.
+	for _, p := range now.host().Processes {
+		to, there := wanted.part(p.Node)
+		record, err := s.dir.readRecord(p.Node)
+		if !there || err != nil || record.Plan == digestOf(p, now.host().Files) || record.Plan != digestOf(to.process, to.files) {
+			continue
+		}
+		now.plan = withNode(now.plan, to)
+	}
+	s.install(now)
+	return nil
+}
+
+// install has a layout be what is carried out. Nodes are made elsewhere.
+func (s *Supervisor) install(l layout) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.file, s.fileDigest, s.overrides, s.plan = l.file, FileDigest(l.file, l.baseDir), l.overrides, l.plan
+	s.cfg.Stack, s.cfg.BaseDir = l.stack(), l.baseDir
+	s.host = l.host()
+}
+
+// part is all of a plan that is one node's.
+type part struct {
+	host    string
+	process plan.Process
+	files   []plan.File
+	dirs    []string
+}
+
+// part is a node of the layout.
+func (l layout) part(node string) (part, bool) { return partOf(l.plan, node) }
+
+func partOf(p plan.Plan, node string) (part, bool) {
+	for _, h := range p.Hosts {
+		i := slices.IndexFunc(h.Processes, func(p plan.Process) bool { return p.Node == node })
+		if i < 0 {
+			continue
+		}
+		return part{
+			host: h.Name, process: h.Processes[i],
+			files: slices.DeleteFunc(slices.Clone(h.Files), func(f plan.File) bool { return !inDirOf(node, f.Path) }),
+			dirs:  slices.DeleteFunc(slices.Clone(h.Dirs), func(d string) bool { return !inDirOf(node, d) }),
+		}, true
+	}
+	return part{}, false
+}
+
+// inDirOf reports whether a path of a plan is in a node's directory.
+func inDirOf(node, path string) bool {
+	return path == filepath.Join("nodes", node) || strings.HasPrefix(path, filepath.Join("nodes", node)+"/")
+}
+
+// withNode is a plan in which a node is as given, in its place; it may not have had it
+// before.
+func withNode(p plan.Plan, to part) plan.Plan {
+	at := slices.IndexFunc(p.Hosts, func(h plan.Host) bool { return h.Name == to.host })
+	if at < 0 {
+		return p
+	}
+	place := slices.IndexFunc(p.Hosts[at].Processes, func(p plan.Process) bool { return p.Node == to.process.Node })
+	p = withoutNode(p, to.process.Node)
+	h := &p.Hosts[at]
+	if place < 0 || place > len(h.Processes) {
+		place = len(h.Processes)
+	}
+	h.Processes = slices.Insert(h.Processes, place, to.process)
+	slices.SortStableFunc(h.Processes, func(a, b plan.Process) int { return a.Stage - b.Stage })
+	h.Files = append(h.Files, to.files...)
+	h.Dirs = append(h.Dirs, to.dirs...)
+	return p
+}
+
+// withoutNode is a plan without a node. It shares nothing with the other one that is
+// changed.
+func withoutNode(p plan.Plan, node string) plan.Plan {
+	p.Hosts = slices.Clone(p.Hosts)
+	for i, h := range p.Hosts {
+		h.Processes = slices.DeleteFunc(slices.Clone(h.Processes), func(p plan.Process) bool { return p.Node == node })
+		h.Files = slices.DeleteFunc(slices.Clone(h.Files), func(f plan.File) bool { return inDirOf(node, f.Path) })
+		h.Dirs = slices.DeleteFunc(slices.Clone(h.Dirs), func(d string) bool { return inDirOf(node, d) })
+		p.Hosts[i] = h
+	}
+	return p
+}
+
+// putNode writes a node's files and has the node be as given from now on. What runs
+// is told elsewhere.
+func (s *Supervisor) putNode(to part) error {
+	if err := s.writeNode(to); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plan = withNode(s.plan, to)
+	s.host = together(s.plan.Hosts)
+	return nil
+}
+
+// dropNode has the stack be without a node.
+func (s *Supervisor) dropNode(name string) {
+	s.mu.Lock()
+	n := s.nodes[name]
+	s.nodes = maps.Clone(s.nodes)
+	delete(s.nodes, name)
+	s.plan = withoutNode(s.plan, name)
+	s.host = together(s.plan.Hosts)
+	s.mu.Unlock()
+	s.board.remove(name)
+	if n != nil {
+		close(n.gone)
+	}
+	// A later node of that name begins anew.
+	os.Remove(s.dir.path("nodes", name, processFile))
+}
+
+// writeNode makes a node's directories and writes its files. What a server rewrites
+// is only written when it is not there.
+func (s *Supervisor) writeNode(to part) error {
+	for _, d := range to.dirs {
+		if err := os.MkdirAll(s.dir.path(d), 0o700); err != nil {
+			return fmt.Errorf("make the directory of %s: %w", to.process.Node, err)
+		}
+	}
+	for _, f := range to.files {
+		if f.Once {
+			if _, err := os.Stat(s.dir.path(f.Path)); err == nil {
+				continue
+			}
+		}
+		if err := s.dir.writeFile(f.Path, os.FileMode(f.Mode), []byte(f.Content)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// FileDigest tells stack files apart whose stacks differ. Paths in them are relative to
+// baseDir.
+func FileDigest(file stack.Stack, baseDir string) string {
+	sum := sha256.Sum256(append(file.Show(), baseDir...))
+	return hex.EncodeToString(sum[:8])
+}

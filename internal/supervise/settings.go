@@ -1,0 +1,85 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"holdfast/internal/plan"
+)
+
+// settingLimit is how long one Redis or Sentinel may take for its settings.
+const settingLimit = 5 * time.Second
+
+// set has a Redis or Sentinel take other settings while it runs. One that does not
+// run has them in its files.
+func (x *stepper) set(ctx context.Context, settings *plan.Settings) error {
+	s, name := x.sup, x.step.Node
+	x.touched = true
+	if err := s.putNode(x.to); err != nil {
+		return err
+	}
+	if st, _ := s.board.snapshot().Node(name); st.PID != 0 {
+		give := x.give
+		if x.step.Late {
+			give = x.dropUsers
+		}
+		if err := give(ctx, settings); err != nil {
+			return err
+		}
+	}
+	if p := s.paceOf(name); p != nil {
+		p.forget() // how often it pings follows from how long a master may be silent
+	}
+	return s.send(ctx, name, command{action: actTake, spec: &x.to.process})
+}
+
+// give sends the settings.
+func (x *stepper) give(ctx context.Context, settings *plan.Settings) error {
+	ctx, cancel := context.WithTimeout(ctx, settingLimit)
+	defer cancel()
+	s := x.sup
+	admin := s.admin(x.step.Node)
+	for _, u := range settings.Users {
+		if err := admin.SetUser(ctx, u.Name, u.Rules...); err != nil {
+			return err
+		}
+	}
+	for _, setting := range settings.Config {
+		var err error
+		if x.to.process.Kind == plan.Sentinel {
+			err = admin.SetSentinel(ctx, s.name(), setting.Name, setting.Value)
+		} else {
+			err = admin.Configure(ctx, map[string]string{setting.Name: setting.Value})
+		}
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", setting.Name, setting.Value, err)
+		}
+	}
+	return nil
+}
+
+// dropUsers removes users that nobody is any more.
+func (x *stepper) dropUsers(ctx context.Context, settings *plan.Settings) error {
+	ctx, cancel := context.WithTimeout(ctx, settingLimit)
+	defer cancel()
+	for _, user := range settings.Gone {
+		if err := x.sup.admin(x.step.Node).DropUser(ctx, user); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unset gives a node its former settings back.
+func (x *stepper) unset(ctx context.Context) error {
+	for _, c := range plan.Diff(plan.Host{Processes: []plan.Process{x.to.process}, Files: x.to.files}, plan.Host{Processes: []plan.Process{x.from.process}, Files: x.from.files}, nil) {
+		if c.Settings == nil {
+			continue
+		}
+		back := *x
+		back.to, back.from, back.step.Late = x.from, x.to, false
+		return back.set(ctx, c.Settings)
+	}
+	return nil
+}

@@ -1,0 +1,488 @@
+package supervise
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"holdfast/internal/logs"
+	"holdfast/internal/plan"
+	"holdfast/internal/quote"
+	"holdfast/internal/stack"
+)
+
+// changeRun is a change that is under way. Its methods are called by one goroutine but for
+// step, of which those of one group run at once.
+type changeRun struct {
+	sup    *Supervisor
+	record changeRecord
+	final  layout
+	tell   func(Event)
+
+	mu   sync.Mutex // guards done, record.Force and tell
+	done int        // steps
+	of   int
+}
+
+// errLeft is the error of a change that is left as it is for the next supervisor.
+var errLeft = errors.New("the supervisor ends")
+
+// run carries the change out from what runs now.
+func (c *changeRun) run(ctx context.Context) Result {
+	err := c.carryOut(ctx)
+	r := Result{ID: c.record.ID, Kind: c.record.Kind, Began: c.record.Began, Ended: time.Now(), Done: err == nil, Steps: c.done, Of: c.of}
+	if err != nil {
+		r.Why = err.Error()
+	}
+	s := c.sup
+	if errors.Is(err, errLeft) {
+		s.log.Info("the change is left for the next supervisor", "kind", r.Kind)
+		return r
+	}
+	s.changing.keep(r)
+	c.record.Result = &r
+	if err := s.dir.archive(c.record); err != nil {
+		s.log.Error("cannot write down how the change ended", "error", err)
+	}
+	s.log.Info("the change has ended", "kind", r.Kind, "done", r.Done, "why", r.Why)
+	return r
+}
+
+func (c *changeRun) carryOut(ctx context.Context) error {
+	s := c.sup
+	now, generation := s.current()
+	legs, err := s.legs(now, c.final, c.record.Force)
+	if err != nil {
+		return err
+	}
+	c.of = 0
+	for _, leg := range legs {
+		c.of += len(leg.steps)
+		if err := s.keepPorts(leg.to); err != nil {
+			return err
+		}
+	}
+	s.log.Info("a change begins", "kind", c.record.Kind, "id", c.record.ID, "steps", c.of)
+	for _, leg := range legs {
+		if err := c.leg(ctx, leg); err != nil {
+			if !errors.Is(err, errLeft) {
+				err = errors.Join(err, c.cleanUp(ctx, now))
+				s.setStack(now.stack())
+			}
+			return err
+		}
+	}
+	c.final.plan.Hosts = s.Plan().Hosts // the nodes are the same; none has been touched beside them
+	s.install(c.final)
+	s.mu.Lock()
+	s.generation = max(generation+1, c.record.ID)
+	s.mu.Unlock()
+	s.showLayout()
+	if err := c.takeQuiet(ctx); err != nil {
+		return err
+	}
+	return s.saveRunning()
+}
+
+// leg carries one part of the change out.
+func (c *changeRun) leg(ctx context.Context, l leg) error {
+	s := c.sup
+	programs, err := findPrograms(l.to.host(), s.cfg.Self)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.programs = with(s.programs, programs)
+	s.mu.Unlock()
+	now, _ := s.current()
+	changes := plan.Diff(now.host(), l.to.host(), nil)
+	s.setStack(l.to.stack())
+	steps := s.masterLast(l.steps)
+	for len(steps) > 0 {
+		group := steps[:1]
+		for len(group) < len(steps) && steps[len(group)].Group == group[0].Group {
+			group = steps[:len(group)+1]
+		}
+		steps = steps[len(group):]
+		if err := c.group(ctx, l, group, changes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// masterLast has the restart of the Redis master come after those of the replicas: one
+// of them, which has its new settings then, takes its place.
+func (s *Supervisor) masterLast(steps []plan.Step) []plan.Step {
+	steps = slices.Clone(steps)
+	last := -1
+	for i, step := range steps {
+		if isRedis(step.Node) && step.Action == plan.Restart {
+			last = i
+		}
+	}
+	for i, step := range steps {
+		st, _ := s.board.snapshot().Node(step.Node)
+		if st.Role == "master" && step.Action == plan.Restart && i < last {
+			step.Group, steps[last].Group = steps[last].Group, step.Group
+			steps[i], steps[last] = steps[last], step
+			break
+		}
+	}
+	return steps
+}
+
+// group carries the steps of one group out, all at once.
+func (c *changeRun) group(ctx context.Context, l leg, steps []plan.Step, changes []plan.NodeChange) error {
+	failed := make([]error, len(steps))
+	var all sync.WaitGroup
+	for i, step := range steps {
+		all.Go(func() { failed[i] = c.step(ctx, l, step, changes) })
+	}
+	all.Wait()
+	// What was done is written down also where something failed beside it.
+	return errors.Join(errors.Join(failed...), c.sup.saveRunning())
+}
+
+// step carries one step out, and takes it back when that fails.
+func (c *changeRun) step(ctx context.Context, l leg, step plan.Step, changes []plan.NodeChange) error {
+	s := c.sup
+	if s.stopping.Load() || ctx.Err() != nil {
+		return errLeft
+	}
+	e := Event{Node: step.Node, Action: step.Action, What: "begun"}
+	c.say(e)
+	x := stepper{sup: s, step: step, settle: l.to.stack().Rollout.Settle, log: s.log.With("node", step.Node, "change", c.record.Kind)}
+	x.to, _ = l.to.part(step.Node)
+	now, _ := s.current()
+	x.from, x.had = now.part(step.Node)
+	if i := slices.IndexFunc(changes, func(n plan.NodeChange) bool { return n.Node == step.Node }); i >= 0 {
+		x.settings = changes[i].Settings
+	}
+	err := x.do(ctx)
+	if s.stopping.Load() || ctx.Err() != nil {
+		return errLeft
+	}
+	if err == nil {
+		c.count(step)
+		e.What = "done"
+		c.say(e)
+		return nil
+	}
+	e.What, e.Text = "failed", err.Error()
+	c.say(e)
+	back := x.putBack(ctx)
+	text := fmt.Sprintf("%s %s: %s\n%s", step.Action, step.Node, err, x.aftermath(back))
+	e.What, e.Text = "put back", x.aftermath(back)
+	c.say(e)
+	return errors.New(text)
+}
+
+// cleanUp takes away, after a change was stopped, the nodes that were to serve only
+// meanwhile (rollout.surge), and has the balancers be without them. Where other nodes
+// have come or moved, which the former configuration does not know, they stay.
+func (c *changeRun) cleanUp(ctx context.Context, from layout) error {
+	s := c.sup
+	now, _ := s.current()
+	var extra []string
+	for _, p := range now.host().Processes {
+		was, had := from.part(p.Node)
+		_, stays := c.final.part(p.Node)
+		switch {
+		case !had && stays, had && was.process.Address != p.Address:
+			return nil
+		case !had:
+			extra = append(extra, p.Node)
+		}
+	}
+	if len(extra) == 0 {
+		return nil
+	}
+	back := leg{to: from}
+	for _, name := range extra {
+		if err := c.step(ctx, back, plan.Step{Node: name, Action: plan.Stop}, nil); err != nil {
+			return err
+		}
+	}
+	for _, p := range from.host().Processes {
+		if p.Kind == plan.Balancer {
+			if err := c.step(ctx, back, plan.Step{Node: p.Node, Action: plan.Reload}, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return s.saveRunning()
+}
+
+// count takes note that a step is done.
+func (c *changeRun) count(step plan.Step) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done++
+	if i := slices.Index(c.record.Force, step.Node); i >= 0 && step.Action == plan.Restart {
+		c.record.Force = slices.Delete(slices.Clone(c.record.Force), i, i+1)
+		if err := c.sup.dir.writeChange(c.record); err != nil {
+			c.sup.log.Error("cannot write down what is done of the change", "error", err)
+		}
+	}
+}
+
+// say shows and tells what happened.
+func (c *changeRun) say(e Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.Step, e.Of = min(c.done+1, c.of), c.of
+	if e.What == "done" {
+		e.Step = c.done
+	}
+	c.sup.changing.set(func(st *ChangeStatus) { st.ID, st.Event = c.record.ID, e })
+	c.sup.log.Info("change: "+e.What, "step", e.Step, "of", e.Of, "node", e.Node, "action", e.Action, "text", e.Text)
+	if c.tell != nil {
+		c.tell(e)
+	}
+}
+
+// takeQuiet gives what the supervisor alone goes by to the nodes that were not
+// touched, such as for how long one may take to end.
+func (c *changeRun) takeQuiet(ctx context.Context) error {
+	s := c.sup
+	final, err := s.planned(c.final, c.final.overrides.On(c.final.file))
+	if err != nil {
+		return err
+	}
+	now, _ := s.current()
+	for _, n := range plan.Diff(now.host(), final.host(), nil) {
+		if to, there := final.part(n.Node); there && n.Quiet {
+			if err := s.putNode(to); err != nil {
+				return err
+			}
+			if err := s.send(ctx, n.Node, command{action: actTake, spec: &to.process}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// setStack has the supervisor go by another stack.
+func (s *Supervisor) setStack(of stack.Stack) {
+	s.mu.Lock()
+	s.cfg.Stack = of
+	s.plan.Stack = of
+	s.mu.Unlock()
+	s.showLayout()
+}
+
+// showLayout shows the nodes in their order, and where the clients go.
+func (s *Supervisor) showLayout() {
+	p := s.Plan()
+	s.board.arrange(p, s.stack().Redis.Replicas)
+}
+
+// stepper carries one step out.
+type stepper struct {
+	sup      *Supervisor
+	step     plan.Step
+	from, to part // from is empty where the stack did not have the node
+	had      bool
+	settings *plan.Settings
+	settle   time.Duration
+	log      *slog.Logger
+	// words are the last ones of a node that did not become well.
+	words []string
+	// touched is true from when something has been done that has to be taken back.
+	touched bool
+}
+
+func (x *stepper) do(ctx context.Context) error {
+	switch x.step.Action {
+	case plan.Start:
+		return x.start(ctx)
+	case plan.Stop:
+		return x.stop(ctx)
+	case plan.Restart:
+		return x.restart(ctx)
+	case plan.Reload:
+		return x.reload(ctx, x.to)
+	case plan.Set:
+		return x.set(ctx, x.settings)
+	}
+	return fmt.Errorf("unknown step %q", x.step.Action)
+}
+
+// start brings up a node that the stack did not have.
+func (x *stepper) start(ctx context.Context) error {
+	s := x.sup
+	if err := s.putNode(x.to); err != nil {
+		return err
+	}
+	x.touched = true
+	if s.node(x.step.Node) == nil {
+		n := s.addNode(x.to.process)
+		s.showLayout()
+		s.tasks.Go(func() { n.run(s.ctx) })
+	}
+	return x.bringUp(ctx, command{action: ActStart})
+}
+
+// restart gives a node another process. One that its operator has stopped stays down.
+func (x *stepper) restart(ctx context.Context) error {
+	s := x.sup
+	if err := s.putNode(x.to); err != nil {
+		return err
+	}
+	x.touched = true
+	if st, _ := s.board.snapshot().Node(x.step.Node); st.State == Down {
+		return s.send(ctx, x.step.Node, command{action: actTake, spec: &x.to.process})
+	}
+	s.stepDown(ctx, x.step.Node) // the Redis master
+	return x.bringUp(ctx, command{action: ActRestart, spec: &x.to.process})
+}
+
+// bringUp waits until a node is up, in rotation, and was well for a while.
+func (x *stepper) bringUp(ctx context.Context, c command) error {
+	s, name := x.sup, x.step.Node
+	n := s.node(name)
+	before := logs.Tail(s.StateDir(), name)
+	err := s.bringUp(ctx, n, c, cmp.Or(x.to.process.Start, askedLimit))
+	// The balancers know a node that has moved when they have reloaded.
+	if moved := x.had && x.from.process.Address != x.to.process.Address; err == nil && !moved {
+		err = s.awaitServed(ctx, name)
+	}
+	if err == nil {
+		err = s.awaitCalm(ctx, name, x.settle)
+	}
+	if err != nil && !errors.As(err, new(*FailedError)) {
+		x.words = newLines(before, logs.Tail(s.StateDir(), name))
+	}
+	return err
+}
+
+// newLines are the lines after those that were the last ones before.
+func newLines(before, now []string) []string {
+	for i := range before {
+		if rest := before[i:]; len(rest) <= len(now) && slices.Equal(rest, now[:len(rest)]) {
+			return now[len(rest):]
+		}
+	}
+	return now
+}
+
+// awaitServed waits until every balancer that knows a node sends requests to it.
+func (s *Supervisor) awaitServed(ctx context.Context, name string) error {
+	if s.node(name).spec().Kind != plan.Web || s.drained(name) {
+		return nil
+	}
+	limit := s.rotationLimit() + rotationTimeout
+	var why string
+	served := func(ctx context.Context) bool {
+		for _, b := range s.runningBalancers() {
+			there, served, err := inRotation(ctx, b, map[string]bool{name: true})
+			if err != nil || served < there {
+				st, _ := s.board.snapshot().Node(name)
+				why = st.Excluded
+				return false
+			}
+		}
+		return true
+	}
+	if !within(ctx, limit, 20*time.Millisecond, served) {
+		return fmt.Errorf("the balancers do not send it requests after %v: %s", limit, cmp.Or(why, "their checks have not passed"))
+	}
+	return nil
+}
+
+// awaitCalm waits until a node was up without a break for so long.
+func (s *Supervisor) awaitCalm(ctx context.Context, name string, settle time.Duration) error {
+	first, _ := s.board.snapshot().Node(name)
+	began := time.Now()
+	since := began
+	limit := settle + cmp.Or(s.node(name).spec().Start, startLimit)
+	for time.Since(since) < settle {
+		st, _ := s.board.snapshot().Node(name)
+		switch {
+		case st.PID != first.PID:
+			return fmt.Errorf("it was up, and has died %v later", time.Since(began).Round(100*time.Millisecond))
+		case st.State != Up:
+			since = time.Now()
+		}
+		if time.Since(began) > limit {
+			return fmt.Errorf("it is not well for %v without a break: %s", settle, st.Detail)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// stop takes a node away.
+func (x *stepper) stop(ctx context.Context) error {
+	s := x.sup
+	if s.node(x.step.Node) == nil {
+		return nil
+	}
+	if _, stays := s.stack().Apps[x.from.process.App]; x.from.process.Kind == plan.Web && !stays {
+		s.awaitOldWorkers(ctx)
+	}
+	if err := s.send(ctx, x.step.Node, command{action: ActStop}); err != nil {
+		return err
+	}
+	s.dropNode(x.step.Node)
+	return nil
+}
+
+// putBack takes the step back: the node is what it was.
+func (x *stepper) putBack(ctx context.Context) error {
+	s, name := x.sup, x.step.Node
+	if !x.touched {
+		return nil
+	}
+	switch x.step.Action {
+	case plan.Start:
+		if err := s.send(ctx, name, command{action: ActStop}); err != nil {
+			return err
+		}
+		s.dropNode(name)
+		return nil
+	case plan.Restart:
+		if err := s.putNode(x.from); err != nil {
+			return err
+		}
+		n := s.node(name)
+		if err := s.bringUp(ctx, n, command{action: ActRestart, spec: &x.from.process}, cmp.Or(x.from.process.Start, askedLimit)); err != nil {
+			return err
+		}
+		return s.awaitServed(ctx, name)
+	case plan.Reload:
+		return x.reload(ctx, x.from)
+	case plan.Set:
+		return x.unset(ctx)
+	}
+	return nil
+}
+
+// aftermath says for a person how things stand after a step that failed.
+func (x *stepper) aftermath(back error) string {
+	text := ""
+	for _, line := range x.words {
+		text += "  " + quote.Cut(line, longLine) + "\n"
+	}
+	state := "it is what it was"
+	switch {
+	case back != nil:
+		state = fmt.Sprintf("it could not be put back: %v", back)
+	case x.step.Action == plan.Start:
+		state = "it was taken away again"
+	case x.step.Action == plan.Stop:
+		state = "it may still run"
+	}
+	return text + x.step.Node + ": " + state + ". The change was stopped there, and no other node was touched after it"
+}

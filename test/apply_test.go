@@ -1,0 +1,312 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/supervise"
+)
+
+// shopServer is a program that says what its environment tells it, and ends as it
+// tells it.
+const shopServer = `
+import os, sys, threading, http.server
+end = os.environ.get("END", "")
+if end == "start":
+    sys.exit("there is no harbour")
+if end == "later":
+    threading.Timer(1, lambda: (print("the mast has broken", flush=True), os._exit(3))).start()
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = os.environ.get("WORD", "").encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *words): pass
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = False
+Server((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
+`
+
+// visitors ask a path of the entry, over connections that they keep, and count what
+// was not answered with 200.
+type visitors struct {
+	stop   chan struct{}
+	all    sync.WaitGroup
+	mu     sync.Mutex
+	asked  int
+	failed map[string]int
+}
+
+func visitPath(t *testing.T, url string) *visitors {
+	v := &visitors{stop: make(chan struct{}), failed: map[string]int{}}
+	for range 5 {
+		v.all.Go(func() {
+			h := &fasthttp.Client{
+				MaxConnsPerHost: 1, MaxIdemponentCallAttempts: 1, ReadTimeout: 15 * time.Second,
+				RetryIfErr: func(*fasthttp.Request, int, error) (bool, bool) { return false, false },
+			}
+			ticker := time.NewTicker(50 * time.Millisecond)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-v.stop:
+					return
+				case <-ticker.C:
+				}
+				_, err := ask(h, url)
+				v.mu.Lock()
+				if v.asked++; err != nil {
+					v.failed[err.Error()]++
+				}
+				v.mu.Unlock()
+			}
+		})
+	}
+	t.Cleanup(v.end)
+	return v
+}
+
+func (v *visitors) end() {
+	select {
+	case <-v.stop:
+	default:
+		close(v.stop)
+	}
+	v.all.Wait()
+}
+
+// applied are the cases of one stack file after the other, under one load.
+type applied struct {
+	*instance
+	parts map[string]string // of the stack file
+}
+
+// set changes parts of the file.
+func (a *applied) set(parts ...string) {
+	for i := 0; i < len(parts); i += 2 {
+		a.parts[parts[i]] = parts[i+1]
+	}
+	a.write(fmt.Sprintf(`name: %s
+%stimeouts: {client: %s}
+rollout: {settle: %s}
+redis: {%s}
+apps:
+  web: {kv: {}, nodes: %s}
+  shop: {command: [python3, shop.py], env: {%s}, grace: 2s, ports: [%s], nodes: %s}
+%sroutes:
+%s  - {path-prefix: /shop, app: shop}
+  - {app: web}
+`, a.name, a.parts["entry"], a.parts["client"], a.parts["settle"], a.parts["redis"], a.parts["web"],
+		a.parts["env"], a.parts["ports"], a.parts["nodes"], a.parts["apps"], a.parts["routes"]))
+}
+
+// pids are those of the nodes.
+func (a *applied) pids() map[string]int {
+	pids := map[string]int{}
+	for _, n := range a.status().Nodes {
+		pids[n.Name] = n.PID
+	}
+	return pids
+}
+
+// anew are the nodes that have other processes than before, with + for one that is
+// new, and - for one that is gone.
+func anew(before, after map[string]int) string {
+	var all []string
+	for _, name := range []string{"redis-1", "web-1", "web-2", "web-3", "shop-1", "shop-2", "pages-1", "stock-1", "balancer-1", "balancer-2"} {
+		was, had := before[name]
+		is, has := after[name]
+		switch {
+		case has && !had:
+			all = append(all, "+"+name)
+		case had && !has:
+			all = append(all, "-"+name)
+		case was != is:
+			all = append(all, name)
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+func TestTheStackFileIsAppliedUnderLoad(t *testing.T) {
+	t.Parallel()
+	s := newInstance(t, "")
+	a := &applied{s, map[string]string{
+		"entry": minimal(t), "client": "1m", "settle": "300ms", "redis": "", "web": "2", "env": "WORD: one", "ports": "0, 0", "nodes": "2",
+	}}
+	for name, text := range map[string]string{"shop.py": shopServer, "page.html": "<h1>pages</h1>"} {
+		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ports := fmt.Sprintf("%d, %d", freePort(t), freePort(t))
+	a.set("ports", ports)
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	l := startLoad(t, st.Entry, 300)
+	v := visitPath(t, st.Entry+"/shop")
+
+	// What is changed, and which nodes of these get other processes for it.
+	for _, c := range []struct {
+		what    string
+		parts   []string
+		touched string
+	}{
+		{"another environment", []string{"env", "WORD: two"}, "shop-1 shop-2"},
+		{"one node more", []string{"web", "3"}, "+web-3"},
+		{"limits and routes", []string{"client", "50s", "routes", "  - {path-prefix: /sale, app: shop}\n"}, ""},
+		{"memory of Redis", []string{"redis", "memory: 64mb, down-after: 700ms"}, ""},
+		{"more applications", []string{
+			"apps", "  pages: {files: .}\n  stock: {command: [python3, shop.py], nodes: 1, env: {WORD: stock}}\n",
+			"routes", "  - {path-prefix: /stock, app: stock}\n  - {path-suffix: .html, app: pages}\n",
+		}, "+pages-1 +stock-1"},
+		{"other ports", []string{"ports", fmt.Sprintf("%d, %d", freePort(t), freePort(t))}, "shop-1 shop-2"},
+		{"fewer of all", []string{"web", "2", "apps", "", "routes", ""}, "-web-3 -pages-1 -stock-1"},
+	} {
+		before := a.pids()
+		a.set(c.parts...)
+		if !s.statusCommand().Differs {
+			t.Errorf("%s: status does not say that the file differs", c.what)
+		}
+		s.must("apply", "--yes")
+		if got := anew(before, a.pids()); got != c.touched {
+			t.Errorf("%s: other processes: %q, want %q", c.what, got, c.touched)
+		}
+		if s.statusCommand().Differs {
+			t.Errorf("%s: status says that the file differs", c.what)
+		}
+		switch c.what {
+		case "another environment":
+			expect(t, st.Entry+"/shop", 200, "two")
+		case "memory of Redis":
+			for _, node := range []string{"redis-1", "redis-2", "redis-3"} {
+				if out := s.redisCLI(node, "config", "get", "maxmemory"); !strings.Contains(out, "67108864") {
+					t.Errorf("%s: %s", node, out)
+				}
+			}
+			if out := s.redisCLI("sentinel-2", "sentinel", "master", s.name); !strings.Contains(out, "down-after-milliseconds\n700") {
+				t.Errorf("sentinel-2: %s", out)
+			}
+		case "more applications":
+			expect(t, st.Entry+"/stock", 200, "stock")
+			expect(t, st.Entry+"/page.html", 200, "<h1>pages</h1>")
+			if out := s.redisCLI("redis-2", "acl", "list"); !strings.Contains(out, "user app-stock on") {
+				t.Errorf("the program has no user: %s", out)
+			}
+		}
+	}
+
+	a.stops(t)
+	a.refuses(t)
+	a.survives(t)
+
+	v.end()
+	o := l.finish(t)
+	o.nothingFailed(t)
+	o.enough(t, 1000)
+	if v.asked < 100 || len(v.failed) > 0 {
+		t.Errorf("%d requests to the program, failed: %v", v.asked, v.failed)
+	}
+}
+
+// stops are programs that do not become well: nothing is changed in the end.
+func (a *applied) stops(t *testing.T) {
+	for _, c := range []struct{ env, settle, word string }{
+		{"WORD: bad, END: start", "300ms", "there is no harbour"},
+		{"WORD: bad, END: later", "2s", "the mast has broken"},
+	} {
+		before := a.pids()
+		env, settle := a.parts["env"], a.parts["settle"]
+		a.set("env", c.env, "settle", c.settle)
+		if said := a.fails(1, "apply", "--yes"); !strings.Contains(said, c.word) || !strings.Contains(said, "shop-1: it is what it was") {
+			t.Errorf("%s: it says %q", c.env, said)
+		}
+		if got := anew(before, a.pids()); got != "shop-1" {
+			t.Errorf("%s: other processes: %q", c.env, got)
+		}
+		expect(t, a.status().Entry+"/shop", 200, "two")
+		a.set("env", env, "settle", settle)
+	}
+	if st := a.statusCommand(); st.Differs || st.Change != nil {
+		t.Errorf("%+v", st)
+	}
+}
+
+// refuses are files that are refused before anything is done.
+func (a *applied) refuses(t *testing.T) {
+	before := a.pids()
+	entry, redis, env := a.parts["entry"], a.parts["redis"], a.parts["env"]
+	a.set("redis", "replicas: none")
+	a.fails(2, "apply", "--yes")
+	a.set("redis", redis, "entry", minimal(t))
+	if said := a.fails(1, "apply", "--yes"); !strings.Contains(said, "entry.listen") {
+		t.Errorf("it says %q", said)
+	}
+	a.set("entry", entry, "env", "WORD: three")
+	if said := a.fails(2, "apply"); !strings.Contains(said, "--yes") {
+		t.Errorf("it says %q", said)
+	}
+	var p supervise.ChangePlan
+	if err := json.Unmarshal([]byte(a.must("apply", "--plan", "--json")), &p); err != nil || len(p.Steps) != 2 || p.Steps[0].Node != "shop-1" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	a.set("env", env)
+	if got := anew(before, a.pids()); got != "" {
+		t.Errorf("other processes: %q", got)
+	}
+}
+
+// survives is a change whose supervisor is killed in the middle, and one that comes
+// while it is under way.
+func (a *applied) survives(t *testing.T) {
+	before := a.pids()
+	a.set("env", "WORD: three", "settle", "1s")
+	first := a.command("apply", "--yes")
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	a.await("the first node anew", 20*time.Second, func() bool { return a.pids()["shop-1"] != before["shop-1"] && a.status().Change != nil })
+	if said := a.fails(1, "apply", "--yes"); !strings.Contains(said, "another change is under way (apply, since") {
+		t.Errorf("it says %q", said)
+	}
+	a.killSupervisor()
+	_ = first.Wait()
+	if first.ProcessState.ExitCode() != 1 {
+		t.Errorf("exit code %d", first.ProcessState.ExitCode())
+	}
+	a.must("up", "-d")
+	if got := anew(before, a.pids()); got != "shop-1 shop-2" {
+		t.Errorf("other processes: %q", got)
+	}
+	expect(t, a.status().Entry+"/shop", 200, "three")
+	if st := a.statusCommand(); st.Differs || st.Change != nil {
+		t.Errorf("%+v", st)
+	}
+
+	// A program that does not become well is not rolled over every node by 'up'.
+	a.killSupervisor()
+	before = a.pids()
+	a.set("env", "WORD: bad, END: start")
+	if said := a.fails(1, "up", "-d"); !strings.Contains(said, "there is no harbour") || !strings.Contains(said, "shop-1: it is what it was") {
+		t.Errorf("it says %q", said)
+	}
+	if got := anew(before, a.pids()); got != "shop-1" {
+		t.Errorf("other processes: %q", got)
+	}
+	expect(t, a.status().Entry+"/shop", 200, "three")
+	if !a.statusCommand().Differs {
+		t.Error("status does not say that the file differs")
+	}
+}
