@@ -2,6 +2,8 @@ package redis
 
 import (
 	"math"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -21,6 +23,9 @@ const (
 // as a command may.
 const fewElements = 16
 
+// defaultSamples is how many elements Redis looks at where it is not told.
+const defaultSamples = 5
+
 // weighing is the part of an estimate that follows from how many bytes keys have.
 type weighing struct {
 	asks []Command // one for each key
@@ -30,18 +35,47 @@ type weighing struct {
 	each  int
 	least float64
 	cost  func(sizes, bytes []float64) float64
+	// through is how many elements the command goes through; nil: all.
+	through func(sizes []float64) float64
 }
+
+// Redis looks at as many elements as a command goes through, times samplesOver, and at
+// manySamples at the most, about 30 ms' worth. So it misses no long elements among
+// short ones, but for those of which the command takes a small part.
+const (
+	samplesOver = 16
+	manySamples = 300_000
+)
 
 // weighs returns the questions about the bytes of keys, by the sizes that were told;
 // nil stands for a key that is small enough.
 func (e *estimate) weighs() []Command {
 	asks := make([]Command, len(e.bytes.asks))
 	for i, ask := range e.bytes.asks {
-		if at := i * e.bytes.each; together(e.sizes[at:at+e.bytes.each]) > e.bytes.least {
-			asks[i] = ask
+		at := i * e.bytes.each
+		size := together(e.sizes[at : at+e.bytes.each])
+		if size <= e.bytes.least {
+			continue
 		}
+		if e.bytes.through != nil {
+			size = min(size, samplesOver*e.bytes.through(e.sizes))
+		}
+		if n := int(min(size, manySamples)); n > defaultSamples && !e.tooMany() {
+			ask = append(slices.Clip(ask), "SAMPLES", strconv.Itoa(n))
+		}
+		asks[i] = ask
 	}
 	return asks
+}
+
+// tooMany reports whether a command takes too long for its elements alone, whatever
+// bytes they have.
+func (e *estimate) tooMany() bool {
+	sizes := e.sizes
+	if e.timed > 0 {
+		sizes = sizes[:e.timed]
+	}
+	return e.cost != nil && e.base+e.cost(sizes) > float64(longestCommand)
 }
 
 // withBytes adds what a command takes for each byte of its keys, each of which has
@@ -66,6 +100,7 @@ func (e estimate) copied(key string, perElement, perByte float64, whole int) est
 		return perByte * bytes[0] * min(1, part(sizes)/perElement/max(1, sizes[whole]))
 	})
 	e.bytes.least = fewElements
+	e.bytes.through = func(sizes []float64) float64 { return part(sizes) / perElement }
 	return e
 }
 
@@ -99,12 +134,14 @@ func (s *Spec) popCost(cmd Command) estimate {
 	}
 	e := ofKeys(keys, size)
 	e.cost, e.instead = linear(perRemoved), "a smaller COUNT"
-	return e.limited(n).withBytes(keys, func(sizes, bytes []float64) (ns float64) {
+	e = e.limited(n).withBytes(keys, func(sizes, bytes []float64) (ns float64) {
 		for i := range bytes { // one of them
 			ns = max(ns, perCopy*bytes[i]*min(1, n/max(1, sizes[i])))
 		}
 		return ns
 	})
+	e.bytes.through = func([]float64) float64 { return n }
+	return e
 }
 
 // sampleScript returns how long the values are that SORT finds by its patterns
