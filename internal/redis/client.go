@@ -371,7 +371,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 			suspect = suspect || reserved(arg)
 			o.size += len(arg)
 		}
-		if suspect && namesReserved(spec, cmd) {
+		if suspect && !r.Own && namesReserved(spec, cmd) {
 			return nil, &Error{Invalid, errReservedKey}
 		}
 		switch {
@@ -414,8 +414,12 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 	if several {
 		c.foreseeMany(o, r.wary)
 	}
+	o.large = o.large || r.Long
 	if o.aside() && o.script == nil {
-		o.estimates = c.estimates(o)
+		o.bounded, o.estimates = unbounded, c.estimates(o)
+	}
+	if o.atomic {
+		o.bounded = unbounded
 	}
 	if o.writes && r.IdempotencyKey != "" {
 		o.record = recordKey(c.cfg.App, r)

@@ -109,16 +109,16 @@ type Express struct {
 	w       *writer
 	session *session
 
-	next []byte // the commands of the batch to come
-	adds int
+	next     []byte // the commands of the batch to come
+	nextAsks []expressAsk
 
 	met      encounters // of the batch to come
 	expected int        // the bytes of those of its answers that are known to be long
-	nextKeys []uint64   // what its answers are to teach; 0: nothing
+	misses   int        // for how many keys that nobody knows a GET asks whether they exist
 
 	sent     []byte // those of the batch that is under way
-	sentKeys []uint64
-	count    int // without ROLE; 0: none is
+	sentAsks []expressAsk
+	count    int // how many answers it gets, without ROLE's; 0: none is under way
 	began    time.Time
 	heard    int64 // permit.heard before it
 
@@ -128,6 +128,13 @@ type Express struct {
 	made    []madeReply
 	long    []longAnswer
 	offset  int64 // the master's, after the batch
+}
+
+// expressAsk is what one request of a batch asks for.
+type expressAsk struct {
+	key    uint64 // what its answer is to teach; 0: nothing
+	end    int    // of the range that stands for GET; 0: it goes as it is
+	exists bool   // EXISTS goes behind the range
 }
 
 // Bounds of a batch: it is to be short, since everybody else waits at the
@@ -290,7 +297,7 @@ func (x *Express) Add(r *Request, now time.Time) bool {
 	switch {
 	case p == nil || p.session != x.session || !p.holds(now, proofEvery, p.heard.Load()):
 		return false
-	case x.adds == maxExpress || len(x.next) > maxExpressBytes:
+	case len(x.nextAsks) == maxExpress || len(x.next) > maxExpressBytes:
 		return false
 	}
 	cmd := r.Commands[0]
@@ -299,27 +306,35 @@ func (x *Express) Add(r *Request, now time.Time) bool {
 			return false
 		}
 	}
-	key, ok := x.foresee(cmd)
+	ask, ok := x.foresee(cmd)
 	if !ok {
 		return false
 	}
-	x.next = appendCommand(x.next, cmd)
-	x.nextKeys = append(x.nextKeys, key)
-	x.adds++
+	if ask.end > 0 {
+		x.next = appendBounded(x.next, cmd[1], ask)
+	} else {
+		x.next = appendCommand(x.next, cmd)
+	}
+	x.nextAsks = append(x.nextAsks, ask)
 	return true
 }
 
 // Waiting says that there is something to be sent, and nothing under way.
-func (x *Express) Waiting() bool { return x.count == 0 && x.adds > 0 }
+func (x *Express) Waiting() bool { return x.count == 0 && len(x.nextAsks) > 0 }
 
 // Depart ends the batch to come and answers the bytes that are to be sent. They
 // are valid until the next Depart.
 func (x *Express) Depart() []byte {
 	x.sent, x.next = append(x.next, "*1\r\n$4\r\nROLE\r\n"...), x.sent[:0]
-	x.sentKeys, x.nextKeys = x.nextKeys, x.sentKeys[:0]
+	x.sentAsks, x.nextAsks = x.nextAsks, x.sentAsks[:0]
 	x.met.begin()
 	x.expected = 0
-	x.count, x.adds = x.adds, 0
+	x.count = len(x.sentAsks)
+	for i := range x.sentAsks {
+		if x.sentAsks[i].exists {
+			x.count++
+		}
+	}
 	x.began = time.Now()
 	if p := x.w.permit.Load(); p != nil {
 		x.heard = p.heard.Load()
@@ -367,18 +382,23 @@ func (x *Express) Got(n int) (whole bool, err error) {
 // to be read to Room.
 func (x *Express) Land(now time.Time) bool {
 	all := unsafe.String(unsafe.SliceData(x.in), len(x.in)) // the answers are parts of it, until Done
-	count := x.count
+	count := len(x.sentAsks)
 	x.count, x.scan, x.replies = 0, scan{}, 0
 	x.made = slices.Grow(x.made[:0], count)[:count]
 	x.long = x.long[:0]
-	for i := range x.made {
-		rest := x.made[i].read(all)
+	for i, ask := range x.sentAsks {
+		var rest string
+		if ask.end > 0 {
+			rest = x.made[i].readBounded(all, ask)
+		} else {
+			rest = x.made[i].read(all)
+		}
 		n := len(all) - len(rest)
 		if n > shortAnswer {
-			x.long = append(x.long, longAnswer{i, all[:n]})
+			x.long = append(x.long, longAnswer{i, all[:n], ask})
 		}
-		if i < len(x.sentKeys) && x.sentKeys[i] != 0 {
-			x.w.cfg.answers.lengths.learn(x.sentKeys[i], int64(n))
+		if ask.key != 0 {
+			x.teach(ask, &x.made[i], n)
 		}
 		all = rest
 	}
@@ -417,10 +437,12 @@ func (x *Express) Done(kept bool) {
 	clear(x.long)
 }
 
-// longAnswer is an answer that counts, as it came; i is its place in the batch.
+// longAnswer is an answer that counts, as it came; i is its place in the batch, and
+// ask what was asked for.
 type longAnswer struct {
 	i    int
 	text string
+	ask  expressAsk
 }
 
 // own returns an answer that, where it is a long one, has memory of its own: its
@@ -430,7 +452,7 @@ func (x *Express) own(i int, r *Request) *madeReply {
 	if at < 0 {
 		return &x.made[i]
 	}
-	text, answers := x.long[at].text, x.w.cfg.answers
+	text, ask, answers := x.long[at].text, x.long[at].ask, x.w.cfg.answers
 	bytes := int64(len(text))
 	if !answers.take(bytes) {
 		return nil
@@ -441,7 +463,11 @@ func (x *Express) own(i int, r *Request) *madeReply {
 	}
 	r.hold(answers, bytes)
 	m := new(madeReply)
-	m.read(strings.Clone(text))
+	if text = strings.Clone(text); ask.end > 0 {
+		m.readBounded(text, ask)
+	} else {
+		m.read(text)
+	}
 	return m
 }
 

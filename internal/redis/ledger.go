@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // ledger counts the bytes of long answers that this process holds. An answer counts
@@ -14,6 +15,8 @@ type ledger struct {
 	answer int // Config.MaxAnswer
 	// lengths are those that answers had.
 	lengths lengths
+	// plainReads: Redis lets us have GET, and not what a bounded read is made of.
+	plainReads atomic.Bool
 
 	mu      sync.Mutex
 	held    int64

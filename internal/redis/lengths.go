@@ -27,7 +27,7 @@ const (
 	// unseenTwice is how many commands about one key go together while the length of
 	// their answers is not known, and unseenKeys is how many such keys one request may
 	// have.
-	unseenTwice, unseenKeys = 2, 100
+	unseenTwice, unseenKeys = 2, 16
 	// After a batch whose answers are longer than togetherAnswers, the next waryBatches
 	// batches have no more than waryKeys commands about unseen keys each.
 	togetherAnswers = 4 << 20
@@ -78,6 +78,9 @@ func (kind answerKind) answerKey(cmd Command) uint64 {
 	return h | 1
 }
 
+// missing stands for the answer to a GET of no key, or of an empty string: see bounded.go.
+const missing = 1
+
 // lengths remembers how long answers were. Several keys share a place, and the last one
 // that was learned has it. It is safe for concurrent use.
 type lengths [8192]atomic.Uint64 // the upper half of the key, and the length
@@ -86,15 +89,30 @@ type lengths [8192]atomic.Uint64 // the upper half of the key, and the length
 // that is known.
 func (l *lengths) of(key uint64) (length uint32, known bool) {
 	v := l[key>>1%uint64(len(l))].Load()
-	return uint32(v), v>>32 == key>>32 && v != 0
+	if length = uint32(v); length == missing {
+		length = 0
+	}
+	return length, v>>32 == key>>32 && v != 0
+}
+
+// wasMissing reports whether the answer was to a GET of no key.
+func (l *lengths) wasMissing(key uint64) bool {
+	return l[key>>1%uint64(len(l))].Load() == key>>32<<32|missing
 }
 
 // learn remembers how long an answer was.
 func (l *lengths) learn(key uint64, length int64) {
-	v := key >> 32 << 32
-	if length > largeAnswer {
-		v |= uint64(min(length, math.MaxUint32))
+	if length <= largeAnswer {
+		length = 0
 	}
+	l.keep(key, uint64(min(length, math.MaxUint32)))
+}
+
+// learnMissing remembers that the answer was to a GET of no key.
+func (l *lengths) learnMissing(key uint64) { l.keep(key, missing) }
+
+func (l *lengths) keep(key, length uint64) {
+	v := key>>32<<32 | length
 	if at := &l[key>>1%uint64(len(l))]; at.Load() != v {
 		at.Store(v)
 	}
@@ -142,13 +160,12 @@ func (o *operation) foresee(kind answerKind, cmd Command) {
 	if key == 0 {
 		return
 	}
-	switch length, known := o.ledger.lengths.of(key); {
-	case !known:
-		o.unseen = key
-	case length > 0:
-		o.large = true
-		o.lessons = append(o.lessons, lesson{key, 0, -1})
+	length, known := o.ledger.lengths.of(key)
+	o.learns, o.large = key, known && length > 0
+	if boundable(cmd) && !o.ledger.plainReads.Load() {
+		o.bounded = inPair
 	}
+	o.unseen = !known
 }
 
 // foreseeMany is foresee for several commands, or one about several keys. wary: an
@@ -156,7 +173,7 @@ func (o *operation) foresee(kind answerKind, cmd Command) {
 //
 //go:noinline
 func (c *Client) foreseeMany(o *operation, wary bool) {
-	var seen encounters
+	var seen, again encounters
 	unseen := 0
 	met := func(key uint64) {
 		unseen++
@@ -165,6 +182,8 @@ func (c *Client) foreseeMany(o *operation, wary bool) {
 	look := func(key uint64, cmd, element int) (strange bool) {
 		length, known := o.ledger.lengths.of(key)
 		if known && length == 0 {
+			// It may have become long since, so it is not read many times at once.
+			o.large = o.large || again.add(key) > maxNamed
 			return false
 		}
 		if o.lessons == nil {
@@ -207,8 +226,15 @@ func (o *operation) teach(results []Result) {
 	if o.instead != nil {
 		return // others' places
 	}
-	if o.unseen != 0 && len(results) == 1 {
-		o.ledger.lengths.learn(o.unseen, results[0].length())
+	if o.learns != 0 && len(results) == 1 {
+		if o.bounded != unbounded && results[0].Err == nil && results[0].Reply.Type() == Null {
+			o.ledger.lengths.learnMissing(o.learns)
+		} else {
+			o.ledger.lengths.learn(o.learns, results[0].length())
+		}
+		if o.wasBounded && results[0].Err == nil {
+			o.ledger.plainReads.Store(true)
+		}
 	}
 	for _, l := range o.lessons {
 		if l.cmd >= len(results) {
@@ -256,7 +282,7 @@ func (c *Client) putAside(ctx context.Context, w *writer, o *operation) (over bo
 // enlarge has it go aside.
 func (c *Client) enlarge(o *operation) {
 	if !o.aside() {
-		o.large, o.estimates = true, c.estimates(o)
+		o.large, o.bounded, o.estimates = true, unbounded, c.estimates(o)
 	}
 }
 
@@ -276,8 +302,10 @@ func (s *Spec) measure(e *estimate, cmd Command, known *lengths) {
 		e.ranged = true
 	default:
 		if key := s.answers.answerKey(cmd); s.answers != byNothing && key != 0 {
-			length, _ := known.of(key)
-			e.length = float64(length)
+			length, seen := known.of(key)
+			if seen {
+				e.length = float64(length)
+			}
 		}
 	}
 }
@@ -361,33 +389,42 @@ func (o *operation) tooLarge(costs []time.Duration) (rest []time.Duration, refus
 
 // foresee looks up how long the answer to a command was lately. It returns false if the
 // batch's answers become too long, or if the length is not known and others of the batch
-// are about the same key: a writer then bounds what goes together. key is to be learned
-// from the answer; 0: nothing is.
-func (x *Express) foresee(cmd Command) (key uint64, ok bool) {
-	known := &x.w.cfg.answers.lengths
+// are about the same key: a writer then bounds what goes together.
+func (x *Express) foresee(cmd Command) (ask expressAsk, ok bool) {
+	answers := x.w.cfg.answers
 	kind := byKey
 	switch name := cmd[0]; {
 	case len(name) == 3 && strings.EqualFold(name, "get"):
 	case len(name) == 4 && strings.EqualFold(name, "hget"):
 		kind = byField
 	case len(name) == 4 && strings.EqualFold(name, "mget"):
-		return 0, x.foreseeEach(cmd)
+		return ask, x.foreseeEach(cmd)
 	case len(name) == 5 && strings.EqualFold(name, "hmget"):
 		kind = byHash
 	default:
-		return 0, true
+		return ask, true
 	}
-	if key = kind.answerKey(cmd); key == 0 {
-		return 0, true
+	if ask.key = kind.answerKey(cmd); ask.key == 0 {
+		return ask, true
 	}
-	switch length, seen := known.of(key); {
-	case length > 0 && seen:
+	length, seen := answers.lengths.of(ask.key)
+	if !seen {
+		length = 0 // it is another key's
+	}
+	if length > 0 {
 		x.expected += int(length)
-		return key, length < maxAnswer && x.expected <= togetherAnswers
-	case seen:
-		return 0, true
+		if length >= maxAnswer || x.expected > togetherAnswers {
+			return ask, false
+		}
 	}
-	return key, x.met.add(key) <= unseenTwice && (kind != byHash || len(cmd) <= 2+waryFields)
+	if boundable(cmd) && !answers.plainReads.Load() {
+		ask.end = max(largeAnswer, int(length))
+		ask.exists = seen && answers.lengths.wasMissing(ask.key) || !seen && x.misses > 0
+	}
+	if seen {
+		return ask, true
+	}
+	return ask, x.met.add(ask.key) <= unseenTwice && (kind != byHash || len(cmd) <= 2+waryFields)
 }
 
 // foreseeEach is foresee for a command about several keys.

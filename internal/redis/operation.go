@@ -56,13 +56,19 @@ type operation struct {
 	brief    bool
 	silences int
 	lostAt   string // the first node that fell silent or left while it had it
-	// large: its answer is long, or may be. unseen stands for a single command about a
-	// key of which nobody knows. lessons are what answers are to teach. expected is how
-	// long the answer is, as far as that was told beforehand. See lengths.go.
-	large    bool
-	unseen   uint64
-	lessons  []lesson
-	expected float64
+	// large: its answer is long, or may be. learns stands for a single command whose
+	// answer is to teach how long it is; unseen reports that nobody knows yet. lessons are
+	// what several answers are to teach. expected is how long the answer is, as far as that
+	// was told beforehand. See lengths.go.
+	large  bool
+	learns uint64
+	unseen bool
+	// bounded: it is a GET that is carried out in another way; see bounded.go.
+	// wasBounded: Redis refused that.
+	bounded    boundedRead
+	wasBounded bool
+	lessons    []lesson
+	expected   float64
 	// lengths are its commands' parts of expected, and instead the errors of those that
 	// were taken out for them.
 	lengths []float64
@@ -163,6 +169,8 @@ func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands 
 		if o.login != nil {
 			batch = append(batch, s.logBack())
 		}
+	case o.bounded != unbounded && (o.site == nil || !o.site.asking):
+		batch = o.bounded.encode(b, batch, o.cmds[0][1])
 	default:
 		for i, cmd := range o.cmds {
 			login := o.loginAround(cmd)
@@ -215,6 +223,11 @@ const (
 func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (then next, broken error) {
 	o.results = o.results[:0]
 	answers = o.answered(s, answers)
+	if o.bounded != unbounded && len(answers) > 1 {
+		if answers, then = o.readBounded(answers); len(answers) == 0 || then != settle {
+			return then, nil
+		}
+	}
 	switch {
 	case o.script != nil:
 		return o.readScript(s, answers[0], sent)

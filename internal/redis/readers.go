@@ -140,6 +140,9 @@ func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
 	}
 	// No deadline of its own: the connection is cut when its master is no longer
 	// one.
+	if !c.shortInCache(ctx, l, r.Commands[0], o) {
+		return false
+	}
 	asked := time.Now()
 	a := l.DoCache(ctx, l.B().Get().Key(r.Commands[0][1]).Cache(), cacheTTL)
 	m, err := a.ToMessage()
@@ -157,6 +160,22 @@ func (c *readers) cached(ctx context.Context, r *Request, o *operation) bool {
 		r.Node = l.addr
 	}
 	return true
+}
+
+// shortInCache reports whether a value is one for the cache, on whose connection all
+// wait for each other. How long it is the master is asked where nobody knows.
+func (c *readers) shortInCache(ctx context.Context, l *link, get Command, o *operation) bool {
+	lengths := &c.cfg.answers.lengths
+	length, known := lengths.of(o.learns)
+	if !known && o.learns != 0 {
+		n, err := l.Do(ctx, l.B().Strlen().Key(get[1]).Build()).AsInt64()
+		if err != nil {
+			return false
+		}
+		lengths.learn(o.learns, n)
+		length, _ = lengths.of(o.learns)
+	}
+	return length <= maxAnswer
 }
 
 // trusted says that what the cache has is no older than it may be.
@@ -263,9 +282,9 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		}
 		defer l.slow.Store(false)
 	}
-	if o.unseen != 0 {
+	if o.unseen {
 		// Of many the answers may be long; the master asks first.
-		same := &l.unseen[o.unseen>>1%uint64(len(l.unseen))]
+		same := &l.unseen[o.learns>>1%uint64(len(l.unseen))]
 		defer same.Add(-1)
 		if same.Add(1) > unseenTwice {
 			return false
@@ -294,8 +313,12 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	case o.atomic:
 		return false // a transaction has a connection to itself, at the master
 	}
-	for _, cmd := range o.cmds {
-		cmds = append(cmds, plain(b, cmd))
+	if o.bounded != unbounded {
+		cmds = inPair.encode(b, cmds, o.cmds[0][1])
+	} else {
+		for _, cmd := range o.cmds {
+			cmds = append(cmds, plain(b, cmd))
+		}
 	}
 	cmds = append(cmds, b.Role().Build()) // what the answers show is no newer
 	cuts := l.cuts.Load()
@@ -308,7 +331,7 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 		}
 		for i := range some {
 			m, err := some[i].ToMessage()
-			if o.unseen != 0 && len(some) == len(cmds) && i == len(some)-2 {
+			if o.unseen && len(some) == len(cmds) && i == len(some)-2 {
 				o.teach([]Result{{Reply: Reply{m: m}}})
 			}
 			if err == nil && !o.takeRoom(&m) {
@@ -360,8 +383,14 @@ func (c *readers) ask(ctx context.Context, addr string, r *Request, o *operation
 	if !ok || standing.Master {
 		return false
 	}
+	own := answers[1:last]
+	if o.bounded != unbounded {
+		if own = o.shortOf(own); own == nil {
+			return false
+		}
+	}
 	r.Token = tokenOf(max(after, standing.Offset))
-	for _, a := range answers[1:last] {
+	for _, a := range own {
 		result, ok := resultOf(a.ToMessage())
 		if !ok {
 			r.Results, r.Token = r.Results[:0], ""

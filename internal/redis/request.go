@@ -41,6 +41,11 @@ type Request struct {
 	// After is the Token of an earlier answer: a replica answers only when it
 	// has everything that was written before.
 	After string
+	// Own: the commands may name keys of Holdfast's own.
+	Own bool
+	// Long: the answer is long, as far as the caller knows. How long it is the master is
+	// asked first, and nobody but others with such answers waits for it.
+	Long bool
 	// Async: a write is answered as soon as the master has it; it may be lost
 	// with the master.
 	Async bool

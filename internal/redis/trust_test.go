@@ -112,7 +112,7 @@ func TestALaneIsAnsweredByLeaveOfItsOwnSession(t *testing.T) {
 		p, now := permitted(0, 0)
 		w := p.session.w
 		w.stats = new(stats)
-		x := &Express{w: w, session: p.session, count: 1, began: now, heard: p.heard.Load()}
+		x := &Express{w: w, session: p.session, count: 1, sentAsks: make([]expressAsk, 1), began: now, heard: p.heard.Load()}
 		if !own {
 			x.session = &session{w: w, master: "m"}
 		}

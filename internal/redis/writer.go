@@ -240,10 +240,10 @@ func (w *writer) takeBrief(batch []*operation) []*operation {
 			continue // its caller takes account of it
 		}
 		large := false
-		if o.unseen != 0 && !w.ended {
-			length, known := o.ledger.lengths.of(o.unseen)
-			if large = length > 0 && known; !known {
-				if unseen++; w.met.add(o.unseen) > unseenTwice || w.wary > 0 && unseen > waryKeys {
+		if o.learns != 0 && !w.ended {
+			length, known := o.ledger.lengths.of(o.learns)
+			if large = length > 0 && known; !known && o.unseen {
+				if unseen++; w.met.add(o.learns) > unseenTwice || o.bounded == unbounded && w.wary > 0 && unseen > waryKeys {
 					w.queue[left] = o
 					left++
 					continue

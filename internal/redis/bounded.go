@@ -1,0 +1,203 @@
+package redis
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/redis/rueidis"
+)
+
+// Nobody knows how long the answer to a GET is before it is there, and what it was
+// lately is no proof: the key may have another value by now. A value of tens of
+// megabytes on a connection that everybody shares would hold all of them up, and many
+// at once the master itself, so that Sentinels replace it. So a GET goes there as
+// GETRANGE of no more than a short value has. What is longer is asked for again aside,
+// where its length is asked for first.
+//
+// GETRANGE returns an empty string also where there is no key, so EXISTS goes behind
+// it. Another client's write may come between the two: an empty string and a key that
+// exists may be a key that was set in between. Then both are asked for again in one
+// transaction.
+
+// boundedRead is how a GET is carried out.
+type boundedRead uint8
+
+const (
+	unbounded boundedRead = iota // as GET
+	inPair                       // as GETRANGE and EXISTS
+	inExec                       // as these two in a transaction
+)
+
+// boundable reports whether a command is a GET that may go as a bounded read.
+func boundable(cmd Command) bool {
+	return len(cmd) == 2 && len(cmd[0]) == 3 && strings.EqualFold(cmd[0], "get")
+}
+
+// rangeEnd is the end of a range that has one byte more than a short value.
+const rangeEnd = int64(largeAnswer)
+
+func (r boundedRead) encode(b rueidis.Builder, batch rueidis.Commands, key string) rueidis.Commands {
+	if r == inExec {
+		batch = append(batch, b.Multi().Build())
+	}
+	batch = append(batch, b.Getrange().Key(key).Start(0).End(rangeEnd).Build(), b.Exists().Key(key).Build())
+	if r == inExec {
+		batch = append(batch, b.Exec().Build())
+	}
+	return batch
+}
+
+// readBounded takes the answers to a bounded read. It returns the one that stands for
+// GET's; none where the operation has its result, or is not over: then says which.
+func (o *operation) readBounded(answers []rueidis.RedisResult) (own []rueidis.RedisResult, then next) {
+	if o.bounded == inExec {
+		return o.readBoundedExec(answers)
+	}
+	text, err := answers[0].ToString()
+	switch {
+	case err != nil && o.unboundedInstead(answers[0]):
+		return nil, repeat
+	case err != nil || text != "":
+		return answers[:1], o.short(text)
+	}
+
+	exists, err := answers[1].AsInt64()
+	switch {
+	case err == nil && exists == 0:
+		return []rueidis.RedisResult{{}}, settle // which is no reply: see Reply.Type
+	case err == nil:
+		o.bounded = inExec
+	case !o.unboundedInstead(answers[1]):
+		return answers[1:], settle
+	}
+	return nil, repeat
+}
+
+// readBoundedExec is readBounded for a transaction.
+func (o *operation) readBoundedExec(answers []rueidis.RedisResult) (own []rueidis.RedisResult, then next) {
+	for i := range answers {
+		if err := answers[i].Error(); err != nil {
+			return answers[i : i+1], settle
+		}
+	}
+	list, _ := answers[len(answers)-1].ToArray()
+	if len(list) != 2 {
+		return answers[len(answers)-1:], settle
+	}
+	text, err := list[0].ToString()
+	exists, _ := list[1].AsInt64()
+	switch {
+	case err != nil:
+		o.results = append(o.results, Result{Err: o.refusal(wordsOf(list[0]))})
+	case text == "" && exists == 0:
+		o.results = append(o.results, Result{})
+	default:
+		o.results = append(o.results, Result{Reply: Reply{m: list[0]}})
+	}
+	return nil, o.short(text)
+}
+
+// short returns settle for a text that GET would have had as its answer. Of a longer one
+// this is the beginning: it has to be asked for aside.
+func (o *operation) short(text string) next {
+	if int64(len(text)) <= rangeEnd {
+		return settle
+	}
+	o.ledger.lengths.learn(o.learns, int64(len(text)))
+	o.results = o.results[:0]
+	o.drop()
+	o.spent = 0
+	o.finish(errLarge)
+	return decided
+}
+
+// unboundedInstead reports whether an operation has to go as GET, since Redis refused
+// one of the commands that stand for it: the Redis user may have GET alone.
+func (o *operation) unboundedInstead(a rueidis.RedisResult) bool {
+	m, err := a.ToMessage()
+	if _, ok := rueidis.IsRedisErr(err); !ok {
+		return false
+	}
+	code, _, _ := strings.Cut(wordsOf(m).Error(), " ")
+	if code != "NOPERM" && code != "ERR" {
+		return false
+	}
+	o.bounded, o.wasBounded = unbounded, true
+	return true
+}
+
+// shortOf returns the answer that stands for GET's, of a replica; nil where the master
+// has to be asked.
+func (o *operation) shortOf(answers []rueidis.RedisResult) []rueidis.RedisResult {
+	text, err := answers[0].ToString()
+	switch exists, _ := answers[1].AsInt64(); {
+	case int64(len(text)) > rangeEnd:
+		o.ledger.lengths.learn(o.learns, int64(len(text)))
+	case err == nil && text != "":
+		return answers[:1]
+	case err == nil && answers[1].Error() == nil && exists == 0:
+		return []rueidis.RedisResult{{}}
+	}
+	return nil // what it refuses the master words
+}
+
+// appendBounded appends what stands for a GET.
+func appendBounded(b []byte, key string, ask expressAsk) []byte {
+	b = append(b, "*4\r\n$8\r\nGETRANGE\r\n$"...)
+	b = append(strconv.AppendInt(b, int64(len(key)), 10), crlf...)
+	b = append(append(b, key...), "\r\n$1\r\n0\r\n"...)
+	if ask.end == largeAnswer {
+		b = append(b, usualEnd...)
+	} else {
+		end := strconv.Itoa(ask.end)
+		b = append(strconv.AppendInt(append(b, '$'), int64(len(end)), 10), crlf...)
+		b = append(append(b, end...), crlf...)
+	}
+	if ask.exists {
+		b = appendCommand(b, []string{"EXISTS", key})
+	}
+	return b
+}
+
+var usualEnd = func() string {
+	end := strconv.Itoa(largeAnswer)
+	return "$" + strconv.Itoa(len(end)) + crlf + end + crlf
+}()
+
+// readBounded makes r the reply that GET would have, and returns what follows. It is a
+// Failure where GET has to be asked for again.
+func (r *madeReply) readBounded(s string, ask expressAsk) string {
+	s = r.read(s)
+	var exists madeReply
+	if ask.exists {
+		s = exists.read(s)
+	}
+	switch {
+	case r.kind != Text:
+	case r.text == "" && exists.kind == Integer && exists.int == 0:
+		r.kind = Null
+	case r.text == "" || len(r.text) > ask.end:
+		r.kind = Failure
+	}
+	return s
+}
+
+// missesAsked is for how many keys that nobody knows a GET asks whether they exist after
+// one that does not: where one is missing, others may be. Without it, an empty answer has
+// to be asked for again.
+const missesAsked = 64
+
+// teach remembers how long the answer to a request of a batch was, of so many bytes.
+func (x *Express) teach(ask expressAsk, m *madeReply, bytes int) {
+	known := &x.w.cfg.answers.lengths
+	switch {
+	case ask.end == 0:
+		known.learn(ask.key, int64(bytes))
+	case m.text == "" && (m.kind == Null || !ask.exists):
+		known.learnMissing(ask.key)
+		x.misses = missesAsked
+	default:
+		known.learn(ask.key, int64(len(m.text)))
+		x.misses = max(0, x.misses-1)
+	}
+}
