@@ -149,7 +149,7 @@ func (s *Server) answerKey(ctx *fasthttp.RequestCtx, now *keyState, given condit
 		return nil
 	}
 	if r := now.request; r != nil && r.Held() > 0 {
-		s.answerLong(ctx, r, now.contentType, &longBody{results: []redis.Result{{Reply: r.Results[0].Reply.At(1)}}, raw: true})
+		s.answerLong(ctx, r, now.contentType, &longBody{results: []redis.Result{{Reply: now.reply}}, raw: true})
 		return nil
 	}
 	ctx.SetContentType(now.contentType)

@@ -55,6 +55,30 @@ func TestChangesOnRedisReachWatchersOfAnyNode(t *testing.T) {
 	prefix.next("reset")
 }
 
+// A long value is the same resource as a short one. No script reads it: that would keep
+// Redis busy for much longer.
+func TestALongValueIsReadAsAShortOne(t *testing.T) {
+	client, master := single(t)
+	addr, _, _ := serve(t, client)
+	c := keysClient{t, addr}
+	for i, value := range []string{"short", strings.Repeat("l", shortState), strings.Repeat("long", shortState), strings.Repeat("l", shortState+1)} {
+		tag := c.must([]int{201, 204, 204, 204}[i], "PUT", "/v1/keys/k", value, "Content-Type", "text/plain").header.Get("ETag")
+		got := c.must(200, "GET", "/v1/keys/k", "")
+		if got.body != value || got.header.Get("ETag") != tag || got.header.Get("Content-Type") != "text/plain" {
+			t.Errorf("of %d bytes %d are read, with %v", len(value), len(got.body), got.header)
+		}
+		c.must(304, "GET", "/v1/keys/k", "", "If-None-Match", tag)
+		c.must(200, "HEAD", "/v1/keys/k", "")
+		execs := strings.Contains(master.Do("INFO", "commandstats"), "cmdstat_exec:")
+		if long := len(value) > shortState; execs != long {
+			t.Errorf("of %d bytes: transactions are %v", len(value), execs)
+		}
+		master.Do("CONFIG", "RESETSTAT")
+	}
+	master.Do("SETRANGE", "limit", fmt.Sprint(65<<20), "x")
+	c.must(413, "GET", "/v1/keys/limit", "")
+}
+
 func TestAWatcherOutlivesAFailover(t *testing.T) {
 	cluster := redistest.Start(t, 2, 3)
 	client, err := redis.New(redis.Config{Sentinels: cluster.SentinelAddrs(), MasterName: redistest.MasterName, Username: redistest.Username, Password: redistest.Password, MinAcks: 1, Hold: 20 * time.Second})
