@@ -129,7 +129,7 @@ Without a stack file it runs the built-in default stack: two balancers on
 		fileFlag(g, c)
 	}
 	root.AddCommand(onStack...)
-	root.AddCommand(versionCommand(g), webCommand(g.getenv), filesCommand(g.getenv), tokenCommand(g), logWriterCommand(g))
+	root.AddCommand(versionCommand(g), webCommand(g.getenv), filesCommand(g.getenv), tokenCommand(g), logWriterCommand(g), fenceGuardCommand(g))
 	for _, c := range root.Commands() {
 		usageArgs(c)
 	}

@@ -47,6 +47,7 @@ var faults = []fault{
 	backupUnderLoad,
 	slowCommand, busyScript, busyWritingScript, hugeAnswer, hostileClient,
 	killSentinels, killHeld, killHeldMaster, killStalled, killLone, killRedis, killWebs, killMasterTwice,
+	killMasterAndSentinel, killMasterPauseSentinel, killMasterAndSupervisor,
 	switchoverKillSentinel, switchoverKillSupervisor,
 	cutMasterPort, cutHost, cutMaster, cutMasterHost, cutHalves, cutOneWay, cutOtherWay, flap, loseHost, loseMasterHost, fullDisk,
 }

@@ -41,8 +41,9 @@ type Standing struct {
 	Master bool
 	// MasterAddress is whom a replica follows.
 	MasterAddress string
-	// Linked is true for a replica whose link to its master is up.
-	Linked bool
+	// Linked is true for a replica whose link to its master is up, Idle for one that
+	// has not even begun to connect.
+	Linked, Idle bool
 	// Offset is the replication offset in bytes.
 	Offset int64
 }
@@ -157,4 +158,24 @@ func (a *Admin) Follow(ctx context.Context, master string) error {
 	}
 	_, err = a.do(ctx, "REPLICAOF", host, port)
 	return err
+}
+
+// Connect has a replica that is idle connect to the master that it follows at once. By
+// itself it tries once a second, and the first time up to a second after its start
+// (replicationCron in Redis 7.0). A master that it follows already would be passed over,
+// so it is given another one before, in the same transaction.
+func (a *Admin) Connect(ctx context.Context, master string) error {
+	host, port, err := net.SplitHostPort(master)
+	if err != nil {
+		return err
+	}
+	b := a.link.B()
+	for _, r := range a.link.DoMulti(ctx,
+		b.Arbitrary("MULTI").Build(), b.Arbitrary("REPLICAOF", host, "0").Build(),
+		b.Arbitrary("REPLICAOF", host, port).Build(), b.Arbitrary("EXEC").Build()) {
+		if err := r.Error(); err != nil {
+			return fmt.Errorf("have %s connect to its master: %w", a.link.addr, err)
+		}
+	}
+	return nil
 }

@@ -207,7 +207,7 @@ func parseRole(answer []rueidis.RedisMessage) (s Standing, replicas []replicaVie
 		host, _ := answer[1].ToString()
 		port, _ := answer[2].AsInt64()
 		state, _ := answer[3].ToString()
-		s.MasterAddress, s.Linked = joinPort(host, port), state == "connected"
+		s.MasterAddress, s.Linked, s.Idle = joinPort(host, port), state == "connected", state == "connect"
 		s.Offset, _ = answer[4].AsInt64()
 		return s, nil, true
 	}

@@ -3,7 +3,9 @@ package redis
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,9 +65,26 @@ func (a *Admin) Setting(ctx context.Context, name string) (string, error) {
 	return values[name], nil
 }
 
-// Priorities returns the replica-priority that a Sentinel last heard of each
-// replica of a master, by address.
-func (a *Admin) Priorities(ctx context.Context, master string) (map[string]int, error) {
+// KnownReplica is what a Sentinel last heard of a replica.
+type KnownReplica struct {
+	Priority int // replica-priority
+	// Eligible is true when the Sentinel could promote it now (sentinelSelectSlave in
+	// Redis 7.0): it is connected, was not silent, and told of itself lately.
+	Eligible bool
+	// InfoAge is how long ago it last replied to INFO.
+	InfoAge time.Duration
+}
+
+// Limits within which a replica is eligible. Sentinel's own are longer with any
+// periods that the supervisor sets but the shortest.
+const (
+	eligiblePing = time.Second
+	eligibleInfo = 1500 * time.Millisecond
+)
+
+// KnownReplicas returns what a Sentinel knows of each replica of a master, by
+// address (SENTINEL REPLICAS).
+func (a *Admin) KnownReplicas(ctx context.Context, master string) (map[string]KnownReplica, error) {
 	r, err := a.do(ctx, "SENTINEL", "REPLICAS", master)
 	if err != nil {
 		return nil, err
@@ -74,17 +93,52 @@ func (a *Admin) Priorities(ctx context.Context, master string) (map[string]int, 
 	if err != nil {
 		return nil, fmt.Errorf("SENTINEL REPLICAS at %s: %w", a.link.addr, err)
 	}
-	priorities := map[string]int{}
+	known := map[string]KnownReplica{}
 	for _, replica := range replicas {
 		about, err := replica.AsStrMap()
 		if err != nil {
 			return nil, fmt.Errorf("SENTINEL REPLICAS at %s: %w", a.link.addr, err)
 		}
-		if n, err := strconv.Atoi(about["slave-priority"]); err == nil {
-			priorities[net.JoinHostPort(about["ip"], about["port"])] = n
+		if priority, err := strconv.Atoi(about["slave-priority"]); err == nil {
+			known[net.JoinHostPort(about["ip"], about["port"])] = KnownReplica{priority, eligible(about), milliseconds(about["info-refresh"])}
 		}
 	}
-	return priorities, nil
+	return known, nil
+}
+
+func eligible(about map[string]string) bool {
+	flags := strings.Split(about["flags"], ",")
+	for _, bad := range []string{"s_down", "o_down", "disconnected"} {
+		if slices.Contains(flags, bad) {
+			return false
+		}
+	}
+	return about["slave-priority"] != "0" && milliseconds(about["last-ok-ping-reply"]) <= eligiblePing && milliseconds(about["info-refresh"]) <= eligibleInfo
+}
+
+// milliseconds is a number of a Sentinel's as a duration; what is none is very long.
+func milliseconds(number string) time.Duration {
+	ms, err := strconv.ParseInt(number, 10, 32)
+	if err != nil {
+		return math.MaxInt64
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// History returns the id of the history of writes that a node has or takes part in. The
+// offsets of two nodes can be compared only where it is the same (manual, INFO,
+// master_replid).
+func (a *Admin) History(ctx context.Context) (string, error) {
+	about, err := a.info(ctx, "replication")
+	if err != nil {
+		return "", err
+	}
+	_, id, _ := strings.Cut(about, "master_replid:")
+	id, _, found := strings.Cut(id, "\r\n")
+	if !found {
+		return "", fmt.Errorf("INFO replication at %s: unexpected answer", a.link.addr)
+	}
+	return id, nil
 }
 
 // Tilted reports whether a Sentinel does not act: for 30 s after its clock jumped or it
@@ -122,4 +176,46 @@ func (a *Admin) DropUser(ctx context.Context, user string) error {
 func (a *Admin) SetSentinel(ctx context.Context, master, option, value string) error {
 	_, err := a.do(ctx, "SENTINEL", "SET", master, option, value)
 	return err
+}
+
+// SentinelID returns the id by which a Sentinel votes and is voted for.
+func (a *Admin) SentinelID(ctx context.Context) (string, error) {
+	r, err := a.do(ctx, "SENTINEL", "MYID")
+	if err != nil {
+		return "", err
+	}
+	return r.ToString()
+}
+
+// Vote is the last vote of a Sentinel about a master: which Sentinel shall lead a
+// failover, and in which epoch. A Sentinel votes once in an epoch.
+type Vote struct {
+	Leader string // a SentinelID; "*": it has never voted
+	Epoch  int64
+}
+
+// AskVote asks a Sentinel to vote for another one, or itself, as the leader of a
+// failover of the master at an address in an epoch, as Sentinels ask each other, and
+// returns its last vote, which is another one where it has voted in that epoch or
+// knows of a later one. One that votes for another Sentinel begins no failover by
+// itself for twice the failover time-out. In epoch 0 it is only asked for its last
+// vote (sentinelVoteLeader in Redis 7.0).
+func (a *Admin) AskVote(ctx context.Context, master string, epoch int64, leader string) (Vote, error) {
+	host, port, err := net.SplitHostPort(master)
+	if err != nil {
+		return Vote{}, err
+	}
+	r, err := a.do(ctx, "SENTINEL", "IS-MASTER-DOWN-BY-ADDR", host, port, strconv.FormatInt(epoch, 10), leader)
+	if err != nil {
+		return Vote{}, err
+	}
+	answer, err := r.ToArray()
+	if err != nil || len(answer) != 3 {
+		return Vote{}, fmt.Errorf("SENTINEL IS-MASTER-DOWN-BY-ADDR at %s: unexpected answer", a.link.addr)
+	}
+	var vote Vote
+	if vote.Leader, err = answer[1].ToString(); err == nil {
+		vote.Epoch, err = answer[2].AsInt64()
+	}
+	return vote, err
 }

@@ -99,15 +99,11 @@ func (s *Supervisor) logWriter() (*process.Process, error) {
 	if writer := s.runningLogWriter(); writer != nil {
 		return writer, nil
 	}
-	// Its own words, such as a crash: a few lines, which it cannot store itself.
-	words, err := private.Open(s.dir.path("logs", LogWriterCommand+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND)
+	words, err := s.ownWords(LogWriterCommand)
 	if err != nil {
 		return nil, err
 	}
 	defer words.Close()
-	if info, err := words.Stat(); err == nil && info.Size() > writerWords {
-		_ = words.Truncate(0) // better than a log without an end
-	}
 	writer, err := process.Start(process.Spec{
 		Path: s.cfg.Self, Args: []string{LogWriterCommand, "--state", string(s.dir)},
 		Env: inherited(s.cfg.Environ, plan.Self), Dir: string(s.dir), Output: words,
@@ -121,6 +117,19 @@ func (s *Supervisor) logWriter() (*process.Process, error) {
 
 // writerWords is how much the log writer may say of itself.
 const writerWords = 1 << 20 // bytes
+
+// ownWords opens the file for the own words of a process that helps the supervisor, such
+// as a crash: a few lines, which the log writer does not store.
+func (s *Supervisor) ownWords(command string) (*os.File, error) {
+	words, err := private.Open(s.dir.path("logs", command+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := words.Stat(); err == nil && info.Size() > writerWords {
+		_ = words.Truncate(0) // better than a log without an end
+	}
+	return words, nil
+}
 
 // runningLogWriter is the log writer of a supervisor before; nil: none runs.
 func (s *Supervisor) runningLogWriter() *process.Process {

@@ -93,6 +93,9 @@ type node struct {
 	// enlisting is true from when an application's node is up until the balancers
 	// know: they send it nothing before.
 	enlisting bool
+	// connected is true when this process, a replica, was told to connect to its
+	// master.
+	connected bool
 
 	shown   NodeStatus // as it was last published
 	written record     // as it was last written, by whichever supervisor
@@ -218,11 +221,15 @@ func (n *node) tick(ctx context.Context, probes chan<- probeResult) {
 	case !n.probing && n.want == wantUp:
 		n.probing = true
 		proc, limit := n.proc, n.probeLimit()
+		fresh := n.upSince.IsZero() && !n.began.IsZero() && !n.connected
 		n.sup.tasks.Go(func() {
 			began := time.Now()
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
 			r := n.sup.probe(ctx, *n.spec())
+			if r.idle != "" && fresh {
+				r.connected = n.sup.connect(ctx, n.spec().Node, r.idle)
+			}
 			r.proc, r.began = proc, began
 			probes <- r // buffered, and one at a time
 		})
@@ -441,7 +448,7 @@ func (n *node) ended() {
 		n.deadAt = time.Now()
 		// Whoever looks after a host that is away would not know of it.
 		if !n.sup.stopping.Load() && !away(*n.spec()) {
-			n.sup.hurry()
+			n.sup.redisEnded(n.spec().Node)
 		}
 	}
 	// Its last words are its own, and no beginning of what the next one says.
@@ -452,7 +459,7 @@ func (n *node) ended() {
 	}
 	n.detail = n.proc.Exit()
 	n.takeNext()
-	n.proc, n.seen, n.killAt, n.upSince, n.enlisting, n.cut = nil, nil, time.Time{}, time.Time{}, false, false
+	n.proc, n.seen, n.killAt, n.upSince, n.enlisting, n.cut, n.connected = nil, nil, time.Time{}, time.Time{}, false, false, false
 	switch {
 	case n.want == wantDown:
 		n.state, n.detail = Down, ""

@@ -33,6 +33,10 @@ type probeResult struct {
 	ready  bool // it can serve
 	role   string
 	detail string // why it is not ready
+	// idle is the master that a replica has not begun to connect to; empty: none is.
+	idle string
+	// connected: it was told to.
+	connected bool
 }
 
 // probe asks a process whether it is well.
@@ -69,6 +73,9 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 			if st.Master {
 				r.role = "master"
 			} else if !st.Linked {
+				if st.Idle {
+					r.idle = st.MasterAddress
+				}
 				err = fmt.Errorf("not in step with its master %s yet", st.MasterAddress)
 			}
 		}
@@ -121,6 +128,7 @@ func (n *node) probed(r probeResult) {
 	if r.proc != n.proc || n.want != wantUp || !n.killAt.IsZero() {
 		return // about a process that is gone, or goes
 	}
+	n.connected = n.connected || r.connected
 	if r.role != "" {
 		role := r.role
 		n.sup.board.update(n.spec().Node, func(s *NodeStatus) { s.Role = role })
@@ -178,6 +186,18 @@ func (n *node) probed(r probeResult) {
 		n.proc.SignalGroup(syscall.SIGKILL)
 		n.hungFrom = time.Time{}
 	}
+}
+
+// connect has a replica that was just started connect to its master, which it would do
+// within a second by itself, and reports whether it was told to. Nobody changes the
+// master meanwhile.
+func (s *Supervisor) connect(ctx context.Context, node, master string) bool {
+	if !s.switching.TryLock() {
+		return false
+	}
+	defer s.switching.Unlock()
+	// It cannot while it loads its data.
+	return s.admin(node).Connect(ctx, master) == nil
 }
 
 // balancer is a client of a balancer's runtime socket.

@@ -49,7 +49,7 @@ func (s *Supervisor) settleRedis(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 
-	f := s.gather(ctx, time.Second)
+	f := s.gather(ctx, fenceLimit)
 	names := s.redisNames()
 	failed := make([]error, len(names))
 	var all sync.WaitGroup

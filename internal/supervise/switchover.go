@@ -3,7 +3,6 @@ package supervise
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -88,7 +87,7 @@ func (s *Supervisor) Switchover(ctx context.Context, to string) (_ Switched, err
 	if err != nil {
 		return Switched{}, err
 	}
-	w := &switchover{sup: s, from: from, to: heir, facts: f, log: s.log.With("from", from, "to", heir)}
+	w := s.newSwitchover(f, from, heir)
 	s.tally.switches(heir)
 	defer s.tally.ended()
 	w.log.Info("switchover begins")
@@ -115,21 +114,25 @@ func (s *Supervisor) redisNames() (names []string) {
 
 // switchover is one that is under way.
 type switchover struct {
-	sup      *Supervisor
-	from, to string
-	facts    facts
-	log      *slog.Logger
+	succession
 	fencedAt time.Time
 	// open is for how long the fence was lifted meanwhile.
 	open time.Duration
-	// promoted is true when to is the master; turned when from follows it.
-	promoted, turned bool
+	// turned is true when from follows the new master.
+	turned bool
 	// behind are replicas that did not take in all data while writes waited.
 	behind []string
 }
 
-func (w *switchover) admin(node string) *redis.Admin { return w.sup.admin(node) }
-func (w *switchover) address(node string) string     { return w.facts.Nodes[node] }
+func (s *Supervisor) newSwitchover(f facts, from, to string) *switchover {
+	w := &switchover{succession: succession{sup: s, from: from, to: to, facts: f, log: s.log.With("from", from, "to", to)}}
+	for _, name := range replicasOf(f, from) {
+		if f.Standings[name].Linked && w.admin(name) != nil {
+			w.inStep = append(w.inStep, name)
+		}
+	}
+	return w
+}
 
 // run carries the switchover out. What it changes for the time being it puts back,
 // whatever happens, and also when ctx has ended.
@@ -141,6 +144,11 @@ func (w *switchover) run(ctx context.Context) (waited time.Duration, err error) 
 	defer cancel()
 	defer context.AfterFunc(w.sup.ctx, cancel)()
 
+	endGuard, err := w.sup.startGuard()
+	if err != nil {
+		return 0, refused("the process that would lift the stop of writes, should this supervisor die, cannot be started: %v", err)
+	}
+	defer endGuard()
 	defer w.putBack()
 	leaders, err := w.steer(ctx)
 	if err != nil {
@@ -225,8 +233,8 @@ func (w *switchover) knows(ctx context.Context, sentinel string) (knows, leads b
 	if err != nil || view.Address != w.address(w.from) || view.Failing || view.Down {
 		return false, false
 	}
-	priorities, err := w.admin(sentinel).Priorities(ctx, w.sup.name())
-	if err != nil || priorities[w.address(w.to)] != preferred {
+	replicas, err := w.admin(sentinel).KnownReplicas(ctx, w.sup.name())
+	if err != nil || replicas[w.address(w.to)].Priority != preferred {
 		return false, false
 	}
 	tilted, err := w.admin(sentinel).Tilted(ctx)
@@ -265,7 +273,7 @@ func (w *switchover) awaitSameData(ctx context.Context) error {
 		return fmt.Errorf("%s is not the master any more: the Sentinels were faster", w.from)
 	}
 
-	replicas := append(w.others(), w.to)
+	replicas := w.inStep
 	has := make([]bool, len(replicas))
 	var all sync.WaitGroup
 	for i, name := range replicas {
@@ -306,25 +314,6 @@ func (w *switchover) askForFailover(ctx context.Context, leaders []string) (err 
 	return err
 }
 
-func (w *switchover) askOne(ctx context.Context, sentinel string) error {
-	ctx, cancel := context.WithTimeout(ctx, fenceLimit/2)
-	defer cancel()
-	if err := w.admin(sentinel).Failover(ctx, w.sup.name()); err != nil {
-		return fmt.Errorf("ask %s for the failover: %w", sentinel, err)
-	}
-	return nil
-}
-
-// others are the replicas that were in step, without the successor.
-func (w *switchover) others() (names []string) {
-	for _, name := range replicasOf(w.facts, w.from) {
-		if name != w.to && w.facts.Standings[name].Linked && w.admin(name) != nil {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 // awaitPromotion waits until the successor says that it is the master. Writes go
 // on at the old one when that takes too long; it may still come about.
 func (w *switchover) awaitPromotion(ctx context.Context) error {
@@ -349,35 +338,6 @@ func (w *switchover) awaitPromotion(ctx context.Context) error {
 		w.log.Warn("cannot stop the writes at the old master", "node", w.from, "error", err)
 	}
 	return nil
-}
-
-// becomesMaster waits until a replica says that it is the master. That may be
-// another than the successor, where the Sentinels have just lost sight of it: then
-// that one is the successor.
-func (w *switchover) becomesMaster(ctx context.Context, limit time.Duration) bool {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	replicas := append(w.others(), w.to)
-	found := make(chan string, len(replicas))
-	for _, name := range replicas {
-		w.sup.tasks.Go(func() {
-			if within(ctx, limit, switchPoll, func(ctx context.Context) bool {
-				st, err := w.admin(name).Standing(ctx)
-				return err == nil && st.Master
-			}) {
-				found <- name
-			}
-		})
-	}
-	select {
-	case name := <-found:
-		if name != w.to {
-			w.log.Warn("the Sentinels promoted another replica", "node", name)
-		}
-		w.to, w.promoted = name, true
-	case <-ctx.Done():
-	}
-	return w.promoted
 }
 
 // turnOthers has the other replicas follow the new master, and then the old master.
@@ -409,19 +369,6 @@ func (w *switchover) turnOthers(ctx context.Context) {
 	if err := w.admin(w.from).Unpause(ctx); err != nil {
 		w.log.Warn("cannot end the pause of the old master; it ends by itself", "node", w.from, "error", err)
 	}
-}
-
-// turn has a node follow the new master.
-func (w *switchover) turn(ctx context.Context, node string) error {
-	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
-	defer cancel()
-	return w.admin(node).Follow(ctx, w.address(w.to))
-}
-
-// follows reports whether a node is in step with the new master.
-func (w *switchover) follows(ctx context.Context, name string) bool {
-	st, err := w.admin(name).Standing(ctx)
-	return err == nil && !st.Master && st.Linked && st.MasterAddress == w.address(w.to)
 }
 
 // verify waits until a majority of the Sentinels names the new master and every

@@ -25,9 +25,14 @@ func ofCluster(t *testing.T, c *redistest.Cluster) *Supervisor {
 		s.nodes[name], s.admins[name] = newNode(s, p), redis.NewAdmin(server.Addr, "", "")
 		t.Cleanup(s.admins[name].Close)
 	}
+	for _, n := range s.nodes {
+		if n.spec().Kind == plan.Sentinel {
+			s.host.Processes = append(s.host.Processes, *n.spec())
+		}
+	}
 	s.board = newBoard(plan.Plan{Hosts: []plan.Host{s.host}})
 	for _, p := range s.host.Processes {
-		if p.Kind == plan.Redis {
+		if p.Kind != plan.Web {
 			s.board.update(p.Node, func(n *NodeStatus) { n.State, n.PID = Up, 1 })
 		}
 	}
@@ -47,7 +52,7 @@ func TestASwitchoverGoesOnBesideFaults(t *testing.T) {
 		from, to, err = chooseSuccessor(f, "redis-2")
 		return err == nil && len(f.Views) == 3 && len(replicasOf(f, "redis-1")) == 2
 	})
-	w := &switchover{sup: s, from: from, to: to, facts: f, log: s.log}
+	w := s.newSwitchover(f, from, to)
 	setting := func(node int, name string) string {
 		_, value, _ := strings.Cut(c.Nodes[node].Do("CONFIG", "GET", name), name)
 		return strings.TrimSpace(value)

@@ -1,0 +1,20 @@
+package drill
+
+import (
+	"context"
+	"time"
+
+	"holdfast/internal/history"
+)
+
+// takenOver is promised where what replaces the master is struck in the middle of
+// it.
+var takenOver = history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 5 * time.Second}
+
+var killMasterAndSupervisor = fault{
+	name: "kill-master-and-supervisor", about: "SIGKILL to the Redis master, and in the middle of the failover to the supervisor, which began it; the next one follows after a second",
+	double: true, needs: needFailover, promise: takenOver,
+	strike: func(ctx context.Context, s *scene) error {
+		return s.killAndAmid(ctx, func(ctx context.Context) error { return restartSupervisor.strike(ctx, s) })
+	},
+}

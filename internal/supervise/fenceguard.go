@@ -1,0 +1,120 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/redis"
+)
+
+// The fence of a switchover does not end by itself, as a pause does. A supervisor that
+// dies behind it would leave a master that refuses writes until the next one comes. So
+// each switchover has a guard: a process of its own, started before the fence, which puts
+// the settings back when the supervisor has ended.
+
+// FenceGuardCommand is the hidden subcommand of this program that is the guard.
+const FenceGuardCommand = "fence-guard"
+
+// guardLimit is how long a guard tries, after its supervisor's end: longer than the
+// Sentinels take to turn an old master.
+const guardLimit = 30 * time.Second
+
+// startGuard starts the guard of a switchover, and returns what ends it.
+func (s *Supervisor) startGuard() (end func(), err error) {
+	words, err := s.ownWords(FenceGuardCommand)
+	if err != nil {
+		return nil, err
+	}
+	defer words.Close()
+	guard, err := process.Start(process.Spec{
+		Path: s.cfg.Self, Args: []string{FenceGuardCommand, "--state", string(s.dir), strconv.Itoa(os.Getpid())},
+		Env: inherited(s.cfg.Environ, plan.Self), Dir: string(s.dir), Output: words,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = guard.SignalGroup(syscall.SIGKILL) }, nil
+}
+
+// settlerOf is a supervisor that can settle what a switchover left, and no more. It
+// has what the last one wrote down, and no lock: the next one may be at work.
+func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
+	s := &Supervisor{dir: dir(stateDir), log: log, nodes: map[string]*node{}, admins: map[string]*redis.Admin{}}
+	var err error
+	if s.kept, err = s.dir.readKept(); err != nil {
+		return nil, err
+	}
+	s.ctx, s.halt = context.WithCancel(context.Background())
+	s.plan.Name = s.kept.Redis.Watch
+	for name, address := range s.kept.Redis.Addresses {
+		p := plan.Process{Node: name, Kind: plan.Redis, Address: address}
+		if isSentinel(name) {
+			p.Kind = plan.Sentinel
+			s.cfg.Stack.Redis.Sentinels++
+		} else {
+			s.cfg.Stack.Redis.Replicas++
+		}
+		s.host.Processes = append(s.host.Processes, p)
+		s.nodes[name], s.admins[name] = newNode(s, p), redis.NewAdmin(address, "operator", s.kept.Secrets.Operator)
+	}
+	s.cfg.Stack.Redis.Replicas-- // one is the master
+	s.board = newBoard(plan.Plan{Hosts: []plan.Host{s.host}})
+	for name := range s.nodes {
+		if r, err := s.dir.readRecord(name); err == nil && process.Alive(r.Process) {
+			s.board.update(name, func(n *NodeStatus) { n.PID = r.Process.PID })
+		}
+	}
+	s.unsettled.Store(true)
+	return s, nil
+}
+
+// awaitEnd waits for the end of the process that started this one.
+func awaitEnd(ctx context.Context, parent int) {
+	if os.Getppid() != parent {
+		return // it has ended already
+	}
+	id, err := process.Identify(parent)
+	if err != nil {
+		return
+	}
+	p, err := process.Adopt(id)
+	if err != nil {
+		return
+	}
+	select {
+	case <-p.Done():
+	case <-ctx.Done():
+	}
+}
+
+// GuardFence waits until the process that started this one, a supervisor, has ended, and
+// then puts back what its switchover left at the redis nodes: a node that is the master
+// takes writes again, and one that was replaced does not before it is a replica.
+func GuardFence(ctx context.Context, stateDir string, supervisor int, log *slog.Logger) error {
+	if awaitEnd(ctx, supervisor); ctx.Err() != nil {
+		return nil
+	}
+	log.Warn("the supervisor has ended in the middle of a switchover: what that changed is put back", "pid", supervisor)
+	s, err := settlerOf(stateDir, log)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(ctx, guardLimit)
+	defer cancel()
+	settled := func() bool {
+		s.settleRedis(ctx)
+		return !s.unsettled.Load()
+	}
+	if !pollEvery(ctx, 20*time.Millisecond, settled) {
+		return fmt.Errorf("a switchover was left unfinished, and its settings could not be put back within %v", guardLimit)
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/process"
+	"holdfast/internal/redis/redistest"
+)
+
+// keptOf writes down what a guard reads of a cluster.
+func keptOf(t *testing.T, c *redistest.Cluster, s *Supervisor) {
+	t.Helper()
+	s.kept.Secrets.Operator = "secret"
+	for _, server := range append(c.Nodes[:len(c.Nodes):len(c.Nodes)], c.Sentinels...) {
+		if got := server.Do("ACL", "SETUSER", "operator", "on", ">secret", "~*", "&*", "+@all"); !strings.Contains(got, "OK") {
+			t.Fatal(got)
+		}
+	}
+	me, err := process.Identify(os.Getpid()) // which lives
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.kept.Redis = redisMemory{Watch: s.plan.Name, Addresses: map[string]string{}}
+	for name, n := range s.nodes {
+		if isRedis(name) || isSentinel(name) {
+			s.kept.Redis.Addresses[name] = n.spec().Address
+			if err := errors.Join(os.MkdirAll(s.dir.path("nodes", name), 0o700), s.dir.writeRecord(name, record{Process: me})); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := s.saveKept(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAFenceEndsWhenItsSupervisorHasDied(t *testing.T) {
+	t.Parallel()
+	c := redistest.Start(t, 1, 3)
+	s := ofWellCluster(t, c)
+	keptOf(t, c, s)
+	w := s.newSwitchover(s.gather(t.Context(), time.Second), "redis-1", "redis-2")
+	if err := w.fence(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Nodes[0].Do("SET", "k", "v"); !strings.Contains(got, "NOREPLICAS") {
+		t.Fatalf("behind the fence: %q", got)
+	}
+
+	// Nobody has this pid: so the supervisor has ended.
+	guarded := func() error { return GuardFence(t.Context(), string(s.dir), -1, s.log) }
+	if err := guarded(); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, soon, "the master takes writes", func() bool {
+		return strings.Contains(c.Nodes[0].Do("SET", "k", "v"), "OK")
+	})
+
+	// One beside another master takes none before it is a replica.
+	if err := w.fence(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.Nodes[1].Do("REPLICAOF", "NO", "ONE")
+	done := make(chan error, 1)
+	go func() { done <- guarded() }()
+	redistest.Eventually(t, soon, "the guard is done, and the master of before a replica", func() bool {
+		if got := c.Nodes[0].Do("SET", "k", "v"); strings.Contains(got, "OK") && strings.Contains(c.Nodes[1].Do("ROLE"), "master") {
+			t.Errorf("it takes writes beside another master: %q", got)
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+func TestAGuardWhoseSupervisorLivesDoesNothing(t *testing.T) {
+	t.Parallel()
+	s, _ := oneNode(t, "true")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := GuardFence(ctx, string(s.dir), os.Getppid(), s.log); err != nil {
+		t.Errorf("a guard that is not needed any more: %v", err)
+	}
+}

@@ -1,0 +1,83 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"holdfast/internal/redis"
+)
+
+// succession is what a switchover and the failover of a dead master have in common:
+// one redis node takes the place of another as the master.
+type succession struct {
+	sup      *Supervisor
+	from, to string
+	// facts are from before anything was changed.
+	facts facts
+	log   *slog.Logger
+	// inStep are the replicas that have the master's data, the successor among them.
+	inStep []string
+	// promoted is true when to is the master.
+	promoted bool
+}
+
+func (w *succession) admin(node string) *redis.Admin { return w.sup.admin(node) }
+func (w *succession) address(node string) string     { return w.facts.Nodes[node] }
+
+// others are the replicas that were in step, without the successor.
+func (w *succession) others() []string {
+	return slices.DeleteFunc(slices.Clone(w.inStep), func(name string) bool { return name == w.to })
+}
+
+func (w *succession) askOne(ctx context.Context, sentinel string) error {
+	ctx, cancel := context.WithTimeout(ctx, fenceLimit/2)
+	defer cancel()
+	if err := w.admin(sentinel).Failover(ctx, w.sup.name()); err != nil {
+		return fmt.Errorf("ask %s for the failover: %w", sentinel, err)
+	}
+	return nil
+}
+
+// becomesMaster waits until a replica says that it is the master. That may be
+// another than the successor, where the Sentinels have just lost sight of it: then
+// that one is the successor.
+func (w *succession) becomesMaster(ctx context.Context, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	found := make(chan string, len(w.inStep))
+	for _, name := range w.inStep {
+		w.sup.tasks.Go(func() {
+			if within(ctx, limit, switchPoll, func(ctx context.Context) bool {
+				st, err := w.admin(name).Standing(ctx)
+				return err == nil && st.Master
+			}) {
+				found <- name
+			}
+		})
+	}
+	select {
+	case name := <-found:
+		if w.to != "" && name != w.to {
+			w.log.Warn("the Sentinels promoted another replica", "node", name)
+		}
+		w.to, w.promoted = name, true
+	case <-ctx.Done():
+	}
+	return w.promoted
+}
+
+// turn has a node follow the new master.
+func (w *succession) turn(ctx context.Context, node string) error {
+	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
+	defer cancel()
+	return w.admin(node).Follow(ctx, w.address(w.to))
+}
+
+// follows reports whether a node is in step with the new master.
+func (w *succession) follows(ctx context.Context, name string) bool {
+	st, err := w.admin(name).Standing(ctx)
+	return err == nil && !st.Master && st.Linked && st.MasterAddress == w.address(w.to)
+}
