@@ -13,8 +13,8 @@ import (
 // every default has some thousands.
 const maxRequest = 8 << 20
 
-// ErrInterrupted says that the supervisor was gone before a change had ended. The next
-// one goes on with it.
+// ErrInterrupted is the error of a change whose supervisor was gone before its end. The
+// next supervisor goes on with it.
 var ErrInterrupted = errors.New("the supervisor is gone in the middle of the change; the next 'holdfast up' goes on with it")
 
 // changeLine is one line of the answer to a change: an event, and at last the result.

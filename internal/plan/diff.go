@@ -86,8 +86,8 @@ func filesOf(h Host, node string) map[string]string {
 func builderNode(name string) node { return node{name: name} }
 
 // Essence is what a process is started with. A process with the same essence and the
-// same files needs no restart: what is left out the supervisor alone goes by, or it
-// counts from the next start on.
+// same files needs no restart. Left out is what only the supervisor uses, and what may
+// wait for the next start.
 func (p Process) Essence() Process {
 	p.Probe, p.Start, p.Stage, p.StopSignal, p.Grace = Probe{}, 0, 0, "", 0
 	p.Env = slices.DeleteFunc(slices.Clone(p.Env), func(v string) bool {
@@ -130,7 +130,7 @@ func (c *NodeChange) compare(old, now Process, oldFiles, newFiles map[string]str
 	c.Causes = causes(now, append(parts, files...), differences)
 }
 
-// samePlan reports whether the supervisor goes by the same values, too.
+// samePlan reports whether what the supervisor uses is the same, too.
 func samePlan(a, b Process) bool {
 	return a.Probe == b.Probe && a.Start == b.Start && a.Stage == b.Stage && a.StopSignal == b.StopSignal && a.Grace == b.Grace &&
 		slices.Equal(a.Env, b.Env) && slices.Equal(a.Soft, b.Soft)

@@ -29,7 +29,7 @@ type Step struct {
 //  6. Balancers that have to be started anew, and those that go.
 //  7. The nodes of applications that go: no balancer knows them any more.
 //  8. Sentinels, Redis: each alone. (Package supervise puts the master last.)
-//  9. Users of Redis that nobody is any more.
+//  9. Redis and Sentinels lose the users of programs that are gone.
 //
 // forced are nodes that are started anew although nothing about them has changed.
 func Steps(changes []NodeChange, now stack.Stack, forced []string) []Step {
@@ -149,7 +149,7 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 	var all []string
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	if old.Name != now.Name {
-		add("name: the stack is called %s, and its state directory and Sentinels go by that; take it down, and stand the other one up", old.Name)
+		add("name: the stack is called %s, and its state directory and its Sentinels have that name; take it down, and start the other one", old.Name)
 	}
 	if old.Entry.Listen != now.Entry.Listen {
 		add("entry.listen: the clients at %s would be refused from one moment to the other; take the stack down, and up again", old.Entry.Listen)

@@ -115,7 +115,7 @@ type Result struct {
 	Of    int `json:"of"`
 }
 
-// BusyError says that another change is under way.
+// BusyError is the error of a change that comes while another one is under way.
 type BusyError struct{ Change ChangeStatus }
 
 func (e *BusyError) Error() string {
@@ -179,8 +179,8 @@ func (c *changing) keep(r Result) {
 	}
 }
 
-// status is the change that is under way, and the last one where it was stopped; nil:
-// none is, or was.
+// status returns the change that is under way, or nil, and the last change if it was
+// stopped, or nil.
 func (c *changing) status() (*ChangeStatus, *Result) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -93,9 +93,9 @@ func (d dir) anyAlive() bool {
 	})
 }
 
-// layoutNow is what the supervisor was given: the stack file with what was said at
-// run time, planned. When nodes run, what they run as comes first, and the file
-// becomes a change of that, see beginAtStart.
+// findRunning makes the plan of the stack file and of what was said at run time. Where
+// nodes run, what they run as is carried out first, and the file becomes a change of
+// that: see changeAtStart.
 func (s *Supervisor) findRunning() error {
 	r, file, known, err := s.dir.readRunning()
 	if err != nil {

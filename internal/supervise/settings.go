@@ -59,7 +59,7 @@ func (x *stepper) give(ctx context.Context, settings *plan.Settings) error {
 	return nil
 }
 
-// dropUsers removes users that nobody is any more.
+// dropUsers removes the users of programs that are gone.
 func (x *stepper) dropUsers(ctx context.Context, settings *plan.Settings) error {
 	ctx, cancel := context.WithTimeout(ctx, settingLimit)
 	defer cancel()

@@ -247,8 +247,8 @@ func (c *changeRun) say(e Event) {
 	}
 }
 
-// takeQuiet gives what the supervisor alone goes by to the nodes that were not
-// touched, such as for how long one may take to end.
+// takeQuiet gives the nodes that were not touched what only the supervisor uses, such
+// as for how long a node may take to end.
 func (c *changeRun) takeQuiet(ctx context.Context) error {
 	s := c.sup
 	final, err := s.planned(c.final, c.final.overrides.On(c.final.file))
@@ -269,7 +269,7 @@ func (c *changeRun) takeQuiet(ctx context.Context) error {
 	return nil
 }
 
-// setStack has the supervisor go by another stack.
+// setStack gives the supervisor another stack.
 func (s *Supervisor) setStack(of stack.Stack) {
 	s.mu.Lock()
 	s.cfg.Stack = of
