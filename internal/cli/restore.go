@@ -152,7 +152,7 @@ func restoredText(done supervise.Restored, runs bool) string {
 	}
 	fmt.Fprintf(&b, "%s as of %s", keys, done.Manifest.Begun.Local().Format("2006-01-02 15:04:05"))
 	if runs {
-		fmt.Fprintf(&b, " are there; the master is %s. Requests waited for %.1f s.\n", done.Node, float64(done.Stopped)/1000)
+		fmt.Fprintf(&b, " are there; the master is %s. Requests waited for %.1f s at most.\n", done.Node, float64(done.Stopped)/1000)
 	} else {
 		b.WriteString(" are in their place; 'holdfast up' starts with them.\n")
 	}

@@ -64,7 +64,8 @@ type Restored struct {
 	Node     string          `json:"node"`
 	// Aside is where the data lies that was there before; empty: there was none.
 	Aside string `json:"aside,omitempty"`
-	// Stopped is how long no node took requests, in milliseconds; 0: none ran.
+	// Stopped is how long it took from the stop of Redis until every node was up
+	// again, in milliseconds; 0: none ran. No request waited for longer.
 	Stopped int64 `json:"stopped_ms,omitempty"`
 }
 
