@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -150,6 +151,9 @@ func printChangePlan(w io.Writer, g *globals, p supervise.ChangePlan) {
 		action, why := n.Action, strings.Join(n.Causes, ", ")
 		if forced[n.Node] && action != plan.Restart {
 			action, why = plan.Restart, "it was asked for"
+			if slices.Contains(p.Replaced, n.Node) {
+				why = "the file of its program was replaced"
+			}
 		}
 		if n.Moves() {
 			why += " (from " + n.From + ")"

@@ -76,6 +76,12 @@ func (g *globals) remark(n supervise.NodeStatus) string {
 	if n.Detail != "" {
 		return g.detail(n)
 	}
+	if n.Drained {
+		return "drained: the balancers send it no requests; " + g.command("undrain "+n.Name) + " puts it back"
+	}
+	if n.Outdated != "" && n.Excluded == "" {
+		return quote.Line(n.Outdated)
+	}
 	return quote.Line(n.Excluded)
 }
 

@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -11,46 +13,106 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// nodeCommands are the commands that act on one node: one shape, six verbs.
+// nodeCommands are the commands that act on nodes: one shape, six verbs.
 func nodeCommands(g *globals) []*cobra.Command {
 	verbs := []struct {
 		action      supervise.Action
 		done, short string
 	}{
-		{supervise.ActStart, "up", "Start a node that was stopped or has failed"},
-		{supervise.ActStop, "down", "Stop a node; it stays down until it is started"},
-		{supervise.ActRestart, "up again", "Stop a node and start it again"},
-		{supervise.ActKill, "killed; the supervisor starts it again", "Kill a node (SIGKILL), as a crash would"},
-		{supervise.ActPause, "paused", "Pause a node (SIGSTOP), as a hang would"},
-		{supervise.ActResume, "resumed", "Let a paused node go on (SIGCONT)"},
+		{supervise.ActStart, "up", "Start nodes that were stopped or have failed"},
+		{supervise.ActStop, "down", "Stop nodes; they stay down until they are started"},
+		{supervise.ActRestart, "up again", "Stop nodes and start them again; of an application, one after the other"},
+		{supervise.ActKill, "killed; the supervisor starts it again", "Kill nodes (SIGKILL), as a crash would"},
+		{supervise.ActPause, "paused", "Pause nodes (SIGSTOP), as a hang would"},
+		{supervise.ActResume, "resumed", "Let paused nodes go on (SIGCONT)"},
 	}
 	var commands []*cobra.Command
 	for _, v := range verbs {
-		commands = append(commands, &cobra.Command{
-			Use:   string(v.action) + " NODE",
+		c := &cobra.Command{
+			Use:   string(v.action) + " NODE...",
 			Short: v.short,
-			Args:  cobra.ExactArgs(1),
+			Args:  cobra.MinimumNArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				if err := act(cmd.Context(), g, args[0], v.action); err != nil {
-					return err
-				}
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is %s\n", args[0], v.done)
-				return err
+				return actOnAll(cmd.Context(), g, args, v.action, v.done, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			},
-			ValidArgsFunction: func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-				return nodeNames(cmd.Context(), g), cobra.ShellCompDirectiveNoFileComp
+			ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+				names := nodeNames(cmd.Context(), g)
+				return slices.DeleteFunc(names, func(n string) bool { return slices.Contains(args, n) }), cobra.ShellCompDirectiveNoFileComp
 			},
-		})
+		}
+		if v.action == supervise.ActRestart {
+			c.Use = "restart NODE|APP..."
+			c.Long = `Stop nodes and start them again, one after the other. Each leaves rotation before it
+stops, and the Redis master hands over first.
+
+The name of an application stands for all of its nodes. They are started anew with
+the brake of 'holdfast rollout': the next follows when the last is in rotation and
+was well for rollout.settle; the first that is not ends it (exit code 1).`
+		}
+		commands = append(commands, c)
 	}
 	return commands
 }
 
-func act(ctx context.Context, g *globals, node string, action supervise.Action) error {
+// actOnAll carries an action out on nodes, one after the other. The first failure
+// ends it.
+func actOnAll(ctx context.Context, g *globals, names []string, action supervise.Action, done string, stdout, stderr io.Writer) error {
 	s, _, state, err := locate(g)
 	if err != nil {
 		return err
 	}
-	return nodeError(s.Name, control.NewClient(state).Do(ctx, node, action))
+	client := control.NewClient(state)
+	known, err := namesThere(ctx, client, names, action)
+	if err != nil {
+		return nodeError(s.Name, err)
+	}
+	for _, name := range names {
+		if nodes := known[name]; len(nodes) > 0 { // an application's
+			if err := carryOut(ctx, g, supervise.Request{Kind: "restart", Force: nodes}, stdout, stderr); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := client.Do(ctx, name, action); err != nil {
+			if ctx.Err() != nil {
+				return fmt.Errorf("interrupted: the supervisor may still %s %s; see %s", action, name, g.command("status"))
+			}
+			return nodeError(s.Name, err)
+		}
+		if _, err := fmt.Fprintf(stdout, "%s is %s\n", name, done); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// namesThere checks that all names are nodes before anything is done to one of them.
+// It returns the nodes of those that are applications, which can be restarted alone.
+func namesThere(ctx context.Context, client *control.Client, names []string, action supervise.Action) (nodesOf map[string][]string, err error) {
+	st, err := client.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	nodesOf = map[string][]string{}
+	var nodes []string
+	for _, n := range st.Nodes {
+		nodes = append(nodes, n.Name)
+		if n.App != "" {
+			nodesOf[n.App] = append(nodesOf[n.App], n.Name)
+		}
+	}
+	for _, name := range names {
+		_, isNode := st.Node(name)
+		switch {
+		case isNode:
+			delete(nodesOf, name)
+		case len(nodesOf[name]) > 0 && action != supervise.ActRestart:
+			return nil, usageError{fmt.Errorf("%s is an application: write which of its nodes to %s, such as %s", name, action, nodesOf[name][0])}
+		case len(nodesOf[name]) == 0:
+			return nil, usageError{&supervise.UnknownNodeError{Node: name, Nodes: nodes}}
+		}
+	}
+	return nodesOf, nil
 }
 
 // nodeNames are for the shell's completion: no answer is no harm.

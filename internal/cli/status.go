@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -76,14 +77,39 @@ func statusReader(g *globals) (func(context.Context) (supervise.Status, error), 
 func changes(g *globals, st supervise.Status) string {
 	var text strings.Builder
 	if c := st.Change; c != nil {
-		fmt.Fprintf(&text, "change under way: %s, since %s: %s\n", c.Kind, c.Began.Format(time.TimeOnly), c.At())
+		text.WriteString(g.say(fmt.Sprintf("change under way: %s, since %s: %s\n", c.Kind, c.Began.Format(time.TimeOnly), c.At())))
 	}
 	if r := st.Stopped; r != nil && st.Change == nil {
 		first, _, _ := strings.Cut(r.Why, "\n")
 		fmt.Fprintf(&text, "the last change (%s, at %s) was stopped: %s\n", r.Kind, r.Ended.Format(time.TimeOnly), quote.Line(first))
 	}
+	text.WriteString(atRunTime(st.RunTime))
 	if st.Differs {
 		text.WriteString(g.say("the stack file differs from what runs: 'holdfast apply --plan' shows how, 'holdfast apply' makes it so\n"))
+	}
+	return text.String()
+}
+
+// atRunTime is what was said of the stack while it ran, a line each. Drained nodes say
+// so themselves.
+func atRunTime(r *supervise.RunTime) string {
+	if r == nil {
+		return ""
+	}
+	var text strings.Builder
+	for _, app := range slices.Sorted(maps.Keys(r.Nodes)) {
+		fmt.Fprintf(&text, "said at run time: %s has %d nodes\n", app, r.Nodes[app])
+	}
+	for _, app := range slices.Sorted(maps.Keys(r.Programs)) {
+		p := r.Programs[app]
+		line := fmt.Sprintf("said at run time: %s runs %s", app, strings.Join(p.Command, " "))
+		if p.Dir != "" {
+			line += " in " + p.Dir
+		}
+		if len(p.Env) > 0 {
+			line += " with the variables " + strings.Join(p.Env, ", ")
+		}
+		text.WriteString(quote.Line(line) + "\n")
 	}
 	return text.String()
 }

@@ -162,7 +162,7 @@ func (s *Server) restore(w http.ResponseWriter, r *http.Request) {
 func answer(w http.ResponseWriter, done any, err error) {
 	var unknown *supervise.UnknownNodeError
 	switch {
-	case errors.As(err, &unknown):
+	case errors.As(err, &unknown), errors.As(err, new(*supervise.UnknownAppError)):
 		reply(w, http.StatusNotFound, problem{err.Error()})
 	case errors.As(err, new(*supervise.ReferenceError)):
 		reply(w, http.StatusBadRequest, problem{err.Error()})

@@ -3,6 +3,8 @@ package haproxy
 import (
 	"context"
 	"net"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -18,12 +20,18 @@ const (
 	stateBackend = 1
 	stateServer  = 3
 	stateAddress = 4
+	stateAdmin   = 6 // bits
 	statePort    = 18
 	stateColumns = 19
 )
 
+// disabledInFile is the bit of stateAdmin that a server has which the configuration
+// disables (SRV_ADMF_CMAINT in HAProxy's include/haproxy/server-t.h).
+const disabledInFile = 0x04
+
 // KeepStates is the server states without those of servers that a configuration does
 // not have at the same address: a state file's address wins over the configuration's.
+// A server that either configuration disables is left out, too: the new one decides.
 func KeepStates(states, config string) string {
 	has := configured(config)
 	var kept strings.Builder
@@ -35,7 +43,8 @@ func KeepStates(states, config string) string {
 			}
 			continue
 		}
-		if has[f[stateBackend]+"/"+f[stateServer]] == net.JoinHostPort(f[stateAddress], f[statePort]) {
+		admin, _ := strconv.Atoi(f[stateAdmin])
+		if admin&disabledInFile == 0 && has[f[stateBackend]+"/"+f[stateServer]] == net.JoinHostPort(f[stateAddress], f[statePort]) {
 			kept.WriteString(line)
 		}
 	}
@@ -50,7 +59,7 @@ func configured(config string) map[string]string {
 		switch f := strings.Fields(line); {
 		case len(f) >= 2 && f[0] == "backend":
 			backend = f[1]
-		case len(f) >= 3 && f[0] == "server":
+		case len(f) >= 3 && f[0] == "server" && !slices.Contains(f, "disabled"):
 			all[backend+"/"+f[1]] = strings.Trim(f[2], "'")
 		}
 	}

@@ -89,6 +89,7 @@ func builderNode(name string) node { return node{name: name} }
 // same files needs no restart. Left out is what only the supervisor uses, and what may
 // wait for the next start.
 func (p Process) Essence() Process {
+	p.Release = "" // its directory tells
 	p.Probe, p.Start, p.Stage, p.StopSignal, p.Grace = Probe{}, 0, 0, "", 0
 	p.Env = slices.DeleteFunc(slices.Clone(p.Env), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")

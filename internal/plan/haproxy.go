@@ -116,7 +116,10 @@ const maxQueued = 15 * time.Second
 // buffer (16 KB, of which it keeps 1 KB free) with a usual head before it.
 const buffered = 12 << 10
 
-type serverData struct{ Name, Address string }
+type serverData struct {
+	Name, Address string
+	Drained       bool // it gets no requests; see Machine.Drained
+}
 
 type tcpData struct {
 	Name, Listen string
@@ -305,14 +308,14 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 	case stack.Servers:
 		d.What = "servers that run elsewhere"
 		for i, address := range app.Servers {
-			d.Servers = append(d.Servers, serverData{name + "-" + strconv.Itoa(i+1), address})
+			d.Servers = append(d.Servers, serverData{Name: name + "-" + strconv.Itoa(i+1), Address: address})
 		}
 		// A name that does not resolve takes out its server, not all of us.
 		d.ServerLimits += " init-addr libc,none"
 	}
 	for _, n := range b.nodes {
 		if n.kind == Web && n.app == name {
-			d.Servers = append(d.Servers, serverData{n.name, b.address(n)})
+			d.Servers = append(d.Servers, serverData{n.name, b.address(n), b.machine.Drained[n.name]})
 		}
 	}
 	b.limit(&d, balancer, name, entry)
@@ -360,7 +363,7 @@ func (b builder) redisMaster(n node) *redisMasterData {
 	}
 	var servers []serverData
 	for _, r := range of(b.nodes, Redis) {
-		servers = append(servers, serverData{r.name, b.address(r)})
+		servers = append(servers, serverData{Name: r.name, Address: b.address(r)})
 	}
 	password := b.machine.Secrets.Balancer
 	any := redisBackendData{

@@ -254,6 +254,10 @@ func (b builder) app(n node, p *Process) {
 			p.Args = append(p.Args, stack.Expand(arg, lookIn(own)))
 		}
 		p.Dir = Resolve(home, app.Dir)
+		if app.Release != "" {
+			p.Release = app.Digest
+			env["HOLDFAST_RELEASE"] = app.Digest
+		}
 		if app.StopSignal != "" {
 			p.StopSignal = app.StopSignal
 		}

@@ -41,3 +41,52 @@ apps:
 		t.Errorf("env %q", p.Env)
 	}
 }
+
+func TestAProgramWithAReleaseRunsFromItsCopy(t *testing.T) {
+	s, _, err := stack.Parse("shop.yaml", []byte(`
+apps:
+  mine:
+    command: [bin/mine]
+    release: ./build
+    dir: data
+    nodes: 1
+redis: {enabled: false}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for digest, home := range map[string]string{"": "/srv/shop/build", "0123abcd": "/var/lib/holdfast/releases/mine/0123abcd"} {
+		app := s.Apps["mine"]
+		app.Digest = digest
+		s.Apps["mine"] = app
+		m := machine(s, "/var/lib/holdfast", Placeholders(s))
+		m.BaseDir = "/srv/shop"
+		p := mustMake(t, s, m).Hosts[0].Processes[0]
+		if string(p.Program) != home+"/bin/mine" || p.Dir != home+"/data" {
+			t.Errorf("with the release %q it runs %s in %s, want both in %s", digest, p.Program, p.Dir, home)
+		}
+	}
+}
+
+func TestADrainedNodeGetsNoRequests(t *testing.T) {
+	s, _, err := stack.Parse("shop.yaml", []byte("apps: {web: {kv: {}}}\ntcp: [{listen: '127.0.0.1:9001', app: web}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := machine(s, "/var/lib/holdfast", Placeholders(s))
+	m.Drained = map[string]bool{"web-2": true}
+	h := mustMake(t, s, m).Hosts[0]
+	text := h.Files[slices.IndexFunc(h.Files, func(f File) bool { return strings.HasSuffix(f.Path, "haproxy.cfg") })].Content
+	disabled := 0
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, " disabled") {
+			disabled++
+			if !strings.Contains(line, "server web-2 ") {
+				t.Errorf("disabled: %s", line)
+			}
+		}
+	}
+	if disabled != 2 { // at the HTTP entry and at layer 4; the third follows the first
+		t.Errorf("disabled in %d places:\n%s", disabled, text)
+	}
+}

@@ -104,6 +104,8 @@ type Process struct {
 	// Dir is the working directory; empty: the node's own, nodes/NODE in the
 	// state directory. Absolute otherwise.
 	Dir string `json:"dir,omitempty"`
+	// Release is the digest of the release that a program runs from; empty: none.
+	Release string `json:"release,omitempty"`
 	// Start is how long it may take to become ready; 0: as long as any.
 	Start time.Duration `json:"start,omitempty"`
 	// StopSignal asks it to end, by name (SIGTERM); after Grace it is killed.
@@ -165,6 +167,9 @@ type Machine struct {
 	Ports map[string]int
 	// Secrets has a password for each Redis user.
 	Secrets Secrets
+	// Drained are the applications' nodes that the balancers send nothing, although
+	// they may run.
+	Drained map[string]bool
 	// Replication is what is known of the Redis master; zero at the first boot.
 	Replication Replication
 }

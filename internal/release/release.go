@@ -77,7 +77,7 @@ func (s Store) Add(ctx context.Context, source string) (digest string, err error
 	manifest := manifestText(entries)
 	digest = digestOf(manifest)
 	if s.Check(digest) == nil {
-		return digest, s.touch(digest)
+		return digest, nil
 	}
 	if err := s.place(digest, target, manifest); err != nil {
 		return "", s.explain(source, err)
@@ -193,48 +193,35 @@ func (s Store) Check(digest string) error {
 	return nil
 }
 
-// List returns the releases, the one that was added last first.
+// List returns the releases.
 func (s Store) List() ([]string, error) {
 	found, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	added := map[string]time.Time{}
 	var digests []string
 	for _, f := range found {
-		digest, is := strings.CutSuffix(f.Name(), manifestEnd)
-		if info, err := f.Info(); is && err == nil && !strings.HasPrefix(digest, ".") {
+		if digest, is := strings.CutSuffix(f.Name(), manifestEnd); is && !strings.HasPrefix(digest, ".") {
 			digests = append(digests, digest)
-			added[digest] = info.ModTime()
 		}
 	}
-	slices.SortStableFunc(digests, func(a, b string) int { return added[b].Compare(added[a]) })
-	return digests, nil
+	return digests, err
 }
 
-// Prune removes all but the newest releases, and never one that is needed. Of two
-// numbers the larger counts: more may be needed than are to be kept.
-func (s Store) Prune(keep int, needed []string) error {
+// Prune removes the releases that are not needed any more.
+func (s Store) Prune(needed []string) error {
 	s.sweep()
 	digests, err := s.List()
 	if err != nil {
 		return err
 	}
-	left := len(digests)
-	for _, digest := range slices.Backward(digests) {
-		if left <= keep {
-			return nil
-		}
+	for _, digest := range digests {
 		if slices.Contains(needed, digest) {
 			continue
 		}
 		if err := s.remove(digest); err != nil {
 			return fmt.Errorf("remove the release %s: %w", digest, err)
 		}
-		left--
 	}
 	return nil
 }
@@ -255,12 +242,6 @@ func (s Store) remove(digest string) error {
 		return err
 	}
 	return removeAll(old)
-}
-
-// touch makes a release the newest one.
-func (s Store) touch(digest string) error {
-	now := time.Now()
-	return os.Chtimes(s.Path(digest)+manifestEnd, now, now)
 }
 
 // sweep removes what calls that were cut short have left. What cannot be removed

@@ -16,6 +16,9 @@ type Overrides struct {
 	// Programs are other programs than those of the file, by application; as a part
 	// of a change one without a command takes it back.
 	Programs map[string]Program `json:"programs,omitempty"`
+	// Releases are the digests of the copies that applications run from (App.Digest);
+	// as a part of a change "" takes it back.
+	Releases map[string]string `json:"releases,omitempty"`
 	// Drained are nodes that get no requests; as a part of a change false takes it
 	// back.
 	Drained map[string]bool `json:"drained,omitempty"`
@@ -23,9 +26,6 @@ type Overrides struct {
 
 // Program is what a rollout brought to an application.
 type Program struct {
-	// Release and Digest are as in App.
-	Release string            `json:"release,omitempty"`
-	Digest  string            `json:"digest,omitempty"`
 	Command []string          `json:"command"`
 	Dir     string            `json:"dir,omitempty"`
 	Env     map[string]string `json:"env,omitempty"`
@@ -41,7 +41,9 @@ func (o Overrides) On(s Stack) Stack {
 		}
 		if p, there := o.Programs[name]; there && app.Kind() == Command {
 			app.Command, app.Dir, app.Env = p.Command, p.Dir, p.Env
-			app.Release, app.Digest = p.Release, p.Digest
+		}
+		if app.Release != "" {
+			app.Digest = o.Releases[name]
 		}
 		s.Apps[name] = app
 	}
@@ -53,6 +55,7 @@ func (o Overrides) With(change Overrides) Overrides {
 	return Overrides{
 		Nodes:    merged(o.Nodes, change.Nodes, func(n int) bool { return n > 0 }),
 		Programs: merged(o.Programs, change.Programs, func(p Program) bool { return len(p.Command) > 0 }),
+		Releases: merged(o.Releases, change.Releases, func(digest string) bool { return digest != "" }),
 		Drained:  merged(o.Drained, change.Drained, func(yes bool) bool { return yes }),
 	}
 }
@@ -75,6 +78,9 @@ func (o Overrides) Rebase(old, now Stack) Overrides {
 	maps.DeleteFunc(out.Programs, func(name string, _ Program) bool {
 		was, is := old.Apps[name], now.Apps[name]
 		return is.Kind() != Command || !slices.Equal(was.Command, is.Command) || was.Dir != is.Dir || !maps.Equal(was.Env, is.Env)
+	})
+	maps.DeleteFunc(out.Releases, func(name string, _ string) bool {
+		return now.Apps[name].Release == "" || old.Apps[name].Release != now.Apps[name].Release
 	})
 	return out
 }

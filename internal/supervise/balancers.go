@@ -212,6 +212,9 @@ func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []
 	if len(wrong) > 0 {
 		return errors.Join(wrong...)
 	}
+	if err := s.checkReleases(final.stack()); err != nil {
+		return err
+	}
 	programs, err := findPrograms(final.host(), s.cfg.Self)
 	if err != nil {
 		return err

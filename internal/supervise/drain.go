@@ -119,6 +119,9 @@ func (s *Supervisor) enlist(ctx context.Context, node string) {
 		state = haproxy.Drain
 	}
 	// One that was adopted a moment ago may not be known to be up yet.
+	if s.drained(node) { // by its operator
+		return
+	}
 	for _, b := range s.runningBalancers(Starting) {
 		s.setServer(ctx, b, node, state)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -44,6 +45,11 @@ type Request struct {
 	Overrides stack.Overrides `json:"overrides,omitzero"`
 	// Force are nodes that are started anew although nothing about them changes.
 	Force []string `json:"force,omitempty"`
+	// Rollout is another version of an application's program.
+	Rollout *Rollout `json:"rollout,omitempty"`
+	// Anyway is true where a node is to be drained although no other one of its
+	// application serves.
+	Anyway bool `json:"anyway,omitempty"`
 	// Generation is the one that the request was made for; 0: any.
 	Generation int `json:"generation,omitempty"`
 }
@@ -55,6 +61,9 @@ type ChangePlan struct {
 	Nodes       []plan.NodeChange  `json:"nodes"`
 	// Steps are in order; of a change in several parts the groups go on counting.
 	Steps []plan.Step `json:"steps,omitempty"`
+	// Replaced are the nodes that are started anew because the file of their program
+	// was replaced.
+	Replaced []string `json:"replaced,omitempty"`
 	// Refused are the reasons why it would not begin.
 	Refused []string `json:"refused,omitempty"`
 }
@@ -110,6 +119,8 @@ type Result struct {
 	// the change.
 	Done bool   `json:"done"`
 	Why  string `json:"why,omitempty"`
+	// Held is true for a rollout that waits after some nodes: see Rollout.Only.
+	Held bool `json:"held,omitempty"`
 	// Steps is how many of the Of steps were done.
 	Steps int `json:"steps"`
 	Of    int `json:"of"`
@@ -127,11 +138,17 @@ type ChangeStatus struct {
 	ID    int       `json:"id"`
 	Kind  string    `json:"kind"`
 	Began time.Time `json:"began"`
+	// Held is the application whose rollout waits after some nodes; empty: nothing
+	// waits.
+	Held string `json:"held,omitempty"`
 	Event
 }
 
 // At says which step it is at.
 func (c ChangeStatus) At() string {
+	if c.Held != "" {
+		return fmt.Sprintf("it waits after the first nodes; 'holdfast rollout %s --continue' goes on, --undo takes it back", c.Held)
+	}
 	if c.Node == "" {
 		return "it begins"
 	}
@@ -145,21 +162,24 @@ type changing struct {
 	stopped *Result       // the last one, where it was stopped
 }
 
-// begin takes the place of the one change; its error is a BusyError.
-func (c *changing) begin(kind string) error {
+// begin takes the place of the one change, or that of a rollout of app which waits;
+// its error is a BusyError. What had the place is returned.
+func (c *changing) begin(kind, app string) (before *ChangeStatus, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.now != nil {
-		return &BusyError{*c.now}
+	if c.now != nil && (c.now.Held == "" || c.now.Held != app) {
+		return nil, &BusyError{*c.now}
 	}
+	before = c.now
 	c.now = &ChangeStatus{Kind: kind, Began: time.Now()}
-	return nil
+	return before, nil
 }
 
-func (c *changing) end() {
+// end leaves the place to what has it then; nil: to nobody.
+func (c *changing) end(next *ChangeStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now = nil
+	c.now = next
 }
 
 func (c *changing) set(change func(*ChangeStatus)) {
@@ -201,7 +221,11 @@ func (s *Supervisor) current() (layout, int) {
 // Preview says what a request would do, and why it would be refused. It changes
 // nothing. Its error is of a request that makes no sense.
 func (s *Supervisor) Preview(ctx context.Context, req Request) (ChangePlan, error) {
+	req.Force = append(req.Force, s.inPlace(req.Rollout)...)
+	replaced := s.replacedFor(req)
+	req.Force = append(req.Force, replaced...)
 	p, _, err := s.prepare(ctx, req)
+	p.Replaced = replaced
 	return p, err
 }
 
@@ -216,26 +240,33 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 	if s.board.snapshot().Phase == PhaseStarting && req.Kind != kindUp {
 		return Result{}, refused("the stack is being started: try again when it is up")
 	}
-	if err := s.changing.begin(req.Kind); err != nil {
+	before, err := s.changing.begin(req.Kind, req.Rollout.settles())
+	if err != nil {
 		return Result{}, err
 	}
+	req.Force = append(req.Force, s.inPlace(req.Rollout)...)
+	req.Force = append(req.Force, s.replacedFor(req)...)
 	ended := make(chan Result, 1)
 	began := make(chan error, 1)
 	events := make(chan Event, backlog)
 	s.tasks.Go(func() {
-		defer s.changing.end()
-		c, err := s.beginChange(s.ctx, req)
-		began <- err
+		c, err := s.beginChange(s.ctx, req, before != nil)
 		if err != nil {
+			s.changing.end(s.heldOnDisk())
+			began <- err
 			return
 		}
+		began <- nil
 		c.tell = func(e Event) {
 			select {
 			case events <- e:
 			default: // too slow, or gone: the change does not wait for it
 			}
 		}
-		ended <- c.run(s.ctx)
+		r := c.run(s.ctx)
+		s.putVersionBack(s.ctx, c, &r)
+		s.changing.end(c.heldStatus(r))
+		ended <- r // later: the next change may follow at once
 	})
 	if err := <-began; err != nil {
 		return Result{}, err
@@ -259,8 +290,18 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 	}
 }
 
-// beginChange checks a request and writes it down.
-func (s *Supervisor) beginChange(ctx context.Context, req Request) (*changeRun, error) {
+// beginChange checks a request and writes it down. waits is true where a rollout
+// waits that the request is to go on with, or to take back.
+func (s *Supervisor) beginChange(ctx context.Context, req Request, waits bool) (*changeRun, error) {
+	if req.Rollout != nil && (waits || req.Rollout.Continue) {
+		if c, err := s.settleHeld(*req.Rollout, waits); c != nil || err != nil {
+			return c, err
+		}
+		req.Rollout = nil // what is taken back becomes what is declared
+	}
+	if err := s.copyReleases(ctx, &req); err != nil {
+		return nil, err
+	}
 	preview, final, err := s.prepare(ctx, req)
 	if err != nil {
 		return nil, err
@@ -274,6 +315,9 @@ func (s *Supervisor) beginChange(ctx context.Context, req Request) (*changeRun, 
 	r := changeRecord{
 		ID: preview.Generation + 1, Kind: req.Kind, Began: time.Now(),
 		Stack: string(final.file.Show()), BaseDir: final.baseDir, Overrides: final.overrides, Force: req.Force,
+	}
+	if req.Rollout != nil {
+		r.App, r.Only = req.Rollout.App, req.Rollout.Only
 	}
 	if err := s.keepPorts(final); err != nil {
 		return nil, err
@@ -306,6 +350,11 @@ func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layo
 			}
 		}
 	}
+	drains, err := s.checkDrains(now, final, req.Anyway)
+	if err != nil {
+		return p, final, err
+	}
+	p.Refused = append(p.Refused, drains...)
 	if len(p.Refused) > 0 {
 		return p, final, nil
 	}
@@ -344,10 +393,29 @@ func (s *Supervisor) target(now layout, req Request) (layout, error) {
 		final.file, final.baseDir, final.overrides = file, req.BaseDir, now.overrides.Rebase(now.file, file)
 	}
 	final.overrides = final.overrides.With(req.Overrides)
+	if req.Rollout != nil {
+		change, err := s.rolledOut(now, *req.Rollout)
+		if err != nil {
+			return layout{}, err
+		}
+		final.overrides = final.overrides.With(change)
+	}
+	for _, name := range slices.Sorted(maps.Keys(req.Overrides.Nodes)) {
+		if _, there := final.file.Apps[name]; !there {
+			return layout{}, &UnknownAppError{name, final.file.AppNames()}
+		}
+	}
+	for name, n := range final.overrides.Nodes {
+		if n == final.file.Apps[name].Nodes { // what the file says need not be said
+			delete(final.overrides.Nodes, name)
+		}
+	}
 	if err := final.overrides.Check(final.file); err != nil {
 		return layout{}, err
 	}
-	return s.planned(final, final.overrides.On(final.file))
+	final, err := s.planned(final, final.overrides.On(final.file))
+	final.overrides = withoutGone(final.overrides, now, final)
+	return final, err
 }
 
 // planned is a layout with the plan of a stack.
@@ -359,6 +427,7 @@ func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
 	if err != nil {
 		return layout{}, err
 	}
+	m.Drained = l.overrides.Drained
 	l.plan, err = plan.Make(of, m)
 	l.ports, l.secrets = m.Ports, m.Secrets
 	return l, err

@@ -27,6 +27,11 @@ type changeRecord struct {
 	Overrides stack.Overrides `json:"overrides"`
 	// Force are the nodes that are still to be started anew without another reason.
 	Force []string `json:"force,omitempty"`
+	// App is the application of a rollout. It waits after Only of its nodes; 0: it does
+	// not. Held is true while it waits.
+	App  string `json:"app,omitempty"`
+	Only int    `json:"only,omitempty"`
+	Held bool   `json:"held,omitempty"`
 	// Result is how it ended; nil: it is under way.
 	Result *Result `json:"result,omitempty"`
 }
@@ -114,6 +119,11 @@ func (s *Supervisor) changeAtStart() error {
 	if err != nil {
 		return err
 	}
+	if there && r.Held {
+		s.log.Info("a rollout waits, and what the stack file has changed waits with it", "app", r.App)
+		s.changing.end(r.heldStatus())
+		return nil
+	}
 	if there {
 		if err := s.resume(r); err != nil {
 			return err
@@ -155,15 +165,18 @@ func (s *Supervisor) changeNow(req Request) error {
 func (s *Supervisor) resume(r changeRecord) error {
 	final, err := s.layoutOf(r)
 	if err == nil {
-		err = s.changing.begin(r.Kind)
+		_, err = s.changing.begin(r.Kind, "")
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("the change that was under way (%s) cannot go on: %w", r.Kind, err), s.dir.archive(r))
 	}
-	defer s.changing.end()
-	s.log.Info("a change goes on that a supervisor before has begun", "kind", r.Kind, "id", r.ID)
+	var result Result
 	c := &changeRun{sup: s, record: r, final: final, tell: func(Event) {}}
-	if result := c.run(s.ctx); !result.Done {
+	defer func() { s.changing.end(c.heldStatus(result)) }()
+	s.log.Info("a change goes on that a supervisor before has begun", "kind", r.Kind, "id", r.ID)
+	result = c.run(s.ctx)
+	s.putVersionBack(s.ctx, c, &result)
+	if !result.Done && !result.Held {
 		return errors.New(result.Why)
 	}
 	return nil

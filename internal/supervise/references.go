@@ -31,6 +31,9 @@ func (e *ReferenceError) Unwrap() error { return e.Err }
 func CheckReferences(s stack.Stack, baseDir, searchPath string) []*ReferenceError {
 	var wrong []*ReferenceError
 	for _, r := range s.References() {
+		if app := s.Apps[r.App]; app.Digest != "" && (r.InRelease || r.Path == app.Release) {
+			continue // it has a copy: see checkReleases
+		}
 		home := baseDir
 		if r.InRelease {
 			home = plan.Resolve(baseDir, s.Apps[r.App].Release)

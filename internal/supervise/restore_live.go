@@ -29,10 +29,10 @@ func (s *Supervisor) Restore(ctx context.Context) (Restored, error) {
 	if s.board.snapshot().Phase != PhaseRunning {
 		return Restored{}, refused("the stack is still starting: restore when it is up, or take it down first")
 	}
-	if err := s.changing.begin("restore"); err != nil {
+	if _, err := s.changing.begin("restore", ""); err != nil {
 		return Restored{}, refused("%v", err)
 	}
-	defer s.changing.end()
+	defer s.changing.end(nil)
 	free := func(context.Context) bool { return s.switching.TryLock() }
 	if !within(ctx, 2*time.Second, 20*time.Millisecond, free) {
 		return Restored{}, refused("a switchover is under way")

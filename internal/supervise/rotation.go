@@ -105,7 +105,7 @@ func (s *Supervisor) lookAtRotation(ctx context.Context) rotation {
 		switch {
 		case st.State != Up:
 		case st.Kind == plan.Web:
-			up[st.Name] = true
+			up[st.Name] = !s.drained(st.Name)
 		case st.Kind == plan.Balancer:
 			balancers = append(balancers, st.Name)
 		}

@@ -38,6 +38,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 		s.tasks.Go(s.keepSettled)
 	}
 	s.tasks.Go(func() { s.watchRotation(s.ctx) })
+	s.tasks.Go(s.watchPrograms)
 	var failures []error
 	for _, processes := range stages(s.processes()) {
 		failures = append(failures, s.startStage(ctx, processes)...)
@@ -123,6 +124,8 @@ func (s *Supervisor) beginAnew() error {
 		}
 	}
 	s.generation = max(s.generation, r.ID, 1)
+	s.noteVersions("up")
+	s.pruneReleases()
 	return s.saveRunning()
 }
 

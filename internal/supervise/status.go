@@ -50,6 +50,13 @@ type NodeStatus struct {
 	Until time.Time `json:"until,omitzero"`
 	// Detail says in words why the state is what it is, if that helps.
 	Detail string `json:"detail,omitempty"`
+	// Drained is true for a node that its operator has taken out of rotation.
+	Drained bool `json:"drained,omitempty"`
+	// Release is the digest of the release that a program runs from; empty: none.
+	Release string `json:"release,omitempty"`
+	// Outdated says which program file, that was replaced since, the node runs; empty:
+	// it runs the one that is there.
+	Outdated string `json:"outdated,omitempty"`
 	// Excluded says of a node that is up why a balancer sends it no requests
 	// all the same; empty: all do.
 	Excluded string `json:"excluded,omitempty"`
@@ -74,6 +81,9 @@ type Status struct {
 	File       string `json:"file,omitempty"`
 	// Differs is true where the stack file that somebody has at hand is another one.
 	Differs bool `json:"differs,omitempty"`
+	// RunTime is what was said while the stack ran and does not stand in its file; nil:
+	// nothing.
+	RunTime *RunTime `json:"run_time,omitempty"`
 	// Change is the change that is under way; nil: none is.
 	Change *ChangeStatus `json:"change,omitempty"`
 	// Stopped is the last change where it was stopped before its end; nil: it was not.

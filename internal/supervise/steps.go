@@ -27,10 +27,16 @@ type changeRun struct {
 	mu   sync.Mutex // guards done, record.Force and tell
 	done int        // steps
 	of   int
+	// renewed is how many nodes of a rollout's application have the new version.
+	renewed int
 }
 
-// errLeft is the error of a change that is left as it is for the next supervisor.
-var errLeft = errors.New("the supervisor ends")
+// errLeft is the error of a change that is left as it is for the next supervisor, and
+// errHeld that of a rollout that waits.
+var (
+	errLeft = errors.New("the supervisor ends")
+	errHeld = errors.New("the rollout waits")
+)
 
 // run carries the change out from what runs now.
 func (c *changeRun) run(ctx context.Context) Result {
@@ -43,6 +49,9 @@ func (c *changeRun) run(ctx context.Context) Result {
 	if errors.Is(err, errLeft) {
 		s.log.Info("the change is left for the next supervisor", "kind", r.Kind)
 		return r
+	}
+	if errors.Is(err, errHeld) {
+		return c.hold(r)
 	}
 	s.changing.keep(r)
 	c.record.Result = &r
@@ -68,11 +77,18 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 		}
 	}
 	s.log.Info("a change begins", "kind", c.record.Kind, "id", c.record.ID, "steps", c.of)
+	s.setDrained(c.final.overrides.With(now.overrides).Drained)
+	c.renewed = c.renewedNodes(now)
 	for _, leg := range legs {
-		if err := c.leg(ctx, leg); err != nil {
+		err := c.leg(ctx, leg)
+		if errors.Is(err, errHeld) {
+			return err // its stack is the one that the nodes are of
+		}
+		if err != nil {
 			if !errors.Is(err, errLeft) {
 				err = errors.Join(err, c.cleanUp(ctx, now))
 				s.setStack(now.stack())
+				s.setDrained(now.overrides.Drained)
 			}
 			return err
 		}
@@ -86,7 +102,12 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 	if err := c.takeQuiet(ctx); err != nil {
 		return err
 	}
-	return s.saveRunning()
+	if err := s.saveRunning(); err != nil {
+		return err
+	}
+	s.noteVersions(c.record.Kind)
+	s.pruneReleases()
+	return s.finishDrains(ctx, now.overrides.Drained, c.final.overrides.Drained)
 }
 
 // leg carries one part of the change out.
@@ -107,6 +128,9 @@ func (c *changeRun) leg(ctx context.Context, l leg) error {
 		group := steps[:1]
 		for len(group) < len(steps) && steps[len(group)].Group == group[0].Group {
 			group = steps[:len(group)+1]
+		}
+		if group = c.allowed(group); len(group) == 0 {
+			return errHeld
 		}
 		steps = steps[len(group):]
 		if err := c.group(ctx, l, group, changes); err != nil {
@@ -224,6 +248,9 @@ func (c *changeRun) count(step plan.Step) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.done++
+	if c.renews(step) {
+		c.renewed++
+	}
 	if i := slices.Index(c.record.Force, step.Node); i >= 0 && step.Action == plan.Restart {
 		c.record.Force = slices.Delete(slices.Clone(c.record.Force), i, i+1)
 		if err := c.sup.dir.writeChange(c.record); err != nil {

@@ -103,6 +103,8 @@ type Supervisor struct {
 	unsettled atomic.Bool
 	logs      logKeeper
 	tally     tally
+	// programFiles are what the nodes' programs are, and were.
+	programFiles fileDigests
 
 	// tasks are the goroutines; halt ends them.
 	tasks sync.WaitGroup
@@ -199,6 +201,11 @@ func (s *Supervisor) Prepare() (err error) {
 	if err := s.checkWanted(); err != nil {
 		return err
 	}
+	if s.wanted == nil {
+		if err := s.prepareReleases(); err != nil {
+			return err
+		}
+	}
 	// Nothing is changed before everything has been checked.
 	if err := s.beginRewrite(); err != nil {
 		return err
@@ -236,6 +243,7 @@ func (s *Supervisor) replan() error {
 	if err != nil {
 		return err
 	}
+	machine.Drained = s.overrides.Drained
 	if s.plan, err = plan.Make(s.stack(), machine); err != nil {
 		return err
 	}
@@ -428,9 +436,18 @@ func (s *Supervisor) about(st Status) Status {
 	st.Supervisor = os.Getpid()
 	st.Backup, _ = LastBackup(string(s.dir))
 	st.Change, st.Stopped = s.changing.status()
+	now, generation := s.current()
+	st.Generation, st.RunTime = generation, runTime(now)
 	s.mu.RLock()
-	st.Generation, st.File = s.generation, s.fileDigest
+	st.File = s.fileDigest
 	s.mu.RUnlock()
+	for i := range st.Nodes {
+		n := &st.Nodes[i]
+		n.Drained = now.overrides.Drained[n.Name]
+		if to, there := now.part(n.Name); there {
+			n.Release = to.process.Release
+		}
+	}
 	return st
 }
 

@@ -1,0 +1,136 @@
+package supervise
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/quote"
+)
+
+// A package manager that brings another HAProxy or Redis, or another Holdfast, puts a
+// new file in the place of the program. What runs goes on with the old one, which has
+// no name any more, until it is started anew.
+
+// lookAtProgramsEvery is how often the programs of the nodes are compared with their
+// files.
+const lookAtProgramsEvery = 2 * time.Second
+
+// watchPrograms shows which nodes run a program file that was replaced.
+func (s *Supervisor) watchPrograms() {
+	for {
+		s.showPrograms()
+		if !s.wait(lookAtProgramsEvery) {
+			return
+		}
+	}
+}
+
+func (s *Supervisor) showPrograms() {
+	for _, st := range s.board.snapshot().Nodes {
+		n := s.node(st.Name)
+		if n == nil {
+			continue
+		}
+		why := s.replacedProgram(n.spec(), st.PID)
+		s.board.update(st.Name, func(now *NodeStatus) {
+			if now.PID == st.PID {
+				now.Outdated = why
+			}
+		})
+	}
+}
+
+// replacedProgram says which file in the place of its program a process does not
+// run; empty: it runs that one, or nobody knows. It looks at the servers and at
+// Holdfast's own nodes: of a user's program the file may be an interpreter's.
+func (s *Supervisor) replacedProgram(p *plan.Process, pid int) string {
+	path := s.program(p.Program)
+	if pid == 0 || path == "" || p.Program != plan.HAProxy && p.Program != plan.RedisServer && p.Program != plan.Self {
+		return ""
+	}
+	runs, err := s.programFiles.digest(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return ""
+	}
+	is, err := s.programFiles.digest(path)
+	if err != nil || is == runs {
+		return ""
+	}
+	return fmt.Sprintf("runs another version than %s is now; 'holdfast apply' starts it anew", quote.Text(path))
+}
+
+// replacedFor are the nodes that a request starts anew because the file of their program
+// was replaced.
+func (s *Supervisor) replacedFor(req Request) []string {
+	if req.Kind != "apply" && req.Kind != "upgrade" {
+		return nil
+	}
+	names := s.outdatedPrograms()
+	if r := s.stack().Redis; r.Replicas == 0 || r.Sentinels == 0 { // nobody takes the master's place
+		names = slices.DeleteFunc(names, isRedis)
+	}
+	return names
+}
+
+// outdatedPrograms are the nodes that run a program file which was replaced.
+func (s *Supervisor) outdatedPrograms() (names []string) {
+	s.showPrograms()
+	for _, st := range s.board.snapshot().Nodes {
+		if st.Outdated != "" {
+			names = append(names, st.Name)
+		}
+	}
+	return names
+}
+
+// fileDigests are the digests of program files. It is safe for concurrent use.
+type fileDigests struct {
+	mu    sync.Mutex
+	known map[fileVersion]string
+}
+
+// fileVersion is one content of one file.
+type fileVersion struct {
+	device, inode uint64
+	size          int64
+	modified      time.Time
+}
+
+// digest is the SHA-256 of a file's content. A file that has not changed is read once.
+func (d *fileDigests) digest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	v := fileVersion{size: info.Size(), modified: info.ModTime()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		v.device, v.inode = uint64(st.Dev), st.Ino
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if sum, there := d.known[v]; there {
+		return sum, nil
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	if d.known == nil || len(d.known) > 100 { // there are a handful of programs
+		d.known = map[fileVersion]string{}
+	}
+	d.known[v] = hex.EncodeToString(h.Sum(nil)[:8])
+	return d.known[v], nil
+}

@@ -1,0 +1,155 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/release"
+	"holdfast/internal/stack"
+)
+
+// releasesDir has the copies of users' programs, a directory for each application.
+const releasesDir = "releases"
+
+// store has the releases of an application.
+func (s *Supervisor) store(app string) release.Store {
+	return release.At(s.dir.path(plan.ReleasesDir(app)))
+}
+
+// copyReleases makes the copies that a request needs: of the application that is
+// rolled out, and of those that have none yet. It adds them to the request.
+func (s *Supervisor) copyReleases(ctx context.Context, req *Request) error {
+	now, _ := s.current()
+	final, err := s.target(now, *req)
+	if err != nil {
+		return err
+	}
+	anew := ""
+	if req.Rollout != nil && !req.Rollout.Undo {
+		anew = req.Rollout.App
+	}
+	made, err := s.addReleases(ctx, final.stack(), final.baseDir, anew)
+	if err != nil {
+		return err
+	}
+	req.Overrides.Releases = with(req.Overrides.Releases, made)
+	return nil
+}
+
+// addReleases copies the programs that have no release yet, and that of one
+// application in any case. It returns the digests by application.
+func (s *Supervisor) addReleases(ctx context.Context, of stack.Stack, baseDir, anew string) (map[string]string, error) {
+	made := map[string]string{}
+	for _, name := range of.AppNames() {
+		app := of.Apps[name]
+		if app.Release == "" || app.Digest != "" && name != anew {
+			continue
+		}
+		digest, err := s.store(name).Add(ctx, plan.Resolve(baseDir, app.Release))
+		if err != nil {
+			return nil, fmt.Errorf("apps.%s.release: %w", name, err)
+		}
+		s.log.Info("a release was copied", "app", name, "release", digest)
+		made[name] = digest
+	}
+	return made, nil
+}
+
+// prepareReleases makes the copies that a stack needs which starts, and plans it anew
+// with them.
+func (s *Supervisor) prepareReleases() error {
+	made, err := s.addReleases(s.ctx, s.stack(), s.cfg.BaseDir, "")
+	if err != nil {
+		return err
+	}
+	if err := s.checkReleases(s.stack()); err != nil || len(made) == 0 {
+		return err
+	}
+	s.mu.Lock()
+	s.overrides = s.overrides.With(stack.Overrides{Releases: made})
+	s.cfg.Stack = s.overrides.On(s.file)
+	s.mu.Unlock()
+	if err := s.replan(); err != nil {
+		return err
+	}
+	for _, p := range s.processes() {
+		n := s.node(p.Node)
+		n.now.Store(&p)
+		n.outdated = n.proc != nil && n.made != s.digest(p)
+	}
+	return nil
+}
+
+// checkReleases reports why an application cannot run from its release.
+func (s *Supervisor) checkReleases(of stack.Stack) error {
+	var wrong []error
+	for _, name := range of.AppNames() {
+		app := of.Apps[name]
+		if app.Release == "" || app.Digest == "" {
+			continue
+		}
+		err := s.store(name).Check(app.Digest)
+		home := s.store(name).Path(app.Digest)
+		if err == nil {
+			err = checkProgramFile(app, app.Command[0], home, variable(s.cfg.Environ, "PATH"))
+		}
+		if err == nil {
+			err = checkDirectory(filepath.Join(home, relativeDir(app.Dir)))
+		}
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: %w; 'holdfast rollout %s' brings another release", name, err, name))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// relativeDir is a directory in a release; "" for one that is elsewhere.
+func relativeDir(dir string) string {
+	if filepath.IsAbs(dir) {
+		return ""
+	}
+	return dir
+}
+
+// pruneReleases removes old releases, and those of rollouts that were taken back. What
+// cannot be removed is tried again the next time.
+func (s *Supervisor) pruneReleases() {
+	versions, err := s.dir.readVersions()
+	if err != nil {
+		s.log.Error("no old release is removed", "error", err)
+		return
+	}
+	for name, app := range s.stack().Apps {
+		if app.Release == "" {
+			continue
+		}
+		needed := lastReleases(versions[name], app.KeepReleases)
+		for _, p := range s.processes() {
+			if p.App == name {
+				needed = append(needed, p.Release)
+			}
+		}
+		if err := s.store(name).Prune(append(needed, app.Digest)); err != nil {
+			s.log.Error("an old release is not removed", "app", name, "error", err)
+		}
+	}
+}
+
+// lastReleases are so many of an application's releases that it ran last, and those
+// of its last two versions in any case.
+func lastReleases(versions []Version, most int) (digests []string) {
+	for i, v := range slices.Backward(versions) {
+		if v.Release == "" || slices.Contains(digests, v.Release) {
+			continue
+		}
+		if len(digests) >= most && i < len(versions)-2 {
+			break
+		}
+		digests = append(digests, v.Release)
+	}
+	return digests
+}
