@@ -133,7 +133,7 @@ func TestTheDoctorFindsWhatIsWrongWithARunningStack(t *testing.T) {
 
 	// A stack file that is not what runs.
 	s.write("name: " + s.name + "\n" + text + "retries: 7\n")
-	s.finds(doctor.Warning, "stack-file", "", "balancer-1", "plan")
+	s.finds(doctor.Warning, "stack-file", "", "differs from what runs", "apply --plan")
 	s.write("name: " + s.name + "\n" + text)
 
 	// A server that was taken out of a balancer.

@@ -83,6 +83,7 @@ func TestTheSupervisorTellsPrometheusOfTheWholeStack(t *testing.T) {
 		awaitFigure(series, is)
 	}
 	s.await("the in-sync set of the node that wrote", 20*time.Second, func() bool {
+		expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v") // a node learns of it by its writes
 		now := figures(t, p.Metrics)
 		return now[`holdfast_web_in_sync_replicas{node="web-1"}`]+now[`holdfast_web_in_sync_replicas{node="web-2"}`] >= 2
 	})

@@ -181,7 +181,7 @@ var each = []struct {
 	{"a web node without a master", func(f *Facts) { f.node("web-1").Web.Master = "" }, Error, "in-sync", "web-1", "knows no Redis master"},
 	{"a web node with another master", func(f *Facts) { f.node("web-1").Web.Master = "127.0.0.1:12" }, Error, "in-sync", "web-1", "uses the master redis-2"},
 	{"nobody in sync", func(f *Facts) { f.node("web-1").Web.InSync = 0 }, Error, "in-sync", "web-1", "no replica in sync"},
-	{"one not in sync", func(f *Facts) { f.node("web-1").Web.InSync = 1 }, Warning, "in-sync", "web-1", "1 of 2 replicas"},
+	{"one not in sync", func(f *Facts) { f.node("web-1").Web.InSync = 1 }, Note, "in-sync", "web-1", "1 of 2 replicas"},
 	{"a web node that sees few", func(f *Facts) { w := f.node("web-1").Web; w.Replicas, w.InSync = 1, 1 }, Warning, "in-sync", "web-1", "sees 1 of 2 replicas"},
 	{"a web node that is not ready", func(f *Facts) { f.node("web-1").Web.Ready = false }, Warning, "in-sync", "web-1", "not ready"},
 	{"requests that pile up", func(f *Facts) { f.node("web-1").Web.Held = 5000 }, Warning, "in-sync", "web-1", "5000 requests"},
@@ -214,7 +214,9 @@ var each = []struct {
 
 	{"a port of somebody else", func(f *Facts) { f.node("web-1").Holder = "nginx (pid 7)" }, Error, "ports", "web-1", "held by nginx (pid 7)"},
 	{"another port of somebody else", func(f *Facts) { f.Ports = []Port{{"127.0.0.1:9", "a tcp entry", "nginx"}} }, Error, "ports", "", "for a tcp entry"},
-	{"a stack file that differs", func(f *Facts) { f.node("web-1").Outdated = true; f.node("web-2").Outdated = true }, Warning, "stack-file", "", "web-1, web-2"},
+	{"a stack file that differs", func(f *Facts) { f.Differs = true }, Warning, "stack-file", "", "apply --plan"},
+	{"a change that was stopped", func(f *Facts) { f.Changes = []Change{{What: "apply", Since: now, Stopped: "web-1 does not come up"}} }, Warning, "changes", "", "web-1 does not come up"},
+	{"nodes with other settings", func(f *Facts) { f.node("web-1").Outdated = true; f.node("web-2").Outdated = true }, Warning, "stack-file", "", "web-1, web-2"},
 	{"a program that is gone", func(f *Facts) { f.References = []string{"apps.shop.command: no such file"} }, Error, "stack-file", "", "apps.shop.command"},
 	{"a file that was edited", func(f *Facts) {
 		f.Files = []File{{Path: "nodes/web-1/x", Node: "web-1", Line: 3, Has: "a", Wants: "b"}}

@@ -33,6 +33,8 @@ type Facts struct {
 	// Sentinels' files anew.
 	Epoch     int64
 	Rewriting bool
+	// Differs is true when the stack file is not what runs. Stack is what runs then.
+	Differs bool
 	// Files are generated files that are not as the plan has them.
 	Files []File
 	// References are what the stack file names and is not there or cannot be
@@ -237,8 +239,10 @@ type Drill struct {
 type Change struct {
 	What  string
 	Since time.Time
-	// Running is true while somebody carries it out.
+	// Running is true while somebody carries it out. Stopped says why it was stopped
+	// before its end; empty: it was not.
 	Running bool
+	Stopped string
 }
 
 // Backup is how the backups of the stack are.

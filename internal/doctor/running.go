@@ -194,6 +194,11 @@ func checkChanges(f *findings) {
 			f.add(Note, "", "a change is under way: "+c.What, "other findings may be its doing", "run 'holdfast doctor' again when it has ended")
 			continue
 		}
+		if c.Stopped != "" {
+			f.add(Warning, "", "the last change was stopped before its end: "+c.What+f.ago(c.Since)+": "+c.Stopped, "the stack is not what the stack file says",
+				"mend the cause, then 'holdfast apply'")
+			continue
+		}
 		f.add(Warning, "", "a change was begun and has not ended: "+c.What+f.ago(c.Since), "a part of the stack is as before it, another as after it",
 			"'holdfast up -d' takes it up again; 'holdfast logs supervisor' shows why it ended")
 	}

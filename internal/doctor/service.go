@@ -38,8 +38,9 @@ func checkInSync(f *findings) {
 		case w.Wrote && w.InSync == 0:
 			f.add(level, n.Name, n.Name+" has no replica in sync", "no write is acknowledged: writes wait and get 503", "see why the replicas do not run or do not keep up")
 		case w.Wrote && w.InSync < w.Replicas:
-			f.add(Warning, n.Name, fmt.Sprintf("%s has %d of %d replicas that are online in sync", n.Name, w.InSync, w.Replicas),
-				"a replica does not keep up; it would be a bad master", "see its disk, its processor and the network")
+			// It learns that a replica is back from its next write: this may be long ago.
+			f.add(Note, n.Name, fmt.Sprintf("%s had %d of %d replicas that are online in sync at its last write", n.Name, w.InSync, w.Replicas),
+				"a replica did not keep up then", "if it is so again and again, see its disk, its processor and the network")
 		case w.Replicas < f.Stack.Redis.Replicas:
 			f.add(Warning, n.Name, fmt.Sprintf("%s sees %d of %s online", n.Name, w.Replicas, plural(f.Stack.Redis.Replicas, "replica")), "the next fault may stop writes", "see the findings about Redis")
 		}
@@ -196,18 +197,18 @@ func checkStackFile(f *findings) {
 			outdated = append(outdated, n)
 		}
 	}
+	if f.Differs {
+		f.add(Warning, "", "the stack file differs from what runs", "what was changed in the file has no effect yet",
+			"'holdfast apply --plan' shows what would be done, 'holdfast apply' does it")
+	}
 	if len(outdated) > 0 {
-		f.add(Warning, "", fmt.Sprintf("the stack file differs from what runs: %s run with other settings", names(outdated)),
-			"what was changed in the file, or by a new version of Holdfast, has no effect yet",
-			"'holdfast plan' shows what would be; "+applyHint)
+		f.add(Warning, "", fmt.Sprintf("%s run with other settings than the stack has for them", names(outdated)),
+			"a change of the stack, or a new version of Holdfast, has no effect there yet", "'holdfast apply'; or 'holdfast restart' each, the Redis master last")
 	}
 	for _, why := range f.References {
 		f.add(Error, "", why, "a node that needs it cannot start again", "put it back, or correct the stack file: 'holdfast config check'")
 	}
 }
-
-// applyHint is how a changed stack file is carried out.
-const applyHint = "'holdfast down' and 'holdfast up -d' carry it out"
 
 func checkFiles(f *findings) {
 	for _, file := range f.Files {

@@ -76,8 +76,11 @@ func Stack(ctx context.Context, cfg Config) doctor.Facts {
 	if e.secrets, err = supervise.Secrets(cfg.StateDir); err != nil {
 		e.unseen("Redis and the Sentinels", err.Error())
 	}
+	// What runs is judged by what it runs as.
+	e.Config.Stack, e.facts.Stack, e.facts.Differs = e.seen.Plan.Stack, e.seen.Plan.Stack, e.seen.Differs
 	e.facts.Epoch, e.facts.Rewriting = e.seen.Redis.ConfigEpoch, e.seen.Rewriting
 	status := e.supervisor(ctx)
+	e.changes(status)
 	e.listNodes(status)
 	e.measure()
 	e.askAll(ctx)
@@ -119,6 +122,20 @@ func (e *examination) supervisor(ctx context.Context) supervise.Status {
 		s.Process = &doctor.Process{PID: s.PID, Stopped: process.Stopped(id)}
 	}
 	return st
+}
+
+// changes looks for changes of the stack that are under way, or were left.
+func (e *examination) changes(status supervise.Status) {
+	c := e.seen.Change
+	if status.Change != nil {
+		c = *status.Change
+	}
+	switch {
+	case c.ID != 0:
+		e.facts.Changes = append(e.facts.Changes, doctor.Change{What: c.Kind, Since: c.Began, Running: status.Supervisor != 0})
+	case status.Stopped != nil:
+		e.facts.Changes = append(e.facts.Changes, doctor.Change{What: status.Stopped.Kind, Since: status.Stopped.Ended, Stopped: status.Stopped.Why})
+	}
 }
 
 // listNodes lists the nodes of the plan, and those that run and are in it no more.

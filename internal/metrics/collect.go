@@ -169,6 +169,9 @@ func (c *collector) ofStack(g *gathering, st supervise.Status) {
 			}
 		}
 	}
+	g.add(generation, float64(st.Generation))
+	g.add(changeRuns, truth(st.Change != nil))
+	g.add(changeStopped, truth(st.Stopped != nil))
 	t := c.stack.Tally()
 	g.add(failovers, float64(t.Failovers))
 	g.add(switchovers, float64(t.Switchovers), "result", "done")

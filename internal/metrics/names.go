@@ -30,6 +30,9 @@ var (
 	nodeFiles      = gauge("holdfast_node_open_files", "Open files of the node's process that has most.")
 	nodeMaxFiles   = gauge("holdfast_node_max_files", "How many files that process may have open.")
 
+	generation     = gauge("holdfast_generation", "How many changes the stack has had.")
+	changeRuns     = gauge("holdfast_change_running", "1 while a change of the stack is under way.")
+	changeStopped  = gauge("holdfast_change_stopped", "1 when the last change was stopped before its end.")
 	failovers      = counter("holdfast_failovers_total", "Changes of the Redis master that nobody asked for, since the supervisor was started.")
 	switchovers    = counter("holdfast_switchovers_total", "Switchovers since the supervisor was started, by their result: done, failed or refused.")
 	switchoverRuns = gauge("holdfast_switchover_running", "1 while a switchover is under way.")

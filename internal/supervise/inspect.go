@@ -22,9 +22,14 @@ import (
 
 // Inspection is what the state directory tells of a stack.
 type Inspection struct {
-	// Plan is what 'up' would carry out, with the stack's own secrets, where it has
-	// any, and ports.
+	// Plan is what runs, in the midst of a change partly that of before. Where nothing
+	// runs it is what 'up' would carry out. It has the stack's own secrets, where
+	// there are any, and ports.
 	Plan plan.Plan
+	// Differs is true when something runs and the stack file is another one now.
+	Differs bool
+	// Change is a change that was begun and is written down; zero: none is.
+	Change ChangeStatus
 	// Supervisor is the pid of the process that holds the state directory; 0:
 	// none does.
 	Supervisor int
@@ -63,22 +68,23 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 	if Locked(stateDir) {
 		seen.Supervisor = d.lockHolder()
 	}
-	m, err := machine(s, baseDir, stateDir, k)
+	r, file, known, err := d.readRunning()
 	if err != nil {
 		return Inspection{}, err
 	}
-	// The plan depends on the limit of open files, and this process may have
-	// another one than the supervisor that planned.
-	if limit := (unix.Rlimit{}); seen.Supervisor != 0 && processLimit(seen.Supervisor, &limit) == nil {
-		m.Files = int(min(limit.Max, 1<<30))
+	if change, there, err := d.readChange(); err != nil {
+		return Inspection{}, err
+	} else if there && change.Result == nil {
+		seen.Change = ChangeStatus{ID: change.ID, Kind: change.Kind, Began: change.Began}
 	}
-	if seen.Plan, err = plan.Make(s, m); err != nil {
+	if seen.Ports = k.Ports; known && d.anyAlive() {
+		seen.Plan, seen.Differs = r.Plan, FileDigest(file, r.BaseDir) != FileDigest(s, baseDir)
+	} else if err := seen.plan(r.Overrides.Rebase(file, s).On(s), baseDir, stateDir, k); err != nil {
 		return Inspection{}, err
 	}
-	seen.Ports = m.Ports
-	planner := &Supervisor{host: together(seen.Plan.Hosts)}
+	host := together(seen.Plan.Hosts)
 	specs := map[string]plan.Process{}
-	for _, p := range planner.host.Processes {
+	for _, p := range host.Processes {
 		specs[p.Node] = p
 	}
 	records, _ := filepath.Glob(d.path("nodes", "*", processFile))
@@ -91,10 +97,25 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 		p, planned := specs[node]
 		seen.Nodes[node] = Recorded{
 			Process: r.Process, Want: string(r.Want), State: r.State, Since: r.Since, Restarts: r.Restarts, Address: r.Address,
-			Outdated: planned && r.Plan != "" && r.Plan != planner.digest(p),
+			Outdated: planned && r.Plan != "" && r.Plan != digestOf(p, host.Files),
 		}
 	}
 	return seen, nil
+}
+
+// plan makes the plan that 'up' would carry out. It depends on the limit of open
+// files, and this process may have another one than the supervisor.
+func (i *Inspection) plan(s stack.Stack, baseDir, stateDir string, k kept) error {
+	m, err := machine(s, baseDir, stateDir, k)
+	if err != nil {
+		return err
+	}
+	if limit := (unix.Rlimit{}); i.Supervisor != 0 && processLimit(i.Supervisor, &limit) == nil {
+		m.Files = int(min(limit.Max, 1<<30))
+	}
+	i.Ports = m.Ports
+	i.Plan, err = plan.Make(s, m)
+	return err
 }
 
 // Holder reports whether somebody listens at an address, and names the process if
