@@ -34,7 +34,7 @@ func batchOf(w *writer, n int, cost time.Duration) string {
 	}
 	w.lines.weighed(batch[:n])
 	w.giveBack(batch[n:])
-	w.lines.spent(time.Duration(n)*cost, true)
+	w.lines.spent(time.Duration(n)*cost, scriptEnded)
 	return senders
 }
 
@@ -77,6 +77,56 @@ func TestAnOperationThatGoesBackKeepsItsPlace(t *testing.T) {
 	}
 }
 
+// What waits for the lease is a batch of its own, once in a while, and stands in no
+// other sender's way.
+func TestWhatWaitsForTheLeaseHoldsNobodyUp(t *testing.T) {
+	w := newWriter(Config{}.withDefaults(), nil).aside
+	for _, o := range []*operation{{sender: "a", guarded: true}, {sender: "b"}, {sender: "b"}} {
+		o.until = time.Now().Add(time.Minute)
+		if err := w.put(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	batch := w.take(nil)
+	if len(batch) != 1 || !batch[0].guarded {
+		t.Fatalf("the first batch has %d operations", len(batch))
+	}
+	batch[0].lasts = true // as weigh finds out
+	w.giveBack(batch)
+	if batch = w.take(nil); len(batch) != 1 || batch[0].sender != "a" {
+		t.Fatalf("the next batch has %d operations, the first is %s's: what needs the lease is to ask for it", len(batch), batch[0].sender)
+	}
+	w.giveBack(batch)
+	if batch = w.take(nil); len(batch) != 2 || batch[0].sender != "b" {
+		t.Fatalf("then %d go that do not need it", len(batch))
+	}
+	w.giveBack(batch)
+	w.leaseAsked = time.Now().Add(time.Minute) // another node has it
+	for range 2 {
+		if batch = w.take(nil); len(batch) != 2 || batch[0].sender != "b" {
+			t.Fatalf("while another node has it, %d go", len(batch))
+		}
+		w.giveBack(batch)
+	}
+	if w.waiting() != 3 || w.waitsForLease() == nil {
+		t.Errorf("%d wait", w.waiting())
+	}
+
+	// After a script that had to be ended its sender leaves the lease to others.
+	w.leaseAsked = time.Time{}
+	w.lasting.line("a").ran(false, time.Hour)
+	if batch = w.take(nil); len(batch) != 2 || batch[0].sender != "b" {
+		t.Errorf("while a rests, %d go", len(batch))
+	}
+	if w.leaseAsked.IsZero() {
+		t.Error("a line that rests is looked at again at once")
+	}
+	w.ended = true
+	if batch = w.take(nil); len(batch) != 1 || batch[0].sender != "a" {
+		t.Errorf("in the end %d are left", len(batch))
+	}
+}
+
 func TestOneSenderHasSoManySlowCommandsWaiting(t *testing.T) {
 	w := slowWriter(t, strings.Repeat("a", maxWaitingSlow))
 	err := w.put(&operation{sender: "a"})
@@ -102,7 +152,7 @@ func TestLinesOfSendersThatAreGoneAreForgotten(t *testing.T) {
 	for i := range 3 * maxLines {
 		o := &operation{sender: strconv.Itoa(i)}
 		l.push(o)
-		line, _ := l.first()
+		line, _ := l.first(time.Now())
 		l.pop(line)
 		l.taken(line)
 		l.weighed(nil)

@@ -116,8 +116,14 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 			batch = w.take(batch)
 		}
 		if len(batch) == 0 && len(s.done) == 0 {
+			var ask <-chan time.Time
+			if w.lines != nil {
+				ask = w.waitsForLease()
+			}
 			select {
 			case <-w.more:
+				continue
+			case <-ask:
 				continue
 			case <-s.wire.ended:
 				return errLost
@@ -129,9 +135,12 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 		err := s.commit(ctx, batch)
 		if w.lines != nil && len(batch) > 0 {
 			took := time.Since(began)
-			w.mu.Lock()
-			long := w.lines.spent(took, s.scriptEnded)
-			w.mu.Unlock()
+			rest := s.leaseTime()
+			if err != nil {
+				// It may have been the node's end, and not the script's doing.
+				s.script, rest = scriptKilled, 0
+			}
+			long := w.spent(took, s.script, rest)
 			s.rest(took)
 			if err == nil && long && s.leased == "" {
 				s.keepOff(ctx)

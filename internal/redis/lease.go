@@ -18,6 +18,9 @@ import (
 // leaseName is the key of the lease among the records, without their prefix.
 const leaseName = "long"
 
+// keptOff is the lease's value where nobody has it: see session.keepOff.
+const keptOff = "off"
+
 // leaseAgain is how long a node waits before it asks for the lease again, and
 // leaseUnsure how many times as long as the lease it waits where Redis cannot say
 // who has it, because its memory is full.
@@ -66,13 +69,11 @@ func (s *session) lease(ctx context.Context, o *operation) (bool, error) {
 	if key == "" {
 		return false, nil
 	}
-	cmds := s.records(nil, s.conn.B().Set().Key(key).Value("").Nx().PxMilliseconds(lasts.Milliseconds()).Build())
-	answers, _ := s.exchange(ctx, cmds)
-	if answers[len(answers)-1].NonRedisError() != nil {
-		return false, errLost
+	answer, err := s.askAboutLease(ctx, s.conn.B().Set().Key(key).Value("").Nx().PxMilliseconds(lasts.Milliseconds()).Build())
+	if err != nil {
+		return false, err
 	}
-	answer := answers[len(answers)/2] // between the ways to the database of the records and back
-	err := answer.Error()
+	err = answer.Error()
 	switch {
 	case err == nil:
 		s.leased, s.leasedScript = key, o.runsScript
@@ -89,16 +90,58 @@ func (s *session) lease(ctx context.Context, o *operation) (bool, error) {
 	return false, s.refused(err)
 }
 
-// sawScript learns from an operation that was carried out whether its script ended by
-// itself.
+// askAboutLease sends a command about the lease. An error ends the session.
+func (s *session) askAboutLease(ctx context.Context, cmd rueidis.Completed) (rueidis.RedisResult, error) {
+	answers, _ := s.exchange(ctx, s.records(nil, cmd))
+	if answers[len(answers)-1].NonRedisError() != nil {
+		return rueidis.RedisResult{}, errLost
+	}
+	return answers[len(answers)/2], nil // between the ways to the database of the records and back
+}
+
+// strict reports whether no script is to be taken for a short one now. So it is when
+// Redis has said that a script keeps it which runs without the lease: one that was
+// short before, sent by this node or another. Others may have sent the same, and all
+// of them behind each other would keep Redis from the Sentinels. An error ends the
+// session.
+func (s *session) strict(ctx context.Context) (bool, error) {
+	if time.Now().Before(s.strictUntil) {
+		return true, nil
+	}
+	lasts, key, busy := s.leaseTime(), s.leaseKey(), s.w.monitor.busy.Load()
+	if busy == s.busyChecked || lasts == 0 || key == "" || time.Since(birth)-time.Duration(busy) > lasts {
+		return false, nil
+	}
+	answer, err := s.askAboutLease(ctx, s.conn.B().Get().Key(key).Build())
+	if err != nil {
+		return false, err
+	}
+	s.busyChecked = busy
+	if holder, err := answer.ToString(); err != nil || holder == keptOff {
+		s.strictUntil = time.Now().Add(lasts)
+		return true, nil
+	}
+	return false, nil
+}
+
+// scriptFate is what became of the script of a batch.
+type scriptFate int
+
+const (
+	scriptNotRun scriptFate = iota // Redis took it not now (BUSY), or there is none
+	scriptEnded                    // by itself
+	scriptKilled                   // it had to be ended, or nobody knows
+)
+
+// sawScript learns from an operation that was carried out what became of its script.
 func (s *session) sawScript(o *operation) {
 	if !o.runsScript {
 		return
 	}
-	s.scriptEnded = true
+	s.script = scriptEnded
 	for i := range o.results {
 		if err := o.results[i].Err; err != nil && strings.Contains(err.Error(), "killed by user") {
-			s.scriptEnded = false
+			s.script = scriptKilled
 		}
 	}
 }
@@ -112,7 +155,7 @@ func (s *session) keepOff(ctx context.Context) {
 	if lasts == 0 || key == "" {
 		return
 	}
-	s.changeLease(ctx, s.conn.B().Set().Key(key).Value("").PxMilliseconds(lasts.Milliseconds()).Build())
+	s.changeLease(ctx, s.conn.B().Set().Key(key).Value(keptOff).PxMilliseconds(lasts.Milliseconds()).Build())
 }
 
 // endLease gives the lease back, if the session has it, after a batch that took so

@@ -27,7 +27,7 @@ func asInAStack(cluster *redistest.Cluster) {
 func TestEndlessScriptsThroughTwoNodesCostNoMaster(t *testing.T) {
 	cluster := redistest.Start(t, 2, 3)
 	asInAStack(cluster)
-	hold := func(c *Config) { c.Hold = 20 * time.Second }
+	hold := func(c *Config) { c.Hold = 6 * time.Second }
 	nodes := []*Client{open(t, cluster, hold), open(t, cluster, hold)}
 	for _, node := range nodes {
 		redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
@@ -82,5 +82,62 @@ func TestEndlessScriptsThroughTwoNodesCostNoMaster(t *testing.T) {
 	}
 	if killed.Load() < 2 {
 		t.Errorf("%d scripts were ended", killed.Load())
+	}
+}
+
+// A script that is known to be short on many nodes, and turns long on all of them at
+// once, leaves the Sentinels' pings their turn, too.
+func TestAScriptThatTurnsLongOnManyNodesAtOnceCostsNoMaster(t *testing.T) {
+	cluster := redistest.Start(t, 1, 3)
+	asInAStack(cluster)
+	const loop = "for i = 1, tonumber(ARGV[1]) do end return 'done'"
+	run := func(node *Client, turns string) string {
+		r := &Request{Commands: []Command{{"EVAL", loop, "0", turns}}, Sender: "one of " + turns}
+		switch err := node.Do(t.Context(), r); {
+		case err != nil:
+			return err.Error()
+		case r.Results[0].Err != nil:
+			return r.Results[0].Err.Error()
+		}
+		return ""
+	}
+	var nodes []*Client
+	for range 6 {
+		nodes = append(nodes, open(t, cluster, func(c *Config) { c.Hold = 20 * time.Second }))
+	}
+	for _, node := range nodes {
+		redistest.Eventually(t, 10*time.Second, "the replica is in sync", func() bool {
+			return node.Set(t.Context(), "k", []byte("v"), "") == nil && node.Status().InSync == 1
+		})
+		redistest.Eventually(t, 10*time.Second, "the script is known to be short", func() bool {
+			words := run(node, "1")
+			node.writer.aside.mu.Lock()
+			defer node.writer.aside.mu.Unlock()
+			if words != "" {
+				t.Error(words)
+			}
+			return len(node.writer.aside.lines.scripts) == 1
+		})
+	}
+	master := nodes[0].Master()
+
+	var killed atomic.Int64
+	var all sync.WaitGroup
+	for _, node := range nodes {
+		all.Go(func() {
+			if words := run(node, "1e15"); strings.Contains(words, "killed") {
+				killed.Add(1)
+			} else {
+				t.Errorf("the long script: %q", words)
+			}
+		})
+	}
+	all.Wait()
+	redistest.Eventually(t, 5*time.Second, "a master", func() bool { return nodes[0].Master() != "" })
+	if now := nodes[0].Master(); now != master {
+		t.Errorf("the master was %s and is %s", master, now)
+	}
+	if words := run(nodes[0], "1"); words != "" {
+		t.Errorf("a short script after it: %s", words)
 	}
 }

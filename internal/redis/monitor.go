@@ -79,6 +79,8 @@ type monitor struct {
 
 	// short is what each request asks for: a snapshot is large.
 	short atomic.Pointer[brief]
+	// busy is when Redis said last that a script keeps it, in nanoseconds since birth.
+	busy atomic.Int64
 	// links are the nodes', by address, as of the last round.
 	links atomic.Pointer[map[string]*link]
 

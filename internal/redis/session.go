@@ -58,10 +58,11 @@ type session struct {
 	// is when it last went without one.
 	leased       string
 	leasedScript bool // for a script
-	// scriptEnded is true when the script of the last batch ended by itself. Until
-	// strictUntil no script is taken for a short one.
-	scriptEnded bool
+	// script is what became of the script of the last batch. Until strictUntil no
+	// script is taken for a short one.
+	script      scriptFate
 	strictUntil time.Time
+	busyChecked int64 // the monitor's busy that was looked into
 	unsure      time.Time
 	// took is the longest exchange that the operations under way have seen.
 	took time.Duration
@@ -111,7 +112,7 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	if len(s.done) == 0 {
 		s.took = 0
 	}
-	s.scriptEnded = false
+	s.script = scriptNotRun
 	s.grow()
 	s.forbids()
 	s.w.stats.batch(len(batch))
@@ -167,7 +168,10 @@ func (s *session) refused(err error) error {
 	case "NOREPLICAS":
 		s.lonely = true
 		fallthrough
-	case "BUSY", "TRYAGAIN", "CLUSTERDOWN":
+	case "BUSY":
+		advance(&s.w.monitor.busy, time.Now())
+		fallthrough
+	case "TRYAGAIN", "CLUSTERDOWN":
 		s.pause = retryPause
 		return nil
 	}

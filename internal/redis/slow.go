@@ -89,7 +89,6 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 		return nil, errLost
 	}
 	fit, left, full := batch[:0], time.Duration(slowBudget), false
-	asked, waits := false, false // for the lease
 	// One script is the most, however short it was before: its arguments and the data
 	// decide how long it takes, and what is sent behind it cannot be called back.
 	scripts := false
@@ -97,7 +96,12 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 		costs := o.costs()
 		if o.oneScript() && costs[0] <= longestCommand {
 			costs[0] = s.w.lines.scriptCost(o)
-			if time.Now().Before(s.strictUntil) {
+			strict, err := s.strict(ctx)
+			if err != nil {
+				s.again = append(append(s.again, fit...), batch[i:]...)
+				return nil, err
+			}
+			if strict {
 				costs[0] = max(costs[0], slowBudget)
 			}
 			o.loads[0] = costs[0]
@@ -120,20 +124,20 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 				n++
 			}
 			o.finish(&tooMany{n})
+		case o.lasting() && !o.lasts:
+			o.lasts = true // others do not wait for it
+			s.again = append(s.again, o)
 		case o.lasting():
-			if len(fit) == 0 && !asked {
-				asked = true
-				held, err := s.lease(ctx, o)
-				if err != nil {
-					s.again = append(s.again, batch[i:]...)
-					return nil, err
-				}
-				if held {
-					fit, full = append(fit, o), true
-					continue
-				}
+			held, err := s.lease(ctx, o)
+			if err != nil {
+				s.again = append(s.again, batch[i:]...)
+				return nil, err
 			}
-			waits = true // others do not wait for it
+			if held {
+				fit, full = append(fit, o), true
+				continue
+			}
+			s.w.leaseAsked = time.Now()
 			s.again = append(s.again, o)
 		default:
 			fit = append(fit, o)
@@ -141,11 +145,8 @@ func (s *session) weigh(ctx context.Context, batch []*operation) ([]*operation, 
 			scripts = scripts || o.runsScript
 		}
 	}
-	if waits && len(fit) == 0 {
-		s.pause = max(s.pause, leaseAgain)
-	}
 	s.w.mu.Lock()
-	s.w.lines.weighed(fit)
+	s.w.turn.weighed(fit)
 	s.w.mu.Unlock()
 	return fit, nil
 }

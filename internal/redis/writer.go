@@ -39,6 +39,8 @@ type writer struct {
 	// that are not brief, few at a time (see slow.go). It is nil in itself.
 	aside     *writer
 	lines     *lines     // aside's, instead of queue; under mu
+	lasting   *lines     // likewise, of what needs the lease
+	turn      *lines     // those that the batch was taken from
 	met       encounters // of the batch that is taken; wary is for how many more it is kept small
 	wary      int
 	large     []*operation // those that turned out to be, while they waited
@@ -48,6 +50,8 @@ type writer struct {
 	inSync atomic.Int64
 	// last is the master of the last session; it belongs to follow.
 	last string
+	// leaseAsked is when the lease was asked for in vain; it belongs to follow.
+	leaseAsked time.Time
 	// session is the one that there is, and permit the last that it gave, for
 	// those who read beside it (see Express).
 	session atomic.Pointer[session]
@@ -73,7 +77,9 @@ func newWriter(cfg Config, m *monitor) *writer {
 		cfg: cfg, monitor: m, more: make(chan struct{}, 1), stats: w.stats,
 		ttl: w.ttl, recordDB: w.recordDB, dataDB: w.dataDB,
 	}
-	w.aside.lines = newLines()
+	w.aside.lines, w.aside.lasting = newLines(), newLines()
+	w.aside.lasting.scripts = w.aside.lines.scripts
+	w.aside.turn = w.aside.lines
 	w.deadlines = newDeadlines(w)
 	return w
 }
@@ -100,12 +106,12 @@ func (w *writer) put(o *operation) error {
 	case w.live >= w.cfg.MaxHeld || w.live > 0 && w.bytes+o.size > w.cfg.MaxHeldBytes:
 		w.mu.Unlock()
 		return &Error{Overloaded, errTooManyHeld}
-	case w.lines != nil && w.lines.full(o.sender):
+	case w.lines != nil && w.lines.live(o.sender)+w.lasting.live(o.sender) >= maxWaitingSlow:
 		w.mu.Unlock()
 		return &Error{Overloaded, errTooManySlow}
 	}
 	if w.lines != nil {
-		w.lines.push(o)
+		w.linesFor(o).push(o)
 	} else {
 		w.queue = append(w.queue, o)
 	}
@@ -193,7 +199,7 @@ func (w *writer) forget(o *operation) {
 	w.live--
 	w.bytes -= o.size
 	if w.lines != nil {
-		w.lines.forget(o)
+		w.linesFor(o).forget(o)
 		return
 	}
 	if len(w.queue) > 2*w.live+64 {
@@ -287,7 +293,9 @@ func (w *writer) giveBack(ops []*operation) {
 		}
 	}
 	if w.lines != nil {
-		w.lines.back(back)
+		for _, o := range slices.Backward(back) {
+			w.linesFor(o).back(o)
+		}
 	} else {
 		w.queue = append(back, w.queue...)
 	}
