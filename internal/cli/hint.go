@@ -80,7 +80,7 @@ func (g *globals) remark(n supervise.NodeStatus) string {
 		return "drained: the balancers send it no requests; " + g.command("undrain "+n.Name) + " puts it back"
 	}
 	if n.Outdated != "" && n.Excluded == "" {
-		return quote.Line(n.Outdated)
+		return quote.Line(g.hints(n.Outdated))
 	}
 	return quote.Line(n.Excluded)
 }

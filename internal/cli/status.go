@@ -84,6 +84,9 @@ func changes(g *globals, st supervise.Status) string {
 		fmt.Fprintf(&text, "the last change (%s, at %s) was stopped: %s\n", r.Kind, r.Ended.Format(time.TimeOnly), quote.Line(first))
 	}
 	text.WriteString(atRunTime(st.RunTime))
+	if st.Outdated != "" {
+		text.WriteString(g.say(st.Outdated) + "\n")
+	}
 	if st.Differs {
 		text.WriteString(g.say("the stack file differs from what runs: 'holdfast apply --plan' shows how, 'holdfast apply' makes it so\n"))
 	}

@@ -44,11 +44,11 @@ With -d it goes on in the background: see 'holdfast status', 'holdfast down'.`,
 			}
 			switch {
 			case g.background:
-				return upForeground(g, places, io.Discard, io.Discard)
+				return supervisor(g, places, io.Discard, io.Discard)
 			case detach:
 				return upDetached(cmd.Context(), g, hosts, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
-			return upForeground(g, places, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return supervisor(g, places, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the stack is up; it runs on in the background")
@@ -75,6 +75,17 @@ func parseHosts(words []string) ([]plan.Place, error) {
 		places = append(places, plan.Place{Name: name, Address: address, Netns: netns})
 	}
 	return places, nil
+}
+
+// supervisor is the supervisor until it is told to take the stack down, or another
+// program takes its place.
+func supervisor(g *globals, hosts []plan.Place, stdout, stderr io.Writer) error {
+	err := upForeground(g, hosts, stdout, stderr)
+	var over *handOver
+	if errors.As(err, &over) {
+		return over.run()
+	}
+	return err
 }
 
 // upForeground is the supervisor: it stands the stack up and stays until it is
@@ -114,6 +125,17 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
+	successor := make(chan string, 1)
+	server.OnUpgrade(func(program string) error {
+		if err := sup.MayLeave(); err != nil {
+			return err
+		}
+		select {
+		case successor <- program:
+		default: // there is one
+		}
+		return nil
+	})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }()
 	defer func() {
@@ -157,6 +179,10 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 			waiting = false
 		case purge = <-asked:
 			waiting = false
+		case program := <-successor:
+			stopShowing()
+			<-shown
+			return &handOver{program}
 		case err := <-served:
 			served <- err
 			return fmt.Errorf("the control socket failed: %w", err)

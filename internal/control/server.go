@@ -42,6 +42,7 @@ type Server struct {
 	stack Stack
 	// down is called once when somebody asks for the stack to be taken down.
 	down     func(purge bool)
+	handOver func(program string) error // see OnUpgrade
 	listener net.Listener
 	http     *http.Server
 }
@@ -73,6 +74,7 @@ func Listen(stateDir string, stack Stack, down func(purge bool)) (*Server, error
 	mux.HandleFunc("POST /v1/switchover", s.switchOver)
 	mux.HandleFunc("POST /v1/restore", s.restore)
 	mux.HandleFunc("POST /v1/change", s.change)
+	mux.HandleFunc("POST /v1/upgrade", s.upgrade)
 	mux.HandleFunc("POST /v1/down", s.takeDown)
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	return s, nil

@@ -102,8 +102,10 @@ func Start(spec Spec) (*Process, error) {
 		return nil, fmt.Errorf("identify process %d: %w", cmd.Process.Pid, err)
 	}
 	p := &Process{id: id, done: make(chan struct{})}
+	started.Store(id.PID, true)
 	go func() {
 		cmd.Wait()
+		started.Delete(id.PID)
 		p.end(cmd.ProcessState.String())
 	}()
 	return p, nil
@@ -122,10 +124,29 @@ func Adopt(id ID) (*Process, error) {
 	p := &Process{id: id, done: make(chan struct{})}
 	go func() {
 		<-ended
-		// Only a parent is told how a process ended.
-		p.end("ended")
+		p.end(reap(id.PID))
 	}()
 	return p, nil
+}
+
+// started are the pids of the processes that this one has started, and waits for.
+var started sync.Map
+
+// reap returns how an adopted process ended. Only its parent is told: that is this
+// process where it was another program when it started it. A child that nobody asks
+// for stays a zombie.
+func reap(pid int) string {
+	if _, ours := started.Load(pid); ours {
+		return "ended" // its own Wait is told
+	}
+	var status syscall.WaitStatus
+	if got, err := syscall.Wait4(pid, &status, syscall.WNOHANG, nil); err != nil || got != pid {
+		return "ended"
+	}
+	if status.Signaled() {
+		return "signal: " + status.Signal().String()
+	}
+	return fmt.Sprintf("exit status %d", status.ExitStatus())
 }
 
 // Identify answers the identity of a process that runs now.

@@ -91,6 +91,38 @@ func (s *Supervisor) outdatedPrograms() (names []string) {
 	return names
 }
 
+// ProgramDigest is the digest of a program file, as in Status.Program.
+func ProgramDigest(path string) (string, error) { return new(fileDigests).digest(path) }
+
+// ownProgram is the file that this process runs.
+const ownProgram = "/proc/self/exe"
+
+// showOwn shows which program file the supervisor runs, and whether it was replaced.
+func (s *Supervisor) showOwn(st *Status) {
+	runs, err := s.programFiles.digest(ownProgram)
+	if err != nil {
+		return
+	}
+	st.Program = runs
+	if is, err := s.programFiles.digest(s.cfg.Self); err == nil && is != runs {
+		st.Outdated = fmt.Sprintf("the supervisor runs another version than %s is now; 'holdfast upgrade' has that one take over", quote.Text(s.cfg.Self))
+	}
+}
+
+// MayLeave reports why the supervisor cannot leave its place to another one now.
+func (s *Supervisor) MayLeave() error {
+	if s.stopping.Load() {
+		return errStopping
+	}
+	if s.board.snapshot().Phase == PhaseStarting {
+		return refused("the stack is being started: try again when it is up")
+	}
+	if now, _ := s.changing.status(); now != nil && now.Held == "" {
+		return &BusyError{*now}
+	}
+	return nil
+}
+
 // fileDigests are the digests of program files. It is safe for concurrent use.
 type fileDigests struct {
 	mu    sync.Mutex

@@ -81,6 +81,10 @@ type Status struct {
 	File       string `json:"file,omitempty"`
 	// Differs is true where the stack file that somebody has at hand is another one.
 	Differs bool `json:"differs,omitempty"`
+	// Program is the digest of the program file that the supervisor runs. Outdated says
+	// that the file was replaced since; empty: it was not.
+	Program  string `json:"program,omitempty"`
+	Outdated string `json:"outdated,omitempty"`
 	// RunTime is what was said while the stack ran and does not stand in its file; nil:
 	// nothing.
 	RunTime *RunTime `json:"run_time,omitempty"`

@@ -436,6 +436,7 @@ func (s *Supervisor) about(st Status) Status {
 	st.Supervisor = os.Getpid()
 	st.Backup, _ = LastBackup(string(s.dir))
 	st.Change, st.Stopped = s.changing.status()
+	s.showOwn(&st)
 	now, generation := s.current()
 	st.Generation, st.RunTime = generation, runTime(now)
 	s.mu.RLock()

@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/control"
+	"holdfast/internal/quote"
+	"holdfast/internal/supervise"
+)
+
+func upgradeCommand(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "upgrade",
+		Short: "Have this version of Holdfast take over, without an outage",
+		Long: `Have this version of Holdfast take over: call it with the new program. It takes the
+place of the supervisor, as the same process; the nodes go on meanwhile. Then the
+nodes whose program file was replaced since they were started, Holdfast's own as
+well as HAProxy and Redis, are started anew, one at a time and with the brake of
+'holdfast apply'.
+
+It is refused when the stack file says something else than what runs: 'holdfast
+apply' comes first, or later.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := takeOver(cmd.Context(), g, cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			return carryOut(cmd.Context(), g, supervise.Request{Kind: "upgrade"}, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+}
+
+// takeOver has this program be the supervisor.
+func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
+	s, base, state, err := locate(g)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the path of this program: %w", err)
+	}
+	digest, err := supervise.ProgramDigest(self)
+	if err != nil {
+		return fmt.Errorf("read this program: %w", err)
+	}
+	client := control.NewClient(state)
+	before, err := client.Status(ctx)
+	switch {
+	case err != nil:
+		return nodeError(s.Name, err)
+	case before.Program == digest:
+		_, err = fmt.Fprintln(stdout, "this version is the supervisor already")
+		return err
+	}
+	p, err := client.Preview(ctx, supervise.Request{Kind: "up", File: string(s.Show()), BaseDir: base})
+	switch {
+	case errors.As(err, new(*control.UnknownNodeError)): // it is older than changes are
+	case err != nil:
+		return changeError(s.Name, err)
+	case len(p.Refused) > 0 || !p.Empty():
+		return errors.New("the stack file says something else than what runs: 'holdfast apply' first, or put the file back")
+	}
+
+	err = client.Upgrade(ctx, self)
+	if errors.Is(err, control.ErrNoHandOver) {
+		err = replaceOld(g, before.Supervisor, state)
+	}
+	if err != nil {
+		return nodeError(s.Name, err)
+	}
+	if err := awaitProgram(ctx, client, state, digest); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(stdout, "this version is the supervisor now")
+	return err
+}
+
+// replaceOld ends a supervisor that cannot hand over, as a crash would, and starts
+// this one.
+func replaceOld(g *globals, pid int, state string) error {
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("end the supervisor %d: %w", pid, err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); supervise.Locked(state); time.Sleep(drawEvery) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the supervisor %d does not end", pid)
+		}
+	}
+	args := []string{"up", "--background", "--state", state}
+	if g.file != "" {
+		args = append(args, "--file", g.file)
+	}
+	_, err := startBackground(args)
+	return err
+}
+
+// takeOverLimit is how long a new supervisor may take until it looks after the nodes.
+const takeOverLimit = 2 * time.Minute
+
+// awaitProgram waits until a program is the supervisor and has adopted the nodes.
+func awaitProgram(ctx context.Context, client *control.Client, state, digest string) error {
+	const absent = 15 * time.Second // without anybody in its place it has not started
+	began, seen := time.Now(), time.Now()
+	for {
+		st, err := client.Status(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return errors.New("interrupted: the new version goes on taking over; see 'holdfast status'")
+		case err == nil && st.Program == digest && st.Phase == supervise.PhaseRunning:
+			return nil
+		case err == nil || supervise.Locked(state):
+			seen = time.Now()
+		case time.Since(seen) > absent:
+			return errors.New("the new version has not come up; the nodes run on. 'holdfast logs supervisor' may say why, and 'holdfast up' starts a supervisor")
+		}
+		if time.Since(began) > takeOverLimit {
+			return fmt.Errorf("the new version does not look after the nodes after %v; 'holdfast status' shows how it goes on", takeOverLimit)
+		}
+		time.Sleep(drawEvery)
+	}
+}
+
+// handOver is the error of a supervisor that leaves its place to another program.
+type handOver struct{ program string }
+
+func (h *handOver) Error() string { return "hands over to " + h.program }
+
+// run has the other program take the place of this process, with the same arguments.
+func (h *handOver) run() error {
+	args := append([]string{h.program}, os.Args[1:]...)
+	err := syscall.Exec(h.program, args, os.Environ())
+	return fmt.Errorf("hand over to %s: %w; the nodes run on, and 'holdfast up' adopts them", quote.Shell(h.program), err)
+}

@@ -1,0 +1,36 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+)
+
+// ErrNoHandOver says that the supervisor is of a version that does not know how to
+// leave its place to another program.
+var ErrNoHandOver = errors.New("the supervisor cannot hand over to another version")
+
+// OnUpgrade has a function called when another program is to take the supervisor's
+// place. It returns at once, and its error says why that cannot be. It is set before
+// Serve.
+func (s *Server) OnUpgrade(handOver func(program string) error) { s.handOver = handOver }
+
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
+	program := r.URL.Query().Get("program")
+	if s.handOver == nil || program == "" {
+		reply(w, http.StatusNotFound, problem{ErrNoHandOver.Error()})
+		return
+	}
+	answer(w, struct{}{}, s.handOver(program))
+}
+
+// Upgrade asks the supervisor to leave its place to another program, by its path. It
+// is done when Status answers with that program.
+func (c *Client) Upgrade(ctx context.Context, program string) error {
+	err := c.post(ctx, "/v1/upgrade?program="+url.QueryEscape(program))
+	if errors.As(err, new(*UnknownNodeError)) {
+		return ErrNoHandOver
+	}
+	return err
+}

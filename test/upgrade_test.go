@@ -1,0 +1,76 @@
+package test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"holdfast/internal/supervise"
+)
+
+// install puts the holdfast program to a path, as another version: bytes behind the
+// end of an ELF file do not matter to it.
+func (s *instance) install(path, version string) {
+	s.t.Helper()
+	program, err := os.ReadFile(binary)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(path+".new", append(program, version...), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func TestANewVersionOfHoldfastTakesOver(t *testing.T) {
+	t.Parallel()
+	s := newInstance(t, minimal(t)+"redis: {replicas: 1, sentinels: 1}\nrollout: {settle: 500ms}\n")
+	path := filepath.Join(s.dir, "holdfast")
+	call := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command(path, append(args, "--state", s.state, "--file", s.file)...)
+		cmd.Dir = s.dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("holdfast %v: %v\n%s", args, err, out)
+		}
+	}
+	s.install(path, "one")
+	call("up", "-d")
+	before := s.awaitHealthy()
+
+	s.install(path, "two")
+	s.await("the status to show what was replaced", 30*time.Second, func() bool {
+		return s.status().Outdated != "" && s.node("web-1").Outdated != ""
+	})
+	if s.node("redis-1").Outdated != "" {
+		t.Error("redis-1 is said to run a replaced program")
+	}
+	call("upgrade")
+	after := s.awaitHealthy()
+	if after.Supervisor != before.Supervisor || after.Program == before.Program || after.Outdated != "" {
+		t.Errorf("the supervisor is %d %s (%s), and was %d %s", after.Supervisor, after.Program, after.Outdated, before.Supervisor, before.Program)
+	}
+	for _, was := range before.Nodes {
+		is, _ := after.Node(was.Name)
+		if ours := was.App != ""; (is.PID != was.PID) != ours {
+			t.Errorf("%s has the pid %d, and had %d", was.Name, is.PID, was.PID)
+		}
+	}
+	says(t, s.must("upgrade", "--help"), "take over")
+
+	// It looks after what it has adopted, and reaps it.
+	sentinel := s.node("sentinel-1").PID
+	kill(t, sentinel)
+	s.await("another sentinel-1", 30*time.Second, func() bool {
+		n := s.node("sentinel-1")
+		return n.State == supervise.Up && n.PID != sentinel
+	})
+	if _, err := os.Stat(filepath.Join("/proc", strconv.Itoa(sentinel))); err == nil {
+		t.Errorf("the old sentinel-1 (%d) is a zombie", sentinel)
+	}
+}
