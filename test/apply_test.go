@@ -3,6 +3,7 @@ package test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -181,6 +182,8 @@ func TestTheStackFileIsAppliedUnderLoad(t *testing.T) {
 			t.Errorf("%s: status does not say that the file differs", c.what)
 		}
 		s.must("apply", "--yes")
+		// A connection from before gets its next answer by the former routes.
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 		if got := anew(before, a.pids()); got != c.touched {
 			t.Errorf("%s: other processes: %q, want %q", c.what, got, c.touched)
 		}

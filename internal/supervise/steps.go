@@ -24,11 +24,13 @@ type changeRun struct {
 	final  layout
 	tell   func(Event)
 
-	mu   sync.Mutex // guards done, record.Force and tell
+	mu   sync.Mutex // guards done, renewed, reloaded, record.Force and tell
 	done int        // steps
 	of   int
 	// renewed is how many nodes of a rollout's application have the new version.
 	renewed int
+	// reloaded is true when a balancer may know the nodes that have come.
+	reloaded bool
 }
 
 // errLeft is the error of a change that is left as it is for the next supervisor, and
@@ -207,9 +209,10 @@ func (c *changeRun) step(ctx context.Context, l leg, step plan.Step, changes []p
 	return errors.New(text)
 }
 
-// cleanUp takes away, after a change was stopped, the nodes that were to serve only
-// meanwhile (rollout.surge), and has the balancers be without them. Where other nodes
-// have come or moved, which the former configuration does not know, they stay.
+// cleanUp takes away, after a change was stopped, the nodes that no balancer knows yet,
+// and those that were to serve only meanwhile (rollout.surge), which the balancers
+// forget then. Where other nodes have come or moved, which the former configuration does
+// not know, all stay.
 func (c *changeRun) cleanUp(ctx context.Context, from layout) error {
 	s := c.sup
 	now, _ := s.current()
@@ -218,7 +221,7 @@ func (c *changeRun) cleanUp(ctx context.Context, from layout) error {
 		was, had := from.part(p.Node)
 		_, stays := c.final.part(p.Node)
 		switch {
-		case !had && stays, had && was.process.Address != p.Address:
+		case !had && stays && c.reloaded, had && was.process.Address != p.Address:
 			return nil
 		case !had:
 			extra = append(extra, p.Node)
@@ -234,7 +237,7 @@ func (c *changeRun) cleanUp(ctx context.Context, from layout) error {
 		}
 	}
 	for _, p := range from.host().Processes {
-		if p.Kind == plan.Balancer {
+		if p.Kind == plan.Balancer && c.reloaded {
 			if err := c.step(ctx, back, plan.Step{Node: p.Node, Action: plan.Reload}, nil); err != nil {
 				return err
 			}
@@ -251,6 +254,7 @@ func (c *changeRun) count(step plan.Step) {
 	if c.renews(step) {
 		c.renewed++
 	}
+	c.reloaded = c.reloaded || step.Action == plan.Reload
 	if i := slices.Index(c.record.Force, step.Node); i >= 0 && step.Action == plan.Restart {
 		c.record.Force = slices.Delete(slices.Clone(c.record.Force), i, i+1)
 		if err := c.sup.dir.writeChange(c.record); err != nil {
