@@ -125,20 +125,31 @@ func milliseconds(number string) time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
-// History returns the id of the history of writes that a node has or takes part in. The
-// offsets of two nodes can be compared only where it is the same (manual, INFO,
-// master_replid).
-func (a *Admin) History(ctx context.Context) (string, error) {
+// History is how far a replica is in a history of writes. Offsets of two nodes can be
+// compared only where the id is the same (manual, INFO, master_replid). ROLE tells no
+// offset of a replica that has lost its master.
+type History struct {
+	ID     string
+	Offset int64
+}
+
+// History asks a replica for it (INFO, slave_repl_offset).
+func (a *Admin) History(ctx context.Context) (History, error) {
 	about, err := a.info(ctx, "replication")
 	if err != nil {
-		return "", err
+		return History{}, err
 	}
-	_, id, _ := strings.Cut(about, "master_replid:")
-	id, _, found := strings.Cut(id, "\r\n")
-	if !found {
-		return "", fmt.Errorf("INFO replication at %s: unexpected answer", a.link.addr)
+	field := func(name string) string {
+		_, rest, _ := strings.Cut(about, "\r\n"+name+":")
+		value, _, _ := strings.Cut(rest, "\r\n")
+		return value
 	}
-	return id, nil
+	h := History{ID: field("master_replid")}
+	h.Offset, err = strconv.ParseInt(field("slave_repl_offset"), 10, 64)
+	if h.ID == "" || err != nil {
+		return History{}, fmt.Errorf("INFO replication at %s: it is no replica's", a.link.addr)
+	}
+	return h, nil
 }
 
 // Tilted reports whether a Sentinel does not act: for 30 s after its clock jumped or it

@@ -81,6 +81,8 @@ type failover struct {
 	leader string
 	pid    int
 	led    time.Time
+	// offsets are how much data of the dead master each replica has.
+	offsets map[string]int64
 	// steered is true when replica-priority was changed.
 	steered bool
 }
@@ -126,41 +128,40 @@ func (w *failover) look(ctx context.Context) error {
 	return w.compareHistories(ctx)
 }
 
-// compareHistories makes sure that the replicas' offsets can be compared. One that was
+// compareHistories takes in how much data each replica has, and makes sure that the
+// offsets can be compared. One that was
 // not in step with the dead master yet may have a higher offset of another history.
 func (w *failover) compareHistories(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
-	histories, failed := make([]string, len(w.inStep)), make([]error, len(w.inStep))
+	w.offsets = map[string]int64{}
+	histories, failed := make([]redis.History, len(w.inStep)), make([]error, len(w.inStep))
 	var all sync.WaitGroup
 	for i, name := range w.inStep {
 		all.Go(func() { histories[i], failed[i] = w.admin(name).History(ctx) })
 	}
 	all.Wait()
 	for i, name := range w.inStep {
-		if failed[i] == nil && histories[i] != histories[0] {
+		if failed[i] == nil && histories[i].ID != histories[0].ID {
 			return fmt.Errorf("%s was not in step with the same master as %s", name, w.inStep[0])
 		}
+		w.offsets[name] = histories[i].Offset
 	}
 	return errors.Join(failed...)
 }
 
 // sawTheEnd reports whether every replica followed the dead master and has lost the
-// connection, and takes in how much data each has.
+// connection.
 func (w *failover) sawTheEnd(ctx context.Context) bool {
-	standings := make([]redis.Standing, len(w.inStep))
 	saw := make([]bool, len(w.inStep))
 	var all sync.WaitGroup
 	for i, name := range w.inStep {
 		all.Go(func() {
 			st, err := w.admin(name).Standing(ctx)
-			standings[i], saw[i] = st, err == nil && !st.Master && !st.Linked && st.MasterAddress == w.address(w.from)
+			saw[i] = err == nil && !st.Master && !st.Linked && st.MasterAddress == w.address(w.from)
 		})
 	}
 	all.Wait()
-	for i, name := range w.inStep {
-		w.facts.Standings[name] = standings[i]
-	}
 	return !slices.Contains(saw, false)
 }
 
@@ -169,7 +170,7 @@ func (w *failover) sawTheEnd(ctx context.Context) bool {
 // what the Sentinels know of the offsets may be old, and it does not matter then.
 // Should this supervisor die now, the next one lets the others be promoted again.
 func (w *failover) chooseBest(ctx context.Context) error {
-	offset := func(name string) int64 { return w.facts.Standings[name].Offset }
+	offset := func(name string) int64 { return w.offsets[name] }
 	best := slices.MaxFunc(w.inStep, func(a, b string) int { return cmp.Compare(offset(a), offset(b)) })
 	if !slices.ContainsFunc(w.inStep, func(name string) bool { return offset(name) < offset(best) }) {
 		return nil
