@@ -142,6 +142,24 @@ func TestTheSupervisorTellsPrometheusOfTheWholeStack(t *testing.T) {
 	awaitFigure(`holdfast_node_state{node="web-2",state="down"}`, equals(1))
 }
 
+func TestMetricsFollowAChangeOfTheirAddress(t *testing.T) {
+	t.Parallel()
+	text := minimal(t) + "redis: {replicas: 0, sentinels: 0}\nbalancers: 1\n"
+	s := newInstance(t, text)
+	s.must("up", "-d")
+	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	s.write("name: " + s.name + "\n" + text + fmt.Sprintf("metrics: {listen: %q}\n", address))
+	s.must("apply", "--yes")
+	s.await("metrics at the new address", 30*time.Second, func() bool {
+		resp, err := http.Get("http://" + address + "/metrics")
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
 // alertExpressions are those of the example alerts. Each alert says what it means and
 // what to do.
 func alertExpressions(t *testing.T) (all []string) {

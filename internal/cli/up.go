@@ -110,7 +110,7 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 		}
 		return err
 	}
-	stopMetrics, err := serveMetrics(sup)
+	stopMetrics, err := serveMetrics(sup, stderr)
 	if err != nil {
 		return err
 	}
