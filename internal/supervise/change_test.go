@@ -76,6 +76,7 @@ func TestOnlyWhatAddsIsDoneWithoutAQuestion(t *testing.T) {
 		{"a node less", "apps: {web: {kv: {}}}\n", "apps: {web: {kv: {}, nodes: 1}}\n", false},
 		{"a setting", "apps: {web: {kv: {}}}\n", "apps: {web: {kv: {hold: 7s}}}\n", false},
 		{"a time-out", "apps: {web: {kv: {}}}\n", "apps: {web: {kv: {}}}\ntimeouts: {client: 9s}\n", false},
+		{"what no node knows of", "apps: {web: {kv: {}}}\n", "apps: {web: {kv: {}}}\nmetrics: {enabled: false}\n", true},
 		{"a node and a time-out", "apps: {web: {kv: {}}}\n", "apps: {web: {kv: {}, nodes: 3}}\ntimeouts: {client: 9s}\n", false},
 	} {
 		s, _ := oneNode(t, "true")
@@ -89,6 +90,21 @@ func TestOnlyWhatAddsIsDoneWithoutAQuestion(t *testing.T) {
 		if p.Additions() != c.adds || err != nil {
 			t.Errorf("%s: %t, %v: %+v", c.what, p.Additions(), err, p.Differences)
 		}
+	}
+}
+
+func TestAChangeThatFailedKeepsItsNumber(t *testing.T) {
+	s, _ := oneNode(t, "true")
+	if got := s.dir.newestChange(3); got != 3 {
+		t.Errorf("without any change: %d", got)
+	}
+	for _, id := range []int{4, 12} {
+		if err := s.dir.archive(changeRecord{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.dir.newestChange(3); got != 12 {
+		t.Errorf("after a change 12 that failed: %d", got)
 	}
 }
 

@@ -74,8 +74,11 @@ func (p ChangePlan) Empty() bool {
 }
 
 // Additions reports whether the request only adds to what runs: nodes, applications, and
-// the routes to them.
+// the routes to them. What touches no node at all counts as that.
 func (p ChangePlan) Additions() bool {
+	if len(p.Steps) == 0 {
+		return true
+	}
 	added := []string{"routes", "rollout"}
 	for _, n := range p.Nodes {
 		if n.Action == plan.Start {
@@ -313,7 +316,7 @@ func (s *Supervisor) beginChange(ctx context.Context, req Request, waits bool) (
 		return nil, refused("%s", strings.Join(preview.Refused, "\n"))
 	}
 	r := changeRecord{
-		ID: preview.Generation + 1, Kind: req.Kind, Began: time.Now(),
+		ID: s.dir.newestChange(preview.Generation) + 1, Kind: req.Kind, Began: time.Now(),
 		Stack: string(final.file.Show()), BaseDir: final.baseDir, Overrides: final.overrides, Force: req.Force,
 	}
 	if req.Rollout != nil {

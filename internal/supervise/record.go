@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"holdfast/internal/stack"
@@ -71,6 +73,19 @@ func (d dir) archive(r changeRecord) error {
 		os.Remove(path)
 	}
 	return nil
+}
+
+// newestChange returns the highest number of a change so far. A change that failed has
+// a number, too, and no generation.
+func (d dir) newestChange(generation int) int {
+	newest := generation
+	paths, _ := filepath.Glob(d.path(changesDir, "*.json"))
+	for _, path := range paths {
+		if id, err := strconv.Atoi(strings.TrimSuffix(filepath.Base(path), ".json")); err == nil {
+			newest = max(newest, id)
+		}
+	}
+	return newest
 }
 
 // Changes are the changes that have ended, the newest last.
