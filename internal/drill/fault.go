@@ -43,12 +43,13 @@ var faults = []fault{
 	killWeb, killReplica, killSentinel, killBalancer, killSupervisor, killMaster,
 	pauseWeb, pauseReplica, pauseSentinel, pauseBalancer, pauseSupervisor, pauseMaster,
 	restartWeb, restartReplica, restartSentinel, restartBalancer, restartSupervisor, restartMaster, switchover,
+	scale, reloadBalancer, rollout, badRollout,
 	slowLink, lossyLink,
 	backupUnderLoad,
 	slowCommand, busyScript, busyWritingScript, hugeAnswer, hostileClient,
 	killSentinels, killHeld, killHeldMaster, killStalled, killLone, killRedis, killWebs, killMasterTwice,
 	killMasterAndSentinel, killMasterPauseSentinel, killMasterAndSupervisor,
-	switchoverKillSentinel, switchoverKillSupervisor,
+	switchoverKillSentinel, switchoverKillSupervisor, rolloutKillSupervisor, rolloutKillMaster,
 	cutMasterPort, cutHost, cutMaster, cutMasterHost, cutHalves, cutOneWay, cutOtherWay, flap, loseHost, loseMasterHost, fullDisk,
 }
 

@@ -25,7 +25,7 @@ import (
 
 // step undoes one thing. It is data, so that it outlives the drill: whoever
 // finds it can carry it out. A step has one of Signal, Command, Remove,
-// Unmount, Follow and Keys.
+// Unmount, Follow, Changed and Keys.
 type step struct {
 	ID  int    `json:"id"`
 	Why string `json:"why"`
@@ -46,6 +46,8 @@ type step struct {
 	Unmount string `json:"unmount,omitempty"`
 	// Follow has a replica follow its master again.
 	Follow *follow `json:"follow,omitempty"`
+	// Changed takes a change of the stack back.
+	Changed *changed `json:"changed,omitempty"`
 	// Keys removes the keys of a drill.
 	Keys *keys `json:"keys,omitempty"`
 	// Supervised is the state directory of a stack: the step is done when a
@@ -89,6 +91,8 @@ func (s step) perform() error {
 		return s.command()
 	case s.Follow != nil:
 		return s.Follow.perform()
+	case s.Changed != nil:
+		return s.Changed.perform()
 	case s.Keys != nil:
 		return s.Keys.perform()
 	case s.Unmount != "":
