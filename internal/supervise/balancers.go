@@ -39,7 +39,8 @@ func (x *stepper) reload(ctx context.Context, to part) error {
 		if err := s.putNode(to); err != nil {
 			return err
 		}
-		return s.send(ctx, name, command{action: actTake, spec: &to.process})
+		// One that has just come may have read the former ones, and one that hangs has.
+		return s.send(ctx, name, command{action: actReload, spec: &to.process})
 	}
 	x.touched = true
 	if err := s.putNode(to); err != nil {
@@ -268,6 +269,11 @@ func (s *Supervisor) checkLeg(now layout, l leg) (wrong []error) {
 			wrong = append(wrong, fmt.Errorf("%s is paused; 'holdfast resume %s' first", step.Node, step.Node))
 		}
 		if !there || to.process.Kind == plan.Balancer || had && from.process.Address == to.process.Address {
+			continue
+		}
+		// What a change has started, and a supervisor before has not written down, is
+		// ended before the change goes on.
+		if id, is := s.left[to.process.Address]; is && process.Alive(id) {
 			continue
 		}
 		if err := taken(step.Node, to.process.Address, to.process.Netns); err != nil {

@@ -154,10 +154,14 @@ func (s *Supervisor) changeAtStart() error {
 	return s.changeNow(req)
 }
 
-// outdatedNodes are those that run as something else than was written down.
+// outdatedNodes are those that run as something else than was written down. One that a
+// change which went on has seen to is none any more.
 func (s *Supervisor) outdatedNodes() (names []string) {
 	for _, p := range s.processes() {
-		if s.node(p.Node).outdated {
+		if !s.node(p.Node).outdated {
+			continue
+		}
+		if r, err := s.dir.readRecord(p.Node); err != nil || r.Plan != s.digest(p) {
 			names = append(names, p.Node)
 		}
 	}

@@ -35,6 +35,10 @@ func (s *Supervisor) findStrays() error {
 		}
 		if proc, err := process.Adopt(r.Process); err == nil {
 			s.strays = append(s.strays, stray{node: node, address: r.Address, proc: proc})
+			if s.left == nil {
+				s.left = map[string]process.ID{}
+			}
+			s.left[r.Address] = r.Process
 			if isRedis(node) {
 				s.former[node] = r.Address
 			}

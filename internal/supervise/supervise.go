@@ -78,6 +78,9 @@ type Supervisor struct {
 	booted atomic.Bool
 	keptMu sync.Mutex // held while kept is changed and written
 	strays []stray
+	// left are the processes of the strays by the addresses that they listen on. It is
+	// not changed after Open.
+	left map[string]process.ID
 	// former are the addresses of redis nodes that run and are in the stack no
 	// more, by name: one may be the master still. It is never changed.
 	former map[string]string
