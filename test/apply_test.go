@@ -284,7 +284,7 @@ func (a *applied) refuses(t *testing.T) {
 // while it is under way.
 func (a *applied) survives(t *testing.T) {
 	before := a.pids()
-	a.set("env", "WORD: three", "settle", "1s")
+	a.set("env", "WORD: three", "settle", "4s")
 	first := a.command("apply", "--yes")
 	if err := first.Start(); err != nil {
 		t.Fatal(err)

@@ -229,7 +229,7 @@ func TestADrillOfAStackThatHolds(t *testing.T) {
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	s.awaitHealthy()
-	faults := []string{"kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link", "switchover", "restart-master", "scale", "bad-rollout", "switchover-kill-supervisor", "busy-writing-script"}
+	faults := []string{"kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link", "switchover", "restart-master", "switchover-kill-supervisor", "busy-writing-script"}
 	v := s.drill(faults...).holds(faults...)
 	s.clean()
 	for _, want := range []string{"replied BUSY", "became master in its place", "was ended by the supervisor"} {

@@ -20,10 +20,10 @@ func zombie(pid int) bool {
 // powerLoss kills the supervisor and every node at once.
 func (s *instance) powerLoss() {
 	s.t.Helper()
-	st := s.status()
-	if st.Supervisor != 0 {
-		syscall.Kill(st.Supervisor, syscall.SIGKILL)
+	if pid := s.status().Supervisor; pid != 0 {
+		kill(s.t, pid)
 	}
+	st := s.status() // with what it has started a moment ago, which lost power, too
 	for _, n := range st.Nodes {
 		if n.PID != 0 {
 			syscall.Kill(-n.PID, syscall.SIGKILL)

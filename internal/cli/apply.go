@@ -63,14 +63,17 @@ func change(ctx context.Context, g *globals, stackName string, client *control.C
 	if err != nil {
 		return changeError(stackName, err)
 	}
-	if g.json && flags.plan {
-		return json.NewEncoder(stdout).Encode(p)
-	}
 	shown := stdout
 	if g.json {
 		shown = stderr
 	}
-	printChangePlan(shown, g, p)
+	if g.json && flags.plan {
+		if err := json.NewEncoder(stdout).Encode(p); err != nil {
+			return err
+		}
+	} else {
+		printChangePlan(shown, g, p)
+	}
 	switch {
 	case len(p.Refused) > 0:
 		return fmt.Errorf("refused, and nothing was changed:\n%s", strings.Join(p.Refused, "\n"))

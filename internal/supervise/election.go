@@ -32,6 +32,7 @@ func (w *succession) elect(ctx context.Context, leader string) error {
 	if err != nil {
 		return err
 	}
+	w.voted = epoch
 	if err := w.askOne(ctx, leader); err != nil {
 		return err
 	}

@@ -298,6 +298,7 @@ func (w *failover) carryThrough(ctx context.Context) {
 		w.log.Warn("no replica was promoted; the Sentinels go on trying")
 		return
 	}
+	w.writeDown(ctx)
 	w.turnOthers(ctx)
 	w.log.Info("failover done", "master", w.to, "after", time.Since(w.begun))
 	w.verify(ctx)

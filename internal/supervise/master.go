@@ -331,23 +331,32 @@ func (s *Supervisor) noteMaster(f facts) (other bool) {
 	if err != nil || name == "" || f.failing() {
 		return false
 	}
+	other, err = s.writeMaster(name, epoch)
+	if err != nil {
+		s.log.Error("cannot write down who is the Redis master", "error", err)
+	}
+	return other
+}
+
+// writeMaster writes down who is the master since a configuration epoch, unless
+// something newer stands there, and reports whether it is another one.
+func (s *Supervisor) writeMaster(name string, epoch int64) (other bool, err error) {
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()
 	r := &s.kept.Redis.Replication
 	was := *r
 	// What was seen before a restore has a lower epoch.
 	if r.Master == name && r.ConfigEpoch == epoch || epoch < r.ConfigEpoch {
-		return false
+		return false, nil
 	}
 	r.Master, r.ConfigEpoch = name, epoch
 	r.CurrentEpoch = max(r.CurrentEpoch, epoch)
 	if err := s.saveKept(); err != nil {
 		*r = was // so that the next look tries again: the disk may have room then
-		s.log.Error("cannot write down who is the Redis master", "error", err)
-		return
+		return false, err
 	}
 	s.tally.masterIs(was.Master, name)
-	return was.Master != "" && was.Master != name
+	return was.Master != "" && was.Master != name, nil
 }
 
 // running is the address at which an adopted process listens: where it was

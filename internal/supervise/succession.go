@@ -22,6 +22,8 @@ type succession struct {
 	inStep []string
 	// promoted is true when to is the master.
 	promoted bool
+	// voted is the epoch that the Sentinels voted in; 0: nobody asked them.
+	voted int64
 }
 
 func (w *succession) admin(node string) *redis.Admin { return w.sup.admin(node) }
@@ -67,6 +69,28 @@ func (w *succession) becomesMaster(ctx context.Context, limit time.Duration) boo
 	case <-ctx.Done():
 	}
 	return w.promoted
+}
+
+// writeDown writes down that the successor is the master. That comes before any
+// replica follows it, and so before it acknowledges a write: its Sentinel may take a
+// second to see the promotion, and until then no file of a Sentinel knows of it. Where
+// power is lost in that second, the former master would come back as the master.
+//
+// The epoch is the one that the Sentinels voted in, or the next one: never a higher one
+// than they give it, so that what they say later is believed.
+func (w *succession) writeDown(ctx context.Context) {
+	_, before, _ := w.facts.master()
+	other, err := w.sup.writeMaster(w.to, max(w.voted, before+1))
+	if err == nil {
+		if other {
+			w.sup.tasks.Go(func() { w.sup.endOldWorkers(w.sup.ctx) })
+		}
+		return
+	}
+	w.log.Error("cannot write down who is the Redis master: the replicas follow it when the Sentinels know", "error", err)
+	within(ctx, nameLimit, verifyPoll, func(ctx context.Context) bool {
+		return w.sup.gather(ctx, time.Second).named(w.address(w.to))
+	})
 }
 
 // turn has a node follow the new master.

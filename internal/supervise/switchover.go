@@ -166,6 +166,7 @@ func (w *switchover) run(ctx context.Context) (waited time.Duration, err error) 
 	if err := w.awaitPromotion(ctx); err != nil {
 		return 0, err
 	}
+	w.writeDown(ctx)
 	w.turnOthers(ctx)
 	waited = (time.Since(w.fencedAt) - w.open).Round(time.Millisecond)
 	return waited, w.verify(ctx, leaders)
