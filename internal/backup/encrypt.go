@@ -10,8 +10,8 @@ import (
 	"filippo.io/age"
 )
 
-// Encryption says for whom a backup is encrypted: who knows the passphrase, or who has
-// the key of a recipient. The zero value is no encryption.
+// Encryption is how a backup is encrypted: by a passphrase, or for those who have the
+// key of a recipient. The zero value is no encryption.
 type Encryption struct {
 	// Kind is what the manifest says: passphrase or recipients; empty: none.
 	Kind       string

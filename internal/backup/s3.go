@@ -18,7 +18,7 @@ import (
 	"holdfast/internal/quote"
 )
 
-// S3Config says where an S3-compatible storage is, and who asks.
+// S3Config is where an S3-compatible storage is, and who asks.
 type S3Config struct {
 	// Endpoint is a URL such as https://minio.example:9000; empty: Amazon's.
 	Endpoint string

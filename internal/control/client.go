@@ -128,7 +128,7 @@ func (c *Client) post(ctx context.Context, path string) error {
 	return body.Close()
 }
 
-// UsageError says that what was asked for names something that is not there.
+// UsageError reports that what was asked for names something that is not there.
 type UsageError struct{ msg string }
 
 func (e *UsageError) Error() string { return e.msg }

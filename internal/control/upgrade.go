@@ -7,7 +7,7 @@ import (
 	"net/url"
 )
 
-// ErrNoHandOver says that the supervisor is of a version that does not know how to
+// ErrNoHandOver reports that the supervisor is of a version that does not know how to
 // leave its place to another program.
 var ErrNoHandOver = errors.New("the supervisor cannot hand over to another version")
 

@@ -132,7 +132,7 @@ func checkSentinels(f *findings) {
 	}
 }
 
-// checkSight looks at whom a Sentinel knows.
+// checkSight looks at which nodes a Sentinel knows.
 func (f *findings) checkSight(n Node, majority int) {
 	s, replicas, others := n.Sentinel, f.Stack.Redis.Replicas, f.Stack.Redis.Sentinels-1
 	if s.Quorum != majority {

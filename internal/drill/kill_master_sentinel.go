@@ -12,13 +12,7 @@ var killMasterAndSentinel = fault{
 	name: "kill-master-and-sentinel", about: "SIGKILL to the Redis master, and in the middle of the failover to the Sentinel that leads it: another one has to take over",
 	double: true, needs: needFailover | needSentinel, promise: takenOver,
 	strike: func(ctx context.Context, s *scene) error {
-		return s.killAndAmid(ctx, func(ctx context.Context) error {
-			n, err := s.leader(ctx)
-			if err != nil {
-				return err
-			}
-			return s.kill(ctx, n)
-		})
+		return s.killAndStrikeLeader(ctx, func(ctx context.Context, n supervise.NodeStatus) error { return s.kill(ctx, n) })
 	},
 }
 
@@ -26,11 +20,7 @@ var killMasterPauseSentinel = fault{
 	name: "kill-master-pause-sentinel", about: "SIGKILL to the Redis master, and in the middle of the failover SIGSTOP to the Sentinel that leads it, for 3 s: another one has to take over, and the first one must not go on with its own",
 	double: true, needs: needFailover | needSentinel, promise: takenOver,
 	strike: func(ctx context.Context, s *scene) error {
-		return s.killAndAmid(ctx, func(ctx context.Context) error {
-			n, err := s.leader(ctx)
-			if err != nil {
-				return err
-			}
+		return s.killAndStrikeLeader(ctx, func(ctx context.Context, n supervise.NodeStatus) error {
 			if err := s.pause(ctx, n); err != nil {
 				return err
 			}
@@ -55,6 +45,18 @@ func (s *scene) leader(ctx context.Context) (supervise.NodeStatus, error) {
 	}
 	s.evidence("no Sentinel led a failover just then")
 	return sentinels[s.random.IntN(len(sentinels))], nil
+}
+
+// killAndStrikeLeader kills the master, and strikes the Sentinel that leads the failover
+// that follows.
+func (s *scene) killAndStrikeLeader(ctx context.Context, strike func(ctx context.Context, n supervise.NodeStatus) error) error {
+	return s.killAndAmid(ctx, func(ctx context.Context) error {
+		n, err := s.leader(ctx)
+		if err != nil {
+			return err
+		}
+		return strike(ctx, n)
+	})
 }
 
 // killAndAmid kills the master, and does something at a random moment of the failover

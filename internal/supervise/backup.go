@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// A backup needs no supervisor: whoever takes one asks the nodes by itself. What it
+// A backup needs no supervisor: the process that takes one asks the nodes by itself. What it
 // copies, and from where, is in backup_source.go; the format is package backup's.
 
 // BackupConfig says what to back up, and where to.

@@ -68,7 +68,7 @@ func (s *Supervisor) keepBackups() {
 func (s *Supervisor) planBackup(next time.Time) {
 	unlock, err := s.dir.lockBackup(s.ctx)
 	if err != nil {
-		return // whoever has it writes the file, too; the next tick shows it
+		return // the process that has it writes the file, too; the next tick shows it
 	}
 	defer unlock()
 	known, err := LastBackup(string(s.dir))

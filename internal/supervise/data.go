@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"holdfast/internal/process"
 )
 
 // What the files of redis nodes tell of their data while none of them runs.
@@ -92,10 +90,7 @@ func lastWritten(with []nodeData) string {
 // redisRuns reports whether a redis node or a Sentinel has a process, as the
 // records say, also one that the stack file does not have any more.
 func (d dir) redisRuns() bool {
-	paths, _ := filepath.Glob(d.path("nodes", "*", processFile))
-	return slices.ContainsFunc(paths, func(path string) bool {
-		node := filepath.Base(filepath.Dir(path))
-		r, err := d.readRecord(node)
-		return (isRedis(node) || isSentinel(node)) && err == nil && r.Process.PID != 0 && process.Alive(r.Process)
+	return slices.ContainsFunc(d.recorded(), func(node string) bool {
+		return (isRedis(node) || isSentinel(node)) && d.alive(node)
 	})
 }

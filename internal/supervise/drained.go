@@ -30,7 +30,7 @@ func (s *Supervisor) checkDrains(now, final layout, anyway bool) (reasons []stri
 		}
 		n := s.node(name)
 		if n == nil {
-			return nil, &UnknownNodeError{Node: name, Kind: plan.Web, Nodes: s.webNodes()}
+			return nil, &UnknownNodeError{Node: name, Kind: plan.Web, Nodes: s.nodesOfKind(plan.Web)}
 		}
 		app := n.spec().App
 		switch {
@@ -51,15 +51,6 @@ func (s *Supervisor) serving(app string, except map[string]bool) (n int) {
 		}
 	}
 	return n
-}
-
-func (s *Supervisor) webNodes() (names []string) {
-	for _, p := range s.processes() {
-		if p.Kind == plan.Web {
-			names = append(names, p.Node)
-		}
-	}
-	return names
 }
 
 // finishDrains waits until nodes that were taken out of rotation have answered what

@@ -34,7 +34,7 @@ const (
 	never = 0
 )
 
-// errNotMaster says that a redis node that has ended was not the master.
+// errNotMaster reports that a redis node that has ended was not the master.
 var errNotMaster = errors.New("it was not the master")
 
 // redisEnded has a redis node replaced whose process has ended, if it was the master.
@@ -129,8 +129,8 @@ func (w *failover) look(ctx context.Context) error {
 }
 
 // compareHistories takes in how much data each replica has, and makes sure that the
-// offsets can be compared. One that was
-// not in step with the dead master yet may have a higher offset of another history.
+// offsets can be compared: one that was not in step with the dead master yet may have a
+// higher offset of another history.
 func (w *failover) compareHistories(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
@@ -231,17 +231,21 @@ func (w *failover) leaders(ctx context.Context) []string {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	names := w.sup.sentinels()
-	fit, sees := make([]bool, len(names)), map[string]time.Duration{}
-	ages := make([]time.Duration, len(names))
+	fit, ages := make([]bool, len(names)), make([]time.Duration, len(names))
 	var all sync.WaitGroup
 	for i, name := range names {
 		all.Go(func() { fit[i], ages[i] = w.canLead(ctx, name) })
 	}
 	all.Wait()
+
+	var leaders []string
+	sees := map[string]time.Duration{}
 	for i, name := range names {
-		sees[name] = seesPromotion(ages[i])
+		if fit[i] {
+			leaders = append(leaders, name)
+			sees[name] = seesPromotion(ages[i])
+		}
 	}
-	leaders := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !fit[slices.Index(names, name)] })
 	slices.SortStableFunc(leaders, func(a, b string) int { return cmp.Compare(sees[a], sees[b]) })
 	return leaders
 }
@@ -367,13 +371,10 @@ func (w *failover) turnOthers(ctx context.Context) {
 // leader ends before the others have heard, another Sentinel leads, and has to choose
 // the same replica.
 func (w *failover) verify(ctx context.Context) {
-	named := func(ctx context.Context) bool {
-		return w.sup.gather(ctx, time.Second).named(w.address(w.to))
-	}
 	within(ctx, nameLimit, verifyPoll, func(ctx context.Context) bool {
-		return named(ctx) || w.process(w.leader) != w.pid
+		return w.named(ctx) || w.process(w.leader) != w.pid
 	})
-	if named(ctx) {
+	if w.named(ctx) {
 		return
 	}
 	w.log.Warn("the Sentinels do not name the new master yet: another one is asked", "not", w.leader)
@@ -381,7 +382,7 @@ func (w *failover) verify(ctx context.Context) {
 	if err == nil {
 		err = w.begin(ctx)
 	}
-	if err != nil || !within(ctx, nameLimit, verifyPoll, named) {
+	if err != nil || !within(ctx, nameLimit, verifyPoll, w.named) {
 		w.log.Warn("no majority of the Sentinels names the new master yet", "master", w.to, "error", err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"time"
 
@@ -87,9 +86,7 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 	for _, p := range host.Processes {
 		specs[p.Node] = p
 	}
-	records, _ := filepath.Glob(d.path("nodes", "*", processFile))
-	for _, path := range records {
-		node := filepath.Base(filepath.Dir(path))
+	for _, node := range d.recorded() {
 		r, err := d.readRecord(node)
 		if err != nil {
 			return Inspection{}, err

@@ -92,6 +92,16 @@ func (s *Supervisor) sentinels() []string {
 	return slices.Sorted(maps.Keys(s.paces))
 }
 
+// nodesOfKind returns the nodes of a kind, in the order of the plan.
+func (s *Supervisor) nodesOfKind(kind plan.Kind) (names []string) {
+	for _, p := range s.processes() {
+		if p.Kind == kind {
+			names = append(names, p.Node)
+		}
+	}
+	return names
+}
+
 // program is the path of a program of the plan.
 func (s *Supervisor) program(p plan.Program) string {
 	s.mu.RLock()

@@ -142,13 +142,11 @@ func hasSentinel(addresses map[string]string) bool {
 	return false
 }
 
-// recorded are the addresses at which the redis nodes and Sentinels were started
+// recordedAddresses are the addresses at which the redis nodes and Sentinels were started
 // last, as their records say: for a state directory without a redisMemory.
-func (d dir) recorded() (map[string]string, error) {
+func (d dir) recordedAddresses() (map[string]string, error) {
 	addresses := map[string]string{}
-	paths, _ := filepath.Glob(d.path("nodes", "*", processFile))
-	for _, path := range paths {
-		node := filepath.Base(filepath.Dir(path))
+	for _, node := range d.recorded() {
 		if !isRedis(node) && !isSentinel(node) {
 			continue
 		}
@@ -169,7 +167,7 @@ func (d dir) recorded() (map[string]string, error) {
 func (s *Supervisor) remember() (err error) {
 	m := &s.kept.Redis
 	if len(m.Addresses) == 0 {
-		if m.Addresses, err = s.dir.recorded(); err != nil {
+		if m.Addresses, err = s.dir.recordedAddresses(); err != nil {
 			return err
 		}
 	}
@@ -240,7 +238,7 @@ func (s *Supervisor) checkMaster() error {
 	return nil
 }
 
-// cannotMoveError says that what runs would have to move.
+// cannotMoveError reports that what runs would have to move.
 type cannotMoveError struct{ moved string }
 
 func (e *cannotMoveError) Error() string {

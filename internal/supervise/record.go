@@ -67,20 +67,25 @@ func (d dir) archive(r changeRecord) error {
 	if err := os.Remove(d.path(changeFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	old, _ := filepath.Glob(d.path(changesDir, "*.json"))
-	slices.Sort(old)
+	old := d.archived()
 	for _, path := range old[:max(0, len(old)-keptChanges)] {
 		os.Remove(path)
 	}
 	return nil
 }
 
+// archived returns the files of the changes that have ended, the newest last.
+func (d dir) archived() []string {
+	paths, _ := filepath.Glob(d.path(changesDir, "*.json"))
+	slices.Sort(paths)
+	return paths
+}
+
 // newestChange returns the highest number of a change so far. A change that failed has
 // a number, too, and no generation.
 func (d dir) newestChange(generation int) int {
 	newest := generation
-	paths, _ := filepath.Glob(d.path(changesDir, "*.json"))
-	for _, path := range paths {
+	for _, path := range d.archived() {
 		if id, err := strconv.Atoi(strings.TrimSuffix(filepath.Base(path), ".json")); err == nil {
 			newest = max(newest, id)
 		}
@@ -90,10 +95,8 @@ func (d dir) newestChange(generation int) int {
 
 // Changes are the changes that have ended, the newest last.
 func (s *Supervisor) Changes() ([]Result, error) {
-	paths, _ := filepath.Glob(s.dir.path(changesDir, "*.json"))
-	slices.Sort(paths)
 	var all []Result
-	for _, path := range paths {
+	for _, path := range s.dir.archived() {
 		var r changeRecord
 		if err := s.dir.readJSON(filepath.Join(changesDir, filepath.Base(path)), &r); err != nil {
 			return nil, err

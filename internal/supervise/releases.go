@@ -12,9 +12,6 @@ import (
 	"holdfast/internal/stack"
 )
 
-// releasesDir has the copies of users' programs, a directory for each application.
-const releasesDir = "releases"
-
 // store has the releases of an application.
 func (s *Supervisor) store(app string) release.Store {
 	return release.At(s.dir.path(plan.ReleasesDir(app)))

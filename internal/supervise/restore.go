@@ -26,7 +26,7 @@ import (
 // three parts. First the backup is verified, and its data is made ready in a directory
 // of its own, as Redis loads it (StageRestore): nothing of the stack is changed. Then it
 // is decided, by one file on the disk (restore.json). From then on the new data is what
-// the stack has: the steps that follow look before they act, and whoever opens the state
+// the stack has: the steps that follow look before they act, and the process that opens the state
 // directory next takes them up again (resumeRestore). The steps need every Redis node
 // and every Sentinel of the stack to have ended.
 //
@@ -343,10 +343,9 @@ const endLimit = 20 * time.Second
 // endRedis ends the redis nodes and Sentinels that run, the Sentinels first, and notes
 // that they are wanted up.
 func (d dir) endRedis() error {
-	paths, _ := filepath.Glob(d.path("nodes", "*", processFile))
-	slices.Reverse(paths) // sentinel-… before redis-…
-	for _, path := range paths {
-		node := filepath.Base(filepath.Dir(path))
+	nodes := d.recorded()
+	slices.Reverse(nodes) // sentinel-… before redis-…
+	for _, node := range nodes {
 		if !isRedis(node) && !isSentinel(node) {
 			continue
 		}

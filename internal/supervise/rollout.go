@@ -75,7 +75,7 @@ func unlessDeclared(app stack.App, p stack.Program) stack.Program {
 	return p
 }
 
-// UnknownAppError says that a stack has no application of that name.
+// UnknownAppError reports that a stack has no application of that name.
 type UnknownAppError struct {
 	App  string
 	Apps []string

@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"holdfast/internal/plan"
-	"holdfast/internal/process"
 	"holdfast/internal/stack"
 )
 
@@ -86,11 +85,7 @@ func (s *Supervisor) saveRunning() error {
 
 // anyAlive reports whether any node has a process, as the records say.
 func (d dir) anyAlive() bool {
-	paths, _ := filepath.Glob(d.path("nodes", "*", processFile))
-	return slices.ContainsFunc(paths, func(path string) bool {
-		r, err := d.readRecord(filepath.Base(filepath.Dir(path)))
-		return err == nil && r.Process.PID != 0 && process.Alive(r.Process)
-	})
+	return slices.ContainsFunc(d.recorded(), d.alive)
 }
 
 // findRunning makes the plan of the stack file and of what was said at run time. Where

@@ -50,7 +50,7 @@ func (s *Supervisor) settleRedis(ctx context.Context) {
 	defer cancel()
 
 	f := s.gather(ctx, fenceLimit)
-	names := s.redisNames()
+	names := s.nodesOfKind(plan.Redis)
 	failed := make([]error, len(names))
 	var all sync.WaitGroup
 	for i, name := range names {

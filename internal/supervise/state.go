@@ -218,6 +218,22 @@ func (d dir) readRecord(node string) (record, error) {
 	return r, err
 }
 
+// recorded returns the nodes that have a record, in the order of their names: also those
+// that the stack does not have any more.
+func (d dir) recorded() (nodes []string) {
+	paths, _ := filepath.Glob(d.path("nodes", "*", processFile))
+	for _, path := range paths {
+		nodes = append(nodes, filepath.Base(filepath.Dir(path)))
+	}
+	return nodes
+}
+
+// alive reports whether the process of a node's record runs.
+func (d dir) alive(node string) bool {
+	r, err := d.readRecord(node)
+	return err == nil && r.Process.PID != 0 && process.Alive(r.Process)
+}
+
 func (d dir) writeRecord(node string, r record) error {
 	return d.writeJSON(filepath.Join("nodes", node, processFile), r)
 }

@@ -3,7 +3,6 @@ package supervise
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -23,9 +22,7 @@ const strayGrace = 10 * time.Second
 
 // findStrays looks for nodes of an earlier stack file that still run.
 func (s *Supervisor) findStrays() error {
-	records, _ := filepath.Glob(s.dir.path("nodes", "*", processFile))
-	for _, path := range records {
-		node := filepath.Base(filepath.Dir(path))
+	for _, node := range s.dir.recorded() {
 		if s.node(node) != nil {
 			continue
 		}

@@ -43,7 +43,7 @@ func (w *succession) askOne(ctx context.Context, sentinel string) error {
 	return nil
 }
 
-// becomesMaster waits until a replica says that it is the master. That may be
+// becomesMaster waits until a replica reports that it is the master. That may be
 // another than the successor, where the Sentinels have just lost sight of it: then
 // that one is the successor.
 func (w *succession) becomesMaster(ctx context.Context, limit time.Duration) bool {
@@ -88,9 +88,12 @@ func (w *succession) writeDown(ctx context.Context) {
 		return
 	}
 	w.log.Error("cannot write down who is the Redis master: the replicas follow it when the Sentinels know", "error", err)
-	within(ctx, nameLimit, verifyPoll, func(ctx context.Context) bool {
-		return w.sup.gather(ctx, time.Second).named(w.address(w.to))
-	})
+	within(ctx, nameLimit, verifyPoll, w.named)
+}
+
+// named reports whether a majority of the Sentinels names the successor master.
+func (w *succession) named(ctx context.Context) bool {
+	return w.sup.gather(ctx, time.Second).named(w.address(w.to))
 }
 
 // turn has a node follow the new master.

@@ -72,8 +72,8 @@ func (s *Supervisor) Switchover(ctx context.Context, to string) (_ Switched, err
 	if !s.stack().Redis.Enabled {
 		return Switched{}, refused("the stack has no Redis")
 	}
-	if to != "" && !slices.Contains(s.redisNames(), to) {
-		return Switched{}, &UnknownNodeError{Node: to, Kind: plan.Redis, Nodes: s.redisNames()}
+	if to != "" && !slices.Contains(s.nodesOfKind(plan.Redis), to) {
+		return Switched{}, &UnknownNodeError{Node: to, Kind: plan.Redis, Nodes: s.nodesOfKind(plan.Redis)}
 	}
 	// settleRedis has it for a moment, too.
 	free := func(context.Context) bool { return s.switching.TryLock() }
@@ -101,15 +101,6 @@ func (s *Supervisor) Switchover(ctx context.Context, to string) (_ Switched, err
 		return Switched{}, fmt.Errorf("the Sentinels made %s the master, and not %s", w.to, to)
 	}
 	return Switched{From: from, To: w.to, Waited: waited.Milliseconds()}, nil
-}
-
-func (s *Supervisor) redisNames() (names []string) {
-	for _, p := range s.processes() {
-		if p.Kind == plan.Redis {
-			names = append(names, p.Node)
-		}
-	}
-	return names
 }
 
 // switchover is one that is under way.
@@ -376,10 +367,7 @@ func (w *switchover) turnOthers(ctx context.Context) {
 // node follows it. A Sentinel that dies in the middle of its failover would leave
 // the others with the old name: then another one is asked.
 func (w *switchover) verify(ctx context.Context, leaders []string) error {
-	named := func(ctx context.Context) bool {
-		return w.sup.gather(ctx, time.Second).named(w.address(w.to))
-	}
-	is := within(ctx, nameLimit, verifyPoll, named)
+	is := within(ctx, nameLimit, verifyPoll, w.named)
 	for _, leader := range leaders {
 		if is {
 			break
@@ -392,9 +380,9 @@ func (w *switchover) verify(ctx context.Context, leaders []string) error {
 		w.log.Warn("the Sentinels do not name the new master yet: another one is asked", "sentinel", leader)
 		// Refused while another failover is under way, which is as good.
 		_ = w.askOne(ctx, leader)
-		is = within(ctx, nameLimit, verifyPoll, named)
+		is = within(ctx, nameLimit, verifyPoll, w.named)
 	}
-	if !is && !within(ctx, nameLimit, verifyPoll, named) {
+	if !is && !within(ctx, nameLimit, verifyPoll, w.named) {
 		f := w.sup.gather(ctx, time.Second)
 		if address, _, err := f.master(); err == nil && f.Standings[f.nameOf(address)].Master {
 			return fmt.Errorf("%s was promoted, and %s is the master now: the Sentinels replaced it", w.to, f.nameOf(address))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/internal/plan"
 	"holdfast/internal/release"
 	"holdfast/internal/stack"
 )
@@ -53,7 +54,7 @@ func Versions(stateDir, app string) (all []Version, kept map[int]bool, err error
 		return nil, nil, err
 	}
 	kept = map[int]bool{}
-	store := release.At(dir(stateDir).path(releasesDir, app))
+	store := release.At(dir(stateDir).path(plan.ReleasesDir(app)))
 	there, err := store.List()
 	for _, v := range versions[app] {
 		kept[v.Number] = slices.Contains(there, v.Release)
