@@ -84,6 +84,9 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 // "BACKEND". Fields that a row does not have are zero.
 type Stat struct {
 	Backend, Server string // Backend is the proxy's name, a frontend's too
+	// Address is where a server listens, as the running configuration has it. A socket
+	// below the level of an operator does not show it.
+	Address string
 	// Status is a server's UP, DOWN, DRAIN, MAINT, NOLB or "no check",
 	// perhaps with more behind it ("UP 1/3" on its way down, "MAINT
 	// (resolution)"); OPEN or STOP for a frontend. See State.
@@ -231,7 +234,7 @@ func (r Row) number(name string) int64 {
 // Stat is the row with its figures read.
 func (r Row) Stat() Stat {
 	return Stat{
-		Backend: r["pxname"], Server: r["svname"],
+		Backend: r["pxname"], Server: r["svname"], Address: r["addr"],
 		Status: r["status"], CheckStatus: r["check_status"],
 		CheckMeaning: r["check_desc"], CheckCode: int(r.number("check_code")), CheckDetail: r["last_chk"],
 		Tracks:   r["tracked"],

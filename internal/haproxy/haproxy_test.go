@@ -125,6 +125,9 @@ func TestStatTellsWhoIsUpAndWhoIsDown(t *testing.T) {
 		if s.Server == "web-2" && !strings.HasPrefix(s.CheckStatus, "L4CON") && !strings.HasPrefix(s.CheckStatus, "* L4CON") {
 			t.Errorf("web-2's check: %q", s.CheckStatus)
 		}
+		if want := strings.HasPrefix(s.Server, "web-"); want != (s.Address != "") {
+			t.Errorf("%s/%s: the address is %q", s.Backend, s.Server, s.Address)
+		}
 		if s.IsServer() == (s.Server == "BACKEND") {
 			t.Errorf("%s: IsServer is %v", s.Server, s.IsServer())
 		}

@@ -100,7 +100,11 @@ func TestWhatBecomesOfAnOperationFollowsFromItsAnswers(t *testing.T) {
 	away := newLink(cfg, "127.0.0.1:1", pipelining)
 	defer away.close()
 	b := l.B()
-	ok := l.DoMulti(t.Context(), b.Incr().Key("n").Build())[0]
+	var ok rueidis.RedisResult
+	redistest.Eventually(t, 5*time.Second, "there is a connection", func() bool {
+		ok = l.DoMulti(t.Context(), b.Incr().Key("n").Build())[0]
+		return ok.Error() == nil
+	})
 	later := l.DoMulti(t.Context(), b.Eval().Script("return redis.error_reply('NOREPLICAS Not enough good replicas to write.')").Numkeys(0).Build())[0]
 	gone := away.DoMulti(t.Context(), away.B().Ping().Build())[0]
 

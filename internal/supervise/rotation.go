@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -259,4 +260,13 @@ func inRotation(ctx context.Context, b *haproxy.Client, nodes map[string]bool) (
 		}
 	}
 	return there, served, err
+}
+
+// servedAt reports whether a balancer sends requests to a node wherever it knows the
+// node at this address.
+func servedAt(rows []haproxy.Stat, node, address string) bool {
+	return !slices.ContainsFunc(rows, func(r haproxy.Stat) bool {
+		at := r.Address == address || r.Address == ""
+		return r.Server == node && r.Tracks == "" && at && !r.Serves()
+	})
 }

@@ -46,6 +46,30 @@ func TestWhatTheBalancersHoldOfTheServers(t *testing.T) {
 	}
 }
 
+func TestANodeThatMovesIsServedWhereItIsKnown(t *testing.T) {
+	const here, before = "127.0.0.1:2", "127.0.0.1:1"
+	row := func(backend, address, status string) haproxy.Stat {
+		return haproxy.Stat{Backend: backend, Server: "shop-1", Address: address, Status: status, CheckStatus: "L7OK"}
+	}
+	other := haproxy.Stat{Backend: "shop", Server: "shop-2", Address: here, Status: "DOWN"}
+	follower := haproxy.Stat{Backend: "shop.direct", Server: "shop-1", Address: here, Status: "DOWN", Tracks: "shop/shop-1"}
+	for name, c := range map[string]struct {
+		rows []haproxy.Stat
+		want bool
+	}{
+		"not known yet":                  {[]haproxy.Stat{other}, true},
+		"known at its former address":    {[]haproxy.Stat{row("shop", before, "DOWN")}, true},
+		"up":                             {[]haproxy.Stat{row("shop", here, "UP"), other, follower}, true},
+		"down":                           {[]haproxy.Stat{row("shop", here, "DOWN")}, false},
+		"up in one backend of two":       {[]haproxy.Stat{row("shop", here, "UP"), row("tcp.1", here, "DOWN")}, false},
+		"down, and the address not told": {[]haproxy.Stat{row("shop", "", "DOWN")}, false},
+	} {
+		if got := servedAt(c.rows, "shop-1", here); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 func TestAStackIsNotReadyWhileABalancerHasNoServerForAnApplication(t *testing.T) {
 	b := newBoard(plan.Plan{Hosts: []plan.Host{{Processes: []plan.Process{
 		{Node: "balancer-1", Kind: plan.Balancer}, {Node: "web-1", Kind: plan.Web, App: "web"},

@@ -381,8 +381,7 @@ func (x *stepper) bringUp(ctx context.Context, c command) error {
 	n := s.node(name)
 	before := logs.Tail(s.StateDir(), name)
 	err := s.bringUp(ctx, n, c, cmp.Or(x.to.process.Start, askedLimit))
-	// The balancers know a node that has moved when they have reloaded.
-	if moved := x.had && x.from.process.Address != x.to.process.Address; err == nil && !moved {
+	if err == nil {
 		err = s.awaitServed(ctx, name)
 	}
 	if err == nil {
@@ -404,7 +403,9 @@ func newLines(before, now []string) []string {
 	return now
 }
 
-// awaitServed waits until every balancer that knows a node sends requests to it.
+// awaitServed waits until every balancer that knows a node at its address sends
+// requests to it. One that knows a former address of the node learns the new one when
+// it is reloaded.
 func (s *Supervisor) awaitServed(ctx context.Context, name string) error {
 	if s.node(name).spec().Kind != plan.Web || s.drained(name) {
 		return nil
@@ -413,8 +414,8 @@ func (s *Supervisor) awaitServed(ctx context.Context, name string) error {
 	var why string
 	served := func(ctx context.Context) bool {
 		for _, b := range s.runningBalancers() {
-			there, served, err := inRotation(ctx, b, map[string]bool{name: true})
-			if err != nil || served < there {
+			rows, err := b.Stat(ctx)
+			if err != nil || !servedAt(rows, name, s.node(name).spec().Address) {
 				st, _ := s.board.snapshot().Node(name)
 				why = st.Excluded
 				return false
