@@ -156,6 +156,23 @@ func serving(cfg Config, now snapshot) *writer {
 	return newWriter(cfg, m)
 }
 
+func TestARefusalTellsOfTheNode(t *testing.T) {
+	for text, c := range map[string]struct{ pause, lonely, busy, ends bool }{
+		"NOREPLICAS Not enough good replicas to write.":         {pause: true, lonely: true},
+		"BUSY Redis is busy running a script.":                  {pause: true, busy: true},
+		"TRYAGAIN Multiple keys request during rehashing":       {pause: true},
+		"CLUSTERDOWN The cluster is down":                       {pause: true},
+		"READONLY You can't write against a read only replica.": {ends: true},
+	} {
+		w := serving(Config{}.withDefaults(), snapshot{})
+		s := &session{w: w}
+		err := s.refused(errors.New(text))
+		if s.pause > 0 != c.pause || s.lonely != c.lonely || w.monitor.busy.Load() > 0 != c.busy || err != nil != c.ends {
+			t.Errorf("%s: a pause of %v, lonely: %v, busy since %d, %v", text, s.pause, s.lonely, w.monitor.busy.Load(), err)
+		}
+	}
+}
+
 // waits puts a write into the queue and serves for a while. It reports whether the
 // write is still there, and why the session ended.
 func waits(t *testing.T, w *writer, master string, during func(*operation)) (still bool, cause error) {

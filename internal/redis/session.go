@@ -162,20 +162,19 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 func (s *session) spoil(cause error) { s.spoiled = cmp.Or(s.spoiled, cause) }
 
 // refused takes the refusal of a command that another try may get through. It
-// answers an error when this is not the node for it: the session is to end.
+// returns an error when this is not the node for it: the session has to end.
 func (s *session) refused(err error) error {
 	switch code, _, _ := strings.Cut(err.Error(), " "); code {
 	case "NOREPLICAS":
 		s.lonely = true
-		fallthrough
 	case "BUSY":
 		advance(&s.w.monitor.busy, time.Now())
-		fallthrough
 	case "TRYAGAIN", "CLUSTERDOWN":
-		s.pause = retryPause
-		return nil
+	default:
+		return err
 	}
-	return err
+	s.pause = retryPause
+	return nil
 }
 
 // replicaPause is the least that takes retryPause's place where a master has no
