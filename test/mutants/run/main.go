@@ -156,17 +156,37 @@ func try(ctx context.Context, root string, m mutants.Mutant) (r result) {
 }
 
 // byTests runs tests of a mutant. Those of another test's failure do not count, nor
-// does a program that cannot be built.
+// does a program that cannot be built. Tests that fail convict nothing unless they
+// pass in the right program.
 func byTests(ctx context.Context, root, dir, overlay string, m mutants.Mutant) result {
+	r := runTests(ctx, root, dir, overlay, m.Tests)
+	if !r.convicted || ctx.Err() != nil {
+		return r
+	}
+	for range controls {
+		if control := runTests(ctx, root, dir, "", m.Tests); !control.convicted || ctx.Err() != nil {
+			return r
+		}
+	}
+	return result{said: "the same tests fail in the right program: " + r.how}
+}
+
+// controls is how often tests may be run before they count as tests that fail in the
+// right program: one that depends on the machine's speed may fail once.
+const controls = 2
+
+// runTests runs tests with an overlay, or, if that is empty, without one. Its result
+// is convicted if one of them fails.
+func runTests(ctx context.Context, root, dir, overlay string, t mutants.Tests) result {
 	binary := filepath.Join(dir, "tests")
-	if said, err := command(ctx, root, "go", "test", "-c", "-overlay", overlay, "-o", binary, m.Tests.Package); err != nil {
+	if said, err := command(ctx, root, "go", "test", "-c", "-overlay", overlay, "-o", binary, t.Package); err != nil {
 		return result{said: "it cannot be built: " + said}
 	}
-	pattern := "^(" + m.Tests.Run + ")$"
-	if strings.Contains(m.Tests.Run, "/") {
-		pattern = m.Tests.Run
+	pattern := "^(" + t.Run + ")$"
+	if strings.Contains(t.Run, "/") {
+		pattern = t.Run
 	}
-	said, err := command(ctx, filepath.Join(root, filepath.FromSlash(m.Tests.Package)), binary, "-test.run", pattern, "-test.v", "-test.timeout", "5m")
+	said, err := command(ctx, filepath.Join(root, filepath.FromSlash(t.Package)), binary, "-test.run", pattern, "-test.v", "-test.timeout", "5m")
 	if err == nil {
 		return result{said: said}
 	}
