@@ -15,7 +15,7 @@ import (
 
 var busyScript = fault{
 	name: "busy-script", about: "for 5 s clients send scripts that never end and only read, alone and in pipelines, to the master and to replicas: each is ended (SCRIPT KILL), others wait for that at most, and the master remains the master",
-	needs: needRedis | needKV | needScripts, promise: undisturbed, ready: runsScripts,
+	course: true, needs: needRedis | needKV | needScripts, promise: undisturbed, ready: runsScripts,
 	strike: func(ctx context.Context, s *scene) error {
 		a, err := s.assail(ctx)
 		if err != nil {

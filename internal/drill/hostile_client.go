@@ -13,7 +13,7 @@ import (
 
 var hostileClient = fault{
 	name: "hostile-client", about: "for 5 s clients of one address do all at once: thousands of idle streams and of half-sent requests, malformed ones, large bodies, slow commands, huge answers that they leave: all others are served, new clients too",
-	needs: needRedis | needKV, promise: undisturbed, ready: storesStrings,
+	course: true, needs: needRedis | needKV, promise: undisturbed, ready: storesStrings,
 	strike: func(ctx context.Context, s *scene) error {
 		a, err := s.assail(ctx)
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 
 var hugeAnswer = fault{
 	name: "huge-answer", about: "for 5 s clients get values of tens of MB, many at a time, and pipelines of 300 times 1 MB, and read the answers slowly or not at all: nobody else waits, and no node runs out of memory",
-	needs: needRedis | needKV, promise: undisturbed, ready: storesStrings,
+	course: true, needs: needRedis | needKV, promise: undisturbed, ready: storesStrings,
 	strike: func(ctx context.Context, s *scene) error {
 		a, err := s.assail(ctx)
 		if err != nil {

@@ -13,7 +13,7 @@ import (
 
 var slowCommand = fault{
 	name: "slow-command", about: "for 5 s a client sends commands that take Redis long, alone and in pipelines of 300 (BITCOUNT of 100 MB, SCAN with a huge COUNT, BITOP, SORT, HGETALL, SUNION, …): it waits, nobody else does, and the master remains the master",
-	needs: needRedis | needKV, promise: undisturbed, ready: storesStrings,
+	course: true, needs: needRedis | needKV, promise: undisturbed, ready: storesStrings,
 	strike: func(ctx context.Context, s *scene) error {
 		a, err := s.assail(ctx)
 		if err != nil {
