@@ -192,8 +192,10 @@ func logFormat(path bool) string {
 }
 
 // reloadStop is how long the old worker of a balancer that has reloaded may go on for
-// requests in flight: longer than a long poll waits, and a stream is silent.
-func (b builder) reloadStop() time.Duration { return max(streamTimeout, b.hardStop()) }
+// what it has in hand: no request is cut that the balancer would still wait for.
+func (b builder) reloadStop() time.Duration {
+	return max(b.stack.Timeouts.HardStop, b.stack.Timeouts.Server, b.hardStop())
+}
 
 // haproxy is the data of a balancer's haproxy.cfg.
 func (b builder) haproxy(n node) haproxyData {

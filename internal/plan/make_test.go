@@ -90,3 +90,23 @@ func TestADrainedNodeGetsNoRequests(t *testing.T) {
 		t.Errorf("disabled in %d places:\n%s", disabled, text)
 	}
 }
+
+func TestAReloadCutsNothingThatABalancerWouldWaitFor(t *testing.T) {
+	for _, c := range []struct{ what, keys, want string }{
+		{"by default", "", "90s"},
+		{"with slow servers", "timeouts: {server: 5m}", "5m"},
+		{"as the file says", "timeouts: {hard-stop-after: 1h}", "1h"},
+		{"never less than the servers' time", "timeouts: {hard-stop-after: 1s}", "1m"},
+		{"never less than a program's grace", "timeouts: {hard-stop-after: 1s}\napps: {shop: {command: [run], grace: 2m}}", "2m"},
+	} {
+		s, _, err := stack.Parse("test", []byte(c.keys))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := mustMake(t, s, machine(s, "/var/lib/holdfast", Placeholders(s))).Hosts[0]
+		text := h.Files[slices.IndexFunc(h.Files, func(f File) bool { return strings.HasSuffix(f.Path, "haproxy.cfg") })].Content
+		if !strings.Contains(text, "hard-stop-after "+c.want+"\n") {
+			t.Errorf("%s: want hard-stop-after %s in\n%s", c.what, c.want, text)
+		}
+	}
+}

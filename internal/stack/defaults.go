@@ -59,6 +59,8 @@ func base() Stack {
 			// A hung node accepts connections and says nothing: each check
 			// of it takes this long to fail.
 			Check: 2 * time.Second,
+			// Longer than a long poll waits, and a stream is silent.
+			HardStop: 90 * time.Second,
 		},
 		Retries: 3,
 		// Most programs that start and then die do so within it: they have tried

@@ -231,6 +231,8 @@ var timeoutKeys = []key[Timeouts]{
 		"How long a connection may idle between two requests."),
 	durationKey("check", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.Check },
 		"How long a health check may take once it is connected."),
+	durationKey("hard-stop-after", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.HardStop },
+		"How long a balancer that takes up another configuration (a reload) goes on with what it has in hand by the former one: requests, streams, connections at layer 4 and to Redis through it. Then they are cut. Never less than server, nor than the longest grace of an application."),
 }
 
 // appsKey is the applications by name. Given, they replace the default ones.

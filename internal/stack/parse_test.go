@@ -146,7 +146,7 @@ func TestTheDefaultStackIsTheDocumentedOne(t *testing.T) {
 		Metrics: Metrics{Enabled: true},
 		Timeouts: Timeouts{
 			HTTPRequest: 10 * time.Second, Queue: time.Minute, Connect: 2 * time.Second, Client: time.Minute,
-			Server: time.Minute, HTTPKeepAlive: 10 * time.Second, Check: 2 * time.Second,
+			Server: time.Minute, HTTPKeepAlive: 10 * time.Second, Check: 2 * time.Second, HardStop: 90 * time.Second,
 		},
 		Retries: 3,
 		Rollout: Rollout{Parallel: 1, Settle: 3 * time.Second},
@@ -359,7 +359,7 @@ backup:
   to: s3://backups/shop
   recipients: [age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p]
   s3: {endpoint: "http://127.0.0.1:9000", region: eu-central-1, credentials-file: ./s3.ini}
-timeouts: {http-request: 1s, queue: 2s, connect: 3s, client: 4s, server: 5s, http-keep-alive: 6s, check: 7s}
+timeouts: {http-request: 1s, queue: 2s, connect: 3s, client: 4s, server: 5s, http-keep-alive: 6s, check: 7s, hard-stop-after: 8s}
 retries: 0
 `
 

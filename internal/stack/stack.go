@@ -322,4 +322,6 @@ type Timeouts struct {
 	Server        time.Duration `yaml:"server"`
 	HTTPKeepAlive time.Duration `yaml:"http-keep-alive"`
 	Check         time.Duration `yaml:"check"`
+	// HardStop is for what a balancer has in hand when it takes up another configuration.
+	HardStop time.Duration `yaml:"hard-stop-after"`
 }
