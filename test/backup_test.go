@@ -1,7 +1,9 @@
 package test
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -12,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,7 +25,8 @@ import (
 // writers are clients that each count a key of their own up.
 type writers struct {
 	acknowledged [4]atomic.Int64
-	refused      atomic.Int64 // answers that say "come again", or that nobody knows
+	refused      atomic.Int64 // answers that say "come again"
+	unknown      atomic.Int64 // answers that nobody knows
 	wrong        atomic.Value // an answer that no client should get
 	stop         chan struct{}
 	all          sync.WaitGroup
@@ -50,8 +54,10 @@ func startWriters(entry string) *writers {
 				switch resp.StatusCode {
 				case http.StatusOK:
 					w.acknowledged[i].Store(n)
-				case http.StatusServiceUnavailable, http.StatusGatewayTimeout: // or unknown, and said so
+				case http.StatusServiceUnavailable:
 					w.refused.Add(1)
+				case http.StatusGatewayTimeout: // and it says so
+					w.unknown.Add(1)
 				default:
 					w.wrong.Store(resp.Status)
 				}
@@ -118,6 +124,12 @@ func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T)
 	for i := range 50 {
 		answerOf(t)(http.Post(fmt.Sprintf("%s/hset/hash-%d/field/%d", entry, i, i), "", nil))
 	}
+	// More than a pipe takes, and a small disk.
+	noise := make([]byte, 1<<20)
+	_, _ = rand.Read(noise)
+	if code, said := answerOf(t)(http.Post(entry+"/set/noise", "", bytes.NewReader(noise))); code != 200 {
+		t.Fatal(said)
+	}
 	if got := once(t, entry+"/incr/counter", "before"); got != `{"result":1}` {
 		t.Fatal(got)
 	}
@@ -171,13 +183,18 @@ func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T)
 	if said := s.fails(2, "restore", file); !strings.Contains(said, "--yes") {
 		t.Error(said)
 	}
+	s.interruptsABackupAndARestore(file)
+	unknown := w.unknown.Load()
 	var restored supervise.Restored
 	if err := json.Unmarshal([]byte(s.must("restore", file, "--yes", "--json")), &restored); err != nil || restored.Aside == "" {
 		t.Fatalf("%+v, %v", restored, err)
 	}
 	w.end(t)
 	s.awaitHealthy()
-	t.Logf("Redis was stopped for %d ms, %d requests were told to come again, or that nobody knows", restored.Stopped, w.refused.Load())
+	t.Logf("Redis was stopped for %d ms, %d requests were told to come again", restored.Stopped, w.refused.Load())
+	if n := w.unknown.Load() - unknown; n > 0 {
+		t.Errorf("of %d writes nobody knows whether they were carried out", n)
+	}
 	if _, err := os.Stat(filepath.Join(restored.Aside, "redis-1", "data", "appendonlydir")); err != nil {
 		t.Errorf("the former data: %v", err)
 	}
@@ -208,9 +225,106 @@ func TestABackupUnderWritesIsRestoredElsewhereAndWhileTheStackRuns(t *testing.T)
 			}
 		}
 	}
+	s.backsUpToAFullDisk()
 	s.fails(2, "restore", filepath.Join(s.dir, "missing.tar"), "--yes")
 	s.fails(2, "backup", "verify", s.dir)
 	expect(t, entry+"/get/counter", 200, `{"result":"2"}`)
+}
+
+// interruptsABackupAndARestore presses Ctrl-C at each before it has changed anything, and
+// at a restore that the supervisor has begun.
+func (s *instance) interruptsABackupAndARestore(file string) {
+	s.t.Helper()
+	// Nobody reads what it writes to standard output.
+	stalled := s.command("backup", "-o", "-")
+	out, err := stalled.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer out.Close()
+	says(s.t, s.interrupts(stalled, "Copying the data", nil), "interrupted: no backup was made")
+	left, _ := filepath.Glob(filepath.Join(s.state, "backup", ".*"))
+	if len(left) > 0 {
+		s.t.Errorf("it has left %v", left)
+	}
+
+	verifying := s.command("restore", file, "--yes")
+	says(s.t, s.interrupts(verifying, "Verifying the backup", nil), "interrupted: nothing was changed")
+	if _, err := os.Stat(filepath.Join(s.state, "restore")); err == nil {
+		s.t.Error("it has left what it made ready")
+	}
+	restoring := s.command("restore", file, "--yes")
+	decided := func() bool { _, err := os.Stat(filepath.Join(s.state, "restore.json")); return err == nil }
+	says(s.t, s.interrupts(restoring, "Restoring it", decided), "interrupted: the restore goes on in the background", "status")
+	s.await("the restore that goes on", 60*time.Second, func() bool { return s.status().Change == nil && !decided() })
+	s.awaitHealthy()
+	for _, path := range []string{"restore", "restore.json"} {
+		if _, err := os.Stat(filepath.Join(s.state, path)); err == nil {
+			s.t.Errorf("it has left %s", path)
+		}
+	}
+}
+
+// interrupts presses Ctrl-C at a command once it says something and a condition holds,
+// and returns what it has said. Its exit code has to be 1.
+func (s *instance) interrupts(cmd *exec.Cmd, when string, and func() bool) string {
+	s.t.Helper()
+	errs, err := cmd.StderrPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	var said strings.Builder
+	for in := bufio.NewScanner(errs); in.Scan(); {
+		fmt.Fprintln(&said, in.Text())
+		if !strings.Contains(in.Text(), when) {
+			continue
+		}
+		if and != nil {
+			s.await(when, 20*time.Second, and)
+		}
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 1 {
+		s.t.Errorf("%v, after Ctrl-C: exit code %d", cmd.Args, code)
+	}
+	return said.String()
+}
+
+// backsUpToAFullDisk takes a backup to a disk that gets full in the middle.
+func (s *instance) backsUpToAFullDisk() {
+	s.t.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	small := filepath.Join(s.dir, "small")
+	if err := os.Mkdir(small, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=256k,mode=700"); err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Unmount(small, 0); err != nil {
+			s.t.Error(err)
+		}
+	}()
+	old := filepath.Join(small, "b.tar")
+	if err := os.WriteFile(old, []byte("the last one"), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	says(s.t, s.fails(1, "backup", "-o", old), "no backup was made", "is full", "what was there before has not changed")
+	if kept, err := os.ReadFile(old); err != nil || string(kept) != "the last one" {
+		s.t.Errorf("the last backup is %q, %v", kept, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(small, ".*")); len(left) > 0 {
+		s.t.Errorf("it has left %v", left)
+	}
 }
 
 func TestASupervisorThatDiesInARestoreLeavesTheNextToCarryItThrough(t *testing.T) {

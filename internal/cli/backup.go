@@ -178,9 +178,19 @@ func (o toStdout) Put(ctx context.Context, path, _ string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	_, err = io.Copy(o.Writer, f)
-	return err
+	// A reader that reads no more cannot keep the command from being interrupted.
+	copied := make(chan error, 1)
+	go func() {
+		defer f.Close()
+		_, err := io.Copy(o.Writer, f)
+		copied <- err
+	}()
+	select {
+	case err := <-copied:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func backupText(done supervise.BackupRecord) string {

@@ -34,7 +34,10 @@ machine's Redis: a damaged or foreign file changes nothing.
 
 A stack that is down, or was never up, starts with the data at the next 'holdfast up'.
 Of a stack that runs, Redis and its Sentinels are stopped and started again; clients wait
-meanwhile, or get 503. A loss of power in the middle leaves the old data or the new.`,
+meanwhile, or get 503. A loss of power in the middle leaves the old data or the new.
+
+Ctrl-C while the backup is verified changes nothing; after that the supervisor
+carries the restore through.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := keys.key()
@@ -92,7 +95,12 @@ func restore(ctx context.Context, g *globals, file string, key backup.Key, yes b
 		return err
 	}
 	defer unlock()
-	defer supervise.Unstage(state)
+	staged := true // and this command's to take away
+	defer func() {
+		if staged {
+			supervise.Unstage(state)
+		}
+	}()
 	fmt.Fprintln(g.stderr, "Verifying the backup.")
 	if _, err := supervise.StageRestore(ctx, c); err != nil {
 		if ctx.Err() != nil {
@@ -103,9 +111,13 @@ func restore(ctx context.Context, g *globals, file string, key backup.Key, yes b
 	var done supervise.Restored
 	if runs {
 		fmt.Fprintln(g.stderr, "Restoring it. Redis and the Sentinels stop for it; requests wait.")
+		staged = false // from here on it is the supervisor's
 		done, err = client.Restore(ctx)
 	} else {
 		done, err = supervise.Restore(c)
+	}
+	if err != nil && runs && ctx.Err() != nil {
+		return errors.New("interrupted: the restore goes on in the background; see 'holdfast status'")
 	}
 	if err != nil {
 		return nodeError(s.Name, err)

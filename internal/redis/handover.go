@@ -21,6 +21,29 @@ func (a *Admin) Fence(ctx context.Context) error {
 	return a.Configure(ctx, map[string]string{"min-replicas-to-write": "1000", "repl-ping-replica-period": "3600"})
 }
 
+// Awaiting is how many clients wait for the acknowledgement of replicas (WAIT).
+func (a *Admin) Awaiting(ctx context.Context) (n int, err error) {
+	r, err := a.do(ctx, "CLIENT", "LIST", "TYPE", "normal")
+	if err != nil {
+		return 0, err
+	}
+	list, err := r.ToString()
+	if err != nil {
+		return 0, fmt.Errorf("CLIENT LIST at %s: %w", a.link.addr, err)
+	}
+	for line := range strings.Lines(list) {
+		words := strings.Fields(line)
+		blocked := slices.ContainsFunc(words, func(w string) bool {
+			flags, is := strings.CutPrefix(w, "flags=")
+			return is && strings.Contains(flags, "b")
+		})
+		if blocked && slices.Contains(words, "cmd=wait") {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // Configure changes settings of a Redis node until its end, all or none (CONFIG SET
 // of Redis 7.0).
 func (a *Admin) Configure(ctx context.Context, settings map[string]string) error {

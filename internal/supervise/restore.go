@@ -91,6 +91,9 @@ func (c RestoreConfig) LockRestore(ctx context.Context) (unlock func(), err erro
 // wrong with it is found here, before anything is changed.
 func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 	d := dir(c.StateDir)
+	if _, err := os.Stat(d.path(restoreFile)); err == nil {
+		return Staged{}, refused("another restore was decided and is not carried out yet; see 'holdfast status', and 'holdfast up' carries it out where no supervisor runs")
+	}
 	if _, err := c.File.Seek(0, io.SeekStart); err != nil {
 		return Staged{}, err
 	}

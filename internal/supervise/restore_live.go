@@ -15,11 +15,14 @@ import (
 const loadLimit = 30 * time.Minute
 
 // Restore puts what is staged (StageRestore) into the place of the data of the stack
-// that runs. Redis and the Sentinels are stopped for it and started again; web nodes
-// hold their requests meanwhile, or tell their clients to come again. Once it is decided
-// it goes on whatever becomes of ctx, and is carried out by the next supervisor if
-// this one ends.
+// that runs. Redis and the Sentinels are stopped for it and started again, the master once
+// every write that it has taken is acknowledged; web nodes hold their requests
+// meanwhile, or tell their clients to come again. It goes on
+// whatever becomes of ctx, and once it is decided the next supervisor carries it through
+// if this one ends. What was staged is gone when it returns.
 func (s *Supervisor) Restore(ctx context.Context) (Restored, error) {
+	ctx = context.WithoutCancel(ctx)
+	defer Unstage(string(s.dir)) // where it was refused
 	if s.stopping.Load() {
 		return Restored{}, errStopping
 	}
@@ -47,7 +50,6 @@ func (s *Supervisor) Restore(ctx context.Context) (Restored, error) {
 		return Restored{}, err
 	}
 	// From here on there is no way back.
-	ctx = context.WithoutCancel(ctx)
 	s.log.Warn("the data is restored from a backup: Redis and the Sentinels are stopped", "file", r.File, "node", node)
 	began := time.Now()
 	again := s.redisWanted(node)
@@ -83,6 +85,9 @@ func (s *Supervisor) redisWanted(node string) (stages [2][]string) {
 func (s *Supervisor) exchangeData(ctx context.Context, r decidedRestore, again [2][]string) error {
 	// Sentinels, the master, its replicas: see stopOrder.
 	for i := range 3 {
+		if i == 1 {
+			defer s.stopWrites(ctx)()
+		}
 		failures := await(s.each(s.stopOrder()[2+i], func(name string) error {
 			return s.send(ctx, name, command{action: ActStop})
 		}))
@@ -123,6 +128,66 @@ func (s *Supervisor) exchangeData(ctx context.Context, r decidedRestore, again [
 		}
 	}
 	return s.dir.endRestore()
+}
+
+// stopWrites has the master refuse writes, and waits until those that it has taken are
+// acknowledged: web nodes hold what is refused, and would not know of a write whose answer
+// goes with the master. Where that cannot be, the master is stopped all the same. What it
+// returns ends the fence's guard, and has the fence lifted of a master that still runs.
+func (s *Supervisor) stopWrites(ctx context.Context) (end func()) {
+	master := ""
+	var replicas []string
+	for _, n := range s.board.snapshot().Nodes {
+		switch {
+		case n.Kind != plan.Redis || n.State != Up:
+		case n.Role == "master":
+			master = n.Name
+		default:
+			replicas = append(replicas, n.Name)
+		}
+	}
+	if master == "" {
+		return func() {}
+	}
+	endGuard, err := s.startGuard()
+	if err != nil {
+		s.log.Warn("the master is stopped with writes in hand", "node", master, "why", err)
+		return func() {}
+	}
+	if err := s.awaitAcknowledged(ctx, master, replicas); err != nil {
+		s.log.Warn("the master is stopped with writes in hand", "node", master, "why", err)
+	}
+	return func() {
+		endGuard()
+		s.unsettled.Store(true)
+	}
+}
+
+// awaitAcknowledged fences the master off and waits, for fenceLimit at most, until its
+// replicas have all its data and no client waits for them.
+func (s *Supervisor) awaitAcknowledged(ctx context.Context, master string, replicas []string) error {
+	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
+	defer cancel()
+	if err := s.admin(master).Fence(ctx); err != nil {
+		return err
+	}
+	now, err := s.admin(master).Standing(ctx)
+	if err != nil {
+		return err
+	}
+	have := func() bool {
+		for _, name := range replicas {
+			if st, err := s.admin(name).Standing(ctx); err != nil || st.Offset < now.Offset {
+				return false
+			}
+		}
+		n, err := s.admin(master).Awaiting(ctx)
+		return err == nil && n == 0
+	}
+	if !pollEvery(ctx, switchPoll, have) {
+		return fmt.Errorf("not every write was acknowledged within %v", fenceLimit)
+	}
+	return nil
 }
 
 // writeSentinelFiles writes the Sentinels' files anew, with the master that is known
