@@ -217,11 +217,14 @@ func TestTheStackFileIsAppliedUnderLoad(t *testing.T) {
 	a.stops(t) // a program that dies by itself takes its requests with it
 	v = visitPath(t, st.Entry+"/shop")
 	a.survives(t)
+	a.asks(t)
+	a.goesOnInTheMiddle(t)
 	v.judge(t)
 
 	o := l.finish(t)
 	o.nothingFailed(t)
 	o.enough(t, 500)
+	a.endsWithTheStack(t)
 }
 
 // judge ends the visits, of which none may have failed.
@@ -320,5 +323,101 @@ func (a *applied) survives(t *testing.T) {
 	expect(t, a.status().Entry+"/shop", 200, "three")
 	if !a.statusCommand().Differs {
 		t.Error("status does not say that the file differs")
+	}
+}
+
+// asks is a change on a terminal: nothing happens before "yes", and Ctrl-C after it ends
+// the command alone.
+func (a *applied) asks(t *testing.T) {
+	before := a.pids()
+	a.set("env", "WORD: four", "settle", "1s")
+	no := a.startOnTerminal("apply")
+	a.await("the question", 20*time.Second, func() bool { return strings.Contains(no.shows(), "Go on? [y/N]") })
+	if got := anew(before, a.pids()); got != "" {
+		t.Errorf("other processes before the answer: %q", got)
+	}
+	fmt.Fprint(no.keys, "\n")
+	if said, code := no.end(t); code != 1 || !strings.Contains(said, "nothing was changed") || anew(before, a.pids()) != "" {
+		t.Errorf("without a yes: exit code %d, %q", code, said)
+	}
+
+	yes := a.startOnTerminal("apply")
+	a.await("the question", 20*time.Second, func() bool { return strings.Contains(yes.shows(), "Go on? [y/N]") })
+	fmt.Fprint(yes.keys, "y\n")
+	a.await("the first step", 20*time.Second, func() bool { return strings.Contains(yes.shows(), "[1/2]") })
+	fmt.Fprint(yes.keys, "\x03") // Ctrl-C
+	if said, code := yes.end(t); code != 1 || !strings.Contains(said, "the change goes on in the background") || !strings.Contains(said, "status") {
+		t.Errorf("after Ctrl-C: exit code %d, %q", code, said)
+	}
+	a.await("the change that goes on", 30*time.Second, func() bool { return a.status().Change == nil })
+	if got := anew(before, a.pids()); got != "shop-1 shop-2" {
+		t.Errorf("other processes: %q", got)
+	}
+	expect(t, a.status().Entry+"/shop", 200, "four")
+}
+
+// goesOnInTheMiddle are changes that are cut off when a new node has its port and no
+// balancer knows it, and when the balancers have the new configuration and nobody has
+// written it down.
+func (a *applied) goesOnInTheMiddle(t *testing.T) {
+	for _, c := range []struct {
+		what, touched string
+		parts         []string
+		cut           func() bool
+	}{
+		{"a node has come", "+web-3", []string{"web", "3"}, func() bool {
+			n, there := a.status().Node("web-3")
+			return there && n.State == supervise.Up
+		}},
+		{"a balancer reloads", "", []string{"routes", "  - {path-prefix: /dive, app: shop}\n"}, func() bool {
+			change := a.status().Change
+			return change != nil && change.Action == "reload"
+		}},
+		{"a node goes", "-web-3", []string{"web", "2", "routes", ""}, func() bool {
+			change := a.status().Change
+			return change != nil && change.Action == "stop"
+		}},
+	} {
+		before := a.pids()
+		a.set(c.parts...)
+		cut := a.command("apply", "--yes")
+		if err := cut.Start(); err != nil {
+			t.Fatal(err)
+		}
+		a.await(c.what, 20*time.Second, c.cut)
+		a.killSupervisor()
+		_ = cut.Wait()
+		a.must("up", "-d")
+		if got := anew(before, a.pids()); got != c.touched {
+			t.Errorf("cut off when %s: other processes: %q, want %q", c.what, got, c.touched)
+		}
+		if st := a.statusCommand(); st.Differs || st.Change != nil || st.Stopped != nil {
+			t.Errorf("cut off when %s: %+v", c.what, st)
+		}
+		if c.what == "a balancer reloads" {
+			http.DefaultTransport.(*http.Transport).CloseIdleConnections() // these go by the former routes
+			expect(t, a.status().Entry+"/dive", 200, "four")
+		}
+	}
+}
+
+// endsWithTheStack is a change in the middle of which the stack is taken down.
+func (a *applied) endsWithTheStack(t *testing.T) {
+	before := a.pids()
+	a.set("env", "WORD: five", "settle", "1h")
+	cut := a.command("apply", "--yes")
+	var said strings.Builder
+	cut.Stderr = &said
+	if err := cut.Start(); err != nil {
+		t.Fatal(err)
+	}
+	a.await("the first node anew", 20*time.Second, func() bool { return a.pids()["shop-1"] != before["shop-1"] })
+	says(t, a.must("down"), "down after", "A change was under way (apply)", "as the stack file says")
+	_ = cut.Wait()
+	says(t, said.String(), "the stack is taken down in the middle of the change, after 0 of 2 steps", "as the stack file says")
+	a.must("up", "-d")
+	expect(t, a.status().Entry+"/shop", 200, "five")
+	if st := a.statusCommand(); st.Differs || st.Change != nil {
+		t.Errorf("%+v", st)
 	}
 }

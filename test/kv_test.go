@@ -41,8 +41,9 @@ func askAs(t *testing.T, method, url, token, body string) (int, string) {
 func TestTheWebNodesSettingsReachIt(t *testing.T) {
 	t.Parallel()
 	const shop, look = "a-token-for-the-shop", "a-token-to-look"
-	s := newInstance(t, fmt.Sprintf(`
-entry: {listen: "127.0.0.1:%d"}
+	entry := minimal(t)
+	s := newInstance(t, entry+fmt.Sprintf(`
+rollout: {settle: 100ms}
 apps:
   web:
     kv:
@@ -52,7 +53,7 @@ apps:
       tokens:
         - {name: shop, hash: %x, prefixes: "shop:"}
         - {name: look, hash: %x, mode: read-only}
-`, freePort(t), sha256.Sum256([]byte(shop)), sha256.Sum256([]byte(look))))
+`, sha256.Sum256([]byte(shop)), sha256.Sum256([]byte(look))))
 	s.must("up", "-d")
 	st := s.awaitHealthy()
 
@@ -104,6 +105,8 @@ apps:
 		t.Error("the entry shows metrics")
 	}
 
+	s.tokensFileChanges(entry, st.Entry, shop, look)
+
 	s.must("stop", "web-1")
 	s.must("stop", "web-2")
 	status, body := askAs(t, "GET", st.Entry+"/get/shop:a", look, "")
@@ -111,4 +114,56 @@ apps:
 	if err := json.Unmarshal([]byte(body), &said); err != nil || status != 503 || !strings.Contains(said.Error, "not executed") {
 		t.Errorf("without a web node: %d %s, %v", status, body, err)
 	}
+}
+
+// tokensFileChanges has the tokens in a file of their own, which a web node reads when it
+// starts: status shows that it has changed, and apply brings it.
+func (s *instance) tokensFileChanges(minimal, entry, shop, look string) {
+	s.t.Helper()
+	const fresh = "a-token-that-is-new"
+	tokens := func(all ...string) {
+		text := "tokens:\n"
+		for i, token := range all {
+			text += fmt.Sprintf("  - {name: t%d, hash: %x}\n", i, sha256.Sum256([]byte(token)))
+		}
+		if err := os.WriteFile(filepath.Join(s.dir, "tokens.yaml"), []byte(text), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	answers := func(when, token string, want int) {
+		s.t.Helper()
+		for range 4 { // of each node
+			if status, body := askAs(s.t, "GET", entry+"/get/shop:a", token, ""); status != want {
+				s.t.Errorf("%s: %s gets %d %s, want %d", when, token, status, body, want)
+			}
+		}
+	}
+	tokens(shop, look)
+	s.write("name: " + s.name + "\n" + minimal + "rollout: {settle: 100ms}\napps: {web: {kv: {tokens-file: tokens.yaml}}}\n")
+	s.must("apply", "--yes")
+	answers("in a file", shop, 200)
+
+	tokens(fresh, look)
+	s.await("the status to show it", 20*time.Second, func() bool { return s.node("web-1").Outdated != "" && s.node("web-2").Outdated != "" })
+	says(s.t, s.must("status"), "web-1", "goes by the tokens", "tokens.yaml", "apply")
+	answers("before it is applied", shop, 200)
+	s.killSupervisor() // the next one knows it, too
+	s.must("up", "-d")
+	says(s.t, s.must("apply", "--plan"), "web-1", "its tokens file has changed")
+	before := s.status()
+	s.must("apply", "--yes")
+	answers("applied", shop, 401)
+	answers("applied", fresh, 200)
+	for _, was := range before.Nodes {
+		if is := s.node(was.Name); (is.PID != was.PID) != (was.App == "web") || is.Outdated != "" {
+			s.t.Errorf("%s has the pid %d, and had %d; %s", was.Name, is.PID, was.PID, is.Outdated)
+		}
+	}
+
+	if err := os.WriteFile(filepath.Join(s.dir, "tokens.yaml"), []byte("tokens: none"), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	says(s.t, s.fails(2, "apply", "--yes"), "tokens-file", "tokens.yaml")
+	answers("with a mistake in the file", look, 200)
+	tokens(fresh, look)
 }

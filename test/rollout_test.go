@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,6 +27,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 version = open("version").read().strip()
 if version == "broken":
     sys.exit("no database called shop")
+if os.path.exists("../brake"): # beside its release
+    sys.exit("the brake is on")
 
 def die():
     time.sleep(0.2)
@@ -54,6 +57,7 @@ class Server(ThreadingHTTPServer):
 server = Server((os.environ["HOST"], int(os.environ["PORT"])), Handler)
 signal.signal(signal.SIGTERM, lambda *args: threading.Thread(target=server.shutdown).start())
 server.serve_forever()
+print("the former one has left")
 `
 
 // shop is a stack with that program, under load.
@@ -75,6 +79,7 @@ redis: {enabled: false}
 rollout: {settle: 500ms}
 `
 	s := &shop{newInstance(t, text), text}
+	s.onSmallDisk()
 	if err := os.Mkdir(filepath.Join(s.dir, "shop"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +88,32 @@ rollout: {settle: 500ms}
 	s.must("up", "-d")
 	s.awaitHealthy()
 	return s
+}
+
+// onSmallDisk gives the stack a disk of its own for its state, where that is allowed.
+func (s *shop) onSmallDisk() {
+	s.t.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	if err := os.Mkdir(s.state, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", s.state, "tmpfs", 0, "size=120m,mode=700"); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { // before newInstance's: what is mounted cannot be removed
+		if s.t.Failed() {
+			s.dumpLogs()
+		}
+		if _, stderr, code := s.run("down", "--purge"); code != 0 {
+			s.t.Errorf("down --purge: exit %d: %s", code, stderr)
+		}
+		if err := syscall.Unmount(s.state, 0); err != nil {
+			s.t.Error(err)
+			_ = syscall.Unmount(s.state, syscall.MNT_DETACH)
+		}
+	})
 }
 
 // put writes a file of the program.
@@ -173,6 +204,10 @@ func TestAProgramChangesUnderLoad(t *testing.T) {
 		s.goesOnAfterACrash()
 		s.scales()
 		s.drains()
+		s.goesOnAfterCtrlC()
+		s.stopsARestart()
+		s.rollsOutWithMoreNodes()
+		s.comesBackFromAFullDisk()
 		s.keepsWhatWasSaid()
 	})
 }
@@ -209,7 +244,11 @@ func (s *shop) rollsOut() {
 
 func (s *shop) comesBackFromABadVersion() {
 	s.put("version", "broken")
-	says(s.t, s.fails(1, "rollout", "shop"), "shop-1", "no database called shop", "it is what it was")
+	said := s.fails(1, "rollout", "shop")
+	says(s.t, said, "shop-1", "no database called shop", "it is what it was")
+	if strings.Contains(said, "the former one has left") {
+		s.t.Errorf("the last words have some of an earlier process: %s", said)
+	}
 	s.runs("one - shop-1", "one - shop-2")
 
 	// The second node cannot have it: the first one gets back what it had.
@@ -217,7 +256,34 @@ func (s *shop) comesBackFromABadVersion() {
 	s.put("app.py", strings.Replace(shopProgram, `version == "broken"`, `os.environ["HOLDFAST_NODE"] == "shop-2"`, 1))
 	says(s.t, s.fails(1, "rollout", "shop"), "shop-2", "no database called shop", "run the one before again")
 	s.runs("one - shop-1", "one - shop-2")
+
+	// What cannot be is a mistake, and known before anything is copied.
+	if err := os.Remove(filepath.Join(s.dir, "shop", "app.py")); err != nil {
+		s.t.Fatal(err)
+	}
+	s.put("app.sh", "exec python3 -u app.py")
+	says(s.t, s.fails(2, "rollout", "shop", "--command", "./app.bin"), "apps.shop.command", "app.bin", "does not exist")
+	says(s.t, s.fails(2, "rollout", "shop", "--command", "app.sh"), "apps.shop.command", "write ./app.sh")
+	for _, args := range [][]string{
+		{"scale", "shop=100000"}, {"rollout", "shop", "--only", "2"}, {"rollout", "shop", "--env", "HOLDFAST_NODE=x"},
+		{"rollout", "shop", "--env", "A B=c"}, {"drain", "balancer-1"}, {"undrain", "shop-7"}, {"undrain", "balancer-1"},
+	} {
+		s.fails(2, args...)
+	}
 	s.put("app.py", shopProgram)
+	s.put("version", "one")
+	// Another command than the copied files have: the advice says how both come at once.
+	s.write("name: " + s.name + "\n" + strings.Replace(s.text, "[python3, -u, app.py]", "[./shop, app.py]", 1))
+	s.put("shop", "#!/usr/bin/env python3\n"+shopProgram)
+	if err := os.Chmod(filepath.Join(s.dir, "shop", "shop"), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	says(s.t, s.fails(1, "apply", "--yes"), "apps.shop.release", "does not exist", "rollout shop", "--command")
+	s.must("rollout", "shop", "--command", "./shop app.py")
+	s.must("apply", "--yes")
+	s.write("name: " + s.name + "\n" + s.text)
+	s.must("apply", "--yes")
+	s.runs("one - shop-1", "one - shop-2")
 }
 
 func (s *shop) comesBackFromAVersionThatDies() {
@@ -303,17 +369,154 @@ func (s *shop) drains() {
 	says(s.t, s.fails(2, "stop", "shop"), "application", "shop-1")
 }
 
+func (s *shop) goesOnAfterCtrlC() {
+	before := s.node("shop-2")
+	s.put("version", "six")
+	cmd := s.command("rollout", "shop")
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.await("the rollout", 20*time.Second, func() bool { c := s.status().Change; return c != nil && c.Node != "" })
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		s.t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 1 {
+		s.t.Errorf("after Ctrl-C: exit code %d", code)
+	}
+	says(s.t, said.String(), "interrupted", "the rollout goes on in the background", "status")
+	s.await("the rollout that goes on", 30*time.Second, func() bool { return s.status().Change == nil })
+	if s.node("shop-2").PID == before.PID {
+		s.t.Error("it did not go on")
+	}
+	s.runs("six - shop-1", "six - shop-2")
+}
+
+// stopsARestart is a restart of all nodes of which the first does not come up again.
+func (s *shop) stopsARestart() {
+	other := s.node("shop-2").PID
+	brake := filepath.Join(s.state, "releases", "shop", "brake")
+	if err := os.WriteFile(brake, nil, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	says(s.t, s.fails(1, "restart", "shop"), "restart shop-1", "the brake is on", "no other node was touched")
+	s.runs("six - shop-2")
+	if pid := s.node("shop-2").PID; pid != other {
+		s.t.Errorf("shop-2 is %d, and was %d", pid, other)
+	}
+	if err := os.Remove(brake); err != nil {
+		s.t.Fatal(err)
+	}
+	s.must("start", "shop-1")
+	s.runs("six - shop-1", "six - shop-2")
+}
+
+// rollsOutWithMoreNodes is a rollout for which further nodes serve meanwhile.
+func (s *shop) rollsOutWithMoreNodes() {
+	s.text = strings.Replace(s.text, "settle: 500ms", "settle: 500ms, surge: 2", 1)
+	s.write("name: " + s.name + "\n" + s.text)
+	s.must("apply", "--yes")
+	s.put("version", "seven")
+	cmd := s.command("rollout", "shop")
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	most, least := 0, 100 // nodes, and nodes that serve
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	s.await("the end of the rollout", 60*time.Second, func() bool {
+		nodes, up := 0, 0
+		for _, n := range s.status().Nodes {
+			if n.App == "shop" {
+				nodes++
+				if n.State == supervise.Up {
+					up++
+				}
+			}
+		}
+		most, least = max(most, nodes), min(least, up)
+		return len(ended) > 0
+	})
+	if err := <-ended; err != nil {
+		s.t.Errorf("%v: %s", err, said.String())
+	}
+	if most != 4 || least < 2 {
+		s.t.Errorf("there were %d nodes at most, want 4, and %d served at least, want 2", most, least)
+	}
+	s.runs("seven - shop-1", "seven - shop-2")
+	says(s.t, said.String(), "start shop-3: done", "stop shop-4: done")
+	s.text = strings.Replace(s.text, ", surge: 2", "", 1)
+	s.write("name: " + s.name + "\n" + s.text)
+	s.must("apply", "--yes")
+}
+
+// comesBackFromAFullDisk is a rollout in the middle of which the disk of the state
+// directory gets full.
+func (s *shop) comesBackFromAFullDisk() {
+	before := s.node("shop-1").PID
+	s.put("version", "eight")
+	if os.Geteuid() != 0 {
+		s.must("rollout", "shop")
+		return
+	}
+	cmd := s.command("rollout", "shop")
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.await("the first node anew", 20*time.Second, func() bool { pid := s.node("shop-1").PID; return pid != 0 && pid != before })
+	ballast := filepath.Join(s.state, "ballast")
+	fill(s.t, ballast)
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 1 {
+		s.t.Errorf("on a full disk: exit code %d", code)
+	}
+	says(s.t, said.String(), "no space left on device")
+	for _, a := range s.answers(s.status().Entry) {
+		if !strings.HasPrefix(a, "seven") && !strings.HasPrefix(a, "eight") {
+			s.t.Errorf("the entry answers %q", a)
+		}
+	}
+	says(s.t, s.fails(1, "rollout", "shop"), "free")
+	if err := os.Remove(ballast); err != nil {
+		s.t.Fatal(err)
+	}
+	s.crash()
+	s.must("rollout", "shop")
+	s.runs("eight - shop-1", "eight - shop-2")
+}
+
+// fill writes a file until its disk is full.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			size /= 16
+		}
+	}
+}
+
 func (s *shop) keepsWhatWasSaid() {
 	s.must("rollout", "shop", "--env", "LEVEL=debug")
-	s.runs("five debug shop-1", "five debug shop-2")
+	s.runs("eight debug shop-1", "eight debug shop-2")
 	says(s.t, s.must("status"), "LEVEL")
 	s.must("apply", "--yes")
-	s.runs("five debug shop-1", "five debug shop-2")
+	s.runs("eight debug shop-1", "eight debug shop-2")
 
 	// The file has the last word where it changes.
 	s.write("name: " + s.name + "\n" + strings.Replace(s.text, "nodes: 2", "nodes: 2\n    env: {LEVEL: info}", 1))
 	s.must("apply", "--yes")
-	s.runs("five info shop-1", "five info shop-2")
+	s.runs("eight info shop-1", "eight info shop-2")
 	if r := s.status().RunTime; r != nil {
 		s.t.Errorf("the status shows %+v, want nothing", r)
 	}

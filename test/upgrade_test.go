@@ -11,11 +11,11 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// install puts the holdfast program to a path, as another version: bytes behind the
-// end of an ELF file do not matter to it.
-func (s *instance) install(path, version string) {
+// install puts a program to a path, as another version: bytes behind the end of an ELF
+// file do not matter to it.
+func (s *instance) install(source, path, version string) {
 	s.t.Helper()
-	program, err := os.ReadFile(binary)
+	program, err := os.ReadFile(source)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -29,21 +29,38 @@ func (s *instance) install(path, version string) {
 
 func TestANewVersionOfHoldfastTakesOver(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t)+"redis: {replicas: 1, sentinels: 1}\nrollout: {settle: 500ms}\n")
+	s := newInstance(t, minimal(t)+"rollout: {settle: 300ms}\n")
 	path := filepath.Join(s.dir, "holdfast")
 	call := func(args ...string) {
 		t.Helper()
 		cmd := exec.Command(path, append(args, "--state", s.state, "--file", s.file)...)
-		cmd.Dir = s.dir
+		cmd.Dir, cmd.Env = s.dir, append(os.Environ(), s.env...)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("holdfast %v: %v\n%s", args, err, out)
 		}
 	}
-	s.install(path, "one")
+	servers := filepath.Join(s.dir, "servers")
+	if err := os.Mkdir(servers, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.env = []string{"PATH=" + servers + ":" + os.Getenv("PATH") + ":/usr/sbin"}
+	installServers := func(version string) {
+		t.Helper()
+		for _, name := range []string{"haproxy", "redis-server"} {
+			source, err := exec.LookPath(name)
+			if err != nil {
+				source = filepath.Join("/usr/sbin", name)
+			}
+			s.install(source, filepath.Join(servers, name), version)
+		}
+	}
+	s.install(binary, path, "one")
+	installServers("one")
 	call("up", "-d")
 	before := s.awaitHealthy()
+	l := startLoad(t, before.Entry, 100)
 
-	s.install(path, "two")
+	s.install(binary, path, "two")
 	s.await("the status to show what was replaced", 30*time.Second, func() bool {
 		return s.status().Outdated != "" && s.node("web-1").Outdated != ""
 	})
@@ -73,4 +90,33 @@ func TestANewVersionOfHoldfastTakesOver(t *testing.T) {
 	if _, err := os.Stat(filepath.Join("/proc", strconv.Itoa(sentinel))); err == nil {
 		t.Errorf("the old sentinel-1 (%d) is a zombie", sentinel)
 	}
+
+	// HAProxy and Redis as a package manager replaces them.
+	installServers("two")
+	s.await("the status to show that all servers were replaced", 30*time.Second, func() bool {
+		for _, n := range s.status().Nodes {
+			if (n.Outdated != "") != (n.App == "") {
+				return false
+			}
+		}
+		return true
+	})
+	says(t, s.must("status"), "redis-1", "runs another version", "apply")
+	before = s.status()
+	master := s.master()
+	says(t, s.must("apply", "--plan"), "the file of its program was replaced")
+	s.must("apply", "--yes")
+	after = s.awaitHealthy()
+	for _, was := range before.Nodes {
+		is, _ := after.Node(was.Name)
+		if server := was.App == ""; (is.PID != was.PID) != server || is.Outdated != "" {
+			t.Errorf("%s has the pid %d, and had %d; %s", was.Name, is.PID, was.PID, is.Outdated)
+		}
+	}
+	if s.master() == master {
+		t.Errorf("the master %s was started anew and has not handed over", master)
+	}
+	o := l.finish(t)
+	o.nothingFailed(t)
+	o.enough(t, 500)
 }

@@ -154,8 +154,11 @@ func printChangePlan(w io.Writer, g *globals, p supervise.ChangePlan) {
 		action, why := n.Action, strings.Join(n.Causes, ", ")
 		if forced[n.Node] && action != plan.Restart {
 			action, why = plan.Restart, "it was asked for"
-			if slices.Contains(p.Replaced, n.Node) {
+			switch {
+			case slices.Contains(p.Replaced, n.Node):
 				why = "the file of its program was replaced"
+			case slices.Contains(p.Tokens, n.Node):
+				why = "its tokens file has changed"
 			}
 		}
 		if n.Moves() {

@@ -25,7 +25,11 @@ func downCommand(g *globals) *cobra.Command {
 		Long: `Take the stack down: the balancers first, then the applications, the
 Sentinels, the Redis master and its replicas. Data and topology stay for the
 next 'up', unless --purge removes them for good. It works also when the
-supervisor has crashed and only the nodes run.`,
+supervisor has crashed and only the nodes run.
+
+A change that is under way ends with the stack. After 'apply' the next 'up' starts
+every node as the stack file says then; what a rollout, a scale and the like asked
+for is given up.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			said, err := down(cmd.Context(), g, purge)
@@ -63,6 +67,7 @@ func down(ctx context.Context, g *globals, purge bool) (said string, err error) 
 		return nothingThere(state, purge), nil
 	}
 
+	change := underWay(ctx, state)
 	if purge {
 		if err := endDrill(ctx, g); err != nil {
 			return "", err
@@ -89,7 +94,19 @@ func down(ctx context.Context, g *globals, purge bool) (said string, err error) 
 	if purge {
 		return said + "data removed", nil
 	}
-	return said + "data stays", nil
+	said += "data stays"
+	if change != nil {
+		said += fmt.Sprintf("\nA change was under way (%s): %s", change.Kind, supervise.Outlook(change.Kind))
+	}
+	return g.say(said), nil
+}
+
+// underWay is the change that goes on, or waits, in a stack; nil: none does.
+func underWay(ctx context.Context, state string) *supervise.ChangeStatus {
+	if st, err := control.NewClient(state).Status(ctx); err == nil {
+		return st.Change
+	}
+	return supervise.UnfinishedChange(state) // its supervisor has died
 }
 
 // nothingThere is said of a state directory without a stack.

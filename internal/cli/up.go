@@ -334,7 +334,7 @@ func upDetached(ctx context.Context, g *globals, hosts []string, stdout, stderr 
 	showSummary(stdout, g, st, p, time.Since(began))
 	for _, n := range st.Nodes {
 		if n.State == supervise.Failed {
-			return &supervise.FailedError{Node: n.Name, Detail: n.Detail, Log: logs.Tail(state, n.Name)}
+			return &supervise.FailedError{Node: n.Name, Detail: n.Detail, Log: logs.Tail(state, n.Name, n.Began)}
 		}
 	}
 	if st.Stopped != nil {

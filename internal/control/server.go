@@ -166,7 +166,7 @@ func answer(w http.ResponseWriter, done any, err error) {
 	switch {
 	case errors.As(err, &unknown), errors.As(err, new(*supervise.UnknownAppError)):
 		reply(w, http.StatusNotFound, problem{err.Error()})
-	case errors.As(err, new(*supervise.ReferenceError)):
+	case errors.As(err, new(*supervise.ReferenceError)), errors.As(err, new(*supervise.ArgumentError)):
 		reply(w, http.StatusBadRequest, problem{err.Error()})
 	case err != nil:
 		reply(w, http.StatusConflict, problem{err.Error()})

@@ -42,8 +42,8 @@ func Dir(state string) string { return filepath.Join(state, "logs") }
 // File is the newest log file of a node.
 func File(state, node string) string { return filepath.Join(Dir(state), node+suffix) }
 
-// pipe is where the node writes to.
-func pipe(state, node string) string { return filepath.Join(Dir(state), node+pipeSuffix) }
+// Pipe is where the node writes to.
+func Pipe(state, node string) string { return filepath.Join(Dir(state), node+pipeSuffix) }
 
 // socket is where the writer listens. It is in the state directory itself
 // because the path of a socket may have about a hundred bytes only.
@@ -59,7 +59,7 @@ func lockFile(state string) string { return filepath.Join(Dir(state), "writer.lo
 // where there is none. It is open for reading too, so that the node gets no
 // SIGPIPE, and blocks only when the pipe is full.
 func OpenPipe(state, node string) (*os.File, error) {
-	path := pipe(state, node)
+	path := Pipe(state, node)
 	err := makePipe(path)
 	if err != nil {
 		return nil, fmt.Errorf("make the pipe for the log of %s: %w", node, err)

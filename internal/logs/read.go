@@ -236,12 +236,12 @@ func (r *Reader) newer() (*os.File, error) {
 	return nil, nil
 }
 
-// Tail is the last lines of what a node has said so far, shortened; none when
-// it has no log.
-func Tail(state, node string) []string {
+// Tail is the last lines of what a node has said since a time, shortened; none when
+// it has no log. The zero time is all of them.
+func Tail(state, node string, since time.Time) []string {
 	const most, lines = 1 << 10, 8 // bytes of a line, lines
 	Sync(state, node)
-	r := NewReader(state, node, time.Time{})
+	r := NewReader(state, node, since.Truncate(time.Microsecond)) // as lines are stamped
 	defer r.Close()
 	if err := r.SkipTo(lines); err != nil {
 		return nil

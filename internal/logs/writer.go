@@ -147,7 +147,7 @@ func (w *writer) open(node string) error {
 	if err != nil {
 		return err
 	}
-	return p.open(pipe(w.state, node))
+	return p.open(Pipe(w.state, node))
 }
 
 // pump is a node's pump; it makes one for a node that has none yet.
@@ -155,7 +155,7 @@ func (w *writer) pump(node string) (*pump, error) {
 	if node != filepath.Base(node) {
 		return nil, fmt.Errorf("%q is no name of a node", node)
 	}
-	if _, err := os.Stat(pipe(w.state, node)); err != nil {
+	if _, err := os.Stat(Pipe(w.state, node)); err != nil {
 		return nil, fmt.Errorf("the node has no pipe: %w", err)
 	}
 	w.mu.Lock()

@@ -103,7 +103,7 @@ func TestTheLastWordsOfANodeAreThereInTime(t *testing.T) {
 		node := fmt.Sprintf("web-%d", i)
 		p := startNode(t, state, node, "echo one; echo two >&2; printf 'and no end'; exit 3")
 		<-p.Done()
-		if got := Tail(state, node); !slices.Equal(got, []string{"one", "two", "and no end"}) {
+		if got := Tail(state, node, time.Time{}); !slices.Equal(got, []string{"one", "two", "and no end"}) {
 			t.Fatalf("tail = %q", got)
 		}
 	}

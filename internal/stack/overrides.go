@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -103,5 +104,24 @@ func (o Overrides) Check(s Stack) error {
 			return fmt.Errorf("the stack has no application %q with a command", name)
 		}
 	}
-	return nil
+	return validOverrides(o.On(s))
+}
+
+// validOverrides reports what a stack file with the values of overrides would be
+// refused for. Ports of nodes that the stack has no more are no mistake here.
+func validOverrides(s Stack) error {
+	for name, app := range s.Apps {
+		app.Ports = app.Ports[:min(len(app.Ports), app.Nodes)]
+		s.Apps[name] = app
+	}
+	_, _, err := Parse("", s.Show())
+	var wrong Mistakes
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	var all []error
+	for _, m := range wrong { // its line is of no file that anybody has
+		all = append(all, errors.New(m.What))
+	}
+	return errors.Join(all...)
 }

@@ -57,7 +57,14 @@ func (x *stepper) reload(ctx context.Context, to part) error {
 		info, err := now.Info(ctx)
 		return err == nil && info.PID != before.PID && !info.Stopping
 	}
-	if !within(ctx, reloadLimit, 20*time.Millisecond, took) {
+	is := within(ctx, reloadLimit/2, 20*time.Millisecond, took)
+	if !is { // a master that has just started may have missed the signal
+		if err := s.send(ctx, name, command{action: actReload, spec: &to.process}); err != nil {
+			return err
+		}
+		is = within(ctx, reloadLimit/2, 20*time.Millisecond, took)
+	}
+	if !is {
 		return fmt.Errorf("HAProxy has not taken up its new configuration within %v; 'holdfast logs %s' says why", reloadLimit, name)
 	}
 	checked := func(ctx context.Context) bool {
@@ -213,7 +220,13 @@ func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []
 	if len(wrong) > 0 {
 		return errors.Join(wrong...)
 	}
-	if err := s.checkReleases(final.stack()); err != nil {
+	if err := s.checkReleases(final.stack(), func(name string) string {
+		command := "holdfast rollout " + name
+		if was := now.stack().Apps[name]; !slices.Equal(was.Command, final.stack().Apps[name].Command) || was.Dir != final.stack().Apps[name].Dir {
+			return fmt.Sprintf("'%s' with --command and --dir brings other files and another command at once", command)
+		}
+		return fmt.Sprintf("'%s' copies the files anew", command)
+	}); err != nil {
 		return err
 	}
 	programs, err := findPrograms(final.host(), s.cfg.Self)

@@ -134,13 +134,3 @@ func TestAPlanKeepsItsOrderWhenANodeChanges(t *testing.T) {
 		t.Errorf("%v", names(without))
 	}
 }
-
-func TestTheLastWordsOfANodeAreThoseSinceItsStart(t *testing.T) {
-	for _, c := range []struct{ before, now, want string }{
-		{"a b c", "b c d e", "d e"}, {"a b c", "d e f", "d e f"}, {"", "a", "a"}, {"a a", "a a", ""}, {"a b", "a b c", "c"},
-	} {
-		if got := strings.Join(newLines(strings.Fields(c.before), strings.Fields(c.now)), " "); got != c.want {
-			t.Errorf("after %q, of %q: %q, want %q", c.before, c.now, got, c.want)
-		}
-	}
-}

@@ -21,26 +21,33 @@ func (s *Supervisor) setDrained(nodes map[string]bool) {
 	s.overrides.Drained = nodes
 }
 
-// checkDrains reports why nodes cannot be drained: they are no application's, or the
-// last ones of it that serve.
-func (s *Supervisor) checkDrains(now, final layout, anyway bool) (reasons []string, err error) {
+// checkRotated reports that a request takes a node out of rotation, or puts one back,
+// that the stack does not have, or that is no application's.
+func (s *Supervisor) checkRotated(nodes map[string]bool) error {
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
+		switch n := s.node(name); {
+		case n == nil:
+			return &UnknownNodeError{Node: name, Kind: plan.Web, Nodes: s.nodesOfKind(plan.Web)}
+		case n.spec().Kind != plan.Web:
+			return badArgument("%s is no node of an application: only those are in rotation", name)
+		}
+	}
+	return nil
+}
+
+// checkDrains reports why nodes cannot be drained: they are the last ones of their
+// application that serve.
+func (s *Supervisor) checkDrains(now, final layout, anyway bool) (reasons []string) {
 	for _, name := range slices.Sorted(maps.Keys(final.overrides.Drained)) {
 		if now.overrides.Drained[name] {
 			continue
 		}
-		n := s.node(name)
-		if n == nil {
-			return nil, &UnknownNodeError{Node: name, Kind: plan.Web, Nodes: s.nodesOfKind(plan.Web)}
-		}
-		app := n.spec().App
-		switch {
-		case n.spec().Kind != plan.Web:
-			reasons = append(reasons, name+" is no node of an application: only those are in rotation")
-		case !anyway && s.serving(app, final.overrides.Drained) == 0:
+		app := s.node(name).spec().App
+		if !anyway && s.serving(app, final.overrides.Drained) == 0 {
 			reasons = append(reasons, "no other node of "+app+" serves: its clients would get 503 from then on; --anyway does it all the same")
 		}
 	}
-	return slices.Compact(reasons), nil
+	return slices.Compact(reasons)
 }
 
 // serving is how many nodes of an application are up and in rotation, but for some.

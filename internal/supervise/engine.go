@@ -64,6 +64,9 @@ type ChangePlan struct {
 	// Replaced are the nodes that are started anew because the file of their program
 	// was replaced.
 	Replaced []string `json:"replaced,omitempty"`
+	// Tokens are the nodes that are started anew because the file of their tokens
+	// (kv.tokens-file) has changed since they have read it.
+	Tokens []string `json:"tokens,omitempty"`
 	// Refused are the reasons why it would not begin.
 	Refused []string `json:"refused,omitempty"`
 }
@@ -127,6 +130,16 @@ type Result struct {
 	// Steps is how many of the Of steps were done.
 	Steps int `json:"steps"`
 	Of    int `json:"of"`
+}
+
+// ArgumentError is the error of a request with a value that the stack cannot have.
+type ArgumentError struct{ err error }
+
+func (e *ArgumentError) Error() string { return e.err.Error() }
+func (e *ArgumentError) Unwrap() error { return e.err }
+
+func badArgument(format string, args ...any) error {
+	return &ArgumentError{fmt.Errorf(format, args...)}
 }
 
 // BusyError is the error of a change that comes while another one is under way.
@@ -225,15 +238,16 @@ func (s *Supervisor) current() (layout, int) {
 // nothing. Its error is of a request that makes no sense.
 func (s *Supervisor) Preview(ctx context.Context, req Request) (ChangePlan, error) {
 	req.Force = append(req.Force, s.inPlace(req.Rollout)...)
-	replaced := s.replacedFor(req)
-	req.Force = append(req.Force, replaced...)
+	programs, tokens := s.replacedFor(req)
+	req.Force = slices.Concat(req.Force, programs, tokens)
 	p, _, err := s.prepare(ctx, req)
-	p.Replaced = replaced
+	p.Replaced, p.Tokens = programs, tokens
 	return p, err
 }
 
 // Change carries a request out. It returns when that is done or was stopped, and with
-// an error when it did not begin: a RefusedError, a BusyError, or a ReferenceError.
+// an error when it did not begin: a RefusedError, a BusyError, an ArgumentError, or a
+// ReferenceError.
 // When ctx ends before, the change goes on. tell is called for every event, by one
 // goroutine at a time; it may be nil.
 func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) (Result, error) {
@@ -248,7 +262,8 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 		return Result{}, err
 	}
 	req.Force = append(req.Force, s.inPlace(req.Rollout)...)
-	req.Force = append(req.Force, s.replacedFor(req)...)
+	programs, tokens := s.replacedFor(req)
+	req.Force = slices.Concat(req.Force, programs, tokens)
 	ended := make(chan Result, 1)
 	began := make(chan error, 1)
 	events := make(chan Event, backlog)
@@ -353,11 +368,10 @@ func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layo
 			}
 		}
 	}
-	drains, err := s.checkDrains(now, final, req.Anyway)
-	if err != nil {
+	if err := s.checkRotated(req.Overrides.Drained); err != nil {
 		return p, final, err
 	}
-	p.Refused = append(p.Refused, drains...)
+	p.Refused = append(p.Refused, s.checkDrains(now, final, req.Anyway)...)
 	if len(p.Refused) > 0 {
 		return p, final, nil
 	}
@@ -414,7 +428,7 @@ func (s *Supervisor) target(now layout, req Request) (layout, error) {
 		}
 	}
 	if err := final.overrides.Check(final.file); err != nil {
-		return layout{}, err
+		return layout{}, &ArgumentError{err}
 	}
 	final, err := s.planned(final, final.overrides.On(final.file))
 	final.overrides = withoutGone(final.overrides, now, final)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"holdfast/internal/logs"
@@ -15,8 +16,8 @@ import (
 	"holdfast/internal/quote"
 )
 
-// launch starts a node's process.
-func (s *Supervisor) launch(p plan.Process, args []string) (*process.Process, error) {
+// launch starts a node's process, with further variables of its environment.
+func (s *Supervisor) launch(p plan.Process, args []string, variables ...string) (*process.Process, error) {
 	wd := p.Dir
 	if wd == "" {
 		wd = s.dir.path("nodes", p.Node)
@@ -31,7 +32,7 @@ func (s *Supervisor) launch(p plan.Process, args []string) (*process.Process, er
 	proc, err := process.Start(process.Spec{
 		Path:   s.program(p.Program),
 		Args:   args,
-		Env:    append(inherited(s.cfg.Environ, p.Program), p.Env...),
+		Env:    slices.Concat(inherited(s.cfg.Environ, p.Program), p.Env, variables),
 		Dir:    wd,
 		Output: output,
 

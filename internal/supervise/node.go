@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"holdfast/internal/logs"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
 )
@@ -50,6 +49,10 @@ const (
 	// still open.
 	cutLimit = 2 * time.Second
 
+	// tellAgain is after how long a balancer is told once more to stop, doubling: its
+	// master takes no signal that comes while it starts.
+	tellAgain = time.Second
+
 	probeStarting = 40 * time.Millisecond
 	probeUp       = 500 * time.Millisecond
 	probeTimeout  = 2 * time.Second
@@ -72,6 +75,7 @@ type node struct {
 
 	next     *plan.Process // the settings that its next process gets; nil: the same
 	proc     *process.Process
+	lives    lives
 	made     string // digest of what proc was started as
 	listens  string // the address of the last process
 	want     want
@@ -90,6 +94,13 @@ type node struct {
 	hungFrom time.Time // since when the liveness probe fails
 	// cut is true when a balancer that stops was told to end what is still open.
 	cut bool
+	// told is the signal by which a process was told to stop, and tellAt when a balancer
+	// is told again.
+	told    syscall.Signal
+	tellAt  time.Time
+	tellGap time.Duration
+	// reloadAgain is true when a balancer was told to reload before it was up.
+	reloadAgain bool
 	// enlisting is true from when an application's node is up until the balancers
 	// know: they send it nothing before.
 	enlisting bool
@@ -191,6 +202,8 @@ func (n *node) nextTick() time.Duration {
 		return max(time.Until(n.startAt), 0)
 	case n.proc == nil:
 		return time.Hour
+	case !n.killAt.IsZero() && !n.tellAt.IsZero():
+		return max(min(time.Until(n.killAt), time.Until(n.tellAt)), 0)
 	case !n.killAt.IsZero():
 		return max(time.Until(n.killAt), 0)
 	case n.state == Up || n.state == Paused:
@@ -208,10 +221,11 @@ func (n *node) tick(ctx context.Context, probes chan<- probeResult) {
 	case !n.killAt.IsZero():
 		switch {
 		case time.Now().Before(n.killAt):
+			n.stopAgain()
 		case n.spec().Kind == plan.Balancer && !n.cut:
 			// What is still open is cut; workers that only wait for it end at once.
 			n.cut = true
-			n.proc.Signal(syscall.SIGTERM)
+			n.tell(syscall.SIGTERM)
 			n.killAt = time.Now().Add(cutLimit)
 		default:
 			n.log.Warn("did not stop in time: killed", "grace", n.spec().Grace)
@@ -219,6 +233,10 @@ func (n *node) tick(ctx context.Context, probes chan<- probeResult) {
 			n.killAt = time.Now().Add(time.Second)
 		}
 	case !n.probing && n.want == wantUp:
+		if n.reloadAgain && n.state == Up {
+			n.reloadAgain = false
+			n.reload()
+		}
 		n.probing = true
 		proc, limit := n.proc, n.probeLimit()
 		fresh := n.upSince.IsZero() && !n.began.IsZero() && !n.connected
@@ -289,7 +307,7 @@ func (n *node) command(c command) {
 		}
 	case actCut:
 		if n.proc != nil && !n.killAt.IsZero() {
-			n.proc.Signal(syscall.SIGTERM)
+			n.tell(syscall.SIGTERM)
 		}
 		c.answer <- nil
 		return
@@ -339,38 +357,6 @@ func (n *node) revive() {
 	}
 }
 
-// terminate asks the process to end, by its own signal.
-func (n *node) terminate() {
-	if n.proc == nil || !n.killAt.IsZero() {
-		return
-	}
-	n.state = Draining
-	if n.spec().Kind != plan.Web || n.want == wantPaused || n.upSince.IsZero() {
-		n.signalStop()
-		return
-	}
-	// An application's node leaves service before it leaves: the balancers
-	// send it nothing new, and what it has in hand is finished.
-	n.killAt = time.Now().Add(n.sup.rotationLimit() + drainLimit + n.spec().Grace) // see drain
-	proc := n.proc
-	n.sup.tasks.Go(func() {
-		n.sup.drain(n.sup.ctx, n.spec().Node)
-		select {
-		case n.drained <- proc:
-		case <-n.gone:
-		case <-n.sup.ctx.Done():
-		}
-	})
-}
-
-// signalStop tells the process to end.
-func (n *node) signalStop() {
-	n.log.Info("stop", "signal", n.spec().StopSignal)
-	n.proc.Signal(signals[n.spec().StopSignal])
-	n.proc.SignalGroup(syscall.SIGCONT) // a paused one has to wake up to hear
-	n.killAt = time.Now().Add(n.spec().Grace)
-}
-
 // start starts the process, or says why it cannot yet.
 func (n *node) start(ctx context.Context) {
 	if n.state != Failed {
@@ -412,7 +398,12 @@ func (n *node) start(ctx context.Context) {
 			args = append(args[:len(args):len(args)], "--replicaof", host, port)
 		}
 	}
-	proc, err := n.sup.launch(*n.spec(), args)
+	n.lives.begin(time.Now(), n.sup.tokensOf(n.spec()))
+	variable, err := n.noteLaunch()
+	if err != nil { // a full disk must not keep a node down
+		n.log.Error("cannot note that the node is started", "error", err)
+	}
+	proc, err := n.sup.launch(*n.spec(), args, variable)
 	if err != nil {
 		n.detail = err.Error()
 		n.log.Error("cannot start", "error", err)
@@ -433,6 +424,7 @@ func (n *node) adopt(proc *process.Process, r record) {
 		n.state, n.keepDown = Paused, true
 	}
 	n.restarts, n.written, n.inherited = r.Restarts, r, r
+	n.lives.adopt(r.Tokens)
 	n.log.Info("adopted", "pid", proc.ID().PID)
 	n.publish()
 }
@@ -452,7 +444,7 @@ func (n *node) ended() {
 		}
 	}
 	// Its last words are its own, and no beginning of what the next one says.
-	logs.Sync(n.sup.StateDir(), n.spec().Node)
+	n.lives.end(n.sup.StateDir(), n.spec().Node)
 	stopped := !n.killAt.IsZero()
 	if !n.upSince.IsZero() && time.Since(n.upSince) > calm {
 		n.died = 0
@@ -460,6 +452,7 @@ func (n *node) ended() {
 	n.detail = n.proc.Exit()
 	n.takeNext()
 	n.proc, n.seen, n.killAt, n.upSince, n.enlisting, n.cut, n.connected = nil, nil, time.Time{}, time.Time{}, false, false, false
+	n.tellAt, n.reloadAgain = time.Time{}, false
 	switch {
 	case n.want == wantDown:
 		n.state, n.detail = Down, ""
@@ -510,7 +503,7 @@ func (n *node) reached(w waiter) (bool, error) {
 		return n.proc == nil && n.want == wantDown, n.overruled(n.want != wantDown)
 	case ActStart, ActRestart:
 		if n.state == Failed {
-			return false, &FailedError{Node: n.spec().Node, Detail: n.detail, Log: logs.Tail(n.sup.StateDir(), n.spec().Node)}
+			return false, &FailedError{Node: n.spec().Node, Detail: n.detail, Log: n.lives.ofLastStart(n.sup.StateDir(), n.spec().Node)}
 		}
 		return n.state == Up && !n.enlisting && (w.action == ActStart || n.proc != w.old), n.overruled(n.want == wantDown)
 	case ActKill:

@@ -303,3 +303,63 @@ func TestAMasterIsNotReadyBeforeTheFirstBootIsWritten(t *testing.T) {
 		t.Errorf("%s, booted %t: %s", n.state, s.booted.Load(), n.detail)
 	}
 }
+
+// A master of HAProxy loses a signal that comes while it starts.
+func TestABalancerThatHasMissedItsSignalIsToldAgain(t *testing.T) {
+	s, n := oneNode(t, `trap 'trap "exit 0" USR1' USR1; : >deaf; while :; do sleep 0.01; done`)
+	p := *n.spec()
+	p.Kind, p.StopSignal, p.Grace = plan.Balancer, "SIGUSR1", time.Hour
+	n.now.Store(&p)
+	s.Attend()
+	must(t, s, ActStart)
+	await1(t, s, "the script to take no first signal", func(NodeStatus) bool {
+		_, err := os.Stat(s.dir.path("nodes", "web-1", "deaf"))
+		return err == nil
+	})
+	must(t, s, ActStop)
+	if st := status(s); st.State != Down || st.PID != 0 {
+		t.Errorf("after stop: %+v", st)
+	}
+}
+
+// A master of HAProxy that is told to reload while it starts may have read the former
+// files, and lose the signal.
+func TestABalancerThatIsToldToReloadWhileItStartsIsToldAgain(t *testing.T) {
+	s, n := oneNode(t, `trap 'echo >>reloads' USR2; : >reloads; while :; do sleep 0.01; done`)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close() // nobody listens yet: it does not come up
+	p := *n.spec()
+	p.Kind, p.StopSignal, p.Address = plan.Balancer, "SIGTERM", address
+	n.now.Store(&p)
+	s.Attend()
+	started := make(chan error, 1)
+	go func() { started <- do(t, s, ActStart) }()
+	reloads := func(want int) func(NodeStatus) bool {
+		return func(NodeStatus) bool {
+			b, err := os.ReadFile(s.dir.path("nodes", "web-1", "reloads"))
+			return err == nil && len(b) == want
+		}
+	}
+	await1(t, s, "the script to run", reloads(0))
+	other := p
+	other.Args = []string{"-c", "exec sleep 1001"} // the record has what it is to be
+	if err := s.send(t.Context(), "web-1", command{action: actReload, spec: &other}); err != nil {
+		t.Fatal(err)
+	}
+	await1(t, s, "the reload", reloads(1))
+	if l, err = net.Listen("tcp", address); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	await1(t, s, "another reload once it is up", reloads(2))
+	if err := <-started; err != nil {
+		t.Error(err)
+	}
+	if r, err := s.dir.readRecord("web-1"); err != nil || r.Plan != s.digest(other) {
+		t.Errorf("the record is %+v, %v", r, err)
+	}
+}

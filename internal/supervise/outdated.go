@@ -1,12 +1,13 @@
 package supervise
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -23,7 +24,8 @@ import (
 // files.
 const lookAtProgramsEvery = 2 * time.Second
 
-// watchPrograms shows which nodes run a program file that was replaced.
+// watchPrograms shows which nodes run a program file that was replaced, or go by tokens
+// of before.
 func (s *Supervisor) watchPrograms() {
 	for {
 		s.showPrograms()
@@ -39,7 +41,7 @@ func (s *Supervisor) showPrograms() {
 		if n == nil {
 			continue
 		}
-		why := s.replacedProgram(n.spec(), st.PID)
+		why := cmp.Or(s.replacedProgram(n.spec(), st.PID), s.changedTokens(n, st.PID))
 		s.board.update(st.Name, func(now *NodeStatus) {
 			if now.PID == st.PID {
 				now.Outdated = why
@@ -67,28 +69,51 @@ func (s *Supervisor) replacedProgram(p *plan.Process, pid int) string {
 	return fmt.Sprintf("runs another version than %s is now; 'holdfast apply' starts it anew", quote.Text(path))
 }
 
-// replacedFor are the nodes that a request starts anew because the file of their program
-// was replaced.
-func (s *Supervisor) replacedFor(req Request) []string {
-	if req.Kind != "apply" && req.Kind != "upgrade" {
-		return nil
+// tokensOf is a digest of a tokens file that the stack file names, which a web node
+// reads when it starts; empty: it has none. One that the stack file has itself is a file
+// of the plan.
+func (s *Supervisor) tokensOf(p *plan.Process) string {
+	path := variable(p.Env, "HOLDFAST_TOKENS")
+	if p.Program != plan.Self || path == "" || strings.HasPrefix(path, s.dir.path("nodes")+"/") {
+		return ""
 	}
-	names := s.outdatedPrograms()
-	if r := s.stack().Redis; r.Replicas == 0 || r.Sentinels == 0 { // nobody takes the master's place
-		names = slices.DeleteFunc(names, isRedis)
+	digest, err := s.programFiles.digest(path)
+	if err != nil {
+		return ""
 	}
-	return names
+	return digest
 }
 
-// outdatedPrograms are the nodes that run a program file which was replaced.
-func (s *Supervisor) outdatedPrograms() (names []string) {
+// changedTokens says that a node's tokens file has changed since the node has read it;
+// empty: it has not, or nobody knows.
+func (s *Supervisor) changedTokens(n *node, pid int) string {
+	read, is := n.lives.tokensRead(), s.tokensOf(n.spec())
+	if pid == 0 || read == "" || is == "" || read == is {
+		return ""
+	}
+	return fmt.Sprintf("goes by the tokens that %s had when it was started; 'holdfast apply' starts it anew", quote.Text(variable(n.spec().Env, "HOLDFAST_TOKENS")))
+}
+
+// replacedFor are the nodes that a request starts anew because the file of their program
+// was replaced, or that of their tokens has changed.
+func (s *Supervisor) replacedFor(req Request) (programs, tokens []string) {
+	if req.Kind != "apply" && req.Kind != "upgrade" {
+		return nil, nil
+	}
 	s.showPrograms()
+	r := s.stack().Redis
 	for _, st := range s.board.snapshot().Nodes {
-		if st.Outdated != "" {
-			names = append(names, st.Name)
+		n := s.node(st.Name)
+		switch {
+		case st.Outdated == "" || n == nil:
+		case isRedis(st.Name) && (r.Replicas == 0 || r.Sentinels == 0): // nobody takes the master's place
+		case s.replacedProgram(n.spec(), st.PID) != "":
+			programs = append(programs, st.Name)
+		case req.Kind == "apply":
+			tokens = append(tokens, st.Name)
 		}
 	}
-	return names
+	return programs, tokens
 }
 
 // ProgramDigest is the digest of a program file, as in Status.Program.

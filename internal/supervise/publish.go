@@ -15,10 +15,14 @@ const longDetail = 1000
 // publish shows what others may see: an application's own words only quoted.
 func (n *node) publish() {
 	n.shown = n.sup.board.update(n.spec().Node, func(s *NodeStatus) {
-		s.State, s.Detail, s.Restarts, s.PID = n.state, quote.Cut(n.detail, longDetail), n.restarts, 0
+		pid := 0
 		if n.proc != nil {
-			s.PID = n.proc.ID().PID
+			pid = n.proc.ID().PID
 		}
+		if pid != s.PID { // what was said of the former process
+			s.Outdated = ""
+		}
+		s.State, s.Detail, s.Restarts, s.PID = n.state, quote.Cut(n.detail, longDetail), n.restarts, pid
 		if n.proc == nil || n.state == Down {
 			s.Role = ""
 		}
@@ -28,7 +32,7 @@ func (n *node) publish() {
 		case n.enlisting:
 			s.Excluded = "the balancers are told that it is up"
 		}
-		s.Until = time.Time{}
+		s.Began, s.Until = n.lives.lastStart(), time.Time{}
 		if n.state == Starting && n.proc != nil && n.spec().Start > 0 && !n.began.IsZero() && n.upSince.IsZero() {
 			s.Until = n.began.Add(n.spec().Start)
 		}
@@ -66,7 +70,7 @@ func (n *node) record() { n.recordWant(n.want) }
 func (n *node) recordWant(wanted want) {
 	r := record{
 		Plan: n.made, Want: wanted, Address: cmp.Or(n.listens, n.spec().Address),
-		State: n.shown.State, Since: n.shown.Since, Restarts: n.restarts,
+		State: n.shown.State, Since: n.shown.Since, Restarts: n.restarts, Tokens: n.lives.tokensRead(),
 	}
 	if n.proc != nil {
 		r.Process = n.proc.ID()
@@ -76,6 +80,8 @@ func (n *node) recordWant(wanted want) {
 		// time; the running one is not in danger. A full disk must not take
 		// a node down.
 		n.log.Error("cannot write the node's record", "error", err)
+	} else {
+		n.sup.dir.endLaunch(n.spec().Node)
 	}
 	n.written = r // also when it failed: the next change tries again
 }

@@ -56,15 +56,27 @@ func (d dir) readChange() (r changeRecord, there bool, err error) {
 	return r, r.ID != 0, err
 }
 
+// UnfinishedChange is the change that is written down in a state directory and has not
+// ended; nil: none is.
+func UnfinishedChange(stateDir string) *ChangeStatus {
+	r, there, err := dir(stateDir).readChange()
+	if err != nil || !there || r.Result != nil {
+		return nil
+	}
+	return &ChangeStatus{ID: r.ID, Kind: r.Kind, Began: r.Began}
+}
+
 // archive keeps a change that has ended, and forgets the oldest ones.
 func (d dir) archive(r changeRecord) error {
-	if err := os.MkdirAll(d.path(changesDir), 0o700); err != nil {
-		return err
+	err := os.MkdirAll(d.path(changesDir), 0o700)
+	if err == nil {
+		err = d.writeJSON(filepath.Join(changesDir, fmt.Sprintf("%06d.json", r.ID)), r)
 	}
-	if err := d.writeJSON(filepath.Join(changesDir, fmt.Sprintf("%06d.json", r.ID)), r); err != nil {
-		return err
+	// Also where the disk is full: the next supervisor would go on with it.
+	if gone := os.Remove(d.path(changeFile)); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+		err = errors.Join(err, gone)
 	}
-	if err := os.Remove(d.path(changeFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return err
 	}
 	old := d.archived()

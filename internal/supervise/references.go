@@ -64,6 +64,9 @@ func checkProgramFile(a stack.App, name, baseDir, searchPath string) error {
 		if words := strings.Fields(name); errors.Is(err, exec.ErrNotFound) && len(words) > 1 {
 			return fmt.Errorf("there is no program %s on PATH: write each argument as an item of its own, such as [%s]", quote.Shell(name), strings.Join(words, ", "))
 		}
+		if _, beside := os.Stat(filepath.Join(baseDir, name)); errors.Is(err, exec.ErrNotFound) && beside == nil {
+			return fmt.Errorf("there is no program %s on PATH, and there is one in %s: write %s if that is meant", quote.Shell(name), quote.Shell(baseDir), quote.Shell("./"+name))
+		}
 		if errors.Is(err, exec.ErrNotFound) {
 			return fmt.Errorf("there is no program %s on PATH: install it, or write where it is", quote.Shell(name))
 		}

@@ -29,12 +29,31 @@ func (s *Supervisor) copyReleases(ctx context.Context, req *Request) error {
 	if req.Rollout != nil && !req.Rollout.Undo {
 		anew = req.Rollout.App
 	}
+	if err := s.checkSource(final.stack(), final.baseDir, anew); err != nil {
+		return err
+	}
 	made, err := s.addReleases(ctx, final.stack(), final.baseDir, anew)
 	if err != nil {
 		return err
 	}
 	req.Overrides.Releases = with(req.Overrides.Releases, made)
 	return nil
+}
+
+// checkSource looks for the program and the directory of an application in the files that
+// are to be copied, and not in the copy that there is.
+func (s *Supervisor) checkSource(of stack.Stack, baseDir, name string) error {
+	app, there := of.Apps[name]
+	if !there || app.Release == "" {
+		return nil
+	}
+	app.Digest = ""
+	of.Apps = map[string]stack.App{name: app}
+	var wrong []error
+	for _, e := range CheckReferences(of, baseDir, variable(s.cfg.Environ, "PATH")) {
+		wrong = append(wrong, e)
+	}
+	return errors.Join(wrong...)
 }
 
 // addReleases copies the programs that have no release yet, and that of one
@@ -63,7 +82,9 @@ func (s *Supervisor) prepareReleases() error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkReleases(s.stack()); err != nil || len(made) == 0 {
+	if err := s.checkReleases(s.stack(), func(name string) string {
+		return fmt.Sprintf("have apps.%s say what it said before and 'holdfast up'; then 'holdfast rollout %[1]s' with --command and --dir brings other files and another command at once", name)
+	}); err != nil || len(made) == 0 {
 		return err
 	}
 	s.mu.Lock()
@@ -81,8 +102,8 @@ func (s *Supervisor) prepareReleases() error {
 	return nil
 }
 
-// checkReleases reports why an application cannot run from its release.
-func (s *Supervisor) checkReleases(of stack.Stack) error {
+// checkReleases reports why an application cannot run from its release, with an advice.
+func (s *Supervisor) checkReleases(of stack.Stack, advice func(app string) string) error {
 	var wrong []error
 	for _, name := range of.AppNames() {
 		app := of.Apps[name]
@@ -98,7 +119,7 @@ func (s *Supervisor) checkReleases(of stack.Stack) error {
 			err = checkDirectory(filepath.Join(home, relativeDir(app.Dir)))
 		}
 		if err != nil {
-			wrong = append(wrong, fmt.Errorf("%s: %w; 'holdfast rollout %s' brings another release", name, err, name))
+			wrong = append(wrong, fmt.Errorf("%s runs from a copy of its files (apps.%[1]s.release): %w; %s", name, err, advice(name)))
 		}
 	}
 	return errors.Join(wrong...)

@@ -1,10 +1,6 @@
 package supervise
 
-import (
-	"syscall"
-
-	"holdfast/internal/plan"
-)
+import "holdfast/internal/plan"
 
 // What a node is may change while it is looked after: see command.spec.
 
@@ -32,11 +28,11 @@ func (n *node) take(how Action) error {
 		return nil
 	}
 	if how == actReload {
-		// To its master SIGUSR2 is the reload (management guide, section 4).
-		n.log.Info("reload")
-		if err := n.proc.Signal(syscall.SIGUSR2); err != nil {
+		if err := n.reload(); err != nil {
 			return err
 		}
+		// Its master takes no signal while it starts, and may have read the former files.
+		n.reloadAgain = n.state == Starting
 	}
 	n.made, n.listens = n.sup.digest(*n.spec()), n.spec().Address
 	n.record()

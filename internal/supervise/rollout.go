@@ -48,9 +48,9 @@ func (s *Supervisor) rolledOut(now layout, r Rollout) (stack.Overrides, error) {
 	case !there:
 		return stack.Overrides{}, &UnknownAppError{r.App, now.stack().AppNames()}
 	case app.Kind() != stack.Command:
-		return stack.Overrides{}, refused("%s is of kind %s, and has no program of yours: 'holdfast apply' changes its settings, 'holdfast upgrade' brings another version of Holdfast", r.App, app.Kind())
-	case r.Only < 0 || r.Only >= app.Nodes && r.Only > 0 && app.Nodes > 1:
-		return stack.Overrides{}, refused("%s has %d nodes: --only has to be from 1 to %d", r.App, app.Nodes, app.Nodes-1)
+		return stack.Overrides{}, badArgument("%s is of kind %s, and has no program of yours: 'holdfast apply' changes its settings, 'holdfast upgrade' brings another version of Holdfast", r.App, app.Kind())
+	case r.Only < 0 || r.Only > max(1, app.Nodes-1):
+		return stack.Overrides{}, badArgument("%s has %d nodes: --only has to be from 1 to %d", r.App, app.Nodes, max(1, app.Nodes-1))
 	case r.Undo:
 		return s.versionBefore(now, r.App)
 	}

@@ -30,7 +30,8 @@ const minFree = 64 << 20 // bytes
 //	stack.json    what outlives every process: booted, ports, secrets
 //	running.json  what the stack runs as, node by node
 //	change.json   the change that is under way; changes/ has those that have ended
-//	nodes/NODE/   a node's files and data; process.json tells what runs
+//	nodes/NODE/   a node's files and data; process.json tells what runs, and
+//	              launch.json of a start that is not written there yet
 //	logs/         a log for each node, and supervisor.log; package logs
 //	logs.sock     the log writer's socket
 type dir string
@@ -164,6 +165,15 @@ func (d dir) writeFile(name string, mode fs.FileMode, content []byte) error {
 	return nil
 }
 
+// writeUnsynced writes a value where a loss of power does not matter.
+func (d dir) writeUnsynced(name string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(d.path(name), b, 0o600)
+}
+
 func (d dir) writeJSON(name string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -210,6 +220,9 @@ type record struct {
 	State    State     `json:"state,omitempty"`
 	Since    time.Time `json:"since,omitzero"`
 	Restarts int       `json:"restarts,omitempty"`
+	// Tokens is a digest of the tokens file as the process has read it; empty: it has
+	// none, or nobody knows.
+	Tokens string `json:"tokens,omitempty"`
 }
 
 func (d dir) readRecord(node string) (record, error) {

@@ -46,6 +46,8 @@ type NodeStatus struct {
 	Restarts int `json:"restarts"`
 	// Since is when the state was entered; zero: nobody knows.
 	Since time.Time `json:"since"`
+	// Began is when its process, or the last one, was started; zero: by a supervisor before.
+	Began time.Time `json:"began,omitzero"`
 	// Until is by when a node that starts has to be ready; zero: no matter.
 	Until time.Time `json:"until,omitzero"`
 	// Detail says in words why the state is what it is, if that helps.
@@ -54,8 +56,8 @@ type NodeStatus struct {
 	Drained bool `json:"drained,omitempty"`
 	// Release is the digest of the release that a program runs from; empty: none.
 	Release string `json:"release,omitempty"`
-	// Outdated says which program file, that was replaced since, the node runs; empty:
-	// it runs the one that is there.
+	// Outdated says which program file, that was replaced since, the node runs, or which
+	// tokens file has changed since the node has read it; empty: it runs by what is there.
 	Outdated string `json:"outdated,omitempty"`
 	// Excluded says of a node that is up why a balancer sends it no requests
 	// all the same; empty: all do.

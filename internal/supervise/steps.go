@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/internal/logs"
 	"holdfast/internal/plan"
 	"holdfast/internal/quote"
 	"holdfast/internal/stack"
@@ -33,12 +32,32 @@ type changeRun struct {
 	reloaded bool
 }
 
-// errLeft is the error of a change that is left as it is for the next supervisor, and
-// errHeld that of a rollout that waits.
+// errLeft is the error of a change that is left as it is for the next supervisor,
+// errDown that of one that ends with the stack, and errHeld that of a rollout that waits.
 var (
-	errLeft = errors.New("the supervisor ends")
+	errLeft = errors.New("the supervisor ends in the middle of the change; the next 'holdfast up' goes on with it")
+	errDown = errors.New("the stack is taken down in the middle of the change")
 	errHeld = errors.New("the rollout waits")
 )
+
+// whyLeft is the error of a change that can take no further step: the supervisor ends.
+func (s *Supervisor) whyLeft() error {
+	if s.stopping.Load() {
+		return errDown
+	}
+	return errLeft
+}
+
+// unfinished reports whether an error leaves a change as it is.
+func unfinished(err error) bool { return errors.Is(err, errLeft) || errors.Is(err, errDown) }
+
+// Outlook says what becomes of a change that ends with the stack.
+func Outlook(kind string) string {
+	if kind == "apply" || kind == kindUp {
+		return "the next 'holdfast up' starts every node as the stack file says then"
+	}
+	return "it is given up: the next 'holdfast up' starts every node as it was before it"
+}
 
 // run carries the change out from what runs now.
 func (c *changeRun) run(ctx context.Context) Result {
@@ -48,8 +67,11 @@ func (c *changeRun) run(ctx context.Context) Result {
 		r.Why = err.Error()
 	}
 	s := c.sup
-	if errors.Is(err, errLeft) {
-		s.log.Info("the change is left for the next supervisor", "kind", r.Kind)
+	if errors.Is(err, errDown) {
+		r.Why = fmt.Sprintf("%v, after %d of %d steps; %s", errDown, r.Steps, r.Of, Outlook(r.Kind))
+	}
+	if unfinished(err) {
+		s.log.Info("the change is left unfinished", "kind", r.Kind, "why", r.Why)
 		return r
 	}
 	if errors.Is(err, errHeld) {
@@ -87,7 +109,7 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 			return err // its stack is the one that the nodes are of
 		}
 		if err != nil {
-			if !errors.Is(err, errLeft) {
+			if !unfinished(err) {
 				err = errors.Join(err, c.cleanUp(ctx, now))
 				s.setStack(now.stack())
 				s.setDrained(now.overrides.Drained)
@@ -179,7 +201,7 @@ func (c *changeRun) group(ctx context.Context, l leg, steps []plan.Step, changes
 func (c *changeRun) step(ctx context.Context, l leg, step plan.Step, changes []plan.NodeChange) error {
 	s := c.sup
 	if s.stopping.Load() || ctx.Err() != nil {
-		return errLeft
+		return s.whyLeft()
 	}
 	e := Event{Node: step.Node, Action: step.Action, What: "begun"}
 	c.say(e)
@@ -192,7 +214,7 @@ func (c *changeRun) step(ctx context.Context, l leg, step plan.Step, changes []p
 	}
 	err := x.do(ctx)
 	if s.stopping.Load() || ctx.Err() != nil {
-		return errLeft
+		return s.whyLeft()
 	}
 	if err == nil {
 		c.count(step)
@@ -379,7 +401,7 @@ func (x *stepper) restart(ctx context.Context) error {
 func (x *stepper) bringUp(ctx context.Context, c command) error {
 	s, name := x.sup, x.step.Node
 	n := s.node(name)
-	before := logs.Tail(s.StateDir(), name)
+	began := time.Now()
 	err := s.bringUp(ctx, n, c, cmp.Or(x.to.process.Start, askedLimit))
 	if err == nil {
 		err = s.awaitServed(ctx, name)
@@ -388,19 +410,9 @@ func (x *stepper) bringUp(ctx context.Context, c command) error {
 		err = s.awaitCalm(ctx, name, x.settle)
 	}
 	if err != nil && !errors.As(err, new(*FailedError)) {
-		x.words = newLines(before, logs.Tail(s.StateDir(), name))
+		x.words = n.lives.since(began, s.StateDir(), name)
 	}
 	return err
-}
-
-// newLines are the lines after those that were the last ones before.
-func newLines(before, now []string) []string {
-	for i := range before {
-		if rest := before[i:]; len(rest) <= len(now) && slices.Equal(rest, now[:len(rest)]) {
-			return now[len(rest):]
-		}
-	}
-	return now
 }
 
 // awaitServed waits until every balancer that knows a node at its address sends

@@ -162,6 +162,9 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 			s.Close()
 		}
 	}()
+	if err := s.dir.recordLaunched(s.log); err != nil {
+		return nil, err
+	}
 	if err := s.dir.resumeRestore(s.log); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,74 @@
+package supervise
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// A process of which the supervisor could not write a record, for want of room or
+// because it was killed, is the next one's all the same.
+func TestAProcessWithoutARecordIsAdopted(t *testing.T) {
+	// Of its environment, or of its output, one is gone: Redis overwrites the former.
+	for what, script := range map[string]string{
+		"by its environment": "exec sleep 1000 >/dev/null 2>&1",
+		"by its output":      "exec env -i sleep 1000",
+	} {
+		s, n := oneNode(t, script)
+		s.Attend()
+		must(t, s, ActStart)
+		must(t, s, ActRestart) // a former process has a record
+		first := status(s).PID
+		path := s.dir.path("nodes", "web-1", processFile)
+		if err := os.Rename(path, path+".kept"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(path, "in-the-way"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		must(t, s, ActRestart)
+		s.halt() // as if it were killed
+		s.tasks.Wait()
+		second := n.proc.ID().PID
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".kept", path); err != nil {
+			t.Fatal(err)
+		}
+
+		if err := s.dir.recordLaunched(s.log); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.dir.readRecord("web-1")
+		if err != nil || r.Process != n.proc.ID() || r.Plan != s.digest(*n.spec()) || r.Want != wantUp || r.Address != n.spec().Address {
+			t.Errorf("%s: the record is %+v, %v; it runs as %d, and before that as %d", what, r, err, second, first)
+		}
+		if _, err := os.Stat(s.dir.path("nodes", "web-1", launchFile)); err == nil {
+			t.Errorf("%s: the note of the start is left", what)
+		}
+		next := successor(t, s, *n.spec())
+		next.Attend()
+		await1(t, next, "up under the next supervisor", func(st NodeStatus) bool { return st.State == Up && st.PID == second })
+		must(t, next, ActStop)
+	}
+}
+
+func TestANoteOfAStartThatDidNotHappenIsForgotten(t *testing.T) {
+	for what, note := range map[string]string{"whole": `{"token":"ABC"}`, "half": `{"tok`, "empty": ""} {
+		s, _ := oneNode(t, "exec sleep 1000")
+		path := s.dir.path("nodes", "web-1", launchFile)
+		if err := os.WriteFile(path, []byte(note), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.dir.recordLaunched(s.log); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("%s: it is left", what)
+		}
+		if r, err := s.dir.readRecord("web-1"); err != nil || r.Process.PID != 0 {
+			t.Errorf("%s: %+v, %v", what, r, err)
+		}
+	}
+}
