@@ -28,8 +28,10 @@ func applyCommand(g *globals) *cobra.Command {
 		Short: "Make the running stack what the stack file says, without an outage",
 		Long: `Make the running stack what the stack file says: node by node, while it serves.
 First it shows what each node needs (start, stop, restart, reload, set or
-untouched) and which key of the file causes it; --plan shows that alone. What
-cannot be done without an outage is refused before anything begins.
+untouched) and which key of the file causes it; --plan shows that alone. Where
+redis nodes or Sentinels leave or move, the master hands over before (hand over),
+and each Sentinel that stays forgets them (forget). What cannot be done without an
+outage is refused before anything begins.
 
 On a terminal it asks before it stops or restarts anything; without a terminal
 it needs --yes for that. The supervisor makes the change: it goes on when this
@@ -167,12 +169,45 @@ func printChangePlan(w io.Writer, g *globals, p supervise.ChangePlan) {
 		fmt.Fprintf(tw, "%s\t%s\t%s\n", n.Node, action, quote.Line(why))
 	}
 	for _, s := range p.Steps {
-		if !known[s.Node] {
+		switch {
+		case s.Action == plan.HandOver:
+			fmt.Fprintf(tw, "%s\t%s\t%s\n", s.Node, s.Action, "it is the Redis master, and another node takes its place before it leaves")
+		case !known[s.Node]:
 			known[s.Node] = true
 			fmt.Fprintf(tw, "%s\t%s\t%s\n", s.Node, "start, stop", "it serves while others are started anew (rollout.surge)")
 		}
 	}
+	for _, node := range forgetful(p.Steps) {
+		fmt.Fprintf(tw, "%s\t%s\t%s\n", node, plan.Forget, quote.Line(gone(p.Steps, node))+": it forgets all nodes, alone and while the others watch the master, and finds those that stay again")
+	}
 	tw.Flush()
+}
+
+// forgetful are the Sentinels that forget nodes, in order.
+func forgetful(steps []plan.Step) (nodes []string) {
+	for _, s := range steps {
+		if s.Action == plan.Forget && !slices.Contains(nodes, s.Node) {
+			nodes = append(nodes, s.Node)
+		}
+	}
+	slices.Sort(nodes)
+	return nodes
+}
+
+// gone says which nodes a Sentinel forgets.
+func gone(steps []plan.Step, sentinel string) string {
+	var names []string
+	for _, s := range steps {
+		if s.Action == plan.Forget && s.Node == sentinel {
+			names = append(names, s.Gone...)
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if len(names) == 1 {
+		return names[0] + " is no longer where it was"
+	}
+	return strings.Join(names, ", ") + " are no longer where they were"
 }
 
 // printEvent shows a step of a change.

@@ -19,6 +19,12 @@ const (
 	Restart   Action = "restart" // another process, after the old one has ended
 	Reload    Action = "reload"  // other files, which the process that runs takes up
 	Set       Action = "set"     // settings that a Redis or Sentinel takes while it runs
+
+	// HandOver and Forget are steps alone. HandOver: another redis node becomes the
+	// master before this one leaves or moves. Forget: a Sentinel forgets nodes that are
+	// gone (Step.Gone), which it does only when it forgets all and finds them again.
+	HandOver Action = "hand over"
+	Forget   Action = "forget"
 )
 
 // NodeChange is what one node needs.
@@ -30,8 +36,10 @@ type NodeChange struct {
 	// Causes are the keys of the stack file that need it, such as apps.web.env.LEVEL.
 	// They are empty where the cause is another version of Holdfast.
 	Causes []string `json:"causes,omitempty"`
-	// From is the former address of a node that moves; empty: it stays.
+	// From and To are the former address of a node that moves, and the next one; empty:
+	// it stays.
 	From string `json:"from,omitempty"`
+	To   string `json:"to,omitempty"`
 	// Settings are those of the action Set.
 	Settings *Settings `json:"settings,omitempty"`
 	// Quiet is true for an untouched node of which the supervisor alone has to know
@@ -103,7 +111,7 @@ func (p Process) Essence() Process {
 func (c *NodeChange) compare(old, now Process, oldFiles, newFiles map[string]string, differences []stack.Difference) {
 	parts := changedParts(old.Essence(), now.Essence())
 	if old.Address != now.Address {
-		c.From = old.Address
+		c.From, c.To = old.Address, now.Address
 	}
 	var files []string
 	for name, content := range newFiles {

@@ -13,6 +13,13 @@ import (
 // what stays untouched.
 func changes(t *testing.T, old, now string) (all []NodeChange, steps []Step, refused []string) {
 	t.Helper()
+	all, steps, refused = allChanges(t, old, now, "")
+	return slices.DeleteFunc(all, func(c NodeChange) bool { return c.Action == Untouched }), steps, refused
+}
+
+// allChanges are changes of all nodes, where a redis node is the master.
+func allChanges(t *testing.T, old, now, master string) (all []NodeChange, steps []Step, refused []string) {
+	t.Helper()
 	plans := make([]Plan, 2)
 	for i, text := range []string{old, now} {
 		s, _, err := stack.Parse("test", []byte(text))
@@ -36,9 +43,7 @@ func changes(t *testing.T, old, now string) (all []NodeChange, steps []Step, ref
 	was, is := plans[0], plans[1]
 	differences := stack.Differences(was.Stack, is.Stack)
 	diff := Diff(was.Hosts[0], is.Hosts[0], differences)
-	steps = Steps(diff, is.Stack, nil)
-	refused = Refusals(was.Stack, is.Stack, diff)
-	return slices.DeleteFunc(diff, func(c NodeChange) bool { return c.Action == Untouched }), steps, refused
+	return diff, Steps(diff, is.Stack, nil, master), Refusals(was.Stack, is.Stack, diff)
 }
 
 func TestWhatAChangeOfTheStackFileDoesToItsNodes(t *testing.T) {
@@ -66,6 +71,17 @@ func TestWhatAChangeOfTheStackFileDoesToItsNodes(t *testing.T) {
 		{"how Sentinels watch", base + "redis: {failover-timeout: 3s}\n", []string{
 			"sentinel-1 set redis.failover-timeout", "sentinel-2 set redis.failover-timeout", "sentinel-3 set redis.failover-timeout",
 		}},
+		{"a replica more", base + "redis: {replicas: 3}\n", []string{
+			"sentinel-1 set redis.replicas", "sentinel-2 set redis.replicas", "sentinel-3 set redis.replicas", "redis-4 start redis.replicas",
+			"web-1 restart redis.replicas", "web-2 restart redis.replicas", "balancer-1 reload redis.replicas", "balancer-2 reload redis.replicas",
+		}},
+		{"a Sentinel less", base + "redis: {sentinels: 2}\n", []string{
+			"web-1 restart redis.sentinels", "web-2 restart redis.sentinels", "shop-1 restart redis.sentinels", "shop-2 restart redis.sentinels",
+			"sentinel-3 stop redis.sentinels",
+		}},
+		{"a redis node elsewhere", base + "redis: {ports: [9001]}\n", []string{
+			"redis-1 restart redis.ports", "web-1 restart redis.ports", "web-2 restart redis.ports", "balancer-1 reload redis.ports", "balancer-2 reload redis.ports",
+		}},
 		{"what the supervisor alone goes by", base + "rollout: {settle: 9s, parallel: 2}\n", nil},
 		{"how long a node may take", app(web, shop+", grace: 9s, health: {start: 50s}"), nil},
 		{"tokens", app("kv: {tokens: [{name: a, hash: "+strings.Repeat("ab", 32)+"}]}", shop), []string{
@@ -87,9 +103,12 @@ func TestWhatCannotBeDoneWithoutAnOutageIsRefused(t *testing.T) {
 	for now, want := range map[string]string{
 		"name: other\n":                                        "name: ",
 		"entry: {listen: 127.0.0.1:99}\n":                      "entry.listen: ",
-		"redis: {replicas: 1}\n":                               "redis.replicas, redis.sentinels: ",
-		"redis: {sentinels: 5}\n":                              "redis.replicas, redis.sentinels: ",
-		"redis: {ports: [9001]}\n":                             "redis-1: it cannot move",
+		"redis: {replicas: 0}\n":                               "redis.replicas: the last replica",
+		"redis: {sentinels: 0}\n":                              "redis.sentinels: from 3 to 0",
+		"redis: {sentinels: 1}\n":                              "redis.sentinels: the last but one",
+		"redis: {replicas: 1, sentinels: 2}\n":                 "",
+		"redis: {replicas: 3, sentinels: 5}\n":                 "",
+		"redis: {ports: [9001], sentinel-ports: [9002]}\n":     "",
 		"redis: {enabled: false}\napps: {pages: {files: .}}\n": "redis.enabled: ",
 		"redis: {memory: 1gb}\n":                               "",
 	} {
@@ -105,20 +124,7 @@ func TestTheStepsOfAChangeAreInOrder(t *testing.T) {
 	old := "apps: {web: {kv: {}, nodes: 3}, shop: {command: [run], nodes: 4}, old: {command: [old], nodes: 1}}\nroutes: [{path-prefix: /shop, app: shop}, {path-prefix: /old, app: old}, {app: web}]\n"
 	now := "apps: {web: {kv: {}}, shop: {command: [run, on], nodes: 4}, new: {command: [new]}}\nroutes: [{path-prefix: /shop, app: shop}, {path-prefix: /new, app: new}, {app: web}]\nrollout: {parallel: 2}\n"
 	_, steps, _ := changes(t, old, now)
-	var groups []string
-	group := -1
-	for _, s := range steps {
-		word := fmt.Sprintf("%s %s", s.Action, s.Node)
-		if s.Late {
-			word += " late"
-		}
-		if s.Group != group {
-			group = s.Group
-			groups = append(groups, word)
-			continue
-		}
-		groups[len(groups)-1] += " & " + word
-	}
+	groups := inGroups(steps)
 	want := []string{
 		"set sentinel-1", "set sentinel-2", "set sentinel-3", "set redis-1", "set redis-2", "set redis-3",
 		"start new-1", "start new-2", "stop web-3", "reload balancer-1", "reload balancer-2",
@@ -127,6 +133,60 @@ func TestTheStepsOfAChangeAreInOrder(t *testing.T) {
 	}
 	if !slices.Equal(groups, want) {
 		t.Errorf("got  %q\nwant %q", groups, want)
+	}
+}
+
+// inGroups are steps in words, those of one group as one.
+func inGroups(steps []Step) (groups []string) {
+	group := -1
+	for _, s := range steps {
+		word := fmt.Sprintf("%s %s", s.Action, s.Node)
+		if s.Late {
+			word += " late"
+		}
+		if len(s.Gone) > 0 {
+			word += ": " + strings.Join(s.Gone, ", ")
+		}
+		if s.Group != group {
+			group = s.Group
+			groups = append(groups, word)
+			continue
+		}
+		groups[len(groups)-1] += " & " + word
+	}
+	return groups
+}
+
+// A redis node is known to the clients while it is there, and forgotten when it is gone;
+// of Sentinels one goes after the other is forgotten.
+func TestRedisNodesAndSentinelsComeAndGoInOrder(t *testing.T) {
+	const apps = "apps: {shop: {command: [run]}}\nroutes: [{app: shop}]\nbalancers: 1\n"
+	for _, c := range []struct{ what, old, now, master, want string }{
+		{"more", "", "replicas: 4, sentinels: 5", "redis-1",
+			"set sentinel-1, set sentinel-2, set sentinel-3, start redis-4, start redis-5, start sentinel-4, start sentinel-5, reload balancer-1, restart shop-1, restart shop-2"},
+		{"the first replica", "replicas: 0", "replicas: 1", "redis-1",
+			"start redis-2, set redis-1, reload balancer-1"},
+		{"replicas fewer", "replicas: 3", "replicas: 1", "redis-3",
+			"hand over redis-3, set sentinel-1, set sentinel-2, set sentinel-3, reload balancer-1, stop redis-4, stop redis-3, " +
+				"forget sentinel-1: redis-3, redis-4, forget sentinel-2: redis-3, redis-4, forget sentinel-3: redis-3, redis-4"},
+		{"Sentinels fewer", "sentinels: 5", "sentinels: 3", "redis-1",
+			"restart shop-1, restart shop-2, stop sentinel-5, forget sentinel-1: sentinel-5, forget sentinel-2: sentinel-5, forget sentinel-3: sentinel-5, " +
+				"stop sentinel-4, forget sentinel-1: sentinel-4, forget sentinel-2: sentinel-4, forget sentinel-3: sentinel-4"},
+		{"the master elsewhere", "ports: [9001]", "ports: [9002]", "redis-1",
+			"hand over redis-1, reload balancer-1, restart redis-1, forget sentinel-1: redis-1, forget sentinel-2: redis-1, forget sentinel-3: redis-1"},
+		{"a replica elsewhere", "ports: [9001]", "ports: [9002]", "redis-2",
+			"reload balancer-1, restart redis-1, forget sentinel-1: redis-1, forget sentinel-2: redis-1, forget sentinel-3: redis-1"},
+		{"a Sentinel elsewhere", "sentinel-ports: [9001]", "sentinel-ports: [9002]", "redis-1",
+			"restart shop-1, restart shop-2, restart sentinel-1"},
+	} {
+		_, steps, refused := allChanges(t, apps+"redis: {"+c.old+"}\n", apps+"redis: {"+c.now+"}\n", c.master)
+		if got := strings.Join(inGroups(steps), ", "); got != c.want || len(refused) > 0 {
+			t.Errorf("%s:\ngot  %s\nwant %s\n%q", c.what, got, c.want, refused)
+		}
+	}
+	_, _, refused := changes(t, "redis: {ports: [9001, 9002]}\n", "redis: {ports: [9002, 9001]}\n")
+	if all := strings.Join(refused, "\n"); !strings.Contains(all, "redis-1 would move from 127.0.0.1:9001 to 127.0.0.1:9002, where redis-2 listens") {
+		t.Errorf("exchanged ports: %q", all)
 	}
 }
 

@@ -16,45 +16,60 @@ type Step struct {
 	Group int `json:"group"`
 	// Late is true for the second part of a Set, which takes rights away.
 	Late bool `json:"late,omitempty"`
+	// Gone are the nodes that a Sentinel forgets in a Forget.
+	Gone []string `json:"gone,omitempty"`
 }
 
 // Steps is the order in which a change is made. What comes goes first, and what goes
 // comes last: a balancer sends nobody to a node that is not there yet, or no more.
-//  1. Redis and Sentinels take what they can while they run: new programs have users.
-//  2. New nodes start, the first of each application alone: if it is not well, the
+//  1. Another node becomes the Redis master, where the master leaves or moves.
+//  2. Redis and Sentinels take what they can while they run: new programs have users.
+//  3. New redis nodes start, each alone, and then new Sentinels.
+//  4. New nodes of applications start, the first of each alone: if it is not well, the
 //     others do not follow.
-//  3. Nodes that move, and nodes of an application that keeps others, leave.
-//  4. The balancers take up their new configuration, one after the other.
-//  5. The nodes of applications are started anew.
-//  6. Balancers that have to be started anew, and those that go.
-//  7. The nodes of applications that go: no balancer knows them any more.
-//  8. Sentinels, Redis: each alone. (Package supervise puts the master last.)
-//  9. Redis and Sentinels lose the users of programs that are gone.
+//  5. Nodes that move, and nodes of an application that keeps others, leave.
+//  6. The balancers take up their new configuration, one after the other.
+//  7. The nodes of applications are started anew.
+//  8. Balancers that have to be started anew, and those that go.
+//  9. The nodes of applications that go: no balancer knows them any more.
+//  10. Sentinels, Redis: each alone. (Package supervise puts the master last.)
+//  11. Redis nodes that go, and Sentinels that go: no client knows them any more. The
+//     Sentinels that stay forget them, one after the other.
+//  12. Redis and Sentinels lose the users of programs that are gone.
 //
-// forced are nodes that are started anew although nothing about them has changed.
-func Steps(changes []NodeChange, now stack.Stack, forced []string) []Step {
+// forced are nodes that are started anew although nothing about them has changed, and
+// master is the redis node that is the master now; empty: nobody knows.
+func Steps(changes []NodeChange, now stack.Stack, forced []string, master string) []Step {
 	o := order{stack: now}
-	of := func(fits func(c NodeChange) bool) []NodeChange {
-		return slices.DeleteFunc(slices.Clone(changes), func(c NodeChange) bool { return !fits(c) })
-	}
-	is := func(a Action, kinds ...Kind) func(NodeChange) bool {
-		return func(c NodeChange) bool { return c.Action == a && slices.Contains(kinds, c.Kind) }
-	}
 	for i, c := range changes {
 		if slices.Contains(forced, c.Node) && (c.Action == Untouched || c.Action == Set) {
 			changes = slices.Clone(changes)
 			changes[i].Action, changes[i].Settings = Restart, nil
 		}
 	}
+	of := func(fits func(c NodeChange) bool) []NodeChange {
+		return slices.DeleteFunc(slices.Clone(changes), func(c NodeChange) bool { return !fits(c) })
+	}
+	is := func(a Action, kinds ...Kind) func(NodeChange) bool {
+		return func(c NodeChange) bool { return c.Action == a && slices.Contains(kinds, c.Kind) }
+	}
 	stays := func(c NodeChange) bool { _, there := now.Apps[c.App]; return there }
 
-	for _, c := range of(is(Set, Sentinel, Redis)) {
-		if len(c.Settings.Config)+len(c.Settings.Users) > 0 {
-			o.add(Step{Node: c.Node, Action: Set})
-		}
+	for _, c := range of(func(c NodeChange) bool { return c.Kind == Redis && c.Node == master && c.leaves() }) {
+		o.add(Step{Node: c.Node, Action: HandOver})
 		o.next()
 	}
-	o.starts(of(is(Start, Sentinel, Redis)))
+	o.sets(of(is(Set, Sentinel)))
+	// The first replica comes before its master wants one for every write.
+	alone := len(of(func(c NodeChange) bool { return c.Kind == Redis && c.Action != Start })) == 1
+	if !alone {
+		o.sets(of(is(Set, Redis)))
+	}
+	o.each(of(is(Start, Redis)))
+	if alone {
+		o.sets(of(is(Set, Redis)))
+	}
+	o.each(of(is(Start, Sentinel)))
 	o.starts(of(is(Start, Web)))
 	o.restarts(of(func(c NodeChange) bool { return is(Restart, Web)(c) && c.Moves() }))
 	o.each(of(func(c NodeChange) bool { return is(Stop, Web)(c) && stays(c) }))
@@ -66,8 +81,7 @@ func Steps(changes []NodeChange, now stack.Stack, forced []string) []Step {
 	o.each(of(func(c NodeChange) bool { return is(Stop, Web)(c) && !stays(c) }))
 	o.each(of(is(Restart, Sentinel)))
 	o.each(of(is(Restart, Redis)))
-	o.each(of(is(Stop, Redis)))
-	o.each(of(is(Stop, Sentinel)))
+	o.leave(changes, of(is(Stop, Redis)), of(is(Stop, Sentinel)))
 	for _, c := range of(is(Set, Sentinel, Redis)) {
 		if len(c.Settings.Gone) > 0 {
 			o.add(Step{Node: c.Node, Action: Set, Late: true})
@@ -75,6 +89,53 @@ func Steps(changes []NodeChange, now stack.Stack, forced []string) []Step {
 		o.next()
 	}
 	return o.steps
+}
+
+// leaves reports whether the node's address is nobody's after the change.
+func (c NodeChange) leaves() bool { return c.Action == Stop || c.Moves() }
+
+// leave adds the redis nodes and Sentinels that go, those with the highest numbers first,
+// and has the Sentinels that stay forget them. A Sentinel is forgotten before the next one
+// goes: the dead count for the majority that a failover needs. One that moves tells the
+// others itself.
+func (o *order) leave(changes, redis, sentinels []NodeChange) {
+	var gone []string
+	for _, c := range slices.Backward(redis) {
+		o.add(Step{Node: c.Node, Action: c.Action})
+		o.next()
+		gone = append(gone, c.Node)
+	}
+	for _, c := range changes {
+		if c.Kind == Redis && c.Moves() {
+			gone = append(gone, c.Node)
+		}
+	}
+	slices.Sort(gone)
+	o.forget(changes, gone)
+	for _, c := range slices.Backward(sentinels) {
+		o.add(Step{Node: c.Node, Action: c.Action})
+		o.next()
+		o.forget(changes, []string{c.Node})
+	}
+}
+
+// forget has every Sentinel that stays forget nodes.
+func (o *order) forget(changes []NodeChange, gone []string) {
+	for _, s := range Forgets(changes, gone) {
+		o.add(s)
+		o.next()
+	}
+}
+
+// Forgets are the steps by which the Sentinels that stay forget nodes, one after the
+// other.
+func Forgets(changes []NodeChange, gone []string) (steps []Step) {
+	for _, c := range changes {
+		if c.Kind == Sentinel && c.Action != Stop && len(gone) > 0 {
+			steps = append(steps, Step{Node: c.Node, Action: Forget, Group: len(steps), Gone: gone})
+		}
+	}
+	return steps
 }
 
 // order builds steps.
@@ -95,6 +156,16 @@ func (o *order) next() {
 	if o.used {
 		o.group++
 		o.used = false
+	}
+}
+
+// sets adds settings that are taken while a node runs, one node after the other.
+func (o *order) sets(changes []NodeChange) {
+	for _, c := range changes {
+		if len(c.Settings.Config)+len(c.Settings.Users) > 0 {
+			o.add(Step{Node: c.Node, Action: Set})
+		}
+		o.next()
 	}
 }
 
@@ -158,20 +229,30 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 		add("redis.enabled: what needs Redis would be without it for a while; take the stack down, and up again")
 		return all // the rest follows from it
 	}
-	counts := false
-	for _, c := range changes {
-		if c.Kind != Redis && c.Kind != Sentinel {
-			continue
-		}
-		switch {
-		case c.Action == Start, c.Action == Stop:
-			counts = true
-		case c.Moves():
-			add("%s: it cannot move while Redis and its Sentinels run; take the stack down, and up again: the data stays", c.Node)
-		}
+	was, is := old.Redis, now.Redis
+	switch {
+	case was.Replicas > 0 && is.Replicas == 0:
+		add("redis.replicas: the last replica cannot go while the stack runs: a write counts only when a replica has it; take the stack down, and up again: the data stays")
+	case was.Sentinels > 0 && is.Sentinels == 0, was.Sentinels == 0 && is.Sentinels > 0:
+		add("redis.sentinels: from %d to %d: nobody would fail over meanwhile; take the stack down, and up again: the data stays", was.Sentinels, is.Sentinels)
+	case was.Sentinels > 1 && is.Sentinels == 1:
+		add("redis.sentinels: the last but one cannot go while the stack runs: until it is forgotten the other one has no majority; write 3, or take the stack down, and up again: the data stays")
 	}
-	if counts {
-		add("redis.replicas, redis.sentinels: their number cannot change while the stack runs; take the stack down, and up again: the data stays")
+	for _, c := range changes {
+		if other := movesInto(c, changes); other != "" {
+			add("%s would move from %s to %s, where %s listens, and two nodes cannot exchange their addresses while they run: give it a port that no node has, or take the stack down ('holdfast down'), then up; the data stays", c.Node, c.From, c.To, other)
+		}
 	}
 	return all
+}
+
+// movesInto is the node at whose former address another one is to be, if one of them is a
+// redis node or a Sentinel; empty: none.
+func movesInto(c NodeChange, changes []NodeChange) string {
+	for _, o := range changes {
+		if c.Moves() && o.From == c.To && (c.Kind == Redis || c.Kind == Sentinel || o.Kind == Redis || o.Kind == Sentinel) {
+			return o.Node
+		}
+	}
+	return ""
 }

@@ -66,6 +66,36 @@ func TestAChangeGoesOverWholeStacks(t *testing.T) {
 	}
 }
 
+// Sentinels move before redis nodes, and the master last. The web nodes are started anew
+// once for all redis nodes that move.
+func TestRedisNodesMoveTheMasterLast(t *testing.T) {
+	const rest = "apps: {web: {kv: {}, nodes: 2}}\nbalancers: 1\n"
+	s, _ := oneNode(t, "true")
+	now := fromText(t, s, rest+"redis: {replicas: 1, ports: [9101, 9102], sentinel-ports: [9201]}\n")
+	s.board = newBoard(now.plan)
+	s.board.update("redis-1", func(st *NodeStatus) { st.Role = "master" })
+	final := fromText(t, s, rest+"redis: {replicas: 1, ports: [9103, 9104], sentinel-ports: [9203]}\n")
+	legs, err := s.legs(now, final, nil)
+	want := "restart web-1, restart web-2, restart sentinel-1" +
+		" | reload balancer-1, restart redis-2, forget sentinel-1, forget sentinel-2, forget sentinel-3" +
+		" | hand over redis-1, reload balancer-1, restart redis-1, forget sentinel-1, forget sentinel-2, forget sentinel-3" +
+		" | restart web-1, restart web-2"
+	if got := inWords(legs); err != nil || got != want {
+		t.Errorf("got  %s\nwant %s\n%v", got, want, err)
+	}
+}
+
+// What a change has left to be forgotten is forgotten by the next one, whatever it does.
+func TestAChangeFinishesTheForgetting(t *testing.T) {
+	s, _ := oneNode(t, "true")
+	now := fromText(t, s, "apps: {web: {kv: {}}}\n")
+	s.kept.Redis.Departed = map[string]string{"127.0.0.1:9105": "redis-4"}
+	legs, err := s.legs(now, now, nil)
+	if got := inWords(legs); err != nil || got != "forget sentinel-1, forget sentinel-2, forget sentinel-3" {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
 func TestOnlyWhatAddsIsDoneWithoutAQuestion(t *testing.T) {
 	for _, c := range []struct {
 		what, old, now string

@@ -91,7 +91,7 @@ func (p ChangePlan) Additions() bool {
 	starts := false
 	for _, s := range p.Steps {
 		switch starts = starts || s.Action == plan.Start; {
-		case s.Action == plan.Stop || s.Action == plan.Restart || s.Late:
+		case s.Action == plan.Stop || s.Action == plan.Restart || s.Action == plan.Forget || s.Late:
 			return false
 		}
 	}
@@ -395,6 +395,9 @@ func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layo
 			return p, final, err
 		}
 		p.Refused = append(p.Refused, err.Error())
+	}
+	if req.Kind != kindUp { // where nodes are still to start, its steps wait for them
+		p.Refused = append(p.Refused, s.checkLeaving(ctx, final, p.Nodes)...)
 	}
 	return p, final, nil
 }

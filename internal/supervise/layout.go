@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -78,11 +79,15 @@ func (s *Supervisor) admin(name string) *redis.Admin {
 	return s.admins[name]
 }
 
-// paceOf is the pace of a Sentinel.
+// paceOf is the pace of a Sentinel; of another node, or one that has just gone, it is
+// nobody's.
 func (s *Supervisor) paceOf(sentinel string) *pace {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.paces[sentinel]
+	if p := s.paces[sentinel]; p != nil {
+		return p
+	}
+	return new(pace)
 }
 
 // sentinels are the names of the Sentinels, in order.
@@ -121,17 +126,47 @@ func (s *Supervisor) addNode(p plan.Process) *node {
 	s.nodes[p.Node] = n
 	switch p.Kind {
 	case plan.Redis, plan.Sentinel:
-		if s.admins[p.Node] != nil {
-			break
-		}
-		address := s.dir.running(p.Node)
-		if address == "" {
-			address = p.Address
-		}
-		s.admins[p.Node] = redis.NewAdmin(address, "operator", s.kept.Secrets.Operator)
+		s.reachAt(p.Node, cmp.Or(s.dir.running(p.Node), p.Address))
 	}
 	if p.Kind == plan.Sentinel {
 		s.paces[p.Node] = new(pace)
 	}
 	return n
+}
+
+// reach has a redis node or Sentinel be asked where it is from now on.
+func (s *Supervisor) reach(p plan.Process) {
+	if p.Kind != plan.Redis && p.Kind != plan.Sentinel {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reachAt(p.Node, p.Address)
+}
+
+// reachAt is reach for who holds mu.
+func (s *Supervisor) reachAt(node, address string) {
+	was := s.admins[node]
+	if was != nil && was.Address() == address {
+		return
+	}
+	s.admins[node] = redis.NewAdmin(address, "operator", s.kept.Secrets.Operator)
+	if was != nil {
+		s.tasks.Go(was.Close)
+	}
+}
+
+// boardMaster is the redis node that was last seen as the master; empty: none was, or
+// several.
+func (s *Supervisor) boardMaster() (name string) {
+	for _, st := range s.board.snapshot().Nodes {
+		switch {
+		case st.Kind != plan.Redis || st.Role != "master":
+		case name != "":
+			return ""
+		default:
+			name = st.Name
+		}
+	}
+	return name
 }

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
+	"strings"
 
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
@@ -24,16 +24,23 @@ const mostLegs = 1000
 // legs are the way from what runs to what is to run. First all applications of which
 // nodes are started anew get more nodes (rollout.surge); then everything changes but
 // addresses; then one node after the other moves; then what was too much goes. A
-// change that needs none of that has one leg.
+// change that needs none of that has one leg. In the last one the Sentinels forget what
+// an earlier change has left to be forgotten.
 func (s *Supervisor) legs(now, final layout, force []string) ([]leg, error) {
 	var all []leg
+	master := s.boardMaster()
+	gone := s.departed()
 	for range mostLegs {
 		to, last, err := s.nextLayout(now, final, force)
 		if err != nil {
 			return nil, err
 		}
-		steps := plan.Steps(plan.Diff(now.host(), to.host(), nil), to.stack(), force)
+		changes := plan.Diff(now.host(), to.host(), nil)
+		steps := plan.Steps(changes, to.stack(), force, master)
 		force = nil
+		if last && !slices.ContainsFunc(steps, func(s plan.Step) bool { return s.Action == plan.Forget }) {
+			steps = append(steps, after(steps, plan.Forgets(changes, gone))...)
+		}
 		if len(steps) > 0 || last {
 			all = append(all, leg{to, steps})
 		}
@@ -45,20 +52,36 @@ func (s *Supervisor) legs(now, final layout, force []string) ([]leg, error) {
 	return nil, fmt.Errorf("the change has more than %d parts", mostLegs)
 }
 
+// after gives steps the groups that follow those of others.
+func after(before, steps []plan.Step) []plan.Step {
+	first := 0
+	if len(before) > 0 {
+		first = before[len(before)-1].Group + 1
+	}
+	for i := range steps {
+		steps[i].Group += first
+	}
+	return steps
+}
+
 // nextLayout is the next whole stack on the way.
 func (s *Supervisor) nextLayout(now, final layout, force []string) (to layout, last bool, err error) {
 	changes := plan.Diff(now.host(), final.host(), nil)
 	extra := s.surges(changes, final.stack(), force)
-	moving := movingNodes(changes)
+	moving := s.movingNodes(changes)
 	if len(extra) == 0 && len(moving) == 0 {
 		return final, true, nil
 	}
 	for _, moved := range []int{0, 1} {
-		of := withPorts(withNodes(final.stack(), extra), now, moving[min(moved, len(moving)):])
+		stay := moving[min(moved, len(moving)):]
+		of := withPorts(withNodes(final.stack(), extra), now, stay)
 		if to, err = s.planned(final, of); err != nil {
 			return to, false, err
 		}
-		steps := plan.Steps(plan.Diff(now.host(), to.host(), nil), of, force)
+		if slices.ContainsFunc(moving, isRedis) {
+			to = withSockets(to, now)
+		}
+		steps := plan.Steps(plan.Diff(now.host(), to.host(), nil), of, force, "")
 		if len(steps) > 0 && len(plan.Refusals(now.stack(), of, nil)) == 0 {
 			return to, false, nil
 		}
@@ -89,12 +112,19 @@ func (s *Supervisor) surges(changes []plan.NodeChange, final stack.Stack, force 
 	return extra
 }
 
-// movingNodes are those that get another address, of each application in order.
-func movingNodes(changes []plan.NodeChange) (names []string) {
-	for _, c := range changes {
-		if c.Kind == plan.Web && c.Action == plan.Restart && c.Moves() {
-			names = append(names, c.Node)
+// movingNodes are those that get another address: of each application in order, then
+// Sentinels, then redis nodes, the master last.
+func (s *Supervisor) movingNodes(changes []plan.NodeChange) (names []string) {
+	for _, kind := range []plan.Kind{plan.Web, plan.Sentinel, plan.Redis} {
+		for _, c := range changes {
+			if c.Kind == kind && c.Action == plan.Restart && c.Moves() {
+				names = append(names, c.Node)
+			}
 		}
+	}
+	master := s.boardMaster()
+	if i := slices.Index(names, master); i >= 0 {
+		names = append(slices.Delete(names, i, i+1), master)
 	}
 	return names
 }
@@ -118,20 +148,55 @@ func withPorts(s stack.Stack, now layout, nodes []string) stack.Stack {
 		if !there {
 			continue
 		}
-		app := s.Apps[p.process.App]
-		i, err := strconv.Atoi(name[len(p.process.App)+1:])
-		if err != nil || i < 1 {
+		_, port := splitAddress(p.process.Address)
+		number := atoi(name[strings.LastIndexByte(name, '-')+1:])
+		if number < 1 {
 			continue
 		}
-		app.Ports = slices.Clone(app.Ports)
-		for len(app.Ports) < i {
-			app.Ports = append(app.Ports, 0)
+		switch p.process.Kind {
+		case plan.Redis:
+			s.Redis.Ports = withPort(s.Redis.Ports, number, atoi(port))
+		case plan.Sentinel:
+			s.Redis.SentinelPorts = withPort(s.Redis.SentinelPorts, number, atoi(port))
+		default:
+			app := s.Apps[p.process.App]
+			app.Ports = withPort(app.Ports, number, atoi(port))
+			s.Apps[p.process.App] = app
 		}
-		_, port := splitAddress(p.process.Address)
-		app.Ports[i-1] = atoi(port)
-		s.Apps[p.process.App] = app
 	}
 	return s
+}
+
+// withPort is a list of ports with another one for a node, by its number.
+func withPort(ports []int, number, port int) []int {
+	ports = slices.Clone(ports)
+	for len(ports) < number {
+		ports = append(ports, 0)
+	}
+	ports[number-1] = port
+	return ports
+}
+
+// socketsVariable tells a web node of the unix sockets of redis nodes.
+const socketsVariable = "REDIS_SOCKETS="
+
+// withSockets is a layout whose nodes are told of the same unix sockets of redis nodes as
+// now. While redis nodes move one after the other, a web node need not be started anew
+// for each: where it knows no socket it goes by TCP.
+func withSockets(to, now layout) layout {
+	sockets := func(v string) bool { return strings.HasPrefix(v, socketsVariable) }
+	for _, p := range to.host().Processes {
+		is, _ := to.part(p.Node)
+		was, had := now.part(p.Node)
+		i, j := slices.IndexFunc(is.process.Env, sockets), slices.IndexFunc(was.process.Env, sockets)
+		if !had || i < 0 || j < 0 || is.process.Env[i] == was.process.Env[j] {
+			continue
+		}
+		is.process.Env = slices.Clone(is.process.Env)
+		is.process.Env[i] = was.process.Env[j]
+		to.plan = withNode(to.plan, is)
+	}
+	return to
 }
 
 // with is a map with what another one has.

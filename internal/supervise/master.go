@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -30,6 +31,9 @@ type redisMemory struct {
 	// Addresses are those that the Sentinels' files speak of, by node, and those
 	// of the Sentinels themselves.
 	Addresses map[string]string `json:"addresses,omitempty"`
+	// Departed are addresses at which the Sentinels may still know a node that has left
+	// them, and its name, by address.
+	Departed map[string]string `json:"departed,omitempty"`
 	// Replication is who was the master when that was last seen or read.
 	Replication plan.Replication `json:"replication"`
 	// Rewriting is true while the Sentinels' files are written anew. Some of
@@ -62,7 +66,7 @@ func recall(m redisMemory, files map[string]sentinelFile) (plan.Replication, err
 				address, f.Address, f.ConfigEpoch, name)
 		}
 	}
-	best.Master = nodeAt(m.Addresses, address)
+	best.Master = cmp.Or(nodeAt(m.Addresses, address), m.Departed[address])
 	if best.Master == "" && address != "" && err == nil {
 		err = fmt.Errorf("the Sentinels name %s as the Redis master, where no node of this stack listened", address)
 	}
@@ -215,7 +219,7 @@ func (s *Supervisor) checkMaster() error {
 	switch {
 	case runs && s.lost:
 		return fmt.Errorf("%s is missing or empty, and with it the passwords of Redis and its Sentinels, which still run. Take the stack down ('holdfast down'), then up; the data stays", s.dir.path(keptFile))
-	case runs && c.Moved != "":
+	case runs && c.Moved != "" && s.wanted == nil: // else a change sees to it, or refuses it
 		return &cannotMoveError{c.Moved}
 	case !s.kept.Booted:
 		return nil
@@ -280,8 +284,8 @@ func (s *Supervisor) beginRewrite() error {
 	if s.bereft != "" {
 		s.log.Warn("the data of the Redis master is gone: the node that was written to last takes its place", "was", s.bereft, "now", m.Replication.Master)
 	}
-	rewrite := moves(*m, s.name(), wanted).Any || !s.sentinelsAgree()
-	m.Watch, m.Addresses, m.Rewriting = s.name(), wanted, rewrite
+	rewrite := moves(*m, s.name(), wanted).Any || len(m.Departed) > 0 || !s.sentinelsAgree()
+	m.Watch, m.Addresses, m.Departed, m.Rewriting = s.name(), wanted, nil, rewrite
 	return s.saveKept()
 }
 

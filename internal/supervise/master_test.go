@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/redis"
 )
 
 func TestWhoWasTheMasterIsReadFromTheSentinelsFiles(t *testing.T) {
@@ -57,6 +58,53 @@ func TestWhoWasTheMasterIsReadFromTheSentinelsFiles(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tt.err)
 			}
 		})
+	}
+}
+
+// Power may be lost while a node moves: a Sentinel names it where it was.
+func TestAMasterIsKnownByTheAddressThatItHasJustLeft(t *testing.T) {
+	const left = "127.0.0.1:9"
+	m := redisMemory{Addresses: map[string]string{"redis-1": r1, "redis-2": r2}, Departed: map[string]string{left: "redis-2"}}
+	files := map[string]sentinelFile{"sentinel-1": {Address: left, ConfigEpoch: 4}}
+	if got, err := recall(m, files); err != nil || got.Master != "redis-2" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestTheAddressThatANodeLeavesIsWrittenDownUntilNoSentinelKnowsIt(t *testing.T) {
+	s, _ := oneNode(t, "true")
+	note := func(node, address string) map[string]string {
+		if err := s.noteAddress(node, address); err != nil {
+			t.Fatal(err)
+		}
+		k, err := s.dir.readKept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k.Redis.Departed
+	}
+	if left := note("redis-4", r1); len(left) > 0 {
+		t.Errorf("a new node: %v", left)
+	}
+	if left := note("redis-4", r2); len(left) != 1 || left[r1] != "redis-4" {
+		t.Errorf("it moves: %v", left)
+	}
+	if left := note("redis-4", r1); len(left) != 1 || left[r2] != "redis-4" {
+		t.Errorf("it moves back: %v", left)
+	}
+	if left := note("redis-4", ""); len(left) != 2 {
+		t.Errorf("it goes: %v", left)
+	}
+	a := wellAcquainted()
+	k := a.Known["sentinel-2"]
+	k.Replicas[r2] = redis.KnownReplica{}
+	if err := s.noteForgotten(a); err != nil || len(s.departed()) != 1 || s.kept.Redis.Departed[r2] == "" {
+		t.Errorf("one Sentinel knows one of them: %v, %v", s.kept.Redis.Departed, err)
+	}
+	delete(k.Replicas, r2)
+	delete(a.Known, "sentinel-3")
+	if err := s.noteForgotten(a); err != nil || len(s.departed()) != 1 {
+		t.Errorf("one Sentinel does not answer: %v, %v", s.kept.Redis.Departed, err)
 	}
 }
 

@@ -109,7 +109,7 @@ func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
 		if err := s.hasten(ctx, p.Node, info); err != nil {
 			return err
 		}
-		return admin.SetQuorum(ctx, s.name(), s.stack().Redis.Sentinels/2+1)
+		return admin.SetQuorum(ctx, s.name(), s.quorum())
 	})
 	if err != nil {
 		return err
@@ -117,6 +117,10 @@ func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
 	_, err = admin.View(ctx, s.name())
 	return err
 }
+
+// quorum is how many Sentinels have to agree that the master is down: a majority of those
+// that there are, also in the midst of a change.
+func (s *Supervisor) quorum() int { return len(s.sentinels())/2 + 1 }
 
 // hasten gives a Sentinel its periods.
 func (s *Supervisor) hasten(ctx context.Context, sentinel string, info time.Duration) error {

@@ -17,6 +17,7 @@ func (n *node) spec() *plan.Process {
 func (n *node) takeNext() {
 	if n.next != nil {
 		n.now.Store(n.next)
+		n.sup.reach(*n.next)
 		n.next = nil
 	}
 }

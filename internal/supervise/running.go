@@ -113,18 +113,43 @@ func (s *Supervisor) findRunning() error {
 	s.wanted = &wanted
 	now := layout{file: file, baseDir: r.BaseDir, overrides: r.Overrides, plan: r.Plan}
 	now.plan.Hosts = slices.Clone(now.plan.Hosts)
-	// A node that a change has just given other settings, before it could be written
-	// down, is what it runs as.
-	for _, p := range now.host().Processes {
-		to, there := wanted.part(p.Node)
-		record, err := s.dir.readRecord(p.Node)
-		if !there || err != nil || record.Plan == digestOf(p, now.host().Files) || record.Plan != digestOf(to.process, to.files) {
-			continue
-		}
-		now.plan = withNode(now.plan, to)
+	for _, l := range append([]layout{wanted}, s.askedFor()...) {
+		now.plan = s.withUnwritten(now.plan, l)
 	}
 	s.install(now)
 	return nil
+}
+
+// askedFor is what a change that is under way asks for, if one is.
+func (s *Supervisor) askedFor() []layout {
+	r, there, err := s.dir.readChange()
+	if err != nil || !there {
+		return nil // changeAtStart tells of it
+	}
+	l, err := s.layoutOf(r)
+	if err != nil {
+		return nil
+	}
+	return []layout{l}
+}
+
+// withUnwritten is a plan in which nodes that a change has just given other settings,
+// before it could be written down, are what they run as. A redis node or Sentinel that it
+// has just started is a part of the stack, too: it may be the master already.
+func (s *Supervisor) withUnwritten(p plan.Plan, of layout) plan.Plan {
+	for _, to := range of.host().Processes {
+		is, had := partOf(p, to.Node)
+		wanted, _ := of.part(to.Node)
+		r, err := s.dir.readRecord(to.Node)
+		switch {
+		case err != nil || r.Plan != digestOf(to, wanted.files):
+		case had && r.Plan != digestOf(is.process, is.files):
+			p = withNode(p, wanted)
+		case !had && member(to) && s.dir.alive(to.Node):
+			p = withNode(p, wanted)
+		}
+	}
+	return p
 }
 
 // install has a layout be what is carried out. Nodes are made elsewhere.
@@ -219,6 +244,7 @@ func (s *Supervisor) dropNode(name string) {
 	n := s.nodes[name]
 	s.nodes = maps.Clone(s.nodes)
 	delete(s.nodes, name)
+	delete(s.paces, name)
 	s.plan = withoutNode(s.plan, name)
 	s.host = together(s.plan.Hosts)
 	s.mu.Unlock()

@@ -28,9 +28,7 @@ func (x *stepper) set(ctx context.Context, settings *plan.Settings) error {
 			return err
 		}
 	}
-	if p := s.paceOf(name); p != nil {
-		p.forget() // how often it pings follows from how long a master may be silent
-	}
+	s.paceOf(name).forget() // how often it pings follows from how long a master may be silent
 	return s.send(ctx, name, command{action: actTake, spec: &x.to.process})
 }
 

@@ -135,9 +135,6 @@ func (s *Supervisor) checkWanted() error {
 	if s.wanted == nil {
 		return nil
 	}
-	if c := moves(s.kept.Redis, s.wanted.plan.Name, redisAddresses(s.wanted.host().Processes)); c.Moved != "" {
-		return &cannotMoveError{c.Moved}
-	}
 	p, _, err := s.prepare(s.ctx, Request{Kind: kindUp, File: string(s.wanted.file.Show()), BaseDir: s.wanted.baseDir})
 	if err == nil && len(p.Refused) > 0 {
 		err = fmt.Errorf("the stack runs as an earlier file says, and cannot become what this one says: %s", strings.Join(p.Refused, "\n"))

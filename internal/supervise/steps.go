@@ -1,17 +1,14 @@
 package supervise
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"holdfast/internal/plan"
-	"holdfast/internal/quote"
 	"holdfast/internal/stack"
 )
 
@@ -117,6 +114,7 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 			return err
 		}
 	}
+	s.setQuorums(ctx)
 	c.final.plan.Hosts = s.Plan().Hosts // the nodes are the same; none has been touched beside them
 	s.install(c.final)
 	s.mu.Lock()
@@ -209,6 +207,8 @@ func (c *changeRun) step(ctx context.Context, l leg, step plan.Step, changes []p
 	x.to, _ = l.to.part(step.Node)
 	now, _ := s.current()
 	x.from, x.had = now.part(step.Node)
+	x.stack = l.to.stack()
+	x.stays = func(name string) bool { _, there := l.to.part(name); return there }
 	if i := slices.IndexFunc(changes, func(n plan.NodeChange) bool { return n.Node == step.Node }); i >= 0 {
 		x.settings = changes[i].Settings
 	}
@@ -253,7 +253,7 @@ func (c *changeRun) cleanUp(ctx context.Context, from layout) error {
 		return nil
 	}
 	back := leg{to: from}
-	for _, name := range extra {
+	for _, name := range slices.Backward(extra) {
 		if err := c.step(ctx, back, plan.Step{Node: name, Action: plan.Stop}, nil); err != nil {
 			return err
 		}
@@ -263,6 +263,11 @@ func (c *changeRun) cleanUp(ctx context.Context, from layout) error {
 			if err := c.step(ctx, back, plan.Step{Node: p.Node, Action: plan.Reload}, nil); err != nil {
 				return err
 			}
+		}
+	}
+	if len(s.departed()) > 0 {
+		if err := s.forgetAll(ctx); err != nil {
+			return err
 		}
 	}
 	return s.saveRunning()
@@ -335,198 +340,4 @@ func (s *Supervisor) setStack(of stack.Stack) {
 func (s *Supervisor) showLayout() {
 	p := s.Plan()
 	s.board.arrange(p, s.stack().Redis.Replicas)
-}
-
-// stepper carries one step out.
-type stepper struct {
-	sup      *Supervisor
-	step     plan.Step
-	from, to part // from is empty where the stack did not have the node
-	had      bool
-	settings *plan.Settings
-	settle   time.Duration
-	log      *slog.Logger
-	// words are the last ones of a node that did not become well.
-	words []string
-	// touched is true from when something has been done that has to be taken back.
-	touched bool
-}
-
-func (x *stepper) do(ctx context.Context) error {
-	switch x.step.Action {
-	case plan.Start:
-		return x.start(ctx)
-	case plan.Stop:
-		return x.stop(ctx)
-	case plan.Restart:
-		return x.restart(ctx)
-	case plan.Reload:
-		return x.reload(ctx, x.to)
-	case plan.Set:
-		return x.set(ctx, x.settings)
-	}
-	return fmt.Errorf("unknown step %q", x.step.Action)
-}
-
-// start brings up a node that the stack did not have.
-func (x *stepper) start(ctx context.Context) error {
-	s := x.sup
-	if err := s.putNode(x.to); err != nil {
-		return err
-	}
-	x.touched = true
-	if s.node(x.step.Node) == nil {
-		n := s.addNode(x.to.process)
-		s.showLayout()
-		s.tasks.Go(func() { n.run(s.ctx) })
-	}
-	return x.bringUp(ctx, command{action: ActStart})
-}
-
-// restart gives a node another process. One that its operator has stopped stays down.
-func (x *stepper) restart(ctx context.Context) error {
-	s := x.sup
-	if err := s.putNode(x.to); err != nil {
-		return err
-	}
-	x.touched = true
-	if st, _ := s.board.snapshot().Node(x.step.Node); st.State == Down {
-		return s.send(ctx, x.step.Node, command{action: actTake, spec: &x.to.process})
-	}
-	s.stepDown(ctx, x.step.Node) // the Redis master
-	return x.bringUp(ctx, command{action: ActRestart, spec: &x.to.process})
-}
-
-// bringUp waits until a node is up, in rotation, and was well for a while.
-func (x *stepper) bringUp(ctx context.Context, c command) error {
-	s, name := x.sup, x.step.Node
-	n := s.node(name)
-	began := time.Now()
-	err := s.bringUp(ctx, n, c, cmp.Or(x.to.process.Start, askedLimit))
-	if err == nil {
-		err = s.awaitServed(ctx, name)
-	}
-	if err == nil {
-		err = s.awaitCalm(ctx, name, x.settle)
-	}
-	if err != nil && !errors.As(err, new(*FailedError)) {
-		x.words = n.lives.since(began, s.StateDir(), name)
-	}
-	return err
-}
-
-// awaitServed waits until every balancer that knows a node at its address sends
-// requests to it. One that knows a former address of the node learns the new one when
-// it is reloaded.
-func (s *Supervisor) awaitServed(ctx context.Context, name string) error {
-	if s.node(name).spec().Kind != plan.Web || s.drained(name) {
-		return nil
-	}
-	limit := s.rotationLimit() + rotationTimeout
-	var why string
-	served := func(ctx context.Context) bool {
-		for _, b := range s.runningBalancers() {
-			rows, err := b.Stat(ctx)
-			if err != nil || !servedAt(rows, name, s.node(name).spec().Address) {
-				st, _ := s.board.snapshot().Node(name)
-				why = st.Excluded
-				return false
-			}
-		}
-		return true
-	}
-	if !within(ctx, limit, 20*time.Millisecond, served) {
-		return fmt.Errorf("the balancers do not send it requests after %v: %s", limit, cmp.Or(why, "their checks have not passed"))
-	}
-	return nil
-}
-
-// awaitCalm waits until a node was up without a break for so long.
-func (s *Supervisor) awaitCalm(ctx context.Context, name string, settle time.Duration) error {
-	first, _ := s.board.snapshot().Node(name)
-	began := time.Now()
-	since := began
-	limit := settle + cmp.Or(s.node(name).spec().Start, startLimit)
-	for time.Since(since) < settle {
-		st, _ := s.board.snapshot().Node(name)
-		switch {
-		case st.PID != first.PID:
-			return fmt.Errorf("it was up, and has died %v later", time.Since(began).Round(100*time.Millisecond))
-		case st.State != Up:
-			since = time.Now()
-		}
-		if time.Since(began) > limit {
-			return fmt.Errorf("it is not well for %v without a break: %s", settle, st.Detail)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-	return nil
-}
-
-// stop takes a node away.
-func (x *stepper) stop(ctx context.Context) error {
-	s := x.sup
-	if s.node(x.step.Node) == nil {
-		return nil
-	}
-	if _, stays := s.stack().Apps[x.from.process.App]; x.from.process.Kind == plan.Web && !stays {
-		s.awaitOldWorkers(ctx)
-	}
-	if err := s.send(ctx, x.step.Node, command{action: ActStop}); err != nil {
-		return err
-	}
-	s.dropNode(x.step.Node)
-	return nil
-}
-
-// putBack takes the step back: the node is what it was.
-func (x *stepper) putBack(ctx context.Context) error {
-	s, name := x.sup, x.step.Node
-	if !x.touched {
-		return nil
-	}
-	switch x.step.Action {
-	case plan.Start:
-		if err := s.send(ctx, name, command{action: ActStop}); err != nil {
-			return err
-		}
-		s.dropNode(name)
-		return nil
-	case plan.Restart:
-		if err := s.putNode(x.from); err != nil {
-			return err
-		}
-		n := s.node(name)
-		if err := s.bringUp(ctx, n, command{action: ActRestart, spec: &x.from.process}, cmp.Or(x.from.process.Start, askedLimit)); err != nil {
-			return err
-		}
-		return s.awaitServed(ctx, name)
-	case plan.Reload:
-		return x.reload(ctx, x.from)
-	case plan.Set:
-		return x.unset(ctx)
-	}
-	return nil
-}
-
-// aftermath says for a person how things stand after a step that failed.
-func (x *stepper) aftermath(back error) string {
-	text := ""
-	for _, line := range x.words {
-		text += "  " + quote.Cut(line, longLine) + "\n"
-	}
-	state := "it is what it was"
-	switch {
-	case back != nil:
-		state = fmt.Sprintf("it could not be put back: %v", back)
-	case x.step.Action == plan.Start:
-		state = "it was taken away again"
-	case x.step.Action == plan.Stop:
-		state = "it may still run"
-	}
-	return text + x.step.Node + ": " + state + ". The change was stopped there, and no other node was touched after it"
 }

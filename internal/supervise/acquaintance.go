@@ -1,0 +1,217 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/redis"
+)
+
+// What the Sentinels know of the nodes, and when one of them may be told to forget. The
+// judgement is on an acquaintance, which is what they said at one time.
+
+// acquaintance is what the Sentinels know of the redis nodes and of each other.
+type acquaintance struct {
+	facts
+	// Peers are the addresses of the stack's Sentinels, by name.
+	Peers map[string]string
+	// Stopped are the redis nodes that their operator has stopped: nobody has to know
+	// them.
+	Stopped map[string]bool
+	// Known is what each Sentinel that answered knows.
+	Known map[string]known
+	// Followers are the addresses of the replicas that the master has connections of.
+	Followers []string
+}
+
+// known is what one Sentinel knows.
+type known struct {
+	View   redis.View
+	Tilted bool
+	// Replicas and Sentinels are those that it knows, by address.
+	Replicas  map[string]redis.KnownReplica
+	Sentinels map[string]bool
+}
+
+// acquaint asks all Sentinels what they know, and waits at most wait.
+func (s *Supervisor) acquaint(ctx context.Context, wait time.Duration) acquaintance {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	a := acquaintance{facts: s.gather(ctx, wait), Peers: map[string]string{}, Stopped: map[string]bool{}, Known: map[string]known{}}
+	for _, st := range s.board.snapshot().Nodes {
+		if st.Kind == plan.Redis && st.State == Down {
+			a.Stopped[st.Name] = true
+		}
+	}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for name, n := range s.allNodes() {
+		if n.spec().Kind != plan.Sentinel {
+			continue
+		}
+		a.Peers[name] = n.spec().Address
+		all.Go(func() {
+			k, err := s.askKnown(ctx, name)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			a.Known[name] = k
+		})
+	}
+	address, _, err := a.master()
+	if name := a.nameOf(address); err == nil && name != "" {
+		a.Followers, _ = s.admin(name).Followers(ctx) // one that does not answer is not well
+	}
+	all.Wait()
+	return a
+}
+
+func (s *Supervisor) askKnown(ctx context.Context, sentinel string) (k known, err error) {
+	admin := s.admin(sentinel)
+	if k.View, err = admin.View(ctx, s.name()); err != nil {
+		return k, err
+	}
+	if k.Replicas, err = admin.KnownReplicas(ctx, s.name()); err != nil {
+		return k, err
+	}
+	if k.Sentinels, err = admin.KnownSentinels(ctx, s.name()); err != nil {
+		return k, err
+	}
+	k.Tilted, err = admin.Tilted(ctx)
+	return k, err
+}
+
+// strangers are the addresses that a Sentinel knows and where no node of the stack is.
+func (a acquaintance) strangers(sentinel string) (addresses []string) {
+	k := a.Known[sentinel]
+	for address := range k.Replicas {
+		if nodeAt(a.Nodes, address) == "" {
+			addresses = append(addresses, address)
+		}
+	}
+	for address := range k.Sentinels {
+		if !slices.Contains(slices.Collect(maps.Values(a.Peers)), address) {
+			addresses = append(addresses, address)
+		}
+	}
+	slices.Sort(addresses)
+	return addresses
+}
+
+// missing are the nodes of the stack that a Sentinel does not know, or does not reach: it
+// could not carry a failover out with all of them.
+func (a acquaintance) missing(sentinel string) (names []string) {
+	k := a.Known[sentinel]
+	for name, address := range a.Nodes {
+		if address != k.View.Address && !a.Stopped[name] && !k.Replicas[address].Eligible {
+			names = append(names, name)
+		}
+	}
+	for name, address := range a.Peers {
+		if name != sentinel && !k.Sentinels[address] {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// sentinelsUnwell says why the Sentinels but one could not carry out a failover that is
+// needed at this moment; empty: they could.
+func (a acquaintance) sentinelsUnwell(but string) string {
+	address, _, err := a.master()
+	if err != nil {
+		return err.Error()
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Peers)) {
+		k, answers := a.Known[name]
+		switch {
+		case name == but:
+		case !answers:
+			return name + " does not answer"
+		case k.View.Address != address:
+			return fmt.Sprintf("%s names another master, %s", name, k.View.Address)
+		case k.View.Failing:
+			return "a failover is under way"
+		case k.View.Down:
+			return name + " holds the master for down"
+		case k.Tilted:
+			return name + " is in TILT mode: its clock jumped, or it did not run for a while"
+		case 2*(len(a.Peers)-1) <= len(k.Sentinels)+1 && but != "":
+			return fmt.Sprintf("%s knows %d Sentinels, and without %s there is no majority of them", name, len(k.Sentinels)+1, but)
+		}
+	}
+	return ""
+}
+
+// unwell says why a Sentinel may not be told to forget at this moment: a failover that is
+// needed now would not come about, or it would find again what it is to forget. Empty: it
+// may.
+func (a acquaintance) unwell(sentinel string) string {
+	if why := a.sentinelsUnwell(""); why != "" {
+		return why
+	}
+	address, _, _ := a.master()
+	master := a.nameOf(address)
+	if !a.Standings[master].Master {
+		return fmt.Sprintf("%s, which the Sentinels name master, does not say so itself", address)
+	}
+	for _, name := range replicasOf(a.facts, master) {
+		switch st, answers := a.Standings[name]; {
+		case a.Stopped[name]:
+		case !answers:
+			return name + " does not answer"
+		case st.MasterAddress != address || !st.Linked:
+			return name + " is not in step with the master"
+		}
+	}
+	for _, follower := range a.Followers {
+		if a.nameOf(follower) == "" {
+			return fmt.Sprintf("the replica at %s is still connected to the master", follower)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Peers)) {
+		if missing := a.missing(name); name != sentinel && len(missing) > 0 {
+			return fmt.Sprintf("%s does not know %s yet", name, join(missing))
+		}
+	}
+	return ""
+}
+
+// inSync are the redis nodes that have what the master has, itself among them.
+func (f facts) inSync() (names []string, why map[string]string) {
+	why = map[string]string{}
+	address, _, err := f.master()
+	master := f.nameOf(address)
+	if f.Sentinels == 0 {
+		master, err = f.Appointed, nil
+		address = f.Nodes[master]
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Nodes)) {
+		st, answers := f.Standings[name]
+		switch lacks := f.Standings[master].Offset - st.Offset; {
+		case err != nil:
+			why[name] = err.Error()
+		case !answers:
+			why[name] = "it does not answer"
+		case name == master && !st.Master:
+			why[name] = "it is named master, and does not say so itself"
+		case name == master:
+			names = append(names, name)
+		case st.MasterAddress != address || !st.Linked:
+			why[name] = "it has no connection to the master"
+		case lacks > mostBehind:
+			why[name] = fmt.Sprintf("it lacks %d MiB of the master's data", lacks>>20)
+		default:
+			names = append(names, name)
+		}
+	}
+	return names, why
+}

@@ -1,0 +1,361 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"holdfast/internal/plan"
+)
+
+// How redis nodes and Sentinels come, go and move in a change. A new replica is in step
+// before the change goes on. A node leaves only as a replica, and while another one that
+// stays has all data. What has left is forgotten by one Sentinel at a time (forget). An
+// address that is left is written down first (redisMemory.Departed), so that a later
+// supervisor has it forgotten.
+
+// Time limits of these steps.
+const (
+	// leaveLimit is how long a node waits until it may leave, and forgetLimit a Sentinel
+	// until it may forget and knows all again.
+	leaveLimit  = 30 * time.Second
+	forgetLimit = time.Minute
+	// meetLimit is how long all Sentinels may take to know a node that has come.
+	meetLimit = 30 * time.Second
+	// syncLimit is how long a redis node may take to get all data.
+	syncLimit = 10 * time.Minute
+	// memberPoll is how often all are asked meanwhile.
+	memberPoll = 100 * time.Millisecond
+)
+
+// member reports whether a node is one of Redis: a redis node or a Sentinel.
+func member(p plan.Process) bool { return p.Kind == plan.Redis || p.Kind == plan.Sentinel }
+
+// departed are the nodes that the Sentinels are still to forget.
+func (s *Supervisor) departed() []string {
+	s.keptMu.Lock()
+	defer s.keptMu.Unlock()
+	names := slices.Sorted(maps.Values(s.kept.Redis.Departed))
+	return slices.Compact(names)
+}
+
+// noteAddress writes down where a redis node or Sentinel is from now on; empty: nowhere.
+// The address that it leaves is to be forgotten.
+func (s *Supervisor) noteAddress(node, address string) error {
+	s.keptMu.Lock()
+	defer s.keptMu.Unlock()
+	m := &s.kept.Redis
+	was := *m
+	m.Addresses, m.Departed = with(m.Addresses, nil), with(m.Departed, nil)
+	if left := m.Addresses[node]; left != "" && left != address {
+		m.Departed[left] = node
+	}
+	delete(m.Departed, address)
+	if m.Addresses[node] = address; address == "" {
+		delete(m.Addresses, node)
+	}
+	if maps.Equal(was.Addresses, m.Addresses) && maps.Equal(was.Departed, m.Departed) {
+		return nil
+	}
+	if err := s.saveKept(); err != nil {
+		*m = was
+		return err
+	}
+	return nil
+}
+
+// noteForgotten writes down that no Sentinel knows these addresses any more.
+func (s *Supervisor) noteForgotten(a acquaintance) error {
+	s.keptMu.Lock()
+	defer s.keptMu.Unlock()
+	m := &s.kept.Redis
+	was := m.Departed
+	m.Departed = with(was, nil)
+	for address := range was {
+		if len(a.Known) == len(a.Peers) && !slices.ContainsFunc(slices.Sorted(maps.Keys(a.Known)), func(name string) bool {
+			return slices.Contains(a.strangers(name), address)
+		}) {
+			delete(m.Departed, address)
+		}
+	}
+	if len(m.Departed) == len(was) {
+		return nil
+	}
+	if err := s.saveKept(); err != nil {
+		m.Departed = was
+		return err
+	}
+	return nil
+}
+
+// begin prepares the start of a redis node or Sentinel that the stack did not have. A
+// Sentinel's memory is made anew: what it knew when it was last a part of the stack is out
+// of date.
+func (x *stepper) begin(ctx context.Context) error {
+	s, p := x.sup, x.to.process
+	if err := s.noteAddress(p.Node, p.Address); err != nil {
+		return err
+	}
+	if p.Kind != plan.Sentinel || s.node(p.Node) != nil {
+		return nil
+	}
+	s.noteMaster(s.gather(ctx, time.Second))
+	of := x.stack
+	of.Redis.Sentinels = atoi(p.Node[len("sentinel-"):]) // the others do not run yet
+	to, err := s.planned(layout{file: of, baseDir: s.baseDir()}, of)
+	if err != nil {
+		return err
+	}
+	anew, _ := to.part(p.Node)
+	x.to.files = slices.Clone(x.to.files)
+	for i, f := range x.to.files {
+		at := slices.IndexFunc(anew.files, func(a plan.File) bool { return a.Path == f.Path })
+		if f.Once && at >= 0 {
+			x.to.files[i] = anew.files[at]
+			if err := os.Remove(s.dir.path(f.Path)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// met waits until every Sentinel knows every node, and has the quorum that their number
+// needs.
+func (s *Supervisor) met(ctx context.Context) error {
+	if len(s.sentinels()) == 0 {
+		return nil
+	}
+	why := ""
+	all := within(ctx, meetLimit, memberPoll, func(ctx context.Context) bool {
+		a := s.acquaint(ctx, time.Second)
+		for _, name := range s.sentinels() {
+			_, answers := a.Known[name]
+			switch missing := a.missing(name); {
+			case !answers:
+				why = name + " does not answer"
+				return false
+			case len(missing) > 0:
+				why = fmt.Sprintf("%s does not know %s", name, join(missing))
+				return false
+			}
+			if err := s.setQuorum(ctx, name); err != nil {
+				why = err.Error()
+				return false
+			}
+		}
+		return true
+	})
+	if !all {
+		return fmt.Errorf("the Sentinels do not know each node after %v: %s", meetLimit, why)
+	}
+	return nil
+}
+
+// setQuorum gives a Sentinel the quorum that the number of Sentinels needs, if it has
+// another one.
+func (s *Supervisor) setQuorum(ctx context.Context, sentinel string) error {
+	ctx, cancel := context.WithTimeout(ctx, settingLimit)
+	defer cancel()
+	is, err := s.admin(sentinel).Watching(ctx, s.name())
+	if err != nil || is.Quorum == s.quorum() {
+		return err
+	}
+	return s.admin(sentinel).SetQuorum(ctx, s.name(), s.quorum())
+}
+
+// setQuorums does so at every Sentinel that answers; the others get it when they are back.
+func (s *Supervisor) setQuorums(ctx context.Context) {
+	for _, name := range s.sentinels() {
+		if err := s.setQuorum(ctx, name); err != nil {
+			s.log.Warn("cannot set the quorum", "node", name, "error", err)
+		}
+	}
+}
+
+// leave waits until a redis node or Sentinel may go, or may move. Before it is the
+// master no more, and another node has all data; before a Sentinel goes the others can
+// fail over.
+func (x *stepper) leave(ctx context.Context) error {
+	s, node := x.sup, x.step.Node
+	if x.from.process.Kind == plan.Sentinel {
+		why := ""
+		if !within(ctx, leaveLimit, memberPoll, func(ctx context.Context) bool {
+			why = s.acquaint(ctx, time.Second).sentinelsUnwell(node)
+			return why == ""
+		}) {
+			return fmt.Errorf("it cannot leave its place now: %s", why)
+		}
+		return nil
+	}
+	if err := x.handOver(ctx); err != nil {
+		return err
+	}
+	why := ""
+	if !within(ctx, leaveLimit, memberPoll, func(ctx context.Context) bool {
+		others, reasons := x.others(s.gather(ctx, time.Second))
+		why = inWhole(reasons)
+		// A single replica that moves has nobody to take its place.
+		return len(others) >= 2 || x.step.Action == plan.Restart && len(s.nodesOfKind(plan.Redis)) == 2
+	}) {
+		return fmt.Errorf("it has the last copy of the data beside the master's, and cannot leave its place: %s", why)
+	}
+	return nil
+}
+
+// others are the nodes beside this one that stay and have all data, and why others have
+// it not.
+func (x *stepper) others(f facts) (names []string, why map[string]string) {
+	names, why = f.inSync()
+	goes := func(name string) bool { return name == x.step.Node || !x.stays(name) }
+	maps.DeleteFunc(why, func(name, _ string) bool { return goes(name) })
+	return slices.DeleteFunc(names, goes), why
+}
+
+// inWhole says why nodes do not have all data.
+func inWhole(why map[string]string) string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(why)) {
+		all = append(all, name+": "+why[name])
+	}
+	if len(all) == 0 {
+		return "no other node stays"
+	}
+	return join(all)
+}
+
+// handOver has another redis node become the master, if the node is it: one that stays.
+func (x *stepper) handOver(ctx context.Context) error {
+	s, node := x.sup, x.step.Node
+	var failed error
+	try := func(ctx context.Context) bool {
+		f := s.gather(ctx, time.Second)
+		address, _, err := f.master()
+		master := f.nameOf(address)
+		if f.Sentinels == 0 {
+			master, err = f.Appointed, nil
+		}
+		switch {
+		case err != nil:
+			failed = err
+			return false
+		case master != node && f.Standings[master].Master:
+			return true
+		case master != node:
+			failed = fmt.Errorf("%s is named master, and does not say so itself", master)
+			return false
+		case f.Sentinels == 0:
+			failed = errors.New("it is the master, and without Sentinels nobody can take its place")
+			return false
+		}
+		others, why := x.others(f)
+		if len(others) == 0 {
+			failed = errors.New("it is the master, and no node can take its place: " + inWhole(why))
+			return false
+		}
+		best := slices.MaxFunc(others, func(a, b string) int { return int(f.Standings[a].Offset - f.Standings[b].Offset) })
+		_, failed = s.Switchover(ctx, best)
+		return failed == nil
+	}
+	if !within(ctx, leaveLimit, memberPoll, try) {
+		return failed
+	}
+	return nil
+}
+
+// forget has one Sentinel forget what is no node of the stack any more, and returns when
+// it knows exactly those that there are.
+func (s *Supervisor) forget(ctx context.Context, sentinel string) error {
+	var why string
+	var a acquaintance
+	done := within(ctx, forgetLimit, memberPoll, func(ctx context.Context) bool {
+		if err := s.setQuorum(ctx, sentinel); err != nil {
+			why = err.Error()
+			return false
+		}
+		if a, why = s.forgetOnce(ctx, sentinel); why != "" {
+			return false
+		}
+		if missing := a.missing(sentinel); len(missing) > 0 {
+			why = "it has not found " + join(missing) + " again"
+			return false
+		}
+		return true
+	})
+	if !done {
+		return fmt.Errorf("%s still knows nodes that are gone, or does not know all that are there, after %v: %s; 'holdfast apply' goes on when that is over", sentinel, forgetLimit, why)
+	}
+	return s.noteForgotten(a)
+}
+
+// forgetOnce tells a Sentinel to forget if it knows a stranger and may forget now. It says
+// why it still knows one; empty: it knows none.
+func (s *Supervisor) forgetOnce(ctx context.Context, sentinel string) (acquaintance, string) {
+	// No switchover begins between the look and the deed.
+	if !s.switching.TryLock() {
+		return acquaintance{}, "a switchover is under way"
+	}
+	defer s.switching.Unlock()
+	a := s.acquaint(ctx, time.Second)
+	if _, answers := a.Known[sentinel]; !answers {
+		return a, "it does not answer"
+	}
+	strangers := a.strangers(sentinel)
+	if len(strangers) == 0 {
+		return a, ""
+	}
+	if why := a.unwell(sentinel); why != "" {
+		return a, why
+	}
+	s.log.Info("a Sentinel forgets", "node", sentinel, "addresses", strangers)
+	if err := s.admin(sentinel).Reset(ctx, s.name()); err != nil {
+		return a, err.Error()
+	}
+	return a, "it has just been told to forget " + join(strangers)
+}
+
+// forgetAll has one Sentinel after the other forget.
+func (s *Supervisor) forgetAll(ctx context.Context) error {
+	for _, name := range s.sentinels() {
+		if err := s.forget(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkLeaving reports, before anything is done, why redis nodes and Sentinels could not
+// leave or move now. What passes by itself soon, such as the end of a failover, it awaits.
+func (s *Supervisor) checkLeaving(ctx context.Context, final layout, changes []plan.NodeChange) (wrong []string) {
+	leaves := func(c plan.NodeChange) bool {
+		return (c.Kind == plan.Redis || c.Kind == plan.Sentinel) && (c.Action == plan.Stop || c.Moves())
+	}
+	if !slices.ContainsFunc(changes, leaves) {
+		return nil
+	}
+	within(ctx, settingLimit, memberPoll, func(ctx context.Context) bool {
+		wrong = s.acquaint(ctx, time.Second).mayNotLeave(changes, func(name string) bool { _, there := final.part(name); return there })
+		return len(wrong) == 0
+	})
+	return wrong
+}
+
+// mayNotLeave says why nodes could not leave or move now.
+func (a acquaintance) mayNotLeave(changes []plan.NodeChange, stays func(node string) bool) (wrong []string) {
+	if why := a.sentinelsUnwell(""); why != "" && a.Sentinels > 0 {
+		wrong = append(wrong, "redis nodes and Sentinels can leave or move only while all Sentinels are well: "+why)
+	}
+	whole, why := a.inSync()
+	whole = slices.DeleteFunc(whole, func(name string) bool { return !stays(name) })
+	maps.DeleteFunc(why, func(name, _ string) bool { return !stays(name) })
+	for _, c := range changes {
+		if c.Kind == plan.Redis && c.Action == plan.Stop && len(whole) < 2 {
+			wrong = append(wrong, fmt.Sprintf("%s has the last copy of the data beside the master's, and cannot go now (redis.replicas): %s", c.Node, inWhole(why)))
+		}
+	}
+	return wrong
+}

@@ -1,0 +1,267 @@
+package supervise
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/quote"
+	"holdfast/internal/stack"
+)
+
+// stepper carries one step out.
+type stepper struct {
+	sup      *Supervisor
+	step     plan.Step
+	from, to part // from is empty where the stack did not have the node
+	had      bool
+	settings *plan.Settings
+	settle   time.Duration
+	// stack is the one that the step is on the way to, and stays reports whether a node
+	// is in it.
+	stack stack.Stack
+	stays func(node string) bool
+	log   *slog.Logger
+	// words are the last ones of a node that did not become well.
+	words []string
+	// touched is true from when something has been done that has to be taken back.
+	touched bool
+}
+
+func (x *stepper) do(ctx context.Context) error {
+	switch x.step.Action {
+	case plan.Start:
+		return x.start(ctx)
+	case plan.Stop:
+		return x.stop(ctx)
+	case plan.Restart:
+		return x.restart(ctx)
+	case plan.Reload:
+		return x.reload(ctx, x.to)
+	case plan.Set:
+		return x.set(ctx, x.settings)
+	case plan.HandOver:
+		return x.handOver(ctx)
+	case plan.Forget:
+		return x.sup.forget(ctx, x.step.Node)
+	}
+	return fmt.Errorf("unknown step %q", x.step.Action)
+}
+
+// start brings up a node that the stack did not have.
+func (x *stepper) start(ctx context.Context) error {
+	s := x.sup
+	if member(x.to.process) {
+		if err := x.begin(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.putNode(x.to); err != nil {
+		return err
+	}
+	x.touched = true
+	if s.node(x.step.Node) == nil {
+		n := s.addNode(x.to.process)
+		s.showLayout()
+		s.tasks.Go(func() { n.run(s.ctx) })
+	}
+	if err := x.bringUp(ctx, command{action: ActStart}); err != nil || !member(x.to.process) {
+		return err
+	}
+	return s.met(ctx)
+}
+
+// restart gives a node another process. One that its operator has stopped stays down.
+func (x *stepper) restart(ctx context.Context) error {
+	s := x.sup
+	moves := member(x.to.process) && x.had && x.from.process.Address != x.to.process.Address
+	if moves {
+		if err := x.leave(ctx); err != nil {
+			return err
+		}
+		if err := s.noteAddress(x.step.Node, x.to.process.Address); err != nil {
+			return err
+		}
+	}
+	x.touched = true
+	if err := s.putNode(x.to); err != nil {
+		return err
+	}
+	if st, _ := s.board.snapshot().Node(x.step.Node); st.State == Down {
+		return s.send(ctx, x.step.Node, command{action: actTake, spec: &x.to.process})
+	}
+	if !moves { // else it is the master no more
+		s.stepDown(ctx, x.step.Node)
+	}
+	if err := x.bringUp(ctx, command{action: ActRestart, spec: &x.to.process}); err != nil || !moves {
+		return err
+	}
+	return s.met(ctx)
+}
+
+// bringUp waits until a node is up, in rotation, and was well for a while.
+func (x *stepper) bringUp(ctx context.Context, c command) error {
+	s, name := x.sup, x.step.Node
+	n := s.node(name)
+	began := time.Now()
+	limit := cmp.Or(x.to.process.Start, askedLimit)
+	if x.to.process.Kind == plan.Redis {
+		limit = syncLimit
+	}
+	err := s.bringUp(ctx, n, c, limit)
+	if err == nil {
+		err = s.awaitServed(ctx, name)
+	}
+	if err == nil {
+		err = s.awaitCalm(ctx, name, x.settle)
+	}
+	if err != nil && !errors.As(err, new(*FailedError)) {
+		x.words = n.lives.since(began, s.StateDir(), name)
+	}
+	return err
+}
+
+// awaitServed waits until every balancer that knows a node at its address sends
+// requests to it. One that knows a former address of the node learns the new one when
+// it is reloaded.
+func (s *Supervisor) awaitServed(ctx context.Context, name string) error {
+	if s.node(name).spec().Kind != plan.Web || s.drained(name) {
+		return nil
+	}
+	limit := s.rotationLimit() + rotationTimeout
+	var why string
+	served := func(ctx context.Context) bool {
+		for _, b := range s.runningBalancers() {
+			rows, err := b.Stat(ctx)
+			if err != nil || !servedAt(rows, name, s.node(name).spec().Address) {
+				st, _ := s.board.snapshot().Node(name)
+				why = st.Excluded
+				return false
+			}
+		}
+		return true
+	}
+	if !within(ctx, limit, 20*time.Millisecond, served) {
+		return fmt.Errorf("the balancers do not send it requests after %v: %s", limit, cmp.Or(why, "their checks have not passed"))
+	}
+	return nil
+}
+
+// awaitCalm waits until a node was up without a break for so long.
+func (s *Supervisor) awaitCalm(ctx context.Context, name string, settle time.Duration) error {
+	first, _ := s.board.snapshot().Node(name)
+	began := time.Now()
+	since := began
+	limit := settle + cmp.Or(s.node(name).spec().Start, startLimit)
+	for time.Since(since) < settle {
+		st, _ := s.board.snapshot().Node(name)
+		switch {
+		case st.PID != first.PID:
+			return fmt.Errorf("it was up, and has died %v later", time.Since(began).Round(100*time.Millisecond))
+		case st.State != Up:
+			since = time.Now()
+		}
+		if time.Since(began) > limit {
+			return fmt.Errorf("it is not well for %v without a break: %s", settle, st.Detail)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// stop takes a node away.
+func (x *stepper) stop(ctx context.Context) error {
+	s := x.sup
+	if s.node(x.step.Node) == nil {
+		return nil
+	}
+	if _, stays := s.stack().Apps[x.from.process.App]; x.from.process.Kind == plan.Web && !stays {
+		s.awaitOldWorkers(ctx)
+	}
+	if member(x.from.process) {
+		if err := x.leave(ctx); err != nil {
+			return err
+		}
+	}
+	return x.takeAway(ctx)
+}
+
+// takeAway ends a node, and has the stack be without it.
+func (x *stepper) takeAway(ctx context.Context) error {
+	s, name := x.sup, x.step.Node
+	if isRedis(name) || isSentinel(name) {
+		if err := s.noteAddress(name, ""); err != nil {
+			return err
+		}
+	}
+	if err := s.send(ctx, name, command{action: ActStop}); err != nil {
+		return err
+	}
+	s.dropNode(name)
+	return nil
+}
+
+// putBack takes the step back: the node is what it was.
+func (x *stepper) putBack(ctx context.Context) error {
+	s, name := x.sup, x.step.Node
+	if !x.touched {
+		return nil
+	}
+	switch x.step.Action {
+	case plan.Start:
+		if err := x.takeAway(ctx); err != nil || !member(x.to.process) {
+			return err
+		}
+		return s.forgetAll(ctx)
+	case plan.Restart:
+		if member(x.from.process) {
+			if err := s.noteAddress(name, x.from.process.Address); err != nil {
+				return err
+			}
+		}
+		if err := s.putNode(x.from); err != nil {
+			return err
+		}
+		n := s.node(name)
+		if err := s.bringUp(ctx, n, command{action: ActRestart, spec: &x.from.process}, cmp.Or(x.from.process.Start, askedLimit)); err != nil {
+			return err
+		}
+		if len(s.departed()) > 0 {
+			return s.forgetAll(ctx)
+		}
+		return s.awaitServed(ctx, name)
+	case plan.Reload:
+		return x.reload(ctx, x.from)
+	case plan.Set:
+		return x.unset(ctx)
+	}
+	return nil
+}
+
+// aftermath says for a person how things stand after a step that failed.
+func (x *stepper) aftermath(back error) string {
+	text := ""
+	for _, line := range x.words {
+		text += "  " + quote.Cut(line, longLine) + "\n"
+	}
+	state := "it is what it was"
+	switch {
+	case back != nil:
+		state = fmt.Sprintf("it could not be put back: %v", back)
+	case x.step.Action == plan.Start:
+		state = "it was taken away again"
+	case x.step.Action == plan.Stop:
+		state = "it may still run"
+	case x.step.Action == plan.Forget:
+		state = "it is well, and 'holdfast apply' has it forget later"
+	}
+	return text + x.step.Node + ": " + state + ". The change was stopped there, and no other node was touched after it"
+}
