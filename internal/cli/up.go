@@ -162,6 +162,8 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 		showStart(showing, g, stderr, func() (supervise.Status, error) { return sup.Status(), nil })
 	}()
 
+	notify := newNotifier(g, sup.Status)
+	defer notify.end()
 	purge := false
 	for waiting := true; waiting; {
 		select {
@@ -172,7 +174,8 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 				fmt.Fprintf(stderr, "holdfast: %s\n", g.say(err.Error()))
 			}
 			showSummary(stdout, g, sup.Status(), sup.Plan(), time.Since(began))
-			if !g.background {
+			notify.started()
+			if !g.background && !notify.listens {
 				fmt.Fprintln(stdout, "\nCtrl-C takes it down.")
 			}
 		case <-signals:
@@ -188,6 +191,7 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 			return fmt.Errorf("the control socket failed: %w", err)
 		}
 	}
+	notify.stopping()
 	endStart()
 	stopShowing()
 	<-shown

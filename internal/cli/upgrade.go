@@ -87,13 +87,8 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 // replaceOld ends a supervisor that cannot hand over, as a crash would, and starts
 // this one.
 func replaceOld(g *globals, pid int, state string) error {
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		return fmt.Errorf("end the supervisor %d: %w", pid, err)
-	}
-	for deadline := time.Now().Add(10 * time.Second); supervise.Locked(state); time.Sleep(drawEvery) {
-		if time.Now().After(deadline) {
-			return fmt.Errorf("the supervisor %d does not end", pid)
-		}
+	if err := leave(context.Background(), pid, state); err != nil {
+		return err
 	}
 	args := []string{"up", "--background", "--state", state}
 	if g.file != "" {
@@ -101,6 +96,19 @@ func replaceOld(g *globals, pid int, state string) error {
 	}
 	_, err := startBackground(args)
 	return err
+}
+
+// leave ends a supervisor as a crash would, and waits until it is gone.
+func leave(ctx context.Context, pid int, state string) error {
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("end the supervisor %d: %w", pid, err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); supervise.Locked(state); time.Sleep(drawEvery) {
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return fmt.Errorf("the supervisor %d does not end", pid)
+		}
+	}
+	return nil
 }
 
 // takeOverLimit is how long a new supervisor may take until it looks after the nodes.

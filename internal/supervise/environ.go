@@ -21,8 +21,12 @@ var (
 		"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 )
 
+// forSupervisor are what systemd tells a service of itself (systemd.exec(5),
+// "Environment Variables in Spawned Processes"): nobody else is that service.
+var forSupervisor = []string{"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "MAINPID", "INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID"}
+
 // inherited is what a process gets of the supervisor's environment. A user's own
-// program gets all of it but Holdfast's own variables.
+// program gets all of it but the variables of Holdfast and of systemd.
 func inherited(environ []string, program plan.Program) []string {
 	var wanted []string
 	switch program {
@@ -31,7 +35,10 @@ func inherited(environ []string, program plan.Program) []string {
 	case plan.Self:
 		wanted = forOurs
 	default:
-		return slices.DeleteFunc(slices.Clone(environ), func(v string) bool { return strings.HasPrefix(v, "HOLDFAST_") })
+		return slices.DeleteFunc(slices.Clone(environ), func(v string) bool {
+			name, _, _ := strings.Cut(v, "=")
+			return strings.HasPrefix(name, "HOLDFAST_") || slices.Contains(forSupervisor, name)
+		})
 	}
 	var out []string
 	for _, v := range environ {

@@ -1,0 +1,87 @@
+package export
+
+import (
+	"bytes"
+	_ "embed"
+	"strings"
+	"text/template"
+	"time"
+)
+
+// Service is a stack as a service of systemd.
+type Service struct {
+	Stack string // the stack's name
+	// Program is the path of holdfast, File that of the stack file (empty: the
+	// built-in stack), Dir the working directory, State the state directory. All are
+	// absolute.
+	Program, File, Dir, State string
+	// User is the account that a unit of the system runs as. Empty: it is a unit of
+	// a user's own, who has it run by their own systemd.
+	User string
+	// Path is the value of PATH with which programs are found; empty: systemd's.
+	Path string
+	// LowPorts is true when the stack listens on ports below 1024.
+	LowPorts bool
+	// Stop is how long the stack may take until it is down.
+	Stop time.Duration
+}
+
+// UnitName is the name of the stack's unit.
+func UnitName(stack string) string {
+	if stack == "holdfast" {
+		return "holdfast.service"
+	}
+	return "holdfast-" + stack + ".service"
+}
+
+//go:embed systemd.tmpl
+var unitText string
+
+var unitTemplate = template.Must(template.New("systemd").Funcs(template.FuncMap{
+	"command": unitCommand, "word": unitWord, "path": unitPath,
+	"seconds": func(d time.Duration) int { return int(d.Seconds()) },
+}).Parse(unitText))
+
+// Unit is the text of the stack's unit.
+func (s Service) Unit() (string, error) {
+	var out bytes.Buffer
+	if err := unitTemplate.Execute(&out, s); err != nil {
+		return "", err
+	}
+	return out.String(), nil
+}
+
+// Up and Apply are the command lines of the service.
+func (s Service) Up() []string    { return s.call("up") }
+func (s Service) Apply() []string { return s.call("apply", "--yes") }
+
+func (s Service) call(words ...string) []string {
+	words = append([]string{s.Program}, words...)
+	if s.File != "" {
+		words = append(words, "--file", s.File)
+	}
+	return append(words, "--state", s.State)
+}
+
+// unitCommand is a command line of a unit (systemd.service(5), "Command lines"): a $
+// would begin a variable there.
+func unitCommand(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = unitWord(strings.ReplaceAll(w, "$", "$$"))
+	}
+	return strings.Join(quoted, " ")
+}
+
+// unitWord is a word of a unit (systemd.syntax(7), "Quoting"): a % would begin a
+// specifier (systemd.unit(5)).
+func unitWord(word string) string {
+	word = unitPath(word)
+	if word != "" && !strings.ContainsAny(word, " \t\n\"'\\;#") {
+		return word
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`).Replace(word) + `"`
+}
+
+// unitPath is the path of a setting that takes one as it stands, with its spaces.
+func unitPath(path string) string { return strings.ReplaceAll(path, "%", "%%") }

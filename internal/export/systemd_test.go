@@ -1,0 +1,88 @@
+package export
+
+import (
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// services are units by the name of their golden file.
+var services = map[string]Service{
+	"system.service": {
+		Stack: "shop", Program: "/usr/local/bin/holdfast", File: "/etc/holdfast/shop.yaml", Dir: "/etc/holdfast",
+		State: "/home/shop/.local/state/holdfast/shop", User: "shop", LowPorts: true, Stop: 75 * time.Second,
+	},
+	"root.service": {
+		Stack: "holdfast", Program: "/usr/local/bin/holdfast", Dir: "/root", State: "/root/.local/state/holdfast/holdfast", User: "root", Stop: time.Minute,
+	},
+	"user.service": {
+		Stack: "holdfast", Program: "/home/ann/my tools/holdfast", File: `/home/ann/100% "mine"/$HOME.yaml`, Dir: "/home/ann/my shop",
+		State: "/home/ann/.local/state/holdfast/holdfast", Path: "/home/ann/.local/bin:/usr/bin:/bin", Stop: time.Minute,
+	},
+}
+
+func TestUnits(t *testing.T) {
+	for name, s := range services {
+		got, err := s.Unit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden := filepath.Join("testdata", name)
+		if *update {
+			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want, err := os.ReadFile(golden); err != nil || got != string(want) {
+			t.Errorf("%s differs (go test ./internal/export -update):\n%s\n%v", name, got, err)
+		}
+	}
+}
+
+// Systemd itself reads the units, with a program and an account that are there.
+func TestSystemdTakesTheUnits(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("systemd-analyze is not installed (apt-get install systemd)")
+	}
+	for name, s := range services {
+		dir := t.TempDir()
+		s.Program, s.File = filepath.Join(dir, "the program"), filepath.Join(dir, filepath.Base(s.File))
+		if err := os.WriteFile(s.Program, []byte("#!/bin/sh\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		args := []string{"verify", "--man=no"}
+		switch s.User {
+		case "":
+			args = append(args, "--user")
+		case "shop":
+			s.User = "daemon"
+		}
+		text, err := s.Unit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, UnitName(s.Stack))
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		verify := exec.Command("systemd-analyze", append(args, path)...)
+		verify.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+dir)
+		if out, err := verify.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+func TestUnitName(t *testing.T) {
+	if got := UnitName("holdfast") + " " + UnitName("shop"); got != "holdfast.service holdfast-shop.service" {
+		t.Error(got)
+	}
+}

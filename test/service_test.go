@@ -1,0 +1,176 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/export"
+	"holdfast/internal/supervise"
+)
+
+// userSystemd is the path of the systemd that users have.
+const userSystemd = "/lib/systemd/systemd"
+
+// systemd is a user's systemd of a test's own. It wants a machine that was booted by
+// systemd, which only it sees.
+type systemd struct {
+	*instance
+	process *exec.Cmd
+}
+
+func newSystemd(t *testing.T) *systemd {
+	if _, err := os.Stat(userSystemd); err != nil || os.Getuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("%v, user %d", err, os.Getuid())
+		}
+		t.Skip("it needs root, and systemd's programs (apt-get install systemd)")
+	}
+	s := &systemd{instance: newInstance(t, minimal(t))}
+	run := filepath.Join(s.dir, "run")
+	if err := os.Mkdir(run, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.env = []string{"XDG_RUNTIME_DIR=" + run, "XDG_CONFIG_HOME=" + filepath.Join(s.dir, "config"), "DBUS_SESSION_BUS_ADDRESS="}
+	s.boot()
+	t.Cleanup(s.shutDown) // before the instance's own
+	return s
+}
+
+func (s *systemd) boot() {
+	s.t.Helper()
+	s.process = exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c",
+		"mount -t tmpfs none /run/systemd && mkdir /run/systemd/system && exec "+userSystemd+" --user --log-target=console")
+	s.process.Env = append(os.Environ(), s.env...)
+	if err := s.process.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.await("systemd", 10*time.Second, func() bool { _, err := s.systemctl("list-units"); return err == nil })
+}
+
+// shutDown has systemd stop its services and end.
+func (s *systemd) shutDown() {
+	if s.process == nil {
+		return
+	}
+	if err := s.process.Process.Signal(syscall.SIGTERM); err != nil {
+		s.t.Error(err)
+	}
+	s.process.Wait() // systemd does not always end with 0
+	s.process = nil
+}
+
+func (s *systemd) systemctl(words ...string) (string, error) {
+	cmd := exec.Command("systemctl", append([]string{"--user", "--no-pager"}, words...)...)
+	cmd.Env = append(os.Environ(), s.env...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func (s *systemd) mustSystemctl(words ...string) {
+	s.t.Helper()
+	if out, err := s.systemctl(words...); err != nil {
+		s.t.Fatalf("systemctl %v: %v\n%s", words, err, out)
+	}
+}
+
+// nodes are the processes of all nodes, as text.
+func (s *systemd) nodes() string {
+	var all []string
+	for _, n := range s.status().Nodes {
+		all = append(all, fmt.Sprint(n.Name, " ", n.PID))
+	}
+	return strings.Join(all, ", ")
+}
+
+func TestSystemdKeepsTheStackUp(t *testing.T) {
+	t.Parallel()
+	s := newSystemd(t)
+	unit := export.UnitName(s.name)
+	s.must("up", "-d")
+	before := s.awaitHealthy().Supervisor
+	nodes := s.nodes()
+
+	said := s.must("service", "install", "--user")
+	if !strings.Contains(said, unit) || !strings.Contains(said, "enable-linger") {
+		t.Errorf("it says %q", said)
+	}
+	// The same nodes, adopted by systemd's supervisor.
+	first := s.awaitHealthy().Supervisor
+	if first == before || s.nodes() != nodes {
+		t.Errorf("supervisor %d, before %d; nodes %s, before %s", first, before, s.nodes(), nodes)
+	}
+	if out, _ := s.systemctl("show", "--property=MainPID,StatusText", unit); !strings.Contains(out, fmt.Sprint("MainPID=", first)) || !strings.Contains(out, "is ready: 10 of 10 nodes up") {
+		t.Errorf("systemd knows %q", out)
+	}
+	s.must("service", "install", "--user") // once more changes nothing
+	if got := s.awaitHealthy().Supervisor; got != first {
+		t.Errorf("another supervisor: %d, before %d", got, first)
+	}
+
+	// A crash of the supervisor.
+	kill(t, first)
+	s.await("another supervisor", 15*time.Second, func() bool { p := s.status().Supervisor; return p != 0 && p != first })
+	s.awaitHealthy()
+	if s.nodes() != nodes {
+		t.Errorf("nodes %s, before %s", s.nodes(), nodes)
+	}
+
+	// A changed file. (A service that is just starting is not reloaded.)
+	s.await("the service", 10*time.Second, func() bool { _, err := s.systemctl("is-active", unit); return err == nil })
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(string(text) + "timeouts: {client: 40s}\n")
+	s.mustSystemctl("reload", unit)
+	if s.statusCommand().Differs {
+		t.Error("the file differs from what runs")
+	}
+
+	s.mustSystemctl("stop", unit)
+	for _, n := range s.status().Nodes {
+		if n.PID != 0 || n.State != supervise.Down {
+			t.Errorf("%s is %s, pid %d", n.Name, n.State, n.PID)
+		}
+	}
+	s.mustSystemctl("start", unit) // returns when the stack is ready
+	if !s.status().Ready {
+		t.Errorf("%+v", s.status())
+	}
+	s.must("down")
+	s.await("the end of the service", 10*time.Second, func() bool { _, err := s.systemctl("is-active", unit); return err != nil })
+
+	// A boot.
+	s.shutDown()
+	s.boot()
+	s.awaitHealthy()
+
+	s.must("service", "remove", "--user")
+	if st := s.status(); st.Supervisor != 0 {
+		t.Errorf("a supervisor is there: %d", st.Supervisor)
+	}
+	says(t, s.fails(1, "service", "remove", "--user"), "no service", unit)
+}
+
+func TestAServiceThatCannotBe(t *testing.T) {
+	s := newInstance(t, minimal(t))
+	s.env = []string{"SUDO_USER="}
+	says(t, s.fails(2, "service", "install", "--user", "--run-as", "daemon"), "--run-as", "--system")
+	says(t, s.fails(2, "service", "install", "--system", "--run-as", "nobody-of-that-name"), "no user", "useradd")
+	if out := s.must("service", "install", "--system", "--run-as", "daemon", "--dry-run"); !strings.Contains(out, "\nUser=daemon\n") || !strings.Contains(out, "--file "+s.file) {
+		t.Errorf("the unit: %s", out)
+	}
+	s.write("name: " + s.name + "\nentry: {listen: '127.0.0.1:81'}\n")
+	if out := s.must("service", "install", "--system", "--run-as", "daemon", "--dry-run"); !strings.Contains(out, "\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n") {
+		t.Errorf("the unit: %s", out)
+	}
+	s.write("nodes: 3\n")
+	s.fails(2, "service", "install")
+	s.write("name: " + s.name + "\n" + minimal(t))
+}
