@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -66,7 +67,9 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 	case errors.As(err, new(*control.UnknownNodeError)): // it is older than changes are
 	case err != nil:
 		return changeError(s.Name, err)
-	case len(p.Refused) > 0 || !p.Empty():
+	case len(p.Refused) > 0:
+		return fmt.Errorf("refused, and nothing was changed:\n%s", strings.Join(p.Refused, "\n"))
+	case !p.Empty():
 		return errors.New("the stack file says something else than what runs: 'holdfast apply' first, or put the file back")
 	}
 

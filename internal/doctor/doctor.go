@@ -82,6 +82,7 @@ var checks = []check{
 	{"ports", checkPorts},
 	{"stack-file", checkStackFile},
 	{"files", checkFiles},
+	{"releases", checkReleases},
 	{"versions", checkVersions},
 	{"certificates", checkCertificates},
 	{"backup", checkBackup},

@@ -222,6 +222,10 @@ var each = []struct {
 		f.Files = []File{{Path: "nodes/web-1/x", Node: "web-1", Line: 3, Has: "a", Wants: "b"}}
 	}, Warning, "files", "web-1", `line 3 is "a", and the plan has "b"`},
 	{"a file that is gone", func(f *Facts) { f.Files = []File{{Path: "nodes/web-1/x", Node: "web-1", Missing: true}} }, Warning, "files", "web-1", "is missing"},
+	{"a release that was written to", func(f *Facts) {
+		f.Releases = []Release{{App: "shop", Digest: "abc", Changed: []string{"shop.db"}}}
+	}, Warning, "releases", "", "is not as it was copied: shop.db"},
+	{"a release that lacks a file", func(f *Facts) { f.Releases = []Release{{App: "shop", Digest: "abc", Damaged: "it has no app.py"}} }, Error, "releases", "", "it has no app.py"},
 	{"an older version that runs", func(f *Facts) { f.node("balancer-1").Installed = "2.6.13" }, Warning, "versions", "balancer-1", "runs version 2.6.12, and 2.6.13 is installed"},
 	{"versions that differ", func(f *Facts) {
 		n := f.node("redis-2")

@@ -37,6 +37,8 @@ type Facts struct {
 	Differs bool
 	// Files are generated files that are not as the plan has them.
 	Files []File
+	// Releases are those copies of programs' files that are not as they were made.
+	Releases []Release
 	// References are what the stack file names and is not there or cannot be
 	// used, one sentence each.
 	References []string
@@ -213,6 +215,15 @@ type File struct {
 	Missing    bool
 	Line       int
 	Has, Wants string
+}
+
+// Release is the copy of an application's files that its nodes run from.
+type Release struct {
+	App, Digest string
+	// Damaged says why no node can start from it; empty: one can. Changed are the
+	// files in it that are not as they were.
+	Damaged string
+	Changed []string
 }
 
 // Certificate is one that the stack file names.

@@ -227,6 +227,19 @@ func checkFiles(f *findings) {
 	}
 }
 
+func checkReleases(f *findings) {
+	for _, r := range f.Releases {
+		do := fmt.Sprintf("'holdfast rollout %s' copies the files anew, and gives up what the program has written to them; give it another place for what it writes", r.App)
+		if r.Damaged != "" {
+			f.add(Error, "", fmt.Sprintf("%s runs from a copy of its files (apps.%[1]s.release): %s", r.App, r.Damaged),
+				"its nodes cannot start again, and no change of the stack begins", do)
+			continue
+		}
+		f.add(Warning, "", fmt.Sprintf("the release %s of %s is not as it was copied: %s", r.Digest, r.App, some(r.Changed)),
+			"a node that is started again may not be what the others are, and 'holdfast rollout --undo' may not bring back what ran", do)
+	}
+}
+
 func checkCertificates(f *findings) {
 	for _, c := range f.Certificates {
 		left := c.Ends.Sub(f.Now)

@@ -24,6 +24,7 @@ import (
 	"holdfast/internal/plan"
 	"holdfast/internal/private"
 	"holdfast/internal/process"
+	"holdfast/internal/release"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
@@ -86,6 +87,7 @@ func Stack(ctx context.Context, cfg Config) doctor.Facts {
 	e.askAll(ctx)
 	e.ports()
 	e.files()
+	e.releases()
 	e.certificates()
 	return e.facts
 }
@@ -266,6 +268,25 @@ func (e *examination) files() {
 			case string(b) != f.Content:
 				e.facts.Files = append(e.facts.Files, difference(f.Path, node, string(b), f.Content))
 			}
+		}
+	}
+}
+
+// releases looks at the copies of programs' files that nodes run from.
+func (e *examination) releases() {
+	seen := map[string]bool{}
+	for _, p := range e.processes() {
+		if p.Release == "" || seen[p.App+" "+p.Release] {
+			continue
+		}
+		seen[p.App+" "+p.Release] = true
+		changed, err := release.At(filepath.Join(e.StateDir, plan.ReleasesDir(p.App))).Check(p.Release)
+		r := doctor.Release{App: p.App, Digest: p.Release, Changed: changed}
+		if err != nil {
+			r.Damaged = err.Error()
+		}
+		if err != nil || len(changed) > 0 {
+			e.facts.Releases = append(e.facts.Releases, r)
 		}
 	}
 }

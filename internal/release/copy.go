@@ -28,8 +28,13 @@ type entry struct {
 	leads string
 }
 
-// notCopied are directories of version control: they have every version in them.
-var notCopied = map[string]bool{".git": true, ".hg": true, ".svn": true}
+// isDir reports whether it is a directory.
+func (e entry) isDir() bool { return e.sum == "" && e.leads == "" }
+
+// notCopied are directories of version control, which have every version in them, and
+// those in which Python keeps what it has compiled: it replaces what is older than its
+// source, also in a release that nodes run from.
+var notCopied = map[string]bool{".git": true, ".hg": true, ".svn": true, "__pycache__": true}
 
 // keptMode is the mode of a copy: that of its source, without what would let other
 // users change it or act as its owner.

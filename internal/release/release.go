@@ -76,27 +76,27 @@ func (s Store) Add(ctx context.Context, source string) (digest string, err error
 	}
 	manifest := manifestText(entries)
 	digest = digestOf(manifest)
-	if s.Check(digest) == nil {
+	if changed, err := s.Check(digest); err == nil && len(changed) == 0 {
 		return digest, nil
 	}
-	if err := s.place(digest, target, manifest); err != nil {
+	if err := s.place(digest, target, manifest, entries); err != nil {
 		return "", s.explain(source, err)
 	}
 	return digest, nil
 }
 
 // place makes a copy the release of that digest. The manifest comes last: a
-// release without one does not count.
-func (s Store) place(digest, target, manifest string) error {
+// release without one does not count. The directory of one that was changed stays,
+// since nodes may run in it: only its files are replaced.
+func (s Store) place(digest, target, manifest string, entries []entry) error {
 	if err := syncAll(target); err != nil {
 		return err
 	}
-	// One that was damaged makes room. What runs from it goes on with the files
-	// that it has open.
-	if err := s.remove(digest); err != nil {
-		return err
+	err := os.Rename(target, s.Path(digest))
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) {
+		err = repair(s.Path(digest), target, entries)
 	}
-	if err := os.Rename(target, s.Path(digest)); err != nil {
+	if err != nil {
 		return err
 	}
 	draft := filepath.Join(s.dir, newPrefix+digest+manifestEnd)
@@ -164,33 +164,34 @@ func (s Store) checkRoom(ctx context.Context, source string) error {
 	return nil
 }
 
-// Check reports what is wrong with a release; nil: it is there, and has all its
-// files as they were. What a program has put beside them does not matter.
-func (s Store) Check(digest string) error {
+// Check returns an error when a release is not there, or lacks a file. Changed are the
+// files that are not as they were: a program may have written to them, and nodes can run
+// from them all the same. What a program has put beside them does not matter.
+func (s Store) Check(digest string) (changed []string, err error) {
 	text, err := os.ReadFile(s.Path(digest) + manifestEnd)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s", ErrMissing, quote.Text(digest))
+		return nil, fmt.Errorf("%w: %s", ErrMissing, quote.Text(digest))
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if digestOf(string(text)) != digest {
-		return fmt.Errorf("the release %s is damaged: its manifest is another one's", digest)
+		return nil, fmt.Errorf("the release %s is damaged: its manifest is another one's", digest)
 	}
 	entries, err := readManifest(string(text))
 	if err != nil {
-		return fmt.Errorf("the release %s is damaged: %w", digest, err)
+		return nil, fmt.Errorf("the release %s is damaged: %w", digest, err)
 	}
 	for _, e := range entries {
 		is, err := describe(s.Path(digest), e.path)
-		if err != nil {
-			return fmt.Errorf("the release %s is damaged: %w", digest, err)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			return nil, fmt.Errorf("the release %s is damaged: it has no %s any more", digest, quote.Shell(e.path))
 		}
-		if is != e {
-			return fmt.Errorf("the release %s is damaged: %s is not as it was", digest, quote.Shell(e.path))
+		if err != nil || is != e { // one that cannot be read is not as it was
+			changed = append(changed, e.path)
 		}
 	}
-	return nil
+	return changed, nil
 }
 
 // List returns the releases.

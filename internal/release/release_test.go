@@ -40,7 +40,7 @@ func newStore(t *testing.T) Store { return At(filepath.Join(t.TempDir(), "releas
 
 func TestAReleaseHasTheFilesTheirModesAndTheLinks(t *testing.T) {
 	t.Parallel()
-	source := tree(t, map[string]string{"app.py": "one", "lib/a b\n": "two", ".git/config": "no"})
+	source := tree(t, map[string]string{"app.py": "one", "lib/a b\n": "two", ".git/config": "no", "lib/__pycache__/app.cpython-312.pyc": "no"})
 	if err := os.Chmod(filepath.Join(source, "app.py"), 0o775); err != nil {
 		t.Fatal(err)
 	}
@@ -63,8 +63,10 @@ func TestAReleaseHasTheFilesTheirModesAndTheLinks(t *testing.T) {
 			t.Errorf("%s: mode %v, %v, want %v", path, info.Mode(), err, mode)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(copied, ".git")); !os.IsNotExist(err) {
-		t.Errorf("what version control keeps was copied: %v", err)
+	for _, path := range []string{".git", "lib/__pycache__"} {
+		if _, err := os.Stat(filepath.Join(copied, path)); !os.IsNotExist(err) {
+			t.Errorf("%s was copied: %v", path, err)
+		}
 	}
 	if err := s.remove(filepath.Base(copied)); err != nil {
 		t.Errorf("remove a release with a directory that is not to be written to: %v", err)
@@ -97,28 +99,90 @@ func TestTheContentNamesARelease(t *testing.T) {
 	}
 }
 
-func TestADamagedReleaseIsFoundAndMadeAnew(t *testing.T) {
+// check is Check for a release that lacks nothing.
+func check(t *testing.T, s Store, digest string) (changed []string) {
+	t.Helper()
+	changed, err := s.Check(digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return changed
+}
+
+// A program may write to its own files: nodes run on, also while the files are put back.
+func TestAChangedReleaseCanBeRunFromAndItsFilesArePutBack(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	source := tree(t, map[string]string{"app.py": "one", "b.py": "two"})
+	source := tree(t, map[string]string{"app.py": "one", "data/shop.db": "two", "sealed/c": "three", "d/e": "four"})
+	if err := errors.Join(os.Symlink("app.py", filepath.Join(source, "link")), os.Chmod(filepath.Join(source, "sealed"), 0o500)); err != nil {
+		t.Fatal(err)
+	}
 	digest := add(t, s, source)
-	path := filepath.Join(s.Path(digest), "app.py")
-	if err := os.WriteFile(filepath.Join(s.Path(digest), "app.pyc"), nil, 0o644); err != nil {
+	in := func(path string) string { return filepath.Join(s.Path(digest), path) }
+	before, err := os.Stat(in("data"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Check(digest); err != nil {
-		t.Errorf("with a file that the program has put there: %v", err)
-	}
-	if err := os.WriteFile(path, []byte("oops"), 0o644); err != nil {
+	if err := os.WriteFile(in("app.pyc"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Check(digest); err == nil || !strings.Contains(err.Error(), "app.py is not as it was") {
-		t.Errorf("with a changed file: %v", err)
+	if changed := check(t, s, digest); len(changed) > 0 {
+		t.Errorf("with a file that the program has put there: %v", changed)
 	}
-	if again := add(t, s, source); again != digest || s.Check(digest) != nil {
-		t.Errorf("added again: %s, %v", again, s.Check(again))
+
+	if err := errors.Join(
+		os.WriteFile(in("data/shop.db"), []byte("sold"), 0o644),
+		os.Chmod(in("app.py"), 0o600),
+		os.Remove(in("link")), os.Symlink("d/e", in("link")),
+		os.Chmod(in("sealed"), 0o700), os.WriteFile(in("sealed/c"), nil, 0o644), os.Chmod(in("sealed"), 0o500),
+		os.Remove(in("d/e")), os.MkdirAll(in("d/e/f"), 0o700),
+	); err != nil {
+		t.Fatal(err)
 	}
-	if err := s.Check("0123456789abcdef"); !errors.Is(err, ErrMissing) {
+	if changed, want := check(t, s, digest), []string{"app.py", "d/e", "data/shop.db", "link", "sealed/c"}; !slices.Equal(changed, want) {
+		t.Errorf("changed are %q, want %q", changed, want)
+	}
+
+	if again := add(t, s, source); again != digest || len(check(t, s, digest)) > 0 {
+		t.Errorf("added again: %s, changed are %q", again, check(t, s, digest))
+	}
+	after, err := os.Stat(in("data"))
+	if err != nil || !os.SameFile(before, after) {
+		t.Errorf("nodes that run from it have lost their directory: %v", err)
+	}
+	if _, err := os.Stat(in("app.pyc")); err != nil {
+		t.Errorf("what the program has put there is gone: %v", err)
+	}
+	if left, _ := os.ReadDir(s.dir); len(left) != 2 {
+		t.Errorf("left are %v", left)
+	}
+}
+
+func TestAReleaseThatLacksAFileIsDamagedAndMadeWhole(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	source := tree(t, map[string]string{"app.py": "one", "lib/b.py": "two"})
+	digest := add(t, s, source)
+	for _, path := range []string{"app.py", "lib"} {
+		if err := os.RemoveAll(filepath.Join(s.Path(digest), path)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Check(digest); err == nil || !strings.Contains(err.Error(), "it has no "+path+" any more") {
+			t.Errorf("without %s: %v", path, err)
+		}
+		if again := add(t, s, source); again != digest || len(check(t, s, digest)) > 0 {
+			t.Errorf("added again: %s", again)
+		}
+	}
+	if err := os.Remove(s.Path(digest) + manifestEnd); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Check(digest); !errors.Is(err, ErrMissing) {
+		t.Errorf("without a manifest: %v", err)
+	}
+	add(t, s, source)
+	check(t, s, digest)
+	if _, err := s.Check("0123456789abcdef"); !errors.Is(err, ErrMissing) {
 		t.Errorf("one that is not there: %v", err)
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/quote"
 	"holdfast/internal/release"
 	"holdfast/internal/stack"
 )
@@ -110,7 +112,10 @@ func (s *Supervisor) checkReleases(of stack.Stack, advice func(app string) strin
 		if app.Release == "" || app.Digest == "" {
 			continue
 		}
-		err := s.store(name).Check(app.Digest)
+		changed, err := s.store(name).Check(app.Digest)
+		if len(changed) > 0 {
+			s.log.Warn("a release is not as it was copied: give the program another place for what it writes", "app", name, "release", app.Digest, "files", somePaths(changed))
+		}
 		home := s.store(name).Path(app.Digest)
 		if err == nil {
 			err = checkProgramFile(app, app.Command[0], home, variable(s.cfg.Environ, "PATH"))
@@ -123,6 +128,19 @@ func (s *Supervisor) checkReleases(of stack.Stack, advice func(app string) strin
 		}
 	}
 	return errors.Join(wrong...)
+}
+
+// somePaths are the first of several paths, quoted.
+func somePaths(paths []string) string {
+	const shown = 5
+	var all []string
+	for _, path := range paths[:min(shown, len(paths))] {
+		all = append(all, quote.Shell(path))
+	}
+	if more := len(paths) - len(all); more > 0 {
+		all = append(all, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(all, ", ")
 }
 
 // relativeDir is a directory in a release; "" for one that is elsewhere.
