@@ -31,8 +31,9 @@ type permit struct {
 	revoked atomic.Bool
 }
 
-// birth is a moment to count from: an atomic has no room for a time.
-var birth = time.Now()
+// birth is a moment to count from: an atomic has no room for a time. It is long ago, so
+// that an atomic without a value stands for nothing recent.
+var birth = time.Now().Add(-time.Hour)
 
 // permits says that others may read as this session just did without WAIT.
 func (s *session) permits() {
