@@ -310,17 +310,34 @@ func (a *applied) survives(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 
-	// A program that does not become well is not rolled over every node by 'up'.
-	a.killSupervisor()
-	before = a.pids()
-	a.set("env", "WORD: bad, END: start")
-	if said := a.fails(1, "up", "-d"); !strings.Contains(said, "there is no harbour") || !strings.Contains(said, "shop-1: it is what it was") {
-		t.Errorf("it says %q", said)
+	// A program that does not become well is not rolled over every node by 'up', nor when
+	// its change was cut off at the first node.
+	for _, cut := range []bool{true, false} {
+		before = a.pids()
+		if cut {
+			a.set("env", "WORD: bad, END: start")
+			first := a.command("apply", "--yes")
+			if err := first.Start(); err != nil {
+				t.Fatal(err)
+			}
+			a.await("the first node", 20*time.Second, func() bool {
+				change := a.status().Change
+				return change != nil && change.Node == "shop-1" && a.pids()["shop-1"] != before["shop-1"]
+			})
+			a.killSupervisor()
+			_ = first.Wait()
+		} else {
+			a.killSupervisor()
+			a.set("env", "WORD: bad, END: start")
+		}
+		if said := a.fails(1, "up", "-d"); !strings.Contains(said, "there is no harbour") || !strings.Contains(said, "shop-1: it is what it was") {
+			t.Errorf("it says %q", said)
+		}
+		if got := anew(before, a.pids()); got != "shop-1" {
+			t.Errorf("cut off: %t: other processes: %q", cut, got)
+		}
+		expect(t, a.status().Entry+"/shop", 200, "three")
 	}
-	if got := anew(before, a.pids()); got != "shop-1" {
-		t.Errorf("other processes: %q", got)
-	}
-	expect(t, a.status().Entry+"/shop", 200, "three")
 	if !a.statusCommand().Differs {
 		t.Error("status does not say that the file differs")
 	}

@@ -113,37 +113,44 @@ func (s *Supervisor) findRunning() error {
 	s.wanted = &wanted
 	now := layout{file: file, baseDir: r.BaseDir, overrides: r.Overrides, plan: r.Plan}
 	now.plan.Hosts = slices.Clone(now.plan.Hosts)
-	for _, l := range append([]layout{wanted}, s.askedFor()...) {
-		now.plan = s.withUnwritten(now.plan, l)
+	asked, cut := s.askedFor()
+	for _, l := range append([]layout{wanted}, asked...) {
+		now.plan = s.withUnwritten(now.plan, l, cut)
 	}
 	s.install(now)
 	return nil
 }
 
-// askedFor is what a change that is under way asks for, if one is.
-func (s *Supervisor) askedFor() []layout {
+// askedFor is what a change that is under way asks for, if one is. Cut is true when the
+// next step of that change is not waited for, but goes on: see resume.
+func (s *Supervisor) askedFor() (asked []layout, cut bool) {
 	r, there, err := s.dir.readChange()
 	if err != nil || !there {
-		return nil // changeAtStart tells of it
+		return nil, false // changeAtStart tells of it
 	}
 	l, err := s.layoutOf(r)
 	if err != nil {
-		return nil
+		return nil, false
 	}
-	return []layout{l}
+	return []layout{l}, !r.Held
 }
 
 // withUnwritten is a plan in which nodes that a change has just given other settings,
 // before it could be written down, are what they run as. A redis node or Sentinel that it
 // has just started is a part of the stack, too: it may be the master already.
-func (s *Supervisor) withUnwritten(p plan.Plan, of layout) plan.Plan {
+//
+// Where the change was cut off and goes on, only redis nodes and Sentinels that have moved
+// are. Nobody knows yet whether the other nodes are well: the change takes the step again,
+// and puts the node back where it is not.
+func (s *Supervisor) withUnwritten(p plan.Plan, of layout, cut bool) plan.Plan {
 	for _, to := range of.host().Processes {
 		is, had := partOf(p, to.Node)
 		wanted, _ := of.part(to.Node)
 		r, err := s.dir.readRecord(to.Node)
+		moved := member(to) && is.process.Address != to.Address
 		switch {
 		case err != nil || r.Plan != digestOf(to, wanted.files):
-		case had && r.Plan != digestOf(is.process, is.files):
+		case had && r.Plan != digestOf(is.process, is.files) && (moved || !cut):
 			p = withNode(p, wanted)
 		case !had && member(to) && s.dir.alive(to.Node):
 			p = withNode(p, wanted)

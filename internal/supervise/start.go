@@ -102,6 +102,10 @@ func (s *Supervisor) startNode(ctx context.Context, name string, seen *facts) er
 	if n.keepDown { // stopped or paused by its operator, under a supervisor before
 		return nil
 	}
+	// One that a change was moving when that was cut off: the change goes on with it.
+	if at := s.dir.running(name); s.wanted != nil && n.outdated && at != "" && at != n.spec().Address {
+		return nil
+	}
 	action := ActStart
 	if n.outdated && s.wanted == nil {
 		action = ActRestart

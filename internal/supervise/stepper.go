@@ -87,6 +87,9 @@ func (x *stepper) restart(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := x.spare(ctx); err != nil {
+		return err
+	}
 	x.touched = true
 	if err := s.putNode(x.to); err != nil {
 		return err
@@ -101,6 +104,24 @@ func (x *stepper) restart(ctx context.Context) error {
 		return err
 	}
 	return s.met(ctx)
+}
+
+// spare reports that a node of an application cannot be spared: it has others, and no
+// other one serves. One that has just come is waited for.
+func (x *stepper) spare(ctx context.Context) error {
+	s, name, app := x.sup, x.step.Node, x.to.process.App
+	if x.to.process.Kind != plan.Web || len(s.nodesOf(app)) < 2 {
+		return nil
+	}
+	relieved := func(context.Context) bool {
+		now, _ := s.current()
+		drained := now.overrides.Drained
+		return s.serving(app, with(drained, map[string]bool{name: true})) > 0 || s.serving(app, drained) == 0
+	}
+	if within(ctx, s.rotationLimit()+rotationTimeout, 20*time.Millisecond, relieved) {
+		return nil
+	}
+	return fmt.Errorf("no other node of %s serves: its clients would get 503 meanwhile; have another one serve first ('holdfast status' shows why they do not), or set rollout.surge", app)
 }
 
 // bringUp waits until a node is up, in rotation, and was well for a while.
