@@ -111,7 +111,8 @@ func restore(ctx context.Context, g *globals, file string, key backup.Key, yes b
 	var done supervise.Restored
 	if runs {
 		fmt.Fprintln(g.stderr, "Restoring it. Redis and the Sentinels stop for it; requests wait.")
-		staged = false // from here on it is the supervisor's
+		staged = false // from here on it is the supervisor's, and so is the lock
+		unlock()
 		done, err = client.Restore(ctx)
 	} else {
 		done, err = supervise.Restore(c)

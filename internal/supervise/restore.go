@@ -3,6 +3,8 @@ package supervise
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +22,7 @@ import (
 	"holdfast/internal/backup"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
+	"holdfast/internal/quote"
 )
 
 // A restore puts the data of a backup into the place of what the stack has. It has
@@ -36,9 +39,12 @@ import (
 // data of all others is moved away, or one of them could be promoted with it. They get a
 // copy from the master.
 
+// What is decided lies in another directory than what is staged: the next restore, or the
+// end of the one that staged it, does not touch it.
 const (
 	restoreFile   = "restore.json"
 	restoreDir    = "restore"
+	decidedDir    = "restore-decided"
 	beforeRestore = "before-restore-"
 )
 
@@ -56,6 +62,8 @@ type decidedRestore struct {
 	Node string `json:"node"`
 	// Aside is the directory, in the state directory, for the data that was there.
 	Aside string `json:"aside"`
+	// Placed is true when the data is that node's.
+	Placed bool `json:"placed,omitempty"`
 }
 
 // Restored says how a restore went.
@@ -88,11 +96,12 @@ func (c RestoreConfig) LockRestore(ctx context.Context) (unlock func(), err erro
 }
 
 // StageRestore verifies a backup, by loading it too, and makes its data ready. What is
-// wrong with it is found here, before anything is changed.
+// wrong with it is found here, before anything is changed. The caller has the lock
+// (LockRestore).
 func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 	d := dir(c.StateDir)
-	if _, err := os.Stat(d.path(restoreFile)); err == nil {
-		return Staged{}, refused("another restore was decided and is not carried out yet; see 'holdfast status', and 'holdfast up' carries it out where no supervisor runs")
+	if err := d.noneDecided(); err != nil {
+		return Staged{}, err
 	}
 	if _, err := c.File.Seek(0, io.SeekStart); err != nil {
 		return Staged{}, err
@@ -129,6 +138,19 @@ func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 	return s, d.stage(dump, s)
 }
 
+// noneDecided reports that a restore was decided, and is not carried out yet: its data
+// must not be touched.
+func (d dir) noneDecided() error {
+	_, err := os.Stat(d.path(restoreFile))
+	switch {
+	case err == nil:
+		return refused("a restore was decided and is not carried out yet; see 'holdfast status', and 'holdfast up' carries it out where no supervisor runs")
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("look for a restore that was decided: %w", err)
+	}
+	return nil
+}
+
 func (d dir) freeDisk() (uint64, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(string(d), &fs); err != nil {
@@ -137,8 +159,10 @@ func (d dir) freeDisk() (uint64, error) {
 	return fs.Bavail * uint64(fs.Bsize), nil
 }
 
-// stagedData is the directory that becomes a redis node's data.
-func (d dir) stagedData() string { return d.path(restoreDir, "data") }
+// stagedData is the directory that becomes a redis node's data, and decidedData the same
+// once that is decided.
+func (d dir) stagedData() string  { return d.path(restoreDir, "data") }
+func (d dir) decidedData() string { return d.path(decidedDir, "data") }
 
 // Names in a node's data directory, as Redis makes them itself.
 const (
@@ -148,8 +172,10 @@ const (
 
 // stage writes the data as Redis loads it, and syncs it.
 func (d dir) stage(dump io.Reader, s Staged) (err error) {
-	if err := os.RemoveAll(d.path(restoreDir)); err != nil {
-		return err
+	for _, left := range []string{restoreDir, decidedDir} { // see decideRestore
+		if err := os.RemoveAll(d.path(left)); err != nil {
+			return err
+		}
 	}
 	defer func() {
 		if err != nil {
@@ -185,31 +211,49 @@ func (d dir) stage(dump io.Reader, s Staged) (err error) {
 }
 
 // Unstage removes what StageRestore made ready, unless it was decided for.
-func Unstage(stateDir string) {
-	d := dir(stateDir)
-	if _, err := os.Stat(d.path(restoreFile)); errors.Is(err, fs.ErrNotExist) {
-		os.RemoveAll(d.path(restoreDir))
-	}
-}
+func Unstage(stateDir string) { os.RemoveAll(dir(stateDir).path(restoreDir)) }
 
 // decideRestore writes down that what is staged becomes the stack's data, that of a node.
 func (d dir) decideRestore(node string) (decidedRestore, error) {
 	r := decidedRestore{Node: node, Aside: beforeRestore + time.Now().UTC().Format("20060102-150405.000")}
+	if err := d.noneDecided(); err != nil {
+		return r, err
+	}
 	if err := d.readJSON(filepath.Join(restoreDir, "staged.json"), &r.Staged); err != nil {
 		return r, err
 	}
 	if _, err := os.Stat(d.stagedData()); err != nil || r.Manifest.Format == "" {
 		return r, refused("no backup is ready to be restored; 'holdfast restore FILE' makes one ready")
 	}
+	// One that a loss of power has left was not decided: it has no restore.json.
+	if err := os.RemoveAll(d.path(decidedDir)); err != nil {
+		return r, err
+	}
+	if err := os.Rename(d.path(restoreDir), d.path(decidedDir)); err != nil {
+		return r, err
+	}
+	if err := backup.SyncDir(string(d)); err != nil {
+		return r, err
+	}
 	return r, d.writeJSON(restoreFile, r)
 }
 
 // placeRestored moves the data of all redis nodes aside, and the new data to its node.
 // No redis node runs. It may be called again after a loss of power at any step: the
-// staged data is the last to be moved, so what is there while it exists is old.
+// decided data is the last to be moved, so what is there while it exists is old.
 func (d dir) placeRestored(r decidedRestore) error {
-	if _, err := os.Stat(d.stagedData()); errors.Is(err, fs.ErrNotExist) {
-		return nil // it has been placed
+	if r.Placed {
+		return nil
+	}
+	if _, err := os.Stat(d.decidedData()); errors.Is(err, fs.ErrNotExist) {
+		// Power was lost between its move and what is written of it, or somebody has
+		// removed it.
+		if err := d.isRestoredData(r); err != nil {
+			return err
+		}
+		return d.notePlaced(r)
+	} else if err != nil {
+		return err
 	}
 	paths, _ := filepath.Glob(d.path("nodes", "redis-*", "data"))
 	for _, path := range paths {
@@ -217,7 +261,11 @@ func (d dir) placeRestored(r decidedRestore) error {
 		if !isRedis(node) {
 			continue
 		}
-		if d.empty(node) { // as a start makes it
+		empty, err := withoutFiles(path)
+		if err != nil {
+			return err
+		}
+		if empty { // as a start makes it
 			if err := os.RemoveAll(path); err != nil {
 				return err
 			}
@@ -237,10 +285,55 @@ func (d dir) placeRestored(r decidedRestore) error {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return err
 	}
-	if err := backup.Replace(d.stagedData(), filepath.Join(home, "data")); err != nil {
+	if err := backup.Replace(d.decidedData(), filepath.Join(home, "data")); err != nil {
 		return fmt.Errorf("put the new data into its place: %w", err)
 	}
-	return errors.Join(backup.SyncDir(d.path("nodes")), backup.SyncDir(string(d)))
+	if err := errors.Join(backup.SyncDir(d.path("nodes")), backup.SyncDir(string(d))); err != nil {
+		return err
+	}
+	return d.notePlaced(r)
+}
+
+// notePlaced writes down that the new data is its node's.
+func (d dir) notePlaced(r decidedRestore) error {
+	r.Placed = true
+	return d.writeJSON(restoreFile, r)
+}
+
+// isRestoredData returns an error unless a node has the data that was decided for, as it
+// was put there.
+func (d dir) isRestoredData(r decidedRestore) error {
+	gone := fmt.Errorf("the data of the backup %s is neither in %s nor that of %s; remove %s, and 'holdfast up' starts with the data that is there (what was moved away is in %s); then 'holdfast restore' again",
+		quote.Shell(r.File), quote.Shell(d.path(decidedDir)), r.Node, quote.Shell(d.path(restoreFile)), quote.Shell(d.path(r.Aside)))
+	f, err := os.Open(d.path("nodes", r.Node, "data", "appendonlydir", aofBase))
+	if errors.Is(err, fs.ErrNotExist) {
+		return gone
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return err
+	}
+	if hex.EncodeToString(h.Sum(nil)) != r.Manifest.Dump.SHA256 {
+		return gone
+	}
+	return nil
+}
+
+// withoutFiles reports whether a directory has nothing but directories in it.
+func withoutFiles(path string) (bool, error) {
+	empty := true
+	err := filepath.WalkDir(path, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			empty = false
+			return fs.SkipAll
+		}
+		return err
+	})
+	return empty, err
 }
 
 // aside is the directory of the old data; empty: there was none.
@@ -256,7 +349,7 @@ func (d dir) endRestore() error {
 	if err := os.Remove(d.path(restoreFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return errors.Join(os.RemoveAll(d.path(restoreDir)), backup.SyncDir(string(d)))
+	return errors.Join(os.RemoveAll(d.path(decidedDir)), backup.SyncDir(string(d)))
 }
 
 // restored notes that a node with restored data is the master. Its epoch is

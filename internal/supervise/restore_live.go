@@ -19,9 +19,15 @@ const loadLimit = 30 * time.Minute
 // every write that it has taken is acknowledged; web nodes hold their requests
 // meanwhile, or tell their clients to come again. It goes on
 // whatever becomes of ctx, and once it is decided the next supervisor carries it through
-// if this one ends. What was staged is gone when it returns.
+// if this one ends. It keeps backups and other restores out, and what was staged is gone
+// when it returns.
 func (s *Supervisor) Restore(ctx context.Context) (Restored, error) {
 	ctx = context.WithoutCancel(ctx)
+	unlock, err := s.dir.lockBackup(ctx)
+	if err != nil {
+		return Restored{}, err // what is staged may be another restore's by now
+	}
+	defer unlock()
 	defer Unstage(string(s.dir)) // where it was refused
 	if s.stopping.Load() {
 		return Restored{}, errStopping

@@ -1,10 +1,13 @@
 package supervise
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,7 +65,7 @@ func (d dir) stageText(text string) error {
 	return errors.Join(
 		os.WriteFile(filepath.Join(aof, "appendonly.aof.manifest"), []byte("file "+aofBase+" seq 1 type b\n"), 0o600),
 		os.WriteFile(filepath.Join(aof, aofBase), []byte(text), 0o600),
-		d.writeJSON(filepath.Join(restoreDir, "staged.json"), Staged{File: "/x.tar", Manifest: backup.Manifest{Format: backup.Format}}),
+		d.writeJSON(filepath.Join(restoreDir, "staged.json"), Staged{File: "/x.tar", Manifest: backup.Manifest{Format: backup.Format, Dump: backup.Contents{SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(text)))}}}),
 	)
 }
 
@@ -96,7 +99,7 @@ func (d dir) isRestored(t *testing.T, node string) {
 	if r, err := d.readRecord("redis-2"); err != nil || r.Want != wantUp {
 		t.Errorf("redis-2 is wanted %q, %v", r.Want, err)
 	}
-	for _, name := range []string{restoreFile, restoreDir} {
+	for _, name := range []string{restoreFile, restoreDir, decidedDir} {
 		if _, err := os.Stat(d.path(name)); err == nil {
 			t.Errorf("%s is left", name)
 		}
@@ -121,8 +124,21 @@ func TestARestoreThatWasDecidedIsCarriedThroughFromEveryStep(t *testing.T) {
 			k.restored(r.Node, d.sentinelFiles())
 			return errors.Join(err, d.placeRestored(r), d.writeJSON(keptFile, k))
 		},
-		"the staging directory is gone": func(d dir, r decidedRestore) error {
-			return errors.Join(d.placeRestored(r), os.RemoveAll(d.path(restoreDir)))
+		"the directory of what was decided is gone": func(d dir, r decidedRestore) error {
+			return errors.Join(d.placeRestored(r), os.RemoveAll(d.path(decidedDir)))
+		},
+		"it is not noted where the new data is": func(d dir, r decidedRestore) error {
+			return errors.Join(d.placeRestored(r), d.writeJSON(restoreFile, r))
+		},
+		"another restore was made ready": func(d dir, _ decidedRestore) error {
+			if _, err := StageRestore(t.Context(), RestoreConfig{BackupConfig: BackupConfig{StateDir: string(d)}}); !errors.As(err, new(*RefusedError)) {
+				return fmt.Errorf("a restore beside one that is decided: %v", err)
+			}
+			if _, err := d.decideRestore("redis-1"); !errors.As(err, new(*RefusedError)) {
+				return fmt.Errorf("it is decided a second time: %v", err)
+			}
+			Unstage(string(d))
+			return nil
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,6 +160,52 @@ func TestARestoreThatWasDecidedIsCarriedThroughFromEveryStep(t *testing.T) {
 			}
 			d.isRestored(t, "redis-2")
 		})
+	}
+}
+
+// Redis would start with no data, and with all that was there moved away.
+func TestDataThatIsGoneIsNotTakenForRestored(t *testing.T) {
+	t.Parallel()
+	log := slog.New(slog.DiscardHandler)
+	for name, spoil := range map[string]func(d dir, r decidedRestore) error{
+		"nothing is there": func(d dir, _ decidedRestore) error { return os.RemoveAll(d.path("nodes", "redis-2", "data")) },
+		"the former is":    func(dir, decidedRestore) error { return nil },
+		"something else is": func(d dir, _ decidedRestore) error {
+			return d.writeFile("nodes/redis-2/data/appendonlydir/"+aofBase, 0o600, []byte("other"))
+		},
+	} {
+		d := stackToRestore(t)
+		r, err := d.decideRestore("redis-2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.RemoveAll(d.path(decidedDir)), spoil(d, r)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := d.resumeRestore(log); err == nil || !strings.Contains(err.Error(), "/x.tar") || !strings.Contains(err.Error(), restoreFile) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+func TestARestoreKeepsWhatRedisDoesNotLoad(t *testing.T) {
+	t.Parallel()
+	d := stackToRestore(t)
+	if err := d.writeFile("nodes/redis-3/data/dump.rdb", 0o600, []byte("old 3")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.decideRestore("redis-2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.resumeRestore(slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	d.isRestored(t, "redis-2")
+	paths, _ := filepath.Glob(d.path(beforeRestore+"*", "redis-3", "data", "dump.rdb"))
+	if len(paths) != 1 {
+		t.Errorf("the dump of redis-3 is at %v", paths)
 	}
 }
 
