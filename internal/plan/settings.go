@@ -110,6 +110,21 @@ func userChanges(old, now string) (changed []UserRights, gone []string) {
 	return changed, gone
 }
 
+// KeepUsers is an ACL file with the users that another one has besides, as they are there.
+func KeepUsers(now, old string) string {
+	is := users(now)
+	for line := range strings.Lines(old) {
+		words := strings.Fields(line)
+		if len(words) < 3 || words[0] != "user" {
+			continue
+		}
+		if _, there := is[words[1]]; !there {
+			now = strings.TrimSuffix(now, "\n") + "\n" + strings.TrimSuffix(line, "\n")
+		}
+	}
+	return now
+}
+
 // users are the rules of an ACL file by user.
 func users(content string) map[string]string {
 	all := map[string]string{}

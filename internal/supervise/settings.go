@@ -3,10 +3,15 @@ package supervise
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"holdfast/internal/plan"
 )
+
+// usersFile is the name of a node's ACL file.
+const usersFile = "users.acl"
 
 // settingLimit is how long one Redis or Sentinel may take for its settings.
 const settingLimit = 5 * time.Second
@@ -16,7 +21,11 @@ const settingLimit = 5 * time.Second
 func (x *stepper) set(ctx context.Context, settings *plan.Settings) error {
 	s, name := x.sup, x.step.Node
 	x.touched = true
-	if err := s.putNode(x.to); err != nil {
+	to := x.to
+	if !x.step.Late {
+		to = withFormerUsers(x.to, x.from)
+	}
+	if err := s.putNode(to); err != nil {
 		return err
 	}
 	if st, _ := s.board.snapshot().Node(name); st.PID != 0 {
@@ -30,6 +39,23 @@ func (x *stepper) set(ctx context.Context, settings *plan.Settings) error {
 	}
 	s.paceOf(name).forget() // how often it pings follows from how long a master may be silent
 	return s.send(ctx, name, command{action: actTake, spec: &x.to.process})
+}
+
+// withFormerUsers is a node whose file of users has those of a former one, too. They go
+// with the late part of a Set: a change that is stopped before it leaves programs that
+// need them, and the next change finds that part still to be done.
+func withFormerUsers(to, from part) part {
+	former := map[string]string{}
+	for _, f := range from.files {
+		former[f.Path] = f.Content
+	}
+	to.files = slices.Clone(to.files)
+	for i, f := range to.files {
+		if filepath.Base(f.Path) == usersFile {
+			to.files[i].Content = plan.KeepUsers(f.Content, former[f.Path])
+		}
+	}
+	return to
 }
 
 // give sends the settings.
@@ -77,6 +103,10 @@ func (x *stepper) unset(ctx context.Context) error {
 		}
 		back := *x
 		back.to, back.from, back.step.Late = x.from, x.to, false
+		if err := back.set(ctx, c.Settings); err != nil || len(c.Settings.Gone) == 0 {
+			return err
+		}
+		back.step.Late = true
 		return back.set(ctx, c.Settings)
 	}
 	return nil
