@@ -348,14 +348,13 @@ func (a *applied) survives(t *testing.T) {
 func (a *applied) asks(t *testing.T) {
 	before := a.pids()
 	a.set("env", "WORD: four", "settle", "1s")
-	no := a.startOnTerminal("apply")
-	a.await("the question", 20*time.Second, func() bool { return strings.Contains(no.shows(), "Go on? [y/N]") })
-	if got := anew(before, a.pids()); got != "" {
-		t.Errorf("other processes before the answer: %q", got)
-	}
-	fmt.Fprint(no.keys, "\n")
-	if said, code := no.end(t); code != 1 || !strings.Contains(said, "nothing was changed") || anew(before, a.pids()) != "" {
-		t.Errorf("without a yes: exit code %d, %q", code, said)
+	for what, keys := range map[string]string{"no answer": "\n", "Ctrl-C": "\x03"} {
+		no := a.startOnTerminal("apply")
+		a.await("the question", 20*time.Second, func() bool { return strings.Contains(no.shows(), "Go on? [y/N]") })
+		fmt.Fprint(no.keys, keys)
+		if said, code := no.end(t); code != 1 || !strings.Contains(said, "nothing was changed") || anew(before, a.pids()) != "" {
+			t.Errorf("%s: exit code %d, %q", what, code, said)
+		}
 	}
 
 	yes := a.startOnTerminal("apply")

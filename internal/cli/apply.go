@@ -1,19 +1,16 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"holdfast/internal/control"
 	"holdfast/internal/plan"
@@ -62,7 +59,10 @@ func addChangeFlags(c *cobra.Command, show, yes *bool) {
 // change shows what a request would do, asks, and has it done.
 func change(ctx context.Context, g *globals, stackName string, client *control.Client, req supervise.Request, flags changeFlags, stdout, stderr io.Writer) error {
 	p, err := client.Preview(ctx, req)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return errNothingChanged
+	case err != nil:
 		return changeError(stackName, err)
 	}
 	shown := stdout
@@ -82,7 +82,7 @@ func change(ctx context.Context, g *globals, stackName string, client *control.C
 	case flags.plan || p.Empty():
 		return nil
 	case !p.Additions() && !flags.yes:
-		if err := confirmChange(g, stderr); err != nil {
+		if err := ask(ctx, g, "Go on?", "nodes would be stopped or started anew, and nobody can be asked: give --yes"); err != nil {
 			return err
 		}
 	}
@@ -115,21 +115,6 @@ func changeError(stackName string, err error) error {
 		return usageError{err}
 	}
 	return nodeError(stackName, err)
-}
-
-// confirmChange asks on a terminal, and refuses where there is none.
-func confirmChange(g *globals, w io.Writer) error {
-	in, ok := g.stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return usagef("nodes would be stopped or started anew, and nobody can be asked: give --yes")
-	}
-	fmt.Fprint(w, "Go on? [y/N] ")
-	line, _ := bufio.NewReader(in).ReadString('\n')
-	switch strings.ToLower(strings.TrimSpace(line)) {
-	case "y", "yes":
-		return nil
-	}
-	return errors.New("nothing was changed")
 }
 
 // printChangePlan shows what a change would do, node by node.

@@ -1,14 +1,12 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -75,7 +73,7 @@ func restore(ctx context.Context, g *globals, file string, key backup.Key, yes b
 	if err != nil && !errors.Is(err, control.ErrNoSupervisor) {
 		return err
 	}
-	if err := confirm(g, file, m, s.Name, supervise.Kept(state), runs, yes); err != nil {
+	if err := confirm(ctx, g, file, m, s.Name, supervise.Kept(state), runs, yes); err != nil {
 		return err
 	}
 
@@ -132,7 +130,7 @@ func restore(ctx context.Context, g *globals, file string, key backup.Key, yes b
 
 // confirm says what is lost, and asks where there is somebody to ask. A stack without
 // data loses none.
-func confirm(g *globals, file string, m backup.Manifest, stackName string, kept, runs, yes bool) error {
+func confirm(ctx context.Context, g *globals, file string, m backup.Manifest, stackName string, kept, runs, yes bool) error {
 	fmt.Fprintf(g.stderr, "%s:\n%s", quote.Text(file), aboutBackup(m))
 	if m.Stack != stackName {
 		fmt.Fprintf(g.stderr, "It is of the stack %s, and this one is %s.\n", quote.Text(m.Stack), stackName)
@@ -145,16 +143,7 @@ func confirm(g *globals, file string, m backup.Manifest, stackName string, kept,
 		state = "runs"
 	}
 	fmt.Fprintf(g.stderr, "The stack %s %s. What was written since the backup is lost to it; the data of now is kept aside.\n", stackName, state)
-	if in, ok := g.stdin.(*os.File); !ok || !terminal(in) {
-		return usagef("the stack has data already: --yes replaces it")
-	}
-	fmt.Fprint(g.stderr, "Replace the data? [y/N] ")
-	answer, _ := bufio.NewReader(g.stdin).ReadString('\n')
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
-	}
-	return errors.New("nothing was changed")
+	return ask(ctx, g, "Replace the data?", "the stack has data already: --yes replaces it")
 }
 
 func restoredText(done supervise.Restored, runs bool) string {
