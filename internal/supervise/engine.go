@@ -311,8 +311,11 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 // beginChange checks a request and writes it down. waits is true where a rollout
 // waits that the request is to go on with, or to take back.
 func (s *Supervisor) beginChange(ctx context.Context, req Request, waits bool) (*changeRun, error) {
+	var held changeRecord // is taken back, unless the request is refused
 	if req.Rollout != nil && (waits || req.Rollout.Continue) {
-		if c, err := s.settleHeld(*req.Rollout, waits); c != nil || err != nil {
+		var c *changeRun
+		var err error
+		if c, held, err = s.settleHeld(*req.Rollout, waits); c != nil || err != nil {
 			return c, err
 		}
 		req.Rollout = nil // what is taken back becomes what is declared
@@ -331,7 +334,7 @@ func (s *Supervisor) beginChange(ctx context.Context, req Request, waits bool) (
 		return nil, refused("%s", strings.Join(preview.Refused, "\n"))
 	}
 	r := changeRecord{
-		ID: s.dir.newestChange(preview.Generation) + 1, Kind: req.Kind, Began: time.Now(),
+		ID: max(s.dir.newestChange(preview.Generation), held.ID) + 1, Kind: req.Kind, Began: time.Now(),
 		Stack: string(final.file.Show()), BaseDir: final.baseDir, Overrides: final.overrides, Force: req.Force,
 	}
 	if req.Rollout != nil {
@@ -342,6 +345,12 @@ func (s *Supervisor) beginChange(ctx context.Context, req Request, waits bool) (
 	}
 	if err := s.dir.writeChange(r); err != nil {
 		return nil, err
+	}
+	if held.ID != 0 { // from here on nothing waits
+		held.Result = &Result{ID: held.ID, Kind: held.Kind, Began: held.Began, Ended: time.Now(), Why: "it was taken back while it waited"}
+		if err := s.dir.keepChange(held); err != nil {
+			s.log.Error("cannot write down that a rollout was taken back", "error", err)
+		}
 	}
 	return &changeRun{sup: s, record: r, final: final, of: len(preview.Steps)}, nil
 }

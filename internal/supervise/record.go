@@ -47,9 +47,13 @@ const (
 
 func (d dir) writeChange(r changeRecord) error { return d.writeJSON(changeFile, r) }
 
-// readChange reads the change that was under way; false: none was.
+// readChange reads the change that was under way; false: none was. One that has ended,
+// and could not be removed, was not.
 func (d dir) readChange() (r changeRecord, there bool, err error) {
 	err = d.readJSON(changeFile, &r)
+	if r.ID != 0 && d.hasEnded(r) {
+		return changeRecord{}, false, nil
+	}
 	if err != nil && !errors.As(err, new(*fs.PathError)) {
 		err = fmt.Errorf("%w. Move it away: the change that it speaks of is then given up, and 'holdfast apply' begins another", err)
 	}
@@ -66,12 +70,27 @@ func UnfinishedChange(stateDir string) *ChangeStatus {
 	return &ChangeStatus{ID: r.ID, Kind: r.Kind, Began: r.Began}
 }
 
+// hasEnded reports whether a change is kept with its result.
+func (d dir) hasEnded(r changeRecord) bool {
+	var kept changeRecord
+	err := d.readJSON(keptAs(r.ID), &kept)
+	return err == nil && kept.ID == r.ID && kept.Began.Equal(r.Began) && kept.Result != nil
+}
+
+// keptAs is the file of a change that has ended.
+func keptAs(id int) string { return filepath.Join(changesDir, fmt.Sprintf("%06d.json", id)) }
+
+// keepChange keeps a change that has ended.
+func (d dir) keepChange(r changeRecord) error {
+	if err := os.MkdirAll(d.path(changesDir), 0o700); err != nil {
+		return err
+	}
+	return d.writeJSON(keptAs(r.ID), r)
+}
+
 // archive keeps a change that has ended, and forgets the oldest ones.
 func (d dir) archive(r changeRecord) error {
-	err := os.MkdirAll(d.path(changesDir), 0o700)
-	if err == nil {
-		err = d.writeJSON(filepath.Join(changesDir, fmt.Sprintf("%06d.json", r.ID)), r)
-	}
+	err := d.keepChange(r)
 	// Also where the disk is full: the next supervisor would go on with it.
 	if gone := os.Remove(d.path(changeFile)); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
 		err = errors.Join(err, gone)
@@ -202,7 +221,9 @@ func (s *Supervisor) resume(r changeRecord) error {
 		_, err = s.changing.begin(r.Kind, "")
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("the change that was under way (%s) cannot go on: %w", r.Kind, err), s.dir.archive(r))
+		err = fmt.Errorf("the change that was under way (%s) cannot go on: %w", r.Kind, err)
+		r.Result = &Result{ID: r.ID, Kind: r.Kind, Began: r.Began, Ended: time.Now(), Why: err.Error()}
+		return errors.Join(err, s.dir.archive(r))
 	}
 	var result Result
 	c := &changeRun{sup: s, record: r, final: final, tell: func(Event) {}}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
@@ -85,26 +84,25 @@ func (e *UnknownAppError) Error() string {
 	return fmt.Sprintf("no application is called %q; the applications are %s", e.App, join(e.Apps))
 }
 
-// settleHeld decides about the rollout that waits: it goes on with it, or forgets it,
-// so that the request can take back what it has done. It returns no change then.
-func (s *Supervisor) settleHeld(r Rollout, waits bool) (*changeRun, error) {
+// settleHeld decides about the rollout that waits. It goes on with it, or returns what
+// the request is to take back: then it waits still, until that has begun.
+func (s *Supervisor) settleHeld(r Rollout, waits bool) (*changeRun, changeRecord, error) {
 	record, _, err := s.dir.readChange()
 	if err != nil {
-		return nil, err
+		return nil, record, err
 	}
 	if !waits || !record.Held {
-		return nil, refused("no rollout of %s waits: 'holdfast rollout %s' begins one", r.App, r.App)
+		return nil, record, refused("no rollout of %s waits: 'holdfast rollout %s' begins one", r.App, r.App)
 	}
-	if r.Continue {
-		final, err := s.layoutOf(record)
-		if err != nil {
-			return nil, err
-		}
-		record.Held, record.Only = false, 0
-		return &changeRun{sup: s, record: record, final: final}, s.dir.writeChange(record)
+	if !r.Continue {
+		return nil, record, nil
 	}
-	record.Result = &Result{ID: record.ID, Kind: record.Kind, Began: record.Began, Ended: time.Now(), Why: "it was taken back while it waited"}
-	return nil, s.dir.archive(record)
+	final, err := s.layoutOf(record)
+	if err != nil {
+		return nil, record, err
+	}
+	record.Held, record.Only = false, 0
+	return &changeRun{sup: s, record: record, final: final}, record, s.dir.writeChange(record)
 }
 
 // heldOnDisk is the rollout that waits, as it is written down; nil: none does.
@@ -138,19 +136,16 @@ func (s *Supervisor) nodesOf(app string) (names []string) {
 	return names
 }
 
-// hold writes down that the rollout waits.
-func (c *changeRun) hold(r Result) Result {
-	s := c.sup
-	c.record.Held, r.Held = true, true
-	if err := s.dir.writeChange(c.record); err != nil {
-		// The next supervisor would go on without waiting.
-		s.log.Error("cannot write down that the rollout waits", "error", err)
+// hold writes down that the rollout waits. One of which that cannot be is stopped: the
+// next supervisor would go on without waiting.
+func (c *changeRun) hold() error {
+	c.record.Held = true
+	if err := errors.Join(c.sup.saveRunning(), c.sup.dir.writeChange(c.record)); err != nil {
+		c.record.Held = false
+		return fmt.Errorf("that the rollout waits cannot be written down: %w", err)
 	}
-	if err := s.saveRunning(); err != nil {
-		s.log.Error("cannot write down what runs", "error", err)
-	}
-	s.log.Info("the rollout waits", "app", c.record.App, "nodes", c.renewed)
-	return r
+	c.sup.log.Info("the rollout waits", "app", c.record.App, "nodes", c.renewed)
+	return nil
 }
 
 // heldStatus is what has the place of the one change after this one; nil: nothing.

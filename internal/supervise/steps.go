@@ -72,7 +72,12 @@ func (c *changeRun) run(ctx context.Context) Result {
 		return r
 	}
 	if errors.Is(err, errHeld) {
-		return c.hold(r)
+		if err := c.hold(); err != nil {
+			r.Why = err.Error()
+		} else {
+			r.Held = true
+			return r
+		}
 	}
 	s.changing.keep(r)
 	c.record.Result = &r
@@ -110,6 +115,7 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 				err = errors.Join(err, c.cleanUp(ctx, now))
 				s.setStack(now.stack())
 				s.setDrained(now.overrides.Drained)
+				err = errors.Join(err, s.saveRunning())
 			}
 			return err
 		}
