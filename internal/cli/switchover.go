@@ -29,6 +29,9 @@ Sentinels do not agree, or when a failover is under way. 'holdfast stop' and
 				return err
 			}
 			done, err := control.NewClient(state).Switchover(cmd.Context(), to)
+			if err != nil && cmd.Context().Err() != nil {
+				return fmt.Errorf("interrupted: a switchover that has begun goes on; see %s", g.command("status"))
+			}
 			if err != nil {
 				return nodeError(s.Name, err)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"holdfast/internal/control"
@@ -15,8 +16,14 @@ import (
 // switches is a stack whose redis nodes are redis-1, the master, and redis-2.
 type switches struct{ control.Stack }
 
-func (switches) Switchover(_ context.Context, to string) (supervise.Switched, error) {
+func (switches) Switchover(ctx context.Context, to string) (supervise.Switched, error) {
 	switch to {
+	case "redis-3": // until Ctrl-C
+		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+			return supervise.Switched{}, err
+		}
+		<-ctx.Done()
+		return supervise.Switched{}, ctx.Err()
 	case "", "redis-2":
 		return supervise.Switched{From: "redis-1", To: "redis-2", Waited: 200}, nil
 	case "redis-1":
@@ -65,6 +72,7 @@ func TestSwitchoverSaysHowItWentAndWhoIsToBlame(t *testing.T) {
 		{"--to web-1", 2, `no redis node is called "web-1"`},
 		{"--to a/b?c&d", 2, `no redis node is called "a/b?c&d"`},
 		{"--to redis-1 --json", 1, "redis-1 is the master already"},
+		{"--to redis-3", 1, "interrupted: a switchover that has begun goes on; see"},
 		{"redis-2", 2, "redis-2"},
 		{"--too redis-2", 2, "--too"},
 		{"--to", 2, "--to"},

@@ -145,6 +145,10 @@ func (s *Supervisor) MayLeave() error {
 	if now, _ := s.changing.status(); now != nil && now.Held == "" {
 		return &BusyError{*now}
 	}
+	if !s.awaitSwitching(s.ctx) {
+		return refused("a switchover is under way: try again when it is done")
+	}
+	s.switching.Unlock() // one that begins now is ended and put back by Close
 	return nil
 }
 

@@ -22,7 +22,10 @@ const loadLimit = 30 * time.Minute
 // if this one ends. It keeps backups and other restores out, and what was staged is gone
 // when it returns.
 func (s *Supervisor) Restore(ctx context.Context) (Restored, error) {
-	ctx = context.WithoutCancel(ctx)
+	return asTask(s, func() (Restored, error) { return s.restore(context.WithoutCancel(ctx)) })
+}
+
+func (s *Supervisor) restore(ctx context.Context) (Restored, error) {
 	unlock, err := s.dir.lockBackup(ctx)
 	if err != nil {
 		return Restored{}, err // what is staged may be another restore's by now
@@ -42,8 +45,7 @@ func (s *Supervisor) Restore(ctx context.Context) (Restored, error) {
 		return Restored{}, refused("%v", err)
 	}
 	defer s.changing.end(nil)
-	free := func(context.Context) bool { return s.switching.TryLock() }
-	if !within(ctx, 2*time.Second, 20*time.Millisecond, free) {
+	if !s.awaitSwitching(ctx) {
 		return Restored{}, refused("a switchover is under way")
 	}
 	defer s.switching.Unlock()

@@ -64,7 +64,33 @@ func refused(format string, args ...any) error { return &RefusedError{fmt.Sprint
 // with the most data, and returns when every node and Sentinel knows. Its error is
 // a RefusedError when it did not begin. It may take some seconds, in which writes
 // wait for a fraction of one.
-func (s *Supervisor) Switchover(ctx context.Context, to string) (_ Switched, err error) {
+func (s *Supervisor) Switchover(ctx context.Context, to string) (Switched, error) {
+	return asTask(s, func() (Switched, error) { return s.switchOver(ctx, to) })
+}
+
+// asTask does what Close waits for: the supervisor leaves nothing half done to another
+// program that takes its place.
+func asTask[T any](s *Supervisor, do func() (T, error)) (done T, err error) {
+	ended := make(chan struct{})
+	s.tasks.Go(func() {
+		defer close(ended)
+		done, err = do()
+	})
+	<-ended
+	return done, err
+}
+
+// switchPatience is how long somebody waits who needs that no switchover is under way:
+// others have its place for a moment, too.
+const switchPatience = 2 * time.Second
+
+// awaitSwitching takes the place of a switchover; false: one is under way. The caller
+// unlocks switching.
+func (s *Supervisor) awaitSwitching(ctx context.Context) bool {
+	return within(ctx, switchPatience, 20*time.Millisecond, func(context.Context) bool { return s.switching.TryLock() })
+}
+
+func (s *Supervisor) switchOver(ctx context.Context, to string) (_ Switched, err error) {
 	defer func() { s.tally.switched(err) }()
 	if s.stopping.Load() {
 		return Switched{}, errStopping
@@ -75,9 +101,7 @@ func (s *Supervisor) Switchover(ctx context.Context, to string) (_ Switched, err
 	if to != "" && !slices.Contains(s.nodesOfKind(plan.Redis), to) {
 		return Switched{}, &UnknownNodeError{Node: to, Kind: plan.Redis, Nodes: s.nodesOfKind(plan.Redis)}
 	}
-	// settleRedis has it for a moment, too.
-	free := func(context.Context) bool { return s.switching.TryLock() }
-	if !within(ctx, 2*time.Second, 20*time.Millisecond, free) {
+	if !s.awaitSwitching(ctx) {
 		return Switched{}, refused("another switchover is under way")
 	}
 	defer s.switching.Unlock()

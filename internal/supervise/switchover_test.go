@@ -132,3 +132,43 @@ func TestASwitchoverToNoRedisNodeIsAMistake(t *testing.T) {
 		t.Errorf("without Redis: %v", err)
 	}
 }
+
+// Another version of Holdfast that takes the supervisor's place finds nothing half done.
+func TestNobodyTakesThePlaceOfASupervisorInTheMiddleOfASwitchover(t *testing.T) {
+	t.Parallel()
+	s, _ := oneNode(t, "true")
+	s.board.enter(PhaseRunning)
+	if err := s.MayLeave(); err != nil {
+		t.Errorf("where nothing is under way: %v", err)
+	}
+	s.switching.Lock()
+	if err := s.MayLeave(); err == nil || !strings.Contains(err.Error(), "switchover is under way") {
+		t.Errorf("while a switchover is under way: %v", err)
+	}
+	s.switching.Unlock()
+	if err := s.MayLeave(); err != nil {
+		t.Errorf("after the switchover: %v", err)
+	}
+
+	begun, goOn := make(chan bool), make(chan bool)
+	go func() {
+		_, _ = asTask(s, func() (Switched, error) {
+			close(begun)
+			<-goOn
+			return Switched{}, nil
+		})
+	}()
+	<-begun
+	closed := make(chan bool)
+	go func() {
+		s.tasks.Wait()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+		t.Error("a supervisor ends in the middle of what it does")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(goOn)
+	<-closed
+}
