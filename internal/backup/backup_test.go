@@ -422,13 +422,45 @@ func TestOldBackupsGoAndNothingElse(t *testing.T) {
 	if len(names) != len(others)+2 {
 		t.Errorf("left: %v", names)
 	}
-	f, err := Temp(string(dir), "shop")
+}
+
+func TestOnlyWhatAKilledBackupHasLeftIsRemoved(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	left, err := Temp(dir, "shop")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Close()
-	RemoveParts(string(dir), "shop")
-	if _, err := os.Stat(f.Name()); err == nil {
-		t.Errorf("%s is left", filepath.Base(f.Name()))
+	left.Close() // as a kill does
+	kept := map[string]bool{"shop-20260102-030405.000Z.tar": true, ".shop.x.part": true, ".shop..part": true, ".shop.1.part.tar": true}
+	for name := range kept {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, base := range []string{"shop", "shop-2", "shop.1"} { // under way, and of other stacks
+		f, err := Temp(dir, base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		kept[filepath.Base(f.Name())] = true
+	}
+	other, err := Temp(dir, "shop-3") // of another stack, and for that one to remove
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Close()
+	kept[filepath.Base(other.Name())] = true
+
+	RemoveParts(dir, "shop")
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != len(kept) {
+		t.Errorf("left are %v, %v", entries, err)
+	}
+	for _, e := range entries {
+		if !kept[e.Name()] {
+			t.Errorf("%s is left", e.Name())
+		}
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/internal/quote"
 )
 
@@ -123,18 +125,61 @@ func (d Dir) Remove(_ context.Context, name string) error {
 const partEnd = ".part"
 
 // Temp makes an empty file for a backup that is to be stored as base, for its owner
-// alone, in a directory.
+// alone, in a directory. Until it is closed, RemoveParts leaves it.
 func Temp(dir, base string) (*os.File, error) {
-	return os.CreateTemp(dir, "."+base+".*"+partEnd)
+	for {
+		f, err := os.CreateTemp(dir, "."+base+".*"+partEnd)
+		if err != nil {
+			return nil, err
+		}
+		err = lock(f)
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, fs.ErrNotExist) {
+			return f, nil // also where the file system has no locks: nobody removes it there
+		}
+		// RemoveParts of somebody else was quicker.
+		f.Close()
+		os.Remove(f.Name())
+	}
 }
 
-// RemoveParts removes what killed backups have left of those that begin like one. No
-// other backup may be under way there.
+// RemoveParts removes what killed backups have left of those that are to be stored as
+// base. One that is under way has its file locked.
 func RemoveParts(dir, base string) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "."+base) && strings.HasSuffix(e.Name(), partEnd) && e.Type().IsRegular() {
-			os.Remove(filepath.Join(dir, e.Name()))
+		if !isPart(e.Name(), base) || !e.Type().IsRegular() {
+			continue
 		}
+		f, err := os.OpenFile(filepath.Join(dir, e.Name()), os.O_RDWR|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			continue
+		}
+		if lock(f) == nil {
+			os.Remove(f.Name())
+		}
+		f.Close()
 	}
+}
+
+// isPart reports whether a name is one that Temp gives.
+func isPart(name, base string) bool {
+	rest, begins := strings.CutPrefix(name, "."+base+".")
+	digits, ends := strings.CutSuffix(rest, partEnd)
+	return begins && ends && digits != "" && strings.Trim(digits, "0123456789") == ""
+}
+
+// lock locks a file. Its error wraps fs.ErrNotExist where the file has its name no more.
+func lock(f *os.File) error {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return err
+	}
+	is, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	named, err := os.Lstat(f.Name())
+	if err == nil && !os.SameFile(is, named) {
+		err = fs.ErrNotExist
+	}
+	return err
 }
