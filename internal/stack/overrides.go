@@ -35,11 +35,8 @@ type Program struct {
 // On is the stack with the overrides. Those of applications that it does not have
 // count for nothing.
 func (o Overrides) On(s Stack) Stack {
-	s.Apps = maps.Clone(s.Apps)
+	s = s.WithNodes(o.Nodes)
 	for name, app := range s.Apps {
-		if n := o.Nodes[name]; n > 0 && app.Kind() != Servers {
-			app.Nodes = n
-		}
 		if p, there := o.Programs[name]; there && app.Kind() == Command {
 			app.Command, app.Dir, app.Env = p.Command, p.Dir, p.Env
 		}
@@ -47,6 +44,28 @@ func (o Overrides) On(s Stack) Stack {
 			app.Digest = o.Releases[name]
 		}
 		s.Apps[name] = app
+	}
+	return s
+}
+
+// WithNodes is the stack with other numbers of nodes, by application, and with what
+// follows from them where it followed from them before.
+func (s Stack) WithNodes(nodes map[string]int) Stack {
+	was := s
+	s.Apps = maps.Clone(s.Apps)
+	for name, app := range s.Apps {
+		if n := nodes[name]; n > 0 && app.Kind() != Servers {
+			app.Nodes = n
+			s.Apps[name] = app
+		}
+	}
+	for name, app := range s.Apps {
+		if was.DerivedStreams(name) {
+			kv := *app.KV
+			kv.Limits.Streams = s.kvStreams(kv)
+			app.KV = &kv
+			s.Apps[name] = app
+		}
 	}
 	return s
 }
@@ -59,6 +78,28 @@ func (o Overrides) With(change Overrides) Overrides {
 		Releases: merged(o.Releases, change.Releases, func(digest string) bool { return digest != "" }),
 		Drained:  merged(o.Drained, change.Drained, func(yes bool) bool { return yes }),
 	}
+}
+
+// From is the change that makes these overrides of others.
+func (o Overrides) From(others Overrides) Overrides {
+	return Overrides{
+		Nodes:    backFrom(others.Nodes, o.Nodes),
+		Programs: backFrom(others.Programs, o.Programs),
+		Releases: backFrom(others.Releases, o.Releases),
+		Drained:  backFrom(others.Drained, o.Drained),
+	}
+}
+
+// backFrom is the change that makes want of have: what want does not have is taken back
+// by its zero value.
+func backFrom[V any](have, want map[string]V) map[string]V {
+	all := map[string]V{}
+	for name := range have {
+		var none V
+		all[name] = none
+	}
+	maps.Copy(all, want)
+	return all
 }
 
 func merged[V any](old, change map[string]V, holds func(V) bool) map[string]V {

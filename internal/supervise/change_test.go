@@ -96,6 +96,40 @@ func TestAChangeFinishesTheForgetting(t *testing.T) {
 	}
 }
 
+// How many streams a web node has follows from how many nodes there are: it is no reason
+// to start the others anew.
+func TestMoreNodesLeaveTheOthersAsTheyAre(t *testing.T) {
+	for _, c := range []struct {
+		what, text string
+		was, is    map[string]int // numbers of nodes that were said at run time
+		force      []string
+		want       string
+	}{
+		{"more", "balancers: 1\n", nil, map[string]int{"web": 3}, nil, "start web-3, reload balancer-1"},
+		{"fewer", "balancers: 1\n", map[string]int{"web": 3}, nil, nil, "stop web-3, reload balancer-1"},
+		{"meanwhile", "balancers: 1\nrollout: {surge: 1}\n", nil, nil, []string{"web-1", "web-2"},
+			"start web-3, reload balancer-1, restart web-1, restart web-2 | stop web-3, reload balancer-1"},
+		{"a number of streams that the file has", "balancers: 1\napps: {web: {kv: {limits: {streams: 50}}}}\n", nil, map[string]int{"web": 3}, nil,
+			"start web-3, reload balancer-1"},
+	} {
+		s, _ := oneNode(t, "true")
+		file := fromText(t, s, c.text).file
+		at := func(nodes map[string]int) layout {
+			o := stack.Overrides{Nodes: nodes}
+			l, err := s.planned(layout{file: file, baseDir: "/b", overrides: o}, o.On(file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.kept.Ports = with(s.kept.Ports, l.ports)
+			return l
+		}
+		legs, err := s.legs(at(c.was), at(c.is), c.force)
+		if got := inWords(legs); err != nil || got != c.want {
+			t.Errorf("%s:\ngot  %s\nwant %s\n%v", c.what, got, c.want, err)
+		}
+	}
+}
+
 func TestOnlyWhatAddsIsDoneWithoutAQuestion(t *testing.T) {
 	for _, c := range []struct {
 		what, old, now string

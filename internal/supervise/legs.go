@@ -74,7 +74,7 @@ func (s *Supervisor) nextLayout(now, final layout, force []string) (to layout, l
 	}
 	for _, moved := range []int{0, 1} {
 		stay := moving[min(moved, len(moving)):]
-		of := withPorts(withNodes(final.stack(), extra), now, stay)
+		of := withPorts(final.stack().WithNodes(extra), now, stay)
 		if to, err = s.planned(final, of); err != nil {
 			return to, false, err
 		}
@@ -127,17 +127,6 @@ func (s *Supervisor) movingNodes(changes []plan.NodeChange) (names []string) {
 		names = append(slices.Delete(names, i, i+1), master)
 	}
 	return names
-}
-
-// withNodes is a stack with other numbers of nodes.
-func withNodes(s stack.Stack, nodes map[string]int) stack.Stack {
-	s.Apps = maps.Clone(s.Apps)
-	for name, n := range nodes {
-		app := s.Apps[name]
-		app.Nodes = n
-		s.Apps[name] = app
-	}
-	return s
 }
 
 // withPorts is a stack in which these nodes keep the ports that they have now.
