@@ -225,13 +225,50 @@ func (s *instance) clean() {
 	}
 }
 
+// quick is of a stack file: changes do not wait for long.
+const quick = "\nrollout: {settle: 200ms}\n"
+
+// unchanged looks at what the stack is; the function that it returns checks that it is
+// that again, and that nobody has written to its file.
+func (s *instance) unchanged() func() {
+	s.t.Helper()
+	look := func() (supervise.RunsAs, []byte) {
+		r, err := supervise.ReadRunsAs(s.state)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		file, err := os.ReadFile(s.file)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return r, file
+	}
+	was, text := look()
+	nodes := len(s.status().Nodes)
+	return func() {
+		s.t.Helper()
+		now, file := look()
+		if d := was.Differences(now); len(d) > 0 {
+			s.t.Errorf("the stack is not what it was: %q", d)
+		}
+		if !bytes.Equal(file, text) {
+			s.t.Errorf("the stack file is another one: %s", file)
+		}
+		if st := s.statusCommand(); len(st.Nodes) != nodes || st.Differs || st.Change != nil || st.Stopped != nil {
+			s.t.Errorf("the status is %+v", st)
+		}
+	}
+}
+
 func TestADrillOfAStackThatHolds(t *testing.T) {
-	s := newInstance(t, minimal(t))
+	s := newInstance(t, minimal(t)+quick)
 	s.must("up", "-d")
 	s.awaitHealthy()
-	faults := []string{"kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link", "switchover", "restart-master", "switchover-kill-supervisor", "busy-writing-script"}
+	unchanged := s.unchanged()
+	faults := []string{"kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link", "switchover", "restart-master", "switchover-kill-supervisor", "apply", "busy-writing-script"}
 	v := s.drill(faults...).holds(faults...)
 	s.clean()
+	unchanged()
 	for _, want := range []string{"replied BUSY", "became master in its place", "was ended by the supervisor"} {
 		if script := v.Faults[len(faults)-1]; !strings.Contains(script.Evidence, want) {
 			t.Errorf("the evidence for %s does not say %q: %s", script.Name, want, script.Evidence)
@@ -277,9 +314,10 @@ func TestADrillNoticesWhatItDidNotDo(t *testing.T) {
 
 func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
 	t.Parallel()
-	s := newInstance(t, minimal(t))
+	s := newInstance(t, minimal(t)+quick)
 	s.must("up", "-d")
 	s.awaitHealthy()
+	unchanged := s.unchanged()
 	for name, sig := range map[string]syscall.Signal{"interrupted": syscall.SIGINT, "killed": syscall.SIGKILL} {
 		d := s.drill("pause-web")
 		d.phase("pausing web")
@@ -298,6 +336,21 @@ func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
 		s.clean()
 	}
 	says(t, s.must("drill", "undo"), "undone: 0")
+
+	// A change of the stack is taken back, where its supervisor was killed, too.
+	for fault, words := range map[string]string{"apply": "restart web-", "apply-kill-supervisor": "killing supervisor"} {
+		d := s.drill(fault)
+		d.phase(words)
+		d.cmd.Process.Kill()
+		d.wait()
+		s.await("the undertaker's end", time.Minute, func() bool {
+			_, err := os.Stat(filepath.Join(s.state, "drill.lock"))
+			return err != nil
+		})
+		s.awaitHealthy()
+		s.clean()
+		unchanged()
+	}
 }
 
 // standing are the web nodes that stand still.

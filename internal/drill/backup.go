@@ -23,35 +23,55 @@ var backupUnderLoad = fault{
 	name: "backup", about: "two backups under load; while the second is made, the replica that is copied is killed. Each is loaded into a Redis of its own: every write that was acknowledged before it began is in it",
 	course: true, needs: needReplicas | needKV, promise: unnoticed,
 	strike: func(ctx context.Context, s *scene) error {
-		dir, err := os.MkdirTemp("", "holdfast-drill-backup-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		m := s.startMarks(ctx)
-		defer m.end()
-		if err := await(ctx, "writes that mark the moment of a backup", 5*time.Second, m.enough); err != nil {
-			return errors.Join(err, m.failure())
-		}
-
-		if err := s.backUp(ctx, dir, m, func(node string) error {
+		return s.backUpAll(ctx, func(node string) error {
 			s.blow(node)
 			return nil
-		}); err != nil {
-			return err
-		}
-		if err := s.backUp(ctx, dir, m, func(node string) error {
+		}, func(node string) error {
 			st, err := s.stack.status(ctx)
 			if err != nil {
 				return err
 			}
 			n, _ := st.Node(node)
 			return s.kill(ctx, n)
-		}); err != nil {
+		})
+	},
+}
+
+var backupKillSupervisor = fault{
+	name: "backup-kill-supervisor", about: "a backup under load, and SIGKILL to the supervisor while it is made; it has every write that was acknowledged before it began",
+	course: true, double: true, needs: needReplicas | needKV, promise: unnoticed,
+	strike: func(ctx context.Context, s *scene) error {
+		return s.backUpAll(ctx, func(string) error { return restartSupervisor.strike(ctx, s) })
+	},
+}
+
+var backupKillMaster = fault{
+	name: "backup-kill-master", about: "a backup under load, and SIGKILL to the Redis master while it is made; it has every write that was acknowledged before it began",
+	double: true, needs: needReplicas | needKV | needFailover, promise: held,
+	strike: func(ctx context.Context, s *scene) error {
+		return s.backUpAll(ctx, func(string) error { return killMaster.strike(ctx, s) })
+	},
+}
+
+// backUpAll takes a backup for each of some functions, which is called when a node has
+// begun to send its data.
+func (s *scene) backUpAll(ctx context.Context, begun ...func(node string) error) error {
+	dir, err := os.MkdirTemp("", "holdfast-drill-backup-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	m := s.startMarks(ctx)
+	defer m.end()
+	if err := await(ctx, "writes that mark the moment of a backup", 5*time.Second, m.enough); err != nil {
+		return errors.Join(err, m.failure())
+	}
+	for _, b := range begun {
+		if err := s.backUp(ctx, dir, m, b); err != nil {
 			return err
 		}
-		return m.failure()
-	},
+	}
+	return m.failure()
 }
 
 // marks are writers whose values only grow: what a backup has of one tells at which

@@ -11,22 +11,20 @@ import (
 
 	"holdfast/internal/control"
 	"holdfast/internal/plan"
-	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
 
-// changed is a stack to be left without a change under way. It is the undoing of a
-// change: the supervisor goes on with one whose drill is gone.
+// changed is a stack to be left without a change under way, and as it was. It is the
+// undoing of a change: the supervisor goes on with one whose drill is gone.
 type changed struct {
-	State string `json:"state"`
-	// Overrides are what is said of the stack afterwards, as it was before.
-	Overrides stack.Overrides `json:"overrides,omitzero"`
+	State string           `json:"state"`
+	Was   supervise.RunsAs `json:"was"`
 }
 
 // changeLimit is how long a change may take, beyond the start of its nodes.
 const changeLimit = 2 * time.Minute
 
-// perform waits until no change is under way, and has the overrides hold again.
+// perform waits until no change is under way, and has the stack be what it was.
 func (c changed) perform() error {
 	ctx, cancel := context.WithTimeout(context.Background(), changeLimit)
 	defer cancel()
@@ -34,12 +32,13 @@ func (c changed) perform() error {
 	if err := awaitUnchanging(ctx, client); err != nil {
 		return err
 	}
-	req := supervise.Request{Kind: "scale", Overrides: c.Overrides}
-	if len(c.Overrides.Drained) > 0 {
-		req.Kind = "undrain"
+	now, err := supervise.ReadRunsAs(c.State)
+	if err != nil {
+		return err
 	}
+	req := c.Was.Again(now)
 	p, err := client.Preview(ctx, req)
-	if err != nil || p.Empty() {
+	if err != nil || p.Empty() && len(c.Was.Differences(now)) == 0 {
 		return err
 	}
 	done, err := client.Change(ctx, req, func(supervise.Event) {})
@@ -63,44 +62,187 @@ func awaitUnchanging(ctx context.Context, client *control.Client) error {
 	return nil
 }
 
-// change has the supervisor change the stack. At the first step of a node, amid is
-// called, once; it may be nil. Its error is that of amid, or says that the change did
-// not begin or that its end is unknown.
-func (s *scene) change(ctx context.Context, req supervise.Request, amid func(supervise.Event) error) (supervise.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, changeLimit+s.stack.stack.SlowestStart())
+// former is what a stack was before its changes.
+type former struct {
+	runs  supervise.RunsAs
+	nodes []string
+}
+
+// undoChanges looks at what the stack is, and has it be that again when the fault is
+// undone.
+func (s *scene) undoChanges(ctx context.Context, why string) (former, error) {
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return former{}, err
+	}
+	f := former{nodes: namesOf(st.Nodes)}
+	if f.runs, err = supervise.ReadRunsAs(s.stack.state); err != nil {
+		return f, err
+	}
+	return f, s.undo(step{Why: why, Changed: &changed{s.stack.state, f.runs}, Running: s.stack.state})
+}
+
+// changeBack has the stack be what it was, and checks that it is.
+func (s *scene) changeBack(ctx context.Context, was former) error {
+	now, err := supervise.ReadRunsAs(s.stack.state)
+	if err != nil {
+		return err
+	}
+	if len(was.runs.Differences(now)) > 0 {
+		s.blow()
+		if err := s.carryOut(ctx, was.runs.Again(now), nil); err != nil {
+			return fmt.Errorf("back to what it was: %w", err)
+		}
+	}
+	return s.asBefore(ctx, was)
+}
+
+// asBefore checks that the stack is what it was.
+func (s *scene) asBefore(ctx context.Context, was former) error {
+	now, err := supervise.ReadRunsAs(s.stack.state)
+	if err != nil {
+		return err
+	}
+	if differences := was.runs.Differences(now); len(differences) > 0 {
+		return fmt.Errorf("the stack is not what it was: %s", strings.Join(differences, ", "))
+	}
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return err
+	}
+	if nodes := namesOf(st.Nodes); !slices.Equal(nodes, was.nodes) {
+		return fmt.Errorf("the stack had the nodes %s, and has %s", strings.Join(was.nodes, ", "), strings.Join(nodes, ", "))
+	}
+	s.evidence("the stack is what it was, with %d nodes", len(was.nodes))
+	return nil
+}
+
+// amid is what is done in the middle of a change, once.
+type amid struct {
+	// at reports whether to do it at a step that has begun. It is asked for every step.
+	at func(supervise.Event) bool
+	do func(supervise.Event) error
+}
+
+// killSpread is how long after the beginning of a step a kill may come.
+const killSpread = 1500 * time.Millisecond
+
+// killIn is a kill at a random moment of a change.
+func (s *scene) killIn(ctx context.Context, req supervise.Request, kill fault) (*amid, error) {
+	p, err := s.stack.client.Preview(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if len(p.Steps) == 0 {
+		return nil, fmt.Errorf("the %s would find nothing to do", req.Kind)
+	}
+	at, begun := 1+s.random.IntN(len(p.Steps)), 0
+	return &amid{
+		at: func(supervise.Event) bool { begun++; return begun == at },
+		do: func(e supervise.Event) error {
+			after := time.Duration(s.random.Int64N(int64(killSpread)))
+			if err := sleep(ctx, after); err != nil {
+				return err
+			}
+			s.evidence("%d ms after the beginning of step %d of %d, %s %s", after.Milliseconds(), at, len(p.Steps), e.Action, e.Node)
+			return kill.strike(ctx, s)
+		},
+	}, nil
+}
+
+// change has the supervisor change the stack; m may be nil. Its error is that of m, or
+// says that the change did not begin or that its end is unknown.
+func (s *scene) change(ctx context.Context, req supervise.Request, m *amid) (supervise.Result, error) {
+	before, err := s.lastChange()
+	if err != nil {
+		return supervise.Result{}, err
+	}
+	limited, cancel := context.WithTimeout(ctx, changeLimit+s.stack.stack.SlowestStart())
 	defer cancel()
 	var failed error
-	done, err := s.stack.client.Change(ctx, req, func(e supervise.Event) {
-		if e.What == "begun" {
-			s.say("%s: step %d of %d, %s %s", req.Kind, e.Step, e.Of, e.Action, e.Node)
+	did := false
+	done, err := s.stack.client.Change(limited, req, func(e supervise.Event) {
+		if e.What != "begun" {
+			return
 		}
-		if e.What == "begun" && amid != nil {
-			failed = amid(e)
-			amid = nil
+		s.say("%s: step %d of %d, %s %s", req.Kind, e.Step, e.Of, e.Action, e.Node)
+		if m != nil && m.at(e) && !did {
+			did = true
+			failed = m.do(e)
 		}
 	})
-	if failed != nil {
+	switch {
+	case failed != nil:
 		return done, failed
-	}
-	if err != nil {
+	case errors.Is(err, control.ErrInterrupted) && did:
+		return s.wentOn(ctx, req.Kind, before)
+	case err != nil:
 		return done, fmt.Errorf("%s: %w", req.Kind, err)
+	case m != nil && !did && done.Done:
+		return done, fmt.Errorf("the %s was over before its middle", req.Kind)
 	}
 	return done, nil
 }
 
+// lastChange is the number of the last change that has ended; 0: none has.
+func (s *scene) lastChange() (id int, err error) {
+	ended, err := supervise.EndedChanges(s.stack.state)
+	for _, r := range ended {
+		id = max(id, r.ID)
+	}
+	return id, err
+}
+
+// wentOn is how a change ended whose supervisor died in the middle: the next one goes
+// on with it. It is the first that ended after the one with that number.
+func (s *scene) wentOn(ctx context.Context, kind string, before int) (supervise.Result, error) {
+	s.say("waiting until the next supervisor has gone on with the change")
+	if err := awaitUnchanging(ctx, s.stack.client); err != nil {
+		return supervise.Result{}, err
+	}
+	ended, err := supervise.EndedChanges(s.stack.state)
+	if err != nil {
+		return supervise.Result{}, err
+	}
+	i := slices.IndexFunc(ended, func(r supervise.Result) bool { return r.ID > before && r.Kind == kind })
+	if i < 0 {
+		return supervise.Result{}, fmt.Errorf("the next supervisor did not go on with the %s", kind)
+	}
+	s.evidence("the next supervisor went on with the %s", kind)
+	return ended[i], nil
+}
+
 // carryOut is a change that has to come to its end.
-func (s *scene) carryOut(ctx context.Context, req supervise.Request, amid func(supervise.Event) error) error {
-	done, err := s.change(ctx, req, amid)
+func (s *scene) carryOut(ctx context.Context, req supervise.Request, m *amid) error {
+	done, err := s.change(ctx, req, m)
 	switch {
 	case err != nil:
 		return err
 	case !done.Done:
 		return fmt.Errorf("the %s was stopped: %s", req.Kind, done.Why)
-	case done.Steps == 0:
-		return fmt.Errorf("the %s found nothing to do", req.Kind)
 	}
 	s.evidence("%s: %d steps in %.1f s", req.Kind, done.Steps, done.Ended.Sub(done.Began).Seconds())
 	return nil
+}
+
+// carryOutAndKill is a change that has to come to its end although something is killed
+// at a random moment of it.
+func (s *scene) carryOutAndKill(ctx context.Context, req supervise.Request, kill fault) error {
+	m, err := s.killIn(ctx, req, kill)
+	if err != nil {
+		return err
+	}
+	return s.carryOut(ctx, req, m)
+}
+
+// isUnchanging says why the stack cannot be changed: another change is under way, or
+// waits.
+func isUnchanging(ctx context.Context, s *scene) error {
+	st, err := s.stack.status(ctx)
+	if err != nil || st.Change == nil {
+		return err
+	}
+	return fmt.Errorf("a change of the stack is under way (%s): %s", st.Change.Kind, st.Change.At())
 }
 
 // application chooses one of the applications that the load reaches, by its nodes that
@@ -141,6 +283,20 @@ func (s *scene) replaced(ctx context.Context, before []supervise.NodeStatus) err
 		pids = append(pids, fmt.Sprintf("%s went from pid %d to %d", n.Name, n.PID, now.PID))
 	}
 	s.evidence("%s", strings.Join(pids, ", "))
+	return nil
+}
+
+// untouched checks that each of some nodes has the process that it had.
+func (s *scene) untouched(ctx context.Context, before []supervise.NodeStatus) error {
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range before {
+		if now, _ := st.Node(n.Name); now.PID != n.PID {
+			return fmt.Errorf("%s was to be left as it was: it had pid %d, and has pid %d", n.Name, n.PID, now.PID)
+		}
+	}
 	return nil
 }
 

@@ -43,13 +43,15 @@ var faults = []fault{
 	killWeb, killReplica, killSentinel, killBalancer, killSupervisor, killMaster,
 	pauseWeb, pauseReplica, pauseSentinel, pauseBalancer, pauseSupervisor, pauseMaster,
 	restartWeb, restartReplica, restartSentinel, restartBalancer, restartSupervisor, restartMaster, switchover,
-	scale, reloadBalancer, rollout, badRollout,
+	scale, reloadBalancer, rollout, badRollout, apply,
 	slowLink, lossyLink,
 	backupUnderLoad,
 	slowCommand, busyScript, busyWritingScript, hugeAnswer, hostileClient,
 	killSentinels, killHeld, killHeldMaster, killStalled, killLone, killRedis, killWebs, killMasterTwice,
 	killMasterAndSentinel, killMasterPauseSentinel, killMasterAndSupervisor,
-	switchoverKillSentinel, switchoverKillSupervisor, rolloutKillSupervisor, rolloutKillMaster,
+	switchoverKillSentinel, switchoverKillSupervisor,
+	scaleKillSupervisor, rolloutKillSupervisor, rolloutKillNode, rolloutKillMaster, applyKillSupervisor, applyKillMaster,
+	backupKillSupervisor, backupKillMaster,
 	cutMasterPort, cutHost, cutMaster, cutMasterHost, cutHalves, cutOneWay, cutOtherWay, flap, loseHost, loseMasterHost, fullDisk,
 }
 

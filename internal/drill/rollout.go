@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
-	"holdfast/internal/control"
+	"holdfast/internal/plan"
 	"holdfast/internal/supervise"
 )
 
@@ -17,82 +16,132 @@ import (
 
 var rollout = fault{
 	name: "rollout", about: "holdfast restart APP: every node of an application is replaced, one after the other, with the brake of a rollout",
-	course: true, needs: needWeb, promise: planned,
+	course: true, needs: needWeb, promise: planned, ready: isUnchanging,
 	strike: func(ctx context.Context, s *scene) error {
-		return s.rollOut(ctx, nil)
+		return s.rollOut(ctx, func(req supervise.Request) error { return s.carryOut(ctx, req, nil) })
 	},
 }
 
 var rolloutKillSupervisor = fault{
 	name: "rollout-kill-supervisor", about: "holdfast restart APP, and SIGKILL to the supervisor in the middle of it; the next one goes on with the change",
-	double: true, needs: needWeb, promise: planned,
+	course: true, double: true, needs: needWeb, promise: planned, ready: isUnchanging,
 	strike: func(ctx context.Context, s *scene) error {
-		return s.rollOut(ctx, func() error {
-			if err := sleep(ctx, time.Duration(rand.Int64N(int64(2*time.Second)))); err != nil {
-				return err
-			}
-			return restartSupervisor.strike(ctx, s)
-		})
+		return s.rollOut(ctx, func(req supervise.Request) error { return s.carryOutAndKill(ctx, req, restartSupervisor) })
 	},
 }
 
 var rolloutKillMaster = fault{
 	name: "rollout-kill-master", about: "holdfast restart APP, and SIGKILL to the Redis master in the middle of it",
-	double: true, needs: needWeb | needFailover, promise: held,
+	double: true, needs: needWeb | needFailover, promise: held, ready: isUnchanging,
 	strike: func(ctx context.Context, s *scene) error {
-		return s.rollOut(ctx, func() error { return killMaster.strike(ctx, s) })
+		return s.rollOut(ctx, func(req supervise.Request) error { return s.carryOutAndKill(ctx, req, killMaster) })
 	},
 }
+
+var rolloutKillNode = fault{
+	name: "rollout-kill-node", about: "holdfast restart APP, and SIGKILL to one of its nodes while it comes up, or just after: the rollout goes on when that is up, or stops there",
+	course: true, double: true, needs: needWeb, promise: planned, ready: isUnchanging,
+	strike: func(ctx context.Context, s *scene) error {
+		return s.rollOutAndKillNode(ctx, nil, func(name string, before []supervise.NodeStatus) error {
+			n, err := s.awaitAnew(ctx, before, name, false)
+			if err != nil {
+				return err
+			}
+			after := time.Duration(s.random.Int64N(int64(killNodeSpread)))
+			if err := sleep(ctx, after); err != nil {
+				return err
+			}
+			s.evidence("%d ms after it was started", after.Milliseconds())
+			return s.kill(ctx, n)
+		})
+	},
+}
+
+// killNodeSpread is how long after its start a node may be killed: it is up after some
+// tenths of a second, and gets requests somewhat later.
+const killNodeSpread = 1200 * time.Millisecond
 
 var badRollout = fault{
 	name: "bad-rollout", about: "holdfast restart APP, and SIGKILL to the first node when it is in rotation again: the rollout is stopped there, and no other node is touched",
 	needs: needWeb, promise: planned, ready: settlesLongEnough,
 	strike: func(ctx context.Context, s *scene) error {
-		_, nodes, err := s.beginRollout(ctx)
-		if err != nil {
-			return err
-		}
-		first := ""
-		done, err := s.change(ctx, supervise.Request{Kind: "restart", Force: namesOf(nodes)}, func(e supervise.Event) error {
-			first = e.Node
-			return s.killWhenServed(ctx, nodes, e.Node)
-		})
-		if err != nil {
-			return err
-		}
-		if done.Done {
-			return errors.New("a node died in the middle of the rollout, which was carried out all the same")
-		}
-		st, err := s.stack.status(ctx)
-		if err != nil {
-			return err
-		}
-		for _, n := range nodes {
-			if now, _ := st.Node(n.Name); n.Name != first && now.PID != n.PID {
-				return fmt.Errorf("the rollout was stopped at %s, and %s went from pid %d to %d", first, n.Name, n.PID, now.PID)
+		first := 0
+		return s.rollOutAndKillNode(ctx, &first, func(name string, before []supervise.NodeStatus) error {
+			n, err := s.awaitAnew(ctx, before, name, true)
+			if err != nil {
+				return err
 			}
-		}
-		s.evidence("the rollout was stopped at %s after %d of %d steps, and the other nodes have the processes that they had", first, done.Steps, done.Of)
-		// The stack does not go on telling of a change that was stopped.
-		return s.carryOut(ctx, supervise.Request{Kind: "restart", Force: []string{first}}, nil)
+			if err := s.struckAtWork(ctx, n); err != nil {
+				return err
+			}
+			return s.kill(ctx, n)
+		})
 	},
+}
+
+// rollOutAndKillNode replaces every node of an application, and has kill kill one of
+// them, the one of that number or any. Where that stops the rollout, no node after it
+// may have been touched. It has to where a number is given.
+func (s *scene) rollOutAndKillNode(ctx context.Context, number *int, kill func(name string, before []supervise.NodeStatus) error) error {
+	was, nodes, err := s.beginRollout(ctx)
+	if err != nil {
+		return err
+	}
+	victim := nodes[s.random.IntN(len(nodes))].Name
+	if number != nil {
+		victim = nodes[*number].Name
+	}
+	touched := map[string]bool{}
+	done, err := s.change(ctx, supervise.Request{Kind: "restart", Force: namesOf(nodes)}, &amid{
+		at: func(e supervise.Event) bool {
+			touched[e.Node] = true
+			return e.Node == victim && e.Action == plan.Restart
+		},
+		do: func(e supervise.Event) error { return kill(victim, nodes) },
+	})
+	switch {
+	case err != nil:
+		return err
+	case done.Done && number != nil:
+		return errors.New("a node died in the middle of the rollout, which was carried out all the same")
+	case done.Done:
+		s.evidence("the rollout went on when %s was up", victim)
+		if err := s.replaced(ctx, nodes); err != nil {
+			return err
+		}
+		return s.asBefore(ctx, was)
+	}
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if now, _ := st.Node(n.Name); !touched[n.Name] && now.PID != n.PID {
+			return fmt.Errorf("the rollout was stopped at %s, and %s went from pid %d to %d", victim, n.Name, n.PID, now.PID)
+		}
+	}
+	s.evidence("the rollout was stopped at %s after %d of %d steps, and the nodes after it have the processes that they had", victim, done.Steps, done.Of)
+	// The stack does not go on telling of a change that was stopped.
+	if err := s.carryOut(ctx, supervise.Request{Kind: "restart", Force: []string{victim}}, nil); err != nil {
+		return err
+	}
+	return s.asBefore(ctx, was)
 }
 
 // strikeWithin is how long it may take to see that a node is in rotation, and to kill it.
 const strikeWithin = 2 * time.Second
 
 // settlesLongEnough says why no node can be killed while the rollout waits for it.
-func settlesLongEnough(_ context.Context, s *scene) error {
+func settlesLongEnough(ctx context.Context, s *scene) error {
 	if settle := s.stack.stack.Rollout.Settle; settle < strikeWithin {
 		return fmt.Errorf("a node counts as well after %v (rollout.settle), and it takes %v to strike it before", settle, strikeWithin)
 	}
-	return nil
+	return isUnchanging(ctx, s)
 }
 
-// killWhenServed kills a node when it has another process than before, and requests.
-func (s *scene) killWhenServed(ctx context.Context, before []supervise.NodeStatus, name string) error {
-	var now supervise.NodeStatus
-	err := awaitEvery(ctx, askEvery, name+" in another process", restartBeyond+s.stack.stack.SlowestStart(), func() bool {
+// awaitAnew waits until a node has another process than before, and is up if it has to be.
+func (s *scene) awaitAnew(ctx context.Context, before []supervise.NodeStatus, name string, up bool) (now supervise.NodeStatus, err error) {
+	err = awaitEvery(ctx, askEvery, name+" in another process", restartBeyond+s.stack.stack.SlowestStart(), func() bool {
 		st, err := s.stack.status(ctx)
 		if err != nil {
 			return false
@@ -103,28 +152,22 @@ func (s *scene) killWhenServed(ctx context.Context, before []supervise.NodeStatu
 				return false
 			}
 		}
-		return now.PID != 0 && now.State == supervise.Up
+		return now.PID != 0 && (!up || now.State == supervise.Up)
 	})
-	if err != nil {
-		return err
-	}
-	if err := s.struckAtWork(ctx, now); err != nil {
-		return err
-	}
-	return s.kill(ctx, now)
+	return now, err
 }
 
 // beginRollout chooses the nodes of a rollout, and records its beginning.
-func (s *scene) beginRollout(ctx context.Context) (app string, nodes []supervise.NodeStatus, err error) {
-	app, nodes, err = s.application(ctx)
+func (s *scene) beginRollout(ctx context.Context) (was former, nodes []supervise.NodeStatus, err error) {
+	app, nodes, err := s.application(ctx)
 	if err != nil {
-		return "", nil, err
+		return was, nil, err
 	}
 	if err := s.struckAtWork(ctx, nodes...); err != nil {
-		return "", nil, err
+		return was, nil, err
 	}
-	if err := s.undo(step{Why: "the rollout of " + app, Changed: &changed{State: s.stack.state}, Running: s.stack.state}); err != nil {
-		return "", nil, err
+	if was, err = s.undoChanges(ctx, "the rollout of "+app); err != nil {
+		return was, nil, err
 	}
 	var extra []string // that serve meanwhile (rollout.surge)
 	for i := range max(1, s.stack.stack.Rollout.Surge) {
@@ -133,32 +176,21 @@ func (s *scene) beginRollout(ctx context.Context) (app string, nodes []supervise
 		}
 	}
 	s.blowAll(nodes, extra...)
-	return app, nodes, nil
+	return was, nodes, nil
 }
 
-// rollOut replaces every node of an application. In the middle of it, amid does
-// something; it may be nil.
-func (s *scene) rollOut(ctx context.Context, amid func() error) error {
-	_, nodes, err := s.beginRollout(ctx)
+// rollOut replaces every node of an application by a request that a function carries
+// out.
+func (s *scene) rollOut(ctx context.Context, carryOut func(supervise.Request) error) error {
+	was, nodes, err := s.beginRollout(ctx)
 	if err != nil {
 		return err
 	}
-	var during func(supervise.Event) error
-	if amid != nil {
-		during = func(e supervise.Event) error {
-			s.evidence("at %s of %s", e.Action, e.Node)
-			return amid()
-		}
-	}
-	err = s.carryOut(ctx, supervise.Request{Kind: "restart", Force: namesOf(nodes)}, during)
-	if amid != nil && errors.Is(err, control.ErrInterrupted) {
-		s.say("waiting until the next supervisor has gone on with the change")
-		if err = awaitUnchanging(ctx, s.stack.client); err == nil {
-			s.evidence("the next supervisor went on with it")
-		}
-	}
-	if err != nil {
+	if err := carryOut(supervise.Request{Kind: "restart", Force: namesOf(nodes)}); err != nil {
 		return err
 	}
-	return s.replaced(ctx, nodes)
+	if err := s.replaced(ctx, nodes); err != nil {
+		return err
+	}
+	return s.asBefore(ctx, was)
 }

@@ -16,44 +16,69 @@ import (
 
 var scale = fault{
 	name: "scale", about: "holdfast scale: one node more for an application, which gets requests then, and back",
-	course: true, needs: needWeb, promise: planned,
+	course: true, needs: needWeb, promise: planned, ready: isUnchanging,
 	strike: func(ctx context.Context, s *scene) error {
-		app, nodes, err := s.application(ctx)
-		if err != nil {
-			return err
-		}
-		declared := s.stack.stack.Apps[app].Nodes
-		back := stack.Overrides{Nodes: map[string]int{app: declared}}
-		if err := s.undo(step{Why: "the scaling of " + app, Changed: &changed{s.stack.state, back}, Running: s.stack.state}); err != nil {
-			return err
-		}
-		added := fmt.Sprintf("%s-%d", app, declared+1)
-		s.blowAll(nodes, added)
-		more := stack.Overrides{Nodes: map[string]int{app: declared + 1}}
-		if err := s.carryOut(ctx, supervise.Request{Kind: "scale", Overrides: more}, nil); err != nil {
-			return err
-		}
-		st, err := s.stack.status(ctx)
-		if err != nil {
-			return err
-		}
-		n, there := st.Node(added)
-		if !there {
-			return fmt.Errorf("%s was to have %d nodes, and there is no %s", app, declared+1, added)
-		}
-		s.evidence("%s has pid %d", added, n.PID)
-		if err := s.struckAtWork(ctx, n); err != nil {
-			return err
-		}
-		if err := s.carryOut(ctx, supervise.Request{Kind: "scale", Overrides: back}, nil); err != nil {
-			return err
-		}
-		if !gone(n.PID) {
-			return fmt.Errorf("%s was to be taken away, and runs", added)
-		}
-		s.evidence("%s is gone", added)
-		return nil
+		return s.scaleAndBack(ctx, func(ctx context.Context, req supervise.Request) error { return s.carryOut(ctx, req, nil) })
 	},
+}
+
+var scaleKillSupervisor = fault{
+	name: "scale-kill-supervisor", about: "holdfast scale, and back, and SIGKILL to the supervisor in the middle of each; the next one goes on with the change",
+	course: true, double: true, needs: needWeb, promise: planned, ready: isUnchanging,
+	strike: func(ctx context.Context, s *scene) error {
+		return s.scaleAndBack(ctx, func(ctx context.Context, req supervise.Request) error {
+			return s.carryOutAndKill(ctx, req, restartSupervisor)
+		})
+	},
+}
+
+// scaleAndBack gives an application one node more, and takes it away again. Both are
+// carried out by a function.
+func (s *scene) scaleAndBack(ctx context.Context, carryOut func(context.Context, supervise.Request) error) error {
+	app, nodes, err := s.application(ctx)
+	if err != nil {
+		return err
+	}
+	was, err := s.undoChanges(ctx, "the scaling of "+app)
+	if err != nil {
+		return err
+	}
+	declared := s.stack.stack.Apps[app].Nodes
+	added := fmt.Sprintf("%s-%d", app, declared+1)
+	to := func(nodes int) supervise.Request {
+		return supervise.Request{Kind: "scale", Overrides: stack.Overrides{Nodes: map[string]int{app: nodes}}}
+	}
+	s.blowAll(nodes, added)
+	if err := carryOut(ctx, to(declared+1)); err != nil {
+		return err
+	}
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return err
+	}
+	n, there := st.Node(added)
+	if !there {
+		return fmt.Errorf("%s was to have %d nodes, and there is no %s", app, declared+1, added)
+	}
+	s.evidence("%s has pid %d", added, n.PID)
+	if err := s.untouched(ctx, nodes); err != nil {
+		return err
+	}
+	if err := s.struckAtWork(ctx, n); err != nil {
+		return err
+	}
+	s.blow()
+	if err := carryOut(ctx, to(declared)); err != nil {
+		return err
+	}
+	if !gone(n.PID) {
+		return fmt.Errorf("%s was to be taken away, and runs", added)
+	}
+	s.evidence("%s is gone", added)
+	if err := s.untouched(ctx, nodes); err != nil {
+		return err
+	}
+	return s.asBefore(ctx, was)
 }
 
 var reloadBalancer = fault{
@@ -64,8 +89,8 @@ var reloadBalancer = fault{
 		if err != nil {
 			return err
 		}
-		back := stack.Overrides{Drained: map[string]bool{n.Name: false}}
-		if err := s.undo(step{Why: "the drain of " + n.Name, Changed: &changed{s.stack.state, back}, Running: s.stack.state}); err != nil {
+		was, err := s.undoChanges(ctx, "the drain of "+n.Name)
+		if err != nil {
 			return err
 		}
 		before, err := s.workers(ctx)
@@ -81,25 +106,30 @@ var reloadBalancer = fault{
 		if err != nil {
 			return err
 		}
+		s.blow()
+		back := stack.Overrides{Drained: map[string]bool{n.Name: false}}
 		if err := s.carryOut(ctx, supervise.Request{Kind: "undrain", Overrides: back}, nil); err != nil {
 			return err
 		}
 		if _, err := s.reloaded(ctx, between); err != nil {
 			return err
 		}
-		return s.struckAtWork(ctx, n)
+		if err := s.struckAtWork(ctx, n); err != nil {
+			return err
+		}
+		return s.asBefore(ctx, was)
 	},
 }
 
 // hasTwoNodes says why no node can be drained: an application that the load reaches has
 // one alone.
-func hasTwoNodes(_ context.Context, s *scene) error {
+func hasTwoNodes(ctx context.Context, s *scene) error {
 	for _, app := range s.stack.aim.apps {
 		if a := s.stack.stack.Apps[app]; a.Kind() != stack.Servers && a.Nodes == 1 {
 			return fmt.Errorf("%s has one node, and nothing would serve while that is drained", app)
 		}
 	}
-	return nil
+	return isUnchanging(ctx, s)
 }
 
 // workers are the pids of the processes of HAProxy that take connections, by balancer.

@@ -124,12 +124,13 @@ func (d dir) newestChange(generation int) int {
 	return newest
 }
 
-// Changes are the changes that have ended, the newest last.
-func (s *Supervisor) Changes() ([]Result, error) {
+// EndedChanges returns the last changes of a stack that have ended, the newest last.
+func EndedChanges(stateDir string) ([]Result, error) {
+	d := dir(stateDir)
 	var all []Result
-	for _, path := range s.dir.archived() {
+	for _, path := range d.archived() {
 		var r changeRecord
-		if err := s.dir.readJSON(filepath.Join(changesDir, filepath.Base(path)), &r); err != nil {
+		if err := d.readJSON(filepath.Join(changesDir, filepath.Base(path)), &r); err != nil {
 			return nil, err
 		}
 		if r.Result != nil {

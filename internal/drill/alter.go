@@ -1,0 +1,134 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
+)
+
+// alteration is a change of the stack file that an operator could make, and that no
+// client may notice.
+type alteration struct {
+	what string
+	// alter makes it; nil: the file stays.
+	alter func(*stack.Stack)
+	// anew is true where the nodes of the application are started anew although nothing
+	// about them changes.
+	anew bool
+	// proves checks that it counts, by what was seen before it.
+	proves func(ctx context.Context, s *scene, app string, before sightOf, now stack.Stack) error
+}
+
+// sightOf is what a drill sees of a stack before it is altered.
+type sightOf struct {
+	workers map[string]int
+	nodes   []supervise.NodeStatus // of the application
+}
+
+// drillPath begins the paths of the route that a drill adds.
+const drillPath = "/holdfast-drill"
+
+// amplyOfMemory is what Redis gets that had no limit.
+const amplyOfMemory = 64 << 30
+
+// alterations are those of a stack file, with the application that is loaded. Each is
+// made to what the one before has made.
+func alterations(file stack.Stack, app string) []alteration {
+	all := []alteration{{
+		what: "limits and routes",
+		alter: func(f *stack.Stack) {
+			f.Timeouts.HTTPKeepAlive += time.Second
+			f.Routes = append([]stack.Route{{PathPrefix: []string{drillPath}, App: app}}, f.Routes...)
+			alterApp(f, app, func(a *stack.App) { a.Queue += 10_000 })
+		},
+		proves: func(ctx context.Context, s *scene, _ string, before sightOf, _ stack.Stack) error {
+			_, err := s.reloaded(ctx, before.workers)
+			return err
+		},
+	}}
+	if file.Redis.Enabled {
+		all = append(all, alteration{
+			what: "memory of Redis",
+			alter: func(f *stack.Stack) {
+				if f.Redis.Memory == 0 {
+					f.Redis.Memory = amplyOfMemory
+				} else {
+					f.Redis.Memory += 1 << 20
+				}
+			},
+			proves: func(ctx context.Context, s *scene, _ string, _ sightOf, now stack.Stack) error {
+				return s.haveMemory(ctx, now.Redis.Memory)
+			},
+		})
+	}
+	anew := alteration{
+		what: "another environment",
+		proves: func(ctx context.Context, s *scene, _ string, before sightOf, _ stack.Stack) error {
+			return s.replaced(ctx, before.nodes)
+		},
+	}
+	// Another environment of a user's own program would be a version in its history.
+	if anew.anew = file.Apps[app].KV == nil; !anew.anew {
+		anew.alter = func(f *stack.Stack) {
+			alterApp(f, app, func(a *stack.App) { a.KV.Remember += time.Second })
+		}
+	}
+	return append(all, anew, alteration{
+		what:  "one node more",
+		alter: func(f *stack.Stack) { *f = f.WithNodes(map[string]int{app: f.Apps[app].Nodes + 1}) },
+		proves: func(ctx context.Context, s *scene, app string, _ sightOf, now stack.Stack) error {
+			added := fmt.Sprintf("%s-%d", app, now.Apps[app].Nodes)
+			st, err := s.stack.status(ctx)
+			if err != nil {
+				return err
+			}
+			n, there := st.Node(added)
+			if !there {
+				return fmt.Errorf("there is no %s", added)
+			}
+			return s.struckAtWork(ctx, n)
+		},
+	})
+}
+
+// alterApp alters an application of a stack, and no other stack that shares it.
+func alterApp(s *stack.Stack, name string, alter func(*stack.App)) {
+	s.Apps = maps.Clone(s.Apps)
+	a := s.Apps[name]
+	if a.KV != nil {
+		kv := *a.KV
+		a.KV = &kv
+	}
+	alter(&a)
+	s.Apps[name] = a
+}
+
+// haveMemory checks that every redis node has that much memory.
+func (s *scene) haveMemory(ctx context.Context, memory stack.Bytes) error {
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	for _, n := range st.Nodes {
+		if n.Kind != plan.Redis {
+			continue
+		}
+		is, err := s.stack.admins[n.Name].Setting(ctx, "maxmemory")
+		if err != nil {
+			return err
+		}
+		if is != strconv.FormatInt(int64(memory), 10) {
+			return fmt.Errorf("%s was to have maxmemory %d, and has %s", n.Name, memory, is)
+		}
+	}
+	s.evidence("every redis node has maxmemory %d", memory)
+	return nil
+}

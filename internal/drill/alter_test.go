@@ -1,0 +1,90 @@
+package drill
+
+import (
+	"slices"
+	"testing"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/stack"
+)
+
+// planOf is the plan of a stack, whose nodes have the same ports in every one.
+func planOf(t *testing.T, s stack.Stack) plan.Host {
+	t.Helper()
+	ports := map[string]int{}
+	for _, need := range plan.Needs(s) {
+		n := need.Node
+		ports[n] = 20000 + int(n[0])*100 + int(n[len(n)-1]) + 31*len(n)
+	}
+	p, err := plan.Make(s, plan.Machine{StateDir: "/s", BaseDir: "/b", Cores: 4, Ports: ports, Secrets: plan.Placeholders(s)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Hosts[0]
+}
+
+// An alteration touches the nodes that it is to touch, and no others; the stack file
+// that it makes is one.
+func TestWhatEachAlterationDoesToTheNodes(t *testing.T) {
+	const (
+		two  = "apps: {web: {kv: {}}}\n"
+		full = "apps: {web: {kv: {}, queue: 50, nodes: 1}}\nredis: {memory: 64mb}\nbalancers: 1\ntimeouts: {http-keep-alive: 3s}\n"
+		shop = "apps: {site: {command: [x]}, pages: {files: .}}\nroutes: [{path-prefix: [/p], app: pages}, {app: site}]\nredis: {enabled: false}\n"
+	)
+	memory := []string{"redis-1 set", "redis-2 set", "redis-3 set"}
+	for _, c := range []struct {
+		what, text, app string
+		want            [][]string
+		forced          int // alterations that start nodes anew without a reason
+	}{
+		{"kv", two, "web", [][]string{
+			{"balancer-1 reload", "balancer-2 reload"}, memory, {"web-1 restart", "web-2 restart"},
+			{"web-3 start", "balancer-1 reload", "balancer-2 reload"},
+		}, 0},
+		{"kv with limits of its own", full, "web", [][]string{
+			{"balancer-1 reload"}, memory, {"web-1 restart"}, {"web-2 start", "balancer-1 reload"},
+		}, 0},
+		{"a program", shop, "site", [][]string{
+			{"balancer-1 reload", "balancer-2 reload"}, nil, {"site-3 start", "balancer-1 reload", "balancer-2 reload"},
+		}, 1},
+		{"files", shop, "pages", [][]string{
+			{"balancer-1 reload", "balancer-2 reload"}, nil, {"pages-2 start", "balancer-1 reload", "balancer-2 reload"},
+		}, 1},
+	} {
+		file := declared(t, c.text)
+		all := alterations(file, c.app)
+		if len(all) != len(c.want) {
+			t.Errorf("%s: there are %d alterations, want %d", c.what, len(all), len(c.want))
+			continue
+		}
+		forced := 0
+		for i, one := range all {
+			before, text := file, string(file.Show())
+			if one.alter != nil {
+				one.alter(&file)
+			}
+			if string(before.Show()) != text {
+				t.Errorf("%s, %s: the stack of before is altered, too", c.what, one.what)
+			}
+			if one.anew {
+				forced++
+			}
+			read, _, err := stack.Parse("altered", file.Show())
+			if err != nil {
+				t.Errorf("%s, %s: %v", c.what, one.what, err)
+			}
+			var got []string
+			for _, n := range plan.Diff(planOf(t, before), planOf(t, read), nil) {
+				if n.Action != plan.Untouched {
+					got = append(got, n.Node+" "+string(n.Action))
+				}
+			}
+			if !slices.Equal(got, c.want[i]) {
+				t.Errorf("%s, %s: %q, want %q", c.what, one.what, got, c.want[i])
+			}
+		}
+		if forced != c.forced {
+			t.Errorf("%s: %d alterations start nodes anew without a reason, want %d", c.what, forced, c.forced)
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package supervise
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/stack"
+)
+
+// RunsAs is what a stack runs as, whatever its stack file says by now: what running.json
+// has, as somebody from outside can keep it and have it again.
+type RunsAs struct {
+	// File is the stack file with every default, and BaseDir where its relative paths
+	// start.
+	File    string `json:"file"`
+	BaseDir string `json:"base_dir"`
+	// Overrides are what was said at run time.
+	Overrides stack.Overrides `json:"overrides"`
+
+	plan plan.Plan
+}
+
+// ReadRunsAs reads what the stack of a state directory runs as. In the midst of a change
+// that is partly the stack of before.
+func ReadRunsAs(stateDir string) (RunsAs, error) {
+	r, _, known, err := dir(stateDir).readRunning()
+	if err == nil && !known {
+		err = fmt.Errorf("%s does not say what the stack runs as: it is of another version of Holdfast", dir(stateDir).path(runningFile))
+	}
+	return RunsAs{File: r.Stack, BaseDir: r.BaseDir, Overrides: r.Overrides, plan: r.Plan}, err
+}
+
+// Stack is the stack of the file.
+func (r RunsAs) Stack() (stack.Stack, error) {
+	s, _, err := stack.Parse(runningFile, []byte(r.File))
+	return s, err
+}
+
+// Again is the request that makes the stack what it was, of what it is now.
+func (r RunsAs) Again(now RunsAs) Request {
+	return Request{Kind: "apply", File: r.File, BaseDir: r.BaseDir, Overrides: r.Overrides.From(now.Overrides)}
+}
+
+// Differences says in words how the stack is now something else than it was; none: it
+// is the same, node by node.
+func (r RunsAs) Differences(now RunsAs) []string {
+	var all []string
+	differences := stack.Differences(r.plan.Stack, now.plan.Stack)
+	for _, d := range differences {
+		all = append(all, d.String())
+	}
+	if r.BaseDir != now.BaseDir {
+		all = append(all, fmt.Sprintf("its file is in %s, and was in %s", now.BaseDir, r.BaseDir))
+	}
+	if was, is := saidOf(r.Overrides), saidOf(now.Overrides); was != is {
+		all = append(all, fmt.Sprintf("what was said at run time is %s, and was %s", is, was))
+	}
+	for _, n := range plan.Diff(together(r.plan.Hosts), together(now.plan.Hosts), differences) {
+		if n.Action != plan.Untouched || n.Quiet {
+			all = append(all, fmt.Sprintf("%s is not what it was (%s)", n.Node, n.Action))
+		}
+	}
+	return all
+}
+
+// saidOf is overrides in one text, without the values of an environment.
+func saidOf(o stack.Overrides) string {
+	for name, p := range o.Programs {
+		o.Programs = with(o.Programs, map[string]stack.Program{name: {Command: p.Command, Dir: p.Dir}})
+	}
+	b, err := json.Marshal(o)
+	if err != nil {
+		panic(err) // they are plain data
+	}
+	return string(b)
+}

@@ -1,0 +1,63 @@
+package supervise
+
+import (
+	"strings"
+	"testing"
+
+	"holdfast/internal/stack"
+)
+
+// runsAs writes running.json of a stack file, and reads it.
+func runsAs(t *testing.T, s *Supervisor, text string, o stack.Overrides) RunsAs {
+	t.Helper()
+	file := fromText(t, s, text)
+	l, err := s.planned(layout{file: file.file, baseDir: "/b", overrides: o}, o.On(file.file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.kept.Ports = with(s.kept.Ports, l.ports)
+	s.install(l)
+	if err := s.saveRunning(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := ReadRunsAs(string(s.dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestWhatAStackRunsAsIsComparedAndComesBack(t *testing.T) {
+	s, _ := oneNode(t, "true")
+	const rest = "redis: {enabled: false}\nroutes: [{app: shop}]\n"
+	const file = "apps: {shop: {command: [run], env: {KEY: secret}}}\n" + rest
+	was := runsAs(t, s, file, stack.Overrides{})
+	if d := was.Differences(runsAs(t, s, file, stack.Overrides{})); len(d) > 0 {
+		t.Errorf("it differs from itself: %q", d)
+	}
+	for _, c := range []struct {
+		what, text string
+		o          stack.Overrides
+		want       string
+	}{
+		{"a setting", strings.Replace(file, "secret", "other", 1), stack.Overrides{}, "apps.shop.env.KEY"},
+		{"what the supervisor alone uses", strings.Replace(file, "command:", "grace: 3s, command:", 1), stack.Overrides{}, "apps.shop.grace"},
+		{"a node", file, stack.Overrides{Nodes: map[string]int{"shop": 3}}, "shop-3 is not what it was (stop)"},
+		{"a drained one", file, stack.Overrides{Drained: map[string]bool{"shop-1": true}}, "drained"},
+	} {
+		now := runsAs(t, s, c.text, c.o)
+		d := strings.Join(now.Differences(was), ", ")
+		if !strings.Contains(d, c.want) || strings.Contains(d, "secret") {
+			t.Errorf("%s: it says %q, want %q", c.what, d, c.want)
+		}
+		again, err := s.target(layout{file: s.file, baseDir: s.cfg.BaseDir, overrides: s.overrides, plan: s.plan}, was.Again(now))
+		if err != nil {
+			t.Errorf("%s: %v", c.what, err)
+			continue
+		}
+		back := RunsAs{BaseDir: again.baseDir, Overrides: again.overrides, plan: again.plan}
+		if d := was.Differences(back); len(d) > 0 {
+			t.Errorf("%s: what comes back differs: %q", c.what, d)
+		}
+	}
+}
