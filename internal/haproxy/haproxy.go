@@ -25,6 +25,9 @@ import (
 // makes its own, so it is safe for concurrent use and survives a reload.
 type Client struct {
 	socket string
+	// prefix says to whom a command goes on the socket of a master; empty: it is a
+	// worker's own.
+	prefix string
 }
 
 // NewClient is a client of the runtime socket at a path. It does not connect.
@@ -370,8 +373,13 @@ func (c *Client) do(ctx context.Context, command string) (string, error) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if _, err := io.WriteString(conn, command+"\n"); err != nil {
+	if _, err := io.WriteString(conn, c.prefix+command+"\n"); err != nil {
 		return "", fail("sending "+strconv.Quote(command), err)
+	}
+	if end, ok := conn.(*net.UnixConn); ok && c.prefix != "" { // a master waits for more
+		if err := end.CloseWrite(); err != nil {
+			return "", fail("sending "+strconv.Quote(command), err)
+		}
 	}
 	var out bytes.Buffer
 	if _, err := out.ReadFrom(conn); err != nil {

@@ -20,13 +20,6 @@ import (
 // server web-1, which is up, and "web" also web-2, which is down.
 func start(t *testing.T) *Client {
 	t.Helper()
-	program, err := exec.LookPath("haproxy")
-	if err != nil {
-		program = "/usr/sbin/haproxy"
-		if _, err := os.Stat(program); err != nil {
-			t.Fatal("this test needs haproxy (scripts/setup installs it)")
-		}
-	}
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
 	t.Cleanup(up.Close)
 	down := httptest.NewServer(nil)
@@ -58,7 +51,7 @@ backend tcp
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "-db", "-f", config)
+	cmd := exec.Command(program(t), "-db", "-f", config)
 	cmd.Stderr = t.Output()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -67,6 +60,19 @@ backend tcp
 	c := NewClient(socket)
 	eventually(t, func() error { _, err := c.Info(t.Context()); return err })
 	return c
+}
+
+// program finds HAProxy.
+func program(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("haproxy")
+	if err != nil {
+		path = "/usr/sbin/haproxy"
+		if _, err := os.Stat(path); err != nil {
+			t.Fatal("this test needs haproxy (scripts/setup installs it)")
+		}
+	}
+	return path
 }
 
 // eventually waits until a condition holds.

@@ -23,6 +23,13 @@ const ServerStates = "servers.state"
 // noStates is such a file without any: the version of its format.
 const noStates = "1\n"
 
+// RedisEntry is the name of the frontend that leads programs to the Redis master.
+const RedisEntry = "redis.entry"
+
+// MasterSocket is the file name of the socket of a balancer's master process, which leads
+// to all of its workers.
+const MasterSocket = "master.sock"
+
 // redisConnections is how many connections at once a balancer takes to the
 // Redis master, beside those of the entry.
 const redisConnections = 1000
@@ -127,6 +134,7 @@ type tcpData struct {
 }
 
 type redisMasterData struct {
+	Name     string
 	Listen   string
 	Maxconn  int
 	Replicas int
@@ -360,6 +368,7 @@ func checkTimeout(s stack.Stack, app stack.App) time.Duration {
 // redisMaster is the data of the port that always leads to the master.
 func (b builder) redisMaster(n node) *redisMasterData {
 	d := &redisMasterData{
+		Name:    RedisEntry,
 		Listen:  net.JoinHostPort(n.host.Address, strconv.Itoa(b.machine.Ports[PortRedisMaster])),
 		Maxconn: redisConnections, Replicas: b.stack.Redis.Replicas,
 	}

@@ -190,7 +190,7 @@ func (b builder) process(n node) Process {
 		// connections to the other balancers, answer what is in flight, and
 		// end when their connections have: a client that idles on one can hold
 		// it for the grace. SIGTERM, which ends that, would cut requests.
-		p.Args = []string{"-W", "-f", b.path(n, "haproxy.cfg")}
+		p.Args = []string{"-W", "-S", b.path(n, MasterSocket) + ",mode,600", "-f", b.path(n, "haproxy.cfg")}
 		p.StopSignal = "SIGUSR1"
 		p.Grace = b.hardStop()
 		p.Probe = Probe{Kind: ProbeHAProxy, Socket: nodePath(n, "haproxy.sock")}

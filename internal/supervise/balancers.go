@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"holdfast/internal/haproxy"
@@ -146,10 +145,10 @@ func (s *Supervisor) awaitOldWorkers(ctx context.Context) {
 	})
 }
 
-// endOldWorkers ends the workers of earlier configurations at once. They check no
-// server any more: after a change of the master they would hold clients at one that is
-// none.
-func (s *Supervisor) endOldWorkers(ctx context.Context) {
+// leaveOldMaster closes the connections of programs to Redis that the workers of earlier
+// configurations have. They check no server any more: after a change of the master they
+// would hold their clients at one that is none. Requests that they have in hand go on.
+func (s *Supervisor) leaveOldMaster(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
 	defer cancel()
 	for _, st := range s.board.snapshot().Nodes {
@@ -165,9 +164,18 @@ func (s *Supervisor) endOldWorkers(ctx context.Context) {
 			continue
 		}
 		for _, pid := range workers {
-			if pid != info.PID {
-				s.log.Info("a balancer's old worker is ended: the Redis master has changed", "node", st.Name, "pid", pid)
-				syscall.Kill(pid, syscall.SIGTERM)
+			if pid == info.PID {
+				continue
+			}
+			old := haproxy.Worker(s.dir.path("nodes", st.Name, plan.MasterSocket), pid)
+			closed := 0
+			if !poll(ctx, func() bool { // the master is not there for a moment when it reloads
+				closed, err = old.CloseSessions(ctx, plan.RedisEntry)
+				return err == nil
+			}) {
+				s.log.Warn("a balancer's old worker may hold programs at a former Redis master", "node", st.Name, "pid", pid, "error", err)
+			} else if closed > 0 {
+				s.log.Info("a balancer's old worker has closed its connections to Redis: the master has changed", "node", st.Name, "pid", pid, "connections", closed)
 			}
 		}
 	}

@@ -130,7 +130,7 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 		}
 		f := s.gather(ctx, time.Second)
 		if s.noteMaster(f) {
-			s.endOldWorkers(ctx)
+			s.leaveOldMaster(ctx)
 		}
 		s.endWedged(ctx, wedged(f), silent)
 		if f.failing() {

@@ -83,7 +83,7 @@ func (w *succession) writeDown(ctx context.Context) {
 	other, err := w.sup.writeMaster(w.to, max(w.voted, before+1))
 	if err == nil {
 		if other {
-			w.sup.tasks.Go(func() { w.sup.endOldWorkers(w.sup.ctx) })
+			w.sup.tasks.Go(func() { w.sup.leaveOldMaster(w.sup.ctx) })
 		}
 		return
 	}
