@@ -38,7 +38,7 @@ func (c changed) perform() error {
 	}
 	req := c.Was.Again(now)
 	p, err := client.Preview(ctx, req)
-	if err != nil || p.Empty() && len(c.Was.Differences(now)) == 0 {
+	if err != nil || p.Empty() {
 		return err
 	}
 	done, err := client.Change(ctx, req, func(supervise.Event) {})
