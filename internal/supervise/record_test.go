@@ -81,7 +81,7 @@ func TestARolloutWaitsUntilItIsTakenBack(t *testing.T) {
 	if r, there, err := s.dir.readChange(); !there || err != nil || r.ID != 6 {
 		t.Errorf("the change is %+v, %v", r, err)
 	}
-	if all, err := s.Changes(); err != nil || len(all) != 1 || all[0].ID != 5 || !strings.Contains(all[0].Why, "taken back") {
+	if all, err := EndedChanges(string(s.dir)); err != nil || len(all) != 1 || all[0].ID != 5 || !strings.Contains(all[0].Why, "taken back") {
 		t.Errorf("the changes that have ended: %+v, %v", all, err)
 	}
 }
