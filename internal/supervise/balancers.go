@@ -201,7 +201,7 @@ func (s *Supervisor) checkConfigs(ctx context.Context, programs map[plan.Program
 }
 
 func (s *Supervisor) checkConfig(ctx context.Context, haproxy, node, content string) error {
-	f, err := os.CreateTemp(string(s.dir), "check-*.cfg") // 0600
+	f, err := os.CreateTemp(string(s.dir), checkedConfigs) // 0600; see dir.sweep
 	if err != nil {
 		return err
 	}

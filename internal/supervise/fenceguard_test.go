@@ -86,10 +86,29 @@ func TestAFenceEndsWhenItsSupervisorHasDied(t *testing.T) {
 
 func TestAGuardWhoseSupervisorLivesDoesNothing(t *testing.T) {
 	t.Parallel()
-	s, _ := oneNode(t, "true")
+	c := redistest.Start(t, 1, 3)
+	s := ofWellCluster(t, c)
+	keptOf(t, c, s)
+	w := s.newSwitchover(s.gather(t.Context(), time.Second), "redis-1", "redis-2")
+	if err := w.fence(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- GuardFence(ctx, string(s.dir), os.Getppid(), s.log) }()
+	select {
+	case err := <-done:
+		t.Fatalf("it has ended, and its supervisor has not: %v", err)
+	case <-time.After(300 * time.Millisecond): // the fence of one that has ended is lifted in less
+	}
+	if got := c.Nodes[0].Do("SET", "k", "v"); !strings.Contains(got, "NOREPLICAS") {
+		t.Errorf("the fence of a supervisor that lives is lifted: %q", got)
+	}
 	cancel()
-	if err := GuardFence(ctx, string(s.dir), os.Getppid(), s.log); err != nil {
+	if err := <-done; err != nil {
 		t.Errorf("a guard that is not needed any more: %v", err)
+	}
+	if got := c.Nodes[0].Do("SET", "k", "v"); !strings.Contains(got, "NOREPLICAS") {
+		t.Errorf("a guard that is not needed any more lifts the fence: %q", got)
 	}
 }

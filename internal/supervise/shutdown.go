@@ -107,9 +107,15 @@ func (s *Supervisor) stopNode(ctx context.Context, name string) error {
 	hurry, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	// Stop first: a node that is killed while it is wanted up is started again.
+	n := s.node(name)
+	if n == nil { // a change has just taken it away
+		return nil
+	}
 	stop := command{action: ActStop, answer: make(chan error, 1)}
 	select {
-	case s.node(name).commands <- stop:
+	case n.commands <- stop:
+	case <-n.gone:
+		return nil
 	case <-hurry.Done():
 		return hurry.Err()
 	}
@@ -119,6 +125,8 @@ func (s *Supervisor) stopNode(ctx context.Context, name string) error {
 	select {
 	case err := <-stop.answer:
 		return err
+	case <-n.gone:
+		return nil
 	case <-hurry.Done():
 		return fmt.Errorf("%s has not ended: %w", name, hurry.Err())
 	}
@@ -148,6 +156,7 @@ func (s *Supervisor) Purge() error {
 			return fmt.Errorf("remove the stack's data: %w", err)
 		}
 	}
+	s.dir.sweep()
 	os.Remove(string(s.dir)) // only when it is empty
 	return nil
 }

@@ -156,6 +156,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 	if s.lock, err = s.dir.lock(); err != nil {
 		return nil, err
 	}
+	s.dir.sweep()
 	s.ctx, s.halt = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {

@@ -1,0 +1,67 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/renameio/v2"
+)
+
+func TestWhatAKilledSupervisorWasWritingIsRemoved(t *testing.T) {
+	t.Parallel()
+	d := dir(t.TempDir())
+	if err := os.MkdirAll(d.path("nodes", "balancer-1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// As a kill in the middle of writeFile and of checkConfig leaves it.
+	for _, name := range []string{keptFile, "nodes/balancer-1/haproxy.cfg"} {
+		f, err := renameio.TempFile(filepath.Dir(d.path(name)), d.path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(f.Name()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checked, err := os.CreateTemp(string(d), checkedConfigs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked.Close()
+	kept := []string{keptFile, "nodes/balancer-1/haproxy.cfg", "nodes/balancer-1/.mine", "." + BackupFile + "12", "notes-1"}
+	for _, name := range kept {
+		if err := os.WriteFile(d.path(name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	d.sweep()
+	for _, name := range kept {
+		if _, err := os.Stat(d.path(name)); err != nil {
+			t.Errorf("%s is gone: %v", name, err)
+		}
+	}
+	root, _ := os.ReadDir(string(d))
+	node, _ := os.ReadDir(d.path("nodes", "balancer-1"))
+	if len(root)+len(node) != len(kept)+1 {
+		t.Errorf("left are %v and %v", root, node)
+	}
+}
+
+// The operator asks twice while a change takes a node away.
+func TestANodeThatHasJustGoneIsStoppedInAHurry(t *testing.T) {
+	t.Parallel()
+	s, n := oneNode(t, "true")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.stopNode(ctx, "web-2"); err != nil {
+		t.Errorf("one that is gone: %v", err)
+	}
+	close(n.gone) // and nobody looks after it
+	if err := s.stopNode(ctx, "web-1"); err != nil && !errors.As(err, new(*UnknownNodeError)) {
+		t.Errorf("one that goes: %v", err)
+	}
+}
