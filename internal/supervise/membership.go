@@ -131,8 +131,9 @@ func (s *Supervisor) met(ctx context.Context) error {
 		return nil
 	}
 	why := ""
+	var a acquaintance
 	all := within(ctx, meetLimit, memberPoll, func(ctx context.Context) bool {
-		a := s.acquaint(ctx, time.Second)
+		a = s.acquaint(ctx, time.Second)
 		for _, name := range s.sentinels() {
 			_, answers := a.Known[name]
 			switch missing := a.missing(name); {
@@ -153,7 +154,7 @@ func (s *Supervisor) met(ctx context.Context) error {
 	if !all {
 		return fmt.Errorf("the Sentinels do not know each node after %v: %s", meetLimit, why)
 	}
-	return nil
+	return s.noteForgotten(a) // of a Sentinel that has moved they have the new address
 }
 
 // setQuorum gives a Sentinel the quorum that the number of Sentinels needs, if it has
