@@ -213,7 +213,8 @@ func (s *Supervisor) squatter(ctx context.Context, p plan.Process) int {
 	if p.Probe.Kind != plan.ProbeHAProxy {
 		return 0
 	}
-	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	// Where nobody runs, the connection is refused at once.
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	info, err := s.balancer(p).Info(ctx)
 	if err != nil {
