@@ -203,10 +203,10 @@ func (l *lines) weighed(fit []*operation) {
 	}
 }
 
-// spent puts the time that the batch took in the place of the estimates. fate and
+// spent puts the time that the batch took in the place of the estimates. own, fate and
 // long are those of learn.
-func (l *lines) spent(took time.Duration, fate scriptFate) (long bool) {
-	long = l.learn(took, fate)
+func (l *lines) spent(took, own time.Duration, fate scriptFate) (long bool) {
+	long = l.learn(took, own, fate)
 	var sum time.Duration
 	for _, s := range l.shares {
 		sum += s.weight
@@ -243,10 +243,11 @@ func (l *lines) scriptCost(o *operation) time.Duration {
 	return slowBudget
 }
 
-// learn takes in how long a batch took, of which one may be a script. It reports
-// whether the script was long: then it is not known to be short any more. One that
-// ended by itself may have waited for another node's.
-func (l *lines) learn(took time.Duration, fate scriptFate) (long bool) {
+// learn takes in how long a batch took, of which one may be a script, and how much of
+// that was its own and not the way to Redis. It reports whether the script was long:
+// then it is not known to be short any more. One that ended by itself may have waited
+// for another node's.
+func (l *lines) learn(took, own time.Duration, fate scriptFate) (long bool) {
 	key := l.running.key
 	l.running = runningScript{}
 	switch {
@@ -254,11 +255,11 @@ func (l *lines) learn(took time.Duration, fate scriptFate) (long bool) {
 	case fate == scriptKilled && took >= scriptPatience:
 		delete(l.scripts, key)
 		return true
-	case fate == scriptEnded && took < slowBudget:
+	case fate == scriptEnded && own < slowBudget:
 		if len(l.scripts) >= knownScripts {
 			clear(l.scripts)
 		}
-		l.scripts[key] = took
+		l.scripts[key] = own
 	}
 	return false
 }
@@ -271,15 +272,15 @@ func (w *writer) linesFor(o *operation) *lines {
 	return w.lines
 }
 
-// spent takes in what a batch took. fate and long are those of lines.learn; rest is
+// spent takes in what a batch took. own, fate and long are those of lines.learn; rest is
 // that of senderLine.ran, and with 0 nobody rests.
-func (w *writer) spent(took time.Duration, fate scriptFate, rest time.Duration) (long bool) {
+func (w *writer) spent(took, own time.Duration, fate scriptFate, rest time.Duration) (long bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if script := w.turn.running; script.key != 0 && fate != scriptNotRun && rest > 0 {
 		w.lasting.line(script.sender).ran(fate == scriptEnded, rest)
 	}
-	return w.turn.spent(took, fate)
+	return w.turn.spent(took, own, fate)
 }
 
 // waitsForLease says when to ask for the lease again; nil: nothing needs it.

@@ -34,7 +34,7 @@ func batchOf(w *writer, n int, cost time.Duration) string {
 	}
 	w.lines.weighed(batch[:n])
 	w.giveBack(batch[n:])
-	w.lines.spent(time.Duration(n)*cost, scriptEnded)
+	w.lines.spent(time.Duration(n)*cost, time.Duration(n)*cost, scriptEnded)
 	return senders
 }
 
@@ -124,6 +124,34 @@ func TestWhatWaitsForTheLeaseHoldsNobodyUp(t *testing.T) {
 	w.ended = true
 	if batch = w.take(nil); len(batch) != 1 || batch[0].sender != "a" {
 		t.Errorf("in the end %d are left", len(batch))
+	}
+}
+
+// On a machine without enough processor time every exchange takes long. A script is not
+// taken for a long one for that.
+func TestAScriptsTimeIsWithoutTheWayToRedis(t *testing.T) {
+	for _, c := range []struct {
+		what        string
+		lease, took time.Duration
+		fate        scriptFate
+		short       bool
+	}{
+		{"all is quick", time.Millisecond, 2 * time.Millisecond, scriptEnded, true},
+		{"the way is long", 40 * time.Millisecond, 45 * time.Millisecond, scriptEnded, true},
+		{"the script is long", 2 * time.Millisecond, 15 * time.Millisecond, scriptEnded, false},
+		{"both are long", 40 * time.Millisecond, 55 * time.Millisecond, scriptEnded, false},
+		{"the way is so long that it hides everything", 200 * time.Millisecond, 205 * time.Millisecond, scriptEnded, false},
+		{"it had to be ended", 100 * time.Millisecond, 105 * time.Millisecond, scriptKilled, false},
+	} {
+		var exchanges trips
+		exchanges.add(c.lease)
+		exchanges.add(c.took)
+		l := newLines()
+		l.running = runningScript{1, "a"}
+		l.learn(c.lease+c.took, exchanges.own(), c.fate)
+		if _, short := l.scripts[1]; short != c.short {
+			t.Errorf("%s: known as short: %v", c.what, short)
+		}
 	}
 }
 

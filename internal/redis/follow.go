@@ -140,13 +140,17 @@ func (w *writer) serve(ctx context.Context, master string) (cause error) {
 				// It may have been the node's end, and not the script's doing.
 				s.script, rest = scriptKilled, 0
 			}
-			long := w.spent(took, s.script, rest)
+			own := took
+			if s.leased != "" {
+				own = s.trips.own()
+			}
+			long := w.spent(took, own, s.script, rest)
 			s.rest(took)
 			if err == nil && long && s.leased == "" {
 				s.keepOff(ctx)
 			}
 			if err == nil {
-				s.endLease(ctx, took)
+				s.endLease(ctx, took, own)
 			}
 		}
 		clear(batch)

@@ -158,13 +158,33 @@ func (s *session) keepOff(ctx context.Context) {
 	s.changeLease(ctx, s.conn.B().Set().Key(key).Value(keptOff).PxMilliseconds(lasts.Milliseconds()).Build())
 }
 
+// trips are how long the shortest and the longest exchange of a commit took.
+type trips struct{ least, most time.Duration }
+
+func (t *trips) add(took time.Duration) {
+	if t.least == 0 || took < t.least {
+		t.least = took
+	}
+	t.most = max(t.most, took)
+}
+
+// longestWay is how long the way to Redis may take so that it can be told from what
+// Redis does.
+const longestWay = 50 * time.Millisecond
+
+// own is how long the batch itself took at the most, in a commit that has asked for the
+// lease: that question costs Redis next to nothing, and so its time is that of the way.
+// On a machine without enough processor time that is most of it.
+func (t *trips) own() time.Duration { return t.most - min(t.least, longestWay) }
+
 // endLease gives the lease back, if the session has it, after a batch that took so
-// long. After a script that a ping may have met, the lease expires instead.
-func (s *session) endLease(ctx context.Context, took time.Duration) {
+// long, of which so much was its own. After a script that a ping may have met, the lease
+// expires instead.
+func (s *session) endLease(ctx context.Context, took, own time.Duration) {
 	key, lasts := s.leased, s.leaseTime()
 	s.leased = ""
 	// A lease that is as old as that may be another's already.
-	if key == "" || took > lasts/2 || s.leasedScript && took > scriptPatience/2 {
+	if key == "" || took > lasts/2 || s.leasedScript && own > scriptPatience/2 {
 		return
 	}
 	s.changeLease(ctx, s.conn.B().Del().Key(key).Build())

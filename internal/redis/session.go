@@ -58,6 +58,8 @@ type session struct {
 	// is when it last went without one.
 	leased       string
 	leasedScript bool // for a script
+	// trips are those of the batch that is under way.
+	trips trips
 	// script is what became of the script of the last batch. Until strictUntil no
 	// script is taken for a short one.
 	script      scriptFate
@@ -91,7 +93,9 @@ func (s *session) exchange(ctx context.Context, cmds rueidis.Commands) (answers 
 func (s *session) exchangeBare(ctx context.Context, cmds rueidis.Commands) (answers []rueidis.RedisResult, sent bool) {
 	mark, began := s.wire.written(), time.Now()
 	answers = s.conn.DoMulti(ctx, cmds...)
-	s.took = max(s.took, time.Since(began))
+	took := time.Since(began)
+	s.took = max(s.took, took)
+	s.trips.add(took)
 	if answers[len(answers)-1].NonRedisError() == nil {
 		return answers, true
 	}
@@ -112,7 +116,7 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	if len(s.done) == 0 {
 		s.took = 0
 	}
-	s.script = scriptNotRun
+	s.script, s.trips = scriptNotRun, trips{}
 	s.grow()
 	s.forbids()
 	s.w.stats.batch(len(batch))
