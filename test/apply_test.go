@@ -23,6 +23,8 @@ import os, sys, threading, http.server
 end = os.environ.get("END", "")
 if end == "start":
     sys.exit("there is no harbour")
+if end == "second" and os.environ["HOLDFAST_NODE"] == "shop-2":
+    sys.exit("the second mast is missing")
 if end == "later":
     threading.Timer(1, lambda: (print("the mast has broken", flush=True), os._exit(3))).start()
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -254,8 +256,28 @@ func (a *applied) stops(t *testing.T) {
 		expect(t, a.status().Entry+"/shop", 200, "two")
 		a.set("env", env, "settle", settle)
 	}
-	if st := a.statusCommand(); st.Differs || st.Change != nil {
+	if st := a.statusCommand(); st.Differs || st.Change != nil || st.Stopped == nil || len(st.Stopped.Left) > 0 {
 		t.Errorf("%+v", st)
+	}
+
+	// The nodes that were done before one that does not come up keep what they have, until
+	// the stack file is applied again. That it is what it was changes nothing.
+	env := a.parts["env"]
+	a.set("env", "WORD: half, END: second")
+	if said := a.fails(1, "apply", "--yes"); !strings.Contains(said, "the second mast is missing") {
+		t.Errorf("it says %q", said)
+	}
+	a.set("env", env)
+	if st := a.statusCommand(); st.Differs || st.Stopped == nil || strings.Join(st.Stopped.Left, " ") != "shop-1" {
+		t.Errorf("%+v", st)
+	}
+	if said := a.must("status"); !strings.Contains(said, "shop-1: as that change wanted it, unlike the rest of the stack") {
+		t.Errorf("it says %q", said)
+	}
+	before := a.pids()
+	a.must("apply", "--yes")
+	if st := a.statusCommand(); anew(before, a.pids()) != "shop-1" || st.Stopped != nil {
+		t.Errorf("other processes: %q, %+v", anew(before, a.pids()), st)
 	}
 }
 
@@ -265,11 +287,24 @@ func (a *applied) refuses(t *testing.T) {
 	entry, redis, env := a.parts["entry"], a.parts["redis"], a.parts["env"]
 	a.set("redis", "replicas: none")
 	a.fails(2, "apply", "--yes")
+	// Whoever has to look or to act need not wait until the file is mended.
+	a.must("status")
+	a.must("drain", "shop-1")
+	a.must("undrain", "shop-1")
+	if said := a.fails(1, "doctor"); !strings.Contains(said, "the stack file has mistakes") || !strings.Contains(said, "redis.replicas") {
+		t.Errorf("it says %q", said)
+	}
 	a.set("redis", redis, "entry", minimal(t))
 	if said := a.fails(1, "apply", "--yes"); !strings.Contains(said, "entry.listen") {
 		t.Errorf("it says %q", said)
 	}
-	a.set("entry", entry, "env", "WORD: three")
+	ports := a.parts["ports"]
+	first, second, _ := strings.Cut(ports, ", ")
+	a.set("entry", entry, "ports", second+", "+first)
+	if said := a.fails(1, "apply", "--yes"); !strings.Contains(said, "shop-2 of this stack listens there; have shop-2 move to a free port first") {
+		t.Errorf("it says %q", said)
+	}
+	a.set("ports", ports, "env", "WORD: three")
 	if said := a.fails(2, "apply"); !strings.Contains(said, "--yes") {
 		t.Errorf("it says %q", said)
 	}

@@ -138,6 +138,10 @@ func TestTheSupervisorTellsPrometheusOfTheWholeStack(t *testing.T) {
 	s.must("kill", was)
 	awaitFigure("holdfast_failovers_total", equals(1))
 	awaitFigure(`holdfast_node_restarts_total{node="`+was+`"}`, equals(1))
+	awaitFigure(`holdfast_node_crashes_total{node="`+was+`"}`, equals(1))
+	s.must("restart", "web-1")
+	awaitFigure(`holdfast_node_restarts_total{node="web-1"}`, equals(1))
+	awaitFigure(`holdfast_node_crashes_total{node="web-1"}`, equals(0)) // it was asked for
 	s.must("stop", "web-2")
 	awaitFigure(`holdfast_node_state{node="web-2",state="down"}`, equals(1))
 }

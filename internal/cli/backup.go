@@ -66,7 +66,7 @@ type backupFlags struct {
 }
 
 func (f backupFlags) run(ctx context.Context, g *globals, stdout io.Writer) error {
-	s, base, state, err := locate(g)
+	s, base, state, err := locateRunning(g)
 	if err != nil {
 		return err
 	}

@@ -22,15 +22,15 @@ disk, memory, limits, clocks, and what a drill or a change has left. It changes
 nothing, and works as well when the supervisor or the stack is down.
 
 Exit code 0: nothing needs anybody (there may be notes); 1: something does, an error
-or a warning; 2: the command line or the stack file is wrong.`,
+or a warning; 2: the command line is wrong, or the stack file and no stack runs by it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, base, state, err := locate(g)
+			s, base, state, err := locateRunning(g)
 			if err != nil {
 				return err
 			}
 			report := doctor.Judge(examine.Stack(cmd.Context(), examine.Config{
-				Stack: s, BaseDir: base, StateDir: state, SearchPath: g.getenv("PATH"),
+				Stack: s, BaseDir: base, StateDir: state, Mistakes: g.mistakes, SearchPath: g.getenv("PATH"),
 			}))
 			if err := cmd.Context().Err(); err != nil {
 				return err // interrupted: what did not answer proves nothing

@@ -46,7 +46,7 @@ for is given up.`,
 
 // down takes the stack down, and says what there was to do.
 func down(ctx context.Context, g *globals, purge bool) (said string, err error) {
-	_, _, state, err := locate(g)
+	_, _, state, err := locateRunning(g)
 	if err != nil {
 		return "", err
 	}
@@ -122,7 +122,7 @@ func nothingThere(state string, purge bool) string {
 // be undone. What cannot be is no obstacle: most of it goes with the data, and
 // purgeDrill tells of the rest.
 func endDrill(ctx context.Context, g *globals) error {
-	_, _, state, err := locate(g)
+	_, _, state, err := locateRunning(g)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func endDrill(ctx context.Context, g *globals) error {
 // would have undone it with it. Nothing is left in the stack then that it could
 // be in the way of.
 func purgeDrill(ctx context.Context, g *globals) error {
-	_, _, state, err := locate(g)
+	_, _, state, err := locateRunning(g)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func purgeDrill(ctx context.Context, g *globals) error {
 
 func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error) {
 	began := time.Now()
-	s, base, state, err := locate(g)
+	s, base, state, err := locateRunning(g)
 	if err != nil {
 		return 0, err
 	}
@@ -172,7 +172,7 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 		return 0, err
 	}
 	// No supervisor: do its work.
-	sup, closeLog, err := openSupervisor(g, nil)
+	sup, closeLog, err := openSupervisor(s, base, state, nil)
 	if err != nil {
 		letDrill()
 		return 0, err

@@ -27,7 +27,7 @@ for the case that both were killed. The next drill begins with it, too.`,
 				ctx = context.WithoutCancel(ctx) // whoever ended the drill is not to end this
 			} else {
 				var err error
-				if _, _, state, err = locate(g); err != nil {
+				if _, _, state, err = locateRunning(g); err != nil {
 					return err
 				}
 			}

@@ -114,7 +114,7 @@ const (
 )
 
 func showLogs(ctx context.Context, g *globals, w io.Writer, o logsOptions) error {
-	s, _, state, err := locate(g)
+	s, _, state, err := locateRunning(g)
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ was well for rollout.settle; the first that is not ends it (exit code 1).`
 // actOnAll carries an action out on nodes, one after the other. The first failure
 // ends it.
 func actOnAll(ctx context.Context, g *globals, names []string, action supervise.Action, done string, stdout, stderr io.Writer) error {
-	s, _, state, err := locate(g)
+	s, _, state, err := locateRunning(g)
 	if err != nil {
 		return err
 	}

@@ -136,7 +136,7 @@ func appNames(g *globals, wanted bool, kinds ...stack.Kind) (names []string) {
 
 // carryOut has the supervisor carry a request out, and shows how it goes.
 func carryOut(ctx context.Context, g *globals, req supervise.Request, stdout, stderr io.Writer) error {
-	s, _, state, err := locate(g)
+	s, _, state, err := locateRunning(g)
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ type shownVersion struct {
 
 // showVersions shows what an application ran when.
 func showVersions(g *globals, w io.Writer, app string) error {
-	s, _, state, err := locate(g)
+	s, _, state, err := locateRunning(g)
 	if err != nil {
 		return err
 	}

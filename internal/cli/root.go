@@ -34,6 +34,9 @@ type globals struct {
 	self  string // how this program was called, for what it tells to type
 	// background is true in the background half of up -d.
 	background bool
+	// mistakes are those of the stack file, where a command goes by what runs instead;
+	// nil: it has none.
+	mistakes error
 
 	getenv func(string) string
 	stdin  io.Reader
@@ -190,7 +193,7 @@ func loadStack(g *globals) (stack.Stack, string, error) {
 	}
 	s, warnings, err := stack.Parse(file, data)
 	if err != nil {
-		return stack.Stack{}, "", usageError{err}
+		return stack.Stack{}, "", usageError{&mistakenFile{err, stack.NameIn(data)}}
 	}
 	for _, w := range warnings {
 		fmt.Fprintf(g.stderr, "warning: %s\n", g.say(w.Error()))
@@ -199,13 +202,4 @@ func loadStack(g *globals) (stack.Stack, string, error) {
 		fmt.Fprintf(g.stderr, "warning: %s, and so choose what runs: chmod go-w it, or own it\n", g.say(who))
 	}
 	return s, dir, nil
-}
-
-// locate loads the stack, as loadStack does, and finds its state directory.
-func locate(g *globals) (s stack.Stack, baseDir, state string, err error) {
-	if s, baseDir, err = loadStack(g); err != nil {
-		return s, "", "", err
-	}
-	state, err = stateDir(g, s.Name)
-	return s, baseDir, state, err
 }

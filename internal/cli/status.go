@@ -57,7 +57,7 @@ stack is not ready.`,
 // statusReader answers a function that asks the supervisor, or, when none
 // runs, looks at what the last one left.
 func statusReader(g *globals) (func(context.Context) (supervise.Status, error), error) {
-	s, base, state, err := locate(g)
+	s, base, state, err := locateRunning(g)
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +82,9 @@ func changes(g *globals, st supervise.Status) string {
 	if r := st.Stopped; r != nil && st.Change == nil {
 		first, _, _ := strings.Cut(r.Why, "\n")
 		fmt.Fprintf(&text, "the last change (%s, at %s) was stopped: %s\n", r.Kind, r.Ended.Format(time.TimeOnly), quote.Line(first))
+		if len(r.Left) > 0 {
+			text.WriteString(g.say(fmt.Sprintf("%s: as that change wanted it, unlike the rest of the stack; 'holdfast apply' makes all what the stack file says\n", strings.Join(r.Left, ", "))))
+		}
 	}
 	text.WriteString(atRunTime(st.RunTime))
 	if st.Outdated != "" {

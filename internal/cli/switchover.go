@@ -24,7 +24,7 @@ Sentinels do not agree, or when a failover is under way. 'holdfast stop' and
 'holdfast restart' of the master do this by themselves.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, _, state, err := locate(g)
+			s, _, state, err := locateRunning(g)
 			if err != nil {
 				return err
 			}

@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/control"
 	"holdfast/internal/logs"
 	"holdfast/internal/plan"
+	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
 
@@ -98,7 +99,11 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
-	sup, closeLog, err := openSupervisor(g, hosts)
+	s, base, state, err := locate(g)
+	if err != nil {
+		return err
+	}
+	sup, closeLog, err := openSupervisor(s, base, state, hosts)
 	if err != nil {
 		return differing(g, err)
 	}
@@ -219,15 +224,11 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 	return nil
 }
 
-// openSupervisor loads the stack and takes its state directory. What the
+// openSupervisor takes a stack's state directory. What the
 // supervisor does is logged to logs/supervisor.log there.
 //
 // Without hosts it works on those of last time.
-func openSupervisor(g *globals, hosts []plan.Place) (*supervise.Supervisor, func() error, error) {
-	s, base, state, err := locate(g)
-	if err != nil {
-		return nil, nil, err
-	}
+func openSupervisor(s stack.Stack, base, state string, hosts []plan.Place) (*supervise.Supervisor, func() error, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the path of this program: %w", err)

@@ -118,7 +118,7 @@ var each = []struct {
 	{"a node that was stopped by a signal", func(f *Facts) { f.node("redis-2").Process.Stopped = true }, Warning, "paused", "redis-2", "SIGSTOP"},
 	{"one that a drill stopped", func(f *Facts) { f.node("redis-2").Process.Stopped = true; f.Drill.Running = true }, Note, "paused", "redis-2", "drill"},
 	{"one without a supervisor", func(f *Facts) { f.node("redis-2").Process.Stopped = true; f.Supervisor = Supervisor{} }, Warning, "paused", "redis-2", "kill -CONT -- -104"},
-	{"a node that is started again and again", func(f *Facts) { n := f.node("web-2"); n.Restarts, n.Process.Age = 7, time.Minute }, Warning, "restarts", "web-2", "7 times, the last time 60 seconds ago"},
+	{"a node that is started again and again", func(f *Facts) { n := f.node("web-2"); n.Crashes, n.Process.Age = 7, time.Minute }, Warning, "restarts", "web-2", "7 times with its present settings; its process was started 60 seconds ago"},
 	{"a drill that was killed", func(f *Facts) { f.Drill.Left = []string{"a rule"} }, Error, "drill", "", "drill undo"},
 	{"keys of a drill", func(f *Facts) { f.Drill.Keys = []string{"keys"} }, Note, "drill", "", "left keys"},
 	{"a drill that runs", func(f *Facts) { f.Drill = Drill{Running: true, Left: []string{"a rule"}} }, Note, "drill", "", "under way"},
@@ -215,8 +215,12 @@ var each = []struct {
 	{"a port of somebody else", func(f *Facts) { f.node("web-1").Holder = "nginx (pid 7)" }, Error, "ports", "web-1", "held by nginx (pid 7)"},
 	{"another port of somebody else", func(f *Facts) { f.Ports = []Port{{"127.0.0.1:9", "a tcp entry", "nginx"}} }, Error, "ports", "", "for a tcp entry"},
 	{"a stack file that differs", func(f *Facts) { f.Differs = true }, Warning, "stack-file", "", "apply --plan"},
-	{"a change that was stopped", func(f *Facts) { f.Changes = []Change{{What: "apply", Since: now, Stopped: "web-1 does not come up"}} }, Warning, "changes", "", "web-1 does not come up"},
+	{"a change that was stopped and put back", func(f *Facts) { f.Changes = []Change{{What: "apply", Since: now, Stopped: "web-1 does not come up"}} }, Note, "changes", "", "web-1 does not come up"},
+	{"a change that was stopped half way", func(f *Facts) {
+		f.Changes = []Change{{What: "apply", Since: now, Stopped: "web-2 does not come up", Left: []string{"web-1"}}}
+	}, Warning, "changes", "", "web-2 does not come up"},
 	{"nodes with other settings", func(f *Facts) { f.node("web-1").Outdated = true; f.node("web-2").Outdated = true }, Warning, "stack-file", "", "web-1, web-2"},
+	{"a stack file with a mistake", func(f *Facts) { f.Mistakes = "holdfast.yaml:3:1: unknown key" }, Error, "stack-file", "", "holdfast.yaml:3:1"},
 	{"a program that is gone", func(f *Facts) { f.References = []string{"apps.shop.command: no such file"} }, Error, "stack-file", "", "apps.shop.command"},
 	{"a file that was edited", func(f *Facts) {
 		f.Files = []File{{Path: "nodes/web-1/x", Node: "web-1", Line: 3, Has: "a", Wants: "b"}}

@@ -39,6 +39,8 @@ type Facts struct {
 	Files []File
 	// Releases are those copies of programs' files that are not as they were made.
 	Releases []Release
+	// Mistakes are those of the stack file; empty: it has none. Stack is what runs then.
+	Mistakes string
 	// References are what the stack file names and is not there or cannot be
 	// used, one sentence each.
 	References []string
@@ -83,12 +85,12 @@ type Node struct {
 	Address string
 	// Stray is true for a node that is not in the stack file any more.
 	Stray bool
-	// State, Since, Restarts and Detail are the supervisor's word, or where none
+	// State, Since, Crashes and Detail are the supervisor's word, or where none
 	// answers what the last one wrote down.
-	State    string
-	Since    time.Time
-	Restarts int
-	Detail   string
+	State   string
+	Since   time.Time
+	Crashes int
+	Detail  string
 	// Want is what its operator wants of it: up, down or paused.
 	Want string
 	// Died is true when it was last seen running and has no process now.
@@ -254,6 +256,9 @@ type Change struct {
 	// before its end; empty: it was not.
 	Running bool
 	Stopped string
+	// Left are the nodes that such a change has left with other settings than the
+	// stack has for them.
+	Left []string
 }
 
 // Backup is how the backups of the stack are.

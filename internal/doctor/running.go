@@ -154,19 +154,19 @@ func checkPaused(f *findings) {
 	}
 }
 
-// A node is taken for one that dies again and again when it was started so often
-// and the last time so recently.
+// A node is taken for one that dies again and again when it crashed so often and its
+// process is so young. Restarts that somebody asked for do not count.
 const (
-	manyRestarts  = 3
-	recentRestart = 10 * time.Minute
+	manyCrashes = 3
+	recentStart = 10 * time.Minute
 )
 
 func checkRestarts(f *findings) {
 	for _, n := range f.Nodes {
-		if n.Process == nil || n.Restarts < manyRestarts || n.Process.Age == 0 || n.Process.Age > recentRestart {
+		if n.Process == nil || n.Crashes < manyCrashes || n.Process.Age == 0 || n.Process.Age > recentStart {
 			continue
 		}
-		f.add(Warning, n.Name, fmt.Sprintf("%s was started again %s, the last time %s ago", n.Name, plural(n.Restarts, "time"), roughly(n.Process.Age)),
+		f.add(Warning, n.Name, fmt.Sprintf("%s has ended by itself %s with its present settings; its process was started %s ago", n.Name, plural(n.Crashes, "time"), roughly(n.Process.Age)),
 			"it ends again and again, or somebody ends it",
 			fmt.Sprintf("'holdfast logs supervisor' shows how it ended each time, 'holdfast logs %s' its own words", n.Name))
 	}
@@ -195,8 +195,12 @@ func checkChanges(f *findings) {
 			continue
 		}
 		if c.Stopped != "" {
-			f.add(Warning, "", "the last change was stopped before its end: "+c.What+f.ago(c.Since)+": "+c.Stopped, "the stack is not what the stack file says",
-				"mend the cause, then 'holdfast apply'")
+			what := "the last change was stopped before its end: " + c.What + f.ago(c.Since) + ": " + c.Stopped
+			if len(c.Left) == 0 {
+				f.add(Note, "", what, "the stack is what it was before that change", "mend the cause, and try again")
+				continue
+			}
+			f.add(Warning, "", what, some(c.Left)+": as that change wanted it, unlike the rest of the stack", "mend the cause in the stack file, or take the change out of it, and then 'holdfast apply'")
 			continue
 		}
 		f.add(Warning, "", "a change was begun and has not ended: "+c.What+f.ago(c.Since), "a part of the stack is as before it, another as after it",

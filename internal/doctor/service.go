@@ -197,6 +197,10 @@ func checkStackFile(f *findings) {
 			outdated = append(outdated, n)
 		}
 	}
+	if f.Mistakes != "" {
+		f.add(Error, "", "the stack file has mistakes: "+f.Mistakes, "'holdfast up', 'apply' and 'upgrade' refuse it: the stack does not start again after 'down' or a loss of power",
+			"correct it: 'holdfast config check' names each mistake")
+	}
 	if f.Differs {
 		f.add(Warning, "", "the stack file differs from what runs", "what was changed in the file has no effect yet",
 			"'holdfast apply --plan' shows what would be done, 'holdfast apply' does it")

@@ -35,6 +35,8 @@ type Config struct {
 	// BaseDir is where the stack file's relative paths start, StateDir the stack's
 	// own directory; both absolute.
 	BaseDir, StateDir string
+	// Mistakes are those of the stack file, of which Stack has nothing then.
+	Mistakes error
 	// SearchPath is the PATH that nodes inherit.
 	SearchPath string
 }
@@ -57,6 +59,9 @@ type examination struct {
 func Stack(ctx context.Context, cfg Config) doctor.Facts {
 	e := &examination{Config: cfg, versions: map[plan.Program]string{}}
 	e.facts = doctor.Facts{Now: time.Now(), Stack: cfg.Stack, StateDir: cfg.StateDir, Kept: supervise.Kept(cfg.StateDir)}
+	if cfg.Mistakes != nil {
+		e.facts.Mistakes = cfg.Mistakes.Error()
+	}
 	e.machine()
 	for _, wrong := range supervise.CheckReferences(cfg.Stack, cfg.BaseDir, cfg.SearchPath) {
 		e.facts.References = append(e.facts.References, wrong.Error())
@@ -136,7 +141,7 @@ func (e *examination) changes(status supervise.Status) {
 	case c.ID != 0:
 		e.facts.Changes = append(e.facts.Changes, doctor.Change{What: c.Kind, Since: c.Began, Running: status.Supervisor != 0})
 	case status.Stopped != nil:
-		e.facts.Changes = append(e.facts.Changes, doctor.Change{What: status.Stopped.Kind, Since: status.Stopped.Ended, Stopped: status.Stopped.Why})
+		e.facts.Changes = append(e.facts.Changes, doctor.Change{What: status.Stopped.Kind, Since: status.Stopped.Ended, Stopped: status.Stopped.Why, Left: status.Stopped.Left})
 	}
 }
 
@@ -148,7 +153,7 @@ func (e *examination) listNodes(status supervise.Status) {
 		r := e.seen.Nodes[p.Node]
 		n := doctor.Node{
 			Name: p.Node, Kind: p.Kind, App: p.App, Address: p.Address,
-			Want: r.Want, State: string(r.State), Since: r.Since, Restarts: r.Restarts, Outdated: r.Outdated,
+			Want: r.Want, State: string(r.State), Since: r.Since, Crashes: r.Crashes, Outdated: r.Outdated,
 		}
 		n.Process = processOf(r.Process)
 		n.Died = n.Process == nil && r.Process.PID != 0 && r.State != supervise.Down && r.State != ""
@@ -158,7 +163,7 @@ func (e *examination) listNodes(status supervise.Status) {
 			n.Address = r.Address
 		}
 		if st, there := status.Node(p.Node); there {
-			n.State, n.Since, n.Restarts, n.Detail = string(st.State), st.Since, st.Restarts, st.Detail
+			n.State, n.Since, n.Crashes, n.Detail = string(st.State), st.Since, st.Crashes, st.Detail
 		}
 		e.facts.Nodes = append(e.facts.Nodes, n)
 	}

@@ -199,6 +199,7 @@ func (c *collector) ofNodes(g *gathering, st supervise.Status) {
 			g.add(nodeState, truth(n.State == state), "node", n.Name, "state", string(state))
 		}
 		g.add(nodeRestarts, float64(n.Restarts), "node", n.Name)
+		g.add(nodeCrashes, float64(n.Crashes), "node", n.Name)
 		g.add(nodeSince, seconds(n.Since), "node", n.Name)
 		if n.Kind == plan.Web {
 			g.add(nodeInRotation, truth(n.State == supervise.Up && n.Excluded == ""), "node", n.Name, "app", n.App)

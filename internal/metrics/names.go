@@ -23,6 +23,7 @@ var (
 	nodeState      = gauge("holdfast_node_state", "1 for the state that the node is in: starting, up, paused, draining, down or failed.")
 	nodeRole       = gauge("holdfast_node_role", "1 for the part that a redis node plays in the replication: master or replica.")
 	nodeRestarts   = counter("holdfast_node_restarts_total", "Starts of the node beyond the first since the stack came up.")
+	nodeCrashes    = counter("holdfast_node_crashes_total", "Ends of the node that neither an operator nor a change of the stack asked for, since it has its settings.")
 	nodeSince      = gauge("holdfast_node_state_since_seconds", "When the node entered its state, in seconds since 1970; 0: nobody knows.")
 	nodeInRotation = gauge("holdfast_node_in_rotation", "1 when the application's node is up and every balancer sends it requests.")
 	nodeCPU        = counter("holdfast_node_cpu_seconds_total", "Processor time of the node's processes.")

@@ -47,7 +47,7 @@ func TestAnAdoptedNodeKeepsItsRestartsAndSinceWhen(t *testing.T) {
 	s = successor(t, s, *n.spec())
 	s.Attend()
 	await1(t, s, "up under the next supervisor", func(st NodeStatus) bool { return st.State == Up })
-	if after := status(s); !after.Since.Equal(before.Since) || after.Restarts != 1 || after.PID != before.PID {
+	if after := status(s); !after.Since.Equal(before.Since) || after.Restarts != 1 || after.Crashes != 1 || after.PID != before.PID {
 		t.Errorf("after adoption %+v, before %+v", after, before)
 	}
 
@@ -62,7 +62,7 @@ func TestAnAdoptedNodeKeepsItsRestartsAndSinceWhen(t *testing.T) {
 
 	must(t, s, ActStop)
 	await1(t, s, "down", func(st NodeStatus) bool { return st.State == Down })
-	if r, err := s.dir.readRecord("web-1"); err != nil || r.State != Down || r.Process.PID != 0 || r.Restarts != 1 || !r.Since.Equal(status(s).Since) {
+	if r, err := s.dir.readRecord("web-1"); err != nil || r.State != Down || r.Process.PID != 0 || r.Restarts != 1 || r.Crashes != 1 || !r.Since.Equal(status(s).Since) {
 		t.Errorf("the record of a stopped node is %+v, %v", r, err)
 	}
 }
@@ -102,7 +102,7 @@ func TestANodeThatDiedWhileNobodyWatchedWasRestarted(t *testing.T) {
 		s.Attend()
 		must(t, s, ActStart)
 		want := map[bool]int{true: 2, false: 0}[othersRun] // 0: a new start of the stack
-		if after := status(s); after.Restarts != want || !after.Since.After(before.Since) {
+		if after := status(s); after.Restarts != want || after.Crashes != want || !after.Since.After(before.Since) {
 			t.Errorf("others run: %v: restarts %d, want %d; since %v, before %v", othersRun, after.Restarts, want, after.Since, before.Since)
 		}
 		must(t, s, ActStop)

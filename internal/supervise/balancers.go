@@ -297,6 +297,13 @@ func (s *Supervisor) checkLeg(now layout, l leg) (wrong []error) {
 		if id, is := s.left[to.process.Address]; is && process.Alive(id) {
 			continue
 		}
+		if other := now.listener(to.process); other != "" {
+			wrong = append(wrong, fmt.Errorf("%s cannot listen on %s: %s of this stack listens there; have %s move to a free port first, by a change of its own", step.Node, to.process.Address, other, other))
+			continue
+		}
+		if running, _ := s.current(); running.listener(to.process) != "" {
+			continue // that node is gone, or has moved, when this leg begins
+		}
 		if err := taken(step.Node, to.process.Address, to.process.Netns); err != nil {
 			wrong = append(wrong, err)
 		}
@@ -315,5 +322,5 @@ func taken(what, address, netns string) error {
 	if who := holder(atoi(port)); who != "" && netns == "" {
 		by = " by " + who
 	}
-	return fmt.Errorf("%s cannot listen on %s: the address is taken%s", what, address, by)
+	return fmt.Errorf("%s cannot listen on %s: the address is taken%s; free it, or write another one", what, address, by)
 }

@@ -127,6 +127,9 @@ type Result struct {
 	Why  string `json:"why,omitempty"`
 	// Held is true for a rollout that waits after some nodes: see Rollout.Only.
 	Held bool `json:"held,omitempty"`
+	// Left are the nodes that a change which was stopped has left with other settings
+	// than the stack has for them; empty: the stack is what it was before.
+	Left []string `json:"left,omitempty"`
 	// Steps is how many of the Of steps were done.
 	Steps int `json:"steps"`
 	Of    int `json:"of"`

@@ -3,10 +3,13 @@ package supervise
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
+	"syscall"
 	"time"
 
 	"holdfast/internal/plan"
@@ -26,6 +29,9 @@ const (
 func askHealth(ctx context.Context, p plan.Process, path string) error {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", p.Address)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("nothing listens on %s, its HOST and PORT (%w)", p.Address, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -50,7 +56,7 @@ func askHealth(ctx context.Context, p plan.Process, path string) error {
 	if resp.StatusCode >= 200 && resp.StatusCode <= 399 {
 		return nil
 	}
-	return &statusError{fmt.Sprintf("%s answers %s%s: %s", path, quote.Text(resp.Status), hostHint(p.Probe.Host, resp.StatusCode), quote.Text(string(body)))}
+	return &statusError{fmt.Sprintf("%s answers %s%s: %s", path, quote.Text(resp.Status), hostHint(p.Probe.Host, resp.StatusCode), quote.Text(strings.TrimSpace(string(body))))}
 }
 
 // hostHint says with which Host header a node was asked, where that may be why

@@ -45,12 +45,12 @@ type Inspection struct {
 
 // Recorded is what the last supervisor wrote down of a node.
 type Recorded struct {
-	Process  process.ID // of pid 0: none
-	Want     string     // up, down or paused
-	State    State
-	Since    time.Time
-	Restarts int
-	Address  string
+	Process process.ID // of pid 0: none
+	Want    string     // up, down or paused
+	State   State
+	Since   time.Time
+	Crashes int
+	Address string
 	// Outdated is true when the node was started with other settings than the plan
 	// has now.
 	Outdated bool
@@ -93,7 +93,7 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 		}
 		p, planned := specs[node]
 		seen.Nodes[node] = Recorded{
-			Process: r.Process, Want: string(r.Want), State: r.State, Since: r.Since, Restarts: r.Restarts, Address: r.Address,
+			Process: r.Process, Want: string(r.Want), State: r.State, Since: r.Since, Crashes: r.Crashes, Address: r.Address,
 			Outdated: planned && r.Plan != "" && r.Plan != digestOf(p, host.Files),
 		}
 	}

@@ -40,7 +40,7 @@ func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 			if r.Want == wantPaused {
 				st.State = Paused
 			}
-			st.Restarts = r.Restarts
+			st.Restarts, st.Crashes = r.Restarts, r.Crashes
 			if !r.Since.IsZero() {
 				st.Since = r.Since
 			}

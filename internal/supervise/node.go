@@ -82,6 +82,7 @@ type node struct {
 	state    State
 	detail   string
 	restarts int
+	crashes  int       // ends that nobody asked for since the node has its settings
 	died     int       // deaths since it was last calm
 	began    time.Time // when this process was started; zero: it was adopted
 	upSince  time.Time // of this process; zero: not up yet
@@ -411,7 +412,11 @@ func (n *node) start(ctx context.Context) {
 		return
 	}
 	n.log.Info("started", "pid", proc.ID().PID, "args", args)
-	n.proc, n.made, n.began, n.upSince, n.hungFrom = proc, n.sup.digest(*n.spec()), time.Now(), time.Time{}, time.Time{}
+	made := n.sup.digest(*n.spec())
+	if made != n.made { // what it was before does not crash any more
+		n.crashes = 0
+	}
+	n.proc, n.made, n.began, n.upSince, n.hungFrom = proc, made, time.Now(), time.Time{}, time.Time{}
 	n.listens = n.spec().Address
 	n.record()
 }
@@ -423,7 +428,7 @@ func (n *node) adopt(proc *process.Process, r record) {
 	if r.Want == wantPaused {
 		n.state, n.keepDown = Paused, true
 	}
-	n.restarts, n.written, n.inherited = r.Restarts, r, r
+	n.restarts, n.crashes, n.written, n.inherited = r.Restarts, r.Crashes, r, r
 	n.lives.adopt(r.Tokens)
 	n.log.Info("adopted", "pid", proc.ID().PID)
 	n.publish()
@@ -462,6 +467,7 @@ func (n *node) ended() {
 	default:
 		n.want = wantUp // also when it was killed while paused
 		n.restarts++
+		n.crashes++
 		n.buried()
 	}
 	n.settle()

@@ -363,3 +363,23 @@ func TestABalancerThatIsToldToReloadWhileItStartsIsToldAgain(t *testing.T) {
 		t.Errorf("the record is %+v, %v", r, err)
 	}
 }
+
+func TestCrashesAreOfTheSettingsThatANodeHas(t *testing.T) {
+	s, n := oneNode(t, "exec sleep 1000")
+	s.Attend()
+	must(t, s, ActStart)
+	must(t, s, ActKill)
+	await1(t, s, "up again", func(st NodeStatus) bool { return st.State == Up && st.Crashes == 1 })
+	must(t, s, ActRestart) // it was asked for
+	if st := status(s); st.Restarts != 2 || st.Crashes != 1 {
+		t.Errorf("after a restart: %+v", st)
+	}
+	other := *n.spec()
+	other.Args = []string{"-c", "exec sleep 1001"}
+	if err := s.send(s.ctx, "web-1", command{action: ActRestart, spec: &other}); err != nil {
+		t.Fatal(err)
+	}
+	if st := status(s); st.Restarts != 3 || st.Crashes != 0 {
+		t.Errorf("with other settings: %+v", st)
+	}
+}

@@ -22,7 +22,7 @@ func (n *node) publish() {
 		if pid != s.PID { // what was said of the former process
 			s.Outdated = ""
 		}
-		s.State, s.Detail, s.Restarts, s.PID = n.state, quote.Cut(n.detail, longDetail), n.restarts, pid
+		s.State, s.Detail, s.Restarts, s.Crashes, s.PID = n.state, quote.Cut(n.detail, longDetail), n.restarts, n.crashes, pid
 		if n.proc == nil || n.state == Down {
 			s.Role = ""
 		}
@@ -70,7 +70,7 @@ func (n *node) record() { n.recordWant(n.want) }
 func (n *node) recordWant(wanted want) {
 	r := record{
 		Plan: n.made, Want: wanted, Address: cmp.Or(n.listens, n.spec().Address),
-		State: n.shown.State, Since: n.shown.Since, Restarts: n.restarts, Tokens: n.lives.tokensRead(),
+		State: n.shown.State, Since: n.shown.Since, Restarts: n.restarts, Crashes: n.crashes, Tokens: n.lives.tokensRead(),
 	}
 	if n.proc != nil {
 		r.Process = n.proc.ID()

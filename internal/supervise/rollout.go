@@ -205,6 +205,21 @@ func (c *changeRun) allowed(group []plan.Step) []plan.Step {
 	return group
 }
 
+// halfway returns the nodes that have other settings than the stack has for them.
+func (s *Supervisor) halfway() (names []string, err error) {
+	now, _ := s.current()
+	whole, err := s.planned(now, now.overrides.On(now.file))
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range plan.Diff(now.host(), whole.host(), nil) {
+		if n.Action != plan.Untouched {
+			names = append(names, n.Node)
+		}
+	}
+	return names, nil
+}
+
 // putVersionBack takes a rollout back that was stopped, so that all nodes of the
 // application run the same version again.
 func (s *Supervisor) putVersionBack(ctx context.Context, c *changeRun, r *Result) {
@@ -212,12 +227,13 @@ func (s *Supervisor) putVersionBack(ctx context.Context, c *changeRun, r *Result
 		return
 	}
 	defer s.pruneReleases()
-	now, _ := s.current()
-	back, err := s.planned(now, now.overrides.On(now.file))
-	if err == nil && !slices.ContainsFunc(plan.Diff(now.host(), back.host(), nil), func(n plan.NodeChange) bool { return n.Action != plan.Untouched }) {
+	if left, err := s.halfway(); err == nil && len(left) == 0 {
 		return
 	}
-	defer func() { s.changing.keep(*r) }() // status shows the rollout, not what took it back
+	defer func() {
+		r.Left, _ = s.halfway()
+		s.changing.keep(*r) // status shows the rollout, not what took it back
+	}()
 	s.log.Info("the nodes that have the new version get the one before", "app", c.record.App)
 	undo, err := s.beginChange(ctx, Request{Kind: "put back"}, false)
 	if err == nil {

@@ -54,6 +54,13 @@ func (d dir) readRunning() (r running, file stack.Stack, known bool, err error) 
 	return r, file, true, nil
 }
 
+// LastFile returns the stack file that the stack of a state directory runs by, or was
+// up with last, and where its relative paths start; false: it is not known.
+func LastFile(stateDir string) (file stack.Stack, baseDir string, known bool) {
+	r, file, known, err := dir(stateDir).readRunning()
+	return file, r.BaseDir, known && err == nil
+}
+
 // layout is one version of what a stack is: a file, what was said at run time, and
 // the plan of both.
 type layout struct {
@@ -178,6 +185,17 @@ type part struct {
 
 // part is a node of the layout.
 func (l layout) part(node string) (part, bool) { return partOf(l.plan, node) }
+
+// listener returns another node that listens where a process is to listen; empty: none.
+func (l layout) listener(p plan.Process) string {
+	i := slices.IndexFunc(l.host().Processes, func(o plan.Process) bool {
+		return o.Node != p.Node && o.Kind != plan.Balancer && o.Address == p.Address && o.Netns == p.Netns
+	})
+	if i < 0 {
+		return ""
+	}
+	return l.host().Processes[i].Node
+}
 
 func partOf(p plan.Plan, node string) (part, bool) {
 	for _, h := range p.Hosts {

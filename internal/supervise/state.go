@@ -216,10 +216,11 @@ type record struct {
 	Want    want   `json:"want"`
 	Address string `json:"address"`
 	// State is what the node was last seen to settle in (up, paused or down),
-	// Since when it did, and Restarts as in NodeStatus.
+	// Since when it did, and Restarts and Crashes as in NodeStatus.
 	State    State     `json:"state,omitempty"`
 	Since    time.Time `json:"since,omitzero"`
 	Restarts int       `json:"restarts,omitempty"`
+	Crashes  int       `json:"crashes,omitempty"`
 	// Tokens is a digest of the tokens file as the process has read it; empty: it has
 	// none, or nobody knows.
 	Tokens string `json:"tokens,omitempty"`

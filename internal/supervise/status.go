@@ -44,6 +44,9 @@ type NodeStatus struct {
 	// Restarts counts the starts beyond the first since the stack came up,
 	// under whichever supervisor.
 	Restarts int `json:"restarts"`
+	// Crashes counts the ends that neither an operator nor a change asked for, since
+	// the node has its settings and the stack came up; 'holdfast kill' counts as one.
+	Crashes int `json:"crashes"`
 	// Since is when the state was entered; zero: nobody knows.
 	Since time.Time `json:"since"`
 	// Began is when its process, or the last one, was started; zero: by a supervisor before.

@@ -79,6 +79,7 @@ func (c *changeRun) run(ctx context.Context) Result {
 			return r
 		}
 	}
+	r.Left, _ = s.halfway()
 	s.changing.keep(r)
 	c.record.Result = &r
 	if err := s.dir.archive(c.record); err != nil {

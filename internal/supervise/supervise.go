@@ -275,7 +275,7 @@ func (s *Supervisor) adoptAll() error {
 			return err
 		}
 		// A node that was stopped alone stays down while the others run.
-		n.restarts = r.Restarts
+		n.restarts, n.crashes, n.made = r.Restarts, r.Crashes, r.Plan
 		if n.keepDown = r.Want == wantDown; n.keepDown {
 			n.inherited = r
 		}
@@ -286,6 +286,7 @@ func (s *Supervisor) adoptAll() error {
 		if errors.Is(err, process.ErrGone) {
 			if !n.keepDown { // it died while nobody watched
 				n.restarts++
+				n.crashes++
 			}
 			continue
 		}
@@ -300,7 +301,7 @@ func (s *Supervisor) adoptAll() error {
 		// Where nothing runs, 'up' is a new start, and wants everything up.
 		n.keepDown = n.keepDown && adopted
 		if !adopted {
-			n.restarts, n.inherited = 0, record{}
+			n.restarts, n.crashes, n.inherited = 0, 0, record{}
 		}
 	}
 	return s.findStrays()
