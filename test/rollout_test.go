@@ -357,6 +357,8 @@ func (s *shop) drains() {
 	}
 	says(s.t, s.fails(1, "drain", "shop-2"), "shop", "503", "--anyway")
 	says(s.t, s.fails(2, "drain", "shop-7"), "shop-7")
+	says(s.t, s.fails(1, "scale", "shop=1"), "of shop only shop-1 would stay", "503 without shop-2")
+	says(s.t, s.must("doctor"), "shop-1 is drained", "undrain shop-1")
 	s.must("undrain", "shop-1")
 	s.runs("five - shop-1", "five - shop-2")
 
@@ -366,6 +368,12 @@ func (s *shop) drains() {
 	if pids() == before {
 		s.t.Error("restart shop has left its nodes as they were")
 	}
+
+	// The only node that serves is started anew beside one more.
+	s.must("stop", "shop-2")
+	s.must("restart", "shop")
+	s.must("start", "shop-2")
+	s.runs("five - shop-1", "five - shop-2")
 	says(s.t, s.fails(2, "stop", "shop"), "application", "shop-1")
 }
 

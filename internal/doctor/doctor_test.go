@@ -189,6 +189,7 @@ var each = []struct {
 		s := &f.node("balancer-1").Balancer.Servers[0]
 		s.Serves, s.State = false, "MAINT"
 	}, Warning, "rotation", "web-1", "MAINT"},
+	{"a node that its operator has drained", func(f *Facts) { f.node("web-1").Drained = true }, Note, "rotation", "web-1", "holdfast undrain web-1"},
 	{"a server that is sent nothing", func(f *Facts) {
 		s := &f.node("balancer-1").Balancer.Servers[0]
 		s.Serves, s.State, s.Finding = false, "DOWN", "DOWN (Layer7 wrong status 500)"

@@ -95,6 +95,8 @@ type Node struct {
 	Want string
 	// Died is true when it was last seen running and has no process now.
 	Died bool
+	// Drained is true when its operator has taken it out of rotation.
+	Drained bool
 	// Outdated is true when it runs with other settings than the plan has now.
 	Outdated bool
 	// Process is what runs; nil: nothing does.

@@ -54,6 +54,7 @@ func checkInSync(f *findings) {
 }
 
 func checkRotation(f *findings) {
+	checkDrained(f)
 	for _, b := range f.Nodes {
 		if b.Balancer == nil {
 			continue
@@ -86,12 +87,22 @@ func checkRotation(f *findings) {
 	}
 }
 
+// checkDrained tells of nodes that their operator has taken out of rotation.
+func checkDrained(f *findings) {
+	for _, n := range f.Nodes {
+		if n.Drained {
+			f.add(Note, n.Name, n.Name+" is drained: its operator has taken it out of rotation", "the balancers send it no requests, and the other nodes have its part of them", fmt.Sprintf("'holdfast undrain %s' puts it back", n.Name))
+		}
+	}
+}
+
 // checkServer holds what a balancer holds of one server against what the node is.
 func (f *findings) checkServer(b Node, s Server) {
 	n := f.node(s.Name)
 	switch {
 	case s.App == "":
 		return
+	case n != nil && n.Drained && !s.Serves: // checkDrained
 	case s.State == "MAINT" || s.State == "DRAIN":
 		f.add(Warning, s.Name, fmt.Sprintf("%s has %s of %s in the state %s", b.Name, s.Name, s.Backend, s.State),
 			"it gets no new requests: somebody took it out and did not put it back, or it is about to be stopped",
@@ -186,7 +197,7 @@ func checkVersions(f *findings) {
 	}
 	if f.Supervisor.Process != nil && f.Supervisor.Process.Replaced {
 		f.add(Note, "", "the supervisor runs a program whose file was replaced since it was started", "it is a former version",
-			fmt.Sprintf("kill -9 %d and 'holdfast up -d': the nodes go on, and the new one adopts them", f.Supervisor.PID))
+			"'holdfast upgrade': the nodes go on, and the new one adopts them")
 	}
 }
 

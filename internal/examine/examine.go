@@ -153,7 +153,7 @@ func (e *examination) listNodes(status supervise.Status) {
 		r := e.seen.Nodes[p.Node]
 		n := doctor.Node{
 			Name: p.Node, Kind: p.Kind, App: p.App, Address: p.Address,
-			Want: r.Want, State: string(r.State), Since: r.Since, Crashes: r.Crashes, Outdated: r.Outdated,
+			Want: r.Want, State: string(r.State), Since: r.Since, Crashes: r.Crashes, Outdated: r.Outdated, Drained: e.seen.Drained[p.Node],
 		}
 		n.Process = processOf(r.Process)
 		n.Died = n.Process == nil && r.Process.PID != 0 && r.State != supervise.Down && r.State != ""

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -48,6 +49,38 @@ func (s *Supervisor) checkDrains(now, final layout, anyway bool) (reasons []stri
 		}
 	}
 	return slices.Compact(reasons)
+}
+
+// checkLast reports why nodes of applications cannot leave: no other one serves.
+func (s *Supervisor) checkLast(changes []plan.NodeChange, final layout) (reasons []string) {
+	for _, app := range final.stack().AppNames() {
+		var leave, idle []string
+		left := false
+		for _, c := range changes {
+			serves := s.serves(c.Node)
+			switch {
+			case c.Kind != plan.Web || c.App != app:
+			case c.Action == plan.Stop && serves:
+				leave = append(leave, c.Node)
+			case c.Action == plan.Stop:
+			case c.Action == plan.Start || serves && !final.overrides.Drained[c.Node]:
+				left = true
+			default:
+				idle = append(idle, c.Node)
+			}
+		}
+		if len(leave) > 0 && !left {
+			reasons = append(reasons, fmt.Sprintf("of %s only %s would stay, and no balancer sends requests there: its clients would get 503 without %s. 'holdfast status' says why; have %s serve first",
+				app, join(idle), join(leave), join(idle)))
+		}
+	}
+	return reasons
+}
+
+// serves reports whether a node of an application is up and in rotation.
+func (s *Supervisor) serves(name string) bool {
+	st, there := s.board.snapshot().Node(name)
+	return there && st.Kind == plan.Web && st.State == Up && st.Excluded == ""
 }
 
 // serving is how many nodes of an application are up and in rotation, but for some.

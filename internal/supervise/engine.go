@@ -384,6 +384,9 @@ func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layo
 		return p, final, err
 	}
 	p.Refused = append(p.Refused, s.checkDrains(now, final, req.Anyway)...)
+	if req.Kind != kindUp {
+		p.Refused = append(p.Refused, s.checkLast(p.Nodes, final)...)
+	}
 	if len(p.Refused) > 0 {
 		return p, final, nil
 	}

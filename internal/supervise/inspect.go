@@ -38,6 +38,8 @@ type Inspection struct {
 	Rewriting bool
 	// Ports are those of the nodes, and plan.PortRedisMaster.
 	Ports map[string]int
+	// Drained are the nodes that their operator has taken out of rotation.
+	Drained map[string]bool
 	// Nodes are the records of every node that there is one of, also of nodes that
 	// the stack does not have any more, by name.
 	Nodes map[string]Recorded
@@ -71,6 +73,7 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 	if err != nil {
 		return Inspection{}, err
 	}
+	seen.Drained = r.Overrides.Drained
 	if change, there, err := d.readChange(); err != nil {
 		return Inspection{}, err
 	} else if there && change.Result == nil {

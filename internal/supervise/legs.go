@@ -92,7 +92,8 @@ func (s *Supervisor) nextLayout(now, final layout, force []string) (to layout, l
 	return final, true, nil
 }
 
-// surges are how many nodes applications get meanwhile, by application.
+// surges are how many nodes applications get meanwhile, by application. One of which a
+// single node serves always gets one more.
 func (s *Supervisor) surges(changes []plan.NodeChange, final stack.Stack, force []string) map[string]int {
 	extra := map[string]int{}
 	for _, c := range changes {
@@ -102,7 +103,7 @@ func (s *Supervisor) surges(changes []plan.NodeChange, final stack.Stack, force 
 			continue
 		}
 		n := final.Rollout.Surge
-		if app.Nodes == 1 {
+		if app.Nodes == 1 || s.alone(c, changes) {
 			n = max(1, n)
 		}
 		if n > 0 {
@@ -110,6 +111,23 @@ func (s *Supervisor) surges(changes []plan.NodeChange, final stack.Stack, force 
 		}
 	}
 	return extra
+}
+
+// alone reports whether no other node of its application than this one, which is to be
+// started anew, would serve meanwhile: it has been the only one, or a change that was cut
+// off has stopped it, and a node that serves meanwhile takes its place.
+func (s *Supervisor) alone(c plan.NodeChange, changes []plan.NodeChange) bool {
+	stay, leave := 0, 0
+	for _, o := range changes {
+		switch {
+		case o.App != c.App || !s.serves(o.Node):
+		case o.Action == plan.Stop:
+			leave++
+		default:
+			stay++
+		}
+	}
+	return stay == 1 && s.serves(c.Node) || stay == 0 && leave > 0
 }
 
 // movingNodes are those that get another address: of each application in order, then
