@@ -62,6 +62,8 @@ func change(ctx context.Context, g *globals, stackName string, client *control.C
 	switch {
 	case ctx.Err() != nil:
 		return errNothingChanged
+	case errors.As(err, new(*control.UsageError)) && req.File != "":
+		return changeError(stackName, olderSupervisor(ctx, client, err))
 	case err != nil:
 		return changeError(stackName, err)
 	}

@@ -68,7 +68,10 @@ func statusReader(g *globals) (func(context.Context) (supervise.Status, error), 
 		if errors.Is(err, control.ErrNoSupervisor) {
 			return supervise.Look(s, base, state)
 		}
-		st.Differs = st.File != "" && st.File != digest
+		if st.Differs = st.File != "" && st.File != digest; st.Differs {
+			same, _ := supervise.Runs(state, s, base) // the supervisor may be of another version
+			st.Differs = !same
+		}
 		return st, err
 	}, nil
 }

@@ -62,7 +62,15 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 		_, err = fmt.Fprintln(stdout, "this version is the supervisor already")
 		return err
 	}
-	p, err := client.Preview(ctx, supervise.Request{Kind: "up", File: string(s.Show()), BaseDir: base})
+	// The file is compared here: a supervisor that is older may not know its keys.
+	req := supervise.Request{Kind: "up"}
+	switch same, known := supervise.Runs(state, s, base); {
+	case !known:
+		req.File, req.BaseDir = string(s.Show()), base
+	case !same:
+		return errOtherFile
+	}
+	p, err := client.Preview(ctx, req)
 	switch {
 	case errors.As(err, new(*control.UnknownNodeError)): // it is older than changes are
 	case err != nil:
@@ -70,7 +78,7 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 	case len(p.Refused) > 0:
 		return fmt.Errorf("refused, and nothing was changed:\n%s", strings.Join(p.Refused, "\n"))
 	case !p.Empty():
-		return errors.New("the stack file says something else than what runs: 'holdfast apply' first, or put the file back")
+		return errOtherFile
 	}
 
 	err = client.Upgrade(ctx, self)
@@ -85,6 +93,23 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 	}
 	_, err = fmt.Fprintln(stdout, "this version is the supervisor now")
 	return err
+}
+
+var errOtherFile = errors.New("the stack file says something else than what runs: 'holdfast apply' first, or put the file back")
+
+// olderSupervisor adds to the error of a request that the supervisor may be of another
+// version, which does not know what this one asks for.
+func olderSupervisor(ctx context.Context, client *control.Client, err error) error {
+	self, selfErr := os.Executable()
+	if selfErr != nil {
+		return err
+	}
+	digest, selfErr := supervise.ProgramDigest(self)
+	st, statusErr := client.Status(ctx)
+	if selfErr != nil || statusErr != nil || st.Program == digest {
+		return err
+	}
+	return fmt.Errorf("%w. The supervisor is another version of Holdfast: 'holdfast upgrade' has this one take over, and then try again", err)
 }
 
 // replaceOld ends a supervisor that cannot hand over, as a crash would, and starts

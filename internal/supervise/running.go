@@ -61,6 +61,13 @@ func LastFile(stateDir string) (file stack.Stack, baseDir string, known bool) {
 	return file, r.BaseDir, known && err == nil
 }
 
+// Runs reports whether the stack of a state directory runs by this stack file, as this
+// version of Holdfast reads both: one that is older writes down no key that is newer.
+func Runs(stateDir string, file stack.Stack, baseDir string) (same, known bool) {
+	last, lastDir, known := LastFile(stateDir)
+	return known && FileDigest(last, lastDir) == FileDigest(file, baseDir), known
+}
+
 // layout is one version of what a stack is: a file, what was said at run time, and
 // the plan of both.
 type layout struct {

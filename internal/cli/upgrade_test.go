@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"holdfast/internal/control"
+	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
+)
+
+// older is the supervisor of an older version, which knows no key of this version's
+// stack file, until this program has taken over.
+type older struct {
+	control.Stack
+	program string
+}
+
+func (o *older) Status() supervise.Status {
+	return supervise.Status{Supervisor: os.Getpid(), Program: o.program, File: "older", Phase: supervise.PhaseRunning, Ready: true}
+}
+
+func (o *older) Preview(_ context.Context, req supervise.Request) (supervise.ChangePlan, error) {
+	if req.File != "" && o.program == "older" {
+		return supervise.ChangePlan{}, &supervise.ReferenceError{Err: errors.New(`unknown key "newer" in timeouts`)}
+	}
+	return supervise.ChangePlan{}, nil
+}
+
+func (o *older) Change(context.Context, supervise.Request, func(supervise.Event)) (supervise.Result, error) {
+	return supervise.Result{Done: true}, nil
+}
+
+func (o *older) takeOver(program string) (err error) {
+	o.program, err = supervise.ProgramDigest(program)
+	return err
+}
+
+func TestAnOlderSupervisorNeedNotKnowTheKeysOfThisVersion(t *testing.T) {
+	state, err := os.MkdirTemp("", "hf") // short: unix socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(state) })
+	t.Chdir(state)
+	running, err := json.Marshal(map[string]string{"stack": "name: holdfast\n", "base_dir": state})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(state, "running.json"), running, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) (code int, out string) {
+		var stdout, stderr strings.Builder
+		code = Main(append(args, "--state", state), strings.NewReader(""), &stdout, &stderr, func(string) string { return "" })
+		return code, stdout.String() + stderr.String()
+	}
+	supervisor := &older{program: "older"}
+	server, err := control.Listen(state, supervisor, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.OnUpgrade(supervisor.takeOver)
+	served := make(chan error)
+	go func() { served <- server.Serve() }()
+	defer func() {
+		if err := errors.Join(server.Close(), <-served); err != nil {
+			t.Error(err)
+		}
+	}()
+
+	if code, out := run("status"); code != 0 || strings.Contains(out, "differs") {
+		t.Errorf("status: exit code %d, %s", code, out)
+	}
+	if code, out := run("apply"); code != 2 || !strings.Contains(out, "newer") || !strings.Contains(out, "upgrade") {
+		t.Errorf("apply: exit code %d, %s", code, out)
+	}
+	other := filepath.Join(state, "other.yaml")
+	if err := os.WriteFile(other, []byte("name: "+stack.Default().Name+"\nbalancers: 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := run("upgrade", "--file", other); code != 1 || !strings.Contains(out, "something else than what runs") {
+		t.Errorf("upgrade with another file: exit code %d, %s", code, out)
+	}
+	if code, out := run("upgrade"); code != 0 || !strings.Contains(out, "this version is the supervisor now") {
+		t.Errorf("upgrade: exit code %d, %s", code, out)
+	}
+}
