@@ -291,8 +291,8 @@ func (a *applied) refuses(t *testing.T) {
 	a.must("status")
 	a.must("drain", "shop-1")
 	a.must("undrain", "shop-1")
-	if said := a.fails(1, "doctor"); !strings.Contains(said, "the stack file has mistakes") || !strings.Contains(said, "redis.replicas") {
-		t.Errorf("it says %q", said)
+	if said, warning, code := a.run("doctor"); code != 1 || !strings.Contains(said, "the stack file has mistakes") || !strings.Contains(warning, "redis.replicas") {
+		t.Errorf("exit code %d, it says %q, %q", code, said, warning)
 	}
 	a.set("redis", redis, "entry", minimal(t))
 	if said := a.fails(1, "apply", "--yes"); !strings.Contains(said, "entry.listen") {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 )
 
@@ -125,6 +126,14 @@ func (o Overrides) Rebase(old, now Stack) Overrides {
 		return now.Apps[name].Release == "" || old.Apps[name].Release != now.Apps[name].Release
 	})
 	return out
+}
+
+// Changed are the overrides that were not in force before.
+func (o Overrides) Changed(before Overrides) Overrides {
+	changed := o.With(Overrides{})
+	maps.DeleteFunc(changed.Nodes, func(name string, n int) bool { return before.Nodes[name] == n })
+	maps.DeleteFunc(changed.Programs, func(name string, p Program) bool { return reflect.DeepEqual(before.Programs[name], p) })
+	return changed
 }
 
 // Check reports what is wrong with the overrides of a stack.

@@ -198,3 +198,26 @@ func TestAPlanKeepsItsOrderWhenANodeChanges(t *testing.T) {
 		t.Errorf("%v", names(without))
 	}
 }
+
+// An older version may have taken at run time what this one refuses: the stack goes on
+// with it, and can be changed.
+func TestWhatIsInForceIsNotJudgedAgain(t *testing.T) {
+	s, _ := oneNode(t, "true")
+	now := fromText(t, s, "apps: {shop: {command: [shop]}}\nredis: {enabled: false}\n")
+	bad := stack.Program{Command: []string{"shop"}, Env: map[string]string{"PORT": "2"}}
+	now.overrides = stack.Overrides{Programs: map[string]stack.Program{"shop": bad}}
+	for what, c := range map[string]struct {
+		req   Request
+		taken bool
+	}{
+		"an up":                {Request{Kind: kindUp, File: string(now.file.Show()), BaseDir: "/b"}, true},
+		"another stack file":   {Request{Kind: "apply", File: "apps: {shop: {command: [shop]}}\nredis: {enabled: false}\nbalancers: 3\n", BaseDir: "/b"}, true},
+		"a number of nodes":    {Request{Kind: "scale", Overrides: stack.Overrides{Nodes: map[string]int{"shop": 4}}}, true},
+		"too many nodes":       {Request{Kind: "scale", Overrides: stack.Overrides{Nodes: map[string]int{"shop": 4000}}}, false},
+		"another such program": {Request{Kind: "rollout", Overrides: stack.Overrides{Programs: map[string]stack.Program{"shop": {Command: []string{"shop"}, Env: map[string]string{"PORT": "3"}}}}}, false},
+	} {
+		if _, err := s.target(now, c.req); (err == nil) != c.taken {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

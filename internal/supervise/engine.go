@@ -445,7 +445,8 @@ func (s *Supervisor) target(now layout, req Request) (layout, error) {
 			delete(final.overrides.Nodes, name)
 		}
 	}
-	if err := final.overrides.Check(final.file); err != nil {
+	// What is in force already is not judged again: an older version may have taken it.
+	if err := final.overrides.Changed(now.overrides).Check(final.file); err != nil {
 		return layout{}, &ArgumentError{err}
 	}
 	final, err := s.planned(final, final.overrides.On(final.file))
