@@ -182,6 +182,11 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 // Prepare checks everything that can be checked before anything is started,
 // and then writes the files of the plan.
 func (s *Supervisor) Prepare() (err error) {
+	defer func() {
+		if err != nil { // whoever started it may not listen any more, as after an upgrade
+			s.log.Error("the supervisor does not start", "why", err)
+		}
+	}()
 	if err := s.dir.checkRoom(); err != nil {
 		return err
 	}
