@@ -343,6 +343,20 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 		}
 	}
 	programIsHeldToItsDatabase(t, redis, c.secrets.Programs["own"], operator)
+
+	// What Redis has written into its own file is not added to at the next start.
+	if err := answers("OK")(operator(redis, "CONFIG", "REWRITE")); err != nil {
+		t.Fatal(err)
+	}
+	c.kill("redis-1")
+	c.start("redis-1", "--replicaof", "no", "one")
+	eventually(t, 5*time.Second, func() error {
+		out, err := operator(redis, "CONFIG", "GET", "save")
+		if want := "save=" + strings.Join(s.Redis.Save, " "); err == nil && out != want {
+			err = fmt.Errorf("%q, want %q", out, want)
+		}
+		return err
+	})
 }
 
 // programIsHeldToItsDatabase tries, in earnest, each way that leads a program out of its

@@ -87,7 +87,7 @@ func directives(content string) map[string]string {
 			text = ""
 		}
 		if before, there := all[name]; there {
-			text = before + " " + text
+			text = strings.TrimSpace(before + " " + text)
 		}
 		all[name] = text
 	}
