@@ -200,6 +200,7 @@ func TestWrongArgumentsAreExitTwo(t *testing.T) {
 	for _, args := range [][]string{
 		{"upp"}, {"up", "extra"}, {"up", "--nonsense"}, {"stop"}, {"logs", "a", "b"}, {"logs", "-n", "-1"},
 		{"config", "chek"}, {"down", "--purge=perhaps"},
+		{"switchover", "--to", ""}, {"rollout", "web", "--command", "  "}, {"rollout", "web", "--dir", ""}, {"rollout", "web", "--only", "0"},
 	} {
 		if msg := s.fails(2, args...); !strings.HasPrefix(msg, "holdfast: ") {
 			t.Errorf("holdfast %v says %q", args, msg)

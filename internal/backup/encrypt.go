@@ -49,7 +49,7 @@ func EncryptFor(passphrase string, recipients []string) (Encryption, error) {
 		}
 		all, err := age.ParseRecipients(strings.NewReader(text))
 		if err != nil {
-			return Encryption{}, keyError("%.80q is no age recipient: one begins with age1 (see age-keygen)", text)
+			return Encryption{}, keyError("%.80q is no age recipient, which is a public key such as age1… ('age-keygen -y' prints it)", text)
 		}
 		e.recipients = append(e.recipients, all...)
 	}

@@ -74,12 +74,12 @@ shown (exit code 1).
 
 // rolloutFlags fills in a rollout.
 func rolloutFlags(cmd *cobra.Command, r *supervise.Rollout, command string, env []string) (err error) {
-	for _, name := range []string{"only", "command", "dir"} {
-		if f := cmd.Flags().Lookup(name); f.Changed && (f.Value.String() == "" || f.Value.String() == "0") {
+	for _, name := range []string{"command", "dir"} {
+		if f := cmd.Flags().Lookup(name); f.Changed && strings.TrimSpace(f.Value.String()) == "" {
 			return usagef("--%s is empty", name)
 		}
 	}
-	if r.Only < 0 {
+	if cmd.Flags().Changed("only") && r.Only < 1 {
 		return usagef("--only %d: write how many nodes get the new version first", r.Only)
 	}
 	if r.Command, err = commandWords(command); err != nil {

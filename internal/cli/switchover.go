@@ -24,6 +24,9 @@ Sentinels do not agree, or when a failover is under way. 'holdfast stop' and
 'holdfast restart' of the master do this by themselves.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("to") && to == "" {
+				return usagef("--to is empty: name a redis node, or leave it out")
+			}
 			s, _, state, err := locateRunning(g)
 			if err != nil {
 				return err
