@@ -1,7 +1,9 @@
 package supervise
 
 import (
+	"bytes"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -9,15 +11,18 @@ import (
 	"path/filepath"
 
 	"holdfast/internal/logs"
+	"holdfast/internal/private"
 	"holdfast/internal/process"
 )
 
 // A supervisor that dies between the start of a process and its record would leave a
 // process that nobody knows of, and that has the node's port. So a start is noted
-// before, and the note is removed when the record is written. The next supervisor finds
-// the process by what it was started with, and writes the record.
+// before, and the note is emptied when the record is written. The next supervisor finds
+// the process by what it was started with, and writes the record. The file stays, and is
+// written over where it is: that needs no room on a disk that is full.
 
-// launch is launch.json in a node's directory: a start that has no record yet.
+// launch is launch.json in a node's directory: a start that has no record yet. It has no
+// token where every start has its record.
 type launch struct {
 	// Token stands in the environment of the process, as launchVariable.
 	Token string `json:"token"`
@@ -31,6 +36,7 @@ type launch struct {
 const (
 	launchFile     = "launch.json"
 	launchVariable = "HOLDFAST_LAUNCH"
+	launchSize     = 1024 // bytes of the file
 )
 
 // noteLaunch notes a start, and returns a variable for its environment. The note is for
@@ -44,12 +50,28 @@ func (d dir) writeLaunch(node string, l launch) error {
 	if err := os.MkdirAll(d.path("nodes", node), 0o700); err != nil {
 		return err
 	}
-	return d.writeUnsynced(filepath.Join("nodes", node, launchFile), l)
+	b, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	return d.overwriteLaunch(node, b)
 }
 
-// endLaunch removes the note of a start that has its record.
+// overwriteLaunch writes the note over the one before.
+func (d dir) overwriteLaunch(node string, note []byte) error {
+	f, err := private.Open(d.path("nodes", node, launchFile), os.O_WRONLY|os.O_CREATE)
+	if err != nil {
+		return err
+	}
+	padded := append(note, bytes.Repeat([]byte{' '}, max(0, launchSize-len(note)))...)
+	_, err = f.WriteAt(padded, 0)
+	return errors.Join(err, f.Close())
+}
+
+// endLaunch empties the note of a start that has its record.
 func (d dir) endLaunch(node string) {
-	_ = os.Remove(d.path("nodes", node, launchFile)) // one that stays names a process that has a record
+	// One that stays names a process that has a record.
+	_ = d.overwriteLaunch(node, []byte("{}"))
 }
 
 // recordLaunched writes the records of processes that a supervisor before has started
@@ -59,11 +81,14 @@ func (d dir) recordLaunched(log *slog.Logger) error {
 	for _, note := range notes {
 		node := filepath.Base(filepath.Dir(note))
 		var l launch
-		if err := d.readJSON(filepath.Join("nodes", node, launchFile), &l); err != nil || l.Token == "" {
-			if errors.As(err, new(*fs.PathError)) {
-				return err
-			}
-			d.endLaunch(node) // half of it was written, and nothing was started
+		err := d.readJSON(filepath.Join("nodes", node, launchFile), &l)
+		switch {
+		case errors.As(err, new(*fs.PathError)):
+			return err
+		case err != nil: // half of it was written, and nothing was started
+			d.endLaunch(node)
+			continue
+		case l.Token == "":
 			continue
 		}
 		if !d.alive(node) {

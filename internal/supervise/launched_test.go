@@ -44,7 +44,7 @@ func TestAProcessWithoutARecordIsAdopted(t *testing.T) {
 		if err != nil || r.Process != n.proc.ID() || r.Plan != s.digest(*n.spec()) || r.Want != wantUp || r.Address != n.spec().Address {
 			t.Errorf("%s: the record is %+v, %v; it runs as %d, and before that as %d", what, r, err, second, first)
 		}
-		if _, err := os.Stat(s.dir.path("nodes", "web-1", launchFile)); err == nil {
+		if noted(t, s) {
 			t.Errorf("%s: the note of the start is left", what)
 		}
 		next := successor(t, s, *n.spec())
@@ -52,6 +52,16 @@ func TestAProcessWithoutARecordIsAdopted(t *testing.T) {
 		await1(t, next, "up under the next supervisor", func(st NodeStatus) bool { return st.State == Up && st.PID == second })
 		must(t, next, ActStop)
 	}
+}
+
+// noted reports whether there is a note of a start of web-1.
+func noted(t *testing.T, s *Supervisor) bool {
+	t.Helper()
+	var l launch
+	if err := s.dir.readJSON(filepath.Join("nodes", "web-1", launchFile), &l); err != nil {
+		t.Fatal(err)
+	}
+	return l.Token != ""
 }
 
 func TestANoteOfAStartThatDidNotHappenIsForgotten(t *testing.T) {
@@ -64,11 +74,35 @@ func TestANoteOfAStartThatDidNotHappenIsForgotten(t *testing.T) {
 		if err := s.dir.recordLaunched(s.log); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
-		if _, err := os.Stat(path); err == nil {
+		if noted(t, s) {
 			t.Errorf("%s: it is left", what)
 		}
 		if r, err := s.dir.readRecord("web-1"); err != nil || r.Process.PID != 0 {
 			t.Errorf("%s: %+v, %v", what, r, err)
 		}
+	}
+}
+
+// A note is written where the last one was, which needs no room on a disk.
+func TestANoteOfAStartTakesThePlaceOfTheLastOne(t *testing.T) {
+	s, n := oneNode(t, "exec sleep 1000")
+	if _, err := n.noteLaunch(); err != nil {
+		t.Fatal(err)
+	}
+	path := s.dir.path("nodes", "web-1", launchFile)
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.dir.endLaunch("web-1")
+	if noted(t, s) {
+		t.Error("it is there after its end")
+	}
+	if _, err := n.noteLaunch(); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Stat(path)
+	if err != nil || !os.SameFile(before, after) || after.Size() != before.Size() || !noted(t, s) {
+		t.Errorf("before %v, after %v, %v", before, after, err)
 	}
 }

@@ -165,15 +165,6 @@ func (d dir) writeFile(name string, mode fs.FileMode, content []byte) error {
 	return nil
 }
 
-// writeUnsynced writes a value where a loss of power does not matter.
-func (d dir) writeUnsynced(name string, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(d.path(name), b, 0o600)
-}
-
 func (d dir) writeJSON(name string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
