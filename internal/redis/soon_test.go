@@ -28,6 +28,7 @@ func TestAMasterWithoutReplicasIsAskedAgainSoon(t *testing.T) {
 		{"TRYAGAIN Multiple keys request during rehashing of slot", time.Second, retryPause},
 	} {
 		s := inSync("a")
+		s.w = serving(Config{}.withDefaults(), snapshot{})
 		if err := s.refused(errors.New(c.refusal)); err != nil {
 			t.Errorf("%s: it ends the session: %v", c.refusal, err)
 		}
