@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -102,7 +103,17 @@ type loss struct {
 }
 
 func (s *session) loss() loss {
-	return loss{node: s.master, silent: s.silent(), left: s.wire != nil && s.wire.left.Load()}
+	silent := s.silent()
+	turned := silent && s.turned()
+	return loss{node: s.master, silent: silent && !turned, left: turned || s.wire != nil && s.wire.left.Load()}
+}
+
+// turned reports whether the node has replied to the monitor that it is a replica now.
+// Then the connection ended because of that, and nothing has silenced the node: so it is
+// in a switchover.
+func (s *session) turned() bool {
+	now, _ := s.w.monitor.now()
+	return slices.ContainsFunc(now.nodes, func(n nodeView) bool { return n.addr == s.master && n.answered && !n.master })
 }
 
 // mayRepeat reports whether an operation whose answer was lost may be sent

@@ -199,3 +199,23 @@ func TestBriefIsWhatDoesNotGrowWithTheData(t *testing.T) {
 		}
 	}
 }
+
+// A session that ends in a switchover has not been silenced: what it had under way goes
+// to the next master, once.
+func TestANodeThatHasBecomeAReplicaWasNotSilent(t *testing.T) {
+	for what, c := range map[string]struct {
+		node nodeView
+		want loss
+	}{
+		"it is silent":                     {nodeView{addr: "a"}, loss{node: "a", silent: true}},
+		"it still calls itself one":        {nodeView{addr: "a", answered: true, master: true}, loss{node: "a", silent: true}},
+		"it says that it is none":          {nodeView{addr: "a", answered: true}, loss{node: "a", left: true}},
+		"another one says that it is none": {nodeView{addr: "b", answered: true}, loss{node: "a", silent: true}},
+	} {
+		s := &session{master: "a", took: time.Second, wire: new(wire)}
+		s.w = serving(Config{}.withDefaults(), snapshot{nodes: []nodeView{c.node}})
+		if got := s.loss(); got != c.want {
+			t.Errorf("%s: %+v, want %+v", what, got, c.want)
+		}
+	}
+}
