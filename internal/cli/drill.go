@@ -37,7 +37,7 @@ from the running stack through its entry, at a fixed rate; meanwhile each FAULT 
 brought about, proved to have happened, and undone. Then every key is read back,
 and everything that the clients saw is judged: is an acknowledged write missing,
 was an old value read, was anything done twice, what failed, how long did a client
-wait? Without a FAULT it is the standard course, which takes five to six minutes.
+wait? Without a FAULT it is the standard course, which takes four to six minutes.
 
 The load is on an application of kind kv, which --app names where there are several;
 no route has to lead to it. With --url it is requests for URLs of your own instead,
