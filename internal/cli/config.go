@@ -163,11 +163,8 @@ func readConfig(g *globals) (file string, data []byte, err error) {
 		}
 		return file, data, nil
 	}
-	if file == "" {
-		if _, err := os.Stat(defaultFile); err != nil {
-			return "", nil, nil
-		}
-		file = defaultFile
+	if file = stackFile(file); file == "" {
+		return "", nil, nil
 	}
 	data, err = os.ReadFile(file)
 	if err != nil {

@@ -138,10 +138,7 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 	if cfg.Stack, cfg.Base, cfg.State, err = locate(g); err != nil {
 		return err
 	}
-	cfg.File, cfg.Called = g.file, g.self
-	if _, err := os.Stat(defaultFile); cfg.File == "" && err == nil {
-		cfg.File = defaultFile
-	}
+	cfg.File, cfg.Called = stackFile(g.file), g.self
 	cfg.Args = []string{"--state", cfg.State}
 	if cfg.File != "" {
 		if cfg.File, err = filepath.Abs(cfg.File); err != nil {

@@ -27,7 +27,7 @@ type mistakenFile struct {
 func (e *mistakenFile) Unwrap() error { return e.error }
 
 // locateRunning is locate for a command that looks at what runs, or acts on it. Where
-// the stack file has mistakes, such a command goes by the file that the stack runs by:
+// the stack file has mistakes, such a command uses the file with which the stack runs:
 // somebody may be at work on the file while another one has to look or to act.
 func locateRunning(g *globals) (s stack.Stack, baseDir, state string, err error) {
 	s, baseDir, state, err = locate(g)

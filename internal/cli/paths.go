@@ -80,7 +80,10 @@ func stateDir(g *globals, name string) (string, error) {
 		case err != nil:
 			return "", usagef("no state directory: XDG_STATE_HOME is not set, and %w: give --state DIR", err)
 		}
-		base = filepath.Join(home, ".local", "state")
+		return stateIn(home, name), nil
 	}
 	return filepath.Join(base, "holdfast", name), nil
 }
+
+// stateIn is the state directory of a stack below a home directory.
+func stateIn(home, name string) string { return filepath.Join(home, ".local/state/holdfast", name) }

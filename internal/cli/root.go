@@ -34,7 +34,7 @@ type globals struct {
 	self  string // how this program was called, for what it tells to type
 	// background is true in the background half of up -d.
 	background bool
-	// mistakes are those of the stack file, where a command goes by what runs instead;
+	// mistakes are those of the stack file, where a command uses what runs instead;
 	// nil: it has none.
 	mistakes error
 
@@ -171,15 +171,19 @@ func usageArgs(c *cobra.Command) {
 // defaultFile is the stack file that is read when none is named.
 const defaultFile = "holdfast.yaml"
 
+// stackFile is the path of the stack file: the one that was named, else the default
+// file where there is one. It is empty for the built-in stack.
+func stackFile(named string) string {
+	if _, err := os.Stat(defaultFile); named == "" && err == nil {
+		return defaultFile
+	}
+	return named
+}
+
 // loadStack reads the declared stack. It answers the stack and the absolute
 // directory that the stack's relative paths start from. Warnings go to stderr.
 func loadStack(g *globals) (stack.Stack, string, error) {
-	file := g.file
-	if file == "" {
-		if _, err := os.Stat(defaultFile); err == nil {
-			file = defaultFile
-		}
-	}
+	file := stackFile(g.file)
 	dir, err := baseDir(file)
 	if err != nil {
 		return stack.Stack{}, "", err

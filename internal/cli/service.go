@@ -208,7 +208,7 @@ func (o *serviceInstall) stateOf(g *globals, name string, account *user.User) (s
 	if g.state != "" || !o.system || account.Uid == fmt.Sprint(os.Getuid()) {
 		return stateDir(g, name)
 	}
-	return filepath.Join(account.HomeDir, ".local/state/holdfast", name), nil
+	return stateIn(account.HomeDir, name), nil
 }
 
 // service is what the unit is made of.
@@ -222,12 +222,8 @@ func (o *serviceInstall) service(g *globals, s stack.Stack, base, state string, 
 		return export.Service{}, err
 	}
 	service := export.Service{Stack: s.Name, Program: self, Dir: base, State: state, LowPorts: hasLowPort(s), Stop: stopTime(p)}
-	if g.file != "" {
-		if service.File, err = filepath.Abs(g.file); err != nil {
-			return export.Service{}, err
-		}
-	} else if _, err := os.Stat(defaultFile); err == nil {
-		if service.File, err = filepath.Abs(defaultFile); err != nil {
+	if file := stackFile(g.file); file != "" {
+		if service.File, err = filepath.Abs(file); err != nil {
 			return export.Service{}, err
 		}
 	}

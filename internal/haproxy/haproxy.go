@@ -25,8 +25,8 @@ import (
 // makes its own, so it is safe for concurrent use and survives a reload.
 type Client struct {
 	socket string
-	// prefix says to whom a command goes on the socket of a master; empty: it is a
-	// worker's own.
+	// prefix names the process that a command on the socket of a master is for; empty:
+	// the socket is a worker's own.
 	prefix string
 }
 

@@ -147,7 +147,7 @@ func (s *Supervisor) awaitOldWorkers(ctx context.Context) {
 
 // leaveOldMaster closes the connections of programs to Redis that the workers of earlier
 // configurations have. They check no server any more: after a change of the master they
-// would hold their clients at one that is none. Requests that they have in hand go on.
+// would hold their clients at the former master. Requests that they have in hand go on.
 func (s *Supervisor) leaveOldMaster(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
 	defer cancel()

@@ -189,7 +189,7 @@ const socketsVariable = "REDIS_SOCKETS="
 
 // withSockets is a layout whose nodes are told of the same unix sockets of redis nodes as
 // now. While redis nodes move one after the other, a web node need not be started anew
-// for each: where it knows no socket it goes by TCP.
+// for each: without a socket it uses TCP.
 func withSockets(to, now layout) layout {
 	sockets := func(v string) bool { return strings.HasPrefix(v, socketsVariable) }
 	for _, p := range to.host().Processes {

@@ -84,8 +84,8 @@ func (s *Supervisor) tokensOf(p *plan.Process) string {
 	return digest
 }
 
-// changedTokens says that a node's tokens file has changed since the node has read it;
-// empty: it has not, or nobody knows.
+// changedTokens is a text for a person when a node's tokens file has changed since the
+// node has read it. It is empty when the file has not changed, or nobody knows.
 func (s *Supervisor) changedTokens(n *node, pid int) string {
 	read, is := n.lives.tokensRead(), s.tokensOf(n.spec())
 	if pid == 0 || read == "" || is == "" || read == is {

@@ -189,8 +189,8 @@ func (s *Supervisor) changeAtStart() error {
 	return s.changeNow(req)
 }
 
-// outdatedNodes are those that run as something else than was written down. One that a
-// change which went on has seen to is none any more.
+// outdatedNodes are those that run as something else than was written down. Nodes that a
+// resumed change has started anew are not among them.
 func (s *Supervisor) outdatedNodes() (names []string) {
 	for _, p := range s.processes() {
 		if !s.node(p.Node).outdated {
