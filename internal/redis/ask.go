@@ -148,14 +148,24 @@ func (m *monitor) learn(words []sentinelWord) {
 	}
 }
 
+// silentRound is how long a node's answer to a round takes at least if a command that
+// Sentinels replace masters for may be the reason: it keeps the node silent for
+// down-after and for their election, and no round begins steadyInterval after the last.
+const silentRound = 150 * time.Millisecond
+
 // ask asks the node for its ROLE (manual, ROLE) and keeps what it says.
 func (n *node) ask(ctx context.Context, round uint64, skip bool) {
+	began := time.Now()
 	v := nodeView{addr: n.addr, err: errSilent}
 	defer func() {
 		if !v.answered {
 			// Silence does not unmake what it was: see nodeView.since.
 			v.since = n.view.since
 			v.follows = n.view.follows
+		}
+		v.silentAt = n.view.silentAt
+		if now := time.Now(); !v.answered || now.Sub(began) >= silentRound {
+			v.silentAt = now
 		}
 		n.view = v
 	}()

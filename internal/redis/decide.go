@@ -3,6 +3,7 @@ package redis
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // view is what one round of questions brought to light.
@@ -20,6 +21,8 @@ type nodeView struct {
 	addr     string
 	answered bool
 	err      error // why it did not answer
+	// silentAt is when it last left a round without an answer, or for silentRound.
+	silentAt time.Time
 	master   bool
 	// since is the round in which this process saw the node turn from replica
 	// to master; 0 when it is no master or has been one as long as we look.

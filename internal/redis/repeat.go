@@ -104,16 +104,22 @@ type loss struct {
 
 func (s *session) loss() loss {
 	silent := s.silent()
-	turned := silent && s.turned()
-	return loss{node: s.master, silent: silent && !turned, left: turned || s.wire != nil && s.wire.left.Load()}
+	replaced := silent && s.replaced()
+	return loss{node: s.master, silent: silent && !replaced, left: replaced || s.wire != nil && s.wire.left.Load()}
 }
 
-// turned reports whether the node has replied to the monitor that it is a replica now.
-// Then the connection ended because of that, and nothing has silenced the node: so it is
-// in a switchover.
-func (s *session) turned() bool {
+// replaced reports whether the node is no master any more, and has replied to the
+// monitor at once as long as the operations were under way. Then the connection ended
+// because of a switchover, and nothing has silenced the node. A new master is named
+// some time before the Sentinels turn the old one into its replica.
+func (s *session) replaced() bool {
 	now, _ := s.w.monitor.now()
-	return slices.ContainsFunc(now.nodes, func(n nodeView) bool { return n.addr == s.master && n.answered && !n.master })
+	i := slices.IndexFunc(now.nodes, func(n nodeView) bool { return n.addr == s.master })
+	if i < 0 {
+		return false
+	}
+	node, another := now.nodes[i], now.master != "" && now.master != s.master
+	return node.answered && (another || !node.master) && node.silentAt.Before(s.began)
 }
 
 // mayRepeat reports whether an operation whose answer was lost may be sent

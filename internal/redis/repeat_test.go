@@ -202,20 +202,53 @@ func TestBriefIsWhatDoesNotGrowWithTheData(t *testing.T) {
 
 // A session that ends in a switchover has not been silenced: what it had under way goes
 // to the next master, once.
-func TestANodeThatHasBecomeAReplicaWasNotSilent(t *testing.T) {
+func TestANodeThatIsReplacedAndRepliesWasNotSilent(t *testing.T) {
+	began := time.Now()
+	before, after := began.Add(-time.Second), began.Add(time.Second)
+	silent, left := loss{node: "a", silent: true}, loss{node: "a", left: true}
 	for what, c := range map[string]struct {
-		node nodeView
-		want loss
+		master string
+		node   nodeView
+		want   loss
 	}{
-		"it is silent":                     {nodeView{addr: "a"}, loss{node: "a", silent: true}},
-		"it still calls itself one":        {nodeView{addr: "a", answered: true, master: true}, loss{node: "a", silent: true}},
-		"it says that it is none":          {nodeView{addr: "a", answered: true}, loss{node: "a", left: true}},
-		"another one says that it is none": {nodeView{addr: "b", answered: true}, loss{node: "a", silent: true}},
+		"it is silent":     {"b", nodeView{addr: "a"}, silent},
+		"it is the master": {"a", nodeView{addr: "a", answered: true, master: true}, silent},
+		"nobody is":        {"", nodeView{addr: "a", answered: true, master: true}, silent},
+		"another one is, and it does not know yet":    {"b", nodeView{addr: "a", answered: true, master: true}, left},
+		"it says that it is none":                     {"", nodeView{addr: "a", answered: true}, left},
+		"another one says that it is none":            {"a", nodeView{addr: "b", answered: true}, silent},
+		"another one is, and it was silent meanwhile": {"b", nodeView{addr: "a", answered: true, master: true, silentAt: after}, silent},
+		"and it was silent before":                    {"b", nodeView{addr: "a", answered: true, silentAt: before}, left},
 	} {
-		s := &session{master: "a", took: time.Second, wire: new(wire)}
-		s.w = serving(Config{}.withDefaults(), snapshot{nodes: []nodeView{c.node}})
+		s := &session{master: "a", began: began, took: time.Second, wire: new(wire)}
+		s.w = serving(Config{}.withDefaults(), snapshot{verdict: verdict{master: c.master}, nodes: []nodeView{c.node}})
 		if got := s.loss(); got != c.want {
 			t.Errorf("%s: %+v, want %+v", what, got, c.want)
 		}
+	}
+}
+
+// The old master keeps what is under way, as it does in a switchover, and calls itself
+// a master for some seconds after the Sentinels name the new one.
+func TestAReadThatIsUnderWayInASwitchoverIsAnswered(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.Start(t, 2, 3)
+	client := open(t, cluster, func(c *Config) { c.Hold = 20 * time.Second })
+	redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
+		return client.Do(t.Context(), &Request{Commands: commands("SADD set member")}) == nil && client.Status().InSync == 2
+	})
+	master := cluster.Node(client.Master())
+	master.Do("CLIENT", "PAUSE", "60000", "WRITE")
+	defer master.Do("CLIENT", "UNPAUSE")
+	time.Sleep(2 * proofAge) // the read needs a proof, which is a write
+	read := &Request{Commands: commands("SMEMBERS set")}
+	answered := make(chan error, 1)
+	go func() { answered <- client.Do(t.Context(), read) }()
+	time.Sleep(2 * leastSilence)
+	redistest.Eventually(t, 10*time.Second, "the Sentinels begin a switchover", func() bool {
+		return cluster.Sentinels[0].Do("SENTINEL", "FAILOVER", redistest.MasterName) == "OK"
+	})
+	if err := <-answered; err != nil || read.Results[0].Err != nil {
+		t.Errorf("%v, %v", err, read.Results)
 	}
 }

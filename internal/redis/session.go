@@ -66,8 +66,10 @@ type session struct {
 	strictUntil time.Time
 	busyChecked int64 // the monitor's busy that was looked into
 	unsure      time.Time
-	// took is the longest exchange that the operations under way have seen.
-	took time.Duration
+	// began is when the first of the operations under way was sent, and took the
+	// longest exchange since then.
+	began time.Time
+	took  time.Duration
 
 	// Of one batch; kept for their memory.
 	cmds    rueidis.Commands
@@ -114,7 +116,7 @@ func (s *session) commit(ctx context.Context, batch []*operation) error {
 	ctx, cancel := context.WithTimeout(ctx, s.w.cfg.Hold+4*s.w.cfg.AckTimeout)
 	defer cancel()
 	if len(s.done) == 0 {
-		s.took = 0
+		s.began, s.took = time.Now(), 0
 	}
 	s.script, s.trips = scriptNotRun, trips{}
 	s.grow()

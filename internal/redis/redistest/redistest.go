@@ -70,8 +70,8 @@ func (s *Server) known() string {
 	return s.Addr
 }
 
-// Start runs a master, replicas and Sentinels and waits until every replica
-// is connected and every Sentinel knows all of them. Without replicas
+// Start runs a master, replicas and Sentinels and waits until the master takes
+// writes, every replica is connected and every Sentinel knows all of them. Without replicas
 // min-replicas-to-write is 0, else 1. They end with the test.
 func Start(t testing.TB, replicas, sentinels int) *Cluster {
 	t.Helper()
@@ -118,6 +118,13 @@ user %s on >%s %s
 	for _, n := range c.Nodes[1:] {
 		Eventually(t, 10*time.Second, n.Addr+" is a connected replica", func() bool {
 			return strings.Contains(n.Do("INFO", "replication"), "master_link_status:up")
+		})
+	}
+	if replicas > 0 {
+		// Until then it refuses writes (redis.conf, min-replicas-to-write). A replica counts
+		// after its first acknowledgement, up to a second after it is connected.
+		Eventually(t, 10*time.Second, c.Nodes[0].Addr+" counts its replicas", func() bool {
+			return strings.Contains(c.Nodes[0].Do("INFO", "replication"), fmt.Sprintf("min_slaves_good_slaves:%d", replicas))
 		})
 	}
 	c.startSentinels(t, dir, sentinels)
