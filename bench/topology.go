@@ -67,16 +67,17 @@ apps: {web: {kv: {}, nodes: 1}}
 	}
 	t := &topology{name: name, dir: filepath.Join(dir, name), tiers: map[string][]*process.Process{}}
 	t.log = filepath.Join(t.dir, "logs")
-	m := plan.Machine{StateDir: t.dir, BaseDir: t.dir, Cores: runtime.NumCPU(), Ports: map[string]int{}}
-	if m.Secrets, err = plan.NewSecrets(rand.Reader, s); err != nil {
+	facts := plan.Facts{Ports: map[string]int{}}
+	if facts.Secrets, err = plan.NewSecrets(rand.Reader, s); err != nil {
 		return nil, err
 	}
 	for _, need := range plan.Needs(s) {
-		if m.Ports[need.Node], err = freePort(); err != nil {
+		if facts.Ports[need.Node], err = freePort(); err != nil {
 			return nil, err
 		}
 	}
-	if t.plan, err = plan.Make(s, m); err != nil {
+	here := plan.HostFacts{StateDir: t.dir, BaseDir: t.dir, Cores: runtime.NumCPU()}
+	if t.plan, err = plan.Make(s, facts, facts.Everywhere(here)); err != nil {
 		return nil, err
 	}
 	for _, p := range t.plan.Hosts[0].Processes {

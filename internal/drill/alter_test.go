@@ -16,7 +16,8 @@ func planOf(t *testing.T, s stack.Stack) plan.Host {
 		n := need.Node
 		ports[n] = 20000 + int(n[0])*100 + int(n[len(n)-1]) + 31*len(n)
 	}
-	p, err := plan.Make(s, plan.Machine{StateDir: "/s", BaseDir: "/b", Cores: 4, Ports: ports, Secrets: plan.Placeholders(s)})
+	facts := plan.Facts{Ports: ports, Secrets: plan.Placeholders(s)}
+	p, err := plan.Make(s, facts, facts.Everywhere(plan.HostFacts{StateDir: "/s", BaseDir: "/b", Cores: 4}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,8 @@ func allChanges(t *testing.T, old, now, master string) (all []NodeChange, steps 
 			_ = n
 		}
 		secrets := Placeholders(s)
-		if plans[i], err = Make(s, Machine{StateDir: "/s", BaseDir: "/b", Cores: 4, Ports: ports, Secrets: secrets}); err != nil {
+		m := known{Facts{Ports: ports, Secrets: secrets}, HostFacts{StateDir: "/s", BaseDir: "/b", Cores: 4}}
+		if plans[i], err = m.make(s); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -125,7 +125,7 @@ const buffered = 12 << 10
 
 type serverData struct {
 	Name, Address string
-	Drained       bool // it gets no requests; see Machine.Drained
+	Drained       bool // it gets no requests; see Facts.Drained
 }
 
 type tcpData struct {
@@ -176,11 +176,11 @@ func hosts(s stack.Stack) []string {
 // and to servers elsewhere has to match; empty: any. Where the entry takes tokens
 // for all of its applications, a page of another site has none. Web nodes see to
 // it themselves, since clients reach them past the balancers, too.
-func (b builder) hostPattern() string {
+func (b builder) hostPattern(n node) string {
 	if !b.stack.Entry.OnLoopback() && b.stack.Entry.Auth == "" {
 		return ""
 	}
-	own, err := hostname.New(slices.Concat(b.machine.Names, hosts(b.stack))...)
+	own, err := hostname.New(slices.Concat(b.host(n).Names, hosts(b.stack))...)
 	if err != nil || own == nil { // a stack's names were looked at
 		return ""
 	}
@@ -210,27 +210,27 @@ func (b builder) haproxy(n node) haproxyData {
 	s := b.stack
 	d := haproxyData{
 		Stack: s.Name, Node: n.name,
-		Maxconn: b.entryConnections(), GlobalMaxconn: b.entryConnections(),
+		Maxconn: b.entryConnections(n), GlobalMaxconn: b.entryConnections(n),
 		PerAddress: s.Entry.Limits.PerAddress, CrowdShare: crowdShare, CloseShare: closeShare,
 		PerAddressClosed: s.Entry.Limits.PerAddress + s.Entry.Limits.PerAddress/8,
-		SourceHeader:     SourceHeaderName, Source: b.machine.Secrets.Source,
+		SourceHeader:     SourceHeaderName, Source: b.facts.Secrets.Source,
 		HardStop: b.reloadStop(),
 		Socket:   b.path(n, "haproxy.sock"), ServerStates: b.path(n, ServerStates),
-		User: b.machine.HAProxyUser, Chroot: b.path(n, chrootDir),
+		User: b.host(n).HAProxyUser, Chroot: b.path(n, chrootDir),
 		Buffered: buffered,
 		Retries:  s.Retries, Timeouts: s.Timeouts,
 		Entry: bindAddress(s.Entry.Listen), Statistics: s.Entry.Statistics,
 		// Tokens are the applications': HAProxy's own page asks for none.
 		StatisticsHere: s.Entry.Auth == "",
 		TrustedProxies: s.Entry.TrustedProxies,
-		Hosts:          b.hostPattern(),
+		Hosts:          b.hostPattern(n),
 		OriginNames:    originNames(), StrangeOriginNames: strangeOriginNames(),
 		LogAll: s.Entry.Log == "all", LogPath: s.Entry.LogPath, LogFormat: logFormat(s.Entry.LogPath),
 		Unknown:     unknownWords,
 		DrillHeader: DrillHeaderName,
 	}
-	if b.machine.Cores > 0 {
-		d.Threads = (b.machine.Cores + s.Balancers - 1) / s.Balancers
+	if cores := b.host(n).Cores; cores > 0 {
+		d.Threads = (cores + s.Balancers - 1) / s.Balancers
 	}
 	for _, r := range s.Routes {
 		if r.IsDefault() {
@@ -265,7 +265,7 @@ func (b builder) haproxy(n node) haproxyData {
 		if backend.KV {
 			d.Backends = append(d.Backends, backend.direct())
 		}
-		if value := DrillHeader(s, b.machine.Secrets, name); value != "" {
+		if value := DrillHeader(s, b.facts.Secrets, name); value != "" {
 			d.Drills = append(d.Drills, drillData{App: name, Value: value})
 		}
 	}
@@ -325,7 +325,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 	}
 	for _, n := range b.nodes {
 		if n.kind == Web && n.app == name {
-			d.Servers = append(d.Servers, serverData{n.name, b.address(n), b.machine.Drained[n.name]})
+			d.Servers = append(d.Servers, serverData{n.name, b.address(n), b.facts.Drained[n.name]})
 		}
 	}
 	b.limit(&d, balancer, name, entry)
@@ -369,14 +369,14 @@ func checkTimeout(s stack.Stack, app stack.App) time.Duration {
 func (b builder) redisMaster(n node) *redisMasterData {
 	d := &redisMasterData{
 		Name:    RedisEntry,
-		Listen:  net.JoinHostPort(n.host.Address, strconv.Itoa(b.machine.Ports[PortRedisMaster])),
+		Listen:  net.JoinHostPort(n.host.Address, strconv.Itoa(b.facts.Ports[PortRedisMaster])),
 		Maxconn: redisConnections, Replicas: b.stack.Redis.Replicas,
 	}
 	var servers []serverData
 	for _, r := range of(b.nodes, Redis) {
 		servers = append(servers, serverData{Name: r.name, Address: b.address(r)})
 	}
-	password := b.machine.Secrets.Balancer
+	password := b.facts.Secrets.Balancer
 	any := redisBackendData{
 		Name: "redis.master", Password: password, Servers: servers,
 		Expect: "string role:master", Comment: "master",

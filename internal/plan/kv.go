@@ -42,8 +42,8 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		"HOLDFAST_CORS":               strings.Join(kv.CORS, ","),
 		"HOLDFAST_HOSTS":              strings.Join(hosts(b.stack), ","),
 		"HOLDFAST_ACCESS_LOG":         strconv.FormatFloat(kv.AccessLog, 'f', -1, 64),
-		"HOLDFAST_SOURCE_SECRET":      b.machine.Secrets.Source,
-		"HOLDFAST_THREADS":            b.webThreads(),
+		"HOLDFAST_SOURCE_SECRET":      b.facts.Secrets.Source,
+		"HOLDFAST_THREADS":            b.webThreads(n),
 		"HOLDFAST_ADMIN":              "",
 		"HOLDFAST_TOKENS":             "",
 		"HOLDFAST_AUTH":               "",
@@ -55,14 +55,14 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 	}
 	env["HOLDFAST_LISTEN"] = b.address(n)
 	if kv.Admin {
-		env["HOLDFAST_ADMIN"] = net.JoinHostPort(n.host.Address, strconv.Itoa(b.machine.Ports[adminPort(n.name)]))
+		env["HOLDFAST_ADMIN"] = net.JoinHostPort(n.host.Address, strconv.Itoa(b.facts.Ports[adminPort(n.name)]))
 	}
 	switch {
 	case len(kv.Tokens) > 0:
 		env["HOLDFAST_TOKENS"] = b.path(n, tokensFile)
 	case kv.TokensFile != "":
-		env["HOLDFAST_TOKENS"] = b.resolve(kv.TokensFile)
-	case len(b.machine.Hosts) > 0:
+		env["HOLDFAST_TOKENS"] = b.resolve(n, kv.TokensFile)
+	case len(b.facts.Hosts) > 0:
 		// Its own address is not loopback: what holds for the entry, holds here.
 		env["HOLDFAST_AUTH"] = b.stack.Entry.Auth
 	}
@@ -80,8 +80,8 @@ func (b builder) scriptUsers(app string, kv stack.KVApp) []redisUser {
 		return nil
 	}
 	return []redisUser{
-		{"scripts-" + app, b.machine.Secrets.Scripts, commands.ScriptRights(dataDatabase, kv.GrantedCommands())},
-		{"read-scripts-" + app, b.machine.Secrets.ReadScripts, commands.ReadScriptRights(dataDatabase)},
+		{"scripts-" + app, b.facts.Secrets.Scripts, commands.ScriptRights(dataDatabase, kv.GrantedCommands())},
+		{"read-scripts-" + app, b.facts.Secrets.ReadScripts, commands.ReadScriptRights(dataDatabase)},
 	}
 }
 
@@ -110,7 +110,7 @@ func (b builder) programUser(app string) redisUser {
 	access := b.stack.Apps[app].Redis
 	databases := append([]int{dataDatabase}, access.Databases...)
 	return redisUser{
-		"app-" + app, b.machine.Secrets.Programs[app],
+		"app-" + app, b.facts.Secrets.Programs[app],
 		commands.ProgramRights(databases, access.Patterns, access.AllowedCommands()),
 	}
 }
@@ -124,10 +124,10 @@ func (b builder) programUsers() []redisUser {
 	return all
 }
 
-// webThreads is how many cores a web node uses: half of the machine's are for
+// webThreads is how many cores a web node uses: half of its host's are for
 // the web nodes together, the others for HAProxy and Redis. Empty: unknown.
-func (b builder) webThreads() string {
-	if b.machine.Cores == 0 {
+func (b builder) webThreads(n node) string {
+	if b.host(n).Cores == 0 {
 		return ""
 	}
 	nodes := 0
@@ -136,7 +136,7 @@ func (b builder) webThreads() string {
 			nodes += a.Nodes
 		}
 	}
-	return strconv.Itoa(max(1, b.machine.Cores/2/nodes))
+	return strconv.Itoa(max(1, b.host(n).Cores/2/nodes))
 }
 
 // allowed are the dangerous commands that any web node's clients may use: the

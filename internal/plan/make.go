@@ -41,15 +41,16 @@ const maxSocketPath = 97
 
 // builder makes one plan.
 type builder struct {
-	stack   stack.Stack
-	machine Machine
-	nodes   []node
+	stack stack.Stack
+	facts Facts
+	hosts map[string]HostFacts // by name
+	nodes []node
 }
 
-// Make makes the plan of a stack on a machine. The stack is a validated one;
-// Machine.Ports has every node of Needs.
-func Make(s stack.Stack, m Machine) (Plan, error) {
-	b := builder{stack: s, machine: m, nodes: nodes(s, places(m))}
+// Make makes the plan of a stack. The stack is a validated one; Facts.Ports has every
+// node of Needs, and hosts the facts of every host, by name.
+func Make(s stack.Stack, f Facts, hosts map[string]HostFacts) (Plan, error) {
+	b := builder{stack: s, facts: f, hosts: hosts, nodes: nodes(s, places(f))}
 	if err := b.check(); err != nil {
 		return Plan{}, err
 	}
@@ -58,13 +59,13 @@ func Make(s stack.Stack, m Machine) (Plan, error) {
 		p.StatisticsURL = p.EntryURL + s.Entry.Statistics
 	}
 	if p.Metrics = s.Metrics.Listen; p.Metrics == "" {
-		p.Metrics = net.JoinHostPort("127.0.0.1", strconv.Itoa(m.Ports[PortMetrics]))
+		p.Metrics = net.JoinHostPort("127.0.0.1", strconv.Itoa(f.Ports[PortMetrics]))
 	}
 	if !s.Metrics.Enabled {
 		p.Metrics = ""
 	}
-	for _, h := range places(m) {
-		made, err := b.host(h)
+	for _, h := range places(f) {
+		made, err := b.render(h)
 		if err != nil {
 			return Plan{}, err
 		}
@@ -73,28 +74,42 @@ func Make(s stack.Stack, m Machine) (Plan, error) {
 	return p, nil
 }
 
-// check refuses a machine on which the plan could not work.
-func (b builder) check() error {
-	for _, dir := range []string{b.machine.StateDir, b.machine.BaseDir} {
+// checkHost refuses a host on which the plan could not work.
+func (b builder) checkHost(name string) error {
+	h, known := b.hosts[name]
+	if !known {
+		return fmt.Errorf("nothing is known of the host %s", name)
+	}
+	for _, dir := range []string{h.StateDir, h.BaseDir} {
 		if !filepath.IsAbs(dir) {
 			return fmt.Errorf("the directory %q is not an absolute path", dir)
 		}
 	}
 	// Redis expands patterns in the name of an included file; HAProxy takes a
 	// dollar in an address for a variable, and a comma for the end of one.
-	if i := strings.IndexFunc(b.machine.StateDir, func(r rune) bool {
+	if i := strings.IndexFunc(h.StateDir, func(r rune) bool {
 		return r < ' ' || r == 0x7f || strings.ContainsRune(`*?["\$,`, r)
 	}); i >= 0 {
-		return fmt.Errorf("the state directory %q has a character that the configuration of Redis or HAProxy cannot take (%q): choose another with --state", b.machine.StateDir, b.machine.StateDir[i])
+		return fmt.Errorf("the state directory %q has a character that the configuration of Redis or HAProxy cannot take (%q): choose another with --state", h.StateDir, h.StateDir[i])
+	}
+	return nil
+}
+
+// check refuses facts with which the plan could not work.
+func (b builder) check() error {
+	for _, place := range places(b.facts) {
+		if err := b.checkHost(place.Name); err != nil {
+			return err
+		}
 	}
 	for _, n := range of(b.nodes, Balancer) {
 		if path := b.path(n, "haproxy.sock"); len(path) > maxSocketPath {
 			return fmt.Errorf("the state directory %s is too long a path: HAProxy's socket in it would be %d bytes long, and %d is the most; choose a shorter one with --state",
-				b.machine.StateDir, len(path), maxSocketPath)
+				b.host(n).StateDir, len(path), maxSocketPath)
 		}
 	}
 	if b.stack.Redis.Enabled {
-		for _, password := range b.machine.Secrets.passwords() {
+		for _, password := range b.facts.Secrets.passwords() {
 			if *password.value == "" {
 				return fmt.Errorf("the secrets have no password for %s", password.user)
 			}
@@ -105,11 +120,14 @@ func (b builder) check() error {
 			}
 		}
 	}
-	return checkNodes(b.nodes, b.machine, b.stack)
+	return checkNodes(b.nodes, b.facts, b.stack)
 }
 
-// host makes what one machine has to have and to run.
-func (b builder) host(h Place) (Host, error) {
+// host returns the facts of a node's host.
+func (b builder) host(n node) HostFacts { return b.hosts[n.host.Name] }
+
+// render makes what one host has to have and to run.
+func (b builder) render(h Place) (Host, error) {
 	made := Host{Name: h.Name, Dirs: []string{"logs", "nodes"}}
 	for _, n := range b.nodes {
 		if n.host != h {
@@ -134,7 +152,7 @@ func nodePath(n node, elem ...string) string {
 
 // path is the absolute path of a file of a node.
 func (b builder) path(n node, elem ...string) string {
-	return filepath.Join(b.machine.StateDir, nodePath(n, elem...))
+	return filepath.Join(b.host(n).StateDir, nodePath(n, elem...))
 }
 
 // files makes a node's files and the directories beside its own.
@@ -150,7 +168,7 @@ func (b builder) files(n node) (dirs []string, files []File, err error) {
 	}
 	switch n.kind {
 	case Balancer:
-		if b.machine.HAProxyUser != "" {
+		if b.host(n).HAProxyUser != "" {
 			dirs = append(dirs, nodePath(n, chrootDir))
 		}
 		add("haproxy.cfg", "haproxy.cfg", false, b.haproxy(n))
@@ -217,7 +235,7 @@ func (b builder) process(n node) Process {
 // app fills in the process of an application's node.
 func (b builder) app(n node, p *Process) {
 	app := b.stack.Apps[n.app]
-	port := strconv.Itoa(b.machine.Ports[n.name])
+	port := strconv.Itoa(b.facts.Ports[n.name])
 	p.Address = b.address(n)
 	p.Stage = stageApp
 	p.Grace = app.Grace
@@ -231,7 +249,7 @@ func (b builder) app(n node, p *Process) {
 		if p.Probe.Kind == ProbeHTTP {
 			p.Probe.Live = "/healthz/live"
 		}
-		maps.Copy(env, b.redisEnv(n, "web", b.machine.Secrets.Web))
+		maps.Copy(env, b.redisEnv(n, "web", b.facts.Secrets.Web))
 		maps.Copy(env, b.kvEnv(n, *app.KV))
 		if app.KV.Admin {
 			p.Admin = env["HOLDFAST_ADMIN"]
@@ -244,10 +262,10 @@ func (b builder) app(n node, p *Process) {
 		env["HOLDFAST_MIN_ACKS"] = strconv.Itoa(min(b.stack.Redis.Replicas, 1))
 	case stack.Files:
 		p.Program = Self
-		p.Args = []string{"files", "--dir", b.resolve(app.Files)}
+		p.Args = []string{"files", "--dir", b.resolve(n, app.Files)}
 		env["HOLDFAST_HOSTS"] = strings.Join(hosts(b.stack), ",")
 	case stack.Command:
-		home := ProgramDir(b.machine, n.app, app)
+		home := ProgramDir(b.host(n), n.app, app)
 		p.Program = Program(ResolveProgram(home, app.Command[0]))
 		own := map[string]string{"HOST": n.host.Address, "PORT": port, "HOLDFAST_NODE": n.name}
 		for _, arg := range app.Command[1:] {
@@ -318,7 +336,7 @@ func (b builder) redisEnv(n node, user, password string) map[string]string {
 		}
 	}
 	return map[string]string{
-		"REDIS_URL":         url(net.JoinHostPort(b.nearest(n).Address, strconv.Itoa(b.machine.Ports[PortRedisMaster]))),
+		"REDIS_URL":         url(net.JoinHostPort(b.nearest(n).Address, strconv.Itoa(b.facts.Ports[PortRedisMaster]))),
 		"REDIS_SENTINELS":   strings.Join(b.addresses(sentinels), ","),
 		"REDIS_MASTER_NAME": b.stack.Name,
 	}
@@ -342,7 +360,7 @@ func (b builder) nearest(n node) Place {
 // listens is where a balancer listens for clients: at the entry's address, and
 // where the entry means every address of its host, at the host's.
 func (b builder) listens(n node) string {
-	if len(b.machine.Hosts) == 0 {
+	if len(b.facts.Hosts) == 0 {
 		return b.stack.Entry.Listen
 	}
 	h, port, err := net.SplitHostPort(b.stack.Entry.Listen)
@@ -385,18 +403,18 @@ func ReleasesDir(app string) string { return filepath.Join("releases", app) }
 // ProgramDir is the directory that the relative paths of an application's command
 // start from: its release where it has one, and until the first copy of that is made
 // the directory that it is to be made of.
-func ProgramDir(m Machine, name string, app stack.App) string {
+func ProgramDir(h HostFacts, name string, app stack.App) string {
 	switch {
 	case app.Release == "":
-		return m.BaseDir
+		return h.BaseDir
 	case app.Digest == "":
-		return Resolve(m.BaseDir, app.Release)
+		return Resolve(h.BaseDir, app.Release)
 	}
-	return filepath.Join(m.StateDir, ReleasesDir(name), app.Digest)
+	return filepath.Join(h.StateDir, ReleasesDir(name), app.Digest)
 }
 
-// resolve makes a path of the stack file absolute.
-func (b builder) resolve(path string) string { return Resolve(b.machine.BaseDir, path) }
+// resolve makes a path of the stack file absolute, for a node.
+func (b builder) resolve(n node, path string) string { return Resolve(b.host(n).BaseDir, path) }
 
 // entryURL is where clients on this machine find an address that may stand
 // for all of them.

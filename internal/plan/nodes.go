@@ -11,9 +11,9 @@ import (
 )
 
 // places are the hosts of a stack: by default the one that Holdfast runs on.
-func places(m Machine) []Place {
-	if len(m.Hosts) > 0 {
-		return m.Hosts
+func places(f Facts) []Place {
+	if len(f.Hosts) > 0 {
+		return f.Hosts
 	}
 	return []Place{{Name: "local", Address: "127.0.0.1"}}
 }
@@ -85,10 +85,10 @@ func of(list []node, kind Kind) []node {
 	return slices.DeleteFunc(slices.Clone(list), func(n node) bool { return n.kind != kind })
 }
 
-// Needs lists the ports that a plan of the stack takes in Machine.Ports.
+// Needs lists the ports that a plan of the stack takes in Facts.Ports.
 func Needs(s stack.Stack) []PortNeed {
 	var needs []PortNeed
-	list := nodes(s, places(Machine{})) // where they run does not matter here
+	list := nodes(s, places(Facts{})) // where they run does not matter here
 	for _, n := range list {
 		if n.kind != Balancer {
 			needs = append(needs, PortNeed{Node: n.name, Fixed: n.fixed, Preferred: n.preferred})
@@ -110,7 +110,7 @@ func Needs(s stack.Stack) []PortNeed {
 
 // address is where a node listens.
 func (b builder) address(n node) string {
-	return net.JoinHostPort(n.host.Address, strconv.Itoa(b.machine.Ports[n.name]))
+	return net.JoinHostPort(n.host.Address, strconv.Itoa(b.facts.Ports[n.name]))
 }
 
 // addresses are where nodes listen.
@@ -124,7 +124,7 @@ func (b builder) addresses(list []node) []string {
 
 // checkNodes refuses what would make two nodes one, or leave one without a
 // port.
-func checkNodes(list []node, m Machine, s stack.Stack) error {
+func checkNodes(list []node, f Facts, s stack.Stack) error {
 	names := map[string]bool{}
 	for _, n := range list {
 		if names[n.name] {
@@ -133,7 +133,7 @@ func checkNodes(list []node, m Machine, s stack.Stack) error {
 		names[n.name] = true
 	}
 	for _, need := range Needs(s) {
-		if p := m.Ports[need.Node]; p < 1 || p > 65535 {
+		if p := f.Ports[need.Node]; p < 1 || p > 65535 {
 			return fmt.Errorf("no port was chosen for %s (got %d)", need.Node, p)
 		}
 	}

@@ -45,9 +45,18 @@ func stacks(t *testing.T) map[string]stack.Stack {
 	return all
 }
 
+// known is all that Make needs to know where every host is on one machine.
+type known struct {
+	Facts
+	HostFacts
+}
+
 // machine is a machine with a port for every need.
-func machine(s stack.Stack, dir string, secrets Secrets) Machine {
-	m := Machine{StateDir: dir, BaseDir: "/srv/shop", Cores: 4, Ports: map[string]int{}, Secrets: secrets, Names: []string{"machine.example"}}
+func machine(s stack.Stack, dir string, secrets Secrets) known {
+	m := known{
+		Facts{Ports: map[string]int{}, Secrets: secrets},
+		HostFacts{StateDir: dir, BaseDir: "/srv/shop", Cores: 4, Names: []string{"machine.example"}},
+	}
 	for i, need := range Needs(s) {
 		m.Ports[need.Node] = max(need.Fixed, need.Preferred)
 		if m.Ports[need.Node] == 0 {
@@ -57,9 +66,11 @@ func machine(s stack.Stack, dir string, secrets Secrets) Machine {
 	return m
 }
 
-func mustMake(t *testing.T, s stack.Stack, m Machine) Plan {
+func (k known) make(s stack.Stack) (Plan, error) { return Make(s, k.Facts, k.Everywhere(k.HostFacts)) }
+
+func mustMake(t *testing.T, s stack.Stack, m known) Plan {
 	t.Helper()
-	p, err := Make(s, m)
+	p, err := m.make(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,31 +281,31 @@ func TestAFloodOfOneEntryLeavesTheOthersTheirConnections(t *testing.T) {
 
 func TestAPlanThatCannotWorkIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(*stack.Stack, *Machine)
+		change func(*stack.Stack, *known)
 		want   string
 	}{
-		"a state directory too deep": {func(s *stack.Stack, m *Machine) { m.StateDir = "/" + strings.Repeat("d", 70) }, "choose a shorter one with --state"},
-		"a relative one":             {func(s *stack.Stack, m *Machine) { m.StateDir = "state" }, "not an absolute path"},
-		"one with a pattern in it":   {func(s *stack.Stack, m *Machine) { m.StateDir = "/a*b" }, "has a character"},
-		"one with a variable in it":  {func(s *stack.Stack, m *Machine) { m.StateDir = "/a$b" }, "has a character"},
-		"one with a comma in it":     {func(s *stack.Stack, m *Machine) { m.StateDir = "/a,b" }, "has a character"},
-		"a node without a port":      {func(s *stack.Stack, m *Machine) { delete(m.Ports, "web-2") }, "no port was chosen for web-2"},
-		"no password":                {func(s *stack.Stack, m *Machine) { m.Secrets.Balancer = "" }, "no password for balancer"},
-		"no password of a program": {func(s *stack.Stack, m *Machine) {
+		"a state directory too deep": {func(s *stack.Stack, m *known) { m.StateDir = "/" + strings.Repeat("d", 70) }, "choose a shorter one with --state"},
+		"a relative one":             {func(s *stack.Stack, m *known) { m.StateDir = "state" }, "not an absolute path"},
+		"one with a pattern in it":   {func(s *stack.Stack, m *known) { m.StateDir = "/a*b" }, "has a character"},
+		"one with a variable in it":  {func(s *stack.Stack, m *known) { m.StateDir = "/a$b" }, "has a character"},
+		"one with a comma in it":     {func(s *stack.Stack, m *known) { m.StateDir = "/a,b" }, "has a character"},
+		"a node without a port":      {func(s *stack.Stack, m *known) { delete(m.Ports, "web-2") }, "no port was chosen for web-2"},
+		"no password":                {func(s *stack.Stack, m *known) { m.Secrets.Balancer = "" }, "no password for balancer"},
+		"no password of a program": {func(s *stack.Stack, m *known) {
 			s.Apps["own"] = stack.App{Command: []string{"x"}, Nodes: 1}
 			m.Ports["own-1"] = 7999
 		}, "no password for app-own"},
-		"no run id": {func(s *stack.Stack, m *Machine) { delete(m.Secrets.SentinelIDs, "sentinel-3") }, "no run id"},
-		"an application called redis": {func(s *stack.Stack, m *Machine) {
+		"no run id": {func(s *stack.Stack, m *known) { delete(m.Secrets.SentinelIDs, "sentinel-3") }, "no run id"},
+		"an application called redis": {func(s *stack.Stack, m *known) {
 			s.Apps["redis"] = s.Apps["web"]
 		}, "may not be called redis"},
-		"a line break": {func(s *stack.Stack, m *Machine) { s.Entry.Statistics = "/a\nb" }, "control character"},
+		"a line break": {func(s *stack.Stack, m *known) { s.Entry.Statistics = "/a\nb" }, "control character"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := base()
 			m := machine(s, "/state", Placeholders(s))
 			c.change(&s, &m)
-			_, err := Make(s, m)
+			_, err := m.make(s)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want an error with %q", err, c.want)
 			}
@@ -306,7 +317,7 @@ func TestTheLongestStateDirectoryWorks(t *testing.T) {
 	s := base()
 	dir := "/" + strings.Repeat("d", maxSocketPath-len("//nodes/balancer-1/haproxy.sock"))
 	mustMake(t, s, machine(s, dir, Placeholders(s)))
-	if _, err := Make(s, machine(s, dir+"d", Placeholders(s))); err == nil {
+	if _, err := machine(s, dir+"d", Placeholders(s)).make(s); err == nil {
 		t.Error("one byte more is accepted")
 	}
 }

@@ -72,14 +72,14 @@ func (b builder) redis(n node) redisData {
 	r := b.stack.Redis
 	d := redisData{
 		Stack: b.stack.Name, Node: n.name,
-		Host: n.host.Address, Port: b.machine.Ports[n.name],
+		Host: n.host.Address, Port: b.facts.Ports[n.name],
 		DataDir: b.path(n, "data"), ACLFile: b.path(n, "users.acl"),
 		Socket: b.socket(n),
 		Fsync:  r.Fsync, Save: r.Save,
 		Memory: r.Memory, MemoryPolicy: r.MemoryPolicy,
-		Password: b.machine.Secrets.Replication,
+		Password: b.facts.Secrets.Replication,
 		Replicas: r.Replicas, Backlog: backlogSize(r.Memory),
-		Secrets: b.machine.Secrets, WebRights: commands.NodeRights(b.allowed()), ScriptUsers: b.allScriptUsers(), ProgramUsers: b.programUsers(),
+		Secrets: b.facts.Secrets, WebRights: commands.NodeRights(b.allowed()), ScriptUsers: b.allScriptUsers(), ProgramUsers: b.programUsers(),
 		BusyReply: r.DownAfter / 4, MinReplicas: MinReplicas, PingReplicas: PingReplicas,
 	}
 	d.buffers(b.stack)
@@ -143,7 +143,7 @@ type peer struct {
 func (b builder) master() node {
 	all := of(b.nodes, Redis)
 	for _, n := range all {
-		if n.name == b.machine.Replication.Master {
+		if n.name == b.facts.Replication.Master {
 			return n
 		}
 	}
@@ -153,22 +153,22 @@ func (b builder) master() node {
 func (b builder) sentinel(n node) sentinelData {
 	d := sentinelData{
 		Stack: b.stack.Name, Node: n.name,
-		Host: n.host.Address, Port: b.machine.Ports[n.name],
+		Host: n.host.Address, Port: b.facts.Ports[n.name],
 		Dir: b.path(n), ACLFile: b.path(n, "users.acl"),
-		Password: b.machine.Secrets.Sentinel,
-		ID:       b.machine.Secrets.SentinelIDs[n.name],
+		Password: b.facts.Secrets.Sentinel,
+		ID:       b.facts.Secrets.SentinelIDs[n.name],
 		// A majority, so that two halves of a split never both agree.
 		Quorum: b.stack.Redis.Sentinels/2 + 1,
 		// Sentinel takes no 0.
 		ParallelSyncs: max(1, b.stack.Redis.Replicas),
-		Secrets:       b.machine.Secrets,
+		Secrets:       b.facts.Secrets,
 		ProgramUsers:  b.programUsers(),
 		Redis:         b.stack.Redis,
-		Epochs:        b.machine.Replication,
+		Epochs:        b.facts.Replication,
 	}
 	master := b.master()
 	for _, r := range of(b.nodes, Redis) {
-		port := b.machine.Ports[r.name]
+		port := b.facts.Ports[r.name]
 		if r.name == master.name {
 			d.MasterHost, d.MasterPort = r.host.Address, port
 			continue
@@ -178,7 +178,7 @@ func (b builder) sentinel(n node) sentinelData {
 	for _, s := range of(b.nodes, Sentinel) {
 		if s.name != n.name {
 			d.KnownSentinels = append(d.KnownSentinels, peer{
-				Host: s.host.Address, Port: b.machine.Ports[s.name], ID: b.machine.Secrets.SentinelIDs[s.name],
+				Host: s.host.Address, Port: b.facts.Ports[s.name], ID: b.facts.Secrets.SentinelIDs[s.name],
 			})
 		}
 	}

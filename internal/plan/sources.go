@@ -21,12 +21,13 @@ const otherFiles = 200
 // entryConnections is how many connections a balancer takes at each entry:
 // entry.limits.connections, or what the limit of open files allows. A connection
 // takes two files, the client's and the node's (HAProxy manual, "maxconn").
-func (b builder) entryConnections() int {
+func (b builder) entryConnections(n node) int {
 	wanted := b.stack.Entry.Limits.Connections
-	if b.machine.Files == 0 {
+	files := b.host(n).Files
+	if files == 0 {
 		return wanted
 	}
-	possible := (b.machine.Files - otherFiles) / 2
+	possible := (files - otherFiles) / 2
 	if b.stack.Redis.Enabled {
 		possible -= redisConnections
 	}

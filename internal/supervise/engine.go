@@ -459,13 +459,13 @@ func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
 	s.keptMu.Lock()
 	kept := s.kept
 	s.keptMu.Unlock()
-	m, err := machine(of, l.baseDir, string(s.dir), kept)
+	facts, here, err := machine(of, l.baseDir, string(s.dir), kept)
 	if err != nil {
 		return layout{}, err
 	}
-	m.Drained = l.overrides.Drained
-	l.plan, err = plan.Make(of, m)
-	l.ports, l.secrets = m.Ports, m.Secrets
+	facts.Drained = l.overrides.Drained
+	l.plan, err = plan.Make(of, facts, facts.Everywhere(here))
+	l.ports, l.secrets = facts.Ports, facts.Secrets
 	return l, err
 }
 

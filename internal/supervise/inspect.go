@@ -106,15 +106,15 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 // plan makes the plan that 'up' would carry out. It depends on the limit of open
 // files, and this process may have another one than the supervisor.
 func (i *Inspection) plan(s stack.Stack, baseDir, stateDir string, k kept) error {
-	m, err := machine(s, baseDir, stateDir, k)
+	facts, here, err := machine(s, baseDir, stateDir, k)
 	if err != nil {
 		return err
 	}
 	if limit := (unix.Rlimit{}); i.Supervisor != 0 && processLimit(i.Supervisor, &limit) == nil {
-		m.Files = int(min(limit.Max, 1<<30))
+		here.Files = int(min(limit.Max, 1<<30))
 	}
-	i.Ports = m.Ports
-	i.Plan, err = plan.Make(s, m)
+	i.Ports = facts.Ports
+	i.Plan, err = plan.Make(s, facts, facts.Everywhere(here))
 	return err
 }
 

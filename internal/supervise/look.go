@@ -93,11 +93,11 @@ func Preview(s stack.Stack, baseDir, stateDir string) (plan.Plan, error) {
 		return plan.Plan{}, err
 	}
 	k.Secrets = plan.Placeholders(s)
-	m, err := machine(s, baseDir, stateDir, k)
+	facts, here, err := machine(s, baseDir, stateDir, k)
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	return plan.Make(s, m)
+	return plan.Make(s, facts, facts.Everywhere(here))
 }
 
 // Secrets are the passwords of a stack that was up at some time. They are for

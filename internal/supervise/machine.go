@@ -15,20 +15,21 @@ import (
 )
 
 // machine gathers the facts that a plan of the stack needs: ports and secrets
-// of last time where there are some, new ones where not.
-func machine(s stack.Stack, baseDir, stateDir string, last kept) (plan.Machine, error) {
+// of last time where there are some, new ones where not, and the facts of this
+// machine.
+func machine(s stack.Stack, baseDir, stateDir string, last kept) (plan.Facts, plan.HostFacts, error) {
 	chosen, err := choosePorts(s.Name, plan.Needs(s), last.Ports)
 	if err != nil {
-		return plan.Machine{}, err
+		return plan.Facts{}, plan.HostFacts{}, err
 	}
-	m := plan.Machine{
+	here := plan.HostFacts{
 		StateDir: stateDir, BaseDir: baseDir,
-		Cores: runtime.NumCPU(), Ports: chosen, HAProxyUser: haproxyUser(),
-		Files: openFiles(), Hosts: last.Hosts, Replication: last.Redis.Replication,
+		Cores: runtime.NumCPU(), HAProxyUser: haproxyUser(), Files: openFiles(),
 		Names: MachineNames(),
 	}
-	m.Secrets, err = last.Secrets.Complete(rand.Reader, s)
-	return m, err
+	facts := plan.Facts{Ports: chosen, Hosts: last.Hosts, Replication: last.Redis.Replication}
+	facts.Secrets, err = last.Secrets.Complete(rand.Reader, s)
+	return facts, here, err
 }
 
 // MachineNames are the names of this machine: what it calls itself, and the same

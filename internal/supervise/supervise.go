@@ -251,20 +251,20 @@ func (s *Supervisor) makePlan() (err error) {
 
 // replan makes the plan of what is kept.
 func (s *Supervisor) replan() error {
-	machine, err := machine(s.stack(), s.cfg.BaseDir, s.cfg.StateDir, s.kept)
+	facts, here, err := machine(s.stack(), s.cfg.BaseDir, s.cfg.StateDir, s.kept)
 	if err != nil {
 		return err
 	}
-	machine.Drained = s.overrides.Drained
-	if s.plan, err = plan.Make(s.stack(), machine); err != nil {
+	facts.Drained = s.overrides.Drained
+	if s.plan, err = plan.Make(s.stack(), facts, facts.Everywhere(here)); err != nil {
 		return err
 	}
 	s.host = together(s.plan.Hosts)
 	if s.kept.Ports == nil {
 		s.kept.Ports = map[string]int{}
 	}
-	maps.Copy(s.kept.Ports, machine.Ports)
-	s.kept.Secrets = machine.Secrets
+	maps.Copy(s.kept.Ports, facts.Ports)
+	s.kept.Secrets = facts.Secrets
 	return nil
 }
 
