@@ -94,13 +94,6 @@ func checkKernel(f *findings) {
 	}
 }
 
-// leastFiles is what a kind of node needs of open files beside its connections,
-// and redisFiles what a redis node needs with its usual maxclients (10,000 + 32).
-const (
-	leastFiles = 1024
-	redisFiles = 10032
-)
-
 func checkLimits(f *findings) {
 	for _, n := range f.Nodes {
 		p := n.Process
@@ -111,11 +104,7 @@ func checkLimits(f *findings) {
 			f.add(Warning, n.Name, fmt.Sprintf("%s has %d of %d open files", n.Name, p.OpenFiles, p.MaxFiles), "beyond that it takes no connection and opens no file", "raise the limit (ulimit -n; systemd: LimitNOFILE), and restart it")
 			continue
 		}
-		needs := leastFiles
-		if n.Kind == plan.Redis {
-			needs = redisFiles
-		}
-		if p.MaxFiles < needs && n.Kind != plan.Sentinel {
+		if needs := n.Kind.Traits().OpenFiles; p.MaxFiles < needs {
 			f.add(Note, n.Name, fmt.Sprintf("%s may have %d open files, and %d would be good", n.Name, p.MaxFiles, needs), "it takes fewer clients at once", "raise the limit (ulimit -n; systemd: LimitNOFILE) where 'up' is run")
 		}
 	}

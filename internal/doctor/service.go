@@ -154,6 +154,9 @@ func (f *findings) checkMasterWay(b Node) {
 		"programs that know no Sentinels reach a wrong node, or none", "its checks follow within a second; if it stays so, 'holdfast restart "+b.Name+"'")
 }
 
+// servers are the names of the server programs.
+var servers = map[plan.Program]string{plan.HAProxy: "HAProxy", plan.RedisServer: "Redis"}
+
 func checkVersions(f *findings) {
 	byKind := map[string][]Node{}
 	var kinds []string
@@ -168,13 +171,7 @@ func checkVersions(f *findings) {
 		case n.Process.Replaced:
 			f.add(Note, n.Name, n.Name+" runs a program whose file was replaced since it was started", "it runs the former one", "'holdfast restart "+n.Name+"'")
 		}
-		program := "" // what runs the node
-		switch n.Kind {
-		case plan.Redis, plan.Sentinel:
-			program = "Redis"
-		case plan.Balancer:
-			program = "HAProxy"
-		}
+		program := servers[n.Kind.Traits().Program]
 		if program == "" || n.Version == "" {
 			continue
 		}

@@ -38,7 +38,7 @@ func (s *scene) killAll(ctx context.Context, kind plan.Kind) error {
 	if err != nil {
 		return err
 	}
-	if kind != plan.Sentinel { // which bear no load
+	if kind.Traits().Serves { // and so bears load
 		if err := s.struckAtWork(ctx, nodes...); err != nil {
 			return err
 		}

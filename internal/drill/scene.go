@@ -114,7 +114,7 @@ func (s *scene) find(ctx context.Context, kind plan.Kind, role string) (supervis
 // pick chooses one of the nodes of a kind that are up and under load. Sentinels
 // bear none.
 func (s *scene) pick(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
-	if kind == plan.Sentinel {
+	if !kind.Traits().Serves {
 		return s.find(ctx, kind, role)
 	}
 	nodes, err := s.up(ctx, kind, role)

@@ -66,7 +66,7 @@ func (t *target) open(ctx context.Context) error {
 	t.findBalancers(p)
 	t.admins = map[string]*redis.Admin{}
 	for _, n := range st.Nodes {
-		if n.Kind == plan.Redis || n.Kind == plan.Sentinel {
+		if n.Kind.Traits().Admin {
 			t.admins[n.Name] = redis.NewAdmin(n.Address, "operator", t.secrets.Operator)
 		}
 	}

@@ -159,7 +159,7 @@ func (e *examination) listNodes(status supervise.Status) {
 		n.Died = n.Process == nil && r.Process.PID != 0 && r.State != supervise.Down && r.State != ""
 		if n.Process == nil {
 			n.State, n.Outdated = string(supervise.Down), false
-		} else if r.Address != "" && p.Kind != plan.Balancer {
+		} else if r.Address != "" && !p.Kind.Traits().SharesAddress {
 			n.Address = r.Address
 		}
 		if st, there := status.Node(p.Node); there {
@@ -221,12 +221,12 @@ func (e *examination) drill() {
 func (e *examination) ports() {
 	balanced := false // a balancer runs, and has the balancers' ports
 	for _, n := range e.facts.Nodes {
-		balanced = balanced || n.Kind == plan.Balancer && n.Process != nil
+		balanced = balanced || n.Kind.Traits().SharesAddress && n.Process != nil
 	}
 	reported := map[string]bool{}
 	for i, p := range e.processes() {
 		n := &e.facts.Nodes[i]
-		if n.Process != nil || p.Netns != "" || reported[p.Address] || p.Kind == plan.Balancer && balanced {
+		if n.Process != nil || p.Netns != "" || reported[p.Address] || p.Kind.Traits().SharesAddress && balanced {
 			continue
 		}
 		if who, held := supervise.Holder(p.Address); held {

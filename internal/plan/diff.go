@@ -126,9 +126,9 @@ func (c *NodeChange) compare(old, now Process, oldFiles, newFiles map[string]str
 	case len(files) == 0:
 		c.Quiet = !samePlan(old, now)
 		return
-	case c.Kind == Balancer:
+	case c.Kind.Traits().Reloads:
 		c.Action = Reload
-	case c.Kind == Redis || c.Kind == Sentinel:
+	case c.Kind.Traits().Settable:
 		c.Action = Restart
 		if s, all := settings(c.Kind, oldFiles, newFiles); all {
 			c.Action, c.Settings = Set, &s
@@ -185,13 +185,8 @@ func variables(env []string) map[string]string {
 
 // startCauses are the keys because of which a node comes or goes.
 func startCauses(p Process, differences []stack.Difference) []string {
-	switch p.Kind {
-	case Balancer:
-		return matching(differences, "balancers")
-	case Redis:
-		return matching(differences, "redis.replicas", "redis.enabled")
-	case Sentinel:
-		return matching(differences, "redis.sentinels", "redis.enabled")
+	if keys := p.Kind.Traits().Keys; keys != nil {
+		return matching(differences, keys...)
 	}
 	app := "apps." + p.App
 	if found := matching(differences, app+".nodes"); len(found) > 0 && len(matching(differences, app+".health.path")) == 0 {

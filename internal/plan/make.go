@@ -8,30 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"holdfast/internal/stack"
-)
-
-// The stages of a start. Sentinels come first, because a redis node asks them
-// who is master; a balancer comes after the nodes that it sends requests to,
-// because HAProxy takes a server for healthy until its first check. A user's
-// program on Redis comes last of all: it may want Redis at once, even to be
-// ready, and reaches it through the balancers.
-const (
-	stageSentinel = 1 + iota
-	stageRedis
-	stageApp
-	stageBalancer
-	stageAppBehindBalancer
-)
-
-// How long nodes may take to end before they are killed.
-const (
-	// Redis waits up to 1 s for replicas (shutdown-timeout) and syncs its
-	// append-only file.
-	graceRedis    = 15 * time.Second
-	graceSentinel = 5 * time.Second
 )
 
 // maxSocketPath is the longest path of a unix socket, in bytes, that HAProxy
@@ -197,35 +175,21 @@ func (b builder) files(n node) (dirs []string, files []File, err error) {
 
 // process makes a node's process.
 func (b builder) process(n node) Process {
-	p := Process{Node: n.name, Kind: n.kind, App: n.app, StopSignal: "SIGTERM", Netns: n.host.Netns}
+	t := n.kind.Traits()
+	p := Process{
+		Node: n.name, Kind: n.kind, App: n.app, Address: b.address(n), Netns: n.host.Netns,
+		Stage: t.Stage, Program: t.Program, StopSignal: t.StopSignal, Grace: t.Grace, Probe: Probe{Kind: t.Probe},
+	}
 	switch n.kind {
 	case Balancer:
 		p.Address = b.listens(n)
-		p.Stage = stageBalancer
-		p.Program = HAProxy
-		// Master-worker (-W), for reloads. To its master SIGUSR1 is the soft
-		// stop: the workers close their listeners, which leaves new
-		// connections to the other balancers, answer what is in flight, and
-		// end when their connections have: a client that idles on one can hold
-		// it for the grace. SIGTERM, which ends that, would cut requests.
 		p.Args = []string{"-W", "-S", b.path(n, MasterSocket) + ",mode,600", "-f", b.path(n, "haproxy.cfg")}
-		p.StopSignal = "SIGUSR1"
 		p.Grace = b.hardStop()
-		p.Probe = Probe{Kind: ProbeHAProxy, Socket: nodePath(n, "haproxy.sock")}
+		p.Probe.Socket = nodePath(n, "haproxy.sock")
 	case Redis:
-		p.Address = b.address(n)
-		p.Stage = stageRedis
-		p.Program = RedisServer
 		p.Args = []string{b.path(n, "redis.conf"), "--include", b.path(n, "base.conf")}
-		p.Grace = graceRedis
-		p.Probe = Probe{Kind: ProbeRedis}
 	case Sentinel:
-		p.Address = b.address(n)
-		p.Stage = stageSentinel
-		p.Program = RedisServer
 		p.Args = []string{b.path(n, "sentinel.conf"), "--sentinel", "--include", b.path(n, "base.conf")}
-		p.Grace = graceSentinel
-		p.Probe = Probe{Kind: ProbeSentinel}
 	case Web:
 		b.app(n, &p)
 	}
@@ -236,8 +200,6 @@ func (b builder) process(n node) Process {
 func (b builder) app(n node, p *Process) {
 	app := b.stack.Apps[n.app]
 	port := strconv.Itoa(b.facts.Ports[n.name])
-	p.Address = b.address(n)
-	p.Stage = stageApp
 	p.Grace = app.Grace
 	p.Start = app.Health.Start
 	p.Probe = b.appProbe(app)

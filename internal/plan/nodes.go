@@ -90,7 +90,7 @@ func Needs(s stack.Stack) []PortNeed {
 	var needs []PortNeed
 	list := nodes(s, places(Facts{})) // where they run does not matter here
 	for _, n := range list {
-		if n.kind != Balancer {
+		if !n.kind.Traits().SharesAddress {
 			needs = append(needs, PortNeed{Node: n.name, Fixed: n.fixed, Preferred: n.preferred})
 		}
 	}

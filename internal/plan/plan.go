@@ -9,17 +9,6 @@ import (
 	"holdfast/internal/stack"
 )
 
-// Kind is the kind of a node.
-type Kind string
-
-// The kinds of node.
-const (
-	Balancer Kind = "balancer"
-	Web      Kind = "web" // any application's node
-	Redis    Kind = "redis"
-	Sentinel Kind = "sentinel"
-)
-
 // Plan is a stack made concrete.
 type Plan struct {
 	Stack stack.Stack `json:"-"`

@@ -246,11 +246,11 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 	return all
 }
 
-// movesInto is the node at whose former address another one is to be, if one of them is a
-// redis node or a Sentinel; empty: none.
+// movesInto is the node at whose former address another one is to be, if one of them is
+// known by its address; empty: none.
 func movesInto(c NodeChange, changes []NodeChange) string {
 	for _, o := range changes {
-		if c.Moves() && o.From == c.To && (c.Kind == Redis || c.Kind == Sentinel || o.Kind == Redis || o.Kind == Sentinel) {
+		if c.Moves() && o.From == c.To && (c.Kind.Traits().KnownByAddress || o.Kind.Traits().KnownByAddress) {
 			return o.Node
 		}
 	}

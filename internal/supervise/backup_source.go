@@ -73,7 +73,7 @@ func findMembers(c BackupConfig) (*members, error) {
 	}
 	for _, h := range p.Hosts {
 		for _, process := range h.Processes {
-			if process.Kind != plan.Redis && process.Kind != plan.Sentinel {
+			if !process.Kind.Traits().Admin {
 				continue
 			}
 			if process.Kind == plan.Sentinel {

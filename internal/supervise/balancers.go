@@ -289,7 +289,7 @@ func (s *Supervisor) checkLeg(now layout, l leg) (wrong []error) {
 		if st, _ := s.board.snapshot().Node(step.Node); st.State == Paused && step.Action != plan.Set {
 			wrong = append(wrong, fmt.Errorf("%s is paused; 'holdfast resume %s' first", step.Node, step.Node))
 		}
-		if !there || to.process.Kind == plan.Balancer || had && from.process.Address == to.process.Address {
+		if !there || to.process.Kind.Traits().SharesAddress || had && from.process.Address == to.process.Address {
 			continue
 		}
 		// What a change has started, and a supervisor before has not written down, is

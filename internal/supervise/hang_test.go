@@ -23,10 +23,10 @@ func TestANodeIsNotKilledForTheSupervisorsOwnAbsence(t *testing.T) {
 	if !process.Alive(n.proc.ID()) {
 		t.Fatal("it was killed after one probe that came back late")
 	}
-	if limit := n.probeLimit(); limit <= 0 || limit > hangLimit[plan.Balancer]-probeTimeout+100*time.Millisecond {
+	if limit := n.probeLimit(); limit <= 0 || limit > plan.Balancer.Traits().HangLimit-probeTimeout+100*time.Millisecond {
 		t.Errorf("the next probe may take %v", limit)
 	}
-	n.hungFrom = time.Now().Add(-hangLimit[plan.Balancer])
+	n.hungFrom = time.Now().Add(-plan.Balancer.Traits().HangLimit)
 	if limit := n.probeLimit(); limit != probeUp {
 		t.Errorf("the last probe may take %v", limit)
 	}

@@ -38,7 +38,7 @@ func (s *Supervisor) launch(p plan.Process, args []string, variables ...string) 
 
 		Netns: p.Netns,
 		// Redis and Sentinel write their passwords into the files they rewrite.
-		Private: p.Kind == plan.Redis || p.Kind == plan.Sentinel,
+		Private: p.Kind.Traits().KeepsSecrets,
 	})
 	if err != nil {
 		output.Close()

@@ -124,8 +124,7 @@ func (s *Supervisor) addNode(p plan.Process) *node {
 		s.nodes = map[string]*node{}
 	}
 	s.nodes[p.Node] = n
-	switch p.Kind {
-	case plan.Redis, plan.Sentinel:
+	if p.Kind.Traits().Admin {
 		s.reachAt(p.Node, cmp.Or(s.dir.running(p.Node), p.Address))
 	}
 	if p.Kind == plan.Sentinel {
@@ -136,7 +135,7 @@ func (s *Supervisor) addNode(p plan.Process) *node {
 
 // reach has a redis node or Sentinel be asked where it is from now on.
 func (s *Supervisor) reach(p plan.Process) {
-	if p.Kind != plan.Redis && p.Kind != plan.Sentinel {
+	if !p.Kind.Traits().Admin {
 		return
 	}
 	s.mu.Lock()

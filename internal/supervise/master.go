@@ -102,7 +102,7 @@ func numbered(node, prefix string) bool {
 func redisAddresses(processes []plan.Process) map[string]string {
 	addresses := map[string]string{}
 	for _, p := range processes {
-		if p.Kind == plan.Redis || p.Kind == plan.Sentinel {
+		if member(p) {
 			addresses[p.Node] = p.Address
 		}
 	}

@@ -33,7 +33,7 @@ const (
 )
 
 // member reports whether a node is one of Redis: a redis node or a Sentinel.
-func member(p plan.Process) bool { return p.Kind == plan.Redis || p.Kind == plan.Sentinel }
+func member(p plan.Process) bool { return p.Kind.Traits().KnownByAddress }
 
 // departed are the nodes that the Sentinels are still to forget.
 func (s *Supervisor) departed() []string {
@@ -333,7 +333,7 @@ func (s *Supervisor) forgetAll(ctx context.Context) error {
 // leave or move now. What passes by itself soon, such as the end of a failover, it awaits.
 func (s *Supervisor) checkLeaving(ctx context.Context, final layout, changes []plan.NodeChange) (wrong []string) {
 	leaves := func(c plan.NodeChange) bool {
-		return (c.Kind == plan.Redis || c.Kind == plan.Sentinel) && (c.Action == plan.Stop || c.Moves())
+		return c.Kind.Traits().KnownByAddress && (c.Action == plan.Stop || c.Moves())
 	}
 	if !slices.ContainsFunc(changes, leaves) {
 		return nil

@@ -25,7 +25,7 @@ const (
 	ActPause   Action = "pause"  // SIGSTOP
 	ActResume  Action = "resume" // SIGCONT
 
-	// actCut ends a stopping node's patience: SIGTERM. It is no operator's.
+	// actCut ends a stopping node's patience by its CutSignal. It is no operator's.
 	actCut Action = "cut"
 	// actReload and actTake give a node other settings without another process (see
 	// command.spec): the process is told to take its files up, or needs not to know.
@@ -223,10 +223,10 @@ func (n *node) tick(ctx context.Context, probes chan<- probeResult) {
 		switch {
 		case time.Now().Before(n.killAt):
 			n.stopAgain()
-		case n.spec().Kind == plan.Balancer && !n.cut:
+		case n.spec().Kind.Traits().CutSignal != "" && !n.cut:
 			// What is still open is cut; workers that only wait for it end at once.
 			n.cut = true
-			n.tell(syscall.SIGTERM)
+			n.tell(signals[n.spec().Kind.Traits().CutSignal])
 			n.killAt = time.Now().Add(cutLimit)
 		default:
 			n.log.Warn("did not stop in time: killed", "grace", n.spec().Grace)
@@ -308,7 +308,7 @@ func (n *node) command(c command) {
 		}
 	case actCut:
 		if n.proc != nil && !n.killAt.IsZero() {
-			n.tell(syscall.SIGTERM)
+			n.tell(signals[n.spec().Kind.Traits().CutSignal])
 		}
 		c.answer <- nil
 		return
@@ -436,7 +436,7 @@ func (n *node) adopt(proc *process.Process, r record) {
 
 // ended learns that the process has ended.
 func (n *node) ended() {
-	if n.spec().Kind == plan.Web && n.killAt.IsZero() {
+	if n.spec().Kind.Traits().Rotates && n.killAt.IsZero() {
 		// First of all: every millisecond counts.
 		n.sup.tasks.Go(func() { n.sup.tellHealth(n.sup.ctx, *n.spec(), false) })
 	}

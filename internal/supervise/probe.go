@@ -14,17 +14,6 @@ import (
 	"holdfast/internal/redis"
 )
 
-// hangLimit is how long a node that was well may leave its liveness probe
-// unanswered before it is killed. A hung balancer still has its share of new
-// connections given to it by the kernel (SO_REUSEPORT), so nobody else can
-// take it out. A redis node is not killed for its probe alone: it may be busy with
-// its disk, and the Sentinels replace a master that is silent. See endWedged.
-var hangLimit = map[plan.Kind]time.Duration{
-	plan.Balancer: 3 * time.Second,
-	plan.Web:      10 * time.Second,
-	plan.Sentinel: 10 * time.Second,
-}
-
 // probeResult is what one probe found.
 type probeResult struct {
 	proc   *process.Process
@@ -101,7 +90,7 @@ func (n *node) patience() time.Duration {
 // probeLimit is how long the next probe may take: no longer than until a node
 // that hangs is to be killed, and long enough for an answer even then.
 func (n *node) probeLimit() time.Duration {
-	hang := hangLimit[n.spec().Kind]
+	hang := n.spec().Kind.Traits().HangLimit
 	if hang == 0 || n.hungFrom.IsZero() {
 		return n.patience()
 	}
@@ -150,7 +139,7 @@ func (n *node) probed(r probeResult) {
 		if n.upSince.IsZero() {
 			n.upSince = time.Now()
 			n.deadAt = time.Time{}
-			if n.spec().Kind == plan.Web {
+			if n.spec().Kind.Traits().Rotates {
 				n.enlist()
 			}
 		}
@@ -181,7 +170,7 @@ func (n *node) probed(r probeResult) {
 		// A supervisor that stood still itself has not waited all that time.
 		n.hungFrom = time.Now().Add(-min(time.Since(r.began), n.patience()))
 	}
-	if limit := hangLimit[n.spec().Kind]; limit > 0 && !n.upSince.IsZero() && time.Since(n.hungFrom) >= limit {
+	if limit := n.spec().Kind.Traits().HangLimit; limit > 0 && !n.upSince.IsZero() && time.Since(n.hungFrom) >= limit {
 		n.log.Error("does not answer: killed", "for", time.Since(n.hungFrom), "probe", r.detail)
 		n.proc.SignalGroup(syscall.SIGKILL)
 		n.hungFrom = time.Time{}

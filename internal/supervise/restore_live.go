@@ -96,7 +96,7 @@ func (s *Supervisor) exchangeData(ctx context.Context, r decidedRestore, again [
 		if i == 1 {
 			defer s.stopWrites(ctx)()
 		}
-		failures := await(s.each(s.stopOrder()[2+i], func(name string) error {
+		failures := await(s.each(s.stopOrder()[plan.StopSentinels+i], func(name string) error {
 			return s.send(ctx, name, command{action: ActStop})
 		}))
 		if len(failures) > 0 {

@@ -196,7 +196,7 @@ func (l layout) part(node string) (part, bool) { return partOf(l.plan, node) }
 // listener returns another node that listens where a process is to listen; empty: none.
 func (l layout) listener(p plan.Process) string {
 	i := slices.IndexFunc(l.host().Processes, func(o plan.Process) bool {
-		return o.Node != p.Node && o.Kind != plan.Balancer && o.Address == p.Address && o.Netns == p.Netns
+		return o.Node != p.Node && !o.Kind.Traits().SharesAddress && o.Address == p.Address && o.Netns == p.Netns
 	})
 	if i < 0 {
 		return ""

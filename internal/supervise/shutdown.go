@@ -25,15 +25,15 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 	// stopped meanwhile: they finish what they have in hand. After that, idle
 	// connections are all there can be, unless servers that run elsewhere
 	// still answer somebody.
-	balancers := s.stopAll(ctx, order[0])
-	failures := await(s.stopAll(ctx, order[1]))
+	balancers := s.stopAll(ctx, order[plan.StopBalancers])
+	failures := await(s.stopAll(ctx, order[plan.StopApps]))
 	if !s.stack().HasServers() {
-		for _, name := range order[0] {
+		for _, name := range order[plan.StopBalancers] {
 			s.send(ctx, name, command{action: actCut})
 		}
 	}
 	failures = append(failures, await(balancers)...)
-	for i := 2; i < len(order); i++ {
+	for i := plan.StopSentinels; i < len(order); i++ {
 		// Who is master is looked up late: it may have changed, and one who
 		// has just adopted the nodes did not know it at first.
 		failures = append(failures, await(s.stopAll(ctx, s.stopOrder()[i]))...)
@@ -71,28 +71,11 @@ func await(answers []<-chan error) (failures []error) {
 	return failures
 }
 
-// stopOrder is the order of a shutdown. First the balancers, so that no new
-// request comes in; then the applications, which finish theirs. The Sentinels
-// go before Redis: they would take the end of the master for its death and
-// fail over in the midst of it. The master goes before its replicas, because
-// it waits with its end until they have all it wrote, for a second at the most
-// (Redis 7.0, shutdown-timeout).
+// stopOrder is the order of a shutdown (plan.Kind.StopRank).
 func (s *Supervisor) stopOrder() [][]string {
-	order := make([][]string, 5)
+	order := make([][]string, plan.StopRanks)
 	for _, n := range s.board.snapshot().Nodes {
-		i := 0
-		switch {
-		case n.Kind == plan.Balancer:
-			i = 0
-		case n.Kind == plan.Web:
-			i = 1
-		case n.Kind == plan.Sentinel:
-			i = 2
-		case n.Role == "master":
-			i = 3
-		default:
-			i = 4
-		}
+		i := n.Kind.StopRank(n.Role == "master")
 		order[i] = append(order[i], n.Name)
 	}
 	return order

@@ -119,6 +119,9 @@ func (s Status) ready(replicas int) bool {
 	up := map[string]int{} // by kind, application, or role of redis
 	want := map[string]int{}
 	for _, n := range s.Nodes {
+		if !n.Kind.Traits().Serves {
+			continue
+		}
 		key := string(n.Kind)
 		switch n.Kind {
 		case plan.Web:
@@ -129,8 +132,6 @@ func (s Status) ready(replicas int) bool {
 			if n.Role == "replica" {
 				key = "redis replica"
 			}
-		case plan.Sentinel:
-			continue
 		}
 		if n.Kind != plan.Redis || n.Role != "replica" {
 			want[key] = 1

@@ -266,7 +266,7 @@ func (c *changeRun) cleanUp(ctx context.Context, from layout) error {
 		}
 	}
 	for _, p := range from.host().Processes {
-		if p.Kind == plan.Balancer && c.reloaded {
+		if p.Kind.Traits().Reloads && c.reloaded {
 			if err := c.step(ctx, back, plan.Step{Node: p.Node, Action: plan.Reload}, nil); err != nil {
 				return err
 			}

@@ -3,8 +3,6 @@ package supervise
 import (
 	"syscall"
 	"time"
-
-	"holdfast/internal/plan"
 )
 
 // How a node's process is told to end, or to take its files up.
@@ -15,7 +13,7 @@ func (n *node) terminate() {
 		return
 	}
 	n.state = Draining
-	if n.spec().Kind != plan.Web || n.want == wantPaused || n.upSince.IsZero() {
+	if !n.spec().Kind.Traits().Rotates || n.want == wantPaused || n.upSince.IsZero() {
 		n.signalStop()
 		return
 	}
@@ -44,7 +42,7 @@ func (n *node) signalStop() {
 // tell sends a signal that asks the process to end.
 func (n *node) tell(signal syscall.Signal) {
 	n.proc.Signal(signal)
-	if n.told = signal; n.spec().Kind == plan.Balancer {
+	if n.told = signal; n.spec().Kind.Traits().StopAgain {
 		n.tellGap = tellAgain
 		n.tellAt = time.Now().Add(n.tellGap)
 	}
