@@ -37,6 +37,7 @@ var layers = []string{
 	"supervise", // carries a plan out
 	"release",   // copies of users' programs
 	"backup",    // the format of backups, where they are kept, how one is verified
+	"machine",   // one host: its nodes' files, processes, sockets, ports and logs
 	"logs",      // what the nodes say
 	"process",   // one child process
 	"doctor",    // what is wrong with a stack. Pure

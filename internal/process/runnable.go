@@ -74,6 +74,23 @@ func executable(path string) error {
 	return nil
 }
 
+// Enterable reports why a path is no directory that this user can enter; nil: it is one.
+func Enterable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s does not exist", quote.Shell(path))
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a directory", quote.Shell(path))
+	}
+	if _, err := os.Stat(filepath.Join(path, ".")); err != nil {
+		return fmt.Errorf("%s cannot be entered by this user: %w", quote.Shell(path), errors.Unwrap(err))
+	}
+	return nil
+}
+
 // checkInterpreter reports why a script's first line names nothing that runs.
 func checkInterpreter(path, line, searchPath string) error {
 	if strings.HasSuffix(line, "\r") {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/backup"
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/private"
 	"holdfast/internal/redis"
@@ -355,7 +356,7 @@ func (m *members) checkMemory(ctx context.Context, s source) error {
 		return &lostSource{err}
 	}
 	need := burden.Memory/forkShare + spareMemory
-	if free, known := freeMemory(); known && free < need {
+	if free, known := machine.FreeMemory(); known && free < need {
 		return refused("the machine has %d MiB of free memory, and a backup needs %d: %s, which has %d MiB of data, forks for it, and what is written meanwhile takes memory twice",
 			free>>20, need>>20, s.node, burden.Memory>>20)
 	}
@@ -365,7 +366,7 @@ func (m *members) checkMemory(ctx context.Context, s source) error {
 // watchMemory ends a backup that takes the last memory of the machine.
 func watchMemory(ctx context.Context, cancel context.CancelCauseFunc) {
 	pollEvery(ctx, memoryCheck, func() bool {
-		free, known := freeMemory()
+		free, known := machine.FreeMemory()
 		if known && free < spareMemory {
 			cancel(refused("the backup was ended, because the machine has only %d MiB of free memory left: what is written while a node is copied takes memory twice", free>>20))
 			return true

@@ -43,7 +43,7 @@ func CheckReferences(s stack.Stack, baseDir, searchPath string) []*ReferenceErro
 		case stack.ProgramFile:
 			err = checkProgramFile(s.Apps[r.App], r.Path, home, searchPath)
 		case stack.Directory:
-			err = checkDirectory(plan.Resolve(home, r.Path))
+			err = process.Enterable(plan.Resolve(home, r.Path))
 		case stack.TokensFile:
 			err = checkTokens(plan.Resolve(baseDir, r.Path))
 		}
@@ -78,23 +78,6 @@ func checkProgramFile(a stack.App, name, baseDir, searchPath string) error {
 	return process.Runnable(path, searchPath)
 }
 
-// checkDirectory reports why a path is no directory that can be entered.
-func checkDirectory(path string) error {
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s does not exist", quote.Shell(path))
-	case err != nil:
-		return err
-	case !info.IsDir():
-		return fmt.Errorf("%s is not a directory", quote.Shell(path))
-	}
-	if _, err := os.Stat(filepath.Join(path, ".")); err != nil {
-		return fmt.Errorf("%s cannot be entered by this user: %w", quote.Shell(path), errors.Unwrap(err))
-	}
-	return nil
-}
-
 func checkTokens(path string) error {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -111,7 +94,7 @@ func checkTokens(path string) error {
 // started, where the kernel's are misleading.
 func (s *Supervisor) explainStart(p plan.Process, wd string, err error) error {
 	if info, statErr := os.Stat(wd); statErr != nil || !info.IsDir() {
-		return fmt.Errorf("cannot start in the directory %s: %w", quote.Shell(wd), checkDirectory(wd))
+		return fmt.Errorf("cannot start in the directory %s: %w", quote.Shell(wd), process.Enterable(wd))
 	}
 	if why := process.Runnable(s.program(p.Program), variable(append(s.cfg.Environ, p.Env...), "PATH")); why != nil {
 		return fmt.Errorf("cannot start: %w", why)

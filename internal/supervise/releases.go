@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/process"
 	"holdfast/internal/quote"
 	"holdfast/internal/release"
 	"holdfast/internal/stack"
@@ -121,7 +122,7 @@ func (s *Supervisor) checkReleases(of stack.Stack, advice func(app string) strin
 			err = checkProgramFile(app, app.Command[0], home, variable(s.cfg.Environ, "PATH"))
 		}
 		if err == nil {
-			err = checkDirectory(filepath.Join(home, relativeDir(app.Dir)))
+			err = process.Enterable(filepath.Join(home, relativeDir(app.Dir)))
 		}
 		if err != nil {
 			wrong = append(wrong, fmt.Errorf("%s runs from a copy of its files (apps.%[1]s.release): %w; %s", name, err, advice(name)))

@@ -1,4 +1,4 @@
-package supervise
+package machine
 
 import (
 	"os"
@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// freeMemory returns how much memory, in bytes, the machine can still give without
+// FreeMemory returns how much memory, in bytes, the machine can still give without
 // taking it from somebody: what the kernel says is available, and in a control group
 // with a limit no more than what is left of that. known is false where the system does
 // not say.
-func freeMemory() (free int64, known bool) {
+func FreeMemory() (free int64, known bool) {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0, false

@@ -1,0 +1,63 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"holdfast/internal/process"
+)
+
+// The errors that a caller has to recognise, besides fs.ErrNotExist.
+var (
+	// ErrGone says that a process has ended.
+	ErrGone = process.ErrGone
+	// ErrNoNetwork says that the host's network is not there.
+	ErrNoNetwork = process.ErrNoNetwork
+	// ErrNoRoom says that the disk is full, or the user's share of it.
+	ErrNoRoom = errors.New("no room on the disk")
+	// ErrTaken says that somebody listens on an address.
+	ErrTaken = errors.New("the address is taken")
+	// ErrRefused says that nobody listens where a connection was to be made.
+	ErrRefused = errors.New("the connection is refused")
+)
+
+// TakenError is the error of an address that somebody listens on. It is ErrTaken.
+type TakenError struct {
+	Address string
+	// By is the process that does, as "redis-server (pid 42)"; empty: it cannot be seen.
+	By string
+	// Why is the kernel's word.
+	Why string
+}
+
+func (e *TakenError) Error() string {
+	by := ""
+	if e.By != "" {
+		by = " by " + e.By
+	}
+	return fmt.Sprintf("%s is taken%s (%s)", e.Address, by, e.Why)
+}
+
+// Is reports whether the target is ErrTaken.
+func (e *TakenError) Is(target error) bool { return target == ErrTaken }
+
+// knownError is an error that is also one of those above. Its text stays what it was.
+type knownError struct{ known, err error }
+
+func (e *knownError) Error() string   { return e.err.Error() }
+func (e *knownError) Unwrap() []error { return []error{e.known, e.err} }
+
+// known returns an error of the system as one of those above, where it is one.
+func known(err error) error {
+	for number, known := range map[syscall.Errno]error{
+		syscall.ENOSPC:       ErrNoRoom,
+		syscall.EDQUOT:       ErrNoRoom,
+		syscall.ECONNREFUSED: ErrRefused,
+	} {
+		if errors.Is(err, number) {
+			return &knownError{known, err}
+		}
+	}
+	return err
+}

@@ -1,0 +1,76 @@
+package machine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/user"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/hostname"
+	"holdfast/internal/process"
+)
+
+// Facts implements Machine.
+func (m *Local) Facts(context.Context) (Facts, error) {
+	free, err := freeDisk(m.dir)
+	if err != nil {
+		return Facts{}, err
+	}
+	return Facts{
+		Cores: runtime.NumCPU(), Files: openFiles(), HAProxyUser: haproxyUser(), Names: Names(),
+		FreeDisk: free, Now: process.Now(), Across: m.netns != "",
+	}, nil
+}
+
+// Names are the names of this machine: what it calls itself, and the same
+// where names are told by multicast (RFC 6762).
+func Names() []string {
+	name, err := os.Hostname()
+	if err != nil {
+		return nil
+	}
+	var names []string
+	short, _, _ := strings.Cut(name, ".")
+	for _, name := range []string{name, short + ".local"} {
+		if _, err := hostname.New(name); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// haproxyUser is the user that a HAProxy started by root drops to; empty when
+// it is not root that starts it, or the distribution made no such user.
+func haproxyUser() string {
+	const name = "haproxy"
+	if os.Geteuid() != 0 {
+		return ""
+	}
+	if _, err := user.Lookup(name); err != nil {
+		return ""
+	}
+	return name
+}
+
+// openFiles is how many files a process of this user may have open; 0: unknown.
+// HAProxy raises its soft limit to the hard one by itself.
+func openFiles() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0
+	}
+	return int(min(limit.Max, 1<<30))
+}
+
+// freeDisk is the room that is left for a directory, in bytes.
+func freeDisk(dir string) (uint64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, fmt.Errorf("look at the disk of %s: %w", dir, err)
+	}
+	return fs.Bavail * uint64(fs.Bsize), nil
+}

@@ -1,0 +1,179 @@
+package machine
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"holdfast/internal/logs"
+	"holdfast/internal/private"
+)
+
+// Local is this machine, and one state directory on it.
+type Local struct {
+	dir   string
+	netns string
+	// digests are of program files.
+	digests fileDigests
+
+	// tasks hand over the logs of nodes that were just started. life ends them.
+	tasks sync.WaitGroup
+	life  context.Context
+	end   context.CancelFunc
+}
+
+// NewLocal is this machine with a state directory, an absolute path. Its processes run
+// in a network namespace, which has a path such as /run/netns/NAME; empty: in this
+// process' own. Connections come from this process' own one in any case.
+func NewLocal(dir, netns string) *Local {
+	m := &Local{dir: dir, netns: netns}
+	m.life, m.end = context.WithCancel(context.Background())
+	return m
+}
+
+// Close implements Machine.
+func (m *Local) Close() error {
+	m.end()
+	m.tasks.Wait()
+	return nil
+}
+
+// Path implements Files.
+func (m *Local) Path(elem ...string) string {
+	return filepath.Join(append([]string{m.dir}, elem...)...)
+}
+
+// at is the absolute path of a name that comes from a caller.
+func (m *Local) at(name string) (string, error) {
+	if !filepath.IsLocal(name) {
+		return "", fmt.Errorf("%q is not the name of a file below the state directory", name)
+	}
+	return filepath.Join(m.dir, name), nil
+}
+
+// Write implements Files.
+func (m *Local) Write(_ context.Context, f File) error {
+	path, err := m.at(f.Name)
+	if err != nil {
+		return err
+	}
+	if f.InPlace {
+		return known(overwrite(path, f.Content))
+	}
+	return WriteFile(path, f.Mode, f.Content)
+}
+
+// overwrite writes over what a file has.
+func overwrite(path string, content []byte) error {
+	f, err := private.Open(path, os.O_WRONLY|os.O_CREATE)
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(content, 0); err != nil {
+		_ = f.Close() // the first error is the one to tell
+		return err
+	}
+	return f.Close()
+}
+
+// WriteFile replaces a file whole or not at all, also when power is lost midway. While
+// it does, the content is in a file beside it that Unfinished knows by its name.
+func WriteFile(path string, mode fs.FileMode, content []byte) error {
+	// The temporary file lies beside its target, whatever TMPDIR says: a
+	// rename does not cross file systems.
+	dir := filepath.Dir(path)
+	if err := renameio.WriteFile(path, content, mode, renameio.WithTempDir(dir)); err != nil {
+		return fmt.Errorf("write %s: %w", path, known(err))
+	}
+	// The rename itself is only safe when the directory is.
+	if err := syncDir(dir); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// Read implements Files.
+func (m *Local) Read(_ context.Context, name string) ([]byte, error) {
+	path, err := m.at(name)
+	if err != nil {
+		return nil, err
+	}
+	return private.Read(path)
+}
+
+// MakeDir implements Files.
+func (m *Local) MakeDir(_ context.Context, name string) error {
+	path, err := m.at(name)
+	if err != nil {
+		return err
+	}
+	return known(os.MkdirAll(path, 0o700))
+}
+
+// Stat implements Files.
+func (m *Local) Stat(_ context.Context, name string) (Info, error) {
+	path, err := m.at(name)
+	if err != nil {
+		return Info{}, err
+	}
+	itself, err := os.Lstat(path)
+	if err != nil {
+		return Info{}, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return Info{}, err
+	}
+	return Info{Size: info.Size(), Modified: info.ModTime(), Regular: itself.Mode().IsRegular()}, nil
+}
+
+// Remove implements Files.
+func (m *Local) Remove(_ context.Context, name string) error {
+	path, err := m.at(name)
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(path)
+}
+
+// Rename implements Files.
+func (m *Local) Rename(_ context.Context, from, to string) error {
+	old, err := m.at(from)
+	if err != nil {
+		return err
+	}
+	now, err := m.at(to)
+	if err != nil {
+		return err
+	}
+	return known(os.Rename(old, now))
+}
+
+// Glob implements Files.
+func (m *Local) Glob(_ context.Context, pattern string) ([]string, error) {
+	if !filepath.IsLocal(pattern) {
+		return nil, fmt.Errorf("%q is not a pattern of files below the state directory", pattern)
+	}
+	// Not filepath.Glob, for which characters of the state directory are patterns, too.
+	return fs.Glob(os.DirFS(m.dir), pattern)
+}
+
+// Tail implements Machine.
+func (m *Local) Tail(_ context.Context, node string, since time.Time) []string {
+	return logs.Tail(m.dir, node, since)
+}

@@ -1,0 +1,111 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"holdfast/internal/process"
+	"holdfast/internal/quote"
+)
+
+// Dial implements Network.
+func (m *Local) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if network == "unix" {
+		path, err := m.at(address)
+		if err != nil {
+			return nil, err
+		}
+		address = path
+	}
+	// A connection to a host that has vanished is noticed soon.
+	dialer := net.Dialer{KeepAlive: time.Second}
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, known(err) // not a Conn that holds nothing
+	}
+	return conn, nil
+}
+
+// Free implements Network.
+func (m *Local) Free(_ context.Context, address string) error {
+	err := process.Within(m.netns, func() error { return listenOnce(address) })
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	taken := &TakenError{Address: address, Why: errors.Unwrap(err).Error()}
+	// The table of sockets is that of this process' namespace.
+	if _, port, err := net.SplitHostPort(address); err == nil && m.netns == "" {
+		number, _ := strconv.Atoi(port) // of a name: nobody is found
+		taken.By = holder(number)
+	}
+	return taken
+}
+
+// listenOnce listens on an address for a moment. It does not share the port
+// (SO_REUSEPORT), so it sees also those who would.
+func listenOnce(address string) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+// Present implements Network. A host in a network namespace is away when that is gone, or
+// when no link of it is switched on.
+func (m *Local) Present(context.Context) bool {
+	if m.netns == "" {
+		return true
+	}
+	on := false
+	err := process.Within(m.netns, func() error {
+		links, err := net.Interfaces()
+		on = slices.ContainsFunc(links, func(l net.Interface) bool {
+			return l.Flags&net.FlagLoopback == 0 && l.Flags&net.FlagUp != 0
+		})
+		return err
+	})
+	return !errors.Is(err, ErrNoNetwork) && (err != nil || on)
+}
+
+// holder names the process that listens on a TCP port, as "redis-server (pid
+// 42)"; empty when that cannot be seen, as for another user's process.
+func holder(port int) string {
+	inodes := map[string]bool{}
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		b, _ := os.ReadFile(table)
+		for line := range strings.Lines(string(b)) {
+			// proc(5): sl local_address rem_address st … uid timeout inode
+			f := strings.Fields(line)
+			const listen = "0A"
+			if len(f) < 10 || f[3] != listen {
+				continue
+			}
+			_, hex, _ := strings.Cut(f[1], ":")
+			if p, err := strconv.ParseUint(hex, 16, 16); err == nil && int(p) == port {
+				inodes["socket:["+f[9]+"]"] = true
+			}
+		}
+	}
+	if len(inodes) == 0 {
+		return ""
+	}
+	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	for _, fd := range fds {
+		if target, err := os.Readlink(fd); err == nil && inodes[target] {
+			pid := strings.Split(fd, "/")[2]
+			name, _ := os.ReadFile("/proc/" + pid + "/comm")
+			return fmt.Sprintf("%s (pid %s)", quote.Text(strings.TrimSpace(string(name))), pid)
+		}
+	}
+	return ""
+}
