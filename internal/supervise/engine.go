@@ -459,7 +459,7 @@ func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
 	s.keptMu.Lock()
 	kept := s.kept
 	s.keptMu.Unlock()
-	facts, here, err := machine(of, l.baseDir, string(s.dir), kept)
+	facts, here, err := planFacts(of, l.baseDir, string(s.dir), kept)
 	if err != nil {
 		return layout{}, err
 	}

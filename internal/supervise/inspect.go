@@ -106,7 +106,7 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 // plan makes the plan that 'up' would carry out. It depends on the limit of open
 // files, and this process may have another one than the supervisor.
 func (i *Inspection) plan(s stack.Stack, baseDir, stateDir string, k kept) error {
-	facts, here, err := machine(s, baseDir, stateDir, k)
+	facts, here, err := planFacts(s, baseDir, stateDir, k)
 	if err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ func Preview(s stack.Stack, baseDir, stateDir string) (plan.Plan, error) {
 		return plan.Plan{}, err
 	}
 	k.Secrets = plan.Placeholders(s)
-	facts, here, err := machine(s, baseDir, stateDir, k)
+	facts, here, err := planFacts(s, baseDir, stateDir, k)
 	if err != nil {
 		return plan.Plan{}, err
 	}

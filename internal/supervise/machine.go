@@ -14,10 +14,10 @@ import (
 	"holdfast/internal/stack"
 )
 
-// machine gathers the facts that a plan of the stack needs: ports and secrets
+// planFacts gathers the facts that a plan of the stack needs: ports and secrets
 // of last time where there are some, new ones where not, and the facts of this
 // machine.
-func machine(s stack.Stack, baseDir, stateDir string, last kept) (plan.Facts, plan.HostFacts, error) {
+func planFacts(s stack.Stack, baseDir, stateDir string, last kept) (plan.Facts, plan.HostFacts, error) {
 	chosen, err := choosePorts(s.Name, plan.Needs(s), last.Ports)
 	if err != nil {
 		return plan.Facts{}, plan.HostFacts{}, err

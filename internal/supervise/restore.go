@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/backup"
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
 	"holdfast/internal/quote"
@@ -110,7 +111,7 @@ func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 	if err != nil {
 		return Staged{}, err
 	}
-	if free, known := freeMemory(); known && free < m.Memory+spareMemory {
+	if free, known := machine.FreeMemory(); known && free < m.Memory+spareMemory {
 		return Staged{}, refused("the data takes %d MiB of memory, and the machine has %d free, which it takes to verify the backup first: make room, or take the stack down", m.Memory>>20, free>>20)
 	}
 	need := uint64(m.Dump.Bytes)*uint64(2+c.Stack.Redis.Replicas) + minFree

@@ -201,7 +201,7 @@ func (s *Supervisor) awaitAcknowledged(ctx context.Context, master string, repli
 // writeSentinelFiles writes the Sentinels' files anew, with the master that is known
 // now. No Sentinel runs, and the caller has keptMu.
 func (s *Supervisor) writeSentinelFiles() error {
-	facts, here, err := machine(s.stack(), s.baseDir(), s.cfg.StateDir, s.kept)
+	facts, here, err := planFacts(s.stack(), s.baseDir(), s.cfg.StateDir, s.kept)
 	if err != nil {
 		return err
 	}

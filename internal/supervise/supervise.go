@@ -251,7 +251,7 @@ func (s *Supervisor) makePlan() (err error) {
 
 // replan makes the plan of what is kept.
 func (s *Supervisor) replan() error {
-	facts, here, err := machine(s.stack(), s.cfg.BaseDir, s.cfg.StateDir, s.kept)
+	facts, here, err := planFacts(s.stack(), s.cfg.BaseDir, s.cfg.StateDir, s.kept)
 	if err != nil {
 		return err
 	}
