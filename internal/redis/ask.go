@@ -148,9 +148,10 @@ func (m *monitor) learn(words []sentinelWord) {
 	}
 }
 
-// silentRound is how long a node's answer to a round takes at least if a command that
-// Sentinels replace masters for may be the reason: it keeps the node silent for
-// down-after and for their election, and no round begins steadyInterval after the last.
+// silentRound is how long a node is without an answer to a round, or to several, at the
+// least, if a command for which Sentinels replace masters may be the reason: that keeps
+// the node silent for down-after and for their election, and a round begins
+// steadyInterval after the last one.
 const silentRound = 150 * time.Millisecond
 
 // ask asks the node for its ROLE (manual, ROLE) and keeps what it says.
@@ -164,8 +165,14 @@ func (n *node) ask(ctx context.Context, round uint64, skip bool) {
 			v.follows = n.view.follows
 		}
 		v.silentAt = n.view.silentAt
-		if now := time.Now(); !v.answered || now.Sub(began) >= silentRound {
+		if !v.answered && !n.view.unanswered.IsZero() {
+			began = n.view.unanswered
+		}
+		if now := time.Now(); now.Sub(began) >= silentRound {
 			v.silentAt = now
+		}
+		if !v.answered {
+			v.unanswered = began
 		}
 		n.view = v
 	}()

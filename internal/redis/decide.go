@@ -21,9 +21,10 @@ type nodeView struct {
 	addr     string
 	answered bool
 	err      error // why it did not answer
-	// silentAt is when it last left a round without an answer, or for silentRound.
-	silentAt time.Time
-	master   bool
+	// silentAt is when it was last without an answer for silentRound. unanswered is when
+	// the first round began that it has not answered; zero: it has answered the last one.
+	silentAt, unanswered time.Time
+	master               bool
 	// since is the round in which this process saw the node turn from replica
 	// to master; 0 when it is no master or has been one as long as we look.
 	since uint64

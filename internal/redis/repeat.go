@@ -109,9 +109,10 @@ func (s *session) loss() loss {
 }
 
 // replaced reports whether the node is no master any more, and has replied to the
-// monitor at once as long as the operations were under way. Then the connection ended
-// because of a switchover, and nothing has silenced the node. A new master is named
-// some time before the Sentinels turn the old one into its replica.
+// monitor at once as long as the operations were under way. Then the session ended
+// because of a switchover, and nothing has silenced the node. The session may be the
+// first to know, by the node's refusals. And a new master is named some time before the
+// Sentinels turn the old one into its replica.
 func (s *session) replaced() bool {
 	now, _ := s.w.monitor.now()
 	i := slices.IndexFunc(now.nodes, func(n nodeView) bool { return n.addr == s.master })
@@ -119,7 +120,7 @@ func (s *session) replaced() bool {
 		return false
 	}
 	node, another := now.nodes[i], now.master != "" && now.master != s.master
-	return node.answered && (another || !node.master) && node.silentAt.Before(s.began)
+	return node.answered && (s.answered || another || !node.master) && node.silentAt.Before(s.began)
 }
 
 // mayRepeat reports whether an operation whose answer was lost may be sent

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"syscall"
@@ -207,20 +208,23 @@ func TestANodeThatIsReplacedAndRepliesWasNotSilent(t *testing.T) {
 	before, after := began.Add(-time.Second), began.Add(time.Second)
 	silent, left := loss{node: "a", silent: true}, loss{node: "a", left: true}
 	for what, c := range map[string]struct {
-		master string
-		node   nodeView
-		want   loss
+		master   string
+		node     nodeView
+		answered bool // the session's last exchange
+		want     loss
 	}{
-		"it is silent":     {"b", nodeView{addr: "a"}, silent},
-		"it is the master": {"a", nodeView{addr: "a", answered: true, master: true}, silent},
-		"nobody is":        {"", nodeView{addr: "a", answered: true, master: true}, silent},
-		"another one is, and it does not know yet":    {"b", nodeView{addr: "a", answered: true, master: true}, left},
-		"it says that it is none":                     {"", nodeView{addr: "a", answered: true}, left},
-		"another one says that it is none":            {"a", nodeView{addr: "b", answered: true}, silent},
-		"another one is, and it was silent meanwhile": {"b", nodeView{addr: "a", answered: true, master: true, silentAt: after}, silent},
-		"and it was silent before":                    {"b", nodeView{addr: "a", answered: true, silentAt: before}, left},
+		"it is silent":     {"b", nodeView{addr: "a"}, false, silent},
+		"it is the master": {"a", nodeView{addr: "a", answered: true, master: true}, false, silent},
+		"nobody is":        {"", nodeView{addr: "a", answered: true, master: true}, false, silent},
+		"another one is, and it does not know yet":    {"b", nodeView{addr: "a", answered: true, master: true}, false, left},
+		"it says that it is none":                     {"", nodeView{addr: "a", answered: true}, false, left},
+		"it says so to the session first":             {"a", nodeView{addr: "a", answered: true, master: true}, true, left},
+		"and it was silent meanwhile":                 {"a", nodeView{addr: "a", answered: true, master: true, silentAt: after}, true, silent},
+		"another one says that it is none":            {"a", nodeView{addr: "b", answered: true}, false, silent},
+		"another one is, and it was silent meanwhile": {"b", nodeView{addr: "a", answered: true, master: true, silentAt: after}, false, silent},
+		"and it was silent before":                    {"b", nodeView{addr: "a", answered: true, silentAt: before}, false, left},
 	} {
-		s := &session{master: "a", began: began, took: time.Second, wire: new(wire)}
+		s := &session{master: "a", began: began, took: time.Second, wire: new(wire), answered: c.answered}
 		s.w = serving(Config{}.withDefaults(), snapshot{verdict: verdict{master: c.master}, nodes: []nodeView{c.node}})
 		if got := s.loss(); got != c.want {
 			t.Errorf("%s: %+v, want %+v", what, got, c.want)
@@ -228,27 +232,84 @@ func TestANodeThatIsReplacedAndRepliesWasNotSilent(t *testing.T) {
 	}
 }
 
-// The old master keeps what is under way, as it does in a switchover, and calls itself
-// a master for some seconds after the Sentinels name the new one.
+// In a switchover the old master keeps what is under way. It calls itself a master for
+// some seconds after the Sentinels name the new one, or it is turned into a replica at
+// once, and refuses what waits there before anybody has asked for its role.
 func TestAReadThatIsUnderWayInASwitchoverIsAnswered(t *testing.T) {
-	t.Parallel()
-	cluster := redistest.Start(t, 2, 3)
-	client := open(t, cluster, func(c *Config) { c.Hold = 20 * time.Second })
-	redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
-		return client.Do(t.Context(), &Request{Commands: commands("SADD set member")}) == nil && client.Status().InSync == 2
+	for what, turn := range map[string]bool{"the old master stays one for a while": false, "the old master is turned at once": true} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			cluster := redistest.Start(t, 2, 3)
+			client := open(t, cluster, func(c *Config) { c.Hold = 20 * time.Second })
+			redistest.Eventually(t, 10*time.Second, "both replicas are in sync", func() bool {
+				return client.Do(t.Context(), &Request{Commands: commands("SADD set member")}) == nil && client.Status().InSync == 2
+			})
+			master := cluster.Node(client.Master())
+			master.Do("CLIENT", "PAUSE", "60000", "WRITE")
+			defer master.Do("CLIENT", "UNPAUSE")
+			time.Sleep(2 * proofAge) // the read needs a proof, which is a write
+			read := &Request{Commands: commands("SMEMBERS set")}
+			answered := make(chan error, 1)
+			go func() { answered <- client.Do(t.Context(), read) }()
+			time.Sleep(2 * leastSilence)
+			redistest.Eventually(t, 10*time.Second, "the Sentinels begin a switchover", func() bool {
+				return cluster.Sentinels[0].Do("SENTINEL", "FAILOVER", redistest.MasterName) == "OK"
+			})
+			if turn {
+				turnAtOnce(t, cluster, master)
+			}
+			if err := <-answered; err != nil || read.Results[0].Err != nil {
+				t.Errorf("%v, %v", err, read.Results)
+			}
+		})
+	}
+}
+
+// turnAtOnce makes the old master a replica as soon as another node is the master, and
+// lets it go on with what was kept there.
+func turnAtOnce(t *testing.T, cluster *redistest.Cluster, old *redistest.Server) {
+	t.Helper()
+	redistest.Eventually(t, 10*time.Second, "another node is the master", func() bool {
+		for _, n := range cluster.Nodes {
+			if n != old && strings.HasPrefix(n.Do("ROLE"), "master") {
+				host, port, _ := strings.Cut(n.Addr, ":")
+				old.Do("REPLICAOF", host, port)
+				old.Do("CLIENT", "UNPAUSE")
+				return true
+			}
+		}
+		return false
 	})
-	master := cluster.Node(client.Master())
-	master.Do("CLIENT", "PAUSE", "60000", "WRITE")
-	defer master.Do("CLIENT", "UNPAUSE")
-	time.Sleep(2 * proofAge) // the read needs a proof, which is a write
-	read := &Request{Commands: commands("SMEMBERS set")}
-	answered := make(chan error, 1)
-	go func() { answered <- client.Do(t.Context(), read) }()
-	time.Sleep(2 * leastSilence)
-	redistest.Eventually(t, 10*time.Second, "the Sentinels begin a switchover", func() bool {
-		return cluster.Sentinels[0].Do("SENTINEL", "FAILOVER", redistest.MasterName) == "OK"
-	})
-	if err := <-answered; err != nil || read.Results[0].Err != nil {
-		t.Errorf("%v, %v", err, read.Results)
+}
+
+// A node that answers a round late, or none for a while, was silent. One round that it
+// misses while there is no master is short.
+func TestWhenANodeWasSilentIsRemembered(t *testing.T) {
+	cluster := redistest.Start(t, 0, 0)
+	server := cluster.Nodes[0]
+	n := &node{link: newLink(Config{Username: redistest.Username, Password: redistest.Password}.withDefaults(), server.Addr, probing), view: nodeView{addr: server.Addr}}
+	defer n.close()
+	round := func(limit time.Duration) nodeView {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		n.ask(ctx, 1, false)
+		return n.view
+	}
+	if v := round(10 * time.Second); !v.answered || !v.unanswered.IsZero() {
+		t.Fatalf("it is well: %+v", v)
+	}
+	n.view.silentAt = time.Time{} // the first round connects, which may take long here
+	server.Signal(syscall.SIGSTOP)
+	defer server.Signal(syscall.SIGCONT)
+	before := time.Now()
+	if v := round(silentRound / 3); v.answered || !v.silentAt.IsZero() || v.unanswered.Before(before) {
+		t.Errorf("after a short round without an answer: %+v", v)
+	}
+	if v := round(silentRound); v.answered || v.silentAt.Before(before) || v.unanswered.After(v.silentAt.Add(-silentRound)) {
+		t.Errorf("after another one: %+v", v)
+	}
+	server.Signal(syscall.SIGCONT)
+	if v := round(10 * time.Second); !v.answered || v.silentAt.Before(before) || !v.unanswered.IsZero() {
+		t.Errorf("it is well again, and it is not forgotten that it was silent: %+v", v)
 	}
 }

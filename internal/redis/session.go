@@ -70,6 +70,8 @@ type session struct {
 	// longest exchange since then.
 	began time.Time
 	took  time.Duration
+	// answered is true where the last exchange had its answers, be they refusals.
+	answered bool
 
 	// Of one batch; kept for their memory.
 	cmds    rueidis.Commands
@@ -98,7 +100,7 @@ func (s *session) exchangeBare(ctx context.Context, cmds rueidis.Commands) (answ
 	took := time.Since(began)
 	s.took = max(s.took, took)
 	s.trips.add(took)
-	if answers[len(answers)-1].NonRedisError() == nil {
+	if s.answered = answers[len(answers)-1].NonRedisError() == nil; s.answered {
 		return answers, true
 	}
 	// The connection is broken or given up. Nothing more may leave it, or
