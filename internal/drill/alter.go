@@ -121,7 +121,7 @@ func (s *scene) haveMemory(ctx context.Context, memory stack.Bytes) error {
 		if n.Kind != plan.Redis {
 			continue
 		}
-		is, err := s.stack.admins[n.Name].Setting(ctx, "maxmemory")
+		is, err := s.stack.admin(n.Name).Setting(ctx, "maxmemory")
 		if err != nil {
 			return err
 		}

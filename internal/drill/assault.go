@@ -131,7 +131,7 @@ func (s *scene) attacker(entry string, elsewhere bool) (*attack.Client, error) {
 // room is how much the attack may store: a part of what Redis and the machine
 // have left, so that nothing of the user's is refused or evicted for it.
 func (a *assault) room(ctx context.Context) (int64, error) {
-	f, err := a.s.stack.admins[a.master.Name].Figures(ctx)
+	f, err := a.s.stack.admin(a.master.Name).Figures(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -287,7 +287,7 @@ func askEach[T any](ctx context.Context, a *assault, ask func(*redis.Admin, cont
 		_ = awaitEvery(ctx, askEvery, "", time.Until(deadline), func() bool { // it is left out then
 			asking, cancel := context.WithTimeout(ctx, lookLimit)
 			defer cancel()
-			answer, err := ask(a.s.stack.admins[n.Name], asking)
+			answer, err := ask(a.s.stack.admin(n.Name), asking)
 			if err == nil {
 				all[n.Name] = answer
 			}

@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/control"
 	"holdfast/internal/plan"
+	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
 
@@ -19,24 +20,55 @@ import (
 type changed struct {
 	State string           `json:"state"`
 	Was   supervise.RunsAs `json:"was"`
+	// RedisPorts are those of the redis nodes. A node whose port the file leaves open
+	// keeps the last one that it had, and so the file alone does not bring it back.
+	RedisPorts []int `json:"redis_ports,omitempty"`
 }
 
-// changeLimit is how long a change may take, beyond the start of its nodes.
+// changeLimit is how long a change may take, beyond the start of its nodes and the time
+// for which each has to be well.
 const changeLimit = 2 * time.Minute
+
+// limitOf is how long a change of a stack may take.
+func limitOf(of stack.Stack) time.Duration {
+	nodes := of.Balancers + of.Redis.Replicas + 1 + replicasMore + of.Redis.Sentinels + sentinelsMore
+	for _, app := range of.Apps {
+		nodes += app.Nodes
+	}
+	return changeLimit + of.SlowestStart() + time.Duration(nodes)*of.Rollout.Settle
+}
 
 // perform waits until no change is under way, and has the stack be what it was.
 func (c changed) perform() error {
-	ctx, cancel := context.WithTimeout(context.Background(), changeLimit)
+	was, err := c.Was.Stack()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*limitOf(was))
 	defer cancel()
 	client := control.NewClient(c.State)
-	if err := awaitUnchanging(ctx, client); err != nil {
+	if err := awaitUnchanging(ctx, client, limitOf(was)); err != nil {
 		return err
 	}
 	now, err := supervise.ReadRunsAs(c.State)
 	if err != nil {
 		return err
 	}
-	req := c.Was.Again(now)
+	if len(c.RedisPorts) > 0 && !slices.Equal(now.RedisPorts(), c.RedisPorts) {
+		req := c.Was.Again(now)
+		req.File = string(withRedisPorts(was, c.RedisPorts).Show())
+		if err := makeSo(ctx, client, req); err != nil {
+			return err
+		}
+		if now, err = supervise.ReadRunsAs(c.State); err != nil {
+			return err
+		}
+	}
+	return makeSo(ctx, client, c.Was.Again(now))
+}
+
+// makeSo carries a request out, if it changes anything.
+func makeSo(ctx context.Context, client *control.Client, req supervise.Request) error {
 	p, err := client.Preview(ctx, req)
 	if err != nil || p.Empty() {
 		return err
@@ -48,10 +80,16 @@ func (c changed) perform() error {
 	return err
 }
 
+// withRedisPorts is a stack file whose redis nodes have these ports.
+func withRedisPorts(file stack.Stack, ports []int) stack.Stack {
+	file.Redis.Ports = slices.Clone(ports)
+	return file
+}
+
 // awaitUnchanging waits until no change of the stack is under way.
-func awaitUnchanging(ctx context.Context, client *control.Client) error {
+func awaitUnchanging(ctx context.Context, client *control.Client, limit time.Duration) error {
 	var failed error
-	err := awaitEvery(ctx, askEvery, "the end of the change", changeLimit, func() bool {
+	err := awaitEvery(ctx, askEvery, "the end of the change", limit, func() bool {
 		st, err := client.Status(ctx)
 		failed = err
 		return err == nil && st.Change == nil
@@ -79,7 +117,7 @@ func (s *scene) undoChanges(ctx context.Context, why string) (former, error) {
 	if f.runs, err = supervise.ReadRunsAs(s.stack.state); err != nil {
 		return f, err
 	}
-	return f, s.undo(step{Why: why, Changed: &changed{s.stack.state, f.runs}, Running: s.stack.state})
+	return f, s.undo(step{Why: why, Changed: &changed{s.stack.state, f.runs, f.runs.RedisPorts()}, Running: s.stack.state})
 }
 
 // changeBack has the stack be what it was, and checks that it is.
@@ -157,7 +195,7 @@ func (s *scene) change(ctx context.Context, req supervise.Request, m *amid) (sup
 	if err != nil {
 		return supervise.Result{}, err
 	}
-	limited, cancel := context.WithTimeout(ctx, changeLimit+s.stack.stack.SlowestStart())
+	limited, cancel := context.WithTimeout(ctx, limitOf(s.stack.stack))
 	defer cancel()
 	var failed error
 	did := false
@@ -197,7 +235,7 @@ func (s *scene) lastChange() (id int, err error) {
 // on with it. It is the first that ended after the one with that number.
 func (s *scene) wentOn(ctx context.Context, kind string, before int) (supervise.Result, error) {
 	s.say("waiting until the next supervisor has gone on with the change")
-	if err := awaitUnchanging(ctx, s.stack.client); err != nil {
+	if err := awaitUnchanging(ctx, s.stack.client, limitOf(s.stack.stack)); err != nil {
 		return supervise.Result{}, err
 	}
 	ended, err := supervise.EndedChanges(s.stack.state)

@@ -51,6 +51,7 @@ var faults = []fault{
 	killMasterAndSentinel, killMasterPauseSentinel, killMasterAndSupervisor,
 	switchoverKillSentinel, switchoverKillSupervisor,
 	scaleKillSupervisor, rolloutKillSupervisor, rolloutKillNode, rolloutKillMaster, applyKillSupervisor, applyKillMaster,
+	applyRedis, applyRedisKillSupervisor, applyRedisKillMaster,
 	backupKillSupervisor, backupKillMaster,
 	cutMasterPort, cutHost, cutMaster, cutMasterHost, cutHalves, cutOneWay, cutOtherWay, flap, loseHost, loseMasterHost, fullDisk,
 }

@@ -29,7 +29,7 @@ func (s *scene) astray(ctx context.Context, master, replica supervise.NodeStatus
 	if err == nil {
 		s.say("putting a link of the drill's between %s and %s", master.Name, replica.Name)
 		s.blow(replica.Name)
-		err = s.stack.admins[replica.Name].Follow(ctx, l.address())
+		err = s.stack.admin(replica.Name).Follow(ctx, l.address())
 	}
 	if err != nil {
 		l.close()

@@ -48,7 +48,7 @@ func (s *scene) fillDisk(ctx context.Context, n supervise.NodeStatus) error {
 		return err
 	}
 	err = await(ctx, n.Name+" failing to write to its append-only file", 5*time.Second, func() bool {
-		ok, err := s.stack.admins[n.Name].Writes(ctx)
+		ok, err := s.stack.admin(n.Name).Writes(ctx)
 		return err == nil && !ok
 	})
 	if err != nil {

@@ -48,7 +48,11 @@ func (t *target) findAdmins(p plan.Plan) {
 // writes. Of those that have no port for their numbers (admin in the stack file)
 // nobody knows.
 func (t *target) awaitInSync(ctx context.Context) error {
-	want := t.stack.Redis.Replicas
+	return t.awaitInSyncOf(ctx, t.stack.Redis.Replicas)
+}
+
+// awaitInSyncOf does so where the stack has that many replicas.
+func (t *target) awaitInSyncOf(ctx context.Context, want int) error {
 	if !t.stack.Redis.Enabled || want == 0 {
 		return nil
 	}

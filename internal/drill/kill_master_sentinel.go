@@ -38,7 +38,7 @@ func (s *scene) leader(ctx context.Context) (supervise.NodeStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	for _, n := range sentinels {
-		if v, err := s.stack.admins[n.Name].View(ctx, s.stack.stack.Name); err == nil && v.Failing {
+		if v, err := s.stack.admin(n.Name).View(ctx, s.stack.stack.Name); err == nil && v.Failing {
 			s.evidence("%s led the failover", n.Name)
 			return n, nil
 		}

@@ -143,15 +143,24 @@ func (t *target) makeDisks(ctx context.Context, j *journal) error {
 // dataDir is where a redis node has its append-only file.
 func (t *target) dataDir(node string) string { return filepath.Join(t.state, "nodes", node, "data") }
 
-// freeEntry is an address for clients that nobody listens on. It is not in the
-// range that the kernel gives to outgoing connections.
+// freeEntry is an address for clients that nobody listens on.
 func freeEntry() (string, error) {
+	port, err := freePort()
+	if err != nil {
+		return "", fmt.Errorf("the entry of the drill's own stack: %w", err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), nil
+}
+
+// freePort is a port that nobody listens on. It is not in the range that the kernel gives
+// to outgoing connections.
+func freePort() (int, error) {
 	const first, last, tries = 10000, 20000, 100
 	for range tries {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(last-first)))
-		if l, err := net.Listen("tcp", address); err == nil {
-			return address, l.Close()
+		port := first + rand.IntN(last-first)
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return port, l.Close()
 		}
 	}
-	return "", errors.New("no port is free for the entry of the drill's own stack")
+	return 0, fmt.Errorf("none of %d ports between %d and %d is free", tries, first, last)
 }

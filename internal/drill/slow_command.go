@@ -157,7 +157,7 @@ func (a *assault) showSlow(ctx context.Context, t *attack.Tally, least time.Dura
 	longest, name := time.Duration(0), ""
 	for _, n := range a.redis {
 		ctx, cancel := context.WithTimeout(ctx, lookLimit)
-		if command, d, err := a.s.stack.admins[n.Name].Slowest(ctx, a.began); err == nil && d > longest {
+		if command, d, err := a.s.stack.admin(n.Name).Slowest(ctx, a.began); err == nil && d > longest {
 			longest, name = d, command
 		}
 		cancel()

@@ -27,7 +27,7 @@ type target struct {
 	args    []string // --state and --file, for commands on this stack
 	client  *control.Client
 	secrets plan.Secrets
-	admins  map[string]*redis.Admin // of redis nodes and Sentinels, by name
+	reach   reach // of redis nodes and Sentinels
 	// balancers are the runtime sockets of the balancers, by name.
 	balancers map[string]*haproxy.Client
 	aim       aim
@@ -64,32 +64,32 @@ func (t *target) open(ctx context.Context) error {
 	}
 	t.findAdmins(p)
 	t.findBalancers(p)
-	t.admins = map[string]*redis.Admin{}
-	for _, n := range st.Nodes {
-		if n.Kind.Traits().Admin {
-			t.admins[n.Name] = redis.NewAdmin(n.Address, "operator", t.secrets.Operator)
-		}
-	}
+	t.reach.learn(st, t.secrets.Operator)
 	return nil
 }
 
-func (t *target) close() {
-	for _, a := range t.admins {
-		a.Close()
-	}
-}
+func (t *target) close() { t.reach.close() }
 
+// status is what the supervisor says of the stack. The nodes that it has can be spoken to
+// from then on: see admin.
 func (t *target) status(ctx context.Context) (supervise.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	return t.client.Status(ctx)
+	st, err := t.client.Status(ctx)
+	if err == nil {
+		t.reach.learn(st, t.secrets.Operator)
+	}
+	return st, err
 }
+
+// admin is the connection to a redis node or Sentinel that a status has had.
+func (t *target) admin(node string) *redis.Admin { return t.reach.admin(node) }
 
 // standing asks a redis node for its role; it does not wait long.
 func (t *target) standing(ctx context.Context, node string) (redis.Standing, error) {
 	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
-	return t.admins[node].Standing(ctx)
+	return t.admin(node).Standing(ctx)
 }
 
 // command is a holdfast command on this stack.
@@ -149,7 +149,7 @@ func (t *target) sick(ctx context.Context) string {
 	for _, n := range st.Nodes {
 		switch n.Kind {
 		case plan.Redis:
-			s, err := t.admins[n.Name].Standing(ctx)
+			s, err := t.admin(n.Name).Standing(ctx)
 			switch {
 			case err != nil:
 				return err.Error()
@@ -159,7 +159,7 @@ func (t *target) sick(ctx context.Context) string {
 				return n.Name + " does not follow the master"
 			}
 		case plan.Sentinel:
-			v, err := t.admins[n.Name].View(ctx, st.Stack)
+			v, err := t.admin(n.Name).View(ctx, st.Stack)
 			switch {
 			case err != nil:
 				return err.Error()

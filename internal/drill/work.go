@@ -75,7 +75,7 @@ func (t *target) work(ctx context.Context, nodes []supervise.NodeStatus) works {
 func (t *target) commands(ctx context.Context, node string) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
-	return t.admins[node].Work(ctx)
+	return t.admin(node).Work(ctx)
 }
 
 // statistics are what each balancer counts, by its name. One that does not

@@ -37,6 +37,19 @@ func (r RunsAs) Stack() (stack.Stack, error) {
 	return s, err
 }
 
+// RedisPorts are the ports of the redis nodes, in their order: also of those that the
+// stack file leaves open.
+func (r RunsAs) RedisPorts() (ports []int) {
+	for i := 1; ; i++ {
+		p, there := partOf(r.plan, fmt.Sprintf("redis-%d", i))
+		if !there {
+			return ports
+		}
+		_, port := splitAddress(p.process.Address)
+		ports = append(ports, atoi(port))
+	}
+}
+
 // Again is the request that makes the stack what it was, of what it is now.
 func (r RunsAs) Again(now RunsAs) Request {
 	return Request{Kind: "apply", File: r.File, BaseDir: r.BaseDir, Overrides: r.Overrides.From(now.Overrides)}

@@ -1,0 +1,276 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
+)
+
+// Changes of Redis' own nodes. They are sent to the supervisor as those of apply are:
+// the file on the disk is not touched.
+
+var applyRedis = fault{
+	name: "apply-redis", about: "holdfast apply of stack files that change Redis' own nodes: a replica and two Sentinels more, another port of the master after a switchover, and the first file again",
+	needs: needFailover, promise: planned, ready: isUnchanging,
+	strike: func(ctx context.Context, s *scene) error {
+		r, err := s.beginRedis(ctx)
+		if err != nil {
+			return err
+		}
+		for {
+			next, there, err := r.next(ctx, s)
+			if err != nil {
+				return err
+			}
+			if !there {
+				return s.redisBack(ctx, r)
+			}
+			if err := s.applyRedisOne(ctx, r, next, nil); err != nil {
+				return err
+			}
+		}
+	},
+}
+
+var applyRedisKillSupervisor = fault{
+	name: "apply-redis-kill-supervisor", about: "the changes of apply-redis, and SIGKILL to the supervisor in the middle of one of them: the next one carries it through, and then has the stack be what its file says",
+	double: true, needs: needFailover, promise: held, ready: isUnchanging,
+	strike: func(ctx context.Context, s *scene) error { return s.applyRedisAndKill(ctx, restartSupervisor) },
+}
+
+var applyRedisKillMaster = fault{
+	name: "apply-redis-kill-master", about: "the changes of apply-redis, and SIGKILL to the Redis master in the middle of one of them: the change is carried through, or put back with a word about the node",
+	double: true, needs: needFailover, promise: held, ready: isUnchanging,
+	strike: func(ctx context.Context, s *scene) error { return s.applyRedisAndKill(ctx, killMaster) },
+}
+
+// How many redis nodes and Sentinels come: one Sentinel more would be an even number.
+const replicasMore, sentinelsMore = 1, 2
+
+// redisChange is one change of Redis' own nodes.
+type redisChange struct {
+	what string
+	file stack.Stack
+	// moves is a redis node that gets another address; empty: none.
+	moves string
+}
+
+// changingRedis is a stack whose redis nodes and Sentinels change.
+type changingRedis struct {
+	was   former
+	first stack.Stack // the file of before
+	ports []int       // of its redis nodes
+	file  stack.Stack // the file of now
+	done  int
+}
+
+// redisChanges is how many changes changingRedis.next has.
+const redisChanges = 3
+
+// next is the change that follows; false: there is none.
+func (r *changingRedis) next(ctx context.Context, s *scene) (c redisChange, there bool, err error) {
+	c.file = r.file
+	redis := &c.file.Redis
+	switch r.done {
+	case 0:
+		c.what = "a replica and two Sentinels more"
+		redis.Replicas += replicasMore
+		redis.Sentinels += sentinelsMore
+	case 1:
+		c.what = "another port of the master"
+		c.moves, redis.Ports, err = s.masterElsewhere(ctx)
+	case 2:
+		c.what = "as many nodes as before, where they were"
+		c.file = r.before()
+	default:
+		return c, false, nil
+	}
+	return c, true, err
+}
+
+// before is the file of before, with the ports of before as a person would write them: a
+// node whose port the file leaves open keeps the last one that it had.
+func (r *changingRedis) before() stack.Stack { return withRedisPorts(r.first, r.ports) }
+
+// masterElsewhere names the Redis master, which bears load, and the ports of all redis
+// nodes with another one for it.
+func (s *scene) masterElsewhere(ctx context.Context) (master string, ports []int, err error) {
+	n, err := s.pick(ctx, plan.Redis, "master")
+	if err != nil {
+		return "", nil, err
+	}
+	now, err := supervise.ReadRunsAs(s.stack.state)
+	if err != nil {
+		return "", nil, err
+	}
+	ports = now.RedisPorts()
+	number, _ := strconv.Atoi(strings.TrimPrefix(n.Name, "redis-"))
+	if number < 1 || number > len(ports) {
+		return "", nil, fmt.Errorf("%s is the master, and not written down as a node of the stack", n.Name)
+	}
+	ports[number-1], err = freePort()
+	return n.Name, ports, err
+}
+
+// beginRedis looks at what the stack is, and records the beginning.
+func (s *scene) beginRedis(ctx context.Context) (*changingRedis, error) {
+	nodes, err := s.up(ctx, plan.Redis, "")
+	if err != nil {
+		return nil, err
+	}
+	if err := s.struckAtWork(ctx, nodes...); err != nil {
+		return nil, err
+	}
+	r := &changingRedis{}
+	if r.was, err = s.undoChanges(ctx, "the change of Redis' nodes"); err != nil {
+		return nil, err
+	}
+	if r.first, err = r.was.runs.Stack(); err != nil {
+		return nil, err
+	}
+	r.file, r.ports = r.first, r.was.runs.RedisPorts()
+	targets := slices.Clone(r.was.nodes) // web nodes and balancers learn of each other node
+	for i := range replicasMore {
+		targets = append(targets, fmt.Sprintf("redis-%d", len(r.ports)+i+1))
+	}
+	for i := range sentinelsMore {
+		targets = append(targets, fmt.Sprintf("sentinel-%d", r.first.Redis.Sentinels+i+1))
+	}
+	s.blow(targets...)
+	return r, nil
+}
+
+// applyRedisOne makes one change, which has to come to its end, and checks that it did.
+func (s *scene) applyRedisOne(ctx context.Context, r *changingRedis, c redisChange, m *amid) error {
+	before, err := s.stack.status(ctx)
+	if err != nil {
+		return err
+	}
+	s.say("%s", c.what)
+	s.blow()
+	if err := s.carryOut(ctx, r.request(c), m); err != nil {
+		return fmt.Errorf("%s: %w", c.what, err)
+	}
+	r.file = c.file
+	r.done++
+	if err := s.redisIs(ctx, c.file); err != nil {
+		return fmt.Errorf("%s: %w", c.what, err)
+	}
+	return s.moved(ctx, before, c.moves)
+}
+
+func (r *changingRedis) request(c redisChange) supervise.Request {
+	return supervise.Request{Kind: "apply", File: string(c.file.Show()), BaseDir: r.was.runs.BaseDir}
+}
+
+// moved checks that a redis node, which was the master, is at another address, and
+// another node is the master.
+func (s *scene) moved(ctx context.Context, before supervise.Status, node string) error {
+	if node == "" {
+		return nil
+	}
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return err
+	}
+	was, _ := before.Node(node)
+	is, _ := st.Node(node)
+	switch master := masterOf(st).Name; {
+	case was.Address == is.Address:
+		return fmt.Errorf("%s was to move, and is at %s as before", node, is.Address)
+	case master == "" || master == node:
+		return fmt.Errorf("%s was to hand over before it moved, and the master is %q", node, master)
+	default:
+		s.evidence("%s, which was the master, moved from %s to %s, and %s is the master", node, was.Address, is.Address, master)
+	}
+	return nil
+}
+
+// applyRedisAndKill makes the changes, kills somebody in the middle of one of them, and
+// has the stack be what it was.
+func (s *scene) applyRedisAndKill(ctx context.Context, kill fault) error {
+	r, err := s.beginRedis(ctx)
+	if err != nil {
+		return err
+	}
+	struck := s.random.IntN(redisChanges)
+	for r.done < struck {
+		next, _, err := r.next(ctx, s)
+		if err != nil {
+			return err
+		}
+		if err := s.applyRedisOne(ctx, r, next, nil); err != nil {
+			return err
+		}
+	}
+	c, _, err := r.next(ctx, s)
+	if err != nil {
+		return err
+	}
+	s.say("%s", c.what)
+	if err := s.strikeIn(ctx, r, c, kill); err != nil {
+		return fmt.Errorf("%s: %w", c.what, err)
+	}
+	return s.redisBack(ctx, r)
+}
+
+// strikeIn makes a change and kills somebody in the middle of it. Where that was the
+// master, the change may be stopped: then it says why.
+func (s *scene) strikeIn(ctx context.Context, r *changingRedis, c redisChange, kill fault) error {
+	m, err := s.killIn(ctx, r.request(c), kill)
+	if err != nil {
+		return err
+	}
+	s.blow()
+	done, err := s.change(ctx, r.request(c), m)
+	ofSupervisor := kill.name == restartSupervisor.name
+	switch {
+	case err != nil:
+		return err
+	case !done.Done && (ofSupervisor || done.Why == ""):
+		return fmt.Errorf("the apply was stopped after %d of %d steps: %q", done.Steps, done.Of, done.Why)
+	case !done.Done:
+		s.evidence("%s: the apply was stopped after %d of %d steps: %s", c.what, done.Steps, done.Of, done.Why)
+		return nil
+	}
+	s.evidence("%s: the apply was carried through, %d steps in %.1f s", c.what, done.Steps, done.Ended.Sub(done.Began).Seconds())
+	if ofSupervisor {
+		return s.redisIs(ctx, r.first) // the next one has had the stack be what its file says
+	}
+	return s.redisIs(ctx, c.file)
+}
+
+// redisBack has Redis' nodes be what they were, where they were, and checks that they
+// are.
+func (s *scene) redisBack(ctx context.Context, r *changingRedis) error {
+	for _, back := range []stack.Stack{r.before(), r.first} {
+		now, err := supervise.ReadRunsAs(s.stack.state)
+		if err != nil {
+			return err
+		}
+		if len(r.was.runs.Differences(now)) == 0 {
+			break
+		}
+		s.blow()
+		req := r.was.runs.Again(now)
+		req.File = string(back.Show())
+		if p, err := s.stack.client.Preview(ctx, req); err != nil {
+			return err
+		} else if p.Empty() {
+			continue
+		}
+		if err := s.carryOut(ctx, req, nil); err != nil {
+			return fmt.Errorf("back to what it was: %w", err)
+		}
+	}
+	if err := s.redisIs(ctx, r.first); err != nil {
+		return err
+	}
+	return s.asBefore(ctx, r.was)
+}
