@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,5 +60,27 @@ func TestWhatAStackRunsAsIsComparedAndComesBack(t *testing.T) {
 		if d := was.Differences(back); len(d) > 0 {
 			t.Errorf("%s: what comes back differs: %q", c.what, d)
 		}
+	}
+}
+
+// A redis node whose port the file leaves open keeps the last one that it had: the file
+// of before does not bring it back to its port of before.
+func TestTheFileAloneDoesNotSayWhereARedisNodeIs(t *testing.T) {
+	s, _ := oneNode(t, "true")
+	const file = "apps: {shop: {command: [run]}}\nroutes: [{app: shop}]\nredis: {replicas: 1, ports: [PORT]}\n"
+	was := runsAs(t, s, strings.Replace(file, ", ports: [PORT]", "", 1), stack.Overrides{})
+	moved := runsAs(t, s, strings.Replace(file, "PORT", "7001", 1), stack.Overrides{})
+	again := runsAs(t, s, strings.Replace(file, ", ports: [PORT]", "", 1), stack.Overrides{})
+	first := was.RedisPorts()
+	if len(first) != 2 || first[0] == 0 || first[0] == 7001 || first[1] == 0 {
+		t.Fatalf("the ports are %v", first)
+	}
+	for _, r := range []RunsAs{moved, again} {
+		if got, want := r.RedisPorts(), []int{7001, first[1]}; !slices.Equal(got, want) {
+			t.Errorf("the ports are %v, want %v", got, want)
+		}
+	}
+	if d := strings.Join(was.Differences(again), ", "); !strings.Contains(d, "redis-1 is not what it was") {
+		t.Errorf("it says %q", d)
 	}
 }

@@ -1,0 +1,78 @@
+package test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/plan"
+)
+
+// placesOfRedis are where each redis node and Sentinel is.
+func (s *instance) placesOfRedis() map[string]string {
+	all := map[string]string{}
+	for _, n := range s.status().Nodes {
+		if n.Kind == plan.Redis || n.Kind == plan.Sentinel {
+			all[n.Name] = n.Address
+		}
+	}
+	return all
+}
+
+// sameAt checks that each redis node and Sentinel is where it was.
+func (s *instance) sameAt(was map[string]string) {
+	s.t.Helper()
+	is := s.placesOfRedis()
+	for name, address := range was {
+		if is[name] != address {
+			s.t.Errorf("%s was at %s, and is at %q", name, address, is[name])
+		}
+	}
+	if len(is) != len(was) {
+		s.t.Errorf("Redis' nodes were %v, and are %v", was, is)
+	}
+}
+
+func TestADrillChangesRedisNodesWithoutAnybodyNoticing(t *testing.T) {
+	t.Parallel()
+	s := newInstance(t, minimal(t)+quick)
+	s.must("up", "-d")
+	s.awaitHealthy()
+	unchanged, at := s.unchanged(), s.placesOfRedis()
+	v := s.drill("apply-redis", "--rate", "100").holds("apply-redis") // about half a minute
+	for _, words := range []string{
+		"every Sentinel knows the 3 replicas and the 4 other Sentinels", "which was the master, moved from",
+		"every Sentinel knows the 2 replicas and the 2 other Sentinels", "the stack is what it was",
+	} {
+		if len(v.Faults) > 0 && !strings.Contains(v.Faults[0].Evidence, words) {
+			t.Errorf("the evidence does not say %q: %s", words, v.Faults[0].Evidence)
+		}
+	}
+	s.clean()
+	unchanged()
+	s.sameAt(at)
+}
+
+// The former master is on its way to another port: the file of before alone, which
+// leaves ports open, would leave it there.
+func TestADrillThatIsKilledPutsRedisNodesBackWhereTheyWere(t *testing.T) {
+	t.Parallel()
+	s := newInstance(t, minimal(t)+quick)
+	s.must("up", "-d")
+	s.awaitHealthy()
+	unchanged, at := s.unchanged(), s.placesOfRedis()
+	d := s.drill("apply-redis", "--rate", "100")
+	d.phase("restart redis-")
+	d.cmd.Process.Kill()
+	d.wait()
+	s.await("the undertaker's end", 2*time.Minute, func() bool {
+		_, err := os.Stat(filepath.Join(s.state, "drill.lock"))
+		return err != nil
+	})
+	s.awaitHealthy()
+	s.clean()
+	unchanged()
+	s.sameAt(at)
+}
