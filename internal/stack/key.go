@@ -283,6 +283,7 @@ func init() {
 	elsewhere = []where{
 		{"at the top level", names(stackKeys)},
 		{"to an application", names(appKeys)},
+		{"to a host", names(hostKeys)},
 		{"under redis", names(redisKeys)},
 		{"under timeouts", names(timeoutKeys)},
 		{"under backup", names(backupKeys)},

@@ -33,6 +33,7 @@ func tables() ([]key[Stack], []key[App]) {
 			"How many processes of it run. Default: 2 for kv and command, 1 for files.").only(KV, Files, Command),
 		portsKey("ports", func(a *App) *[]int { return &a.Ports },
 			"The ports of its nodes in order; those left open are chosen on the first start and kept.").only(KV, Files, Command),
+		onKey("on", func(a *App) *[]string { return &a.On }, "its nodes").only(KV, Files, Command),
 		textKey("dir", directoryRule, func(a *App) *string { return &a.Dir },
 			"The command's working directory; relative to release, else to this file. Default: release, else that of this file.").only(Command),
 		textKey("release", directoryRule, func(a *App) *string { return &a.Release },
@@ -56,6 +57,7 @@ func tables() ([]key[Stack], []key[App]) {
 	top := []key[Stack]{
 		textKey("name", nameRule, func(s *Stack) *string { return &s.Name },
 			"Tells the stacks of one machine apart."),
+		hostsKey(),
 		sectionKey("entry", entryKeys, func(s *Stack) *Entry { return &s.Entry },
 			"The HTTP address that clients use."),
 		numberKey("balancers", 1, maxBalancers, func(s *Stack) *int { return &s.Balancers },
@@ -106,6 +108,7 @@ var entryKeys = []key[Entry]{
 		"Whether the balancers log the path of a request, without its query. It is the users' data: at a web node it has keys and values in it."),
 	sectionKey("limits", limitKeys, func(e *Entry) *Limits { return &e.Limits },
 		"What one balancer takes on."),
+	onKey("on", func(e *Entry) *[]string { return &e.On }, "the balancers"),
 }
 
 var limitKeys = []key[Limits]{
@@ -185,6 +188,8 @@ var redisKeys = []key[Redis]{
 		"The ports of redis-1, redis-2, … in order; those left open are chosen on the first start and kept."),
 	portsKey("sentinel-ports", func(t *Redis) *[]int { return &t.SentinelPorts },
 		"The ports of sentinel-1, sentinel-2, … in order; those left open are chosen on the first start and kept."),
+	onKey("on", func(t *Redis) *[]string { return &t.On }, "the redis nodes"),
+	onKey("sentinels-on", func(t *Redis) *[]string { return &t.SentinelsOn }, "the Sentinels"),
 	{
 		name: "memory",
 		doc:  "The most memory that the data of one Redis node may take (maxmemory), such as 512mb; 0: no limit.",

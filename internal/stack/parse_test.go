@@ -278,6 +278,10 @@ func TestWhatTheFileHasIsNotDefaulted(t *testing.T) {
 // full is a stack with every key.
 const full = `
 name: shop
+hosts:
+  two: {address: "fd00::2", only: [balancer, web, redis]}
+  one: {address: 198.18.7.1}
+  witness: {address: 198.18.7.3, only: sentinel}
 entry:
   listen: 0.0.0.0:8080
   statistics: none
@@ -287,12 +291,14 @@ entry:
   log: all
   log-path: true
   limits: {connections: 500, per-address: 400}
+  on: [one, two]
 balancers: 3
 apps:
   api:
     command: [./api, "--listen=$HOST:$PORT", "a b", "", "é\t\"\u0085"]
     nodes: 3
     ports: [5001, 5002]
+    on: one
     dir: ./my app
     release: ./api
     keep-releases: 3
@@ -347,6 +353,8 @@ redis:
   sentinels: 5
   ports: [7001, 7002]
   sentinel-ports: [7011]
+  on: [two, one]
+  sentinels-on: [one, witness]
   memory: 1536mb
   memory-policy: allkeys-lru
   fsync: "no"

@@ -68,9 +68,10 @@ func TestTheSchemaRefusesWhatParseRefuses(t *testing.T) {
 		"sizes-small.yaml", "sizes-large.yaml",
 		"more-ports-than-nodes.yaml", "server-is-the-entry.yaml", "server-twice.yaml",
 		"statistics-hides-all.yaml",
+		"on-without-hosts.yaml", "on-nobody.yaml", "on-twice.yaml", "on-a-witness.yaml", "only-for-nobody.yaml", "one-address.yaml", "open-nodes.yaml", "open-program.yaml",
 		"no-tokens.yaml", "tokens-twice.yaml", "remember-too-short.yaml", "key-larger-than-body.yaml", "open-without-tokens.yaml",
 	}
-	for _, archive := range []string{"keys", "values", "apps", "kv"} {
+	for _, archive := range []string{"keys", "values", "apps", "kv", "hosts"} {
 		a, err := txtar.ParseFile("testdata/broken/" + archive + ".txtar")
 		if err != nil {
 			t.Fatal(err)
@@ -118,7 +119,11 @@ func sameKeys(t *testing.T, where string, typ reflect.Type, s schema) {
 		case elem.Kind() == reflect.Pointer:
 			sameKeys(t, where+"."+tag, elem.Elem(), below)
 		case elem.Kind() == reflect.Slice && elem.Elem().Kind() == reflect.Struct:
-			sameKeys(t, where+"."+tag, elem.Elem(), below["items"].(schema))
+			items, isList := below["items"].(schema)
+			if !isList { // by name, in order
+				items = below["additionalProperties"].(schema)
+			}
+			sameKeys(t, where+"."+tag, elem.Elem(), items)
 		case elem.Kind() == reflect.Map && elem.Elem().Kind() == reflect.Struct:
 			sameKeys(t, where+"."+tag, elem.Elem(), below["additionalProperties"].(schema))
 		}
@@ -137,6 +142,7 @@ func TestEachKeyReadsIntoItsOwnField(t *testing.T) {
 	notZero(t, "redis", reflect.ValueOf(s.Redis), "Save")
 	notZero(t, "backup", reflect.ValueOf(s.Backup), "PassphraseFile")
 	notZero(t, "backup.s3", reflect.ValueOf(s.Backup.S3))
+	notZero(t, "hosts", reflect.ValueOf(s.Hosts[0]))
 	notZero(t, "timeouts", reflect.ValueOf(s.Timeouts))
 	notZero(t, "entry", reflect.ValueOf(s.Entry), "Statistics")
 	notZero(t, "tcp", reflect.ValueOf(s.TCP[1]))

@@ -16,6 +16,9 @@ type Stack struct {
 	// directory's path. Lower-case letters, digits and dashes, a letter
 	// first, 32 characters at most.
 	Name string `yaml:"name"`
+	// Hosts are the machines that it runs on, in the order of the file; none: the one
+	// that Holdfast runs on.
+	Hosts []Host `yaml:"hosts"`
 	// Entry is the address that clients use.
 	Entry Entry `yaml:"entry"`
 	// Balancers is how many HAProxy processes share the entry's port.
@@ -79,6 +82,8 @@ type Entry struct {
 	LogPath bool `yaml:"log-path"`
 	// Limits bound what one balancer takes on.
 	Limits Limits `yaml:"limits"`
+	// On are the hosts of the balancers; none: all that take them.
+	On []string `yaml:"on"`
 }
 
 // OnLoopback reports whether only this machine reaches the entry.
@@ -143,6 +148,8 @@ type App struct {
 	// Ports are the nodes' ports in order; those left open are chosen on
 	// the first start and kept.
 	Ports []int `yaml:"ports"`
+	// On are the hosts of its nodes; none: all that take them.
+	On []string `yaml:"on"`
 
 	// Dir is a Command's working directory; relative to Release where there is one, else
 	// to the stack file.
@@ -292,6 +299,10 @@ type Redis struct {
 	// left open are chosen on the first start and kept.
 	Ports         []int `yaml:"ports"`
 	SentinelPorts []int `yaml:"sentinel-ports"`
+	// On are the hosts of the redis nodes, SentinelsOn those of the Sentinels; none: all
+	// that take them.
+	On          []string `yaml:"on"`
+	SentinelsOn []string `yaml:"sentinels-on"`
 	// Memory is Redis' maxmemory in bytes; 0: no limit.
 	Memory Bytes `yaml:"memory"`
 	// MemoryPolicy is Redis' maxmemory-policy.

@@ -22,6 +22,7 @@ func validate(r *reader, s Stack) {
 	validateMetrics(r, s)
 	validatePorts(r, s)
 	validateShares(r, s)
+	validateHosts(r, s)
 }
 
 func validateApps(r *reader, s Stack) {
@@ -347,6 +348,7 @@ func advise(r *reader, s Stack) {
 		}
 	}
 	adviseRoutes(r, s)
+	adviseHosts(r, s)
 	used := map[string]bool{}
 	for _, route := range s.Routes {
 		used[route.App] = true

@@ -1,0 +1,101 @@
+package stack
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+)
+
+// The keys below hosts, and those that say on which hosts nodes run.
+
+var hostKeys = []key[Host]{
+	textKey("address", hostAddressRule, func(h *Host) *string { return &h.Address },
+		"The IP address at which the other hosts reach this one."),
+	textsKey("only", oneOf(NodeKinds...), false, func(h *Host) *[]string { return &h.Only },
+		"The kinds of node that the host takes: balancer, web (the applications), redis, sentinel. [sentinel] makes it a witness: it has a vote, and no data. Default: all."),
+}
+
+var (
+	hostAddressRule = rule{
+		what:    "an IP address, such as 198.18.7.1",
+		pattern: regexp.MustCompile(`^[0-9A-Fa-f:.]+$`),
+		check:   checkHostAddress,
+	}
+	// Whether there is such a host, validate finds out.
+	onRule = rule{what: "the name of a host", check: func(s string) string {
+		return checkPrintable(s, "the name of a host")
+	}}
+)
+
+// checkHostAddress complains of what is no IP address that other hosts could reach.
+func checkHostAddress(s string) string {
+	a, err := netip.ParseAddr(s)
+	switch {
+	case err != nil:
+		if port, err := netip.ParseAddrPort(s); err == nil {
+			return fmt.Sprintf("%s has a port: write the address alone, %s", quoted(s), port.Addr())
+		}
+		if _, err := netip.ParsePrefix(s); err == nil {
+			return fmt.Sprintf("%s is a network: write the address alone, such as 198.18.7.1", quoted(s))
+		}
+		// A name that does not resolve when a host is lost would stop the failover.
+		return fmt.Sprintf("%s is no IP address: write one such as 198.18.7.1; a name may not resolve when it matters", quoted(s))
+	case a.Zone() != "":
+		return fmt.Sprintf("%s has a zone, which other hosts do not know: write an address that all of them reach", quoted(s))
+	case a.IsUnspecified(), a.IsMulticast():
+		return fmt.Sprintf("%s is the address of no single host: write one such as 198.18.7.1", quoted(s))
+	case a.Unmap().String() != s:
+		return fmt.Sprintf("%s is written %s: write it so", quoted(s), a.Unmap())
+	}
+	return ""
+}
+
+// onKey is a list of hosts.
+func onKey[T any](name string, at func(*T) *[]string, what string) key[T] {
+	return textsKey(name, onRule, false, at,
+		"The hosts that "+what+" run on, such as [one, two]. Default: every host that takes them.")
+}
+
+// hostsKey is the hosts by name, in an order that counts.
+func hostsKey() key[Stack] {
+	return key[Stack]{
+		name: "hosts",
+		doc:  "The machines that the stack runs on, by name; without it, this one alone. The nodes of each kind are spread over them. 'up' cannot start several hosts yet; 'config check' says what the loss of each would end.",
+		read: func(r *reader, p path, n *node, s *Stack) {
+			if n.shape == empty {
+				return
+			}
+			if n.shape != section {
+				r.expected(p, n, "hosts by name, such as one, and below each its address")
+				return
+			}
+			s.Hosts = nil
+			for _, e := range n.entries {
+				h := Host{Name: e.key}
+				r.spots[p.key(e.key)] = spot{e.at, e.value.pos}
+				readKeys(r, p.key(e.key), e.value, hostKeys, &h)
+				s.Hosts = append(s.Hosts, h)
+			}
+		},
+		show: func(s *Stack) any {
+			if len(s.Hosts) == 0 {
+				return nil
+			}
+			out := mapping{}
+			for _, h := range slices.Clone(s.Hosts) {
+				out = append(out, pair{h.Name, "", showKeys(hostKeys, &h)})
+			}
+			return out
+		},
+		schema: func() schema {
+			host := objectSchema(hostKeys)
+			host["required"] = []any{"address"}
+			return schema{
+				"type":                 []any{"object", "null"},
+				"propertyNames":        schema{"pattern": nameRule.pattern.String()},
+				"additionalProperties": host,
+			}
+		},
+	}
+}
