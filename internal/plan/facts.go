@@ -5,6 +5,8 @@ package plan
 type Facts struct {
 	// Hosts are where the nodes run; none: on this machine, at 127.0.0.1.
 	Hosts []Place
+	// Placement has the host of every node, where the stack file has hosts.
+	Placement Placement
 	// Ports has the port of every node that listens on one of its own (web,
 	// redis, sentinel; see Needs), of PortRedisMaster when there is one, and
 	// of the web nodes' admin ports.

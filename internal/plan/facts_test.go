@@ -32,8 +32,8 @@ func TestEveryHostIsPlannedWithItsOwnFacts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range []struct{ threads, user, connections, cores string }{
-		{"nbthread 2", "user haproxy", "maxconn 8000", "HOLDFAST_THREADS=1"},
-		{"nbthread 8", "", "maxconn 3000", "HOLDFAST_THREADS=4"},
+		{"nbthread 4", "user haproxy", "maxconn 8000", "HOLDFAST_THREADS=2"},
+		{"nbthread 16", "", "maxconn 3000", "HOLDFAST_THREADS=8"},
 	} {
 		h := p.Hosts[i]
 		n := string('1' + rune(i))

@@ -230,7 +230,8 @@ func (b builder) haproxy(n node) haproxyData {
 		DrillHeader: DrillHeaderName,
 	}
 	if cores := b.host(n).Cores; cores > 0 {
-		d.Threads = (cores + s.Balancers - 1) / s.Balancers
+		balancers := len(of(b.beside(n), Balancer))
+		d.Threads = (cores + balancers - 1) / balancers
 	}
 	for _, r := range s.Routes {
 		if r.IsDefault() {

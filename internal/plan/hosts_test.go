@@ -102,10 +102,10 @@ func TestNodesOfSeveralHostsReachEachOther(t *testing.T) {
 // A program on a host without a balancer goes through another host's.
 func TestTheRedisMasterIsReachedThroughTheNearestBalancer(t *testing.T) {
 	s := stack.Default()
-	b := builder{stack: s, nodes: nodes(s, []Place{{Name: "a"}, {Name: "b"}, {Name: "c"}})}
+	all := nodes(s, Facts{Hosts: []Place{{Name: "a"}, {Name: "b"}, {Name: "c"}}})
 	for name, want := range map[string]string{"redis-2": "b", "redis-3": "a"} {
-		i := slices.IndexFunc(b.nodes, func(n node) bool { return n.name == name })
-		if got := b.nearest(b.nodes[i]).Name; got != want {
+		i := slices.IndexFunc(all, func(n node) bool { return n.name == name })
+		if got := nearest(all[i], all).Name; got != want {
 			t.Errorf("%s goes through the balancer of %s, want %s", name, got, want)
 		}
 	}

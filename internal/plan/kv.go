@@ -131,9 +131,9 @@ func (b builder) webThreads(n node) string {
 		return ""
 	}
 	nodes := 0
-	for _, a := range b.stack.Apps {
-		if a.Kind() == stack.KV {
-			nodes += a.Nodes
+	for _, other := range b.beside(n) {
+		if b.stack.Apps[other.app].Kind() == stack.KV {
+			nodes++
 		}
 	}
 	return strconv.Itoa(max(1, b.host(n).Cores/2/nodes))

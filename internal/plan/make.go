@@ -28,7 +28,7 @@ type builder struct {
 // Make makes the plan of a stack. The stack is a validated one; Facts.Ports has every
 // node of Needs, and hosts the facts of every host, by name.
 func Make(s stack.Stack, f Facts, hosts map[string]HostFacts) (Plan, error) {
-	b := builder{stack: s, facts: f, hosts: hosts, nodes: nodes(s, places(f))}
+	b := builder{stack: s, facts: f, hosts: hosts, nodes: nodes(s, f)}
 	if err := b.check(); err != nil {
 		return Plan{}, err
 	}
@@ -104,9 +104,17 @@ func (b builder) check() error {
 // host returns the facts of a node's host.
 func (b builder) host(n node) HostFacts { return b.hosts[n.host.Name] }
 
+// beside are the nodes on the machine of a node, itself among them. Hosts in network
+// namespaces are one machine.
+func (b builder) beside(n node) []node {
+	return slices.DeleteFunc(slices.Clone(b.nodes), func(o node) bool {
+		return o.host != n.host && (o.host.Netns == "" || n.host.Netns == "")
+	})
+}
+
 // render makes what one host has to have and to run.
 func (b builder) render(h Place) (Host, error) {
-	made := Host{Name: h.Name, Dirs: []string{"logs", "nodes"}}
+	made := Host{Name: h.Name, Address: h.Address, Dirs: []string{"logs", "nodes"}}
 	for _, n := range b.nodes {
 		if n.host != h {
 			continue
@@ -298,7 +306,7 @@ func (b builder) redisEnv(n node, user, password string) map[string]string {
 		}
 	}
 	return map[string]string{
-		"REDIS_URL":         url(net.JoinHostPort(b.nearest(n).Address, strconv.Itoa(b.facts.Ports[PortRedisMaster]))),
+		"REDIS_URL":         url(net.JoinHostPort(nearest(n, b.nodes).Address, strconv.Itoa(b.facts.Ports[PortRedisMaster]))),
 		"REDIS_SENTINELS":   strings.Join(b.addresses(sentinels), ","),
 		"REDIS_MASTER_NAME": b.stack.Name,
 	}
@@ -306,8 +314,8 @@ func (b builder) redisEnv(n node, user, password string) map[string]string {
 
 // nearest is the host of the balancers that a node's program reaches Redis
 // through: its own, unless that has none.
-func (b builder) nearest(n node) Place {
-	balancers := of(b.nodes, Balancer)
+func nearest(n node, all []node) Place {
+	balancers := of(all, Balancer)
 	for _, other := range balancers {
 		if other.host == n.host {
 			return n.host

@@ -29,14 +29,12 @@ type node struct {
 }
 
 // nodes lists all nodes of a stack in the order of their start: Sentinels,
-// Redis, applications, balancers. Those of a kind go round the hosts.
-func nodes(s stack.Stack, hosts []Place) []node {
+// Redis, applications, balancers.
+func nodes(s stack.Stack, f Facts) []node {
 	var list []node
 	add := func(kind Kind, name, app string, i, fixed, preferred int) {
-		list = append(list, node{
-			name: name + "-" + strconv.Itoa(i+1), kind: kind, app: app,
-			fixed: fixed, preferred: preferred, host: hosts[i%len(hosts)],
-		})
+		name += "-" + strconv.Itoa(i+1)
+		list = append(list, node{name: name, kind: kind, app: app, fixed: fixed, preferred: preferred, host: f.place(name, i)})
 	}
 	if s.Redis.Enabled {
 		for i := range s.Redis.Sentinels {
@@ -88,7 +86,7 @@ func of(list []node, kind Kind) []node {
 // Needs lists the ports that a plan of the stack takes in Facts.Ports.
 func Needs(s stack.Stack) []PortNeed {
 	var needs []PortNeed
-	list := nodes(s, places(Facts{})) // where they run does not matter here
+	list := nodes(s, Facts{}) // where they run does not matter here
 	for _, n := range list {
 		if !n.kind.Traits().SharesAddress {
 			needs = append(needs, PortNeed{Node: n.name, Fixed: n.fixed, Preferred: n.preferred})
@@ -131,6 +129,9 @@ func checkNodes(list []node, f Facts, s stack.Stack) error {
 			return fmt.Errorf("two nodes are called %s: an application may not be called %s", n.name, cmp.Or(n.app, string(n.kind)))
 		}
 		names[n.name] = true
+	}
+	if err := f.checkPlacement(list); err != nil {
+		return err
 	}
 	for _, need := range Needs(s) {
 		if p := f.Ports[need.Node]; p < 1 || p > 65535 {

@@ -26,6 +26,8 @@ type Plan struct {
 // Host is what one machine has to have and to run.
 type Host struct {
 	Name string `json:"name"`
+	// Address is where the other hosts reach it.
+	Address string `json:"address"`
 	// Dirs are directories to make (0700), relative to the state directory,
 	// parents first.
 	Dirs  []string `json:"dirs"`

@@ -32,7 +32,7 @@ func (x Secrets) Complete(read io.Reader, s stack.Stack) (Secrets, error) {
 	if x.SentinelIDs == nil {
 		x.SentinelIDs = map[string]string{}
 	}
-	for _, n := range of(nodes(s, places(Facts{})), Sentinel) {
+	for _, n := range of(nodes(s, Facts{}), Sentinel) {
 		if x.SentinelIDs[n.name] != "" {
 			continue
 		}
@@ -69,7 +69,7 @@ func Placeholders(s stack.Stack) Secrets {
 		*password.value = placeholder + password.user + ">"
 	}
 	x.SentinelIDs = map[string]string{}
-	for _, n := range of(nodes(s, places(Facts{})), Sentinel) {
+	for _, n := range of(nodes(s, Facts{}), Sentinel) {
 		x.SentinelIDs[n.name] = placeholder + "id of " + n.name + ">"
 	}
 	x.Programs = map[string]string{}

@@ -1,8 +1,10 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
+	"text/tabwriter"
 
 	"holdfast/internal/quote"
 )
@@ -20,8 +22,17 @@ func (p Plan) Text() string {
 	if p.Metrics != "" {
 		fmt.Fprintf(&out, "The supervisor's metrics: http://%s/metrics\n", p.Metrics)
 	}
+	p.overview(&out)
 	for _, h := range p.Hosts {
-		fmt.Fprintf(&out, "\nHost %s runs, stage after stage:\n", h.Name)
+		name := h.Name
+		if len(p.Stack.Hosts) > 0 {
+			name += ", at " + h.Address + ","
+		}
+		if len(h.Processes) == 0 {
+			fmt.Fprintf(&out, "\nHost %s runs nothing.\n", name)
+			continue
+		}
+		fmt.Fprintf(&out, "\nHost %s runs, stage after stage:\n", name)
 		for _, process := range h.Processes {
 			process.text(&out)
 		}
@@ -31,6 +42,24 @@ func (p Plan) Text() string {
 		}
 	}
 	return out.String()
+}
+
+// overview is which host has which nodes, where the stack file has hosts.
+func (p Plan) overview(out *strings.Builder) {
+	if len(p.Stack.Hosts) == 0 {
+		return
+	}
+	out.WriteString("\n")
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprint(w, "HOST\tADDRESS\tNODES\n")
+	for _, h := range p.Hosts {
+		var names []string
+		for _, process := range h.Processes {
+			names = append(names, process.Node)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", h.Name, h.Address, cmp.Or(strings.Join(names, " "), "none"))
+	}
+	w.Flush()
 }
 
 func (p Process) text(out *strings.Builder) {

@@ -1,0 +1,214 @@
+package plan
+
+import (
+	"fmt"
+
+	"holdfast/internal/stack"
+)
+
+// End is what the loss of a host ends.
+type End string
+
+// The ends.
+const (
+	EndsData     End = "data"     // no redis node is left: nothing is read or written
+	EndsWrites   End = "writes"   // what is stored can still be read
+	EndsFailover End = "failover" // a master that dies meanwhile is not replaced
+	EndsEntry    End = "entry"
+	EndsApp      End = "application"
+)
+
+// Loss is one thing that the loss of a host ends, until the host is back.
+type Loss struct {
+	Host string `json:"host"`
+	Ends End    `json:"ends"`
+	App  string `json:"app,omitempty"` // of EndsApp
+	// Why is what is on the host, and Do what would mend it.
+	Why string `json:"why"`
+	Do  string `json:"do"`
+}
+
+// String is the loss as a warning says it.
+func (l Loss) String() string {
+	what := string(l.Ends)
+	switch l.Ends {
+	case EndsEntry:
+		what = "the entry"
+	case EndsApp:
+		what = "the application " + l.App
+	}
+	return fmt.Sprintf("losing %s ends %s: %s; %s", l.Host, what, l.Why, l.Do)
+}
+
+// Losses are what the loss of each host alone would end, in the order of the hosts. A
+// stack without hosts, or with one, has none: it ends with its machine.
+func Losses(s stack.Stack, placed Placement) (all []Loss) {
+	if len(s.Hosts) < 2 {
+		return nil
+	}
+	list := nodes(s, Facts{Hosts: HostsOf(s), Placement: placed})
+	for _, h := range s.Hosts {
+		l := hostLoss{stack: s, host: h.Name, all: list}
+		l.sentinels()
+		l.redis()
+		l.entry()
+		l.apps()
+		all = append(all, l.losses...)
+	}
+	return all
+}
+
+// hostLoss finds out what the loss of one host ends.
+type hostLoss struct {
+	stack  stack.Stack
+	host   string
+	all    []node
+	losses []Loss
+}
+
+func (l *hostLoss) add(ends End, app, do, why string, args ...any) {
+	l.losses = append(l.losses, Loss{l.host, ends, app, fmt.Sprintf(why, args...), do})
+}
+
+// split are the nodes that the host has, and the others.
+func (l *hostLoss) split(list []node) (here, left []node) {
+	for _, n := range list {
+		if n.host.Name == l.host {
+			here = append(here, n)
+		} else {
+			left = append(left, n)
+		}
+	}
+	return here, left
+}
+
+// sentinels: those that are left have to be a majority of all to replace a master. Any
+// redis node of the host may be the master.
+func (l *hostLoss) sentinels() {
+	here, left := l.split(of(l.all, Sentinel))
+	n := len(here) + len(left)
+	if len(here) == 0 || len(left) > n/2 {
+		return
+	}
+	do := "add a host with only: [sentinel]"
+	switch hosts := l.stack.HostsFor(stack.OfSentinels, ""); {
+	case n < 3:
+		do = "set redis.sentinels: 3"
+	case len(hosts) > 2:
+		do = "have some of them on other hosts"
+	case len(l.stack.Redis.SentinelsOn) > 0 && len(l.stack.Hosts) > 2:
+		do = "name a third host in redis.sentinels-on"
+	}
+	ends, beside := EndsFailover, ""
+	if master, _ := l.split(of(l.all, Redis)); len(master) > 0 {
+		ends, beside = EndsWrites, ", and the master may be"
+	}
+	l.add(ends, "", do, "%s there%s", portion(len(here), n, "Sentinel"), beside)
+}
+
+// redis: a master takes writes only with a replica (MinReplicas).
+func (l *hostLoss) redis() {
+	here, left := l.split(of(l.all, Redis))
+	n := len(here) + len(left)
+	switch {
+	case len(here) == 0:
+	case n == 1:
+		l.add(EndsData, "", "set redis.replicas: 2", "the only redis node is there")
+	case len(left) == 0:
+		l.add(EndsData, "", l.elsewhere(Redis, "", "redis.on"), "all %d redis nodes are there", n)
+	case l.stack.Redis.Sentinels == 0 && here[0].name == FirstMaster:
+		l.add(EndsWrites, "", "set redis.sentinels: 3", "%s is the master, and without Sentinels no other node takes its place", FirstMaster)
+	case len(left) <= MinReplicas:
+		do := "have some of them on other hosts"
+		if need := enough(l.stack); n < need {
+			do = fmt.Sprintf("set redis.replicas: %d", need-1)
+		}
+		l.add(EndsWrites, "", do, "%s there, and a master without a replica takes no writes", portion(len(here), n, "redis node"))
+	}
+}
+
+// enough is how many redis nodes a stack needs, so that a master and a replica are left
+// whichever host is lost: two on each of two hosts, one on each of three.
+func enough(s stack.Stack) int {
+	if hosts := len(s.HostsFor(stack.OfRedis, "")); hosts > 2 {
+		return 3
+	}
+	return 4
+}
+
+func (l *hostLoss) entry() {
+	here, left := l.split(of(l.all, Balancer))
+	switch {
+	case len(left) > 0 || len(here) == 0:
+	case len(here) == 1:
+		l.add(EndsEntry, "", "write balancers: 2", "the only balancer is there")
+	default:
+		l.add(EndsEntry, "", l.elsewhere(Balancer, "", "entry.on"), "all %d balancers are there", len(here))
+	}
+}
+
+func (l *hostLoss) apps() {
+	for _, name := range l.stack.AppNames() {
+		key := "apps." + name
+		here, left := l.split(ofApp(l.all, name))
+		switch n := len(here) + len(left); {
+		case n == 0: // its servers are no hosts of the stack
+		case n == 1 && len(here) == 1:
+			l.add(EndsApp, name, "set "+key+".nodes: 2", "its only node is there")
+		case len(left) == 0:
+			l.add(EndsApp, name, l.elsewhere(Web, name, key+".on"), "all %d of its nodes are there", n)
+		case l.leads(name, left):
+			l.add(EndsApp, name, "have balancers where its nodes are", "its nodes elsewhere reach Redis (REDIS_URL) through the balancers there")
+		}
+	}
+}
+
+// ofApp are the nodes of an application.
+func ofApp(list []node, name string) (all []node) {
+	for _, n := range of(list, Web) {
+		if n.app == name {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+// leads reports whether the nodes of a program all reach Redis through the balancers of
+// the host. See redisEnv.
+func (l *hostLoss) leads(app string, list []node) bool {
+	s := l.stack
+	if s.Apps[app].Kind() != stack.Command || !s.Redis.Enabled || s.Redis.Sentinels == 0 {
+		return false
+	}
+	for _, n := range list {
+		if nearest(n, l.all).Name != l.host {
+			return false
+		}
+	}
+	return true
+}
+
+// elsewhere is how nodes that are all on one host come to another one. key is that of
+// the file which names their hosts.
+func (l *hostLoss) elsewhere(kind Kind, app, key string) string {
+	switch {
+	case len(l.stack.HostsFor(string(kind), app)) > 1:
+		return "have some of them on another host"
+	case len(l.stack.On(string(kind), app)) > 0:
+		return "name another host in " + key
+	}
+	return "add a host that takes " + string(kind)
+}
+
+// portion is "2 of 3 Sentinels are", "the only Sentinel is" or "all 3 Sentinels are".
+func portion(n, of int, what string) string {
+	switch {
+	case of == 1:
+		return "the only " + what + " is"
+	case n == of:
+		return fmt.Sprintf("all %d %ss are", n, what)
+	case n == 1:
+		return fmt.Sprintf("1 of %d %ss is", of, what)
+	}
+	return fmt.Sprintf("%d of %d %ss are", n, of, what)
+}
