@@ -36,7 +36,7 @@ command ends. A node that does not become well stops the change and is put back
 to what it was (exit code 1). The keys below rollout say how careful it is.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, base, state, err := locate(g)
+			s, base, state, err := locateRunnable(g)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/plan"
 	"holdfast/internal/quote"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
@@ -33,8 +34,9 @@ func configCheckCommand(g *globals) *cobra.Command {
 		Short: "Name every mistake in the stack file, and start nothing",
 		Long: `Name every mistake in the stack file at once, each with its line, its column and
 what would be right; when there is none, also every program, directory and file
-that it names and that is not on this machine or cannot be used. Exit code 0: no
-mistake; 2: some. Warnings are no mistakes. A FILE of "-" is standard input.`,
+that it names and that is not on this machine or cannot be used. Of a stack of
+several hosts it says what the loss of each would end. Exit code 0: no mistake; 2:
+some. Warnings are no mistakes. A FILE of "-" is standard input.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			named := *g
@@ -59,6 +61,8 @@ type checked struct {
 	OK       bool      `json:"ok"`
 	Mistakes []mistake `json:"mistakes"`
 	Warnings []mistake `json:"warnings"`
+	// Losses are what the loss of each host would end.
+	Losses []plan.Loss `json:"losses,omitempty"`
 }
 
 // mistake is one mistake or warning; line and column are from 1, and 0 where
@@ -94,16 +98,22 @@ func checkConfig(g *globals, stdout, stderr io.Writer) error {
 	if err != nil && !errors.As(err, &found) {
 		return err
 	}
+	var losses []plan.Loss
 	if err == nil {
 		if found, err = missing(g, s, file, name, data); err != nil {
 			return err
 		}
+		var more stack.Mistakes
+		if losses, more, err = hostsOf(s, name, data); err != nil {
+			return err
+		}
+		warnings = stack.Warnings(stack.Mistakes(warnings).With(more...))
 	}
 	if g.json {
 		e := json.NewEncoder(stdout)
 		e.SetIndent("", "  ")
 		e.SetEscapeHTML(false)
-		if err := e.Encode(checked{file, len(found) == 0, mistakes(found), mistakes(warnings)}); err != nil {
+		if err := e.Encode(checked{file, len(found) == 0, mistakes(found), mistakes(warnings), losses}); err != nil {
 			return err
 		}
 		if len(found) > 0 {
@@ -134,6 +144,23 @@ func missing(g *globals, s stack.Stack, file, name string, data []byte) (stack.M
 		found = found.With(e.Reference.Mistake(name, data, e.Err.Error()))
 	}
 	return found, nil
+}
+
+// hostsOf are what the loss of each host would end, and all that there is to say of the
+// hosts of a stack file of that name and text.
+func hostsOf(s stack.Stack, name string, data []byte) (losses []plan.Loss, said stack.Mistakes, err error) {
+	placed, err := plan.Spread(s, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, a := range plan.Shape(s, placed) {
+		said = append(said, stack.MistakeAt(name, data, a.Key, a.Key+": "+a.What))
+	}
+	losses = plan.Losses(s, placed)
+	for _, l := range losses {
+		said = append(said, stack.MistakeAt(name, data, "hosts."+l.Host, "hosts: "+l.String()))
+	}
+	return losses, said, nil
 }
 
 // baseDir is the absolute directory that the relative paths of a stack file
@@ -175,7 +202,11 @@ func readConfig(g *globals) (file string, data []byte, err error) {
 
 // outline is a stack in one line: "2 balancers, web × 2, redis × 3, 3 Sentinels".
 func outline(s stack.Stack) string {
-	parts := []string{count(s.Balancers, "balancer")}
+	var parts []string
+	if len(s.Hosts) > 0 {
+		parts = append(parts, count(len(s.Hosts), "host"))
+	}
+	parts = append(parts, count(s.Balancers, "balancer"))
 	for _, name := range s.AppNames() {
 		app := s.Apps[name]
 		n := app.Nodes

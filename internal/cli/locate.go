@@ -18,6 +18,23 @@ func locate(g *globals) (s stack.Stack, baseDir, state string, err error) {
 	return s, baseDir, state, err
 }
 
+// locateRunnable is locate for a command that starts the stack, or has it become what
+// the stack file says.
+func locateRunnable(g *globals) (s stack.Stack, baseDir, state string, err error) {
+	if s, baseDir, state, err = locate(g); err == nil {
+		err = refuseHosts(s)
+	}
+	return s, baseDir, state, err
+}
+
+// refuseHosts refuses a stack of several hosts.
+func refuseHosts(s stack.Stack) error {
+	if len(s.Hosts) > 0 {
+		return usageError{supervise.ErrSeveralHosts}
+	}
+	return nil
+}
+
 // mistakenFile is the error of a stack file that has mistakes.
 type mistakenFile struct {
 	error

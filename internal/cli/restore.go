@@ -51,7 +51,7 @@ carries the restore through.`,
 }
 
 func restore(ctx context.Context, g *globals, file string, key backup.Key, yes bool, stdout io.Writer) error {
-	s, base, state, err := locate(g)
+	s, base, state, err := locateRunnable(g)
 	if err != nil {
 		return err
 	}

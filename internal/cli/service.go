@@ -131,6 +131,9 @@ func (o *serviceInstall) run(ctx context.Context, g *globals, stdout, stderr io.
 	if err != nil {
 		return err
 	}
+	if err := refuseHosts(s); err != nil {
+		return err
+	}
 	state, err := o.stateOf(g, s.Name, account)
 	if err != nil {
 		return err

@@ -99,7 +99,7 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
-	s, base, state, err := locate(g)
+	s, base, state, err := locateRunnable(g)
 	if err != nil {
 		return err
 	}
@@ -281,7 +281,7 @@ func withoutTime(groups []string, a slog.Attr) slog.Attr {
 // stack is up.
 func upDetached(ctx context.Context, g *globals, hosts []string, stdout, stderr io.Writer) error {
 	began := time.Now()
-	s, base, state, err := locate(g)
+	s, base, state, err := locateRunnable(g)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ apply' comes first, or later.`,
 
 // takeOver has this program be the supervisor.
 func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
-	s, base, state, err := locate(g)
+	s, base, state, err := locateRunnable(g)
 	if err != nil {
 		return err
 	}

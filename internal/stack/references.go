@@ -59,13 +59,25 @@ func (s Stack) References() []Reference {
 // Mistake is what is wrong with a reference, at its place in the stack file of
 // that name and text.
 func (r Reference) Mistake(file string, data []byte, what string) Mistake {
+	at := read(file, data).near(r.at)
+	return Mistake{file, at.line, at.column, r.Key() + ": " + what}
+}
+
+// MistakeAt is what somebody else has to say about a key, such as hosts.one, at its
+// place in the stack file of that name and text.
+func MistakeAt(file string, data []byte, key, what string) Mistake {
+	at := read(file, data).keyAt(path(strings.ReplaceAll(key, ".", "/")))
+	return Mistake{file, at.line, at.column, what}
+}
+
+// read finds the keys of a stack file.
+func read(file string, data []byte) *reader {
 	in := newReader(file)
 	if root := in.readTree(data); root != nil {
 		s := base()
 		readKeys(in, "", root, stackKeys, &s)
 	}
-	at := in.near(r.at)
-	return Mistake{file, at.line, at.column, r.Key() + ": " + what}
+	return in
 }
 
 // With is these mistakes and more, in the order of the file.

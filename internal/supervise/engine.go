@@ -425,6 +425,9 @@ func (s *Supervisor) target(now layout, req Request) (layout, error) {
 		if err != nil {
 			return layout{}, err
 		}
+		if len(file.Hosts) > 0 {
+			return layout{}, &ArgumentError{ErrSeveralHosts}
+		}
 		final.file, final.baseDir, final.overrides = file, req.BaseDir, now.overrides.Rebase(now.file, file)
 	}
 	final.overrides = final.overrides.With(req.Overrides)

@@ -12,6 +12,9 @@ import (
 	"holdfast/internal/process"
 )
 
+// ErrSeveralHosts is the error of a stack whose file has hosts.
+var ErrSeveralHosts = errors.New("hosts: a stack of several hosts cannot be started by this version; 'holdfast config check' and 'holdfast plan' show what it would be")
+
 // together is all that one supervisor has to carry out when it looks after
 // several hosts, in one order: a stage is one stage on all of them.
 func together(hosts []plan.Host) plan.Host {

@@ -1,10 +1,14 @@
 package supervise
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/stack"
 )
 
 func TestSeveralHostsAreOneStageAfterTheOther(t *testing.T) {
@@ -31,5 +35,38 @@ func TestAHostWithoutItsNetworkIsAway(t *testing.T) {
 	}
 	if !away(plan.Process{Netns: "/run/netns/holdfast-no-such-thing"}) {
 		t.Error("a host whose namespace is gone is not away")
+	}
+}
+
+func TestAStackOfSeveralHostsIsNotStartedNorAppliedYet(t *testing.T) {
+	const file = "entry: {auth: none}\nhosts: {one: {address: 198.18.7.1}, two: {address: 198.18.7.2}}\n"
+	s, _, err := stack.Parse("holdfast.yaml", []byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := filepath.Join(t.TempDir(), "state")
+	if _, err := Open(Config{Stack: s, StateDir: state}); !errors.Is(err, ErrSeveralHosts) {
+		t.Errorf("it is opened: %v", err)
+	}
+	if _, err := os.Stat(state); err == nil {
+		t.Error("a state directory was made")
+	}
+	_, err = new(Supervisor).target(layout{}, Request{File: file})
+	if !errors.As(err, new(*ArgumentError)) || !errors.Is(err, ErrSeveralHosts) {
+		t.Errorf("it is applied: %v", err)
+	}
+}
+
+func TestHostsOfTheStackFileArePlannedWhereTheyAre(t *testing.T) {
+	s, _, err := stack.Parse("holdfast.yaml", []byte("entry: {auth: none}\nhosts: {one: {address: 198.18.7.1}, two: {address: 198.18.7.2, only: sentinel}}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Preview(s, "/", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Hosts) != 2 || p.Hosts[0].Name != "one" || len(p.Hosts[1].Processes) != 1 || p.Hosts[1].Processes[0].Kind != plan.Sentinel {
+		t.Errorf("the plan is %+v", p.Hosts)
 	}
 }

@@ -28,6 +28,12 @@ func planFacts(s stack.Stack, baseDir, stateDir string, last kept) (plan.Facts, 
 		Names: MachineNames(),
 	}
 	facts := plan.Facts{Ports: chosen, Hosts: last.Hosts, Replication: last.Redis.Replication}
+	if len(s.Hosts) > 0 {
+		facts.Hosts = plan.HostsOf(s)
+		if facts.Placement, err = plan.Spread(s, nil); err != nil {
+			return plan.Facts{}, plan.HostFacts{}, err
+		}
+	}
 	facts.Secrets, err = last.Secrets.Complete(rand.Reader, s)
 	return facts, here, err
 }

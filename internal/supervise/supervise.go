@@ -145,6 +145,9 @@ func (d dir) readKept() (k kept, err error) {
 // Open takes the state directory, plans, and adopts the nodes that run. It
 // starts nothing. A *LockedError says that another supervisor is at work.
 func Open(cfg Config) (_ *Supervisor, err error) {
+	if len(cfg.Stack.Hosts) > 0 {
+		return nil, ErrSeveralHosts
+	}
 	s := &Supervisor{
 		cfg: cfg, dir: dir(cfg.StateDir), log: cfg.Log,
 		nodes: map[string]*node{}, former: map[string]string{}, admins: map[string]*redis.Admin{}, paces: map[string]*pace{},
