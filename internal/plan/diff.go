@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -186,23 +187,42 @@ func variables(env []string) map[string]string {
 // startCauses are the keys because of which a node comes or goes.
 func startCauses(p Process, differences []stack.Difference) []string {
 	if keys := p.Kind.Traits().Keys; keys != nil {
-		return matching(differences, keys...)
+		if found := matching(differences, keys...); len(found) > 0 {
+			return found
+		}
+		return matching(differences, onKey(p), "hosts")
 	}
 	app := "apps." + p.App
 	if found := matching(differences, app+".nodes"); len(found) > 0 && len(matching(differences, app+".health.path")) == 0 {
 		return found
 	}
-	if len(matching(differences, app+".")) > 0 {
+	moved := matching(differences, onKey(p), "hosts")
+	if len(matching(differences, app+".")) > len(matching(differences, onKey(p))) {
 		return []string{app}
 	}
-	return nil
+	return moved
+}
+
+// onKey is the key of the stack file that says on which hosts a node may run.
+func onKey(p Process) string {
+	return cmp.Or(p.Kind.Traits().On, "apps."+p.App+".on")
+}
+
+// tellsAddresses reports whether a part of a process has the addresses of nodes in it,
+// which follow from the hosts.
+func tellsAddresses(part string) bool {
+	switch part {
+	case "address", "admin", "haproxy.cfg", "base.conf", "env.HOST", "env.HOLDFAST_LISTEN", "env.HOLDFAST_ADMIN":
+		return true
+	}
+	return strings.HasPrefix(part, "env.REDIS_")
 }
 
 // forBalancers are the keys that stand in the balancers' configuration, and of an
 // application those below it.
 var (
 	forBalancers    = []string{"entry.", "balancers", "routes", "tcp", "timeouts.", "retries", "redis.enabled", "redis.replicas", "redis.ports"}
-	appForBalancers = []string{"kv.hold", "kv.admin", "kv.reads", "kv.allow", "files", "command", "servers", "nodes", "ports", "grace", "sticky", "connections", "queue", "health."}
+	appForBalancers = []string{"kv.hold", "kv.admin", "kv.reads", "kv.allow", "files", "command", "servers", "nodes", "ports", "on", "grace", "sticky", "connections", "queue", "health."}
 	// hostNames are those that make up HOLDFAST_HOSTS.
 	hostNames = []string{"entry.hosts", "routes"}
 )
@@ -214,6 +234,9 @@ func causes(p Process, parts []string, differences []stack.Difference) []string 
 	app := "apps." + p.App + "."
 	for _, part := range parts {
 		variable, isVariable := strings.CutPrefix(part, "env.")
+		if tellsAddresses(part) {
+			add("hosts")
+		}
 		switch {
 		case p.Kind == Balancer:
 			add(forBalancers...)

@@ -203,3 +203,43 @@ func TestSettingsAreTakenFromTheFilesAsRedisTakesThem(t *testing.T) {
 		t.Error("another address is taken without a restart")
 	}
 }
+
+func TestWhatAChangeOfTheHostsDoesToTheNodesOfOne(t *testing.T) {
+	plan := func(text string, kept Placement) (Plan, Placement) {
+		s := shaped(t, text)
+		k := machine(s, "/state", Placeholders(s))
+		for node := range k.Ports {
+			k.Ports[node] = 7000 + int(node[0]) + int(node[len(node)-1]) + 31*len(node)
+		}
+		k.Hosts, k.Placement = HostsOf(s), mustSpread(t, s, kept)
+		return mustMake(t, s, k), k.Placement
+	}
+	before, kept := plan(threeHosts, nil)
+	for _, c := range []struct {
+		what, text string
+		host       int
+		want       []string
+	}{
+		{"a host comes", fiveHosts, 0, nil},
+		{"a host goes", twoHosts, 1, []string{
+			// A web node is told where every Sentinel is.
+			"sentinel-3 start [hosts.three.address]", "web-2 restart [hosts.three.address]", "balancer-1 start [hosts.three.address]"}},
+		{"an application moves, here it goes", threeHosts + "apps: {web: {kv: {}, on: [two, three]}}\n", 0, []string{
+			"balancer-2 reload [apps.web.on]", "web-1 stop [apps.web.on]"}},
+		{"an application moves, there it comes", threeHosts + "apps: {web: {kv: {}, on: [two, three]}}\n", 2, []string{
+			"web-1 start [apps.web.on]", "balancer-1 reload [apps.web.on]"}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			after, _ := plan(c.text, kept)
+			var got []string
+			for _, n := range Diff(before.Hosts[c.host], after.Hosts[c.host], stack.Differences(before.Stack, after.Stack)) {
+				if n.Action != Untouched {
+					got = append(got, fmt.Sprint(n.Node, " ", n.Action, " ", n.Causes))
+				}
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.want, "\n"))
+			}
+		})
+	}
+}

@@ -90,9 +90,10 @@ type Traits struct {
 	KeepsSecrets bool
 	// OpenFiles is how many open files a node needs to serve well; 0: few.
 	OpenFiles int
-	// Keys are the keys of the stack file that say how many nodes there are; none: those
-	// of its application.
+	// Keys are the keys of the stack file that say how many nodes there are, and On the
+	// one that says on which hosts; none: those of its application.
 	Keys []string
+	On   string
 }
 
 // traits has a row for each kind.
@@ -110,7 +111,7 @@ var traits = map[Kind]Traits{
 		HangLimit: 3 * time.Second,
 		Serves:    true, SharesAddress: true, Reloads: true,
 		OpenFiles: 1024,
-		Keys:      []string{"balancers"},
+		Keys:      []string{"balancers"}, On: "entry.on",
 	},
 	Web: {
 		Stage: stageApp, StopSignal: "SIGTERM", StopRank: StopApps,
@@ -127,14 +128,14 @@ var traits = map[Kind]Traits{
 		// master that is silent. See endWedged in package supervise.
 		Admin: true, Data: true, Serves: true, KnownByAddress: true, Settable: true, KeepsSecrets: true,
 		OpenFiles: 10032, // its usual maxclients, and 32
-		Keys:      []string{"redis.replicas", "redis.enabled"},
+		Keys:      []string{"redis.replicas", "redis.enabled"}, On: "redis.on",
 	},
 	Sentinel: {
 		Program: RedisServer, Stage: stageSentinel, Probe: ProbeSentinel,
 		StopSignal: "SIGTERM", Grace: 5 * time.Second, StopRank: StopSentinels,
 		HangLimit: 10 * time.Second,
 		Admin:     true, KnownByAddress: true, Settable: true, KeepsSecrets: true,
-		Keys: []string{"redis.sentinels", "redis.enabled"},
+		Keys: []string{"redis.sentinels", "redis.enabled"}, On: "redis.sentinels-on",
 	},
 }
 

@@ -26,7 +26,7 @@ func TestEveryKindHasARow(t *testing.T) {
 			t.Errorf("%s is cut by %q", k, row.CutSignal)
 		}
 		// Only an application says these by itself.
-		if own := k == Web; (row.Program == "") != own || (row.Probe == "") != own || (row.Keys == nil) != own {
+		if own := k == Web; (row.Program == "") != own || (row.Probe == "") != own || (row.Keys == nil) != own || (row.On == "") != own {
 			t.Errorf("%s runs %q, is probed by %q and counted by %q", k, row.Program, row.Probe, row.Keys)
 		}
 		if row.Data && !row.KnownByAddress {
@@ -36,11 +36,11 @@ func TestEveryKindHasARow(t *testing.T) {
 }
 
 func TestTheKeysOfAKindAreKeysOfTheStackFile(t *testing.T) {
-	text := string(stack.Default().Show())
+	text := string(stack.Schema())
 	for _, k := range Kinds {
-		for _, key := range k.Traits().Keys {
+		for _, key := range append(slices.Clone(k.Traits().Keys), k.Traits().On) {
 			parts := strings.Split(key, ".")
-			if name := parts[len(parts)-1]; name != "enabled" && !strings.Contains(text, name+":") {
+			if name := parts[len(parts)-1]; key != "" && !strings.Contains(text, `"`+name+`"`) {
 				t.Errorf("%s: the stack file has no key %s", k, key)
 			}
 		}

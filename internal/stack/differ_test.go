@@ -26,6 +26,23 @@ func TestDifferencesAreKeysWithBothValues(t *testing.T) {
 	}
 }
 
+func TestDifferencesOfHosts(t *testing.T) {
+	const one = "entry: {auth: none}\nhosts: {one: {address: 198.18.7.1}, two: {address: 198.18.7.2}}\n"
+	old := parsed(t, one)
+	now := parsed(t, "entry: {auth: none, on: [one]}\nhosts: {one: {address: 198.18.8.1}, three: {address: 198.18.7.3, only: sentinel}}\nredis: {sentinels-on: [one, three]}\n")
+	var got []string
+	for _, d := range Differences(old, now) {
+		got = append(got, d.String())
+	}
+	want := []string{
+		"hosts.one.address: 198.18.7.1 → 198.18.8.1", "hosts.three.address: 198.18.7.3", "hosts.three.only: [sentinel]",
+		"entry.on: [one]", "redis.sentinels-on: [one, three]", "hosts.two.address: no longer 198.18.7.2",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
 func TestOverridesHoldUntilTheFileSaysSomethingElse(t *testing.T) {
 	file := parsed(t, "apps: {web: {kv: {}}, shop: {command: [run], release: a}}\nroutes: [{app: web}]\n")
 	o := Overrides{}.With(Overrides{
