@@ -161,12 +161,37 @@ func (c *changeRun) leg(ctx context.Context, l leg) error {
 		if group = c.allowed(group); len(group) == 0 {
 			return errHeld
 		}
+		if err := c.relieve(ctx, l, group, changes); err != nil {
+			return err
+		}
 		steps = steps[len(group):]
 		if err := c.group(ctx, l, group, changes); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// relieve has another redis node become the master where the one that is it leaves or
+// moves in this part of the change. Mostly the first step has done that; but the master of
+// then may have died since. The balancers may not know this one any more, and programs
+// that reach Redis through them would have no master until its own step hands over.
+func (c *changeRun) relieve(ctx context.Context, l leg, next []plan.Step, changes []plan.NodeChange) error {
+	s := c.sup
+	master := s.boardMaster()
+	now, _ := s.current()
+	is, _ := now.part(master)
+	to, stays := l.to.part(master)
+	if master == "" || stays && to.process.Address == is.process.Address {
+		return nil
+	}
+	if slices.ContainsFunc(next, func(p plan.Step) bool { return p.Node == master }) {
+		return nil // which hands over itself
+	}
+	c.mu.Lock()
+	c.of++
+	c.mu.Unlock()
+	return c.group(ctx, l, []plan.Step{{Node: master, Action: plan.HandOver}}, changes)
 }
 
 // masterLast has the restart of the Redis master come after those of the replicas: one
