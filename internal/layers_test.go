@@ -182,7 +182,7 @@ func read(tree fs.FS) ([]source, error) {
 func complaints(sources []source) []string {
 	var wrong []string
 	for _, rule := range []func([]source) []string{
-		knownPackages, downwards, statelessReach, purity, soleImporters, docs, lengths, productionOnly,
+		knownPackages, downwards, throughMachines, statelessReach, purity, soleImporters, docs, lengths, productionOnly,
 	} {
 		wrong = append(wrong, rule(sources)...)
 	}
@@ -273,6 +273,61 @@ func statelessReach(sources []source) []string {
 		for _, to := range ofTheStack {
 			if reached[to] {
 				wrong = append(wrong, fmt.Sprintf("internal/%s reaches internal/%s: it serves requests and may not know of the stack", from, to))
+			}
+		}
+	}
+	return wrong
+}
+
+// thisMachine are the imports by which a file reaches this machine's files, processes
+// and logs.
+var thisMachine = []string{
+	"os", "os/exec", "golang.org/x/sys/unix",
+	module + "/internal/process", module + "/internal/private", module + "/internal/logs",
+}
+
+// thisMachineNames are what also reaches this machine of packages that have more.
+var thisMachineNames = map[string][]string{
+	"net":           {"Dial", "DialTimeout", "DialTCP", "DialUnix", "Dialer", "Listen", "ListenTCP", "ListenUnix", "ListenConfig", "Interfaces"},
+	"path/filepath": {"Abs", "EvalSymlinks", "Glob", "Walk", "WalkDir"},
+	"syscall":       {"Kill", "Open", "Stat", "Exec", "ForkExec", "Wait4", "Flock", "Unlink", "Mkdir", "Rename"},
+}
+
+// atHome are the files of package supervise that work in the supervisor's own state
+// directory, or look at what the stack file names on its machine. What all others do, they
+// do to a host of the stack, which may be another machine: through package machine alone.
+var atHome = map[string]string{
+	"state.go":         "the state directory and its lock",
+	"record.go":        "changes that have ended",
+	"restore.go":       "the data of a backup, and where it goes while nothing runs",
+	"backup.go":        "backups are kept where the supervisor is",
+	"backup_source.go": "a backup is taken without a supervisor, too",
+	"backup_store.go":  "backups are kept where the supervisor is",
+	"shutdown.go":      "what is left of a stack is removed",
+	"logs.go":          "the log writer, which a host has of its own",
+	"fenceguard.go":    "the guard is a child of the supervisor",
+	"references.go":    "what the stack file names",
+	"releases.go":      "copies of what the stack file names",
+	"inspect.go":       "a stack seen from outside",
+	"limit_other.go":   "the supervisor's own limits, seen from outside",
+	"limit_linux.go":   "the supervisor's own limits, seen from outside",
+}
+
+// throughMachines: what is done to the hosts of a stack goes through package machine.
+func throughMachines(sources []source) []string {
+	var wrong []string
+	for _, s := range sources {
+		if s.test || s.dir != "internal/supervise" || atHome[path.Base(s.path)] != "" {
+			continue
+		}
+		for _, p := range s.imports() {
+			if slices.Contains(thisMachine, p) {
+				wrong = append(wrong, fmt.Sprintf("%s imports %s: what is done to a host of the stack goes through package machine (atHome in internal/layers_test.go)", s.path, p))
+			}
+		}
+		for pkg, names := range thisMachineNames {
+			for _, use := range s.uses(pkg, func(name string) bool { return slices.Contains(names, name) }) {
+				wrong = append(wrong, use+": what is done to a host of the stack goes through package machine (atHome in internal/layers_test.go)")
 			}
 		}
 	}
@@ -433,6 +488,9 @@ func TestEachRuleSeesItsBreach(t *testing.T) {
 		{"a pure package that asks the time", "internal/stack/a.go", head + `import clock "time"; var t = clock.Now()`, "uses time.Now"},
 		{"a pure package on an impure one", "internal/stack/a.go", head + `import _ "holdfast/internal/redis"`, "is pure"},
 		{"a second importer of the client", "internal/web/a.go", "// Package web serves.\npackage web\nimport _ \"github.com/redis/rueidis/rueidiscompat\"", "only internal/redis may"},
+		{"a supervisor that writes files by itself", "internal/supervise/a.go", "// Package supervise carries out.\npackage supervise\nimport _ \"os\"", "goes through package machine"},
+		{"a supervisor that dials by itself", "internal/supervise/a.go", "// Package supervise carries out.\npackage supervise\nimport \"net\"\nvar d net.Dialer", "uses net.Dialer"},
+		{"a supervisor in its own directory", "internal/supervise/state.go", "// Package supervise carries out.\npackage supervise\nimport _ \"os\"", ""},
 		{"no package comment", "internal/stack/a.go", "package stack\n", "has no package comment"},
 		{"a comment about something else", "internal/stack/a.go", "// This is it.\npackage stack\n", "does not begin with"},
 		{"a long file", "internal/stack/a.go", head + strings.Repeat("// x\n", maxLines), "want two files"},
@@ -451,5 +509,13 @@ func TestEachRuleSeesItsBreach(t *testing.T) {
 				t.Errorf("complaints: %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+func TestEveryFileAtHomeIsThere(t *testing.T) {
+	for name := range atHome {
+		if _, err := os.Stat("supervise/" + name); err != nil {
+			t.Errorf("atHome names a file that is not there: %v", err)
+		}
 	}
 }

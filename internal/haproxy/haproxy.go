@@ -25,6 +25,7 @@ import (
 // makes its own, so it is safe for concurrent use and survives a reload.
 type Client struct {
 	socket string
+	dial   Dial
 	// prefix names the process that a command on the socket of a master is for; empty:
 	// the socket is a worker's own.
 	prefix string
@@ -32,7 +33,23 @@ type Client struct {
 
 // NewClient is a client of the runtime socket at a path. It does not connect.
 func NewClient(socket string) *Client {
-	return &Client{socket: socket}
+	dial := func(ctx context.Context) (net.Conn, error) {
+		var dialer net.Dialer
+		return dialer.DialContext(ctx, "unix", socket)
+	}
+	return &Client{socket: socket, dial: dial}
+}
+
+// Dial makes a connection to a runtime socket. One end of it can be closed alone
+// (CloseWrite).
+type Dial func(ctx context.Context) (net.Conn, error)
+
+// Via is the client with connections that are made in another way, such as to a socket of
+// another machine. Its path stands in errors.
+func (c *Client) Via(dial Dial) *Client {
+	via := *c
+	via.dial = dial
+	return &via
 }
 
 // Info is the state of a process ("show info").
@@ -365,8 +382,7 @@ func (c *Client) do(ctx context.Context, command string) (string, error) {
 		}
 		return fmt.Errorf("HAProxy at %s: %s: %w", c.socket, doing, err)
 	}
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unix", c.socket)
+	conn, err := c.dial(ctx)
 	if err != nil {
 		return "", fail("connecting", err)
 	}
@@ -376,7 +392,7 @@ func (c *Client) do(ctx context.Context, command string) (string, error) {
 	if _, err := io.WriteString(conn, c.prefix+command+"\n"); err != nil {
 		return "", fail("sending "+strconv.Quote(command), err)
 	}
-	if end, ok := conn.(*net.UnixConn); ok && c.prefix != "" { // a master waits for more
+	if end, ok := conn.(interface{ CloseWrite() error }); ok && c.prefix != "" { // a master waits for more
 		if err := end.CloseWrite(); err != nil {
 			return "", fail("sending "+strconv.Quote(command), err)
 		}

@@ -11,7 +11,9 @@ import (
 // socket of its master (-S): also of a worker that only ends what it has in hand since a
 // reload, and that no other socket leads to (management guide, section 9.4).
 func Worker(masterSocket string, pid int) *Client {
-	return &Client{socket: masterSocket, prefix: fmt.Sprintf("@!%d ", pid)}
+	c := NewClient(masterSocket)
+	c.prefix = fmt.Sprintf("@!%d ", pid)
+	return c
 }
 
 // CloseSessions closes every session of a frontend, and returns how many there were.

@@ -14,6 +14,9 @@ import (
 // Digest implements Processes.
 func (m *Local) Digest(_ context.Context, path string) (string, error) { return m.digests.digest(path) }
 
+// Digest is Local.Digest of a file that is not asked for again.
+func Digest(path string) (string, error) { return new(fileDigests).digest(path) }
+
 // fileDigests are the digests of program files. It is safe for concurrent use.
 type fileDigests struct {
 	mu    sync.Mutex

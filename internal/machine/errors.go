@@ -2,7 +2,6 @@ package machine
 
 import (
 	"errors"
-	"fmt"
 	"syscall"
 
 	"holdfast/internal/process"
@@ -22,26 +21,6 @@ var (
 	ErrRefused = errors.New("the connection is refused")
 )
 
-// TakenError is the error of an address that somebody listens on. It is ErrTaken.
-type TakenError struct {
-	Address string
-	// By is the process that does, as "redis-server (pid 42)"; empty: it cannot be seen.
-	By string
-	// Why is the kernel's word.
-	Why string
-}
-
-func (e *TakenError) Error() string {
-	by := ""
-	if e.By != "" {
-		by = " by " + e.By
-	}
-	return fmt.Sprintf("%s is taken%s (%s)", e.Address, by, e.Why)
-}
-
-// Is reports whether the target is ErrTaken.
-func (e *TakenError) Is(target error) bool { return target == ErrTaken }
-
 // knownError is an error that is also one of those above. Its text stays what it was.
 type knownError struct{ known, err error }
 
@@ -54,6 +33,7 @@ func known(err error) error {
 		syscall.ENOSPC:       ErrNoRoom,
 		syscall.EDQUOT:       ErrNoRoom,
 		syscall.ECONNREFUSED: ErrRefused,
+		syscall.EADDRINUSE:   ErrTaken,
 	} {
 		if errors.Is(err, number) {
 			return &knownError{known, err}

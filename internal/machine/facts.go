@@ -2,9 +2,11 @@ package machine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
+	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -66,10 +68,16 @@ func openFiles() int {
 	return int(min(limit.Max, 1<<30))
 }
 
-// freeDisk is the room that is left for a directory, in bytes.
+// freeDisk is the room that is left for a directory, in bytes. One that is not there yet
+// is going to be where the directory above it is.
 func freeDisk(dir string) (uint64, error) {
 	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
+	err := unix.Statfs(dir, &fs)
+	for at := dir; errors.Is(err, unix.ENOENT) && at != filepath.Dir(at); {
+		at = filepath.Dir(at)
+		err = unix.Statfs(at, &fs)
+	}
+	if err != nil {
 		return 0, fmt.Errorf("look at the disk of %s: %w", dir, err)
 	}
 	return fs.Bavail * uint64(fs.Bsize), nil

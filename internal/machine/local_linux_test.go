@@ -56,12 +56,18 @@ func TestAFullDiskLeavesTheFormerFile(t *testing.T) {
 }
 
 func TestTheFreeDiskIsThatOfTheStateDirectory(t *testing.T) {
-	f, err := smallDisk(t).Facts(t.Context())
-	if err != nil || f.FreeDisk == 0 || f.FreeDisk > 64<<10 {
-		t.Errorf("facts %+v, %v", f, err)
+	m := smallDisk(t)
+	for what, at := range map[string]*machine.Local{"it is there": m, "it is still to be made": machine.NewLocal(m.Path("not", "yet"), "")} {
+		f, err := at.Facts(t.Context())
+		if err != nil || f.FreeDisk == 0 || f.FreeDisk > 64<<10 {
+			t.Errorf("%s: %+v, %v", what, f, err)
+		}
 	}
-	if _, err := machine.NewLocal(filepath.Join(t.TempDir(), "none"), "").Facts(t.Context()); err == nil {
-		t.Error("a state directory that is not there has a disk")
+	if err := os.WriteFile(m.Path("file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := machine.NewLocal(m.Path("file", "dir"), "").Facts(t.Context()); err == nil {
+		t.Error("a directory below a file has a disk")
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"holdfast/internal/process"
@@ -38,16 +37,11 @@ func (m *Local) Dial(ctx context.Context, network, address string) (net.Conn, er
 // Free implements Network.
 func (m *Local) Free(_ context.Context, address string) error {
 	err := process.Within(m.netns, func() error { return listenOnce(address) })
-	if !errors.Is(err, syscall.EADDRINUSE) {
-		return err
+	var why *net.OpError
+	if errors.As(err, &why) {
+		err = why.Err // who asks knows the address
 	}
-	taken := &TakenError{Address: address, Why: errors.Unwrap(err).Error()}
-	// The table of sockets is that of this process' namespace.
-	if _, port, err := net.SplitHostPort(address); err == nil && m.netns == "" {
-		number, _ := strconv.Atoi(port) // of a name: nobody is found
-		taken.By = holder(number)
-	}
-	return taken
+	return known(err)
 }
 
 // listenOnce listens on an address for a moment. It does not share the port
@@ -58,6 +52,14 @@ func listenOnce(address string) error {
 		return err
 	}
 	return l.Close()
+}
+
+// Holder implements Network.
+func (m *Local) Holder(_ context.Context, port int) string {
+	if m.netns != "" {
+		return "" // the table of sockets is that of this process' namespace
+	}
+	return holder(port)
 }
 
 // Present implements Network. A host in a network namespace is away when that is gone, or

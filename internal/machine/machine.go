@@ -92,8 +92,12 @@ type Network interface {
 	// below the state directory. ErrRefused: nobody listens there.
 	Dial(ctx context.Context, network, address string) (net.Conn, error)
 	// Free returns nil when a TCP address can be listened on by somebody who does not
-	// share it. A *TakenError says that somebody listens there.
+	// share it, and otherwise the kernel's reason. ErrTaken: somebody listens there.
 	Free(ctx context.Context, address string) error
+	// Holder names the process that listens on a TCP port, such as "redis-server (pid
+	// 42)". It is empty when that cannot be seen, as for another user's process. It
+	// looks at every process of the host.
+	Holder(ctx context.Context, port int) string
 	// Present reports whether the host is there, with its network. What dies on one that
 	// is away comes back with it, and not before.
 	Present(ctx context.Context) bool

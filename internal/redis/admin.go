@@ -20,7 +20,13 @@ type Admin struct{ link *link }
 
 // NewAdmin makes an Admin of the server at an address. It does not connect.
 func NewAdmin(address, user, password string) *Admin {
-	cfg := Config{Username: user, Password: password, Name: "holdfast"}
+	return NewAdminVia(nil, address, user, password)
+}
+
+// NewAdminVia is NewAdmin with connections that are made in another way; nil: by TCP
+// from here.
+func NewAdminVia(dial Dial, address, user, password string) *Admin {
+	cfg := Config{Username: user, Password: password, Name: "holdfast", Dial: dial}
 	return &Admin{newLink(cfg, address, probing)}
 }
 

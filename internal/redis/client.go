@@ -31,6 +31,9 @@ type Config struct {
 	// Express alone. Where it does not lead to the master, the other one is taken.
 	Sockets map[string]string
 
+	// Dial makes the connections to nodes and Sentinels; nil: by TCP from here.
+	Dial Dial
+
 	// TLS, when it is not nil, is how nodes and Sentinels are spoken to. The
 	// name to verify is, unless it is set, the address' host.
 	TLS *tls.Config

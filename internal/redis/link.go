@@ -54,10 +54,23 @@ const (
 	caching                    // reads, with a cache that Redis invalidates
 )
 
+// Dial makes a connection to an address (host:port).
+type Dial func(ctx context.Context, address string) (net.Conn, error)
+
+// connect makes a connection to an address within dialTimeout.
+func (c Config) connect(ctx context.Context, addr string) (net.Conn, error) {
+	if c.Dial != nil {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		return c.Dial(ctx, addr)
+	}
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: time.Second}
+	return d.DialContext(ctx, "tcp", addr)
+}
+
 // dial connects to an address, and shakes hands when Config.TLS is set.
 func (c Config) dial(ctx context.Context, addr string) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTimeout, KeepAlive: time.Second}
-	conn, err := d.DialContext(ctx, "tcp", addr)
+	conn, err := c.connect(ctx, addr)
 	if err != nil {
 		return nil, err
 	}

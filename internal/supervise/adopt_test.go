@@ -19,7 +19,7 @@ func successor(t *testing.T, s *Supervisor, processes ...plan.Process) *Supervis
 	s.tasks.Wait()
 	host := plan.Host{Processes: processes}
 	next := &Supervisor{
-		dir: s.dir, log: slog.New(slog.DiscardHandler), host: host, programs: s.programs,
+		dir: s.dir, hosts: hostsAt(string(s.dir)), log: slog.New(slog.DiscardHandler), host: host, programs: s.programs,
 		board: newBoard(plan.Plan{Hosts: []plan.Host{host}}), nodes: map[string]*node{},
 	}
 	next.ctx, next.halt = context.WithCancel(context.Background())
@@ -29,6 +29,7 @@ func successor(t *testing.T, s *Supervisor, processes ...plan.Process) *Supervis
 	t.Cleanup(func() {
 		next.halt()
 		next.tasks.Wait()
+		next.hosts.close()
 	})
 	if err := next.adoptAll(); err != nil {
 		t.Fatal(err)
@@ -62,7 +63,7 @@ func TestAnAdoptedNodeKeepsItsRestartsAndSinceWhen(t *testing.T) {
 
 	must(t, s, ActStop)
 	await1(t, s, "down", func(st NodeStatus) bool { return st.State == Down })
-	if r, err := s.dir.readRecord("web-1"); err != nil || r.State != Down || r.Process.PID != 0 || r.Restarts != 1 || r.Crashes != 1 || !r.Since.Equal(status(s).Since) {
+	if r, err := s.home("web-1").readRecord(t.Context(), "web-1"); err != nil || r.State != Down || r.Process.PID != 0 || r.Restarts != 1 || r.Crashes != 1 || !r.Since.Equal(status(s).Since) {
 		t.Errorf("the record of a stopped node is %+v, %v", r, err)
 	}
 }
@@ -94,7 +95,7 @@ func TestANodeThatDiedWhileNobodyWatchedWasRestarted(t *testing.T) {
 			if err := os.MkdirAll(s.dir.path("nodes", "web-2"), 0o700); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.dir.writeRecord("web-2", record{Process: proc.ID(), Want: wantUp}); err != nil {
+			if err := s.home("web-2").writeRecord(t.Context(), "web-2", record{Process: proc.ID(), Want: wantUp}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -118,7 +119,7 @@ func TestAStackThatIsTakenDownKnowsSinceWhenAndWantsToBeUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	await1(t, s, "down", func(st NodeStatus) bool { return st.State == Down })
-	r, err := s.dir.readRecord("web-1")
+	r, err := s.home("web-1").readRecord(t.Context(), "web-1")
 	if err != nil || r.Want != wantUp || r.State != Down || r.Process.PID != 0 || !r.Since.Equal(status(s).Since) {
 		t.Errorf("the record is %+v, %v", r, err)
 	}

@@ -55,7 +55,7 @@ type members struct {
 
 // findMembers finds the nodes where they were started last.
 func findMembers(c BackupConfig) (*members, error) {
-	d := dir(c.StateDir)
+	ctx, d, all := context.Background(), dir(c.StateDir), hostsAt(c.StateDir)
 	p, err := Preview(c.Stack, c.BaseDir, c.StateDir)
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func findMembers(c BackupConfig) (*members, error) {
 				m.sentinels++
 			}
 			name := process.Node
-			m.addresses[name] = cmp.Or(d.running(name), process.Address)
+			m.addresses[name] = cmp.Or(all.with(ctx, name).running(ctx, name), process.Address)
 			m.admins[name] = redis.NewAdmin(m.addresses[name], "operator", m.password)
 		}
 	}

@@ -3,12 +3,14 @@ package supervise
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
 
 	"holdfast/internal/backup"
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/quote"
 	"holdfast/internal/stack"
@@ -27,8 +29,8 @@ func OpenStore(to string, b stack.Backup, baseDir string, environ []string) (bac
 	}
 	c := backup.S3Config{
 		Endpoint: b.S3.Endpoint, Region: b.S3.Region,
-		AccessKey: variable(environ, "AWS_ACCESS_KEY_ID"), SecretKey: variable(environ, "AWS_SECRET_ACCESS_KEY"),
-		SessionToken: variable(environ, "AWS_SESSION_TOKEN"),
+		AccessKey: machine.Variable(environ, "AWS_ACCESS_KEY_ID"), SecretKey: machine.Variable(environ, "AWS_SECRET_ACCESS_KEY"),
+		SessionToken: machine.Variable(environ, "AWS_SESSION_TOKEN"),
 	}
 	if name := b.S3.CredentialsFile; name != "" {
 		path := plan.Resolve(baseDir, name)
@@ -93,4 +95,6 @@ func ReadPassphrase(path string) (string, error) {
 
 // RedisServer returns the path of the Redis server on this machine. Its error says that
 // there is none, or that it is too old.
-func RedisServer() (string, error) { return findProgram(plan.RedisServer) }
+func RedisServer() (string, error) {
+	return hostsAt("").here.findProgram(context.Background(), plan.RedisServer)
+}

@@ -1,21 +1,18 @@
 package supervise
 
 import (
-	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"holdfast/internal/haproxy"
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
-	"holdfast/internal/process"
 	"holdfast/internal/quote"
 	"holdfast/internal/stack"
 )
@@ -115,7 +112,7 @@ func (s *Supervisor) keepServerStates(ctx context.Context, name string, b *hapro
 			config = f.Content
 		}
 	}
-	return s.dir.writeFile(filepath.Join("nodes", name, plan.ServerStates), 0o600, []byte(haproxy.KeepStates(states, config)))
+	return s.home(name).Write(ctx, machine.File{Name: inHome(name, plan.ServerStates), Mode: 0o600, Content: []byte(haproxy.KeepStates(states, config))})
 }
 
 // forgetServerStates empties the file again: a balancer that starts later must not go
@@ -123,7 +120,7 @@ func (s *Supervisor) keepServerStates(ctx context.Context, name string, b *hapro
 func (s *Supervisor) forgetServerStates(to part) {
 	for _, f := range to.files {
 		if filepath.Base(f.Path) == plan.ServerStates {
-			if err := s.dir.writeFile(f.Path, os.FileMode(f.Mode), []byte(f.Content)); err != nil {
+			if err := s.hosts.at(to.host).writeFile(s.ctx, f); err != nil {
 				s.log.Error("cannot empty a balancer's file of server states", "error", err)
 			}
 		}
@@ -137,7 +134,7 @@ func (s *Supervisor) awaitOldWorkers(ctx context.Context) {
 	defer cancel()
 	poll(ctx, func() bool {
 		for _, st := range s.board.snapshot().Nodes {
-			if st.Kind == plan.Balancer && st.State == Up && len(process.Children(st.PID)) > 1 {
+			if st.Kind == plan.Balancer && st.State == Up && len(s.home(st.Name).Children(ctx, st.PID)) > 1 {
 				return false
 			}
 		}
@@ -155,7 +152,7 @@ func (s *Supervisor) leaveOldMaster(ctx context.Context) {
 		if st.Kind != plan.Balancer || st.PID == 0 {
 			continue
 		}
-		workers := process.Children(st.PID)
+		workers := s.home(st.Name).Children(ctx, st.PID)
 		if len(workers) < 2 {
 			continue
 		}
@@ -167,7 +164,8 @@ func (s *Supervisor) leaveOldMaster(ctx context.Context) {
 			if pid == info.PID {
 				continue
 			}
-			old := haproxy.Worker(s.dir.path("nodes", st.Name, plan.MasterSocket), pid)
+			socket := inHome(st.Name, plan.MasterSocket)
+			old := haproxy.Worker(s.home(st.Name).Path(socket), pid).Via(s.socket(st.Name, socket))
 			closed := 0
 			if !poll(ctx, func() bool { // the master is not there for a moment when it reloads
 				closed, err = old.CloseSessions(ctx, plan.RedisEntry)
@@ -182,7 +180,7 @@ func (s *Supervisor) leaveOldMaster(ctx context.Context) {
 }
 
 // checkConfigs has HAProxy look at the balancers' configurations.
-func (s *Supervisor) checkConfigs(ctx context.Context, programs map[plan.Program]string, l layout) error {
+func (s *Supervisor) checkConfigs(ctx context.Context, programs map[programAt]string, l layout) error {
 	for _, p := range l.host().Processes {
 		if p.Kind != plan.Balancer {
 			continue
@@ -192,7 +190,7 @@ func (s *Supervisor) checkConfigs(ctx context.Context, programs map[plan.Program
 			if filepath.Base(f.Path) != "haproxy.cfg" {
 				continue
 			}
-			if err := s.checkConfig(ctx, programs[plan.HAProxy], p.Node, f.Content); err != nil {
+			if err := s.checkConfig(ctx, s.hosts.at(to.host), programs[programAt{to.host, plan.HAProxy}], p.Node, f.Content); err != nil {
 				return err
 			}
 		}
@@ -200,21 +198,21 @@ func (s *Supervisor) checkConfigs(ctx context.Context, programs map[plan.Program
 	return nil
 }
 
-func (s *Supervisor) checkConfig(ctx context.Context, haproxy, node, content string) error {
-	f, err := os.CreateTemp(string(s.dir), checkedConfigs) // 0600; see dir.sweep
-	if err != nil {
+func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, content string) error {
+	name := strings.Replace(checkedConfigs, "*", rand.Text(), 1) // see home.sweep
+	if err := host.Write(ctx, machine.File{Name: name, Mode: 0o600, Content: []byte(content), InPlace: true}); err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(content)
-	if err := cmp.Or(err, f.Close()); err != nil {
-		return err
-	}
+	defer func() { _ = host.Remove(s.ctx, name) }() // one that stays is swept
+
 	ctx, cancel := context.WithTimeout(ctx, reloadLimit)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, haproxy, "-c", "-f", f.Name()).CombinedOutput()
+	out, err := host.Run(ctx, haproxy, "-c", "-f", host.Path(name))
 	if err != nil {
-		return fmt.Errorf("HAProxy refuses the configuration that %s would get: %s", node, quote.Cut(strings.TrimSpace(string(out)), longDetail))
+		return fmt.Errorf("have HAProxy check the configuration that %s would get: %w", node, err)
+	}
+	if out.Code != 0 {
+		return fmt.Errorf("HAProxy refuses the configuration that %s would get: %s", node, quote.Cut(strings.TrimSpace(string(out.Text)), longDetail))
 	}
 	return nil
 }
@@ -222,7 +220,7 @@ func (s *Supervisor) checkConfig(ctx context.Context, haproxy, node, content str
 // checkChange reports why a change could not be made: what it needs is not there.
 func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []leg) error {
 	var wrong []error
-	for _, e := range CheckReferences(final.stack(), final.baseDir, variable(s.cfg.Environ, "PATH")) {
+	for _, e := range CheckReferences(final.stack(), final.baseDir, machine.Variable(s.cfg.Environ, "PATH")) {
 		wrong = append(wrong, e)
 	}
 	if len(wrong) > 0 {
@@ -237,18 +235,18 @@ func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []
 	}); err != nil {
 		return err
 	}
-	programs, err := findPrograms(final.host(), s.cfg.Self)
+	programs, err := s.hosts.findPrograms(ctx, final.plan, s.cfg.Self)
 	if err != nil {
 		return err
 	}
 	before := now
 	for _, leg := range legs {
-		wrong = append(wrong, s.checkLeg(before, leg)...)
+		wrong = append(wrong, s.checkLeg(ctx, before, leg)...)
 		before = leg.to
 	}
 	for _, t := range final.stack().TCP {
 		if !slices.ContainsFunc(now.stack().TCP, func(o stack.TCPEntry) bool { return o.Listen == t.Listen }) {
-			if err := taken("the layer 4 entry", t.Listen, ""); err != nil {
+			if err := taken(ctx, s.hosts.here, "the layer 4 entry", t.Listen); err != nil {
 				wrong = append(wrong, err)
 			}
 		}
@@ -274,7 +272,7 @@ func (s *Supervisor) checkHealth(ctx context.Context, now, final layout) (wrong 
 		}
 		asked := from.process
 		asked.Probe = is
-		if err := askHealth(ctx, asked, is.Ready); err != nil {
+		if err := s.askHealth(ctx, asked, is.Ready); err != nil {
 			wrong = append(wrong, fmt.Errorf("apps.%s.health: %s, as it runs now, does not answer the new check (%w), and the balancers would take it out; have the program answer both first", st.App, st.Name, err))
 		}
 	}
@@ -282,7 +280,7 @@ func (s *Supervisor) checkHealth(ctx context.Context, now, final layout) (wrong 
 }
 
 // checkLeg looks at the nodes that a leg starts, moves or restarts.
-func (s *Supervisor) checkLeg(now layout, l leg) (wrong []error) {
+func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []error) {
 	for _, step := range l.steps {
 		to, there := l.to.part(step.Node)
 		from, had := now.part(step.Node)
@@ -294,33 +292,37 @@ func (s *Supervisor) checkLeg(now layout, l leg) (wrong []error) {
 		}
 		// What a change has started, and a supervisor before has not written down, is
 		// ended before the change goes on.
-		if id, is := s.left[to.process.Address]; is && process.Alive(id) {
+		if st, is := s.left[to.process.Address]; is && st.host.Alive(ctx, st.proc.ID()) {
 			continue
 		}
-		if other := now.listener(to.process); other != "" {
+		if other := now.listener(to); other != "" {
 			wrong = append(wrong, fmt.Errorf("%s cannot listen on %s: %s of this stack listens there; have %s move to a free port first, by a change of its own", step.Node, to.process.Address, other, other))
 			continue
 		}
-		if running, _ := s.current(); running.listener(to.process) != "" {
+		if running, _ := s.current(); running.listener(to) != "" {
 			continue // that node is gone, or has moved, when this leg begins
 		}
-		if err := taken(step.Node, to.process.Address, to.process.Netns); err != nil {
+		if err := taken(ctx, s.hosts.at(to.host), step.Node, to.process.Address); err != nil {
 			wrong = append(wrong, err)
 		}
 	}
 	return wrong
 }
 
-// taken reports that somebody listens on an address.
-func taken(what, address, netns string) error {
-	err := process.Within(netns, func() error { return addressFree(address) })
-	if err == nil {
+// taken reports that nobody can listen on an address of a host.
+func taken(ctx context.Context, host home, what, address string) error {
+	if err := host.Free(ctx, address); err == nil {
 		return nil
 	}
-	by := ""
-	_, port, _ := net.SplitHostPort(address)
-	if who := holder(atoi(port)); who != "" && netns == "" {
-		by = " by " + who
+	return fmt.Errorf("%s cannot listen on %s: the address is taken%s; free it, or write another one", what, address, host.heldBy(ctx, address))
+}
+
+// heldBy says who listens on an address, as " by redis-server (pid 42)"; empty: it cannot
+// be seen.
+func (h home) heldBy(ctx context.Context, address string) string {
+	_, port := splitAddress(address)
+	if who := h.Holder(ctx, atoi(port)); who != "" {
+		return " by " + who
 	}
-	return fmt.Errorf("%s cannot listen on %s: the address is taken%s; free it, or write another one", what, address, by)
+	return ""
 }

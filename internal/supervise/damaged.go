@@ -3,9 +3,8 @@ package supervise
 import (
 	"context"
 	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"io/fs"
+	"path"
 	"time"
 
 	"holdfast/internal/plan"
@@ -38,14 +37,14 @@ func (n *node) setAside(ctx context.Context, master string) {
 	if !n.sup.reigns(ctx, master) || !n.sup.damaged(ctx, n.spec().Node) {
 		return
 	}
-	file := filepath.Dir(n.sup.dir.manifest(n.spec().Node))
+	host, file := n.home(), path.Dir(manifest(n.spec().Node))
 	aside := file + ".damaged"
-	if err := errors.Join(os.RemoveAll(aside), os.Rename(file, aside)); err != nil {
+	if err := errors.Join(host.Remove(ctx, aside), host.Rename(ctx, file, aside)); err != nil {
 		n.log.Error("the append-only file is damaged, and cannot be set aside", "error", err)
 		return
 	}
 	n.died = 0
-	n.log.Warn("the append-only file is damaged: it is set aside, and the data comes from the master", "kept", aside, "master", master)
+	n.log.Warn("the append-only file is damaged: it is set aside, and the data comes from the master", "kept", host.Path(aside), "master", master)
 }
 
 // reigns says that the node at an address answers as a master.
@@ -62,15 +61,13 @@ func (s *Supervisor) reigns(ctx context.Context, address string) bool {
 // damaged asks Redis' own tool, which comes with the server, about a node's
 // append-only file. Without the tool nothing is known to be.
 func (s *Supervisor) damaged(ctx context.Context, node string) bool {
-	server := s.program(plan.RedisServer)
+	host, server := s.home(node), s.program(node, plan.RedisServer)
 	for _, name := range []string{"redis-check-aof", "valkey-check-aof"} {
-		tool := filepath.Join(filepath.Dir(server), name)
-		if _, err := os.Stat(tool); err != nil {
+		out, err := host.Run(ctx, path.Join(path.Dir(server), name), host.Path(manifest(node)))
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		err := exec.CommandContext(ctx, tool, s.dir.manifest(node)).Run()
-		var exit *exec.ExitError
-		return ctx.Err() == nil && errors.As(err, &exit) && exit.ExitCode() == 1
+		return err == nil && out.Code == 1
 	}
 	return false
 }

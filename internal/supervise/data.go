@@ -1,9 +1,9 @@
 package supervise
 
 import (
+	"context"
 	"fmt"
-	"os"
-	"path/filepath"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -23,25 +23,43 @@ type nodeData struct {
 
 // redisWithData returns the redis nodes that have data on disk, the one that was
 // written to last first, also those that the stack file does not have any more.
-func (d dir) redisWithData() []nodeData {
+func (h hosts) redisWithData(ctx context.Context) []nodeData {
 	var with []nodeData
-	paths, _ := filepath.Glob(d.path("nodes", "redis-*"))
-	for _, path := range paths {
-		if node := filepath.Base(path); isRedis(node) && !d.empty(node) {
-			with = append(with, nodeData{node, d.lastWrite(node)})
+	for _, host := range h.all() {
+		names, _ := host.Glob(ctx, inHome("redis-*")) // the pattern is a good one
+		for _, name := range names {
+			node := path.Base(name)
+			seen := slices.ContainsFunc(with, func(w nodeData) bool { return w.node == node }) // hosts that share a directory
+			if isRedis(node) && !seen && !host.empty(ctx, node) {
+				with = append(with, nodeData{node, host.lastWrite(ctx, node)})
+			}
 		}
 	}
 	slices.SortStableFunc(with, func(a, b nodeData) int { return b.written.Compare(a.written) })
 	return with
 }
 
+// empty reports whether a redis node has no data on disk that it would load.
+// With the append-only file on, Redis 7 loads what the manifest lists and
+// nothing else: not a snapshot, nor files that no manifest names.
+func (h home) empty(ctx context.Context, node string) bool {
+	info, err := h.Stat(ctx, manifest(node))
+	return err != nil || info.Size == 0
+}
+
+// manifest names the files of a redis node's append-only file, beside which they
+// lie.
+func manifest(node string) string {
+	return inHome(node, "data", "appendonlydir", "appendonly.aof.manifest")
+}
+
 // lastWrite returns when commands were last added to a redis node's append-only
 // file. Its other files are written whenever Redis compacts it.
-func (d dir) lastWrite(node string) (last time.Time) {
-	files, _ := filepath.Glob(filepath.Join(filepath.Dir(d.manifest(node)), "*.incr.aof"))
-	for _, file := range files {
-		if info, err := os.Stat(file); err == nil && info.ModTime().After(last) {
-			last = info.ModTime()
+func (h home) lastWrite(ctx context.Context, node string) (last time.Time) {
+	names, _ := h.Glob(ctx, path.Join(path.Dir(manifest(node)), "*.incr.aof")) // the pattern is a good one
+	for _, name := range names {
+		if info, err := h.Stat(ctx, name); err == nil && info.Modified.After(last) {
+			last = info.Modified
 		}
 	}
 	return last
@@ -63,7 +81,7 @@ const sameTime = 20 * time.Millisecond
 func (s *Supervisor) beginCold() {
 	s.newer = map[string]string{}
 	var newest nodeData
-	for _, with := range s.dir.redisWithData() {
+	for _, with := range s.hosts.redisWithData(s.ctx) {
 		switch {
 		case s.node(with.node) == nil || with.node == s.kept.Redis.Replication.Master:
 		case newest.node == "":
@@ -89,8 +107,10 @@ func lastWritten(with []nodeData) string {
 
 // redisRuns reports whether a redis node or a Sentinel has a process, as the
 // records say, also one that the stack file does not have any more.
-func (d dir) redisRuns() bool {
-	return slices.ContainsFunc(d.recorded(), func(node string) bool {
-		return (isRedis(node) || isSentinel(node)) && d.alive(node)
+func (h hosts) redisRuns(ctx context.Context) bool {
+	return slices.ContainsFunc(h.all(), func(host home) bool {
+		return slices.ContainsFunc(host.recorded(ctx), func(node string) bool {
+			return (isRedis(node) || isSentinel(node)) && host.alive(ctx, node)
+		})
 	})
 }

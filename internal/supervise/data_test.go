@@ -35,7 +35,7 @@ func bootedStack(t *testing.T) stateDir {
 		t.Fatal(err)
 	}
 	for _, p := range s.host.Processes {
-		if err := d.writeRecord(p.Node, record{Address: p.Address}); err != nil {
+		if err := hostsAt(path).here.writeRecord(t.Context(), p.Node, record{Address: p.Address}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -71,9 +71,9 @@ func (d stateDir) prepared(text string) *Supervisor {
 // hasData gives a redis node data that was written to so long ago.
 func (d stateDir) hasData(node string, ago time.Duration) {
 	d.t.Helper()
-	incr := filepath.Join(filepath.Dir(d.manifest(node)), "appendonly.aof.1.incr.aof")
+	incr := filepath.Join(filepath.Dir(d.path(manifest(node))), "appendonly.aof.1.incr.aof")
 	when := time.Now().Add(-ago)
-	for _, file := range []string{d.manifest(node), incr} {
+	for _, file := range []string{d.path(manifest(node)), incr} {
 		os.MkdirAll(filepath.Dir(file), 0o700)
 		if err := os.WriteFile(file, []byte("file x"), 0o600); err != nil {
 			d.t.Fatal(err)
@@ -100,7 +100,7 @@ func (d stateDir) named(s *Supervisor) string {
 	said := map[string]bool{}
 	for sentinel, n := range s.nodes {
 		if n.spec().Kind == plan.Sentinel {
-			f := d.sentinelFiles()[sentinel]
+			f := hostsAt(string(d.dir)).sentinelFiles(d.t.Context())[sentinel]
 			said[fmt.Sprintf("%s in epoch %d", nodeAt(redisAddresses(s.host.Processes), f.Address), f.ConfigEpoch)] = true
 		}
 	}
@@ -138,8 +138,8 @@ func TestAStateDirectoryWithoutItsStackFileIsNoNewStack(t *testing.T) {
 		}
 
 		// The Sentinels' files are gone as well: nobody is taken on a guess.
-		for _, path := range d.sentinelPaths() {
-			os.Remove(path)
+		for _, name := range hostsAt(string(d.dir)).here.sentinelPaths(t.Context()) {
+			os.Remove(d.path(name))
 		}
 		lose()
 		for _, text := range []string{"", "redis: {sentinels: 0}\n"} {

@@ -462,12 +462,12 @@ func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
 	s.keptMu.Lock()
 	kept := s.kept
 	s.keptMu.Unlock()
-	facts, here, err := planFacts(of, l.baseDir, string(s.dir), kept)
+	facts, each, err := s.hosts.facts(s.ctx, of, l.baseDir, kept)
 	if err != nil {
 		return layout{}, err
 	}
 	facts.Drained = l.overrides.Drained
-	l.plan, err = plan.Make(of, facts, facts.Everywhere(here))
+	l.plan, err = plan.Make(of, facts, each)
 	l.ports, l.secrets = facts.Ports, facts.Secrets
 	return l, err
 }

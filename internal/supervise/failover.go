@@ -263,7 +263,7 @@ func seesPromotion(age time.Duration) time.Duration {
 // canLead reports whether a Sentinel could promote the right replica at once, and how
 // long ago it has asked for INFO.
 func (w *failover) canLead(ctx context.Context, sentinel string) (can bool, age time.Duration) {
-	if n := w.sup.node(sentinel); n == nil || away(*n.spec()) || w.process(sentinel) == 0 {
+	if n := w.sup.node(sentinel); n == nil || !n.home().Present(ctx) || w.process(sentinel) == 0 {
 		return false, 0 // nobody could help where it fails
 	}
 	view, err := w.admin(sentinel).View(ctx, w.sup.name())

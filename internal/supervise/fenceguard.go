@@ -52,6 +52,7 @@ func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
 		return nil, err
 	}
 	s.ctx, s.halt = context.WithCancel(context.Background())
+	s.hosts = openHosts(stateDir, s.kept.Hosts)
 	s.plan.Name = s.kept.Redis.Watch
 	for name, address := range s.kept.Redis.Addresses {
 		p := plan.Process{Node: name, Kind: plan.Redis, Address: address}
@@ -62,12 +63,12 @@ func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
 			s.cfg.Stack.Redis.Replicas++
 		}
 		s.host.Processes = append(s.host.Processes, p)
-		s.nodes[name], s.admins[name] = newNode(s, p), redis.NewAdmin(address, "operator", s.kept.Secrets.Operator)
+		s.nodes[name], s.admins[name] = newNode(s, p), s.newAdmin(name, address)
 	}
 	s.cfg.Stack.Redis.Replicas-- // one is the master
 	s.board = newBoard(plan.Plan{Hosts: []plan.Host{s.host}})
 	for name := range s.nodes {
-		if r, err := s.dir.readRecord(name); err == nil && process.Alive(r.Process) {
+		if r, err := s.home(name).readRecord(s.ctx, name); err == nil && s.home(name).Alive(s.ctx, r.Process) {
 			s.board.update(name, func(n *NodeStatus) { n.PID = r.Process.PID })
 		}
 	}

@@ -29,7 +29,7 @@ func keptOf(t *testing.T, c *redistest.Cluster, s *Supervisor) {
 	for name, n := range s.nodes {
 		if isRedis(name) || isSentinel(name) {
 			s.kept.Redis.Addresses[name] = n.spec().Address
-			if err := errors.Join(os.MkdirAll(s.dir.path("nodes", name), 0o700), s.dir.writeRecord(name, record{Process: me})); err != nil {
+			if err := errors.Join(os.MkdirAll(s.dir.path("nodes", name), 0o700), s.home(name).writeRecord(t.Context(), name, record{Process: me})); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -34,7 +34,7 @@ func TestWhatAnApplicationAnswersIsQuoted(t *testing.T) {
 		}
 	}()
 
-	s := &Supervisor{}
+	s := &Supervisor{hosts: hostsAt(t.TempDir())}
 	r := s.probe(t.Context(), plan.Process{Address: l.Addr().String(), Probe: plan.Probe{Kind: plan.ProbeHTTP, Ready: "/health"}})
 	for _, c := range r.detail {
 		if !unicode.IsPrint(c) {

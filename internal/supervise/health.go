@@ -6,12 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
-	"syscall"
 	"time"
 
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/quote"
 )
@@ -26,10 +25,9 @@ const (
 // what HAProxy's check asks (http-check send, in package plan's haproxy.cfg), so
 // that supervisor and balancers learn the same: a program may answer by the Host
 // header, by others that a library would add, or only at new connections.
-func askHealth(ctx context.Context, p plan.Process, path string) error {
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", p.Address)
-	if errors.Is(err, syscall.ECONNREFUSED) {
+func (s *Supervisor) askHealth(ctx context.Context, p plan.Process, path string) error {
+	conn, err := s.home(p.Node).Dial(ctx, "tcp", p.Address)
+	if errors.Is(err, machine.ErrRefused) {
 		return fmt.Errorf("nothing listens on %s, its HOST and PORT (%w)", p.Address, err)
 	}
 	if err != nil {

@@ -34,6 +34,7 @@ func TestTheSupervisorAsksWordForWordWhatHAProxyAsks(t *testing.T) {
 			conn.Close()
 		}
 	}()
+	s := &Supervisor{hosts: hostsAt(t.TempDir())}
 	p := plan.Process{Address: l.Addr().String(), Probe: plan.Probe{Kind: plan.ProbeHTTP, Ready: "//up?full=1", Host: "shop.example:81"}}
 	for answer, says := range map[string]string{
 		"HTTP/1.1 204 No Content\r\n\r\n":                           "",
@@ -46,7 +47,7 @@ func TestTheSupervisorAsksWordForWordWhatHAProxyAsks(t *testing.T) {
 		"":                                                          "no answer in HTTP",
 	} {
 		answers <- answer
-		err := askHealth(t.Context(), p, p.Probe.Ready)
+		err := s.askHealth(t.Context(), p, p.Probe.Ready)
 		if got := <-asked; got != haproxysQuestion {
 			t.Fatalf("it asks\n%q\nand HAProxy\n%q", got, haproxysQuestion)
 		}

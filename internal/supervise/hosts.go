@@ -5,11 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 
 	"holdfast/internal/plan"
-	"holdfast/internal/process"
 )
 
 // ErrSeveralHosts is the error of a stack whose file has hosts.
@@ -35,29 +33,11 @@ func together(hosts []plan.Host) plan.Host {
 // obstacle says what a node's start has to wait for, besides Redis' part in the
 // replication; empty: nothing.
 func (n *node) obstacle(ctx context.Context) string {
-	if away(*n.spec()) {
+	if !n.home().Present(ctx) {
 		return "its host is away; it starts when the host is back"
 	}
 	if pid := n.sup.squatter(ctx, *n.spec()); pid != 0 {
 		return fmt.Sprintf("a HAProxy that no record tells of (pid %d) still serves in its place; it starts when that has ended", pid)
 	}
 	return ""
-}
-
-// away reports whether the host of a node is not there: its network namespace
-// is gone, or no link of it is switched on. A process that died with its host
-// comes back with it, not before.
-func away(p plan.Process) bool {
-	if p.Netns == "" {
-		return false
-	}
-	on := false
-	err := process.Within(p.Netns, func() error {
-		links, err := net.Interfaces()
-		on = slices.ContainsFunc(links, func(l net.Interface) bool {
-			return l.Flags&net.FlagLoopback == 0 && l.Flags&net.FlagUp != 0
-		})
-		return err
-	})
-	return errors.Is(err, process.ErrNoNetwork) || err == nil && !on
 }

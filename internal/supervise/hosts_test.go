@@ -29,15 +29,6 @@ func TestSeveralHostsAreOneStageAfterTheOther(t *testing.T) {
 	}
 }
 
-func TestAHostWithoutItsNetworkIsAway(t *testing.T) {
-	if away(plan.Process{}) {
-		t.Error("this machine is away")
-	}
-	if !away(plan.Process{Netns: "/run/netns/holdfast-no-such-thing"}) {
-		t.Error("a host whose namespace is gone is not away")
-	}
-}
-
 func TestAStackOfSeveralHostsIsNotStartedNorAppliedYet(t *testing.T) {
 	const file = "entry: {auth: none}\nhosts: {one: {address: 198.18.7.1}, two: {address: 198.18.7.2}}\n"
 	s, _, err := stack.Parse("holdfast.yaml", []byte(file))

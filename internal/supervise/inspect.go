@@ -4,15 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os/exec"
 	"regexp"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
-	"holdfast/internal/process"
 	"holdfast/internal/stack"
 )
 
@@ -47,7 +45,7 @@ type Inspection struct {
 
 // Recorded is what the last supervisor wrote down of a node.
 type Recorded struct {
-	Process process.ID // of pid 0: none
+	Process machine.ID // of pid 0: none
 	Want    string     // up, down or paused
 	State   State
 	Since   time.Time
@@ -60,7 +58,7 @@ type Recorded struct {
 
 // Inspect looks at the state directory of a stack.
 func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
-	d := dir(stateDir)
+	ctx, d, all := context.Background(), dir(stateDir), hostsAt(stateDir)
 	k, err := d.readKept()
 	if err != nil {
 		return Inspection{}, err
@@ -79,7 +77,7 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 	} else if there && change.Result == nil {
 		seen.Change = ChangeStatus{ID: change.ID, Kind: change.Kind, Began: change.Began}
 	}
-	if seen.Ports = k.Ports; known && d.anyAlive() {
+	if seen.Ports = k.Ports; known && all.anyAlive(ctx) {
 		seen.Plan, seen.Differs = r.Plan, FileDigest(file, r.BaseDir) != FileDigest(s, baseDir)
 	} else if err := seen.plan(r.Overrides.Rebase(file, s).On(s), baseDir, stateDir, k); err != nil {
 		return Inspection{}, err
@@ -89,8 +87,8 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 	for _, p := range host.Processes {
 		specs[p.Node] = p
 	}
-	for _, node := range d.recorded() {
-		r, err := d.readRecord(node)
+	for _, node := range all.recorded(ctx) {
+		r, err := all.with(ctx, node).readRecord(ctx, node)
 		if err != nil {
 			return Inspection{}, err
 		}
@@ -106,27 +104,30 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 // plan makes the plan that 'up' would carry out. It depends on the limit of open
 // files, and this process may have another one than the supervisor.
 func (i *Inspection) plan(s stack.Stack, baseDir, stateDir string, k kept) error {
-	facts, here, err := planFacts(s, baseDir, stateDir, k)
+	facts, each, err := hostsAt(stateDir).facts(context.Background(), s, baseDir, k)
 	if err != nil {
 		return err
 	}
 	if limit := (unix.Rlimit{}); i.Supervisor != 0 && processLimit(i.Supervisor, &limit) == nil {
-		here.Files = int(min(limit.Max, 1<<30))
+		for name, host := range each {
+			host.Files = int(min(limit.Max, 1<<30))
+			each[name] = host
+		}
 	}
 	i.Ports = facts.Ports
-	i.Plan, err = plan.Make(s, facts, facts.Everywhere(here))
+	i.Plan, err = plan.Make(s, facts, each)
 	return err
 }
 
 // Holder reports whether somebody listens at an address, and names the process if
 // that can be seen.
 func Holder(address string) (who string, held bool) {
-	err := addressFree(address)
-	if err == nil || !errors.Is(err, unix.EADDRINUSE) {
+	ctx, here := context.Background(), hostsAt("").here
+	if err := here.Free(ctx, address); !errors.Is(err, machine.ErrTaken) {
 		return "", false
 	}
-	_, port, _ := net.SplitHostPort(address)
-	if who = holder(atoi(port)); who == "" {
+	_, port := splitAddress(address)
+	if who = here.Holder(ctx, atoi(port)); who == "" {
 		who = "a process of another user"
 	}
 	return who, true
@@ -142,13 +143,14 @@ func InstalledVersion(ctx context.Context, program plan.Program) (string, error)
 	if !known {
 		return "", nil
 	}
-	path, err := findProgram(program)
+	here := hostsAt("").here
+	path, err := here.findProgram(ctx, program)
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.CommandContext(ctx, path, s.version...).CombinedOutput()
+	out, err := here.askVersion(ctx, s, path)
 	if err != nil {
-		return "", fmt.Errorf("ask %s for its version: %w", path, err)
+		return "", err
 	}
 	m := fullVersion.FindSubmatch(out)
 	if m == nil {

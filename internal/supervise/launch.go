@@ -5,47 +5,26 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"holdfast/internal/logs"
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
-	"holdfast/internal/process"
 	"holdfast/internal/quote"
 )
 
 // launch starts a node's process, with further variables of its environment.
-func (s *Supervisor) launch(p plan.Process, args []string, variables ...string) (*process.Process, error) {
-	wd := p.Dir
-	if wd == "" {
-		wd = s.dir.path("nodes", p.Node)
-	}
-	if err := os.MkdirAll(s.dir.path("nodes", p.Node), 0o700); err != nil {
-		return nil, err
-	}
-	output, err := logs.OpenPipe(string(s.dir), p.Node)
-	if err != nil {
-		return nil, err
-	}
-	proc, err := process.Start(process.Spec{
-		Path:   s.program(p.Program),
-		Args:   args,
-		Env:    slices.Concat(inherited(s.cfg.Environ, p.Program), p.Env, variables),
-		Dir:    wd,
-		Output: output,
-
-		Netns: p.Netns,
+func (s *Supervisor) launch(p plan.Process, args []string, variables ...string) (machine.Process, error) {
+	return s.home(p.Node).Start(s.ctx, machine.Spec{
+		Node:    p.Node,
+		Program: s.program(p.Node, p.Program),
+		Args:    args,
+		Env:     slices.Concat(inherited(s.cfg.Environ, p.Program), p.Env, variables),
+		Dir:     p.Dir,
 		// Redis and Sentinel write their passwords into the files they rewrite.
 		Private: p.Kind.Traits().KeepsSecrets,
 	})
-	if err != nil {
-		output.Close()
-		return nil, s.explainStart(p, wd, err)
-	}
-	s.tasks.Go(func() { logs.HandOver(s.ctx, string(s.dir), p.Node, output) })
-	return proc, nil
 }
 
 // outputForm is how nodes say what they have to say. It is in the digest: one

@@ -2,17 +2,13 @@ package supervise
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 
-	"holdfast/internal/logs"
-	"holdfast/internal/private"
-	"holdfast/internal/process"
+	"holdfast/internal/machine"
 )
 
 // A supervisor that dies between the start of a process and its record would leave a
@@ -26,7 +22,7 @@ import (
 type launch struct {
 	// Token stands in the environment of the process, as launchVariable.
 	Token string `json:"token"`
-	// Since is when it was written, as process.Now.
+	// Since is when it was written, in the unit of machine.ID.Start.
 	Since uint64 `json:"since"`
 	// Plan and Address are as in the record.
 	Plan    string `json:"plan"`
@@ -42,66 +38,63 @@ const (
 // noteLaunch notes a start, and returns a variable for its environment. The note is for
 // the death of the supervisor and not for a loss of power: it is not synced.
 func (n *node) noteLaunch() (variable string, err error) {
-	l := launch{Token: rand.Text(), Since: process.Now(), Plan: n.sup.digest(*n.spec()), Address: n.spec().Address}
-	return launchVariable + "=" + l.Token, n.sup.dir.writeLaunch(n.spec().Node, l)
+	ctx, host := n.sup.ctx, n.home()
+	facts, err := host.Facts(ctx)
+	l := launch{Token: rand.Text(), Since: facts.Now, Plan: n.sup.digest(*n.spec()), Address: n.spec().Address}
+	return launchVariable + "=" + l.Token, errors.Join(err, host.writeLaunch(ctx, n.spec().Node, l))
 }
 
-func (d dir) writeLaunch(node string, l launch) error {
-	if err := os.MkdirAll(d.path("nodes", node), 0o700); err != nil {
+func (h home) writeLaunch(ctx context.Context, node string, l launch) error {
+	if err := h.MakeDir(ctx, inHome(node)); err != nil {
 		return err
 	}
 	b, err := json.Marshal(l)
 	if err != nil {
 		return err
 	}
-	return d.overwriteLaunch(node, b)
+	return h.overwriteLaunch(ctx, node, b)
 }
 
 // overwriteLaunch writes the note over the one before.
-func (d dir) overwriteLaunch(node string, note []byte) error {
-	f, err := private.Open(d.path("nodes", node, launchFile), os.O_WRONLY|os.O_CREATE)
-	if err != nil {
-		return err
-	}
+func (h home) overwriteLaunch(ctx context.Context, node string, note []byte) error {
 	padded := append(note, bytes.Repeat([]byte{' '}, max(0, launchSize-len(note)))...)
-	_, err = f.WriteAt(padded, 0)
-	return errors.Join(err, f.Close())
+	return h.Write(ctx, machine.File{Name: inHome(node, launchFile), Mode: 0o600, Content: padded, InPlace: true})
 }
 
 // endLaunch empties the note of a start that has its record.
-func (d dir) endLaunch(node string) {
+func (h home) endLaunch(ctx context.Context, node string) {
 	// One that stays names a process that has a record.
-	_ = d.overwriteLaunch(node, []byte("{}"))
+	_ = h.overwriteLaunch(ctx, node, []byte("{}"))
 }
 
 // recordLaunched writes the records of processes that a supervisor before has started
 // and not written down. The caller has the state directory.
-func (d dir) recordLaunched(log *slog.Logger) error {
-	notes, _ := filepath.Glob(d.path("nodes", "*", launchFile))
+func (h home) recordLaunched(ctx context.Context, log *slog.Logger) error {
+	notes, _ := h.Glob(ctx, inHome("*", launchFile)) // the pattern is a good one
 	for _, note := range notes {
-		node := filepath.Base(filepath.Dir(note))
+		node := nodeOf(note)
 		var l launch
-		err := d.readJSON(filepath.Join("nodes", node, launchFile), &l)
+		err := h.readJSON(ctx, note, &l)
 		switch {
-		case errors.As(err, new(*fs.PathError)):
-			return err
-		case err != nil: // half of it was written, and nothing was started
-			d.endLaunch(node)
+		case errors.As(err, new(*damagedError)): // half of it was written, and nothing was started
+			h.endLaunch(ctx, node)
 			continue
+		case err != nil:
+			return err
 		case l.Token == "":
 			continue
 		}
-		if !d.alive(node) {
-			found := process.Find(launchVariable+"="+l.Token, logs.Pipe(string(d), node), l.Since)
+		if !h.alive(ctx, node) {
+			found := h.Find(ctx, machine.Trace{Node: node, Variable: launchVariable + "=" + l.Token, Since: l.Since})
 			if len(found) > 0 {
 				r := record{Process: found[0], Plan: l.Plan, Want: wantUp, Address: l.Address}
-				if err := d.writeRecord(node, r); err != nil {
+				if err := h.writeRecord(ctx, node, r); err != nil {
 					return err
 				}
 				log.Warn("a process was found that the supervisor before has started and not written down", "node", node, "pid", found[0].PID)
 			}
 		}
-		d.endLaunch(node)
+		h.endLaunch(ctx, node)
 	}
 	return nil
 }

@@ -37,10 +37,10 @@ func TestAProcessWithoutARecordIsAdopted(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		if err := s.dir.recordLaunched(s.log); err != nil {
+		if err := s.hosts.here.recordLaunched(t.Context(), s.log); err != nil {
 			t.Fatal(err)
 		}
-		r, err := s.dir.readRecord("web-1")
+		r, err := s.home("web-1").readRecord(t.Context(), "web-1")
 		if err != nil || r.Process != n.proc.ID() || r.Plan != s.digest(*n.spec()) || r.Want != wantUp || r.Address != n.spec().Address {
 			t.Errorf("%s: the record is %+v, %v; it runs as %d, and before that as %d", what, r, err, second, first)
 		}
@@ -58,7 +58,7 @@ func TestAProcessWithoutARecordIsAdopted(t *testing.T) {
 func noted(t *testing.T, s *Supervisor) bool {
 	t.Helper()
 	var l launch
-	if err := s.dir.readJSON(filepath.Join("nodes", "web-1", launchFile), &l); err != nil {
+	if err := s.home("web-1").readJSON(t.Context(), inHome("web-1", launchFile), &l); err != nil {
 		t.Fatal(err)
 	}
 	return l.Token != ""
@@ -71,13 +71,13 @@ func TestANoteOfAStartThatDidNotHappenIsForgotten(t *testing.T) {
 		if err := os.WriteFile(path, []byte(note), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.dir.recordLaunched(s.log); err != nil {
+		if err := s.hosts.here.recordLaunched(t.Context(), s.log); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 		if noted(t, s) {
 			t.Errorf("%s: it is left", what)
 		}
-		if r, err := s.dir.readRecord("web-1"); err != nil || r.Process.PID != 0 {
+		if r, err := s.home("web-1").readRecord(t.Context(), "web-1"); err != nil || r.Process.PID != 0 {
 			t.Errorf("%s: %+v, %v", what, r, err)
 		}
 	}
@@ -94,7 +94,7 @@ func TestANoteOfAStartTakesThePlaceOfTheLastOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.dir.endLaunch("web-1")
+	s.home("web-1").endLaunch(t.Context(), "web-1")
 	if noted(t, s) {
 		t.Error("it is there after its end")
 	}

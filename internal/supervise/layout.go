@@ -2,7 +2,9 @@ package supervise
 
 import (
 	"cmp"
+	"context"
 	"maps"
+	"net"
 	"slices"
 
 	"holdfast/internal/plan"
@@ -107,16 +109,20 @@ func (s *Supervisor) nodesOfKind(kind plan.Kind) (names []string) {
 	return names
 }
 
-// program is the path of a program of the plan.
-func (s *Supervisor) program(p plan.Program) string {
+// program is the path of a program on the host of a node.
+func (s *Supervisor) program(node string, p plan.Program) string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.programs[p]
+	return s.programs[programAt{hostOf(s.plan, node), p}]
 }
 
 // addNode makes a node of a process that the stack did not have.
 func (s *Supervisor) addNode(p plan.Process) *node {
 	n := newNode(s, p)
+	at := ""
+	if p.Kind.Traits().Admin {
+		at = cmp.Or(s.home(p.Node).running(s.ctx, p.Node), p.Address)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.nodes = maps.Clone(s.nodes)
@@ -125,7 +131,7 @@ func (s *Supervisor) addNode(p plan.Process) *node {
 	}
 	s.nodes[p.Node] = n
 	if p.Kind.Traits().Admin {
-		s.reachAt(p.Node, cmp.Or(s.dir.running(p.Node), p.Address))
+		s.reachAt(p.Node, at)
 	}
 	if p.Kind == plan.Sentinel {
 		s.paces[p.Node] = new(pace)
@@ -143,13 +149,20 @@ func (s *Supervisor) reach(p plan.Process) {
 	s.reachAt(p.Node, p.Address)
 }
 
+// newAdmin makes a client of a redis node or Sentinel, which goes through its host.
+func (s *Supervisor) newAdmin(node, address string) *redis.Admin {
+	return redis.NewAdminVia(func(ctx context.Context, address string) (net.Conn, error) {
+		return s.home(node).Dial(ctx, "tcp", address)
+	}, address, "operator", s.kept.Secrets.Operator)
+}
+
 // reachAt is reach for who holds mu.
 func (s *Supervisor) reachAt(node, address string) {
 	was := s.admins[node]
 	if was != nil && was.Address() == address {
 		return
 	}
-	s.admins[node] = redis.NewAdmin(address, "operator", s.kept.Secrets.Operator)
+	s.admins[node] = s.newAdmin(node, address)
 	if was != nil {
 		s.tasks.Go(was.Close)
 	}

@@ -1,13 +1,10 @@
 package supervise
 
 import (
-	"errors"
-	"io/fs"
-	"os"
+	"context"
 	"time"
 
 	"holdfast/internal/plan"
-	"holdfast/internal/process"
 	"holdfast/internal/stack"
 )
 
@@ -15,7 +12,7 @@ import (
 // the last one wrote down. It changes nothing. A node is up when its process
 // is alive: nobody asks it for its health.
 func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
-	d := dir(stateDir)
+	ctx, all := context.Background(), hostsAt(stateDir)
 	p, err := Preview(s, baseDir, stateDir)
 	if err != nil {
 		return Status{}, err
@@ -23,11 +20,11 @@ func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 	b := newBoard(p)
 	b.enter("")
 	for _, n := range b.snapshot().Nodes {
-		r, err := d.readRecord(n.Name)
+		r, err := all.with(ctx, n.Name).readRecord(ctx, n.Name)
 		if err != nil {
 			return Status{}, err
 		}
-		alive := r.Process.PID != 0 && process.Alive(r.Process)
+		alive := all.with(ctx, n.Name).Alive(ctx, r.Process)
 		b.update(n.Name, func(st *NodeStatus) {
 			if !alive {
 				// Of one that has ended since, nobody knows when.
@@ -56,29 +53,22 @@ func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 // Kept reports whether a state directory has anything of a stack: its ports and
 // secrets, or nodes with their data.
 func Kept(stateDir string) bool {
-	for _, name := range []string{keptFile, "nodes"} {
-		if _, err := os.Stat(dir(stateDir).path(name)); err == nil {
-			return true
-		}
-	}
-	return false
+	ctx, here := context.Background(), hostsAt(stateDir).here
+	return here.has(ctx, keptFile) || here.has(ctx, "nodes")
 }
 
 // Running reports whether any node of the stack in a state directory has a
 // process, as far as the last supervisor wrote down. A stack that was taken
 // down, or purged, has none.
 func Running(stateDir string) (bool, error) {
-	d := dir(stateDir)
-	nodes, err := os.ReadDir(d.path("nodes"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	for _, n := range nodes {
-		r, err := d.readRecord(n.Name())
+	ctx, all := context.Background(), hostsAt(stateDir)
+	for _, node := range all.recorded(ctx) {
+		host := all.with(ctx, node)
+		r, err := host.readRecord(ctx, node)
 		if err != nil {
 			return false, err
 		}
-		if r.Process.PID != 0 && process.Alive(r.Process) {
+		if host.Alive(ctx, r.Process) {
 			return true, nil
 		}
 	}
@@ -93,11 +83,11 @@ func Preview(s stack.Stack, baseDir, stateDir string) (plan.Plan, error) {
 		return plan.Plan{}, err
 	}
 	k.Secrets = plan.Placeholders(s)
-	facts, here, err := planFacts(s, baseDir, stateDir, k)
+	facts, each, err := hostsAt(stateDir).facts(context.Background(), s, baseDir, k)
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	return plan.Make(s, facts, facts.Everywhere(here))
+	return plan.Make(s, facts, each)
 }
 
 // Secrets are the passwords of a stack that was up at some time. They are for

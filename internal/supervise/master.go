@@ -2,17 +2,15 @@ package supervise
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"holdfast/internal/plan"
-	"holdfast/internal/process"
 )
 
 // A Redis node is its name and its data, and not its address. Sentinels know
@@ -148,13 +146,13 @@ func hasSentinel(addresses map[string]string) bool {
 
 // recordedAddresses are the addresses at which the redis nodes and Sentinels were started
 // last, as their records say: for a state directory without a redisMemory.
-func (d dir) recordedAddresses() (map[string]string, error) {
+func (h hosts) recordedAddresses(ctx context.Context) (map[string]string, error) {
 	addresses := map[string]string{}
-	for _, node := range d.recorded() {
+	for _, node := range h.recorded(ctx) {
 		if !isRedis(node) && !isSentinel(node) {
 			continue
 		}
-		r, err := d.readRecord(node)
+		r, err := h.with(ctx, node).readRecord(ctx, node)
 		if err != nil {
 			return nil, err
 		}
@@ -171,7 +169,7 @@ func (d dir) recordedAddresses() (map[string]string, error) {
 func (s *Supervisor) remember() (err error) {
 	m := &s.kept.Redis
 	if len(m.Addresses) == 0 {
-		if m.Addresses, err = s.dir.recordedAddresses(); err != nil {
+		if m.Addresses, err = s.hosts.recordedAddresses(s.ctx); err != nil {
 			return err
 		}
 	}
@@ -182,10 +180,10 @@ func (s *Supervisor) remember() (err error) {
 		return nil // FirstMaster will be, and nobody has written anything yet
 	}
 
-	m.Replication, s.forgotten = recall(*m, s.dir.sentinelFiles())
-	with := s.dir.redisWithData()
+	m.Replication, s.forgotten = recall(*m, s.hosts.sentinelFiles(s.ctx))
+	with := s.hosts.redisWithData(s.ctx)
 	switch master := m.Replication.Master; {
-	case master != "" && s.dir.empty(master) && len(with) > 0 && !s.dir.redisRuns():
+	case master != "" && s.hosts.with(s.ctx, master).empty(s.ctx, master) && len(with) > 0 && !s.hosts.redisRuns(s.ctx):
 		// The Sentinels would promote one of the others, whichever it is: the
 		// offsets that they compare are all 0 after a start.
 		s.bereft, m.Replication.Master, m.Rewriting = master, with[0].node, true
@@ -204,7 +202,8 @@ func (s *Supervisor) remember() (err error) {
 // Redis has been: it would be taken for a new one, and redis-1 for its master.
 func (s *Supervisor) losesStackFile() bool {
 	known := s.kept.Booted || s.kept.Redis.Watch != "" || s.kept.Ports[plan.FirstMaster] != 0
-	return !known && (len(s.dir.sentinelPaths()) > 0 || len(s.dir.redisWithData()) > 0)
+	return !known && (slices.ContainsFunc(s.hosts.all(), func(h home) bool { return len(h.sentinelPaths(s.ctx)) > 0 }) ||
+		len(s.hosts.redisWithData(s.ctx)) > 0)
 }
 
 // checkMaster refuses to start Redis where that could make a node the master
@@ -230,7 +229,7 @@ func (s *Supervisor) checkMaster() error {
 		if runs {
 			down = "Take the stack down ('holdfast down'). "
 		}
-		return fmt.Errorf("%w. %sDecide which redis node has the newest data (last written: %s), move nodes/redis-N/data of every other one out of %s (keep them), and run 'holdfast up' again: the only node with data becomes the master", s.forgotten, down, lastWritten(s.dir.redisWithData()), s.dir)
+		return fmt.Errorf("%w. %sDecide which redis node has the newest data (last written: %s), move nodes/redis-N/data of every other one out of %s (keep them), and run 'holdfast up' again: the only node with data becomes the master", s.forgotten, down, lastWritten(s.hosts.redisWithData(s.ctx)), s.dir)
 	case s.node(master) == nil:
 		back := fmt.Sprintf("redis.replicas: %d", atoi(strings.TrimPrefix(master, "redis-"))-1)
 		if s.stack().Redis.Sentinels == 0 { // nobody promotes a replica
@@ -295,9 +294,12 @@ func (s *Supervisor) endRewrite() error {
 	if !s.kept.Redis.Rewriting {
 		return nil
 	}
-	for _, path := range s.dir.sentinelPaths() {
-		if node := filepath.Base(filepath.Dir(path)); s.node(node) == nil {
-			if err := os.Remove(path); err != nil {
+	for _, host := range s.hosts.all() {
+		for _, name := range host.sentinelPaths(s.ctx) {
+			if s.node(nodeOf(name)) != nil {
+				continue
+			}
+			if err := host.Remove(s.ctx, name); err != nil {
 				return fmt.Errorf("remove the file of a Sentinel that is not in the stack any more: %w", err)
 			}
 		}
@@ -311,7 +313,7 @@ func (s *Supervisor) endRewrite() error {
 // that is older than what the others or the supervisor know: the Sentinels that
 // answer first decide, and those may be the ones that have not heard.
 func (s *Supervisor) sentinelsAgree() bool {
-	files := s.dir.sentinelFiles()
+	files := s.hosts.sentinelFiles(s.ctx)
 	r := s.kept.Redis.Replication
 	for name, n := range s.allNodes() {
 		if n.spec().Kind != plan.Sentinel {
@@ -359,14 +361,4 @@ func (s *Supervisor) writeMaster(name string, epoch int64) (other bool, err erro
 	}
 	s.tally.masterIs(was.Master, name)
 	return was.Master != "" && was.Master != name, nil
-}
-
-// running is the address at which an adopted process listens: where it was
-// started, which may differ from the plan's. Empty if no process runs.
-func (d dir) running(node string) string {
-	r, err := d.readRecord(node)
-	if err != nil || r.Process.PID == 0 || !process.Alive(r.Process) {
-		return ""
-	}
-	return r.Address
 }

@@ -169,8 +169,9 @@ sentinel current-epoch 5
 func TestWithoutAnyMemoryOnlyANodeThatAloneHasDataIsTheMaster(t *testing.T) {
 	withData := func(nodes ...string) *Supervisor {
 		s := &Supervisor{dir: dir(t.TempDir()), kept: kept{Booted: true}}
+		s.hosts = hostsAt(string(s.dir))
 		for _, n := range append(nodes, "sentinel-1") {
-			file := s.dir.manifest(n)
+			file := s.dir.path(manifest(n))
 			if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 				t.Fatal(err)
 			}
@@ -179,7 +180,7 @@ func TestWithoutAnyMemoryOnlyANodeThatAloneHasDataIsTheMaster(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := s.dir.writeRecord(n, record{Address: n}); err != nil {
+			if err := s.home(n).writeRecord(t.Context(), n, record{Address: n}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -201,6 +202,7 @@ func TestWithoutAnyMemoryOnlyANodeThatAloneHasDataIsTheMaster(t *testing.T) {
 func TestWithoutASentinelThatRunsContradictingFilesAreRefused(t *testing.T) {
 	running := func(nodes ...string) error {
 		s := &Supervisor{dir: dir(t.TempDir()), kept: kept{Booted: true, Redis: redisMemory{Watch: "shop", Addresses: map[string]string{}}}}
+		s.hosts = hostsAt(string(s.dir))
 		s.cfg.Stack.Redis.Enabled = true
 		s.plan.Name = "shop"
 		s.forgotten = errors.New("two were named")

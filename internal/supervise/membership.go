@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"time"
 
@@ -116,7 +115,7 @@ func (x *stepper) begin(ctx context.Context) error {
 		at := slices.IndexFunc(anew.files, func(a plan.File) bool { return a.Path == f.Path })
 		if f.Once && at >= 0 {
 			x.to.files[i] = anew.files[at]
-			if err := os.Remove(s.dir.path(f.Path)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			if err := s.hosts.at(x.to.host).Remove(ctx, f.Path); err != nil {
 				return err
 			}
 		}

@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
-	"holdfast/internal/process"
 )
 
 // Action is what an operator can ask of a node.
@@ -68,13 +68,13 @@ type node struct {
 	sup      *Supervisor
 	log      *slog.Logger
 	commands chan command
-	drained  chan *process.Process // it left service and may be stopped
-	enlisted chan *process.Process // the balancers know that it is up
+	drained  chan machine.Process // it left service and may be stopped
+	enlisted chan machine.Process // the balancers know that it is up
 
 	gone chan struct{} // closed by removeNode: nobody looks after it any more
 
 	next     *plan.Process // the settings that its next process gets; nil: the same
-	proc     *process.Process
+	proc     machine.Process
 	lives    lives
 	made     string // digest of what proc was started as
 	listens  string // the address of the last process
@@ -135,7 +135,7 @@ type command struct {
 // waiter is a command whose goal is not reached yet.
 type waiter struct {
 	action Action
-	old    *process.Process // for a restart: the process that has to go first
+	old    machine.Process // for a restart: the process that has to go first
 	answer chan error
 }
 
@@ -143,8 +143,8 @@ func newNode(sup *Supervisor, spec plan.Process) *node {
 	n := &node{
 		sup: sup, state: Down, want: wantDown,
 		log:      sup.log.With("node", spec.Node),
-		commands: make(chan command, 16), drained: make(chan *process.Process),
-		enlisted: make(chan *process.Process), gone: make(chan struct{}),
+		commands: make(chan command, 16), drained: make(chan machine.Process),
+		enlisted: make(chan machine.Process), gone: make(chan struct{}),
 	}
 	n.now.Store(&spec)
 	return n
@@ -422,7 +422,7 @@ func (n *node) start(ctx context.Context) {
 }
 
 // adopt takes over a process that runs already.
-func (n *node) adopt(proc *process.Process, r record) {
+func (n *node) adopt(proc machine.Process, r record) {
 	n.proc, n.made, n.want, n.state = proc, r.Plan, r.Want, Starting
 	n.listens = r.Address // not the plan's, if the stack file has changed
 	if r.Want == wantPaused {
@@ -444,12 +444,12 @@ func (n *node) ended() {
 	if n.spec().Kind == plan.Redis {
 		n.deadAt = time.Now()
 		// Whoever looks after a host that is away would not know of it.
-		if !n.sup.stopping.Load() && !away(*n.spec()) {
+		if !n.sup.stopping.Load() && n.home().Present(n.sup.ctx) {
 			n.sup.redisEnded(n.spec().Node)
 		}
 	}
 	// Its last words are its own, and no beginning of what the next one says.
-	n.lives.end(n.sup.StateDir(), n.spec().Node)
+	n.lives.end(n.tail)
 	stopped := !n.killAt.IsZero()
 	if !n.upSince.IsZero() && time.Since(n.upSince) > calm {
 		n.died = 0
@@ -509,7 +509,7 @@ func (n *node) reached(w waiter) (bool, error) {
 		return n.proc == nil && n.want == wantDown, n.overruled(n.want != wantDown)
 	case ActStart, ActRestart:
 		if n.state == Failed {
-			return false, &FailedError{Node: n.spec().Node, Detail: n.detail, Log: n.lives.ofLastStart(n.sup.StateDir(), n.spec().Node)}
+			return false, &FailedError{Node: n.spec().Node, Detail: n.detail, Log: n.lives.ofLastStart(n.tail)}
 		}
 		return n.state == Up && !n.enlisting && (w.action == ActStart || n.proc != w.old), n.overruled(n.want == wantDown)
 	case ActKill:

@@ -34,8 +34,9 @@ func oneNode(t *testing.T, script string) (*Supervisor, *node) {
 	s := &Supervisor{
 		dir: dir(t.TempDir()), log: slog.New(slog.DiscardHandler), host: host,
 		board: newBoard(plan.Plan{Hosts: []plan.Host{host}}), nodes: map[string]*node{},
-		programs: map[plan.Program]string{"sh": "/bin/sh"},
+		programs: map[programAt]string{{program: "sh"}: "/bin/sh"},
 	}
+	s.hosts = hostsAt(string(s.dir))
 	s.ctx, s.halt = context.WithCancel(context.Background())
 	for _, d := range []string{"logs", "nodes/web-1"} {
 		if err := os.MkdirAll(s.dir.path(d), 0o700); err != nil {
@@ -47,6 +48,7 @@ func oneNode(t *testing.T, script string) (*Supervisor, *node) {
 	t.Cleanup(func() {
 		s.halt()
 		s.tasks.Wait()
+		s.hosts.close()
 		l.Close()
 		if n.proc != nil {
 			n.proc.SignalGroup(syscall.SIGKILL)
@@ -97,7 +99,7 @@ func TestANodeWithoutAProcessIsStopped(t *testing.T) {
 	s.Attend()
 	must(t, s, ActStop)
 	await1(t, s, "down", func(st NodeStatus) bool { return st.State == Down && st.Detail == "" })
-	if r, err := s.dir.readRecord("web-1"); err != nil || r.Want != wantDown || r.Process.PID != 0 {
+	if r, err := s.home("web-1").readRecord(t.Context(), "web-1"); err != nil || r.Want != wantDown || r.Process.PID != 0 {
 		t.Errorf("record = %+v, %v", r, err)
 	}
 }
@@ -107,7 +109,7 @@ func TestAKillIsDoneWhenTheProcessIsGone(t *testing.T) {
 	s.Attend()
 	must(t, s, ActStart)
 	before := status(s).PID
-	n.sup.programs["sh"] = "/nonexistent" // it cannot come back
+	n.sup.programs[programAt{program: "sh"}] = "/nonexistent" // it cannot come back
 	must(t, s, ActKill)
 	if pid := status(s).PID; pid == before {
 		t.Errorf("the process %d is still shown", pid)
@@ -224,7 +226,7 @@ func TestARecordTellsWhatTheProcessWasStartedAs(t *testing.T) {
 	n.adopt(proc, record{Want: wantUp, Plan: "of another stack file"})
 	s.Attend()
 	must(t, s, ActPause)
-	if r, _ := s.dir.readRecord("web-1"); r.Plan != "of another stack file" || r.Want != wantPaused {
+	if r, _ := s.home("web-1").readRecord(t.Context(), "web-1"); r.Plan != "of another stack file" || r.Want != wantPaused {
 		t.Errorf("record = %+v", r)
 	}
 }
@@ -276,16 +278,16 @@ func TestDataIsWhatRedisWouldLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !d.empty("redis-1") {
+	if !hostsAt(string(d)).here.empty(t.Context(), "redis-1") {
 		t.Error("no directory counts as data")
 	}
 	write("dump.rdb", "REDIS0010")
 	write("appendonlydir/appendonly.aof.1.base.rdb", "REDIS0010")
-	if !d.empty("redis-1") {
+	if !hostsAt(string(d)).here.empty(t.Context(), "redis-1") {
 		t.Error("files that Redis does not load count as data")
 	}
 	write("appendonlydir/appendonly.aof.manifest", "file appendonly.aof.1.base.rdb seq 1 type b\n")
-	if d.empty("redis-1") {
+	if hostsAt(string(d)).here.empty(t.Context(), "redis-1") {
 		t.Error("an append-only file does not count as data")
 	}
 }
@@ -359,7 +361,7 @@ func TestABalancerThatIsToldToReloadWhileItStartsIsToldAgain(t *testing.T) {
 	if err := <-started; err != nil {
 		t.Error(err)
 	}
-	if r, err := s.dir.readRecord("web-1"); err != nil || r.Plan != s.digest(other) {
+	if r, err := s.home("web-1").readRecord(t.Context(), "web-1"); err != nil || r.Plan != s.digest(other) {
 		t.Errorf("the record is %+v, %v", r, err)
 	}
 }

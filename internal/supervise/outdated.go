@@ -2,16 +2,11 @@ package supervise
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
-	"os"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/quote"
 )
@@ -54,15 +49,16 @@ func (s *Supervisor) showPrograms() {
 // run; empty: it runs that one, or nobody knows. It looks at the servers and at
 // Holdfast's own nodes: of a user's program the file may be an interpreter's.
 func (s *Supervisor) replacedProgram(p *plan.Process, pid int) string {
-	path := s.program(p.Program)
+	path := s.program(p.Node, p.Program)
 	if pid == 0 || path == "" || p.Program != plan.HAProxy && p.Program != plan.RedisServer && p.Program != plan.Self {
 		return ""
 	}
-	runs, err := s.programFiles.digest(fmt.Sprintf("/proc/%d/exe", pid))
+	host := s.home(p.Node)
+	runs, err := host.Digest(s.ctx, fmt.Sprintf("/proc/%d/exe", pid))
 	if err != nil {
 		return ""
 	}
-	is, err := s.programFiles.digest(path)
+	is, err := host.Digest(s.ctx, path)
 	if err != nil || is == runs {
 		return ""
 	}
@@ -73,11 +69,11 @@ func (s *Supervisor) replacedProgram(p *plan.Process, pid int) string {
 // reads when it starts; empty: it has none. One that the stack file has itself is a file
 // of the plan.
 func (s *Supervisor) tokensOf(p *plan.Process) string {
-	path := variable(p.Env, "HOLDFAST_TOKENS")
-	if p.Program != plan.Self || path == "" || strings.HasPrefix(path, s.dir.path("nodes")+"/") {
+	path := machine.Variable(p.Env, "HOLDFAST_TOKENS")
+	if p.Program != plan.Self || path == "" || strings.HasPrefix(path, s.home(p.Node).Path("nodes")+"/") {
 		return ""
 	}
-	digest, err := s.programFiles.digest(path)
+	digest, err := s.home(p.Node).Digest(s.ctx, path)
 	if err != nil {
 		return ""
 	}
@@ -91,7 +87,7 @@ func (s *Supervisor) changedTokens(n *node, pid int) string {
 	if pid == 0 || read == "" || is == "" || read == is {
 		return ""
 	}
-	return fmt.Sprintf("goes by the tokens that %s had when it was started; 'holdfast apply' starts it anew", quote.Text(variable(n.spec().Env, "HOLDFAST_TOKENS")))
+	return fmt.Sprintf("goes by the tokens that %s had when it was started; 'holdfast apply' starts it anew", quote.Text(machine.Variable(n.spec().Env, "HOLDFAST_TOKENS")))
 }
 
 // replacedFor are the nodes that a request starts anew because the file of their program
@@ -117,19 +113,19 @@ func (s *Supervisor) replacedFor(req Request) (programs, tokens []string) {
 }
 
 // ProgramDigest is the digest of a program file, as in Status.Program.
-func ProgramDigest(path string) (string, error) { return new(fileDigests).digest(path) }
+func ProgramDigest(path string) (string, error) { return machine.Digest(path) }
 
 // ownProgram is the file that this process runs.
 const ownProgram = "/proc/self/exe"
 
 // showOwn shows which program file the supervisor runs, and whether it was replaced.
 func (s *Supervisor) showOwn(st *Status) {
-	runs, err := s.programFiles.digest(ownProgram)
+	runs, err := s.hosts.here.Digest(s.ctx, ownProgram)
 	if err != nil {
 		return
 	}
 	st.Program = runs
-	if is, err := s.programFiles.digest(s.cfg.Self); err == nil && is != runs {
+	if is, err := s.hosts.here.Digest(s.ctx, s.cfg.Self); err == nil && is != runs {
 		st.Outdated = fmt.Sprintf("the supervisor runs another version than %s is now; 'holdfast upgrade' has that one take over", quote.Text(s.cfg.Self))
 	}
 }
@@ -150,48 +146,4 @@ func (s *Supervisor) MayLeave() error {
 	}
 	s.switching.Unlock() // one that begins now is ended and put back by Close
 	return nil
-}
-
-// fileDigests are the digests of program files. It is safe for concurrent use.
-type fileDigests struct {
-	mu    sync.Mutex
-	known map[fileVersion]string
-}
-
-// fileVersion is one content of one file.
-type fileVersion struct {
-	device, inode uint64
-	size          int64
-	modified      time.Time
-}
-
-// digest is the SHA-256 of a file's content. A file that has not changed is read once.
-func (d *fileDigests) digest(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	v := fileVersion{size: info.Size(), modified: info.ModTime()}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		v.device, v.inode = uint64(st.Dev), st.Ino
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if sum, there := d.known[v]; there {
-		return sum, nil
-	}
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	if d.known == nil || len(d.known) > 100 { // there are a handful of programs
-		d.known = map[fileVersion]string{}
-	}
-	d.known[v] = hex.EncodeToString(h.Sum(nil)[:8])
-	return d.known[v], nil
 }

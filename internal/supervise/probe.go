@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"holdfast/internal/haproxy"
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
-	"holdfast/internal/process"
 	"holdfast/internal/redis"
 )
 
 // probeResult is what one probe found.
 type probeResult struct {
-	proc   *process.Process
+	proc   machine.Process
 	began  time.Time
 	live   bool // it answers
 	ready  bool // it can serve
@@ -34,21 +34,20 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 	r := probeResult{}
 	switch p.Probe.Kind {
 	case plan.ProbeHTTP:
-		err = askHealth(ctx, p, p.Probe.Ready)
+		err = s.askHealth(ctx, p, p.Probe.Ready)
 		var refusal *statusError
 		switch {
 		case err == nil:
 			r.live = true
 		case p.Probe.Live != "":
-			r.live = askHealth(ctx, p, p.Probe.Live) == nil
+			r.live = s.askHealth(ctx, p, p.Probe.Live) == nil
 		default:
 			// "Not ready" is an answer: it may wait for something else.
 			r.live = errors.As(err, &refusal)
 		}
 	case plan.ProbeTCP:
 		var conn net.Conn
-		var d net.Dialer
-		if conn, err = d.DialContext(ctx, "tcp", p.Address); err == nil {
+		if conn, err = s.home(p.Node).Dial(ctx, "tcp", p.Address); err == nil {
 			conn.Close()
 		}
 		r.live = err == nil
@@ -191,7 +190,12 @@ func (s *Supervisor) connect(ctx context.Context, node, master string) bool {
 
 // balancer is a client of a balancer's runtime socket.
 func (s *Supervisor) balancer(p plan.Process) *haproxy.Client {
-	return haproxy.NewClient(s.dir.path(p.Probe.Socket))
+	return haproxy.NewClient(s.home(p.Node).Path(p.Probe.Socket)).Via(s.socket(p.Node, p.Probe.Socket))
+}
+
+// socket connects to a unix socket of a node.
+func (s *Supervisor) socket(node, name string) haproxy.Dial {
+	return func(ctx context.Context) (net.Conn, error) { return s.home(node).Dial(ctx, "unix", name) }
 }
 
 // squatter is the pid of a balancer that runs in the place of the one about to

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"time"
@@ -36,68 +34,73 @@ var servers = map[plan.Program]server{
 	},
 }
 
-// sbin are directories that a user's PATH may lack.
-var sbin = []string{"/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin", "/usr/local/bin"}
-
-// lookPath finds a program on PATH or where the distributions put servers.
-func lookPath(name string) (string, error) {
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return filepath.Abs(path)
-	}
-	if !errors.Is(err, exec.ErrNotFound) || filepath.Base(name) != name {
-		return "", err
-	}
-	for _, dir := range sbin {
-		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return path, nil
-		}
-	}
-	return "", err
+// programAt is a program on a host, by the host's name.
+type programAt struct {
+	host    string
+	program plan.Program
 }
 
-// findPrograms answers the path of every program of the plan, and refuses
-// servers that are missing or too old.
-func findPrograms(h plan.Host, self string) (map[plan.Program]string, error) {
-	paths := map[plan.Program]string{plan.Self: self}
+// findPrograms returns the path of every program of a plan, and refuses
+// servers that are missing or too old. self is this program.
+func (h hosts) findPrograms(ctx context.Context, p plan.Plan, self string) (map[programAt]string, error) {
+	paths := map[programAt]string{}
 	var wrong []error
-	for _, p := range h.Processes {
-		if _, known := paths[p.Program]; known {
-			continue
+	for _, host := range p.Hosts {
+		paths[programAt{host.Name, plan.Self}] = self
+		for _, p := range host.Processes {
+			at := programAt{host.Name, p.Program}
+			if _, known := paths[at]; known {
+				continue
+			}
+			path, err := h.at(host.Name).findProgram(ctx, p.Program)
+			if err != nil {
+				wrong = append(wrong, fmt.Errorf("%s: %w", p.Node, err))
+			}
+			paths[at] = path
 		}
-		path, err := findProgram(p.Program)
-		if err != nil {
-			wrong = append(wrong, fmt.Errorf("%s: %w", p.Node, err))
-		}
-		paths[p.Program] = path
 	}
 	return paths, errors.Join(wrong...)
 }
 
-func findProgram(program plan.Program) (string, error) {
+func (h home) findProgram(ctx context.Context, program plan.Program) (string, error) {
 	s, isServer := servers[program]
 	if !isServer {
-		path, err := lookPath(string(program))
+		path, err := h.LookPath(ctx, string(program))
 		if err != nil {
 			return "", fmt.Errorf("cannot run %q: %w", program, errors.Unwrap(err))
 		}
 		return path, nil
 	}
 	for _, name := range s.names {
-		if path, err := lookPath(name); err == nil {
-			return path, s.check(path)
+		if path, err := h.LookPath(ctx, name); err == nil {
+			return path, h.checkServer(ctx, s, path)
 		}
 	}
 	return "", fmt.Errorf("%s is missing; install it with scripts/setup or 'apt-get install %s'", s.names[0], s.packet)
 }
 
-// check compares the program's version with the oldest that will do.
-func (s server) check(path string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+// versionLimit is how long a program may take to say its version.
+const versionLimit = 10 * time.Second
+
+// askVersion has a server program say what it is.
+func (h home) askVersion(ctx context.Context, s server, path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, versionLimit)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, path, s.version...).CombinedOutput()
+	out, err := h.Run(ctx, path, s.version...)
+	if err == nil && out.Code != 0 {
+		err = errors.New(out.How)
+	}
 	if err != nil {
-		return fmt.Errorf("ask %s for its version: %w", path, err)
+		return nil, fmt.Errorf("ask %s for its version: %w", path, err)
+	}
+	return out.Text, nil
+}
+
+// checkServer compares the version of a server program with the oldest that will do.
+func (h home) checkServer(ctx context.Context, s server, path string) error {
+	out, err := h.askVersion(ctx, s, path)
+	if err != nil {
+		return err
 	}
 	m := s.pattern.FindSubmatch(out)
 	if m == nil {

@@ -75,13 +75,13 @@ func (n *node) recordWant(wanted want) {
 	if n.proc != nil {
 		r.Process = n.proc.ID()
 	}
-	if err := n.sup.dir.writeRecord(n.spec().Node, r); err != nil {
+	if err := n.home().writeRecord(n.sup.ctx, n.spec().Node, r); err != nil {
 		// Without the record the next supervisor would start it a second
 		// time; the running one is not in danger. A full disk must not take
 		// a node down.
 		n.log.Error("cannot write the node's record", "error", err)
 	} else {
-		n.sup.dir.endLaunch(n.spec().Node)
+		n.home().endLaunch(n.sup.ctx, n.spec().Node)
 	}
 	n.written = r // also when it failed: the next change tries again
 }

@@ -196,7 +196,7 @@ func (s *Supervisor) outdatedNodes() (names []string) {
 		if !s.node(p.Node).outdated {
 			continue
 		}
-		if r, err := s.dir.readRecord(p.Node); err != nil || r.Plan != s.digest(p) {
+		if r, err := s.home(p.Node).readRecord(s.ctx, p.Node); err != nil || r.Plan != s.digest(p) {
 			names = append(names, p.Node)
 		}
 	}

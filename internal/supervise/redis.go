@@ -86,7 +86,7 @@ func (s *Supervisor) decide(ctx context.Context, node string, deadAt time.Time, 
 	}
 	c := candidate{
 		Name:     node,
-		Empty:    s.dir.empty(node),
+		Empty:    s.home(node).empty(ctx, node),
 		Booted:   s.booted.Load(),
 		Dead:     time.Since(deadAt),
 		HoldBack: s.holdBack(),
@@ -154,6 +154,12 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 	}
 }
 
+// across reports whether a node may only be cut off from here, and not be silent.
+func (s *Supervisor) across(ctx context.Context, node string) bool {
+	facts, err := s.home(node).Facts(ctx)
+	return err != nil || facts.Across
+}
+
 // wedgedLooks is how many looks in a row a redis node may be wedged before it is
 // killed, about as long as a web node may leave its probe unanswered.
 const wedgedLooks = 5
@@ -166,7 +172,7 @@ func (s *Supervisor) endWedged(ctx context.Context, nodes []string, silent map[s
 	nodes = slices.DeleteFunc(slices.Clone(nodes), func(name string) bool {
 		st, _ := s.board.snapshot().Node(name)
 		// Of a host of a drill that is cut off, nobody here can tell.
-		return st.State == Paused || st.State == Draining || s.node(name).spec().Netns != ""
+		return st.State == Paused || st.State == Draining || s.across(ctx, name)
 	})
 	name := overdue(nodes, silent)
 	if name == "" {

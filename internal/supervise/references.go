@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
 	"holdfast/internal/quote"
@@ -60,7 +61,7 @@ func checkProgramFile(a stack.App, name, baseDir, searchPath string) error {
 	}
 	path := plan.ResolveProgram(baseDir, name)
 	if !strings.Contains(path, "/") {
-		found, err := lookPath(path)
+		found, err := machine.LookPath(path)
 		if words := strings.Fields(name); errors.Is(err, exec.ErrNotFound) && len(words) > 1 {
 			return fmt.Errorf("there is no program %s on PATH: write each argument as an item of its own, such as [%s]", quote.Shell(name), strings.Join(words, ", "))
 		}
@@ -88,26 +89,4 @@ func checkTokens(path string) error {
 	}
 	_, err = token.Parse(path, data)
 	return err
-}
-
-// explainStart says in other words why a program of the user's could not be
-// started, where the kernel's are misleading.
-func (s *Supervisor) explainStart(p plan.Process, wd string, err error) error {
-	if info, statErr := os.Stat(wd); statErr != nil || !info.IsDir() {
-		return fmt.Errorf("cannot start in the directory %s: %w", quote.Shell(wd), process.Enterable(wd))
-	}
-	if why := process.Runnable(s.program(p.Program), variable(append(s.cfg.Environ, p.Env...), "PATH")); why != nil {
-		return fmt.Errorf("cannot start: %w", why)
-	}
-	return err
-}
-
-// variable is the last value of a variable in an environment.
-func variable(environ []string, name string) string {
-	for i := len(environ) - 1; i >= 0; i-- {
-		if v, ok := strings.CutPrefix(environ[i], name+"="); ok {
-			return v
-		}
-	}
-	return ""
 }

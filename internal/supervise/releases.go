@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
 	"holdfast/internal/quote"
@@ -53,7 +54,7 @@ func (s *Supervisor) checkSource(of stack.Stack, baseDir, name string) error {
 	app.Digest = ""
 	of.Apps = map[string]stack.App{name: app}
 	var wrong []error
-	for _, e := range CheckReferences(of, baseDir, variable(s.cfg.Environ, "PATH")) {
+	for _, e := range CheckReferences(of, baseDir, machine.Variable(s.cfg.Environ, "PATH")) {
 		wrong = append(wrong, e)
 	}
 	return errors.Join(wrong...)
@@ -119,7 +120,7 @@ func (s *Supervisor) checkReleases(of stack.Stack, advice func(app string) strin
 		}
 		home := s.store(name).Path(app.Digest)
 		if err == nil {
-			err = checkProgramFile(app, app.Command[0], home, variable(s.cfg.Environ, "PATH"))
+			err = checkProgramFile(app, app.Command[0], home, machine.Variable(s.cfg.Environ, "PATH"))
 		}
 		if err == nil {
 			err = process.Enterable(filepath.Join(home, relativeDir(app.Dir)))

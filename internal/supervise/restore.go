@@ -22,7 +22,6 @@ import (
 	"holdfast/internal/backup"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
-	"holdfast/internal/process"
 	"holdfast/internal/quote"
 )
 
@@ -421,7 +420,7 @@ func (d dir) resumeRestore(log *slog.Logger) error {
 		err = d.placeRestored(r)
 	}
 	if err == nil {
-		k.restored(r.Node, d.sentinelFiles())
+		k.restored(r.Node, hostsAt(string(d)).sentinelFiles(context.Background()))
 		err = d.writeJSON(keptFile, k)
 	}
 	if err == nil {
@@ -440,29 +439,37 @@ const endLimit = 20 * time.Second
 // endRedis ends the redis nodes and Sentinels that run, the Sentinels first, and notes
 // that they are wanted up.
 func (d dir) endRedis() error {
-	nodes := d.recorded()
+	ctx, all := context.Background(), hostsAt(string(d))
+	nodes := all.recorded(ctx)
 	slices.Reverse(nodes) // sentinel-… before redis-…
 	for _, node := range nodes {
 		if !isRedis(node) && !isSentinel(node) {
 			continue
 		}
-		r, err := d.readRecord(node)
+		host := all.with(ctx, node)
+		r, err := host.readRecord(ctx, node)
 		if err != nil {
 			return err
 		}
-		ends := func(context.Context) bool { return r.Process.PID == 0 || !process.Alive(r.Process) }
+		ends := func(context.Context) bool { return !host.Alive(ctx, r.Process) }
 		if !ends(nil) {
-			_ = process.Signal(r.Process, syscall.SIGTERM, true)
-			_ = process.Signal(r.Process, syscall.SIGCONT, true)
-			if !within(context.Background(), endLimit, 10*time.Millisecond, ends) {
-				_ = process.Signal(r.Process, syscall.SIGKILL, true)
+			proc, err := host.Adopt(ctx, r.Process)
+			if err != nil && !errors.Is(err, machine.ErrGone) {
+				return fmt.Errorf("end %s: %w", node, err)
+			}
+			if err == nil { // else it has just ended
+				_ = proc.SignalGroup(syscall.SIGTERM)
+				_ = proc.SignalGroup(syscall.SIGCONT)
+				if !within(context.Background(), endLimit, 10*time.Millisecond, ends) {
+					_ = proc.SignalGroup(syscall.SIGKILL)
+				}
 			}
 			if !within(context.Background(), endLimit, 10*time.Millisecond, ends) {
 				return fmt.Errorf("%s (pid %d) does not end", node, r.Process.PID)
 			}
 		}
-		r.Want, r.State, r.Process = wantUp, "", process.ID{}
-		if err := d.writeRecord(node, r); err != nil {
+		r.Want, r.State, r.Process = wantUp, "", machine.ID{}
+		if err := host.writeRecord(ctx, node, r); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,6 @@ package supervise
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -106,15 +105,13 @@ func (s *Supervisor) exchangeData(ctx context.Context, r decidedRestore, again [
 	if err := s.dir.placeRestored(r); err != nil {
 		return err
 	}
-	for _, d := range s.dirs() { // the data directories of the other nodes
-		if err := os.MkdirAll(s.dir.path(d), 0o700); err != nil {
-			return err
-		}
+	if err := s.makeDirs(); err != nil { // the data directories of the other nodes
+		return err
 	}
 
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()
-	s.kept.restored(r.Node, s.dir.sentinelFiles())
+	s.kept.restored(r.Node, s.hosts.sentinelFiles(s.ctx))
 	if err := s.saveKept(); err != nil {
 		return err
 	}
@@ -126,12 +123,13 @@ func (s *Supervisor) exchangeData(ctx context.Context, r decidedRestore, again [
 		return err
 	}
 	for _, name := range slices.Concat(again[0], again[1]) {
-		record, err := s.dir.readRecord(name)
+		host := s.home(name)
+		record, err := host.readRecord(s.ctx, name)
 		if err != nil {
 			return err
 		}
 		record.Want = wantUp
-		if err := s.dir.writeRecord(name, record); err != nil {
+		if err := host.writeRecord(s.ctx, name, record); err != nil {
 			return err
 		}
 	}
@@ -201,11 +199,11 @@ func (s *Supervisor) awaitAcknowledged(ctx context.Context, master string, repli
 // writeSentinelFiles writes the Sentinels' files anew, with the master that is known
 // now. No Sentinel runs, and the caller has keptMu.
 func (s *Supervisor) writeSentinelFiles() error {
-	facts, here, err := planFacts(s.stack(), s.baseDir(), s.cfg.StateDir, s.kept)
+	facts, each, err := s.hosts.facts(s.ctx, s.stack(), s.baseDir(), s.kept)
 	if err != nil {
 		return err
 	}
-	p, err := plan.Make(s.stack(), facts, facts.Everywhere(here))
+	p, err := plan.Make(s.stack(), facts, each)
 	if err != nil {
 		return err
 	}
@@ -214,7 +212,7 @@ func (s *Supervisor) writeSentinelFiles() error {
 			if filepath.Base(f.Path) != sentinelConf {
 				continue
 			}
-			if err := s.dir.writeFile(f.Path, os.FileMode(f.Mode), []byte(f.Content)); err != nil {
+			if err := s.hosts.at(h.Name).writeFile(s.ctx, f); err != nil {
 				return err
 			}
 		}

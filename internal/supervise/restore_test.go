@@ -19,7 +19,7 @@ import (
 // withData makes the directory of a redis node as a stop leaves it.
 func (d dir) withData(t *testing.T, node, content string) {
 	t.Helper()
-	aof := filepath.Dir(d.manifest(node))
+	aof := filepath.Dir(d.path(manifest(node)))
 	if err := os.MkdirAll(aof, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func stackToRestore(t *testing.T) dir {
 	}
 	if err := errors.Join(
 		d.writeFile("nodes/sentinel-1/sentinel.conf", 0o600, []byte("sentinel monitor s 127.0.0.1 7002 2\nsentinel config-epoch s 6\nsentinel leader-epoch s 7\nsentinel current-epoch 8\n")),
-		d.writeRecord("redis-2", record{Want: wantDown}),
+		hostsAt(string(d)).here.writeRecord(t.Context(), "redis-2", record{Want: wantDown}),
 		d.writeJSON(keptFile, kept{Booted: true, Redis: redisMemory{
 			Watch: "s", Addresses: map[string]string{"redis-1": "127.0.0.1:7001", "redis-2": "127.0.0.1:7002", "sentinel-1": "127.0.0.1:7003"},
 			Replication: plan.Replication{Master: "redis-2", ConfigEpoch: 6, CurrentEpoch: 6},
@@ -77,7 +77,7 @@ func (d dir) isRestored(t *testing.T, node string) {
 		t.Errorf("%s has %q, %v", node, b, err)
 	}
 	for _, other := range []string{"redis-1", "redis-2", "redis-3"} {
-		if other != node && !d.empty(other) {
+		if other != node && !hostsAt(string(d)).here.empty(t.Context(), other) {
 			t.Errorf("%s has old data", other)
 		}
 	}
@@ -96,7 +96,7 @@ func (d dir) isRestored(t *testing.T, node string) {
 	if err != nil || !k.Booted || !k.Redis.Rewriting || r.Master != node || r.ConfigEpoch <= 8 || r.CurrentEpoch < r.ConfigEpoch {
 		t.Errorf("stack.json has %+v, %v", k, err)
 	}
-	if r, err := d.readRecord("redis-2"); err != nil || r.Want != wantUp {
+	if r, err := hostsAt(string(d)).here.readRecord(t.Context(), "redis-2"); err != nil || r.Want != wantUp {
 		t.Errorf("redis-2 is wanted %q, %v", r.Want, err)
 	}
 	for _, name := range []string{restoreFile, restoreDir, decidedDir} {
@@ -121,7 +121,7 @@ func TestARestoreThatWasDecidedIsCarriedThroughFromEveryStep(t *testing.T) {
 		"the new data is in its place": func(d dir, r decidedRestore) error { return d.placeRestored(r) },
 		"the master is written down": func(d dir, r decidedRestore) error {
 			k, err := d.readKept()
-			k.restored(r.Node, d.sentinelFiles())
+			k.restored(r.Node, hostsAt(string(d)).sentinelFiles(t.Context()))
 			return errors.Join(err, d.placeRestored(r), d.writeJSON(keptFile, k))
 		},
 		"the directory of what was decided is gone": func(d dir, r decidedRestore) error {
@@ -220,7 +220,7 @@ func TestARestoreThatWasNotDecidedChangesNothing(t *testing.T) {
 		t.Error("what was staged is left")
 	}
 	for _, node := range []string{"redis-1", "redis-2"} {
-		if d.empty(node) {
+		if hostsAt(string(d)).here.empty(t.Context(), node) {
 			t.Errorf("%s has lost its data", node)
 		}
 	}

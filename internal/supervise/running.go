@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -97,11 +96,6 @@ func (s *Supervisor) saveRunning() error {
 	return s.dir.writeJSON(runningFile, r)
 }
 
-// anyAlive reports whether any node has a process, as the records say.
-func (d dir) anyAlive() bool {
-	return slices.ContainsFunc(d.recorded(), d.alive)
-}
-
 // findRunning makes the plan of the stack file and of what was said at run time. Where
 // nodes run, what they run as is carried out first, and the file becomes a change of
 // that: see changeAtStart.
@@ -120,7 +114,7 @@ func (s *Supervisor) findRunning() error {
 	if err := s.replan(); err != nil {
 		return err
 	}
-	if !s.dir.anyAlive() {
+	if !s.hosts.anyAlive(s.ctx) {
 		return nil
 	}
 	wanted := layout{file: s.file, baseDir: s.cfg.BaseDir, overrides: s.overrides, plan: s.plan}
@@ -160,13 +154,14 @@ func (s *Supervisor) withUnwritten(p plan.Plan, of layout, cut bool) plan.Plan {
 	for _, to := range of.host().Processes {
 		is, had := partOf(p, to.Node)
 		wanted, _ := of.part(to.Node)
-		r, err := s.dir.readRecord(to.Node)
+		host := s.home(to.Node)
+		r, err := host.readRecord(s.ctx, to.Node)
 		moved := member(to) && is.process.Address != to.Address
 		switch {
 		case err != nil || r.Plan != digestOf(to, wanted.files):
 		case had && r.Plan != digestOf(is.process, is.files) && (moved || !cut):
 			p = withNode(p, wanted)
-		case !had && member(to) && s.dir.alive(to.Node):
+		case !had && member(to) && host.alive(s.ctx, to.Node):
 			p = withNode(p, wanted)
 		}
 	}
@@ -193,15 +188,17 @@ type part struct {
 // part is a node of the layout.
 func (l layout) part(node string) (part, bool) { return partOf(l.plan, node) }
 
-// listener returns another node that listens where a process is to listen; empty: none.
-func (l layout) listener(p plan.Process) string {
-	i := slices.IndexFunc(l.host().Processes, func(o plan.Process) bool {
-		return o.Node != p.Node && !o.Kind.Traits().SharesAddress && o.Address == p.Address && o.Netns == p.Netns
-	})
-	if i < 0 {
-		return ""
+// listener returns another node that listens where a node is to listen; empty: none.
+func (l layout) listener(to part) string {
+	for _, h := range l.plan.Hosts {
+		i := slices.IndexFunc(h.Processes, func(o plan.Process) bool {
+			return o.Node != to.process.Node && !o.Kind.Traits().SharesAddress && o.Address == to.process.Address
+		})
+		if h.Name == to.host && i >= 0 {
+			return h.Processes[i].Node
+		}
 	}
-	return l.host().Processes[i].Node
+	return ""
 }
 
 func partOf(p plan.Plan, node string) (part, bool) {
@@ -272,6 +269,7 @@ func (s *Supervisor) putNode(to part) error {
 
 // dropNode has the stack be without a node.
 func (s *Supervisor) dropNode(name string) {
+	host := s.home(name)
 	s.mu.Lock()
 	n := s.nodes[name]
 	s.nodes = maps.Clone(s.nodes)
@@ -285,24 +283,25 @@ func (s *Supervisor) dropNode(name string) {
 		close(n.gone)
 	}
 	// A later node of that name begins anew.
-	os.Remove(s.dir.path("nodes", name, processFile))
+	if err := host.Remove(s.ctx, recordFile(name)); err != nil {
+		s.log.Error("cannot remove the record of a node that is in the stack no more", "node", name, "error", err)
+	}
 }
 
 // writeNode makes a node's directories and writes its files. What a server rewrites
 // is only written when it is not there.
 func (s *Supervisor) writeNode(to part) error {
+	host := s.hosts.at(to.host)
 	for _, d := range to.dirs {
-		if err := os.MkdirAll(s.dir.path(d), 0o700); err != nil {
+		if err := host.MakeDir(s.ctx, d); err != nil {
 			return fmt.Errorf("make the directory of %s: %w", to.process.Node, err)
 		}
 	}
 	for _, f := range to.files {
-		if f.Once {
-			if _, err := os.Stat(s.dir.path(f.Path)); err == nil {
-				continue
-			}
+		if f.Once && host.has(s.ctx, f.Path) {
+			continue
 		}
-		if err := s.dir.writeFile(f.Path, os.FileMode(f.Mode), []byte(f.Content)); err != nil {
+		if err := host.writeFile(s.ctx, f); err != nil {
 			return err
 		}
 	}

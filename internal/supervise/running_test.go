@@ -46,11 +46,11 @@ func TestANodeOfAChangeThatWasCutOffIsNotTakenForDone(t *testing.T) {
 		if err := os.MkdirAll(s.dir.path("nodes", "shop-1"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.dir.writeRecord("shop-1", record{Process: me, Plan: digestOf(to.process, to.files), Want: wantUp, Address: to.process.Address}); err != nil {
+		if err := s.home("shop-1").writeRecord(t.Context(), "shop-1", record{Process: me, Plan: digestOf(to.process, to.files), Want: wantUp, Address: to.process.Address}); err != nil {
 			t.Fatal(err)
 		}
 
-		next := &Supervisor{dir: s.dir, log: s.log, kept: s.kept, cfg: Config{Stack: final.file, BaseDir: "/b", StateDir: string(s.dir)}}
+		next := &Supervisor{dir: s.dir, hosts: s.hosts, log: s.log, kept: s.kept, cfg: Config{Stack: final.file, BaseDir: "/b", StateDir: string(s.dir)}}
 		if err := next.findRunning(); err != nil {
 			t.Fatal(err)
 		}

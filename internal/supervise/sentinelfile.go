@@ -2,11 +2,10 @@ package supervise
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -58,21 +57,24 @@ func parseSentinelFile(content string) (sentinelFile, error) {
 // sentinelFiles returns what the Sentinels have written down, by node: also
 // Sentinels that the stack file does not have any more. A file that cannot be
 // read, as after a disk was full, is left out.
-func (d dir) sentinelFiles() map[string]sentinelFile {
+func (h hosts) sentinelFiles(ctx context.Context) map[string]sentinelFile {
 	files := map[string]sentinelFile{}
-	for _, path := range d.sentinelPaths() {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		if f, err := parseSentinelFile(string(b)); err == nil {
-			files[filepath.Base(filepath.Dir(path))] = f
+	for _, host := range h.all() {
+		for _, name := range host.sentinelPaths(ctx) {
+			b, err := host.Read(ctx, name)
+			if err != nil {
+				continue
+			}
+			if f, err := parseSentinelFile(string(b)); err == nil {
+				files[nodeOf(name)] = f
+			}
 		}
 	}
 	return files
 }
 
-func (d dir) sentinelPaths() []string {
-	paths, _ := filepath.Glob(d.path("nodes", "sentinel-*", sentinelConf))
-	return paths
+// sentinelPaths are the names of the Sentinels' files.
+func (h home) sentinelPaths(ctx context.Context) []string {
+	names, _ := h.Glob(ctx, inHome("sentinel-*", sentinelConf)) // the pattern is a good one
+	return names
 }

@@ -139,7 +139,7 @@ func (s *Supervisor) Purge() error {
 			return fmt.Errorf("remove the stack's data: %w", err)
 		}
 	}
-	s.dir.sweep()
+	s.hosts.here.sweep(s.ctx)
 	os.Remove(string(s.dir)) // only when it is empty
 	return nil
 }

@@ -103,7 +103,7 @@ func (s *Supervisor) startNode(ctx context.Context, name string, seen *facts) er
 		return nil
 	}
 	// One that a change was moving when that was cut off: the change goes on with it.
-	if at := s.dir.running(name); s.wanted != nil && n.outdated && at != "" && at != n.spec().Address {
+	if at := s.home(name).running(s.ctx, name); s.wanted != nil && n.outdated && at != "" && at != n.spec().Address {
 		return nil
 	}
 	action := ActStart

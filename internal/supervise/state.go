@@ -10,13 +10,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/machine"
 	"holdfast/internal/private"
-	"holdfast/internal/process"
 )
 
 // minFree is the disk space below which nothing is started: generated files,
@@ -30,10 +28,13 @@ const minFree = 64 << 20 // bytes
 //	stack.json    what outlives every process: booted, ports, secrets
 //	running.json  what the stack runs as, node by node
 //	change.json   the change that is under way; changes/ has those that have ended
+//	logs/         supervisor.log, and a log for each node; package logs
+//	logs.sock     the log writer's socket
+//
+// On each host, which may be this one, it has also what home reaches:
+//
 //	nodes/NODE/   a node's files and data; process.json tells what runs, and
 //	              launch.json of a start that is not written there yet
-//	logs/         a log for each node, and supervisor.log; package logs
-//	logs.sock     the log writer's socket
 type dir string
 
 func (d dir) path(elem ...string) string {
@@ -58,14 +59,16 @@ func (d dir) open() error {
 }
 
 // checkRoom refuses a disk that is too full to start anything.
-func (d dir) checkRoom() error {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(string(d), &fs); err != nil {
-		return fmt.Errorf("look at the disk of %s: %w", d, err)
-	}
-	if free := fs.Bavail * uint64(fs.Bsize); free < minFree {
-		return fmt.Errorf("the disk of %s is full: %d MiB are free and %d MiB are needed; make room, or choose another place with --state",
-			d, free>>20, minFree>>20)
+func (s *Supervisor) checkRoom() error {
+	for _, h := range s.hosts.all() {
+		facts, err := h.Facts(s.ctx)
+		if err != nil {
+			return err
+		}
+		if free := facts.FreeDisk; free < minFree {
+			return fmt.Errorf("the disk of %s is full: %d MiB are free and %d MiB are needed; make room, or choose another place with --state",
+				h.Path(), free>>20, minFree>>20)
+		}
 	}
 	return nil
 }
@@ -127,6 +130,9 @@ func (d dir) lock() (*os.File, error) {
 	return f, nil
 }
 
+// ownPID is the pid of this process.
+func ownPID() int { return os.Getpid() }
+
 // Locked reports whether a supervisor holds the state directory.
 func Locked(stateDir string) bool {
 	f, err := private.Open(dir(stateDir).path("lock"), os.O_RDONLY)
@@ -147,22 +153,7 @@ func (d dir) lockHolder() int {
 // writeFile replaces a file of the state directory whole or not at all, also
 // when power is lost midway.
 func (d dir) writeFile(name string, mode fs.FileMode, content []byte) error {
-	// The temporary file lies beside its target, whatever TMPDIR says: a
-	// rename does not cross file systems.
-	target := d.path(name)
-	if err := renameio.WriteFile(target, content, mode, renameio.WithTempDir(filepath.Dir(target))); err != nil {
-		return fmt.Errorf("write %s: %w", target, err)
-	}
-	// The rename itself is only safe when the directory is.
-	parent, err := os.Open(filepath.Dir(target))
-	if err != nil {
-		return fmt.Errorf("write %s: %w", target, err)
-	}
-	defer parent.Close()
-	if err := parent.Sync(); err != nil {
-		return fmt.Errorf("write %s: %w", target, err)
-	}
-	return nil
+	return machine.WriteFile(d.path(name), mode, content)
 }
 
 func (d dir) writeJSON(name string, v any) error {
@@ -186,73 +177,4 @@ func (d dir) readJSON(name string, v any) error {
 		return fmt.Errorf("%s is damaged: %w", d.path(name), err)
 	}
 	return nil
-}
-
-// want is what the operator wants of a node.
-type want string
-
-const (
-	wantUp      want = "up"
-	wantDown    want = "down"
-	wantPaused  want = "paused"
-	processFile      = "process.json"
-)
-
-// record is what outlives the supervisor about one node: nodes/NODE/process.json.
-type record struct {
-	Process process.ID `json:"process"`
-	// Plan is a digest of what was started: a node whose plan has changed is
-	// started anew.
-	Plan    string `json:"plan"`
-	Want    want   `json:"want"`
-	Address string `json:"address"`
-	// State is what the node was last seen to settle in (up, paused or down),
-	// Since when it did, and Restarts and Crashes as in NodeStatus.
-	State    State     `json:"state,omitempty"`
-	Since    time.Time `json:"since,omitzero"`
-	Restarts int       `json:"restarts,omitempty"`
-	Crashes  int       `json:"crashes,omitempty"`
-	// Tokens is a digest of the tokens file as the process has read it; empty: it has
-	// none, or nobody knows.
-	Tokens string `json:"tokens,omitempty"`
-}
-
-func (d dir) readRecord(node string) (record, error) {
-	var r record
-	err := d.readJSON(filepath.Join("nodes", node, processFile), &r)
-	return r, err
-}
-
-// recorded returns the nodes that have a record, in the order of their names: also those
-// that the stack does not have any more.
-func (d dir) recorded() (nodes []string) {
-	paths, _ := filepath.Glob(d.path("nodes", "*", processFile))
-	for _, path := range paths {
-		nodes = append(nodes, filepath.Base(filepath.Dir(path)))
-	}
-	return nodes
-}
-
-// alive reports whether the process of a node's record runs.
-func (d dir) alive(node string) bool {
-	r, err := d.readRecord(node)
-	return err == nil && r.Process.PID != 0 && process.Alive(r.Process)
-}
-
-func (d dir) writeRecord(node string, r record) error {
-	return d.writeJSON(filepath.Join("nodes", node, processFile), r)
-}
-
-// empty reports whether a redis node has no data on disk that it would load.
-// With the append-only file on, Redis 7 loads what the manifest lists and
-// nothing else: not a snapshot, nor files that no manifest names.
-func (d dir) empty(node string) bool {
-	info, err := os.Stat(d.manifest(node))
-	return err != nil || info.Size() == 0
-}
-
-// manifest names the files of a redis node's append-only file, beside which they
-// lie.
-func (d dir) manifest(node string) string {
-	return d.path("nodes", node, "data", "appendonlydir", "appendonly.aof.manifest")
 }

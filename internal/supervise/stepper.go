@@ -141,7 +141,7 @@ func (x *stepper) bringUp(ctx context.Context, c command) error {
 		err = s.awaitCalm(ctx, name, x.settle)
 	}
 	if err != nil && !errors.As(err, new(*FailedError)) {
-		x.words = n.lives.since(began, s.StateDir(), name)
+		x.words = n.lives.since(began, n.tail)
 	}
 	return err
 }

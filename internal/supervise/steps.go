@@ -142,7 +142,7 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 // leg carries one part of the change out.
 func (c *changeRun) leg(ctx context.Context, l leg) error {
 	s := c.sup
-	programs, err := findPrograms(l.to.host(), s.cfg.Self)
+	programs, err := s.hosts.findPrograms(s.ctx, l.to.plan, s.cfg.Self)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,7 @@ import (
 	"syscall"
 	"time"
 
-	"holdfast/internal/process"
+	"holdfast/internal/machine"
 )
 
 // stray is a process of this stack that runs although the stack declares it no
@@ -14,7 +14,8 @@ import (
 type stray struct {
 	node    string
 	address string
-	proc    *process.Process
+	host    home
+	proc    machine.Process
 }
 
 // strayGrace is how long a stray may take to end before it is killed.
@@ -22,20 +23,21 @@ const strayGrace = 10 * time.Second
 
 // findStrays looks for nodes of an earlier stack file that still run.
 func (s *Supervisor) findStrays() error {
-	for _, node := range s.dir.recorded() {
+	for _, node := range s.hosts.recorded(s.ctx) {
 		if s.node(node) != nil {
 			continue
 		}
-		r, err := s.dir.readRecord(node)
+		host := s.home(node)
+		r, err := host.readRecord(s.ctx, node)
 		if err != nil {
 			return err
 		}
-		if proc, err := process.Adopt(r.Process); err == nil {
-			s.strays = append(s.strays, stray{node: node, address: r.Address, proc: proc})
+		if proc, err := host.Adopt(s.ctx, r.Process); err == nil {
+			s.strays = append(s.strays, stray{node: node, address: r.Address, host: host, proc: proc})
 			if s.left == nil {
-				s.left = map[string]process.ID{}
+				s.left = map[string]stray{}
 			}
-			s.left[r.Address] = r.Process
+			s.left[r.Address] = stray{node: node, address: r.Address, host: host, proc: proc}
 			if isRedis(node) {
 				s.former[node] = r.Address
 			}

@@ -10,17 +10,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
-	"path/filepath"
+	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
-	"holdfast/internal/process"
 	"holdfast/internal/redis"
 	"holdfast/internal/stack"
 )
@@ -47,16 +48,18 @@ type Config struct {
 // Supervisor holds one stack's state directory locked from Open to Close.
 // Its methods are safe for concurrent use.
 type Supervisor struct {
-	cfg  Config
-	dir  dir
-	lock *os.File
-	log  *slog.Logger
+	cfg Config
+	dir dir
+	// hosts have the nodes. They are not changed after Open.
+	hosts hosts
+	lock  io.Closer
+	log   *slog.Logger
 
 	// mu guards these and cfg.Stack, which a change replaces: see layout.go.
 	mu       sync.RWMutex
 	plan     plan.Plan
 	host     plan.Host
-	programs map[plan.Program]string
+	programs map[programAt]string
 	nodes    map[string]*node
 	admins   map[string]*redis.Admin
 	paces    map[string]*pace // of the Sentinels
@@ -80,7 +83,7 @@ type Supervisor struct {
 	strays []stray
 	// left are the processes of the strays by the addresses that they listen on. It is
 	// not changed after Open.
-	left map[string]process.ID
+	left map[string]stray
 	// former are the addresses of redis nodes that run and are in the stack no
 	// more, by name: one may be the master still. It is never changed.
 	former map[string]string
@@ -106,8 +109,6 @@ type Supervisor struct {
 	unsettled atomic.Bool
 	logs      logKeeper
 	tally     tally
-	// programFiles are what the nodes' programs are, and were.
-	programFiles fileDigests
 
 	// tasks are the goroutines; halt ends them.
 	tasks sync.WaitGroup
@@ -159,15 +160,20 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 	if s.lock, err = s.dir.lock(); err != nil {
 		return nil, err
 	}
-	s.dir.sweep()
 	s.ctx, s.halt = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			s.Close()
 		}
 	}()
-	if err := s.dir.recordLaunched(s.log); err != nil {
+	if err := s.openHosts(); err != nil {
 		return nil, err
+	}
+	for _, h := range s.hosts.all() {
+		h.sweep(s.ctx)
+		if err := h.recordLaunched(s.ctx, s.log); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.dir.resumeRestore(s.log); err != nil {
 		return nil, err
@@ -190,7 +196,7 @@ func (s *Supervisor) Prepare() (err error) {
 			s.log.Error("the supervisor does not start", "why", err)
 		}
 	}()
-	if err := s.dir.checkRoom(); err != nil {
+	if err := s.checkRoom(); err != nil {
 		return err
 	}
 	var wrong []error
@@ -198,13 +204,13 @@ func (s *Supervisor) Prepare() (err error) {
 	if s.wanted != nil { // what runs, runs
 		of, base = s.wanted.stack(), s.wanted.baseDir
 	}
-	for _, e := range CheckReferences(of, base, variable(s.cfg.Environ, "PATH")) {
+	for _, e := range CheckReferences(of, base, machine.Variable(s.cfg.Environ, "PATH")) {
 		wrong = append(wrong, e)
 	}
 	if len(wrong) > 0 {
 		return errors.Join(wrong...)
 	}
-	if s.programs, err = findPrograms(s.host, s.cfg.Self); err != nil && s.wanted == nil {
+	if s.programs, err = s.hosts.findPrograms(s.ctx, s.plan, s.cfg.Self); err != nil && s.wanted == nil {
 		return err
 	}
 	if err := s.checkMaster(); err != nil {
@@ -237,6 +243,18 @@ func (s *Supervisor) Prepare() (err error) {
 	return nil
 }
 
+// openHosts opens the hosts that the stack has, and those that it had last time: something
+// may run there.
+func (s *Supervisor) openHosts() error {
+	s.hosts = hostsAt(s.cfg.StateDir) // also where the others are not known
+	k, err := s.dir.readKept()
+	if err != nil {
+		return err
+	}
+	s.hosts = openHosts(s.cfg.StateDir, slices.Concat(k.Hosts, s.cfg.Hosts))
+	return nil
+}
+
 // makePlan chooses ports and secrets, or finds those of last time, and plans.
 func (s *Supervisor) makePlan() (err error) {
 	if s.kept, err = s.dir.readKept(); err != nil {
@@ -254,12 +272,12 @@ func (s *Supervisor) makePlan() (err error) {
 
 // replan makes the plan of what is kept.
 func (s *Supervisor) replan() error {
-	facts, here, err := planFacts(s.stack(), s.cfg.BaseDir, s.cfg.StateDir, s.kept)
+	facts, each, err := s.hosts.facts(s.ctx, s.stack(), s.cfg.BaseDir, s.kept)
 	if err != nil {
 		return err
 	}
 	facts.Drained = s.overrides.Drained
-	if s.plan, err = plan.Make(s.stack(), facts, facts.Everywhere(here)); err != nil {
+	if s.plan, err = plan.Make(s.stack(), facts, each); err != nil {
 		return err
 	}
 	s.host = together(s.plan.Hosts)
@@ -278,7 +296,8 @@ func (s *Supervisor) saveKept() error { return s.dir.writeJSON(keptFile, s.kept)
 func (s *Supervisor) adoptAll() error {
 	adopted := false // any
 	for name, n := range s.allNodes() {
-		r, err := s.dir.readRecord(name)
+		host := n.home()
+		r, err := host.readRecord(s.ctx, name)
 		if err != nil {
 			return err
 		}
@@ -290,8 +309,8 @@ func (s *Supervisor) adoptAll() error {
 		if r.Process.PID == 0 {
 			continue
 		}
-		proc, err := process.Adopt(r.Process)
-		if errors.Is(err, process.ErrGone) {
+		proc, err := host.Adopt(s.ctx, r.Process)
+		if errors.Is(err, machine.ErrGone) {
 			if !n.keepDown { // it died while nobody watched
 				n.restarts++
 				n.crashes++
@@ -326,22 +345,15 @@ func (s *Supervisor) checkAddresses() error {
 		}
 	}
 	for _, p := range s.processes() {
-		if checked[p.Address] || away(p) {
+		host := s.home(p.Node)
+		if checked[p.Address] || !host.Present(s.ctx) {
 			continue
 		}
 		checked[p.Address] = true
-		err := process.Within(p.Netns, func() error { return addressFree(p.Address) })
-		if err == nil {
-			continue
+		if err := host.Free(s.ctx, p.Address); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s cannot listen on %s: the address is taken%s (%w); end that process, or give %s another port in the stack file",
+				p.Node, p.Address, host.heldBy(s.ctx, p.Address), err, p.Node))
 		}
-		_, port := splitAddress(p.Address)
-		by := ""
-		// The table of sockets that it looks into is this namespace's.
-		if who := holder(atoi(port)); who != "" && p.Netns == "" {
-			by = " by " + who
-		}
-		wrong = append(wrong, fmt.Errorf("%s cannot listen on %s: the address is taken%s (%w); end that process, or give %s another port in the stack file",
-			p.Node, p.Address, by, errors.Unwrap(err), p.Node))
 	}
 	return errors.Join(wrong...)
 }
@@ -350,19 +362,31 @@ func (s *Supervisor) checkAddresses() error {
 // is only written when it is not there, or when the Sentinels' files have to be
 // written anew (beginRewrite).
 func (s *Supervisor) writeFiles() error {
-	for _, d := range s.host.Dirs {
-		if err := os.MkdirAll(s.dir.path(d), 0o700); err != nil {
-			return fmt.Errorf("make a node's directory: %w", err)
-		}
+	if err := s.makeDirs(); err != nil {
+		return fmt.Errorf("make a node's directory: %w", err)
 	}
-	for _, f := range s.files() {
-		if f.Once && !(s.kept.Redis.Rewriting && filepath.Base(f.Path) == sentinelConf) {
-			if _, err := os.Stat(s.dir.path(f.Path)); err == nil {
+	for _, h := range s.Plan().Hosts {
+		host := s.hosts.at(h.Name)
+		for _, f := range h.Files {
+			anew := s.kept.Redis.Rewriting && path.Base(f.Path) == sentinelConf
+			if f.Once && !anew && host.has(s.ctx, f.Path) {
 				continue
 			}
+			if err := host.writeFile(s.ctx, f); err != nil {
+				return err
+			}
 		}
-		if err := s.dir.writeFile(f.Path, os.FileMode(f.Mode), []byte(f.Content)); err != nil {
-			return err
+	}
+	return nil
+}
+
+// makeDirs makes the directories of all nodes.
+func (s *Supervisor) makeDirs() error {
+	for _, h := range s.Plan().Hosts {
+		for _, d := range h.Dirs {
+			if err := s.hosts.at(h.Name).MakeDir(s.ctx, d); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -439,6 +463,9 @@ func (s *Supervisor) Close() {
 	for _, a := range s.admins {
 		a.Close()
 	}
+	if err := s.hosts.close(); err != nil {
+		s.log.Warn("a host is not left as it should be", "error", err)
+	}
 	s.lock.Close()
 }
 
@@ -449,7 +476,7 @@ func (s *Supervisor) Status() Status {
 
 // about is a status with what the supervisor is about.
 func (s *Supervisor) about(st Status) Status {
-	st.Supervisor = os.Getpid()
+	st.Supervisor = ownPID()
 	st.Backup, _ = LastBackup(string(s.dir))
 	st.Change, st.Stopped = s.changing.status()
 	s.showOwn(&st)

@@ -3,8 +3,6 @@ package supervise
 import (
 	"fmt"
 	"net"
-	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +15,9 @@ func TestPortsAreFixedKeptPreferredOrFree(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
+	free := func(port int) bool {
+		return hostsAt("").here.Free(t.Context(), fmt.Sprintf("127.0.0.1:%d", port)) == nil
+	}
 	occupied := busy.Addr().(*net.TCPAddr).Port
 	needs := []plan.PortNeed{
 		{Node: "fixed", Fixed: 20001},
@@ -26,7 +27,7 @@ func TestPortsAreFixedKeptPreferredOrFree(t *testing.T) {
 		{Node: "kept-but-fixed-elsewhere"},
 	}
 	kept := map[string]int{"kept": 20002, "fixed": 7, "kept-but-fixed-elsewhere": 20001}
-	ports, err := choosePorts("name", needs, kept)
+	ports, err := choosePorts("name", needs, kept, free)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,31 +48,16 @@ func TestPortsAreFixedKeptPreferredOrFree(t *testing.T) {
 	for node, p := range ports {
 		kept["absent-"+node] = p
 	}
-	others, err := choosePorts("name", []plan.PortNeed{{Node: "new", Preferred: 20002}, {Node: "newer"}}, kept)
+	others, err := choosePorts("name", []plan.PortNeed{{Node: "new", Preferred: 20002}, {Node: "newer"}}, kept, free)
 	if err != nil || seen[others["new"]] != "" || seen[others["newer"]] != "" {
 		t.Errorf("new nodes have %v, of %v, %v", others, ports, err)
 	}
-	again, err := choosePorts("name", needs, ports)
+	again, err := choosePorts("name", needs, ports, free)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if fmt.Sprint(again) != fmt.Sprint(ports) {
 		t.Errorf("the second time %v, the first %v", again, ports)
-	}
-}
-
-func TestTheHolderOfAPortIsNamed(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	if who := holder(port); !strings.Contains(who, fmt.Sprintf("(pid %d)", os.Getpid())) {
-		t.Errorf("holder = %q", who)
-	}
-	l.Close()
-	if who := holder(port); who != "" {
-		t.Errorf("holder of a free port = %q", who)
 	}
 }
 

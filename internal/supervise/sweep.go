@@ -1,8 +1,8 @@
 package supervise
 
 import (
-	"os"
-	"path/filepath"
+	"context"
+	"path"
 	"regexp"
 )
 
@@ -10,25 +10,25 @@ import (
 // that has it.
 const checkedConfigs = "check-*.cfg"
 
-// unfinishedFile is the name of a file that writeFile is writing.
+// unfinishedFile is the name of a file that is being written (machine.File).
 var unfinishedFile = regexp.MustCompile(`^\..+\d+$`)
 
 // sweep removes what a supervisor that was killed has left half done: files that may have
 // secrets in them, and that nobody reads. The caller has the state directory; what others
 // write there, such as a backup, is theirs.
-func (d dir) sweep() {
-	left, _ := filepath.Glob(d.path(checkedConfigs))
+func (h home) sweep(ctx context.Context) {
+	patterns := []string{checkedConfigs, inHome("*", ".*")}
 	for _, name := range []string{keptFile, runningFile, changeFile, restoreFile, versionsFile} {
-		found, _ := filepath.Glob(d.path("." + name + "*"))
-		left = append(left, found...)
+		patterns = append(patterns, "."+name+"*")
 	}
-	found, _ := filepath.Glob(d.path("nodes", "*", ".*"))
-	left = append(left, found...)
-	for _, path := range left {
-		checked, _ := filepath.Match(checkedConfigs, filepath.Base(path))
-		info, err := os.Lstat(path)
-		if err == nil && info.Mode().IsRegular() && (checked || unfinishedFile.MatchString(filepath.Base(path))) {
-			os.Remove(path) // one that stays is removed the next time
+	for _, pattern := range patterns {
+		names, _ := h.Glob(ctx, pattern) // the patterns are good ones
+		for _, name := range names {
+			checked, _ := path.Match(checkedConfigs, path.Base(name))
+			info, err := h.Stat(ctx, name)
+			if err == nil && info.Regular && (checked || unfinishedFile.MatchString(path.Base(name))) {
+				_ = h.Remove(ctx, name) // one that stays is removed the next time
+			}
 		}
 	}
 }

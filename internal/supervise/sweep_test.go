@@ -38,7 +38,7 @@ func TestWhatAKilledSupervisorWasWritingIsRemoved(t *testing.T) {
 		}
 	}
 
-	d.sweep()
+	hostsAt(string(d)).here.sweep(t.Context())
 	for _, name := range kept {
 		if _, err := os.Stat(d.path(name)); err != nil {
 			t.Errorf("%s is gone: %v", name, err)

@@ -3,8 +3,6 @@ package supervise
 import (
 	"sync"
 	"time"
-
-	"holdfast/internal/logs"
 )
 
 // The last words of a node are those of one process: what an earlier one has said, such
@@ -19,6 +17,13 @@ type lives struct {
 	// dead is when the last process that has ended was started, and words are its own.
 	dead  time.Time
 	words []string
+}
+
+// tailFunc returns the last words of a node since a time.
+type tailFunc func(since time.Time) []string
+
+func (n *node) tail(since time.Time) []string {
+	return n.home().Tail(n.sup.ctx, n.spec().Node, since)
 }
 
 // begin takes note that a process is about to be started, which reads such tokens.
@@ -51,33 +56,33 @@ func (l *lives) lastStart() time.Time {
 }
 
 // end keeps the words of the process that was started last, and has ended.
-func (l *lives) end(state, node string) {
+func (l *lives) end(tail tailFunc) {
 	l.mu.Lock()
 	began := l.began
 	l.mu.Unlock()
 	if began.IsZero() {
 		return // a supervisor before has started it
 	}
-	words := logs.Tail(state, node, began)
+	words := tail(began)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.dead, l.words = began, words
 }
 
 // ofLastStart are the last words of the process that was started last.
-func (l *lives) ofLastStart(state, node string) []string {
+func (l *lives) ofLastStart(tail tailFunc) []string {
 	l.mu.Lock()
 	began, dead, words := l.began, l.dead, l.words
 	l.mu.Unlock()
 	if began.Equal(dead) {
 		return words
 	}
-	return logs.Tail(state, node, began)
+	return tail(began)
 }
 
 // since are the last words of a process that was started after a moment: of one that has
 // ended, or else of the one that runs.
-func (l *lives) since(at time.Time, state, node string) []string {
+func (l *lives) since(at time.Time, tail tailFunc) []string {
 	l.mu.Lock()
 	began, dead, words := l.began, l.dead, l.words
 	l.mu.Unlock()
@@ -85,7 +90,7 @@ func (l *lives) since(at time.Time, state, node string) []string {
 	case !dead.Before(at):
 		return words
 	case !began.Before(at):
-		return logs.Tail(state, node, began)
+		return tail(began)
 	}
 	return nil
 }

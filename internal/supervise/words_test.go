@@ -25,13 +25,14 @@ func TestTheLastWordsOfANodeAreThoseOfOneProcess(t *testing.T) {
 		at = at.Add(time.Millisecond)
 		fmt.Fprintf(f, "%s %s\n", at.UTC().Format("2006-01-02T15:04:05.000000Z"), words)
 	}
+	tail := func(since time.Time) []string { return logs.Tail(state, "web-1", since) }
 	var l lives
 	check := func(when string, step time.Time, ofLast, since []string) {
 		t.Helper()
-		if got := l.ofLastStart(state, "web-1"); !slices.Equal(got, ofLast) {
+		if got := l.ofLastStart(tail); !slices.Equal(got, ofLast) {
 			t.Errorf("%s: the last start said %q, want %q", when, got, ofLast)
 		}
-		if got := l.since(step, state, "web-1"); !slices.Equal(got, since) {
+		if got := l.since(step, tail); !slices.Equal(got, since) {
 			t.Errorf("%s: since the step: %q, want %q", when, got, since)
 		}
 	}
@@ -44,7 +45,7 @@ func TestTheLastWordsOfANodeAreThoseOfOneProcess(t *testing.T) {
 	say("second: hello")
 	check("while it runs", step, []string{"second: hello"}, []string{"second: hello"})
 	say("second: no harbour")
-	l.end(state, "web-1")
+	l.end(tail)
 	check("when it has died", step, []string{"second: hello", "second: no harbour"}, []string{"second: hello", "second: no harbour"})
 
 	l.begin(at.Add(time.Microsecond+between), "")

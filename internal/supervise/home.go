@@ -1,0 +1,249 @@
+package supervise
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"time"
+
+	"holdfast/internal/machine"
+	"holdfast/internal/plan"
+)
+
+// What is true of the stack is in the supervisor's own state directory (state.go). What
+// a node has, its files, its data and its log, is on the node's host, and is reached
+// through the host's machine alone, which may be another one than this.
+
+// home is a host of the stack as its supervisor uses it.
+type home struct{ machine.Machine }
+
+// hosts are the hosts of a stack.
+type hosts struct {
+	// here is this machine, with the supervisor's own state directory.
+	here home
+	// named are the hosts that the stack has by name; none: everything is here.
+	named map[string]home
+}
+
+// hostsAt are the hosts of a state directory on this machine, for somebody who looks at
+// a stack from outside.
+func hostsAt(stateDir string) hosts {
+	return hosts{here: home{machine.NewLocal(stateDir, "")}}
+}
+
+// openHosts opens the hosts of a stack, all of which are on this machine.
+func openHosts(stateDir string, places []plan.Place) hosts {
+	h := hostsAt(stateDir)
+	h.named = map[string]home{}
+	for _, place := range places {
+		h.named[place.Name] = home{machine.NewLocal(stateDir, place.Netns)}
+	}
+	return h
+}
+
+// at is the host of that name.
+func (h hosts) at(name string) home {
+	if host, named := h.named[name]; named {
+		return host
+	}
+	return h.here
+}
+
+// all are the hosts, in the order of their names. Several may share one state directory.
+func (h hosts) all() []home {
+	if len(h.named) == 0 {
+		return []home{h.here}
+	}
+	var all []home
+	for _, name := range slices.Sorted(maps.Keys(h.named)) {
+		all = append(all, h.named[name])
+	}
+	return all
+}
+
+// close ends what the hosts do in the background.
+func (h hosts) close() error {
+	err := h.here.Close()
+	for _, host := range h.named {
+		err = errors.Join(err, host.Close())
+	}
+	return err
+}
+
+// home is the host of a node. One that the stack does not have any more is on the host
+// that has its record.
+func (s *Supervisor) home(node string) home {
+	if len(s.hosts.named) == 0 {
+		return s.hosts.here
+	}
+	s.mu.RLock()
+	host := hostOf(s.plan, node)
+	s.mu.RUnlock()
+	if host != "" {
+		return s.hosts.at(host)
+	}
+	return s.hosts.with(s.ctx, node)
+}
+
+// hostOf is the name of the host that a node has in a plan; empty: it has none.
+func hostOf(p plan.Plan, node string) string {
+	for _, h := range p.Hosts {
+		if slices.ContainsFunc(h.Processes, func(p plan.Process) bool { return p.Node == node }) {
+			return h.Name
+		}
+	}
+	return ""
+}
+
+// home is the node's host.
+func (n *node) home() home { return n.sup.home(n.spec().Node) }
+
+// with is the host that has the record of a node.
+func (h hosts) with(ctx context.Context, node string) home {
+	for _, host := range h.all() {
+		if _, err := host.Stat(ctx, recordFile(node)); err == nil {
+			return host
+		}
+	}
+	return h.here
+}
+
+// want is what the operator wants of a node.
+type want string
+
+const (
+	wantUp      want = "up"
+	wantDown    want = "down"
+	wantPaused  want = "paused"
+	processFile      = "process.json"
+)
+
+// record is what outlives the supervisor about one node: nodes/NODE/process.json.
+type record struct {
+	Process machine.ID `json:"process"`
+	// Plan is a digest of what was started: a node whose plan has changed is
+	// started anew.
+	Plan    string `json:"plan"`
+	Want    want   `json:"want"`
+	Address string `json:"address"`
+	// State is what the node was last seen to settle in (up, paused or down),
+	// Since when it did, and Restarts and Crashes as in NodeStatus.
+	State    State     `json:"state,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+	Restarts int       `json:"restarts,omitempty"`
+	Crashes  int       `json:"crashes,omitempty"`
+	// Tokens is a digest of the tokens file as the process has read it; empty: it has
+	// none, or nobody knows.
+	Tokens string `json:"tokens,omitempty"`
+}
+
+// inHome is the name of a file of a node.
+func inHome(node string, elem ...string) string {
+	return path.Join(append([]string{"nodes", node}, elem...)...)
+}
+
+func recordFile(node string) string { return inHome(node, processFile) }
+
+// nodeOf is the node that a file in a node's directory is of.
+func nodeOf(name string) string { return path.Base(path.Dir(name)) }
+
+func (h home) writeJSON(ctx context.Context, name string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return h.Write(ctx, machine.File{Name: name, Mode: 0o600, Content: append(b, '\n')})
+}
+
+// damagedError is the error of a file that was read and makes no sense.
+type damagedError struct {
+	path string
+	why  error
+}
+
+func (e *damagedError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.path, e.why) }
+func (e *damagedError) Unwrap() error { return e.why }
+
+// readJSON reads a file into v; a missing one leaves v alone. One that makes no sense is
+// a *damagedError.
+func (h home) readJSON(ctx context.Context, name string, v any) error {
+	b, err := h.Read(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return &damagedError{h.Path(name), err}
+	}
+	return nil
+}
+
+// has reports whether there is a file of that name.
+func (h home) has(ctx context.Context, name string) bool {
+	_, err := h.Stat(ctx, name)
+	return err == nil
+}
+
+// writeFile writes a file of the plan.
+func (h home) writeFile(ctx context.Context, f plan.File) error {
+	return h.Write(ctx, machine.File{Name: f.Path, Mode: fs.FileMode(f.Mode), Content: []byte(f.Content)})
+}
+
+func (h home) readRecord(ctx context.Context, node string) (record, error) {
+	var r record
+	err := h.readJSON(ctx, recordFile(node), &r)
+	return r, err
+}
+
+func (h home) writeRecord(ctx context.Context, node string, r record) error {
+	return h.writeJSON(ctx, recordFile(node), r)
+}
+
+// recorded returns the nodes that have a record, in the order of their names: also those
+// that the stack does not have any more.
+func (h home) recorded(ctx context.Context) (nodes []string) {
+	names, _ := h.Glob(ctx, recordFile("*")) // the pattern is a good one
+	for _, name := range names {
+		nodes = append(nodes, nodeOf(name))
+	}
+	return nodes
+}
+
+// recorded is home.recorded for all hosts.
+func (h hosts) recorded(ctx context.Context) (nodes []string) {
+	for _, host := range h.all() {
+		nodes = append(nodes, host.recorded(ctx)...)
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
+}
+
+// alive reports whether the process of a node's record runs.
+func (h home) alive(ctx context.Context, node string) bool {
+	r, err := h.readRecord(ctx, node)
+	return err == nil && h.Alive(ctx, r.Process)
+}
+
+// anyAlive reports whether any node has a process, as the records say.
+func (h hosts) anyAlive(ctx context.Context) bool {
+	return slices.ContainsFunc(h.all(), func(host home) bool {
+		return slices.ContainsFunc(host.recorded(ctx), func(node string) bool { return host.alive(ctx, node) })
+	})
+}
+
+// running is the address at which an adopted process listens: where it was
+// started, which may differ from the plan's. Empty if no process runs.
+func (h home) running(ctx context.Context, node string) string {
+	r, err := h.readRecord(ctx, node)
+	if err != nil || !h.Alive(ctx, r.Process) {
+		return ""
+	}
+	return r.Address
+}

@@ -1,0 +1,283 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/machine"
+	"holdfast/internal/plan"
+)
+
+// faulty is a machine with faults that a real one does not show on demand.
+type faulty struct {
+	machine.Machine
+	full    atomic.Bool // nothing more can be written
+	lost    atomic.Bool // nothing can be started
+	away    atomic.Bool
+	refuses atomic.Bool // every connection
+}
+
+func (m *faulty) Write(ctx context.Context, f machine.File) error {
+	if m.full.Load() {
+		return fmt.Errorf("write %s: %w", f.Name, machine.ErrNoRoom)
+	}
+	return m.Machine.Write(ctx, f)
+}
+
+func (m *faulty) Start(ctx context.Context, spec machine.Spec) (machine.Process, error) {
+	if m.lost.Load() {
+		return nil, errors.New("the host does not answer")
+	}
+	return m.Machine.Start(ctx, spec)
+}
+
+func (m *faulty) Present(context.Context) bool { return !m.away.Load() }
+
+func (m *faulty) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if m.refuses.Load() {
+		return nil, machine.ErrRefused
+	}
+	return m.Machine.Dial(ctx, network, address)
+}
+
+// onFaulty is oneNode on a faulty machine.
+func onFaulty(t *testing.T, script string) (*Supervisor, *faulty) {
+	t.Helper()
+	s, _ := oneNode(t, script)
+	m := &faulty{Machine: s.hosts.here.Machine}
+	s.hosts.here = home{m}
+	return s, m
+}
+
+func TestANodeWhoseHostHasAFullDiskComesUpAndIsWrittenDownLater(t *testing.T) {
+	s, m := onFaulty(t, "exec sleep 1000")
+	m.full.Store(true)
+	s.Attend()
+	must(t, s, ActStart)
+	if r, err := s.home("web-1").readRecord(t.Context(), "web-1"); err != nil || r.Process.PID != 0 {
+		t.Fatalf("the record on a full disk: %+v, %v", r, err)
+	}
+
+	m.full.Store(false)
+	must(t, s, ActPause)
+	if r, err := s.home("web-1").readRecord(t.Context(), "web-1"); err != nil || r.Process.PID != status(s).PID || r.Want != wantPaused {
+		t.Errorf("the record when there is room: %+v, %v", r, err)
+	}
+}
+
+func TestANodeWhoseHostDoesNotStartItIsTriedAgain(t *testing.T) {
+	s, m := onFaulty(t, "exec sleep 1000")
+	m.lost.Store(true)
+	s.Attend()
+	var failed *FailedError
+	if err := do(t, s, ActStart); !errors.As(err, &failed) || failed.Detail != "the host does not answer" {
+		t.Errorf("it is started: %v", err)
+	}
+	m.lost.Store(false)
+	must(t, s, ActStart)
+}
+
+func TestANodeWaitsForItsHost(t *testing.T) {
+	s, m := onFaulty(t, "exec sleep 1000")
+	m.away.Store(true)
+	s.Attend()
+	started := make(chan error, 1)
+	go func() { started <- s.Do(t.Context(), "web-1", ActStart) }()
+	await1(t, s, "it waits", func(st NodeStatus) bool { return strings.Contains(st.Detail, "its host is away") })
+	if st := status(s); st.PID != 0 {
+		t.Errorf("it runs on a host that is away: %+v", st)
+	}
+	m.away.Store(false)
+	if err := <-started; err != nil {
+		t.Errorf("the host is back: %v", err)
+	}
+}
+
+func TestEveryQuestionToANodeGoesThroughItsHost(t *testing.T) {
+	s, m := onFaulty(t, "exec sleep 1000")
+	s.admins = nil
+	p := *s.node("web-1").spec()
+	admin := s.newAdmin("web-1", p.Address)
+	t.Cleanup(admin.Close)
+	m.refuses.Store(true)
+
+	for kind, probe := range map[string]plan.Probe{
+		"TCP":     {Kind: plan.ProbeTCP},
+		"HTTP":    {Kind: plan.ProbeHTTP, Ready: "/", Live: "/"},
+		"HAProxy": {Kind: plan.ProbeHAProxy, Socket: "nodes/web-1/haproxy.sock"},
+	} {
+		p.Probe = probe
+		if r := s.probe(t.Context(), p); r.live || r.ready || !strings.Contains(r.detail, machine.ErrRefused.Error()) {
+			t.Errorf("%s: %+v", kind, r)
+		}
+	}
+	if _, err := admin.Standing(t.Context()); !errors.Is(err, machine.ErrRefused) {
+		t.Errorf("Redis: %v", err)
+	}
+}
+
+// twoHosts is a supervisor of a stack on two hosts, each with a state directory of its own.
+func twoHosts(t *testing.T) (s *Supervisor, one, two home) {
+	t.Helper()
+	s, _ = oneNode(t, "true")
+	one, two = home{machine.NewLocal(t.TempDir(), "")}, home{machine.NewLocal(t.TempDir(), "")}
+	s.hosts.named = map[string]home{"one": one, "two": two}
+	t.Cleanup(func() { one.Close(); two.Close() })
+	host := func(name, node string) plan.Host {
+		return plan.Host{
+			Name: name, Dirs: []string{"logs", "nodes", inHome(node)},
+			Files:     []plan.File{{Path: inHome(node, "f"), Mode: 0o600, Content: "of " + node}},
+			Processes: []plan.Process{{Node: node, Kind: plan.Web, Program: "sh", Address: "127.0.0.1:1", Args: []string{"-c", "exec sleep 1000"}}},
+		}
+	}
+	s.plan.Hosts = []plan.Host{host("one", "web-1"), host("two", "web-2")}
+	s.host = together(s.plan.Hosts)
+	s.programs = map[programAt]string{{"one", "sh"}: "/none/such", {"two", "sh"}: "/bin/sh"}
+	return s, one, two
+}
+
+func TestEveryNodeIsOnItsOwnHost(t *testing.T) {
+	s, one, two := twoHosts(t)
+	if err := s.writeFiles(); err != nil {
+		t.Fatal(err)
+	}
+	for node, on := range map[string]home{"web-1": one, "web-2": two} {
+		got, err := on.Read(t.Context(), inHome(node, "f"))
+		if err != nil || string(got) != "of "+node {
+			t.Errorf("%s has %q, %v", node, got, err)
+		}
+		if entries, _ := os.ReadDir(on.Path("nodes")); len(entries) != 1 {
+			t.Errorf("the host of %s has %v", node, entries)
+		}
+		if s.home(node) != on {
+			t.Errorf("%s is on %s, want %s", node, s.home(node).Path(), on.Path())
+		}
+	}
+	if entries, _ := os.ReadDir(s.dir.path("nodes", "web-2")); len(entries) != 0 {
+		t.Errorf("the supervisor's own directory has %v", entries)
+	}
+
+	// Each with the program that its host has.
+	if _, err := s.launch(s.processes()[0], nil); err == nil || !strings.Contains(err.Error(), "/none/such") {
+		t.Errorf("web-1 is started: %v", err)
+	}
+	proc, err := s.launch(s.processes()[1], []string{"-c", "exec sleep 1000"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = proc.SignalGroup(syscall.SIGKILL); <-proc.Done() })
+	if cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", proc.ID().PID)); err != nil || cwd != two.Path(inHome("web-2")) {
+		t.Errorf("web-2 runs in %s, %v", cwd, err)
+	}
+}
+
+func TestWhatRunsIsFoundOnEveryHost(t *testing.T) {
+	s, one, two := twoHosts(t)
+	if err := s.writeFiles(); err != nil {
+		t.Fatal(err)
+	}
+	if s.hosts.anyAlive(t.Context()) {
+		t.Error("something runs before anything is started")
+	}
+	proc, err := s.launch(s.processes()[1], []string{"-c", "exec sleep 1000"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = proc.SignalGroup(syscall.SIGKILL); <-proc.Done() })
+	if err := errors.Join(
+		two.writeRecord(t.Context(), "web-2", record{Process: proc.ID(), Want: wantUp, Address: "127.0.0.1:1"}),
+		one.writeRecord(t.Context(), "web-1", record{Want: wantDown}),
+	); err != nil {
+		t.Fatal(err)
+	}
+
+	if got := s.hosts.recorded(t.Context()); !slices.Equal(got, []string{"web-1", "web-2"}) {
+		t.Errorf("recorded: %q", got)
+	}
+	if !s.hosts.anyAlive(t.Context()) || s.home("web-2").running(t.Context(), "web-2") != "127.0.0.1:1" {
+		t.Error("web-2 is not seen to run")
+	}
+	s.plan.Hosts[1].Processes = nil // it leaves the stack
+	s.nodes = map[string]*node{"web-1": newNode(s, s.processes()[0])}
+	if err := s.findStrays(); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.strays) != 1 || s.strays[0].node != "web-2" || s.strays[0].host != two || s.strays[0].proc.ID() != proc.ID() {
+		t.Errorf("strays: %+v", s.strays)
+	}
+}
+
+func TestWhatRedisNodesKnowIsReadOnEveryHost(t *testing.T) {
+	s, one, two := twoHosts(t)
+	old, now := time.Now().Add(-time.Hour), time.Now()
+	for node, c := range map[string]struct {
+		on      home
+		written time.Time
+	}{"redis-1": {one, old}, "redis-2": {two, now}} {
+		if err := c.on.MakeDir(t.Context(), filepath.Dir(manifest(node))); err != nil {
+			t.Fatal(err)
+		}
+		aof := filepath.Join(filepath.Dir(manifest(node)), "appendonly.aof.1.incr.aof")
+		for _, name := range []string{manifest(node), aof} {
+			if err := c.on.Write(t.Context(), machine.File{Name: name, Mode: 0o600, Content: []byte("file")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chtimes(c.on.Path(aof), c.written, c.written); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := two.MakeDir(t.Context(), inHome("sentinel-2")); err != nil {
+		t.Fatal(err)
+	}
+	text := "sentinel monitor shop 127.0.0.1 7002 2\n"
+	if err := two.Write(t.Context(), machine.File{Name: inHome("sentinel-2", sentinelConf), Mode: 0o600, Content: []byte(text)}); err != nil {
+		t.Fatal(err)
+	}
+
+	var nodes []string
+	for _, with := range s.hosts.redisWithData(t.Context()) {
+		nodes = append(nodes, with.node)
+	}
+	if !slices.Equal(nodes, []string{"redis-2", "redis-1"}) {
+		t.Errorf("the nodes with data, the newest first: %q", nodes)
+	}
+	if files := s.hosts.sentinelFiles(t.Context()); files["sentinel-2"].Address != "127.0.0.1:7002" {
+		t.Errorf("the Sentinels' files: %+v", files)
+	}
+}
+
+// The hosts of a drill are network namespaces that share one state directory.
+func TestHostsThatShareADirectoryHaveEachNodeOnce(t *testing.T) {
+	s, _ := oneNode(t, "true")
+	s.hosts = openHosts(string(s.dir), []plan.Place{{Name: "a", Netns: "/run/netns/a"}, {Name: "b", Netns: "/run/netns/b"}})
+	t.Cleanup(func() { s.hosts.close() })
+	for _, node := range []string{"redis-1", "redis-2"} {
+		if err := s.hosts.here.MakeDir(t.Context(), filepath.Dir(manifest(node))); err != nil {
+			t.Fatal(err)
+		}
+		err := errors.Join(
+			s.hosts.here.writeRecord(t.Context(), node, record{}),
+			s.hosts.here.Write(t.Context(), machine.File{Name: manifest(node), Mode: 0o600, Content: []byte("file")}),
+		)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.hosts.recorded(t.Context()); !slices.Equal(got, []string{"redis-1", "redis-2"}) {
+		t.Errorf("recorded: %q", got)
+	}
+	if got := s.hosts.redisWithData(t.Context()); len(got) != 2 {
+		t.Errorf("with data: %+v", got)
+	}
+}
