@@ -466,7 +466,9 @@ func (s *Supervisor) Close() {
 	if err := s.hosts.close(); err != nil {
 		s.log.Warn("a host is not left as it should be", "error", err)
 	}
-	s.lock.Close()
+	if s.lock != nil { // a fence's guard has none
+		s.lock.Close()
+	}
 }
 
 // Status answers the stack's status.
