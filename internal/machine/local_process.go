@@ -73,11 +73,13 @@ func (m *Local) Adopt(_ context.Context, id ID) (Process, error) {
 }
 
 // Alive implements Processes.
-func (m *Local) Alive(_ context.Context, id ID) bool { return id.PID != 0 && process.Alive(id) }
+func (m *Local) Alive(_ context.Context, id ID) (bool, error) {
+	return id.PID != 0 && process.Alive(id), nil
+}
 
 // Find implements Processes.
-func (m *Local) Find(_ context.Context, t Trace) []ID {
-	return process.Find(t.Variable, logs.Pipe(m.dir, t.Node), t.Since)
+func (m *Local) Find(_ context.Context, t Trace) ([]ID, error) {
+	return process.Find(t.Variable, logs.Pipe(m.dir, t.Node), t.Since), nil
 }
 
 // Children implements Processes.

@@ -68,10 +68,11 @@ type Processes interface {
 	Start(ctx context.Context, spec Spec) (Process, error)
 	// Adopt takes over a process that runs. ErrGone: it has ended.
 	Adopt(ctx context.Context, id ID) (Process, error)
-	// Alive reports whether a process runs. A zombie does not.
-	Alive(ctx context.Context, id ID) bool
+	// Alive reports whether a process runs. A zombie does not. An error means that it is
+	// not known.
+	Alive(ctx context.Context, id ID) (bool, error)
 	// Find returns the processes that were started with a trace, the oldest first.
-	Find(ctx context.Context, t Trace) []ID
+	Find(ctx context.Context, t Trace) ([]ID, error)
 	// Children returns the pids of the children of a process, where the host tells.
 	Children(ctx context.Context, pid int) []int
 	// LookPath returns the absolute path of a program with a bare name. It looks on PATH

@@ -292,7 +292,7 @@ func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []e
 		}
 		// What a change has started, and a supervisor before has not written down, is
 		// ended before the change goes on.
-		if st, is := s.left[to.process.Address]; is && st.host.Alive(ctx, st.proc.ID()) {
+		if st, is := s.left[to.process.Address]; is && st.proc.Exit() == "" {
 			continue
 		}
 		if other := now.listener(to); other != "" {

@@ -2,7 +2,9 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -23,28 +25,45 @@ type nodeData struct {
 
 // redisWithData returns the redis nodes that have data on disk, the one that was
 // written to last first, also those that the stack file does not have any more.
-func (h hosts) redisWithData(ctx context.Context) []nodeData {
+func (h hosts) redisWithData(ctx context.Context) ([]nodeData, error) {
 	var with []nodeData
 	for _, host := range h.all() {
-		names, _ := host.Glob(ctx, inHome("redis-*")) // the pattern is a good one
+		names, err := host.Glob(ctx, inHome("redis-*"))
+		if err != nil {
+			return nil, err
+		}
 		for _, name := range names {
 			node := path.Base(name)
 			seen := slices.ContainsFunc(with, func(w nodeData) bool { return w.node == node }) // hosts that share a directory
-			if isRedis(node) && !seen && !host.empty(ctx, node) {
-				with = append(with, nodeData{node, host.lastWrite(ctx, node)})
+			if !isRedis(node) || seen {
+				continue
 			}
+			if empty, err := host.empty(ctx, node); empty || err != nil {
+				if err != nil {
+					return nil, err
+				}
+				continue
+			}
+			written, err := host.lastWrite(ctx, node)
+			if err != nil {
+				return nil, err
+			}
+			with = append(with, nodeData{node, written})
 		}
 	}
 	slices.SortStableFunc(with, func(a, b nodeData) int { return b.written.Compare(a.written) })
-	return with
+	return with, nil
 }
 
 // empty reports whether a redis node has no data on disk that it would load.
 // With the append-only file on, Redis 7 loads what the manifest lists and
 // nothing else: not a snapshot, nor files that no manifest names.
-func (h home) empty(ctx context.Context, node string) bool {
+func (h home) empty(ctx context.Context, node string) (bool, error) {
 	info, err := h.Stat(ctx, manifest(node))
-	return err != nil || info.Size == 0
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return err == nil && info.Size == 0, err
 }
 
 // manifest names the files of a redis node's append-only file, beside which they
@@ -55,14 +74,14 @@ func manifest(node string) string {
 
 // lastWrite returns when commands were last added to a redis node's append-only
 // file. Its other files are written whenever Redis compacts it.
-func (h home) lastWrite(ctx context.Context, node string) (last time.Time) {
-	names, _ := h.Glob(ctx, path.Join(path.Dir(manifest(node)), "*.incr.aof")) // the pattern is a good one
+func (h home) lastWrite(ctx context.Context, node string) (last time.Time, err error) {
+	names, err := h.Glob(ctx, path.Join(path.Dir(manifest(node)), "*.incr.aof"))
 	for _, name := range names {
-		if info, err := h.Stat(ctx, name); err == nil && info.Modified.After(last) {
+		if info, err := h.Stat(ctx, name); err == nil && info.Modified.After(last) { // else it has just been removed
 			last = info.Modified
 		}
 	}
-	return last
+	return last, err
 }
 
 // coldPatience is how long a redis node waits at a cold start for one with newer
@@ -78,10 +97,14 @@ const sameTime = 20 * time.Millisecond
 
 // beginCold notes which replicas have older data than another one. It is called when
 // neither Redis nor a Sentinel runs.
-func (s *Supervisor) beginCold() {
+func (s *Supervisor) beginCold() error {
+	all, err := s.hosts.redisWithData(s.ctx)
+	if err != nil {
+		return err
+	}
 	s.newer = map[string]string{}
 	var newest nodeData
-	for _, with := range s.hosts.redisWithData(s.ctx) {
+	for _, with := range all {
 		switch {
 		case s.node(with.node) == nil || with.node == s.kept.Redis.Replication.Master:
 		case newest.node == "":
@@ -91,6 +114,7 @@ func (s *Supervisor) beginCold() {
 		}
 	}
 	s.cold.Store(true)
+	return nil
 }
 
 // lastWritten is for a person who has to choose a node.
@@ -105,12 +129,5 @@ func lastWritten(with []nodeData) string {
 	return strings.Join(words, ", ")
 }
 
-// redisRuns reports whether a redis node or a Sentinel has a process, as the
-// records say, also one that the stack file does not have any more.
-func (h hosts) redisRuns(ctx context.Context) bool {
-	return slices.ContainsFunc(h.all(), func(host home) bool {
-		return slices.ContainsFunc(host.recorded(ctx), func(node string) bool {
-			return (isRedis(node) || isSentinel(node)) && host.alive(ctx, node)
-		})
-	})
-}
+// ofRedis reports whether a node is a redis node or a Sentinel.
+func ofRedis(node string) bool { return isRedis(node) || isSentinel(node) }

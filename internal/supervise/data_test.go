@@ -100,7 +100,11 @@ func (d stateDir) named(s *Supervisor) string {
 	said := map[string]bool{}
 	for sentinel, n := range s.nodes {
 		if n.spec().Kind == plan.Sentinel {
-			f := hostsAt(string(d.dir)).sentinelFiles(d.t.Context())[sentinel]
+			files, err := hostsAt(string(d.dir)).sentinelFiles(d.t.Context())
+			if err != nil {
+				d.t.Fatal(err)
+			}
+			f := files[sentinel]
 			said[fmt.Sprintf("%s in epoch %d", nodeAt(redisAddresses(s.host.Processes), f.Address), f.ConfigEpoch)] = true
 		}
 	}
@@ -138,7 +142,11 @@ func TestAStateDirectoryWithoutItsStackFileIsNoNewStack(t *testing.T) {
 		}
 
 		// The Sentinels' files are gone as well: nobody is taken on a guess.
-		for _, name := range hostsAt(string(d.dir)).here.sentinelPaths(t.Context()) {
+		names, err := hostsAt(string(d.dir)).here.sentinelPaths(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
 			os.Remove(d.path(name))
 		}
 		lose()

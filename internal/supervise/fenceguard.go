@@ -52,7 +52,7 @@ func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
 		return nil, err
 	}
 	s.ctx, s.halt = context.WithCancel(context.Background())
-	s.hosts = openHosts(stateDir, s.kept.Hosts)
+	s.hosts = openHosts(Config{StateDir: stateDir}, s.kept.Hosts)
 	s.plan.Name = s.kept.Redis.Watch
 	for name, address := range s.kept.Redis.Addresses {
 		p := plan.Process{Node: name, Kind: plan.Redis, Address: address}
@@ -68,7 +68,11 @@ func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
 	s.cfg.Stack.Redis.Replicas-- // one is the master
 	s.board = newBoard(plan.Plan{Hosts: []plan.Host{s.host}})
 	for name := range s.nodes {
-		if r, err := s.home(name).readRecord(s.ctx, name); err == nil && s.home(name).Alive(s.ctx, r.Process) {
+		r, err := s.home(name).readRecord(s.ctx, name)
+		if err != nil {
+			continue
+		}
+		if alive, err := s.home(name).Alive(s.ctx, r.Process); err == nil && alive {
 			s.board.update(name, func(n *NodeStatus) { n.PID = r.Process.PID })
 		}
 	}

@@ -36,12 +36,19 @@ func hostsAt(stateDir string) hosts {
 	return hosts{here: home{machine.NewLocal(stateDir, "")}}
 }
 
-// openHosts opens the hosts of a stack, all of which are on this machine.
-func openHosts(stateDir string, places []plan.Place) hosts {
-	h := hostsAt(stateDir)
+// openHosts opens hosts.
+func openHosts(cfg Config, places []plan.Place) hosts {
+	open := cfg.Machine
+	if open == nil {
+		open = func(p plan.Place) machine.Machine { return machine.NewLocal(cfg.StateDir, p.Netns) }
+	}
+	h := hostsAt(cfg.StateDir)
 	h.named = map[string]home{}
-	for _, place := range places {
-		h.named[place.Name] = home{machine.NewLocal(stateDir, place.Netns)}
+	for _, place := range places { // one that moves is where it was said last
+		if before, open := h.named[place.Name]; open {
+			_ = before.Close() // it has done nothing yet
+		}
+		h.named[place.Name] = home{open(place)}
 	}
 	return h
 }
@@ -208,41 +215,66 @@ func (h home) writeRecord(ctx context.Context, node string, r record) error {
 
 // recorded returns the nodes that have a record, in the order of their names: also those
 // that the stack does not have any more.
-func (h home) recorded(ctx context.Context) (nodes []string) {
-	names, _ := h.Glob(ctx, recordFile("*")) // the pattern is a good one
+func (h home) recorded(ctx context.Context) (nodes []string, err error) {
+	names, err := h.Glob(ctx, recordFile("*"))
 	for _, name := range names {
 		nodes = append(nodes, nodeOf(name))
 	}
-	return nodes
+	return nodes, err
 }
 
 // recorded is home.recorded for all hosts.
-func (h hosts) recorded(ctx context.Context) (nodes []string) {
+func (h hosts) recorded(ctx context.Context) (nodes []string, err error) {
 	for _, host := range h.all() {
-		nodes = append(nodes, host.recorded(ctx)...)
+		there, err := host.recorded(ctx)
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, there...)
 	}
 	slices.Sort(nodes)
-	return slices.Compact(nodes)
+	return slices.Compact(nodes), nil
 }
 
 // alive reports whether the process of a node's record runs.
-func (h home) alive(ctx context.Context, node string) bool {
+func (h home) alive(ctx context.Context, node string) (bool, error) {
 	r, err := h.readRecord(ctx, node)
-	return err == nil && h.Alive(ctx, r.Process)
+	if err != nil {
+		return false, err
+	}
+	return h.Alive(ctx, r.Process)
 }
 
-// anyAlive reports whether any node has a process, as the records say.
-func (h hosts) anyAlive(ctx context.Context) bool {
-	return slices.ContainsFunc(h.all(), func(host home) bool {
-		return slices.ContainsFunc(host.recorded(ctx), func(node string) bool { return host.alive(ctx, node) })
-	})
+// anyAlive reports whether any node of a kind has a process, as the records say.
+func (h hosts) anyAlive(ctx context.Context, kind func(node string) bool) (bool, error) {
+	for _, host := range h.all() {
+		nodes, err := host.recorded(ctx)
+		if err != nil {
+			return false, err
+		}
+		for _, node := range nodes {
+			if !kind(node) {
+				continue
+			}
+			if alive, err := host.alive(ctx, node); alive || err != nil {
+				return alive, err
+			}
+		}
+	}
+	return false, nil
 }
+
+// anyKind is true for every node.
+func anyKind(string) bool { return true }
 
 // running is the address at which an adopted process listens: where it was
 // started, which may differ from the plan's. Empty if no process runs.
 func (h home) running(ctx context.Context, node string) string {
 	r, err := h.readRecord(ctx, node)
-	if err != nil || !h.Alive(ctx, r.Process) {
+	if err != nil {
+		return ""
+	}
+	if alive, err := h.Alive(ctx, r.Process); err != nil || !alive {
 		return ""
 	}
 	return r.Address

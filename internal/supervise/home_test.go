@@ -24,6 +24,7 @@ type faulty struct {
 	full    atomic.Bool // nothing more can be written
 	lost    atomic.Bool // nothing can be started
 	away    atomic.Bool
+	silent  atomic.Bool // it does not say what is there, nor what runs
 	refuses atomic.Bool // every connection
 }
 
@@ -36,9 +37,32 @@ func (m *faulty) Write(ctx context.Context, f machine.File) error {
 
 func (m *faulty) Start(ctx context.Context, spec machine.Spec) (machine.Process, error) {
 	if m.lost.Load() {
-		return nil, errors.New("the host does not answer")
+		return nil, errSilent
 	}
 	return m.Machine.Start(ctx, spec)
+}
+
+var errSilent = errors.New("the host does not answer")
+
+func (m *faulty) Glob(ctx context.Context, pattern string) ([]string, error) {
+	if m.silent.Load() {
+		return nil, errSilent
+	}
+	return m.Machine.Glob(ctx, pattern)
+}
+
+func (m *faulty) Stat(ctx context.Context, name string) (machine.Info, error) {
+	if m.silent.Load() {
+		return machine.Info{}, errSilent
+	}
+	return m.Machine.Stat(ctx, name)
+}
+
+func (m *faulty) Alive(ctx context.Context, id machine.ID) (bool, error) {
+	if m.silent.Load() {
+		return false, errSilent
+	}
+	return m.Machine.Alive(ctx, id)
 }
 
 func (m *faulty) Present(context.Context) bool { return !m.away.Load() }
@@ -100,6 +124,30 @@ func TestANodeWaitsForItsHost(t *testing.T) {
 	m.away.Store(false)
 	if err := <-started; err != nil {
 		t.Errorf("the host is back: %v", err)
+	}
+}
+
+// What cannot be seen is not taken for what is not there: nodes would be started a second
+// time, and a redis node be made the master by a guess.
+func TestAHostThatDoesNotAnswerIsNotTakenForAnEmptyOne(t *testing.T) {
+	s, m := onFaulty(t, "true")
+	m.silent.Store(true)
+	for what, ask := range map[string]func() error{
+		"what runs is looked for":     func() error { _, err := s.hosts.anyAlive(t.Context(), anyKind); return err },
+		"strays are looked for":       func() error { return s.findStrays() },
+		"the master is looked for":    func() error { return s.remember() },
+		"starts are looked for":       func() error { return s.hosts.here.recordLaunched(t.Context(), s.log) },
+		"older data is looked for":    func() error { return s.beginCold() },
+		"addresses are looked for":    func() error { _, err := s.hosts.recordedAddresses(t.Context()); return err },
+		"a first boot is looked for":  func() error { _, err := s.losesStackFile(nil); return err },
+		"a redis node's data is seen": func() error { _, err := s.home("redis-1").empty(t.Context(), "redis-1"); return err },
+	} {
+		if err := ask(); !errors.Is(err, errSilent) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if part := s.decide(t.Context(), "redis-1", time.Now(), &facts{}); part.Master || !strings.Contains(part.Wait, "does not answer") {
+		t.Errorf("a redis node starts as %+v", part)
 	}
 }
 
@@ -186,8 +234,8 @@ func TestWhatRunsIsFoundOnEveryHost(t *testing.T) {
 	if err := s.writeFiles(); err != nil {
 		t.Fatal(err)
 	}
-	if s.hosts.anyAlive(t.Context()) {
-		t.Error("something runs before anything is started")
+	if runs, err := s.hosts.anyAlive(t.Context(), anyKind); runs || err != nil {
+		t.Errorf("something runs before anything is started: %v, %v", runs, err)
 	}
 	proc, err := s.launch(s.processes()[1], []string{"-c", "exec sleep 1000"})
 	if err != nil {
@@ -201,10 +249,10 @@ func TestWhatRunsIsFoundOnEveryHost(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if got := s.hosts.recorded(t.Context()); !slices.Equal(got, []string{"web-1", "web-2"}) {
-		t.Errorf("recorded: %q", got)
+	if got, err := s.hosts.recorded(t.Context()); err != nil || !slices.Equal(got, []string{"web-1", "web-2"}) {
+		t.Errorf("recorded: %q, %v", got, err)
 	}
-	if !s.hosts.anyAlive(t.Context()) || s.home("web-2").running(t.Context(), "web-2") != "127.0.0.1:1" {
+	if runs, err := s.hosts.anyAlive(t.Context(), anyKind); !runs || err != nil || s.home("web-2").running(t.Context(), "web-2") != "127.0.0.1:1" {
 		t.Error("web-2 is not seen to run")
 	}
 	s.plan.Hosts[1].Processes = nil // it leaves the stack
@@ -246,13 +294,17 @@ func TestWhatRedisNodesKnowIsReadOnEveryHost(t *testing.T) {
 	}
 
 	var nodes []string
-	for _, with := range s.hosts.redisWithData(t.Context()) {
+	all, err := s.hosts.redisWithData(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, with := range all {
 		nodes = append(nodes, with.node)
 	}
 	if !slices.Equal(nodes, []string{"redis-2", "redis-1"}) {
 		t.Errorf("the nodes with data, the newest first: %q", nodes)
 	}
-	if files := s.hosts.sentinelFiles(t.Context()); files["sentinel-2"].Address != "127.0.0.1:7002" {
+	if files, err := s.hosts.sentinelFiles(t.Context()); err != nil || files["sentinel-2"].Address != "127.0.0.1:7002" {
 		t.Errorf("the Sentinels' files: %+v", files)
 	}
 }
@@ -260,7 +312,7 @@ func TestWhatRedisNodesKnowIsReadOnEveryHost(t *testing.T) {
 // The hosts of a drill are network namespaces that share one state directory.
 func TestHostsThatShareADirectoryHaveEachNodeOnce(t *testing.T) {
 	s, _ := oneNode(t, "true")
-	s.hosts = openHosts(string(s.dir), []plan.Place{{Name: "a", Netns: "/run/netns/a"}, {Name: "b", Netns: "/run/netns/b"}})
+	s.hosts = openHosts(Config{StateDir: string(s.dir)}, []plan.Place{{Name: "a", Netns: "/run/netns/a"}, {Name: "b", Netns: "/run/netns/b"}})
 	t.Cleanup(func() { s.hosts.close() })
 	for _, node := range []string{"redis-1", "redis-2"} {
 		if err := s.hosts.here.MakeDir(t.Context(), filepath.Dir(manifest(node))); err != nil {
@@ -274,10 +326,10 @@ func TestHostsThatShareADirectoryHaveEachNodeOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := s.hosts.recorded(t.Context()); !slices.Equal(got, []string{"redis-1", "redis-2"}) {
-		t.Errorf("recorded: %q", got)
+	if got, err := s.hosts.recorded(t.Context()); err != nil || !slices.Equal(got, []string{"redis-1", "redis-2"}) {
+		t.Errorf("recorded: %q, %v", got, err)
 	}
-	if got := s.hosts.redisWithData(t.Context()); len(got) != 2 {
-		t.Errorf("with data: %+v", got)
+	if got, err := s.hosts.redisWithData(t.Context()); err != nil || len(got) != 2 {
+		t.Errorf("with data: %+v, %v", got, err)
 	}
 }

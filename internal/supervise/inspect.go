@@ -77,7 +77,11 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 	} else if there && change.Result == nil {
 		seen.Change = ChangeStatus{ID: change.ID, Kind: change.Kind, Began: change.Began}
 	}
-	if seen.Ports = k.Ports; known && all.anyAlive(ctx) {
+	runs, err := all.anyAlive(ctx, anyKind)
+	if err != nil {
+		return Inspection{}, err
+	}
+	if seen.Ports = k.Ports; known && runs {
 		seen.Plan, seen.Differs = r.Plan, FileDigest(file, r.BaseDir) != FileDigest(s, baseDir)
 	} else if err := seen.plan(r.Overrides.Rebase(file, s).On(s), baseDir, stateDir, k); err != nil {
 		return Inspection{}, err
@@ -87,7 +91,11 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 	for _, p := range host.Processes {
 		specs[p.Node] = p
 	}
-	for _, node := range all.recorded(ctx) {
+	nodes, err := all.recorded(ctx)
+	if err != nil {
+		return Inspection{}, err
+	}
+	for _, node := range nodes {
 		r, err := all.with(ctx, node).readRecord(ctx, node)
 		if err != nil {
 			return Inspection{}, err

@@ -70,7 +70,10 @@ func (h home) endLaunch(ctx context.Context, node string) {
 // recordLaunched writes the records of processes that a supervisor before has started
 // and not written down. The caller has the state directory.
 func (h home) recordLaunched(ctx context.Context, log *slog.Logger) error {
-	notes, _ := h.Glob(ctx, inHome("*", launchFile)) // the pattern is a good one
+	notes, err := h.Glob(ctx, inHome("*", launchFile))
+	if err != nil {
+		return err
+	}
 	for _, note := range notes {
 		node := nodeOf(note)
 		var l launch
@@ -84,8 +87,15 @@ func (h home) recordLaunched(ctx context.Context, log *slog.Logger) error {
 		case l.Token == "":
 			continue
 		}
-		if !h.alive(ctx, node) {
-			found := h.Find(ctx, machine.Trace{Node: node, Variable: launchVariable + "=" + l.Token, Since: l.Since})
+		alive, err := h.alive(ctx, node)
+		if err != nil && !errors.As(err, new(*damagedError)) { // such a record tells of nobody
+			return err
+		}
+		if !alive {
+			found, err := h.Find(ctx, machine.Trace{Node: node, Variable: launchVariable + "=" + l.Token, Since: l.Since})
+			if err != nil {
+				return err
+			}
 			if len(found) > 0 {
 				r := record{Process: found[0], Plan: l.Plan, Want: wantUp, Address: l.Address}
 				if err := h.writeRecord(ctx, node, r); err != nil {

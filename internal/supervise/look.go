@@ -24,7 +24,10 @@ func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 		if err != nil {
 			return Status{}, err
 		}
-		alive := all.with(ctx, n.Name).Alive(ctx, r.Process)
+		alive, err := all.with(ctx, n.Name).Alive(ctx, r.Process)
+		if err != nil {
+			return Status{}, err
+		}
 		b.update(n.Name, func(st *NodeStatus) {
 			if !alive {
 				// Of one that has ended since, nobody knows when.
@@ -61,18 +64,7 @@ func Kept(stateDir string) bool {
 // process, as far as the last supervisor wrote down. A stack that was taken
 // down, or purged, has none.
 func Running(stateDir string) (bool, error) {
-	ctx, all := context.Background(), hostsAt(stateDir)
-	for _, node := range all.recorded(ctx) {
-		host := all.with(ctx, node)
-		r, err := host.readRecord(ctx, node)
-		if err != nil {
-			return false, err
-		}
-		if host.Alive(ctx, r.Process) {
-			return true, nil
-		}
-	}
-	return false, nil
+	return hostsAt(stateDir).anyAlive(context.Background(), anyKind)
 }
 
 // Preview is the plan that 'up' would carry out, with the ports that the stack

@@ -148,7 +148,11 @@ func hasSentinel(addresses map[string]string) bool {
 // last, as their records say: for a state directory without a redisMemory.
 func (h hosts) recordedAddresses(ctx context.Context) (map[string]string, error) {
 	addresses := map[string]string{}
-	for _, node := range h.recorded(ctx) {
+	nodes, err := h.recorded(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, node := range nodes {
 		if !isRedis(node) && !isSentinel(node) {
 			continue
 		}
@@ -173,17 +177,34 @@ func (s *Supervisor) remember() (err error) {
 			return err
 		}
 	}
-	if s.lost = s.losesStackFile(); s.lost {
+	files, err := s.hosts.sentinelFiles(s.ctx)
+	if err != nil {
+		return err
+	}
+	with, err := s.hosts.redisWithData(s.ctx)
+	if err != nil {
+		return err
+	}
+	if s.lost, err = s.losesStackFile(with); err != nil {
+		return err
+	}
+	if s.lost {
 		s.kept.Booted = true
 	}
 	if !s.kept.Booted {
 		return nil // FirstMaster will be, and nobody has written anything yet
 	}
 
-	m.Replication, s.forgotten = recall(*m, s.hosts.sentinelFiles(s.ctx))
-	with := s.hosts.redisWithData(s.ctx)
+	m.Replication, s.forgotten = recall(*m, files)
+	hasData := func(node string) bool {
+		return slices.ContainsFunc(with, func(w nodeData) bool { return w.node == node })
+	}
+	runs, err := s.hosts.anyAlive(s.ctx, ofRedis)
+	if err != nil {
+		return err
+	}
 	switch master := m.Replication.Master; {
-	case master != "" && s.hosts.with(s.ctx, master).empty(s.ctx, master) && len(with) > 0 && !s.hosts.redisRuns(s.ctx):
+	case master != "" && !hasData(master) && len(with) > 0 && !runs:
 		// The Sentinels would promote one of the others, whichever it is: the
 		// offsets that they compare are all 0 after a start.
 		s.bereft, m.Replication.Master, m.Rewriting = master, with[0].node, true
@@ -200,10 +221,16 @@ func (s *Supervisor) remember() (err error) {
 
 // losesStackFile reports whether stack.json is missing or empty where a stack with
 // Redis has been: it would be taken for a new one, and redis-1 for its master.
-func (s *Supervisor) losesStackFile() bool {
-	known := s.kept.Booted || s.kept.Redis.Watch != "" || s.kept.Ports[plan.FirstMaster] != 0
-	return !known && (slices.ContainsFunc(s.hosts.all(), func(h home) bool { return len(h.sentinelPaths(s.ctx)) > 0 }) ||
-		len(s.hosts.redisWithData(s.ctx)) > 0)
+func (s *Supervisor) losesStackFile(with []nodeData) (bool, error) {
+	if s.kept.Booted || s.kept.Redis.Watch != "" || s.kept.Ports[plan.FirstMaster] != 0 {
+		return false, nil
+	}
+	for _, host := range s.hosts.all() {
+		if names, err := host.sentinelPaths(s.ctx); len(names) > 0 || err != nil {
+			return err == nil, err
+		}
+	}
+	return len(with) > 0, nil
 }
 
 // checkMaster refuses to start Redis where that could make a node the master
@@ -229,7 +256,11 @@ func (s *Supervisor) checkMaster() error {
 		if runs {
 			down = "Take the stack down ('holdfast down'). "
 		}
-		return fmt.Errorf("%w. %sDecide which redis node has the newest data (last written: %s), move nodes/redis-N/data of every other one out of %s (keep them), and run 'holdfast up' again: the only node with data becomes the master", s.forgotten, down, lastWritten(s.hosts.redisWithData(s.ctx)), s.dir)
+		with, err := s.hosts.redisWithData(s.ctx)
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%w. %sDecide which redis node has the newest data (last written: %s), move nodes/redis-N/data of every other one out of %s (keep them), and run 'holdfast up' again: the only node with data becomes the master", s.forgotten, down, lastWritten(with), s.dir)
 	case s.node(master) == nil:
 		back := fmt.Sprintf("redis.replicas: %d", atoi(strings.TrimPrefix(master, "redis-"))-1)
 		if s.stack().Redis.Sentinels == 0 { // nobody promotes a replica
@@ -279,7 +310,9 @@ func (s *Supervisor) beginRewrite() error {
 		m.Watch, m.Addresses, m.Rewriting = s.name(), all, false
 		return s.saveKept()
 	}
-	s.beginCold()
+	if err := s.beginCold(); err != nil {
+		return err
+	}
 	if s.bereft != "" {
 		s.log.Warn("the data of the Redis master is gone: the node that was written to last takes its place", "was", s.bereft, "now", m.Replication.Master)
 	}
@@ -295,7 +328,11 @@ func (s *Supervisor) endRewrite() error {
 		return nil
 	}
 	for _, host := range s.hosts.all() {
-		for _, name := range host.sentinelPaths(s.ctx) {
+		names, err := host.sentinelPaths(s.ctx)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
 			if s.node(nodeOf(name)) != nil {
 				continue
 			}
@@ -313,7 +350,10 @@ func (s *Supervisor) endRewrite() error {
 // that is older than what the others or the supervisor know: the Sentinels that
 // answer first decide, and those may be the ones that have not heard.
 func (s *Supervisor) sentinelsAgree() bool {
-	files := s.hosts.sentinelFiles(s.ctx)
+	files, err := s.hosts.sentinelFiles(s.ctx)
+	if err != nil {
+		return false // they are written anew
+	}
 	r := s.kept.Redis.Replication
 	for name, n := range s.allNodes() {
 		if n.spec().Kind != plan.Sentinel {

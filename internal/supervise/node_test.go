@@ -278,18 +278,28 @@ func TestDataIsWhatRedisWouldLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !hostsAt(string(d)).here.empty(t.Context(), "redis-1") {
+	if !isEmpty(t, d, "redis-1") {
 		t.Error("no directory counts as data")
 	}
 	write("dump.rdb", "REDIS0010")
 	write("appendonlydir/appendonly.aof.1.base.rdb", "REDIS0010")
-	if !hostsAt(string(d)).here.empty(t.Context(), "redis-1") {
+	if !isEmpty(t, d, "redis-1") {
 		t.Error("files that Redis does not load count as data")
 	}
 	write("appendonlydir/appendonly.aof.manifest", "file appendonly.aof.1.base.rdb seq 1 type b\n")
-	if hostsAt(string(d)).here.empty(t.Context(), "redis-1") {
+	if isEmpty(t, d, "redis-1") {
 		t.Error("an append-only file does not count as data")
 	}
+}
+
+// isEmpty reports whether a redis node of a state directory has no data.
+func isEmpty(t *testing.T, d dir, node string) bool {
+	t.Helper()
+	empty, err := hostsAt(string(d)).here.empty(t.Context(), node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return empty
 }
 
 func TestAMasterIsNotReadyBeforeTheFirstBootIsWritten(t *testing.T) {

@@ -3,6 +3,7 @@ package supervise
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -84,9 +85,13 @@ func (s *Supervisor) decide(ctx context.Context, node string, deadAt time.Time, 
 	} else {
 		f = s.gather(ctx, 500*time.Millisecond)
 	}
+	empty, err := s.home(node).empty(ctx, node)
+	if err != nil {
+		return start{Wait: fmt.Sprintf("it is not known whether it has data: %v", err)}
+	}
 	c := candidate{
 		Name:     node,
-		Empty:    s.home(node).empty(ctx, node),
+		Empty:    empty,
 		Booted:   s.booted.Load(),
 		Dead:     time.Since(deadAt),
 		HoldBack: s.holdBack(),

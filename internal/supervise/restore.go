@@ -420,8 +420,11 @@ func (d dir) resumeRestore(log *slog.Logger) error {
 		err = d.placeRestored(r)
 	}
 	if err == nil {
-		k.restored(r.Node, hostsAt(string(d)).sentinelFiles(context.Background()))
-		err = d.writeJSON(keptFile, k)
+		var files map[string]sentinelFile
+		if files, err = hostsAt(string(d)).sentinelFiles(context.Background()); err == nil {
+			k.restored(r.Node, files)
+			err = d.writeJSON(keptFile, k)
+		}
 	}
 	if err == nil {
 		err = d.endRestore()
@@ -440,7 +443,10 @@ const endLimit = 20 * time.Second
 // that they are wanted up.
 func (d dir) endRedis() error {
 	ctx, all := context.Background(), hostsAt(string(d))
-	nodes := all.recorded(ctx)
+	nodes, err := all.recorded(ctx)
+	if err != nil {
+		return err
+	}
 	slices.Reverse(nodes) // sentinel-… before redis-…
 	for _, node := range nodes {
 		if !isRedis(node) && !isSentinel(node) {
@@ -451,7 +457,10 @@ func (d dir) endRedis() error {
 		if err != nil {
 			return err
 		}
-		ends := func(context.Context) bool { return !host.Alive(ctx, r.Process) }
+		ends := func(context.Context) bool {
+			alive, err := host.Alive(ctx, r.Process)
+			return err == nil && !alive
+		}
 		if !ends(nil) {
 			proc, err := host.Adopt(ctx, r.Process)
 			if err != nil && !errors.Is(err, machine.ErrGone) {

@@ -111,7 +111,11 @@ func (s *Supervisor) exchangeData(ctx context.Context, r decidedRestore, again [
 
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()
-	s.kept.restored(r.Node, s.hosts.sentinelFiles(s.ctx))
+	files, err := s.hosts.sentinelFiles(s.ctx)
+	if err != nil {
+		return err
+	}
+	s.kept.restored(r.Node, files)
 	if err := s.saveKept(); err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func (d dir) isRestored(t *testing.T, node string) {
 		t.Errorf("%s has %q, %v", node, b, err)
 	}
 	for _, other := range []string{"redis-1", "redis-2", "redis-3"} {
-		if other != node && !hostsAt(string(d)).here.empty(t.Context(), other) {
+		if other != node && !isEmpty(t, d, other) {
 			t.Errorf("%s has old data", other)
 		}
 	}
@@ -121,7 +121,11 @@ func TestARestoreThatWasDecidedIsCarriedThroughFromEveryStep(t *testing.T) {
 		"the new data is in its place": func(d dir, r decidedRestore) error { return d.placeRestored(r) },
 		"the master is written down": func(d dir, r decidedRestore) error {
 			k, err := d.readKept()
-			k.restored(r.Node, hostsAt(string(d)).sentinelFiles(t.Context()))
+			files, filesErr := hostsAt(string(d)).sentinelFiles(t.Context())
+			if filesErr != nil {
+				return filesErr
+			}
+			k.restored(r.Node, files)
 			return errors.Join(err, d.placeRestored(r), d.writeJSON(keptFile, k))
 		},
 		"the directory of what was decided is gone": func(d dir, r decidedRestore) error {
@@ -220,7 +224,7 @@ func TestARestoreThatWasNotDecidedChangesNothing(t *testing.T) {
 		t.Error("what was staged is left")
 	}
 	for _, node := range []string{"redis-1", "redis-2"} {
-		if hostsAt(string(d)).here.empty(t.Context(), node) {
+		if isEmpty(t, d, node) {
 			t.Errorf("%s has lost its data", node)
 		}
 	}

@@ -114,8 +114,8 @@ func (s *Supervisor) findRunning() error {
 	if err := s.replan(); err != nil {
 		return err
 	}
-	if !s.hosts.anyAlive(s.ctx) {
-		return nil
+	if runs, err := s.hosts.anyAlive(s.ctx, anyKind); !runs || err != nil {
+		return err
 	}
 	wanted := layout{file: s.file, baseDir: s.cfg.BaseDir, overrides: s.overrides, plan: s.plan}
 	s.wanted = &wanted
@@ -161,7 +161,7 @@ func (s *Supervisor) withUnwritten(p plan.Plan, of layout, cut bool) plan.Plan {
 		case err != nil || r.Plan != digestOf(to, wanted.files):
 		case had && r.Plan != digestOf(is.process, is.files) && (moved || !cut):
 			p = withNode(p, wanted)
-		case !had && member(to) && host.alive(s.ctx, to.Node):
+		case !had && member(to) && host.running(s.ctx, to.Node) != "":
 			p = withNode(p, wanted)
 		}
 	}

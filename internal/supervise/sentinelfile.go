@@ -57,10 +57,14 @@ func parseSentinelFile(content string) (sentinelFile, error) {
 // sentinelFiles returns what the Sentinels have written down, by node: also
 // Sentinels that the stack file does not have any more. A file that cannot be
 // read, as after a disk was full, is left out.
-func (h hosts) sentinelFiles(ctx context.Context) map[string]sentinelFile {
+func (h hosts) sentinelFiles(ctx context.Context) (map[string]sentinelFile, error) {
 	files := map[string]sentinelFile{}
 	for _, host := range h.all() {
-		for _, name := range host.sentinelPaths(ctx) {
+		names, err := host.sentinelPaths(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
 			b, err := host.Read(ctx, name)
 			if err != nil {
 				continue
@@ -70,11 +74,10 @@ func (h hosts) sentinelFiles(ctx context.Context) map[string]sentinelFile {
 			}
 		}
 	}
-	return files
+	return files, nil
 }
 
 // sentinelPaths are the names of the Sentinels' files.
-func (h home) sentinelPaths(ctx context.Context) []string {
-	names, _ := h.Glob(ctx, inHome("sentinel-*", sentinelConf)) // the pattern is a good one
-	return names
+func (h home) sentinelPaths(ctx context.Context) ([]string, error) {
+	return h.Glob(ctx, inHome("sentinel-*", sentinelConf))
 }

@@ -23,7 +23,11 @@ const strayGrace = 10 * time.Second
 
 // findStrays looks for nodes of an earlier stack file that still run.
 func (s *Supervisor) findStrays() error {
-	for _, node := range s.hosts.recorded(s.ctx) {
+	nodes, err := s.hosts.recorded(s.ctx)
+	if err != nil {
+		return err
+	}
+	for _, node := range nodes {
 		if s.node(node) != nil {
 			continue
 		}

@@ -36,6 +36,9 @@ type Config struct {
 	// Hosts are where the nodes run, all of them looked after from here; none:
 	// those of last time, and at the first time this machine alone.
 	Hosts []plan.Place
+	// Machine opens a host; nil: it is this machine, with StateDir and the host's network
+	// namespace. The supervisor closes it.
+	Machine func(plan.Place) machine.Machine
 	// Version is that of Holdfast.
 	Version string
 	// Self is the path of the holdfast program, which is a node's program too.
@@ -251,7 +254,7 @@ func (s *Supervisor) openHosts() error {
 	if err != nil {
 		return err
 	}
-	s.hosts = openHosts(s.cfg.StateDir, slices.Concat(k.Hosts, s.cfg.Hosts))
+	s.hosts = openHosts(s.cfg, slices.Concat(k.Hosts, s.cfg.Hosts))
 	return nil
 }
 

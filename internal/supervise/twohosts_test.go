@@ -1,0 +1,156 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"holdfast/internal/logs"
+	"holdfast/internal/machine"
+	"holdfast/internal/plan"
+	"holdfast/internal/stack"
+)
+
+// serve is set for the process that is the program of an application.
+const serve = "TEST_SERVES"
+
+// TestIsTheProgramOfAnApplication is no test but a program, where it is started as one.
+func TestIsTheProgramOfAnApplication(t *testing.T) {
+	if os.Getenv(serve) == "" {
+		t.Skip("it is started by another test")
+	}
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "served") })
+	t.Fatal(http.ListenAndServe(net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT")), handler))
+}
+
+// shortDir is a directory for a test with a short path: that of a unix socket may have
+// about a hundred bytes.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	path, err := os.MkdirTemp("", "hf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(path) })
+	return path
+}
+
+// A stack on two hosts, each with a directory that only its machine leads to: whatever a
+// supervisor did to a node by itself, it would do in the wrong place.
+func TestAStackRunsOnHostsThatOnlyTheirMachinesLeadTo(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := l.Addr().String()
+	_, port, _ := net.SplitHostPort(entry)
+	l.Close()
+	file, _, err := stack.Parse("holdfast.yaml", fmt.Appendf(nil, `
+entry: {listen: "0.0.0.0:%s", auth: none}
+apps: {web: {command: [%q, "-test.run=^TestIsTheProgramOfAnApplication$"], nodes: 2, env: {%s: "1"}}}
+redis: {replicas: 1}
+`, port, os.Args[0], serve))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	dirs := map[string]string{"one": shortDir(t), "two": shortDir(t)}
+	for _, dir := range dirs {
+		if err := os.Mkdir(logs.Dir(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		// The log writer of a host is its own.
+		ctx, stop := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- logs.Write(ctx, dir) }()
+		t.Cleanup(func() { stop(); <-ended })
+	}
+	cfg := Config{
+		Stack: file, BaseDir: "/", StateDir: shortDir(t), Self: "/bin/true", Environ: os.Environ(), Log: slog.New(slog.DiscardHandler),
+		Hosts:   []plan.Place{{Name: "one", Address: "127.0.0.1"}, {Name: "two", Address: "127.0.0.2"}},
+		Machine: func(p plan.Place) machine.Machine { return machine.NewLocal(dirs[p.Name], p.Netns) },
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	begin := func() *Supervisor {
+		t.Helper()
+		s, err := Open(cfg)
+		if err == nil {
+			err = s.Prepare()
+		}
+		if err == nil {
+			err = s.Start(ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+
+	s := begin()
+	pids := map[string]int{}
+	for _, n := range s.Status().Nodes {
+		if n.State != Up {
+			t.Errorf("%s is %s: %s", n.Name, n.State, n.Detail)
+		}
+		pids[n.Name] = n.PID
+		host := hostOf(s.Plan(), n.Name)
+		if _, err := os.Stat(filepath.Join(dirs[host], "nodes", n.Name, processFile)); err != nil {
+			t.Errorf("%s is not on its host: %v", n.Name, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(cfg.StateDir, "nodes")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the supervisor's own directory has nodes: %v", err)
+	}
+	for _, address := range []string{entry, net.JoinHostPort("127.0.0.2", port)} {
+		resp, err := http.Get("http://" + address)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("the entry at %s: %v, %v", address, resp, err)
+		}
+		if err == nil {
+			resp.Body.Close()
+		}
+	}
+
+	// The next supervisor adopts what runs on both.
+	s.Close()
+	s = begin()
+	for _, n := range s.Status().Nodes {
+		if n.PID != pids[n.Name] {
+			t.Errorf("%s has been started anew", n.Name)
+		}
+	}
+	result, err := s.Change(ctx, Request{Kind: "scale", Overrides: stack.Overrides{Nodes: map[string]int{"web": 3}}}, nil)
+	if err != nil || !result.Done {
+		t.Errorf("scale: %+v, %v", result, err)
+	}
+	host := hostOf(s.Plan(), "web-3")
+	if _, err := os.Stat(filepath.Join(dirs[host], "nodes", "web-3", processFile)); err != nil {
+		t.Errorf("a new node is not on its host: %v", err)
+	}
+	master := s.boardMaster()
+	if err := s.Do(ctx, master, ActRestart); err != nil {
+		t.Errorf("restart the master: %v", err)
+	}
+	if now := s.boardMaster(); now == master || now == "" {
+		t.Errorf("after a restart of %s the master is %q", master, now)
+	}
+	if err := s.Stop(ctx); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	for _, n := range s.Status().Nodes {
+		if n.State != Down || n.PID != 0 {
+			t.Errorf("%s is %s", n.Name, n.State)
+		}
+	}
+	s.Close()
+}
