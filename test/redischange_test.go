@@ -1,6 +1,7 @@
 package test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -22,13 +23,14 @@ type members struct {
 	entry                string
 	replicas, sentinels  int
 	ports, sentinelPorts []int
+	settle               string // empty: 300ms
 }
 
 // set writes the stack file.
 func (m *members) set() {
 	list := func(ports []int) string { return strings.ReplaceAll(strings.Trim(fmt.Sprint(ports), "[]"), " ", ", ") }
-	m.write(fmt.Sprintf("name: %s\n%srollout: {settle: 300ms}\nredis: {replicas: %d, sentinels: %d, ports: [%s], sentinel-ports: [%s]}\n",
-		m.name, m.entry, m.replicas, m.sentinels, list(m.ports[:min(len(m.ports), m.replicas+1)]), list(m.sentinelPorts[:min(len(m.sentinelPorts), m.sentinels)])))
+	m.write(fmt.Sprintf("name: %s\n%srollout: {settle: %s}\nredis: {replicas: %d, sentinels: %d, ports: [%s], sentinel-ports: [%s]}\n",
+		m.name, m.entry, cmp.Or(m.settle, "300ms"), m.replicas, m.sentinels, list(m.ports[:min(len(m.ports), m.replicas+1)]), list(m.sentinelPorts[:min(len(m.sentinelPorts), m.sentinels)])))
 }
 
 // addresses are where the nodes of a kind are, in the order of their names.

@@ -9,9 +9,46 @@ import (
 	"holdfast/internal/plan"
 )
 
-// The balancers do not know a replica any more that is to leave. Where it becomes the
-// master all the same, since the one before it has died, programs that reach Redis
-// through a balancer have none until it hands over.
+// The balancers lead programs to the Redis master. Where a node becomes it that they do
+// not know, as where the master before it has died in the middle of a change, programs
+// have none until it hands over.
+
+// applying starts to apply the file. The function that it returns waits until that has
+// ended, and returns what was said.
+func (m *members) applying() (end func() (said string, err error)) {
+	m.t.Helper()
+	m.set()
+	cmd := m.command("apply", "--yes")
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	return func() (string, error) {
+		m.t.Helper()
+		select {
+		case err := <-ended:
+			return said.String(), err
+		case <-time.After(2 * time.Minute):
+			cmd.Process.Kill()
+			<-ended
+			m.t.Fatalf("the apply does not end:\n%s", said.String())
+			return "", nil
+		}
+	}
+}
+
+// awaitStep waits until a change is at a node.
+func (m *members) awaitStep(node string) {
+	m.t.Helper()
+	m.await("a step of "+node, 30*time.Second, func() bool {
+		c := m.status().Change
+		return c != nil && c.Node == node
+	})
+}
+
 func TestAReplicaThatIsToLeaveAndBecomesTheMasterHandsOverAtTheNextStep(t *testing.T) {
 	t.Parallel()
 	m := &members{instance: newInstance(t, ""), entry: minimal(t), replicas: 3, sentinels: 3}
@@ -26,31 +63,39 @@ func TestAReplicaThatIsToLeaveAndBecomesTheMasterHandsOverAtTheNextStep(t *testi
 		}
 	}
 	m.replicas = 2
-	m.set()
-	cmd := m.command("apply", "--yes")
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	m.await("a step of web-1", 30*time.Second, func() bool {
-		c := m.status().Change
-		return c != nil && c.Node == "web-1"
-	})
+	end := m.applying()
+	m.awaitStep("web-1")
 	kill(t, m.node("redis-1").PID)
-	var err error
-	select {
-	case err = <-ended:
-	case <-time.After(time.Minute):
-		t.Fatal("the apply does not end")
-	}
-	order := func(step string) int { return strings.Index(said.String(), step+": begun") }
+	said, err := end()
+	order := func(step string) int { return strings.Index(said, step+": begun") }
 	handsOver, next := order("hand over redis-4"), order("restart web-2")
 	if err != nil || handsOver < 0 || next < 0 || handsOver > next {
-		t.Errorf("%v: it did\n%s", err, said.String())
+		t.Errorf("%v: it did\n%s", err, said)
 	}
 	m.awaitHealthy()
 	m.exact("a master that was to leave")
+}
+
+func TestAReplicaThatNoBalancerKnowsYetAndBecomesTheMasterHandsOverAtTheNextStep(t *testing.T) {
+	t.Parallel()
+	m := &members{instance: newInstance(t, ""), entry: minimal(t), replicas: 2, sentinels: 3, settle: "2s"}
+	m.set()
+	m.must("up", "-d")
+	m.awaitHealthy()
+	m.replicas, m.sentinels = 3, 5
+	end := m.applying()
+	m.awaitStep("sentinel-4")
+	m.must("switchover", "--to", "redis-4")
+	m.await("a master that the balancers know", 20*time.Second, func() bool {
+		now := m.master()
+		return now != "" && now != "redis-4"
+	})
+	if c := m.status().Change; c == nil || !strings.HasPrefix(c.Node, "sentinel-") {
+		t.Errorf("it handed over at %+v", c)
+	}
+	if said, err := end(); err != nil {
+		t.Errorf("%v: it did\n%s", err, said)
+	}
+	m.awaitHealthy()
+	m.exact("a master that had just come")
 }

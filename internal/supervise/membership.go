@@ -230,41 +230,42 @@ func inWhole(why map[string]string) string {
 
 // handOver has another redis node become the master, if the node is it: one that stays.
 func (x *stepper) handOver(ctx context.Context) error {
-	s, node := x.sup, x.step.Node
 	var failed error
-	try := func(ctx context.Context) bool {
-		f := s.gather(ctx, time.Second)
-		address, _, err := f.master()
-		master := f.nameOf(address)
-		if f.Sentinels == 0 {
-			master, err = f.Appointed, nil
-		}
-		switch {
-		case err != nil:
-			failed = err
-			return false
-		case master != node && f.Standings[master].Master:
-			return true
-		case master != node:
-			failed = fmt.Errorf("%s is named master, and does not say so itself", master)
-			return false
-		case f.Sentinels == 0:
-			failed = errors.New("it is the master, and without Sentinels nobody can take its place")
-			return false
-		}
-		others, why := x.others(f)
-		if len(others) == 0 {
-			failed = errors.New("it is the master, and no node can take its place: " + inWhole(why))
-			return false
-		}
-		best := slices.MaxFunc(others, func(a, b string) int { return int(f.Standings[a].Offset - f.Standings[b].Offset) })
-		_, failed = s.Switchover(ctx, best)
+	if !within(ctx, leaveLimit, memberPoll, func(ctx context.Context) bool {
+		failed = x.tryHandOver(ctx)
 		return failed == nil
-	}
-	if !within(ctx, leaveLimit, memberPoll, try) {
+	}) {
 		return failed
 	}
 	return nil
+}
+
+// tryHandOver does so, if that is possible now.
+func (x *stepper) tryHandOver(ctx context.Context) error {
+	s, node := x.sup, x.step.Node
+	f := s.gather(ctx, time.Second)
+	address, _, err := f.master()
+	master := f.nameOf(address)
+	if f.Sentinels == 0 {
+		master, err = f.Appointed, nil
+	}
+	switch {
+	case err != nil:
+		return err
+	case master != node && f.Standings[master].Master:
+		return nil
+	case master != node:
+		return fmt.Errorf("%s is named master, and does not say so itself", master)
+	case f.Sentinels == 0:
+		return errors.New("it is the master, and without Sentinels nobody can take its place")
+	}
+	others, why := x.others(f)
+	if len(others) == 0 {
+		return errors.New("it is the master, and no node can take its place: " + inWhole(why))
+	}
+	best := slices.MaxFunc(others, func(a, b string) int { return int(f.Standings[a].Offset - f.Standings[b].Offset) })
+	_, err = s.Switchover(ctx, best)
+	return err
 }
 
 // forget has one Sentinel forget what is no node of the stack any more, and returns when

@@ -262,6 +262,29 @@ func inRotation(ctx context.Context, b *haproxy.Client, nodes map[string]bool) (
 	return there, served, err
 }
 
+// knownToBalancers are the redis nodes that every balancer knows where they are, and could
+// lead programs to; nil: that is not known, or the balancers lead nobody to Redis.
+func (s *Supervisor) knownToBalancers(ctx context.Context) map[string]bool {
+	var known map[string]bool
+	for _, b := range s.runningBalancers() {
+		rows, err := b.Stat(ctx)
+		if err != nil {
+			return nil
+		}
+		here := map[string]bool{}
+		for _, r := range rows {
+			if n := s.node(r.Server); n != nil && isRedis(r.Server) && (r.Address == "" || r.Address == n.spec().Address) && (known == nil || known[r.Server]) {
+				here[r.Server] = true
+			}
+		}
+		known = here
+	}
+	if len(known) == 0 {
+		return nil
+	}
+	return known
+}
+
 // servedAt reports whether a balancer sends requests to a node wherever it knows the
 // node at this address.
 func servedAt(rows []haproxy.Stat, node, address string) bool {

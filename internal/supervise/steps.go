@@ -173,25 +173,36 @@ func (c *changeRun) leg(ctx context.Context, l leg) error {
 }
 
 // relieve has another redis node become the master where the one that is it leaves or
-// moves in this part of the change. Mostly the first step has done that; but the master of
-// then may have died since. The balancers may not know this one any more, and programs
-// that reach Redis through them would have no master until its own step hands over.
+// moves in this part of the change, or where the balancers do not know it yet: programs
+// that reach Redis through them would have no master until its own step hands over, or
+// until the balancers are reloaded. Mostly there is nothing to do, but the master from
+// when the change began may have died since.
 func (c *changeRun) relieve(ctx context.Context, l leg, next []plan.Step, changes []plan.NodeChange) error {
 	s := c.sup
-	master := s.boardMaster()
+	step := plan.Step{Node: s.boardMaster(), Action: plan.HandOver}
+	if step.Node == "" || slices.ContainsFunc(next, func(p plan.Step) bool { return p.Node == step.Node }) {
+		return nil // a step of its own hands over itself
+	}
 	now, _ := s.current()
-	is, _ := now.part(master)
-	to, stays := l.to.part(master)
-	if master == "" || stays && to.process.Address == is.process.Address {
+	is, _ := now.part(step.Node)
+	if to, stays := l.to.part(step.Node); !stays || to.process.Address != is.process.Address {
+		c.mu.Lock()
+		c.of++
+		c.mu.Unlock()
+		return c.group(ctx, l, []plan.Step{step}, changes)
+	}
+	if next[0].Action == plan.Reload {
 		return nil
 	}
-	if slices.ContainsFunc(next, func(p plan.Step) bool { return p.Node == master }) {
-		return nil // which hands over itself
+	known := s.knownToBalancers(ctx)
+	if known == nil || known[step.Node] {
+		return nil
 	}
-	c.mu.Lock()
-	c.of++
-	c.mu.Unlock()
-	return c.group(ctx, l, []plan.Step{{Node: master, Action: plan.HandOver}}, changes)
+	x := stepper{sup: s, step: step, stays: func(name string) bool { _, there := l.to.part(name); return there && known[name] }}
+	if err := x.tryHandOver(ctx); err != nil {
+		s.log.Warn("the balancers do not know the master until they are reloaded", "node", step.Node, "error", err)
+	}
+	return nil
 }
 
 // masterLast has the restart of the Redis master come after those of the replicas: one
