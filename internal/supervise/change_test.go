@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -63,6 +64,39 @@ func TestAChangeGoesOverWholeStacks(t *testing.T) {
 		if got := inWords(legs); err != nil || got != c.want {
 			t.Errorf("%s:\ngot  %s\nwant %s\n%v", c.what, got, c.want, err)
 		}
+	}
+}
+
+// A node that serves meanwhile does not listen where another one is to be in the end,
+// though that port is free until then.
+func TestNobodyTakesAPortThatIsMovedTo(t *testing.T) {
+	const rest = "balancers: 1\nrollout: {surge: 1}\n"
+	s, _ := oneNode(t, "true")
+	now := fromText(t, s, "apps: {web: {kv: {}}}\nredis: {replicas: 1}\n"+rest)
+	next, err := s.planned(now, now.file.WithNodes(map[string]int{"web": 3}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := next.ports["web-3"] // that it gets where nobody else wants it
+	final := fromText(t, s, fmt.Sprintf("apps: {web: {kv: {remember: 7m}}}\nredis: {replicas: 1, ports: [%d]}\n", port)+rest)
+	s.kept.Ports = now.ports // what is kept is what was carried out
+	legs, err := s.legs(now, final, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	came := false
+	for _, l := range legs {
+		web, there := l.to.part("web-3")
+		came = came || there
+		if _, at := splitAddress(web.process.Address); there && atoi(at) == port {
+			t.Errorf("web-3 listens at %s, where redis-1 is to be", web.process.Address)
+		}
+	}
+	if !came {
+		t.Error("no node serves meanwhile")
+	}
+	if redis, _ := legs[len(legs)-1].to.part("redis-1"); !strings.HasSuffix(redis.process.Address, fmt.Sprint(":", port)) {
+		t.Errorf("redis-1 is at %s in the end", redis.process.Address)
 	}
 }
 

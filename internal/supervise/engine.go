@@ -462,6 +462,11 @@ func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
 	s.keptMu.Lock()
 	kept := s.kept
 	s.keptMu.Unlock()
+	// On the way to a layout no node that comes takes a port that another one moves to.
+	kept.Ports = with(kept.Ports, nil)
+	for node, port := range l.ports {
+		kept.Ports["later "+node] = port
+	}
 	facts, each, err := s.hosts.facts(s.ctx, of, l.baseDir, kept)
 	if err != nil {
 		return layout{}, err
