@@ -18,14 +18,16 @@ import (
 
 // Facts implements Machine.
 func (m *Local) Facts(context.Context) (Facts, error) {
-	free, err := freeDisk(m.dir)
-	if err != nil {
-		return Facts{}, err
-	}
-	return Facts{
+	facts := Facts{
 		Cores: runtime.NumCPU(), Files: openFiles(), HAProxyUser: haproxyUser(), Names: Names(),
-		FreeDisk: free, Now: process.Now(), Across: m.netns != "",
-	}, nil
+		Now: process.Now(), Across: m.netns != "",
+	}
+	free, err := freeDisk(m.dir)
+	if err != nil { // what a node's start asks for is known all the same
+		facts.DiskError = err.Error()
+	}
+	facts.FreeDisk = free
+	return facts, nil
 }
 
 // Names are the names of this machine: what it calls itself, and the same

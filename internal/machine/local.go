@@ -2,11 +2,14 @@ package machine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -132,6 +135,9 @@ func (m *Local) Stat(_ context.Context, name string) (Info, error) {
 		return Info{}, err
 	}
 	itself, err := os.Lstat(path)
+	if errors.Is(err, syscall.ENOTDIR) { // what would have it is no directory
+		err = &knownError{fs.ErrNotExist, err}
+	}
 	if err != nil {
 		return Info{}, err
 	}
@@ -168,6 +174,13 @@ func (m *Local) Rename(_ context.Context, from, to string) error {
 func (m *Local) Glob(_ context.Context, pattern string) ([]string, error) {
 	if !filepath.IsLocal(pattern) {
 		return nil, fmt.Errorf("%q is not a pattern of files below the state directory", pattern)
+	}
+	// Where nothing can be seen, fs.Glob finds nothing and says nothing.
+	top, _, _ := strings.Cut(pattern, "/")
+	if !strings.ContainsAny(top, `*?[\`) && strings.Contains(pattern, "/") {
+		if _, err := os.ReadDir(filepath.Join(m.dir, top)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
 	// Not filepath.Glob, for which characters of the state directory are patterns, too.
 	return fs.Glob(os.DirFS(m.dir), pattern)

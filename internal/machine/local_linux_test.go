@@ -66,8 +66,23 @@ func TestTheFreeDiskIsThatOfTheStateDirectory(t *testing.T) {
 	if err := os.WriteFile(m.Path("file"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := machine.NewLocal(m.Path("file", "dir"), "").Facts(t.Context()); err == nil {
-		t.Error("a directory below a file has a disk")
+	f, err := machine.NewLocal(m.Path("file", "dir"), "").Facts(t.Context())
+	if err != nil || f.DiskError == "" || f.Now == 0 {
+		t.Errorf("a directory below a file has a disk: %+v, %v", f, err)
+	}
+}
+
+// Files that cannot be seen are not taken for files that are not there.
+func TestADirectoryThatCannotBeReadIsAnError(t *testing.T) {
+	m := machine.NewLocal(t.TempDir(), "")
+	if names, err := m.Glob(t.Context(), "nodes/*/x"); err != nil || len(names) > 0 {
+		t.Errorf("nothing is there: %v, %v", names, err)
+	}
+	if err := os.WriteFile(m.Path("nodes"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := m.Glob(t.Context(), "nodes/*/x"); err == nil {
+		t.Errorf("a directory that cannot be read has %v", names)
 	}
 }
 

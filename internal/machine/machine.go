@@ -189,8 +189,10 @@ type Facts struct {
 	HAProxyUser string
 	// Names are what the host calls itself.
 	Names []string
-	// FreeDisk is the room that is left for the state directory, in bytes.
-	FreeDisk uint64
+	// FreeDisk is the room that is left for the state directory, in bytes. DiskError is why
+	// that is not known; empty: it is.
+	FreeDisk  uint64
+	DiskError string
 	// Now is the time in the unit of ID.Start; 0: unknown.
 	Now uint64
 	// Across is true when connections to the nodes cross a network that may be cut while

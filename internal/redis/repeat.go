@@ -19,7 +19,7 @@ import (
 // Why an operation is not repeated.
 var (
 	errSilenced = errors.New("the Redis node fell silent while it carried this out, and it is not sent to another one, which it might silence as well")
-	errKilled   = errors.New("two Redis nodes ended while they carried this out, and it is not sent to another one, which it might end as well")
+	errKilled   = errors.New("two Redis nodes ended or were replaced while they carried this out, and it is not sent to another one, which it might end as well")
 )
 
 // briefWrites take a time that does not grow with the data that is there, and
@@ -116,7 +116,7 @@ func (s *session) loss() loss {
 func (s *session) replaced() bool {
 	now, _ := s.w.monitor.now()
 	i := slices.IndexFunc(now.nodes, func(n nodeView) bool { return n.addr == s.master })
-	if i < 0 {
+	if i < 0 || now.downAfter < steadyInterval { // the Sentinels are quicker than the rounds
 		return false
 	}
 	node, another := now.nodes[i], now.master != "" && now.master != s.master

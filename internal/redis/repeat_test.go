@@ -212,20 +212,26 @@ func TestANodeThatIsReplacedAndRepliesWasNotSilent(t *testing.T) {
 		node     nodeView
 		answered bool // the session's last exchange
 		want     loss
+		quick    bool // Sentinels replace masters more quickly than rounds come
 	}{
-		"it is silent":     {"b", nodeView{addr: "a"}, false, silent},
-		"it is the master": {"a", nodeView{addr: "a", answered: true, master: true}, false, silent},
-		"nobody is":        {"", nodeView{addr: "a", answered: true, master: true}, false, silent},
-		"another one is, and it does not know yet":    {"b", nodeView{addr: "a", answered: true, master: true}, false, left},
-		"it says that it is none":                     {"", nodeView{addr: "a", answered: true}, false, left},
-		"it says so to the session first":             {"a", nodeView{addr: "a", answered: true, master: true}, true, left},
-		"and it was silent meanwhile":                 {"a", nodeView{addr: "a", answered: true, master: true, silentAt: after}, true, silent},
-		"another one says that it is none":            {"a", nodeView{addr: "b", answered: true}, false, silent},
-		"another one is, and it was silent meanwhile": {"b", nodeView{addr: "a", answered: true, master: true, silentAt: after}, false, silent},
-		"and it was silent before":                    {"b", nodeView{addr: "a", answered: true, silentAt: before}, false, left},
+		"it is silent":     {"b", nodeView{addr: "a"}, false, silent, false},
+		"it is the master": {"a", nodeView{addr: "a", answered: true, master: true}, false, silent, false},
+		"nobody is":        {"", nodeView{addr: "a", answered: true, master: true}, false, silent, false},
+		"another one is, and it does not know yet":    {"b", nodeView{addr: "a", answered: true, master: true}, false, left, false},
+		"it says that it is none":                     {"", nodeView{addr: "a", answered: true}, false, left, false},
+		"it says so to the session first":             {"a", nodeView{addr: "a", answered: true, master: true}, true, left, false},
+		"and it was silent meanwhile":                 {"a", nodeView{addr: "a", answered: true, master: true, silentAt: after}, true, silent, false},
+		"another one says that it is none":            {"a", nodeView{addr: "b", answered: true}, false, silent, false},
+		"another one is, and it was silent meanwhile": {"b", nodeView{addr: "a", answered: true, master: true, silentAt: after}, false, silent, false},
+		"and Sentinels are quick":                     {"b", nodeView{addr: "a", answered: true}, true, silent, true},
+		"and it was silent before":                    {"b", nodeView{addr: "a", answered: true, silentAt: before}, false, left, false},
 	} {
 		s := &session{master: "a", began: began, took: time.Second, wire: new(wire), answered: c.answered}
-		s.w = serving(Config{}.withDefaults(), snapshot{verdict: verdict{master: c.master}, nodes: []nodeView{c.node}})
+		downAfter := steadyInterval
+		if c.quick {
+			downAfter -= time.Millisecond
+		}
+		s.w = serving(Config{}.withDefaults(), snapshot{verdict: verdict{master: c.master}, nodes: []nodeView{c.node}, downAfter: downAfter})
 		if got := s.loss(); got != c.want {
 			t.Errorf("%s: %+v, want %+v", what, got, c.want)
 		}

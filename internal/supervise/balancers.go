@@ -200,10 +200,10 @@ func (s *Supervisor) checkConfigs(ctx context.Context, programs map[programAt]st
 
 func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, content string) error {
 	name := strings.Replace(checkedConfigs, "*", rand.Text(), 1) // see home.sweep
+	defer func() { _ = host.Remove(s.ctx, name) }()              // one that stays is swept
 	if err := host.Write(ctx, machine.File{Name: name, Mode: 0o600, Content: []byte(content), InPlace: true}); err != nil {
 		return err
 	}
-	defer func() { _ = host.Remove(s.ctx, name) }() // one that stays is swept
 
 	ctx, cancel := context.WithTimeout(ctx, reloadLimit)
 	defer cancel()

@@ -100,6 +100,30 @@ func TestNobodyTakesAPortThatIsMovedTo(t *testing.T) {
 	}
 }
 
+// A node that comes and stays has its port from the first part of a change on: it is not
+// started twice.
+func TestANodeThatComesAndStaysComesOnce(t *testing.T) {
+	s, _ := oneNode(t, "true")
+	now := fromText(t, s, "apps: {web: {kv: {}, nodes: 1}}\n")
+	s.kept.Ports = now.ports
+	final := fromText(t, s, "apps: {web: {kv: {}, nodes: 1}}\nredis: {sentinels: 5}\n")
+	legs, err := s.legs(now, final, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	starts, got := 0, inWords(legs)
+	for _, l := range legs {
+		for _, step := range l.steps {
+			if step.Node == "sentinel-4" && (step.Action == plan.Start || step.Action == plan.Restart) {
+				starts++
+			}
+		}
+	}
+	if starts != 1 || len(legs) < 2 {
+		t.Errorf("sentinel-4 is started %d times in %d parts: %s", starts, len(legs), got)
+	}
+}
+
 // Sentinels move before redis nodes, and the master last. The web nodes are started anew
 // once for all redis nodes that move.
 func TestRedisNodesMoveTheMasterLast(t *testing.T) {

@@ -462,10 +462,15 @@ func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
 	s.keptMu.Lock()
 	kept := s.kept
 	s.keptMu.Unlock()
-	// On the way to a layout no node that comes takes a port that another one moves to.
+	// On the way to a layout a node that comes and stays has its port from the first, and no
+	// other node that comes takes a port that one of them moves to.
 	kept.Ports = with(kept.Ports, nil)
 	for node, port := range l.ports {
-		kept.Ports["later "+node] = port
+		if kept.Ports[node] == 0 {
+			kept.Ports[node] = port
+		} else {
+			kept.Ports["later "+node] = port
+		}
 	}
 	facts, each, err := s.hosts.facts(s.ctx, of, l.baseDir, kept)
 	if err != nil {

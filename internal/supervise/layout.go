@@ -46,13 +46,6 @@ func (s *Supervisor) files() []plan.File {
 	return s.host.Files
 }
 
-// dirs are the directories of all nodes, relative to the state directory.
-func (s *Supervisor) dirs() []string {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.host.Dirs
-}
-
 // baseDir is where the relative paths of the stack start.
 func (s *Supervisor) baseDir() string {
 	s.mu.RLock()

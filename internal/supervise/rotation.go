@@ -265,6 +265,8 @@ func inRotation(ctx context.Context, b *haproxy.Client, nodes map[string]bool) (
 // knownToBalancers are the redis nodes that every balancer knows where they are, and could
 // lead programs to; nil: that is not known, or the balancers lead nobody to Redis.
 func (s *Supervisor) knownToBalancers(ctx context.Context) map[string]bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
 	var known map[string]bool
 	for _, b := range s.runningBalancers() {
 		rows, err := b.Stat(ctx)

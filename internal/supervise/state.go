@@ -65,6 +65,9 @@ func (s *Supervisor) checkRoom() error {
 		if err != nil {
 			return err
 		}
+		if facts.DiskError != "" {
+			return errors.New(facts.DiskError)
+		}
 		if free := facts.FreeDisk; free < minFree {
 			return fmt.Errorf("the disk of %s is full: %d MiB are free and %d MiB are needed; make room, or choose another place with --state",
 				h.Path(), free>>20, minFree>>20)

@@ -189,7 +189,10 @@ func (c *changeRun) relieve(ctx context.Context, l leg, next []plan.Step, change
 		c.mu.Lock()
 		c.of++
 		c.mu.Unlock()
-		return c.group(ctx, l, []plan.Step{step}, changes)
+		if err := c.group(ctx, l, []plan.Step{step}, changes); err != nil && ctx.Err() == nil {
+			s.log.Warn("the master does not hand over yet, and does when its own step comes", "node", step.Node, "error", err)
+		}
+		return ctx.Err()
 	}
 	if next[0].Action == plan.Reload {
 		return nil

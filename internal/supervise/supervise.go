@@ -150,7 +150,10 @@ func (d dir) readKept() (k kept, err error) {
 // starts nothing. A *LockedError says that another supervisor is at work.
 func Open(cfg Config) (_ *Supervisor, err error) {
 	if len(cfg.Stack.Hosts) > 0 {
-		return nil, ErrSeveralHosts
+		// What runs there, from before its file had hosts, can be taken down.
+		if runs, err := Running(cfg.StateDir); err == nil && !runs {
+			return nil, ErrSeveralHosts
+		}
 	}
 	s := &Supervisor{
 		cfg: cfg, dir: dir(cfg.StateDir), log: cfg.Log,
@@ -199,6 +202,9 @@ func (s *Supervisor) Prepare() (err error) {
 			s.log.Error("the supervisor does not start", "why", err)
 		}
 	}()
+	if len(s.cfg.Stack.Hosts) > 0 {
+		return ErrSeveralHosts
+	}
 	if err := s.checkRoom(); err != nil {
 		return err
 	}
