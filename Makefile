@@ -31,7 +31,7 @@ down: $(BIN) ## take the stack down; data stays
 test: ## every test, the end-to-end ones with the real servers too
 	scripts/setup --test
 	$(MAKE) --no-print-directory build
-	go test -race -count=1 -timeout 40m -vet=off -p 1 -parallel 6 $(TESTFLAGS) ./test ./...
+	go test -race -count=1 -timeout 40m -vet=off -p 1 -parallel 4 $(TESTFLAGS) ./test ./...
 
 build: ## build bin/holdfast, one static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/holdfast
