@@ -160,10 +160,13 @@ var starting = []Mutant{{
 	Changes: []Change{at("supervise/master.go", "if !there || s.kept.Booted && (f.ConfigEpoch != r.ConfigEpoch || f.Address != s.node(r.Master).spec().Address) {", "if !there || s.kept.Booted && f.ConfigEpoch < r.ConfigEpoch-1000 {")},
 	Tests:   tests("supervise", "TestSentinelsThatHaveNotHeardOfTheLastFailoverDoNotDecide"),
 }, {
-	Name:    "new-stack-on-old-data",
-	Rule:    "a state directory without its stack file is no new stack",
-	Changes: []Change{at("supervise/master.go", "return !known && (len(s.dir.sentinelPaths()) > 0 || len(s.dir.redisWithData()) > 0)", "return !known && false")},
-	Tests:   tests("supervise", "TestAStateDirectoryWithoutItsStackFileIsNoNewStack"),
+	Name: "new-stack-on-old-data",
+	Rule: "a state directory without its stack file is no new stack",
+	Changes: []Change{
+		at("supervise/master.go", "if names, err := host.sentinelPaths(s.ctx); len(names) > 0 || err != nil {", "if _, err := host.sentinelPaths(s.ctx); err != nil {"),
+		at("supervise/master.go", "return len(with) > 0, nil", "return false, nil"),
+	},
+	Tests: tests("supervise", "TestAStateDirectoryWithoutItsStackFileIsNoNewStack"),
 }, {
 	Name:    "bereft-master",
 	Rule:    "where the master's data is gone, the node that was written to last takes its place",

@@ -23,6 +23,11 @@ var repeating = []Mutant{{
 	Changes: []Change{in("repeat.go", "return o.brief && o.silences == 1", "return true")},
 	Tests:   tests("redis", "TestWhatMayHaveSilencedAMasterIsNotSentToTheNext"),
 }, {
+	Name:    "replaced-though-silent",
+	Rule:    "nor is it where the node was replaced because it was silent",
+	Changes: []Change{in("repeat.go", " && node.silentAt.Before(s.began)", "")},
+	Tests:   tests("redis", "TestANodeThatIsReplacedAndRepliesWasNotSilent"),
+}, {
 	Name:    "unknown-is-no",
 	Rule:    "what may have happened is never called not executed",
 	Changes: []Change{in("operation.go", "case o.sent:\n\t\treturn &Error{Unknown, o.cause}", "case false:")},
