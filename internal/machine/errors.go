@@ -9,15 +9,15 @@ import (
 
 // The errors that a caller has to recognise, besides fs.ErrNotExist.
 var (
-	// ErrGone says that a process has ended.
+	// ErrGone means that a process has ended.
 	ErrGone = process.ErrGone
-	// ErrNoNetwork says that the host's network is not there.
+	// ErrNoNetwork means that the host's network is not there.
 	ErrNoNetwork = process.ErrNoNetwork
-	// ErrNoRoom says that the disk is full, or the user's share of it.
+	// ErrNoRoom means that the disk is full, or the user's share of it.
 	ErrNoRoom = errors.New("no room on the disk")
-	// ErrTaken says that somebody listens on an address.
+	// ErrTaken means that somebody listens on an address.
 	ErrTaken = errors.New("the address is taken")
-	// ErrRefused says that nobody listens where a connection was to be made.
+	// ErrRefused means that nobody listens where a connection was to be made.
 	ErrRefused = errors.New("the connection is refused")
 )
 

@@ -76,7 +76,7 @@ type Processes interface {
 	// Children returns the pids of the children of a process, where the host tells.
 	Children(ctx context.Context, pid int) []int
 	// LookPath returns the absolute path of a program with a bare name. It looks on PATH
-	// and where distributions put servers. exec.ErrNotFound: there is none.
+	// and where distributions put servers. It returns exec.ErrNotFound where there is no such program.
 	LookPath(ctx context.Context, name string) (string, error)
 	// Digest returns a digest of a file's content, which may lie anywhere. A file that
 	// has not changed is read once. A link is followed: /proc/PID/exe is a program that
@@ -106,7 +106,7 @@ type Network interface {
 
 // Process is a process of a host, in a session of its own. It is safe for concurrent
 // use, and none of its methods waits for the process: one of another machine sends a
-// signal on, and answers from what that machine has told last.
+// signal on, and returns what that machine has told last.
 type Process interface {
 	// ID is what the process can be adopted by.
 	ID() ID
