@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/machine"
 	"holdfast/internal/quote"
 )
 
@@ -86,17 +87,7 @@ func Replace(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return SyncDir(filepath.Dir(to))
-}
-
-// SyncDir makes what was renamed in a directory, or made there, safe from a loss of
-// power.
-func SyncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return machine.SyncDir(filepath.Dir(to))
 }
 
 // Open opens a backup.

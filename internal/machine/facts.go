@@ -22,7 +22,7 @@ func (m *Local) Facts(context.Context) (Facts, error) {
 		Cores: runtime.NumCPU(), Files: openFiles(), HAProxyUser: haproxyUser(), Names: Names(),
 		Now: process.Now(), Across: m.netns != "",
 	}
-	free, err := freeDisk(m.dir)
+	free, err := FreeDisk(m.dir)
 	if err != nil { // what a node's start asks for is known all the same
 		facts.DiskError = err.Error()
 	}
@@ -70,9 +70,9 @@ func openFiles() int {
 	return int(min(limit.Max, 1<<30))
 }
 
-// freeDisk is the room that is left for a directory, in bytes. One that is not there yet
+// FreeDisk is the room that is left for a directory, in bytes. One that is not there yet
 // is going to be where the directory above it is.
-func freeDisk(dir string) (uint64, error) {
+func FreeDisk(dir string) (uint64, error) {
 	var fs unix.Statfs_t
 	err := unix.Statfs(dir, &fs)
 	for at := dir; errors.Is(err, unix.ENOENT) && at != filepath.Dir(at); {

@@ -95,19 +95,20 @@ func WriteFile(path string, mode fs.FileMode, content []byte) error {
 		return fmt.Errorf("write %s: %w", path, known(err))
 	}
 	// The rename itself is only safe when the directory is.
-	if err := syncDir(dir); err != nil {
+	if err := SyncDir(dir); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }
 
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
+// SyncDir makes what was renamed in a directory, or made there, safe from a loss of
+// power.
+func SyncDir(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	return f.Sync()
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // Read implements Files.

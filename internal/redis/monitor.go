@@ -51,9 +51,12 @@ type brief struct {
 }
 
 // node is what the master's own word says about the master.
-func (s snapshot) node() nodeView {
+func (s snapshot) node() nodeView { return s.of(s.master) }
+
+// of is what a node itself says; of one that is not known, nothing.
+func (s snapshot) of(addr string) nodeView {
 	for _, n := range s.nodes {
-		if n.addr == s.master {
+		if n.addr == addr {
 			return n
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,11 +114,10 @@ func (s *session) loss() loss {
 // Sentinels turn the old one into its replica.
 func (s *session) replaced() bool {
 	now, _ := s.w.monitor.now()
-	i := slices.IndexFunc(now.nodes, func(n nodeView) bool { return n.addr == s.master })
-	if i < 0 || now.downAfter < steadyInterval { // the Sentinels are quicker than the rounds
+	if now.downAfter < steadyInterval { // the Sentinels are quicker than the rounds
 		return false
 	}
-	node, another := now.nodes[i], now.master != "" && now.master != s.master
+	node, another := now.of(s.master), now.master != "" && now.master != s.master
 	return node.answered && (s.answered || another || !node.master) && node.silentAt.Before(s.began)
 }
 

@@ -160,11 +160,32 @@ func recordFile(node string) string { return inHome(node, processFile) }
 func nodeOf(name string) string { return path.Base(path.Dir(name)) }
 
 func (h home) writeJSON(ctx context.Context, name string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
+	b, err := encode(v)
 	if err != nil {
 		return err
 	}
-	return h.Write(ctx, machine.File{Name: name, Mode: 0o600, Content: append(b, '\n')})
+	return h.Write(ctx, machine.File{Name: name, Mode: 0o600, Content: b})
+}
+
+// encode is a value as it stands in a file of the supervisor's.
+func encode(v any) ([]byte, error) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	return append(b, '\n'), err
+}
+
+// decode reads what was read of such a file into v, and leaves v alone where the file is
+// missing. A file that makes no sense is a *damagedError.
+func decode(path string, b []byte, err error, v any) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return &damagedError{path, err}
+	}
+	return nil
 }
 
 // damagedError is the error of a file that was read and makes no sense.
@@ -180,16 +201,7 @@ func (e *damagedError) Unwrap() error { return e.why }
 // a *damagedError.
 func (h home) readJSON(ctx context.Context, name string, v any) error {
 	b, err := h.Read(ctx, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return &damagedError{h.Path(name), err}
-	}
-	return nil
+	return decode(h.Path(name), b, err, v)
 }
 
 // has reports whether there is a file of that name.

@@ -153,7 +153,7 @@ func (h hosts) recordedAddresses(ctx context.Context) (map[string]string, error)
 		return nil, err
 	}
 	for _, node := range nodes {
-		if !isRedis(node) && !isSentinel(node) {
+		if !ofRedis(node) {
 			continue
 		}
 		r, err := h.with(ctx, node).readRecord(ctx, node)
@@ -281,7 +281,7 @@ func (e *cannotMoveError) Error() string {
 
 // redisRuns reports whether a redis node or a Sentinel of the stack has a
 // process, also one that the stack file does not have any more.
-func (s *Supervisor) redisRuns() bool { return s.runs(isRedis) || s.runs(isSentinel) }
+func (s *Supervisor) redisRuns() bool { return s.runs(ofRedis) }
 
 // runs reports whether a node whose name is of a kind has a process.
 func (s *Supervisor) runs(kind func(node string) bool) bool {

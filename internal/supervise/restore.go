@@ -17,8 +17,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"holdfast/internal/backup"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
@@ -152,11 +150,7 @@ func (d dir) noneDecided() error {
 }
 
 func (d dir) freeDisk() (uint64, error) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(string(d), &fs); err != nil {
-		return 0, fmt.Errorf("look at the disk of %s: %w", d, err)
-	}
-	return fs.Bavail * uint64(fs.Bsize), nil
+	return machine.FreeDisk(string(d))
 }
 
 // stagedData is the directory that becomes a redis node's data, and decidedData the same
@@ -202,12 +196,12 @@ func (d dir) stage(dump io.Reader, s Staged) (err error) {
 	if err := errors.Join(
 		d.writeFile(name(aofIncr), 0o600, nil),
 		d.writeFile(name("appendonly.aof.manifest"), 0o600, []byte(manifest)),
-		backup.SyncDir(d.stagedData()),
+		machine.SyncDir(d.stagedData()),
 		d.writeJSON(filepath.Join(restoreDir, "staged.json"), s),
 	); err != nil {
 		return err
 	}
-	return backup.SyncDir(string(d))
+	return machine.SyncDir(string(d))
 }
 
 // Unstage removes what StageRestore made ready, unless it was decided for.
@@ -232,7 +226,7 @@ func (d dir) decideRestore(node string) (decidedRestore, error) {
 	if err := os.Rename(d.path(restoreDir), d.path(decidedDir)); err != nil {
 		return r, err
 	}
-	if err := backup.SyncDir(string(d)); err != nil {
+	if err := machine.SyncDir(string(d)); err != nil {
 		return r, err
 	}
 	return r, d.writeJSON(restoreFile, r)
@@ -277,7 +271,7 @@ func (d dir) placeRestored(r decidedRestore) error {
 		if err := os.Rename(path, d.path(r.Aside, node, "data")); err != nil {
 			return fmt.Errorf("keep the old data: %w", err)
 		}
-		if err := errors.Join(backup.SyncDir(d.path(r.Aside, node)), backup.SyncDir(d.path(r.Aside)), backup.SyncDir(filepath.Dir(path))); err != nil {
+		if err := errors.Join(machine.SyncDir(d.path(r.Aside, node)), machine.SyncDir(d.path(r.Aside)), machine.SyncDir(filepath.Dir(path))); err != nil {
 			return err
 		}
 	}
@@ -288,7 +282,7 @@ func (d dir) placeRestored(r decidedRestore) error {
 	if err := backup.Replace(d.decidedData(), filepath.Join(home, "data")); err != nil {
 		return fmt.Errorf("put the new data into its place: %w", err)
 	}
-	if err := errors.Join(backup.SyncDir(d.path("nodes")), backup.SyncDir(string(d))); err != nil {
+	if err := errors.Join(machine.SyncDir(d.path("nodes")), machine.SyncDir(string(d))); err != nil {
 		return err
 	}
 	return d.notePlaced(r)
@@ -349,7 +343,7 @@ func (d dir) endRestore() error {
 	if err := os.Remove(d.path(restoreFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return errors.Join(os.RemoveAll(d.path(decidedDir)), backup.SyncDir(string(d)))
+	return errors.Join(os.RemoveAll(d.path(decidedDir)), machine.SyncDir(string(d)))
 }
 
 // restored notes that a node with restored data is the master. Its epoch is
@@ -449,7 +443,7 @@ func (d dir) endRedis() error {
 	}
 	slices.Reverse(nodes) // sentinel-… before redis-…
 	for _, node := range nodes {
-		if !isRedis(node) && !isSentinel(node) {
+		if !ofRedis(node) {
 			continue
 		}
 		host := all.with(ctx, node)

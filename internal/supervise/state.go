@@ -1,7 +1,6 @@
 package supervise
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -160,24 +159,15 @@ func (d dir) writeFile(name string, mode fs.FileMode, content []byte) error {
 }
 
 func (d dir) writeJSON(name string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
+	b, err := encode(v)
 	if err != nil {
 		return err
 	}
-	return d.writeFile(name, 0o600, append(b, '\n'))
+	return d.writeFile(name, 0o600, b)
 }
 
 // readJSON reads a file into v; a missing one leaves v alone.
 func (d dir) readJSON(name string, v any) error {
 	b, err := private.Read(d.path(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%s is damaged: %w", d.path(name), err)
-	}
-	return nil
+	return decode(d.path(name), b, err, v)
 }

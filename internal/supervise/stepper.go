@@ -218,7 +218,7 @@ func (x *stepper) stop(ctx context.Context) error {
 // takeAway ends a node, and has the stack be without it.
 func (x *stepper) takeAway(ctx context.Context) error {
 	s, name := x.sup, x.step.Node
-	if isRedis(name) || isSentinel(name) {
+	if ofRedis(name) {
 		if err := s.noteAddress(name, ""); err != nil {
 			return err
 		}
