@@ -22,13 +22,14 @@ import (
 // serve is set for the process that is the program of an application.
 const serve = "TEST_SERVES"
 
-// TestIsTheProgramOfAnApplication is no test but a program, where it is started as one.
-func TestIsTheProgramOfAnApplication(t *testing.T) {
+// TestMain is the program of an application, where it is started as one.
+func TestMain(m *testing.M) {
 	if os.Getenv(serve) == "" {
-		t.Skip("it is started by another test")
+		os.Exit(m.Run())
 	}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "served") })
-	t.Fatal(http.ListenAndServe(net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT")), handler))
+	fmt.Fprintln(os.Stderr, http.ListenAndServe(net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT")), handler))
+	os.Exit(1)
 }
 
 // shortDir is a directory for a test with a short path: that of a unix socket may have
@@ -56,7 +57,7 @@ func TestAStackRunsOnHostsThatOnlyTheirMachinesLeadTo(t *testing.T) {
 	l.Close()
 	file, _, err := stack.Parse("holdfast.yaml", fmt.Appendf(nil, `
 entry: {listen: "0.0.0.0:%s", auth: none}
-apps: {web: {command: [%q, "-test.run=^TestIsTheProgramOfAnApplication$"], nodes: 2, env: {%s: "1"}}}
+apps: {web: {command: [%q], nodes: 2, env: {%s: "1"}}}
 redis: {replicas: 1}
 `, port, os.Args[0], serve))
 	if err != nil {
