@@ -239,7 +239,7 @@ func TestGoalsAreMeasuredInPairs(t *testing.T) {
 // open loop needs no wrk.
 func TestAQuickRunMeasuresAndLeavesNothing(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "holdfast")
-	if out, err := exec.Command("go", "build", "-o", binary, "holdfast/cmd/holdfast").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-pgo=off", "-o", binary, "holdfast/cmd/holdfast").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	temp, err := os.MkdirTemp("/tmp", "hb") // HAProxy's socket wants a short path

@@ -143,8 +143,9 @@ func anew(before, after map[string]int) string {
 	return strings.Join(all, " ")
 }
 
-func TestTheStackFileIsAppliedUnderLoad(t *testing.T) {
-	t.Parallel()
+// newApplied stands such a stack up.
+func newApplied(t *testing.T) *applied {
+	t.Helper()
 	s := newInstance(t, "")
 	a := &applied{s, map[string]string{
 		"entry": minimal(t), "client": "1m", "settle": "300ms", "redis": "", "web": "2", "env": "WORD: one", "ports": "0, 0", "nodes": "2",
@@ -154,14 +155,50 @@ func TestTheStackFileIsAppliedUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ports := fmt.Sprintf("%d, %d", freePort(t), freePort(t))
-	a.set("ports", ports)
+	a.set("ports", fmt.Sprintf("%d, %d", freePort(t), freePort(t)))
 	s.must("up", "-d")
-	st := s.awaitHealthy()
-	l := startLoad(t, st.Entry, 100)
-	v := visitPath(t, st.Entry+"/shop")
+	s.awaitHealthy()
+	return a
+}
 
-	// What is changed, and which nodes of these get other processes for it.
+// under runs the cases while others use the stack, of whose requests none may fail.
+func (a *applied) under(t *testing.T, cases func(st supervise.Status)) {
+	t.Helper()
+	st := a.status()
+	l := startLoad(t, st.Entry, 100)
+	cases(st)
+	o := l.finish(t)
+	o.nothingFailed(t)
+	o.enough(t, 500)
+}
+
+func TestTheStackFileIsAppliedUnderLoad(t *testing.T) {
+	t.Parallel()
+	a := newApplied(t)
+	a.under(t, func(st supervise.Status) {
+		v := visitPath(t, st.Entry+"/shop")
+		a.changes(t, st)
+		a.refuses(t)
+		v.judge(t)
+	})
+}
+
+func TestAChangeThatIsCutOffGoesOnUnderLoad(t *testing.T) {
+	t.Parallel()
+	a := newApplied(t)
+	a.under(t, func(st supervise.Status) {
+		a.stops(t) // a program that dies by itself takes its requests with it
+		v := visitPath(t, st.Entry+"/shop")
+		a.survives(t)
+		a.asks(t)
+		a.goesOnInTheMiddle(t)
+		v.judge(t)
+	})
+	a.endsWithTheStack(t)
+}
+
+// changes are what is changed, and which nodes get other processes for it.
+func (a *applied) changes(t *testing.T, st supervise.Status) {
 	for _, c := range []struct {
 		what    string
 		parts   []string
@@ -180,16 +217,16 @@ func TestTheStackFileIsAppliedUnderLoad(t *testing.T) {
 	} {
 		before := a.pids()
 		a.set(c.parts...)
-		if !s.statusCommand().Differs {
+		if !a.statusCommand().Differs {
 			t.Errorf("%s: status does not say that the file differs", c.what)
 		}
-		s.must("apply", "--yes")
+		a.must("apply", "--yes")
 		// A connection from before gets its next answer by the former routes.
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 		if got := anew(before, a.pids()); got != c.touched {
 			t.Errorf("%s: other processes: %q, want %q", c.what, got, c.touched)
 		}
-		if s.statusCommand().Differs {
+		if a.statusCommand().Differs {
 			t.Errorf("%s: status says that the file differs", c.what)
 		}
 		switch c.what {
@@ -197,36 +234,21 @@ func TestTheStackFileIsAppliedUnderLoad(t *testing.T) {
 			expect(t, st.Entry+"/shop", 200, "two")
 		case "memory of Redis":
 			for _, node := range []string{"redis-1", "redis-2", "redis-3"} {
-				if out := s.redisCLI(node, "config", "get", "maxmemory"); !strings.Contains(out, "67108864") {
+				if out := a.redisCLI(node, "config", "get", "maxmemory"); !strings.Contains(out, "67108864") {
 					t.Errorf("%s: %s", node, out)
 				}
 			}
-			if out := s.redisCLI("sentinel-2", "sentinel", "master", s.name); !strings.Contains(out, "down-after-milliseconds\n700") {
+			if out := a.redisCLI("sentinel-2", "sentinel", "master", a.name); !strings.Contains(out, "down-after-milliseconds\n700") {
 				t.Errorf("sentinel-2: %s", out)
 			}
 		case "more applications":
 			expect(t, st.Entry+"/stock", 200, "stock")
 			expect(t, st.Entry+"/page.html", 200, "<h1>pages</h1>")
-			if out := s.redisCLI("redis-2", "acl", "list"); !strings.Contains(out, "user app-stock on") {
+			if out := a.redisCLI("redis-2", "acl", "list"); !strings.Contains(out, "user app-stock on") {
 				t.Errorf("the program has no user: %s", out)
 			}
 		}
 	}
-
-	a.refuses(t)
-	v.judge(t)
-
-	a.stops(t) // a program that dies by itself takes its requests with it
-	v = visitPath(t, st.Entry+"/shop")
-	a.survives(t)
-	a.asks(t)
-	a.goesOnInTheMiddle(t)
-	v.judge(t)
-
-	o := l.finish(t)
-	o.nothingFailed(t)
-	o.enough(t, 500)
-	a.endsWithTheStack(t)
 }
 
 // judge ends the visits, of which none may have failed.
@@ -253,7 +275,7 @@ func (a *applied) stops(t *testing.T) {
 		if got := anew(before, a.pids()); got != "shop-1" {
 			t.Errorf("%s: other processes: %q", c.env, got)
 		}
-		expect(t, a.status().Entry+"/shop", 200, "two")
+		expect(t, a.status().Entry+"/shop", 200, "one")
 		a.set("env", env, "settle", settle)
 	}
 	if st := a.statusCommand(); st.Differs || st.Change != nil || st.Stopped == nil || len(st.Stopped.Left) > 0 {

@@ -93,6 +93,7 @@ func (s *instance) ask(path string, header map[string]string) (int, string) {
 }
 
 func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, withSite(t))
 	drill, looker := s.secretFile("drill-token", drillToken), s.secretFile("looker-token", lookerToken)
 
@@ -146,6 +147,7 @@ func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
 
 // A stack without any application of kind kv, and without Redis.
 func TestADrillOfURLsJudgesAvailabilityAlone(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, minimal(t)+`
 apps:
   site: {files: public, nodes: 2}

@@ -124,7 +124,7 @@ func (d *drilling) wait() int {
 		if err != nil && !errors.As(err, &exit) {
 			d.t.Fatal(err)
 		}
-	case <-time.After(3 * time.Minute):
+	case <-time.After(5 * time.Minute):
 		d.cmd.Process.Kill()
 		d.t.Fatalf("the drill does not end:\n%s", d.log())
 	}
@@ -261,6 +261,7 @@ func (s *instance) unchanged() func() {
 }
 
 func TestADrillOfAStackThatHolds(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t)+quick)
 	s.must("up", "-d")
 	s.awaitHealthy()

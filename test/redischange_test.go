@@ -132,37 +132,49 @@ func (m *members) apply(what string, lines ...string) {
 	}
 }
 
-func TestRedisNodesAndSentinelsComeGoAndMoveUnderLoad(t *testing.T) {
-	t.Parallel()
-	m := &members{instance: newInstance(t, ""), entry: minimal(t), replicas: 2, sentinels: 3}
+// underLoad stands the stack up and runs the cases while others use it, of whose
+// requests none may fail.
+func (m *members) underLoad(cases func()) {
+	m.t.Helper()
 	m.set()
 	m.must("up", "-d")
-	st := m.awaitHealthy()
-	l := startLoadOf(t, st.Entry, 100, false)
+	l := startLoadOf(m.t, m.awaitHealthy().Entry, 100, false)
+	cases()
+	o := l.finish(m.t)
+	o.nothingFailed(m.t)
+	o.enough(m.t, 500)
+}
 
-	m.replicas = 3
-	m.apply("a replica more", "redis-4 start redis.replicas", "sentinel-1 set redis.replicas", "balancer-1 reload redis.replicas")
-	m.failsOverNow("a replica more")
+func TestRedisNodesAndSentinelsComeAndGoUnderLoad(t *testing.T) {
+	t.Parallel()
+	m := &members{instance: newInstance(t, ""), entry: minimal(t), replicas: 2, sentinels: 3}
+	m.underLoad(func() {
+		m.replicas = 3
+		m.apply("a replica more", "redis-4 start redis.replicas", "sentinel-1 set redis.replicas", "balancer-1 reload redis.replicas")
+		m.failsOverNow("a replica more")
 
-	m.becomes("redis-4")
-	m.replicas = 2
-	m.apply("the master goes", "redis-4 hand over", "redis-4 stop redis.replicas", "sentinel-2 forget redis-4 is no longer where it was")
-	m.failsOverNow("the master has gone")
+		m.becomes("redis-4")
+		m.replicas = 2
+		m.apply("the master goes", "redis-4 hand over", "redis-4 stop redis.replicas", "sentinel-2 forget redis-4 is no longer where it was")
+		m.failsOverNow("the master has gone")
 
-	m.sentinels = 5
-	m.apply("Sentinels more", "sentinel-4 start redis.sentinels")
-	m.sentinels = 3
-	m.apply("Sentinels fewer", "sentinel-4 stop redis.sentinels", "sentinel-1 forget sentinel-4, sentinel-5 are no longer where they were")
+		m.sentinels = 5
+		m.apply("Sentinels more", "sentinel-4 start redis.sentinels")
+		m.sentinels = 3
+		m.apply("Sentinels fewer", "sentinel-4 stop redis.sentinels", "sentinel-1 forget sentinel-4, sentinel-5 are no longer where they were")
+	})
+}
 
-	m.moves()
-	m.isPutBack()
-	m.survivesAKill()
-	m.failsOverNow("all have moved")
-	m.refuses()
-
-	o := l.finish(t)
-	o.nothingFailed(t)
-	o.enough(t, 1000)
+func TestRedisNodesAndSentinelsMoveUnderLoad(t *testing.T) {
+	t.Parallel()
+	m := &members{instance: newInstance(t, ""), entry: minimal(t), replicas: 2, sentinels: 3}
+	m.underLoad(func() {
+		m.moves()
+		m.survivesAKill()
+		m.isPutBack()
+		m.failsOverNow("all have moved")
+		m.refuses()
+	})
 }
 
 // moves are other ports: of a replica and the master at once, and of Sentinels.

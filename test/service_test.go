@@ -159,6 +159,7 @@ func TestSystemdKeepsTheStackUp(t *testing.T) {
 }
 
 func TestAServiceThatCannotBe(t *testing.T) {
+	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.env = []string{"SUDO_USER="}
 	says(t, s.fails(2, "service", "install", "--user", "--run-as", "daemon"), "--run-as", "--system")

@@ -107,12 +107,26 @@ func newInstance(t *testing.T, text string) *instance {
 		if t.Failed() {
 			s.dumpLogs()
 		}
-		if _, stderr, code := s.run("down", "--purge"); code != 0 {
-			t.Errorf("down --purge: exit %d: %s", code, stderr)
-		}
+		s.purge()
 		os.RemoveAll(dir)
 	})
 	return s
+}
+
+// purge takes the stack down and removes its state, when what undoes a drill that was
+// killed has ended.
+func (s *instance) purge() {
+	s.t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		_, stderr, code := s.run("down", "--purge")
+		if code == 0 {
+			return
+		}
+		if !strings.Contains(stderr, "a drill is under way") || time.Now().After(deadline) {
+			s.t.Errorf("down --purge: exit %d: %s", code, stderr)
+			return
+		}
+	}
 }
 
 func (s *instance) write(text string) {

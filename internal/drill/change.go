@@ -204,6 +204,7 @@ func (s *scene) change(ctx context.Context, req supervise.Request, m *amid) (sup
 			return
 		}
 		s.say("%s: step %d of %d, %s %s", req.Kind, e.Step, e.Of, e.Action, e.Node)
+		s.aim(e.Node) // also a node that serves while others start anew
 		if m != nil && m.at(e) && !did {
 			did = true
 			failed = m.do(e)

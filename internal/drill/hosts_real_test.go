@@ -38,7 +38,7 @@ func needHosts(t *testing.T) {
 func builtProgram(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "holdfast")
-	if out, err := exec.Command("go", "build", "-o", path, "holdfast/cmd/holdfast").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-pgo=off", "-o", path, "holdfast/cmd/holdfast").CombinedOutput(); err != nil {
 		t.Fatalf("build holdfast: %v\n%s", err, out)
 	}
 	return path

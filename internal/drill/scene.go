@@ -47,6 +47,11 @@ func (s *scene) blow(at ...string) {
 		s.record.Began = now
 	}
 	s.record.Moments = append(s.record.Moments, now)
+	s.aim(at...)
+}
+
+// aim records the nodes that the fault is aimed at.
+func (s *scene) aim(at ...string) {
 	for _, target := range at {
 		if !slices.Contains(s.record.Targets, target) {
 			s.record.Targets = append(s.record.Targets, target)
