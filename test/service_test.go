@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,19 +39,63 @@ func newSystemd(t *testing.T) *systemd {
 	}
 	s.env = []string{"XDG_RUNTIME_DIR=" + run, "XDG_CONFIG_HOME=" + filepath.Join(s.dir, "config"), "DBUS_SESSION_BUS_ADDRESS="}
 	s.boot()
-	t.Cleanup(s.shutDown) // before the instance's own
+	t.Cleanup(func() { // before the instance's own
+		s.shutDown()
+		s.purge() // what runs without systemd is in its groups
+		s.removeControlGroups()
+	})
 	return s
 }
 
 func (s *systemd) boot() {
 	s.t.Helper()
-	s.process = exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c",
-		"mount -t tmpfs none /run/systemd && mkdir /run/systemd/system && exec "+userSystemd+" --user --log-target=console")
+	s.process = exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", `
+for c in $GROUPS_OF_ITS_OWN; do
+	mkdir -p "$c" && echo $$ > "$c/cgroup.procs"
+done
+mount -t tmpfs none /run/systemd && mkdir /run/systemd/system && exec `+userSystemd+` --user --log-target=console`)
 	s.process.Env = append(os.Environ(), s.env...)
+	s.process.Env = append(s.process.Env, "GROUPS_OF_ITS_OWN="+strings.Join(s.controlGroups(), " "))
 	if err := s.process.Start(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.await("systemd", 10*time.Second, func() bool { _, err := s.systemctl("list-units"); return err == nil })
+}
+
+// controlGroups are those of this systemd, one in each hierarchy. It moves all processes
+// of the group that it is started in to one called init.scope: in the root group that is
+// everybody's.
+func (s *systemd) controlGroups() (all []string) {
+	s.t.Helper()
+	files, err := filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil { // one hierarchy, version 2
+		files = []string{"/sys/fs/cgroup/cgroup.procs"}
+	}
+	for _, file := range files {
+		all = append(all, filepath.Join(filepath.Dir(file), "holdfast-"+s.name))
+	}
+	return all
+}
+
+// removeControlGroups removes them, the innermost first.
+func (s *systemd) removeControlGroups() {
+	for _, group := range s.controlGroups() {
+		var inside []string
+		filepath.WalkDir(group, func(path string, d os.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				inside = append(inside, path)
+			}
+			return nil
+		})
+		for _, dir := range slices.Backward(inside) {
+			if err := syscall.Rmdir(dir); err != nil {
+				s.t.Errorf("remove a control group: %v", err)
+			}
+		}
+	}
 }
 
 // shutDown has systemd stop its services and end.
