@@ -59,7 +59,6 @@ func TestWritesThatNoReplicaHasAreMissed(t *testing.T) {
 // A failover of a healthy master is no switchover: it takes writes that are
 // lost, until it hears that it is one no more (redis#6062, #13118).
 func TestAPlainSentinelFailoverLosesWrites(t *testing.T) {
-	t.Parallel()
 	s := newInstance(t, minimal(t)+async)
 	s.must("up", "-d")
 	s.awaitHealthy()
@@ -85,7 +84,6 @@ func (s *instance) plainFailover() {
 // The same with writes that wait for the replicas is safe, and yet no part of
 // the drill.
 func TestAPlainSentinelFailoverLosesNothingThatIsInSync(t *testing.T) {
-	t.Parallel()
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	s.awaitHealthy()

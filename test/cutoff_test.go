@@ -95,7 +95,6 @@ func TestAMasterThatIsHeardByNobodyIsReplaced(t *testing.T) {
 }
 
 func TestAReplicaThatIsCutOffIsNotNoticed(t *testing.T) {
-	t.Parallel()
 	inOwnNetwork(t, func() {
 		o := underLoad(t, func(s *instance) {
 			master, replica := s.master(), "redis-2"

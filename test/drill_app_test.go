@@ -93,7 +93,6 @@ func (s *instance) ask(path string, header map[string]string) (int, string) {
 }
 
 func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
-	t.Parallel()
 	s := newSite(t, withSite(t))
 	drill, looker := s.secretFile("drill-token", drillToken), s.secretFile("looker-token", lookerToken)
 
@@ -166,7 +165,7 @@ redis: {enabled: false}
 	says(t, s.fails(2, "drill", "--url", "/", "--app", "site"), "--app", "--url")
 	says(t, s.fails(2, "drill", "--url", "/", "--rate", "5"), "20 are the least")
 
-	d := s.drill("kill-web", "kill-balancer", "--url", "/missing 404", "--url", "http://docs.example/")
+	d := s.drill("kill-web", "kill-balancer", "--url", "/missing 404", "--url", "http://docs.example/", "--rate", "100")
 	var v struct {
 		Result      string
 		Why, URLs   []string

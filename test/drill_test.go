@@ -225,6 +225,9 @@ func (s *instance) clean() {
 	}
 }
 
+// gently are the arguments of a drill that others run beside.
+var gently = []string{"--rate", "100"}
+
 // quick is of a stack file: changes do not wait for long.
 const quick = "\nrollout: {settle: 200ms}\n"
 
@@ -267,7 +270,7 @@ func TestADrillOfAStackThatHolds(t *testing.T) {
 	s.awaitHealthy()
 	unchanged := s.unchanged()
 	faults := []string{"kill-web", "kill-replica", "kill-supervisor", "kill-master", "kill-stalled-master", "slow-link", "switchover", "restart-master", "switchover-kill-supervisor", "apply", "busy-writing-script"}
-	v := s.drill(faults...).holds(faults...)
+	v := s.drill(append(faults, gently...)...).holds(faults...)
 	s.clean()
 	unchanged()
 	for _, want := range []string{"replied BUSY", "became master in its place", "was ended by the supervisor"} {
@@ -299,7 +302,7 @@ func TestADrillNoticesWhatItDidNotDo(t *testing.T) {
 	s := newInstance(t, minimal(t))
 	s.must("up", "-d")
 	s.awaitHealthy()
-	d := s.drill("pause-sentinel")
+	d := s.drill(append([]string{"pause-sentinel"}, gently...)...)
 	d.phase("pausing sentinel")
 	victim := s.node("web-1")
 	kill(t, victim.PID)
@@ -320,7 +323,7 @@ func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
 	s.awaitHealthy()
 	unchanged := s.unchanged()
 	for name, sig := range map[string]syscall.Signal{"interrupted": syscall.SIGINT, "killed": syscall.SIGKILL} {
-		d := s.drill("pause-web")
+		d := s.drill(append([]string{"pause-web"}, gently...)...)
 		d.phase("pausing web")
 		s.await("a web node standing still", 5*time.Second, func() bool { return len(s.standing()) == 1 })
 		d.cmd.Process.Signal(sig)
@@ -340,7 +343,7 @@ func TestADrillThatIsInterruptedUndoesWhatItBroke(t *testing.T) {
 
 	// A change of the stack is taken back, where its supervisor was killed, too.
 	for fault, words := range map[string]string{"apply": "restart web-", "apply-kill-supervisor": "killing supervisor"} {
-		d := s.drill(fault)
+		d := s.drill(append([]string{fault}, gently...)...)
 		d.phase(words)
 		d.cmd.Process.Kill()
 		d.wait()

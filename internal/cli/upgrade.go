@@ -82,8 +82,11 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 	}
 
 	err = client.Upgrade(ctx, self)
-	if errors.Is(err, control.ErrNoHandOver) {
+	switch {
+	case errors.Is(err, control.ErrNoHandOver):
 		err = replaceOld(g, before.Supervisor, state)
+	case errors.Is(err, control.ErrNoSupervisor):
+		err = nil // it was there just now, and may have left before its answer was sent
 	}
 	if err != nil {
 		return nodeError(s.Name, err)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"holdfast/internal/control"
@@ -18,15 +20,31 @@ import (
 // stack file, until this program has taken over.
 type older struct {
 	control.Stack
+	mu      sync.Mutex
 	program string
+	leaves  bool // at once, when it is to hand over
+}
+
+// runs returns the program that it is.
+func (o *older) runs() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.program
+}
+
+// set has it be a program, which leaves at once or not.
+func (o *older) set(program string, leaves bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.program, o.leaves = program, leaves
 }
 
 func (o *older) Status() supervise.Status {
-	return supervise.Status{Supervisor: os.Getpid(), Program: o.program, File: "older", Phase: supervise.PhaseRunning, Ready: true}
+	return supervise.Status{Supervisor: os.Getpid(), Program: o.runs(), File: "older", Phase: supervise.PhaseRunning, Ready: true}
 }
 
 func (o *older) Preview(_ context.Context, req supervise.Request) (supervise.ChangePlan, error) {
-	if req.File != "" && o.program == "older" {
+	if req.File != "" && o.runs() == "older" {
 		return supervise.ChangePlan{}, &supervise.ReferenceError{Err: errors.New(`unknown key "newer" in timeouts`)}
 	}
 	return supervise.ChangePlan{}, nil
@@ -36,9 +54,18 @@ func (o *older) Change(context.Context, supervise.Request, func(supervise.Event)
 	return supervise.Result{Done: true}, nil
 }
 
-func (o *older) takeOver(program string) (err error) {
-	o.program, err = supervise.ProgramDigest(program)
-	return err
+func (o *older) takeOver(program string) error {
+	digest, err := supervise.ProgramDigest(program)
+	if err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.program = digest
+	if o.leaves {
+		panic(http.ErrAbortHandler) // before its answer is sent
+	}
+	return nil
 }
 
 func TestAnOlderSupervisorNeedNotKnowTheKeysOfThisVersion(t *testing.T) {
@@ -87,7 +114,10 @@ func TestAnOlderSupervisorNeedNotKnowTheKeysOfThisVersion(t *testing.T) {
 	if code, out := run("upgrade", "--file", other); code != 1 || !strings.Contains(out, "something else than what runs") {
 		t.Errorf("upgrade with another file: exit code %d, %s", code, out)
 	}
-	if code, out := run("upgrade"); code != 0 || !strings.Contains(out, "this version is the supervisor now") {
-		t.Errorf("upgrade: exit code %d, %s", code, out)
+	for _, leaves := range []bool{true, false} {
+		supervisor.set("older", leaves)
+		if code, out := run("upgrade"); code != 0 || !strings.Contains(out, "this version is the supervisor now") {
+			t.Errorf("upgrade, which leaves at once: %t: exit code %d, %s", leaves, code, out)
+		}
 	}
 }

@@ -93,7 +93,12 @@ func TestADifferenceShowsNoPassword(t *testing.T) {
 // Where there is no stack at all, there is a machine to look at.
 func TestThereIsSomethingToSeeWithoutAStack(t *testing.T) {
 	t.Parallel()
-	state := filepath.Join(t.TempDir(), "not", "there")
+	dir, err := os.MkdirTemp("", "hf") // short: a socket's path would be in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	state := filepath.Join(dir, "not", "there")
 	f := Stack(t.Context(), Config{Stack: stack.Default(), BaseDir: t.TempDir(), StateDir: state, SearchPath: os.Getenv("PATH")})
 	if f.Kept || f.Supervisor.PID != 0 || len(f.Nodes) != 10 || f.Machine.DiskSize == 0 {
 		t.Errorf("facts: %+v", f)
