@@ -78,7 +78,6 @@ func (o outcome) onlyUnknown(t *testing.T, began, over time.Time) {
 }
 
 func TestAMasterThatIsCutOffIsReplaced(t *testing.T) {
-	t.Parallel()
 	inOwnNetwork(t, func() {
 		cutOffMaster(t, 10*time.Second, func(port string) []string {
 			return []string{"tcp dport " + port, "tcp sport " + port}
@@ -88,7 +87,6 @@ func TestAMasterThatIsCutOffIsReplaced(t *testing.T) {
 
 // It gets every request and carries it out, and nobody hears of it.
 func TestAMasterThatIsHeardByNobodyIsReplaced(t *testing.T) {
-	t.Parallel()
 	inOwnNetwork(t, func() {
 		cutOffMaster(t, 4*time.Second, func(port string) []string { return []string{"tcp sport " + port} })
 	})

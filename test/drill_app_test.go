@@ -146,7 +146,6 @@ func TestADrillReachesItsApplicationWhateverTheRoutesAre(t *testing.T) {
 
 // A stack without any application of kind kv, and without Redis.
 func TestADrillOfURLsJudgesAvailabilityAlone(t *testing.T) {
-	t.Parallel()
 	s := newSite(t, minimal(t)+`
 apps:
   site: {files: public, nodes: 2}

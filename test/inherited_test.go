@@ -15,7 +15,6 @@ func withoutRedis(t *testing.T) string {
 }
 
 func TestWhatTheCallerHoldsOpenIsHeldByNobodyElse(t *testing.T) {
-	t.Parallel()
 	s := newInstance(t, withoutRedis(t))
 	lock, err := os.Create(filepath.Join(s.dir, "caller.lock"))
 	if err != nil {

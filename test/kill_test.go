@@ -54,7 +54,6 @@ func (o outcome) nothingFailed(t *testing.T) {
 }
 
 func TestAKilledWebNodeIsNotNoticed(t *testing.T) {
-	t.Parallel()
 	underLoad(t, func(s *instance) {
 		for _, n := range []string{"web-1", "web-2", "web-1"} {
 			s.killNode(n)
@@ -63,12 +62,10 @@ func TestAKilledWebNodeIsNotNoticed(t *testing.T) {
 }
 
 func TestAKilledReplicaIsNotNoticed(t *testing.T) {
-	t.Parallel()
 	underLoad(t, func(s *instance) { s.killNode("redis-2"); s.killNode("redis-3") }).nothingFailed(t)
 }
 
 func TestAKilledSentinelIsNotNoticed(t *testing.T) {
-	t.Parallel()
 	underLoad(t, func(s *instance) {
 		for i := range 3 {
 			s.killNode(fmt.Sprintf("sentinel-%d", i+1))
@@ -77,7 +74,6 @@ func TestAKilledSentinelIsNotNoticed(t *testing.T) {
 }
 
 func TestAKilledBalancerLosesAtMostItsRequestsInFlight(t *testing.T) {
-	t.Parallel()
 	o := underLoad(t, func(s *instance) { s.killNode("balancer-1"); s.killNode("balancer-2") })
 	// Every client has one connection: each can lose one request at each kill.
 	if len(o.failed) > 2*loadClients {
@@ -91,7 +87,6 @@ func TestAKilledBalancerLosesAtMostItsRequestsInFlight(t *testing.T) {
 }
 
 func TestAKilledMasterIsAPause(t *testing.T) {
-	t.Parallel()
 	o := underLoad(t, func(s *instance) {
 		old := s.master()
 		s.killNode(old)
@@ -113,7 +108,6 @@ func TestAKilledMasterIsAPause(t *testing.T) {
 }
 
 func TestAHungMasterIsReplaced(t *testing.T) {
-	t.Parallel()
 	o := underLoad(t, func(s *instance) {
 		old := s.master()
 		pid := s.node(old).PID
@@ -178,7 +172,6 @@ func TestAHungBalancerIsKilledAndReplaced(t *testing.T) {
 }
 
 func TestAKilledSupervisorIsNotNoticedAndTheNextAdoptsEveryNode(t *testing.T) {
-	t.Parallel()
 	o := underLoad(t, func(s *instance) {
 		before := s.status()
 		s.killSupervisor()
@@ -237,7 +230,6 @@ func TestDownWithoutASupervisor(t *testing.T) {
 }
 
 func TestAChangedStackFileReachesTheNodesThatTheNextUpAdopts(t *testing.T) {
-	t.Parallel()
 	s := newInstance(t, minimal(t))
 	text, err := os.ReadFile(s.file)
 	if err != nil {

@@ -68,7 +68,6 @@ func TestTheUpstashClientFindsEverythingAsItExpects(t *testing.T) {
 }
 
 func TestTheUpstashClientDoesNotNoticeAKilledMaster(t *testing.T) {
-	t.Parallel()
 	s, dir, env := upstash(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
