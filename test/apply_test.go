@@ -60,7 +60,7 @@ func visitPath(t *testing.T, url string) *visitors {
 				MaxConnsPerHost: 1, MaxIdemponentCallAttempts: 1, ReadTimeout: 15 * time.Second,
 				RetryIfErr: func(*fasthttp.Request, int, error) (bool, bool) { return false, false },
 			}
-			ticker := time.NewTicker(50 * time.Millisecond)
+			ticker := time.NewTicker(100 * time.Millisecond)
 			defer ticker.Stop()
 			for {
 				select {
@@ -165,7 +165,7 @@ func newApplied(t *testing.T) *applied {
 func (a *applied) under(t *testing.T, cases func(st supervise.Status)) {
 	t.Helper()
 	st := a.status()
-	l := startLoad(t, st.Entry, 100)
+	l := startLoad(t, st.Entry, 50)
 	cases(st)
 	o := l.finish(t)
 	o.nothingFailed(t)

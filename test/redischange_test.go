@@ -138,7 +138,7 @@ func (m *members) underLoad(cases func()) {
 	m.t.Helper()
 	m.set()
 	m.must("up", "-d")
-	l := startLoadOf(m.t, m.awaitHealthy().Entry, 100, false)
+	l := startLoadOf(m.t, m.awaitHealthy().Entry, 50, false)
 	cases()
 	o := l.finish(m.t)
 	o.nothingFailed(m.t)

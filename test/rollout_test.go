@@ -157,7 +157,7 @@ func (s *shop) crash() {
 func (s *shop) underLoad(do func()) {
 	s.t.Helper()
 	l, err := clients.New(clients.Config{
-		Entries: []string{s.status().Entry}, Prefix: "shop", Rate: 200, Clients: 10, Seed: 1,
+		Entries: []string{s.status().Entry}, Prefix: "shop", Rate: 100, Clients: 10, Seed: 1,
 		URLs: []clients.URL{{Method: "GET", Path: "/"}},
 	})
 	if err != nil {
