@@ -53,7 +53,7 @@ func TestHostsOfTheStackFileArePlannedWhereTheyAre(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := Preview(s, "/", t.TempDir())
+	p, err := Preview(s, "/", shortDir(t))
 	if err != nil {
 		t.Fatal(err)
 	}

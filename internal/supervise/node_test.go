@@ -32,7 +32,7 @@ func oneNode(t *testing.T, script string) (*Supervisor, *node) {
 	}
 	host := plan.Host{Processes: []plan.Process{p}}
 	s := &Supervisor{
-		dir: dir(t.TempDir()), log: slog.New(slog.DiscardHandler), host: host,
+		dir: dir(shortDir(t)), log: slog.New(slog.DiscardHandler), host: host,
 		board: newBoard(plan.Plan{Hosts: []plan.Host{host}}), nodes: map[string]*node{},
 		programs: map[programAt]string{{program: "sh"}: "/bin/sh"},
 	}
