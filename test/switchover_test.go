@@ -61,8 +61,8 @@ func TestASupervisorThatDiesInASwitchoverLeavesAMasterThatTakesWrites(t *testing
 		return !has(master.Address, "min-replicas-to-write", "1000")
 	})
 	s.await("a write", 10*time.Second, func() bool { // the first one may fall into a failover
-		code, _ := get(t, st.Entry+"/set?key=k&value=v")
-		return code == 200
+		code, body := get(t, st.Entry+"/set?key=k&value=v")
+		return code == 200 && body == "OK. We have set k to be v"
 	})
 	if s.status().Supervisor != 0 {
 		t.Error("a supervisor runs")
