@@ -1,0 +1,180 @@
+package identity
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"time"
+)
+
+const (
+	// backdate is how long before its issue a certificate is valid, so that hosts whose
+	// clocks are behind accept it.
+	backdate = 24 * time.Hour
+	// authorityLife is long because nothing replaces an authority by itself.
+	authorityLife = 30 * 365 * 24 * time.Hour
+	// DefaultLife is how long a host's certificate is valid. Renewal begins after two
+	// thirds of it, so a stack has a month to get over whatever stands in its way.
+	DefaultLife = 90 * 24 * time.Hour
+)
+
+// Authority is a stack's certificate authority: whoever has it can make any certificate of
+// the stack. It does not change, and anybody may use it at any time.
+type Authority struct {
+	stack string
+	cert  *x509.Certificate
+	key   *ecdsa.PrivateKey
+}
+
+// NewAuthority makes the authority of a new stack.
+//
+// Its key, like every key here, is an ECDSA key of the curve P-256. Go, OpenSSL and so Redis
+// and HAProxy take it in every version; OpenSSL is faster with it than with Ed25519.
+func NewAuthority(stack string, now time.Time, random io.Reader) (*Authority, error) {
+	if !validStack.MatchString(stack) {
+		return nil, Peer{Stack: stack}.check()
+	}
+	key, err := NewKey()
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		Subject:               pkix.Name{CommonName: "Holdfast authority of " + stack},
+		NotBefore:             now.Add(-backdate),
+		NotAfter:              now.Add(authorityLife),
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true, // it issues to hosts and operators only
+		URIs:                  []*url.URL{stackURI(stack)},
+	}
+	der, err := x509.CreateCertificate(random, template, template, &key.PublicKey, key)
+	if err != nil {
+		return nil, fmt.Errorf("make the stack's certificate authority: %w", err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("make the stack's certificate authority: %w", err)
+	}
+	return &Authority{stack, cert, key}, nil
+}
+
+// NewKey makes a private key for an authority or a host.
+func NewKey() (*ecdsa.PrivateKey, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make a key: %w", err)
+	}
+	return key, nil
+}
+
+// Stack is the name of the stack.
+func (a *Authority) Stack() string { return a.stack }
+
+// Certificate is the authority's own certificate.
+func (a *Authority) Certificate() *x509.Certificate { return a.cert }
+
+// Fingerprint is the SHA-256 of a certificate: what a join token holds of the authority's.
+func Fingerprint(cert *x509.Certificate) [sha256.Size]byte { return sha256.Sum256(cert.Raw) }
+
+// Grant is what a certificate is issued for. None of it comes from the request for the
+// certificate, of which only the public key is taken.
+type Grant struct {
+	Peer      Peer         // without Serial
+	Addresses []netip.Addr // of a host: where it is reached
+	Life      time.Duration
+}
+
+// Issue issues a certificate to the owner of the key that a request (PKCS #10, in DER) is
+// signed with. It returns the certificate in DER.
+func (a *Authority) Issue(request []byte, g Grant, now time.Time, random io.Reader) ([]byte, error) {
+	if err := g.Peer.check(); err != nil {
+		return nil, err
+	}
+	if g.Peer.Stack != a.stack {
+		return nil, refuse(OtherStack, "the authority of stack %s issues no certificate for stack %s", a.stack, g.Peer.Stack)
+	}
+	key, err := requestedKey(request)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case now.Before(a.cert.NotBefore):
+		return nil, refuse(ClockOff, "this host's clock says %s, which is before the stack's authority was made (%s): set the clock", stamp(now), stamp(a.cert.NotBefore.Add(backdate)))
+	case now.After(a.cert.NotAfter):
+		return nil, refuse(Expired, "the stack's authority ended at %s and this host's clock says %s: set the clock if it is wrong, else the stack needs a new authority", stamp(a.cert.NotAfter), stamp(now))
+	}
+
+	template := &x509.Certificate{
+		Subject:               pkix.Name{CommonName: g.Peer.Name, Organization: []string{"Holdfast stack " + a.stack}},
+		NotBefore:             later(now.Add(-backdate), a.cert.NotBefore),
+		NotAfter:              earlier(now.Add(g.Life), a.cert.NotAfter),
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true,
+		URIs:                  []*url.URL{g.Peer.uri()},
+	}
+	if g.Peer.Role == Host {
+		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
+		template.DNSNames = []string{g.Peer.Name}
+		for _, address := range g.Addresses {
+			template.IPAddresses = append(template.IPAddresses, net.IP(address.Unmap().AsSlice()))
+		}
+	}
+	der, err := x509.CreateCertificate(random, template, a.cert, key, a.key)
+	if err != nil {
+		return nil, fmt.Errorf("issue a certificate for %s: %w", g.Peer, err)
+	}
+	return der, nil
+}
+
+// requestedKey returns the key of a request whose owner has proved that it is theirs.
+func requestedKey(request []byte) (*ecdsa.PublicKey, error) {
+	csr, err := x509.ParseCertificateRequest(request)
+	if err != nil {
+		return nil, refuse(BadRequest, "the request for a certificate cannot be read: %w", err)
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, refuse(BadRequest, "the request for a certificate is not signed with its own key: %w", err)
+	}
+	key, ok := csr.PublicKey.(*ecdsa.PublicKey)
+	if !ok || key.Curve != elliptic.P256() {
+		return nil, refuse(BadRequest, "the request for a certificate has a key of another kind than ECDSA P-256")
+	}
+	return key, nil
+}
+
+// NewRequest makes a request for a certificate, in DER. It carries a public key and the
+// proof that the private one is there, and no name: the authority does not ask for one.
+func NewRequest(key *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return nil, fmt.Errorf("make a request for a certificate: %w", err)
+	}
+	return der, nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// stamp is a time as messages show it.
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

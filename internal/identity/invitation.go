@@ -1,0 +1,141 @@
+package identity
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+const (
+	// DefaultTokenLife is how long a join token is valid.
+	DefaultTokenLife = 30 * time.Minute
+	// rememberFor is how long an invitation that has ended is known, so that whoever comes
+	// late or twice is told so.
+	rememberFor = 24 * time.Hour
+	// maxInvitations bounds what is kept.
+	maxInvitations = 256
+)
+
+// Invitation is what the stack keeps of a join token: enough to know the token again, and
+// not enough to make it.
+type Invitation struct {
+	ID         string       `json:"id"`
+	Host       string       `json:"host"`
+	Addresses  []netip.Addr `json:"addresses"`   // of the host, for its certificate
+	SecretHash []byte       `json:"secret-hash"` // SHA-256
+	Expires    time.Time    `json:"expires"`
+	// Member is the Peer.ID that the host will have.
+	Member string `json:"member"`
+	// UsedBy is the SHA-256 of the key that joined with it; empty: nobody.
+	UsedBy []byte `json:"used-by,omitempty"`
+}
+
+// Invite makes a token for a host, and the invitation that is to be kept by the stack
+// before the token is shown. Members are the hosts that the new one may ask; addresses are
+// the new one's own.
+func Invite(authority *x509.Certificate, host string, addresses []netip.Addr, members []netip.AddrPort, life time.Duration, now time.Time, random io.Reader) (Token, Invitation, error) {
+	if err := checkAuthority(authority); err != nil {
+		return Token{}, Invitation{}, err
+	}
+	t := Token{
+		Stack: authority.URIs[0].Host, Host: host, Members: members,
+		Expires: now.Add(life).Truncate(time.Second), Authority: Fingerprint(authority),
+	}
+	member, err := NewID(random)
+	if err != nil {
+		return Token{}, Invitation{}, err
+	}
+	if err := (Peer{Stack: t.Stack, Role: Host, Name: host, ID: member}).check(); err != nil {
+		return Token{}, Invitation{}, err
+	}
+	if !t.valid() || len(t.Encode()) > maxToken {
+		return Token{}, Invitation{}, fmt.Errorf("a join token names 1 to %d members with address and port, and has %d", maxMembers, len(members))
+	}
+	for _, secret := range [][]byte{t.ID[:], t.Secret[:]} {
+		if _, err := io.ReadFull(random, secret); err != nil {
+			return Token{}, Invitation{}, fmt.Errorf("read random bytes: %w", err)
+		}
+	}
+	hash := sha256.Sum256(t.Secret[:])
+	return t, Invitation{
+		ID: hex.EncodeToString(t.ID[:]), Host: host, Addresses: addresses,
+		SecretHash: hash[:], Expires: t.Expires, Member: member,
+	}, nil
+}
+
+// Invitations are those of a stack, by ID. They are a plain value, which the caller keeps
+// where all members see it; each function changes it by its arguments alone, so that
+// members who apply the same calls in the same order have the same.
+type Invitations map[string]Invitation
+
+// Add adds an invitation. An older one for the same host that was not used is withdrawn:
+// of two tokens on two screens only the newer counts.
+func (all Invitations) Add(i Invitation, now time.Time) error {
+	all.Forget(now)
+	all.Withdraw(i.Host)
+	if len(all) >= maxInvitations {
+		return refuse(TooMany, "there are %d join tokens of the last %s: try again later", len(all), rememberFor)
+	}
+	all[i.ID] = i
+	return nil
+}
+
+// Withdraw removes the invitations for a host that were not used.
+func (all Invitations) Withdraw(host string) {
+	maps.DeleteFunc(all, func(_ string, i Invitation) bool { return i.Host == host && i.UsedBy == nil })
+}
+
+// Forget removes invitations that ended so long ago that nobody will ask.
+func (all Invitations) Forget(now time.Time) {
+	maps.DeleteFunc(all, func(_ string, i Invitation) bool { return now.After(i.Expires.Add(rememberFor)) })
+}
+
+// Open returns the hosts that are invited and have not joined, in order.
+func (all Invitations) Open(now time.Time) []string {
+	var hosts []string
+	for _, i := range all {
+		if i.UsedBy == nil && !now.After(i.Expires) {
+			hosts = append(hosts, i.Host)
+		}
+	}
+	slices.Sort(hosts)
+	return hosts
+}
+
+// Claim is a try to join. It has hashes and no secret, and may stand in a log.
+type Claim struct {
+	ID         string    `json:"id"`
+	Host       string    `json:"host"`
+	SecretHash []byte    `json:"secret-hash"`
+	Key        []byte    `json:"key"` // SHA-256 of the public key
+	At         time.Time `json:"at"`
+}
+
+// Redeem uses an invitation up. The same key may do it again within the invitation's time:
+// its owner did not get the answer. Its error is an *Error.
+//
+// What is wrong is told only to those who have the secret.
+func (all Invitations) Redeem(c Claim) (Invitation, error) {
+	i, known := all[c.ID]
+	if subtle.ConstantTimeCompare(i.SecretHash, c.SecretHash) != 1 || !known {
+		return Invitation{}, refuse(TokenUnknown, "the join token is not known to this stack: it was withdrawn, a newer one was made for the host, or it is of another stack")
+	}
+	switch {
+	case c.Host != i.Host:
+		return Invitation{}, refuse(OtherHost, "the join token is for host %s and not for another: make one for each host with 'holdfast host add'", i.Host)
+	case i.UsedBy != nil && subtle.ConstantTimeCompare(i.UsedBy, c.Key) != 1:
+		return Invitation{}, refuse(TokenUsed, "the join token for host %s was used already: each is for one use; if that was not you, remove host %s at once", i.Host, i.Host)
+	case c.At.After(i.Expires):
+		return Invitation{}, refuse(TokenExpired, "the join token for host %s ended at %s: make a new one with 'holdfast host add %s'", i.Host, stamp(i.Expires), i.Host)
+	}
+	i.UsedBy = c.Key
+	all[c.ID] = i
+	return i, nil
+}

@@ -1,0 +1,246 @@
+package identity
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+const (
+	// MaxClockOffset is how far the clocks of two hosts may differ where one joins. Web nodes
+	// go by the clock of another host's balancer, and turn requests down beyond 20 s.
+	MaxClockOffset = 10 * time.Second
+	// memberTime is how long one member may take to answer.
+	memberTime = 15 * time.Second
+	// joinRounds is how often all members are tried, and joinPause the pause between.
+	joinRounds = 2
+	joinPause  = time.Second
+)
+
+// Joined is what a host has when it has joined.
+type Joined struct {
+	Credentials Credentials
+	Welcome
+	// By is the member that answered, and Offset how far its clock is ahead of this host's.
+	By     netip.AddrPort
+	Offset time.Duration
+}
+
+// Join asks the members that a token names, one after the other, to let this host in. A
+// host that was told by other means what it is called gives its name, others "". The key
+// has to be the same when it is tried again (Dir.PendingKey): an answer may have been lost.
+// Its error is an *Error.
+//
+// The secret is sent only when the other end has proved, by the certificate whose hash the
+// token has, that it belongs to the stack.
+func Join(ctx context.Context, t Token, name string, key *ecdsa.PrivateKey, now func() time.Time) (Joined, error) {
+	if !t.valid() {
+		return Joined{}, incomplete()
+	}
+	if name != "" && name != t.Host {
+		return Joined{}, refuse(OtherHost, "the join token is for host %s, and this is to be host %s: make one for it with 'holdfast host add %s'", t.Host, name, name)
+	}
+	request, err := NewRequest(key)
+	if err != nil {
+		return Joined{}, err
+	}
+
+	var failed error
+	for round := range joinRounds {
+		if round > 0 && !pause(ctx, joinPause) {
+			break
+		}
+		for _, member := range t.Members {
+			joined, err := joinAt(ctx, t, member, request, key, now)
+			if err == nil {
+				return joined, nil
+			}
+			if final(err) {
+				return Joined{}, err
+			}
+			failed = moreTelling(failed, err)
+		}
+	}
+	if ReasonOf(failed) == Unreachable && now().After(t.Expires) {
+		failed = refuse(Unreachable, "%w; by this host's clock the token has ended anyway, at %s", failed, stamp(t.Expires))
+	}
+	return Joined{}, failed
+}
+
+// final reports whether another member would say the same.
+func final(err error) bool {
+	switch ReasonOf(err) {
+	case TokenUnknown, TokenUsed, TokenExpired, OtherHost, BadRequest, ClockOff, Expired, NotYetValid:
+		return true
+	}
+	return false
+}
+
+// moreTelling returns which of two failures to report: what a member said tells more than
+// that another one did not answer.
+func moreTelling(old, err error) error {
+	if old != nil && ReasonOf(old) != Unreachable {
+		return old
+	}
+	return err
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+func joinAt(ctx context.Context, t Token, member netip.AddrPort, request []byte, key *ecdsa.PrivateKey, now func() time.Time) (Joined, error) {
+	ctx, cancel := context.WithTimeout(ctx, memberTime)
+	defer cancel()
+	var authority *x509.Certificate
+	client, closeAll := clientOf(&tls.Config{
+		MinVersion: tls.VersionTLS13,
+		ServerName: joinName,
+		// VerifyConnection does it, by the hash in the token.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(state tls.ConnectionState) (err error) {
+			authority, err = t.checkMember(state.PeerCertificates, member, now)
+			return err
+		},
+	})
+	defer closeAll()
+	url := "https://" + member.String() + JoinPath
+
+	// First the clocks: a host whose clock is wrong must not use its token up.
+	var told hello
+	asked := now()
+	if err := exchange(ctx, client, url, nil, &told); err != nil {
+		return Joined{}, explainJoin(err, t, member)
+	}
+	offset, err := compareClocks(told.Time, asked, now(), member)
+	if err != nil {
+		return Joined{}, err
+	}
+
+	var answer joinAnswer
+	in := joinRequest{hex.EncodeToString(t.ID[:]), t.Secret[:], t.Host, request}
+	if err := exchange(ctx, client, url, in, &answer); err != nil {
+		return Joined{}, explainJoin(err, t, member)
+	}
+	cert, err := x509.ParseCertificate(answer.Certificate)
+	if err != nil {
+		return Joined{}, refuse(Failed, "the certificate that %s answered cannot be read: %w", member, err)
+	}
+	c, err := NewCredentials(authority, cert, key)
+	if err != nil {
+		return Joined{}, err
+	}
+	if p := c.Peer(); p.Role != Host || p.Name != t.Host {
+		return Joined{}, refuse(OtherHost, "%s answered with a certificate for %s and not for host %s", member, p, t.Host)
+	}
+	if err := checkTime(c, now()); err != nil {
+		return Joined{}, err
+	}
+	return Joined{c, Welcome{answer.Members, answer.Payload}, member, offset}, nil
+}
+
+// checkMember returns the certificate of the authority when the other end has proved that
+// it is a host of the token's stack.
+func (t Token) checkMember(chain []*x509.Certificate, member netip.AddrPort, now func() time.Time) (*x509.Certificate, error) {
+	if len(chain) < 2 {
+		return nil, refuse(OtherAuthority, "%s does not show the certificate of its authority, as hosts of stack %s do: something else answers there; the secret was not sent", member, t.Stack)
+	}
+	authority := chain[len(chain)-1]
+	if got := Fingerprint(authority); got != t.Authority {
+		return nil, refuse(OtherAuthority, "%s has another authority (SHA-256 %x…) than the join token names (%x…): it belongs to another stack, or somebody answers in its place; the secret was not sent",
+			member, got[:4], t.Authority[:4])
+	}
+	trust, err := NewTrust(authority, nil, now)
+	if err != nil {
+		return nil, err
+	}
+	peer, err := trust.Verify(chain[0], x509.ExtKeyUsageServerAuth)
+	switch {
+	case err != nil:
+		return nil, err
+	case peer.Role != Host || peer.Stack != t.Stack:
+		return nil, refuse(WrongUse, "%s shows the certificate of %s of stack %s, and a host of stack %s was expected; the secret was not sent", member, peer, peer.Stack, t.Stack)
+	}
+	return authority, nil
+}
+
+// compareClocks returns how far the member's clock is ahead of this host's, as far as that
+// is certain: the time that the answer took is left out.
+func compareClocks(theirs, asked, answered time.Time, member netip.AddrPort) (time.Duration, error) {
+	var offset time.Duration
+	switch {
+	case theirs.Before(asked):
+		offset = theirs.Sub(asked)
+	case theirs.After(answered):
+		offset = theirs.Sub(answered)
+	}
+	if offset.Abs() <= MaxClockOffset {
+		return offset, nil
+	}
+	word := "behind"
+	if offset < 0 {
+		word = "ahead of"
+	}
+	return offset, refuse(ClockOff, "this host's clock (%s) is %s %s that of %s: set it (timedatectl set-ntp true) and join again; the token is not used up",
+		stamp(answered), offset.Abs().Round(time.Second), word, member)
+}
+
+// explainJoin adds where an error of a try to join has happened.
+func explainJoin(err error, t Token, member netip.AddrPort) error {
+	if told := new(Error); errors.As(err, &told) {
+		if told.Reason == Failed {
+			return refuse(Failed, "%s could not let host %s in: %w; try again with the same token", member, t.Host, told)
+		}
+		return told
+	}
+	if errors.As(err, new(tls.RecordHeaderError)) || errors.Is(err, http.ErrSchemeMismatch) {
+		return refuse(OtherAuthority, "%s does not speak TLS: something else than Holdfast answers there; the secret was not sent", member)
+	}
+	if number, ok := remoteAlert(err); ok {
+		return explainAlert(number, err, member.String())
+	}
+	return refuse(Unreachable, "%s does not answer (%w): is the stack up there, and does a firewall let this host in?", member, err)
+}
+
+// RenewAt asks a host that has the authority for a new certificate: what a Keeper needs. Its
+// error is an *Error where the other end, or this one, refused.
+func RenewAt(ctx context.Context, trust *Trust, own Certificates, host string, at netip.AddrPort, request []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, memberTime)
+	defer cancel()
+	client, closeAll := clientOf(trust.Client(own, host))
+	defer closeAll()
+	var answer renewAnswer
+	err := exchange(ctx, client, "https://"+at.String()+RenewPath, renewRequest{request}, &answer)
+	if err != nil {
+		return nil, fmt.Errorf("ask host %s: %w", host, trust.Explain(err, "host "+host))
+	}
+	return answer.Certificate, nil
+}
+
+// clientOf returns an HTTP client for some requests to one host.
+func clientOf(cfg *tls.Config) (client *http.Client, closeAll func()) {
+	transport := &http.Transport{
+		TLSClientConfig: cfg,
+		// No proxy: hosts talk to each other directly. No HTTP/2: it brings nothing here.
+		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{},
+		TLSHandshakeTimeout:    bodyTime,
+		ResponseHeaderTimeout:  memberTime,
+		MaxResponseHeaderBytes: 16 << 10,
+	}
+	refuseRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &http.Client{Transport: transport, CheckRedirect: refuseRedirect}, transport.CloseIdleConnections
+}
