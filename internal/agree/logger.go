@@ -1,0 +1,52 @@
+package agree
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// repeatAfter is how long the same warning of raft's is not logged again. It
+// makes one for each heartbeat that fails.
+const repeatAfter = time.Minute
+
+// newLogger makes raft's warnings an operator's, until the end: what fails then
+// fails because it ends.
+func newLogger(end context.Context, to *slog.Logger) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{
+		Name: "raft", Level: hclog.Warn, DisableTime: true,
+		Output: &logLines{end: end, to: to, said: map[string]time.Time{}},
+	})
+}
+
+// logLines takes lines such as "[WARN]  raft: what happened: key=value".
+type logLines struct {
+	end  context.Context
+	to   *slog.Logger
+	mu   sync.Mutex
+	said map[string]time.Time
+}
+
+func (l *logLines) Write(line []byte) (int, error) {
+	text := string(bytes.TrimSpace(line))
+	_, text, _ = strings.Cut(text, "raft: ")
+	what := strings.Join(strings.SplitN(text, "=", 3)[:min(2, strings.Count(text, "=")+1)], "=") // with the first value, the peer
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if last, ok := l.said[what]; text == "" || l.end.Err() != nil || ok && now.Sub(last) < repeatAfter {
+		return len(line), nil
+	}
+	if len(l.said) > 100 {
+		clear(l.said)
+	}
+	l.said[what] = now
+	l.to.Warn("agreement of the hosts: " + text)
+	return len(line), nil
+}

@@ -1,0 +1,233 @@
+package agree
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
+)
+
+// What raft wants of a disk. Each method ends its goroutine when the disk fails;
+// see store.
+
+// errNotFound has the words by which raft knows it.
+var errNotFound = errors.New("not found")
+
+func (s *store) Set(key, val []byte) error {
+	s.must(s.update(func(tx *bbolt.Tx) error { return put(tx, votesBucket, key, val) }))
+	return nil
+}
+
+func (s *store) Get(key []byte) ([]byte, error) {
+	var found []byte
+	s.must(s.view(func(tx *bbolt.Tx) error {
+		val, err := value(tx, votesBucket, key)
+		found = bytes.Clone(val)
+		return err
+	}))
+	if found == nil {
+		return nil, errNotFound
+	}
+	return found, nil
+}
+
+func (s *store) SetUint64(key []byte, n uint64) error {
+	return s.Set(key, binary.BigEndian.AppendUint64(nil, n))
+}
+
+func (s *store) GetUint64(key []byte) (uint64, error) {
+	val, err := s.Get(key)
+	if err != nil || len(val) != 8 {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(val), nil
+}
+
+func (s *store) FirstIndex() (uint64, error) { return s.edge((*bbolt.Cursor).First), nil }
+func (s *store) LastIndex() (uint64, error)  { return s.edge((*bbolt.Cursor).Last), nil }
+
+func (s *store) edge(go_ func(*bbolt.Cursor) (key, value []byte)) (index uint64) {
+	s.must(s.view(func(tx *bbolt.Tx) error {
+		if key, _ := go_(tx.Bucket(logBucket).Cursor()); key != nil {
+			index = binary.BigEndian.Uint64(key)
+		}
+		return nil
+	}))
+	return index
+}
+
+func (s *store) GetLog(index uint64, entry *raft.Log) error {
+	err := s.view(func(tx *bbolt.Tx) error {
+		sealed := tx.Bucket(logBucket).Get(logKey(index))
+		if sealed == nil {
+			return raft.ErrLogNotFound
+		}
+		found, err := decodeLog(index, sealed)
+		*entry = found
+		return err
+	})
+	if errors.Is(err, raft.ErrLogNotFound) {
+		return raft.ErrLogNotFound
+	}
+	s.must(err)
+	return nil
+}
+
+func (s *store) StoreLog(entry *raft.Log) error { return s.StoreLogs([]*raft.Log{entry}) }
+
+func (s *store) StoreLogs(entries []*raft.Log) error {
+	s.must(s.update(func(tx *bbolt.Tx) error {
+		for _, entry := range entries {
+			if err := put(tx, logBucket, logKey(entry.Index), encodeLog(entry)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	return nil
+}
+
+func (s *store) DeleteRange(first, last uint64) error {
+	s.must(s.update(func(tx *bbolt.Tx) error {
+		cursor := tx.Bucket(logBucket).Cursor()
+		for key, _ := cursor.Seek(logKey(first)); key != nil && binary.BigEndian.Uint64(key) <= last; key, _ = cursor.Next() {
+			if err := cursor.Delete(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	return nil
+}
+
+func logKey(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
+
+// logHead is the length of what stands before an entry's extensions and data:
+// term, type, time, length of the extensions.
+const logHead = 8 + 1 + 8 + 4
+
+func encodeLog(entry *raft.Log) []byte {
+	b := make([]byte, 0, logHead+len(entry.Extensions)+len(entry.Data))
+	b = binary.BigEndian.AppendUint64(b, entry.Term)
+	b = append(b, byte(entry.Type))
+	b = binary.BigEndian.AppendUint64(b, uint64(entry.AppendedAt.UnixNano()))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(entry.Extensions)))
+	b = append(b, entry.Extensions...)
+	return append(b, entry.Data...)
+}
+
+// decodeLog copies what it returns.
+func decodeLog(index uint64, sealed []byte) (raft.Log, error) {
+	b, err := unseal(sealed)
+	if err != nil || len(b) < logHead || int(binary.BigEndian.Uint32(b[17:])) > len(b)-logHead {
+		return raft.Log{}, fmt.Errorf("entry %d of the log makes no sense", index)
+	}
+	data := bytes.Clone(b[logHead:])
+	extensions := binary.BigEndian.Uint32(b[17:])
+	return raft.Log{
+		Index: index, Term: binary.BigEndian.Uint64(b), Type: raft.LogType(b[8]),
+		AppendedAt: time.Unix(0, int64(binary.BigEndian.Uint64(b[9:]))),
+		Extensions: data[:extensions:extensions], Data: data[extensions:],
+	}, nil
+}
+
+// sink gathers a snapshot in memory; the limits of the documents bound it. It
+// takes the old one's place in one write.
+type sink struct {
+	bytes.Buffer
+	store *store
+	meta  raft.SnapshotMeta
+}
+
+func (s *store) Create(version raft.SnapshotVersion, index, term uint64, members raft.Configuration, membersIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	return &sink{store: s, meta: raft.SnapshotMeta{
+		Version: version, ID: fmt.Sprintf("%d-%d", term, index), Index: index, Term: term,
+		Configuration: members, ConfigurationIndex: membersIndex,
+	}}, nil
+}
+
+func (k *sink) ID() string    { return k.meta.ID }
+func (k *sink) Cancel() error { return nil }
+
+func (k *sink) Close() error {
+	k.store.must(k.store.update(func(tx *bbolt.Tx) error { return putSnapshot(tx, k.meta, k.Bytes()) }))
+	return nil
+}
+
+func putSnapshot(tx *bbolt.Tx, meta raft.SnapshotMeta, data []byte) error {
+	meta.Size = int64(len(data))
+	encoded, err := json.Marshal(meta)
+	if err != nil {
+		return err
+	}
+	return errors.Join(put(tx, snapshotBucket, metaKey, encoded), put(tx, snapshotBucket, dataKey, data))
+}
+
+// readMeta returns what is known of the newest snapshot; its Index is 0 when
+// there is none.
+func readMeta(tx *bbolt.Tx) (meta raft.SnapshotMeta, err error) {
+	encoded, err := value(tx, snapshotBucket, metaKey)
+	if err == nil && encoded != nil {
+		err = json.Unmarshal(encoded, &meta)
+	}
+	return meta, err
+}
+
+func (s *store) List() (found []*raft.SnapshotMeta, _ error) {
+	s.must(s.view(func(tx *bbolt.Tx) error {
+		meta, err := readMeta(tx)
+		if err == nil && meta.Index > 0 {
+			found = append(found, &meta)
+		}
+		return err
+	}))
+	return found, nil
+}
+
+func (s *store) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	var meta raft.SnapshotMeta
+	var data []byte
+	s.must(s.view(func(tx *bbolt.Tx) (err error) {
+		if meta, err = readMeta(tx); err != nil {
+			return err
+		}
+		stored, err := value(tx, snapshotBucket, dataKey)
+		data = bytes.Clone(stored)
+		return err
+	}))
+	if meta.ID != id {
+		return nil, nil, fmt.Errorf("snapshot %s has been replaced by %s", id, meta.ID)
+	}
+	return &meta, io.NopCloser(bytes.NewReader(data)), nil
+}
+
+// raft's names of its term, in the votes.
+var termKey = []byte("CurrentTerm")
+
+// begin makes the first member of a stack: a snapshot that holds the documents
+// and, as the only voter, this member. It is refused once the member is one
+// already.
+func (s *store) begin(address string, documents []byte) error {
+	return s.update(func(tx *bbolt.Tx) error {
+		term, err := value(tx, votesBucket, termKey)
+		switch {
+		case err != nil:
+			return err
+		case len(term) == 8 && binary.BigEndian.Uint64(term) > 0:
+			return fmt.Errorf("%s is a member's already", s.path)
+		}
+		first := raft.SnapshotMeta{
+			Version: 1, ID: "1-1", Index: 1, Term: 1, ConfigurationIndex: 1,
+			Configuration: raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: raft.ServerID(s.id), Address: raft.ServerAddress(address)}}},
+		}
+		return errors.Join(
+			put(tx, votesBucket, termKey, binary.BigEndian.AppendUint64(nil, 1)),
+			putSnapshot(tx, first, documents))
+	})
+}

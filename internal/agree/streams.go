@@ -1,0 +1,262 @@
+package agree
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Each connection begins with one line that says what it is for and whom it is
+// meant for, and is answered by one line. An address alone would not do: a member
+// whose disk was emptied listens where it did before, and its vote would count as
+// the old one's.
+const (
+	greeting  = "holdfast-agree/1"
+	forRaft   = "raft"
+	forProbe  = "probe"
+	accepted  = "ok"
+	greetTime = 2 * time.Second
+	maxLine   = 1024
+)
+
+// Progress is how far a member is.
+type Progress struct {
+	ID      string `json:"id"`
+	Term    uint64 `json:"term"`
+	Last    uint64 `json:"last"`    // the last entry of its log
+	Applied uint64 `json:"applied"` // the last entry that it has carried out
+	// Leader is the ID of the leader that it knows; empty: none.
+	Leader string `json:"leader,omitempty"`
+}
+
+// streams is raft's connections over the caller's. It implements
+// raft.StreamLayer. It knows every connection, to close them all.
+type streams struct {
+	id, self string // self is the id with the address, see peerAddress
+	listener net.Listener
+	dial     func(ctx context.Context, address string) (net.Conn, error)
+	progress func() Progress
+	incoming chan net.Conn
+	ctx      context.Context
+	cancel   context.CancelFunc
+	work     sync.WaitGroup
+
+	mu   sync.Mutex
+	open map[net.Conn]struct{}
+	cut  bool
+}
+
+func newStreams(id string, cfg Config, progress func() Progress) *streams {
+	s := &streams{
+		id: id, self: peerAddress(id, cfg.Address), listener: cfg.Listener, dial: cfg.Dial,
+		progress: progress, incoming: make(chan net.Conn), open: map[net.Conn]struct{}{},
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// peerAddress is what raft takes for a member's address: the identity belongs
+// to it.
+func peerAddress(id, address string) string { return id + "@" + address }
+
+func splitAddress(peer string) (id, address string) {
+	id, address, _ = strings.Cut(peer, "@")
+	return id, address
+}
+
+// serve takes connections until Close.
+func (s *streams) serve() {
+	s.work.Go(func() {
+		pause := 5 * time.Millisecond
+		for s.ctx.Err() == nil {
+			conn, err := s.listener.Accept()
+			if err == nil {
+				pause = 5 * time.Millisecond
+				s.work.Go(func() { s.welcome(conn) })
+				continue
+			}
+			select {
+			case <-s.ctx.Done():
+			case <-time.After(pause):
+				pause = min(2*pause, time.Second)
+			}
+		}
+	})
+}
+
+func (s *streams) welcome(conn net.Conn) {
+	tracked, err := s.track(conn)
+	if err != nil {
+		return
+	}
+	tracked.SetDeadline(time.Now().Add(greetTime))
+	line, err := readLine(tracked)
+	words := strings.Fields(line)
+	switch {
+	case err != nil || len(words) != 3 || words[0] != greeting:
+		fmt.Fprintf(tracked, "this is no member of this version\n")
+	case words[2] != s.id:
+		fmt.Fprintf(tracked, "this is %s\n", s.id)
+	case words[1] == forProbe:
+		progress, _ := json.Marshal(s.progress())
+		fmt.Fprintf(tracked, "%s %s\n", accepted, progress)
+	case words[1] == forRaft:
+		if _, err := fmt.Fprintf(tracked, "%s\n", accepted); err != nil {
+			break
+		}
+		tracked.SetDeadline(time.Time{})
+		select {
+		case s.incoming <- tracked:
+			return
+		case <-s.ctx.Done():
+		}
+	}
+	tracked.Close()
+}
+
+// greet opens a connection to a member and returns what follows the acceptance.
+func (s *streams) greet(ctx context.Context, purpose, id, address string) (net.Conn, string, error) {
+	conn, err := s.dial(ctx, address)
+	if err != nil {
+		return nil, "", err
+	}
+	tracked, err := s.track(conn)
+	if err != nil {
+		return nil, "", err
+	}
+	deadline, ok := ctx.Deadline()
+	if limit := time.Now().Add(greetTime); !ok || limit.Before(deadline) {
+		deadline = limit
+	}
+	tracked.SetDeadline(deadline)
+	line := ""
+	if _, err = fmt.Fprintf(tracked, "%s %s %s\n", greeting, purpose, id); err == nil {
+		line, err = readLine(tracked)
+	}
+	rest, ok := strings.CutPrefix(line, accepted)
+	if other, is := strings.CutPrefix(line, "this is "); is {
+		err = fmt.Errorf("%s at %s: %w answers there, %s: remove the old one and add the new one", id, address, ErrOtherIncarnation, other)
+	} else if err == nil && !ok {
+		err = fmt.Errorf("%s at %s: no member of this version answers there", id, address)
+	}
+	if err != nil {
+		tracked.Close()
+		return nil, "", err
+	}
+	tracked.SetDeadline(time.Time{})
+	return tracked, strings.TrimSpace(rest), nil
+}
+
+// readLine takes no byte of what follows the line.
+func readLine(conn net.Conn) (string, error) {
+	var line []byte
+	one := make([]byte, 1)
+	for len(line) < maxLine {
+		if _, err := io.ReadFull(conn, one); err != nil {
+			return "", err
+		}
+		if one[0] == '\n' {
+			return string(line), nil
+		}
+		line = append(line, one[0])
+	}
+	return "", bufio.ErrTooLong
+}
+
+// probe asks a member how far it is.
+func (s *streams) probe(ctx context.Context, id, address string) (p Progress, err error) {
+	conn, answer, err := s.greet(ctx, forProbe, id, address)
+	if err != nil {
+		return p, err
+	}
+	conn.Close()
+	return p, json.Unmarshal([]byte(answer), &p)
+}
+
+// Dial is raft's.
+func (s *streams) Dial(peer raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	defer cancel()
+	id, address := splitAddress(string(peer))
+	conn, _, err := s.greet(ctx, forRaft, id, address)
+	return conn, err
+}
+
+func (s *streams) Accept() (net.Conn, error) {
+	select {
+	case conn := <-s.incoming:
+		return conn, nil
+	case <-s.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends all connections and returns when nothing works on them any more.
+func (s *streams) Close() error {
+	s.cancel()
+	err := s.listener.Close()
+	s.setCut(true)
+	s.work.Wait()
+	return err
+}
+
+// setCut ends all connections and lets no new ones be made, or lets them be made
+// again.
+func (s *streams) setCut(cut bool) {
+	s.mu.Lock()
+	s.cut = cut || s.ctx.Err() != nil
+	var ended []net.Conn
+	if s.cut {
+		ended = slices.Collect(maps.Keys(s.open))
+		clear(s.open)
+	}
+	s.mu.Unlock()
+	for _, conn := range ended {
+		conn.Close()
+	}
+}
+
+func (s *streams) Addr() net.Addr { return address(s.self) }
+
+type address string
+
+func (address) Network() string  { return "agree" }
+func (a address) String() string { return string(a) }
+
+// errCut: this member gives nothing to the others and takes nothing.
+var errCut = errors.New("this member keeps to itself until its disk answers")
+
+func (s *streams) track(conn net.Conn) (net.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cut {
+		conn.Close()
+		return nil, errCut
+	}
+	s.open[conn] = struct{}{}
+	return &trackedConn{conn, s}, nil
+}
+
+// trackedConn is forgotten when it is closed.
+type trackedConn struct {
+	net.Conn
+	streams *streams
+}
+
+func (c *trackedConn) Close() error {
+	c.streams.mu.Lock()
+	delete(c.streams.open, c.Conn)
+	c.streams.mu.Unlock()
+	return c.Conn.Close()
+}
