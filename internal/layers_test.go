@@ -35,8 +35,13 @@ var layers = []string{
 	"metrics",   // the stack's figures for Prometheus
 	"control",   // HTTP on a unix socket: server and client
 	"supervise", // carries a plan out
+	"host",      // one host's part in a stack of several
+	"agree",     // what the hosts agree on, by raft
+	"agent",     // another host's machine, over one connection
 	"release",   // copies of users' programs
 	"backup",    // the format of backups, where they are kept, how one is verified
+	"identity",  // who the hosts of a stack are to each other: certificates, joining
+	"encrypt",   // files encrypted with age
 	"machine",   // one host: its nodes' files, processes, sockets, ports and logs
 	"logs",      // what the nodes say
 	"process",   // one child process
@@ -67,8 +72,12 @@ var (
 	onlyImports = map[string]string{ // library → its only importer
 		"github.com/redis/rueidis":  "internal/redis",
 		"github.com/spf13/cobra":    "internal/cli",
-		"filippo.io/age":            "internal/backup",
+		"filippo.io/age":            "internal/encrypt",
 		"github.com/minio/minio-go": "internal/backup",
+
+		"github.com/hashicorp/raft":     "internal/agree",
+		"github.com/hashicorp/go-hclog": "internal/agree",
+		"go.etcd.io/bbolt":              "internal/agree",
 	}
 )
 

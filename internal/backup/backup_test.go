@@ -19,6 +19,7 @@ import (
 
 	"filippo.io/age"
 
+	"holdfast/internal/encrypt"
 	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
 )
@@ -145,7 +146,7 @@ func small(t *testing.T) []byte {
 	return dumpOf(t, s)
 }
 
-func written(t *testing.T, dump []byte, e Encryption) (path string, content []byte) {
+func written(t *testing.T, dump []byte, e encrypt.Encryption) (path string, content []byte) {
 	t.Helper()
 	f, err := Temp(t.TempDir(), "test")
 	if err != nil {
@@ -166,9 +167,9 @@ func written(t *testing.T, dump []byte, e Encryption) (path string, content []by
 func TestDamageAtEveryPlaceIsSeen(t *testing.T) {
 	t.Parallel()
 	dump := small(t)
-	_, good := written(t, dump, Encryption{})
+	_, good := written(t, dump, encrypt.Encryption{})
 	check := func(b []byte) error {
-		_, _, err := Check(bytes.NewReader(b), Key{})
+		_, _, err := Check(bytes.NewReader(b), encrypt.Key{})
 		return err
 	}
 	if err := check(good); err != nil {
@@ -208,7 +209,7 @@ func TestADumpThatIsDamagedOnItsWayIsNoBackup(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Write(f, bytes.NewReader(bad), Manifest{}, Encryption{}, nil, func(*Manifest) {}); !Unusable(err) {
+		if _, err := Write(f, bytes.NewReader(bad), Manifest{}, encrypt.Encryption{}, nil, func(*Manifest) {}); !Unusable(err) {
 			t.Errorf("of %d bytes: %v", len(bad), err)
 		}
 		f.Close()
@@ -221,7 +222,7 @@ func TestForeignFilesAreToldFromDamagedOnes(t *testing.T) {
 		"empty": "", "a dump": "REDIS0010", "gzip": "\x1f\x8b\x08", "text": strings.Repeat("text ", 400),
 		"age": "age-encryption.org/v1\n", "a tar archive": "other.txt" + strings.Repeat("\x00", 248) + "ustar  \x00" + strings.Repeat("\x00", 700),
 	} {
-		if _, _, err := Check(strings.NewReader(content), Key{}); !errors.As(err, new(*ForeignError)) {
+		if _, _, err := Check(strings.NewReader(content), encrypt.Key{}); !errors.As(err, new(*ForeignError)) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -240,16 +241,16 @@ func TestAnEncryptedBackupOpensWithItsKeyAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	byRecipient, err := EncryptFor("", []string{id.Recipient().String()})
+	byRecipient, err := encrypt.For("", []string{id.Recipient().String()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	byPassphrase, err := EncryptFor("correct horse", nil)
+	byPassphrase, err := encrypt.For("correct horse", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := func(passphrase, identity string) Key {
-		k, err := KeyOf(passphrase, []byte(identity))
+	key := func(passphrase, identity string) encrypt.Key {
+		k, err := encrypt.KeyOf(passphrase, []byte(identity))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -257,8 +258,8 @@ func TestAnEncryptedBackupOpensWithItsKeyAlone(t *testing.T) {
 	}
 	stranger, _ := age.GenerateX25519Identity()
 	for _, c := range []struct {
-		e            Encryption
-		right, other Key
+		e            encrypt.Encryption
+		right, other encrypt.Key
 	}{
 		{byRecipient, key("", id.String()), key("", stranger.String())},
 		{byPassphrase, key("correct horse", ""), key("wrong", "")},
@@ -270,10 +271,10 @@ func TestAnEncryptedBackupOpensWithItsKeyAlone(t *testing.T) {
 		if _, depth, err := Check(bytes.NewReader(content), c.right); err != nil || depth != Structure {
 			t.Errorf("with its key: %v, %v", depth, err)
 		}
-		if _, depth, err := Check(bytes.NewReader(content), Key{}); err != nil || depth != Bytes {
+		if _, depth, err := Check(bytes.NewReader(content), encrypt.Key{}); err != nil || depth != Bytes {
 			t.Errorf("without a key: %v, %v", depth, err)
 		}
-		if _, _, err := Check(bytes.NewReader(content), c.other); !errors.As(err, new(*KeyError)) {
+		if _, _, err := Check(bytes.NewReader(content), c.other); !errors.As(err, new(*encrypt.KeyError)) {
 			t.Errorf("with another key: %v", err)
 		}
 		f, err := Open(path)
@@ -291,32 +292,10 @@ func TestAnEncryptedBackupOpensWithItsKeyAlone(t *testing.T) {
 		bad := slices.Clone(content)
 		for i := block + manifestSize; i < len(content); i += 7 {
 			bad[i] ^= 0x10
-			if _, _, err := Check(bytes.NewReader(bad), Key{}); !Unusable(err) {
+			if _, _, err := Check(bytes.NewReader(bad), encrypt.Key{}); !Unusable(err) {
 				t.Fatalf("a flipped bit of byte %d gives %v", i, err)
 			}
 			bad[i] = content[i]
-		}
-	}
-}
-
-func TestKeysThatAreNone(t *testing.T) {
-	t.Parallel()
-	for _, r := range []string{"age1x", "ssh", "AGE-SECRET-KEY-1QQQ"} {
-		if _, err := EncryptFor("", []string{r}); !errors.As(err, new(*KeyError)) || strings.Contains(fmt.Sprint(err), "QQQ") {
-			t.Errorf("%s: %v", r, err)
-		}
-	}
-	if _, err := KeyOf("", []byte("nonsense")); !errors.As(err, new(*KeyError)) {
-		t.Error(err)
-	}
-	for content, want := range map[string]string{"secret": "secret", "a b\n": "a b", "x\r\n": "x"} {
-		if got, err := ReadPassphrase([]byte(content)); got != want || err != nil {
-			t.Errorf("%q: %q, %v", content, got, err)
-		}
-	}
-	for _, content := range []string{"", "\n", "a\nb"} {
-		if got, err := ReadPassphrase([]byte(content)); err == nil {
-			t.Errorf("%q: %q", content, got)
 		}
 	}
 }
@@ -330,7 +309,7 @@ func TestVerifyingLoadsTheDumpIntoARedisOfItsOwn(t *testing.T) {
 	s.Do("DEBUG", "SET-ACTIVE-EXPIRE", "0")
 	s.Do("SET", "brief", "x", "PX", "400")
 	want := countsOf(t, s)
-	path, _ := written(t, dumpOf(t, s), Encryption{})
+	path, _ := written(t, dumpOf(t, s), encrypt.Encryption{})
 	gone := time.Now().Add(500 * time.Millisecond)
 	redistest.Eventually(t, 5*time.Second, "the key has expired", func() bool { return time.Now().After(gone) })
 
@@ -344,7 +323,7 @@ func TestVerifyingLoadsTheDumpIntoARedisOfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	var dir string
-	m, depth, err := Verify(t.Context(), f, Key{}, program, func(s *Server) error {
+	m, depth, err := Verify(t.Context(), f, encrypt.Key{}, program, func(s *Server) error {
 		dir = s.dir
 		if got, err := s.Do("GET", "text"); got != "value" || err != nil {
 			t.Errorf("GET: %q, %v", got, err)
@@ -392,7 +371,7 @@ func TestAFullDiskIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	_, err = Write(f, bytes.NewReader(small(t)), Manifest{}, Encryption{}, nil, func(*Manifest) {})
+	_, err = Write(f, bytes.NewReader(small(t)), Manifest{}, encrypt.Encryption{}, nil, func(*Manifest) {})
 	if !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("%v", err)
 	}

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"os"
 	"strings"
+
+	"holdfast/internal/encrypt"
 )
 
 // Depth is how much of a backup was verified.
@@ -66,8 +68,8 @@ func readManifest(r io.Reader) (Manifest, error) {
 // Check reads a whole backup and compares it with what it says of itself: every byte,
 // and, unless it is encrypted and there is no key, the structure of the dump and how
 // many keys it has. Its error is a *DamagedError, a *ForeignError or, where a key was
-// given that does not open it, a *KeyError.
-func Check(r io.Reader, k Key) (Manifest, Depth, error) {
+// given that does not open it, an *encrypt.KeyError.
+func Check(r io.Reader, k encrypt.Key) (Manifest, Depth, error) {
 	var m Manifest
 	depth := Structure
 	if _, seekable := r.(io.Seeker); seekable {
@@ -114,11 +116,11 @@ func Check(r io.Reader, k Key) (Manifest, Depth, error) {
 }
 
 // checkDump compares a dump with its manifest.
-func (m Manifest) checkDump(stored io.Reader, k Key) error {
+func (m Manifest) checkDump(stored io.Reader, k encrypt.Key) error {
 	dump := stored
 	if m.Encryption != "" {
 		var err error
-		if dump, err = k.open(stored, m.Encryption); err != nil {
+		if dump, err = decrypting(stored, m.Encryption, k); err != nil {
 			return err
 		}
 	}
@@ -136,7 +138,7 @@ func (m Manifest) checkDump(stored io.Reader, k Key) error {
 }
 
 // Dump returns the dump of a backup that Check has found right, decrypted.
-func Dump(f *os.File, k Key) (io.Reader, error) {
+func Dump(f *os.File, k encrypt.Key) (io.Reader, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
@@ -152,7 +154,7 @@ func Dump(f *os.File, k Key) (io.Reader, error) {
 	if m.Encryption == "" {
 		return stored, nil
 	}
-	return k.open(stored, m.Encryption)
+	return decrypting(stored, m.Encryption, k)
 }
 
 // String is for a person: "0: 12 keys (3 expire), 15: 1 key".

@@ -19,15 +19,6 @@ type ForeignError struct{ what string }
 
 func (e *ForeignError) Error() string { return e.what }
 
-// KeyError is why an encrypted backup cannot be opened: no key was given, or none
-// that fits, or what was given is no key.
-type KeyError struct{ err error }
-
-func (e *KeyError) Error() string { return e.err.Error() }
-func (e *KeyError) Unwrap() error { return e.err }
-
-func keyError(format string, args ...any) error { return &KeyError{fmt.Errorf(format, args...)} }
-
 // Unusable reports whether a backup is damaged or foreign.
 func Unusable(err error) bool {
 	return errors.As(err, new(*DamagedError)) || errors.As(err, new(*ForeignError))

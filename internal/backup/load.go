@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"holdfast/internal/encrypt"
 )
 
 // Server is a Redis of its own that has loaded a dump: it listens on a unix socket
@@ -85,7 +87,7 @@ func Load(ctx context.Context, program string, dump io.Reader) (_ *Server, err e
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	if Unusable(err) || errors.As(err, new(*KeyError)) {
+	if Unusable(err) || errors.As(err, new(*encrypt.KeyError)) {
 		return nil, err
 	}
 	return s, s.awaitLoaded(ctx)

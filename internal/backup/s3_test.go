@@ -12,6 +12,8 @@ import (
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
+
+	"holdfast/internal/encrypt"
 )
 
 const testKey, testSecret = "key-of-test", "secret-of-test"
@@ -44,7 +46,7 @@ func TestABucketKeepsBackups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path, content := written(t, small(t), Encryption{})
+	path, content := written(t, small(t), encrypt.Encryption{})
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	var names []string
 	for i := range 4 {
@@ -77,7 +79,7 @@ func TestABucketKeepsBackups(t *testing.T) {
 func TestWhatAStorageRefusesIsSaidWithoutCredentials(t *testing.T) {
 	t.Parallel()
 	url := storage(t)
-	path, _ := written(t, small(t), Encryption{})
+	path, _ := written(t, small(t), encrypt.Encryption{})
 	for _, c := range []struct {
 		to   string
 		cfg  S3Config

@@ -6,13 +6,15 @@ import (
 	"io"
 	"maps"
 	"os"
+
+	"holdfast/internal/encrypt"
 )
 
 // Verify verifies a backup as deep as it can be: its bytes, the structure of its dump,
 // and by loading the dump into a Redis server of its own, which takes the memory that
 // the data needs. see is called with that server before it ends; it may be nil.
 // Without a key, what is encrypted is compared with its checksum alone.
-func Verify(ctx context.Context, f *os.File, k Key, program string, see func(*Server) error) (Manifest, Depth, error) {
+func Verify(ctx context.Context, f *os.File, k encrypt.Key, program string, see func(*Server) error) (Manifest, Depth, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return Manifest{}, "", err
 	}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"holdfast/internal/encrypt"
 )
 
 // Write writes a backup of the dump that is read from dump into an empty file, and
@@ -17,7 +19,7 @@ import (
 //
 // The first read comes when everything else is ready, such as the key that a passphrase
 // makes, which takes a while: who sends the dump is not kept waiting.
-func Write(f *os.File, dump io.Reader, m Manifest, e Encryption, secrets []byte, complete func(*Manifest)) (Manifest, error) {
+func Write(f *os.File, dump io.Reader, m Manifest, e encrypt.Encryption, secrets []byte, complete func(*Manifest)) (Manifest, error) {
 	w := &archiveWriter{f: f, at: m.Begun}
 	m.Format, m.Encryption = Format, e.Kind
 
@@ -31,7 +33,7 @@ func Write(f *os.File, dump io.Reader, m Manifest, e Encryption, secrets []byte,
 	out := bufio.NewWriterSize(f, 1<<20)
 	stored := newCounter()
 	plain := newCounter()
-	summary, err := e.copyDump(io.MultiWriter(out, stored), dump, plain)
+	summary, err := copyDump(e, io.MultiWriter(out, stored), dump, plain)
 	if err == nil {
 		err = out.Flush()
 	}
@@ -55,7 +57,7 @@ func Write(f *os.File, dump io.Reader, m Manifest, e Encryption, secrets []byte,
 	w.headerOf(dumpHeaderAt, dumpName, stored.contents())
 	end := w.pad(w.offset+stored.bytes, stored.bytes)
 	if !e.None() && len(secrets) > 0 {
-		hidden, err := e.seal(secrets)
+		hidden, err := seal(e, secrets)
 		if err != nil {
 			return m, err
 		}
@@ -70,8 +72,8 @@ func Write(f *os.File, dump io.Reader, m Manifest, e Encryption, secrets []byte,
 }
 
 // copyDump copies a dump, encrypted if wanted, and looks at it on the way.
-func (e Encryption) copyDump(w io.Writer, dump io.Reader, plain *counter) (Summary, error) {
-	enc, err := e.encrypting(w)
+func copyDump(e encrypt.Encryption, w io.Writer, dump io.Reader, plain *counter) (Summary, error) {
+	enc, err := e.Writer(w)
 	if err != nil {
 		return Summary{}, err
 	}
@@ -79,9 +81,9 @@ func (e Encryption) copyDump(w io.Writer, dump io.Reader, plain *counter) (Summa
 	return summary, errors.Join(err, enc.Close())
 }
 
-func (e Encryption) seal(secrets []byte) ([]byte, error) {
+func seal(e encrypt.Encryption, secrets []byte) ([]byte, error) {
 	var b sliceWriter
-	enc, err := e.encrypting(&b)
+	enc, err := e.Writer(&b)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/backup"
+	"holdfast/internal/encrypt"
 	"holdfast/internal/quote"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
@@ -149,7 +150,7 @@ func (f backupFlags) place(c *supervise.BackupConfig, g *globals, stdout io.Writ
 	return nil
 }
 
-func (f backupFlags) encryption(configured stack.Backup, base string) (backup.Encryption, error) {
+func (f backupFlags) encryption(configured stack.Backup, base string) (encrypt.Encryption, error) {
 	if f.passphraseFile == "" && len(f.recipients) == 0 {
 		return supervise.EncryptionOf(configured, base)
 	}
@@ -157,10 +158,10 @@ func (f backupFlags) encryption(configured stack.Backup, base string) (backup.En
 	if f.passphraseFile != "" {
 		var err error
 		if passphrase, err = supervise.ReadPassphrase(f.passphraseFile); err != nil {
-			return backup.Encryption{}, err
+			return encrypt.Encryption{}, err
 		}
 	}
-	return backup.EncryptFor(passphrase, f.recipients)
+	return encrypt.For(passphrase, f.recipients)
 }
 
 // toStdout is a store of one backup: it goes to standard output when it is finished,
@@ -246,26 +247,26 @@ func (k *keyFlags) add(g *globals, c *cobra.Command) {
 	pathVar(c.Flags(), &k.identity, g.getenv, "identity", "", "`FILE` with the age identity of an encrypted backup (age-keygen -o FILE)")
 }
 
-func (k keyFlags) key() (backup.Key, error) {
+func (k keyFlags) key() (encrypt.Key, error) {
 	passphrase := ""
 	var identities []byte
 	var err error
 	if k.passphraseFile != "" {
 		if passphrase, err = supervise.ReadPassphrase(k.passphraseFile); err != nil {
-			return backup.Key{}, usageError{err}
+			return encrypt.Key{}, usageError{err}
 		}
 	}
 	if k.identity != "" {
 		if identities, err = os.ReadFile(k.identity); err != nil {
-			return backup.Key{}, usagef("--identity: %w", err)
+			return encrypt.Key{}, usagef("--identity: %w", err)
 		}
 		if len(identities) == 0 {
-			return backup.Key{}, usagef("--identity: %s is empty", quote.Text(k.identity))
+			return encrypt.Key{}, usagef("--identity: %s is empty", quote.Text(k.identity))
 		}
 	}
-	key, err := backup.KeyOf(passphrase, identities)
+	key, err := encrypt.KeyOf(passphrase, identities)
 	if err != nil {
-		return backup.Key{}, usageError{err}
+		return encrypt.Key{}, usageError{err}
 	}
 	return key, nil
 }
@@ -319,7 +320,7 @@ compared with their checksums, and no more.`,
 func backupError(file string, err error) error {
 	name := quote.Text(file)
 	switch {
-	case errors.As(err, new(*backup.KeyError)):
+	case errors.As(err, new(*encrypt.KeyError)):
 		return usagef("%s: %w (--passphrase-file or --identity)", name, err)
 	case errors.As(err, new(*backup.ForeignError)):
 		return fmt.Errorf("%s: %w", name, err)

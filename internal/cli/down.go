@@ -25,7 +25,8 @@ func downCommand(g *globals) *cobra.Command {
 		Long: `Take the stack down: the balancers first, then the applications, the
 Sentinels, the Redis master and its replicas. Data and topology stay for the
 next 'up', unless --purge removes them for good. It works also when the
-supervisor has crashed and only the nodes run.
+supervisor has crashed and only the nodes run. Of several hosts any one takes the
+whole stack down, and the process of each host ends.
 
 A change that is under way ends with the stack. After 'apply' the next 'up' starts
 every node as the stack file says then; what a rollout, a scale and the like asked
@@ -49,6 +50,9 @@ func down(ctx context.Context, g *globals, purge bool) (said string, err error) 
 	_, _, state, err := locateRunning(g)
 	if err != nil {
 		return "", err
+	}
+	if isJoined(state) {
+		return downHosts(ctx, g, state, purge)
 	}
 	kept := supervise.Kept(state)
 	if _, err := os.Stat(state); errors.Is(err, os.ErrNotExist) {
@@ -171,7 +175,11 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 	case !errors.Is(err, control.ErrNoSupervisor):
 		return 0, err
 	}
-	// No supervisor: do its work.
+	// No supervisor: do its work, by the file that the stack runs by where the one at hand
+	// would have it on several hosts.
+	if last, lastDir, known := supervise.LastFile(state); known && len(s.Hosts) > 0 {
+		s, base = last, lastDir
+	}
 	sup, closeLog, err := openSupervisor(s, base, state, nil)
 	if err != nil {
 		letDrill()

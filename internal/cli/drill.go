@@ -135,7 +135,7 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 		}
 	}
 	var err error
-	if cfg.Stack, cfg.Base, cfg.State, err = locateRunnable(g); err != nil {
+	if cfg.Stack, cfg.Base, cfg.State, err = locateAlone(g, "drill", ""); err != nil {
 		return err
 	}
 	cfg.File, cfg.Called = stackFile(g.file), g.self

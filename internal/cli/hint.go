@@ -53,6 +53,8 @@ func (g *globals) stackFlags(args string) (file, state bool) {
 		return false, false
 	case verb == "token" || verb == "web" || verb == "files" || verb == "version" || verb == "completion":
 		return false, false
+	case verb == "join":
+		return false, true
 	case verb == "config":
 		return true, false
 	}

@@ -3,14 +3,27 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
+	"holdfast/internal/host"
 	"holdfast/internal/private"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
 
-// locate loads the stack, as loadStack does, and finds its state directory.
+// locate loads the stack, as loadStack does, and finds its state directory. Without a stack
+// file, on a host of several, it is the stack as it runs.
 func locate(g *globals) (s stack.Stack, baseDir, state string, err error) {
+	if stackFile(g.file) == "" {
+		state, self, joined, err := joinedState(g)
+		if err != nil {
+			return s, "", "", err
+		}
+		if joined {
+			s, baseDir = lastStack(state, self)
+			return s, baseDir, state, nil
+		}
+	}
 	if s, baseDir, err = loadStack(g); err != nil {
 		return s, "", "", err
 	}
@@ -18,21 +31,39 @@ func locate(g *globals) (s stack.Stack, baseDir, state string, err error) {
 	return s, baseDir, state, err
 }
 
-// locateRunnable is locate for a command that starts the stack, or has it become what
-// the stack file says.
+// lastStack is the stack that runs on a host, as the host knows it. One that has heard
+// nothing yet knows its name.
+func lastStack(state string, self host.Self) (s stack.Stack, baseDir string) {
+	if s, baseDir, known := supervise.LastFile(state); known {
+		return s, baseDir
+	}
+	s = stack.Default()
+	s.Name = self.Stack
+	return s, filepath.Dir(state)
+}
+
+// isJoined reports whether a state directory is that of a host of several.
+func isJoined(state string) bool {
+	_, err := host.ReadSelf(state)
+	return !errors.Is(err, host.ErrNotJoined)
+}
+
+// locateRunnable is locate for a command that has the stack become what the stack file
+// says.
 func locateRunnable(g *globals) (s stack.Stack, baseDir, state string, err error) {
-	if s, baseDir, state, err = locate(g); err == nil {
-		err = refuseHosts(s)
+	if s, baseDir, state, err = locate(g); err == nil && len(s.Hosts) > 0 && !isJoined(state) {
+		err = usagef("the stack file has hosts, and this machine is none of them yet: 'holdfast up' makes it the first one, or run it at one that is")
 	}
 	return s, baseDir, state, err
 }
 
-// refuseHosts refuses a stack of several hosts.
-func refuseHosts(s stack.Stack) error {
-	if len(s.Hosts) > 0 {
-		return usageError{supervise.ErrSeveralHosts}
+// locateAlone is locateRunnable for a command that is for a stack of one host.
+func locateAlone(g *globals, command, instead string) (s stack.Stack, baseDir, state string, err error) {
+	s, baseDir, state, err = locate(g)
+	if err == nil && (len(s.Hosts) > 0 || isJoined(state)) {
+		err = usagef("'%s' is not there for a stack of several hosts yet%s", command, instead)
 	}
-	return nil
+	return s, baseDir, state, err
 }
 
 // mistakenFile is the error of a stack file that has mistakes.

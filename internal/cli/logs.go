@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/host"
 	"holdfast/internal/logs"
 	"holdfast/internal/quote"
 	"holdfast/internal/stack"
@@ -33,6 +35,8 @@ func logsCommand(g *globals) *cobra.Command {
 		Long: `Show the logs: of all nodes and the supervisor, of all nodes of an application
 ("redis", "sentinel" and "balancer" are such names, too), or of one node
 ("supervisor" is one here). Several logs are merged by time.
+
+Of several hosts each has the logs of its own nodes; which are elsewhere is said.
 
 The time before a line is when it was read from the node. On a terminal colours
 are left out, and other control characters shown instead of obeyed; into a pipe or
@@ -123,6 +127,12 @@ func showLogs(ctx context.Context, g *globals, w io.Writer, o logsOptions) error
 	if err := m.find(true); err != nil {
 		return err
 	}
+	if elsewhere := otherHost(ctx, g, state, o.name); elsewhere != "" {
+		if len(m.sources) == 0 {
+			return errors.New(elsewhere)
+		}
+		fmt.Fprintf(g.stderr, "%s\n", g.say(elsewhere))
+	}
 	if len(m.sources) == 0 && !(o.follow && (o.name == "" || belongs(s, o.name))) {
 		return m.nothing(s)
 	}
@@ -139,6 +149,30 @@ func showLogs(ctx context.Context, g *globals, w io.Writer, o logsOptions) error
 			return err
 		}
 	}
+}
+
+// otherHost says which of the logs that are asked for are on other hosts of the stack;
+// empty: none is.
+func otherHost(ctx context.Context, g *globals, state, name string) string {
+	self, notJoined := host.ReadSelf(state)
+	if notJoined != nil {
+		return ""
+	}
+	var all, nodes []string
+	of := map[string]string{}
+	for _, n := range nodesOf(ctx, g) {
+		all = append(all, n.Name)
+		of[n.Name] = n.Host
+	}
+	for _, n := range all {
+		if of[n] != self.Name && wanted(name, n, all) {
+			nodes = append(nodes, fmt.Sprintf("%s on host %s", n, of[n]))
+		}
+	}
+	if len(nodes) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("logs are on the host of the node: %s; 'holdfast logs' there", strings.Join(nodes, ", "))
 }
 
 // merger shows the lines of several logs in the order of their times.

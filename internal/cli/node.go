@@ -126,6 +126,16 @@ func redisReplicas(ctx context.Context, g *globals) []string {
 }
 
 func namesOf(ctx context.Context, g *globals, fits func(supervise.NodeStatus) bool) (names []string) {
+	for _, n := range nodesOf(ctx, g) {
+		if fits(n) {
+			names = append(names, n.Name)
+		}
+	}
+	return names
+}
+
+// nodesOf are the nodes of the stack; none where nobody answers.
+func nodesOf(ctx context.Context, g *globals) []supervise.NodeStatus {
 	read, err := statusReader(g)
 	if err != nil {
 		return nil
@@ -134,10 +144,5 @@ func namesOf(ctx context.Context, g *globals, fits func(supervise.NodeStatus) bo
 	if err != nil {
 		return nil
 	}
-	for _, n := range st.Nodes {
-		if fits(n) {
-			names = append(names, n.Name)
-		}
-	}
-	return names
+	return st.Nodes
 }

@@ -13,16 +13,16 @@ import (
 // notifier tells systemd how the stack is, where systemd has started the supervisor
 // (sd_notify(3)). It says nothing about a stack that is being taken down.
 type notifier struct {
-	status  func() supervise.Status
-	listens bool // somebody wants to know
+	text    func() string // how the stack is, in some words
+	listens bool          // somebody wants to know
 
 	quit chan struct{}
 	all  sync.WaitGroup
 	once sync.Once
 }
 
-func newNotifier(g *globals, status func() supervise.Status) *notifier {
-	return &notifier{status: status, listens: g.getenv("NOTIFY_SOCKET") != "", quit: make(chan struct{})}
+func newNotifier(g *globals, text func() string) *notifier {
+	return &notifier{text: text, listens: g.getenv("NOTIFY_SOCKET") != "", quit: make(chan struct{})}
 }
 
 // started tells that the stack is up, and goes on telling how it is. A stack that is
@@ -31,7 +31,7 @@ func (n *notifier) started() {
 	if !n.listens {
 		return
 	}
-	n.tell(daemon.SdNotifyReady + "\n" + n.text())
+	n.tell(daemon.SdNotifyReady + "\nSTATUS=" + n.text())
 	every, _ := daemon.SdWatchdogEnabled(false)
 	if every /= 3; every <= 0 {
 		every = 5 * time.Second
@@ -46,7 +46,7 @@ func (n *notifier) started() {
 			case <-ticker.C:
 				// A supervisor that hangs does not come to the second line.
 				text := n.text()
-				n.tell(daemon.SdNotifyWatchdog + "\n" + text)
+				n.tell(daemon.SdNotifyWatchdog + "\nSTATUS=" + text)
 			}
 		}
 	})
@@ -64,8 +64,8 @@ func (n *notifier) end() {
 	n.all.Wait()
 }
 
-func (n *notifier) text() string {
-	st := n.status()
+// inWords is a status in some words.
+func inWords(st supervise.Status) string {
 	up := 0
 	for _, node := range st.Nodes {
 		if node.State == supervise.Up {
@@ -76,7 +76,7 @@ func (n *notifier) text() string {
 	if !st.Ready {
 		ready = "not ready"
 	}
-	return fmt.Sprintf("STATUS=%s is %s: %d of %d nodes up, entry %s", st.Stack, ready, up, len(st.Nodes), st.Entry)
+	return fmt.Sprintf("%s is %s: %d of %d nodes up, entry %s", st.Stack, ready, up, len(st.Nodes), st.Entry)
 }
 
 // tell ignores an error: systemd notices by itself that it is told nothing.

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/backup"
 	"holdfast/internal/control"
+	"holdfast/internal/encrypt"
 	"holdfast/internal/quote"
 	"holdfast/internal/supervise"
 )
@@ -50,8 +51,8 @@ carries the restore through.`,
 	return c
 }
 
-func restore(ctx context.Context, g *globals, file string, key backup.Key, yes bool, stdout io.Writer) error {
-	s, base, state, err := locateRunnable(g)
+func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes bool, stdout io.Writer) error {
+	s, base, state, err := locateAlone(g, "restore", "")
 	if err != nil {
 		return err
 	}

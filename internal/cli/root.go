@@ -110,6 +110,7 @@ and the real Redis, keeps it up, and lets you operate it node by node.
   holdfast up          stand the stack up (Ctrl-C takes it down)
   holdfast status      look at it
   holdfast down        take it down; data stays
+  holdfast host add    let another machine be a part of it
 
 Without a stack file it runs the built-in default stack: two balancers on
 127.0.0.1:6301, two web nodes, a Redis master with two replicas, three Sentinels.`,
@@ -126,13 +127,13 @@ Without a stack file it runs the built-in default stack: two balancers on
 	})
 	onStack := append([]*cobra.Command{
 		upCommand(g), downCommand(g), statusCommand(g), logsCommand(g),
-		configCommand(g), planCommand(g), applyCommand(g), rolloutCommand(g), scaleCommand(g), upgradeCommand(g), drillCommand(g), switchoverCommand(g), doctorCommand(g), backupCommand(g), restoreCommand(g), serviceCommand(g),
+		configCommand(g), planCommand(g), applyCommand(g), rolloutCommand(g), scaleCommand(g), upgradeCommand(g), drillCommand(g), switchoverCommand(g), doctorCommand(g), backupCommand(g), restoreCommand(g), serviceCommand(g), hostCommand(g),
 	}, append(nodeCommands(g), drainCommands(g)...)...)
 	for _, c := range onStack {
 		fileFlag(g, c)
 	}
 	root.AddCommand(onStack...)
-	root.AddCommand(versionCommand(g), webCommand(g.getenv), filesCommand(g.getenv), tokenCommand(g), logWriterCommand(g), fenceGuardCommand(g))
+	root.AddCommand(versionCommand(g), joinCommand(g), webCommand(g.getenv), filesCommand(g.getenv), tokenCommand(g), logWriterCommand(g), fenceGuardCommand(g), balancerAliveCommand())
 	for _, c := range root.Commands() {
 		usageArgs(c)
 	}

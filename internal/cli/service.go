@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -20,6 +21,7 @@ import (
 
 	"holdfast/internal/control"
 	"holdfast/internal/export"
+	"holdfast/internal/host"
 	"holdfast/internal/plan"
 	"holdfast/internal/quote"
 	"holdfast/internal/stack"
@@ -104,6 +106,9 @@ that is up goes on: systemd's supervisor adopts its nodes.
 'systemctl stop' takes the stack down, 'systemctl reload' is 'holdfast apply --yes'.
 A supervisor that crashes or hangs is started again; the nodes run on meanwhile.
 
+On a host of several, 'systemctl stop' ends the part of this host alone, and its nodes
+run on. It needs no stack file there.
+
 Run as root it is a service of the system, which runs as --run-as: by default as the
 one who called sudo. Else it is a service of your own systemd; without a login it
 starts at boot only after 'loginctl enable-linger'.`,
@@ -127,14 +132,7 @@ func (o *serviceInstall) run(ctx context.Context, g *globals, stdout, stderr io.
 	if err != nil {
 		return err
 	}
-	s, base, err := loadStack(g)
-	if err != nil {
-		return err
-	}
-	if err := refuseHosts(s); err != nil {
-		return err
-	}
-	state, err := o.stateOf(g, s.Name, account)
+	s, base, state, err := o.locate(g, account)
 	if err != nil {
 		return err
 	}
@@ -176,7 +174,7 @@ func (o *serviceInstall) run(ctx context.Context, g *globals, stdout, stderr io.
 			return err
 		}
 	}
-	o.tell(stdout, s.Name, path, account)
+	o.tell(stdout, s.Name, path, account, service.OfSeveral)
 	return nil
 }
 
@@ -206,6 +204,40 @@ func (o *serviceInstall) account(g *globals, stderr io.Writer) (*user.User, erro
 	return account, err
 }
 
+// locate finds the stack, as locate does for the account that the service runs as.
+func (o *serviceInstall) locate(g *globals, account *user.User) (s stack.Stack, base, state string, err error) {
+	if stackFile(g.file) == "" {
+		if s, base, state, err = o.locateJoined(g, account); err != nil || state != "" {
+			return s, base, state, err
+		}
+	}
+	if s, base, err = loadStack(g); err != nil {
+		return s, "", "", err
+	}
+	if state, err = o.stateOf(g, s.Name, account); err != nil {
+		return s, "", "", err
+	}
+	if len(s.Hosts) > 0 && !isJoined(state) {
+		return s, "", "", usagef("this machine is no host of the stack yet: 'holdfast up -d' makes it the first one, or 'holdfast join' one of the others; then call this again")
+	}
+	return s, base, state, nil
+}
+
+// locateJoined is locate for a host of several without a stack file; state is empty where
+// there is none.
+func (o *serviceInstall) locateJoined(g *globals, account *user.User) (s stack.Stack, base, state string, err error) {
+	of := *g
+	if g.state == "" && o.system && account.Uid != fmt.Sprint(os.Getuid()) {
+		of.getenv = func(name string) string { return map[string]string{"HOME": account.HomeDir}[name] }
+	}
+	state, self, joined, err := joinedState(&of)
+	if err != nil || !joined {
+		return s, "", "", err
+	}
+	s, base = lastStack(state, self)
+	return s, base, state, nil
+}
+
 // stateOf is the state directory: without --state, that of the account.
 func (o *serviceInstall) stateOf(g *globals, name string, account *user.User) (string, error) {
 	if g.state != "" || !o.system || account.Uid == fmt.Sprint(os.Getuid()) {
@@ -224,7 +256,10 @@ func (o *serviceInstall) service(g *globals, s stack.Stack, base, state string, 
 	if err != nil {
 		return export.Service{}, err
 	}
-	service := export.Service{Stack: s.Name, Program: self, Dir: base, State: state, LowPorts: hasLowPort(s), Stop: stopTime(p)}
+	service := export.Service{Stack: s.Name, Program: self, Dir: base, State: state, LowPorts: hasLowPort(s), Stop: stopTime(p), OfSeveral: isJoined(state)}
+	if service.OfSeveral && stackFile(g.file) == "" {
+		service.Dir = filepath.Dir(state) // what runs has its paths on another host, perhaps
+	}
 	if file := stackFile(g.file); file != "" {
 		if service.File, err = filepath.Abs(file); err != nil {
 			return export.Service{}, err
@@ -272,6 +307,9 @@ func stopTime(p plan.Plan) time.Duration {
 // in a crash, and the nodes are adopted.
 func (o *serviceInstall) start(ctx context.Context, name, state string) error {
 	unit := export.UnitName(name)
+	if isJoined(state) {
+		return o.startHost(ctx, unit, state)
+	}
 	st, err := control.NewClient(state).Status(ctx)
 	switch {
 	case err != nil: // nobody is there
@@ -284,8 +322,41 @@ func (o *serviceInstall) start(ctx context.Context, name, state string) error {
 			return err
 		}
 	}
+	return o.startUnit(ctx, unit)
+}
+
+func (o *serviceInstall) startUnit(ctx context.Context, unit string) error {
 	if err := o.systemctl(ctx, "start", unit); err != nil {
 		return fmt.Errorf("%w\n'%s' and 'holdfast logs supervisor' say more", err, o.call("status", unit))
+	}
+	return nil
+}
+
+// startHost has systemd start the part of a host of several. Its process that is there ends
+// before; the nodes go on.
+func (o *serviceInstall) startHost(ctx context.Context, unit, state string) error {
+	v, err := control.NewClient(state).Hosts(ctx)
+	switch {
+	case err != nil: // nobody is there
+	case o.systemctl(ctx, "is-active", "--quiet", unit) == nil:
+		return nil // it is systemd's
+	default:
+		if err := endHost(ctx, v.PID, state); err != nil {
+			return err
+		}
+	}
+	return o.startUnit(ctx, unit)
+}
+
+// endHost ends the process of a host, and waits until it is gone.
+func endHost(ctx context.Context, pid int, state string) error {
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return fmt.Errorf("end the process %d of this host: %w", pid, err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); host.Claimed(state); time.Sleep(drawEvery) {
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return fmt.Errorf("the process %d of this host does not end", pid)
+		}
 	}
 	return nil
 }
@@ -299,8 +370,12 @@ func (o scope) call(words ...string) string {
 	return "systemctl " + own + strings.Join(words, " ")
 }
 
-func (o *serviceInstall) tell(out io.Writer, name, path string, account *user.User) {
+func (o *serviceInstall) tell(out io.Writer, name, path string, account *user.User, ofSeveral bool) {
 	unit := export.UnitName(name)
+	stops := ""
+	if ofSeveral {
+		stops = "      (the part of this host; its nodes run on)"
+	}
 	state := "runs, and starts at boot"
 	if o.noStart {
 		state = "starts at boot"
@@ -309,7 +384,7 @@ func (o *serviceInstall) tell(out io.Writer, name, path string, account *user.Us
 	fmt.Fprintf(out, "unit     %s\n", path)
 	fmt.Fprintf(out, "look     %s\n", o.call("status", unit))
 	fmt.Fprintf(out, "change   %s      (what the stack file says now)\n", o.call("reload", unit))
-	fmt.Fprintf(out, "stop     %s\n", o.call("stop", unit))
+	fmt.Fprintf(out, "stop     %s%s\n", o.call("stop", unit), stops)
 	if _, err := os.Stat(filepath.Join("/var/lib/systemd/linger", account.Username)); !o.system && err != nil {
 		fmt.Fprintf(out, "\nIt starts when you log in. To have it start at boot: sudo loginctl enable-linger %s\n", account.Username)
 	}
@@ -323,7 +398,7 @@ func serviceRemoveCommand(g *globals) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.choose()
-			s, _, err := loadStack(g)
+			s, _, state, err := locate(g)
 			if err != nil {
 				return err
 			}
@@ -343,7 +418,11 @@ func serviceRemoveCommand(g *globals) *cobra.Command {
 			if err := o.systemctl(cmd.Context(), "daemon-reload"); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is no service any more, and down. Data stays.\n", s.Name)
+			how := "down. Data stays."
+			if isJoined(state) {
+				how = "this host has no part in the stack until 'holdfast up -d'. Its nodes run on."
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is no service any more, and %s\n", s.Name, g.say(how))
 			return err
 		},
 	}

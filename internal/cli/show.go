@@ -58,7 +58,7 @@ func table(w io.Writer, g *globals, st supervise.Status, columns int) {
 		if n.PID != 0 {
 			pid = fmt.Sprint(n.PID)
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s%s\t%s\t%d\t%s\t%s\n", n.Name, role(n), n.State, host(n.Host), n.Address, pid, n.Restarts,
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s%s\t%s\t%d\t%s\t%s\n", n.Name, role(n), n.State, host(n.Host), cmp.Or(n.Address, n.Holds, "-"), pid, n.Restarts,
 			ago(n.Since), g.remark(n)+left(n))
 	}
 	tw.Flush()

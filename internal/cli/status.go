@@ -15,7 +15,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/control"
+	"holdfast/internal/host"
 	"holdfast/internal/quote"
+	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
 
@@ -62,11 +64,14 @@ func statusReader(g *globals) (func(context.Context) (supervise.Status, error), 
 		return nil, err
 	}
 	client := control.NewClient(state)
+	if _, lastDir, known := supervise.LastFile(state); known && isJoined(state) {
+		base = lastDir // the same file may lie elsewhere on another host
+	}
 	digest := supervise.FileDigest(s, base)
 	return func(ctx context.Context) (supervise.Status, error) {
 		st, err := client.Status(ctx)
 		if errors.Is(err, control.ErrNoSupervisor) {
-			return supervise.Look(s, base, state)
+			return lookHere(s, base, state)
 		}
 		if st.Differs = st.File != "" && st.File != digest; st.Differs {
 			same, _ := supervise.Runs(state, s, base) // the supervisor may be of another version
@@ -74,6 +79,17 @@ func statusReader(g *globals) (func(context.Context) (supervise.Status, error), 
 		}
 		return st, err
 	}, nil
+}
+
+// lookHere is the status of a stack without a supervisor on this machine. On a host of
+// several it has the nodes of this host alone: of the others nothing is known here.
+func lookHere(s stack.Stack, base, state string) (supervise.Status, error) {
+	st, err := supervise.Look(s, base, state)
+	if self, notJoined := host.ReadSelf(state); notJoined == nil {
+		st.Nodes = slices.DeleteFunc(st.Nodes, func(n supervise.NodeStatus) bool { return n.Host != self.Name })
+		st.Host = self.Name
+	}
+	return st, err
 }
 
 // changes says what changes, and what could: one line each.
@@ -138,9 +154,25 @@ func printStatus(g *globals, w io.Writer, st supervise.Status) error {
 	if st.Statistics != "" {
 		fmt.Fprintf(w, "   statistics %s", st.Statistics)
 	}
-	fmt.Fprintf(w, "\n%s%s%s\n", changes(g, st), unserved(st), backupLine(st.Backup))
+	fmt.Fprintf(w, "\n%s%s%s%s\n", virtualLines(st), changes(g, st), unserved(st), backupLine(st.Backup))
 	table(w, g, st, columns)
 	return nil
+}
+
+// virtualLines say who has the virtual addresses, a line each.
+func virtualLines(st supervise.Status) string {
+	var text strings.Builder
+	for _, v := range st.Virtual {
+		switch len(v.Hosts) {
+		case 0:
+			fmt.Fprintf(&text, "virtual address %s: no host is known to have it\n", v.Address)
+		case 1:
+			fmt.Fprintf(&text, "virtual address %s: on %s\n", v.Address, v.Hosts[0])
+		default:
+			fmt.Fprintf(&text, "virtual address %s: on %s at once\n", v.Address, strings.Join(v.Hosts, " and "))
+		}
+	}
+	return text.String()
 }
 
 // headline says in a few words how the stack is.
@@ -151,17 +183,23 @@ func headline(st supervise.Status) string {
 			running++
 		}
 	}
+	supervisor := fmt.Sprintf("supervisor %d", st.Supervisor)
+	if st.Host != "" {
+		supervisor = fmt.Sprintf("host %s leads", st.Host)
+	}
 	switch {
+	case st.Supervisor == 0 && st.Host != "":
+		return fmt.Sprintf("host %s, this one, is not up; %d of its %d nodes run. 'holdfast up -d' has it take part again", st.Host, running, len(st.Nodes))
 	case st.Supervisor == 0 && running == 0:
 		return "down"
 	case st.Supervisor == 0:
 		return fmt.Sprintf("no supervisor runs; %d of %d nodes do, and nobody watches them: 'holdfast up' adopts them", running, len(st.Nodes))
 	case st.Phase == supervise.PhaseStopping:
-		return fmt.Sprintf("being taken down (supervisor %d)", st.Supervisor)
+		return fmt.Sprintf("being taken down (%s)", supervisor)
 	case st.Ready:
-		return fmt.Sprintf("ready (supervisor %d)", st.Supervisor)
+		return fmt.Sprintf("ready (%s)", supervisor)
 	}
-	return fmt.Sprintf("not ready (supervisor %d)", st.Supervisor)
+	return fmt.Sprintf("not ready (%s)", supervisor)
 }
 
 // watchEvery is how often a watch looks.
@@ -226,7 +264,7 @@ func printChanges(w io.Writer, g *globals, st supervise.Status, last []string) (
 		}
 		now = append(now, line)
 	}
-	for line := range strings.Lines(changes(g, st) + unserved(st) + backupLine(st.Backup)) {
+	for line := range strings.Lines(virtualLines(st) + changes(g, st) + unserved(st) + backupLine(st.Backup)) {
 		now = append(now, strings.TrimSpace(line))
 	}
 	for _, line := range now {

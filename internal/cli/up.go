@@ -28,6 +28,7 @@ import (
 func upCommand(g *globals) *cobra.Command {
 	var detach bool
 	var hosts []string
+	var as string
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Stand the stack up, or adopt what still runs of it",
@@ -36,14 +37,30 @@ applications and the balancers, each when those before are ready. Nodes that run
 already are adopted, not started again.
 
 In the foreground Ctrl-C takes the stack down cleanly; a second one at once.
-With -d it goes on in the background: see 'holdfast status', 'holdfast down'.`,
+With -d it goes on in the background: see 'holdfast status', 'holdfast down'.
+
+Where the stack file has hosts, the first 'up' makes this machine the first of them:
+the one whose address it has, or --as. The others join ('holdfast host add'). A
+machine that is one of several needs no stack file: 'up' has it take part again.
+Ctrl-C there ends the part of this machine; the stack goes on, and its nodes, too.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			places, err := parseHosts(hosts)
 			if err != nil {
 				return err
 			}
+			start, err := findHost(g, as)
 			switch {
+			case err != nil:
+				return err
+			case start != nil && len(hosts) > 0:
+				return usagef("--host is for a stack of one host")
+			case start != nil && g.background:
+				return runHost(g, start, io.Discard, cmd.ErrOrStderr())
+			case start != nil && detach:
+				return upHostDetached(cmd.Context(), g, start, backgroundUp(g, start.state, "--as", start.self.Name), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			case start != nil:
+				return runHost(g, start, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			case g.background:
 				return supervisor(g, places, io.Discard, io.Discard)
 			case detach:
@@ -55,6 +72,7 @@ With -d it goes on in the background: see 'holdfast status', 'holdfast down'.`,
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the stack is up; it runs on in the background")
 	c.Flags().BoolVar(&g.background, "background", false, "be the background half of --detach")
 	c.Flags().MarkHidden("background")
+	c.Flags().StringVar(&as, "as", "", "which host of the stack file this machine is: its `NAME`")
 	// For the drill, which makes the hosts; the state directory remembers them.
 	c.Flags().StringArrayVar(&hosts, "host", nil, "`NAME=ADDRESS@NETNS`: a host in a network namespace of this machine")
 	c.Flags().MarkHidden("host")
@@ -82,7 +100,7 @@ func parseHosts(words []string) ([]plan.Place, error) {
 // program takes its place.
 func supervisor(g *globals, hosts []plan.Place, stdout, stderr io.Writer) error {
 	err := upForeground(g, hosts, stdout, stderr)
-	var over *handOver
+	var over *leaving
 	if errors.As(err, &over) {
 		return over.run()
 	}
@@ -121,17 +139,14 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 	}
 	defer stopMetrics()
 	asked := make(chan bool, 1) // to take the stack down; and purge?
-	server, err := control.Listen(sup.StateDir(), sup, func(purge bool) {
+	successor := make(chan string, 1)
+	down := func(purge bool) {
 		select {
 		case asked <- purge:
 		default: // asked already
 		}
-	})
-	if err != nil {
-		return err
 	}
-	successor := make(chan string, 1)
-	server.OnUpgrade(func(program string) error {
+	handOver := func(program string) error {
 		if err := sup.MayLeave(); err != nil {
 			return err
 		}
@@ -140,7 +155,11 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 		default: // there is one
 		}
 		return nil
-	})
+	}
+	server, err := control.Listen(sup.StateDir(), control.Handler(sup, down, handOver))
+	if err != nil {
+		return err
+	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }()
 	defer func() {
@@ -167,7 +186,7 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 		showStart(showing, g, stderr, func() (supervise.Status, error) { return sup.Status(), nil })
 	}()
 
-	notify := newNotifier(g, sup.Status)
+	notify := newNotifier(g, func() string { return inWords(sup.Status()) })
 	defer notify.end()
 	purge := false
 	for waiting := true; waiting; {
@@ -190,7 +209,7 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 		case program := <-successor:
 			stopShowing()
 			<-shown
-			return &handOver{program}
+			return &leaving{program}
 		case err := <-served:
 			served <- err
 			return fmt.Errorf("the control socket failed: %w", err)
@@ -285,10 +304,7 @@ func upDetached(ctx context.Context, g *globals, hosts []string, stdout, stderr 
 	if err != nil {
 		return err
 	}
-	args := []string{"up", "--background", "--state", state}
-	if g.file != "" {
-		args = append(args, "--file", g.file)
-	}
+	args := backgroundUp(g, state)
 	for _, h := range hosts {
 		args = append(args, "--host", h)
 	}
@@ -338,7 +354,7 @@ func upDetached(ctx context.Context, g *globals, hosts []string, stdout, stderr 
 	}
 	showSummary(stdout, g, st, p, time.Since(began))
 	for _, n := range st.Nodes {
-		if n.State == supervise.Failed {
+		if n.State == supervise.Failed && !n.Kind.Traits().Optional {
 			return &supervise.FailedError{Node: n.Name, Detail: n.Detail, Log: logs.Tail(state, n.Name, n.Began)}
 		}
 	}
@@ -349,6 +365,15 @@ func upDetached(ctx context.Context, g *globals, hosts []string, stdout, stderr 
 		return fmt.Errorf("%s runs but is not ready; 'holdfast status' shows how it goes on", st.Stack)
 	}
 	return nil
+}
+
+// backgroundUp is the command line of the background half of up.
+func backgroundUp(g *globals, state string, more ...string) []string {
+	args := []string{"up", "--background", "--state", state}
+	if g.file != "" {
+		args = append(args, "--file", g.file)
+	}
+	return append(args, more...)
 }
 
 // laggards are the nodes that are not up, and why.

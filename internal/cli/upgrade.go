@@ -41,7 +41,7 @@ apply' comes first, or later.`,
 
 // takeOver has this program be the supervisor.
 func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
-	s, base, state, err := locateRunnable(g)
+	s, base, state, err := locateAlone(g, "upgrade", ": on one host after the other, end its process, whose nodes run on, and call 'holdfast up -d' with the new program")
 	if err != nil {
 		return err
 	}
@@ -168,13 +168,13 @@ func awaitProgram(ctx context.Context, client *control.Client, state, digest str
 	}
 }
 
-// handOver is the error of a supervisor that leaves its place to another program.
-type handOver struct{ program string }
+// leaving is the error of a supervisor that leaves its place to another program.
+type leaving struct{ program string }
 
-func (h *handOver) Error() string { return "hands over to " + h.program }
+func (h *leaving) Error() string { return "hands over to " + h.program }
 
 // run has the other program take the place of this process, with the same arguments.
-func (h *handOver) run() error {
+func (h *leaving) run() error {
 	args := append([]string{h.program}, os.Args[1:]...)
 	err := syscall.Exec(h.program, args, os.Environ())
 	return fmt.Errorf("hand over to %s: %w; the nodes run on, and 'holdfast up' adopts them", quote.Shell(h.program), err)

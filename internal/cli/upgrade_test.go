@@ -88,11 +88,10 @@ func TestAnOlderSupervisorNeedNotKnowTheKeysOfThisVersion(t *testing.T) {
 		return code, stdout.String() + stderr.String()
 	}
 	supervisor := &older{program: "older"}
-	server, err := control.Listen(state, supervisor, nil)
+	server, err := control.Listen(state, control.Handler(supervisor, nil, supervisor.takeOver))
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.OnUpgrade(supervisor.takeOver)
 	served := make(chan error)
 	go func() { served <- server.Serve() }()
 	defer func() {

@@ -25,14 +25,14 @@ type changeLine struct {
 
 // change carries a change out and tells how it goes, a line each; or says what it
 // would do, when the query has plan=true.
-func (s *Server) change(w http.ResponseWriter, r *http.Request) {
+func (a *api) change(w http.ResponseWriter, r *http.Request) {
 	var req supervise.Request
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&req); err != nil {
-		reply(w, http.StatusBadRequest, problem{"the request is no JSON of a change: " + err.Error()})
+		reply(w, http.StatusBadRequest, problem{Error: "the request is no JSON of a change: " + err.Error()})
 		return
 	}
 	if r.URL.Query().Get("plan") == "true" {
-		p, err := s.stack.Preview(r.Context(), req)
+		p, err := a.stack.Preview(r.Context(), req)
 		answer(w, p, err)
 		return
 	}
@@ -47,7 +47,7 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request) {
 		out.Encode(line) // the client may be gone: the change goes on
 		flush.Flush()
 	}
-	result, err := s.stack.Change(r.Context(), req, func(e supervise.Event) { say(changeLine{Event: &e}) })
+	result, err := a.stack.Change(r.Context(), req, func(e supervise.Event) { say(changeLine{Event: &e}) })
 	if err != nil {
 		if !begun {
 			answer(w, nil, err)

@@ -133,6 +133,12 @@ type UsageError struct{ msg string }
 
 func (e *UsageError) Error() string { return e.msg }
 
+// BusyError reports that nobody can do now what was asked for: no host leads, or the one
+// that does is not ready. It may go later.
+type BusyError struct{ msg string }
+
+func (e *BusyError) Error() string { return e.msg }
+
 // send posts a value as JSON.
 func (c *Client) send(ctx context.Context, path string, v any) (io.ReadCloser, error) {
 	b, err := json.Marshal(v)
@@ -175,6 +181,11 @@ func (c *Client) ask(ctx context.Context, method, path string, content io.Reader
 		return nil, &UnknownNodeError{p.Error}
 	case http.StatusBadRequest:
 		return nil, &UsageError{p.Error}
+	case http.StatusServiceUnavailable:
+		if p.Waits {
+			return nil, &WaitsError{p.Error}
+		}
+		return nil, &BusyError{p.Error}
 	}
 	return nil, errors.New(p.Error)
 }

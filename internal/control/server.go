@@ -25,7 +25,7 @@ const SocketName = "control.sock"
 // macOS (unix(7), sun_path), in bytes.
 const MaxSocketPath = 103
 
-// Stack is what the server steers: a supervisor. Its methods are called
+// Stack is what the API steers: a supervisor. Its methods are called
 // concurrently.
 type Stack interface {
 	Status() supervise.Status
@@ -37,20 +37,54 @@ type Stack interface {
 	Change(ctx context.Context, req supervise.Request, tell func(supervise.Event)) (supervise.Result, error)
 }
 
+// api answers what an operator asks of a stack.
+type api struct {
+	stack    Stack
+	down     func(purge bool)
+	handOver func(program string) error
+}
+
+// Handler answers what an operator asks of a stack. Down is called when somebody asks for
+// the stack to be taken down. HandOver is called when another program is to take the
+// supervisor's place: it returns at once, and its error says why that cannot be; nil: that
+// can never be.
+func Handler(stack Stack, down func(purge bool), handOver func(program string) error) http.Handler {
+	a := &api{stack, down, handOver}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", a.status)
+	mux.HandleFunc("GET /v1/events", a.events)
+	mux.HandleFunc("POST /v1/nodes/{node}/{action}", a.act)
+	mux.HandleFunc("POST /v1/switchover", a.switchOver)
+	mux.HandleFunc("POST /v1/restore", a.restore)
+	mux.HandleFunc("POST /v1/change", a.change)
+	mux.HandleFunc("POST /v1/upgrade", a.upgrade)
+	mux.HandleFunc("POST /v1/down", a.takeDown)
+	return mux
+}
+
+// Unable answers whatever is asked with why there is no supervisor. A *WaitsError comes to
+// the client as one.
+func Unable(why error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusServiceUnavailable, problem{why.Error(), errors.As(why, new(*WaitsError))})
+	})
+}
+
+// WaitsError reports that the stack begins when more of its hosts are there.
+type WaitsError struct{ Why string }
+
+func (e *WaitsError) Error() string { return e.Why }
+
 // Server answers on the control socket.
 type Server struct {
-	stack Stack
-	// down is called once when somebody asks for the stack to be taken down.
-	down     func(purge bool)
-	handOver func(program string) error // see OnUpgrade
 	listener net.Listener
 	http     *http.Server
 }
 
-// Listen opens the control socket in the state directory. A socket that a dead
-// supervisor left behind is removed, but only when dialling shows that nobody
-// is there, and nothing that is not a socket ever is.
-func Listen(stateDir string, stack Stack, down func(purge bool)) (*Server, error) {
+// Listen opens the control socket in the state directory, where a handler answers. A
+// socket that a dead supervisor left behind is removed, but only when dialling shows that
+// nobody is there, and nothing that is not a socket ever is.
+func Listen(stateDir string, handler http.Handler) (*Server, error) {
 	path := filepath.Join(stateDir, SocketName)
 	if len(path) > MaxSocketPath {
 		return nil, fmt.Errorf("the control socket's path %s has %d bytes, and a unix socket can have %d; choose a shorter --state", path, len(path), MaxSocketPath)
@@ -66,18 +100,7 @@ func Listen(stateDir string, stack Stack, down func(purge bool)) (*Server, error
 	if err != nil {
 		return nil, fmt.Errorf("open the control socket: %w", err)
 	}
-	s := &Server{stack: stack, down: down, listener: l}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", s.status)
-	mux.HandleFunc("GET /v1/events", s.events)
-	mux.HandleFunc("POST /v1/nodes/{node}/{action}", s.act)
-	mux.HandleFunc("POST /v1/switchover", s.switchOver)
-	mux.HandleFunc("POST /v1/restore", s.restore)
-	mux.HandleFunc("POST /v1/change", s.change)
-	mux.HandleFunc("POST /v1/upgrade", s.upgrade)
-	mux.HandleFunc("POST /v1/down", s.takeDown)
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	return s, nil
+	return &Server{l, &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}}, nil
 }
 
 // RemoveStale removes a unix socket that nobody listens on any more. Its error
@@ -111,8 +134,8 @@ func (s *Server) Serve() error {
 // Close ends the server and its connections.
 func (s *Server) Close() error { return s.http.Close() }
 
-func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
-	reply(w, http.StatusOK, s.stack.Status())
+func (a *api) status(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, a.stack.Status())
 }
 
 // Event is one line of the event stream: the whole status first, then each
@@ -122,8 +145,8 @@ type Event struct {
 	Node   *supervise.NodeStatus `json:"node,omitempty"`
 }
 
-func (s *Server) events(w http.ResponseWriter, r *http.Request) {
-	now, changes, cancel := s.stack.Subscribe()
+func (a *api) events(w http.ResponseWriter, r *http.Request) {
+	now, changes, cancel := a.stack.Subscribe()
 	defer cancel()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := json.NewEncoder(w)
@@ -146,17 +169,17 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) act(w http.ResponseWriter, r *http.Request) {
-	answer(w, struct{}{}, s.stack.Do(r.Context(), r.PathValue("node"), supervise.Action(r.PathValue("action"))))
+func (a *api) act(w http.ResponseWriter, r *http.Request) {
+	answer(w, struct{}{}, a.stack.Do(r.Context(), r.PathValue("node"), supervise.Action(r.PathValue("action"))))
 }
 
-func (s *Server) switchOver(w http.ResponseWriter, r *http.Request) {
-	done, err := s.stack.Switchover(r.Context(), r.URL.Query().Get("to"))
+func (a *api) switchOver(w http.ResponseWriter, r *http.Request) {
+	done, err := a.stack.Switchover(r.Context(), r.URL.Query().Get("to"))
 	answer(w, done, err)
 }
 
-func (s *Server) restore(w http.ResponseWriter, r *http.Request) {
-	done, err := s.stack.Restore(r.Context())
+func (a *api) restore(w http.ResponseWriter, r *http.Request) {
+	done, err := a.stack.Restore(r.Context())
 	answer(w, done, err)
 }
 
@@ -165,24 +188,25 @@ func answer(w http.ResponseWriter, done any, err error) {
 	var unknown *supervise.UnknownNodeError
 	switch {
 	case errors.As(err, &unknown), errors.As(err, new(*supervise.UnknownAppError)):
-		reply(w, http.StatusNotFound, problem{err.Error()})
+		reply(w, http.StatusNotFound, problem{Error: err.Error()})
 	case errors.As(err, new(*supervise.ReferenceError)), errors.As(err, new(*supervise.ArgumentError)):
-		reply(w, http.StatusBadRequest, problem{err.Error()})
+		reply(w, http.StatusBadRequest, problem{Error: err.Error()})
 	case err != nil:
-		reply(w, http.StatusConflict, problem{err.Error()})
+		reply(w, http.StatusConflict, problem{Error: err.Error()})
 	default:
 		reply(w, http.StatusOK, done)
 	}
 }
 
-func (s *Server) takeDown(w http.ResponseWriter, r *http.Request) {
-	s.down(r.URL.Query().Get("purge") == "true")
+func (a *api) takeDown(w http.ResponseWriter, r *http.Request) {
+	a.down(r.URL.Query().Get("purge") == "true")
 	reply(w, http.StatusAccepted, struct{}{})
 }
 
 // problem is the body of an error.
 type problem struct {
 	Error string `json:"error"`
+	Waits bool   `json:"waits,omitempty"` // see WaitsError
 }
 
 func reply(w http.ResponseWriter, status int, v any) {

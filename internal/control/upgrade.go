@@ -11,18 +11,13 @@ import (
 // leave its place to another program.
 var ErrNoHandOver = errors.New("the supervisor cannot hand over to another version")
 
-// OnUpgrade has a function called when another program is to take the supervisor's
-// place. It returns at once, and its error says why that cannot be. It is set before
-// Serve.
-func (s *Server) OnUpgrade(handOver func(program string) error) { s.handOver = handOver }
-
-func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
+func (a *api) upgrade(w http.ResponseWriter, r *http.Request) {
 	program := r.URL.Query().Get("program")
-	if s.handOver == nil || program == "" {
-		reply(w, http.StatusNotFound, problem{ErrNoHandOver.Error()})
+	if a.handOver == nil || program == "" {
+		reply(w, http.StatusNotFound, problem{Error: ErrNoHandOver.Error()})
 		return
 	}
-	answer(w, struct{}{}, s.handOver(program))
+	answer(w, struct{}{}, a.handOver(program))
 }
 
 // Upgrade asks the supervisor to leave its place to another program, by its path. It

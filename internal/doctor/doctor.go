@@ -79,6 +79,7 @@ var checks = []check{
 	{"redis-memory", checkRedisMemory},
 	{"in-sync", checkInSync},
 	{"rotation", checkRotation},
+	{"virtual-address", checkVirtual},
 	{"ports", checkPorts},
 	{"stack-file", checkStackFile},
 	{"files", checkFiles},

@@ -107,6 +107,13 @@ var each = []struct {
 	{"a state directory that is open", func(f *Facts) { f.Open = "other users may write" }, Error, "supervisor", "", "other users may write"},
 
 	{"a node that keeps dying", func(f *Facts) { f.node("web-1").State = "failed" }, Error, "nodes", "web-1", "keeps dying"},
+	{"a virtual address that nobody has", func(f *Facts) { f.Supervisor.Virtual = []Virtual{{Address: "198.18.7.100"}} }, Error, "virtual-address", "", "nobody holds the virtual address 198.18.7.100"},
+	{"a virtual address that two have", func(f *Facts) {
+		f.Supervisor.Virtual = []Virtual{{Address: "198.18.7.100", Hosts: []string{"one", "two"}}}
+	}, Warning, "virtual-address", "", "one and two hold"},
+	{"a keepalived that cannot run", func(f *Facts) {
+		f.Nodes = append(f.Nodes, Node{Name: "keepalived-1", Kind: plan.Keepalived, State: "failed", Detail: "keepalived is missing"})
+	}, Warning, "nodes", "keepalived-1", "does not run: keepalived is missing"},
 	{"a node that its operator stopped", func(f *Facts) { n := f.node("web-1"); n.Process, n.Want, n.State = nil, "down", "down" }, Warning, "nodes", "web-1", "its operator stopped it"},
 	{"a node that is not there", func(f *Facts) { f.node("web-1").Process = nil }, Error, "nodes", "web-1", "does not run"},
 	{"a node that does not answer", func(f *Facts) { f.node("web-1").Silent = "refused" }, Error, "nodes", "web-1", "does not answer: refused"},

@@ -71,6 +71,14 @@ type Supervisor struct {
 	Process *Process
 	// Unserved are applications that a balancer has no server for.
 	Unserved []Unserved
+	// Virtual are the virtual addresses of the entry, and the hosts that have each.
+	Virtual []Virtual
+}
+
+// Virtual is a virtual address, and the hosts that have it.
+type Virtual struct {
+	Address string
+	Hosts   []string
 }
 
 // Unserved is an application that a balancer has no server for.

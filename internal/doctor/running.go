@@ -56,6 +56,8 @@ func checkNodes(f *findings) {
 			f.add(Warning, n.Name, fmt.Sprintf("%s still runs (pid %d), and the stack file does not have it any more", n.Name, n.Process.PID),
 				"'up' ends such a node when it adopts the others, but not one that is the Redis master",
 				"put it back into the stack file, or make another node the master ('holdfast switchover') and then 'holdfast down' and 'holdfast up -d'")
+		case n.State == "failed" && n.Kind.Traits().Optional && n.Process == nil:
+			f.add(Warning, n.Name, fmt.Sprintf("%s does not run: %s", n.Name, n.Detail), f.without(n), fmt.Sprintf("mend what it says; 'holdfast start %s' tries it at once", n.Name))
 		case n.State == "failed":
 			f.add(Error, n.Name, fmt.Sprintf("%s keeps dying: %s", n.Name, n.Detail), f.without(n),
 				fmt.Sprintf("'holdfast logs %[1]s' has its last words. It is tried again by itself; 'holdfast start %[1]s' does it at once", n.Name))
@@ -102,6 +104,10 @@ func (f *findings) without(n Node) string {
 		return "no majority of the Sentinels is left: a master that dies is not replaced"
 	case n.Kind == plan.Sentinel:
 		return fmt.Sprintf("%d of %d Sentinels are left, and %d are needed for a failover", others, f.Stack.Redis.Sentinels, f.Stack.Redis.Sentinels/2+1)
+	case n.Kind == plan.Keepalived && others == 0:
+		return "no host has the virtual address"
+	case n.Kind == plan.Keepalived:
+		return fmt.Sprintf("%s can have the virtual address", plural(others, "other host"))
 	case others == 0 && n.Kind == plan.Balancer:
 		return "clients reach nobody"
 	case others == 0:

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"holdfast/internal/backup"
+	"holdfast/internal/encrypt"
 	"holdfast/internal/supervise"
 )
 
@@ -189,7 +190,7 @@ func (s *scene) backUp(ctx context.Context, dir string, m *marks, begun func(nod
 	if err != nil {
 		return err
 	}
-	_, _, err = backup.Verify(ctx, f, backup.Key{}, program, func(server *backup.Server) error {
+	_, _, err = backup.Verify(ctx, f, encrypt.Key{}, program, func(server *backup.Server) error {
 		for i, acknowledged := range before {
 			text, err := server.Do("GET", m.key(i))
 			n, _ := strconv.ParseInt(text, 10, 64)

@@ -229,7 +229,7 @@ func differ(running supervise.Status, p plan.Plan) []string {
 		switch {
 		case !there:
 			all = append(all, fmt.Sprintf("%s runs and is not declared", n.Name))
-		case address != n.Address && !n.Kind.Traits().SharesAddress:
+		case address != n.Address && n.Kind.Traits().OwnPort():
 			all = append(all, fmt.Sprintf("%s is at %s, not %s", n.Name, n.Address, address))
 		}
 		delete(planned, n.Name)

@@ -113,6 +113,9 @@ func (e *examination) supervisor(ctx context.Context) supervise.Status {
 	switch {
 	case err == nil:
 		s.PID, s.Phase = st.Supervisor, string(st.Phase)
+		for _, v := range st.Virtual {
+			s.Virtual = append(s.Virtual, doctor.Virtual(v))
+		}
 		for _, u := range st.Unserved {
 			s.Unserved = append(s.Unserved, doctor.Unserved{App: u.App, Balancer: u.Balancer, Why: u.Why})
 		}
@@ -159,7 +162,7 @@ func (e *examination) listNodes(status supervise.Status) {
 		n.Died = n.Process == nil && r.Process.PID != 0 && r.State != supervise.Down && r.State != ""
 		if n.Process == nil {
 			n.State, n.Outdated = string(supervise.Down), false
-		} else if r.Address != "" && !p.Kind.Traits().SharesAddress {
+		} else if r.Address != "" && p.Kind.Traits().OwnPort() {
 			n.Address = r.Address
 		}
 		if st, there := status.Node(p.Node); there {
@@ -226,7 +229,7 @@ func (e *examination) ports() {
 	reported := map[string]bool{}
 	for i, p := range e.processes() {
 		n := &e.facts.Nodes[i]
-		if n.Process != nil || p.Netns != "" || reported[p.Address] || p.Kind.Traits().SharesAddress && balanced {
+		if n.Process != nil || p.Address == "" || p.Netns != "" || reported[p.Address] || p.Kind.Traits().SharesAddress && balanced {
 			continue
 		}
 		if who, held := supervise.Holder(p.Address); held {

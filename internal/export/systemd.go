@@ -22,6 +22,8 @@ type Service struct {
 	Path string
 	// LowPorts is true when the stack listens on ports below 1024.
 	LowPorts bool
+	// OfSeveral is true on a host of a stack that has several.
+	OfSeveral bool
 	// Stop is how long the stack may take until it is down.
 	Stop time.Duration
 }

@@ -17,6 +17,8 @@ var (
 	ErrNoRoom = errors.New("no room on the disk")
 	// ErrTaken means that somebody listens on an address.
 	ErrTaken = errors.New("the address is taken")
+	// ErrUnreachable means that the host cannot be asked. What it does, nobody knows.
+	ErrUnreachable = errors.New("the host cannot be reached")
 	// ErrRefused means that nobody listens where a connection was to be made.
 	ErrRefused = errors.New("the connection is refused")
 )

@@ -19,8 +19,13 @@ import (
 // Facts implements Machine.
 func (m *Local) Facts(context.Context) (Facts, error) {
 	facts := Facts{
+		User: userName(), SetsAddresses: setsAddresses("keepalived"),
 		Cores: runtime.NumCPU(), Files: openFiles(), HAProxyUser: haproxyUser(), Names: Names(),
 		Now: process.Now(), Across: m.netns != "",
+	}
+	var err error
+	if facts.Links, err = m.links(); err != nil && !errors.Is(err, ErrNoNetwork) {
+		return facts, err
 	}
 	free, err := FreeDisk(m.dir)
 	if err != nil { // what a node's start asks for is known all the same

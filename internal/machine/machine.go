@@ -187,14 +187,23 @@ type Facts struct {
 	// HAProxyUser is the user that a HAProxy started by root drops to; empty: it is not
 	// root that starts it, or there is no such user.
 	HAProxyUser string
+	// User is the user that the processes run as; empty: it has no name.
+	User string
 	// Names are what the host calls itself.
 	Names []string
+	// Links are its network interfaces with the addresses that they have now.
+	Links []Link
+	// SetsAddresses is true where a keepalived may set addresses: it is root that starts
+	// it, or it has CAP_NET_ADMIN and CAP_NET_RAW.
+	SetsAddresses bool
 	// FreeDisk is the room that is left for the state directory, in bytes. DiskError is why
 	// that is not known; empty: it is.
 	FreeDisk  uint64
 	DiskError string
 	// Now is the time in the unit of ID.Start; 0: unknown.
 	Now uint64
+	// Self is the path of Holdfast's program there; empty: it is the caller's.
+	Self string
 	// Across is true when connections to the nodes cross a network that may be cut while
 	// the host is well: a node that does not answer is then perhaps not silent.
 	Across bool

@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -166,6 +167,14 @@ func (c *collector) ofStack(g *gathering, st supervise.Status) {
 		for _, n := range st.Nodes {
 			if n.Kind == plan.Balancer && n.State == supervise.Up {
 				g.add(appServed, truth(!unserved[[2]string{app, n.Name}]), "app", app, "balancer", n.Name)
+			}
+		}
+	}
+	for _, v := range st.Virtual {
+		g.add(virtualHolders, float64(len(v.Hosts)), "address", v.Address)
+		for _, n := range st.Nodes {
+			if n.Kind == plan.Keepalived {
+				g.add(virtualHolder, truth(slices.Contains(v.Hosts, n.Host)), "address", v.Address, "node", n.Name, "host", n.Host)
 			}
 		}
 	}

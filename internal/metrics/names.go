@@ -31,6 +31,9 @@ var (
 	nodeFiles      = gauge("holdfast_node_open_files", "Open files of the node's process that has most.")
 	nodeMaxFiles   = gauge("holdfast_node_max_files", "How many files that process may have open.")
 
+	virtualHolder  = gauge("holdfast_virtual_address_held", "1 when the node's host has the virtual address.")
+	virtualHolders = gauge("holdfast_virtual_address_holders", "How many hosts have the virtual address: one, if all is well.")
+
 	generation     = gauge("holdfast_generation", "How many changes the stack has had.")
 	changeRuns     = gauge("holdfast_change_running", "1 while a change of the stack is under way.")
 	changeStopped  = gauge("holdfast_change_stopped", "1 when the last change was stopped before its end.")

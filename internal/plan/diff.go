@@ -212,7 +212,7 @@ func onKey(p Process) string {
 // which follow from the hosts.
 func tellsAddresses(part string) bool {
 	switch part {
-	case "address", "admin", "haproxy.cfg", "base.conf", "env.HOST", "env.HOLDFAST_LISTEN", "env.HOLDFAST_ADMIN":
+	case "address", "admin", "haproxy.cfg", "base.conf", keepalivedConf, "env.HOST", "env.HOLDFAST_LISTEN", "env.HOLDFAST_ADMIN":
 		return true
 	}
 	return strings.HasPrefix(part, "env.REDIS_")
@@ -248,6 +248,8 @@ func causes(p Process, parts []string, differences []stack.Difference) []string 
 					}
 				}
 			}
+		case p.Kind == Keepalived:
+			add("entry.virtual", "entry.on", "balancers")
 		case p.Kind == Redis || p.Kind == Sentinel:
 			add("redis.")
 			if part == "users.acl" || part == "base.conf" {

@@ -137,6 +137,25 @@ func TestTheStepsOfAChangeAreInOrder(t *testing.T) {
 	}
 }
 
+// Who goes gives the address away while the others still listen to it, and who comes
+// speaks when the others listen.
+func TestTheVirtualAddressMovesBetweenTheBalancersSteps(t *testing.T) {
+	steps := Steps([]NodeChange{
+		{Node: "balancer-1", Kind: Balancer, Action: Reload},
+		{Node: "balancer-2", Kind: Balancer, Action: Stop},
+		{Node: "balancer-3", Kind: Balancer, Action: Start},
+		{Node: "keepalived-1", Kind: Keepalived, Action: Restart},
+		{Node: "keepalived-2", Kind: Keepalived, Action: Stop},
+		{Node: "keepalived-3", Kind: Keepalived, Action: Start},
+	}, stack.Default(), nil, "")
+	want := []string{
+		"reload balancer-1", "start balancer-3", "stop keepalived-2", "restart keepalived-1", "start keepalived-3", "stop balancer-2",
+	}
+	if got := inGroups(steps); !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
 // inGroups are steps in words, those of one group as one.
 func inGroups(steps []Step) (groups []string) {
 	group := -1
@@ -214,6 +233,7 @@ func TestWhatAChangeOfTheHostsDoesToTheNodesOfOne(t *testing.T) {
 		k.Hosts, k.Placement = HostsOf(s), mustSpread(t, s, kept)
 		return mustMake(t, s, k), k.Placement
 	}
+	virtual := "entry: {listen: '0.0.0.0:80', auth: none, virtual: {address: 198.18.7.100/24}}\n"
 	before, kept := plan(threeHosts, nil)
 	for _, c := range []struct {
 		what, text string
@@ -226,6 +246,7 @@ func TestWhatAChangeOfTheHostsDoesToTheNodesOfOne(t *testing.T) {
 			"sentinel-3 start [hosts.three.address]", "web-2 restart [hosts.three.address]", "balancer-1 start [hosts.three.address]"}},
 		{"an application moves, here it goes", threeHosts + "apps: {web: {kv: {}, on: [two, three]}}\n", 0, []string{
 			"balancer-2 reload [apps.web.on]", "web-1 stop [apps.web.on]"}},
+		{"the address becomes a virtual one", virtual + threeHosts, 0, []string{"keepalived-2 start [entry.virtual.address entry.virtual.advertise entry.virtual.router]"}},
 		{"an application moves, there it comes", threeHosts + "apps: {web: {kv: {}, on: [two, three]}}\n", 2, []string{
 			"web-1 start [apps.web.on]", "balancer-1 reload [apps.web.on]"}},
 	} {

@@ -32,6 +32,12 @@ type HostFacts struct {
 	// HAProxyUser is the user and group that HAProxy drops to; empty when it
 	// is not started as root.
 	HAProxyUser string
+	// User is the user that the processes run as; empty: unknown.
+	User string
+	// Self is the absolute path of this program; empty: unknown.
+	Self string
+	// Interface is the network interface that has the host's address; empty: unknown.
+	Interface string
 	// Cores is how many processors there are; 0: unknown.
 	Cores int
 	// Files is how many files a process may have open (RLIMIT_NOFILE, the hard

@@ -11,10 +11,12 @@ const (
 	Web      Kind = "web" // any application's node
 	Redis    Kind = "redis"
 	Sentinel Kind = "sentinel"
+	// Keepalived moves the virtual address between the hosts.
+	Keepalived Kind = "keepalived"
 )
 
 // Kinds are all kinds, in the order in which their nodes are listed.
-var Kinds = []Kind{Sentinel, Redis, Web, Balancer}
+var Kinds = []Kind{Sentinel, Redis, Web, Balancer, Keepalived}
 
 // The stages of a start. Sentinels come first, because a redis node asks them
 // who is master; a balancer comes after the nodes that it sends requests to,
@@ -27,15 +29,17 @@ const (
 	stageApp
 	stageBalancer
 	stageAppBehindBalancer
+	stageKeepalived // a host gets the virtual address when it can serve
 )
 
-// The ranks of a shutdown. The balancers go first, so that no new request comes in;
-// then the applications, which finish theirs. The Sentinels go before Redis: they
+// The ranks of a shutdown. A virtual address goes first, to a host that serves. Then
+// the balancers go, so that no new request comes in; then the applications, which finish theirs. The Sentinels go before Redis: they
 // would take the end of the master for its death and fail over in the midst of it.
 // The master goes before its replicas, because it waits with its end until they have
 // all that it wrote, for a second at the most (Redis 7.0, shutdown-timeout).
 const (
-	StopBalancers = iota
+	StopKeepalived = iota
+	StopBalancers
 	StopApps
 	StopSentinels
 	StopMaster
@@ -83,6 +87,11 @@ type Traits struct {
 	// SharesAddress is true where the nodes of a host listen at one address; the
 	// others have a port each.
 	SharesAddress bool
+	// Portless is true where a node listens on no port.
+	Portless bool
+	// Optional is true where the stack is up without a node that cannot run on its host:
+	// the program is missing there, or a right.
+	Optional bool
 	// Reloads is true where a node that runs takes up its files anew when it is told
 	// to, and Settable where it takes settings (see Settings).
 	Reloads, Settable bool
@@ -137,7 +146,18 @@ var traits = map[Kind]Traits{
 		Admin:     true, KnownByAddress: true, Settable: true, KeepsSecrets: true,
 		Keys: []string{"redis.sentinels", "redis.enabled"}, On: "redis.sentinels-on",
 	},
+	Keepalived: {
+		Program: KeepalivedProgram, Stage: stageKeepalived, Probe: ProbeKeepalived,
+		// It gives the address away, and tells the other hosts so.
+		StopSignal: "SIGTERM", Grace: 5 * time.Second, StopRank: StopKeepalived,
+		// No HangLimit: its main process looks after the one that does the work.
+		Portless: true, Optional: true,
+		Keys: []string{"entry.virtual", "balancers"}, On: "entry.on",
+	},
 }
+
+// OwnPort reports whether each node listens on a port of its own.
+func (t Traits) OwnPort() bool { return !t.SharesAddress && !t.Portless }
 
 // Traits returns what the nodes of a kind have in common.
 func (k Kind) Traits() Traits { return traits[k] }

@@ -93,7 +93,7 @@ func TestAShutdownGoesFromTheEntryToTheData(t *testing.T) {
 			}
 		}
 	}
-	if want := []string{"balancer", "web", "sentinel", "masterredis", "redis"}; !slices.Equal(order, want) {
+	if want := []string{"keepalived", "balancer", "web", "sentinel", "masterredis", "redis"}; !slices.Equal(order, want) {
 		t.Errorf("the order is %q, want %q", order, want)
 	}
 }

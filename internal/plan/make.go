@@ -177,6 +177,8 @@ func (b builder) files(n node) (dirs []string, files []File, err error) {
 		if kv := b.stack.Apps[n.app].KV; kv != nil && len(kv.Tokens) > 0 {
 			add("tokens.yaml", tokensFile, false, kv.Tokens)
 		}
+	case Keepalived:
+		files, err = b.keepalivedFiles(n)
 	}
 	return dirs, files, err
 }
@@ -200,6 +202,8 @@ func (b builder) process(n node) Process {
 		p.Args = []string{b.path(n, "sentinel.conf"), "--sentinel", "--include", b.path(n, "base.conf")}
 	case Web:
 		b.app(n, &p)
+	case Keepalived:
+		b.keepalivedProcess(n, &p)
 	}
 	return p
 }
@@ -340,9 +344,13 @@ func (b builder) listens(n node) string {
 	return net.JoinHostPort(n.host.Address, port)
 }
 
-// entry is the address of the first balancer.
+// entry is the virtual address, or that of the first balancer.
 func (b builder) entry() string {
 	balancers := of(b.nodes, Balancer)
+	if virtual := b.stack.Entry.Virtual.Bare(); len(virtual) > 0 && len(of(b.nodes, Keepalived)) > 0 {
+		_, port, _ := net.SplitHostPort(b.stack.Entry.Listen)
+		return net.JoinHostPort(virtual[0], port)
+	}
 	if len(balancers) == 0 {
 		return b.stack.Entry.Listen
 	}

@@ -29,7 +29,7 @@ type node struct {
 }
 
 // nodes lists all nodes of a stack in the order of their start: Sentinels,
-// Redis, applications, balancers.
+// Redis, applications, balancers, and what moves the virtual address.
 func nodes(s stack.Stack, f Facts) []node {
 	var list []node
 	add := func(kind Kind, name, app string, i, fixed, preferred int) {
@@ -67,7 +67,10 @@ func nodes(s stack.Stack, f Facts) []node {
 	for i := range s.Balancers {
 		add(Balancer, "balancer", "", i, 0, 0)
 	}
-	return list
+	if len(f.Hosts) == 0 { // where they run does not matter, or is one machine
+		return list
+	}
+	return append(list, keepers(s, f.Placement, of(list, Balancer))...)
 }
 
 // at is the i-th port; 0 when the list leaves it open.
@@ -88,7 +91,7 @@ func Needs(s stack.Stack) []PortNeed {
 	var needs []PortNeed
 	list := nodes(s, Facts{}) // where they run does not matter here
 	for _, n := range list {
-		if !n.kind.Traits().SharesAddress {
+		if n.kind.Traits().OwnPort() {
 			needs = append(needs, PortNeed{Node: n.name, Fixed: n.fixed, Preferred: n.preferred})
 		}
 	}

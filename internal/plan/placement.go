@@ -59,7 +59,16 @@ func Spread(s stack.Stack, kept Placement) (Placement, error) {
 		})
 		put(n, best.Name)
 	}
-	return placed, nil
+	return withKeepers(s, placed, kept), nil
+}
+
+// withKeepers adds the keepalived nodes, which follow the balancers.
+func withKeepers(s stack.Stack, placed, kept Placement) Placement {
+	balancers := of(nodes(s, Facts{Hosts: HostsOf(s), Placement: placed}), Balancer)
+	for _, n := range keepers(s, kept, balancers) {
+		placed[n.name] = n.host.Name
+	}
+	return placed
 }
 
 // group names the nodes that stand in for each other.
@@ -84,6 +93,9 @@ func (f Facts) checkPlacement(list []node) error {
 		return nil
 	}
 	for _, n := range list {
+		if n.kind == Keepalived {
+			continue // it is where a balancer is
+		}
 		host, placed := f.Placement[n.name]
 		switch {
 		case !placed:

@@ -68,6 +68,8 @@ const (
 	HAProxy     Program = "haproxy"
 	RedisServer Program = "redis-server"
 	Self        Program = "holdfast"
+
+	KeepalivedProgram Program = "keepalived"
 )
 
 // Process is one process of the stack: a node.
@@ -75,11 +77,14 @@ type Process struct {
 	Node string `json:"node"` // such as web-2
 	Kind Kind   `json:"kind"`
 	App  string `json:"app,omitempty"`
-	// Address is host:port where it listens: a balancer's is the entry's.
+	// Address is host:port where it listens: a balancer's is the entry's; empty: nowhere.
 	Address string `json:"address"`
 	// Netns is the path of the network namespace that it is started in; empty:
 	// its starter's.
 	Netns string `json:"netns,omitempty"`
+	// Virtual are the virtual addresses that a keepalived may have, and Interface is where.
+	Virtual   []string `json:"virtual,omitempty"`
+	Interface string   `json:"interface,omitempty"`
 	// Admin is host:port of a web node's metrics and profiles; empty: none.
 	Admin string `json:"admin,omitempty"`
 	// Stage orders the start: processes of a stage start together when
@@ -115,6 +120,8 @@ const (
 	ProbeHAProxy  ProbeKind = "haproxy"  // the runtime socket answers
 	ProbeRedis    ProbeKind = "redis"    // ROLE
 	ProbeSentinel ProbeKind = "sentinel" // PING
+
+	ProbeKeepalived ProbeKind = "keepalived" // its process for VRRP runs
 )
 
 // Probe is how the supervisor sees that a process is alive and ready.

@@ -19,10 +19,12 @@ var templateFiles embed.FS
 var templates = template.Must(template.New("").Option("missingkey=error").Funcs(template.FuncMap{
 	"duration":     haproxyDuration,
 	"hash":         passwordHash,
+	"keepalived":   keepalivedQuote,
 	"list":         haproxyList,
 	"milliseconds": time.Duration.Milliseconds,
 	"quote":        haproxyQuote,
 	"redis":        redisQuote,
+	"shell":        shellQuote,
 	"yaml":         yamlQuote,
 }).ParseFS(templateFiles, "templates/*.tmpl"))
 

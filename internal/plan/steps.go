@@ -29,13 +29,14 @@ type Step struct {
 //     others do not follow.
 //  5. Nodes that move, and nodes of an application that keeps others, leave.
 //  6. The balancers take up their new configuration, one after the other.
-//  7. The nodes of applications are started anew.
-//  8. Balancers that have to be started anew, and those that go.
-//  9. The nodes of applications that go: no balancer knows them any more.
-//  10. Sentinels, Redis: each alone. (Package supervise puts the master last.)
-//  11. Redis nodes that go, and Sentinels that go: no client knows them any more. The
+//  7. The virtual address: hosts that no longer have it, those that do, new ones.
+//  8. The nodes of applications are started anew.
+//  9. Balancers that have to be started anew, and those that go.
+//  10. The nodes of applications that go: no balancer knows them any more.
+//  11. Sentinels, Redis: each alone. (Package supervise puts the master last.)
+//  12. Redis nodes that go, and Sentinels that go: no client knows them any more. The
 //     Sentinels that stay forget them, one after the other.
-//  12. Redis and Sentinels lose the users of programs that are gone.
+//  13. Redis and Sentinels lose the users of programs that are gone.
 //
 // forced are nodes that are started anew although nothing about them has changed, and
 // master is the redis node that is the master now; empty: nobody knows.
@@ -75,6 +76,11 @@ func Steps(changes []NodeChange, now stack.Stack, forced []string, master string
 	o.each(of(func(c NodeChange) bool { return is(Stop, Web)(c) && stays(c) }))
 	o.each(of(is(Reload, Balancer)))
 	o.each(of(is(Start, Balancer)))
+	// Who leaves gives the address away, while the others still listen to it. Then the
+	// others learn whom to listen to, before the new ones speak.
+	o.each(of(is(Stop, Keepalived)))
+	o.each(of(is(Restart, Keepalived)))
+	o.each(of(is(Start, Keepalived)))
 	o.restarts(of(func(c NodeChange) bool { return is(Restart, Web)(c) && !c.Moves() }))
 	o.each(of(is(Restart, Balancer)))
 	o.each(of(is(Stop, Balancer)))

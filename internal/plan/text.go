@@ -63,7 +63,11 @@ func (p Plan) overview(out *strings.Builder) {
 }
 
 func (p Process) text(out *strings.Builder) {
-	fmt.Fprintf(out, "\n%d  %s at %s\n", p.Stage, p.Node, p.Address)
+	where := "at " + p.Address
+	if p.Kind == Keepalived {
+		where = "for " + strings.Join(p.Virtual, " and ") + " on " + cmp.Or(p.Interface, "the interface that has the host's address")
+	}
+	fmt.Fprintf(out, "\n%d  %s %s\n", p.Stage, p.Node, where)
 	line := func(format string, args ...any) {
 		out.WriteString("     " + quote.Line(fmt.Sprintf(format, args...)) + "\n")
 	}
@@ -100,6 +104,8 @@ func (p Probe) String() string {
 		return "answers ROLE"
 	case ProbeSentinel:
 		return "answers PING"
+	case ProbeKeepalived:
+		return "its process for VRRP runs"
 	}
 	return string(p.Kind)
 }

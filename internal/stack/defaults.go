@@ -85,6 +85,7 @@ func fill(s *Stack, has func(path) bool) {
 	if s.Backup.To != "" && !has("backup/keep") {
 		s.Backup.Keep = keptBackups
 	}
+	fillVirtual(&s.Entry.Virtual, has)
 	for i := range s.TCP {
 		if s.TCP[i].Mode == "" {
 			s.TCP[i].Mode = "tcp"

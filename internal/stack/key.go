@@ -297,6 +297,7 @@ func init() {
 		{"to a route", names(routeKeys)},
 		{"under entry", names(entryKeys)},
 		{"under entry.limits", names(limitKeys)},
+		{"under entry.virtual", names(virtualKeys)},
 		{"to a tcp entry", names(tcpKeys)},
 	}
 }

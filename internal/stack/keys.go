@@ -109,6 +109,7 @@ var entryKeys = []key[Entry]{
 	sectionKey("limits", limitKeys, func(e *Entry) *Limits { return &e.Limits },
 		"What one balancer takes on."),
 	onKey("on", func(e *Entry) *[]string { return &e.On }, "the balancers"),
+	virtualKey(),
 }
 
 var limitKeys = []key[Limits]{

@@ -282,6 +282,7 @@ hosts:
   two: {address: "fd00::2", only: [balancer, web, redis]}
   one: {address: 198.18.7.1}
   witness: {address: 198.18.7.3, only: sentinel}
+  four: {address: 198.18.7.4}
 entry:
   listen: 0.0.0.0:8080
   statistics: none
@@ -291,7 +292,8 @@ entry:
   log: all
   log-path: true
   limits: {connections: 500, per-address: 400}
-  on: [one, two]
+  on: [one, four]
+  virtual: {address: [198.18.7.100/24, 198.18.7.101/24], interface: eth1, advertise: 1s, router: 7}
 balancers: 3
 apps:
   api:

@@ -306,7 +306,7 @@ func exampleProxy(s string) string {
 }
 
 // reserved are names that other nodes and ports of a stack have.
-var reserved = []string{"balancer", "redis", "sentinel", "redis-master"}
+var reserved = []string{"balancer", "redis", "sentinel", "redis-master", "keepalived"}
 
 // ownVariables are what tells one node from another. Those about Redis may be
 // set by hand, for a Redis elsewhere.

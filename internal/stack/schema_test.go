@@ -69,9 +69,10 @@ func TestTheSchemaRefusesWhatParseRefuses(t *testing.T) {
 		"more-ports-than-nodes.yaml", "server-is-the-entry.yaml", "server-twice.yaml",
 		"statistics-hides-all.yaml",
 		"on-without-hosts.yaml", "on-nobody.yaml", "on-twice.yaml", "on-a-witness.yaml", "only-for-nobody.yaml", "one-address.yaml", "open-nodes.yaml", "open-program.yaml",
+		"virtual-short-advertise.yaml", "virtual-long-advertise.yaml", "virtual-fraction.yaml", "virtual-strange.yaml", "virtual-none.yaml", "virtual-without-hosts.yaml", "virtual-three.yaml", "virtual-router-of-two.yaml", "virtual-of-a-host.yaml", "virtual-twice.yaml", "virtual-versions.yaml", "virtual-entry.yaml",
 		"no-tokens.yaml", "tokens-twice.yaml", "remember-too-short.yaml", "key-larger-than-body.yaml", "open-without-tokens.yaml",
 	}
-	for _, archive := range []string{"keys", "values", "apps", "kv", "hosts"} {
+	for _, archive := range []string{"keys", "values", "apps", "kv", "hosts", "virtual"} {
 		a, err := txtar.ParseFile("testdata/broken/" + archive + ".txtar")
 		if err != nil {
 			t.Fatal(err)
@@ -145,6 +146,7 @@ func TestEachKeyReadsIntoItsOwnField(t *testing.T) {
 	notZero(t, "hosts", reflect.ValueOf(s.Hosts[0]))
 	notZero(t, "timeouts", reflect.ValueOf(s.Timeouts))
 	notZero(t, "entry", reflect.ValueOf(s.Entry), "Statistics")
+	notZero(t, "entry.virtual", reflect.ValueOf(s.Entry.Virtual))
 	notZero(t, "tcp", reflect.ValueOf(s.TCP[1]))
 	notZero(t, "routes", reflect.ValueOf(s.Routes[0]))
 	notZero(t, "apps.web.kv", reflect.ValueOf(*s.Apps["web"].KV), "TokensFile")

@@ -84,6 +84,8 @@ type Entry struct {
 	Limits Limits `yaml:"limits"`
 	// On are the hosts of the balancers; none: all that take them.
 	On []string `yaml:"on"`
+	// Virtual is the address that moves between the hosts of the balancers.
+	Virtual Virtual `yaml:"virtual"`
 }
 
 // OnLoopback reports whether only this machine reaches the entry.

@@ -23,6 +23,7 @@ func validate(r *reader, s Stack) {
 	validatePorts(r, s)
 	validateShares(r, s)
 	validateHosts(r, s)
+	validateVirtual(r, s)
 }
 
 func validateApps(r *reader, s Stack) {
@@ -349,6 +350,7 @@ func advise(r *reader, s Stack) {
 	}
 	adviseRoutes(r, s)
 	adviseHosts(r, s)
+	adviseVirtual(r, s)
 	used := map[string]bool{}
 	for _, route := range s.Routes {
 		used[route.App] = true

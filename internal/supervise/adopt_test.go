@@ -19,7 +19,7 @@ func successor(t *testing.T, s *Supervisor, processes ...plan.Process) *Supervis
 	s.tasks.Wait()
 	host := plan.Host{Processes: processes}
 	next := &Supervisor{
-		dir: s.dir, hosts: hostsAt(string(s.dir)), log: slog.New(slog.DiscardHandler), host: host, programs: s.programs,
+		dir: s.dir, hosts: hostsAt(s.dir.root), log: slog.New(slog.DiscardHandler), host: host, programs: s.programs,
 		board: newBoard(plan.Plan{Hosts: []plan.Host{host}}), nodes: map[string]*node{},
 	}
 	next.ctx, next.halt = context.WithCancel(context.Background())

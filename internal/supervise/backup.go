@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/backup"
+	"holdfast/internal/encrypt"
 	"holdfast/internal/private"
 	"holdfast/internal/stack"
 )
@@ -29,7 +30,7 @@ type BackupConfig struct {
 	Name  string
 	// Keep is how many backups of the stack are left there; 0: all.
 	Keep    int
-	Encrypt backup.Encryption
+	Encrypt encrypt.Encryption
 	// Scheduled is true for a backup that the supervisor takes by itself.
 	Scheduled bool
 	// Began is told which node is copied, when it has begun to send; nil: nobody is.
@@ -86,14 +87,14 @@ type BackupFailure struct {
 
 // LastBackup returns what is known of a stack's backups; zero: nothing.
 func LastBackup(stateDir string) (b BackupState, err error) {
-	return b, dir(stateDir).readJSON(BackupFile, &b)
+	return b, dirAt(stateDir).readJSON(BackupFile, &b)
 }
 
 // Backup takes a backup, verifies it, stores it, and removes old ones if the
 // configuration says so. Whatever goes wrong, what was stored before stays as it is,
 // and nothing that is half done is left. What came of it stands in BackupFile.
 func Backup(ctx context.Context, c BackupConfig) (BackupRecord, error) {
-	d := dir(c.StateDir)
+	d := dirAt(c.StateDir)
 	if !Kept(c.StateDir) {
 		return BackupRecord{}, refused("there is no stack in %s, and so no data", d)
 	}
@@ -163,7 +164,7 @@ func (c BackupConfig) take(ctx context.Context) (_ BackupRecord, err error) {
 	if _, err := f.Seek(0, 0); err != nil {
 		return BackupRecord{}, err
 	}
-	_, depth, err := backup.Check(f, backup.Key{})
+	_, depth, err := backup.Check(f, encrypt.Key{})
 	if err != nil {
 		return BackupRecord{}, fmt.Errorf("the backup was written, and what is on the disk is not what was written: %w", err)
 	}
@@ -201,7 +202,7 @@ func (c BackupConfig) tempDir() (where, base string, err error) {
 	if where = c.Store.TempDir(); where != "" {
 		return where, base, nil
 	}
-	where = dir(c.StateDir).path(backupSpool)
+	where = dirAt(c.StateDir).path(backupSpool)
 	if err := os.MkdirAll(where, 0o700); err != nil {
 		return "", "", fmt.Errorf("make a directory for the backup: %w", err)
 	}

@@ -47,7 +47,7 @@ func (s *Supervisor) keepBackups() {
 		if b.Every == 0 || b.To == "" {
 			continue
 		}
-		known, err := LastBackup(string(s.dir))
+		known, err := LastBackup(s.dir.root)
 		if err != nil {
 			s.log.Error("cannot read how the last backup went: one is taken", "error", err)
 			known = BackupState{}
@@ -71,7 +71,7 @@ func (s *Supervisor) planBackup(next time.Time) {
 		return // the process that has it writes the file, too; the next tick shows it
 	}
 	defer unlock()
-	known, err := LastBackup(string(s.dir))
+	known, err := LastBackup(s.dir.root)
 	if err == nil && !known.Next.Equal(next) {
 		known.Next = next.UTC()
 		err = s.dir.writeJSON(BackupFile, known)
@@ -114,7 +114,7 @@ func (s *Supervisor) noteFailure(why error) {
 		return
 	}
 	defer unlock()
-	known, _ := LastBackup(string(s.dir))
+	known, _ := LastBackup(s.dir.root)
 	known.Failure = &BackupFailure{At: time.Now().UTC(), Error: why.Error(), Scheduled: true}
 	if err := s.dir.writeJSON(BackupFile, known); err != nil {
 		s.log.Warn("cannot write down how the backup went", "error", err)

@@ -55,7 +55,7 @@ type members struct {
 
 // findMembers finds the nodes where they were started last.
 func findMembers(c BackupConfig) (*members, error) {
-	ctx, d, all := context.Background(), dir(c.StateDir), hostsAt(c.StateDir)
+	ctx, d, all := context.Background(), dirAt(c.StateDir), hostsAt(c.StateDir)
 	p, err := Preview(c.Stack, c.BaseDir, c.StateDir)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"holdfast/internal/backup"
+	"holdfast/internal/encrypt"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/quote"
@@ -69,15 +70,15 @@ func readCredentials(content []byte) (access, secret, token string, err error) {
 }
 
 // EncryptionOf returns how a stack's backups are encrypted.
-func EncryptionOf(b stack.Backup, baseDir string) (backup.Encryption, error) {
+func EncryptionOf(b stack.Backup, baseDir string) (encrypt.Encryption, error) {
 	passphrase := ""
 	if b.PassphraseFile != "" {
 		var err error
 		if passphrase, err = ReadPassphrase(plan.Resolve(baseDir, b.PassphraseFile)); err != nil {
-			return backup.Encryption{}, err
+			return encrypt.Encryption{}, err
 		}
 	}
-	return backup.EncryptFor(passphrase, b.Recipients)
+	return encrypt.For(passphrase, b.Recipients)
 }
 
 // ReadPassphrase reads a passphrase from the first line of a file.
@@ -86,7 +87,7 @@ func ReadPassphrase(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the passphrase: %w", err)
 	}
-	passphrase, err := backup.ReadPassphrase(content)
+	passphrase, err := encrypt.ReadPassphrase(content)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", quote.Text(path), err)
 	}

@@ -186,6 +186,9 @@ func (s *Supervisor) checkConfigs(ctx context.Context, programs map[programAt]st
 			continue
 		}
 		to, _ := l.part(p.Node)
+		if s.hosts.lacks(to.host) {
+			continue // it is checked when the host is back
+		}
 		for _, f := range to.files {
 			if filepath.Base(f.Path) != "haproxy.cfg" {
 				continue
@@ -287,7 +290,7 @@ func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []e
 		if st, _ := s.board.snapshot().Node(step.Node); st.State == Paused && step.Action != plan.Set {
 			wrong = append(wrong, fmt.Errorf("%s is paused; 'holdfast resume %s' first", step.Node, step.Node))
 		}
-		if !there || to.process.Kind.Traits().SharesAddress || had && from.process.Address == to.process.Address {
+		if !there || !to.process.Kind.Traits().OwnPort() || had && from.process.Address == to.process.Address {
 			continue
 		}
 		// What a change has started, and a supervisor before has not written down, is
@@ -301,6 +304,9 @@ func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []e
 		}
 		if running, _ := s.current(); running.listener(to) != "" {
 			continue // that node is gone, or has moved, when this leg begins
+		}
+		if s.hosts.lacks(to.host) {
+			continue
 		}
 		if err := taken(ctx, s.hosts.at(to.host), step.Node, to.process.Address); err != nil {
 			wrong = append(wrong, err)

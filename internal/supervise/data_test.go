@@ -29,7 +29,7 @@ func bootedStack(t *testing.T) stateDir {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(path) })
-	d := stateDir{dir(path), t}
+	d := stateDir{dirAt(path), t}
 	s := d.prepared("")
 	if err := s.markBooted(); err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func (d stateDir) prepare(text string) (*Supervisor, error) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	s, err := Open(Config{Stack: file, BaseDir: string(d.dir), StateDir: string(d.dir), Self: os.Args[0], Log: slog.New(slog.DiscardHandler)})
+	s, err := Open(Config{Stack: file, BaseDir: d.root, StateDir: d.dir.root, Self: os.Args[0], Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func (d stateDir) named(s *Supervisor) string {
 	said := map[string]bool{}
 	for sentinel, n := range s.nodes {
 		if n.spec().Kind == plan.Sentinel {
-			files, err := hostsAt(string(d.dir)).sentinelFiles(d.t.Context())
+			files, err := hostsAt(d.dir.root).sentinelFiles(d.t.Context())
 			if err != nil {
 				d.t.Fatal(err)
 			}
@@ -142,7 +142,7 @@ func TestAStateDirectoryWithoutItsStackFileIsNoNewStack(t *testing.T) {
 		}
 
 		// The Sentinels' files are gone as well: nobody is taken on a guess.
-		names, err := hostsAt(string(d.dir)).here.sentinelPaths(t.Context())
+		names, err := hostsAt(d.dir.root).here.sentinelPaths(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func TestADamagedStackFileIsRefusedWithAWayOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, upErr := d.prepare("")
-	_, planErr := Preview(stack.Default(), "/", string(d.dir))
+	_, planErr := Preview(stack.Default(), "/", d.root)
 	for _, err := range []error{upErr, planErr} {
 		if err == nil || !strings.Contains(err.Error(), "is damaged") || !strings.Contains(err.Error(), "Move it away") {
 			t.Errorf("it says %v", err)
@@ -201,7 +201,7 @@ func TestSentinelsThatHaveNotHeardOfTheLastFailoverDoNotDecide(t *testing.T) {
 }
 
 func TestWhoIsTheMasterIsWrittenDownWhenTheDiskHasRoomAgain(t *testing.T) {
-	s := &Supervisor{dir: dir(filepath.Join(t.TempDir(), "missing")), log: slog.New(slog.DiscardHandler)}
+	s := &Supervisor{dir: dirAt(filepath.Join(t.TempDir(), "missing")), log: slog.New(slog.DiscardHandler)}
 	f := facts{Sentinels: 1, Nodes: map[string]string{"redis-3": r3}, Views: []redis.View{{Address: r3, Epoch: 7}}}
 	s.noteMaster(f)
 	if err := s.dir.open(); err != nil {

@@ -425,7 +425,7 @@ func (s *Supervisor) target(now layout, req Request) (layout, error) {
 		if err != nil {
 			return layout{}, err
 		}
-		if len(file.Hosts) > 0 {
+		if len(file.Hosts) > 0 && !s.cfg.Several {
 			return layout{}, &ArgumentError{ErrSeveralHosts}
 		}
 		final.file, final.baseDir, final.overrides = file, req.BaseDir, now.overrides.Rebase(now.file, file)

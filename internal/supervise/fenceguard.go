@@ -34,8 +34,8 @@ func (s *Supervisor) startGuard() (end func(), err error) {
 	}
 	defer words.Close()
 	guard, err := process.Start(process.Spec{
-		Path: s.cfg.Self, Args: []string{FenceGuardCommand, "--state", string(s.dir), strconv.Itoa(os.Getpid())},
-		Env: inherited(s.cfg.Environ, plan.Self), Dir: string(s.dir), Output: words,
+		Path: s.cfg.Self, Args: []string{FenceGuardCommand, "--state", s.dir.root, strconv.Itoa(os.Getpid())},
+		Env: inherited(s.cfg.Environ, plan.Self), Dir: s.dir.root, Output: words,
 	})
 	if err != nil {
 		return nil, err
@@ -46,7 +46,7 @@ func (s *Supervisor) startGuard() (end func(), err error) {
 // settlerOf is a supervisor that can settle what a switchover left, and no more. It
 // has what the last one wrote down, and no lock: the next one may be at work.
 func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
-	s := &Supervisor{dir: dir(stateDir), log: log, nodes: map[string]*node{}, admins: map[string]*redis.Admin{}}
+	s := &Supervisor{dir: dirAt(stateDir), log: log, nodes: map[string]*node{}, admins: map[string]*redis.Admin{}}
 	var err error
 	if s.kept, err = s.dir.readKept(); err != nil {
 		return nil, err

@@ -53,7 +53,7 @@ func TestAFenceEndsWhenItsSupervisorHasDied(t *testing.T) {
 	}
 
 	// Nobody has this pid: so the supervisor has ended.
-	guarded := func() error { return GuardFence(t.Context(), string(s.dir), -1, s.log) }
+	guarded := func() error { return GuardFence(t.Context(), s.dir.root, -1, s.log) }
 	if err := guarded(); err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestAGuardWhoseSupervisorLivesDoesNothing(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- GuardFence(ctx, string(s.dir), os.Getppid(), s.log) }()
+	go func() { done <- GuardFence(ctx, s.dir.root, os.Getppid(), s.log) }()
 	select {
 	case err := <-done:
 		t.Fatalf("it has ended, and its supervisor has not: %v", err)

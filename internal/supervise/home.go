@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"sync"
 	"time"
 
 	"holdfast/internal/machine"
@@ -20,7 +21,10 @@ import (
 // through the host's machine alone, which may be another one than this.
 
 // home is a host of the stack as its supervisor uses it.
-type home struct{ machine.Machine }
+type home struct {
+	machine.Machine
+	name string // empty: it has none, since there is no other host
+}
 
 // hosts are the hosts of a stack.
 type hosts struct {
@@ -28,12 +32,78 @@ type hosts struct {
 	here home
 	// named are the hosts that the stack has by name; none: everything is here.
 	named map[string]home
+	// absent were away when the supervisor began, and have not been seen since: what runs
+	// there, nobody knows.
+	absent *absence
+	// several is true for a stack of several hosts, of which this one leads.
+	several bool
+	// self is the path of this program where a host does not say another one; empty: unknown.
+	self string
+}
+
+// lacks reports whether nothing can be done on a host, or could when the supervisor began.
+// What waits for it is done when a node of it is to start: see Supervisor.catchUp.
+func (h hosts) lacks(name string) bool { return h.absent.has(name) }
+
+// absence is which hosts are absent. It is safe for concurrent use; nil is none.
+type absence struct {
+	mu    sync.Mutex
+	hosts map[string]bool
+}
+
+func (a *absence) has(name string) bool {
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.hosts[name]
+}
+
+func (a *absence) any() bool {
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.hosts) > 0
+}
+
+func (a *absence) add(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.hosts[name] = true
+}
+
+func (a *absence) end(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.hosts, name)
+}
+
+// severalHosts are the hosts of a stack of several, of which this one leads.
+func severalHosts(ctx context.Context, cfg Config) hosts {
+	h := hostsAt(cfg.StateDir)
+	h.several = true
+	h.named, h.absent = map[string]home{}, &absence{hosts: map[string]bool{}}
+	var looking sync.WaitGroup
+	for _, place := range cfg.Hosts {
+		host := home{cfg.Machine(place), place.Name}
+		h.named[place.Name] = host
+		looking.Go(func() {
+			if !host.Present(ctx) {
+				h.absent.add(place.Name)
+			}
+		})
+	}
+	looking.Wait()
+	return h
 }
 
 // hostsAt are the hosts of a state directory on this machine, for somebody who looks at
 // a stack from outside.
 func hostsAt(stateDir string) hosts {
-	return hosts{here: home{machine.NewLocal(stateDir, "")}}
+	return hosts{here: home{Machine: machine.NewLocal(stateDir, "")}}
 }
 
 // openHosts opens hosts.
@@ -43,12 +113,13 @@ func openHosts(cfg Config, places []plan.Place) hosts {
 		open = func(p plan.Place) machine.Machine { return machine.NewLocal(cfg.StateDir, p.Netns) }
 	}
 	h := hostsAt(cfg.StateDir)
+	h.self = cfg.Self
 	h.named = map[string]home{}
 	for _, place := range places { // one that moves is where it was said last
 		if before, open := h.named[place.Name]; open {
 			_ = before.Close() // it has done nothing yet
 		}
-		h.named[place.Name] = home{open(place)}
+		h.named[place.Name] = home{open(place), place.Name}
 	}
 	return h
 }
@@ -61,14 +132,17 @@ func (h hosts) at(name string) home {
 	return h.here
 }
 
-// all are the hosts, in the order of their names. Several may share one state directory.
+// all are the hosts that can be asked, in the order of their names. Several may share one
+// state directory.
 func (h hosts) all() []home {
 	if len(h.named) == 0 {
 		return []home{h.here}
 	}
 	var all []home
 	for _, name := range slices.Sorted(maps.Keys(h.named)) {
-		all = append(all, h.named[name])
+		if !h.lacks(name) {
+			all = append(all, h.named[name])
+		}
 	}
 	return all
 }
@@ -127,7 +201,7 @@ const (
 	wantUp      want = "up"
 	wantDown    want = "down"
 	wantPaused  want = "paused"
-	processFile      = "process.json"
+	processFile      = plan.RecordFile
 )
 
 // record is what outlives the supervisor about one node: nodes/NODE/process.json.
@@ -257,8 +331,12 @@ func (h home) alive(ctx context.Context, node string) (bool, error) {
 	return h.Alive(ctx, r.Process)
 }
 
-// anyAlive reports whether any node of a kind has a process, as the records say.
+// anyAlive reports whether any node of a kind has a process, as the records say, or may
+// have one: on a host that is away.
 func (h hosts) anyAlive(ctx context.Context, kind func(node string) bool) (bool, error) {
+	if h.absent.any() {
+		return true, nil
+	}
 	for _, host := range h.all() {
 		nodes, err := host.recorded(ctx)
 		if err != nil {

@@ -79,7 +79,7 @@ func onFaulty(t *testing.T, script string) (*Supervisor, *faulty) {
 	t.Helper()
 	s, _ := oneNode(t, script)
 	m := &faulty{Machine: s.hosts.here.Machine}
-	s.hosts.here = home{m}
+	s.hosts.here = home{Machine: m}
 	return s, m
 }
 
@@ -178,7 +178,7 @@ func TestEveryQuestionToANodeGoesThroughItsHost(t *testing.T) {
 func twoHosts(t *testing.T) (s *Supervisor, one, two home) {
 	t.Helper()
 	s, _ = oneNode(t, "true")
-	one, two = home{machine.NewLocal(t.TempDir(), "")}, home{machine.NewLocal(t.TempDir(), "")}
+	one, two = home{Machine: machine.NewLocal(t.TempDir(), "")}, home{Machine: machine.NewLocal(t.TempDir(), "")}
 	s.hosts.named = map[string]home{"one": one, "two": two}
 	t.Cleanup(func() { one.Close(); two.Close() })
 	host := func(name, node string) plan.Host {
@@ -312,7 +312,7 @@ func TestWhatRedisNodesKnowIsReadOnEveryHost(t *testing.T) {
 // The hosts of a drill are network namespaces that share one state directory.
 func TestHostsThatShareADirectoryHaveEachNodeOnce(t *testing.T) {
 	s, _ := oneNode(t, "true")
-	s.hosts = openHosts(Config{StateDir: string(s.dir)}, []plan.Place{{Name: "a", Netns: "/run/netns/a"}, {Name: "b", Netns: "/run/netns/b"}})
+	s.hosts = openHosts(Config{StateDir: s.dir.root}, []plan.Place{{Name: "a", Netns: "/run/netns/a"}, {Name: "b", Netns: "/run/netns/b"}})
 	t.Cleanup(func() { s.hosts.close() })
 	for _, node := range []string{"redis-1", "redis-2"} {
 		if err := s.hosts.here.MakeDir(t.Context(), filepath.Dir(manifest(node))); err != nil {

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 )
 
@@ -33,11 +35,86 @@ func together(hosts []plan.Host) plan.Host {
 // obstacle says what a node's start has to wait for, besides Redis' part in the
 // replication; empty: nothing.
 func (n *node) obstacle(ctx context.Context) string {
-	if !n.home().Present(ctx) {
+	host := n.home()
+	if !host.Present(ctx) {
 		return "its host is away; it starts when the host is back"
+	}
+	if err := n.sup.catchUp(ctx, host); err != nil {
+		return fmt.Sprintf("its host is back, and not ready: %v", err)
+	}
+	if n.unseen {
+		return "" // whether it runs is seen first
 	}
 	if pid := n.sup.squatter(ctx, *n.spec()); pid != 0 {
 		return fmt.Sprintf("a HAProxy that no record tells of (pid %d) still serves in its place; it starts when that has ended", pid)
 	}
 	return ""
+}
+
+// catchUp does on a host that was away when the supervisor began what is done on the others
+// then. It does so once.
+func (s *Supervisor) catchUp(ctx context.Context, host home) error {
+	s.catchingUp.Lock()
+	defer s.catchingUp.Unlock()
+	if !s.hosts.absent.has(host.name) {
+		return nil
+	}
+	if err := host.takeOver(ctx, s.log); err != nil {
+		return err
+	}
+	for _, h := range s.Plan().Hosts {
+		if h.Name != host.name {
+			continue
+		}
+		for _, d := range h.Dirs {
+			if err := host.MakeDir(ctx, d); err != nil {
+				return err
+			}
+		}
+		if err := host.writeFiles(ctx, h.Files, false); err != nil {
+			return err
+		}
+	}
+	s.hosts.absent.end(host.name)
+	s.log.Info("a host is back", "host", host.name)
+	return nil
+}
+
+// takeOver clears up after a supervisor before, on a host.
+func (h home) takeOver(ctx context.Context, log *slog.Logger) error {
+	h.sweep(ctx)
+	return h.recordLaunched(ctx, log)
+}
+
+// see looks for the process of a node whose host was away when the supervisor began. It
+// returns true where there is one, or is to be none.
+func (n *node) see(ctx context.Context) (bool, error) {
+	host, name := n.home(), n.spec().Node
+	r, err := host.readRecord(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	n.unseen = false
+	n.restarts, n.crashes, n.made = r.Restarts, r.Crashes, r.Plan
+	if r.Want == wantDown {
+		n.want, n.state, n.detail, n.keepDown = wantDown, Down, "", true
+		n.publish()
+		return true, nil
+	}
+	if r.Process.PID == 0 {
+		return false, nil
+	}
+	proc, err := host.Adopt(ctx, r.Process)
+	switch {
+	case errors.Is(err, machine.ErrGone):
+		n.restarts++
+		n.crashes++
+		return false, nil
+	case err != nil:
+		n.unseen = true
+		return false, err
+	}
+	n.outdated = r.Plan != n.sup.digest(*n.spec())
+	n.adopt(proc, r)
+	return true, nil
 }

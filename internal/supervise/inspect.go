@@ -58,7 +58,7 @@ type Recorded struct {
 
 // Inspect looks at the state directory of a stack.
 func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
-	ctx, d, all := context.Background(), dir(stateDir), hostsAt(stateDir)
+	ctx, d, all := context.Background(), dirAt(stateDir), hostsAt(stateDir)
 	k, err := d.readKept()
 	if err != nil {
 		return Inspection{}, err

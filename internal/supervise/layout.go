@@ -105,8 +105,19 @@ func (s *Supervisor) nodesOfKind(kind plan.Kind) (names []string) {
 // program is the path of a program on the host of a node.
 func (s *Supervisor) program(node string, p plan.Program) string {
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.programs[programAt{hostOf(s.plan, node), p}]
+	host := hostOf(s.plan, node)
+	path := s.programs[programAt{host, p}]
+	s.mu.RUnlock()
+	if path != "" || !s.hosts.lacks(host) {
+		return path
+	}
+	// Its host was away when the others were asked.
+	at := s.hosts.at(host)
+	if p == plan.Self {
+		return at.self(s.ctx, s.cfg.Self)
+	}
+	path, _ = at.findProgram(s.ctx, p) // a start without it tells
+	return path
 }
 
 // addNode makes a node of a process that the stack did not have.

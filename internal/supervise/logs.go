@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"syscall"
@@ -49,7 +50,7 @@ func (s *Supervisor) keepLogs() {
 	k := &s.logs
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.stop != nil {
+	if k.stop != nil || s.cfg.Several { // every host of several keeps its own: KeepLogs
 		return
 	}
 	ctx, stop := context.WithCancel(s.ctx)
@@ -65,7 +66,7 @@ func (s *Supervisor) keepLogs() {
 func (s *Supervisor) awaitLogWriter(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, writerStart)
 	defer cancel()
-	if err := logs.Await(ctx, string(s.dir)); err != nil && ctx.Err() != context.Canceled {
+	if err := logs.Await(ctx, s.dir.root); err != nil && ctx.Err() != context.Canceled {
 		s.log.Warn("the log writer is not there yet", "error", err)
 	}
 }
@@ -77,7 +78,7 @@ func (s *Supervisor) keepLogWriter(ctx context.Context) {
 		writer, err := s.logWriter()
 		if err == nil {
 			s.logs.writer = writer
-			err = attendLogWriter(ctx, string(s.dir), writer)
+			err = attendLogWriter(ctx, s.dir.root, writer)
 		}
 		if ctx.Err() != nil {
 			return
@@ -105,8 +106,8 @@ func (s *Supervisor) logWriter() (*process.Process, error) {
 	}
 	defer words.Close()
 	writer, err := process.Start(process.Spec{
-		Path: s.cfg.Self, Args: []string{LogWriterCommand, "--state", string(s.dir)},
-		Env: inherited(s.cfg.Environ, plan.Self), Dir: string(s.dir), Output: words,
+		Path: s.cfg.Self, Args: []string{LogWriterCommand, "--state", s.dir.root},
+		Env: inherited(s.cfg.Environ, plan.Self), Dir: s.dir.root, Output: words,
 	})
 	if err != nil {
 		return nil, err
@@ -133,7 +134,7 @@ func (s *Supervisor) ownWords(command string) (*os.File, error) {
 
 // runningLogWriter is the log writer of a supervisor before; nil: none runs.
 func (s *Supervisor) runningLogWriter() *process.Process {
-	id, known := logs.Running(string(s.dir))
+	id, known := logs.Running(s.dir.root)
 	if !known {
 		return nil
 	}
@@ -225,4 +226,12 @@ func (s *Supervisor) letLogWriter() *process.Process {
 		}
 	}
 	return s.runningLogWriter()
+}
+
+// KeepLogs keeps a log writer at work for the nodes of this host until ctx ends, also while
+// another host's supervisor looks after them. The writer outlives it. self is the path of
+// this program, and environ the writer's environment.
+func KeepLogs(ctx context.Context, stateDir, self string, environ []string, log *slog.Logger) {
+	s := &Supervisor{cfg: Config{Self: self, Environ: environ, StateDir: stateDir}, dir: dirAt(stateDir), log: log}
+	s.keepLogWriter(ctx)
 }

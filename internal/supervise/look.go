@@ -70,7 +70,7 @@ func Running(stateDir string) (bool, error) {
 // Preview is the plan that 'up' would carry out, with the ports that the stack
 // has or would be given, and placeholders for its secrets.
 func Preview(s stack.Stack, baseDir, stateDir string) (plan.Plan, error) {
-	k, err := dir(stateDir).readKept()
+	k, err := dirAt(stateDir).readKept()
 	if err != nil {
 		return plan.Plan{}, err
 	}
@@ -85,6 +85,6 @@ func Preview(s stack.Stack, baseDir, stateDir string) (plan.Plan, error) {
 // Secrets are the passwords of a stack that was up at some time. They are for
 // its owner alone, who may read the file that has them.
 func Secrets(stateDir string) (plan.Secrets, error) {
-	k, err := dir(stateDir).readKept()
+	k, err := dirAt(stateDir).readKept()
 	return k.Secrets, err
 }

@@ -1,10 +1,13 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
 	"net"
+	"runtime"
+	"slices"
 	"strconv"
 
 	"holdfast/internal/machine"
@@ -25,21 +28,44 @@ func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last ke
 	facts := plan.Facts{Ports: chosen, Hosts: last.Hosts, Replication: last.Redis.Replication}
 	if len(s.Hosts) > 0 {
 		facts.Hosts = plan.HostsOf(s)
-		if facts.Placement, err = plan.Spread(s, nil); err != nil {
+		if facts.Placement, err = plan.Spread(s, last.Placement); err != nil {
 			return plan.Facts{}, nil, err
 		}
 	}
 	each := facts.Everywhere(plan.HostFacts{BaseDir: baseDir})
 	for name, host := range each {
+		if was, known := last.Facts[name]; h.lacks(name) {
+			was.BaseDir, was.StateDir = baseDir, h.at(name).Path()
+			if !known {
+				was.Cores, was.Files = runtime.NumCPU(), 0
+			}
+			each[name] = was
+			continue
+		}
 		is, err := h.at(name).Facts(ctx)
 		if err != nil {
 			return plan.Facts{}, nil, fmt.Errorf("ask the host %s what it is: %w", name, err)
 		}
 		host.StateDir, host.Cores, host.HAProxyUser, host.Files, host.Names = h.at(name).Path(), is.Cores, is.HAProxyUser, is.Files, is.Names
+		was := last.Facts[name] // also of a host that somebody looks at from outside
+		host.User, host.Self = is.User, cmp.Or(is.Self, h.self, was.Self)
+		host.Interface = cmp.Or(interfaceOf(is, facts.Hosts, name), was.Interface)
 		each[name] = host
 	}
 	facts.Secrets, err = last.Secrets.Complete(rand.Reader, s)
 	return facts, each, err
+}
+
+// interfaceOf is the network interface that has the address of a host; empty: none has.
+func interfaceOf(is machine.Facts, hosts []plan.Place, name string) string {
+	for _, h := range hosts {
+		for _, l := range is.Links {
+			if h.Name == name && slices.Contains(l.Addresses, h.Address) {
+				return l.Name
+			}
+		}
+	}
+	return ""
 }
 
 // MachineNames are the names of this machine.

@@ -168,8 +168,8 @@ sentinel current-epoch 5
 
 func TestWithoutAnyMemoryOnlyANodeThatAloneHasDataIsTheMaster(t *testing.T) {
 	withData := func(nodes ...string) *Supervisor {
-		s := &Supervisor{dir: dir(t.TempDir()), kept: kept{Booted: true}}
-		s.hosts = hostsAt(string(s.dir))
+		s := &Supervisor{dir: dirAt(t.TempDir()), kept: kept{Booted: true}}
+		s.hosts = hostsAt(s.dir.root)
 		for _, n := range append(nodes, "sentinel-1") {
 			file := s.dir.path(manifest(n))
 			if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
@@ -201,8 +201,8 @@ func TestWithoutAnyMemoryOnlyANodeThatAloneHasDataIsTheMaster(t *testing.T) {
 // better. Where only Redis runs, new files would name a master by a guess.
 func TestWithoutASentinelThatRunsContradictingFilesAreRefused(t *testing.T) {
 	running := func(nodes ...string) error {
-		s := &Supervisor{dir: dir(t.TempDir()), kept: kept{Booted: true, Redis: redisMemory{Watch: "shop", Addresses: map[string]string{}}}}
-		s.hosts = hostsAt(string(s.dir))
+		s := &Supervisor{dir: dirAt(t.TempDir()), kept: kept{Booted: true, Redis: redisMemory{Watch: "shop", Addresses: map[string]string{}}}}
+		s.hosts = hostsAt(s.dir.root)
 		s.cfg.Stack.Redis.Enabled = true
 		s.plan.Name = "shop"
 		s.forgotten = errors.New("two were named")

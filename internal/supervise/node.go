@@ -2,7 +2,6 @@ package supervise
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -93,6 +92,8 @@ type node struct {
 	waiting  []waiter
 	probing  bool
 	hungFrom time.Time // since when the liveness probe fails
+	// unable is true while a node cannot run on its host.
+	unable bool
 	// cut is true when a balancer that stops was told to end what is still open.
 	cut bool
 	// told is the signal by which a process was told to stop, and tellAt when a balancer
@@ -119,6 +120,8 @@ type node struct {
 	// wants now; keepDown when its operator stopped or paused it under a
 	// supervisor before.
 	outdated, keepDown bool
+	// unseen is true until its host can be asked whether it runs.
+	unseen bool
 }
 
 // command is an action on its way to a node; the answer comes when its goal
@@ -368,6 +371,23 @@ func (n *node) start(ctx context.Context) {
 		n.startAt = time.Now().Add(askAgain)
 		return
 	}
+	if n.unseen {
+		switch seen, err := n.see(ctx); {
+		case err != nil:
+			n.detail = fmt.Sprintf("its host is back, and does not say whether it runs: %v", err)
+			n.startAt = time.Now().Add(askAgain)
+			return
+		case seen:
+			n.settle()
+			return
+		}
+	}
+	if n.spec().Kind.Traits().Optional {
+		if why := n.sup.prepareKeepalived(ctx, *n.spec()); why != "" {
+			n.cannot(why)
+			return
+		}
+	}
 	args := n.spec().Args
 	if n.spec().Kind == plan.Redis {
 		if n.deadAt.IsZero() {
@@ -399,6 +419,7 @@ func (n *node) start(ctx context.Context) {
 			args = append(args[:len(args):len(args)], "--replicaof", host, port)
 		}
 	}
+	n.unable = false
 	n.lives.begin(time.Now(), n.sup.tokensOf(n.spec()))
 	variable, err := n.noteLaunch()
 	if err != nil { // a full disk must not keep a node down
@@ -436,6 +457,7 @@ func (n *node) adopt(proc machine.Process, r record) {
 
 // ended learns that the process has ended.
 func (n *node) ended() {
+	n.tellEnd()
 	if n.spec().Kind.Traits().Rotates && n.killAt.IsZero() {
 		// First of all: every millisecond counts.
 		n.sup.tasks.Go(func() { n.sup.tellHealth(n.sup.ctx, *n.spec(), false) })
@@ -486,41 +508,4 @@ func (n *node) buried() {
 		n.startAt = time.Now().Add(backoffMost)
 		n.settle()
 	}
-}
-
-// settle answers the commands whose goal is reached or out of reach.
-func (n *node) settle() {
-	n.publish() // whoever gets an answer sees what it is about
-	still := n.waiting[:0]
-	for _, w := range n.waiting {
-		reached, err := n.reached(w)
-		if reached || err != nil {
-			w.answer <- err
-			continue
-		}
-		still = append(still, w)
-	}
-	n.waiting = still
-}
-
-func (n *node) reached(w waiter) (bool, error) {
-	switch w.action {
-	case ActStop:
-		return n.proc == nil && n.want == wantDown, n.overruled(n.want != wantDown)
-	case ActStart, ActRestart:
-		if n.state == Failed {
-			return false, &FailedError{Node: n.spec().Node, Detail: n.detail, Log: n.lives.ofLastStart(n.tail)}
-		}
-		return n.state == Up && !n.enlisting && (w.action == ActStart || n.proc != w.old), n.overruled(n.want == wantDown)
-	case ActKill:
-		return n.proc != w.old, nil
-	}
-	return true, nil
-}
-
-func (n *node) overruled(yes bool) error {
-	if yes {
-		return errors.New("overruled by another command")
-	}
-	return nil
 }

@@ -32,11 +32,11 @@ func oneNode(t *testing.T, script string) (*Supervisor, *node) {
 	}
 	host := plan.Host{Processes: []plan.Process{p}}
 	s := &Supervisor{
-		dir: dir(shortDir(t)), log: slog.New(slog.DiscardHandler), host: host,
+		dir: dirAt(shortDir(t)), log: slog.New(slog.DiscardHandler), host: host,
 		board: newBoard(plan.Plan{Hosts: []plan.Host{host}}), nodes: map[string]*node{},
 		programs: map[programAt]string{{program: "sh"}: "/bin/sh"},
 	}
-	s.hosts = hostsAt(string(s.dir))
+	s.hosts = hostsAt(s.dir.root)
 	s.ctx, s.halt = context.WithCancel(context.Background())
 	for _, d := range []string{"logs", "nodes/web-1"} {
 		if err := os.MkdirAll(s.dir.path(d), 0o700); err != nil {
@@ -267,7 +267,7 @@ func TestAnApplicationThatIsNotReadyIsAlive(t *testing.T) {
 }
 
 func TestDataIsWhatRedisWouldLoad(t *testing.T) {
-	d := dir(t.TempDir())
+	d := dirAt(t.TempDir())
 	write := func(name, content string) {
 		t.Helper()
 		path := d.path("nodes", "redis-1", "data", name)
@@ -295,7 +295,7 @@ func TestDataIsWhatRedisWouldLoad(t *testing.T) {
 // isEmpty reports whether a redis node of a state directory has no data.
 func isEmpty(t *testing.T, d dir, node string) bool {
 	t.Helper()
-	empty, err := hostsAt(string(d)).here.empty(t.Context(), node)
+	empty, err := hostsAt(d.root).here.empty(t.Context(), node)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +309,7 @@ func TestAMasterIsNotReadyBeforeTheFirstBootIsWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.adopt(proc, record{Want: wantUp})
-	s.dir = dir(s.dir.path("missing"))
+	s.dir = dirAt(s.dir.path("missing"))
 	n.probed(probeResult{proc: proc, live: true, ready: true, role: "master"})
 	if n.state == Up || s.booted.Load() || !strings.Contains(n.detail, "booted") {
 		t.Errorf("%s, booted %t: %s", n.state, s.booted.Load(), n.detail)

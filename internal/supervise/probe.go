@@ -21,9 +21,12 @@ type probeResult struct {
 	live   bool // it answers
 	ready  bool // it can serve
 	role   string
+	holds  string // see NodeStatus
 	detail string // why it is not ready
 	// idle is the master that a replica has not begun to connect to; empty: none is.
 	idle string
+	// away: its host cannot be asked, so that nothing is known of it.
+	away bool
 	// connected: it was told to.
 	connected bool
 }
@@ -70,12 +73,17 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 	case plan.ProbeSentinel:
 		err = s.probeSentinel(ctx, p)
 		r.live = err == nil
+	case plan.ProbeKeepalived:
+		err = s.probeKeepalived(ctx, p, &r)
 	default:
 		err = fmt.Errorf("unknown probe %q", p.Probe.Kind)
 	}
 	r.ready = err == nil
 	if err != nil {
 		r.detail = err.Error()
+	}
+	if host := s.home(p.Node); !r.live && s.hosts.several && !host.Present(s.ctx) {
+		r.away = true
 	}
 	return r
 }
@@ -116,10 +124,17 @@ func (n *node) probed(r probeResult) {
 	if r.proc != n.proc || n.want != wantUp || !n.killAt.IsZero() {
 		return // about a process that is gone, or goes
 	}
+	if r.away {
+		n.hungFrom, n.detail = time.Time{}, "its host is away"
+		if n.state == Up {
+			n.state = Starting
+		}
+		return
+	}
 	n.connected = n.connected || r.connected
 	if r.role != "" {
 		role := r.role
-		n.sup.board.update(n.spec().Node, func(s *NodeStatus) { s.Role = role })
+		n.sup.board.update(n.spec().Node, func(s *NodeStatus) { s.Role, s.Holds = role, r.holds })
 	}
 	if r.role == "replica" && r.ready {
 		n.sup.cold.Store(false)

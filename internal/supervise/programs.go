@@ -32,6 +32,12 @@ var servers = map[plan.Program]server{
 		// SENTINEL DEBUG and the multi-part append-only file came with 7.0.
 		min: [2]int{7, 0}, packet: "redis-server",
 	},
+	plan.KeepalivedProgram: {
+		names: []string{"keepalived"}, version: []string{"--version"},
+		pattern: regexp.MustCompile(`v(\d+)\.(\d+)`),
+		// track_file outside of VRRP came with 2.1.
+		min: [2]int{2, 1}, packet: "keepalived",
+	},
 }
 
 // programAt is a program on a host, by the host's name.
@@ -46,14 +52,17 @@ func (h hosts) findPrograms(ctx context.Context, p plan.Plan, self string) (map[
 	paths := map[programAt]string{}
 	var wrong []error
 	for _, host := range p.Hosts {
-		paths[programAt{host.Name, plan.Self}] = self
+		if h.lacks(host.Name) {
+			continue // see Supervisor.program
+		}
+		paths[programAt{host.Name, plan.Self}] = h.at(host.Name).self(ctx, self)
 		for _, p := range host.Processes {
 			at := programAt{host.Name, p.Program}
 			if _, known := paths[at]; known {
 				continue
 			}
 			path, err := h.at(host.Name).findProgram(ctx, p.Program)
-			if err != nil {
+			if err != nil && !p.Kind.Traits().Optional { // else its node says so
 				wrong = append(wrong, fmt.Errorf("%s: %w", p.Node, err))
 			}
 			paths[at] = path
@@ -112,4 +121,12 @@ func (h home) checkServer(ctx context.Context, s server, path string) error {
 		return fmt.Errorf("%s is version %d.%d, and %d.%d or newer is needed; install a newer %s", path, major, minor, s.min[0], s.min[1], s.packet)
 	}
 	return nil
+}
+
+// self is the path of this program on the host. here is its path on this one.
+func (h home) self(ctx context.Context, here string) string {
+	if facts, err := h.Facts(ctx); err == nil && facts.Self != "" {
+		return facts.Self
+	}
+	return here
 }

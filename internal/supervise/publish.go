@@ -24,7 +24,7 @@ func (n *node) publish() {
 		}
 		s.State, s.Detail, s.Restarts, s.Crashes, s.PID = n.state, quote.Cut(n.detail, longDetail), n.restarts, n.crashes, pid
 		if n.proc == nil || n.state == Down {
-			s.Role = ""
+			s.Role, s.Holds = "", ""
 		}
 		switch {
 		case n.state != Up:
@@ -41,6 +41,7 @@ func (n *node) publish() {
 		}
 	})
 	n.keepRecord()
+	n.tellKeeper()
 }
 
 // keepRecord writes down in which state the node has settled, where the record

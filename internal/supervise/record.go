@@ -63,7 +63,7 @@ func (d dir) readChange() (r changeRecord, there bool, err error) {
 // UnfinishedChange is the change that is written down in a state directory and has not
 // ended; nil: none is.
 func UnfinishedChange(stateDir string) *ChangeStatus {
-	r, there, err := dir(stateDir).readChange()
+	r, there, err := dirAt(stateDir).readChange()
 	if err != nil || !there || r.Result != nil {
 		return nil
 	}
@@ -92,15 +92,13 @@ func (d dir) keepChange(r changeRecord) error {
 func (d dir) archive(r changeRecord) error {
 	err := d.keepChange(r)
 	// Also where the disk is full: the next supervisor would go on with it.
-	if gone := os.Remove(d.path(changeFile)); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
-		err = errors.Join(err, gone)
-	}
+	err = errors.Join(err, d.remove(changeFile))
 	if err != nil {
 		return err
 	}
 	old := d.archived()
 	for _, path := range old[:max(0, len(old)-keptChanges)] {
-		os.Remove(path)
+		_ = d.remove(filepath.Join(changesDir, filepath.Base(path))) // then it is kept for longer
 	}
 	return nil
 }
@@ -126,7 +124,7 @@ func (d dir) newestChange(generation int) int {
 
 // EndedChanges returns the last changes of a stack that have ended, the newest last.
 func EndedChanges(stateDir string) ([]Result, error) {
-	d := dir(stateDir)
+	d := dirAt(stateDir)
 	var all []Result
 	for _, path := range d.archived() {
 		var r changeRecord

@@ -50,7 +50,7 @@ func TestAChangeThatHasEndedDoesNotBeginAgain(t *testing.T) {
 		if _, there, err := s.dir.readChange(); there != c.there || err != nil {
 			t.Errorf("%s: there is a change: %t, %v", what, there, err)
 		}
-		if is := UnfinishedChange(string(s.dir)) != nil; is != c.there {
+		if is := UnfinishedChange(s.dir.root) != nil; is != c.there {
 			t.Errorf("%s: one has not ended: %t", what, is)
 		}
 	}
@@ -81,7 +81,7 @@ func TestARolloutWaitsUntilItIsTakenBack(t *testing.T) {
 	if r, there, err := s.dir.readChange(); !there || err != nil || r.ID != 6 {
 		t.Errorf("the change is %+v, %v", r, err)
 	}
-	if all, err := EndedChanges(string(s.dir)); err != nil || len(all) != 1 || all[0].ID != 5 || !strings.Contains(all[0].Why, "taken back") {
+	if all, err := EndedChanges(s.dir.root); err != nil || len(all) != 1 || all[0].ID != 5 || !strings.Contains(all[0].Why, "taken back") {
 		t.Errorf("the changes that have ended: %+v, %v", all, err)
 	}
 }

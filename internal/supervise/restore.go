@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"holdfast/internal/backup"
+	"holdfast/internal/encrypt"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/quote"
@@ -81,12 +82,12 @@ type RestoreConfig struct {
 	// File is the backup, and Path its name.
 	File *os.File
 	Path string
-	Key  backup.Key
+	Key  encrypt.Key
 }
 
 // LockRestore keeps backups and other restores of the stack out until unlock.
 func (c RestoreConfig) LockRestore(ctx context.Context) (unlock func(), err error) {
-	d := dir(c.StateDir)
+	d := dirAt(c.StateDir)
 	if err := d.open(); err != nil {
 		return nil, err
 	}
@@ -97,7 +98,7 @@ func (c RestoreConfig) LockRestore(ctx context.Context) (unlock func(), err erro
 // wrong with it is found here, before anything is changed. The caller has the lock
 // (LockRestore).
 func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
-	d := dir(c.StateDir)
+	d := dirAt(c.StateDir)
 	if err := d.noneDecided(); err != nil {
 		return Staged{}, err
 	}
@@ -150,7 +151,7 @@ func (d dir) noneDecided() error {
 }
 
 func (d dir) freeDisk() (uint64, error) {
-	return machine.FreeDisk(string(d))
+	return machine.FreeDisk(d.root)
 }
 
 // stagedData is the directory that becomes a redis node's data, and decidedData the same
@@ -174,7 +175,7 @@ func (d dir) stage(dump io.Reader, s Staged) (err error) {
 	defer func() {
 		if err != nil {
 			os.RemoveAll(d.path(restoreDir))
-			err = explainDisk(fmt.Errorf("make the data ready: %w", err), string(d))
+			err = explainDisk(fmt.Errorf("make the data ready: %w", err), d.root)
 		}
 	}()
 	aof := filepath.Join(d.stagedData(), "appendonlydir")
@@ -201,11 +202,11 @@ func (d dir) stage(dump io.Reader, s Staged) (err error) {
 	); err != nil {
 		return err
 	}
-	return machine.SyncDir(string(d))
+	return machine.SyncDir(d.root)
 }
 
 // Unstage removes what StageRestore made ready, unless it was decided for.
-func Unstage(stateDir string) { os.RemoveAll(dir(stateDir).path(restoreDir)) }
+func Unstage(stateDir string) { os.RemoveAll(dirAt(stateDir).path(restoreDir)) }
 
 // decideRestore writes down that what is staged becomes the stack's data, that of a node.
 func (d dir) decideRestore(node string) (decidedRestore, error) {
@@ -226,7 +227,7 @@ func (d dir) decideRestore(node string) (decidedRestore, error) {
 	if err := os.Rename(d.path(restoreDir), d.path(decidedDir)); err != nil {
 		return r, err
 	}
-	if err := machine.SyncDir(string(d)); err != nil {
+	if err := machine.SyncDir(d.root); err != nil {
 		return r, err
 	}
 	return r, d.writeJSON(restoreFile, r)
@@ -282,7 +283,7 @@ func (d dir) placeRestored(r decidedRestore) error {
 	if err := backup.Replace(d.decidedData(), filepath.Join(home, "data")); err != nil {
 		return fmt.Errorf("put the new data into its place: %w", err)
 	}
-	if err := errors.Join(machine.SyncDir(d.path("nodes")), machine.SyncDir(string(d))); err != nil {
+	if err := errors.Join(machine.SyncDir(d.path("nodes")), machine.SyncDir(d.root)); err != nil {
 		return err
 	}
 	return d.notePlaced(r)
@@ -343,7 +344,7 @@ func (d dir) endRestore() error {
 	if err := os.Remove(d.path(restoreFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return errors.Join(os.RemoveAll(d.path(decidedDir)), machine.SyncDir(string(d)))
+	return errors.Join(os.RemoveAll(d.path(decidedDir)), machine.SyncDir(d.root))
 }
 
 // restored notes that a node with restored data is the master. Its epoch is
@@ -363,7 +364,7 @@ func (k *kept) restored(node string, files map[string]sentinelFile) {
 // Restore carries out, in a state directory that no supervisor has and of which no node
 // runs, what was staged. The next 'up' starts with the new data.
 func Restore(c RestoreConfig) (Restored, error) {
-	d := dir(c.StateDir)
+	d := dirAt(c.StateDir)
 	lock, err := d.lock()
 	if err != nil {
 		return Restored{}, err
@@ -415,7 +416,7 @@ func (d dir) resumeRestore(log *slog.Logger) error {
 	}
 	if err == nil {
 		var files map[string]sentinelFile
-		if files, err = hostsAt(string(d)).sentinelFiles(context.Background()); err == nil {
+		if files, err = hostsAt(d.root).sentinelFiles(context.Background()); err == nil {
 			k.restored(r.Node, files)
 			err = d.writeJSON(keptFile, k)
 		}
@@ -436,7 +437,7 @@ const endLimit = 20 * time.Second
 // endRedis ends the redis nodes and Sentinels that run, the Sentinels first, and notes
 // that they are wanted up.
 func (d dir) endRedis() error {
-	ctx, all := context.Background(), hostsAt(string(d))
+	ctx, all := context.Background(), hostsAt(d.root)
 	nodes, err := all.recorded(ctx)
 	if err != nil {
 		return err

@@ -30,7 +30,7 @@ func (s *Supervisor) restore(ctx context.Context) (Restored, error) {
 		return Restored{}, err // what is staged may be another restore's by now
 	}
 	defer unlock()
-	defer Unstage(string(s.dir)) // where it was refused
+	defer Unstage(s.dir.root) // where it was refused
 	if s.stopping.Load() {
 		return Restored{}, errStopping
 	}

@@ -33,7 +33,7 @@ func (d dir) withData(t *testing.T, node, content string) {
 // stackToRestore is a state directory with data, Sentinels' files and a staged backup.
 func stackToRestore(t *testing.T) dir {
 	t.Helper()
-	d := dir(t.TempDir())
+	d := dirAt(t.TempDir())
 	for node, content := range map[string]string{"redis-1": "old 1", "redis-2": "old 2"} {
 		d.withData(t, node, content)
 	}
@@ -45,7 +45,7 @@ func stackToRestore(t *testing.T) dir {
 	}
 	if err := errors.Join(
 		d.writeFile("nodes/sentinel-1/sentinel.conf", 0o600, []byte("sentinel monitor s 127.0.0.1 7002 2\nsentinel config-epoch s 6\nsentinel leader-epoch s 7\nsentinel current-epoch 8\n")),
-		hostsAt(string(d)).here.writeRecord(t.Context(), "redis-2", record{Want: wantDown}),
+		hostsAt(d.root).here.writeRecord(t.Context(), "redis-2", record{Want: wantDown}),
 		d.writeJSON(keptFile, kept{Booted: true, Redis: redisMemory{
 			Watch: "s", Addresses: map[string]string{"redis-1": "127.0.0.1:7001", "redis-2": "127.0.0.1:7002", "sentinel-1": "127.0.0.1:7003"},
 			Replication: plan.Replication{Master: "redis-2", ConfigEpoch: 6, CurrentEpoch: 6},
@@ -96,7 +96,7 @@ func (d dir) isRestored(t *testing.T, node string) {
 	if err != nil || !k.Booted || !k.Redis.Rewriting || r.Master != node || r.ConfigEpoch <= 8 || r.CurrentEpoch < r.ConfigEpoch {
 		t.Errorf("stack.json has %+v, %v", k, err)
 	}
-	if r, err := hostsAt(string(d)).here.readRecord(t.Context(), "redis-2"); err != nil || r.Want != wantUp {
+	if r, err := hostsAt(d.root).here.readRecord(t.Context(), "redis-2"); err != nil || r.Want != wantUp {
 		t.Errorf("redis-2 is wanted %q, %v", r.Want, err)
 	}
 	for _, name := range []string{restoreFile, restoreDir, decidedDir} {
@@ -121,7 +121,7 @@ func TestARestoreThatWasDecidedIsCarriedThroughFromEveryStep(t *testing.T) {
 		"the new data is in its place": func(d dir, r decidedRestore) error { return d.placeRestored(r) },
 		"the master is written down": func(d dir, r decidedRestore) error {
 			k, err := d.readKept()
-			files, filesErr := hostsAt(string(d)).sentinelFiles(t.Context())
+			files, filesErr := hostsAt(d.root).sentinelFiles(t.Context())
 			if filesErr != nil {
 				return filesErr
 			}
@@ -135,13 +135,13 @@ func TestARestoreThatWasDecidedIsCarriedThroughFromEveryStep(t *testing.T) {
 			return errors.Join(d.placeRestored(r), d.writeJSON(restoreFile, r))
 		},
 		"another restore was made ready": func(d dir, _ decidedRestore) error {
-			if _, err := StageRestore(t.Context(), RestoreConfig{BackupConfig: BackupConfig{StateDir: string(d)}}); !errors.As(err, new(*RefusedError)) {
+			if _, err := StageRestore(t.Context(), RestoreConfig{BackupConfig: BackupConfig{StateDir: d.root}}); !errors.As(err, new(*RefusedError)) {
 				return fmt.Errorf("a restore beside one that is decided: %v", err)
 			}
 			if _, err := d.decideRestore("redis-1"); !errors.As(err, new(*RefusedError)) {
 				return fmt.Errorf("it is decided a second time: %v", err)
 			}
-			Unstage(string(d))
+			Unstage(d.root)
 			return nil
 		},
 	} {
@@ -219,7 +219,7 @@ func TestARestoreThatWasNotDecidedChangesNothing(t *testing.T) {
 	if err := d.resumeRestore(slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	Unstage(string(d))
+	Unstage(d.root)
 	if _, err := os.Stat(d.path(restoreDir)); err == nil {
 		t.Error("what was staged is left")
 	}

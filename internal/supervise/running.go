@@ -56,7 +56,7 @@ func (d dir) readRunning() (r running, file stack.Stack, known bool, err error) 
 // LastFile returns the stack file that the stack of a state directory runs by, or was
 // up with last, and where its relative paths start; false: it is not known.
 func LastFile(stateDir string) (file stack.Stack, baseDir string, known bool) {
-	r, file, known, err := dir(stateDir).readRunning()
+	r, file, known, err := dirAt(stateDir).readRunning()
 	return file, r.BaseDir, known && err == nil
 }
 
@@ -192,7 +192,7 @@ func (l layout) part(node string) (part, bool) { return partOf(l.plan, node) }
 func (l layout) listener(to part) string {
 	for _, h := range l.plan.Hosts {
 		i := slices.IndexFunc(h.Processes, func(o plan.Process) bool {
-			return o.Node != to.process.Node && !o.Kind.Traits().SharesAddress && o.Address == to.process.Address
+			return o.Node != to.process.Node && o.Kind.Traits().OwnPort() && o.Address == to.process.Address
 		})
 		if h.Name == to.host && i >= 0 {
 			return h.Processes[i].Node

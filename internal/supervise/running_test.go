@@ -50,7 +50,7 @@ func TestANodeOfAChangeThatWasCutOffIsNotTakenForDone(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		next := &Supervisor{dir: s.dir, hosts: s.hosts, log: s.log, kept: s.kept, cfg: Config{Stack: final.file, BaseDir: "/b", StateDir: string(s.dir)}}
+		next := &Supervisor{dir: s.dir, hosts: s.hosts, log: s.log, kept: s.kept, cfg: Config{Stack: final.file, BaseDir: "/b", StateDir: s.dir.root}}
 		if err := next.findRunning(); err != nil {
 			t.Fatal(err)
 		}

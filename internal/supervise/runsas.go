@@ -24,9 +24,9 @@ type RunsAs struct {
 // ReadRunsAs reads what the stack of a state directory runs as. In the midst of a change
 // that is partly the stack of before.
 func ReadRunsAs(stateDir string) (RunsAs, error) {
-	r, _, known, err := dir(stateDir).readRunning()
+	r, _, known, err := dirAt(stateDir).readRunning()
 	if err == nil && !known {
-		err = fmt.Errorf("%s does not say what the stack runs as: it is of another version of Holdfast", dir(stateDir).path(runningFile))
+		err = fmt.Errorf("%s does not say what the stack runs as: it is of another version of Holdfast", dirAt(stateDir).path(runningFile))
 	}
 	return RunsAs{File: r.Stack, BaseDir: r.BaseDir, Overrides: r.Overrides, plan: r.Plan}, err
 }

@@ -21,7 +21,7 @@ func runsAs(t *testing.T, s *Supervisor, text string, o stack.Overrides) RunsAs 
 	if err := s.saveRunning(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := ReadRunsAs(string(s.dir))
+	r, err := ReadRunsAs(s.dir.root)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,13 +20,15 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 	s.stopping.Store(true)
 	s.board.enter(PhaseStopping)
 	order := s.stopOrder()
+	// The virtual address goes to a host that serves, before this one does not.
+	failures := await(s.stopAll(ctx, order[plan.StopKeepalived]))
 	// A balancer that was asked to stop takes no new connection, but waits for
 	// the clients of those it has, which may be idle. So the applications are
 	// stopped meanwhile: they finish what they have in hand. After that, idle
 	// connections are all there can be, unless servers that run elsewhere
 	// still answer somebody.
 	balancers := s.stopAll(ctx, order[plan.StopBalancers])
-	failures := await(s.stopAll(ctx, order[plan.StopApps]))
+	failures = append(failures, await(s.stopAll(ctx, order[plan.StopApps]))...)
 	if !s.stack().HasServers() {
 		for _, name := range order[plan.StopBalancers] {
 			s.send(ctx, name, command{action: actCut})
@@ -123,7 +125,7 @@ func (s *Supervisor) Purge() error {
 			return fmt.Errorf("%s still runs: nothing is removed", n.Name)
 		}
 	}
-	letDrill, err := NoDrill(string(s.dir))
+	letDrill, err := NoDrill(s.dir.root)
 	if err != nil {
 		return fmt.Errorf("%w: nothing is removed", err)
 	}
@@ -140,7 +142,7 @@ func (s *Supervisor) Purge() error {
 		}
 	}
 	s.hosts.here.sweep(s.ctx)
-	os.Remove(string(s.dir)) // only when it is empty
+	os.Remove(s.dir.root) // only when it is empty
 	return nil
 }
 
@@ -165,7 +167,7 @@ func NoDrill(stateDir string) (release func(), err error) {
 
 // KeepDrillOut is NoDrill without waiting.
 func KeepDrillOut(stateDir string) (release func(), err error) {
-	f, err := os.Open(dir(stateDir).path(DrillLock))
+	f, err := os.Open(dirAt(stateDir).path(DrillLock))
 	if errors.Is(err, os.ErrNotExist) {
 		return func() {}, nil // a drill makes it and finds the stack down
 	}

@@ -49,6 +49,9 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	if s.stack().Redis.Enabled {
 		s.tasks.Go(func() { s.reconcile(s.ctx) })
 	}
+	failures = slices.DeleteFunc(failures, func(err error) bool {
+		return errors.As(err, new(*UnableError)) // the stack is up without it, and its status says why
+	})
 	failures = append(failures, s.endStrays(ctx))
 	s.awaitRotation(ctx)
 	failures = append(failures, s.awaitChange(ctx))

@@ -34,21 +34,32 @@ const minFree = 64 << 20 // bytes
 //
 //	nodes/NODE/   a node's files and data; process.json tells what runs, and
 //	              launch.json of a start that is not written there yet
-type dir string
+type dir struct {
+	root string // its absolute path
+	// share has all hosts of the stack have a file before it is written here, or before it
+	// is removed (nil content); nil: there is no other host.
+	share func(name string, content []byte) error
+}
+
+// dirAt is the state directory of that path, for one host or for somebody who looks.
+func dirAt(root string) dir { return dir{root: root} }
+
+// String is its path.
+func (d dir) String() string { return d.root }
 
 func (d dir) path(elem ...string) string {
-	return filepath.Join(append([]string{string(d)}, elem...)...)
+	return filepath.Join(append([]string{d.root}, elem...)...)
 }
 
 // open makes the directory when it is missing, and checks that it is ours.
 func (d dir) open() error {
-	if err := os.MkdirAll(string(d), 0o700); err != nil {
+	if err := os.MkdirAll(d.root, 0o700); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
 	}
 	if err := d.checkOwner(); err != nil {
 		return err
 	}
-	if err := private.CheckDir(string(d)); err != nil {
+	if err := private.CheckDir(d.root); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(d.path("logs"), 0o700); err != nil {
@@ -61,6 +72,9 @@ func (d dir) open() error {
 func (s *Supervisor) checkRoom() error {
 	for _, h := range s.hosts.all() {
 		facts, err := h.Facts(s.ctx)
+		if errors.Is(err, machine.ErrUnreachable) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -78,7 +92,7 @@ func (s *Supervisor) checkRoom() error {
 // checkOwner refuses the state directory of another user: what one user's
 // servers write the other's could not read.
 func (d dir) checkOwner() error {
-	info, err := os.Stat(string(d))
+	info, err := os.Stat(d.root)
 	if err != nil {
 		return err
 	}
@@ -111,7 +125,7 @@ func (d dir) lock() (*os.File, error) {
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
-		return nil, &LockedError{Dir: string(d), PID: d.lockHolder()}
+		return nil, &LockedError{Dir: d.root, PID: d.lockHolder()}
 	}
 	// Whoever purges the stack removes the file with its lock: a lock on a file
 	// that is gone keeps nobody out.
@@ -137,7 +151,7 @@ func ownPID() int { return os.Getpid() }
 
 // Locked reports whether a supervisor holds the state directory.
 func Locked(stateDir string) bool {
-	f, err := private.Open(dir(stateDir).path("lock"), os.O_RDONLY)
+	f, err := private.Open(dirAt(stateDir).path("lock"), os.O_RDONLY)
 	if err != nil {
 		return false
 	}
@@ -155,7 +169,25 @@ func (d dir) lockHolder() int {
 // writeFile replaces a file of the state directory whole or not at all, also
 // when power is lost midway.
 func (d dir) writeFile(name string, mode fs.FileMode, content []byte) error {
+	if d.share != nil {
+		if err := d.share(name, content); err != nil {
+			return fmt.Errorf("have the other hosts know %s: %w", name, err)
+		}
+	}
 	return machine.WriteFile(d.path(name), mode, content)
+}
+
+// remove removes a file of the state directory. One that is not there is no error.
+func (d dir) remove(name string) error {
+	if d.share != nil {
+		if err := d.share(name, nil); err != nil {
+			return fmt.Errorf("have the other hosts forget %s: %w", name, err)
+		}
+	}
+	if err := os.Remove(d.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func (d dir) writeJSON(name string, v any) error {

@@ -33,14 +33,17 @@ const (
 
 // NodeStatus is one node as seen from outside.
 type NodeStatus struct {
-	Name    string    `json:"name"`
-	Kind    plan.Kind `json:"kind"`
-	App     string    `json:"app,omitempty"`
-	Role    string    `json:"role,omitempty"` // master or replica
-	State   State     `json:"state"`
-	Host    string    `json:"host"`
-	Address string    `json:"address"`
-	PID     int       `json:"pid,omitempty"`
+	Name string    `json:"name"`
+	Kind plan.Kind `json:"kind"`
+	App  string    `json:"app,omitempty"`
+	// Role is master or replica, and of a keepalived holder or standby.
+	Role string `json:"role,omitempty"`
+	// Holds are the virtual addresses that a keepalived's host has, with spaces between.
+	Holds   string `json:"holds,omitempty"`
+	State   State  `json:"state"`
+	Host    string `json:"host"`
+	Address string `json:"address"`
+	PID     int    `json:"pid,omitempty"`
 	// Restarts counts the starts beyond the first since the stack came up,
 	// under whichever supervisor.
 	Restarts int `json:"restarts"`
@@ -76,6 +79,8 @@ type Status struct {
 	// application has a node that is up and a server that every balancer sends
 	// requests to, and Redis a master with a replica to acknowledge its writes.
 	Ready bool `json:"ready"`
+	// Virtual are the virtual addresses of the entry.
+	Virtual []VirtualStatus `json:"virtual,omitempty"`
 	// Unserved are the applications that a balancer has no server for.
 	Unserved []Unserved `json:"unserved,omitempty"`
 	// Phase is what the supervisor is about: starting, running or stopping.
@@ -99,9 +104,19 @@ type Status struct {
 	Stopped *Result `json:"stopped,omitempty"`
 	// Supervisor is the pid of the supervisor; 0: none runs.
 	Supervisor int `json:"supervisor"`
+	// Host is the name of the host where it runs; empty: the stack has one host alone.
+	Host string `json:"host,omitempty"`
 	// Backup is what is known of the stack's backups.
 	Backup BackupState  `json:"backup,omitzero"`
 	Nodes  []NodeStatus `json:"nodes"`
+}
+
+// VirtualStatus is who has a virtual address.
+type VirtualStatus struct {
+	Address string `json:"address"`
+	// Hosts are those that have it, as far as their keepalived nodes are up: one, if all
+	// is well.
+	Hosts []string `json:"hosts"`
 }
 
 // Node answers the node of that name.

@@ -134,6 +134,10 @@ func (x *stepper) bringUp(ctx context.Context, c command) error {
 		limit = syncLimit
 	}
 	err := s.bringUp(ctx, n, c, limit)
+	if errors.As(err, new(*UnableError)) {
+		x.log.Warn("the change goes on without a node", "why", err)
+		return nil
+	}
 	if err == nil {
 		err = s.awaitServed(ctx, name)
 	}
@@ -252,7 +256,7 @@ func (x *stepper) putBack(ctx context.Context) error {
 			return err
 		}
 		n := s.node(name)
-		if err := s.bringUp(ctx, n, command{action: ActRestart, spec: &x.from.process}, cmp.Or(x.from.process.Start, askedLimit)); err != nil {
+		if err := s.bringUp(ctx, n, command{action: ActRestart, spec: &x.from.process}, cmp.Or(x.from.process.Start, askedLimit)); err != nil && !errors.As(err, new(*UnableError)) {
 			return err
 		}
 		if len(s.departed()) > 0 {

@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -39,6 +38,11 @@ type Config struct {
 	// Machine opens a host; nil: it is this machine, with StateDir and the host's network
 	// namespace. The supervisor closes it.
 	Machine func(plan.Place) machine.Machine
+	// Several is true where this host leads a stack of several, each with a state directory
+	// of its own. Share has all of them have a file of the state directory before it is
+	// written here, or before it is removed (nil content).
+	Several bool
+	Share   func(ctx context.Context, name string, content []byte) error
 	// Version is that of Holdfast.
 	Version string
 	// Self is the path of the holdfast program, which is a node's program too.
@@ -66,6 +70,7 @@ type Supervisor struct {
 	nodes    map[string]*node
 	admins   map[string]*redis.Admin
 	paces    map[string]*pace // of the Sentinels
+	health   *healthFiles
 	// file is the stack file, overrides what was said at run time: cfg.Stack is both.
 	// generation counts the changes.
 	file       stack.Stack
@@ -106,6 +111,8 @@ type Supervisor struct {
 	// rotating is held by who asks the balancers for their view, until it is
 	// shown: no older view comes after a newer one.
 	rotating sync.Mutex
+	// catchingUp is held by who does on a host that is back what was done on the others.
+	catchingUp sync.Mutex
 	// switching is held by a switchover; unsettled is true while one may have left
 	// something at the redis nodes, also under a supervisor before.
 	switching sync.Mutex
@@ -133,6 +140,10 @@ type kept struct {
 	Redis   redisMemory    `json:"redis"`
 	// Hosts are where the nodes run; none: on this machine.
 	Hosts []plan.Place `json:"hosts,omitempty"`
+	// Placement is on which of several hosts each node is, and Facts what those hosts were
+	// last: one may be away.
+	Placement plan.Placement            `json:"placement,omitempty"`
+	Facts     map[string]plan.HostFacts `json:"facts,omitempty"`
 }
 
 const keptFile = "stack.json"
@@ -149,17 +160,21 @@ func (d dir) readKept() (k kept, err error) {
 // Open takes the state directory, plans, and adopts the nodes that run. It
 // starts nothing. A *LockedError says that another supervisor is at work.
 func Open(cfg Config) (_ *Supervisor, err error) {
-	if len(cfg.Stack.Hosts) > 0 {
+	if len(cfg.Stack.Hosts) > 0 && !cfg.Several {
 		// What runs there, from before its file had hosts, can be taken down.
 		if runs, err := Running(cfg.StateDir); err == nil && !runs {
 			return nil, ErrSeveralHosts
 		}
 	}
 	s := &Supervisor{
-		cfg: cfg, dir: dir(cfg.StateDir), log: cfg.Log,
+		cfg: cfg, dir: dirAt(cfg.StateDir), log: cfg.Log,
 		nodes: map[string]*node{}, former: map[string]string{}, admins: map[string]*redis.Admin{}, paces: map[string]*pace{},
+		health: newHealthFiles(),
 	}
 	s.unsettled.Store(true)
+	if cfg.Share != nil {
+		s.dir.share = func(name string, content []byte) error { return cfg.Share(s.ctx, name, content) }
+	}
 	if err := s.dir.open(); err != nil {
 		return nil, err
 	}
@@ -176,8 +191,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 		return nil, err
 	}
 	for _, h := range s.hosts.all() {
-		h.sweep(s.ctx)
-		if err := h.recordLaunched(s.ctx, s.log); err != nil {
+		if err := h.takeOver(s.ctx, s.log); err != nil {
 			return nil, err
 		}
 	}
@@ -194,64 +208,6 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 	return s, s.adoptAll()
 }
 
-// Prepare checks everything that can be checked before anything is started,
-// and then writes the files of the plan.
-func (s *Supervisor) Prepare() (err error) {
-	defer func() {
-		if err != nil { // whoever started it may not listen any more, as after an upgrade
-			s.log.Error("the supervisor does not start", "why", err)
-		}
-	}()
-	if len(s.cfg.Stack.Hosts) > 0 {
-		return ErrSeveralHosts
-	}
-	if err := s.checkRoom(); err != nil {
-		return err
-	}
-	var wrong []error
-	of, base := s.stack(), s.cfg.BaseDir
-	if s.wanted != nil { // what runs, runs
-		of, base = s.wanted.stack(), s.wanted.baseDir
-	}
-	for _, e := range CheckReferences(of, base, machine.Variable(s.cfg.Environ, "PATH")) {
-		wrong = append(wrong, e)
-	}
-	if len(wrong) > 0 {
-		return errors.Join(wrong...)
-	}
-	if s.programs, err = s.hosts.findPrograms(s.ctx, s.plan, s.cfg.Self); err != nil && s.wanted == nil {
-		return err
-	}
-	if err := s.checkMaster(); err != nil {
-		return err
-	}
-	if err := s.checkAddresses(); err != nil {
-		return err
-	}
-	if err := s.checkWanted(); err != nil {
-		return err
-	}
-	if s.wanted == nil {
-		if err := s.prepareReleases(); err != nil {
-			return err
-		}
-	}
-	// Nothing is changed before everything has been checked.
-	if err := s.beginRewrite(); err != nil {
-		return err
-	}
-	if err := s.writeFiles(); err != nil {
-		return err
-	}
-	if err := s.endRewrite(); err != nil {
-		return err
-	}
-	if s.wanted == nil {
-		return s.beginAnew()
-	}
-	return nil
-}
-
 // openHosts opens the hosts that the stack has, and those that it had last time: something
 // may run there.
 func (s *Supervisor) openHosts() error {
@@ -259,6 +215,10 @@ func (s *Supervisor) openHosts() error {
 	k, err := s.dir.readKept()
 	if err != nil {
 		return err
+	}
+	if s.cfg.Several {
+		s.hosts = severalHosts(s.ctx, s.cfg)
+		return nil
 	}
 	s.hosts = openHosts(s.cfg, slices.Concat(k.Hosts, s.cfg.Hosts))
 	return nil
@@ -294,7 +254,10 @@ func (s *Supervisor) replan() error {
 		s.kept.Ports = map[string]int{}
 	}
 	maps.Copy(s.kept.Ports, facts.Ports)
-	s.kept.Secrets = facts.Secrets
+	s.kept.Secrets, s.kept.Placement = facts.Secrets, facts.Placement
+	if s.cfg.Several {
+		s.kept.Facts = each
+	}
 	return nil
 }
 
@@ -306,6 +269,10 @@ func (s *Supervisor) adoptAll() error {
 	adopted := false // any
 	for name, n := range s.allNodes() {
 		host := n.home()
+		if n.unseen = s.hosts.absent.has(host.name); n.unseen {
+			adopted = true // it may run
+			continue
+		}
 		r, err := host.readRecord(s.ctx, name)
 		if err != nil {
 			return err
@@ -341,64 +308,6 @@ func (s *Supervisor) adoptAll() error {
 		}
 	}
 	return s.findStrays()
-}
-
-// checkAddresses refuses to start when a port that a node needs is held by
-// somebody else.
-func (s *Supervisor) checkAddresses() error {
-	var wrong []error
-	checked := map[string]bool{}
-	for _, p := range s.processes() {
-		if n := s.node(p.Node); n.proc != nil {
-			checked[p.Address] = true
-		}
-	}
-	for _, p := range s.processes() {
-		host := s.home(p.Node)
-		if checked[p.Address] || !host.Present(s.ctx) {
-			continue
-		}
-		checked[p.Address] = true
-		if err := host.Free(s.ctx, p.Address); err != nil {
-			wrong = append(wrong, fmt.Errorf("%s cannot listen on %s: the address is taken%s (%w); end that process, or give %s another port in the stack file",
-				p.Node, p.Address, host.heldBy(s.ctx, p.Address), err, p.Node))
-		}
-	}
-	return errors.Join(wrong...)
-}
-
-// writeFiles writes what the plan generates. What a server rewrites is state, and
-// is only written when it is not there, or when the Sentinels' files have to be
-// written anew (beginRewrite).
-func (s *Supervisor) writeFiles() error {
-	if err := s.makeDirs(); err != nil {
-		return fmt.Errorf("make a node's directory: %w", err)
-	}
-	for _, h := range s.Plan().Hosts {
-		host := s.hosts.at(h.Name)
-		for _, f := range h.Files {
-			anew := s.kept.Redis.Rewriting && path.Base(f.Path) == sentinelConf
-			if f.Once && !anew && host.has(s.ctx, f.Path) {
-				continue
-			}
-			if err := host.writeFile(s.ctx, f); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// makeDirs makes the directories of all nodes.
-func (s *Supervisor) makeDirs() error {
-	for _, h := range s.Plan().Hosts {
-		for _, d := range h.Dirs {
-			if err := s.hosts.at(h.Name).MakeDir(s.ctx, d); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // Do carries out an operator's action, and returns when its goal is reached.
@@ -488,7 +397,7 @@ func (s *Supervisor) Status() Status {
 // about is a status with what the supervisor is about.
 func (s *Supervisor) about(st Status) Status {
 	st.Supervisor = ownPID()
-	st.Backup, _ = LastBackup(string(s.dir))
+	st.Backup, _ = LastBackup(s.dir.root)
 	st.Change, st.Stopped = s.changing.status()
 	s.showOwn(&st)
 	now, generation := s.current()
@@ -496,6 +405,7 @@ func (s *Supervisor) about(st Status) Status {
 	s.mu.RLock()
 	st.File = s.fileDigest
 	s.mu.RUnlock()
+	st.Virtual = virtualStatus(now.plan, st.Nodes)
 	for i := range st.Nodes {
 		n := &st.Nodes[i]
 		n.Drained = now.overrides.Drained[n.Name]
@@ -514,7 +424,7 @@ func (s *Supervisor) Subscribe() (now Status, changes <-chan NodeStatus, cancel 
 }
 
 // StateDir is the stack's state directory.
-func (s *Supervisor) StateDir() string { return string(s.dir) }
+func (s *Supervisor) StateDir() string { return s.dir.root }
 
 // Plan answers what is being carried out.
 func (s *Supervisor) Plan() plan.Plan {

@@ -12,7 +12,7 @@ import (
 
 func TestWhatAKilledSupervisorWasWritingIsRemoved(t *testing.T) {
 	t.Parallel()
-	d := dir(t.TempDir())
+	d := dirAt(t.TempDir())
 	if err := os.MkdirAll(d.path("nodes", "balancer-1"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func TestWhatAKilledSupervisorWasWritingIsRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	checked, err := os.CreateTemp(string(d), checkedConfigs)
+	checked, err := os.CreateTemp(d.root, checkedConfigs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,13 +38,13 @@ func TestWhatAKilledSupervisorWasWritingIsRemoved(t *testing.T) {
 		}
 	}
 
-	hostsAt(string(d)).here.sweep(t.Context())
+	hostsAt(d.root).here.sweep(t.Context())
 	for _, name := range kept {
 		if _, err := os.Stat(d.path(name)); err != nil {
 			t.Errorf("%s is gone: %v", name, err)
 		}
 	}
-	root, _ := os.ReadDir(string(d))
+	root, _ := os.ReadDir(d.root)
 	node, _ := os.ReadDir(d.path("nodes", "balancer-1"))
 	if len(root)+len(node) != len(kept)+1 {
 		t.Errorf("left are %v and %v", root, node)

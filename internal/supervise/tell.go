@@ -3,6 +3,8 @@ package supervise
 import (
 	"syscall"
 	"time"
+
+	"holdfast/internal/plan"
 )
 
 // How a node's process is told to end, or to take its files up.
@@ -13,16 +15,24 @@ func (n *node) terminate() {
 		return
 	}
 	n.state = Draining
-	if !n.spec().Kind.Traits().Rotates || n.want == wantPaused || n.upSince.IsZero() {
+	leave, limit := n.sup.drain, n.sup.rotationLimit()+drainLimit
+	if n.spec().Kind == plan.Balancer && n.sup.stack().Entry.Virtual.Enabled() {
+		leave, limit = n.sup.giveAddressAway, moveLimit
+	} else if !n.spec().Kind.Traits().Rotates {
+		leave = nil
+	}
+	// In a shutdown the address has gone before: plan.StopKeepalived.
+	if leave == nil || n.spec().Kind == plan.Balancer && n.sup.stopping.Load() || n.want == wantPaused || n.upSince.IsZero() {
 		n.signalStop()
 		return
 	}
-	// An application's node leaves service before it leaves: the balancers
-	// send it nothing new, and what it has in hand is finished.
-	n.killAt = time.Now().Add(n.sup.rotationLimit() + drainLimit + n.spec().Grace) // see drain
+	// A node leaves service before it leaves. To an application's node the balancers send
+	// nothing new, and what it has in hand is finished. A balancer's host gives the virtual
+	// address away.
+	n.killAt = time.Now().Add(limit + n.spec().Grace)
 	proc := n.proc
 	n.sup.tasks.Go(func() {
-		n.sup.drain(n.sup.ctx, n.spec().Node)
+		leave(n.sup.ctx, n.spec().Node)
 		select {
 		case n.drained <- proc:
 		case <-n.gone:

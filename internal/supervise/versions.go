@@ -49,12 +49,12 @@ func (d dir) readVersions() (map[string][]Version, error) {
 // Versions are those that an application ran, the oldest first, and which of them
 // have their files still.
 func Versions(stateDir, app string) (all []Version, kept map[int]bool, err error) {
-	versions, err := dir(stateDir).readVersions()
+	versions, err := dirAt(stateDir).readVersions()
 	if err != nil {
 		return nil, nil, err
 	}
 	kept = map[int]bool{}
-	store := release.At(dir(stateDir).path(plan.ReleasesDir(app)))
+	store := release.At(dirAt(stateDir).path(plan.ReleasesDir(app)))
 	there, err := store.List()
 	for _, v := range versions[app] {
 		kept[v.Number] = slices.Contains(there, v.Release)

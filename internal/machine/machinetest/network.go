@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -146,7 +147,7 @@ func (h *host) knowsFreeAddresses() {
 func (h *host) hasFacts() {
 	f, err := h.Facts(h.ctx)
 	h.must(err)
-	if f.Cores < 1 || f.FreeDisk == 0 || f.Now == 0 {
+	if f.Cores < 1 || f.FreeDisk == 0 || f.Now == 0 || f.User == "" || !slices.ContainsFunc(f.Links, func(l machine.Link) bool { return slices.Contains(l.Addresses, "127.0.0.1") }) {
 		h.Errorf("facts: %+v", f)
 	}
 	if !h.Present(h.ctx) {

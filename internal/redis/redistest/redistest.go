@@ -335,6 +335,12 @@ var nextPort = func() *atomic.Int64 {
 	return n
 }()
 
+// FreePort returns a port of 127.0.0.1 that is free now, and that no test gets again soon.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	return freePort(t)
+}
+
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range ports {

@@ -1,0 +1,301 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/yamux"
+
+	"holdfast/internal/machine"
+)
+
+// Remote is the machine of another host. A host that cannot be reached is asked anew by
+// every call; none of them waits longer than its context, or ten seconds.
+type Remote struct {
+	host string // its name
+	dir  string
+	term uint64
+	dial func(ctx context.Context) (net.Conn, error)
+	http *http.Client
+
+	// mu guards session, the connection; nil: there is none yet. joining is closed when
+	// an attempt at one has ended.
+	mu      sync.Mutex
+	session *yamux.Session
+	joining chan struct{}
+	failed  error // of the last attempt
+
+	// tasks are goroutines that watch processes; end ends them.
+	tasks sync.WaitGroup
+	life  context.Context
+	end   context.CancelFunc
+}
+
+var _ machine.Machine = (*Remote)(nil)
+
+// New is the machine of a host, by the absolute path of its state directory there. dial
+// connects to its Server. Every call is one of a supervisor that leads in that term.
+func New(host, dir string, term uint64, dial func(ctx context.Context) (net.Conn, error)) *Remote {
+	r := &Remote{host: host, dir: dir, term: term, dial: dial}
+	r.life, r.end = context.WithCancel(context.Background())
+	r.http = &http.Client{Transport: &http.Transport{
+		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return r.open(ctx) },
+		MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, DisableCompression: true,
+	}}
+	return r
+}
+
+// Close implements machine.Machine.
+func (r *Remote) Close() error {
+	r.end()
+	r.mu.Lock()
+	if r.session != nil {
+		_ = r.session.Close() // it is the end in any case
+	}
+	r.mu.Unlock()
+	r.tasks.Wait()
+	r.http.CloseIdleConnections()
+	return nil
+}
+
+// open opens a stream to the host, over a new connection where there is none.
+func (r *Remote) open(ctx context.Context) (net.Conn, error) {
+	session, err := r.connect(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w (%w)", r.host, machine.ErrUnreachable, err)
+	}
+	stream, err := session.OpenStream()
+	if err != nil {
+		_ = session.Close() // the next call makes another one
+		return nil, fmt.Errorf("%s: %w (%w)", r.host, machine.ErrUnreachable, err)
+	}
+	return stream, nil
+}
+
+// connect returns the connection to the host. One attempt at it is for all who want it.
+func (r *Remote) connect(ctx context.Context) (*yamux.Session, error) {
+	for {
+		r.mu.Lock()
+		switch {
+		case r.life.Err() != nil:
+			r.mu.Unlock()
+			return nil, r.life.Err()
+		case r.session != nil && !r.session.IsClosed():
+			defer r.mu.Unlock()
+			return r.session, nil
+		}
+		if r.joining == nil {
+			r.joining, r.failed = make(chan struct{}), nil
+			r.tasks.Go(r.join)
+		}
+		joined := r.joining
+		r.mu.Unlock()
+		select {
+		case <-joined:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		r.mu.Lock()
+		err := r.failed
+		r.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// join makes a connection.
+func (r *Remote) join() {
+	ctx, cancel := context.WithTimeout(r.life, connectLimit)
+	defer cancel()
+	var session *yamux.Session
+	conn, err := r.dial(ctx)
+	if err == nil {
+		if session, err = yamux.Client(conn, multiplexing()); err != nil {
+			_ = conn.Close() // the first error is the one to tell
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if session != nil && r.life.Err() != nil { // Close was here
+		_ = session.Close()
+	}
+	r.session, r.failed = session, err
+	close(r.joining)
+	r.joining = nil
+}
+
+// request is a call as it is sent.
+func (r *Remote) request(ctx context.Context, method string, in any) (*http.Request, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+r.host+prefix+method, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.GetBody = nil // a call is made once: a start must not be repeated
+	req.Header.Set(termHeader, strconv.FormatUint(r.term, 10))
+	return req, nil
+}
+
+// call makes a call and waits for its answer.
+func call[Out any](ctx context.Context, r *Remote, method string, in any) (out Out, err error) {
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, callLimit)
+		defer cancel()
+	}
+	req, err := r.request(ctx, method, in)
+	if err != nil {
+		return out, err
+	}
+	resp, err := r.http.Do(req)
+	if err != nil {
+		return out, r.unanswered(ctx, err)
+	}
+	defer resp.Body.Close()
+	return take[Out](ctx, r, resp)
+}
+
+// take reads an answer.
+func take[Out any](ctx context.Context, r *Remote, resp *http.Response) (out Out, err error) {
+	if resp.StatusCode != http.StatusOK {
+		return out, fmt.Errorf("%s answers %s: it may be of another version of Holdfast", r.host, resp.Status)
+	}
+	var answered reply
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 2*maxBody)).Decode(&answered); err != nil {
+		return out, r.unanswered(ctx, err)
+	}
+	if answered.Error != nil {
+		return out, answered.Error.err()
+	}
+	return out, json.Unmarshal(answered.Out, &out)
+}
+
+// unanswered is the error of a call that has no answer.
+func (r *Remote) unanswered(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, machine.ErrUnreachable):
+		return err
+	}
+	return fmt.Errorf("%s: %w (%w)", r.host, machine.ErrUnreachable, err)
+}
+
+// Path implements machine.Files.
+func (r *Remote) Path(elem ...string) string {
+	return filepath.Join(append([]string{r.dir}, elem...)...)
+}
+
+// do makes a call whose answer has nothing in it.
+func (r *Remote) do(ctx context.Context, method string, in any) error {
+	_, err := call[nothing](ctx, r, method, in)
+	return err
+}
+
+// Write implements machine.Files.
+func (r *Remote) Write(ctx context.Context, f machine.File) error { return r.do(ctx, "write", f) }
+
+// Read implements machine.Files.
+func (r *Remote) Read(ctx context.Context, name string) ([]byte, error) {
+	return call[[]byte](ctx, r, "read", named{name})
+}
+
+// MakeDir implements machine.Files.
+func (r *Remote) MakeDir(ctx context.Context, name string) error {
+	return r.do(ctx, "make-dir", named{name})
+}
+
+// Stat implements machine.Files.
+func (r *Remote) Stat(ctx context.Context, name string) (machine.Info, error) {
+	return call[machine.Info](ctx, r, "stat", named{name})
+}
+
+// Remove implements machine.Files.
+func (r *Remote) Remove(ctx context.Context, name string) error {
+	return r.do(ctx, "remove", named{name})
+}
+
+// Rename implements machine.Files.
+func (r *Remote) Rename(ctx context.Context, from, to string) error {
+	return r.do(ctx, "rename", renamed{from, to})
+}
+
+// Glob implements machine.Files.
+func (r *Remote) Glob(ctx context.Context, pattern string) ([]string, error) {
+	return call[[]string](ctx, r, "glob", named{pattern})
+}
+
+// Alive implements machine.Processes.
+func (r *Remote) Alive(ctx context.Context, id machine.ID) (bool, error) {
+	return call[bool](ctx, r, "alive", id)
+}
+
+// Find implements machine.Processes.
+func (r *Remote) Find(ctx context.Context, t machine.Trace) ([]machine.ID, error) {
+	return call[[]machine.ID](ctx, r, "find", t)
+}
+
+// Children implements machine.Processes.
+func (r *Remote) Children(ctx context.Context, pid int) []int {
+	children, _ := call[[]int](ctx, r, "children", pid)
+	return children
+}
+
+// LookPath implements machine.Processes.
+func (r *Remote) LookPath(ctx context.Context, name string) (string, error) {
+	return call[string](ctx, r, "look-path", named{name})
+}
+
+// Digest implements machine.Processes.
+func (r *Remote) Digest(ctx context.Context, path string) (string, error) {
+	return call[string](ctx, r, "digest", named{path})
+}
+
+// Run implements machine.Processes.
+func (r *Remote) Run(ctx context.Context, path string, args ...string) (machine.Output, error) {
+	return call[machine.Output](ctx, r, "run", program{path, args})
+}
+
+// Free implements machine.Network.
+func (r *Remote) Free(ctx context.Context, at string) error {
+	return r.do(ctx, "free", address{Address: at})
+}
+
+// Holder implements machine.Network.
+func (r *Remote) Holder(ctx context.Context, port int) string {
+	who, _ := call[string](ctx, r, "holder", port)
+	return who
+}
+
+// Present implements machine.Network.
+func (r *Remote) Present(ctx context.Context) bool {
+	there, _ := call[bool](ctx, r, "present", nothing{})
+	return there
+}
+
+// Facts implements machine.Machine.
+func (r *Remote) Facts(ctx context.Context) (machine.Facts, error) {
+	facts, err := call[machine.Facts](ctx, r, "facts", nothing{})
+	facts.Across = true
+	return facts, err
+}
+
+// Tail implements machine.Machine.
+func (r *Remote) Tail(ctx context.Context, node string, since time.Time) []string {
+	lines, _ := call[[]string](ctx, r, "tail", tail{node, since})
+	return lines
+}

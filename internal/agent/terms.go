@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// Terms has a host listen to one leader at a time: the one with the latest term (the
+// fencing number of what the hosts agree on). The zero value has heard of none. It is
+// safe for concurrent use.
+type Terms struct {
+	mu     sync.Mutex
+	latest uint64
+	// calls are those under way, and streams the connections to nodes, with their terms.
+	calls   map[*ongoing]uint64
+	streams map[io.Closer]uint64
+	changed chan struct{} // closed when a call ends
+}
+
+// ongoing is a call that is under way.
+type ongoing struct{ cancel context.CancelFunc }
+
+// Hear learns of a term. Calls of earlier ones are told to end, and connections to nodes
+// that were made in them are closed.
+func (t *Terms) Hear(term uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.hear(term)
+}
+
+func (t *Terms) hear(term uint64) {
+	if term <= t.latest {
+		return
+	}
+	t.latest = term
+	for c, of := range t.calls {
+		if of < term {
+			c.cancel()
+		}
+	}
+	for stream, of := range t.streams {
+		if of < term {
+			_ = stream.Close() // it is the end in any case
+			delete(t.streams, stream)
+		}
+	}
+}
+
+// Begin has something of a term begin, such as a call, with a context that ends when a later term is heard
+// of. It waits until the calls of earlier terms have ended: they may be changing what this
+// one looks at.
+func (t *Terms) Begin(ctx context.Context, term uint64) (of context.Context, end func(), err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.hear(term)
+	for term == t.latest && t.earlier(term) {
+		if t.changed == nil {
+			t.changed = make(chan struct{})
+		}
+		changed := t.changed
+		t.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		t.mu.Lock()
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	if term < t.latest {
+		return nil, nil, fmt.Errorf("%w (in term %d; this call is of term %d)", ErrDeposed, t.latest, term)
+	}
+	if t.calls == nil {
+		t.calls = map[*ongoing]uint64{}
+	}
+	of, cancel := context.WithCancel(ctx)
+	c := &ongoing{cancel}
+	t.calls[c] = term
+	return of, func() { t.end(c) }, nil
+}
+
+// earlier reports whether a call of an earlier term is under way.
+func (t *Terms) earlier(term uint64) bool {
+	for _, of := range t.calls {
+		if of < term {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *Terms) end(c *ongoing) {
+	c.cancel()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.calls, c)
+	if t.changed != nil {
+		close(t.changed)
+		t.changed = nil
+	}
+}
+
+// join adds a connection to a node, which ends with its term. It returns false when that
+// is over.
+func (t *Terms) join(stream io.Closer, term uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if term < t.latest {
+		return false
+	}
+	if t.streams == nil {
+		t.streams = map[io.Closer]uint64{}
+	}
+	t.streams[stream] = term
+	return true
+}
+
+func (t *Terms) leave(stream io.Closer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.streams, stream)
+}

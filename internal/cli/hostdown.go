@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"holdfast/internal/control"
+	"holdfast/internal/host"
+	"holdfast/internal/supervise"
+)
+
+// downHosts takes a stack of several hosts down, from any of them, and says what there was
+// to do.
+func downHosts(ctx context.Context, g *globals, state string, purge bool) (said string, err error) {
+	if purge {
+		return "", usagef("--purge is not there for a stack of several hosts yet: take it down without, and then remove the state directory on each host (here %s)", state)
+	}
+	began := time.Now()
+	client := control.NewClient(state)
+	before, err := askAllDown(ctx, client)
+	switch {
+	case errors.As(err, new(*control.WaitsError)):
+		return "", fmt.Errorf("the stack has not started, so that there is nothing to take down: %w", err)
+	case errors.Is(err, control.ErrNoSupervisor) && !host.Claimed(state):
+		return downHere(state)
+	case err != nil:
+		return "", err
+	}
+	if err := awaitAllDown(ctx, client, state); err != nil {
+		return "", err
+	}
+	said = fmt.Sprintf("down on all hosts after %.1f s; data stays", time.Since(began).Seconds())
+	if before.Change != nil {
+		said += fmt.Sprintf("\nA change was under way (%s): %s", before.Change.Kind, supervise.Outlook(before.Change.Kind))
+	}
+	return g.say(said), nil
+}
+
+// askAllDown asks the leader to take the stack down. It is asked again while it changes.
+func askAllDown(ctx context.Context, client *control.Client) (before supervise.Status, err error) {
+	const patience = 5 * time.Second
+	for began := time.Now(); ; time.Sleep(askHostEvery) {
+		if before, err = client.Status(ctx); err == nil {
+			err = client.Down(ctx, false)
+		}
+		if !errors.As(err, new(*control.BusyError)) || time.Since(began) > patience || ctx.Err() != nil {
+			return before, err
+		}
+	}
+}
+
+// downHere is for a host that is not up.
+func downHere(state string) (said string, err error) {
+	running, err := supervise.Running(state)
+	if err != nil {
+		return "", err
+	}
+	if running {
+		return "", errors.New("this host is not up, although its nodes run: 'holdfast up -d' has it take part again, and 'holdfast down' then takes the stack down; or run 'holdfast down' at another host")
+	}
+	return "this host is not up, and none of its nodes runs; whether the stack is up elsewhere, another host says: 'holdfast status' there", nil
+}
+
+// awaitAllDown waits until this host has ended, which it does when all nodes have.
+func awaitAllDown(ctx context.Context, client *control.Client, state string) error {
+	// A host that does not hear of the end waits for a leader that does not come.
+	const patience = 15 * time.Second
+	stopping, led := false, time.Now()
+	for {
+		st, err := client.Status(ctx)
+		switch {
+		case errors.Is(err, control.ErrNoSupervisor) && !host.Claimed(state):
+			return nil
+		case ctx.Err() != nil:
+			return errors.New("interrupted: the stack goes on being taken down")
+		case err == nil && stopping && st.Phase != supervise.PhaseStopping:
+			return fmt.Errorf("another host leads in the middle of it (host %s), and has started again what was stopped: 'holdfast down' once more", st.Host)
+		case err != nil && time.Since(led) > patience:
+			return fmt.Errorf("it is not known whether the stack is down, since nobody leads it any more: 'holdfast host list' shows which hosts are up (%w)", err)
+		case err == nil:
+			led = time.Now()
+			stopping = st.Phase == supervise.PhaseStopping
+		}
+		select {
+		case <-time.After(askHostEvery):
+		case <-ctx.Done():
+		}
+	}
+}

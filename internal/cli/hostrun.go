@@ -1,0 +1,328 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"holdfast/internal/control"
+	"holdfast/internal/host"
+	"holdfast/internal/logs"
+	"holdfast/internal/machine"
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
+)
+
+// hostProcess is the process that is this host's part in a stack of several. While it leads,
+// it is the stack's supervisor.
+type hostProcess struct {
+	*hostStart
+	g      *globals
+	self   string // the path of this program
+	stderr io.Writer
+	log    *slog.Logger
+}
+
+// runHost runs this host's part until the stack is taken down, the host is removed, or a
+// signal ends the process. The nodes of the host run on after a signal. Shown gets what a
+// person who waits is to see; the process that is a host does not end when that does.
+func runHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
+	// From the first check on: a host that is killed in between has not begun.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the path of this program: %w", err)
+	}
+	release, err := claimHost(start.state)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := start.begin(); err != nil {
+		return err
+	}
+	output := logs.NewLog(start.state, logs.Supervisor)
+	defer output.Close()
+	p := &hostProcess{
+		hostStart: start, g: g, self: self, stderr: stderr,
+		log: slog.New(slog.NewTextHandler(output, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
+	}
+	h, err := host.Open(host.Config{State: start.state, Version: version, Self: self, Lead: p.lead, Log: p.log})
+	if err != nil {
+		return err
+	}
+	closeHost := sync.OnceFunc(h.Close)
+	defer closeHost()
+	server, err := control.Listen(start.state, h.Control())
+	if err != nil {
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve() }()
+	defer func() {
+		server.Close()
+		<-served
+	}()
+
+	life, end := context.WithCancel(context.Background())
+	var tasks sync.WaitGroup
+	defer func() {
+		end()
+		tasks.Wait()
+	}()
+	tasks.Go(func() { supervise.KeepLogs(life, start.state, self, os.Environ(), p.log) })
+	tasks.Go(func() { showHost(life, g, start, stdout, stderr) })
+	notify := newNotifier(g, func() string { return hostInWords(h) })
+	defer notify.end()
+	notify.started()
+
+	select {
+	case <-signals:
+		notify.stopping()
+		after := whoLooksAfter(h)
+		closeHost() // another host leads before this process ends
+		fmt.Fprintf(stderr, "The part of host %s in the stack %s has ended. Its nodes run on%s\n", start.self.Name, start.self.Stack, g.say(after))
+		return nil
+	case <-h.Down():
+		notify.stopping()
+		end()
+		tasks.Wait() // the log writer is kept no more
+		endLogWriter(start.state)
+		fmt.Fprintln(stderr, "The stack was taken down. Data stays.")
+		return nil
+	case <-h.Removed():
+		notify.stopping()
+		closeHost()
+		return leaveStack(start)
+	case <-h.Done():
+		return fmt.Errorf("the part of this host in the stack has ended, and its nodes run on: %w", h.Err())
+	case err := <-served:
+		served <- err
+		return fmt.Errorf("the control socket failed: %w", err)
+	}
+}
+
+// endLogWriter ends the log writer of a host none of whose nodes runs.
+func endLogWriter(state string) {
+	if id, known := logs.Running(state); known {
+		_ = process.Signal(id, syscall.SIGTERM, false) // it may just have ended
+	}
+}
+
+// claimHost takes the state directory for this process, and refuses one in which a
+// supervisor of a single host is at work.
+func claimHost(state string) (release func(), err error) {
+	release, err = host.Claim(state)
+	if errors.As(err, new(*host.ClaimedError)) {
+		err = fmt.Errorf("%w; see 'holdfast status', or take the stack down with 'holdfast down'", err)
+	}
+	return release, err
+}
+
+// hostInWords is how the host is, for systemd.
+func hostInWords(h *host.Host) string {
+	self, leader := h.Self(), h.Leader()
+	switch leader {
+	case "":
+		return fmt.Sprintf("host %s of %s; no host leads", self.Name, self.Stack)
+	case self.Name:
+		return fmt.Sprintf("host %s of %s; it leads", self.Name, self.Stack)
+	}
+	return fmt.Sprintf("host %s of %s; host %s leads", self.Name, self.Stack, leader)
+}
+
+// whoLooksAfter says who looks after the nodes of this host when its process has ended.
+func whoLooksAfter(h *host.Host) string {
+	v := h.View(context.Background())
+	votes, there := 0, 0
+	var others []string
+	for _, s := range v.Hosts {
+		if s.Votes {
+			votes++
+		}
+		if s.Votes && s.Reachable && s.Name != v.Here {
+			there++
+			others = append(others, s.Name)
+		}
+	}
+	switch {
+	case there <= votes/2:
+		return ", and nobody looks after the stack until a majority of its hosts is up: 'holdfast up'."
+	case v.Leader != v.Here && v.Leader != "":
+		return fmt.Sprintf(", and host %s looks after them.", v.Leader)
+	case len(others) == 1:
+		return fmt.Sprintf(", and host %s looks after them.", others[0])
+	}
+	return fmt.Sprintf(", and one of the hosts %s looks after them.", listed(others))
+}
+
+// leaveStack makes the state directory of a host that was removed one that can join anew.
+func leaveStack(start *hostStart) error {
+	running, err := supervise.Running(start.state)
+	if err != nil {
+		return err
+	}
+	if err := host.Leave(start.state); err != nil {
+		return err
+	}
+	nodes := ""
+	if running {
+		nodes = " Some of its nodes still run here, and nobody looks after them: end them, or restart the machine."
+	}
+	return fmt.Errorf("host %s was removed from the stack %s, and has left it; what its nodes had stays in %s.%s", start.self.Name, start.self.Stack, start.state, nodes)
+}
+
+// lead is the supervisor while this host leads.
+func (p *hostProcess) lead(ctx context.Context, l host.Leadership) error {
+	err := p.superviseAs(ctx, l)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	// Whoever asks hears why. It is tried again: what is wrong may be put right meanwhile.
+	const pause = 3 * time.Second
+	l.Answer(control.Unable(fmt.Errorf("host %s leads, and the supervisor does not begin: %w", l.Here, err)))
+	select {
+	case <-time.After(pause):
+	case <-ctx.Done():
+	}
+	return err
+}
+
+func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error {
+	s, base, known := supervise.LastFile(p.state)
+	switch {
+	case known:
+	case p.file && len(p.stack.Hosts) > 0:
+		s, base = p.stack, p.base
+	default:
+		return errors.New("the stack has not begun yet, and this host has no stack file: call 'holdfast up' where the file is")
+	}
+	if !known {
+		// The first start needs all hosts: who is the first master is decided once, and where
+		// the files of nodes are is known only of a host that is there.
+		if why := p.waits(s, l); why != nil {
+			l.Answer(control.Unable(why))
+			<-ctx.Done()
+			return nil
+		}
+	}
+	sup, err := supervise.Open(supervise.Config{
+		Stack: s, BaseDir: base, StateDir: p.state, Self: p.self, Version: version, Environ: os.Environ(), Log: p.log,
+		Hosts: plan.HostsOf(s), Several: true, Share: l.Share,
+		Machine: func(p plan.Place) machine.Machine { return l.Machine(p.Name) },
+	})
+	if err != nil {
+		return err
+	}
+	defer sup.Close() // the nodes go on
+	if err := sup.Prepare(); err != nil {
+		return err
+	}
+	if stop, err := serveMetrics(sup, p.stderr); err != nil {
+		p.log.Error("no metrics", "error", err)
+	} else {
+		defer stop()
+	}
+	asked := make(chan bool, 1)
+	l.Answer(control.Handler(ledFrom{sup, l.Here}, func(purge bool) {
+		select {
+		case asked <- purge:
+		default: // asked already
+		}
+	}, nil))
+
+	starting, stopStarting := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := sup.Start(starting); err != nil && starting.Err() == nil {
+			p.log.Error("not all nodes are up", "error", err)
+		}
+	}()
+	endStart := func() { // before Stop and Close: they must not race with it
+		stopStarting()
+		<-ended
+	}
+	defer endStart()
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-asked:
+	}
+	endStart()
+	// In this order: a host that ends while nodes run would have the next leader start
+	// again what was stopped.
+	if err := sup.Stop(ctx); err != nil {
+		return fmt.Errorf("take the stack down: %w", err)
+	}
+	if err := l.End(ctx); err != nil {
+		return fmt.Errorf("have the other hosts end: %w", err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// waits says which hosts of a stack that has not begun are missing; nil: none is.
+func (p *hostProcess) waits(s stack.Stack, l host.Leadership) error {
+	joined, begun := map[string]bool{}, map[string]bool{}
+	for _, m := range l.Hosts {
+		joined[m.Name], begun[m.Name] = true, m.Part != "" || m.Name == l.Here
+	}
+	if absent := absentFrom(s, joined); len(absent) > 0 {
+		return &control.WaitsError{Why: next(absent) + ". The stack starts when all of its hosts are there"}
+	}
+	if absent := absentFrom(s, begun); len(absent) > 0 {
+		return fmt.Errorf("the stack starts when all of its hosts are up, and %s not yet: 'holdfast up -d' there", areOrIs(absent))
+	}
+	return nil
+}
+
+// areOrIs is "host two is" or "hosts two and three are".
+func areOrIs(names []string) string {
+	if len(names) == 1 {
+		return hostNames(names) + " is"
+	}
+	return hostNames(names) + " are"
+}
+
+// absentFrom are the hosts of a stack that have not joined, in the order of its file.
+func absentFrom(s stack.Stack, joined map[string]bool) (names []string) {
+	for _, h := range s.Hosts {
+		if !joined[h.Name] {
+			names = append(names, h.Name)
+		}
+	}
+	return names
+}
+
+// ledFrom is the supervisor of a stack of several hosts.
+type ledFrom struct {
+	*supervise.Supervisor
+	host string
+}
+
+// Status says where the supervisor runs as well.
+func (s ledFrom) Status() supervise.Status {
+	st := s.Supervisor.Status()
+	st.Host = s.host
+	return st
+}
+
+// Subscribe does so, too.
+func (s ledFrom) Subscribe() (now supervise.Status, changes <-chan supervise.NodeStatus, cancel func()) {
+	now, changes, cancel = s.Supervisor.Subscribe()
+	now.Host = s.host
+	return now, changes, cancel
+}

@@ -1,0 +1,246 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/host"
+	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
+)
+
+// hostStart is what is known of this host, one of several of a stack, before its part
+// begins.
+type hostStart struct {
+	state string
+	self  host.Self
+	// stack is the stack file, and base where its paths start: for the very first start.
+	// Later what runs counts. file is false where no file is at hand.
+	stack stack.Stack
+	base  string
+	file  bool
+	// found: this host is to be the first one of the stack.
+	found bool
+}
+
+// findHost returns which host this is to be; nil: the stack has one host alone. As is the
+// name that was asked for; empty: none.
+func findHost(g *globals, as string) (*hostStart, error) {
+	s, base, state, err := locate(g)
+	if errors.As(err, new(*mistakenFile)) { // a host that has joined needs no file
+		if at, is := joinedWithout(g, err); is {
+			state, err = at, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	start := &hostStart{state: state, stack: s, base: base, file: stackFile(g.file) != ""}
+	start.self, err = host.ReadSelf(state)
+	switch {
+	case err == nil && start.file && s.Name != start.self.Stack:
+		return nil, usagef("the state directory %s is that of host %s of the stack %s, and the stack file is that of %s", state, start.self.Name, start.self.Stack, s.Name)
+	case err == nil && as != "" && as != start.self.Name:
+		return nil, usagef("--as %s: this is host %s of the stack %s, as %s says", as, start.self.Name, start.self.Stack, state)
+	case err == nil:
+		return start, nil
+	case !errors.Is(err, host.ErrNotJoined):
+		return nil, err
+	case len(s.Hosts) == 0 && as != "":
+		return nil, usagef("--as is for a stack whose file has hosts")
+	case len(s.Hosts) == 0:
+		return nil, nil
+	}
+	here, err := whichHost(s, as)
+	if err != nil {
+		return nil, err
+	}
+	start.found = true
+	start.self = host.Self{Stack: s.Name, Name: here.Name, Address: netip.AddrPortFrom(netip.MustParseAddr(here.Address), host.Port)}
+	return start, start.check(g)
+}
+
+// joinedWithout is the state directory of a host whose stack file has mistakes.
+func joinedWithout(g *globals, err error) (state string, is bool) {
+	var mistaken *mistakenFile
+	if !errors.As(err, &mistaken) || g.state == "" && mistaken.name == "" {
+		return "", false
+	}
+	state, stateErr := stateDir(g, mistaken.name)
+	if stateErr != nil {
+		return "", false
+	}
+	_, notJoined := host.ReadSelf(state)
+	return state, notJoined == nil
+}
+
+// whichHost is the host of a stack file that this machine is.
+func whichHost(s stack.Stack, as string) (stack.Host, error) {
+	var names, addresses []string
+	for _, h := range s.Hosts {
+		names = append(names, h.Name)
+		addresses = append(addresses, h.Name+" "+h.Address)
+		if h.Name == as {
+			return h, nil
+		}
+	}
+	if as != "" {
+		return stack.Host{}, usagef("--as %s: no host of the stack file is called so; there are %s", as, listed(names))
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return stack.Host{}, fmt.Errorf("read the addresses of this machine: %w", err)
+	}
+	here := slices.DeleteFunc(slices.Clone(s.Hosts), func(h stack.Host) bool {
+		return !slices.ContainsFunc(own, func(a net.Addr) bool {
+			at, is := a.(*net.IPNet)
+			return is && at.IP.Equal(net.ParseIP(h.Address))
+		})
+	})
+	switch len(here) {
+	case 1:
+		return here[0], nil
+	case 0:
+		return stack.Host{}, usagef("this machine has none of the hosts' addresses (%s): say which one it is with --as NAME, or correct the stack file", strings.Join(addresses, ", "))
+	}
+	names = nil
+	for _, h := range here {
+		names = append(names, h.Name)
+	}
+	return stack.Host{}, usagef("this machine has the addresses of the hosts %s: say which one it is with --as NAME", listed(names))
+}
+
+// check refuses a first host that could not begin, before anything is written.
+func (h *hostStart) check(g *globals) error {
+	var wrong []error
+	for _, e := range supervise.CheckReferences(h.stack, h.base, g.getenv("PATH")) {
+		wrong = append(wrong, e)
+	}
+	if len(wrong) > 0 {
+		return usageError{errors.Join(wrong...)}
+	}
+	if supervise.Locked(h.state) {
+		return fmt.Errorf("the stack is up on this machine alone, and becomes one of several hosts only at a start: 'holdfast down' takes it down, and its data stays; then 'holdfast up' again")
+	}
+	l, err := net.Listen("tcp", h.self.Address.String())
+	if err != nil {
+		return fmt.Errorf("host %s cannot listen where the other hosts reach it: %w", h.self.Name, err)
+	}
+	_ = l.Close()
+	return h.checkOthers()
+}
+
+// checkOthers refuses to found a stack that runs on the other hosts of its file already:
+// this machine joins them instead.
+func (h *hostStart) checkOthers() error {
+	var mu sync.Mutex
+	var met []string
+	var asking sync.WaitGroup
+	for _, other := range h.stack.Hosts {
+		at, err := netip.ParseAddr(other.Address)
+		if err != nil || other.Name == h.self.Name {
+			continue
+		}
+		asking.Go(func() {
+			if peer, is := host.Meet(context.Background(), at); is && peer.Stack == h.self.Stack {
+				mu.Lock()
+				defer mu.Unlock()
+				met = append(met, peer.Name)
+			}
+		})
+	}
+	asking.Wait()
+	if len(met) == 0 {
+		return nil
+	}
+	slices.Sort(met)
+	return fmt.Errorf("the stack %s is up already, on %s: run 'holdfast host add %s' there, and paste its line here", h.self.Stack, hostNames(met), h.self.Name)
+}
+
+// begin makes this host the first one where it is to be. The state directory is claimed.
+func (h *hostStart) begin() error {
+	if !h.found {
+		return nil
+	}
+	var planned []host.Planned
+	for _, other := range h.stack.Hosts {
+		planned = append(planned, host.Planned{Name: other.Name, Address: netip.MustParseAddr(other.Address)})
+	}
+	return host.Found(h.state, h.self.Stack, h.self.Name, h.self.Address, time.Now(), planned...)
+}
+
+// notJoined are the hosts of a stack that have not joined, in the order of its file.
+func notJoined(s stack.Stack, v host.View) []string {
+	joined := map[string]bool{}
+	for _, h := range v.Hosts {
+		joined[h.Name] = true
+	}
+	return absentFrom(s, joined)
+}
+
+// next says how the hosts join that have not.
+func next(names []string) string {
+	have, who := "have", hostNames(names)
+	if len(names) == 1 {
+		have = "has"
+	}
+	return fmt.Sprintf("%s%s %s not joined: run 'holdfast host add %s' at a host of the stack, and paste its line there", strings.ToUpper(who[:1]), who[1:], have, names[0])
+}
+
+// hostNames names hosts: "host two", "hosts two and three".
+func hostNames(names []string) string {
+	if len(names) == 1 {
+		return "host " + names[0]
+	}
+	return "hosts " + listed(names)
+}
+
+// listed is "one, two and three".
+func listed(names []string) string {
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}
+
+// joinedState is the state directory of a host of several, for a command that is given no
+// stack file; false: there is none. Without --state it is the only one of this user's.
+func joinedState(g *globals) (state string, self host.Self, is bool, err error) {
+	if g.state != "" {
+		if state, err = filepath.Abs(g.state); err != nil {
+			return "", self, false, err
+		}
+		self, err = host.ReadSelf(state)
+		if errors.Is(err, host.ErrNotJoined) {
+			return "", self, false, nil
+		}
+		return state, self, err == nil, err
+	}
+	usual, err := stateDir(g, stack.Default().Name)
+	if err != nil || supervise.Kept(usual) {
+		if _, notJoined := host.ReadSelf(usual); err != nil || notJoined != nil {
+			return "", self, false, nil // the built-in stack, or its command says what is wrong
+		}
+	}
+	found, _ := filepath.Glob(filepath.Join(filepath.Dir(usual), "*", host.SelfFile)) // the pattern is a good one
+	switch len(found) {
+	case 0:
+		return "", self, false, nil
+	case 1:
+		state = filepath.Dir(found[0])
+		self, err = host.ReadSelf(state)
+		return state, self, err == nil, err
+	}
+	for i := range found {
+		found[i] = filepath.Dir(found[i])
+	}
+	return "", self, false, usagef("this machine is a host of several stacks: name one with --state: %s", strings.Join(found, ", "))
+}

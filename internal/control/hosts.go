@@ -1,0 +1,44 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"holdfast/internal/host"
+)
+
+// The hosts of a stack of several. Package host answers.
+
+// Hosts asks which hosts the stack has, as the one that is asked sees them. It works also
+// when no host leads. An *UnknownNodeError says that the stack is one of a single host.
+func (c *Client) Hosts(ctx context.Context) (v host.View, err error) {
+	body, err := c.do(ctx, http.MethodGet, host.ListPath)
+	if err != nil {
+		return v, err
+	}
+	defer body.Close()
+	return v, json.NewDecoder(body).Decode(&v)
+}
+
+// Invite asks for a token by which a host can join.
+func (c *Client) Invite(ctx context.Context, name string, address netip.Addr, life time.Duration) (invited host.Invited, err error) {
+	in := host.Invitation{Host: name, Address: address, Life: life}
+	body, err := c.send(ctx, host.CommandPath+"invite", in)
+	if err != nil {
+		return invited, err
+	}
+	defer body.Close()
+	return invited, json.NewDecoder(body).Decode(&invited)
+}
+
+// RemoveHost asks for a host to be taken out of the stack.
+func (c *Client) RemoveHost(ctx context.Context, name string) error {
+	body, err := c.send(ctx, host.CommandPath+"remove", name)
+	if err != nil {
+		return err
+	}
+	return body.Close()
+}

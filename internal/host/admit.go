@@ -1,0 +1,310 @@
+package host
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"holdfast/internal/agree"
+	"holdfast/internal/identity"
+)
+
+// How hosts join and leave. All of it is decided by the leader: another host passes on what
+// it is asked (forward.go).
+
+// Invited is what somebody has who invites a host.
+type Invited struct {
+	Token   string    `json:"token"`
+	Host    string    `json:"host"`
+	Expires time.Time `json:"expires"`
+}
+
+// Invitation asks for a token.
+type Invitation struct {
+	Host    string        `json:"host"`
+	Address netip.Addr    `json:"address"`
+	Life    time.Duration `json:"life"`
+}
+
+// welcome is what a new host gets beside its identity.
+type welcome struct {
+	Stack string `json:"stack"`
+}
+
+// entry is what a host says of itself when it begins.
+type entry struct {
+	Part    string `json:"part"`
+	State   string `json:"state"`
+	Version string `json:"version"`
+}
+
+// Invite makes a token by which a host can join, with that name and address.
+func (h *Host) Invite(ctx context.Context, name string, address netip.Addr, life time.Duration) (Invited, error) {
+	return ask[Invited](ctx, h, "invite", Invitation{name, address, life})
+}
+
+// Remove takes a host out of the stack: its certificate is worth nothing from then on, and
+// it has no vote.
+func (h *Host) Remove(ctx context.Context, name string) error {
+	_, err := ask[struct{}](ctx, h, "remove", name)
+	return err
+}
+
+// commands are what a leader does for any host.
+func (h *Host) commands() map[string]command {
+	return map[string]command{
+		"invite": decide(h.invite),
+		"redeem": decide(h.redeem),
+		"enlist": decide(h.enlist),
+		"enter":  decideFor(h.entered),
+		"remove": decide(h.remove),
+	}
+}
+
+// attempts is how often a leader writes anew where a document has changed meanwhile.
+const attempts = 5
+
+// change reads a document, has it changed, and writes it.
+func change[T any](ctx context.Context, h *Host, term uint64, name string, with func(*T) error) error {
+	var err error
+	for range attempts {
+		var doc agree.Document
+		if doc, _, err = h.member.Get(ctx, name); err != nil {
+			return err
+		}
+		var value T
+		if len(doc.Data) > 0 {
+			if err := json.Unmarshal(doc.Data, &value); err != nil {
+				return fmt.Errorf("what the hosts agree on (%s) cannot be read: %w", name, err)
+			}
+		}
+		if err := with(&value); err != nil {
+			return err
+		}
+		text, err := json.Marshal(value)
+		if err != nil {
+			return err
+		}
+		if _, err = h.member.Put(ctx, term, name, text, doc.Revision); !errors.Is(err, agree.ErrConflict) {
+			return err
+		}
+	}
+	return err
+}
+
+func (h *Host) invite(ctx context.Context, term uint64, in Invitation) (Invited, error) {
+	authority, err := h.authority()
+	if err != nil {
+		return Invited{}, err
+	}
+	var members []netip.AddrPort
+	for _, m := range h.Members() {
+		if m.Name == in.Host && m.Part != "" {
+			return Invited{}, fmt.Errorf("host %s is one of the stack already: 'holdfast host remove %s' takes it out, so that it can join anew", in.Host, in.Host)
+		}
+		members = append(members, m.Address)
+	}
+	now := time.Now()
+	token, invitation, err := identity.Invite(authority.Certificate(), in.Host, []netip.Addr{in.Address}, members, in.Life, now, rand.Reader)
+	if err != nil {
+		return Invited{}, err
+	}
+	err = change(ctx, h, term, invitationsDocument, func(all *identity.Invitations) error {
+		if *all == nil {
+			*all = identity.Invitations{}
+		}
+		all.Forget(now)
+		return all.Add(invitation, now)
+	})
+	return Invited{token.Encode(), in.Host, invitation.Expires}, err
+}
+
+func (h *Host) redeem(ctx context.Context, term uint64, c identity.Claim) (redeemed identity.Invitation, err error) {
+	err = change(ctx, h, term, invitationsDocument, func(all *identity.Invitations) error {
+		if *all == nil {
+			*all = identity.Invitations{}
+		}
+		redeemed, err = all.Redeem(c)
+		return err
+	})
+	return redeemed, err
+}
+
+// enlist makes a host one of the stack, before it has begun.
+func (h *Host) enlist(ctx context.Context, term uint64, m Member) (welcome, error) {
+	err := change(ctx, h, term, rosterDocument, func(r *roster) error {
+		*r = r.with(m)
+		return nil
+	})
+	return welcome{h.self.Stack}, err
+}
+
+// entered gives a host its vote, where it has none yet.
+func (h *Host) entered(ctx context.Context, term uint64, from identity.Peer, e entry) (struct{}, error) {
+	var m Member
+	err := change(ctx, h, term, rosterDocument, func(r *roster) error {
+		known, is := r.Hosts[from.Name]
+		if !is || known.ID != from.ID {
+			return fmt.Errorf("%s is no host of the stack any more: it can join anew ('holdfast host add %s')", from, from.Name)
+		}
+		known.Part, known.State, known.Version = e.Part, e.State, e.Version
+		m, r.Hosts[from.Name] = known, known
+		return nil
+	})
+	if err != nil {
+		return struct{}{}, err
+	}
+	for _, peer := range h.member.Members() {
+		switch {
+		case peer.ID == e.Part && peer.Voter:
+			return struct{}{}, nil
+		case peer.Name == m.Name && peer.ID != e.Part:
+			return struct{}{}, h.member.Replace(ctx, e.Part, memberAddress(m.Name))
+		}
+	}
+	return struct{}{}, h.member.Add(ctx, e.Part, memberAddress(m.Name))
+}
+
+// enter tells the leader that this host has begun, until it has its vote and the leader
+// knows where its files are.
+func (h *Host) enter() {
+	for pause := 100 * time.Millisecond; h.life.Err() == nil; pause = min(2*pause, 2*time.Second) {
+		ctx, cancel := context.WithTimeout(h.life, 10*time.Second)
+		_, err := ask[struct{}](ctx, h, "enter", entry{h.member.ID(), h.cfg.State, h.cfg.Version})
+		cancel()
+		if err == nil {
+			return
+		}
+		h.cfg.Log.Info("this host is not heard by the stack yet", "why", err)
+		select {
+		case <-time.After(pause):
+		case <-h.life.Done():
+		}
+	}
+}
+
+// authority is the stack's. Every host has it, as it has the stack's other secrets.
+func (h *Host) authority() (*identity.Authority, error) {
+	doc, there := h.member.GetStale(authorityDocument)
+	if !there {
+		return nil, errors.New("this host does not know the stack's authority yet")
+	}
+	return identity.ParseAuthority(doc.Data)
+}
+
+// issue issues a certificate.
+func (h *Host) issue(_ context.Context, request []byte, g identity.Grant) ([]byte, error) {
+	authority, err := h.authority()
+	if err != nil {
+		return nil, err
+	}
+	return authority.Issue(request, g, time.Now(), rand.Reader)
+}
+
+// renew renews this host's own certificate.
+func (h *Host) renew(ctx context.Context, request []byte) ([]byte, error) {
+	return h.issue(ctx, request, identity.Grant{
+		Peer: h.keeper.Credentials().Peer(), Addresses: []netip.Addr{h.self.Address.Addr()}, Life: identity.DefaultLife,
+	})
+}
+
+// joins answers hosts that want to join.
+func (h *Host) joins() identity.Joins {
+	return identity.Joins{
+		Authority: h.keeper.Credentials().Authority,
+		Redeem: func(ctx context.Context, c identity.Claim) (identity.Invitation, error) {
+			return ask[identity.Invitation](ctx, h, "redeem", c)
+		},
+		Issue: h.issue,
+		Welcome: func(ctx context.Context, p identity.Peer) (identity.Welcome, error) {
+			return h.welcome(ctx, p)
+		},
+		Now: time.Now, Log: h.cfg.Log,
+	}
+}
+
+func (h *Host) welcome(ctx context.Context, p identity.Peer) (identity.Welcome, error) {
+	invitation, err := h.invitationOf(p)
+	if err != nil {
+		return identity.Welcome{}, err
+	}
+	m := Member{Name: p.Name, Address: netip.AddrPortFrom(invitation.Addresses[0], Port), ID: p.ID, Joined: time.Now().UTC()}
+	w, err := ask[welcome](ctx, h, "enlist", m)
+	if err != nil {
+		return identity.Welcome{}, err
+	}
+	payload, err := json.Marshal(w)
+	answer := identity.Welcome{Payload: payload}
+	for _, other := range h.Members() {
+		answer.Members = append(answer.Members, identity.Member{Name: other.Name, Addresses: []netip.AddrPort{other.Address}})
+	}
+	return answer, err
+}
+
+// invitationOf is the invitation by which a host has joined.
+func (h *Host) invitationOf(p identity.Peer) (identity.Invitation, error) {
+	doc, _ := h.member.GetStale(invitationsDocument)
+	var all identity.Invitations
+	if err := json.Unmarshal(doc.Data, &all); err != nil {
+		return identity.Invitation{}, fmt.Errorf("read the invitations: %w", err)
+	}
+	for _, i := range all {
+		if i.Member == p.ID && len(i.Addresses) > 0 {
+			return i, nil
+		}
+	}
+	return identity.Invitation{}, fmt.Errorf("no invitation of %s is known here yet", p)
+}
+
+// Join makes a state directory that of a host of the stack that a token is of.
+func Join(ctx context.Context, state, token string) (Self, error) {
+	t, err := identity.ParseToken(token)
+	if err != nil {
+		return Self{}, err
+	}
+	if self, err := ReadSelf(state); err == nil {
+		return Self{}, fmt.Errorf("the state directory %s is that of host %s of stack %s already", state, self.Name, self.Stack)
+	} else if !errors.Is(err, ErrNotJoined) {
+		return Self{}, err
+	}
+	if err := stateOf(state); err != nil {
+		return Self{}, err
+	}
+	dir, err := identity.OpenDir(identityDir(state))
+	if err != nil {
+		return Self{}, err
+	}
+	key, err := dir.PendingKey()
+	if err != nil {
+		return Self{}, err
+	}
+	joined, err := identity.Join(ctx, t, "", key, time.Now)
+	if err != nil {
+		return Self{}, err
+	}
+	if _, err := dir.Save(joined.Credentials); err != nil {
+		return Self{}, err
+	}
+	self := Self{Stack: t.Stack, Name: t.Host, Address: ownAddress(joined)}
+	// The others are asked for as soon as this host begins: it has to know where they are.
+	return self, errors.Join(rememberHosts(state, joined), writeSelf(state, self))
+}
+
+func saveCredentials(dir *identity.Dir, a *identity.Authority, der []byte, key *ecdsa.PrivateKey) error {
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return err
+	}
+	c, err := identity.NewCredentials(a.Certificate(), certificate, key)
+	if err != nil {
+		return err
+	}
+	_, err = dir.Save(c)
+	return err
+}

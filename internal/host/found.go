@@ -1,0 +1,107 @@
+package host
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"holdfast/internal/agree"
+	"holdfast/internal/identity"
+)
+
+// Found makes the host of a state directory the first one of a stack of several. What is
+// written down there of the stack, also of one that runs, is what the hosts agree on first.
+// It does nothing where the host is one of several already. Planned are all hosts that the
+// stack is to have.
+func Found(state, stack, name string, address netip.AddrPort, now time.Time, planned ...Planned) error {
+	switch self, err := ReadSelf(state); {
+	case err == nil && (self.Name != name || self.Stack != stack):
+		return fmt.Errorf("the state directory %s is that of host %s of stack %s", state, self.Name, self.Stack)
+	case err == nil:
+		return nil
+	case !errors.Is(err, ErrNotJoined):
+		return err
+	}
+	if err := stateOf(state); err != nil {
+		return err
+	}
+	// What was begun and not ended is begun anew: nobody has joined yet.
+	for _, dir := range []string{identityDir(state), agreeDir(state)} {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	authority, id, err := foundIdentity(state, stack, name, address, now)
+	if err != nil {
+		return err
+	}
+	documents, err := sharedNow(state)
+	if err != nil {
+		return err
+	}
+	documents[authorityDocument] = authority
+	first := roster{Planned: planned}.with(Member{Name: name, Address: address, ID: id, State: state, Joined: now.UTC()})
+	if documents[rosterDocument], err = json.Marshal(first); err != nil {
+		return err
+	}
+	if err := agree.Bootstrap(agreeDir(state), name, memberAddress(name), documents); err != nil {
+		return err
+	}
+	return writeSelf(state, Self{Stack: stack, Name: name, Address: address}) // last: now it is one
+}
+
+// foundIdentity makes the stack's authority and the first host's certificate. It returns
+// the authority as PEM, and the host's ID.
+func foundIdentity(state, stack, name string, address netip.AddrPort, now time.Time) (authority []byte, id string, err error) {
+	a, err := identity.NewAuthority(stack, now, rand.Reader)
+	if err != nil {
+		return nil, "", err
+	}
+	if authority, err = a.PEM(); err != nil {
+		return nil, "", err
+	}
+	if id, err = identity.NewID(rand.Reader); err != nil {
+		return nil, "", err
+	}
+	dir, err := identity.OpenDir(identityDir(state))
+	if err != nil {
+		return nil, "", err
+	}
+	key, err := dir.PendingKey()
+	if err != nil {
+		return nil, "", err
+	}
+	request, err := identity.NewRequest(key)
+	if err != nil {
+		return nil, "", err
+	}
+	der, err := a.Issue(request, identity.Grant{
+		Peer:      identity.Peer{Stack: stack, Role: identity.Host, Name: name, ID: id},
+		Addresses: []netip.Addr{address.Addr()}, Life: identity.DefaultLife,
+	}, now, rand.Reader)
+	if err != nil {
+		return nil, "", err
+	}
+	return authority, id, saveCredentials(dir, a, der, key)
+}
+
+// Leave takes away what makes a state directory a host of several, and what it knew of the
+// stack. The nodes' data stays.
+func Leave(state string) error {
+	all := []string{selfPath(state), agreeDir(state), identityDir(state), filepath.Join(state, firstRoster)}
+	for _, pattern := range sharedFiles {
+		found, _ := filepath.Glob(filepath.Join(state, filepath.FromSlash(pattern))) // the patterns are good ones
+		all = append(all, found...)
+	}
+	for _, path := range all {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("leave the stack: %w", err)
+		}
+	}
+	return nil
+}

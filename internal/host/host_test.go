@@ -1,0 +1,303 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"holdfast/internal/identity"
+	"holdfast/internal/machine"
+)
+
+// lab is a stack of hosts on this machine, each at an address of its own.
+type lab struct {
+	t     *testing.T
+	net   [2]byte // of 127.x.y.0/24
+	hosts map[string]*labHost
+}
+
+// labHost is a host, and what it says of its leaderships.
+type labHost struct {
+	*Host
+	state string
+
+	mu      sync.Mutex
+	leading *Leadership
+	terms   int
+}
+
+func newLab(t *testing.T) *lab {
+	return &lab{t: t, net: [2]byte{byte(1 + rand.IntN(250)), byte(rand.IntN(250))}, hosts: map[string]*labHost{}}
+}
+
+// address is that of the n-th host.
+func (l *lab) address(n int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, l.net[0], l.net[1], byte(n)}), Port)
+}
+
+// found makes the first host.
+func (l *lab) found(name string) *labHost {
+	l.t.Helper()
+	state := filepath.Join(l.t.TempDir(), name)
+	l.must(stateOf(state))
+	l.must(os.WriteFile(filepath.Join(state, "stack.json"), []byte(`{"booted":true}`), 0o600))
+	l.must(Found(state, "shop", name, l.address(1), time.Now()))
+	return l.open(name, state)
+}
+
+// join has another host join.
+func (l *lab) join(at *labHost, name string, n int) *labHost {
+	l.t.Helper()
+	invited, err := at.Invite(l.t.Context(), name, l.address(n).Addr(), time.Minute)
+	l.must(err)
+	state := filepath.Join(l.t.TempDir(), name)
+	_, err = Join(l.t.Context(), state, invited.Token)
+	l.must(err)
+	h := l.open(name, state)
+	l.eventually(name+" has a vote", func() bool {
+		for _, p := range at.member.Members() {
+			if p.Name == name && p.Voter {
+				return true
+			}
+		}
+		return false
+	})
+	return h
+}
+
+// open runs a host.
+func (l *lab) open(name, state string) *labHost {
+	l.t.Helper()
+	h := &labHost{state: state}
+	var err error
+	h.Host, err = Open(Config{
+		State: state, Version: "test", Lead: h.lead,
+		Log: slog.New(slog.NewTextHandler(l.t.Output(), nil)).With("host", name),
+	})
+	l.must(err)
+	l.t.Cleanup(h.Close)
+	l.hosts[name] = h
+	return h
+}
+
+func (h *labHost) lead(ctx context.Context, l Leadership) error {
+	h.mu.Lock()
+	h.leading = &l
+	h.terms++
+	h.mu.Unlock()
+	l.Answer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s answers %s", l.Here, r.URL.Path) }))
+	<-ctx.Done()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.leading = nil
+	return nil
+}
+
+// now is the leadership that a host has.
+func (h *labHost) now() *Leadership {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.leading
+}
+
+// leader waits for a host that leads.
+func (l *lab) leader() (leader *labHost, with *Leadership) {
+	l.t.Helper()
+	l.eventually("somebody leads", func() bool {
+		for _, h := range l.hosts {
+			if with = h.now(); with != nil {
+				leader = h
+				return true
+			}
+		}
+		return false
+	})
+	return leader, with
+}
+
+func (l *lab) must(err error) {
+	l.t.Helper()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *lab) eventually(what string, is func() bool) {
+	l.t.Helper()
+	for end := time.Now().Add(60 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			l.t.Fatalf("not within 60 s: %s", what)
+		}
+	}
+}
+
+// has reports whether a host has a file as it is to be.
+func (h *labHost) has(name, content string) bool {
+	b, err := os.ReadFile(filepath.Join(h.state, name))
+	return err == nil && string(b) == content
+}
+
+// ask asks a host's control API.
+func (h *labHost) ask(path string) (int, string) {
+	w := httptest.NewRecorder()
+	h.Control().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+	return w.Code, w.Body.String()
+}
+
+func TestHostsJoinAndAgree(t *testing.T) {
+	l := newLab(t)
+	one := l.found("one")
+	l.leader()
+	two, three := l.join(one, "two", 2), l.join(one, "three", 3)
+
+	// What ran on the one host is what all of them have.
+	for _, h := range l.hosts {
+		l.eventually("a host has the files of the stack", func() bool { return h.has("stack.json", `{"booted":true}`) })
+	}
+	l.eventually("the leader knows of all hosts, and where their files are", func() bool {
+		_, with := l.leader()
+		known := 0
+		for _, m := range with.Hosts {
+			if m.State == l.hosts[m.Name].state {
+				known++
+			}
+		}
+		return known == 3
+	})
+	leader, with := l.leader()
+	l.must(with.Share(t.Context(), "running.json", []byte(`{"generation":2}`)))
+	for name, h := range l.hosts {
+		if h != leader { // the leader's supervisor writes its own
+			l.eventually(name+" has what was shared", func() bool { return h.has("running.json", `{"generation":2}`) })
+		}
+		if code, text := h.ask("/v1/status"); code != 200 || text != with.Here+" answers /v1/status" {
+			t.Errorf("at %s: %d %q", name, code, text)
+		}
+	}
+	// The leader works on the others' files.
+	for _, m := range with.Hosts {
+		at := with.Machine(m.Name)
+		t.Cleanup(func() { at.Close() })
+		l.must(at.MakeDir(t.Context(), "nodes/web-1"))
+		l.must(at.Write(t.Context(), machine.File{Name: "nodes/web-1/x", Mode: 0o600, Content: []byte(m.Name)}))
+		if !l.hosts[m.Name].has("nodes/web-1/x", m.Name) {
+			t.Errorf("the file of %s is not there", m.Name)
+		}
+	}
+
+	// The leader goes: another one has all that was agreed on.
+	leader.Close()
+	delete(l.hosts, with.Here)
+	next, nextWith := l.leader()
+	if !next.has("running.json", `{"generation":2}`) {
+		t.Error("the next leader does not have what was agreed on")
+	}
+	if err := with.Share(t.Context(), "running.json", []byte("late")); err == nil {
+		t.Error("a leader that has ended can still write")
+	}
+	l.must(nextWith.Share(t.Context(), "running.json", nil))
+	for name, h := range l.hosts {
+		if code, text := h.ask("/v1/status"); code != 200 || text != nextWith.Here+" answers /v1/status" {
+			t.Errorf("at %s: %d %q", name, code, text)
+		}
+	}
+	_, _ = two, three
+}
+
+// Without a majority nobody leads, and what is asked is refused with the reason.
+func TestWithoutAMajorityNobodyLeads(t *testing.T) {
+	l := newLab(t)
+	one := l.found("one")
+	l.leader()
+	two := l.join(one, "two", 2)
+	l.leader()
+	one.Close()
+	l.eventually("what is asked is refused for want of a majority", func() bool {
+		code, text := two.ask("/v1/status")
+		var p problem
+		return json.Unmarshal([]byte(text), &p) == nil && code == http.StatusServiceUnavailable && strings.Contains(p.Error, "majority")
+	})
+	if two.now() != nil {
+		t.Error("two leads alone")
+	}
+	// It comes back, from its disk.
+	l.hosts["one"] = l.open("one", one.state)
+	l.leader()
+}
+
+// A token is for one host, once, and a host that was removed is nobody.
+func TestAHostIsRemovedAndJoinsAnew(t *testing.T) {
+	l := newLab(t)
+	one := l.found("one")
+	l.leader()
+	invited, err := one.Invite(t.Context(), "two", l.address(2).Addr(), time.Minute)
+	l.must(err)
+	state := filepath.Join(t.TempDir(), "two")
+	_, err = Join(t.Context(), state, invited.Token)
+	l.must(err)
+	if _, err := Join(t.Context(), filepath.Join(t.TempDir(), "other"), invited.Token); identity.ReasonOf(err) != identity.TokenUsed {
+		t.Errorf("a token used twice: %v", err)
+	}
+	if _, err := Join(t.Context(), state, invited.Token); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("a host that joins twice: %v", err)
+	}
+	two := l.open("two", state)
+	l.eventually("two has a vote", func() bool {
+		_, err := one.Invite(t.Context(), "two", l.address(2).Addr(), time.Minute)
+		return err != nil && strings.Contains(err.Error(), "already")
+	})
+	l.eventually("two is removed", func() bool {
+		leader, _ := l.leader()
+		return leader.Remove(t.Context(), "two") == nil || leader == two && two.handOverTo(one)
+	})
+	l.eventually("two is refused", func() bool {
+		_, err := two.connect(t.Context(), "one", webProtocol)
+		if err == nil { // TLS 1.3 tells a client that it is refused with the first answer
+			err = refusedLater(two, "one")
+		}
+		return identity.ReasonOf(err) == identity.Removed || identity.ReasonOf(err) == identity.Refused
+	})
+	two.Close()
+	delete(l.hosts, "two")
+	l.must(Leave(state))
+	if _, err := Open(Config{State: state, Log: slog.Default()}); !errors.Is(err, ErrNotJoined) {
+		t.Errorf("a host that has left: %v", err)
+	}
+	l.join(one, "two", 2)
+}
+
+// handOverTo has another host lead; true: it is asked to.
+func (h *labHost) handOverTo(*labHost) bool {
+	h.member.Resign(errors.New("a test wants it"))
+	return false
+}
+
+// refusedLater asks a host for something, and returns why that fails.
+func refusedLater(h *labHost, name string) error {
+	client := http.Client{Transport: h.transport(name)}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get("https://" + name + "/v1/status")
+	if err != nil {
+		return h.trust.Explain(err, name)
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	var p problem
+	if json.Unmarshal(text, &p) == nil && p.Reason != "" {
+		return identity.Told(p.Reason, p.Error)
+	}
+	return nil
+}

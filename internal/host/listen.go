@@ -1,0 +1,213 @@
+package host
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The protocols of a host's port, as TLS negotiates them (ALPN, RFC 7301).
+const (
+	agreementProtocol = "holdfast-agreement/1"
+	machineProtocol   = "holdfast-machine/1"
+	webProtocol       = "http/1.1"
+)
+
+var protocols = []string{agreementProtocol, machineProtocol, webProtocol}
+
+// handshakeLimit is how long somebody at the port may take to show who they are.
+const handshakeLimit = 5 * time.Second
+
+// maxHandshakes is how many do so at once.
+const maxHandshakes = 64
+
+// port is a host's port. A connection goes where its protocol belongs.
+type port struct {
+	listener net.Listener
+	tls      *tls.Config
+	log      *slog.Logger
+
+	agreement, web *inlet
+	onMachine      func(conn *tls.Conn)
+
+	mu     sync.Mutex
+	open   map[net.Conn]struct{}
+	closed bool
+	tasks  sync.WaitGroup
+}
+
+func newPort(l net.Listener, cfg *tls.Config, log *slog.Logger) *port {
+	return &port{
+		listener: l, tls: cfg, log: log, open: map[net.Conn]struct{}{},
+		agreement: newInlet(l.Addr()), web: newInlet(l.Addr()),
+	}
+}
+
+// serve takes connections until the port is closed.
+func (p *port) serve() {
+	defer p.tasks.Wait()
+	room := make(chan struct{}, maxHandshakes)
+	for {
+		conn, err := p.listener.Accept()
+		if err != nil {
+			if p.isClosed() {
+				return
+			}
+			p.log.Error("the port of this host takes no connection", "error", err)
+			time.Sleep(100 * time.Millisecond) // out of files, perhaps
+			continue
+		}
+		room <- struct{}{}
+		p.tasks.Go(func() {
+			shaken := p.shake(conn)
+			<-room
+			if shaken != nil {
+				p.pass(shaken)
+			}
+		})
+	}
+}
+
+// shake does the handshake of TLS; nil: it failed.
+func (p *port) shake(conn net.Conn) *tls.Conn {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetKeepAliveConfig(keepAlive) // it works without
+		if raw, err := tcp.SyscallConn(); err == nil {
+			_ = limitUnsent("", "", raw)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), handshakeLimit)
+	defer cancel()
+	secured := tls.Server(conn, p.tls)
+	if !p.add(secured) {
+		return nil
+	}
+	if err := secured.HandshakeContext(ctx); err != nil {
+		p.log.Warn("a connection was refused", "from", conn.RemoteAddr(), "why", err)
+		p.drop(secured)
+		return nil
+	}
+	return secured
+}
+
+// pass gives a connection to those whom its protocol is for.
+func (p *port) pass(conn *tls.Conn) {
+	switch conn.ConnectionState().NegotiatedProtocol {
+	case machineProtocol:
+		p.onMachine(conn)
+		p.drop(conn)
+	case agreementProtocol:
+		p.agreement.give(&tracked{conn, p})
+	default:
+		p.web.give(conn)
+	}
+}
+
+func (p *port) add(conn net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		_ = conn.Close()
+		return false
+	}
+	p.open[conn] = struct{}{}
+	return true
+}
+
+func (p *port) drop(conn net.Conn) {
+	p.mu.Lock()
+	delete(p.open, conn)
+	p.mu.Unlock()
+	_ = conn.Close()
+}
+
+func (p *port) isClosed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}
+
+// close ends the port and all its connections.
+func (p *port) close() {
+	p.mu.Lock()
+	p.closed = true
+	_ = p.listener.Close()
+	for conn := range p.open {
+		_ = conn.(*tls.Conn).NetConn().Close() // at once, without a word
+	}
+	p.mu.Unlock()
+	_ = p.agreement.Close()
+	_ = p.web.Close()
+}
+
+// tracked is a connection that the port forgets when it is closed.
+type tracked struct {
+	*tls.Conn
+	port *port
+}
+
+func (t *tracked) Close() error {
+	t.port.drop(t.Conn)
+	return nil
+}
+
+// inlet is a listener that is given its connections.
+type inlet struct {
+	addr  net.Addr
+	conns chan net.Conn
+	once  sync.Once
+	ended chan struct{}
+}
+
+func newInlet(addr net.Addr) *inlet {
+	return &inlet{addr: addr, conns: make(chan net.Conn), ended: make(chan struct{})}
+}
+
+func (i *inlet) give(conn net.Conn) {
+	select {
+	case i.conns <- conn:
+	case <-i.ended:
+		_ = conn.Close()
+	}
+}
+
+// Accept implements net.Listener.
+func (i *inlet) Accept() (net.Conn, error) {
+	select {
+	case conn := <-i.conns:
+		return conn, nil
+	case <-i.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (i *inlet) Close() error {
+	i.once.Do(func() { close(i.ended) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (i *inlet) Addr() net.Addr { return i.addr }
+
+// unsentLimit is how long the kernel tries to send something before it gives the
+// connection up.
+const unsentLimit = 3 * time.Second
+
+// limitUnsent has a connection end when what was sent is not acknowledged in time (Linux,
+// tcp(7), TCP_USER_TIMEOUT): keep-alive does not see that.
+func limitUnsent(_, _ string, raw syscall.RawConn) error {
+	var err error
+	if outer := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unsentLimit.Milliseconds()))
+	}); outer != nil {
+		return outer
+	}
+	return err
+}

@@ -1,0 +1,256 @@
+package host
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"holdfast/internal/agree"
+	"holdfast/internal/identity"
+	"holdfast/internal/machine"
+	"holdfast/internal/private"
+)
+
+// Self is host.json: who this host is.
+type Self struct {
+	Stack   string         `json:"stack"`
+	Name    string         `json:"name"`
+	Address netip.AddrPort `json:"address"`
+}
+
+// name is the host as a member of the agreement: see Host.dialAgreement.
+func (s Self) name() string { return memberAddress(s.Name) }
+
+func memberAddress(host string) string { return net.JoinHostPort(host, strconv.Itoa(Port)) }
+
+// SelfFile is the file of a state directory that says which host it is.
+const SelfFile = "host.json"
+
+func selfPath(state string) string    { return filepath.Join(state, SelfFile) }
+func identityDir(state string) string { return filepath.Join(state, "identity") }
+func agreeDir(state string) string    { return filepath.Join(state, "agreement") }
+
+// ErrNotJoined says that a state directory is no part of a stack of several hosts.
+var ErrNotJoined = errors.New("this host is no part of a stack of several hosts")
+
+// ReadSelf returns who the host of a state directory is.
+func ReadSelf(state string) (s Self, err error) {
+	text, err := private.Read(selfPath(state))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, ErrNotJoined
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	if err != nil {
+		return s, fmt.Errorf("read who this host is (%s): %w", selfPath(state), err)
+	}
+	return s, nil
+}
+
+func writeSelf(state string, s Self) error {
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return machine.WriteFile(selfPath(state), 0o600, append(text, '\n'))
+}
+
+// The documents that the hosts agree on, beside the shared files.
+const (
+	rosterDocument      = "hosts"
+	invitationsDocument = "invitations"
+	authorityDocument   = "authority" // with its key: a secret of the stack
+)
+
+// Member is one host of the stack.
+type Member struct {
+	Name    string         `json:"name"`
+	Address netip.AddrPort `json:"address"`
+	// ID is that of its identity: another one each time that a host joins.
+	ID string `json:"id"`
+	// Part is its part in the agreement; empty: it has not begun yet.
+	Part string `json:"part,omitempty"`
+	// State is its state directory, and Version that of Holdfast there.
+	State   string    `json:"state,omitempty"`
+	Version string    `json:"version,omitempty"`
+	Joined  time.Time `json:"joined"`
+}
+
+// roster is which hosts there are.
+type roster struct {
+	Hosts map[string]Member `json:"hosts"`
+	// Gone are the identities of hosts that were removed.
+	Gone []string `json:"gone,omitempty"`
+	// Planned are the hosts that the stack was to have when it was founded. They are for the
+	// time until the stack runs; then its file tells.
+	Planned []Planned `json:"planned,omitempty"`
+}
+
+// Planned is a host that may join.
+type Planned struct {
+	Name    string     `json:"name"`
+	Address netip.Addr `json:"address"`
+}
+
+// removed reports whether a certificate is of a host that was removed.
+func (r roster) removed(p identity.Peer) bool {
+	return p.Role == identity.Host && slices.Contains(r.Gone, p.ID)
+}
+
+// with is the roster with a member in the place of the one of its name.
+func (r roster) with(m Member) roster {
+	next := roster{Hosts: maps.Clone(r.Hosts), Gone: slices.Clone(r.Gone), Planned: r.Planned}
+	if next.Hosts == nil {
+		next.Hosts = map[string]Member{}
+	}
+	if old, was := next.Hosts[m.Name]; was && old.ID != m.ID {
+		next.Gone = append(next.Gone, old.ID)
+	}
+	next.Hosts[m.Name] = m
+	return next
+}
+
+// without is the roster without a host.
+func (r roster) without(name string) roster {
+	next := roster{Hosts: maps.Clone(r.Hosts), Gone: slices.Clone(r.Gone), Planned: r.Planned}
+	if old, was := next.Hosts[name]; was {
+		next.Gone = append(next.Gone, old.ID)
+		delete(next.Hosts, name)
+	}
+	return next
+}
+
+// places are what a supervisor has to know of the hosts: it begins anew when that changes.
+func (r roster) places() string {
+	text := ""
+	for _, name := range slices.Sorted(maps.Keys(r.Hosts)) {
+		m := r.Hosts[name]
+		text += fmt.Sprintf("%s %s %s %s\n", m.Name, m.Address, m.ID, m.State)
+	}
+	return text
+}
+
+// Members are the hosts of the stack as this one knows them, by name.
+func (h *Host) Members() []Member {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.roster.members()
+}
+
+func (r roster) members() []Member {
+	return slices.SortedFunc(maps.Values(r.Hosts), func(a, b Member) int {
+		switch {
+		case a.Name < b.Name:
+			return -1
+		case a.Name > b.Name:
+			return 1
+		}
+		return 0
+	})
+}
+
+// take takes the documents over that this host has.
+func (h *Host) take(documents []agree.Document) {
+	for _, d := range documents {
+		h.took(agree.Event{Document: d})
+	}
+	h.retain(documents)
+}
+
+// took takes one change of a document over.
+func (h *Host) took(e agree.Event) {
+	switch {
+	case e.Name == rosterDocument:
+		var r roster
+		if err := json.Unmarshal(e.Data, &r); err != nil {
+			h.cfg.Log.Error("what the hosts agree on cannot be read", "document", e.Name, "error", err)
+			return
+		}
+		h.mu.Lock()
+		h.roster = r
+		close(h.changed)
+		h.changed = make(chan struct{})
+		h.mu.Unlock()
+		h.hearRoster(r)
+	case e.Name == downDocument:
+		h.hearDown(e)
+	default:
+		h.share(e)
+	}
+}
+
+// follow takes changes over until the host ends.
+func (h *Host) follow(events <-chan []agree.Event) {
+	for h.life.Err() == nil {
+		batch, open := <-events
+		for _, e := range batch {
+			h.took(e)
+		}
+		if !open && h.life.Err() == nil {
+			var documents []agree.Document
+			documents, events = h.member.Watch(h.life) // this host was too slow
+			h.take(documents)
+			select {
+			case <-h.member.Done():
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
+}
+
+// stateOf makes the state directory of a host that joins.
+func stateOf(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the state directory: %w", err)
+	}
+	return private.CheckDir(dir)
+}
+
+// firstRoster is hosts.json: the hosts that a new one was told of when it joined. It is for
+// the time until it has heard what all hosts agree on.
+const firstRoster = "hosts.json"
+
+// rememberHosts writes down which hosts there are.
+func rememberHosts(state string, j identity.Joined) error {
+	r := roster{Hosts: map[string]Member{}}
+	for _, m := range j.Members {
+		if len(m.Addresses) > 0 {
+			r.Hosts[m.Name] = Member{Name: m.Name, Address: m.Addresses[0]}
+		}
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return machine.WriteFile(filepath.Join(state, firstRoster), 0o600, text)
+}
+
+// recallHosts are the hosts that this one was told of when it joined.
+func recallHosts(state string) (r roster) {
+	if text, err := private.Read(filepath.Join(state, firstRoster)); err == nil {
+		_ = json.Unmarshal(text, &r) // then it knows none
+	}
+	return r
+}
+
+// ownAddress is where a host that has joined is reached: the address that it was invited
+// with.
+func ownAddress(j identity.Joined) netip.AddrPort {
+	ips := j.Credentials.Certificate.IPAddresses
+	if len(ips) == 0 {
+		return netip.AddrPort{}
+	}
+	at, _ := netip.AddrFromSlice(ips[0])
+	return netip.AddrPortFrom(at.Unmap(), Port)
+}

@@ -1,0 +1,85 @@
+package machine
+
+import (
+	"net"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/process"
+)
+
+// Link is a network interface.
+type Link struct {
+	Name string
+	// Addresses are without the lengths of their networks.
+	Addresses []string
+}
+
+// links are the interfaces of the network namespace that the processes run in. One that
+// goes away meanwhile is left out.
+func (m *Local) links() (links []Link, err error) {
+	err = process.Within(m.netns, func() error {
+		all, err := net.Interfaces()
+		if err != nil {
+			return err
+		}
+		for _, l := range all {
+			addresses, err := l.Addrs()
+			if err != nil {
+				continue
+			}
+			link := Link{Name: l.Name}
+			for _, a := range addresses {
+				if n, is := a.(*net.IPNet); is {
+					link.Addresses = append(link.Addresses, n.IP.String())
+				}
+			}
+			links = append(links, link)
+		}
+		return nil
+	})
+	return links, err
+}
+
+// userName is the name of the user that this process runs as; empty: it has none.
+func userName() string {
+	u, err := user.LookupId(strconv.Itoa(os.Geteuid()))
+	if err != nil {
+		return ""
+	}
+	return u.Username
+}
+
+// setsAddresses reports whether a program that this process starts may set addresses and
+// send VRRP's packets: it inherits the rights, or its file has some.
+func setsAddresses(program string) bool {
+	const both = 1<<12 | 1<<13 // CAP_NET_ADMIN and CAP_NET_RAW (capabilities(7))
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return os.Geteuid() == 0
+	}
+	// A program gets all that root may have, and of another user the ambient ones.
+	name := "CapAmb:"
+	if os.Geteuid() == 0 {
+		name = "CapBnd:"
+	}
+	for line := range strings.Lines(string(text)) {
+		word, is := strings.CutPrefix(line, name)
+		if !is {
+			continue
+		}
+		if has, err := strconv.ParseUint(strings.TrimSpace(word), 16, 64); err == nil && has&both == both {
+			return true
+		}
+	}
+	path, err := LookPath(program)
+	if err != nil {
+		return false
+	}
+	size, err := unix.Getxattr(path, "security.capability", nil)
+	return err == nil && size > 0
+}

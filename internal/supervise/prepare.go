@@ -1,0 +1,140 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"holdfast/internal/machine"
+	"holdfast/internal/plan"
+)
+
+// Prepare checks everything that can be checked before anything is started,
+// and then writes the files of the plan.
+func (s *Supervisor) Prepare() (err error) {
+	defer func() {
+		if err != nil { // whoever started it may not listen any more, as after an upgrade
+			s.log.Error("the supervisor does not start", "why", err)
+		}
+	}()
+	if len(s.cfg.Stack.Hosts) > 0 && !s.cfg.Several {
+		return ErrSeveralHosts
+	}
+	if err := s.checkRoom(); err != nil {
+		return err
+	}
+	var wrong []error
+	of, base := s.stack(), s.cfg.BaseDir
+	if s.wanted != nil { // what runs, runs
+		of, base = s.wanted.stack(), s.wanted.baseDir
+	}
+	for _, e := range CheckReferences(of, base, machine.Variable(s.cfg.Environ, "PATH")) {
+		wrong = append(wrong, e)
+	}
+	if len(wrong) > 0 {
+		return errors.Join(wrong...)
+	}
+	if s.programs, err = s.hosts.findPrograms(s.ctx, s.plan, s.cfg.Self); err != nil && s.wanted == nil {
+		return err
+	}
+	if err := s.checkMaster(); err != nil {
+		return err
+	}
+	if err := s.checkAddresses(); err != nil {
+		return err
+	}
+	if err := s.checkWanted(); err != nil {
+		return err
+	}
+	if s.wanted == nil {
+		if err := s.prepareReleases(); err != nil {
+			return err
+		}
+	}
+	// Nothing is changed before everything has been checked.
+	if err := s.beginRewrite(); err != nil {
+		return err
+	}
+	if err := s.writeFiles(); err != nil {
+		return err
+	}
+	if err := s.endRewrite(); err != nil {
+		return err
+	}
+	if s.wanted == nil {
+		return s.beginAnew()
+	}
+	return nil
+}
+
+// checkAddresses refuses to start when a port that a node needs is held by
+// somebody else.
+func (s *Supervisor) checkAddresses() error {
+	var wrong []error
+	checked := map[string]bool{}
+	for _, p := range s.processes() {
+		if n := s.node(p.Node); n.proc != nil {
+			checked[p.Address] = true
+		}
+	}
+	for _, p := range s.processes() {
+		host := s.home(p.Node)
+		if p.Address == "" || checked[p.Address] || s.hosts.lacks(host.name) || !host.Present(s.ctx) {
+			continue
+		}
+		checked[p.Address] = true
+		if err := host.Free(s.ctx, p.Address); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s cannot listen on %s: the address is taken%s (%w); end that process, or give %s another port in the stack file",
+				p.Node, p.Address, host.heldBy(s.ctx, p.Address), err, p.Node))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// writeFiles writes what the plan generates. What a server rewrites is state, and
+// is only written when it is not there, or when the Sentinels' files have to be
+// written anew (beginRewrite).
+func (s *Supervisor) writeFiles() error {
+	if err := s.makeDirs(); err != nil {
+		return fmt.Errorf("make a node's directory: %w", err)
+	}
+	for _, h := range s.Plan().Hosts {
+		if s.hosts.lacks(h.Name) {
+			continue
+		}
+		if err := s.hosts.at(h.Name).writeFiles(s.ctx, h.Files, s.kept.Redis.Rewriting); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeFiles writes what the plan has for a host.
+func (h home) writeFiles(ctx context.Context, files []plan.File, rewriting bool) error {
+	for _, f := range files {
+		anew := rewriting && path.Base(f.Path) == sentinelConf
+		if f.Once && !anew && h.has(ctx, f.Path) {
+			continue
+		}
+		if err := h.writeFile(ctx, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeDirs makes the directories of all nodes.
+func (s *Supervisor) makeDirs() error {
+	for _, h := range s.Plan().Hosts {
+		if s.hosts.lacks(h.Name) {
+			continue
+		}
+		for _, d := range h.Dirs {
+			if err := s.hosts.at(h.Name).MakeDir(s.ctx, d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
