@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"holdfast/internal/backup"
+	"holdfast/internal/encrypt"
 	"holdfast/internal/supervise"
 )
 
@@ -89,7 +90,7 @@ func content(t *testing.T, path string) (digest string, m backup.Manifest, value
 		t.Fatal(err)
 	}
 	values := map[string]int64{}
-	m, _, err = backup.Verify(t.Context(), f, backup.Key{}, program, func(s *backup.Server) (err error) {
+	m, _, err = backup.Verify(t.Context(), f, encrypt.Key{}, program, func(s *backup.Server) (err error) {
 		for i := range 4 {
 			key := fmt.Sprintf("writer-%d", i)
 			text, _ := s.Do("GET", key)

@@ -1,0 +1,255 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/host"
+	"holdfast/internal/supervise"
+)
+
+// cableHost is a machine of a test: a network namespace with one link, and the holdfast
+// program with a state directory of its own there.
+type cableHost struct {
+	t                    *testing.T
+	name, netns, address string
+	dir, state           string
+}
+
+// cableHosts makes hosts one, two and three, plugged into one bridge.
+func cableHosts(t *testing.T) (all map[string]*cableHost) {
+	t.Helper()
+	needNetworks(t)
+	dir, err := os.MkdirTemp("", "hf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tag := fmt.Sprintf("hf-%d-%d", os.Getpid(), instances.Add(1))
+	add := func(netns string) {
+		shell(t, "ip", "netns", "add", netns)
+		t.Cleanup(func() {
+			endAll(t, netns)
+			shell(t, "ip", "netns", "delete", netns)
+		})
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	bridge := tag + "-0"
+	add(bridge)
+	shell(t, "ip", "-netns", bridge, "link", "add", "br0", "type", "bridge")
+	shell(t, "ip", "-netns", bridge, "link", "set", "br0", "up")
+	all = map[string]*cableHost{}
+	network := fmt.Sprintf("198.%d.%d", 18+rand.IntN(2), rand.IntN(256))
+	for i, name := range []string{"one", "two", "three"} {
+		number := fmt.Sprint(i + 1)
+		h := &cableHost{t: t, name: name, netns: tag + "-" + number, address: network + "." + number, dir: filepath.Join(dir, name)}
+		h.state = filepath.Join(h.dir, "state")
+		all[name] = h
+		if err := os.Mkdir(h.dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		add(h.netns)
+		shell(t, "ip", "-netns", bridge, "link", "add", "e"+number, "type", "veth", "peer", "name", "eth0", "netns", h.netns)
+		shell(t, "ip", "-netns", bridge, "link", "set", "e"+number, "master", "br0", "up")
+		shell(t, "ip", "-netns", h.netns, "link", "set", "lo", "up")
+		shell(t, "ip", "-netns", h.netns, "address", "add", h.address+"/24", "dev", "eth0")
+		shell(t, "ip", "-netns", h.netns, "link", "set", "eth0", "up")
+	}
+	return all
+}
+
+// run runs the program on a host.
+func (h *cableHost) run(args ...string) (stdout, stderr string, code int) {
+	h.t.Helper()
+	cmd := exec.Command("ip", append([]string{"netns", "exec", h.netns, binary}, append(args, "--state", h.state)...)...)
+	cmd.Dir = h.dir
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+		h.t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func (h *cableHost) must(args ...string) (stdout string) {
+	h.t.Helper()
+	stdout, stderr, code := h.run(args...)
+	if code != 0 {
+		h.t.Fatalf("host %s: holdfast %s: exit %d: %s%s", h.name, strings.Join(args, " "), code, stdout, stderr)
+	}
+	return stdout
+}
+
+func (h *cableHost) fails(code int, args ...string) (stderr string) {
+	h.t.Helper()
+	stdout, stderr, got := h.run(args...)
+	if got != code {
+		h.t.Errorf("host %s: holdfast %s: exit %d, want %d: %s%s", h.name, strings.Join(args, " "), got, code, stdout, stderr)
+	}
+	return stderr
+}
+
+// token is a token for a host, made here.
+func (h *cableHost) token(name string) string {
+	h.t.Helper()
+	line := strings.TrimSpace(h.must("host", "add", name))
+	token, is := strings.CutPrefix(line, "holdfast join ")
+	if !is {
+		h.t.Fatalf("host add prints %q", line)
+	}
+	return token
+}
+
+func (h *cableHost) list() (v host.View) {
+	h.t.Helper()
+	if err := json.Unmarshal([]byte(h.must("host", "list", "--json")), &v); err != nil {
+		h.t.Fatal(err)
+	}
+	return v
+}
+
+// status is the stack's status at a host; false: there is none now.
+func (h *cableHost) status() (st supervise.Status, ok bool) {
+	h.t.Helper()
+	stdout, _, _ := h.run("status", "--json")
+	return st, json.Unmarshal([]byte(stdout), &st) == nil
+}
+
+func (h *cableHost) eventually(what string, is func() bool) {
+	h.t.Helper()
+	for end := time.Now().Add(60 * time.Second); !is(); time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(end) {
+			stdout, stderr, _ := h.run("status")
+			log, _, _ := h.run("logs", "supervisor", "-n", "25")
+			h.t.Logf("%s", log)
+			h.t.Fatalf("not within 60 s: %s; at host %s: %s%s", what, h.name, stdout, stderr)
+		}
+	}
+}
+
+// ready waits until a host says that the stack is well.
+func (h *cableHost) ready() (st supervise.Status) {
+	h.t.Helper()
+	h.eventually("the stack is well at host "+h.name, func() bool {
+		var ok bool
+		st, ok = h.status()
+		for _, n := range st.Nodes {
+			ok = ok && n.State == supervise.Up
+		}
+		return ok && st.Ready
+	})
+	return st
+}
+
+func pids(st supervise.Status) map[string]int {
+	all := map[string]int{}
+	for _, n := range st.Nodes {
+		all[n.Name] = n.PID
+	}
+	return all
+}
+
+func TestThreeMachinesFromNothing(t *testing.T) {
+	hosts := cableHosts(t)
+	one, two, three := hosts["one"], hosts["two"], hosts["three"]
+	file := fmt.Sprintf("name: shop\nentry: {listen: \"0.0.0.0:8080\", auth: none}\nhosts:\n  one: {address: %s}\n  two: {address: %s}\n  three: {address: %s, only: [sentinel]}\nredis: {replicas: 3}\n",
+		one.address, two.address, three.address)
+	for _, h := range []*cableHost{one, two} {
+		if err := os.WriteFile(filepath.Join(h.dir, "holdfast.yaml"), []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// The first host is found by its address, and says what to do next.
+	says(t, one.must("up", "-d"), "Host one of the stack shop is up", "Hosts two and three have not joined", "host add two")
+	says(t, one.fails(1, "up"), "up already")
+	says(t, two.fails(1, "up", "-d"), "up already, on host one", "host add two")
+	says(t, one.fails(2, "host", "add", "four"), "four", "one, two and three")
+	says(t, one.fails(1, "down"), "has not started")
+
+	token := one.token("two")
+	says(t, two.fails(2, "join", token[:len(token)-3]), "incomplete")
+	two.must("join", token, "-d")
+	says(t, three.fails(1, "join", token, "-d"), "used already")
+	says(t, two.fails(1, "join", token), "already")
+	if err := os.Remove(filepath.Join(two.dir, "holdfast.yaml")); err != nil {
+		t.Fatal(err) // no host but the first needs one
+	}
+	three.must("join", two.token("three"), "-d")
+
+	for _, h := range hosts {
+		h.ready()
+		v := h.list()
+		if v.Here != h.name || v.Leader == "" || len(v.Hosts) != 3 {
+			t.Errorf("host %s sees %+v", h.name, v)
+		}
+		for _, s := range v.Hosts {
+			if !s.Votes || !s.Reachable || s.Leads != (s.Name == v.Leader) {
+				t.Errorf("host %s sees %+v", h.name, s)
+			}
+		}
+	}
+	says(t, one.fails(1, "logs", "sentinel-3"), "sentinel-3 on host three")
+	before := pids(one.ready())
+
+	// The leader's process is killed: another one leads, and the nodes run on.
+	leader := hosts[one.list().Leader]
+	if err := syscall.Kill(leader.list().PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range hosts {
+		if h != leader {
+			h.eventually("another host leads", func() bool {
+				st, ok := h.status()
+				return ok && st.Host != "" && st.Host != leader.name
+			})
+		}
+	}
+	leader.fails(1, "host", "list")
+	leader.must("up", "-d")
+	for node, pid := range pids(leader.ready()) {
+		if pid != before[node] {
+			t.Errorf("%s was started anew: pid %d, was %d", node, pid, before[node])
+		}
+	}
+
+	// A host is removed, hears of it, and joins anew.
+	says(t, one.fails(2, "host", "remove", "three"), "--yes")
+	says(t, one.must("host", "remove", "three", "--yes"), "host three is removed")
+	three.eventually("host three has left", func() bool {
+		_, err := os.Stat(filepath.Join(three.state, host.SelfFile))
+		return errors.Is(err, os.ErrNotExist) && !host.Claimed(three.state)
+	})
+	if v := two.list(); len(v.Hosts) != 2 {
+		t.Errorf("host two sees %+v", v)
+	}
+	three.must("join", two.token("three"), "-d")
+	three.eventually("host three has its vote again", func() bool {
+		votes := 0
+		for _, s := range three.list().Hosts {
+			if s.Votes {
+				votes++
+			}
+		}
+		return votes == 3
+	})
+
+	// Any host takes the stack down, and the processes of all end.
+	says(t, three.must("down"), "down on all hosts")
+	for _, h := range hosts {
+		h.eventually("host "+h.name+" has ended", func() bool { return !host.Claimed(h.state) })
+		if running, err := supervise.Running(h.state); err != nil || running {
+			t.Errorf("nodes of host %s run: %v", h.name, err)
+		}
+	}
+}

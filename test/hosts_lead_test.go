@@ -1,0 +1,280 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"holdfast/internal/host"
+	"holdfast/internal/machine"
+	"holdfast/internal/plan"
+	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
+)
+
+// loopHost is a host of a stack of several in this process, at a loopback address of its
+// own, with a supervisor when it leads.
+type loopHost struct {
+	*host.Host
+	name, state string
+	sup         atomic.Pointer[supervise.Supervisor]
+	end         context.CancelFunc
+	logs        sync.WaitGroup
+}
+
+// loopStack is a stack of three such hosts.
+type loopStack struct {
+	t     *testing.T
+	file  stack.Stack
+	dir   string
+	hosts map[string]*loopHost
+}
+
+func newLoopStack(t *testing.T, more string) *loopStack {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	net := fmt.Sprintf("127.%d.%d", 1+rand.IntN(250), rand.IntN(250))
+	text := fmt.Sprintf("name: t%d-%d\nentry: {listen: \"0.0.0.0:%d\", auth: none}\nhosts:\n  one: {address: %[4]s.1}\n  two: {address: %[4]s.2}\n  three: {address: %[4]s.3}\n%[5]s",
+		os.Getpid(), instances.Add(1), freePort(t), net, more)
+	file, _, err := stack.Parse("holdfast.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &loopStack{t: t, file: file, dir: dir, hosts: map[string]*loopHost{}}
+	t.Cleanup(l.end)
+	first := file.Hosts[0]
+	state := filepath.Join(dir, first.Name)
+	if err := host.Found(state, file.Name, first.Name, netip.AddrPortFrom(netip.MustParseAddr(first.Address), host.Port), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	l.open(first.Name, state)
+	return l
+}
+
+// join has another host of the file join.
+func (l *loopStack) join(name string) {
+	l.t.Helper()
+	var address netip.Addr
+	for _, h := range l.file.Hosts {
+		if h.Name == name {
+			address = netip.MustParseAddr(h.Address)
+		}
+	}
+	var invited host.Invited
+	l.eventually("a host invites "+name, func() error {
+		var err error
+		for _, h := range l.hosts {
+			if invited, err = h.Invite(l.t.Context(), name, address, time.Minute); err == nil {
+				return nil
+			}
+		}
+		return err
+	})
+	state := filepath.Join(l.dir, name)
+	if _, err := host.Join(l.t.Context(), state, invited.Token); err != nil {
+		l.t.Fatal(err)
+	}
+	l.open(name, state)
+}
+
+func (l *loopStack) open(name, state string) {
+	l.t.Helper()
+	h := &loopHost{name: name, state: state}
+	log := slog.New(slog.NewTextHandler(&patientWriter{l.t.Output()}, nil)).With("host", name)
+	ctx, end := context.WithCancel(context.Background())
+	h.end = end
+	if err := os.MkdirAll(filepath.Join(state, "logs"), 0o700); err != nil {
+		l.t.Fatal(err)
+	}
+	h.logs.Go(func() { supervise.KeepLogs(ctx, state, binary, os.Environ(), log) })
+	var err error
+	h.Host, err = host.Open(host.Config{
+		State: state, Version: "test", Self: binary, Log: log,
+		Lead: func(ctx context.Context, lead host.Leadership) error { return l.lead(ctx, h, lead, log) },
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.hosts[name] = h
+}
+
+// patientWriter takes what comes after the test.
+type patientWriter struct{ io.Writer }
+
+func (w *patientWriter) Write(p []byte) (n int, err error) {
+	defer func() { _ = recover() }()
+	return w.Writer.Write(p)
+}
+
+func (l *loopStack) lead(ctx context.Context, h *loopHost, lead host.Leadership, log *slog.Logger) error {
+	joined := map[string]bool{}
+	for _, m := range lead.Hosts {
+		joined[m.Name] = m.State != ""
+	}
+	for _, of := range l.file.Hosts {
+		if !joined[of.Name] { // the stack is not complete: it begins when it is
+			<-ctx.Done()
+			return nil
+		}
+	}
+	file := l.file
+	if last, _, known := supervise.LastFile(h.state); known {
+		file = last
+	}
+	sup, err := supervise.Open(supervise.Config{
+		Stack: file, BaseDir: l.dir, StateDir: h.state, Self: binary, Environ: os.Environ(), Version: "test", Log: log,
+		Hosts: plan.HostsOf(file), Several: true, Share: lead.Share,
+		Machine: func(p plan.Place) machine.Machine { return lead.Machine(p.Name) },
+	})
+	if err != nil {
+		return err
+	}
+	defer sup.Close()
+	if err := sup.Prepare(); err != nil {
+		return err
+	}
+	h.sup.Store(sup)
+	defer h.sup.Store(nil)
+	starting, stop := context.WithCancel(ctx)
+	defer stop()
+	var started sync.WaitGroup
+	started.Go(func() {
+		if err := sup.Start(starting); err != nil && starting.Err() == nil {
+			log.Warn("the stack is not up", "why", err)
+		}
+	})
+	<-ctx.Done()
+	stop()
+	started.Wait()
+	return nil
+}
+
+// status is what the leader says.
+func (l *loopStack) status() (leader string, st supervise.Status) {
+	for name, h := range l.hosts {
+		if sup := h.sup.Load(); sup != nil {
+			return name, sup.Status()
+		}
+	}
+	return "", st
+}
+
+// ready waits until the whole stack is.
+func (l *loopStack) ready() {
+	l.t.Helper()
+	l.eventually("the stack is ready", func() error {
+		leader, st := l.status()
+		if st.Ready {
+			return nil
+		}
+		text := "led by " + leader
+		for _, n := range st.Nodes {
+			text += fmt.Sprintf("\n  %s %s %s", n.Name, n.State, n.Detail)
+		}
+		return fmt.Errorf("%s", text)
+	})
+}
+
+func (l *loopStack) eventually(what string, try func() error) {
+	l.t.Helper()
+	var err error
+	for end := time.Now().Add(120 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if err = try(); err == nil {
+			return
+		}
+	}
+	l.t.Fatalf("not within 120 s: %s: %v", what, err)
+}
+
+// end takes the stack down.
+func (l *loopStack) end() {
+	for _, h := range l.hosts {
+		if sup := h.sup.Load(); sup != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+			if err := sup.Stop(ctx); err != nil {
+				l.t.Errorf("take the stack down: %v", err)
+			}
+			cancel()
+		}
+	}
+	for _, h := range l.hosts {
+		h.Close()
+		h.end()
+		h.logs.Wait()
+	}
+	os.RemoveAll(l.dir)
+}
+
+// get asks an entry for a key.
+func (l *loopStack) get(address, path string) (string, error) {
+	client := http.Client{Timeout: 10 * time.Second}
+	resp, err := client.Get("http://" + address + path)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode >= 300 {
+		err = fmt.Errorf("%s: %s", resp.Status, b)
+	}
+	return string(b), err
+}
+
+// entries are the addresses of the entry, at each host.
+func (l *loopStack) entries() (all []string) {
+	_, port, _ := strings.Cut(strings.TrimPrefix(l.file.Entry.Listen, "0.0.0.0"), ":")
+	for _, h := range l.file.Hosts {
+		all = append(all, h.Address+":"+port)
+	}
+	return all
+}
+
+func TestAStackRunsOnSeveralHosts(t *testing.T) {
+	l := newLoopStack(t, "balancers: 3\n")
+	l.join("two")
+	l.join("three")
+	l.ready()
+	for _, entry := range l.entries() {
+		if _, err := l.get(entry, "/set/k/v"); err != nil {
+			t.Errorf("set at %s: %v", entry, err)
+		}
+		if v, err := l.get(entry, "/get/k"); err != nil {
+			t.Errorf("get at %s: %q %v", entry, v, err)
+		}
+	}
+	// Another host leads: nothing is started anew.
+	leader, before := l.status()
+	l.hosts[leader].Close()
+	old := l.hosts[leader]
+	delete(l.hosts, leader)
+	l.eventually("another host leads", func() error {
+		if next, _ := l.status(); next == "" {
+			return fmt.Errorf("nobody leads")
+		}
+		return nil
+	})
+	l.open(leader, old.state)
+	l.eventually("every node is seen as it was", func() error {
+		_, after := l.status()
+		for i, n := range after.Nodes {
+			if n.PID != before.Nodes[i].PID || n.State != supervise.Up {
+				return fmt.Errorf("%s is %s (pid %d, was %d)", n.Name, n.State, n.PID, before.Nodes[i].PID)
+			}
+		}
+		return nil
+	})
+}
