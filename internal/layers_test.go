@@ -57,6 +57,7 @@ var layers = []string{
 	"socket",    // system calls that never wait
 	"commands",  // what clients may do with Redis' commands. Pure
 	"private",   // files that nobody else may change
+	"keypair",   // certificates that are renewed in their files
 	"hostname",  // the names that a service answers to. Pure
 	"quote",     // foreign text for terminals, reports and shells. Pure
 }

@@ -60,7 +60,7 @@ func everyKind(t *testing.T, s *redistest.Server) {
 // dumpOf is the dump of a server, and the counts that it says itself.
 func dumpOf(t *testing.T, s *redistest.Server) []byte {
 	t.Helper()
-	d, err := redis.OpenDump(t.Context(), s.Addr, "default", "x", "")
+	d, err := redis.OpenDump(t.Context(), redis.Way{}, s.Addr, "default", "x", "")
 	if err != nil {
 		t.Fatal(err)
 	}

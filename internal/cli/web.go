@@ -64,8 +64,9 @@ type webNode struct {
 	redis  redis.Config
 	web    web.Config
 	// authorities, certificate and key are for TLS to Redis, in PEM; nil: not
-	// given (see trust).
+	// given (see trust). The last two are read anew when their files have changed.
 	authorities, certificate, key []byte
+	certificateFile, keyFile      string
 	// threads is how many cores it uses; 0: see tune.
 	threads int
 }

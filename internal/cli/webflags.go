@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/commands"
 	"holdfast/internal/hostname"
+	"holdfast/internal/keypair"
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
 )
@@ -71,10 +72,12 @@ var webOptions = []option{
 		return err
 	}},
 	{flag: "redis-cert", path: true, env: "REDIS_CERT", usage: "`FILE` with the certificate (PEM) to show to Redis, with rediss; needs --redis-key", set: func(n *webNode, text string) (err error) {
+		n.certificateFile = text
 		n.certificate, err = os.ReadFile(text)
 		return err
 	}},
 	{flag: "redis-key", path: true, env: "REDIS_KEY", usage: "`FILE` with the key (PEM) of that certificate", set: func(n *webNode, text string) (err error) {
+		n.keyFile = text
 		n.key, err = os.ReadFile(text)
 		return err
 	}},
@@ -300,8 +303,8 @@ func (f *webFlags) node() (*webNode, error) {
 	if err := n.trust(); err != nil {
 		return nil, err
 	}
-	if len(n.redis.Sockets) > 0 && (n.redis.TLS != nil || len(n.redis.Cluster) > 0) {
-		return nil, usagef("--redis-sockets (or REDIS_SOCKETS): what goes by TLS or to a cluster goes by no unix socket: leave it out")
+	if len(n.redis.Sockets) > 0 && len(n.redis.Cluster) > 0 {
+		return nil, usagef("--redis-sockets (or REDIS_SOCKETS): what goes to a cluster goes by no unix socket: leave it out")
 	}
 	if len(n.redis.Sentinels) > 0 {
 		if n.redis.MasterName == "" {
@@ -341,6 +344,14 @@ func (n *webNode) trust() error {
 	settings, err := redis.TLS(n.authorities, n.certificate, n.key)
 	if err != nil {
 		return usagef("%s: %w", flags, err)
+	}
+	if n.certificate != nil {
+		pair, err := keypair.Open(n.certificateFile, n.keyFile)
+		if err != nil {
+			return usagef("%s: %w", flags, err)
+		}
+		settings.Certificates = nil // those of before a renewal
+		pair.Show(settings)
 	}
 	n.redis.TLS = settings
 	return nil

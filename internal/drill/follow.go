@@ -72,7 +72,11 @@ func (f follow) perform() error {
 	if err != nil {
 		return err
 	}
-	node := redis.NewAdmin(f.Node, "operator", secrets.Operator)
+	way, err := supervise.LastWay(f.State)
+	if err != nil {
+		return err
+	}
+	node := redis.NewAdmin(way, f.Node, "operator", secrets.Operator)
 	defer node.Close()
 	now, err := node.Standing(ctx)
 	if err != nil {
@@ -83,7 +87,7 @@ func (f follow) perform() error {
 	}
 	master := f.Master
 	for _, address := range f.Sentinels {
-		sentinel := redis.NewAdmin(address, "operator", secrets.Operator)
+		sentinel := redis.NewAdmin(way, address, "operator", secrets.Operator)
 		v, err := sentinel.View(ctx, f.Stack)
 		sentinel.Close()
 		if err == nil {

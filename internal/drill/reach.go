@@ -10,6 +10,7 @@ import (
 // reach has the drill's connections to redis nodes and Sentinels, which come, go and
 // move in some faults. It is safe for concurrent use; its zero value knows no node.
 type reach struct {
+	way redis.Way // it does not change
 	mu  sync.Mutex
 	own map[string]reached // by name
 }
@@ -36,7 +37,7 @@ func (r *reach) learn(st supervise.Status, password string) {
 		if known {
 			was.admin.Close()
 		}
-		r.own[n.Name] = reached{n.Address, redis.NewAdmin(n.Address, "operator", password)}
+		r.own[n.Name] = reached{n.Address, redis.NewAdmin(r.way, n.Address, "operator", password)}
 	}
 }
 

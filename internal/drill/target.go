@@ -62,6 +62,9 @@ func (t *target) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if t.reach.way, err = supervise.Way(t.state, p.Stack); err != nil {
+		return err
+	}
 	t.findAdmins(p)
 	t.findBalancers(p)
 	t.reach.learn(st, t.secrets.Operator)

@@ -79,7 +79,7 @@ func (e *examination) ask(ctx context.Context, p plan.Process, n *doctor.Node) e
 }
 
 func (e *examination) askRedis(ctx context.Context, p plan.Process, n *doctor.Node) error {
-	admin := redis.NewAdmin(n.Address, "operator", e.secrets.Operator)
+	admin := redis.NewAdmin(e.way, n.Address, "operator", e.secrets.Operator)
 	defer admin.Close()
 	r := &doctor.Redis{Wanted: doctor.Settings(e.contentOf(p.Node, "base.conf"))}
 	asked := time.Now()
@@ -144,7 +144,7 @@ func version(info map[string]string) string {
 }
 
 func (e *examination) askSentinel(ctx context.Context, n *doctor.Node) error {
-	admin := redis.NewAdmin(n.Address, "operator", e.secrets.Operator)
+	admin := redis.NewAdmin(e.way, n.Address, "operator", e.secrets.Operator)
 	defer admin.Close()
 	name := e.Config.Stack.Name
 	view, err := admin.View(ctx, name)

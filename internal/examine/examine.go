@@ -24,6 +24,7 @@ import (
 	"holdfast/internal/plan"
 	"holdfast/internal/private"
 	"holdfast/internal/process"
+	"holdfast/internal/redis"
 	"holdfast/internal/release"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
@@ -49,6 +50,7 @@ type examination struct {
 	Config
 	seen    supervise.Inspection
 	secrets plan.Secrets
+	way     redis.Way
 	facts   doctor.Facts
 	// versions are those of the server programs on the disk.
 	versions map[plan.Program]string
@@ -84,6 +86,9 @@ func Stack(ctx context.Context, cfg Config) doctor.Facts {
 	}
 	// What runs is judged by what it runs as.
 	e.Config.Stack, e.facts.Stack, e.facts.Differs = e.seen.Plan.Stack, e.seen.Plan.Stack, e.seen.Differs
+	if e.way, err = supervise.Way(cfg.StateDir, e.Config.Stack); err != nil {
+		e.unseen("Redis and the Sentinels", err.Error())
+	}
 	e.facts.Epoch, e.facts.Rewriting = e.seen.Redis.ConfigEpoch, e.seen.Rewriting
 	status := e.supervisor(ctx)
 	e.changes(status)

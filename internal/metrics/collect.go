@@ -23,6 +23,7 @@ type collector struct {
 	stack    Stack
 	version  string
 	password string // of the operator
+	way      redis.Way
 
 	mu     sync.Mutex // held while it gathers
 	last   []prometheus.Metric
@@ -31,8 +32,8 @@ type collector struct {
 	closed bool
 }
 
-func newCollector(stack Stack, version, password string) *collector {
-	return &collector{stack: stack, version: version, password: password, admins: map[string]*redis.Admin{}}
+func newCollector(stack Stack, version, password string, way redis.Way) *collector {
+	return &collector{stack: stack, version: version, password: password, way: way, admins: map[string]*redis.Admin{}}
 }
 
 func (c *collector) close() {
@@ -146,7 +147,7 @@ func (c *collector) gather(ctx context.Context, g *gathering) {
 func (c *collector) admin(address string) *redis.Admin {
 	a := c.admins[address]
 	if a == nil {
-		a = redis.NewAdmin(address, "operator", c.password)
+		a = redis.NewAdmin(c.way, address, "operator", c.password)
 		c.admins[address] = a
 	}
 	return a

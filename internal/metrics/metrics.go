@@ -61,7 +61,12 @@ func Listen(address, version string, stack Stack) (*Server, error) {
 		l.Close()
 		return nil, err
 	}
-	s := &Server{listener: netutil.LimitListener(l, maxConnections), collector: newCollector(stack, version, secrets.Operator)}
+	way, err := supervise.Way(stack.StateDir(), stack.Plan().Stack)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	s := &Server{listener: netutil.LimitListener(l, maxConnections), collector: newCollector(stack, version, secrets.Operator, way)}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(s.collector, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()

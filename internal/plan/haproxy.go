@@ -126,6 +126,28 @@ const buffered = 12 << 10
 type serverData struct {
 	Name, Address string
 	Drained       bool // it gets no requests; see Facts.Drained
+	TLS           *serverTLS
+}
+
+// entryTLS is where the balancer listens for programs of other hosts, with TLS; nil: there
+// are none.
+type entryTLS struct {
+	wire
+	Listen string
+}
+
+// serverTLS is how a balancer speaks TLS with a server; nil: it does not.
+type serverTLS struct {
+	wire        // of the balancer
+	Host string // whose certificate the server has to show
+}
+
+// tls is how a balancer speaks with a node.
+func (b builder) tls(balancer, n node) *serverTLS {
+	if !b.encrypts() {
+		return nil
+	}
+	return &serverTLS{b.wire(balancer), n.host.Name}
 }
 
 type tcpData struct {
@@ -135,7 +157,8 @@ type tcpData struct {
 
 type redisMasterData struct {
 	Name     string
-	Listen   string
+	Listen   string // for programs of this host, and without TLS for all
+	TLS      *entryTLS
 	Maxconn  int
 	Replicas int
 	Backends []redisBackendData
@@ -326,7 +349,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 	}
 	for _, n := range b.nodes {
 		if n.kind == Web && n.app == name {
-			d.Servers = append(d.Servers, serverData{n.name, b.address(n), b.facts.Drained[n.name]})
+			d.Servers = append(d.Servers, serverData{Name: n.name, Address: b.address(n), Drained: b.facts.Drained[n.name]})
 		}
 	}
 	b.limit(&d, balancer, name, entry)
@@ -368,14 +391,20 @@ func checkTimeout(s stack.Stack, app stack.App) time.Duration {
 
 // redisMaster is the data of the port that always leads to the master.
 func (b builder) redisMaster(n node) *redisMasterData {
+	port := strconv.Itoa(b.facts.Ports[PortRedisMaster])
 	d := &redisMasterData{
-		Name:    RedisEntry,
-		Listen:  net.JoinHostPort(n.host.Address, strconv.Itoa(b.facts.Ports[PortRedisMaster])),
+		Name: RedisEntry, Listen: net.JoinHostPort(n.host.Address, port),
 		Maxconn: redisConnections, Replicas: b.stack.Redis.Replicas,
+	}
+	if b.encrypts() {
+		if b.calledFromElsewhere(n.host) {
+			d.TLS = &entryTLS{b.wire(n), d.Listen}
+		}
+		d.Listen = net.JoinHostPort(loopback, port)
 	}
 	var servers []serverData
 	for _, r := range of(b.nodes, Redis) {
-		servers = append(servers, serverData{Name: r.name, Address: b.address(r)})
+		servers = append(servers, serverData{Name: r.name, Address: b.address(r), TLS: b.tls(n, r)})
 	}
 	password := b.facts.Secrets.Balancer
 	any := redisBackendData{

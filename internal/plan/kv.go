@@ -48,9 +48,6 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		"HOLDFAST_TOKENS":             "",
 		"HOLDFAST_AUTH":               "",
 		"REDIS_SOCKETS":               b.sockets(n.host),
-		"REDIS_CA":                    "",
-		"REDIS_CERT":                  "",
-		"REDIS_KEY":                   "",
 		"OTEL_EXPORTER_OTLP_ENDPOINT": kv.Trace,
 	}
 	env["HOLDFAST_LISTEN"] = b.address(n)

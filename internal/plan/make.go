@@ -223,8 +223,8 @@ func (b builder) app(n node, p *Process) {
 		if p.Probe.Kind == ProbeHTTP {
 			p.Probe.Live = "/healthz/live"
 		}
-		maps.Copy(env, b.redisEnv(n, "web", b.facts.Secrets.Web))
 		maps.Copy(env, b.kvEnv(n, *app.KV))
+		maps.Copy(env, b.redisEnv(n, redisUser{Name: "web", Password: b.facts.Secrets.Web}, true))
 		if app.KV.Admin {
 			p.Admin = env["HOLDFAST_ADMIN"]
 		}
@@ -256,8 +256,7 @@ func (b builder) app(n node, p *Process) {
 		if b.stack.Redis.Enabled && b.stack.Redis.Sentinels > 0 {
 			p.Stage = stageAppBehindBalancer
 		}
-		user := b.programUser(n.app)
-		ours := b.redisEnv(n, user.Name, user.Password)
+		ours := b.redisEnv(n, b.programUser(n.app), false)
 		maps.Copy(env, ours)
 		for name, value := range app.Env { // the user's word beats ours
 			env[name] = stack.Expand(value, lookIn(own, ours))
@@ -288,47 +287,6 @@ func (b builder) appProbe(app stack.App) Probe {
 		probe.Kind, probe.Ready, probe.Host = ProbeHTTP, app.Health.Path, app.Health.Host
 	}
 	return probe
-}
-
-// redisEnv tells a program where Redis is, and the user that it is there; nothing
-// when the stack has none.
-// Without Sentinels the master never moves, and the way through the balancers,
-// which start later, would make a node wait that is ready only with Redis.
-func (b builder) redisEnv(n node, user, password string) map[string]string {
-	if !b.stack.Redis.Enabled {
-		return nil
-	}
-	url := func(address string) string {
-		return fmt.Sprintf("redis://%s:%s@%s/%d", user, password, address, dataDatabase)
-	}
-	sentinels := of(b.nodes, Sentinel)
-	if len(sentinels) == 0 {
-		// Empty, so that none of the supervisor's own environment reach it.
-		return map[string]string{
-			"REDIS_URL":       url(b.address(b.master())),
-			"REDIS_SENTINELS": "", "REDIS_MASTER_NAME": "",
-		}
-	}
-	return map[string]string{
-		"REDIS_URL":         url(net.JoinHostPort(nearest(n, b.nodes).Address, strconv.Itoa(b.facts.Ports[PortRedisMaster]))),
-		"REDIS_SENTINELS":   strings.Join(b.addresses(sentinels), ","),
-		"REDIS_MASTER_NAME": b.stack.Name,
-	}
-}
-
-// nearest is the host of the balancers that a node's program reaches Redis
-// through: its own, unless that has none.
-func nearest(n node, all []node) Place {
-	balancers := of(all, Balancer)
-	for _, other := range balancers {
-		if other.host == n.host {
-			return n.host
-		}
-	}
-	if len(balancers) == 0 {
-		return n.host
-	}
-	return balancers[0].host
 }
 
 // listens is where a balancer listens for clients: at the entry's address, and

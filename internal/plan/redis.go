@@ -18,6 +18,7 @@ type redisData struct {
 	Stack, Node      string
 	Host             string
 	Port             int
+	Wire             wire
 	DataDir, ACLFile string
 	Socket           string // path; empty: none
 	Fsync            string
@@ -72,7 +73,7 @@ func (b builder) redis(n node) redisData {
 	r := b.stack.Redis
 	d := redisData{
 		Stack: b.stack.Name, Node: n.name,
-		Host: n.host.Address, Port: b.facts.Ports[n.name],
+		Host: n.host.Address, Port: b.facts.Ports[n.name], Wire: b.wire(n),
 		DataDir: b.path(n, "data"), ACLFile: b.path(n, "users.acl"),
 		Socket: b.socket(n),
 		Fsync:  r.Fsync, Save: r.Save,
@@ -116,6 +117,7 @@ type sentinelData struct {
 	Stack, Node    string
 	Host           string
 	Port           int
+	Wire           wire
 	Dir, ACLFile   string
 	Password       string // of the sentinel user
 	ID             string
@@ -153,7 +155,7 @@ func (b builder) master() node {
 func (b builder) sentinel(n node) sentinelData {
 	d := sentinelData{
 		Stack: b.stack.Name, Node: n.name,
-		Host: n.host.Address, Port: b.facts.Ports[n.name],
+		Host: n.host.Address, Port: b.facts.Ports[n.name], Wire: b.wire(n),
 		Dir: b.path(n), ACLFile: b.path(n, "users.acl"),
 		Password: b.facts.Secrets.Sentinel,
 		ID:       b.facts.Secrets.SentinelIDs[n.name],

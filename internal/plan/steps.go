@@ -231,6 +231,9 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 	if old.Entry.Listen != now.Entry.Listen {
 		add("entry.listen: the clients at %s would be refused from one moment to the other; take the stack down, and up again", old.Entry.Listen)
 	}
+	if len(old.Hosts) > 0 && len(now.Hosts) > 0 && old.Encrypts() != now.Encrypts() {
+		add("network: nodes that speak TLS and nodes that do not cannot reach each other while one after the other changes; take the stack down, and up again: the data stays")
+	}
 	if old.Redis.Enabled != now.Redis.Enabled {
 		add("redis.enabled: what needs Redis would be without it for a while; take the stack down, and up again")
 		return all // the rest follows from it

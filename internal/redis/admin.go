@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -18,15 +19,15 @@ import (
 // has to, and is safe for concurrent use.
 type Admin struct{ link *link }
 
-// NewAdmin makes an Admin of the server at an address. It does not connect.
-func NewAdmin(address, user, password string) *Admin {
-	return NewAdminVia(nil, address, user, password)
+// Way is how connections to servers are made. Its zero value is plain TCP from here.
+type Way struct {
+	Dial Dial        // nil: by TCP from here
+	TLS  *tls.Config // nil: in plain; see Config.TLS
 }
 
-// NewAdminVia is NewAdmin with connections that are made in another way; nil: by TCP
-// from here.
-func NewAdminVia(dial Dial, address, user, password string) *Admin {
-	cfg := Config{Username: user, Password: password, Name: "holdfast", Dial: dial}
+// NewAdmin makes an Admin of the server at an address. It does not connect.
+func NewAdmin(way Way, address, user, password string) *Admin {
+	cfg := Config{Username: user, Password: password, Name: "holdfast", Dial: way.Dial, TLS: way.TLS}
 	return &Admin{newLink(cfg, address, probing)}
 }
 

@@ -49,8 +49,8 @@ const (
 // The connection is none of a replica's that is sent what is written meanwhile (REPLCONF
 // RDB-ONLY, Redis 6.2): it costs the node no memory beside the fork, counts for no WAIT,
 // and is no replica in the answer to ROLE.
-func OpenDump(ctx context.Context, address, user, password, as string) (*Dump, error) {
-	conn, err := Config{}.dial(ctx, address)
+func OpenDump(ctx context.Context, way Way, address, user, password, as string) (*Dump, error) {
+	conn, err := Config{Dial: way.Dial, TLS: way.TLS}.dial(ctx, address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}

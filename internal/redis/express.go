@@ -157,6 +157,9 @@ var ErrTooLong = errors.New("the answers are too long")
 // errNoPermit: there is no session that permits it now.
 var errNoPermit = errors.New("no master is read without confirmation now")
 
+// errElsewhere: TLS leads to the master, and no unix socket.
+var errElsewhere = errors.New("the master is on another host")
+
 // Express connects to the master as it is now. The connection is the caller's,
 // and of a kind that the kernel polls, or there is an error: for ever, where it
 // is errors.ErrUnsupported.
@@ -168,7 +171,7 @@ var errNoPermit = errors.New("no master is read without confirmation now")
 // master.) For writers and monitors it would not be: they have to hear the master
 // as everybody else does.
 func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
-	if c.writer == nil || c.cfg.TLS != nil {
+	if c.writer == nil || c.cfg.TLS != nil && len(c.cfg.Sockets) == 0 {
 		return nil, nil, errors.ErrUnsupported
 	}
 	p := c.writer.permit.Load()
@@ -185,6 +188,10 @@ func (c *Client) Express(ctx context.Context) (*Express, net.Conn, error) {
 			d := net.Dialer{Timeout: dialTimeout}
 			return d.DialContext(ctx, "unix", path)
 		})
+	}
+	if err != nil && c.cfg.TLS != nil {
+		// Its caller polls what the kernel has, which TLS is not. The next master may be here.
+		return nil, nil, errElsewhere
 	}
 	if err != nil { // the socket only makes it shorter
 		conn, err = c.cfg.enter(ctx, p.session.process, func() (net.Conn, error) { return c.cfg.dial(ctx, p.session.master) })

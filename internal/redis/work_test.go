@@ -30,7 +30,7 @@ func TestWorkIsWhatApplicationsHaveDone(t *testing.T) {
 
 func TestAServerTellsWhatCommandsCostIt(t *testing.T) {
 	server := redistest.Start(t, 0, 0).Nodes[0]
-	a := NewAdmin(server.Addr, "", "")
+	a := NewAdmin(Way{}, server.Addr, "", "")
 	defer a.Close()
 	began := time.Now()
 	if name, took, err := a.Slowest(t.Context(), began); name != "" || err != nil {

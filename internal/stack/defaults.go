@@ -85,6 +85,9 @@ func fill(s *Stack, has func(path) bool) {
 	if s.Backup.To != "" && !has("backup/keep") {
 		s.Backup.Keep = keptBackups
 	}
+	if len(s.Hosts) > 0 && !has("network") {
+		s.Network = Encrypted
+	}
 	fillVirtual(&s.Entry.Virtual, has)
 	for i := range s.TCP {
 		if s.TCP[i].Mode == "" {

@@ -25,6 +25,15 @@ const (
 	OfSentinels = "sentinel"
 )
 
+// What Stack.Network may be.
+const (
+	Encrypted = "encrypted" // the nodes speak TLS
+	Trusted   = "trusted"   // they speak in plain
+)
+
+// Encrypts reports whether the nodes of different hosts speak TLS with each other.
+func (s Stack) Encrypts() bool { return s.Network == Encrypted }
+
 // NodeKinds are all kinds of node.
 var NodeKinds = []string{OfBalancers, OfApps, OfRedis, OfSentinels}
 
@@ -108,6 +117,9 @@ func (s Stack) OneMachine() bool {
 // validateHosts complains of hosts that cannot be, and of nodes that no host may have.
 func validateHosts(r *reader, s Stack) {
 	validateAddresses(r, s)
+	if s.Network != "" && len(s.Hosts) == 0 && !r.faulty("hosts") && !r.faulty("network") {
+		r.complain(r.keyAt("network"), "network: the file has no hosts, and so no network between them: add hosts, or remove the key")
+	}
 	for _, g := range s.groups() {
 		validateOn(r, s, g)
 	}

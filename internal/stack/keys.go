@@ -58,6 +58,8 @@ func tables() ([]key[Stack], []key[App]) {
 		textKey("name", nameRule, func(s *Stack) *string { return &s.Name },
 			"Tells the stacks of one machine apart."),
 		hostsKey(),
+		textKey("network", networkRule, func(s *Stack) *string { return &s.Network },
+			"What the hosts think of the network between them: encrypted, the nodes of different hosts speak TLS with each other, by certificates of the stack's own authority; trusted, they speak in plain. Default with hosts: encrypted."),
 		sectionKey("entry", entryKeys, func(s *Stack) *Entry { return &s.Entry },
 			"The HTTP address that clients use."),
 		numberKey("balancers", 1, maxBalancers, func(s *Stack) *int { return &s.Balancers },

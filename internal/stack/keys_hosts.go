@@ -22,6 +22,7 @@ var (
 		pattern: regexp.MustCompile(`^[0-9A-Fa-f:.]+$`),
 		check:   checkHostAddress,
 	}
+	networkRule = oneOf(Encrypted, Trusted)
 	// Whether there is such a host, validate finds out.
 	onRule = rule{what: "the name of a host", check: func(s string) string {
 		return checkPrintable(s, "the name of a host")

@@ -68,7 +68,7 @@ func TestTheSchemaRefusesWhatParseRefuses(t *testing.T) {
 		"sizes-small.yaml", "sizes-large.yaml",
 		"more-ports-than-nodes.yaml", "server-is-the-entry.yaml", "server-twice.yaml",
 		"statistics-hides-all.yaml",
-		"on-without-hosts.yaml", "on-nobody.yaml", "on-twice.yaml", "on-a-witness.yaml", "only-for-nobody.yaml", "one-address.yaml", "open-nodes.yaml", "open-program.yaml",
+		"on-without-hosts.yaml", "on-nobody.yaml", "on-twice.yaml", "on-a-witness.yaml", "only-for-nobody.yaml", "one-address.yaml", "network-alone.yaml", "open-nodes.yaml", "open-program.yaml",
 		"virtual-short-advertise.yaml", "virtual-long-advertise.yaml", "virtual-fraction.yaml", "virtual-strange.yaml", "virtual-none.yaml", "virtual-without-hosts.yaml", "virtual-three.yaml", "virtual-router-of-two.yaml", "virtual-of-a-host.yaml", "virtual-twice.yaml", "virtual-versions.yaml", "virtual-entry.yaml",
 		"no-tokens.yaml", "tokens-twice.yaml", "remember-too-short.yaml", "key-larger-than-body.yaml", "open-without-tokens.yaml",
 	}

@@ -19,6 +19,9 @@ type Stack struct {
 	// Hosts are the machines that it runs on, in the order of the file; none: the one
 	// that Holdfast runs on.
 	Hosts []Host `yaml:"hosts"`
+	// Network is Encrypted or Trusted: how the nodes of different hosts speak with each
+	// other. Empty: there are no hosts.
+	Network string `yaml:"network"`
 	// Entry is the address that clients use.
 	Entry Entry `yaml:"entry"`
 	// Balancers is how many HAProxy processes share the entry's port.

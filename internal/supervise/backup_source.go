@@ -48,6 +48,7 @@ type members struct {
 	password  string
 	secrets   []byte // stack.json
 	addresses map[string]string
+	way       redis.Way
 	admins    map[string]*redis.Admin
 	appointed string
 	sentinels int
@@ -64,8 +65,12 @@ func findMembers(c BackupConfig) (*members, error) {
 	if err != nil {
 		return nil, err
 	}
+	way, err := Way(c.StateDir, p.Stack)
+	if err != nil {
+		return nil, err
+	}
 	m := &members{
-		d: d, stack: p.Name, password: kept.Secrets.Operator,
+		d: d, way: way, stack: p.Name, password: kept.Secrets.Operator,
 		addresses: map[string]string{}, admins: map[string]*redis.Admin{},
 		appointed: cmp.Or(kept.Redis.Replication.Master, plan.FirstMaster),
 	}
@@ -82,7 +87,7 @@ func findMembers(c BackupConfig) (*members, error) {
 			}
 			name := process.Node
 			m.addresses[name] = cmp.Or(all.with(ctx, name).running(ctx, name), process.Address)
-			m.admins[name] = redis.NewAdmin(m.addresses[name], "operator", m.password)
+			m.admins[name] = redis.NewAdmin(m.way, m.addresses[name], "operator", m.password)
 		}
 	}
 	if m.admins[plan.FirstMaster] == nil {
@@ -317,7 +322,7 @@ func (n *copiedNode) Read(p []byte) (int, error) {
 
 func (n *copiedNode) open() (err error) {
 	s := n.s
-	if n.dump, err = redis.OpenDump(n.ctx, n.m.addresses[s.node], "operator", n.m.password, n.as); err != nil {
+	if n.dump, err = redis.OpenDump(n.ctx, n.m.way, n.m.addresses[s.node], "operator", n.m.password, n.as); err != nil {
 		return err
 	}
 	// The proof that every acknowledged write is in it.

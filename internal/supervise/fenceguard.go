@@ -51,6 +51,11 @@ func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
 	if s.kept, err = s.dir.readKept(); err != nil {
 		return nil, err
 	}
+	way, err := LastWay(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	s.wire = way.TLS
 	s.ctx, s.halt = context.WithCancel(context.Background())
 	s.hosts = openHosts(Config{StateDir: stateDir}, s.kept.Hosts)
 	s.plan.Name = s.kept.Redis.Watch

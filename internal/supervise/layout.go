@@ -155,9 +155,10 @@ func (s *Supervisor) reach(p plan.Process) {
 
 // newAdmin makes a client of a redis node or Sentinel, which goes through its host.
 func (s *Supervisor) newAdmin(node, address string) *redis.Admin {
-	return redis.NewAdminVia(func(ctx context.Context, address string) (net.Conn, error) {
+	way := redis.Way{TLS: s.wire, Dial: func(ctx context.Context, address string) (net.Conn, error) {
 		return s.home(node).Dial(ctx, "tcp", address)
-	}, address, "operator", s.kept.Secrets.Operator)
+	}}
+	return redis.NewAdmin(way, address, "operator", s.kept.Secrets.Operator)
 }
 
 // reachAt is reach for who holds mu.

@@ -33,7 +33,7 @@ func ofSentinels(t *testing.T, c *redistest.Cluster) *Supervisor {
 	for i, sentinel := range c.Sentinels {
 		name := "sentinel-" + strconv.Itoa(i+1)
 		s.nodes[name] = newNode(s, plan.Process{Node: name, Kind: plan.Sentinel, Address: sentinel.Addr})
-		s.admins[name], s.paces[name] = redis.NewAdmin(sentinel.Addr, "", ""), new(pace)
+		s.admins[name], s.paces[name] = redis.NewAdmin(redis.Way{}, sentinel.Addr, "", ""), new(pace)
 		t.Cleanup(s.admins[name].Close)
 	}
 	return s

@@ -8,6 +8,7 @@ package supervise
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -61,6 +62,8 @@ type Supervisor struct {
 	hosts hosts
 	lock  io.Closer
 	log   *slog.Logger
+	// wire is how redis nodes and Sentinels are spoken with; nil: in plain.
+	wire *tls.Config
 
 	// mu guards these and cfg.Stack, which a change replaces: see layout.go.
 	mu       sync.RWMutex
@@ -189,6 +192,11 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 	}()
 	if err := s.openHosts(); err != nil {
 		return nil, err
+	}
+	if cfg.Several {
+		if s.wire, err = wireTLS(cfg.StateDir, cfg.Stack); err != nil {
+			return nil, err
+		}
 	}
 	for _, h := range s.hosts.all() {
 		if err := h.takeOver(s.ctx, s.log); err != nil {

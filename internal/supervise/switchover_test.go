@@ -22,7 +22,7 @@ func ofCluster(t *testing.T, c *redistest.Cluster) *Supervisor {
 		name := "redis-" + string(rune('1'+i))
 		p := plan.Process{Node: name, Kind: plan.Redis, Address: server.Addr}
 		s.host.Processes = append(s.host.Processes, p)
-		s.nodes[name], s.admins[name] = newNode(s, p), redis.NewAdmin(server.Addr, "", "")
+		s.nodes[name], s.admins[name] = newNode(s, p), redis.NewAdmin(redis.Way{}, server.Addr, "", "")
 		t.Cleanup(s.admins[name].Close)
 	}
 	for _, n := range s.nodes {
