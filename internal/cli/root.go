@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -37,6 +38,9 @@ type globals struct {
 	// mistakes are those of the stack file, where a command uses what runs instead;
 	// nil: it has none.
 	mistakes error
+	// loaded is the stack file as it was read; nil: not yet. A command reads it once, since
+	// a pipe (-f <(...), -f /dev/stdin) can be read once.
+	loaded *loaded
 
 	getenv func(string) string
 	stdin  io.Reader
@@ -181,9 +185,27 @@ func stackFile(named string) string {
 	return named
 }
 
-// loadStack reads the declared stack. It answers the stack and the absolute
-// directory that the stack's relative paths start from. Warnings go to stderr.
+// loaded is what was found in the stack file.
+type loaded struct {
+	stack   stack.Stack
+	baseDir string
+	err     error
+}
+
+// loadStack reads the declared stack, the first time that a command asks for it. It
+// returns the stack and the absolute directory that the stack's relative paths start from.
+// Warnings go to stderr.
 func loadStack(g *globals) (stack.Stack, string, error) {
+	if g.loaded == nil {
+		l := &loaded{}
+		l.stack, l.baseDir, l.err = readStack(g)
+		g.loaded = l
+	}
+	return g.loaded.stack, g.loaded.baseDir, g.loaded.err
+}
+
+// readStack is loadStack without a memory.
+func readStack(g *globals) (stack.Stack, string, error) {
 	file := stackFile(g.file)
 	dir, err := baseDir(file)
 	if err != nil {
@@ -196,6 +218,9 @@ func loadStack(g *globals) (stack.Stack, string, error) {
 	if err != nil {
 		return stack.Stack{}, "", usagef("read the stack file: %w", err)
 	}
+	if len(data) == 0 && wasRead(file) {
+		return stack.Stack{}, "", usagef("read the stack file: there is nothing to read in %s. A pipe can be read once: what goes on in the background, or hands over to another version, needs a regular file", file)
+	}
 	s, warnings, err := stack.Parse(file, data)
 	if err != nil {
 		return stack.Stack{}, "", usageError{&mistakenFile{err, stack.NameIn(data)}}
@@ -207,4 +232,11 @@ func loadStack(g *globals) (stack.Stack, string, error) {
 		fmt.Fprintf(g.stderr, "warning: %s, and so choose what runs: chmod go-w it, or own it\n", g.say(who))
 	}
 	return s, dir, nil
+}
+
+// wasRead reports whether an empty stack file may be one that somebody has read already,
+// such as a pipe. /dev/null is empty on purpose.
+func wasRead(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && !info.Mode().IsRegular() && filepath.Clean(file) != os.DevNull
 }
