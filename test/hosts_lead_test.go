@@ -205,7 +205,7 @@ func (l *loopStack) end() {
 	for _, h := range l.hosts {
 		if sup := h.sup.Load(); sup != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
-			if err := sup.Stop(ctx); err != nil {
+			if err := sup.Stop(context.Background(), ctx.Done()); err != nil {
 				l.t.Errorf("take the stack down: %v", err)
 			}
 			cancel()

@@ -188,7 +188,8 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 	defer closeLog()
 	defer sup.Close()
 	sup.Attend()
-	err = sup.Stop(ctx)
+	// Ctrl-C kills what is left.
+	err = sup.Stop(context.WithoutCancel(ctx), ctx.Done())
 	letDrill() // a purge looks for itself
 	if err != nil {
 		return 0, err

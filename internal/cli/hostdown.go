@@ -28,10 +28,15 @@ func downHosts(ctx context.Context, g *globals, state string, purge bool) (said 
 	case err != nil:
 		return "", err
 	}
-	if err := awaitAllDown(ctx, client, state); err != nil {
+	unreached, err := awaitAllDown(ctx, client, state)
+	if err != nil {
 		return "", err
 	}
 	said = fmt.Sprintf("down on all hosts after %.1f s; data stays", time.Since(began).Seconds())
+	if len(unreached) > 0 {
+		said = fmt.Sprintf("down after %.1f s, but for %s: not reached, so that the nodes there may run on. Data stays. When it is back, 'holdfast up -d' at a majority of the hosts, and then 'holdfast down', end them",
+			time.Since(began).Seconds(), hostNames(unreached))
+	}
 	if before.Change != nil {
 		said += fmt.Sprintf("\nA change was under way (%s): %s", before.Change.Kind, supervise.Outlook(before.Change.Kind))
 	}
@@ -63,8 +68,9 @@ func downHere(state string) (said string, err error) {
 	return "this host is not up, and none of its nodes runs; whether the stack is up elsewhere, another host says: 'holdfast status' there", nil
 }
 
-// awaitAllDown waits until this host has ended, which it does when all nodes have.
-func awaitAllDown(ctx context.Context, client *control.Client, state string) error {
+// awaitAllDown waits until this host has ended, which it does when all nodes have. It
+// returns the hosts that were not reached.
+func awaitAllDown(ctx context.Context, client *control.Client, state string) (unreached []string, err error) {
 	// A host that does not hear of the end waits for a leader that does not come.
 	const patience = 15 * time.Second
 	stopping, led := false, time.Now()
@@ -72,15 +78,15 @@ func awaitAllDown(ctx context.Context, client *control.Client, state string) err
 		st, err := client.Status(ctx)
 		switch {
 		case errors.Is(err, control.ErrNoSupervisor) && !host.Claimed(state):
-			return nil
+			return unreached, nil
 		case ctx.Err() != nil:
-			return errors.New("interrupted: the stack goes on being taken down")
+			return nil, errors.New("interrupted: the stack goes on being taken down")
 		case err == nil && stopping && st.Phase != supervise.PhaseStopping:
-			return fmt.Errorf("another host leads in the middle of it (host %s), and has started again what was stopped: 'holdfast down' once more", st.Host)
+			return nil, fmt.Errorf("another host leads in the middle of it (host %s), and has started again what was stopped: 'holdfast down' once more", st.Host)
 		case err != nil && time.Since(led) > patience:
-			return fmt.Errorf("it is not known whether the stack is down, since nobody leads it any more: 'holdfast host list' shows which hosts are up (%w)", err)
+			return nil, fmt.Errorf("it is not known whether the stack is down, since nobody leads it any more: 'holdfast host list' shows which hosts are up (%w)", err)
 		case err == nil:
-			led = time.Now()
+			led, unreached = time.Now(), st.Unreached
 			stopping = st.Phase == supervise.PhaseStopping
 		}
 		select {

@@ -264,7 +264,8 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 	endStart()
 	// In this order: a host that ends while nodes run would have the next leader start
 	// again what was stopped.
-	if err := sup.Stop(ctx); err != nil {
+	// A host that is lost keeps nobody from it: whoever asked is told.
+	if err := sup.Stop(ctx, nil); err != nil && !errors.As(err, new(*supervise.UnreachedError)) {
 		return fmt.Errorf("take the stack down: %w", err)
 	}
 	if err := l.End(ctx); err != nil {

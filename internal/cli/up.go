@@ -224,17 +224,17 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 	} else {
 		fmt.Fprintln(stderr, "Taking the stack down. Data stays.")
 	}
-	stopping, hurry := context.WithCancel(context.Background())
-	defer hurry()
+	hurry, stopped := make(chan struct{}), make(chan struct{})
+	defer close(stopped)
 	go func() {
 		select {
 		case <-signals:
 			fmt.Fprintln(stderr, "At once.")
-			hurry()
-		case <-stopping.Done():
+			close(hurry)
+		case <-stopped:
 		}
 	}()
-	if err := sup.Stop(stopping); err != nil {
+	if err := sup.Stop(context.Background(), hurry); err != nil {
 		return err
 	}
 	if purge {

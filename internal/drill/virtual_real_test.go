@@ -362,7 +362,7 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 		}
 	})
 	t.Run("it is nowhere when the stack is down", func(t *testing.T) {
-		if err := v.sup.Stop(t.Context()); err != nil {
+		if err := v.sup.Stop(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		if got := v.holders(address); len(got) > 0 {
@@ -402,7 +402,7 @@ func TestWithTwoVirtualAddressesBothBalancersServe(t *testing.T) {
 	})
 	v.do(v.on(plan.Balancer, one).Name, supervise.ActStart)
 	v.within("each host has its own again", apart)
-	if err := v.sup.Stop(t.Context()); err != nil {
+	if err := v.sup.Stop(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -121,7 +121,7 @@ func TestNothingComesUpWhileTheStackIsTakenDown(t *testing.T) {
 	s.Attend()
 	must(t, s, ActStart)
 	must(t, s, ActPause)
-	if err := s.Stop(t.Context()); err != nil {
+	if err := s.Stop(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range []Action{ActStart, ActRestart, ActPause, ActResume} {
@@ -148,10 +148,10 @@ func TestASecondStopKillsWhatTakesItsTime(t *testing.T) {
 		s, _ := oneNode(t, "trap '' TERM; while :; do sleep 0.01; done")
 		s.Attend()
 		must(t, s, ActStart)
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
+		hurry := make(chan struct{})
+		close(hurry)
 		began := time.Now()
-		if err := s.Stop(ctx); err != nil {
+		if err := s.Stop(t.Context(), hurry); err != nil {
 			t.Fatal(err)
 		}
 		if st := status(s); st.State != Down || st.Restarts != 0 || time.Since(began) > 4*time.Second {

@@ -14,41 +14,76 @@ import (
 	"holdfast/internal/plan"
 )
 
-// Stop takes every node down and returns when all have ended. When ctx ends
-// before, what is left is killed.
-func (s *Supervisor) Stop(ctx context.Context) error {
+// Stop takes every node down and returns when all have ended. When hurry is closed before
+// (nil: it never is), what is left is killed. When ctx ends before, Stop returns its error:
+// nothing more is told to stop, and nothing is killed. Either way the supervisor is of no
+// use any more but to be closed.
+//
+// A host of several that is away is not waited for. Stop takes down what is elsewhere, and
+// returns an *UnreachedError.
+func (s *Supervisor) Stop(ctx context.Context, hurry <-chan struct{}) error {
 	s.stopping.Store(true)
 	s.board.enter(PhaseStopping)
+	patient, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-hurry:
+			cancel()
+		case <-patient.Done():
+		}
+	}()
+
+	failures := s.stopStages(stopping{ctx, patient})
+	switch unreached := s.unreached.list(); {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Join(failures...) != nil:
+		return errors.Join(failures...)
+	case len(unreached) > 0:
+		return &UnreachedError{unreached}
+	}
+	return nil
+}
+
+// stopping is how long a Stop goes on: until ctx ends. patient ends before, when what is
+// left is to be killed.
+type stopping struct{ ctx, patient context.Context }
+
+// stopStages takes the nodes down, stage after stage.
+func (s *Supervisor) stopStages(t stopping) (failures []error) {
 	order := s.stopOrder()
 	// The virtual address goes to a host that serves, before this one does not.
-	failures := await(s.stopAll(ctx, order[plan.StopKeepalived]))
+	failures = await(s.stopAll(t, order[plan.StopKeepalived]))
 	// A balancer that was asked to stop takes no new connection, but waits for
 	// the clients of those it has, which may be idle. So the applications are
 	// stopped meanwhile: they finish what they have in hand. After that, idle
 	// connections are all there can be, unless servers that run elsewhere
 	// still answer somebody.
-	balancers := s.stopAll(ctx, order[plan.StopBalancers])
-	failures = append(failures, await(s.stopAll(ctx, order[plan.StopApps]))...)
+	balancers := s.stopAll(t, order[plan.StopBalancers])
+	failures = append(failures, await(s.stopAll(t, order[plan.StopApps]))...)
 	if !s.stack().HasServers() {
 		for _, name := range order[plan.StopBalancers] {
-			s.send(ctx, name, command{action: actCut})
+			s.send(t.patient, name, command{action: actCut})
 		}
 	}
 	failures = append(failures, await(balancers)...)
 	for i := plan.StopSentinels; i < len(order); i++ {
 		// Who is master is looked up late: it may have changed, and one who
 		// has just adopted the nodes did not know it at first.
-		failures = append(failures, await(s.stopAll(ctx, s.stopOrder()[i]))...)
+		failures = append(failures, await(s.stopAll(t, s.stopOrder()[i]))...)
 	}
-	failures = append(failures, s.endStrays(ctx))
-	// The log writer ends last: it stores what the others say.
-	s.endLogWriter()
-	return errors.Join(failures...)
+	failures = append(failures, s.endStrays(t.ctx, t.patient))
+	if t.ctx.Err() == nil {
+		// The log writer ends last: it stores what the others say.
+		s.endLogWriter()
+	}
+	return failures
 }
 
 // stopAll begins to stop nodes and answers the channels that say how each went.
-func (s *Supervisor) stopAll(ctx context.Context, names []string) []<-chan error {
-	return s.each(names, func(name string) error { return s.stopNode(ctx, name) })
+func (s *Supervisor) stopAll(t stopping, names []string) []<-chan error {
+	return s.each(names, func(name string) error { return s.stopNode(t, name) })
 }
 
 // each begins something for all nodes at once and answers the channels that
@@ -83,28 +118,43 @@ func (s *Supervisor) stopOrder() [][]string {
 	return order
 }
 
-func (s *Supervisor) stopNode(ctx context.Context, name string) error {
-	err := s.send(ctx, name, command{action: ActStop})
-	if ctx.Err() == nil {
-		return err
+// stopNode stops a node, unless its host is lost.
+func (s *Supervisor) stopNode(t stopping, name string) error {
+	if t.ctx.Err() != nil {
+		return t.ctx.Err()
 	}
-	// In a hurry: the operator asked twice.
-	hurry, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	host := s.home(name)
+	waiting, end := s.whileReached(t.patient, host)
+	defer end()
+	err := s.send(waiting, name, command{action: ActStop})
+	switch {
+	case errors.Is(context.Cause(waiting), errUnreached), err == nil && s.hosts.lacks(host.name):
+		s.leave(host)
+		return nil // Stop tells of it
+	case t.ctx.Err() == nil && t.patient.Err() != nil:
+		return s.killNode(t.ctx, name)
+	}
+	return err
+}
+
+// killNode stops a node at once: its operator has asked twice.
+func (s *Supervisor) killNode(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	// Stop first: a node that is killed while it is wanted up is started again.
 	n := s.node(name)
 	if n == nil { // a change has just taken it away
 		return nil
 	}
+	// Stop first: a node that is killed while it is wanted up is started again.
 	stop := command{action: ActStop, answer: make(chan error, 1)}
 	select {
 	case n.commands <- stop:
 	case <-n.gone:
 		return nil
-	case <-hurry.Done():
-		return hurry.Err()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	if err := s.send(hurry, name, command{action: ActKill}); err != nil && hurry.Err() != nil {
+	if err := s.send(ctx, name, command{action: ActKill}); err != nil && ctx.Err() != nil {
 		return err
 	}
 	select {
@@ -112,8 +162,8 @@ func (s *Supervisor) stopNode(ctx context.Context, name string) error {
 		return err
 	case <-n.gone:
 		return nil
-	case <-hurry.Done():
-		return fmt.Errorf("%s has not ended: %w", name, hurry.Err())
+	case <-ctx.Done():
+		return fmt.Errorf("%s has not ended: %w", name, ctx.Err())
 	}
 }
 

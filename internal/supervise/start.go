@@ -52,7 +52,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	failures = slices.DeleteFunc(failures, func(err error) bool {
 		return errors.As(err, new(*UnableError)) // the stack is up without it, and its status says why
 	})
-	failures = append(failures, s.endStrays(ctx))
+	failures = append(failures, s.endStrays(ctx, ctx))
 	s.awaitRotation(ctx)
 	failures = append(failures, s.awaitChange(ctx))
 	s.board.enter(PhaseRunning)

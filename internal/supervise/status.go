@@ -102,6 +102,9 @@ type Status struct {
 	Change *ChangeStatus `json:"change,omitempty"`
 	// Stopped is the last change where it was stopped before its end; nil: it was not.
 	Stopped *Result `json:"stopped,omitempty"`
+	// Unreached are the hosts that were lost when the stack was taken down: their nodes were
+	// not stopped.
+	Unreached []string `json:"unreached,omitempty"`
 	// Supervisor is the pid of the supervisor; 0: none runs.
 	Supervisor int `json:"supervisor"`
 	// Host is the name of the host where it runs; empty: the stack has one host alone.

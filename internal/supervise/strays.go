@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -50,33 +51,60 @@ func (s *Supervisor) findStrays() error {
 	return nil
 }
 
-// endStrays ends them, but not the one that the Sentinels name master: its
-// data is the stack's.
-func (s *Supervisor) endStrays(ctx context.Context) error {
+// endStrays ends them until ctx ends, but not the one that the Sentinels name master: its
+// data is the stack's. When patient ends, they are killed. One whose host is lost stays a
+// stray.
+func (s *Supervisor) endStrays(ctx, patient context.Context) error {
 	if len(s.strays) == 0 {
 		return nil
 	}
 	master, _, _ := s.gather(ctx, time.Second).master()
-	var kept []stray
-	for _, st := range s.strays {
+	if ctx.Err() != nil {
+		return ctx.Err() // who is the master, nobody has said
+	}
+	var masters, kept []stray
+	for i, st := range s.strays {
 		if st.address != "" && st.address == master && !s.stopping.Load() {
-			kept = append(kept, st)
+			masters = append(masters, st)
 			continue
 		}
 		s.log.Info("not in the stack any more: ended", "node", st.node, "pid", st.proc.ID().PID)
-		st.proc.Signal(syscall.SIGTERM)
-		st.proc.SignalGroup(syscall.SIGCONT)
-		select {
-		case <-st.proc.Done():
+		if s.endStray(ctx, patient, st) {
 			continue
-		case <-time.After(strayGrace):
-		case <-ctx.Done():
 		}
-		st.proc.SignalGroup(syscall.SIGKILL)
-		<-st.proc.Done()
+		if ctx.Err() != nil {
+			s.strays = append(slices.Concat(masters, kept), s.strays[i:]...)
+			return ctx.Err()
+		}
+		kept = append(kept, st)
 	}
-	if s.strays = kept; len(kept) > 0 {
-		return fmt.Errorf("%s is the Redis master and still runs, but is not in the stack file any more; put it back, or make another node the master first", kept[0].node)
+	if s.strays = slices.Concat(masters, kept); len(masters) > 0 {
+		return fmt.Errorf("%s is the Redis master and still runs, but is not in the stack file any more; put it back, or make another node the master first", masters[0].node)
 	}
 	return nil
+}
+
+// endStray ends one, and reports whether it has ended.
+func (s *Supervisor) endStray(ctx, patient context.Context, st stray) bool {
+	waiting, end := s.whileReached(ctx, st.host)
+	defer end()
+	_ = st.proc.Signal(syscall.SIGTERM)
+	_ = st.proc.SignalGroup(syscall.SIGCONT)
+	select {
+	case <-st.proc.Done():
+		return true
+	case <-time.After(strayGrace):
+	case <-patient.Done():
+	case <-waiting.Done():
+	}
+	if waiting.Err() != nil {
+		return false
+	}
+	_ = st.proc.SignalGroup(syscall.SIGKILL)
+	select {
+	case <-st.proc.Done():
+		return true
+	case <-waiting.Done():
+		return false
+	}
 }

@@ -127,8 +127,9 @@ type Supervisor struct {
 	tasks sync.WaitGroup
 	ctx   context.Context
 	halt  context.CancelFunc
-	// stopping is set by Stop, once.
-	stopping atomic.Bool
+	// stopping is set by Stop, once. unreached are the hosts that it did not reach.
+	stopping  atomic.Bool
+	unreached unreached
 }
 
 // kept is stack.json: what outlives every process of the stack.
@@ -414,6 +415,7 @@ func (s *Supervisor) about(st Status) Status {
 	st.File = s.fileDigest
 	s.mu.RUnlock()
 	st.Virtual = virtualStatus(now.plan, st.Nodes)
+	st.Unreached = s.unreached.list()
 	for i := range st.Nodes {
 		n := &st.Nodes[i]
 		n.Drained = now.overrides.Drained[n.Name]

@@ -145,7 +145,7 @@ redis: {replicas: 1}
 	if now := s.boardMaster(); now == master || now == "" {
 		t.Errorf("after a restart of %s the master is %q", master, now)
 	}
-	if err := s.Stop(ctx); err != nil {
+	if err := s.Stop(ctx, nil); err != nil {
 		t.Errorf("stop: %v", err)
 	}
 	for _, n := range s.Status().Nodes {

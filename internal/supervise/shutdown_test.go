@@ -1,0 +1,145 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/machine"
+	"holdfast/internal/plan"
+)
+
+// stubborn is a script that SIGTERM does not end.
+const stubborn = "trap '' TERM; while :; do sleep 0.01; done"
+
+// A leader that leads no more has nothing to say: what it was taking down is the next one's.
+func TestAStopWhoseLeadershipEndsKillsNothing(t *testing.T) {
+	s, _ := oneNode(t, stubborn)
+	s.Attend()
+	must(t, s, ActStart)
+	pid := status(s).PID
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop(ctx, nil) }()
+	await1(t, s, "it was told to stop", func(st NodeStatus) bool { return st.State == Draining })
+	cancel()
+	if err := <-stopped; !errors.Is(err, context.Canceled) {
+		t.Errorf("a stop whose leadership has ended returns %v", err)
+	}
+	s.halt()
+	s.tasks.Wait()
+	if err := syscall.Kill(pid, 0); err != nil || status(s).PID != pid {
+		t.Errorf("the node was killed: %v, %+v", err, status(s))
+	}
+}
+
+func TestAStopThatBeginsAfterItsLeadershipStopsNothing(t *testing.T) {
+	s, n := oneNode(t, "exec sleep 1000")
+	s.Attend()
+	must(t, s, ActStart)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Stop(ctx, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("it returns %v", err)
+	}
+	s.halt()
+	s.tasks.Wait()
+	if n.proc == nil || n.proc.Exit() != "" || !n.killAt.IsZero() {
+		t.Errorf("the node was told to stop: %+v", status(s))
+	}
+}
+
+// deaf is a machine whose processes hear no signal while it is away: one of another host
+// that was lost.
+type deaf struct{ *faulty }
+
+func (m deaf) Start(ctx context.Context, spec machine.Spec) (machine.Process, error) {
+	p, err := m.faulty.Start(ctx, spec)
+	return deafProcess{p, m.faulty}, err
+}
+
+type deafProcess struct {
+	machine.Process
+	on *faulty
+}
+
+func (p deafProcess) Signal(sig syscall.Signal) error {
+	if p.on.away.Load() {
+		return nil // as agent.Remote has it
+	}
+	return p.Process.Signal(sig)
+}
+
+func (p deafProcess) SignalGroup(sig syscall.Signal) error {
+	if p.on.away.Load() {
+		return nil
+	}
+	return p.Process.SignalGroup(sig)
+}
+
+// onDeaf is oneNode on a host of several that can be lost.
+func onDeaf(t *testing.T, script string) (*Supervisor, *faulty) {
+	t.Helper()
+	s, m := onFaulty(t, script)
+	s.hosts.here = home{Machine: deaf{m}, name: "two"}
+	s.hosts.several = true
+	return s, m
+}
+
+func TestAStopDoesNotWaitForAHostThatIsLost(t *testing.T) {
+	for _, when := range []string{"before", "meanwhile"} {
+		s, m := onDeaf(t, stubborn)
+		s.Attend()
+		must(t, s, ActStart)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // else it waits for ever
+		t.Cleanup(cancel)
+		stopped := make(chan error, 1)
+		m.away.Store(when == "before")
+		go func() { stopped <- s.Stop(ctx, nil) }()
+		await1(t, s, "it is being stopped", func(st NodeStatus) bool { return st.State == Draining })
+		m.away.Store(true)
+		var lost *UnreachedError
+		if err := <-stopped; !errors.As(err, &lost) || !slices.Equal(lost.Hosts, []string{"two"}) {
+			t.Errorf("the host was lost %s: %v", when, err)
+		}
+		if st := s.about(s.board.snapshot()); !slices.Equal(st.Unreached, []string{"two"}) {
+			t.Errorf("the host was lost %s, and the status has %q", when, st.Unreached)
+		}
+		m.away.Store(false)
+	}
+}
+
+// A stray on a host that is lost keeps neither the start of the others waiting, nor a
+// leader that leads no more.
+func TestNobodyWaitsForAStrayOnAHostThatIsLost(t *testing.T) {
+	s, m := onDeaf(t, stubborn)
+	proc, err := s.hosts.here.Start(t.Context(), machine.Spec{Node: "web-1", Program: "/bin/sh", Args: []string{"-c", "exec sleep 1000"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.away.Store(true)
+	t.Cleanup(func() { m.away.Store(false); _ = proc.SignalGroup(syscall.SIGKILL); <-proc.Done() })
+	s.board = newBoard(plan.Plan{})
+	s.nodes = map[string]*node{}
+	s.strays = []stray{{node: "web-9", host: s.hosts.here, proc: proc}}
+	ended := make(chan error, 1)
+	go func() { ended <- s.endStrays(t.Context(), t.Context()) }()
+	select {
+	case err := <-ended:
+		if err != nil || len(s.strays) != 1 {
+			t.Errorf("it returns %v, and %d strays are left to end", err, len(s.strays))
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("it waits")
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	m.away.Store(false)
+	if err := s.endStrays(ctx, ctx); !errors.Is(err, context.Canceled) || proc.Exit() != "" {
+		t.Errorf("after the leadership: %v, and the process %q", err, proc.Exit())
+	}
+}
