@@ -16,6 +16,7 @@ import (
 type address struct {
 	network string // tcp or unix
 	at      string // host:port, or the socket's path
+	secure  bool   // clients speak TLS
 }
 
 // maxAbstract is the length of an abstract socket's name in bytes, the @ that
@@ -31,9 +32,9 @@ func parseAddress(text string) (address, error) {
 		if len(path) > control.MaxSocketPath {
 			return address{}, fmt.Errorf("the path has %d bytes, and a unix socket can have %d", len(path), control.MaxSocketPath)
 		}
-		return address{"unix", path}, nil
+		return address{network: "unix", at: path}, nil
 	}
-	return address{"tcp", text}, checkAddress(text)
+	return address{network: "tcp", at: text}, checkAddress(text)
 }
 
 // loopback says that nobody on another machine can connect.

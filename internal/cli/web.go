@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -67,6 +68,10 @@ type webNode struct {
 	// given (see trust). The last two are read anew when their files have changed.
 	authorities, certificate, key []byte
 	certificateFile, keyFile      string
+	// tlsCert, tlsKey and tlsClients are the files for TLS with clients, and server the
+	// settings that follow; nil: no client speaks it.
+	tlsCert, tlsKey, tlsClients string
+	server                      *tls.Config
 	// threads is how many cores it uses; 0: see tune.
 	threads int
 }
@@ -103,6 +108,9 @@ func (n *webNode) run(ctx context.Context, stdout, stderr io.Writer) error {
 		if err != nil {
 			closeAll()
 			return err
+		}
+		if a.secure {
+			ln = tls.NewListener(ln, n.server)
 		}
 		listeners = append(listeners, ln)
 		names = append(names, shownAddress(ln))

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,6 +45,21 @@ const minRemember = 20 * time.Second
 // webOptions are all of them, in the order in which they are read.
 var webOptions = []option{
 	{flag: "listen", usage: "`ADDRESS` to listen on, HOST:PORT or unix:PATH; may be repeated", env: "HOLDFAST_LISTEN", several: true, set: setListen},
+	{flag: "listen-tls", usage: "`ADDRESS` to listen on likewise, for clients that speak TLS; needs --tls-cert and --tls-key", env: "HOLDFAST_LISTEN_TLS", several: true, set: func(n *webNode, text string) error {
+		return n.listenAt(text, true)
+	}},
+	{flag: "tls-cert", path: true, env: "HOLDFAST_TLS_CERT", usage: "`FILE` with the certificate (PEM) to show to these clients; read anew when it has changed", set: func(n *webNode, text string) error {
+		n.tlsCert = text
+		return nil
+	}},
+	{flag: "tls-key", path: true, env: "HOLDFAST_TLS_KEY", usage: "`FILE` with the key (PEM) of that certificate", set: func(n *webNode, text string) error {
+		n.tlsKey = text
+		return nil
+	}},
+	{flag: "tls-clients", path: true, env: "HOLDFAST_TLS_CLIENTS", usage: "`FILE` with the certificates (PEM) of the authorities of which each of these clients has to show a certificate (default: they need none)", set: func(n *webNode, text string) error {
+		n.tlsClients = text
+		return nil
+	}},
 	{flag: "node", env: "HOLDFAST_NODE", usage: "`NAME` of this node, told in answers", set: func(n *webNode, text string) error {
 		if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			return fmt.Errorf("it has characters other than printable ASCII")
@@ -303,6 +320,9 @@ func (f *webFlags) node() (*webNode, error) {
 	if err := n.trust(); err != nil {
 		return nil, err
 	}
+	if err := n.secure(); err != nil {
+		return nil, err
+	}
 	if len(n.redis.Sockets) > 0 && len(n.redis.Cluster) > 0 {
 		return nil, usagef("--redis-sockets (or REDIS_SOCKETS): what goes to a cluster goes by no unix socket: leave it out")
 	}
@@ -357,12 +377,41 @@ func (n *webNode) trust() error {
 	return nil
 }
 
-func setListen(n *webNode, text string) error {
+// secure makes the settings for clients that speak TLS.
+func (n *webNode) secure() error {
+	listens := slices.ContainsFunc(n.listen, func(a address) bool { return a.secure })
+	switch {
+	case !listens && n.tlsCert == "" && n.tlsKey == "" && n.tlsClients == "":
+		return nil
+	case !listens:
+		return usagef("--tls-cert, --tls-key and --tls-clients are for clients that speak TLS, and nothing listens for them: give --listen-tls (or HOLDFAST_LISTEN_TLS)")
+	case n.tlsCert == "" || n.tlsKey == "":
+		return usagef("--listen-tls (or HOLDFAST_LISTEN_TLS) needs --tls-cert and --tls-key (or HOLDFAST_TLS_CERT and HOLDFAST_TLS_KEY)")
+	}
+	pair, err := keypair.Open(n.tlsCert, n.tlsKey)
+	if err != nil {
+		return usagef("--tls-cert and --tls-key (or HOLDFAST_TLS_CERT and HOLDFAST_TLS_KEY): %w", err)
+	}
+	n.server = &tls.Config{MinVersion: tls.VersionTLS12}
+	if n.tlsClients == "" {
+		pair.Show(n.server)
+		return nil
+	}
+	if n.server, err = keypair.Mutual(n.tlsClients, pair); err != nil {
+		return usagef("--tls-clients (or HOLDFAST_TLS_CLIENTS): %w", err)
+	}
+	return nil
+}
+
+func setListen(n *webNode, text string) error { return n.listenAt(text, false) }
+
+func (n *webNode) listenAt(text string, secure bool) error {
 	for _, item := range items(text) {
 		a, err := parseAddress(item)
 		if err != nil {
 			return fmt.Errorf("%q: %w", item, err)
 		}
+		a.secure = secure
 		n.listen = append(n.listen, a)
 	}
 	if len(n.listen) == 0 {

@@ -79,7 +79,10 @@ func TestWhatDoesNotFitTLSIsRefused(t *testing.T) {
 		{"a key alone", []string{"--redis-url", tls, "--redis-key", pem[2]}, "belong together"},
 		{"in the wrong order", []string{"--redis-url", tls, "--redis-cert", pem[2], "--redis-key", pem[1]}, "certificate and key"},
 		{"a key that is none", []string{"--redis-url", tls, "--redis-cert", pem[1], "--redis-key", pem[3]}, "certificate and key"},
-		{"a unix socket beside it", []string{"--redis-url", tls, "--redis-sockets", "h:6379=/r.sock"}, "leave it out"},
+		{"clients by TLS without a certificate", []string{"--redis-url", plain, "--listen-tls", "127.0.0.1:0"}, "needs --tls-cert"},
+		{"a certificate for no clients", []string{"--redis-url", plain, "--tls-cert", pem[1], "--tls-key", pem[2]}, "--listen-tls"},
+		{"another key for clients", []string{"--redis-url", plain, "--listen-tls", "127.0.0.1:0", "--tls-cert", pem[1], "--tls-key", pem[3]}, "--tls-key"},
+		{"no authority of clients", []string{"--redis-url", plain, "--listen-tls", "127.0.0.1:0", "--tls-cert", pem[1], "--tls-key", pem[2], "--tls-clients", pem[3]}, "no certificate"},
 		{"a cluster's unix socket", []string{"--redis-url", "redis+cluster://u:s3cret@h:1", "--redis-sockets", "h:1=/r.sock"}, "leave it out"},
 	} {
 		err := Run(t.Context(), append([]string{"web", "--listen", "127.0.0.1:0"}, c.args...), nil, io.Discard, io.Discard, environment(nil))

@@ -34,6 +34,16 @@ func (c *Client) Invite(ctx context.Context, name string, address netip.Addr, li
 	return invited, json.NewDecoder(body).Decode(&invited)
 }
 
+// RenewCertificate asks for a new certificate of this host.
+func (c *Client) RenewCertificate(ctx context.Context) (renewed host.Renewed, err error) {
+	body, err := c.do(ctx, http.MethodPost, host.RenewPath)
+	if err != nil {
+		return renewed, err
+	}
+	defer body.Close()
+	return renewed, json.NewDecoder(body).Decode(&renewed)
+}
+
 // RemoveHost asks for a host to be taken out of the stack.
 func (c *Client) RemoveHost(ctx context.Context, name string) error {
 	body, err := c.send(ctx, host.CommandPath+"remove", name)

@@ -1,6 +1,7 @@
 package examine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -209,7 +210,7 @@ func appOf(s stack.Stack, proxy string) string {
 // askWeb asks an application's node whether it answers at all, and one of
 // Holdfast's own web nodes what it sees of Redis.
 func (e *examination) askWeb(ctx context.Context, p plan.Process, n *doctor.Node) error {
-	if err := answers(ctx, p, n.Address); err != nil {
+	if err := answers(ctx, p, cmp.Or(p.Local, n.Address)); err != nil {
 		return err
 	}
 	if e.Config.Stack.Apps[p.App].Kind() != stack.KV {

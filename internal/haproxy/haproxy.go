@@ -375,6 +375,11 @@ func (c *Client) SetStateEverywhere(ctx context.Context, server string, state St
 // do sends one command and answers what comes back until HAProxy closes. It
 // ends when ctx does.
 func (c *Client) do(ctx context.Context, command string) (string, error) {
+	return c.doAs(ctx, command, command)
+}
+
+// doAs is do for a command that an error shows as something else.
+func (c *Client) doAs(ctx context.Context, command, shown string) (string, error) {
 	fail := func(doing string, err error) error {
 		// The context's end shows as a time-out or a closed connection.
 		if ctx.Err() != nil {
@@ -390,16 +395,16 @@ func (c *Client) do(ctx context.Context, command string) (string, error) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	if _, err := io.WriteString(conn, c.prefix+command+"\n"); err != nil {
-		return "", fail("sending "+strconv.Quote(command), err)
+		return "", fail("sending "+strconv.Quote(shown), err)
 	}
 	if end, ok := conn.(interface{ CloseWrite() error }); ok && c.prefix != "" { // a master waits for more
 		if err := end.CloseWrite(); err != nil {
-			return "", fail("sending "+strconv.Quote(command), err)
+			return "", fail("sending "+strconv.Quote(shown), err)
 		}
 	}
 	var out bytes.Buffer
 	if _, err := out.ReadFrom(conn); err != nil {
-		return "", fail("waiting for the answer to "+strconv.Quote(command), err)
+		return "", fail("waiting for the answer to "+strconv.Quote(shown), err)
 	}
 	return out.String(), nil
 }

@@ -20,6 +20,15 @@ import (
 // CommandPath begins the paths of what a leader does for any host.
 const CommandPath = "/v1/hosts/"
 
+// RenewPath is where any host renews its own certificate.
+const RenewPath = "/v1/renew"
+
+// Renewed is the answer.
+type Renewed struct {
+	// Until is when the new certificate ends.
+	Until time.Time `json:"until"`
+}
+
 // forwarded marks what another host has passed on: it is passed on no further.
 const forwarded = "Holdfast-Forwarded"
 
@@ -175,6 +184,15 @@ func (h *Host) Control() http.Handler {
 		h.hereOrThere(w, r, func(term uint64) { h.carryOut(w, r, term, do) })
 	})
 	mux.HandleFunc("GET "+ListPath, h.list)
+	mux.HandleFunc("POST "+RenewPath, func(w http.ResponseWriter, r *http.Request) {
+		until, err := h.Renew(r.Context())
+		if err != nil {
+			tell(w, http.StatusConflict, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(Renewed{until}) // whoever asked may be gone
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		h.hereOrThere(w, r, func(uint64) {
 			h.mu.Lock()

@@ -190,6 +190,13 @@ func (h *Host) renewed(_ []string, err error) {
 	h.cfg.Log.Info("the certificate of this host was renewed")
 }
 
+// Renew renews the certificate of this host now.
+func (h *Host) Renew(ctx context.Context) (until time.Time, err error) {
+	_, err = h.keeper.Renew(ctx)
+	h.renewed(nil, err)
+	return h.keeper.Credentials().Certificate.NotAfter, err
+}
+
 // serverTLS is for what comes to this host's port.
 func (h *Host) serverTLS() *tls.Config {
 	return identity.AdmitJoins(h.trust.Server(h.keeper, protocols...), h.keeper)

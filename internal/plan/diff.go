@@ -212,7 +212,7 @@ func onKey(p Process) string {
 // which follow from the hosts.
 func tellsAddresses(part string) bool {
 	switch part {
-	case "address", "admin", "haproxy.cfg", "base.conf", keepalivedConf, "env.HOST", "env.HOLDFAST_LISTEN", "env.HOLDFAST_ADMIN":
+	case "address", "admin", "haproxy.cfg", "base.conf", keepalivedConf, "env.HOST", "env.HOLDFAST_LISTEN", "env.HOLDFAST_LISTEN_TLS", "env.HOLDFAST_ADMIN":
 		return true
 	}
 	return strings.HasPrefix(part, "env.REDIS_")

@@ -349,7 +349,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 	}
 	for _, n := range b.nodes {
 		if n.kind == Web && n.app == name {
-			d.Servers = append(d.Servers, serverData{Name: n.name, Address: b.address(n), Drained: b.facts.Drained[n.name]})
+			d.Servers = append(d.Servers, b.server(balancer, n))
 		}
 	}
 	b.limit(&d, balancer, name, entry)

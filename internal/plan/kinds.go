@@ -97,6 +97,9 @@ type Traits struct {
 	Reloads, Settable bool
 	// KeepsSecrets is true where a node writes secrets into files of its own.
 	KeepsSecrets bool
+	// KeepsCertificate is true where a node that speaks TLS goes on with the certificate
+	// of its start until it is told of another one.
+	KeepsCertificate bool
 	// OpenFiles is how many open files a node needs to serve well; 0: few.
 	OpenFiles int
 	// Keys are the keys of the stack file that say how many nodes there are, and On the
@@ -118,7 +121,7 @@ var traits = map[Kind]Traits{
 		// A hung balancer still has its share of new connections given to it by the
 		// kernel (SO_REUSEPORT), so nobody else can take it out.
 		HangLimit: 3 * time.Second,
-		Serves:    true, SharesAddress: true, Reloads: true,
+		Serves:    true, SharesAddress: true, Reloads: true, KeepsCertificate: true,
 		OpenFiles: 1024,
 		Keys:      []string{"balancers"}, On: "entry.on",
 	},
@@ -135,7 +138,7 @@ var traits = map[Kind]Traits{
 		StopSignal: "SIGTERM", Grace: 15 * time.Second, StopRank: StopMaster,
 		// No HangLimit: it may be busy with its disk, and the Sentinels replace a
 		// master that is silent. See endWedged in package supervise.
-		Admin: true, Data: true, Serves: true, KnownByAddress: true, Settable: true, KeepsSecrets: true,
+		Admin: true, Data: true, Serves: true, KnownByAddress: true, Settable: true, KeepsSecrets: true, KeepsCertificate: true,
 		OpenFiles: 10032, // its usual maxclients, and 32
 		Keys:      []string{"redis.replicas", "redis.enabled"}, On: "redis.on",
 	},
@@ -143,7 +146,7 @@ var traits = map[Kind]Traits{
 		Program: RedisServer, Stage: stageSentinel, Probe: ProbeSentinel,
 		StopSignal: "SIGTERM", Grace: 5 * time.Second, StopRank: StopSentinels,
 		HangLimit: 10 * time.Second,
-		Admin:     true, KnownByAddress: true, Settable: true, KeepsSecrets: true,
+		Admin:     true, KnownByAddress: true, Settable: true, KeepsSecrets: true, KeepsCertificate: true,
 		Keys: []string{"redis.sentinels", "redis.enabled"}, On: "redis.sentinels-on",
 	},
 	Keepalived: {

@@ -50,7 +50,15 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		"REDIS_SOCKETS":               b.sockets(n.host),
 		"OTEL_EXPORTER_OTLP_ENDPOINT": kv.Trace,
 	}
-	env["HOLDFAST_LISTEN"] = b.address(n)
+	env["HOLDFAST_LISTEN"] = b.local(n)
+	for _, name := range []string{"HOLDFAST_LISTEN_TLS", "HOLDFAST_TLS_CERT", "HOLDFAST_TLS_KEY", "HOLDFAST_TLS_CLIENTS"} {
+		env[name] = ""
+	}
+	if b.servesTLS(n) {
+		w := b.wire(n)
+		env["HOLDFAST_LISTEN_TLS"] = b.address(n)
+		env["HOLDFAST_TLS_CERT"], env["HOLDFAST_TLS_KEY"], env["HOLDFAST_TLS_CLIENTS"] = w.Certificate, w.Certificate, w.Authority
+	}
 	if kv.Admin {
 		env["HOLDFAST_ADMIN"] = net.JoinHostPort(n.host.Address, strconv.Itoa(b.facts.Ports[adminPort(n.name)]))
 	}

@@ -220,6 +220,9 @@ func (b builder) app(n node, p *Process) {
 	case stack.KV:
 		p.Program = Self
 		p.Args = []string{"web"}
+		if b.servesTLS(n) {
+			p.Local = b.local(n)
+		}
 		if p.Probe.Kind == ProbeHTTP {
 			p.Probe.Live = "/healthz/live"
 		}

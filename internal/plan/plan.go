@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"cmp"
 	"time"
 
 	"holdfast/internal/stack"
@@ -79,6 +80,9 @@ type Process struct {
 	App  string `json:"app,omitempty"`
 	// Address is host:port where it listens: a balancer's is the entry's; empty: nowhere.
 	Address string `json:"address"`
+	// Local is where its own host reaches it in plain, where it speaks TLS at Address;
+	// empty: at Address.
+	Local string `json:"local,omitempty"`
 	// Netns is the path of the network namespace that it is started in; empty:
 	// its starter's.
 	Netns string `json:"netns,omitempty"`
@@ -138,3 +142,9 @@ type Probe struct {
 	// Socket is HAProxy's runtime socket, relative to the state directory.
 	Socket string `json:"socket,omitempty"`
 }
+
+// Near is where the process' own host reaches it in plain.
+func (p Process) Near() string { return cmp.Or(p.Local, p.Address) }
+
+// At reports whether the balancers reach the process at an address.
+func (p Process) At(address string) bool { return address == p.Address || address == p.Near() }

@@ -1,6 +1,13 @@
 package plan
 
-import "path/filepath"
+import (
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"holdfast/internal/stack"
+)
 
 // The files of a host's certificate, relative to its state directory (package identity
 // writes them). The first one has the key as well.
@@ -27,4 +34,43 @@ func (b builder) wire(n node) wire {
 		Hosts: len(b.facts.Hosts) > 0, Encrypted: b.encrypts(),
 		Certificate: filepath.Join(dir, CertificateFile), Authority: filepath.Join(dir, AuthorityFile),
 	}
+}
+
+// servesTLS reports whether an application's node speaks TLS with the balancers of other
+// hosts. Those of its own host reach it on loopback, in plain.
+func (b builder) servesTLS(n node) bool {
+	return n.kind == Web && b.encrypts() && b.stack.Apps[n.app].Kind() == stack.KV
+}
+
+// local is where the node's own host reaches it in plain.
+func (b builder) local(n node) string {
+	if b.servesTLS(n) {
+		return net.JoinHostPort(loopback, strconv.Itoa(b.facts.Ports[n.name]))
+	}
+	return b.address(n)
+}
+
+// server is an application's node as a balancer reaches it.
+func (b builder) server(balancer, n node) serverData {
+	d := serverData{Name: n.name, Address: b.address(n), Drained: b.facts.Drained[n.name]}
+	switch {
+	case !b.servesTLS(n):
+	case balancer.host == n.host:
+		d.Address = b.local(n)
+	default:
+		d.TLS = b.tls(balancer, n)
+	}
+	return d
+}
+
+// Encrypted reports whether a balancer speaks TLS with any of the servers. A check that
+// connects by a rule of its own does so only where the rule says "default": by what the
+// line of the server has (HAProxy manual, "tcp-check connect").
+func (d backendData) Encrypted() bool { return anyTLS(d.Servers) }
+
+// Encrypted is that of the redis nodes.
+func (d redisBackendData) Encrypted() bool { return anyTLS(d.Servers) }
+
+func anyTLS(servers []serverData) bool {
+	return slices.ContainsFunc(servers, func(s serverData) bool { return s.TLS != nil })
 }

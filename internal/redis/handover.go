@@ -193,6 +193,14 @@ func (a *Admin) Failover(ctx context.Context, master string) error {
 	return err
 }
 
+// ReadCertificate has a Redis node read its certificate and key anew, which stand in one
+// file, and that of the authority. Redis does so also where the settings are what they
+// were (config.c, VOLATILE_CONFIG).
+func (a *Admin) ReadCertificate(ctx context.Context, certificate, authority string) error {
+	_, err := a.do(ctx, "CONFIG", "SET", "tls-cert-file", certificate, "tls-key-file", certificate, "tls-ca-cert-file", authority)
+	return err
+}
+
 // SetUser gives a user these rules, which begin with reset (ACL SETUSER). Connections
 // of the user stay.
 func (a *Admin) SetUser(ctx context.Context, user string, rules ...string) error {

@@ -210,6 +210,11 @@ func adviseHosts(r *reader, s Stack) {
 			r.warn(r.near(at), "%s: %s is each machine to itself: the other hosts do not reach %s there; write the address that they reach", at, h.Address, h.Name)
 		}
 	}
+	for _, name := range s.AppNames() {
+		if k := s.Apps[name].Kind(); s.Encrypts() && (k == Command || k == Files) && len(s.HostsFor(OfApps, name)) > 0 {
+			r.warn(r.keyAt(path("apps").key(name)), "apps.%s: its nodes speak plain HTTP or TCP with the balancers of other hosts, although the network is encrypted: have the network between the hosts be one that nobody else hears", name)
+		}
+	}
 	at := r.near("entry/listen")
 	if !r.has("entry/listen") {
 		at = r.keyAt("hosts")

@@ -26,9 +26,9 @@ const (
 // that supervisor and balancers learn the same: a program may answer by the Host
 // header, by others that a library would add, or only at new connections.
 func (s *Supervisor) askHealth(ctx context.Context, p plan.Process, path string) error {
-	conn, err := s.home(p.Node).Dial(ctx, "tcp", p.Address)
+	conn, err := s.home(p.Node).Dial(ctx, "tcp", p.Near())
 	if errors.Is(err, machine.ErrRefused) {
-		return fmt.Errorf("nothing listens on %s, its HOST and PORT (%w)", p.Address, err)
+		return fmt.Errorf("nothing listens on %s, its HOST and PORT (%w)", p.Near(), err)
 	}
 	if err != nil {
 		return err

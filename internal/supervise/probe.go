@@ -50,7 +50,7 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 		}
 	case plan.ProbeTCP:
 		var conn net.Conn
-		if conn, err = s.home(p.Node).Dial(ctx, "tcp", p.Address); err == nil {
+		if conn, err = s.home(p.Node).Dial(ctx, "tcp", p.Near()); err == nil {
 			conn.Close()
 		}
 		r.live = err == nil

@@ -288,10 +288,10 @@ func (s *Supervisor) knownToBalancers(ctx context.Context) map[string]bool {
 }
 
 // servedAt reports whether a balancer sends requests to a node wherever it knows the
-// node at this address.
-func servedAt(rows []haproxy.Stat, node, address string) bool {
+// node where it is.
+func servedAt(rows []haproxy.Stat, node string, p *plan.Process) bool {
 	return !slices.ContainsFunc(rows, func(r haproxy.Stat) bool {
-		at := r.Address == address || r.Address == ""
+		at := r.Address == "" || p.At(r.Address)
 		return r.Server == node && r.Tracks == "" && at && !r.Serves()
 	})
 }

@@ -39,6 +39,9 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	}
 	s.tasks.Go(func() { s.watchRotation(s.ctx) })
 	s.tasks.Go(s.watchPrograms)
+	if s.wire != nil {
+		s.tasks.Go(s.watchCertificates)
+	}
 	var failures []error
 	for _, processes := range stages(s.processes()) {
 		failures = append(failures, s.startStage(ctx, processes)...)

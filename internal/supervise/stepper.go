@@ -162,7 +162,7 @@ func (s *Supervisor) awaitServed(ctx context.Context, name string) error {
 	served := func(ctx context.Context) bool {
 		for _, b := range s.runningBalancers() {
 			rows, err := b.Stat(ctx)
-			if err != nil || !servedAt(rows, name, s.node(name).spec().Address) {
+			if err != nil || !servedAt(rows, name, s.node(name).spec()) {
 				st, _ := s.board.snapshot().Node(name)
 				why = st.Excluded
 				return false
