@@ -57,7 +57,8 @@ directory, below drills, or in --out.`,
   holdfast drill kill-master              # one fault
   holdfast drill --app store              # of several applications of kind kv
   holdfast drill --url /cart --url "POST /orders 201"
-  holdfast drill --own cut-master         # on a stack of its own, on three hosts
+  holdfast drill cut-master               # on a stack of its own, on three hosts
+  holdfast drill --hosts 3 kill-master    # likewise
   holdfast drill --random --seed 7 --for 2m
   holdfast drill --repeat 10              # each single fault ten times`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -82,6 +83,7 @@ directory, below drills, or in --out.`,
 	flags := c.Flags()
 	flags.BoolVar(&list, "list", false, "explain every fault, and break nothing")
 	flags.BoolVar(&cfg.Own, "own", false, "stand a stack up for the drill, as the stack file declares it, and drill that")
+	flags.IntVar(&cfg.Hosts, "hosts", 0, "`NUMBER` of hosts of the drill's own to stand that stack up on (default those of the stack file)")
 	flags.BoolVar(&cfg.Random, "random", false, "draw the faults, of those given or of all, by the seed")
 	flags.DurationVar(&cfg.For, "for", 2*time.Minute, "about how long a random schedule takes")
 	flags.Int64Var(&cfg.Seed, "seed", 1, "of which nodes are struck, of the load and of a random schedule")
@@ -99,7 +101,7 @@ directory, below drills, or in --out.`,
 
 // drillFlags fills in what the flags leave open, and checks them.
 func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile string, urls []string) error {
-	for _, name := range []string{"rate", "clients", "keys", "repeat"} {
+	for _, name := range []string{"rate", "clients", "keys", "repeat", "hosts"} {
 		if f := cmd.Flags().Lookup(name); f.Changed {
 			if n, _ := cmd.Flags().GetInt(name); n < 1 {
 				return usagef("--%s %d: it has to be 1 at least", name, n)
@@ -135,8 +137,11 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 		}
 	}
 	var err error
-	if cfg.Stack, cfg.Base, cfg.State, err = locateAlone(g, "drill", ""); err != nil {
+	if cfg.Stack, cfg.Base, cfg.State, err = locate(g); err != nil {
 		return err
+	}
+	if !cfg.OnItsOwn() && (len(cfg.Stack.Hosts) > 0 || isJoined(cfg.State)) {
+		return usagef("a stack of several hosts is drilled on hosts of the drill's own: 'holdfast drill --own' stands the same one up in network namespaces of this machine")
 	}
 	cfg.File, cfg.Called = stackFile(g.file), g.self
 	cfg.Args = []string{"--state", cfg.State}
@@ -166,7 +171,7 @@ func asUsage(err error) error {
 }
 
 // ownText is the text of a stack file for a stack that is as this one and can
-// stand beside it: without its name, its entry and its fixed ports.
+// stand beside it: without its name, its entry, its hosts and its fixed ports.
 func ownText(s stack.Stack, base string) string {
 	absolute := func(path string) string {
 		if path == "" || filepath.IsAbs(path) {
@@ -197,7 +202,7 @@ func ownText(s stack.Stack, base string) string {
 	skip := false
 	for line := range strings.Lines(string(s.Show())) {
 		if line[0] != ' ' && line[0] != '\n' && line[0] != '#' { // a key of the first level
-			skip = strings.HasPrefix(line, "name:") || strings.HasPrefix(line, "entry:")
+			skip = slices.ContainsFunc([]string{"name:", "entry:", "hosts:"}, func(key string) bool { return strings.HasPrefix(line, key) })
 		}
 		if !skip && line[0] != '#' {
 			text.WriteString(line)

@@ -25,7 +25,7 @@ func (s *scene) redisIs(ctx context.Context, file stack.Stack) error {
 	if why := s.stack.heal(ctx, healBeyond+s.stack.stack.SlowestStart()); why != "" {
 		return fmt.Errorf("after the change the stack is not well: %s", why)
 	}
-	now, err := supervise.ReadRunsAs(s.stack.state)
+	now, err := supervise.ReadRunsAs(s.stack.state())
 	if err != nil {
 		return err
 	}

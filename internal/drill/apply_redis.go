@@ -105,7 +105,7 @@ func (s *scene) masterElsewhere(ctx context.Context) (master string, ports []int
 	if err != nil {
 		return "", nil, err
 	}
-	now, err := supervise.ReadRunsAs(s.stack.state)
+	now, err := supervise.ReadRunsAs(s.stack.state())
 	if err != nil {
 		return "", nil, err
 	}
@@ -250,7 +250,7 @@ func (s *scene) strikeIn(ctx context.Context, r *changingRedis, c redisChange, k
 // are.
 func (s *scene) redisBack(ctx context.Context, r *changingRedis) error {
 	for _, back := range []stack.Stack{r.before(), r.first} {
-		now, err := supervise.ReadRunsAs(s.stack.state)
+		now, err := supervise.ReadRunsAs(s.stack.state())
 		if err != nil {
 			return err
 		}
@@ -260,7 +260,7 @@ func (s *scene) redisBack(ctx context.Context, r *changingRedis) error {
 		s.blow()
 		req := r.was.runs.Again(now)
 		req.File = string(back.Show())
-		if p, err := s.stack.client.Preview(ctx, req); err != nil {
+		if p, err := s.stack.client().Preview(ctx, req); err != nil {
 			return err
 		} else if p.Empty() {
 			continue

@@ -84,11 +84,11 @@ func (s *scene) assail(ctx context.Context) (*assault, error) {
 	if a.client, err = s.attacker(entry, true); err != nil {
 		return nil, err
 	}
-	left := keys{State: s.stack.state, Entry: entry, Own: s.stack.own, Prefix: a.prefix, TokenFile: s.tokenFile}
+	left := keys{State: s.stack.state(), Entry: entry, Own: s.stack.own, Prefix: a.prefix, TokenFile: s.tokenFile}
 	if len(s.stack.headers) > 0 {
 		left.App = s.stack.aim.app
 	}
-	if err := s.undo(step{Why: "the keys of an attack", Keys: &left, Unless: filepath.Join(s.stack.state, "nodes")}); err != nil {
+	if err := s.undo(step{Why: "the keys of an attack", Keys: &left, Unless: filepath.Join(s.stack.state(), "nodes")}); err != nil {
 		return nil, err
 	}
 	a.before = a.tolls(ctx)

@@ -96,7 +96,7 @@ const (
 func (s *scene) startMarks(ctx context.Context) *marks {
 	ctx, cancel := context.WithCancel(ctx)
 	m := &marks{
-		keys:   keys{State: s.stack.state, TokenFile: s.tokenFile, Own: s.stack.own, App: s.stack.aim.app},
+		keys:   keys{State: s.stack.state(), TokenFile: s.tokenFile, Own: s.stack.own, App: s.stack.aim.app},
 		prefix: s.prefix + "mark-", stop: cancel,
 	}
 	if st, err := s.stack.status(ctx); err == nil {
@@ -165,7 +165,7 @@ func (s *scene) backUp(ctx context.Context, dir string, m *marks, begun func(nod
 	var failed error
 	copied := 0
 	done, err := supervise.Backup(ctx, supervise.BackupConfig{
-		Stack: s.stack.stack, BaseDir: s.stack.base, StateDir: s.stack.state, Version: "drill",
+		Stack: s.stack.stack, BaseDir: s.stack.base, StateDir: s.stack.state(), Version: "drill",
 		Store: backup.Dir(dir), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Began: func(node string) {
 			if copied++; copied == 1 {

@@ -114,15 +114,15 @@ func (s *scene) undoChanges(ctx context.Context, why string) (former, error) {
 		return former{}, err
 	}
 	f := former{nodes: namesOf(st.Nodes)}
-	if f.runs, err = supervise.ReadRunsAs(s.stack.state); err != nil {
+	if f.runs, err = supervise.ReadRunsAs(s.stack.state()); err != nil {
 		return f, err
 	}
-	return f, s.undo(step{Why: why, Changed: &changed{s.stack.state, f.runs, f.runs.RedisPorts()}, Running: s.stack.state})
+	return f, s.undo(step{Why: why, Changed: &changed{s.stack.state(), f.runs, f.runs.RedisPorts()}, Running: s.stack.state()})
 }
 
 // changeBack has the stack be what it was, and checks that it is.
 func (s *scene) changeBack(ctx context.Context, was former) error {
-	now, err := supervise.ReadRunsAs(s.stack.state)
+	now, err := supervise.ReadRunsAs(s.stack.state())
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (s *scene) changeBack(ctx context.Context, was former) error {
 
 // asBefore checks that the stack is what it was.
 func (s *scene) asBefore(ctx context.Context, was former) error {
-	now, err := supervise.ReadRunsAs(s.stack.state)
+	now, err := supervise.ReadRunsAs(s.stack.state())
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ const killSpread = 1500 * time.Millisecond
 
 // killIn is a kill at a random moment of a change.
 func (s *scene) killIn(ctx context.Context, req supervise.Request, kill fault) (*amid, error) {
-	p, err := s.stack.client.Preview(ctx, req)
+	p, err := s.stack.client().Preview(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +199,7 @@ func (s *scene) change(ctx context.Context, req supervise.Request, m *amid) (sup
 	defer cancel()
 	var failed error
 	did := false
-	done, err := s.stack.client.Change(limited, req, func(e supervise.Event) {
+	done, err := s.stack.client().Change(limited, req, func(e supervise.Event) {
 		if e.What != "begun" {
 			return
 		}
@@ -225,7 +225,7 @@ func (s *scene) change(ctx context.Context, req supervise.Request, m *amid) (sup
 
 // lastChange is the number of the last change that has ended; 0: none has.
 func (s *scene) lastChange() (id int, err error) {
-	ended, err := supervise.EndedChanges(s.stack.state)
+	ended, err := supervise.EndedChanges(s.stack.state())
 	for _, r := range ended {
 		id = max(id, r.ID)
 	}
@@ -236,10 +236,10 @@ func (s *scene) lastChange() (id int, err error) {
 // on with it. It is the first that ended after the one with that number.
 func (s *scene) wentOn(ctx context.Context, kind string, before int) (supervise.Result, error) {
 	s.say("waiting until the next supervisor has gone on with the change")
-	if err := awaitUnchanging(ctx, s.stack.client, limitOf(s.stack.stack)); err != nil {
+	if err := awaitUnchanging(ctx, s.stack.client(), limitOf(s.stack.stack)); err != nil {
 		return supervise.Result{}, err
 	}
-	ended, err := supervise.EndedChanges(s.stack.state)
+	ended, err := supervise.EndedChanges(s.stack.state())
 	if err != nil {
 		return supervise.Result{}, err
 	}

@@ -139,12 +139,12 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 		c.history.URLs = append(c.history.URLs, u.String())
 	}
 	if c.leavesKeys() {
-		left := keys{State: c.target.state, Entry: st.Entry, Prefix: cfg.Prefix, TokenFile: c.tokenFile}
+		left := keys{State: c.target.state(), Entry: st.Entry, Prefix: cfg.Prefix, TokenFile: c.tokenFile}
 		if len(c.target.headers) > 0 {
 			left.App = c.target.aim.app
 		}
 		c.keys, err = c.journal.add(step{
-			Why: "the drill's keys", Keys: &left, Unless: filepath.Join(c.target.state, "nodes"), // it was purged
+			Why: "the drill's keys", Keys: &left, Unless: filepath.Join(c.target.state(), "nodes"), // it was purged
 		})
 		if err != nil {
 			return c.history, err

@@ -37,6 +37,9 @@ type Config struct {
 	// needs hosts or disks of its own.
 	Own  bool
 	Text string
+	// Hosts is how many hosts the drill's own stack has; 0: those that the stack file has,
+	// or three where a fault needs hosts, or none.
+	Hosts int
 	// App is the application of kind kv to drill; empty: the only one, or the one
 	// that the last route leads to.
 	App string
@@ -113,12 +116,19 @@ func (c Config) Check() error {
 	if mix.Rate < leastRate {
 		return &MixError{fmt.Errorf("a rate of %d operations a second proves nothing: a fault may strike between two of them; %d are the least", mix.Rate, leastRate)}
 	}
-	if hosts, disks := c.needs(); hosts || disks {
+	hosts, disks := c.needs()
+	if hosts || disks || c.Hosts > 0 || c.Own && len(c.Stack.Hosts) > 0 {
 		if err := hostsPossible(); err != nil {
 			return &RightsError{err.Error()}
 		}
 	}
 	return nil
+}
+
+// OnItsOwn reports whether the drill stands a stack up for itself.
+func (c Config) OnItsOwn() bool {
+	hosts, disks := c.needs()
+	return c.Own || c.Hosts > 0 || hosts || disks
 }
 
 // Run drills. It undoes what it broke before it returns, however it ends, and
@@ -142,7 +152,7 @@ func Run(ctx context.Context, c Config) error {
 		c.Note("left out, since this stack cannot have them: " + strings.Join(left, ", "))
 	}
 	hosts, disks := c.needs()
-	c.Own = c.Own || hosts || disks
+	c.Own = c.OnItsOwn()
 	if !c.Own {
 		st, err := control.NewClient(c.State).Status(ctx)
 		if errors.Is(err, control.ErrNoSupervisor) {
@@ -166,13 +176,9 @@ func Run(ctx context.Context, c Config) error {
 	var t *target
 	if c.Own {
 		c.Show(Update{Words: "standing a stack up for the drill"})
-		n := 0
-		if hosts {
-			n = 3
-		}
-		t, err = standUp(ctx, c.Self, j, c.Text, n, disks)
+		t, err = standUp(ctx, c.Self, j, c.wanted(hosts, disks))
 	} else {
-		t = &target{stack: c.Stack, state: c.State, base: c.Base, self: c.Self, args: c.Args}
+		t = &target{stack: c.Stack, helm: helm{seats: []seat{newSeat("", c.State)}}, base: c.Base, self: c.Self, file: c.File}
 		err = t.open(ctx)
 	}
 	if err == nil {
@@ -315,7 +321,10 @@ func (c Config) repeat(some []fault, seed int64) string {
 	if len(c.URLs) == 0 {
 		words = append(words, fmt.Sprintf("--keys %d", c.Mix.Keys))
 	}
-	if c.Own {
+	switch {
+	case c.Hosts > 0:
+		words = append(words, fmt.Sprintf("--hosts %d", c.Hosts))
+	case c.Own:
 		words = append(words, "--own")
 	}
 	if c.App != "" {

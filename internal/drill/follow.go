@@ -23,7 +23,7 @@ func (s *scene) astray(ctx context.Context, master, replica supervise.NodeStatus
 		return nil, err
 	}
 	err = s.undo(step{Why: "the bad link of " + replica.Name, Follow: &follow{
-		State: s.stack.state, Stack: s.stack.stack.Name, Node: replica.Address, Leave: l.address(),
+		State: s.stack.state(), Stack: s.stack.stack.Name, Node: replica.Address, Leave: l.address(),
 		Sentinels: s.stack.addresses(ctx, plan.Sentinel), Master: master.Address,
 	}})
 	if err == nil {

@@ -37,7 +37,7 @@ func (s *scene) fillDisk(ctx context.Context, n supervise.NodeStatus) error {
 	if !s.stack.disks {
 		return errNoDisks
 	}
-	ballast := filepath.Join(s.stack.dataDir(n.Name), "ballast")
+	ballast := filepath.Join(dataIn(s.stack.stateOf(n.Host), n.Name), "ballast")
 	if err := s.undo(step{Why: "the full disk of " + n.Name, Remove: ballast}); err != nil {
 		return err
 	}

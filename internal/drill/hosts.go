@@ -16,14 +16,16 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/plan"
+	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
 
 // Hosts are network namespaces, plugged into a bridge that has a namespace of
-// its own, where no packet filter of this machine has a say. One more cable
-// leads from the bridge to this machine itself: by it the supervisor, the
-// clients and whoever operates the stack reach the hosts, and it is cut like
-// any other.
+// its own, where no packet filter of this machine has a say. Each has a state
+// directory and a holdfast process of its own, as machines have (hosts_up.go).
+// One more cable leads from the bridge to this machine itself: by it the clients
+// reach the hosts, and it is cut like any other.
 
 // host is one machine of the drill's own.
 type host struct {
@@ -43,8 +45,7 @@ type hosts struct {
 	all     []host
 }
 
-// clients is the name of the side that is no host: this machine, with the
-// clients and the supervisor.
+// clients is the name of the side that is no host: this machine, with the clients.
 const clients = "clients"
 
 const (
@@ -96,16 +97,17 @@ func capable() bool {
 	return !found || err != nil || mask&netAdmin != 0 && mask&sysAdmin != 0
 }
 
-// makeHosts makes n hosts and plugs them together. What removes them is in the
-// journal before there is anything to remove; they carry no process yet.
-func makeHosts(ctx context.Context, j *journal, n int) (*hosts, error) {
-	if n < 1 || n > maxHosts {
+// makeHosts makes hosts with the names of those of a stack and plugs them together. What
+// removes them is in the journal before there is anything to remove; they carry no process
+// yet.
+func makeHosts(ctx context.Context, j *journal, declared []stack.Host) (*hosts, error) {
+	if n := len(declared); n < 1 || n > maxHosts {
 		return nil, fmt.Errorf("%d hosts cannot be made, at most %d", n, maxHosts)
 	}
 	if err := hostsPossible(); err != nil {
 		return nil, err
 	}
-	h := newHosts(n)
+	h := newHosts(declared)
 	if err := h.makeNetns(ctx, j, h.bridge); err != nil {
 		return nil, err
 	}
@@ -129,13 +131,13 @@ func makeHosts(ctx context.Context, j *journal, n int) (*hosts, error) {
 }
 
 // newHosts gives hosts their names.
-func newHosts(n int) *hosts {
+func newHosts(declared []stack.Host) *hosts {
 	// The name of a link has at most 15 characters.
 	tag := fmt.Sprintf("hf-%d-%04x", os.Getpid(), rand.IntN(1<<16))
 	h := &hosts{tag: tag, bridge: tag + "-0"}
-	for i := range n {
+	for i, d := range declared {
 		number := strconv.Itoa(i + 1)
-		h.all = append(h.all, host{name: "host-" + number, netns: tag + "-" + number, port: "e" + number})
+		h.all = append(h.all, host{name: d.Name, netns: tag + "-" + number, port: "e" + number})
 	}
 	return h
 }
@@ -303,27 +305,35 @@ func (h *hosts) awaitLinks(ctx context.Context) error {
 	return nil
 }
 
-// flags place a stack on the hosts ('holdfast up').
-func (h *hosts) flags() []string {
-	var flags []string
-	for _, one := range h.all {
-		flags = append(flags, "--host", fmt.Sprintf("%s=%s@%s", one.name, one.address, one.netns))
-	}
-	return flags
-}
-
-// entries are where clients find the balancers, each in a host of its own.
-func (h *hosts) entries(port, balancers int) []string {
+// entries are where clients find the stack: at its virtual addresses, or at each host that
+// has a balancer.
+func (h *hosts) entries(virtual []string, p plan.Plan) []string {
 	var all []string
-	for _, one := range h.all[:min(balancers, len(h.all))] {
-		all = append(all, "http://"+net.JoinHostPort(one.address.String(), strconv.Itoa(port)))
+	for _, address := range virtual {
+		all = append(all, "http://"+net.JoinHostPort(address, strconv.Itoa(hostsPort)))
+	}
+	if len(all) > 0 {
+		return all
+	}
+	for _, of := range p.Hosts {
+		balances := slices.ContainsFunc(of.Processes, func(n plan.Process) bool { return n.Kind == plan.Balancer })
+		if one := h.named(of.Name); balances && one.name != "" {
+			all = append(all, one.entry())
+		}
 	}
 	return all
 }
 
+// entry is where a balancer of the host answers.
+func (one host) entry() string {
+	return "http://" + net.JoinHostPort(one.address.String(), strconv.Itoa(hostsPort))
+}
+
 // of is the host that a node runs on.
-func (h *hosts) of(node supervise.NodeStatus) host {
-	i := slices.IndexFunc(h.all, func(one host) bool { return one.name == node.Host })
+func (h *hosts) of(node supervise.NodeStatus) host { return h.named(node.Host) }
+
+func (h *hosts) named(name string) host {
+	i := slices.IndexFunc(h.all, func(one host) bool { return one.name == name })
 	if i < 0 {
 		return host{}
 	}

@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/history"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
+	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
 
@@ -63,7 +64,7 @@ func stoodUp(t *testing.T, hosts int, disks bool) (*target, *journal) {
 			t.Error(err)
 		}
 	})
-	stack, err := standUp(t.Context(), self, j, "", hosts, disks)
+	stack, err := standUp(t.Context(), self, j, Config{Stack: stack.Default(), Hosts: hosts}.wanted(false, disks))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +134,8 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 		if err := await(t.Context(), "its end", 5*time.Second, func() bool { return !process.Alive(id) }); err != nil {
 			t.Fatal(err)
 		}
-		if err := stack.run(t.Context(), "up", "-d"); err != nil { // without a word about hosts
+		again := stack.upOn(stack.hosts.named(before.Host), "")
+		if err := again.perform(); err != nil {
 			t.Fatal(err)
 		}
 		after := well(t, stack)
@@ -260,7 +262,7 @@ func TestAFullDiskUnderTheMasterCostsTheClientsAPause(t *testing.T) {
 // nothingIsLeft looks for what a stack of the drill's own could leave behind.
 func nothingIsLeft(t *testing.T, stack *target, last supervise.Status) {
 	t.Helper()
-	tag := stack.state
+	tag := stack.state()
 	if stack.hosts != nil {
 		tag = stack.hosts.tag
 	}
@@ -269,14 +271,14 @@ func nothingIsLeft(t *testing.T, stack *target, last supervise.Status) {
 		err := await(t.Context(), "", 5*time.Second, func() bool { // the kernel takes a moment
 			b, err := exec.Command(look[0], look[1:]...).Output()
 			out = string(b)
-			return err == nil && !strings.Contains(out, tag) && !strings.Contains(out, stack.state)
+			return err == nil && !strings.Contains(out, tag) && !strings.Contains(out, stack.state())
 		})
 		if err != nil {
 			t.Errorf("%s shows what the drill has left (%s):\n%s", strings.Join(look, " "), tag, out)
 		}
 	}
-	if _, err := os.Stat(filepath.Dir(stack.state)); err == nil {
-		t.Errorf("%s is left", filepath.Dir(stack.state))
+	if _, err := os.Stat(filepath.Dir(stack.state())); err == nil {
+		t.Errorf("%s is left", filepath.Dir(stack.state()))
 	}
 	if id, err := process.Identify(last.Supervisor); err == nil {
 		t.Errorf("the supervisor (%v) is left", id)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/plan"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
@@ -44,7 +45,7 @@ func TestANetworkIsChosenThatNobodyHas(t *testing.T) {
 
 // three are hosts that nobody has made.
 func three() *hosts {
-	h := newHosts(3)
+	h := newHosts([]stack.Host{{Name: "host-1"}, {Name: "host-2"}, {Name: "host-3", Only: []string{"sentinel"}}})
 	h.number(netip.MustParsePrefix("198.18.7.0/24"))
 	return h
 }
@@ -54,13 +55,25 @@ func TestHostsSayWhereAStackIs(t *testing.T) {
 	if len(h.tag) > 15 {
 		t.Errorf("%q is too long a name for a link", h.tag)
 	}
-	want := []string{
-		"--host", "host-1=198.18.7.1@" + h.tag + "-1", "--host", "host-2=198.18.7.2@" + h.tag + "-2", "--host", "host-3=198.18.7.3@" + h.tag + "-3",
+	declared := []stack.Host{{}, {}, {Only: []string{"sentinel", "web"}}}
+	for i := range declared {
+		declared[i].Name = h.all[i].name
 	}
-	if got := h.flags(); !slices.Equal(got, want) {
-		t.Errorf("the flags are %q, want %q", got, want)
+	want := "hosts:\n  host-1: {address: 198.18.7.1}\n  host-2: {address: 198.18.7.2}\n  host-3: {address: 198.18.7.3, only: [sentinel, web]}\n"
+	if got := h.text(declared); got != want {
+		t.Errorf("the file says %q, want %q", got, want)
 	}
-	if got := h.entries(6301, 2); !slices.Equal(got, []string{"http://198.18.7.1:6301", "http://198.18.7.2:6301"}) {
+	virtual := stack.Virtual{Addresses: []string{"10.0.0.1/8", "10.0.0.2/8"}, Advertise: time.Second, Router: 7}
+	if got, want := h.virtualText(virtual), "\n  virtual: {address: [198.18.7.240/24, 198.18.7.241/24], advertise: 1s, router: 7}"; got != want || h.virtualText(stack.Virtual{}) != "" {
+		t.Errorf("the file says %q, want %q", got, want)
+	}
+	p := plan.Plan{Hosts: []plan.Host{
+		{Name: "host-1", Processes: []plan.Process{{Kind: plan.Redis}}}, {Name: "host-3", Processes: []plan.Process{{Kind: plan.Web}, {Kind: plan.Balancer}}},
+	}}
+	if got := h.entries(nil, p); !slices.Equal(got, []string{"http://198.18.7.3:6301"}) {
+		t.Errorf("the entries are %q", got)
+	}
+	if got := h.entries([]string{"198.18.7.240"}, p); !slices.Equal(got, []string{"http://198.18.7.240:6301"}) {
 		t.Errorf("the entries are %q", got)
 	}
 	if got := h.of(supervise.NodeStatus{Host: "host-2"}); got != h.all[1] {
@@ -72,7 +85,7 @@ func TestHostsSayWhereAStackIs(t *testing.T) {
 	// One tag in 65,536 is the same by chance, three are not.
 	same := 0
 	for range 3 {
-		if newHosts(3).tag == h.tag {
+		if newHosts(declared).tag == h.tag {
 			same++
 		}
 	}

@@ -37,15 +37,19 @@ var loseMasterHost = fault{
 }
 
 // lose lets a host die as by a loss of power. Its link goes first: a dead host
-// closes no connection. With its link down it is away, and nothing is started
-// there before it is back (package supervise).
+// closes no connection. When it is back, its link is there first, and then Holdfast's process
+// as by a boot, which has its part of the stack started.
 func (s *scene) lose(ctx context.Context, one host) error {
-	err := s.undo(step{
-		Why:     "the loss of " + one.name,
-		Command: []string{"ip", "-netns", one.netns, "link", "set", hostLink, "up"}, Unless: netnsDir + "/" + one.netns,
-	})
-	if err != nil {
-		return err
+	for _, st := range []step{
+		s.stack.upOn(one, "the end of Holdfast's process on "+one.name),
+		{
+			Why:     "the loss of " + one.name,
+			Command: []string{"ip", "-netns", one.netns, "link", "set", hostLink, "up"}, Unless: netnsDir + "/" + one.netns,
+		},
+	} {
+		if err := s.undo(st); err != nil {
+			return err
+		}
 	}
 	pids, err := one.pids(ctx)
 	if err != nil {

@@ -27,12 +27,22 @@ const hostsPort = 6301
 // MiB. It is memory, and so is what fills it.
 const disk = 48
 
-// standUp stands a stack up for the drill alone, on this machine, or on so many
-// hosts of its own (0: none), and waits until it is well. The text is a stack
-// file's without name and entry; disks: the data of each redis node is on a
-// disk of its own. What takes it all away again is in the journal.
-func standUp(ctx context.Context, self string, j *journal, text string, hosts int, disks bool) (*target, error) {
-	if hosts > 0 || disks {
+// wanted is the stack that a drill stands up for itself.
+type wanted struct {
+	// text is a stack file's without name, entry and hosts.
+	text string
+	// hosts are its hosts; none: it is on this machine as it is. Their addresses are the
+	// drill's to choose, and so are the virtual ones, of which there are as many.
+	hosts   []stack.Host
+	virtual stack.Virtual
+	// disks: the data of each redis node is on a disk of its own.
+	disks bool
+}
+
+// standUp stands a stack up for the drill alone, and waits until it is well. What takes it
+// all away again is in the journal.
+func standUp(ctx context.Context, self string, j *journal, w wanted) (*target, error) {
+	if len(w.hosts) > 0 || w.disks {
 		if err := hostsPossible(); err != nil {
 			return nil, err
 		}
@@ -46,46 +56,62 @@ func standUp(ctx context.Context, self string, j *journal, text string, hosts in
 	if _, err := j.add(step{Why: "the directory " + dir, Remove: dir}); err != nil {
 		return nil, errors.Join(err, os.Remove(dir))
 	}
-	t := &target{self: self, state: filepath.Join(dir, "s"), base: dir, own: true, disks: disks}
-	file := filepath.Join(dir, "holdfast.yaml")
-	t.args = []string{"--state", t.state, "--file", file}
-	listen := "0.0.0.0:" + strconv.Itoa(hostsPort)
-	if hosts == 0 {
-		if listen, err = freeEntry(); err != nil {
+	t := &target{self: self, base: dir, own: true, disks: w.disks, file: filepath.Join(dir, "holdfast.yaml")}
+	entry := "  listen: 0.0.0.0:" + strconv.Itoa(hostsPort)
+	if len(w.hosts) == 0 {
+		t.helm.seats = []seat{newSeat("", filepath.Join(dir, "s"))}
+		listen, err := freeEntry()
+		if err != nil {
 			return nil, err
 		}
+		entry = "  listen: " + listen
+	} else {
+		if t.hosts, err = makeHosts(ctx, j, w.hosts); err != nil {
+			return nil, fmt.Errorf("make hosts for the drill: %w", err)
+		}
+		for _, one := range t.hosts.all {
+			t.helm.seats = append(t.helm.seats, newSeat(one.name, filepath.Join(dir, one.name)))
+		}
+		entry += t.hosts.virtualText(w.virtual)
 	}
-	// Its name begins where its ports are looked for: no two stacks at the
-	// same place.
-	written := fmt.Sprintf("name: %s\nentry:\n  listen: %s\n  auth: none\n%s\n", filepath.Base(dir), listen, text)
-	var mistakes error
-	if t.stack, _, mistakes = stack.Parse(file, []byte(written)); mistakes != nil {
-		return nil, fmt.Errorf("the stack for the drill: %w", mistakes)
-	}
-	if err := os.WriteFile(file, []byte(written), 0o600); err != nil {
+	if err := t.declare(filepath.Base(dir), entry, w); err != nil {
 		return nil, err
 	}
-	if disks {
+	if w.disks {
 		if err := t.makeDisks(ctx, j); err != nil {
 			return nil, err
 		}
 	}
-	up := []string{"up", "-d"}
-	if hosts > 0 {
-		if t.hosts, err = makeHosts(ctx, j, hosts); err != nil {
-			return nil, fmt.Errorf("make hosts for the drill: %w", err)
-		}
-		up = append(up, t.hosts.flags()...)
-		t.entries = t.hosts.entries(hostsPort, t.stack.Balancers)
-	}
-	// Data and directories go with the directory that they are in.
-	if _, err := j.add(step{Why: "the drill's own stack", Command: t.command("down"), Unless: file, Bearing: true}); err != nil {
-		return nil, err
-	}
-	if err := t.runUp(ctx, j, up); err != nil {
+	if err := t.start(ctx, j); err != nil {
 		return nil, fmt.Errorf("stand a stack up for the drill: %w", err)
 	}
 	return t, t.open(ctx)
+}
+
+// declare writes the stack file. The stack's name begins where its ports are looked for: no
+// two stacks at the same place.
+func (t *target) declare(name, entry string, w wanted) error {
+	written := fmt.Sprintf("name: %s\nentry:\n%s\n  auth: none\n%s\n", name, entry, w.text)
+	if t.hosts != nil {
+		written += t.hosts.text(w.hosts)
+	}
+	var mistakes error
+	if t.stack, _, mistakes = stack.Parse(t.file, []byte(written)); mistakes != nil {
+		return fmt.Errorf("the stack for the drill: %w", mistakes)
+	}
+	return os.WriteFile(t.file, []byte(written), 0o600)
+}
+
+// start starts the stack.
+func (t *target) start(ctx context.Context, j *journal) error {
+	if t.hosts != nil {
+		return t.startHosts(ctx) // what ends it is in the journal since there are hosts
+	}
+	// Data and directories go with the directory that they are in.
+	if _, err := j.add(step{Why: "the drill's own stack", Command: t.command("down"), Unless: t.file, Bearing: true}); err != nil {
+		return err
+	}
+	return t.runUp(ctx, j, []string{"up", "-d"})
 }
 
 // runUp runs the command that stands the stack up. It begins when the journal
@@ -123,25 +149,31 @@ func (t *target) runUp(ctx context.Context, j *journal, up []string) error {
 // upPatience is how long an interrupted start may take to take itself back.
 const upPatience = 20 * time.Second
 
-// makeDisks gives the data of every redis node a small disk of its own.
+// makeDisks gives the data of every redis node a small disk of its own. Which host gets
+// which node is known later.
 func (t *target) makeDisks(ctx context.Context, j *journal) error {
-	for i := range t.stack.Redis.Replicas + 1 {
-		dir := t.dataDir("redis-" + strconv.Itoa(i+1))
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-		if _, err := j.add(step{Why: "the disk at " + dir, Unmount: dir, Bearing: true}); err != nil {
-			return err
-		}
-		if err := run(ctx, "", "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm,mode=0700", disk), "holdfast-drill", dir); err != nil {
-			return err
+	for _, seat := range t.helm.seats {
+		for i := range t.stack.Redis.Replicas + 1 {
+			if err := makeDisk(ctx, j, dataIn(seat.state, "redis-"+strconv.Itoa(i+1))); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// dataDir is where a redis node has its append-only file.
-func (t *target) dataDir(node string) string { return filepath.Join(t.state, "nodes", node, "data") }
+func makeDisk(ctx context.Context, j *journal, dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if _, err := j.add(step{Why: "the disk at " + dir, Unmount: dir, Bearing: true}); err != nil {
+		return err
+	}
+	return run(ctx, "", "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm,mode=0700", disk), "holdfast-drill", dir)
+}
+
+// dataIn is where a redis node has its append-only file, in the state directory of its host.
+func dataIn(state, node string) string { return filepath.Join(state, "nodes", node, "data") }
 
 // freeEntry is an address for clients that nobody listens on.
 func freeEntry() (string, error) {

@@ -51,10 +51,15 @@ var restartSupervisor = fault{
 	name: "restart-supervisor", about: "SIGKILL to the supervisor and at once the next one, as for an upgrade of Holdfast",
 	course: true, promise: unnoticed,
 	strike: func(ctx context.Context, s *scene) error {
+		n, err := s.supervisor(ctx)
+		if err != nil {
+			return err
+		}
 		if err := killSupervisor.strike(ctx, s); err != nil {
 			return err
 		}
-		return s.stack.run(ctx, "up", "-d")
+		next := s.stack.supervised(n) // it goes on as it is undone
+		return next.perform()
 	},
 }
 
@@ -81,14 +86,14 @@ const restartBeyond = 45 * time.Second
 
 func (s *scene) restart(ctx context.Context, n supervise.NodeStatus) error {
 	// A restart that is broken off leaves the node down or on its way.
-	if err := s.undo(step{Why: "the restart of " + n.Name, Command: s.stack.command("start", n.Name), Limit: s.stack.startLimit(), Running: s.stack.state}); err != nil {
+	if err := s.undo(step{Why: "the restart of " + n.Name, Command: s.stack.command("start", n.Name), Limit: s.stack.startLimit(), Running: s.stack.state()}); err != nil {
 		return err
 	}
 	s.say("restarting %s", n.Name)
 	s.blow(n.Name)
 	ctx, cancel := context.WithTimeout(ctx, restartBeyond+s.stack.stack.SlowestStart())
 	defer cancel()
-	if err := s.stack.client.Do(ctx, n.Name, supervise.ActRestart); err != nil {
+	if err := s.stack.client().Do(ctx, n.Name, supervise.ActRestart); err != nil {
 		return fmt.Errorf("restart %s: %w", n.Name, err)
 	}
 	st, err := s.stack.status(ctx)

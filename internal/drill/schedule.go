@@ -1,11 +1,15 @@
 package drill
 
 import (
+	"cmp"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"time"
 
 	"github.com/agnivade/levenshtein"
+
+	"holdfast/internal/stack"
 )
 
 // pool is the faults that there are to choose from: all of a round, unless they
@@ -82,6 +86,26 @@ func (c Config) needs() (hosts, disks bool) {
 		hosts, disks = hosts || f.hosts, disks || f.disk
 	}
 	return hosts, disks
+}
+
+// usualHosts is how many hosts a stack of the drill's own has, where a fault needs some.
+const usualHosts = 3
+
+// wanted is the stack that the drill stands up for itself.
+func (c Config) wanted(hosts, disks bool) wanted {
+	w := wanted{text: c.Text, disks: disks}
+	switch n := c.Hosts; {
+	case n > 0 || hosts && len(c.Stack.Hosts) == 0:
+		for i := range cmp.Or(n, usualHosts) {
+			w.hosts = append(w.hosts, stack.Host{Name: fmt.Sprintf("host-%d", i+1)})
+		}
+	default:
+		w.hosts = c.Stack.Hosts
+	}
+	if len(w.hosts) > 0 {
+		w.virtual = c.Stack.Entry.Virtual
+	}
+	return w
 }
 
 // nearest is the name that another most likely stands for; empty: none is near.

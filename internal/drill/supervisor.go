@@ -11,7 +11,16 @@ import (
 // of no kind of node, and alone, since its group may be a terminal's.
 func (s *scene) supervisor(ctx context.Context) (supervise.NodeStatus, error) {
 	st, err := s.stack.status(ctx)
-	return supervise.NodeStatus{Name: "supervisor", PID: st.Supervisor}, err
+	return supervise.NodeStatus{Name: "supervisor", Host: st.Host, PID: st.Supervisor}, err
+}
+
+// supervised is the step that has a supervisor run again, on its host, after its death.
+func (t *target) supervised(n supervise.NodeStatus) step {
+	const why = "the death of the supervisor"
+	if t.hosts != nil {
+		return t.upOn(t.hosts.of(n), why+" on "+n.Host)
+	}
+	return step{Why: why, Command: t.command("up", "-d"), Limit: t.startLimit(), Supervised: t.state(), Running: t.state()}
 }
 
 var killSupervisor = fault{
@@ -24,7 +33,7 @@ var killSupervisor = fault{
 		}
 		// The next supervisor runs in the background, however this one was
 		// started.
-		if err := s.undo(step{Why: "the death of the supervisor", Command: s.stack.command("up", "-d"), Limit: s.stack.startLimit(), Supervised: s.stack.state, Running: s.stack.state}); err != nil {
+		if err := s.undo(s.stack.supervised(n)); err != nil {
 			return err
 		}
 		if err := s.kill(ctx, n); err != nil {

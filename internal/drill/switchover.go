@@ -46,7 +46,7 @@ var switchoverKillSupervisor = fault{
 func (s *scene) switchFrom(ctx context.Context, n supervise.NodeStatus) error {
 	s.say("switching over from %s", n.Name)
 	s.blow(n.Name)
-	done, err := s.stack.client.Switchover(ctx, "")
+	done, err := s.stack.client().Switchover(ctx, "")
 	if err != nil {
 		return fmt.Errorf("switch over: %w", err)
 	}
@@ -67,7 +67,7 @@ func (s *scene) switchAndKill(ctx context.Context, kill func(ctx context.Context
 	s.blow(master.Name)
 	ended := make(chan string, 1)
 	go func() {
-		done, err := s.stack.client.Switchover(ctx, "")
+		done, err := s.stack.client().Switchover(ctx, "")
 		if err != nil {
 			ended <- fmt.Sprintf("the switchover ended with: %v", err)
 			return

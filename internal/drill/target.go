@@ -21,11 +21,10 @@ import (
 // target is the stack that is drilled.
 type target struct {
 	stack   stack.Stack
-	state   string   // its state directory
-	self    string   // the holdfast program
-	base    string   // where the relative paths of its file start from
-	args    []string // --state and --file, for commands on this stack
-	client  *control.Client
+	helm    helm
+	self    string // the holdfast program
+	base    string // where the relative paths of its file start from
+	file    string // its file, for commands on this stack; empty: they need none
 	secrets plan.Secrets
 	reach   reach // of redis nodes and Sentinels
 	// balancers are the runtime sockets of the balancers, by name.
@@ -36,7 +35,24 @@ type target struct {
 	own       bool              // the drill stood it up for itself
 	disks     bool              // its redis nodes have disks of their own
 	hosts     *hosts            // nil: it runs on this machine as it is
-	entries   []string          // of a stack on hosts: one for each balancer
+	// entries are those of a stack on hosts: its virtual addresses, or one for each
+	// balancer, at the address of its host.
+	entries []string
+}
+
+// state is the state directory of the stack, and client its supervisor: on hosts, those of
+// one that answers.
+func (t *target) state() string           { return t.helm.seat().state }
+func (t *target) client() *control.Client { return t.helm.seat().client }
+
+// stateOf is the state directory that has the files of a host's nodes.
+func (t *target) stateOf(host string) string {
+	for _, s := range t.helm.seats {
+		if s.host == host {
+			return s.state
+		}
+	}
+	return t.state()
 }
 
 // nodesOf are the names of an application's nodes.
@@ -50,15 +66,14 @@ func (t *target) nodesOf(app string) []string {
 
 // open gets what it takes to speak to the stack's nodes.
 func (t *target) open(ctx context.Context) error {
-	t.client = control.NewClient(t.state)
-	st, err := t.client.Status(ctx)
+	st, err := t.helm.status(ctx)
 	if err != nil {
 		return err
 	}
-	if t.secrets, err = supervise.Secrets(t.state); err != nil {
+	if t.secrets, err = supervise.Secrets(t.state()); err != nil {
 		return err
 	}
-	p, err := supervise.Preview(t.stack, t.base, t.state)
+	p, err := t.plan()
 	if err != nil {
 		return err
 	}
@@ -67,8 +82,20 @@ func (t *target) open(ctx context.Context) error {
 	}
 	t.findAdmins(p)
 	t.findBalancers(p)
+	if t.hosts != nil {
+		t.entries = t.hosts.entries(t.stack.Entry.Virtual.Bare(), p)
+	}
 	t.reach.learn(st, t.secrets.Operator)
 	return nil
+}
+
+// plan is the plan of the stack. Of hosts the one by which they run says where its nodes are.
+func (t *target) plan() (plan.Plan, error) {
+	if t.hosts == nil {
+		return supervise.Preview(t.stack, t.base, t.state())
+	}
+	runs, err := supervise.ReadRunsAs(t.state())
+	return runs.Plan(), err
 }
 
 func (t *target) close() { t.reach.close() }
@@ -78,7 +105,7 @@ func (t *target) close() { t.reach.close() }
 func (t *target) status(ctx context.Context) (supervise.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	st, err := t.client.Status(ctx)
+	st, err := t.helm.status(ctx)
 	if err == nil {
 		t.reach.learn(st, t.secrets.Operator)
 	}
@@ -97,7 +124,11 @@ func (t *target) standing(ctx context.Context, node string) (redis.Standing, err
 
 // command is a holdfast command on this stack.
 func (t *target) command(args ...string) []string {
-	return slices.Concat([]string{t.self}, args, t.args)
+	words := slices.Concat([]string{t.self}, args, []string{"--state", t.state()})
+	if t.file != "" {
+		words = append(words, "--file", t.file)
+	}
+	return words
 }
 
 // run runs a holdfast command on this stack.
@@ -123,6 +154,11 @@ func (t *target) sick(ctx context.Context) string {
 	}
 	if err != nil {
 		return err.Error()
+	}
+	if t.hosts != nil {
+		if why := t.hostsSick(ctx); why != "" {
+			return why
+		}
 	}
 	if st.Phase != supervise.PhaseRunning {
 		return "the supervisor is " + string(st.Phase)

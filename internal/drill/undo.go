@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	part "holdfast/internal/host"
 	"holdfast/internal/private"
 	"holdfast/internal/process"
 	"holdfast/internal/supervise"
@@ -55,6 +56,9 @@ type step struct {
 	// none of its nodes runs, since somebody has taken it down meanwhile.
 	Supervised string `json:"supervised,omitempty"`
 	Running    string `json:"running,omitempty"`
+	// Claimed is the state directory of a host, one of several: the step is done when its
+	// process of Holdfast runs.
+	Claimed string `json:"claimed,omitempty"`
 	// Awaited: the step is done when the process that got the signal has ended.
 	Awaited bool `json:"awaited,omitempty"`
 	// Bearing: the steps before it take away what this one needs, so that they
@@ -72,6 +76,9 @@ func (s step) perform() error {
 		}
 	}
 	if s.Supervised != "" && supervise.Locked(s.Supervised) {
+		return nil
+	}
+	if s.Claimed != "" && part.Claimed(s.Claimed) {
 		return nil
 	}
 	if s.Running != "" {

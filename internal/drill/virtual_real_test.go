@@ -61,7 +61,7 @@ func standUpVirtual(t *testing.T, numbers ...int) *virtualStack {
 			t.Error(err)
 		}
 	})
-	if v.hosts, err = makeHosts(t.Context(), j, 3); err != nil {
+	if v.hosts, err = makeHosts(t.Context(), j, Config{Hosts: 3}.wanted(true, false).hosts); err != nil {
 		t.Fatal(err)
 	}
 	base := v.hosts.machine.As4()

@@ -89,7 +89,7 @@ func (w *watcher) unanswered(at time.Duration, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.silent {
-		w.seen = append(w.seen, sight{at: at, node: "supervisor", text: fmt.Sprintf("it does not answer (%v)", err)})
+		w.seen = append(w.seen, sight{at: at, node: "supervisor", host: w.before.Host, text: fmt.Sprintf("it does not answer (%v)", err)})
 	}
 	w.silent = true
 }
@@ -101,7 +101,8 @@ func (w *watcher) look(now supervise.Status) {
 	at := time.Since(w.began)
 	w.silent = false
 	if now.Supervisor != w.before.Supervisor {
-		w.seen = append(w.seen, sight{at: at, node: "supervisor", text: fmt.Sprintf("another supervisor is at work (pid %d, before %d)", now.Supervisor, w.before.Supervisor)})
+		// On hosts it is one that was struck with its host, perhaps.
+		w.seen = append(w.seen, sight{at: at, node: "supervisor", host: w.before.Host, text: fmt.Sprintf("another supervisor is at work (pid %d, before %d)", now.Supervisor, w.before.Supervisor)})
 	}
 	if is := masterOf(now); is.Name != "" {
 		if was := w.master; was.Name != "" && was.Name != is.Name {

@@ -98,7 +98,7 @@ func (t *target) findBalancers(p plan.Plan) {
 	for _, h := range p.Hosts {
 		for _, n := range h.Processes {
 			if n.Probe.Kind == plan.ProbeHAProxy {
-				t.balancers[n.Node] = haproxy.NewClient(filepath.Join(t.state, n.Probe.Socket))
+				t.balancers[n.Node] = haproxy.NewClient(filepath.Join(t.stateOf(h.Name), n.Probe.Socket))
 			}
 		}
 	}

@@ -37,6 +37,9 @@ func (r RunsAs) Stack() (stack.Stack, error) {
 	return s, err
 }
 
+// Plan is the plan that the stack runs by.
+func (r RunsAs) Plan() plan.Plan { return r.plan }
+
 // RedisPorts are the ports of the redis nodes, in their order: also of those that the
 // stack file leaves open.
 func (r RunsAs) RedisPorts() (ports []int) {

@@ -1,0 +1,132 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	part "holdfast/internal/host"
+	"holdfast/internal/stack"
+)
+
+// On each host of the drill's own runs what runs on a machine: the first founds the stack by
+// 'holdfast up', the others join by the token that it hands out.
+
+// virtualNumber is the last number of the first virtual address in the drill's network.
+const virtualNumber = 240
+
+// text is the part of the stack file that says which hosts there are.
+func (h *hosts) text(declared []stack.Host) string {
+	var text strings.Builder
+	text.WriteString("hosts:\n")
+	for i, d := range declared {
+		fmt.Fprintf(&text, "  %s: {address: %s", d.Name, h.all[i].address)
+		if len(d.Only) > 0 {
+			fmt.Fprintf(&text, ", only: [%s]", strings.Join(d.Only, ", "))
+		}
+		text.WriteString("}\n")
+	}
+	return text.String()
+}
+
+// virtualText is the part of the entry that says which virtual addresses it has: as many as
+// were declared, in the network of the hosts.
+func (h *hosts) virtualText(declared stack.Virtual) string {
+	if !declared.Enabled() {
+		return ""
+	}
+	base := h.machine.As4()
+	var all []string
+	for i := range declared.Addresses {
+		base[3] = byte(virtualNumber + i)
+		all = append(all, netip.AddrFrom4(base).String()+"/24")
+	}
+	return fmt.Sprintf("\n  virtual: {address: [%s], advertise: %v, router: %d}", strings.Join(all, ", "), declared.Advertise, declared.Router)
+}
+
+// startHosts founds the stack on the first host and has the others join.
+func (t *target) startHosts(ctx context.Context) error {
+	for i, one := range t.hosts.all {
+		seat := t.helm.seats[i]
+		if i == 0 {
+			if _, err := output(ctx, "", "ip", t.onHost(one, "up", "-d", "--file", t.file)...); err != nil {
+				return err
+			}
+			continue
+		}
+		line, err := output(ctx, "", t.self, "host", "add", one.name, "--state", t.helm.seats[0].state)
+		if err != nil {
+			return err
+		}
+		token := strings.TrimPrefix(strings.TrimSpace(line), "holdfast join ")
+		if _, err := output(ctx, "", "ip", t.onHost(one, "join", token, "-d")...); err != nil {
+			return fmt.Errorf("%s (%s) does not join: %w", one.name, seat.state, err)
+		}
+	}
+	return nil
+}
+
+// onHost are the arguments of ip(8) that run a holdfast command on a host.
+func (t *target) onHost(one host, args ...string) []string {
+	return slices.Concat([]string{"netns", "exec", one.netns, t.self}, args, []string{"--state", t.stateOf(one.name)})
+}
+
+// upOn is the step that has the process of a host run again. With its loss undone it is a
+// host that boots.
+func (t *target) upOn(one host, why string) step {
+	return step{
+		Why: why, Command: append([]string{"ip"}, t.onHost(one, "up", "-d")...), Limit: t.startLimit(),
+		Claimed: t.stateOf(one.name), Unless: netnsDir + "/" + one.netns,
+	}
+}
+
+// hostsSick says what is wrong with the hosts of a stack; empty: all of them are up, have a
+// vote, and reach the one that leads, and each virtual address is on one of them.
+func (t *target) hostsSick(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	for _, s := range t.helm.seats {
+		if !part.Claimed(s.state) {
+			return "no process of Holdfast runs on " + s.host
+		}
+	}
+	v, err := t.client().Hosts(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	for _, s := range v.Hosts {
+		if !s.Votes || !s.Reachable {
+			return s.Name + " does not take part"
+		}
+	}
+	if len(v.Hosts) < len(t.hosts.all) {
+		return fmt.Sprintf("the stack has %d hosts of %d", len(v.Hosts), len(t.hosts.all))
+	}
+	for _, address := range t.stack.Entry.Virtual.Bare() {
+		holders, err := t.hosts.holders(ctx, address)
+		if err != nil {
+			return err.Error()
+		}
+		if len(holders) != 1 {
+			return fmt.Sprintf("%d hosts have the address %s", len(holders), address)
+		}
+	}
+	return ""
+}
+
+// holders are the hosts that have an address.
+func (h *hosts) holders(ctx context.Context, address string) (all []host, err error) {
+	for _, one := range h.all {
+		out, err := output(ctx, "", "ip", "-n", one.netns, "-oneline", "-4", "address", "show", "dev", hostLink)
+		if err != nil {
+			return nil, err
+		}
+		if strings.Contains(out, " "+address+"/") {
+			all = append(all, one)
+		}
+	}
+	return all, nil
+}
