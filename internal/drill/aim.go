@@ -129,6 +129,7 @@ const (
 	needReplicas                        // two replicas
 	needScripts                         // scripts that read
 	needWritingScripts                  // scripts that write
+	needVirtual                         // a virtual address
 	// needFailover is Redis that can elect another master.
 	needFailover = needReplica | needSentinel
 	// anyRedis is whatever strikes Redis.
@@ -149,6 +150,8 @@ func (a aim) lacks(s stack.Stack, f fault) string {
 		return "it needs two replicas, and the stack has one (redis.replicas)"
 	case f.needs&needSentinel != 0 && s.Redis.Sentinels == 0:
 		return "it needs Sentinels, and the stack has none (redis.sentinels)"
+	case f.needs&needVirtual != 0 && !s.Entry.Virtual.Enabled():
+		return "it strikes the virtual address, and the stack has none (entry.virtual)"
 	case f.needs&needKV != 0 && a.app == "":
 		return "it needs the load on an application of kind kv, without --url"
 	}

@@ -53,7 +53,7 @@ var faults = []fault{
 	scaleKillSupervisor, rolloutKillSupervisor, rolloutKillNode, rolloutKillMaster, applyKillSupervisor, applyKillMaster,
 	applyRedis, applyRedisKillSupervisor, applyRedisKillMaster,
 	backupKillSupervisor, backupKillMaster,
-	cutMasterPort, cutHost, cutMaster, cutMasterHost, cutHalves, cutOneWay, cutOtherWay, flap, loseHost, loseMasterHost, fullDisk,
+	cutMasterPort, cutHost, cutMaster, cutMasterHost, cutHalves, cutOneWay, cutOtherWay, flap, loseHost, loseMasterHost, loseSupervisorHost, killKeepalived, loseAddress, fullDisk,
 }
 
 // Fault is what a person may know of a fault.

@@ -25,7 +25,7 @@ var flap = fault{
 		if err := s.undo(h.plugIn(one)); err != nil {
 			return err
 		}
-		s.behind(one)
+		s.behind(ctx, one)
 		before, err := h.carrierChanges(ctx, one)
 		if err != nil {
 			return err

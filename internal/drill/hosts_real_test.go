@@ -35,9 +35,12 @@ func needHosts(t *testing.T) {
 	}
 }
 
-// builtProgram builds the holdfast program.
+// builtProgram builds the holdfast program, unless there is one to be tested.
 func builtProgram(t *testing.T) string {
 	t.Helper()
+	if path := os.Getenv("HOLDFAST_TEST_BINARY"); path != "" {
+		return path
+	}
 	path := filepath.Join(t.TempDir(), "holdfast")
 	if out, err := exec.Command("go", "build", "-pgo=off", "-o", path, "holdfast/cmd/holdfast").CombinedOutput(); err != nil {
 		t.Fatalf("build holdfast: %v\n%s", err, out)

@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -47,6 +48,9 @@ func (h *hosts) virtualText(declared stack.Virtual) string {
 	return fmt.Sprintf("\n  virtual: {address: [%s], advertise: %v, router: %d}", strings.Join(all, ", "), declared.Advertise, declared.Router)
 }
 
+// addLimit is how long the stack may take until a host can join.
+const addLimit = 15 * time.Second
+
 // startHosts founds the stack on the first host and has the others join.
 func (t *target) startHosts(ctx context.Context) error {
 	for i, one := range t.hosts.all {
@@ -57,9 +61,15 @@ func (t *target) startHosts(ctx context.Context) error {
 			}
 			continue
 		}
-		line, err := output(ctx, "", t.self, "host", "add", one.name, "--state", t.helm.seats[0].state)
-		if err != nil {
-			return err
+		// Who leads begins anew when a host has joined.
+		var line string
+		var err error
+		late := awaitEvery(ctx, 200*time.Millisecond, "", addLimit, func() bool {
+			line, err = output(ctx, "", t.self, "host", "add", one.name, "--state", t.helm.seats[0].state)
+			return err == nil
+		})
+		if late != nil {
+			return cmp.Or(err, late)
 		}
 		token := strings.TrimPrefix(strings.TrimSpace(line), "holdfast join ")
 		if _, err := output(ctx, "", "ip", t.onHost(one, "join", token, "-d")...); err != nil {

@@ -36,6 +36,22 @@ var loseMasterHost = fault{
 	},
 }
 
+var loseSupervisorHost = fault{
+	name: "lose-supervisor-host", about: "the host whose supervisor leads dies: no packet leaves it, and everything on it is killed; it is back after 6 s",
+	hosts: true, needs: needFailover, promise: unreached,
+	strike: func(ctx context.Context, s *scene) error {
+		n, err := s.supervisor(ctx)
+		if err != nil {
+			return err
+		}
+		one := s.stack.hosts.named(n.Host)
+		if err := s.hostAtWork(ctx, one); err != nil {
+			return err
+		}
+		return s.lose(ctx, one)
+	},
+}
+
 // lose lets a host die as by a loss of power. Its link goes first: a dead host
 // closes no connection. When it is back, its link is there first, and then Holdfast's process
 // as by a boot, which has its part of the stack started.
@@ -68,7 +84,7 @@ func (s *scene) lose(ctx context.Context, one host) error {
 		return fmt.Errorf("all that ran on %s has ended by itself: %w", one.name, errNobody)
 	}
 	s.say("losing %s, with %d processes", one.name, len(ids))
-	s.behind(one)
+	s.behind(ctx, one)
 	s.blow(one.name)
 	if err := ip(ctx, one.netns, "link set "+hostLink+" down"); err != nil {
 		return err

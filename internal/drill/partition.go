@@ -79,7 +79,7 @@ func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets [
 		return err
 	}
 	s.say("cutting %s", what)
-	s.behind(targets...)
+	s.behind(ctx, targets...)
 	s.blow(hostNames(targets...)...)
 	if err := h.nft(ctx, h.cutRules(drops)); err != nil {
 		return err
@@ -97,14 +97,37 @@ func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets [
 // behind records that hosts are on the wrong side of a cut: what clients send to
 // their entries is lost, or nobody there can answer it. So is what the balancers
 // elsewhere send to their web nodes on connections that there are, until they
-// have missed them.
-func (s *scene) behind(some ...host) {
+// have missed them. A virtual address is no such entry: it goes elsewhere.
+func (s *scene) behind(ctx context.Context, some ...host) {
 	s.record.Unaware = s.stack.unaware()
+	st, err := s.stack.status(ctx)
 	for _, one := range some {
-		i := slices.Index(s.stack.hosts.all, one)
-		if i >= 0 && i < len(s.stack.entries) && !slices.Contains(s.record.Entries, s.stack.entries[i]) {
-			s.record.Entries = append(s.record.Entries, s.stack.entries[i])
+		if e := one.entry(); slices.Contains(s.stack.entries, e) && !slices.Contains(s.record.Entries, e) {
+			s.record.Entries = append(s.record.Entries, e)
 		}
+		if err == nil {
+			s.tellRoles(st, one)
+		}
+	}
+}
+
+// tellRoles records what a host has that others have to do without.
+func (s *scene) tellRoles(st supervise.Status, one host) {
+	var roles []string
+	if masterOf(st).Host == one.name {
+		roles = append(roles, "the master")
+	}
+	for _, v := range st.Virtual {
+		if slices.Contains(v.Hosts, one.name) {
+			roles = append(roles, "the address "+v.Address)
+		}
+	}
+	if st.Host == one.name {
+		roles = append(roles, "the supervisor")
+		s.record.Targets = append(s.record.Targets, "supervisor") // another one takes its place
+	}
+	if len(roles) > 0 {
+		s.evidence("%s had %s", one.name, strings.Join(roles, ", "))
 	}
 }
 

@@ -78,7 +78,7 @@ func (s step) perform() error {
 	if s.Supervised != "" && supervise.Locked(s.Supervised) {
 		return nil
 	}
-	if s.Claimed != "" && part.Claimed(s.Claimed) {
+	if s.Claimed != "" && staysClaimed(s.Claimed) {
 		return nil
 	}
 	if s.Running != "" {
@@ -110,6 +110,12 @@ func (s step) perform() error {
 		return os.RemoveAll(s.Remove)
 	}
 	return nil
+}
+
+// staysClaimed reports whether the process of a host runs. One that was killed a moment ago
+// holds its lock until the last of its threads has ended.
+func staysClaimed(state string) bool {
+	return await(context.Background(), "", time.Second, func() bool { return !part.Claimed(state) }) != nil
 }
 
 // commandLimit is how long a command that undoes may take, and commandGrace how

@@ -1,0 +1,85 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/history"
+	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
+)
+
+// Faults of the virtual address: of keepalived, and of the address itself.
+
+// moved is promised where the address leaves a host that is well: connections to it end, and
+// clients connect anew.
+var moved = history.Promise{Failed: history.CutOff, Unknown: history.CutOff, Pause: 3 * time.Second}
+
+var killKeepalived = fault{
+	name: "kill-keepalived", about: "SIGKILL to keepalived where the virtual address is: two hosts have it until it runs again",
+	hosts: true, needs: needVirtual, promise: moved,
+	strike: func(ctx context.Context, s *scene) error {
+		one, _, err := s.holder(ctx)
+		if err != nil {
+			return err
+		}
+		nodes, err := s.up(ctx, plan.Keepalived, "")
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(nodes, func(n supervise.NodeStatus) bool { return n.Host == one.name })
+		if i < 0 {
+			return fmt.Errorf("%s has the address and no keepalived: %w", one.name, errNobody)
+		}
+		s.record.Unaware = unsettled
+		return s.kill(ctx, nodes[i])
+	},
+}
+
+var loseAddress = fault{
+	name: "lose-address", about: "the virtual address is removed from the interface of the host that has it, as a program that manages networks might do",
+	hosts: true, needs: needVirtual, promise: moved,
+	strike: func(ctx context.Context, s *scene) error {
+		one, address, err := s.holder(ctx)
+		if err != nil {
+			return err
+		}
+		s.record.Unaware = unsettled
+		s.say("removing %s from %s", address, one.name)
+		s.blow(one.name)
+		if err := ip(ctx, one.netns, "address delete "+address+"/24 dev "+hostLink); err != nil {
+			return err
+		}
+		err = await(ctx, "a host that has the address", 10*time.Second, func() bool {
+			all, err := s.stack.hosts.holders(ctx, address)
+			if err == nil && len(all) == 1 {
+				s.evidence("%s lost the address, and %s has it", one.name, all[0].name)
+			}
+			return err == nil && len(all) == 1
+		})
+		return err
+	},
+}
+
+// unsettled is for how long after a blow clients may send to a host that has the address no
+// more, or shares it with another one.
+const unsettled = 2 * time.Second
+
+// holder is the host that has the first virtual address, with a balancer that gets requests.
+func (s *scene) holder(ctx context.Context) (one host, address string, err error) {
+	all := s.stack.stack.Entry.Virtual.Bare()
+	if s.stack.hosts == nil || len(all) == 0 {
+		return host{}, "", errNoHosts
+	}
+	holders, err := s.stack.hosts.holders(ctx, all[0])
+	if err != nil {
+		return host{}, "", err
+	}
+	if len(holders) != 1 {
+		return host{}, "", fmt.Errorf("%s is at %s: %w", all[0], strings.Join(hostNames(holders...), ", "), errNobody)
+	}
+	return holders[0], all[0], s.hostAtWork(ctx, holders[0])
+}
