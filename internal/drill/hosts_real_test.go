@@ -191,14 +191,8 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 		if err := sleep(ctx, 500*time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
-		st, err := stack.status(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, n := range st.Nodes {
-			if n.Host == master.Host && n.PID != 0 {
-				t.Errorf("%s runs (pid %d), and its host is away", n.Name, n.PID)
-			}
+		if pids, err := stack.hosts.of(master).pids(ctx); err != nil || len(pids) > 0 {
+			t.Errorf("processes %v run, and their host is away (%v)", pids, err)
 		}
 		kill()
 		<-lost
