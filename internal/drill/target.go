@@ -77,7 +77,7 @@ func (t *target) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if t.reach.way, err = supervise.Way(t.state, p.Stack); err != nil {
+	if t.reach.way, err = supervise.Way(t.state(), t.stack); err != nil {
 		return err
 	}
 	t.findAdmins(p)

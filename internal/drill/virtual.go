@@ -22,7 +22,7 @@ var killKeepalived = fault{
 	name: "kill-keepalived", about: "SIGKILL to keepalived where the virtual address is: two hosts have it until it runs again",
 	hosts: true, needs: needVirtual, promise: moved,
 	strike: func(ctx context.Context, s *scene) error {
-		one, _, err := s.holder(ctx)
+		one, address, err := s.holder(ctx)
 		if err != nil {
 			return err
 		}
@@ -35,7 +35,18 @@ var killKeepalived = fault{
 			return fmt.Errorf("%s has the address and no keepalived: %w", one.name, errNobody)
 		}
 		s.record.Unaware = unsettled
-		return s.kill(ctx, nodes[i])
+		if err := s.kill(ctx, nodes[i]); err != nil {
+			return err
+		}
+		err = awaitEvery(ctx, askEvery, nodes[i].Name+" up again", 10*time.Second, func() bool {
+			st, err := s.stack.status(ctx)
+			n, _ := st.Node(nodes[i].Name)
+			return err == nil && n.State == supervise.Up && n.PID != nodes[i].PID
+		})
+		if err != nil {
+			return err
+		}
+		return s.settled(ctx, one, address)
 	},
 }
 
@@ -53,20 +64,25 @@ var loseAddress = fault{
 		if err := ip(ctx, one.netns, "address delete "+address+"/24 dev "+hostLink); err != nil {
 			return err
 		}
-		err = await(ctx, "a host that has the address", 10*time.Second, func() bool {
-			all, err := s.stack.hosts.holders(ctx, address)
-			if err == nil && len(all) == 1 {
-				s.evidence("%s lost the address, and %s has it", one.name, all[0].name)
-			}
-			return err == nil && len(all) == 1
-		})
-		return err
+		return s.settled(ctx, one, address)
 	},
 }
 
 // unsettled is for how long after a blow clients may send to a host that has the address no
 // more, or shares it with another one.
 const unsettled = 2 * time.Second
+
+// settled waits until one host alone has the address that another one lost.
+func (s *scene) settled(ctx context.Context, lost host, address string) error {
+	return await(ctx, "one host that has the address", 10*time.Second, func() bool {
+		all, err := s.stack.hosts.holders(ctx, address)
+		if err != nil || len(all) != 1 {
+			return false
+		}
+		s.evidence("%s had the address, and %s has it now", lost.name, all[0].name)
+		return true
+	})
+}
 
 // holder is the host that has the first virtual address, with a balancer that gets requests.
 func (s *scene) holder(ctx context.Context) (one host, address string, err error) {
