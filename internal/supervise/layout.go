@@ -108,7 +108,7 @@ func (s *Supervisor) program(node string, p plan.Program) string {
 	host := hostOf(s.plan, node)
 	path := s.programs[programAt{host, p}]
 	s.mu.RUnlock()
-	if path != "" || !s.hosts.lacks(host) {
+	if path != "" {
 		return path
 	}
 	// Its host was away when the others were asked.
@@ -117,6 +117,11 @@ func (s *Supervisor) program(node string, p plan.Program) string {
 		return at.self(s.ctx, s.cfg.Self)
 	}
 	path, _ = at.findProgram(s.ctx, p) // a start without it tells
+	if path != "" {
+		s.mu.Lock()
+		s.programs[programAt{host, p}] = path
+		s.mu.Unlock()
+	}
 	return path
 }
 
