@@ -13,8 +13,12 @@ import (
 
 // directNodes are the web nodes that some clients ask directly. Where there are
 // hosts, those clients that only read are on the node's own: a cut leaves them on
-// its side, where nobody else may be left who writes.
+// its side, where nobody else may be left who writes. There are none where the nodes
+// speak TLS with balancers of the stack alone.
 func (t *target) directNodes(st supervise.Status) []load.Node {
+	if t.stack.Encrypts() {
+		return nil
+	}
 	var all []load.Node
 	for _, n := range st.Nodes {
 		if n.Kind != plan.Web || n.App != t.aim.app || n.PID == 0 {
