@@ -123,6 +123,7 @@ func Open(cfg Config) (h *Host, err error) {
 	documents, events := h.member.Watch(h.life)
 	h.take(documents)
 	h.web = identity.NewServer(h.handler(), nil, cfg.Log)
+	h.web.ConnState = h.port.webState
 	h.port.onMachine = func(conn *tls.Conn) { h.serveMachine(conn) }
 	h.tasks.Go(func() { _ = h.web.Serve(h.port.web) }) // ends with the port
 	h.tasks.Go(h.port.serve)

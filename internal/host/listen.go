@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"syscall"
 	"time"
@@ -105,7 +106,16 @@ func (p *port) pass(conn *tls.Conn) {
 	case agreementProtocol:
 		p.agreement.give(&tracked{conn, p})
 	default:
-		p.web.give(conn)
+		p.web.give(conn) // see webState
+	}
+}
+
+// webState forgets connections of the web server that have ended. They are not wrapped as
+// those of the agreement are: net/http finds out who is at the other end only by the type of
+// a connection.
+func (p *port) webState(conn net.Conn, state http.ConnState) {
+	if state == http.StateClosed {
+		p.drop(conn)
 	}
 }
 
