@@ -363,3 +363,17 @@ func (c *counting) MakeDir(ctx context.Context, name string) error {
 	c.calls.Add(1)
 	return c.Machine.MakeDir(ctx, name)
 }
+
+// A host that was restarted has heard of leaders by what the hosts agree on, and obeys none
+// that came before.
+func TestAHostObeysNoTermBeforeTheOneItKnows(t *testing.T) {
+	terms := &Terms{Known: func() uint64 { return 7 }}
+	if _, _, err := terms.Begin(t.Context(), 6); !errors.Is(err, ErrDeposed) {
+		t.Errorf("a call of an earlier term: %v", err)
+	}
+	_, end, err := terms.Begin(t.Context(), 7)
+	if err != nil {
+		t.Fatalf("a call of the term that is known: %v", err)
+	}
+	end()
+}

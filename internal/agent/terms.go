@@ -11,6 +11,10 @@ import (
 // fencing number of what the hosts agree on). The zero value has heard of none. It is
 // safe for concurrent use.
 type Terms struct {
+	// Known is the latest term that the host has heard of elsewhere; nil: nowhere. A host
+	// that was restarted has heard of no caller, but of leaders.
+	Known func() uint64
+
 	mu     sync.Mutex
 	latest uint64
 	// calls are those under way, and streams the connections to nodes, with their terms.
@@ -48,10 +52,13 @@ func (t *Terms) hear(term uint64) {
 	}
 }
 
-// Begin has something of a term begin, such as a call, with a context that ends when a later term is heard
-// of. It waits until the calls of earlier terms have ended: they may be changing what this
-// one looks at.
+// Begin has something of a term begin, such as a call, with a context that ends when a later
+// term is heard of. It waits until the calls of earlier terms have ended: they may be changing
+// what this one looks at.
 func (t *Terms) Begin(ctx context.Context, term uint64) (of context.Context, end func(), err error) {
+	if t.Known != nil {
+		t.Hear(t.Known())
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.hear(term)
