@@ -46,7 +46,8 @@ type documents struct {
 	mu       sync.Mutex
 	byName   map[string]Document
 	size     int
-	passed   int // bytes since the last snapshot
+	carried  uint64 // index of the last entry that was carried out
+	passed   int    // bytes since the last snapshot
 	watchers map[*watcher]struct{}
 }
 
@@ -75,6 +76,7 @@ func (d *documents) Apply(entry *raft.Log) any {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.carried = entry.Index
 	r := result{term: entry.Term, revision: entry.Index}
 	if len(c.Changes) > 0 {
 		r.err = d.change(c, entry)
@@ -123,6 +125,14 @@ func (d *documents) change(c command, entry *raft.Log) error {
 	d.byName, d.size = next, size
 	d.tell(events)
 	return nil
+}
+
+// carriedOut returns the index of the last entry that was carried out; 0: none since the
+// snapshot that was there at the start.
+func (d *documents) carriedOut() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.carried
 }
 
 func (d *documents) get(name string) (Document, bool) {

@@ -79,6 +79,33 @@ func (s *store) GetLog(index uint64, entry *raft.Log) error {
 	return nil
 }
 
+// lastCommand returns the index of the last entry for the documents that the log has behind
+// its snapshot, up to an index; 0: there is none.
+func (s *store) lastCommand(upTo uint64) (last uint64, err error) {
+	err = s.view(func(tx *bbolt.Tx) error {
+		snapshot, err := readMeta(tx)
+		if err != nil {
+			return err
+		}
+		for index := upTo; index > snapshot.Index; index-- {
+			sealed := tx.Bucket(logBucket).Get(logKey(index))
+			if sealed == nil {
+				return nil
+			}
+			entry, err := decodeLog(index, sealed)
+			if err != nil {
+				return err
+			}
+			if entry.Type == raft.LogCommand {
+				last = index
+				return nil
+			}
+		}
+		return nil
+	})
+	return last, err
+}
+
 func (s *store) StoreLog(entry *raft.Log) error { return s.StoreLogs([]*raft.Log{entry}) }
 
 func (s *store) StoreLogs(entries []*raft.Log) error {

@@ -75,6 +75,32 @@ func (m *Member) ListStale(prefix string) []Document {
 	return found
 }
 
+// Settle waits until this member has carried out what a leader has said is agreed
+// on. Until then its documents are those of its last snapshot: what stands in its
+// log beyond that may have been agreed on or not.
+func (m *Member) Settle(ctx context.Context) error {
+	for !m.settled() {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: no leader was heard of since this member was started", ErrNoMajority)
+		case <-m.stopping.Done():
+			return ErrStopped
+		}
+	}
+	return nil
+}
+
+func (m *Member) settled() bool {
+	agreed := m.raft.CommitIndex() // 0 after a start, until a leader tells it
+	if agreed == 0 {
+		return false
+	}
+	// Raft calls an entry applied when it has handed it on.
+	last, err := m.store.lastCommand(agreed)
+	return err == nil && m.documents.carriedOut() >= last
+}
+
 // Watch returns the documents as this member has them and, in order, what
 // happens to them from then on; what one write changed comes together. The
 // channel is closed when the context ends, the member stops, or its reader is
