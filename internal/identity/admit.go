@@ -15,6 +15,7 @@ import (
 // Member is a host of the stack, as a new host is told of it.
 type Member struct {
 	Name      string           `json:"name"`
+	ID        string           `json:"id"` // Peer.ID
 	Addresses []netip.AddrPort `json:"addresses"`
 }
 

@@ -92,6 +92,12 @@ func (all Invitations) Withdraw(host string) {
 	maps.DeleteFunc(all, func(_ string, i Invitation) bool { return i.Host == host && i.UsedBy == nil })
 }
 
+// Revoke removes all invitations of a host, also those that were used: with one of them its
+// owner could ask for the same certificate again.
+func (all Invitations) Revoke(host string) {
+	maps.DeleteFunc(all, func(_ string, i Invitation) bool { return i.Host == host })
+}
+
 // Forget removes invitations that ended so long ago that nobody will ask.
 func (all Invitations) Forget(now time.Time) {
 	maps.DeleteFunc(all, func(_ string, i Invitation) bool { return now.After(i.Expires.Add(rememberFor)) })

@@ -58,7 +58,7 @@ func stackAt(t testing.TB, name string, at time.Time, wrap func(http.Handler) ht
 				return Welcome{}, s.fail
 			}
 			s.welcomed = append(s.welcomed, p)
-			return Welcome{[]Member{{"one", []netip.AddrPort{s.address}}}, []byte("payload")}, nil
+			return Welcome{[]Member{{"one", "", []netip.AddrPort{s.address}}}, []byte("payload")}, nil
 		},
 		Now: s.clock.now, Log: log,
 	}.Handler()
