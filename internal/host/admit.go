@@ -9,10 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"holdfast/internal/agree"
 	"holdfast/internal/identity"
+	"holdfast/internal/quote"
 )
 
 // How hosts join and leave. All of it is decided by the leader: another host passes on what
@@ -72,30 +75,49 @@ const attempts = 5
 
 // change reads a document, has it changed, and writes it.
 func change[T any](ctx context.Context, h *Host, term uint64, name string, with func(*T) error) error {
-	var err error
-	for range attempts {
-		var doc agree.Document
-		if doc, _, err = h.member.Get(ctx, name); err != nil {
-			return err
-		}
+	return h.rewrite(ctx, term, func() ([]agree.Change, error) {
 		var value T
-		if len(doc.Data) > 0 {
-			if err := json.Unmarshal(doc.Data, &value); err != nil {
-				return fmt.Errorf("what the hosts agree on (%s) cannot be read: %w", name, err)
-			}
+		revision, err := h.load(ctx, name, &value)
+		if err == nil {
+			err = with(&value)
 		}
-		if err := with(&value); err != nil {
-			return err
-		}
-		text, err := json.Marshal(value)
 		if err != nil {
+			return nil, err
+		}
+		next, err := changed(name, revision, value)
+		return []agree.Change{next}, err
+	})
+}
+
+// rewrite makes changes, and makes them anew where one of the documents has changed meanwhile.
+func (h *Host) rewrite(ctx context.Context, term uint64, changes func() ([]agree.Change, error)) (err error) {
+	for range attempts {
+		var next []agree.Change
+		if next, err = changes(); err != nil {
 			return err
 		}
-		if _, err = h.member.Put(ctx, term, name, text, doc.Revision); !errors.Is(err, agree.ErrConflict) {
+		if _, err = h.member.Write(ctx, term, next...); !errors.Is(err, agree.ErrConflict) {
 			return err
 		}
 	}
 	return err
+}
+
+// load reads a document, as of now. Its value stays as it is where there is none.
+func (h *Host) load(ctx context.Context, name string, value any) (revision uint64, err error) {
+	doc, there, err := h.member.Get(ctx, name)
+	if err == nil && there {
+		if err = json.Unmarshal(doc.Data, value); err != nil {
+			err = fmt.Errorf("what the hosts agree on (%s) cannot be read: %w", name, err)
+		}
+	}
+	return doc.Revision, err
+}
+
+// changed is a document with a new value.
+func changed(name string, revision uint64, value any) (agree.Change, error) {
+	text, err := json.Marshal(value)
+	return agree.Change{Name: name, Data: text, Revision: revision}, err
 }
 
 func (h *Host) invite(ctx context.Context, term uint64, in Invitation) (Invited, error) {
@@ -139,7 +161,12 @@ func (h *Host) redeem(ctx context.Context, term uint64, c identity.Claim) (redee
 // enlist makes a host one of the stack, before it has begun.
 func (h *Host) enlist(ctx context.Context, term uint64, m Member) (welcome, error) {
 	err := change(ctx, h, term, rosterDocument, func(r *roster) error {
-		*r = r.with(m)
+		if slices.Contains(r.Gone, m.ID) {
+			return identity.Told(identity.Removed, fmt.Sprintf("host %s was removed after it had joined with this token: make a new one with 'holdfast host add %s'", m.Name, m.Name))
+		}
+		if r.Hosts[m.Name].ID != m.ID { // else it asks again, and may have begun meanwhile
+			*r = r.with(m)
+		}
 		return nil
 	})
 	return welcome{h.self.Stack}, err
@@ -147,6 +174,11 @@ func (h *Host) enlist(ctx context.Context, term uint64, m Member) (welcome, erro
 
 // entered gives a host its vote, where it has none yet.
 func (h *Host) entered(ctx context.Context, term uint64, from identity.Peer, e entry) (struct{}, error) {
+	if name, _, _ := strings.Cut(e.Part, "/"); name != from.Name {
+		return struct{}{}, fmt.Errorf("%s asks for the vote of %s", from, quote.Text(e.Part))
+	}
+	h.voting.Lock()
+	defer h.voting.Unlock()
 	var m Member
 	err := change(ctx, h, term, rosterDocument, func(r *roster) error {
 		known, is := r.Hosts[from.Name]
@@ -175,9 +207,7 @@ func (h *Host) entered(ctx context.Context, term uint64, from identity.Peer, e e
 // knows where its files are.
 func (h *Host) enter() {
 	for pause := 100 * time.Millisecond; h.life.Err() == nil; pause = min(2*pause, 2*time.Second) {
-		ctx, cancel := context.WithTimeout(h.life, 10*time.Second)
-		_, err := ask[struct{}](ctx, h, "enter", entry{h.member.ID(), h.cfg.State, h.cfg.Version})
-		cancel()
+		err := h.tryEnter()
 		if err == nil {
 			return
 		}
@@ -187,6 +217,13 @@ func (h *Host) enter() {
 		case <-h.life.Done():
 		}
 	}
+}
+
+func (h *Host) tryEnter() error {
+	ctx, cancel := context.WithTimeout(h.life, 10*time.Second)
+	defer cancel()
+	_, err := ask[struct{}](ctx, h, "enter", entry{h.member.ID(), h.cfg.State, h.cfg.Version})
+	return err
 }
 
 // authority is the stack's. Every host has it, as it has the stack's other secrets.
@@ -242,7 +279,7 @@ func (h *Host) welcome(ctx context.Context, p identity.Peer) (identity.Welcome, 
 	payload, err := json.Marshal(w)
 	answer := identity.Welcome{Payload: payload}
 	for _, other := range h.Members() {
-		answer.Members = append(answer.Members, identity.Member{Name: other.Name, Addresses: []netip.AddrPort{other.Address}})
+		answer.Members = append(answer.Members, identity.Member{Name: other.Name, ID: other.ID, Addresses: []netip.AddrPort{other.Address}})
 	}
 	return answer, err
 }
@@ -293,7 +330,7 @@ func Join(ctx context.Context, state, token string) (Self, error) {
 	}
 	self := Self{Stack: t.Stack, Name: t.Host, Address: ownAddress(joined)}
 	// The others are asked for as soon as this host begins: it has to know where they are.
-	return self, errors.Join(rememberHosts(state, joined), writeSelf(state, self))
+	return self, errors.Join(rememberHosts(state, rosterOf(joined)), writeSelf(state, self))
 }
 
 func saveCredentials(dir *identity.Dir, a *identity.Authority, der []byte, key *ecdsa.PrivateKey) error {

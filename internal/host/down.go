@@ -12,13 +12,14 @@ import (
 // A stack that is taken down is down on all hosts: the leader stops the nodes, and then has
 // the hosts agree that all of them end.
 
-// downDocument says when the stack was taken down. The next leader that begins later removes
+// downDocument says that the stack was taken down. The next leader that begins later removes
 // it.
 const downDocument = "down"
 
 // taken is the document of a stack that was taken down.
 type taken struct {
-	At time.Time `json:"at"`
+	// Term is that of the leader that took it down.
+	Term uint64 `json:"term"`
 }
 
 // Down is closed when the stack was taken down while this host was up: its process is to
@@ -27,7 +28,7 @@ func (h *Host) Down() <-chan struct{} { return h.down }
 
 // end has all hosts end.
 func (h *Host) end(ctx context.Context, term uint64) error {
-	text, err := json.Marshal(taken{time.Now().UTC()})
+	text, err := json.Marshal(taken{term})
 	if err != nil {
 		return err
 	}
@@ -67,43 +68,37 @@ func (h *Host) awaitHeard(ctx context.Context) {
 	asked.Wait()
 }
 
-// wasTakenDown reports whether a document says that the stack was taken down after this
-// host has begun. One of before was that of a stack that is up again.
-func (h *Host) wasTakenDown(text []byte) bool {
-	var t taken
-	return json.Unmarshal(text, &t) == nil && t.At.After(h.began)
-}
+// takenSince reports whether a document was written after this host was opened. One that
+// its log had then is of a stack that is up again. Clocks are not asked: those of two hosts
+// may differ by more than there is between a down and an up.
+func (h *Host) takenSince(doc agree.Document) bool { return doc.Revision > h.opened }
 
-// downSettles is how long a host waits before it ends: one that was cut off hears of a down
-// that is over together with its end.
-const downSettles = 300 * time.Millisecond
-
-// hearDown ends this host's part if the stack is still down in a moment.
+// hearDown ends this host's part when the stack was taken down.
+//
+// A host that was cut off hears of a down together with what came after it. So the word of
+// the leader counts that leads now: a later one than that of the document removes it, or
+// takes the stack down anew (mayLead).
 func (h *Host) hearDown(e agree.Event) {
-	if e.Deleted || !h.wasTakenDown(e.Data) || h.leads() != 0 { // a leader ends last: see end
+	var t taken
+	if e.Deleted || json.Unmarshal(e.Data, &t) != nil || !h.takenSince(e.Document) {
 		return
 	}
-	h.tasks.Go(func() {
-		select {
-		case <-time.After(downSettles):
-		case <-h.life.Done():
-			return
-		}
-		if doc, there := h.member.GetStale(downDocument); there && h.wasTakenDown(doc.Data) {
-			h.downOnce.Do(func() { close(h.down) })
-		}
-	})
+	now := h.member.Status()
+	if t.Term != now.Term || now.Leader == now.ID { // a leader ends last: see end
+		return
+	}
+	h.downOnce.Do(func() { close(h.down) })
 }
 
 // mayLead reports whether this host leads a stack that is to be up. Of a stack that was
-// taken down meanwhile it does not: the hosts end.
+// taken down while it was up it does not: it has all hosts end that have not.
 func (h *Host) mayLead(ctx context.Context, term uint64) (bool, error) {
 	doc, there, err := h.member.Get(ctx, downDocument)
-	if err != nil || !there {
+	switch {
+	case err != nil || !there:
 		return err == nil, err
-	}
-	if h.wasTakenDown(doc.Data) {
-		return false, nil
+	case h.takenSince(doc):
+		return false, h.end(ctx, term)
 	}
 	return true, h.member.Delete(ctx, term, downDocument, agree.AnyRevision)
 }

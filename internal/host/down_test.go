@@ -48,7 +48,12 @@ func TestAStackThatIsTakenDownEndsOnAllHosts(t *testing.T) {
 		l.hosts[name] = l.open(name, h.state)
 	}
 	l.leader()
-	time.Sleep(2 * downSettles) // whether one of them ends now
+	for name, h := range l.hosts {
+		l.eventually(name+" has heard that the stack is up again", func() bool {
+			_, down := h.member.GetStale(downDocument)
+			return !down && h.member.Settle(t.Context()) == nil
+		})
+	}
 	for name, h := range l.hosts {
 		select {
 		case <-h.Down():
@@ -66,10 +71,7 @@ func TestAHostHearsThatItWasRemovedWhileItWasAway(t *testing.T) {
 	three := l.join(one, "three", 3)
 	three.Close()
 	delete(l.hosts, "three")
-	l.eventually("three is removed", func() bool {
-		leader, _ := l.leader()
-		return leader.Remove(t.Context(), "three") == nil
-	})
+	l.remove("three")
 	three = l.open("three", three.state)
 	delete(l.hosts, "three")
 	select {

@@ -36,6 +36,9 @@ const forwarded = "Holdfast-Forwarded"
 // that: each of them has the stack's authority.
 const asker = "Holdfast-Asker"
 
+// commandLimit is how long a command may take.
+const commandLimit = 30 * time.Second
+
 // command carries a command out: in and out are JSON.
 type command func(ctx context.Context, term uint64, from identity.Peer, in []byte) (any, error)
 
@@ -59,6 +62,8 @@ func ask[Out any](ctx context.Context, h *Host, name string, in any) (out Out, e
 	if err != nil {
 		return out, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
+	defer cancel()
 	if term := h.leads(); term != 0 {
 		answer, err := h.commands()[name](ctx, term, h.keeper.Credentials().Peer(), body)
 		if err != nil {
@@ -193,6 +198,7 @@ func (h *Host) Control() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(Renewed{until}) // whoever asked may be gone
 	})
+	mux.HandleFunc("POST "+doubtPath, h.doubt)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		h.hereOrThere(w, r, func(uint64) {
 			h.mu.Lock()
@@ -259,10 +265,12 @@ func (h *Host) carryOut(w http.ResponseWriter, r *http.Request, term uint64, do 
 			from.Name, from.ID = name, id
 		}
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), commandLimit)
+	defer cancel()
 	in, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	var out any
 	if err == nil {
-		out, err = do(r.Context(), term, from, in)
+		out, err = do(ctx, term, from, in)
 	}
 	if errors.Is(err, errHandsOver) {
 		tell(w, http.StatusServiceUnavailable, err)

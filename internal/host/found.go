@@ -49,6 +49,9 @@ func Found(state, stack, name string, address netip.AddrPort, now time.Time, pla
 	if documents[rosterDocument], err = json.Marshal(first); err != nil {
 		return err
 	}
+	if err := rememberHosts(state, first); err != nil {
+		return err
+	}
 	if err := agree.Bootstrap(agreeDir(state), name, memberAddress(name), documents); err != nil {
 		return err
 	}
@@ -93,7 +96,7 @@ func foundIdentity(state, stack, name string, address netip.AddrPort, now time.T
 // Leave takes away what makes a state directory a host of several, and what it knew of the
 // stack. The nodes' data stays.
 func Leave(state string) error {
-	all := []string{selfPath(state), agreeDir(state), identityDir(state), filepath.Join(state, firstRoster)}
+	all := []string{selfPath(state), agreeDir(state), identityDir(state), filepath.Join(state, lastRoster)}
 	for _, pattern := range sharedFiles {
 		found, _ := filepath.Glob(filepath.Join(state, filepath.FromSlash(pattern))) // the patterns are good ones
 		all = append(all, found...)

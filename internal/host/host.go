@@ -68,17 +68,20 @@ type Host struct {
 	mu      sync.Mutex
 	roster  roster
 	changed chan struct{}
+	// voting is held while votes are given and taken: by a host that leads.
+	voting sync.Mutex
 	// term is that of this host's leadership; 0: it does not lead. api is what answers
 	// then; nil: the supervisor has not begun.
 	term uint64
 	api  http.Handler
 
-	// began is when it was opened. down is closed when the stack was taken down since, and
-	// gone when this host was removed from it.
-	began    time.Time
+	// opened is the last entry of the log when this host was opened. down is closed when the
+	// stack was taken down since, and gone when this host was removed from it.
+	opened   uint64
 	down     chan struct{}
 	downOnce sync.Once
 	gone     chan struct{}
+	doubts   chan struct{}
 	goneOnce sync.Once
 
 	tasks sync.WaitGroup
@@ -89,13 +92,12 @@ type Host struct {
 // Open begins this host's part in its stack. ErrNotJoined: it has none.
 func Open(cfg Config) (h *Host, err error) {
 	h = &Host{
-		cfg: cfg, terms: &agent.Terms{}, changed: make(chan struct{}),
-		began: time.Now(), down: make(chan struct{}), gone: make(chan struct{}),
+		cfg: cfg, changed: make(chan struct{}),
+		down: make(chan struct{}), gone: make(chan struct{}), doubts: make(chan struct{}, 1),
 	}
 	if h.self, err = ReadSelf(cfg.State); err != nil {
 		return nil, err
 	}
-	h.roster = recallHosts(cfg.State)
 	h.life, h.halt = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -106,28 +108,35 @@ func Open(cfg Config) (h *Host, err error) {
 		return nil, err
 	}
 	h.local = machine.NewLocal(cfg.State, "")
+	h.terms = &agent.Terms{Known: func() uint64 { return h.member.Status().Term }}
 	h.agent = agent.NewServer(h.local, cfg.Self, h.terms)
 	listener, err := net.Listen("tcp", h.self.Address.String())
 	if err != nil {
 		return nil, fmt.Errorf("host %s cannot listen where the other hosts reach it: %w", h.self.Name, err)
 	}
 	h.port = newPort(listener, h.serverTLS(), cfg.Log)
+	begun := make(chan struct{})
+	defer close(begun)
 	h.member, err = agree.Start(agree.Config{
 		Dir: agreeDir(cfg.State), Name: h.self.Name, Address: h.self.name(),
-		Listener: h.port.agreement, Dial: h.dialAgreement, Lead: h.lead,
+		Listener: h.port.agreement, Dial: h.dialAgreement,
+		Lead: func(ctx context.Context, term uint64) {
+			<-begun
+			h.lead(ctx, term)
+		},
 		Log: cfg.Log.With("part", "agreement"),
 	})
 	if err != nil {
 		return nil, err
 	}
-	documents, events := h.member.Watch(h.life)
-	h.take(documents)
+	h.opened = h.member.Status().Last
+	h.recall()
 	h.web = identity.NewServer(h.handler(), nil, cfg.Log)
 	h.web.ConnState = h.port.webState
 	h.port.onMachine = func(conn *tls.Conn) { h.serveMachine(conn) }
 	h.tasks.Go(func() { _ = h.web.Serve(h.port.web) }) // ends with the port
 	h.tasks.Go(h.port.serve)
-	h.tasks.Go(func() { h.follow(events) })
+	h.tasks.Go(h.follow)
 	h.tasks.Go(func() { h.keeper.Run(h.life, h.renewed) })
 	h.tasks.Go(h.enter)
 	h.tasks.Go(h.watchMembership)

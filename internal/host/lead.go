@@ -51,6 +51,9 @@ func (h *Host) lead(ctx context.Context, term uint64) {
 		}
 		return
 	}
+	if err := h.strikeVotes(under); err != nil {
+		h.cfg.Log.Error("a host that was removed has a vote still", "error", err)
+	}
 	h.mu.Lock()
 	h.term = term
 	h.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/agree"
 	"holdfast/internal/identity"
 )
 
@@ -24,63 +25,96 @@ func (h *Host) hearRoster(r roster) {
 	}
 }
 
-// A host that was away when it was removed is told nothing: it is refused.
+// A host that was removed has no vote any more, and so hears of nothing that the others agree
+// on: it is refused. It asks when the leader has told it to, when it has lost its vote, and
+// when it hears of no leader.
 const (
-	membershipEvery = 2 * time.Second
-	// unheard is how long a host hears of no leader before it asks.
-	unheard = 3 * time.Second
+	// membershipEvery is how often a host looks whether it has to ask.
+	membershipEvery = 250 * time.Millisecond
+	// unheard is how long a host hears of no leader before it asks, and askAgain the time
+	// between two questions.
+	unheard  = 3 * time.Second
+	askAgain = 2 * time.Second
 	// refusals is how many it takes: one may be a mistake of a moment.
 	refusals = 2
 )
 
-// watchMembership finds out that this host was removed while it was away.
+// watchMembership finds out that this host was removed.
 func (h *Host) watchMembership() {
 	ticker := time.NewTicker(membershipEvery)
 	defer ticker.Stop()
-	refused := 0
+	refused, voted, doubts := 0, false, 0
+	var asked time.Time
 	for {
 		select {
 		case <-ticker.C:
+			doubts = max(doubts-1, 0)
+		case <-h.doubts:
+			doubts = refusals + 2
 		case <-h.life.Done():
 			return
 		}
-		if h.leads() != 0 || time.Since(h.member.Status().Heard) < unheard {
+		now := h.member.Status()
+		voted = voted || now.Member
+		lost := voted && !now.Member
+		silent := h.unled()
+		if !lost && !silent && doubts == 0 {
 			refused = 0
 			continue
 		}
 		other, known := h.anyOther()
-		if !known {
+		if !known || !lost && doubts == 0 && time.Since(asked) < askAgain {
 			continue
 		}
-		switch identity.ReasonOf(h.greet(other)) {
-		case identity.Removed, identity.Refused:
+		asked = time.Now()
+		switch {
+		case h.refusedBy(other):
 			if refused++; refused >= refusals {
 				h.wasRemoved()
 				return
 			}
+		case lost:
+			h.tryEnter() // a removal that was not carried through
 		}
 	}
 }
 
-// greet asks another host for something, to hear whether it refuses this one.
-func (h *Host) greet(name string) error {
+// refusedBy reports whether another host refuses this one. Only a host that has shown its
+// certificate can: in TLS 1.3 (RFC 8446, section 4.4) a server does so before it sees the
+// client's, so its refusal comes after the handshake, as the first answer. Whatever comes
+// earlier may be from somebody else at its address.
+func (h *Host) refusedBy(name string) bool {
 	ctx, cancel := context.WithTimeout(h.life, reachLimit)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+name+ListPath, nil)
+	conn, err := h.connect(ctx, name, webProtocol)
 	if err != nil {
-		return err
+		return false
 	}
-	client := http.Client{Transport: h.transport(name)}
-	defer client.CloseIdleConnections()
-	resp, err := client.Do(req)
-	if err != nil {
-		return h.trust.Explain(err, "host "+name) // TLS 1.3 tells a refusal with the first answer
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	_ = conn.SetDeadline(deadline) // it cannot fail on an open connection
+
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "https://"+name+ListPath, nil)
+	if err == nil {
+		err = req.Write(conn)
 	}
-	return resp.Body.Close()
+	if err == nil {
+		_, err = conn.Read(make([]byte, 1)) // of any answer
+	}
+	return identity.ReasonOf(h.trust.Explain(err, "host "+name)) == identity.Refused
 }
 
+// removeLimit is how long it may take to remove a host.
+const removeLimit = 15 * time.Second
+
 // remove takes a host out of the stack, for any host that asks.
+//
+// The vote goes first. Of two hosts, the other one needs the vote of the one that leaves for
+// everything until then, and a host that has heard of its removal votes no more.
 func (h *Host) remove(ctx context.Context, term uint64, name string) (struct{}, error) {
+	// Once begun it is carried through, also when nobody waits for it any more.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
+	defer cancel()
 	if err := h.mayRemove(ctx, name); err != nil {
 		return struct{}{}, err
 	}
@@ -89,23 +123,87 @@ func (h *Host) remove(ctx context.Context, term uint64, name string) (struct{}, 
 		h.member.Resign(fmt.Errorf("host %s is to be removed", name))
 		return struct{}{}, errHandsOver
 	}
-	err := change(ctx, h, term, rosterDocument, func(r *roster) error {
-		*r = r.without(name)
-		return nil
-	})
-	if err != nil {
+	tell := h.beforeTelling(ctx, name)
+	defer tell()
+	h.voting.Lock() // so that the host does not enter again in between
+	defer h.voting.Unlock()
+	if err := h.member.Remove(ctx, name); err != nil {
 		return struct{}{}, err
 	}
-	// The host is a member until it has had time to hear of it.
-	select {
-	case <-time.After(hearsOfIt):
-	case <-ctx.Done():
-	}
-	return struct{}{}, h.member.Remove(ctx, name)
+	return struct{}{}, h.strike(ctx, term, name)
 }
 
-// hearsOfIt is how long a host has to hear that it was removed.
-const hearsOfIt = 500 * time.Millisecond
+// doubtPath is where a host is told that it may have been removed: it finds out by itself.
+const doubtPath = "/v1/doubt"
+
+// beforeTelling returns what tells a host that it was removed. The connection has to be made
+// before: later neither of the two trusts the other.
+func (h *Host) beforeTelling(ctx context.Context, name string) (tell func()) {
+	ctx, cancel := context.WithTimeout(ctx, reachLimit)
+	defer cancel()
+	conn, err := h.connect(ctx, name, webProtocol)
+	if err != nil {
+		return func() {} // it is away, and finds out when it is back
+	}
+	return func() {
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(reachLimit))
+		req, err := http.NewRequest(http.MethodPost, "https://"+name+doubtPath, nil)
+		if err == nil && req.Write(conn) == nil {
+			_, _ = conn.Read(make([]byte, 1)) // of its answer
+		}
+	}
+}
+
+func (h *Host) doubt(w http.ResponseWriter, _ *http.Request) {
+	select {
+	case h.doubts <- struct{}{}:
+	default: // it doubts already
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// strike has the hosts agree that one of them is none any more, and that its tokens are void.
+func (h *Host) strike(ctx context.Context, term uint64, name string) error {
+	return h.rewrite(ctx, term, func() ([]agree.Change, error) {
+		var hosts roster
+		var invitations identity.Invitations
+		of, err := h.load(ctx, rosterDocument, &hosts)
+		if err != nil {
+			return nil, err
+		}
+		first, err := changed(rosterDocument, of, hosts.without(name))
+		if err != nil {
+			return nil, err
+		}
+		if of, err = h.load(ctx, invitationsDocument, &invitations); err != nil || invitations == nil {
+			return []agree.Change{first}, err
+		}
+		invitations.Revoke(name)
+		second, err := changed(invitationsDocument, of, invitations)
+		return []agree.Change{first, second}, err
+	})
+}
+
+// strikeVotes takes the votes of members that are no hosts of the stack: a leader that ended
+// in the middle of a removal may have left one.
+func (h *Host) strikeVotes(ctx context.Context) error {
+	var hosts roster
+	if _, err := h.load(ctx, rosterDocument, &hosts); err != nil {
+		return err
+	}
+	h.voting.Lock()
+	defer h.voting.Unlock()
+	for _, peer := range h.member.Members() {
+		if _, is := hosts.Hosts[peer.Name]; is {
+			continue
+		}
+		if err := h.member.Remove(ctx, peer.Name); err != nil {
+			return fmt.Errorf("take the vote of %s, which is no host of the stack: %w", peer.Name, err)
+		}
+	}
+	return nil
+}
 
 // errHandsOver asks for another try.
 var errHandsOver = errors.New("the host that leads is the one to be removed, and hands over: try again in a moment")
@@ -114,7 +212,7 @@ var errHandsOver = errors.New("the host that leads is the one to be removed, and
 func (h *Host) mayRemove(ctx context.Context, name string) error {
 	var names, silent []string
 	is, left := false, 0
-	for _, s := range h.View(ctx).Hosts {
+	for _, s := range h.View(ctx).Hosts { // those that have a vote alone are among them
 		names = append(names, s.Name)
 		switch {
 		case s.Name == name:
@@ -135,4 +233,9 @@ func (h *Host) mayRemove(ctx context.Context, name string) error {
 			name, left, strings.Join(silent, ", "))
 	}
 	return nil
+}
+
+// unled reports whether this host has heard of no leader for some time.
+func (h *Host) unled() bool {
+	return h.leads() == 0 && time.Since(h.member.Status().Heard) >= unheard
 }

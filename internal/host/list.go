@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,7 +61,13 @@ func (h *Host) View(ctx context.Context) View {
 	for _, p := range h.member.Members() {
 		voters[p.Name] = p
 	}
-	for _, m := range h.Members() {
+	hosts := h.Members()
+	for _, p := range h.member.Members() {
+		if !slices.ContainsFunc(hosts, func(m Member) bool { return m.Name == p.Name }) {
+			hosts = append(hosts, Member{Name: p.Name}) // a removal that was not carried through
+		}
+	}
+	for _, m := range hosts {
 		v.Hosts = append(v.Hosts, Sight{
 			Name: m.Name, Address: m.Address.Addr(), Joined: m.Joined, Votes: voters[m.Name].Voter,
 			Leads: m.Name == v.Leader, Version: m.Version, Reachable: m.Name == h.self.Name,

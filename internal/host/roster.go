@@ -176,6 +176,9 @@ func (h *Host) took(e agree.Event) {
 			h.cfg.Log.Error("what the hosts agree on cannot be read", "document", e.Name, "error", err)
 			return
 		}
+		if err := rememberHosts(h.cfg.State, r); err != nil {
+			h.cfg.Log.Error("which hosts there are cannot be written down here", "error", err)
+		}
 		h.mu.Lock()
 		h.roster = r
 		close(h.changed)
@@ -189,22 +192,25 @@ func (h *Host) took(e agree.Event) {
 	}
 }
 
-// follow takes changes over until the host ends.
-func (h *Host) follow(events <-chan []agree.Event) {
+// follow takes over what the hosts agree on, until the host ends. It waits for a leader
+// first: before, this host knows only what was agreed on some time ago, and what it has
+// written down is newer.
+func (h *Host) follow() {
 	for h.life.Err() == nil {
-		batch, open := <-events
-		for _, e := range batch {
-			h.took(e)
+		if h.member.Settle(h.life) != nil {
+			return // one of the two has ended
 		}
-		if !open && h.life.Err() == nil {
-			var documents []agree.Document
-			documents, events = h.member.Watch(h.life) // this host was too slow
-			h.take(documents)
-			select {
-			case <-h.member.Done():
-				return
-			case <-time.After(100 * time.Millisecond):
+		documents, events := h.member.Watch(h.life)
+		h.take(documents)
+		for batch := range events { // until this host ends, or is too slow
+			for _, e := range batch {
+				h.took(e)
 			}
+		}
+		select {
+		case <-h.member.Done():
+			return
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }
@@ -217,31 +223,54 @@ func stateOf(dir string) error {
 	return private.CheckDir(dir)
 }
 
-// firstRoster is hosts.json: the hosts that a new one was told of when it joined. It is for
-// the time until it has heard what all hosts agree on.
-const firstRoster = "hosts.json"
+// lastRoster is hosts.json: the hosts that this one has heard of last. It is for the time
+// until it hears what all hosts agree on: it has to reach the others for that.
+const lastRoster = "hosts.json"
 
-// rememberHosts writes down which hosts there are.
-func rememberHosts(state string, j identity.Joined) error {
+// rosterOf are the hosts that a new one is told of when it joins.
+func rosterOf(j identity.Joined) roster {
 	r := roster{Hosts: map[string]Member{}}
 	for _, m := range j.Members {
 		if len(m.Addresses) > 0 {
-			r.Hosts[m.Name] = Member{Name: m.Name, Address: m.Addresses[0]}
+			r.Hosts[m.Name] = Member{Name: m.Name, Address: m.Addresses[0], ID: m.ID}
 		}
 	}
+	return r
+}
+
+// rememberHosts writes down which hosts there are.
+func rememberHosts(state string, r roster) error {
 	text, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	return machine.WriteFile(filepath.Join(state, firstRoster), 0o600, text)
+	return machine.WriteFile(filepath.Join(state, lastRoster), 0o600, text)
 }
 
-// recallHosts are the hosts that this one was told of when it joined.
-func recallHosts(state string) (r roster) {
-	if text, err := private.Read(filepath.Join(state, firstRoster)); err == nil {
-		_ = json.Unmarshal(text, &r) // then it knows none
+// recall begins with the hosts that this one has heard of last.
+func (h *Host) recall() {
+	last, err := recallHosts(h.cfg.State)
+	if err != nil {
+		h.cfg.Log.Error("this host begins with the hosts of some time ago", "error", err)
+		doc, _ := h.member.GetStale(rosterDocument)
+		_ = json.Unmarshal(doc.Data, &last) // then it knows none, and the others come to it
 	}
-	return r
+	h.mu.Lock()
+	h.roster = last
+	h.mu.Unlock()
+}
+
+// recallHosts are the hosts that were written down last.
+func recallHosts(state string) (r roster, err error) {
+	path := filepath.Join(state, lastRoster)
+	text, err := private.Read(path)
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
+		return r, fmt.Errorf("read which hosts there are (%s): %w", path, err)
+	}
+	return r, nil
 }
 
 // ownAddress is where a host that has joined is reached: the address that it was invited

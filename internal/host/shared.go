@@ -65,7 +65,7 @@ func (h *Host) store(name string, e agree.Event) error {
 // retain removes shared files that are no document: those of a former leadership whose
 // writing was never agreed on, and those that were removed while this host was away.
 func (h *Host) retain(documents []agree.Document) {
-	if h.member == nil || !h.member.Status().Member {
+	if !h.member.Status().Member {
 		return // it knows nothing yet
 	}
 	there := map[string]bool{}
