@@ -172,7 +172,7 @@ func (h *Host) transport(name string) *http.Transport {
 // handler answers at the host's port: members ask for commands and the control API, new
 // hosts join.
 func (h *Host) handler() http.Handler {
-	return identity.SplitJoins(h.trust.RequirePeer(h.Control(), identity.Host, identity.Operator), h.joins().Handler())
+	return identity.SplitJoins(h.admitsRequest(h.Control()), h.joins().Handler())
 }
 
 // Control answers commands and the control API: here, when this host leads, and otherwise

@@ -133,6 +133,7 @@ func Open(cfg Config) (h *Host, err error) {
 	h.recall()
 	h.web = identity.NewServer(h.handler(), nil, cfg.Log)
 	h.web.ConnState = h.port.webState
+	h.port.admits = h.admits
 	h.port.onMachine = func(conn *tls.Conn) { h.serveMachine(conn) }
 	h.tasks.Go(func() { _ = h.web.Serve(h.port.web) }) // ends with the port
 	h.tasks.Go(h.port.serve)
@@ -248,14 +249,8 @@ func (h *Host) dialAgreement(ctx context.Context, address string) (net.Conn, err
 
 // serveMachine answers a leader that works on this host.
 func (h *Host) serveMachine(conn *tls.Conn) {
-	peer, err := identity.PeerOf(conn.ConnectionState().PeerCertificates[0])
-	if err != nil || peer.Role != identity.Host {
-		_ = conn.Close()
-		h.cfg.Log.Warn("somebody who is no host of the stack wanted to lead", "who", peer.String())
-		return
-	}
 	if err := h.agent.Serve(conn); err != nil && !errors.Is(err, net.ErrClosed) {
-		h.cfg.Log.Debug("a leader's connection has ended", "leader", peer.Name, "why", err)
+		h.cfg.Log.Debug("a leader's connection has ended", "from", conn.RemoteAddr(), "why", err)
 	}
 }
 

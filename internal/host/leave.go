@@ -234,8 +234,3 @@ func (h *Host) mayRemove(ctx context.Context, name string) error {
 	}
 	return nil
 }
-
-// unled reports whether this host has heard of no leader for some time.
-func (h *Host) unled() bool {
-	return h.leads() == 0 && time.Since(h.member.Status().Heard) >= unheard
-}

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,9 +26,6 @@ var protocols = []string{agreementProtocol, machineProtocol, webProtocol}
 // handshakeLimit is how long somebody at the port may take to show who they are.
 const handshakeLimit = 5 * time.Second
 
-// maxHandshakes is how many do so at once.
-const maxHandshakes = 64
-
 // port is a host's port. A connection goes where its protocol belongs.
 type port struct {
 	listener net.Listener
@@ -36,16 +34,21 @@ type port struct {
 
 	agreement, web *inlet
 	onMachine      func(conn *tls.Conn)
+	// admits reports whether the host at the other end of a connection may use its protocol.
+	admits    func(conn *tls.Conn) bool
+	strangers strangers
 
-	mu     sync.Mutex
-	open   map[net.Conn]struct{}
-	closed bool
-	tasks  sync.WaitGroup
+	mu sync.Mutex
+	// patience is handshakeLimit, but in tests.
+	patience time.Duration
+	open     map[*tls.Conn]struct{}
+	closed   bool
+	tasks    sync.WaitGroup
 }
 
 func newPort(l net.Listener, cfg *tls.Config, log *slog.Logger) *port {
 	return &port{
-		listener: l, tls: cfg, log: log, open: map[net.Conn]struct{}{},
+		listener: l, tls: cfg, log: log, patience: handshakeLimit, open: map[*tls.Conn]struct{}{},
 		agreement: newInlet(l.Addr()), web: newInlet(l.Addr()),
 	}
 }
@@ -53,7 +56,6 @@ func newPort(l net.Listener, cfg *tls.Config, log *slog.Logger) *port {
 // serve takes connections until the port is closed.
 func (p *port) serve() {
 	defer p.tasks.Wait()
-	room := make(chan struct{}, maxHandshakes)
 	for {
 		conn, err := p.listener.Accept()
 		if err != nil {
@@ -64,11 +66,9 @@ func (p *port) serve() {
 			time.Sleep(100 * time.Millisecond) // out of files, perhaps
 			continue
 		}
-		room <- struct{}{}
+		p.strangers.add(conn)
 		p.tasks.Go(func() {
-			shaken := p.shake(conn)
-			<-room
-			if shaken != nil {
+			if shaken := p.shake(conn); shaken != nil {
 				p.pass(shaken)
 			}
 		})
@@ -83,22 +83,32 @@ func (p *port) shake(conn net.Conn) *tls.Conn {
 			_ = limitUnsent("", "", raw)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), handshakeLimit)
-	defer cancel()
 	secured := tls.Server(conn, p.tls)
-	if !p.add(secured) {
+	limit, open := p.add(secured)
+	if !open {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
 	if err := secured.HandshakeContext(ctx); err != nil {
-		p.log.Warn("a connection was refused", "from", conn.RemoteAddr(), "why", err)
+		if !errors.Is(err, net.ErrClosed) { // one of too many
+			p.log.Warn("a connection was refused", "from", conn.RemoteAddr(), "why", err)
+		}
 		p.drop(secured)
 		return nil
+	}
+	if len(secured.ConnectionState().VerifiedChains) > 0 {
+		p.strangers.remove(conn)
 	}
 	return secured
 }
 
 // pass gives a connection to those whom its protocol is for.
 func (p *port) pass(conn *tls.Conn) {
+	if !p.admits(conn) {
+		p.drop(conn)
+		return
+	}
 	switch conn.ConnectionState().NegotiatedProtocol {
 	case machineProtocol:
 		p.onMachine(conn)
@@ -115,25 +125,29 @@ func (p *port) pass(conn *tls.Conn) {
 // a connection.
 func (p *port) webState(conn net.Conn, state http.ConnState) {
 	if state == http.StateClosed {
-		p.drop(conn)
+		p.drop(conn.(*tls.Conn))
 	}
 }
 
-func (p *port) add(conn net.Conn) bool {
+// add adds a connection, and returns how long it has for the handshake. It returns false when
+// the port is closed.
+func (p *port) add(conn *tls.Conn) (patience time.Duration, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
+		p.strangers.remove(conn.NetConn())
 		_ = conn.Close()
-		return false
+		return 0, false
 	}
 	p.open[conn] = struct{}{}
-	return true
+	return p.patience, true
 }
 
-func (p *port) drop(conn net.Conn) {
+func (p *port) drop(conn *tls.Conn) {
 	p.mu.Lock()
 	delete(p.open, conn)
 	p.mu.Unlock()
+	p.strangers.remove(conn.NetConn())
 	_ = conn.Close()
 }
 
@@ -149,7 +163,7 @@ func (p *port) close() {
 	p.closed = true
 	_ = p.listener.Close()
 	for conn := range p.open {
-		_ = conn.(*tls.Conn).NetConn().Close() // at once, without a word
+		_ = conn.NetConn().Close() // at once, without a word
 	}
 	p.mu.Unlock()
 	_ = p.agreement.Close()

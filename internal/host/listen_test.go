@@ -2,8 +2,11 @@ package host
 
 import (
 	"crypto/tls"
+	"net"
 	"net/http"
+	"net/netip"
 	"testing"
+	"time"
 
 	"holdfast/internal/identity"
 )
@@ -36,4 +39,52 @@ func get(client *http.Client, url string) error {
 		return err
 	}
 	return resp.Body.Close()
+}
+
+// Strangers who say nothing, or only join, keep no host of the stack out, and fill no memory.
+func TestStrangersKeepNoHostOut(t *testing.T) {
+	l := newLab(t)
+	one := l.found("one")
+	l.leader()
+	one.port.mu.Lock()
+	one.port.patience = time.Hour
+	one.port.mu.Unlock()
+	for range maxStrangers + 8 {
+		idle, err := net.Dial("tcp", one.self.Address.String())
+		l.must(err)
+		defer idle.Close()
+	}
+	for range maxStrangers + 8 {
+		joins, err := tls.Dial("tcp", one.self.Address.String(), &tls.Config{ServerName: "join.holdfast", InsecureSkipVerify: true})
+		l.must(err)
+		defer joins.Close()
+	}
+	member := http.Client{Transport: one.transport("one"), Timeout: time.Minute}
+	l.must(get(&member, "https://one"+ListPath))
+	l.eventually("the port keeps few of them", func() bool {
+		one.port.mu.Lock()
+		defer one.port.mu.Unlock()
+		return len(one.port.open) <= maxStrangers
+	})
+}
+
+func TestTheOldestOfTheAddressWithTheMostGoes(t *testing.T) {
+	of := func(addresses ...string) (conns []stranger) {
+		for _, a := range addresses {
+			conns = append(conns, stranger{from: netip.MustParseAddr(a)})
+		}
+		return conns
+	}
+	for _, c := range []struct {
+		conns []stranger
+		goes  int
+	}{
+		{of("10.0.0.1", "10.0.0.2"), 0},
+		{of("10.0.0.1", "10.0.0.2", "10.0.0.2"), 1},
+		{of("10.0.0.2", "10.0.0.1", "10.0.0.2"), 0},
+	} {
+		if got := tooMany(c.conns); got != c.goes {
+			t.Errorf("%v: %d goes", c.conns, got)
+		}
+	}
 }
