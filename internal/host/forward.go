@@ -80,7 +80,7 @@ func ask[Out any](ctx context.Context, h *Host, name string, in any) (out Out, e
 	if err != nil {
 		return out, err
 	}
-	req.Header.Set(forwarded, h.self.Name)
+	h.mark(req.Header)
 	client := http.Client{Transport: h.transport(leader)}
 	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
@@ -96,6 +96,14 @@ func ask[Out any](ctx context.Context, h *Host, name string, in any) (out Out, e
 		return out, toldError(resp.Status, text)
 	}
 	return out, json.Unmarshal(text, &out)
+}
+
+// mark marks what this host passes on to the leader. One that is no member yet knows no
+// leader, and asks any host, which may have to pass it on.
+func (h *Host) mark(header http.Header) {
+	if h.member.Status().Member {
+		header.Set(forwarded, h.self.Name)
+	}
 }
 
 // problem is the body of an error. Reason is that of an *identity.Error.
@@ -147,16 +155,22 @@ func (h *Host) leader(ctx context.Context) (string, error) {
 	return "", errors.New("no host leads the stack: a majority of its hosts has to reach each other. What runs, runs on")
 }
 
-// anyOther is another host, a different one each time.
+// anyOther is another host, the next one in turn each time. Go's own order of a map would
+// not do: of one with few entries most of the time the first one comes first.
 func (h *Host) anyOther() (string, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for name := range h.roster.Hosts { // Go's order is random
-		if name != h.self.Name {
-			return name, true
+	var names []string
+	for _, m := range h.roster.members() {
+		if m.Name != h.self.Name {
+			names = append(names, m.Name)
 		}
 	}
-	return "", false
+	if len(names) == 0 {
+		return "", false
+	}
+	h.turn++
+	return names[h.turn%len(names)], true
 }
 
 // transport connects to another host's port.
@@ -236,7 +250,7 @@ func (h *Host) hereOrThere(w http.ResponseWriter, r *http.Request, here func(ter
 		FlushInterval: -1, // events are a stream
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host = "https", leader
-			p.Out.Header.Set(forwarded, h.self.Name)
+			h.mark(p.Out.Header)
 			p.Out.Header.Del(asker)
 			if p.In.TLS != nil {
 				if from, err := h.trust.Peer(p.In); err == nil {

@@ -68,6 +68,7 @@ type Host struct {
 	mu      sync.Mutex
 	roster  roster
 	changed chan struct{}
+	turn    int // of anyOther
 	// voting is held while votes are given and taken: by a host that leads.
 	voting sync.Mutex
 	// term is that of this host's leadership; 0: it does not lead. api is what answers
