@@ -32,11 +32,12 @@ type hosts struct {
 	here home
 	// named are the hosts that the stack has by name; none: everything is here.
 	named map[string]home
-	// absent were away when the supervisor began, and have not been seen since: what runs
-	// there, nobody knows.
+	// absent were away when the supervisor began, or not well, and that has not changed
+	// since: what runs there, nobody knows.
 	absent *absence
-	// several is true for a stack of several hosts, of which this one leads.
-	several bool
+	// several is true for a stack of several hosts, of which this one leads. begun is true
+	// where it has been up before: then a host that is not well keeps nobody from the others.
+	several, begun bool
 	// self is the path of this program where a host does not say another one; empty: unknown.
 	self string
 }
@@ -73,6 +74,12 @@ func (a *absence) add(name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.hosts[name] = true
+}
+
+func (a *absence) names() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Sorted(maps.Keys(a.hosts))
 }
 
 func (a *absence) end(name string) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,6 +27,31 @@ type faulty struct {
 	away    atomic.Bool
 	silent  atomic.Bool // it does not say what is there, nor what runs
 	refuses atomic.Bool // every connection
+	crowded atomic.Bool // its disk has no room left
+	bare    atomic.Bool // no program is installed
+	held    atomic.Bool // every port is
+}
+
+func (m *faulty) Facts(ctx context.Context) (machine.Facts, error) {
+	facts, err := m.Machine.Facts(ctx)
+	if m.crowded.Load() {
+		facts.FreeDisk = 0
+	}
+	return facts, err
+}
+
+func (m *faulty) LookPath(ctx context.Context, name string) (string, error) {
+	if m.bare.Load() {
+		return "", fmt.Errorf("look for %s: %w", name, exec.ErrNotFound)
+	}
+	return m.Machine.LookPath(ctx, name)
+}
+
+func (m *faulty) Free(ctx context.Context, address string) error {
+	if m.held.Load() {
+		return machine.ErrTaken
+	}
+	return m.Machine.Free(ctx, address)
 }
 
 func (m *faulty) Write(ctx context.Context, f machine.File) error {

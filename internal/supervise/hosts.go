@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
@@ -40,7 +41,7 @@ func (n *node) obstacle(ctx context.Context) string {
 		return "its host is away; it starts when the host is back"
 	}
 	if err := n.sup.catchUp(ctx, host); err != nil {
-		return fmt.Sprintf("its host is back, and not ready: %v", err)
+		return fmt.Sprintf("its host is there, and not well: %v", err)
 	}
 	if n.unseen {
 		return "" // whether it runs is seen first
@@ -51,8 +52,32 @@ func (n *node) obstacle(ctx context.Context) string {
 	return ""
 }
 
-// catchUp does on a host that was away when the supervisor began what is done on the others
-// then. It does so once.
+// without has the stack go on without a host for which err stands: its nodes wait until
+// the host is well (catchUp). It returns false where err counts: of a stack that begins, or
+// of one host alone.
+func (s *Supervisor) without(host string, err error) bool {
+	if !s.hosts.several || !s.hosts.begun {
+		return false
+	}
+	s.hosts.absent.add(host)
+	s.log.Error("a host is not well, and the stack goes on without it", "host", host, "error", err)
+	return true
+}
+
+// keepCatchingUp does on hosts that are well again what was done on the others, also where
+// no node has to start.
+func (s *Supervisor) keepCatchingUp() {
+	for s.hosts.absent.any() && s.wait(time.Second) {
+		for _, name := range s.hosts.absent.names() {
+			if host := s.hosts.at(name); host.Present(s.ctx) {
+				_ = s.catchUp(s.ctx, host) // a node that has to start tells of it
+			}
+		}
+	}
+}
+
+// catchUp does on a host that was away when the supervisor began, or not well, what is done
+// on the others then. It does so once.
 func (s *Supervisor) catchUp(ctx context.Context, host home) error {
 	s.catchingUp.Lock()
 	defer s.catchingUp.Unlock()
@@ -66,12 +91,7 @@ func (s *Supervisor) catchUp(ctx context.Context, host home) error {
 		if h.Name != host.name {
 			continue
 		}
-		for _, d := range h.Dirs {
-			if err := host.MakeDir(ctx, d); err != nil {
-				return err
-			}
-		}
-		if err := host.writeFiles(ctx, h.Files, false); err != nil {
+		if err := host.putFiles(ctx, h, false); err != nil {
 			return err
 		}
 	}
@@ -80,10 +100,22 @@ func (s *Supervisor) catchUp(ctx context.Context, host home) error {
 	return nil
 }
 
-// takeOver clears up after a supervisor before, on a host.
+// takeOver clears up after a supervisor before, on a host, and makes sure that what is
+// known of its nodes can be read.
 func (h home) takeOver(ctx context.Context, log *slog.Logger) error {
 	h.sweep(ctx)
-	return h.recordLaunched(ctx, log)
+	if err := h.recordLaunched(ctx, log); err != nil {
+		return err
+	}
+	nodes, err := h.recorded(ctx)
+	for _, node := range nodes {
+		_, wrong := h.readRecord(ctx, node)
+		err = errors.Join(err, wrong)
+	}
+	if err == nil {
+		_, err = h.Facts(ctx)
+	}
+	return err
 }
 
 // see looks for the process of a node whose host was away when the supervisor began. It

@@ -32,10 +32,17 @@ func (s *Supervisor) Prepare() (err error) {
 	for _, e := range CheckReferences(of, base, machine.Variable(s.cfg.Environ, "PATH")) {
 		wrong = append(wrong, e)
 	}
-	if len(wrong) > 0 {
+	// What has run elsewhere may be missing on this host alone.
+	if s.hosts.begun && len(wrong) > 0 {
+		s.log.Warn("what the stack file names is not on this host", "error", errors.Join(wrong...))
+	} else if len(wrong) > 0 {
 		return errors.Join(wrong...)
 	}
-	if s.programs, err = s.hosts.findPrograms(s.ctx, s.plan, s.cfg.Self); err != nil && s.wanted == nil {
+	s.programs, err = s.hosts.findPrograms(s.ctx, s.plan, s.cfg.Self)
+	switch {
+	case err != nil && s.hosts.begun: // a start without its program tells
+		s.log.Warn("a program is missing on a host", "error", err)
+	case err != nil && s.wanted == nil:
 		return err
 	}
 	if err := s.checkMaster(); err != nil {
@@ -84,7 +91,12 @@ func (s *Supervisor) checkAddresses() error {
 			continue
 		}
 		checked[p.Address] = true
-		if err := host.Free(s.ctx, p.Address); err != nil {
+		err := host.Free(s.ctx, p.Address)
+		if err != nil && s.hosts.begun {
+			s.log.Warn("the address of a node is taken", "node", p.Node, "host", host.name, "address", p.Address, "by", host.heldBy(s.ctx, p.Address), "error", err)
+			continue // the node itself tells, and the others start
+		}
+		if err != nil {
 			wrong = append(wrong, fmt.Errorf("%s cannot listen on %s: the address is taken%s (%w); end that process, or give %s another port in the stack file",
 				p.Node, p.Address, host.heldBy(s.ctx, p.Address), err, p.Node))
 		}
@@ -96,28 +108,37 @@ func (s *Supervisor) checkAddresses() error {
 // is only written when it is not there, or when the Sentinels' files have to be
 // written anew (beginRewrite).
 func (s *Supervisor) writeFiles() error {
-	if err := s.makeDirs(); err != nil {
-		return fmt.Errorf("make a node's directory: %w", err)
-	}
 	for _, h := range s.Plan().Hosts {
 		if s.hosts.lacks(h.Name) {
 			continue
 		}
-		if err := s.hosts.at(h.Name).writeFiles(s.ctx, h.Files, s.kept.Redis.Rewriting); err != nil {
+		if err := s.hosts.at(h.Name).putFiles(s.ctx, h, s.kept.Redis.Rewriting); err != nil && !s.without(h.Name, err) {
 			return err
 		}
 	}
 	return nil
 }
 
-// writeFiles writes what the plan has for a host.
-func (h home) writeFiles(ctx context.Context, files []plan.File, rewriting bool) error {
-	for _, f := range files {
+// putFiles makes the directories that the plan has for a host, and writes its files.
+func (h home) putFiles(ctx context.Context, planned plan.Host, rewriting bool) error {
+	if err := h.makeDirs(ctx, planned.Dirs); err != nil {
+		return fmt.Errorf("make a node's directory: %w", err)
+	}
+	for _, f := range planned.Files {
 		anew := rewriting && path.Base(f.Path) == sentinelConf
 		if f.Once && !anew && h.has(ctx, f.Path) {
 			continue
 		}
 		if err := h.writeFile(ctx, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h home) makeDirs(ctx context.Context, dirs []string) error {
+	for _, d := range dirs {
+		if err := h.MakeDir(ctx, d); err != nil {
 			return err
 		}
 	}
@@ -130,10 +151,8 @@ func (s *Supervisor) makeDirs() error {
 		if s.hosts.lacks(h.Name) {
 			continue
 		}
-		for _, d := range h.Dirs {
-			if err := s.hosts.at(h.Name).MakeDir(s.ctx, d); err != nil {
-				return err
-			}
+		if err := s.hosts.at(h.Name).makeDirs(s.ctx, h.Dirs); err != nil {
+			return err
 		}
 	}
 	return nil

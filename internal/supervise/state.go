@@ -68,22 +68,28 @@ func (d dir) open() error {
 	return nil
 }
 
-// checkRoom refuses a disk that is too full to start anything.
+// checkRoom refuses a disk that is too full to start anything. What runs there already
+// goes on, and is started again if it can be.
 func (s *Supervisor) checkRoom() error {
 	for _, h := range s.hosts.all() {
 		facts, err := h.Facts(s.ctx)
 		if errors.Is(err, machine.ErrUnreachable) {
 			continue
 		}
-		if err != nil {
+		switch {
+		case err != nil:
+		case facts.DiskError != "":
+			err = errors.New(facts.DiskError)
+		case facts.FreeDisk < minFree:
+			err = fmt.Errorf("the disk of %s is full: %d MiB are free and %d MiB are needed; make room, or choose another place with --state",
+				h.Path(), facts.FreeDisk>>20, minFree>>20)
+		}
+		switch {
+		case err == nil:
+		case s.hosts.begun:
+			s.log.Warn("a host may be without room for its nodes", "host", h.name, "error", err)
+		default:
 			return err
-		}
-		if facts.DiskError != "" {
-			return errors.New(facts.DiskError)
-		}
-		if free := facts.FreeDisk; free < minFree {
-			return fmt.Errorf("the disk of %s is full: %d MiB are free and %d MiB are needed; make room, or choose another place with --state",
-				h.Path(), free>>20, minFree>>20)
 		}
 	}
 	return nil

@@ -200,7 +200,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 		}
 	}
 	for _, h := range s.hosts.all() {
-		if err := h.takeOver(s.ctx, s.log); err != nil {
+		if err := h.takeOver(s.ctx, s.log); err != nil && !s.without(h.name, err) {
 			return nil, err
 		}
 	}
@@ -227,7 +227,8 @@ func (s *Supervisor) openHosts() error {
 	}
 	if s.cfg.Several {
 		s.hosts = severalHosts(s.ctx, s.cfg)
-		return nil
+		_, _, s.hosts.begun, err = s.dir.readRunning()
+		return err
 	}
 	s.hosts = openHosts(s.cfg, slices.Concat(k.Hosts, s.cfg.Hosts))
 	return nil
@@ -302,10 +303,14 @@ func (s *Supervisor) adoptAll() error {
 			}
 			continue
 		}
-		if err != nil {
-			return fmt.Errorf("adopt %s: %w", name, err)
-		}
 		adopted = true
+		if err != nil {
+			if !s.without(host.name, err) {
+				return fmt.Errorf("adopt %s: %w", name, err)
+			}
+			n.unseen = true
+			continue
+		}
 		n.outdated = r.Plan != s.digest(*n.spec())
 		n.adopt(proc, r)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,27 +45,23 @@ func shortDir(t *testing.T) string {
 	return path
 }
 
-// A stack on two hosts, each with a directory that only its machine leads to: whatever a
-// supervisor did to a node by itself, it would do in the wrong place.
-func TestAStackRunsOnHostsThatOnlyTheirMachinesLeadTo(t *testing.T) {
-	t.Parallel()
+// onTwoHosts is a stack on two hosts, each with a directory that only its machine leads to.
+// The stack file is text, with %s for the entry's port and the program of an application.
+func onTwoHosts(t *testing.T, text string, open func(host, dir string) machine.Machine) (cfg Config, dirs map[string]string, entry string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	entry := l.Addr().String()
+	entry = l.Addr().String()
 	_, port, _ := net.SplitHostPort(entry)
 	l.Close()
-	file, _, err := stack.Parse("holdfast.yaml", fmt.Appendf(nil, `
-entry: {listen: "0.0.0.0:%s", auth: none}
-apps: {web: {command: [%q], nodes: 2, env: {%s: "1"}}}
-redis: {replicas: 1}
-`, port, os.Args[0], serve))
+	file, _, err := stack.Parse("holdfast.yaml", fmt.Appendf(nil, text, port, os.Args[0], serve))
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	dirs := map[string]string{"one": shortDir(t), "two": shortDir(t)}
+	dirs = map[string]string{"one": shortDir(t), "two": shortDir(t)}
 	for _, dir := range dirs {
 		if err := os.Mkdir(logs.Dir(dir), 0o700); err != nil {
 			t.Fatal(err)
@@ -73,13 +70,39 @@ redis: {replicas: 1}
 		ctx, stop := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		go func() { ended <- logs.Write(ctx, dir) }()
-		t.Cleanup(func() { stop(); <-ended })
+		t.Cleanup(func() { killAll(t, dir); stop(); <-ended })
 	}
-	cfg := Config{
+	return Config{
 		Stack: file, BaseDir: "/", StateDir: shortDir(t), Self: "/bin/true", Environ: os.Environ(), Log: slog.New(slog.DiscardHandler),
 		Hosts:   []plan.Place{{Name: "one", Address: "127.0.0.1"}, {Name: "two", Address: "127.0.0.2"}},
-		Machine: func(p plan.Place) machine.Machine { return machine.NewLocal(dirs[p.Name], p.Netns) },
+		Machine: func(p plan.Place) machine.Machine { return open(p.Name, dirs[p.Name]) },
+	}, dirs, entry
+}
+
+// killAll ends the nodes of a host that a test has left.
+func killAll(t *testing.T, dir string) {
+	host := home{Machine: machine.NewLocal(dir, "")}
+	defer host.Close()
+	nodes, _ := host.recorded(context.Background())
+	for _, node := range nodes {
+		r, _ := host.readRecord(context.Background(), node)
+		if proc, err := host.Adopt(context.Background(), r.Process); err == nil {
+			t.Errorf("%s is left", node)
+			_ = proc.SignalGroup(syscall.SIGKILL)
+			<-proc.Done()
+		}
 	}
+}
+
+// Whatever a supervisor did to a node by itself, it would do in the wrong place.
+func TestAStackRunsOnHostsThatOnlyTheirMachinesLeadTo(t *testing.T) {
+	t.Parallel()
+	cfg, dirs, entry := onTwoHosts(t, `
+entry: {listen: "0.0.0.0:%s", auth: none}
+apps: {web: {command: [%q], nodes: 2, env: {%s: "1"}}}
+redis: {replicas: 1}
+`, func(_, dir string) machine.Machine { return machine.NewLocal(dir, "") })
+	_, port, _ := net.SplitHostPort(entry)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	begin := func() *Supervisor {

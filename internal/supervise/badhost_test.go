@@ -1,0 +1,108 @@
+package supervise
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"holdfast/internal/machine"
+)
+
+// A supervisor that begins anew, as after the loss of the leader, finds a host that is not
+// well: the nodes of the others are looked after all the same.
+func TestAHostThatIsNotWellKeepsNoSupervisorFromTheOthers(t *testing.T) {
+	t.Parallel()
+	two := &faulty{}
+	cfg, _, _ := onTwoHosts(t, `
+name: badly
+entry: {listen: "0.0.0.0:%s", auth: none}
+apps: {web: {command: [%q], nodes: 2, env: {%s: "1"}}}
+redis: {enabled: false}
+`, func(host, dir string) machine.Machine {
+		if host == "one" {
+			return machine.NewLocal(dir, "")
+		}
+		two.Machine = machine.NewLocal(dir, "")
+		return two
+	})
+	cfg.Several = true
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+
+	// At the first start everything has to be well.
+	two.crowded.Store(true)
+	if s, err := Open(cfg); err != nil {
+		t.Fatal(err)
+	} else {
+		if err := s.Prepare(); err == nil {
+			t.Error("a stack begins on a host without room")
+		}
+		s.Close()
+	}
+	two.crowded.Store(false)
+
+	pids := map[string]int{}
+	begin := func(what string, cured func()) {
+		t.Helper()
+		s, err := Open(cfg)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		defer s.Close()
+		if err := s.Prepare(); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		started := make(chan error, 1)
+		go func() { started <- s.Start(ctx) }()
+		for _, n := range s.Status().Nodes {
+			if n.Host != "one" {
+				continue
+			}
+			if n.App == "web" && what != "" {
+				if err := s.Do(ctx, n.Name, ActKill); err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			up := func() bool {
+				st, _ := s.Status().Node(n.Name)
+				return st.State == Up && (n.App == "" || st.PID != pids[n.Name])
+			}
+			if !poll(ctx, up) {
+				t.Fatalf("%s: %s of the host that is well is not started again", what, n.Name)
+			}
+		}
+		cured()
+		if err := <-started; err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		for _, n := range s.Status().Nodes {
+			if !poll(ctx, func() bool { st, _ := s.Status().Node(n.Name); return st.State == Up }) {
+				st, _ := s.Status().Node(n.Name)
+				t.Fatalf("%s, and is no more: %+v", what, st)
+			}
+			st, _ := s.Status().Node(n.Name)
+			if was := pids[n.Name]; was != 0 && n.Host == "two" && st.PID != was {
+				t.Errorf("%s: %s was started a second time", what, n.Name)
+			}
+			pids[n.Name] = st.PID
+		}
+		if s.hosts.absent.any() {
+			t.Errorf("%s: a host is still done without", what)
+		}
+		if what == "no fault any more" {
+			if err := s.Stop(ctx, nil); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	begin("", func() {})
+	for what, fault := range map[string]*atomic.Bool{
+		"the disk is full": &two.crowded, "nothing can be written": &two.full, "it does not say what runs": &two.silent,
+		"programs are missing": &two.bare, "its ports are taken": &two.held,
+	} {
+		fault.Store(true)
+		begin(what, func() { fault.Store(false) })
+	}
+	begin("no fault any more", func() {})
+}
