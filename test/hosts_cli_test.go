@@ -243,6 +243,7 @@ func TestThreeMachinesFromNothing(t *testing.T) {
 		}
 		return votes == 3
 	})
+	three.ready() // its nodes were stopped when it was removed
 
 	// Any host takes the stack down, and the processes of all end.
 	says(t, three.must("down"), "down on all hosts")

@@ -63,6 +63,9 @@ func join(ctx context.Context, g *globals, token string) (*hostStart, error) {
 		return nil, err
 	}
 	defer release()
+	if err := supervise.ForgetStopped(ctx, state); err != nil {
+		return nil, fmt.Errorf("forget what nodes were stopped here before: %w", err)
+	}
 	self, err := host.Join(ctx, state, token)
 	if ctx.Err() != nil {
 		return nil, errors.New("interrupted: the same line can be used again")

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net"
 	"net/netip"
@@ -45,8 +44,9 @@ var ErrNotJoined = errors.New("this host is no part of a stack of several hosts"
 // ReadSelf returns who the host of a state directory is.
 func ReadSelf(state string) (s Self, err error) {
 	text, err := private.Read(selfPath(state))
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, ErrNotJoined
+	if _, unseen := os.Lstat(selfPath(state)); err != nil && unseen != nil {
+		// A directory that cannot be looked into is none that is known to be a host's.
+		return s, fmt.Errorf("%w (%w)", ErrNotJoined, unseen)
 	}
 	if err == nil {
 		err = json.Unmarshal(text, &s)

@@ -127,3 +127,24 @@ func TestAStackThatIsTakenDownKnowsSinceWhenAndWantsToBeUp(t *testing.T) {
 		t.Error("the next start of the stack would leave the node down")
 	}
 }
+
+// A node is stopped when its host is removed from the stack, and is to be up when the host
+// joins anew.
+func TestAHostThatJoinsAnewRemembersNoStoppedNode(t *testing.T) {
+	s, _ := oneNode(t, "exec sleep 1000")
+	s.Attend()
+	must(t, s, ActStart)
+	if err := ForgetStopped(t.Context(), s.dir.root); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := s.home("web-1").readRecord(t.Context(), "web-1"); err != nil || r.Process.PID != status(s).PID {
+		t.Errorf("a node that runs is forgotten: %+v, %v", r, err)
+	}
+	must(t, s, ActStop)
+	if err := ForgetStopped(t.Context(), s.dir.root); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := s.home("web-1").readRecord(t.Context(), "web-1"); err != nil || r.Want != "" {
+		t.Errorf("a node that was stopped is remembered: %+v, %v", r, err)
+	}
+}

@@ -329,6 +329,30 @@ func (h hosts) recorded(ctx context.Context) (nodes []string, err error) {
 	return slices.Compact(nodes), nil
 }
 
+// ForgetStopped has a state directory forget the nodes that do not run: where a host joins
+// a stack anew, they are to be up, whatever was said of them before.
+func ForgetStopped(ctx context.Context, stateDir string) error {
+	here := hostsAt(stateDir).here
+	defer here.Close()
+	nodes, err := here.recorded(ctx)
+	if err != nil {
+		return err
+	}
+	for _, node := range nodes {
+		alive, err := here.alive(ctx, node)
+		if err != nil {
+			return err
+		}
+		if alive {
+			continue
+		}
+		if err := here.Remove(ctx, recordFile(node)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // alive reports whether the process of a node's record runs.
 func (h home) alive(ctx context.Context, node string) (bool, error) {
 	r, err := h.readRecord(ctx, node)

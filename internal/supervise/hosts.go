@@ -13,8 +13,9 @@ import (
 	"holdfast/internal/plan"
 )
 
-// ErrSeveralHosts is the error of a stack whose file has hosts.
-var ErrSeveralHosts = errors.New("hosts: a stack of several hosts cannot be started by this version; 'holdfast config check' and 'holdfast plan' show what it would be")
+// ErrSeveralHosts is the error of a stack of one host that is asked to be what a file with
+// hosts says.
+var ErrSeveralHosts = errors.New("hosts: this stack is on one machine alone, and becomes one of several hosts only at a start: 'holdfast down' takes it down, and its data stays; then 'holdfast up' with this file")
 
 // together is all that one supervisor has to carry out when it looks after
 // several hosts, in one order: a stage is one stage on all of them.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"holdfast/internal/plan"
@@ -29,7 +30,7 @@ func TestSeveralHostsAreOneStageAfterTheOther(t *testing.T) {
 	}
 }
 
-func TestAStackOfSeveralHostsIsNotStartedNorAppliedYet(t *testing.T) {
+func TestAStackOfOneHostDoesNotBecomeOneOfSeveralWhileItRuns(t *testing.T) {
 	const file = "entry: {auth: none}\nhosts: {one: {address: 198.18.7.1}, two: {address: 198.18.7.2}}\n"
 	s, _, err := stack.Parse("holdfast.yaml", []byte(file))
 	if err != nil {
@@ -45,6 +46,10 @@ func TestAStackOfSeveralHostsIsNotStartedNorAppliedYet(t *testing.T) {
 	_, err = new(Supervisor).target(layout{}, Request{File: file})
 	if !errors.As(err, new(*ArgumentError)) || !errors.Is(err, ErrSeveralHosts) {
 		t.Errorf("it is applied: %v", err)
+	}
+	// A stack of several hosts can be had: the error says how.
+	if text := ErrSeveralHosts.Error(); strings.Contains(text, "version") || !strings.Contains(text, "'holdfast up'") {
+		t.Errorf("the advice is %q", text)
 	}
 }
 

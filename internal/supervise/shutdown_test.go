@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"syscall"
 	"testing"
@@ -141,5 +142,38 @@ func TestNobodyWaitsForAStrayOnAHostThatIsLost(t *testing.T) {
 	m.away.Store(false)
 	if err := s.endStrays(ctx, ctx); !errors.Is(err, context.Canceled) || proc.Exit() != "" {
 		t.Errorf("after the leadership: %v, and the process %q", err, proc.Exit())
+	}
+}
+
+// stuck is a machine that answers nothing until it is asked no more.
+type stuck struct{ machine.Machine }
+
+func (stuck) Present(context.Context) bool { return true }
+
+func (stuck) Glob(ctx context.Context, _ string) ([]string, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// The next leader's calls wait for those of the one before.
+func TestASupervisorThatIsBeingOpenedEndsWithItsLeadership(t *testing.T) {
+	leading, end := context.WithCancel(t.Context())
+	opened := make(chan error, 1)
+	go func() {
+		_, err := Open(Config{
+			Life: leading, StateDir: t.TempDir(), Log: slog.New(slog.DiscardHandler), Several: true,
+			Hosts:   []plan.Place{{Name: "one", Address: "127.0.0.1"}},
+			Machine: func(plan.Place) machine.Machine { return stuck{machine.NewLocal(t.TempDir(), "")} },
+		})
+		opened <- err
+	}()
+	end()
+	select {
+	case err := <-opened:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("it returns %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it goes on")
 	}
 }

@@ -44,6 +44,9 @@ type Config struct {
 	// written here, or before it is removed (nil content).
 	Several bool
 	Share   func(ctx context.Context, name string, content []byte) error
+	// Life ends what the supervisor does, also while Open and Prepare are under way, such as
+	// the leadership of this host; nil: Close does alone.
+	Life context.Context
 	// Version is that of Holdfast.
 	Version string
 	// Self is the path of the holdfast program, which is a node's program too.
@@ -185,7 +188,10 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 	if s.lock, err = s.dir.lock(); err != nil {
 		return nil, err
 	}
-	s.ctx, s.halt = context.WithCancel(context.Background())
+	if cfg.Life == nil {
+		cfg.Life = context.Background()
+	}
+	s.ctx, s.halt = context.WithCancel(cfg.Life)
 	defer func() {
 		if err != nil {
 			s.Close()
