@@ -64,7 +64,8 @@ type verdict struct {
 //   - A claim that the majority contradicts with newer word is an old master's;
 //     it is believed only if the named node itself follows it.
 //   - With no majority to be heard, the master so far remains it, and a new one
-//     needs to have been promoted before our eyes or to have a replica.
+//     needs to have been promoted before our eyes or to have a replica. Neither is
+//     enough for a node when another one was promoted after it, which is silent now.
 func decide(v view) verdict {
 	var claims []nodeView
 	for _, n := range v.nodes {
@@ -81,6 +82,7 @@ func decide(v view) verdict {
 		return between(claims, named)
 	}
 	claim := claims[0]
+	later := promotedLater(v.nodes, claim)
 	switch {
 	case len(v.sentinels) == 0:
 		return verdict{claim.addr, "it is the only node"}
@@ -88,6 +90,8 @@ func decide(v view) verdict {
 		return verdict{claim.addr, "the node and the Sentinels agree"}
 	case named == "" && claim.addr == v.current:
 		return verdict{claim.addr, "it was the master and no majority of Sentinels says otherwise"}
+	case named == "" && later != "":
+		return verdict{why: fmt.Sprintf("%s says that it is the master, but %s, which does not answer, was promoted after it", claim.addr, later)}
 	case named == "" && claim.since > 0:
 		return verdict{claim.addr, "it was promoted"}
 	case named == "" && followed(v.nodes, claim.addr):
@@ -103,6 +107,17 @@ func decide(v view) verdict {
 		}
 	}
 	return verdict{why: fmt.Sprintf("%s says that it is the master, but the Sentinels name %s", claim.addr, named)}
+}
+
+// promotedLater is a node that was promoted after another one, and is silent now; empty:
+// there is none. A node that answers is no master any more, or claims it as well.
+func promotedLater(nodes []nodeView, than nodeView) string {
+	for _, n := range nodes {
+		if !n.answered && n.since > than.since {
+			return n.addr
+		}
+	}
+	return ""
 }
 
 // between settles several claims: the one that the Sentinels' majority names,

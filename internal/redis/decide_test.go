@@ -17,6 +17,7 @@ func TestDecide(t *testing.T) {
 		return nodeView{addr: addr, answered: true, follows: of}
 	}
 	silent := func(addr string) nodeView { return nodeView{addr: addr} }
+	silentSince := func(addr string, since uint64) nodeView { return nodeView{addr: addr, since: since} }
 	for _, test := range []struct {
 		name string
 		view view
@@ -38,6 +39,9 @@ func TestDecide(t *testing.T) {
 		{"the Sentinels name one that follows the claimant", view{current: a, nodes: []nodeView{master(a, 0), replica(b, a)}, sentinels: []string{b, b, b}, namedSince: 3}, a},
 		{"all Sentinels died, the master stays", view{current: a, nodes: []nodeView{master(a, 0)}, sentinels: []string{"", "", ""}}, a},
 		{"all Sentinels died, a new process, replicas agree", view{nodes: []nodeView{master(a, 0), replica(b, a)}, sentinels: []string{"", "", ""}}, a},
+		{"no majority is heard, and the last one to be promoted is silent", view{nodes: []nodeView{master(a, 3), silentSince(b, 7), silent(c)}, sentinels: []string{"", "", b}}, ""},
+		{"no majority is heard, and a replica of the old master has not heard of the last one to be promoted", view{nodes: []nodeView{master(a, 3), silentSince(b, 7), replica(c, a)}, sentinels: []string{"", "", ""}}, ""},
+		{"promoted last, the one before is silent, and no majority is heard", view{nodes: []nodeView{silentSince(a, 3), master(b, 7)}, sentinels: []string{"", "", ""}}, b},
 		{"no majority is heard and only itself says so", view{nodes: []nodeView{master(a, 0), unlinked(b, a)}, sentinels: []string{a, "", ""}}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
