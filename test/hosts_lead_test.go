@@ -29,6 +29,7 @@ type loopHost struct {
 	*host.Host
 	name, state string
 	sup         atomic.Pointer[supervise.Supervisor]
+	lead        atomic.Pointer[host.Leadership]
 	end         context.CancelFunc
 	logs        sync.WaitGroup
 }
@@ -137,7 +138,7 @@ func (l *loopStack) lead(ctx context.Context, h *loopHost, lead host.Leadership,
 	}
 	sup, err := supervise.Open(supervise.Config{
 		Stack: file, BaseDir: l.dir, StateDir: h.state, Self: binary, Environ: os.Environ(), Version: "test", Log: log,
-		Hosts: plan.HostsOf(file), Several: true, Share: lead.Share,
+		Hosts: plan.HostsOf(file), Several: true, Share: lead.Share, Run: lead.Run,
 		Machine: func(p plan.Place) machine.Machine { return lead.Machine(p.Name) },
 	})
 	if err != nil {
@@ -147,6 +148,7 @@ func (l *loopStack) lead(ctx context.Context, h *loopHost, lead host.Leadership,
 	if err := sup.Prepare(); err != nil {
 		return err
 	}
+	h.lead.Store(&lead)
 	h.sup.Store(sup)
 	defer h.sup.Store(nil)
 	starting, stop := context.WithCancel(ctx)
@@ -277,4 +279,112 @@ func TestAStackRunsOnSeveralHosts(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// nodesNot are the nodes of some hosts that are in another state than this one.
+func nodesNot(st supervise.Status, state supervise.State, is func(host string) bool) (names []string) {
+	for _, n := range st.Nodes {
+		if is(n.Host) && n.State != state {
+			names = append(names, fmt.Sprintf("%s is %s %s", n.Name, n.State, n.Detail))
+		}
+	}
+	return names
+}
+
+func TestAHostGoesDownForMaintenanceAndComesBack(t *testing.T) {
+	l := newLoopStack(t, "balancers: 3\n")
+	l.join("two")
+	l.join("three")
+	l.ready()
+	l.eventually("the start has ended", func() error {
+		if _, st := l.status(); st.Phase != supervise.PhaseRunning {
+			return fmt.Errorf("it is %s", st.Phase)
+		}
+		return nil
+	})
+	leader, st := l.status()
+	sup := l.hosts[leader].sup.Load()
+
+	// The host that rests has the master.
+	var away, node string
+	for _, n := range st.Nodes {
+		if n.Kind == plan.Redis && n.Host != leader {
+			away, node = n.Host, n.Name
+		}
+	}
+	l.eventually(node+" is the master", func() error {
+		_, err := sup.Switchover(t.Context(), node)
+		if now, _ := sup.Status().Node(node); now.Role == "master" {
+			return nil
+		}
+		return err
+	})
+	there := func(host string) bool { return host == away }
+	elsewhere := func(host string) bool { return host != away }
+	entry := ""
+	for _, h := range l.file.Hosts {
+		if h.Name == leader {
+			entry = h.Address + strings.TrimPrefix(l.file.Entry.Listen, "0.0.0.0")
+		}
+	}
+	load := startLoadOf(t, "http://"+entry, 100, false)
+
+	if err := sup.Rest(t.Context(), "nowhere", false); err == nil || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("a host that is not there: %v", err)
+	}
+	if err := sup.Rest(t.Context(), away, false); err != nil {
+		t.Fatal(err)
+	}
+	st = sup.Status()
+	if left := nodesNot(st, supervise.Down, there); len(left) > 0 {
+		t.Errorf("of host %s, %v", away, left)
+	}
+	if wrong := nodesNot(st, supervise.Up, elsewhere); len(wrong) > 0 || len(st.Resting) != 1 {
+		t.Errorf("elsewhere, %v; resting %v", wrong, st.Resting)
+	}
+	before := pids(st)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		<-l.hosts[away].Rest()
+		l.hosts[away].Close()
+	}()
+	if err := l.hosts[leader].lead.Load().EndHost(t.Context(), away); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+
+	// A supervisor that begins meanwhile knows that the host rests.
+	old := l.hosts[leader]
+	old.Close()
+	l.open(leader, old.state)
+	l.eventually("another supervisor sees the nodes, and those of the host that rests are down", func() error {
+		next, st := l.status()
+		if next == "" || st.Phase != supervise.PhaseRunning {
+			return fmt.Errorf("%q leads, phase %s", next, st.Phase)
+		}
+		if wrong := append(nodesNot(st, supervise.Down, there), nodesNot(st, supervise.Up, elsewhere)...); len(wrong) > 0 {
+			return fmt.Errorf("%v", wrong)
+		}
+		return nil
+	})
+
+	l.open(away, l.hosts[away].state)
+	l.eventually("all nodes are up", func() error {
+		_, st := l.status()
+		if wrong := nodesNot(st, supervise.Up, func(string) bool { return true }); len(wrong) > 0 || len(st.Resting) > 0 || len(st.Nodes) == 0 {
+			return fmt.Errorf("%v, resting %v", wrong, st.Resting)
+		}
+		return nil
+	})
+	o := load.finish(t)
+	if o.enough(t, 100); len(o.failed) > 0 {
+		t.Errorf("%d requests failed: %v", len(o.failed), o.errs)
+	}
+	_, st = l.status()
+	for _, n := range st.Nodes {
+		if n.Host != away && n.PID != before[n.Name] {
+			t.Errorf("%s was started anew: pid %d, was %d", n.Name, n.PID, before[n.Name])
+		}
+	}
 }

@@ -18,10 +18,10 @@ import (
 )
 
 func downCommand(g *globals) *cobra.Command {
-	var purge bool
+	var purge, anyway bool
 	c := &cobra.Command{
-		Use:   "down",
-		Short: "Take the stack down; its data stays",
+		Use:   "down [HOST]",
+		Short: "Take the stack down, or one of its hosts; data stays",
 		Long: `Take the stack down: the balancers first, then the applications, the
 Sentinels, the Redis master and its replicas. Data and topology stay for the
 next 'up', unless --purge removes them for good. It works also when the
@@ -30,9 +30,26 @@ whole stack down, and the process of each host ends.
 
 A change that is under way ends with the stack. After 'apply' the next 'up' starts
 every node as the stack file says then; what a rollout, a scale and the like asked
-for is given up.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+for is given up.
+
+With the name of a host, that host goes down for maintenance, and the stack runs on
+without it: another host has the Redis master and the virtual address first, then the
+nodes of the host stop, and its process ends. It works from any host, and the host may
+be restarted or switched off then. 'holdfast up' there, or its service at boot, brings
+it back. What its absence would end is said and refused, unless --anyway is given.`,
+		Example: `  holdfast down            take the stack down
+  holdfast down two        take host two down for maintenance`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 && purge {
+				return usagef("--purge is for the whole stack, and not for one host")
+			}
+			if len(args) == 1 {
+				return downHost(cmd.Context(), g, cmd.OutOrStdout(), args[0], anyway)
+			}
+			if anyway {
+				return usagef("--anyway is for one host: 'holdfast down HOST --anyway'")
+			}
 			said, err := down(cmd.Context(), g, purge)
 			if err != nil {
 				return err
@@ -42,6 +59,7 @@ for is given up.`,
 		},
 	}
 	c.Flags().BoolVar(&purge, "purge", false, "remove the stack's data, ports and secrets too")
+	c.Flags().BoolVar(&anyway, "anyway", false, "take a host down although its absence ends something")
 	return c
 }
 

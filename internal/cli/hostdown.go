@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"holdfast/internal/control"
@@ -41,6 +42,75 @@ func downHosts(ctx context.Context, g *globals, state string, purge bool) (said 
 		said += fmt.Sprintf("\nA change was under way (%s): %s", before.Change.Kind, supervise.Outlook(before.Change.Kind))
 	}
 	return g.say(said), nil
+}
+
+// downHost takes one host of several down for maintenance.
+func downHost(ctx context.Context, g *globals, w io.Writer, name string, anyway bool) error {
+	_, _, state, err := locateRunning(g)
+	if err != nil {
+		return err
+	}
+	if !isJoined(state) {
+		return usagef("the stack has one host alone: 'holdfast down' takes it down")
+	}
+	began, client := time.Now(), control.NewClient(state)
+	v, err := client.Hosts(ctx)
+	if errors.Is(err, control.ErrNoSupervisor) {
+		return errors.New("this host is not up: run it at another one")
+	}
+	if err != nil {
+		return err
+	}
+	if err := mayGoDown(v, name); err != nil {
+		return err
+	}
+	fmt.Fprintf(g.stderr, "Host %s goes down for maintenance …\n", name)
+	// Where it leads, another host does first, and is asked then.
+	for {
+		err = client.Rest(ctx, name, anyway)
+		if !errors.As(err, new(*control.BusyError)) || time.Since(began) > leaderPatience || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(askHostEvery)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("interrupted: host %s goes on going down", name)
+	case errors.Is(err, control.ErrNoSupervisor) && name == v.Here: // this host's process has ended, and with it the answer
+	case err != nil:
+		return err
+	}
+	_, err = fmt.Fprintf(w, "host %s is down for maintenance after %.1f s; %s\n", name, time.Since(began).Seconds(), g.say("'holdfast up' there brings it back"))
+	return err
+}
+
+// mayGoDown refuses what cannot be: a host that is not there, or without which nobody would
+// lead.
+func mayGoDown(v host.View, name string) error {
+	var names []string
+	var is *host.Sight
+	votes, left := 0, 0
+	for i, s := range v.Hosts {
+		names = append(names, s.Name)
+		if s.Name == name {
+			is = &v.Hosts[i]
+		}
+		if s.Votes {
+			votes++
+		}
+		if s.Votes && s.Reachable && s.Name != name {
+			left++
+		}
+	}
+	switch {
+	case is == nil:
+		return usagef("no host of the stack is called %q; there are %s", name, listed(names))
+	case !is.Reachable:
+		return fmt.Errorf("host %s does not answer: there is nothing to take down that could be reached", name)
+	case left <= votes/2:
+		return fmt.Errorf("without host %s no majority of the hosts is left, so nobody could look after the stack: of the other hosts %d answer, and %d are needed", name, left, votes/2+1)
+	}
+	return nil
 }
 
 // askAllDown asks the leader to take the stack down. It is asked again while it changes.

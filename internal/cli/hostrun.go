@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"sync"
@@ -59,7 +60,7 @@ func runHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 		hostStart: start, g: g, self: self, stderr: stderr,
 		log: slog.New(slog.NewTextHandler(output, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
 	}
-	h, err := host.Open(host.Config{State: start.state, Version: version, Self: self, Lead: p.lead, Log: p.log})
+	h, err := host.Open(host.Config{State: start.state, Version: version, Self: self, Lead: p.lead, Own: ownAnswers(start.state), Log: p.log})
 	if err != nil {
 		return err
 	}
@@ -102,6 +103,14 @@ func runHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 		endLogWriter(start.state)
 		fmt.Fprintln(stderr, "The stack was taken down. Data stays.")
 		return nil
+	case <-h.Rest():
+		notify.stopping()
+		end()
+		tasks.Wait() // the log writer is kept no more
+		closeHost()
+		endLogWriter(start.state)
+		fmt.Fprintf(stderr, "Host %s is down for maintenance, and the stack runs on without it: %s\n", start.self.Name, g.say("'holdfast up' here brings it back."))
+		return nil
 	case <-h.Removed():
 		notify.stopping()
 		closeHost()
@@ -112,6 +121,13 @@ func runHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 		served <- err
 		return fmt.Errorf("the control socket failed: %w", err)
 	}
+}
+
+// ownAnswers answers what this host alone knows about itself.
+func ownAnswers(state string) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET "+control.LogsPath, control.LogsHandler(state))
+	return mux
 }
 
 // endLogWriter ends the log writer of a host none of whose nodes runs.
@@ -220,7 +236,7 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 	}
 	sup, err := supervise.Open(supervise.Config{
 		Stack: s, BaseDir: base, StateDir: p.state, Self: p.self, Version: version, Environ: os.Environ(), Log: p.log,
-		Hosts: plan.HostsOf(s), Life: ctx, Several: true, Share: l.Share,
+		Hosts: plan.HostsOf(s), Life: ctx, Several: true, Share: l.Share, Run: l.Run,
 		Machine: func(p plan.Place) machine.Machine { return l.Machine(p.Name) },
 	})
 	if err != nil {
@@ -236,7 +252,7 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 		defer stop()
 	}
 	asked := make(chan bool, 1)
-	l.Answer(control.Handler(ledFrom{sup, l.Here}, func(purge bool) {
+	l.Answer(control.Handler(ledFrom{sup, l}, func(purge bool) {
 		select {
 		case asked <- purge:
 		default: // asked already
@@ -311,19 +327,32 @@ func absentFrom(s stack.Stack, joined map[string]bool) (names []string) {
 // ledFrom is the supervisor of a stack of several hosts.
 type ledFrom struct {
 	*supervise.Supervisor
-	host string
+	lead host.Leadership
+}
+
+// Rest takes a host down for maintenance. It cannot be the one that leads: another one does
+// then, and is asked again.
+func (s ledFrom) Rest(ctx context.Context, name string, anyway bool) error {
+	if name == s.lead.Here {
+		s.lead.HandOver(fmt.Errorf("host %s goes down for maintenance", name))
+		return &control.BusyError{Why: fmt.Sprintf("host %s leads, and another one has to do so first: try again in a moment", name)}
+	}
+	if err := s.Supervisor.Rest(ctx, name, anyway); err != nil {
+		return err
+	}
+	return s.lead.EndHost(context.WithoutCancel(ctx), name)
 }
 
 // Status says where the supervisor runs as well.
 func (s ledFrom) Status() supervise.Status {
 	st := s.Supervisor.Status()
-	st.Host = s.host
+	st.Host = s.lead.Here
 	return st
 }
 
 // Subscribe does so, too.
 func (s ledFrom) Subscribe() (now supervise.Status, changes <-chan supervise.NodeStatus, cancel func()) {
 	now, changes, cancel = s.Supervisor.Subscribe()
-	now.Host = s.host
+	now.Host = s.lead.Here
 	return now, changes, cancel
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -12,10 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/host"
 	"holdfast/internal/logs"
 	"holdfast/internal/quote"
 	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
 )
 
 // logsOptions are what 'holdfast logs' shows.
@@ -36,7 +35,8 @@ func logsCommand(g *globals) *cobra.Command {
 ("redis", "sentinel" and "balancer" are such names, too), or of one node
 ("supervisor" is one here). Several logs are merged by time.
 
-Of several hosts each has the logs of its own nodes; which are elsewhere is said.
+On several hosts the logs come from all of them; a host that does not answer is named,
+and its lines are missing.
 
 The time before a line is when it was read from the node. On a terminal colours
 are left out, and other control characters shown instead of obeyed; into a pipe or
@@ -115,6 +115,8 @@ const (
 	// A line is shown that long after its time, so that those of other nodes
 	// with an earlier time are there.
 	followBehind = 100 * time.Millisecond
+	// followRemote is that time where other hosts have to send their lines first.
+	followRemote = 700 * time.Millisecond
 )
 
 func showLogs(ctx context.Context, g *globals, w io.Writer, o logsOptions) error {
@@ -122,18 +124,20 @@ func showLogs(ctx context.Context, g *globals, w io.Writer, o logsOptions) error
 	if err != nil {
 		return err
 	}
-	m := &merger{state: state, options: o, seen: map[string]bool{}, terminal: terminal(w)}
-	defer m.close()
-	if err := m.find(true); err != nil {
+	m := &merger{state: state, options: o, terminal: terminal(w), say: func(text string) { fmt.Fprintf(g.stderr, "%s\n", g.say(text)) }}
+	m.local = logs.NewMerged(state, logs.Query{Name: o.name, Lines: o.lines, Since: o.since})
+	defer m.local.Close()
+	if err := m.find(); err != nil {
 		return err
 	}
-	if elsewhere := otherHost(ctx, g, state, o.name); elsewhere != "" {
-		if len(m.sources) == 0 {
-			return errors.New(elsewhere)
-		}
-		fmt.Fprintf(g.stderr, "%s\n", g.say(elsewhere))
+	ctx, cancel := context.WithCancel(ctx)
+	defer m.endRemotes()
+	defer cancel()
+	m.askOthers(ctx, g)
+	if err := m.awaitRemotes(ctx); err != nil {
+		return nil
 	}
-	if len(m.sources) == 0 && !(o.follow && (o.name == "" || belongs(s, o.name))) {
+	if m.empty() && !(o.follow && (o.name == "" || belongs(s, o.name))) {
 		return m.nothing(s)
 	}
 	for {
@@ -145,90 +149,35 @@ func showLogs(ctx context.Context, g *globals, w io.Writer, o logsOptions) error
 			return nil
 		case <-time.After(followEvery):
 		}
-		if err := m.find(false); err != nil {
+		if err := m.find(); err != nil {
 			return err
 		}
 	}
 }
 
-// otherHost says which of the logs that are asked for are on other hosts of the stack;
-// empty: none is.
-func otherHost(ctx context.Context, g *globals, state, name string) string {
-	self, notJoined := host.ReadSelf(state)
-	if notJoined != nil {
-		return ""
-	}
-	var all, nodes []string
-	of := map[string]string{}
-	for _, n := range nodesOf(ctx, g) {
-		all = append(all, n.Name)
-		of[n.Name] = n.Host
-	}
-	for _, n := range all {
-		if of[n] != self.Name && wanted(name, n, all) {
-			nodes = append(nodes, fmt.Sprintf("%s on host %s", n, of[n]))
-		}
-	}
-	if len(nodes) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("logs are on the host of the node: %s; 'holdfast logs' there", strings.Join(nodes, ", "))
-}
-
-// merger shows the lines of several logs in the order of their times.
+// merger shows the lines of several logs, of this host and others, in the order of their
+// times.
 type merger struct {
 	state   string
 	options logsOptions
-	seen    map[string]bool // the logs that are read, by name
-	sources []*source
-	width   int // of the longest name
+	local   *logs.Merged
+	remotes []*remoteLogs
+	self    string // the name of this host; empty: it is the only one
+	width   int    // of the longest name
+	known   int    // how many logs there are here
 	// terminal: what a program wrote must not steer it.
 	terminal bool
+	say      func(text string)
 }
 
-// source is one log, and the line of it that comes next.
-type source struct {
-	reader *logs.Reader
-	next   logs.Entry
-	has    bool
-}
-
-// find begins to read the logs that are asked for and not read yet; the first
-// ones from where the user wants them.
-func (m *merger) find(first bool) error {
-	all, err := logs.Nodes(m.state)
-	if err != nil {
-		return err
+// find looks for new logs here.
+func (m *merger) find() error {
+	names, err := m.local.Find()
+	for _, name := range names {
+		m.width = max(m.width, len(name))
 	}
-	for _, node := range all {
-		if m.seen[node] || !wanted(m.options.name, node, all) {
-			continue
-		}
-		r := logs.NewReader(m.state, node, m.options.since)
-		m.seen[node] = true
-		m.sources = append(m.sources, &source{reader: r})
-		m.width = max(m.width, len(node))
-		if first && m.options.lines > 0 {
-			if err := r.SkipTo(m.options.lines); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// wanted reports whether the log of a node is asked for: a node has the name, or
-// where none has, the node is one of the application, or the kind, of that name.
-func wanted(name, node string, all []string) bool {
-	if name == "" || name == node {
-		return true
-	}
-	number, ok := strings.CutPrefix(node, name+"-")
-	if !ok || slices.Contains(all, name) {
-		return false
-	}
-	_, err := strconv.ParseUint(number, 10, 32)
-	return err == nil
+	m.known = len(names)
+	return err
 }
 
 // belongs reports whether an application of the stack, or a node of one, has
@@ -247,6 +196,11 @@ func (m *merger) nothing(s stack.Stack) error {
 	if err != nil {
 		return err
 	}
+	for _, r := range m.remotes {
+		if r.err != nil {
+			return fmt.Errorf("no log here is that of %s, and host %s does not show its own: %w", quote.Text(m.options.name), r.host, r.err)
+		}
+	}
 	if len(all) == 0 {
 		return fmt.Errorf("no logs in %s: the stack %s has not run yet", m.state, s.Name)
 	}
@@ -259,31 +213,50 @@ func (m *merger) nothing(s stack.Stack) error {
 // show shows what is there, in order. While it follows, the last moment is left
 // for the next time.
 func (m *merger) show(w io.Writer) error {
-	now := time.Now()
+	now, behind := time.Now(), followBehind
+	if len(m.remotes) > 0 {
+		behind = followRemote
+	}
 	for {
-		var first *source
-		for _, s := range m.sources {
-			if !s.has {
-				var err error
-				if s.next, s.has, err = s.reader.Next(); err != nil {
-					return err
-				}
-			}
-			if s.has && (first == nil || s.next.Time.Before(first.next.Time)) {
-				first = s
-			}
+		first, take, err := m.next()
+		if err != nil || take == nil {
+			return err
 		}
-		if first == nil {
+		if age := now.Sub(first.Time); m.options.follow && age < behind && age > -time.Second {
 			return nil
 		}
-		if age := now.Sub(first.next.Time); m.options.follow && age < followBehind && age > -time.Second {
-			return nil
-		}
-		first.has = false
-		if err := m.print(w, first.next); err != nil {
+		take()
+		if err := m.print(w, first); err != nil {
 			return err
 		}
 	}
+}
+
+// next is the line that comes next of all hosts, and what takes it away; nil: there is none
+// yet.
+func (m *merger) next() (first logs.Entry, take func(), err error) {
+	e, there, err := m.local.Peek()
+	if err != nil {
+		return first, nil, err
+	}
+	if there {
+		first, take = m.named(e, m.self), func() { _, _, _ = m.local.Next() }
+	}
+	for _, r := range m.remotes {
+		if e, there := r.peek(); there && (take == nil || e.Time.Before(first.Time)) {
+			first, take = m.named(e, r.host), r.take
+		}
+	}
+	return first, take, nil
+}
+
+// named has a log that every host has tell whose it is.
+func (m *merger) named(e logs.Entry, host string) logs.Entry {
+	if host != "" && (e.Node == logs.Supervisor || e.Node == supervise.LogWriterCommand) {
+		e.Node += "@" + host
+	}
+	m.width = max(m.width, len(e.Node))
+	return e
 }
 
 // stampShown is how the time before a line is shown: RFC 3339, in local time.
@@ -302,10 +275,4 @@ func (m *merger) print(w io.Writer, e logs.Entry) error {
 	}
 	_, err := fmt.Fprintln(w, line)
 	return err
-}
-
-func (m *merger) close() {
-	for _, s := range m.sources {
-		s.reader.Close()
-	}
 }

@@ -95,6 +95,9 @@ func lookHere(s stack.Stack, base, state string) (supervise.Status, error) {
 // changes says what changes, and what could: one line each.
 func changes(g *globals, st supervise.Status) string {
 	var text strings.Builder
+	for _, name := range st.Resting {
+		text.WriteString(g.say(fmt.Sprintf("host %s is down for maintenance: 'holdfast up' there brings it back\n", name)))
+	}
 	if c := st.Change; c != nil {
 		text.WriteString(g.say(fmt.Sprintf("change under way: %s, since %s: %s\n", c.Kind, c.Began.Format(time.TimeOnly), c.At())))
 	}

@@ -88,6 +88,12 @@ func (c *Client) Restore(ctx context.Context) (supervise.Restored, error) {
 	return done, json.NewDecoder(body).Decode(&done)
 }
 
+// Rest asks for a host to go down for maintenance, and waits until it has. Anyway is for one
+// whose absence ends something.
+func (c *Client) Rest(ctx context.Context, host string, anyway bool) error {
+	return c.post(ctx, fmt.Sprintf("/v1/rest?host=%s&anyway=%t", url.QueryEscape(host), anyway))
+}
+
 // Down asks for the stack to be taken down. It is when Status answers
 // ErrNoSupervisor.
 func (c *Client) Down(ctx context.Context, purge bool) error {
@@ -135,9 +141,9 @@ func (e *UsageError) Error() string { return e.msg }
 
 // BusyError reports that nobody can do now what was asked for: no host leads, or the one
 // that does is not ready. It may go later.
-type BusyError struct{ msg string }
+type BusyError struct{ Why string }
 
-func (e *BusyError) Error() string { return e.msg }
+func (e *BusyError) Error() string { return e.Why }
 
 // send posts a value as JSON.
 func (c *Client) send(ctx context.Context, path string, v any) (io.ReadCloser, error) {

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -34,6 +35,11 @@ func (s *stack) Do(_ context.Context, node string, action supervise.Action) erro
 func (s *stack) Restore(context.Context) (supervise.Restored, error) {
 	s.did = append(s.did, "restore")
 	return supervise.Restored{Node: "redis-2"}, nil
+}
+
+func (s *stack) Rest(_ context.Context, host string, anyway bool) error {
+	s.did = append(s.did, fmt.Sprintf("rest %s %t", host, anyway))
+	return s.err
 }
 
 func (s *stack) Switchover(_ context.Context, to string) (supervise.Switched, error) {
@@ -126,6 +132,10 @@ func TestCommandsReachTheStackAndItsErrorsComeBack(t *testing.T) {
 	var unknown *UnknownNodeError
 	if err := c.Do(ctx, "x", supervise.ActStop); !errors.As(err, &unknown) {
 		t.Errorf("err = %v", err)
+	}
+	s.err = &BusyError{"another one has to lead first"}
+	if err := c.Rest(ctx, "two", true); !errors.As(err, new(*BusyError)) || err.Error() != s.err.Error() || s.did[len(s.did)-1] != "rest two true" {
+		t.Errorf("rest: %v, did %v", err, s.did)
 	}
 	if err := c.Down(ctx, true); err != nil || !<-purged {
 		t.Errorf("down: %v", err)

@@ -33,6 +33,7 @@ type Stack interface {
 	Do(ctx context.Context, node string, action supervise.Action) error
 	Switchover(ctx context.Context, to string) (supervise.Switched, error)
 	Restore(ctx context.Context) (supervise.Restored, error)
+	Rest(ctx context.Context, host string, anyway bool) error
 	Preview(ctx context.Context, req supervise.Request) (supervise.ChangePlan, error)
 	Change(ctx context.Context, req supervise.Request, tell func(supervise.Event)) (supervise.Result, error)
 }
@@ -56,6 +57,7 @@ func Handler(stack Stack, down func(purge bool), handOver func(program string) e
 	mux.HandleFunc("POST /v1/nodes/{node}/{action}", a.act)
 	mux.HandleFunc("POST /v1/switchover", a.switchOver)
 	mux.HandleFunc("POST /v1/restore", a.restore)
+	mux.HandleFunc("POST /v1/rest", a.rest)
 	mux.HandleFunc("POST /v1/change", a.change)
 	mux.HandleFunc("POST /v1/upgrade", a.upgrade)
 	mux.HandleFunc("POST /v1/down", a.takeDown)
@@ -183,12 +185,21 @@ func (a *api) restore(w http.ResponseWriter, r *http.Request) {
 	answer(w, done, err)
 }
 
+func (a *api) rest(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	answer(w, struct{}{}, a.stack.Rest(r.Context(), q.Get("host"), q.Get("anyway") == "true"))
+}
+
 // answer says how what was asked went, and what came of it.
 func answer(w http.ResponseWriter, done any, err error) {
 	var unknown *supervise.UnknownNodeError
 	switch {
 	case errors.As(err, &unknown), errors.As(err, new(*supervise.UnknownAppError)):
 		reply(w, http.StatusNotFound, problem{Error: err.Error()})
+	case errors.As(err, new(*BusyError)):
+		reply(w, http.StatusServiceUnavailable, problem{Error: err.Error()})
+	case errors.As(err, new(*supervise.UnknownHostError)):
+		reply(w, http.StatusBadRequest, problem{Error: err.Error()})
 	case errors.As(err, new(*supervise.ReferenceError)), errors.As(err, new(*supervise.ArgumentError)):
 		reply(w, http.StatusBadRequest, problem{Error: err.Error()})
 	case err != nil:

@@ -45,6 +45,7 @@ type entry struct {
 	Part    string `json:"part"`
 	State   string `json:"state"`
 	Version string `json:"version"`
+	Run     string `json:"run,omitempty"`
 }
 
 // Invite makes a token by which a host can join, with that name and address.
@@ -185,7 +186,7 @@ func (h *Host) entered(ctx context.Context, term uint64, from identity.Peer, e e
 		if !is || known.ID != from.ID {
 			return fmt.Errorf("%s is no host of the stack any more: it can join anew ('holdfast host add %s')", from, from.Name)
 		}
-		known.Part, known.State, known.Version = e.Part, e.State, e.Version
+		known.Part, known.State, known.Version, known.Run = e.Part, e.State, e.Version, e.Run
 		m, r.Hosts[from.Name] = known, known
 		return nil
 	})
@@ -222,7 +223,7 @@ func (h *Host) enter() {
 func (h *Host) tryEnter() error {
 	ctx, cancel := context.WithTimeout(h.life, 10*time.Second)
 	defer cancel()
-	_, err := ask[struct{}](ctx, h, "enter", entry{h.member.ID(), h.cfg.State, h.cfg.Version})
+	_, err := ask[struct{}](ctx, h, "enter", entry{h.member.ID(), h.cfg.State, h.cfg.Version, h.run})
 	return err
 }
 

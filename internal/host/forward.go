@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"strings"
 	"time"
 
@@ -81,8 +80,7 @@ func ask[Out any](ctx context.Context, h *Host, name string, in any) (out Out, e
 		return out, err
 	}
 	h.mark(req.Header)
-	client := http.Client{Transport: h.transport(leader)}
-	defer client.CloseIdleConnections()
+	client := http.Client{Transport: h.passing.to(h, leader)}
 	resp, err := client.Do(req)
 	if err != nil {
 		return out, err
@@ -213,6 +211,7 @@ func (h *Host) Control() http.Handler {
 		_ = json.NewEncoder(w).Encode(Renewed{until}) // whoever asked may be gone
 	})
 	mux.HandleFunc("POST "+doubtPath, h.doubt)
+	mux.HandleFunc("GET "+AtPath+"{host}/", h.at)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		h.hereOrThere(w, r, func(uint64) {
 			h.mu.Lock()
@@ -243,26 +242,7 @@ func (h *Host) hereOrThere(w http.ResponseWriter, r *http.Request, here func(ter
 		tell(w, http.StatusServiceUnavailable, err)
 		return
 	}
-	transport := h.transport(leader)
-	defer transport.CloseIdleConnections()
-	proxy := httputil.ReverseProxy{
-		Transport:     transport,
-		FlushInterval: -1, // events are a stream
-		Rewrite: func(p *httputil.ProxyRequest) {
-			p.Out.URL.Scheme, p.Out.URL.Host = "https", leader
-			h.mark(p.Out.Header)
-			p.Out.Header.Del(asker)
-			if p.In.TLS != nil {
-				if from, err := h.trust.Peer(p.In); err == nil {
-					p.Out.Header.Set(asker, from.Name+"/"+from.ID)
-				}
-			}
-		},
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			tell(w, http.StatusServiceUnavailable, fmt.Errorf("host %s leads and does not answer: %w", leader, err))
-		},
-	}
-	proxy.ServeHTTP(w, r)
+	h.passOn(leader, fmt.Sprintf("host %s leads and does not answer", leader)).ServeHTTP(w, r)
 }
 
 // carryOut answers a command. Who asks is who has the certificate; by the control socket it

@@ -13,12 +13,14 @@
 //   - claim.go: one process for each host. list.go: what a host says of all. meet.go: who is
 //     at an address.
 //   - found.go: the first host. admit.go: how others join and leave. leave.go: how a host
-//     hears that it was removed. down.go: how all of them end.
-//   - lead.go: the machines of a leader. forward.go: what is asked elsewhere.
+//     hears that it was removed. down.go: how all of them end. rest.go: how one of them does.
+//   - lead.go: the machines of a leader. forward.go: what the leader is asked. at.go: what each
+//     host is asked about itself.
 package host
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -47,7 +49,10 @@ type Config struct {
 	// Lead is called when this host leads, and returns when its context has ended: then
 	// another one may lead already. It is called anew when the hosts of the stack change.
 	Lead func(ctx context.Context, l Leadership) error
-	Log  *slog.Logger
+	// Own answers what only this host knows about itself, for any host: see AtPath. Nil:
+	// nothing.
+	Own http.Handler
+	Log *slog.Logger
 }
 
 // Host is one host of a stack while it runs. Its methods are safe for concurrent use.
@@ -76,6 +81,8 @@ type Host struct {
 	term uint64
 	api  http.Handler
 
+	passing passing
+
 	// opened is the last entry of the log when this host was opened. down is closed when the
 	// stack was taken down since, and gone when this host was removed from it.
 	opened   uint64
@@ -84,6 +91,10 @@ type Host struct {
 	gone     chan struct{}
 	doubts   chan struct{}
 	goneOnce sync.Once
+	// run is this process, and rest is closed when it is to end for maintenance.
+	run      string
+	rest     chan struct{}
+	restOnce sync.Once
 
 	tasks sync.WaitGroup
 	life  context.Context
@@ -93,8 +104,8 @@ type Host struct {
 // Open begins this host's part in its stack. ErrNotJoined: it has none.
 func Open(cfg Config) (h *Host, err error) {
 	h = &Host{
-		cfg: cfg, changed: make(chan struct{}),
-		down: make(chan struct{}), gone: make(chan struct{}), doubts: make(chan struct{}, 1),
+		cfg: cfg, changed: make(chan struct{}), doubts: make(chan struct{}, 1),
+		down: make(chan struct{}), gone: make(chan struct{}), rest: make(chan struct{}), run: rand.Text(),
 	}
 	if h.self, err = ReadSelf(cfg.State); err != nil {
 		return nil, err
@@ -166,6 +177,7 @@ func (h *Host) Close() {
 	if h.web != nil {
 		_ = h.web.Close()
 	}
+	h.passing.close()
 	if h.port != nil {
 		h.port.close()
 	}

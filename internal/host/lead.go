@@ -25,6 +25,13 @@ type Leadership struct {
 	Share func(ctx context.Context, name string, content []byte) error
 	// End has all hosts end, this one too (Host.Down): the stack was taken down.
 	End func(ctx context.Context) error
+	// Run tells the processes of a host apart: see Member.Run.
+	Run func(name string) string
+	// EndHost has another host's process end (Host.Rest), whose nodes are down, and waits
+	// for that.
+	EndHost func(ctx context.Context, name string) error
+	// HandOver has another host lead in the place of this one.
+	HandOver func(why error)
 	// Answer has the control API be answered by a handler; nil: not yet.
 	Answer func(api http.Handler)
 }
@@ -92,6 +99,8 @@ func (h *Host) leadOver(ctx context.Context, term uint64) {
 		Here: h.self.Name, Hosts: hosts, Machine: func(name string) machine.Machine { return h.machineOf(name, term) },
 		Share: func(ctx context.Context, name string, content []byte) error { return h.write(ctx, term, name, content) },
 		End:   func(ctx context.Context) error { return h.end(ctx, term) },
+		Run:   h.runOf, HandOver: h.member.Resign,
+		EndHost: func(ctx context.Context, name string) error { return h.endHost(ctx, term, name) },
 		Answer: func(api http.Handler) {
 			h.mu.Lock()
 			defer h.mu.Unlock()

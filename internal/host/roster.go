@@ -81,9 +81,11 @@ type Member struct {
 	// Part is its part in the agreement; empty: it has not begun yet.
 	Part string `json:"part,omitempty"`
 	// State is its state directory, and Version that of Holdfast there.
-	State   string    `json:"state,omitempty"`
-	Version string    `json:"version,omitempty"`
-	Joined  time.Time `json:"joined"`
+	State   string `json:"state,omitempty"`
+	Version string `json:"version,omitempty"`
+	// Run is its process: another one each time that it begins.
+	Run    string    `json:"run,omitempty"`
+	Joined time.Time `json:"joined"`
 }
 
 // roster is which hosts there are.
@@ -187,6 +189,8 @@ func (h *Host) took(e agree.Event) {
 		h.hearRoster(r)
 	case e.Name == downDocument:
 		h.hearDown(e)
+	case e.Name == restDocument:
+		h.hearRest(e)
 	default:
 		h.share(e)
 	}

@@ -186,7 +186,7 @@ func (s *Supervisor) Purge() error {
 			return fmt.Errorf("remove the stack's data of before a restore: %w", err)
 		}
 	}
-	for _, name := range []string{"nodes", restoreDir, decidedDir, restoreFile, backupSpool, BackupFile, backupLock, "logs", "drills", DrillLock, keptFile, runningFile, changeFile, changesDir, versionsFile, plan.ReleasesDir(""), "control.sock", logs.SocketName, "lock"} {
+	for _, name := range []string{"nodes", restoreDir, decidedDir, restoreFile, backupSpool, BackupFile, backupLock, "logs", "drills", DrillLock, keptFile, runningFile, changeFile, restingFile, changesDir, versionsFile, plan.ReleasesDir(""), "control.sock", logs.SocketName, "lock"} {
 		if err := os.RemoveAll(s.dir.path(name)); err != nil {
 			return fmt.Errorf("remove the stack's data: %w", err)
 		}

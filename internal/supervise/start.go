@@ -60,6 +60,9 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	s.awaitRotation(ctx)
 	failures = append(failures, s.awaitChange(ctx))
 	s.board.enter(PhaseRunning)
+	if s.cfg.Several {
+		s.tasks.Go(s.keepResting)
+	}
 	if s.stack().Redis.Enabled {
 		s.tasks.Go(s.keepBackups)
 	}

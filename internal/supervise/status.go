@@ -109,6 +109,8 @@ type Status struct {
 	Supervisor int `json:"supervisor"`
 	// Host is the name of the host where it runs; empty: the stack has one host alone.
 	Host string `json:"host,omitempty"`
+	// Resting are the hosts that are down for maintenance.
+	Resting []string `json:"resting,omitempty"`
 	// Backup is what is known of the stack's backups.
 	Backup BackupState  `json:"backup,omitzero"`
 	Nodes  []NodeStatus `json:"nodes"`

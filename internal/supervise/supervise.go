@@ -47,6 +47,9 @@ type Config struct {
 	// Life ends what the supervisor does, also while Open and Prepare are under way, such as
 	// the leadership of this host; nil: Close does alone.
 	Life context.Context
+	// Run tells the processes of a host apart: it is another one each time that the host
+	// begins. Nil: nothing is known of them.
+	Run func(host string) string
 	// Version is that of Holdfast.
 	Version string
 	// Self is the path of the holdfast program, which is a node's program too.
@@ -89,6 +92,8 @@ type Supervisor struct {
 	wanted *layout
 	// changing is the change that is under way.
 	changing changing
+	// resting are the hosts that are down for maintenance.
+	resting resting
 
 	kept   kept
 	board  *board
@@ -210,6 +215,9 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 			return nil, err
 		}
 	}
+	if err := s.readResting(); err != nil {
+		return nil, err
+	}
 	if err := s.dir.resumeRestore(s.log); err != nil {
 		return nil, err
 	}
@@ -285,6 +293,10 @@ func (s *Supervisor) adoptAll() error {
 	adopted := false // any
 	for name, n := range s.allNodes() {
 		host := n.home()
+		if s.hosts.absent.has(host.name) && s.resting.keeps(name) {
+			adopted, n.keepDown = true, true // it was stopped before its host went away
+			continue
+		}
 		if n.unseen = s.hosts.absent.has(host.name); n.unseen {
 			adopted = true // it may run
 			continue
@@ -425,6 +437,7 @@ func (s *Supervisor) about(st Status) Status {
 	s.mu.RLock()
 	st.File = s.fileDigest
 	s.mu.RUnlock()
+	st.Resting = s.resting.all()
 	st.Virtual = virtualStatus(now.plan, st.Nodes)
 	st.Unreached = s.unreached.list()
 	for i := range st.Nodes {

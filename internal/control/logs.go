@@ -1,0 +1,130 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"holdfast/internal/host"
+	"holdfast/internal/logs"
+)
+
+// The logs of a host of several, for the commands at the other ones.
+
+// LogLine is one line of the answer of LogsPath.
+type LogLine struct {
+	Node    string    `json:"node,omitempty"`
+	Time    time.Time `json:"time,omitzero"`
+	Stamped bool      `json:"stamped,omitempty"`
+	Line    []byte    `json:"line,omitempty"` // as it was written, which may be no UTF-8
+	// Reached: everything that was there when the question came has been sent.
+	Reached bool `json:"reached,omitempty"`
+}
+
+// LogsPath is where a host answers with its logs, below host.AtPath and its name.
+const LogsPath = "/logs"
+
+const (
+	logsEvery = 200 * time.Millisecond
+	// logsAlive is how often a host that follows its logs says that it is there.
+	logsAlive = 5 * time.Second
+)
+
+// LogsHandler answers with the logs of the nodes whose state directory this is.
+func LogsHandler(state string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q, follow, err := readQuery(r.URL.Query())
+		if err != nil {
+			reply(w, http.StatusBadRequest, problem{Error: err.Error()})
+			return
+		}
+		m := logs.NewMerged(state, q)
+		defer m.Close()
+		if _, err := m.Find(); err != nil {
+			reply(w, http.StatusConflict, problem{Error: err.Error()})
+			return
+		}
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		_ = sendLogs(r.Context(), w, m, follow) // whoever asked may be gone
+	})
+}
+
+func sendLogs(ctx context.Context, w http.ResponseWriter, m *logs.Merged, follow bool) error {
+	out, flush := json.NewEncoder(w), http.NewResponseController(w)
+	for said := (time.Time{}); ; {
+		for ctx.Err() == nil {
+			e, there, err := m.Next()
+			if err != nil {
+				return err
+			}
+			if !there {
+				break
+			}
+			if err := out.Encode(LogLine{Node: e.Node, Time: e.Time, Stamped: e.Stamped, Line: []byte(e.Line)}); err != nil {
+				return err
+			}
+		}
+		if time.Since(said) > logsAlive {
+			said = time.Now()
+			if err := out.Encode(LogLine{Reached: true}); err != nil {
+				return err
+			}
+		}
+		if err := flush.Flush(); err != nil || !follow {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(logsEvery):
+		}
+		if _, err := m.Find(); err != nil {
+			return err
+		}
+	}
+}
+
+func readQuery(values url.Values) (q logs.Query, follow bool, err error) {
+	q.Name = values.Get("name")
+	follow = values.Get("follow") == "true"
+	if text := values.Get("lines"); text != "" {
+		if q.Lines, err = strconv.Atoi(text); err != nil {
+			return q, false, errors.New("lines is no number")
+		}
+	}
+	if text := values.Get("since"); text != "" {
+		if q.Since, err = time.Parse(time.RFC3339Nano, text); err != nil {
+			return q, false, errors.New("since is no time")
+		}
+	}
+	return q, follow, nil
+}
+
+// Logs asks a host of several for its logs and hands each line on, until the host has sent
+// them, or for as long as it is followed. A line that is Reached has no text.
+func (c *Client) Logs(ctx context.Context, at string, q logs.Query, follow bool, take func(LogLine)) error {
+	values := url.Values{"name": {q.Name}, "lines": {strconv.Itoa(q.Lines)}, "follow": {strconv.FormatBool(follow)}}
+	if !q.Since.IsZero() {
+		values.Set("since", q.Since.Format(time.RFC3339Nano))
+	}
+	body, err := c.do(ctx, http.MethodGet, host.AtPath+url.PathEscape(at)+LogsPath+"?"+values.Encode())
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	for in := json.NewDecoder(body); ; {
+		var line LogLine
+		if err := in.Decode(&line); err != nil {
+			if errors.Is(err, io.EOF) && !follow {
+				return nil
+			}
+			return err
+		}
+		take(line)
+	}
+}

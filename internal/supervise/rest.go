@@ -1,0 +1,294 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/plan"
+)
+
+// A host rests while somebody works on its machine: its nodes are stopped in an order in
+// which nobody notices, and nobody starts them until its process begins again. What rests
+// is written down before anything is stopped, so the next supervisor knows it.
+
+// restingFile has what rests: a rested for each host.
+const restingFile = "resting.json"
+
+// restEvery is how often it is looked whether a host is back.
+const restEvery = 300 * time.Millisecond
+
+// rested is a host that rests, or is on the way there.
+type rested struct {
+	// Run is the process of the host that is to end: another one is its return.
+	Run string `json:"run"`
+	// Nodes are those that were stopped, and are started when the host is back.
+	Nodes []string  `json:"nodes"`
+	Since time.Time `json:"since"`
+	// Done is true when all of them have ended. Until then the host comes back at once
+	// when its supervisor is gone.
+	Done bool `json:"done"`
+}
+
+// resting is which hosts rest. It is safe for concurrent use.
+type resting struct {
+	mu    sync.Mutex
+	hosts map[string]rested
+}
+
+func (r *resting) of(host string) (rested, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, is := r.hosts[host]
+	return now, is
+}
+
+// all are the hosts that rest, in the order of their names.
+func (r *resting) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.hosts))
+}
+
+// keeps reports whether a node is one of a host that rests.
+func (r *resting) keeps(node string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, host := range r.hosts {
+		if host.Done && slices.Contains(host.Nodes, node) {
+			return true
+		}
+	}
+	return false
+}
+
+// readResting reads what rests since a supervisor before.
+func (s *Supervisor) readResting() error {
+	var hosts map[string]rested
+	err := s.dir.readJSON(restingFile, &hosts)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.resting.hosts = hosts
+	return nil
+}
+
+// setResting writes down that a host rests; nil: that it does not.
+func (s *Supervisor) setResting(host string, to *rested) error {
+	s.resting.mu.Lock()
+	next := maps.Clone(s.resting.hosts)
+	s.resting.mu.Unlock()
+	if next == nil {
+		next = map[string]rested{}
+	}
+	if delete(next, host); to != nil {
+		next[host] = *to
+	}
+	if err := s.dir.writeJSON(restingFile, next); err != nil {
+		return err
+	}
+	s.resting.mu.Lock()
+	defer s.resting.mu.Unlock()
+	s.resting.hosts = next
+	return nil
+}
+
+// UnknownHostError says that a stack has no host of that name.
+type UnknownHostError struct {
+	Host  string
+	Hosts []string
+}
+
+func (e *UnknownHostError) Error() string {
+	if len(e.Hosts) == 0 {
+		return fmt.Sprintf("the stack has one host alone, and so none that is called %q", e.Host)
+	}
+	return fmt.Sprintf("no host is called %q; the hosts are %s", e.Host, join(e.Hosts))
+}
+
+// Rest stops the nodes of a host, the master and the virtual address elsewhere first. They
+// stay down until the host's process begins anew. Anyway is for a host whose absence ends
+// something: without it, that is refused. It goes on when ctx ends.
+func (s *Supervisor) Rest(_ context.Context, host string, anyway bool) error {
+	_, err := asTask(s, func() (struct{}, error) { return struct{}{}, s.rest(s.ctx, host, anyway) })
+	return err
+}
+
+func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
+	if _, is := s.hosts.named[host]; !is || !s.cfg.Several {
+		return &UnknownHostError{host, slices.Sorted(maps.Keys(s.hosts.named))}
+	}
+	if s.stopping.Load() {
+		return errStopping
+	}
+	if _, err := s.changing.begin("down "+host, ""); err != nil {
+		return err
+	}
+	defer s.changing.end(nil)
+	nodes := s.board.snapshot().Nodes
+	if costs := restCosts(nodes, host); len(costs) > 0 && !anyway {
+		return refused("without host %s %s; mend that first, or use --anyway", host, strings.Join(costs, ", and "))
+	}
+
+	entry := rested{Run: s.run(host), Since: time.Now().UTC()}
+	for _, n := range nodes {
+		if n.Host == host && n.State != Down {
+			entry.Nodes = append(entry.Nodes, n.Name)
+		}
+	}
+	if err := s.setResting(host, &entry); err != nil {
+		return err
+	}
+	s.log.Info("a host goes down for maintenance", "host", host, "nodes", entry.Nodes)
+	if err := s.stopHost(ctx, host, entry); err != nil {
+		s.log.Warn("a host does not go down", "host", host, "error", err)
+		return fmt.Errorf("host %s does not go down, and its nodes come back: %w", host, err)
+	}
+	entry.Done = true
+	return s.setResting(host, &entry)
+}
+
+// stopHost stops the nodes of a host that rests.
+func (s *Supervisor) stopHost(ctx context.Context, host string, entry rested) error {
+	if err := s.leadElsewhere(ctx, host); err != nil {
+		return err
+	}
+	for _, names := range s.stopOrder() {
+		names = slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(entry.Nodes, name) })
+		failures := await(s.each(names, func(name string) error { return s.send(ctx, name, command{action: ActStop}) }))
+		if err := errors.Join(failures...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leadElsewhere has a redis node of another host be the master.
+func (s *Supervisor) leadElsewhere(ctx context.Context, host string) error {
+	var heirs []string
+	here := false
+	for _, n := range s.board.snapshot().Nodes {
+		switch {
+		case n.Kind != plan.Redis:
+		case n.Host == host:
+			here = here || n.Role == "master"
+		case n.State == Up:
+			heirs = append(heirs, n.Name)
+		}
+	}
+	if !here || len(heirs) == 0 { // without an heir somebody has said --anyway
+		return nil
+	}
+	var failed []error
+	for _, heir := range heirs {
+		_, err := s.Switchover(ctx, heir)
+		if err == nil {
+			return nil
+		}
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
+}
+
+// restCosts are what ends without a host, in words; none: nothing does.
+func restCosts(nodes []NodeStatus, host string) (costs []string) {
+	type group struct {
+		kind plan.Kind
+		app  string
+	}
+	here, left, all := map[group]int{}, map[group]int{}, map[group]int{}
+	for _, n := range nodes {
+		g := group{n.Kind, n.App}
+		all[g]++
+		switch {
+		case n.Host == host:
+			here[g]++
+		case n.State == Up:
+			left[g]++
+		}
+	}
+	for _, g := range slices.SortedFunc(maps.Keys(here), func(a, b group) int {
+		return strings.Compare(string(a.kind)+" "+a.app, string(b.kind)+" "+b.app)
+	}) {
+		switch {
+		case g.kind == plan.Balancer && left[g] == 0:
+			costs = append(costs, "no balancer is up")
+		case g.kind == plan.Web && left[g] == 0:
+			costs = append(costs, "no node of the application "+g.app+" is up")
+		case g.kind == plan.Redis && left[g] == 0:
+			costs = append(costs, "no redis node is up")
+		case g.kind == plan.Redis && left[g] == 1 && all[g] > 1:
+			costs = append(costs, "the master has no replica, and takes no writes")
+		case g.kind == plan.Sentinel && left[g] <= all[g]/2:
+			costs = append(costs, fmt.Sprintf("%d of %d Sentinels are up, and no master that dies is replaced", left[g], all[g]))
+		}
+	}
+	return costs
+}
+
+// run is the process of a host; empty: unknown.
+func (s *Supervisor) run(host string) string {
+	if s.cfg.Run == nil {
+		return ""
+	}
+	return s.cfg.Run(host)
+}
+
+// keepResting brings hosts back whose process has begun anew.
+func (s *Supervisor) keepResting() {
+	for s.wait(restEvery) {
+		for _, host := range s.resting.all() {
+			entry, is := s.resting.of(host)
+			if is && (!entry.Done || s.run(host) != entry.Run) && s.hosts.at(host).Present(s.ctx) {
+				s.wake(s.ctx, host)
+			}
+		}
+	}
+}
+
+// wake starts the nodes of a host that has rested.
+func (s *Supervisor) wake(ctx context.Context, host string) {
+	if s.stopping.Load() {
+		return
+	}
+	if _, err := s.changing.begin("up "+host, ""); err != nil {
+		return // it is looked at again
+	}
+	defer s.changing.end(nil)
+	entry, is := s.resting.of(host)
+	if !is {
+		return
+	}
+	s.log.Info("a host is back from maintenance", "host", host, "nodes", entry.Nodes)
+	for _, processes := range stages(s.processes()) {
+		var names []string
+		for _, p := range processes {
+			if slices.Contains(entry.Nodes, p.Node) {
+				names = append(names, p.Node)
+			}
+		}
+		failures := await(s.each(names, func(name string) error {
+			n := s.node(name)
+			limit := startLimit
+			if n.spec().Start > 0 {
+				limit = n.spec().Start
+			}
+			return s.bringUp(ctx, n, command{action: ActStart}, limit)
+		}))
+		if ctx.Err() != nil {
+			return
+		}
+		if err := errors.Join(failures...); err != nil { // they are tried again, as at any start
+			s.log.Warn("not all nodes of a host are up", "host", host, "error", err)
+		}
+	}
+	if err := s.setResting(host, nil); err != nil {
+		s.log.Error("cannot write down that a host is back", "host", host, "error", err)
+	}
+}
