@@ -223,6 +223,8 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 	case p.file && len(p.stack.Hosts) > 0:
 		s, base = p.stack, p.base
 	default:
+		// The host that has it takes the lead: the others hand over until it does.
+		l.HandOver(errors.New("this host has no stack file, and the stack has not begun yet"))
 		return errors.New("the stack has not begun yet, and this host has no stack file: call 'holdfast up' where the file is")
 	}
 	if !known {
