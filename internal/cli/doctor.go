@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/doctor"
 	"holdfast/internal/examine"
+	"holdfast/internal/host"
 )
 
 func doctorCommand(g *globals) *cobra.Command {
@@ -29,8 +30,9 @@ or a warning; 2: the command line is wrong, or the stack file and no stack runs 
 			if err != nil {
 				return err
 			}
+			self, _ := host.ReadSelf(state) // none, where the stack has one host alone
 			report := doctor.Judge(examine.Stack(cmd.Context(), examine.Config{
-				Stack: s, BaseDir: base, StateDir: state, Mistakes: g.mistakes, SearchPath: g.getenv("PATH"),
+				Stack: s, BaseDir: base, StateDir: state, Host: self.Name, Mistakes: g.mistakes, SearchPath: g.getenv("PATH"),
 			}))
 			if err := cmd.Context().Err(); err != nil {
 				return err // interrupted: what did not answer proves nothing

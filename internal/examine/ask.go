@@ -28,7 +28,7 @@ func (e *examination) askAll(ctx context.Context) {
 	asking.Go(func() { e.installed(ctx) })
 	for i, p := range e.processes() {
 		n := &e.facts.Nodes[i] // in the same order
-		if n.Process == nil || n.Process.Stopped {
+		if n.Process == nil || n.Process.Stopped || p.Kind == plan.Balancer && e.elsewhere[p.Node] != "" {
 			continue
 		}
 		asking.Go(func() {
@@ -39,7 +39,7 @@ func (e *examination) askAll(ctx context.Context) {
 	}
 	asking.Wait()
 	for i, p := range e.processes() {
-		if n := &e.facts.Nodes[i]; n.Version != "" {
+		if n := &e.facts.Nodes[i]; n.Version != "" && e.elsewhere[p.Node] == "" {
 			n.Installed = e.versions[p.Program]
 		}
 	}
@@ -213,7 +213,7 @@ func (e *examination) askWeb(ctx context.Context, p plan.Process, n *doctor.Node
 	if err := answers(ctx, p, cmp.Or(p.Local, n.Address)); err != nil {
 		return err
 	}
-	if e.Config.Stack.Apps[p.App].Kind() != stack.KV {
+	if e.Config.Stack.Apps[p.App].Kind() != stack.KV || e.elsewhere[p.Node] != "" {
 		return nil
 	}
 	if p.Admin == "" {

@@ -36,6 +36,8 @@ type Config struct {
 	// BaseDir is where the stack file's relative paths start, StateDir the stack's
 	// own directory; both absolute.
 	BaseDir, StateDir string
+	// Host is the name of this host; empty: the stack has no other.
+	Host string
 	// Mistakes are those of the stack file, of which Stack has nothing then.
 	Mistakes error
 	// SearchPath is the PATH that nodes inherit.
@@ -54,12 +56,14 @@ type examination struct {
 	facts   doctor.Facts
 	// versions are those of the server programs on the disk.
 	versions map[plan.Program]string
-	mu       sync.Mutex // held to change facts.Unseen
+	// elsewhere has the hosts of the nodes that are on other ones than this.
+	elsewhere map[string]string
+	mu        sync.Mutex // held to change facts.Unseen
 }
 
 // Stack gathers the facts of a stack.
 func Stack(ctx context.Context, cfg Config) doctor.Facts {
-	e := &examination{Config: cfg, versions: map[plan.Program]string{}}
+	e := &examination{Config: cfg, versions: map[plan.Program]string{}, elsewhere: map[string]string{}}
 	e.facts = doctor.Facts{Now: time.Now(), Stack: cfg.Stack, StateDir: cfg.StateDir, Kept: supervise.Kept(cfg.StateDir)}
 	if cfg.Mistakes != nil {
 		e.facts.Mistakes = cfg.Mistakes.Error()
@@ -133,6 +137,9 @@ func (e *examination) supervisor(ctx context.Context) supervise.Status {
 	default:
 		s.Silent = err.Error()
 	}
+	if st.Host != "" && st.Host != e.Host {
+		return st // its process is on another host
+	}
 	if id, err := process.Identify(s.PID); err == nil {
 		s.Process = &doctor.Process{PID: s.PID, Stopped: process.Stopped(id)}
 	}
@@ -156,8 +163,14 @@ func (e *examination) changes(status supervise.Status) {
 // listNodes lists the nodes of the plan, and those that run and are in it no more.
 func (e *examination) listNodes(status supervise.Status) {
 	planned := map[string]bool{}
+	e.findElsewhere()
 	for _, p := range e.processes() {
 		planned[p.Node] = true
+		if host := e.elsewhere[p.Node]; host != "" {
+			st, _ := status.Node(p.Node)
+			e.facts.Nodes = append(e.facts.Nodes, reported(p, host, st, e.seen.Drained[p.Node]))
+			continue
+		}
 		r := e.seen.Nodes[p.Node]
 		n := doctor.Node{
 			Name: p.Node, Kind: p.Kind, App: p.App, Address: p.Address,
@@ -183,6 +196,38 @@ func (e *examination) listNodes(status supervise.Status) {
 	}
 }
 
+// findElsewhere finds the nodes of other hosts. What only their own machine tells is left
+// out, and said.
+func (e *examination) findElsewhere() {
+	if e.Host == "" {
+		return
+	}
+	for _, h := range e.seen.Plan.Hosts {
+		if h.Name == e.Host {
+			continue
+		}
+		for _, p := range h.Processes {
+			e.elsewhere[p.Node] = h.Name
+		}
+		e.unseen("the machine, the files and the balancers of host "+h.Name, "they are seen there alone: 'holdfast doctor' on that host")
+	}
+}
+
+// reported is a node of another host, as the supervisor knows it.
+func reported(p plan.Process, host string, st supervise.NodeStatus, drained bool) doctor.Node {
+	n := doctor.Node{
+		Name: p.Node, Kind: p.Kind, App: p.App, Host: host, Address: p.Address, Want: "up", Drained: drained,
+		State: string(st.State), Since: st.Since, Crashes: st.Crashes, Detail: st.Detail,
+	}
+	switch {
+	case st.PID != 0:
+		n.Process = &doctor.Process{PID: st.PID, Stopped: st.State == supervise.Paused}
+	case st.State == supervise.Down:
+		n.Want = string(supervise.Down)
+	}
+	return n
+}
+
 // processOf is the process that a record tells of; nil: it does not run.
 func processOf(id process.ID) *doctor.Process {
 	if id.PID == 0 || !process.Alive(id) {
@@ -203,7 +248,7 @@ func (e *examination) processes() (all []plan.Process) {
 func (e *examination) measure() {
 	of := map[int]*doctor.Process{}
 	for _, n := range e.facts.Nodes {
-		if n.Process != nil {
+		if n.Process != nil && e.elsewhere[n.Name] == "" {
 			of[n.Process.PID] = n.Process
 		}
 	}
@@ -234,7 +279,7 @@ func (e *examination) ports() {
 	reported := map[string]bool{}
 	for i, p := range e.processes() {
 		n := &e.facts.Nodes[i]
-		if n.Process != nil || p.Address == "" || p.Netns != "" || reported[p.Address] || p.Kind.Traits().SharesAddress && balanced {
+		if e.elsewhere[p.Node] != "" || n.Process != nil || p.Address == "" || p.Netns != "" || reported[p.Address] || p.Kind.Traits().SharesAddress && balanced {
 			continue
 		}
 		if who, held := supervise.Holder(p.Address); held {

@@ -109,3 +109,26 @@ func TestThereIsSomethingToSeeWithoutAStack(t *testing.T) {
 		}
 	}
 }
+
+// What is known of a node of another host is what the supervisor says, and nothing that
+// this machine has under the same pid.
+func TestANodeOfAnotherHostIsAsItsSupervisorSays(t *testing.T) {
+	t.Parallel()
+	p := plan.Process{Node: "redis-2", Kind: plan.Redis, Address: "198.18.7.2:1"}
+	for state, want := range map[supervise.State]doctor.Node{
+		supervise.Up:       {Want: "up", Process: &doctor.Process{PID: 7}},
+		supervise.Paused:   {Want: "up", Process: &doctor.Process{PID: 7, Stopped: true}},
+		supervise.Down:     {Want: "down"},
+		supervise.Starting: {Want: "up"},
+	} {
+		st := supervise.NodeStatus{Name: "redis-2", State: state}
+		if want.Process != nil {
+			st.PID = 7
+		}
+		got := reported(p, "two", st, false)
+		same := got.Process == nil && want.Process == nil || got.Process != nil && want.Process != nil && *got.Process == *want.Process
+		if !same || got.Want != want.Want || got.Host != "two" || got.Address != p.Address {
+			t.Errorf("%s: %+v", state, got)
+		}
+	}
+}
