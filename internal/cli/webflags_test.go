@@ -32,7 +32,7 @@ func TestEverySettingComesByFlagOrEnvironmentAndTheFlagWins(t *testing.T) {
 	}
 	got := fmt.Sprintln(n.listen, n.admin, n.web.Read, n.web.Async, n.redis.MaxLag, n.redis.Hold, n.redis.IdempotencyTTL, n.web.Allow,
 		n.web.MaxBody, n.redis.MaxAnswer, n.web.MaxKey, n.web.MaxPipeline, n.web.Connections, n.web.CORS, n.web.AccessLog, n.web.Trace, n.redis.Sockets)
-	want := fmt.Sprintln("[{tcp 127.0.0.1:1} {unix /tmp/a.sock}] 127.0.0.1:9", redis.ReadReplica, "true 250ms 7s 2m0s [keys config|get @blocking]",
+	want := fmt.Sprintln("[{tcp 127.0.0.1:1 false} {unix /tmp/a.sock false}] 127.0.0.1:9", redis.ReadReplica, "true 250ms 7s 2m0s [keys config|get @blocking]",
 		"1048576 2097152 1024 5 100 [https://a.example http://b:80] 0.5 http://127.0.0.1:4318 map[[::1]:8:/r/8=8.sock h:6379:/r/7.sock]")
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)

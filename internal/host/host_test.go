@@ -14,11 +14,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"holdfast/internal/agree"
 	"holdfast/internal/identity"
 	"holdfast/internal/machine"
 )
@@ -81,14 +83,10 @@ func (l *lab) join(at *labHost, name string, n int) *labHost {
 	_, err = Join(l.t.Context(), state, invited.Token)
 	l.must(err)
 	h := l.open(name, state)
-	l.eventually(name+" has a vote", func() bool {
-		for _, p := range at.member.Members() {
-			if p.Name == name && p.Voter {
-				return true
-			}
-		}
-		return false
-	})
+	votes := func(of *labHost) bool {
+		return slices.ContainsFunc(of.member.Members(), func(p agree.Peer) bool { return p.Name == name && p.Voter })
+	}
+	l.eventually(name+" has a vote, and knows it", func() bool { return votes(at) && votes(h) })
 	return h
 }
 

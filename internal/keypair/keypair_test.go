@@ -82,14 +82,27 @@ func (a authority) issue(path string, number int64) {
 // meet has two ends shake hands, and returns the number of the certificate that each saw.
 func meet(t *testing.T, server, client *tls.Config) (ofServer, ofClient int64, err error) {
 	t.Helper()
-	here, there := net.Pipe()
+	// Not a pipe: each end may have to write that it refuses while the other one writes.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	here, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	there, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
 	served := make(chan error, 1)
 	s := tls.Server(there, server)
 	go func() { served <- s.Handshake() }()
 	c := tls.Client(here, client)
 	err = c.Handshake()
-	defer here.Close()
-	defer there.Close()
 	if e := <-served; e != nil || err != nil {
 		return 0, 0, e
 	}
