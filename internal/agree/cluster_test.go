@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -62,7 +61,6 @@ type cluster struct {
 	mu    sync.Mutex
 	links map[[2]string]*link // from, to
 	leads []lead
-	now   int // how many Leads run
 	lead  func(ctx context.Context, h *host, term uint64)
 }
 
@@ -338,7 +336,7 @@ type testWriter struct{ t *testing.T }
 
 func (w testWriter) Write(line []byte) (int, error) {
 	if testing.Verbose() {
-		io.WriteString(os.Stderr, string(line))
+		_, _ = os.Stderr.Write(line) // for a person
 	}
 	return len(line), nil
 }

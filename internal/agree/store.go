@@ -19,6 +19,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/private"
@@ -107,7 +108,7 @@ func (s *store) open(name string) error {
 	})
 	var wrong *private.Error
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bbolterrors.ErrTimeout):
 		return fmt.Errorf("%s is in use by another process: one member of a stack can run on a host", s.path)
 	case errors.As(err, &wrong), errors.Is(err, os.ErrPermission):
 		return err

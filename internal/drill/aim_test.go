@@ -115,7 +115,7 @@ func TestEveryFaultOfRedisSaysSo(t *testing.T) {
 	s := declared(t, noKV)
 	a := aim{apps: []string{"site"}}
 	for _, f := range faults {
-		ofRedis := slices.Contains([]string{"switchover-kill-supervisor", "kill-master-and-supervisor", "backup-kill-supervisor", "apply-redis-kill-supervisor"}, f.name)
+		ofRedis := slices.Contains([]string{"switchover-kill-supervisor", "kill-master-and-supervisor", "backup-kill-supervisor", "apply-redis-kill-supervisor", "lose-supervisor-host"}, f.name)
 		strikes := strings.Contains(f.name, "web") || strings.Contains(f.name, "balancer") || strings.Contains(f.name, "supervisor") && !ofRedis ||
 			slices.Contains([]string{"scale", "rollout", "bad-rollout", "rollout-kill-node", "apply"}, f.name)
 		if strikes != (a.lacks(s, f) == "") && f.name != "kill-held-web" {

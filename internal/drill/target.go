@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
 	"time"
@@ -129,16 +128,6 @@ func (t *target) command(args ...string) []string {
 		words = append(words, "--file", t.file)
 	}
 	return words
-}
-
-// run runs a holdfast command on this stack.
-func (t *target) run(ctx context.Context, args ...string) error {
-	words := t.command(args...)
-	out, err := exec.CommandContext(ctx, words[0], words[1:]...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("holdfast %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
-	}
-	return nil
 }
 
 // startLimit is how long a command may take that starts a node or the stack.

@@ -15,8 +15,8 @@ import (
 // Faults of the virtual address: of keepalived, and of the address itself.
 
 // moved is promised where the address leaves a host that is well: connections to it end, and
-// clients connect anew.
-var moved = history.Promise{Failed: history.CutOff, Unknown: history.CutOff, Pause: 3 * time.Second}
+// clients connect anew. Clients of another address may wait as long.
+var moved = history.Promise{Failed: history.CutOff, Unknown: history.CutOff, Pause: 3 * time.Second, PauseElsewhere: 3 * time.Second}
 
 var killKeepalived = fault{
 	name: "kill-keepalived", about: "SIGKILL to keepalived where the virtual address is: two hosts have it until it runs again",

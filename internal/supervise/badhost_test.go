@@ -87,7 +87,7 @@ redis: {enabled: false}
 			}
 			pids[n.Name] = st.PID
 		}
-		if s.hosts.absent.any() {
+		if !poll(ctx, func() bool { return !s.hosts.absent.any() }) {
 			t.Errorf("%s: a host is still done without", what)
 		}
 		if what == "no fault any more" {
