@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,10 +18,7 @@ type sentinelWord struct {
 	master    string
 	doubts    bool // it holds the master for down, or is failing it over
 	downAfter time.Duration
-	// pinged: the master has answered all that it was sent, the last time pingAge ago.
-	pinged   bool
-	pingAge  time.Duration
-	replicas []string // when it was asked for them
+	replicas  []string // when it was asked for them
 }
 
 // skips says that a round does not wait for a node or Sentinel: it was silent,
@@ -46,34 +42,8 @@ func (m *monitor) skips(l *link) bool {
 	return true
 }
 
-// straggle is how long a round waits for the others when the master so far and most of the
-// Sentinels have answered: a host that was lost would cost each round steadyTimeout.
-const straggle = 100 * time.Millisecond
-
-// quorum ends a round early.
-type quorum struct {
-	mu     sync.Mutex
-	master bool // it has answered
-	lack   int  // Sentinels that are to answer yet
-	end    func()
-}
-
-func (q *quorum) heard(master bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	was := q.master && q.lack <= 0
-	if master {
-		q.master = true
-	} else {
-		q.lack--
-	}
-	if !was && q.master && q.lack <= 0 {
-		time.AfterFunc(straggle, q.end)
-	}
-}
-
-// askSentinels asks every Sentinel at once, and tells of each that has answered.
-func (m *monitor) askSentinels(ctx context.Context, replicas bool, answered func()) []sentinelWord {
+// askSentinels asks every Sentinel at once.
+func (m *monitor) askSentinels(ctx context.Context, replicas bool) []sentinelWord {
 	if m.voters != nil {
 		return m.voters(ctx)
 	}
@@ -84,9 +54,6 @@ func (m *monitor) askSentinels(ctx context.Context, replicas bool, answered func
 			if !m.skips(l) {
 				words[i] = askSentinel(ctx, l, m.cfg.MasterName, replicas)
 				l.silent.Store(!words[i].answered)
-				if words[i].answered {
-					answered()
-				}
 			}
 		})
 	}
@@ -119,7 +86,6 @@ func askSentinel(ctx context.Context, l *link, name string, replicas bool) senti
 		// and these are still the flags of the old one.
 		w.doubts = w.master == join(about["ip"], about["port"]) && doubts(about["flags"])
 		w.downAfter = time.Duration(number(about["down-after-milliseconds"])) * time.Millisecond
-		w.pinged, w.pingAge = pinged(about)
 	} else if w.answered {
 		w.downAfter = 30 * time.Second // it does not tell: Sentinel's default
 	}
@@ -137,13 +103,6 @@ func askSentinel(ctx context.Context, l *link, name string, replicas bool) senti
 		}
 	}
 	return w
-}
-
-// pinged reads when the master has answered a Sentinel. The Sentinel counts from a reset or
-// a change of the master, too: then a ping of it is under way.
-func pinged(about map[string]string) (bool, time.Duration) {
-	age, err := strconv.ParseInt(about["last-ok-ping-reply"], 10, 64)
-	return err == nil && about["last-ping-sent"] == "0", time.Duration(age) * time.Millisecond
 }
 
 // doubts reads a Sentinel's flags of the master.

@@ -181,18 +181,6 @@ func (s snapshot) certain() bool {
 	return followers >= s.others() // also of those that only the master knows
 }
 
-// heardSince reports whether more than half of all Sentinels, who name the master, have
-// had an answer from it after a moment.
-func (s snapshot) heardSince(moment time.Time) bool {
-	heard := 0
-	for i, at := range s.pinged {
-		if s.sentinels[i] == s.master && at.After(moment) {
-			heard++
-		}
-	}
-	return heard > len(s.sentinels)/2
-}
-
 func followed(nodes []nodeView, master string) bool {
 	for _, n := range nodes {
 		if n.answered && !n.master && n.linked && n.follows == master {

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -88,11 +87,10 @@ func (s *session) agreed(now snapshot) bool {
 	}
 	if len(lacking) > 0 {
 		s.miss(now)
-		if s.patient(now, slices.Clone(lacking)) {
+		if s.patient(now, lacking) {
 			s.pause = retryPause
 			return false
 		}
-		s.w.monitor.giveUp(s.master, lacking)
 		s.leave(master, lacking)
 	}
 	s.expect = len(s.members(master))
@@ -110,49 +108,14 @@ func (s *session) miss(now snapshot) {
 // patient says that replicas which have not confirmed are to be waited for. One
 // that is silent may be cut off, with the Sentinels on its side: they take
 // downAfter to hold this master for down, and only then can they be heard to.
-// They are not on its side when most of them have heard the master since: what
-// made the replica silent did not part them from the master. One that has
-// confirmed anything since still follows, and is slow. Whom another session gave
-// up is silent no less for this one.
+// One that has confirmed anything since still follows, and is slow.
 func (s *session) patient(now snapshot, lacking []replicaView) bool {
-	lacking = slices.DeleteFunc(lacking, func(r replicaView) bool { return s.w.monitor.gaveUp(s.master, r) })
-	if len(lacking) == 0 {
-		return false
-	}
 	silent := slices.ContainsFunc(lacking, func(r replicaView) bool { return r.offset < s.missedAt })
 	limit := s.w.cfg.AckTimeout - s.w.slice()
-	if silent && len(now.sentinels) > 0 && !now.heardSince(s.missed) {
+	if silent && len(now.sentinels) > 0 {
 		limit = now.downAfter + doubtMargin(now.downAfter)
 	}
 	return time.Since(s.missed) < limit
-}
-
-// givenUp is which replicas of a master were not waited for any longer, and what
-// each had confirmed by then. It is for the sessions of one web node.
-type givenUp struct {
-	mu      sync.Mutex
-	master  string
-	offsets map[string]int64
-}
-
-// giveUp notes that replicas of a master are not waited for any longer.
-func (g *givenUp) giveUp(master string, replicas []replicaView) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.master != master || g.offsets == nil {
-		g.master, g.offsets = master, map[string]int64{}
-	}
-	for _, r := range replicas {
-		g.offsets[r.addr] = r.offset
-	}
-}
-
-// gaveUp reports whether a replica was given up and has confirmed nothing since.
-func (g *givenUp) gaveUp(master string, r replicaView) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	offset, is := g.offsets[r.addr]
-	return is && g.master == master && offset == r.offset
 }
 
 // doubtMargin is how much later than downAfter a Sentinel may hold a master for

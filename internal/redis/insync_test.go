@@ -11,7 +11,7 @@ import (
 // after the last batch is 100.
 func inSync(addrs ...string) *session {
 	s := &session{
-		w: &writer{cfg: Config{AckTimeout: 150 * time.Millisecond}, monitor: &monitor{}}, master: "m", offset: 100,
+		w: &writer{cfg: Config{AckTimeout: 150 * time.Millisecond}}, master: "m", offset: 100,
 		behind: map[string]absence{}, there: map[string]bool{}, strikes: map[string]int{}, expect: len(addrs),
 	}
 	for _, a := range addrs {
@@ -68,82 +68,6 @@ func TestASilentReplicaIsWaitedForAsLongAsItMayBePromoted(t *testing.T) {
 	if !s.agreed(now) || s.expect != 1 || !slices.Equal(s.out(), []string{"b"}) {
 		t.Errorf("expect %d, out %v", s.expect, s.out())
 	}
-}
-
-func TestASilentReplicaIsGivenUpWhenMostSentinelsHaveHeardTheMasterSince(t *testing.T) {
-	missed := time.Now().Add(-200 * time.Millisecond)
-	before, since := missed.Add(-time.Millisecond), missed.Add(time.Millisecond)
-	for _, c := range []struct {
-		what      string
-		pinged    []time.Time
-		sentinels []string
-		givenUp   bool
-	}{
-		{"two of three", []time.Time{since, since, {}}, []string{"m", "m", ""}, true},
-		{"one of three", []time.Time{since, {}, {}}, []string{"m", "m", ""}, false},
-		{"two, and one of them before", []time.Time{since, before, {}}, []string{"m", "m", ""}, false},
-		{"two, and one of them another master", []time.Time{since, since, {}}, []string{"m", "other", "m"}, false},
-		{"two of four", []time.Time{since, since, {}, {}}, []string{"m", "m", "m", "m"}, false},
-	} {
-		s, now := inSync("a", "b"), confirmed(replicaView{"a", 110}, replicaView{"b", 90})
-		s.missed, s.missedAt = missed, 100
-		now.pinged, now.sentinels = c.pinged, c.sentinels
-		if got := s.agreed(now); got != c.givenUp {
-			t.Errorf("%s have heard the master: given up %v", c.what, got)
-		}
-	}
-}
-
-func TestWhomOneSessionGaveUpTheOthersDoNotWaitFor(t *testing.T) {
-	first, second, now := inSync("a", "b"), inSync("a", "b"), confirmed(replicaView{"a", 110}, replicaView{"b", 90})
-	second.w = first.w
-	first.missed = time.Now().Add(-1300 * time.Millisecond)
-	if !first.agreed(now) || !second.agreed(now) || !slices.Equal(second.out(), []string{"b"}) {
-		t.Errorf("out are %v and %v", first.out(), second.out())
-	}
-	third := inSync("a", "b")
-	third.w = first.w
-	if third.agreed(confirmed(replicaView{"a", 110}, replicaView{"b", 91})) {
-		t.Error("one that has confirmed something since was given up")
-	}
-	fourth := inSync("a", "b")
-	fourth.w, fourth.master = first.w, "n"
-	now.master, now.nodes[0].addr = "n", "n"
-	if fourth.agreed(now) {
-		t.Error("a replica of another master was given up")
-	}
-}
-
-func TestASentinelTellsWhenTheMasterHasAnsweredIt(t *testing.T) {
-	for _, c := range []struct {
-		about map[string]string
-		want  bool
-		age   time.Duration
-	}{
-		{map[string]string{"last-ping-sent": "0", "last-ok-ping-reply": "120"}, true, 120 * time.Millisecond},
-		{map[string]string{"last-ping-sent": "40", "last-ok-ping-reply": "120"}, false, 120 * time.Millisecond},
-		{map[string]string{"last-ping-sent": "0"}, false, 0},
-		{nil, false, 0},
-	} {
-		if got, age := pinged(c.about); got != c.want || age != c.age {
-			t.Errorf("%v: %v, %v", c.about, got, age)
-		}
-	}
-}
-
-func TestARoundEndsSoonWhenTheMasterAndMostSentinelsHaveAnswered(t *testing.T) {
-	ended := make(chan struct{})
-	q := quorum{lack: 2, end: func() { close(ended) }}
-	q.heard(false)
-	q.heard(true)
-	q.mu.Lock()
-	if q.master && q.lack == 0 {
-		t.Error("one Sentinel of three is enough")
-	}
-	q.mu.Unlock()
-	q.heard(false)
-	q.heard(false) // ends it no second time
-	<-ended
 }
 
 func TestASlowReplicaLeavesSoonAndComesBackLater(t *testing.T) {

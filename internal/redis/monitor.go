@@ -35,11 +35,8 @@ type snapshot struct {
 	// downAfter is how long a Sentinel may wait before it holds a silent
 	// master for down, the longest that one says.
 	downAfter time.Duration
-	// pinged is when each Sentinel had an answer from the master that it names, at the
-	// earliest; zero: it does not tell, or waits for one.
-	pinged []time.Time
-	heard  time.Time
-	asked  time.Time // when the round began
+	heard     time.Time
+	asked     time.Time // when the round began
 	// found says that there has been a master at least once.
 	found bool
 }
@@ -89,8 +86,6 @@ type monitor struct {
 	busy atomic.Int64
 	// links are the nodes', by address, as of the last round.
 	links atomic.Pointer[map[string]*link]
-
-	givenUp
 
 	// life is run's context, and aside what runs beside the rounds.
 	life  context.Context
@@ -338,7 +333,7 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 
 	learn := before.master == "" || time.Since(m.learned) > learnInterval
 	if len(m.nodes) == 0 {
-		m.learn(m.askSentinels(ctx, true, func() {})) // the first round knows no node yet
+		m.learn(m.askSentinels(ctx, true)) // the first round knows no node yet
 	}
 	var (
 		questions sync.WaitGroup
@@ -346,8 +341,7 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 		answers   = make([]nodeView, 0, len(m.nodes))
 		mu        sync.Mutex
 	)
-	enough := quorum{lack: len(m.sentinels)/2 + 1, end: cancel}
-	questions.Go(func() { words = m.askSentinels(ctx, learn, func() { enough.heard(false) }) })
+	questions.Go(func() { words = m.askSentinels(ctx, learn) })
 	for addr, n := range m.nodes {
 		if n == nil {
 			n = &node{link: newLink(m.cfg, addr, probing), view: nodeView{addr: addr}}
@@ -355,9 +349,6 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 		}
 		questions.Go(func() {
 			n.ask(ctx, m.round, m.skips(n.link))
-			if addr == before.master && n.view.answered {
-				enough.heard(true)
-			}
 			mu.Lock()
 			defer mu.Unlock()
 			answers = append(answers, n.view)
@@ -365,7 +356,7 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 	}
 	questions.Wait()
 
-	s := snapshot{asked: began, nodes: answers, sentinels: make([]string, len(words)), pinged: make([]time.Time, len(words))}
+	s := snapshot{asked: began, nodes: answers, sentinels: make([]string, len(words))}
 	slices.SortFunc(s.nodes, func(a, b nodeView) int {
 		if a.addr < b.addr {
 			return -1
@@ -374,9 +365,6 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 	})
 	for i, w := range words {
 		s.sentinels[i] = w.master
-		if w.pinged {
-			s.pinged[i] = began.Add(-w.pingAge)
-		}
 		if w.answered {
 			s.heard = time.Now()
 		}

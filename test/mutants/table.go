@@ -63,11 +63,6 @@ var acknowledging = []Mutant{{
 	Changes: []Change{in("insync.go", "limit = now.downAfter + doubtMargin(now.downAfter)", "limit += 0")},
 	Tests:   tests("redis", "TestASilentReplicaIsWaitedForAsLongAsItMayBePromoted"),
 }, {
-	Name:    "minority-heard",
-	Rule:    "unless most of the Sentinels have heard the master since",
-	Changes: []Change{in("decide.go", "return heard > len(s.sentinels)/2", "return heard > 0")},
-	Tests:   tests("redis", "TestASilentReplicaIsGivenUpWhenMostSentinelsHaveHeardTheMasterSince"),
-}, {
 	Name:    "no-doubt-margin",
 	Rule:    "and a little longer: a Sentinel looks once a ping and acts at a tick",
 	Changes: []Change{in("insync.go", "return min(downAfter, time.Second) + 200*time.Millisecond", "return 0")},
