@@ -105,17 +105,26 @@ func (s *session) miss(now snapshot) {
 	}
 }
 
+// missAnew has the patience with replicas begin anew: for how long they missed deadlines
+// says nothing of the time in which nobody could tell whether another master was promoted.
+func (s *session) missAnew(now snapshot) {
+	if !s.missed.IsZero() {
+		s.missed, s.missedAt = time.Now(), now.node().offset
+	}
+}
+
 // patient says that replicas which have not confirmed are to be waited for. One
 // that is silent may be cut off, with the Sentinels on its side: they take
 // downAfter to hold this master for down, and only then can they be heard to.
-// One that has confirmed anything since still follows, and is slow.
+// One that has confirmed anything since still follows, and is slow. It counts when the
+// Sentinels were asked, and not when this process comes to look at it.
 func (s *session) patient(now snapshot, lacking []replicaView) bool {
 	silent := slices.ContainsFunc(lacking, func(r replicaView) bool { return r.offset < s.missedAt })
 	limit := s.w.cfg.AckTimeout - s.w.slice()
 	if silent && len(now.sentinels) > 0 {
 		limit = now.downAfter + doubtMargin(now.downAfter)
 	}
-	return time.Since(s.missed) < limit
+	return now.asked.Sub(s.missed) < limit
 }
 
 // doubtMargin is how much later than downAfter a Sentinel may hold a master for

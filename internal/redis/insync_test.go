@@ -140,3 +140,41 @@ func TestAReplicaThatHasJustComeJoinsLater(t *testing.T) {
 		t.Error("the only replica is not in sync")
 	}
 }
+
+// A web node that stood still after the Sentinels had answered knows no more than before.
+func TestAReplicaIsWaitedForUntilTheSentinelsWereAskedLateEnough(t *testing.T) {
+	t.Parallel()
+	fell := time.Now().Add(-time.Minute)
+	s := &session{w: &writer{cfg: Config{AckTimeout: 300 * time.Millisecond}}, missed: fell, missedAt: 10}
+	now := snapshot{downAfter: time.Second, sentinels: []string{"a:1", "a:1", "a:1"}, verdict: verdict{master: "a:1"}}
+	for _, c := range []struct {
+		after    time.Duration
+		offset   int64
+		patient  bool
+		sentinel bool
+	}{
+		{10 * time.Millisecond, 5, true, true}, {2 * time.Second, 5, true, true}, {2201 * time.Millisecond, 5, false, true},
+		{10 * time.Millisecond, 10, true, true}, {201 * time.Millisecond, 10, false, true}, // it is slow
+		{201 * time.Millisecond, 5, false, false}, // nobody could promote it
+	} {
+		asked := now
+		asked.asked = fell.Add(c.after)
+		if !c.sentinel {
+			asked.sentinels = nil
+		}
+		if got := s.patient(asked, []replicaView{{"b:1", c.offset}}); got != c.patient {
+			t.Errorf("%v after it fell silent, at %d: %v", c.after, c.offset, got)
+		}
+	}
+
+	// While nobody can tell who the master is, no time counts.
+	s.missAnew(now)
+	if time.Since(s.missed) > 10*time.Second {
+		t.Error("the time before counts")
+	}
+	s.missed = time.Time{}
+	s.missAnew(now)
+	if !s.missed.IsZero() {
+		t.Error("replicas miss deadlines that missed none")
+	}
+}

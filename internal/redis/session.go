@@ -494,6 +494,7 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		}
 		if !now.certain() {
 			s.pause = retryPause
+			s.missAnew(now)
 			break
 		}
 		if !s.agreed(now) {
