@@ -54,6 +54,9 @@ func runHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 	if err := start.begin(); err != nil {
 		return err
 	}
+	if err := os.MkdirAll(logs.Dir(start.state), 0o700); err != nil {
+		return fmt.Errorf("make the directory of the logs: %w", err)
+	}
 	output := logs.NewLog(start.state, logs.Supervisor)
 	defer output.Close()
 	p := &hostProcess{

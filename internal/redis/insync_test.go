@@ -24,7 +24,7 @@ func inSync(addrs ...string) *session {
 // each has confirmed.
 func confirmed(replicas ...replicaView) snapshot {
 	return snapshot{
-		verdict: verdict{master: "m"}, sentinels: []string{"m", "m", "m"}, downAfter: 500 * time.Millisecond,
+		verdict: verdict{master: "m"}, sentinels: []string{"m", "m", "m"}, downAfter: 500 * time.Millisecond, asked: time.Now(),
 		nodes: []nodeView{{addr: "m", master: true, offset: 120, replicas: replicas}},
 	}
 }
