@@ -172,6 +172,9 @@ func (s Stat) Hangs() bool {
 	return s.State() == "DOWN" && strings.HasSuffix(strings.TrimPrefix(s.CheckStatus, "* "), "TOUT")
 }
 
+// Unreached reports whether the last check of the row's server got no connection in time.
+func (s Stat) Unreached() bool { return strings.TrimPrefix(s.CheckStatus, "* ") == "L4TOUT" }
+
 // Finding is the row's status for a person, and what the last check found where
 // that is why: "DOWN (Layer7 wrong status 400)".
 func (s Stat) Finding() string {

@@ -101,6 +101,9 @@ type backendData struct {
 	// 0: any number.
 	MaxQueued int
 	Servers   []serverData
+	// Connect is how long it may take to connect, where that is not the stack's time: some of
+	// the servers are on other hosts.
+	Connect time.Duration
 	// Of a KV: how long a node may be silent, and in a stream or long poll.
 	ServerTimeout, StreamTimeout time.Duration
 	QueueTimeout                 time.Duration // of a KV: how long a request may wait for a place
@@ -127,6 +130,9 @@ type serverData struct {
 	Name, Address string
 	Drained       bool // it gets no requests; see Facts.Drained
 	TLS           *serverTLS
+	// Unheard is how long a connection may be without a sign of life from the server's host
+	// when something was sent on it; 0: as long as the kernel has patience.
+	Unheard time.Duration
 }
 
 // entryTLS is where the balancer listens for programs of other hosts, with TLS; nil: there
@@ -351,6 +357,9 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		if n.kind == Web && n.app == name {
 			d.Servers = append(d.Servers, b.server(balancer, n))
 		}
+	}
+	if slices.ContainsFunc(d.Servers, func(s serverData) bool { return s.Unheard > 0 }) {
+		d.Connect = min(b.stack.Timeouts.Connect, connectLimit)
 	}
 	b.limit(&d, balancer, name, entry)
 	d.Errors = answersFor(balancer.name, app.Kind(), d.Limited)

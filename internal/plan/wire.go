@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"holdfast/internal/stack"
 )
@@ -53,6 +54,12 @@ func (b builder) local(n node) string {
 // server is an application's node as a balancer reaches it.
 func (b builder) server(balancer, n node) serverData {
 	d := serverData{Name: n.name, Address: b.address(n), Drained: b.facts.Drained[n.name]}
+	if balancer.host != n.host {
+		d.Unheard = unheardProgram
+		if b.stack.Apps[n.app].Kind() == stack.KV {
+			d.Unheard = unheardWeb
+		}
+	}
 	switch {
 	case !b.servesTLS(n):
 	case balancer.host == n.host:
@@ -62,6 +69,20 @@ func (b builder) server(balancer, n node) serverData {
 	}
 	return d
 }
+
+// A host that is lost, or cut off, says nothing: the kernel sends again what was not
+// acknowledged, for a quarter of an hour, and requests that went there on connections of
+// before would wait for the health checks. So such a connection ends early. A request for a
+// web node is sent to another one then, whatever it is; one for a program may have to fail,
+// and a machine that stands still for a second costs none.
+const (
+	unheardWeb     = 500 * time.Millisecond
+	unheardProgram = 3 * time.Second
+)
+
+// connectLimit is how long it may take to connect to another host. What has not connected
+// can always be sent to another server.
+const connectLimit = 500 * time.Millisecond
 
 // Encrypted reports whether a balancer speaks TLS with any of the servers. A check that
 // connects by a rule of its own does so only where the rule says "default": by what the

@@ -84,6 +84,31 @@ func TestNodesOfSeveralHostsSpeakTLS(t *testing.T) {
 	}
 }
 
+// A host that is lost says nothing: what was sent to it comes to another one soon.
+func TestConnectionsToOtherHostsEndWhenTheseAreSilent(t *testing.T) {
+	p := wirePlan(t, "")
+	for balancer, here := range map[string]string{"balancer-1": "1", "balancer-2": "2"} {
+		path := "nodes/" + balancer + "/haproxy.cfg"
+		for _, line := range partOf(t, p, path, "server ") {
+			word := strings.Fields(line)
+			app, node, _ := strings.Cut(word[1], "-")
+			want := map[string]string{"web": " tcp-ut 500ms", "shop": " tcp-ut 3s"}[app]
+			if word[0] != "server" || want == "" {
+				continue
+			}
+			if strings.Contains(line, want) != (node != here) {
+				t.Errorf("%s: %s", balancer, line)
+			}
+		}
+		if limits := partOf(t, p, path, "timeout connect 500ms"); len(limits) < 2 {
+			t.Errorf("%s waits long to connect: %q", balancer, limits)
+		}
+		if asks := partOf(t, p, path, "option srvtcpka"); len(asks) < 2 {
+			t.Errorf("%s does not ask whether a host is there: %q", balancer, asks)
+		}
+	}
+}
+
 func TestAProgramWithoutABalancerOnItsHostReachesRedisByTLS(t *testing.T) {
 	p := wirePlan(t, "entry: {listen: \"0.0.0.0:80\", auth: none, on: [one]}\n")
 	for _, h := range p.Hosts {

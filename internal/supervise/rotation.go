@@ -100,9 +100,10 @@ func (s *Supervisor) lookAtRotation(ctx context.Context) rotation {
 	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
 	defer cancel()
 	now := s.board.snapshot()
-	up := map[string]bool{}
+	up, hosts := map[string]bool{}, map[string]string{}
 	var balancers []string
 	for _, st := range now.Nodes {
+		hosts[st.Name] = st.Host
 		switch {
 		case st.State != Up:
 		case st.Kind == plan.Web:
@@ -119,7 +120,7 @@ func (s *Supervisor) lookAtRotation(ctx context.Context) rotation {
 	asking.Wait()
 	seen := rotation{out: map[string]string{}}
 	for i, name := range balancers {
-		s.freeClients(ctx, name, answers[i])
+		s.freeClients(ctx, name, hosts, answers[i])
 		// One that does not answer is the business of its own probe.
 		seen.pending = seen.pending || answers[i] == nil
 		seen.add(name, answers[i], up, s.appOf)
@@ -164,8 +165,14 @@ func (s *Supervisor) backendsOf(app string) []string {
 // wait for HAProxy's time-out. HAProxy can do that by itself when a server goes
 // down (on-marked-down), but it does so too when a server has died, and then cuts
 // off those that it is just sending to another one: see plan's shares.go.
-func (s *Supervisor) freeClients(ctx context.Context, balancer string, stats []haproxy.Stat) {
-	for _, row := range hanging(stats) {
+//
+// Where another host does not answer at all, the kernel ends its connections, and their
+// requests go to other servers (plan's wire.go): they are left to that.
+func (s *Supervisor) freeClients(ctx context.Context, balancer string, hosts map[string]string, stats []haproxy.Stat) {
+	silent := func(row haproxy.Stat) bool {
+		return row.Unreached() && hosts[row.Server] != hosts[balancer]
+	}
+	for _, row := range hanging(stats, silent) {
 		if err := s.balancer(*s.node(balancer).spec()).EndSessions(ctx, row.Backend, row.Server); err != nil {
 			s.log.Warn("cannot end the sessions at a server that hangs", "balancer", balancer, "server", row.Server, "error", err)
 		}
@@ -173,11 +180,11 @@ func (s *Supervisor) freeClients(ctx context.Context, balancer string, stats []h
 }
 
 // hanging returns the servers that have sessions and hang, by their own checks or
-// by those of the server that they track.
-func hanging(stats []haproxy.Stat) (rows []haproxy.Stat) {
+// by those of the server that they track; but for those that silent tells of.
+func hanging(stats []haproxy.Stat, silent func(haproxy.Stat) bool) (rows []haproxy.Stat) {
 	hangs := map[string]bool{}
 	for _, row := range stats {
-		if row.IsServer() && row.Hangs() {
+		if row.IsServer() && row.Hangs() && !silent(row) {
 			hangs[row.Backend+"/"+row.Server] = true
 		}
 	}

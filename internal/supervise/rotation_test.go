@@ -120,10 +120,13 @@ func TestSessionsAreEndedAtServersThatHangAlone(t *testing.T) {
 		row("web", "BACKEND", "DOWN", "L7TOUT", "", 3),
 		row("web.direct", "web-1", "DOWN", "", "web/web-1", 1),
 		row("web.direct", "web-2", "DOWN", "", "web/web-2", 1),
-	}) {
+		row("web", "web-5", "DOWN", "L4TOUT", "", 3),
+		row("web", "web-6", "DOWN", "* L4TOUT", "", 3), // of another host, and the kernel ends what it has
+		row("web.direct", "web-6", "DOWN", "", "web/web-6", 1),
+	}, func(row haproxy.Stat) bool { return row.Unreached() && row.Server != "web-5" }) {
 		got = append(got, r.Backend+"/"+r.Server)
 	}
-	if want := []string{"web/web-1", "web.direct/web-1"}; !reflect.DeepEqual(got, want) {
+	if want := []string{"web/web-1", "web.direct/web-1", "web/web-5"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
