@@ -41,6 +41,7 @@ var layers = []string{
 	"release",   // copies of users' programs
 	"backup",    // the format of backups, where they are kept, how one is verified
 	"identity",  // who the hosts of a stack are to each other: certificates, joining
+	"push",      // another machine joins by ssh
 	"encrypt",   // files encrypted with age
 	"machine",   // one host: its nodes' files, processes, sockets, ports and logs
 	"logs",      // what the nodes say

@@ -24,6 +24,7 @@ type cableHost struct {
 	t                    *testing.T
 	name, netns, address string
 	dir, state           string
+	env                  []string
 }
 
 // cableHosts makes hosts one, two and three, plugged into one bridge.
@@ -71,7 +72,7 @@ func cableHosts(t *testing.T) (all map[string]*cableHost) {
 func (h *cableHost) run(args ...string) (stdout, stderr string, code int) {
 	h.t.Helper()
 	cmd := exec.Command("ip", append([]string{"netns", "exec", h.netns, binary}, append(args, "--state", h.state)...)...)
-	cmd.Dir = h.dir
+	cmd.Dir, cmd.Env = h.dir, append(os.Environ(), h.env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

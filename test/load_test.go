@@ -31,6 +31,7 @@ type operation struct {
 // twice. They do not retry: what fails is counted.
 type load struct {
 	entry   string
+	dial    fasthttp.DialFunc // nil: from this network
 	clients []*client
 	stop    chan struct{}
 	wg      sync.WaitGroup
@@ -75,7 +76,13 @@ func startLoad(t *testing.T, entry string, rate int) *load {
 // long has others wait for it.
 func startLoadOf(t *testing.T, entry string, rate int, scripts bool) *load {
 	t.Helper()
-	l := &load{entry: entry, stop: make(chan struct{}), began: time.Now()}
+	return startLoadBy(t, nil, entry, rate, scripts)
+}
+
+// startLoadBy is startLoadOf from where dial connects.
+func startLoadBy(t *testing.T, dial fasthttp.DialFunc, entry string, rate int, scripts bool) *load {
+	t.Helper()
+	l := &load{entry: entry, dial: dial, stop: make(chan struct{}), began: time.Now()}
 	number := loads.Add(1)
 	for i := range loadClients {
 		c := &client{key: fmt.Sprintf("load-%d", i)}
@@ -95,7 +102,7 @@ func startLoadOf(t *testing.T, entry string, rate int, scripts bool) *load {
 func (l *load) run(c *client, every time.Duration, i int) {
 	// One connection a client, and no retry behind the test's back.
 	h := &fasthttp.Client{
-		MaxConnsPerHost: 1, MaxIdemponentCallAttempts: 1,
+		Dial: l.dial, MaxConnsPerHost: 1, MaxIdemponentCallAttempts: 1,
 		RetryIfErr:  func(*fasthttp.Request, int, error) (bool, bool) { return false, false },
 		ReadTimeout: 15 * time.Second, MaxConnWaitTimeout: 15 * time.Second,
 	}
@@ -217,7 +224,7 @@ type outcome struct {
 func (l *load) finish(t *testing.T) outcome {
 	t.Helper()
 	l.end()
-	h := &fasthttp.Client{ReadTimeout: 15 * time.Second}
+	h := &fasthttp.Client{Dial: l.dial, ReadTimeout: 15 * time.Second}
 	o := outcome{errs: map[string]int{}}
 	for _, c := range l.clients {
 		if c.acked > 0 {

@@ -239,12 +239,13 @@ func sizeOf(bytes int64) string {
 	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
 }
 
-// keyFlags are what opens an encrypted backup.
+// keyFlags are what opens an encrypted file.
 type keyFlags struct{ passphraseFile, identity string }
 
-func (k *keyFlags) add(g *globals, c *cobra.Command) {
-	pathVar(c.Flags(), &k.passphraseFile, g.getenv, "passphrase-file", "", "`FILE` whose first line is the passphrase of an encrypted backup")
-	pathVar(c.Flags(), &k.identity, g.getenv, "identity", "", "`FILE` with the age identity of an encrypted backup (age-keygen -o FILE)")
+// add adds the flags for a file of a kind, such as "backup".
+func (k *keyFlags) add(g *globals, c *cobra.Command, kind string) {
+	pathVar(c.Flags(), &k.passphraseFile, g.getenv, "passphrase-file", "", "`FILE` whose first line is the passphrase of an encrypted "+kind)
+	pathVar(c.Flags(), &k.identity, g.getenv, "identity", "", "`FILE` with the age identity of an encrypted "+kind+" (age-keygen -o FILE)")
 }
 
 func (k keyFlags) key() (encrypt.Key, error) {
@@ -312,7 +313,7 @@ compared with their checksums, and no more.`,
 			return err
 		},
 	}
-	keys.add(g, c)
+	keys.add(g, c, "backup")
 	return c
 }
 

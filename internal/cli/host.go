@@ -39,6 +39,7 @@ stack that is up.`,
 type invitation struct {
 	address string
 	life    time.Duration
+	most    time.Duration // that life may be; 0: a day
 }
 
 func (o *invitation) flags(c *cobra.Command) {
@@ -76,6 +77,8 @@ type hostsThere struct {
 	stack  stack.Stack
 	client *control.Client
 	view   host.View
+	// guessed: of the stack no more is known here than the names and addresses of its hosts.
+	guessed bool
 }
 
 // severalHosts asks this host for the hosts of its stack.
@@ -99,6 +102,7 @@ func severalHosts(ctx context.Context, g *globals) (t hostsThere, err error) {
 	case known:
 		t.stack = last
 	case len(t.stack.Hosts) == 0: // it has not begun, and this host has no file
+		t.guessed = true
 		for _, p := range t.view.Planned {
 			t.stack.Hosts = append(t.stack.Hosts, stack.Host{Name: p.Name, Address: p.Address.String()})
 		}
@@ -117,8 +121,8 @@ func (t hostsThere) sight(name string) (host.Sight, bool) {
 
 // check returns the address of a host that is to join.
 func (o *invitation) check(t hostsThere, name string) (at netip.Addr, err error) {
-	if o.life < time.Minute || o.life > 24*time.Hour {
-		return at, usagef("--for %v: give a time from 1m to 24h", o.life)
+	if most := cmp.Or(o.most, 24*time.Hour); o.life < time.Minute || o.life > most {
+		return at, usagef("--for %v: give a time from 1m to %.0fh", o.life, most.Hours())
 	}
 	var names []string
 	address := o.address

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"holdfast/internal/host"
+	"holdfast/internal/quote"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
@@ -32,8 +34,9 @@ type hostStart struct {
 }
 
 // findHost returns which host this is to be; nil: the stack has one host alone. As is the
-// name that was asked for; empty: none.
-func findHost(g *globals, as string) (*hostStart, error) {
+// name that was asked for; empty: none. Joined: this machine has joined before, and founds
+// nothing.
+func findHost(g *globals, as string, joined bool) (*hostStart, error) {
 	s, base, state, err := locate(g)
 	if errors.As(err, new(*mistakenFile)) { // a host that has joined needs no file
 		if at, is := joinedWithout(g, err); is {
@@ -54,6 +57,13 @@ func findHost(g *globals, as string) (*hostStart, error) {
 		return start, nil
 	case !errors.Is(err, host.ErrNotJoined):
 		return nil, err
+	case joined:
+		who := "a host"
+		if as != "" {
+			who = "host " + quote.Text(as)
+		}
+		return nil, usagef("this machine has been %s of a stack, and %s is not the state directory of one: its disk was emptied or is not mounted, or the host was removed. Nothing was started. At another host of the stack, holdfast host replace %s prints the line by which it joins anew (docs/hosts.md)",
+			who, state, quote.Text(cmp.Or(as, "NAME")))
 	case len(s.Hosts) == 0 && as != "":
 		return nil, usagef("--as is for a stack whose file has hosts")
 	case len(s.Hosts) == 0:
@@ -162,7 +172,7 @@ func (h *hostStart) checkOthers() error {
 		return nil
 	}
 	slices.Sort(met)
-	return fmt.Errorf("the stack %s is up already, on %s: run 'holdfast host add %s' there, and paste its line here", h.self.Stack, hostNames(met), h.self.Name)
+	return fmt.Errorf("the stack %s is up already, on %s: run 'holdfast host add %s' there ('holdfast host replace %s' if this machine was that host and its disk was emptied), and paste its line here", h.self.Stack, hostNames(met), h.self.Name, h.self.Name)
 }
 
 // begin makes this host the first one where it is to be. The state directory is claimed.

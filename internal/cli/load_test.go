@@ -35,7 +35,7 @@ func globalsFor(file string, stderr io.Writer) *globals {
 func TestACommandReadsAStackFileOnce(t *testing.T) {
 	var stderr strings.Builder
 	g := globalsFor(pipe(t, "name: once\nredis: {replicas: 0}\n"), &stderr)
-	if _, err := findHost(g, ""); err != nil {
+	if _, err := findHost(g, "", false); err != nil {
 		t.Fatal(err)
 	}
 	warned := stderr.String()
@@ -49,7 +49,7 @@ func TestACommandReadsAStackFileOnce(t *testing.T) {
 
 	// Mistakes stay the same, too.
 	g = globalsFor(pipe(t, "name: once\nnonsense: 1\n"), io.Discard)
-	_, first := findHost(g, "")
+	_, first := findHost(g, "", false)
 	if _, _, _, err := locateRunnable(g); err == nil || first == nil || err.Error() != first.Error() {
 		t.Errorf("the mistakes of the file are %v, and then %v", first, err)
 	}

@@ -46,7 +46,7 @@ carries the restore through.`,
 			return restore(cmd.Context(), g, args[0], key, yes, cmd.OutOrStdout())
 		},
 	}
-	keys.add(g, c)
+	keys.add(g, c, "backup")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask before the data of the stack is replaced")
 	return c
 }

@@ -174,7 +174,7 @@ func (o *serviceInstall) run(ctx context.Context, g *globals, stdout, stderr io.
 			return err
 		}
 	}
-	o.tell(stdout, s.Name, path, account, service.OfSeveral)
+	o.tell(stdout, s.Name, path, account, service)
 	return nil
 }
 
@@ -256,9 +256,12 @@ func (o *serviceInstall) service(g *globals, s stack.Stack, base, state string, 
 	if err != nil {
 		return export.Service{}, err
 	}
-	service := export.Service{Stack: s.Name, Program: self, Dir: base, State: state, LowPorts: hasLowPort(s), Stop: stopTime(p), OfSeveral: isJoined(state)}
-	if service.OfSeveral && stackFile(g.file) == "" {
-		service.Dir = filepath.Dir(state) // what runs has its paths on another host, perhaps
+	service := export.Service{Stack: s.Name, Program: self, Dir: base, State: state, LowPorts: hasLowPort(s), Stop: stopTime(p)}
+	if here, err := host.ReadSelf(state); err == nil {
+		service.OfSeveral, service.Host = true, here.Name
+		o.ofSeveral(g, &service, s, account)
+	} else if !errors.Is(err, host.ErrNotJoined) {
+		return export.Service{}, err
 	}
 	if file := stackFile(g.file); file != "" {
 		if service.File, err = filepath.Abs(file); err != nil {
@@ -271,6 +274,19 @@ func (o *serviceInstall) service(g *globals, s stack.Stack, base, state string, 
 		return export.Service{}, usagef("the stack listens on a port below 1024, which a service of your own may not: 'sudo holdfast service install' makes one of the system")
 	}
 	return service, nil
+}
+
+// ofSeveral is what is different on a host of several.
+func (o *serviceInstall) ofSeveral(g *globals, service *export.Service, s stack.Stack, account *user.User) {
+	if stackFile(g.file) == "" {
+		service.Dir = filepath.Dir(service.State) // what runs has its paths on another host, perhaps
+		if _, _, known := supervise.LastFile(service.State); !known {
+			service.LowPorts = o.system // the stack has not begun, and nobody here knows its ports
+		}
+	}
+	if virtual := s.Entry.Virtual.Bare(); len(virtual) > 0 && account.Uid != "0" {
+		fmt.Fprintf(g.stderr, "warning: only root, or who has CAP_NET_ADMIN and CAP_NET_RAW, may set the stack's virtual address %s, and this service may not: --run-as root, or a drop-in with CapabilityBoundingSet= and AmbientCapabilities= of these two\n", strings.Join(virtual, " "))
+	}
 }
 
 // hasLowPort reports whether a stack listens on a port that needs a right of its own.
@@ -370,10 +386,10 @@ func (o scope) call(words ...string) string {
 	return "systemctl " + own + strings.Join(words, " ")
 }
 
-func (o *serviceInstall) tell(out io.Writer, name, path string, account *user.User, ofSeveral bool) {
+func (o *serviceInstall) tell(out io.Writer, name, path string, account *user.User, service export.Service) {
 	unit := export.UnitName(name)
 	stops := ""
-	if ofSeveral {
+	if service.OfSeveral {
 		stops = "      (the part of this host; its nodes run on)"
 	}
 	state := "runs, and starts at boot"
@@ -383,7 +399,9 @@ func (o *serviceInstall) tell(out io.Writer, name, path string, account *user.Us
 	fmt.Fprintf(out, "%s is a service now: it %s.\n\n", name, state)
 	fmt.Fprintf(out, "unit     %s\n", path)
 	fmt.Fprintf(out, "look     %s\n", o.call("status", unit))
-	fmt.Fprintf(out, "change   %s      (what the stack file says now)\n", o.call("reload", unit))
+	if service.Reloads() {
+		fmt.Fprintf(out, "change   %s      (what the stack file says now)\n", o.call("reload", unit))
+	}
 	fmt.Fprintf(out, "stop     %s%s\n", o.call("stop", unit), stops)
 	if _, err := os.Stat(filepath.Join("/var/lib/systemd/linger", account.Username)); !o.system && err != nil {
 		fmt.Fprintf(out, "\nIt starts when you log in. To have it start at boot: sudo loginctl enable-linger %s\n", account.Username)

@@ -29,6 +29,7 @@ func upCommand(g *globals) *cobra.Command {
 	var detach bool
 	var hosts []string
 	var as string
+	var joined bool
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Stand the stack up, or adopt what still runs of it",
@@ -42,14 +43,16 @@ With -d it goes on in the background: see 'holdfast status', 'holdfast down'.
 Where the stack file has hosts, the first 'up' makes this machine the first of them:
 the one whose address it has, or --as. The others join ('holdfast host add'). A
 machine that is one of several needs no stack file: 'up' has it take part again.
-Ctrl-C there ends the part of this machine; the stack goes on, and its nodes, too.`,
+Ctrl-C there ends the part of this machine; the stack goes on, and its nodes, too.
+With --joined nothing but that is done: a machine whose disk was emptied begins no
+stack of its own.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			places, err := parseHosts(hosts)
 			if err != nil {
 				return err
 			}
-			start, err := findHost(g, as)
+			start, err := findHost(g, as, joined)
 			switch {
 			case err != nil:
 				return err
@@ -73,6 +76,7 @@ Ctrl-C there ends the part of this machine; the stack goes on, and its nodes, to
 	c.Flags().BoolVar(&g.background, "background", false, "be the background half of --detach")
 	c.Flags().MarkHidden("background")
 	c.Flags().StringVar(&as, "as", "", "which host of the stack file this machine is: its `NAME`")
+	c.Flags().BoolVar(&joined, "joined", false, "only take part again: fail where this machine is no host of a stack of several")
 	// For the drill, which makes the hosts; the state directory remembers them.
 	c.Flags().StringArrayVar(&hosts, "host", nil, "`NAME=ADDRESS@NETNS`: a host in a network namespace of this machine")
 	c.Flags().MarkHidden("host")

@@ -22,8 +22,9 @@ type Service struct {
 	Path string
 	// LowPorts is true when the stack listens on ports below 1024.
 	LowPorts bool
-	// OfSeveral is true on a host of a stack that has several.
+	// OfSeveral is true on a host of a stack that has several, and Host is its name.
 	OfSeveral bool
+	Host      string
 	// Stop is how long the stack may take until it is down.
 	Stop time.Duration
 }
@@ -53,8 +54,18 @@ func (s Service) Unit() (string, error) {
 	return out.String(), nil
 }
 
+// Reloads reports whether there is a stack file to apply.
+func (s Service) Reloads() bool { return !s.OfSeveral || s.File != "" }
+
 // Up and Apply are the command lines of the service.
-func (s Service) Up() []string    { return s.call("up") }
+func (s Service) Up() []string {
+	if s.OfSeveral {
+		// A host whose disk was emptied must not begin a stack of its own.
+		return s.call("up", "--joined", "--as", s.Host)
+	}
+	return s.call("up")
+}
+
 func (s Service) Apply() []string { return s.call("apply", "--yes") }
 
 func (s Service) call(words ...string) []string {

@@ -20,6 +20,10 @@ var services = map[string]Service{
 	"root.service": {
 		Stack: "holdfast", Program: "/usr/local/bin/holdfast", Dir: "/root", State: "/root/.local/state/holdfast/holdfast", User: "root", Stop: time.Minute,
 	},
+	"host.service": {
+		Stack: "shop", Program: "/usr/local/bin/holdfast", Dir: "/home/shop/.local/state/holdfast",
+		State: "/home/shop/.local/state/holdfast/shop", User: "shop", Stop: 75 * time.Second, OfSeveral: true, Host: "two",
+	},
 	"user.service": {
 		Stack: "holdfast", Program: "/home/ann/my tools/holdfast", File: `/home/ann/100% "mine"/$HOME.yaml`, Dir: "/home/ann/my shop",
 		State: "/home/ann/.local/state/holdfast/holdfast", Path: "/home/ann/.local/bin:/usr/bin:/bin", Stop: time.Minute,
@@ -54,7 +58,10 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 	}
 	for name, s := range services {
 		dir := t.TempDir()
-		s.Program, s.File = filepath.Join(dir, "the program"), filepath.Join(dir, filepath.Base(s.File))
+		s.Program = filepath.Join(dir, "the program")
+		if s.File != "" {
+			s.File = filepath.Join(dir, filepath.Base(s.File))
+		}
 		if err := os.WriteFile(s.Program, []byte("#!/bin/sh\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}

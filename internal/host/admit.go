@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -23,7 +24,7 @@ import (
 
 // Invited is what somebody has who invites a host.
 type Invited struct {
-	Token   string    `json:"token"`
+	Token   string    `json:"token,omitempty"`
 	Host    string    `json:"host"`
 	Expires time.Time `json:"expires"`
 }
@@ -126,15 +127,21 @@ func (h *Host) invite(ctx context.Context, term uint64, in Invitation) (Invited,
 	if err != nil {
 		return Invited{}, err
 	}
+	// As of now: what this host has heard of the roster may be of before a removal that was
+	// just agreed on.
+	var now roster
+	if _, err := h.load(ctx, rosterDocument, &now); err != nil {
+		return Invited{}, err
+	}
 	var members []netip.AddrPort
-	for _, m := range h.Members() {
+	for _, m := range now.members() {
 		if m.Name == in.Host && m.Part != "" {
 			return Invited{}, fmt.Errorf("host %s is one of the stack already: 'holdfast host remove %s' takes it out, so that it can join anew", in.Host, in.Host)
 		}
 		members = append(members, m.Address)
 	}
-	now := time.Now()
-	token, invitation, err := identity.Invite(authority.Certificate(), in.Host, []netip.Addr{in.Address}, members, in.Life, now, rand.Reader)
+	at := time.Now()
+	token, invitation, err := identity.Invite(authority.Certificate(), in.Host, []netip.Addr{in.Address}, members, in.Life, at, rand.Reader)
 	if err != nil {
 		return Invited{}, err
 	}
@@ -142,8 +149,8 @@ func (h *Host) invite(ctx context.Context, term uint64, in Invitation) (Invited,
 		if *all == nil {
 			*all = identity.Invitations{}
 		}
-		all.Forget(now)
-		return all.Add(invitation, now)
+		all.Forget(at)
+		return all.Add(invitation, at)
 	})
 	return Invited{token.Encode(), in.Host, invitation.Expires}, err
 }
@@ -314,6 +321,9 @@ func Join(ctx context.Context, state, token string) (Self, error) {
 	if err := stateOf(state); err != nil {
 		return Self{}, err
 	}
+	if err := mayListen(t); err != nil {
+		return Self{}, err
+	}
 	dir, err := identity.OpenDir(identityDir(state))
 	if err != nil {
 		return Self{}, err
@@ -332,6 +342,20 @@ func Join(ctx context.Context, state, token string) (Self, error) {
 	self := Self{Stack: t.Stack, Name: t.Host, Address: ownAddress(joined)}
 	// The others are asked for as soon as this host begins: it has to know where they are.
 	return self, errors.Join(rememberHosts(state, rosterOf(joined)), writeSelf(state, self))
+}
+
+// mayListen refuses a machine that cannot listen where the other hosts are to reach it. Most
+// often it is another machine than the one that the token is for, and after the join it would
+// be too late: a token is used once.
+func mayListen(t identity.Token) error {
+	if !t.Address.IsValid() {
+		return nil
+	}
+	l, err := net.Listen("tcp", netip.AddrPortFrom(t.Address, Port).String())
+	if err != nil {
+		return fmt.Errorf("the join token is for host %s at %s, and this machine cannot listen there: %w. Use it on the machine that has the address; it is not used up", t.Host, t.Address, err)
+	}
+	return l.Close()
 }
 
 func saveCredentials(dir *identity.Dir, a *identity.Authority, der []byte, key *ecdsa.PrivateKey) error {

@@ -219,3 +219,24 @@ func TestAHostThatIsRestartedObeysNoEarlierTerm(t *testing.T) {
 		t.Errorf("a call of an earlier term: %v", err)
 	}
 }
+
+// 'host replace' invites the next machine in the moment in which the former one is removed.
+func TestAHostThatWasRemovedIsInvitedAtOnce(t *testing.T) {
+	l := newLab(t)
+	one := l.found("one")
+	l.leader()
+	l.join(one, "three", 3)
+	l.join(one, "two", 2).Close()
+	delete(l.hosts, "two")
+	for range 3 {
+		leader, _ := l.leader()
+		if err := leader.Remove(t.Context(), "two"); err != nil {
+			continue // the removal was carried through, or it hands over
+		}
+		if _, err := leader.Invite(t.Context(), "two", l.address(2).Addr(), time.Minute); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	t.Error("two is not removed")
+}

@@ -12,96 +12,80 @@ import (
 	"holdfast/internal/encrypt"
 )
 
-// Bundle is one file with all that a host needs to begin, for those who cannot join by
-// network. Its key was made where the bundle was: the host replaces it when it renews its
-// certificate for the first time.
-type Bundle struct {
-	Credentials Credentials
-	// Payload is the caller's.
-	Payload []byte
-	Created time.Time
-}
+// A bundle is a join token as a file, for those who carry it to the new host by other means
+// than a person's paste: configuration management, a USB stick, an orchestrator's secret. It
+// is used once, as a token is, and usually lives longer.
+
+// DefaultBundleLife is how long a bundle can be used, and MaxBundleLife the longest time.
+const (
+	DefaultBundleLife = 7 * 24 * time.Hour
+	MaxBundleLife     = 30 * 24 * time.Hour
+)
 
 const (
 	bundleFormat  = "holdfast host bundle"
 	bundleVersion = 1
 	// maxBundle bounds what is read into memory.
-	maxBundle = 64 << 20
+	maxBundle = 64 << 10
 )
 
-// bundleFields are a Bundle as it is written, in JSON.
+// bundleFields are a bundle as it is written, in JSON. All but the token is for those who
+// look into the file.
 type bundleFields struct {
 	Format  string    `json:"format"`
 	Version int       `json:"version"`
-	Stack   string    `json:"stack"` // for those who look into the file
+	Stack   string    `json:"stack"`
 	Host    string    `json:"host"`
-	Created time.Time `json:"created"`
-	// Credentials are in PEM: key, certificate, authority.
-	Credentials string `json:"credentials"`
-	Payload     []byte `json:"payload,omitempty"`
+	Expires time.Time `json:"expires"`
+	Token   string    `json:"token"`
+}
+
+// Bundle returns the content of a bundle with this token.
+func Bundle(t Token, e encrypt.Encryption) ([]byte, error) {
+	content, err := json.MarshalIndent(bundleFields{bundleFormat, bundleVersion, t.Stack, t.Host, t.Expires.UTC(), t.Encode()}, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	w, err := e.Writer(&out)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(append(content, '\n')); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
 }
 
 // WriteBundle writes a bundle into a file (0600), whole or not at all.
-func WriteBundle(path string, b Bundle, e encrypt.Encryption) error {
-	var out bytes.Buffer
-	if err := b.write(&out, e); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return writeWhole(path, out.Bytes())
-}
+func WriteBundle(path string, content []byte) error { return writeWhole(path, content) }
 
-func (b Bundle) write(to io.Writer, e encrypt.Encryption) error {
-	text, err := b.Credentials.PEM()
-	if err != nil {
-		return err
-	}
-	peer := b.Credentials.Peer()
-	if peer.Role != Host {
-		return refuse(WrongUse, "a bundle is for a host, and this certificate is for %s", peer)
-	}
-	content, err := json.MarshalIndent(bundleFields{bundleFormat, bundleVersion, peer.Stack, peer.Name, b.Created.UTC(), string(text), b.Payload}, "", "  ")
-	if err != nil {
-		return err
-	}
-	if len(content) >= maxBundle {
-		return fmt.Errorf("the bundle would have %d bytes, and at most %d can be read", len(content), maxBundle)
-	}
-	w, err := e.Writer(to)
-	if err != nil {
-		return err
-	}
-	if _, err := w.Write(append(content, '\n')); err != nil {
-		return err
-	}
-	return w.Close()
-}
-
-// ReadBundle reads a bundle. Its error is an *encrypt.KeyError about the key, an *Error
-// where the bundle cannot be used, and a *DamagedError for anything else that is wrong
-// with it.
-func ReadBundle(r io.Reader, k encrypt.Key, now time.Time) (Bundle, error) {
+// ReadBundle returns the token in a bundle. Its error is an *encrypt.KeyError about the key,
+// and a *DamagedError for anything else that is wrong with the bundle. Whether the token can
+// still be used the stack decides.
+func ReadBundle(r io.Reader, k encrypt.Key) (Token, error) {
 	content, err := decrypted(r, k)
 	if err != nil {
-		return Bundle{}, err
+		return Token{}, err
 	}
 	var f bundleFields
 	if err := json.Unmarshal(content, &f); err != nil || f.Format != bundleFormat {
-		return Bundle{}, damaged("it is no bundle of a host, or is damaged: 'holdfast export host NAME' makes one")
+		return Token{}, damaged("it is no bundle of a host, or is damaged: 'holdfast export host NAME' makes one")
 	}
 	if f.Version != bundleVersion {
-		return Bundle{}, damaged("it is a bundle of format %d, and this version of Holdfast knows format %d: use the version that made it", f.Version, bundleVersion)
+		return Token{}, damaged("it is a bundle of format %d, and this version of Holdfast knows format %d: use the version that made it", f.Version, bundleVersion)
 	}
-	c, err := ParseCredentials([]byte(f.Credentials))
+	t, err := ParseToken(f.Token)
 	if err != nil {
-		return Bundle{}, err
+		return Token{}, damaged("its join token is incomplete or was changed: 'holdfast export host NAME' makes another one")
 	}
-	if p := c.Peer(); p.Role != Host || p.Name != f.Host || p.Stack != f.Stack {
-		return Bundle{}, damaged("it says that it is for host %q of stack %q, and its certificate is for %s of stack %s", f.Host, f.Stack, p, p.Stack)
+	if t.Host != f.Host || t.Stack != f.Stack {
+		return Token{}, damaged("it says that it is for host %q of stack %q, and its token is for host %s of stack %s", f.Host, f.Stack, t.Host, t.Stack)
 	}
-	if err := checkTime(c, now); err != nil {
-		return Bundle{}, refuse(ReasonOf(err), "the bundle cannot be used: %w", err)
-	}
-	return Bundle{c, f.Payload, f.Created}, nil
+	return t, nil
 }
 
 func decrypted(r io.Reader, k encrypt.Key) ([]byte, error) {

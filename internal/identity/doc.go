@@ -9,11 +9,11 @@
 //   - files.go: the files of a host. keeper.go: a certificate that renews itself.
 //   - token.go, invitation.go: what a new host is given, and what the stack keeps of it.
 //   - join.go, admit.go, server.go, wire.go: the exchange between the new host and a member.
-//   - bundle.go: one file with all that a host needs, for those who cannot join by network.
+//   - bundle.go: a token as a file that is carried to the new host.
 //
 // A host puts the parts together so:
 //
-//	keeper, err := NewKeeper(dir, renew, time.Now)    // after Found, Join or ReadBundle; then go keeper.Run
+//	keeper, err := NewKeeper(dir, renew, time.Now)    // after Found or Join; then go keeper.Run
 //	trust, err := NewTrust(authority, removed, time.Now)
 //	settings := AdmitJoins(trust.Server(keeper, "h2"), keeper)
 //	server := NewServer(SplitJoins(members, joins.Handler()), settings, log)

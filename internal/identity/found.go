@@ -67,7 +67,7 @@ func foundHost(dir *Dir, a *Authority, host string, addresses []netip.Addr, now 
 }
 
 // Credentials issues a certificate together with a key that is made here: for the host that
-// has the authority, for a bundle, or for an operator.
+// has the authority, or for an operator.
 func (a *Authority) Credentials(g Grant, now time.Time, random io.Reader) (Credentials, error) {
 	key, err := NewKey()
 	if err != nil {

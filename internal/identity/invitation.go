@@ -48,6 +48,9 @@ func Invite(authority *x509.Certificate, host string, addresses []netip.Addr, me
 		Stack: authority.URIs[0].Host, Host: host, Members: members,
 		Expires: now.Add(life).Truncate(time.Second), Authority: Fingerprint(authority),
 	}
+	if len(addresses) > 0 {
+		t.Address = addresses[0]
+	}
 	member, err := NewID(random)
 	if err != nil {
 		return Token{}, Invitation{}, err

@@ -16,6 +16,9 @@ import (
 type Token struct {
 	Stack string
 	Host  string // the name of the host that is to join
+	// Address is where the other hosts will reach it: the machine that joins has to have it.
+	// The zero value: whoever made the token did not know.
+	Address netip.Addr
 	// Members are the addresses of hosts that answer, each with its port.
 	Members []netip.AddrPort
 	// ID tells which invitation it is, and is no secret.
@@ -41,6 +44,7 @@ const (
 type tokenFields struct {
 	Stack     string           `json:"s"`
 	Host      string           `json:"h"`
+	Address   netip.Addr       `json:"o,omitzero"`
 	Members   []netip.AddrPort `json:"m"`
 	ID        []byte           `json:"i"`
 	Secret    []byte           `json:"k"`
@@ -59,7 +63,7 @@ func (t Token) GoString() string { return t.String() }
 // Encode returns the token as it is pasted: a prefix, and in base64 a checksum and the
 // fields. The checksum tells a token that lost a character from one that is not known.
 func (t Token) Encode() string {
-	fields, err := json.Marshal(tokenFields{t.Stack, t.Host, t.Members, t.ID[:], t.Secret[:], t.Expires.Unix(), t.Authority[:]})
+	fields, err := json.Marshal(tokenFields{t.Stack, t.Host, t.Address, t.Members, t.ID[:], t.Secret[:], t.Expires.Unix(), t.Authority[:]})
 	if err != nil {
 		panic(err) // a struct of texts and numbers has a form in JSON
 	}
@@ -92,7 +96,7 @@ func ParseToken(text string) (Token, error) {
 	if err := json.Unmarshal(fields, &f); err != nil {
 		return Token{}, incomplete()
 	}
-	t := Token{Stack: f.Stack, Host: f.Host, Members: f.Members, Expires: time.Unix(f.Expires, 0)}
+	t := Token{Stack: f.Stack, Host: f.Host, Address: f.Address, Members: f.Members, Expires: time.Unix(f.Expires, 0)}
 	sizes := copy(t.ID[:], f.ID) + copy(t.Secret[:], f.Secret) + copy(t.Authority[:], f.Authority)
 	if sizes != idSize+secretSize+sha256.Size || !t.valid() || t.Encode() != text {
 		return Token{}, incomplete()
