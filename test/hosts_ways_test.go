@@ -539,7 +539,10 @@ func (w *ways) replace(t *testing.T) {
 	}
 
 	w.two.state = filepath.Join(w.two.dir, "another machine")
-	w.two.must("join", token, "-d")
+	_, shown, code := w.two.run("join", token, "-d")
+	if code != 0 || strings.Contains(shown, " failed ") {
+		t.Errorf("exit %d: %s", code, shown)
+	}
 	st := w.two.ready()
 	there, master := redisOf(st, "two")
 	if len(there) == 0 || slices.Contains(there, master) {

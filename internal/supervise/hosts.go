@@ -151,3 +151,24 @@ func (n *node) see(ctx context.Context) (bool, error) {
 	n.adopt(proc, r)
 	return true, nil
 }
+
+// withNew is a plan in which the nodes that have never run on their hosts are as they are
+// planned now. Another machine may have taken the place of a host, with its files elsewhere:
+// with the paths of the former one nothing starts there.
+func (s *Supervisor) withNew(p plan.Plan, wanted layout) plan.Plan {
+	for _, h := range p.Hosts {
+		if !s.hosts.several || s.hosts.lacks(h.Name) {
+			continue
+		}
+		for _, of := range h.Processes {
+			to, there := wanted.part(of.Node)
+			if !there || to.host != h.Name {
+				continue
+			}
+			if r, err := s.hosts.at(h.Name).readRecord(s.ctx, of.Node); err == nil && r.Plan == "" && r.Process.PID == 0 {
+				p = withNode(p, to)
+			}
+		}
+	}
+	return p
+}

@@ -125,6 +125,7 @@ func (s *Supervisor) findRunning() error {
 	for _, l := range append([]layout{wanted}, asked...) {
 		now.plan = s.withUnwritten(now.plan, l, cut)
 	}
+	now.plan = s.withNew(now.plan, wanted)
 	s.install(now)
 	return nil
 }
