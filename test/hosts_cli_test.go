@@ -2,6 +2,7 @@ package test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type cableHost struct {
 	name, netns, address string
 	dir, state           string
 	env                  []string
+	program              string // holdfast's; empty: the one that is tested
 }
 
 // cableHosts makes hosts one, two and three, plugged into one bridge.
@@ -71,7 +73,7 @@ func cableHosts(t *testing.T) (all map[string]*cableHost) {
 // run runs the program on a host.
 func (h *cableHost) run(args ...string) (stdout, stderr string, code int) {
 	h.t.Helper()
-	cmd := exec.Command("ip", append([]string{"netns", "exec", h.netns, binary}, append(args, "--state", h.state)...)...)
+	cmd := exec.Command("ip", append([]string{"netns", "exec", h.netns, cmp.Or(h.program, binary)}, append(args, "--state", h.state)...)...)
 	cmd.Dir, cmd.Env = h.dir, append(os.Environ(), h.env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -41,7 +42,7 @@ to what it was (exit code 1). The keys below rollout say how careful it is.`,
 				return err
 			}
 			req := supervise.Request{Kind: "apply", File: string(s.Show()), BaseDir: base}
-			return change(cmd.Context(), g, s.Name, control.NewClient(state), req, changeFlags{show, yes}, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return change(cmd.Context(), g, s.Name, g.client(state), req, changeFlags{show, yes}, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	addChangeFlags(c, &show, &yes)
@@ -89,7 +90,8 @@ func change(ctx context.Context, g *globals, stackName string, client *control.C
 		}
 	}
 	req.Generation = p.Generation
-	result, err := client.Change(ctx, req, func(e supervise.Event) { printEvent(stderr, g, e) })
+	began := time.Now()
+	result, err := carryThrough(ctx, g, client, req, func(e supervise.Event) { printEvent(stderr, g, e) })
 	switch {
 	case ctx.Err() != nil:
 		return errors.New("interrupted: the change goes on in the background; see 'holdfast status'")
@@ -105,7 +107,7 @@ func change(ctx context.Context, g *globals, stackName string, client *control.C
 		return errors.New(result.Why)
 	}
 	if !g.json {
-		fmt.Fprintf(stdout, "%s: done, %d steps in %.1f s\n", req.Kind, result.Steps, result.Ended.Sub(result.Began).Seconds())
+		fmt.Fprintf(stdout, "%s: done, %d steps in %.1f s\n", req.Kind, result.Steps, time.Since(began).Seconds())
 	}
 	return nil
 }

@@ -87,7 +87,7 @@ func severalHosts(ctx context.Context, g *globals) (t hostsThere, err error) {
 	if err != nil {
 		return t, err
 	}
-	t.stack, t.client = s, control.NewClient(state)
+	t.stack, t.client = s, g.client(state)
 	t.view, err = t.client.Hosts(ctx)
 	switch {
 	case errors.As(err, new(*control.UnknownNodeError)):

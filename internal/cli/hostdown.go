@@ -20,7 +20,7 @@ func downHosts(ctx context.Context, g *globals, state string, purge bool) (said 
 	}
 	began := time.Now()
 	client := control.NewClient(state)
-	before, err := askAllDown(ctx, client)
+	before, err := askAllDown(ctx, g.client(state))
 	switch {
 	case errors.As(err, new(*control.WaitsError)):
 		return "", fmt.Errorf("the stack has not started, so that there is nothing to take down: %w", err)
@@ -53,7 +53,7 @@ func downHost(ctx context.Context, g *globals, w io.Writer, name string, anyway 
 	if !isJoined(state) {
 		return usagef("the stack has one host alone: 'holdfast down' takes it down")
 	}
-	began, client := time.Now(), control.NewClient(state)
+	began, client := time.Now(), g.client(state)
 	v, err := client.Hosts(ctx)
 	if errors.Is(err, control.ErrNoSupervisor) {
 		return errors.New("this host is not up: run it at another one")
@@ -66,13 +66,7 @@ func downHost(ctx context.Context, g *globals, w io.Writer, name string, anyway 
 	}
 	fmt.Fprintf(g.stderr, "Host %s goes down for maintenance …\n", name)
 	// Where it leads, another host does first, and is asked then.
-	for {
-		err = client.Rest(ctx, name, anyway)
-		if !errors.As(err, new(*control.BusyError)) || time.Since(began) > leaderPatience || ctx.Err() != nil {
-			break
-		}
-		time.Sleep(askHostEvery)
-	}
+	err = client.Rest(ctx, name, anyway)
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("interrupted: host %s goes on going down", name)
@@ -113,17 +107,12 @@ func mayGoDown(v host.View, name string) error {
 	return nil
 }
 
-// askAllDown asks the leader to take the stack down. It is asked again while it changes.
+// askAllDown asks the leader to take the stack down.
 func askAllDown(ctx context.Context, client *control.Client) (before supervise.Status, err error) {
-	const patience = 5 * time.Second
-	for began := time.Now(); ; time.Sleep(askHostEvery) {
-		if before, err = client.Status(ctx); err == nil {
-			err = client.Down(ctx, false)
-		}
-		if !errors.As(err, new(*control.BusyError)) || time.Since(began) > patience || ctx.Err() != nil {
-			return before, err
-		}
+	if before, err = client.Status(ctx); err != nil {
+		return before, err
 	}
+	return before, client.Down(ctx, false)
 }
 
 // downHere is for a host that is not up.

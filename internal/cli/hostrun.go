@@ -33,10 +33,14 @@ type hostProcess struct {
 	log    *slog.Logger
 }
 
-// runHost runs this host's part until the stack is taken down, the host is removed, or a
-// signal ends the process. The nodes of the host run on after a signal. Shown gets what a
-// person who waits is to see; the process that is a host does not end when that does.
+// runHost runs this host's part until the stack is taken down, the host is removed, another
+// program takes the place of this one, or a signal ends the process. The nodes of the host run
+// on after a signal.
 func runHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
+	return handingOver(beHost(g, start, stdout, stderr))
+}
+
+func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 	// From the first check on: a host that is killed in between has not begun.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -69,7 +73,8 @@ func runHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 	}
 	closeHost := sync.OnceFunc(h.Close)
 	defer closeHost()
-	server, err := control.Listen(start.state, h.Control())
+	successor := make(chan string, 1)
+	server, err := control.Listen(start.state, hostControl(h, successor))
 	if err != nil {
 		return err
 	}
@@ -114,6 +119,9 @@ func runHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 		endLogWriter(start.state)
 		fmt.Fprintf(stderr, "Host %s is down for maintenance, and the stack runs on without it: %s\n", start.self.Name, g.say("'holdfast up' here brings it back."))
 		return nil
+	case program := <-successor:
+		p.log.Info("another program takes the place of this one", "program", program)
+		return hostLeaving(g, start, program)
 	case <-h.Removed():
 		notify.stopping()
 		closeHost()
@@ -124,6 +132,34 @@ func runHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 		served <- err
 		return fmt.Errorf("the control socket failed: %w", err)
 	}
+}
+
+// hostControl answers at the control socket of a host: as the stack does, but that another
+// program takes the place of this process, and not of the leader's.
+func hostControl(h *host.Host, successor chan<- string) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("POST "+control.UpgradePath, control.UpgradeHandler(func(program string) error {
+		select {
+		case successor <- program:
+		default: // there is one
+		}
+		return nil
+	}))
+	mux.Handle("/", h.Control())
+	return mux
+}
+
+// hostLeaving is the error of a host's process that leaves its place to another program. One
+// that has just joined goes on as 'up' does.
+func hostLeaving(g *globals, start *hostStart, program string) error {
+	args := []string{"up", "--state", start.state}
+	if g.background {
+		args = append(args, "--background")
+	}
+	if g.file != "" {
+		args = append(args, "--file", g.file)
+	}
+	return &leaving{program, args}
 }
 
 // ownAnswers answers what this host alone knows about itself.
@@ -340,7 +376,7 @@ type ledFrom struct {
 func (s ledFrom) Rest(ctx context.Context, name string, anyway bool) error {
 	if name == s.lead.Here {
 		s.lead.HandOver(fmt.Errorf("host %s goes down for maintenance", name))
-		return &control.BusyError{Why: fmt.Sprintf("host %s leads, and another one has to do so first: try again in a moment", name)}
+		return &control.BusyError{Why: fmt.Sprintf("host %s leads, and another one has to do so first", name)}
 	}
 	if err := s.Supervisor.Rest(ctx, name, anyway); err != nil {
 		return err

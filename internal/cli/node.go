@@ -61,7 +61,7 @@ func actOnAll(ctx context.Context, g *globals, names []string, action supervise.
 	if err != nil {
 		return err
 	}
-	client := control.NewClient(state)
+	client := g.client(state)
 	known, err := namesThere(ctx, client, names, action)
 	if err != nil {
 		return nodeError(s.Name, err)

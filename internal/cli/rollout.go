@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/control"
 	"holdfast/internal/quote"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
@@ -140,7 +139,8 @@ func carryOut(ctx context.Context, g *globals, req supervise.Request, stdout, st
 	if err != nil {
 		return err
 	}
-	result, err := control.NewClient(state).Change(ctx, req, func(e supervise.Event) { printEvent(stderr, g, e) })
+	began := time.Now()
+	result, err := carryThrough(ctx, g, g.client(state), req, func(e supervise.Event) { printEvent(stderr, g, e) })
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("interrupted: the %s goes on in the background; see %s", req.Kind, g.command("status"))
@@ -161,7 +161,7 @@ func carryOut(ctx context.Context, g *globals, req supervise.Request, stdout, st
 	case result.Of == 0 && !g.json:
 		fmt.Fprintf(stdout, "%s: nothing to do, the stack is that already\n", req.Kind)
 	case !g.json:
-		fmt.Fprintf(stdout, "%s: done in %.1f s\n", req.Kind, result.Ended.Sub(result.Began).Seconds())
+		fmt.Fprintf(stdout, "%s: done in %.1f s\n", req.Kind, time.Since(began).Seconds())
 	}
 	return nil
 }

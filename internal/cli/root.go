@@ -137,7 +137,7 @@ Without a stack file it runs the built-in default stack: two balancers on
 		fileFlag(g, c)
 	}
 	root.AddCommand(onStack...)
-	root.AddCommand(versionCommand(g), joinCommand(g), webCommand(g.getenv), filesCommand(g.getenv), tokenCommand(g), logWriterCommand(g), fenceGuardCommand(g), balancerAliveCommand())
+	root.AddCommand(versionCommand(g), joinCommand(g), webCommand(g.getenv), filesCommand(g.getenv), tokenCommand(g), logWriterCommand(g), fenceGuardCommand(g), balancerAliveCommand(), releasesCommand())
 	for _, c := range root.Commands() {
 		usageArgs(c)
 	}

@@ -32,7 +32,7 @@ stack is not ready.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := cmd.OutOrStdout()
-			read, err := statusReader(g)
+			read, err := statusOf(g, g.client)
 			if err != nil {
 				return err
 			}
@@ -59,11 +59,16 @@ stack is not ready.`,
 // statusReader answers a function that asks the supervisor, or, when none
 // runs, looks at what the last one left.
 func statusReader(g *globals) (func(context.Context) (supervise.Status, error), error) {
+	return statusOf(g, control.NewClient)
+}
+
+// statusOf is statusReader with a client.
+func statusOf(g *globals, newClient func(state string) *control.Client) (func(context.Context) (supervise.Status, error), error) {
 	s, base, state, err := locateRunning(g)
 	if err != nil {
 		return nil, err
 	}
-	client := control.NewClient(state)
+	client := newClient(state)
 	if _, lastDir, known := supervise.LastFile(state); known && isJoined(state) {
 		base = lastDir // the same file may lie elsewhere on another host
 	}

@@ -31,7 +31,7 @@ Sentinels do not agree, or when a failover is under way. 'holdfast stop' and
 			if err != nil {
 				return err
 			}
-			done, err := control.NewClient(state).Switchover(cmd.Context(), to)
+			done, err := g.client(state).Switchover(cmd.Context(), to)
 			if err != nil && cmd.Context().Err() != nil {
 				return fmt.Errorf("interrupted: a switchover that has begun goes on; see %s", g.command("status"))
 			}

@@ -103,12 +103,7 @@ func parseHosts(words []string) ([]plan.Place, error) {
 // supervisor is the supervisor until it is told to take the stack down, or another
 // program takes its place.
 func supervisor(g *globals, hosts []plan.Place, stdout, stderr io.Writer) error {
-	err := upForeground(g, hosts, stdout, stderr)
-	var over *leaving
-	if errors.As(err, &over) {
-		return over.run()
-	}
-	return err
+	return handingOver(upForeground(g, hosts, stdout, stderr))
 }
 
 // upForeground is the supervisor: it stands the stack up and stays until it is
@@ -213,7 +208,7 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 		case program := <-successor:
 			stopShowing()
 			<-shown
-			return &leaving{program}
+			return &leaving{program, os.Args[1:]}
 		case err := <-served:
 			served <- err
 			return fmt.Errorf("the control socket failed: %w", err)

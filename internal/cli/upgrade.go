@@ -28,7 +28,11 @@ well as HAProxy and Redis, are started anew, one at a time and with the brake of
 'holdfast apply'.
 
 It is refused when the stack file says something else than what runs: 'holdfast
-apply' comes first, or later.`,
+apply' comes first, or later.
+
+Of several hosts it is for the one where it is called: the program takes the place of
+that host's process, and another host leads meanwhile where that one did. Call it on
+one host after the other. Hosts of two versions work together until then.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := takeOver(cmd.Context(), g, cmd.OutOrStdout()); err != nil {
@@ -41,7 +45,7 @@ apply' comes first, or later.`,
 
 // takeOver has this program be the supervisor.
 func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
-	s, base, state, err := locateAlone(g, "upgrade", ": on one host after the other, end its process, whose nodes run on, and call 'holdfast up -d' with the new program")
+	s, base, state, err := locateRunnable(g)
 	if err != nil {
 		return err
 	}
@@ -52,6 +56,9 @@ func takeOver(ctx context.Context, g *globals, stdout io.Writer) error {
 	digest, err := supervise.ProgramDigest(self)
 	if err != nil {
 		return fmt.Errorf("read this program: %w", err)
+	}
+	if isJoined(state) {
+		return takeOverHost(ctx, state, self, digest, stdout)
 	}
 	client := control.NewClient(state)
 	before, err := client.Status(ctx)
@@ -168,14 +175,25 @@ func awaitProgram(ctx context.Context, client *control.Client, state, digest str
 	}
 }
 
-// leaving is the error of a supervisor that leaves its place to another program.
-type leaving struct{ program string }
+// leaving is the error of a process that leaves its place to another program.
+type leaving struct {
+	program string
+	args    []string
+}
 
 func (h *leaving) Error() string { return "hands over to " + h.program }
 
-// run has the other program take the place of this process, with the same arguments.
+// run has the other program take the place of this process.
 func (h *leaving) run() error {
-	args := append([]string{h.program}, os.Args[1:]...)
-	err := syscall.Exec(h.program, args, os.Environ())
+	err := syscall.Exec(h.program, append([]string{h.program}, h.args...), os.Environ())
 	return fmt.Errorf("hand over to %s: %w; the nodes run on, and 'holdfast up' adopts them", quote.Shell(h.program), err)
+}
+
+// handingOver has another program take the place of this process where err is a *leaving.
+func handingOver(err error) error {
+	var over *leaving
+	if errors.As(err, &over) {
+		return over.run()
+	}
+	return err
 }

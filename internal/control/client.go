@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"holdfast/internal/quote"
 	"holdfast/internal/supervise"
@@ -28,7 +29,11 @@ type UnknownNodeError struct{ msg string }
 func (e *UnknownNodeError) Error() string { return e.msg }
 
 // Client talks to the supervisor of a stack. It is safe for concurrent use.
-type Client struct{ http *http.Client }
+type Client struct {
+	http *http.Client
+	// waits is told what is waited for; nil: nothing is. See Patient.
+	waits func(why string)
+}
 
 // NewClient makes a client for the stack of that state directory. It does not
 // connect.
@@ -48,6 +53,21 @@ func NewClient(stateDir string) *Client {
 		},
 	}}}
 }
+
+const (
+	// patience is how long a Patient client waits: for hosts that choose another one to
+	// lead, and for its supervisor to find the nodes.
+	patience = 15 * time.Second
+	// quiet is how long it waits before it tells.
+	quiet = time.Second
+	// askAgain is the time between two questions.
+	askAgain = 200 * time.Millisecond
+)
+
+// Patient returns a client that asks again, for 15 s at most, while the answer is a
+// *BusyError that is Later: while another host begins to lead, and while the supervisor of
+// one begins. Tell is called once for each question that takes more than a second of that.
+func (c *Client) Patient(tell func(why string)) *Client { return &Client{c.http, tell} }
 
 // Status asks for the stack's status.
 func (c *Client) Status(ctx context.Context) (supervise.Status, error) {
@@ -140,8 +160,12 @@ type UsageError struct{ msg string }
 func (e *UsageError) Error() string { return e.msg }
 
 // BusyError reports that nobody can do now what was asked for: no host leads, or the one
-// that does is not ready. It may go later.
-type BusyError struct{ Why string }
+// that does is not ready. Later is true where nothing of it was done, so that it can be asked
+// for again. Else it may have been done.
+type BusyError struct {
+	Why   string
+	Later bool
+}
 
 func (e *BusyError) Error() string { return e.Why }
 
@@ -151,15 +175,36 @@ func (c *Client) send(ctx context.Context, path string, v any) (io.ReadCloser, e
 	if err != nil {
 		return nil, err
 	}
-	return c.ask(ctx, http.MethodPost, path, bytes.NewReader(b))
+	return c.ask(ctx, http.MethodPost, path, b)
 }
 
 func (c *Client) do(ctx context.Context, method, path string) (io.ReadCloser, error) {
 	return c.ask(ctx, method, path, nil)
 }
 
-func (c *Client) ask(ctx context.Context, method, path string, content io.Reader) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://supervisor"+path, content)
+// ask asks, and again where a Patient client may.
+func (c *Client) ask(ctx context.Context, method, path string, content []byte) (io.ReadCloser, error) {
+	told := false
+	for began := time.Now(); ; {
+		body, err := c.askOnce(ctx, method, path, content)
+		busy := new(BusyError)
+		if c.waits == nil || !errors.As(err, &busy) || !busy.Later || time.Since(began) > patience {
+			return body, err
+		}
+		if !told && time.Since(began) > quiet {
+			told = true
+			c.waits(busy.Why)
+		}
+		select {
+		case <-time.After(askAgain):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (c *Client) askOnce(ctx context.Context, method, path string, content []byte) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://supervisor"+path, bytes.NewReader(content))
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +236,7 @@ func (c *Client) ask(ctx context.Context, method, path string, content io.Reader
 		if p.Waits {
 			return nil, &WaitsError{p.Error}
 		}
-		return nil, &BusyError{p.Error}
+		return nil, &BusyError{p.Error, p.Later}
 	}
 	return nil, errors.New(p.Error)
 }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"holdfast/internal/supervise"
@@ -133,7 +135,7 @@ func TestCommandsReachTheStackAndItsErrorsComeBack(t *testing.T) {
 	if err := c.Do(ctx, "x", supervise.ActStop); !errors.As(err, &unknown) {
 		t.Errorf("err = %v", err)
 	}
-	s.err = &BusyError{"another one has to lead first"}
+	s.err = &BusyError{Why: "another one has to lead first"}
 	if err := c.Rest(ctx, "two", true); !errors.As(err, new(*BusyError)) || err.Error() != s.err.Error() || s.did[len(s.did)-1] != "rest two true" {
 		t.Errorf("rest: %v, did %v", err, s.did)
 	}
@@ -209,4 +211,68 @@ func TestAPathTooLongForASocketIsRefused(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "--state") {
 		t.Errorf("err = %v", err)
 	}
+}
+
+// busyStack is a supervisor that begins, for a while.
+type busyStack struct {
+	stack
+	left atomic.Int32 // questions until it is ready
+}
+
+func (s *busyStack) Change(ctx context.Context, req supervise.Request, tell func(supervise.Event)) (supervise.Result, error) {
+	if s.left.Add(-1) >= 0 {
+		return supervise.Result{}, &supervise.StartingError{}
+	}
+	return s.stack.Change(ctx, req, tell)
+}
+
+func TestAPatientClientWaitsForASupervisorThatBegins(t *testing.T) {
+	s := &busyStack{}
+	c := NewClient(serve(t, s, nil))
+	req := supervise.Request{Kind: "restart", Force: []string{"web-1"}}
+	s.left.Store(1)
+	busy := new(BusyError)
+	if _, err := c.Change(t.Context(), req, nil); !errors.As(err, &busy) || !busy.Later {
+		t.Errorf("an impatient one: %v", err)
+	}
+	s.left.Store(8) // more than a second
+	var told []string
+	patient := c.Patient(func(why string) { told = append(told, why) })
+	if r, err := patient.Change(t.Context(), req, func(supervise.Event) {}); err != nil || !r.Done {
+		t.Errorf("a patient one: %+v, %v", r, err)
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "being started") {
+		t.Errorf("told %q", told)
+	}
+	s.left.Store(1 << 20)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := patient.Change(ctx, req, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("an interrupted one: %v", err)
+	}
+}
+
+// What may have been carried out is not asked for again.
+func TestAPatientClientRepeatsNothingThatMayHaveBeenDone(t *testing.T) {
+	asked := 0
+	dir, err := os.MkdirTemp("", "hf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	server, err := Listen(dir, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		reply(w, http.StatusServiceUnavailable, problem{Error: "nobody knows"})
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve() }()
+	c := NewClient(dir).Patient(func(string) { t.Error("it waits") })
+	if _, err := c.Switchover(t.Context(), ""); !errors.As(err, new(*BusyError)) || asked != 1 {
+		t.Errorf("%v, asked %d times", err, asked)
+	}
+	server.Close()
+	<-done
 }

@@ -40,9 +40,8 @@ type Stack interface {
 
 // api answers what an operator asks of a stack.
 type api struct {
-	stack    Stack
-	down     func(purge bool)
-	handOver func(program string) error
+	stack Stack
+	down  func(purge bool)
 }
 
 // Handler answers what an operator asks of a stack. Down is called when somebody asks for
@@ -50,7 +49,7 @@ type api struct {
 // supervisor's place: it returns at once, and its error says why that cannot be; nil: that
 // can never be.
 func Handler(stack Stack, down func(purge bool), handOver func(program string) error) http.Handler {
-	a := &api{stack, down, handOver}
+	a := &api{stack, down}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", a.status)
 	mux.HandleFunc("GET /v1/events", a.events)
@@ -59,7 +58,7 @@ func Handler(stack Stack, down func(purge bool), handOver func(program string) e
 	mux.HandleFunc("POST /v1/restore", a.restore)
 	mux.HandleFunc("POST /v1/rest", a.rest)
 	mux.HandleFunc("POST /v1/change", a.change)
-	mux.HandleFunc("POST /v1/upgrade", a.upgrade)
+	mux.Handle("POST "+UpgradePath, UpgradeHandler(handOver))
 	mux.HandleFunc("POST /v1/down", a.takeDown)
 	return mux
 }
@@ -68,7 +67,7 @@ func Handler(stack Stack, down func(purge bool), handOver func(program string) e
 // the client as one.
 func Unable(why error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusServiceUnavailable, problem{why.Error(), errors.As(why, new(*WaitsError))})
+		reply(w, http.StatusServiceUnavailable, problem{Error: why.Error(), Waits: errors.As(why, new(*WaitsError))})
 	})
 }
 
@@ -196,8 +195,8 @@ func answer(w http.ResponseWriter, done any, err error) {
 	switch {
 	case errors.As(err, &unknown), errors.As(err, new(*supervise.UnknownAppError)):
 		reply(w, http.StatusNotFound, problem{Error: err.Error()})
-	case errors.As(err, new(*BusyError)):
-		reply(w, http.StatusServiceUnavailable, problem{Error: err.Error()})
+	case errors.As(err, new(*BusyError)), errors.As(err, new(*supervise.StartingError)):
+		reply(w, http.StatusServiceUnavailable, problem{Error: err.Error(), Later: true})
 	case errors.As(err, new(*supervise.UnknownHostError)):
 		reply(w, http.StatusBadRequest, problem{Error: err.Error()})
 	case errors.As(err, new(*supervise.ReferenceError)), errors.As(err, new(*supervise.ArgumentError)):
@@ -218,6 +217,7 @@ func (a *api) takeDown(w http.ResponseWriter, r *http.Request) {
 type problem struct {
 	Error string `json:"error"`
 	Waits bool   `json:"waits,omitempty"` // see WaitsError
+	Later bool   `json:"later,omitempty"` // see BusyError
 }
 
 func reply(w http.ResponseWriter, status int, v any) {

@@ -210,6 +210,9 @@ func appOf(s stack.Stack, proxy string) string {
 // askWeb asks an application's node whether it answers at all, and one of
 // Holdfast's own web nodes what it sees of Redis.
 func (e *examination) askWeb(ctx context.Context, p plan.Process, n *doctor.Node) error {
+	if p.Local != "" && e.elsewhere[p.Node] != "" {
+		return listens(ctx, n.Address) // in TLS, with the balancers alone: the supervisor says how it is
+	}
 	if err := answers(ctx, p, cmp.Or(p.Local, n.Address)); err != nil {
 		return err
 	}
@@ -232,12 +235,7 @@ func (e *examination) askWeb(ctx context.Context, p plan.Process, n *doctor.Node
 // answers asks a node what its health check asks. That it is not ready is an answer.
 func answers(ctx context.Context, p plan.Process, address string) error {
 	if p.Probe.Kind != plan.ProbeHTTP {
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, "tcp", address)
-		if err == nil {
-			conn.Close()
-		}
-		return err
+		return listens(ctx, address)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+p.Probe.Ready, nil)
 	if err != nil {
@@ -249,6 +247,16 @@ func answers(ctx context.Context, p plan.Process, address string) error {
 		return unwrapped(err)
 	}
 	return resp.Body.Close()
+}
+
+// listens reports an error unless somebody listens at an address.
+func listens(ctx context.Context, address string) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err == nil {
+		conn.Close()
+	}
+	return err
 }
 
 // noRedirects follows none, and keeps no connection.

@@ -47,11 +47,25 @@ func (h *Host) passOn(name, silent string) http.Handler {
 				}
 			}
 		},
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			tell(w, http.StatusServiceUnavailable, fmt.Errorf("%s: %w", silent, err))
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			tell(w, http.StatusServiceUnavailable, unanswered(r, silent, err))
 		},
 	}
 }
+
+// unanswered is the error of a request that was passed on and got no answer. What reads, and
+// what was never sent, can be asked again.
+func unanswered(r *http.Request, silent string, err error) error {
+	if r.Method == http.MethodGet || errors.As(err, new(*unsentError)) {
+		return &laterError{fmt.Errorf("%s: %w", silent, err)}
+	}
+	return fmt.Errorf("%s, so that it is not known whether it did what it was asked for; 'holdfast status' shows what became of it (%w)", silent, err)
+}
+
+// unsentError is the error of a request that was not sent: the other host was not reached.
+type unsentError struct{ error }
+
+func (e *unsentError) Unwrap() error { return e.error }
 
 // passing are the connections by which this host passes questions on: a host that is asked
 // often makes no new one for each.

@@ -104,11 +104,21 @@ func (h *Host) mark(header http.Header) {
 	}
 }
 
-// problem is the body of an error. Reason is that of an *identity.Error.
+// problem is the body of an error. Reason is that of an *identity.Error, and Later that it
+// is a *laterError.
 type problem struct {
 	Error  string          `json:"error"`
 	Reason identity.Reason `json:"reason,omitempty"`
+	Later  bool            `json:"later,omitempty"`
 }
+
+// laterError is the error of a request of which nothing was carried out, because nobody could
+// at that moment: another host begins to lead, or none does. Whoever asked may ask again.
+type laterError struct{ error }
+
+func (e *laterError) Unwrap() error { return e.error }
+
+func later(text string) error { return &laterError{errors.New(text)} }
 
 // toldError is an error that another host has told.
 func toldError(status string, text []byte) error {
@@ -118,6 +128,8 @@ func toldError(status string, text []byte) error {
 		return fmt.Errorf("the leader answers %s", status)
 	case p.Reason != "":
 		return identity.Told(p.Reason, p.Error)
+	case p.Later:
+		return later(p.Error)
 	}
 	return errors.New(p.Error)
 }
@@ -129,8 +141,13 @@ func (h *Host) leads() uint64 {
 	return h.term
 }
 
-// leaderLimit is how long somebody waits for a leader.
-const leaderLimit = 5 * time.Second
+const (
+	// leaderLimit is how long this host waits for a leader that it has to ask itself.
+	leaderLimit = 5 * time.Second
+	// answerLimit is how long it waits for one in the name of somebody who asks again: they
+	// are told soon what they wait for.
+	answerLimit = 500 * time.Millisecond
+)
 
 // leader is the name of the host that leads.
 func (h *Host) leader(ctx context.Context) (string, error) {
@@ -144,13 +161,13 @@ func (h *Host) leader(ctx context.Context) (string, error) {
 	peer, err := h.member.Leader(ctx)
 	switch {
 	case err == nil && peer.Name == h.self.Name:
-		return "", errors.New("this host leads, and is not ready yet: try again")
+		return "", later("this host begins to lead")
 	case err == nil:
 		return peer.Name, nil
 	case errors.Is(err, agree.ErrStopped):
 		return "", err
 	}
-	return "", errors.New("no host leads the stack: a majority of its hosts has to reach each other. What runs, runs on")
+	return "", later("no host leads the stack: a majority of its hosts has to reach each other. What runs, runs on")
 }
 
 // anyOther is another host, the next one in turn each time. Go's own order of a map would
@@ -175,7 +192,13 @@ func (h *Host) anyOther() (string, bool) {
 func (h *Host) transport(name string) *http.Transport {
 	return &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return h.connect(ctx, name, webProtocol)
+			ctx, cancel := context.WithTimeout(ctx, reachLimit)
+			defer cancel()
+			conn, err := h.connect(ctx, name, webProtocol)
+			if err != nil {
+				return nil, &unsentError{err}
+			}
+			return conn, nil
 		},
 		DisableCompression: true, IdleConnTimeout: 10 * time.Second,
 	}
@@ -218,7 +241,7 @@ func (h *Host) Control() http.Handler {
 			api := h.api
 			h.mu.Unlock()
 			if api == nil {
-				tell(w, http.StatusServiceUnavailable, errors.New("the supervisor begins on this host: try again in a moment"))
+				tell(w, http.StatusServiceUnavailable, later(fmt.Sprintf("host %s leads, and its supervisor begins", h.self.Name)))
 				return
 			}
 			api.ServeHTTP(w, r)
@@ -234,10 +257,12 @@ func (h *Host) hereOrThere(w http.ResponseWriter, r *http.Request, here func(ter
 		return
 	}
 	if r.Header.Get(forwarded) != "" && h.member.Status().Member {
-		tell(w, http.StatusServiceUnavailable, errors.New("the leader has just changed: try again"))
+		tell(w, http.StatusServiceUnavailable, later(fmt.Sprintf("host %s does not lead any more", h.self.Name)))
 		return
 	}
-	leader, err := h.leader(r.Context())
+	ctx, cancel := context.WithTimeout(r.Context(), answerLimit)
+	defer cancel()
+	leader, err := h.leader(ctx)
 	if err != nil {
 		tell(w, http.StatusServiceUnavailable, err)
 		return
@@ -282,5 +307,6 @@ func (h *Host) carryOut(w http.ResponseWriter, r *http.Request, term uint64, do 
 func tell(w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(problem{err.Error(), identity.ReasonOf(err)}) // whoever asked may be gone
+	p := problem{Error: err.Error(), Reason: identity.ReasonOf(err), Later: errors.As(err, new(*laterError))}
+	_ = json.NewEncoder(w).Encode(p) // whoever asked may be gone
 }

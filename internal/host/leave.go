@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -206,7 +205,7 @@ func (h *Host) strikeVotes(ctx context.Context) error {
 }
 
 // errHandsOver asks for another try.
-var errHandsOver = errors.New("the host that leads is the one to be removed, and hands over: try again in a moment")
+var errHandsOver = later("the host that leads is the one to be removed, and hands over: try again in a moment")
 
 // mayRemove refuses what would leave the stack without a majority.
 func (h *Host) mayRemove(ctx context.Context, name string) error {

@@ -21,10 +21,11 @@ const ListPath = "/v1/hosts"
 type View struct {
 	Stack string `json:"stack"`
 	// Here is the name of the host that answers, PID its process, and Version that of its
-	// Holdfast.
+	// Holdfast. Program is a digest of the program file that it runs; empty: unknown.
 	Here    string `json:"here"`
 	PID     int    `json:"pid"`
 	Version string `json:"version"`
+	Program string `json:"program,omitempty"`
 	// Leader is the name of the host that leads; empty: none is known.
 	Leader string  `json:"leader,omitempty"`
 	Hosts  []Sight `json:"hosts"`
@@ -46,6 +47,9 @@ type Sight struct {
 	Reachable bool `json:"reachable"`
 }
 
+// ownProgram is the file that this process runs.
+const ownProgram = "/proc/self/exe"
+
 // reachLimit is how long a host may take to answer.
 const reachLimit = 2 * time.Second
 
@@ -54,6 +58,7 @@ func (h *Host) View(ctx context.Context) View {
 	ctx, cancel := context.WithTimeout(ctx, reachLimit)
 	defer cancel()
 	v := View{Stack: h.self.Stack, Here: h.self.Name, PID: os.Getpid(), Version: h.cfg.Version, Leader: h.Leader()}
+	v.Program, _ = h.local.Digest(ctx, ownProgram)
 	h.mu.Lock()
 	v.Planned = h.roster.Planned
 	h.mu.Unlock()

@@ -145,6 +145,3 @@ type Probe struct {
 
 // Near is where the process' own host reaches it in plain.
 func (p Process) Near() string { return cmp.Or(p.Local, p.Address) }
-
-// At reports whether the balancers reach the process at an address.
-func (p Process) At(address string) bool { return address == p.Address || address == p.Near() }

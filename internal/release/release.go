@@ -47,6 +47,10 @@ const minFree = 64 << 20
 // ErrMissing is wrapped by the error of Check about a release that is not there.
 var ErrMissing = errors.New("there is no such release")
 
+// ManifestName is the name of the file that a release has beside its directory: the last to be
+// there.
+func ManifestName(digest string) string { return digest + manifestEnd }
+
 // Path is the directory of a release.
 func (s Store) Path(digest string) string { return filepath.Join(s.dir, digest) }
 

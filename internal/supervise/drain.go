@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -18,10 +19,15 @@ const drainLimit = 10 * time.Second
 // runningBalancers are clients of the runtime sockets of the balancers that
 // are up, or in one of the other states.
 func (s *Supervisor) runningBalancers(or ...State) []*haproxy.Client {
-	var clients []*haproxy.Client
+	return slices.Collect(maps.Values(s.balancersUp(or...)))
+}
+
+// balancersUp is runningBalancers by the names of the nodes.
+func (s *Supervisor) balancersUp(or ...State) map[string]*haproxy.Client {
+	clients := map[string]*haproxy.Client{}
 	for _, st := range s.board.snapshot().Nodes {
 		if st.Kind == plan.Balancer && st.PID != 0 && (st.State == Up || slices.Contains(or, st.State)) {
-			clients = append(clients, s.balancer(*s.node(st.Name).spec()))
+			clients[st.Name] = s.balancer(*s.node(st.Name).spec())
 		}
 	}
 	return clients

@@ -104,6 +104,8 @@ func (p ChangePlan) Additions() bool {
 
 // Event is something that happened in a change.
 type Event struct {
+	// ID is that of the change: see Result.
+	ID int `json:"id,omitempty"`
 	// Step counts from 1 to Of.
 	Step   int         `json:"step"`
 	Of     int         `json:"of"`
@@ -127,6 +129,9 @@ type Result struct {
 	Why  string `json:"why,omitempty"`
 	// Held is true for a rollout that waits after some nodes: see Rollout.Only.
 	Held bool `json:"held,omitempty"`
+	// Unfinished is true where the supervisor has ended in the middle: the next one goes on
+	// with the change.
+	Unfinished bool `json:"unfinished,omitempty"`
 	// Left are the nodes that a change which was stopped has left with other settings
 	// than the stack has for them; empty: the stack is what it was before.
 	Left []string `json:"left,omitempty"`
@@ -151,6 +156,12 @@ type BusyError struct{ Change ChangeStatus }
 func (e *BusyError) Error() string {
 	return fmt.Sprintf("another change is under way (%s, since %s: %s); 'holdfast status' shows it", e.Change.Kind, e.Change.Began.Format(time.TimeOnly), e.Change.At())
 }
+
+// StartingError is the error of what has to wait until the supervisor has brought up the
+// nodes, or has found those that run.
+type StartingError struct{}
+
+func (*StartingError) Error() string { return "the stack is being started: try again when it is up" }
 
 // ChangeStatus is a change that is under way, as others see it.
 type ChangeStatus struct {
@@ -258,7 +269,7 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 		return Result{}, errStopping
 	}
 	if s.board.snapshot().Phase == PhaseStarting && req.Kind != kindUp {
-		return Result{}, refused("the stack is being started: try again when it is up")
+		return Result{}, &StartingError{}
 	}
 	before, err := s.changing.begin(req.Kind, req.Rollout.settles())
 	if err != nil {
@@ -290,6 +301,9 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 		ended <- r // later: the next change may follow at once
 	})
 	if err := <-began; err != nil {
+		if s.ctx.Err() != nil {
+			err = errors.New("the supervisor has ended before the change began; 'holdfast status' shows whether the next one knows of it")
+		}
 		return Result{}, err
 	}
 	for {
@@ -462,6 +476,7 @@ func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
 	s.keptMu.Lock()
 	kept := s.kept
 	s.keptMu.Unlock()
+	kept.Placement = with(kept.Placement, placementOf(s.Plan()))
 	// On the way to a layout a node that comes and stays has its port from the first, and no
 	// other node that comes takes a port that one of them moves to.
 	kept.Ports = with(kept.Ports, nil)

@@ -47,6 +47,9 @@ func (n *node) obstacle(ctx context.Context) string {
 	if n.unseen {
 		return "" // whether it runs is seen first
 	}
+	if err := n.sup.lacksRelease(ctx, host, n.spec()); err != nil {
+		return err.Error()
+	}
 	if pid := n.sup.squatter(ctx, *n.spec()); pid != 0 {
 		return fmt.Sprintf("a HAProxy that no record tells of (pid %d) still serves in its place; it starts when that has ended", pid)
 	}

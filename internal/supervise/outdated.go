@@ -96,6 +96,7 @@ func (s *Supervisor) replacedFor(req Request) (programs, tokens []string) {
 	if req.Kind != "apply" && req.Kind != "upgrade" {
 		return nil, nil
 	}
+	s.findSelf()
 	s.showPrograms()
 	r := s.stack().Redis
 	for _, st := range s.board.snapshot().Nodes {
@@ -110,6 +111,23 @@ func (s *Supervisor) replacedFor(req Request) (programs, tokens []string) {
 		}
 	}
 	return programs, tokens
+}
+
+// findSelf finds out where Holdfast's program is on each host: another one may have taken its
+// place there, with another path.
+func (s *Supervisor) findSelf() {
+	if !s.cfg.Several {
+		return
+	}
+	paths := map[programAt]string{}
+	for _, h := range s.hosts.all() {
+		if facts, err := h.Facts(s.ctx); err == nil && facts.Self != "" {
+			paths[programAt{h.name, plan.Self}] = facts.Self
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.programs = with(s.programs, paths)
 }
 
 // ProgramDigest is the digest of a program file, as in Status.Program.
@@ -136,7 +154,7 @@ func (s *Supervisor) MayLeave() error {
 		return errStopping
 	}
 	if s.board.snapshot().Phase == PhaseStarting {
-		return refused("the stack is being started: try again when it is up")
+		return &StartingError{}
 	}
 	if now, _ := s.changing.status(); now != nil && now.Held == "" {
 		return &BusyError{*now}

@@ -69,7 +69,11 @@ func (s *Supervisor) addReleases(ctx context.Context, of stack.Stack, baseDir, a
 		if app.Release == "" || app.Digest != "" && name != anew {
 			continue
 		}
-		digest, err := s.store(name).Add(ctx, plan.Resolve(baseDir, app.Release))
+		source := plan.Resolve(baseDir, app.Release)
+		digest, err := s.store(name).Add(ctx, source)
+		if err == nil {
+			err = s.spreadRelease(ctx, name, source, digest)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("apps.%s.release: %w", name, err)
 		}
@@ -115,6 +119,9 @@ func (s *Supervisor) checkReleases(of stack.Stack, advice func(app string) strin
 			continue
 		}
 		changed, err := s.store(name).Check(app.Digest)
+		if s.cfg.Several && errors.Is(err, release.ErrMissing) { // this host was away when the others got it
+			err = s.hosts.here.needRelease(s.ctx, s.cfg.Self, name, plan.Resolve(s.baseDir(), app.Release), app.Digest)
+		}
 		if len(changed) > 0 {
 			s.log.Warn("a release is not as it was copied: give the program another place for what it writes", "app", name, "release", app.Digest, "files", somePaths(changed))
 		}
@@ -171,9 +178,11 @@ func (s *Supervisor) pruneReleases() {
 				needed = append(needed, p.Release)
 			}
 		}
-		if err := s.store(name).Prune(append(needed, app.Digest)); err != nil {
+		needed = append(needed, app.Digest)
+		if err := s.store(name).Prune(needed); err != nil {
 			s.log.Error("an old release is not removed", "app", name, "error", err)
 		}
+		s.pruneHosts(name, needed)
 	}
 }
 

@@ -295,10 +295,19 @@ func (s *Supervisor) knownToBalancers(ctx context.Context) map[string]bool {
 }
 
 // servedAt reports whether a balancer sends requests to a node wherever it knows the
-// node where it is.
-func servedAt(rows []haproxy.Stat, node string, p *plan.Process) bool {
+// node where it is: at that address.
+func servedAt(rows []haproxy.Stat, node, address string) bool {
 	return !slices.ContainsFunc(rows, func(r haproxy.Stat) bool {
-		at := r.Address == "" || p.At(r.Address)
+		at := r.Address == "" || r.Address == address
 		return r.Server == node && r.Tracks == "" && at && !r.Serves()
 	})
+}
+
+// addressFor is where a balancer reaches a node: one of another host does not at the address
+// that the node has for its own.
+func (s *Supervisor) addressFor(balancer string, p *plan.Process) string {
+	if s.home(balancer).name == s.home(p.Node).name {
+		return p.Near()
+	}
+	return p.Address
 }

@@ -64,7 +64,7 @@ func TestANodeThatMovesIsServedWhereItIsKnown(t *testing.T) {
 		"up in one backend of two":       {[]haproxy.Stat{row("shop", here, "UP"), row("tcp.1", here, "DOWN")}, false},
 		"down, and the address not told": {[]haproxy.Stat{row("shop", "", "DOWN")}, false},
 	} {
-		if got := servedAt(c.rows, "shop-1", &plan.Process{Address: here}); got != c.want {
+		if got := servedAt(c.rows, "shop-1", here); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

@@ -109,6 +109,7 @@ func (s *Supervisor) findRunning() error {
 	if !known {
 		return s.replan()
 	}
+	s.kept.Placement = with(s.kept.Placement, placementOf(r.Plan)) // a change may have moved some
 	s.overrides = r.Overrides.Rebase(file, s.cfg.Stack)
 	s.cfg.Stack = s.overrides.On(s.cfg.Stack)
 	if err := s.replan(); err != nil {
@@ -176,6 +177,17 @@ func (s *Supervisor) install(l layout) {
 	s.file, s.fileDigest, s.overrides, s.plan = l.file, FileDigest(l.file, l.baseDir), l.overrides, l.plan
 	s.cfg.Stack, s.cfg.BaseDir = l.stack(), l.baseDir
 	s.host = l.host()
+}
+
+// placementOf is on which of several hosts the nodes of a plan are.
+func placementOf(p plan.Plan) plan.Placement {
+	placed := plan.Placement{}
+	for _, h := range p.Hosts {
+		for _, process := range h.Processes {
+			placed[process.Node] = h.Name
+		}
+	}
+	return placed
 }
 
 // part is all of a plan that is one node's.

@@ -160,9 +160,9 @@ func (s *Supervisor) awaitServed(ctx context.Context, name string) error {
 	limit := s.rotationLimit() + rotationTimeout
 	var why string
 	served := func(ctx context.Context) bool {
-		for _, b := range s.runningBalancers() {
+		for balancer, b := range s.balancersUp() {
 			rows, err := b.Stat(ctx)
-			if err != nil || !servedAt(rows, name, s.node(name).spec()) {
+			if err != nil || !servedAt(rows, name, s.addressFor(balancer, s.node(name).spec())) {
 				st, _ := s.board.snapshot().Node(name)
 				why = st.Excluded
 				return false

@@ -67,6 +67,9 @@ func (c *changeRun) run(ctx context.Context) Result {
 	if errors.Is(err, errDown) {
 		r.Why = fmt.Sprintf("%v, after %d of %d steps; %s", errDown, r.Steps, r.Of, Outlook(r.Kind))
 	}
+	if r.Unfinished = errors.Is(err, errLeft); r.Unfinished && s.cfg.Several {
+		r.Why = "this host does not lead any more, and the one that does goes on with the change"
+	}
 	if unfinished(err) {
 		s.log.Info("the change is left unfinished", "kind", r.Kind, "why", r.Why)
 		return r
@@ -340,7 +343,7 @@ func (c *changeRun) count(step plan.Step) {
 func (c *changeRun) say(e Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e.Step, e.Of = min(c.done+1, c.of), c.of
+	e.ID, e.Step, e.Of = c.record.ID, min(c.done+1, c.of), c.of
 	if e.What == "done" {
 		e.Step = c.done
 	}

@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"holdfast/internal/control"
+	"holdfast/internal/supervise"
+)
+
+// client asks the supervisor of a state directory. While another host of several begins to
+// lead, it waits for it, and says so.
+func (g *globals) client(state string) *control.Client {
+	return control.NewClient(state).Patient(func(why string) {
+		fmt.Fprintf(g.stderr, "Waiting for up to 15 s: %s.\n", g.say(why))
+	})
+}
+
+// errOtherLeader is the error of a change whose end nobody knows.
+var errOtherLeader = errors.New("another host leads since the middle of the change, and how that ended is not known: 'holdfast status' shows what runs")
+
+// carryThrough has the supervisor carry a request out. Of several hosts another one may lead in
+// the middle of it, and go on with the change: then it is followed there to its end.
+func carryThrough(ctx context.Context, g *globals, client *control.Client, req supervise.Request, tell func(supervise.Event)) (supervise.Result, error) {
+	id := 0
+	result, err := client.Change(ctx, req, func(e supervise.Event) {
+		id = e.ID
+		tell(e)
+	})
+	switch {
+	case err == nil && !result.Unfinished, err != nil && !errors.Is(err, control.ErrInterrupted):
+		return result, err
+	case err == nil:
+		id = result.ID
+	}
+	if _, notSeveral := client.Hosts(ctx); notSeveral != nil {
+		return result, err
+	}
+	fmt.Fprintln(g.stderr, "The host that led does not any more. The next one goes on with the change.")
+	return follow(ctx, client, id, req.Kind, tell)
+}
+
+// follow waits for the end of a change that began under another host's supervisor. id is 0
+// where it is not known whether it began.
+func follow(ctx context.Context, client *control.Client, id int, kind string, tell func(supervise.Event)) (supervise.Result, error) {
+	var last supervise.Event
+	for {
+		st, err := client.Status(ctx)
+		switch {
+		case err != nil:
+			return supervise.Result{}, fmt.Errorf("%w (%w)", errOtherLeader, err)
+		case st.Change != nil && st.Change.ID == id && st.Change.Held != "":
+			return supervise.Result{ID: id, Kind: kind, Held: true, Of: st.Change.Of}, nil
+		case st.Change != nil && st.Change.ID == id && st.Change.Event != last:
+			last = st.Change.Event
+			tell(last)
+		case st.Change == nil && st.Phase == supervise.PhaseRunning:
+			return ended(st, id, kind, last)
+		}
+		select {
+		case <-time.After(askHostEvery):
+		case <-ctx.Done():
+			return supervise.Result{}, ctx.Err()
+		}
+	}
+}
+
+// ended is how a change has ended, as the status shows it.
+func ended(st supervise.Status, id int, kind string, last supervise.Event) (supervise.Result, error) {
+	switch {
+	case id == 0:
+		return supervise.Result{}, errOtherLeader
+	case st.Stopped != nil && st.Stopped.ID == id:
+		return *st.Stopped, nil
+	case st.Generation >= id:
+		return supervise.Result{ID: id, Kind: kind, Done: true, Steps: last.Of, Of: max(last.Of, 1)}, nil
+	}
+	return supervise.Result{}, errOtherLeader
+}

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"holdfast/internal/control"
+)
+
+// takeOverHost has this program take the place of this host's process, one of several. Another
+// host leads meanwhile where this one did, and the nodes run on.
+func takeOverHost(ctx context.Context, state, self, digest string, stdout io.Writer) error {
+	client := control.NewClient(state)
+	v, err := client.Hosts(ctx)
+	switch {
+	case errors.Is(err, control.ErrNoSupervisor):
+		return errors.New("this host is not up: 'holdfast up -d' has it take part again, with this version")
+	case err != nil:
+		return err
+	case v.Program == digest:
+		_, err = fmt.Fprintf(stdout, "host %s runs this version already\n", v.Here)
+		return err
+	}
+	err = client.Upgrade(ctx, self)
+	switch {
+	case errors.Is(err, control.ErrNoHandOver):
+		return fmt.Errorf("host %s runs a version that cannot hand over: end its process, whose nodes run on, and call 'holdfast up -d'", v.Here)
+	case errors.Is(err, control.ErrNoSupervisor): // it was there just now, and may have left before its answer was sent
+	case err != nil:
+		return err
+	}
+	if err := awaitHostProgram(ctx, client, digest); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "host %s runs this version now\n", v.Here)
+	return err
+}
+
+// awaitHostProgram waits until this host's process runs a program, has its vote, and knows who
+// leads.
+func awaitHostProgram(ctx context.Context, client *control.Client, digest string) error {
+	const absent = 30 * time.Second // without anybody in its place it has not started
+	began, seen := time.Now(), time.Now()
+	for {
+		v, err := client.Hosts(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return errors.New("interrupted: the new version goes on taking over; see 'holdfast host list'")
+		case err == nil && v.Program == digest && v.Leader != "" && hasVote(v):
+			return nil
+		case err == nil:
+			seen = time.Now()
+		case time.Since(seen) > absent:
+			return errors.New("the new version has not come up on this host; its nodes run on. 'holdfast logs supervisor' may say why, and 'holdfast up -d' has the host take part again")
+		}
+		if time.Since(began) > takeOverLimit {
+			return fmt.Errorf("the new version is up on this host, and no host leads the stack after %v: %s", takeOverLimit, waitsFor(v))
+		}
+		select {
+		case <-time.After(askHostEvery):
+		case <-ctx.Done():
+		}
+	}
+}

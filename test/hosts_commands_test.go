@@ -1,0 +1,507 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/doctor"
+	"holdfast/internal/host"
+	"holdfast/internal/supervise"
+)
+
+// commanded is a stack of three hosts, whose files lie at one path on all of them, as they
+// have to.
+type commanded struct {
+	t     *testing.T
+	hosts map[string]*cableHost
+	dir   string            // of the stack file and of the program
+	parts map[string]string // of the stack file
+}
+
+func newCommanded(t *testing.T) *commanded {
+	t.Helper()
+	c := &commanded{t: t, hosts: cableHosts(t), parts: map[string]string{}}
+	one := c.hosts["one"]
+	c.dir = filepath.Dir(one.dir)
+	c.plug(one)
+	if err := os.Mkdir(filepath.Join(c.dir, "shop"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c.put("shop/app.py", shopProgram)
+	c.put("shop/version", "1")
+	c.write(nil)
+	for _, h := range c.hosts {
+		h.program = filepath.Join(c.dir, "holdfast")
+	}
+	c.install("one")
+	one.must("up", "-d", "--file", c.file())
+	for _, name := range []string{"two", "three"} {
+		c.hosts[name].must("join", one.token(name), "-d")
+	}
+	for _, h := range c.hosts {
+		h.ready()
+	}
+	return c
+}
+
+// plug has the test reach the hosts by their network.
+func (c *commanded) plug(one *cableHost) {
+	c.t.Helper()
+	tag := strings.TrimSuffix(one.netns, "-1")
+	link := fmt.Sprintf("hf%d", time.Now().UnixNano()%1e9)
+	shell(c.t, "ip", "link", "add", link, "type", "veth", "peer", "name", "e9", "netns", tag+"-0") // ends with the namespace
+	shell(c.t, "ip", "-netns", tag+"-0", "link", "set", "e9", "master", "br0", "up")
+	shell(c.t, "ip", "address", "add", strings.TrimSuffix(one.address, ".1")+".100/24", "dev", link)
+	shell(c.t, "ip", "link", "set", link, "up")
+}
+
+func (c *commanded) put(name, text string) {
+	c.t.Helper()
+	if err := os.WriteFile(filepath.Join(c.dir, name), []byte(text), 0o644); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *commanded) file() string { return filepath.Join(c.dir, "holdfast.yaml") }
+
+// write writes the stack file with other parts.
+func (c *commanded) write(parts map[string]string) {
+	c.t.Helper()
+	part := func(name, usual string) string {
+		if parts[name] != "" {
+			return parts[name]
+		}
+		return usual
+	}
+	c.put("holdfast.yaml", fmt.Sprintf(`name: shop
+entry: {listen: "0.0.0.0:8080", auth: none}
+balancers: 3
+hosts:
+  one: {address: %s}
+  two: {address: %s}
+  three: {address: %s}
+apps:
+  web: {kv: {}, nodes: 3, on: [%s]}
+  shop:
+    command: %s
+    release: shop
+    nodes: 3
+    env: {LEVEL: %s}
+    health: {interval: 200ms, path: /shop}
+routes:
+  - {path-prefix: /shop, app: shop}
+  - {app: web}
+rollout: {settle: 200ms}
+`, c.hosts["one"].address, c.hosts["two"].address, c.hosts["three"].address,
+		part("on", "one, two, three"), part("command", "[python3, -u, app.py]"), part("level", "info")))
+}
+
+// install puts a version of the program to where the hosts have it.
+func (c *commanded) install(version string) {
+	c.t.Helper()
+	(&instance{t: c.t}).install(binary, filepath.Join(c.dir, "holdfast"), version)
+}
+
+// run runs a part of the test.
+func (c *commanded) run(name string, part func(t *testing.T)) {
+	whole := c.t
+	of := func(t *testing.T) {
+		c.t = t
+		for _, h := range c.hosts {
+			h.t = t
+		}
+	}
+	defer of(whole)
+	whole.Run(name, func(t *testing.T) {
+		of(t)
+		part(t)
+	})
+}
+
+// roles are the host that leads, and the two others.
+func (c *commanded) roles() (leader, a, b *cableHost) {
+	c.t.Helper()
+	var others []*cableHost
+	for _, name := range []string{"one", "two", "three"} {
+		h := c.hosts[name]
+		v := h.list()
+		if v.Leader == name {
+			leader = h
+		} else {
+			others = append(others, h)
+		}
+	}
+	if leader == nil {
+		c.t.Fatal("no host leads")
+	}
+	return leader, others[0], others[1]
+}
+
+// shop is what the application answers at a host.
+func (c *commanded) shop(h *cableHost) string {
+	c.t.Helper()
+	body, err := ask(&fasthttp.Client{ReadTimeout: 15 * time.Second}, "http://"+h.address+":8080/shop")
+	if err != nil {
+		c.t.Errorf("/shop at host %s: %v", h.name, err)
+	}
+	return body
+}
+
+// node is a node as a host sees it.
+func (h *cableHost) node(name string) supervise.NodeStatus {
+	h.t.Helper()
+	st, ok := h.status()
+	n, there := st.Node(name)
+	if !ok || !there {
+		h.t.Fatalf("host %s sees no node %s", h.name, name)
+	}
+	return n
+}
+
+// nodesOf are the nodes of an application as a host sees them.
+func (h *cableHost) nodesOf(app string) (all []supervise.NodeStatus) {
+	h.t.Helper()
+	st, _ := h.status()
+	for _, n := range st.Nodes {
+		if n.App == app {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+// begin runs the program on a host, and returns when it has said the words.
+func (h *cableHost) begin(words string, args ...string) (end func() (said string, code int)) {
+	h.t.Helper()
+	cmd := exec.Command("ip", append([]string{"netns", "exec", h.netns, h.program}, append(args, "--state", h.state)...)...)
+	cmd.Dir = h.dir
+	said := &syncBuffer{}
+	cmd.Stdout, cmd.Stderr = said, said
+	if err := cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // its code tells
+	}()
+	h.t.Cleanup(func() { <-ended })
+	for end := time.Now().Add(30 * time.Second); !strings.Contains(said.String(), words); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			h.t.Fatalf("host %s: holdfast %s does not say %q: %s", h.name, strings.Join(args, " "), words, said)
+		}
+	}
+	return func() (string, int) {
+		<-ended
+		return said.String(), cmd.ProcessState.ExitCode()
+	}
+}
+
+// killHost kills the process of a host, and its nodes run on.
+func (h *cableHost) killHost() {
+	h.t.Helper()
+	if err := syscall.Kill(h.list().PID, syscall.SIGKILL); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func TestEveryCommandAtAnyHost(t *testing.T) {
+	c := newCommanded(t)
+	leader, a, b := c.roles()
+	load := startLoadOf(t, "http://"+b.address+":8080", 60, false)
+
+	c.run("look", func(t *testing.T) {
+		says(t, a.must("status"), "host "+leader.name+" leads", "ready", "shop-3", "redis-3")
+		says(t, b.must("logs", "redis-1", "-n", "0"), "redis-1")
+		stdout, _, _ := b.run("doctor", "--json")
+		var r doctor.Report
+		if err := json.Unmarshal([]byte(stdout), &r); err != nil {
+			t.Fatalf("doctor: %v: %s", err, stdout)
+		}
+		for _, f := range r.Findings {
+			if f.Level == doctor.Error {
+				t.Errorf("doctor at host %s: %s", b.name, f.What)
+			}
+		}
+		says(t, a.must("plan", "--file", c.file()), "HOST", "three")
+		says(t, a.fails(2, "stop", "web-9"), "web-9")
+	})
+
+	c.run("nodes", func(t *testing.T) {
+		for _, n := range a.nodesOf("web") {
+			if n.Host != b.name {
+				continue
+			}
+			a.must("restart", n.Name)
+			if now := b.node(n.Name); now.PID == n.PID || now.State != supervise.Up {
+				t.Errorf("%s is %s, pid %d, was %d", n.Name, now.State, now.PID, n.PID)
+			}
+		}
+		before := pids(b.ready())
+		b.must("restart", "shop")
+		for _, n := range a.nodesOf("shop") {
+			if n.PID == before[n.Name] || n.State != supervise.Up {
+				t.Errorf("%s is %s, pid %d, was %d", n.Name, n.State, n.PID, before[n.Name])
+			}
+		}
+		a.must("drain", "shop-1")
+		if !b.node("shop-1").Drained {
+			t.Error("shop-1 is not drained")
+		}
+		b.must("undrain", "shop-1")
+		if a.node("shop-1").Drained {
+			t.Error("shop-1 is drained still")
+		}
+	})
+
+	c.run("scale", func(t *testing.T) {
+		a.must("scale", "shop=4")
+		if n := b.node("shop-4"); n.State != supervise.Up {
+			t.Errorf("shop-4 is %s", n.State)
+		}
+		b.must("scale", "shop=3")
+		if nodes := a.nodesOf("shop"); len(nodes) != 3 {
+			t.Errorf("there are %d nodes", len(nodes))
+		}
+	})
+
+	c.run("apply", func(t *testing.T) {
+		says(t, a.must("apply", "--file", c.file()), "Nothing to change")
+		says(t, a.must("apply"), "Nothing to change") // without a file
+		c.write(map[string]string{"level": "debug"})
+		says(t, b.must("status", "--file", c.file()), "the stack file differs")
+		b.must("apply", "--yes", "--file", c.file())
+		for _, h := range c.hosts {
+			says(t, c.shop(h), "1 debug shop-")
+		}
+		says(t, a.must("status", "--file", c.file()), "ready")
+
+		// One that fails is undone.
+		before := pids(a.ready())
+		c.write(map[string]string{"level": "debug", "command": "[python3, -c, 'raise SystemExit(\"no such shop\")']"})
+		says(t, a.fails(1, "apply", "--yes", "--file", c.file()), "no such shop")
+		for node, pid := range pids(b.ready()) {
+			if strings.HasPrefix(node, "shop-") == (pid == before[node]) && node != "shop-2" && node != "shop-3" {
+				t.Errorf("%s has the pid %d, and had %d", node, pid, before[node])
+			}
+		}
+		says(t, b.must("status"), "the last change (apply", "was stopped")
+		says(t, c.shop(b), "1 debug shop-")
+		c.write(map[string]string{"level": "debug"})
+	})
+
+	c.run("move", func(t *testing.T) {
+		c.write(map[string]string{"level": "debug", "on": a.name + ", " + b.name})
+		says(t, a.must("apply", "--plan", "--file", c.file()), leader.address+":")
+		says(t, a.fails(2, "apply", "--file", c.file()), "--yes")
+		a.must("apply", "--yes", "--file", c.file())
+		for _, n := range b.nodesOf("web") {
+			if n.Host == leader.name || n.State != supervise.Up {
+				t.Errorf("%s on host %s is %s", n.Name, n.Host, n.State)
+			}
+		}
+		c.write(map[string]string{"level": "debug"})
+		b.must("apply", "--yes", "--file", c.file())
+		a.ready()
+	})
+
+	c.run("rollout", func(t *testing.T) {
+		c.put("shop/version", "2")
+		a.must("rollout", "shop")
+		says(t, c.shop(leader), "2 debug shop-")
+		b.must("rollout", "shop", "--env", "LEVEL=trace", "--only", "1")
+		says(t, a.must("status"), "rollout shop --continue")
+		a.must("rollout", "shop", "--continue")
+		says(t, c.shop(b), "2 trace shop-")
+		b.must("rollout", "shop", "--undo")
+		says(t, c.shop(b), "2 debug shop-")
+		says(t, a.must("rollout", "shop", "--history"), "undo")
+	})
+
+	c.run("two operators", func(t *testing.T) {
+		end := a.begin("begun", "restart", "shop")
+		says(t, b.fails(1, "scale", "shop=4"), "another change is under way (restart")
+		c.write(map[string]string{"level": "warn"})
+		says(t, b.fails(1, "apply", "--yes", "--file", c.file()), "another change is under way (restart")
+		if said, code := end(); code != 0 {
+			t.Errorf("exit %d: %s", code, said)
+		}
+		// Of two at the same moment one is carried out, and then the other one or nothing of it.
+		first := a.begin("", "apply", "--yes", "--file", c.file())
+		second := b.begin("", "apply", "--yes", "--file", c.file())
+		done := 0
+		for _, end := range []func() (string, int){first, second} {
+			said, code := end()
+			switch {
+			case code == 0:
+				done++
+			case code == 1 && (strings.Contains(said, "another change is under way") || strings.Contains(said, "changed meanwhile")):
+			default:
+				t.Errorf("exit %d: %s", code, said)
+			}
+		}
+		if done == 0 {
+			t.Error("neither was carried out")
+		}
+		says(t, c.shop(a), "warn shop-")
+		a.ready()
+	})
+
+	c.run("data", func(t *testing.T) {
+		before := b.master()
+		a.must("switchover")
+		b.eventually("another redis node is the master", func() bool { return b.master() != before && b.master() != "" })
+		to := "redis-1"
+		if b.master() == to {
+			to = "redis-2"
+		}
+		b.must("switchover", "--to", to)
+		if got := a.master(); got != to {
+			t.Errorf("the master is %s, and not %s", got, to)
+		}
+		backup := filepath.Join(c.dir, "shop.tar")
+		says(t, a.must("backup", "-o", backup), backup, "keys")
+		if _, stderr, code := b.run("backup", "verify", backup); code != 0 {
+			t.Errorf("the backup is not good: %s", stderr)
+		}
+		says(t, b.fails(2, "restore", backup, "--yes"), "several hosts")
+	})
+
+	o := load.finish(t)
+	o.enough(t, 100)
+	if len(o.failed) > 0 {
+		t.Errorf("%d requests failed: %v", len(o.failed), o.errs)
+	}
+}
+
+// master is the redis node that is the master, as a host sees it.
+func (h *cableHost) master() string {
+	h.t.Helper()
+	st, _ := h.status()
+	i := slices.IndexFunc(st.Nodes, func(n supervise.NodeStatus) bool { return n.Role == "master" })
+	if i < 0 {
+		return ""
+	}
+	return st.Nodes[i].Name
+}
+
+func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
+	c := newCommanded(t)
+	leader, a, b := c.roles()
+	load := startLoadOf(t, "http://"+b.address+":8080", 60, false)
+
+	c.run("a new version on one host after the other", func(t *testing.T) {
+		c.install("two")
+		programs := map[string]string{}
+		for i, h := range []*cableHost{a, leader, b} {
+			before := h.list()
+			says(t, h.must("upgrade"), "host "+h.name+" runs this version now")
+			now := h.list()
+			if now.PID != before.PID || now.Program == before.Program || now.Leader == "" {
+				t.Errorf("host %s was %+v, and is %+v", h.name, before, now)
+			}
+			programs[now.Program] = h.name
+			if i < 2 { // of two versions, both obey
+				a.must("restart", "shop-1")
+				b.must("restart", "shop-2")
+			}
+		}
+		if len(programs) != 1 {
+			t.Errorf("the hosts run %v", programs)
+		}
+		says(t, b.must("upgrade"), "already")
+		st := a.ready()
+		for _, n := range st.Nodes {
+			if n.Outdated != "" {
+				t.Errorf("%s %s", n.Name, n.Outdated)
+			}
+		}
+	})
+
+	c.run("the leader has just gone", func(t *testing.T) {
+		leader, a, b = c.roles()
+		leader.killHost()
+		end := a.begin("", "status")
+		b.must("scale", "shop=4")
+		if said, code := end(); !strings.Contains(said, "leads") {
+			t.Errorf("exit %d: %s", code, said)
+		}
+		if n := a.node("shop-4"); n.State != supervise.Up {
+			t.Errorf("shop-4 is %s", n.State)
+		}
+		leader.must("up", "-d")
+		leader.ready()
+	})
+
+	c.run("the leader goes in the middle of a change", func(t *testing.T) {
+		leader, a, b = c.roles()
+		before := pids(a.ready())
+		end := a.begin("begun", "restart", "shop")
+		leader.killHost()
+		if said, code := end(); code != 0 || !strings.Contains(said, "done") {
+			t.Errorf("exit %d: %s", code, said)
+		}
+		for _, n := range b.nodesOf("shop") {
+			if n.PID == before[n.Name] || n.State != supervise.Up {
+				t.Errorf("%s is %s, pid %d, was %d", n.Name, n.State, n.PID, before[n.Name])
+			}
+		}
+		leader.must("up", "-d")
+		leader.ready()
+	})
+
+	o := load.finish(t)
+	o.enough(t, 100)
+	if len(o.failed) > 0 {
+		t.Errorf("%d requests failed: %v", len(o.failed), o.errs)
+	}
+
+	c.run("a host is away", func(t *testing.T) {
+		leader, a, b = c.roles()
+		endAll(t, leader.netns) // as when its power is lost
+		b.must("scale", "shop=5")
+		if n := a.node("shop-5"); n.State != supervise.Up || n.Host == leader.name {
+			t.Errorf("shop-5 on host %s is %s", n.Host, n.State)
+		}
+		leader.must("up", "-d")
+		leader.ready()
+	})
+
+	c.run("down", func(t *testing.T) {
+		_, a, _ = c.roles()
+		says(t, a.must("down"), "down on all hosts")
+		for _, h := range c.hosts {
+			h.eventually("host "+h.name+" has ended", func() bool { return !host.Claimed(h.state) })
+		}
+	})
+}
+
+// syncBuffer is a buffer that several goroutines use.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
