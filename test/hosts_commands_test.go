@@ -450,6 +450,7 @@ func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
 		before := pids(a.ready())
 		end := a.begin("begun", "restart", "shop")
 		leader.killHost()
+		leader.must("up", "-d")
 		if said, code := end(); code != 0 || !strings.Contains(said, "done") {
 			t.Errorf("exit %d: %s", code, said)
 		}
@@ -458,7 +459,6 @@ func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
 				t.Errorf("%s is %s, pid %d, was %d", n.Name, n.State, n.PID, before[n.Name])
 			}
 		}
-		leader.must("up", "-d")
 		leader.ready()
 	})
 
@@ -475,6 +475,8 @@ func TestCommandsWhileAnotherHostBeginsToLead(t *testing.T) {
 		if n := a.node("shop-5"); n.State != supervise.Up || n.Host == leader.name {
 			t.Errorf("shop-5 on host %s is %s", n.Host, n.State)
 		}
+		c.write(map[string]string{"level": "debug"})
+		says(t, a.fails(1, "apply", "--yes", "--file", c.file()), "host "+leader.name+" is away")
 		leader.must("up", "-d")
 		leader.ready()
 	})

@@ -23,8 +23,9 @@ func HostsOf(s stack.Stack) (hosts []Place) {
 // node that kept has stays where it is, as long as that host exists and may have it:
 // with a node its data would move. A new node goes to a host that has the fewest of
 // its kind (of an application, of its nodes), of those to the one with the fewest nodes
-// of all, of those to the first in the file.
-func Spread(s stack.Stack, kept Placement) (Placement, error) {
+// of all, of those to the first in the file. It goes to none of the hosts that are away where
+// others may have it.
+func Spread(s stack.Stack, kept Placement, away ...string) (Placement, error) {
 	if len(s.Hosts) == 0 {
 		return nil, nil
 	}
@@ -52,6 +53,10 @@ func Spread(s stack.Stack, kept Placement) (Placement, error) {
 		hosts := n.hosts(s)
 		if len(hosts) == 0 {
 			return nil, fmt.Errorf("no host may have %s", n.name)
+		}
+		isAway := func(h stack.Host) bool { return slices.Contains(away, h.Name) }
+		if there := slices.DeleteFunc(slices.Clone(hosts), isAway); len(there) > 0 {
+			hosts = there
 		}
 		here := alike[n.group()]
 		best := slices.MinFunc(hosts, func(a, b stack.Host) int {

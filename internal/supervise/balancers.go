@@ -27,6 +27,9 @@ const reloadLimit = 10 * time.Second
 // reload has a balancer take up the files of a part.
 func (x *stepper) reload(ctx context.Context, to part) error {
 	s, name := x.sup, x.step.Node
+	if s.hosts.lacks(to.host) { // it takes the files up when its host is back
+		return s.putNode(to)
+	}
 	now := s.balancer(to.process)
 	serving := s.servingNodes()
 	before, err := now.Info(ctx)

@@ -374,6 +374,7 @@ func (s *Supervisor) beginChange(ctx context.Context, req Request, waits bool) (
 
 // prepare finds out what a request means and checks it.
 func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layout, error) {
+	s.noteAbsent(ctx)
 	now, generation := s.current()
 	final, err := s.target(now, req)
 	if err != nil {
@@ -417,6 +418,9 @@ func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layo
 		if len(p.Steps) > 0 {
 			group = p.Steps[len(p.Steps)-1].Group + 1
 		}
+	}
+	if req.Kind != kindUp {
+		p.Refused = append(p.Refused, s.checkAbsent(p.Steps, now, final)...)
 	}
 	if err := s.checkChange(ctx, now, final, legs); err != nil {
 		var wrong *ReferenceError

@@ -77,6 +77,9 @@ func (a *absence) add(name string) {
 }
 
 func (a *absence) names() []string {
+	if a == nil {
+		return nil
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Sorted(maps.Keys(a.hosts))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"holdfast/internal/machine"
@@ -68,10 +69,43 @@ func (s *Supervisor) without(host string, err error) bool {
 	return true
 }
 
+// noteAbsent finds out which hosts are away. What is done then goes on without them, and is
+// done there when they are back.
+func (s *Supervisor) noteAbsent(ctx context.Context) {
+	if !s.hosts.several || !s.hosts.begun {
+		return
+	}
+	var looking sync.WaitGroup
+	for _, host := range s.hosts.all() {
+		looking.Go(func() {
+			if !host.Present(ctx) && ctx.Err() == nil {
+				s.hosts.absent.add(host.name)
+			}
+		})
+	}
+	looking.Wait()
+}
+
+// checkAbsent reports why steps cannot be taken: the nodes are on hosts that are away.
+func (s *Supervisor) checkAbsent(steps []plan.Step, now, final layout) (reasons []string) {
+	said := map[string]bool{}
+	for _, step := range steps {
+		for _, of := range []layout{now, final} {
+			p, there := of.part(step.Node)
+			if !there || step.Action == plan.Reload || said[step.Node] || !s.hosts.lacks(p.host) {
+				continue
+			}
+			said[step.Node] = true
+			reasons = append(reasons, fmt.Sprintf("%s: host %s is away, and has its part in that (%s); try again when it is back, or take it out of the stack with 'holdfast host remove %[2]s'", step.Node, p.host, step.Action))
+		}
+	}
+	return reasons
+}
+
 // keepCatchingUp does on hosts that are well again what was done on the others, also where
 // no node has to start.
 func (s *Supervisor) keepCatchingUp() {
-	for s.hosts.absent.any() && s.wait(time.Second) {
+	for s.hosts.several && s.wait(time.Second) {
 		for _, name := range s.hosts.absent.names() {
 			if host := s.hosts.at(name); host.Present(s.ctx) {
 				_ = s.catchUp(s.ctx, host) // a node that has to start tells of it
@@ -101,7 +135,20 @@ func (s *Supervisor) catchUp(ctx context.Context, host home) error {
 	}
 	s.hosts.absent.end(host.name)
 	s.log.Info("a host is back", "host", host.name)
+	s.tasks.Go(func() { s.reloadOn(host.name) })
 	return nil
+}
+
+// reloadOn has the balancers of a host take up what was written there.
+func (s *Supervisor) reloadOn(host string) {
+	for _, st := range s.board.snapshot().Nodes {
+		if st.Host != host || !st.Kind.Traits().Reloads || st.PID == 0 {
+			continue
+		}
+		if err := s.send(s.ctx, st.Name, command{action: actReload}); err != nil && s.ctx.Err() == nil {
+			s.log.Warn("a balancer of a host that is back has not taken up its files", "node", st.Name, "error", err)
+		}
+	}
 }
 
 // takeOver clears up after a supervisor before, on a host, and makes sure that what is
@@ -152,6 +199,9 @@ func (n *node) see(ctx context.Context) (bool, error) {
 	}
 	n.outdated = r.Plan != n.sup.digest(*n.spec())
 	n.adopt(proc, r)
+	if n.outdated && n.spec().Kind.Traits().Reloads {
+		n.sup.tasks.Go(func() { n.sup.reloadOn(host.name) })
+	}
 	return true, nil
 }
 

@@ -28,7 +28,7 @@ func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last ke
 	facts := plan.Facts{Ports: chosen, Hosts: last.Hosts, Replication: last.Redis.Replication}
 	if len(s.Hosts) > 0 {
 		facts.Hosts = plan.HostsOf(s)
-		if facts.Placement, err = plan.Spread(s, last.Placement); err != nil {
+		if facts.Placement, err = plan.Spread(s, last.Placement, h.absent.names()...); err != nil {
 			return plan.Facts{}, nil, err
 		}
 	}

@@ -304,6 +304,9 @@ func (s *Supervisor) dropNode(name string) {
 // writeNode makes a node's directories and writes its files. What a server rewrites
 // is only written when it is not there.
 func (s *Supervisor) writeNode(to part) error {
+	if s.hosts.lacks(to.host) {
+		return nil // see catchUp
+	}
 	host := s.hosts.at(to.host)
 	for _, d := range to.dirs {
 		if err := host.MakeDir(s.ctx, d); err != nil {

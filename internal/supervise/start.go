@@ -120,7 +120,12 @@ func (s *Supervisor) startNode(ctx context.Context, name string, seen *facts) er
 	if n.outdated && s.wanted == nil {
 		action = ActRestart
 	}
-	return s.bringUp(ctx, n, command{action: action, seen: seen}, cmp.Or(n.spec().Start, startLimit))
+	c, limit := command{action: action, seen: seen}, cmp.Or(n.spec().Start, startLimit)
+	if s.hosts.lacks(s.home(name).name) { // it starts when its host is back, and keeps nobody waiting
+		s.tasks.Go(func() { _ = s.bringUp(s.ctx, n, c, limit) }) // the status says how it is
+		return nil
+	}
+	return s.bringUp(ctx, n, c, limit)
 }
 
 // beginAnew writes down what a stack runs as that starts, or that a version of
