@@ -186,7 +186,7 @@ func (h *cableHost) nodesOf(app string) (all []supervise.NodeStatus) {
 func (h *cableHost) begin(words string, args ...string) (end func() (said string, code int)) {
 	h.t.Helper()
 	cmd := exec.Command("ip", append([]string{"netns", "exec", h.netns, h.program}, append(args, "--state", h.state)...)...)
-	cmd.Dir = h.dir
+	cmd.Dir, cmd.Env = h.dir, append(os.Environ(), h.env...)
 	said := &syncBuffer{}
 	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
