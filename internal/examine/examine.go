@@ -47,6 +47,9 @@ type Config struct {
 // patience is how long one question may take.
 const patience = 2 * time.Second
 
+// leaderPatience is how long hosts of a stack may take until one of them leads.
+const leaderPatience = 15 * time.Second
+
 // examination is one that is under way.
 type examination struct {
 	Config
@@ -112,13 +115,30 @@ func (e *examination) unseen(what, why string) {
 	e.facts.Unseen = append(e.facts.Unseen, doctor.Unseen{What: what, Why: why})
 }
 
+// status asks the supervisor, and again for leaderPatience while another host begins to lead.
+func (e *examination) status(ctx context.Context) (supervise.Status, error) {
+	client := control.NewClient(e.StateDir)
+	for began := time.Now(); ; {
+		asked, cancel := context.WithTimeout(ctx, patience)
+		st, err := client.Status(asked)
+		cancel()
+		busy := new(control.BusyError)
+		if !errors.As(err, &busy) || !busy.Later || time.Since(began) > leaderPatience {
+			return st, err
+		}
+		select {
+		case <-time.After(patience / 10):
+		case <-ctx.Done():
+			return st, err
+		}
+	}
+}
+
 // supervisor asks the supervisor for the status; it is empty where none answers.
 func (e *examination) supervisor(ctx context.Context) supervise.Status {
 	s := &e.facts.Supervisor
 	s.PID = e.seen.Supervisor
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	st, err := control.NewClient(e.StateDir).Status(ctx)
+	st, err := e.status(ctx)
 	switch {
 	case err == nil:
 		s.PID, s.Phase = st.Supervisor, string(st.Phase)
@@ -132,7 +152,7 @@ func (e *examination) supervisor(ctx context.Context) supervise.Status {
 		return supervise.Status{}
 	case errors.Is(err, control.ErrNoSupervisor):
 		s.Silent = "it does not listen on its socket"
-	case ctx.Err() != nil:
+	case errors.Is(err, context.DeadlineExceeded):
 		s.Silent = fmt.Sprintf("no answer within %v", patience)
 	default:
 		s.Silent = err.Error()

@@ -182,6 +182,19 @@ func TestWhatIsPlacedStays(t *testing.T) {
 	}
 }
 
+func TestANewNodeGoesToNoHostThatIsAwayWhereOthersMayHaveIt(t *testing.T) {
+	s := shaped(t, threeHosts)
+	kept := mustSpread(t, s, nil)
+	more := shaped(t, threeHosts+"apps: {web: {kv: {}, nodes: 4}}\n")
+	placed, err := Spread(more, kept, "three")
+	if err != nil || placed["web-3"] == "three" || placed["web-4"] == "three" || placed["redis-3"] != "three" {
+		t.Errorf("got %v, %v", placed, err)
+	}
+	if placed, err := Spread(more, kept, "one", "two", "three"); err != nil || placed["web-3"] != "three" {
+		t.Errorf("where all are away: %v, %v", placed, err)
+	}
+}
+
 func TestAStackWithoutHostsHasNoPlacement(t *testing.T) {
 	if placed := mustSpread(t, stack.Default(), Placement{"redis-1": "one"}); placed != nil {
 		t.Errorf("got %v", placed)

@@ -72,8 +72,8 @@ func (s *Supervisor) without(host string, err error) bool {
 // noteAbsent finds out which hosts are away. What is done then goes on without them, and is
 // done there when they are back.
 func (s *Supervisor) noteAbsent(ctx context.Context) {
-	if !s.hosts.several || !s.hosts.begun {
-		return
+	if !s.hosts.several || !s.hosts.begun && s.board.snapshot().Phase == PhaseStarting {
+		return // the first start needs all of them
 	}
 	var looking sync.WaitGroup
 	for _, host := range s.hosts.all() {

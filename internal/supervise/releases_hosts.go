@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -92,6 +93,12 @@ func (s *Supervisor) pruneHosts(app string, needed []string) {
 	err := s.onHosts(s.ctx, func(host home) error {
 		ctx, cancel := context.WithTimeout(s.ctx, copyLimit)
 		defer cancel()
+		there, err := host.Glob(ctx, path.Join(plan.ReleasesDir(app), release.ManifestName("*")))
+		if err != nil || !slices.ContainsFunc(there, func(name string) bool {
+			return !slices.ContainsFunc(needed, func(digest string) bool { return path.Base(name) == release.ManifestName(digest) })
+		}) {
+			return err
+		}
 		args := append([]string{ReleasesCommand, ReleasesPrune, host.Path(plan.ReleasesDir(app))}, needed...)
 		out, err := host.Run(ctx, host.self(ctx, s.cfg.Self), args...)
 		if err == nil && out.Code != 0 {
