@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
@@ -54,14 +55,25 @@ func (h *hosts) port(name string) string {
 // cutRules are the commands of nft(8) that drop what goes in some directions,
 // of connections that there are as of new ones, and count it. What is no IP
 // passes: the address of a host that cannot be reached stays known (ARP), so
-// that packets to it vanish, as behind a router, and are not refused.
+// that packets to it vanish, as behind a router, and are not refused. Not so the
+// virtual addresses: a host that is cut off keeps its address, and would win it
+// again and again by ARP from the one that can be reached.
 func (h *hosts) cutRules(drops []drop) string {
 	var text strings.Builder
 	text.WriteString("add table bridge cut\nadd chain bridge cut forward { type filter hook forward priority 0; }\n")
 	for _, d := range drops {
-		fmt.Fprintf(&text, "add rule bridge cut forward iifname %q oifname %q ether type ip counter drop comment %q\n", h.port(d.from), h.port(d.to), d)
+		way := fmt.Sprintf("add rule bridge cut forward iifname %q oifname %q", h.port(d.from), h.port(d.to))
+		fmt.Fprintf(&text, "%s ether type ip counter drop comment %q\n", way, d)
+		fmt.Fprintf(&text, "%s arp saddr ip %s drop\n", way, h.virtual())
 	}
 	return text.String()
+}
+
+// virtual is where the virtual addresses of a drill's network are.
+func (h *hosts) virtual() netip.Prefix {
+	first := h.machine.As4()
+	first[3] = virtualNumber
+	return netip.PrefixFrom(netip.AddrFrom4(first), 28)
 }
 
 // uncut is the step that lets everything pass again.

@@ -97,8 +97,14 @@ func TestHostsSayWhereAStackIs(t *testing.T) {
 func TestACutIsARuleForEachDirection(t *testing.T) {
 	rules := three().cutRules(append(both([]string{"host-1"}, []string{"host-2", clients}), oneWay([]string{"host-3"}, []string{"host-1"})...))
 	var got []string
+	arp := 0
 	for line := range strings.Lines(rules) {
-		if strings.HasPrefix(line, "add rule") {
+		if strings.HasPrefix(line, "add rule") && strings.Contains(line, " arp ") {
+			if !strings.HasSuffix(line, " arp saddr ip 198.18.7.240/28 drop\n") {
+				t.Errorf("more is dropped than who has a virtual address: %s", line)
+			}
+			arp++
+		} else if strings.HasPrefix(line, "add rule") {
 			f := strings.Fields(line)
 			got = append(got, strings.ReplaceAll(f[6]+">"+f[8], `"`, ""))
 			if !strings.Contains(line, " ether type ip counter drop ") {
@@ -107,8 +113,8 @@ func TestACutIsARuleForEachDirection(t *testing.T) {
 		}
 	}
 	want := []string{"e1>e2", "e1>machine", "e2>e1", "machine>e1", "e3>e1"}
-	if !slices.Equal(got, want) {
-		t.Errorf("what is dropped goes %q, want %q", got, want)
+	if !slices.Equal(got, want) || arp != len(want) {
+		t.Errorf("what is dropped goes %q, want %q; ARP in %d directions", got, want, arp)
 	}
 }
 
