@@ -80,6 +80,9 @@ func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets [
 	}
 	s.say("cutting %s", what)
 	s.behind(ctx, targets...)
+	if s.stack.stack.Entry.Virtual.Enabled() && !cutFromClients(drops) {
+		s.bothHaveIt()
+	}
 	s.blow(hostNames(targets...)...)
 	if err := h.nft(ctx, h.cutRules(drops)); err != nil {
 		return err
@@ -92,6 +95,22 @@ func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets [
 		return err
 	}
 	return s.stopped(counts)
+}
+
+// cutFromClients reports whether a cut stops what clients send, or get.
+func cutFromClients(drops []drop) bool {
+	return slices.ContainsFunc(drops, func(d drop) bool { return d.from == clients || d.to == clients })
+}
+
+// bothHaveIt records that clients reach hosts which do not reach each other: the virtual
+// addresses are on both sides, until the host that cannot serve gives its own away
+// (supervise.WatchCut), and what a client sends may get to either.
+func (s *scene) bothHaveIt() {
+	for _, e := range s.stack.entries {
+		if !slices.Contains(s.record.Entries, e) {
+			s.record.Entries = append(s.record.Entries, e)
+		}
+	}
 }
 
 // behind records that hosts are on the wrong side of a cut: what clients send to

@@ -308,6 +308,27 @@ func (c *Client) EndSessions(ctx context.Context, backend, server string) error 
 	return nil
 }
 
+// Accept has a frontend take connections, or refuse them until it is told otherwise
+// ("enable frontend", "disable frontend"). Connections that are open stay.
+func (c *Client) Accept(ctx context.Context, frontend string, on bool) error {
+	if err := checkNames(frontend); err != nil {
+		return err
+	}
+	verb := "disable"
+	if on {
+		verb = "enable"
+	}
+	out, err := c.do(ctx, verb+" frontend "+frontend)
+	if err != nil {
+		return err
+	}
+	// What is enabled, or disabled, already is an error to HAProxy.
+	if out = strings.TrimSpace(out); out != "" && !strings.Contains(out, "already "+verb+"d") {
+		return fmt.Errorf("HAProxy at %s: %s frontend %s: %s", c.socket, verb, frontend, out)
+	}
+	return nil
+}
+
 // SetState sets the state of one server of a backend.
 func (c *Client) SetState(ctx context.Context, backend, server string, state State) error {
 	if err := checkNames(backend, server); err != nil {

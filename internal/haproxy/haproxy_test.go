@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +19,10 @@ import (
 
 // start runs a real HAProxy with backends "web" and "tcp" that both have the
 // server web-1, which is up, and "web" also web-2, which is down.
-func start(t *testing.T) *Client {
+func start(t *testing.T) *Client { return startWith(t, "") }
+
+// startWith has more lines of configuration.
+func startWith(t *testing.T, more string) *Client {
 	t.Helper()
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
 	t.Cleanup(up.Close)
@@ -47,7 +51,7 @@ backend web
 backend tcp
     mode tcp
     server web-1 %[2]s check inter 100ms rise 1 fall 1
-`, socket, up.Listener.Addr(), down.Listener.Addr())
+`, socket, up.Listener.Addr(), down.Listener.Addr()) + more
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -259,6 +263,37 @@ func TestAServerIsTakenForDownUntilItsChecksFindItFit(t *testing.T) {
 	}
 	if err := c.SetHealth(t.Context(), "web", "web-9", true); !errors.Is(err, ErrNoServer) {
 		t.Errorf("a server that is not there: %v", err)
+	}
+}
+
+func TestAFrontendRefusesConnectionsForATime(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := free.Addr().String()
+	free.Close()
+	c := startWith(t, "frontend entry\n    bind "+entry+"\n    default_backend web\n")
+	accepts := func() bool {
+		conn, err := net.Dial("tcp", entry)
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		_, err = io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
+		text, _ := io.ReadAll(conn)
+		return err == nil && strings.HasPrefix(string(text), "HTTP/1.")
+	}
+	for _, on := range []bool{true, false, false, true, true} {
+		if err := c.Accept(t.Context(), "entry", on); err != nil {
+			t.Error(err)
+		}
+		if on != accepts() {
+			t.Errorf("connections are taken: %v, want %v", !on, on)
+		}
+	}
+	if err := c.Accept(t.Context(), "nobody", false); err == nil {
+		t.Error("a frontend that is not there has no error")
 	}
 }
 

@@ -109,6 +109,9 @@ type backendData struct {
 	QueueTimeout                 time.Duration // of a KV: how long a request may wait for a place
 }
 
+// BalancerSocket is a balancer's runtime socket, in its directory.
+const BalancerSocket = "haproxy.sock"
+
 // How long streams and long polls may be silent: a stream shows every 10 s that
 // it lives, a long poll waits up to a minute.
 const streamTimeout = 90 * time.Second
@@ -244,7 +247,7 @@ func (b builder) haproxy(n node) haproxyData {
 		PerAddressClosed: s.Entry.Limits.PerAddress + s.Entry.Limits.PerAddress/8,
 		SourceHeader:     SourceHeaderName, Source: b.facts.Secrets.Source,
 		HardStop: b.reloadStop(),
-		Socket:   b.path(n, "haproxy.sock"), ServerStates: b.path(n, ServerStates),
+		Socket:   b.path(n, BalancerSocket), ServerStates: b.path(n, ServerStates),
 		User: b.host(n).HAProxyUser, Chroot: b.path(n, chrootDir),
 		Buffered: buffered,
 		Retries:  s.Retries, Timeouts: s.Timeouts,

@@ -81,7 +81,7 @@ func (b builder) check() error {
 		}
 	}
 	for _, n := range of(b.nodes, Balancer) {
-		if path := b.path(n, "haproxy.sock"); len(path) > maxSocketPath {
+		if path := b.path(n, BalancerSocket); len(path) > maxSocketPath {
 			return fmt.Errorf("the state directory %s is too long a path: HAProxy's socket in it would be %d bytes long, and %d is the most; choose a shorter one with --state",
 				b.host(n).StateDir, len(path), maxSocketPath)
 		}
@@ -195,7 +195,7 @@ func (b builder) process(n node) Process {
 		p.Address = b.listens(n)
 		p.Args = []string{"-W", "-S", b.path(n, MasterSocket) + ",mode,600", "-f", b.path(n, "haproxy.cfg")}
 		p.Grace = b.hardStop()
-		p.Probe.Socket = nodePath(n, "haproxy.sock")
+		p.Probe.Socket = nodePath(n, BalancerSocket)
 	case Redis:
 		p.Args = []string{b.path(n, "redis.conf"), "--include", b.path(n, "base.conf")}
 	case Sentinel:

@@ -20,6 +20,9 @@ const (
 	// HealthFile has 0 while a balancer of the host serves, and 1 otherwise: keepalived
 	// gives the address away then. The supervisor writes it while it runs.
 	HealthFile = "health"
+	// CutFile has 1 while the host is cut off from the others and serves nobody, and 0
+	// otherwise: as above. The host's own process writes it.
+	CutFile = "cut"
 
 	keepalivedConf = "keepalived.conf"
 	runningScript  = "balancer-runs"
@@ -46,7 +49,7 @@ const lowestPriority = 100
 type keepalivedData struct {
 	Stack, Node string
 	User        string // whose rights the scripts have; empty: keepalived's own choice
-	Health      string // path
+	Health, Cut string // paths
 	Runs        string // the script that looks for a balancer's process; empty: none
 	Answers     string // the command that asks a balancer; empty: none
 	Interface   string
@@ -120,7 +123,7 @@ func (b builder) keepalived(n node) keepalivedData {
 	all := of(b.nodes, Keepalived)
 	d := keepalivedData{
 		Stack: b.stack.Name, Node: n.name, User: b.host(n).User,
-		Health: b.path(n, HealthFile), Runs: asScript(b.path(n, runningScript)), Answers: b.balancerAlive(n),
+		Health: b.path(n, HealthFile), Cut: b.path(n, CutFile), Runs: asScript(b.path(n, runningScript)), Answers: b.balancerAlive(n),
 		Interface: cmp.Or(b.virtualInterface(n), "<the interface of "+n.host.Name+">"),
 		Advertise: strconv.FormatFloat(v.Advertise.Seconds(), 'f', -1, 64),
 		Preempts:  len(v.Addresses) > 1, Delay: int(preemptDelay / time.Second),
@@ -189,7 +192,7 @@ func asScript(paths ...string) string {
 func (b builder) balancerAlive(n node) string {
 	var sockets []string
 	for _, o := range b.balancersOf(n) {
-		sockets = append(sockets, b.path(o, "haproxy.sock"))
+		sockets = append(sockets, b.path(o, BalancerSocket))
 	}
 	self, of := asScript(b.host(n).Self), asScript(sockets...)
 	if self == "" || of == "" {
@@ -222,6 +225,7 @@ func (b builder) keepalivedFiles(n node) ([]File, error) {
 		{Path: nodePath(n, keepalivedConf), Mode: 0o600, Content: content},
 		script,
 		{Path: nodePath(n, HealthFile), Mode: 0o600, Content: Unwell, Once: true},
+		{Path: nodePath(n, CutFile), Mode: 0o600, Content: Well, Once: true},
 	}, nil
 }
 

@@ -1,0 +1,159 @@
+package supervise
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"holdfast/internal/haproxy"
+	"holdfast/internal/machine"
+	"holdfast/internal/plan"
+)
+
+// A host that is cut off from the others keeps the virtual address: it hears of nobody else
+// who has it. Clients that still reach the host then get nothing but errors, and when the cut
+// ends the address may move back to it. So the host gives the address away by itself when no
+// host leads, as far as it knows, and its balancers reach no node of an application or no
+// master of Redis (a web node is ready without one: it holds what it gets). Neither is enough
+// alone: without a leader what runs goes on, and where nothing serves anywhere a balancer that
+// says so is better than no answer.
+
+const (
+	cutInterval = 500 * time.Millisecond // between two looks
+	// cutPatience is how long no host leads until this one looks at its balancers. Hosts that
+	// reach each other elect a leader within it.
+	cutPatience = time.Second
+	cutAnswer   = 300 * time.Millisecond // for a balancer
+	cutParting  = 2 * time.Second        // for what the clients of all have in hand
+	// cutLeaving is how long keepalived may take to give an address away.
+	cutLeaving = 300 * time.Millisecond
+)
+
+// WatchCut tells the keepalived of this host when the host is cut off, until ctx ends. It is
+// for every host, whichever leads; leads reports whether any is known to.
+func WatchCut(ctx context.Context, state string, leads func() bool, log *slog.Logger) {
+	var since time.Time // no host leads
+	was := false        // cut off
+	for tick := time.NewTicker(cutInterval); ; {
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return
+		case now := <-tick.C:
+			cut := false
+			switch {
+			case leads():
+				since = time.Time{}
+			case since.IsZero():
+				since = now
+				continue
+			case now.Sub(since) < cutPatience:
+				continue
+			default:
+				cut = !serving(ctx, state)
+			}
+			if cut && !was {
+				partFromClients(ctx, state, func() { tellCut(state, cut, log) })
+			} else {
+				tellCut(state, cut, log)
+			}
+			was = cut
+		}
+	}
+}
+
+// tellCut writes the cut files of a host where they say something else.
+func tellCut(state string, cut bool, log *slog.Logger) {
+	files, _ := filepath.Glob(filepath.Join(state, "nodes", "*", plan.CutFile)) // the pattern is good
+	text := []byte(plan.Well)
+	if cut {
+		text = []byte(plan.Unwell)
+	}
+	for _, path := range files {
+		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text) {
+			continue
+		}
+		if err := machine.WriteFile(path, 0o600, text); err != nil {
+			log.Error("cannot tell keepalived whether this host is cut off", "cut", cut, "error", err)
+			continue
+		}
+		log.Info("keepalived is told whether this host is cut off and serves nobody", "cut", cut)
+	}
+}
+
+// partFromClients ends what the clients of a host's balancers have in hand, and takes nothing new, while
+// the address leaves: without it nothing reaches these clients any more, and each would wait
+// for as long as it has patience.
+func partFromClients(ctx context.Context, state string, leave func()) {
+	var closed []*haproxy.Client
+	parting, cancel := context.WithTimeout(ctx, cutParting)
+	for _, socket := range balancerSockets(state) {
+		c := haproxy.NewClient(socket)
+		if c.Accept(parting, entryFrontend, false) == nil {
+			closed = append(closed, c)
+		}
+		_, _ = c.CloseSessions(parting, entryFrontend) // what is left ends by itself
+	}
+	cancel()
+	leave()
+	if len(closed) == 0 {
+		return
+	}
+	time.Sleep(cutLeaving)
+	for _, c := range closed {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutAnswer)
+		_ = c.Accept(ctx, entryFrontend, true) // one that hangs is killed, and the next one accepts
+		cancel()
+	}
+}
+
+// entryFrontend is the balancers' frontend of the entry (package plan's haproxy.cfg).
+const entryFrontend = "entry"
+
+func balancerSockets(state string) []string {
+	sockets, _ := filepath.Glob(filepath.Join(state, "nodes", string(plan.Balancer)+"-*", plan.BalancerSocket)) // the pattern is good
+	return sockets
+}
+
+// serving reports whether a balancer of a host has a server for each application, or does
+// not say.
+func serving(ctx context.Context, state string) bool {
+	asked := false
+	for _, socket := range balancerSockets(state) {
+		ctx, cancel := context.WithTimeout(ctx, cutAnswer)
+		stats, err := haproxy.NewClient(socket).Stat(ctx)
+		cancel()
+		if err != nil {
+			continue // it is dead, or hangs: that is the health file's
+		}
+		if asked = true; servesAll(stats) {
+			return true
+		}
+	}
+	return !asked
+}
+
+// redisMaster is the backend of the Redis master that has replicas (package plan's
+// haproxy.cfg). The others of Redis, which begin likewise, do not count.
+const redisMaster = "redis.master"
+
+// servesAll reports whether every application's backend has a server that serves, and
+// Redis' master.
+func servesAll(stats []haproxy.Stat) bool {
+	serves := map[string]bool{}
+	for _, row := range stats {
+		if row.IsServer() && (row.Backend == redisMaster || !strings.HasPrefix(row.Backend, "redis.")) {
+			serves[row.Backend] = serves[row.Backend] || row.Serves()
+		}
+	}
+	for _, one := range serves {
+		if !one {
+			return false
+		}
+	}
+	return true
+}
