@@ -316,6 +316,7 @@ var atHome = map[string]string{
 	"backup_store.go":  "backups are kept where the supervisor is",
 	"shutdown.go":      "what is left of a stack is removed",
 	"logs.go":          "the log writer, which a host has of its own",
+	"cutoff.go":        "each host looks for itself whether it is cut off",
 	"fenceguard.go":    "the guard is a child of the supervisor",
 	"references.go":    "what the stack file names",
 	"releases.go":      "copies of what the stack file names",
