@@ -43,6 +43,7 @@ const (
 const (
 	callLimit     = 10 * time.Second // of a call without a deadline of its own
 	connectLimit  = 2 * time.Second  // of a connection to a host
+	silentFor     = time.Second      // how long a host that was silent is not asked again
 	aliveInterval = time.Second      // between two questions whether the other end is there
 	aliveLimit    = 3 * time.Second  // for the answer, and for a write
 )

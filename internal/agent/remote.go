@@ -20,7 +20,8 @@ import (
 )
 
 // Remote is the machine of another host. A host that cannot be reached is asked anew by
-// every call; none of them waits longer than its context, or ten seconds.
+// every call, but for a moment after it was silent; none of them waits longer than its
+// context, or ten seconds.
 type Remote struct {
 	host string // its name
 	dir  string
@@ -34,6 +35,8 @@ type Remote struct {
 	session *yamux.Session
 	joining chan struct{}
 	failed  error // of the last attempt
+	// silent is until when no other attempt is made: the last one was not answered.
+	silent time.Time
 
 	// tasks are goroutines that watch processes; end ends them.
 	tasks sync.WaitGroup
@@ -93,6 +96,9 @@ func (r *Remote) connect(ctx context.Context) (*yamux.Session, error) {
 		case r.session != nil && !r.session.IsClosed():
 			defer r.mu.Unlock()
 			return r.session, nil
+		case r.joining == nil && time.Now().Before(r.silent):
+			defer r.mu.Unlock()
+			return nil, r.failed
 		}
 		if r.joining == nil {
 			r.joining, r.failed = make(chan struct{}), nil
@@ -131,6 +137,9 @@ func (r *Remote) join() {
 		_ = session.Close()
 	}
 	r.session, r.failed = session, err
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		r.silent = time.Now().Add(silentFor)
+	}
 	close(r.joining)
 	r.joining = nil
 }

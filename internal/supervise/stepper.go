@@ -33,6 +33,9 @@ type stepper struct {
 }
 
 func (x *stepper) do(ctx context.Context) error {
+	if err := x.awaitHost(ctx); err != nil {
+		return err
+	}
 	switch x.step.Action {
 	case plan.Start:
 		return x.start(ctx)
@@ -50,6 +53,21 @@ func (x *stepper) do(ctx context.Context) error {
 		return x.sup.forget(ctx, x.step.Node)
 	}
 	return fmt.Errorf("unknown step %q", x.step.Action)
+}
+
+// hostPatience is how long a step waits for a host that is away: the process of one that leads
+// no more may be started again.
+const hostPatience = 10 * time.Second
+
+// awaitHost waits for the host of the node, and reports that it is away. A balancer there
+// takes its files up later.
+func (x *stepper) awaitHost(ctx context.Context) error {
+	host, lacks := cmp.Or(x.to.host, x.from.host), x.sup.hosts.lacks
+	back := func(context.Context) bool { return !lacks(host) }
+	if x.step.Action == plan.Reload || within(ctx, hostPatience, 100*time.Millisecond, back) {
+		return nil
+	}
+	return fmt.Errorf("host %s is away", host)
 }
 
 // start brings up a node that the stack did not have.
