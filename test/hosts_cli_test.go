@@ -183,7 +183,7 @@ func TestThreeMachinesFromNothing(t *testing.T) {
 	token := one.token("two")
 	says(t, two.fails(2, "join", token[:len(token)-3]), "incomplete")
 	two.must("join", token, "-d")
-	says(t, three.fails(1, "join", token, "-d"), "used already")
+	says(t, three.fails(1, "join", token, "-d"), "cannot listen there")
 	says(t, two.fails(1, "join", token), "already")
 	if err := os.Remove(filepath.Join(two.dir, "holdfast.yaml")); err != nil {
 		t.Fatal(err) // no host but the first needs one

@@ -370,6 +370,9 @@ func TestEveryCommandAtAnyHost(t *testing.T) {
 		}
 		backup := filepath.Join(c.dir, "shop.tar")
 		says(t, a.must("backup", "-o", backup), backup, "keys")
+		if st, _ := b.status(); st.Backup.Last == nil || st.Backup.Last.Where != backup {
+			t.Errorf("host %s knows of the backup %+v", b.name, st.Backup.Last)
+		}
 		if _, stderr, code := b.run("backup", "verify", backup); code != 0 {
 			t.Errorf("the backup is not good: %s", stderr)
 		}

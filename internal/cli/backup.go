@@ -75,6 +75,9 @@ func (f backupFlags) run(ctx context.Context, g *globals, stdout io.Writer) erro
 		Stack: s, BaseDir: base, StateDir: state, Version: version,
 		Log: slog.New(slog.NewTextHandler(g.stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime, Level: slog.LevelWarn})),
 	}
+	if isJoined(state) { // all hosts hear of it
+		c.Note = func(b supervise.BackupState) error { return g.client(state).NoteBackup(context.WithoutCancel(ctx), b) }
+	}
 	if err := f.place(&c, g, stdout); err != nil {
 		return err
 	}

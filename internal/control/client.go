@@ -108,6 +108,15 @@ func (c *Client) Restore(ctx context.Context) (supervise.Restored, error) {
 	return done, json.NewDecoder(body).Decode(&done)
 }
 
+// NoteBackup tells how a backup went that this host has taken.
+func (c *Client) NoteBackup(ctx context.Context, b supervise.BackupState) error {
+	body, err := c.send(ctx, "/v1/backup", b)
+	if err != nil {
+		return err
+	}
+	return body.Close()
+}
+
 // Rest asks for a host to go down for maintenance, and waits until it has. Anyway is for one
 // whose absence ends something.
 func (c *Client) Rest(ctx context.Context, host string, anyway bool) error {

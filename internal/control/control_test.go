@@ -44,6 +44,11 @@ func (s *stack) Rest(_ context.Context, host string, anyway bool) error {
 	return s.err
 }
 
+func (s *stack) NoteBackup(b supervise.BackupState) error {
+	s.did = append(s.did, "backup "+b.Last.Where)
+	return s.err
+}
+
 func (s *stack) Switchover(_ context.Context, to string) (supervise.Switched, error) {
 	s.did = append(s.did, "switchover "+to)
 	return supervise.Switched{From: "redis-1", To: to, Waited: 200}, s.err
@@ -125,6 +130,9 @@ func TestCommandsReachTheStackAndItsErrorsComeBack(t *testing.T) {
 	}
 	if done, err := c.Restore(ctx); err != nil || done.Node != "redis-2" {
 		t.Errorf("restore: %+v, %v", done, err)
+	}
+	if err := c.NoteBackup(ctx, supervise.BackupState{Last: &supervise.BackupRecord{Where: "/b.tar"}}); err != nil || s.did[len(s.did)-1] != "backup /b.tar" {
+		t.Errorf("backup: %v, did %v", err, s.did)
 	}
 	s.err = errors.New("the sea is rough")
 	if err := c.Do(ctx, "web-1", supervise.ActStop); err == nil || err.Error() != "the sea is rough" {

@@ -34,6 +34,7 @@ type Stack interface {
 	Switchover(ctx context.Context, to string) (supervise.Switched, error)
 	Restore(ctx context.Context) (supervise.Restored, error)
 	Rest(ctx context.Context, host string, anyway bool) error
+	NoteBackup(b supervise.BackupState) error
 	Preview(ctx context.Context, req supervise.Request) (supervise.ChangePlan, error)
 	Change(ctx context.Context, req supervise.Request, tell func(supervise.Event)) (supervise.Result, error)
 }
@@ -57,6 +58,7 @@ func Handler(stack Stack, down func(purge bool), handOver func(program string) e
 	mux.HandleFunc("POST /v1/switchover", a.switchOver)
 	mux.HandleFunc("POST /v1/restore", a.restore)
 	mux.HandleFunc("POST /v1/rest", a.rest)
+	mux.HandleFunc("POST /v1/backup", a.noteBackup)
 	mux.HandleFunc("POST /v1/change", a.change)
 	mux.Handle("POST "+UpgradePath, UpgradeHandler(handOver))
 	mux.HandleFunc("POST /v1/down", a.takeDown)
@@ -187,6 +189,15 @@ func (a *api) restore(w http.ResponseWriter, r *http.Request) {
 func (a *api) rest(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	answer(w, struct{}{}, a.stack.Rest(r.Context(), q.Get("host"), q.Get("anyway") == "true"))
+}
+
+func (a *api) noteBackup(w http.ResponseWriter, r *http.Request) {
+	var b supervise.BackupState
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&b); err != nil {
+		reply(w, http.StatusBadRequest, problem{Error: "the request is no JSON of a backup: " + err.Error()})
+		return
+	}
+	answer(w, struct{}{}, a.stack.NoteBackup(b))
 }
 
 // answer says how what was asked went, and what came of it.

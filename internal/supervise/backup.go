@@ -33,6 +33,8 @@ type BackupConfig struct {
 	Encrypt encrypt.Encryption
 	// Scheduled is true for a backup that the supervisor takes by itself.
 	Scheduled bool
+	// Note writes down how it went; nil: BackupFile is written here.
+	Note func(BackupState) error
 	// Began is told which node is copied, when it has begun to send; nil: nobody is.
 	Began func(node string)
 	Log   *slog.Logger
@@ -115,7 +117,11 @@ func Backup(ctx context.Context, c BackupConfig) (BackupRecord, error) {
 		known.Last, known.Failure = &done, nil
 	}
 	if readErr == nil || err == nil {
-		if writeErr := d.writeJSON(BackupFile, known); writeErr != nil {
+		note := c.Note
+		if note == nil {
+			note = func(b BackupState) error { return d.writeJSON(BackupFile, b) }
+		}
+		if writeErr := note(known); writeErr != nil {
 			c.Log.Warn("cannot write down how the backup went", "error", writeErr)
 		}
 	}

@@ -86,6 +86,7 @@ func (s *Supervisor) scheduledBackup(ctx context.Context, b stack.Backup) {
 	c := BackupConfig{
 		Stack: s.stack(), BaseDir: s.baseDir(), StateDir: s.cfg.StateDir, Version: s.cfg.Version,
 		Keep: b.Keep, Scheduled: true, Log: s.log,
+		Note: func(b BackupState) error { return s.dir.writeJSON(BackupFile, b) }, // for all hosts
 	}
 	var err error
 	if c.Store, err = OpenStore(b.To, b, s.baseDir(), s.cfg.Environ); err == nil {
@@ -105,6 +106,16 @@ func (s *Supervisor) scheduledBackup(ctx context.Context, b stack.Backup) {
 	default:
 		s.log.Error("the scheduled backup failed", "error", err)
 	}
+}
+
+// NoteBackup writes down how a backup went that a command has taken, on any of several hosts.
+func (s *Supervisor) NoteBackup(b BackupState) error {
+	known, err := LastBackup(s.dir.root)
+	if err != nil {
+		return err
+	}
+	known.Last, known.Failure = b.Last, b.Failure
+	return s.dir.writeJSON(BackupFile, known)
 }
 
 // noteFailure writes down why no backup could be begun.
