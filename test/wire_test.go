@@ -104,6 +104,13 @@ func (c *tap) listenFor(t *testing.T, state string, more map[string]string) {
 	}
 }
 
+// forget has the tap have heard nothing.
+func (c *tap) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.heard)
+}
+
 func (c *tap) hears(what string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -180,6 +187,26 @@ func TestATrustedNetworkIsInPlain(t *testing.T) {
 		_ = one.ask("/get/k")
 		return tap.hears("the password Replication") && tap.hears("the password Sentinel") && tap.hears("the password Web")
 	})
+
+	// While it is down it is told another network, and all hosts turn to TLS together.
+	one.must("down")
+	file, err := os.ReadFile(filepath.Join(one.dir, "holdfast.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range hosts {
+		h.write(strings.Replace(string(file), "network: trusted\n", "", 1))
+	}
+	tap.forget()
+	one.must("up", "-d")
+	says(t, hosts["two"].must("up", "-d"), "network: encrypted", "was up with trusted", "host three is up")
+	hosts["three"].must("up", "-d")
+	one.ready()
+	one.eventually("the value is there still", func() bool { return one.ask("/get/k") == nil })
+	one.showsItsCertificate()
+	if tap.hears("the value") || tap.hears("the token") || tap.hears("the password Web") || tap.hears("the password Replication") {
+		t.Error("a value or a password passes in plain between hosts that turned to TLS")
+	}
 	one.must("down")
 }
 

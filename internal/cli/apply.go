@@ -21,6 +21,7 @@ import (
 
 func applyCommand(g *globals) *cobra.Command {
 	var show, yes bool
+	var as string
 	c := &cobra.Command{
 		Use:   "apply",
 		Short: "Make the running stack what the stack file says, without an outage",
@@ -34,11 +35,23 @@ outage is refused before anything begins.
 On a terminal it asks before it stops or restarts anything; without a terminal
 it needs --yes for that. The supervisor makes the change: it goes on when this
 command ends. A node that does not become well stops the change and is put back
-to what it was (exit code 1). The keys below rollout say how careful it is.`,
+to what it was (exit code 1). The keys below rollout say how careful it is.
+
+Where the file has hosts now, and the stack runs on this machine alone, the machine
+becomes the first of them: the one whose address it has, or --as. That needs
+"network: trusted": nodes cannot change to TLS while they serve. When the others
+have joined ('holdfast host add'), the next 'apply' gives them their nodes. Hosts
+that come get their share of the nodes, which move there one after the other.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, base, state, err := locateRunnable(g)
-			if err != nil {
+			s, base, state, err := locate(g)
+			if err == nil && growing(s, state) {
+				return grow(cmd.Context(), g, s, base, state, as, changeFlags{show, yes}, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			}
+			if err == nil && as != "" {
+				return usagef("--as is for a machine that becomes the first of several hosts")
+			}
+			if s, base, state, err = locateRunnable(g); err != nil {
 				return err
 			}
 			req := supervise.Request{Kind: "apply", File: string(s.Show()), BaseDir: base}
@@ -46,6 +59,7 @@ to what it was (exit code 1). The keys below rollout say how careful it is.`,
 		},
 	}
 	addChangeFlags(c, &show, &yes)
+	c.Flags().StringVar(&as, "as", "", "which host of the stack file this machine is: its `NAME`")
 	return c
 }
 

@@ -75,10 +75,11 @@ line void.`,
 // hostsThere is a stack of several hosts, as its commands see it.
 type hostsThere struct {
 	stack  stack.Stack
+	state  string
 	client *control.Client
 	view   host.View
-	// guessed: of the stack no more is known here than the names and addresses of its hosts.
-	guessed bool
+	// guessed are the hosts of which no more is known here than their names and addresses.
+	guessed map[string]bool
 }
 
 // severalHosts asks this host for the hosts of its stack.
@@ -87,7 +88,7 @@ func severalHosts(ctx context.Context, g *globals) (t hostsThere, err error) {
 	if err != nil {
 		return t, err
 	}
-	t.stack, t.client = s, g.client(state)
+	t.stack, t.state, t.client = s, state, g.client(state)
 	t.view, err = t.client.Hosts(ctx)
 	switch {
 	case errors.As(err, new(*control.UnknownNodeError)):
@@ -97,17 +98,34 @@ func severalHosts(ctx context.Context, g *globals) (t hostsThere, err error) {
 	case errors.Is(err, control.ErrNoSupervisor):
 		return t, fmt.Errorf("no stack %s of several hosts is up here: run this at a host of it, or begin with 'holdfast up'", s.Name)
 	}
-	last, _, known := supervise.LastFile(state)
-	switch {
-	case known:
+	file := s.Hosts
+	if last, _, known := supervise.LastFile(state); known {
 		t.stack = last
-	case len(t.stack.Hosts) == 0: // it has not begun, and this host has no file
-		t.guessed = true
-		for _, p := range t.view.Planned {
-			t.stack.Hosts = append(t.stack.Hosts, stack.Host{Name: p.Name, Address: p.Address.String()})
+	}
+	t.stack.Hosts, t.guessed = mayJoin(t.stack.Hosts, file, t.view)
+	return t, err
+}
+
+// mayJoin are the hosts that a stack has or may have: those that it runs with, those of the
+// stack file at hand, and those that it was to have when it was founded. Of the latter, which
+// are guessed, no more is known.
+func mayJoin(running, file []stack.Host, v host.View) (all []stack.Host, guessed map[string]bool) {
+	all, guessed = slices.Clone(running), map[string]bool{}
+	has := func(name string) bool {
+		return slices.ContainsFunc(all, func(o stack.Host) bool { return o.Name == name })
+	}
+	for _, h := range file {
+		if !has(h.Name) {
+			all = append(all, h)
 		}
 	}
-	return t, err
+	for _, p := range v.Planned {
+		if !has(p.Name) {
+			all = append(all, stack.Host{Name: p.Name, Address: p.Address.String()})
+			guessed[p.Name] = true
+		}
+	}
+	return all, guessed
 }
 
 // sight is a host that has joined.
@@ -134,7 +152,7 @@ func (o *invitation) check(t hostsThere, name string) (at netip.Addr, err error)
 	}
 	switch {
 	case !slices.Contains(names, name):
-		return at, usagef("no host of the stack file is called %q: there are %s; a new one gets its line in the file, and 'holdfast apply' comes first", name, listed(names))
+		return at, usagef("no host of the stack file is called %q: there are %s; a new one gets its line in the file", name, listed(names))
 	case address == "":
 		return at, usagef("give the host's address: --address IP")
 	}
@@ -240,11 +258,11 @@ func hostRemoveCommand(g *globals) *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
 		Use:   "remove NAME",
-		Short: "Stop a host's nodes, and take it out of the stack; its data stays there",
-		Long: `Take a host out of the stack. Its nodes stop before, as by 'holdfast stop': the Redis
-master hands over, and balancers and web nodes finish what they have in hand. Of a
-host that cannot be reached nothing is stopped; when it comes back nobody of the
-stack listens to it.
+		Short: "Move a host's nodes to the other hosts, and take it out of the stack",
+		Long: `Take a host out of the stack, while the stack serves. Its nodes move to the other hosts
+before, one after the other, as 'holdfast apply' moves them. Take its lines out of the
+stack file, too. Of a host that cannot be reached nothing is moved or stopped; when it
+comes back, it ends its nodes and leaves the stack.
 
 It asks first. What would leave the stack without a majority is refused.`,
 		Args: cobra.ExactArgs(1),
@@ -252,6 +270,11 @@ It asks first. What would leave the stack without a majority is refused.`,
 			t, err := severalHosts(cmd.Context(), g)
 			if err != nil {
 				return err
+			}
+			there, is := t.sight(args[0])
+			last, base, known := supervise.LastFile(t.state)
+			if is && there.Reachable && known && slices.ContainsFunc(last.Hosts, func(h stack.Host) bool { return h.Name == args[0] }) {
+				return t.clear(cmd.Context(), g, args[0], last, base, yes, cmd.OutOrStdout())
 			}
 			return t.remove(cmd.Context(), g, args[0], yes, cmd.OutOrStdout())
 		},
@@ -266,9 +289,9 @@ func hostReplaceCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "replace NAME",
 		Short: "Remove a host, and print the line by which another machine takes its place",
-		Long: `Remove a host as 'host remove' does, and print the line by which another machine, or
-the same one, joins in its place. The nodes of the host keep their names; a redis
-node takes its data from the others.`,
+		Long: `Take a host out of the stack, and print the line by which another machine, or the same
+one, joins in its place. The nodes of the host stop, and start on the machine that
+joins under their names; a redis node takes its data from the others.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := severalHosts(cmd.Context(), g)
@@ -288,6 +311,26 @@ node takes its data from the others.`,
 	o.flags(c)
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
+}
+
+// clear has the nodes of a host move to the other hosts, and takes it out of the stack.
+func (t hostsThere) clear(ctx context.Context, g *globals, name string, last stack.Stack, base string, yes bool, stdout io.Writer) error {
+	without := last.Without(name)
+	if len(without.Hosts) == 0 {
+		return fmt.Errorf("host %s is the only one: 'holdfast down' takes the stack down", name)
+	}
+	if _, _, err := stack.Parse("the stack file", without.Show()); err != nil {
+		return fmt.Errorf("without host %s the stack cannot be; correct the stack file first, and 'holdfast apply' moves the nodes:\n%w", name, err)
+	}
+	req := supervise.Request{Kind: "apply", File: string(without.Show()), BaseDir: base}
+	if err := change(ctx, g, t.view.Stack, t.client, req, changeFlags{yes: yes}, g.stderr, g.stderr); err != nil {
+		return fmt.Errorf("host %s was not removed: %w", name, err)
+	}
+	if err := t.removeHost(ctx, name); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(stdout, "host %s is removed; take it out of the stack file, too\n", name)
+	return err
 }
 
 // remove stops the nodes of a host, and takes it out of the stack.

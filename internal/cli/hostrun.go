@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -160,7 +161,7 @@ func hostLeaving(g *globals, start *hostStart, program string) error {
 	if g.file != "" {
 		args = append(args, "--file", g.file)
 	}
-	return &leaving{program, args}
+	return &leaving{program: program, args: args}
 }
 
 // ownAnswers answers what this host alone knows about itself.
@@ -225,19 +226,15 @@ func whoLooksAfter(h *host.Host) string {
 }
 
 // leaveStack makes the state directory of a host that was removed one that can join anew.
+// Its nodes end: one that was away when it was removed may have some that still run.
 func leaveStack(start *hostStart) error {
-	running, err := supervise.Running(start.state)
-	if err != nil {
+	if err := supervise.EndNodes(context.Background(), start.state); err != nil {
 		return err
 	}
 	if err := host.Leave(start.state); err != nil {
 		return err
 	}
-	nodes := ""
-	if running {
-		nodes = " Some of its nodes still run here, and nobody looks after them: end them, or restart the machine."
-	}
-	return fmt.Errorf("host %s was removed from the stack %s, and has left it; what its nodes had stays in %s.%s", start.self.Name, start.self.Stack, start.state, nodes)
+	return fmt.Errorf("host %s was removed from the stack %s, and has left it; what its nodes had stays in %s", start.self.Name, start.self.Stack, start.state)
 }
 
 // lead is the supervisor while this host leads.
@@ -259,9 +256,13 @@ func (p *hostProcess) lead(ctx context.Context, l host.Leadership) error {
 func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error {
 	s, base, known := supervise.LastFile(p.state)
 	switch {
-	case known:
-	case p.file && len(p.stack.Hosts) > 0:
-		s, base = p.stack, p.base
+	case known && len(s.Hosts) > 0:
+		var err error
+		if s, err = p.withNetwork(ctx, l, s); err != nil {
+			return err
+		}
+	case p.file && len(p.stack.Hosts) > 0: // also of one that was on this machine alone, and is down
+		s, base, known = p.stack, p.base, false
 	default:
 		// The host that has it takes the lead: the others hand over until it does.
 		l.HandOver(errors.New("this host has no stack file, and the stack has not begun yet"))
@@ -278,7 +279,7 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 	}
 	sup, err := supervise.Open(supervise.Config{
 		Stack: s, BaseDir: base, StateDir: p.state, Self: p.self, Version: version, Environ: os.Environ(), Log: p.log,
-		Hosts: plan.HostsOf(s), Life: ctx, Several: true, Share: l.Share, Run: l.Run,
+		Hosts: placesOf(s, l.Hosts), Life: ctx, Several: true, Share: l.Share, Run: l.Run,
 		Machine: func(p plan.Place) machine.Machine { return l.Machine(p.Name) },
 	})
 	if err != nil {
@@ -299,7 +300,7 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 		case asked <- purge:
 		default: // asked already
 		}
-	}, nil))
+	}, nil, nil))
 
 	starting, stopStarting := context.WithCancel(ctx)
 	ended := make(chan struct{})
@@ -331,6 +332,51 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// withNetwork is a stack that was up before, with the network that the stack file at hand
+// says now. Nodes cannot change to TLS, or from it, one after the other: where any runs, the
+// network stays what it is, and a host that is away may have some that do.
+func (p *hostProcess) withNetwork(ctx context.Context, l host.Leadership, s stack.Stack) (stack.Stack, error) {
+	if !p.file || p.stack.Name != s.Name || len(p.stack.Hosts) == 0 || p.stack.Network == s.Network {
+		return s, nil
+	}
+	var machines []machine.Machine
+	var names []string
+	for _, h := range l.Hosts {
+		m := l.Machine(h.Name)
+		defer m.Close()
+		machines, names = append(machines, m), append(names, h.Name)
+	}
+	away, runs, err := supervise.AnyRuns(ctx, machines)
+	switch {
+	case err != nil:
+		return s, err
+	case runs:
+		p.log.Warn("the stack file says another network than the stack runs with, which stays until the stack is down", "is", s.Network, "file", p.stack.Network)
+		return s, nil
+	case len(away) > 0:
+		var missing []string
+		for _, i := range away {
+			missing = append(missing, names[i])
+		}
+		return s, &control.WaitsError{Why: fmt.Sprintf("the stack file here says network: %s, and the stack was up with %s. All hosts change together: it starts when %s up, or when the file says %s again",
+			p.stack.Network, s.Network, areOrIs(missing), s.Network)}
+	}
+	p.log.Info("the stack starts with another network", "was", s.Network, "is", p.stack.Network)
+	s.Network = p.stack.Network
+	return s, nil
+}
+
+// placesOf are the hosts of a stack, and those that have joined and have no nodes yet.
+func placesOf(s stack.Stack, joined []host.Member) []plan.Place {
+	all := plan.HostsOf(s)
+	for _, m := range joined {
+		if !slices.ContainsFunc(all, func(p plan.Place) bool { return p.Name == m.Name }) {
+			all = append(all, plan.Place{Name: m.Name, Address: m.Address.Addr().String()})
+		}
+	}
+	return all
 }
 
 // waits says which hosts of a stack that has not begun are missing; nil: none is.

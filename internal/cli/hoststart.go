@@ -130,15 +130,31 @@ func whichHost(s stack.Stack, as string) (stack.Host, error) {
 
 // check refuses a first host that could not begin, before anything is written.
 func (h *hostStart) check(g *globals) error {
+	switch up := supervise.Locked(h.state); {
+	case up && h.stack.Encrypts():
+		return supervise.ErrPlainSoFar
+	case up:
+		return errors.New("the stack is up on this machine alone: 'holdfast apply' makes the machine the first of its hosts, while the stack serves")
+	}
+	if last, _, known := supervise.LastFile(h.state); known && len(last.Hosts) == 0 {
+		switch runs, err := supervise.Running(h.state); {
+		case err != nil:
+			return err
+		case runs:
+			return errors.New("the nodes of the stack run on this machine alone, and no supervisor looks after them: take the hosts out of the stack file, 'holdfast up -d', put them back, and 'holdfast apply' makes the machine the first of its hosts; or take the stack down before, with 'holdfast down'")
+		}
+	}
+	return h.checkPlace(g)
+}
+
+// checkPlace refuses a first host that could not listen, or whose stack is elsewhere.
+func (h *hostStart) checkPlace(g *globals) error {
 	var wrong []error
 	for _, e := range supervise.CheckReferences(h.stack, h.base, g.getenv("PATH")) {
 		wrong = append(wrong, e)
 	}
 	if len(wrong) > 0 {
 		return usageError{errors.Join(wrong...)}
-	}
-	if supervise.Locked(h.state) {
-		return fmt.Errorf("the stack is up on this machine alone, and becomes one of several hosts only at a start: 'holdfast down' takes it down, and its data stays; then 'holdfast up' again")
 	}
 	l, err := net.Listen("tcp", h.self.Address.String())
 	if err != nil {
@@ -180,11 +196,7 @@ func (h *hostStart) begin() error {
 	if !h.found {
 		return nil
 	}
-	var planned []host.Planned
-	for _, other := range h.stack.Hosts {
-		planned = append(planned, host.Planned{Name: other.Name, Address: netip.MustParseAddr(other.Address)})
-	}
-	return host.Found(h.state, h.self.Stack, h.self.Name, h.self.Address, time.Now(), planned...)
+	return host.Found(h.state, h.self.Stack, h.self.Name, h.self.Address, time.Now(), h.others()...)
 }
 
 // notJoined are the hosts of a stack that have not joined, in the order of its file.

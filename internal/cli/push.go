@@ -193,7 +193,7 @@ func (o *pushing) fit(t hostsThere, name string, found push.Machine, system stri
 	var lacks, packages []string
 	takes := func(kind string) bool {
 		i := slices.IndexFunc(t.stack.Hosts, func(h stack.Host) bool { return h.Name == name })
-		return i >= 0 && !t.guessed && t.stack.Hosts[i].Takes(kind)
+		return i >= 0 && !t.guessed[t.stack.Hosts[i].Name] && t.stack.Hosts[i].Takes(kind)
 	}
 	if !found.HasHAProxy && takes(stack.OfBalancers) {
 		lacks, packages = append(lacks, "HAProxy"), append(packages, "haproxy")

@@ -48,7 +48,7 @@ func TestSwitchoverSaysHowItWentAndWhoIsToBlame(t *testing.T) {
 		t.Errorf("without a supervisor: exit code %d, %s", code, out)
 	}
 
-	server, err := control.Listen(state, control.Handler(switches{}, nil, nil))
+	server, err := control.Listen(state, control.Handler(switches{}, nil, nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -139,6 +139,7 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 	defer stopMetrics()
 	asked := make(chan bool, 1) // to take the stack down; and purge?
 	successor := make(chan string, 1)
+	founded := make(chan control.Founding, 1) // the machine is to be one of several hosts
 	down := func(purge bool) {
 		select {
 		case asked <- purge:
@@ -155,7 +156,17 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 		}
 		return nil
 	}
-	server, err := control.Listen(sup.StateDir(), control.Handler(sup, down, handOver))
+	found := func(h control.Founding) error {
+		if err := sup.MayLeave(); err != nil {
+			return err
+		}
+		select {
+		case founded <- h:
+		default: // it is one soon
+		}
+		return nil
+	}
+	server, err := control.Listen(sup.StateDir(), control.Handler(sup, down, handOver, found))
 	if err != nil {
 		return err
 	}
@@ -208,7 +219,11 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 		case program := <-successor:
 			stopShowing()
 			<-shown
-			return &leaving{program, os.Args[1:]}
+			return &leaving{program: program, args: os.Args[1:]}
+		case h := <-founded:
+			stopShowing()
+			<-shown
+			return &leaving{first: func() error { return becomeHost(state, s.Name, h) }}
 		case err := <-served:
 			served <- err
 			return fmt.Errorf("the control socket failed: %w", err)

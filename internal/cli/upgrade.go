@@ -179,12 +179,18 @@ func awaitProgram(ctx context.Context, client *control.Client, state, digest str
 type leaving struct {
 	program string
 	args    []string
+	// first is what is done instead, by a supervisor that becomes the part of a host; nil:
+	// another program takes its place.
+	first func() error
 }
 
 func (h *leaving) Error() string { return "hands over to " + h.program }
 
 // run has the other program take the place of this process.
 func (h *leaving) run() error {
+	if h.first != nil {
+		return h.first()
+	}
 	err := syscall.Exec(h.program, append([]string{h.program}, h.args...), os.Environ())
 	return fmt.Errorf("hand over to %s: %w; the nodes run on, and 'holdfast up' adopts them", quote.Shell(h.program), err)
 }

@@ -88,7 +88,7 @@ func TestAnOlderSupervisorNeedNotKnowTheKeysOfThisVersion(t *testing.T) {
 		return code, stdout.String() + stderr.String()
 	}
 	supervisor := &older{program: "older"}
-	server, err := control.Listen(state, control.Handler(supervisor, nil, supervisor.takeOver))
+	server, err := control.Listen(state, control.Handler(supervisor, nil, supervisor.takeOver, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

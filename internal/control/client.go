@@ -155,6 +155,16 @@ func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
+// Found asks for a stack that is on this machine alone to be one of several hosts, with this
+// one as the first. It is when Hosts answers.
+func (c *Client) Found(ctx context.Context, h Founding) error {
+	body, err := c.send(ctx, "/v1/found", h)
+	if err != nil {
+		return err
+	}
+	return body.Close()
+}
+
 func (c *Client) post(ctx context.Context, path string) error {
 	body, err := c.do(ctx, http.MethodPost, path)
 	if err != nil {

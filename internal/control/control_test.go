@@ -90,7 +90,7 @@ func serve(t *testing.T, s Stack, down func(bool)) (dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := Listen(dir, Handler(s, down, nil))
+	server, err := Listen(dir, Handler(s, down, nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,12 +192,12 @@ func TestAStaleSocketIsReplacedAndNothingElseIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(dir, Handler(&stack{}, nil, nil)); err == nil || !strings.Contains(err.Error(), "already listens") {
+	if _, err := Listen(dir, Handler(&stack{}, nil, nil, nil)); err == nil || !strings.Contains(err.Error(), "already listens") {
 		t.Errorf("with somebody there: %v", err)
 	}
 	l.SetUnlinkOnClose(false)
 	l.Close() // stale now
-	s, err := Listen(dir, Handler(&stack{}, nil, nil))
+	s, err := Listen(dir, Handler(&stack{}, nil, nil, nil))
 	if err != nil {
 		t.Fatalf("with a stale socket: %v", err)
 	}
@@ -206,7 +206,7 @@ func TestAStaleSocketIsReplacedAndNothingElseIs(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(dir, Handler(&stack{}, nil, nil)); err == nil || !strings.Contains(err.Error(), "not a socket") {
+	if _, err := Listen(dir, Handler(&stack{}, nil, nil, nil)); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("with a file in the way: %v", err)
 	}
 	if b, _ := os.ReadFile(path); string(b) != "precious" {
@@ -215,7 +215,7 @@ func TestAStaleSocketIsReplacedAndNothingElseIs(t *testing.T) {
 }
 
 func TestAPathTooLongForASocketIsRefused(t *testing.T) {
-	_, err := Listen("/tmp/"+strings.Repeat("x", 100), Handler(&stack{}, nil, nil))
+	_, err := Listen("/tmp/"+strings.Repeat("x", 100), Handler(&stack{}, nil, nil, nil))
 	if err == nil || !strings.Contains(err.Error(), "--state") {
 		t.Errorf("err = %v", err)
 	}

@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
 
+	"holdfast/internal/host"
 	"holdfast/internal/supervise"
 )
 
@@ -43,14 +45,24 @@ type Stack interface {
 type api struct {
 	stack Stack
 	down  func(purge bool)
+	found func(h Founding) error
+}
+
+// Founding is the host that a machine becomes whose stack has been on it alone.
+type Founding struct {
+	Name    string         `json:"name"`
+	Address netip.AddrPort `json:"address"`
+	// Others are the hosts that may join.
+	Others []host.Planned `json:"others"`
 }
 
 // Handler answers what an operator asks of a stack. Down is called when somebody asks for
 // the stack to be taken down. HandOver is called when another program is to take the
 // supervisor's place: it returns at once, and its error says why that cannot be; nil: that
-// can never be.
-func Handler(stack Stack, down func(purge bool), handOver func(program string) error) http.Handler {
-	a := &api{stack, down}
+// can never be. Found, which may be nil as well, has the machine become one of several
+// hosts: it returns at once, too.
+func Handler(stack Stack, down func(purge bool), handOver func(program string) error, found func(h Founding) error) http.Handler {
+	a := &api{stack, down, found}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", a.status)
 	mux.HandleFunc("GET /v1/events", a.events)
@@ -61,6 +73,7 @@ func Handler(stack Stack, down func(purge bool), handOver func(program string) e
 	mux.HandleFunc("POST /v1/backup", a.noteBackup)
 	mux.HandleFunc("POST /v1/change", a.change)
 	mux.Handle("POST "+UpgradePath, UpgradeHandler(handOver))
+	mux.HandleFunc("POST /v1/found", a.becomeHost)
 	mux.HandleFunc("POST /v1/down", a.takeDown)
 	return mux
 }
@@ -222,6 +235,19 @@ func answer(w http.ResponseWriter, done any, err error) {
 func (a *api) takeDown(w http.ResponseWriter, r *http.Request) {
 	a.down(r.URL.Query().Get("purge") == "true")
 	reply(w, http.StatusAccepted, struct{}{})
+}
+
+func (a *api) becomeHost(w http.ResponseWriter, r *http.Request) {
+	var h Founding
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&h)
+	switch {
+	case err != nil:
+		reply(w, http.StatusBadRequest, problem{Error: err.Error()})
+	case a.found == nil:
+		reply(w, http.StatusConflict, problem{Error: "this machine is one of several hosts already"})
+	default:
+		answer(w, struct{}{}, a.found(h))
+	}
 }
 
 // problem is the body of an error.

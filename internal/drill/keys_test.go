@@ -32,7 +32,7 @@ func supervisor(t *testing.T, entry string) (state string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(state) })
-	server, err := control.Listen(state, control.Handler(supervised{entry: entry}, nil, nil))
+	server, err := control.Listen(state, control.Handler(supervised{entry: entry}, nil, nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -99,6 +99,9 @@ func builderNode(name string) node { return node{name: name} }
 // wait for the next start.
 func (p Process) Essence() Process {
 	p.Release = "" // its directory tells
+	if p.Kind == Balancer {
+		p.Address = "" // its configuration says where it listens
+	}
 	p.Probe, p.Start, p.Stage, p.StopSignal, p.Grace = Probe{}, 0, 0, "", 0
 	p.Env = slices.DeleteFunc(slices.Clone(p.Env), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
@@ -142,7 +145,7 @@ func (c *NodeChange) compare(old, now Process, oldFiles, newFiles map[string]str
 
 // samePlan reports whether what the supervisor uses is the same, too.
 func samePlan(a, b Process) bool {
-	return a.Probe == b.Probe && a.Start == b.Start && a.Stage == b.Stage && a.StopSignal == b.StopSignal && a.Grace == b.Grace &&
+	return a.Address == b.Address && a.Probe == b.Probe && a.Start == b.Start && a.Stage == b.Stage && a.StopSignal == b.StopSignal && a.Grace == b.Grace &&
 		slices.Equal(a.Env, b.Env) && slices.Equal(a.Soft, b.Soft)
 }
 

@@ -7,6 +7,10 @@ type Facts struct {
 	Hosts []Place
 	// Placement has the host of every node, where the stack file has hosts.
 	Placement Placement
+	// Stay are the nodes that are where they were while others move: in the middle of a
+	// change. Each has the host and the address that it has, whatever Hosts and Placement
+	// say.
+	Stay map[string]Place
 	// Ports has the port of every node that listens on one of its own (web,
 	// redis, sentinel; see Needs), of PortRedisMaster when there is one, and
 	// of the web nodes' admin ports.

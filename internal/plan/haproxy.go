@@ -251,7 +251,7 @@ func (b builder) haproxy(n node) haproxyData {
 		User: b.host(n).HAProxyUser, Chroot: b.path(n, chrootDir),
 		Buffered: buffered,
 		Retries:  s.Retries, Timeouts: s.Timeouts,
-		Entry: bindAddress(s.Entry.Listen), Statistics: s.Entry.Statistics,
+		Entry: b.entryListen(), Statistics: s.Entry.Statistics,
 		// Tokens are the applications': HAProxy's own page asks for none.
 		StatisticsHere: s.Entry.Auth == "",
 		TrustedProxies: s.Entry.TrustedProxies,
@@ -405,12 +405,12 @@ func checkTimeout(s stack.Stack, app stack.App) time.Duration {
 func (b builder) redisMaster(n node) *redisMasterData {
 	port := strconv.Itoa(b.facts.Ports[PortRedisMaster])
 	d := &redisMasterData{
-		Name: RedisEntry, Listen: net.JoinHostPort(n.host.Address, port),
+		Name: RedisEntry, Listen: b.masterListen(n),
 		Maxconn: redisConnections, Replicas: b.stack.Redis.Replicas,
 	}
 	if b.encrypts() {
 		if b.calledFromElsewhere(n.host) {
-			d.TLS = &entryTLS{b.wire(n), d.Listen}
+			d.TLS = &entryTLS{b.wire(n), net.JoinHostPort(n.host.Address, port)}
 		}
 		d.Listen = net.JoinHostPort(loopback, port)
 	}
@@ -440,4 +440,34 @@ func bindAddress(listen string) string {
 		return "*:" + port
 	}
 	return listen
+}
+
+// entryListen is where a balancer of a stack listens. Where the stack has hosts, and every
+// address of a host is meant, the loopback address is bound by itself as well: a stack
+// that listened on it alone, and becomes one of several hosts, keeps that socket.
+func (b builder) entryListen() string {
+	listen := bindAddress(b.stack.Entry.Listen)
+	h, port, err := net.SplitHostPort(listen)
+	if err != nil || len(b.stack.Hosts) == 0 || b.stack.OneMachine() {
+		return listen
+	}
+	switch h {
+	case "*", "0.0.0.0":
+		return listen + "," + net.JoinHostPort("127.0.0.1", port)
+	case "::":
+		return listen + "," + net.JoinHostPort("::1", port)
+	}
+	return listen
+}
+
+// masterListen is where a balancer listens for programs that want the Redis master: at the
+// address of its host, and on the loopback address. Programs on a machine that has just
+// become a host of several know only that.
+func (b builder) masterListen(n node) string {
+	port := strconv.Itoa(b.facts.Ports[PortRedisMaster])
+	listen := net.JoinHostPort(n.host.Address, port)
+	if len(b.stack.Hosts) == 0 || n.host.loopback() {
+		return listen
+	}
+	return listen + "," + net.JoinHostPort(loopback, port)
 }

@@ -67,7 +67,7 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 		env["HOLDFAST_TOKENS"] = b.path(n, tokensFile)
 	case kv.TokensFile != "":
 		env["HOLDFAST_TOKENS"] = b.resolve(n, kv.TokensFile)
-	case len(b.facts.Hosts) > 0:
+	case len(b.facts.Hosts) > 0 && !n.host.loopback():
 		// Its own address is not loopback: what holds for the entry, holds here.
 		env["HOLDFAST_AUTH"] = b.stack.Entry.Auth
 	}

@@ -108,7 +108,7 @@ func (b builder) host(n node) HostFacts { return b.hosts[n.host.Name] }
 // namespaces are one machine.
 func (b builder) beside(n node) []node {
 	return slices.DeleteFunc(slices.Clone(b.nodes), func(o node) bool {
-		return o.host != n.host && (o.host.Netns == "" || n.host.Netns == "")
+		return !o.on(n.host) && (o.host.Netns == "" || n.host.Netns == "")
 	})
 }
 
@@ -116,7 +116,7 @@ func (b builder) beside(n node) []node {
 func (b builder) render(h Place) (Host, error) {
 	made := Host{Name: h.Name, Address: h.Address, Dirs: []string{"logs", "nodes"}}
 	for _, n := range b.nodes {
-		if n.host != h {
+		if !n.on(h) {
 			continue
 		}
 		dirs, files, err := b.files(n)

@@ -3,6 +3,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -10,13 +11,35 @@ import (
 	"holdfast/internal/stack"
 )
 
-// places are the hosts of a stack: by default the one that Holdfast runs on.
+// Local is the name of the one host of a stack without hosts.
+const Local = "local"
+
+// places are the hosts of a stack: by default the one that Holdfast runs on. Hosts that
+// the stack is leaving come last.
 func places(f Facts) []Place {
+	hosts := []Place{{Name: Local, Address: "127.0.0.1"}}
 	if len(f.Hosts) > 0 {
-		return f.Hosts
+		hosts = slices.Clone(f.Hosts)
 	}
-	return []Place{{Name: "local", Address: "127.0.0.1"}}
+	for _, node := range slices.Sorted(maps.Keys(f.Stay)) {
+		if !slices.ContainsFunc(hosts, f.Stay[node].same) {
+			hosts = append(hosts, f.Stay[node])
+		}
+	}
+	return hosts
 }
+
+// same reports whether two places are one host. It may have two addresses: see Facts.Stay.
+func (p Place) same(o Place) bool { return p.Name == o.Name && p.Netns == o.Netns }
+
+// loopback reports whether only the machine itself reaches a host.
+func (p Place) loopback() bool {
+	ip := net.ParseIP(p.Address)
+	return ip != nil && ip.IsLoopback()
+}
+
+// on reports whether a node is on a host.
+func (n node) on(h Place) bool { return n.host.same(h) }
 
 // node is one process to be, and where.
 type node struct {

@@ -67,6 +67,40 @@ func Spread(s stack.Stack, kept Placement, away ...string) (Placement, error) {
 	return withKeepers(s, placed, kept), nil
 }
 
+// Balance returns a placement in which nodes have moved from hosts with many of a kind (of
+// an application, of its nodes) to hosts with few, as few nodes as that takes: no host has
+// two more of a kind than another one that may have it. The nodes with the highest numbers
+// move, to the host with the fewest nodes of all, of those to the first in the file. It is
+// for hosts that come: Spread alone leaves them empty.
+func Balance(s stack.Stack, kept Placement) (Placement, error) {
+	placed, err := Spread(s, kept)
+	if len(placed) == 0 || err != nil {
+		return placed, err
+	}
+	list := nodes(s, Facts{})
+	all := map[string]int{}
+	for _, n := range list {
+		all[placed[n.name]]++
+	}
+	for _, n := range slices.Backward(list) {
+		alike := map[string]int{}
+		for _, o := range list {
+			if o.group() == n.group() {
+				alike[placed[o.name]]++
+			}
+		}
+		best := slices.MinFunc(n.hosts(s), func(a, b stack.Host) int {
+			return cmp.Or(cmp.Compare(alike[a.Name], alike[b.Name]), cmp.Compare(all[a.Name], all[b.Name]))
+		})
+		if from := placed[n.name]; alike[from] > alike[best.Name]+1 {
+			all[from]--
+			all[best.Name]++
+			placed[n.name] = best.Name
+		}
+	}
+	return withKeepers(s, placed, kept), nil
+}
+
 // withKeepers adds the keepalived nodes, which follow the balancers.
 func withKeepers(s stack.Stack, placed, kept Placement) Placement {
 	balancers := of(nodes(s, Facts{Hosts: HostsOf(s), Placement: placed}), Balancer)
@@ -85,6 +119,9 @@ func (n node) hosts(s stack.Stack) []stack.Host { return s.HostsFor(string(n.kin
 // place is the host of the i-th node of a kind. Hosts that the stack file does not
 // have, those of a drill, come without a placement: the nodes go round them.
 func (f Facts) place(node string, i int) Place {
+	if p, stays := f.Stay[node]; stays {
+		return p
+	}
 	hosts := places(f)
 	if at := slices.IndexFunc(hosts, func(p Place) bool { return p.Name == f.Placement[node] }); at >= 0 {
 		return hosts[at]
@@ -100,6 +137,9 @@ func (f Facts) checkPlacement(list []node) error {
 	for _, n := range list {
 		if n.kind == Keepalived {
 			continue // it is where a balancer is
+		}
+		if _, stays := f.Stay[n.name]; stays {
+			continue
 		}
 		host, placed := f.Placement[n.name]
 		switch {

@@ -257,3 +257,73 @@ func TestTheStackFileKnowsTheKindsOfNode(t *testing.T) {
 		t.Errorf("the kinds are %q here, and %q in a stack file", kinds, want)
 	}
 }
+
+// Hosts that come get their share, and no more nodes move than that takes.
+func TestNodesMoveToHostsThatCome(t *testing.T) {
+	const oneHost = "hosts: {one: {address: 198.18.7.1}}\n"
+	for _, c := range []struct {
+		name, from, to string
+		want           []string
+	}{
+		{"from one host to three", oneHost, threeHosts, []string{
+			"one: sentinel-1 redis-1 web-1 balancer-1",
+			"two: sentinel-3 redis-3 balancer-2",
+			"three: sentinel-2 redis-2 web-2"}},
+		{"from one host to two and a witness", oneHost, twoHosts + witness, []string{
+			"one: sentinel-1 redis-1 redis-2 web-1 balancer-1",
+			"two: sentinel-2 redis-3 web-2 balancer-2",
+			"three: sentinel-3"}},
+		{"from two hosts to three", twoHosts, threeHosts, []string{
+			"one: sentinel-1 redis-2 web-1 balancer-1",
+			"two: sentinel-2 redis-1 web-2 balancer-2",
+			"three: sentinel-3 redis-3"}},
+		{"a host that only some nodes may have", oneHost, twoHosts + "redis: {on: one}\n", []string{
+			"one: sentinel-1 sentinel-2 redis-1 redis-2 redis-3 web-1 balancer-1",
+			"two: sentinel-3 web-2 balancer-2"}},
+		{"more nodes with the hosts", oneHost, twoHosts + "redis: {replicas: 3}\n", []string{
+			"one: sentinel-1 sentinel-2 redis-1 redis-2 web-1 balancer-1",
+			"two: sentinel-3 redis-3 redis-4 web-2 balancer-2"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := shaped(t, c.to)
+			kept := mustSpread(t, shaped(t, c.from), nil)
+			placed, err := Balance(s, kept)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := byHost(s, placed); !slices.Equal(got, c.want) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.want, "\n"))
+			}
+			if again, _ := Balance(s, placed); !maps.Equal(again, placed) {
+				t.Errorf("the next time it is %v", again)
+			}
+		})
+	}
+}
+
+// In the middle of a change a node that is still to move is where it was, also on a host
+// that the stack does not have any more, and the others are told so.
+func TestANodeThatStaysIsWhereItWas(t *testing.T) {
+	s := shaped(t, twoHosts)
+	k := machine(s, "/state", Placeholders(s))
+	k.Hosts, k.Placement = HostsOf(s), mustSpread(t, s, nil)
+	k.Stay = map[string]Place{"redis-1": {Name: "gone", Address: "198.18.7.9"}, "web-1": {Name: "one", Address: "127.0.0.1"}}
+	p := mustMake(t, s, k)
+	want := map[string]string{"redis-1": "gone 198.18.7.9:", "web-1": "one 127.0.0.1:", "web-2": "two 198.18.7.2:"}
+	found := map[string]bool{}
+	for _, h := range p.Hosts {
+		for _, process := range h.Processes {
+			if is := h.Name + " " + process.Address; want[process.Node] != "" {
+				found[process.Node] = strings.HasPrefix(is, want[process.Node])
+			}
+			for _, f := range h.Files {
+				if strings.HasPrefix(f.Path, "nodes/sentinel-2/sentinel.conf") && !strings.Contains(f.Content, "198.18.7.9") {
+					t.Errorf("sentinel-2 is not told where redis-1 is: %s", f.Content)
+				}
+			}
+		}
+	}
+	if len(found) != 3 || !found["redis-1"] || !found["web-1"] || !found["web-2"] {
+		t.Errorf("where they were, or are: %v", found)
+	}
+}

@@ -96,7 +96,7 @@ func (b builder) socket(n node) string { return b.path(n, "redis.sock") }
 func (b builder) sockets(h Place) string {
 	var all []string
 	for _, n := range of(b.nodes, Redis) {
-		if n.host == h {
+		if n.on(h) {
 			all = append(all, b.address(n)+"="+b.socket(n))
 		}
 	}
@@ -118,6 +118,7 @@ type sentinelData struct {
 	Host           string
 	Port           int
 	Wire           wire
+	Announce       bool // whether other hosts reach it
 	Dir, ACLFile   string
 	Password       string // of the sentinel user
 	ID             string
@@ -156,7 +157,8 @@ func (b builder) sentinel(n node) sentinelData {
 	d := sentinelData{
 		Stack: b.stack.Name, Node: n.name,
 		Host: n.host.Address, Port: b.facts.Ports[n.name], Wire: b.wire(n),
-		Dir: b.path(n), ACLFile: b.path(n, "users.acl"),
+		Announce: len(b.facts.Hosts) > 0 && !n.host.loopback(),
+		Dir:      b.path(n), ACLFile: b.path(n, "users.acl"),
 		Password: b.facts.Secrets.Sentinel,
 		ID:       b.facts.Secrets.SentinelIDs[n.name],
 		// A majority, so that two halves of a split never both agree.

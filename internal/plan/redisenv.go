@@ -49,7 +49,7 @@ func (b builder) redisEnv(n node, as redisUser, own bool) map[string]string {
 func (b builder) redisEntryFor(n node) (address string, encrypted bool) {
 	port := strconv.Itoa(b.facts.Ports[PortRedisMaster])
 	host := nearest(n, b.nodes)
-	if b.encrypts() && host == n.host {
+	if b.encrypts() && n.on(host) {
 		return net.JoinHostPort(loopback, port), false
 	}
 	return net.JoinHostPort(host.Address, port), b.encrypts()
@@ -63,7 +63,7 @@ const loopback = "127.0.0.1"
 func nearest(n node, all []node) Place {
 	balancers := of(all, Balancer)
 	for _, other := range balancers {
-		if other.host == n.host {
+		if other.on(n.host) {
 			return n.host
 		}
 	}
@@ -77,7 +77,7 @@ func nearest(n node, all []node) Place {
 // balancers of a host.
 func (b builder) calledFromElsewhere(h Place) bool {
 	for _, n := range of(b.nodes, Web) {
-		if app := b.stack.Apps[n.app]; app.KV == nil && len(app.Command) > 0 && n.host != h && nearest(n, b.nodes) == h {
+		if app := b.stack.Apps[n.app]; app.KV == nil && len(app.Command) > 0 && !n.on(h) && h.same(nearest(n, b.nodes)) {
 			return true
 		}
 	}

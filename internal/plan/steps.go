@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"net"
 	"slices"
 
 	"holdfast/internal/stack"
@@ -228,7 +229,7 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 	if old.Name != now.Name {
 		add("name: the stack is called %s, and its state directory and its Sentinels have that name; take it down, and start the other one", old.Name)
 	}
-	if old.Entry.Listen != now.Entry.Listen {
+	if old.Entry.Listen != now.Entry.Listen && !widens(old.Entry.Listen, now) {
 		add("entry.listen: the clients at %s would be refused from one moment to the other; take the stack down, and up again", old.Entry.Listen)
 	}
 	if len(old.Hosts) > 0 && len(now.Hosts) > 0 && old.Encrypts() != now.Encrypts() {
@@ -264,4 +265,20 @@ func movesInto(c NodeChange, changes []NodeChange) string {
 		}
 	}
 	return ""
+}
+
+// widens reports whether the balancers of a stack with hosts also listen where they did:
+// on the loopback address (see entryListen).
+func widens(old string, now stack.Stack) bool {
+	is, port, _ := net.SplitHostPort(now.Entry.Listen)
+	if len(now.Hosts) == 0 || now.OneMachine() {
+		return false
+	}
+	switch is {
+	case "", "*", "0.0.0.0":
+		return old == net.JoinHostPort("127.0.0.1", port)
+	case "::":
+		return old == net.JoinHostPort("::1", port)
+	}
+	return false
 }

@@ -75,7 +75,7 @@ func keepers(s stack.Stack, placed Placement, balancers []node) (list []node) {
 	}
 	var hosts []Place
 	for _, b := range balancers {
-		if !slices.Contains(hosts, b.host) {
+		if !slices.ContainsFunc(hosts, b.on) {
 			hosts = append(hosts, b.host)
 		}
 	}
@@ -154,7 +154,7 @@ func (b builder) peers(n node) (addresses []string) {
 		return addresses
 	}
 	for _, h := range places(b.facts) {
-		if h != n.host {
+		if !n.on(h) {
 			addresses = append(addresses, h.Address)
 		}
 	}
@@ -169,7 +169,7 @@ func (b builder) virtualInterface(n node) string {
 
 // balancersOf are the balancers on the host of a node.
 func (b builder) balancersOf(n node) []node {
-	return slices.DeleteFunc(of(b.nodes, Balancer), func(o node) bool { return o.host != n.host })
+	return slices.DeleteFunc(of(b.nodes, Balancer), func(o node) bool { return !o.on(n.host) })
 }
 
 // AliveCommand is the subcommand by which keepalived asks balancers whether they serve.

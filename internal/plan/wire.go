@@ -62,7 +62,7 @@ func (b builder) server(balancer, n node) serverData {
 	}
 	switch {
 	case !b.servesTLS(n):
-	case balancer.host == n.host:
+	case balancer.on(n.host):
 		d.Address = b.local(n)
 	default:
 		d.TLS = b.tls(balancer, n)

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -235,4 +236,34 @@ func adviseHosts(r *reader, s Stack) {
 func splitListen(address string) (host, port string) {
 	host, port, _ = net.SplitHostPort(address)
 	return host, port
+}
+
+// OnlyOn is the stack with one host alone, which has all of its nodes. It is what a stack of
+// one machine is on the way to one of several hosts. The virtual address comes with them.
+func (s Stack) OnlyOn(h Host) Stack {
+	h.Only = nil
+	s.Hosts = []Host{h}
+	s.Entry.On, s.Entry.Virtual = nil, Virtual{}
+	s.Redis.On, s.Redis.SentinelsOn = nil, nil
+	s.Apps = maps.Clone(s.Apps)
+	for name, app := range s.Apps {
+		app.On = nil
+		s.Apps[name] = app
+	}
+	return s
+}
+
+// Without is the stack without a host: neither its hosts nor the lists of them name it.
+func (s Stack) Without(host string) Stack {
+	but := func(names []string) []string {
+		return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == host })
+	}
+	s.Hosts = slices.DeleteFunc(slices.Clone(s.Hosts), func(h Host) bool { return h.Name == host })
+	s.Entry.On, s.Redis.On, s.Redis.SentinelsOn = but(s.Entry.On), but(s.Redis.On), but(s.Redis.SentinelsOn)
+	s.Apps = maps.Clone(s.Apps)
+	for name, app := range s.Apps {
+		app.On = but(app.On)
+		s.Apps[name] = app
+	}
+	return s
 }

@@ -130,10 +130,11 @@ func (s *Supervisor) forgetServerStates(to part) {
 	}
 }
 
-// awaitOldWorkers waits, for drainLimit at most, until the workers of earlier
-// configurations have answered what they had in hand.
+// awaitOldWorkers waits until the workers of earlier configurations have answered what they
+// had in hand, and their idle clients are gone: for drainLimit at most, or for as long as an
+// idle connection may last.
 func (s *Supervisor) awaitOldWorkers(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	ctx, cancel := context.WithTimeout(ctx, max(drainLimit, s.stack().Timeouts.HTTPKeepAlive+time.Second))
 	defer cancel()
 	poll(ctx, func() bool {
 		for _, st := range s.board.snapshot().Nodes {

@@ -128,10 +128,15 @@ func (s *Supervisor) enlist(ctx context.Context, node string) {
 	if s.drained(node) { // by its operator
 		return
 	}
-	for _, b := range s.runningBalancers(Starting) {
-		s.setServer(ctx, b, node, state)
+	spec := *s.node(node).spec()
+	for balancer, b := range s.balancersUp(Starting) {
+		// One that knows a former address would send requests there: it gets the new one when
+		// it is reloaded.
+		if !s.knownElsewhere(ctx, balancer, b, spec) {
+			s.setServer(ctx, b, node, state)
+		}
 	}
-	s.tellHealth(ctx, *s.node(node).spec(), true)
+	s.tellHealth(ctx, spec, true)
 }
 
 // setServer sets a node's state in every back end of a balancer that has it.

@@ -352,7 +352,7 @@ func (s *Supervisor) beginChange(ctx context.Context, req Request, waits bool) (
 	}
 	r := changeRecord{
 		ID: max(s.dir.newestChange(preview.Generation), held.ID) + 1, Kind: req.Kind, Began: time.Now(),
-		Stack: string(final.file.Show()), BaseDir: final.baseDir, Overrides: final.overrides, Force: req.Force,
+		Stack: string(final.file.Show()), BaseDir: final.baseDir, Overrides: final.overrides, Placement: final.placement, Force: req.Force,
 	}
 	if req.Rollout != nil {
 		r.App, r.Only = req.Rollout.App, req.Rollout.Only
@@ -443,10 +443,17 @@ func (s *Supervisor) target(now layout, req Request) (layout, error) {
 		if err != nil {
 			return layout{}, err
 		}
-		if len(file.Hosts) > 0 && !s.cfg.Several {
+		if len(file.Hosts) > 1 && !s.cfg.Several {
 			return layout{}, &ArgumentError{ErrSeveralHosts}
 		}
+		if len(file.Hosts) > 0 && !s.cfg.Several && file.Encrypts() {
+			return layout{}, ErrPlainSoFar
+		}
 		final.file, final.baseDir, final.overrides = file, req.BaseDir, now.overrides.Rebase(now.file, file)
+		if wrong := s.checkNewHosts(s.ctx, now, final); len(wrong) > 0 {
+			return layout{}, refused("%s", strings.Join(wrong, "\n"))
+		}
+		final.balance = len(now.file.Hosts) > 0 && len(newHosts(now, final)) > 0
 	}
 	final.overrides = final.overrides.With(req.Overrides)
 	if req.Rollout != nil {
@@ -481,6 +488,17 @@ func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
 	kept := s.kept
 	s.keptMu.Unlock()
 	kept.Placement = with(kept.Placement, placementOf(s.Plan()))
+	if l.placement != nil {
+		kept.Placement = l.placement
+	}
+	if l.balance {
+		balanced, err := plan.Balance(of, kept.Placement)
+		if err != nil {
+			return layout{}, err
+		}
+		kept.Placement, l.balance = balanced, false
+	}
+	kept.stay = l.stay
 	// On the way to a layout a node that comes and stays has its port from the first, and no
 	// other node that comes takes a port that one of them moves to.
 	kept.Ports = with(kept.Ports, nil)
@@ -497,7 +515,7 @@ func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
 	}
 	facts.Drained = l.overrides.Drained
 	l.plan, err = plan.Make(of, facts, each)
-	l.ports, l.secrets = facts.Ports, facts.Secrets
+	l.ports, l.secrets, l.placement = facts.Ports, facts.Secrets, facts.Placement
 	return l, err
 }
 

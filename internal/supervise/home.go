@@ -388,6 +388,25 @@ func (h hosts) anyAlive(ctx context.Context, kind func(node string) bool) (bool,
 	return false, nil
 }
 
+// AnyRuns reports whether a node runs on any of these hosts, and which of them, by their
+// index, are away.
+func AnyRuns(ctx context.Context, machines []machine.Machine) (away []int, runs bool, err error) {
+	h := hosts{named: map[string]home{}}
+	for i, m := range machines {
+		if !m.Present(ctx) {
+			away = append(away, i)
+			continue
+		}
+		name := fmt.Sprint(i)
+		h.named[name] = home{m, name}
+	}
+	if len(h.named) == 0 {
+		return away, false, nil
+	}
+	runs, err = h.anyAlive(ctx, anyKind)
+	return away, runs, err
+}
+
 // anyKind is true for every node.
 func anyKind(string) bool { return true }
 

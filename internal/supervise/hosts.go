@@ -16,7 +16,12 @@ import (
 
 // ErrSeveralHosts is the error of a stack of one host that is asked to be what a file with
 // hosts says.
-var ErrSeveralHosts = errors.New("hosts: this stack is on one machine alone, and becomes one of several hosts only at a start: 'holdfast down' takes it down, and its data stays; then 'holdfast up' with this file")
+var ErrSeveralHosts = errors.New("hosts: this stack is on one machine alone: 'holdfast apply' makes the machine the first of its hosts while the stack serves; or take it down ('holdfast down'), and 'holdfast up' begins with this file, with the data that it has")
+
+// ErrPlainSoFar is the error of a stack of one host that is asked to become one of several
+// while it serves, and to encrypt what they say: its nodes speak in plain, and would have to
+// change to TLS one after the other.
+var ErrPlainSoFar error = &RefusedError{`network: the nodes of this stack speak in plain with each other, and cannot change to TLS one after the other while they serve. Write "network: trusted" to grow without stopping, where nobody else hears the network between the hosts; or take the stack down ('holdfast down'), and 'holdfast up' with this file has it speak TLS, with the data that it has. Nothing was changed`}
 
 // together is all that one supervisor has to carry out when it looks after
 // several hosts, in one order: a stage is one stage on all of them.

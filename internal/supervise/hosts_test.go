@@ -53,6 +53,20 @@ func TestAStackOfOneHostDoesNotBecomeOneOfSeveralWhileItRuns(t *testing.T) {
 	}
 }
 
+// The nodes of one machine speak in plain, and none can change to TLS while the others do not.
+func TestAStackOfOneHostDoesNotBeginToEncryptWhileItRuns(t *testing.T) {
+	const one = "entry: {auth: none}\nhosts: {one: {address: 198.18.7.1}}\n"
+	_, err := new(Supervisor).target(layout{}, Request{File: one})
+	if !errors.Is(err, ErrPlainSoFar) || !errors.As(err, new(*RefusedError)) {
+		t.Errorf("it is applied: %v", err)
+	}
+	for _, way := range []string{"network: trusted", "'holdfast down'", "Nothing was changed"} {
+		if text := ErrPlainSoFar.Error(); !strings.Contains(text, way) {
+			t.Errorf("%q does not say %q", text, way)
+		}
+	}
+}
+
 func TestHostsOfTheStackFileArePlannedWhereTheyAre(t *testing.T) {
 	s, _, err := stack.Parse("holdfast.yaml", []byte("entry: {auth: none}\nhosts: {one: {address: 198.18.7.1}, two: {address: 198.18.7.2, only: sentinel}}\n"))
 	if err != nil {

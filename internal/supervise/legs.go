@@ -75,7 +75,9 @@ func (s *Supervisor) nextLayout(now, final layout, force []string) (to layout, l
 	for _, moved := range []int{0, 1} {
 		stay := moving[min(moved, len(moving)):]
 		of := withPorts(final.stack().WithNodes(extra), now, stay)
-		if to, err = s.planned(final, of); err != nil {
+		next := final
+		next.stay = now.staying(stay, plan.HostsOf(of))
+		if to, err = s.planned(next, of); err != nil {
 			return to, false, err
 		}
 		if slices.ContainsFunc(moving, isRedis) {

@@ -25,7 +25,7 @@ func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last ke
 	if err != nil {
 		return plan.Facts{}, nil, err
 	}
-	facts := plan.Facts{Ports: chosen, Hosts: last.Hosts, Replication: last.Redis.Replication}
+	facts := plan.Facts{Ports: chosen, Hosts: last.Hosts, Replication: last.Redis.Replication, Stay: last.stay}
 	if len(s.Hosts) > 0 {
 		facts.Hosts = plan.HostsOf(s)
 		if facts.Placement, err = plan.Spread(s, last.Placement, h.absent.names()...); err != nil {

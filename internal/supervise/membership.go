@@ -105,7 +105,17 @@ func (x *stepper) begin(ctx context.Context) error {
 	s.noteMaster(s.gather(ctx, time.Second))
 	of := x.stack
 	of.Redis.Sentinels = atoi(p.Node[len("sentinel-"):]) // the others do not run yet
-	to, err := s.planned(layout{file: of, baseDir: s.baseDir()}, of)
+	// It is told of the others where they are: some may be still to move.
+	now, _ := s.current()
+	var others []string
+	for _, o := range now.host().Processes {
+		if member(o) && o.Node != p.Node {
+			others = append(others, o.Node)
+		}
+	}
+	of = withPorts(of, now, others)
+	placed := with(placementOf(s.Plan()), plan.Placement{p.Node: x.to.host})
+	to, err := s.planned(layout{file: of, baseDir: s.baseDir(), stay: now.staying(others, plan.HostsOf(of)), placement: placed}, of)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ func (s *Supervisor) Prepare() (err error) {
 			s.log.Error("the supervisor does not start", "why", err)
 		}
 	}()
-	if len(s.cfg.Stack.Hosts) > 0 && !s.cfg.Several {
+	if len(s.cfg.Stack.Hosts) > 1 && !s.cfg.Several {
 		return ErrSeveralHosts
 	}
 	if err := s.checkRoom(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/plan"
 	"holdfast/internal/stack"
 )
 
@@ -27,6 +28,8 @@ type changeRecord struct {
 	Stack     string          `json:"stack"`
 	BaseDir   string          `json:"base_dir"`
 	Overrides stack.Overrides `json:"overrides"`
+	// Placement is where the nodes of a stack with hosts are to be.
+	Placement plan.Placement `json:"placement,omitempty"`
 	// Force are the nodes that are still to be started anew without another reason.
 	Force []string `json:"force,omitempty"`
 	// App is the application of a rollout. It waits after Only of its nodes; 0: it does
@@ -144,7 +147,7 @@ func (s *Supervisor) layoutOf(r changeRecord) (layout, error) {
 	if err != nil {
 		return layout{}, err
 	}
-	return s.planned(layout{file: file, baseDir: r.BaseDir, overrides: r.Overrides}, r.Overrides.On(file))
+	return s.planned(layout{file: file, baseDir: r.BaseDir, overrides: r.Overrides, placement: r.Placement}, r.Overrides.On(file))
 }
 
 // awaitChange makes the changes of a start and waits for them. When ctx ends before,

@@ -139,7 +139,10 @@ func (s *Supervisor) tellHealth(ctx context.Context, node plan.Process, up bool)
 	}
 	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
 	defer cancel()
-	for _, b := range s.runningBalancers(Starting) {
+	for balancer, b := range s.balancersUp(Starting) {
+		if up && s.knownElsewhere(ctx, balancer, b, node) {
+			continue
+		}
 		for _, backend := range s.backendsOf(node.App) {
 			err := b.SetHealth(ctx, backend, node.Node, up)
 			if err != nil && !errors.Is(err, haproxy.ErrNoServer) {
@@ -147,6 +150,20 @@ func (s *Supervisor) tellHealth(ctx context.Context, node plan.Process, up bool)
 			}
 		}
 	}
+}
+
+// knownElsewhere reports whether a balancer knows a node at a former address.
+func (s *Supervisor) knownElsewhere(ctx context.Context, balancer string, b *haproxy.Client, node plan.Process) bool {
+	rows, err := b.Stat(ctx)
+	return err == nil && elsewhere(rows, node.Node, s.addressFor(balancer, &node))
+}
+
+// elsewhere reports whether a balancer, by what it says of its servers, knows a node at
+// another address than this one.
+func elsewhere(rows []haproxy.Stat, node, address string) bool {
+	return slices.ContainsFunc(rows, func(r haproxy.Stat) bool {
+		return r.Server == node && r.Address != "" && r.Address != address
+	})
 }
 
 // backendsOf are the balancers' backends in which an application's nodes are

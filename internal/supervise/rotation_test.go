@@ -54,18 +54,22 @@ func TestANodeThatMovesIsServedWhereItIsKnown(t *testing.T) {
 	other := haproxy.Stat{Backend: "shop", Server: "shop-2", Address: here, Status: "DOWN"}
 	follower := haproxy.Stat{Backend: "shop.direct", Server: "shop-1", Address: here, Status: "DOWN", Tracks: "shop/shop-1"}
 	for name, c := range map[string]struct {
-		rows []haproxy.Stat
-		want bool
+		rows              []haproxy.Stat
+		served, elsewhere bool
 	}{
-		"not known yet":                  {[]haproxy.Stat{other}, true},
-		"known at its former address":    {[]haproxy.Stat{row("shop", before, "DOWN")}, true},
-		"up":                             {[]haproxy.Stat{row("shop", here, "UP"), other, follower}, true},
-		"down":                           {[]haproxy.Stat{row("shop", here, "DOWN")}, false},
-		"up in one backend of two":       {[]haproxy.Stat{row("shop", here, "UP"), row("tcp.1", here, "DOWN")}, false},
-		"down, and the address not told": {[]haproxy.Stat{row("shop", "", "DOWN")}, false},
+		"not known yet":                  {[]haproxy.Stat{other}, true, false},
+		"known at its former address":    {[]haproxy.Stat{other, row("shop", before, "DOWN")}, true, true},
+		"up":                             {[]haproxy.Stat{row("shop", here, "UP"), other, follower}, true, false},
+		"down":                           {[]haproxy.Stat{row("shop", here, "DOWN")}, false, false},
+		"up in one backend of two":       {[]haproxy.Stat{row("shop", here, "UP"), row("tcp.1", here, "DOWN")}, false, false},
+		"down, and the address not told": {[]haproxy.Stat{row("shop", "", "DOWN")}, false, false},
 	} {
-		if got := servedAt(c.rows, "shop-1", here); got != c.want {
-			t.Errorf("%s: %v", name, got)
+		if got := servedAt(c.rows, "shop-1", here); got != c.served {
+			t.Errorf("%s: it is served: %v", name, got)
+		}
+		// A balancer that has a former address is not told that the node is there.
+		if got := elsewhere(c.rows, "shop-1", here); got != c.elsewhere {
+			t.Errorf("%s: it is known elsewhere: %v", name, got)
 		}
 	}
 }

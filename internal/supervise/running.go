@@ -77,6 +77,12 @@ type layout struct {
 	// ports and secrets are those that the plan was made with, where it was made now.
 	ports   map[string]int
 	secrets plan.Secrets
+	// placement is where the nodes are to be, where the stack has hosts, and stay has those
+	// that are where they were while others move. With balance, the placement is to be one
+	// in which new hosts have their share.
+	placement plan.Placement
+	stay      map[string]plan.Place
+	balance   bool
 }
 
 // stack is the layout's stack.
@@ -157,8 +163,11 @@ func (s *Supervisor) withUnwritten(p plan.Plan, of layout, cut bool) plan.Plan {
 		is, had := partOf(p, to.Node)
 		wanted, _ := of.part(to.Node)
 		host := s.home(to.Node)
-		r, err := host.readRecord(s.ctx, to.Node)
 		moved := member(to) && is.process.Address != to.Address
+		if s.cfg.Several && had && is.host != wanted.host { // then it may run there
+			host, moved = s.hosts.at(wanted.host), true
+		}
+		r, err := host.readRecord(s.ctx, to.Node)
 		switch {
 		case err != nil || r.Plan != digestOf(to, wanted.files):
 		case had && r.Plan != digestOf(is.process, is.files) && (moved || !cut):
@@ -238,6 +247,9 @@ func inDirOf(node, path string) bool {
 // before.
 func withNode(p plan.Plan, to part) plan.Plan {
 	at := slices.IndexFunc(p.Hosts, func(h plan.Host) bool { return h.Name == to.host })
+	if at < 0 && to.host == plan.Local && len(p.Hosts) == 1 {
+		at = 0 // it has got a name in the meantime: see withHosts
+	}
 	if at < 0 {
 		return p
 	}
@@ -308,7 +320,7 @@ func (s *Supervisor) writeNode(to part) error {
 		return nil // see catchUp
 	}
 	host := s.hosts.at(to.host)
-	for _, d := range to.dirs {
+	for _, d := range append([]string{"logs"}, to.dirs...) { // its host may be a new one
 		if err := host.MakeDir(s.ctx, d); err != nil {
 			return fmt.Errorf("make the directory of %s: %w", to.process.Node, err)
 		}

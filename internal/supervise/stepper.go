@@ -96,6 +96,9 @@ func (x *stepper) start(ctx context.Context) error {
 // restart gives a node another process. One that its operator has stopped stays down.
 func (x *stepper) restart(ctx context.Context) error {
 	s := x.sup
+	if x.relocates() {
+		return x.relocate(ctx)
+	}
 	moves := member(x.to.process) && x.had && x.from.process.Address != x.to.process.Address
 	if moves {
 		if err := x.leave(ctx); err != nil {
@@ -107,6 +110,11 @@ func (x *stepper) restart(ctx context.Context) error {
 	}
 	if err := x.spare(ctx); err != nil {
 		return err
+	}
+	if x.to.process.Kind == plan.Web && x.from.process.Address != x.to.process.Address {
+		// Workers of before a reload do not hear that the node leaves, and it does not come
+		// back where they know it.
+		s.awaitOldWorkers(ctx)
 	}
 	x.touched = true
 	if err := s.putNode(x.to); err != nil {
@@ -265,6 +273,9 @@ func (x *stepper) putBack(ctx context.Context) error {
 		}
 		return s.forgetAll(ctx)
 	case plan.Restart:
+		if x.relocates() {
+			return x.moveBack(ctx)
+		}
 		if member(x.from.process) {
 			if err := s.noteAddress(name, x.from.process.Address); err != nil {
 				return err

@@ -125,7 +125,7 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 		}
 	}
 	s.setQuorums(ctx)
-	c.final.plan.Hosts = s.Plan().Hosts // the nodes are the same; none has been touched beside them
+	c.final.plan.Hosts = withoutEmpty(s.Plan(), c.final.plan) // the nodes are the same; none has been touched beside them
 	s.install(c.final)
 	s.mu.Lock()
 	s.generation = max(generation+1, c.record.ID)
@@ -151,6 +151,8 @@ func (c *changeRun) leg(ctx context.Context, l leg) error {
 	}
 	s.mu.Lock()
 	s.programs = with(s.programs, programs)
+	s.plan = withHosts(s.plan, l.to.plan)
+	s.host = together(s.plan.Hosts)
 	s.mu.Unlock()
 	now, _ := s.current()
 	changes := plan.Diff(now.host(), l.to.host(), nil)
@@ -171,6 +173,12 @@ func (c *changeRun) leg(ctx context.Context, l leg) error {
 		if err := c.group(ctx, l, group, changes); err != nil {
 			return err
 		}
+	}
+
+	// Workers of before the reload send nothing to where a node is now: the others have to
+	// stay until these workers are gone.
+	if slices.ContainsFunc(changes, func(n plan.NodeChange) bool { return n.Kind == plan.Web && n.Action == plan.Restart && n.Moves() }) {
+		s.awaitOldWorkers(ctx)
 	}
 	return nil
 }

@@ -2,8 +2,10 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -88,6 +90,11 @@ func (s *Supervisor) endStrays(ctx, patient context.Context) error {
 func (s *Supervisor) endStray(ctx, patient context.Context, st stray) bool {
 	waiting, end := s.whileReached(ctx, st.host)
 	defer end()
+	return st.end(waiting, patient)
+}
+
+// end ends the process, and reports whether it has ended. When patient ends, it is killed.
+func (st stray) end(ctx, patient context.Context) bool {
 	_ = st.proc.Signal(syscall.SIGTERM)
 	_ = st.proc.SignalGroup(syscall.SIGCONT)
 	select {
@@ -95,16 +102,46 @@ func (s *Supervisor) endStray(ctx, patient context.Context, st stray) bool {
 		return true
 	case <-time.After(strayGrace):
 	case <-patient.Done():
-	case <-waiting.Done():
+	case <-ctx.Done():
 	}
-	if waiting.Err() != nil {
+	if ctx.Err() != nil {
 		return false
 	}
 	_ = st.proc.SignalGroup(syscall.SIGKILL)
 	select {
 	case <-st.proc.Done():
 		return true
-	case <-waiting.Done():
+	case <-ctx.Done():
 		return false
 	}
+}
+
+// EndNodes ends the nodes of a host that is no part of its stack any more: nobody of the
+// stack listens to them. Their data stays.
+func EndNodes(ctx context.Context, stateDir string) error {
+	h := hostsAt(stateDir)
+	defer h.close()
+	nodes, err := h.recorded(ctx)
+	if err != nil {
+		return err
+	}
+	var ending sync.WaitGroup
+	defer ending.Wait()
+	for _, node := range nodes {
+		r, err := h.here.readRecord(ctx, node)
+		if err != nil {
+			return err
+		}
+		proc, err := h.here.Adopt(ctx, r.Process)
+		if err != nil && !errors.Is(err, machine.ErrGone) {
+			return fmt.Errorf("end %s: %w", node, err)
+		}
+		ending.Go(func() {
+			if proc != nil {
+				stray{node: node, address: r.Address, host: h.here, proc: proc}.end(ctx, ctx)
+			}
+			_ = h.here.Remove(ctx, recordFile(node)) // then it says of a process that is gone
+		})
+	}
+	return nil
 }

@@ -156,6 +156,8 @@ type kept struct {
 	// last: one may be away.
 	Placement plan.Placement            `json:"placement,omitempty"`
 	Facts     map[string]plan.HostFacts `json:"facts,omitempty"`
+	// stay are nodes in the middle of a change: see plan.Facts.Stay. It is not written down.
+	stay map[string]plan.Place
 }
 
 const keptFile = "stack.json"
@@ -172,7 +174,7 @@ func (d dir) readKept() (k kept, err error) {
 // Open takes the state directory, plans, and adopts the nodes that run. It
 // starts nothing. A *LockedError says that another supervisor is at work.
 func Open(cfg Config) (_ *Supervisor, err error) {
-	if len(cfg.Stack.Hosts) > 0 && !cfg.Several {
+	if len(cfg.Stack.Hosts) > 1 && !cfg.Several {
 		// What runs there, from before its file had hosts, can be taken down.
 		if runs, err := Running(cfg.StateDir); err == nil && !runs {
 			return nil, ErrSeveralHosts

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"time"
+
+	"holdfast/internal/control"
+	"holdfast/internal/host"
+	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
+)
+
+// A stack that runs on one machine becomes one of several hosts while it serves. 'holdfast
+// apply' begins that: the nodes come to listen at the machine's address, where the other
+// hosts reach them, and the supervisor becomes the part of the first host. Then the others
+// join, and the next 'holdfast apply' gives them their nodes.
+
+// growing reports whether the stack of a file with hosts runs on this machine alone.
+func growing(s stack.Stack, state string) bool {
+	return len(s.Hosts) > 0 && !isJoined(state) && supervise.Locked(state) && !host.Claimed(state)
+}
+
+// grow makes the machine the first host of its stack. As is which host it is to be; empty:
+// the one whose address it has.
+func grow(ctx context.Context, g *globals, s stack.Stack, base, state, as string, flags changeFlags, stdout, stderr io.Writer) error {
+	if s.Encrypts() {
+		return supervise.ErrPlainSoFar
+	}
+	here, err := whichHost(s, as)
+	if err != nil {
+		return err
+	}
+	start := &hostStart{state: state, stack: s, base: base, file: true, self: host.Self{
+		Stack: s.Name, Name: here.Name, Address: netip.AddrPortFrom(netip.MustParseAddr(here.Address), host.Port),
+	}}
+	if err := start.checkPlace(g); err != nil {
+		return err
+	}
+	fmt.Fprintf(stderr, "The stack %s runs on this machine alone. This makes it host %s of several: its nodes move to %s, where other hosts reach them, one after the other while the stack serves.\n\n", s.Name, here.Name, here.Address)
+	client := control.NewClient(state)
+	req := supervise.Request{Kind: "apply", File: string(s.OnlyOn(here).Show()), BaseDir: base}
+	if err := change(ctx, g, s.Name, client, req, flags, stdout, stderr); err != nil || flags.plan {
+		return err
+	}
+	founding := control.Founding{Name: here.Name, Address: start.self.Address, Others: start.others()}
+	// A supervisor that is gone may have taken its answer with it.
+	if err := client.Found(ctx, founding); err != nil && !errors.Is(err, control.ErrNoSupervisor) {
+		return changeError(s.Name, olderSupervisor(ctx, client, err))
+	}
+	v, err := awaitFounded(ctx, client, state)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("This machine is host %s of the stack %s now.", here.Name, s.Name)
+	if absent := notJoined(s, v); len(absent) > 0 {
+		text += " " + next(absent) + ". When all have joined, 'holdfast apply' gives them their nodes."
+	}
+	_, err = fmt.Fprintln(stdout, g.say(text))
+	return err
+}
+
+// awaitFounded waits until the machine is a host that leads, whose supervisor has taken the
+// nodes over.
+func awaitFounded(ctx context.Context, client *control.Client, state string) (v host.View, err error) {
+	const absent = 15 * time.Second // without anybody in its place it has not begun
+	seen := time.Now()
+	for began := time.Now(); time.Since(began) < takeOverLimit && time.Since(seen) < absent; {
+		if supervise.Locked(state) || host.Claimed(state) {
+			seen = time.Now()
+		}
+		var st supervise.Status
+		if v, err = client.Hosts(ctx); err == nil {
+			if st, err = client.Status(ctx); err == nil && st.Phase == supervise.PhaseRunning {
+				return v, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return v, errors.New("interrupted: the machine goes on becoming a host; see 'holdfast host list'")
+		case <-time.After(drawEvery):
+		}
+	}
+	if err == nil {
+		err = errors.New("its supervisor does not look after all nodes yet")
+	}
+	return v, fmt.Errorf("the machine is no host that leads, and the nodes run on; 'holdfast logs supervisor' may say why, and 'holdfast up -d' tries again: %w", err)
+}
+
+// others are the hosts that the stack is to have beside this one.
+func (h *hostStart) others() (planned []host.Planned) {
+	for _, other := range h.stack.Hosts {
+		if other.Name != h.self.Name {
+			planned = append(planned, host.Planned{Name: other.Name, Address: netip.MustParseAddr(other.Address)})
+		}
+	}
+	return planned
+}
+
+// becomeHost makes the machine the first host of its stack, and has this program begin anew
+// as the part of that host. It returns only where that fails.
+func becomeHost(state, stackName string, f control.Founding) error {
+	release, err := claimHost(state)
+	if err != nil {
+		return err
+	}
+	err = host.Found(state, stackName, f.Name, f.Address, time.Now(), f.Others...)
+	release()
+	if err != nil {
+		return fmt.Errorf("the machine does not become host %s, and the nodes run on: %w", f.Name, err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the path of this program: %w", err)
+	}
+	return (&leaving{program: self, args: os.Args[1:]}).run()
+}
