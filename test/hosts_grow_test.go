@@ -123,3 +123,32 @@ func (h *cableHost) tellOfTries() {
 		}
 	}
 }
+
+// A stack that has begun with one host speaks TLS from the first, and grows with it.
+func TestAnEncryptedStackGetsAHostUnderLoad(t *testing.T) {
+	t.Parallel()
+	hosts := cableHosts(t)
+	one, two := hosts["one"], hosts["two"]
+	const file = "name: shop\nentry: {listen: \"0.0.0.0:8080\", auth: none}\nrollout: {settle: 50ms}\n"
+	one.write(file + hostLines(one))
+	one.must("up", "-d")
+	one.ready()
+	l := startLoadBy(t, one.dial, "http://"+one.address+":8080", 100, false)
+
+	one.write(file + hostLines(one, two))
+	two.must("join", one.token("two"), "-d")
+	says(t, one.must("apply", "--yes"), "apply: done")
+	if got := spread(t, hosts, two.ready(), "redis"); got != "one: 2 two: 1 three: 0" {
+		t.Errorf("redis nodes: %s", got)
+	}
+	o := l.finish(t)
+	o.enough(t, 500)
+	for _, op := range o.failed {
+		t.Errorf("a request failed %v after the load began, at %s: %v", op.began.Sub(l.began), op.began.Format("15:04:05.000"), op.err)
+	}
+	if len(o.failed) > 0 {
+		one.tellOfTries()
+	}
+	two.showsItsCertificate()
+	two.must("down")
+}
