@@ -431,6 +431,15 @@ func (s ledFrom) Rest(ctx context.Context, name string, anyway bool) error {
 	return s.lead.EndHost(context.WithoutCancel(ctx), name)
 }
 
+// Switchover waits until the supervisor of a host that has just begun to lead has seen the
+// nodes: it would find none fit.
+func (s ledFrom) Switchover(ctx context.Context, to string) (supervise.Switched, error) {
+	if s.Supervisor.Status().Phase == supervise.PhaseStarting {
+		return supervise.Switched{}, &supervise.StartingError{}
+	}
+	return s.Supervisor.Switchover(ctx, to)
+}
+
 // Status says where the supervisor runs as well.
 func (s ledFrom) Status() supervise.Status {
 	st := s.Supervisor.Status()

@@ -328,6 +328,7 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 // beginChange checks a request and writes it down. waits is true where a rollout
 // waits that the request is to go on with, or to take back.
 func (s *Supervisor) beginChange(ctx context.Context, req Request, waits bool) (*changeRun, error) {
+	s.noteAbsent(ctx)
 	var held changeRecord // is taken back, unless the request is refused
 	if req.Rollout != nil && (waits || req.Rollout.Continue) {
 		var c *changeRun

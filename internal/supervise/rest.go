@@ -127,6 +127,9 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 	if s.stopping.Load() {
 		return errStopping
 	}
+	if s.board.snapshot().Phase == PhaseStarting {
+		return &StartingError{} // what its absence would end is not known yet
+	}
 	if _, err := s.changing.begin("down "+host, ""); err != nil {
 		return err
 	}
