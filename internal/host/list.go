@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/internal/agree"
@@ -104,6 +105,34 @@ func (h *Host) Leader() string {
 		}
 	}
 	return ""
+}
+
+// probeLimit is how long another host may take to answer to one that thinks itself cut off.
+const probeLimit = 500 * time.Millisecond
+
+// CutOff reports whether no host leads, as far as this one knows, and no majority of the
+// hosts answers it: an election alone is no cut.
+func (h *Host) CutOff(ctx context.Context) bool {
+	if h.member.Status().Leader != "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	var votes, there atomic.Int32
+	var asked sync.WaitGroup
+	for _, peer := range h.member.Members() {
+		if !peer.Voter {
+			continue
+		}
+		votes.Add(1)
+		asked.Go(func() {
+			if peer.ID == h.member.ID() || h.answers(ctx, peer) {
+				there.Add(1)
+			}
+		})
+	}
+	asked.Wait()
+	return votes.Load() > 1 && there.Load() <= votes.Load()/2
 }
 
 func (h *Host) list(w http.ResponseWriter, r *http.Request) {

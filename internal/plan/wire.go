@@ -73,11 +73,13 @@ func (b builder) server(balancer, n node) serverData {
 // A host that is lost, or cut off, says nothing: the kernel sends again what was not
 // acknowledged, for a quarter of an hour, and requests that went there on connections of
 // before would wait for the health checks. So such a connection ends early. A request for a
-// web node is sent to another one then, whatever it is; one for a program may have to fail,
-// and a machine that stands still for a second costs none.
+// web node is sent to another one then, whatever it is; one for a program may have to fail.
+// The time counts as well while the other end is there and does not read (tcp(7),
+// TCP_USER_TIMEOUT): a web node always reads, a program may pause in a large body, or in what
+// comes by a tcp entry.
 const (
-	unheardWeb     = 500 * time.Millisecond
-	unheardProgram = 3 * time.Second
+	unheardWeb     = 2 * time.Second
+	unheardProgram = 30 * time.Second
 )
 
 // connectLimit is how long it may take to connect to another host. What has not connected

@@ -92,7 +92,7 @@ func TestConnectionsToOtherHostsEndWhenTheseAreSilent(t *testing.T) {
 		for _, line := range partOf(t, p, path, "server ") {
 			word := strings.Fields(line)
 			app, node, _ := strings.Cut(word[1], "-")
-			want := map[string]string{"web": " tcp-ut 500ms", "shop": " tcp-ut 3s"}[app]
+			want := map[string]string{"web": " tcp-ut 2s", "shop": " tcp-ut 30s"}[app]
 			if word[0] != "server" || want == "" {
 				continue
 			}

@@ -123,7 +123,7 @@ func TestAStackThatIsTakenDownKnowsSinceWhenAndWantsToBeUp(t *testing.T) {
 	if err != nil || r.Want != wantUp || r.State != Down || r.Process.PID != 0 || !r.Since.Equal(status(s).Since) {
 		t.Errorf("the record is %+v, %v", r, err)
 	}
-	if next := successor(t, s, *n.spec()); next.nodes["web-1"].keepDown {
+	if next := successor(t, s, *n.spec()); next.nodes["web-1"].keepDown.Load() {
 		t.Error("the next start of the stack would leave the node down")
 	}
 }

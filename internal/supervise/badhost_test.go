@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -105,4 +106,96 @@ redis: {enabled: false}
 		begin(what, func() { fault.Store(false) })
 	}
 	begin("no fault any more", func() {})
+}
+
+// A node of a host that is away is not said to be stopped: it may run, and nobody would end
+// it any more. A host that is stuck holds up nothing on the others.
+func TestANodeOfAHostThatIsAwayIsNotSaidToBeStopped(t *testing.T) {
+	t.Parallel()
+	two := &faulty{}
+	cfg, _, _ := onTwoHosts(t, `
+name: away
+entry: {listen: "0.0.0.0:%s", auth: none}
+apps: {web: {command: [%q], nodes: 2, env: {%s: "1"}}}
+redis: {enabled: false}
+`, func(host, dir string) machine.Machine {
+		if host == "one" {
+			return machine.NewLocal(dir, "")
+		}
+		two.Machine = machine.NewLocal(dir, "")
+		return two
+	})
+	cfg.Several = true
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	open := func() *Supervisor {
+		t.Helper()
+		s, err := Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Prepare(); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open()
+	if err := s.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var here, there NodeStatus
+	for _, n := range s.Status().Nodes {
+		if n.App == "web" && n.Host == "two" {
+			there = n
+		} else if n.App == "web" {
+			here = n
+		}
+	}
+	s.Close()
+
+	two.away.Store(true)
+	s = open()
+	defer s.Close()
+	started := make(chan error, 1)
+	go func() { started <- s.Start(ctx) }()
+	for _, action := range []Action{ActStop, ActRestart} {
+		if err := s.Do(ctx, there.Name, action); !errors.Is(err, errAway) {
+			t.Errorf("%s of a node of a host that is away: %v", action, err)
+		}
+	}
+
+	// It is there again and answers nothing, and a node elsewhere dies.
+	two.slow.Store(true)
+	two.away.Store(false)
+	if err := s.Do(ctx, here.Name, ActKill); err != nil {
+		t.Error(err)
+	}
+	if !poll(ctx, func() bool {
+		st, _ := s.Status().Node(here.Name)
+		return st.State == Up && st.PID != here.PID
+	}) {
+		t.Fatal("a node of a host that is well is not started again")
+	}
+	if !s.hosts.absent.has("two") {
+		t.Error("a host that answers nothing is no longer absent: this test saw nothing")
+	}
+	two.slow.Store(false)
+	if err := <-started; err != nil {
+		t.Error(err)
+	}
+	if !poll(ctx, func() bool { st, _ := s.Status().Node(there.Name); return st.State == Up }) {
+		t.Fatal("the node is not seen")
+	}
+	if st, _ := s.Status().Node(there.Name); st.PID != there.PID {
+		t.Errorf("the node has pid %d, and had %d", st.PID, there.PID)
+	}
+	if err := s.Do(ctx, there.Name, ActStop); err != nil {
+		t.Error(err)
+	}
+	if alive, err := s.home(there.Name).alive(ctx, there.Name); alive || err != nil {
+		t.Errorf("it is stopped, and runs: %v, %v", alive, err)
+	}
+	if err := s.Stop(ctx, nil); err != nil {
+		t.Error(err)
+	}
 }

@@ -16,16 +16,15 @@ import (
 
 // A host that is cut off from the others keeps the virtual address: it hears of nobody else
 // who has it. Clients that still reach the host then get nothing but errors, and when the cut
-// ends the address may move back to it. So the host gives the address away by itself when no
-// host leads, as far as it knows, and its balancers reach no node of an application or no
+// ends the address may move back to it. So the host gives the address away by itself when it
+// reaches no majority of the hosts, and its balancers reach no node of an application or no
 // master of Redis (a web node is ready without one: it holds what it gets). Neither is enough
-// alone: without a leader what runs goes on, and where nothing serves anywhere a balancer that
-// says so is better than no answer.
+// alone: without a majority what runs goes on, and where nothing serves anywhere a balancer
+// that says so is better than no answer.
 
 const (
 	cutInterval = 500 * time.Millisecond // between two looks
-	// cutPatience is how long no host leads until this one looks at its balancers. Hosts that
-	// reach each other elect a leader within it.
+	// cutPatience is how long the host has to be cut off until it looks at its balancers.
 	cutPatience = time.Second
 	cutAnswer   = 300 * time.Millisecond // for a balancer
 	cutParting  = 2 * time.Second        // for what the clients of all have in hand
@@ -34,10 +33,11 @@ const (
 )
 
 // WatchCut tells the keepalived of this host when the host is cut off, until ctx ends. It is
-// for every host, whichever leads; leads reports whether any is known to.
-func WatchCut(ctx context.Context, state string, leads func() bool, log *slog.Logger) {
-	var since time.Time // no host leads
-	was := false        // cut off
+// for every host, whichever leads; cutOff reports whether it reaches no majority.
+func WatchCut(ctx context.Context, state string, cutOff func(context.Context) bool, log *slog.Logger) {
+	accept(ctx, state) // an earlier process may have ended while it refused
+	var since time.Time
+	was := false // cut off, and serving nobody
 	for tick := time.NewTicker(cutInterval); ; {
 		select {
 		case <-ctx.Done():
@@ -46,7 +46,7 @@ func WatchCut(ctx context.Context, state string, leads func() bool, log *slog.Lo
 		case now := <-tick.C:
 			cut := false
 			switch {
-			case leads():
+			case !cutOff(ctx):
 				since = time.Time{}
 			case since.IsZero():
 				since = now
@@ -56,9 +56,13 @@ func WatchCut(ctx context.Context, state string, leads func() bool, log *slog.Lo
 			default:
 				cut = !serving(ctx, state)
 			}
-			if cut && !was {
+			switch {
+			case cut && !was:
 				partFromClients(ctx, state, func() { tellCut(state, cut, log) })
-			} else {
+			case was && !cut:
+				accept(ctx, state)
+				tellCut(state, cut, log)
+			default:
 				tellCut(state, cut, log)
 			}
 			was = cut
@@ -68,12 +72,11 @@ func WatchCut(ctx context.Context, state string, leads func() bool, log *slog.Lo
 
 // tellCut writes the cut files of a host where they say something else.
 func tellCut(state string, cut bool, log *slog.Logger) {
-	files, _ := filepath.Glob(filepath.Join(state, "nodes", "*", plan.CutFile)) // the pattern is good
 	text := []byte(plan.Well)
 	if cut {
 		text = []byte(plan.Unwell)
 	}
-	for _, path := range files {
+	for _, path := range cutFiles(state) {
 		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text) {
 			continue
 		}
@@ -85,30 +88,41 @@ func tellCut(state string, cut bool, log *slog.Logger) {
 	}
 }
 
-// partFromClients ends what the clients of a host's balancers have in hand, and takes nothing new, while
-// the address leaves: without it nothing reaches these clients any more, and each would wait
-// for as long as it has patience.
+// partFromClients ends what the clients of a host's balancers have in hand, and takes nothing
+// new, while the address leaves: without it nothing reaches these clients any more, and each
+// would wait for as long as it has patience.
 func partFromClients(ctx context.Context, state string, leave func()) {
-	var closed []*haproxy.Client
+	if len(cutFiles(state)) == 0 {
+		return // there is no address
+	}
 	parting, cancel := context.WithTimeout(ctx, cutParting)
 	for _, socket := range balancerSockets(state) {
 		c := haproxy.NewClient(socket)
-		if c.Accept(parting, entryFrontend, false) == nil {
-			closed = append(closed, c)
-		}
+		_ = c.Accept(parting, entryFrontend, false)
 		_, _ = c.CloseSessions(parting, entryFrontend) // what is left ends by itself
 	}
 	cancel()
 	leave()
-	if len(closed) == 0 {
+	time.Sleep(cutLeaving)
+	accept(ctx, state)
+}
+
+// accept has the balancers of a host with a virtual address take connections again.
+func accept(ctx context.Context, state string) {
+	if len(cutFiles(state)) == 0 {
 		return
 	}
-	time.Sleep(cutLeaving)
-	for _, c := range closed {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutAnswer)
-		_ = c.Accept(ctx, entryFrontend, true) // one that hangs is killed, and the next one accepts
-		cancel()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutParting)
+	defer cancel()
+	for _, socket := range balancerSockets(state) {
+		_ = haproxy.NewClient(socket).Accept(ctx, entryFrontend, true) // one that hangs is killed, and the next one accepts
 	}
+}
+
+// cutFiles are those of the keepalived nodes of a host.
+func cutFiles(state string) []string {
+	files, _ := filepath.Glob(filepath.Join(state, "nodes", "*", plan.CutFile)) // the pattern is good
+	return files
 }
 
 // entryFrontend is the balancers' frontend of the entry (package plan's haproxy.cfg).

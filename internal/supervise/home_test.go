@@ -30,6 +30,7 @@ type faulty struct {
 	crowded atomic.Bool // its disk has no room left
 	bare    atomic.Bool // no program is installed
 	held    atomic.Bool // every port is
+	slow    atomic.Bool // what is looked for takes as long as the one who asks has patience
 }
 
 func (m *faulty) Facts(ctx context.Context) (machine.Facts, error) {
@@ -71,6 +72,9 @@ func (m *faulty) Start(ctx context.Context, spec machine.Spec) (machine.Process,
 var errSilent = errors.New("the host does not answer")
 
 func (m *faulty) Glob(ctx context.Context, pattern string) ([]string, error) {
+	for m.slow.Load() && ctx.Err() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
 	if m.silent.Load() {
 		return nil, errSilent
 	}

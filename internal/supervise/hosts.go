@@ -110,11 +110,18 @@ func (s *Supervisor) checkAbsent(steps []plan.Step, now, final layout) (reasons 
 // keepCatchingUp does on hosts that are well again what was done on the others, also where
 // no node has to start.
 func (s *Supervisor) keepCatchingUp() {
+	var asked sync.Map // hosts that are asked: one that is stuck holds no other up
 	for s.hosts.several && s.wait(time.Second) {
 		for _, name := range s.hosts.absent.names() {
-			if host := s.hosts.at(name); host.Present(s.ctx) {
-				_ = s.catchUp(s.ctx, host) // a node that has to start tells of it
+			if _, is := asked.LoadOrStore(name, true); is {
+				continue
 			}
+			s.tasks.Go(func() {
+				defer asked.Delete(name)
+				if host := s.hosts.at(name); host.Present(s.ctx) {
+					_ = s.catchUp(s.ctx, host) // a node that has to start tells of it
+				}
+			})
 		}
 	}
 }
@@ -122,8 +129,13 @@ func (s *Supervisor) keepCatchingUp() {
 // catchUp does on a host that was away when the supervisor began, or not well, what is done
 // on the others then. It does so once.
 func (s *Supervisor) catchUp(ctx context.Context, host home) error {
-	s.catchingUp.Lock()
-	defer s.catchingUp.Unlock()
+	if !s.hosts.absent.has(host.name) {
+		return nil // and nobody of it waits for a host that is stuck
+	}
+	one, _ := s.catchingUp.LoadOrStore(host.name, &sync.Mutex{})
+	held := one.(*sync.Mutex)
+	held.Lock()
+	defer held.Unlock()
 	if !s.hosts.absent.has(host.name) {
 		return nil
 	}
@@ -174,6 +186,31 @@ func (h home) takeOver(ctx context.Context, log *slog.Logger) error {
 	return err
 }
 
+// errAway is the error of an action on a node of a host that is away, where nobody knows
+// whether the node runs.
+var errAway = errors.New("its host is away, and whether it runs there is not known: try again when the host is back")
+
+// seeNow is see for an action that depends on whether the node runs.
+func (n *node) seeNow() error {
+	ctx, cancel := context.WithTimeout(n.sup.ctx, seeLimit)
+	defer cancel()
+	host := n.home()
+	if !host.Present(ctx) {
+		return fmt.Errorf("%s: %w", n.spec().Node, errAway)
+	}
+	err := n.sup.catchUp(ctx, host)
+	if err == nil {
+		_, err = n.see(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: its host is back, and does not say whether it runs: %w", n.spec().Node, err)
+	}
+	return nil
+}
+
+// seeLimit is how long a host may take to say whether a node runs.
+const seeLimit = 10 * time.Second
+
 // see looks for the process of a node whose host was away when the supervisor began. It
 // returns true where there is one, or is to be none.
 func (n *node) see(ctx context.Context) (bool, error) {
@@ -185,7 +222,8 @@ func (n *node) see(ctx context.Context) (bool, error) {
 	n.unseen = false
 	n.restarts, n.crashes, n.made = r.Restarts, r.Crashes, r.Plan
 	if r.Want == wantDown {
-		n.want, n.state, n.detail, n.keepDown = wantDown, Down, "", true
+		n.want, n.state, n.detail = wantDown, Down, ""
+		n.keepDown.Store(true)
 		n.publish()
 		return true, nil
 	}
@@ -202,9 +240,9 @@ func (n *node) see(ctx context.Context) (bool, error) {
 		n.unseen = true
 		return false, err
 	}
-	n.outdated = r.Plan != n.sup.digest(*n.spec())
+	n.outdated.Store(r.Plan != n.sup.digest(*n.spec()))
 	n.adopt(proc, r)
-	if n.outdated && n.spec().Kind.Traits().Reloads {
+	if n.outdated.Load() && n.spec().Kind.Traits().Reloads {
 		n.sup.tasks.Go(func() { n.sup.reloadOn(host.name) })
 	}
 	return true, nil

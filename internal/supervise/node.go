@@ -116,10 +116,10 @@ type node struct {
 	// ends when the node is found in another one.
 	inherited record
 
-	// Set before run: outdated when the adopted process is not what the plan
-	// wants now; keepDown when its operator stopped or paused it under a
-	// supervisor before.
-	outdated, keepDown bool
+	// outdated when the adopted process is not what the plan wants now; keepDown
+	// when its operator stopped or paused it under a supervisor before. Set before
+	// run, or by it where the node is seen later.
+	outdated, keepDown atomic.Bool
 	// unseen is true until its host can be asked whether it runs.
 	unseen bool
 }
@@ -263,6 +263,12 @@ func (n *node) command(c command) {
 	if err := n.refuse(c.action); err != nil {
 		c.answer <- err
 		return
+	}
+	if n.unseen && (c.action == ActStop || c.action == ActRestart) {
+		if err := n.seeNow(); err != nil {
+			c.answer <- err
+			return
+		}
 	}
 	w := waiter{action: c.action, answer: c.answer, old: n.proc}
 	if c.spec != nil {
@@ -447,7 +453,8 @@ func (n *node) adopt(proc machine.Process, r record) {
 	n.proc, n.made, n.want, n.state = proc, r.Plan, r.Want, Starting
 	n.listens = r.Address // not the plan's, if the stack file has changed
 	if r.Want == wantPaused {
-		n.state, n.keepDown = Paused, true
+		n.state = Paused
+		n.keepDown.Store(true)
 	}
 	n.restarts, n.crashes, n.written, n.inherited = r.Restarts, r.Crashes, r, r
 	n.lives.adopt(r.Tokens)

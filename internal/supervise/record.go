@@ -194,7 +194,7 @@ func (s *Supervisor) changeAtStart() error {
 // resumed change has started anew are not among them.
 func (s *Supervisor) outdatedNodes() (names []string) {
 	for _, p := range s.processes() {
-		if !s.node(p.Node).outdated {
+		if !s.node(p.Node).outdated.Load() {
 			continue
 		}
 		if r, err := s.home(p.Node).readRecord(s.ctx, p.Node); err != nil || r.Plan != s.digest(p) {

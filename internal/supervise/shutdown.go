@@ -128,7 +128,7 @@ func (s *Supervisor) stopNode(t stopping, name string) error {
 	defer end()
 	err := s.send(waiting, name, command{action: ActStop})
 	switch {
-	case errors.Is(context.Cause(waiting), errUnreached), err == nil && s.hosts.lacks(host.name):
+	case errors.Is(context.Cause(waiting), errUnreached), errors.Is(err, errAway), err == nil && s.hosts.lacks(host.name):
 		s.leave(host)
 		return nil // Stop tells of it
 	case t.ctx.Err() == nil && t.patient.Err() != nil:

@@ -82,7 +82,7 @@ func (s *Supervisor) startStage(ctx context.Context, processes []plan.Process) (
 	var current, outdated []string
 	for _, p := range processes {
 		// Where it is known what they are, a change sees to them.
-		if s.node(p.Node).outdated && s.wanted == nil {
+		if s.node(p.Node).outdated.Load() && s.wanted == nil {
 			outdated = append(outdated, p.Node)
 		} else {
 			current = append(current, p.Node)
@@ -109,15 +109,15 @@ func (s *Supervisor) startStage(ctx context.Context, processes []plan.Process) (
 // startNode starts a node as a part of the stack's start.
 func (s *Supervisor) startNode(ctx context.Context, name string, seen *facts) error {
 	n := s.node(name)
-	if n.keepDown { // stopped or paused by its operator, under a supervisor before
+	if n.keepDown.Load() { // stopped or paused by its operator, under a supervisor before
 		return nil
 	}
 	// One that a change was moving when that was cut off: the change goes on with it.
-	if at := s.home(name).running(s.ctx, name); s.wanted != nil && n.outdated && at != "" && at != n.spec().Address {
+	if at := s.home(name).running(s.ctx, name); s.wanted != nil && n.outdated.Load() && at != "" && at != n.spec().Address {
 		return nil
 	}
 	action := ActStart
-	if n.outdated && s.wanted == nil {
+	if n.outdated.Load() && s.wanted == nil {
 		action = ActRestart
 	}
 	c, limit := command{action: action, seen: seen}, cmp.Or(n.spec().Start, startLimit)

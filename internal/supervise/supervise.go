@@ -122,8 +122,9 @@ type Supervisor struct {
 	// rotating is held by who asks the balancers for their view, until it is
 	// shown: no older view comes after a newer one.
 	rotating sync.Mutex
-	// catchingUp is held by who does on a host that is back what was done on the others.
-	catchingUp sync.Mutex
+	// catchingUp has a *sync.Mutex for each host, held by who does on it what was done on
+	// the others while it was away.
+	catchingUp sync.Map
 	// switching is held by a switchover; unsettled is true while one may have left
 	// something at the redis nodes, also under a supervisor before.
 	switching sync.Mutex
@@ -296,7 +297,8 @@ func (s *Supervisor) adoptAll() error {
 	for name, n := range s.allNodes() {
 		host := n.home()
 		if s.hosts.absent.has(host.name) && s.resting.keeps(name) {
-			adopted, n.keepDown = true, true // it was stopped before its host went away
+			adopted = true
+			n.keepDown.Store(true) // it was stopped before its host went away
 			continue
 		}
 		if n.unseen = s.hosts.absent.has(host.name); n.unseen {
@@ -309,7 +311,7 @@ func (s *Supervisor) adoptAll() error {
 		}
 		// A node that was stopped alone stays down while the others run.
 		n.restarts, n.crashes, n.made = r.Restarts, r.Crashes, r.Plan
-		if n.keepDown = r.Want == wantDown; n.keepDown {
+		if n.keepDown.Store(r.Want == wantDown); n.keepDown.Load() {
 			n.inherited = r
 		}
 		if r.Process.PID == 0 {
@@ -317,7 +319,7 @@ func (s *Supervisor) adoptAll() error {
 		}
 		proc, err := host.Adopt(s.ctx, r.Process)
 		if errors.Is(err, machine.ErrGone) {
-			if !n.keepDown { // it died while nobody watched
+			if !n.keepDown.Load() { // it died while nobody watched
 				n.restarts++
 				n.crashes++
 			}
@@ -331,12 +333,12 @@ func (s *Supervisor) adoptAll() error {
 			n.unseen = true
 			continue
 		}
-		n.outdated = r.Plan != s.digest(*n.spec())
+		n.outdated.Store(r.Plan != s.digest(*n.spec()))
 		n.adopt(proc, r)
 	}
 	for _, n := range s.allNodes() {
 		// Where nothing runs, 'up' is a new start, and wants everything up.
-		n.keepDown = n.keepDown && adopted
+		n.keepDown.Store(n.keepDown.Load() && adopted)
 		if !adopted {
 			n.restarts, n.crashes, n.inherited = 0, 0, record{}
 		}
