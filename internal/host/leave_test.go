@@ -111,9 +111,9 @@ func TestAStrangerCannotRefuseAHost(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
-	one.mu.Lock()
+	one.Host.mu.Lock() // and not that of the lab
 	one.roster = one.roster.with(Member{Name: "two", ID: "x", Address: netip.MustParseAddrPort(stranger.Addr().String())})
-	one.mu.Unlock()
+	one.Host.mu.Unlock()
 	if one.refusedBy("two") {
 		t.Error("a stranger has refused it")
 	}
