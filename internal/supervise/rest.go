@@ -135,13 +135,21 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 	}
 	defer s.changing.end(nil)
 	nodes := s.board.snapshot().Nodes
+	before, _ := s.resting.of(host)
+	if s.isDown(host, before, nodes) { // it was asked for before, and the host's process is still to end
+		return nil
+	}
+	if s.hosts.lacks(host) {
+		return refused("host %s is away, or not well: what runs there cannot be stopped now", host)
+	}
 	if costs := restCosts(nodes, host); len(costs) > 0 && !anyway {
 		return refused("without host %s %s; mend that first, or use --anyway", host, strings.Join(costs, ", and "))
 	}
 
 	entry := rested{Run: s.run(host), Since: time.Now().UTC()}
 	for _, n := range nodes {
-		if n.Host == host && n.State != Down {
+		// What an earlier call has stopped is started as well when the host is back.
+		if n.Host == host && (n.State != Down || slices.Contains(before.Nodes, n.Name)) {
 			entry.Nodes = append(entry.Nodes, n.Name)
 		}
 	}
@@ -149,7 +157,12 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 		return err
 	}
 	s.log.Info("a host goes down for maintenance", "host", host, "nodes", entry.Nodes)
-	if err := s.stopHost(ctx, host, entry); err != nil {
+	err := s.stopHost(ctx, host, entry)
+	if errors.Is(err, errUnreached) {
+		s.log.Warn("a host was lost while it went down", "host", host)
+		return fmt.Errorf("host %s was lost while it went down; its nodes start when it is back", host)
+	}
+	if err != nil {
 		s.log.Warn("a host does not go down", "host", host, "error", err)
 		return fmt.Errorf("host %s does not go down, and its nodes come back: %w", host, err)
 	}
@@ -157,14 +170,28 @@ func (s *Supervisor) rest(ctx context.Context, host string, anyway bool) error {
 	return s.setResting(host, &entry)
 }
 
-// stopHost stops the nodes of a host that rests.
+// isDown reports whether a host has gone down for maintenance, and all that is left is that
+// its process ends.
+func (s *Supervisor) isDown(host string, entry rested, nodes []NodeStatus) bool {
+	runs := func(n NodeStatus) bool { return n.Host == host && n.State != Down }
+	return entry.Done && entry.Run == s.run(host) && !slices.ContainsFunc(nodes, runs)
+}
+
+// stopHost stops the nodes of a host that rests. Its error is errUnreached when the host is
+// lost meanwhile: nobody could see the nodes end.
 func (s *Supervisor) stopHost(ctx context.Context, host string, entry rested) error {
 	if err := s.leadElsewhere(ctx, host); err != nil {
 		return err
 	}
+
+	ctx, end := s.whileReached(ctx, s.hosts.at(host))
+	defer end()
 	for _, names := range s.stopOrder() {
 		names = slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(entry.Nodes, name) })
 		failures := await(s.each(names, func(name string) error { return s.send(ctx, name, command{action: ActStop}) }))
+		if errors.Is(context.Cause(ctx), errUnreached) || s.hosts.lacks(host) {
+			return errUnreached
+		}
 		if err := errors.Join(failures...); err != nil {
 			return err
 		}
@@ -247,12 +274,18 @@ func (s *Supervisor) run(host string) string {
 func (s *Supervisor) keepResting() {
 	for s.wait(restEvery) {
 		for _, host := range s.resting.all() {
-			entry, is := s.resting.of(host)
-			if is && (!entry.Done || s.run(host) != entry.Run) && s.hosts.at(host).Present(s.ctx) {
+			if _, ended := s.restEnded(host); ended && s.hosts.at(host).Present(s.ctx) {
 				s.wake(s.ctx, host)
 			}
 		}
 	}
+}
+
+// restEnded returns what rests of a host, and whether it is to start again: its process has
+// begun anew, or it did not go down.
+func (s *Supervisor) restEnded(host string) (rested, bool) {
+	entry, is := s.resting.of(host)
+	return entry, is && (!entry.Done || s.run(host) != entry.Run)
 }
 
 // wake starts the nodes of a host that has rested.
@@ -264,8 +297,8 @@ func (s *Supervisor) wake(ctx context.Context, host string) {
 		return // it is looked at again
 	}
 	defer s.changing.end(nil)
-	entry, is := s.resting.of(host)
-	if !is {
+	entry, ended := s.restEnded(host)
+	if !ended { // it has gone down since it was looked at
 		return
 	}
 	s.log.Info("a host is back from maintenance", "host", host, "nodes", entry.Nodes)

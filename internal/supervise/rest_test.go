@@ -1,8 +1,10 @@
 package supervise
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/plan"
 )
@@ -48,5 +50,113 @@ func TestWhatEndsWithoutAHost(t *testing.T) {
 		if got := strings.Join(restCosts(c.nodes, c.host), ", and "); got != c.want {
 			t.Errorf("%s: without host %s %q, want %q", c.what, c.host, got, c.want)
 		}
+	}
+}
+
+// onResting is onDeaf on host two, which may go down for maintenance.
+func onResting(t *testing.T, script string) (*Supervisor, *faulty) {
+	t.Helper()
+	s, m := onDeaf(t, script)
+	s.hosts.named = map[string]home{"two": s.hosts.here}
+	s.host.Name = "two"
+	s.plan = plan.Plan{Hosts: []plan.Host{s.host}}
+	s.board = newBoard(s.plan)
+	s.board.enter(PhaseRunning)
+	s.cfg.Several = true
+	s.cfg.Run = func(string) string { return "first" }
+	return s, m
+}
+
+func TestAHostThatIsLostWhileItGoesDownHoldsNothingUp(t *testing.T) {
+	s, m := onResting(t, stubborn)
+	t.Cleanup(func() { m.away.Store(false) }) // else nobody can end the node
+	s.Attend()
+	must(t, s, ActStart)
+	rested := make(chan error, 1)
+	go func() { rested <- s.Rest(t.Context(), "two", true) }()
+	await1(t, s, "it is being stopped", func(st NodeStatus) bool { return st.State == Draining })
+	m.away.Store(true)
+	select {
+	case err := <-rested:
+		if err == nil || err.Error() != "host two was lost while it went down; its nodes start when it is back" {
+			t.Errorf("it returns %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		s.halt()
+		t.Fatal("it waits for a host that is lost")
+	}
+	if change, _ := s.changing.status(); change != nil {
+		t.Errorf("%q is still under way", change.Kind)
+	}
+
+	m.away.Store(false)
+	s.tasks.Go(s.keepResting)
+	await1(t, s, "it is started when the host is back", func(st NodeStatus) bool { return st.State == Up })
+}
+
+func TestAHostThatGoesDownTwiceComesBackWithItsNodes(t *testing.T) {
+	for _, run := range []string{"first", "second"} {
+		s, _ := onResting(t, "exec sleep 1000")
+		s.Attend()
+		must(t, s, ActStart)
+		for range 2 {
+			if err := s.Rest(t.Context(), "two", true); err != nil {
+				t.Fatal(err)
+			}
+			if entry, is := s.resting.of("two"); !is || !entry.Done || !slices.Equal(entry.Nodes, []string{"web-1"}) {
+				t.Errorf("run %s: it rests as %+v, %v", run, entry, is)
+			}
+			s.cfg.Run = func(string) string { return run } // it has begun anew, or has not ended
+		}
+		s.cfg.Run = func(string) string { return "third" }
+		s.wake(s.ctx, "two")
+		if st := status(s); st.State != Up {
+			t.Errorf("run %s: when the host is back, %+v", run, st)
+		}
+	}
+}
+
+func TestAHostThatCannotBeUsedDoesNotGoDown(t *testing.T) {
+	s, _ := onResting(t, "exec sleep 1000")
+	s.hosts.absent = &absence{hosts: map[string]bool{"two": true}}
+	err := s.Rest(t.Context(), "two", true)
+	if _, is := s.resting.of("two"); is || err == nil || !strings.Contains(err.Error(), "host two is away") {
+		t.Errorf("it rests: %v, %v", is, err)
+	}
+}
+
+// A second call ends nothing that is not down already, and so has no costs.
+func TestAHostThatIsDownGoesDownWithoutAnyway(t *testing.T) {
+	s, _ := onResting(t, "exec sleep 1000")
+	s.Attend()
+	must(t, s, ActStart)
+	if err := s.Rest(t.Context(), "two", false); err == nil {
+		t.Fatal("the only node goes down")
+	}
+	if err := s.Rest(t.Context(), "two", true); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Rest(t.Context(), "two", false); err != nil {
+		t.Errorf("the host is down, and only its process has to end: %v", err)
+	}
+
+	// Somebody has started a node by hand meanwhile.
+	must(t, s, ActStart)
+	if err := s.Rest(t.Context(), "two", true); err != nil || status(s).State != Down {
+		t.Errorf("%v, and the node %+v", err, status(s))
+	}
+}
+
+// A look at the host takes a while, and it may have gone down meanwhile.
+func TestAHostThatHasJustGoneDownIsNotWoken(t *testing.T) {
+	s, _ := onResting(t, "exec sleep 1000")
+	s.Attend()
+	must(t, s, ActStart)
+	if err := s.Rest(t.Context(), "two", true); err != nil {
+		t.Fatal(err)
+	}
+	s.wake(s.ctx, "two")
+	if _, is := s.resting.of("two"); !is || status(s).State != Down {
+		t.Errorf("it rests: %v, and its node is %+v", is, status(s))
 	}
 }
