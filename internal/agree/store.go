@@ -185,13 +185,16 @@ func (s *store) damage(err error) error {
 	return fmt.Errorf("the file of what the hosts agree on, %s, is %w (%v): remove this host's member at the leader, delete the directory and add it anew", s.path, ErrDamaged, err)
 }
 
+// errSenseless is that of a file whose pages make no sense.
+var errSenseless = errors.New("its pages make no sense")
+
 // guarded turns a panic into an error: bbolt panics on pages that make no sense,
 // and the kernel faults where a mapped file is shorter than it should be.
 func guarded(do func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%v", p)
+			err = fmt.Errorf("%w: %v", errSenseless, p)
 		}
 	}()
 	return do()
@@ -212,7 +215,10 @@ func (s *store) update(do func(*bbolt.Tx) error) error {
 	if err == nil {
 		err = guarded(func() error { return s.db.Update(do) })
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errSenseless): // a write reads, too
+		return s.damage(err)
+	case err != nil:
 		return fmt.Errorf("cannot write %s: %w", s.path, err)
 	}
 	return nil
