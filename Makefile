@@ -27,13 +27,14 @@ down: $(BIN) ## take the stack down; data stays
 
 # More tests run at once than there are cores, since most of them wait for servers. With
 # the race detector three stacks under load take all of two cores: where they are starved
-# of processor time, tests of failovers fail. 'make lint' vets.
+# of processor time, tests of failovers fail. Two of the other packages run at once, with
+# two tests each. 'make lint' vets.
 GOTEST := go test -race -count=1 -timeout 40m -vet=off
 
 test: ## every test, the end-to-end ones with the real servers too
 	scripts/setup --test
 	@set -x; $(GOTEST) -parallel 3 $(TESTFLAGS) ./test; stacks=$$?; \
-	$(GOTEST) -p 1 -parallel 4 $(TESTFLAGS) $$(go list ./... | grep -v '^holdfast/test$$') && exit $$stacks
+	$(GOTEST) -p 2 -parallel 2 $(TESTFLAGS) $$(go list ./... | grep -v '^holdfast/test$$') && exit $$stacks
 
 build: ## build bin/holdfast, one static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/holdfast
