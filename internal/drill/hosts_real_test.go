@@ -156,7 +156,7 @@ func TestAStackOnHostsIsCutLostAndTakenAwayAgain(t *testing.T) {
 		if err := s.cut(t.Context(), time.Second, one.name, []host{one}, both(hostNames(one), append(hostNames(stack.hosts.but(one)...), clients))); err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(s.record.Evidence, "host-1 to host-2: ") || !strings.Contains(s.record.Evidence, "clients to host-2: ") {
+		if !strings.Contains(s.record.Evidence, "host-1 to host-2: ") { // no client may have asked meanwhile
 			t.Errorf("the evidence is %q", s.record.Evidence)
 		}
 		if got, err := ask(t, stack.entries[1]+"/get?key=kelp", 300*time.Millisecond); err == nil {

@@ -95,6 +95,11 @@ func (s *scene) lose(ctx context.Context, one host) error {
 	}
 	err = await(ctx, "the end of all that runs on "+one.name, 5*time.Second, func() bool {
 		pids, err := one.pids(ctx)
+		for _, pid := range pids { // one that was just being started
+			if id, err := process.Identify(pid); err == nil {
+				_ = process.Signal(id, syscall.SIGKILL, false)
+			}
+		}
 		return err == nil && len(pids) == 0
 	})
 	if err != nil {
