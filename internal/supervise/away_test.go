@@ -8,27 +8,18 @@ import (
 	"time"
 
 	"holdfast/internal/haproxy"
-	"holdfast/internal/machine"
 	"holdfast/internal/stack"
 )
 
 func TestTheStackIsChangedWhileAHostIsAway(t *testing.T) {
 	t.Parallel()
-	two := &faulty{}
-	cfg, _, _ := onTwoHosts(t, `
+	cfg, two := besideFaulty(t, `
 name: partly
 entry: {listen: "0.0.0.0:%s", auth: none}
 apps: {web: {command: [%q], nodes: 2, env: {%s: "1"}}}
 redis: {enabled: false}
 rollout: {settle: 0s}
-`, func(host, dir string) machine.Machine {
-		if host == "one" {
-			return machine.NewLocal(dir, "")
-		}
-		two.Machine = machine.NewLocal(dir, "")
-		return two
-	})
-	cfg.Several = true
+`)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	s, err := Open(cfg)

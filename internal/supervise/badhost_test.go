@@ -6,28 +6,18 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"holdfast/internal/machine"
 )
 
 // A supervisor that begins anew, as after the loss of the leader, finds a host that is not
 // well: the nodes of the others are looked after all the same.
 func TestAHostThatIsNotWellKeepsNoSupervisorFromTheOthers(t *testing.T) {
 	t.Parallel()
-	two := &faulty{}
-	cfg, _, _ := onTwoHosts(t, `
+	cfg, two := besideFaulty(t, `
 name: badly
 entry: {listen: "0.0.0.0:%s", auth: none}
 apps: {web: {command: [%q], nodes: 2, env: {%s: "1"}}}
 redis: {enabled: false}
-`, func(host, dir string) machine.Machine {
-		if host == "one" {
-			return machine.NewLocal(dir, "")
-		}
-		two.Machine = machine.NewLocal(dir, "")
-		return two
-	})
-	cfg.Several = true
+`)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 
@@ -112,20 +102,12 @@ redis: {enabled: false}
 // it any more. A host that is stuck holds up nothing on the others.
 func TestANodeOfAHostThatIsAwayIsNotSaidToBeStopped(t *testing.T) {
 	t.Parallel()
-	two := &faulty{}
-	cfg, _, _ := onTwoHosts(t, `
+	cfg, two := besideFaulty(t, `
 name: away
 entry: {listen: "0.0.0.0:%s", auth: none}
 apps: {web: {command: [%q], nodes: 2, env: {%s: "1"}}}
 redis: {enabled: false}
-`, func(host, dir string) machine.Machine {
-		if host == "one" {
-			return machine.NewLocal(dir, "")
-		}
-		two.Machine = machine.NewLocal(dir, "")
-		return two
-	})
-	cfg.Several = true
+`)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	open := func() *Supervisor {

@@ -104,6 +104,21 @@ func (m *faulty) Dial(ctx context.Context, network, address string) (net.Conn, e
 	return m.Machine.Dial(ctx, network, address)
 }
 
+// besideFaulty is onTwoHosts whose host two is a faulty machine.
+func besideFaulty(t *testing.T, text string) (Config, *faulty) {
+	t.Helper()
+	two := &faulty{}
+	cfg, _, _ := onTwoHosts(t, text, func(host, dir string) machine.Machine {
+		if host == "one" {
+			return machine.NewLocal(dir, "")
+		}
+		two.Machine = machine.NewLocal(dir, "")
+		return two
+	})
+	cfg.Several = true
+	return cfg, two
+}
+
 // onFaulty is oneNode on a faulty machine.
 func onFaulty(t *testing.T, script string) (*Supervisor, *faulty) {
 	t.Helper()

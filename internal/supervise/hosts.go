@@ -130,7 +130,7 @@ func (s *Supervisor) keepCatchingUp() {
 // on the others then. It does so once.
 func (s *Supervisor) catchUp(ctx context.Context, host home) error {
 	if !s.hosts.absent.has(host.name) {
-		return nil // and nobody of it waits for a host that is stuck
+		return nil // its nodes do not wait for a host that is stuck
 	}
 	one, _ := s.catchingUp.LoadOrStore(host.name, &sync.Mutex{})
 	held := one.(*sync.Mutex)
