@@ -40,6 +40,8 @@ type hosts struct {
 	several, begun bool
 	// self is the path of this program where a host does not say another one; empty: unknown.
 	self string
+	// claims are the ports that the supervisor has chosen; nil for somebody who only looks.
+	claims *claims
 }
 
 // lacks reports whether nothing can be done on a host, or could when the supervisor began.
@@ -159,6 +161,7 @@ func (h hosts) all() []home {
 
 // close ends what the hosts do in the background.
 func (h hosts) close() error {
+	h.claims.close()
 	err := h.here.Close()
 	for _, host := range h.named {
 		err = errors.Join(err, host.Close())

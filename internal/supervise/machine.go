@@ -5,10 +5,8 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net"
 	"runtime"
 	"slices"
-	"strconv"
 
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
@@ -18,13 +16,11 @@ import (
 // facts gathers what a plan of the stack needs to know: ports and secrets of last time
 // where there are some, new ones where not, and the facts of each host by its name.
 func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last kept) (plan.Facts, map[string]plan.HostFacts, error) {
-	free := func(port int) bool {
-		return h.here.Free(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) == nil
-	}
-	chosen, err := choosePorts(s.Name, plan.Needs(s), last.Ports, free)
+	chosen, err := choosePorts(s.Name, plan.Needs(s), last.Ports, func(port int) bool { return h.free(ctx, port) })
 	if err != nil {
 		return plan.Facts{}, nil, err
 	}
+	h.claims.all(chosen)
 	facts := plan.Facts{Ports: chosen, Hosts: last.Hosts, Replication: last.Redis.Replication, Stay: last.stay}
 	if len(s.Hosts) > 0 {
 		facts.Hosts = plan.HostsOf(s)

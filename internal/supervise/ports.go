@@ -1,8 +1,13 @@
 package supervise
 
 import (
+	"context"
 	"fmt"
 	"hash/fnv"
+	"net"
+	"runtime"
+	"strconv"
+	"sync"
 
 	"holdfast/internal/plan"
 )
@@ -61,4 +66,105 @@ func choosePorts(stackName string, needs []plan.PortNeed, kept map[string]int, f
 		}
 	}
 	return ports, nil
+}
+
+// claims are the ports of this machine that a supervisor has chosen for nodes. It claims
+// them from its choice until it ends: a node listens only seconds later, and another
+// stack's supervisor, or a node of it, would have the port by then. The zero value has
+// none; it is safe for concurrent use.
+//
+// A claim is a socket with the port's number in Linux' abstract namespace (unix(7)). Like
+// a port, the name is one network namespace's, whatever user has it, and the kernel frees
+// it when the process ends.
+type claims struct {
+	mu   sync.Mutex
+	held map[int]net.Listener
+}
+
+// claim reports whether a port is this supervisor's from now on, and false when another
+// one has it.
+func (c *claims) claim(port int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held[port] != nil {
+		return true
+	}
+	l, free := claimOnce(port)
+	if l != nil {
+		if c.held == nil {
+			c.held = map[int]net.Listener{}
+		}
+		c.held[port] = l
+	}
+	return free
+}
+
+// release ends the claim of a port that is not used after all.
+func (c *claims) release(port int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l := c.held[port]; l != nil {
+		_ = l.Close() // nobody connects to it: nothing is lost
+		delete(c.held, port)
+	}
+}
+
+// all claims the ports that a plan has. One that another stack has, too, is kept all the
+// same: who starts a node there finds out (see checkAddresses).
+func (c *claims) all(ports map[string]int) {
+	if c == nil {
+		return
+	}
+	for _, port := range ports {
+		c.claim(port)
+	}
+}
+
+func (c *claims) close() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range c.held {
+		_ = l.Close()
+	}
+	c.held = nil
+}
+
+// claimOnce is the claim of a port, and false when another supervisor has it. Where
+// there is no abstract namespace, every port is free and has no claim.
+func claimOnce(port int) (_ net.Listener, free bool) {
+	if runtime.GOOS != "linux" {
+		return nil, true
+	}
+	l, err := net.Listen("unix", "@holdfast/port/"+strconv.Itoa(port))
+	if err != nil {
+		return nil, false
+	}
+	return l, true
+}
+
+// free reports whether a port of this machine can be chosen for a node: nobody listens
+// there, and no other supervisor has chosen it. A supervisor claims it thereby.
+func (h hosts) free(ctx context.Context, port int) bool {
+	if h.claims == nil { // somebody who only looks
+		l, free := claimOnce(port)
+		if l != nil {
+			_ = l.Close()
+		}
+		return free && h.listensNobody(ctx, port)
+	}
+	if !h.claims.claim(port) {
+		return false
+	}
+	free := h.listensNobody(ctx, port)
+	if !free {
+		h.claims.release(port)
+	}
+	return free
+}
+
+func (h hosts) listensNobody(ctx context.Context, port int) bool {
+	return h.here.Free(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) == nil
 }

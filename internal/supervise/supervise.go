@@ -245,10 +245,11 @@ func (s *Supervisor) openHosts() error {
 	if s.cfg.Several {
 		s.hosts = severalHosts(s.ctx, s.cfg)
 		_, _, s.hosts.begun, err = s.dir.readRunning()
-		return err
+	} else {
+		s.hosts = openHosts(s.cfg, slices.Concat(k.Hosts, s.cfg.Hosts))
 	}
-	s.hosts = openHosts(s.cfg, slices.Concat(k.Hosts, s.cfg.Hosts))
-	return nil
+	s.hosts.claims = &claims{}
+	return err
 }
 
 // makePlan chooses ports and secrets, or finds those of last time, and plans.

@@ -61,6 +61,37 @@ func TestPortsAreFixedKeptPreferredOrFree(t *testing.T) {
 	}
 }
 
+func TestTwoStacksDoNotChooseTheSamePorts(t *testing.T) {
+	needs := []plan.PortNeed{{Node: "first"}, {Node: "second"}}
+	choose := func(h hosts) map[string]int {
+		t.Helper()
+		ports, err := choosePorts("one name, so they begin at one port", needs, nil, func(port int) bool { return h.free(t.Context(), port) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ports
+	}
+	one, other, onlooker := hostsAt(t.TempDir()), hostsAt(t.TempDir()), hostsAt(t.TempDir())
+	one.claims, other.claims = &claims{}, &claims{}
+	t.Cleanup(other.claims.close)
+	ones := choose(one)
+	chosen := map[int]bool{ones["first"]: true, ones["second"]: true}
+	for node, port := range choose(other) {
+		if chosen[port] {
+			t.Errorf("both stacks have port %d; the other one for its %s node", port, node)
+		}
+	}
+	for node, port := range choose(onlooker) {
+		if chosen[port] {
+			t.Errorf("somebody who looks is shown port %d for its %s node, which a stack has", port, node)
+		}
+	}
+	one.claims.close()
+	if again := choose(onlooker); again["first"] != ones["first"] {
+		t.Errorf("a supervisor that has ended still has its ports: %v, now %v", ones, again)
+	}
+}
+
 func testBoard(nodes ...NodeStatus) *board {
 	return &board{
 		status: Status{Nodes: nodes}, replicas: 2, watchers: map[chan NodeStatus]struct{}{},
