@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,7 +20,23 @@ type sentinelWord struct {
 	doubts    bool // it holds the master for down, or is failing it over
 	downAfter time.Duration
 	replicas  []string // when it was asked for them
+
+	// at is the address by which it knows the master. While it leads a failover it names
+	// the new master already, and this is still the old one.
+	at address
+	// config is the epoch of its configuration, calm means that it leads no failover, and
+	// failoverTimeout bounds those that it leads.
+	config          int64
+	calm            bool
+	failoverTimeout time.Duration
+	// id and vote are empty where it does not tell them.
+	id   string
+	vote vote
+	mute bool // it must not tell its vote: its administrator gave us no right to ask
 }
+
+// address is a master's, in a Sentinel's words: an IP address or a name.
+type address struct{ host, port string }
 
 // skips says that a round does not wait for a node or Sentinel: it was silent,
 // others wait for the round, and one that is dark would cost each of them
@@ -52,7 +69,7 @@ func (m *monitor) askSentinels(ctx context.Context, replicas bool) []sentinelWor
 	for i, l := range m.sentinels {
 		questions.Go(func() {
 			if !m.skips(l) {
-				words[i] = askSentinel(ctx, l, m.cfg.MasterName, replicas)
+				words[i] = m.askSentinel(ctx, i, replicas)
 				l.silent.Store(!words[i].answered)
 			}
 		})
@@ -61,15 +78,54 @@ func (m *monitor) askSentinels(ctx context.Context, replicas bool) []sentinelWor
 	return words
 }
 
-// askSentinel: SENTINEL GET-MASTER-ADDR-BY-NAME, MASTER and REPLICAS (manual,
-// "High availability with Redis Sentinel", Sentinel commands).
-func askSentinel(ctx context.Context, l *link, name string, replicas bool) sentinelWord {
+// voter is what is known of a Sentinel from the last answer.
+type voter struct {
+	at   address
+	mute bool
+}
+
+// askSentinel asks one Sentinel. It can be asked for its vote only by the master's address
+// as it knows it, so it is asked again where that is another one than the last time. One
+// that must not tell its vote is asked for it when it is asked for the replicas alone, or
+// its log of refused commands would have nothing else.
+func (m *monitor) askSentinel(ctx context.Context, i int, replicas bool) sentinelWord {
+	l, known := m.sentinels[i], &m.voting[i]
+	at := known.at
+	if known.mute && !replicas {
+		at = address{}
+	}
+	w := askSentinel(ctx, l, m.cfg.MasterName, at, replicas)
+	if w.at != (address{}) && w.at != known.at {
+		w = askSentinel(ctx, l, m.cfg.MasterName, w.at, replicas)
+	}
+	if w.at != (address{}) {
+		known.at = w.at
+	}
+	if w.mute && !known.mute {
+		m.log.Warn("a Sentinel does not tell its vote: allow its user sentinel|is-master-down-by-addr and sentinel|myid, as Holdfast's own stacks do", "sentinel", l.addr)
+	}
+	known.mute = w.mute || known.mute && w.vote == (vote{})
+	return w
+}
+
+// askSentinel: SENTINEL GET-MASTER-ADDR-BY-NAME, MASTER, REPLICAS and MYID (manual, "High
+// availability with Redis Sentinel", Sentinel commands), and the question by which
+// Sentinels vote. In epoch 0 nobody votes: it is answered with the last vote (Redis 7.0,
+// sentinel.c, sentinelVoteLeader). It comes last: a configuration that is older than the
+// vote makes nobody sure of anything.
+func askSentinel(ctx context.Context, l *link, name string, at address, replicas bool) sentinelWord {
 	cmds := rueidis.Commands{
 		l.B().Arbitrary("SENTINEL", "GET-MASTER-ADDR-BY-NAME").Args(name).Build(),
 		l.B().Arbitrary("SENTINEL", "MASTER").Args(name).Build(),
 	}
 	if replicas {
 		cmds = append(cmds, l.B().Arbitrary("SENTINEL", "REPLICAS").Args(name).Build())
+	}
+	votes := at != (address{})
+	if votes {
+		cmds = append(cmds,
+			l.B().Arbitrary("SENTINEL", "MYID").Build(),
+			l.B().Arbitrary("SENTINEL", "IS-MASTER-DOWN-BY-ADDR").Args(at.host, at.port, "0", "web").Build())
 	}
 	answers := l.DoMulti(ctx, cmds...)
 	var w sentinelWord
@@ -82,12 +138,17 @@ func askSentinel(ctx context.Context, l *link, name string, replicas bool) senti
 		w.master = join(pair[0], pair[1])
 	}
 	if about, err := answers[1].AsStrMap(); err == nil {
-		// While a Sentinel leads a failover it names the new master already,
-		// and these are still the flags of the old one.
+		w.at = address{about["ip"], about["port"]}
+		w.calm = !hasFlag(about["flags"], "failover_in_progress")
 		w.doubts = w.master == join(about["ip"], about["port"]) && doubts(about["flags"])
 		w.downAfter = time.Duration(number(about["down-after-milliseconds"])) * time.Millisecond
+		w.failoverTimeout = time.Duration(number(about["failover-timeout"])) * time.Millisecond
+		w.config = number(about["config-epoch"])
 	} else if w.answered {
 		w.downAfter = 30 * time.Second // it does not tell: Sentinel's default
+	}
+	if votes {
+		w.readVote(answers[len(answers)-2], answers[len(answers)-1])
 	}
 	if !replicas {
 		return w
@@ -105,15 +166,29 @@ func askSentinel(ctx context.Context, l *link, name string, replicas bool) senti
 	return w
 }
 
+// readVote reads the answers to the last two questions: the Sentinel's id, and whether it
+// holds the master for down, its leader and the epoch.
+func (w *sentinelWord) readVote(id, answer rueidis.RedisResult) {
+	w.id, _ = id.ToString()
+	list, err := answer.ToArray()
+	if err != nil {
+		w.mute = w.answered && answer.NonRedisError() == nil
+		return
+	}
+	if len(list) == 3 {
+		w.vote.leader, _ = list[1].ToString()
+		w.vote.epoch, _ = list[2].AsInt64()
+	}
+}
+
 // doubts reads a Sentinel's flags of the master.
 func doubts(flags string) bool {
-	for flag := range strings.SplitSeq(flags, ",") {
-		switch flag {
-		case "s_down", "o_down", "failover_in_progress":
-			return true
-		}
-	}
-	return false
+	return hasFlag(flags, "s_down") || hasFlag(flags, "o_down") || hasFlag(flags, "failover_in_progress")
+}
+
+// hasFlag reports whether a flag is among a Sentinel's, which commas divide.
+func hasFlag(flags, flag string) bool {
+	return slices.Contains(strings.Split(flags, ","), flag)
 }
 
 // learn takes the nodes that the Sentinels know. A node is forgotten when no

@@ -14,6 +14,8 @@ type view struct {
 	// namedSince is the round in which the Sentinels' majority began to name
 	// whom it names now.
 	namedSince uint64
+	// electing: there is an election of which the Sentinels have not told the outcome.
+	electing bool
 }
 
 // nodeView is a node's own word about its role.
@@ -63,6 +65,8 @@ type verdict struct {
 //     believed against a majority that has not changed its word since.
 //   - A claim that the majority contradicts with newer word is an old master's;
 //     it is believed only if the named node itself follows it.
+//   - One that they name while another one, which is silent now, was promoted after they
+//     began to name it, is an old master that came back: until that election is over.
 //   - With no majority to be heard, the master so far remains it, and a new one
 //     needs to have been promoted before our eyes or to have a replica. Neither is
 //     enough for a node when another one was promoted after it, which is silent now.
@@ -82,10 +86,12 @@ func decide(v view) verdict {
 		return between(claims, named)
 	}
 	claim := claims[0]
-	later := promotedLater(v.nodes, claim)
+	later, since := promotedLater(v.nodes, claim)
 	switch {
 	case len(v.sentinels) == 0:
 		return verdict{claim.addr, "it is the only node"}
+	case named == claim.addr && later != "" && since > v.namedSince && v.electing:
+		return verdict{why: fmt.Sprintf("the Sentinels name %s, but %s, which does not answer, was promoted since", claim.addr, later)}
 	case named == claim.addr:
 		return verdict{claim.addr, "the node and the Sentinels agree"}
 	case named == "" && claim.addr == v.current:
@@ -109,15 +115,17 @@ func decide(v view) verdict {
 	return verdict{why: fmt.Sprintf("%s says that it is the master, but the Sentinels name %s", claim.addr, named)}
 }
 
-// promotedLater is a node that was promoted after another one, and is silent now; empty:
-// there is none. A node that answers is no master any more, or claims it as well.
-func promotedLater(nodes []nodeView, than nodeView) string {
+// promotedLater is the last node that was promoted after another one, and is silent now,
+// and the round in which it was; empty: there is none. A node that answers is no master
+// any more, or claims it as well.
+func promotedLater(nodes []nodeView, than nodeView) (addr string, since uint64) {
+	since = than.since
 	for _, n := range nodes {
-		if !n.answered && n.since > than.since {
-			return n.addr
+		if !n.answered && n.since > since {
+			addr, since = n.addr, n.since
 		}
 	}
-	return ""
+	return addr, since
 }
 
 // between settles several claims: the one that the Sentinels' majority names,
@@ -155,17 +163,12 @@ func (s snapshot) others() int {
 	return max(len(s.nodes)-1, len(s.node().replicas))
 }
 
-// certain says that no other node can have been promoted unheard, nor is about
-// to be: a majority of Sentinels speaks (decide weighs what it says) and none
-// of them holds the master for down, or every other node itself follows the
-// master. A master cut off from the majority may have a replica on
-// its side, whose confirmation is worth nothing when the other side promoted
-// another.
+// certain says that no other node can have been promoted unheard: the Sentinels stand by
+// the master, or every other node itself follows it. A master cut off from the majority
+// may have a replica on its side, whose confirmation is worth nothing when the other side
+// promoted another.
 func (s snapshot) certain() bool {
-	if len(s.sentinels) == 0 {
-		return true
-	}
-	if majority(s.sentinels) != "" && !s.doubted {
+	if s.stoodBy() {
 		return true
 	}
 	followers := 0
@@ -179,6 +182,14 @@ func (s snapshot) certain() bool {
 		}
 	}
 	return followers >= s.others() // also of those that only the master knows
+}
+
+// stoodBy reports whether the Sentinels stand by the master: a majority speaks (decide
+// weighs what it says), none of them holds the master for down, and none has voted in an
+// election of which nobody knows the outcome. Then nobody else was promoted, nor is about
+// to be. Without Sentinels nobody could be.
+func (s snapshot) stoodBy() bool {
+	return len(s.sentinels) == 0 || majority(s.sentinels) != "" && !s.doubted && !s.electing
 }
 
 func followed(nodes []nodeView, master string) bool {

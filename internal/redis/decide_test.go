@@ -42,6 +42,15 @@ func TestDecide(t *testing.T) {
 		{"no majority is heard, and the last one to be promoted is silent", view{nodes: []nodeView{master(a, 3), silentSince(b, 7), silent(c)}, sentinels: []string{"", "", b}}, ""},
 		{"no majority is heard, and a replica of the old master has not heard of the last one to be promoted", view{nodes: []nodeView{master(a, 3), silentSince(b, 7), replica(c, a)}, sentinels: []string{"", "", ""}}, ""},
 		{"promoted last, the one before is silent, and no majority is heard", view{nodes: []nodeView{silentSince(a, 3), master(b, 7)}, sentinels: []string{"", "", ""}}, b},
+		{"the Sentinels name an old master that came back, and one that was promoted since is silent", view{
+			current: b, nodes: []nodeView{master(a, 0), silentSince(b, 7), replica(c, b)}, sentinels: []string{a, a, ""}, namedSince: 3, electing: true,
+		}, ""},
+		{"the same when that election is over", view{
+			current: b, nodes: []nodeView{master(a, 0), silentSince(b, 7), replica(c, b)}, sentinels: []string{a, a, ""}, namedSince: 3,
+		}, a},
+		{"they vote again, and one that was promoted before they named this one is silent", view{
+			current: a, nodes: []nodeView{master(a, 0), silentSince(b, 7)}, sentinels: []string{a, a, ""}, namedSince: 8, electing: true,
+		}, a},
 		{"no majority is heard and only itself says so", view{nodes: []nodeView{master(a, 0), unlinked(b, a)}, sentinels: []string{a, "", ""}}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -73,13 +82,15 @@ func TestCertain(t *testing.T) {
 		{"no majority, a replica is silent", []nodeView{master, follower(b), {addr: c, follows: a}}, []string{a, "", ""}, false},
 		{"no majority, one follows another", []nodeView{master, {addr: b, answered: true, follows: c}}, []string{"", "", ""}, false},
 		{"a majority speaks, and one doubts it", []nodeView{master, follower(b), {addr: c}}, []string{a, a, a}, false},
+		{"they voted, and a replica is silent", []nodeView{master, follower(b), {addr: c}}, []string{a, a, a}, false},
+		{"they voted, and everybody follows", []nodeView{master, follower(b), follower(c)}, []string{a, a, a}, true},
 		{"one doubts it, and everybody follows", []nodeView{master, follower(b), follower(c)}, []string{a, a, a}, true},
 		{"no majority, and a replica that only the master knows", []nodeView{
 			{addr: a, answered: true, master: true, replicas: []replicaView{{b, 1}, {c, 1}}}, follower(b),
 		}, []string{a, "", ""}, false},
 		{"no majority, two masters", []nodeView{master, {addr: b, answered: true, master: true}}, []string{a, b, ""}, false},
 	} {
-		s := snapshot{verdict: verdict{master: a}, nodes: test.nodes, sentinels: test.sentinels, doubted: strings.Contains(test.name, "doubts")}
+		s := snapshot{verdict: verdict{master: a}, nodes: test.nodes, sentinels: test.sentinels, doubted: strings.Contains(test.name, "doubts"), electing: strings.Contains(test.name, "voted")}
 		if got := s.certain(); got != test.want {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
 		}

@@ -67,9 +67,16 @@ func (s *session) members(master nodeView) []replicaView {
 // agreed says that every in-sync replica has the operations that are done. It
 // looks at who they are: WAIT counts whoever confirms, also one that is not in
 // sync. A replica that has not confirmed leaves the set when it is not to be
-// waited for any longer.
+// waited for any longer. While the Sentinels do not stand by the master, nobody leaves: a
+// leader may have chosen any other node, before it fell behind, and may promote it.
 func (s *session) agreed(now snapshot) bool {
 	master := now.node()
+	if !now.stoodBy() && s.confirmed(master) < now.others() {
+		s.miss()
+		s.missAnew()
+		s.pause = retryPause
+		return false
+	}
 	members := s.members(master)
 	among := members
 	if len(members) == 0 {
@@ -77,7 +84,7 @@ func (s *session) agreed(now snapshot) bool {
 		among = master.replicas
 	}
 	if s.offset == 0 {
-		s.miss(now)
+		s.miss()
 		s.expect = min(s.expect, len(members))
 		return len(among) == 0 // else the next batch asks for the offset
 	}
@@ -86,7 +93,8 @@ func (s *session) agreed(now snapshot) bool {
 		lacking = nil
 	}
 	if len(lacking) > 0 {
-		s.miss(now)
+		s.miss()
+		s.hear(lacking)
 		if s.patient(now, lacking) {
 			s.pause = retryPause
 			return false
@@ -98,33 +106,77 @@ func (s *session) agreed(now snapshot) bool {
 	return true
 }
 
+// confirmed is how many replicas have the operations that are done; none where nobody
+// asked for the offset.
+func (s *session) confirmed(master nodeView) (n int) {
+	for _, r := range master.replicas {
+		if s.offset > 0 && r.offset >= s.offset {
+			n++
+		}
+	}
+	return n
+}
+
+// progress is what a replica that misses deadlines has confirmed: how far, when that was
+// seen, and whether it was news in the last round.
+type progress struct {
+	offset int64
+	since  time.Time
+	news   bool
+}
+
 // miss remembers since when replicas miss deadlines.
-func (s *session) miss(now snapshot) {
+func (s *session) miss() {
 	if s.missed.IsZero() {
-		s.missed, s.missedAt = time.Now(), now.node().offset
+		s.missed, s.heard = time.Now(), map[string]progress{}
 	}
 }
 
+// caughtUp forgets that replicas missed deadlines.
+func (s *session) caughtUp() { s.missed, s.heard = time.Time{}, nil }
+
 // missAnew has the patience with replicas begin anew: for how long they missed deadlines
 // says nothing of the time in which nobody could tell whether another master was promoted.
-func (s *session) missAnew(now snapshot) {
+func (s *session) missAnew() {
 	if !s.missed.IsZero() {
-		s.missed, s.missedAt = time.Now(), now.node().offset
+		s.caughtUp()
+		s.miss()
+	}
+}
+
+// hear takes in what replicas that have not confirmed everything have confirmed. The
+// first look at one says nothing of when it did that.
+func (s *session) hear(lacking []replicaView) {
+	for _, r := range lacking {
+		switch last, ok := s.heard[r.addr]; {
+		case !ok:
+			s.heard[r.addr] = progress{offset: r.offset, since: time.Now()}
+		case r.offset > last.offset:
+			s.heard[r.addr] = progress{offset: r.offset, since: time.Now(), news: true}
+		default:
+			last.news = false
+			s.heard[r.addr] = last
+		}
 	}
 }
 
 // patient says that replicas which have not confirmed are to be waited for. One
 // that is silent may be cut off, with the Sentinels on its side: they take
-// downAfter to hold this master for down, and only then can they be heard to.
-// One that has confirmed anything since still follows, and is slow. It counts when the
-// Sentinels were asked, and not when this process comes to look at it.
+// downAfter to hold this master for down, and only then can they be heard to. One
+// that has confirmed something new just now still follows, and is slow. What counts is
+// when the Sentinels were asked, and not when this process comes to look at it.
 func (s *session) patient(now snapshot, lacking []replicaView) bool {
-	silent := slices.ContainsFunc(lacking, func(r replicaView) bool { return r.offset < s.missedAt })
-	limit := s.w.cfg.AckTimeout - s.w.slice()
-	if silent && len(now.sentinels) > 0 {
-		limit = now.downAfter + doubtMargin(now.downAfter)
+	for _, r := range lacking {
+		heard := s.heard[r.addr]
+		limit, began := s.w.cfg.AckTimeout-s.w.slice(), s.missed
+		if !heard.news && len(now.sentinels) > 0 {
+			limit, began = now.downAfter+doubtMargin(now.downAfter), heard.since
+		}
+		if now.asked.Sub(began) < limit {
+			return true
+		}
 	}
-	return now.asked.Sub(s.missed) < limit
+	return false
 }
 
 // doubtMargin is how much later than downAfter a Sentinel may hold a master for

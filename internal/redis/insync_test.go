@@ -54,17 +54,26 @@ func TestADeadReplicaIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+// missedFor has a session wait for replicas that miss deadlines since so long ago, and
+// whose last word is these offsets.
+func (s *session) missedFor(since time.Duration, heard ...replicaView) {
+	s.missed, s.heard = time.Now().Add(-since), map[string]progress{}
+	for _, r := range heard {
+		s.heard[r.addr] = progress{offset: r.offset, since: s.missed}
+	}
+}
+
 func TestASilentReplicaIsWaitedForAsLongAsItMayBePromoted(t *testing.T) {
 	s := inSync("a", "b")
 	now := confirmed(replicaView{"a", 110}, replicaView{"b", 90})
 	if s.agreed(now) || s.pause == 0 {
 		t.Fatal("it was not waited for")
 	}
-	s.missed = time.Now().Add(-1100 * time.Millisecond) // 500 ms, a ping's time, and a tick
+	s.missedFor(1100*time.Millisecond, replicaView{"b", 90}) // 500 ms, a ping's time, and a tick
 	if s.agreed(now) {
 		t.Error("it was given up before Sentinels can have been heard")
 	}
-	s.missed = time.Now().Add(-1300 * time.Millisecond)
+	s.missedFor(1300*time.Millisecond, replicaView{"b", 90})
 	if !s.agreed(now) || s.expect != 1 || !slices.Equal(s.out(), []string{"b"}) {
 		t.Errorf("expect %d, out %v", s.expect, s.out())
 	}
@@ -73,11 +82,11 @@ func TestASilentReplicaIsWaitedForAsLongAsItMayBePromoted(t *testing.T) {
 func TestASlowReplicaLeavesSoonAndComesBackLater(t *testing.T) {
 	s := inSync("a", "b")
 	now := confirmed(replicaView{"a", 110}, replicaView{"b", 95})
-	s.missed, s.missedAt = time.Now().Add(-50*time.Millisecond), 90 // it has confirmed something since
+	s.missedFor(50*time.Millisecond, replicaView{"b", 90}) // it has confirmed something since
 	if s.agreed(now) {
 		t.Fatal("it was not waited for")
 	}
-	s.missed = time.Now().Add(-150 * time.Millisecond)
+	s.missedFor(150*time.Millisecond, replicaView{"b", 90})
 	if !s.agreed(now) || !slices.Equal(s.out(), []string{"b"}) {
 		t.Fatalf("out %v", s.out())
 	}
@@ -85,6 +94,57 @@ func TestASlowReplicaLeavesSoonAndComesBackLater(t *testing.T) {
 	s.leave(now.node(), []replicaView{{"b", 95}})
 	if again := s.behind["b"].until; again.Sub(first) < leastAbsence/2 {
 		t.Errorf("the second absence is no longer than the first: %v", again.Sub(first))
+	}
+}
+
+// A slow replica may be cut off, too: what it confirmed before says nothing of that.
+func TestASlowReplicaThatFallsSilentIsASilentOne(t *testing.T) {
+	s := inSync("a", "b")
+	s.missedFor(50*time.Millisecond, replicaView{"b", 90})
+	if s.agreed(confirmed(replicaView{"a", 110}, replicaView{"b", 95})) {
+		t.Fatal("it was not waited for")
+	}
+	s.missed = time.Now().Add(-time.Second)
+	silent := confirmed(replicaView{"a", 110}, replicaView{"b", 95})
+	if s.agreed(silent) {
+		t.Error("it was given up for slow")
+	}
+	silent.asked = time.Now().Add(1300 * time.Millisecond)
+	if !s.agreed(silent) {
+		t.Error("it was not given up for silent")
+	}
+}
+
+// A leader may have chosen a replica before that one fell behind.
+func TestNobodyIsGivenUpWhileTheSentinelsDoNotStandByTheMaster(t *testing.T) {
+	for name, change := range map[string]func(*snapshot){
+		"one of them doubts it":                 func(s *snapshot) { s.doubted = true },
+		"they voted, and nobody knows for what": func(s *snapshot) { s.electing = true },
+		"no majority is heard":                  func(s *snapshot) { s.sentinels = []string{"m", "", ""} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			follows := func(addr string) nodeView { return nodeView{addr: addr, answered: true, follows: "m"} }
+			round := func(replicas ...replicaView) snapshot {
+				now := confirmed(replicas...)
+				now.nodes = append(now.nodes, follows("a"), follows("b"))
+				change(&now)
+				return now
+			}
+			s := inSync("a", "b")
+			s.missedFor(time.Minute, replicaView{"b", 90})
+			if s.agreed(round(replicaView{"a", 110}, replicaView{"b", 95})) || s.pause == 0 {
+				t.Error("one that is slow was given up")
+			}
+			if time.Since(s.missed) > 10*time.Second {
+				t.Error("the time in which nobody could tell counts")
+			}
+			if s.agreed(round(replicaView{"a", 110})) {
+				t.Error("one that has left the master was given up")
+			}
+			if !s.agreed(round(replicaView{"a", 110}, replicaView{"b", 100})) {
+				t.Error("everybody has it, and it was not answered")
+			}
+		})
 	}
 }
 
@@ -145,35 +205,36 @@ func TestAReplicaThatHasJustComeJoinsLater(t *testing.T) {
 func TestAReplicaIsWaitedForUntilTheSentinelsWereAskedLateEnough(t *testing.T) {
 	t.Parallel()
 	fell := time.Now().Add(-time.Minute)
-	s := &session{w: &writer{cfg: Config{AckTimeout: 300 * time.Millisecond}}, missed: fell, missedAt: 10}
+	s := &session{w: &writer{cfg: Config{AckTimeout: 300 * time.Millisecond}}, missed: fell}
 	now := snapshot{downAfter: time.Second, sentinels: []string{"a:1", "a:1", "a:1"}, verdict: verdict{master: "a:1"}}
 	for _, c := range []struct {
 		after    time.Duration
-		offset   int64
+		slow     bool
 		patient  bool
 		sentinel bool
 	}{
-		{10 * time.Millisecond, 5, true, true}, {2 * time.Second, 5, true, true}, {2201 * time.Millisecond, 5, false, true},
-		{10 * time.Millisecond, 10, true, true}, {201 * time.Millisecond, 10, false, true}, // it is slow
-		{201 * time.Millisecond, 5, false, false}, // nobody could promote it
+		{10 * time.Millisecond, false, true, true}, {2 * time.Second, false, true, true}, {2201 * time.Millisecond, false, false, true},
+		{10 * time.Millisecond, true, true, true}, {201 * time.Millisecond, true, false, true},
+		{201 * time.Millisecond, false, false, false}, // nobody could promote it
 	} {
+		s.heard = map[string]progress{"b:1": {offset: 5, since: fell, news: c.slow}}
 		asked := now
 		asked.asked = fell.Add(c.after)
 		if !c.sentinel {
 			asked.sentinels = nil
 		}
-		if got := s.patient(asked, []replicaView{{"b:1", c.offset}}); got != c.patient {
-			t.Errorf("%v after it fell silent, at %d: %v", c.after, c.offset, got)
+		if got := s.patient(asked, []replicaView{{"b:1", 5}}); got != c.patient {
+			t.Errorf("%v after it fell silent, or slow (%v): %v", c.after, c.slow, got)
 		}
 	}
 
 	// While nobody can tell who the master is, no time counts.
-	s.missAnew(now)
+	s.missAnew()
 	if time.Since(s.missed) > 10*time.Second {
 		t.Error("the time before counts")
 	}
 	s.missed = time.Time{}
-	s.missAnew(now)
+	s.missAnew()
 	if !s.missed.IsZero() {
 		t.Error("replicas miss deadlines that missed none")
 	}

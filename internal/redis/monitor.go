@@ -32,6 +32,8 @@ type snapshot struct {
 	// doubted: a Sentinel that names the master holds it for down, or is
 	// failing it over.
 	doubted bool
+	// electing: Sentinels voted in an election that may have another node promoted.
+	electing bool
 	// downAfter is how long a Sentinel may wait before it holds a silent
 	// master for down, the longest that one says.
 	downAfter time.Duration
@@ -95,6 +97,8 @@ type monitor struct {
 	round      uint64
 	nodes      map[string]*node
 	sentinels  []*link
+	voting     []voter // of sentinels
+	elections  elections
 	named      string
 	namedSince uint64
 	learned    time.Time
@@ -175,6 +179,7 @@ func (m *monitor) run(ctx context.Context) {
 	var listeners sync.WaitGroup
 	for _, addr := range m.cfg.Sentinels {
 		m.sentinels = append(m.sentinels, newLink(m.cfg.atSentinels(), addr, probing))
+		m.voting = append(m.voting, voter{})
 		listeners.Go(func() { m.listen(ctx, addr) })
 	}
 	m.life = ctx
@@ -380,7 +385,13 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 		}
 		m.named = named
 	}
-	s.verdict = decide(view{current: before.master, nodes: s.nodes, sentinels: s.sentinels, namedSince: m.namedSince})
+	m.elections.take(words, m.round, time.Now())
+	open := m.elections.open(words)
+	s.verdict = decide(view{
+		current: before.master, nodes: s.nodes, sentinels: s.sentinels,
+		namedSince: m.namedSince, electing: len(open) > 0,
+	})
+	s.electing = open.threaten(s.node(), m.namedSince)
 	for _, w := range words {
 		s.doubted = s.doubted || w.doubts && w.master == s.master
 		s.downAfter = max(s.downAfter, w.downAfter)

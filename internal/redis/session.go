@@ -35,10 +35,10 @@ type session struct {
 	there  map[string]bool
 	// strikes counts how often each fell behind.
 	strikes map[string]int
-	// missed is when replicas began to miss deadlines, and missedAt the
-	// master's offset then; zero: they do not.
-	missed   time.Time
-	missedAt int64
+	// missed is when replicas began to miss deadlines, zero where they do not, and heard
+	// what each of them has confirmed since.
+	missed time.Time
+	heard  map[string]progress
 	// offset is the master's after the last batch; 0: nobody asked.
 	offset int64
 	// pause: the master takes some commands later, after so long.
@@ -460,7 +460,7 @@ func (s *session) tell(role rueidis.RedisResult, token bool) (standing Standing,
 func (s *session) settle(ctx context.Context, acks int, err error) error {
 	s.answer(func(o *operation) bool { return o.writes && o.async || o.state.Load() == finished })
 	if len(s.done) == 0 {
-		s.missed = time.Time{}
+		s.caughtUp()
 		return nil
 	}
 	strict, fenced, _ := kinds(s.done)
@@ -477,7 +477,7 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 	case acks >= need && acks >= s.w.monitor.short.Load().others && time.Since(s.proven) < proofAge:
 		// Every replica there is follows this master: nobody can have been
 		// promoted.
-		s.missed = time.Time{}
+		s.caughtUp()
 		s.answer(all)
 		return nil
 	case acks >= s.w.cfg.MinAcks || fenced:
@@ -494,13 +494,13 @@ func (s *session) settle(ctx context.Context, acks int, err error) error {
 		}
 		if !now.certain() {
 			s.pause = retryPause
-			s.missAnew(now)
+			s.missAnew()
 			break
 		}
 		if !s.agreed(now) {
 			break
 		}
-		s.missed = time.Time{}
+		s.caughtUp()
 		s.answer(func(o *operation) bool { return !o.writes || acks >= s.w.cfg.MinAcks })
 	}
 	if master := s.w.monitor.short.Load().master; master != "" && master != s.master {

@@ -29,8 +29,28 @@ var electing = []Mutant{{
 }, {
 	Name:    "doubted",
 	Rule:    "a master that a Sentinel holds for down is not certain",
-	Changes: []Change{in("decide.go", "majority(s.sentinels) != \"\" && !s.doubted {", "majority(s.sentinels) != \"\" {")},
+	Changes: []Change{in("decide.go", "&& !s.doubted && !s.electing", "&& !s.electing")},
 	Tests:   tests("redis", "TestCertain"),
+}, {
+	Name:    "unannounced",
+	Rule:    "an old master is not the master while one is silent that was promoted after the Sentinels named it",
+	Changes: []Change{in("decide.go", "since > v.namedSince && v.electing:", "since > v.namedSince && false:")},
+	Tests:   tests("redis", "TestDecide"),
+}, {
+	Name:    "votes-unread",
+	Rule:    "nor one in whose place the Sentinels may have elected another",
+	Changes: []Change{in("decide.go", "&& !s.doubted && !s.electing", "&& !s.doubted")},
+	Tests:   tests("redis", "TestAnElectionThatIsWonBehindACutLosesNothing|TestCertain"),
+}, {
+	Name:    "every-outcome",
+	Rule:    "an election that is seen after a master was promoted is not the one that promoted it",
+	Changes: []Change{in("elections.go", "return open.round > master.since || open.epoch", "return open.epoch")},
+	Tests:   tests("redis", "TestAnElectionThreatensAMasterThatIsNotItsOutcome"),
+}, {
+	Name:    "votes-asked-for",
+	Rule:    "a web node never makes a Sentinel vote",
+	Changes: []Change{in("ask.go", "at.port, \"0\", \"web\")", "at.port, \"1\", \"web\")")},
+	Tests:   tests("redis", "TestWritesWaitForAnElectionThatMayBeUnderWay"),
 }, {
 	Name:    "uncertain",
 	Rule:    "nor one that some node does not follow, where no majority speaks",
@@ -44,7 +64,7 @@ var electing = []Mutant{{
 }, {
 	Name:    "flags-unread",
 	Rule:    "a Sentinel's flags say that it doubts the master",
-	Changes: []Change{in("ask.go", "case \"s_down\", \"o_down\", \"failover_in_progress\":", "case \"none\":")},
+	Changes: []Change{in("ask.go", "return hasFlag(flags, \"s_down\")", "return flags == \"\" && hasFlag(flags, \"s_down\")")},
 	Tests:   tests("redis", "TestASentinelDoubtsAMasterByItsFlags"),
 }, {
 	Name:    "no-role-asked",

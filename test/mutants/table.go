@@ -60,13 +60,23 @@ var acknowledging = []Mutant{{
 }, {
 	Name:    "short-doubt",
 	Rule:    "a silent replica is waited for as long as the Sentinels may take to promote it",
-	Changes: []Change{in("insync.go", "limit = now.downAfter + doubtMargin(now.downAfter)", "limit += 0")},
+	Changes: []Change{in("insync.go", "limit, began = now.downAfter+doubtMargin(now.downAfter), heard.since", "limit += 0")},
 	Tests:   tests("redis", "TestASilentReplicaIsWaitedForAsLongAsItMayBePromoted"),
 }, {
 	Name:    "no-doubt-margin",
 	Rule:    "and a little longer: a Sentinel looks once a ping and acts at a tick",
 	Changes: []Change{in("insync.go", "return min(downAfter, time.Second) + 200*time.Millisecond", "return 0")},
 	Tests:   tests("redis", "TestASilentReplicaIsWaitedForAsLongAsItMayBePromoted"),
+}, {
+	Name:    "slow-for-good",
+	Rule:    "a slow replica that falls silent is waited for like any silent one",
+	Changes: []Change{in("insync.go", "last.news = false", "last.news = last.news || false")},
+	Tests:   tests("redis", "TestASlowReplicaThatFallsSilentIsASilentOne"),
+}, {
+	Name:    "given-up-in-doubt",
+	Rule:    "no replica is given up, slow or gone, while the Sentinels do not stand by the master",
+	Changes: []Change{in("insync.go", "if !now.stoodBy() && s.confirmed(master) < now.others() {", "if false {")},
+	Tests:   tests("redis", "TestNobodyIsGivenUpWhileTheSentinelsDoNotStandByTheMaster"),
 }, {
 	Name:    "lacking-is-enough",
 	Rule:    "a replica has confirmed when it has the offset of the write",

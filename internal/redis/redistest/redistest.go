@@ -39,7 +39,7 @@ const (
 var nodeRights = commands.NodeRights(nil)
 
 const (
-	sentinelRights = "&* -@all +@connection -@dangerous -@admin +subscribe +psubscribe +unsubscribe +punsubscribe +role +info +sentinel|get-master-addr-by-name +sentinel|sentinels +sentinel|replicas +sentinel|masters +sentinel|master +sentinel|ckquorum"
+	sentinelRights = "&* -@all +@connection -@dangerous -@admin +subscribe +psubscribe +unsubscribe +punsubscribe +role +info +sentinel|get-master-addr-by-name +sentinel|sentinels +sentinel|replicas +sentinel|masters +sentinel|master +sentinel|ckquorum +sentinel|myid +sentinel|is-master-down-by-addr"
 )
 
 // Cluster is a master (Nodes[0] at first), its replicas, and Sentinels.
@@ -208,6 +208,19 @@ func (s *Server) Kill() {
 		s.Signal(syscall.SIGKILL)
 		_ = s.cmd.Wait()
 	})
+}
+
+// Restart kills the process and runs it anew with what stands on its disk.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	s.Kill()
+	s.once = sync.Once{}
+	killed := s.cmd
+	s.cmd = exec.Command(killed.Path, killed.Args[1:]...)
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, 10*time.Second, s.Addr+" answers PING", func() bool { return s.Do("PING") == "PONG" })
 }
 
 // Signal sends the process a signal.

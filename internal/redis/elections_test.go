@@ -1,0 +1,109 @@
+package redis
+
+import (
+	"testing"
+	"time"
+)
+
+// told is a Sentinel's word: its id, the epochs of its configuration and its vote, and for
+// whom it voted.
+func told(id string, config, epoch int64, leader string) sentinelWord {
+	return sentinelWord{answered: true, calm: true, id: id, config: config, vote: vote{epoch, leader}, failoverTimeout: 2 * time.Second}
+}
+
+func TestAVoteThatIsNewerThanTheConfigurationIsAnOpenElection(t *testing.T) {
+	var silent sentinelWord
+	leads := told("1", 4, 5, "1")
+	leads.calm = false
+	began := time.Now()
+	at := func(after time.Duration, words ...sentinelWord) heardRound {
+		return heardRound{began.Add(after), words}
+	}
+	for name, c := range map[string]struct {
+		rounds []heardRound
+		open   bool
+	}{
+		"nobody ever voted":             {[]heardRound{at(0, told("1", 0, 0, noLeader), told("2", 0, 0, noLeader), silent)}, false},
+		"the vote became configuration": {[]heardRound{at(0, told("1", 5, 5, "3"), told("2", 5, 5, "3"), silent)}, false},
+		"one has heard of the outcome":  {[]heardRound{at(0, told("1", 5, 5, "3"), told("2", 4, 5, "3"), silent)}, false},
+		"the leader is silent":          {[]heardRound{at(0, told("1", 4, 5, "3"), told("2", 4, 5, "3"), silent)}, true},
+		"one vote is enough":            {[]heardRound{at(0, told("1", 4, 5, "3"), told("2", 4, 4, "1"), silent)}, true},
+		"the leader is at it":           {[]heardRound{at(0, leads, told("2", 4, 5, "1"), silent), at(time.Second, leads, told("2", 4, 5, "1"), silent)}, true},
+		"the leader may have been asked before it began": {[]heardRound{
+			at(0, told("1", 4, 4, "2"), told("2", 4, 5, "1"), silent),
+		}, true},
+		"the leader is not at it any more": {[]heardRound{
+			at(0, told("1", 4, 5, "1"), told("2", 4, 5, "1"), silent), at(time.Second, told("1", 4, 5, "1"), told("2", 4, 5, "1"), silent),
+		}, false},
+		"nobody remembers the leader": {[]heardRound{
+			at(0, told("1", 4, 5, noLeader), told("2", 4, 4, "1"), silent), at(time.Second, told("1", 4, 5, noLeader), told("2", 4, 4, "1"), silent),
+		}, true},
+		"nobody remembers the leader, and nobody is at it": {[]heardRound{
+			at(0, told("1", 4, 5, noLeader), told("2", 4, 4, "1"), silent), at(time.Second, told("1", 4, 5, noLeader), told("2", 4, 4, "1"), told("3", 4, 4, "1")),
+		}, false},
+		"an older one, of which only the first round told, goes on": {[]heardRound{
+			at(0, told("1", 4, 5, "3"), told("2", 4, 4, "1"), silent),
+			at(time.Second, told("1", 4, 6, "1"), told("2", 4, 6, "1"), silent), at(2*time.Second, told("1", 4, 6, "1"), told("2", 4, 6, "1"), silent),
+		}, true},
+		// 2 s to be elected and 1 s ahead, twice 2 s to promote, and 1 s.
+		"the leader has had little time": {[]heardRound{
+			at(0, told("1", 4, 5, "3"), told("2", 4, 5, "3"), silent), at(7900*time.Millisecond, told("1", 4, 5, "3"), told("2", 4, 5, "3"), silent),
+		}, true},
+		"the leader has had all the time": {[]heardRound{
+			at(0, told("1", 4, 5, "3"), told("2", 4, 5, "3"), silent), at(8100*time.Millisecond, told("1", 4, 5, "3"), told("2", 4, 5, "3"), silent),
+		}, false},
+		"the others voted again": {[]heardRound{
+			at(0, told("1", 4, 5, "3"), told("2", 4, 5, "3"), silent), at(9*time.Second, told("1", 4, 6, "3"), told("2", 4, 5, "3"), silent),
+		}, true},
+		"no Sentinel tells its vote": {[]heardRound{at(0, sentinelWord{answered: true, calm: true, config: 4}, sentinelWord{answered: true, calm: true, config: 4}, silent)}, false},
+	} {
+		var e elections
+		for i, r := range c.rounds {
+			e.take(r.words, uint64(i+1), r.at)
+		}
+		if open := e.open(c.rounds[len(c.rounds)-1].words); (len(open) > 0) != c.open {
+			t.Errorf("%s: open are %+v", name, open)
+		}
+	}
+}
+
+// heardRound is what the Sentinels said in a round.
+type heardRound struct {
+	at    time.Time
+	words []sentinelWord
+}
+
+func TestAnElectionThreatensAMasterThatIsNotItsOutcome(t *testing.T) {
+	master := func(since uint64) nodeView { return nodeView{addr: "a", answered: true, master: true, since: since} }
+	in := func(epoch int64, round uint64) election { return election{vote: vote{epoch: epoch}, round: round} }
+	for name, c := range map[string]struct {
+		open       elections
+		master     nodeView
+		namedSince uint64
+		want       bool
+	}{
+		"there is none":                       {nil, master(0), 0, false},
+		"there is one":                        {elections{in(5, 3)}, master(0), 0, true},
+		"the master was promoted since":       {elections{in(5, 3)}, master(4), 0, false},
+		"both were seen at once":              {elections{in(5, 4)}, master(4), 0, false},
+		"two voted for two in one epoch":      {elections{in(5, 3), in(5, 3)}, master(4), 0, false},
+		"it was heard of after the promotion": {elections{in(5, 5)}, master(4), 0, true},
+		"there is another one":                {elections{in(5, 3), in(6, 3)}, master(4), 0, true},
+		"the promotion was announced":         {elections{in(5, 3)}, master(4), 4, true},
+		"there is no master":                  {elections{in(5, 3)}, nodeView{}, 0, true},
+	} {
+		if got := c.open.threaten(c.master, c.namedSince); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestElectionsAreForgottenOneDay(t *testing.T) {
+	var e elections
+	for i := range int64(1000) {
+		e.take([]sentinelWord{told("1", i, i+1, "3")}, uint64(i+1), time.Now())
+	}
+	if len(e) != rememberedElections || e[len(e)-1].epoch != 1000 {
+		t.Errorf("%d, the last of them %+v", len(e), e[len(e)-1])
+	}
+}
