@@ -321,6 +321,7 @@ var atHome = map[string]string{
 	"references.go":    "what the stack file names",
 	"releases.go":      "copies of what the stack file names",
 	"inspect.go":       "a stack seen from outside",
+	"ports.go":         "ports are claimed among the supervisors of one machine",
 	"limit_other.go":   "the supervisor's own limits, seen from outside",
 	"limit_linux.go":   "the supervisor's own limits, seen from outside",
 }
