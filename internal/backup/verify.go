@@ -26,9 +26,22 @@ func Verify(ctx context.Context, f *os.File, k encrypt.Key, program string, see 
 	if err != nil {
 		return m, depth, err
 	}
+	if err := m.load(ctx, dump, program, see); err != nil {
+		return m, depth, err
+	}
+	return m, Loaded, nil
+}
+
+// VerifyDump has a Redis server load the dump of a backup whose bytes are right, and compares
+// what it has then with the manifest.
+func VerifyDump(ctx context.Context, m Manifest, dump io.Reader, program string) error {
+	return m.load(ctx, dump, program, nil)
+}
+
+func (m Manifest) load(ctx context.Context, dump io.Reader, program string, see func(*Server) error) error {
 	server, err := Load(ctx, program, dump)
 	if err != nil {
-		return m, depth, err
+		return err
 	}
 	defer server.Close()
 	counts, err := server.Counts()
@@ -39,9 +52,9 @@ func Verify(ctx context.Context, f *os.File, k encrypt.Key, program string, see 
 		err = see(server)
 	}
 	if err != nil {
-		return m, depth, err
+		return err
 	}
-	return m, Loaded, server.Close()
+	return server.Close()
 }
 
 // Unloadable reports whether an error is a Redis server's refusal of a dump: it is

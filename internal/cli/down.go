@@ -26,7 +26,8 @@ func downCommand(g *globals) *cobra.Command {
 Sentinels, the Redis master and its replicas. Data and topology stay for the
 next 'up', unless --purge removes them for good. It works also when the
 supervisor has crashed and only the nodes run. Of several hosts any one takes the
-whole stack down, and the process of each host ends.
+whole stack down, and the process of each host ends. --purge removes the data of all
+hosts, and what makes them hosts of the stack: 'up' begins anew. All of them have to be up.
 
 A change that is under way ends with the stack. After 'apply' the next 'up' starts
 every node as the stack file says then; what a rollout, a scale and the like asked

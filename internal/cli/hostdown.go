@@ -15,11 +15,11 @@ import (
 // downHosts takes a stack of several hosts down, from any of them, and says what there was
 // to do.
 func downHosts(ctx context.Context, g *globals, state string, purge bool) (said string, err error) {
-	if purge {
-		return "", usagef("--purge is not there for a stack of several hosts yet: take it down without, and then remove the state directory on each host (here %s)", state)
-	}
 	began := time.Now()
 	client := control.NewClient(state)
+	if purge {
+		return purgeHosts(ctx, g, client, state)
+	}
 	before, err := askAllDown(ctx, g.client(state))
 	switch {
 	case errors.As(err, new(*control.WaitsError)):

@@ -111,6 +111,15 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 		end()
 		tasks.Wait() // the log writer is kept no more
 		endLogWriter(start.state)
+		if h.Purged() {
+			closeHost() // before what it works on is removed
+			server.Close()
+			if err := purgeHost(start); err != nil {
+				return err
+			}
+			fmt.Fprintln(stderr, "The stack was taken down, and all of it was removed.")
+			return nil
+		}
 		fmt.Fprintln(stderr, "The stack was taken down. Data stays.")
 		return nil
 	case <-h.Rest():
@@ -168,6 +177,7 @@ func hostLeaving(g *globals, start *hostStart, program string) error {
 func ownAnswers(state string) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+control.LogsPath, control.LogsHandler(state))
+	mux.Handle("POST "+control.StagePath, control.StageHandler(state))
 	return mux
 }
 
@@ -294,13 +304,8 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 	} else {
 		defer stop()
 	}
-	asked := make(chan bool, 1)
-	l.Answer(control.Handler(ledFrom{sup, l}, func(purge bool) {
-		select {
-		case asked <- purge:
-		default: // asked already
-		}
-	}, nil, nil))
+	asked, cut := make(chan downRequest, 1), make(chan error, 1)
+	l.Answer(control.Handler(ledFrom{sup, l, cut}, func(purge bool) error { return askLeader(ctx, sup, asked, purge) }, nil, nil))
 
 	starting, stopStarting := context.WithCancel(ctx)
 	ended := make(chan struct{})
@@ -318,20 +323,13 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-asked:
+	case err := <-cut:
+		p.log.Error("the supervisor begins anew", "error", err)
+		return nil
+	case down := <-asked:
+		endStart()
+		return p.takeDown(ctx, sup, l, down)
 	}
-	endStart()
-	// In this order: a host that ends while nodes run would have the next leader start
-	// again what was stopped.
-	// A host that is lost keeps nobody from it: whoever asked is told.
-	if err := sup.Stop(ctx, nil); err != nil && !errors.As(err, new(*supervise.UnreachedError)) {
-		return fmt.Errorf("take the stack down: %w", err)
-	}
-	if err := l.End(ctx); err != nil {
-		return fmt.Errorf("have the other hosts end: %w", err)
-	}
-	<-ctx.Done()
-	return nil
 }
 
 // withNetwork is a stack that was up before, with the network that the stack file at hand
@@ -416,6 +414,7 @@ func absentFrom(s stack.Stack, joined map[string]bool) (names []string) {
 type ledFrom struct {
 	*supervise.Supervisor
 	lead host.Leadership
+	cut  chan<- error // has the supervisor begin anew
 }
 
 // Rest takes a host down for maintenance. It cannot be the one that leads: another one does
@@ -429,6 +428,19 @@ func (s ledFrom) Rest(ctx context.Context, name string, anyway bool) error {
 		return err
 	}
 	return s.lead.EndHost(context.WithoutCancel(ctx), name)
+}
+
+// Restore has the supervisor begin anew where it could not carry a restore through: what has
+// to be done about one that was decided is done then.
+func (s ledFrom) Restore(ctx context.Context, host, id string) (supervise.Restored, error) {
+	done, err := s.Supervisor.Restore(ctx, host, id)
+	if errors.As(err, new(*supervise.RestoreCutError)) {
+		select {
+		case s.cut <- err:
+		default: // it does already
+		}
+	}
+	return done, err
 }
 
 // Switchover waits until the supervisor of a host that has just begun to lead has seen the

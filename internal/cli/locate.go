@@ -57,15 +57,6 @@ func locateRunnable(g *globals) (s stack.Stack, baseDir, state string, err error
 	return s, baseDir, state, err
 }
 
-// locateAlone is locateRunnable for a command that is for a stack of one host.
-func locateAlone(g *globals, command, instead string) (s stack.Stack, baseDir, state string, err error) {
-	s, baseDir, state, err = locate(g)
-	if err == nil && (len(s.Hosts) > 0 || isJoined(state)) {
-		err = usagef("'%s' is not there for a stack of several hosts yet%s", command, instead)
-	}
-	return s, baseDir, state, err
-}
-
 // mistakenFile is the error of a stack file that has mistakes.
 type mistakenFile struct {
 	error

@@ -35,6 +35,11 @@ A stack that is down, or was never up, starts with the data at the next 'holdfas
 Of a stack that runs, Redis and its Sentinels are stopped and started again; clients wait
 meanwhile, or get 503. A loss of power in the middle leaves the old data or the new.
 
+A stack of several hosts is restored while it runs, from any host that is up: FILE lies
+there, and its data goes to the host that is to have it. All hosts with redis nodes or
+Sentinels have to be up. When one is lost in the middle, the restore is carried through
+without it, or given up, and the data is what it was before.
+
 Ctrl-C while the backup is verified changes nothing; after that the supervisor
 carries the restore through.`,
 		Args: cobra.ExactArgs(1),
@@ -52,12 +57,15 @@ carries the restore through.`,
 }
 
 func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes bool, stdout io.Writer) error {
-	s, base, state, err := locateAlone(g, "restore", "")
+	s, base, state, err := locateRunnable(g)
 	if err != nil {
 		return err
 	}
 	if !s.Redis.Enabled {
 		return usagef("the stack has no Redis, and so no data to restore")
+	}
+	if isJoined(state) {
+		return restoreHosts(ctx, g, s.Name, state, file, key, yes, stdout)
 	}
 	f, err := backup.Open(file)
 	if err != nil {
@@ -105,14 +113,14 @@ func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes 
 		if ctx.Err() != nil {
 			return errors.New("interrupted: nothing was changed")
 		}
-		return fmt.Errorf("nothing was changed: %w", backupError(file, err))
+		return nothingChanged(backupError(file, err))
 	}
 	var done supervise.Restored
 	if runs {
 		fmt.Fprintln(g.stderr, "Restoring it. Redis and the Sentinels stop for it; requests wait.")
 		staged = false // from here on it is the supervisor's, and so is the lock
 		unlock()
-		done, err = client.Restore(ctx)
+		done, err = client.Restore(ctx, "", "")
 	} else {
 		done, err = supervise.Restore(c)
 	}
@@ -149,11 +157,7 @@ func confirm(ctx context.Context, g *globals, file string, m backup.Manifest, st
 
 func restoredText(done supervise.Restored, runs bool) string {
 	var b strings.Builder
-	keys := "The data"
-	if n := done.Manifest.Keys(); n >= 0 {
-		keys = fmt.Sprintf("%d keys", n)
-	}
-	fmt.Fprintf(&b, "%s as of %s", keys, done.Manifest.Begun.Local().Format("2006-01-02 15:04:05"))
+	b.WriteString(restoredKeys(done))
 	if runs {
 		fmt.Fprintf(&b, " are there; the master is %s. Requests waited for %.1f s at most.\n", done.Node, float64(done.Stopped)/1000)
 	} else {
@@ -163,4 +167,12 @@ func restoredText(done supervise.Restored, runs bool) string {
 		fmt.Fprintf(&b, "The former data is in %s; remove it when it is not needed any more.\n", quote.Shell(done.Aside))
 	}
 	return b.String()
+}
+
+func restoredKeys(done supervise.Restored) string {
+	keys := "The data"
+	if n := done.Manifest.Keys(); n >= 0 {
+		keys = fmt.Sprintf("%d keys", n)
+	}
+	return fmt.Sprintf("%s as of %s", keys, done.Manifest.Begun.Local().Format("2006-01-02 15:04:05"))
 }

@@ -140,11 +140,12 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 	asked := make(chan bool, 1) // to take the stack down; and purge?
 	successor := make(chan string, 1)
 	founded := make(chan control.Founding, 1) // the machine is to be one of several hosts
-	down := func(purge bool) {
+	down := func(purge bool) error {
 		select {
 		case asked <- purge:
 		default: // asked already
 		}
+		return nil
 	}
 	handOver := func(program string) error {
 		if err := sup.MayLeave(); err != nil {

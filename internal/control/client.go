@@ -96,18 +96,6 @@ func (c *Client) Switchover(ctx context.Context, to string) (supervise.Switched,
 	return done, json.NewDecoder(body).Decode(&done)
 }
 
-// Restore asks for the data that is staged (supervise.StageRestore) to take the place of
-// the stack's, and waits until Redis is up with it.
-func (c *Client) Restore(ctx context.Context) (supervise.Restored, error) {
-	var done supervise.Restored
-	body, err := c.do(ctx, http.MethodPost, "/v1/restore")
-	if err != nil {
-		return done, err
-	}
-	defer body.Close()
-	return done, json.NewDecoder(body).Decode(&done)
-}
-
 // NoteBackup tells how a backup went that this host has taken.
 func (c *Client) NoteBackup(ctx context.Context, b supervise.BackupState) error {
 	body, err := c.send(ctx, "/v1/backup", b)
@@ -205,7 +193,7 @@ func (c *Client) do(ctx context.Context, method, path string) (io.ReadCloser, er
 func (c *Client) ask(ctx context.Context, method, path string, content []byte) (io.ReadCloser, error) {
 	told := false
 	for began := time.Now(); ; {
-		body, err := c.askOnce(ctx, method, path, content)
+		body, err := c.askOnce(ctx, method, path, bytes.NewReader(content))
 		busy := new(BusyError)
 		if c.waits == nil || !errors.As(err, &busy) || !busy.Later || time.Since(began) > patience {
 			return body, err
@@ -222,8 +210,8 @@ func (c *Client) ask(ctx context.Context, method, path string, content []byte) (
 	}
 }
 
-func (c *Client) askOnce(ctx context.Context, method, path string, content []byte) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://supervisor"+path, bytes.NewReader(content))
+func (c *Client) askOnce(ctx context.Context, method, path string, content io.Reader) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://supervisor"+path, content)
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,11 @@ func (s *stack) Do(_ context.Context, node string, action supervise.Action) erro
 	return s.err
 }
 
-func (s *stack) Restore(context.Context) (supervise.Restored, error) {
+func (s *stack) RestorePlace(context.Context) (supervise.RestorePlace, error) {
+	return supervise.RestorePlace{Host: "two", Copies: 2}, nil
+}
+
+func (s *stack) Restore(context.Context, string, string) (supervise.Restored, error) {
 	s.did = append(s.did, "restore")
 	return supervise.Restored{Node: "redis-2"}, nil
 }
@@ -84,7 +88,7 @@ func TestAChangeTellsItsEventsAndThenItsResult(t *testing.T) {
 	}
 }
 
-func serve(t *testing.T, s Stack, down func(bool)) (dir string) {
+func serve(t *testing.T, s Stack, down func(bool) error) (dir string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hf") // short: unix socket
 	if err != nil {
@@ -117,7 +121,7 @@ func TestTheSocketIsForItsOwnerAlone(t *testing.T) {
 func TestCommandsReachTheStackAndItsErrorsComeBack(t *testing.T) {
 	s := &stack{}
 	purged := make(chan bool, 1)
-	c := NewClient(serve(t, s, func(purge bool) { purged <- purge }))
+	c := NewClient(serve(t, s, func(purge bool) error { purged <- purge; return nil }))
 	ctx := t.Context()
 	if st, err := c.Status(ctx); err != nil || st.Stack != "s" || st.Supervisor != 42 {
 		t.Errorf("status = %+v, %v", st, err)
@@ -128,7 +132,7 @@ func TestCommandsReachTheStackAndItsErrorsComeBack(t *testing.T) {
 	if done, err := c.Switchover(ctx, "redis-3"); err != nil || done.To != "redis-3" || done.Waited != 200 || s.did[1] != "switchover redis-3" {
 		t.Errorf("switchover = %+v, %v", done, err)
 	}
-	if done, err := c.Restore(ctx); err != nil || done.Node != "redis-2" {
+	if done, err := c.Restore(ctx, "two", "id"); err != nil || done.Node != "redis-2" {
 		t.Errorf("restore: %+v, %v", done, err)
 	}
 	if err := c.NoteBackup(ctx, supervise.BackupState{Last: &supervise.BackupRecord{Where: "/b.tar"}}); err != nil || s.did[len(s.did)-1] != "backup /b.tar" {

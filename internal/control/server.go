@@ -34,7 +34,8 @@ type Stack interface {
 	Subscribe() (now supervise.Status, changes <-chan supervise.NodeStatus, cancel func())
 	Do(ctx context.Context, node string, action supervise.Action) error
 	Switchover(ctx context.Context, to string) (supervise.Switched, error)
-	Restore(ctx context.Context) (supervise.Restored, error)
+	RestorePlace(ctx context.Context) (supervise.RestorePlace, error)
+	Restore(ctx context.Context, host, id string) (supervise.Restored, error)
 	Rest(ctx context.Context, host string, anyway bool) error
 	NoteBackup(b supervise.BackupState) error
 	Preview(ctx context.Context, req supervise.Request) (supervise.ChangePlan, error)
@@ -44,7 +45,7 @@ type Stack interface {
 // api answers what an operator asks of a stack.
 type api struct {
 	stack Stack
-	down  func(purge bool)
+	down  func(purge bool) error
 	found func(h Founding) error
 }
 
@@ -57,17 +58,18 @@ type Founding struct {
 }
 
 // Handler answers what an operator asks of a stack. Down is called when somebody asks for
-// the stack to be taken down. HandOver is called when another program is to take the
+// the stack to be taken down; its error says why that is not done. HandOver is called when another program is to take the
 // supervisor's place: it returns at once, and its error says why that cannot be; nil: that
 // can never be. Found, which may be nil as well, has the machine become one of several
 // hosts: it returns at once, too.
-func Handler(stack Stack, down func(purge bool), handOver func(program string) error, found func(h Founding) error) http.Handler {
+func Handler(stack Stack, down func(purge bool) error, handOver func(program string) error, found func(h Founding) error) http.Handler {
 	a := &api{stack, down, found}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", a.status)
 	mux.HandleFunc("GET /v1/events", a.events)
 	mux.HandleFunc("POST /v1/nodes/{node}/{action}", a.act)
 	mux.HandleFunc("POST /v1/switchover", a.switchOver)
+	mux.HandleFunc("GET /v1/restore", a.restorePlace)
 	mux.HandleFunc("POST /v1/restore", a.restore)
 	mux.HandleFunc("POST /v1/rest", a.rest)
 	mux.HandleFunc("POST /v1/backup", a.noteBackup)
@@ -194,11 +196,6 @@ func (a *api) switchOver(w http.ResponseWriter, r *http.Request) {
 	answer(w, done, err)
 }
 
-func (a *api) restore(w http.ResponseWriter, r *http.Request) {
-	done, err := a.stack.Restore(r.Context())
-	answer(w, done, err)
-}
-
 func (a *api) rest(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	answer(w, struct{}{}, a.stack.Rest(r.Context(), q.Get("host"), q.Get("anyway") == "true"))
@@ -221,6 +218,8 @@ func answer(w http.ResponseWriter, done any, err error) {
 		reply(w, http.StatusNotFound, problem{Error: err.Error()})
 	case errors.As(err, new(*BusyError)), errors.As(err, new(*supervise.StartingError)):
 		reply(w, http.StatusServiceUnavailable, problem{Error: err.Error(), Later: true})
+	case errors.As(err, new(*supervise.RestoreCutError)):
+		reply(w, http.StatusServiceUnavailable, problem{Error: err.Error()})
 	case errors.As(err, new(*supervise.UnknownHostError)):
 		reply(w, http.StatusBadRequest, problem{Error: err.Error()})
 	case errors.As(err, new(*supervise.ReferenceError)), errors.As(err, new(*supervise.ArgumentError)):
@@ -233,8 +232,7 @@ func answer(w http.ResponseWriter, done any, err error) {
 }
 
 func (a *api) takeDown(w http.ResponseWriter, r *http.Request) {
-	a.down(r.URL.Query().Get("purge") == "true")
-	reply(w, http.StatusAccepted, struct{}{})
+	answer(w, struct{}{}, a.down(r.URL.Query().Get("purge") == "true"))
 }
 
 func (a *api) becomeHost(w http.ResponseWriter, r *http.Request) {

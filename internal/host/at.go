@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// AtPath begins the paths of what each host answers about itself, such as its logs:
-// AtPath + HOST + what is asked. Any host passes the question on to the one that it is for,
+// AtPath begins the paths of what each host answers about itself, such as its logs, and of
+// what is sent to that one: AtPath + HOST + what is asked. Any host passes the question on to the one that it is for,
 // also while no host leads.
 const AtPath = "/v1/at/"
 

@@ -66,6 +66,9 @@ func Claimed(state string) bool {
 	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
 }
 
+// Unclaim removes what Claim has made. The caller has the state directory, and ends.
+func Unclaim(state string) error { return os.Remove(filepath.Join(state, claimFile)) }
+
 // holder is the pid that the lock names; 0: none.
 func holder(state string) int {
 	b, _ := os.ReadFile(filepath.Join(state, claimFile)) // empty: it is not known

@@ -20,15 +20,22 @@ const downDocument = "down"
 type taken struct {
 	// Term is that of the leader that took it down.
 	Term uint64 `json:"term"`
+	// Purge is true where the data of all hosts was removed before. Such a stack is never up
+	// again: each host that hears of it removes what makes it one.
+	Purge bool `json:"purge,omitempty"`
 }
 
 // Down is closed when the stack was taken down while this host was up: its process is to
 // end.
 func (h *Host) Down() <-chan struct{} { return h.down }
 
-// end has all hosts end.
-func (h *Host) end(ctx context.Context, term uint64) error {
-	text, err := json.Marshal(taken{term})
+// Purged reports, once Down is closed, whether the stack is no more: this host is to remove
+// what makes it one of the stack (Leave).
+func (h *Host) Purged() bool { return h.purged.Load() }
+
+// end has all hosts end. Purge has them remove what makes them hosts of a stack.
+func (h *Host) end(ctx context.Context, term uint64, purge bool) error {
+	text, err := json.Marshal(taken{term, purge})
 	if err != nil {
 		return err
 	}
@@ -36,8 +43,15 @@ func (h *Host) end(ctx context.Context, term uint64) error {
 		return err
 	}
 	h.awaitHeard(ctx)
-	h.downOnce.Do(func() { close(h.down) })
+	h.ends(purge)
 	return nil
+}
+
+func (h *Host) ends(purge bool) {
+	h.downOnce.Do(func() {
+		h.purged.Store(purge)
+		close(h.down)
+	})
 }
 
 // awaitHeard waits until all hosts that answer have what was agreed on: without a leader
@@ -80,25 +94,29 @@ func (h *Host) takenSince(doc agree.Document) bool { return doc.Revision > h.ope
 // takes the stack down anew (mayLead).
 func (h *Host) hearDown(e agree.Event) {
 	var t taken
-	if e.Deleted || json.Unmarshal(e.Data, &t) != nil || !h.takenSince(e.Document) {
+	if e.Deleted || json.Unmarshal(e.Data, &t) != nil || !t.Purge && !h.takenSince(e.Document) {
 		return
 	}
 	now := h.member.Status()
-	if t.Term != now.Term || now.Leader == now.ID { // a leader ends last: see end
+	if t.Term != now.Term && !t.Purge || now.Leader == now.ID { // a leader ends last: see end
 		return
 	}
-	h.downOnce.Do(func() { close(h.down) })
+	h.ends(t.Purge)
 }
 
 // mayLead reports whether this host leads a stack that is to be up. Of a stack that was
 // taken down while it was up it does not: it has all hosts end that have not.
 func (h *Host) mayLead(ctx context.Context, term uint64) (bool, error) {
 	doc, there, err := h.member.Get(ctx, downDocument)
-	switch {
-	case err != nil || !there:
+	if err != nil || !there {
 		return err == nil, err
-	case h.takenSince(doc):
-		return false, h.end(ctx, term)
+	}
+	var t taken
+	if err := json.Unmarshal(doc.Data, &t); err != nil {
+		return false, err
+	}
+	if t.Purge || h.takenSince(doc) {
+		return false, h.end(ctx, term, t.Purge)
 	}
 	return true, h.member.Delete(ctx, term, downDocument, agree.AnyRevision)
 }

@@ -22,7 +22,7 @@ func TestAStackThatIsTakenDownEndsOnAllHosts(t *testing.T) {
 		leader, with = l.leader()
 		return len(with.Hosts) == 3
 	})
-	l.must(with.End(t.Context()))
+	l.must(with.End(t.Context(), false))
 	for name, h := range l.hosts {
 		select {
 		case <-h.Down():
@@ -61,6 +61,41 @@ func TestAStackThatIsTakenDownEndsOnAllHosts(t *testing.T) {
 		default:
 		}
 	}
+}
+
+// A stack that was purged is never up again: a host that was killed in the middle of it ends
+// when it is opened again.
+func TestAStackThatIsPurgedEndsForGood(t *testing.T) {
+	l := newLab(t)
+	one := l.found("one")
+	l.leader()
+	l.join(one, "two", 2)
+	l.join(one, "three", 3)
+	var with *Leadership
+	l.eventually("the leader knows of all hosts", func() bool {
+		_, with = l.leader()
+		return len(with.Hosts) == 3
+	})
+	l.must(with.End(t.Context(), true))
+	ends := func() {
+		t.Helper()
+		for name, h := range l.hosts {
+			select {
+			case <-h.Down():
+			case <-time.After(10 * time.Second):
+				t.Fatalf("%s does not hear that the stack is no more", name)
+			}
+			if !h.Purged() {
+				t.Errorf("%s is to stay a host", name)
+			}
+		}
+	}
+	ends()
+	for name, h := range l.hosts {
+		h.Close()
+		l.hosts[name] = l.open(name, h.state)
+	}
+	ends()
 }
 
 func TestAHostHearsThatItWasRemovedWhileItWasAway(t *testing.T) {

@@ -29,6 +29,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/internal/agent"
@@ -88,6 +89,7 @@ type Host struct {
 	opened   uint64
 	down     chan struct{}
 	downOnce sync.Once
+	purged   atomic.Bool
 	gone     chan struct{}
 	doubts   chan struct{}
 	goneOnce sync.Once

@@ -23,8 +23,9 @@ type Leadership struct {
 	// Share has the hosts agree on a file of the state directory, or on its end (nil),
 	// before it is written there.
 	Share func(ctx context.Context, name string, content []byte) error
-	// End has all hosts end, this one too (Host.Down): the stack was taken down.
-	End func(ctx context.Context) error
+	// End has all hosts end, this one too (Host.Down): the stack was taken down. Purge is for
+	// one whose data was removed, and that is to be no more (Host.Purged).
+	End func(ctx context.Context, purge bool) error
 	// Run tells the processes of a host apart: see Member.Run.
 	Run func(name string) string
 	// EndHost has another host's process end (Host.Rest), whose nodes are down, and waits
@@ -98,7 +99,7 @@ func (h *Host) leadOver(ctx context.Context, term uint64) {
 	err := h.cfg.Lead(ctx, Leadership{
 		Here: h.self.Name, Hosts: hosts, Machine: func(name string) machine.Machine { return h.machineOf(name, term) },
 		Share: func(ctx context.Context, name string, content []byte) error { return h.write(ctx, term, name, content) },
-		End:   func(ctx context.Context) error { return h.end(ctx, term) },
+		End:   func(ctx context.Context, purge bool) error { return h.end(ctx, term, purge) },
 		Run:   h.runOf, HandOver: h.member.Resign,
 		EndHost: func(ctx context.Context, name string) error { return h.endHost(ctx, term, name) },
 		Answer: func(api http.Handler) {

@@ -168,7 +168,14 @@ func (m *Local) Rename(_ context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	return known(os.Rename(old, now))
+	if err := os.Rename(old, now); err != nil {
+		return known(err)
+	}
+	err = SyncDir(filepath.Dir(now))
+	if filepath.Dir(old) != filepath.Dir(now) {
+		err = errors.Join(err, SyncDir(filepath.Dir(old)))
+	}
+	return err
 }
 
 // Glob implements Files.

@@ -55,7 +55,7 @@ type Files interface {
 	// there is no error.
 	Remove(ctx context.Context, name string) error
 	// Rename gives a file or directory another name. A file that has that name is
-	// replaced.
+	// replaced. It is safe from a loss of power when it returns.
 	Rename(ctx context.Context, from, to string) error
 	// Glob returns the names that match a pattern (path.Match), sorted.
 	Glob(ctx context.Context, pattern string) ([]string, error)

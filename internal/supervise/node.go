@@ -78,6 +78,7 @@ type node struct {
 	made     string // digest of what proc was started as
 	listens  string // the address of the last process
 	want     want
+	brief    bool // it is down for a moment: see command.brief
 	state    State
 	detail   string
 	restarts int
@@ -131,7 +132,10 @@ type command struct {
 	seen   *facts
 	// spec is what the node is to be from now on: of a restart from the next process
 	// on; nil: what it is.
-	spec   *plan.Process
+	spec *plan.Process
+	// brief is of a stop: the node is to be up again in a moment, and is written down as
+	// wanted up, so that the next supervisor starts it where this one dies in between.
+	brief  bool
 	answer chan error // buffered
 }
 
@@ -286,7 +290,7 @@ func (n *node) command(c command) {
 		}
 	case ActStop:
 		n.terminate()
-		n.want = wantDown
+		n.want, n.brief = wantDown, c.brief
 		if n.proc == nil {
 			n.state, n.detail = Down, ""
 		}
@@ -361,7 +365,7 @@ func (n *node) refuse(a Action) error {
 
 // revive wants the node up, and forgives what it did before.
 func (n *node) revive() {
-	n.want, n.startAt, n.died = wantUp, time.Time{}, 0
+	n.want, n.brief, n.startAt, n.died = wantUp, false, time.Time{}, 0
 	if n.state == Failed {
 		n.state = Starting
 	}

@@ -60,13 +60,21 @@ func (n *node) keepRecord() {
 		if n.state == Down && (n.written.Want == wantUp || n.written.Want == wantPaused) {
 			n.recordWant(wantUp)
 		}
-	case n.written.Want == n.want: // else it is about to start, and has no record of its own yet
+	case n.written.Want == n.wanted(): // else it is about to start, and has no record of its own yet
 		n.record()
 	}
 }
 
 // record writes down what the next supervisor has to know.
-func (n *node) record() { n.recordWant(n.want) }
+func (n *node) record() { n.recordWant(n.wanted()) }
+
+// wanted is what the next supervisor is to want of the node.
+func (n *node) wanted() want {
+	if n.brief {
+		return wantUp
+	}
+	return n.want
+}
 
 func (n *node) recordWant(wanted want) {
 	r := record{

@@ -9,19 +9,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"syscall"
-	"time"
 
 	"holdfast/internal/backup"
 	"holdfast/internal/encrypt"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
-	"holdfast/internal/quote"
 )
 
 // A restore puts the data of a backup into the place of what the stack has. It has
@@ -37,6 +32,10 @@ import (
 // only mode"). One node gets it, and is named the master in the Sentinels' files; the
 // data of all others is moved away, or one of them could be promoted with it. They get a
 // copy from the master.
+//
+// Of several hosts, the data lies on that of the node which gets it, and is staged there by
+// the process of that host (StageDump). restore.json is one of the files that all hosts
+// have. What is done to the files of a host goes through its machine.
 
 // What is decided lies in another directory than what is staged: the next restore, or the
 // end of the one that staged it, does not touch it.
@@ -44,11 +43,15 @@ const (
 	restoreFile   = "restore.json"
 	restoreDir    = "restore"
 	decidedDir    = "restore-decided"
+	droppedDir    = "restore-dropped" // on its way to be removed
 	beforeRestore = "before-restore-"
 )
 
 // Staged is a backup that is ready to take the place of the stack's data.
 type Staged struct {
+	// ID tells what was staged at a host of several from every other one; empty: the stack
+	// has one host alone.
+	ID string `json:"id,omitempty"`
 	// File is where it came from.
 	File     string          `json:"file"`
 	Manifest backup.Manifest `json:"manifest"`
@@ -57,10 +60,15 @@ type Staged struct {
 // decidedRestore is what restoreFile has.
 type decidedRestore struct {
 	Staged
-	// Node gets the data, and becomes the master.
+	// Node gets the data, and becomes the master. Host is its host; empty: the stack has one
+	// host alone.
 	Node string `json:"node"`
+	Host string `json:"host,omitempty"`
 	// Aside is the directory, in the state directory, for the data that was there.
 	Aside string `json:"aside"`
+	// Moving is true, of several hosts, when every redis node and Sentinel has ended: from
+	// then on data is moved.
+	Moving bool `json:"moving,omitempty"`
 	// Placed is true when the data is that node's.
 	Placed bool `json:"placed,omitempty"`
 }
@@ -69,8 +77,10 @@ type decidedRestore struct {
 type Restored struct {
 	Manifest backup.Manifest `json:"manifest"`
 	Node     string          `json:"node"`
-	// Aside is where the data lies that was there before; empty: there was none.
-	Aside string `json:"aside,omitempty"`
+	// Aside is where the data lies that was there before; empty: there was none, or AsideAt
+	// says where it lies on each of several hosts.
+	Aside   string            `json:"aside,omitempty"`
+	AsideAt map[string]string `json:"aside_at,omitempty"`
 	// Stopped is how long it took from the stop of Redis until every node was up
 	// again, in milliseconds; 0: none ran. No request waited for longer.
 	Stopped int64 `json:"stopped_ms,omitempty"`
@@ -109,14 +119,8 @@ func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 	if err != nil {
 		return Staged{}, err
 	}
-	if free, known := machine.FreeMemory(); known && free < m.Memory+spareMemory {
-		return Staged{}, refused("the data takes %d MiB of memory, and the machine has %d free, which it takes to verify the backup first: make room, or take the stack down", m.Memory>>20, free>>20)
-	}
-	need := uint64(m.Dump.Bytes)*uint64(2+c.Stack.Redis.Replicas) + minFree
-	if free, err := d.freeDisk(); err != nil {
+	if err := d.roomToStage(m, 1+c.Stack.Redis.Replicas); err != nil {
 		return Staged{}, err
-	} else if free < need {
-		return Staged{}, refused("the disk of %s has %d MiB free, and %d are needed for the new data beside the old: make room", d, free>>20, need>>20)
 	}
 	program, err := RedisServer()
 	if err != nil {
@@ -135,6 +139,63 @@ func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 		return Staged{}, fmt.Errorf("the backup was verified no deeper than its %s", depth)
 	}
 	return s, d.stage(dump, s)
+}
+
+// StageDump makes the data of a backup ready on this host of several, which has the node that
+// is to get it, and has Redis load it. The dump comes from the host where the backup was
+// checked. Copies is how many redis nodes this host has.
+func StageDump(ctx context.Context, stateDir string, s Staged, copies int, dump io.Reader) error {
+	d := dirAt(stateDir)
+	if err := d.noneDecided(); err != nil {
+		return err
+	}
+	if s.ID == "" || s.Manifest.Format == "" {
+		return errors.New("the data has no manifest")
+	}
+	if err := d.roomToStage(s.Manifest, copies); err != nil {
+		return err
+	}
+	program, err := RedisServer()
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	if err := d.stage(io.TeeReader(dump, sum), s); err != nil {
+		return err
+	}
+	err = d.verifyStaged(ctx, s, hex.EncodeToString(sum.Sum(nil)), program)
+	if err != nil {
+		Unstage(stateDir)
+	}
+	return err
+}
+
+// verifyStaged has Redis load what was staged, as it will: what arrived may be less than what
+// was sent, and this machine's Redis may be an older one.
+func (d dir) verifyStaged(ctx context.Context, s Staged, sum, program string) error {
+	base, err := os.Open(filepath.Join(d.stagedData(), "appendonlydir", aofBase))
+	if err != nil {
+		return err
+	}
+	defer base.Close()
+	if sum != s.Manifest.Dump.SHA256 {
+		return errors.New("the data that has arrived is not what the manifest says: it was cut off on its way")
+	}
+	return backup.VerifyDump(ctx, s.Manifest, base, program)
+}
+
+// roomToStage refuses a backup for which the machine has too little memory, or the disk too
+// little room for so many copies of the data beside what is there.
+func (d dir) roomToStage(m backup.Manifest, copies int) error {
+	if free, known := machine.FreeMemory(); known && free < m.Memory+spareMemory {
+		return refused("the data takes %d MiB of memory, and the machine has %d free, which it takes to verify the backup first: make room, or take the stack down", m.Memory>>20, free>>20)
+	}
+	need := uint64(m.Dump.Bytes)*uint64(1+copies) + minFree
+	free, err := d.freeDisk()
+	if err == nil && free < need {
+		err = refused("the disk of %s has %d MiB free, and %d are needed for the new data beside the old: make room", d, free>>20, need>>20)
+	}
+	return err
 }
 
 // noneDecided reports that a restore was decided, and is not carried out yet: its data
@@ -167,7 +228,7 @@ const (
 
 // stage writes the data as Redis loads it, and syncs it.
 func (d dir) stage(dump io.Reader, s Staged) (err error) {
-	for _, left := range []string{restoreDir, decidedDir} { // see decideRestore
+	for _, left := range []string{restoreDir, decidedDir, droppedDir} { // see decide
 		if err := os.RemoveAll(d.path(left)); err != nil {
 			return err
 		}
@@ -205,146 +266,13 @@ func (d dir) stage(dump io.Reader, s Staged) (err error) {
 	return machine.SyncDir(d.root)
 }
 
-// Unstage removes what StageRestore made ready, unless it was decided for.
-func Unstage(stateDir string) { os.RemoveAll(dirAt(stateDir).path(restoreDir)) }
-
-// decideRestore writes down that what is staged becomes the stack's data, that of a node.
-func (d dir) decideRestore(node string) (decidedRestore, error) {
-	r := decidedRestore{Node: node, Aside: beforeRestore + time.Now().UTC().Format("20060102-150405.000")}
-	if err := d.noneDecided(); err != nil {
-		return r, err
+// Unstage removes what StageRestore or StageDump made ready, unless it was decided for. The
+// decision may come at the same moment: it finds all of it, or nothing.
+func Unstage(stateDir string) {
+	d := dirAt(stateDir)
+	if os.Rename(d.path(restoreDir), d.path(droppedDir)) == nil {
+		os.RemoveAll(d.path(droppedDir))
 	}
-	if err := d.readJSON(filepath.Join(restoreDir, "staged.json"), &r.Staged); err != nil {
-		return r, err
-	}
-	if _, err := os.Stat(d.stagedData()); err != nil || r.Manifest.Format == "" {
-		return r, refused("no backup is ready to be restored; 'holdfast restore FILE' makes one ready")
-	}
-	// One that a loss of power has left was not decided: it has no restore.json.
-	if err := os.RemoveAll(d.path(decidedDir)); err != nil {
-		return r, err
-	}
-	if err := os.Rename(d.path(restoreDir), d.path(decidedDir)); err != nil {
-		return r, err
-	}
-	if err := machine.SyncDir(d.root); err != nil {
-		return r, err
-	}
-	return r, d.writeJSON(restoreFile, r)
-}
-
-// placeRestored moves the data of all redis nodes aside, and the new data to its node.
-// No redis node runs. It may be called again after a loss of power at any step: the
-// decided data is the last to be moved, so what is there while it exists is old.
-func (d dir) placeRestored(r decidedRestore) error {
-	if r.Placed {
-		return nil
-	}
-	if _, err := os.Stat(d.decidedData()); errors.Is(err, fs.ErrNotExist) {
-		// Power was lost between its move and what is written of it, or somebody has
-		// removed it.
-		if err := d.isRestoredData(r); err != nil {
-			return err
-		}
-		return d.notePlaced(r)
-	} else if err != nil {
-		return err
-	}
-	paths, _ := filepath.Glob(d.path("nodes", "redis-*", "data"))
-	for _, path := range paths {
-		node := filepath.Base(filepath.Dir(path))
-		if !isRedis(node) {
-			continue
-		}
-		empty, err := withoutFiles(path)
-		if err != nil {
-			return err
-		}
-		if empty { // as a start makes it
-			if err := os.RemoveAll(path); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := os.MkdirAll(d.path(r.Aside, node), 0o700); err != nil {
-			return err
-		}
-		if err := os.Rename(path, d.path(r.Aside, node, "data")); err != nil {
-			return fmt.Errorf("keep the old data: %w", err)
-		}
-		if err := errors.Join(machine.SyncDir(d.path(r.Aside, node)), machine.SyncDir(d.path(r.Aside)), machine.SyncDir(filepath.Dir(path))); err != nil {
-			return err
-		}
-	}
-	home := d.path("nodes", r.Node)
-	if err := os.MkdirAll(home, 0o700); err != nil {
-		return err
-	}
-	if err := backup.Replace(d.decidedData(), filepath.Join(home, "data")); err != nil {
-		return fmt.Errorf("put the new data into its place: %w", err)
-	}
-	if err := errors.Join(machine.SyncDir(d.path("nodes")), machine.SyncDir(d.root)); err != nil {
-		return err
-	}
-	return d.notePlaced(r)
-}
-
-// notePlaced writes down that the new data is its node's.
-func (d dir) notePlaced(r decidedRestore) error {
-	r.Placed = true
-	return d.writeJSON(restoreFile, r)
-}
-
-// isRestoredData returns an error unless a node has the data that was decided for, as it
-// was put there.
-func (d dir) isRestoredData(r decidedRestore) error {
-	gone := fmt.Errorf("the data of the backup %s is neither in %s nor that of %s; remove %s, and 'holdfast up' starts with the data that is there (what was moved away is in %s); then 'holdfast restore' again",
-		quote.Shell(r.File), quote.Shell(d.path(decidedDir)), r.Node, quote.Shell(d.path(restoreFile)), quote.Shell(d.path(r.Aside)))
-	f, err := os.Open(d.path("nodes", r.Node, "data", "appendonlydir", aofBase))
-	if errors.Is(err, fs.ErrNotExist) {
-		return gone
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return err
-	}
-	if hex.EncodeToString(h.Sum(nil)) != r.Manifest.Dump.SHA256 {
-		return gone
-	}
-	return nil
-}
-
-// withoutFiles reports whether a directory has nothing but directories in it.
-func withoutFiles(path string) (bool, error) {
-	empty := true
-	err := filepath.WalkDir(path, func(_ string, e fs.DirEntry, err error) error {
-		if err == nil && !e.IsDir() {
-			empty = false
-			return fs.SkipAll
-		}
-		return err
-	})
-	return empty, err
-}
-
-// aside is the directory of the old data; empty: there was none.
-func (d dir) aside(r decidedRestore) string {
-	if _, err := os.Stat(d.path(r.Aside)); err != nil {
-		return ""
-	}
-	return d.path(r.Aside)
-}
-
-// endRestore forgets the decision: all of it is carried out.
-func (d dir) endRestore() error {
-	if err := os.Remove(d.path(restoreFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return errors.Join(os.RemoveAll(d.path(decidedDir)), machine.SyncDir(d.root))
 }
 
 // restored notes that a node with restored data is the master. Its epoch is
@@ -364,7 +292,7 @@ func (k *kept) restored(node string, files map[string]sentinelFile) {
 // Restore carries out, in a state directory that no supervisor has and of which no node
 // runs, what was staged. The next 'up' starts with the new data.
 func Restore(c RestoreConfig) (Restored, error) {
-	d := dirAt(c.StateDir)
+	ctx, d := context.Background(), dirAt(c.StateDir)
 	lock, err := d.lock()
 	if err != nil {
 		return Restored{}, err
@@ -377,14 +305,17 @@ func Restore(c RestoreConfig) (Restored, error) {
 	if err != nil {
 		return Restored{}, err
 	}
-	r, err := d.decideRestore(nodeToRestore(k, c.Stack.Redis.Replicas))
+	x := d.restoring()
+	r, err := x.decide(ctx, "", nodeToRestore(k, c.Stack.Redis.Replicas), "")
 	if err != nil {
 		return Restored{}, err
 	}
-	if err := d.resumeRestore(c.Log); err != nil {
+	if err := x.resume(ctx, c.Log); err != nil {
 		return Restored{}, err
 	}
-	return Restored{Manifest: r.Manifest, Node: r.Node, Aside: d.aside(r)}, nil
+	done := Restored{Manifest: r.Manifest, Node: r.Node}
+	x.aside(ctx, r, &done)
+	return done, nil
 }
 
 // nodeToRestore is the redis node that gets the data: the master, if the stack still
@@ -397,85 +328,4 @@ func nodeToRestore(k kept, replicas int) string {
 		}
 	}
 	return plan.FirstMaster
-}
-
-// resumeRestore carries a restore through that was decided, if there is one. The caller
-// has the state directory, and looks after no node yet: redis nodes and Sentinels that
-// run are ended.
-func (d dir) resumeRestore(log *slog.Logger) error {
-	var r decidedRestore
-	if err := d.readJSON(restoreFile, &r); err != nil || r.Node == "" {
-		return err
-	}
-	if err := d.endRedis(); err != nil {
-		return fmt.Errorf("a restore was decided, and cannot be carried out: %w", err)
-	}
-	k, err := d.readKept()
-	if err == nil {
-		err = d.placeRestored(r)
-	}
-	if err == nil {
-		var files map[string]sentinelFile
-		if files, err = hostsAt(d.root).sentinelFiles(context.Background()); err == nil {
-			k.restored(r.Node, files)
-			err = d.writeJSON(keptFile, k)
-		}
-	}
-	if err == nil {
-		err = d.endRestore()
-	}
-	if err != nil {
-		return fmt.Errorf("a restore was decided, and cannot be carried out: %w", err)
-	}
-	log.Info("the data is restored from a backup", "file", r.File, "node", r.Node, "former", d.aside(r))
-	return nil
-}
-
-// endLimit is how long a Redis node or Sentinel may take to end before it is killed.
-const endLimit = 20 * time.Second
-
-// endRedis ends the redis nodes and Sentinels that run, the Sentinels first, and notes
-// that they are wanted up.
-func (d dir) endRedis() error {
-	ctx, all := context.Background(), hostsAt(d.root)
-	nodes, err := all.recorded(ctx)
-	if err != nil {
-		return err
-	}
-	slices.Reverse(nodes) // sentinel-… before redis-…
-	for _, node := range nodes {
-		if !ofRedis(node) {
-			continue
-		}
-		host := all.with(ctx, node)
-		r, err := host.readRecord(ctx, node)
-		if err != nil {
-			return err
-		}
-		ends := func(context.Context) bool {
-			alive, err := host.Alive(ctx, r.Process)
-			return err == nil && !alive
-		}
-		if !ends(nil) {
-			proc, err := host.Adopt(ctx, r.Process)
-			if err != nil && !errors.Is(err, machine.ErrGone) {
-				return fmt.Errorf("end %s: %w", node, err)
-			}
-			if err == nil { // else it has just ended
-				_ = proc.SignalGroup(syscall.SIGTERM)
-				_ = proc.SignalGroup(syscall.SIGCONT)
-				if !within(context.Background(), endLimit, 10*time.Millisecond, ends) {
-					_ = proc.SignalGroup(syscall.SIGKILL)
-				}
-			}
-			if !within(context.Background(), endLimit, 10*time.Millisecond, ends) {
-				return fmt.Errorf("%s (pid %d) does not end", node, r.Process.PID)
-			}
-		}
-		r.Want, r.State, r.Process = wantUp, "", machine.ID{}
-		if err := host.writeRecord(ctx, node, r); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -2,43 +2,136 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 )
 
 // loadLimit is how long a redis node may take to load restored data, or to copy it.
 const loadLimit = 30 * time.Minute
 
-// Restore puts what is staged (StageRestore) into the place of the data of the stack
-// that runs. Redis and the Sentinels are stopped for it and started again, the master once
-// every write that it has taken is acknowledged; web nodes hold their requests
-// meanwhile, or tell their clients to come again. It goes on
-// whatever becomes of ctx, and once it is decided the next supervisor carries it through
-// if this one ends. It keeps backups and other restores out, and what was staged is gone
-// when it returns.
-func (s *Supervisor) Restore(ctx context.Context) (Restored, error) {
-	return asTask(s, func() (Restored, error) { return s.restore(context.WithoutCancel(ctx)) })
+// RestorePlace is where the data of a backup has to be staged before Restore.
+type RestorePlace struct {
+	// Host is the host of several, and Copies how many redis nodes it has.
+	Host   string `json:"host"`
+	Copies int    `json:"copies"`
 }
 
-func (s *Supervisor) restore(ctx context.Context) (Restored, error) {
+// RestoreCutError is the error of a restore that was decided on several hosts and could not be
+// carried through here: the next supervisor goes on with it, or gives it up.
+type RestoreCutError struct{ Err error }
+
+func (e *RestoreCutError) Error() string {
+	return fmt.Sprintf("the restore was cut off in the middle: %v. The host that leads goes on with it, or gives it up", e.Err)
+}
+func (e *RestoreCutError) Unwrap() error { return e.Err }
+
+// RestorePlace returns where the data of a backup is to be staged on several hosts, and
+// refuses a restore that could not be carried out now.
+func (s *Supervisor) RestorePlace(ctx context.Context) (RestorePlace, error) {
+	if s.board.snapshot().Phase == PhaseStarting {
+		return RestorePlace{}, &StartingError{}
+	}
+	if err := s.mayRestore(ctx); err != nil {
+		return RestorePlace{}, err
+	}
+	if now, _ := s.changing.status(); now != nil {
+		return RestorePlace{}, refused("%v", &BusyError{*now})
+	}
+	host := s.home(s.restoredNode("")).name
+	return RestorePlace{host, len(s.redisOn(host))}, nil
+}
+
+// mayRestore refuses a restore that could not be carried out now.
+func (s *Supervisor) mayRestore(ctx context.Context) error {
+	switch {
+	case s.stopping.Load():
+		return errStopping
+	case !s.stack().Redis.Enabled:
+		return refused("the stack has no Redis")
+	case s.board.snapshot().Phase != PhaseRunning:
+		return refused("the stack is still starting: restore when it is up, or take it down first")
+	case s.hosts.several:
+		return s.allHaveRedis(ctx)
+	}
+	return nil
+}
+
+// allHaveRedis refuses a restore while a host with a redis node or a Sentinel is away. What
+// runs there cannot be stopped: a redis node with the data of before could become the master
+// when it is back, before it has copied the new data.
+func (s *Supervisor) allHaveRedis(ctx context.Context) error {
+	var away []string
+	said := map[string]bool{}
+	for _, n := range s.board.snapshot().Nodes {
+		if n.Kind != plan.Redis && n.Kind != plan.Sentinel || said[n.Host] {
+			continue
+		}
+		said[n.Host] = true
+		if s.hosts.lacks(n.Host) || !s.hosts.at(n.Host).Present(ctx) {
+			away = append(away, n.Host)
+		}
+	}
+	if len(away) == 0 {
+		return nil
+	}
+	slices.Sort(away)
+	return refused("host %s is away, and has redis nodes or Sentinels: with the data of before they could undo the restore when it is back. Restore when it is up ('holdfast up' there), or take it out of the stack ('holdfast host remove %[1]s')", join(away))
+}
+
+// redisOn are the redis nodes of a host, in the order of their names.
+func (s *Supervisor) redisOn(host string) (nodes []string) {
+	for _, n := range s.board.snapshot().Nodes {
+		if n.Kind == plan.Redis && n.Host == host {
+			nodes = append(nodes, n.Name)
+		}
+	}
+	slices.Sort(nodes)
+	return nodes
+}
+
+// restoredNode is the redis node that gets the data: the master, or another one where that is
+// not on the host that has the data. Empty: there is none on it.
+func (s *Supervisor) restoredNode(host string) string {
+	s.keptMu.Lock()
+	master := nodeToRestore(s.kept, s.stack().Redis.Replicas)
+	s.keptMu.Unlock()
+	here := s.redisOn(host)
+	if host == "" || slices.Contains(here, master) {
+		return master
+	}
+	if len(here) == 0 {
+		return ""
+	}
+	return here[0]
+}
+
+// Restore puts what is staged (StageRestore; on a host of several: StageDump, with that ID) into
+// the place of the data of the stack that runs. Redis and the Sentinels are stopped for it and
+// started again, the master once every write that it has taken is acknowledged; web nodes hold
+// their requests meanwhile, or tell their clients to come again. It goes on whatever becomes of
+// ctx, and once it is decided the next supervisor carries it through if this one ends. It keeps
+// backups and other restores out, and what was staged is gone when it returns.
+func (s *Supervisor) Restore(ctx context.Context, host, id string) (Restored, error) {
+	return asTask(s, func() (Restored, error) { return s.restore(context.WithoutCancel(ctx), host, id) })
+}
+
+func (s *Supervisor) restore(ctx context.Context, host, id string) (Restored, error) {
 	unlock, err := s.dir.lockBackup(ctx)
 	if err != nil {
 		return Restored{}, err // what is staged may be another restore's by now
 	}
 	defer unlock()
-	defer Unstage(s.dir.root) // where it was refused
-	if s.stopping.Load() {
-		return Restored{}, errStopping
+	if !s.hosts.several {
+		defer Unstage(s.dir.root) // where it was refused
 	}
-	if !s.stack().Redis.Enabled {
-		return Restored{}, refused("the stack has no Redis")
-	}
-	if s.board.snapshot().Phase != PhaseRunning {
-		return Restored{}, refused("the stack is still starting: restore when it is up, or take it down first")
+	if err := s.mayRestore(ctx); err != nil {
+		return Restored{}, err
 	}
 	if _, err := s.changing.begin("restore", ""); err != nil {
 		return Restored{}, refused("%v", err)
@@ -49,27 +142,58 @@ func (s *Supervisor) restore(ctx context.Context) (Restored, error) {
 	}
 	defer s.switching.Unlock()
 
-	s.keptMu.Lock()
-	node := nodeToRestore(s.kept, s.stack().Redis.Replicas)
-	s.keptMu.Unlock()
-	r, err := s.dir.decideRestore(node)
+	node := s.restoredNode(host)
+	if node == "" {
+		return Restored{}, refused("host %s has no redis node any more: 'holdfast restore' again", host)
+	}
+	x := restoring{s.dir, s.hosts}
+	r, err := x.decide(ctx, host, node, id)
 	if err != nil {
 		return Restored{}, err
 	}
-	// From here on there is no way back.
+	s.restoring.Store(true)
 	s.log.Warn("the data is restored from a backup: Redis and the Sentinels are stopped", "file", r.File, "node", node)
 	began := time.Now()
 	again := s.redisWanted(node)
-	if err := s.exchangeData(ctx, r, again); err != nil {
-		return Restored{}, fmt.Errorf("the restore is decided, and not carried out yet: %w. 'holdfast down' and 'holdfast up' carry it out", err)
+	if err := s.stopRedis(ctx); err != nil && s.hosts.several {
+		return Restored{}, s.revoke(ctx, x, r, again, err)
+	} else if err != nil {
+		return Restored{}, notCarriedOut(err)
 	}
-	done := Restored{Manifest: r.Manifest, Node: node, Aside: s.dir.aside(r)}
+	// From here on there is no way back.
+	if err := s.exchangeData(ctx, x, r, again); err != nil && s.hosts.several {
+		return Restored{}, &RestoreCutError{err}
+	} else if err != nil {
+		return Restored{}, notCarriedOut(err)
+	}
+	s.restoring.Store(false)
+	done := Restored{Manifest: r.Manifest, Node: node}
+	x.aside(ctx, r, &done)
 	if err := s.startRedis(ctx, again); err != nil {
 		return done, fmt.Errorf("the data is restored, and not every node is up with it yet: %w; see 'holdfast status'", err)
 	}
 	done.Stopped = time.Since(began).Milliseconds()
-	s.log.Info("the data is restored", "node", node, "former", done.Aside, "took", time.Since(began).Round(time.Millisecond))
+	s.log.Info("the data is restored", "node", node, "former", r.Aside, "took", time.Since(began).Round(time.Millisecond))
 	return done, nil
+}
+
+func notCarriedOut(err error) error {
+	return fmt.Errorf("the restore is decided, and not carried out yet: %w. 'holdfast down' and 'holdfast up' carry it out", err)
+}
+
+// revoke takes the decision for a restore back, whose data has not been moved yet, and starts
+// what was stopped for it.
+func (s *Supervisor) revoke(ctx context.Context, x restoring, r decidedRestore, again [2][]string, why error) error {
+	if err := x.end(ctx, r); err != nil {
+		return &RestoreCutError{errors.Join(why, err)}
+	}
+	s.restoring.Store(false)
+	s.log.Warn("a restore is given up before anything was changed", "why", why)
+	err := fmt.Errorf("%w: nothing was changed, and Redis goes on with the data that it has", why)
+	if failed := s.startRedis(ctx, again); failed != nil {
+		err = fmt.Errorf("%w; not every node is up again yet: %w", err, failed)
+	}
+	return err
 }
 
 // redisWanted are the Sentinels and the redis nodes that are to be up after a restore:
@@ -87,25 +211,50 @@ func (s *Supervisor) redisWanted(node string) (stages [2][]string) {
 	return stages
 }
 
-// exchangeData stops Redis and the Sentinels, and puts the data into its place. A
-// supervisor that comes after this one starts those of again.
-func (s *Supervisor) exchangeData(ctx context.Context, r decidedRestore, again [2][]string) error {
+// stopRedis stops Redis and the Sentinels of all hosts for a moment: a supervisor that comes
+// after this one starts them again.
+func (s *Supervisor) stopRedis(ctx context.Context) error {
 	// Sentinels, the master, its replicas: see stopOrder.
 	for i := range 3 {
 		if i == 1 {
 			defer s.stopWrites(ctx)()
 		}
-		failures := await(s.each(s.stopOrder()[plan.StopSentinels+i], func(name string) error {
-			return s.send(ctx, name, command{action: ActStop})
+		var names []string
+		for _, name := range s.stopOrder()[plan.StopSentinels+i] {
+			if n, _ := s.board.snapshot().Node(name); n.State != Down { // else its operator wants it down
+				names = append(names, name)
+			}
+		}
+		failures := await(s.each(names, func(name string) error {
+			host := s.home(name)
+			waiting, end := s.whileReached(ctx, host)
+			defer end()
+			err := s.send(waiting, name, command{action: ActStop, brief: true})
+			if errors.Is(context.Cause(waiting), errUnreached) || err == nil && s.hosts.lacks(host.name) {
+				return fmt.Errorf("host %s was lost while %s was to be stopped", host.name, name)
+			}
+			return err
 		}))
 		if len(failures) > 0 {
 			return failures[0]
 		}
 	}
-	if err := s.dir.placeRestored(r); err != nil {
+	return nil
+}
+
+// exchangeData puts the data into its place. Redis and the Sentinels have ended; a supervisor
+// that comes after this one starts those of again.
+func (s *Supervisor) exchangeData(ctx context.Context, x restoring, r decidedRestore, again [2][]string) error {
+	if s.hosts.several {
+		r.Moving = true
+		if err := x.writeJSON(restoreFile, r); err != nil {
+			return err
+		}
+	}
+	if err := x.place(ctx, r); err != nil {
 		return err
 	}
-	if err := s.makeDirs(); err != nil { // the data directories of the other nodes
+	if err := s.makeDirs(); err != nil && (!s.hosts.several || !errors.Is(err, machine.ErrUnreachable)) { // the data directories of the other nodes
 		return err
 	}
 
@@ -116,6 +265,9 @@ func (s *Supervisor) exchangeData(ctx context.Context, r decidedRestore, again [
 		return err
 	}
 	s.kept.restored(r.Node, files)
+	if r.ID != "" {
+		s.kept.Restored = r.ID
+	}
 	if err := s.saveKept(); err != nil {
 		return err
 	}
@@ -126,18 +278,19 @@ func (s *Supervisor) exchangeData(ctx context.Context, r decidedRestore, again [
 	if err := s.saveKept(); err != nil {
 		return err
 	}
+	s.lastRestored.Store(&r.ID)
 	for _, name := range slices.Concat(again[0], again[1]) {
-		host := s.home(name)
+		host := s.home(name) // the node with the data may have been down
 		record, err := host.readRecord(s.ctx, name)
+		if err == nil && record.Want != wantUp {
+			record.Want = wantUp
+			err = host.writeRecord(s.ctx, name, record)
+		}
 		if err != nil {
 			return err
 		}
-		record.Want = wantUp
-		if err := host.writeRecord(s.ctx, name, record); err != nil {
-			return err
-		}
 	}
-	return s.dir.endRestore()
+	return x.end(ctx, r)
 }
 
 // stopWrites has the master refuse writes, and waits until those that it has taken are
@@ -225,15 +378,26 @@ func (s *Supervisor) writeSentinelFiles() error {
 }
 
 // startRedis starts the Sentinels and then the redis nodes, of which the one with the
-// data comes first: the others wait for it.
+// data comes first: the others wait for it. Nodes of a host that is lost start when it is back.
 func (s *Supervisor) startRedis(ctx context.Context, stages [2][]string) error {
+	var lost error
 	for _, names := range stages {
 		failures := await(s.each(names, func(name string) error {
-			return s.bringUp(ctx, s.node(name), command{action: ActStart}, loadLimit)
+			host := s.home(name)
+			waiting, end := s.whileReached(ctx, host)
+			defer end()
+			err := s.bringUp(waiting, s.node(name), command{action: ActStart}, loadLimit)
+			if errors.Is(context.Cause(waiting), errUnreached) {
+				return fmt.Errorf("%s: host %s: %w; it starts when the host is back", name, host.name, errUnreached)
+			}
+			return err
 		}))
-		if len(failures) > 0 {
-			return failures[0]
+		for _, err := range failures {
+			if !errors.Is(err, errUnreached) {
+				return err
+			}
+			lost = err
 		}
 	}
-	return nil
+	return lost
 }

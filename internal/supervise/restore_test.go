@@ -118,7 +118,7 @@ func TestARestoreThatWasDecidedIsCarriedThroughFromEveryStep(t *testing.T) {
 		"the old data of one is moved": func(d dir, r decidedRestore) error { return move(d, r, "redis-1") },
 		"a directory for it is made":   func(d dir, r decidedRestore) error { return os.MkdirAll(d.path(r.Aside, "redis-1"), 0o700) },
 		"the old data of all is moved": func(d dir, r decidedRestore) error { return errors.Join(move(d, r, "redis-1"), move(d, r, "redis-2")) },
-		"the new data is in its place": func(d dir, r decidedRestore) error { return d.placeRestored(r) },
+		"the new data is in its place": func(d dir, r decidedRestore) error { return d.restoring().place(t.Context(), r) },
 		"the master is written down": func(d dir, r decidedRestore) error {
 			k, err := d.readKept()
 			files, filesErr := hostsAt(d.root).sentinelFiles(t.Context())
@@ -126,19 +126,19 @@ func TestARestoreThatWasDecidedIsCarriedThroughFromEveryStep(t *testing.T) {
 				return filesErr
 			}
 			k.restored(r.Node, files)
-			return errors.Join(err, d.placeRestored(r), d.writeJSON(keptFile, k))
+			return errors.Join(err, d.restoring().place(t.Context(), r), d.writeJSON(keptFile, k))
 		},
 		"the directory of what was decided is gone": func(d dir, r decidedRestore) error {
-			return errors.Join(d.placeRestored(r), os.RemoveAll(d.path(decidedDir)))
+			return errors.Join(d.restoring().place(t.Context(), r), os.RemoveAll(d.path(decidedDir)))
 		},
 		"it is not noted where the new data is": func(d dir, r decidedRestore) error {
-			return errors.Join(d.placeRestored(r), d.writeJSON(restoreFile, r))
+			return errors.Join(d.restoring().place(t.Context(), r), d.writeJSON(restoreFile, r))
 		},
 		"another restore was made ready": func(d dir, _ decidedRestore) error {
 			if _, err := StageRestore(t.Context(), RestoreConfig{BackupConfig: BackupConfig{StateDir: d.root}}); !errors.As(err, new(*RefusedError)) {
 				return fmt.Errorf("a restore beside one that is decided: %v", err)
 			}
-			if _, err := d.decideRestore("redis-1"); !errors.As(err, new(*RefusedError)) {
+			if _, err := d.restoring().decide(t.Context(), "", "redis-1", ""); !errors.As(err, new(*RefusedError)) {
 				return fmt.Errorf("it is decided a second time: %v", err)
 			}
 			Unstage(d.root)
@@ -148,18 +148,18 @@ func TestARestoreThatWasDecidedIsCarriedThroughFromEveryStep(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := stackToRestore(t)
-			r, err := d.decideRestore("redis-2")
+			r, err := d.restoring().decide(t.Context(), "", "redis-2", "")
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := power(d, r); err != nil {
 				t.Fatal(err)
 			}
-			if err := d.resumeRestore(log); err != nil {
+			if err := d.restoring().resume(t.Context(), log); err != nil {
 				t.Fatal(err)
 			}
 			d.isRestored(t, "redis-2")
-			if err := d.resumeRestore(log); err != nil {
+			if err := d.restoring().resume(t.Context(), log); err != nil {
 				t.Fatal(err)
 			}
 			d.isRestored(t, "redis-2")
@@ -179,7 +179,7 @@ func TestDataThatIsGoneIsNotTakenForRestored(t *testing.T) {
 		},
 	} {
 		d := stackToRestore(t)
-		r, err := d.decideRestore("redis-2")
+		r, err := d.restoring().decide(t.Context(), "", "redis-2", "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +187,7 @@ func TestDataThatIsGoneIsNotTakenForRestored(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := d.resumeRestore(log); err == nil || !strings.Contains(err.Error(), "/x.tar") || !strings.Contains(err.Error(), restoreFile) {
+			if err := d.restoring().resume(t.Context(), log); err == nil || !strings.Contains(err.Error(), "/x.tar") || !strings.Contains(err.Error(), restoreFile) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -200,10 +200,10 @@ func TestARestoreKeepsWhatRedisDoesNotLoad(t *testing.T) {
 	if err := d.writeFile("nodes/redis-3/data/dump.rdb", 0o600, []byte("old 3")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.decideRestore("redis-2"); err != nil {
+	if _, err := d.restoring().decide(t.Context(), "", "redis-2", ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.resumeRestore(slog.New(slog.DiscardHandler)); err != nil {
+	if err := d.restoring().resume(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	d.isRestored(t, "redis-2")
@@ -216,7 +216,7 @@ func TestARestoreKeepsWhatRedisDoesNotLoad(t *testing.T) {
 func TestARestoreThatWasNotDecidedChangesNothing(t *testing.T) {
 	t.Parallel()
 	d := stackToRestore(t)
-	if err := d.resumeRestore(slog.New(slog.DiscardHandler)); err != nil {
+	if err := d.restoring().resume(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	Unstage(d.root)
@@ -228,7 +228,7 @@ func TestARestoreThatWasNotDecidedChangesNothing(t *testing.T) {
 			t.Errorf("%s has lost its data", node)
 		}
 	}
-	if _, err := d.decideRestore("redis-1"); !errors.As(err, new(*RefusedError)) {
+	if _, err := d.restoring().decide(t.Context(), "", "redis-1", ""); !errors.As(err, new(*RefusedError)) {
 		t.Errorf("nothing is staged, and it is decided: %v", err)
 	}
 }

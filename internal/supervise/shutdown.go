@@ -180,19 +180,27 @@ func (s *Supervisor) Purge() error {
 		return fmt.Errorf("%w: nothing is removed", err)
 	}
 	defer letDrill()
-	former, _ := filepath.Glob(s.dir.path(beforeRestore + "*"))
+	return s.dir.removeAll()
+}
+
+// RemoveState removes what a host of several keeps in its state directory when its stack is no
+// more, and the directory itself unless something else lies in it. No node of it runs.
+func RemoveState(stateDir string) error { return dirAt(stateDir).removeAll() }
+
+func (d dir) removeAll() error {
+	former, _ := filepath.Glob(d.path(beforeRestore + "*"))
 	for _, path := range former {
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("remove the stack's data of before a restore: %w", err)
 		}
 	}
-	for _, name := range []string{"nodes", restoreDir, decidedDir, restoreFile, backupSpool, BackupFile, backupLock, "logs", "drills", DrillLock, keptFile, runningFile, changeFile, restingFile, changesDir, versionsFile, plan.ReleasesDir(""), "control.sock", logs.SocketName, "lock"} {
-		if err := os.RemoveAll(s.dir.path(name)); err != nil {
+	for _, name := range []string{"nodes", restoreDir, decidedDir, droppedDir, restoreFile, backupSpool, BackupFile, backupLock, "logs", "drills", DrillLock, keptFile, runningFile, changeFile, restingFile, changesDir, versionsFile, plan.ReleasesDir(""), "control.sock", logs.SocketName, "lock"} {
+		if err := os.RemoveAll(d.path(name)); err != nil {
 			return fmt.Errorf("remove the stack's data: %w", err)
 		}
 	}
-	s.hosts.here.sweep(s.ctx)
-	os.Remove(s.dir.root) // only when it is empty
+	hostsAt(d.root).here.sweep(context.Background())
+	os.Remove(d.root) // only when it is empty
 	return nil
 }
 

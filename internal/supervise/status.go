@@ -112,8 +112,12 @@ type Status struct {
 	// Resting are the hosts that are down for maintenance.
 	Resting []string `json:"resting,omitempty"`
 	// Backup is what is known of the stack's backups.
-	Backup BackupState  `json:"backup,omitzero"`
-	Nodes  []NodeStatus `json:"nodes"`
+	Backup BackupState `json:"backup,omitzero"`
+	// Restoring is true while a restore is decided and not carried out yet. Restored is the
+	// ID of the last one of several hosts; empty: there was none.
+	Restoring bool         `json:"restoring,omitempty"`
+	Restored  string       `json:"restored,omitempty"`
+	Nodes     []NodeStatus `json:"nodes"`
 }
 
 // VirtualStatus is who has a virtual address.

@@ -129,8 +129,12 @@ type Supervisor struct {
 	// something at the redis nodes, also under a supervisor before.
 	switching sync.Mutex
 	unsettled atomic.Bool
-	logs      logKeeper
-	tally     tally
+	// restoring is true from the decision for a restore until it is carried out or given up.
+	// lastRestored is kept.Restored, for somebody who does not wait for kept.
+	restoring    atomic.Bool
+	lastRestored atomic.Pointer[string]
+	logs         logKeeper
+	tally        tally
 
 	// tasks are the goroutines; halt ends them.
 	tasks sync.WaitGroup
@@ -151,6 +155,9 @@ type kept struct {
 	Ports   map[string]int `json:"ports"`
 	Secrets plan.Secrets   `json:"secrets"`
 	Redis   redisMemory    `json:"redis"`
+	// Restored is the ID of the last backup that was restored on several hosts; empty: none
+	// was.
+	Restored string `json:"restored,omitempty"`
 	// Hosts are where the nodes run; none: on this machine.
 	Hosts []plan.Place `json:"hosts,omitempty"`
 	// Placement is on which of several hosts each node is, and Facts what those hosts were
@@ -221,7 +228,7 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 	if err := s.readResting(); err != nil {
 		return nil, err
 	}
-	if err := s.dir.resumeRestore(s.log); err != nil {
+	if err := (restoring{s.dir, s.hosts}).resume(s.ctx, s.log); err != nil {
 		return nil, err
 	}
 	if err := s.makePlan(); err != nil {
@@ -264,6 +271,7 @@ func (s *Supervisor) makePlan() (err error) {
 		return err
 	}
 	s.booted.Store(s.kept.Booted)
+	s.lastRestored.Store(&s.kept.Restored)
 	return s.findRunning()
 }
 
@@ -445,6 +453,10 @@ func (s *Supervisor) about(st Status) Status {
 	st.Resting = s.resting.all()
 	st.Virtual = virtualStatus(now.plan, st.Nodes)
 	st.Unreached = s.unreached.list()
+	st.Restoring = s.restoring.Load()
+	if id := s.lastRestored.Load(); id != nil {
+		st.Restored = *id
+	}
 	for i := range st.Nodes {
 		n := &st.Nodes[i]
 		n.Drained = now.overrides.Drained[n.Name]

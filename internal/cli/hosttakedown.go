@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"holdfast/internal/host"
+	"holdfast/internal/quote"
+	"holdfast/internal/supervise"
+)
+
+// How the host that leads takes the stack down, and what a host does when that was done.
+
+// downRequest asks the process that leads to take the stack down. Answer is for a purge: it
+// gets what became of it.
+type downRequest struct {
+	purge  bool
+	answer chan error // buffered
+}
+
+// askLeader asks for the stack to be taken down. A purge is waited for, and refused while a
+// host is away: its data would stay, and with it a host that does not know that the stack is no
+// more.
+func askLeader(ctx context.Context, sup *supervise.Supervisor, asked chan<- downRequest, purge bool) error {
+	down := downRequest{purge, make(chan error, 1)}
+	if away := sup.Away(ctx); purge && len(away) > 0 {
+		return fmt.Errorf("%w: nothing was stopped, and nothing removed", awayError(away))
+	}
+	select {
+	case asked <- down:
+	default:
+		if purge {
+			return errors.New("the stack is being taken down already: purge it when it is up again")
+		}
+	}
+	if !purge {
+		return nil
+	}
+	select {
+	case err := <-down.answer:
+		return err
+	case <-ctx.Done():
+		return errors.New("another host leads in the middle of it: 'holdfast down --purge' again")
+	}
+}
+
+// awayError says what to do about hosts that are away before a purge.
+func awayError(away []string) error {
+	do := "Bring it back ('holdfast up -d' there), or take it out of the stack first ('holdfast host remove " + away[0] + "')"
+	return fmt.Errorf("%s away, and the data there would stay. %s", areOrIs(away), do)
+}
+
+// answerTime is how long the host that leads goes on after it has answered to a purge: the
+// answer passes through the process of the host where somebody has asked, which ends as well.
+const answerTime = 500 * time.Millisecond
+
+// takeDown stops all nodes, and has the hosts end.
+func (p *hostProcess) takeDown(ctx context.Context, sup *supervise.Supervisor, l host.Leadership, down downRequest) error {
+	// In this order: a host that ends while nodes run would have the next leader start
+	// again what was stopped.
+	// A host that is lost keeps nobody from it: whoever asked is told.
+	err := sup.Stop(ctx, nil)
+	unreached := new(supervise.UnreachedError)
+	if err != nil && !errors.As(err, &unreached) {
+		down.answer <- err
+		return fmt.Errorf("take the stack down: %w", err)
+	}
+	purged := false
+	if down.purge {
+		if err == nil {
+			err = sup.PurgeHosts(ctx)
+		} else {
+			err = fmt.Errorf("the stack is down but for %s, which was lost meanwhile: nothing was removed. When it is back, 'holdfast up -d' at each host, and then 'holdfast down --purge' again", hostNames(unreached.Hosts))
+		}
+		if purged = err == nil; !purged {
+			p.log.Error("the stack was not purged", "error", err)
+		}
+		down.answer <- err
+		select {
+		case <-time.After(answerTime):
+		case <-ctx.Done():
+		}
+	}
+	if err := l.End(ctx, purged); err != nil {
+		return fmt.Errorf("have the other hosts end: %w", err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// purgeHost removes what makes a state directory that of a host. Its stack is no more.
+func purgeHost(start *hostStart) error {
+	if runs, err := supervise.Running(start.state); err != nil || runs {
+		return errors.Join(err, fmt.Errorf("the stack is no more, and nodes run on this host: end them, and remove %s", quote.Shell(start.state)))
+	}
+	if err := host.Leave(start.state); err != nil {
+		return err
+	}
+	if err := host.Unclaim(start.state); err != nil {
+		return err
+	}
+	return supervise.RemoveState(start.state)
+}

@@ -1,0 +1,141 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+
+	"holdfast/internal/host"
+	"holdfast/internal/supervise"
+)
+
+// A restore on several hosts. The backup lies at the host where the command is given. Its data
+// goes to the host whose redis node is to get it, on a request that stays open: what was made
+// ready there goes when the command does, unless it was decided for.
+
+// StagePath is where a host takes the data of a backup, below host.AtPath and its name.
+const StagePath = "/restore"
+
+// stageHead is the first line of the request. The data follows, as Redis dumps it.
+type stageHead struct {
+	Staged supervise.Staged `json:"staged"`
+	Copies int              `json:"copies"`
+}
+
+// maxStageHead is how long that line may be, in bytes: a manifest has 16 KB at most.
+const maxStageHead = 64 << 10
+
+// StageHandler takes the data of a backup for the host whose state directory this is. It
+// answers a line when the data is ready, and keeps it for as long as the request is open.
+func StageHandler(state string) http.Handler {
+	var one sync.Mutex
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !one.TryLock() {
+			reply(w, http.StatusConflict, problem{Error: "another restore is being made ready on this host"})
+			return
+		}
+		defer one.Unlock()
+		in := bufio.NewReaderSize(r.Body, maxStageHead)
+		head, err := readStageHead(in)
+		if err == nil {
+			err = supervise.StageDump(r.Context(), state, head.Staged, head.Copies, in)
+		}
+		if err != nil {
+			reply(w, http.StatusConflict, problem{Error: err.Error()})
+			return
+		}
+		defer supervise.Unstage(state)
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		if json.NewEncoder(w).Encode(struct{}{}) != nil || http.NewResponseController(w).Flush() != nil {
+			return
+		}
+		<-r.Context().Done()
+	})
+}
+
+func readStageHead(in *bufio.Reader) (head stageHead, err error) {
+	line, err := in.ReadSlice('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &head)
+	}
+	if err != nil {
+		return head, fmt.Errorf("read what is to be restored: %w", err)
+	}
+	return head, nil
+}
+
+// RestorePlace asks on which of several hosts the data of a backup has to be staged. Its error
+// says why no restore can be carried out now.
+func (c *Client) RestorePlace(ctx context.Context) (p supervise.RestorePlace, err error) {
+	body, err := c.do(ctx, http.MethodGet, "/v1/restore")
+	if err != nil {
+		return p, err
+	}
+	defer body.Close()
+	return p, json.NewDecoder(body).Decode(&p)
+}
+
+// StageRestore sends the dump of a backup to the host that is to have it, which loads it into
+// a Redis of its own. It stays ready there until release, or until it is decided for
+// (Restore).
+func (c *Client) StageRestore(ctx context.Context, to supervise.RestorePlace, s supervise.Staged, dump io.Reader) (release func(), err error) {
+	head, err := json.Marshal(stageHead{s, to.Copies})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	// Not closed by the transport, which reads it in a goroutine of its own: see send below.
+	in, out := io.Pipe()
+	sent := make(chan error, 1)
+	go func() {
+		_, err := out.Write(append(head, '\n'))
+		if err == nil {
+			_, err = io.Copy(out, dump)
+		}
+		_ = out.CloseWithError(err) // nil is the end
+		sent <- err
+	}()
+	body, err := c.askOnce(ctx, http.MethodPost, host.AtPath+url.PathEscape(to.Host)+StagePath, in)
+	_ = in.CloseWithError(io.ErrClosedPipe) // what has not been read by now never is
+	readErr := <-sent
+	if err == nil {
+		_, err = bufio.NewReader(body).ReadString('\n')
+	}
+	if err != nil {
+		cancel()
+		if readErr != nil && !errors.Is(readErr, io.ErrClosedPipe) {
+			err = readErr
+		}
+		return nil, err
+	}
+	return func() { cancel(); _ = body.Close() }, nil
+}
+
+// Restore asks for the data that is staged to take the place of the stack's, and waits until
+// Redis is up with it. Host and id are of what was staged on a host of several.
+func (c *Client) Restore(ctx context.Context, host, id string) (supervise.Restored, error) {
+	var done supervise.Restored
+	body, err := c.do(ctx, http.MethodPost, "/v1/restore?"+url.Values{"host": {host}, "id": {id}}.Encode())
+	if err != nil {
+		return done, err
+	}
+	defer body.Close()
+	return done, json.NewDecoder(body).Decode(&done)
+}
+
+func (a *api) restorePlace(w http.ResponseWriter, r *http.Request) {
+	place, err := a.stack.RestorePlace(r.Context())
+	answer(w, place, err)
+}
+
+func (a *api) restore(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	done, err := a.stack.Restore(r.Context(), q.Get("host"), q.Get("id"))
+	answer(w, done, err)
+}

@@ -1,0 +1,129 @@
+package supervise
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"holdfast/internal/machine"
+	"holdfast/internal/plan"
+)
+
+// hostsToRestore is a stack of two hosts with old data, one of which has what is staged. The
+// supervisor's directory is a third one.
+func hostsToRestore(t *testing.T) (x restoring, one, two dir) {
+	t.Helper()
+	x.dir, one, two = dirAt(t.TempDir()), dirAt(t.TempDir()), dirAt(t.TempDir())
+	x.hosts = hostsAt(x.root)
+	x.hosts.several, x.hosts.begun = true, true
+	x.hosts.absent = &absence{hosts: map[string]bool{}}
+	x.hosts.named = map[string]home{}
+	for name, d := range map[string]dir{"one": one, "two": two} {
+		m := machine.NewLocal(d.root, "")
+		t.Cleanup(func() { m.Close() })
+		x.hosts.named[name] = home{m, name}
+	}
+	two.withData(t, "redis-1", "old 1")
+	one.withData(t, "redis-2", "old 2")
+	if err := errors.Join(
+		x.writeJSON(keptFile, kept{Booted: true, Redis: redisMemory{Watch: "s", Replication: plan.Replication{Master: "redis-1", ConfigEpoch: 6, CurrentEpoch: 6}}}),
+		one.stageText("new"),
+	); err != nil {
+		t.Fatal(err)
+	}
+	return x, one, two
+}
+
+// data is what a node has on its host.
+func (d dir) data(node string) string {
+	for _, name := range []string{aofBase, aofIncr} {
+		if b, err := os.ReadFile(d.path("nodes", node, "data", "appendonlydir", name)); err == nil && len(b) > 0 {
+			return string(b)
+		}
+	}
+	return ""
+}
+
+func TestARestoreOnSeveralHostsIsCarriedThroughOrGivenUpWhole(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		moving bool   // all had ended when its supervisor was lost
+		moved  bool   // and the data was in its place
+		lost   string // the host that is away then
+		want   string // of redis-2, whose host has the data
+		other  string // of redis-1
+	}{
+		"decided":                             {false, false, "", "new", ""},
+		"all have ended":                      {true, false, "", "new", ""},
+		"the data is in its place":            {true, true, "", "new", ""},
+		"another host is lost before":         {false, false, "two", "old 2", "old 1"},
+		"another host is lost after":          {true, false, "two", "new", "old 1"},
+		"the host with the data, before":      {false, false, "one", "old 2", "old 1"},
+		"the host with the data, after":       {true, false, "one", "old 2", "old 1"},
+		"the host with the data in its place": {true, true, "one", "new", "old 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x, one, two := hostsToRestore(t)
+			ctx, log := t.Context(), slog.New(slog.DiscardHandler)
+			r, err := x.decide(ctx, "one", "redis-2", "")
+			if r.Moving = c.moving; err == nil {
+				err = x.writeJSON(restoreFile, r)
+			}
+			if err == nil && c.moved {
+				err = x.place(ctx, r)
+			}
+			if c.lost != "" {
+				x.hosts.absent.add(c.lost)
+			}
+			for range 2 {
+				if err = errors.Join(err, x.resume(ctx, log)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := one.data("redis-2"); got != c.want {
+				t.Errorf("redis-2 has %q", got)
+			}
+			if got := two.data("redis-1"); got != c.other {
+				t.Errorf("redis-1 has %q", got)
+			}
+			k, err := x.readKept()
+			master := k.Redis.Replication
+			switch lost := c.lost == "one" && c.moving; {
+			case err != nil:
+				t.Error(err)
+			case c.lost == "one" && !lost || c.lost == "two" && !c.moving:
+				if master.Master != "redis-1" || master.ConfigEpoch != 6 {
+					t.Errorf("it was given up, and the master is %+v", master)
+				}
+			case lost && master.Master != "redis-1", !lost && master.Master != "redis-2", master.ConfigEpoch <= 6, !k.Redis.Rewriting:
+				t.Errorf("the master is %+v", master)
+			}
+			if _, err := os.Stat(x.path(restoreFile)); err == nil {
+				t.Error("the decision is left")
+			}
+			if left, _ := filepath.Glob(two.path(beforeRestore + "*")); len(left) > 0 && c.other != "" {
+				t.Errorf("host two has %v", left)
+			}
+		})
+	}
+}
+
+func TestARestoreOnSeveralHostsIsOfWhatWasStagedForIt(t *testing.T) {
+	t.Parallel()
+	x, one, _ := hostsToRestore(t)
+	if _, err := x.decide(t.Context(), "one", "redis-2", "another"); !errors.As(err, new(*RefusedError)) {
+		t.Errorf("what another command has staged is decided for: %v", err)
+	}
+	if _, err := x.decide(t.Context(), "two", "redis-1", ""); !errors.As(err, new(*RefusedError)) {
+		t.Errorf("a host that has nothing staged: %v", err)
+	}
+	if got := one.data("redis-2"); got != "old 2" {
+		t.Errorf("redis-2 has %q", got)
+	}
+	if _, err := os.Stat(x.path(restoreFile)); err == nil {
+		t.Error("it is decided")
+	}
+}
