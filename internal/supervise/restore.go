@@ -215,10 +215,8 @@ func (d dir) freeDisk() (uint64, error) {
 	return machine.FreeDisk(d.root)
 }
 
-// stagedData is the directory that becomes a redis node's data, and decidedData the same
-// once that is decided.
-func (d dir) stagedData() string  { return d.path(restoreDir, "data") }
-func (d dir) decidedData() string { return d.path(decidedDir, "data") }
+// stagedData is the directory that becomes a redis node's data.
+func (d dir) stagedData() string { return d.path(restoreDir, "data") }
 
 // Names in a node's data directory, as Redis makes them itself.
 const (
