@@ -319,7 +319,6 @@ var atHome = map[string]string{
 	"cutoff.go":        "each host looks for itself whether it is cut off",
 	"fenceguard.go":    "the guard is a child of the supervisor",
 	"references.go":    "what the stack file names",
-	"ports.go":         "ports are claimed where the supervisor is",
 	"releases.go":      "copies of what the stack file names",
 	"inspect.go":       "a stack seen from outside",
 	"ports.go":         "ports are claimed among the supervisors of one machine",
