@@ -218,8 +218,8 @@ func TestAnElectionThatIsWonBehindACutLosesNothing(t *testing.T) {
 
 // voteOf is a Sentinel's vote about a master, in Redis' words, after it was asked to vote
 // for a leader in an epoch; in epoch 0 it is only told.
-func voteOf(s, master *redistest.Server, epoch, leader string) string {
-	host, port, _ := net.SplitHostPort(master.Addr)
+func voteOf(s *redistest.Server, master, epoch, leader string) string {
+	host, port, _ := net.SplitHostPort(master)
 	return s.Do("SENTINEL", "IS-MASTER-DOWN-BY-ADDR", host, port, epoch, leader)
 }
 
@@ -250,7 +250,7 @@ func TestWritesWaitForAnElectionThatMayBeUnderWay(t *testing.T) {
 		}
 	}
 	for _, s := range cluster.Sentinels {
-		if vote := voteOf(s, master, "0", "me"); vote != "0 * 0" {
+		if vote := voteOf(s, master.Addr, "0", "me"); vote != "0 * 0" {
 			t.Fatalf("a question made a Sentinel vote: %s", vote)
 		}
 	}
@@ -260,7 +260,7 @@ func TestWritesWaitForAnElectionThatMayBeUnderWay(t *testing.T) {
 	id := leader.Do("SENTINEL", "MYID")
 	leader.Kill()
 	for _, s := range cluster.Sentinels[:2] {
-		if vote := voteOf(s, master, "1", id); vote != "0 "+id+" 1" {
+		if vote := voteOf(s, master.Addr, "1", id); vote != "0 "+id+" 1" {
 			t.Fatalf("it votes %s", vote)
 		}
 	}
@@ -270,7 +270,7 @@ func TestWritesWaitForAnElectionThatMayBeUnderWay(t *testing.T) {
 	}
 	for _, s := range cluster.Sentinels[:2] { // they forget for whom they voted, and not when
 		s.Restart(t)
-		if vote := voteOf(s, master, "0", "me"); vote != "0 * 1" {
+		if vote := voteOf(s, master.Addr, "0", "me"); vote != "0 * 1" {
 			t.Fatalf("after it started anew it votes %s", vote)
 		}
 	}
@@ -286,6 +286,49 @@ func TestWritesWaitForAnElectionThatMayBeUnderWay(t *testing.T) {
 	}
 }
 
+// A Sentinel is asked about the master by the address by which it knows it.
+func TestVotesAreHeardWhateverTheMasterIsCalled(t *testing.T) {
+	leader := strings.Repeat("a", 40)
+	for name, start := range map[string]func(*testing.T) (cluster *redistest.Cluster, master string){
+		"by another port, which speaks TLS": func(t *testing.T) (*redistest.Cluster, string) {
+			cluster := redistest.StartTLS(t, 1, 3)
+			return cluster, cluster.Nodes[0].TLSAddr
+		},
+		"by a name": func(t *testing.T) (*redistest.Cluster, string) {
+			cluster := redistest.Start(t, 1, 3)
+			_, port, _ := net.SplitHostPort(cluster.Nodes[0].Addr)
+			for _, s := range cluster.Sentinels {
+				s.Do("SENTINEL", "CONFIG", "SET", "resolve-hostnames", "yes")
+				s.Do("SENTINEL", "CONFIG", "SET", "announce-hostnames", "yes")
+				s.Do("SENTINEL", "REMOVE", redistest.MasterName)
+				if answer := s.Do("SENTINEL", "MONITOR", redistest.MasterName, "localhost", port, "2"); answer != "OK" {
+					t.Fatal(answer)
+				}
+			}
+			return cluster, net.JoinHostPort("localhost", port)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster, master := start(t)
+			client := open(t, cluster, func(c *Config) {
+				if cluster.TLS != nil {
+					c.TLS = tlsOf(t, cluster)
+				}
+			})
+			redistest.Eventually(t, 5*time.Second, "there is a master", func() bool { return client.Master() == master })
+			if s := round(t, client); !s.stoodBy() {
+				t.Fatalf("%+v", s)
+			}
+			if vote := voteOf(cluster.Sentinels[1], master, "1", leader); vote != "0 "+leader+" 1" {
+				t.Fatalf("it votes %s", vote)
+			}
+			if s := round(t, client); s.stoodBy() {
+				t.Errorf("the vote is not heard: %+v", s)
+			}
+		})
+	}
+}
+
 // A Sentinel whose administrator gave no right to ask for votes is taken at its word.
 func TestASentinelThatMustNotTellItsVoteStopsNothing(t *testing.T) {
 	cluster := redistest.Start(t, 2, 3)
@@ -293,7 +336,7 @@ func TestASentinelThatMustNotTellItsVoteStopsNothing(t *testing.T) {
 		if answer := s.Do("ACL", "SETUSER", redistest.Username, "-sentinel|is-master-down-by-addr", "-sentinel|myid"); answer != "OK" {
 			t.Fatal(answer)
 		}
-		voteOf(s, cluster.Nodes[0], "1", strings.Repeat("a", 40))
+		voteOf(s, cluster.Nodes[0].Addr, "1", strings.Repeat("a", 40))
 	}
 	client := open(t, cluster, nil)
 	redistest.Eventually(t, 5*time.Second, "both replicas are in sync", func() bool {
