@@ -93,7 +93,7 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 		tasks.Wait()
 	}()
 	tasks.Go(func() { supervise.KeepLogs(life, start.state, self, os.Environ(), p.log) })
-	tasks.Go(func() { supervise.WatchCut(life, start.state, h.CutOff, p.log) })
+	tasks.Go(func() { supervise.WatchCut(life, start.state, h, p.log) })
 	tasks.Go(func() { showHost(life, g, start, stdout, stderr) })
 	notify := newNotifier(g, func() string { return hostInWords(h) })
 	defer notify.end()

@@ -3,12 +3,15 @@ package host
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"holdfast/internal/agree"
@@ -107,32 +110,75 @@ func (h *Host) Leader() string {
 	return ""
 }
 
-// probeLimit is how long another host may take to answer to one that thinks itself cut off.
-const probeLimit = 500 * time.Millisecond
+const (
+	// probeLimit is how long another host may take to answer to one that thinks itself cut off.
+	probeLimit = 500 * time.Millisecond
+	// replyLimit is how long another machine may take to reply at all.
+	replyLimit = 200 * time.Millisecond
+	// quietLimit is longer than the agreement's heartbeats are apart (300 ms).
+	quietLimit = 450 * time.Millisecond
+)
 
-// CutOff reports whether no host leads, as far as this one knows, and no majority of the
-// hosts answers it: an election alone is no cut.
+// Quiet implements supervise.Contact.
+func (h *Host) Quiet() bool {
+	st := h.member.Status()
+	leads := st.Leader == st.ID
+	return st.Leader == "" || !leads && time.Since(st.Heard) > quietLimit
+}
+
+// Alone implements supervise.Contact. Of two hosts none has a majority without the other,
+// so none of them is alone.
+func (h *Host) Alone(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, replyLimit)
+	defer cancel()
+	voters, there := h.count(func(peer agree.Peer) bool { return h.replies(ctx, peer.Name) })
+	return voters > 2 && there <= voters/2
+}
+
+// CutOff implements supervise.Contact. An election alone is no cut.
 func (h *Host) CutOff(ctx context.Context) bool {
 	if h.member.Status().Leader != "" {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	var votes, there atomic.Int32
+	voters, there := h.count(func(peer agree.Peer) bool { return h.answers(ctx, peer) })
+	return voters > 1 && there <= voters/2
+}
+
+// count returns how many hosts have a vote, and of how many of these is is true. It is for
+// this host itself.
+func (h *Host) count(is func(agree.Peer) bool) (voters, there int) {
+	var found atomic.Int32
 	var asked sync.WaitGroup
 	for _, peer := range h.member.Members() {
 		if !peer.Voter {
 			continue
 		}
-		votes.Add(1)
+		voters++
 		asked.Go(func() {
-			if peer.ID == h.member.ID() || h.answers(ctx, peer) {
-				there.Add(1)
+			if peer.ID == h.member.ID() || is(peer) {
+				found.Add(1)
 			}
 		})
 	}
 	asked.Wait()
-	return votes.Load() > 1 && there.Load() <= votes.Load()/2
+	return voters, int(found.Load())
+}
+
+// replies reports whether a host's machine sends anything back: also that nobody listens.
+func (h *Host) replies(ctx context.Context, name string) bool {
+	at, known := h.addressOf(name)
+	if !known {
+		return false
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", at.String())
+	if err != nil {
+		return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET)
+	}
+	_ = conn.Close() // nothing was said
+	return true
 }
 
 func (h *Host) list(w http.ResponseWriter, r *http.Request) {

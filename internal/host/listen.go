@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -91,7 +92,9 @@ func (p *port) shake(conn net.Conn) *tls.Conn {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	if err := secured.HandshakeContext(ctx); err != nil {
-		if !errors.Is(err, net.ErrClosed) { // one of too many
+		// One of too many, and one who only wants to know whether somebody is here (see
+		// Host.Alone), are not worth a line.
+		if !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
 			p.log.Warn("a connection was refused", "from", conn.RemoteAddr(), "why", err)
 		}
 		p.drop(secured)

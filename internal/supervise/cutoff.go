@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,60 +17,133 @@ import (
 	"holdfast/internal/plan"
 )
 
-// A host that is cut off from the others keeps the virtual address: it hears of nobody else
-// who has it. Clients that still reach the host then get nothing but errors, and when the cut
-// ends the address may move back to it. So the host gives the address away by itself when it
-// reaches no majority of the hosts, and its balancers reach no node of an application or no
-// master of Redis (a web node is ready without one: it holds what it gets). Neither is enough
-// alone: without a majority what runs goes on, and where nothing serves anywhere a balancer
-// that says so is better than no answer.
+// A host that is cut off from the others hears of nobody who has the virtual address: it
+// keeps the address, or takes it. Clients that still reach the host then get nothing but
+// errors, by turns with the host that has the address rightly, and when the cut ends the
+// address may move back. So the host's own process keeps the address away:
+//
+//   - A host that did not have the address does not take it while no majority of the machines
+//     replies, for cutWary. Later it may: the others may be lost, and its balancers know by
+//     then whether there is anything to serve.
+//   - A host that had the address gives it away when it reaches no majority of the hosts, and
+//     its balancers reach no node of an application or no master of Redis (a web node is ready
+//     without one: it holds what it gets). Neither is enough alone: without a majority what
+//     runs goes on, and where nothing serves anywhere a balancer that says so is better than
+//     no answer.
 
 const (
-	cutInterval = 500 * time.Millisecond // between two looks
+	cutInterval = 100 * time.Millisecond // between two looks
+	// cutWary is longer than balancers need to notice that they reach nobody.
+	cutWary = 6 * time.Second
 	// cutPatience is how long the host has to be cut off until it looks at its balancers.
 	cutPatience = time.Second
+	cutPause    = 500 * time.Millisecond // between two looks of that kind
 	cutAnswer   = 300 * time.Millisecond // for a balancer
 	cutParting  = 2 * time.Second        // for what the clients of all have in hand
 	// cutLeaving is how long keepalived may take to give an address away.
 	cutLeaving = 300 * time.Millisecond
 )
 
-// WatchCut tells the keepalived of this host when the host is cut off, until ctx ends. It is
-// for every host, whichever leads; cutOff reports whether it reaches no majority.
-func WatchCut(ctx context.Context, state string, cutOff func(context.Context) bool, log *slog.Logger) {
+// Contact is what the process of a host knows of the other hosts.
+type Contact interface {
+	// Quiet reports whether it has heard of no host that leads for a moment. It asks nobody.
+	Quiet() bool
+	// Alone reports whether no majority of the machines replies, be it that nobody listens.
+	Alone(context.Context) bool
+	// CutOff reports whether no majority of the hosts' processes answers.
+	CutOff(context.Context) bool
+}
+
+// WatchCut tells the keepalived of this host when it is not to have the virtual address,
+// until ctx ends. It is for every host, whichever leads.
+func WatchCut(ctx context.Context, state string, contact Contact, log *slog.Logger) {
 	accept(ctx, state) // an earlier process may have ended while it refused
-	var since time.Time
-	was := false // cut off, and serving nobody
+	tellCut(state, false, log)
+	look := cutLook{
+		holds:   func() bool { return holdsVirtual(state) },
+		alone:   func() bool { return contact.Alone(ctx) },
+		cutOff:  func() bool { return contact.CutOff(ctx) },
+		serving: func() bool { return serving(ctx, state) },
+	}
+	var w cutWatch
 	for tick := time.NewTicker(cutInterval); ; {
 		select {
 		case <-ctx.Done():
 			tick.Stop()
 			return
-		case now := <-tick.C:
-			cut := false
-			switch {
-			case !cutOff(ctx):
-				since = time.Time{}
-			case since.IsZero():
-				since = now
-				continue
-			case now.Sub(since) < cutPatience:
-				continue
-			default:
-				cut = !serving(ctx, state)
-			}
-			switch {
-			case cut && !was:
-				partFromClients(ctx, state, func() { tellCut(state, cut, log) })
-			case was && !cut:
-				accept(ctx, state)
-				tellCut(state, cut, log)
-			default:
-				tellCut(state, cut, log)
-			}
-			was = cut
+		case <-tick.C:
+		}
+		was := w.cut
+		switch w.step(time.Now(), contact.Quiet(), look); {
+		case w.cut && !was && look.holds():
+			partFromClients(ctx, state, func() { tellCut(state, true, log) })
+		case w.cut:
+			tellCut(state, true, log)
+		case was:
+			accept(ctx, state)
+			tellCut(state, false, log)
 		}
 	}
+}
+
+// cutLook is how a host finds out what it has to know. Each but holds may take its time.
+type cutLook struct{ holds, alone, cutOff, serving func() bool }
+
+// cutWatch decides whether a host is not to have the virtual address.
+type cutWatch struct {
+	// since is when the host heard of no leader any more; zero: it hears of one. had is
+	// whether it had the address then.
+	since time.Time
+	had   bool
+	// off is since when it reaches no majority; zero: it does. next is when it looks again.
+	off, next time.Time
+	cut       bool
+}
+
+func (w *cutWatch) step(now time.Time, quiet bool, look cutLook) {
+	if !quiet {
+		*w = cutWatch{}
+		return
+	}
+	if w.since.IsZero() {
+		w.since, w.had = now, look.holds()
+	}
+	if !w.had && now.Sub(w.since) < cutWary {
+		w.cut = look.alone()
+		return
+	}
+
+	if now.Before(w.next) {
+		return
+	}
+	w.next = now.Add(cutPause)
+	switch {
+	case !look.cutOff():
+		w.off, w.cut = time.Time{}, false
+	case w.off.IsZero():
+		w.off = now
+	case now.Sub(w.off) >= cutPatience:
+		w.cut = !look.serving()
+	}
+}
+
+// holdsVirtual reports whether this machine has a virtual address of its stack.
+func holdsVirtual(state string) bool {
+	file, _, known := LastFile(state)
+	if !known {
+		return false
+	}
+	mine, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(file.Entry.Virtual.Addresses, func(address string) bool {
+		prefix, err := netip.ParsePrefix(address)
+		return err == nil && slices.ContainsFunc(mine, func(one net.Addr) bool {
+			own, is := one.(*net.IPNet)
+			return is && own.IP.Equal(prefix.Addr().AsSlice())
+		})
+	})
 }
 
 // tellCut writes the cut files of a host where they say something else.
@@ -99,7 +175,13 @@ func partFromClients(ctx context.Context, state string, leave func()) {
 	for _, socket := range balancerSockets(state) {
 		c := haproxy.NewClient(socket)
 		_ = c.Accept(parting, entryFrontend, false)
-		_, _ = c.CloseSessions(parting, entryFrontend) // what is left ends by itself
+		// HAProxy takes a request whose session is closed for one that its server has cut off,
+		// and repeats it ("retry-on empty-response") as often as "retries" allows.
+		for {
+			if closed, err := c.CloseSessions(parting, entryFrontend); err != nil || closed == 0 {
+				break // what is left ends by itself
+			}
+		}
 	}
 	cancel()
 	leave()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"holdfast/internal/haproxy"
 	"holdfast/internal/plan"
@@ -56,6 +57,56 @@ func TestKeepalivedIsToldOfACut(t *testing.T) {
 		text, err := os.ReadFile(path)
 		if want := map[bool]string{true: plan.Unwell, false: plan.Well}[cut]; err != nil || string(text) != want {
 			t.Errorf("cut off: %v, and the file says %q (%v)", cut, text, err)
+		}
+	}
+}
+
+func TestAHostThatIsCutOffDoesNotHaveTheVirtualAddress(t *testing.T) {
+	// What a host finds out at some moments, in milliseconds since it heard of no leader.
+	type moment struct {
+		at                     int
+		heard                  bool
+		alone, cutOff, serving bool
+		want                   bool // it is not to have the address
+	}
+	for _, c := range []struct {
+		what    string
+		had     bool
+		moments []moment
+	}{
+		{"another host leads from now on", false, []moment{{at: 0}, {at: 100}, {at: 700, heard: true}}},
+		{"it is cut off, and did not have the address", false, []moment{
+			{at: 0, alone: true, want: true}, {at: 5900, alone: true, cutOff: true, want: true}, {at: 6000, heard: true},
+		}},
+		{"the others are lost, and it serves", false, []moment{
+			{at: 0, alone: true, want: true}, {at: 6000, alone: true, cutOff: true, serving: true, want: true},
+			{at: 6500, alone: true, cutOff: true, serving: true, want: true}, {at: 7000, alone: true, cutOff: true, serving: true},
+		}},
+		{"the others are lost, and it serves nobody", false, []moment{
+			{at: 0, alone: true, want: true}, {at: 6000, alone: true, cutOff: true, want: true}, {at: 7000, alone: true, cutOff: true, want: true},
+		}},
+		{"the others' processes are dead, and not their machines", false, []moment{
+			{at: 0, cutOff: true, serving: true}, {at: 6000, cutOff: true, serving: true}, {at: 7000, cutOff: true, serving: true},
+		}},
+		{"it had the address and serves", true, []moment{
+			{at: 0, alone: true, cutOff: true, serving: true}, {at: 1000, alone: true, cutOff: true, serving: true},
+		}},
+		{"it had the address and serves nobody", true, []moment{
+			{at: 0, alone: true, cutOff: true}, {at: 900, alone: true, cutOff: true}, {at: 1400, alone: true, cutOff: true, want: true},
+			{at: 1900, alone: true},
+		}},
+		{"it had the address, and a majority is back for a moment", true, []moment{
+			{at: 0, cutOff: true}, {at: 500}, {at: 1000, cutOff: true}, {at: 1500, cutOff: true}, {at: 2000, cutOff: true, want: true},
+		}},
+	} {
+		var w cutWatch
+		began := time.Now()
+		for _, m := range c.moments {
+			is := func(yes bool) func() bool { return func() bool { return yes } }
+			w.step(began.Add(time.Duration(m.at)*time.Millisecond), !m.heard, cutLook{is(c.had), is(m.alone), is(m.cutOff), is(m.serving)})
+			if w.cut != m.want {
+				t.Errorf("%s: after %d ms it is to be without: %v, want %v", c.what, m.at, w.cut, m.want)
+			}
 		}
 	}
 }
