@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"net"
-	"runtime"
 	"strconv"
 	"sync"
 
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 )
 
@@ -72,13 +73,9 @@ func choosePorts(stackName string, needs []plan.PortNeed, kept map[string]int, f
 // them from its choice until it ends: a node listens only seconds later, and another
 // stack's supervisor, or a node of it, would have the port by then. The zero value has
 // none; it is safe for concurrent use.
-//
-// A claim is a socket with the port's number in Linux' abstract namespace (unix(7)). Like
-// a port, the name is one network namespace's, whatever user has it, and the kernel frees
-// it when the process ends.
 type claims struct {
 	mu   sync.Mutex
-	held map[int]net.Listener
+	held map[int]io.Closer
 }
 
 // claim reports whether a port is this supervisor's from now on, and false when another
@@ -89,12 +86,12 @@ func (c *claims) claim(port int) bool {
 	if c.held[port] != nil {
 		return true
 	}
-	l, free := claimOnce(port)
-	if l != nil {
+	claim, free := machine.Claim(port)
+	if free {
 		if c.held == nil {
-			c.held = map[int]net.Listener{}
+			c.held = map[int]io.Closer{}
 		}
-		c.held[port] = l
+		c.held[port] = claim
 	}
 	return free
 }
@@ -132,26 +129,13 @@ func (c *claims) close() {
 	c.held = nil
 }
 
-// claimOnce is the claim of a port, and false when another supervisor has it. Where
-// there is no abstract namespace, every port is free and has no claim.
-func claimOnce(port int) (_ net.Listener, free bool) {
-	if runtime.GOOS != "linux" {
-		return nil, true
-	}
-	l, err := net.Listen("unix", "@holdfast/port/"+strconv.Itoa(port))
-	if err != nil {
-		return nil, false
-	}
-	return l, true
-}
-
 // free reports whether a port of this machine can be chosen for a node: nobody listens
 // there, and no other supervisor has chosen it. A supervisor claims it thereby.
 func (h hosts) free(ctx context.Context, port int) bool {
 	if h.claims == nil { // somebody who only looks
-		l, free := claimOnce(port)
-		if l != nil {
-			_ = l.Close()
+		claim, free := machine.Claim(port)
+		if free {
+			_ = claim.Close() // it was nobody's
 		}
 		return free && h.listensNobody(ctx, port)
 	}
