@@ -79,7 +79,6 @@ var knownErrors = map[string]error{
 	"not-exist":  fs.ErrNotExist,
 	"permission": fs.ErrPermission,
 	"gone":       machine.ErrGone,
-	"network":    machine.ErrNoNetwork,
 	"room":       machine.ErrNoRoom,
 	"refused":    machine.ErrRefused,
 	"taken":      machine.ErrTaken,

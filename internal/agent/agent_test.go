@@ -103,7 +103,7 @@ func newHost(t *testing.T) string {
 func connected(t *testing.T, term uint64) (*Remote, *cable, *Terms) {
 	t.Helper()
 	dir := newHost(t)
-	local := machine.NewLocal(dir, "")
+	local := machine.NewLocal(dir)
 	terms := &Terms{}
 	c := newCable(t, NewServer(local, "/usr/bin/holdfast", terms))
 	r := New("two", dir, term, c.dial)
@@ -117,7 +117,7 @@ func connected(t *testing.T, term uint64) (*Remote, *cable, *Terms) {
 
 func TestAnotherHostIsAMachine(t *testing.T) {
 	machinetest.Test(t, func(t *testing.T, dir string) machine.Machine {
-		local := machine.NewLocal(dir, "")
+		local := machine.NewLocal(dir)
 		c := newCable(t, NewServer(local, "/usr/bin/holdfast", &Terms{}))
 		t.Cleanup(func() { local.Close() })
 		return New("two", dir, 1, c.dial)
@@ -304,7 +304,7 @@ func (s *slow) Write(ctx context.Context, _ machine.File) error {
 // The new leader looks at nothing that the former one is still changing.
 func TestALaterTermWaitsUntilEarlierCallsHaveEnded(t *testing.T) {
 	dir := newHost(t)
-	local := machine.NewLocal(dir, "")
+	local := machine.NewLocal(dir)
 	defer local.Close()
 	s := &slow{local, make(chan struct{}), make(chan struct{})}
 	c := newCable(t, NewServer(s, "/usr/bin/holdfast", &Terms{}))
@@ -332,7 +332,7 @@ func TestALaterTermWaitsUntilEarlierCallsHaveEnded(t *testing.T) {
 // A call is made once, whatever becomes of the connection: a start must not be repeated.
 func TestNoCallIsRepeated(t *testing.T) {
 	dir := newHost(t)
-	local := machine.NewLocal(dir, "")
+	local := machine.NewLocal(dir)
 	defer local.Close()
 	counted := &counting{Machine: local}
 	c := newCable(t, NewServer(counted, "/usr/bin/holdfast", &Terms{}))

@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,14 +18,12 @@ import (
 
 	"holdfast/internal/control"
 	"holdfast/internal/logs"
-	"holdfast/internal/plan"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
 
 func upCommand(g *globals) *cobra.Command {
 	var detach bool
-	var hosts []string
 	var as string
 	var joined bool
 	c := &cobra.Command{
@@ -48,16 +44,10 @@ With --joined nothing but that is done: a machine whose disk was emptied begins 
 stack of its own.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			places, err := parseHosts(hosts)
-			if err != nil {
-				return err
-			}
 			start, err := findHost(g, as, joined)
 			switch {
 			case err != nil:
 				return err
-			case start != nil && len(hosts) > 0:
-				return usagef("--host is for a stack of one host")
 			case start != nil && g.background:
 				return runHost(g, start, io.Discard, cmd.ErrOrStderr())
 			case start != nil && detach:
@@ -65,11 +55,11 @@ stack of its own.`,
 			case start != nil:
 				return runHost(g, start, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			case g.background:
-				return supervisor(g, places, io.Discard, io.Discard)
+				return supervisor(g, io.Discard, io.Discard)
 			case detach:
-				return upDetached(cmd.Context(), g, hosts, cmd.OutOrStdout(), cmd.ErrOrStderr())
+				return upDetached(cmd.Context(), g, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
-			return supervisor(g, places, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return supervisor(g, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the stack is up; it runs on in the background")
@@ -77,38 +67,18 @@ stack of its own.`,
 	c.Flags().MarkHidden("background")
 	c.Flags().StringVar(&as, "as", "", "which host of the stack file this machine is: its `NAME`")
 	c.Flags().BoolVar(&joined, "joined", false, "only take part again: fail where this machine is no host of a stack of several")
-	// For the drill, which makes the hosts; the state directory remembers them.
-	c.Flags().StringArrayVar(&hosts, "host", nil, "`NAME=ADDRESS@NETNS`: a host in a network namespace of this machine")
-	c.Flags().MarkHidden("host")
 	return c
-}
-
-// parseHosts reads what --host says.
-func parseHosts(words []string) ([]plan.Place, error) {
-	var places []plan.Place
-	for _, word := range words {
-		name, rest, named := strings.Cut(word, "=")
-		address, netns, placed := strings.Cut(rest, "@")
-		if !named || !placed || name == "" || netns == "" || net.ParseIP(address) == nil {
-			return nil, usagef("--host %q is not NAME=ADDRESS@NETNS", word)
-		}
-		if !strings.Contains(netns, "/") {
-			netns = filepath.Join("/run/netns", netns)
-		}
-		places = append(places, plan.Place{Name: name, Address: address, Netns: netns})
-	}
-	return places, nil
 }
 
 // supervisor is the supervisor until it is told to take the stack down, or another
 // program takes its place.
-func supervisor(g *globals, hosts []plan.Place, stdout, stderr io.Writer) error {
-	return handingOver(upForeground(g, hosts, stdout, stderr))
+func supervisor(g *globals, stdout, stderr io.Writer) error {
+	return handingOver(upForeground(g, stdout, stderr))
 }
 
 // upForeground is the supervisor: it stands the stack up and stays until it is
 // told to take it down.
-func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) error {
+func upForeground(g *globals, stdout, stderr io.Writer) error {
 	began := time.Now()
 	// From the first check to the last node's end: a signal means "down", a
 	// second one "at once". A terminal that is closed means "down" too.
@@ -120,7 +90,7 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
-	sup, closeLog, err := openSupervisor(s, base, state, hosts)
+	sup, closeLog, err := openSupervisor(s, base, state)
 	if err != nil {
 		return differing(g, err)
 	}
@@ -258,18 +228,16 @@ func upForeground(g *globals, hosts []plan.Place, stdout, stderr io.Writer) erro
 	return nil
 }
 
-// openSupervisor takes a stack's state directory. What the
-// supervisor does is logged to logs/supervisor.log there.
-//
-// Without hosts it works on those of last time.
-func openSupervisor(s stack.Stack, base, state string, hosts []plan.Place) (*supervise.Supervisor, func() error, error) {
+// openSupervisor takes a stack's state directory. What the supervisor does is logged to
+// logs/supervisor.log there.
+func openSupervisor(s stack.Stack, base, state string) (*supervise.Supervisor, func() error, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the path of this program: %w", err)
 	}
 	log := logs.NewLog(state, logs.Supervisor)
 	sup, err := supervise.Open(supervise.Config{
-		Stack: s, BaseDir: base, StateDir: state, Self: self, Hosts: hosts, Version: version,
+		Stack: s, BaseDir: base, StateDir: state, Self: self, Version: version,
 		Environ: os.Environ(),
 		Log:     slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
 	})
@@ -313,16 +281,13 @@ func withoutTime(groups []string, a slog.Attr) slog.Attr {
 
 // upDetached starts the supervisor as a process of its own and waits until the
 // stack is up.
-func upDetached(ctx context.Context, g *globals, hosts []string, stdout, stderr io.Writer) error {
+func upDetached(ctx context.Context, g *globals, stdout, stderr io.Writer) error {
 	began := time.Now()
 	s, base, state, err := locateRunnable(g)
 	if err != nil {
 		return err
 	}
 	args := backgroundUp(g, state)
-	for _, h := range hosts {
-		args = append(args, "--host", h)
-	}
 	// An interrupted start is taken back, but not a service that ran before.
 	before, _ := supervise.Look(s, base, state) // what is wrong there, the child says
 	serving := slices.ContainsFunc(before.Nodes, func(n supervise.NodeStatus) bool { return n.PID != 0 })

@@ -1,31 +1,11 @@
 package cli
 
 import (
-	"errors"
-	"slices"
 	"strings"
 	"testing"
 
-	"holdfast/internal/plan"
 	"holdfast/internal/supervise"
 )
-
-func TestHostsAreNamedWithAddressAndNamespace(t *testing.T) {
-	got, err := parseHosts([]string{"host-1=198.18.7.1@hf-1", "b=198.18.7.2@/var/run/other"})
-	want := []plan.Place{
-		{Name: "host-1", Address: "198.18.7.1", Netns: "/run/netns/hf-1"},
-		{Name: "b", Address: "198.18.7.2", Netns: "/var/run/other"},
-	}
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("the hosts are %v (%v), want %v", got, err, want)
-	}
-	for _, wrong := range []string{"", "host-1", "host-1=198.18.7.1", "host-1=somewhere@hf-1", "=198.18.7.1@hf-1", "host-1=198.18.7.1@"} {
-		var usage usageError
-		if _, err := parseHosts([]string{wrong}); !errors.As(err, &usage) {
-			t.Errorf("--host %q: %v, want a usage error", wrong, err)
-		}
-	}
-}
 
 func TestStatusTellsHostsWhenThereAreSeveral(t *testing.T) {
 	st := supervise.Status{Nodes: []supervise.NodeStatus{

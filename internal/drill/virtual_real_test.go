@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -12,31 +11,28 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	part "holdfast/internal/host"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
 
-// virtualStack is a stack on three hosts with virtual addresses, looked after from this
-// process.
+// virtualStack is a stack on three hosts with virtual addresses.
 type virtualStack struct {
 	*testing.T
-	hosts     *hosts
-	sup       *supervise.Supervisor
-	config    supervise.Config
+	*target
 	addresses []string
-	port      int
 }
 
-// standUpVirtual stands up a small stack with virtual addresses, which end with these
-// numbers. Everything is taken away with the test, whatever happened.
-func standUpVirtual(t *testing.T, numbers ...int) *virtualStack {
+// standUpVirtual stands a small stack with some virtual addresses up. Everything is taken
+// away with the test, whatever happened.
+func standUpVirtual(t *testing.T, addresses int) *virtualStack {
 	t.Helper()
 	needHosts(t)
 	if _, err := exec.LookPath("keepalived"); err != nil {
@@ -50,94 +46,77 @@ func standUpVirtual(t *testing.T, numbers ...int) *virtualStack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &virtualStack{T: t, port: 8080}
 	t.Cleanup(func() {
-		if v.sup != nil {
-			v.sup.Close()
-		}
 		if left, err := openJournal(j.path); err != nil {
 			t.Error(err)
 		} else if err := left.undo(0); err != nil {
 			t.Error(err)
 		}
 	})
-	if v.hosts, err = makeHosts(t.Context(), j, Config{Hosts: 3}.wanted(true, false).hosts); err != nil {
+	site := t.TempDir()
+	if err := os.WriteFile(filepath.Join(site, "index.html"), []byte("kelp"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	base := v.hosts.machine.As4()
-	s := v.declared(filepath.Join(t.TempDir(), "site"))
-	for _, number := range numbers {
-		base[3] = byte(number)
-		v.addresses = append(v.addresses, net.IP(base[:]).String())
-		s.Entry.Virtual.Addresses = append(s.Entry.Virtual.Addresses, v.addresses[len(v.addresses)-1]+"/24")
-	}
-	state, err := os.MkdirTemp("", "hf-virtual-")
-	if err != nil {
+	w := Config{Hosts: 3}.wanted(true, false)
+	w.text = fmt.Sprintf("metrics: {enabled: false}\napps: {site: {files: %s, nodes: 3}}\n", site)
+	w.virtual = stack.Virtual{Addresses: make([]string, addresses), Advertise: 300 * time.Millisecond, Router: 51}
+	v := &virtualStack{T: t}
+	if v.target, err = standUp(t.Context(), self, j, w); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(state) })
-	v.config = supervise.Config{Stack: s, BaseDir: state, StateDir: state, Self: self, Environ: os.Environ(), Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
-	for _, one := range v.hosts.all {
-		v.config.Hosts = append(v.config.Hosts, plan.Place{Name: one.name, Address: one.address.String(), Netns: filepath.Join(netnsDir, one.netns)})
-	}
-	v.open()
+	t.Cleanup(v.target.close)
+	v.addresses = v.stack.Entry.Virtual.Bare()
+	v.within("both balancers serve", v.bothServe)
 	return v
 }
 
-// declared is the stack: two balancers, and a directory that Holdfast serves.
-func (v *virtualStack) declared(site string) stack.Stack {
+// now is the stack's status.
+func (v *virtualStack) now() supervise.Status {
 	v.Helper()
-	if err := os.MkdirAll(site, 0o755); err != nil {
-		v.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(site, "index.html"), []byte("kelp"), 0o644); err != nil {
-		v.Fatal(err)
-	}
-	text := fmt.Sprintf("entry: {listen: '0.0.0.0:%d', auth: none}\nmetrics: {enabled: false}\napps: {site: {files: %s, nodes: 3}}\n", v.port, site)
-	s, _, err := stack.Parse("holdfast.yaml", []byte(text))
+	st, err := v.status(context.Background())
 	if err != nil {
 		v.Fatal(err)
 	}
-	s.Entry.Virtual.Advertise, s.Entry.Virtual.Router = 300*time.Millisecond, 51
-	return s
+	return st
 }
 
-// open has a supervisor stand the stack up, or adopt what runs.
-func (v *virtualStack) open() {
+// atHost runs a command of Holdfast on a host.
+func (v *virtualStack) atHost(one host, args ...string) {
 	v.Helper()
-	var err error
-	if v.sup, err = supervise.Open(v.config); err != nil {
-		v.Fatal(err)
-	}
-	if err := v.sup.Prepare(); err != nil {
-		v.Fatal(err)
-	}
-	if err := v.sup.Start(v.Context()); err != nil {
-		v.Fatal(err)
+	if _, err := output(context.Background(), "", "ip", v.onHost(one, args...)...); err != nil {
+		v.Errorf("%s at %s: %v", args, one.name, err)
 	}
 }
 
-// testWriter puts the supervisor's log into the test's.
-type testWriter struct{ t *testing.T }
-
-func (w testWriter) Write(p []byte) (int, error) {
-	w.t.Logf("%s", strings.TrimSpace(string(p)))
-	return len(p), nil
-}
-
-// holders are the hosts that have an address.
-func (v *virtualStack) holders(address string) (names []string) {
+// endProcesses ends the process of Holdfast on each host. What runs goes on.
+func (v *virtualStack) endProcesses() {
 	v.Helper()
-	for _, one := range v.hosts.all {
-		out, err := output(context.Background(), "", "ip", "-n", one.netns, "-oneline", "-4", "address", "show", "dev", hostLink)
+	for _, s := range v.helm.seats {
+		seen, err := s.client.Hosts(context.Background())
 		if err != nil {
 			v.Fatal(err)
 		}
-		if strings.Contains(out, " "+address+"/") {
-			names = append(names, one.name)
+		id, err := process.Identify(seen.PID)
+		if err == nil {
+			err = process.Signal(id, syscall.SIGTERM, false)
+		}
+		if err != nil {
+			v.Fatal(err)
 		}
 	}
-	return names
+	v.within("the hosts' processes have ended", func() bool {
+		return !slices.ContainsFunc(v.helm.seats, func(s seat) bool { return part.Claimed(s.state) })
+	})
+}
+
+// holding are the names of the hosts that have an address.
+func (v *virtualStack) holding(address string) (names []string) {
+	v.Helper()
+	all, err := v.hosts.holders(context.Background(), address)
+	if err != nil {
+		v.Fatal(err)
+	}
+	return hostNames(all...)
 }
 
 // settled waits until one host alone has an address, and goes on having it.
@@ -146,7 +125,7 @@ func (v *virtualStack) settled(address string) string {
 	var last []string
 	since := time.Now()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		now := v.holders(address)
+		now := v.holding(address)
 		if !slices.Equal(now, last) {
 			last, since = now, time.Now()
 		}
@@ -161,7 +140,7 @@ func (v *virtualStack) settled(address string) string {
 // on is the node of a kind on a host.
 func (v *virtualStack) on(kind plan.Kind, host string) supervise.NodeStatus {
 	v.Helper()
-	for _, n := range v.sup.Status().Nodes {
+	for _, n := range v.now().Nodes {
 		if n.Kind == kind && n.Host == host {
 			return n
 		}
@@ -174,7 +153,7 @@ func (v *virtualStack) do(node string, action supervise.Action) {
 	v.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	if err := v.sup.Do(ctx, node, action); err != nil {
+	if err := v.client().Do(ctx, node, action); err != nil {
 		v.Fatalf("%s %s: %v", action, node, err)
 	}
 }
@@ -193,7 +172,7 @@ func (v *virtualStack) pause(address string, happens func()) time.Duration {
 func (v *virtualStack) asked(address string, happens func()) time.Duration {
 	v.Helper()
 	client := http.Client{Timeout: 150 * time.Millisecond, Transport: &http.Transport{DisableKeepAlives: true}}
-	url := "http://" + net.JoinHostPort(address, strconv.Itoa(v.port)) + "/"
+	url := "http://" + net.JoinHostPort(address, strconv.Itoa(hostsPort)) + "/"
 	stop := make(chan struct{})
 	var longest time.Duration
 	var asking sync.WaitGroup
@@ -228,7 +207,7 @@ func (v *virtualStack) moves(what, address string, bound time.Duration, happens 
 	from := v.settled(address)
 	pause := v.pause(address, func() {
 		happens(from)
-		v.within(what, func() bool { return !slices.Contains(v.holders(address), from) && len(v.holders(address)) == 1 })
+		v.within(what, func() bool { return !slices.Contains(v.holding(address), from) && len(v.holding(address)) == 1 })
 	})
 	v.Logf("%s: the address went from %s to %s, %v without an answer", what, from, v.settled(address), pause.Round(time.Millisecond))
 	if pause > bound {
@@ -245,17 +224,15 @@ func (v *virtualStack) within(what string, holds func() bool) {
 	}
 }
 
-// cut has nothing pass between a host and the others, while its link stays up.
-func (v *virtualStack) cut(name string) {
+// cut has nothing pass between a host and the others, while its link stays up; nor between
+// it and the clients, unless it is from hosts alone.
+func (v *virtualStack) cut(name string, fromHosts bool) {
 	v.Helper()
-	i := slices.IndexFunc(v.hosts.all, func(one host) bool { return one.name == name })
-	port := v.hosts.all[i].port
-	err := v.hosts.nft(context.Background(), fmt.Sprintf(`add table bridge cut
-add chain bridge cut forward { type filter hook forward priority 0; }
-add rule bridge cut forward iifname %q drop
-add rule bridge cut forward oifname %q drop
-`, port, port))
-	if err != nil {
+	others := slices.DeleteFunc(hostNames(v.hosts.all...), func(other string) bool { return other == name })
+	if !fromHosts {
+		others = append(others, clients)
+	}
+	if err := v.hosts.nft(context.Background(), v.hosts.cutRules(both([]string{name}, others))); err != nil {
 		v.Fatal(err)
 	}
 }
@@ -271,14 +248,14 @@ func (v *virtualStack) uncut() {
 const soon = 5 * time.Second
 
 func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
-	v := standUpVirtual(t, 100)
+	v := standUpVirtual(t, 1)
 	address := v.addresses[0]
 	holder := v.settled(address)
 	v.within("the status knows who has it", func() bool {
-		known := v.sup.Status().Virtual
+		known := v.now().Virtual
 		return len(known) == 1 && known[0].Address == address && slices.Equal(known[0].Hosts, []string{holder})
 	})
-	if entry := v.sup.Status().Entry; entry != fmt.Sprintf("http://%s:%d", address, v.port) {
+	if entry := v.now().Entry; entry != fmt.Sprintf("http://%s:%d", address, hostsPort) {
 		t.Errorf("the entry is %s", entry)
 	}
 
@@ -291,7 +268,7 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 	v.moves("the balancer is stopped by a signal", address, 2*soon, func(from string) {
 		v.do(v.on(plan.Balancer, from).Name, supervise.ActPause)
 	})
-	for _, n := range v.sup.Status().Nodes {
+	for _, n := range v.now().Nodes {
 		if n.State == supervise.Paused {
 			v.do(n.Name, supervise.ActResume)
 		}
@@ -300,7 +277,7 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 	v.moves("keepalived is stopped", address, soon, func(from string) {
 		v.do(v.on(plan.Keepalived, from).Name, supervise.ActStop)
 	})
-	for _, n := range v.sup.Status().Nodes {
+	for _, n := range v.now().Nodes {
 		if n.Kind == plan.Keepalived && n.State == supervise.Down {
 			v.do(n.Name, supervise.ActStart)
 		}
@@ -309,14 +286,41 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 	t.Run("a host that is cut off gives it up, and does not take it back", func(t *testing.T) {
 		from := v.settled(address)
 		cut := v.asked(address, func() {
-			v.cut(from)
-			v.within("another host has it, too", func() bool { return len(v.holders(address)) == 2 })
+			v.cut(from, false)
+			v.within("another host has it, too", func() bool { return len(v.holding(address)) == 2 })
 			time.Sleep(2 * time.Second) // and answers meanwhile
 		})
 		healed := v.pause(address, v.uncut)
 		t.Logf("%v without an answer when it is cut off, %v when it is back", cut.Round(time.Millisecond), healed.Round(time.Millisecond))
 		if max(cut, healed) > soon {
 			t.Errorf("%v and %v without an answer", cut, healed)
+		}
+	})
+	t.Run("a host that is cut off from the others alone does not take it", func(t *testing.T) {
+		v.within("both balancers serve", v.bothServe)
+		from := v.settled(address)
+		other := ""
+		for _, n := range v.now().Nodes {
+			if n.Kind == plan.Keepalived && n.Host != from {
+				other = n.Host
+			}
+		}
+		v.cut(other, true)
+		began, had := time.Now(), time.Duration(0)
+		for last := began; time.Since(began) < 4*time.Second; time.Sleep(20 * time.Millisecond) {
+			if slices.Contains(v.holding(address), other) {
+				had += time.Since(last)
+			}
+			last = time.Now()
+		}
+		v.uncut()
+		t.Logf("%s had it for %v", other, had.Round(time.Millisecond))
+		// It may have taken it just before it found out, and gives it back at once then.
+		if had > time.Second {
+			t.Errorf("%s, which is cut off, had the address for %v", other, had)
+		}
+		if got := v.settled(address); got != from {
+			t.Errorf("%s has it in the end, and %s had it all the time", got, from)
 		}
 	})
 	t.Run("a keepalived that is killed leaves one holder", func(t *testing.T) {
@@ -332,10 +336,9 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 		v.within("both balancers serve", v.bothServe)
 		from := v.settled(address)
 		balancer, keeper := v.on(plan.Balancer, from), v.on(plan.Keepalived, from)
-		v.sup.Close()
-		v.sup = nil
+		v.endProcesses()
 		if got := v.settled(address); got != from {
-			t.Errorf("the end of the supervisor moves it from %s to %s", from, got)
+			t.Errorf("the end of the processes moves it from %s to %s", from, got)
 		}
 		id, err := process.Identify(balancer.PID)
 		if err != nil {
@@ -345,27 +348,29 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 			if err := process.Signal(id, 9, true); err != nil {
 				t.Fatal(err)
 			}
-			v.within("another host has it", func() bool { return !slices.Contains(v.holders(address), from) && len(v.holders(address)) == 1 })
+			v.within("another host has it", func() bool { return !slices.Contains(v.holding(address), from) && len(v.holding(address)) == 1 })
 		})
 		t.Logf("%v without an answer", pause.Round(time.Millisecond))
 		if pause > 2*soon {
 			t.Errorf("%v without an answer", pause)
 		}
 		to := v.settled(address)
-		v.open()
+		var starting sync.WaitGroup
+		for _, one := range v.hosts.all { // none is up without another one
+			starting.Go(func() { v.atHost(one, "up", "-d") })
+		}
+		starting.Wait()
 		if after := v.on(plan.Keepalived, from); after.PID != keeper.PID {
-			t.Errorf("the next supervisor starts %s anew", keeper.Name)
+			t.Errorf("the next processes start %s anew", keeper.Name)
 		}
 		v.within("both balancers serve", v.bothServe)
 		if got := v.settled(address); got != to {
-			t.Errorf("the next supervisor moves it from %s to %s", to, got)
+			t.Errorf("the next processes move it from %s to %s", to, got)
 		}
 	})
 	t.Run("it is nowhere when the stack is down", func(t *testing.T) {
-		if err := v.sup.Stop(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
-		if got := v.holders(address); len(got) > 0 {
+		v.atHost(v.hosts.all[0], "down")
+		if got := v.holding(address); len(got) > 0 {
 			t.Errorf("%q have it", got)
 		}
 	})
@@ -373,14 +378,14 @@ func TestAVirtualAddressMovesToAHostThatServes(t *testing.T) {
 
 // bothServe reports whether both balancers are up, and their keepalived nodes were told.
 func (v *virtualStack) bothServe() bool {
-	for _, n := range v.sup.Status().Nodes {
+	for _, n := range v.now().Nodes {
 		if (n.Kind == plan.Balancer || n.Kind == plan.Keepalived) && n.State != supervise.Up {
 			return false
 		}
 		if n.Kind != plan.Keepalived {
 			continue
 		}
-		b, err := os.ReadFile(filepath.Join(v.config.StateDir, "nodes", n.Name, plan.HealthFile))
+		b, err := os.ReadFile(filepath.Join(v.stateOf(n.Host), "nodes", n.Name, plan.HealthFile))
 		if err != nil || string(b) != plan.Well {
 			return false
 		}
@@ -389,20 +394,17 @@ func (v *virtualStack) bothServe() bool {
 }
 
 func TestWithTwoVirtualAddressesBothBalancersServe(t *testing.T) {
-	v := standUpVirtual(t, 100, 101)
+	v := standUpVirtual(t, 2)
 	apart := func() bool {
-		one, two := v.holders(v.addresses[0]), v.holders(v.addresses[1])
+		one, two := v.holding(v.addresses[0]), v.holding(v.addresses[1])
 		return len(one) == 1 && len(two) == 1 && one[0] != two[0]
 	}
 	v.within("each host has one", apart)
 	one, two := v.settled(v.addresses[0]), v.settled(v.addresses[1])
 	v.do(v.on(plan.Balancer, one).Name, supervise.ActStop)
 	v.within("one host has both", func() bool {
-		return slices.Equal(v.holders(v.addresses[0]), []string{two}) && slices.Equal(v.holders(v.addresses[1]), []string{two})
+		return slices.Equal(v.holding(v.addresses[0]), []string{two}) && slices.Equal(v.holding(v.addresses[1]), []string{two})
 	})
 	v.do(v.on(plan.Balancer, one).Name, supervise.ActStart)
 	v.within("each host has its own again", apart)
-	if err := v.sup.Stop(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
 }

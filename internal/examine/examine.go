@@ -299,7 +299,7 @@ func (e *examination) ports() {
 	reported := map[string]bool{}
 	for i, p := range e.processes() {
 		n := &e.facts.Nodes[i]
-		if e.elsewhere[p.Node] != "" || n.Process != nil || p.Address == "" || p.Netns != "" || reported[p.Address] || p.Kind.Traits().SharesAddress && balanced {
+		if e.elsewhere[p.Node] != "" || n.Process != nil || p.Address == "" || reported[p.Address] || p.Kind.Traits().SharesAddress && balanced {
 			continue
 		}
 		if who, held := supervise.Holder(p.Address); held {

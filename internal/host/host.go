@@ -121,7 +121,7 @@ func Open(cfg Config) (h *Host, err error) {
 	if err := h.openIdentity(); err != nil {
 		return nil, err
 	}
-	h.local = machine.NewLocal(cfg.State, "")
+	h.local = machine.NewLocal(cfg.State)
 	h.terms = &agent.Terms{Known: func() uint64 { return h.member.Status().Term }}
 	h.agent = agent.NewServer(h.local, cfg.Self, h.terms)
 	listener, err := net.Listen("tcp", h.self.Address.String())

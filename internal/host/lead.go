@@ -134,7 +134,7 @@ func (h *Host) hosts() ([]Member, string, <-chan struct{}) {
 // machineOf is the machine of a host, for a leader.
 func (h *Host) machineOf(name string, term uint64) machine.Machine {
 	if name == h.self.Name {
-		return machine.NewLocal(h.cfg.State, "")
+		return machine.NewLocal(h.cfg.State)
 	}
 	return agent.New(name, h.stateOf(name), term, func(ctx context.Context) (net.Conn, error) {
 		return h.connect(ctx, name, machineProtocol)

@@ -11,8 +11,6 @@ import (
 var (
 	// ErrGone means that a process has ended.
 	ErrGone = process.ErrGone
-	// ErrNoNetwork means that the host's network is not there.
-	ErrNoNetwork = process.ErrNoNetwork
 	// ErrNoRoom means that the disk is full, or the user's share of it.
 	ErrNoRoom = errors.New("no room on the disk")
 	// ErrTaken means that somebody listens on an address.

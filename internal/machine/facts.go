@@ -21,10 +21,10 @@ func (m *Local) Facts(context.Context) (Facts, error) {
 	facts := Facts{
 		User: userName(), SetsAddresses: setsAddresses("keepalived"),
 		Cores: runtime.NumCPU(), Files: openFiles(), HAProxyUser: haproxyUser(), Names: Names(),
-		Now: process.Now(), Across: m.netns != "",
+		Now: process.Now(),
 	}
 	var err error
-	if facts.Links, err = m.links(); err != nil && !errors.Is(err, ErrNoNetwork) {
+	if facts.Links, err = links(); err != nil {
 		return facts, err
 	}
 	free, err := FreeDisk(m.dir)

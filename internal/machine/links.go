@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"holdfast/internal/process"
 )
 
 // Link is a network interface.
@@ -19,30 +17,26 @@ type Link struct {
 	Addresses []string
 }
 
-// links are the interfaces of the network namespace that the processes run in. One that
-// goes away meanwhile is left out.
-func (m *Local) links() (links []Link, err error) {
-	err = process.Within(m.netns, func() error {
-		all, err := net.Interfaces()
+// links are the network interfaces. One that goes away meanwhile is left out.
+func links() (links []Link, err error) {
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range all {
+		addresses, err := l.Addrs()
 		if err != nil {
-			return err
+			continue
 		}
-		for _, l := range all {
-			addresses, err := l.Addrs()
-			if err != nil {
-				continue
+		link := Link{Name: l.Name}
+		for _, a := range addresses {
+			if n, is := a.(*net.IPNet); is {
+				link.Addresses = append(link.Addresses, n.IP.String())
 			}
-			link := Link{Name: l.Name}
-			for _, a := range addresses {
-				if n, is := a.(*net.IPNet); is {
-					link.Addresses = append(link.Addresses, n.IP.String())
-				}
-			}
-			links = append(links, link)
 		}
-		return nil
-	})
-	return links, err
+		links = append(links, link)
+	}
+	return links, nil
 }
 
 // userName is the name of the user that this process runs as; empty: it has none.

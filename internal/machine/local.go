@@ -20,8 +20,7 @@ import (
 
 // Local is this machine, and one state directory on it.
 type Local struct {
-	dir   string
-	netns string
+	dir string
 	// digests are of program files.
 	digests fileDigests
 
@@ -31,11 +30,9 @@ type Local struct {
 	end   context.CancelFunc
 }
 
-// NewLocal is this machine with a state directory, an absolute path. Its processes run
-// in a network namespace, which has a path such as /run/netns/NAME; empty: in this
-// process' own. Connections come from this process' own one in any case.
-func NewLocal(dir, netns string) *Local {
-	m := &Local{dir: dir, netns: netns}
+// NewLocal returns this machine with a state directory, an absolute path.
+func NewLocal(dir string) *Local {
+	m := &Local{dir: dir}
 	m.life, m.end = context.WithCancel(context.Background())
 	return m
 }

@@ -7,12 +7,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"holdfast/internal/process"
 	"holdfast/internal/quote"
 )
 
@@ -36,7 +34,7 @@ func (m *Local) Dial(ctx context.Context, network, address string) (net.Conn, er
 
 // Free implements Network.
 func (m *Local) Free(_ context.Context, address string) error {
-	err := process.Within(m.netns, func() error { return listenOnce(address) })
+	err := listenOnce(address)
 	var why *net.OpError
 	if errors.As(err, &why) {
 		err = why.Err // who asks knows the address
@@ -56,28 +54,11 @@ func listenOnce(address string) error {
 
 // Holder implements Network.
 func (m *Local) Holder(_ context.Context, port int) string {
-	if m.netns != "" {
-		return "" // the table of sockets is that of this process' namespace
-	}
 	return holder(port)
 }
 
-// Present implements Network. A host in a network namespace is away when that is gone, or
-// when no link of it is switched on.
-func (m *Local) Present(context.Context) bool {
-	if m.netns == "" {
-		return true
-	}
-	on := false
-	err := process.Within(m.netns, func() error {
-		links, err := net.Interfaces()
-		on = slices.ContainsFunc(links, func(l net.Interface) bool {
-			return l.Flags&net.FlagLoopback == 0 && l.Flags&net.FlagUp != 0
-		})
-		return err
-	})
-	return !errors.Is(err, ErrNoNetwork) && (err != nil || on)
-}
+// Present implements Network.
+func (m *Local) Present(context.Context) bool { return true }
 
 // holder names the process that listens on a TCP port, as "redis-server (pid
 // 42)"; empty when that cannot be seen, as for another user's process.

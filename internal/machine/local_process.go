@@ -31,7 +31,7 @@ func (m *Local) Start(_ context.Context, spec Spec) (Process, error) {
 	}
 	proc, err := process.Start(process.Spec{
 		Path: spec.Program, Args: spec.Args, Env: spec.Env, Dir: wd, Output: output,
-		Netns: m.netns, Private: spec.Private,
+		Private: spec.Private,
 	})
 	if err != nil {
 		output.Close()

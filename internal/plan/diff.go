@@ -161,7 +161,7 @@ func changedParts(old, now Process) []string {
 	add("program", old.Program == now.Program)
 	add("args", slices.Equal(old.Args, now.Args))
 	add("dir", old.Dir == now.Dir)
-	add("address", old.Address == now.Address && old.Netns == now.Netns)
+	add("address", old.Address == now.Address)
 	add("admin", old.Admin == now.Admin)
 	before, after := variables(old.Env), variables(now.Env)
 	for name, value := range after {

@@ -104,12 +104,9 @@ func (b builder) check() error {
 // host returns the facts of a node's host.
 func (b builder) host(n node) HostFacts { return b.hosts[n.host.Name] }
 
-// beside are the nodes on the machine of a node, itself among them. Hosts in network
-// namespaces are one machine.
+// beside are the nodes on the machine of a node, itself among them.
 func (b builder) beside(n node) []node {
-	return slices.DeleteFunc(slices.Clone(b.nodes), func(o node) bool {
-		return !o.on(n.host) && (o.host.Netns == "" || n.host.Netns == "")
-	})
+	return slices.DeleteFunc(slices.Clone(b.nodes), func(o node) bool { return !o.on(n.host) })
 }
 
 // render makes what one host has to have and to run.
@@ -187,7 +184,7 @@ func (b builder) files(n node) (dirs []string, files []File, err error) {
 func (b builder) process(n node) Process {
 	t := n.kind.Traits()
 	p := Process{
-		Node: n.name, Kind: n.kind, App: n.app, Address: b.address(n), Netns: n.host.Netns,
+		Node: n.name, Kind: n.kind, App: n.app, Address: b.address(n),
 		Stage: t.Stage, Program: t.Program, StopSignal: t.StopSignal, Grace: t.Grace, Probe: Probe{Kind: t.Probe},
 	}
 	switch n.kind {

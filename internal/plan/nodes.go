@@ -30,7 +30,7 @@ func places(f Facts) []Place {
 }
 
 // same reports whether two places are one host. It may have two addresses: see Facts.Stay.
-func (p Place) same(o Place) bool { return p.Name == o.Name && p.Netns == o.Netns }
+func (p Place) same(o Place) bool { return p.Name == o.Name }
 
 // loopback reports whether only the machine itself reaches a host.
 func (p Place) loopback() bool {

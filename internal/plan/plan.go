@@ -44,9 +44,6 @@ type Place struct {
 	// Address is where the other hosts, and whoever supervises them all, reach
 	// its nodes.
 	Address string `json:"address"`
-	// Netns is the path of the network namespace that its processes run in;
-	// empty: none of its own.
-	Netns string `json:"netns,omitempty"`
 }
 
 // File is one file to write before its node starts.
@@ -83,9 +80,6 @@ type Process struct {
 	// Local is where its own host reaches it in plain, where it speaks TLS at Address;
 	// empty: at Address.
 	Local string `json:"local,omitempty"`
-	// Netns is the path of the network namespace that it is started in; empty:
-	// its starter's.
-	Netns string `json:"netns,omitempty"`
 	// Virtual are the virtual addresses that a keepalived may have, and Interface is where.
 	Virtual   []string `json:"virtual,omitempty"`
 	Interface string   `json:"interface,omitempty"`

@@ -78,9 +78,6 @@ func (p Process) text(out *strings.Builder) {
 	if p.Admin != "" {
 		line("metrics: http://%s/metrics", p.Admin)
 	}
-	if p.Netns != "" {
-		line("in the network namespace %s", p.Netns)
-	}
 	if p.Dir != "" {
 		line("in %s", p.Dir)
 	}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -26,38 +25,6 @@ func network(t *testing.T) string {
 	}
 	t.Cleanup(func() { exec.Command("ip", "netns", "delete", name).Run() })
 	return filepath.Join("/run/netns", name)
-}
-
-func TestAProcessStartsInItsNetworkAndNothingElseIsNew(t *testing.T) {
-	netns := network(t)
-	dir := t.TempDir()
-	log := filepath.Join(dir, "log")
-	p, err := Start(Spec{
-		Path: "/bin/sh", Dir: dir, Log: log, Netns: netns, Env: os.Environ(),
-		Args: []string{"-c", "for n in net mnt pid uts; do readlink /proc/self/ns/$n; done; pwd; exec sleep 60"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.SignalGroup(9); <-p.Done() })
-	await(t, "its words", func() bool { return strings.Count(read(log), "\n") == 5 })
-	words := strings.Fields(read(log))
-	for i, n := range []string{"net", "mnt", "pid", "uts"} {
-		mine, err := os.Readlink("/proc/self/ns/" + n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if same := words[i] == mine; same == (n == "net") {
-			t.Errorf("its namespace %s is %s, and this process' is %s", n, words[i], mine)
-		}
-	}
-	if words[4] != dir {
-		t.Errorf("it works in %s, want %s", words[4], dir)
-	}
-	again, err := Adopt(p.ID())
-	if err != nil || again.ID() != p.ID() {
-		t.Errorf("it is adopted as %v, %v", again, err)
-	}
 }
 
 func TestWhatHappensWithinANetworkLeavesThisProcessWhereItIs(t *testing.T) {
@@ -96,9 +63,7 @@ func TestWhatHappensWithinANetworkLeavesThisProcessWhereItIs(t *testing.T) {
 }
 
 func TestANetworkThatIsNotThereIsSaidSo(t *testing.T) {
-	_, err := Start(Spec{
-		Path: "/bin/true", Log: filepath.Join(t.TempDir(), "log"), Netns: "/run/netns/holdfast-no-such-thing",
-	})
+	err := Within("/run/netns/holdfast-no-such-thing", func() error { return nil })
 	if !errors.Is(err, ErrNoNetwork) {
 		t.Errorf("it answers %v, want ErrNoNetwork", err)
 	}

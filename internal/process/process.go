@@ -35,9 +35,6 @@ type Spec struct {
 	Output *os.File
 	// Log is the file that they are appended to where Output is nil.
 	Log string
-	// Netns is the path of the network namespace to start it in; empty: this
-	// process' own.
-	Netns string
 	// Private keeps what the process writes from other users (umask 077).
 	Private bool
 }
@@ -84,10 +81,10 @@ func Start(spec Spec) (*Process, error) {
 	umask.Lock()
 	if spec.Private {
 		old := syscall.Umask(0o077)
-		err = Within(spec.Netns, cmd.Start)
+		err = cmd.Start()
 		syscall.Umask(old)
 	} else {
-		err = Within(spec.Netns, cmd.Start)
+		err = cmd.Start()
 	}
 	umask.Unlock()
 	if err != nil {

@@ -115,14 +115,14 @@ func severalHosts(ctx context.Context, cfg Config) hosts {
 // hostsAt are the hosts of a state directory on this machine, for somebody who looks at
 // a stack from outside.
 func hostsAt(stateDir string) hosts {
-	return hosts{here: home{Machine: machine.NewLocal(stateDir, "")}}
+	return hosts{here: home{Machine: machine.NewLocal(stateDir)}}
 }
 
 // openHosts opens hosts.
 func openHosts(cfg Config, places []plan.Place) hosts {
 	open := cfg.Machine
 	if open == nil {
-		open = func(p plan.Place) machine.Machine { return machine.NewLocal(cfg.StateDir, p.Netns) }
+		open = func(plan.Place) machine.Machine { return machine.NewLocal(cfg.StateDir) }
 	}
 	h := hostsAt(cfg.StateDir)
 	h.self = cfg.Self

@@ -110,9 +110,9 @@ func besideFaulty(t *testing.T, text string) (Config, *faulty) {
 	two := &faulty{}
 	cfg, _, _ := onTwoHosts(t, text, func(host, dir string) machine.Machine {
 		if host == "one" {
-			return machine.NewLocal(dir, "")
+			return machine.NewLocal(dir)
 		}
-		two.Machine = machine.NewLocal(dir, "")
+		two.Machine = machine.NewLocal(dir)
 		return two
 	})
 	cfg.Several = true
@@ -223,7 +223,7 @@ func TestEveryQuestionToANodeGoesThroughItsHost(t *testing.T) {
 func twoHosts(t *testing.T) (s *Supervisor, one, two home) {
 	t.Helper()
 	s, _ = oneNode(t, "true")
-	one, two = home{Machine: machine.NewLocal(t.TempDir(), "")}, home{Machine: machine.NewLocal(t.TempDir(), "")}
+	one, two = home{Machine: machine.NewLocal(t.TempDir())}, home{Machine: machine.NewLocal(t.TempDir())}
 	s.hosts.named = map[string]home{"one": one, "two": two}
 	t.Cleanup(func() { one.Close(); two.Close() })
 	host := func(name, node string) plan.Host {
@@ -354,10 +354,10 @@ func TestWhatRedisNodesKnowIsReadOnEveryHost(t *testing.T) {
 	}
 }
 
-// The hosts of a drill are network namespaces that share one state directory.
+// The guard of a fence knows this machine alone, whatever hosts there are.
 func TestHostsThatShareADirectoryHaveEachNodeOnce(t *testing.T) {
 	s, _ := oneNode(t, "true")
-	s.hosts = openHosts(Config{StateDir: s.dir.root}, []plan.Place{{Name: "a", Netns: "/run/netns/a"}, {Name: "b", Netns: "/run/netns/b"}})
+	s.hosts = openHosts(Config{StateDir: s.dir.root}, []plan.Place{{Name: "a"}, {Name: "b"}})
 	t.Cleanup(func() { s.hosts.close() })
 	for _, node := range []string{"redis-1", "redis-2"} {
 		if err := s.hosts.here.MakeDir(t.Context(), filepath.Dir(manifest(node))); err != nil {

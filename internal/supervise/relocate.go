@@ -104,7 +104,7 @@ func (l layout) staying(nodes []string, next []plan.Place) map[string]plan.Place
 		if host == plan.Local && len(next) > 0 {
 			host = next[0].Name
 		}
-		all[name] = plan.Place{Name: host, Address: address, Netns: p.process.Netns}
+		all[name] = plan.Place{Name: host, Address: address}
 	}
 	return all
 }

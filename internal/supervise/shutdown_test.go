@@ -163,7 +163,7 @@ func TestASupervisorThatIsBeingOpenedEndsWithItsLeadership(t *testing.T) {
 		_, err := Open(Config{
 			Life: leading, StateDir: t.TempDir(), Log: slog.New(slog.DiscardHandler), Several: true,
 			Hosts:   []plan.Place{{Name: "one", Address: "127.0.0.1"}},
-			Machine: func(plan.Place) machine.Machine { return stuck{machine.NewLocal(t.TempDir(), "")} },
+			Machine: func(plan.Place) machine.Machine { return stuck{machine.NewLocal(t.TempDir())} },
 		})
 		opened <- err
 	}()

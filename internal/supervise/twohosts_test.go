@@ -81,7 +81,7 @@ func onTwoHosts(t *testing.T, text string, open func(host, dir string) machine.M
 
 // killAll ends the nodes of a host that a test has left.
 func killAll(t *testing.T, dir string) {
-	host := home{Machine: machine.NewLocal(dir, "")}
+	host := home{Machine: machine.NewLocal(dir)}
 	defer host.Close()
 	nodes, _ := host.recorded(context.Background())
 	for _, node := range nodes {
@@ -101,7 +101,7 @@ func TestAStackRunsOnHostsThatOnlyTheirMachinesLeadTo(t *testing.T) {
 entry: {listen: "0.0.0.0:%s", auth: none}
 apps: {web: {command: [%q], nodes: 2, env: {%s: "1"}}}
 redis: {replicas: 1}
-`, func(_, dir string) machine.Machine { return machine.NewLocal(dir, "") })
+`, func(_, dir string) machine.Machine { return machine.NewLocal(dir) })
 	_, port, _ := net.SplitHostPort(entry)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
