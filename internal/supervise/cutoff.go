@@ -75,6 +75,8 @@ func WatchCut(ctx context.Context, state string, contact Contact, log *slog.Logg
 		}
 		was := w.cut
 		switch w.step(time.Now(), contact.Quiet(), look); {
+		case ctx.Err() != nil: // what it asked for was given up, and says nothing
+			return
 		case w.cut && !was && look.holds():
 			partFromClients(ctx, state, func() { tellCut(state, true, log) })
 		case w.cut:

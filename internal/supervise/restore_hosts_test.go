@@ -21,7 +21,7 @@ func hostsToRestore(t *testing.T) (x restoring, one, two dir) {
 	x.hosts.absent = &absence{hosts: map[string]bool{}}
 	x.hosts.named = map[string]home{}
 	for name, d := range map[string]dir{"one": one, "two": two} {
-		m := machine.NewLocal(d.root, "")
+		m := machine.NewLocal(d.root)
 		t.Cleanup(func() { m.Close() })
 		x.hosts.named[name] = home{m, name}
 	}
