@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/history"
 	"holdfast/internal/load"
 	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
 )
 
 func drillCommand(g *globals) *cobra.Command {
@@ -49,6 +50,9 @@ The drill uses keys of its own, and removes them. What it broke is undone howeve
 it ends, by Ctrl-C or by kill -9, too. Faults that need hosts of their own (network
 namespaces) or disks get a stack of their own, beside the running one; that needs
 root and Linux.
+
+A stack of several hosts is drilled from any of them. Faults of its processes strike nodes of
+every host; those that need hosts of their own get a stack beside it, as everywhere.
 
 Exit code 0: the stack holds. 1: it does not, or the drill could not judge. The
 report, a page to open in a browser, and the history are in the stack's state
@@ -140,8 +144,12 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 	if cfg.Stack, cfg.Base, cfg.State, err = locate(g); err != nil {
 		return err
 	}
-	if !cfg.OnItsOwn() && (len(cfg.Stack.Hosts) > 0 || isJoined(cfg.State)) {
-		return usagef("a stack of several hosts is drilled on hosts of the drill's own: 'holdfast drill --own' stands the same one up in network namespaces of this machine")
+	cfg.Several = isJoined(cfg.State)
+	if !cfg.OnItsOwn() && len(cfg.Stack.Hosts) > 0 && !cfg.Several {
+		return usagef("the stack file has hosts, and this machine is none of them: run it at one, or 'holdfast drill --own' stands the same stack up in network namespaces of this machine")
+	}
+	if last, base, known := supervise.LastFile(cfg.State); known && cfg.Several && !cfg.OnItsOwn() {
+		cfg.Stack, cfg.Base = last, base // what runs, whatever the file at hand says
 	}
 	cfg.File, cfg.Called = stackFile(g.file), g.self
 	cfg.Args = []string{"--state", cfg.State}

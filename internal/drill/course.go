@@ -128,7 +128,7 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 		return c.history, err
 	}
 	entries := []string{st.Entry}
-	if c.target.hosts != nil {
+	if len(c.target.entries) > 0 {
 		entries = c.target.entries
 	}
 	c.prefix = "holdfast-drill:" + c.history.ID + ":"
@@ -140,6 +140,9 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	}
 	if c.leavesKeys() {
 		left := keys{State: c.target.state(), Entry: st.Entry, Prefix: cfg.Prefix, TokenFile: c.tokenFile}
+		if c.target.afar {
+			left.At = entries[0]
+		}
 		if len(c.target.headers) > 0 {
 			left.App = c.target.aim.app
 		}

@@ -37,6 +37,8 @@ type Config struct {
 	// needs hosts or disks of its own.
 	Own  bool
 	Text string
+	// Several: the stack is one of several hosts, and this machine is one of them.
+	Several bool
 	// Hosts is how many hosts the drill's own stack has; 0: those that the stack file has,
 	// or three where a fault needs hosts, or none.
 	Hosts int
@@ -102,7 +104,11 @@ func (c Config) Check() error {
 		return err
 	}
 	for _, f := range chosen {
-		if why := a.lacks(c.Stack, f); why != "" {
+		why := a.lacks(c.Stack, f)
+		if why == "" && c.afar() {
+			why = notAfar(f)
+		}
+		if why != "" {
 			return refusef("%s cannot be brought about: %s; 'holdfast drill --list' explains the faults", f.name, why)
 		}
 	}
@@ -161,8 +167,10 @@ func Run(ctx context.Context, c Config) error {
 		if err != nil {
 			return err
 		}
-		if err := c.declares(st); err != nil {
-			return err
+		if !c.Several { // else it is what runs
+			if err := c.declares(st); err != nil {
+				return err
+			}
 		}
 	}
 	place, err := takePlace(c)
@@ -179,6 +187,9 @@ func Run(ctx context.Context, c Config) error {
 		t, err = standUp(ctx, c.Self, j, c.wanted(hosts, disks))
 	} else {
 		t = &target{stack: c.Stack, helm: helm{seats: []seat{newSeat("", c.State)}}, base: c.Base, self: c.Self, file: c.File}
+		if t.afar = c.Several; t.afar {
+			t.hands = handsOf(c.State)
+		}
 		err = t.open(ctx)
 	}
 	if err == nil {

@@ -2,6 +2,7 @@ package drill
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,8 @@ type keys struct {
 	Entry     string `json:"entry"`
 	Prefix    string `json:"prefix"`
 	TokenFile string `json:"token_file,omitempty"`
+	// At is where they are removed; empty: at the entry.
+	At string `json:"at,omitempty"`
 	// Own: the stack is the drill's own, so that no stranger is at its entry.
 	Own bool `json:"own,omitempty"`
 	// App is the application that has the keys; empty: every request reaches it.
@@ -126,7 +129,7 @@ func (k keys) delete(ctx context.Context, names []string) error {
 }
 
 func (k keys) ask(ctx context.Context, method, path string, body []byte) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, k.Entry+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, cmp.Or(k.At, k.Entry)+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 
 	"holdfast/internal/history"
 	"holdfast/internal/plan"
-	"holdfast/internal/process"
 	"holdfast/internal/supervise"
 )
 
@@ -58,7 +57,7 @@ var pauseBalancer = fault{
 		if err != nil {
 			return err
 		}
-		id, err := process.Identify(n.PID)
+		id, err := s.stack.hands.identify(n.Host, n.PID)
 		if err != nil {
 			return fmt.Errorf("%s ended before it was paused", n.Name)
 		}
@@ -66,7 +65,7 @@ var pauseBalancer = fault{
 			return err
 		}
 		paused := time.Now()
-		if err := await(ctx, "the supervisor ending "+n.Name, 10*time.Second, func() bool { return !process.Alive(id) }); err != nil {
+		if err := await(ctx, "the supervisor ending "+n.Name, 10*time.Second, func() bool { return !s.stack.hands.alive(n.Host, id) }); err != nil {
 			return err
 		}
 		s.blow(n.Name) // what waited for it breaks now
@@ -114,7 +113,7 @@ func (s *scene) standing(ctx context.Context, d time.Duration, n supervise.NodeS
 	if err := sleep(ctx, d); err != nil {
 		return err
 	}
-	if id, err := process.Identify(n.PID); err != nil || !process.Stopped(id) {
+	if id, err := s.stack.hands.identify(n.Host, n.PID); err != nil || !s.stack.hands.stopped(n.Host, id) {
 		return fmt.Errorf("%s (pid %d) did not stand still until its pause was over", n.Name, n.PID)
 	}
 	return nil

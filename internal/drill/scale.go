@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/haproxy"
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
@@ -138,7 +139,11 @@ func (s *scene) workers(ctx context.Context) (map[string]int, error) {
 	defer cancel()
 	pids := map[string]int{}
 	for name, b := range s.stack.balancers {
-		info, err := b.Info(ctx)
+		here, is := b.(*haproxy.Client)
+		if !is {
+			return nil, fmt.Errorf("%s is on another host", name)
+		}
+		info, err := here.Info(ctx)
 		if err != nil {
 			return nil, err
 		}

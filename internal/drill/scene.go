@@ -141,19 +141,19 @@ func (s *scene) kill(ctx context.Context, nodes ...supervise.NodeStatus) error {
 	ids := make([]process.ID, len(nodes))
 	for i, n := range nodes {
 		var err error
-		if ids[i], err = process.Identify(n.PID); err != nil {
+		if ids[i], err = s.stack.hands.identify(n.Host, n.PID); err != nil {
 			return fmt.Errorf("%s (pid %d) ended before it was killed", n.Name, n.PID)
 		}
 	}
 	s.say("killing %s", names(nodes))
 	for i, n := range nodes {
 		s.blow(n.Name)
-		if err := process.Signal(ids[i], syscall.SIGKILL, n.Kind != ""); err != nil {
+		if err := s.stack.hands.signal(n.Host, ids[i], syscall.SIGKILL, n.Kind != ""); err != nil {
 			return fmt.Errorf("kill %s: %w", n.Name, err)
 		}
 	}
 	for i, n := range nodes {
-		if err := await(ctx, n.Name+"'s end", 5*time.Second, func() bool { return !process.Alive(ids[i]) }); err != nil {
+		if err := await(ctx, n.Name+"'s end", 5*time.Second, func() bool { return !s.stack.hands.alive(n.Host, ids[i]) }); err != nil {
 			return err
 		}
 		s.evidence("%s (pid %d) ended by SIGKILL", n.Name, n.PID)
@@ -165,24 +165,33 @@ func (s *scene) kill(ctx context.Context, nodes ...supervise.NodeStatus) error {
 // when the fault is undone.
 func (s *scene) pause(ctx context.Context, nodes ...supervise.NodeStatus) error {
 	for _, n := range nodes {
-		id, err := process.Identify(n.PID)
+		id, err := s.stack.hands.identify(n.Host, n.PID)
 		if err != nil {
 			return fmt.Errorf("%s (pid %d) ended before it was paused", n.Name, n.PID)
 		}
-		if err := s.undo(step{Why: "the pause of " + n.Name, Process: id, Signal: syscall.SIGCONT, Alone: n.Kind == ""}); err != nil {
+		if err := s.undo(s.stack.goesOn(n, id)); err != nil {
 			return err
 		}
 		s.say("pausing %s", n.Name)
 		s.blow(n.Name)
-		if err := process.Signal(id, syscall.SIGSTOP, n.Kind != ""); err != nil {
+		if err := s.stack.hands.signal(n.Host, id, syscall.SIGSTOP, n.Kind != ""); err != nil {
 			return fmt.Errorf("pause %s: %w", n.Name, err)
 		}
-		if err := await(ctx, n.Name+" standing still", 5*time.Second, func() bool { return process.Stopped(id) }); err != nil {
+		if err := await(ctx, n.Name+" standing still", 5*time.Second, func() bool { return s.stack.hands.stopped(n.Host, id) }); err != nil {
 			return err
 		}
 		s.evidence("%s (pid %d) was stopped", n.Name, n.PID)
 	}
 	return nil
+}
+
+// goesOn is the step that lets a node go on which was paused.
+func (t *target) goesOn(n supervise.NodeStatus, id process.ID) step {
+	st := step{Why: "the pause of " + n.Name, Process: id, Signal: syscall.SIGCONT, Alone: n.Kind == ""}
+	if !t.hands.here(n.Host) {
+		st.Host, st.By = n.Host, t.hands.state
+	}
+	return st
 }
 
 // How often a condition is looked at, and how often the nodes of a stack are

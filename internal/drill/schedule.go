@@ -33,6 +33,7 @@ func (c Config) pool() ([]fault, error) {
 // would be among them if the stack could have them.
 func (c Config) usual() (chosen []fault, left []string) {
 	a, _ := c.aim() // Check has told of its error
+	afar := c.Several && !c.Own && c.Hosts == 0
 	for _, f := range faults {
 		among := f.course
 		switch {
@@ -43,7 +44,7 @@ func (c Config) usual() (chosen []fault, left []string) {
 		}
 		switch {
 		case !among || len(c.URLs) > 0 && f.needs&anyRedis != 0: // see docs/drill.md
-		case a.lacks(c.Stack, f) != "":
+		case a.lacks(c.Stack, f) != "", afar && notAfar(f) != "":
 			left = append(left, f.name)
 		default:
 			chosen = append(chosen, f)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"holdfast/internal/control"
-	"holdfast/internal/haproxy"
 	"holdfast/internal/plan"
 	"holdfast/internal/process"
 	"holdfast/internal/redis"
@@ -27,13 +26,16 @@ type target struct {
 	secrets plan.Secrets
 	reach   reach // of redis nodes and Sentinels
 	// balancers are the runtime sockets of the balancers, by name.
-	balancers map[string]*haproxy.Client
+	balancers map[string]statistician
 	aim       aim
 	headers   map[string]string // that lead the load to its application
 	numbers   map[string]string // host:port of the numbers of web nodes, by name
 	own       bool              // the drill stood it up for itself
 	disks     bool              // its redis nodes have disks of their own
-	hosts     *hosts            // nil: it runs on this machine as it is
+	hosts     *hosts            // nil: it runs on this machine as it is, or on a user's hosts
+	// afar: it is a user's stack of several hosts, one of which this machine is.
+	afar  bool
+	hands hands
 	// entries are those of a stack on hosts: its virtual addresses, or one for each
 	// balancer, at the address of its host.
 	entries []string
@@ -84,13 +86,18 @@ func (t *target) open(ctx context.Context) error {
 	if t.hosts != nil {
 		t.entries = t.hosts.entries(t.stack.Entry.Virtual.Bare(), p)
 	}
+	if t.afar {
+		if t.entries, err = entriesAfar(st.Entry, t.stack.Entry.Virtual.Bare(), p); err != nil {
+			return err
+		}
+	}
 	t.reach.learn(st, t.secrets.Operator)
 	return nil
 }
 
 // plan is the plan of the stack. Of hosts the one by which they run says where its nodes are.
 func (t *target) plan() (plan.Plan, error) {
-	if t.hosts == nil {
+	if t.hosts == nil && !t.afar {
 		return supervise.Preview(t.stack, t.base, t.state())
 	}
 	runs, err := supervise.ReadRunsAs(t.state())
@@ -157,7 +164,7 @@ func (t *target) sick(ctx context.Context) string {
 		switch {
 		case n.State != supervise.Up:
 			return strings.TrimSuffix(fmt.Sprintf("%s is %s: %s", n.Name, n.State, n.Detail), ": ")
-		case gone(n.PID):
+		case t.hands.gone(n):
 			return n.Name + " has ended" // and the supervisor has yet to see it
 		case n.Kind == plan.Sentinel:
 			sentinels++
@@ -210,7 +217,11 @@ func gone(pid int) bool {
 
 // heal waits until the stack is well, and answers why it is not after a time.
 func (t *target) heal(ctx context.Context, limit time.Duration) (why string) {
-	err := awaitEvery(ctx, askEvery, "", limit, func() bool {
+	every := askEvery
+	if t.afar { // each look asks the hosts for every process
+		every = 5 * askEvery
+	}
+	err := awaitEvery(ctx, every, "", limit, func() bool {
 		why = t.sick(ctx)
 		return why == ""
 	})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"holdfast/internal/control"
 	part "holdfast/internal/host"
 	"holdfast/internal/private"
 	"holdfast/internal/process"
@@ -36,6 +37,10 @@ type step struct {
 	Signal  syscall.Signal `json:"signal,omitempty"`
 	Process process.ID     `json:"process,omitzero"`
 	Alone   bool           `json:"alone,omitempty"`
+	// Host is the host of the process, one of several, and By the state directory of this
+	// one, whose process passes the signal on; empty: it is a process of this machine.
+	Host string `json:"host,omitempty"`
+	By   string `json:"by,omitempty"`
 	// Command is a program and its arguments; Input is its standard input.
 	Command []string `json:"command,omitempty"`
 	Input   string   `json:"input,omitempty"`
@@ -87,6 +92,8 @@ func (s step) perform() error {
 		}
 	}
 	switch {
+	case s.Signal != 0 && s.Host != "":
+		return s.signalAfar()
 	case s.Signal != 0:
 		if err := process.Signal(s.Process, s.Signal, !s.Alone); err != nil && !errors.Is(err, process.ErrGone) {
 			return err
@@ -110,6 +117,17 @@ func (s step) perform() error {
 		return os.RemoveAll(s.Remove)
 	}
 	return nil
+}
+
+// signalAfar sends the signal to a process of another host. One whose host cannot be reached
+// goes on by itself (control.StoppedLimit).
+func (s step) signalAfar() (err error) {
+	by := handsOf(s.By)
+	_ = await(context.Background(), "", control.StoppedLimit, func() bool {
+		err = by.signal(s.Host, s.Process, s.Signal, true)
+		return err == nil
+	})
+	return err
 }
 
 // staysClaimed reports whether the process of a host runs. One that was killed a moment ago

@@ -94,10 +94,13 @@ func (t *target) statistics(ctx context.Context) map[string][]haproxy.Stat {
 
 // findBalancers finds the runtime sockets of the balancers.
 func (t *target) findBalancers(p plan.Plan) {
-	t.balancers = map[string]*haproxy.Client{}
+	t.balancers = map[string]statistician{}
 	for _, h := range p.Hosts {
 		for _, n := range h.Processes {
-			if n.Probe.Kind == plan.ProbeHAProxy {
+			switch {
+			case n.Probe.Kind == plan.ProbeHAProxy && t.afar:
+				t.balancers[n.Node] = balancerAfar{t.client(), h.Name, n.Node}
+			case n.Probe.Kind == plan.ProbeHAProxy:
 				t.balancers[n.Node] = haproxy.NewClient(filepath.Join(t.stateOf(h.Name), n.Probe.Socket))
 			}
 		}

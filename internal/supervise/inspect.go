@@ -56,6 +56,27 @@ type Recorded struct {
 	Outdated bool
 }
 
+// NodeProcesses are the processes of the nodes of a state directory, by their records.
+func NodeProcesses(stateDir string) (map[machine.ID]bool, error) {
+	ctx, here := context.Background(), hostsAt(stateDir).here
+	defer here.Close()
+	nodes, err := here.recorded(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := map[machine.ID]bool{}
+	for _, node := range nodes {
+		r, err := here.readRecord(ctx, node)
+		if err != nil {
+			return nil, err
+		}
+		if r.Process.PID != 0 {
+			all[r.Process] = true
+		}
+	}
+	return all, nil
+}
+
 // Inspect looks at the state directory of a stack.
 func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 	ctx, d, all := context.Background(), dirAt(stateDir), hostsAt(stateDir)

@@ -1,0 +1,129 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"holdfast/internal/haproxy"
+	"holdfast/internal/host"
+	"holdfast/internal/plan"
+	"holdfast/internal/process"
+	"holdfast/internal/supervise"
+)
+
+// What a drill does to the nodes of a host of several. The process of the host does it, to the
+// nodes of its own state directory alone.
+
+// ProcessPath is where a host strikes the process of a node, and BalancerPath where it asks a
+// balancer for its figures, below host.AtPath and the host's name.
+const (
+	ProcessPath  = "/process"
+	BalancerPath = "/balancer/"
+)
+
+// ProcessCall is what is asked of the process of a node.
+type ProcessCall struct {
+	// PID is to be identified, or ID is the process that the rest is about.
+	PID int        `json:"pid,omitempty"`
+	ID  process.ID `json:"id,omitzero"`
+	// Signal is sent to its group; 0: none is.
+	Signal syscall.Signal `json:"signal,omitempty"`
+}
+
+// ProcessState is the answer.
+type ProcessState struct {
+	ID      process.ID `json:"id"`
+	Alive   bool       `json:"alive"`
+	Stopped bool       `json:"stopped"`
+}
+
+// StoppedLimit is how long a node stands still at the most that was stopped here: whoever was
+// to let it go on may be cut off, or dead.
+const StoppedLimit = 30 * time.Second
+
+// ProcessHandler answers for the nodes of a state directory.
+func ProcessHandler(state string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var call ProcessCall
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&call); err != nil {
+			reply(w, http.StatusBadRequest, problem{Error: "the request is no JSON of a process: " + err.Error()})
+			return
+		}
+		now, err := strikeProcess(state, call)
+		answer(w, now, err)
+	})
+}
+
+func strikeProcess(state string, call ProcessCall) (now ProcessState, err error) {
+	nodes, err := supervise.NodeProcesses(state)
+	if err != nil {
+		return now, err
+	}
+	if call.PID != 0 {
+		call.ID, err = process.Identify(call.PID)
+		if err != nil {
+			return ProcessState{}, nil // it has ended
+		}
+	}
+	if !nodes[call.ID] {
+		if call.Signal == 0 || !process.Alive(call.ID) {
+			return ProcessState{ID: call.ID}, nil // it is none of the nodes any more
+		}
+		return now, fmt.Errorf("process %d is no node of this host", call.ID.PID)
+	}
+	switch call.Signal {
+	case 0:
+	case syscall.SIGKILL, syscall.SIGCONT, syscall.SIGSTOP:
+		if call.Signal == syscall.SIGSTOP {
+			time.AfterFunc(StoppedLimit, func() { _ = process.Signal(call.ID, syscall.SIGCONT, true) })
+		}
+		if err := process.Signal(call.ID, call.Signal, true); err != nil && !errors.Is(err, process.ErrGone) {
+			return now, err
+		}
+	default:
+		return now, fmt.Errorf("no drill sends signal %d", call.Signal)
+	}
+	return ProcessState{ID: call.ID, Alive: process.Alive(call.ID), Stopped: process.Stopped(call.ID)}, nil
+}
+
+// Process asks a host of several about the process of a node there.
+func (c *Client) Process(ctx context.Context, at string, call ProcessCall) (now ProcessState, err error) {
+	body, err := c.send(ctx, host.AtPath+url.PathEscape(at)+ProcessPath, call)
+	if err != nil {
+		return now, err
+	}
+	defer body.Close()
+	return now, json.NewDecoder(body).Decode(&now)
+}
+
+// BalancerHandler answers with the statistics of a balancer of a state directory.
+func BalancerHandler(state string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		node := r.PathValue("node")
+		if node != filepath.Base(node) || strings.HasPrefix(node, ".") {
+			reply(w, http.StatusBadRequest, problem{Error: "this is no name of a node"})
+			return
+		}
+		rows, err := haproxy.NewClient(filepath.Join(state, "nodes", node, plan.BalancerSocket)).Stat(r.Context())
+		answer(w, rows, err)
+	})
+}
+
+// BalancerStat asks a host of several for the statistics of a balancer there.
+func (c *Client) BalancerStat(ctx context.Context, at, node string) (rows []haproxy.Stat, err error) {
+	body, err := c.do(ctx, http.MethodGet, host.AtPath+url.PathEscape(at)+BalancerPath+url.PathEscape(node))
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	return rows, json.NewDecoder(io.LimitReader(body, 16<<20)).Decode(&rows)
+}

@@ -1,0 +1,168 @@
+package test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/supervise"
+)
+
+// What is done to a stack of several hosts as a whole, from any of them.
+
+func TestAStackOfSeveralHostsIsDrilledRestoredAndPurged(t *testing.T) {
+	c := newCommanded(t)
+	c.run("drill", c.drills)
+	c.run("restore", c.restores)
+	c.run("purge", c.purges)
+}
+
+// drills strikes nodes of any host, from one of them.
+func (c *commanded) drills(t *testing.T) {
+	leader, a, _ := c.roles()
+	says(t, a.fails(2, "drill", "kill-web", "kill-supervisor"), "kill-supervisor cannot be brought about", "nobody could start again")
+	says(t, a.fails(2, "drill", "slow-link"), "the stack runs on several")
+
+	before := pids(a.ready())
+	stdout, stderr, code := a.run("drill", "kill-web", "kill-master", "pause-replica", "restart-sentinel", "kill-balancer", "--rate", "60", "--clients", "8", "--json")
+	if code != 0 {
+		t.Errorf("exit %d: %s%s", code, stdout, stderr)
+	}
+	var report struct {
+		Faults []struct {
+			Name, Evidence, Trouble string
+			Targets                 []string
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || len(report.Faults) != 5 {
+		t.Fatalf("%v: %s", err, stdout)
+	}
+	now := leader.ready()
+	elsewhere := false
+	for _, f := range report.Faults {
+		t.Logf("%s at %v: %s", f.Name, f.Targets, f.Evidence)
+		if f.Trouble != "" || f.Evidence == "" {
+			t.Errorf("%s: %s", f.Name, f.Trouble)
+		}
+		for _, node := range f.Targets {
+			n, _ := now.Node(node)
+			elsewhere = elsewhere || n.Host != a.name
+			if n.PID == before[node] && strings.HasPrefix(f.Name, "kill") {
+				t.Errorf("%s has the process that it had", node)
+			}
+		}
+	}
+	if !elsewhere {
+		t.Error("no node of another host was struck")
+	}
+	if body, err := ask(&fasthttp.Client{ReadTimeout: 15 * time.Second}, c.entries()[0]+"/v1/keys?prefix=holdfast-drill:"); err != nil || strings.Contains(body, "holdfast-drill") {
+		t.Errorf("it has left keys: %s, %v", body, err)
+	}
+}
+
+// purges removes the stack from all hosts, and begins it anew.
+func (c *commanded) purges(t *testing.T) {
+	_, a, b := c.roles()
+	before := pids(a.ready())
+	b.killHost()
+	says(t, a.fails(1, "down", "--purge"), "host "+b.name+" is away", "Nothing was stopped")
+	says(t, b.fails(1, "down", "--purge"), "this host is not up")
+	b.must("up", "-d")
+	for node, pid := range pids(b.ready()) {
+		if pid != before[node] {
+			t.Errorf("%s was started anew by a purge that was refused", node)
+		}
+	}
+
+	says(t, a.must("down", "--purge"), "down on all hosts", "the data of hosts one, three and two is removed")
+	for _, h := range c.hosts {
+		h.eventually("nothing is left on host "+h.name, func() bool {
+			_, err := os.Stat(h.state)
+			return errors.Is(err, os.ErrNotExist) && strings.TrimSpace(shell(t, "ip", "netns", "pids", h.netns)) == ""
+		})
+	}
+	one := c.hosts["one"]
+	says(t, one.must("up", "-d", "--file", c.file()), "Hosts two and three have not joined")
+	c.hosts["two"].must("join", one.token("two"), "-d")
+}
+
+// restores restores a backup from any host, and is refused where that would change half of
+// the stack.
+func (c *commanded) restores(t *testing.T) {
+	leader, a, b := c.roles()
+	for _, h := range []*cableHost{a, leader} {
+		c.set("before-" + h.name)
+		backup := filepath.Join(c.dir, h.name+".tar")
+		h.must("backup", "-o", backup)
+		c.set("after")
+		says(t, h.fails(2, "restore", backup), "--yes")
+		var done supervise.Restored
+		if err := json.Unmarshal([]byte(h.must("restore", backup, "--yes", "--json")), &done); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("from host %s: Redis was stopped for %d ms", h.name, done.Stopped)
+		c.has("before-" + h.name)
+		for name, aside := range done.AsideAt {
+			if data, _ := filepath.Glob(filepath.Join(aside, "redis-*", "data", "appendonlydir", "*")); len(data) == 0 {
+				t.Errorf("the former data of host %s is not in %s", name, aside)
+			}
+		}
+		if done.AsideAt[leader.name] == "" || len(done.AsideAt) != 3 {
+			t.Errorf("the former data is said to be in %v", done.AsideAt)
+		}
+	}
+	c.nothingLeft()
+
+	// What is refused changes nothing.
+	c.set("now")
+	backup := filepath.Join(c.dir, a.name+".tar")
+	whole, err := os.ReadFile(backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.put("damaged.tar", string(whole[:len(whole)-3000]))
+	says(t, a.fails(1, "restore", filepath.Join(c.dir, "damaged.tar"), "--yes"), "nothing was changed", "damaged.tar")
+	b.killHost()
+	says(t, a.fails(1, "restore", backup, "--yes"), "nothing was changed", "host "+b.name+" is away")
+	says(t, b.fails(1, "restore", backup, "--yes"), "this host is not up")
+	b.must("up", "-d")
+	b.ready()
+	c.has("now")
+	c.nothingLeft()
+}
+
+// set gives the key that a restore is looked at by a value.
+func (c *commanded) set(value string) {
+	c.t.Helper()
+	body, err := ask(&fasthttp.Client{ReadTimeout: 15 * time.Second}, c.entries()[0]+"/set?key=restored&value="+value)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	says(c.t, body, "OK")
+}
+
+// has checks that the key has a value at every entry.
+func (c *commanded) has(value string) {
+	c.t.Helper()
+	for _, entry := range c.entries() {
+		if body, err := ask(&fasthttp.Client{ReadTimeout: 15 * time.Second}, entry+"/get?key=restored"); err != nil || body != value {
+			c.t.Errorf("%s has %q, %v; want %q", entry, body, err, value)
+		}
+	}
+}
+
+// nothingLeft checks that no host has anything of a restore but the former data.
+func (c *commanded) nothingLeft() {
+	c.t.Helper()
+	for _, h := range c.hosts {
+		if left, _ := filepath.Glob(filepath.Join(h.state, "restore*")); len(left) > 0 {
+			c.t.Errorf("host %s has %v", h.name, left)
+		}
+	}
+}
