@@ -113,6 +113,9 @@ func (c *commanded) restores(t *testing.T) {
 				t.Errorf("the former data of host %s is not in %s", name, aside)
 			}
 		}
+		if done.Node == "" { // another host led from the middle of it on: this machine is busy
+			continue
+		}
 		if done.AsideAt[leader.name] == "" || len(done.AsideAt) != 3 {
 			t.Errorf("the former data is said to be in %v", done.AsideAt)
 		}

@@ -169,7 +169,11 @@ func (s *Supervisor) restore(ctx context.Context, host, id string) (Restored, er
 	s.restoring.Store(false)
 	done := Restored{Manifest: r.Manifest, Node: node}
 	x.aside(ctx, r, &done)
-	if err := s.startRedis(ctx, again); err != nil {
+	err = s.startRedis(ctx, again)
+	if err != nil && s.hosts.several && s.ctx.Err() != nil {
+		return done, &RestoreCutError{err} // the next supervisor starts them
+	}
+	if err != nil {
 		return done, fmt.Errorf("the data is restored, and not every node is up with it yet: %w; see 'holdfast status'", err)
 	}
 	done.Stopped = time.Since(began).Milliseconds()
