@@ -19,7 +19,9 @@ type sentinelWord struct {
 	master    string
 	doubts    bool // it holds the master for down, or is failing it over
 	downAfter time.Duration
-	replicas  []string // when it was asked for them
+	// When it was asked for the replicas: all, and the one that it promotes.
+	replicas []string
+	promotes string
 
 	// at is the address by which it knows the master. While it leads a failover it names
 	// the new master already, and this is still the old one.
@@ -160,7 +162,11 @@ func askSentinel(ctx context.Context, l *link, name string, at address, replicas
 	for _, entry := range list {
 		fields, err := entry.AsStrMap()
 		if err == nil && fields["ip"] != "" {
-			w.replicas = append(w.replicas, join(fields["ip"], fields["port"]))
+			addr := join(fields["ip"], fields["port"])
+			w.replicas = append(w.replicas, addr)
+			if hasFlag(fields["flags"], "promoted") {
+				w.promotes = addr
+			}
 		}
 	}
 	return w

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -90,18 +91,24 @@ func (e elections) open(words []sentinelWord) (open elections) {
 }
 
 // threaten reports whether one of the open elections may have another node than the
-// master promoted. It does not where the master itself was promoted since they were
-// heard of, and they are one election: then it is the outcome, which the Sentinels
-// announce about a second later.
-func (e elections) threaten(master nodeView, namedSince uint64) bool {
+// master promoted. It does not where the master is the outcome of the last one, which the
+// Sentinels announce about a second later. So it is where the master itself was promoted
+// since all of them were heard of, and they are one, or the leader of the last one has
+// chosen it: what an earlier one does has a lower epoch, and is undone.
+func (e elections) threaten(master nodeView, namedSince uint64, words []sentinelWord) bool {
 	if len(e) == 0 {
 		return false
 	}
 	if !master.master || master.since <= namedSince {
 		return true
 	}
-	return slices.ContainsFunc(e, func(open election) bool {
-		return open.round > master.since || open.epoch != e[0].epoch
+	if slices.ContainsFunc(e, func(open election) bool { return open.round > master.since }) {
+		return true
+	}
+	last := slices.MaxFunc(e, func(a, b election) int { return cmp.Compare(a.epoch, b.epoch) }).epoch
+	one := !slices.ContainsFunc(e, func(open election) bool { return open.epoch != last })
+	return !one && !slices.ContainsFunc(words, func(w sentinelWord) bool {
+		return w.promotes == master.addr && slices.ContainsFunc(e, func(open election) bool { return open.vote == vote{last, w.id} })
 	})
 }
 

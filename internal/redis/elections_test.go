@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -75,24 +76,32 @@ type heardRound struct {
 
 func TestAnElectionThreatensAMasterThatIsNotItsOutcome(t *testing.T) {
 	master := func(since uint64) nodeView { return nodeView{addr: "a", answered: true, master: true, since: since} }
-	in := func(epoch int64, round uint64) election { return election{vote: vote{epoch: epoch}, round: round} }
+	promotes := func(id, addr string) []sentinelWord { return []sentinelWord{{id: "x"}, {id: id, promotes: addr}} }
+	in := func(epoch int64, round uint64) election {
+		return election{vote: vote{epoch, fmt.Sprint(epoch)}, round: round}
+	}
 	for name, c := range map[string]struct {
 		open       elections
 		master     nodeView
 		namedSince uint64
+		words      []sentinelWord
 		want       bool
 	}{
-		"there is none":                       {nil, master(0), 0, false},
-		"there is one":                        {elections{in(5, 3)}, master(0), 0, true},
-		"the master was promoted since":       {elections{in(5, 3)}, master(4), 0, false},
-		"both were seen at once":              {elections{in(5, 4)}, master(4), 0, false},
-		"two voted for two in one epoch":      {elections{in(5, 3), in(5, 3)}, master(4), 0, false},
-		"it was heard of after the promotion": {elections{in(5, 5)}, master(4), 0, true},
-		"there is another one":                {elections{in(5, 3), in(6, 3)}, master(4), 0, true},
-		"the promotion was announced":         {elections{in(5, 3)}, master(4), 4, true},
-		"there is no master":                  {elections{in(5, 3)}, nodeView{}, 0, true},
+		"there is none":                               {nil, master(0), 0, nil, false},
+		"there is one":                                {elections{in(5, 3)}, master(0), 0, nil, true},
+		"the master was promoted since":               {elections{in(5, 3)}, master(4), 0, nil, false},
+		"both were seen at once":                      {elections{in(5, 4)}, master(4), 0, nil, false},
+		"two voted for two in one epoch":              {elections{in(5, 3), in(5, 3)}, master(4), 0, nil, false},
+		"it was heard of after the promotion":         {elections{in(5, 5)}, master(4), 0, nil, true},
+		"there is another one":                        {elections{in(5, 3), in(6, 3)}, master(4), 0, nil, true},
+		"the promotion was announced":                 {elections{in(5, 3)}, master(4), 4, nil, true},
+		"there is no master":                          {elections{in(5, 3)}, nodeView{}, 0, nil, true},
+		"the leader of the last one promotes it":      {elections{in(5, 3), in(6, 3)}, master(4), 0, promotes("6", "a"), false},
+		"the leader of an earlier one promotes it":    {elections{in(5, 3), in(6, 3)}, master(4), 0, promotes("5", "a"), true},
+		"the leader of the last one promotes another": {elections{in(6, 3), in(5, 3)}, master(4), 0, promotes("6", "b"), true},
+		"they voted again since":                      {elections{in(5, 3), in(6, 5)}, master(4), 0, promotes("6", "a"), true},
 	} {
-		if got := c.open.threaten(c.master, c.namedSince); got != c.want {
+		if got := c.open.threaten(c.master, c.namedSince, c.words); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

@@ -99,6 +99,7 @@ type monitor struct {
 	sentinels  []*link
 	voting     []voter // of sentinels
 	elections  elections
+	open       bool // some of them are
 	named      string
 	namedSince uint64
 	learned    time.Time
@@ -346,7 +347,7 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 		answers   = make([]nodeView, 0, len(m.nodes))
 		mu        sync.Mutex
 	)
-	questions.Go(func() { words = m.askSentinels(ctx, learn) })
+	questions.Go(func() { words = m.askSentinels(ctx, learn || m.open) })
 	for addr, n := range m.nodes {
 		if n == nil {
 			n = &node{link: newLink(m.cfg, addr, probing), view: nodeView{addr: addr}}
@@ -387,11 +388,12 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 	}
 	m.elections.take(words, m.round, time.Now())
 	open := m.elections.open(words)
+	m.open = len(open) > 0
 	s.verdict = decide(view{
 		current: before.master, nodes: s.nodes, sentinels: s.sentinels,
-		namedSince: m.namedSince, electing: len(open) > 0,
+		namedSince: m.namedSince, electing: m.open,
 	})
-	s.electing = open.threaten(s.node(), m.namedSince)
+	s.electing = open.threaten(s.node(), m.namedSince, words)
 	for _, w := range words {
 		s.doubted = s.doubted || w.doubts && w.master == s.master
 		s.downAfter = max(s.downAfter, w.downAfter)

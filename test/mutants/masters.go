@@ -44,7 +44,7 @@ var electing = []Mutant{{
 }, {
 	Name:    "every-outcome",
 	Rule:    "an election that is seen after a master was promoted is not the one that promoted it",
-	Changes: []Change{in("elections.go", "return open.round > master.since || open.epoch", "return open.epoch")},
+	Changes: []Change{in("elections.go", "return open.round > master.since })", "return false })")},
 	Tests:   tests("redis", "TestAnElectionThreatensAMasterThatIsNotItsOutcome"),
 }, {
 	Name:    "votes-asked-for",
