@@ -47,6 +47,11 @@ var electing = []Mutant{{
 	Changes: []Change{in("elections.go", "return open.round > master.since })", "return false })")},
 	Tests:   tests("redis", "TestAnElectionThreatensAMasterThatIsNotItsOutcome"),
 }, {
+	Name:    "earlier-outcome",
+	Rule:    "of two open elections the later one's leader decides",
+	Changes: []Change{in("elections.go", "open.vote == vote{last, w.id}", "open.leader == w.id")},
+	Tests:   tests("redis", "TestAnElectionThreatensAMasterThatIsNotItsOutcome"),
+}, {
 	Name:    "votes-asked-for",
 	Rule:    "a web node never makes a Sentinel vote",
 	Changes: []Change{in("ask.go", "at.port, \"0\", \"web\")", "at.port, \"1\", \"web\")")},
