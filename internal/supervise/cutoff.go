@@ -66,10 +66,11 @@ func WatchCut(ctx context.Context, state string, contact Contact, log *slog.Logg
 		serving: func() bool { return serving(ctx, state) },
 	}
 	var w cutWatch
-	for tick := time.NewTicker(cutInterval); ; {
+	tick := time.NewTicker(cutInterval)
+	defer tick.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			tick.Stop()
 			return
 		case <-tick.C:
 		}

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -108,6 +109,30 @@ func TestAHostThatIsCutOffDoesNotHaveTheVirtualAddress(t *testing.T) {
 				t.Errorf("%s: after %d ms it is to be without: %v, want %v", c.what, m.at, w.cut, m.want)
 			}
 		}
+	}
+}
+
+// gaveUp is what a process finds out whose end comes while it asks.
+type gaveUp struct{ end context.CancelFunc }
+
+func (gaveUp) Quiet() bool                   { return true }
+func (c gaveUp) Alone(context.Context) bool  { c.end(); return true }
+func (c gaveUp) CutOff(context.Context) bool { c.end(); return true }
+
+func TestAProcessThatEndsDoesNotThinkItsHostCutOff(t *testing.T) {
+	state := t.TempDir()
+	path := filepath.Join(state, "nodes", "keepalived-1", plan.CutFile)
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = os.WriteFile(path, []byte(plan.Unwell), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	WatchCut(ctx, state, gaveUp{end}, slog.New(slog.DiscardHandler))
+	if text, err := os.ReadFile(path); err != nil || string(text) != plan.Well {
+		t.Errorf("keepalived is told %q, %v", text, err)
 	}
 }
 
