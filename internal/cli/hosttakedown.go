@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/host"
+	"holdfast/internal/logs"
 	"holdfast/internal/quote"
 	"holdfast/internal/supervise"
 )
@@ -101,5 +102,16 @@ func purgeHost(start *hostStart) error {
 	if err := host.Unclaim(start.state); err != nil {
 		return err
 	}
+	awaitLogWriter(start.state) // it stores its last lines where everything is removed
 	return supervise.RemoveState(start.state)
+}
+
+// awaitLogWriter waits until the log writer has ended, which was told to.
+func awaitLogWriter(state string) {
+	const patience = 5 * time.Second
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if _, runs := logs.Running(state); !runs {
+			return
+		}
+	}
 }
