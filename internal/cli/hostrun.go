@@ -32,6 +32,8 @@ type hostProcess struct {
 	self   string // the path of this program
 	stderr io.Writer
 	log    *slog.Logger
+	// failed is how often in a row the supervisor did not begin here.
+	failed int
 }
 
 // runHost runs this host's part until the stack is taken down, the host is removed, another
@@ -249,6 +251,10 @@ func leaveStack(start *hostStart) error {
 	return fmt.Errorf("host %s was removed from the stack %s, and has left it; what its nodes had stays in %s", start.self.Name, start.self.Stack, start.state)
 }
 
+// leadTries is how often a supervisor that does not begin is tried before another host
+// leads: what is wrong may be wrong on this host alone, such as a full disk or a damaged file.
+const leadTries = 3
+
 // lead is the supervisor while this host leads.
 func (p *hostProcess) lead(ctx context.Context, l host.Leadership) error {
 	err := p.superviseAs(ctx, l)
@@ -261,6 +267,9 @@ func (p *hostProcess) lead(ctx context.Context, l host.Leadership) error {
 	select {
 	case <-time.After(pause):
 	case <-ctx.Done():
+	}
+	if p.failed++; p.failed%leadTries == 0 {
+		l.HandOver(fmt.Errorf("the supervisor does not begin on host %s: %w", l.Here, err))
 	}
 	return err
 }
@@ -301,6 +310,7 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 	if err := sup.Prepare(); err != nil {
 		return err
 	}
+	p.failed = 0
 	if stop, err := serveMetrics(sup, p.stderr); err != nil {
 		p.log.Error("no metrics", "error", err)
 	} else {
