@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"os"
@@ -93,7 +94,9 @@ func Stack(ctx context.Context, cfg Config) doctor.Facts {
 	}
 	// What runs is judged by what it runs as.
 	e.Config.Stack, e.facts.Stack, e.facts.Differs = e.seen.Plan.Stack, e.seen.Plan.Stack, e.seen.Differs
-	if e.way, err = supervise.Way(cfg.StateDir, e.Config.Stack); err != nil {
+	e.way, err = supervise.Way(cfg.StateDir, e.Config.Stack)
+	// A machine that has not joined its stack yet has no certificate, and nothing to ask.
+	if joined := len(e.seen.Nodes) > 0; err != nil && (joined || !errors.Is(err, fs.ErrNotExist)) {
 		e.unseen("Redis and the Sentinels", err.Error())
 	}
 	e.facts.Epoch, e.facts.Rewriting = e.seen.Redis.ConfigEpoch, e.seen.Rewriting

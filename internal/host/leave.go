@@ -114,6 +114,10 @@ func (h *Host) remove(ctx context.Context, term uint64, name string) (struct{}, 
 	// Once begun it is carried through, also when nobody waits for it any more.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
 	defer cancel()
+	tell := func() {}
+	defer func() { tell() }() // when others may vote again
+	h.voting.Lock()           // so that no other host goes, and this one does not enter again, in between
+	defer h.voting.Unlock()
 	if err := h.mayRemove(ctx, name); err != nil {
 		return struct{}{}, err
 	}
@@ -122,10 +126,7 @@ func (h *Host) remove(ctx context.Context, term uint64, name string) (struct{}, 
 		h.member.Resign(fmt.Errorf("host %s is to be removed", name))
 		return struct{}{}, errHandsOver
 	}
-	tell := h.beforeTelling(ctx, name)
-	defer tell()
-	h.voting.Lock() // so that the host does not enter again in between
-	defer h.voting.Unlock()
+	tell = h.beforeTelling(ctx, name)
 	if err := h.member.Remove(ctx, name); err != nil {
 		return struct{}{}, err
 	}

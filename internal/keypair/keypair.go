@@ -91,13 +91,10 @@ func Mutual(authorities string, own *Pair) (*tls.Config, error) {
 	return c, nil
 }
 
-// Hosts returns Mutual for the host whose certificate and key stand in one file; nil where
-// that is not there.
+// Hosts returns Mutual for the host whose certificate and key stand in one file. A missing
+// file is an error, fs.ErrNotExist: without it passwords would go out in plain.
 func Hosts(certificate, authority string) (*tls.Config, error) {
 	own, err := Open(certificate, certificate)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}
