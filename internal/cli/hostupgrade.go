@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/control"
+	"holdfast/internal/supervise"
 )
 
 // takeOverHost has this program take the place of this host's process, one of several. Another
@@ -39,8 +40,8 @@ func takeOverHost(ctx context.Context, state, self, digest string, stdout io.Wri
 	return err
 }
 
-// awaitHostProgram waits until this host's process runs a program, has its vote, and knows who
-// leads.
+// awaitHostProgram waits until this host's process runs a program, has its vote, and hears from
+// the host that leads that it looks after the nodes: where this one led, another one has begun to.
 func awaitHostProgram(ctx context.Context, client *control.Client, digest string) error {
 	const absent = 30 * time.Second // without anybody in its place it has not started
 	began, seen := time.Now(), time.Now()
@@ -50,7 +51,10 @@ func awaitHostProgram(ctx context.Context, client *control.Client, digest string
 		case ctx.Err() != nil:
 			return errors.New("interrupted: the new version goes on taking over; see 'holdfast host list'")
 		case err == nil && v.Program == digest && v.Leader != "" && hasVote(v):
-			return nil
+			if st, err := client.Status(ctx); err == nil && st.Phase == supervise.PhaseRunning {
+				return nil
+			}
+			seen = time.Now()
 		case err == nil:
 			seen = time.Now()
 		case time.Since(seen) > absent:

@@ -276,6 +276,7 @@ var each = []struct {
 	{"few files left", func(f *Facts) { f.node("balancer-1").Process.OpenFiles = 90000 }, Warning, "limits", "balancer-1", "90000 of 100000"},
 	{"a low limit of files", func(f *Facts) { f.node("redis-1").Process.MaxFiles = 1024 }, Note, "limits", "redis-1", "1024 open files"},
 	{"another clock", func(f *Facts) { f.node("redis-1").Redis.Ahead = -3 * time.Second }, Warning, "clocks", "redis-1", "differs by -3s"},
+	{"a clock that is wrong by much", func(f *Facts) { f.node("redis-1").Redis.Ahead = -time.Hour }, Error, "clocks", "redis-1", "differs by -1h0m0s"},
 	{"a clock that was set", func(f *Facts) { f.node("redis-1").Redis.Info["uptime_in_seconds"] = "9000" }, Warning, "clocks", "redis-1", "set by 1h30m0s"},
 }
 

@@ -113,7 +113,10 @@ func checkLimits(f *findings) {
 // What clocks may differ by between hosts, and the least jump that matters.
 const (
 	clocksDiffer = time.Second
-	clockJump    = 5 * time.Second
+	// A web node turns down a write that a balancer got 20 s ago: half of that is left for
+	// how long it may really have waited.
+	clocksTurnDown = 10 * time.Second
+	clockJump      = 5 * time.Second
 )
 
 func checkClocks(f *findings) {
@@ -122,8 +125,12 @@ func checkClocks(f *findings) {
 			continue
 		}
 		if ahead := n.Redis.Ahead; ahead.Abs() > clocksDiffer {
-			f.add(Warning, n.Name, fmt.Sprintf("the clock of %s differs by %v from this machine's", n.Name, ahead.Round(time.Millisecond)),
-				"times to live and the age of repeated writes are judged by different clocks", "let every host keep its clock by NTP (timedatectl set-ntp true)")
+			kind, why := Warning, "times to live and the age of repeated writes are judged by different clocks: keys expire early or late when another node becomes the master"
+			if ahead.Abs() > clocksTurnDown {
+				kind, why = Error, why+", and web nodes turn down the writes (504) of a balancer whose host's clock is behind theirs"
+			}
+			f.add(kind, n.Name, fmt.Sprintf("the clock of %s differs by %v from this machine's", n.Name, ahead.Round(time.Millisecond)),
+				why, "let every host keep its clock by NTP (timedatectl set-ntp true)")
 		}
 		if n.Process == nil || n.Process.Age == 0 || n.Redis.Info["uptime_in_seconds"] == "" {
 			continue

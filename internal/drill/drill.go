@@ -122,9 +122,14 @@ func (c Config) Check() error {
 	if mix.Rate < leastRate {
 		return &MixError{fmt.Errorf("a rate of %d operations a second proves nothing: a fault may strike between two of them; %d are the least", mix.Rate, leastRate)}
 	}
-	hosts, disks := c.needs()
-	if hosts || disks || c.Hosts > 0 || c.Own && len(c.Stack.Hosts) > 0 {
+	needs := c.needs()
+	if needs.any() || c.Hosts > 0 || c.Own && len(c.Stack.Hosts) > 0 {
 		if err := hostsPossible(); err != nil {
+			return &RightsError{err.Error()}
+		}
+	}
+	if needs.clocks {
+		if _, err := clockLibrary(); err != nil {
 			return &RightsError{err.Error()}
 		}
 	}
@@ -133,8 +138,7 @@ func (c Config) Check() error {
 
 // OnItsOwn reports whether the drill stands a stack up for itself.
 func (c Config) OnItsOwn() bool {
-	hosts, disks := c.needs()
-	return c.Own || c.Hosts > 0 || hosts || disks
+	return c.Own || c.Hosts > 0 || c.needs().any()
 }
 
 // Run drills. It undoes what it broke before it returns, however it ends, and
@@ -157,7 +161,6 @@ func Run(ctx context.Context, c Config) error {
 	if left := c.leftOut(); len(left) > 0 {
 		c.Note("left out, since this stack cannot have them: " + strings.Join(left, ", "))
 	}
-	hosts, disks := c.needs()
 	c.Own = c.OnItsOwn()
 	if !c.Own {
 		st, err := control.NewClient(c.State).Status(ctx)
@@ -184,7 +187,7 @@ func Run(ctx context.Context, c Config) error {
 	var t *target
 	if c.Own {
 		c.Show(Update{Words: "standing a stack up for the drill"})
-		t, err = standUp(ctx, c.Self, j, c.wanted(hosts, disks))
+		t, err = standUp(ctx, c.Self, j, c.wanted(c.needs()))
 	} else {
 		t = &target{stack: c.Stack, helm: helm{seats: []seat{newSeat("", c.State)}}, base: c.Base, self: c.Self, file: c.File}
 		if t.afar = c.Several; t.afar {

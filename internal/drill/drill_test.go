@@ -15,12 +15,16 @@ import (
 func TestWhatAScheduleNeedsDoesNotDependOnWhatIsDrawnFirst(t *testing.T) {
 	for seed := range int64(20) {
 		c := Config{Stack: stack.Default(), Random: true, Repeat: 4, Seed: seed, Faults: []string{"kill-web", "full-disk", "cut-host"}}
-		if hosts, disks := c.needs(); !hosts || !disks {
-			t.Fatalf("seed %d: hosts %v, disks %v", seed, hosts, disks)
+		if needs, want := c.needs(), (own{hosts: true, disks: true}); needs != want {
+			t.Fatalf("seed %d: needs %+v, want %+v", seed, needs, want)
 		}
 	}
-	if hosts, disks := (Config{Stack: stack.Default(), Random: true}).needs(); hosts || disks {
-		t.Errorf("a schedule of all needs hosts %v, disks %v", hosts, disks)
+	if needs := (Config{Stack: stack.Default(), Random: true}).needs(); needs.any() {
+		t.Errorf("a schedule of all needs %+v", needs)
+	}
+	upgrades := Config{Stack: stack.Default(), Faults: []string{"upgrade-host", "clock-ahead"}}
+	if needs, want := upgrades.needs(), (own{hosts: true, programs: true, clocks: true}); needs != want {
+		t.Errorf("upgrades and clocks need %+v, want %+v", needs, want)
 	}
 }
 

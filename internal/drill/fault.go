@@ -14,8 +14,9 @@ type fault struct {
 	about string
 	// hosts: it needs hosts of its own (network namespaces), and with them a
 	// stack that the drill stands up for itself. disk: likewise a disk of its
-	// own below the redis nodes.
-	hosts, disk bool
+	// own below the redis nodes, a program file on each host that can be replaced, and
+	// clocks that can be set on each host.
+	hosts, disk, programs, clocks bool
 	// double: two things break at once, or one after the other before the
 	// first is mended. What is promised of single faults may not hold.
 	double bool
@@ -54,6 +55,7 @@ var faults = []fault{
 	applyRedis, applyRedisKillSupervisor, applyRedisKillMaster,
 	backupKillSupervisor, backupKillMaster,
 	cutMasterPort, cutHost, cutMaster, cutMasterHost, cutHalves, cutOneWay, cutOtherWay, flap, loseHost, loseMasterHost, loseSupervisorHost, killKeepalived, loseAddress, fullDisk,
+	upgradeHost, clockAhead, clockBehind, masterClockAhead, masterClockBehind,
 }
 
 // Fault is what a person may know of a fault.

@@ -38,6 +38,16 @@ func (h *helm) seat() seat {
 	return h.seats[h.at]
 }
 
+// of is the seat of a host.
+func (h *helm) of(host string) seat {
+	for _, s := range h.seats {
+		if s.host == host {
+			return s
+		}
+	}
+	return seat{}
+}
+
 // take makes the seat of a host the one that is asked first.
 func (h *helm) take(host string) {
 	h.mu.Lock()

@@ -67,7 +67,7 @@ func stoodUp(t *testing.T, hosts int, disks bool) (*target, *journal) {
 			t.Error(err)
 		}
 	})
-	stack, err := standUp(t.Context(), self, j, Config{Stack: stack.Default(), Hosts: hosts}.wanted(false, disks))
+	stack, err := standUp(t.Context(), self, j, Config{Stack: stack.Default(), Hosts: hosts}.wanted(own{disks: disks}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -81,7 +83,55 @@ func (t *target) startHosts(ctx context.Context) error {
 
 // onHost are the arguments of ip(8) that run a holdfast command on a host.
 func (t *target) onHost(one host, args ...string) []string {
-	return slices.Concat([]string{"netns", "exec", one.netns, t.self}, args, []string{"--state", t.stateOf(one.name)})
+	program := t.self
+	if t.programs {
+		program = filepath.Join(t.hostPrograms(), programName)
+	}
+	return slices.Concat([]string{"netns", "exec", one.netns}, t.programsOf(one), t.clockOf(one), []string{program}, args, []string{"--state", t.stateOf(one.name)})
+}
+
+// Each host may have a program file of its own, which can be replaced there. It has the same
+// path on all hosts, as on machines: a directory that is mounted for what 'ip netns exec' runs
+// and its children.
+
+// programName is the name of the program's file on such a host.
+const programName = "holdfast"
+
+// hostPrograms is the directory of the program on each host, and programDir what it is
+// outside.
+func (t *target) hostPrograms() string        { return filepath.Join(t.base, "programs") }
+func (t *target) programDir(one host) string  { return t.stateOf(one.name) + ".programs" }
+func (t *target) programFile(one host) string { return filepath.Join(t.programDir(one), programName) }
+
+// withPrograms is a script that runs a program where the host's directory is mounted.
+const withPrograms = `mount --bind "$1" "$2" && shift 2 && exec "$@"`
+
+// programsOf are the words before a command on a host that give it the host's program file.
+func (t *target) programsOf(one host) []string {
+	if !t.programs {
+		return nil
+	}
+	return []string{"sh", "-c", withPrograms, "sh", t.programDir(one), t.hostPrograms()}
+}
+
+// installPrograms gives each host a file of its own with the program.
+func (t *target) installPrograms() error {
+	program, err := os.ReadFile(t.self)
+	if err != nil {
+		return fmt.Errorf("copy the program for the hosts: %w", err)
+	}
+	if err := os.Mkdir(t.hostPrograms(), 0o700); err != nil {
+		return err
+	}
+	for _, one := range t.hosts.all {
+		if err := os.Mkdir(t.programDir(one), 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(t.programFile(one), program, 0o700); err != nil {
+			return fmt.Errorf("copy the program for %s: %w", one.name, err)
+		}
+	}
+	return nil
 }
 
 // upOn is the step that has the process of a host run again. With its loss undone it is a

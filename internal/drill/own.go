@@ -37,6 +37,10 @@ type wanted struct {
 	virtual stack.Virtual
 	// disks: the data of each redis node is on a disk of its own.
 	disks bool
+	// programs: each host has a program file of its own.
+	programs bool
+	// clocks: each host has a clock of its own.
+	clocks bool
 }
 
 // standUp stands a stack up for the drill alone, and waits until it is well. What takes it
@@ -56,7 +60,7 @@ func standUp(ctx context.Context, self string, j *journal, w wanted) (*target, e
 	if _, err := j.add(step{Why: "the directory " + dir, Remove: dir}); err != nil {
 		return nil, errors.Join(err, os.Remove(dir))
 	}
-	t := &target{self: self, base: dir, own: true, disks: w.disks, file: filepath.Join(dir, "holdfast.yaml")}
+	t := &target{self: self, base: dir, own: true, disks: w.disks, programs: w.programs, clocks: w.clocks, file: filepath.Join(dir, "holdfast.yaml")}
 	entry := "  listen: 0.0.0.0:" + strconv.Itoa(hostsPort)
 	if len(w.hosts) == 0 {
 		t.helm.seats = []seat{newSeat("", filepath.Join(dir, "s"))}
@@ -104,6 +108,16 @@ func (t *target) declare(name, entry string, w wanted) error {
 
 // start starts the stack.
 func (t *target) start(ctx context.Context, j *journal) error {
+	if t.programs {
+		if err := t.installPrograms(); err != nil {
+			return err
+		}
+	}
+	if t.clocks {
+		if err := t.makeClocks(); err != nil {
+			return err
+		}
+	}
 	if t.hosts != nil {
 		return t.startHosts(ctx) // what ends it is in the journal since there are hosts
 	}

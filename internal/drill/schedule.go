@@ -79,24 +79,33 @@ func (c Config) schedule(round int) ([]fault, error) {
 // eachTakes is about how long one fault of a random schedule takes.
 const eachTakes = 8 * time.Second
 
-// needs says whether any of the faults that may come needs hosts or disks of its
-// own: all rounds are of one stack.
-func (c Config) needs() (hosts, disks bool) {
+// own is what faults need that the stack has to itself: hosts, disks of its redis nodes,
+// a program file on each host, a clock on each host.
+type own struct{ hosts, disks, programs, clocks bool }
+
+// any reports whether anything is needed.
+func (o own) any() bool { return o != own{} }
+
+// needs returns what any of the faults that may come needs: all rounds are of one stack.
+func (c Config) needs() (all own) {
 	chosen, _ := c.pool()
 	for _, f := range chosen {
-		hosts, disks = hosts || f.hosts, disks || f.disk
+		all.hosts = all.hosts || f.hosts
+		all.disks = all.disks || f.disk
+		all.programs = all.programs || f.programs
+		all.clocks = all.clocks || f.clocks
 	}
-	return hosts, disks
+	return all
 }
 
 // usualHosts is how many hosts a stack of the drill's own has, where a fault needs some.
 const usualHosts = 3
 
 // wanted is the stack that the drill stands up for itself.
-func (c Config) wanted(hosts, disks bool) wanted {
-	w := wanted{text: c.Text, disks: disks}
+func (c Config) wanted(needs own) wanted {
+	w := wanted{text: c.Text, disks: needs.disks, programs: needs.programs, clocks: needs.clocks}
 	switch n := c.Hosts; {
-	case n > 0 || hosts && len(c.Stack.Hosts) == 0:
+	case n > 0 || needs.hosts && len(c.Stack.Hosts) == 0:
 		for i := range cmp.Or(n, usualHosts) {
 			w.hosts = append(w.hosts, stack.Host{Name: fmt.Sprintf("host-%d", i+1)})
 		}

@@ -33,6 +33,8 @@ type target struct {
 	own       bool              // the drill stood it up for itself
 	disks     bool              // its redis nodes have disks of their own
 	hosts     *hosts            // nil: it runs on this machine as it is, or on a user's hosts
+	programs  bool              // each of its hosts has a program file of its own
+	clocks    bool              // each of its hosts has a clock of its own
 	// afar: it is a user's stack of several hosts, one of which this machine is.
 	afar  bool
 	hands hands

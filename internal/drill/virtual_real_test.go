@@ -57,7 +57,7 @@ func standUpVirtual(t *testing.T, addresses int) *virtualStack {
 	if err := os.WriteFile(filepath.Join(site, "index.html"), []byte("kelp"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	w := Config{Hosts: 3}.wanted(true, false)
+	w := Config{Hosts: 3}.wanted(own{hosts: true})
 	w.text = fmt.Sprintf("metrics: {enabled: false}\napps: {site: {files: %s, nodes: 3}}\n", site)
 	w.virtual = stack.Virtual{Addresses: make([]string, addresses), Advertise: 300 * time.Millisecond, Router: 51}
 	v := &virtualStack{T: t}

@@ -152,6 +152,9 @@ type Fault struct {
 	// Harm is in sentences what it did to others that its promise rules out: a
 	// master that works was replaced, a process ended, a new client was not served.
 	Harm []string `json:"harm,omitempty"`
+	// Wrong is in sentences what the fault itself was answered and must not have been: a
+	// request that happened twice, a key that was gone before its time.
+	Wrong []string `json:"wrong,omitempty"`
 	// Trouble is what went wrong with breaking or undoing; empty: nothing.
 	Trouble string `json:"trouble,omitempty"`
 }

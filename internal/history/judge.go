@@ -35,7 +35,7 @@ const (
 // Judge says what a history shows.
 //
 // Broken: at least one answer was wrong, or a write is lost; Anomalies has the
-// proofs. Inconclusive: no proof of that, but an assumption does not hold
+// proofs, or Fault.Wrong. Inconclusive: no proof of that, but an assumption does not hold
 // without which "nothing was found" would mean nothing. Missed: more
 // operations failed, or are unknown, than the faults' promises allow. Holds:
 // none of these. An earlier one of these beats a later one, but for
@@ -54,18 +54,19 @@ func judge(h History, search time.Duration) Verdict {
 	v := Verdict{Checked: count(h), Consistency: !h.OfURLs()}
 	found := safety(h, search)
 	reasons := append(assumptions(h), found.undecided...)
-	missed, harm := promises(h), harms(h)
+	missed, harm, wrong := promises(h), harms(h), wrongs(h)
 	v.Anomalies = found.anomalies
 	v.Whole, v.Faults = availability(h)
 	missed = append(missed, longPauses(h, v.Faults)...)
 	v.Warnings = warnings(h, v.Faults)
 
 	v.Why = append(v.Why, summary(found)...)
+	v.Why = append(v.Why, wrong...)
 	v.Why = append(v.Why, harm...)
 	v.Why = append(v.Why, reasons...)
 	v.Why = append(v.Why, missed...)
 	switch {
-	case len(found.anomalies) > 0:
+	case len(found.anomalies) > 0, len(wrong) > 0:
 		v.Result = Broken
 	case len(harm) > 0:
 		v.Result = Missed

@@ -82,6 +82,17 @@ func harms(h History) []string {
 	return why
 }
 
+// wrongs says in sentences what faults were answered that is wrong.
+func wrongs(h History) []string {
+	var why []string
+	for _, f := range h.Faults {
+		for _, wrong := range f.Wrong {
+			why = append(why, fmt.Sprintf("fault %q at %s: %s", f.Name, seconds(f.Began), wrong))
+		}
+	}
+	return why
+}
+
 // longPauses says where a client waited longer than a binding promise allows.
 func longPauses(h History, faults []FaultAvailability) []string {
 	var why []string

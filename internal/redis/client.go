@@ -202,6 +202,7 @@ func New(cfg Config) (*Client, error) {
 		commands: newCommandSource(), published: newHub(cfg, m), changes: newHub(cfg, m),
 	}
 	c.concluding = c.conclude
+	c.writer.compareClocks(newClocks(cfg, m))
 	return c, nil
 }
 
@@ -219,6 +220,7 @@ func (c *Client) Run(ctx context.Context) {
 	}
 	parts.Go(func() { c.monitor.run(ctx) })
 	parts.Go(func() { c.writer.run(ctx) })
+	parts.Go(func() { c.writer.clocks.run(ctx) })
 	parts.Go(func() { c.readers.run(ctx) })
 	parts.Go(func() { c.published.run(ctx) })
 	parts.Go(func() { c.changes.run(ctx) })

@@ -107,6 +107,7 @@ func (s *session) ask(ctx context.Context, cmd Command, as *Login) ([]Result, er
 // *discarded, errDone, errRival, errLost, or else means that nothing happened
 // and that it may elsewhere or later.
 func (s *session) guard(ctx context.Context, record string, commands []Command, as *Login) ([]Result, error) {
+	s.w.clocks.made(record)
 	b := s.conn.B()
 	cmds := s.records(nil, b.Watch().Key(record).Build(), b.Get().Key(record).Build())
 	answers, sent := s.exchange(ctx, cmds)
@@ -131,7 +132,7 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 	}
 
 	cmds = s.records(rueidis.Commands{b.Multi().Build()},
-		b.Set().Key(record).Value("").PxMilliseconds(number(s.w.ttl)).Build())
+		b.Set().Key(record).Value("").PxMilliseconds(number(s.w.recordLife())).Build())
 	if slices.ContainsFunc(commands, func(cmd Command) bool {
 		return len(cmd) > 1 && strings.EqualFold(cmd[0], "script") && strings.EqualFold(cmd[1], "flush")
 	}) {
@@ -192,7 +193,7 @@ func (s *session) guard(ctx context.Context, record string, commands []Command, 
 		s.origin.stamp(commands, out)
 		return out, nil
 	}
-	keep := s.records(nil, b.Set().Key(record).Value(string(all.CacheMarshal(nil))).Xx().PxMilliseconds(number(s.w.ttl)).Build())
+	keep := s.records(nil, b.Set().Key(record).Value(string(all.CacheMarshal(nil))).Xx().PxMilliseconds(number(s.w.recordLife())).Build())
 	answers, _ = s.exchange(ctx, keep)
 	if answers[len(answers)-1].NonRedisError() != nil {
 		return nil, errLost

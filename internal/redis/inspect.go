@@ -71,3 +71,16 @@ func (a *Admin) Watching(ctx context.Context, master string) (Watching, error) {
 	}
 	return w, nil
 }
+
+// Clock returns the time of day at a node (manual, TIME).
+func (a *Admin) Clock(ctx context.Context) (time.Time, error) {
+	r, err := a.do(ctx, "TIME")
+	if err != nil {
+		return time.Time{}, err
+	}
+	words, err := r.AsStrSlice()
+	if err != nil || len(words) != 2 {
+		return time.Time{}, fmt.Errorf("TIME at %s: unexpected answer", a.link.addr)
+	}
+	return time.Unix(number(words[0]), number(words[1])*int64(time.Microsecond)), nil
+}

@@ -181,6 +181,7 @@ func (o *operation) encode(s *session, batch rueidis.Commands) rueidis.Commands 
 			batch = o.asked(b, batch)
 			if o.record != "" && o.effects[i] {
 				records := []string{o.itemRecord(i)}
+				s.w.clocks.made(records[0])
 				if o.site != nil {
 					script := onceInCluster
 					if o.frees[i] {

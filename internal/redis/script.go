@@ -236,6 +236,7 @@ func (s *session) run(script *Script, record string, keys, args []string) rueidi
 		return s.call(script, keys, args)
 	}
 	head := s.head(len(args))
+	s.w.clocks.made(record)
 	if record == "" && len(s.w.cfg.Cluster) > 0 && len(keys) > 0 {
 		record, head[0] = keys[0], "" // an empty key is in a slot, too
 	}
@@ -246,7 +247,7 @@ func (s *session) run(script *Script, record string, keys, args []string) rueidi
 
 // head starts a script's arguments, with room for more.
 func (s *session) head(room int) []string {
-	return append(make([]string, 0, 3+room), s.w.ttl, s.w.recordDB, s.w.dataDB)
+	return append(make([]string, 0, 3+room), s.w.recordLife(), s.w.recordDB, s.w.dataDB)
 }
 
 // call sends a script whole the first time, and by its hash from then on.

@@ -381,7 +381,7 @@ func (s *session) fence(cmds rueidis.Commands, batch []*operation) (rueidis.Comm
 		key = recordIn(s.slot, key)
 	}
 	before := len(cmds)
-	cmds = s.records(cmds, s.conn.B().Set().Key(key).Value("").PxMilliseconds(number(s.w.ttl)).Build())
+	cmds = s.records(cmds, s.conn.B().Set().Key(key).Value("").PxMilliseconds(number(s.w.recordLife())).Build())
 	return cmds, len(cmds) - before
 }
 
@@ -405,6 +405,7 @@ func (s *session) encodeSingles(cmds rueidis.Commands, shares []allowance) (ruei
 		for i, o := range ops {
 			o.first, o.count, o.place = len(cmds), 1, i
 			records = append(records, o.record)
+			s.w.clocks.made(o.record)
 			args = appendSized(args, o.cmds[0])
 		}
 		cmds = append(cmds, s.call(once, records, args))

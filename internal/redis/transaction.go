@@ -195,6 +195,7 @@ func (o *operation) encodeWhole(s *session) rueidis.Completed {
 	for _, cmd := range o.cmds {
 		args = appendSized(args, cmd)
 	}
+	s.w.clocks.made(o.record)
 	keys := []string{o.record}
 	if o.site != nil {
 		keys = append(keys, o.site.keys[0]...)

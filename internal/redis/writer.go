@@ -33,6 +33,7 @@ type writer struct {
 	// ttl is Config.IdempotencyTTL in milliseconds; recordDB and dataDB are
 	// the databases of the records and of the data, empty when they are one.
 	ttl, recordDB, dataDB string
+	clocks                *clocks // nil: in a cluster
 	stats                 *stats
 	// aside has the operations that nobody else is to wait for: the guarded
 	// ones, which take more trips than a batch and go one at a time, and those
@@ -83,6 +84,12 @@ func newWriter(cfg Config, m *monitor) *writer {
 	w.deadlines = newDeadlines(w)
 	return w
 }
+
+// recordLife is how long a record lives that is made now, in milliseconds.
+func (w *writer) recordLife() string { return w.clocks.recordLife(w.ttl) }
+
+// compareClocks has records live longer where clocks differ.
+func (w *writer) compareClocks(c *clocks) { w.clocks, w.aside.clocks = c, c }
 
 // waiting is how many operations wait in the queue.
 func (w *writer) waiting() int {

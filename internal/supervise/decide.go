@@ -30,6 +30,8 @@ type facts struct {
 	Running map[string]bool
 	// Appointed is the node that is the master where there are no Sentinels.
 	Appointed string
+	// WrongClocks are the redis nodes whose clocks are wrong. Only a switchover looks.
+	WrongClocks map[string]bool
 }
 
 // master is the address of the master as the Sentinels know it. It takes a
@@ -239,7 +241,8 @@ func wedged(f facts) (nodes []string) {
 const mostBehind = 8 << 20
 
 // chooseSuccessor returns the master and the redis node that is to take its place: the
-// one asked for, or else the replica with the most data.
+// one asked for, or else the replica with the most data, if possible one whose clock is
+// right.
 func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 	address, _, err := f.master()
 	from = f.nameOf(address)
@@ -288,6 +291,10 @@ func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 			reasons = append(reasons, name+": "+why[name])
 		}
 		return "", "", refused("no replica can become the master (%s)", join(reasons))
+	}
+	// Whichever it is gets all data before it is promoted.
+	if right := slices.DeleteFunc(slices.Clone(fit), func(name string) bool { return f.WrongClocks[name] }); len(right) > 0 {
+		fit = right
 	}
 	return from, slices.MaxFunc(slices.Sorted(slices.Values(fit)), func(a, b string) int {
 		return int(f.Standings[a].Offset - f.Standings[b].Offset)

@@ -245,6 +245,8 @@ func TestAMasterIsReplacedByAReplicaThatCan(t *testing.T) {
 	}{
 		"the one with the most data":         {heir: "redis-3"},
 		"the one that is asked for":          {to: "redis-2", heir: "redis-2"},
+		"one whose clock is right":           {change: func(f *facts) { f.WrongClocks = map[string]bool{"redis-3": true} }, heir: "redis-2"},
+		"the most data, all clocks wrong":    {change: func(f *facts) { f.WrongClocks = map[string]bool{"redis-2": true, "redis-3": true} }, heir: "redis-3"},
 		"not the master itself":              {to: "redis-1", why: "redis-1 is the master already"},
 		"not one that is none":               {to: "redis-9", why: "redis-9 is no redis node of this stack; the replicas are redis-2, redis-3"},
 		"not one that is away":               {change: func(f *facts) { delete(f.Standings, "redis-3") }, to: "redis-3", why: "redis-3 cannot become the master: it does not answer"},

@@ -13,7 +13,8 @@ import (
 var (
 	// forServers is for HAProxy, Redis and Sentinel: where they are, and how they
 	// find libraries and tell the time.
-	forServers = []string{"PATH", "HOME", "TMPDIR", "TZ", "LANG", "LANGUAGE", "LC_*", "LD_LIBRARY_PATH", "MALLOC_*"}
+	forServers = []string{"PATH", "HOME", "TMPDIR", "TZ", "LANG", "LANGUAGE", "LC_*", "LD_LIBRARY_PATH", "LD_PRELOAD", "MALLOC_*",
+		"FAKETIME_TIMESTAMP_FILE", "FAKETIME_CACHE_DURATION", "FAKETIME_DONT_FAKE_MONOTONIC"}
 	// forOurs is for Holdfast's own processes besides: Go's runtime, traces, and
 	// the way to who gets them.
 	forOurs = append(slices.Clone(forServers),

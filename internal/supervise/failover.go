@@ -166,13 +166,23 @@ func (w *failover) sawTheEnd(ctx context.Context) bool {
 }
 
 // chooseBest has the Sentinels promote the replica with the most data, which has every
-// write that was acknowledged, or none. Mostly all have the same, and it takes nothing:
+// write that was acknowledged, or none, and of several one whose clock is right. Mostly all
+// have the same, and it takes nothing:
 // what the Sentinels know of the offsets may be old, and it does not matter then.
 // Should this supervisor die now, the next one lets the others be promoted again.
 func (w *failover) chooseBest(ctx context.Context) error {
 	offset := func(name string) int64 { return w.offsets[name] }
-	best := slices.MaxFunc(w.inStep, func(a, b string) int { return cmp.Compare(offset(a), offset(b)) })
-	if !slices.ContainsFunc(w.inStep, func(name string) bool { return offset(name) < offset(best) }) {
+	wrong := w.sup.wrongClocks(ctx, w.inStep)
+	right := func(name string) int {
+		if wrong[name] {
+			return 0
+		}
+		return 1
+	}
+	best := slices.MaxFunc(w.inStep, func(a, b string) int {
+		return cmp.Or(cmp.Compare(offset(a), offset(b)), cmp.Compare(right(a), right(b)))
+	})
+	if !slices.ContainsFunc(w.inStep, func(name string) bool { return offset(name) < offset(best) || right(name) < right(best) }) {
 		return nil
 	}
 	w.to = best

@@ -96,7 +96,7 @@ func (a *absence) end(name string) {
 // severalHosts are the hosts of a stack of several, of which this one leads.
 func severalHosts(ctx context.Context, cfg Config) hosts {
 	h := hostsAt(cfg.StateDir)
-	h.several = true
+	h.several, h.self = true, cfg.Self
 	h.named, h.absent = map[string]home{}, &absence{hosts: map[string]bool{}}
 	var looking sync.WaitGroup
 	for _, place := range cfg.Hosts {

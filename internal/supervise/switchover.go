@@ -107,6 +107,7 @@ func (s *Supervisor) switchOver(ctx context.Context, to string) (_ Switched, err
 	defer s.switching.Unlock()
 
 	f := s.gather(ctx, time.Second)
+	f.WrongClocks = s.wrongClocks(ctx, s.nodesOfKind(plan.Redis))
 	from, heir, err := chooseSuccessor(f, to)
 	if err != nil {
 		return Switched{}, err

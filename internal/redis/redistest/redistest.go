@@ -60,6 +60,7 @@ type Server struct {
 	Socket string
 	cmd    *exec.Cmd
 	once   sync.Once
+	clock  string // the file that says how wrong its clock is; empty: it has the machine's
 }
 
 // known is the address by which the others know it.
@@ -79,6 +80,12 @@ func Start(t testing.TB, replicas, sentinels int) *Cluster {
 }
 
 func start(t testing.TB, replicas, sentinels int, certs *Certificates) *Cluster {
+	t.Helper()
+	return startClocked(t, replicas, sentinels, certs, "")
+}
+
+// startClocked is start, with a library that gives each node a clock of its own; empty: none.
+func startClocked(t testing.TB, replicas, sentinels int, certs *Certificates, library string) *Cluster {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "redis-") // t.TempDir's is too long for a socket
 	if err != nil {
@@ -112,7 +119,7 @@ user %s on >%s %s
 			conf += "replicaof " + strings.Replace(c.Nodes[0].known(), ":", " ", 1) + "\n"
 		}
 		tlsAddr, tlsConf := certs.conf(t, dir)
-		c.Nodes = append(c.Nodes, run(t, dir, port, tlsConf+conf))
+		c.Nodes = append(c.Nodes, runClocked(t, dir, port, tlsConf+conf, library))
 		c.Nodes[i].TLSAddr, c.Nodes[i].Socket = tlsAddr, socket
 	}
 	for _, n := range c.Nodes[1:] {
@@ -303,6 +310,12 @@ func Eventually(t testing.TB, within time.Duration, what string, holds func() bo
 // run starts a server and waits until it answers.
 func run(t testing.TB, dir string, port int, conf string, args ...string) *Server {
 	t.Helper()
+	return runClocked(t, dir, port, conf, "", args...)
+}
+
+// runClocked is run, with a library that gives the server a clock of its own; empty: none.
+func runClocked(t testing.TB, dir string, port int, conf, library string, args ...string) *Server {
+	t.Helper()
 	path := filepath.Join(dir, strconv.Itoa(port)+".conf")
 	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
@@ -313,6 +326,7 @@ func run(t testing.TB, dir string, port int, conf string, args ...string) *Serve
 	}
 	s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
 	s.cmd = exec.Command(binary, append([]string{path}, args...)...)
+	s.giveClock(t, dir, library)
 	out, err := os.Create(filepath.Join(dir, strconv.Itoa(port)+".log"))
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,285 @@
+package drill
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/attack"
+	"holdfast/internal/plan"
+)
+
+// The clock of one host is wrong, and the Redis master dies meanwhile. Redis replicates the
+// end of a key's life as a time of day, and so the next master may hold a key for expired
+// that has just been written: the records by which a repeated request is carried out once,
+// and the users' own keys.
+
+// clockOff is how wrong the clock of a host is: as of a machine whose clock is an hour off
+// the time zone.
+const clockOff = time.Hour
+
+var clockAhead = fault{
+	name: "clock-ahead", about: "the clock of a host without the master goes an hour ahead, and the Redis master is killed: a repeated request still counts once, and no key expires early where another replica can take the master's place",
+	hosts: true, clocks: true, double: true, needs: needFailover | needReplicas | needKV, promise: skewed,
+	strike: func(ctx context.Context, s *scene) error { return s.skew(ctx, clockOff, (*scene).otherHost) },
+}
+
+var clockBehind = fault{
+	name: "clock-behind", about: "the clock of a host without the master goes an hour behind, and the Redis master is killed: a repeated request still counts once, and no key expires early",
+	hosts: true, clocks: true, double: true, needs: needFailover | needReplicas | needKV, promise: skewed,
+	strike: func(ctx context.Context, s *scene) error { return s.skew(ctx, -clockOff, (*scene).otherHost) },
+}
+
+var masterClockAhead = fault{
+	name: "master-clock-ahead", about: "the clock of the master's host goes an hour ahead, and the Redis master is killed: a repeated request still counts once, and no key that was written meanwhile expires early",
+	hosts: true, clocks: true, double: true, needs: needFailover | needReplicas | needKV, promise: skewed,
+	strike: func(ctx context.Context, s *scene) error { return s.skew(ctx, clockOff, (*scene).masterHost) },
+}
+
+var masterClockBehind = fault{
+	name: "master-clock-behind", about: "the clock of the master's host goes an hour behind, and the Redis master is killed: a repeated request still counts once; keys with a time to live end early, which is not promised otherwise",
+	hosts: true, clocks: true, double: true, needs: needFailover | needReplicas | needKV, promise: skewed,
+	strike: func(ctx context.Context, s *scene) error { return s.skew(ctx, -clockOff, (*scene).masterHost) },
+}
+
+// skewed is promised while the clock of a host is wrong and another master is elected.
+var skewed = held
+
+const (
+	// skewProbes are how many keys of each kind are looked after.
+	skewProbes = 20
+	// skewBefore is how long the clock is wrong before the requests are made that are to be
+	// repeated: as long as web nodes may take to notice it.
+	skewBefore = 3 * time.Second
+	// skewTTL is how long a key lives that must not expire early.
+	skewTTL = 10 * time.Minute
+)
+
+// skew has the clock of a host be wrong, kills the master, and repeats requests from before.
+func (s *scene) skew(ctx context.Context, ahead time.Duration, choose func(*scene, context.Context) (host, error)) error {
+	if s.stack.hosts == nil || !s.stack.clocks {
+		return errNoHosts
+	}
+	one, err := choose(s, ctx)
+	if err != nil {
+		return err
+	}
+	master, err := s.pick(ctx, plan.Redis, "master")
+	if err != nil {
+		return err
+	}
+	client, err := s.newcomer(ctx)
+	if err != nil {
+		return err
+	}
+	// The undoing is the same writing of a file, by whoever comes.
+	back := step{Why: "the clock of " + one.name, Command: []string{"cp", s.stack.rightClock(), s.stack.clockFile(one)}, Unless: s.stack.clockFile(one)}
+	if err := s.undo(back); err != nil {
+		return err
+	}
+	s.say("the clock of %s goes %v ahead", one.name, ahead)
+	s.blow(one.name)
+	if err := s.stack.setClock(one, ahead); err != nil {
+		return err
+	}
+	if err := s.clockIsOff(ctx, one, ahead); err != nil {
+		return err
+	}
+	if err := sleep(ctx, skewBefore); err != nil {
+		return err
+	}
+	p := probes{s: s, client: client}
+	if err := p.write(ctx); err != nil {
+		return err
+	}
+	if err := s.kill(ctx, master); err != nil {
+		return err
+	}
+	if err := s.awaitMaster(ctx, master.Name); err != nil {
+		return err
+	}
+	next := s.otherMaster(ctx, master.Name)
+	if next == nil {
+		return errNobody
+	}
+	if err := p.repeat(ctx); err != nil {
+		return err
+	}
+	if err := p.stillThere(ctx, ahead > 0 || master.Host != one.name); err != nil {
+		return err
+	}
+	return s.toTheClockAhead(ctx, p)
+}
+
+// toTheClockAhead has the replica whose clock is furthest ahead of the master's take its
+// place, as Sentinels may choose it, and repeats the requests there.
+func (s *scene) toTheClockAhead(ctx context.Context, p probes) error {
+	if why := s.stack.heal(ctx, healBeyond); why != "" {
+		return fmt.Errorf("the stack is not well after the master's death: %s", why)
+	}
+	clocks, err := s.clocks(ctx)
+	if err != nil {
+		return err
+	}
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return err
+	}
+	master := masterOf(st).Name
+	furthest := master
+	for name, ahead := range clocks {
+		if ahead-clocks[furthest] > clockOff/2 {
+			furthest = name
+		}
+	}
+	if furthest == master {
+		return nil
+	}
+	again := probes{s: s, client: p.client, round: 1}
+	if err := again.write(ctx); err != nil {
+		return err
+	}
+	s.blow(master)
+	var refused error
+	err = awaitEvery(ctx, time.Second, "a switchover to "+furthest, 30*time.Second, func() bool {
+		_, refused = s.stack.client().Switchover(ctx, furthest)
+		return refused == nil
+	})
+	if err != nil {
+		return errors.Join(err, refused)
+	}
+	s.evidence("%s, whose clock is %v ahead of that of %s, took its place", furthest, (clocks[furthest] - clocks[master]).Round(time.Second), master)
+	return errors.Join(p.repeat(ctx), again.repeat(ctx))
+}
+
+// clockIsOff waits until every redis node of a host has the wrong time and the others have
+// not.
+func (s *scene) clockIsOff(ctx context.Context, one host, ahead time.Duration) error {
+	const tolerance = 5 * time.Second
+	var words []string
+	var failed error
+	err := awaitEvery(ctx, askEvery, "the wrong time at the redis nodes of "+one.name, 5*time.Second, func() bool {
+		st, err := s.stack.status(ctx)
+		if err != nil {
+			failed = err
+			return false
+		}
+		clocks, err := s.clocks(ctx)
+		if failed = err; err != nil {
+			return false
+		}
+		words = nil
+		seen, as := false, true
+		for name, off := range clocks {
+			n, _ := st.Node(name)
+			want := time.Duration(0)
+			if n.Host == one.name {
+				want, seen = ahead, true
+			}
+			as = as && (off-want).Abs() < tolerance
+			words = append(words, fmt.Sprintf("%s %v", name, off.Round(time.Second)))
+		}
+		slices.Sort(words)
+		return seen && as
+	})
+	if err != nil {
+		return fmt.Errorf("%w; ahead of this machine's clock: %s", errors.Join(err, failed), strings.Join(words, ", "))
+	}
+	s.evidence("ahead of this machine's clock: %s", strings.Join(words, ", "))
+	return nil
+}
+
+// probes are requests that are made before the master dies and looked at after it.
+type probes struct {
+	s      *scene
+	client *attack.Client
+	round  int
+}
+
+func (p probes) key(kind string, i int) string {
+	return fmt.Sprintf("%sclock:%d:%d:%s:%d", p.s.prefix, p.s.record.Began.Milliseconds(), p.round, kind, i)
+}
+
+// do sends a command until it is answered, and returns the result.
+func (p probes) do(ctx context.Context, once string, command ...string) (any, error) {
+	req := attack.Request{Path: "/", Body: attack.Command(command...)}
+	if once != "" {
+		req.Header = "Idempotency-Key: " + once + "\r\n"
+	}
+	var last attack.Answer
+	err := awaitEvery(ctx, askEvery, "an answer to "+command[0], 10*time.Second, func() bool {
+		last = p.client.Do(ctx, req)
+		return last.OK()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, last)
+	}
+	var body struct{ Result any }
+	if err := json.Unmarshal(last.Body, &body); err != nil {
+		return nil, fmt.Errorf("read the answer to %s: %w", command[0], err)
+	}
+	return body.Result, nil
+}
+
+// write makes the requests: increments with a key each, and keys with a time to live.
+func (p probes) write(ctx context.Context) error {
+	for i := range skewProbes {
+		if _, err := p.do(ctx, p.key("once", i), "INCR", p.key("count", i)); err != nil {
+			return err
+		}
+		if _, err := p.do(ctx, "", "SET", p.key("lives", i), "kelp", "PX", fmt.Sprint(skewTTL.Milliseconds())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// repeat makes the increments again, which must not happen a second time.
+func (p probes) repeat(ctx context.Context) error {
+	twice := 0
+	for i := range skewProbes {
+		if _, err := p.do(ctx, p.key("once", i), "INCR", p.key("count", i)); err != nil {
+			return err
+		}
+		n, err := p.do(ctx, "", "GET", p.key("count", i))
+		if err != nil {
+			return err
+		}
+		if fmt.Sprint(n) != "1" {
+			twice++
+		}
+	}
+	if twice > 0 {
+		p.s.record.Wrong = append(p.s.record.Wrong, fmt.Sprintf("%d of %d requests with an idempotency key happened twice when they were repeated at the next master", twice, skewProbes))
+	}
+	p.s.evidence("%d of %d repeated requests counted once", skewProbes-twice, skewProbes)
+	return nil
+}
+
+// stillThere looks for the keys with a time to live. Where it is promised, all of them are
+// there.
+func (p probes) stillThere(ctx context.Context, promised bool) error {
+	there := 0
+	for i := range skewProbes {
+		v, err := p.do(ctx, "", "GET", p.key("lives", i))
+		if err != nil {
+			return err
+		}
+		if v != nil {
+			there++
+		}
+	}
+	master := "nobody"
+	if st, err := p.s.stack.status(ctx); err == nil {
+		master = masterOf(st).Name
+	}
+	p.s.evidence("%d of %d keys that live for %v are there, with %s as the master", there, skewProbes, skewTTL, master)
+	if promised && there < skewProbes {
+		p.s.record.Wrong = append(p.s.record.Wrong, fmt.Sprintf("%d of %d keys expired before their time", skewProbes-there, skewProbes))
+	}
+	return nil
+}

@@ -1,0 +1,196 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
+)
+
+// An upgrade of Holdfast itself replaces the program on one host after the other. In
+// between, supervisors of two versions look after one stack.
+
+var upgradeHost = fault{
+	name: "upgrade-host", about: "another build of Holdfast is installed on one host after the other, and takes over by 'holdfast upgrade'; in between, hosts of both versions have each other's nodes started anew",
+	hosts: true, programs: true, needs: needWeb, promise: planned, ready: isUnchanging,
+	strike: func(ctx context.Context, s *scene) error {
+		if s.stack.hosts == nil || !s.stack.programs {
+			return errNoHosts
+		}
+		if err := s.applicationAtWork(ctx); err != nil {
+			return err
+		}
+		other, err := s.stack.otherBuild()
+		if err != nil {
+			return err
+		}
+		all := s.stack.hosts.all
+		var done []host
+		for _, i := range s.random.Perm(len(all)) {
+			if err := s.upgrade(ctx, all[i], other); err != nil {
+				return err
+			}
+			done = append(done, all[i])
+			if rest := s.stack.hosts.but(done...); len(rest) > 0 {
+				if err := s.workTogether(ctx, all[i], rest[0]); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	},
+}
+
+// applicationAtWork records that the nodes which an upgrade starts anew are under load.
+func (s *scene) applicationAtWork(ctx context.Context) error {
+	nodes, err := s.up(ctx, plan.Web, "")
+	if err != nil {
+		return err
+	}
+	return s.struckAtWork(ctx, nodes...)
+}
+
+// otherBuild writes another build of the drill's program and returns its path. It does the
+// same, and its digest is another one: what follows the end of an ELF file is not loaded.
+func (t *target) otherBuild() (string, error) {
+	program, err := os.ReadFile(t.self)
+	if err != nil {
+		return "", fmt.Errorf("make another build of the program: %w", err)
+	}
+	path := filepath.Join(t.base, "another.holdfast")
+	return path, os.WriteFile(path, append(program, "another build"...), 0o700)
+}
+
+// installAndUpgrade is a script that puts a program in the place of another one, as a
+// package manager does, and has it take over on the host of a namespace.
+const installAndUpgrade = `cp "$1" "$2.new" && mv "$2.new" "$2" && shift 2 && exec ip "$@"`
+
+// upgrading is the command that installs a program on a host and upgrades the host to it.
+func (t *target) upgrading(one host, program string) []string {
+	return slices.Concat([]string{"sh", "-c", installAndUpgrade, "sh", program, t.programFile(one)}, t.onHost(one, "upgrade"))
+}
+
+// upgrade has another build take over on a host, and sees that it has.
+func (s *scene) upgrade(ctx context.Context, one host, program string) error {
+	t := s.stack
+	seat := t.helm.of(one.name)
+	before, err := seat.client.Hosts(ctx)
+	if err != nil {
+		return err
+	}
+	st, err := t.status(ctx)
+	if err != nil {
+		return err
+	}
+	limit := limitOf(t.stack)
+	// The build that was there is put back in the same way.
+	back := step{Why: "the upgrade of " + one.name, Command: t.upgrading(one, t.self), Limit: limit, Unless: netnsDir + "/" + one.netns}
+	if err := s.undo(back); err != nil {
+		return err
+	}
+	s.say("upgrading %s", one.name)
+	s.blow(one.name)
+	s.aim("supervisor") // another host leads meanwhile
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	began := time.Now()
+	words := t.upgrading(one, program)
+	if err := run(limited, "", words[0], words[1:]...); err != nil {
+		return err
+	}
+	took := time.Since(began)
+
+	now, err := seat.client.Hosts(ctx)
+	if err != nil {
+		return err
+	}
+	want, err := supervise.ProgramDigest(program)
+	switch {
+	case err != nil:
+		return err
+	case now.Program != want || now.Program == before.Program:
+		return fmt.Errorf("%s was upgraded to the program %s, and runs %s (before: %s)", one.name, want, now.Program, before.Program)
+	case now.PID != before.PID:
+		return fmt.Errorf("%s was upgraded and went from pid %d to %d: nothing was handed over", one.name, before.PID, now.PID)
+	}
+	led := ""
+	if before.Leader == one.name {
+		led = fmt.Sprintf(", led until then (now %s)", now.Leader)
+	}
+	anew, err := s.startedAnew(ctx, st, one)
+	if err != nil {
+		return err
+	}
+	s.evidence("%s runs another build since %.1f s after the command, as the same process%s; started anew there: %s", one.name, took.Seconds(), led, anew)
+	return nil
+}
+
+// startedAnew checks that every node of the application on an upgraded host has another
+// process, and returns how many have.
+func (s *scene) startedAnew(ctx context.Context, before supervise.Status, one host) (string, error) {
+	now, err := s.stack.status(ctx)
+	if err != nil {
+		return "", err
+	}
+	n := 0
+	for _, was := range before.Nodes {
+		if was.Host != one.name || was.Kind != plan.Web || !slices.Contains(s.stack.aim.apps, was.App) {
+			continue
+		}
+		if is, _ := now.Node(was.Name); is.PID == was.PID || is.State != supervise.Up {
+			return "", fmt.Errorf("%s was upgraded, and %s is %s with pid %d (before: %d)", one.name, was.Name, is.State, is.PID, was.PID)
+		}
+		n++
+	}
+	return strconv.Itoa(n) + " of its application's nodes", nil
+}
+
+// workTogether has a host of each version look at the stack and start a node of the other
+// one anew.
+func (s *scene) workTogether(ctx context.Context, upgraded, former host) error {
+	for _, pair := range [][2]host{{upgraded, former}, {former, upgraded}} {
+		from, to := pair[0], pair[1]
+		if _, err := output(ctx, "", "ip", s.stack.onHost(from, "status")...); err != nil {
+			return fmt.Errorf("%s does not tell how the stack is, while %s is of another version: %w", from.name, to.name, err)
+		}
+		n, err := s.nodeToRestart(ctx, to)
+		if err != nil {
+			return err
+		}
+		if _, err := output(ctx, "", "ip", s.stack.onHost(from, "restart", n.Name)...); err != nil {
+			return fmt.Errorf("%s cannot start %s on %s anew, which is of another version: %w", from.name, n.Name, to.name, err)
+		}
+		st, err := s.stack.status(ctx)
+		if err != nil {
+			return err
+		}
+		if is, _ := st.Node(n.Name); is.PID == n.PID || is.State != supervise.Up {
+			return fmt.Errorf("%s started %s on %s anew, and it is %s with pid %d (before: %d)", from.name, n.Name, to.name, is.State, is.PID, n.PID)
+		}
+		s.evidence("%s had %s on %s started anew", from.name, n.Name, to.name)
+	}
+	return nil
+}
+
+// nodeToRestart is a node of a host whose restart nobody notices: one of the application,
+// or a Sentinel where the host has none.
+func (s *scene) nodeToRestart(ctx context.Context, one host) (supervise.NodeStatus, error) {
+	for _, kind := range []plan.Kind{plan.Web, plan.Sentinel} {
+		nodes, err := s.up(ctx, kind, "")
+		if err != nil {
+			continue
+		}
+		for _, n := range nodes {
+			if n.Host == one.name {
+				return n, nil
+			}
+		}
+	}
+	return supervise.NodeStatus{}, fmt.Errorf("%s has no node that can be started anew: %w", one.name, errNobody)
+}

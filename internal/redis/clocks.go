@@ -1,0 +1,248 @@
+package redis
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// Redis gives its replicas the end of a key's life as a time of day (redis.io, "Replication",
+// expires). Where a replica's clock is ahead of the master's, it holds the records of writes
+// for expired as soon as it is promoted, and a write that is repeated then would happen a
+// second time. So the clocks of the nodes are compared, and a record lives longer by as much
+// as the replica furthest ahead is. What would be of no more use in memory for all that time
+// is removed by the process that made it, when the record has had its time.
+
+// Times of the comparison of clocks.
+const (
+	// clocksEvery is how often the nodes are asked for their time, and clockTimeout how
+	// long one may take.
+	clocksEvery, clockTimeout = time.Second, 400 * time.Millisecond
+	// clocksAgree is by how much clocks may differ without a consequence: a record lives
+	// for longer than that beyond the time for which its write is tried.
+	clocksAgree = time.Second
+	// mostRetiring bounds the records that wait to be removed, and so the memory that they
+	// take here. Those beyond it expire.
+	mostRetiring = 1 << 18
+	// retiredTogether is how many records one script removes or has live longer.
+	retiredTogether = 500
+)
+
+// clocks knows how far the clocks of nodes are apart. It is safe for concurrent use.
+type clocks struct {
+	cfg     Config
+	monitor *monitor
+	life    time.Duration // of a record, by a clock that is right
+	began   time.Time     // local times count from here, by the clock that nobody sets
+
+	// extra is how much longer a record has to live, in milliseconds; 0 mostly.
+	extra atomic.Int64
+
+	mu       sync.Mutex
+	ahead    map[string]time.Duration // of this process' clock, by address
+	retiring []retiring               // records that live longer, the oldest first
+}
+
+// retiring is a record that is removed at a time.
+type retiring struct {
+	record string
+	due    time.Duration // since began
+}
+
+func newClocks(cfg Config, m *monitor) *clocks {
+	return &clocks{cfg: cfg, monitor: m, life: cfg.IdempotencyTTL, began: time.Now(), ahead: map[string]time.Duration{}}
+}
+
+// run compares the clocks until the context ends.
+func (c *clocks) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		c.compare(ctx)
+		c.retire(ctx)
+		pause(ctx, clocksEvery)
+	}
+}
+
+// compare asks every node for its time.
+func (c *clocks) compare(ctx context.Context) {
+	links := c.monitor.links.Load()
+	if links == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, clockTimeout)
+	defer cancel()
+	var all sync.WaitGroup
+	for addr, l := range *links {
+		if l.silent.Load() {
+			continue // what was known of it stays
+		}
+		all.Go(func() {
+			asked := time.Since(c.began)
+			words, err := l.Do(ctx, l.B().Time().Build()).AsStrSlice()
+			if err != nil || len(words) != 2 {
+				return
+			}
+			there := time.Unix(number(words[0]), number(words[1])*int64(time.Microsecond))
+			here := c.began.Add((asked + time.Since(c.began)) / 2)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.ahead[addr] = there.Round(0).Sub(here.Round(0))
+		})
+	}
+	all.Wait()
+
+	before, now := c.extra.Load(), c.furthest().Milliseconds()
+	c.extra.Store(now)
+	if now-before > clocksAgree.Milliseconds() {
+		c.lengthen(ctx, now)
+	}
+}
+
+// furthest is how far the clock of the node that is furthest ahead is ahead of the
+// master's; 0: it makes no difference.
+func (c *clocks) furthest() time.Duration {
+	now, _ := c.monitor.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	master, known := c.ahead[now.master]
+	if !known {
+		return 0
+	}
+	most := time.Duration(0)
+	for _, n := range now.nodes { // those that are gone do not count
+		if ahead, known := c.ahead[n.addr]; known {
+			most = max(most, ahead-master)
+		}
+	}
+	if most <= clocksAgree {
+		return 0
+	}
+	return most + clocksAgree // it is measured to within some milliseconds
+}
+
+// recordLife is how long a record is to live at the master, in Redis' milliseconds.
+func (c *clocks) recordLife(usual string) string {
+	if c == nil {
+		return usual
+	}
+	extra := c.extra.Load()
+	if extra == 0 {
+		return usual
+	}
+	return strconv.FormatInt(c.life.Milliseconds()+extra, 10)
+}
+
+// made notes a record that may have been made, to be removed when it has had its time.
+func (c *clocks) made(record string) {
+	if c == nil || c.extra.Load() == 0 || record == "" {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.retiring) < mostRetiring {
+		c.retiring = append(c.retiring, retiring{record, time.Since(c.began) + c.life})
+	}
+}
+
+// retiringRecords removes records that have had their time: those that live no longer than
+// the clocks are apart. One that was renewed meanwhile lives longer.
+var retiringRecords = newScript(`
+redis.call('SELECT', ARGV[1])
+for _, rec in ipairs(KEYS) do
+  local left = redis.call('PTTL', rec)
+  if left >= 0 and left <= tonumber(ARGV[2]) then redis.call('UNLINK', rec) end
+end
+return 1`, false)
+
+// lengtheningRecords has records that were made before a clock was set live as long as later
+// ones, and returns the next cursor and those records.
+var lengtheningRecords = newScript(`
+redis.call('SELECT', ARGV[1])
+local page = redis.call('SCAN', ARGV[2], 'MATCH', ARGV[3], 'COUNT', ARGV[4])
+for _, rec in ipairs(page[2]) do
+  local left = redis.call('PTTL', rec)
+  if left >= 0 and left < tonumber(ARGV[5]) then redis.call('PEXPIRE', rec, left + ARGV[6]) end
+end
+return page`, false)
+
+// database is where the records are.
+func (c *clocks) database() string {
+	if c.cfg.RecordDB >= 0 {
+		return strconv.Itoa(c.cfg.RecordDB)
+	}
+	return strconv.Itoa(c.cfg.DB)
+}
+
+// master is the connection to the master; nil: there is none.
+func (c *clocks) master() *link {
+	now, _ := c.monitor.now()
+	links := c.monitor.links.Load()
+	if links == nil || now.master == "" {
+		return nil
+	}
+	return (*links)[now.master]
+}
+
+// retire removes the records whose time has come. Where that fails they expire later.
+func (c *clocks) retire(ctx context.Context) {
+	c.mu.Lock()
+	now, n := time.Since(c.began), 0
+	for n < len(c.retiring) && c.retiring[n].due <= now {
+		n++
+	}
+	due := slices.Clone(c.retiring[:n])
+	c.retiring = slices.Delete(c.retiring, 0, n)
+	c.mu.Unlock()
+
+	extra := strconv.FormatInt(c.extra.Load(), 10)
+	for part := range slices.Chunk(due, retiredTogether) {
+		records := make([]string, len(part))
+		for i, r := range part {
+			records[i] = r.record
+		}
+		if _, err := c.call(ctx, retiringRecords, records, c.database(), extra); err != nil {
+			return
+		}
+	}
+}
+
+// lengthen has the records that there are live longer, since a clock was set, or one that
+// was not known is wrong.
+func (c *clocks) lengthen(ctx context.Context, extra int64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	for cursor := "0"; ; {
+		reply, err := c.call(ctx, lengtheningRecords, nil, c.database(), cursor, idemPrefix+"*", strconv.Itoa(retiredTogether),
+			strconv.FormatInt(extra, 10), strconv.FormatInt(extra, 10))
+		if err != nil || len(reply) != 2 {
+			return
+		}
+		cursor, _ = reply[0].ToString()
+		records, _ := reply[1].AsStrSlice()
+		for _, record := range records {
+			c.made(record)
+		}
+		if cursor == "0" {
+			return
+		}
+	}
+}
+
+// call has the master carry a script out.
+func (c *clocks) call(ctx context.Context, script *Script, keys []string, args ...string) (reply []rueidis.RedisMessage, err error) {
+	l := c.master()
+	if l == nil {
+		return nil, errNotSent
+	}
+	cmd := l.B().Eval().Script(script.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+	answer := l.Do(ctx, cmd)
+	if answer.Error() != nil {
+		return nil, answer.Error()
+	}
+	reply, _ = answer.ToArray() // of the script that returns one
+	return reply, nil
+}
