@@ -47,6 +47,10 @@ func (x restoring) all() (all []home) {
 
 // decide writes down that what is staged on a host becomes the stack's data, that of a node
 // there. Of several hosts it is what has the ID.
+//
+// Of several hosts its error may be a *RestoreCutError: the hosts may have agreed on the
+// decision although this one does not know it. Then what is staged stays, and the next
+// supervisor, which knows, goes on with it.
 func (x restoring) decide(ctx context.Context, host, node, id string) (decidedRestore, error) {
 	r := decidedRestore{Node: node, Host: host, Aside: beforeRestore + time.Now().UTC().Format("20060102-150405.000")}
 	if err := x.noneDecided(); err != nil {
@@ -69,6 +73,9 @@ func (x restoring) decide(ctx context.Context, host, node, id string) (decidedRe
 	}
 	if err == nil {
 		err = x.writeJSON(restoreFile, r)
+		if err != nil && x.hosts.several {
+			return r, &RestoreCutError{err}
+		}
 	}
 	if err != nil {
 		_ = at.Remove(ctx, decidedDir) // the next one that is staged removes it
@@ -84,6 +91,7 @@ var errNoneStaged = refused("no backup is ready to be restored; 'holdfast restor
 //
 // Of several hosts it goes without those that are away, but for the one with the data. No
 // redis node runs there, and one that comes back starts as a replica, which replaces its data.
+// It moves nothing once ctx has ended: another supervisor may have begun to.
 func (x restoring) place(ctx context.Context, r decidedRestore) error {
 	if r.Placed {
 		return nil
@@ -93,8 +101,11 @@ func (x restoring) place(ctx context.Context, r decidedRestore) error {
 	case errors.Is(err, fs.ErrNotExist):
 		// Power was lost between its move and what is written of it, or somebody has
 		// removed it.
-		if err := x.isRestoredData(ctx, r); err != nil {
+		switch is, err := x.isRestoredData(ctx, r); {
+		case err != nil:
 			return err
+		case !is:
+			return &dataGoneError{r, x.path(restoreFile), at.Path(decidedDir), at.Path(r.Aside)}
 		}
 		return x.notePlaced(r)
 	case err != nil:
@@ -110,6 +121,9 @@ func (x restoring) place(ctx context.Context, r decidedRestore) error {
 		}
 	}
 	if err := at.MakeDir(ctx, inHome(r.Node)); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if err := at.Rename(ctx, path.Join(decidedDir, "data"), dataOf(r.Node)); err != nil {
@@ -128,6 +142,9 @@ func (h home) moveAside(ctx context.Context, aside string) error {
 		return err
 	}
 	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		node := nodeOf(name)
 		if !isRedis(node) {
 			continue
@@ -171,27 +188,44 @@ func (h home) putBack(ctx context.Context, aside string) error {
 	return h.Remove(ctx, aside)
 }
 
+// noteMoving writes down, of several hosts, that data is moved from now on: whoever gives the
+// restore up has to put it back.
+func (x restoring) noteMoving(r *decidedRestore) error {
+	if !x.hosts.several || r.Moving {
+		return nil
+	}
+	r.Moving = true
+	return x.writeJSON(restoreFile, *r)
+}
+
 // notePlaced writes down that the new data is its node's.
 func (d dir) notePlaced(r decidedRestore) error {
 	r.Placed = true
 	return d.writeJSON(restoreFile, r)
 }
 
-// isRestoredData returns an error unless a node has the data that was decided for, as it
-// was put there.
-func (x restoring) isRestoredData(ctx context.Context, r decidedRestore) error {
+// isRestoredData reports whether a node has the data that was decided for, as it was put
+// there.
+func (x restoring) isRestoredData(ctx context.Context, r decidedRestore) (bool, error) {
 	at := x.at(r.Host)
 	ctx, cancel := context.WithTimeout(ctx, loadLimit)
 	defer cancel()
 	sum, err := at.Digest(ctx, at.Path(dataOf(r.Node), "appendonlydir", aofBase))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	if err == nil && strings.HasPrefix(r.Manifest.Dump.SHA256, sum) {
-		return nil
-	}
-	return fmt.Errorf("the data of the backup %s is neither in %s nor that of %s; remove %s, and 'holdfast up' starts with the data that is there (what was moved away is in %s); then 'holdfast restore' again",
-		quote.Shell(r.File), quote.Shell(at.Path(decidedDir)), r.Node, quote.Shell(x.path(restoreFile)), quote.Shell(at.Path(r.Aside)))
+	return err == nil && strings.HasPrefix(r.Manifest.Dump.SHA256, sum), err
+}
+
+// dataGoneError is the error of a restore that was decided and whose data is nowhere.
+type dataGoneError struct {
+	r                    decidedRestore
+	file, decided, aside string
+}
+
+func (e *dataGoneError) Error() string {
+	return fmt.Sprintf("the data of the backup %s is neither in %s nor that of %s; remove %s, and 'holdfast up' starts with the data that is there (what was moved away is in %s); then 'holdfast restore' again",
+		quote.Shell(e.r.File), quote.Shell(e.decided), e.r.Node, quote.Shell(e.file), quote.Shell(e.aside))
 }
 
 // withoutFiles reports whether a directory has nothing but directories in it. Redis makes one
@@ -248,20 +282,24 @@ func (x restoring) end(ctx context.Context, r decidedRestore) error {
 // Of several hosts one may be lost by now. Where the data has not been moved yet, the restore
 // is given up: what runs on that host cannot be ended. Where the host with the data is lost,
 // it is given up, too, and what was moved is put back. Nothing has run meanwhile, so the data
-// is what it was.
+// is what it was. The same goes for a host that is there and does not have the data any more:
+// its disk may be a new one, and the hosts' decision cannot be taken back by hand.
 func (x restoring) resume(ctx context.Context, log *slog.Logger) error {
 	var r decidedRestore
 	if err := x.readJSON(restoreFile, &r); err != nil || r.Node == "" {
 		return err
 	}
 	var err error
-	switch {
+	switch lost := "a host was lost in the middle of it"; {
 	case x.hosts.lacks(r.Host) || r.Host != "" && !x.knows(r.Host):
-		err = x.giveUp(ctx, r, log)
+		err = x.giveUp(ctx, r, log, lost)
 	case !r.Moving && x.hosts.absent.any():
-		err = x.giveUp(ctx, r, log)
+		err = x.giveUp(ctx, r, log, lost)
 	default:
-		err = x.carryThrough(ctx, r, log)
+		gone := new(dataGoneError)
+		if err = x.carryThrough(ctx, &r, log); errors.As(err, &gone) && x.hosts.several {
+			err = x.giveUp(ctx, r, log, fmt.Sprintf("its data is not on host %s any more", r.Host))
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("a restore was decided, and cannot be carried out: %w", err)
@@ -272,27 +310,31 @@ func (x restoring) resume(ctx context.Context, log *slog.Logger) error {
 // knows reports whether the stack has a host of that name.
 func (x restoring) knows(host string) bool { _, is := x.hosts.named[host]; return is }
 
-func (x restoring) carryThrough(ctx context.Context, r decidedRestore, log *slog.Logger) error {
+// carryThrough notes in r how far it has come.
+func (x restoring) carryThrough(ctx context.Context, r *decidedRestore, log *slog.Logger) error {
 	if err := x.endRedis(ctx); err != nil {
 		return err
 	}
-	if err := x.place(ctx, r); err != nil {
+	if err := x.noteMoving(r); err != nil {
+		return err
+	}
+	if err := x.place(ctx, *r); err != nil {
 		return err
 	}
 	if err := x.noteMaster(ctx, r.Node, r.ID); err != nil {
 		return err
 	}
-	if err := x.end(ctx, r); err != nil {
+	if err := x.end(ctx, *r); err != nil {
 		return err
 	}
 	var done Restored
-	x.aside(ctx, r, &done)
+	x.aside(ctx, *r, &done)
 	log.Info("the data is restored from a backup", "file", r.File, "node", r.Node, "former", cmp.Or(done.Aside, r.Aside))
 	return nil
 }
 
 // giveUp has a stack of several hosts go on with the data that it had.
-func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logger) error {
+func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logger, why string) error {
 	if r.Moving {
 		if err := x.endRedis(ctx); err != nil { // a supervisor before may have begun to start them
 			return err
@@ -302,13 +344,14 @@ func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logge
 				return fmt.Errorf("put the data of before back: %w", err)
 			}
 		}
-		// The host that is lost has the master, perhaps with the new data: another node is.
+		// The host that was to have the data has the master, perhaps with the new data, or
+		// with none: the node with the newest is.
 		with, err := x.hosts.redisWithData(ctx)
 		if err != nil {
 			return err
 		}
 		if len(with) == 0 {
-			return fmt.Errorf("host %s is lost, and no other one has data", r.Host)
+			return fmt.Errorf("%s (host %s), and no other one has data", why, r.Host)
 		}
 		if err := x.noteMaster(ctx, with[0].node, ""); err != nil {
 			return err
@@ -317,7 +360,7 @@ func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logge
 	if err := x.end(ctx, r); err != nil {
 		return err
 	}
-	log.Error("a restore was given up, since a host was lost in the middle of it: the data is what it was before", "file", r.File, "lost", x.hosts.absent.names())
+	log.Error("a restore was given up: the data is what it was before", "why", why, "file", r.File, "lost", x.hosts.absent.names())
 	return nil
 }
 

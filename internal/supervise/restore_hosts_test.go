@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -125,5 +126,107 @@ func TestARestoreOnSeveralHostsIsOfWhatWasStagedForIt(t *testing.T) {
 	}
 	if _, err := os.Stat(x.path(restoreFile)); err == nil {
 		t.Error("it is decided")
+	}
+}
+
+// failing is a host on which a disk fails when data is to be moved.
+type failing struct{ machine.Machine }
+
+var errDisk = errors.New("the disk fails")
+
+func (failing) Rename(context.Context, string, string) error { return errDisk }
+
+// A supervisor may be lost while it moves data for a restore that an earlier one has decided.
+func TestARestoreThatTwoSupervisorsWereLostInLosesNoData(t *testing.T) {
+	t.Parallel()
+	x, one, two := hostsToRestore(t)
+	ctx, log := t.Context(), slog.New(slog.DiscardHandler)
+	if _, err := x.decide(ctx, "one", "redis-2", ""); err != nil {
+		t.Fatal(err)
+	}
+	x.hosts.named["two"] = home{failing{x.hosts.named["two"].Machine}, "two"}
+	if err := x.resume(ctx, log); !errors.Is(err, errDisk) {
+		t.Fatal(err)
+	}
+	x.hosts.absent.add("two")
+	if err := x.resume(ctx, log); err != nil {
+		t.Fatal(err)
+	}
+	if got := one.data("redis-2"); got != "new" {
+		t.Errorf("redis-2 has %q", got)
+	}
+	if got := two.data("redis-1"); got != "old 1" {
+		t.Errorf("redis-1 has %q", got)
+	}
+}
+
+// What a leader writes may be agreed on although it hears of no majority for it, or although
+// its own disk takes it not.
+func TestADecisionForARestoreThatNobodyIsSureOfIsLeftToTheNextSupervisor(t *testing.T) {
+	t.Parallel()
+	for name, agreed := range map[string]bool{"agreed on": true, "not agreed on": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x, one, two := hostsToRestore(t)
+			ctx, next := t.Context(), x.dir
+			x.share = func(name string, content []byte) error {
+				err := errors.New("no majority is heard of")
+				if agreed && name == restoreFile {
+					err = errors.Join(err, next.writeFile(name, 0o600, content))
+				}
+				return err
+			}
+			if _, err := x.decide(ctx, "one", "redis-2", ""); !errors.As(err, new(*RestoreCutError)) {
+				t.Errorf("the decision: %v", err)
+			}
+			x.share = nil
+			if err := x.resume(ctx, slog.New(slog.DiscardHandler)); err != nil {
+				t.Fatal(err)
+			}
+			want, other := "old 2", "old 1"
+			if agreed {
+				want, other = "new", ""
+			}
+			if got := one.data("redis-2"); got != want {
+				t.Errorf("redis-2 has %q", got)
+			}
+			if got := two.data("redis-1"); got != other {
+				t.Errorf("redis-1 has %q", got)
+			}
+		})
+	}
+}
+
+// A host may come back with an empty disk.
+func TestARestoreOnSeveralHostsWhoseDataIsGoneIsGivenUp(t *testing.T) {
+	t.Parallel()
+	for name, moving := range map[string]bool{"before data was moved": false, "after it": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x, one, two := hostsToRestore(t)
+			ctx := t.Context()
+			r, err := x.decide(ctx, "one", "redis-2", "")
+			if r.Moving = moving; err == nil {
+				err = x.writeJSON(restoreFile, r)
+			}
+			if err == nil && moving {
+				err = x.hosts.named["two"].moveAside(ctx, r.Aside)
+			}
+			if err = errors.Join(err, os.RemoveAll(one.path(decidedDir))); err != nil {
+				t.Fatal(err)
+			}
+			if err := x.resume(ctx, slog.New(slog.DiscardHandler)); err != nil {
+				t.Fatal(err)
+			}
+			if got := one.data("redis-2"); got != "old 2" {
+				t.Errorf("redis-2 has %q", got)
+			}
+			if got := two.data("redis-1"); got != "old 1" {
+				t.Errorf("redis-1 has %q", got)
+			}
+			if _, err := os.Stat(x.path(restoreFile)); err == nil {
+				t.Error("the decision is left")
+			}
+		})
 	}
 }

@@ -148,10 +148,12 @@ func (s *Supervisor) restore(ctx context.Context, host, id string) (Restored, er
 	}
 	x := restoring{s.dir, s.hosts}
 	r, err := x.decide(ctx, host, node, id)
+	if err == nil || errors.As(err, new(*RestoreCutError)) {
+		s.restoring.Store(true)
+	}
 	if err != nil {
 		return Restored{}, err
 	}
-	s.restoring.Store(true)
 	s.log.Warn("the data is restored from a backup: Redis and the Sentinels are stopped", "file", r.File, "node", node)
 	began := time.Now()
 	again := s.redisWanted(node)
@@ -249,11 +251,11 @@ func (s *Supervisor) stopRedis(ctx context.Context) error {
 // exchangeData puts the data into its place. Redis and the Sentinels have ended; a supervisor
 // that comes after this one starts those of again.
 func (s *Supervisor) exchangeData(ctx context.Context, x restoring, r decidedRestore, again [2][]string) error {
+	if err := x.noteMoving(&r); err != nil {
+		return err
+	}
 	if s.hosts.several {
-		r.Moving = true
-		if err := x.writeJSON(restoreFile, r); err != nil {
-			return err
-		}
+		ctx = s.ctx // a host that does not lead any more leaves the data to the one that does
 	}
 	if err := x.place(ctx, r); err != nil {
 		return err
