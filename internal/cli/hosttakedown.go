@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"holdfast/internal/host"
@@ -99,11 +100,16 @@ func purgeHost(start *hostStart) error {
 	if err := host.Leave(start.state); err != nil {
 		return err
 	}
+	awaitLogWriter(start.state) // it stores its last lines where everything is removed
+	if err := supervise.RemoveState(start.state); err != nil {
+		return err
+	}
+	// Last: who begins a stack here as soon as this host lets go would lose files of it.
 	if err := host.Unclaim(start.state); err != nil {
 		return err
 	}
-	awaitLogWriter(start.state) // it stores its last lines where everything is removed
-	return supervise.RemoveState(start.state)
+	_ = os.Remove(start.state) // only when it is empty
+	return nil
 }
 
 // awaitLogWriter waits until the log writer has ended, which was told to.
