@@ -130,27 +130,51 @@ func downHere(state string) (said string, err error) {
 // awaitAllDown waits until this host has ended, which it does when all nodes have. It
 // returns the hosts that were not reached.
 func awaitAllDown(ctx context.Context, client *control.Client, state string) (unreached []string, err error) {
-	// A host that does not hear of the end waits for a leader that does not come.
-	const patience = 15 * time.Second
-	stopping, led := false, time.Now()
+	watch := downWatch{began: time.Now(), led: time.Now()}
 	for {
 		st, err := client.Status(ctx)
 		switch {
 		case errors.Is(err, control.ErrNoSupervisor) && !host.Claimed(state):
-			return unreached, nil
+			return watch.unreached, nil
 		case ctx.Err() != nil:
 			return nil, errors.New("interrupted: the stack goes on being taken down")
-		case err == nil && stopping && st.Phase != supervise.PhaseStopping:
-			return nil, fmt.Errorf("another host leads in the middle of it (host %s), and has started again what was stopped: 'holdfast down' once more", st.Host)
-		case err != nil && time.Since(led) > patience:
-			return nil, fmt.Errorf("it is not known whether the stack is down, since nobody leads it any more: 'holdfast host list' shows which hosts are up (%w)", err)
-		case err == nil:
-			led, unreached = time.Now(), st.Unreached
-			stopping = st.Phase == supervise.PhaseStopping
+		}
+		if err := watch.step(time.Now(), st, err); err != nil {
+			return nil, err
 		}
 		select {
 		case <-time.After(askHostEvery):
 		case <-ctx.Done():
 		}
 	}
+}
+
+// downPatience is how long nobody may lead while the stack is taken down, and how long the
+// host that leads may take to begin: one that was lost before it began never does, and another
+// one leads a stack that is to be up.
+const downPatience = 15 * time.Second
+
+// downWatch tells from what the host that leads says whether the stack is still taken down.
+type downWatch struct {
+	began, led time.Time
+	stopping   bool
+	unreached  []string
+}
+
+// step returns an error where there is no sense in waiting any longer. Failed is the error of
+// asking for st.
+func (w *downWatch) step(now time.Time, st supervise.Status, failed error) error {
+	if failed != nil {
+		if now.Sub(w.led) > downPatience {
+			return fmt.Errorf("it is not known whether the stack is down, since nobody leads it any more: 'holdfast host list' shows which hosts are up (%w)", failed)
+		}
+		return nil
+	}
+	w.led, w.unreached = now, st.Unreached
+	before := w.stopping
+	w.stopping = st.Phase == supervise.PhaseStopping
+	if !w.stopping && (before || now.Sub(w.began) > downPatience) {
+		return fmt.Errorf("another host leads in the middle of it (host %s), and has started again what was stopped: 'holdfast down' once more", st.Host)
+	}
+	return nil
 }
