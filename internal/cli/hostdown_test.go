@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,13 +18,13 @@ func TestWhoTakesAStackDownIsToldWhenItIsUpAgain(t *testing.T) {
 		said []supervise.Status // a second apart; without a host: no answer
 		want string
 	}{
-		"it begins late":              {append(repeated(running, 10), repeated(stopping, 60)...), ""},
+		"it begins late":              {append(slices.Repeat([]supervise.Status{running}, 10), slices.Repeat([]supervise.Status{stopping}, 60)...), ""},
 		"it is up again":              {[]supervise.Status{running, stopping, running}, again},
-		"its host is lost before":     {append(repeated(supervise.Status{}, 5), repeated(running, 20)...), again},
-		"its host is lost meanwhile":  {append(repeated(stopping, 3), append(repeated(supervise.Status{}, 5), running)...), again},
-		"nobody leads for a moment":   {append(repeated(supervise.Status{}, 10), repeated(stopping, 30)...), ""},
-		"nobody leads any more":       {append(repeated(stopping, 3), repeated(supervise.Status{}, 20)...), unknown},
-		"nobody has led since before": {repeated(supervise.Status{}, 20), unknown},
+		"its host is lost before":     {append(slices.Repeat([]supervise.Status{supervise.Status{}}, 5), slices.Repeat([]supervise.Status{running}, 20)...), again},
+		"its host is lost meanwhile":  {append(slices.Repeat([]supervise.Status{stopping}, 3), append(slices.Repeat([]supervise.Status{supervise.Status{}}, 5), running)...), again},
+		"nobody leads for a moment":   {append(slices.Repeat([]supervise.Status{supervise.Status{}}, 10), slices.Repeat([]supervise.Status{stopping}, 30)...), ""},
+		"nobody leads any more":       {append(slices.Repeat([]supervise.Status{stopping}, 3), slices.Repeat([]supervise.Status{supervise.Status{}}, 20)...), unknown},
+		"nobody has led since before": {slices.Repeat([]supervise.Status{supervise.Status{}}, 20), unknown},
 	} {
 		began := time.Now()
 		watch := downWatch{began: began, led: began}
@@ -41,12 +42,4 @@ func TestWhoTakesAStackDownIsToldWhenItIsUpAgain(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-}
-
-// repeated is what was said so often.
-func repeated(st supervise.Status, times int) (all []supervise.Status) {
-	for range times {
-		all = append(all, st)
-	}
-	return all
 }
