@@ -94,7 +94,7 @@ func (s *session) agreed(now snapshot) bool {
 	}
 	if len(lacking) > 0 {
 		s.miss()
-		s.hear(lacking)
+		s.hear(among)
 		if s.patient(now, lacking) {
 			s.pause = retryPause
 			return false
@@ -117,8 +117,9 @@ func (s *session) confirmed(master nodeView) (n int) {
 	return n
 }
 
-// progress is what a replica that misses deadlines has confirmed: how far, when that was
-// seen, and whether it was news in the last round.
+// progress is what a replica has confirmed since replicas miss deadlines: how far, since
+// when it has been seen to lack the rest with no more than that (zero: it lacks nothing), and
+// whether it was news in the last round.
 type progress struct {
 	offset int64
 	since  time.Time
@@ -144,15 +145,18 @@ func (s *session) missAnew() {
 	}
 }
 
-// hear takes in what replicas that have not confirmed everything have confirmed. The
-// first look at one says nothing of when it did that.
-func (s *session) hear(lacking []replicaView) {
-	for _, r := range lacking {
+// hear takes in what replicas have confirmed. The first look at one that lacks something
+// says nothing of when it confirmed the rest, unless it had confirmed less at the last
+// look: so those that lack nothing are looked at, too.
+func (s *session) hear(replicas []replicaView) {
+	for _, r := range replicas {
 		switch last, ok := s.heard[r.addr]; {
-		case !ok:
-			s.heard[r.addr] = progress{offset: r.offset, since: time.Now()}
-		case r.offset > last.offset:
+		case r.offset >= s.offset:
+			s.heard[r.addr] = progress{offset: r.offset}
+		case ok && r.offset > last.offset:
 			s.heard[r.addr] = progress{offset: r.offset, since: time.Now(), news: true}
+		case !ok || last.since.IsZero() || r.offset < last.offset:
+			s.heard[r.addr] = progress{offset: r.offset, since: time.Now()}
 		default:
 			last.news = false
 			s.heard[r.addr] = last

@@ -97,6 +97,29 @@ func TestASlowReplicaLeavesSoonAndComesBackLater(t *testing.T) {
 	}
 }
 
+// It lacked nothing when it was last looked at, so what it has confirmed since is news.
+func TestAReplicaThatFallsBehindWhileAnotherIsSilentIsSlow(t *testing.T) {
+	s := inSync("a", "b")
+	s.missedFor(time.Second, replicaView{"b", 90})
+	if s.agreed(confirmed(replicaView{"a", 110}, replicaView{"b", 90})) {
+		t.Fatal("a silent one was given up")
+	}
+	s.missed, s.offset = time.Now().Add(-time.Second), 130
+	s.heard["b"] = progress{offset: 90, since: time.Now().Add(-1300 * time.Millisecond)}
+	if !s.agreed(confirmed(replicaView{"a", 120}, replicaView{"b", 90})) || len(s.out()) != 2 {
+		t.Errorf("out %v", s.out())
+	}
+
+	s = inSync("a", "b")
+	s.missedFor(time.Second, replicaView{"b", 90})
+	s.agreed(confirmed(replicaView{"a", 110}, replicaView{"b", 90}))
+	s.missed, s.offset = time.Now().Add(-time.Second), 130
+	s.heard["b"] = progress{offset: 90, since: time.Now().Add(-1300 * time.Millisecond)}
+	if s.agreed(confirmed(replicaView{"a", 110}, replicaView{"b", 90})) {
+		t.Error("one that has confirmed nothing since is not slow")
+	}
+}
+
 // A slow replica may be cut off, too: what it confirmed before says nothing of that.
 func TestASlowReplicaThatFallsSilentIsASilentOne(t *testing.T) {
 	s := inSync("a", "b")
