@@ -84,6 +84,21 @@ func (m *monitor) askSentinels(ctx context.Context, replicas bool) []sentinelWor
 type voter struct {
 	at   address
 	mute bool
+	id   string
+	vote vote
+}
+
+// remember completes what a Sentinel tells of its vote by what it told before: one that
+// was restarted or reset has the epoch and no longer the leader, and it votes once in an
+// epoch. Else it would seem to tell of another election.
+func (v *voter) remember(w *sentinelWord) {
+	if w.vote == (vote{}) {
+		return
+	}
+	if w.vote.leader == noLeader && w.vote.epoch == v.vote.epoch && w.id == v.id {
+		w.vote = v.vote
+	}
+	v.id, v.vote = w.id, w.vote
 }
 
 // askSentinel asks one Sentinel. It can be asked for its vote only by the master's address
@@ -107,6 +122,7 @@ func (m *monitor) askSentinel(ctx context.Context, i int, replicas bool) sentine
 		m.log.Warn("a Sentinel does not tell its vote: allow its user sentinel|is-master-down-by-addr and sentinel|myid, as Holdfast's own stacks do", "sentinel", l.addr)
 	}
 	known.mute = w.mute || known.mute && w.vote == (vote{})
+	known.remember(&w)
 	return w
 }
 

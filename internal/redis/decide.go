@@ -14,7 +14,7 @@ type view struct {
 	// namedSince is the round in which the Sentinels' majority began to name
 	// whom it names now.
 	namedSince uint64
-	// electing: there is an election of which the Sentinels have not told the outcome.
+	// electing: there is an election of which the Sentinels' majority has not told the outcome.
 	electing bool
 }
 

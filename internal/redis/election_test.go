@@ -358,3 +358,34 @@ func TestASentinelThatMustNotTellItsVoteStopsNothing(t *testing.T) {
 	}
 	redistest.Eventually(t, 8*time.Second, "the votes are heard", func() bool { return !round(t, client).stoodBy() })
 }
+
+// One Sentinel has heard that another node was promoted, and the others, a majority, have
+// not.
+func TestAMajorityThatHasNotHeardOfTheLastElectionIsNotBelieved(t *testing.T) {
+	cluster := redistest.Start(t, 2, 3)
+	master, promoted := cluster.Nodes[0], cluster.Nodes[2]
+	for _, s := range cluster.Sentinels {
+		s.Do("SENTINEL", "DEBUG", "publish-period", "60000")
+	}
+	client := open(t, cluster, nil)
+	redistest.Eventually(t, 5*time.Second, "the Sentinels stand by the master", func() bool { return round(t, client).stoodBy() })
+
+	hello := []string{}
+	for _, addr := range []string{cluster.Sentinels[1].Addr, promoted.Addr} {
+		host, port, _ := net.SplitHostPort(addr)
+		hello = append(hello, host, port)
+	}
+	leader := cluster.Sentinels[1].Do("SENTINEL", "MYID")
+	cluster.Sentinels[0].Do("PUBLISH", "__sentinel__:hello",
+		strings.Join([]string{hello[0], hello[1], leader, "1", redistest.MasterName, hello[2], hello[3], "1"}, ","))
+
+	promoted.Signal(syscall.SIGSTOP)
+	defer promoted.Signal(syscall.SIGCONT)
+	s := round(t, client)
+	if s.master != master.Addr || s.sentinels[0] != promoted.Addr || majority(s.sentinels) != master.Addr {
+		t.Fatalf("this tests nothing: %+v", s)
+	}
+	if s.stoodBy() || s.certain() {
+		t.Errorf("the Sentinels stand by a master that was replaced: %+v", s)
+	}
+}

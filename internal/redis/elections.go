@@ -30,9 +30,11 @@ const noLeader = "*"
 // election is one that Sentinels voted in.
 type election struct {
 	vote
-	// seen is when this process first heard of it, and round the round.
+	// seen is when this process first heard of it, and round the round. limit is how long
+	// after that its leader may promote somebody.
 	seen  time.Time
 	round uint64
+	limit time.Duration
 	// over: its leader promotes nobody any more.
 	over bool
 }
@@ -54,10 +56,14 @@ func (e *elections) take(words []sentinelWord, round uint64, now time.Time) {
 		}
 	}
 
+	// All Sentinels that this process knows may be calm while one leads that it does not
+	// know, so that says nothing of an election whose leader has a name. In a round in which
+	// no Sentinel replies nobody tells the limit, so the longest that was told counts.
 	for i := range *e {
 		known := &(*e)[i]
+		known.limit = max(known.limit, limit)
 		leads := func(w sentinelWord) bool { return w.calm && w.id != "" && w.id == known.leader }
-		if calm == len(words) || slices.ContainsFunc(words, leads) || now.Sub(known.seen) >= limit {
+		if known.leader == noLeader && calm == len(words) || slices.ContainsFunc(words, leads) || now.Sub(known.seen) >= known.limit {
 			known.over = true
 		}
 	}
@@ -68,7 +74,7 @@ func (e *elections) take(words []sentinelWord, round uint64, now time.Time) {
 		if w.vote.epoch == 0 || slices.ContainsFunc(*e, func(known election) bool { return known.vote == w.vote }) {
 			continue
 		}
-		*e = append(*e, election{vote: w.vote, seen: now, round: round})
+		*e = append(*e, election{vote: w.vote, seen: now, round: round, limit: limit})
 	}
 	if more := len(*e) - rememberedElections; more > 0 {
 		*e = slices.Delete(*e, 0, more)
@@ -94,12 +100,14 @@ func (e elections) open(words []sentinelWord) (open elections) {
 // master promoted. It does not where the master is the outcome of the last one, which the
 // Sentinels announce about a second later. So it is where the master itself was promoted
 // since all of them were heard of, and they are one, or the leader of the last one has
-// chosen it: what an earlier one does has a lower epoch, and is undone.
-func (e elections) threaten(master nodeView, namedSince uint64, words []sentinelWord) bool {
+// chosen it: what an earlier one does has a lower epoch, and is undone. A master that the
+// Sentinels' majority names already (named, since round namedSince) is the outcome of an
+// election that is over.
+func (e elections) threaten(master nodeView, named string, namedSince uint64, words []sentinelWord) bool {
 	if len(e) == 0 {
 		return false
 	}
-	if !master.master || master.since <= namedSince {
+	if !master.master || master.since <= namedSince || master.addr == named {
 		return true
 	}
 	if slices.ContainsFunc(e, func(open election) bool { return open.round > master.since }) {
@@ -110,6 +118,19 @@ func (e elections) threaten(master nodeView, namedSince uint64, words []sentinel
 	return !one && !slices.ContainsFunc(words, func(w sentinelWord) bool {
 		return w.promotes == master.addr && slices.ContainsFunc(e, func(open election) bool { return open.vote == vote{last, w.id} })
 	})
+}
+
+// newest returns the master that the Sentinel with the newest configuration names. Among
+// those with the same one, named comes first: whom their majority names. Where it is another
+// node, the majority has not heard of the last election yet, and will.
+func newest(words []sentinelWord, named string) (master string) {
+	config := int64(-1)
+	for _, w := range words {
+		if w.master != "" && (w.config > config || w.config == config && w.master == named) {
+			master, config = w.master, w.config
+		}
+	}
+	return master
 }
 
 // electionLimit is how long after a Sentinel voted the leader may promote a replica at

@@ -53,6 +53,13 @@ func TestAVoteThatIsNewerThanTheConfigurationIsAnOpenElection(t *testing.T) {
 		"the leader has had all the time": {[]heardRound{
 			at(0, told("1", 4, 5, "3"), told("2", 4, 5, "3"), silent), at(8100*time.Millisecond, told("1", 4, 5, "3"), told("2", 4, 5, "3"), silent),
 		}, false},
+		"nobody was heard for a while": {[]heardRound{
+			at(0, told("1", 4, 5, "3"), told("2", 4, 5, "3"), silent), at(3*time.Second, silent, silent, silent),
+			at(3100*time.Millisecond, told("1", 4, 5, "3"), told("2", 4, 5, "3"), silent),
+		}, true},
+		"the leader is one that nobody here knows": {[]heardRound{
+			at(0, told("1", 4, 5, "4"), told("2", 4, 5, "4"), told("3", 4, 4, "1")), at(time.Second, told("1", 4, 5, "4"), told("2", 4, 5, "4"), told("3", 4, 4, "1")),
+		}, true},
 		"the others voted again": {[]heardRound{
 			at(0, told("1", 4, 5, "3"), told("2", 4, 5, "3"), silent), at(9*time.Second, told("1", 4, 6, "3"), told("2", 4, 5, "3"), silent),
 		}, true},
@@ -83,25 +90,27 @@ func TestAnElectionThreatensAMasterThatIsNotItsOutcome(t *testing.T) {
 	for name, c := range map[string]struct {
 		open       elections
 		master     nodeView
+		named      string
 		namedSince uint64
 		words      []sentinelWord
 		want       bool
 	}{
-		"there is none":                               {nil, master(0), 0, nil, false},
-		"there is one":                                {elections{in(5, 3)}, master(0), 0, nil, true},
-		"the master was promoted since":               {elections{in(5, 3)}, master(4), 0, nil, false},
-		"both were seen at once":                      {elections{in(5, 4)}, master(4), 0, nil, false},
-		"two voted for two in one epoch":              {elections{in(5, 3), in(5, 3)}, master(4), 0, nil, false},
-		"it was heard of after the promotion":         {elections{in(5, 5)}, master(4), 0, nil, true},
-		"there is another one":                        {elections{in(5, 3), in(6, 3)}, master(4), 0, nil, true},
-		"the promotion was announced":                 {elections{in(5, 3)}, master(4), 4, nil, true},
-		"there is no master":                          {elections{in(5, 3)}, nodeView{}, 0, nil, true},
-		"the leader of the last one promotes it":      {elections{in(5, 3), in(6, 3)}, master(4), 0, promotes("6", "a"), false},
-		"the leader of an earlier one promotes it":    {elections{in(5, 3), in(6, 3)}, master(4), 0, promotes("5", "a"), true},
-		"the leader of the last one promotes another": {elections{in(6, 3), in(5, 3)}, master(4), 0, promotes("6", "b"), true},
-		"they voted again since":                      {elections{in(5, 3), in(6, 5)}, master(4), 0, promotes("6", "a"), true},
+		"there is none":                               {nil, master(0), "b", 0, nil, false},
+		"there is one":                                {elections{in(5, 3)}, master(0), "b", 0, nil, true},
+		"the master was promoted since":               {elections{in(5, 3)}, master(4), "b", 0, nil, false},
+		"both were seen at once":                      {elections{in(5, 4)}, master(4), "b", 0, nil, false},
+		"two voted for two in one epoch":              {elections{in(5, 3), in(5, 3)}, master(4), "b", 0, nil, false},
+		"it was heard of after the promotion":         {elections{in(5, 5)}, master(4), "b", 0, nil, true},
+		"there is another one":                        {elections{in(5, 3), in(6, 3)}, master(4), "b", 0, nil, true},
+		"the promotion was announced":                 {elections{in(5, 3)}, master(4), "b", 4, nil, true},
+		"the Sentinels name the master already":       {elections{in(5, 3)}, master(4), "a", 0, nil, true},
+		"there is no master":                          {elections{in(5, 3)}, nodeView{}, "b", 0, nil, true},
+		"the leader of the last one promotes it":      {elections{in(5, 3), in(6, 3)}, master(4), "b", 0, promotes("6", "a"), false},
+		"the leader of an earlier one promotes it":    {elections{in(5, 3), in(6, 3)}, master(4), "b", 0, promotes("5", "a"), true},
+		"the leader of the last one promotes another": {elections{in(6, 3), in(5, 3)}, master(4), "b", 0, promotes("6", "b"), true},
+		"they voted again since":                      {elections{in(5, 3), in(6, 5)}, master(4), "b", 0, promotes("6", "a"), true},
 	} {
-		if got := c.open.threaten(c.master, c.namedSince, c.words); got != c.want {
+		if got := c.open.threaten(c.master, c.named, c.namedSince, c.words); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -114,5 +123,50 @@ func TestElectionsAreForgottenOneDay(t *testing.T) {
 	}
 	if len(e) != rememberedElections || e[len(e)-1].epoch != 1000 {
 		t.Errorf("%d, the last of them %+v", len(e), e[len(e)-1])
+	}
+}
+
+// One that was restarted has forgotten for whom it voted.
+func TestAVoteThatWasForgottenIsTheOneThatWasTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, now sentinelWord
+		want        string
+	}{
+		"it tells the same":          {told("1", 4, 5, "3"), told("1", 4, 5, "3"), "3"},
+		"it was restarted":           {told("1", 4, 5, "3"), told("1", 4, 5, noLeader), "3"},
+		"it voted again, and then":   {told("1", 4, 5, "3"), told("1", 4, 6, noLeader), noLeader},
+		"it is another one":          {told("1", 4, 5, "3"), told("2", 4, 5, noLeader), noLeader},
+		"it never told for whom":     {told("1", 4, 5, noLeader), told("1", 4, 5, noLeader), noLeader},
+		"it was silent and restarts": {told("1", 4, 5, "3"), sentinelWord{}, ""},
+	} {
+		var v voter
+		v.remember(&c.before)
+		v.remember(&c.now)
+		if c.now.vote.leader != c.want {
+			t.Errorf("%s: %q", name, c.now.vote.leader)
+		}
+		if v.vote == (vote{}) {
+			t.Errorf("%s: it is forgotten", name)
+		}
+	}
+}
+
+func TestTheNewestConfigurationNamesTheMaster(t *testing.T) {
+	names := func(master string, config int64) sentinelWord { return sentinelWord{master: master, config: config} }
+	for name, c := range map[string]struct {
+		words []sentinelWord
+		want  string
+	}{
+		"all agree":                          {[]sentinelWord{names("a", 5), names("a", 5), {}}, "a"},
+		"one has not heard of it":            {[]sentinelWord{names("b", 4), names("a", 5), names("a", 5)}, "a"},
+		"the others have not heard of it":    {[]sentinelWord{names("a", 4), names("a", 4), names("b", 5)}, "b"},
+		"their majority has a newer one":     {[]sentinelWord{names("a", 4), names("b", 5), names("a", 6)}, "a"},
+		"nobody tells":                       {[]sentinelWord{names("b", 0), names("a", 0), names("a", 0)}, "a"},
+		"there are none":                     {nil, ""},
+		"one with a configuration is silent": {[]sentinelWord{names("", 7), names("a", 4), names("a", 4)}, "a"},
+	} {
+		if got := newest(c.words, "a"); got != c.want {
+			t.Errorf("%s: %q", name, got)
+		}
 	}
 }

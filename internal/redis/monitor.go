@@ -32,7 +32,8 @@ type snapshot struct {
 	// doubted: a Sentinel that names the master holds it for down, or is
 	// failing it over.
 	doubted bool
-	// electing: Sentinels voted in an election that may have another node promoted.
+	// electing: Sentinels voted in an election that may have another node promoted, or one
+	// knows already that it had.
 	electing bool
 	// downAfter is how long a Sentinel may wait before it holds a silent
 	// master for down, the longest that one says.
@@ -380,7 +381,8 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 			s.heard = time.Now()
 		}
 	}
-	if named := majority(s.sentinels); named != "" && named != m.named {
+	named := majority(s.sentinels)
+	if named != "" && named != m.named {
 		if m.named != "" {
 			m.namedSince = m.round
 		}
@@ -389,11 +391,12 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 	m.elections.take(words, m.round, time.Now())
 	open := m.elections.open(words)
 	m.open = len(open) > 0
+	newest := newest(words, named)
 	s.verdict = decide(view{
 		current: before.master, nodes: s.nodes, sentinels: s.sentinels,
-		namedSince: m.namedSince, electing: m.open,
+		namedSince: m.namedSince, electing: m.open || newest != named,
 	})
-	s.electing = open.threaten(s.node(), m.namedSince, words)
+	s.electing = newest != named && newest != s.master || open.threaten(s.node(), named, m.namedSince, words)
 	for _, w := range words {
 		s.doubted = s.doubted || w.doubts && w.master == s.master
 		s.downAfter = max(s.downAfter, w.downAfter)

@@ -52,6 +52,21 @@ var electing = []Mutant{{
 	Changes: []Change{in("elections.go", "open.vote == vote{last, w.id}", "open.leader == w.id")},
 	Tests:   tests("redis", "TestAnElectionThreatensAMasterThatIsNotItsOutcome"),
 }, {
+	Name:    "old-majority",
+	Rule:    "a majority that has not heard of the newest configuration does not stand by the master",
+	Changes: []Change{in("monitor.go", "newest != named && newest != s.master || open", "open")},
+	Tests:   tests("redis", "TestAMajorityThatHasNotHeardOfTheLastElectionIsNotBelieved"),
+}, {
+	Name:    "short-election",
+	Rule:    "an election takes as long as Sentinels told, also while none of them replies",
+	Changes: []Change{in("elections.go", "known.limit = max(known.limit, limit)", "known.limit = limit")},
+	Tests:   tests("redis", "TestAVoteThatIsNewerThanTheConfigurationIsAnOpenElection"),
+}, {
+	Name:    "unknown-leader",
+	Rule:    "calm Sentinels say nothing of a leader that is not among them",
+	Changes: []Change{in("elections.go", "known.leader == noLeader && calm", "calm")},
+	Tests:   tests("redis", "TestAVoteThatIsNewerThanTheConfigurationIsAnOpenElection"),
+}, {
 	Name:    "votes-asked-for",
 	Rule:    "a web node never makes a Sentinel vote",
 	Changes: []Change{in("ask.go", "at.port, \"0\", \"web\")", "at.port, \"1\", \"web\")")},
