@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -52,18 +53,19 @@ const StoppedLimit = 30 * time.Second
 
 // ProcessHandler answers for the nodes of a state directory.
 func ProcessHandler(state string) http.Handler {
+	var standing pauses
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var call ProcessCall
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&call); err != nil {
 			reply(w, http.StatusBadRequest, problem{Error: "the request is no JSON of a process: " + err.Error()})
 			return
 		}
-		now, err := strikeProcess(state, call)
+		now, err := strikeProcess(state, &standing, call)
 		answer(w, now, err)
 	})
 }
 
-func strikeProcess(state string, call ProcessCall) (now ProcessState, err error) {
+func strikeProcess(state string, standing *pauses, call ProcessCall) (now ProcessState, err error) {
 	nodes, err := supervise.NodeProcesses(state)
 	if err != nil {
 		return now, err
@@ -83,8 +85,9 @@ func strikeProcess(state string, call ProcessCall) (now ProcessState, err error)
 	switch call.Signal {
 	case 0:
 	case syscall.SIGKILL, syscall.SIGCONT, syscall.SIGSTOP:
+		standing.end(call.ID)
 		if call.Signal == syscall.SIGSTOP {
-			time.AfterFunc(StoppedLimit, func() { _ = process.Signal(call.ID, syscall.SIGCONT, true) })
+			standing.begin(call.ID, func() { _ = process.Signal(call.ID, syscall.SIGCONT, true) }) // it may have ended
 		}
 		if err := process.Signal(call.ID, call.Signal, true); err != nil && !errors.Is(err, process.ErrGone) {
 			return now, err
@@ -93,6 +96,42 @@ func strikeProcess(state string, call ProcessCall) (now ProcessState, err error)
 		return now, fmt.Errorf("no drill sends signal %d", call.Signal)
 	}
 	return ProcessState{ID: call.ID, Alive: process.Alive(call.ID), Stopped: process.Stopped(call.ID)}, nil
+}
+
+// pauses are the nodes that stand still. The zero value has none; it is safe for concurrent
+// use.
+type pauses struct {
+	mu   sync.Mutex
+	ends map[process.ID]*time.Timer
+}
+
+// begin has a node go on after StoppedLimit.
+func (p *pauses) begin(id process.ID, goOn func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ends == nil {
+		p.ends = map[process.ID]*time.Timer{}
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(StoppedLimit, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.ends[id] == timer { // else it has just ended
+			delete(p.ends, id)
+			goOn()
+		}
+	})
+	p.ends[id] = timer
+}
+
+// end is for a node that goes on, or has ended: a later pause of it is to be a whole one.
+func (p *pauses) end(id process.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if timer := p.ends[id]; timer != nil {
+		timer.Stop()
+		delete(p.ends, id)
+	}
 }
 
 // Process asks a host of several about the process of a node there.

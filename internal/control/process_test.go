@@ -8,8 +8,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"holdfast/internal/process"
@@ -101,4 +103,28 @@ func TestADrillStrikesTheNodesOfAHostAndNothingElse(t *testing.T) {
 	if now, code := call(ProcessCall{ID: node, Signal: syscall.SIGCONT}); code != http.StatusOK || now.Alive {
 		t.Errorf("a node that has ended: %+v, %d", now, code)
 	}
+}
+
+func TestAPauseIsNotEndedByAnEarlierOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var p pauses
+		var wentOn atomic.Int32
+		node := process.ID{PID: 1}
+		pause := func() { p.begin(node, func() { wentOn.Add(1) }) }
+		pause()
+		time.Sleep(StoppedLimit - time.Second)
+		p.end(node)
+		pause()
+		time.Sleep(StoppedLimit - time.Second)
+		synctest.Wait()
+		if wentOn.Load() != 0 {
+			t.Error("the node goes on before its pause is over")
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if wentOn.Load() != 1 || len(p.ends) != 0 {
+			t.Errorf("after the limit it has gone on %d times, and %d pauses are left", wentOn.Load(), len(p.ends))
+		}
+	})
 }
