@@ -268,10 +268,21 @@ func (p *hostProcess) lead(ctx context.Context, l host.Leadership) error {
 	case <-time.After(pause):
 	case <-ctx.Done():
 	}
-	if p.failed++; p.failed%leadTries == 0 {
+	if p.givesUp(err) {
 		l.HandOver(fmt.Errorf("the supervisor does not begin on host %s: %w", l.Here, err))
 	}
 	return err
+}
+
+// givesUp counts an attempt that failed, and reports whether another host is to lead. A
+// supervisor that waits for another host has not failed: what it waits with, such as a new
+// network, stands in the stack file here, and the next one could begin without it.
+func (p *hostProcess) givesUp(err error) bool {
+	if errors.As(err, new(*control.WaitsError)) {
+		return false
+	}
+	p.failed++
+	return p.failed%leadTries == 0
 }
 
 func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error {

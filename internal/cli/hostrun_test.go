@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"holdfast/internal/control"
 	"holdfast/internal/host"
 	"holdfast/internal/machine"
 	"holdfast/internal/stack"
@@ -47,4 +48,13 @@ func TestAHostWhoseSupervisorDoesNotBeginHandsOver(t *testing.T) {
 			t.Errorf("it hands over because %q", handed[0])
 		}
 	})
+}
+
+func TestAHostWhoseSupervisorWaitsForAnotherHostDoesNotHandOver(t *testing.T) {
+	p := &hostProcess{}
+	for range 2 * leadTries {
+		if p.givesUp(&control.WaitsError{Why: "it starts when host three is up"}) {
+			t.Fatal("it hands over")
+		}
+	}
 }
