@@ -103,7 +103,7 @@ func followRestore(ctx context.Context, client *control.Client, id string) error
 		case err == nil && st.Restored == id:
 			return nil
 		case err == nil:
-			return errors.New("the restore was given up, since a host, or what was to be restored, was lost in the middle of it: the data is what it was before. 'holdfast logs supervisor' says more; restore again when all hosts are up")
+			return errors.New("the restore was given up in the middle, as when a host is lost: the data is what it was before. 'holdfast logs supervisor' at the host that leads says why; restore again when that is put right, and all hosts are up")
 		case time.Since(heard) > patience:
 			return fmt.Errorf("no host says what became of the restore: 'holdfast status' does, once a majority of the hosts is up (%w)", err)
 		}

@@ -117,7 +117,7 @@ func (x restoring) place(ctx context.Context, r decidedRestore) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("keep the old data: %w", err)
+			return cannotMove(ctx, fmt.Errorf("keep the old data: %w", err))
 		}
 	}
 	if err := at.MakeDir(ctx, inHome(r.Node)); err != nil {
@@ -127,7 +127,7 @@ func (x restoring) place(ctx context.Context, r decidedRestore) error {
 		return err
 	}
 	if err := at.Rename(ctx, path.Join(decidedDir, "data"), dataOf(r.Node)); err != nil {
-		return fmt.Errorf("put the new data into its place: %w", err)
+		return cannotMove(ctx, fmt.Errorf("put the new data into its place: %w", err))
 	}
 	return x.notePlaced(r)
 }
@@ -228,6 +228,21 @@ func (e *dataGoneError) Error() string {
 		quote.Shell(e.r.File), quote.Shell(e.decided), e.r.Node, quote.Shell(e.file), quote.Shell(e.aside))
 }
 
+// moveError is the error of data that a host refuses to move, as for a disk that is mounted
+// there.
+type moveError struct{ error }
+
+func (e *moveError) Unwrap() error { return e.error }
+
+// cannotMove makes an error a *moveError, unless it comes from a host that was lost, or from
+// this one's end: then nobody knows whether the data can be moved.
+func cannotMove(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, machine.ErrUnreachable) {
+		return err
+	}
+	return &moveError{err}
+}
+
 // withoutFiles reports whether a directory has nothing but directories in it. Redis makes one
 // level of them.
 func (h home) withoutFiles(ctx context.Context, name string) (bool, error) {
@@ -282,8 +297,9 @@ func (x restoring) end(ctx context.Context, r decidedRestore) error {
 // Of several hosts one may be lost by now. Where the data has not been moved yet, the restore
 // is given up: what runs on that host cannot be ended. Where the host with the data is lost,
 // it is given up, too, and what was moved is put back. Nothing has run meanwhile, so the data
-// is what it was. The same goes for a host that is there and does not have the data any more:
-// its disk may be a new one, and the hosts' decision cannot be taken back by hand.
+// is what it was. The same goes for a host that is there and does not have the data any more,
+// or cannot move it: its disk may be a new one, or mounted there, and the hosts' decision
+// cannot be taken back by hand.
 func (x restoring) resume(ctx context.Context, log *slog.Logger) error {
 	var r decidedRestore
 	if err := x.readJSON(restoreFile, &r); err != nil || r.Node == "" {
@@ -296,9 +312,14 @@ func (x restoring) resume(ctx context.Context, log *slog.Logger) error {
 	case !r.Moving && x.hosts.absent.any():
 		err = x.giveUp(ctx, r, log, lost)
 	default:
-		gone := new(dataGoneError)
-		if err = x.carryThrough(ctx, &r, log); errors.As(err, &gone) && x.hosts.several {
+		err = x.carryThrough(ctx, &r, log)
+		gone, cannot := new(dataGoneError), new(moveError)
+		switch {
+		case !x.hosts.several:
+		case errors.As(err, &gone):
 			err = x.giveUp(ctx, r, log, fmt.Sprintf("its data is not on host %s any more", r.Host))
+		case errors.As(err, &cannot):
+			err = x.giveUp(ctx, r, log, fmt.Sprintf("a host cannot move its data (%v)", cannot))
 		}
 	}
 	if err != nil {

@@ -130,11 +130,17 @@ func TestARestoreOnSeveralHostsIsOfWhatWasStagedForIt(t *testing.T) {
 }
 
 // failing is a host on which a disk fails when data is to be moved.
-type failing struct{ machine.Machine }
+type failing struct {
+	machine.Machine
+	lose func() // is called before
+}
 
 var errDisk = errors.New("the disk fails")
 
-func (failing) Rename(context.Context, string, string) error { return errDisk }
+func (f failing) Rename(context.Context, string, string) error {
+	f.lose()
+	return errDisk
+}
 
 // A supervisor may be lost while it moves data for a restore that an earlier one has decided.
 func TestARestoreThatTwoSupervisorsWereLostInLosesNoData(t *testing.T) {
@@ -144,8 +150,9 @@ func TestARestoreThatTwoSupervisorsWereLostInLosesNoData(t *testing.T) {
 	if _, err := x.decide(ctx, "one", "redis-2", ""); err != nil {
 		t.Fatal(err)
 	}
-	x.hosts.named["two"] = home{failing{x.hosts.named["two"].Machine}, "two"}
-	if err := x.resume(ctx, log); !errors.Is(err, errDisk) {
+	second, lose := context.WithCancel(ctx)
+	x.hosts.named["two"] = home{failing{x.hosts.named["two"].Machine, lose}, "two"}
+	if err := x.resume(second, log); !errors.Is(err, errDisk) {
 		t.Fatal(err)
 	}
 	x.hosts.absent.add("two")
@@ -157,6 +164,31 @@ func TestARestoreThatTwoSupervisorsWereLostInLosesNoData(t *testing.T) {
 	}
 	if got := two.data("redis-1"); got != "old 1" {
 		t.Errorf("redis-1 has %q", got)
+	}
+}
+
+// The stack would not start any more as long as the disk fails.
+func TestARestoreOfWhichAHostCannotMoveItsDataIsGivenUp(t *testing.T) {
+	t.Parallel()
+	x, one, two := hostsToRestore(t)
+	ctx := t.Context()
+	if _, err := x.decide(ctx, "one", "redis-2", ""); err != nil {
+		t.Fatal(err)
+	}
+	x.hosts.named["two"] = home{failing{x.hosts.named["two"].Machine, func() {}}, "two"}
+	if err := x.resume(ctx, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	if got := one.data("redis-2"); got != "old 2" {
+		t.Errorf("redis-2 has %q", got)
+	}
+	if got := two.data("redis-1"); got != "old 1" {
+		t.Errorf("redis-1 has %q", got)
+	}
+	for _, left := range []string{x.path(restoreFile), one.path(decidedDir)} {
+		if _, err := os.Stat(left); err == nil {
+			t.Errorf("%s is left", left)
+		}
 	}
 }
 
