@@ -3,6 +3,7 @@ package drill
 import (
 	"context"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -105,6 +106,9 @@ func (s *scene) lose(ctx context.Context, one host) error {
 	if err != nil {
 		return err
 	}
+	if err := s.stack.hosts.forget(ctx, one, s.stack.stack.Entry.Virtual.Bare()); err != nil {
+		return err
+	}
 	if err := sleep(ctx, hostAway); err != nil {
 		return err
 	}
@@ -112,5 +116,22 @@ func (s *scene) lose(ctx context.Context, one host) error {
 		return fmt.Errorf("%d processes came back before %s did (%v)", len(back), one.name, err)
 	}
 	s.evidence("%s had %d processes, and none until it was back", one.name, len(ids))
+	return nil
+}
+
+// forget takes from a host the virtual addresses that it has: keepalived set them, and a
+// machine that loses its power has no such address when it is back.
+func (h *hosts) forget(ctx context.Context, one host, addresses []string) error {
+	for _, address := range addresses {
+		holders, err := h.holders(ctx, address)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(hostNames(holders...), one.name) {
+			if err := ip(ctx, one.netns, "address delete "+address+"/24 dev "+hostLink); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
