@@ -58,9 +58,9 @@ type Founding struct {
 }
 
 // Handler answers what an operator asks of a stack. Down is called when somebody asks for
-// the stack to be taken down; its error says why that is not done. HandOver is called when another program is to take the
-// supervisor's place: it returns at once, and its error says why that cannot be; nil: that
-// can never be. Found, which may be nil as well, has the machine become one of several
+// the stack to be taken down; its error says why that is not done. HandOver is called when
+// another program is to take the supervisor's place: it returns at once, and its error says
+// why that cannot be; nil: that can never be. Found, which may be nil as well, has the machine become one of several
 // hosts: it returns at once, too.
 func Handler(stack Stack, down func(purge bool) error, handOver func(program string) error, found func(h Founding) error) http.Handler {
 	a := &api{stack, down, found}

@@ -68,7 +68,8 @@ func (h hands) call(host string, call control.ProcessCall) (control.ProcessState
 // here reports whether a process is one of this machine's.
 func (h hands) here(host string) bool { return h.state == "" || host == "" }
 
-// identify is the process of a pid on a host.
+// identify returns the process that has a pid on a host. Its error is process.ErrGone when
+// that has ended.
 func (h hands) identify(host string, pid int) (process.ID, error) {
 	if h.here(host) {
 		return process.Identify(pid)
@@ -88,7 +89,8 @@ func (h hands) signal(host string, id process.ID, sig syscall.Signal, group bool
 	return err
 }
 
-// alive reports whether a process runs. One whose host does not answer is held to.
+// alive reports whether a process runs. It is true when its host does not answer: the end of
+// a process has to be seen.
 func (h hands) alive(host string, id process.ID) bool {
 	if h.here(host) {
 		return process.Alive(id)
@@ -105,8 +107,8 @@ func (h hands) stopped(host string, id process.ID) bool {
 	return err == nil && now.Stopped
 }
 
-// gone reports whether the process of a node has ended. One whose host does not answer is not
-// known to have.
+// gone reports whether the process of a node has ended. It is false when its host does not
+// answer.
 func (h hands) gone(n supervise.NodeStatus) bool {
 	_, err := h.identify(n.Host, n.PID)
 	return err != nil && (h.here(n.Host) || errors.Is(err, process.ErrGone))

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// AtPath begins the paths of what each host answers about itself, such as its logs, and of
-// what is sent to that one: AtPath + HOST + what is asked. Any host passes the question on to the one that it is for,
-// also while no host leads.
+// AtPath begins the paths of what one host answers itself, such as its logs, and of what is
+// sent to one host: AtPath + HOST + what is asked. Any host passes the request on to the one
+// that it is for, also while no host leads.
 const AtPath = "/v1/at/"
 
 // at answers about this host, or as the host that is asked for does.

@@ -146,8 +146,8 @@ func (h *Host) CutOff(ctx context.Context) bool {
 	return voters > 1 && there <= voters/2
 }
 
-// count returns how many hosts have a vote, and of how many of these is is true. It is for
-// this host itself.
+// count returns how many hosts have a vote, and how many of them is reports true for. This
+// host itself counts as there, and is not asked.
 func (h *Host) count(is func(agree.Peer) bool) (voters, there int) {
 	var found atomic.Int32
 	var asked sync.WaitGroup

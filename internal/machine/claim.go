@@ -8,7 +8,8 @@ import (
 )
 
 // Claim keeps a port of this machine from every other supervisor that claims it, until it
-// is closed; false: another one has it. Whoever knows nothing of claims may listen there.
+// is closed; false: another one has it. A program that knows nothing of claims can still
+// listen there.
 //
 // A claim is a socket with the port's number in Linux' abstract namespace (unix(7)). Like
 // a port, the name is one network namespace's, whatever user has it, and the kernel frees

@@ -130,7 +130,7 @@ func (c *claims) close() {
 }
 
 // free reports whether a port of this machine can be chosen for a node: nobody listens
-// there, and no other supervisor has chosen it. A supervisor claims it thereby.
+// there, and no other supervisor has chosen it. A supervisor that asks claims the port, too.
 func (h hosts) free(ctx context.Context, port int) bool {
 	if h.claims == nil { // somebody who only looks
 		claim, free := machine.Claim(port)
