@@ -97,11 +97,13 @@ func purgeHost(start *hostStart) error {
 	if runs, err := supervise.Running(start.state); err != nil || runs {
 		return errors.Join(err, fmt.Errorf("the stack is no more, and nodes run on this host: end them, and remove %s", quote.Shell(start.state)))
 	}
-	if err := host.Leave(start.state); err != nil {
+	awaitLogWriter(start.state) // it stores its last lines where everything is removed
+	// The stack's files go first: the next stack here would take up what is left of them. Who
+	// is a host still hears of the purge again when this is cut off, and goes on.
+	if err := supervise.RemoveState(start.state); err != nil {
 		return err
 	}
-	awaitLogWriter(start.state) // it stores its last lines where everything is removed
-	if err := supervise.RemoveState(start.state); err != nil {
+	if err := host.Leave(start.state); err != nil {
 		return err
 	}
 	// Last: who begins a stack here as soon as this host lets go would lose files of it.
