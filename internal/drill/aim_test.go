@@ -117,7 +117,7 @@ func TestEveryFaultOfRedisSaysSo(t *testing.T) {
 	for _, f := range faults {
 		ofRedis := slices.Contains([]string{"switchover-kill-supervisor", "kill-master-and-supervisor", "backup-kill-supervisor", "apply-redis-kill-supervisor", "lose-supervisor-host"}, f.name)
 		strikes := strings.Contains(f.name, "web") || strings.Contains(f.name, "balancer") || strings.Contains(f.name, "supervisor") && !ofRedis ||
-			slices.Contains([]string{"scale", "rollout", "bad-rollout", "rollout-kill-node", "apply"}, f.name)
+			slices.Contains([]string{"scale", "rollout", "bad-rollout", "rollout-kill-node", "apply", "upgrade-host"}, f.name)
 		if strikes != (a.lacks(s, f) == "") && f.name != "kill-held-web" {
 			t.Errorf("%s: %q", f.name, a.lacks(s, f))
 		}
