@@ -171,3 +171,14 @@ func (c *commanded) nothingLeft() {
 		})
 	}
 }
+
+// nothingDecided waits until no host has the decision of a restore.
+func (c *commanded) nothingDecided() {
+	c.t.Helper()
+	for _, h := range c.hosts {
+		h.eventually("host "+h.name+" has no decision any more", func() bool {
+			_, err := os.Stat(filepath.Join(h.state, "restore.json"))
+			return errors.Is(err, os.ErrNotExist)
+		})
+	}
+}

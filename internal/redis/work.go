@@ -8,11 +8,12 @@ import (
 )
 
 // supervising are the commands that a Redis node gets though no application
-// uses it: from Sentinels, replicas, balancers and its supervisor.
+// uses it: from Sentinels, replicas, balancers and its supervisor, and from web nodes that
+// compare clocks.
 var supervising = map[string]bool{
 	"acl": true, "auth": true, "client": true, "command": true, "config": true, "hello": true, "info": true,
 	"ping": true, "psync": true, "publish": true, "quit": true, "replconf": true, "replicaof": true, "role": true,
-	"select": true, "slaveof": true, "subscribe": true, "unsubscribe": true,
+	"select": true, "slaveof": true, "subscribe": true, "time": true, "unsubscribe": true,
 }
 
 // Work is how many commands a Redis node has carried out for applications since
