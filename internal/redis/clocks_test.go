@@ -67,6 +67,11 @@ func TestARepetitionCountsOnceAtANextMasterWhoseClockIsAhead(t *testing.T) {
 					first[name] = do(t, client, r)
 				}
 			}
+			if c.node == 0 && c.by > 0 {
+				// A clock that is set ahead ends what the master itself remembers at once
+				// (docs/hosts.md, "Clocks").
+				delete(requests, "before")
+			}
 			promoted := promote(t, cluster)
 			for name, r := range requests {
 				r.Results = nil
