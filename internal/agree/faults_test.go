@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 func TestAMinorityChangesNothingAndItsLeaderStepsDown(t *testing.T) {
@@ -513,7 +515,7 @@ func TestTheLogStaysSmallAndOneThatWasAwayCatchesUp(t *testing.T) {
 	l := c.leader()
 	soon(t, "a shorter log", func() bool {
 		first, _ := l.host.store.FirstIndex()
-		return first > 1
+		return first > firstIndex+1
 	})
 	away.start()
 	away.has("n", text)
@@ -532,4 +534,99 @@ func TestTheLogStaysSmallAndOneThatWasAwayCatchesUp(t *testing.T) {
 	away.start()
 	c.put("n", "2")
 	away.has("n", "2")
+}
+
+// A member stops after it stored the first entries behind a snapshot and before it said
+// so: the leader offers them once more, from the snapshot on.
+func TestOneThatStopsBehindASnapshotCatchesUp(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, nil, "one", "two", "three")
+	away := c.others(c.leader().host)[0]
+	away.halt()
+	text := strings.Repeat("0123456789", 20_000)
+	for range 25 {
+		c.put("n", text)
+	}
+	l := c.leader()
+	soon(t, "a shorter log", func() bool {
+		first, _ := l.host.store.FirstIndex()
+		return first > firstIndex+1
+	})
+	c.put("n", "2") // there is an entry behind the snapshot
+
+	// sent is the index of a snapshot that is not the one that the stack began with.
+	sent := func(m *Member) uint64 {
+		if found, _ := m.store.List(); len(found) > 0 && found[0].Index > firstIndex {
+			return found[0].Index
+		}
+		return 0
+	}
+	away.prepare = func(m *Member) {
+		m.store.before = func() error {
+			if sent(m) > 0 {
+				m.streams.setCut(true) // what it writes from now on, nobody hears of
+			}
+			return nil
+		}
+	}
+	away.start()
+	soon(t, "an entry behind the snapshot", func() bool {
+		last, _ := away.store.LastIndex()
+		snapshot := sent(away.Member)
+		return snapshot > 0 && last > snapshot
+	})
+	away.halt()
+	away.prepare = nil
+	away.start()
+	c.put("n", "3")
+	away.has("n", "3")
+}
+
+// What raft reads at the end of a snapshot that came from another member.
+func TestASnapshotReplacesWhatTheLogHadInItsPlace(t *testing.T) {
+	t.Parallel()
+	entries := func(first, last, term uint64) (all []*raft.Log) {
+		for index := first; index <= last; index++ {
+			all = append(all, &raft.Log{Index: index, Term: term, Type: raft.LogCommand, Data: []byte("data")})
+		}
+		return all
+	}
+	for _, c := range []struct {
+		name        string
+		log         []*raft.Log
+		index, term uint64
+		first, last uint64 // of the log, after it
+		at          uint64 // the term of what the log has at index; 0: nothing
+	}{
+		{"one's own", entries(1, 300, 2), 290, 2, 1, 300, 2},
+		{"behind the log", entries(1, 6, 2), 23, 2, 0, 0, 2},
+		{"with another entry at its end", entries(1, 300, 2), 290, 3, 291, 300, 3},
+		{"at the first index", nil, 1, 1, 0, 0, 0}, // for its term nobody asks, for its data a leader could
+	} {
+		s, err := openStore(filepath.Join(t.TempDir(), "one"), "one")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.StoreLogs(c.log)
+		k, _ := s.Create(1, c.index, c.term, raft.Configuration{}, 1, nil)
+		if err := k.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var at raft.Log
+		err = s.GetLog(c.index, &at)
+		first, _ := s.FirstIndex()
+		last, _ := s.LastIndex()
+		if first != c.first || last != c.last || at.Term != c.at || (err != nil) != (c.at == 0) {
+			t.Errorf("a snapshot %s: the log has %d to %d, at its end term %d, %v", c.name, first, last, at.Term, err)
+		}
+		if c.at != 0 && at.Index != c.index {
+			t.Errorf("a snapshot %s: the entry at %d has the index %d", c.name, c.index, at.Index)
+		}
+		if err := s.GetLog(c.index-1, &raft.Log{}); (err == nil) != (c.first == 1) {
+			t.Errorf("a snapshot %s: the entry before its end: %v", c.name, err)
+		}
+		if err := errors.Join(s.verify(), s.close()); err != nil {
+			t.Error(err)
+		}
+	}
 }

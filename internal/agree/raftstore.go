@@ -62,15 +62,30 @@ func (s *store) edge(go_ func(*bbolt.Cursor) (key, value []byte)) (index uint64)
 	return index
 }
 
+// GetLog returns an entry of the log. For the entry at which the snapshot ends, where
+// the log has neither that one nor the one before, it returns an entry without data.
+// Raft asks for it when a leader offers what follows the snapshot, looks at nothing but
+// its term, and compares only with the log (hashicorp/raft#205): a member that stopped
+// after it took the first entry behind a snapshot, and before it said so, would refuse
+// everything from then on. Raft never sends this entry to another member, because it
+// looks for the one before first.
 func (s *store) GetLog(index uint64, entry *raft.Log) error {
 	err := s.view(func(tx *bbolt.Tx) error {
-		sealed := tx.Bucket(logBucket).Get(logKey(index))
-		if sealed == nil {
+		log := tx.Bucket(logBucket)
+		if sealed := log.Get(logKey(index)); sealed != nil {
+			found, err := decodeLog(index, sealed)
+			*entry = found
+			return err
+		}
+		snapshot, err := readMeta(tx)
+		switch {
+		case err != nil:
+			return err
+		case index != snapshot.Index || index < 2 || log.Get(logKey(index-1)) != nil:
 			return raft.ErrLogNotFound
 		}
-		found, err := decodeLog(index, sealed)
-		*entry = found
-		return err
+		*entry = raft.Log{Index: index, Term: snapshot.Term, Type: raft.LogNoop}
+		return nil
 	})
 	if errors.Is(err, raft.ErrLogNotFound) {
 		return raft.ErrLogNotFound
@@ -121,15 +136,17 @@ func (s *store) StoreLogs(entries []*raft.Log) error {
 }
 
 func (s *store) DeleteRange(first, last uint64) error {
-	s.must(s.update(func(tx *bbolt.Tx) error {
-		cursor := tx.Bucket(logBucket).Cursor()
-		for key, _ := cursor.Seek(logKey(first)); key != nil && binary.BigEndian.Uint64(key) <= last; key, _ = cursor.Next() {
-			if err := cursor.Delete(); err != nil {
-				return err
-			}
+	s.must(s.update(func(tx *bbolt.Tx) error { return deleteEntries(tx, first, last) }))
+	return nil
+}
+
+func deleteEntries(tx *bbolt.Tx, first, last uint64) error {
+	cursor := tx.Bucket(logBucket).Cursor()
+	for key, _ := cursor.Seek(logKey(first)); key != nil && binary.BigEndian.Uint64(key) <= last; key, _ = cursor.Next() {
+		if err := cursor.Delete(); err != nil {
+			return err
 		}
-		return nil
-	}))
+	}
 	return nil
 }
 
@@ -183,8 +200,23 @@ func (k *sink) ID() string    { return k.meta.ID }
 func (k *sink) Cancel() error { return nil }
 
 func (k *sink) Close() error {
-	k.store.must(k.store.update(func(tx *bbolt.Tx) error { return putSnapshot(tx, k.meta, k.Bytes()) }))
+	k.store.must(k.store.update(func(tx *bbolt.Tx) error {
+		return errors.Join(putSnapshot(tx, k.meta, k.Bytes()), dropReplaced(tx, k.meta))
+	}))
 	return nil
+}
+
+// dropReplaced deletes the entries that a snapshot from another member replaces: all up
+// to its last one, when the log has another entry there, or none. Raft keeps them, and
+// refuses what follows the snapshot because of them (hashicorp/raft#697).
+func dropReplaced(tx *bbolt.Tx, snapshot raft.SnapshotMeta) error {
+	if sealed := tx.Bucket(logBucket).Get(logKey(snapshot.Index)); sealed != nil {
+		last, err := decodeLog(snapshot.Index, sealed)
+		if err != nil || last.Term == snapshot.Term {
+			return err
+		}
+	}
+	return deleteEntries(tx, 0, snapshot.Index)
 }
 
 func putSnapshot(tx *bbolt.Tx, meta raft.SnapshotMeta, data []byte) error {
@@ -237,6 +269,10 @@ func (s *store) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 // raft's names of its term, in the votes.
 var termKey = []byte("CurrentTerm")
 
+// firstIndex is the index of the snapshot that a stack begins with. It is not 1: GetLog
+// could not answer for that one.
+const firstIndex = 2
+
 // begin makes the first member of a stack: a snapshot that holds the documents
 // and, as the only voter, this member. It is refused once the member is one
 // already.
@@ -250,7 +286,7 @@ func (s *store) begin(address string, documents []byte) error {
 			return fmt.Errorf("%s is a member's already", s.path)
 		}
 		first := raft.SnapshotMeta{
-			Version: 1, ID: "1-1", Index: 1, Term: 1, ConfigurationIndex: 1,
+			Version: 1, ID: fmt.Sprintf("1-%d", firstIndex), Index: firstIndex, Term: 1, ConfigurationIndex: firstIndex,
 			Configuration: raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: raft.ServerID(s.id), Address: raft.ServerAddress(address)}}},
 		}
 		return errors.Join(
