@@ -57,6 +57,7 @@ var layers = []string{
 	"redis",     // discovery, connections, durable writes
 	"socket",    // system calls that never wait
 	"commands",  // what clients may do with Redis' commands. Pure
+	"isolate",   // this machine's network, cut for a time
 	"private",   // files that nobody else may change
 	"keypair",   // certificates that are renewed in their files
 	"hostname",  // the names that a service answers to. Pure

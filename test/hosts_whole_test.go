@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 func TestAStackOfSeveralHostsIsDrilledRestoredAndPurged(t *testing.T) {
 	c := newCommanded(t)
 	c.run("drill", c.drills)
+	c.run("cut", c.cuts)
 	c.run("restore", c.restores)
 	c.run("purge", c.purges)
 }
@@ -63,6 +66,84 @@ func (c *commanded) drills(t *testing.T) {
 	}
 	if body, err := ask(&fasthttp.Client{ReadTimeout: 15 * time.Second}, c.entries()[0]+"/v1/keys?prefix=holdfast-drill:"); err != nil || strings.Contains(body, "holdfast-drill") {
 		t.Errorf("it has left keys: %s, %v", body, err)
+	}
+}
+
+// cuts cuts hosts off, by a drill at another one.
+func (c *commanded) cuts(t *testing.T) {
+	tables := func(h *cableHost) string {
+		return strings.TrimSpace(shell(t, "ip", "netns", "exec", h.netns, "nft", "list", "tables"))
+	}
+	// The clients are to be at a host without the master, or with it.
+	at := func(hasMaster bool) *cableHost {
+		for _, name := range []string{"one", "two", "three"} {
+			h := c.hosts[name]
+			if h.ready(); (h.node(h.master()).Host == name) == hasMaster {
+				return h
+			}
+		}
+		t.Fatal("no host has the master")
+		return nil
+	}
+	little := []string{"--rate", "60", "--clients", "8"}
+	for _, fault := range []string{"cut-host", "cut-master", "cut-one-way", "cut-master-port"} {
+		stdout, stderr, code := at(false).run(append([]string{"drill", fault, "--json"}, little...)...)
+		if code != 0 || !strings.Contains(stdout, "packets dropped") {
+			t.Fatalf("%s: exit %d: %s%s", fault, code, stdout, stderr)
+		}
+		for _, h := range c.hosts {
+			if left := tables(h); left != "" {
+				t.Errorf("%s: host %s has %s", fault, h.name, left)
+			}
+		}
+	}
+	stdout, stderr, code := at(true).run(append([]string{"drill", "cut-master"}, little...)...)
+	if code != 1 {
+		t.Errorf("the drill's own host is cut off: exit %d", code)
+	}
+	says(t, stdout+stderr, "run the drill at another host")
+
+	// Drill and host die in the middle of it: the cut ends by itself.
+	a := at(false)
+	drill := exec.Command("ip", append([]string{"netns", "exec", a.netns, a.program, "drill", "cut-host", "--state", a.state}, little...)...)
+	drill.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := drill.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var cut *cableHost
+	a.eventually("a host that is cut off", func() bool {
+		for _, h := range c.hosts {
+			if h != a && tables(h) != "" {
+				cut = h
+				return true
+			}
+		}
+		return false
+	})
+	other := c.hosts["one"]
+	for _, h := range c.hosts {
+		if h != a && h != cut {
+			other = h
+		}
+	}
+	says(t, other.fails(1, "drill", "kill-web"), "another drill of the stack is under way at host "+a.name)
+	cut.killHost()
+	if err := syscall.Kill(-drill.Process.Pid, syscall.SIGKILL); err != nil {
+		t.Error(err)
+	}
+	_ = drill.Wait() // it was killed
+	a.eventually("an end of the cut by itself", func() bool {
+		return !strings.Contains(shell(t, "ip", "netns", "exec", cut.netns, "nft", "list", "ruleset"), "expires")
+	})
+	cut.must("up", "-d")
+	cut.ready()
+	a.eventually("no drill on host "+a.name, func() bool { // its undertaker ends
+		_, _, code := a.run("drill", "undo")
+		return code == 0
+	})
+	a.must(append([]string{"drill", "kill-web"}, little...)...)
+	for _, h := range c.hosts {
+		_, _ = exec.Command("ip", "netns", "exec", h.netns, "nft", "flush", "ruleset").CombinedOutput()
 	}
 }
 

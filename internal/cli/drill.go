@@ -52,7 +52,8 @@ namespaces) or disks get a stack of their own, beside the running one; that need
 root and Linux.
 
 A stack of several hosts is drilled from any of them. Faults of its processes strike nodes of
-every host; those that need hosts of their own get a stack beside it, as everywhere.
+every host, and cuts are cuts between its hosts, which end by themselves; those that lose a
+host get a stack beside it, as everywhere.
 
 Exit code 0: the stack holds. 1: it does not, or the drill could not judge. The
 report, a page to open in a browser, and the history are in the stack's state
@@ -61,7 +62,7 @@ directory, below drills, or in --out.`,
   holdfast drill kill-master              # one fault
   holdfast drill --app store              # of several applications of kind kv
   holdfast drill --url /cart --url "POST /orders 201"
-  holdfast drill cut-master               # on a stack of its own, on three hosts
+  holdfast drill cut-master               # between the stack's hosts, or three of its own
   holdfast drill --hosts 3 kill-master    # likewise
   holdfast drill --random --seed 7 --for 2m
   holdfast drill --repeat 10              # each single fault ten times`,

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,9 @@ func purgeHosts(ctx context.Context, g *globals, client *control.Client, state s
 	}
 	if len(away) > 0 {
 		return "", fmt.Errorf("%w. Nothing was stopped, and nothing removed", awayError(away))
+	}
+	if at, err := client.DrilledAt(ctx); err != nil || at != "" {
+		return "", cmp.Or(err, fmt.Errorf("a drill of the stack is under way at host %s: wait for its end, or end it there. Nothing was stopped, and nothing removed", at))
 	}
 	if err := endDrill(ctx, g); err != nil {
 		return "", err

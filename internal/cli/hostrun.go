@@ -181,6 +181,8 @@ func ownAnswers(state string) http.Handler {
 	mux.Handle("GET "+control.LogsPath, control.LogsHandler(state))
 	mux.Handle("POST "+control.StagePath, control.StageHandler(state))
 	mux.Handle("POST "+control.ProcessPath, control.ProcessHandler(state))
+	mux.Handle("GET "+control.DrilledPath, control.DrilledHandler(state))
+	mux.Handle(control.CutPath, control.CutHandler())
 	mux.Handle("GET "+control.BalancerPath+"{node}", control.BalancerHandler(state))
 	return mux
 }

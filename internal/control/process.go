@@ -31,6 +31,39 @@ const (
 	BalancerPath = "/balancer/"
 )
 
+// DrilledPath is where a host answers whether a drill is under way there, as true or false.
+const DrilledPath = "/drilled"
+
+// DrilledHandler answers for a state directory.
+func DrilledHandler(state string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, supervise.Drilled(state), nil) })
+}
+
+// DrilledAt returns the name of another host at which a drill of the stack is under way; empty:
+// there is none, as far as the hosts answer.
+func (c *Client) DrilledAt(ctx context.Context) (name string, err error) {
+	v, err := c.Hosts(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, s := range v.Hosts {
+		if s.Name == v.Here || !s.Reachable {
+			continue
+		}
+		body, err := c.do(ctx, http.MethodGet, host.AtPath+url.PathEscape(s.Name)+DrilledPath)
+		if err != nil {
+			continue // it has just gone, or runs a Holdfast that knows nothing of this
+		}
+		drilled := false
+		err = json.NewDecoder(body).Decode(&drilled)
+		body.Close()
+		if err == nil && drilled {
+			return s.Name, nil
+		}
+	}
+	return "", nil
+}
+
 // ProcessCall is what is asked of the process of a node.
 type ProcessCall struct {
 	// PID is to be identified, or ID is the process that the rest is about.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -18,8 +20,8 @@ import (
 )
 
 // A user's stack of several hosts is drilled where it runs: the process of each host strikes
-// the nodes there, and the one of this machine passes on what it is told. No host is cut off,
-// and no process of a host is killed: nobody could undo that from another one.
+// the nodes there and cuts its network, and the one of this machine passes on what it is told.
+// The process of a host is not killed: nobody could start it again from another one.
 
 // afarFaults are those that need no more than that.
 var afarFaults = []string{
@@ -28,7 +30,12 @@ var afarFaults = []string{
 	"restart-web", "restart-replica", "restart-sentinel", "restart-balancer", "restart-master", "switchover",
 	"kill-all-sentinels", "kill-all-redis", "kill-all-web", "kill-master-twice",
 	"kill-master-and-sentinel", "kill-master-pause-sentinel", "switchover-kill-sentinel",
+	"cut-master-port", "cut-host", "cut-master", "cut-master-host", "cut-halves", "cut-one-way", "cut-other-way",
+	"kill-keepalived",
 }
+
+// theirHosts reports whether the faults strike a user's hosts where they can.
+func (c Config) theirHosts() bool { return c.Several && !c.Own && c.Hosts == 0 }
 
 // afar reports whether a drill is one of a user's stack of several hosts.
 func (c Config) afar() bool { return c.Several && !c.OnItsOwn() }
@@ -129,25 +136,53 @@ func (b balancerAfar) Stat(ctx context.Context) ([]haproxy.Stat, error) {
 	return b.client.BalancerStat(ctx, b.host, b.node)
 }
 
-// entriesAfar are where clients find a user's stack of several hosts: at its virtual addresses,
-// or at each host that has a balancer.
-func entriesAfar(entry string, virtual []string, p plan.Plan) (all []string, err error) {
+// findHosts finds the hosts of a user's stack, and where clients find it: at its virtual
+// addresses, or at each host that has a balancer.
+func (t *target) findHosts(ctx context.Context, entry string, p plan.Plan) error {
+	v, err := t.client().Hosts(ctx)
+	t.here = v.Here
+	return errors.Join(err, t.findEntries(entry, p))
+}
+
+func (t *target) findEntries(entry string, p plan.Plan) error {
 	_, port, err := net.SplitHostPort(strings.TrimPrefix(strings.TrimPrefix(entry, "http://"), "https://"))
 	if err != nil {
-		return nil, fmt.Errorf("the entry %s has no port: %w", entry, err)
+		return fmt.Errorf("the entry %s has no port: %w", entry, err)
+	}
+	if t.entryPort, err = strconv.Atoi(port); err != nil {
+		return fmt.Errorf("the port of the entry %s is no number", entry)
 	}
 	scheme, _, _ := strings.Cut(entry, "://")
 	at := func(address string) string { return scheme + "://" + net.JoinHostPort(address, port) }
-	for _, address := range virtual {
-		all = append(all, at(address))
+	t.theirs, t.entries = &hosts{}, nil
+	for _, address := range t.stack.Entry.Virtual.Bare() {
+		t.entries = append(t.entries, at(address))
 	}
-	if len(all) > 0 {
-		return all, nil
-	}
+	virtual := len(t.entries) > 0
 	for _, h := range p.Hosts {
-		if slices.ContainsFunc(h.Processes, func(n plan.Process) bool { return n.Kind == plan.Balancer }) {
-			all = append(all, at(h.Address))
+		address, err := netip.ParseAddr(h.Address)
+		if err != nil {
+			return fmt.Errorf("the address of host %s: %w", h.Name, err)
+		}
+		one := host{name: h.Name, address: address, at: at(h.Address)}
+		t.theirs.all = append(t.theirs.all, one)
+		if !virtual && slices.ContainsFunc(h.Processes, func(n plan.Process) bool { return n.Kind == plan.Balancer }) {
+			t.entries = append(t.entries, one.at)
 		}
 	}
-	return all, nil
+	return nil
+}
+
+// theirsSick says what is wrong with a user's hosts; empty: each takes part, and each virtual
+// address is on one of them.
+func (t *target) theirsSick(ctx context.Context, st supervise.Status) string {
+	if why := t.apart(ctx); why != "" {
+		return why
+	}
+	for _, v := range st.Virtual {
+		if len(v.Hosts) != 1 {
+			return fmt.Sprintf("%d hosts have the address %s", len(v.Hosts), v.Address)
+		}
+	}
+	return ""
 }

@@ -2,19 +2,24 @@ package drill
 
 import (
 	"errors"
+	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	"holdfast/internal/history"
+	"holdfast/internal/isolate"
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
 )
 
 func TestAStackOfSeveralHostsThatRunsIsStruckWhereItCanBeMended(t *testing.T) {
 	c := Config{Stack: stack.Default(), Several: true}
+	c.Stack.Entry.Virtual.Addresses = []string{"198.18.7.100/24"}
 	for _, name := range afarFaults {
 		f, known := find(name)
-		if !known || f.hosts || f.disk {
+		if !known || f.disk || f.programs || f.clocks {
 			t.Errorf("%s is no fault for it", name)
 		}
 		c.Faults = []string{name}
@@ -47,9 +52,72 @@ func TestAStackOfSeveralHostsThatRunsIsStruckWhereItCanBeMended(t *testing.T) {
 	if left := c.leftOut(); !slices.Contains(left, "kill-supervisor") {
 		t.Errorf("left out are %v", left)
 	}
-	c.Faults = []string{"cut-host"}
-	if !c.OnItsOwn() || c.afar() {
-		t.Error("a host of the user's is cut off")
+	for _, own := range []Config{
+		{Stack: c.Stack, Several: true, Faults: []string{"cut-host"}, Own: true},
+		{Stack: c.Stack, Several: true, Faults: []string{"cut-host"}, Hosts: 3},
+		{Stack: c.Stack, Several: true, Faults: []string{"lose-host"}},
+		{Stack: c.Stack, Several: true, Faults: []string{"cut-host", "full-disk"}},
+		{Stack: c.Stack, Faults: []string{"cut-host"}},
+	} {
+		if !own.OnItsOwn() || own.afar() {
+			t.Errorf("%v: a host of the user's is struck", own.Faults)
+		}
+	}
+	c.Faults = []string{"cut-host", "kill-web"}
+	if c.OnItsOwn() || !c.afar() {
+		t.Error("no host of the user's is cut off")
+	}
+}
+
+func TestWhoCutsWhatOffOfAUsersHosts(t *testing.T) {
+	s := stack.Default()
+	s.Entry.Virtual.Addresses = []string{"198.18.7.100/24"}
+	h := three()
+	one, two, three := h.all[0], h.all[1], h.all[2]
+	addr := func(all ...host) (addresses []netip.Addr) {
+		for _, one := range all {
+			addresses = append(addresses, one.address)
+		}
+		return addresses
+	}
+	target := &target{stack: s, theirs: h, afar: true, entryPort: 8080}
+	virtual := []netip.Addr{netip.MustParseAddr("198.18.7.100")}
+	for _, c := range []struct {
+		name    string
+		targets []host
+		drops   []drop
+		want    map[string]isolate.Cut
+	}{
+		{"from all and the clients", []host{one}, both(hostNames(one), append(hostNames(two, three), clients)), map[string]isolate.Cut{
+			one.name: {From: addr(two, three), To: addr(two, three), Ports: []uint16{8080}, Virtual: virtual, Lasts: cutLasts},
+		}},
+		{"from the others alone", []host{two}, both(hostNames(two), hostNames(one, three)), map[string]isolate.Cut{
+			two.name: {From: addr(one, three), To: addr(one, three), Spared: 8080, Lasts: cutLasts},
+		}},
+		{"in one direction", []host{one}, oneWay(hostNames(one), hostNames(two, three)), map[string]isolate.Cut{
+			one.name: {To: addr(two, three), Spared: 8080, Lasts: cutLasts},
+		}},
+		{"in the other", []host{one}, oneWay(hostNames(two, three), hostNames(one)), map[string]isolate.Cut{
+			one.name: {From: addr(two, three), Spared: 8080, Lasts: cutLasts},
+		}},
+		{"halves", []host{two, three}, both(hostNames(one), hostNames(two, three)), map[string]isolate.Cut{
+			two.name:   {From: addr(one), To: addr(one), Spared: 8080, Lasts: cutLasts},
+			three.name: {From: addr(one), To: addr(one), Spared: 8080, Lasts: cutLasts},
+		}},
+	} {
+		if got := target.cutsAt(c.targets, c.drops, cutLasts); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+		}
+	}
+
+	// The drill does not cut itself off.
+	target.here = one.name
+	s1 := scene{stack: target, record: &history.Fault{}}
+	if err := s1.cut(t.Context(), cutLasts, "", []host{one}, nil); !errors.Is(err, errHere) {
+		t.Errorf("this host is cut off: %v", err)
+	}
+	if got := target.elsewhere(h.all); len(got) != 2 || got[0] != two {
+		t.Errorf("elsewhere are %v", got)
 	}
 }
 
@@ -59,11 +127,19 @@ func TestTheEntriesOfHostsThatRun(t *testing.T) {
 		{Name: "two", Address: "fd00::2", Processes: []plan.Process{{Kind: plan.Balancer}}},
 		{Name: "three", Address: "198.18.7.3", Processes: []plan.Process{{Kind: plan.Sentinel}}},
 	}}
-	got, err := entriesAfar("http://127.0.0.1:8080", nil, p)
-	if want := []string{"http://198.18.7.1:8080", "http://[fd00::2]:8080"}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("%v, %v", got, err)
+	var found target
+	err := found.findEntries("http://127.0.0.1:8080", p)
+	if want := []string{"http://198.18.7.1:8080", "http://[fd00::2]:8080"}; err != nil || !slices.Equal(found.entries, want) || found.entryPort != 8080 {
+		t.Errorf("%v at %d, %v", found.entries, found.entryPort, err)
 	}
-	if got, err := entriesAfar("https://127.0.0.1:443", []string{"198.18.7.100"}, p); err != nil || !slices.Equal(got, []string{"https://198.18.7.100:443"}) {
-		t.Errorf("%v, %v", got, err)
+	if names := hostNames(found.theirs.all...); !slices.Equal(names, []string{"one", "two", "three"}) {
+		t.Errorf("the hosts are %v", names)
+	}
+	found.stack.Entry.Virtual.Addresses = []string{"198.18.7.100/24"}
+	if err := found.findEntries("https://127.0.0.1:443", p); err != nil || !slices.Equal(found.entries, []string{"https://198.18.7.100:443"}) {
+		t.Errorf("%v, %v", found.entries, err)
+	}
+	if err := found.findEntries("http://127.0.0.1", p); err == nil {
+		t.Error("an entry without a port is taken")
 	}
 }

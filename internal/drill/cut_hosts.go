@@ -35,7 +35,7 @@ const aroundCut = cutLasts + 2*time.Second
 
 var cutHost = fault{
 	name: "cut-host", about: "a host without the master is cut off from all others and from the clients for 6 s",
-	hosts: true, needs: needFailover, promise: unreached,
+	hosts: true, ready: readyToCut, needs: needFailover, promise: unreached,
 	strike: func(ctx context.Context, s *scene) error {
 		one, err := s.otherHost(ctx)
 		if err != nil {
@@ -47,7 +47,7 @@ var cutHost = fault{
 
 var cutMaster = fault{
 	name: "cut-master", about: "the master's host is cut off from the others for 6 s, and not from the clients: with one Sentinel of three, it has to stop taking writes, and clients on its side get 503 after as long as a web node holds a request",
-	hosts: true, needs: needFailover, promise: withoutMaster,
+	hosts: true, ready: readyToCut, needs: needFailover, promise: withoutMaster,
 	strike: func(ctx context.Context, s *scene) error {
 		one, err := s.masterHost(ctx)
 		if err != nil {
@@ -59,7 +59,7 @@ var cutMaster = fault{
 
 var cutMasterHost = fault{
 	name: "cut-master-host", about: "the master's host is cut off from the others and from the clients for 6 s",
-	hosts: true, needs: needFailover, promise: unreached,
+	hosts: true, ready: readyToCut, needs: needFailover, promise: unreached,
 	strike: func(ctx context.Context, s *scene) error {
 		one, err := s.masterHost(ctx)
 		if err != nil {
@@ -71,48 +71,57 @@ var cutMasterHost = fault{
 
 var cutHalves = fault{
 	name: "cut-halves", about: "the master's host and another one are cut off from the rest for 6 s, and none from the clients: the smaller part has a replica that must not be promoted, and web nodes there have no master and answer 503 in the end",
-	hosts: true, needs: needFailover, promise: withoutMaster,
+	hosts: true, ready: readyToCut, needs: needFailover, promise: withoutMaster,
 	strike: func(ctx context.Context, s *scene) error {
 		master, err := s.masterHost(ctx)
 		if err != nil {
 			return err
 		}
-		with, err := s.otherHost(ctx)
+		with, err := s.sideOfMaster(ctx, master)
 		if err != nil {
 			return err
 		}
-		rest := s.stack.hosts.but(master, with)
+		rest := s.stack.machines().but(master, with)
 		return s.cut(ctx, cutLasts, strings.Join(hostNames(rest...), ", ")+" off from the others", rest, both(hostNames(master, with), hostNames(rest...)))
 	},
 }
 
 var cutOneWay = fault{
 	name: "cut-one-way", about: "what the master's host sends to the others is lost for 6 s, and what they send arrives",
-	hosts: true, needs: needFailover, promise: withoutMaster,
+	hosts: true, ready: readyToCut, needs: needFailover, promise: withoutMaster,
 	strike: func(ctx context.Context, s *scene) error {
 		one, err := s.masterHost(ctx)
 		if err != nil {
 			return err
 		}
-		return s.cut(ctx, cutLasts, "the way from "+one.name+" to the others", []host{one}, oneWay(hostNames(one), hostNames(s.stack.hosts.but(one)...)))
+		return s.cut(ctx, cutLasts, "the way from "+one.name+" to the others", []host{one}, oneWay(hostNames(one), hostNames(s.stack.machines().but(one)...)))
 	},
 }
 
 var cutOtherWay = fault{
 	name: "cut-other-way", about: "what the others send to the master's host is lost for 6 s, and what it sends arrives",
-	hosts: true, needs: needFailover, promise: withoutMaster,
+	hosts: true, ready: readyToCut, needs: needFailover, promise: withoutMaster,
 	strike: func(ctx context.Context, s *scene) error {
 		one, err := s.masterHost(ctx)
 		if err != nil {
 			return err
 		}
-		return s.cut(ctx, cutLasts, "the way from the others to "+one.name, []host{one}, oneWay(hostNames(s.stack.hosts.but(one)...), hostNames(one)))
+		return s.cut(ctx, cutLasts, "the way from the others to "+one.name, []host{one}, oneWay(hostNames(s.stack.machines().but(one)...), hostNames(one)))
 	},
+}
+
+// sideOfMaster is the host that stays on the master's side: the one with the drill's clients,
+// where it is one of the stack's, or any.
+func (s *scene) sideOfMaster(ctx context.Context, master host) (host, error) {
+	if here := s.stack.machines().named(s.stack.here); here.name != "" && here != master {
+		return here, s.hostAtWork(ctx, here)
+	}
+	return s.otherHost(ctx)
 }
 
 // cutOff cuts one host off from all others, and from the clients or not.
 func (s *scene) cutOff(ctx context.Context, one host, fromClients bool) error {
-	others := hostNames(s.stack.hosts.but(one)...)
+	others := hostNames(s.stack.machines().but(one)...)
 	words := one.name + " off from the others"
 	if fromClients {
 		others = append(others, clients)

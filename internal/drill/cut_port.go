@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"holdfast/internal/history"
+	"holdfast/internal/isolate"
 	"holdfast/internal/plan"
 )
 
 var cutMasterPort = fault{
 	name: "cut-master-port", about: "every packet from and to the port of the Redis master is lost for 6 s, and its host is well otherwise: nobody refuses, nobody answers",
-	hosts: true, needs: needFailover, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second},
+	hosts: true, ready: readyToCut, needs: needFailover, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 4 * time.Second},
 	strike: func(ctx context.Context, s *scene) error {
 		at, err := s.hostOfMaster(ctx)
 		if err != nil {
@@ -25,6 +26,9 @@ var cutMasterPort = fault{
 		_, port, err := net.SplitHostPort(master.Address)
 		if err != nil {
 			return err
+		}
+		if s.stack.afar {
+			return s.cutPortAfar(ctx, at, master.Name, port)
 		}
 		if err := s.undo(uncutPort(at)); err != nil {
 			return err
@@ -48,7 +52,7 @@ add rule inet cut out tcp sport %s counter drop comment "from the master"
 		if err != nil {
 			return err
 		}
-		counts, err := parseCounters(text)
+		counts, err := isolate.ParseCounters(text)
 		if err != nil {
 			return err
 		}

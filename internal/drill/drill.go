@@ -181,6 +181,16 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer place.leave()
+	if !c.Own && c.Several {
+		// With its own place taken: of two drills that begin at once, each sees the other.
+		at, err := control.NewClient(c.State).DrilledAt(ctx)
+		if err != nil {
+			return err
+		}
+		if at != "" {
+			return fmt.Errorf("another drill of the stack is under way at host %s, and would be blamed for what this one breaks: wait for its end", at)
+		}
+	}
 	j := place.journal
 	mark := j.mark() // what is older was told of
 

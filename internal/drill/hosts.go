@@ -31,11 +31,13 @@ import (
 type host struct {
 	name    string // such as host-1
 	address netip.Addr
-	netns   string // the namespace's name
+	netns   string // the namespace's name; empty: it is a user's
 	port    string // its port at the bridge
+	at      string // where a balancer of the host answers
 }
 
-// hosts are machines of the drill's own, in network namespaces.
+// hosts are machines: of the drill's own, in network namespaces, or a user's, which have a
+// name, an address and an entry alone.
 type hosts struct {
 	// tag is this machine's end of its cable, and begins the name of every
 	// namespace.
@@ -216,6 +218,7 @@ func (h *hosts) number(network netip.Prefix) {
 	h.machine = at(machineNumber)
 	for i := range h.all {
 		h.all[i].address = at(i + 1)
+		h.all[i].at = "http://" + net.JoinHostPort(h.all[i].address.String(), strconv.Itoa(hostsPort))
 	}
 }
 
@@ -318,15 +321,10 @@ func (h *hosts) entries(virtual []string, p plan.Plan) []string {
 	for _, of := range p.Hosts {
 		balances := slices.ContainsFunc(of.Processes, func(n plan.Process) bool { return n.Kind == plan.Balancer })
 		if one := h.named(of.Name); balances && one.name != "" {
-			all = append(all, one.entry())
+			all = append(all, one.at)
 		}
 	}
 	return all
-}
-
-// entry is where a balancer of the host answers.
-func (one host) entry() string {
-	return "http://" + net.JoinHostPort(one.address.String(), strconv.Itoa(hostsPort))
 }
 
 // of is the host that a node runs on.

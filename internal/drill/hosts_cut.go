@@ -2,13 +2,14 @@ package drill
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
+
+	"holdfast/internal/isolate"
 )
 
 // drop is a direction in which nothing passes any more: from a host, or the
@@ -92,39 +93,7 @@ func (h *hosts) dropped(ctx context.Context) (map[string]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseCounters(text)
-}
-
-// parseCounters reads what "nft -j list table" says: the packets of each rule,
-// by its comment.
-func parseCounters(text string) (map[string]int, error) {
-	var listed struct {
-		Nftables []struct {
-			Rule *struct {
-				Comment string `json:"comment"`
-				Expr    []struct {
-					Counter *struct {
-						Packets int `json:"packets"`
-					} `json:"counter"`
-				} `json:"expr"`
-			} `json:"rule"`
-		} `json:"nftables"`
-	}
-	if err := json.Unmarshal([]byte(text), &listed); err != nil {
-		return nil, fmt.Errorf("read the counters of nft: %w", err)
-	}
-	counts := map[string]int{}
-	for _, entry := range listed.Nftables {
-		if entry.Rule == nil {
-			continue
-		}
-		for _, e := range entry.Rule.Expr {
-			if e.Counter != nil {
-				counts[entry.Rule.Comment] += e.Counter.Packets
-			}
-		}
-	}
-	return counts, nil
+	return isolate.ParseCounters(text)
 }
 
 // isRefused reports whether somebody was there and refused a connection.

@@ -118,18 +118,6 @@ func TestACutIsARuleForEachDirection(t *testing.T) {
 	}
 }
 
-func TestDroppedPacketsAreCountedByDirection(t *testing.T) {
-	counts, err := parseCounters(`{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"table": {"family": "bridge", "name": "cut"}},
-		{"rule": {"comment": "host-1 to host-2", "expr": [{"match": {}}, {"counter": {"packets": 7, "bytes": 420}}, {"drop": null}]}},
-		{"rule": {"comment": "host-2 to host-1", "expr": [{"match": {}}, {"counter": {"packets": 0, "bytes": 0}}, {"drop": null}]}}]}`)
-	if err != nil || counts["host-1 to host-2"] != 7 || len(counts) != 2 {
-		t.Errorf("the counters are %v (%v)", counts, err)
-	}
-	if _, err := parseCounters("no JSON"); err == nil {
-		t.Error("what is no JSON has counters")
-	}
-}
-
 func TestABalancerMissesWhatTheClientsReachByItsOwnChecks(t *testing.T) {
 	s := stack.Default()
 	reaches := aim{apps: []string{s.Routes[0].App}}

@@ -153,17 +153,8 @@ func (t *target) hostsSick(ctx context.Context) string {
 			return "no process of Holdfast runs on " + s.host
 		}
 	}
-	v, err := t.client().Hosts(ctx)
-	if err != nil {
-		return err.Error()
-	}
-	for _, s := range v.Hosts {
-		if !s.Votes || !s.Reachable {
-			return s.Name + " does not take part"
-		}
-	}
-	if len(v.Hosts) < len(t.hosts.all) {
-		return fmt.Sprintf("the stack has %d hosts of %d", len(v.Hosts), len(t.hosts.all))
+	if why := t.apart(ctx); why != "" {
+		return why
 	}
 	for _, address := range t.stack.Entry.Virtual.Bare() {
 		holders, err := t.hosts.holders(ctx, address)
@@ -173,6 +164,23 @@ func (t *target) hostsSick(ctx context.Context) string {
 		if len(holders) != 1 {
 			return fmt.Sprintf("%d hosts have the address %s", len(holders), address)
 		}
+	}
+	return ""
+}
+
+// apart says which host does not take part; empty: each of them does.
+func (t *target) apart(ctx context.Context) string {
+	v, err := t.client().Hosts(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	for _, s := range v.Hosts {
+		if !s.Votes || !s.Reachable {
+			return s.Name + " does not take part"
+		}
+	}
+	if all := t.machines().all; len(v.Hosts) < len(all) {
+		return fmt.Sprintf("the stack has %d hosts of %d", len(v.Hosts), len(all))
 	}
 	return ""
 }

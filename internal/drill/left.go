@@ -1,12 +1,9 @@
 package drill
 
 import (
-	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
-	"holdfast/internal/private"
+	"holdfast/internal/supervise"
 )
 
 // Left is what a drill of a stack has left to undo.
@@ -20,7 +17,7 @@ type Left struct {
 
 // LeftIn looks for what a drill has left in a state directory. It changes nothing.
 func LeftIn(state string) (Left, error) {
-	l := Left{Running: underWay(state)}
+	l := Left{Running: supervise.Drilled(state)}
 	j, err := openJournal(filepath.Join(state, journalName))
 	if err != nil {
 		return l, err
@@ -33,16 +30,4 @@ func LeftIn(state string) (Left, error) {
 		}
 	}
 	return l, nil
-}
-
-// underWay reports whether somebody has the drill's place. It takes the lock as
-// one of many readers, so that a drill which begins meanwhile finds it free a moment
-// later.
-func underWay(state string) bool {
-	f, err := private.Open(filepath.Join(state, lockName), os.O_RDONLY)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
 }

@@ -35,23 +35,26 @@ func (s *scene) otherHost(ctx context.Context) (host, error) {
 	if err != nil {
 		return host{}, err
 	}
-	others := s.stack.hosts.but(master)
+	others := s.stack.machines().but(master)
 	if len(others) == 0 {
 		return host{}, fmt.Errorf("all is on one host: %w", errNobody)
+	}
+	if elsewhere := s.stack.elsewhere(others); len(elsewhere) > 0 {
+		others = elsewhere
 	}
 	one := others[s.random.IntN(len(others))]
 	return one, s.hostAtWork(ctx, one)
 }
 
 func (s *scene) hostOfMaster(ctx context.Context) (host, error) {
-	if s.stack.hosts == nil {
+	if s.stack.machines() == nil {
 		return host{}, errNoHosts
 	}
 	master, err := s.find(ctx, plan.Redis, "master")
 	if err != nil {
 		return host{}, err
 	}
-	return s.stack.hosts.of(master), nil
+	return s.stack.machines().of(master), nil
 }
 
 // hostAtWork records that a host which is to be struck has a balancer or a web
@@ -62,7 +65,7 @@ func (s *scene) hostAtWork(ctx context.Context, one host) error {
 		return err
 	}
 	nodes := slices.DeleteFunc(slices.Clone(st.Nodes), func(n supervise.NodeStatus) bool {
-		return n.Kind == plan.Sentinel || s.stack.hosts.of(n) != one
+		return n.Kind == plan.Sentinel || s.stack.machines().of(n) != one
 	})
 	if len(nodes) == 0 {
 		return fmt.Errorf("%s has no node but Sentinels: %w", one.name, errNobody)
@@ -74,6 +77,9 @@ func (s *scene) hostAtWork(ctx context.Context, one host) error {
 // was stopped. What is done is told in words; the targets are the hosts on its
 // wrong side.
 func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets []host, drops []drop) error {
+	if s.stack.afar {
+		return s.cutAfar(ctx, d, what, targets, drops)
+	}
 	h := s.stack.hosts
 	if err := s.undo(h.uncut()); err != nil {
 		return err
@@ -121,7 +127,7 @@ func (s *scene) behind(ctx context.Context, some ...host) {
 	s.record.Unaware = s.stack.unaware()
 	st, err := s.stack.status(ctx)
 	for _, one := range some {
-		if e := one.entry(); slices.Contains(s.stack.entries, e) && !slices.Contains(s.record.Entries, e) {
+		if e := one.at; slices.Contains(s.stack.entries, e) && !slices.Contains(s.record.Entries, e) {
 			s.record.Entries = append(s.record.Entries, e)
 		}
 		if err == nil {

@@ -33,7 +33,7 @@ func (c Config) pool() ([]fault, error) {
 // would be among them if the stack could have them.
 func (c Config) usual() (chosen []fault, left []string) {
 	a, _ := c.aim() // Check has told of its error
-	afar := c.Several && !c.Own && c.Hosts == 0
+	afar := c.theirHosts()
 	for _, f := range faults {
 		among := f.course
 		switch {
@@ -90,6 +90,9 @@ func (o own) any() bool { return o != own{} }
 func (c Config) needs() (all own) {
 	chosen, _ := c.pool()
 	for _, f := range chosen {
+		if c.theirHosts() && notAfar(f) == "" {
+			continue // it strikes the hosts that there are
+		}
 		all.hosts = all.hosts || f.hosts
 		all.disks = all.disks || f.disk
 		all.programs = all.programs || f.programs

@@ -35,9 +35,14 @@ type target struct {
 	hosts     *hosts            // nil: it runs on this machine as it is, or on a user's hosts
 	programs  bool              // each of its hosts has a program file of its own
 	clocks    bool              // each of its hosts has a clock of its own
-	// afar: it is a user's stack of several hosts, one of which this machine is.
-	afar  bool
-	hands hands
+	// afar: it is a user's stack of several hosts, which are theirs. This machine is the one
+	// called here.
+	afar   bool
+	theirs *hosts
+	here   string
+	hands  hands
+	// entryPort is the port of the entry of a user's stack.
+	entryPort int
 	// entries are those of a stack on hosts: its virtual addresses, or one for each
 	// balancer, at the address of its host.
 	entries []string
@@ -89,12 +94,25 @@ func (t *target) open(ctx context.Context) error {
 		t.entries = t.hosts.entries(t.stack.Entry.Virtual.Bare(), p)
 	}
 	if t.afar {
-		if t.entries, err = entriesAfar(st.Entry, t.stack.Entry.Virtual.Bare(), p); err != nil {
+		if err := t.findHosts(ctx, st.Entry, p); err != nil {
 			return err
 		}
 	}
 	t.reach.learn(st, t.secrets.Operator)
 	return nil
+}
+
+// machines are the hosts of the stack; nil: it runs on this machine alone.
+func (t *target) machines() *hosts {
+	if t.afar {
+		return t.theirs
+	}
+	return t.hosts
+}
+
+// elsewhere is some hosts without the one that this machine is.
+func (t *target) elsewhere(some []host) []host {
+	return slices.DeleteFunc(slices.Clone(some), func(one host) bool { return one.name == t.here })
 }
 
 // plan is the plan of the stack. Of hosts the one by which they run says where its nodes are.
@@ -153,10 +171,15 @@ func (t *target) sick(ctx context.Context) string {
 	if err != nil {
 		return err.Error()
 	}
-	if t.hosts != nil {
-		if why := t.hostsSick(ctx); why != "" {
-			return why
-		}
+	why := ""
+	switch {
+	case t.hosts != nil:
+		why = t.hostsSick(ctx)
+	case t.afar:
+		why = t.theirsSick(ctx, st)
+	}
+	if why != "" {
+		return why
 	}
 	if st.Phase != supervise.PhaseRunning {
 		return "the supervisor is " + string(st.Phase)

@@ -27,7 +27,7 @@ import (
 
 // step undoes one thing. It is data, so that it outlives the drill: whoever
 // finds it can carry it out. A step has one of Signal, Command, Remove,
-// Unmount, Follow, Changed and Keys.
+// Unmount, Follow, Uncut, Changed and Keys.
 type step struct {
 	ID  int    `json:"id"`
 	Why string `json:"why"`
@@ -52,6 +52,8 @@ type step struct {
 	Unmount string `json:"unmount,omitempty"`
 	// Follow has a replica follow its master again.
 	Follow *follow `json:"follow,omitempty"`
+	// Uncut ends the cut of a user's host.
+	Uncut *uncut `json:"uncut,omitempty"`
 	// Changed takes a change of the stack back.
 	Changed *changed `json:"changed,omitempty"`
 	// Keys removes the keys of a drill.
@@ -105,6 +107,8 @@ func (s step) perform() error {
 		return s.command()
 	case s.Follow != nil:
 		return s.Follow.perform()
+	case s.Uncut != nil:
+		return s.Uncut.perform()
 	case s.Changed != nil:
 		return s.Changed.perform()
 	case s.Keys != nil:

@@ -75,7 +75,7 @@ const unsettled = 2 * time.Second
 // settled waits until one host alone has the address that another one lost.
 func (s *scene) settled(ctx context.Context, lost host, address string) error {
 	return await(ctx, "one host that has the address", 10*time.Second, func() bool {
-		all, err := s.stack.hosts.holders(ctx, address)
+		all, err := s.stack.holders(ctx, address)
 		if err != nil || len(all) != 1 {
 			return false
 		}
@@ -84,13 +84,30 @@ func (s *scene) settled(ctx context.Context, lost host, address string) error {
 	})
 }
 
+// holders are the hosts that have an address: as the machines say, or, of a user's hosts, the
+// stack's status.
+func (t *target) holders(ctx context.Context, address string) (all []host, err error) {
+	if !t.afar {
+		return t.hosts.holders(ctx, address)
+	}
+	st, err := t.status(ctx)
+	for _, v := range st.Virtual {
+		if v.Address == address {
+			for _, name := range v.Hosts {
+				all = append(all, t.theirs.named(name))
+			}
+		}
+	}
+	return all, err
+}
+
 // holder is the host that has the first virtual address, with a balancer that gets requests.
 func (s *scene) holder(ctx context.Context) (one host, address string, err error) {
 	all := s.stack.stack.Entry.Virtual.Bare()
-	if s.stack.hosts == nil || len(all) == 0 {
+	if s.stack.machines() == nil || len(all) == 0 {
 		return host{}, "", errNoHosts
 	}
-	holders, err := s.stack.hosts.holders(ctx, all[0])
+	holders, err := s.stack.holders(ctx, all[0])
 	if err != nil {
 		return host{}, "", err
 	}

@@ -172,6 +172,13 @@ func (s Stat) Hangs() bool {
 	return s.State() == "DOWN" && strings.HasSuffix(strings.TrimPrefix(s.CheckStatus, "* "), "TOUT")
 }
 
+// Answers reports whether the row's server gave an answer to its last check, be it a wrong
+// one.
+func (s Stat) Answers() bool {
+	status := strings.TrimPrefix(s.CheckStatus, "* ")
+	return strings.HasPrefix(status, "L7") && !strings.HasSuffix(status, "TOUT")
+}
+
 // Unreached reports whether the last check of the row's server got no connection in time.
 func (s Stat) Unreached() bool { return strings.TrimPrefix(s.CheckStatus, "* ") == "L4TOUT" }
 

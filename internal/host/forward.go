@@ -236,6 +236,7 @@ func (h *Host) Control() http.Handler {
 	mux.HandleFunc("POST "+doubtPath, h.doubt)
 	mux.HandleFunc("GET "+AtPath+"{host}/", h.at)
 	mux.HandleFunc("POST "+AtPath+"{host}/", h.at)
+	mux.HandleFunc("DELETE "+AtPath+"{host}/", h.at)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		h.hereOrThere(w, r, func(uint64) {
 			h.mu.Lock()

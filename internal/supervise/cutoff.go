@@ -26,8 +26,8 @@ import (
 //     replies, for cutWary. Later it may: the others may be lost, and its balancers know by
 //     then whether there is anything to serve.
 //   - A host that had the address gives it away when it reaches no majority of the hosts, and
-//     its balancers reach no node of an application or no master of Redis (a web node is ready
-//     without one: it holds what it gets). Neither is enough alone: without a majority what
+//     its balancers reach no node of an application, or no master of Redis that could
+//     acknowledge a write (a web node is ready without one: it holds what it gets). Neither is enough alone: without a majority what
 //     runs goes on, and where nothing serves anywhere a balancer that says so is better than
 //     no answer.
 
@@ -133,19 +133,8 @@ func (w *cutWatch) step(now time.Time, quiet bool, look cutLook) {
 // holdsVirtual reports whether this machine has a virtual address of its stack.
 func holdsVirtual(state string) bool {
 	file, _, known := LastFile(state)
-	if !known {
-		return false
-	}
-	mine, err := net.InterfaceAddrs()
-	if err != nil {
-		return false
-	}
-	return slices.ContainsFunc(file.Entry.Virtual.Addresses, func(address string) bool {
-		prefix, err := netip.ParsePrefix(address)
-		return err == nil && slices.ContainsFunc(mine, func(one net.Addr) bool {
-			own, is := one.(*net.IPNet)
-			return is && own.IP.Equal(prefix.Addr().AsSlice())
-		})
+	return known && slices.ContainsFunc(file.Entry.Virtual.Bare(), func(address string) bool {
+		return ownAddress(net.JoinHostPort(address, "0"))
 	})
 }
 
@@ -229,7 +218,7 @@ func serving(ctx context.Context, state string) bool {
 		if err != nil {
 			continue // it is dead, or hangs: that is the health file's
 		}
-		if asked = true; servesAll(stats) {
+		if asked = true; servesAll(stats, ownAddress) {
 			return true
 		}
 	}
@@ -240,14 +229,30 @@ func serving(ctx context.Context, state string) bool {
 // haproxy.cfg). The others of Redis, which begin likewise, do not count.
 const redisMaster = "redis.master"
 
-// servesAll reports whether every application's backend has a server that serves, and
-// Redis' master.
-func servesAll(stats []haproxy.Stat) bool {
+// servesAll reports whether every application's backend has a server that serves, and Redis a
+// master that could acknowledge a write. Here reports whether a server's address is one of
+// this host.
+func servesAll(stats []haproxy.Stat, here func(address string) bool) bool {
 	serves := map[string]bool{}
+	var master, others, heard bool // a master elsewhere; redis nodes elsewhere; one of them answers
 	for _, row := range stats {
-		if row.IsServer() && (row.Backend == redisMaster || !strings.HasPrefix(row.Backend, "redis.")) {
+		switch {
+		case !row.IsServer():
+		case row.Backend == redisMaster:
+			serves[row.Backend] = serves[row.Backend] || row.Serves()
+			if !here(row.Address) {
+				master = master || row.Serves()
+				others = true
+				heard = heard || row.Answers()
+			}
+		case !strings.HasPrefix(row.Backend, "redis."):
 			serves[row.Backend] = serves[row.Backend] || row.Serves()
 		}
+	}
+	// A master that is cut off calls itself master, with as many replicas as before, until it
+	// misses them. It acknowledges nothing without those on other hosts.
+	if others && !master && !heard {
+		return false
 	}
 	for _, one := range serves {
 		if !one {
@@ -255,4 +260,17 @@ func servesAll(stats []haproxy.Stat) bool {
 		}
 	}
 	return true
+}
+
+// ownAddress reports whether a host and port are of this machine.
+func ownAddress(address string) bool {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return false
+	}
+	mine, err := net.InterfaceAddrs()
+	return err == nil && slices.ContainsFunc(mine, func(one net.Addr) bool {
+		own, is := one.(*net.IPNet)
+		return is && own.IP.Equal(at.Addr().AsSlice())
+	})
 }

@@ -14,7 +14,11 @@ import (
 
 func TestABalancerServesWhenEachApplicationHasAServer(t *testing.T) {
 	row := func(backend, server, status, check string) haproxy.Stat {
-		return haproxy.Stat{Backend: backend, Server: server, Status: status, CheckStatus: check}
+		return haproxy.Stat{Backend: backend, Server: server, Status: status, CheckStatus: check, Address: "198.18.7.2:6379"}
+	}
+	here := func(s haproxy.Stat) haproxy.Stat {
+		s.Address = "127.0.0.1:6379"
+		return s
 	}
 	for _, c := range []struct {
 		what string
@@ -27,10 +31,17 @@ func TestABalancerServesWhenEachApplicationHasAServer(t *testing.T) {
 		{"not checked yet", []haproxy.Stat{row("web", "web-1", "UP", "INI")}, false},
 		{"no master", []haproxy.Stat{row("web", "web-1", "UP", "L7OK"), row("redis.master", "redis-1", "DOWN", "L7TOUT"), row("redis.master", "redis-2", "DOWN", "L7RSP")}, false},
 		{"a master", []haproxy.Stat{row("web", "web-1", "UP", "L7OK"), row("redis.master", "redis-1", "DOWN", "L7TOUT"), row("redis.master", "redis-2", "UP", "L7OK")}, true},
+		{"a master here, and its replicas", []haproxy.Stat{here(row("redis.master", "redis-1", "UP", "L7OK")), row("redis.master", "redis-2", "DOWN", "L7RSP")}, true},
+		{"a master here, and a replica is dead", []haproxy.Stat{here(row("redis.master", "redis-1", "UP", "L7OK")), row("redis.master", "redis-2", "DOWN", "L4CON"), row("redis.master", "redis-3", "DOWN", "* L7RSP")}, true},
+		{"a master here that reaches nobody elsewhere", []haproxy.Stat{
+			row("web", "web-1", "UP", "L7OK"), here(row("redis.master", "redis-1", "UP", "L7OK")), here(row("redis.master", "redis-4", "DOWN", "L7RSP")),
+			row("redis.master", "redis-2", "DOWN", "L4TOUT"), row("redis.master", "redis-3", "DOWN", "* L7TOUT"), row("redis.master", "redis-5", "DOWN", "L4CON"),
+		}, false},
+		{"redis nodes here alone", []haproxy.Stat{here(row("redis.master", "redis-1", "UP", "L7OK")), here(row("redis.master", "redis-2", "DOWN", "L7RSP"))}, true},
 		{"no master alone", []haproxy.Stat{row("redis.master", "redis-1", "UP", "L7OK"), row("redis.master-alone", "redis-1", "DOWN", "L7TOUT")}, true},
 		{"a whole proxy is no server", []haproxy.Stat{row("web", "web-1", "UP", "L7OK"), row("web", "BACKEND", "DOWN", "")}, true},
 	} {
-		if got := servesAll(c.rows); got != c.want {
+		if got := servesAll(c.rows, ownAddress); got != c.want {
 			t.Errorf("%s: %v", c.what, got)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/logs"
 	"holdfast/internal/plan"
+	"holdfast/internal/private"
 )
 
 // Stop takes every node down and returns when all have ended. When hurry is closed before
@@ -221,6 +222,17 @@ func NoDrill(stateDir string) (release func(), err error) {
 			return release, err
 		}
 	}
+}
+
+// Drilled reports whether a drill has its place in a state directory. It takes the lock as
+// one of many readers, so that a drill which begins meanwhile finds it free a moment later.
+func Drilled(stateDir string) bool {
+	f, err := private.Open(dirAt(stateDir).path(DrillLock), os.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
 }
 
 // KeepDrillOut is NoDrill without waiting.

@@ -1,0 +1,144 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"holdfast/internal/control"
+	"holdfast/internal/isolate"
+	"holdfast/internal/quote"
+)
+
+// Cuts between a user's own hosts. The process of a host drops packets there, and the kernel of
+// that host ends it after its time (package isolate): a host that is cut off cannot be told to.
+
+// errHere says that a fault would cut the drill off itself.
+var errHere = errors.New("this is the host whose network would be cut, and the clients of the drill are on it; run the drill at another host")
+
+// readyToCut says which of a user's hosts cannot be cut off.
+func readyToCut(ctx context.Context, s *scene) error {
+	if !s.stack.afar {
+		return nil
+	}
+	for _, one := range s.stack.theirs.all {
+		asking, cancel := context.WithTimeout(ctx, callLimit)
+		err := s.stack.hands.client.CutReady(asking, one.name, isolate.Cut{Ports: []uint16{uint16(s.stack.entryPort)}, Lasts: cutLasts})
+		cancel()
+		if err != nil {
+			return fmt.Errorf("host %s: %w", one.name, err)
+		}
+	}
+	return nil
+}
+
+// cutsAt are the cuts of the hosts on the wrong side, by the name of the host. Clients that
+// have a part in the cut are everybody who reaches the entry of such a host.
+func (t *target) cutsAt(targets []host, drops []drop, lasts time.Duration) map[string]isolate.Cut {
+	cuts := map[string]isolate.Cut{}
+	for _, one := range targets {
+		c := isolate.Cut{Lasts: lasts, Spared: uint16(t.entryPort)}
+		for _, d := range drops {
+			switch {
+			case d.from == clients && d.to == one.name, d.from == one.name && d.to == clients:
+				c.Spared, c.Ports = 0, []uint16{uint16(t.entryPort)}
+				for _, address := range t.stack.Entry.Virtual.Bare() {
+					if a, err := netip.ParseAddr(address); err == nil && !slices.Contains(c.Virtual, a) {
+						c.Virtual = append(c.Virtual, a)
+					}
+				}
+			case d.from == one.name:
+				c.To = append(c.To, t.theirs.named(d.to).address)
+			case d.to == one.name:
+				c.From = append(c.From, t.theirs.named(d.from).address)
+			}
+		}
+		cuts[one.name] = c
+	}
+	return cuts
+}
+
+// cutAfar is scene.cut on a user's hosts.
+func (s *scene) cutAfar(ctx context.Context, d time.Duration, what string, targets []host, drops []drop) error {
+	if slices.ContainsFunc(targets, func(one host) bool { return one.name == s.stack.here }) {
+		return fmt.Errorf("%s: %w", s.stack.here, errHere)
+	}
+	s.behind(ctx, targets...)
+	if s.stack.stack.Entry.Virtual.Enabled() && !cutFromClients(drops) {
+		s.bothHaveIt()
+	}
+	return s.cutThere(ctx, what, s.stack.cutsAt(targets, drops, d), d, hostNames(targets...)...)
+}
+
+// cutPortAfar cuts the port of the master off on a user's host.
+func (s *scene) cutPortAfar(ctx context.Context, at host, master, port string) error {
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return err
+	}
+	cuts := map[string]isolate.Cut{at.name: {Ports: []uint16{uint16(number)}, Inside: true, Lasts: cutLasts}}
+	return s.cutThere(ctx, "off the port of "+master, cuts, cutLasts, master)
+}
+
+// cutThere has hosts cut themselves off for a time, and returns when that is over. The blow,
+// at the targets, falls a moment after they have agreed.
+func (s *scene) cutThere(ctx context.Context, what string, cuts map[string]isolate.Cut, d time.Duration, targets ...string) error {
+	s.say("cutting %s", what)
+	client := s.stack.hands.client
+	for name, cut := range cuts {
+		by := uncut{By: s.stack.hands.state, Host: name, Until: time.Now().Add(callLimit + control.CutDelay + d)}
+		if err := s.undo(step{Why: "the cut on " + name, Uncut: &by}); err != nil {
+			return err
+		}
+		asking, cancel := context.WithTimeout(ctx, callLimit)
+		err := client.Cut(asking, name, cut)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("host %s: %w", name, err)
+		}
+	}
+	s.blow(targets...)
+	if err := sleep(ctx, control.CutDelay+d); err != nil {
+		return err
+	}
+	dropped := map[string]int{}
+	for name := range cuts {
+		var counts map[string]int
+		var err error
+		// What was sent meanwhile is sent again at growing intervals.
+		late := awaitEvery(ctx, askEvery, "", aroundCut, func() bool {
+			asking, cancel := context.WithTimeout(ctx, callLimit/3)
+			defer cancel()
+			counts, err = client.CutOff(asking, name)
+			return err == nil
+		})
+		if late != nil {
+			return fmt.Errorf("host %s does not say what its cut dropped: %w", name, errors.Join(err, ctx.Err()))
+		}
+		for direction, n := range counts {
+			dropped[name+" "+quote.Text(direction)] += n
+		}
+	}
+	return s.stopped(dropped)
+}
+
+// uncut ends the cut of a user's host, by the process of this one.
+type uncut struct {
+	By    string    `json:"by"` // its state directory
+	Host  string    `json:"host"`
+	Until time.Time `json:"until"` // the host has ended it by itself
+}
+
+// perform ends the cut, or waits until the host has ended it.
+func (u uncut) perform() error {
+	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	defer cancel()
+	if err := handsOf(u.By).client.Uncut(ctx, u.Host); err != nil {
+		time.Sleep(time.Until(u.Until))
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+// Package isolate cuts this machine off from others for a time: packets are lost without a
+// word, as in a network that fails. The kernel itself ends the cut, by the time-outs of the
+// elements of an nftables set (nft(8), "SETS", "timeout"). So it ends also when nobody can
+// reach the machine any more, and when every process of Holdfast has died.
+package isolate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Longest is how long a cut may last.
+const Longest = 30 * time.Second
+
+// Cut says which packets are lost, and for how long.
+type Cut struct {
+	// From and To are addresses of other machines: what comes from them, and what goes to
+	// them, is lost.
+	From []netip.Addr `json:"from,omitempty"`
+	To   []netip.Addr `json:"to,omitempty"`
+	// Spared is a TCP port that stays reachable all the same, on both sides: clients may be
+	// on these machines; 0: none is.
+	Spared uint16 `json:"spared,omitempty"`
+	// Ports are TCP ports of this machine: what comes to them and goes from them is lost.
+	// With Inside, also what this machine sends to itself.
+	Ports  []uint16 `json:"ports,omitempty"`
+	Inside bool     `json:"inside,omitempty"`
+	// Virtual are addresses that nobody finds at this machine any more: who asks where they
+	// are (ARP) gets no answer from it.
+	Virtual []netip.Addr `json:"virtual,omitempty"`
+	// Lasts is for how long, Longest at the most.
+	Lasts time.Duration `json:"lasts"`
+}
+
+// Check reports what is wrong with a cut.
+func (c Cut) Check() error {
+	switch {
+	case c.Lasts < time.Millisecond || c.Lasts > Longest:
+		return fmt.Errorf("a cut lasts from a millisecond to %v, and not %v", Longest, c.Lasts)
+	case len(c.From)+len(c.To)+len(c.Ports) == 0:
+		return errors.New("a cut of nothing")
+	}
+	for _, a := range slices.Concat(c.From, c.To, c.Virtual) {
+		if !a.IsValid() || a.Zone() != "" {
+			return fmt.Errorf("%q is no address that a cut can have", a)
+		}
+	}
+	if slices.ContainsFunc(c.Virtual, func(a netip.Addr) bool { return !a.Is4() }) {
+		return errors.New("a virtual address has to be one of IPv4")
+	}
+	return nil
+}
+
+// tables are those of a cut, in nftables' families.
+var tables = []string{"inet holdfast_cut", "arp holdfast_cut"}
+
+// remove are the commands of nft(8) that end a cut. Deleting what is not there is an error;
+// adding what is there is none.
+func remove() string {
+	var text strings.Builder
+	for _, table := range tables {
+		fmt.Fprintf(&text, "add table %s\ndelete table %s\n", table, table)
+	}
+	return text.String()
+}
+
+// rules are the commands of nft(8) that begin a cut, in the place of an earlier one.
+func (c Cut) rules() string {
+	var text strings.Builder
+	text.WriteString(remove())
+	say := func(format string, args ...any) { fmt.Fprintf(&text, "add "+format+"\n", args...) }
+	for _, table := range tables {
+		say("table %s", table)
+	}
+	// Before everybody else's chains, and before connections are tracked: -300 (nft(8),
+	// "Standard priority names").
+	const chain = "chain inet holdfast_cut %s { type filter hook %[1]s priority -400; }"
+	say(chain, "input")
+	say(chain, "output")
+	if c.Spared > 0 {
+		for _, hook := range []string{"input", "output"} {
+			say("rule inet holdfast_cut %s tcp dport %d accept", hook, c.Spared)
+			say("rule inet holdfast_cut %s tcp sport %d accept", hook, c.Spared)
+		}
+	}
+	c.addressRules(say, "input", "from", "saddr", c.From)
+	c.addressRules(say, "output", "to", "daddr", c.To)
+	if len(c.Ports) > 0 {
+		var ports []string
+		for _, p := range c.Ports {
+			ports = append(ports, strconv.Itoa(int(p)))
+		}
+		c.set(say, "inet", "ports", "inet_service", ports)
+		outside := map[string]string{"input": `iifname != "lo" `, "output": `oifname != "lo" `}
+		if c.Inside {
+			clear(outside)
+		}
+		say("rule inet holdfast_cut input %stcp dport @ports counter drop comment %q", outside["input"], "to the port")
+		say("rule inet holdfast_cut output %stcp sport @ports counter drop comment %q", outside["output"], "from the port")
+	}
+	if len(c.Virtual) > 0 {
+		c.set(say, "arp", "virtual", "ipv4_addr", words(c.Virtual))
+		const chain = "chain arp holdfast_cut %s { type filter hook %[1]s priority 0; }"
+		say(chain, "input")
+		say(chain, "output")
+		say("rule arp holdfast_cut input arp daddr ip @virtual drop")
+		say("rule arp holdfast_cut output arp saddr ip @virtual drop")
+	}
+	return text.String()
+}
+
+// addressRules drop what has one of some addresses, of either version of IP.
+func (c Cut) addressRules(say func(string, ...any), hook, what, side string, addresses []netip.Addr) {
+	for _, version := range []struct {
+		is   bool
+		name string
+		of   string
+	}{{true, "ip", "ipv4_addr"}, {false, "ip6", "ipv6_addr"}} {
+		some := slices.DeleteFunc(slices.Clone(addresses), func(a netip.Addr) bool { return a.Is4() != version.is })
+		if len(some) == 0 {
+			continue
+		}
+		name := what + "_" + version.name
+		c.set(say, "inet", name, version.of, words(some))
+		say("rule inet holdfast_cut %s %s %s @%s counter drop comment %q", hook, version.name, side, name, what+" the others")
+	}
+}
+
+// set adds a set whose elements are there for as long as the cut lasts.
+func (c Cut) set(say func(string, ...any), family, name, of string, elements []string) {
+	say("set %s holdfast_cut %s { type %s; flags timeout; }", family, name, of)
+	for _, e := range elements {
+		say("element %s holdfast_cut %s { %s timeout %dms }", family, name, e, c.Lasts.Milliseconds())
+	}
+}
+
+func words(addresses []netip.Addr) (all []string) {
+	for _, a := range addresses {
+		all = append(all, a.String())
+	}
+	return all
+}
+
+// Ready reports why this machine cannot be cut off like that; nil: it can. It changes nothing.
+func (c Cut) Ready(ctx context.Context) error {
+	if err := c.Check(); err != nil {
+		return err
+	}
+	_, err := nft(ctx, c.rules(), "--check", "-f", "-")
+	return err
+}
+
+// Begin begins a cut, which takes the place of an earlier one.
+func (c Cut) Begin(ctx context.Context) error {
+	if err := c.Check(); err != nil {
+		return err
+	}
+	_, err := nft(ctx, c.rules(), "-f", "-")
+	return err
+}
+
+// End ends a cut, and forgets what it dropped. It is no error when there is none.
+func End(ctx context.Context) error {
+	_, err := nft(ctx, remove(), "-f", "-")
+	return err
+}
+
+// Dropped returns how many packets the last cut has dropped that was not ended by End, by
+// their direction in words.
+func Dropped(ctx context.Context) (map[string]int, error) {
+	text, err := nft(ctx, "", "-j", "list", "table", "inet", "holdfast_cut")
+	if err != nil {
+		return nil, err
+	}
+	return ParseCounters(text)
+}
+
+// ParseCounters reads what "nft -j list table" says: the packets of each rule, by its comment.
+func ParseCounters(text string) (map[string]int, error) {
+	var listed struct {
+		Nftables []struct {
+			Rule *struct {
+				Comment string `json:"comment"`
+				Expr    []struct {
+					Counter *struct {
+						Packets int `json:"packets"`
+					} `json:"counter"`
+				} `json:"expr"`
+			} `json:"rule"`
+		} `json:"nftables"`
+	}
+	if err := json.Unmarshal([]byte(text), &listed); err != nil {
+		return nil, fmt.Errorf("read the counters of nft: %w", err)
+	}
+	counts := map[string]int{}
+	for _, entry := range listed.Nftables {
+		if entry.Rule == nil {
+			continue
+		}
+		for _, e := range entry.Rule.Expr {
+			if e.Counter != nil {
+				counts[entry.Rule.Comment] += e.Counter.Packets
+			}
+		}
+	}
+	return counts, nil
+}
+
+// nft runs nft(8).
+func nft(ctx context.Context, input string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "nft", args...)
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return "", errors.New("the program nft is missing there, by which the network is cut: install it with 'apt-get install nftables'")
+	case errors.As(err, &exit):
+		said, _, _ := strings.Cut(strings.TrimSpace(string(exit.Stderr)), "\n")
+		return "", fmt.Errorf("the network cannot be cut (nft: %s); it takes root, or the capability CAP_NET_ADMIN", said)
+	case err != nil:
+		return "", fmt.Errorf("run nft: %w", err)
+	}
+	return string(out), nil
+}
