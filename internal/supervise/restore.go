@@ -159,6 +159,8 @@ func StageDump(ctx context.Context, stateDir string, s Staged, copies int, dump 
 	if err != nil {
 		return err
 	}
+	// One byte more than there is room for: then the sum is another one.
+	dump = io.LimitReader(dump, s.Manifest.Dump.Bytes+1)
 	sum := sha256.New()
 	if err := d.stage(io.TeeReader(dump, sum), s); err != nil {
 		return err

@@ -233,6 +233,30 @@ func TestARestoreThatWasNotDecidedChangesNothing(t *testing.T) {
 	}
 }
 
+// endless sends zeros, and counts them.
+type endless struct{ sent int64 }
+
+func (e *endless) Read(p []byte) (int, error) {
+	clear(p)
+	e.sent += int64(len(p))
+	return len(p), nil
+}
+
+func TestMoreDataThanTheManifestSaysIsNotStaged(t *testing.T) {
+	t.Parallel()
+	const bytes = 1 << 20
+	state := t.TempDir()
+	var in endless
+	s := Staged{ID: "one", Manifest: backup.Manifest{Format: backup.Format, Dump: backup.Contents{Bytes: bytes, SHA256: "00"}}}
+	err := StageDump(t.Context(), state, s, 1, &in)
+	if err == nil || !strings.Contains(err.Error(), "not what the manifest says") || in.sent > 2*bytes {
+		t.Errorf("%d bytes were read: %v", in.sent, err)
+	}
+	if _, err := os.Stat(dirAt(state).path(restoreDir)); err == nil {
+		t.Error("it is left")
+	}
+}
+
 func TestTheMasterGetsTheRestoredDataWhereTheStackHasIt(t *testing.T) {
 	t.Parallel()
 	with := func(master string) kept {
