@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,17 +23,8 @@ import (
 
 // restoreHosts restores a backup that lies on this host into a stack of several that runs. The
 // backup is checked here, and its data goes to the host that is to have it.
-func restoreHosts(ctx context.Context, g *globals, name, state, file string, key encrypt.Key, yes bool, stdout io.Writer) error {
-	f, err := backup.Open(file)
-	if err != nil {
-		return usageError{err}
-	}
-	defer f.Close()
-	m, err := backup.ReadManifest(f)
-	if err != nil {
-		return backupError(file, err)
-	}
-	client := g.client(state)
+func restoreHosts(ctx context.Context, g *globals, name, state string, f *os.File, m backup.Manifest, key encrypt.Key, yes bool, stdout io.Writer) error {
+	file, client := f.Name(), g.client(state)
 	to, err := client.RestorePlace(ctx)
 	if errors.Is(err, control.ErrNoSupervisor) {
 		return errors.New("this host is not up: 'holdfast up -d' has it take part, and then restore; or run it at another host. A stack of several hosts is restored while it runs")

@@ -64,9 +64,6 @@ func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes 
 	if !s.Redis.Enabled {
 		return usagef("the stack has no Redis, and so no data to restore")
 	}
-	if isJoined(state) {
-		return restoreHosts(ctx, g, s.Name, state, file, key, yes, stdout)
-	}
 	f, err := backup.Open(file)
 	if err != nil {
 		return usageError{err}
@@ -75,6 +72,9 @@ func restore(ctx context.Context, g *globals, file string, key encrypt.Key, yes 
 	m, err := backup.ReadManifest(f)
 	if err != nil {
 		return backupError(file, err)
+	}
+	if isJoined(state) {
+		return restoreHosts(ctx, g, s.Name, state, f, m, key, yes, stdout)
 	}
 	client := control.NewClient(state)
 	_, err = client.Status(ctx)
