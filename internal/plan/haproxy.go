@@ -38,7 +38,7 @@ const redisConnections = 1000
 // it stops.
 const minHardStop = 5 * time.Second
 
-// haproxyData is what haproxy.cfg.tmpl shows.
+// haproxyData is what haproxy.cfg.qtpl shows.
 type haproxyData struct {
 	Stack, Node            string
 	Maxconn, GlobalMaxconn int

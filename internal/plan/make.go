@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/valyala/quicktemplate"
+
 	"holdfast/internal/stack"
 )
 
@@ -140,12 +142,14 @@ func (b builder) path(n node, elem ...string) string {
 
 // files makes a node's files and the directories beside its own.
 func (b builder) files(n node) (dirs []string, files []File, err error) {
-	add := func(template, name string, once bool, data any) {
+	add := func(name string, once bool, fill func(w *quicktemplate.Writer)) {
 		if err != nil {
 			return
 		}
 		var content string
-		content, err = render(template, data)
+		if content, err = render(fill); err != nil {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
 		// Everything is private to the owner: most of it holds a secret.
 		files = append(files, File{Path: nodePath(n, name), Mode: 0o600, Content: content, Once: once})
 	}
@@ -154,25 +158,25 @@ func (b builder) files(n node) (dirs []string, files []File, err error) {
 		if b.host(n).HAProxyUser != "" {
 			dirs = append(dirs, nodePath(n, chrootDir))
 		}
-		add("haproxy.cfg", "haproxy.cfg", false, b.haproxy(n))
+		add("haproxy.cfg", false, func(w *quicktemplate.Writer) { streamhaproxyConf(w, b.haproxy(n)) })
 		files = append(files, File{Path: nodePath(n, ServerStates), Mode: 0o600, Content: noStates})
 	case Redis:
 		dirs = append(dirs, nodePath(n, "data"))
 		data := b.redis(n)
-		add("redis-users.acl", "users.acl", false, data)
-		add("redis-base.conf", "base.conf", false, data)
-		add("redis.conf", "redis.conf", true, data)
+		add("users.acl", false, func(w *quicktemplate.Writer) { streamredisUsersACL(w, data) })
+		add("base.conf", false, func(w *quicktemplate.Writer) { streamredisBaseConf(w, data) })
+		add("redis.conf", true, func(w *quicktemplate.Writer) { streamredisConf(w, data) })
 	case Sentinel:
 		data := b.sentinel(n)
 		if data.ID == "" {
 			return nil, nil, fmt.Errorf("the secrets have no run id for it")
 		}
-		add("sentinel-users.acl", "users.acl", false, data)
-		add("sentinel-base.conf", "base.conf", false, data)
-		add("sentinel.conf", "sentinel.conf", true, data)
+		add("users.acl", false, func(w *quicktemplate.Writer) { streamsentinelUsersACL(w, data) })
+		add("base.conf", false, func(w *quicktemplate.Writer) { streamsentinelBaseConf(w, data) })
+		add("sentinel.conf", true, func(w *quicktemplate.Writer) { streamsentinelConf(w, data) })
 	case Web:
 		if kv := b.stack.Apps[n.app].KV; kv != nil && len(kv.Tokens) > 0 {
-			add("tokens.yaml", tokensFile, false, kv.Tokens)
+			add(tokensFile, false, func(w *quicktemplate.Writer) { streamtokensYAML(w, kv.Tokens) })
 		}
 	case Keepalived:
 		files, err = b.keepalivedFiles(n)

@@ -1,40 +1,82 @@
 package plan
 
 import (
+	"cmp"
 	"crypto/sha256"
-	"embed"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
-	"text/template"
 	"time"
+
+	"github.com/valyala/quicktemplate"
 )
 
-//go:embed templates/*.tmpl
-var templateFiles embed.FS
+// The files' templates are the .qtpl files beside this one, which qtc makes Go code of:
+// that of template/text would look up methods by their names, for which the linker has
+// to keep every method of every type in the program. In a template {%s= x %} writes a
+// text as it is, {%d n %} a number, and {%= quote(x) %} what streamquote writes.
+//
+//go:generate go tool qtc -skipLineComments
 
-var templates = template.Must(template.New("").Option("missingkey=error").Funcs(template.FuncMap{
-	"duration":     haproxyDuration,
-	"hash":         passwordHash,
-	"keepalived":   keepalivedQuote,
-	"list":         haproxyList,
-	"milliseconds": time.Duration.Milliseconds,
-	"quote":        haproxyQuote,
-	"redis":        redisQuote,
-	"shell":        shellQuote,
-	"yaml":         yamlQuote,
-}).ParseFS(templateFiles, "templates/*.tmpl"))
+// output is a file that a template is filling in. It takes nothing more after an error.
+type output struct {
+	text strings.Builder
+	err  error
+}
 
-// render fills in the template of a file.
-func render(name string, data any) (string, error) {
-	var out strings.Builder
-	if err := templates.ExecuteTemplate(&out, name+".tmpl", data); err != nil {
-		return "", err
+func (o *output) Write(p []byte) (int, error) {
+	if o.err != nil {
+		return 0, o.err
 	}
-	return out.String(), nil
+	return o.text.Write(p)
+}
+
+// render returns what a template writes. Its error is that of the first text which the
+// file cannot have.
+func render(fill func(w *quicktemplate.Writer)) (string, error) {
+	var out output
+	w := quicktemplate.AcquireWriter(&out)
+	defer quicktemplate.ReleaseWriter(w)
+	fill(w)
+	if out.err != nil {
+		return "", out.err
+	}
+	return out.text.String(), nil
+}
+
+// quoted writes a quoted text, or makes its error that of render.
+func quoted(w *quicktemplate.Writer, text string, err error) {
+	if err != nil {
+		out := w.W().(*output) // render's
+		out.err = cmp.Or(out.err, err)
+		return
+	}
+	w.N().S(text)
+}
+
+// What templates call by {%= quote(x) %} and so on: qtc wants these names.
+
+func streamquote(w *quicktemplate.Writer, word string) {
+	text, err := haproxyQuote(word)
+	quoted(w, text, err)
+}
+
+func streamlist(w *quicktemplate.Writer, words []string) {
+	text, err := haproxyList(words)
+	quoted(w, text, err)
+}
+
+func streamkeepalived(w *quicktemplate.Writer, s string) {
+	text, err := keepalivedQuote(s)
+	quoted(w, text, err)
+}
+
+func streamyaml(w *quicktemplate.Writer, s string) {
+	text, err := yamlQuote(s)
+	quoted(w, text, err)
 }
 
 // haproxyDuration writes a time as HAProxy reads it (manual, section 2.5), in

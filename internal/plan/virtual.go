@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/valyala/quicktemplate"
+
 	"holdfast/internal/stack"
 )
 
@@ -45,7 +47,7 @@ const preemptDelay = 5 * time.Second
 // lowestPriority is that of the last host in VRRP; 100 is the usual one.
 const lowestPriority = 100
 
-// keepalivedData is what keepalived.conf.tmpl shows.
+// keepalivedData is what keepalived.conf.qtpl shows.
 type keepalivedData struct {
 	Stack, Node string
 	User        string // whose rights the scripts have; empty: keepalived's own choice
@@ -207,15 +209,15 @@ func (b builder) balancerRuns(n node) (File, error) {
 	for _, o := range b.balancersOf(n) {
 		records = append(records, b.path(o, RecordFile))
 	}
-	content, err := render("balancer-runs", records)
+	content, err := render(func(w *quicktemplate.Writer) { streambalancerRuns(w, records) })
 	return File{Path: nodePath(n, runningScript), Mode: 0o700, Content: content}, err
 }
 
 // keepalivedFiles are the files of a keepalived node.
 func (b builder) keepalivedFiles(n node) ([]File, error) {
-	content, err := render(keepalivedConf, b.keepalived(n))
+	content, err := render(func(w *quicktemplate.Writer) { streamkeepalivedSettings(w, b.keepalived(n)) })
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", keepalivedConf, err)
 	}
 	script, err := b.balancerRuns(n)
 	if err != nil {

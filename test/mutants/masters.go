@@ -223,21 +223,21 @@ var starting = []Mutant{{
 var balancing = []Mutant{{
 	Name:    "no-key-of-the-balancer",
 	Rule:    "a request that a balancer sends again has a key",
-	Changes: []Change{at("plan/templates/haproxy.cfg.tmpl", "http-request set-header Holdfast-Attempt %[unique-id]", "http-request del-header Holdfast-Attempt")},
+	Changes: []Change{at("plan/haproxy.cfg.qtpl.go", "http-request set-header Holdfast-Attempt %[unique-id]", "http-request del-header Holdfast-Attempt")},
 	Fault:   "kill-held-web", Found: []string{"wrong counter", "wrong set"},
 }, {
 	Name:    "unsafe-again",
 	Rule:    "an application of the user's own gets a request twice only where that does no harm",
-	Changes: []Change{at("plan/templates/haproxy.cfg.tmpl", "http-request disable-l7-retry unless { var(txn.again) -m bool }", "")},
+	Changes: []Change{at("plan/haproxy.cfg.qtpl.go", "http-request disable-l7-retry unless { var(txn.again) -m bool }", "")},
 	Tests:   tests("plan", "TestARequestIsSentAgainOnlyWhereThatIsSafe"),
 }, {
 	Name:    "last-word",
 	Rule:    "a node's refusal does not speak for the try before it",
-	Changes: []Change{at("plan/templates/haproxy.cfg.tmpl", "hdr Cache-Control no-store hdr Holdfast-Balancer {{$.Node}} if { status 503 } !{ res.hdr(Holdfast-Tries) 0 }", "hdr Cache-Control no-store hdr Holdfast-Balancer {{$.Node}} if { status 599 }")},
+	Changes: []Change{at("plan/haproxy.cfg.qtpl.go", "` if { status 503 } !{ res.hdr(Holdfast-Tries) 0 }", "` if { status 599 }")},
 	Tests:   tests("plan", "TestANodesRefusalDoesNotSpeakForTheTryBeforeIt"),
 }, {
 	Name:    "died-is-no",
 	Rule:    "a request that a node died with is not called unexecuted",
-	Changes: []Change{at("plan/templates/haproxy.cfg.tmpl", "if { status 503 } { res.hdr(Holdfast-Tries) -m found } !{", "if { status 599 } !{")},
+	Changes: []Change{at("plan/haproxy.cfg.qtpl.go", "if { status 503 } { res.hdr(Holdfast-Tries) -m found } !{", "if { status 599 } !{")},
 	Tests:   tests("plan", "TestARequestThatANodeDiedWithIsNotCalledUnexecuted"),
 }}
