@@ -140,10 +140,7 @@ func (o *serviceInstall) run(ctx context.Context, g *globals, stdout, stderr io.
 	if err != nil {
 		return err
 	}
-	text, err := service.Unit()
-	if err != nil {
-		return err
-	}
+	text := service.Unit()
 	if o.dryRun {
 		_, err := io.WriteString(stdout, text)
 		return err

@@ -1,10 +1,7 @@
 package export
 
 import (
-	"bytes"
-	_ "embed"
 	"strings"
-	"text/template"
 	"time"
 )
 
@@ -37,22 +34,12 @@ func UnitName(stack string) string {
 	return "holdfast-" + stack + ".service"
 }
 
-//go:embed systemd.tmpl
-var unitText string
-
-var unitTemplate = template.Must(template.New("systemd").Funcs(template.FuncMap{
-	"command": unitCommand, "word": unitWord, "path": unitPath,
-	"seconds": func(d time.Duration) int { return int(d.Seconds()) },
-}).Parse(unitText))
+// The unit's template is systemd.qtpl, which qtc makes Go code of (see package plan).
+//
+//go:generate go tool qtc -skipLineComments
 
 // Unit is the text of the stack's unit.
-func (s Service) Unit() (string, error) {
-	var out bytes.Buffer
-	if err := unitTemplate.Execute(&out, s); err != nil {
-		return "", err
-	}
-	return out.String(), nil
-}
+func (s Service) Unit() string { return unit(s) }
 
 // Reloads reports whether there is a stack file to apply.
 func (s Service) Reloads() bool { return !s.OfSeveral || s.File != "" }
