@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"html/template"
 	"math"
 	"strconv"
 	"strings"
@@ -22,14 +21,14 @@ type canvas struct{ b strings.Builder }
 func (c *canvas) open(name class, number int, width, height float64, title, description string) {
 	id := string(name) + strconv.Itoa(number)
 	c.b.WriteString(`<svg class="` + string(name) + `" viewBox="0 0 ` + coordinate(width) + ` ` + coordinate(height) +
-		`" role="img" aria-labelledby="` + id + `t ` + id + `d"><title id="` + id + `t">` + template.HTMLEscapeString(title) +
-		`</title><desc id="` + id + `d">` + template.HTMLEscapeString(description) + "</desc>\n")
+		`" role="img" aria-labelledby="` + id + `t ` + id + `d"><title id="` + id + `t">` + drawable.Replace(title) +
+		`</title><desc id="` + id + `d">` + drawable.Replace(description) + "</desc>\n")
 }
 
 // close ends the picture and answers it.
-func (c *canvas) close() template.HTML {
+func (c *canvas) close() markup {
 	c.b.WriteString("</svg>")
-	return template.HTML(c.b.String())
+	return markup(c.b.String())
 }
 
 // coordinate writes a number as short as a tenth of a pixel needs.
@@ -66,22 +65,22 @@ func (c *canvas) finish(element class, hint string) {
 		c.b.WriteString("/>\n")
 		return
 	}
-	c.b.WriteString("><title>" + template.HTMLEscapeString(hint) + "</title></" + string(element) + ">\n")
+	c.b.WriteString("><title>" + drawable.Replace(hint) + "</title></" + string(element) + ">\n")
 }
 
 // text writes a text, whatever is in it.
 func (c *canvas) text(k class, x, y float64, s string) {
 	c.b.WriteString(`<text class="` + string(k) + `"`)
 	c.attributes("x y", x, y)
-	c.b.WriteString(">" + template.HTMLEscapeString(s) + "</text>\n")
+	c.b.WriteString(">" + drawable.Replace(s) + "</text>\n")
 }
 
 // titled writes a title, and more softly what belongs to it.
 func (c *canvas) titled(x, y float64, title, more string) {
 	c.b.WriteString(`<text class="title"`)
 	c.attributes("x y", x, y)
-	c.b.WriteString(`><tspan class="heading">` + template.HTMLEscapeString(title) + `</tspan><tspan class="unit" dx="8">` +
-		template.HTMLEscapeString(more) + "</tspan></text>\n")
+	c.b.WriteString(`><tspan class="heading">` + drawable.Replace(title) + `</tspan><tspan class="unit" dx="8">` +
+		drawable.Replace(more) + "</tspan></text>\n")
 }
 
 // draw draws an outline.

@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"html/template"
 	"time"
 
 	"holdfast/internal/history"
@@ -18,7 +17,7 @@ const (
 
 // closeUp draws what one fault did to each single operation around it: a dot
 // at the time when it was due, as high as it had to wait.
-func closeUp(f row, all []row, ops []history.Operation, end time.Duration) template.HTML {
+func closeUp(f row, all []row, ops []history.Operation, end time.Duration) markup {
 	x := axis{left: closeLeft, right: closeWidth - 10}
 	x.begin, x.end = around(f, all, end)
 	p := panel{x: x, y: 28, height: closeHeight}

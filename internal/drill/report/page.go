@@ -5,48 +5,60 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"fmt"
-	"html/template"
 	"io"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/valyala/quicktemplate"
 
 	"holdfast/internal/history"
 	"holdfast/internal/quote"
 )
 
 var (
-	//go:embed page.html
-	pageText string
 	//go:embed page.css
 	pageStyle string
 	//go:embed page.js
 	pageScript string
 )
 
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"span": span, "moment": moment, "number": number, "several": several,
-	"promised": promised, "allowed": allowed,
-	"call":   func(op history.Operation) string { return call(op, 60) },
-	"answer": answer,
-	"letter": func(i int) string { return string(rune('a' + i%26)) },
-	"waited": func(op history.Operation) string { return span(max(op.End-op.Due, 0)) },
-	"gauge":  gauge,
-	"tone":   func(o history.Outcome) string { return string(outcomeClass(o)) },
-}).Parse(pageText))
+// The page's template is page.qtpl, which qtc makes Go code of (see package plan).
+//
+//go:generate go tool qtc -skipLineComments
+
+// markup is a part of the page as it is. It is a type of its own so that only what this
+// package draws or has in its files, and no text of a history, becomes one.
+type markup string
+
+// meaningful are the characters that mean something to HTML, as html/template writes them.
+// Without them a text is nothing but a text, in an element and in a quoted attribute.
+var (
+	meaningful = []string{"\x00", "\uFFFD", `"`, "&#34;", "&", "&amp;", "'", "&#39;", "<", "&lt;", ">", "&gt;"}
+	drawable   = strings.NewReplacer(meaningful...)
+	showable   = strings.NewReplacer(append(meaningful, "+", "&#43;")...) // + begins what is no text in UTF-7
+)
+
+// What the page's template calls by {%= text(s) %} and {%= raw(m) %}: qtc wants these
+// names. A text of whatever origin is escaped; it may stand in elements other than
+// <script> and <style>, and in quoted attributes other than URLs, styles and handlers.
+
+func streamtext(w *quicktemplate.Writer, s string) { w.N().S(showable.Replace(s)) }
+
+func streamraw(w *quicktemplate.Writer, m markup) { w.N().S(string(m)) }
 
 // pageData is what the template shows.
 type pageData struct {
 	result
 	Policy   string // the Content-Security-Policy
-	Style    template.CSS
-	Script   template.JS
+	Style    markup
+	Script   markup
 	Tone     string
 	When     string
 	Timeline timeline
 	Table    series
-	Diagrams []template.HTML // of Proofs, one each
-	CloseUps []template.HTML // of Rows, one each, as many as there is room for
+	Diagrams []markup // of Proofs, one each
+	CloseUps []markup // of Rows, one each, as many as there is room for
 	Troubled []history.Operation
 	// MoreTroubled counts the failed and unknown that are not in Troubled.
 	MoreTroubled int
@@ -62,7 +74,7 @@ func HTML(w io.Writer, h history.History, v history.Verdict) error {
 	r := prepare(h, v, shownAnomalies)
 	s := gather(r.Operations, r.end())
 	d := pageData{
-		result: r, Policy: policy(pageStyle, pageScript), Style: template.CSS(pageStyle), Script: template.JS(pageScript),
+		result: r, Policy: policy(pageStyle, pageScript), Style: markup(pageStyle), Script: markup(pageScript),
 		Tone: "inconclusive", When: "at a time that was not recorded",
 		Timeline: chart(r, s), Table: s.coarse(120),
 	}
@@ -82,7 +94,7 @@ func HTML(w io.Writer, h history.History, v history.Verdict) error {
 	}
 	d.Troubled, d.Failed, d.Unknown = troubled(r.Operations, shownTroubled)
 	d.MoreTroubled = d.Failed + d.Unknown - len(d.Troubled)
-	if err := pageTemplate.Execute(w, d); err != nil {
+	if _, err := io.WriteString(w, drillPage(d)); err != nil {
 		return fmt.Errorf("writing the drill's page: %w", err)
 	}
 	return nil
@@ -117,7 +129,7 @@ func policy(style, script string) string {
 }
 
 // gauge draws a pause against what was promised.
-func gauge(r row) template.HTML {
+func gauge(r row) markup {
 	const width, height = 92.0, 12.0
 	if r.Promise.Pause <= 0 {
 		return ""
@@ -144,8 +156,14 @@ func (d pageData) TableAt(i int) string {
 	return fmt.Sprintf("%.1f", (time.Duration(i) * d.Table.Step).Seconds())
 }
 
-// Shown cleans a text of an operation.
-func (d pageData) Shown(s any) string { return quote.Cut(fmt.Sprint(s), 80) }
+// shown cleans a text of an operation.
+func shown[text ~string](s text) string { return quote.Cut(string(s), 80) }
+
+// letter is the mark of a notice.
+func letter(i int) string { return string(rune('a' + i%26)) }
+
+// waited is how long an operation's client waited, in words.
+func waited(op history.Operation) string { return span(max(op.End-op.Due, 0)) }
 
 // MoreCloseUps says that there are more faults than are shown close up.
 func (d pageData) MoreCloseUps() bool { return len(d.Rows) > shownCloseUps }

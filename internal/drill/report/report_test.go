@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"html"
 	"io"
 	"os"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/valyala/quicktemplate"
 
 	"holdfast/internal/history"
 )
@@ -122,6 +125,82 @@ func TestThePageIsWellFormedAndNeedsNothingElse(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Where a text of a history stands on the page: in elements, <title> and those of pictures
+// among them. In attributes, the style and the script none does.
+func TestWhereAForeignTextStandsOnThePage(t *testing.T) {
+	h, v := hostile()
+	text := page(t, h, v)
+	for element, want := range map[string]string{"style": pageStyle, "script": pageScript} {
+		_, rest, _ := strings.Cut(text, "<"+element+">")
+		if got, _, _ := strings.Cut(rest, "</"+element+">"); got != want {
+			t.Errorf("<%s> has something else than the page's own: %q", element, got)
+		}
+	}
+	in := map[string]bool{}
+	var open []string
+	d := xml.NewDecoder(strings.NewReader(strings.Replace(text, pageScript, "", 1)))
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch token := token.(type) {
+		case xml.StartElement:
+			open = append(open, token.Name.Local)
+			for _, a := range token.Attr {
+				if strings.ContainsAny(a.Value, "<>\"&") || strings.Contains(a.Value, "alert") {
+					t.Errorf("<%s> has an attribute %s of %q", token.Name.Local, a.Name.Local, a.Value)
+				}
+			}
+		case xml.EndElement:
+			open = open[:len(open)-1]
+		case xml.CharData:
+			if strings.Contains(string(token), "</title></") { // evil begins so
+				in[open[len(open)-1]] = true
+			}
+		}
+	}
+	for _, element := range []string{"title", "h1", "li", "b", "td", "code", "p", "dd", "pre", "desc", "text"} {
+		if !in[element] {
+			t.Errorf("no foreign text stands in a <%s>: the history is not hostile there any more", element)
+		}
+	}
+}
+
+// A text is the same text again when a browser has read it, and begins nothing else, also
+// in an attribute with quotes of either kind. So it is for the page and for its pictures.
+func TestATextIsEscapedForElementsAndQuotedAttributes(t *testing.T) {
+	texts := []string{evil, "<!--", "]]>", "&lt;", "&#0;", "+ADw-script+AD4-"}
+	for b := range 0x300 {
+		texts = append(texts, string(rune(b)), "a"+string([]byte{byte(b)})+"b")
+	}
+	var out bytes.Buffer
+	w := quicktemplate.AcquireWriter(&out)
+	defer quicktemplate.ReleaseWriter(w)
+	for _, s := range texts {
+		out.Reset()
+		streamtext(w, s)
+		var c canvas
+		c.text("k", 1, 1, s)
+		_, drawn, _ := strings.Cut(c.b.String(), ">")
+		drawn = strings.TrimSuffix(drawn, "</text>\n")
+		for _, got := range []string{out.String(), drawn} {
+			if strings.ContainsAny(got, "<>\"'\x00") {
+				t.Errorf("%q is %q on the page", s, got)
+			}
+			if read := html.UnescapeString(got); read != strings.ReplaceAll(s, "\x00", "\uFFFD") {
+				t.Errorf("%q is %q on the page, and reads %q", s, got, read)
+			}
+		}
+		if strings.Contains(out.String(), "+") {
+			t.Errorf("%q begins UTF-7 on the page: %q", s, out.String())
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"html/template"
 	"math"
 	"slices"
 	"time"
@@ -61,7 +60,7 @@ type bar struct {
 
 // spacetime draws the operations of an anomaly: a lane for each client, a bar
 // from an operation's start to its end.
-func spacetime(p proof, faults []row) template.HTML {
+func spacetime(p proof, faults []row) markup {
 	if len(p.Around) == 0 {
 		return ""
 	}

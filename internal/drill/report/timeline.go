@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"html/template"
 	"math"
 	"slices"
 	"strconv"
@@ -22,7 +21,7 @@ const (
 
 // timeline is the picture of a whole drill.
 type timeline struct {
-	SVG template.HTML
+	SVG markup
 	// Data holds the buckets for whoever points at the picture: the left and
 	// right of the axis in pixels and its length and the step in seconds;
 	// then a bucket's numbers, the times in microseconds.
