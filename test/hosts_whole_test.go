@@ -111,7 +111,7 @@ func (c *commanded) cuts(t *testing.T) {
 	if err := drill.Start(); err != nil {
 		t.Fatal(err)
 	}
-	a.eventually("a drill", func() bool { return supervise.Drilled(a.state) })
+	a.eventually("a drill", func() bool { _, theStack := supervise.Drilled(a.state); return theStack })
 	for _, h := range c.hosts {
 		if h != a {
 			says(t, h.fails(1, "drill", "kill-web"), "another drill of the stack is under way at host "+a.name)

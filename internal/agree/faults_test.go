@@ -601,7 +601,7 @@ func TestASnapshotReplacesWhatTheLogHadInItsPlace(t *testing.T) {
 		{"one's own", entries(1, 300, 2), 290, 2, 1, 300, 2},
 		{"behind the log", entries(1, 6, 2), 23, 2, 0, 0, 2},
 		{"with another entry at its end", entries(1, 300, 2), 290, 3, 291, 300, 3},
-		{"at the first index", nil, 1, 1, 0, 0, 0}, // for its term nobody asks, for its data a leader could
+		{"at index 1, before which there is nothing to ask for", nil, 1, 1, 0, 0, 0},
 	} {
 		s, err := openStore(filepath.Join(t.TempDir(), "one"), "one")
 		if err != nil {
@@ -622,11 +622,49 @@ func TestASnapshotReplacesWhatTheLogHadInItsPlace(t *testing.T) {
 		if c.at != 0 && at.Index != c.index {
 			t.Errorf("a snapshot %s: the entry at %d has the index %d", c.name, c.index, at.Index)
 		}
+		// An older one, of the member's own, comes to its end later: it replaces nothing.
+		older, _ := s.Create(1, c.index-1, c.term, raft.Configuration{}, 1, nil)
+		if err := older.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := s.List(); err != nil || len(found) != 1 || found[0].Index != c.index {
+			t.Errorf("a snapshot %s: after an older one there are %v, %v", c.name, found, err)
+		}
 		if err := s.GetLog(c.index-1, &raft.Log{}); (err == nil) != (c.first == 1) {
 			t.Errorf("a snapshot %s: the entry before its end: %v", c.name, err)
 		}
 		if err := errors.Join(s.verify(), s.close()); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// What raft deletes behind a snapshot of its own, up to its last entry, may be on its way to
+// another member: it must find it as it was, or not at all.
+func TestTheEndOfASnapshotIsTheEntryThatItWas(t *testing.T) {
+	t.Parallel()
+	s, err := openStore(filepath.Join(t.TempDir(), "one"), "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*raft.Log
+	for index := uint64(3); index <= 60; index++ {
+		all = append(all, &raft.Log{Index: index, Term: 2, Type: raft.LogCommand, Data: []byte("data")})
+	}
+	s.StoreLogs(all)
+	k, _ := s.Create(1, 40, 2, raft.Configuration{}, 1, nil)
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.DeleteRange(3, 40)
+	for index, there := range map[uint64]bool{3: false, 39: false, 40: true, 41: true, 60: true} {
+		var entry raft.Log
+		err := s.GetLog(index, &entry)
+		if (err == nil) != there || there && (entry.Type != raft.LogCommand || string(entry.Data) != "data") {
+			t.Errorf("entry %d is %+v, %v", index, entry, err)
+		}
+	}
+	if err := errors.Join(s.verify(), s.close()); err != nil {
+		t.Error(err)
 	}
 }

@@ -62,13 +62,14 @@ func (s *store) edge(go_ func(*bbolt.Cursor) (key, value []byte)) (index uint64)
 	return index
 }
 
-// GetLog returns an entry of the log. For the entry at which the snapshot ends, where
-// the log has neither that one nor the one before, it returns an entry without data.
-// Raft asks for it when a leader offers what follows the snapshot, looks at nothing but
-// its term, and compares only with the log (hashicorp/raft#205): a member that stopped
-// after it took the first entry behind a snapshot, and before it said so, would refuse
-// everything from then on. Raft never sends this entry to another member, because it
-// looks for the one before first.
+// GetLog returns an entry of the log. For the entry at which a snapshot from another member
+// ends it returns one without data, which has the term. Raft looks at nothing else of it when a
+// leader offers what follows the snapshot, and knows it from the log alone
+// (hashicorp/raft#205). Without that, a member that stored the first entry behind a snapshot
+// and stopped before it said so would refuse everything from then on.
+//
+// This entry never goes to another member. Raft asks for the one before it first, and a log
+// that lacks the end of its snapshot has none before it (dropReplaced, DeleteRange).
 func (s *store) GetLog(index uint64, entry *raft.Log) error {
 	err := s.view(func(tx *bbolt.Tx) error {
 		log := tx.Bucket(logBucket)
@@ -135,8 +136,18 @@ func (s *store) StoreLogs(entries []*raft.Log) error {
 	return nil
 }
 
+// DeleteRange deletes entries, but for the one at which the snapshot ends: see GetLog.
 func (s *store) DeleteRange(first, last uint64) error {
-	s.must(s.update(func(tx *bbolt.Tx) error { return deleteEntries(tx, first, last) }))
+	s.must(s.update(func(tx *bbolt.Tx) error {
+		snapshot, err := readMeta(tx)
+		if err != nil {
+			return err
+		}
+		if first <= snapshot.Index && snapshot.Index <= last {
+			return errors.Join(deleteEntries(tx, first, snapshot.Index-1), deleteEntries(tx, snapshot.Index+1, last))
+		}
+		return deleteEntries(tx, first, last)
+	}))
 	return nil
 }
 
@@ -201,6 +212,10 @@ func (k *sink) Cancel() error { return nil }
 
 func (k *sink) Close() error {
 	k.store.must(k.store.update(func(tx *bbolt.Tx) error {
+		// A member takes one of its own while it gets one: the newer stays.
+		if stored, err := readMeta(tx); err != nil || stored.Index > k.meta.Index {
+			return err
+		}
 		return errors.Join(putSnapshot(tx, k.meta, k.Bytes()), dropReplaced(tx, k.meta))
 	}))
 	return nil

@@ -182,7 +182,7 @@ func ownAnswers(state string) http.Handler {
 	mux.Handle("POST "+control.StagePath, control.StageHandler(state))
 	mux.Handle("POST "+control.ProcessPath, control.ProcessHandler(state))
 	mux.Handle("GET "+control.DrilledPath, control.DrilledHandler(state))
-	mux.Handle(control.CutPath, control.CutHandler())
+	mux.Handle(control.CutPath, control.CutHandler(state))
 	mux.Handle("GET "+control.BalancerPath+"{node}", control.BalancerHandler(state))
 	return mux
 }

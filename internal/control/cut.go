@@ -3,14 +3,21 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"holdfast/internal/host"
 	"holdfast/internal/isolate"
+	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
 )
 
 // CutPath is where a drill cuts a host of several off from the others, below host.AtPath and
@@ -25,12 +32,14 @@ const onlyCheck = "check"
 // off.
 const CutDelay = 100 * time.Millisecond
 
-// forgetCut is how long after its end a cut is forgotten that nobody ended.
+// forgetCut is how long a cut that nobody ended is remembered after its time.
 const forgetCut = time.Minute
 
-// CutHandler cuts this machine off.
-func CutHandler() http.Handler {
-	c := cuts{begin: isolate.Cut.Begin, ready: isolate.Cut.Ready, end: isolate.End, dropped: isolate.Dropped}
+// CutHandler cuts this machine off, which is the host of a state directory, from other hosts of
+// its stack.
+func CutHandler(state string) http.Handler {
+	n := isolate.NewNetwork(state)
+	c := cuts{begin: n.Begin, ready: n.Ready, end: n.End, dropped: n.Dropped}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+CutPath, func(w http.ResponseWriter, r *http.Request) {
 		var cut isolate.Cut
@@ -38,11 +47,20 @@ func CutHandler() http.Handler {
 			reply(w, http.StatusBadRequest, problem{Error: "the request is no JSON of a cut: " + err.Error()})
 			return
 		}
-		if r.URL.Query().Has(onlyCheck) {
-			answer(w, struct{}{}, c.ready(cut, r.Context()))
-			return
+		runs, unread := supervise.ReadRunsAs(state)
+		s, unparsed := runs.Stack()
+		err := errors.Join(unread, unparsed)
+		if err == nil {
+			err = ofTheStack(runs.Plan(), s.Entry.Virtual.Bare(), cut)
 		}
-		answer(w, struct{}{}, c.plan(r.Context(), cut))
+		switch {
+		case err != nil:
+		case r.URL.Query().Has(onlyCheck):
+			err = c.ready(r.Context(), cut)
+		default:
+			err = c.schedule(r.Context(), cut)
+		}
+		answer(w, struct{}{}, err)
 	})
 	mux.HandleFunc("GET "+CutPath, func(w http.ResponseWriter, r *http.Request) {
 		counts, err := c.counts(r.Context())
@@ -54,45 +72,85 @@ func CutHandler() http.Handler {
 	return mux
 }
 
+// ofTheStack refuses a cut of what is not the stack's: of an operator's ssh, for instance.
+func ofTheStack(p plan.Plan, virtual []string, c isolate.Cut) error {
+	var hosts []netip.Addr
+	ports := map[uint16]bool{}
+	know := func(address string) {
+		if _, port, err := net.SplitHostPort(address); err == nil {
+			if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+				ports[uint16(n)] = true
+			}
+		}
+	}
+	if u, err := url.Parse(p.EntryURL); err == nil {
+		know(u.Host)
+	}
+	for _, h := range p.Hosts {
+		if a, err := netip.ParseAddr(h.Address); err == nil {
+			hosts = append(hosts, a)
+		}
+		for _, process := range h.Processes {
+			know(process.Address)
+		}
+	}
+	for _, a := range slices.Concat(c.From, c.To) {
+		if !slices.Contains(hosts, a) {
+			return fmt.Errorf("%s is no host of the stack", a)
+		}
+	}
+	for _, a := range c.Virtual {
+		if !slices.Contains(virtual, a.String()) {
+			return fmt.Errorf("%s is no virtual address of the stack", a)
+		}
+	}
+	for _, port := range slices.Concat(c.Ports, []uint16{c.Spared}) {
+		if port != 0 && !ports[port] {
+			return fmt.Errorf("no node of the stack has port %d", port)
+		}
+	}
+	return nil
+}
+
 // cuts are the cuts of this machine, one at a time. It is safe for concurrent use.
 type cuts struct {
-	ready, begin func(isolate.Cut, context.Context) error
+	ready, begin func(context.Context, isolate.Cut) error
 	end          func(context.Context) error
 	dropped      func(context.Context) (map[string]int, error)
 
-	mu            sync.Mutex
-	until         time.Time // when the kernel has ended the cut; zero: there is none
-	next, forgets *time.Timer
-	failed        error // why the last one could not begin
+	mu             sync.Mutex
+	until          time.Time // when the kernel has ended the cut; zero: there is none
+	begins, forget *time.Timer
+	failed         error // why the last one could not begin
 }
 
-// plan has a cut begin in a moment. A second one is refused while one is under way: it would
-// end the first.
-func (c *cuts) plan(ctx context.Context, cut isolate.Cut) error {
+// schedule has a cut begin in a moment. A second one is refused while one is under way: it
+// would end the first.
+func (c *cuts) schedule(ctx context.Context, cut isolate.Cut) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if left := time.Until(c.until); left > 0 {
 		return fmt.Errorf("this host is cut off already, for %v more: another drill is under way", left.Round(time.Second/10))
 	}
-	if err := c.ready(cut, ctx); err != nil {
+	if err := c.ready(ctx, cut); err != nil {
 		return err
 	}
 	c.stop()
 	c.failed, c.until = nil, time.Now().Add(CutDelay+cut.Lasts)
-	c.next = time.AfterFunc(CutDelay, func() {
+	c.begins = time.AfterFunc(CutDelay, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if !c.until.IsZero() {
-			c.failed = c.begin(cut, context.Background())
+			c.failed = c.begin(context.Background(), cut)
 		}
 	})
-	c.forgets = time.AfterFunc(CutDelay+cut.Lasts+forgetCut, func() { _ = c.over(context.Background()) }) // what is left drops nothing
+	c.forget = time.AfterFunc(CutDelay+cut.Lasts+forgetCut, func() { _ = c.over(context.Background()) }) // what is left drops nothing
 	return nil
 }
 
-// stop ends what is planned.
+// stop ends what is to happen.
 func (c *cuts) stop() {
-	for _, timer := range []*time.Timer{c.next, c.forgets} {
+	for _, timer := range []*time.Timer{c.begins, c.forget} {
 		if timer != nil {
 			timer.Stop()
 		}
@@ -113,13 +171,10 @@ func (c *cuts) counts(ctx context.Context) (map[string]int, error) {
 	return c.dropped(ctx)
 }
 
-// over ends a cut. It is no error when there is none.
+// over ends a cut, also one that an earlier process began. It is no error when there is none.
 func (c *cuts) over(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.until.IsZero() {
-		return nil
-	}
 	c.stop()
 	if err := c.end(ctx); err != nil {
 		return err

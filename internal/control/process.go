@@ -31,12 +31,16 @@ const (
 	BalancerPath = "/balancer/"
 )
 
-// DrilledPath is where a host answers whether a drill is under way there, as true or false.
+// DrilledPath is where a host answers, by true or false, whether a drill of the stack is under
+// way there.
 const DrilledPath = "/drilled"
 
-// DrilledHandler answers for a state directory.
+// DrilledHandler reports whether a drill of the stack is under way in a state directory.
 func DrilledHandler(state string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, supervise.Drilled(state), nil) })
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, theStack := supervise.Drilled(state)
+		answer(w, theStack, nil)
+	})
 }
 
 // DrilledAt returns the name of another host at which a drill of the stack is under way; empty:

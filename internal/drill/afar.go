@@ -40,6 +40,18 @@ func (c Config) theirHosts() bool { return c.Several && !c.Own && c.Hosts == 0 }
 // afar reports whether a drill is one of a user's stack of several hosts.
 func (c Config) afar() bool { return c.Several && !c.OnItsOwn() }
 
+// notTheirs is the names of the faults for which a stack of the drill's own takes the place of
+// a user's hosts.
+func (c Config) notTheirs() (names []string) {
+	chosen, _ := c.pool()
+	for _, f := range chosen {
+		if c.theirHosts() && c.OnItsOwn() && notAfar(f) != "" {
+			names = append(names, f.name)
+		}
+	}
+	return names
+}
+
 // notAfar says why a fault cannot be brought about on a user's stack of several hosts; empty:
 // it can.
 func notAfar(f fault) string {

@@ -46,11 +46,7 @@ func (t *target) cutsAt(targets []host, drops []drop, lasts time.Duration) map[s
 			switch {
 			case d.from == clients && d.to == one.name, d.from == one.name && d.to == clients:
 				c.Spared, c.Ports = 0, []uint16{uint16(t.entryPort)}
-				for _, address := range t.stack.Entry.Virtual.Bare() {
-					if a, err := netip.ParseAddr(address); err == nil && !slices.Contains(c.Virtual, a) {
-						c.Virtual = append(c.Virtual, a)
-					}
-				}
+				c.Virtual = t.virtualIPv4()
 			case d.from == one.name:
 				c.To = append(c.To, t.theirs.named(d.to).address)
 			case d.to == one.name:
@@ -60,6 +56,17 @@ func (t *target) cutsAt(targets []host, drops []drop, lasts time.Duration) map[s
 		cuts[one.name] = c
 	}
 	return cuts
+}
+
+// virtualIPv4 are the virtual addresses that a cut can hide. Of an IPv6 address the others know
+// where it was until another host says that it has it.
+func (t *target) virtualIPv4() (all []netip.Addr) {
+	for _, address := range t.stack.Entry.Virtual.Bare() {
+		if a, err := netip.ParseAddr(address); err == nil && a.Is4() {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // cutAfar is scene.cut on a user's hosts.
@@ -84,10 +91,12 @@ func (s *scene) cutPortAfar(ctx context.Context, at host, master, port string) e
 	return s.cutThere(ctx, "off the port of "+master, cuts, cutLasts, master)
 }
 
-// cutThere has hosts cut themselves off for a time, and returns when that is over. The blow,
-// at the targets, falls a moment after they have agreed.
+// cutThere has hosts cut themselves off for a time, and returns when that is over. The blow is
+// at the targets: it is recorded before the first host is asked, and falls when that one has
+// answered (control.CutDelay).
 func (s *scene) cutThere(ctx context.Context, what string, cuts map[string]isolate.Cut, d time.Duration, targets ...string) error {
 	s.say("cutting %s", what)
+	s.blow(targets...)
 	client := s.stack.hands.client
 	for name, cut := range cuts {
 		by := uncut{By: s.stack.hands.state, Host: name, Until: time.Now().Add(callLimit + control.CutDelay + d)}
@@ -101,7 +110,6 @@ func (s *scene) cutThere(ctx context.Context, what string, cuts map[string]isola
 			return fmt.Errorf("host %s: %w", name, err)
 		}
 	}
-	s.blow(targets...)
 	if err := sleep(ctx, control.CutDelay+d); err != nil {
 		return err
 	}

@@ -2,10 +2,14 @@ package drill
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"holdfast/internal/history"
+	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
 )
 
 // A cut drops packets without a word: connections stand and nobody answers,
@@ -110,13 +114,34 @@ var cutOtherWay = fault{
 	},
 }
 
-// sideOfMaster is the host that stays on the master's side: the one with the drill's clients,
-// where it is one of the stack's, or any.
+// sideOfMaster is the host that stays on the master's side: one without which the rest still
+// has a replica. Of a user's hosts it is the one with the drill's clients, where that has not
+// the master itself.
 func (s *scene) sideOfMaster(ctx context.Context, master host) (host, error) {
-	if here := s.stack.machines().named(s.stack.here); here.name != "" && here != master {
-		return here, s.hostAtWork(ctx, here)
+	st, err := s.stack.status(ctx)
+	if err != nil {
+		return host{}, err
 	}
-	return s.otherHost(ctx)
+	all := s.stack.machines()
+	var able []host
+	for _, one := range all.but(master) {
+		replica := slices.ContainsFunc(st.Nodes, func(n supervise.NodeStatus) bool {
+			return n.Kind == plan.Redis && n.Host != master.name && n.Host != one.name
+		})
+		if replica {
+			able = append(able, one)
+		}
+	}
+	here := all.named(s.stack.here)
+	switch {
+	case s.stack.afar && here != master && !slices.Contains(able, here):
+		return host{}, fmt.Errorf("cut off from the master and from %s, no host has a replica: %w", here.name, errNobody)
+	case s.stack.afar && here != master:
+		return here, nil
+	case len(able) == 0:
+		return host{}, fmt.Errorf("no two hosts have replicas: %w", errNobody)
+	}
+	return able[s.random.IntN(len(able))], nil
 }
 
 // cutOff cuts one host off from all others, and from the clients or not.

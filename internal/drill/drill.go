@@ -161,6 +161,9 @@ func Run(ctx context.Context, c Config) error {
 	if left := c.leftOut(); len(left) > 0 {
 		c.Note("left out, since this stack cannot have them: " + strings.Join(left, ", "))
 	}
+	if own := c.notTheirs(); len(own) > 0 {
+		c.Note("on a stack of the drill's own, and not on the one that runs: " + strings.Join(own, ", ") + " cannot be brought about there")
+	}
 	c.Own = c.OnItsOwn()
 	if !c.Own {
 		st, err := control.NewClient(c.State).Status(ctx)

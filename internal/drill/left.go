@@ -17,7 +17,8 @@ type Left struct {
 
 // LeftIn looks for what a drill has left in a state directory. It changes nothing.
 func LeftIn(state string) (Left, error) {
-	l := Left{Running: supervise.Drilled(state)}
+	l := Left{}
+	l.Running, _ = supervise.Drilled(state)
 	j, err := openJournal(filepath.Join(state, journalName))
 	if err != nil {
 		return l, err

@@ -52,10 +52,8 @@ func takePlace(c Config) (_ *place, err error) {
 	if p.lock, err = lock(c.State); err != nil {
 		return nil, err
 	}
-	if p.made {
-		if _, err := p.lock.WriteString(madeMark); err != nil {
-			return nil, err
-		}
+	if err := p.mark(c.Own); err != nil {
+		return nil, err
 	}
 	if p.journal, err = openJournal(filepath.Join(c.State, journalName)); err != nil {
 		return nil, err
@@ -111,6 +109,29 @@ func tryLock(state string) (*os.File, error) {
 	return nil, errUnderWay(state)
 }
 
+// mark writes into the lock what others are to know: that the directory is the drill's, as an
+// earlier one that was killed may have said, and that the drill has a stack of its own.
+func (p *place) mark(own bool) error {
+	said := ""
+	if p.made || hasMadeMark(p.lock) {
+		said = madeMark
+	}
+	if own {
+		said += supervise.OwnDrill
+	}
+	if err := p.lock.Truncate(0); err != nil {
+		return err
+	}
+	_, err := p.lock.WriteAt([]byte(said), 0)
+	return err
+}
+
+func hasMadeMark(lock *os.File) bool {
+	mark := make([]byte, len(madeMark))
+	n, _ := lock.ReadAt(mark, 0)
+	return string(mark[:n]) == madeMark
+}
+
 // leave gives the state directory back. The undertaker ends first: the lock
 // says that it has nothing to do.
 func (p *place) leave() {
@@ -125,11 +146,10 @@ func (p *place) leave() {
 // unlock gives the drill's place back, and takes the directory away if the
 // drill has made it and nothing is in it.
 func unlock(held *os.File) {
-	mark := make([]byte, len(madeMark))
-	n, _ := held.ReadAt(mark, 0)
+	made := hasMadeMark(held)
 	os.Remove(held.Name())
 	held.Close()
-	if string(mark[:n]) == madeMark {
+	if made {
 		os.Remove(filepath.Dir(held.Name()))
 	}
 }

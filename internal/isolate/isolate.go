@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"net/netip"
 	"os/exec"
 	"slices"
@@ -59,86 +60,101 @@ func (c Cut) Check() error {
 	return nil
 }
 
-// tables are those of a cut, in nftables' families.
-var tables = []string{"inet holdfast_cut", "arp holdfast_cut"}
+// Network is this machine's network as one stack cuts it: each has tables of its own.
+type Network struct{ table string }
+
+// NewNetwork returns the network of a stack. Of is a text that no other stack of this machine
+// has.
+func NewNetwork(of string) Network {
+	return Network{fmt.Sprintf("holdfast_cut_%08x", crc32.ChecksumIEEE([]byte(of)))}
+}
 
 // remove are the commands of nft(8) that end a cut. Deleting what is not there is an error;
 // adding what is there is none.
-func remove() string {
+func (n Network) remove() string {
 	var text strings.Builder
-	for _, table := range tables {
-		fmt.Fprintf(&text, "add table %s\ndelete table %s\n", table, table)
+	for _, family := range []string{"inet", "arp"} {
+		fmt.Fprintf(&text, "add table %s %s\ndelete table %[1]s %[2]s\n", family, n.table)
 	}
 	return text.String()
 }
 
 // rules are the commands of nft(8) that begin a cut, in the place of an earlier one.
-func (c Cut) rules() string {
-	var text strings.Builder
-	text.WriteString(remove())
-	say := func(format string, args ...any) { fmt.Fprintf(&text, "add "+format+"\n", args...) }
-	for _, table := range tables {
-		say("table %s", table)
-	}
+func (n Network) rules(c Cut) string {
+	w := writer{table: n.table, lasts: c.Lasts}
+	w.text.WriteString(n.remove())
 	// Before everybody else's chains, and before connections are tracked: -300 (nft(8),
 	// "Standard priority names").
-	const chain = "chain inet holdfast_cut %s { type filter hook %[1]s priority -400; }"
-	say(chain, "input")
-	say(chain, "output")
+	w.chains("inet", -400)
 	if c.Spared > 0 {
 		for _, hook := range []string{"input", "output"} {
-			say("rule inet holdfast_cut %s tcp dport %d accept", hook, c.Spared)
-			say("rule inet holdfast_cut %s tcp sport %d accept", hook, c.Spared)
+			w.rule("inet", hook, "tcp dport %d accept", c.Spared)
+			w.rule("inet", hook, "tcp sport %d accept", c.Spared)
 		}
 	}
-	c.addressRules(say, "input", "from", "saddr", c.From)
-	c.addressRules(say, "output", "to", "daddr", c.To)
+	w.addresses("input", "from", "saddr", c.From)
+	w.addresses("output", "to", "daddr", c.To)
 	if len(c.Ports) > 0 {
 		var ports []string
 		for _, p := range c.Ports {
 			ports = append(ports, strconv.Itoa(int(p)))
 		}
-		c.set(say, "inet", "ports", "inet_service", ports)
-		outside := map[string]string{"input": `iifname != "lo" `, "output": `oifname != "lo" `}
+		w.set("inet", "ports", "inet_service", ports)
+		in, out := `iifname != "lo" `, `oifname != "lo" `
 		if c.Inside {
-			clear(outside)
+			in, out = "", ""
 		}
-		say("rule inet holdfast_cut input %stcp dport @ports counter drop comment %q", outside["input"], "to the port")
-		say("rule inet holdfast_cut output %stcp sport @ports counter drop comment %q", outside["output"], "from the port")
+		w.rule("inet", "input", "%stcp dport @ports counter drop comment %q", in, "to the port")
+		w.rule("inet", "output", "%stcp sport @ports counter drop comment %q", out, "from the port")
 	}
 	if len(c.Virtual) > 0 {
-		c.set(say, "arp", "virtual", "ipv4_addr", words(c.Virtual))
-		const chain = "chain arp holdfast_cut %s { type filter hook %[1]s priority 0; }"
-		say(chain, "input")
-		say(chain, "output")
-		say("rule arp holdfast_cut input arp daddr ip @virtual drop")
-		say("rule arp holdfast_cut output arp saddr ip @virtual drop")
+		w.chains("arp", 0)
+		w.set("arp", "virtual", "ipv4_addr", words(c.Virtual))
+		w.rule("arp", "input", "arp daddr ip @virtual drop")
+		w.rule("arp", "output", "arp saddr ip @virtual drop")
 	}
-	return text.String()
+	return w.text.String()
 }
 
-// addressRules drop what has one of some addresses, of either version of IP.
-func (c Cut) addressRules(say func(string, ...any), hook, what, side string, addresses []netip.Addr) {
+// writer writes the commands of one cut.
+type writer struct {
+	table string
+	lasts time.Duration
+	text  strings.Builder
+}
+
+func (w *writer) chains(family string, priority int) {
+	fmt.Fprintf(&w.text, "add table %s %s\n", family, w.table)
+	for _, hook := range []string{"input", "output"} {
+		fmt.Fprintf(&w.text, "add chain %s %s %s { type filter hook %[3]s priority %d; }\n", family, w.table, hook, priority)
+	}
+}
+
+func (w *writer) rule(family, hook, format string, args ...any) {
+	fmt.Fprintf(&w.text, "add rule %s %s %s %s\n", family, w.table, hook, fmt.Sprintf(format, args...))
+}
+
+// addresses drop what has one of some addresses, of either version of IP.
+func (w *writer) addresses(hook, what, side string, all []netip.Addr) {
 	for _, version := range []struct {
-		is   bool
-		name string
-		of   string
+		is       bool
+		name, of string
 	}{{true, "ip", "ipv4_addr"}, {false, "ip6", "ipv6_addr"}} {
-		some := slices.DeleteFunc(slices.Clone(addresses), func(a netip.Addr) bool { return a.Is4() != version.is })
+		some := slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return a.Is4() != version.is })
 		if len(some) == 0 {
 			continue
 		}
 		name := what + "_" + version.name
-		c.set(say, "inet", name, version.of, words(some))
-		say("rule inet holdfast_cut %s %s %s @%s counter drop comment %q", hook, version.name, side, name, what+" the others")
+		w.set("inet", name, version.of, words(some))
+		w.rule("inet", hook, "%s %s @%s counter drop comment %q", version.name, side, name, what+" the others")
 	}
 }
 
 // set adds a set whose elements are there for as long as the cut lasts.
-func (c Cut) set(say func(string, ...any), family, name, of string, elements []string) {
-	say("set %s holdfast_cut %s { type %s; flags timeout; }", family, name, of)
+func (w *writer) set(family, name, of string, elements []string) {
+	fmt.Fprintf(&w.text, "add set %s %s %s { type %s; flags timeout; }\n", family, w.table, name, of)
 	for _, e := range elements {
-		say("element %s holdfast_cut %s { %s timeout %dms }", family, name, e, c.Lasts.Milliseconds())
+		fmt.Fprintf(&w.text, "add element %s %s %s { %s timeout %dms }\n", family, w.table, name, e, w.lasts.Milliseconds())
 	}
 }
 
@@ -150,33 +166,33 @@ func words(addresses []netip.Addr) (all []string) {
 }
 
 // Ready reports why this machine cannot be cut off like that; nil: it can. It changes nothing.
-func (c Cut) Ready(ctx context.Context) error {
+func (n Network) Ready(ctx context.Context, c Cut) error {
 	if err := c.Check(); err != nil {
 		return err
 	}
-	_, err := nft(ctx, c.rules(), "--check", "-f", "-")
+	_, err := nft(ctx, n.rules(c), "--check", "-f", "-")
 	return err
 }
 
 // Begin begins a cut, which takes the place of an earlier one.
-func (c Cut) Begin(ctx context.Context) error {
+func (n Network) Begin(ctx context.Context, c Cut) error {
 	if err := c.Check(); err != nil {
 		return err
 	}
-	_, err := nft(ctx, c.rules(), "-f", "-")
+	_, err := nft(ctx, n.rules(c), "-f", "-")
 	return err
 }
 
 // End ends a cut, and forgets what it dropped. It is no error when there is none.
-func End(ctx context.Context) error {
-	_, err := nft(ctx, remove(), "-f", "-")
+func (n Network) End(ctx context.Context) error {
+	_, err := nft(ctx, n.remove(), "-f", "-")
 	return err
 }
 
-// Dropped returns how many packets the last cut has dropped that was not ended by End, by
-// their direction in words.
-func Dropped(ctx context.Context) (map[string]int, error) {
-	text, err := nft(ctx, "", "-j", "list", "table", "inet", "holdfast_cut")
+// Dropped returns how many packets were dropped by the last cut, by their direction in words.
+// After End nobody knows.
+func (n Network) Dropped(ctx context.Context) (map[string]int, error) {
+	text, err := nft(ctx, "", "-j", "list", "table", "inet", n.table)
 	if err != nil {
 		return nil, err
 	}

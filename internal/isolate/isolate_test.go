@@ -40,8 +40,8 @@ func TestACutIsCheckedBeforeItBegins(t *testing.T) {
 
 func TestACutWithoutItsProgramIsRefused(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	c := Cut{Ports: []uint16{80}, Lasts: time.Second}
-	for _, err := range []error{c.Ready(context.Background()), c.Begin(context.Background())} {
+	c, n := Cut{Ports: []uint16{80}, Lasts: time.Second}, NewNetwork("one")
+	for _, err := range []error{n.Ready(t.Context(), c), n.Begin(t.Context(), c)} {
 		if err == nil || !strings.Contains(err.Error(), "apt-get install nftables") {
 			t.Error(err)
 		}
@@ -88,20 +88,20 @@ func arrives(t *testing.T, address string) bool {
 
 func TestTheKernelEndsACut(t *testing.T) {
 	inNamespace(t)
-	ctx := context.Background()
+	ctx, n := context.Background(), NewNetwork("one")
 	for _, address := range []string{"127.0.0.1", "::1"} {
 		for _, c := range []Cut{
 			{From: []netip.Addr{netip.MustParseAddr(address)}},
 			{To: []netip.Addr{netip.MustParseAddr(address)}},
 		} {
 			c.Lasts = 400 * time.Millisecond
-			if err := c.Ready(ctx); err != nil {
+			if err := n.Ready(ctx, c); err != nil {
 				t.Fatal(err)
 			}
 			if !arrives(t, address) {
 				t.Fatalf("%s is not reached before anything is cut", address)
 			}
-			if err := c.Begin(ctx); err != nil {
+			if err := n.Begin(ctx, c); err != nil {
 				t.Fatal(err)
 			}
 			began := time.Now()
@@ -113,20 +113,20 @@ func TestTheKernelEndsACut(t *testing.T) {
 					t.Fatalf("%+v does not end", c)
 				}
 			}
-			counts, err := Dropped(ctx)
+			counts, err := n.Dropped(ctx)
 			if err != nil || len(counts) != 1 || counts["from the others"]+counts["to the others"] == 0 {
 				t.Errorf("%+v: dropped %v, %v", c, counts, err)
 			}
 		}
 	}
-	if err := errors.Join(End(ctx), End(ctx)); err != nil {
+	if err := errors.Join(n.End(ctx), n.End(ctx)); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestWhoMayReachAPort(t *testing.T) {
 	inNamespace(t)
-	ctx := context.Background()
+	ctx, n := context.Background(), NewNetwork("one")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -153,13 +153,20 @@ func TestWhoMayReachAPort(t *testing.T) {
 		{"with virtual addresses", Cut{From: self, Virtual: []netip.Addr{netip.MustParseAddr("198.18.7.100")}}, false},
 	} {
 		c.cut.Lasts = Longest
-		if err := c.cut.Begin(ctx); err != nil {
+		if err := n.Begin(ctx, c.cut); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		if got := reached(); got != c.want {
 			t.Errorf("%s is cut: reached %t, want %t", c.name, got, c.want)
 		}
-		if err := End(ctx); err != nil {
+		// Another stack's cuts are its own.
+		if err := NewNetwork("two").End(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := reached(); got != c.want {
+			t.Errorf("%s is cut, and another stack's cut has ended: reached %t, want %t", c.name, got, c.want)
+		}
+		if err := n.End(ctx); err != nil {
 			t.Fatal(err)
 		}
 		if !reached() {

@@ -27,9 +27,9 @@ import (
 //     then whether there is anything to serve.
 //   - A host that had the address gives it away when it reaches no majority of the hosts, and
 //     its balancers reach no node of an application, or no master of Redis that could
-//     acknowledge a write (a web node is ready without one: it holds what it gets). Neither is enough alone: without a majority what
-//     runs goes on, and where nothing serves anywhere a balancer that says so is better than
-//     no answer.
+//     acknowledge a write (a web node is ready without one: it holds what it gets). Neither is
+//     enough alone: without a majority what runs goes on, and where nothing serves anywhere a
+//     balancer that says so is better than no answer.
 
 const (
 	cutInterval = 100 * time.Millisecond // between two looks
@@ -63,7 +63,7 @@ func WatchCut(ctx context.Context, state string, contact Contact, log *slog.Logg
 		holds:   func() bool { return holdsVirtual(state) },
 		alone:   func() bool { return contact.Alone(ctx) },
 		cutOff:  func() bool { return contact.CutOff(ctx) },
-		serving: func() bool { return serving(ctx, state) },
+		serving: func(alone bool) bool { return serving(ctx, state, alone) },
 	}
 	var w cutWatch
 	tick := time.NewTicker(cutInterval)
@@ -90,7 +90,11 @@ func WatchCut(ctx context.Context, state string, contact Contact, log *slog.Logg
 }
 
 // cutLook is how a host finds out what it has to know. Each but holds may take its time.
-type cutLook struct{ holds, alone, cutOff, serving func() bool }
+// Serving is told whether no majority of the machines replies.
+type cutLook struct {
+	holds, alone, cutOff func() bool
+	serving              func(alone bool) bool
+}
 
 // cutWatch decides whether a host is not to have the virtual address.
 type cutWatch struct {
@@ -126,7 +130,7 @@ func (w *cutWatch) step(now time.Time, quiet bool, look cutLook) {
 	case w.off.IsZero():
 		w.off = now
 	case now.Sub(w.off) >= cutPatience:
-		w.cut = !look.serving()
+		w.cut = !look.serving(look.alone())
 	}
 }
 
@@ -209,7 +213,7 @@ func balancerSockets(state string) []string {
 
 // serving reports whether a balancer of a host has a server for each application, or does
 // not say.
-func serving(ctx context.Context, state string) bool {
+func serving(ctx context.Context, state string, alone bool) bool {
 	asked := false
 	for _, socket := range balancerSockets(state) {
 		ctx, cancel := context.WithTimeout(ctx, cutAnswer)
@@ -218,7 +222,7 @@ func serving(ctx context.Context, state string) bool {
 		if err != nil {
 			continue // it is dead, or hangs: that is the health file's
 		}
-		if asked = true; servesAll(stats, ownAddress) {
+		if asked = true; servesAll(stats) && !(alone && masterAlone(stats, ownAddress)) {
 			return true
 		}
 	}
@@ -229,30 +233,14 @@ func serving(ctx context.Context, state string) bool {
 // haproxy.cfg). The others of Redis, which begin likewise, do not count.
 const redisMaster = "redis.master"
 
-// servesAll reports whether every application's backend has a server that serves, and Redis a
-// master that could acknowledge a write. Here reports whether a server's address is one of
-// this host.
-func servesAll(stats []haproxy.Stat, here func(address string) bool) bool {
+// servesAll reports whether every application's backend has a server that serves, and
+// Redis' master.
+func servesAll(stats []haproxy.Stat) bool {
 	serves := map[string]bool{}
-	var master, others, heard bool // a master elsewhere; redis nodes elsewhere; one of them answers
 	for _, row := range stats {
-		switch {
-		case !row.IsServer():
-		case row.Backend == redisMaster:
-			serves[row.Backend] = serves[row.Backend] || row.Serves()
-			if !here(row.Address) {
-				master = master || row.Serves()
-				others = true
-				heard = heard || row.Answers()
-			}
-		case !strings.HasPrefix(row.Backend, "redis."):
+		if row.IsServer() && (row.Backend == redisMaster || !strings.HasPrefix(row.Backend, "redis.")) {
 			serves[row.Backend] = serves[row.Backend] || row.Serves()
 		}
-	}
-	// A master that is cut off calls itself master, with as many replicas as before, until it
-	// misses them. It acknowledges nothing without those on other hosts.
-	if others && !master && !heard {
-		return false
 	}
 	for _, one := range serves {
 		if !one {
@@ -260,6 +248,24 @@ func servesAll(stats []haproxy.Stat, here func(address string) bool) bool {
 		}
 	}
 	return true
+}
+
+// masterAlone reports whether the only master that a balancer finds is on its own host, and no
+// redis node of another host answers. A master that is cut off calls itself master for
+// seconds, with as many replicas as before. Where no majority of the machines replies either,
+// its Sentinels have no majority, and no write is acknowledged. Here reports whether an address
+// is one of this host.
+func masterAlone(stats []haproxy.Stat, here func(address string) bool) bool {
+	others := false
+	for _, row := range stats {
+		if !row.IsServer() || row.Backend != redisMaster || here(row.Address) {
+			continue
+		}
+		if others = true; row.Serves() || row.Answers() {
+			return false
+		}
+	}
+	return others
 }
 
 // ownAddress reports whether a host and port are of this machine.

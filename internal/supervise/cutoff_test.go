@@ -14,11 +14,7 @@ import (
 
 func TestABalancerServesWhenEachApplicationHasAServer(t *testing.T) {
 	row := func(backend, server, status, check string) haproxy.Stat {
-		return haproxy.Stat{Backend: backend, Server: server, Status: status, CheckStatus: check, Address: "198.18.7.2:6379"}
-	}
-	here := func(s haproxy.Stat) haproxy.Stat {
-		s.Address = "127.0.0.1:6379"
-		return s
+		return haproxy.Stat{Backend: backend, Server: server, Status: status, CheckStatus: check}
 	}
 	for _, c := range []struct {
 		what string
@@ -31,22 +27,42 @@ func TestABalancerServesWhenEachApplicationHasAServer(t *testing.T) {
 		{"not checked yet", []haproxy.Stat{row("web", "web-1", "UP", "INI")}, false},
 		{"no master", []haproxy.Stat{row("web", "web-1", "UP", "L7OK"), row("redis.master", "redis-1", "DOWN", "L7TOUT"), row("redis.master", "redis-2", "DOWN", "L7RSP")}, false},
 		{"a master", []haproxy.Stat{row("web", "web-1", "UP", "L7OK"), row("redis.master", "redis-1", "DOWN", "L7TOUT"), row("redis.master", "redis-2", "UP", "L7OK")}, true},
-		{"a master here, and its replicas", []haproxy.Stat{here(row("redis.master", "redis-1", "UP", "L7OK")), row("redis.master", "redis-2", "DOWN", "L7RSP")}, true},
-		{"a master here, and a replica is dead", []haproxy.Stat{here(row("redis.master", "redis-1", "UP", "L7OK")), row("redis.master", "redis-2", "DOWN", "L4CON"), row("redis.master", "redis-3", "DOWN", "* L7RSP")}, true},
-		{"a master here that reaches nobody elsewhere", []haproxy.Stat{
-			row("web", "web-1", "UP", "L7OK"), here(row("redis.master", "redis-1", "UP", "L7OK")), here(row("redis.master", "redis-4", "DOWN", "L7RSP")),
-			row("redis.master", "redis-2", "DOWN", "L4TOUT"), row("redis.master", "redis-3", "DOWN", "* L7TOUT"), row("redis.master", "redis-5", "DOWN", "L4CON"),
-		}, false},
-		{"redis nodes here alone", []haproxy.Stat{here(row("redis.master", "redis-1", "UP", "L7OK")), here(row("redis.master", "redis-2", "DOWN", "L7RSP"))}, true},
 		{"no master alone", []haproxy.Stat{row("redis.master", "redis-1", "UP", "L7OK"), row("redis.master-alone", "redis-1", "DOWN", "L7TOUT")}, true},
 		{"a whole proxy is no server", []haproxy.Stat{row("web", "web-1", "UP", "L7OK"), row("web", "BACKEND", "DOWN", "")}, true},
 	} {
-		if got := servesAll(c.rows, ownAddress); got != c.want {
+		if got := servesAll(c.rows); got != c.want {
 			t.Errorf("%s: %v", c.what, got)
 		}
 	}
-	if !serving(t.Context(), t.TempDir()) {
+	if !serving(t.Context(), t.TempDir(), true) {
 		t.Error("a host without a balancer that answers gives the address away by this file, and not by the other one")
+	}
+}
+
+func TestAMasterThatNobodyElsewhereHears(t *testing.T) {
+	row := func(host, server, status, check string) haproxy.Stat {
+		return haproxy.Stat{Backend: "redis.master", Server: server, Status: status, CheckStatus: check, Address: host + ":6379"}
+	}
+	const here, there = "127.0.0.1", "198.18.7.2"
+	for _, c := range []struct {
+		what string
+		rows []haproxy.Stat
+		want bool
+	}{
+		{"no Redis", []haproxy.Stat{{Backend: "web", Server: "web-1", Status: "UP", CheckStatus: "L7OK"}}, false},
+		{"Redis on this host alone", []haproxy.Stat{row(here, "redis-1", "UP", "L7OK"), row(here, "redis-2", "DOWN", "L7RSP")}, false},
+		{"its replicas answer", []haproxy.Stat{row(here, "redis-1", "UP", "L7OK"), row(there, "redis-2", "DOWN", "L7RSP")}, false},
+		{"one of its replicas answers", []haproxy.Stat{row(here, "redis-1", "UP", "L7OK"), row(there, "redis-2", "DOWN", "L4CON"), row(there, "redis-3", "DOWN", "* L7RSP")}, false},
+		{"the master is elsewhere", []haproxy.Stat{row(here, "redis-1", "DOWN", "L7RSP"), row(there, "redis-2", "UP", "L7OK")}, false},
+		{"nobody elsewhere answers", []haproxy.Stat{
+			row(here, "redis-1", "UP", "L7OK"), row(here, "redis-4", "DOWN", "L7RSP"), row("[::1]", "redis-6", "DOWN", "L7RSP"),
+			row(there, "redis-2", "DOWN", "L4TOUT"), row(there, "redis-3", "DOWN", "* L7TOUT"), row(there, "redis-5", "DOWN", "L4CON"),
+			row(there, "BACKEND", "UP", ""),
+		}, true},
+	} {
+		if got := masterAlone(c.rows, ownAddress); got != c.want {
+			t.Errorf("%s: %v", c.what, got)
+		}
 	}
 }
 
@@ -115,7 +131,12 @@ func TestAHostThatIsCutOffDoesNotHaveTheVirtualAddress(t *testing.T) {
 		began := time.Now()
 		for _, m := range c.moments {
 			is := func(yes bool) func() bool { return func() bool { return yes } }
-			w.step(began.Add(time.Duration(m.at)*time.Millisecond), !m.heard, cutLook{is(c.had), is(m.alone), is(m.cutOff), is(m.serving)})
+			w.step(began.Add(time.Duration(m.at)*time.Millisecond), !m.heard, cutLook{is(c.had), is(m.alone), is(m.cutOff), func(alone bool) bool {
+				if alone != m.alone {
+					t.Errorf("%s: after %d ms no majority of the machines replies: %v, want %v", c.what, m.at, alone, m.alone)
+				}
+				return m.serving
+			}})
 			if w.cut != m.want {
 				t.Errorf("%s: after %d ms it is to be without: %v, want %v", c.what, m.at, w.cut, m.want)
 			}

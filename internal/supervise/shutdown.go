@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -224,15 +226,24 @@ func NoDrill(stateDir string) (release func(), err error) {
 	}
 }
 
-// Drilled reports whether a drill has its place in a state directory. It takes the lock as
-// one of many readers, so that a drill which begins meanwhile finds it free a moment later.
-func Drilled(stateDir string) bool {
+// OwnDrill is what DrillLock has, perhaps behind more, while the drill is one of a stack of its
+// own.
+const OwnDrill = "the drill has a stack of its own\n"
+
+// Drilled reports whether a drill has its place in a state directory, and whether it drills the
+// stack there. It takes the lock as one of many readers, so that a drill which begins meanwhile
+// finds it free a moment later.
+func Drilled(stateDir string) (drilled, theStack bool) {
 	f, err := private.Open(dirAt(stateDir).path(DrillLock), os.O_RDONLY)
 	if err != nil {
-		return false
+		return false, false
 	}
 	defer f.Close()
-	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
+	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil {
+		return false, false
+	}
+	said, err := io.ReadAll(io.LimitReader(f, 1<<10))
+	return true, err != nil || !strings.Contains(string(said), OwnDrill)
 }
 
 // KeepDrillOut is NoDrill without waiting.
