@@ -42,6 +42,8 @@ type HostFacts struct {
 	Self string
 	// Interface is the network interface that has the host's address; empty: unknown.
 	Interface string
+	// SetsAddresses is true where processes of the host may set addresses.
+	SetsAddresses bool
 	// Cores is how many processors there are; 0: unknown.
 	Cores int
 	// Files is how many files a process may have open (RLIMIT_NOFILE, the hard

@@ -155,8 +155,18 @@ defaults
 # The address that clients use. All balancers of this machine share the port
 # (SO_REUSEPORT): the kernel spreads connections over those that live.
 frontend entry
-    bind `)
+`)
+	if d.Moves {
+		qw422016.N().S(`    # When an address moves to another host, what its clients are answered here, or
+    # that their connection ends, is sent from it all the same (ip(7),
+    # IP_TRANSPARENT). Else they would wait for as long as they have patience.
+`)
+	}
+	qw422016.N().S(`    bind `)
 	streamquote(qw422016, d.Entry)
+	if d.Moves {
+		qw422016.N().S(` transparent`)
+	}
 	qw422016.N().S(`
     log global
     maxconn `)

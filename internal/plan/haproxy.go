@@ -56,6 +56,7 @@ type haproxyData struct {
 	Retries                int
 	Timeouts               stack.Timeouts
 	Entry, Statistics      string
+	Moves                  bool // an address of the entry may move to another host
 	StatisticsHere         bool // only for clients on this machine
 	TrustedProxies         []string
 	Hosts                  string     // a regular expression of those that are answered to; empty: all
@@ -252,6 +253,8 @@ func (b builder) haproxy(n node) haproxyData {
 		Buffered: buffered,
 		Retries:  s.Retries, Timeouts: s.Timeouts,
 		Entry: b.entryListen(), Statistics: s.Entry.Statistics,
+		// It takes root to bind like that; without virtual addresses nothing moves.
+		Moves: s.Entry.Virtual.Enabled() && b.host(n).HAProxyUser != "" && b.host(n).SetsAddresses,
 		// Tokens are the applications': HAProxy's own page asks for none.
 		StatisticsHere: s.Entry.Auth == "",
 		TrustedProxies: s.Entry.TrustedProxies,

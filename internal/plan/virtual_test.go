@@ -161,6 +161,51 @@ func TestTheEntryIsTheVirtualAddress(t *testing.T) {
 	}
 }
 
+func TestAnswersLeaveByAnAddressThatHasMoved(t *testing.T) {
+	for _, c := range []struct {
+		virtual  bool
+		is       HostFacts
+		wantBind string
+	}{
+		{true, HostFacts{HAProxyUser: "haproxy", SetsAddresses: true}, "bind 0.0.0.0:80,127.0.0.1:80 transparent\n"},
+		{true, HostFacts{HAProxyUser: "haproxy"}, "bind 0.0.0.0:80,127.0.0.1:80\n"}, // root without the right
+		{true, HostFacts{SetsAddresses: true}, "bind 0.0.0.0:80,127.0.0.1:80\n"},    // keepalived's file has it
+		{false, HostFacts{HAProxyUser: "haproxy", SetsAddresses: true}, "bind 0.0.0.0:80,127.0.0.1:80\n"},
+	} {
+		entry := "entry: {listen: '0.0.0.0:80', auth: none}\n"
+		if c.virtual {
+			entry = "entry: {listen: '0.0.0.0:80', auth: none, virtual: " + oneAddress + "}\n"
+		}
+		s := shaped(t, entry+threeHosts)
+		k := machine(s, "/var/lib/holdfast", Placeholders(s))
+		k.Hosts, k.Placement = HostsOf(s), mustSpread(t, s, nil)
+		hosts := map[string]HostFacts{}
+		for _, h := range k.Hosts {
+			is := c.is
+			is.StateDir, is.BaseDir, is.Cores, is.Interface = "/var/lib/holdfast", "/srv", 4, "eth1"
+			hosts[h.Name] = is
+		}
+		p, err := Make(s, k.Facts, hosts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := 0
+		for _, h := range p.Hosts {
+			for _, f := range h.Files {
+				if strings.HasSuffix(f.Path, "haproxy.cfg") {
+					found++
+					if !strings.Contains(f.Content, "    "+c.wantBind) {
+						t.Errorf("%+v, a virtual address: %v: %s has not %q", c.is, c.virtual, f.Path, c.wantBind)
+					}
+				}
+			}
+		}
+		if found == 0 {
+			t.Error("the plan has no balancer")
+		}
+	}
+}
+
 func TestThePlanSaysWhatKeepalivedIsFor(t *testing.T) {
 	text := virtual(t, twoAddresses, "/state", "").Text()
 	for _, want := range []string{"keepalived-1 for 198.18.7.100 and 198.18.7.101 on eth0", "ready: its process for VRRP runs; stop: SIGTERM, killed after 5s"} {

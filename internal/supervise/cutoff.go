@@ -78,7 +78,7 @@ func WatchCut(ctx context.Context, state string, contact Contact, log *slog.Logg
 		switch w.step(time.Now(), contact.Quiet(), look); {
 		case ctx.Err() != nil: // what it asked for was given up, and says nothing
 			return
-		case w.cut && !was && look.holds():
+		case w.parts(was, look.holds):
 			partFromClients(ctx, state, func() { tellCut(state, true, log) })
 		case w.cut:
 			tellCut(state, true, log)
@@ -132,6 +132,13 @@ func (w *cutWatch) step(now time.Time, quiet bool, look cutLook) {
 	case now.Sub(w.off) >= cutPatience:
 		w.cut = !look.serving(look.alone())
 	}
+}
+
+// parts reports whether the host has just become one that is not to have the address, and has
+// clients by it. They are there also when it has lost the address before: keepalived gives it
+// to a host with a higher priority that it hears, be it that nobody hears this one.
+func (w *cutWatch) parts(was bool, holds func() bool) bool {
+	return w.cut && !was && (w.had || holds())
 }
 
 // holdsVirtual reports whether this machine has a virtual address of its stack.

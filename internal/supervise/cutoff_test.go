@@ -144,6 +144,23 @@ func TestAHostThatIsCutOffDoesNotHaveTheVirtualAddress(t *testing.T) {
 	}
 }
 
+func TestClientsOfAnAddressThatIsGoneAreParted(t *testing.T) {
+	for _, c := range []struct{ cut, was, had, holds, want bool }{
+		{cut: true, holds: true, want: true},
+		{cut: true, had: true, want: true}, // keepalived gave it away meanwhile
+		{cut: true, had: true, holds: true, want: true},
+		{cut: true},
+		{cut: true, was: true, had: true, holds: true},
+		{had: true, holds: true},
+		{was: true, had: true, holds: true},
+	} {
+		w := cutWatch{cut: c.cut, had: c.had}
+		if got := w.parts(c.was, func() bool { return c.holds }); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
 // gaveUp is what a process finds out whose end comes while it asks.
 type gaveUp struct{ end context.CancelFunc }
 

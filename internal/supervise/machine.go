@@ -45,6 +45,7 @@ func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last ke
 		host.StateDir, host.Cores, host.HAProxyUser, host.Files, host.Names = h.at(name).Path(), is.Cores, is.HAProxyUser, is.Files, is.Names
 		was := last.Facts[name] // also of a host that somebody looks at from outside
 		host.User, host.Self = is.User, cmp.Or(is.Self, h.self, was.Self)
+		host.SetsAddresses = is.SetsAddresses
 		host.Interface = cmp.Or(interfaceOf(is, facts.Hosts, name), was.Interface)
 		each[name] = host
 	}
