@@ -503,20 +503,28 @@ func TestTheFileIsThisUsersAloneAndOneProcessHasIt(t *testing.T) {
 	os.Chmod(filepath.Dir(h.dir), 0o755)
 }
 
-func TestTheLogStaysSmallAndOneThatWasAwayCatchesUp(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t, nil, "one", "two", "three")
-	away := c.others(c.leader().host)[0]
+// leaveBehind halts a host, and writes so much that it has to get a snapshot when it is back.
+// The document n has the text then.
+func (c *cluster) leaveBehind() (away *host, text string) {
+	c.t.Helper()
+	away = c.others(c.leader().host)[0]
 	away.halt()
-	text := strings.Repeat("0123456789", 20_000)
+	text = strings.Repeat("0123456789", 20_000)
 	for range 25 { // 5 MB, of one document
 		c.put("n", text)
 	}
 	l := c.leader()
-	soon(t, "a shorter log", func() bool {
+	soon(c.t, "a shorter log", func() bool {
 		first, _ := l.host.store.FirstIndex()
 		return first > firstIndex+1
 	})
+	return away, text
+}
+
+func TestTheLogStaysSmallAndOneThatWasAwayCatchesUp(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, nil, "one", "two", "three")
+	away, text := c.leaveBehind()
 	away.start()
 	away.has("n", text)
 	for _, h := range c.hosts {
@@ -541,17 +549,7 @@ func TestTheLogStaysSmallAndOneThatWasAwayCatchesUp(t *testing.T) {
 func TestOneThatStopsBehindASnapshotCatchesUp(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, nil, "one", "two", "three")
-	away := c.others(c.leader().host)[0]
-	away.halt()
-	text := strings.Repeat("0123456789", 20_000)
-	for range 25 {
-		c.put("n", text)
-	}
-	l := c.leader()
-	soon(t, "a shorter log", func() bool {
-		first, _ := l.host.store.FirstIndex()
-		return first > firstIndex+1
-	})
+	away, _ := c.leaveBehind()
 	c.put("n", "2") // there is an entry behind the snapshot
 
 	// sent is the index of a snapshot that is not the one that the stack began with.

@@ -119,7 +119,7 @@ type cuts struct {
 	dropped      func(context.Context) (map[string]int, error)
 
 	mu             sync.Mutex
-	until          time.Time // when the kernel has ended the cut; zero: there is none
+	until          time.Time // when the kernel has ended the cut; zero when there is no cut
 	begins, forget *time.Timer
 	failed         error // why the last one could not begin
 }
@@ -171,7 +171,7 @@ func (c *cuts) counts(ctx context.Context) (map[string]int, error) {
 	return c.dropped(ctx)
 }
 
-// over ends a cut, also one that an earlier process began. It is no error when there is none.
+// over ends the cut, also one that an earlier process began. Without a cut it does nothing.
 func (c *cuts) over(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

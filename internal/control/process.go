@@ -43,8 +43,8 @@ func DrilledHandler(state string) http.Handler {
 	})
 }
 
-// DrilledAt returns the name of another host at which a drill of the stack is under way; empty:
-// there is none, as far as the hosts answer.
+// DrilledAt returns the name of another host at which a drill of the stack is under way, or "".
+// Hosts that do not answer are left out.
 func (c *Client) DrilledAt(ctx context.Context) (name string, err error) {
 	v, err := c.Hosts(ctx)
 	if err != nil {

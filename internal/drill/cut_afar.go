@@ -17,7 +17,7 @@ import (
 // Cuts between a user's own hosts. The process of a host drops packets there, and the kernel of
 // that host ends it after its time (package isolate): a host that is cut off cannot be told to.
 
-// errHere says that a fault would cut the drill off itself.
+// errHere is the error of a fault that would cut off the host of the drill itself.
 var errHere = errors.New("this is the host whose network would be cut, and the clients of the drill are on it; run the drill at another host")
 
 // readyToCut says which of a user's hosts cannot be cut off.
@@ -58,8 +58,8 @@ func (t *target) cutsAt(targets []host, drops []drop, lasts time.Duration) map[s
 	return cuts
 }
 
-// virtualIPv4 are the virtual addresses that a cut can hide. Of an IPv6 address the others know
-// where it was until another host says that it has it.
+// virtualIPv4 returns the virtual addresses that a cut can hide. An IPv6 address stays known to
+// the other machines until another host announces it.
 func (t *target) virtualIPv4() (all []netip.Addr) {
 	for _, address := range t.stack.Entry.Virtual.Bare() {
 		if a, err := netip.ParseAddr(address); err == nil && a.Is4() {

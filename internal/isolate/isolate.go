@@ -69,8 +69,8 @@ func NewNetwork(of string) Network {
 	return Network{fmt.Sprintf("holdfast_cut_%08x", crc32.ChecksumIEEE([]byte(of)))}
 }
 
-// remove are the commands of nft(8) that end a cut. Deleting what is not there is an error;
-// adding what is there is none.
+// remove returns the commands of nft(8) that end a cut. Each table is added first, because nft
+// refuses to delete a table that does not exist.
 func (n Network) remove() string {
 	var text strings.Builder
 	for _, family := range []string{"inet", "arp"} {
@@ -183,7 +183,7 @@ func (n Network) Begin(ctx context.Context, c Cut) error {
 	return err
 }
 
-// End ends a cut, and forgets what it dropped. It is no error when there is none.
+// End ends the cut, and forgets what it dropped. Without a cut it does nothing.
 func (n Network) End(ctx context.Context) error {
 	_, err := nft(ctx, n.remove(), "-f", "-")
 	return err
