@@ -580,15 +580,17 @@ func TestOneThatStopsBehindASnapshotCatchesUp(t *testing.T) {
 	away.has("n", "3")
 }
 
+// entries are commands of one term for a log.
+func entries(first, last, term uint64) (all []*raft.Log) {
+	for index := first; index <= last; index++ {
+		all = append(all, &raft.Log{Index: index, Term: term, Type: raft.LogCommand, Data: []byte("data")})
+	}
+	return all
+}
+
 // What raft reads at the end of a snapshot that came from another member.
 func TestASnapshotReplacesWhatTheLogHadInItsPlace(t *testing.T) {
 	t.Parallel()
-	entries := func(first, last, term uint64) (all []*raft.Log) {
-		for index := first; index <= last; index++ {
-			all = append(all, &raft.Log{Index: index, Term: term, Type: raft.LogCommand, Data: []byte("data")})
-		}
-		return all
-	}
 	for _, c := range []struct {
 		name        string
 		log         []*raft.Log
@@ -645,11 +647,7 @@ func TestTheEndOfASnapshotIsTheEntryThatItWas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []*raft.Log
-	for index := uint64(3); index <= 60; index++ {
-		all = append(all, &raft.Log{Index: index, Term: 2, Type: raft.LogCommand, Data: []byte("data")})
-	}
-	s.StoreLogs(all)
+	s.StoreLogs(entries(3, 60, 2))
 	k, _ := s.Create(1, 40, 2, raft.Configuration{}, 1, nil)
 	if err := k.Close(); err != nil {
 		t.Fatal(err)

@@ -148,41 +148,36 @@ func (b balancerAfar) Stat(ctx context.Context) ([]haproxy.Stat, error) {
 	return b.client.BalancerStat(ctx, b.host, b.node)
 }
 
-// findHosts finds the hosts of a user's stack, and where clients find it: at its virtual
-// addresses, or at each host that has a balancer.
-func (t *target) findHosts(ctx context.Context, entry string, p plan.Plan) error {
+// findHosts finds the hosts of a user's stack, and which of them this machine is.
+func (t *target) findHosts(ctx context.Context, entry string, p plan.Plan) (err error) {
 	v, err := t.client().Hosts(ctx)
+	if err != nil {
+		return err
+	}
 	t.here = v.Here
-	return errors.Join(err, t.findEntries(entry, p))
+	t.theirs, err = hostsOf(entry, p)
+	return err
 }
 
-func (t *target) findEntries(entry string, p plan.Plan) error {
-	_, port, err := net.SplitHostPort(strings.TrimPrefix(strings.TrimPrefix(entry, "http://"), "https://"))
+// hostsOf are the hosts of a plan, with entries like the one that the stack says it has.
+func hostsOf(entry string, p plan.Plan) (*hosts, error) {
+	scheme, address, _ := strings.Cut(entry, "://")
+	_, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("the entry %s has no port: %w", entry, err)
+		return nil, fmt.Errorf("the entry %s has no port: %w", entry, err)
 	}
-	if t.entryPort, err = strconv.Atoi(port); err != nil {
-		return fmt.Errorf("the port of the entry %s is no number", entry)
+	h := &hosts{scheme: scheme}
+	if h.entryPort, err = strconv.Atoi(port); err != nil {
+		return nil, fmt.Errorf("the port of the entry %s is no number", entry)
 	}
-	scheme, _, _ := strings.Cut(entry, "://")
-	at := func(address string) string { return scheme + "://" + net.JoinHostPort(address, port) }
-	t.theirs, t.entries = &hosts{}, nil
-	for _, address := range t.stack.Entry.Virtual.Bare() {
-		t.entries = append(t.entries, at(address))
-	}
-	virtual := len(t.entries) > 0
-	for _, h := range p.Hosts {
-		address, err := netip.ParseAddr(h.Address)
+	for _, of := range p.Hosts {
+		address, err := netip.ParseAddr(of.Address)
 		if err != nil {
-			return fmt.Errorf("the address of host %s: %w", h.Name, err)
+			return nil, fmt.Errorf("the address of host %s: %w", of.Name, err)
 		}
-		one := host{name: h.Name, address: address, at: at(h.Address)}
-		t.theirs.all = append(t.theirs.all, one)
-		if !virtual && slices.ContainsFunc(h.Processes, func(n plan.Process) bool { return n.Kind == plan.Balancer }) {
-			t.entries = append(t.entries, one.at)
-		}
+		h.all = append(h.all, host{name: of.Name, address: address})
 	}
-	return nil
+	return h, nil
 }
 
 // theirsSick says what is wrong with a user's hosts; empty: each takes part, and each virtual

@@ -73,6 +73,7 @@ func TestWhoCutsWhatOffOfAUsersHosts(t *testing.T) {
 	s := stack.Default()
 	s.Entry.Virtual.Addresses = []string{"198.18.7.100/24"}
 	h := three()
+	h.entryPort = 8080
 	one, two, three := h.all[0], h.all[1], h.all[2]
 	addr := func(all ...host) (addresses []netip.Addr) {
 		for _, one := range all {
@@ -80,7 +81,7 @@ func TestWhoCutsWhatOffOfAUsersHosts(t *testing.T) {
 		}
 		return addresses
 	}
-	target := &target{stack: s, theirs: h, afar: true, entryPort: 8080}
+	target := &target{stack: s, theirs: h, afar: true}
 	virtual := []netip.Addr{netip.MustParseAddr("198.18.7.100")}
 	for _, c := range []struct {
 		name    string
@@ -127,19 +128,23 @@ func TestTheEntriesOfHostsThatRun(t *testing.T) {
 		{Name: "two", Address: "fd00::2", Processes: []plan.Process{{Kind: plan.Balancer}}},
 		{Name: "three", Address: "198.18.7.3", Processes: []plan.Process{{Kind: plan.Sentinel}}},
 	}}
-	var found target
-	err := found.findEntries("http://127.0.0.1:8080", p)
-	if want := []string{"http://198.18.7.1:8080", "http://[fd00::2]:8080"}; err != nil || !slices.Equal(found.entries, want) || found.entryPort != 8080 {
-		t.Errorf("%v at %d, %v", found.entries, found.entryPort, err)
+	found, err := hostsOf("http://127.0.0.1:8080", p)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if names := hostNames(found.theirs.all...); !slices.Equal(names, []string{"one", "two", "three"}) {
+	if got, want := found.entries(nil, p), []string{"http://198.18.7.1:8080", "http://[fd00::2]:8080"}; !slices.Equal(got, want) || found.entryPort != 8080 {
+		t.Errorf("%v at %d, want %v", got, found.entryPort, want)
+	}
+	if names := hostNames(found.all...); !slices.Equal(names, []string{"one", "two", "three"}) {
 		t.Errorf("the hosts are %v", names)
 	}
-	found.stack.Entry.Virtual.Addresses = []string{"198.18.7.100/24"}
-	if err := found.findEntries("https://127.0.0.1:443", p); err != nil || !slices.Equal(found.entries, []string{"https://198.18.7.100:443"}) {
-		t.Errorf("%v, %v", found.entries, err)
+	if found, err = hostsOf("https://127.0.0.1:443", p); err != nil {
+		t.Fatal(err)
 	}
-	if err := found.findEntries("http://127.0.0.1", p); err == nil {
+	if got := found.entries([]string{"198.18.7.100"}, p); !slices.Equal(got, []string{"https://198.18.7.100:443"}) {
+		t.Errorf("%v", got)
+	}
+	if _, err := hostsOf("http://127.0.0.1", p); err == nil {
 		t.Error("an entry without a port is taken")
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 
@@ -27,7 +26,7 @@ func readyToCut(ctx context.Context, s *scene) error {
 	}
 	for _, one := range s.stack.theirs.all {
 		asking, cancel := context.WithTimeout(ctx, callLimit)
-		err := s.stack.hands.client.CutReady(asking, one.name, isolate.Cut{Ports: []uint16{uint16(s.stack.entryPort)}, Lasts: cutLasts})
+		err := s.stack.hands.client.CutReady(asking, one.name, isolate.Cut{Ports: []uint16{uint16(s.stack.theirs.entryPort)}, Lasts: cutLasts})
 		cancel()
 		if err != nil {
 			return fmt.Errorf("host %s: %w", one.name, err)
@@ -41,11 +40,11 @@ func readyToCut(ctx context.Context, s *scene) error {
 func (t *target) cutsAt(targets []host, drops []drop, lasts time.Duration) map[string]isolate.Cut {
 	cuts := map[string]isolate.Cut{}
 	for _, one := range targets {
-		c := isolate.Cut{Lasts: lasts, Spared: uint16(t.entryPort)}
+		c := isolate.Cut{Lasts: lasts, Spared: uint16(t.theirs.entryPort)}
 		for _, d := range drops {
 			switch {
 			case d.from == clients && d.to == one.name, d.from == one.name && d.to == clients:
-				c.Spared, c.Ports = 0, []uint16{uint16(t.entryPort)}
+				c.Spared, c.Ports = 0, []uint16{uint16(t.theirs.entryPort)}
 				c.Virtual = t.virtualIPv4()
 			case d.from == one.name:
 				c.To = append(c.To, t.theirs.named(d.to).address)
@@ -67,18 +66,6 @@ func (t *target) virtualIPv4() (all []netip.Addr) {
 		}
 	}
 	return all
-}
-
-// cutAfar is scene.cut on a user's hosts.
-func (s *scene) cutAfar(ctx context.Context, d time.Duration, what string, targets []host, drops []drop) error {
-	if slices.ContainsFunc(targets, func(one host) bool { return one.name == s.stack.here }) {
-		return fmt.Errorf("%s: %w", s.stack.here, errHere)
-	}
-	s.behind(ctx, targets...)
-	if s.stack.stack.Entry.Virtual.Enabled() && !cutFromClients(drops) {
-		s.bothHaveIt()
-	}
-	return s.cutThere(ctx, what, s.stack.cutsAt(targets, drops, d), d, hostNames(targets...)...)
 }
 
 // cutPortAfar cuts the port of the master off on a user's host.

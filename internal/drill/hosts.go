@@ -33,11 +33,10 @@ type host struct {
 	address netip.Addr
 	netns   string // the namespace's name; empty: it is a user's
 	port    string // its port at the bridge
-	at      string // where a balancer of the host answers
 }
 
 // hosts are machines: of the drill's own, in network namespaces, or a user's, which have a
-// name, an address and an entry alone.
+// name and an address alone.
 type hosts struct {
 	// tag is this machine's end of its cable, and begins the name of every
 	// namespace.
@@ -45,6 +44,9 @@ type hosts struct {
 	bridge  string // the bridge's namespace
 	machine netip.Addr
 	all     []host
+	// scheme and entryPort are those of the entries.
+	scheme    string
+	entryPort int
 }
 
 // clients is the name of the side that is no host: this machine, with the clients.
@@ -136,7 +138,7 @@ func makeHosts(ctx context.Context, j *journal, declared []stack.Host) (*hosts, 
 func newHosts(declared []stack.Host) *hosts {
 	// The name of a link has at most 15 characters.
 	tag := fmt.Sprintf("hf-%d-%04x", os.Getpid(), rand.IntN(1<<16))
-	h := &hosts{tag: tag, bridge: tag + "-0"}
+	h := &hosts{tag: tag, bridge: tag + "-0", scheme: "http", entryPort: hostsPort}
 	for i, d := range declared {
 		number := strconv.Itoa(i + 1)
 		h.all = append(h.all, host{name: d.Name, netns: tag + "-" + number, port: "e" + number})
@@ -218,7 +220,6 @@ func (h *hosts) number(network netip.Prefix) {
 	h.machine = at(machineNumber)
 	for i := range h.all {
 		h.all[i].address = at(i + 1)
-		h.all[i].at = "http://" + net.JoinHostPort(h.all[i].address.String(), strconv.Itoa(hostsPort))
 	}
 }
 
@@ -313,7 +314,7 @@ func (h *hosts) awaitLinks(ctx context.Context) error {
 func (h *hosts) entries(virtual []string, p plan.Plan) []string {
 	var all []string
 	for _, address := range virtual {
-		all = append(all, "http://"+net.JoinHostPort(address, strconv.Itoa(hostsPort)))
+		all = append(all, h.at(address))
 	}
 	if len(all) > 0 {
 		return all
@@ -321,10 +322,15 @@ func (h *hosts) entries(virtual []string, p plan.Plan) []string {
 	for _, of := range p.Hosts {
 		balances := slices.ContainsFunc(of.Processes, func(n plan.Process) bool { return n.Kind == plan.Balancer })
 		if one := h.named(of.Name); balances && one.name != "" {
-			all = append(all, one.at)
+			all = append(all, h.at(one.address.String()))
 		}
 	}
 	return all
+}
+
+// at is the entry at an address.
+func (h *hosts) at(address string) string {
+	return h.scheme + "://" + net.JoinHostPort(address, strconv.Itoa(h.entryPort))
 }
 
 // of is the host that a node runs on.

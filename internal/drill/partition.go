@@ -77,18 +77,21 @@ func (s *scene) hostAtWork(ctx context.Context, one host) error {
 // was stopped. What is done is told in words; the targets are the hosts on its
 // wrong side.
 func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets []host, drops []drop) error {
+	if s.stack.afar && slices.ContainsFunc(targets, func(one host) bool { return one.name == s.stack.here }) {
+		return fmt.Errorf("%s: %w", s.stack.here, errHere)
+	}
+	s.behind(ctx, targets...)
+	if s.stack.stack.Entry.Virtual.Enabled() && !cutFromClients(drops) {
+		s.bothHaveIt()
+	}
 	if s.stack.afar {
-		return s.cutAfar(ctx, d, what, targets, drops)
+		return s.cutThere(ctx, what, s.stack.cutsAt(targets, drops, d), d, hostNames(targets...)...)
 	}
 	h := s.stack.hosts
 	if err := s.undo(h.uncut()); err != nil {
 		return err
 	}
 	s.say("cutting %s", what)
-	s.behind(ctx, targets...)
-	if s.stack.stack.Entry.Virtual.Enabled() && !cutFromClients(drops) {
-		s.bothHaveIt()
-	}
 	s.blow(hostNames(targets...)...)
 	if err := h.nft(ctx, h.cutRules(drops)); err != nil {
 		return err
@@ -127,7 +130,7 @@ func (s *scene) behind(ctx context.Context, some ...host) {
 	s.record.Unaware = s.stack.unaware()
 	st, err := s.stack.status(ctx)
 	for _, one := range some {
-		if e := one.at; slices.Contains(s.stack.entries, e) && !slices.Contains(s.record.Entries, e) {
+		if e := s.stack.machines().at(one.address.String()); slices.Contains(s.stack.entries, e) && !slices.Contains(s.record.Entries, e) {
 			s.record.Entries = append(s.record.Entries, e)
 		}
 		if err == nil {

@@ -41,8 +41,6 @@ type target struct {
 	theirs *hosts
 	here   string
 	hands  hands
-	// entryPort is the port of the entry of a user's stack.
-	entryPort int
 	// entries are those of a stack on hosts: its virtual addresses, or one for each
 	// balancer, at the address of its host.
 	entries []string
@@ -90,13 +88,13 @@ func (t *target) open(ctx context.Context) error {
 	}
 	t.findAdmins(p)
 	t.findBalancers(p)
-	if t.hosts != nil {
-		t.entries = t.hosts.entries(t.stack.Entry.Virtual.Bare(), p)
-	}
 	if t.afar {
 		if err := t.findHosts(ctx, st.Entry, p); err != nil {
 			return err
 		}
+	}
+	if h := t.machines(); h != nil {
+		t.entries = h.entries(t.stack.Entry.Virtual.Bare(), p)
 	}
 	t.reach.learn(st, t.secrets.Operator)
 	return nil
