@@ -139,7 +139,8 @@ func (d *drilling) verdict() (v judged, code int) {
 		return d.verdict()
 	}
 	if err := json.Unmarshal(d.out.Bytes(), &v); err != nil {
-		d.t.Fatalf("exit %d, and no verdict: %v\n%s%s", code, err, d.out.Bytes(), d.log())
+		log := strings.TrimSpace(d.log())
+		d.t.Fatalf("exit %d, and no verdict: %s\n%v\n%s%s", code, log[strings.LastIndex(log, "\n")+1:], err, d.out.Bytes(), log)
 	}
 	late := func(why string) bool { return strings.HasPrefix(why, "the rate was not reached") }
 	if v.Result == "inconclusive" && !slices.ContainsFunc(v.Why, func(why string) bool { return !late(why) }) && d.again() {

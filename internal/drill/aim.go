@@ -178,15 +178,21 @@ func (t *target) aimAt(a aim) {
 const tryLimit = 20 * time.Second
 
 // try sends one request of each kind of the load, and refuses the drill where
-// one of them is not answered by the application that it is for.
+// one of them is not answered by the application that it is for. A 502, 503 or 504 says
+// nothing of the application: then it tries again.
 func (t *target) try(ctx context.Context, cfg load.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
 	nodes, err := load.Try(ctx, cfg)
 	var refused *load.RefusedError
+	for errors.As(err, &refused) && refused.Unavailable() && sleep(ctx, time.Second) == nil {
+		nodes, err = load.Try(ctx, cfg)
+	}
 	switch {
 	case errors.As(err, &refused) && refused.Status == 0:
 		return fmt.Errorf("the entry does not answer: %w", err)
+	case errors.As(err, &refused) && refused.Unavailable() && t.aim.app != "":
+		return fmt.Errorf("the application %s does not answer; nothing was broken: %w", t.aim.app, err)
 	case errors.As(err, &refused) && t.aim.app == "":
 		return refusef("%w: nothing was broken; name URLs that are answered well, or the status that you expect, such as --url %q", err, refused.Request+" "+strconv.Itoa(refused.Status))
 	case errors.As(err, &refused) && refused.Unauthorized():

@@ -201,7 +201,7 @@ func freeEntry() (string, error) {
 // freePort is a port that nobody listens on. It is not in the range that the kernel gives
 // to outgoing connections.
 func freePort() (int, error) {
-	const first, last, tries = 10000, 20000, 100
+	const first, last, tries = 10000, 12000, 100
 	for range tries {
 		port := first + rand.IntN(last-first)
 		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {

@@ -32,6 +32,11 @@ func (e *RefusedError) Unauthorized() bool {
 	return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
 }
 
+// Unavailable reports whether nobody answered who could.
+func (e *RefusedError) Unavailable() bool {
+	return e.Status == http.StatusBadGateway || e.Status == http.StatusServiceUnavailable || e.Status == http.StatusGatewayTimeout
+}
+
 // tried is one operation of each kind that the load has, in an order in which
 // each finds what it needs.
 func (l *Load) tried() []task {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/redis/redistest"
 )
 
 // kvCluster is a balancer before two web nodes that the test serves.
@@ -24,7 +26,7 @@ func kvCluster(t *testing.T, one, two *flaky) *cluster {
 	app.KV.Hold = 0
 	app.Health.Interval, app.Health.Fall = 100*time.Millisecond, 2
 	s.Apps["web"] = app
-	ports := map[string]int{"web-1": freePort(t), "web-2": freePort(t), "other-1": freePort(t), "other-2": freePort(t)}
+	ports := map[string]int{"web-1": redistest.FreePort(t), "web-2": redistest.FreePort(t), "other-1": redistest.FreePort(t), "other-2": redistest.FreePort(t)}
 	if one != nil {
 		ports["web-1"] = one.serve(t)
 	}

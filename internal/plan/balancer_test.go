@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/redis/redistest"
 	"holdfast/internal/stack"
 )
 
@@ -101,7 +102,7 @@ func (f *flaky) take() []*http.Request {
 // kinds of application whose requests are sent again.
 func httpStack(t *testing.T) stack.Stack {
 	s := base()
-	s.Entry.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+	s.Entry.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
 	s.Redis = stack.Redis{}
 	other := s.Apps["web"]
 	other.KV, other.Command = nil, []string{"x"}

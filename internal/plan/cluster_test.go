@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/redistest"
 	"holdfast/internal/stack"
 )
 
@@ -40,7 +40,7 @@ func newCluster(t *testing.T, s stack.Stack, ports map[string]int) *cluster {
 	m := machine(s, dir, secrets)
 	m.HAProxyUser, m.Files = haproxyUser(), 20_000
 	for node := range m.Ports {
-		m.Ports[node] = freePort(t)
+		m.Ports[node] = redistest.FreePort(t)
 	}
 	for node, port := range ports {
 		m.Ports[node] = port
@@ -55,28 +55,6 @@ func newCluster(t *testing.T, s stack.Stack, ports map[string]int) *cluster {
 	})
 	return c
 }
-
-// freePort is a port that nobody has, outside the range from which the
-// kernel gives some to clients.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 1000 {
-		port := int(nextPort.Add(1))
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return 0
-}
-
-var nextPort = func() *atomic.Int64 {
-	var n atomic.Int64
-	n.Store(int64(20000 + os.Getpid()%10000))
-	return &n
-}()
 
 func (c *cluster) process(node string) Process {
 	c.t.Helper()

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/redistest"
 	"holdfast/internal/stack"
 )
 
@@ -20,7 +21,7 @@ import (
 // that begin with /held.
 func placesCluster(t *testing.T, queue time.Duration) (*cluster, *crowded) {
 	s := base()
-	s.Entry.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+	s.Entry.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
 	s.Redis = stack.Redis{}
 	s.Timeouts.Queue = queue
 	app := s.Apps["web"]
@@ -172,7 +173,7 @@ func (c *cluster) send(t *testing.T, text string) *net.TCPConn {
 // would get each request again and again, until all tries are used up.
 func TestADeadNodeGetsNoRequestsThatTheOthersHaveNoPlaceFor(t *testing.T) {
 	s := base()
-	s.Entry.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+	s.Entry.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
 	s.Redis = stack.Redis{}
 	app := s.Apps["web"]
 	app.Nodes, app.Connections = 2, 8*s.Balancers

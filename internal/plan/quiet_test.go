@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"holdfast/internal/redis/redistest"
 )
 
 // logOf is what a node has written into its log so far.
@@ -61,7 +63,7 @@ func TestNothingOfAUserStandsInABalancersLog(t *testing.T) {
 			app.KV.Hold = 0
 			s.Apps["web"] = app
 			port := node.serve(t)
-			c := newCluster(t, s, map[string]int{"web-1": port, "web-2": port, "other-1": freePort(t), "other-2": freePort(t)})
+			c := newCluster(t, s, map[string]int{"web-1": port, "web-2": port, "other-1": redistest.FreePort(t), "other-2": redistest.FreePort(t)})
 			c.start("balancer-1")
 			eventually(t, 5*time.Second, func() error { return c.get("/up").is(200) })
 			send := func() {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/redistest"
 	"holdfast/internal/stack"
 )
 
@@ -81,14 +82,14 @@ func (c *crowded) serve(t *testing.T) int {
 // which they share with a layer 4 entry.
 func crowdedCluster(t *testing.T, connections, queue int) (*cluster, *crowded) {
 	s := base()
-	s.Entry.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+	s.Entry.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
 	s.Redis = stack.Redis{}
 	app := s.Apps["web"]
 	app.KV, app.Command, app.Nodes = nil, []string{"x"}, 1
 	app.Health.Path = "/up"
 	app.Connections, app.Queue = connections, queue
 	s.Apps["web"] = app
-	s.TCP = []stack.TCPEntry{{Listen: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))), Mode: "tcp", App: "web"}}
+	s.TCP = []stack.TCPEntry{{Listen: net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t))), Mode: "tcp", App: "web"}}
 
 	node := &crowded{}
 	c := newCluster(t, s, map[string]int{"web-1": node.serve(t)})

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/redistest"
 	"holdfast/internal/stack"
 )
 
@@ -113,7 +114,7 @@ func TestOneAddressLeavesConnectionsToOthers(t *testing.T) {
 			s.Balancers = 1
 			s.Entry.Limits = stack.Limits{Connections: limit, PerAddress: c.perAddress}
 			s.Entry.TrustedProxies = c.trusted
-			tcp := net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+			tcp := net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
 			s.TCP = []stack.TCPEntry{{Listen: tcp, Mode: "tcp", App: "other"}}
 			port := node.serve(t)
 			cl := newCluster(t, s, map[string]int{"web-1": port, "web-2": port, "other-1": port, "other-2": port})

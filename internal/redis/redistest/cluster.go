@@ -24,7 +24,7 @@ func StartCluster(t testing.TB, masters, replicasEach int) *Cluster {
 	c := &Cluster{}
 	var buses []int
 	for range masters * (1 + replicasEach) {
-		port, bus := freePort(t), freePort(t)
+		port, bus := FreePort(t), FreePort(t)
 		buses = append(buses, bus)
 		c.Nodes = append(c.Nodes, run(t, dir, port, fmt.Sprintf(`bind 127.0.0.1
 port %d

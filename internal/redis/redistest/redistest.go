@@ -99,7 +99,7 @@ func startClocked(t testing.TB, replicas, sentinels int, certs *Certificates, li
 	c := &Cluster{TLS: certs}
 	minReplicas := min(replicas, 1)
 	for i := range 1 + replicas {
-		port := freePort(t)
+		port := FreePort(t)
 		socket := filepath.Join(dir, strconv.Itoa(port)+".sock")
 		conf := fmt.Sprintf(`bind 127.0.0.1
 port %d
@@ -151,7 +151,7 @@ func (c *Cluster) startSentinels(t testing.TB, dir string, n int) {
 	all := make([]sentinel, n)
 	for i := range all {
 		s := &all[i]
-		s.port, s.id = freePort(t), fmt.Sprintf("%040x", rand.Uint64())
+		s.port, s.id = FreePort(t), fmt.Sprintf("%040x", rand.Uint64())
 		s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
 		s.TLSAddr, s.tls = c.TLS.conf(t, dir)
 	}
@@ -180,10 +180,16 @@ sentinel failover-timeout %[7]s 3000
 		c.Sentinels[i].TLSAddr = s.TLSAddr
 	}
 
+	var replicas, others string
+	defer func() {
+		if t.Failed() {
+			t.Logf("a Sentinel knows the replicas %s\nand the Sentinels %s", replicas, others)
+		}
+	}()
 	for _, s := range c.Sentinels {
 		Eventually(t, 20*time.Second, s.Addr+" is connected with everybody", func() bool {
 			s.Do("SENTINEL", "DEBUG", "info-period", "500")
-			replicas, others := s.Do("SENTINEL", "REPLICAS", MasterName), s.Do("SENTINEL", "SENTINELS", MasterName)
+			replicas, others = s.Do("SENTINEL", "REPLICAS", MasterName), s.Do("SENTINEL", "SENTINELS", MasterName)
 			return strings.Count(replicas, "master-link-status ok") == len(c.Nodes)-1 &&
 				strings.Count(others, "runid") == n-1 && !strings.Contains(replicas+others, "disconnected")
 		})
@@ -349,29 +355,42 @@ func runClocked(t testing.TB, dir string, port int, conf, library string, args .
 
 // Ports are taken from below those that stacks choose for their nodes (20000 and
 // up) and the kernel for outgoing connections, so that nobody takes one before the
-// server does, or while it is down. They follow each other from a random one: two
-// tests at the same time find different ones.
+// server does, or while it is down. A process has a block of them for itself, and nobody
+// else's Sentinels: those ask for a node long after it died, and would find another
+// test's at its port, which is a node of theirs by all that they can see.
 const (
 	firstPort = 15000
-	ports     = 5000
+	blocks    = 20
+	blockSize = 250
 )
 
-var nextPort = func() *atomic.Int64 {
-	n := new(atomic.Int64)
-	n.Store(rand.Int64N(ports))
-	return n
-}()
+// A block's first port is nobody's server: who listens on it has the block.
+var (
+	block    = sync.OnceValues(takeBlock)
+	holder   net.Listener
+	nextPort atomic.Int64
+)
+
+func takeBlock() (first int, err error) {
+	start := rand.IntN(blocks)
+	for i := range blocks {
+		first := firstPort + (start+i)%blocks*blockSize
+		if holder, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(first))); err == nil { // until the process ends
+			return first, nil
+		}
+	}
+	return 0, fmt.Errorf("other tests have all ports from %d on: %w", firstPort, err)
+}
 
 // FreePort returns a port of 127.0.0.1 that is free now, and that no test gets again soon.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	return freePort(t)
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	for range ports {
-		port := firstPort + int(nextPort.Add(1)%ports)
+	first, err := block()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range blockSize {
+		port := first + 1 + int(nextPort.Add(1)%(blockSize-1))
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
 			_ = l.Close()

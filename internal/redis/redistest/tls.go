@@ -40,7 +40,7 @@ func (c *Certificates) conf(t testing.TB, dir string) (addr, conf string) {
 			t.Fatal(err)
 		}
 	}
-	port := freePort(t)
+	port := FreePort(t)
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), fmt.Sprintf(`tls-port %d
 tls-ca-cert-file %[2]s/ca.pem
 tls-cert-file %[2]s/cert.pem
