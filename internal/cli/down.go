@@ -199,7 +199,7 @@ func takeDown(ctx context.Context, g *globals, purge bool) (time.Duration, error
 	if last, lastDir, known := supervise.LastFile(state); known && len(s.Hosts) > 0 {
 		s, base = last, lastDir
 	}
-	sup, closeLog, err := openSupervisor(s, base, state)
+	sup, closeLog, err := openSupervisor(g, s, base, state)
 	if err != nil {
 		letDrill()
 		return 0, err

@@ -19,7 +19,6 @@ import (
 	"holdfast/internal/logs"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
-	"holdfast/internal/process"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
@@ -68,8 +67,9 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 	defer output.Close()
 	p := &hostProcess{
 		hostStart: start, g: g, self: self, stderr: stderr,
-		log: slog.New(slog.NewTextHandler(output, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
+		log: g.logs.with(output, start.self.Name),
 	}
+	defer g.logs.follow(start.state, g.say)()
 	h, err := host.Open(host.Config{State: start.state, Version: version, Self: self, Lead: p.lead, Own: ownAnswers(start.state), Log: p.log})
 	if err != nil {
 		return err
@@ -101,9 +101,21 @@ func beHost(g *globals, start *hostStart, stdout, stderr io.Writer) error {
 	defer notify.end()
 	notify.started()
 
+	stopped := make(chan os.Signal, 1)
+	if g.contained {
+		tasks.Go(func() { p.goDown(life, signals, stopped) })
+	} else {
+		tasks.Go(func() { handOn(life, signals, stopped) })
+	}
 	select {
-	case <-signals:
+	case <-stopped:
 		notify.stopping()
+		if g.contained {
+			end()
+			tasks.Wait() // the log writer is kept no more
+			closeHost()
+			return p.endNodes()
+		}
 		after := whoLooksAfter(h)
 		closeHost() // another host leads before this process ends
 		fmt.Fprintf(stderr, "The part of host %s in the stack %s has ended. Its nodes run on%s\n", start.self.Name, start.self.Stack, g.say(after))
@@ -172,6 +184,12 @@ func hostLeaving(g *globals, start *hostStart, program string) error {
 	if g.file != "" {
 		args = append(args, "--file", g.file)
 	}
+	if g.logs != nil {
+		args = append(args, "--log-format", "json")
+	}
+	if g.contained {
+		args = append(args, "--"+containedFlag)
+	}
 	return &leaving{program: program, args: args}
 }
 
@@ -185,13 +203,6 @@ func ownAnswers(state string) http.Handler {
 	mux.Handle(control.CutPath, control.CutHandler(state))
 	mux.Handle("GET "+control.BalancerPath+"{node}", control.BalancerHandler(state))
 	return mux
-}
-
-// endLogWriter ends the log writer of a host none of whose nodes runs.
-func endLogWriter(state string) {
-	if id, known := logs.Running(state); known {
-		_ = process.Signal(id, syscall.SIGTERM, false) // it may just have ended
-	}
 }
 
 // claimHost takes the state directory for this process, and refuses one in which a

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"holdfast/internal/host"
-	"holdfast/internal/logs"
 	"holdfast/internal/quote"
 	"holdfast/internal/supervise"
 )
@@ -112,14 +111,4 @@ func purgeHost(start *hostStart) error {
 	}
 	_ = os.Remove(start.state) // only when it is empty
 	return nil
-}
-
-// awaitLogWriter waits until the log writer has ended, which was told to.
-func awaitLogWriter(state string) {
-	const patience = 5 * time.Second
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if _, runs := logs.Running(state); !runs {
-			return
-		}
-	}
 }

@@ -41,6 +41,11 @@ type globals struct {
 	// loaded is the stack file as it was read; nil: not yet. A command reads it once, since
 	// a pipe (-f <(...), -f /dev/stdin) can be read once.
 	loaded *loaded
+	// logs takes what the supervisor and the nodes say, for --log-format json; nil: it
+	// stays in their files.
+	logs *jsonLog
+	// contained is true where the nodes end with this process, as in a container.
+	contained bool
 
 	getenv func(string) string
 	stdin  io.Reader
@@ -73,6 +78,10 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(
 	}
 	if !errors.Is(err, errReported) {
 		fmt.Fprintf(stderr, "holdfast: %s\n", g.say(err.Error()))
+	}
+	var status exitError
+	if errors.As(err, &status) {
+		return int(status)
 	}
 	var usage usageError
 	var open *private.Error

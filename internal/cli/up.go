@@ -26,6 +26,7 @@ func upCommand(g *globals) *cobra.Command {
 	var detach bool
 	var as string
 	var joined bool
+	var in container
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Stand the stack up, or adopt what still runs of it",
@@ -41,27 +42,42 @@ the one whose address it has, or --as. The others join ('holdfast host add'). A
 machine that is one of several needs no stack file: 'up' has it take part again.
 Ctrl-C there ends the part of this machine; the stack goes on, and its nodes, too.
 With --joined nothing but that is done: a machine whose disk was emptied begins no
-stack of its own.`,
+stack of its own.
+
+As the first process of a container (pid 1) it waits for every process that lost its
+parent, and SIGTERM, SIGINT, SIGHUP and SIGQUIT take down what runs there: the stack,
+or the part of this host, whose master another host takes over first. --log-format json
+writes what the supervisor and all nodes here say to standard output, for the
+container's log.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			start, err := findHost(g, as, joined)
-			switch {
-			case err != nil:
+			if err := in.check(g, detach); err != nil {
 				return err
-			case start != nil && g.background:
-				return runHost(g, start, io.Discard, cmd.ErrOrStderr())
-			case start != nil && detach:
-				return upHostDetached(cmd.Context(), g, start, backgroundUp(g, start.state, "--as", start.self.Name), cmd.OutOrStdout(), cmd.ErrOrStderr())
-			case start != nil:
-				return runHost(g, start, cmd.OutOrStdout(), cmd.ErrOrStderr())
-			case g.background:
-				return supervisor(g, io.Discard, io.Discard)
-			case detach:
-				return upDetached(cmd.Context(), g, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
-			return supervisor(g, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			if in.first() {
+				return in.beFirst(g)
+			}
+			return in.logged(g, cmd.OutOrStdout(), cmd.ErrOrStderr(), func(stdout, stderr io.Writer) error {
+				start, err := findHost(g, as, joined)
+				switch {
+				case err != nil:
+					return err
+				case start != nil && g.background:
+					return runHost(g, start, io.Discard, stderr)
+				case start != nil && detach:
+					return upHostDetached(cmd.Context(), g, start, backgroundUp(g, start.state, "--as", start.self.Name), stdout, stderr)
+				case start != nil:
+					return runHost(g, start, stdout, stderr)
+				case g.background:
+					return supervisor(g, io.Discard, io.Discard)
+				case detach:
+					return upDetached(cmd.Context(), g, stdout, stderr)
+				}
+				return supervisor(g, stdout, stderr)
+			})
 		},
 	}
+	in.flags(g, c)
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the stack is up; it runs on in the background")
 	c.Flags().BoolVar(&g.background, "background", false, "be the background half of --detach")
 	c.Flags().MarkHidden("background")
@@ -90,7 +106,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	sup, closeLog, err := openSupervisor(s, base, state)
+	sup, closeLog, err := openSupervisor(g, s, base, state)
 	if err != nil {
 		return differing(g, err)
 	}
@@ -102,6 +118,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 		}
 		return err
 	}
+	defer g.logs.follow(state, g.say)()
 	stopMetrics, err := serveMetrics(sup, stderr)
 	if err != nil {
 		return err
@@ -180,7 +197,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 			}
 			showSummary(stdout, g, sup.Status(), sup.Plan(), time.Since(began))
 			notify.started()
-			if !g.background && !notify.listens {
+			if !g.background && !notify.listens && g.logs == nil {
 				fmt.Fprintln(stdout, "\nCtrl-C takes it down.")
 			}
 		case <-signals:
@@ -230,7 +247,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 
 // openSupervisor takes a stack's state directory. What the supervisor does is logged to
 // logs/supervisor.log there.
-func openSupervisor(s stack.Stack, base, state string) (*supervise.Supervisor, func() error, error) {
+func openSupervisor(g *globals, s stack.Stack, base, state string) (*supervise.Supervisor, func() error, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the path of this program: %w", err)
@@ -239,7 +256,7 @@ func openSupervisor(s stack.Stack, base, state string) (*supervise.Supervisor, f
 	sup, err := supervise.Open(supervise.Config{
 		Stack: s, BaseDir: base, StateDir: state, Self: self, Version: version,
 		Environ: os.Environ(),
-		Log:     slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{ReplaceAttr: withoutTime})),
+		Log:     g.logs.with(log, ""),
 	})
 	if err != nil {
 		var locked *supervise.LockedError

@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/process"
+)
+
+// container are the flags of 'up' and 'join' that are for containers.
+type container struct {
+	format    string
+	contained bool
+}
+
+const containedFlag = "contained"
+
+func (c *container) flags(g *globals, cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.format, "log-format", "text", "text, or json: what the supervisor and all nodes here say goes to standard output, one JSON object a line")
+	cmd.Flags().BoolVar(&c.contained, containedFlag, false, "the nodes end with this process, as in a container: a signal takes them down first. As pid 1 it is assumed")
+}
+
+// check refuses what cannot be, and takes the flags over.
+func (c *container) check(g *globals, detach bool) error {
+	background := detach || g.background
+	switch {
+	case c.format != "text" && c.format != "json":
+		return usagef("--log-format %q: it is text or json", c.format)
+	case c.format == "json" && background:
+		return usagef("--log-format json is for the foreground: in the background nobody sees it, and 'holdfast logs' shows the logs")
+	case (c.contained || c.first()) && background:
+		return usagef("in a container the stack ends with the first process: leave out -d")
+	}
+	g.contained = c.contained
+	return nil
+}
+
+// first reports whether this process is the first one of a container, and its work is to
+// be done by a child.
+func (c *container) first() bool { return os.Getpid() == 1 && !c.contained }
+
+// beFirst is the first process of a container: the command is carried out by a child.
+func (c *container) beFirst(g *globals) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the path of this program: %w", err)
+	}
+	say := func(text string) { fmt.Fprintf(g.stderr, "holdfast: %s\n", text) }
+	if c.format == "json" {
+		say = func(text string) { newJSONLog(os.Stdout).say(text) }
+	}
+	// The flag goes behind the command, before what a user may have put behind "--".
+	args := slices.Insert(slices.Clone(os.Args[1:]), commandEnd(os.Args[1:]), "--"+containedFlag)
+	status, err := process.First{Path: self, Args: args, Env: os.Environ(), Say: say}.Run()
+	if err != nil {
+		return err
+	}
+	if status != 0 {
+		return exitError(status)
+	}
+	return nil
+}
+
+// commandEnd is where the flags of 'up' and 'join' may begin: behind the command's name.
+func commandEnd(args []string) int {
+	if i := slices.IndexFunc(args, func(a string) bool { return a == "up" || a == "join" }); i >= 0 {
+		return i + 1
+	}
+	return len(args)
+}
+
+// exitError is an exit status of a child, which has said why.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+func (e exitError) Unwrap() error { return errReported }
+
+// logged runs a command with its output as --log-format has it.
+func (c *container) logged(g *globals, stdout, stderr io.Writer, run func(stdout, stderr io.Writer) error) error {
+	if c.format != "json" {
+		return run(stdout, stderr)
+	}
+	g.logs = newJSONLog(stdout)
+	g.stderr = g.logs
+	defer g.logs.end()
+	err := run(g.logs, g.logs)
+	if err == nil || errors.As(err, new(*leaving)) {
+		return err
+	}
+	g.logs.say(g.say(err.Error()))
+	return errors.Join(errReported, err)
+}

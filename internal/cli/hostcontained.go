@@ -1,0 +1,113 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"holdfast/internal/control"
+	"holdfast/internal/logs"
+	"holdfast/internal/process"
+	"holdfast/internal/supervise"
+)
+
+// A host that is a container ends whole: the kernel kills its nodes with its first process.
+// So a signal has it go down for maintenance before. Where the others do not let it, as when
+// all containers are stopped at once, its nodes are ended all the same.
+const (
+	// goDownTries is how long a host that may not go down asks again: another one may be on
+	// the way, or beginning to lead.
+	goDownTries = 5 * time.Second
+	// goDownLimit is how long going down may take.
+	goDownLimit = 30 * time.Second
+	// endLimit is how long the nodes may take to end then.
+	endLimit = 15 * time.Second
+)
+
+// goDown waits for a signal, and has this host go down for maintenance. The process is told
+// of that as ever. Failed gets the signal where it is not possible.
+func (p *hostProcess) goDown(life context.Context, signals <-chan os.Signal, failed chan<- os.Signal) {
+	var told os.Signal
+	select {
+	case told = <-signals:
+	case <-life.Done():
+		return
+	}
+	fmt.Fprintf(p.stderr, "Host %s goes down.\n", p.hostStart.self.Name)
+	ctx, cancel := context.WithTimeout(life, goDownLimit)
+	defer cancel()
+	go func() {
+		select {
+		case <-signals: // a second one: at once
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if err := p.rest(ctx); err != nil && life.Err() == nil {
+		p.log.Warn("the host ends without the others taking over first", "why", err)
+		failed <- told
+		return
+	}
+	<-ctx.Done() // the process hears of it, and ends
+	if life.Err() == nil {
+		failed <- told
+	}
+}
+
+// rest asks for this host to go down, until it may.
+func (p *hostProcess) rest(ctx context.Context) error {
+	client := control.NewClient(p.state)
+	for began := time.Now(); ; {
+		err := client.Rest(ctx, p.hostStart.self.Name, false)
+		if err == nil || ctx.Err() != nil || time.Since(began) > goDownTries {
+			return err
+		}
+		select {
+		case <-time.After(300 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// endNodes ends what runs on this host. Its process takes no part in the stack any more.
+func (p *hostProcess) endNodes() error {
+	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
+	defer cancel()
+	if err := supervise.EndNodes(ctx, p.state); err != nil {
+		return err
+	}
+	endLogWriter(p.state)
+	fmt.Fprintf(p.stderr, "Host %s has ended, and its nodes. Data stays.\n", p.hostStart.self.Name)
+	return nil
+}
+
+// handOn hands a signal on.
+func handOn(life context.Context, signals <-chan os.Signal, to chan<- os.Signal) {
+	select {
+	case told := <-signals:
+		to <- told
+	case <-life.Done():
+	}
+}
+
+// endLogWriter ends the log writer of a host none of whose nodes runs, and waits until it has
+// stored their last words.
+func endLogWriter(state string) {
+	if id, known := logs.Running(state); known {
+		_ = process.Signal(id, syscall.SIGTERM, false) // it may just have ended
+	}
+	awaitLogWriter(state)
+}
+
+// awaitLogWriter waits until the log writer has ended, which was told to.
+func awaitLogWriter(state string) {
+	const patience = 5 * time.Second
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if id, known := logs.Running(state); !known || !process.Alive(id) {
+			return
+		}
+	}
+}

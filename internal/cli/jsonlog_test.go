@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+)
+
+func TestALineOfANodeIsOneObjectWhateverItHolds(t *testing.T) {
+	deep := `{"a":` + strings.Repeat("[", deepest) + strings.Repeat("]", deepest) + "}"
+	for said, want := range map[string]string{
+		"plain":                        `"text":"plain"`,
+		`{"level":"info","n":1}`:       `"json":{"level":"info","n":1}`,
+		`{"a": [1, {"b": "]}\""}]}`:    `"json":{"a":[1,{"b":"]}\""}]}`,
+		`{"half":`:                     `"text":"{\"half\":"`,
+		`{} {}`:                        `"text":"{} {}"`,
+		`[1]`:                          `"text":"[1]"`,
+		`"},"node":"redis-1`:           `"text":"\"},\"node\":\"redis-1"`,
+		"\x1b[31mred\u009b2J\u202e":    `"text":"\u001b[31mred\u009b2J\u202e"`,
+		"{\"a\":\"\u009b\U000e0001\"}": `"json":{"a":"\u009b\udb40\udc01"}`,
+		"{\"a\":\"\xff\"}":             `"text":"{\"a\":\"\ufffd\"}"`,
+		"\xff":                         `"text":"\ufffd"`,
+		deep:                           `"text":"{\"a\":` + strings.Repeat("[", deepest),
+		"<b>&":                         `"text":"<b>&"`,
+	} {
+		var b bytes.Buffer
+		j := newJSONLog(&b)
+		j.line("web-1", time.Date(2026, 11, 28, 14, 30, 0, 0, time.UTC), said)
+		line := b.String()
+		if strings.Count(line, "\n") != 1 || !strings.HasSuffix(line, "}\n") || !json.Valid(b.Bytes()) {
+			t.Errorf("%q: not one line of JSON: %q", said, line)
+		}
+		if !strings.HasPrefix(line, `{"time":"2026-11-28T14:30:00Z","node":"web-1",`) || !strings.Contains(line, want) {
+			t.Errorf("%q: %s, want %s", said, line, want)
+		}
+		if i := strings.IndexFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+			t.Errorf("%q: %q has a character that a terminal obeys at %d", said, line, i)
+		}
+	}
+}
+
+func TestWhatIsForAPersonComesLineByLine(t *testing.T) {
+	var b bytes.Buffer
+	j := newJSONLog(&b)
+	j.Write([]byte("\none "))
+	j.Write([]byte("line\n  two\nthe last"))
+	j.end()
+	var said []string
+	for line := range strings.Lines(b.String()) {
+		var l jsonLine
+		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Node != programLines || l.Time.IsZero() {
+			t.Fatalf("%q: %v", line, err)
+		}
+		said = append(said, l.Text)
+	}
+	if got := strings.Join(said, "|"); got != "one line|two|the last" {
+		t.Errorf("lines: %q", got)
+	}
+}
+
+func TestASupervisorsLineKeepsItsFieldsApart(t *testing.T) {
+	var file, out bytes.Buffer
+	newJSONLog(&out).with(&file, "two").Warn("a node died", "node", "web-1", "error", errors.New("a\x1bb"))
+	var l struct {
+		Node, Host, Level, Text string
+		More                    map[string]string
+	}
+	if err := json.Unmarshal(out.Bytes(), &l); err != nil {
+		t.Fatalf("%q: %v", out.String(), err)
+	}
+	if l.Node != "supervisor" || l.Host != "two" || l.Level != "WARN" || l.Text != "a node died" || l.More["node"] != "web-1" || l.More["error"] != "a\x1bb" {
+		t.Errorf("line: %s", out.String())
+	}
+	if got := file.String(); got != "level=WARN msg=\"a node died\" node=web-1 error=\"a\\x1bb\"\n" {
+		t.Errorf("file: %q", got)
+	}
+}

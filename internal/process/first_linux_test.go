@@ -1,0 +1,170 @@
+package process
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// beFirstOf has the test binary be the first process of a container, whose work is a shell
+// script. Orphans come to a subreaper as they do to pid 1 (prctl(2)).
+const beFirstOf = "HOLDFAST_TEST_FIRST"
+
+func TestMain(m *testing.M) {
+	script := os.Getenv(beFirstOf)
+	if script == "" {
+		os.Exit(m.Run())
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		panic(err)
+	}
+	first := First{Path: "/bin/sh", Args: []string{"-c", script}, Say: func(text string) { fmt.Println(text) }}
+	status, err := first.Run()
+	if err != nil {
+		panic(err)
+	}
+	os.Exit(status)
+}
+
+// contained is a first process with the output of all that runs below it.
+type contained struct {
+	cmd *exec.Cmd
+	out output
+}
+
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+func newContained(t *testing.T, script string) *contained {
+	t.Helper()
+	c := &contained{cmd: exec.Command(os.Args[0])}
+	c.cmd.Env = []string{beFirstOf + "=" + script, "PATH=" + os.Getenv("PATH")}
+	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.out
+	c.cmd.WaitDelay = time.Second // what it has started may have its output open
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.cmd.Process.Signal(syscall.SIGTERM) // its child ends with it
+		_ = c.cmd.Wait()
+	})
+	return c
+}
+
+func (c *contained) says(t *testing.T, words string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(c.out.String(), words); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not say %q: %q", words, c.out.String())
+		}
+	}
+}
+
+// ends returns the exit status.
+func (c *contained) ends(t *testing.T) int {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- c.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		return c.cmd.ProcessState.ExitCode()
+	case <-time.After(20 * time.Second):
+		t.Fatalf("it does not end: %q", c.out.String())
+		return 0
+	}
+}
+
+func TestTheFirstProcessWaitsForOrphans(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 3 {
+		if err := syscall.Mkfifo(filepath.Join(dir, fmt.Sprintf("wait%d", i+1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Each orphan tells its pid, and ends when the test says so.
+	c := newContained(t, fmt.Sprintf(`for i in 1 2 3; do (sh -c 'echo $$ >> %[1]s/orphans; exec cat %[1]s/wait$0' $i & ) ; done; echo ready; exec sleep 1000`, dir))
+	c.says(t, "ready")
+	var orphans []string
+	for deadline := time.Now().Add(20 * time.Second); len(orphans) < 3; time.Sleep(5 * time.Millisecond) {
+		b, _ := os.ReadFile(filepath.Join(dir, "orphans"))
+		if orphans = strings.Fields(string(b)); time.Now().After(deadline) {
+			t.Fatalf("orphans: %q", orphans)
+		}
+	}
+	for i := range 3 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("wait%d", i+1)), nil, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, pid := range orphans {
+		for deadline := time.Now().Add(20 * time.Second); exists("/proc/" + pid); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				stat, _ := os.ReadFile("/proc/" + pid + "/stat")
+				t.Fatalf("nobody waited for an orphan: %s", stat)
+			}
+		}
+	}
+}
+
+func TestEverySignalThatEndsAContainerReachesItsSupervisorAsTheEnd(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
+		c := newContained(t, `trap 'echo told; exit 7' TERM; echo ready; while :; do sleep 0.01; done`)
+		c.says(t, "ready")
+		if err := c.cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		c.says(t, "told")
+		if status := c.ends(t); status != 7 {
+			t.Errorf("%v: exit status %d", sig, status)
+		}
+	}
+}
+
+func TestASupervisorThatWasKilledIsStartedAgain(t *testing.T) {
+	died := filepath.Join(t.TempDir(), "died")
+	c := newContained(t, fmt.Sprintf(`test -e %[1]s && { echo again; exit 5; }; touch %[1]s; kill -KILL $$`, died))
+	c.says(t, "was killed (killed) and is started again")
+	c.says(t, "again")
+	if status := c.ends(t); status != 5 {
+		t.Errorf("exit status %d", status)
+	}
+}
+
+func TestASupervisorThatWasKilledAfterItWasToldToEndIsNot(t *testing.T) {
+	c := newContained(t, `trap 'kill -KILL $$' TERM; echo ready; while :; do sleep 0.01; done`)
+	c.says(t, "ready")
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if status := c.ends(t); status != 128+int(syscall.SIGKILL) {
+		t.Errorf("exit status %d: %q", status, c.out.String())
+	}
+}
