@@ -50,6 +50,7 @@ var layers = []string{
 	"export",    // a plan in other systems' words. Pure
 	"plan",      // stack → files and processes. Pure
 	"stack",     // the declared stack. Pure
+	"servers",   // the server programs' versions, and whose data each reads. Pure
 	"haproxy",   // client of HAProxy's runtime socket
 	"web",       // the web node
 	"static",    // the file server
@@ -65,7 +66,7 @@ var layers = []string{
 }
 
 // pure are the packages that hold the thinking: values in, values out.
-var pure = []string{"history", "doctor", "export", "plan", "stack", "token", "quote", "commands", "hostname"}
+var pure = []string{"history", "doctor", "export", "plan", "stack", "token", "quote", "commands", "hostname", "servers"}
 
 // stateless are packages that serve requests; they can reach nothing that
 // knows of the stack they are part of.

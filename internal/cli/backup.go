@@ -298,7 +298,11 @@ compared with their checksums, and no more.`,
 				return usageError{err}
 			}
 			defer f.Close()
-			program, err := supervise.RedisServer()
+			s, _, err := loadStack(g)
+			if err != nil { // the backup is what is to be verified
+				s = stack.Default()
+			}
+			program, err := supervise.RedisServer(s.Redis)
 			if err != nil {
 				return err
 			}

@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,8 +38,9 @@ func configCheckCommand(g *globals) *cobra.Command {
 		Long: `Name every mistake in the stack file at once, each with its line, its column and
 what would be right; when there is none, also every program, directory and file
 that it names and that is not on this machine or cannot be used. Of a stack of
-several hosts it says what the loss of each would end. Exit code 0: no mistake; 2:
-some. Warnings are no mistakes. A FILE of "-" is standard input.`,
+several hosts it says what the loss of each would end, and of a stack of this machine
+alone which of the servers that it needs are missing here, too old, or were not
+tested with this version. Exit code 0: no mistake; 2: some. Warnings are no mistakes. A FILE of "-" is standard input.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			named := *g
@@ -50,7 +54,7 @@ some. Warnings are no mistakes. A FILE of "-" is standard input.`,
 				}
 				named.file = file
 			}
-			return checkConfig(&named, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return checkConfig(cmd.Context(), &named, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 }
@@ -63,6 +67,9 @@ type checked struct {
 	Warnings []mistake `json:"warnings"`
 	// Losses are what the loss of each host would end.
 	Losses []plan.Loss `json:"losses,omitempty"`
+	// Servers are the server programs on this machine, where the stack has no other, that
+	// will not do or were not tested.
+	Servers []supervise.ServerHere `json:"servers,omitempty"`
 }
 
 // mistake is one mistake or warning; line and column are from 1, and 0 where
@@ -81,7 +88,7 @@ func mistakes(in []stack.Mistake) []mistake {
 	return out
 }
 
-func checkConfig(g *globals, stdout, stderr io.Writer) error {
+func checkConfig(ctx context.Context, g *globals, stdout, stderr io.Writer) error {
 	file, data, err := readConfig(g)
 	if err != nil {
 		return err
@@ -99,7 +106,11 @@ func checkConfig(g *globals, stdout, stderr io.Writer) error {
 		return err
 	}
 	var losses []plan.Loss
+	var programs []supervise.ServerHere
 	if err == nil {
+		if len(s.Hosts) == 0 {
+			programs = slices.DeleteFunc(supervise.ServersHere(ctx, s), func(here supervise.ServerHere) bool { return here.Wrong == "" && here.Untested == "" })
+		}
 		if found, err = missing(g, s, file, name, data); err != nil {
 			return err
 		}
@@ -113,13 +124,18 @@ func checkConfig(g *globals, stdout, stderr io.Writer) error {
 		e := json.NewEncoder(stdout)
 		e.SetIndent("", "  ")
 		e.SetEscapeHTML(false)
-		if err := e.Encode(checked{file, len(found) == 0, mistakes(found), mistakes(warnings), losses}); err != nil {
+		if err := e.Encode(checked{file, len(found) == 0, mistakes(found), mistakes(warnings), losses, programs}); err != nil {
 			return err
 		}
 		if len(found) > 0 {
 			return usageError{errReported}
 		}
 		return nil
+	}
+	for _, here := range programs {
+		if said := cmp.Or(here.Wrong, here.Untested); said != "" {
+			fmt.Fprintf(stderr, "warning: %s\n", g.say(said))
+		}
 	}
 	for _, w := range warnings {
 		fmt.Fprintf(stderr, "warning: %s\n", g.say(w.Error()))

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -31,8 +32,18 @@ are shown as placeholders; ports are those that the stack has or would be given.
 				e.SetIndent("", "  ")
 				return e.Encode(p)
 			}
-			_, err = io.WriteString(cmd.OutOrStdout(), p.Text())
-			return err
+			if _, err = io.WriteString(cmd.OutOrStdout(), p.Text()); err != nil || len(s.Hosts) > 0 {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "\nThe servers on this machine:")
+			for _, here := range supervise.ServersHere(cmd.Context(), s) {
+				text := here.Server + ", " + here.Path
+				if here.Wrong != "" {
+					text = here.Wrong
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), g.say("     "+text))
+			}
+			return nil
 		},
 	}
 }

@@ -198,8 +198,13 @@ func (o *pushing) fit(t hostsThere, name string, found push.Machine, system stri
 	if !found.HasHAProxy && takes(stack.OfBalancers) {
 		lacks, packages = append(lacks, "HAProxy"), append(packages, "haproxy")
 	}
-	if !found.HasRedis && t.stack.Redis.Enabled && (takes(stack.OfRedis) || takes(stack.OfSentinels)) {
-		lacks, packages = append(lacks, "Redis"), append(packages, "redis-server")
+	if t.stack.Redis.Enabled && (takes(stack.OfRedis) || takes(stack.OfSentinels)) {
+		switch server := t.stack.Redis.Server; {
+		case server == stack.ServerValkey && !found.HasValkey:
+			lacks, packages = append(lacks, "Valkey"), append(packages, "valkey-server")
+		case server != stack.ServerValkey && !found.HasRedis && (server == stack.ServerRedis || !found.HasValkey):
+			lacks, packages = append(lacks, "Redis"), append(packages, "redis-server")
+		}
 	}
 	if len(lacks) > 0 {
 		return false, fmt.Errorf("host %s has no %s: install it there (apt-get install %s; its own service is not needed), then push again", name, strings.Join(lacks, " and no "), strings.Join(packages, " "))

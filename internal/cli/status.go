@@ -162,9 +162,23 @@ func printStatus(g *globals, w io.Writer, st supervise.Status) error {
 	if st.Statistics != "" {
 		fmt.Fprintf(w, "   statistics %s", st.Statistics)
 	}
-	fmt.Fprintf(w, "\n%s%s%s%s\n", virtualLines(st), changes(g, st), unserved(st), backupLine(st.Backup))
+	fmt.Fprintf(w, "\n%s%s%s%s%s\n", serversLine(st), virtualLines(st), changes(g, st), unserved(st), backupLine(st.Backup))
 	table(w, g, st, columns)
 	return nil
+}
+
+// serversLine says which servers the nodes run, the balancers' first.
+func serversLine(st supervise.Status) string {
+	var all []string
+	for _, n := range slices.Backward(st.Nodes) {
+		if n.Server != "" && !slices.Contains(all, n.Server) {
+			all = append(all, n.Server)
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return quote.Line("servers "+strings.Join(all, ", ")) + "\n"
 }
 
 // virtualLines say who has the virtual addresses, a line each.

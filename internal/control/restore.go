@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"holdfast/internal/host"
+	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
 
@@ -26,6 +27,8 @@ const StagePath = "/restore"
 type stageHead struct {
 	Staged supervise.Staged `json:"staged"`
 	Copies int              `json:"copies"`
+	// Server is redis.server of the stack file; empty, of a host of an earlier version: any.
+	Server string `json:"server,omitempty"`
 }
 
 // maxStageHead is how long that line may be, in bytes: a manifest has 16 KB at most.
@@ -44,7 +47,7 @@ func StageHandler(state string) http.Handler {
 		in := bufio.NewReaderSize(r.Body, maxStageHead)
 		head, err := readStageHead(in)
 		if err == nil {
-			err = supervise.StageDump(r.Context(), state, head.Staged, head.Copies, in)
+			err = supervise.StageDump(r.Context(), state, stack.Redis{Server: head.Server}, head.Staged, head.Copies, in)
 		}
 		if err != nil {
 			reply(w, http.StatusConflict, problem{Error: err.Error()})
@@ -85,7 +88,7 @@ func (c *Client) RestorePlace(ctx context.Context) (p supervise.RestorePlace, er
 // a Redis of its own. It stays ready there until release, or until it is decided for
 // (Restore).
 func (c *Client) StageRestore(ctx context.Context, to supervise.RestorePlace, s supervise.Staged, dump io.Reader) (release func(), err error) {
-	head, err := json.Marshal(stageHead{s, to.Copies})
+	head, err := json.Marshal(stageHead{s, to.Copies, to.Server})
 	if err != nil {
 		return nil, err
 	}

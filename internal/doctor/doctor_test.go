@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/servers"
 	"holdfast/internal/stack"
 )
 
@@ -28,7 +29,14 @@ func healthy() Facts {
 			Name: name, Kind: kind, Address: address, State: "up", Want: "up",
 			Process: &Process{PID: 100 + len(f.Nodes), Age: time.Hour, OpenFiles: 50, MaxFiles: 100000},
 		})
-		return &f.Nodes[len(f.Nodes)-1]
+		n := &f.Nodes[len(f.Nodes)-1]
+		switch kind {
+		case plan.Balancer:
+			n.Server, n.Version = servers.HAProxy, "2.6.12"
+		case plan.Redis, plan.Sentinel:
+			n.Server = servers.Redis
+		}
+		return n
 	}
 	for _, name := range []string{"sentinel-1", "sentinel-2", "sentinel-3"} {
 		n := add(name, plan.Sentinel, "127.0.0.1:2"+name[9:])

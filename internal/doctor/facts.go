@@ -114,9 +114,9 @@ type Node struct {
 	// Silent says why a node that runs does not answer; empty: it does, or was
 	// not asked.
 	Silent string
-	// Version is what the running program calls itself, and Installed what the
-	// one on the disk does. Empty: unknown.
-	Version, Installed string
+	// Server is the name of the running program (package servers), Version what it
+	// calls itself, and Installed what the one on the disk does. Empty: unknown.
+	Server, Version, Installed string
 
 	Redis    *Redis
 	Sentinel *Sentinel

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/plan"
+	"holdfast/internal/servers"
 )
 
 // The web nodes and the balancers, against what the nodes themselves are.
@@ -154,12 +154,11 @@ func (f *findings) checkMasterWay(b Node) {
 		"programs that know no Sentinels reach a wrong node, or none", "its checks follow within a second; if it stays so, 'holdfast restart "+b.Name+"'")
 }
 
-// servers are the names of the server programs.
-var servers = map[plan.Program]string{plan.HAProxy: "HAProxy", plan.RedisServer: "Redis"}
-
 func checkVersions(f *findings) {
 	byKind := map[string][]Node{}
 	var kinds []string
+	untested := map[servers.Server][]Node{}
+	var order []servers.Server
 	for _, n := range f.Nodes {
 		if n.Process == nil {
 			continue
@@ -171,9 +170,19 @@ func checkVersions(f *findings) {
 		case n.Process.Replaced:
 			f.add(Note, n.Name, n.Name+" runs a program whose file was replaced since it was started", "it runs the former one", "'holdfast restart "+n.Name+"'")
 		}
-		program := servers[n.Kind.Traits().Program]
+		is := servers.Server{Name: n.Server, Version: n.Version}
+		program := n.Server
 		if program == "" || n.Version == "" {
 			continue
+		}
+		if is.Untested() != "" {
+			if untested[is] == nil {
+				order = append(order, is)
+			}
+			untested[is] = append(untested[is], n)
+		}
+		if program == servers.Valkey { // a node of it beside a Redis
+			program = servers.Redis
 		}
 		if byKind[program] == nil {
 			kinds = append(kinds, program)
@@ -182,15 +191,23 @@ func checkVersions(f *findings) {
 	}
 	for _, kind := range kinds {
 		nodes := byKind[kind]
-		if !slices.ContainsFunc(nodes, func(n Node) bool { return n.Version != nodes[0].Version }) {
+		if !slices.ContainsFunc(nodes, func(n Node) bool { return n.Version != nodes[0].Version || n.Server != nodes[0].Server }) {
 			continue
 		}
 		var words []string
 		for _, n := range nodes {
-			words = append(words, n.Name+" "+n.Version)
+			version := n.Version
+			if n.Server == servers.Valkey {
+				version = n.Server + " " + version
+			}
+			words = append(words, n.Name+" "+version)
 		}
 		f.add(Warning, "", "the nodes run different versions of "+kind+": "+strings.Join(words, ", "),
 			"a replica cannot always read what a newer master sends", "'holdfast restart' those with the older version, the Redis master last")
+	}
+	for _, is := range order {
+		f.add(Note, "", fmt.Sprintf("%s %s %v, and Holdfast was tested with %s %s", names(untested[is]), runs(len(untested[is])), is, is.Name, is.Untested()),
+			"it most probably works; nobody has looked", "docs/operations.md, \"Versions\", has what was tested where")
 	}
 	if f.Supervisor.Process != nil && f.Supervisor.Process.Replaced {
 		f.add(Note, "", "the supervisor runs a program whose file was replaced since it was started", "it is a former version",
@@ -265,4 +282,11 @@ func checkCertificates(f *findings) {
 				"after that whoever checks it refuses the connection", "renew it, and restart what uses it")
 		}
 	}
+}
+
+func runs(nodes int) string {
+	if nodes == 1 {
+		return "runs"
+	}
+	return "run"
 }

@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/metrics"
 	"holdfast/internal/plan"
 	"holdfast/internal/redis"
+	"holdfast/internal/servers"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
@@ -49,12 +50,12 @@ func (e *examination) askAll(ctx context.Context) {
 func (e *examination) installed(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
-	for _, program := range []plan.Program{plan.HAProxy, plan.RedisServer} {
-		v, err := supervise.InstalledVersion(ctx, program)
+	for _, program := range []plan.Program{plan.HAProxy, plan.RedisProgram(e.seen.Plan.Stack.Redis)} {
+		is, _, err := supervise.Installed(ctx, program)
 		if err != nil {
-			e.unseen("the installed version of "+string(program), err.Error())
+			e.unseen("the installed version of "+program.String(), err.Error())
 		}
-		e.versions[program] = v
+		e.versions[program] = is.Version
 	}
 }
 
@@ -93,7 +94,7 @@ func (e *examination) askRedis(ctx context.Context, p plan.Process, n *doctor.No
 		now := time.Now()
 		r.Ahead = time.UnixMicro(micros).Sub(asked.Add(now.Sub(asked) / 2))
 	}
-	n.Version = version(info)
+	n.Server, n.Version = version(info)
 	standing, err := admin.Standing(ctx)
 	if err != nil {
 		return err
@@ -136,12 +137,12 @@ func (e *examination) settings(ctx context.Context, admin *redis.Admin) (map[str
 	}
 }
 
-// version is that of a server by its INFO; Valkey tells Redis', too.
-func version(info map[string]string) string {
+// version is the name and the version of a server by its INFO; Valkey tells Redis', too.
+func version(info map[string]string) (name, version string) {
 	if v := info["valkey_version"]; v != "" {
-		return v
+		return servers.Valkey, v
 	}
-	return info["redis_version"]
+	return servers.Redis, info["redis_version"]
 }
 
 func (e *examination) askSentinel(ctx context.Context, n *doctor.Node) error {
@@ -160,7 +161,7 @@ func (e *examination) askSentinel(ctx context.Context, n *doctor.Node) error {
 	if err != nil {
 		return err
 	}
-	n.Version = version(info)
+	n.Server, n.Version = version(info)
 	n.Sentinel = &doctor.Sentinel{
 		Master: view.Address, Epoch: view.Epoch, Failing: view.Failing, Down: view.Down,
 		Quorum: watching.Quorum, Replicas: view.Replicas, Others: view.Others,
@@ -180,7 +181,7 @@ func (e *examination) askBalancer(ctx context.Context, p plan.Process, n *doctor
 	if err != nil {
 		return err
 	}
-	n.Version = info.Version
+	n.Server, n.Version = servers.HAProxy, info.Version
 	n.Balancer = &doctor.Balancer{Connections: info.Connections, MaxConnections: info.MaxConnections, Stopping: info.Stopping}
 	for _, s := range stats {
 		if s.IsServer() {

@@ -191,6 +191,9 @@ func (b builder) process(n node) Process {
 		Node: n.name, Kind: n.kind, App: n.app, Address: b.address(n),
 		Stage: t.Stage, Program: t.Program, StopSignal: t.StopSignal, Grace: t.Grace, Probe: Probe{Kind: t.Probe},
 	}
+	if p.Program.IsRedis() {
+		p.Program = RedisProgram(b.stack.Redis)
+	}
 	switch n.kind {
 	case Balancer:
 		p.Address = b.listens(n)

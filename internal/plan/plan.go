@@ -64,11 +64,38 @@ type Program string
 // The programs. Any other value is a path or a name on PATH.
 const (
 	HAProxy     Program = "haproxy"
-	RedisServer Program = "redis-server"
+	RedisServer Program = "redis-server" // or valkey-server, where there is no other
+	OnlyRedis   Program = "redis-server:redis"
+	OnlyValkey  Program = "redis-server:valkey"
 	Self        Program = "holdfast"
 
 	KeepalivedProgram Program = "keepalived"
 )
+
+// RedisProgram is the program of the redis nodes and Sentinels of a stack.
+func RedisProgram(r stack.Redis) Program {
+	switch r.Server {
+	case stack.ServerRedis:
+		return OnlyRedis
+	case stack.ServerValkey:
+		return OnlyValkey
+	}
+	return RedisServer
+}
+
+// IsRedis reports whether the program is a Redis, or a Valkey.
+func (p Program) IsRedis() bool { return p == RedisServer || p == OnlyRedis || p == OnlyValkey }
+
+// String is the name of the program's file.
+func (p Program) String() string {
+	switch p {
+	case OnlyRedis:
+		return "redis-server"
+	case OnlyValkey:
+		return "valkey-server"
+	}
+	return string(p)
+}
 
 // Process is one process of the stack: a node.
 type Process struct {

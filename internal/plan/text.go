@@ -71,7 +71,7 @@ func (p Process) text(out *strings.Builder) {
 	line := func(format string, args ...any) {
 		out.WriteString("     " + quote.Line(fmt.Sprintf(format, args...)) + "\n")
 	}
-	line("%s", quote.Command(append([]string{string(p.Program)}, p.Args...)...))
+	line("%s", quote.Command(append([]string{p.Program.String()}, p.Args...)...))
 	for _, variable := range p.Env {
 		line("%s", variable)
 	}

@@ -42,6 +42,7 @@ type Machine struct {
 	There            bool
 	HasHAProxy       bool
 	HasRedis         bool
+	HasValkey        bool
 	// State is the state directory, and Joined true when it is that of a host of several.
 	State  string
 	Joined bool
@@ -84,7 +85,8 @@ var script = strings.Join([]string{
 	`echo "` + mark + `program $program"`,
 	`test -x "$program" && echo "` + mark + `version $("$program" version 2>/dev/null)"`,
 	`command -v haproxy >/dev/null && echo "` + mark + `haproxy"`,
-	`command -v redis-server >/dev/null || command -v valkey-server >/dev/null && echo "` + mark + `redis"`,
+	`command -v redis-server >/dev/null && echo "` + mark + `redis"`,
+	`command -v valkey-server >/dev/null && echo "` + mark + `valkey"`,
 	`echo "` + mark + `state $at"`,
 	`test -e "$at/host.json" && echo "` + mark + `joined"`,
 	`echo "` + mark + `ready"`,
@@ -164,6 +166,8 @@ func (m *Machine) take(line string) {
 		m.HasHAProxy = true
 	case "redis":
 		m.HasRedis = true
+	case "valkey":
+		m.HasValkey = true
 	case "state":
 		m.State = rest
 	case "joined":

@@ -41,6 +41,7 @@ func base() Stack {
 			Replicas:        2,
 			Sentinels:       3,
 			MemoryPolicy:    "noeviction",
+			Server:          ServerAuto,
 			Fsync:           "everysec",
 			Save:            []string{"900 1", "300 10", "60 10000"},
 			DownAfter:       500 * time.Millisecond,

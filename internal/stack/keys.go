@@ -183,6 +183,8 @@ var tcpKeys = []key[TCPEntry]{
 var redisKeys = []key[Redis]{
 	boolKey("enabled", func(t *Redis) *bool { return &t.Enabled },
 		"Whether Redis runs at all. Default: true when an application is kv or command."),
+	textKey("server", serverRule, func(t *Redis) *string { return &t.Server },
+		"Which server the redis nodes and Sentinels run: redis, valkey, or auto: Redis where it is installed, else Valkey. What one has written the other cannot always read, and a change that could lose data is refused."),
 	numberKey("replicas", 0, maxReplicas, func(t *Redis) *int { return &t.Replicas },
 		"How many copies of the master there are; one of them takes its place when it dies."),
 	numberKey("sentinels", 0, maxReplicas, func(t *Redis) *int { return &t.Sentinels },

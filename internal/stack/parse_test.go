@@ -139,7 +139,7 @@ func TestTheDefaultStackIsTheDocumentedOne(t *testing.T) {
 		}},
 		Routes: []Route{{App: "web"}},
 		Redis: Redis{
-			Enabled: true, Replicas: 2, Sentinels: 3, MemoryPolicy: "noeviction", Fsync: "everysec",
+			Enabled: true, Server: ServerAuto, Replicas: 2, Sentinels: 3, MemoryPolicy: "noeviction", Fsync: "everysec",
 			Save:      []string{"900 1", "300 10", "60 10000"},
 			DownAfter: 500 * time.Millisecond, FailoverTimeout: 2 * time.Second,
 		},

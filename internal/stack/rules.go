@@ -157,9 +157,10 @@ var (
 	stopSignalRule   = oneOf("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 	memoryPolicyRule = oneOf("noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random",
 		"volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl")
-	logRule   = oneOf("errors", "all")
-	fsyncRule = oneOf("always", "everysec", "no")
-	modeRule  = rule{what: "tcp", values: []string{"tcp"}, check: func(s string) string {
+	logRule    = oneOf("errors", "all")
+	fsyncRule  = oneOf("always", "everysec", "no")
+	serverRule = oneOf(ServerAuto, ServerRedis, ServerValkey)
+	modeRule   = rule{what: "tcp", values: []string{"tcp"}, check: func(s string) string {
 		if s == "tcp" {
 			return ""
 		}

@@ -296,8 +296,11 @@ func (r Route) IsDefault() bool {
 type Redis struct {
 	// Enabled is true when any application needs Redis (KV, Command), unless
 	// the file says otherwise.
-	Enabled  bool `yaml:"enabled"`
-	Replicas int  `yaml:"replicas"`
+	Enabled bool `yaml:"enabled"`
+	// Server is which server program the redis nodes and Sentinels run: auto, redis or
+	// valkey.
+	Server   string `yaml:"server"`
+	Replicas int    `yaml:"replicas"`
 	// Sentinels is how many watch the master. A majority of them decides.
 	Sentinels int `yaml:"sentinels"`
 	// Ports of redis-1, redis-2, …; SentinelPorts of sentinel-1, …. Those
@@ -325,6 +328,14 @@ type Redis struct {
 	// the same master waits twice as long.
 	FailoverTimeout time.Duration `yaml:"failover-timeout"`
 }
+
+// The servers that redis.server may name. ServerAuto is the first of the others that is
+// installed.
+const (
+	ServerAuto   = "auto"
+	ServerRedis  = "redis"
+	ServerValkey = "valkey"
+)
 
 // Bytes is a size in bytes; in a file 512mb, 2gb (powers of 1024).
 type Bytes int64

@@ -94,8 +94,9 @@ func ReadPassphrase(path string) (string, error) {
 	return passphrase, nil
 }
 
-// RedisServer returns the path of the Redis server on this machine. Its error says that
-// there is none, or that it is too old.
-func RedisServer() (string, error) {
-	return hostsAt("").here.findProgram(context.Background(), plan.RedisServer)
+// RedisServer returns the path of the server on this machine that a stack's redis nodes
+// run, by what its file says of it. Its error says that there is none, or that it will not
+// do.
+func RedisServer(of stack.Redis) (string, error) {
+	return hostsAt("").here.findProgram(context.Background(), plan.RedisProgram(of))
 }

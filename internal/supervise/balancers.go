@@ -246,6 +246,9 @@ func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []
 	if err != nil {
 		return err
 	}
+	if err := s.checkServers(ctx, now, final); err != nil {
+		return err
+	}
 	before := now
 	for _, leg := range legs {
 		wrong = append(wrong, s.checkLeg(ctx, before, leg)...)

@@ -3,11 +3,9 @@ package supervise
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"path"
+	"strings"
 	"time"
-
-	"holdfast/internal/plan"
 )
 
 // A disk that was full leaves a redis node with an append-only file that it
@@ -61,13 +59,8 @@ func (s *Supervisor) reigns(ctx context.Context, address string) bool {
 // damaged asks Redis' own tool, which comes with the server, about a node's
 // append-only file. Without the tool nothing is known to be.
 func (s *Supervisor) damaged(ctx context.Context, node string) bool {
-	host, server := s.home(node), s.program(node, plan.RedisServer)
-	for _, name := range []string{"redis-check-aof", "valkey-check-aof"} {
-		out, err := host.Run(ctx, path.Join(path.Dir(server), name), host.Path(manifest(node)))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		return err == nil && out.Code == 1
-	}
-	return false
+	host, server := s.home(node), s.program(node, s.node(node).spec().Program)
+	name := strings.Replace(path.Base(server), "-server", "-check-aof", 1)
+	out, err := host.Run(ctx, path.Join(path.Dir(server), name), host.Path(manifest(node)))
+	return err == nil && out.Code == 1
 }

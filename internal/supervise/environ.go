@@ -30,10 +30,10 @@ var forSupervisor = []string{"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "
 // program gets all of it but the variables of Holdfast and of systemd.
 func inherited(environ []string, program plan.Program) []string {
 	var wanted []string
-	switch program {
-	case plan.HAProxy, plan.RedisServer:
+	switch {
+	case program == plan.HAProxy, program.IsRedis():
 		wanted = forServers
-	case plan.Self:
+	case program == plan.Self:
 		wanted = forOurs
 	default:
 		return slices.DeleteFunc(slices.Clone(environ), func(v string) bool {

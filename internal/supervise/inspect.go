@@ -3,14 +3,13 @@ package supervise
 import (
 	"context"
 	"errors"
-	"fmt"
-	"regexp"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
+	"holdfast/internal/servers"
 	"holdfast/internal/stack"
 )
 
@@ -162,28 +161,13 @@ func Holder(address string) (who string, held bool) {
 	return who, true
 }
 
-// fullVersion finds the whole version in what a server program says of itself.
-var fullVersion = regexp.MustCompile(`(?:v=|[Vv]ersion )(\d+\.[0-9A-Za-z.+~-]+)`)
-
-// InstalledVersion is the version of a server program as it is on the disk now, such
-// as 7.0.15; empty for a program that is no server of ours.
-func InstalledVersion(ctx context.Context, program plan.Program) (string, error) {
-	s, known := servers[program]
-	if !known {
-		return "", nil
+// Installed is a server program as it is on the disk of this machine now, with its path;
+// nothing of a program that is no server. The error says that it is missing, or will not
+// do.
+func Installed(ctx context.Context, program plan.Program) (servers.Server, string, error) {
+	if _, known := serverPrograms[program]; !known {
+		return servers.Server{}, "", nil
 	}
-	here := hostsAt("").here
-	path, err := here.findProgram(ctx, program)
-	if err != nil {
-		return "", err
-	}
-	out, err := here.askVersion(ctx, s, path)
-	if err != nil {
-		return "", err
-	}
-	m := fullVersion.FindSubmatch(out)
-	if m == nil {
-		return "", fmt.Errorf("%s does not say its version", path)
-	}
-	return string(m[1]), nil
+	path, is, err := hostsAt("").here.findServer(ctx, program)
+	return is, path, err
 }

@@ -429,6 +429,16 @@ func (n *node) start(ctx context.Context) {
 			args = append(args[:len(args):len(args)], "--replicaof", host, port)
 		}
 	}
+	if n.spec().Kind == plan.Redis {
+		if why := n.mayWrite(ctx); why != "" {
+			if n.detail != why {
+				n.log.Error("not started", "why", why)
+			}
+			n.state, n.detail, n.startAt = Failed, why, time.Now().Add(askAgain)
+			n.settle()
+			return
+		}
+	}
 	n.unable = false
 	n.lives.begin(time.Now(), n.sup.tokensOf(n.spec()))
 	variable, err := n.noteLaunch()

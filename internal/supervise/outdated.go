@@ -37,9 +37,16 @@ func (s *Supervisor) showPrograms() {
 			continue
 		}
 		why := cmp.Or(s.replacedProgram(n.spec(), st.PID), s.changedTokens(n, st.PID))
+		runs := st.Server
+		if is, known := s.seenServers.whatRuns(s.ctx, s.home(st.Name), st.PID, n.spec().Program, s.program(st.Name, n.spec().Program)); known {
+			runs = is.String()
+			if n.spec().Kind == plan.Redis && st.Server == "" {
+				s.noteServer(st.Name, is)
+			}
+		}
 		s.board.update(st.Name, func(now *NodeStatus) {
 			if now.PID == st.PID {
-				now.Outdated = why
+				now.Outdated, now.Server = why, runs
 			}
 		})
 	}
@@ -50,7 +57,7 @@ func (s *Supervisor) showPrograms() {
 // Holdfast's own nodes: of a user's program the file may be an interpreter's.
 func (s *Supervisor) replacedProgram(p *plan.Process, pid int) string {
 	path := s.program(p.Node, p.Program)
-	if pid == 0 || path == "" || p.Program != plan.HAProxy && p.Program != plan.RedisServer && p.Program != plan.Self {
+	if pid == 0 || path == "" || p.Program != plan.HAProxy && !p.Program.IsRedis() && p.Program != plan.Self {
 		return ""
 	}
 	host := s.home(p.Node)

@@ -45,6 +45,12 @@ func (s *Supervisor) Prepare() (err error) {
 	case err != nil && s.wanted == nil:
 		return err
 	}
+	switch err := s.checkWriters(s.ctx); {
+	case err != nil && (s.hosts.begun || s.wanted != nil): // its node tells
+		s.log.Warn("a server cannot read a node's data", "error", err)
+	case err != nil:
+		return err
+	}
 	if err := s.checkMaster(); err != nil {
 		return err
 	}

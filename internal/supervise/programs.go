@@ -4,40 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
 	"time"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/servers"
 )
 
 // server is a server program that the stack is made of.
 type server struct {
-	names   []string // in order of preference
+	files   []string // names of the program's file, in order of preference
+	only    string   // which server it has to be, where files have one name for two; empty: any
+	key     string   // of the stack file, that asks for this one alone; empty: none
 	version []string // arguments that make it print its version
-	pattern *regexp.Regexp
-	min     [2]int
-	packet  string // Debian's and Homebrew's package
+	packet  string   // Debian's and Homebrew's package
 }
 
-var servers = map[plan.Program]server{
-	plan.HAProxy: {
-		names: []string{"haproxy"}, version: []string{"-v"},
-		pattern: regexp.MustCompile(`[Vv]ersion (\d+)\.(\d+)`),
-		min:     [2]int{2, 4}, packet: "haproxy",
-	},
-	plan.RedisServer: {
-		names: []string{"redis-server", "valkey-server"}, version: []string{"--version"},
-		pattern: regexp.MustCompile(`v=(\d+)\.(\d+)`),
-		// SENTINEL DEBUG and the multi-part append-only file came with 7.0.
-		min: [2]int{7, 0}, packet: "redis-server",
-	},
-	plan.KeepalivedProgram: {
-		names: []string{"keepalived"}, version: []string{"--version"},
-		pattern: regexp.MustCompile(`v(\d+)\.(\d+)`),
-		// track_file outside of VRRP came with 2.1.
-		min: [2]int{2, 1}, packet: "keepalived",
-	},
+// Redis comes before Valkey where either will do: a stack of an earlier version of
+// Holdfast has its data from there, which Valkey cannot always read.
+var serverPrograms = map[plan.Program]server{
+	plan.HAProxy:           {files: []string{"haproxy"}, version: []string{"-v"}, packet: "haproxy"},
+	plan.RedisServer:       {files: []string{"redis-server", "valkey-server"}, version: []string{"--version"}, packet: "redis-server"},
+	plan.OnlyRedis:         {files: []string{"redis-server"}, only: servers.Redis, key: "redis.server: redis", version: []string{"--version"}, packet: "redis-server"},
+	plan.OnlyValkey:        {files: []string{"valkey-server"}, only: servers.Valkey, key: "redis.server: valkey", version: []string{"--version"}, packet: "valkey-server"},
+	plan.KeepalivedProgram: {files: []string{"keepalived"}, version: []string{"--version"}, packet: "keepalived"},
 }
 
 // programAt is a program on a host, by the host's name.
@@ -50,6 +39,7 @@ type programAt struct {
 // servers that are missing or too old. self is this program.
 func (h hosts) findPrograms(ctx context.Context, p plan.Plan, self string) (map[programAt]string, error) {
 	paths := map[programAt]string{}
+	redis := map[string]servers.Server{} // by host
 	var wrong []error
 	for _, host := range p.Hosts {
 		if h.lacks(host.Name) {
@@ -61,31 +51,54 @@ func (h hosts) findPrograms(ctx context.Context, p plan.Plan, self string) (map[
 			if _, known := paths[at]; known {
 				continue
 			}
-			path, err := h.at(host.Name).findProgram(ctx, p.Program)
+			path, is, err := h.at(host.Name).findServer(ctx, p.Program)
+			if p.Program.IsRedis() && err == nil {
+				redis[host.Name] = is
+			}
 			if err != nil && !p.Kind.Traits().Optional { // else its node says so
 				wrong = append(wrong, fmt.Errorf("%s: %w", p.Node, err))
 			}
 			paths[at] = path
 		}
 	}
+	if err := alike(redis); err != nil {
+		wrong = append(wrong, err)
+	}
 	return paths, errors.Join(wrong...)
 }
 
+// findProgram returns the path of a program, and refuses a server that is missing, too old
+// or another one than the stack file asks for.
 func (h home) findProgram(ctx context.Context, program plan.Program) (string, error) {
-	s, isServer := servers[program]
+	path, _, err := h.findServer(ctx, program)
+	return path, err
+}
+
+// findServer is findProgram that also returns what a server is; nothing of another program.
+func (h home) findServer(ctx context.Context, program plan.Program) (path string, is servers.Server, err error) {
+	s, isServer := serverPrograms[program]
 	if !isServer {
 		path, err := h.LookPath(ctx, string(program))
 		if err != nil {
-			return "", fmt.Errorf("cannot run %q: %w", program, errors.Unwrap(err))
+			return "", is, fmt.Errorf("cannot run %q: %w", program, errors.Unwrap(err))
 		}
-		return path, nil
+		return path, is, nil
 	}
-	for _, name := range s.names {
+	for _, name := range s.files {
 		if path, err := h.LookPath(ctx, name); err == nil {
-			return path, h.checkServer(ctx, s, path)
+			is, err = h.checkServer(ctx, s, path)
+			return path, is, err
 		}
 	}
-	return "", fmt.Errorf("%s is missing; install it with scripts/setup or 'apt-get install %s'", s.names[0], s.packet)
+	switch {
+	case s.key != "":
+		err = fmt.Errorf("%s is missing, and the stack file asks for it (%s); install it ('apt-get install %s'), or have Holdfast take what is there (redis.server: auto)", s.files[0], s.key, s.packet)
+	case len(s.files) > 1:
+		err = fmt.Errorf("%s is missing, and %s, too; install one of them: with scripts/setup, or 'apt-get install %s'", s.files[0], s.files[1], s.packet)
+	default:
+		err = fmt.Errorf("%s is missing; install it with scripts/setup or 'apt-get install %s'", s.files[0], s.packet)
+	}
+	return "", is, err
 }
 
 // versionLimit is how long a program may take to say its version.
@@ -105,22 +118,23 @@ func (h home) askVersion(ctx context.Context, s server, path string) ([]byte, er
 	return out.Text, nil
 }
 
-// checkServer compares the version of a server program with the oldest that will do.
-func (h home) checkServer(ctx context.Context, s server, path string) error {
+// checkServer asks a server program what it is, and compares that with what is needed.
+func (h home) checkServer(ctx context.Context, s server, path string) (servers.Server, error) {
 	out, err := h.askVersion(ctx, s, path)
 	if err != nil {
-		return err
+		return servers.Server{}, err
 	}
-	m := s.pattern.FindSubmatch(out)
-	if m == nil {
-		return fmt.Errorf("%s does not say its version but %.80q", path, out)
+	is, ok := servers.Parse(string(out))
+	switch {
+	case !ok:
+		return is, fmt.Errorf("%s does not say its version but %.80q", path, out)
+	case s.only != "" && is.Name != s.only:
+		return is, fmt.Errorf("%s is %v, and the stack file asks for %s (%s); install it ('apt-get install %s'), or have Holdfast take what is there (redis.server: auto)", path, is, s.only, s.key, s.packet)
 	}
-	major, _ := strconv.Atoi(string(m[1]))
-	minor, _ := strconv.Atoi(string(m[2]))
-	if major < s.min[0] || major == s.min[0] && minor < s.min[1] {
-		return fmt.Errorf("%s is version %d.%d, and %d.%d or newer is needed; install a newer %s", path, major, minor, s.min[0], s.min[1], s.packet)
+	if oldest := is.TooOld(); oldest != "" {
+		return is, fmt.Errorf("%s is %v, and %s or newer is needed; install a newer %s", path, is, oldest, s.packet)
 	}
-	return nil
+	return is, nil
 }
 
 // self is the path of this program on the host. here is its path on this one.

@@ -20,7 +20,7 @@ func (n *node) publish() {
 			pid = n.proc.ID().PID
 		}
 		if pid != s.PID { // what was said of the former process
-			s.Outdated = ""
+			s.Outdated, s.Server = "", ""
 		}
 		s.State, s.Detail, s.Restarts, s.Crashes, s.PID = n.state, quote.Cut(n.detail, longDetail), n.restarts, n.crashes, pid
 		if n.proc == nil || n.state == Down {

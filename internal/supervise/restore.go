@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/encrypt"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
+	"holdfast/internal/stack"
 )
 
 // A restore puts the data of a backup into the place of what the stack has. It has
@@ -122,7 +123,7 @@ func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 	if err := d.roomToStage(m, 1+c.Stack.Redis.Replicas); err != nil {
 		return Staged{}, err
 	}
-	program, err := RedisServer()
+	program, err := RedisServer(c.Stack.Redis)
 	if err != nil {
 		return Staged{}, err
 	}
@@ -143,8 +144,8 @@ func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 
 // StageDump makes the data of a backup ready on this host of several, which has the node that
 // is to get it, and has Redis load it. The dump comes from the host where the backup was
-// checked. Copies is how many redis nodes this host has.
-func StageDump(ctx context.Context, stateDir string, s Staged, copies int, dump io.Reader) error {
+// checked. Copies is how many redis nodes this host has, and of says which server they run.
+func StageDump(ctx context.Context, stateDir string, of stack.Redis, s Staged, copies int, dump io.Reader) error {
 	d := dirAt(stateDir)
 	if err := d.noneDecided(); err != nil {
 		return err
@@ -155,7 +156,7 @@ func StageDump(ctx context.Context, stateDir string, s Staged, copies int, dump 
 	if err := d.roomToStage(s.Manifest, copies); err != nil {
 		return err
 	}
-	program, err := RedisServer()
+	program, err := RedisServer(of)
 	if err != nil {
 		return err
 	}

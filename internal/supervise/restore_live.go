@@ -20,6 +20,8 @@ type RestorePlace struct {
 	// Host is the host of several, and Copies how many redis nodes it has.
 	Host   string `json:"host"`
 	Copies int    `json:"copies"`
+	// Server is which server the redis nodes run (redis.server).
+	Server string `json:"server,omitempty"`
 }
 
 // RestoreCutError is the error of a restore that was decided on several hosts and could not be
@@ -44,7 +46,7 @@ func (s *Supervisor) RestorePlace(ctx context.Context) (RestorePlace, error) {
 		return RestorePlace{}, refused("%v", &BusyError{*now})
 	}
 	host := s.home(s.restoredNode("")).name
-	return RestorePlace{host, len(s.redisOn(host))}, nil
+	return RestorePlace{host, len(s.redisOn(host)), s.stack().Redis.Server}, nil
 }
 
 // mayRestore refuses a restore that could not be carried out now.

@@ -65,6 +65,9 @@ type NodeStatus struct {
 	// Outdated says which program file, that was replaced since, the node runs, or which
 	// tokens file has changed since the node has read it; empty: it runs by what is there.
 	Outdated string `json:"outdated,omitempty"`
+	// Server is the server program that a node runs, and its version, such as "Redis 8.0.2";
+	// empty: it is none, or nobody knows.
+	Server string `json:"server,omitempty"`
 	// Excluded says of a node that is up why a balancer sends it no requests
 	// all the same; empty: all do.
 	Excluded string `json:"excluded,omitempty"`

@@ -72,14 +72,15 @@ type Supervisor struct {
 	wire *tls.Config
 
 	// mu guards these and cfg.Stack, which a change replaces: see layout.go.
-	mu       sync.RWMutex
-	plan     plan.Plan
-	host     plan.Host
-	programs map[programAt]string
-	nodes    map[string]*node
-	admins   map[string]*redis.Admin
-	paces    map[string]*pace // of the Sentinels
-	health   *healthFiles
+	mu          sync.RWMutex
+	plan        plan.Plan
+	host        plan.Host
+	programs    map[programAt]string
+	seenServers seenServers
+	nodes       map[string]*node
+	admins      map[string]*redis.Admin
+	paces       map[string]*pace // of the Sentinels
+	health      *healthFiles
 	// file is the stack file, overrides what was said at run time: cfg.Stack is both.
 	// generation counts the changes.
 	file       stack.Stack

@@ -1,0 +1,155 @@
+// Package servers says what is known of the server programs that a stack is made of:
+// how they tell their versions, which versions will do, which were tested, and whose
+// data each of them reads. Pure.
+package servers
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The names of the servers.
+const (
+	HAProxy    = "HAProxy"
+	Redis      = "Redis"
+	Valkey     = "Valkey"
+	Keepalived = "keepalived"
+)
+
+// Server is a server program of one version.
+type Server struct {
+	Name    string // one of those above
+	Version string // such as 8.0.2
+}
+
+func (s Server) String() string { return s.Name + " " + s.Version }
+
+// words find what a server program says of itself when it is asked for its version.
+var words = regexp.MustCompile(`(?m)^(HA-?Proxy version |Redis server v=|Valkey server v=|Keepalived v)(\d+\.\d[0-9A-Za-z.+~-]*)`)
+
+// Parse finds the server in what a program says of its version, and reports whether one
+// is in it.
+func Parse(text string) (Server, bool) {
+	m := words.FindStringSubmatch(text)
+	if m == nil {
+		return Server{}, false
+	}
+	name, _, _ := strings.Cut(m[1], " ")
+	switch name {
+	case "HA-Proxy":
+		name = HAProxy
+	case "Keepalived":
+		name = Keepalived
+	}
+	return Server{name, m[2]}, true
+}
+
+// Named is the server that a text of its name and version tells of, as String makes it.
+func Named(text string) (Server, bool) {
+	name, version, ok := strings.Cut(strings.TrimSpace(text), " ")
+	s := Server{name, version}
+	return s, ok && known[name].oldest != number{} && s.number() != number{}
+}
+
+// number is the part of a version that counts here.
+type number struct{ major, minor int }
+
+func (n number) String() string { return fmt.Sprintf("%d.%d", n.major, n.minor) }
+
+func (n number) less(o number) bool {
+	return n.major < o.major || n.major == o.major && n.minor < o.minor
+}
+
+func (s Server) number() number {
+	parts := strings.FieldsFunc(s.Version, func(r rune) bool { return r < '0' || r > '9' })
+	if len(parts) < 2 {
+		return number{}
+	}
+	major, _ := strconv.Atoi(parts[0])
+	minor, _ := strconv.Atoi(parts[1])
+	return number{major, minor}
+}
+
+// known are the oldest version of each server that will do, and those with which
+// this version of Holdfast was tested (docs/operations.md, "Versions").
+var known = map[string]struct {
+	oldest number
+	tested []number
+}{
+	// -S of its master, and what the runtime socket tells of servers.
+	HAProxy: {number{2, 4}, []number{{2, 6}, {3, 0}}},
+	// SENTINEL DEBUG and the multi-part append-only file came with 7.0.
+	Redis: {number{7, 0}, []number{{7, 0}, {8, 0}}},
+	// The first one, which is Redis 7.2 by another name.
+	Valkey: {number{7, 2}, []number{{8, 1}}},
+	// track_file outside of VRRP came with 2.1.
+	Keepalived: {number{2, 1}, []number{{2, 2}, {2, 3}}},
+}
+
+// TooOld says which version is needed at least where this one is too old; empty: it
+// will do.
+func (s Server) TooOld() string {
+	if oldest := known[s.Name].oldest; s.number().less(oldest) {
+		return oldest.String()
+	}
+	return ""
+}
+
+// Untested says which versions were tested where this one was not; empty: it was.
+func (s Server) Untested() string {
+	all := known[s.Name].tested
+	if slices.Contains(all, s.number()) || len(all) == 0 {
+		return ""
+	}
+	var names []string
+	for _, n := range all {
+		names = append(names, n.String())
+	}
+	return strings.Join(names, " and ")
+}
+
+// A Redis writes its data in a format of a number (rdb.h, RDB_VERSION), and loads one of a
+// lower number. Valkey went on from the format of Redis 7.2, 11, and has numbers of its own
+// from version 9.0 on; it refuses those that Redis has used since.
+const (
+	lastCommon  = 11
+	firstValkey = 80
+)
+
+// format is that of the data which a Redis or Valkey writes.
+func (s Server) format() int {
+	n := s.number()
+	switch {
+	case s.Name == Valkey && n.less(number{9, 0}):
+		return lastCommon
+	case s.Name == Valkey:
+		return firstValkey
+	case n.less(number{7, 2}):
+		return 10
+	case n.less(number{7, 4}):
+		return lastCommon
+	}
+	return 12
+}
+
+// CannotRead says why a Redis or Valkey cannot load the data that another one has
+// written; empty: it can. Of two versions of one server the older is never held for
+// able to: the newer one has perhaps written commands that it does not know.
+func (s Server) CannotRead(of Server) string {
+	switch {
+	case s.Name == of.Name && s.number().less(of.number()):
+		return fmt.Sprintf("%v is older than %v, and cannot read all that %[2]v has written", s, of)
+	case s.Name == of.Name:
+		return ""
+	case s.Name == Valkey && of.format() > lastCommon:
+		return fmt.Sprintf("%v cannot read the data of %v: it reads that of Redis up to 7.2", s, of)
+	case s.Name == Redis && of.format() > lastCommon:
+		return fmt.Sprintf("%v cannot read the data of %v: it reads that of Valkey up to 8", s, of)
+	case s.format() < of.format():
+		return fmt.Sprintf("%v cannot read the data of %v, whose format is a newer one", s, of)
+	}
+	return ""
+}

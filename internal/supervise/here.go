@@ -1,0 +1,43 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/servers"
+	"holdfast/internal/stack"
+)
+
+// ServerHere is a server program of a stack on this machine.
+type ServerHere struct {
+	Server string `json:"server,omitempty"` // such as "Redis 8.0.2"
+	Path   string `json:"path,omitempty"`
+	// Wrong says why it will not do, and Untested why that is not sure; both empty: it was
+	// tested.
+	Wrong    string `json:"wrong,omitempty"`
+	Untested string `json:"untested,omitempty"`
+}
+
+// ServersHere are the server programs that a stack needs, as they are on this machine.
+func ServersHere(ctx context.Context, s stack.Stack) []ServerHere {
+	wanted := []plan.Program{plan.HAProxy}
+	if s.Redis.Enabled {
+		wanted = append(wanted, plan.RedisProgram(s.Redis))
+	}
+	var all []ServerHere
+	for _, program := range wanted {
+		is, path, err := Installed(ctx, program)
+		here := ServerHere{Path: path}
+		if is != (servers.Server{}) {
+			here.Server = is.String()
+		}
+		if err != nil {
+			here.Wrong = err.Error()
+		} else if tested := is.Untested(); tested != "" {
+			here.Untested = fmt.Sprintf("%s is %v, and Holdfast was tested with %s %s", path, is, is.Name, tested)
+		}
+		all = append(all, here)
+	}
+	return all
+}
