@@ -50,7 +50,6 @@ var layers = []string{
 	"export",    // a plan in other systems' words. Pure
 	"plan",      // stack → files and processes. Pure
 	"stack",     // the declared stack. Pure
-	"servers",   // the server programs' versions, and whose data each reads. Pure
 	"haproxy",   // client of HAProxy's runtime socket
 	"web",       // the web node
 	"static",    // the file server
@@ -62,6 +61,7 @@ var layers = []string{
 	"private",   // files that nobody else may change
 	"keypair",   // certificates that are renewed in their files
 	"hostname",  // the names that a service answers to. Pure
+	"servers",   // the server programs: versions, and whose data each reads. Pure
 	"quote",     // foreign text for terminals, reports and shells. Pure
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"holdfast/internal/backup"
 	"holdfast/internal/encrypt"
+	"holdfast/internal/redis/redistest"
 	"holdfast/internal/supervise"
 )
 
@@ -85,7 +86,7 @@ func content(t *testing.T, path string) (digest string, m backup.Manifest, value
 		t.Fatal(err)
 	}
 	defer f.Close()
-	program, err := exec.LookPath("redis-server")
+	program, err := exec.LookPath(redistest.Program("server"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/redis/redistest"
 	"holdfast/test/mutants"
 )
 
@@ -144,7 +145,7 @@ func (s *instance) wipeMaster(key string) {
 	if err := os.RemoveAll(filepath.Join(dir, "data", "appendonlydir")); err != nil {
 		s.t.Fatal(err)
 	}
-	revived := exec.Command("redis-server", filepath.Join(dir, "redis.conf"), "--include", filepath.Join(dir, "base.conf"), "--replicaof", "no", "one")
+	revived := exec.Command(redistest.Program("server"), filepath.Join(dir, "redis.conf"), "--include", filepath.Join(dir, "base.conf"), "--replicaof", "no", "one")
 	revived.Dir = dir
 	var out bytes.Buffer
 	revived.Stdout = &out

@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"holdfast/internal/redis/redistest"
 	"net"
 	"os"
 	"os/exec"
@@ -40,8 +41,8 @@ func (s *instance) redisAt(address string, args ...string) (string, error) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cmd := exec.Command("redis-cli", append([]string{"--user", "operator", "-h", host, "-p", port}, args...)...)
-	cmd.Env = append(os.Environ(), "REDISCLI_AUTH="+kept.Secrets.Operator)
+	cmd := exec.Command(redistest.Program("cli"), append([]string{"--user", "operator", "-h", host, "-p", port}, args...)...)
+	cmd.Env = append(os.Environ(), "REDISCLI_AUTH="+kept.Secrets.Operator, "VALKEYCLI_AUTH="+kept.Secrets.Operator)
 	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
@@ -78,7 +79,7 @@ func TestTheDefaultUserAndTheWebUserAreKeptOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, _ := exec.Command("redis-cli", "-h", host, "-p", port, "ping").CombinedOutput()
+		out, _ := exec.Command(redistest.Program("cli"), "-h", host, "-p", port, "ping").CombinedOutput()
 		if !strings.Contains(string(out), "NOAUTH") {
 			t.Errorf("%s answers a stranger %q", node, out)
 		}

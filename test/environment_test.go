@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/redistest"
 	"holdfast/internal/supervise"
 )
 
@@ -87,8 +88,8 @@ func TestASecondUpOfTheSameStackIsRefused(t *testing.T) {
 
 func TestATooOldServerIsRefused(t *testing.T) {
 	for program, says := range map[string]string{
-		"haproxy":      "HAProxy version 2.2.9-2+deb11u6 2023/12/20 - https://haproxy.org/",
-		"redis-server": "Redis server v=6.0.16 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64 build=6d95e1af3a2c082a",
+		"haproxy":                   "HAProxy version 2.2.9-2+deb11u6 2023/12/20 - https://haproxy.org/",
+		redistest.Program("server"): "Redis server v=6.0.16 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64 build=6d95e1af3a2c082a",
 	} {
 		dir := t.TempDir()
 		script := fmt.Sprintf("#!/bin/sh\necho '%s'\n", says)
@@ -117,7 +118,7 @@ func TestAMissingRedisIsNamedWithTheWayToGetIt(t *testing.T) {
 	// have to be hidden: in a mount namespace of its own, which needs root.
 	needRoot(t)
 	s := newInstance(t, minimal(t))
-	hide := "mount --bind /dev/null $(readlink -f $(command -v redis-server)) && exec \"$@\""
+	hide := "mount --bind /dev/null $(readlink -f $(command -v " + redistest.Program("server") + ")) && exec \"$@\""
 	cmd := s.command("up", "-d")
 	cmd.Args = append([]string{"unshare", "--mount", "sh", "-c", hide, "sh"}, append([]string{cmd.Path}, cmd.Args[1:]...)...)
 	cmd.Path = "/usr/bin/unshare"

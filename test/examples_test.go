@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"holdfast/internal/redis/redistest"
 	"net"
 	"net/http"
 	"net/url"
@@ -197,9 +198,9 @@ func (s *instance) programFindsItsWay(node, app string) {
 	ask := func(address string, command ...string) string {
 		s.t.Helper()
 		host, port, _ := net.SplitHostPort(address)
-		cmd := exec.Command("redis-cli", append([]string{"--user", at.User.Username(), "-h", host, "-p", port}, command...)...)
+		cmd := exec.Command(redistest.Program("cli"), append([]string{"--user", at.User.Username(), "-h", host, "-p", port}, command...)...)
 		password, _ := at.User.Password()
-		cmd.Env = append(os.Environ(), "REDISCLI_AUTH="+password)
+		cmd.Env = append(os.Environ(), "REDISCLI_AUTH="+password, "VALKEYCLI_AUTH="+password)
 		out, _ := cmd.CombinedOutput()
 		return strings.TrimSpace(string(out))
 	}

@@ -29,7 +29,8 @@ var binary string
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		if binary = os.Getenv(binaryVariable); binary != "" {
-			return m.Run() // inside a network: it is built
+			holdPreferredPorts()
+			return m.Run() // inside a network, or another system: it is built
 		}
 		dir, err := os.MkdirTemp("", "hf")
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/redis/redistest"
 	"holdfast/internal/supervise"
 )
 
@@ -46,7 +47,7 @@ func TestANewVersionOfHoldfastTakesOver(t *testing.T) {
 	s.env = []string{"PATH=" + servers + ":" + os.Getenv("PATH") + ":/usr/sbin"}
 	installServers := func(version string) {
 		t.Helper()
-		for _, name := range []string{"haproxy", "redis-server"} {
+		for _, name := range []string{"haproxy", redistest.Program("server")} {
 			source, err := exec.LookPath(name)
 			if err != nil {
 				source = filepath.Join("/usr/sbin", name)

@@ -313,6 +313,15 @@ func Eventually(t testing.TB, within time.Duration, what string, holds func() bo
 	}
 }
 
+// Program is the name of a program that comes with Redis, such as server or cli, as this
+// machine has it: of Redis, or where that is not installed, of Valkey.
+func Program(name string) string {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		return "valkey-" + name
+	}
+	return "redis-" + name
+}
+
 // run starts a server and waits until it answers.
 func run(t testing.TB, dir string, port int, conf string, args ...string) *Server {
 	t.Helper()
@@ -326,9 +335,9 @@ func runClocked(t testing.TB, dir string, port int, conf, library string, args .
 	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	binary, err := exec.LookPath("redis-server")
+	binary, err := exec.LookPath(Program("server"))
 	if err != nil {
-		t.Fatal("redis-server is not on PATH; install Redis 7.0 or newer (scripts/setup does)")
+		t.Fatal("redis-server is not on PATH, nor valkey-server; install Redis 7.0 or newer (scripts/setup does)")
 	}
 	s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
 	s.cmd = exec.Command(binary, append([]string{path}, args...)...)

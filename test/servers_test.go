@@ -1,0 +1,198 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/redis/redistest"
+	"holdfast/internal/servers"
+)
+
+// installed are the servers on this machine, by the value of redis.server that asks for
+// each.
+func installed(t *testing.T) map[string]servers.Server {
+	t.Helper()
+	all := map[string]servers.Server{}
+	for _, name := range []string{"redis", "valkey"} {
+		out, err := exec.Command(name+"-server", "--version").Output()
+		if err != nil {
+			continue
+		}
+		is, ok := servers.Parse(string(out))
+		if !ok {
+			t.Fatalf("%s-server says %q", name, out)
+		}
+		all[name] = is
+	}
+	return all
+}
+
+// twoServers has an instance find a Redis and a Valkey. Where the machine has one alone,
+// it finds it by two names, as Redis 7.0 and as Valkey 8.1. The second one reads what the
+// first one has written, and not the other way round.
+func twoServers(t *testing.T, s *instance) (first, second string) {
+	t.Helper()
+	if is := installed(t); len(is) == 2 {
+		return "valkey", "redis"
+	}
+	real, err := exec.LookPath(redistest.Program("server"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(s.dir, "servers")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, says := range map[string]string{"redis": "Redis server v=7.0.15", "valkey": "Valkey server v=8.1.1"} {
+		script := fmt.Sprintf("#!/bin/sh\ncase \"$1\" in --version) echo '%s sha=0' ;; *) exec %s \"$@\" ;; esac\n", says, real)
+		if err := os.WriteFile(filepath.Join(dir, name+"-server"), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.env = []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
+	return "redis", "valkey"
+}
+
+func TestAnotherServerOfRedisComesUnderLoadOrIsRefused(t *testing.T) {
+	t.Parallel()
+	text := minimal(t)
+	s := newInstance(t, text)
+	first, second := twoServers(t, s)
+	with := func(server string) { s.write("name: " + s.name + "\n" + text + "redis: {server: " + server + "}\n") }
+	with(first)
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	writers := func() (all []string) {
+		for _, n := range s.status().Nodes {
+			if n.Kind == plan.Redis {
+				b, _ := os.ReadFile(filepath.Join(s.state, "nodes", n.Name, "data", "written-by"))
+				is, _ := servers.Named(string(b))
+				all = append(all, strings.ToLower(is.Name))
+			}
+		}
+		return all
+	}
+	all := func(server string) string { return fmt.Sprint([]string{server, server, server}) }
+	if got := fmt.Sprint(writers()); got != all(first) {
+		t.Errorf("data is written by %s, want %s", got, all(first))
+	}
+
+	l := startLoad(t, st.Entry, 50)
+	with(second)
+	s.must("apply", "--yes")
+	if got := fmt.Sprint(writers()); got != all(second) {
+		t.Errorf("after the change data is written by %s, want %s", got, all(second))
+	}
+	for _, n := range s.awaitHealthy().Nodes {
+		was, _ := st.Node(n.Name)
+		if redis := n.Kind == plan.Redis || n.Kind == plan.Sentinel; (n.PID != was.PID) != redis {
+			t.Errorf("%s has the pid %d, and had %d", n.Name, n.PID, was.PID)
+		}
+	}
+	before := s.status()
+	with(first)
+	says(t, s.fails(1, "apply", "--yes"), "cannot read the data of", "redis.server")
+	for _, n := range s.status().Nodes {
+		if was, _ := before.Node(n.Name); n.PID != was.PID {
+			t.Errorf("%s was disturbed by a change that was refused", n.Name)
+		}
+	}
+	o := l.finish(t)
+	o.nothingFailed(t)
+	o.enough(t, 100)
+
+	expect(t, st.Entry+"/set?key=k&value=v", 200, "OK. We have set k to be v")
+	s.must("down")
+	says(t, s.fails(1, "up", "-d"), "cannot read the data of", "nothing is changed")
+	with(second)
+	s.must("up", "-d")
+	s.awaitHealthy()
+	expect(t, st.Entry+"/get?key=k", 200, "v")
+}
+
+func TestTheServersAreNamedWithTheirVersions(t *testing.T) {
+	t.Parallel()
+	text := minimal(t)
+	s := newInstance(t, text)
+	s.must("up", "-d")
+	s.awaitHealthy()
+	is := installed(t)
+	want, there := is["redis"] // which comes first where either will do
+	if !there {
+		want = is["valkey"]
+	}
+	s.await("the versions", 30*time.Second, func() bool {
+		for _, n := range s.status().Nodes {
+			if n.App == "" && n.Server == "" {
+				return false
+			}
+		}
+		return true
+	})
+	if got := s.node("redis-1").Server; got != want.String() {
+		t.Errorf("redis-1 runs %q, want %v", got, want)
+	}
+	says(t, s.must("status"), "servers "+servers.HAProxy+" ", want.String())
+	says(t, s.must("plan"), "The servers on this machine", want.String())
+	missing := "valkey"
+	if !there {
+		missing = "redis"
+	}
+	if len(is) == 1 {
+		s.write("name: " + s.name + "\n" + text + "redis: {server: " + missing + "}\n")
+		says(t, s.fails(1, "apply", "--yes"), missing+"-server is missing", "redis.server: "+missing, "apt-get install "+missing+"-server")
+	}
+}
+
+// What package servers says of whose data a server reads is compared with the servers
+// that are there.
+func TestWhoReadsWhoseData(t *testing.T) {
+	t.Parallel()
+	is := installed(t)
+	if len(is) == 0 {
+		t.Fatal("there is neither redis-server nor valkey-server")
+	}
+	for one, writes := range is {
+		for other, reads := range is {
+			dir := t.TempDir()
+			start := func(server string) (do func(args ...string) string, end func()) {
+				socket := filepath.Join(dir, "s")
+				cmd := exec.Command(server+"-server", "--port", "0", "--unixsocket", socket, "--dir", dir, "--appendonly", "yes", "--save", "", "--logfile", "")
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				do = func(args ...string) string {
+					out, _ := exec.Command(redistest.Program("cli"), append([]string{"-s", socket}, args...)...).CombinedOutput()
+					return strings.TrimSpace(string(out))
+				}
+				ended := make(chan struct{})
+				go func() { _ = cmd.Wait(); close(ended) }()
+				for deadline := time.Now().Add(time.Minute); do("PING") != "PONG" && time.Now().Before(deadline); {
+					select {
+					case <-ended:
+						return do, func() {}
+					case <-time.After(20 * time.Millisecond):
+					}
+				}
+				return do, func() { _ = cmd.Process.Kill(); <-ended }
+			}
+			do, end := start(one)
+			for _, command := range []string{"SET k v", "RPUSH list 1 2", "HSET hash a 1 b 2", "HEXPIRE hash 1000 FIELDS 1 a", "ZADD z 1 a", "XADD x * a b", "SADD set 1 2 c", "BGREWRITEAOF", "SET k w IFEQ v", "SET later 1"} {
+				do(strings.Fields(command)...)
+			}
+			end()
+			do, end = start(other)
+			got := do("GET", "later") == "1" && do("HGET", "hash", "a") == "1" && do("LLEN", "list") == "2"
+			end()
+			if why := reads.CannotRead(writes); got != (why == "") {
+				t.Errorf("%v reads what %v has written: %v, and is said: %q", reads, writes, got, why)
+			}
+		}
+	}
+}
