@@ -12,7 +12,6 @@ import (
 	"sync"
 
 	"holdfast/internal/host"
-	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
 
@@ -47,7 +46,7 @@ func StageHandler(state string) http.Handler {
 		in := bufio.NewReaderSize(r.Body, maxStageHead)
 		head, err := readStageHead(in)
 		if err == nil {
-			err = supervise.StageDump(r.Context(), state, stack.Redis{Server: head.Server}, head.Staged, head.Copies, in)
+			err = supervise.StageDump(r.Context(), state, head.Server, head.Staged, head.Copies, in)
 		}
 		if err != nil {
 			reply(w, http.StatusConflict, problem{Error: err.Error()})

@@ -12,6 +12,6 @@ func TestAProgramIsLookedForOnAHostThatWasAway(t *testing.T) {
 	s.plan = plan.Plan{Hosts: []plan.Host{{Processes: []plan.Process{{Node: "web-1", Program: "sh"}}}}}
 	path := s.program("web-1", "sh")
 	if path == "" || s.programs[programAt{program: "sh"}] != path {
-		t.Errorf("it is %q, and %q is remembered", path, s.programs)
+		t.Errorf("it is %q, and %v are remembered", path, s.programs)
 	}
 }

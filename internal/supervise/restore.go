@@ -144,8 +144,8 @@ func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 
 // StageDump makes the data of a backup ready on this host of several, which has the node that
 // is to get it, and has Redis load it. The dump comes from the host where the backup was
-// checked. Copies is how many redis nodes this host has, and of says which server they run.
-func StageDump(ctx context.Context, stateDir string, of stack.Redis, s Staged, copies int, dump io.Reader) error {
+// checked. Copies is how many redis nodes this host has, and server says which one they run (redis.server).
+func StageDump(ctx context.Context, stateDir, server string, s Staged, copies int, dump io.Reader) error {
 	d := dirAt(stateDir)
 	if err := d.noneDecided(); err != nil {
 		return err
@@ -156,7 +156,7 @@ func StageDump(ctx context.Context, stateDir string, of stack.Redis, s Staged, c
 	if err := d.roomToStage(s.Manifest, copies); err != nil {
 		return err
 	}
-	program, err := RedisServer(of)
+	program, err := RedisServer(stack.Redis{Server: server})
 	if err != nil {
 		return err
 	}

@@ -248,7 +248,7 @@ func TestMoreDataThanTheManifestSaysIsNotStaged(t *testing.T) {
 	state := t.TempDir()
 	var in endless
 	s := Staged{ID: "one", Manifest: backup.Manifest{Format: backup.Format, Dump: backup.Contents{Bytes: bytes, SHA256: "00"}}}
-	err := StageDump(t.Context(), state, stack.Redis{}, s, 1, &in)
+	err := StageDump(t.Context(), state, "", s, 1, &in)
 	if err == nil || !strings.Contains(err.Error(), "not what the manifest says") || in.sent > 2*bytes {
 		t.Errorf("%d bytes were read: %v", in.sent, err)
 	}
