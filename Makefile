@@ -6,7 +6,7 @@ COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X holdfast/internal/cli.version=$(VERSION) -X holdfast/internal/cli.commit=$(COMMIT)
 
 # What serves no requests is compiled without inlining: copies of small functions in
-# their callers' code make the program 6 % larger, compressed. What serves requests, and what
+# their callers' code make the program 5 % larger, compressed. What serves requests, and what
 # checks a drill's answers, is left to the compiler. The last pattern that matches counts.
 HOT     := attack commands history hostname load metrics quote redis socket static token web
 COLD    := holdfast/internal/... filippo.io/... github.com/goccy/... github.com/hashicorp/... github.com/minio/... \
