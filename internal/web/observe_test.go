@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	spans "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
@@ -216,7 +217,7 @@ type receiver struct {
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(req.Body)
-	var batch spans.TracesData // on the wire the same as ExportTraceServiceRequest
+	var batch collector.ExportTraceServiceRequest
 	if err == nil {
 		err = proto.Unmarshal(body, &batch)
 	}
