@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/process"
 )
 
-// container are the flags of 'up' and 'join' that are for containers.
+// container are the flags of 'up' that are for containers.
 type container struct {
 	format    string
 	contained bool
@@ -54,8 +54,8 @@ func (c *container) beFirst(g *globals) error {
 	if c.format == "json" {
 		say = func(text string) { newJSONLog(os.Stdout).say(text) }
 	}
-	// The flag goes behind the command, before what a user may have put behind "--".
-	args := slices.Insert(slices.Clone(os.Args[1:]), commandEnd(os.Args[1:]), "--"+containedFlag)
+	// 'up' takes no arguments: nothing stands behind its flags.
+	args := append(slices.Clone(os.Args[1:]), "--"+containedFlag)
 	status, err := process.First{Path: self, Args: args, Env: os.Environ(), Say: say}.Run()
 	if err != nil {
 		return err
@@ -64,14 +64,6 @@ func (c *container) beFirst(g *globals) error {
 		return exitError(status)
 	}
 	return nil
-}
-
-// commandEnd is where the flags of 'up' and 'join' may begin: behind the command's name.
-func commandEnd(args []string) int {
-	if i := slices.IndexFunc(args, func(a string) bool { return a == "up" || a == "join" }); i >= 0 {
-		return i + 1
-	}
-	return len(args)
 }
 
 // exitError is an exit status of a child, which has said why.

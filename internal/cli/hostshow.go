@@ -101,7 +101,7 @@ func showHost(ctx context.Context, g *globals, start *hostStart, stdout, stderr 
 	} else if err := showStack(ctx, g, start, client, began, v.Here, st, stdout, stderr); err != nil && ctx.Err() == nil {
 		fmt.Fprintf(stderr, "holdfast: %s\n", g.say(err.Error()))
 	}
-	if ctx.Err() == nil && g.getenv("NOTIFY_SOCKET") == "" {
+	if ctx.Err() == nil && g.getenv("NOTIFY_SOCKET") == "" && !g.contained {
 		fmt.Fprintf(stdout, "\nCtrl-C ends the part of this host, and its nodes run on; %s takes the stack down.\n", g.command("down"))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/host"
+	"holdfast/internal/identity"
 	"holdfast/internal/quote"
 	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
@@ -31,6 +33,40 @@ type hostStart struct {
 	file  bool
 	// found: this host is to be the first one of the stack.
 	found bool
+}
+
+// hostWith is findHost for a machine that has a pass: it becomes the host that the pass is for,
+// where it is none yet, and waits for the others for that.
+func hostWith(ctx context.Context, g *globals, pass, as string) (*hostStart, error) {
+	f, err := os.Open(pass)
+	if err != nil {
+		return nil, usagef("--pass: %w", err)
+	}
+	defer f.Close()
+	p, err := identity.ReadPass(f)
+	if err != nil {
+		return nil, usagef("--pass %s: %w", quote.Text(pass), err)
+	}
+	s, base, state, err := locate(g)
+	if err != nil {
+		return nil, err
+	}
+	if stackFile(g.file) == "" || s.Name != p.Token.Stack {
+		return nil, usagef("--pass %s is for a host of the stack %s: give its stack file with --file", quote.Text(pass), p.Token.Stack)
+	}
+	if isJoined(state) {
+		return findHost(g, cmp.Or(as, p.Token.Host), true)
+	}
+	release, err := claimHost(state)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	self, err := host.TakeSeat(ctx, state, p, func(text string) { fmt.Fprintf(g.stderr, "Host %s: %s.\n", p.Token.Host, text) })
+	if err != nil {
+		return nil, err
+	}
+	return &hostStart{state: state, self: self, stack: s, base: base, file: true}, nil
 }
 
 // findHost returns which host this is to be; nil: the stack has one host alone. As is the

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"holdfast/internal/host"
 	"holdfast/internal/logs"
+	"holdfast/internal/process"
 )
 
 func TestAHostThatIsPurgedLetsNobodyBeginBeforeItHasRemovedEverything(t *testing.T) {
@@ -21,7 +23,15 @@ func TestAHostThatIsPurgedLetsNobodyBeginBeforeItHasRemovedEverything(t *testing
 		t.Fatal(err)
 	}
 	writer := filepath.Join(logs.Dir(state), "writer.lock")
-	if err := os.WriteFile(writer, []byte(`{"pid":1}`), 0o600); err != nil {
+	id, err := process.Identify(os.Getpid()) // as long as the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := json.Marshal(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(writer, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, runs := logs.Running(state); !runs {

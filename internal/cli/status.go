@@ -22,16 +22,22 @@ import (
 )
 
 func statusCommand(g *globals) *cobra.Command {
-	var watch bool
+	var watch, here bool
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show the stack and its nodes",
 		Long: `Show the stack and its nodes. With --watch, live: redrawn on a terminal, else a
 line for each change (with --json, a JSON object a line). Exit code 1 when the
-stack is not ready.`,
+stack is not ready.
+
+With --here, only the nodes of this host, also while no host leads. Exit code 1 when
+one of them is not up: a health check of a container.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := cmd.OutOrStdout()
+			if here {
+				return showHere(cmd.Context(), g, out)
+			}
 			read, err := statusOf(g, g.client)
 			if err != nil {
 				return err
@@ -52,6 +58,7 @@ stack is not ready.`,
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&here, "here", false, "only the nodes of this host, and whether they are up")
 	c.Flags().BoolVar(&watch, "watch", false, "go on showing it until Ctrl-C")
 	return c
 }
@@ -84,6 +91,37 @@ func statusOf(g *globals, newClient func(state string) *control.Client) (func(co
 		}
 		return st, err
 	}, nil
+}
+
+// hereLimit is how long a health check waits for the host that leads.
+const hereLimit = 2 * time.Second
+
+// showHere shows the nodes of this host, as the stack's supervisor sees them, or else as they
+// are found here.
+func showHere(ctx context.Context, g *globals, out io.Writer) error {
+	s, base, state, err := locateRunning(g)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, hereLimit)
+	defer cancel()
+	st, err := control.NewClient(state).Status(ctx)
+	if err != nil {
+		if st, err = lookHere(s, base, state); err != nil {
+			return err
+		}
+	}
+	if self, notJoined := host.ReadSelf(state); notJoined == nil {
+		st.Nodes = slices.DeleteFunc(st.Nodes, func(n supervise.NodeStatus) bool { return n.Host != self.Name })
+	}
+	if err := printStatus(g, out, st); err != nil {
+		return err
+	}
+	notUp := func(n supervise.NodeStatus) bool { return n.State != supervise.Up && !n.Kind.Traits().Optional }
+	if len(st.Nodes) == 0 || slices.ContainsFunc(st.Nodes, notUp) {
+		return errReported
+	}
+	return nil
 }
 
 // lookHere is the status of a stack without a supervisor on this machine. On a host of

@@ -26,6 +26,7 @@ func upCommand(g *globals) *cobra.Command {
 	var detach bool
 	var as string
 	var joined bool
+	var pass string
 	var in container
 	c := &cobra.Command{
 		Use:   "up",
@@ -58,7 +59,13 @@ container's log.`,
 				return in.beFirst(g)
 			}
 			return in.logged(g, cmd.OutOrStdout(), cmd.ErrOrStderr(), func(stdout, stderr io.Writer) error {
-				start, err := findHost(g, as, joined)
+				var start *hostStart
+				var err error
+				if pass != "" {
+					start, err = hostWith(cmd.Context(), g, pass, as)
+				} else {
+					start, err = findHost(g, as, joined)
+				}
 				switch {
 				case err != nil:
 					return err
@@ -78,6 +85,7 @@ container's log.`,
 		},
 	}
 	in.flags(g, c)
+	pathVar(c.Flags(), &pass, g.getenv, "pass", "", "`FILE` that makes this container a host of its stack, also when its state directory is empty ('holdfast export compose')")
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the stack is up; it runs on in the background")
 	c.Flags().BoolVar(&g.background, "background", false, "be the background half of --detach")
 	c.Flags().MarkHidden("background")
@@ -197,7 +205,7 @@ func upForeground(g *globals, stdout, stderr io.Writer) error {
 			}
 			showSummary(stdout, g, sup.Status(), sup.Plan(), time.Since(began))
 			notify.started()
-			if !g.background && !notify.listens && g.logs == nil {
+			if !g.background && !notify.listens && !g.contained {
 				fmt.Fprintln(stdout, "\nCtrl-C takes it down.")
 			}
 		case <-signals:

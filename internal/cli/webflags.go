@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/commands"
 	"holdfast/internal/hostname"
 	"holdfast/internal/keypair"
+	"holdfast/internal/otlp"
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
 )
@@ -322,6 +323,12 @@ func (f *webFlags) node() (*webNode, error) {
 	}
 	if err := n.secure(); err != nil {
 		return nil, err
+	}
+	if n.web.Trace != "" {
+		var err error
+		if n.web.TraceSettings, err = otlp.FromEnvironment(f.getenv); err != nil {
+			return nil, usagef("traces: %w", err)
+		}
 	}
 	if len(n.redis.Sockets) > 0 && len(n.redis.Cluster) > 0 {
 		return nil, usagef("--redis-sockets (or REDIS_SOCKETS): what goes to a cluster goes by no unix socket: leave it out")

@@ -24,16 +24,16 @@ func TestEverySettingComesByFlagOrEnvironmentAndTheFlagWins(t *testing.T) {
 		"HOLDFAST_MAX_LAG": "250ms", "HOLDFAST_HOLD": "7s", "HOLDFAST_REMEMBER": "2m", "HOLDFAST_ALLOW": "KEYS, config|get,@blocking",
 		"HOLDFAST_MAX_BODY": "1048576", "HOLDFAST_MAX_ANSWER": "2mb", "HOLDFAST_MAX_KEY": "1kb", "HOLDFAST_MAX_PIPELINE": "5", "HOLDFAST_CONNECTIONS": "100",
 		"HOLDFAST_CORS": "https://a.example, http://b:80", "HOLDFAST_ACCESS_LOG": "0.5", "HOLDFAST_ADMIN": "127.0.0.1:9",
-		"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "REDIS_SOCKETS": "h:6379=/r/7.sock, [::1]:8=/r/8=8.sock",
+		"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_EXPORTER_OTLP_HEADERS": "X-Token=a", "REDIS_SOCKETS": "h:6379=/r/7.sock, [::1]:8=/r/8=8.sock",
 	}))
 	n, err := f.node()
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := fmt.Sprintln(n.listen, n.admin, n.web.Read, n.web.Async, n.redis.MaxLag, n.redis.Hold, n.redis.IdempotencyTTL, n.web.Allow,
-		n.web.MaxBody, n.redis.MaxAnswer, n.web.MaxKey, n.web.MaxPipeline, n.web.Connections, n.web.CORS, n.web.AccessLog, n.web.Trace, n.redis.Sockets)
+		n.web.MaxBody, n.redis.MaxAnswer, n.web.MaxKey, n.web.MaxPipeline, n.web.Connections, n.web.CORS, n.web.AccessLog, n.web.Trace, n.web.TraceSettings.Headers, n.redis.Sockets)
 	want := fmt.Sprintln("[{tcp 127.0.0.1:1 false} {unix /tmp/a.sock false}] 127.0.0.1:9", redis.ReadReplica, "true 250ms 7s 2m0s [keys config|get @blocking]",
-		"1048576 2097152 1024 5 100 [https://a.example http://b:80] 0.5 http://127.0.0.1:4318 map[[::1]:8:/r/8=8.sock h:6379:/r/7.sock]")
+		"1048576 2097152 1024 5 100 [https://a.example http://b:80] 0.5 http://127.0.0.1:4318 map[X-Token:a] map[[::1]:8:/r/8=8.sock h:6379:/r/7.sock]")
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -94,6 +94,7 @@ func TestABadSettingNamesItsFlagAndItsVariable(t *testing.T) {
 		{"HOLDFAST_ACCESS_LOG", "2", "from 0 to 1"},
 		{"HOLDFAST_ACCESS_LOG", "NaN", "from 0 to 1"},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318", "--trace"},
+		{"OTEL_EXPORTER_OTLP_TIMEOUT", "10s", ""}, // nobody traces
 	} {
 		f := newWebFlags()
 		f.fill(environment(map[string]string{"REDIS_URL": "redis://h", c.variable: c.value}))
@@ -111,6 +112,11 @@ func TestABadSettingNamesItsFlagAndItsVariable(t *testing.T) {
 		if _, usage := err.(usageError); !usage || !strings.Contains(err.Error(), c.variable) && !strings.Contains(err.Error(), "HOLDFAST_AUTH") {
 			t.Errorf("%s=%.40s: is no usage error or does not name the variable: %v", c.variable, c.value, err)
 		}
+	}
+	f := newWebFlags()
+	f.fill(environment(map[string]string{"REDIS_URL": "redis://h", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_EXPORTER_OTLP_TIMEOUT": "10s"}))
+	if _, err := f.node(); err == nil || !strings.Contains(err.Error(), "OTEL_EXPORTER_OTLP_TIMEOUT") {
+		t.Errorf("a bad setting for traces: %v", err)
 	}
 	for name, env := range map[string]map[string]string{
 		"tokens":     {"HOLDFAST_LISTEN": "0.0.0.0:0", "HOLDFAST_TOKENS": good},

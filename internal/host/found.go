@@ -19,6 +19,12 @@ import (
 // It does nothing where the host is one of several already. Planned are all hosts that the
 // stack is to have.
 func Found(state, stack, name string, address netip.AddrPort, now time.Time, planned ...Planned) error {
+	return found(state, Self{Stack: stack, Name: name, Address: address}, nil, now, planned)
+}
+
+// found is Found, where pass is not nil with its authority and its invitations.
+func found(state string, as Self, pass *identity.Pass, now time.Time, planned []Planned) error {
+	stack, name, address := as.Stack, as.Name, as.Address
 	switch self, err := ReadSelf(state); {
 	case err == nil && (self.Name != name || self.Stack != stack):
 		return fmt.Errorf("the state directory %s is that of host %s of stack %s", state, self.Name, self.Stack)
@@ -36,7 +42,11 @@ func Found(state, stack, name string, address netip.AddrPort, now time.Time, pla
 			return err
 		}
 	}
-	authority, id, err := foundIdentity(state, stack, name, address, now)
+	var a *identity.Authority
+	if pass != nil {
+		a = pass.Authority
+	}
+	authority, id, err := foundIdentity(state, a, as, now)
 	if err != nil {
 		return err
 	}
@@ -45,6 +55,11 @@ func Found(state, stack, name string, address netip.AddrPort, now time.Time, pla
 		return err
 	}
 	documents[authorityDocument] = authority
+	if pass != nil {
+		if documents[invitationsDocument], err = json.Marshal(pass.Invitations); err != nil {
+			return err
+		}
+	}
 	first := roster{Planned: planned}.with(Member{Name: name, Address: address, ID: id, State: state, Joined: now.UTC()})
 	if documents[rosterDocument], err = json.Marshal(first); err != nil {
 		return err
@@ -58,12 +73,13 @@ func Found(state, stack, name string, address netip.AddrPort, now time.Time, pla
 	return writeSelf(state, Self{Stack: stack, Name: name, Address: address}) // last: now it is one
 }
 
-// foundIdentity makes the stack's authority and the first host's certificate. It returns
-// the authority as PEM, and the host's ID.
-func foundIdentity(state, stack, name string, address netip.AddrPort, now time.Time) (authority []byte, id string, err error) {
-	a, err := identity.NewAuthority(stack, now, rand.Reader)
-	if err != nil {
-		return nil, "", err
+// foundIdentity makes the first host's certificate, and the stack's authority where a is nil.
+// It returns the authority as PEM, and the host's ID.
+func foundIdentity(state string, a *identity.Authority, as Self, now time.Time) (authority []byte, id string, err error) {
+	if a == nil {
+		if a, err = identity.NewAuthority(as.Stack, now, rand.Reader); err != nil {
+			return nil, "", err
+		}
 	}
 	if authority, err = a.PEM(); err != nil {
 		return nil, "", err
@@ -84,8 +100,8 @@ func foundIdentity(state, stack, name string, address netip.AddrPort, now time.T
 		return nil, "", err
 	}
 	der, err := a.Issue(request, identity.Grant{
-		Peer:      identity.Peer{Stack: stack, Role: identity.Host, Name: name, ID: id},
-		Addresses: []netip.Addr{address.Addr()}, Life: identity.DefaultLife,
+		Peer:      identity.Peer{Stack: as.Stack, Role: identity.Host, Name: as.Name, ID: id},
+		Addresses: []netip.Addr{as.Address.Addr()}, Life: identity.DefaultLife,
 	}, now, rand.Reader)
 	if err != nil {
 		return nil, "", err

@@ -10,6 +10,7 @@
 //   - token.go, invitation.go: what a new host is given, and what the stack keeps of it.
 //   - join.go, admit.go, server.go, wire.go: the exchange between the new host and a member.
 //   - bundle.go: a token as a file that is carried to the new host.
+//   - pass.go: what makes a container a host again and again.
 //
 // A host puts the parts together so:
 //

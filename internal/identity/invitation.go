@@ -35,6 +35,9 @@ type Invitation struct {
 	Member string `json:"member"`
 	// UsedBy is the SHA-256 of the key that joined with it; empty: nobody.
 	UsedBy []byte `json:"used-by,omitempty"`
+	// Standing: it is not used up, and Member and UsedBy are those of the last who joined with
+	// it (see Pass).
+	Standing bool `json:"standing,omitempty"`
 }
 
 // Invite makes a token for a host, and the invitation that is to be kept by the stack
@@ -90,9 +93,9 @@ func (all Invitations) Add(i Invitation, now time.Time) error {
 	return nil
 }
 
-// Withdraw removes the invitations for a host that were not used.
+// Withdraw removes the invitations for a host that were not used, and do not stand.
 func (all Invitations) Withdraw(host string) {
-	maps.DeleteFunc(all, func(_ string, i Invitation) bool { return i.Host == host && i.UsedBy == nil })
+	maps.DeleteFunc(all, func(_ string, i Invitation) bool { return i.Host == host && i.UsedBy == nil && !i.Standing })
 }
 
 // Revoke removes all invitations of a host, also those that were used: with one of them its
@@ -139,6 +142,8 @@ func (all Invitations) Redeem(c Claim) (Invitation, error) {
 	switch {
 	case c.Host != i.Host:
 		return Invitation{}, refuse(OtherHost, "the join token is for host %s and not for another: make one for each host with 'holdfast host add'", i.Host)
+	case i.Standing && !c.At.After(i.Expires):
+		return all.redeemStanding(i, c)
 	case i.UsedBy != nil && subtle.ConstantTimeCompare(i.UsedBy, c.Key) != 1:
 		return Invitation{}, refuse(TokenUsed, "the join token for host %s was used already: each is for one use; if that was not you, remove host %s at once", i.Host, i.Host)
 	case c.At.After(i.Expires):

@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	spans "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
@@ -217,7 +216,7 @@ type receiver struct {
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(req.Body)
-	var batch collector.ExportTraceServiceRequest
+	var batch spans.TracesData // on the wire the same as ExportTraceServiceRequest
 	if err == nil {
 		err = proto.Unmarshal(body, &batch)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/commands"
 	"holdfast/internal/hostname"
+	"holdfast/internal/otlp"
 	"holdfast/internal/redis"
 	"holdfast/internal/token"
 )
@@ -97,8 +98,9 @@ type Config struct {
 	AccessLog float64
 	Access    *slog.Logger
 	// Trace is the base URL of an OTLP endpoint for traces (OpenTelemetry over
-	// HTTP); empty: none are made.
-	Trace string
+	// HTTP); empty: none are made. TraceSettings are how they are sent.
+	Trace         string
+	TraceSettings otlp.Settings
 }
 
 // Server answers HTTP requests from a Store.

@@ -12,12 +12,12 @@ import (
 	"github.com/valyala/fasthttp"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
+	"holdfast/internal/otlp"
 	"holdfast/internal/redis"
 )
 
@@ -46,8 +46,8 @@ func (s *Server) startTracing(ctx context.Context) (end func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("the endpoint for traces: %w", err)
 	}
-	out, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(endpoint))
-	if err != nil {
+	out := otlp.New(endpoint, s.cfg.TraceSettings)
+	if err := out.Start(ctx); err != nil {
 		return nil, fmt.Errorf("send traces to %s: %w", s.cfg.Trace, err)
 	}
 	// Which requests are traced, OTEL_TRACES_SAMPLER says to the library.
