@@ -111,6 +111,11 @@ func (s Server) Untested() string {
 	return strings.Join(names, " and ")
 }
 
+// Resends reports whether a HAProxy sends a request to another server when the session at
+// the one that has taken it is ended by command ("shutdown sessions server"). 2.6 does; 3.0
+// ends the client's connection instead, without an answer.
+func (s Server) Resends() bool { return s.number().less(number{2, 7}) }
+
 // A Redis writes its data in a format of a number (rdb.h, RDB_VERSION), and loads one of a
 // lower number. Valkey went on from the format of Redis 7.2, 11, and has numbers of its own
 // from version 9.0 on; it refuses those that Redis has used since.

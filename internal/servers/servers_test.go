@@ -37,6 +37,14 @@ func TestVersionsThatAreTooOldOrWereNotTested(t *testing.T) {
 	}
 }
 
+func TestWhichHAProxySendsARequestAgain(t *testing.T) {
+	for text, want := range map[string]bool{"HAProxy 2.4.22": true, "HAProxy 2.6.12-1+deb12u4": true, "HAProxy 2.8.1": false, "HAProxy 3.0.11": false} {
+		if s, _ := Named(text); s.Resends() != want {
+			t.Errorf("%s: %v", text, !want)
+		}
+	}
+}
+
 func TestWhoReadsWhoseData(t *testing.T) {
 	for pair, want := range map[string]bool{
 		"Redis 7.0.15 of Redis 7.0.11":  true,

@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/redis"
+	"holdfast/internal/stack"
 )
 
 // probeResult is what one probe found.
@@ -94,10 +95,22 @@ func (n *node) patience() time.Duration {
 	return max(probeTimeout, n.spec().Probe.Timeout)
 }
 
+// hangLimit is how long a node that was well may leave its liveness probe unanswered. One
+// of Holdfast's own web nodes has a balancer's time where only its end frees the requests
+// that it holds (see freeClients): balancers send them to another one then.
+func (n *node) hangLimit() time.Duration {
+	p := n.spec()
+	limit := p.Kind.Traits().HangLimit
+	if p.Kind == plan.Web && n.sup.sessionsEnd.Load() && n.sup.stack().Apps[p.App].Kind() == stack.KV {
+		limit = min(limit, plan.Balancer.Traits().HangLimit)
+	}
+	return limit
+}
+
 // probeLimit is how long the next probe may take: no longer than until a node
 // that hangs is to be killed, and long enough for an answer even then.
 func (n *node) probeLimit() time.Duration {
-	hang := n.spec().Kind.Traits().HangLimit
+	hang := n.hangLimit()
 	if hang == 0 || n.hungFrom.IsZero() {
 		return n.patience()
 	}
@@ -184,7 +197,7 @@ func (n *node) probed(r probeResult) {
 		// A supervisor that stood still itself has not waited all that time.
 		n.hungFrom = time.Now().Add(-min(time.Since(r.began), n.patience()))
 	}
-	if limit := n.spec().Kind.Traits().HangLimit; limit > 0 && !n.upSince.IsZero() && time.Since(n.hungFrom) >= limit {
+	if limit := n.hangLimit(); limit > 0 && !n.upSince.IsZero() && time.Since(n.hungFrom) >= limit {
 		n.log.Error("does not answer: killed", "for", time.Since(n.hungFrom), "probe", r.detail)
 		n.proc.SignalGroup(syscall.SIGKILL)
 		n.hungFrom = time.Time{}

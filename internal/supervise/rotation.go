@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/haproxy"
 	"holdfast/internal/plan"
+	"holdfast/internal/servers"
 )
 
 // The balancers have health checks of their own, and it is they who send
@@ -185,15 +186,30 @@ func (s *Supervisor) backendsOf(app string) []string {
 //
 // Where another host does not answer at all, the kernel ends its connections, and their
 // requests go to other servers (plan's wire.go): they are left to that.
+//
+// A newer HAProxy than 2.6 does not send the requests of such sessions to another server
+// but ends their clients' connections without an answer. There they are left until the
+// node is killed (see node.hangLimit), or answers.
 func (s *Supervisor) freeClients(ctx context.Context, balancer string, hosts map[string]string, stats []haproxy.Stat) {
 	silent := func(row haproxy.Stat) bool {
 		return row.Unreached() && hosts[row.Server] != hosts[balancer]
+	}
+	if st, _ := s.board.snapshot().Node(balancer); !resends(st.Server) {
+		s.sessionsEnd.Store(true)
+		return
 	}
 	for _, row := range hanging(stats, silent) {
 		if err := s.balancer(*s.node(balancer).spec()).EndSessions(ctx, row.Backend, row.Server); err != nil {
 			s.log.Warn("cannot end the sessions at a server that hangs", "balancer", balancer, "server", row.Server, "error", err)
 		}
 	}
+}
+
+// resends reports whether a balancer's server, as NodeStatus has it, sends a request whose
+// session is ended to another server.
+func resends(server string) bool {
+	is, known := servers.Named(server)
+	return !known || is.Resends()
 }
 
 // hanging returns the servers that have sessions and hang, by their own checks or

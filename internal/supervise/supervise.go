@@ -72,15 +72,14 @@ type Supervisor struct {
 	wire *tls.Config
 
 	// mu guards these and cfg.Stack, which a change replaces: see layout.go.
-	mu          sync.RWMutex
-	plan        plan.Plan
-	host        plan.Host
-	programs    map[programAt]string
-	seenServers seenServers
-	nodes       map[string]*node
-	admins      map[string]*redis.Admin
-	paces       map[string]*pace // of the Sentinels
-	health      *healthFiles
+	mu       sync.RWMutex
+	plan     plan.Plan
+	host     plan.Host
+	programs map[programAt]string
+	nodes    map[string]*node
+	admins   map[string]*redis.Admin
+	paces    map[string]*pace // of the Sentinels
+	health   *healthFiles
 	// file is the stack file, overrides what was said at run time: cfg.Stack is both.
 	// generation counts the changes.
 	file       stack.Stack
@@ -144,6 +143,11 @@ type Supervisor struct {
 	// stopping is set by Stop, once. unreached are the hosts that it did not reach.
 	stopping  atomic.Bool
 	unreached unreached
+
+	seenServers seenServers
+	// sessionsEnd is true where a balancer cannot have the requests that a server holds go
+	// to another one: see freeClients.
+	sessionsEnd atomic.Bool
 }
 
 // kept is stack.json: what outlives every process of the stack.
