@@ -150,6 +150,38 @@ func TestTheServersAreNamedWithTheirVersions(t *testing.T) {
 	}
 }
 
+func TestVectorSetsTakeAServerThatHasThem(t *testing.T) {
+	t.Parallel()
+	s := newInstance(t, minimal(t)+"apps: {web: {kv: {allow: [\"@vectors\"]}}}\n")
+	is := installed(t)
+	if server, there := is["redis"]; !there || !server.HasVectors() {
+		says(t, s.fails(1, "up", "-d"), "vector sets (@vectors)", "Redis 8.0 or newer")
+		return
+	}
+	s.must("up", "-d")
+	st := s.awaitHealthy()
+	ask := func(body string) string { _, text := askAs(t, "POST", st.Entry+"/", "", body); return text }
+	for _, c := range [][2]string{
+		{`["VADD","points","VALUES","2","1.0","0.5","one"]`, `{"result":1}`},
+		{`["VADD","points","VALUES","2","-1.0","0.5","two"]`, `{"result":1}`},
+		{`["VSIM","points","VALUES","2","1.0","0.4","COUNT","1"]`, `{"result":["one"]}`},
+		{`["VCARD","points"]`, `{"result":2}`},
+		{`["VREM","points","two"]`, `{"result":1}`},
+	} {
+		if got := ask(c[0]); got != c[1] {
+			t.Errorf("%s: %s, want %s", c[0], got, c[1])
+		}
+	}
+	first := s.master()
+	s.must("switchover")
+	if s.master() == first {
+		t.Error("the master is the same")
+	}
+	if got := ask(`["VCARD","points"]`); got != `{"result":1}` {
+		t.Errorf("at the next master: %s", got)
+	}
+}
+
 // What package servers says of whose data a server reads is compared with the servers
 // that are there.
 func TestWhoReadsWhoseData(t *testing.T) {

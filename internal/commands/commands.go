@@ -40,9 +40,11 @@ const (
 	ofCluster    = "the Redis of a stack is no cluster"
 	apart        = "it would let a client take the stack apart"
 	internal     = "it is for those who work on Redis itself"
+	ofSlowlog    = "SLOWLOG tells the same, on Redis and Valkey alike"
 	unknown      = "this version of Holdfast does not know what it does"
 	danger       = "it is dangerous to the data or to the server"
 	ofEverybody  = "it is about everybody's scripts or functions"
+	ofVectors    = "it is about vector sets, which Redis 8.0 and newer have and no other server"
 	waiting      = "it may wait for data, and with it the connection"
 )
 
@@ -61,6 +63,7 @@ var inStacks = reasons(map[string]string{
 	ofUsers:   "acl",
 	ofCluster: "cluster",
 	apart:     "config debug module save shutdown",
+	ofSlowlog: "commandlog",
 	internal:  "memory|purge pfdebug pfselftest restore-asking",
 })
 
@@ -83,6 +86,13 @@ var Blocking = []string{
 // everybody runs: who loads a function anew decides what others' FCALL does.
 var Shared = []string{
 	"function|delete", "function|flush", "function|kill", "function|load", "function|restore", "script|flush", "script|kill",
+}
+
+// Vectors are those of vector sets, which have to be allowed because they need a server
+// that has them: Redis puts them into no category, and one that does not know a command
+// refuses the users' file.
+var Vectors = []string{
+	"vadd", "vcard", "vdim", "vemb", "vgetattr", "vinfo", "vismember", "vlinks", "vrandmember", "vrem", "vsetattr", "vsim",
 }
 
 // Granted are free although the categories that a stack's web nodes have a right
@@ -115,6 +125,8 @@ func Judge(c Command, inStack bool) (Rule, string) {
 	switch {
 	case c.Name == "monitor" && c.Stateful: // it is a stream, not a command
 		return Never, ofConnection
+	case !inStack && slices.Contains(Vectors, c.Name):
+		return Free, ""
 	case rule == Never && !inStack && Refused(c.Name) == "":
 		rule, why = Free, "" // the node's own Redis has the say, but for what it calls dangerous
 	case rule != Free || c.Container || slices.Contains(Granted, c.Name):
@@ -143,6 +155,8 @@ func Named(name string, container bool) (Rule, string) {
 		return Asks, waiting
 	case slices.Contains(Shared, name):
 		return Asks, ofEverybody
+	case slices.Contains(Vectors, name):
+		return Asks, ofVectors
 	case container && (name == "config" || name == "module"):
 		return Free, "" // some of its subcommands may be allowed
 	}

@@ -56,7 +56,7 @@ func TestACommandGoesToTheShardOfItsKeys(t *testing.T) {
 		"OK", "OK", "OK", "OK", "2", "2", "2", "3", cross, "OK", "[1 2]",
 		"!ERR wrong number of arguments for 'incr' command", "!ERR unknown command 'NOSUCH', with args beginning with: 'a' ",
 		"!WRONGTYPE Operation against a key holding the wrong kind of value", "PONG", "[3 x]", "[1]", "0",
-		"3", "[1 2 3]", "hi", "7", "2", "!NOSCRIPT No matching script. Please use EVAL.", "3",
+		"3", "[1 2 3]", "hi", "7", "2", noScript, "3",
 	}
 	for _, idempotencyKey := range []string{"", "once", "once"} {
 		got := do(t, client, &Request{Commands: commands(lines...), IdempotencyKey: idempotencyKey})

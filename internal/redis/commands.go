@@ -60,6 +60,7 @@ var harmless = setOf(
 	"cluster|countkeysinslot", "cluster|getkeysinslot", "cluster|info", "cluster|keyslot", "cluster|links",
 	"cluster|myid", "cluster|myshardid", "cluster|nodes", "cluster|replicas", "cluster|shards", "cluster|slaves", "cluster|slots",
 	"command|count", "command|docs", "command|getkeys", "command|getkeysandflags", "command|info", "command|list",
+	"cluster|slot-stats", "script|show", // Valkey
 	"config|get", "function|dump", "function|list", "function|stats",
 	"latency|doctor", "latency|graph", "latency|histogram", "latency|history", "latency|latest",
 	"memory|doctor", "memory|malloc-stats", "memory|stats", "module|list",
@@ -86,7 +87,7 @@ var statefulNames = setOf(
 	"select", "asking", "readonly", "readwrite", // how the connection sees the data
 	"monitor", "sync", "psync", "replconf", // turn it into a stream
 	"client|reply", "client|caching", "client|tracking", "client|setname", "client|setinfo",
-	"client|no-evict", "client|no-touch", "client|capa", "script|debug", // set something of it
+	"client|no-evict", "client|no-touch", "client|capa", "client|import-source", "script|debug", // set something of it
 )
 
 func setOf(names ...string) map[string]bool {

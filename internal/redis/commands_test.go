@@ -55,7 +55,7 @@ func TestRedisItselfSaysWhatItsCommandsAre(t *testing.T) {
 		"get, set, publish, pubsub channels, client id, client list, ping, script load, eval")
 	is("dangerous", func(s *Spec) bool { return s.Dangerous }, "flushall, keys, config set, CONFIG Get x, debug, sort", "get, client id, scan")
 	is("of the administration", func(s *Spec) bool { return s.Admin }, "config set, shutdown, acl setuser, client pause", "flushall, keys, client id, acl whoami")
-	is("barred from scripts", func(s *Spec) bool { return s.NoScript }, "subscribe, eval, config get, wait, blpop", "get, set, publish")
+	is("barred from scripts", func(s *Spec) bool { return s.NoScript }, "subscribe, eval, config get", "get, set, publish")
 	is("about keys that it does not name", func(s *Spec) bool { return s.AnyKey }, "keys, scan, flushall, randomkey, dbsize, eval, fcall_ro, evalsha", "get, del, ping, exists")
 
 	if s := specOf(t, client, "NoSuchCommand x"); s != nil {

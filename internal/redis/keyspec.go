@@ -113,6 +113,12 @@ func (k *keySpec) collectFrom(keys []string, cmd Command, first int) ([]string, 
 	return keys, true
 }
 
+// toldAll are commands of which Redis 8.0 says that it does not tell all keys, where 7.0 did: a
+// keyword may stand twice, or be the name of a stream. collect sees to the one, and XREAD
+// and XREADGROUP have no names before the keyword but those that the specification
+// passes over.
+var toldAll = setOf("xread", "xreadgroup", "georadius", "georadiusbymember")
+
 // parseKeys reads a command's key specifications; of a Redis older than 7,
 // which has none, the range of keys.
 func parseKeys(f []rueidis.RedisMessage, flags []string) []keySpec {
@@ -132,6 +138,8 @@ func parseKeys(f []rueidis.RedisMessage, flags []string) []keySpec {
 		return []keySpec{{begin: atIndex, index: int(first), find: findRange, last: int(last), step: int(step)}}
 	}
 	var specs []keySpec
+	name, _ := f[0].ToString()
+	name = strings.ToLower(name)
 	list, _ := f[8].ToArray()
 	for _, entry := range list {
 		fields, _ := entry.AsMap()
@@ -139,7 +147,7 @@ func parseKeys(f []rueidis.RedisMessage, flags []string) []keySpec {
 		if slices.Contains(about, "not_key") {
 			continue // a channel
 		}
-		k := keySpec{incomplete: slices.Contains(about, "incomplete")}
+		k := keySpec{incomplete: slices.Contains(about, "incomplete") && !toldAll[name]}
 		kind, spec := part(fields["begin_search"])
 		switch kind {
 		case "index":

@@ -17,7 +17,7 @@ func shaOf(source string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-const noScript = "!NOSCRIPT No matching script. Please use EVAL."
+const noScript = "!NOSCRIPT No matching script."
 
 // Whichever process brought a script, and whichever asks for it.
 func TestScriptsOutliveAFailover(t *testing.T) {

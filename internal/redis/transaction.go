@@ -117,6 +117,7 @@ var carriableNames = setOf(
 	"set", "setnx", "setex", "psetex", "get", "getset", "getdel", "getex", "mget", "mset", "msetnx",
 	"append", "strlen", "setrange", "getrange", "substr", "incr", "incrby", "incrbyfloat", "decr", "decrby",
 	"setbit", "getbit", "bitcount", "bitpos", "bitop", "pfadd", "pfcount", "pfmerge",
+	"hexpire", "hpexpire", "hexpireat", "hpexpireat", "hpersist", "httl", "hpttl", "hexpiretime", "hpexpiretime", "hgetdel", "hgetex", "hsetex",
 	"hset", "hsetnx", "hmset", "hget", "hmget", "hdel", "hlen", "hexists", "hstrlen", "hincrby", "hincrbyfloat",
 	"lpush", "rpush", "lpushx", "rpushx", "lpop", "rpop", "llen", "lindex", "lset", "ltrim", "lrem", "linsert", "lmove", "rpoplpush", "lpos",
 	"sadd", "srem", "smove", "spop", "scard", "sismember", "smismember", "sintercard", "sinterstore", "sunionstore", "sdiffstore",

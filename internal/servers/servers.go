@@ -116,6 +116,9 @@ func (s Server) Untested() string {
 // ends the client's connection instead, without an answer.
 func (s Server) Resends() bool { return s.number().less(number{2, 7}) }
 
+// HasVectors reports whether a server has vector sets.
+func (s Server) HasVectors() bool { return s.Name == Redis && !s.number().less(number{8, 0}) }
+
 // A Redis writes its data in a format of a number (rdb.h, RDB_VERSION), and loads one of a
 // lower number. Valkey went on from the format of Redis 7.2, 11, and has numbers of its own
 // from version 9.0 on; it refuses those that Redis has used since.

@@ -32,7 +32,7 @@ var kvKeys = []key[KVApp]{
 	durationKey("remember", time.Second, func(k *KVApp) *time.Duration { return &k.Remember },
 		"How long a write with an Idempotency-Key is remembered, so that its repetition does not write again. Default: 30s, or 25s and hold."),
 	textsKey("allow", allowRule, false, func(k *KVApp) *[]string { return &k.Allow },
-		"Dangerous and blocking commands that clients may use all the same, such as keys, flushdb, \"config|get\" or blpop; @dangerous and @blocking: all of them that can be allowed."),
+		"Dangerous and blocking commands that clients may use all the same, such as keys, flushdb, \"config|get\" or blpop; @dangerous and @blocking: all of them that can be allowed; @vectors: those of vector sets, which take Redis 8.0 or newer."),
 	textKey("scripts", scriptsRule, func(k *KVApp) *string { return &k.Scripts },
 		"Which scripts and functions clients may run: off, none; read, those that Redis keeps from writing (EVAL_RO, EVALSHA_RO, FCALL_RO); on, all. Each may do what its client may do by commands."),
 	sectionKey("limits", kvLimitKeys, func(k *KVApp) *KVLimits { return &k.Limits },
@@ -134,7 +134,7 @@ var (
 )
 
 // allowable is all that may be allowed.
-var allowable = slices.Concat([]string{"@dangerous", "@blocking"}, commands.Dangerous, commands.Blocking, commands.Shared)
+var allowable = slices.Concat([]string{"@dangerous", "@blocking", "@vectors"}, commands.Dangerous, commands.Blocking, commands.Shared, commands.Vectors)
 
 // checkAllow says why a command cannot be allowed.
 func checkAllow(s string) string {

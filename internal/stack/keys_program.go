@@ -18,7 +18,7 @@ const lastDatabase = 14
 
 var programRedisKeys = []key[RedisAccess]{
 	textsKey("allow", programAllowRule, false, func(a *RedisAccess) *[]string { return &a.Allow },
-		"Dangerous commands, and those that change everybody's scripts and functions, that the program may use all the same, such as keys, flushdb, \"config|get\" or \"function|load\"; @dangerous: all dangerous ones that can be allowed."),
+		"Dangerous commands, and those that change everybody's scripts and functions, that the program may use all the same, such as keys, flushdb, \"config|get\" or \"function|load\"; @dangerous: all dangerous ones that can be allowed; @vectors: those of vector sets, which take Redis 8.0 or newer."),
 	textsKey("patterns", patternRule, false, func(a *RedisAccess) *[]string { return &a.Patterns },
 		"Patterns of channels that the program may subscribe to (PSUBSCRIBE), exactly as it writes them, such as \"news.*\". Channels by their names (SUBSCRIBE) need no entry."),
 	numbersKey("databases", 1, lastDatabase, "databases such as [1, 2]", func(a *RedisAccess) *[]int { return &a.Databases },
@@ -40,7 +40,7 @@ var (
 
 // programAllowable is all that may be allowed to a program. What may wait is free to
 // it: its connections are its own.
-var programAllowable = slices.Concat([]string{"@dangerous"}, commands.Dangerous, commands.Shared)
+var programAllowable = slices.Concat([]string{"@dangerous", "@vectors"}, commands.Dangerous, commands.Shared, commands.Vectors)
 
 // checkProgramAllow says why a command cannot be allowed to a program.
 func checkProgramAllow(s string) string {

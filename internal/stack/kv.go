@@ -159,7 +159,7 @@ func fillKV(k *KVApp, has func(path) bool) {
 }
 
 // AllowedCommands are the commands that Allow stands for, sorted: of Redis'
-// categories, @dangerous and @blocking, all that may be allowed.
+// categories, @dangerous and @blocking, all that may be allowed, and of @vectors all.
 func (k KVApp) AllowedCommands() []string { return allowedCommands(k.Allow) }
 
 // allowedCommands are the commands that a list of allowed ones names, in order.
@@ -171,12 +171,28 @@ func allowedCommands(allow []string) []string {
 			all = append(all, commands.Dangerous...)
 		case "@blocking":
 			all = append(all, commands.Blocking...)
+		case "@vectors":
+			all = append(all, commands.Vectors...)
 		default:
 			all = append(all, a)
 		}
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+// AllowsVectors reports whether an application may use vector sets.
+func (s Stack) AllowsVectors() bool {
+	for _, app := range s.Apps {
+		allowed := allowedCommands(app.Redis.Allow)
+		if app.KV != nil {
+			allowed = app.KV.AllowedCommands()
+		}
+		if slices.ContainsFunc(allowed, func(c string) bool { return slices.Contains(commands.Vectors, c) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // GrantedCommands are those of AllowedCommands that do not merely wait: Redis itself
@@ -188,5 +204,7 @@ func (k KVApp) GrantedCommands() []string {
 // DangerousCommands are those of AllowedCommands that Redis itself has to be
 // told to let through.
 func (k KVApp) DangerousCommands() []string {
-	return slices.DeleteFunc(k.AllowedCommands(), func(c string) bool { return !slices.Contains(commands.Dangerous, c) })
+	return slices.DeleteFunc(k.AllowedCommands(), func(c string) bool {
+		return !slices.Contains(commands.Dangerous, c) && !slices.Contains(commands.Vectors, c)
+	})
 }

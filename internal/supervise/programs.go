@@ -40,6 +40,7 @@ type programAt struct {
 func (h hosts) findPrograms(ctx context.Context, p plan.Plan, self string) (map[programAt]string, error) {
 	paths := map[programAt]string{}
 	redis := map[string]servers.Server{} // by host
+	vectors := p.Stack.AllowsVectors()
 	var wrong []error
 	for _, host := range p.Hosts {
 		if h.lacks(host.Name) {
@@ -54,6 +55,9 @@ func (h hosts) findPrograms(ctx context.Context, p plan.Plan, self string) (map[
 			path, is, err := h.at(host.Name).findServer(ctx, p.Program)
 			if p.Program.IsRedis() && err == nil {
 				redis[host.Name] = is
+				if vectors && !is.HasVectors() {
+					err = fmt.Errorf("the stack file allows commands of vector sets (@vectors), and %s is %v, which has none: they take Redis 8.0 or newer", path, is)
+				}
 			}
 			if err != nil && !p.Kind.Traits().Optional { // else its node says so
 				wrong = append(wrong, fmt.Errorf("%s: %w", p.Node, err))
