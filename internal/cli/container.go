@@ -50,9 +50,16 @@ func (c *container) beFirst(g *globals) error {
 	if err != nil {
 		return fmt.Errorf("find the path of this program: %w", err)
 	}
-	say := func(text string) { fmt.Fprintf(g.stderr, "holdfast: %s\n", text) }
+	outliveReaders()
+	var say func(text string)
 	if c.format == "json" {
-		say = func(text string) { newJSONLog(os.Stdout).say(text) }
+		log, end := openJSONLog(os.Stdout)
+		defer end()
+		say = log.say
+	} else {
+		out := openOutlet(g.stderr, func(lines int) []byte { return []byte("holdfast: " + lostWords(lines) + "\n") })
+		defer out.end()
+		say = func(text string) { fmt.Fprintf(out, "holdfast: %s\n", text) }
 	}
 	// 'up' takes no arguments: nothing stands behind its flags.
 	args := append(slices.Clone(os.Args[1:]), "--"+containedFlag)
@@ -74,13 +81,16 @@ func (e exitError) Unwrap() error { return errReported }
 
 // logged runs a command with its output as --log-format has it.
 func (c *container) logged(g *globals, stdout, stderr io.Writer, run func(stdout, stderr io.Writer) error) error {
+	if c.contained || c.format == "json" {
+		outliveReaders()
+	}
 	if c.format != "json" {
 		return run(stdout, stderr)
 	}
-	g.logs = newJSONLog(stdout)
-	g.stderr = g.logs
-	defer g.logs.end()
-	err := run(g.logs, g.logs)
+	log, end := openJSONLog(stdout)
+	defer end()
+	g.logs, g.stderr = log, log
+	err := run(log, log)
 	if err == nil || errors.As(err, new(*leaving)) {
 		return err
 	}

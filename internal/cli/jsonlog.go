@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,12 +23,31 @@ import (
 // node here, and of what a command says to a person. It is safe for concurrent use.
 type jsonLog struct {
 	mu   sync.Mutex
-	w    io.Writer
-	part []byte // a line of a person's that has no end yet
-	host string // empty: it is the only one
+	w    io.Writer // takes whole lines, and does not block
+	part []byte    // a line of a person's that has no end yet
+	host string    // empty: it is the only one
 }
 
 func newJSONLog(w io.Writer) *jsonLog { return &jsonLog{w: w} }
+
+// openJSONLog opens the log on a writer that may block. The function that it returns writes
+// what there is, and ends it.
+func openJSONLog(w io.Writer) (j *jsonLog, end func()) {
+	o := openOutlet(w, func(lines int) []byte {
+		b, _ := marshalLine(jsonLine{Time: time.Now().UTC(), Node: programLines, Text: new(lostWords(lines))})
+		return append(b, '\n')
+	})
+	j = newJSONLog(o)
+	return j, func() {
+		j.end()
+		o.end()
+	}
+}
+
+// lostWords says what is missing from a container's log.
+func lostWords(lines int) string {
+	return fmt.Sprintf("%d lines before this one are left out: standard output was not read fast enough; 'holdfast logs' has them", lines)
+}
 
 // programLines is the name of lines that are no node's.
 const programLines = "holdfast"
@@ -36,7 +58,7 @@ type jsonLine struct {
 	Time time.Time       `json:"time"`
 	Host string          `json:"host,omitempty"`
 	Node string          `json:"node"`
-	Text string          `json:"text,omitempty"`
+	Text *string         `json:"text,omitempty"`
 	JSON json.RawMessage `json:"json,omitempty"`
 }
 
@@ -74,11 +96,11 @@ func (j *jsonLog) line(node string, at time.Time, text string) {
 	if object(text) {
 		l.JSON = json.RawMessage(text)
 	} else {
-		l.Text = text
+		l.Text = &text
 	}
 	b, err := marshalLine(l)
 	if err != nil { // of what looked like JSON
-		l.JSON, l.Text = nil, text
+		l.JSON, l.Text = nil, &text
 		if b, err = marshalLine(l); err != nil {
 			return // plain text always can be
 		}
@@ -119,12 +141,41 @@ func (j *jsonLog) writeLine(b []byte) (int, error) {
 // deepest is how deep a node's JSON may be nested to stay JSON: readers of logs have limits.
 const deepest = 32
 
-// object reports whether a line is a JSON object that can stand in another one.
+// object reports whether a line is a JSON object that can stand in another one, for every
+// reader: its numbers fit into a float64, and its text is Unicode (RFC 8259, 6 and 8.2).
 func object(line string) bool {
-	if !strings.HasPrefix(line, "{") || !utf8.ValidString(line) || !json.Valid([]byte(line)) {
+	if !strings.HasPrefix(line, "{") || !utf8.ValidString(line) || depth(line) > deepest {
 		return false
 	}
-	depth, text, escaped := 0, false, false
+	var fields map[string]any
+	if json.Unmarshal([]byte(line), &fields) != nil {
+		return false
+	}
+	replaced := strings.ContainsRune(line, utf8.RuneError) || strings.Contains(strings.ToLower(line), `\ufffd`)
+	return replaced || !replacedIn(fields)
+}
+
+// replacedIn reports whether a decoded value has the character that stands for half of a
+// surrogate pair.
+func replacedIn(v any) bool {
+	switch v := v.(type) {
+	case string:
+		return strings.ContainsRune(v, utf8.RuneError)
+	case []any:
+		return slices.ContainsFunc(v, replacedIn)
+	case map[string]any:
+		for name, field := range v {
+			if replacedIn(name) || replacedIn(field) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// depth is how deep a line of JSON is nested.
+func depth(line string) (most int) {
+	open, text, escaped := 0, false, false
 	for _, c := range []byte(line) {
 		switch {
 		case escaped:
@@ -135,14 +186,13 @@ func object(line string) bool {
 			text = !text
 		case text:
 		case c == '{' || c == '[':
-			if depth++; depth > deepest {
-				return false
-			}
+			open++
+			most = max(most, open)
 		case c == '}' || c == ']':
-			depth--
+			open--
 		}
 	}
-	return true
+	return most
 }
 
 // with is the log of a supervisor: lines of text in its file, and JSON here.
@@ -192,7 +242,8 @@ func (j *jsonLog) follow(state string, say func(string) string) (end func()) {
 	if j == nil {
 		return func() {}
 	}
-	m := logs.NewMerged(state, logs.Query{Since: time.Now()})
+	place := logPlace{path: filepath.Join(logs.Dir(state), logPlaceFile)}
+	m := logs.NewMerged(state, logs.Query{Since: place.since(time.Now())})
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -206,13 +257,16 @@ func (j *jsonLog) follow(state string, say func(string) string) (end func()) {
 			case <-quit:
 				ending = true
 			}
-			err := j.echo(m)
+			last, err := j.echo(m)
+			if failed := place.keep(last); err == nil {
+				err = failed
+			}
 			switch {
 			case err == nil:
 				failed = ""
 			case err.Error() != failed:
 				failed = err.Error()
-				j.say(say("the logs of the nodes cannot be read: " + failed))
+				j.say(say("not all that the nodes say can be shown: " + failed))
 			}
 		}
 	}()
@@ -222,18 +276,60 @@ func (j *jsonLog) follow(state string, say func(string) string) (end func()) {
 	}
 }
 
-// echo writes the lines that are new. The supervisor's own are here already.
-func (j *jsonLog) echo(m *logs.Merged) error {
+// echo writes the lines that are new, and returns when the last one was said; zero: there
+// was none. The supervisor's own are here already.
+func (j *jsonLog) echo(m *logs.Merged) (last time.Time, err error) {
 	if _, err := m.Find(); err != nil {
-		return err
+		return last, err
 	}
 	for {
 		e, there, err := m.Next()
 		if err != nil || !there {
-			return err
+			return last, err
 		}
+		last = e.Time
 		if e.Node != logs.Supervisor {
 			j.line(e.Node, e.Time, e.Line)
 		}
 	}
+}
+
+// logPlace is up to where the logs of the nodes were shown, for the supervisor that takes
+// over: what they say while there is none belongs to the container's log, too.
+type logPlace struct {
+	path string
+	kept time.Time
+}
+
+const (
+	logPlaceFile = "shown"
+	// logPlaceMost is how old a place may be. Before that somebody else looked after the
+	// nodes, or nobody did, and nothing was shown.
+	logPlaceMost = time.Minute
+)
+
+// since is from when on lines are to be shown.
+func (p *logPlace) since(now time.Time) time.Time {
+	b, err := os.ReadFile(p.path)
+	if err != nil {
+		return now
+	}
+	last, err := time.Parse(time.RFC3339Nano, string(b))
+	if err != nil || last.After(now) || now.Sub(last) > logPlaceMost {
+		return now
+	}
+	return last.Add(time.Nanosecond)
+}
+
+// keep notes that lines were shown up to a time; zero: none were.
+func (p *logPlace) keep(last time.Time) error {
+	if last.IsZero() || last.Equal(p.kept) {
+		return nil
+	}
+	// Not synced: it is a matter of seconds, and after a crash of the machine nothing runs.
+	if err := os.WriteFile(p.path+".new", last.AppendFormat(nil, time.RFC3339Nano), 0o600); err != nil {
+		return err
+	}
+	p.kept = last
+	return os.Rename(p.path+".new", p.path)
 }

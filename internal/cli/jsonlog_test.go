@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode"
@@ -26,6 +29,11 @@ func TestALineOfANodeIsOneObjectWhateverItHolds(t *testing.T) {
 		"\xff":                         `"text":"\ufffd"`,
 		deep:                           `"text":"{\"a\":` + strings.Repeat("[", deepest),
 		"<b>&":                         `"text":"<b>&"`,
+		"":                             `"text":""`,
+		`{"n":1e400}`:                  `"text":"{\"n\":1e400}"`,
+		`{"a":"\ud83d\ude00"}`:         `"json":{"a":"\ud83d\ude00"}`,
+		`{"a":{"b":["\ud83d"]}}`:       `"text":"{\"a\":{\"b\":[\"\\ud83d\"]}}"`,
+		`{"a":"\ufffd"}`:               `"json":{"a":"\ufffd"}`,
 	} {
 		var b bytes.Buffer
 		j := newJSONLog(&b)
@@ -55,7 +63,7 @@ func TestWhatIsForAPersonComesLineByLine(t *testing.T) {
 		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Node != programLines || l.Time.IsZero() {
 			t.Fatalf("%q: %v", line, err)
 		}
-		said = append(said, l.Text)
+		said = append(said, *l.Text)
 	}
 	if got := strings.Join(said, "|"); got != "one line|two|the last" {
 		t.Errorf("lines: %q", got)
@@ -77,5 +85,66 @@ func TestASupervisorsLineKeepsItsFieldsApart(t *testing.T) {
 	}
 	if got := file.String(); got != "level=WARN msg=\"a node died\" node=web-1 error=\"a\\x1bb\"\n" {
 		t.Errorf("file: %q", got)
+	}
+}
+
+// stuck is a reader of the log that stands still until it is closed.
+type stuck struct {
+	open  chan struct{}
+	mu    sync.Mutex
+	lines bytes.Buffer
+}
+
+func (s *stuck) Write(p []byte) (int, error) {
+	<-s.open
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lines.Write(p)
+}
+
+func TestNobodyWaitsForTheContainersLog(t *testing.T) {
+	reader := &stuck{open: make(chan struct{})}
+	j, end := openJSONLog(reader)
+	const said = 40_000
+	for range said { // far more than finds room
+		j.line("web-1", time.Now(), strings.Repeat("x", 100))
+	}
+	close(reader.open)
+	j.say("the last") // there is room again, now or at the end
+	end()
+
+	shown, missing := 0, 0
+	for line := range strings.Lines(reader.lines.String()) {
+		var l jsonLine
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%.80q: %v", line, err)
+		}
+		n := 0
+		if _, err := fmt.Sscanf(*l.Text, "%d lines before this one are left out", &n); err == nil {
+			missing += n
+		} else {
+			shown++
+		}
+	}
+	if shown == 0 || missing == 0 || shown+missing != said+1 {
+		t.Errorf("%d lines are shown and %d missing of %d", shown, missing, said+1)
+	}
+}
+
+func TestTheLogGoesOnWhereTheFormerSupervisorLeftIt(t *testing.T) {
+	now := time.Date(2026, 11, 28, 14, 30, 0, 0, time.UTC)
+	path := filepath.Join(t.TempDir(), logPlaceFile)
+	if got := (&logPlace{path: path}).since(now); !got.Equal(now) {
+		t.Errorf("without a place: from %v on", got)
+	}
+	last := now.Add(-3*time.Second + 5)
+	if err := (&logPlace{path: path}).keep(last); err != nil {
+		t.Fatal(err)
+	}
+	if got := (&logPlace{path: path}).since(now); !got.Equal(last.Add(1)) {
+		t.Errorf("from %v on, not after %v", got, last)
+	}
+	if later := now.Add(2 * logPlaceMost); !(&logPlace{path: path}).since(later).Equal(later) {
+		t.Error("an old place is gone on from")
 	}
 }

@@ -168,3 +168,56 @@ func TestASupervisorThatWasKilledAfterItWasToldToEndIsNot(t *testing.T) {
 		t.Errorf("exit status %d: %q", status, c.out.String())
 	}
 }
+
+// node is a shell's words for a process that outlives it until its file is there.
+func node(dir string) string {
+	return fmt.Sprintf(`(sh -c 'until test -e %s/end; do sleep 0.01; done' & )`, dir)
+}
+
+// A Go program that panics, or finds no memory, exits with 2.
+func TestASupervisorThatFailsWhileNodesRunIsStartedAgain(t *testing.T) {
+	dir := t.TempDir()
+	c := newContained(t, fmt.Sprintf(`test -e %[1]s/died && { echo again; touch %[1]s/end; exit 0; }; touch %[1]s/died; %[2]s; exit 2`, dir, node(dir)))
+	c.says(t, "failed (exit status 2) while nodes run")
+	c.says(t, "again")
+	if status := c.ends(t); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+}
+
+func TestASupervisorThatFailsAtItsStartIsNotStartedAgain(t *testing.T) {
+	dir := t.TempDir()
+	c := newContained(t, fmt.Sprintf(`test -e %[1]s/died && { echo again; exit 0; }; touch %[1]s/died; %[2]s; touch %[1]s/end; exit 2`, dir, node(dir)))
+	if status := c.ends(t); status != 2 || strings.Contains(c.out.String(), "again") {
+		t.Errorf("exit status %d: %q", status, c.out.String())
+	}
+}
+
+// Its nodes are not killed with the container, but taken down.
+func TestASignalWhileThereIsNoSupervisorIsForTheNextOne(t *testing.T) {
+	dir := t.TempDir()
+	c := newContained(t, fmt.Sprintf(`test -e %[1]s/died && { trap 'echo down; touch %[1]s/end; exit 0' TERM; while :; do sleep 0.01; done; }
+		touch %[1]s/died; %[2]s; kill -KILL $$`, dir, node(dir)))
+	c.says(t, "is started again") // and does not handle signals yet
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	c.says(t, "down")
+	if status := c.ends(t); status != 0 {
+		t.Errorf("exit status %d: %q", status, c.out.String())
+	}
+}
+
+func TestASupervisorThatDiesOfTheSignalIsFollowedByOneThatTakesTheNodesDown(t *testing.T) {
+	dir := t.TempDir()
+	c := newContained(t, fmt.Sprintf(`test -e %[1]s/died && { trap 'echo down; touch %[1]s/end; exit 0' TERM; while :; do sleep 0.01; done; }
+		touch %[1]s/died; %[2]s; echo ready; exec sleep 1000`, dir, node(dir)))
+	c.says(t, "ready")
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	c.says(t, "down")
+	if status := c.ends(t); status != 0 {
+		t.Errorf("exit status %d: %q", status, c.out.String())
+	}
+}
