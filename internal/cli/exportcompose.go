@@ -272,19 +272,19 @@ func (o *composeExport) tell(g *globals, stdout io.Writer, s stack.Stack, c expo
 		text.WriteString("The entry asks nobody for a token: whoever reaches the containers' network, as every program of this machine does, may use it.\n")
 	}
 	if refers := references(s); refers != "" {
-		fmt.Fprintf(&text, "The image lacks what the stack file refers to (%s): build one that has it, or put it into stack/.\n", refers)
+		fmt.Fprintf(&text, "What the stack file names on the disk (%s) has to be in the image, or in stack/.\n", refers)
 	}
 	_, err := io.WriteString(stdout, text.String())
 	return err
 }
 
-// references are the applications that need files of the user's.
+// references are the keys of what a stack file names on the disk.
 func references(s stack.Stack) string {
-	var names []string
-	for _, name := range s.AppNames() {
-		if app := s.Apps[name]; app.Kind() == stack.Command || app.Kind() == stack.Files {
-			names = append(names, "apps."+name)
+	var keys []string
+	for _, r := range s.References() {
+		if !r.InRelease {
+			keys = append(keys, r.Key())
 		}
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(keys, ", ")
 }

@@ -218,6 +218,8 @@ func TestTheStackServesFromContainersWhateverBecomesOfOne(t *testing.T) {
 
 	p.walkThrough()
 	p.isClosed()
+	p.isHealthy()
+	p.saysJSON()
 
 	p.loses("kill-master", "master", func(host string) { p.docker("kill", container(host)); p.docker("start", container(host)) })
 	p.loses("stop-master", "master", func(host string) { p.must("stop", host); p.must("start", host) })
@@ -308,6 +310,45 @@ func (p *project) isClosed() {
 	for _, line := range []string{"Uid:\t10001", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"} {
 		if !strings.Contains(string(status), line) {
 			p.t.Errorf("a container's first process lacks %q:\n%s", line, status)
+		}
+	}
+}
+
+// isHealthy waits until docker calls all containers healthy.
+func (p *project) isHealthy() {
+	p.t.Helper()
+	for _, host := range hosts {
+		state := ""
+		for deadline := time.Now().Add(time.Minute); state != "healthy"; time.Sleep(500 * time.Millisecond) {
+			out, err := exec.Command("docker", "inspect", "--format", "{{.State.Health.Status}}", container(host)).CombinedOutput()
+			if state = strings.TrimSpace(string(out)); err != nil || time.Now().After(deadline) {
+				p.t.Errorf("container %s is %s (%v)", host, state, err)
+				break
+			}
+		}
+	}
+}
+
+// saysJSON looks at what a container has written: lines of JSON, of its own nodes.
+func (p *project) saysJSON() {
+	p.t.Helper()
+	out, err := exec.Command("docker", "logs", container("one")).Output()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	nodes := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		var said struct{ Host, Node string }
+		if err := json.Unmarshal([]byte(line), &said); err != nil {
+			p.t.Errorf("no line of JSON: %q", line)
+		}
+		if said.Host == "one" {
+			nodes[said.Node] = true
+		}
+	}
+	for _, node := range []string{"supervisor", "redis-1", "sentinel-1", "web-1"} {
+		if !nodes[node] {
+			p.t.Errorf("the log of container one has no line of %s: %v", node, nodes)
 		}
 	}
 }
