@@ -62,6 +62,12 @@ x-host: &host
     - no-new-privileges:true
   mem_limit: "${HOLDFAST_MEMORY:-1g}"
   pids_limit: 1024
+  # Each node's log is in the volume as well, with a bound of its own.
+  logging:
+    driver: json-file
+    options:
+      max-size: 10m
+      max-file: "3"
   healthcheck:
     test: [CMD, holdfast, status, --here]
     interval: 10s

@@ -25,6 +25,8 @@ const (
 	// seatEvery is how often the others are asked, and askedLimit how long an answer may take.
 	seatEvery  = 500 * time.Millisecond
 	askedLimit = 2 * time.Second
+	// joinAgain is the time between two attempts to join: members count them (identity.Joins).
+	joinAgain = 2 * time.Second
 	// tellEvery is how often it is said what is waited for.
 	tellEvery = 10 * time.Second
 )
@@ -58,6 +60,10 @@ func TakeSeat(ctx context.Context, state string, p identity.Pass, tell func(text
 			return self, err
 		}
 		failed = fmt.Sprintf(". The last attempt to join failed: %v", err)
+		select {
+		case <-time.After(joinAgain):
+		case <-ctx.Done():
+		}
 	}
 }
 
