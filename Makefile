@@ -13,6 +13,10 @@ COLD    := holdfast/internal/... filippo.io/... github.com/goccy/... github.com/
            github.com/spf13/...
 GCFLAGS := $(COLD:%=-gcflags=%=-l) $(HOT:%=-gcflags=holdfast/internal/%=)
 
+# No server of Holdfast speaks HTTP/2, and what it calls (S3, collectors of traces) speaks
+# HTTP/1.1 as well. Without HTTP/2 the program is 2 % smaller.
+TAGS := nethttpomithttp2
+
 # Run by its version and not listed in go.mod, so that the linter's own
 # dependencies do not become the program's.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -20,7 +24,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # More flags for go test, such as TESTFLAGS='-v -run Failover'.
 TESTFLAGS ?=
 
-.PHONY: help up down test test-containers build generate lint mutants bench profile
+.PHONY: help up down test test-containers build image generate lint mutants bench profile
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -42,7 +46,7 @@ GOTEST := go test -race -count=1 -timeout 40m -vet=off
 test: ## every test, the end-to-end ones with the real servers too
 	scripts/setup --test
 	@set -x; $(GOTEST) -parallel 3 $(TESTFLAGS) ./test; stacks=$$?; \
-	$(GOTEST) -p 2 -parallel 2 $(TESTFLAGS) $$(go list ./... | grep -v -e '^holdfast/test$$' -e '^holdfast/test/containers$$') && exit $$stacks
+	go -C deploy/image test ./... && $(GOTEST) -p 2 -parallel 2 $(TESTFLAGS) $$(go list ./... | grep -v -e '^holdfast/test$$' -e '^holdfast/test/containers$$') && exit $$stacks
 
 # The image is holdfast-stack, or the one that HOLDFAST_STACK_IMAGE names.
 test-containers: ## the stack in containers of a real dockerd, with Docker Compose, under load (Linux; 4 minutes)
@@ -50,7 +54,21 @@ test-containers: ## the stack in containers of a real dockerd, with Docker Compo
 	go test -count=1 -timeout 30m -vet=off $(TESTFLAGS) ./test/containers
 
 build: ## build bin/holdfast, one static binary
-	CGO_ENABLED=0 go build -trimpath $(GCFLAGS) -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/holdfast
+	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' $(GCFLAGS) -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/holdfast
+
+# The images' own module is not part of the program's. SERVER=valkey makes holdfast-stack
+# with Valkey; SNAPSHOT=20261130T000000Z takes Debian's packages as they were then.
+IMAGES := bin/image
+ARCHS  := amd64 arm64
+SERVER := redis
+# More flags, such as IMAGEFLAGS=-update=false: no look for newer packages.
+IMAGEFLAGS ?=
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+image: ## container images in bin/image, for amd64 and arm64 (Debian: apt; needs no container engine, no root)
+	@set -e; for arch in $(ARCHS); do GOOS=linux GOARCH=$$arch $(MAKE) --no-print-directory build BIN=$(IMAGES)/$$arch/holdfast; done
+	go run -C deploy/image . -root $(CURDIR) -programs $(abspath $(IMAGES)) -out $(abspath $(IMAGES)) -archs '$(ARCHS)' \
+		-server $(SERVER) -version $(VERSION) -snapshot '$(SNAPSHOT)' $(IMAGEFLAGS)
 
 generate: ## Go code from the templates (*.qtpl); a test says when it is missing
 	go generate ./internal/...
@@ -59,6 +77,7 @@ lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); \
 	if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w): $$unformatted"; exit 1; fi
 	go vet ./...
+	go -C deploy/image vet ./...
 	go run $(STATICCHECK) ./...
 
 # Some of them alone: make mutants MUTANTS=old-proof,write-again
