@@ -24,7 +24,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # More flags for go test, such as TESTFLAGS='-v -run Failover'.
 TESTFLAGS ?=
 
-.PHONY: help up down test test-containers build image generate lint mutants bench profile
+.PHONY: help up down test test-containers test-versions build image generate lint mutants bench profile
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -52,6 +52,18 @@ test: ## every test, the end-to-end ones with the real servers too
 test-containers: ## the stack in containers of a real dockerd, with Docker Compose, under load (Linux; 4 minutes)
 	scripts/setup --containers
 	go test -count=1 -timeout 30m -vet=off $(TESTFLAGS) ./test/containers
+
+# What is run, and in what Debian, is in scripts/versions. Without root it says so, and runs nothing.
+VERSIONS := bin/versions
+
+test-versions: ## what servers do, on Debian 13 with Redis 8.0 and with Valkey 8.1 (root; 6 minutes, and 2 for the first time)
+	@if scripts/versions able; then set -ex; \
+	scripts/setup --versions; \
+	scripts/versions prepare; \
+	mkdir -p $(VERSIONS); \
+	CGO_ENABLED=0 go build -pgo=off -o $(VERSIONS)/holdfast ./cmd/holdfast; \
+	for package in ./test ./internal/redis ./internal/plan; do CGO_ENABLED=0 go test -c -vet=off -o $(VERSIONS)/$$(basename $$package).test $$package; done; \
+	scripts/versions run $(VERSIONS); fi
 
 build: ## build bin/holdfast, one static binary
 	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' $(GCFLAGS) -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/holdfast

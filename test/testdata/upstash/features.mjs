@@ -65,6 +65,41 @@ const checks = {
     assert.equal(await r.hdel("h", "a"), 1);
     assert.equal(await r.hgetall("no-hash"), null);
   },
+  // What came after Redis 7.0 is there with a server that has it, and else the server says so.
+  async newer(r) {
+    const has = async (name) => (await r.exec(["COMMAND", "INFO", name]))[0] !== null;
+    await r.hset("h", { a: 1, b: "two", c: 3 });
+    if (await has("hexpire")) {
+      assert.deepEqual(await r.hexpire("h", ["a", "none"], 100), [1, -2]);
+      assert.ok((await r.httl("h", "a"))[0] > 90);
+      assert.ok((await r.hpttl("h", "a"))[0] > 90_000);
+      assert.deepEqual(await r.hpersist("h", "a"), [1]);
+      assert.deepEqual(await r.hpexpire("h", "a", 1), [1]);
+      await new Promise((done) => setTimeout(done, 50));
+      assert.equal(await r.hget("h", "a"), null);
+    } else {
+      await fails(r.hexpire("h", "a", 100), /ERR unknown command/);
+    }
+    if (await has("hgetdel")) {
+      assert.equal(await r.exec(["HSETEX", "h", "EX", "100", "FIELDS", "1", "d", "4"]), 1);
+      assert.deepEqual(await r.exec(["HGETEX", "h", "PERSIST", "FIELDS", "1", "d"]), [4]);
+      assert.deepEqual(await r.exec(["HGETDEL", "h", "FIELDS", "2", "d", "none"]), [4, null]);
+      assert.equal(await r.hget("h", "d"), null);
+    } else {
+      await fails(r.exec(["HGETDEL", "h", "FIELDS", "1", "b"]), /ERR unknown command/);
+    }
+    await r.set("s", "old");
+    const valkey = await has("commandlog"); // of 8.1 or newer
+    const [delex, vectors] = [await has("delex"), await has("vadd")];
+    const conditional = () => r.exec(["SET", "s", "new", "IFEQ", "old"]);
+    if (valkey) {
+      assert.equal(await conditional(), "OK");
+      assert.equal(await r.exec(["SET", "s", "newer", "IFEQ", "old"]), null);
+    } else if (!delex) { // Redis 8.4 has it, too
+      await fails(conditional(), /ERR syntax error/);
+    }
+    await fails(r.exec(["VADD", "v", "VALUES", "1", "1", "x"]), vectors ? /not allowed/ : /ERR unknown command/);
+  },
   async sets(r) {
     assert.equal(await r.sadd("set", 1, "two", { three: 3 }), 3);
     assert.equal(await r.scard("set"), 3);
