@@ -121,6 +121,8 @@ type node struct {
 	// when its operator stopped or paused it under a supervisor before. Set before
 	// run, or by it where the node is seen later.
 	outdated, keepDown atomic.Bool
+	// paused is true while its operator has it paused.
+	paused atomic.Bool
 	// unseen is true until its host can be asked whether it runs.
 	unseen bool
 }

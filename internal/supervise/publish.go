@@ -14,6 +14,7 @@ const longDetail = 1000
 
 // publish shows what others may see: an application's own words only quoted.
 func (n *node) publish() {
+	n.paused.Store(n.want == wantPaused)
 	n.shown = n.sup.board.update(n.spec().Node, func(s *NodeStatus) {
 		pid := 0
 		if n.proc != nil {

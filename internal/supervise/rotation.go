@@ -189,16 +189,21 @@ func (s *Supervisor) backendsOf(app string) []string {
 //
 // A newer HAProxy than 2.6 does not send the requests of such sessions to another server
 // but ends their clients' connections without an answer. There they are left until the
-// node is killed (see node.hangLimit), or answers.
+// node is killed (see node.hangLimit), or answers; but at one that an operator has paused,
+// which nobody kills.
 func (s *Supervisor) freeClients(ctx context.Context, balancer string, hosts map[string]string, stats []haproxy.Stat) {
 	silent := func(row haproxy.Stat) bool {
 		return row.Unreached() && hosts[row.Server] != hosts[balancer]
 	}
-	if st, _ := s.board.snapshot().Node(balancer); !resends(st.Server) {
+	st, _ := s.board.snapshot().Node(balancer)
+	ends := !resends(st.Server)
+	if ends {
 		s.sessionsEnd.Store(true)
-		return
 	}
 	for _, row := range hanging(stats, silent) {
+		if n := s.node(row.Server); ends && n != nil && !n.paused.Load() {
+			continue
+		}
 		if err := s.balancer(*s.node(balancer).spec()).EndSessions(ctx, row.Backend, row.Server); err != nil {
 			s.log.Warn("cannot end the sessions at a server that hangs", "balancer", balancer, "server", row.Server, "error", err)
 		}
