@@ -48,10 +48,13 @@ test: ## every test, the end-to-end ones with the real servers too
 	@set -x; $(GOTEST) -parallel 3 $(TESTFLAGS) ./test; stacks=$$?; \
 	go -C deploy/image test ./... && $(GOTEST) -p 2 -parallel 2 $(TESTFLAGS) $$(go list ./... | grep -v -e '^holdfast/test$$' -e '^holdfast/test/containers$$') && exit $$stacks
 
-# The image is holdfast-stack, or the one that HOLDFAST_STACK_IMAGE names.
-test-containers: ## the stack in containers of a real dockerd, with Docker Compose, under load (Linux; 4 minutes)
+# With the dockerd that answers, or one of its own for as long as the tests run. The tests of
+# Compose take the image that HOLDFAST_STACK_IMAGE names, holdfast-stack by default.
+test-containers: ## the images, and the stack in containers of a real dockerd, with Docker Compose, under load (Linux; 10 minutes)
 	scripts/setup --containers
-	go test -count=1 -timeout 30m -vet=off $(TESTFLAGS) ./test/containers
+	$(MAKE) --no-print-directory image
+	scripts/with-dockerd sh -ec 'docker load -q -i $(IMAGES)/holdfast-stack-$(shell go env GOHOSTARCH).tar; \
+		HOLDFAST_IMAGES=$(abspath $(IMAGES)) go test -count=1 -timeout 40m -vet=off $(TESTFLAGS) ./test/containers'
 
 # What is run, and in what Debian, is in scripts/versions. Without root it says so, and runs nothing.
 VERSIONS := bin/versions
@@ -90,6 +93,7 @@ lint: ## gofmt, go vet, staticcheck
 	if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w): $$unformatted"; exit 1; fi
 	go vet ./...
 	go -C deploy/image vet ./...
+	go -C test/containers/lint vet ./...
 	go run $(STATICCHECK) ./...
 
 # Some of them alone: make mutants MUTANTS=old-proof,write-again
