@@ -24,7 +24,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # More flags for go test, such as TESTFLAGS='-v -run Failover'.
 TESTFLAGS ?=
 
-.PHONY: help up down test test-containers test-versions build image generate lint mutants bench profile
+.PHONY: help up down test test-containers test-kubernetes test-versions build image generate lint mutants bench profile
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -46,7 +46,7 @@ GOTEST := go test -race -count=1 -timeout 40m -vet=off
 test: ## every test, the end-to-end ones with the real servers too
 	scripts/setup --test
 	@set -x; $(GOTEST) -parallel 3 $(TESTFLAGS) ./test; stacks=$$?; \
-	go -C deploy/image test ./... && $(GOTEST) -p 2 -parallel 2 $(TESTFLAGS) $$(go list ./... | grep -v -e '^holdfast/test$$' -e '^holdfast/test/containers$$') && exit $$stacks
+	go -C deploy/image test ./... && $(GOTEST) -p 2 -parallel 2 $(TESTFLAGS) $$(go list ./... | grep -v -e '^holdfast/test$$' -e '^holdfast/test/containers$$' -e '^holdfast/test/kubernetes$$') && exit $$stacks
 
 # With the dockerd that answers, or one of its own for as long as the tests run. The tests of
 # Compose take the image that HOLDFAST_STACK_IMAGE names, holdfast-stack by default.
@@ -67,6 +67,12 @@ test-versions: ## what servers do, on Debian 13 with Redis 8.0 and with Valkey 8
 	CGO_ENABLED=0 go build -pgo=off -o $(VERSIONS)/holdfast ./cmd/holdfast; \
 	for package in ./test ./internal/redis ./internal/plan; do CGO_ENABLED=0 go test -c -vet=off -o $(VERSIONS)/$$(basename $$package).test $$package; done; \
 	scripts/versions run $(VERSIONS); fi
+
+# The programs are compiled first, without a test's deadline.
+test-kubernetes: ## the tests on a real Kubernetes of three nodes, on this machine (Linux, root)
+	scripts/setup --kubernetes
+	go run ./test/kube/run build
+	HOLDFAST_TEST_KUBERNETES=yes go test -count=1 -timeout 40m $(TESTFLAGS) ./test/kubernetes
 
 build: ## build bin/holdfast, one static binary
 	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' $(GCFLAGS) -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/holdfast

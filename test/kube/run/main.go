@@ -1,0 +1,101 @@
+// Command run is the cluster of package kube by hand:
+//
+//	go run ./test/kube/run up [NODES]         start it (3 nodes), built before if need be
+//	go run ./test/kube/run kubectl ARG...     kubectl for it
+//	go run ./test/kube/run load ARCHIVE...    bring images to all nodes
+//	go run ./test/kube/run on NODE CMD...     a command inside a node
+//	go run ./test/kube/run forward ADDRESS    198.19.99.1:30080, say, at a port of loopback
+//	go run ./test/kube/run down               end it, and remove what it left
+//	go run ./test/kube/run build              compile the programs alone
+//
+// HOLDFAST_KUBE names another cluster than "hand".
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"holdfast/test/kube"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+
+	var ended *exec.ExitError
+	switch {
+	case errors.As(err, &ended):
+		os.Exit(ended.ExitCode()) // the command has said why
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "kube:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	cluster := kube.Open(cmp.Or(os.Getenv("HOLDFAST_KUBE"), "hand"))
+	cluster.Progress = os.Stderr
+	if len(args) == 0 {
+		return errors.New("what shall it do: up, kubectl, load, on, forward, down or build?")
+	}
+
+	switch name, rest := args[0], args[1:]; {
+	case name == "build":
+		_, err := cluster.Build(ctx)
+		return err
+	case name == "up" && len(rest) <= 1:
+		return up(ctx, cluster, rest)
+	case name == "down" && len(rest) == 0:
+		return cluster.Down()
+	case name == "load" && len(rest) > 0:
+		return cluster.Load(ctx, rest...)
+	case name == "kubectl":
+		return here(cluster.Kubectl(ctx, rest...))
+	case name == "on" && len(rest) > 1:
+		node, err := strconv.Atoi(rest[0])
+		if err != nil {
+			return fmt.Errorf("%q is no number of a node", rest[0])
+		}
+		return here(cluster.On(ctx, node, rest[1:]...))
+	case name == "forward" && len(rest) == 1:
+		address, err := cluster.Forward(ctx, rest[0])
+		if err != nil {
+			return err
+		}
+		fmt.Println(address)
+		<-ctx.Done()
+		return nil
+	}
+	return fmt.Errorf("no such command: %q; see go doc ./test/kube/run", args)
+}
+
+func up(ctx context.Context, cluster *kube.Cluster, args []string) error {
+	if cluster.Runs() {
+		return errors.New("it runs already; 'down' first")
+	}
+	nodes := 3
+	if len(args) == 1 {
+		var err error
+		if nodes, err = strconv.Atoi(args[0]); err != nil {
+			return fmt.Errorf("%q is no number of nodes", args[0])
+		}
+	}
+	return cluster.Up(ctx, nodes)
+}
+
+// here runs a command with this process' input and output.
+func here(cmd *exec.Cmd, err error) error {
+	if err != nil {
+		return err
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return cmd.Run()
+}

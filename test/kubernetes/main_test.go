@@ -1,0 +1,169 @@
+//go:build linux
+
+package kubernetes
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/test/kube"
+)
+
+const nodes = 3
+
+// cluster is the one of all tests here. A test makes its things in a namespace of its own
+// and leaves the nodes as it found them.
+var cluster = kube.Open("test")
+
+func TestMain(m *testing.M) {
+	// The cluster's programs take minutes to compile, and root to run: nothing for a plain
+	// 'go test ./...'.
+	if os.Getenv("HOLDFAST_TEST_KUBERNETES") == "" {
+		fmt.Println("left to 'make test-kubernetes', which sets HOLDFAST_TEST_KUBERNETES")
+		return
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	interrupted := context.AfterFunc(ctx, func() {
+		cluster.Down()
+		os.Exit(1)
+	})
+	defer interrupted() // before stop, which ends ctx
+
+	cluster.Progress = os.Stderr
+	if err := cluster.Up(ctx, nodes); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := m.Run()
+	if err := cluster.Down(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// tryKubectl runs kubectl and returns what it printed.
+func tryKubectl(ctx context.Context, args ...string) (string, error) {
+	cmd, err := cluster.Kubectl(ctx, args...)
+	if err != nil {
+		return "", err
+	}
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, complaint.Bytes())
+	}
+	return strings.TrimSpace(out.String()), nil
+}
+
+func kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := tryKubectl(t.Context(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// namespace makes a namespace that is gone after the test, and says what was in it where
+// the test has failed.
+func namespace(t *testing.T, name string) {
+	t.Helper()
+	kubectl(t, "create", "namespace", name)
+	t.Cleanup(func() {
+		ctx := context.Background()
+		if t.Failed() {
+			for _, what := range []string{"pods,pvc,services", "events"} {
+				out, err := tryKubectl(ctx, "-n", name, "get", what, "-o", "wide")
+				t.Logf("%s of %s: %v\n%s", what, name, err, out)
+			}
+		}
+		if _, err := tryKubectl(ctx, "delete", "namespace", name, "--timeout=2m"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// apply applies manifests.
+func apply(t *testing.T, space, manifests string) {
+	t.Helper()
+	cmd, err := cluster.Kubectl(t.Context(), "-n", space, "apply", "-f", "-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdin = strings.NewReader(manifests)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("kubectl apply: %v\n%s", err, out)
+	}
+}
+
+// eventually repeats a step until it succeeds, for at most four minutes: Kubernetes itself
+// takes two to give an eviction up that did not come about.
+func eventually(t *testing.T, what string, step func() error) {
+	t.Helper()
+	deadline := time.Now().Add(4 * time.Minute)
+	for {
+		err := step()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// inside is a client whose connections begin in the cluster's network. Each request has a
+// connection of its own, so that each asks anew who is there.
+var inside = &http.Client{
+	Timeout: 3 * time.Second,
+	Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			return cluster.Dial(ctx, address)
+		},
+	},
+}
+
+// get returns the body of a good answer.
+func get(client *http.Client, url string) (string, error) {
+	answer, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", url, answer.Status, body)
+	}
+	return strings.TrimSpace(string(body)), err
+}
+
+// podAddress returns the address of a pod that is ready.
+func podAddress(ctx context.Context, space, pod string) (string, error) {
+	out, err := tryKubectl(ctx, "-n", space, "get", "pod", pod, "-o",
+		`jsonpath={.metadata.deletionTimestamp} {.status.podIP} {.status.conditions[?(@.type=="Ready")].status}`)
+	if err != nil {
+		return "", err
+	}
+	if words := strings.Fields(out); len(words) == 2 && words[1] == "True" {
+		return words[0], nil
+	}
+	return "", fmt.Errorf("pod %s is not ready: %q", pod, out)
+}
