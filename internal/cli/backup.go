@@ -302,7 +302,8 @@ compared with their checksums, and no more.`,
 			if err != nil { // the backup is what is to be verified
 				s = stack.Default()
 			}
-			program, err := supervise.RedisServer(s.Redis)
+			state, _ := stateDir(g, s.Name) // without one there is no data, either
+			program, err := supervise.RedisServer(s.Redis, state)
 			if err != nil {
 				return err
 			}

@@ -109,7 +109,8 @@ func checkConfig(ctx context.Context, g *globals, stdout, stderr io.Writer) erro
 	var programs []supervise.ServerHere
 	if err == nil {
 		if len(s.Hosts) == 0 {
-			programs = slices.DeleteFunc(supervise.ServersHere(ctx, s), func(here supervise.ServerHere) bool { return here.Wrong == "" && here.Untested == "" })
+			state, _ := stateDir(g, s.Name) // without one there is no data, either
+			programs = slices.DeleteFunc(supervise.ServersHere(ctx, s, state), func(here supervise.ServerHere) bool { return here.Wrong == "" && here.Untested == "" })
 		}
 		if found, err = missing(g, s, file, name, data); err != nil {
 			return err

@@ -36,7 +36,7 @@ are shown as placeholders; ports are those that the stack has or would be given.
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "\nThe servers on this machine:")
-			for _, here := range supervise.ServersHere(cmd.Context(), s) {
+			for _, here := range supervise.ServersHere(cmd.Context(), s, state) {
 				text := here.Server + ", " + here.Path
 				if here.Wrong != "" {
 					text = here.Wrong

@@ -186,7 +186,7 @@ func (s *scene) backUp(ctx context.Context, dir string, m *marks, begun func(nod
 		return err
 	}
 	defer f.Close()
-	program, err := supervise.RedisServer(s.stack.stack.Redis)
+	program, err := supervise.RedisServer(s.stack.stack.Redis, s.stack.state())
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func (e *examination) installed(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
 	for _, program := range []plan.Program{plan.HAProxy, plan.RedisProgram(e.seen.Plan.Stack.Redis)} {
-		is, _, err := supervise.Installed(ctx, program)
+		is, _, err := supervise.Installed(ctx, program, e.StateDir)
 		if err != nil {
 			e.unseen("the installed version of "+program.String(), err.Error())
 		}
@@ -94,7 +94,8 @@ func (e *examination) askRedis(ctx context.Context, p plan.Process, n *doctor.No
 		now := time.Now()
 		r.Ahead = time.UnixMicro(micros).Sub(asked.Add(now.Sub(asked) / 2))
 	}
-	n.Server, n.Version = version(info)
+	is, _ := servers.OfInfo(info)
+	n.Server, n.Version = is.Name, is.Version
 	standing, err := admin.Standing(ctx)
 	if err != nil {
 		return err
@@ -137,14 +138,6 @@ func (e *examination) settings(ctx context.Context, admin *redis.Admin) (map[str
 	}
 }
 
-// version is the name and the version of a server by its INFO; Valkey tells Redis', too.
-func version(info map[string]string) (name, version string) {
-	if v := info["valkey_version"]; v != "" {
-		return servers.Valkey, v
-	}
-	return servers.Redis, info["redis_version"]
-}
-
 func (e *examination) askSentinel(ctx context.Context, n *doctor.Node) error {
 	admin := redis.NewAdmin(e.way, n.Address, "operator", e.secrets.Operator)
 	defer admin.Close()
@@ -161,7 +154,8 @@ func (e *examination) askSentinel(ctx context.Context, n *doctor.Node) error {
 	if err != nil {
 		return err
 	}
-	n.Server, n.Version = version(info)
+	is, _ := servers.OfInfo(info)
+	n.Server, n.Version = is.Name, is.Version
 	n.Sentinel = &doctor.Sentinel{
 		Master: view.Address, Epoch: view.Epoch, Failing: view.Failing, Down: view.Down,
 		Quorum: watching.Quorum, Replicas: view.Replicas, Others: view.Others,

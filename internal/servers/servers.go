@@ -54,6 +54,16 @@ func Named(text string) (Server, bool) {
 	return s, ok && known[name].oldest != number{} && s.number() != number{}
 }
 
+// OfInfo returns the server that the INFO of a Redis or Valkey tells of, and reports false
+// where it tells of none. Valkey tells a version of Redis, too.
+func OfInfo(info map[string]string) (Server, bool) {
+	s := Server{Redis, info["redis_version"]}
+	if v := info["valkey_version"]; v != "" {
+		s = Server{Valkey, v}
+	}
+	return s, s.number() != number{}
+}
+
 // number is the part of a version that counts here.
 type number struct{ major, minor int }
 

@@ -96,7 +96,9 @@ func ReadPassphrase(path string) (string, error) {
 
 // RedisServer returns the path of the server on this machine that a stack's redis nodes
 // run, by what its file says of it. Its error says that there is none, or that it will not
-// do.
-func RedisServer(of stack.Redis) (string, error) {
-	return hostsAt("").here.findProgram(context.Background(), plan.RedisProgram(of))
+// do. Of redis.server: auto it is the one that the data in the state directory is of.
+func RedisServer(of stack.Redis, stateDir string) (string, error) {
+	ctx := context.Background()
+	data, _ := dirAt(stateDir).recordedServer(ctx)
+	return hostsAt("").here.findProgram(ctx, plan.RedisProgram(of), data.Name)
 }

@@ -242,11 +242,8 @@ func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []
 	}); err != nil {
 		return err
 	}
-	programs, err := s.hosts.findPrograms(ctx, final.plan, s.cfg.Self)
-	if err != nil {
-		return err
-	}
-	if err := s.checkServers(ctx, now, final); err != nil {
+	programs, without := s.findPrograms(ctx, final.plan)
+	if err := without.forChange(nil).err(); err != nil {
 		return err
 	}
 	before := now

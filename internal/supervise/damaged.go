@@ -35,14 +35,27 @@ func (n *node) setAside(ctx context.Context, master string) {
 	if !n.sup.reigns(ctx, master) || !n.sup.damaged(ctx, n.spec().Node) {
 		return
 	}
-	host, file := n.home(), path.Dir(manifest(n.spec().Node))
-	aside := file + ".damaged"
-	if err := errors.Join(host.Remove(ctx, aside), host.Rename(ctx, file, aside)); err != nil {
+	aside, err := n.moveData(ctx, damagedData)
+	if err != nil {
 		n.log.Error("the append-only file is damaged, and cannot be set aside", "error", err)
 		return
 	}
 	n.died = 0
-	n.log.Warn("the append-only file is damaged: it is set aside, and the data comes from the master", "kept", host.Path(aside), "master", master)
+	n.log.Warn("the append-only file is damaged: it is set aside, and the data comes from the master", "kept", aside, "master", master)
+}
+
+// The ends of the names of an append-only file's directory that was set aside.
+const (
+	damagedData    = ".damaged"
+	unreadableData = ".unreadable" // by the server that was to be started
+)
+
+// moveData gives the directory of a node's append-only file another name, in the place of
+// what was set aside under it before, and returns the path.
+func (n *node) moveData(ctx context.Context, ending string) (string, error) {
+	host, file := n.home(), path.Dir(manifest(n.spec().Node))
+	aside := file + ending
+	return host.Path(aside), errors.Join(host.Remove(ctx, aside), host.Rename(ctx, file, aside))
 }
 
 // reigns says that the node at an address answers as a master.

@@ -41,6 +41,9 @@ type Request struct {
 	// directory that its relative paths start from; empty: the file stays.
 	File    string `json:"file,omitempty"`
 	BaseDir string `json:"base_dir,omitempty"`
+	// atStart is true before anything is started: what the stack is to become is looked at,
+	// and no step is taken yet.
+	atStart bool
 	// Overrides are a change of what was said at run time: see stack.Overrides.With.
 	Overrides stack.Overrides `json:"overrides,omitzero"`
 	// Force are nodes that are started anew although nothing about them changes.
@@ -422,6 +425,13 @@ func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layo
 	}
 	if req.Kind != kindUp {
 		p.Refused = append(p.Refused, s.checkAbsent(p.Steps, now, final)...)
+	}
+	if err := s.checkServers(ctx, final, legs); err != nil {
+		if req.atStart { // what runs goes on, and the change is refused when its turn comes
+			s.log.Warn("the servers of Redis cannot become what the stack file says", "error", err)
+		} else {
+			p.Refused = append(p.Refused, err.Error())
+		}
 	}
 	if err := s.checkChange(ctx, now, final, legs); err != nil {
 		var wrong *ReferenceError

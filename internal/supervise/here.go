@@ -20,14 +20,14 @@ type ServerHere struct {
 }
 
 // ServersHere are the server programs that a stack needs, as they are on this machine.
-func ServersHere(ctx context.Context, s stack.Stack) []ServerHere {
+func ServersHere(ctx context.Context, s stack.Stack, stateDir string) []ServerHere {
 	wanted := []plan.Program{plan.HAProxy}
 	if s.Redis.Enabled {
 		wanted = append(wanted, plan.RedisProgram(s.Redis))
 	}
 	var all []ServerHere
 	for _, program := range wanted {
-		is, path, err := Installed(ctx, program)
+		is, path, err := Installed(ctx, program, stateDir)
 		here := ServerHere{Path: path}
 		if is != (servers.Server{}) {
 			here.Server = is.String()

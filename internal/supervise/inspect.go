@@ -163,11 +163,12 @@ func Holder(address string) (who string, held bool) {
 
 // Installed is a server program as it is on the disk of this machine now, with its path;
 // nothing of a program that is no server. The error says that it is missing, or will not
-// do.
-func Installed(ctx context.Context, program plan.Program) (servers.Server, string, error) {
+// do. Of redis.server: auto it is the one that the data in the state directory is of.
+func Installed(ctx context.Context, program plan.Program, stateDir string) (servers.Server, string, error) {
 	if _, known := serverPrograms[program]; !known {
 		return servers.Server{}, "", nil
 	}
-	path, is, err := hostsAt("").here.findServer(ctx, program)
+	data, _ := dirAt(stateDir).recordedServer(ctx)
+	path, is, err := hostsAt("").here.findServer(ctx, program, data.Name)
 	return is, path, err
 }

@@ -116,7 +116,7 @@ func (s *Supervisor) program(node string, p plan.Program) string {
 	if p == plan.Self {
 		return at.self(s.ctx, s.cfg.Self)
 	}
-	path, _ = at.findProgram(s.ctx, p) // a start without it tells
+	path, _ = at.findProgram(s.ctx, p, s.keptName(s.ctx)) // a start without it tells
 	if path != "" {
 		s.mu.Lock()
 		s.programs[programAt{host, p}] = path

@@ -75,8 +75,9 @@ type node struct {
 	next     *plan.Process // the settings that its next process gets; nil: the same
 	proc     machine.Process
 	lives    lives
-	made     string // digest of what proc was started as
-	listens  string // the address of the last process
+	noted    machine.Process // the one whose server was asked for (noteWriter)
+	made     string          // digest of what proc was started as
+	listens  string          // the address of the last process
 	want     want
 	brief    bool // it is down for a moment: see command.brief
 	state    State
@@ -400,7 +401,7 @@ func (n *node) start(ctx context.Context) {
 			return
 		}
 	}
-	args := n.spec().Args
+	args, master := n.spec().Args, ""
 	if n.spec().Kind == plan.Redis {
 		if n.deadAt.IsZero() {
 			n.deadAt = time.Now()
@@ -426,17 +427,18 @@ func (n *node) start(ctx context.Context) {
 		case part.Master:
 			args = append(args[:len(args):len(args)], "--replicaof", "no", "one")
 		default:
-			n.setAside(ctx, part.Replica)
-			host, port := splitAddress(part.Replica)
+			master = part.Replica
+			n.setAside(ctx, master)
+			host, port := splitAddress(master)
 			args = append(args[:len(args):len(args)], "--replicaof", host, port)
 		}
 	}
 	if n.spec().Kind == plan.Redis {
-		if why := n.mayWrite(ctx); why != "" {
+		if why := n.cannotRead(ctx, master); why != "" {
 			if n.detail != why {
 				n.log.Error("not started", "why", why)
 			}
-			n.state, n.detail, n.startAt = Failed, why, time.Now().Add(askAgain)
+			n.state, n.detail, n.startAt = Failed, why, time.Now().Add(lookAtProgramsEvery)
 			n.settle()
 			return
 		}

@@ -38,11 +38,11 @@ func (s *Supervisor) showPrograms() {
 		}
 		why := cmp.Or(s.replacedProgram(n.spec(), st.PID), s.changedTokens(n, st.PID))
 		runs := st.Server
-		if is, known := s.seenServers.whatRuns(s.ctx, s.home(st.Name), st.PID, n.spec().Program, s.program(st.Name, n.spec().Program)); known {
+		if is, known := s.runningServer(s.ctx, st, n.spec()); known {
 			runs = is.String()
-			if n.spec().Kind == plan.Redis && st.Server == "" {
-				s.noteServer(st.Name, is)
-			}
+		}
+		if n.spec().Kind == plan.Redis && st.State == Up {
+			s.noteWriter(s.ctx, st.Name, st.PID)
 		}
 		s.board.update(st.Name, func(now *NodeStatus) {
 			if now.PID == st.PID {

@@ -38,14 +38,20 @@ func (s *Supervisor) Prepare() (err error) {
 	} else if len(wrong) > 0 {
 		return errors.Join(wrong...)
 	}
-	s.programs, err = s.hosts.findPrograms(s.ctx, s.plan, s.cfg.Self)
-	switch {
+	programs, without := s.findPrograms(s.ctx, s.plan)
+	if s.programs = programs; s.runsRedis() {
+		for _, n := range without {
+			s.log.Warn("a node could not be started again", "node", n.node, "why", n.why)
+		}
+		without = without.besidesRedis()
+	}
+	switch err := without.err(); {
 	case err != nil && s.hosts.begun: // a start without its program tells
 		s.log.Warn("a program is missing on a host", "error", err)
 	case err != nil && s.wanted == nil:
 		return err
 	}
-	switch err := s.checkWriters(s.ctx); {
+	switch err := errors.Join(s.checkAlike(s.ctx), s.checkWriters(s.ctx)); {
 	case err != nil && (s.hosts.begun || s.wanted != nil): // its node tells
 		s.log.Warn("a server cannot read a node's data", "error", err)
 	case err != nil:
@@ -79,6 +85,17 @@ func (s *Supervisor) Prepare() (err error) {
 		return s.beginAnew()
 	}
 	return nil
+}
+
+// runsRedis reports whether a redis node or a Sentinel runs: then the stack is looked after
+// with whatever servers are installed now.
+func (s *Supervisor) runsRedis() bool {
+	for _, p := range s.processes() {
+		if p.Program.IsRedis() && s.node(p.Node).proc != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // checkAddresses refuses to start when a port that a node needs is held by

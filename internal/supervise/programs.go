@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"holdfast/internal/plan"
@@ -35,13 +38,74 @@ type programAt struct {
 	program plan.Program
 }
 
-// findPrograms returns the path of every program of a plan, and refuses
-// servers that are missing or too old. self is this program.
-func (h hosts) findPrograms(ctx context.Context, p plan.Plan, self string) (map[programAt]string, error) {
-	paths := map[programAt]string{}
-	redis := map[string]servers.Server{} // by host
-	vectors := p.Stack.AllowsVectors()
+// withoutProgram is a node whose program is missing, or will not do.
+type withoutProgram struct {
+	node string
+	why  error
+	// lacking is true of a server that lacks what the stack file allows.
+	lacking bool
+}
+
+type withoutPrograms []withoutProgram
+
+func (all withoutPrograms) err() error {
 	var wrong []error
+	for _, n := range all {
+		wrong = append(wrong, fmt.Errorf("%s: %w", n.node, n.why))
+	}
+	return errors.Join(wrong...)
+}
+
+// of returns those among some nodes.
+func (all withoutPrograms) of(nodes map[string]bool) (found withoutPrograms) {
+	for _, n := range all {
+		if nodes[n.node] {
+			found = append(found, n)
+		}
+	}
+	return found
+}
+
+// besidesRedis returns the others than redis nodes and Sentinels.
+func (all withoutPrograms) besidesRedis() (found withoutPrograms) {
+	for _, n := range all {
+		if !isRedis(n.node) && !isSentinel(n.node) {
+			found = append(found, n)
+		}
+	}
+	return found
+}
+
+// forChange returns those that keep a change from being made which starts some redis nodes
+// and Sentinels: what the others need is there, or they run.
+func (all withoutPrograms) forChange(starts map[string]bool) (found withoutPrograms) {
+	for _, n := range all {
+		if n.lacking || starts[n.node] || !isRedis(n.node) && !isSentinel(n.node) {
+			found = append(found, n)
+		}
+	}
+	return found
+}
+
+// findPrograms returns the path of every program of a plan, and the first node of each
+// program that is missing or will not do.
+func (s *Supervisor) findPrograms(ctx context.Context, p plan.Plan) (map[programAt]string, withoutPrograms) {
+	return s.hosts.findPrograms(ctx, p, s.cfg.Self, s.keptName(ctx))
+}
+
+// keptName is the name of the server that redis.server: auto keeps to, whatever else is
+// installed: that of the stack's data. Empty: there is no data, or nobody knows.
+func (s *Supervisor) keptName(ctx context.Context) string {
+	is, _ := s.stackServer(ctx)
+	return is.Name
+}
+
+// findPrograms is Supervisor.findPrograms. self is this program, and keep the server that
+// redis.server: auto keeps to.
+func (h hosts) findPrograms(ctx context.Context, p plan.Plan, self, keep string) (map[programAt]string, withoutPrograms) {
+	paths := map[programAt]string{}
+	var wrong withoutPrograms
+	vectors := p.Stack.AllowsVectors()
 	for _, host := range p.Hosts {
 		if h.lacks(host.Name) {
 			continue // see Supervisor.program
@@ -52,34 +116,55 @@ func (h hosts) findPrograms(ctx context.Context, p plan.Plan, self string) (map[
 			if _, known := paths[at]; known {
 				continue
 			}
-			path, is, err := h.at(host.Name).findServer(ctx, p.Program)
-			if p.Program.IsRedis() && err == nil {
-				redis[host.Name] = is
-				if vectors && !is.HasVectors() {
-					err = fmt.Errorf("the stack file allows commands of vector sets (@vectors), and %s is %v, which has none: they take Redis 8.0 or newer", path, is)
-				}
-			}
+			path, is, err := h.at(host.Name).findServer(ctx, p.Program, keep)
 			if err != nil && !p.Kind.Traits().Optional { // else its node says so
-				wrong = append(wrong, fmt.Errorf("%s: %w", p.Node, err))
+				wrong = append(wrong, withoutProgram{node: p.Node, why: err})
+			}
+			if p.Program.IsRedis() && err == nil && vectors && !is.HasVectors() {
+				wrong = append(wrong, withoutProgram{node: p.Node, lacking: true, why: fmt.Errorf("the stack file allows commands of vector sets (@vectors), and %s is %v, which has none: they take Redis 8.0 or newer", path, is)})
 			}
 			paths[at] = path
 		}
 	}
-	if err := alike(redis); err != nil {
-		wrong = append(wrong, err)
+	return paths, wrong
+}
+
+// checkAlike refuses hosts of a new stack that have different servers, of which one cannot
+// read the other's data.
+func (s *Supervisor) checkAlike(ctx context.Context) error {
+	by := map[string]servers.Server{} // by host
+	for _, p := range s.processes() {
+		host := s.home(p.Node)
+		if p.Kind != plan.Redis || s.hosts.lacks(host.name) {
+			continue
+		}
+		if empty, err := host.empty(ctx, p.Node); !empty || err != nil {
+			return nil // it has run so
+		}
+		if is, known := host.serverAt(ctx, p.Program, s.program(p.Node, p.Program)); known {
+			by[host.name] = is
+		}
 	}
-	return paths, errors.Join(wrong...)
+	for _, one := range slices.Sorted(maps.Keys(by)) {
+		for _, other := range slices.Sorted(maps.Keys(by)) {
+			if why := by[one].CannotRead(by[other]); why != "" && by[one].Name != by[other].Name {
+				return fmt.Errorf("host %s has %v and host %s has %v: %s; install the same server on all hosts, or name one that all have (redis.server)", one, by[one], other, by[other], why)
+			}
+		}
+	}
+	return nil
 }
 
 // findProgram returns the path of a program, and refuses a server that is missing, too old
-// or another one than the stack file asks for.
-func (h home) findProgram(ctx context.Context, program plan.Program) (string, error) {
-	path, _, err := h.findServer(ctx, program)
+// or another one than the stack file asks for. keep is the name of the server that
+// redis.server: auto keeps to; empty: it takes the first that is there.
+func (h home) findProgram(ctx context.Context, program plan.Program, keep string) (string, error) {
+	path, _, err := h.findServer(ctx, program, keep)
 	return path, err
 }
 
 // findServer is findProgram that also returns what a server is; nothing of another program.
-func (h home) findServer(ctx context.Context, program plan.Program) (path string, is servers.Server, err error) {
+func (h home) findServer(ctx context.Context, program plan.Program, keep string) (path string, is servers.Server, err error) {
 	s, isServer := serverPrograms[program]
 	if !isServer {
 		path, err := h.LookPath(ctx, string(program))
@@ -87,6 +172,9 @@ func (h home) findServer(ctx context.Context, program plan.Program) (path string
 			return "", is, fmt.Errorf("cannot run %q: %w", program, errors.Unwrap(err))
 		}
 		return path, is, nil
+	}
+	if program == plan.RedisServer && keep != "" {
+		return h.findKept(ctx, s, keep)
 	}
 	for _, name := range s.files {
 		if path, err := h.LookPath(ctx, name); err == nil {
@@ -103,6 +191,23 @@ func (h home) findServer(ctx context.Context, program plan.Program) (path string
 		err = fmt.Errorf("%s is missing; install it with scripts/setup or 'apt-get install %s'", s.files[0], s.packet)
 	}
 	return "", is, err
+}
+
+// findKept finds the one server that has written a stack's data. A distribution may have it
+// under the other one's name, too.
+func (h home) findKept(ctx context.Context, s server, keep string) (string, servers.Server, error) {
+	file := strings.ToLower(keep) + "-server"
+	for _, name := range append([]string{file}, s.files...) {
+		path, err := h.LookPath(ctx, name)
+		if err != nil {
+			continue
+		}
+		is, err := h.checkServer(ctx, s, path)
+		if is.Name == keep || err != nil && name == file {
+			return path, is, err
+		}
+	}
+	return "", servers.Server{}, fmt.Errorf("%s is missing, and the stack's data is of %s; install it ('apt-get install %[1]s'), or name the server that is to take the data over in the stack file (redis.server)", file, keep)
 }
 
 // versionLimit is how long a program may take to say its version.

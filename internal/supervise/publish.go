@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"holdfast/internal/plan"
 	"holdfast/internal/quote"
 )
 
@@ -41,6 +42,11 @@ func (n *node) publish() {
 			s.Since = n.inherited.Since
 		}
 	})
+	if n.state == Up && n.proc != nil && n.proc != n.noted && n.spec().Kind == plan.Redis {
+		n.noted = n.proc
+		pid := n.proc.ID().PID
+		n.sup.tasks.Go(func() { n.sup.noteWriter(n.sup.ctx, n.spec().Node, pid) })
+	}
 	n.keepRecord()
 	n.tellKeeper()
 }

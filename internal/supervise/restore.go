@@ -123,7 +123,7 @@ func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 	if err := d.roomToStage(m, 1+c.Stack.Redis.Replicas); err != nil {
 		return Staged{}, err
 	}
-	program, err := RedisServer(c.Stack.Redis)
+	program, err := RedisServer(c.Stack.Redis, c.StateDir)
 	if err != nil {
 		return Staged{}, err
 	}
@@ -156,7 +156,7 @@ func StageDump(ctx context.Context, stateDir, server string, s Staged, copies in
 	if err := d.roomToStage(s.Manifest, copies); err != nil {
 		return err
 	}
-	program, err := RedisServer(stack.Redis{Server: server})
+	program, err := RedisServer(stack.Redis{Server: server}, stateDir)
 	if err != nil {
 		return err
 	}

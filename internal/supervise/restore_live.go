@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
+	"holdfast/internal/stack"
 )
 
 // loadLimit is how long a redis node may take to load restored data, or to copy it.
@@ -46,7 +48,11 @@ func (s *Supervisor) RestorePlace(ctx context.Context) (RestorePlace, error) {
 		return RestorePlace{}, refused("%v", &BusyError{*now})
 	}
 	host := s.home(s.restoredNode("")).name
-	return RestorePlace{host, len(s.redisOn(host)), s.stack().Redis.Server}, nil
+	server := s.stack().Redis.Server
+	if kept := s.keptName(ctx); server == stack.ServerAuto && kept != "" {
+		server = strings.ToLower(kept)
+	}
+	return RestorePlace{host, len(s.redisOn(host)), server}, nil
 }
 
 // mayRestore refuses a restore that could not be carried out now.

@@ -154,7 +154,7 @@ func (s *Supervisor) checkWanted() error {
 	if s.wanted == nil {
 		return nil
 	}
-	p, _, err := s.prepare(s.ctx, Request{Kind: kindUp, File: string(s.wanted.file.Show()), BaseDir: s.wanted.baseDir})
+	p, _, err := s.prepare(s.ctx, Request{Kind: kindUp, File: string(s.wanted.file.Show()), BaseDir: s.wanted.baseDir, atStart: true})
 	if err == nil && len(p.Refused) > 0 {
 		err = fmt.Errorf("the stack runs as an earlier file says, and cannot become what this one says: %s", strings.Join(p.Refused, "\n"))
 	}

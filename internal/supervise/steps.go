@@ -145,8 +145,8 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 // leg carries one part of the change out.
 func (c *changeRun) leg(ctx context.Context, l leg) error {
 	s := c.sup
-	programs, err := s.hosts.findPrograms(s.ctx, l.to.plan, s.cfg.Self)
-	if err != nil {
+	programs, wrong := s.findPrograms(s.ctx, l.to.plan)
+	if err := wrong.forChange(startedServers([]leg{l})).err(); err != nil {
 		return err
 	}
 	s.mu.Lock()

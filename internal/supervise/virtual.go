@@ -326,7 +326,7 @@ func (s *Supervisor) prepareKeepalived(ctx context.Context, p plan.Process) stri
 // unable is what a keepalived lacks on its host; empty: nothing.
 func (s *Supervisor) unable(ctx context.Context, p plan.Process) string {
 	host := s.home(p.Node)
-	path, err := host.findProgram(ctx, p.Program)
+	path, err := host.findProgram(ctx, p.Program, "")
 	if err != nil {
 		return err.Error()
 	}

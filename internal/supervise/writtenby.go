@@ -1,21 +1,22 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
-	"slices"
+	"path"
+	"strings"
 	"sync"
+	"time"
 
 	"holdfast/internal/plan"
 	"holdfast/internal/servers"
 )
 
-// Which server has written a redis node's data. Beside the data stands what the node
-// runs, or ran last: a server that cannot read what another one has written is not
-// started on it. It would end at once, and at worst have its node's data held for damaged.
+// Which server has written a redis node's data. Once a node is up, the supervisor asks it
+// what it is, and writes that down beside the data. A server that cannot read what another
+// one has written is not started on it: it would end at once.
 
 // writtenBy is the name of the file, in the directory of the data that it is about: a
 // restore moves both.
@@ -23,9 +24,9 @@ const writtenBy = "written-by"
 
 func writerFile(node string) string { return inHome(node, "data", writtenBy) }
 
-// dataWriter returns which server has written a redis node's data. It reports false where
-// there is no data, or nobody knows.
-func (h home) dataWriter(ctx context.Context, node string) (servers.Server, bool) {
+// recordedWriter returns which server has written a redis node's data, by the record. It
+// reports false where there is no data, or no record.
+func (h home) recordedWriter(ctx context.Context, node string) (servers.Server, bool) {
 	if empty, err := h.empty(ctx, node); empty || err != nil {
 		return servers.Server{}, false
 	}
@@ -36,96 +37,236 @@ func (h home) dataWriter(ctx context.Context, node string) (servers.Server, bool
 	return servers.Named(string(text))
 }
 
-// noteWriter writes down which server writes a redis node's data from now on.
-func (h home) noteWriter(ctx context.Context, node string, is servers.Server) error {
-	return h.writeFile(ctx, plan.File{Path: writerFile(node), Mode: 0o600, Content: is.String() + "\n"})
+// infoLimit is how long a redis node may take to say which server it is.
+const infoLimit = time.Second
+
+// askServer asks a redis node or a Sentinel that runs which server it is.
+func (s *Supervisor) askServer(ctx context.Context, node string) (servers.Server, bool) {
+	admin := s.admin(node)
+	if admin == nil {
+		return servers.Server{}, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, infoLimit)
+	defer cancel()
+	info, err := admin.Info(ctx)
+	if err != nil {
+		return servers.Server{}, false
+	}
+	return servers.OfInfo(info)
+}
+
+// dataServer returns the server that writes a redis node's data: the one that runs, else
+// the one of the record. It reports false where neither is known.
+func (s *Supervisor) dataServer(ctx context.Context, node string) (servers.Server, bool) {
+	host := s.home(node)
+	if s.hosts.lacks(host.name) {
+		return servers.Server{}, false
+	}
+	st, _ := s.board.snapshot().Node(node)
+	if is, known := servers.Named(st.Server); known && st.PID != 0 {
+		return is, true
+	}
+	if st.PID != 0 && st.State != Paused {
+		if is, known := s.askServer(ctx, node); known {
+			return is, true
+		}
+	}
+	return host.recordedWriter(ctx, node)
+}
+
+// stackServer returns the server of the stack's data: that of the master, else of the first
+// other node of which it is known.
+func (s *Supervisor) stackServer(ctx context.Context) (servers.Server, bool) {
+	master := s.boardMaster()
+	if master == "" {
+		s.keptMu.Lock()
+		master = nodeToRestore(s.kept, s.stack().Redis.Replicas)
+		s.keptMu.Unlock()
+	}
+	for _, node := range append([]string{master}, s.nodesOfKind(plan.Redis)...) {
+		if is, known := s.dataServer(ctx, node); known {
+			return is, true
+		}
+	}
+	return servers.Server{}, false
+}
+
+// recordedServer returns the server of the data in a state directory, by the records alone.
+func (d dir) recordedServer(ctx context.Context) (servers.Server, bool) {
+	if d.root == "" {
+		return servers.Server{}, false
+	}
+	h := hostsAt(d.root).here
+	defer h.Close()
+	k, err := d.readKept()
+	if err != nil {
+		return servers.Server{}, false
+	}
+	nodes := []string{cmp.Or(k.Redis.Replication.Master, plan.FirstMaster)}
+	files, _ := h.Glob(ctx, writerFile("*"))
+	for _, file := range files { // nodes/NODE/data/written-by
+		nodes = append(nodes, path.Base(path.Dir(path.Dir(file))))
+	}
+	for _, node := range nodes {
+		if is, known := h.recordedWriter(ctx, node); known {
+			return is, true
+		}
+	}
+	return servers.Server{}, false
 }
 
 // unreadable says why a server cannot be started on the data of a redis node; empty: it
-// can, or nobody knows.
-func (h home) unreadable(ctx context.Context, node string, is servers.Server) string {
-	writer, known := h.dataWriter(ctx, node)
-	if !known {
+// can. Where nobody knows who has written the data, only the server that redis.server: auto
+// takes is started on it.
+func (h home) unreadable(ctx context.Context, node string, program plan.Program, is servers.Server) string {
+	if empty, err := h.empty(ctx, node); empty || err != nil {
 		return ""
+	}
+	file := h.Path(writerFile(node))
+	writer, known := h.recordedWriter(ctx, node)
+	if !known {
+		if _, usual, err := h.findServer(ctx, plan.RedisServer, ""); program == plan.RedisServer || err != nil || usual.Name == is.Name {
+			return ""
+		}
+		return fmt.Sprintf("nobody knows which server has written the data of %s, and %v may be unable to read it; start the stack with redis.server: auto once, or write the name and the version of the server into %s, such as %v", node, is, file, is)
 	}
 	why := is.CannotRead(writer)
 	if why == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s, which has written the data of %s; nothing is changed: have %s there, or a newer one (redis.server says which server is taken)", why, node, writer)
+	return fmt.Sprintf("%s, which has written the data of %s (%s); nothing is changed: install %s or a newer one, and have the stack file take it (redis.server)", why, node, file, writer)
 }
 
-// checkWriters refuses servers that cannot read the data of the nodes that are to be
-// started on it. Nodes that run go on.
+// checkWriters refuses to start a stack of which no redis node could be started on its
+// data. Where some can, the others get their data from the master, or say why they do not
+// start.
 func (s *Supervisor) checkWriters(ctx context.Context) error {
 	var wrong []error
 	for _, p := range s.processes() {
 		host := s.home(p.Node)
-		if p.Kind != plan.Redis || s.hosts.lacks(host.name) || s.node(p.Node).proc != nil {
+		switch {
+		case p.Kind != plan.Redis:
 			continue
+		case s.hosts.lacks(host.name), s.node(p.Node).proc != nil:
+			return nil
 		}
-		if _, is, err := host.findServer(ctx, p.Program); err == nil {
-			if why := host.unreadable(ctx, p.Node, is); why != "" {
-				wrong = append(wrong, errors.New(why))
-			}
+		path := s.program(p.Node, p.Program)
+		is, known := host.serverAt(ctx, p.Program, path)
+		if !known {
+			return nil // findPrograms has said why
 		}
+		why := host.unreadable(ctx, p.Node, p.Program, is)
+		if why == "" {
+			return nil
+		}
+		wrong = append(wrong, errors.New(why))
 	}
 	return errors.Join(wrong...)
 }
 
-// checkServers refuses a change after which a redis node could not read what another one
-// has, or had before: replicas get all data from the master when they have missed too
-// much.
-func (s *Supervisor) checkServers(ctx context.Context, now, final layout) error {
-	var before []servers.Server
-	for _, p := range now.host().Processes {
+// checkServers refuses a change that starts a redis node which could not read the data that
+// it gets from the master, or that takes the master's place from a node whose data it
+// cannot read. A change that starts no redis node and no Sentinel is none of its business.
+func (s *Supervisor) checkServers(ctx context.Context, final layout, legs []leg) error {
+	starts := startedServers(legs)
+	if len(starts) == 0 {
+		return nil
+	}
+	if _, wrong := s.findPrograms(ctx, final.plan); len(wrong.of(starts)) > 0 {
+		return wrong.of(starts).err()
+	}
+	is, will := map[string]servers.Server{}, map[string]servers.Server{}
+	for _, p := range final.host().Processes {
+		to, _ := final.part(p.Node)
 		if p.Kind != plan.Redis {
 			continue
 		}
-		from, _ := now.part(p.Node)
-		if writer, known := s.hosts.at(from.host).dataWriter(ctx, p.Node); known && !slices.Contains(before, writer) {
-			before = append(before, writer)
-		}
-	}
-	var wrong []string
-	for _, p := range final.host().Processes {
-		to, _ := final.part(p.Node)
-		if p.Kind != plan.Redis || s.hosts.lacks(to.host) {
-			continue
-		}
-		_, is, err := s.hosts.at(to.host).findServer(ctx, p.Program)
-		if err != nil {
-			return err
-		}
-		for _, writer := range before {
-			if why := is.CannotRead(writer); why != "" && !slices.Contains(wrong, why) {
-				wrong = append(wrong, why)
+		if s.node(p.Node) != nil {
+			if writer, known := s.dataServer(ctx, p.Node); known {
+				is[p.Node], will[p.Node] = writer, writer
 			}
 		}
+		if starts[p.Node] && !s.hosts.lacks(to.host) {
+			_, next, err := s.hosts.at(to.host).findServer(ctx, p.Program, s.keptName(ctx))
+			if err != nil {
+				return err
+			}
+			will[p.Node] = next
+		}
 	}
-	if len(wrong) == 0 {
-		return nil
+	master := s.boardMaster()
+	writer, known := is[master]
+	if !known && master != "" { // it is not in the stack any more then
+		writer, known = s.dataServer(ctx, master)
 	}
-	return refused("%s, and the stack's data is of it: leave redis.server and the installed servers as they are. Data goes over only by commands, into another stack", wrong[0])
-}
-
-// alike refuses servers of several hosts of which one could not read another's data.
-func alike(by map[string]servers.Server) error {
-	for _, one := range slices.Sorted(maps.Keys(by)) {
-		for _, other := range slices.Sorted(maps.Keys(by)) {
-			if why := by[one].CannotRead(by[other]); why != "" && by[one].Name != by[other].Name {
-				return fmt.Errorf("host %s has %v and host %s has %v: %s; install the same server on all hosts, or name one that all have (redis.server)", one, by[one], other, by[other], why)
+	for _, p := range final.host().Processes {
+		if p.Kind != plan.Redis || !starts[p.Node] {
+			continue
+		}
+		var sources []servers.Server // of the data that it gets
+		switch {
+		case known && p.Node != master:
+			sources = []servers.Server{writer}
+		case known && len(will) == 1:
+			sources = []servers.Server{writer}
+		case known: // another node is the master then
+			for node, other := range will {
+				if node != p.Node {
+					sources = append(sources, other)
+				}
+			}
+		default:
+			for _, other := range is {
+				sources = append(sources, other)
+			}
+		}
+		for _, source := range sources {
+			if why := will[p.Node].CannotRead(source); why != "" {
+				return refused("%s, and the stack's data is of it: leave redis.server and the installed servers as they are. Data goes over only by commands, into another stack", why)
+			}
+		}
+		to, _ := final.part(p.Node)
+		if len(sources) == 0 && !s.hosts.lacks(to.host) {
+			if why := s.hosts.at(to.host).unreadable(ctx, p.Node, p.Program, will[p.Node]); why != "" {
+				return refused("%s", why)
 			}
 		}
 	}
 	return nil
 }
 
-// seenServers are the servers of program files, by host and digest. It is safe for
+// startedServers are the redis nodes and Sentinels that a change starts.
+func startedServers(legs []leg) map[string]bool {
+	starts := map[string]bool{}
+	for _, leg := range legs {
+		for _, step := range leg.steps {
+			if (step.Action == plan.Start || step.Action == plan.Restart) && (isRedis(step.Node) || isSentinel(step.Node)) {
+				starts[step.Node] = true
+			}
+		}
+	}
+	return starts
+}
+
+// seenServers are the servers of program files, by host and digest, and the redis nodes of
+// which the server stands beside their data, by name, with their pids. It is safe for
 // concurrent use.
 type seenServers struct {
-	mu sync.Mutex
-	by map[[2]string]servers.Server
+	mu    sync.Mutex
+	by    map[[2]string]servers.Server
+	noted map[string]int
+}
+
+// runningServer returns the server that a node's process runs. A redis node or a Sentinel
+// is asked, once for each process.
+func (s *Supervisor) runningServer(ctx context.Context, st NodeStatus, p *plan.Process) (servers.Server, bool) {
+	if !p.Program.IsRedis() {
+		return s.seenServers.whatRuns(ctx, s.home(st.Name), st.PID, p.Program, s.program(st.Name, p.Program))
+	}
+	if is, known := servers.Named(st.Server); known || st.PID == 0 || st.State == Paused {
+		return is, known
+	}
+	return s.askServer(ctx, st.Name)
 }
 
 // whatRuns returns the server that a process runs: that of the program file at path, if it
@@ -170,30 +311,65 @@ func (h home) serverAt(ctx context.Context, program plan.Program, path string) (
 	return servers.Parse(string(out))
 }
 
-// mayWrite says why a redis node cannot be started on its data by the program that is there
-// now; empty: it can. Then its server is written down beside the data.
-func (n *node) mayWrite(ctx context.Context) string {
+// noteWriter asks a redis node that is up which server it is, and writes that down beside
+// its data, once for each process. What fails is tried again by the next call.
+func (s *Supervisor) noteWriter(ctx context.Context, node string, pid int) {
+	s.seenServers.mu.Lock()
+	done := s.seenServers.noted[node] == pid
+	s.seenServers.mu.Unlock()
+	if done {
+		return
+	}
+	is, known := s.askServer(ctx, node)
+	if st, _ := s.board.snapshot().Node(node); !known || st.PID != pid {
+		return
+	}
+	host := s.home(node)
+	if text, err := host.Read(ctx, writerFile(node)); err != nil || strings.TrimSpace(string(text)) != is.String() {
+		if err := host.writeFile(ctx, plan.File{Path: writerFile(node), Mode: 0o600, Content: is.String() + "\n"}); err != nil {
+			s.log.Warn("cannot note which server writes the data", "node", node, "error", err)
+			return
+		}
+	}
+	s.seenServers.mu.Lock()
+	defer s.seenServers.mu.Unlock()
+	if s.seenServers.noted == nil {
+		s.seenServers.noted = map[string]int{}
+	}
+	s.seenServers.noted[node] = pid
+}
+
+// cannotRead says why a redis node cannot be started on its data by the program that is
+// there now; empty: it can. A replica of a master that answers, and whose data the program
+// can read, has its own set aside, and gets a copy of the master's.
+func (n *node) cannotRead(ctx context.Context, master string) string {
 	p, host := n.spec(), n.home()
 	is, known := host.serverAt(ctx, p.Program, n.sup.program(p.Node, p.Program))
 	if !known {
 		return "" // the start tells
 	}
-	if why := host.unreadable(ctx, p.Node, is); why != "" {
+	why := host.unreadable(ctx, p.Node, p.Program, is)
+	if why == "" || master == "" || !n.sup.reigns(ctx, master) {
 		return why
 	}
-	if err := host.noteWriter(ctx, p.Node, is); err != nil { // a full disk must not keep a node down
-		n.log.Error("cannot note which server writes the data", "error", err)
+	writer, known := n.sup.serverOf(ctx, master)
+	if !known || is.CannotRead(writer) != "" {
+		return why
 	}
+	aside, err := n.moveData(ctx, unreadableData)
+	if err != nil {
+		return fmt.Sprintf("%s. It cannot be set aside: %v", why, err)
+	}
+	n.log.Warn("this server cannot read the node's data: it is set aside, and the data comes from the master", "why", why, "kept", aside, "master", master)
 	return ""
 }
 
-// noteServer writes down, of a redis node that was adopted, which server writes its data.
-func (s *Supervisor) noteServer(node string, is servers.Server) {
-	host := s.home(node)
-	if _, err := host.Stat(s.ctx, writerFile(node)); !errors.Is(err, fs.ErrNotExist) {
-		return
+// serverOf asks the redis node at an address which server it is.
+func (s *Supervisor) serverOf(ctx context.Context, address string) (servers.Server, bool) {
+	for name, n := range s.allNodes() {
+		if n.spec().Address == address {
+			return s.askServer(ctx, name)
+		}
 	}
-	if err := host.noteWriter(s.ctx, node, is); err != nil {
-		s.log.Warn("cannot note which server writes the data", "node", node, "error", err)
-	}
+	return servers.Server{}, false
 }
