@@ -1,8 +1,6 @@
 package test
 
 import (
-	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -41,21 +39,9 @@ func twoServers(t *testing.T, s *instance) (first, second string) {
 	if is := installed(t); len(is) == 2 {
 		return "valkey", "redis"
 	}
-	real, err := exec.LookPath(redistest.Program("server"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(s.dir, "servers")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for name, says := range map[string]string{"redis": "Redis server v=7.0.15", "valkey": "Valkey server v=8.1.1"} {
-		script := fmt.Sprintf("#!/bin/sh\ncase \"$1\" in --version) echo '%s sha=0' ;; *) exec %s \"$@\" ;; esac\n", says, real)
-		if err := os.WriteFile(filepath.Join(dir, name+"-server"), []byte(script), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.env = []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
+	p := ownPrograms(s)
+	p.put(servers.Redis, "7.0")
+	p.put(servers.Valkey, "8.1")
 	return "redis", "valkey"
 }
 
@@ -68,27 +54,13 @@ func TestAnotherServerOfRedisComesUnderLoadOrIsRefused(t *testing.T) {
 	with(first)
 	s.must("up", "-d")
 	st := s.awaitHealthy()
-	writers := func() (all []string) {
-		for _, n := range s.status().Nodes {
-			if n.Kind == plan.Redis {
-				b, _ := os.ReadFile(filepath.Join(s.state, "nodes", n.Name, "data", "written-by"))
-				is, _ := servers.Named(string(b))
-				all = append(all, strings.ToLower(is.Name))
-			}
-		}
-		return all
-	}
-	all := func(server string) string { return fmt.Sprint([]string{server, server, server}) }
-	if got := fmt.Sprint(writers()); got != all(first) {
-		t.Errorf("data is written by %s, want %s", got, all(first))
-	}
+	names := map[string]string{"redis": servers.Redis, "valkey": servers.Valkey}
+	s.writtenBy(names[first])
 
 	l := startLoad(t, st.Entry, 50)
 	with(second)
 	s.must("apply", "--yes")
-	if got := fmt.Sprint(writers()); got != all(second) {
-		t.Errorf("after the change data is written by %s, want %s", got, all(second))
-	}
+	s.writtenBy(names[second])
 	for _, n := range s.awaitHealthy().Nodes {
 		was, _ := st.Node(n.Name)
 		if redis := n.Kind == plan.Redis || n.Kind == plan.Sentinel; (n.PID != was.PID) != redis {

@@ -116,7 +116,11 @@ func (s *Supervisor) program(node string, p plan.Program) string {
 	if p == plan.Self {
 		return at.self(s.ctx, s.cfg.Self)
 	}
-	path, _ = at.findProgram(s.ctx, p, s.keptName(s.ctx)) // a start without it tells
+	keep := ""
+	if p == plan.RedisServer {
+		keep = s.keptName(s.ctx)
+	}
+	path, _ = at.findProgram(s.ctx, p, keep) // a start without it tells
 	if path != "" {
 		s.mu.Lock()
 		s.programs[programAt{host, p}] = path
