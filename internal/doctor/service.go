@@ -207,7 +207,7 @@ func checkVersions(f *findings) {
 	}
 	for _, is := range order {
 		f.add(Note, "", fmt.Sprintf("%s %s %v, and Holdfast was tested with %s %s", names(untested[is]), runs(len(untested[is])), is, is.Name, is.Untested()),
-			"it most probably works; nobody has looked", "docs/operations.md, \"Versions\", has what was tested where")
+			"it most probably works; nobody has looked", "use a version that was tested, or try it on a copy of the stack first")
 	}
 	if f.Supervisor.Process != nil && f.Supervisor.Process.Replaced {
 		f.add(Note, "", "the supervisor runs a program whose file was replaced since it was started", "it is a former version",

@@ -84,7 +84,7 @@ func (s Server) number() number {
 }
 
 // known are the oldest version of each server that will do, and those with which
-// this version of Holdfast was tested (docs/operations.md, "Versions").
+// this version of Holdfast was tested.
 var known = map[string]struct {
 	oldest number
 	tested []number
@@ -154,8 +154,8 @@ func (s Server) format() int {
 }
 
 // CannotRead says why a Redis or Valkey cannot load the data that another one has
-// written; empty: it can. Of two versions of one server the older is never held for
-// able to: the newer one has perhaps written commands that it does not know.
+// written; empty: it can. An older version of the same server counts as unable to: the newer
+// one may have written commands that it does not know.
 func (s Server) CannotRead(of Server) string {
 	switch {
 	case s.Name == of.Name && s.number().less(of.number()):
