@@ -139,7 +139,16 @@ func StageRestore(ctx context.Context, c RestoreConfig) (Staged, error) {
 	if depth != backup.Loaded {
 		return Staged{}, fmt.Errorf("the backup was verified no deeper than its %s", depth)
 	}
-	return s, d.stage(dump, s)
+	return s, errors.Join(d.stage(dump, s), d.noteStaged(ctx, program))
+}
+
+// noteStaged writes down beside staged data which server has loaded it, and is to run on it.
+func (d dir) noteStaged(ctx context.Context, program string) error {
+	is, known := hostsAt("").here.serverAt(ctx, plan.RedisServer, program)
+	if !known {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(d.stagedData(), writtenBy), []byte(is.String()+"\n"), 0o600)
 }
 
 // StageDump makes the data of a backup ready on this host of several, which has the node that
@@ -166,7 +175,7 @@ func StageDump(ctx context.Context, stateDir, server string, s Staged, copies in
 	if err := d.stage(io.TeeReader(dump, sum), s); err != nil {
 		return err
 	}
-	err = d.verifyStaged(ctx, s, hex.EncodeToString(sum.Sum(nil)), program)
+	err = errors.Join(d.verifyStaged(ctx, s, hex.EncodeToString(sum.Sum(nil)), program), d.noteStaged(ctx, program))
 	if err != nil {
 		Unstage(stateDir)
 	}
