@@ -140,9 +140,12 @@ func TestAStackWithValkey(t *testing.T) {
 	}
 	c := start(t, loadImage(t, filepath.Join(out, "holdfast-stack-"+runtime.GOARCH+".tar")))
 	walk(t, c)
-	if out := c.run("status"); !strings.Contains(out, "Valkey 8") {
-		t.Errorf("status: %s", out)
-	}
+	await(t, "status names the server", func() error {
+		if out := c.run("status"); !strings.Contains(out, "Valkey 8") {
+			return fmt.Errorf("status: %s", out)
+		}
+		return nil
+	})
 }
 
 // write writes a file that containers may read, and returns its path.
