@@ -44,6 +44,7 @@ func (t tree) addLink(name, to string, at time.Time) {
 func (t tree) tar() ([]byte, error) {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
+	newest := t.newest()
 	for _, name := range slices.Sorted(maps.Keys(t)) {
 		f := t[name]
 		header := tar.Header{
@@ -52,6 +53,7 @@ func (t tree) tar() ([]byte, error) {
 		}
 		if f.Typeflag == tar.TypeDir {
 			header.Name += "/"
+			header.ModTime = newest.Truncate(time.Second) // whatever was added first or last
 		}
 		if err := w.WriteHeader(&header); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
@@ -66,11 +68,11 @@ func (t tree) tar() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// newest returns the time of the newest file.
+// newest returns the time of the newest file that is no directory.
 func (t tree) newest() time.Time {
 	var at time.Time
 	for _, f := range t {
-		if f.ModTime.After(at) {
+		if f.Typeflag != tar.TypeDir && f.ModTime.After(at) {
 			at = f.ModTime
 		}
 	}
