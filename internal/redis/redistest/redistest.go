@@ -376,7 +376,7 @@ const (
 // A block's first port is nobody's server: who listens on it has the block.
 var (
 	block    = sync.OnceValues(takeBlock)
-	holder   net.Listener
+	held     []net.Listener // until the process ends
 	nextPort atomic.Int64
 )
 
@@ -384,7 +384,9 @@ func takeBlock() (first int, err error) {
 	start := rand.IntN(blocks)
 	for i := range blocks {
 		first := firstPort + (start+i)%blocks*blockSize
-		if holder, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(first))); err == nil { // until the process ends
+		l, failed := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(first)))
+		if err = failed; err == nil {
+			held = append(held, l)
 			return first, nil
 		}
 	}
