@@ -78,18 +78,19 @@ build: ## build bin/holdfast, one static binary
 	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' $(GCFLAGS) -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/holdfast
 
 # The images' own module is not part of the program's. SERVER=valkey makes holdfast-stack
-# with Valkey; SNAPSHOT=20261130T000000Z takes Debian's packages as they were then.
+# with Valkey.
 IMAGES := bin/image
 ARCHS  := amd64 arm64
 SERVER := redis
-# More flags, such as IMAGEFLAGS=-update=false: no look for newer packages.
+# More flags, such as IMAGEFLAGS=-update=false: no look for newer packages;
+# IMAGEFLAGS='-archive URL -security URL -past': Debian's packages as they were at some time.
 IMAGEFLAGS ?=
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
 image: ## container images in bin/image, for amd64 and arm64 (Debian: apt; needs no container engine, no root)
 	@set -e; for arch in $(ARCHS); do GOOS=linux GOARCH=$$arch $(MAKE) --no-print-directory build BIN=$(IMAGES)/$$arch/holdfast; done
 	go run -C deploy/image . -root $(CURDIR) -programs $(abspath $(IMAGES)) -out $(abspath $(IMAGES)) -archs '$(ARCHS)' \
-		-server $(SERVER) -version $(VERSION) -snapshot '$(SNAPSHOT)' $(IMAGEFLAGS)
+		-server $(SERVER) -version $(VERSION) $(IMAGEFLAGS)
 
 generate: ## Go code from the templates (*.qtpl); a test says when it is missing
 	go generate ./internal/...

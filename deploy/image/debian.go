@@ -3,7 +3,9 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,32 +18,56 @@ import (
 // suite is the release of Debian that the images are made of.
 const suite = "trixie"
 
-// archive is where packages come from: Debian's archive, or its state at some time
-// (https://snapshot.debian.org).
+// archive is where packages come from: Debian's archive, or a mirror of it.
 type archive struct {
-	mirror   string // such as http://deb.debian.org
-	snapshot string // such as 20261130T000000Z; empty: as it is now
+	main     string // the URL of the suite and its updates; empty: the one that this machine's apt has
+	security string // the URL of its security updates; likewise
+	past     bool   // it is one of former times, whose signatures have expired
 	keyring  string // the keys that the archive is signed with
 	cache    string // a directory for what was downloaded
 	update   bool   // ask for newer packages; otherwise what a former call found is used
 }
 
+// resolve fills in the URLs that were not given.
+func (a *archive) resolve(ctx context.Context) error {
+	if a.main != "" && a.security != "" {
+		return nil
+	}
+	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages").Output()
+	if err != nil {
+		return fmt.Errorf("ask apt for its mirrors: %w", err)
+	}
+	main, security := mirrors(string(out))
+	a.main, a.security = cmp.Or(a.main, main), cmp.Or(a.security, security)
+	if a.main == "" || a.security == "" {
+		return errors.New("apt on this machine has no mirror of Debian and of its security updates: say by -archive URL and -security URL where they are")
+	}
+	return nil
+}
+
+// mirrors finds Debian's archives among lines of a URL and the suite that apt has from there.
+func mirrors(targets string) (main, security string) {
+	for line := range strings.Lines(targets) {
+		switch site, suite, _ := strings.Cut(strings.TrimSpace(line), " "); {
+		case strings.HasSuffix(suite, "-security"):
+			security = cmp.Or(security, site)
+		default:
+			main = cmp.Or(main, site)
+		}
+	}
+	return main, security
+}
+
 // sources returns the archive as apt's list of sources (sources.list(5), deb822).
 func (a archive) sources() string {
-	base, more := a.mirror, ""
-	if a.snapshot != "" {
-		base, more = "https://snapshot.debian.org/archive", "Check-Valid-Until: no\n"
-	}
-	at := func(name string) string {
-		if a.snapshot == "" {
-			return base + "/" + name
-		}
-		return base + "/" + name + "/" + a.snapshot
+	more := ""
+	if a.past {
+		more = "Check-Valid-Until: no\n"
 	}
 	section := func(uri, suites string) string {
 		return fmt.Sprintf("Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n%s\n", uri, suites, a.keyring, more)
 	}
-	return section(at("debian"), suite+" "+suite+"-updates") + section(at("debian-security"), suite+"-security")
+	return section(a.main, suite+" "+suite+"-updates") + section(a.security, suite+"-security")
 }
 
 // download gets packages and all that they depend on, for one architecture, and

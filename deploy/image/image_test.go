@@ -222,15 +222,23 @@ func TestTheBillOfMaterialsIsWhole(t *testing.T) {
 }
 
 func TestSources(t *testing.T) {
-	now := archive{mirror: "http://deb.debian.org", keyring: "/k.gpg"}.sources()
-	for _, want := range []string{"URIs: http://deb.debian.org/debian\nSuites: trixie trixie-updates\n", "URIs: http://deb.debian.org/debian-security\nSuites: trixie-security\n", "Signed-By: /k.gpg\n"} {
-		if !strings.Contains(now, want) {
-			t.Errorf("no %q in %s", want, now)
+	now := archive{main: "http://a.test/debian", security: "http://b.test/security", keyring: "/k.gpg"}
+	for _, want := range []string{"URIs: http://a.test/debian\nSuites: trixie trixie-updates\n", "URIs: http://b.test/security\nSuites: trixie-security\n", "Signed-By: /k.gpg\n"} {
+		if got := now.sources(); !strings.Contains(got, want) || strings.Contains(got, "Valid-Until") {
+			t.Errorf("no %q in %s", want, got)
 		}
 	}
-	then := archive{snapshot: "20261130T000000Z"}.sources()
-	if !strings.Contains(then, "URIs: https://snapshot.debian.org/archive/debian-security/20261130T000000Z\n") || !strings.Contains(then, "Check-Valid-Until: no") {
-		t.Error(then)
+	then := now
+	then.past = true
+	if got := then.sources(); strings.Count(got, "Check-Valid-Until: no\n") != 2 {
+		t.Error(got)
+	}
+}
+
+func TestMirrors(t *testing.T) {
+	main, security := mirrors("http://a.test/debian bookworm\nhttp://a.test/debian bookworm-updates\nhttp://b.test/security bookworm-security\nhttp://c.test/own bookworm\n")
+	if main != "http://a.test/debian" || security != "http://b.test/security" {
+		t.Errorf("%q, %q", main, security)
 	}
 }
 

@@ -87,8 +87,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags.StringVar(&o.server, "server", "redis", "redis or valkey")
 	flags.StringVar(&o.version, "version", "dev", "version of the program")
 	flags.StringVar(&epoch, "epoch", os.Getenv("SOURCE_DATE_EPOCH"), "time of what is in the images and not from Debian, in `SECONDS` since 1970")
-	flags.StringVar(&o.debian.mirror, "mirror", "http://deb.debian.org", "`URL` below which Debian's archives are")
-	flags.StringVar(&o.debian.snapshot, "snapshot", "", "`TIME` of snapshot.debian.org, such as 20261130T000000Z, to take packages as they were then")
+	flags.StringVar(&o.debian.main, "archive", "", "`URL` of a mirror of Debian's archive (default: the one that apt has on this machine)")
+	flags.StringVar(&o.debian.security, "security", "", "`URL` of a mirror of its security updates (likewise)")
+	flags.BoolVar(&o.debian.past, "past", false, "the mirrors show the archive as it was at some time: take lists that have expired")
 	flags.StringVar(&o.debian.keyring, "keyring", "/usr/share/keyrings/debian-archive-keyring.gpg", "`FILE` with the keys of Debian's archives")
 	flags.StringVar(&o.debian.cache, "cache", "", "`DIR` for Debian's packages (default OUT/debian)")
 	flags.BoolVar(&o.debian.update, "update", true, "look for newer packages")
@@ -107,6 +108,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		o.debian.cache = filepath.Join(o.out, "debian")
 	}
 
+	if err := o.debian.resolve(ctx); err != nil {
+		return err
+	}
 	images, err := o.make(ctx)
 	if err != nil {
 		return err

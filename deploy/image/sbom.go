@@ -183,12 +183,8 @@ func sbom(c contents) ([]byte, error) {
 	}
 	for _, m := range c.modules {
 		id := "SPDXRef-go-" + strings.Trim(notInIdentifier.ReplaceAllString(m.path, "-"), "-")
-		location := "https://proxy.golang.org/" + m.path + "/@v/" + m.version + ".zip"
-		if m.path == "stdlib" {
-			location = "https://go.dev/dl/"
-		}
 		doc.Packages = append(doc.Packages, spdxPackage{
-			ID: id, Name: m.path, Version: m.version, Location: location, Concluded: m.licence, Declared: m.licence, Copyright: noAssertion, Purpose: "LIBRARY",
+			ID: id, Name: m.path, Version: m.version, Location: noAssertion, Concluded: m.licence, Declared: m.licence, Copyright: noAssertion, Purpose: "LIBRARY",
 			References: purl("pkg:golang/" + m.path + "@" + m.version),
 		})
 		doc.Relationships = append(doc.Relationships, spdxRelationship{program, "CONTAINS", id})
