@@ -96,7 +96,7 @@ func (p *passed) end(names ...string) {
 			p.t.Fatalf("host %s does not end", name)
 		}
 		if code := l.cmd.ProcessState.ExitCode(); code != 0 {
-			p.t.Errorf("host %s ended with %d", name, code)
+			p.t.Errorf("host %s ended with %d, and said:\n%s", name, code, l.said)
 		}
 		for _, text := range strings.Fields(shell(p.t, "ip", "netns", "pids", p.hosts[name].netns)) {
 			if pid, err := strconv.Atoi(text); err != nil || !zombie(pid) {

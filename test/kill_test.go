@@ -138,10 +138,11 @@ func TestAHungWebNodeLeavesTheRotationAndReturns(t *testing.T) {
 	// It leaves after two missed checks; then nobody meets it. A request that it had before is
 	// sent to the other one, or ended where HAProxy does not do that.
 	client := http.Client{Timeout: 10 * time.Second}
-	haproxy, known := servers.Named(s.node("balancer-1").Server)
-	if !known {
-		t.Fatalf("balancer-1 is %q", s.node("balancer-1").Server)
-	}
+	var haproxy servers.Server
+	s.await("the version of HAProxy", 20*time.Second, func() (known bool) {
+		haproxy, known = servers.Named(s.node("balancer-1").Server)
+		return known
+	})
 	s.await("ten answers in a row", 20*time.Second, func() bool {
 		for range 10 {
 			began := time.Now()
