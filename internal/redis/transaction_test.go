@@ -237,9 +237,18 @@ func TestAScriptCarriesOutWhatHasAShortAnswer(t *testing.T) {
 			t.Errorf("%s: %v, want %v", line, got, want)
 		}
 	}
+	// Those for fields of hashes that expire came with Redis 7.4 and 8.0; Valkey has them since 9.0.
+	newer := map[string]bool{}
+	for _, name := range strings.Fields("hexpire hpexpire hexpireat hpexpireat hpersist httl hpttl hexpiretime hpexpiretime hgetdel hgetex hsetex") {
+		newer[name] = true
+	}
 	for name := range carriableNames {
 		cmd := Command(strings.Split(name, "|"))
-		if spec, err := client.Spec(t.Context(), cmd); err != nil || spec == nil || spec.Name != name {
+		spec, err := client.Spec(t.Context(), cmd)
+		if err == nil && spec == nil && newer[name] {
+			continue
+		}
+		if err != nil || spec == nil || spec.Name != name {
 			t.Errorf("%s: Redis knows no such command (%v)", name, err)
 		}
 	}
