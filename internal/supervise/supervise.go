@@ -137,7 +137,7 @@ type Supervisor struct {
 	tally        tally
 
 	// tasks are the goroutines; halt ends them.
-	tasks sync.WaitGroup
+	tasks tasks
 	ctx   context.Context
 	halt  context.CancelFunc
 	// stopping is set by Stop, once. unreached are the hosts that it did not reach.
