@@ -134,9 +134,7 @@ func checkConfig(ctx context.Context, g *globals, stdout, stderr io.Writer) erro
 		return nil
 	}
 	for _, here := range programs {
-		if said := cmp.Or(here.Wrong, here.Untested); said != "" {
-			fmt.Fprintf(stderr, "warning: %s\n", g.say(said))
-		}
+		fmt.Fprintf(stderr, "warning: %s\n", g.say(cmp.Or(here.Wrong, here.Untested)))
 	}
 	for _, w := range warnings {
 		fmt.Fprintf(stderr, "warning: %s\n", g.say(w.Error()))

@@ -20,7 +20,7 @@ type container struct {
 
 const containedFlag = "contained"
 
-func (c *container) flags(g *globals, cmd *cobra.Command) {
+func (c *container) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.format, "log-format", "text", "text, or json: what the supervisor and all nodes here say goes to standard output, one JSON object a line")
 	cmd.Flags().BoolVar(&c.contained, containedFlag, false, "the nodes end with this process, as in a container: a signal takes them down first. As pid 1 it is assumed")
 }

@@ -84,7 +84,7 @@ container's log.`,
 			})
 		},
 	}
-	in.flags(g, c)
+	in.flags(c)
 	pathVar(c.Flags(), &pass, g.getenv, "pass", "", "`FILE` that makes this container a host of its stack, also when its state directory is empty ('holdfast export compose')")
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the stack is up; it runs on in the background")
 	c.Flags().BoolVar(&g.background, "background", false, "be the background half of --detach")
