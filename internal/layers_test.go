@@ -34,6 +34,7 @@ var layers = []string{
 	"dashboard", // the web page and its events
 	"metrics",   // the stack's figures for Prometheus
 	"control",   // HTTP on a unix socket: server and client
+	"pod",       // what pods agree on before one starts its node
 	"supervise", // carries a plan out
 	"host",      // one host's part in a stack of several
 	"agree",     // what the hosts agree on, by raft

@@ -21,7 +21,7 @@ import (
 // markup, a type that no text of a history has: nothing is written as it is.
 var outputTags = map[string][]string{
 	"plan":         {"s=", "d", "dl", "="},
-	"export":       {"s=", "d"},
+	"export":       {"s=", "d", "="},
 	"drill/report": {"d", "dl", "="},
 }
 

@@ -24,7 +24,7 @@ func exportCommand(g *globals) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(exportHostCommand(g), exportComposeCommand(g))
+	c.AddCommand(exportHostCommand(g), exportComposeCommand(g), exportKubernetesCommand(g))
 	return c
 }
 

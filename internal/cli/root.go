@@ -140,7 +140,7 @@ Without a stack file it runs the built-in default stack: two balancers on
 	})
 	onStack := append([]*cobra.Command{
 		upCommand(g), downCommand(g), statusCommand(g), logsCommand(g),
-		configCommand(g), planCommand(g), applyCommand(g), rolloutCommand(g), scaleCommand(g), upgradeCommand(g), drillCommand(g), switchoverCommand(g), doctorCommand(g), backupCommand(g), restoreCommand(g), serviceCommand(g), hostCommand(g), pushCommand(g), exportCommand(g),
+		configCommand(g), planCommand(g), applyCommand(g), rolloutCommand(g), scaleCommand(g), upgradeCommand(g), drillCommand(g), switchoverCommand(g), doctorCommand(g), backupCommand(g), restoreCommand(g), serviceCommand(g), hostCommand(g), pushCommand(g), exportCommand(g), podCommand(g),
 	}, append(nodeCommands(g), drainCommands(g)...)...)
 	for _, c := range onStack {
 		fileFlag(g, c)

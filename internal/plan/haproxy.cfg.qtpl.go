@@ -83,7 +83,22 @@ global
 `)
 	}
 	qw422016.N().S(`
-# What HAProxy says of servers and backends goes to standard error, always, and
+`)
+	if d.Resolves {
+		qw422016.N().S(`# Where this host resolves names, and how: who is in an answer is a server at once, and who is
+# not any more is none. An answer may name as many as fit into 8 KB.
+resolvers host
+    parse-resolv-conf
+    accepted_payload_size 8192
+    resolve_retries 3
+    timeout resolve 1s
+    timeout retry 500ms
+    hold valid 1s
+    hold obsolete 0s
+
+`)
+	}
+	qw422016.N().S(`# What HAProxy says of servers and backends goes to standard error, always, and
 # a second time to their own log: so only frontends have one, for requests.
 defaults
     mode http
@@ -1042,6 +1057,17 @@ func streamhaproxyServers(qw422016 *qt422016.Writer, b backendData) {
 			qw422016.N().S(` on-marked-down shutdown-sessions`)
 		}
 		qw422016.N().S(b.ServerLimits)
+		qw422016.N().S(`
+`)
+	}
+	if b.Found != "" {
+		qw422016.N().S(`    # As many of these are servers as the name has addresses.
+    server-template node- `)
+		qw422016.N().D(b.Places)
+		qw422016.N().S(` `)
+		qw422016.N().S(b.Found)
+		qw422016.N().S(` check resolvers host init-addr none tcp-ut `)
+		qw422016.N().S(haproxyDuration(b.FoundUnheard))
 		qw422016.N().S(`
 `)
 	}

@@ -75,6 +75,7 @@ type haproxyData struct {
 	Backends               []backendData
 	TCP                    []tcpData
 	Redis                  *redisMasterData
+	Resolves               bool // DNS tells the addresses of servers
 }
 
 type routeData struct {
@@ -102,6 +103,11 @@ type backendData struct {
 	// 0: any number.
 	MaxQueued int
 	Servers   []serverData
+	// Found is where DNS tells the servers' addresses, and Places for how many of them there
+	// is room; empty: they are Servers.
+	Found        string
+	Places       int
+	FoundUnheard time.Duration // as in serverData
 	// Connect is how long it may take to connect, where that is not the stack's time: some of
 	// the servers are on other hosts.
 	Connect time.Duration
@@ -297,6 +303,7 @@ func (b builder) haproxy(n node) haproxyData {
 		backend := b.backend(n, name, httpEntry)
 		d.KV, d.Limited = d.KV || backend.KV, d.Limited || backend.Limited
 		only = only && backend.KV
+		d.Resolves = d.Resolves || backend.Found != ""
 		d.Backends = append(d.Backends, backend)
 		if backend.KV {
 			d.Backends = append(d.Backends, backend.direct())
@@ -359,8 +366,12 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		// A name that does not resolve takes out its server, not all of us.
 		d.ServerLimits += " init-addr libc,none"
 	}
+	if app.Found != "" {
+		d.Found, d.Places = app.Found, foundPlaces
+		d.FoundUnheard, d.Connect = unheardWeb, min(b.stack.Timeouts.Connect, connectLimit)
+	}
 	for _, n := range b.nodes {
-		if n.kind == Web && n.app == name {
+		if n.kind == Web && n.app == name && app.Found == "" {
 			d.Servers = append(d.Servers, b.server(balancer, n))
 		}
 	}
@@ -374,12 +385,19 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 
 // direct is the backend of a KV's servers for what waits for no place.
 func (d backendData) direct() backendData {
-	d.Name, d.Tracks = d.Name+".direct", d.Name
+	if d.Found == "" { // whoever is found may be another one in each backend
+		d.Tracks = d.Name
+	}
+	d.Name += ".direct"
 	d.What = "for what waits for no place"
 	d.ServerLimits, d.Limited, d.MaxQueued, d.Retries = "", false, 0, 0
 	d.Errors = answersFor(d.Errors.Node, stack.KV, false)
 	return d
 }
+
+// foundPlaces is how many nodes of an application the balancers have room for where DNS tells
+// their addresses: an autoscaler does not ask.
+const foundPlaces = 50
 
 // fastInterval is the time between two checks of a server that is down or in
 // doubt. HAProxy checks at most every 100 ms here: less would only burden.

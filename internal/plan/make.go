@@ -202,8 +202,10 @@ func (b builder) process(n node) Process {
 		p.Probe.Socket = nodePath(n, BalancerSocket)
 	case Redis:
 		p.Args = []string{b.path(n, "redis.conf"), "--include", b.path(n, "base.conf")}
+		p.Local = b.behindService(n)
 	case Sentinel:
 		p.Args = []string{b.path(n, "sentinel.conf"), "--sentinel", "--include", b.path(n, "base.conf")}
+		p.Local = b.behindService(n)
 	case Web:
 		b.app(n, &p)
 	case Keepalived:

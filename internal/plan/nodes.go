@@ -38,6 +38,9 @@ func (p Place) loopback() bool {
 	return ip != nil && ip.IsLoopback()
 }
 
+// listen is where its redis nodes and Sentinels listen.
+func (p Place) listen() string { return cmp.Or(p.Listen, p.Address) }
+
 // on reports whether a node is on a host.
 func (n node) on(h Place) bool { return n.host.same(h) }
 
@@ -135,6 +138,15 @@ func Needs(s stack.Stack) []PortNeed {
 // address is where a node listens.
 func (b builder) address(n node) string {
 	return net.JoinHostPort(n.host.Address, strconv.Itoa(b.facts.Ports[n.name]))
+}
+
+// behindService is where its own host reaches a node whose address is not the host's own;
+// empty: at that address.
+func (b builder) behindService(n node) string {
+	if n.host.Listen == "" {
+		return ""
+	}
+	return net.JoinHostPort(loopback, strconv.Itoa(b.facts.Ports[n.name]))
 }
 
 // addresses are where nodes listen.

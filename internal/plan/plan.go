@@ -44,6 +44,9 @@ type Place struct {
 	// Address is where the other hosts, and whoever supervises them all, reach
 	// its nodes.
 	Address string `json:"address"`
+	// Listen is where its redis nodes and Sentinels listen, where Address leads there and is
+	// not the host's own, as that of a Service is; empty: at Address.
+	Listen string `json:"listen,omitempty"`
 }
 
 // File is one file to write before its node starts.

@@ -23,7 +23,7 @@ func streamredisBaseConf(qw422016 *qt422016.Writer, d redisData) {
 # start, and read after redis.conf, which Redis rewrites: what stands here wins.
 
 bind `)
-	qw422016.N().S(d.Host)
+	qw422016.N().S(d.Listen)
 	qw422016.N().S(`
 `)
 	streamwireConf(qw422016, d.Wire, d.Port)

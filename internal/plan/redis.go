@@ -16,7 +16,7 @@ const backlog = 64 << 20
 // redisData is what the templates of a redis node show.
 type redisData struct {
 	Stack, Node      string
-	Host             string
+	Host, Listen     string
 	Port             int
 	Wire             wire
 	DataDir, ACLFile string
@@ -73,7 +73,7 @@ func (b builder) redis(n node) redisData {
 	r := b.stack.Redis
 	d := redisData{
 		Stack: b.stack.Name, Node: n.name,
-		Host: n.host.Address, Port: b.facts.Ports[n.name], Wire: b.wire(n),
+		Host: n.host.Address, Listen: n.host.listen(), Port: b.facts.Ports[n.name], Wire: b.wire(n),
 		DataDir: b.path(n, "data"), ACLFile: b.path(n, "users.acl"),
 		Socket: b.socket(n),
 		Fsync:  r.Fsync, Save: r.Save,
@@ -115,7 +115,7 @@ func backlogSize(memory stack.Bytes) int64 {
 // sentinelData is what the templates of a Sentinel show.
 type sentinelData struct {
 	Stack, Node    string
-	Host           string
+	Host, Listen   string
 	Port           int
 	Wire           wire
 	Announce       bool // whether other hosts reach it
@@ -156,7 +156,7 @@ func (b builder) master() node {
 func (b builder) sentinel(n node) sentinelData {
 	d := sentinelData{
 		Stack: b.stack.Name, Node: n.name,
-		Host: n.host.Address, Port: b.facts.Ports[n.name], Wire: b.wire(n),
+		Host: n.host.Address, Listen: n.host.listen(), Port: b.facts.Ports[n.name], Wire: b.wire(n),
 		Announce: len(b.facts.Hosts) > 0 && !n.host.loopback(),
 		Dir:      b.path(n), ACLFile: b.path(n, "users.acl"),
 		Password: b.facts.Secrets.Sentinel,

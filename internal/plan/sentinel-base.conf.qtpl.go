@@ -24,7 +24,7 @@ func streamsentinelBaseConf(qw422016 *qt422016.Writer, d sentinelData) {
 # here wins.
 
 bind `)
-	qw422016.N().S(d.Host)
+	qw422016.N().S(d.Listen)
 	qw422016.N().S(`
 `)
 	streamwireConf(qw422016, d.Wire, d.Port)

@@ -27,7 +27,7 @@ func (b builder) limit(d *backendData, balancer node, name string, entry int) {
 	d.ServerLimits += fmt.Sprintf(" maxconn %d", share(app.Connections, count, mine))
 	if app.Queue > 0 {
 		d.ServerLimits += fmt.Sprintf(" maxqueue %d", share(app.Queue, count, mine))
-		d.MaxQueued = share(app.Queue*len(d.Servers), count, mine)
+		d.MaxQueued = share(app.Queue*max(len(d.Servers), app.Nodes), count, mine)
 	}
 	d.ServerLimits += refusing
 	if r := b.stack.Retries; r > 0 && r < limitedRetries {

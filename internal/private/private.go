@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -54,9 +55,19 @@ func CheckDir(dir string) error {
 	return checkEntries(real)
 }
 
+// alone is a directory where there are no other users; empty: there is none.
+var alone atomic.Value
+
+// Alone says that nobody else reaches a directory, whatever its mode says: it is a volume of
+// this process' own container. What is above it is the container's as well.
+func Alone(dir string) { alone.Store(filepath.Clean(dir)) }
+
 // checkWay looks at each directory that leads to one.
 func checkWay(path string) error {
 	for at := path; ; at = filepath.Dir(at) {
+		if at == alone.Load() && at != path {
+			return nil
+		}
 		info, err := os.Lstat(at)
 		if err != nil {
 			return err

@@ -140,3 +140,28 @@ func TestAFileThatOthersMayWriteToIsToldOf(t *testing.T) {
 		t.Error(w)
 	}
 }
+
+func TestADirectoryThatIsTheContainersAloneMayHaveAnyMode(t *testing.T) {
+	volume := t.TempDir()
+	state := filepath.Join(volume, "state")
+	if err := os.Mkdir(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(volume, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if CheckDir(state) == nil {
+		t.Fatal("everybody may write to the directory above")
+	}
+	Alone(volume)
+	defer Alone("")
+	if err := CheckDir(state); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chmod(state, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if CheckDir(state) == nil {
+		t.Error("the state directory itself is everybody's")
+	}
+}

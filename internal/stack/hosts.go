@@ -15,6 +15,8 @@ type Host struct {
 	Address string `yaml:"address"`
 	// Only are the kinds of node that it takes (NodeKinds); none: all.
 	Only []string `yaml:"only"`
+	// Listen is as in plan.Place. No stack file has it.
+	Listen string `yaml:"-"`
 }
 
 // The kinds of node, as the stack file names them. Package plan has more to say of

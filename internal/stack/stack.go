@@ -168,6 +168,9 @@ type App struct {
 	// Digest names the copy that the nodes run from; empty: there is none yet. No
 	// stack file has it.
 	Digest string `yaml:"-"`
+	// Found is the DNS name under which the balancers find the nodes of a KV, and their port
+	// (name:port); empty: the plan names the nodes. No stack file has it.
+	Found string `yaml:"-"`
 	// Env is added to a Command's environment; its values are expanded, too.
 	Env map[string]string `yaml:"env"`
 	// Redis is what a Command may do at the stack's Redis, beside the data commands

@@ -101,6 +101,9 @@ func (s *Supervisor) runsRedis() bool {
 // checkAddresses refuses to start when a port that a node needs is held by
 // somebody else.
 func (s *Supervisor) checkAddresses() error {
+	if s.cfg.Pod {
+		return nil // all of its ports are its own, and its address may be a Service's
+	}
 	var wrong []error
 	checked := map[string]bool{}
 	for _, p := range s.processes() {

@@ -97,7 +97,7 @@ func (s *Supervisor) decide(ctx context.Context, node string, deadAt time.Time, 
 		HoldBack: s.holdBack(),
 	}
 	if s.cold.Load() {
-		c.MasterFirst = coldPatience
+		c.MasterFirst = s.coldPatience()
 		if newer := s.newer[node]; newer != "" {
 			c.MasterFirst, c.NewestFirst, c.Newest = coldPatience+s.holdBack(), coldPatience, newer
 		}
@@ -137,11 +137,13 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 		if s.noteMaster(f) {
 			s.leaveOldMaster(ctx)
 		}
+		s.noteBoot(f)
 		s.endWedged(ctx, wedged(f), silent)
 		if f.failing() {
 			continue // the Sentinels try; that proves nothing either way
 		}
 		node, yes := deadlocked(f)
+		yes = yes && !s.isElsewhere(node) // who looks after it sees the same
 		if !yes || node != stuck {
 			stuck, looks = node, 0
 		}

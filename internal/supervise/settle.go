@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -50,7 +51,7 @@ func (s *Supervisor) settleRedis(ctx context.Context) {
 	defer cancel()
 
 	f := s.gather(ctx, fenceLimit)
-	names := s.nodesOfKind(plan.Redis)
+	names := slices.DeleteFunc(s.nodesOfKind(plan.Redis), s.isElsewhere)
 	failed := make([]error, len(names))
 	var all sync.WaitGroup
 	for i, name := range names {

@@ -34,7 +34,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	s.keepLogs()
 	s.awaitLogWriter(ctx)
 	s.Attend()
-	if s.stack().Redis.Enabled {
+	if s.attendsRedis() {
 		s.tasks.Go(s.keepSettled)
 	}
 	s.tasks.Go(func() { s.watchRotation(s.ctx) })
@@ -50,7 +50,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	if s.stack().Redis.Enabled {
+	if s.attendsRedis() {
 		s.tasks.Go(func() { s.reconcile(s.ctx) })
 	}
 	failures = slices.DeleteFunc(failures, func(err error) bool {

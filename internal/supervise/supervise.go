@@ -43,7 +43,10 @@ type Config struct {
 	// of its own. Share has all of them have a file of the state directory before it is
 	// written here, or before it is removed (nil content).
 	Several bool
-	Share   func(ctx context.Context, name string, content []byte) error
+	// Pod is true where this host looks after its own nodes alone, and so does each of the
+	// others: all but its own are machine.Elsewhere. See pod.go.
+	Pod   bool
+	Share func(ctx context.Context, name string, content []byte) error
 	// Life ends what the supervisor does, also while Open and Prepare are under way, such as
 	// the leadership of this host; nil: Close does alone.
 	Life context.Context
@@ -257,6 +260,7 @@ func (s *Supervisor) openHosts() error {
 	if s.cfg.Several {
 		s.hosts = severalHosts(s.ctx, s.cfg)
 		_, _, s.hosts.begun, err = s.dir.readRunning()
+		s.hosts.begun = s.hosts.begun || s.cfg.Pod // it waits for nobody
 	} else {
 		s.hosts = openHosts(s.cfg, slices.Concat(k.Hosts, s.cfg.Hosts))
 	}

@@ -133,7 +133,7 @@ func (c *Cluster) podImage(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	archive, err := imageOf("pod", text, PodImage)
+	archive, err := Image(PodImage, "/pod", map[string][]byte{"pod": text})
 	if err != nil {
 		return "", err
 	}
@@ -141,17 +141,20 @@ func (c *Cluster) podImage(ctx context.Context) (string, error) {
 	return path, os.WriteFile(path, archive, 0o644)
 }
 
-// imageOf returns an image with one program in it, as 'docker save' writes them.
-func imageOf(name string, program []byte, reference string) ([]byte, error) {
-	layer, err := archiveOf(map[string][]byte{name: program}, 0o755)
+// Image returns an image with some files, by their paths, as 'docker save' writes them. It
+// starts a program of them; every file can be run.
+func Image(reference, program string, files map[string][]byte) ([]byte, error) {
+	layer, err := archiveOf(files, 0o755)
 	if err != nil {
 		return nil, err
 	}
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH,
 		"os":           "linux",
-		"config":       map[string]any{"Entrypoint": []string{"/" + name}, "WorkingDir": "/"},
-		"rootfs":       map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
+		"config": map[string]any{
+			"Entrypoint": []string{program}, "WorkingDir": "/", "Env": []string{"PATH=/usr/sbin:/usr/bin"},
+		},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
 	})
 	if err != nil {
 		return nil, err

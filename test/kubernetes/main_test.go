@@ -66,7 +66,7 @@ func tryKubectl(ctx context.Context, args ...string) (string, error) {
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, complaint.Bytes())
+		return out.String(), fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, complaint.Bytes())
 	}
 	return strings.TrimSpace(out.String()), nil
 }

@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/export"
+	"holdfast/internal/plan"
+)
+
+// kubernetesExport is 'holdfast export kubernetes'.
+type kubernetesExport struct {
+	image, service, storage string
+	nodePort                int
+	secret                  bool
+}
+
+func exportKubernetesCommand(g *globals) *cobra.Command {
+	var o kubernetesExport
+	c := &cobra.Command{
+		Use:   "kubernetes",
+		Short: "Print the manifests by which the stack runs in Kubernetes",
+		Long: `Print the manifests by which the stack runs in Kubernetes: web nodes and balancers as
+Deployments, Redis and Sentinels as StatefulSets with volumes, Services, and budgets for
+disruptions. The stack file becomes a ConfigMap, which all pods go by.
+
+The secrets of the stack are made once, by --secret; whoever has the file has all
+rights. Applied again, the manifests change what has changed in the stack file.
+
+The entry is not the pods' loopback: the stack file has entry.listen, such as 0.0.0.0:6301,
+and tokens or "auth: none".`,
+		Example: `  holdfast export kubernetes --secret | kubectl create -f -
+  holdfast export kubernetes --image registry.example/holdfast-stack:1 | kubectl apply -f -`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(g, cmd.OutOrStdout()) },
+	}
+	c.Flags().StringVar(&o.image, "image", "holdfast-stack:"+version, "the container `IMAGE`, with HAProxy and Redis in it")
+	c.Flags().StringVar(&o.service, "service", "ClusterIP", "the `TYPE` of the entry's Service: ClusterIP, NodePort or LoadBalancer")
+	c.Flags().IntVar(&o.nodePort, "node-port", 0, "the `PORT` of the entry at every machine, with --service NodePort; 0: Kubernetes chooses")
+	c.Flags().StringVar(&o.storage, "storage", "8Gi", "how much room the volume of a redis node has")
+	c.Flags().BoolVar(&o.secret, "secret", false, "print new secrets, and nothing else")
+	return c
+}
+
+func (o kubernetesExport) run(g *globals, stdout io.Writer) error {
+	if !slices.Contains([]string{"ClusterIP", "NodePort", "LoadBalancer"}, o.service) {
+		return usagef("--service %s: write ClusterIP, NodePort or LoadBalancer", o.service)
+	}
+	if o.nodePort != 0 && o.service != "NodePort" {
+		return usagef("--node-port is for --service NodePort")
+	}
+	s, _, err := loadStack(g)
+	if err != nil {
+		return err
+	}
+	if err := plan.CheckPods(s); err != nil {
+		return usageError{err}
+	}
+	file, err := os.ReadFile(stackFile(g.file))
+	if err != nil {
+		return usagef("read the stack file: %w", err)
+	}
+	k := export.Kubernetes{Stack: s, File: string(file), Image: o.image, ServiceType: o.service, NodePort: o.nodePort, Storage: o.storage}
+	text := k.Manifests()
+	if o.secret {
+		secrets, err := plan.NewSecrets(rand.Reader, s)
+		if err != nil {
+			return err
+		}
+		if text, err = k.Secret(secrets); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprint(stdout, text)
+	return err
+}

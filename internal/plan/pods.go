@@ -1,0 +1,174 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"holdfast/internal/stack"
+)
+
+// In Kubernetes each node of a stack is a pod. Redis nodes and Sentinels are the pods of
+// StatefulSets, each with a Service of its own, whose address stays; web nodes and balancers
+// are those of Deployments. A pod's part is the plan of the stack with one host for each
+// Service, and one for the pod itself.
+
+// The ports of nodes in pods, where each has an address of its own.
+const (
+	PodRedisPort    = 6379
+	PodSentinelPort = 26379
+	PodWebPort      = 5001
+	// PodPort is where a pod tells the others and the kubelet how it is.
+	PodPort = 6300
+
+	// Of a balancer, where it leads to the Redis master, and of a web node's metrics.
+	podMasterPort, podAdminPort = 6378, 5002
+)
+
+// Pod is one pod of a stack.
+type Pod struct {
+	// Node is what runs there, such as redis-1. All pods of a Deployment have the same.
+	Node string
+	Kind Kind
+	App  string
+}
+
+// PodOf returns what runs in a pod, by the pod's name.
+func PodOf(s stack.Stack, name string) (Pod, error) {
+	rest, ours := strings.CutPrefix(name, s.Name+"-")
+	if !ours {
+		return Pod{}, fmt.Errorf("the pod %q is none of the stack %s: its name does not begin with %s-", name, s.Name, s.Name)
+	}
+	for _, kind := range []struct {
+		kind  Kind
+		count int
+	}{{Redis, s.Redis.Replicas + 1}, {Sentinel, s.Redis.Sentinels}} {
+		ordinal, is := strings.CutPrefix(rest, string(kind.kind)+"-")
+		if i, err := strconv.Atoi(ordinal); is && err == nil {
+			if i < 0 || i >= kind.count {
+				return Pod{}, fmt.Errorf("the pod %q is one more than the stack %s has of its kind: %d", name, s.Name, kind.count)
+			}
+			return Pod{Node: fmt.Sprintf("%s-%d", kind.kind, i+1), Kind: kind.kind}, nil
+		}
+	}
+	if strings.HasPrefix(rest, string(Balancer)+"-") {
+		return Pod{Node: "balancer-1", Kind: Balancer}, nil
+	}
+	// The longest first: an application may be called like the beginning of another.
+	apps := s.AppNames()
+	slices.SortFunc(apps, func(a, b string) int { return len(b) - len(a) })
+	for _, app := range apps {
+		if strings.HasPrefix(rest, app+"-") {
+			return Pod{Node: app + "-1", Kind: Web, App: app}, nil
+		}
+	}
+	return Pod{}, fmt.Errorf("the pod %q runs nothing that the stack %s has", name, s.Name)
+}
+
+// HasData reports whether a pod is one of a StatefulSet: its Service has an address that
+// stays, and it keeps what the others have to know.
+func (p Pod) HasData() bool { return p.Kind == Redis || p.Kind == Sentinel }
+
+// PodService is the name of the Service of a redis node or Sentinel: that of its pod.
+func PodService(s stack.Stack, node string) string {
+	kind, number, _ := strings.Cut(node, "-")
+	i, _ := strconv.Atoi(number)
+	return fmt.Sprintf("%s-%s-%d", s.Name, kind, i-1)
+}
+
+// DataNodes are the redis nodes and Sentinels of a stack, by name.
+func DataNodes(s stack.Stack) (names []string) {
+	for _, n := range nodes(s, Facts{}) {
+		if n.kind == Redis || n.kind == Sentinel {
+			names = append(names, n.name)
+		}
+	}
+	return names
+}
+
+// PodPorts are the ports of what is beside a pod's node, as Facts.Ports has them.
+func PodPorts(pod Pod) map[string]int {
+	return map[string]int{PortRedisMaster: podMasterPort, adminPort(pod.Node): podAdminPort}
+}
+
+// InPod is the stack as one pod plans it, and where its nodes are. Addresses has those of the
+// Services of all DataNodes, and of the pod itself where it is none of them. Found says under
+// which name the balancers find the pods of an application.
+func InPod(s stack.Stack, pod Pod, addresses map[string]string, found func(app string) string) (stack.Stack, Placement) {
+	s.Network, s.Hosts = stack.Trusted, nil
+	s.Backup, s.Metrics.Enabled = stack.Backup{}, false
+	placed := Placement{}
+	for _, name := range DataNodes(s) {
+		kind := stack.OfRedis
+		if strings.HasPrefix(name, string(Sentinel)+"-") {
+			kind = stack.OfSentinels
+		}
+		h := stack.Host{Name: name, Address: addresses[name], Only: []string{kind}}
+		if name == pod.Node {
+			h.Listen = "0.0.0.0" // the address is the Service's
+		}
+		s.Hosts = append(s.Hosts, h)
+		placed[name] = name
+	}
+	if !pod.HasData() {
+		kind := stack.OfApps
+		if pod.Kind == Balancer {
+			kind = stack.OfBalancers
+		}
+		s.Hosts = append(s.Hosts, stack.Host{Name: pod.Node, Address: addresses[pod.Node], Only: []string{kind}})
+		placed[pod.Node] = pod.Node
+	}
+
+	s.Redis.Ports = slices.Repeat([]int{PodRedisPort}, s.Redis.Replicas+1)
+	s.Redis.SentinelPorts = slices.Repeat([]int{PodSentinelPort}, s.Redis.Sentinels)
+
+	balances := pod.Kind == Balancer
+	s.Balancers = 0
+	if balances {
+		s.Balancers = 1
+	}
+	s.Apps = maps.Clone(s.Apps)
+	for name, app := range s.Apps {
+		app.Found = ""
+		if balances {
+			app.Found = found(name)
+		}
+		app.Nodes, app.Ports = 0, nil
+		if pod.App == name {
+			app.Nodes, app.Ports = 1, []int{PodWebPort}
+		}
+		s.Apps[name] = app
+	}
+	return s, placed
+}
+
+// CheckPods returns an error where a stack cannot be in pods, with what to do.
+func CheckPods(s stack.Stack) error {
+	switch {
+	case len(s.Hosts) > 0:
+		return fmt.Errorf("hosts: in Kubernetes the pods are the hosts: remove the key")
+	case s.Redis.Enabled && s.Redis.Sentinels < 3:
+		return fmt.Errorf("redis.sentinels: in Kubernetes a stack has at least 3: nobody else may say who is the master")
+	case s.Redis.Enabled && s.Redis.Replicas == 0:
+		return fmt.Errorf("redis.replicas: in Kubernetes a stack has at least 1: with none, every move of a pod is an outage")
+	case s.Entry.OnLoopback():
+		return fmt.Errorf("entry.listen: %s is the pod's own: write 0.0.0.0:6301, say, and tokens or \"auth: none\"", s.Entry.Listen)
+	case len(s.TCP) > 0:
+		return fmt.Errorf("tcp: entries at layer 4 are not exported yet")
+	case s.Backup.To != "":
+		return fmt.Errorf("backup: in Kubernetes backups are not exported yet")
+	}
+	for _, name := range s.AppNames() {
+		switch app := s.Apps[name]; {
+		case app.Kind() != stack.KV && app.Kind() != stack.Servers:
+			return fmt.Errorf("apps.%s: only web nodes of Holdfast's own (kv) and servers that run elsewhere are exported yet", name)
+		case app.Sticky != "":
+			return fmt.Errorf("apps.%s.sticky: pods of a Deployment have no names that a cookie could keep", name)
+		case app.KV != nil && app.KV.TokensFile != "":
+			return fmt.Errorf("apps.%s.kv.tokens-file: no pod has the file: write the tokens into the stack file, as hashes", name)
+		}
+	}
+	return nil
+}

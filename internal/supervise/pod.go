@@ -1,0 +1,196 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"holdfast/internal/machine"
+	"holdfast/internal/plan"
+	"holdfast/internal/redis"
+)
+
+// In pods each host has a supervisor of its own, which looks after its own nodes and nobody
+// else's. The others are hosts that are away for good: nothing can be done there, but their
+// redis nodes and Sentinels are spoken with like any. What has to be agreed on before the
+// first start, package pod finds out; here it becomes what this supervisor remembers.
+
+// podColdPatience is how long a redis node waits for the former master in pods, where nobody
+// else answers. Another pod may have to be placed first, and its volume to be attached.
+const podColdPatience = time.Minute
+
+func (s *Supervisor) coldPatience() time.Duration {
+	if s.cfg.Pod {
+		return podColdPatience
+	}
+	return coldPatience
+}
+
+// isElsewhere reports whether another supervisor looks after a node.
+func (s *Supervisor) isElsewhere(node string) bool {
+	return s.cfg.Pod && s.hosts.lacks(s.home(node).name)
+}
+
+// attendsRedis reports whether the supervisor looks after redis nodes or Sentinels.
+func (s *Supervisor) attendsRedis() bool {
+	return s.stack().Redis.Enabled && slices.ContainsFunc(s.names(), func(node string) bool {
+		return ofRedis(node) && !s.isElsewhere(node)
+	})
+}
+
+// noteBoot remembers that the stack has had its first boot, where the master is looked after
+// elsewhere.
+func (s *Supervisor) noteBoot(f facts) {
+	if !s.cfg.Pod || s.booted.Load() {
+		return
+	}
+	for _, st := range f.Standings {
+		if !st.Master {
+			continue
+		}
+		if err := s.markBooted(); err != nil {
+			s.log.Error("cannot write down that the stack has had its first boot", "error", err)
+		}
+		return
+	}
+}
+
+// Remembered is what a pod's state directory tells of the stack. Its zero value is that of an
+// empty one.
+type Remembered struct {
+	// Booted is true where the stack has had its first boot, as far as this pod knows.
+	Booted bool
+	// Data is when the redis node of this pod was last written to; zero: it has no data.
+	Data time.Time
+	// Replication is who was the master, as far as this pod knows: its Sentinel, or what its
+	// redis node saw.
+	Replication plan.Replication
+}
+
+// Remember reads what a pod's state directory tells. Node is the pod's.
+func Remember(ctx context.Context, stateDir, node string) (Remembered, error) {
+	h := hostsAt(stateDir)
+	defer h.here.Close()
+	k, err := dirAt(stateDir).readKept()
+	if err != nil {
+		return Remembered{}, err
+	}
+	files, err := h.sentinelFiles(ctx)
+	if err != nil {
+		return Remembered{}, err
+	}
+	// One that names a node that is not known is of no use here.
+	replication, _ := recall(k.Redis, files)
+	r := Remembered{Booted: k.Booted, Replication: replication}
+	if !isRedis(node) {
+		return r, nil
+	}
+	with, err := h.redisWithData(ctx)
+	if err != nil {
+		return Remembered{}, err
+	}
+	for _, data := range with {
+		if data.node == node {
+			r.Data = data.written
+			r.Booted = true // whoever has data has had a master
+		}
+	}
+	return r, nil
+}
+
+// Remembered is what the supervisor remembers now.
+func (s *Supervisor) Remembered() Remembered {
+	s.keptMu.Lock()
+	defer s.keptMu.Unlock()
+	return Remembered{Booted: s.booted.Load(), Replication: s.kept.Redis.Replication}
+}
+
+// PodFacts is what the pods have agreed on before one of them starts its node.
+type PodFacts struct {
+	Booted      bool
+	Replication plan.Replication
+	Ports       map[string]int
+	Placement   plan.Placement
+	Secrets     plan.Secrets
+}
+
+// PreparePod writes what a pod has agreed on into its state directory, where Open finds it.
+// No supervisor is at work there.
+func PreparePod(stateDir string, f PodFacts) error {
+	d := dirAt(stateDir)
+	if err := d.open(); err != nil {
+		return err
+	}
+	lock, err := d.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+
+	k, err := d.readKept()
+	if err != nil {
+		return err
+	}
+	k.Booted, k.Ports, k.Placement, k.Secrets = f.Booted, maps.Clone(f.Ports), f.Placement, f.Secrets
+	k.Redis.Replication = f.Replication
+	return d.writeJSON(keptFile, k)
+}
+
+// AskMaster asks the Sentinels who is the master and returns its address and the epoch. It
+// takes a majority of them to answer, and waits at most wait.
+func AskMaster(ctx context.Context, name, password string, sentinels map[string]string, wait time.Duration) (address string, epoch int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	f := facts{Sentinels: len(sentinels)}
+	views := make(chan *redis.View, len(sentinels))
+	for _, at := range sentinels {
+		go func() {
+			admin := redis.NewAdmin(redis.Way{}, at, "operator", password)
+			defer admin.Close()
+			if v, err := admin.View(ctx, name); err == nil {
+				views <- &v
+				return
+			}
+			views <- nil
+		}()
+	}
+	for range sentinels {
+		if v := <-views; v != nil {
+			f.Views = append(f.Views, *v)
+		}
+	}
+	return f.master()
+}
+
+// OpenPod opens the supervisor of a pod whose host is called own, with a stack of plan.InPod.
+// PreparePod comes first.
+func OpenPod(cfg Config, own string) (*Supervisor, error) {
+	cfg.Several, cfg.Pod = true, true
+	cfg.Hosts = plan.HostsOf(cfg.Stack)
+	cfg.Machine = func(p plan.Place) machine.Machine {
+		if p.Name == own {
+			return machine.NewLocal(cfg.StateDir)
+		}
+		return machine.Elsewhere{Dir: cfg.StateDir}
+	}
+	return Open(cfg)
+}
+
+// Leave ends a pod's part: a redis node that is the master gives that to another one first,
+// then the nodes of the pod stop. It returns when they have ended.
+func (s *Supervisor) Leave(ctx context.Context, own string) error {
+	if s.node(own) != nil {
+		s.stepDown(ctx, own)
+	}
+	err := s.Stop(ctx, nil)
+	if errors.As(err, new(*UnreachedError)) {
+		return nil // of the others, others take care
+	}
+	if err != nil {
+		return fmt.Errorf("end %s: %w", own, err)
+	}
+	return nil
+}
