@@ -29,8 +29,8 @@ func exportKubernetesCommand(g *globals) *cobra.Command {
 Deployments, Redis and Sentinels as StatefulSets with volumes, Services, and budgets for
 disruptions. The stack file becomes a ConfigMap, which all pods go by.
 
-The secrets of the stack are made once, by --secret; whoever has the file has all
-rights. Applied again, the manifests change what has changed in the stack file.
+All secrets of the stack follow from one seed, which --secret makes, once. Who has the
+seed has all rights. Applied again, the manifests change what has changed in the stack file.
 
 The entry is not the pods' loopback: the stack file has entry.listen, such as 0.0.0.0:6301,
 and tokens or "auth: none".`,
@@ -43,7 +43,7 @@ and tokens or "auth: none".`,
 	c.Flags().StringVar(&o.service, "service", "ClusterIP", "the `TYPE` of the entry's Service: ClusterIP, NodePort or LoadBalancer")
 	c.Flags().IntVar(&o.nodePort, "node-port", 0, "the `PORT` of the entry at every machine, with --service NodePort; 0: Kubernetes chooses")
 	c.Flags().StringVar(&o.storage, "storage", "8Gi", "how much room the volume of a redis node has")
-	c.Flags().BoolVar(&o.secret, "secret", false, "print new secrets, and nothing else")
+	c.Flags().BoolVar(&o.secret, "secret", false, "print a Secret with a new seed, and nothing else")
 	return c
 }
 
@@ -68,13 +68,11 @@ func (o kubernetesExport) run(g *globals, stdout io.Writer) error {
 	k := export.Kubernetes{Stack: s, File: string(file), Image: o.image, ServiceType: o.service, NodePort: o.nodePort, Storage: o.storage}
 	text := k.Manifests()
 	if o.secret {
-		secrets, err := plan.NewSecrets(rand.Reader, s)
+		seed, err := plan.NewSeed(rand.Reader)
 		if err != nil {
 			return err
 		}
-		if text, err = k.Secret(secrets); err != nil {
-			return err
-		}
+		text = k.Secret(seed)
 	}
 	_, err = fmt.Fprint(stdout, text)
 	return err

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -33,8 +32,8 @@ import (
 
 // podOptions are what the manifests tell a pod of itself.
 type podOptions struct {
-	name, address, secrets string
-	linger                 time.Duration
+	name, address, seed string
+	linger              time.Duration
 }
 
 func podCommand(g *globals) *cobra.Command {
@@ -59,7 +58,7 @@ It answers at port ` + strconv.Itoa(plan.PodPort) + `: ` + pod.LivePath + ` and 
 	c.Flags().StringVar(&o.name, "name", g.getenv("POD_NAME"), "the pod's `NAME` [POD_NAME]")
 	c.Flags().StringVar(&o.address, "address", g.getenv("POD_IP"), "the pod's `IP` address [POD_IP]")
 	c.Flags().DurationVar(&o.linger, "linger", 0, "how long the node serves on after SIGTERM")
-	pathVar(c.Flags(), &o.secrets, g.getenv, "secrets", "", "`FILE` with the stack's secrets")
+	pathVar(c.Flags(), &o.seed, g.getenv, "seed", "", "`FILE` with the stack's seed, from which its secrets follow")
 	return c
 }
 
@@ -98,7 +97,7 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 	if p.pod, err = plan.PodOf(s, o.name); err != nil {
 		return usageError{err}
 	}
-	if err := p.readSecrets(o.secrets); err != nil {
+	if err := p.readSeed(o.seed); err != nil {
 		return err
 	}
 	if p.server, err = pod.Listen(); err != nil {
@@ -180,15 +179,21 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 	return sup.Leave(context.Background(), p.pod.Node)
 }
 
-func (p *podProcess) readSecrets(file string) error {
+// readSeed reads the file with the stack's seed.
+func (p *podProcess) readSeed(file string) error {
+	if file == "" {
+		return usagef("--seed FILE is missing: the file with the stack's seed")
+	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return usagef("read the stack's secrets: %w", err)
+		return usagef("read the stack's seed: %w", err)
 	}
-	if err := json.Unmarshal(text, &p.secrets); err != nil {
-		return usagef("the stack's secrets in %s: %w", file, err)
+	seed, err := plan.ParseSeed(string(text))
+	if err != nil {
+		return usagef("%s: %w", file, err)
 	}
-	return nil
+	p.secrets, err = seed.Secrets(p.file)
+	return err
 }
 
 // agree finds out what the node may start on.

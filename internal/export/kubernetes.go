@@ -33,14 +33,8 @@ type Kubernetes struct {
 // plan.CheckPods.
 func (k Kubernetes) Manifests() string { return manifests(k) }
 
-// Secret is the object with the stack's secrets.
-func (k Kubernetes) Secret(secrets plan.Secrets) (string, error) {
-	text, err := json.Marshal(secrets)
-	if err != nil {
-		return "", err
-	}
-	return secret(k, string(text)), nil
-}
+// Secret is the object with the stack's seed.
+func (k Kubernetes) Secret(seed string) string { return secret(k, seed) }
 
 // podSet are pods of one kind.
 type podSet struct {

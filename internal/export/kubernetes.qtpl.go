@@ -20,7 +20,7 @@ func streammanifests(qw422016 *qt422016.Writer, k Kubernetes) {
 	qw422016.N().S(`# The stack `)
 	qw422016.N().S(k.Stack.Name)
 	qw422016.N().S(` in Kubernetes: 'holdfast export kubernetes' writes these manifests from
-# the stack file, which is the ConfigMap below. Its secrets are made once:
+# the stack file, which is the ConfigMap below. Its seed, from which its secrets follow, is made once:
 #   holdfast export kubernetes --secret | kubectl create -f -
 
 apiVersion: v1
@@ -320,7 +320,7 @@ func streampodTemplate(qw422016 *qt422016.Writer, k Kubernetes, d podSet) {
         args:
         - pod
         - --file=/etc/holdfast/stack/holdfast.yaml
-        - --secrets=/etc/holdfast/secrets/secrets.json
+        - --seed=/etc/holdfast/secrets/seed
         - --state=/var/lib/holdfast/`)
 	qw422016.N().S(k.Stack.Name)
 	qw422016.N().S(`
@@ -386,10 +386,13 @@ func podTemplate(k Kubernetes, d podSet) string {
 	return qs422016
 }
 
-func streamsecret(qw422016 *qt422016.Writer, k Kubernetes, secrets string) {
-	qw422016.N().S(`# The secrets of the stack `)
+func streamsecret(qw422016 *qt422016.Writer, k Kubernetes, seed string) {
+	qw422016.N().S(`# The seed of the stack `)
 	qw422016.N().S(k.Stack.Name)
-	qw422016.N().S(`: make them once, and keep them. All pods have to have the same.
+	qw422016.N().S(`: random text of at least `)
+	qw422016.N().D(plan.MinSeed)
+	qw422016.N().S(` characters, from which all of its
+# secrets follow. Make it once, and keep it.
 apiVersion: v1
 kind: Secret
 metadata:
@@ -400,21 +403,21 @@ metadata:
 	qw422016.N().S(k.labels(""))
 	qw422016.N().S(`
 stringData:
-  secrets.json: `)
-	qw422016.N().S(quoted(secrets))
+  seed: `)
+	qw422016.N().S(quoted(seed))
 	qw422016.N().S(`
 `)
 }
 
-func writesecret(qq422016 qtio422016.Writer, k Kubernetes, secrets string) {
+func writesecret(qq422016 qtio422016.Writer, k Kubernetes, seed string) {
 	qw422016 := qt422016.AcquireWriter(qq422016)
-	streamsecret(qw422016, k, secrets)
+	streamsecret(qw422016, k, seed)
 	qt422016.ReleaseWriter(qw422016)
 }
 
-func secret(k Kubernetes, secrets string) string {
+func secret(k Kubernetes, seed string) string {
 	qb422016 := qt422016.AcquireByteBuffer()
-	writesecret(qb422016, k, secrets)
+	writesecret(qb422016, k, seed)
 	qs422016 := string(qb422016.B)
 	qt422016.ReleaseByteBuffer(qb422016)
 	return qs422016
