@@ -2,18 +2,13 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,7 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/control"
+	"holdfast/internal/identity"
 	"holdfast/internal/logs"
 	"holdfast/internal/plan"
 	"holdfast/internal/pod"
@@ -32,8 +27,10 @@ import (
 
 // podOptions are what the manifests tell a pod of itself.
 type podOptions struct {
-	name, address, seed string
-	linger              time.Duration
+	container
+	name, address, seedFile string
+	linger                  time.Duration
+	certificateLife         time.Duration
 }
 
 func podCommand(g *globals) *cobra.Command {
@@ -48,17 +45,28 @@ A pod with data starts its redis node or Sentinel when it is known whether the s
 new, which takes the word of all pods with data, and who was the master. On SIGTERM a
 redis node that is the master gives that to another one, and then ends.
 
-It answers at port ` + strconv.Itoa(plan.PodPort) + `: ` + pod.LivePath + ` and ` + pod.ReadyPath + ` for the kubelet.`,
+It answers at port ` + strconv.Itoa(plan.PodPort) + `: ` + pod.LivePath + ` and ` + pod.ReadyPath + ` for the kubelet, and with TLS
+` + pod.AboutPath + ` for the other pods.`,
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return o.run(g, cmd.OutOrStdout())
+			if err := o.check(g, false); err != nil {
+				return err
+			}
+			if o.first() {
+				return o.beFirst(g)
+			}
+			return o.logged(g, cmd.OutOrStdout(), cmd.ErrOrStderr(), func(stdout, _ io.Writer) error {
+				return o.run(g, stdout)
+			})
 		},
 	}
+	o.flags(c)
 	c.Flags().StringVar(&o.name, "name", g.getenv("POD_NAME"), "the pod's `NAME` [POD_NAME]")
 	c.Flags().StringVar(&o.address, "address", g.getenv("POD_IP"), "the pod's `IP` address [POD_IP]")
 	c.Flags().DurationVar(&o.linger, "linger", 0, "how long the node serves on after SIGTERM")
-	pathVar(c.Flags(), &o.seed, g.getenv, "seed", "", "`FILE` with the stack's seed, from which its secrets follow")
+	pathVar(c.Flags(), &o.seedFile, g.getenv, "seed", "", "`FILE` with the stack's seed, from which its secrets follow")
+	c.Flags().DurationVar(&o.certificateLife, "certificate-life", identity.DefaultLife, "how long the pod's certificate is valid; it is renewed after two thirds of that")
 	return c
 }
 
@@ -69,11 +77,16 @@ type podProcess struct {
 	file    stack.Stack // as it is for all pods
 	base    string
 	state   string
+	seed    plan.Seed
 	secrets plan.Secrets
 	server  *pod.Server
+	who     *pod.Identity
 	log     *slog.Logger
 	// addresses are those of the Services of redis nodes and Sentinels, and of this pod.
 	addresses map[string]string
+	// stack is what this pod plans, and placed where its nodes are.
+	stack  stack.Stack
+	placed plan.Placement
 	// found is true once a balancer had a server.
 	found atomic.Bool
 }
@@ -97,7 +110,7 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 	if p.pod, err = plan.PodOf(s, o.name); err != nil {
 		return usageError{err}
 	}
-	if err := p.readSeed(o.seed); err != nil {
+	if err := p.readSeed(o.seedFile); err != nil {
 		return err
 	}
 	if p.server, err = pod.Listen(); err != nil {
@@ -109,7 +122,7 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 	}
 	output := logs.NewLog(p.state, logs.Supervisor)
 	defer output.Close()
-	p.log = slog.New(slog.NewTextHandler(output, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
+	p.log = g.logs.with(output, o.name)
 
 	life, end := context.WithCancel(context.Background())
 	var tasks sync.WaitGroup
@@ -118,14 +131,17 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 		tasks.Wait()
 		endLogWriter(p.state)
 	}()
-	tasks.Go(func() { p.showLogs(life, stdout) })
+	if g.logs == nil {
+		tasks.Go(func() { p.showLogs(life, stdout) })
+	}
+	defer g.logs.follow(p.state, g.say)()
 	return p.live(ctx, life, &tasks)
 }
 
 // live is the pod from the agreement to the end of its node. ctx ends when the pod is to go,
 // life when the process does.
 func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) error {
-	agreed, err := p.agree(ctx)
+	agreed, err := p.agree(ctx, life, tasks)
 	if ctx.Err() != nil {
 		return nil // nothing runs
 	}
@@ -136,16 +152,15 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 	if err != nil {
 		return fmt.Errorf("find the path of this program: %w", err)
 	}
-	inPod, placed := plan.InPod(p.file, p.pod, p.addresses, p.findBy)
 	err = supervise.PreparePod(p.state, supervise.PodFacts{
 		Booted: agreed.Booted, Replication: agreed.Replication,
-		Ports: plan.PodPorts(p.pod), Placement: placed, Secrets: p.secrets,
+		Ports: plan.PodPorts(p.pod), Placement: p.placed, Secrets: p.secrets,
 	})
 	if err != nil {
 		return err
 	}
 	sup, err := supervise.OpenPod(supervise.Config{
-		Stack: inPod, BaseDir: p.base, StateDir: p.state, Self: self, Version: version,
+		Stack: p.stack, BaseDir: p.base, StateDir: p.state, Self: self, Version: version,
 		Environ: os.Environ(), Log: p.log,
 	}, p.pod.Node)
 	if err != nil {
@@ -188,163 +203,11 @@ func (p *podProcess) readSeed(file string) error {
 	if err != nil {
 		return usagef("read the stack's seed: %w", err)
 	}
-	seed, err := plan.ParseSeed(string(text))
-	if err != nil {
+	if p.seed, err = plan.ParseSeed(string(text)); err != nil {
 		return usagef("%s: %w", file, err)
 	}
-	p.secrets, err = seed.Secrets(p.file)
+	p.secrets, err = p.seed.Secrets(p.file)
 	return err
-}
-
-// agree finds out what the node may start on.
-func (p *podProcess) agree(ctx context.Context) (pod.Agreed, error) {
-	p.addresses = map[string]string{}
-	nodes := plan.DataNodes(p.file)
-	for _, node := range nodes {
-		// A pod's own name is in its /etc/hosts, where it leads to the pod and not to the Service.
-		address, err := p.resolve(ctx, inNamespace(plan.PodService(p.file, node)))
-		if err != nil {
-			return pod.Agreed{}, err
-		}
-		p.addresses[node] = address
-	}
-	if !p.pod.HasData() {
-		p.addresses[p.pod.Node] = p.address
-		return pod.Agreed{}, nil
-	}
-	r, err := supervise.Remember(ctx, p.state, p.pod.Node)
-	if err != nil {
-		return pod.Agreed{}, err
-	}
-	own := pod.Answer{Node: p.pod.Node, Booted: r.Booted, Replication: r.Replication}
-	p.server.SetAbout(func() pod.Answer { return own })
-	return pod.Peers{
-		Own: own, Nodes: nodes,
-		Ask:   func(ctx context.Context, node string) (pod.Answer, error) { return pod.Ask(ctx, p.addresses[node]) },
-		Named: p.named,
-		Waiting: func(why string) {
-			p.log.Info("not started yet", "node", p.pod.Node, "why", why)
-			p.server.SetWaiting(why)
-		},
-	}.Agree(ctx)
-}
-
-// resolve waits until a name has an address, and returns it.
-func (p *podProcess) resolve(ctx context.Context, name string) (string, error) {
-	for said := false; ; said = true {
-		addresses, err := net.DefaultResolver.LookupHost(ctx, name)
-		if err == nil && len(addresses) > 0 {
-			slices.Sort(addresses)
-			return addresses[0], nil
-		}
-		if !said {
-			p.log.Info("the name of a Service does not resolve yet", "name", name, "error", err)
-			p.server.SetWaiting("the name " + name + " does not resolve")
-		}
-		select {
-		case <-ctx.Done():
-			return "", ctx.Err()
-		case <-time.After(500 * time.Millisecond):
-		}
-	}
-}
-
-// named is whom a majority of the Sentinels names.
-func (p *podProcess) named(ctx context.Context) (r plan.Replication, err error) {
-	sentinels := map[string]string{}
-	for node, address := range p.addresses {
-		if strings.HasPrefix(node, "sentinel-") {
-			sentinels[node] = net.JoinHostPort(address, strconv.Itoa(plan.PodSentinelPort))
-		}
-	}
-	address, epoch, err := supervise.AskMaster(ctx, p.file.Name, p.secrets.Operator, sentinels, time.Second)
-	if err != nil {
-		return r, err
-	}
-	for node, at := range p.addresses {
-		if net.JoinHostPort(at, strconv.Itoa(plan.PodRedisPort)) == address && strings.HasPrefix(node, "redis-") {
-			return plan.Replication{Master: node, ConfigEpoch: epoch, CurrentEpoch: epoch}, nil
-		}
-	}
-	return r, fmt.Errorf("the Sentinels name %s, which is no pod's address", address)
-}
-
-// findBy is where the balancers find an application's pods. HAProxy takes names as they are,
-// without the domains that the host adds.
-func (p *podProcess) findBy(app string) string {
-	return net.JoinHostPort(inNamespace(p.file.Name+"-"+app), strconv.Itoa(plan.PodWebPort))
-}
-
-// inNamespace is the whole name of a Service of the pod's namespace.
-func inNamespace(service string) string {
-	if domain := firstDomain("/etc/resolv.conf"); domain != "" {
-		return service + "." + domain
-	}
-	return service
-}
-
-// firstDomain is the domain that the host adds to names first: that of the pod's namespace.
-func firstDomain(file string) string {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(text)) {
-		if words := strings.Fields(line); len(words) > 1 && words[0] == "search" {
-			return words[1]
-		}
-	}
-	return ""
-}
-
-// ready reports why the pod's node cannot serve.
-func (p *podProcess) ready(sup *supervise.Supervisor) error {
-	node, there := sup.Status().Node(p.pod.Node)
-	switch {
-	case !there:
-		return fmt.Errorf("there is no %s", p.pod.Node)
-	case node.State != supervise.Up:
-		return fmt.Errorf("%s is %s: %s", node.Name, node.State, node.Detail)
-	case p.pod.Kind == plan.Balancer && !p.found.Load():
-		return p.awaitServers()
-	}
-	return nil
-}
-
-// awaitServers reports why a balancer that has just begun has no server yet: it finds them by
-// DNS. Once it had one it stays ready, since nobody else would have more.
-func (p *podProcess) awaitServers() error {
-	_, port, err := net.SplitHostPort(p.file.Entry.Listen)
-	if err != nil {
-		return err
-	}
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	answer, err := client.Get("http://" + net.JoinHostPort("127.0.0.1", port) + "/healthz/live")
-	if err != nil {
-		return err
-	}
-	answer.Body.Close()
-	if answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Holdfast-Balancer") != "" {
-		return errors.New("the balancer has found no server yet")
-	}
-	p.found.Store(true)
-	return nil
-}
-
-// control answers the commands that are given in the pod, such as 'holdfast status'.
-func (p *podProcess) control(sup *supervise.Supervisor) (end func(), err error) {
-	no := errors.New("the pods' part is Kubernetes' to change: delete the pod, or apply other manifests")
-	server, err := control.Listen(p.state, control.Handler(sup,
-		func(bool) error { return no }, func(string) error { return no }, func(control.Founding) error { return no }))
-	if err != nil {
-		return nil, err
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve() }()
-	return func() {
-		server.Close()
-		<-served
-	}, nil
 }
 
 // showLogs writes what the pod's nodes say to its output.

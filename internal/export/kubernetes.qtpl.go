@@ -324,6 +324,7 @@ func streampodTemplate(qw422016 *qt422016.Writer, k Kubernetes, d podSet) {
         - --state=/var/lib/holdfast/`)
 	qw422016.N().S(k.Stack.Name)
 	qw422016.N().S(`
+        - --log-format=json
 `)
 	if d.linger != 0 {
 		qw422016.N().S(`        - --linger=`)

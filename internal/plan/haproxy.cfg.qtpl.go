@@ -636,7 +636,7 @@ backend `)
 				qw422016.N().S(` `)
 				streamquote(qw422016, s.Address)
 				qw422016.N().S(` check`)
-				streamhaproxyTLS(qw422016, s)
+				streamhaproxyTLS(qw422016, s.TLS)
 				qw422016.N().S(`
 `)
 			}
@@ -658,25 +658,25 @@ func haproxyConf(d haproxyData) string {
 	return qs422016
 }
 
-func streamhaproxyTLS(qw422016 *qt422016.Writer, s serverData) {
-	if s.TLS != nil {
+func streamhaproxyTLS(qw422016 *qt422016.Writer, s *serverTLS) {
+	if s != nil {
 		qw422016.N().S(` ssl verify required verifyhost `)
-		qw422016.N().S(s.TLS.Host)
+		qw422016.N().S(s.Host)
 		qw422016.N().S(` ca-file `)
-		streamquote(qw422016, s.TLS.Authority)
+		streamquote(qw422016, s.Authority)
 		qw422016.N().S(` crt `)
-		streamquote(qw422016, s.TLS.Certificate)
+		streamquote(qw422016, s.Certificate)
 		qw422016.N().S(` ssl-min-ver TLSv1.3`)
 	}
 }
 
-func writehaproxyTLS(qq422016 qtio422016.Writer, s serverData) {
+func writehaproxyTLS(qq422016 qtio422016.Writer, s *serverTLS) {
 	qw422016 := qt422016.AcquireWriter(qq422016)
 	streamhaproxyTLS(qw422016, s)
 	qt422016.ReleaseWriter(qw422016)
 }
 
-func haproxyTLS(s serverData) string {
+func haproxyTLS(s *serverTLS) string {
 	qb422016 := qt422016.AcquireByteBuffer()
 	writehaproxyTLS(qb422016, s)
 	qs422016 := string(qb422016.B)
@@ -1068,6 +1068,7 @@ func streamhaproxyServers(qw422016 *qt422016.Writer, b backendData) {
 		qw422016.N().S(b.Found)
 		qw422016.N().S(` check resolvers host init-addr none tcp-ut `)
 		qw422016.N().S(haproxyDuration(b.FoundUnheard))
+		streamhaproxyTLS(qw422016, b.FoundTLS)
 		qw422016.N().S(`
 `)
 	}
@@ -1098,7 +1099,7 @@ func streamhaproxyServers(qw422016 *qt422016.Writer, b backendData) {
 			qw422016.N().S(` tcp-ut `)
 			qw422016.N().S(haproxyDuration(s.Unheard))
 		}
-		streamhaproxyTLS(qw422016, s)
+		streamhaproxyTLS(qw422016, s.TLS)
 		qw422016.N().S(`
 `)
 	}

@@ -108,6 +108,7 @@ type backendData struct {
 	Found        string
 	Places       int
 	FoundUnheard time.Duration // as in serverData
+	FoundTLS     *serverTLS    // likewise
 	// Connect is how long it may take to connect, where that is not the stack's time: some of
 	// the servers are on other hosts.
 	Connect time.Duration
@@ -369,6 +370,9 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 	if app.Found != "" {
 		d.Found, d.Places = app.Found, foundPlaces
 		d.FoundUnheard, d.Connect = unheardWeb, min(b.stack.Timeouts.Connect, connectLimit)
+		if b.encrypts() {
+			d.FoundTLS = &serverTLS{b.wire(balancer), podWebNode(name)}
+		}
 	}
 	for _, n := range b.nodes {
 		if n.kind == Web && n.app == name && app.Found == "" {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -61,10 +62,24 @@ func PodOf(s stack.Stack, name string) (Pod, error) {
 	slices.SortFunc(apps, func(a, b string) int { return len(b) - len(a) })
 	for _, app := range apps {
 		if strings.HasPrefix(rest, app+"-") {
-			return Pod{Node: app + "-1", Kind: Web, App: app}, nil
+			return Pod{Node: podWebNode(app), Kind: Web, App: app}, nil
 		}
 	}
 	return Pod{}, fmt.Errorf("the pod %q runs nothing that the stack %s has", name, s.Name)
+}
+
+// podWebNode is the node of all pods of an application, which is the name in their certificates,
+// too.
+func podWebNode(app string) string { return app + "-1" }
+
+// AuthorityLabel is the label by which the certificate authority of a stack in pods is derived
+// from its seed.
+const AuthorityLabel = "certificate authority"
+
+// Number is that of the pod's node among those of its kind, from 1.
+func (p Pod) Number() int {
+	n, _ := strconv.Atoi(p.Node[strings.LastIndex(p.Node, "-")+1:]) // a node's name ends so
+	return n
 }
 
 // HasData reports whether a pod is one of a StatefulSet: its Service has an address that
@@ -97,7 +112,7 @@ func PodPorts(pod Pod) map[string]int {
 // Services of all DataNodes, and of the pod itself where it is none of them. Found says under
 // which name the balancers find the pods of an application.
 func InPod(s stack.Stack, pod Pod, addresses map[string]string, found func(app string) string) (stack.Stack, Placement) {
-	s.Network, s.Hosts = stack.Trusted, nil
+	s.Network, s.Hosts = cmp.Or(s.Network, stack.Encrypted), nil
 	s.Backup, s.Metrics.Enabled = stack.Backup{}, false
 	placed := Placement{}
 	for _, name := range DataNodes(s) {
@@ -132,7 +147,7 @@ func InPod(s stack.Stack, pod Pod, addresses map[string]string, found func(app s
 	s.Apps = maps.Clone(s.Apps)
 	for name, app := range s.Apps {
 		app.Found = ""
-		if balances {
+		if balances && app.Kind() == stack.KV {
 			app.Found = found(name)
 		}
 		app.Nodes, app.Ports = 0, nil

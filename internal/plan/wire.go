@@ -89,7 +89,7 @@ const connectLimit = 500 * time.Millisecond
 // Encrypted reports whether a balancer speaks TLS with any of the servers. A check that
 // connects by a rule of its own does so only where the rule says "default": by what the
 // line of the server has (HAProxy manual, "tcp-check connect").
-func (d backendData) Encrypted() bool { return anyTLS(d.Servers) }
+func (d backendData) Encrypted() bool { return d.FoundTLS != nil || anyTLS(d.Servers) }
 
 // Encrypted is that of the redis nodes.
 func (d redisBackendData) Encrypted() bool { return anyTLS(d.Servers) }

@@ -2,10 +2,12 @@ package pod
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"strconv"
@@ -17,16 +19,19 @@ import (
 
 // The paths at which a pod answers, at plan.PodPort.
 const (
-	AboutPath = "/about" // an Answer, for the other pods
+	AboutPath = "/about" // an Answer, for the other pods, with TLS
 	LivePath  = "/live"  // for the kubelet: the pod's own process lives
 	ReadyPath = "/ready" // for the kubelet: its node can serve
 )
 
-// Server tells the kubelet and the other pods how this one is.
+// Server tells the kubelet and the other pods how this one is. The kubelet asks in plain, and
+// hears nothing of the stack; pods ask with TLS, and both ends show a certificate of the
+// stack's authority.
 type Server struct {
-	listener net.Listener
-	server   *http.Server
-	served   chan error
+	port   *port
+	plain  *http.Server
+	secure *http.Server
+	served sync.WaitGroup
 
 	mu     sync.Mutex
 	about  func() Answer // nil: nothing is known yet
@@ -40,20 +45,31 @@ func Listen() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{listener: l, served: make(chan error, 1), reason: errors.New("the pod has not begun")}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+LivePath, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET "+ReadyPath, s.showReady)
-	mux.HandleFunc("GET "+AboutPath, s.showAbout)
-	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go func() { s.served <- s.server.Serve(l) }()
-	return s, nil
+	return serve(l), nil
 }
+
+func serve(l net.Listener) *Server {
+	s := &Server{port: newPort(l), reason: errors.New("the pod has not begun")}
+	probes := http.NewServeMux()
+	probes.HandleFunc("GET "+LivePath, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	probes.HandleFunc("GET "+ReadyPath, s.showReady)
+	s.plain = &http.Server{Handler: probes, ReadHeaderTimeout: patience, IdleTimeout: time.Minute}
+	about := http.NewServeMux()
+	about.HandleFunc("GET "+AboutPath, s.showAbout)
+	s.secure = &http.Server{Handler: about, ReadHeaderTimeout: patience, ErrorLog: log.New(io.Discard, "", 0)}
+	s.served.Go(s.port.serve)
+	s.served.Go(func() { _ = s.plain.Serve(s.port.plain) })
+	s.served.Go(func() { _ = s.secure.Serve(s.port.secure) })
+	return s
+}
+
+// SetTLS has the other pods be answered from now on, with these settings.
+func (s *Server) SetTLS(settings *tls.Config) { s.port.settings.Store(settings) }
 
 // Close ends it.
 func (s *Server) Close() error {
-	err := s.server.Close()
-	<-s.served
+	err := errors.Join(s.port.Close(), s.plain.Close(), s.secure.Close())
+	s.served.Wait()
 	return err
 }
 
@@ -104,14 +120,18 @@ func (s *Server) showAbout(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(about()) // who asked has gone, and asks again
 }
 
-// Ask asks the pod at an address what it remembers.
-func Ask(ctx context.Context, address string) (a Answer, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(address, strconv.Itoa(plan.PodPort))+AboutPath, nil)
+// Ask asks the pod at an address what it remembers. The settings say whom it has to be.
+func Ask(ctx context.Context, address string, settings *tls.Config) (Answer, error) {
+	return ask(ctx, net.JoinHostPort(address, strconv.Itoa(plan.PodPort)), settings)
+}
+
+func ask(ctx context.Context, address string, settings *tls.Config) (a Answer, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+AboutPath, nil)
 	if err != nil {
 		return a, err
 	}
 	// A Service may lead to another pod the next time.
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: settings}}
 	answer, err := client.Do(request)
 	if err != nil {
 		return a, err

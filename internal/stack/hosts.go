@@ -120,8 +120,9 @@ func (s Stack) OneMachine() bool {
 // validateHosts complains of hosts that cannot be, and of nodes that no host may have.
 func validateHosts(r *reader, s Stack) {
 	validateAddresses(r, s)
-	if s.Network != "" && len(s.Hosts) == 0 && !r.faulty("hosts") && !r.faulty("network") {
-		r.complain(r.keyAt("network"), "network: the file has no hosts, and so no network between them: add hosts, or remove the key")
+	// In Kubernetes the pods are the hosts, and no file names them.
+	if s.Network == Encrypted && len(s.Hosts) == 0 && !r.faulty("hosts") && !r.faulty("network") {
+		r.complain(r.keyAt("network"), "network: the file has no hosts, and so no network between them: add hosts, or remove the key (in Kubernetes the network is encrypted without it)")
 	}
 	for _, g := range s.groups() {
 		validateOn(r, s, g)

@@ -92,13 +92,13 @@ func (s *Supervisor) certificateOf(ctx context.Context, p plan.Process) (serial 
 	if p.Kind == plan.Balancer {
 		return s.balancer(p).Certificate(ctx, s.home(p.Node).Path(plan.CertificateFile))
 	}
-	conn, err := s.home(p.Node).Dial(ctx, "tcp", p.Address)
+	conn, err := s.home(p.Node).Dial(ctx, "tcp", p.Near())
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
 	settings := s.wire.Clone()
-	settings.ServerName, _, _ = net.SplitHostPort(p.Address)
+	settings.ServerName, _, _ = net.SplitHostPort(p.Near())
 	secure := tls.Client(conn, settings)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return "", err
@@ -117,6 +117,22 @@ func (s *Supervisor) renewSentinel(ctx context.Context, name string) error {
 		return errors.New("a switchover is under way")
 	}
 	defer s.switching.Unlock()
+	if err := s.mayLackSentinel(ctx, name); err != nil {
+		return err
+	}
+	return s.bringUp(ctx, s.node(name), command{action: ActRestart}, askedLimit)
+}
+
+// mayLackSentinel reports why a Sentinel has to stay for now.
+func (s *Supervisor) mayLackSentinel(ctx context.Context, name string) error {
+	if s.cfg.Pod { // the board knows nothing of the others
+		f := s.gather(ctx, certificateLimit)
+		if len(f.Views) < f.Sentinels {
+			return fmt.Errorf("only %d of %d Sentinels answer", len(f.Views), f.Sentinels)
+		}
+		_, _, err := f.master()
+		return err
+	}
 	if s.boardMaster() == "" {
 		return errors.New("the Redis master is not known")
 	}
@@ -125,7 +141,7 @@ func (s *Supervisor) renewSentinel(ctx context.Context, name string) error {
 			return fmt.Errorf("it waits for %s, which is not up", other)
 		}
 	}
-	return s.bringUp(ctx, s.node(name), command{action: ActRestart}, askedLimit)
+	return nil
 }
 
 // serialOf is the serial number of the first certificate in a text (PEM).

@@ -134,7 +134,7 @@ func (s *Supervisor) addNode(p plan.Process) *node {
 	n := newNode(s, p)
 	at := ""
 	if p.Kind.Traits().Admin {
-		at = cmp.Or(s.home(p.Node).running(s.ctx, p.Node), p.Address)
+		at = cmp.Or(p.Local, s.home(p.Node).running(s.ctx, p.Node), p.Address)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,7 +159,8 @@ func (s *Supervisor) reach(p plan.Process) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reachAt(p.Node, p.Address)
+	// In a pod its address is a Service's, which may lead to another pod by now.
+	s.reachAt(p.Node, p.Near())
 }
 
 // newAdmin makes a client of a redis node or Sentinel, which goes through its host.

@@ -139,16 +139,16 @@ func PreparePod(stateDir string, f PodFacts) error {
 	return d.writeJSON(keptFile, k)
 }
 
-// AskMaster asks the Sentinels who is the master and returns its address and the epoch. It
-// takes a majority of them to answer, and waits at most wait.
-func AskMaster(ctx context.Context, name, password string, sentinels map[string]string, wait time.Duration) (address string, epoch int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, wait)
+// AskMaster asks the Sentinels of a stack who is the master and returns its address and the
+// epoch. It takes a majority of them to answer, within a second.
+func AskMaster(ctx context.Context, way redis.Way, name, password string, sentinels map[string]string) (address string, epoch int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	f := facts{Sentinels: len(sentinels)}
 	views := make(chan *redis.View, len(sentinels))
 	for _, at := range sentinels {
 		go func() {
-			admin := redis.NewAdmin(redis.Way{}, at, "operator", password)
+			admin := redis.NewAdmin(way, at, "operator", password)
 			defer admin.Close()
 			if v, err := admin.View(ctx, name); err == nil {
 				views <- &v
@@ -179,11 +179,17 @@ func OpenPod(cfg Config, own string) (*Supervisor, error) {
 	return Open(cfg)
 }
 
+// handOverLimit is how long a master that leaves may take to have a successor. A pod's grace
+// has room for that, and for the node's own end.
+const handOverLimit = 25 * time.Second
+
 // Leave ends a pod's part: a redis node that is the master gives that to another one first,
 // then the nodes of the pod stop. It returns when they have ended.
 func (s *Supervisor) Leave(ctx context.Context, own string) error {
 	if s.node(own) != nil {
-		s.stepDown(ctx, own)
+		limited, cancel := context.WithTimeout(ctx, handOverLimit)
+		s.stepDown(limited, own)
+		cancel()
 	}
 	err := s.Stop(ctx, nil)
 	if errors.As(err, new(*UnreachedError)) {

@@ -24,6 +24,12 @@ entry:
 // returns its URL at this machine.
 func startStack(t *testing.T, space string, nodePort int) string {
 	t.Helper()
+	return startStackOf(t, space, nodePort, stackFile)
+}
+
+// startStackOf is startStack of another stack file.
+func startStackOf(t *testing.T, space string, nodePort int, text string) string {
+	t.Helper()
 	if err := loadImage(); err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +37,7 @@ func startStack(t *testing.T, space string, nodePort int) string {
 	kubectl(t, "label", "namespace", space, "pod-security.kubernetes.io/enforce=restricted")
 	dir := t.TempDir()
 	file := filepath.Join(dir, "holdfast.yaml")
-	if err := os.WriteFile(file, []byte(stackFile), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	program := filepath.Join(dir, "holdfast")
@@ -80,8 +86,7 @@ func masterPod(t *testing.T, space string) (pod string) {
 		for i := range 3 {
 			name := fmt.Sprintf("shop-redis-%d", i)
 			// It fails, since a pod sees nothing of the others' processes.
-			out, _ := tryKubectl(t.Context(), "-n", space, "exec", name, "--", "holdfast", "status", "--json",
-				"--file", "/etc/holdfast/stack/holdfast.yaml", "--state", "/var/lib/holdfast/shop")
+			out, _ := tryKubectl(t.Context(), statusOf(space, name)...)
 			if strings.Contains(strings.ReplaceAll(out, " ", ""), `"role":"master"`) {
 				pod = name
 			}
@@ -92,6 +97,12 @@ func masterPod(t *testing.T, space string) (pod string) {
 		return nil
 	})
 	return pod
+}
+
+// statusOf is kubectl's way to ask a pod for its status.
+func statusOf(space, pod string) []string {
+	return []string{"-n", space, "exec", pod, "--request-timeout=10s", "--", "holdfast", "status", "--json", "--here",
+		"--file", "/etc/holdfast/stack/holdfast.yaml", "--state", "/var/lib/holdfast/shop"}
 }
 
 func TestStack(t *testing.T) {

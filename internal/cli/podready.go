@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"holdfast/internal/control"
+	"holdfast/internal/plan"
+	"holdfast/internal/supervise"
+)
+
+// ready reports why the pod's node cannot serve.
+func (p *podProcess) ready(sup *supervise.Supervisor) error {
+	node, there := sup.Status().Node(p.pod.Node)
+	switch {
+	case !there:
+		return fmt.Errorf("there is no %s", p.pod.Node)
+	case node.State != supervise.Up:
+		return fmt.Errorf("%s is %s: %s", node.Name, node.State, node.Detail)
+	case p.pod.Kind == plan.Balancer && !p.found.Load():
+		return p.awaitServers()
+	}
+	return nil
+}
+
+// awaitServers reports why a balancer that has just begun has no server yet: it finds them by
+// DNS. Once it had one it stays ready, since nobody else would have more.
+func (p *podProcess) awaitServers() error {
+	_, port, err := net.SplitHostPort(p.file.Entry.Listen)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Get("http://" + net.JoinHostPort("127.0.0.1", port) + "/healthz/live")
+	if err != nil {
+		return err
+	}
+	answer.Body.Close()
+	if answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Holdfast-Balancer") != "" {
+		return errors.New("the balancer has found no server yet")
+	}
+	p.found.Store(true)
+	return nil
+}
+
+// control answers the commands that are given in the pod, such as 'holdfast status'.
+func (p *podProcess) control(sup *supervise.Supervisor) (end func(), err error) {
+	no := errors.New("the pods' part is Kubernetes' to change: delete the pod, or apply other manifests")
+	server, err := control.Listen(p.state, control.Handler(sup,
+		func(bool) error { return no }, func(string) error { return no }, func(control.Founding) error { return no }))
+	if err != nil {
+		return nil, err
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve() }()
+	return func() {
+		server.Close()
+		<-served
+	}, nil
+}

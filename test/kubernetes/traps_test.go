@@ -1,0 +1,210 @@
+//go:build linux
+
+package kubernetes
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/test/kube"
+)
+
+// answerTo returns what comes first from an address in the cluster after some words in plain.
+func answerTo(t *testing.T, address, words string) (string, error) {
+	conn, err := cluster.Dial(t.Context(), address)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+	if _, err := fmt.Fprint(conn, words); err != nil {
+		return "", err
+	}
+	return bufio.NewReader(conn).ReadString('\n')
+}
+
+// refusal is why a client with TLS and without a certificate is told nothing at an address;
+// nil: it is told something.
+func refusal(t *testing.T, address, words string) error {
+	conn, err := cluster.Dial(t.Context(), address)
+	if err != nil {
+		return err
+	}
+	secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	defer secure.Close()
+	_ = secure.SetDeadline(time.Now().Add(3 * time.Second))
+	if _, err := fmt.Fprint(secure, words); err != nil {
+		return err
+	}
+	_, err = bufio.NewReader(secure).ReadString('\n')
+	return err
+}
+
+func TestTheWireIsEncrypted(t *testing.T) {
+	const space = "wire"
+	startStack(t, space, 30064)
+	addresses := func(component string) []string {
+		out := kubectl(t, "-n", space, "get", "pods", "-l", "app.kubernetes.io/component="+component, "-o", "jsonpath={.items[*].status.podIP}")
+		return strings.Fields(out)
+	}
+	const ping, about, get = "PING\r\n", "GET /about HTTP/1.0\r\n\r\n", "GET /healthz/live HTTP/1.0\r\n\r\n"
+
+	// The same way leads to whoever speaks in plain.
+	for _, ip := range addresses("balancer") {
+		if answer, err := answerTo(t, net.JoinHostPort(ip, "6301"), get); err != nil || !strings.Contains(answer, "200") {
+			t.Fatalf("the entry answers %q, %v: this test would see nothing", answer, err)
+		}
+	}
+	for _, c := range []struct{ component, port, words string }{
+		{"redis", "6379", ping}, {"sentinel", "26379", ping}, {"web", "5001", get},
+	} {
+		ips := addresses(c.component)
+		if len(ips) < 2 {
+			t.Fatalf("the pods of %s are %v", c.component, ips)
+		}
+		for _, ip := range ips {
+			address := net.JoinHostPort(ip, c.port)
+			if answer, err := answerTo(t, address, c.words); err == nil && !strings.Contains(answer, "400") {
+				t.Errorf("%s answers in plain: %q", c.component, answer)
+			}
+			if err := refusal(t, address, c.words); err == nil {
+				t.Errorf("%s answers a client without a certificate", c.component)
+			}
+		}
+	}
+	for _, ip := range addresses("redis") {
+		address := net.JoinHostPort(ip, "6300")
+		if answer, err := answerTo(t, address, about); err != nil || !strings.Contains(answer, "404") {
+			t.Errorf("who was the master is told in plain: %q, %v", answer, err)
+		}
+		if err := refusal(t, address, about); err == nil {
+			t.Error("who was the master is told without a certificate")
+		}
+	}
+}
+
+// restarts returns how often the containers of a stack were started again, by pod.
+func restarts(t *testing.T, space string) string {
+	t.Helper()
+	return kubectl(t, "-n", space, "get", "pods", "-o",
+		`jsonpath={range .items[?(@.status.containerStatuses[0].restartCount>0)]}{.metadata.name} {.status.containerStatuses[0].restartCount} {end}`)
+}
+
+// uid tells a pod from the one that takes its place.
+func uid(t *testing.T, space, pod string) string {
+	out, _ := tryKubectl(t.Context(), "-n", space, "get", "pod", pod, "-o", "jsonpath={.metadata.uid}")
+	return out
+}
+
+// The Sentinels do not see a master that is back at its old address before they hold it for
+// down. With its data it may go on; without, it would have the replicas throw theirs away.
+func TestAMasterIsBornAgainBeforeItIsHeldForDown(t *testing.T) {
+	const space = "reborn"
+	url := startStackOf(t, space, 30065, stackFile+"redis: {down-after: 30s}\n")
+	l := startLoad(t, url, 4)
+	l.serves(t, "the start")
+
+	t.Run("with its data", func(t *testing.T) {
+		l.since()
+		pod := masterPod(t, space)
+		before := uid(t, space, pod)
+		kubectl(t, "-n", space, "delete", "pod", pod, "--force", "--grace-period=0")
+		l.serves(t, "the master was killed")
+		allReady(t, space)
+		if after := uid(t, space, pod); after == before || after == "" {
+			t.Errorf("%s is %q, and was %q", pod, after, before)
+		}
+	})
+	t.Run("without its data", func(t *testing.T) {
+		l.since()
+		pod := masterPod(t, space)
+		kubectl(t, "-n", space, "delete", "pvc", "state-"+pod, "--wait=false")
+		kubectl(t, "-n", space, "delete", "pod", pod, "--force", "--grace-period=0")
+		l.serves(t, "the master was killed, and its volume lost")
+		allReady(t, space)
+		if master := masterPod(t, space); master == pod {
+			t.Errorf("%s was the master and has lost its data, and is the master again", pod)
+		}
+	})
+	l.check(t)
+}
+
+func TestNobodyIsRestartedForWhatOthersDo(t *testing.T) {
+	const space = "alive"
+	url := startStack(t, space, 30066)
+	l := startLoad(t, url, 4)
+	l.serves(t, "the start")
+	pod := masterPod(t, space)
+	kubectl(t, "-n", space, "delete", "pod", pod, "--force", "--grace-period=0")
+	l.serves(t, "a failover")
+	allReady(t, space)
+	if who := restarts(t, space); who != "" {
+		t.Errorf("a failover has Kubernetes restart %s", who)
+	}
+	l.check(t)
+}
+
+// nodeOf is the number of the node that has a pod.
+func nodeOf(t *testing.T, space, pod string) (node int) {
+	t.Helper()
+	name := kubectl(t, "-n", space, "get", "pod", pod, "-o", "jsonpath={.spec.nodeName}")
+	if _, err := fmt.Sscanf(name, "node%d", &node); err != nil {
+		t.Fatalf("%s is on %q: %v", pod, name, err)
+	}
+	return node
+}
+
+func TestTwoPodsThatBelieveToBeTheMaster(t *testing.T) {
+	const space, port = "split", 30067
+	startStack(t, space, port)
+	old := masterPod(t, space)
+	node := nodeOf(t, space, old)
+	// Clients come in by a node that is not cut off.
+	address, err := cluster.Forward(t.Context(), fmt.Sprintf("%s:%d", kube.NodeAddress(node%nodes+1), port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := startLoad(t, "http://"+address, 4)
+	l.serves(t, "the start")
+
+	l.since()
+	if err := cluster.Cut(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	healed := false
+	heal := func() {
+		if !healed {
+			healed = true
+			if err := cluster.Heal(t.Context(), node); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	defer heal()
+	eventually(t, "another master", func() error {
+		if now := masterPod(t, space); now == old {
+			return fmt.Errorf("it is %s still", now)
+		}
+		return nil
+	})
+	l.serves(t, "the master's node was cut off")
+	heal()
+	allReady(t, space)
+	l.serves(t, "the master's node is back")
+	eventually(t, old+" is a replica", func() error {
+		out, err := tryKubectl(t.Context(), statusOf(space, old)...)
+		if err == nil && !strings.Contains(strings.ReplaceAll(out, " ", ""), `"role":"replica"`) {
+			err = fmt.Errorf("it is no replica: %s", out)
+		}
+		return err
+	})
+	if who := restarts(t, space); who != "" {
+		t.Errorf("a split has Kubernetes restart %s", who)
+	}
+	l.check(t)
+}
