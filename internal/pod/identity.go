@@ -98,7 +98,9 @@ func (b Bearer) has(c identity.Credentials, authority *identity.Authority) bool 
 func (id *Identity) Server() *tls.Config { return id.trust.Server(id.keeper, protocol) }
 
 // Client returns the settings by which this pod asks the pod of a node.
-func (id *Identity) Client(node string) *tls.Config { return id.trust.Client(id.keeper, node, protocol) }
+func (id *Identity) Client(node string) *tls.Config {
+	return id.trust.Client(id.keeper, node, protocol)
+}
 
 // Keep renews the certificate when it is time, until ctx ends. Whoever reads the file takes
 // up the new one by themselves.
