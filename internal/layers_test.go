@@ -33,6 +33,7 @@ var layers = []string{
 	"history",   // recorded operations. Pure
 	"dashboard", // the web page and its events
 	"metrics",   // the stack's figures for Prometheus
+	"kubectl",   // a cluster of Kubernetes, by the program kubectl
 	"control",   // HTTP on a unix socket: server and client
 	"pod",       // what pods agree on before one starts its node
 	"supervise", // carries a plan out

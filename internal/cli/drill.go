@@ -29,6 +29,7 @@ func drillCommand(g *globals) *cobra.Command {
 	var list bool
 	var tokenFile, out string
 	var urls []string
+	var inPods podDrill
 	cfg := drill.Config{}
 	c := &cobra.Command{
 		Use:   "drill [FAULT...]",
@@ -55,6 +56,10 @@ A stack of several hosts is drilled from any of them. Faults of its processes st
 every host, and cuts are cuts between its hosts, which end by themselves; those that lose a
 host get a stack beside it, as everywhere.
 
+A stack in Kubernetes is drilled from any machine whose kubectl reaches the cluster:
+--kubernetes says in which namespace it is, and --entry at which URL this machine
+reaches it. The faults are what happens to pods there, and have names of their own.
+
 Exit code 0: the stack holds. 1: it does not, or the drill could not judge. The
 report, a page to open in a browser, and the history are in the stack's state
 directory, below drills, or in --out.`,
@@ -64,6 +69,8 @@ directory, below drills, or in --out.`,
   holdfast drill --url /cart --url "POST /orders 201"
   holdfast drill cut-master               # between the stack's hosts, or three of its own
   holdfast drill --hosts 3 kill-master    # likewise
+  holdfast drill --kubernetes shop --entry http://192.0.2.1:30063
+  holdfast drill --fault-command "./cut-the-network.sh 10s"
   holdfast drill --random --seed 7 --for 2m
   holdfast drill --repeat 10              # each single fault ten times`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -73,6 +80,12 @@ directory, below drills, or in --out.`,
 			}
 			cfg.Faults = args
 			if err := drillFlags(g, cmd, &cfg, tokenFile, urls); err != nil {
+				return err
+			}
+			if err := inPods.locate(g, cmd, &cfg); err != nil {
+				return err
+			}
+			if err := asUsage(cfg.Check()); err != nil {
 				return err
 			}
 			return runDrill(cmd.Context(), g, cfg, out, stdout, cmd.ErrOrStderr())
@@ -100,6 +113,8 @@ directory, below drills, or in --out.`,
 	flags.StringArrayVar(&urls, "url", nil, "load this `URL` instead, for availability and latency alone: \"/cart\", \"POST /orders 201\", \"http://shop.example/\" for a route by host; may be repeated")
 	pathVar(flags, &tokenFile, g.getenv, "token-file", "", "`FILE` with the token that the entry asks for")
 	pathVar(flags, &out, g.getenv, "out", "", "`DIR` for report and history")
+	flags.StringArrayVar(&cfg.Commands, "fault-command", nil, "a fault of your own: a `COMMAND` for a shell that breaks something, mends it and ends; may be repeated")
+	inPods.flags(flags, g)
 	c.AddCommand(drillCheckCommand(g), drillUndoCommand(g))
 	return c
 }
@@ -141,7 +156,16 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 			return err
 		}
 	}
+	cfg.Called = g.self
 	var err error
+	if cfg.Self, err = os.Executable(); err != nil {
+		return fmt.Errorf("find the path of this program: %w", err)
+	}
+	return nil
+}
+
+// locateDrilled finds the stack that runs by itself, or is to.
+func locateDrilled(g *globals, cfg *drill.Config) (err error) {
 	if cfg.Stack, cfg.Base, cfg.State, err = locate(g); err != nil {
 		return err
 	}
@@ -152,7 +176,7 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 	if last, base, known := supervise.LastFile(cfg.State); known && cfg.Several && !cfg.OnItsOwn() {
 		cfg.Stack, cfg.Base = last, base // what runs, whatever the file at hand says
 	}
-	cfg.File, cfg.Called = stackFile(g.file), g.self
+	cfg.File = stackFile(g.file)
 	cfg.Args = []string{"--state", cfg.State}
 	if cfg.File != "" {
 		if cfg.File, err = filepath.Abs(cfg.File); err != nil {
@@ -160,11 +184,8 @@ func drillFlags(g *globals, cmd *cobra.Command, cfg *drill.Config, tokenFile str
 		}
 		cfg.Args = append(cfg.Args, "--file", cfg.File)
 	}
-	if cfg.Self, err = os.Executable(); err != nil {
-		return fmt.Errorf("find the path of this program: %w", err)
-	}
 	cfg.Text = ownText(cfg.Stack, cfg.Base)
-	return asUsage(cfg.Check())
+	return nil
 }
 
 // asUsage makes what a drill says before it starts anything a usage error.
@@ -373,7 +394,14 @@ func listFaults(g *globals, w io.Writer) error {
 		return json.NewEncoder(w).Encode(all)
 	}
 	longest := len(slices.MaxFunc(all, func(a, b drill.Fault) int { return len(a.Name) - len(b.Name) }).Name)
+	inPods := false
 	for _, f := range all {
+		if f.Kubernetes && !inPods {
+			inPods = true // all others come before
+			if _, err := fmt.Fprint(w, "\nOf a stack in Kubernetes alone (--kubernetes NAMESPACE --entry URL):\n"); err != nil {
+				return err
+			}
+		}
 		var marks []string
 		for mark, has := range map[string]bool{"standard course": f.Course, "double": f.Double, "hosts": f.Hosts, "disk": f.Disk} {
 			if has {
@@ -389,6 +417,6 @@ func listFaults(g *globals, w io.Writer) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintln(w, "\nhosts, disk: on a stack of the drill's own, with hosts (network namespaces) or disks of its own; needs root on Linux.")
+	_, err := fmt.Fprintln(w, "\nA command of your own is a fault, too (--fault-command).\nhosts, disk: on a stack of the drill's own, with hosts (network namespaces) or disks of its own; needs root on Linux.")
 	return err
 }

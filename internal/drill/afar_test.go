@@ -18,7 +18,7 @@ func TestAStackOfSeveralHostsThatRunsIsStruckWhereItCanBeMended(t *testing.T) {
 	c := Config{Stack: stack.Default(), Several: true}
 	c.Stack.Entry.Virtual.Addresses = []string{"198.18.7.100/24"}
 	for _, name := range afarFaults {
-		f, known := find(name)
+		f, known := find(name, false)
 		if !known || f.disk || f.programs || f.clocks {
 			t.Errorf("%s is no fault for it", name)
 		}

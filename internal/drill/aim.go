@@ -57,9 +57,9 @@ func aimAtURLs(s stack.Stack, urls []load.URL) (aim, error) {
 // the user's own again only if no node took it, or if that changes nothing, and
 // only while no part of an answer has come: so what was under way at a blow may
 // fail, and so may what is sent to a node that hangs until it is missed.
-func (t *target) promise(f fault) history.Promise {
+func (a aim) promise(f fault) history.Promise {
 	p := f.promise
-	if len(t.aim.urls) == 0 {
+	if len(a.urls) == 0 {
 		return p
 	}
 	if p.Failed == history.Any { // of a 503 that is the program's nobody knows what it did
@@ -181,25 +181,8 @@ const tryLimit = 20 * time.Second
 // one of them is not answered by the application that it is for. A 502, 503 or 504 says
 // nothing of the application: then it tries again.
 func (t *target) try(ctx context.Context, cfg load.Config) error {
-	ctx, cancel := context.WithTimeout(ctx, tryLimit)
-	defer cancel()
-	nodes, err := load.Try(ctx, cfg)
-	var refused *load.RefusedError
-	for errors.As(err, &refused) && refused.Unavailable() && sleep(ctx, time.Second) == nil {
-		nodes, err = load.Try(ctx, cfg)
-	}
-	switch {
-	case errors.As(err, &refused) && refused.Status == 0:
-		return fmt.Errorf("the entry does not answer: %w", err)
-	case errors.As(err, &refused) && refused.Unavailable() && t.aim.app != "":
-		return fmt.Errorf("the application %s does not answer; nothing was broken: %w", t.aim.app, err)
-	case errors.As(err, &refused) && t.aim.app == "":
-		return refusef("%w: nothing was broken; name URLs that are answered well, or the status that you expect, such as --url %q", err, refused.Request+" "+strconv.Itoa(refused.Status))
-	case errors.As(err, &refused) && refused.Unauthorized():
-		return refusef("the application %s asks for a token that may read and write the keys holdfast-drill:* (%v); give one with --token-file", t.aim.app, err)
-	case errors.As(err, &refused):
-		return refusef("the application %s does not do what a drill needs of it: %v; nothing was broken%s", t.aim.app, err, t.stale(refused))
-	case err != nil:
+	nodes, err := tryEach(ctx, cfg, t.aim.app)
+	if err != nil {
 		return err
 	}
 	for _, node := range nodes {
@@ -210,10 +193,35 @@ func (t *target) try(ctx context.Context, cfg load.Config) error {
 	return nil
 }
 
+// tryEach does so for an application, or for URLs, and returns the names of the nodes that
+// answered.
+func tryEach(ctx context.Context, cfg load.Config, app string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryLimit)
+	defer cancel()
+	nodes, err := load.Try(ctx, cfg)
+	var refused *load.RefusedError
+	for errors.As(err, &refused) && refused.Unavailable() && sleep(ctx, time.Second) == nil {
+		nodes, err = load.Try(ctx, cfg)
+	}
+	switch {
+	case errors.As(err, &refused) && refused.Status == 0:
+		return nil, fmt.Errorf("the entry does not answer: %w", err)
+	case errors.As(err, &refused) && refused.Unavailable() && app != "":
+		return nil, fmt.Errorf("the application %s does not answer; nothing was broken: %w", app, err)
+	case errors.As(err, &refused) && app == "":
+		return nil, refusef("%w: nothing was broken; name URLs that are answered well, or the status that you expect, such as --url %q", err, refused.Request+" "+strconv.Itoa(refused.Status))
+	case errors.As(err, &refused) && refused.Unauthorized():
+		return nil, refusef("the application %s asks for a token that may read and write the keys holdfast-drill:* (%v); give one with --token-file", app, err)
+	case errors.As(err, &refused):
+		return nil, refusef("the application %s does not do what a drill needs of it: %v; nothing was broken%s", app, err, stale(cfg, refused))
+	}
+	return nodes, err
+}
+
 // stale says what to do where the balancers may have been started before they
 // could lead a drill to its application.
-func (t *target) stale(refused *load.RefusedError) string {
-	if len(t.headers) > 0 && refused.Status != http.StatusBadRequest {
+func stale(cfg load.Config, refused *load.RefusedError) string {
+	if len(cfg.Headers) > 0 && refused.Status != http.StatusBadRequest {
 		return "; if the stack was stood up by an older version of Holdfast, take it down and stand it up again"
 	}
 	return ""

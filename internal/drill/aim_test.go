@@ -91,8 +91,8 @@ func TestURLsLeadToApplicationsByTheRoutes(t *testing.T) {
 // The balancers repeat what is for a program of the user's own only where that
 // does no harm.
 func TestLessIsPromisedToURLs(t *testing.T) {
-	ofKeys := target{aim: aim{app: "store"}}
-	ofURLs := target{aim: aim{urls: []load.URL{{Method: "POST", Path: "/"}}}}
+	ofKeys := aim{app: "store"}
+	ofURLs := aim{urls: []load.URL{{Method: "POST", Path: "/"}}}
 	for _, f := range faults {
 		if got := ofKeys.promise(f); got != f.promise {
 			t.Errorf("%s promises %+v", f.name, got)
@@ -117,7 +117,7 @@ func TestEveryFaultOfRedisSaysSo(t *testing.T) {
 	for _, f := range faults {
 		ofRedis := slices.Contains([]string{"switchover-kill-supervisor", "kill-master-and-supervisor", "backup-kill-supervisor", "apply-redis-kill-supervisor", "lose-supervisor-host"}, f.name)
 		strikes := strings.Contains(f.name, "web") || strings.Contains(f.name, "balancer") || strings.Contains(f.name, "supervisor") && !ofRedis ||
-			slices.Contains([]string{"scale", "rollout", "bad-rollout", "rollout-kill-node", "apply", "upgrade-host"}, f.name)
+			slices.Contains([]string{"scale", "rollout", "bad-rollout", "rollout-kill-node", "apply", "upgrade-host", "roll", "delete-all"}, f.name)
 		if strikes != (a.lacks(s, f) == "") && f.name != "kill-held-web" {
 			t.Errorf("%s: %q", f.name, a.lacks(s, f))
 		}

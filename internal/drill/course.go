@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -90,22 +89,22 @@ type Update struct {
 
 // course is one drill of one stack: faults one after the other, under one load.
 type course struct {
-	target  *target
+	ground  ground
 	journal *journal
 	faults  []fault
 	mix     Mix
 	seed    int64
 	show    func(Update)
 	// tokenFile has the mix' token; keys is the id of the step that removes the
-	// keys, if the stack is not the drill's own.
+	// keys; nil: they go with the stack.
 	tokenFile string
-	keys      int
+	keys      *int
 	prefix    string // of the drill's keys
 
 	began   time.Time
 	history history.History
 	load    *load.Load
-	watcher *watcher
+	lookout lookout
 	elected time.Time // when a master was last seen to be another one
 }
 
@@ -116,44 +115,32 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	c.began = time.Now()
 	c.history = history.History{
 		// Drills of several stacks may begin at once, and share a directory.
-		ID: fmt.Sprintf("%s-%d-%04x", c.began.UTC().Format("20060102-150405"), c.seed, rand.IntN(1<<16)), Stack: c.target.stack.Name,
+		ID: fmt.Sprintf("%s-%d-%04x", c.began.UTC().Format("20060102-150405"), c.seed, rand.IntN(1<<16)), Stack: c.ground.declared().Name,
 		Began: c.began, Seed: c.seed, Rate: c.mix.Rate, Clients: c.mix.Clients,
 	}
-	c.history.SickBefore = c.target.heal(ctx, wellLimit)
+	c.history.SickBefore = c.ground.heal(ctx, wellLimit)
 	if c.history.SickBefore != "" {
 		return c.history, fmt.Errorf("the stack is not well, so that nothing was broken: %s", c.history.SickBefore)
 	}
-	st, err := c.target.status(ctx)
-	if err != nil {
+	reaches := c.ground.reaches()
+	c.prefix = "holdfast-drill:" + c.history.ID + ":"
+	cfg := c.mix.load(reaches.urls, nil, c.prefix)
+	cfg.Seed = c.seed
+	if err := c.ground.lead(ctx, &cfg); err != nil {
 		return c.history, err
 	}
-	entries := []string{st.Entry}
-	if len(c.target.entries) > 0 {
-		entries = c.target.entries
-	}
-	c.prefix = "holdfast-drill:" + c.history.ID + ":"
-	cfg := c.mix.load(c.target.aim.urls, entries, c.prefix)
-	cfg.Seed, cfg.Headers, cfg.Nodes = c.seed, c.target.headers, c.target.directNodes(st)
-	c.history.App = c.target.aim.app
-	for _, u := range c.target.aim.urls {
+	c.history.App = reaches.app
+	for _, u := range reaches.urls {
 		c.history.URLs = append(c.history.URLs, u.String())
 	}
-	if c.leavesKeys() {
-		left := keys{State: c.target.state(), Entry: st.Entry, Prefix: cfg.Prefix, TokenFile: c.tokenFile}
-		if c.target.afar {
-			left.At = entries[0]
-		}
-		if len(c.target.headers) > 0 {
-			left.App = c.target.aim.app
-		}
-		c.keys, err = c.journal.add(step{
-			Why: "the drill's keys", Keys: &left, Unless: filepath.Join(c.target.state(), "nodes"), // it was purged
-		})
+	if left := c.ground.leaves(cfg, c.tokenFile); left != nil {
+		id, err := c.journal.add(*left)
 		if err != nil {
 			return c.history, err
 		}
+		c.keys = &id
 	}
-	if err := c.target.try(ctx, cfg); err != nil {
+	if err := c.ground.try(ctx, cfg); err != nil {
 		var refused *RefusedError
 		if errors.As(err, &refused) { // else some may be left, for the journal to remove
 			err = errors.Join(err, c.forgetKeys())
@@ -162,17 +149,20 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	}
 	c.began = time.Now()
 	cfg.Began = c.began
+	var err error
 	if c.load, err = load.New(cfg); err != nil {
 		return c.history, err
 	}
-	c.watcher = newWatcher(c.target, c.began, st)
+	if c.lookout, err = c.ground.watch(ctx, c.began); err != nil {
+		return c.history, err
+	}
 
 	var parts sync.WaitGroup
 	watching, endWatch := context.WithCancel(context.WithoutCancel(ctx))
 	loading, endLoad := context.WithCancel(context.WithoutCancel(ctx))
 	defer endLoad()
 	defer endWatch()
-	parts.Go(func() { c.watcher.run(watching) })
+	parts.Go(func() { c.lookout.run(watching) })
 	parts.Go(func() { c.display(watching) })
 	var sending sync.WaitGroup
 	sending.Go(func() { c.load.Run(loading) })
@@ -185,7 +175,7 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	c.readBack(ctx)
 	endWatch()
 	parts.Wait()
-	c.history.Notices = blame(c.history.Faults, c.watcher.notices(c.history.Faults))
+	c.history.Notices = blame(c.history.Faults, c.lookout.notices(c.history.Faults))
 	c.history.Operations = c.load.Operations()
 	var slow *RateError
 	if errors.As(err, &slow) {
@@ -218,7 +208,7 @@ func (c *course) breakAll(ctx context.Context) error {
 		return err
 	}
 	// Something may have happened since that was no part of the drill.
-	why := c.target.heal(ctx, endLimit)
+	why := c.ground.heal(ctx, endLimit)
 	if why == "" || ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -252,7 +242,7 @@ func (c *course) strike(ctx context.Context, f fault) error {
 	// Sentinel does not elect again within twice the failover time-out
 	// (Redis manual, "Sentinel", failover-timeout): a fault would be charged
 	// for the one before.
-	rest := 2*c.target.stack.Redis.FailoverTimeout + time.Second - time.Since(c.elected)
+	rest := 2*c.ground.declared().Redis.FailoverTimeout + time.Second - time.Since(c.elected)
 	if rest > 0 {
 		c.say("waiting until the Sentinels would elect again")
 		if err := sleep(ctx, rest); err != nil {
@@ -260,25 +250,26 @@ func (c *course) strike(ctx context.Context, f fault) error {
 		}
 	}
 	c.say("waiting until every replica confirms writes")
-	if err := c.target.awaitInSync(ctx); err != nil {
+	if err := c.ground.awaitInSync(ctx); err != nil {
 		if ctx.Err() == nil {
 			c.history.SickAfter = err.Error()
 		}
 		return err
 	}
 	c.history.Faults = append(c.history.Faults, history.Fault{
-		Name: f.name, Promise: c.target.promise(f), Began: time.Since(c.began), Undone: -1, Healthy: -1,
+		Name: f.name, Promise: c.ground.reaches().promise(f), Began: time.Since(c.began), Undone: -1, Healthy: -1,
 	})
 	record := &c.history.Faults[len(c.history.Faults)-1]
-	if f.hangs && c.target.aim.app == "" {
-		record.Unaware = c.target.unaware() // see target.promise
+	if f.hangs && c.ground.reaches().app == "" {
+		record.Unaware = unaware(c.ground.declared(), c.ground.reaches()) // see aim.promise
 	}
 	s := &scene{
-		stack: c.target, journal: c.journal, record: record, began: c.began, say: c.say, progress: c.load.Progress,
+		journal: c.journal, record: record, began: c.began, say: c.say, progress: c.load.Progress,
 		mix: c.mix, prefix: c.prefix, tokenFile: c.tokenFile,
 		random: rand.New(rand.NewPCG(uint64(c.seed), uint64(len(c.history.Faults)))),
 	}
-	before := c.master(ctx)
+	c.ground.set(s)
+	before := c.ground.master(ctx)
 	mark := c.journal.mark()
 	err := f.strike(ctx, s)
 	if err != nil {
@@ -293,28 +284,22 @@ func (c *course) strike(ctx context.Context, f fault) error {
 	c.say("waiting until the stack is well again")
 	// Also after an interrupt: a drill leaves the stack as it found it.
 	healing := context.WithoutCancel(ctx)
-	limit := healBeyond + c.target.stack.SlowestStart()
-	why := c.target.heal(healing, limit)
+	limit := healBeyond + c.ground.declared().SlowestStart()
+	why := c.ground.heal(healing, limit)
 	if why == "" {
 		record.Healthy = s.now()
 	}
 	c.history.SickAfter = why
-	if at := c.watcher.electedAt(); at.After(c.elected) {
+	if at := c.lookout.electedAt(); at.After(c.elected) {
 		c.elected = at
 	}
-	if c.master(healing) != before && c.elected.Before(c.began.Add(record.Began)) {
-		c.elected = time.Now() // the watcher has yet to see it
+	if c.ground.master(healing) != before && c.elected.Before(c.began.Add(record.Began)) {
+		c.elected = time.Now() // the lookout has yet to see it
 	}
 	if why != "" {
 		return fmt.Errorf("the stack is not well %v after %s: %s", limit, f.name, why)
 	}
 	return ctx.Err()
-}
-
-// master is the name of the redis node that is master; empty: unknown.
-func (c *course) master(ctx context.Context) string {
-	st, _ := c.target.status(ctx)
-	return masterOf(st).Name
 }
 
 // blame makes what happened during a fault that was to harm nobody a harm of that
@@ -335,7 +320,7 @@ func blame(faults []history.Fault, notices []history.Notice) (rest []history.Not
 
 // readBack reads every key, and takes them all away.
 func (c *course) readBack(ctx context.Context) {
-	if c.target.aim.app == "" {
+	if c.ground.reaches().app == "" {
 		return // URLs have no keys
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readLimit)
@@ -355,15 +340,11 @@ func (c *course) readBack(ctx context.Context) {
 
 // forgetKeys takes the keys out of the journal: they are gone.
 func (c *course) forgetKeys() error {
-	if !c.leavesKeys() {
+	if c.keys == nil {
 		return nil
 	}
-	return c.journal.forget(c.keys)
+	return c.journal.forget(*c.keys)
 }
-
-// leavesKeys reports whether keys of the drill's would stay behind: those of a
-// stack of its own go with it.
-func (c *course) leavesKeys() bool { return !c.target.own && c.target.aim.app != "" }
 
 // say tells what is being done now.
 func (c *course) say(format string, args ...any) {

@@ -58,6 +58,10 @@ type Config struct {
 	// itself, unless Random. 0: one drill of all of them.
 	Repeat int
 	Mix    Mix
+	// Pods is the stack in Kubernetes that is drilled; nil: one that runs by itself.
+	Pods *Pods
+	// Commands are faults of the user's own, for a shell: they come after Faults.
+	Commands []string
 	// TokenFile is the absolute path of the file that Mix.Token was read from.
 	TokenFile string
 
@@ -104,7 +108,10 @@ func (c Config) Check() error {
 		return err
 	}
 	for _, f := range chosen {
-		why := a.lacks(c.Stack, f)
+		why := c.elsewhere(f)
+		if why == "" {
+			why = a.lacks(c.Stack, f)
+		}
 		if why == "" && c.afar() {
 			why = notAfar(f)
 		}
@@ -114,6 +121,9 @@ func (c Config) Check() error {
 	}
 	if kv := c.Stack.Apps[a.app].KV; kv != nil && c.Mix.Token == "" && kv.HasTokens() {
 		return refusef("the application %s has tokens: give one that may read and write the keys holdfast-drill:* with --token-file", a.app)
+	}
+	if c.Pods != nil && c.OnItsOwn() {
+		return refusef("the drill stands no stack up in Kubernetes: leave --own and --hosts out")
 	}
 	mix := c.Mix.withDefaults(len(c.URLs) > 0)
 	if err := mix.load(c.URLs, []string{"http://127.0.0.1"}, "drill").Check(); err != nil {
@@ -165,7 +175,12 @@ func Run(ctx context.Context, c Config) error {
 		c.Note("on a stack of the drill's own, and not on the one that runs: " + strings.Join(own, ", ") + " cannot be brought about there")
 	}
 	c.Own = c.OnItsOwn()
-	if !c.Own {
+	if c.Pods != nil {
+		if err := c.mayBreak(ctx); err != nil {
+			return err
+		}
+	}
+	if !c.Own && c.Pods == nil {
 		st, err := control.NewClient(c.State).Status(ctx)
 		if errors.Is(err, control.ErrNoSupervisor) {
 			return ErrNotRunning
@@ -197,6 +212,27 @@ func Run(ctx context.Context, c Config) error {
 	j := place.journal
 	mark := j.mark() // what is older was told of
 
+	err = c.onGround(ctx, j)
+	if undone := j.undo(mark); undone != nil {
+		again := quote.Shell(cmp.Or(c.Called, "holdfast")) + " drill undo"
+		if c.Pods != nil {
+			again += " --state " + quote.Shell(c.State)
+		}
+		err = errors.Join(err, fmt.Errorf("%w; '%s' tries again: %w", ErrNotUndone, again, undone))
+	}
+	return err
+}
+
+// onGround finds the stack, or stands one up, and drills it.
+func (c Config) onGround(ctx context.Context, j *journal) error {
+	a, err := c.aim()
+	if err != nil {
+		return err
+	}
+	if c.Pods != nil {
+		p := newPodStack(c, a)
+		return c.rounds(ctx, p, j)
+	}
 	var t *target
 	if c.Own {
 		c.Show(Update{Words: "standing a stack up for the drill"})
@@ -208,18 +244,12 @@ func Run(ctx context.Context, c Config) error {
 		}
 		err = t.open(ctx)
 	}
-	if err == nil {
-		defer t.close()
-		var a aim
-		if a, err = c.aim(); err == nil {
-			t.aimAt(a)
-			err = c.rounds(ctx, t, j)
-		}
+	if err != nil {
+		return err
 	}
-	if undone := j.undo(mark); undone != nil {
-		err = errors.Join(err, fmt.Errorf("%w; 'holdfast drill undo' tries again: %w", ErrNotUndone, undone))
-	}
-	return err
+	defer t.close()
+	t.aimAt(a)
+	return c.rounds(ctx, t, j)
 }
 
 // ErrNotUndone says that a drill leaves something behind.
@@ -274,7 +304,7 @@ func differ(running supervise.Status, p plan.Plan) []string {
 }
 
 // rounds runs the drills one after the other.
-func (c Config) rounds(ctx context.Context, t *target, j *journal) error {
+func (c Config) rounds(ctx context.Context, g ground, j *journal) error {
 	var elected time.Time // when the master changed
 	for round := range max(1, c.Repeat) {
 		chosen, err := c.schedule(round)
@@ -286,13 +316,13 @@ func (c Config) rounds(ctx context.Context, t *target, j *journal) error {
 			drills = slices.Collect(slices.Chunk(chosen, 1))
 		}
 		for _, some := range drills {
-			if some, err = c.possible(ctx, t, some); err != nil {
+			if some, err = c.possible(ctx, g, some); err != nil {
 				return err
 			}
 			if len(some) == 0 {
 				continue
 			}
-			k := course{target: t, journal: j, faults: some, mix: c.Mix, tokenFile: c.TokenFile, seed: c.Seed + int64(round), show: c.Show, elected: elected}
+			k := course{ground: g, journal: j, faults: some, mix: c.Mix, tokenFile: c.TokenFile, seed: c.Seed + int64(round), show: c.Show, elected: elected}
 			h, err := k.run(ctx)
 			if err != nil {
 				return err
@@ -314,10 +344,11 @@ func (c Config) rounds(ctx context.Context, t *target, j *journal) error {
 // possible is those of some faults that the application lets happen: see
 // fault.ready. One that was named and that it does not refuses the drill; of
 // another is told.
-func (c Config) possible(ctx context.Context, t *target, some []fault) (able []fault, err error) {
+func (c Config) possible(ctx context.Context, g ground, some []fault) (able []fault, err error) {
 	for _, f := range some {
 		if f.ready != nil {
-			s := &scene{stack: t, mix: c.Mix, prefix: "holdfast-drill:"}
+			s := &scene{mix: c.Mix, prefix: "holdfast-drill:"}
+			g.set(s)
 			err = f.ready(ctx, s)
 		}
 		switch {
@@ -339,10 +370,20 @@ func (c Config) repeat(some []fault, seed int64) string {
 	if c.Random {
 		words = append(words, "--random", "--for", c.For.String())
 		words = append(words, c.Faults...)
+		for _, command := range c.Commands {
+			words = append(words, "--fault-command", quote.Shell(command))
+		}
 	} else {
 		for _, f := range some {
-			words = append(words, f.name)
+			if f.command != "" {
+				words = append(words, "--fault-command", quote.Shell(f.command))
+			} else {
+				words = append(words, f.name)
+			}
 		}
+	}
+	if c.Pods != nil {
+		words = append(words, c.Pods.flags()...)
 	}
 	words = append(words, fmt.Sprintf("--seed %d --rate %d --clients %d", seed, c.Mix.Rate, c.Mix.Clients))
 	if len(c.URLs) == 0 {

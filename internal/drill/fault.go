@@ -28,6 +28,12 @@ type fault struct {
 	// ready says why this application refuses what the fault needs of it; nil: it
 	// does not. It is asked before anything is broken, and may be nil.
 	ready func(ctx context.Context, s *scene) error
+	// pods: it strikes a stack in Kubernetes, and needs these rights there, as 'kubectl auth
+	// can-i' calls them. Other faults strike none.
+	pods   bool
+	rights []string
+	// command is that of the user's own fault, for a shell.
+	command string
 	// needs is what the stack has to have for it.
 	needs   need
 	promise history.Promise
@@ -56,6 +62,10 @@ var faults = []fault{
 	backupKillSupervisor, backupKillMaster,
 	cutMasterPort, cutHost, cutMaster, cutMasterHost, cutHalves, cutOneWay, cutOtherWay, flap, loseHost, loseMasterHost, loseSupervisorHost, killKeepalived, loseAddress, fullDisk,
 	upgradeHost, clockAhead, clockBehind, masterClockAhead, masterClockBehind,
+
+	deleteWeb, deleteBalancer, deleteSentinel, deleteReplica, deleteMaster,
+	killMasterPod, evictMaster, forceDeleteWeb, forceDeleteBalancer, forceDeleteMaster,
+	drainNode, roll, loseVolume, loseMasterVolume, scaleZero, deleteAll,
 }
 
 // Fault is what a person may know of a fault.
@@ -66,20 +76,25 @@ type Fault struct {
 	Disk   bool   `json:"disk"`
 	Double bool   `json:"double"`
 	Course bool   `json:"course"`
+	// Kubernetes: it strikes a stack in Kubernetes, and no other.
+	Kubernetes bool `json:"kubernetes"`
 }
 
 // List answers every fault.
 func List() []Fault {
 	var all []Fault
 	for _, f := range faults {
-		all = append(all, Fault{f.name, f.about, f.hosts, f.disk, f.double, f.course})
+		all = append(all, Fault{f.name, f.about, f.hosts, f.disk, f.double, f.course, f.pods})
 	}
 	return all
 }
 
-// find is the fault of that name.
-func find(name string) (fault, bool) {
-	i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name })
+// find is the fault of that name, in Kubernetes or elsewhere: kill-master is one of both.
+func find(name string, inPods bool) (fault, bool) {
+	i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name && f.pods == inPods })
+	if i < 0 {
+		i = slices.IndexFunc(faults, func(f fault) bool { return f.name == name })
+	}
 	if i < 0 {
 		return fault{}, false
 	}

@@ -29,8 +29,11 @@ type keys struct {
 	TokenFile string `json:"token_file,omitempty"`
 	// At is where they are removed; empty: at the entry.
 	At string `json:"at,omitempty"`
-	// Own: the stack is the drill's own, so that no stranger is at its entry.
+	// Own: the stack is the drill's own, so that no stranger is at its entry, or the entry is
+	// what the user says it is.
 	Own bool `json:"own,omitempty"`
+	// Header is the value of the header that leads to the application; empty: see App.
+	Header string `json:"header,omitempty"`
 	// App is the application that has the keys; empty: every request reaches it.
 	App string `json:"app,omitempty"`
 }
@@ -140,7 +143,10 @@ func (k keys) ask(ctx context.Context, method, path string, body []byte) ([]byte
 		}
 		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	}
-	if k.App != "" {
+	switch {
+	case k.Header != "":
+		req.Header.Set(plan.DrillHeaderName, k.Header)
+	case k.App != "":
 		secrets, err := supervise.Secrets(k.State)
 		if err != nil {
 			return nil, vain{fmt.Errorf("read the secret of drills: %w", err)}

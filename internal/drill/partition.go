@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/stack"
 	"holdfast/internal/supervise"
 )
 
@@ -127,7 +128,7 @@ func (s *scene) bothHaveIt() {
 // elsewhere send to their web nodes on connections that there are, until they
 // have missed them. A virtual address is no such entry: it goes elsewhere.
 func (s *scene) behind(ctx context.Context, some ...host) {
-	s.record.Unaware = s.stack.unaware()
+	s.record.Unaware = unaware(s.stack.stack, s.stack.aim)
 	st, err := s.stack.status(ctx)
 	for _, one := range some {
 		if e := s.stack.machines().at(one.address.String()); slices.Contains(s.stack.entries, e) && !slices.Contains(s.record.Entries, e) {
@@ -163,10 +164,10 @@ func (s *scene) tellRoles(st supervise.Status, one host) {
 // nothing comes from: as many checks in a row as have to fail, each after an
 // interval and its time-out (HAProxy's manual, "inter", "fall", "timeout check"),
 // and a second until the supervisor has ended what the node had there.
-func (t *target) unaware() (longest time.Duration) {
-	for _, name := range t.aim.apps {
-		check := t.stack.Apps[name].Health
-		longest = max(longest, time.Duration(check.Fall)*(check.Interval+t.stack.Timeouts.Check)+time.Second)
+func unaware(s stack.Stack, reaches aim) (longest time.Duration) {
+	for _, name := range reaches.apps {
+		check := s.Apps[name].Health
+		longest = max(longest, time.Duration(check.Fall)*(check.Interval+s.Timeouts.Check)+time.Second)
 	}
 	return longest
 }

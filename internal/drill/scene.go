@@ -20,7 +20,8 @@ import (
 // scene is what a fault acts on: the stack, and the record of what was done to
 // it. It belongs to one fault at a time, and to one goroutine.
 type scene struct {
-	stack   *target
+	stack   *target   // nil in Kubernetes
+	pods    *podStack // nil elsewhere
 	journal *journal
 	record  *history.Fault
 	began   time.Time // times of the history count from here

@@ -17,11 +17,14 @@ import (
 func (c Config) pool() ([]fault, error) {
 	var chosen []fault
 	for _, name := range c.Faults {
-		f, ok := find(name)
+		f, ok := find(name, c.Pods != nil)
 		if !ok {
 			return nil, &UnknownFaultError{name, nearest(name)}
 		}
 		chosen = append(chosen, f)
+	}
+	for _, command := range c.Commands {
+		chosen = append(chosen, commandFault(command))
 	}
 	if len(chosen) == 0 {
 		chosen, _ = c.usual()
@@ -43,6 +46,7 @@ func (c Config) usual() (chosen []fault, left []string) {
 			among = !f.double && !f.hosts && !f.disk
 		}
 		switch {
+		case f.pods != (c.Pods != nil):
 		case !among || len(c.URLs) > 0 && f.needs&anyRedis != 0: // see docs/drill.md
 		case a.lacks(c.Stack, f) != "", afar && notAfar(f) != "":
 			left = append(left, f.name)
@@ -55,11 +59,25 @@ func (c Config) usual() (chosen []fault, left []string) {
 
 // leftOut is the names of the faults that a drill which names none leaves out.
 func (c Config) leftOut() []string {
-	if len(c.Faults) > 0 {
+	if c.named() {
 		return nil
 	}
 	_, left := c.usual()
 	return left
+}
+
+// named reports whether the drill is of faults that were named.
+func (c Config) named() bool { return len(c.Faults)+len(c.Commands) > 0 }
+
+// elsewhere says why a fault does not strike a stack of this kind; empty: it does.
+func (c Config) elsewhere(f fault) string {
+	switch {
+	case f.command != "" || f.pods == (c.Pods != nil):
+		return ""
+	case f.pods:
+		return "it strikes a stack in Kubernetes (--kubernetes NAMESPACE --entry URL)"
+	}
+	return "it strikes processes of a stack that Holdfast itself runs, and this one runs in Kubernetes"
 }
 
 // schedule is the faults of one round.

@@ -44,6 +44,7 @@ type target struct {
 	// entries are those of a stack on hosts: its virtual addresses, or one for each
 	// balancer, at the address of its host.
 	entries []string
+	entry   string // as the supervisor tells it; see lead
 }
 
 // state is the state directory of the stack, and client its supervisor: on hosts, those of

@@ -194,9 +194,10 @@ func (w *watcher) notices(faults []history.Fault) []history.Notice {
 	return all
 }
 
-// struck reports whether a fault was aimed at a node, or its host.
+// struck reports whether a fault was aimed at a node, or its host, or nobody knows what it
+// strikes.
 func struck(f history.Fault, node, host string) bool {
-	return slices.Contains(f.Targets, node) || host != "" && slices.Contains(f.Targets, host)
+	return f.Anything || slices.Contains(f.Targets, node) || host != "" && slices.Contains(f.Targets, host)
 }
 
 // shaken reports whether a fault has struck whoever was master while it was

@@ -132,6 +132,8 @@ type Fault struct {
 	Name    string   `json:"name"`
 	Targets []string `json:"targets,omitempty"` // nodes or hosts
 	Promise Promise  `json:"promise"`
+	// Anything: nobody knows what it strikes, such as a command of the user's own.
+	Anything bool `json:"anything,omitempty"`
 	// Entries are the base URLs of the entries that a cut leaves on the wrong
 	// side: see CutOff.
 	Entries []string `json:"entries,omitempty"`

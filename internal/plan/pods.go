@@ -24,8 +24,10 @@ const (
 	// PodPort is where a pod tells the others and the kubelet how it is.
 	PodPort = 6300
 
-	// Of a balancer, where it leads to the Redis master, and of a web node's metrics.
-	podMasterPort, podAdminPort = 6378, 5002
+	// PodAdminPort is where a web node has its metrics.
+	PodAdminPort = 5002
+
+	podMasterPort = 6378 // of a balancer: leads to the Redis master
 )
 
 // Pod is one pod of a stack.
@@ -105,7 +107,7 @@ func DataNodes(s stack.Stack) (names []string) {
 
 // PodPorts are the ports of what is beside a pod's node, as Facts.Ports has them.
 func PodPorts(pod Pod) map[string]int {
-	return map[string]int{PortRedisMaster: podMasterPort, adminPort(pod.Node): podAdminPort}
+	return map[string]int{PortRedisMaster: podMasterPort, adminPort(pod.Node): PodAdminPort}
 }
 
 // InPod is the stack as one pod plans it, and where its nodes are. Addresses has those of the

@@ -1,0 +1,63 @@
+package drill
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"holdfast/internal/quote"
+)
+
+// ownGrace is how long a user's command may take to end when the drill is interrupted, and
+// ownWords how much of what it wrote stands in the report.
+const ownGrace, ownWords = 20 * time.Second, 200
+
+// commandFault is a fault of the user's own: a command for a shell, which breaks what it likes,
+// mends it, and ends. What happens to nodes meanwhile is taken for its doing, and nothing is
+// promised but that no acknowledged write is lost and no answer is wrong.
+func commandFault(command string) fault {
+	return fault{
+		name: "command", about: "a command of your own: " + command, command: command, promise: outage,
+		strike: func(ctx context.Context, s *scene) error {
+			s.say("running %s", quote.Text(command))
+			s.record.Anything = true
+			s.blow()
+			began := time.Now()
+			out, err := runOwn(ctx, command)
+			took := time.Since(began).Round(10 * time.Millisecond)
+			says := quote.Cut(strings.TrimSpace(string(out)), ownWords)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err != nil {
+				return fmt.Errorf("the command failed after %v: %w: %s", took, err, says)
+			}
+			s.evidence("the command ran for %v and ended well", took)
+			if says != "" {
+				s.evidence("it wrote: %s", says)
+			}
+			return nil
+		},
+	}
+}
+
+// runOwn runs a command in a process group of its own, and ends it with the context: by
+// SIGTERM, so that it can undo what it did.
+func runOwn(ctx context.Context, command string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = ownGrace
+	err := cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
+		err = nil // what it has left running has its output still
+	}
+	return out.Bytes(), err
+}

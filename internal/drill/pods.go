@@ -1,0 +1,429 @@
+package drill
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/kubectl"
+	"holdfast/internal/load"
+	"holdfast/internal/plan"
+	"holdfast/internal/quote"
+	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
+)
+
+// A stack in Kubernetes has no supervisor that speaks for it, and the drill is not among its
+// pods. What it knows it asks the cluster (which pods there are, and whether they are ready)
+// and the redis nodes' pods (which one is the master).
+
+// Pods is a stack in Kubernetes, and where its clients come.
+type Pods struct {
+	Cluster kubectl.Cluster
+	Stack   string
+	Entry   string // base URL
+	// Environ is what undoing needs of the environment.
+	Environ []string
+	// Named is how --kubectl named the program; empty: it did not.
+	Named string
+}
+
+// stackText is the name of the stack file in a stack's ConfigMap.
+const stackText = "holdfast.yaml"
+
+// FindPods finds the stack of a namespace, that of a name if there are several, and the stack
+// file that its pods have. Every error is a RefusedError.
+func FindPods(ctx context.Context, cluster kubectl.Cluster, name string) (found string, s stack.Stack, err error) {
+	pods, err := cluster.Pods(ctx, name)
+	if err != nil {
+		return "", s, refusef("look for a stack in the namespace %s: %w", cluster.Namespace, err)
+	}
+	var stacks []string
+	for _, p := range pods {
+		if !slices.Contains(stacks, p.Stack) {
+			stacks = append(stacks, p.Stack)
+		}
+	}
+	switch {
+	case len(stacks) == 0 && name != "":
+		return "", s, refusef("the namespace %s has no pod of a stack %s (label app.kubernetes.io/instance)", cluster.Namespace, name)
+	case len(stacks) == 0:
+		return "", s, refusef("the namespace %s has no pod of a stack of Holdfast (label app.kubernetes.io/name=holdfast)", cluster.Namespace)
+	case len(stacks) > 1:
+		return "", s, refusef("the namespace %s has several stacks: say by --stack which one to drill, %s", cluster.Namespace, strings.Join(stacks, " or "))
+	}
+	config, text := "", ""
+	for _, name := range pods[0].Configs {
+		if text, err = cluster.Config(ctx, name, stackText); err == nil {
+			config = name
+			break
+		}
+	}
+	if config == "" {
+		return "", s, refusef("read the stack file that the pod %s has (a ConfigMap's %s): %w", pods[0].Name, stackText, cmp.Or(err, errNobody))
+	}
+	if s, _, err = stack.Parse(config, []byte(text)); err != nil {
+		return "", s, refusef("the stack file of the pods has mistakes for this version of Holdfast: %w", err)
+	}
+	return stacks[0], s, nil
+}
+
+// CheckEntry returns what is wrong with the URL of an entry.
+func CheckEntry(entry string) error {
+	u, err := url.Parse(entry)
+	switch {
+	case err != nil:
+		return err
+	case u.Scheme != "http" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil:
+		return fmt.Errorf("%q is no base URL of an entry, such as http://192.0.2.1:30063", entry)
+	}
+	return nil
+}
+
+// flags are the words that lead another drill to the same pods.
+func (p *Pods) flags() []string {
+	words := []string{"--kubernetes", quote.Shell(p.Cluster.Namespace), "--stack", quote.Shell(p.Stack), "--entry", quote.Shell(p.Entry)}
+	if p.Named != "" {
+		words = append(words, "--kubectl", quote.Shell(p.Named))
+	}
+	return words
+}
+
+// looks are the rights that it takes to see how a stack is.
+var looks = []string{"list pods", "create pods/exec", "list deployments.apps", "list statefulsets.apps"}
+
+// mayBreak refuses the drill where the user lacks a right that it needs, before anything is broken.
+func (c Config) mayBreak(ctx context.Context) error {
+	chosen, err := c.pool()
+	if err != nil {
+		return err
+	}
+	rights := slices.Clone(looks)
+	for _, f := range chosen {
+		rights = append(rights, f.rights...)
+	}
+	slices.Sort(rights)
+	for _, right := range slices.Compact(rights) {
+		may, err := c.Pods.Cluster.May(ctx, right)
+		switch {
+		case err != nil:
+			return refusef("ask whether the drill may do what it has to: %w", err)
+		case !may:
+			return refusef("the drill needs the right to %q, and kubectl's user does not have it (kubectl auth can-i %s); nothing was broken", right, right)
+		}
+	}
+	return nil
+}
+
+// podStack is the stack in Kubernetes that is drilled.
+type podStack struct {
+	Pods
+	stack stack.Stack
+	aim   aim
+	note  func(string)
+
+	noted sync.Once // that the web nodes' numbers cannot be read
+}
+
+func newPodStack(c Config, a aim) *podStack {
+	return &podStack{Pods: *c.Pods, stack: c.Stack, aim: a, note: c.Note}
+}
+
+func (p *podStack) declared() stack.Stack { return p.stack }
+func (p *podStack) reaches() aim          { return p.aim }
+func (p *podStack) set(s *scene)          { s.pods = p }
+
+// lead leads to the entry that was given. Nobody asks the web nodes directly: they are in the
+// cluster, and the clients may be anywhere.
+func (p *podStack) lead(ctx context.Context, cfg *load.Config) error {
+	cfg.Entries = []string{p.Entry}
+	if plan.DrillHeader(p.stack, plan.Secrets{Drill: "any"}, p.aim.app) == "" {
+		return nil // every request reaches the application
+	}
+	var secret struct {
+		Data map[string][]byte `json:"data"`
+	}
+	path := fmt.Sprintf("/api/v1/namespaces/%s/secrets/%s", p.Cluster.Namespace, p.Stack)
+	if err := p.Cluster.Get(ctx, path, &secret); err != nil {
+		return refusef("the routes lead not every request to %s, so the drill needs the stack's secrets: %w; or drill URLs, with --url", p.aim.app, err)
+	}
+	seed, err := plan.ParseSeed(string(secret.Data[seedKey]))
+	if err != nil {
+		return refusef("the key %s of the Secret %s: %w", seedKey, p.Stack, err)
+	}
+	secrets, err := seed.Secrets(p.stack)
+	if err != nil {
+		return err
+	}
+	cfg.Headers = map[string]string{plan.DrillHeaderName: plan.DrillHeader(p.stack, secrets, p.aim.app)}
+	return nil
+}
+
+// seedKey is the key of a stack's Secret that everything secret follows from.
+const seedKey = "seed"
+
+func (p *podStack) try(ctx context.Context, cfg load.Config) error {
+	nodes, err := tryEach(ctx, cfg, p.aim.app)
+	if err != nil {
+		return err
+	}
+	for _, node := range nodes {
+		if !strings.HasPrefix(node, p.aim.app+"-") {
+			return refusef("the drill's requests to %s reach %q, which is no node of %s: another service is there", p.Entry, node, p.aim.app)
+		}
+	}
+	return nil
+}
+
+func (p *podStack) leaves(cfg load.Config, tokenFile string) *step {
+	if p.aim.app == "" {
+		return nil
+	}
+	left := keys{Entry: p.Entry, Prefix: cfg.Prefix, TokenFile: tokenFile, Own: true, Header: cfg.Headers[plan.DrillHeaderName]}
+	return &step{Why: "the drill's keys", Keys: &left}
+}
+
+// pods are those of a kind that are there, whether or not they are ready; an empty one: all.
+func (p *podStack) pods(ctx context.Context, component string) ([]kubectl.Pod, error) {
+	pods, err := p.Cluster.Pods(ctx, p.Stack)
+	if err != nil || component == "" {
+		return pods, err
+	}
+	return slices.DeleteFunc(pods, func(pod kubectl.Pod) bool { return pod.Component != component }), nil
+}
+
+// nodeIn is what a pod's own supervisor says of its node.
+func (p *podStack) nodeIn(ctx context.Context, pod kubectl.Pod) (n supervise.NodeStatus, err error) {
+	own, err := plan.PodOf(p.stack, pod.Name)
+	if err != nil {
+		return n, err
+	}
+	out, err := p.Cluster.Exec(ctx, pod, p.holdfast(pod, "status", "--here", "--json")...)
+	var st supervise.Status
+	// It fails where something else of the stack is not well, and tells all the same.
+	if wrong := json.Unmarshal(out, &st); wrong != nil {
+		return n, fmt.Errorf("ask %s how its node is: %w", pod.Name, errors.Join(err, wrong))
+	}
+	n, there := st.Node(own.Node)
+	if !there {
+		return n, fmt.Errorf("%s says nothing of %s", pod.Name, own.Node)
+	}
+	return n, nil
+}
+
+// holdfast is a command of holdfast in a pod, with the files that the pod itself was started with.
+func (p *podStack) holdfast(pod kubectl.Pod, args ...string) []string {
+	words := append([]string{"holdfast"}, args...)
+	for _, arg := range pod.Args {
+		if strings.HasPrefix(arg, "--file=") || strings.HasPrefix(arg, "--state=") {
+			words = append(words, arg)
+		}
+	}
+	return words
+}
+
+// redisNodes asks every redis node that is ready how it is, by its pod's name.
+func (p *podStack) redisNodes(ctx context.Context) (map[string]supervise.NodeStatus, error) {
+	pods, err := p.pods(ctx, string(plan.Redis))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, podPatience)
+	defer cancel()
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	found := map[string]supervise.NodeStatus{}
+	var failed []error
+	for _, pod := range pods {
+		if pod.Ending || !pod.Ready {
+			continue
+		}
+		all.Go(func() {
+			n, err := p.nodeIn(ctx, pod)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				failed = append(failed, err)
+				return
+			}
+			found[pod.Name] = n
+		})
+	}
+	all.Wait()
+	return found, errors.Join(failed...)
+}
+
+// podPatience is how long pods may take to say how their nodes are.
+const podPatience = 10 * time.Second
+
+func (p *podStack) master(ctx context.Context) string {
+	nodes, _ := p.redisNodes(ctx)
+	return masterAmong(nodes)
+}
+
+// masterAmong is the one pod whose node is the master; empty: none, or several.
+func masterAmong(nodes map[string]supervise.NodeStatus) (master string) {
+	for pod, n := range nodes {
+		switch {
+		case n.Role != "master":
+		case master != "":
+			return ""
+		default:
+			master = pod
+		}
+	}
+	return master
+}
+
+// sick says why the stack is not well; empty: it is. Every workload has all of its pods, of
+// its newest template and ready, and nothing else is left; one redis node is the master. A pod
+// of Redis is ready when its node is in step with the master, and one of a Sentinel when that
+// replies: what the Sentinels think of each other is not asked.
+func (p *podStack) sick(ctx context.Context) string {
+	workloads, err := p.Cluster.Workloads(ctx, p.Stack)
+	if err != nil {
+		return err.Error()
+	}
+	pods, err := p.pods(ctx, "")
+	if err != nil {
+		return err.Error()
+	}
+	if why := unready(workloads, pods); why != "" || !p.stack.Redis.Enabled {
+		return why
+	}
+	nodes, err := p.redisNodes(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	for pod, n := range nodes {
+		if n.State != supervise.Up {
+			return strings.TrimSuffix(fmt.Sprintf("%s in %s is %s: %s", n.Name, pod, n.State, n.Detail), ": ")
+		}
+	}
+	if masterAmong(nodes) == "" {
+		return "not exactly one redis node is master"
+	}
+	return ""
+}
+
+// unready says which pods are missing, ending or not ready.
+func unready(workloads []kubectl.Workload, pods []kubectl.Pod) string {
+	if len(workloads) == 0 {
+		return "the stack has no Deployment and no StatefulSet"
+	}
+	for _, pod := range pods {
+		switch {
+		case pod.Ending:
+			return "the pod " + pod.Name + " is ending"
+		case pod.Node == "":
+			return "the pod " + pod.Name + " has no machine"
+		case !pod.Ready:
+			return "the pod " + pod.Name + " is not ready"
+		}
+	}
+	for _, w := range workloads {
+		have := 0
+		for _, pod := range pods {
+			if pod.Component == w.Component {
+				have++
+			}
+		}
+		switch {
+		case have != w.Replicas:
+			return fmt.Sprintf("%s has %d of %d pods", w.Ref(), have, w.Replicas)
+		case !w.Settled:
+			return w.Ref() + " is being rolled out"
+		}
+	}
+	return ""
+}
+
+// lookPodsEvery is how often pods are looked at: each look is a few processes.
+const lookPodsEvery = 300 * time.Millisecond
+
+func (p *podStack) heal(ctx context.Context, limit time.Duration) (why string) {
+	if limit < healBeyond {
+		limit = max(limit, lookLimitInPods)
+	} else {
+		limit = max(limit, healLimitInPods)
+	}
+	err := awaitEvery(ctx, lookPodsEvery, "", limit, func() bool {
+		why = p.sick(ctx)
+		return why == ""
+	})
+	if err != nil && why == "" {
+		why = err.Error()
+	}
+	return why
+}
+
+// healLimitInPods is how long a stack in Kubernetes may take to be well again: pods wait for
+// machines, volumes and back-off times. lookLimitInPods is how long it may take to be seen well
+// where nothing was broken for a while.
+const healLimitInPods, lookLimitInPods = 5 * time.Minute, 20 * time.Second
+
+// awaitInSync waits until every web node has every replica confirm its writes. A node's numbers
+// are at its pod, which the API leads to; a user who may not ask it gets no wait.
+func (p *podStack) awaitInSync(ctx context.Context) error {
+	want := p.stack.Redis.Replicas
+	if !p.stack.Redis.Enabled || want == 0 || p.aim.app == "" {
+		return nil
+	}
+	why := ""
+	err := awaitEvery(ctx, lookPodsEvery, "", inSyncLimit, func() bool {
+		all, err := p.numbers(ctx)
+		if err != nil {
+			p.unread(err)
+			return kubectl.IsReason(err, "Forbidden")
+		}
+		why = ""
+		for pod, n := range all {
+			if n.inSync < want && n.operations > 0 { // one that has done nothing knows nothing yet
+				why = fmt.Sprintf("%s waits for %d of %d replicas", pod, n.inSync, want)
+			}
+		}
+		return why == ""
+	})
+	if err != nil && ctx.Err() == nil && why != "" {
+		return fmt.Errorf("%s, after %v", why, inSyncLimit)
+	}
+	return ctx.Err()
+}
+
+// numbers are those of the web nodes that are ready, by pod.
+func (p *podStack) numbers(ctx context.Context) (map[string]numbers, error) {
+	pods, err := p.pods(ctx, p.aim.app)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]numbers{}
+	for _, pod := range pods {
+		if pod.Ending || !pod.Ready {
+			continue
+		}
+		text, err := p.Cluster.Ask(ctx, pod.Name, plan.PodAdminPort, "/metrics")
+		if err != nil {
+			return nil, err
+		}
+		if all[pod.Name], err = parseNumbers(strings.NewReader(string(text))); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// unread tells once that the web nodes' numbers cannot be read.
+func (p *podStack) unread(err error) {
+	if kubectl.IsReason(err, "Forbidden") {
+		p.noted.Do(func() {
+			p.note(fmt.Sprintf("the drill does not know which replicas confirm writes, nor how much the web nodes have to do: %v", err))
+		})
+	}
+}

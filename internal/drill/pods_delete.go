@@ -1,0 +1,150 @@
+package drill
+
+import (
+	"context"
+	"time"
+
+	"holdfast/internal/history"
+	"holdfast/internal/kubectl"
+	"holdfast/internal/plan"
+)
+
+// What is promised of pods: a pod that is asked to end hands over, one whose end nobody asked
+// for costs what was under way in it.
+var (
+	// smooth is promised where a pod ends as it is asked to.
+	smooth = history.Promise{Failed: history.None, Unknown: history.None, Pause: time.Second}
+	// handedOver is promised where that is the master's, which gives its part away.
+	handedOver = history.Promise{Failed: history.None, Unknown: history.None, Pause: 3 * time.Second}
+	// outage is promised where the service cannot go on: no acknowledged write is lost.
+	outage = history.Promise{Failed: history.Any, Unknown: history.Any}
+)
+
+var deleteRights = []string{"delete pods"}
+
+// deleting is a fault that deletes one pod.
+func deleting(name, about string, needs need, promise history.Promise, force bool, choose func(context.Context, *scene) (kubectl.Pod, error)) fault {
+	return fault{
+		name: name, about: about, pods: true, rights: deleteRights, course: !force, needs: needs, promise: promise,
+		strike: func(ctx context.Context, s *scene) error {
+			p, err := choose(ctx, s)
+			if err != nil {
+				return err
+			}
+			return s.deletePods(ctx, force, p)
+		},
+	}
+}
+
+// ofKind chooses a pod of a kind.
+func ofKind(kind plan.Kind) func(context.Context, *scene) (kubectl.Pod, error) {
+	return func(ctx context.Context, s *scene) (kubectl.Pod, error) {
+		component := string(kind)
+		if kind == plan.Web {
+			component = s.webComponent()
+		}
+		return s.pickPod(ctx, component)
+	}
+}
+
+func ofReplica(ctx context.Context, s *scene) (kubectl.Pod, error) { return s.redisPod(ctx, false) }
+
+var (
+	deleteWeb      = deleting("delete-web", "delete the pod of a web node: its requests end before it does", needWeb, smooth, false, ofKind(plan.Web))
+	deleteBalancer = deleting("delete-balancer", "delete the pod of a balancer: it serves on until nobody sends requests there", 0, smooth, false, ofKind(plan.Balancer))
+	deleteSentinel = deleting("delete-sentinel", "delete the pod of a Sentinel", needSentinel, smooth, false, ofKind(plan.Sentinel))
+	deleteReplica  = deleting("delete-replica", "delete the pod of a replica", needReplica, smooth, false, ofReplica)
+	deleteMaster   = deletingMaster("delete-master", "delete the pod of the Redis master: it hands over to a replica first", handedOver, false)
+
+	forceDeleteWeb      = deleting("force-delete-web", "delete the pod of a web node by force (grace period 0)", needWeb, forced, true, ofKind(plan.Web))
+	forceDeleteBalancer = deleting("force-delete-balancer", "delete the pod of a balancer by force: what it has under way is lost", 0, outage, true, ofKind(plan.Balancer))
+	forceDeleteMaster   = deletingMaster("force-delete-master", "delete the pod of the Redis master by force: requests wait while a replica is promoted", forcedMaster, true)
+)
+
+// forced and forcedMaster are promised where the end comes at a moment that nobody is told of.
+var (
+	forced       = history.Promise{Failed: history.None, Unknown: history.Any, Pause: 3 * time.Second}
+	forcedMaster = history.Promise{Failed: history.None, Unknown: history.Any, Pause: 3 * time.Second}
+)
+
+// deletingMaster is a fault that deletes the master's pod; another one has to become master.
+func deletingMaster(name, about string, promise history.Promise, force bool) fault {
+	f := deleting(name, about, needFailover, promise, force, nil)
+	f.course = true
+	f.strike = func(ctx context.Context, s *scene) error {
+		p, err := s.masterPod(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.deletePods(ctx, force, p); err != nil {
+			return err
+		}
+		return s.awaitOtherMaster(ctx, p.Name)
+	}
+	return f
+}
+
+var killMasterPod = fault{
+	name: "kill-master", about: "SIGKILL to the Redis master in its pod, in Kubernetes: requests wait while a replica is promoted",
+	pods: true, rights: []string{"create pods/exec"}, course: true, needs: needFailover, promise: held,
+	strike: func(ctx context.Context, s *scene) error {
+		p, err := s.masterPod(ctx)
+		if err != nil {
+			return err
+		}
+		n, err := s.pods.nodeIn(ctx, p)
+		if err != nil {
+			return err
+		}
+		if err := s.underLoad(ctx); err != nil {
+			return err
+		}
+		s.say("killing %s in %s", n.Name, p.Name)
+		s.blow(p.Name)
+		if _, err := s.pods.Cluster.Exec(ctx, p, s.pods.holdfast(p, "kill", n.Name)...); err != nil {
+			return err
+		}
+		s.record.Moments = append(s.record.Moments, s.now()) // it fell some time since
+		if err := s.awaitOtherMaster(ctx, p.Name); err != nil {
+			return err
+		}
+		return awaitEvery(ctx, lookPodsEvery, "another process of "+n.Name, electionLimit, func() bool {
+			now, err := s.pods.nodeIn(ctx, p)
+			if err != nil || now.PID == 0 || now.PID == n.PID {
+				return false
+			}
+			s.evidence("%s in %s ended by SIGKILL (pid %d, before %d)", n.Name, p.Name, now.PID, n.PID)
+			return true
+		})
+	},
+}
+
+var evictMaster = fault{
+	name: "evict-master", about: "evict the pod of the Redis master, as a drain does: its disruption budget is honoured",
+	pods: true, rights: []string{"create pods/eviction"}, course: true, needs: needFailover, promise: smooth,
+	strike: func(ctx context.Context, s *scene) error {
+		p, err := s.masterPod(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.underLoad(ctx); err != nil {
+			return err
+		}
+		if err := s.evict(ctx, p); err != nil {
+			return err
+		}
+		return s.awaitOtherMaster(ctx, p.Name)
+	},
+}
+
+var deleteAll = fault{
+	name: "delete-all", about: "delete every pod of the stack at once, by force: all come back with new addresses",
+	pods: true, rights: deleteRights, double: true, promise: outage,
+	strike: func(ctx context.Context, s *scene) error {
+		pods, err := s.pods.pods(ctx, "")
+		if err != nil {
+			return err
+		}
+		return s.deletePods(ctx, true, pods...)
+	},
+}

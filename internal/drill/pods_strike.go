@@ -1,0 +1,223 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/kubectl"
+	"holdfast/internal/plan"
+)
+
+// podGone is how long a pod may take to end: its grace period, and what a machine takes to
+// tell of it. replacedLimit is how long its successor may take to be ready.
+const podGone, replacedLimit = 3 * time.Minute, 4 * time.Minute
+
+// readyPods are the pods of a kind that are ready and stay.
+func (s *scene) readyPods(ctx context.Context, component string) ([]kubectl.Pod, error) {
+	pods, err := s.pods.pods(ctx, component)
+	if err != nil {
+		return nil, err
+	}
+	pods = slices.DeleteFunc(pods, func(p kubectl.Pod) bool { return p.Ending || !p.Ready })
+	if len(pods) == 0 {
+		return nil, fmt.Errorf("no pod of %s is ready: %w", component, errNobody)
+	}
+	return pods, nil
+}
+
+// pickPod chooses one of the pods of a kind that are ready.
+func (s *scene) pickPod(ctx context.Context, component string) (kubectl.Pod, error) {
+	pods, err := s.readyPods(ctx, component)
+	if err != nil {
+		return kubectl.Pod{}, err
+	}
+	return pods[s.random.IntN(len(pods))], nil
+}
+
+// webComponent is the kind of the web nodes' pods: one of what the load reaches.
+func (s *scene) webComponent() string {
+	return s.pods.aim.apps[s.random.IntN(len(s.pods.aim.apps))]
+}
+
+// masterPod is the pod of the Redis master.
+func (s *scene) masterPod(ctx context.Context) (kubectl.Pod, error) {
+	return s.redisPod(ctx, true)
+}
+
+// redisPod is the pod of the master, or one of a replica.
+func (s *scene) redisPod(ctx context.Context, isMaster bool) (kubectl.Pod, error) {
+	nodes, err := s.pods.redisNodes(ctx)
+	if err != nil {
+		return kubectl.Pod{}, err
+	}
+	master := masterAmong(nodes)
+	if master == "" {
+		return kubectl.Pod{}, errors.New("not exactly one redis node is master")
+	}
+	pods, err := s.readyPods(ctx, string(plan.Redis))
+	if err != nil {
+		return kubectl.Pod{}, err
+	}
+	pods = slices.DeleteFunc(pods, func(p kubectl.Pod) bool { return (p.Name == master) != isMaster })
+	if len(pods) == 0 {
+		return kubectl.Pod{}, errNobody
+	}
+	return pods[s.random.IntN(len(pods))], nil
+}
+
+// underLoad records how many operations the web nodes carried out for a moment. Where they
+// carried out none the load is on something else, and the fault would prove nothing.
+func (s *scene) underLoad(ctx context.Context) error {
+	if s.pods.aim.app == "" {
+		return nil // what the user's own requests do nobody counts
+	}
+	before, err := s.pods.numbers(ctx)
+	if err != nil {
+		s.evidence("what the web nodes had to do is not known (%v)", err)
+		return nil
+	}
+	began := time.Now()
+	var did int
+	for deadline := began.Add(workPatience); did == 0 && time.Now().Before(deadline); {
+		if err := sleep(ctx, workSample); err != nil {
+			return err
+		}
+		now, err := s.pods.numbers(ctx)
+		if err != nil {
+			return err
+		}
+		for pod, n := range now {
+			if was, there := before[pod]; there {
+				did += max(0, n.operations-was.operations)
+			}
+		}
+	}
+	if did == 0 {
+		return errors.New("the web nodes carried out no operation: the load does not reach this stack")
+	}
+	s.evidence("under load: %s's pods carried out %d operations in %.1f s", s.pods.aim.app, did, time.Since(began).Seconds())
+	return nil
+}
+
+// uid is how a person tells one pod from its successor of the same name.
+func uid(p kubectl.Pod) string { return p.UID[:min(8, len(p.UID))] }
+
+// deletePods deletes pods, by force or as an operator would, and returns when they are gone.
+func (s *scene) deletePods(ctx context.Context, force bool, pods ...kubectl.Pod) error {
+	args := []string{"delete", "pod", "--wait=false"}
+	how := "deleted"
+	if force {
+		args, how = append(args, "--force", "--grace-period=0"), "deleted by force"
+	}
+	if err := s.underLoad(ctx); err != nil {
+		return err
+	}
+	s.say("deleting %s", podNames(pods))
+	for _, p := range pods {
+		args = append(args, p.Name)
+		s.blow(p.Name)
+	}
+	if _, err := s.pods.Cluster.Run(ctx, args...); err != nil {
+		return err
+	}
+	return s.awaitGone(ctx, how, pods...)
+}
+
+// awaitGone waits until pods are gone: others may have their names.
+func (s *scene) awaitGone(ctx context.Context, how string, pods ...kubectl.Pod) error {
+	var left []string
+	err := awaitEvery(ctx, lookPodsEvery, "", podGone, func() bool {
+		now, err := s.pods.pods(ctx, "")
+		if err != nil {
+			left = []string{err.Error()}
+			return false
+		}
+		left = nil
+		for _, p := range pods {
+			if slices.ContainsFunc(now, func(o kubectl.Pod) bool { return o.UID == p.UID }) {
+				left = append(left, p.Name)
+			}
+		}
+		return len(left) == 0
+	})
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("not gone within %v: %s", podGone, strings.Join(left, ", "))
+	}
+	if err != nil {
+		return err
+	}
+	for _, p := range pods {
+		s.evidence("the pod %s (uid %s) was %s and is gone", p.Name, uid(p), how)
+	}
+	return nil
+}
+
+// awaitOtherMaster waits until another pod than one has the master.
+func (s *scene) awaitOtherMaster(ctx context.Context, than string) error {
+	now := ""
+	err := awaitEvery(ctx, lookPodsEvery, "another master than "+than, electionLimit, func() bool {
+		nodes, err := s.pods.redisNodes(ctx)
+		if err != nil {
+			return false
+		}
+		now = masterAmong(nodes)
+		return now != "" && now != than
+	})
+	if err == nil {
+		s.evidence("%s became the master in the place of %s", now, than)
+	}
+	return err
+}
+
+// electionLimit is how long another master may take to be seen.
+const electionLimit = 60 * time.Second
+
+// evict evicts a pod as a drain does: it tries again while a disruption budget refuses.
+func (s *scene) evict(ctx context.Context, p kubectl.Pod) error {
+	s.say("evicting %s", p.Name)
+	refused := 0
+	for deadline := time.Now().Add(podGone); ; {
+		now := s.now()
+		err := s.pods.Cluster.Evict(ctx, p.Name)
+		switch {
+		case err == nil:
+			if len(s.record.Moments) == 0 {
+				s.record.Began = now
+			}
+			s.record.Moments = append(s.record.Moments, now)
+			s.aim(p.Name)
+			how := "evicted"
+			if refused > 0 {
+				how = fmt.Sprintf("evicted, after its disruption budget refused %d times,", refused)
+			}
+			return s.awaitGone(ctx, how, p)
+		case !kubectl.IsReason(err, "TooManyRequests") || time.Now().After(deadline):
+			return err
+		}
+		refused++
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+// undoBy writes down a command of kubectl that undoes what is about to be done.
+func (s *scene) undoBy(why string, args ...string) error {
+	command := s.pods.Cluster.Command(args...)
+	if len(s.pods.Environ) > 0 {
+		command = slices.Concat([]string{"env"}, s.pods.Environ, command)
+	}
+	return s.undo(step{Why: why, Command: command})
+}
+
+func podNames(pods []kubectl.Pod) string {
+	var all []string
+	for _, p := range pods {
+		all = append(all, p.Name)
+	}
+	return strings.Join(all, ", ")
+}
