@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -141,9 +142,11 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 // live is the pod from the agreement to the end of its node. ctx ends when the pod is to go,
 // life when the process does.
 func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) error {
-	agreed, err := p.agree(ctx, life, tasks)
+	ctx, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	agreed, err := p.agree(ctx, life, tasks, func(why *movedError) { leave(why) })
 	if ctx.Err() != nil {
-		return nil // nothing runs
+		return whyLeft(ctx) // nothing runs
 	}
 	if err != nil {
 		return err
@@ -191,7 +194,18 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 	if p.linger > 0 {
 		time.Sleep(p.linger) // until nobody sends new connections here
 	}
-	return sup.Leave(context.Background(), p.pod.Node)
+	if err := sup.Leave(context.Background(), p.pod.Node); err != nil {
+		return err
+	}
+	return whyLeft(ctx)
+}
+
+// whyLeft is the error of a pod that has ended by itself; nil: it was told to.
+func whyLeft(ctx context.Context) error {
+	if moved := new(movedError); errors.As(context.Cause(ctx), &moved) {
+		return moved
+	}
+	return nil
 }
 
 // readSeed reads the file with the stack's seed.

@@ -18,8 +18,9 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// agree finds out what the node may start on. ctx and life are those of live.
-func (p *podProcess) agree(ctx, life context.Context, tasks *sync.WaitGroup) (pod.Agreed, error) {
+// agree finds out what the node may start on. ctx and life are those of live; moved is told by
+// watchNames.
+func (p *podProcess) agree(ctx, life context.Context, tasks *sync.WaitGroup, moved func(*movedError)) (pod.Agreed, error) {
 	if err := p.findAddresses(ctx); err != nil {
 		return pod.Agreed{}, err
 	}
@@ -28,6 +29,7 @@ func (p *podProcess) agree(ctx, life context.Context, tasks *sync.WaitGroup) (po
 		return pod.Agreed{}, err
 	}
 	tasks.Go(func() { p.who.Keep(life, p.log) })
+	tasks.Go(func() { p.watchNames(ctx, moved) })
 	if !p.pod.HasData() {
 		return pod.Agreed{}, nil
 	}

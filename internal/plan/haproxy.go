@@ -249,7 +249,7 @@ func (b builder) reloadStop() time.Duration {
 func (b builder) haproxy(n node) haproxyData {
 	s := b.stack
 	d := haproxyData{
-		Stack: s.Name, Node: n.name,
+		Stack: s.Name, Node: n.shown(),
 		Maxconn: b.entryConnections(n), GlobalMaxconn: b.entryConnections(n),
 		PerAddress: s.Entry.Limits.PerAddress, CrowdShare: crowdShare, CloseShare: closeShare,
 		PerAddressClosed: s.Entry.Limits.PerAddress + s.Entry.Limits.PerAddress/8,
@@ -313,9 +313,9 @@ func (b builder) haproxy(n node) haproxyData {
 			d.Drills = append(d.Drills, drillData{App: name, Value: value})
 		}
 	}
-	d.Errors = answersFor(n.name, stack.Command, false)
+	d.Errors = answersFor(d.Node, stack.Command, false)
 	if only {
-		d.Errors = answersFor(n.name, stack.KV, false)
+		d.Errors = answersFor(d.Node, stack.KV, false)
 	}
 	if s.Redis.Enabled {
 		d.Redis = b.redisMaster(n)
@@ -367,15 +367,15 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		// A name that does not resolve takes out its server, not all of us.
 		d.ServerLimits += " init-addr libc,none"
 	}
-	if app.Found != "" {
-		d.Found, d.Places = app.Found, foundPlaces
+	if app.Found != nil {
+		d.Found, d.Places = app.Found.At, foundPlaces
 		d.FoundUnheard, d.Connect = unheardWeb, min(b.stack.Timeouts.Connect, connectLimit)
 		if b.encrypts() {
 			d.FoundTLS = &serverTLS{b.wire(balancer), podWebNode(name)}
 		}
 	}
 	for _, n := range b.nodes {
-		if n.kind == Web && n.app == name && app.Found == "" {
+		if n.kind == Web && n.app == name && app.Found == nil {
 			d.Servers = append(d.Servers, b.server(balancer, n))
 		}
 	}
@@ -383,7 +383,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		d.Connect = min(b.stack.Timeouts.Connect, connectLimit)
 	}
 	b.limit(&d, balancer, name, entry)
-	d.Errors = answersFor(balancer.name, app.Kind(), d.Limited)
+	d.Errors = answersFor(balancer.shown(), app.Kind(), d.Limited)
 	return d
 }
 

@@ -271,7 +271,7 @@ func (b builder) app(n node, p *Process) {
 			env[name] = stack.Expand(value, lookIn(own, ours))
 		}
 	}
-	env["HOST"], env["PORT"], env["HOLDFAST_NODE"] = n.host.Address, port, n.name
+	env["HOST"], env["PORT"], env["HOLDFAST_NODE"] = n.host.Address, port, n.shown()
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		p.Env = append(p.Env, k+"="+env[k])
 	}

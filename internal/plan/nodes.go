@@ -41,6 +41,9 @@ func (p Place) loopback() bool {
 // listen is where its redis nodes and Sentinels listen.
 func (p Place) listen() string { return cmp.Or(p.Listen, p.Address) }
 
+// shown is what people and clients see as the node's name.
+func (n node) shown() string { return cmp.Or(n.host.Shown, n.name) }
+
 // on reports whether a node is on a host.
 func (n node) on(h Place) bool { return n.host.same(h) }
 

@@ -14,7 +14,7 @@ type Placement map[string]string
 // HostsOf are the hosts of a stack whose file has some.
 func HostsOf(s stack.Stack) (hosts []Place) {
 	for _, h := range s.Hosts {
-		hosts = append(hosts, Place{Name: h.Name, Address: h.Address, Listen: h.Listen})
+		hosts = append(hosts, Place{Name: h.Name, Address: h.Address, Listen: h.Listen, Shown: h.Shown})
 	}
 	return hosts
 }

@@ -47,6 +47,9 @@ type Place struct {
 	// Listen is where its redis nodes and Sentinels listen, where Address leads there and is
 	// not the host's own, as that of a Service is; empty: at Address.
 	Listen string `json:"listen,omitempty"`
+	// Shown is what people and clients see as the name of its nodes, where it is a pod of
+	// which others have a node of the same name; empty: the node's.
+	Shown string `json:"shown,omitempty"`
 }
 
 // File is one file to write before its node starts.

@@ -32,6 +32,7 @@ const (
 
 // Pod is one pod of a stack.
 type Pod struct {
+	Name string // the pod's own
 	// Node is what runs there, such as redis-1. All pods of a Deployment have the same.
 	Node string
 	Kind Kind
@@ -53,18 +54,18 @@ func PodOf(s stack.Stack, name string) (Pod, error) {
 			if i < 0 || i >= kind.count {
 				return Pod{}, fmt.Errorf("the pod %q is one more than the stack %s has of its kind: %d", name, s.Name, kind.count)
 			}
-			return Pod{Node: fmt.Sprintf("%s-%d", kind.kind, i+1), Kind: kind.kind}, nil
+			return Pod{Name: name, Node: fmt.Sprintf("%s-%d", kind.kind, i+1), Kind: kind.kind}, nil
 		}
 	}
 	if strings.HasPrefix(rest, string(Balancer)+"-") {
-		return Pod{Node: "balancer-1", Kind: Balancer}, nil
+		return Pod{Name: name, Node: "balancer-1", Kind: Balancer}, nil
 	}
 	// The longest first: an application may be called like the beginning of another.
 	apps := s.AppNames()
 	slices.SortFunc(apps, func(a, b string) int { return len(b) - len(a) })
 	for _, app := range apps {
 		if strings.HasPrefix(rest, app+"-") {
-			return Pod{Node: podWebNode(app), Kind: Web, App: app}, nil
+			return Pod{Name: name, Node: podWebNode(app), Kind: Web, App: app}, nil
 		}
 	}
 	return Pod{}, fmt.Errorf("the pod %q runs nothing that the stack %s has", name, s.Name)
@@ -134,23 +135,23 @@ func InPod(s stack.Stack, pod Pod, addresses map[string]string, found func(app s
 		if pod.Kind == Balancer {
 			kind = stack.OfBalancers
 		}
-		s.Hosts = append(s.Hosts, stack.Host{Name: pod.Node, Address: addresses[pod.Node], Only: []string{kind}})
+		s.Hosts = append(s.Hosts, stack.Host{Name: pod.Node, Shown: pod.Name, Address: addresses[pod.Node], Only: []string{kind}})
 		placed[pod.Node] = pod.Node
 	}
 
 	s.Redis.Ports = slices.Repeat([]int{PodRedisPort}, s.Redis.Replicas+1)
 	s.Redis.SentinelPorts = slices.Repeat([]int{PodSentinelPort}, s.Redis.Sentinels)
 
-	balances := pod.Kind == Balancer
+	balances, balancers := pod.Kind == Balancer, s.Balancers
 	s.Balancers = 0
 	if balances {
 		s.Balancers = 1
 	}
 	s.Apps = maps.Clone(s.Apps)
 	for name, app := range s.Apps {
-		app.Found = ""
+		app.Found = nil
 		if balances && app.Kind() == stack.KV {
-			app.Found = found(name)
+			app.Found = &stack.Found{At: found(name), Nodes: app.Nodes, Balancers: balancers}
 		}
 		app.Nodes, app.Ports = 0, nil
 		if pod.App == name {

@@ -1,6 +1,9 @@
 package plan
 
 import (
+	"fmt"
+	"path"
+	"strings"
 	"testing"
 
 	"holdfast/internal/stack"
@@ -21,5 +24,98 @@ func TestAPodsNameSaysItsNode(t *testing.T) {
 		if err == nil && pod.HasData() && PodService(s, pod.Node) != name {
 			t.Errorf("the Service of %s is %s", name, PodService(s, pod.Node))
 		}
+	}
+}
+
+// inPod is the plan of a pod's own host, with its files by name.
+func inPod(t *testing.T, s stack.Stack, name string) (h Host, files map[string]string) {
+	t.Helper()
+	pod, err := PodOf(s, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addresses := map[string]string{pod.Node: "198.18.0.99"}
+	for i, node := range DataNodes(s) {
+		addresses[node] = fmt.Sprintf("198.18.0.%d", i+1)
+	}
+	of, placed := InPod(s, pod, addresses, func(app string) string { return app + ".shop.svc:5001" })
+	f := Facts{Hosts: HostsOf(of), Placement: placed, Ports: PodPorts(pod), Secrets: Placeholders(of)}
+	for _, need := range Needs(of) {
+		if need.Fixed != 0 {
+			f.Ports[need.Node] = need.Fixed
+		}
+	}
+	p, err := Make(of, f, f.Everywhere(HostFacts{StateDir: "/state", BaseDir: "/", Self: "/holdfast"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range p.Hosts {
+		if host.Name != pod.Node {
+			continue
+		}
+		files = map[string]string{}
+		for _, file := range host.Files {
+			files[path.Base(file.Path)] = file.Content
+		}
+		return host, files
+	}
+	t.Fatalf("the plan has no host %s", pod.Node)
+	return h, nil
+}
+
+// podStack is a stack of two balancers and three web nodes, with something more in its file.
+func podStack(t *testing.T, more string) stack.Stack {
+	t.Helper()
+	s, _, err := stack.Parse("holdfast.yaml", []byte("name: shop\nentry: {listen: 0.0.0.0:6301, auth: none}\n"+more))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckPods(s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestPodsSpeakTLSUnlessTheirNetworkIsTrusted(t *testing.T) {
+	for network, encrypted := range map[string]bool{"": true, "network: trusted\n": false} {
+		s := podStack(t, network)
+		_, balancer := inPod(t, s, "shop-balancer-1-2")
+		for _, words := range []string{"tcp-ut 2s ssl verify required verifyhost web-1 ", "http-check connect default linger", "tcp-check connect default"} {
+			if strings.Contains(balancer["haproxy.cfg"], words) != encrypted {
+				t.Errorf("%q: haproxy.cfg has %q: %v", network, words, !encrypted)
+			}
+		}
+		for name, port := range map[string]string{"shop-redis-0": "\ntls-port 6379\n", "shop-sentinel-0": "\ntls-port 26379\n"} {
+			_, files := inPod(t, s, name)
+			if conf := files["base.conf"]; strings.Contains(conf, port) != encrypted || strings.Contains(conf, "\nport 0\n") != encrypted {
+				t.Errorf("%q: %s has %q: %v\n%s", network, name, port, !encrypted, conf)
+			}
+		}
+		web, _ := inPod(t, s, "shop-web-1-2")
+		env := "\n" + strings.Join(web.Processes[0].Env, "\n") + "\n"
+		for _, words := range []string{"\nHOLDFAST_LISTEN_TLS=198.18.0.99:5001\n", "\nREDIS_URL=rediss:"} {
+			if strings.Contains(env, words) != encrypted {
+				t.Errorf("%q: a web node has %q: %v", network, words, !encrypted)
+			}
+		}
+	}
+}
+
+func TestBalancersInPodsShareTheLimitsOfAnApplication(t *testing.T) {
+	s := podStack(t, "balancers: 2\napps: {web: {kv: {}, nodes: 3, connections: 11, queue: 20}}\n")
+	_, files := inPod(t, s, "shop-balancer-1-2")
+	for _, words := range []string{" maxconn 6 maxqueue 10 ", "acl queue.full queue ge 30\n"} {
+		if !strings.Contains(files["haproxy.cfg"], words) {
+			t.Errorf("haproxy.cfg has no %q:\n%s", words, files["haproxy.cfg"])
+		}
+	}
+}
+
+func TestServersThatRunElsewhereAreNotLookedForInTheCluster(t *testing.T) {
+	s := podStack(t, "apps: {web: {kv: {}}, old: {servers: [198.18.7.1:80]}}\nroutes: [{path-prefix: /old/, app: old}, {app: web}]\n")
+	_, files := inPod(t, s, "shop-balancer-1-2")
+	conf := files["haproxy.cfg"]
+	if !strings.Contains(conf, "old-1") || strings.Contains(conf, "old.shop.svc") || !strings.Contains(conf, "web.shop.svc") {
+		t.Error(conf)
 	}
 }

@@ -22,12 +22,14 @@ func (b builder) limit(d *backendData, balancer node, name string, entry int) {
 		return // only drills come this way
 	}
 	d.Limited = true
-	count := b.stack.Shares(name)
-	mine := b.counter(balancer, name, entry)
+	count, mine, nodes := b.stack.Shares(name), b.counter(balancer, name, entry), len(d.Servers)
+	if app.Found != nil { // which one of the balancers this is, nobody knows: each takes the larger share
+		count, mine, nodes = app.Found.Balancers, 0, app.Found.Nodes
+	}
 	d.ServerLimits += fmt.Sprintf(" maxconn %d", share(app.Connections, count, mine))
 	if app.Queue > 0 {
 		d.ServerLimits += fmt.Sprintf(" maxqueue %d", share(app.Queue, count, mine))
-		d.MaxQueued = share(app.Queue*max(len(d.Servers), app.Nodes), count, mine)
+		d.MaxQueued = share(app.Queue*nodes, count, mine)
 	}
 	d.ServerLimits += refusing
 	if r := b.stack.Retries; r > 0 && r < limitedRetries {

@@ -17,6 +17,8 @@ type Host struct {
 	Only []string `yaml:"only"`
 	// Listen is as in plan.Place. No stack file has it.
 	Listen string `yaml:"-"`
+	// Shown is likewise as in plan.Place.
+	Shown string `yaml:"-"`
 }
 
 // The kinds of node, as the stack file names them. Package plan has more to say of

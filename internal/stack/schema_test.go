@@ -143,7 +143,7 @@ func TestEachKeyReadsIntoItsOwnField(t *testing.T) {
 	notZero(t, "redis", reflect.ValueOf(s.Redis), "Save")
 	notZero(t, "backup", reflect.ValueOf(s.Backup), "PassphraseFile")
 	notZero(t, "backup.s3", reflect.ValueOf(s.Backup.S3))
-	notZero(t, "hosts", reflect.ValueOf(s.Hosts[0]), "Listen")
+	notZero(t, "hosts", reflect.ValueOf(s.Hosts[0]), "Listen", "Shown")
 	notZero(t, "timeouts", reflect.ValueOf(s.Timeouts))
 	notZero(t, "entry", reflect.ValueOf(s.Entry), "Statistics")
 	notZero(t, "entry.virtual", reflect.ValueOf(s.Entry.Virtual))

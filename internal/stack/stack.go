@@ -168,9 +168,9 @@ type App struct {
 	// Digest names the copy that the nodes run from; empty: there is none yet. No
 	// stack file has it.
 	Digest string `yaml:"-"`
-	// Found is the DNS name under which the balancers find the nodes of a KV, and their port
-	// (name:port); empty: the plan names the nodes. No stack file has it.
-	Found string `yaml:"-"`
+	// Found is how the balancers find the nodes of a KV by DNS; nil: the plan names the nodes.
+	// No stack file has it.
+	Found *Found `yaml:"-"`
 	// Env is added to a Command's environment; its values are expanded, too.
 	Env map[string]string `yaml:"env"`
 	// Redis is what a Command may do at the stack's Redis, beside the data commands
@@ -217,6 +217,13 @@ func (a App) Kind() Kind {
 		return ""
 	}
 	return kinds[0]
+}
+
+// Found is where balancers find nodes that the plan of none of them names.
+type Found struct {
+	At string // their DNS name and port
+	// Nodes and Balancers are how many the stack file has, for the limits that they share.
+	Nodes, Balancers int
 }
 
 // Programs are the names of the applications that are the user's own programs and

@@ -34,6 +34,17 @@ func (s *Supervisor) isElsewhere(node string) bool {
 	return s.cfg.Pod && s.hosts.lacks(s.home(node).name)
 }
 
+// seen is a status without what other supervisors look after: here nothing is known of it, and
+// it is not this one's to be ready for.
+func (s *Supervisor) seen(st Status) Status {
+	if !s.cfg.Pod {
+		return st
+	}
+	st.Nodes = slices.DeleteFunc(st.Nodes, func(n NodeStatus) bool { return s.isElsewhere(n.Name) })
+	st.Ready = len(st.Nodes) > 0 && !slices.ContainsFunc(st.Nodes, func(n NodeStatus) bool { return n.State != Up })
+	return st
+}
+
 // attendsRedis reports whether the supervisor looks after redis nodes or Sentinels.
 func (s *Supervisor) attendsRedis() bool {
 	return s.stack().Redis.Enabled && slices.ContainsFunc(s.names(), func(node string) bool {

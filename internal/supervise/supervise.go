@@ -445,7 +445,7 @@ func (s *Supervisor) Close() {
 
 // Status answers the stack's status.
 func (s *Supervisor) Status() Status {
-	return s.about(s.board.snapshot())
+	return s.about(s.seen(s.board.snapshot()))
 }
 
 // about is a status with what the supervisor is about.
