@@ -101,37 +101,96 @@ func uid(t *testing.T, space, pod string) string {
 	return out
 }
 
+// away is the URL of a stack at a node other than one.
+func away(t *testing.T, node, port int) string {
+	t.Helper()
+	address, err := cluster.Forward(t.Context(), fmt.Sprintf("%s:%d", kube.NodeAddress(node%nodes+1), port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "http://" + address
+}
+
+// switchOff ends a node at once, without a SIGTERM to anybody, and returns how to start it.
+func switchOff(t *testing.T, node int) (start func()) {
+	t.Helper()
+	if err := cluster.Kill(node); err != nil {
+		t.Fatal(err)
+	}
+	off := true
+	start = func() {
+		if off {
+			off = false
+			if err := cluster.Start(node); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(start)
+	return start
+}
+
 // The Sentinels do not see a master that is back at its old address before they hold it for
 // down. With its data it may go on; without, it would have the replicas throw theirs away.
 func TestAMasterIsBornAgainBeforeItIsHeldForDown(t *testing.T) {
-	const space = "reborn"
-	url := startStackOf(t, space, 30065, stackFile+"redis: {down-after: 30s}\n")
-	l := startLoad(t, url, 4)
-	l.serves(t, "the start")
+	const space, port, downAfter = "reborn", 30065, 90 * time.Second
+	startStackOf(t, space, port, stackFile+fmt.Sprintf("redis: {down-after: %v}\n", downAfter))
 
 	t.Run("with its data", func(t *testing.T) {
-		l.since()
 		pod := masterPod(t, space)
-		before := uid(t, space, pod)
-		kubectl(t, "-n", space, "delete", "pod", pod, "--force", "--grace-period=0")
-		l.serves(t, "the master was killed")
+		node := nodeOf(t, space, pod)
+		l := startLoad(t, away(t, node, port), 4)
+		l.serves(t, "the start")
+		l.since()
+		start := switchOff(t, node)
+		start()
+		l.serves(t, "the master's machine was off")
 		allReady(t, space)
-		if after := uid(t, space, pod); after == before || after == "" {
-			t.Errorf("%s is %q, and was %q", pod, after, before)
+		if who := restarts(t, space); !strings.Contains(who, pod+" ") {
+			t.Errorf("%s was not started again, only %q: this test has seen nothing", pod, who)
 		}
+		l.check(t)
 	})
 	t.Run("without its data", func(t *testing.T) {
-		l.since()
 		pod := masterPod(t, space)
+		node := nodeOf(t, space, pod)
+		before := uid(t, space, pod)
+		l := startLoad(t, away(t, node, port), 4)
+		l.serves(t, "the start")
+		l.since()
+		name := fmt.Sprintf("node%d", node)
+		kubectl(t, "cordon", name)
+		defer kubectl(t, "uncordon", name)
+		start := switchOff(t, node)
+		killed := time.Now()
 		kubectl(t, "-n", space, "delete", "pvc", "state-"+pod, "--wait=false")
 		kubectl(t, "-n", space, "delete", "pod", pod, "--force", "--grace-period=0")
-		l.serves(t, "the master was killed, and its volume lost")
+		eventually(t, pod+" runs anew", func() error {
+			out, err := tryKubectl(t.Context(), "-n", space, "get", "pod", pod, "-o", "jsonpath={.metadata.uid} {.status.phase}")
+			if words := strings.Fields(out); err == nil && (len(words) != 2 || words[0] == before || words[1] != "Running") {
+				err = fmt.Errorf("it is %q", out)
+			}
+			return err
+		})
+		if took := time.Since(killed); took > downAfter {
+			t.Errorf("the pod was back after %v only: this test has seen nothing", took)
+		}
+		l.serves(t, "the master's machine is gone, and its volume lost")
+		start()
+		kubectl(t, "uncordon", name)
 		allReady(t, space)
 		if master := masterPod(t, space); master == pod {
 			t.Errorf("%s was the master and has lost its data, and is the master again", pod)
 		}
+		l.check(t)
 	})
-	l.check(t)
+}
+
+// ordinalOf is the number of a redis pod's node: shop-redis-0 is redis-1.
+func ordinalOf(pod string) string {
+	var i int
+	fmt.Sscanf(pod, "shop-redis-%d", &i)
+	return fmt.Sprint(i + 1)
 }
 
 func TestNobodyIsRestartedForWhatOthersDo(t *testing.T) {
@@ -139,8 +198,10 @@ func TestNobodyIsRestartedForWhatOthersDo(t *testing.T) {
 	url := startStack(t, space, 30066)
 	l := startLoad(t, url, 4)
 	l.serves(t, "the start")
+	// The process alone: the pod stays.
 	pod := masterPod(t, space)
-	kubectl(t, "-n", space, "delete", "pod", pod, "--force", "--grace-period=0")
+	kubectl(t, "-n", space, "exec", pod, "--", "holdfast", "kill", "redis-"+ordinalOf(pod),
+		"--file", "/etc/holdfast/stack/holdfast.yaml", "--state", "/var/lib/holdfast/shop")
 	l.serves(t, "a failover")
 	allReady(t, space)
 	if who := restarts(t, space); who != "" {
@@ -164,12 +225,7 @@ func TestTwoPodsThatBelieveToBeTheMaster(t *testing.T) {
 	startStack(t, space, port)
 	old := masterPod(t, space)
 	node := nodeOf(t, space, old)
-	// Clients come in by a node that is not cut off.
-	address, err := cluster.Forward(t.Context(), fmt.Sprintf("%s:%d", kube.NodeAddress(node%nodes+1), port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := startLoad(t, "http://"+address, 4)
+	l := startLoad(t, away(t, node, port), 4) // not by the node that is cut off
 	l.serves(t, "the start")
 
 	l.since()
