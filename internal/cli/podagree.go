@@ -37,7 +37,7 @@ func (p *podProcess) agree(ctx, life context.Context, tasks *sync.WaitGroup, mov
 	if err != nil {
 		return pod.Agreed{}, err
 	}
-	r, err := supervise.Remember(ctx, p.state, p.pod.Node)
+	r, err := supervise.Remember(ctx, p.state, p.pod.Node, p.addresses)
 	if err != nil {
 		return pod.Agreed{}, err
 	}

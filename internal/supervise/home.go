@@ -38,6 +38,9 @@ type hosts struct {
 	// several is true for a stack of several hosts, of which this one leads. begun is true
 	// where it has been up before: then a host that is not well keeps nobody from the others.
 	several, begun bool
+	// apart is true where the absent hosts have supervisors of their own. What runs there is
+	// no business of this one.
+	apart bool
 	// self is the path of this program where a host does not say another one; empty: unknown.
 	self string
 	// claims are the ports that the supervisor has chosen; nil for somebody who only looks.
@@ -369,9 +372,9 @@ func (h home) alive(ctx context.Context, node string) (bool, error) {
 }
 
 // anyAlive reports whether any node of a kind has a process, as the records say, or may
-// have one: on a host that is away.
+// have one: on a host that is away, and has no supervisor of its own.
 func (h hosts) anyAlive(ctx context.Context, kind func(node string) bool) (bool, error) {
-	if h.absent.any() {
+	if h.absent.any() && !h.apart {
 		return true, nil
 	}
 	for _, host := range h.all() {

@@ -172,6 +172,9 @@ func (h hosts) recordedAddresses(ctx context.Context) (map[string]string, error)
 // cannot be known, Prepare refuses: taking the stack down does not need it.
 func (s *Supervisor) remember() (err error) {
 	m := &s.kept.Redis
+	if s.cfg.Pod {
+		return nil // PreparePod has written what the pods agreed on: see Remember
+	}
 	if len(m.Addresses) == 0 {
 		if m.Addresses, err = s.hosts.recordedAddresses(s.ctx); err != nil {
 			return err

@@ -1,11 +1,14 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
+	"strconv"
 	"time"
 
 	"holdfast/internal/machine"
@@ -77,12 +80,13 @@ type Remembered struct {
 	// Data is when the redis node of this pod was last written to; zero: it has no data.
 	Data time.Time
 	// Replication is who was the master, as far as this pod knows: its Sentinel, or what its
-	// redis node saw.
+	// redis node saw. With epochs and no master, one was named that is not known.
 	Replication plan.Replication
 }
 
-// Remember reads what a pod's state directory tells. Node is the pod's.
-func Remember(ctx context.Context, stateDir, node string) (Remembered, error) {
+// Remember reads what a pod's state directory tells. Node is the pod's, and services has the
+// addresses of all Services now, by node.
+func Remember(ctx context.Context, stateDir, node string, services map[string]string) (Remembered, error) {
 	h := hostsAt(stateDir)
 	defer h.here.Close()
 	k, err := dirAt(stateDir).readKept()
@@ -93,9 +97,9 @@ func Remember(ctx context.Context, stateDir, node string) (Remembered, error) {
 	if err != nil {
 		return Remembered{}, err
 	}
-	// One that names a node that is not known is of no use here.
-	replication, _ := recall(k.Redis, files)
-	r := Remembered{Booted: k.Booted, Replication: replication}
+	// One that names a node that is not known is of no use here. Its epoch is: see Remembered.
+	replication, _ := recall(byName(k.Redis, services, files))
+	r := Remembered{Booted: k.Booted || replication.ConfigEpoch > 0, Replication: replication}
 	if !isRedis(node) {
 		return r, nil
 	}
@@ -110,6 +114,38 @@ func Remember(ctx context.Context, stateDir, node string) (Remembered, error) {
 		}
 	}
 	return r, nil
+}
+
+// byName is a memory and Sentinels' files in which each redis node is at an address that is
+// its name. Whose an address was the memory knows, and whose it is now the Services: a Sentinel
+// learns that while it runs from the node itself, as where a Service was made anew. An address
+// that was one node's then and is another one's now tells nothing.
+func byName(m redisMemory, services map[string]string, files map[string]sentinelFile) (redisMemory, map[string]sentinelFile) {
+	now := map[string]string{}
+	names := map[string]string{m.Replication.Master: m.Replication.Master}
+	for node, host := range services {
+		if isRedis(node) {
+			now[node] = net.JoinHostPort(host, strconv.Itoa(plan.PodRedisPort))
+			names[node] = node
+		}
+	}
+	for _, node := range m.Departed {
+		names[node] = node
+	}
+	for node := range m.Addresses {
+		names[node] = node
+	}
+
+	named := maps.Clone(files)
+	for sentinel, f := range named {
+		was, is := cmp.Or(nodeAt(m.Addresses, f.Address), m.Departed[f.Address]), nodeAt(now, f.Address)
+		if was == "" || is == "" || was == is {
+			f.Address = cmp.Or(was, is, f.Address)
+			named[sentinel] = f
+		}
+	}
+	m.Addresses, m.Departed = names, nil
+	return m, named
 }
 
 // Remembered is what the supervisor remembers now.
@@ -146,7 +182,9 @@ func PreparePod(stateDir string, f PodFacts) error {
 		return err
 	}
 	k.Booted, k.Ports, k.Placement, k.Secrets = f.Booted, maps.Clone(f.Ports), f.Placement, f.Secrets
-	k.Redis.Replication = f.Replication
+	// What the Sentinel's file says is a part of the agreement already. From now on it speaks
+	// of former addresses, or names a former master, until it is written anew.
+	k.Redis = redisMemory{Watch: k.Redis.Watch, Replication: f.Replication, Rewriting: true}
 	return d.writeJSON(keptFile, k)
 }
 

@@ -106,6 +106,12 @@ func (s *Supervisor) saveRunning() error {
 // nodes run, what they run as is carried out first, and the file becomes a change of
 // that: see changeAtStart.
 func (s *Supervisor) findRunning() error {
+	if s.cfg.Pod {
+		// Nothing runs when a pod begins, and what its volume says of an earlier one is out
+		// of date: the stack file of the manifests is the generation.
+		s.file, s.fileDigest = s.cfg.Stack, FileDigest(s.cfg.Stack, s.cfg.BaseDir)
+		return s.replan()
+	}
 	r, file, known, err := s.dir.readRunning()
 	if err != nil {
 		return err

@@ -257,11 +257,14 @@ func (s *Supervisor) openHosts() error {
 	if err != nil {
 		return err
 	}
-	if s.cfg.Several {
+	switch {
+	case s.cfg.Pod:
+		s.hosts = severalHosts(s.ctx, s.cfg)
+		s.hosts.apart, s.hosts.begun = true, true // it waits for nobody
+	case s.cfg.Several:
 		s.hosts = severalHosts(s.ctx, s.cfg)
 		_, _, s.hosts.begun, err = s.dir.readRunning()
-		s.hosts.begun = s.hosts.begun || s.cfg.Pod // it waits for nobody
-	} else {
+	default:
 		s.hosts = openHosts(s.cfg, slices.Concat(k.Hosts, s.cfg.Hosts))
 	}
 	s.hosts.claims = &claims{}
@@ -320,7 +323,7 @@ func (s *Supervisor) adoptAll() error {
 			continue
 		}
 		if n.unseen = s.hosts.absent.has(host.name); n.unseen {
-			adopted = true // it may run
+			adopted = adopted || !s.hosts.apart // it may run
 			continue
 		}
 		r, err := host.readRecord(s.ctx, name)
