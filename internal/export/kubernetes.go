@@ -45,8 +45,9 @@ type podSet struct {
 	memory   string
 	storage  string
 	keeps    bool // it has a volume that outlives the pod
-	// In seconds: how long it may take to end, and serves on before.
-	grace, linger int
+	// In seconds: how long it may take to end, and serves on before; and for how long a new one
+	// has to be ready before the next is replaced.
+	grace, linger, settle int
 }
 
 // The times of a pod's end, beside those of its node.
@@ -55,7 +56,10 @@ const (
 	switchoverTime = 30 * time.Second
 	// balancerLinger is how long new connections may come after a pod has left its Service.
 	balancerLinger = 5 * time.Second
-	endMargin      = 5 * time.Second
+	// webLinger is how long balancers may not know of the web nodes that came in its place: names
+	// are remembered for 30 s by the DNS of most clusters (CoreDNS, "ttl" and "cache").
+	webLinger = 35 * time.Second
+	endMargin = 5 * time.Second
 )
 
 func (k Kubernetes) dataSets() []podSet {
@@ -71,6 +75,8 @@ func (k Kubernetes) dataSets() []podSet {
 		{
 			name: "redis", portName: "redis", count: k.Stack.Redis.Replicas + 1, port: plan.PodRedisPort, memory: k.redisMemory(),
 			storage: cmp.Or(k.Storage, "8Gi"), keeps: true, grace: grace(plan.Redis),
+			// Sentinels do not elect again before.
+			settle: seconds(2*k.Stack.Redis.FailoverTimeout + time.Second),
 		},
 	}
 }
@@ -90,7 +96,8 @@ func (k Kubernetes) deployments() (sets []podSet) {
 		grace := k.Stack.Apps[app].Grace
 		longest = max(longest, grace)
 		sets = append(sets, podSet{
-			name: app, portName: "http", count: k.Stack.Apps[app].Nodes, port: plan.PodWebPort, memory: "64Mi", grace: seconds(grace + endMargin),
+			name: app, portName: "http", count: k.Stack.Apps[app].Nodes, port: plan.PodWebPort, memory: "64Mi",
+			grace: seconds(grace + webLinger + endMargin), linger: seconds(webLinger),
 		})
 	}
 	return append(sets, podSet{

@@ -188,7 +188,14 @@ spec:
 		qw422016.N().S(`
   # The first start takes everybody's word.
   podManagementPolicy: Parallel
-  selector:
+`)
+		if d.settle != 0 {
+			qw422016.N().S(`  minReadySeconds: `)
+			qw422016.N().D(d.settle)
+			qw422016.N().S(`
+`)
+		}
+		qw422016.N().S(`  selector:
     matchLabels: `)
 		qw422016.N().S(k.selector(d.name))
 		qw422016.N().S(`
