@@ -4,7 +4,6 @@ package kubernetes
 
 import (
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,16 @@ entry:
   listen: 0.0.0.0:6301
   auth: none
 `
+
+// holdfast builds the program and returns its path.
+func holdfast(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "holdfast")
+	if out, err := exec.Command("go", "build", "-tags", "grpcnotrace", "-o", program, "holdfast/cmd/holdfast").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
+}
 
 // startStack brings a stack up in a namespace, by the manifests that the program exports, and
 // returns its URL at this machine.
@@ -40,10 +49,7 @@ func startStackOf(t *testing.T, space string, nodePort int, text string) string 
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(dir, "holdfast")
-	if out, err := exec.Command("go", "build", "-tags", "grpcnotrace", "-o", program, "holdfast/cmd/holdfast").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program := holdfast(t)
 	export := func(args ...string) string {
 		out, err := exec.Command(program, append([]string{"export", "kubernetes", "--file", file}, args...)...).Output()
 		if err != nil {
@@ -103,69 +109,4 @@ func masterPod(t *testing.T, space string) (pod string) {
 func statusOf(space, pod string) []string {
 	return []string{"-n", space, "exec", pod, "--request-timeout=10s", "--", "holdfast", "status", "--json", "--here",
 		"--file", "/etc/holdfast/stack/holdfast.yaml", "--state", "/var/lib/holdfast/shop"}
-}
-
-func TestStack(t *testing.T) {
-	const space = "stack"
-	url := startStack(t, space, 30063)
-
-	t.Run("answers by the NodePort", func(t *testing.T) {
-		for _, path := range []string{"/set/greeting/hello", "/get/greeting"} {
-			answer, err := http.Post(url+path, "", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			answer.Body.Close()
-			if answer.StatusCode != http.StatusOK {
-				t.Errorf("%s: %s", path, answer.Status)
-			}
-		}
-	})
-
-	l := startLoad(t, url, 4)
-	faults := []struct {
-		what string
-		do   func(t *testing.T)
-	}{
-		{"the master's pod is deleted", func(t *testing.T) {
-			kubectl(t, "-n", space, "delete", "pod", masterPod(t, space))
-		}},
-		{"the master's pod is deleted by force", func(t *testing.T) {
-			kubectl(t, "-n", space, "delete", "pod", masterPod(t, space), "--force", "--grace-period=0")
-		}},
-		{"a web node's pods are deleted", func(t *testing.T) {
-			kubectl(t, "-n", space, "delete", "pod", "-l", "app.kubernetes.io/component=web", "--wait=false")
-		}},
-		{"all pods are deleted by force", func(t *testing.T) {
-			kubectl(t, "-n", space, "delete", "pod", "--all", "--force", "--grace-period=0")
-		}},
-		{"a replica's volume is lost", func(t *testing.T) {
-			pod := "shop-redis-0"
-			if masterPod(t, space) == pod {
-				pod = "shop-redis-1"
-			}
-			kubectl(t, "-n", space, "delete", "pvc", "state-"+pod, "--wait=false")
-			kubectl(t, "-n", space, "delete", "pod", pod)
-		}},
-		{"the master's volume is lost", func(t *testing.T) {
-			pod := masterPod(t, space)
-			kubectl(t, "-n", space, "delete", "pvc", "state-"+pod, "--wait=false")
-			kubectl(t, "-n", space, "delete", "pod", pod, "--force", "--grace-period=0")
-		}},
-		{"Redis is scaled to zero and back", func(t *testing.T) {
-			kubectl(t, "-n", space, "scale", "statefulset", "shop-redis", "--replicas=0")
-			kubectl(t, "-n", space, "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component=redis", "--timeout=3m")
-			kubectl(t, "-n", space, "scale", "statefulset", "shop-redis", "--replicas=3")
-		}},
-	}
-	for _, fault := range faults {
-		t.Run(fault.what, func(t *testing.T) {
-			l.since()
-			fault.do(t)
-			l.serves(t, fault.what)
-			allReady(t, space)
-			l.serves(t, fault.what+", and all is well")
-		})
-	}
-	l.check(t)
 }

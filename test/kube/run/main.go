@@ -5,6 +5,8 @@
 //	go run ./test/kube/run load ARCHIVE...    bring images to all nodes
 //	go run ./test/kube/run on NODE CMD...     a command inside a node
 //	go run ./test/kube/run forward ADDRESS    198.19.99.1:30080, say, at a port of loopback
+//	go run ./test/kube/run cut NODE TIME      pull a node's cable for a time, such as 10s
+//	go run ./test/kube/run kill NODE TIME     switch a node off for a time
 //	go run ./test/kube/run down               end it, and remove what it left
 //	go run ./test/kube/run build              compile the programs alone
 //
@@ -21,6 +23,7 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 
 	"holdfast/test/kube"
 )
@@ -65,6 +68,8 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("%q is no number of a node", rest[0])
 		}
 		return here(cluster.On(ctx, node, rest[1:]...))
+	case (name == "cut" || name == "kill") && len(rest) == 2:
+		return lose(ctx, cluster, name, rest[0], rest[1])
 	case name == "forward" && len(rest) == 1:
 		address, err := cluster.Forward(ctx, rest[0])
 		if err != nil {
@@ -89,6 +94,31 @@ func up(ctx context.Context, cluster *kube.Cluster, args []string) error {
 		}
 	}
 	return cluster.Up(ctx, nodes)
+}
+
+// lose takes a node away for a time. It is back when lose returns, also after an interrupt.
+func lose(ctx context.Context, cluster *kube.Cluster, how, which, howLong string) error {
+	node, err := strconv.Atoi(which)
+	if err != nil {
+		return fmt.Errorf("%q is no number of a node", which)
+	}
+	lasts, err := time.ParseDuration(howLong)
+	if err != nil {
+		return err
+	}
+	always := context.WithoutCancel(ctx)
+	back := func() error { return cluster.Heal(always, node) }
+	if how == "kill" {
+		back = func() error { return cluster.Start(node) }
+		err = cluster.Kill(node)
+	} else {
+		err = cluster.Cut(ctx, node)
+	}
+	select {
+	case <-time.After(lasts):
+	case <-ctx.Done():
+	}
+	return errors.Join(err, back())
 }
 
 // here runs a command with this process' input and output.

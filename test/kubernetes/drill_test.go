@@ -1,0 +1,171 @@
+//go:build linux
+
+package kubernetes
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// drilled is what is read of a drill's result.
+type drilled struct {
+	Result string   `json:"result"`
+	Why    []string `json:"why"`
+	Faults []struct {
+		Name     string  `json:"name"`
+		Evidence string  `json:"evidence"`
+		Pause    float64 `json:"pause_ms"`
+		During   struct {
+			Failed  int `json:"failed"`
+			Unknown int `json:"unknown"`
+		} `json:"during"`
+	} `json:"faults"`
+}
+
+// driller drills the stack of a namespace with the program that was built.
+type driller struct {
+	program, kubectl, space, url, state string
+}
+
+// newDriller makes a program kubectl that reaches the cluster.
+func newDriller(t *testing.T, space, url string) driller {
+	t.Helper()
+	dir := t.TempDir()
+	cmd, err := cluster.Kubectl(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var words []string
+	for _, word := range cmd.Args {
+		words = append(words, "'"+word+"'")
+	}
+	path := filepath.Join(dir, "kubectl")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\nexec "+strings.Join(words, " ")+" \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return driller{holdfast(t), path, space, url, filepath.Join(dir, "state")}
+}
+
+// run drills, and returns the result and the exit code.
+func (d driller) run(t *testing.T, args ...string) (result drilled, code int) {
+	t.Helper()
+	words := append([]string{"drill", "--kubernetes", d.space, "--entry", d.url, "--kubectl", d.kubectl, "--state", d.state,
+		"--json", "--rate", "50", "--clients", "10"}, args...)
+	var complaint strings.Builder
+	var out []byte
+	for range 3 { // it breaks nothing where the machine is too busy for the rate, and says so
+		complaint.Reset()
+		cmd := exec.CommandContext(t.Context(), d.program, words...)
+		cmd.Stderr = &complaint
+		var err error
+		out, err = cmd.Output()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			code = exit.ExitCode()
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if len(out) > 0 {
+			break
+		}
+	}
+	if err := json.Unmarshal(out, &result); err != nil {
+		t.Fatalf("holdfast drill %v: exit code %d, %v\n%s", args, code, err, complaint.String())
+	}
+	for _, f := range result.Faults {
+		t.Logf("%s: %d failed, %d unknown, longest pause %.0f ms\n\t%s", f.Name, f.During.Failed, f.During.Unknown, f.Pause, f.Evidence)
+	}
+	return result, code
+}
+
+// holds drills, and wants the verdict that the stack holds.
+func (d driller) holds(t *testing.T, args ...string) {
+	t.Helper()
+	result, code := d.run(t, args...)
+	if code != 0 || result.Result != "holds" {
+		t.Errorf("exit code %d, %s: %q", code, result.Result, result.Why)
+	}
+}
+
+func TestDrill(t *testing.T) {
+	const space = "stack"
+	url := startStack(t, space, 30063)
+	d := newDriller(t, space, url)
+
+	for _, faults := range []string{
+		"delete-web delete-balancer delete-sentinel delete-replica delete-master",
+		"kill-master evict-master force-delete-web force-delete-balancer force-delete-master",
+		"drain-node", "roll",
+		"lose-volume lose-master-volume", "scale-zero", "delete-all",
+	} {
+		t.Run(faults, func(t *testing.T) { d.holds(t, strings.Fields(faults)...) })
+	}
+	if node := kubectl(t, "get", "nodes", "-o", "jsonpath={.items[?(@.spec.unschedulable)].metadata.name}"); node != "" {
+		t.Errorf("%s takes no pods after the drills", node)
+	}
+
+	run := filepath.Join(t.TempDir(), "kube")
+	if out, err := exec.Command("go", "build", "-o", run, "holdfast/test/kube/run").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Setenv("HOLDFAST_KUBE", "test")
+	for _, what := range []string{"cut", "kill"} { // not the machine by which the clients come
+		t.Run("a machine: "+what, func(t *testing.T) {
+			d.holds(t, "--fault-command", fmt.Sprintf("%s %s 3 8s", run, what))
+		})
+	}
+
+	t.Run("writes that are lost are found", func(t *testing.T) {
+		struck, done := filepath.Join(t.TempDir(), "struck"), filepath.Join(t.TempDir(), "done")
+		var all sync.WaitGroup
+		all.Go(func() {
+			for {
+				if _, err := os.Stat(struck); err == nil {
+					break
+				}
+				time.Sleep(100 * time.Millisecond)
+				if t.Context().Err() != nil {
+					return
+				}
+			}
+			loseKeys(t, url)
+			if err := os.WriteFile(done, nil, 0o600); err != nil {
+				t.Error(err)
+			}
+		})
+		result, code := d.run(t, "--fault-command", fmt.Sprintf("touch %s; until [ -e %s ]; do sleep 0.1; done", struck, done))
+		all.Wait()
+		if code != 1 || result.Result != "broken" {
+			t.Errorf("keys were deleted, and the drill ends with %d: %s %q", code, result.Result, result.Why)
+		}
+	})
+}
+
+// loseKeys deletes every register of a drill that is under way, behind its back.
+func loseKeys(t *testing.T, url string) {
+	text, err := get(http.DefaultClient, url+"/v1/keys?limit=500&prefix=holdfast-drill:")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	var page struct{ Keys []string }
+	if err := json.Unmarshal([]byte(text), &page); err != nil || len(page.Keys) == 0 {
+		t.Errorf("the keys of the drill: %q, %v", text, err)
+		return
+	}
+	for _, key := range page.Keys {
+		if _, err := get(http.DefaultClient, url+"/del/"+key); err != nil {
+			t.Error(err)
+			return
+		}
+	}
+}
