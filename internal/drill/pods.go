@@ -175,7 +175,8 @@ func (p *podStack) try(ctx context.Context, cfg load.Config) error {
 		return err
 	}
 	for _, node := range nodes {
-		if !strings.HasPrefix(node, p.aim.app+"-") {
+		// A pod is shown by its own name, or by its node's.
+		if own, err := plan.PodOf(p.stack, node); (err != nil || own.App != p.aim.app) && !strings.HasPrefix(node, p.aim.app+"-") {
 			return refusef("the drill's requests to %s reach %q, which is no node of %s: another service is there", p.Entry, node, p.aim.app)
 		}
 	}
