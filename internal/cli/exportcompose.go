@@ -59,10 +59,7 @@ The image is 'holdfast-stack', or --image. The containers run as the user who ex
 	return c
 }
 
-var (
-	imageName = regexp.MustCompile(`^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$`)
-	userIDs   = regexp.MustCompile(`^[0-9]+(:[0-9]+)?$`)
-)
+var userIDs = regexp.MustCompile(`^[0-9]+(:[0-9]+)?$`)
 
 func (o *composeExport) run(g *globals, stdout io.Writer) error {
 	s, c, err := o.compose(g)
@@ -102,6 +99,9 @@ func (o *composeExport) run(g *globals, stdout io.Writer) error {
 			}
 		}
 	}
+	if err := o.writeEnvironments(s, c, passes[0].Authority); err != nil {
+		return err
+	}
 	for name, content := range map[string]string{
 		"compose.yaml": c.File(), "stack/holdfast.yaml": string(s.Show()), "secrets/.gitignore": "*\n",
 	} {
@@ -117,7 +117,7 @@ func (o *composeExport) compose(g *globals) (s stack.Stack, c export.Compose, er
 	switch {
 	case o.out == "":
 		return s, c, usagef("give the folder to write to with --out DIR")
-	case !imageName.MatchString(o.image):
+	case !stack.IsImage(o.image):
 		return s, c, usagef("--image %s is no name of an image", quote.Text(o.image))
 	case o.user != "" && !userIDs.MatchString(o.user):
 		return s, c, usagef("--user %s: give numbers, as UID or UID:GID", quote.Text(o.user))
@@ -138,6 +138,9 @@ func (o *composeExport) compose(g *globals) (s stack.Stack, c export.Compose, er
 		at[3] += byte(11 + i)
 		return netip.AddrFrom4(at).String()
 	})
+	if s, err = o.placeImages(s, subnet); err != nil {
+		return s, c, err
+	}
 	// What is written has to be a stack file that is read again.
 	if s, _, err = stack.Parse("stack/holdfast.yaml", s.Show()); err != nil {
 		return s, c, usagef("the stack does not fit into containers: %w", err)
@@ -151,6 +154,7 @@ func (o *composeExport) compose(g *globals) (s stack.Stack, c export.Compose, er
 	if c.Hosts, err = export.ComposeHosts(s, entry); err != nil {
 		return s, c, err
 	}
+	c.Images = export.ComposeImages(s)
 	c.Stop, err = stopOnHosts(s)
 	return s, c, err
 }
@@ -196,6 +200,41 @@ func (o *composeExport) network(s stack.Stack) (netip.Prefix, error) {
 		}
 	}
 	return subnet, nil
+}
+
+// placeImages gives the containers of the user's own images their addresses.
+func (o *composeExport) placeImages(s stack.Stack, subnet netip.Prefix) (stack.Stack, error) {
+	if len(s.WithoutContainers()) == 0 && !slices.ContainsFunc(s.AppNames(), func(name string) bool { return s.Apps[name].Kind() == stack.Image }) {
+		return s, nil
+	}
+	if s.Redis.Enabled && s.Network != stack.Trusted {
+		return s, usagef("apps with an image reach Redis through the containers' network in plain: write network: trusted, which does not leave this machine")
+	}
+	var before stack.Stack // zero: none, or a broken one, and the containers get new addresses
+	if text, err := os.ReadFile(filepath.Join(o.out, "stack", "holdfast.yaml")); err == nil {
+		before, _, _ = stack.Parse("stack/holdfast.yaml", text)
+	}
+	placed, err := export.PlaceImages(s, before, subnet)
+	if err != nil {
+		return s, usageError{err}
+	}
+	return placed, nil
+}
+
+// writeEnvironments writes the files from which Compose takes the environment of the user's
+// own images. They have passwords; Compose reads them as the user who calls it.
+func (o *composeExport) writeEnvironments(s stack.Stack, c export.Compose, a *identity.Authority) error {
+	for _, image := range c.Images {
+		password, err := a.Secret(plan.ProgramSecret(image.App))
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(o.secrets(), image.Node+".env")
+		if err := machine.WriteFile(path, 0o600, []byte(image.Environment(s, password))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ids are the user and the group of the containers.

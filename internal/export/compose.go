@@ -19,6 +19,7 @@ type Compose struct {
 	User   string // UID:GID that the containers run as
 	Subnet string // of their network, such as 10.87.63.0/24
 	Hosts  []ComposeHost
+	Images []ComposeImage
 	// Stop is how long a container may take until its part of the stack is down.
 	Stop time.Duration
 }
@@ -27,6 +28,8 @@ type Compose struct {
 type ComposeHost struct {
 	Name, Address string
 	Nodes         []string // by name, where they are placed first
+	// LeadsToMaster is true where a balancer is: programs reach the Redis master through it.
+	LeadsToMaster bool
 	Published     []Published
 }
 
@@ -95,7 +98,8 @@ func ComposeHosts(s stack.Stack, entry string) ([]ComposeHost, error) {
 	for _, h := range s.Hosts {
 		c := ComposeHost{Name: h.Name, Address: h.Address}
 		c.Nodes = nodesOn(placed, h.Name)
-		if slices.ContainsFunc(c.Nodes, func(n string) bool { return strings.HasPrefix(n, string(plan.Balancer)+"-") }) {
+		c.LeadsToMaster = slices.ContainsFunc(c.Nodes, func(n string) bool { return strings.HasPrefix(n, string(plan.Balancer)+"-") })
+		if c.LeadsToMaster {
 			c.Published = append(c.Published, Published{"the entry", net.JoinHostPort(machine, strconv.Itoa(next)), inside})
 			next++
 		}
@@ -115,6 +119,9 @@ func ComposeHosts(s stack.Stack, entry string) ([]ComposeHost, error) {
 
 // File is the text of compose.yaml. Its template is compose.qtpl.
 func (c Compose) File() string { return composeFile(c) }
+
+// composeQuoted is a text as YAML in which Compose replaces nothing.
+func composeQuoted(text string) string { return quoted(strings.ReplaceAll(text, "$", "$$")) }
 
 // nodesOn are the nodes that are placed on a host, in order.
 func nodesOn(placed plan.Placement, host string) (names []string) {

@@ -94,6 +94,13 @@ services:
 		qw422016.N().S(h.Address)
 		qw422016.N().S(`"
 `)
+		if h.LeadsToMaster && len(c.Images) > 0 {
+			qw422016.N().S(`        aliases:
+          - `)
+			qw422016.N().S(MasterName)
+			qw422016.N().S(`
+`)
+		}
 		if len(h.Published) > 0 {
 			qw422016.N().S(`    ports:
 `)
@@ -118,6 +125,47 @@ services:
 		qw422016.N().S(h.Name)
 		qw422016.N().S(`"
         target: pass
+`)
+	}
+	for _, n := range c.Images {
+		qw422016.N().S(`
+  `)
+		qw422016.N().S(n.Node)
+		qw422016.N().S(`:
+    image: `)
+		qw422016.N().S(composeQuoted(n.Image))
+		qw422016.N().S(`
+`)
+		if len(n.Args) > 0 {
+			qw422016.N().S(`    command:
+`)
+			for _, arg := range n.Args {
+				qw422016.N().S(`      - `)
+				qw422016.N().S(composeQuoted(arg))
+				qw422016.N().S(`
+`)
+			}
+		}
+		qw422016.N().S(`    env_file: "./secrets/`)
+		qw422016.N().S(n.Node)
+		qw422016.N().S(`.env"
+    networks:
+      stack:
+        ipv4_address: "`)
+		qw422016.N().S(n.Address)
+		qw422016.N().S(`"
+    restart: unless-stopped
+    stop_signal: `)
+		qw422016.N().S(n.StopSignal)
+		qw422016.N().S(`
+    stop_grace_period: `)
+		qw422016.N().D(max(int(n.Stop.Seconds()), 1))
+		qw422016.N().S(`s
+    logging:
+      driver: json-file
+      options:
+        max-size: 10m
+        max-file: "3"
 `)
 	}
 	qw422016.N().S(`

@@ -243,6 +243,14 @@ func (h *Host) authority() (*identity.Authority, error) {
 	return identity.ParseAuthority(doc.Data)
 }
 
+func (h *Host) secret(name string) (string, error) {
+	a, err := h.authority()
+	if err != nil {
+		return "", err
+	}
+	return a.Secret(name)
+}
+
 // issue issues a certificate.
 func (h *Host) issue(_ context.Context, request []byte, g identity.Grant) ([]byte, error) {
 	authority, err := h.authority()

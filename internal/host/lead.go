@@ -28,6 +28,9 @@ type Leadership struct {
 	End func(ctx context.Context, purge bool) error
 	// Run tells the processes of a host apart: see Member.Run.
 	Run func(name string) string
+	// Secret returns the secret of a name that follows from the stack's authority
+	// (identity.Authority.Secret).
+	Secret func(name string) (string, error)
 	// EndHost has another host's process end (Host.Rest), whose nodes are down, and waits
 	// for that.
 	EndHost func(ctx context.Context, name string) error
@@ -100,7 +103,7 @@ func (h *Host) leadOver(ctx context.Context, term uint64) {
 		Here: h.self.Name, Hosts: hosts, Machine: func(name string) machine.Machine { return h.machineOf(name, term) },
 		Share: func(ctx context.Context, name string, content []byte) error { return h.write(ctx, term, name, content) },
 		End:   func(ctx context.Context, purge bool) error { return h.end(ctx, term, purge) },
-		Run:   h.runOf, HandOver: h.member.Resign,
+		Run:   h.runOf, HandOver: h.member.Resign, Secret: h.secret,
 		EndHost: func(ctx context.Context, name string) error { return h.endHost(ctx, term, name) },
 		Answer: func(api http.Handler) {
 			h.mu.Lock()

@@ -3,10 +3,12 @@ package identity
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
@@ -65,6 +67,20 @@ func NewAuthority(stack string, now time.Time, random io.Reader) (*Authority, er
 		return nil, fmt.Errorf("make the stack's certificate authority: %w", err)
 	}
 	return &Authority{stack, cert, key}, nil
+}
+
+// Secret returns the secret of that name, 64 hexadecimal digits, which follows from the
+// authority's key: every host has it, and so does whoever makes the passes of a stack.
+func (a *Authority) Secret(name string) (string, error) {
+	key, err := a.key.Bytes()
+	if err != nil {
+		return "", fmt.Errorf("read the authority's key: %w", err)
+	}
+	secret, err := hkdf.Key(sha256.New, key, nil, "holdfast secret "+name, 32)
+	if err != nil {
+		return "", fmt.Errorf("derive a secret: %w", err)
+	}
+	return hex.EncodeToString(secret), nil
 }
 
 // NewKey makes a private key for an authority or a host.

@@ -361,7 +361,11 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		d.What = "the user's own program"
 	case stack.Servers:
 		d.What = "servers that run elsewhere"
-		for i, address := range app.Servers {
+	case stack.Image:
+		d.What = "containers of " + app.Image
+	}
+	if app.Kind().Elsewhere() {
+		for i, address := range slices.Concat(app.Servers, app.At) {
 			d.Servers = append(d.Servers, serverData{Name: name + "-" + strconv.Itoa(i+1), Address: address})
 		}
 		// A name that does not resolve takes out its server, not all of us.

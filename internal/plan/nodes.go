@@ -78,7 +78,7 @@ func nodes(s stack.Stack, f Facts) []node {
 	first := true
 	for _, name := range s.AppNames() {
 		app := s.Apps[name]
-		if app.Kind() == stack.Servers {
+		if app.Kind().Elsewhere() {
 			continue
 		}
 		preferred := 0
@@ -125,7 +125,7 @@ func Needs(s stack.Stack) []PortNeed {
 		}
 	}
 	if s.Redis.Enabled {
-		needs = append(needs, PortNeed{Node: PortRedisMaster})
+		needs = append(needs, PortNeed{Node: PortRedisMaster, Fixed: s.Redis.MasterPort})
 	}
 	for _, n := range of(list, Web) {
 		if kv := s.Apps[n.app].KV; kv != nil && kv.Admin {

@@ -58,6 +58,13 @@ func (x Secrets) Complete(read io.Reader, s stack.Stack) (Secrets, error) {
 	return x, nil
 }
 
+// ProgramSecret is the name of the password of an application's user at Redis, where it is
+// derived (identity.Authority.Secret).
+func ProgramSecret(app string) string { return "program " + app }
+
+// ProgramUser is the name of an application's user at Redis.
+func ProgramUser(app string) string { return "app-" + app }
+
 // placeholder begins what stands for a secret.
 const placeholder = "<secret:"
 
@@ -74,7 +81,7 @@ func Placeholders(s stack.Stack) Secrets {
 	}
 	x.Programs = map[string]string{}
 	for _, app := range s.Programs() {
-		x.Programs[app] = placeholder + "app-" + app + ">"
+		x.Programs[app] = placeholder + ProgramUser(app) + ">"
 	}
 	return x
 }

@@ -79,7 +79,7 @@ func fill(s *Stack, has func(path) bool) {
 			fillApp(&a, kind, func(k path) bool { return has(p + "/" + k) })
 			s.Apps[name] = a
 		}
-		if a.Kind() == KV || a.Kind() == Command {
+		if a.Kind() == KV || a.Kind().IsProgram() {
 			s.Redis.Enabled = s.Redis.Enabled || !has("redis/enabled")
 		}
 	}
@@ -116,7 +116,7 @@ func fill(s *Stack, has func(path) bool) {
 func fillApp(a *App, kind Kind, has func(path) bool) {
 	if kind != Servers {
 		if !has("nodes") {
-			a.Nodes = map[Kind]int{KV: 2, Files: 1, Command: 2}[kind]
+			a.Nodes = map[Kind]int{KV: 2, Files: 1, Command: 2, Image: 2}[kind]
 		}
 		if !has("stop-signal") {
 			a.StopSignal = "SIGTERM"
@@ -124,6 +124,9 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 		if !has("grace") {
 			a.Grace = 10 * time.Second
 		}
+	}
+	if kind == Image && !has("port") {
+		a.Port = 8080
 	}
 	if a.Release != "" && !has("keep-releases") {
 		a.KeepReleases = 5
@@ -134,7 +137,7 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 	h := Health{
 		// A directory need not have a page at "/": the files node answers at a
 		// path of its own as long as the directory is there.
-		Path: map[Kind]string{KV: "/healthz/ready", Files: "/healthz/live", Command: "/", Servers: ""}[kind],
+		Path: map[Kind]string{KV: "/healthz/ready", Files: "/healthz/live", Command: "/", Servers: "", Image: "/"}[kind],
 		// A node that hangs gets requests until fall checks in a row have
 		// failed, each after interval and timeouts.check: 2 x (0.5 s + 2 s).
 		// The customary "inter 2000 fall 5" with a time-out of 10 s would
@@ -151,8 +154,10 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 	if kind == Command {
 		h.Start = 30 * time.Second // not ours: it may load what it likes
 	}
+	if kind.Elsewhere() {
+		h.Start = 0 // somebody else starts them
+	}
 	if kind == Servers {
-		h.Start = 0
 		// Servers elsewhere are asked as gently as is customary.
 		h.Interval, h.Fall = 2*time.Second, 5
 	}
@@ -182,7 +187,7 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 // exactly one. Without a file, the values decide.
 func appKind(p path, has func(path) bool, a App) (Kind, []Kind) {
 	var kinds []Kind
-	for _, k := range []Kind{KV, Files, Command, Servers} {
+	for _, k := range Kinds {
 		if has(p.key(string(k))) {
 			kinds = append(kinds, k)
 		}

@@ -65,24 +65,33 @@ func isNameByte(c byte, first bool) bool {
 	return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || !first && c >= '0' && c <= '9'
 }
 
-// adviseCommand warns of what a shell would replace in an application's
-// command and env, where no shell is.
-func adviseCommand(r *reader, p, env path, s Stack, a App) {
-	if !runsShell(a.Command) {
-		for i, arg := range a.Command[1:] {
-			at := p.item(i + 1)
-			adviseVariables(r, at, p, arg, NodeVariables)
-			if strings.HasPrefix(arg, "~/") || strings.Contains(arg, "=~/") {
-				r.warn(r.near(at), "%s: the ~ in %s is passed on as it is, no shell replaces it: write the whole path", p, quoted(arg))
-			}
-		}
+// adviseProgram warns of what a shell would replace in the arguments and the env of an
+// application at p, where no shell is.
+func adviseProgram(r *reader, p path, s Stack, a App) {
+	switch {
+	case a.Image != "":
+		adviseArguments(r, p.key("args"), a.Args, 0)
+	case !runsShell(a.Command):
+		adviseArguments(r, p.key("command"), a.Command[1:], 1)
 	}
+	env := p.key("env")
 	known := NodeVariables
 	if s.Redis.Enabled {
 		known = slices.Concat(NodeVariables, RedisVariables)
 	}
 	for _, name := range sortedKeys(a.Env) {
 		adviseVariables(r, env.key(name), env.key(name), a.Env[name], known)
+	}
+}
+
+// adviseArguments warns of arguments, of which the first is the item with that index at p.
+func adviseArguments(r *reader, p path, args []string, first int) {
+	for i, arg := range args {
+		at := p.item(first + i)
+		adviseVariables(r, at, p, arg, NodeVariables)
+		if strings.HasPrefix(arg, "~/") || strings.Contains(arg, "=~/") {
+			r.warn(r.near(at), "%s: the ~ in %s is passed on as it is, no shell replaces it: write the whole path", p, quoted(arg))
+		}
 	}
 }
 

@@ -89,7 +89,7 @@ type group struct {
 func (s Stack) groups() []group {
 	all := []group{{OfBalancers, "", "balancers"}}
 	for _, name := range s.AppNames() {
-		if k := s.Apps[name].Kind(); k != "" && k != Servers {
+		if k := s.Apps[name].Kind(); k != "" && !k.Elsewhere() {
 			all = append(all, group{OfApps, name, "nodes of " + name})
 		}
 	}
@@ -134,7 +134,7 @@ func validateHosts(r *reader, s Stack) {
 	}
 	for _, name := range s.AppNames() {
 		a := s.Apps[name]
-		if k := a.Kind(); k == "" || k == Servers || k == KV && a.KV.HasTokens() || r.faulty(path("apps").key(name)) {
+		if k := a.Kind(); k == "" || k.Elsewhere() || k == KV && a.KV.HasTokens() || r.faulty(path("apps").key(name)) {
 			continue
 		}
 		secret, remedy := "password", "add \"auth: none\" below entry to let everybody in"

@@ -29,8 +29,16 @@ func tables() ([]key[Stack], []key[App]) {
 		commandKey(),
 		textsKey("servers", addressRule, false, func(a *App) *[]string { return &a.Servers },
 			"Addresses (host:port) of servers that run elsewhere.").only(Servers),
+		textKey("image", imageRule, func(a *App) *string { return &a.Image },
+			"The container image of a program of your own. 'holdfast export' makes containers of it, in which PORT says where it has to listen, and REDIS_URL where Redis is.").only(Image),
+		textsKey("args", argumentRule, false, func(a *App) *[]string { return &a.Args },
+			"The arguments of the image's program. Default: those of the image.").only(Image),
+		numberKey("port", 1, 65535, func(a *App) *int { return &a.Port },
+			"Where the image's program listens in its container. Default: 8080.").only(Image),
+		textsKey("at", addressRule, false, func(a *App) *[]string { return &a.At },
+			"The addresses (host:port) of the image's containers. 'holdfast export' writes them.").only(Image),
 		numberKey("nodes", 1, maxNodes, func(a *App) *int { return &a.Nodes },
-			"How many processes of it run. Default: 2 for kv and command, 1 for files.").only(KV, Files, Command),
+			"How many processes of it run. Default: 2 for kv, command and image, 1 for files.").only(KV, Files, Command, Image),
 		portsKey("ports", func(a *App) *[]int { return &a.Ports },
 			"The ports of its nodes in order; those left open are chosen on the first start and kept.").only(KV, Files, Command),
 		onKey("on", func(a *App) *[]string { return &a.On }, "its nodes").only(KV, Files, Command),
@@ -42,9 +50,9 @@ func tables() ([]key[Stack], []key[App]) {
 		envKey(),
 		programRedisKey(),
 		textKey("stop-signal", stopSignalRule, func(a *App) *string { return &a.StopSignal },
-			"The signal that asks the command to end.").only(Command),
+			"The signal that asks the program to end.").only(Command, Image),
 		durationKey("grace", 0, func(a *App) *time.Duration { return &a.Grace },
-			"How long a node may take to end before it is killed.").only(KV, Files, Command),
+			"How long a node may take to end before it is killed.").only(KV, Files, Command, Image),
 		textKey("sticky", cookieRule, func(a *App) *string { return &a.Sticky },
 			"The name of a cookie that keeps a client on its node; none: every request goes to any node."),
 		numberKey("connections", 0, maxCount, func(a *App) *int { return &a.Connections },
@@ -123,7 +131,7 @@ var limitKeys = []key[Limits]{
 
 var healthKeys = []key[Health]{
 	textKey("path", healthPathRule, func(h *Health) *string { return &h.Path },
-		"Asked with GET, has to answer 2xx or 3xx; none: the port has to accept a connection. Default: /healthz/ready for kv, /healthz/live for files, / for command, none for servers."),
+		"Asked with GET, has to answer 2xx or 3xx; none: the port has to accept a connection. Default: /healthz/ready for kv, /healthz/live for files, / for command and image, none for servers."),
 	textKey("host", healthHostRule, func(h *Health) *string { return &h.Host },
 		"The Host header that path is asked with, for a program that answers to the names of its site alone."),
 	durationKey("interval", 50*time.Millisecond, func(h *Health) *time.Duration { return &h.Interval },
@@ -182,7 +190,7 @@ var tcpKeys = []key[TCPEntry]{
 
 var redisKeys = []key[Redis]{
 	boolKey("enabled", func(t *Redis) *bool { return &t.Enabled },
-		"Whether Redis runs at all. Default: true when an application is kv or command."),
+		"Whether Redis runs at all. Default: true when an application is kv, command or image."),
 	textKey("server", serverRule, func(t *Redis) *string { return &t.Server },
 		"Which server the redis nodes and Sentinels run: redis, valkey, or auto: Redis where it is installed, else Valkey. What one has written the other cannot always read, and a change that could lose data is refused."),
 	numberKey("replicas", 0, maxReplicas, func(t *Redis) *int { return &t.Replicas },
@@ -193,6 +201,7 @@ var redisKeys = []key[Redis]{
 		"The ports of redis-1, redis-2, … in order; those left open are chosen on the first start and kept."),
 	portsKey("sentinel-ports", func(t *Redis) *[]int { return &t.SentinelPorts },
 		"The ports of sentinel-1, sentinel-2, … in order; those left open are chosen on the first start and kept."),
+	masterPortKey(),
 	onKey("on", func(t *Redis) *[]string { return &t.On }, "the redis nodes"),
 	onKey("sentinels-on", func(t *Redis) *[]string { return &t.SentinelsOn }, "the Sentinels"),
 	{
@@ -249,7 +258,7 @@ var timeoutKeys = []key[Timeouts]{
 func appsKey(apps []key[App]) key[Stack] {
 	return key[Stack]{
 		name: "apps",
-		doc:  "The applications behind the entry, by name; each is exactly one of kv, files, command and servers. Default: web, a kv of 2 nodes.",
+		doc:  "The applications behind the entry, by name; each is exactly one of kv, files, command, servers and image. Default: web, a kv of 2 nodes.",
 		read: func(r *reader, p path, n *node, s *Stack) {
 			if n.shape == empty {
 				return
@@ -308,6 +317,20 @@ func commandKey() key[App] {
 	return k.only(Command)
 }
 
+// masterPortKey is left out where no port is given.
+func masterPortKey() key[Redis] {
+	k := numberKey("master-port", 1, 65535, func(t *Redis) *int { return &t.MasterPort },
+		"The port of the balancers that always leads to the master, which REDIS_URL has. Default: chosen on the first start and kept.")
+	show := k.show
+	k.show = func(t *Redis) any {
+		if t.MasterPort == 0 {
+			return nil
+		}
+		return show(t)
+	}
+	return k
+}
+
 // keepReleasesKey is a number that applications without releases do not have.
 func keepReleasesKey() key[App] {
 	k := numberKey("keep-releases", 2, maxCount, func(a *App) *int { return &a.KeepReleases },
@@ -325,8 +348,8 @@ func keepReleasesKey() key[App] {
 func envKey() key[App] {
 	return key[App]{
 		name:  "env",
-		doc:   "Added to the command's environment, beside HOST, PORT, HOLDFAST_NODE, REDIS_URL, REDIS_SENTINELS and REDIS_MASTER_NAME; in a value, $ and one of these names, or ${NAME}, stand for its value, and $$ for a $.",
-		kinds: []Kind{Command},
+		doc:   "Added to the program's environment, beside HOST, PORT, HOLDFAST_NODE, REDIS_URL, REDIS_SENTINELS and REDIS_MASTER_NAME; in a value, $ and one of these names, or ${NAME}, stand for its value, and $$ for a $.",
+		kinds: []Kind{Command, Image},
 		read: func(r *reader, p path, n *node, a *App) {
 			if n.shape == empty {
 				return

@@ -78,7 +78,7 @@ func checkPattern(s string) string {
 // programRedisKey is left out where nothing is below it.
 func programRedisKey() key[App] {
 	k := sectionKey("redis", programRedisKeys, func(a *App) *RedisAccess { return &a.Redis },
-		"What the command may do at the stack's Redis beyond every program's data commands in database 0. It is there as a Redis user of its own, app-NAME, whose password REDIS_URL has.").only(Command)
+		"What the program may do at the stack's Redis beyond every program's data commands in database 0. It is there as a Redis user of its own, app-NAME, whose password REDIS_URL has.").only(Command, Image)
 	show := k.show
 	k.show = func(a *App) any {
 		if shown := show(a).(mapping); len(shown) > 0 {

@@ -55,7 +55,7 @@ func (s Stack) WithNodes(nodes map[string]int) Stack {
 	was := s
 	s.Apps = maps.Clone(s.Apps)
 	for name, app := range s.Apps {
-		if n := nodes[name]; n > 0 && app.Kind() != Servers {
+		if n := nodes[name]; n > 0 && !app.Kind().Elsewhere() {
 			app.Nodes = n
 			s.Apps[name] = app
 		}
@@ -143,8 +143,8 @@ func (o Overrides) Check(s Stack) error {
 		switch n := o.Nodes[name]; {
 		case !there:
 			return fmt.Errorf("the stack has no application %q", name)
-		case app.Kind() == Servers:
-			return fmt.Errorf("the nodes of %s run elsewhere (servers): Holdfast cannot start more of them", name)
+		case app.Kind().Elsewhere():
+			return fmt.Errorf("the nodes of %s run elsewhere (%s): Holdfast cannot start more of them", name, app.Kind())
 		case n < 1 || n > maxNodes:
 			return fmt.Errorf("%s would have %d nodes; it can have 1 to %d", name, n, maxNodes)
 		}

@@ -317,6 +317,20 @@ apps:
     health: {path: "/up?full=1", host: "www.example.com:8443", interval: 1s, rise: 3, fall: 4, start: 2m}
   elsewhere:
     servers: [10.0.0.1:80, "[fd00::1]:80", host.example:8080]
+  shop:
+    image: registry.example:5000/shop@sha256:0123
+    args: [serve, "--port=$PORT"]
+    port: 8000
+    at: [10.87.63.254:8000, 10.87.63.253:8000]
+    nodes: 2
+    env: {LEVEL: debug}
+    redis: {databases: 2}
+    stop-signal: SIGQUIT
+    grace: 20s
+    sticky: node
+    connections: 10
+    queue: 20
+    health: {path: /up, host: shop.example, interval: 1s, rise: 3, fall: 4}
   site: {files: "./no: comment #here"}
   web:
     kv:
@@ -355,6 +369,7 @@ redis:
   sentinels: 5
   ports: [7001, 7002]
   sentinel-ports: [7011]
+  master-port: 7021
   on: [two, one]
   sentinels-on: [one, witness]
   memory: 1536mb

@@ -148,6 +148,10 @@ var (
 		what:    "the name of a region, such as eu-central-1",
 		pattern: regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`),
 	}
+	imageRule = rule{
+		what:    "the name of a container image, such as registry.example/shop:1",
+		pattern: regexp.MustCompile(`^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$`),
+	}
 	argumentRule = rule{what: `a program and its arguments, such as ["python3", "app.py"]`, loose: true, check: checkNUL}
 	envValueRule = rule{what: `text, or "" for an empty value`, loose: true, check: checkNUL}
 	saveRule     = rule{

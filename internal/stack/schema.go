@@ -56,7 +56,7 @@ func appSchema(apps []key[App]) schema {
 	properties := s["properties"].(schema)
 	var kinds []any
 	dependent := schema{}
-	for _, kind := range []Kind{KV, Files, Command, Servers} {
+	for _, kind := range Kinds {
 		kinds = append(kinds, schema{"required": []any{string(kind)}})
 		barred := schema{}
 		for _, k := range apps {
@@ -86,7 +86,7 @@ func appSchema(apps []key[App]) schema {
 func commonDefault(k key[App]) (any, bool) {
 	var common any
 	first := true
-	for _, kind := range []Kind{KV, Files, Command, Servers} {
+	for _, kind := range Kinds {
 		if !k.fits(kind) {
 			continue
 		}

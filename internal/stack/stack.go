@@ -133,10 +133,21 @@ const (
 	Files   Kind = "files"   // a directory, served as it is
 	Command Kind = "command" // the user's own program
 	Servers Kind = "servers" // addresses that run elsewhere
+	Image   Kind = "image"   // the user's own container image
 )
 
-// App is one application: a HAProxy backend and, but for Servers, the nodes
-// behind it.
+// Kinds are all kinds of application.
+var Kinds = []Kind{KV, Files, Command, Servers, Image}
+
+// Elsewhere reports whether something other than Holdfast runs the nodes.
+func (k Kind) Elsewhere() bool { return k == Servers || k == Image }
+
+// IsProgram reports whether the nodes are programs of the user's own that belong to the
+// stack: they have a user at its Redis.
+func (k Kind) IsProgram() bool { return k == Command || k == Image }
+
+// App is one application: a HAProxy backend and, but for kinds that run elsewhere, the
+// nodes behind it.
 type App struct {
 	// KV is set when the application is Holdfast's own web node.
 	KV *KVApp `yaml:"kv"`
@@ -147,6 +158,16 @@ type App struct {
 	Command []string `yaml:"command"`
 	// Servers are host:port addresses that something else runs.
 	Servers []string `yaml:"servers"`
+	// Image is the container image of the user's program. An export for containers makes
+	// its nodes, and writes their addresses to At.
+	Image string `yaml:"image"`
+	// Args are the arguments of an Image's program; none: those of the image.
+	Args []string `yaml:"args"`
+	// Port is where an Image's program listens in its container.
+	Port int `yaml:"port"`
+	// At are the addresses (host:port) of an Image's nodes, in order; empty: there are no
+	// containers yet.
+	At []string `yaml:"at"`
 
 	// Nodes is how many processes run; not for Servers.
 	Nodes int `yaml:"nodes"`
@@ -213,6 +234,9 @@ func (a App) Kind() Kind {
 	if len(a.Servers) > 0 {
 		kinds = append(kinds, Servers)
 	}
+	if a.Image != "" {
+		kinds = append(kinds, Image)
+	}
 	if len(kinds) != 1 {
 		return ""
 	}
@@ -232,13 +256,13 @@ func (s Stack) Programs() []string {
 	if !s.Redis.Enabled {
 		return nil
 	}
-	return slices.DeleteFunc(s.AppNames(), func(name string) bool { return s.Apps[name].Kind() != Command })
+	return slices.DeleteFunc(s.AppNames(), func(name string) bool { return !s.Apps[name].Kind().IsProgram() })
 }
 
 // HasServers reports whether any application runs elsewhere.
 func (s Stack) HasServers() bool {
 	for _, a := range s.Apps {
-		if a.Kind() == Servers {
+		if a.Kind().Elsewhere() {
 			return true
 		}
 	}
@@ -317,6 +341,9 @@ type Redis struct {
 	// left open are chosen on the first start and kept.
 	Ports         []int `yaml:"ports"`
 	SentinelPorts []int `yaml:"sentinel-ports"`
+	// MasterPort is the balancers' port that always leads to the master; 0: it is chosen on
+	// the first start and kept.
+	MasterPort int `yaml:"master-port"`
 	// On are the hosts of the redis nodes, SentinelsOn those of the Sentinels; none: all
 	// that take them.
 	On          []string `yaml:"on"`

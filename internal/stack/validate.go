@@ -80,10 +80,14 @@ func validateApp(r *reader, p path, kind Kind, a App) {
 			r.complain(r.keyAt(p.key(k.name)), "%s does not fit an application of kind %s: %s; remove it", p.key(k.name), kind, why)
 		}
 	}
+	if start := p.key("health").key("start"); kind.Elsewhere() && r.has(start) {
+		r.complain(r.keyAt(start), "%s does not fit an application of kind %s: somebody else starts its servers; remove it", start, kind)
+	}
+	if kind == Image {
+		validateImage(r, p, a)
+		return
+	}
 	if kind == Servers {
-		if start := p.key("health").key("start"); r.has(start) {
-			r.complain(r.keyAt(start), "%s does not fit an application of kind %s: somebody else starts its servers; remove it", start, kind)
-		}
 		seen := map[string]bool{}
 		for i, address := range a.Servers {
 			if seen[address] {
@@ -104,7 +108,7 @@ func validateApp(r *reader, p path, kind Kind, a App) {
 func validateProgramRedis(r *reader, s Stack) {
 	for _, name := range s.AppNames() {
 		at := path("apps").key(name).key("redis")
-		if s.Apps[name].Kind() == Command && r.has(at) && !s.Redis.Enabled && !r.faulty("redis/enabled") {
+		if s.Apps[name].Kind().IsProgram() && r.has(at) && !s.Redis.Enabled && !r.faulty("redis/enabled") {
 			r.complain(r.keyAt(at), "%s: the stack has no Redis (redis.enabled is false): remove it", at)
 		}
 	}
@@ -290,6 +294,9 @@ func validatePorts(r *reader, s Stack) {
 	}
 	nodes("redis/ports", s.Redis.Ports)
 	nodes("redis/sentinel-ports", s.Redis.SentinelPorts)
+	if s.Redis.MasterPort != 0 {
+		claims = append(claims, claim{s.Redis.MasterPort, "", "redis/master-port", r.near("redis/master-port")})
+	}
 	// The default entry has no place in the file and comes first: what the
 	// file has is at fault.
 	slices.SortStableFunc(claims, func(a, b claim) int {
@@ -366,8 +373,8 @@ func advise(r *reader, s Stack) {
 		if keep := p.key("keep-releases"); s.Apps[name].Release == "" && r.has(keep) {
 			r.warn(r.keyAt(keep), "%s: without release no copies are made: set %s as well", keep, p.key("release"))
 		}
-		if a := s.Apps[name]; a.Kind() == Command {
-			adviseCommand(r, p.key("command"), p.key("env"), s, a)
+		if a := s.Apps[name]; a.Kind().IsProgram() {
+			adviseProgram(r, p, s, a)
 		}
 		if host := p.key("health").key("host"); s.Apps[name].Health.Path == "" && r.has(host) {
 			r.warn(r.keyAt(host), "%s: without health.path no request is made that could have it: set %s as well", host, p.key("health").key("path"))

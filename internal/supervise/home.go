@@ -45,6 +45,8 @@ type hosts struct {
 	self string
 	// claims are the ports that the supervisor has chosen; nil for somebody who only looks.
 	claims *claims
+	// secret is Config.Secret.
+	secret func(name string) (string, error)
 }
 
 // lacks reports whether nothing can be done on a host, or could when the supervisor began.

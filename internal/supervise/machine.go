@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 
@@ -49,8 +50,35 @@ func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last ke
 		host.Interface = cmp.Or(interfaceOf(is, facts.Hosts, name), was.Interface)
 		each[name] = host
 	}
-	facts.Secrets, err = last.Secrets.Complete(rand.Reader, s)
+	secrets, err := h.imageSecrets(last.Secrets, s)
+	if err != nil {
+		return plan.Facts{}, nil, err
+	}
+	facts.Secrets, err = secrets.Complete(rand.Reader, s)
 	return facts, each, err
+}
+
+// imageSecrets returns the secrets with the passwords of applications whose containers
+// somebody else makes, where it is known how these follow from the stack's authority.
+func (h hosts) imageSecrets(x plan.Secrets, s stack.Stack) (plan.Secrets, error) {
+	if h.secret == nil {
+		return x, nil
+	}
+	x.Programs = maps.Clone(x.Programs)
+	for _, app := range s.Programs() {
+		if s.Apps[app].Kind() != stack.Image {
+			continue
+		}
+		password, err := h.secret(plan.ProgramSecret(app))
+		if err != nil {
+			return plan.Secrets{}, fmt.Errorf("make the password of apps.%s at Redis: %w", app, err)
+		}
+		if x.Programs == nil {
+			x.Programs = map[string]string{}
+		}
+		x.Programs[app] = password
+	}
+	return x, nil
 }
 
 // interfaceOf is the network interface that has the address of a host; empty: none has.

@@ -47,6 +47,9 @@ type Config struct {
 	// others: all but its own are machine.Elsewhere. See pod.go.
 	Pod   bool
 	Share func(ctx context.Context, name string, content []byte) error
+	// Secret returns the secret of a name where others have to know it, too, who make the
+	// containers of applications: see plan.ProgramSecret. Nil: there is none.
+	Secret func(name string) (string, error)
 	// Life ends what the supervisor does, also while Open and Prepare are under way, such as
 	// the leadership of this host; nil: Close does alone.
 	Life context.Context
@@ -267,7 +270,7 @@ func (s *Supervisor) openHosts() error {
 	default:
 		s.hosts = openHosts(s.cfg, slices.Concat(k.Hosts, s.cfg.Hosts))
 	}
-	s.hosts.claims = &claims{}
+	s.hosts.claims, s.hosts.secret = &claims{}, s.cfg.Secret
 	return err
 }
 

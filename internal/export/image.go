@@ -1,0 +1,163 @@
+package export
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/stack"
+)
+
+// MasterName is the name in the containers' network of the way to the Redis master: of every
+// container with a balancer.
+const MasterName = "redis-master"
+
+// masterPort is the port there where the stack file has none.
+const masterPort = 6378
+
+// dataDatabase is the Redis database of the applications' data.
+const dataDatabase = 0
+
+// ComposeImage is a node of an application with an image of its own, as a service.
+type ComposeImage struct {
+	App, Node, Address, Image string
+	Args                 []string // nil: those of the image
+	StopSignal           string
+	Stop                 time.Duration
+}
+
+// PlaceImages returns a stack whose images have the addresses of their containers, from the
+// end of their network on. Those that were placed before keep theirs, where the number of
+// nodes is the same.
+func PlaceImages(s, before stack.Stack, network netip.Prefix) (stack.Stack, error) {
+	taken := map[netip.Addr]bool{}
+	for _, h := range s.Hosts {
+		if a, err := netip.ParseAddr(h.Address); err == nil {
+			taken[a] = true
+		}
+	}
+	apps := map[string]stack.App{}
+	var without []string
+	for _, name := range s.AppNames() {
+		app := s.Apps[name]
+		apps[name] = app
+		if app.Kind() != stack.Image {
+			continue
+		}
+		if s.Redis.Enabled && s.Redis.MasterPort == 0 {
+			s.Redis.MasterPort = masterPort
+		}
+		app.At = nil
+		if at := containersOf(before.Apps[name], network); len(at) == app.Nodes && !slices.ContainsFunc(at, func(a netip.Addr) bool { return taken[a] }) {
+			for _, a := range at {
+				taken[a] = true
+				app.At = append(app.At, net.JoinHostPort(a.String(), strconv.Itoa(app.Port)))
+			}
+		} else {
+			without = append(without, name)
+		}
+		apps[name] = app
+	}
+	next := lastAddress(network)
+	for _, name := range without {
+		app := apps[name]
+		for range app.Nodes {
+			for next = next.Prev(); taken[next]; next = next.Prev() {
+			}
+			// The first one is the network's own, and the second the gateway.
+			if !network.Contains(next) || next.Compare(network.Addr().Next()) <= 0 {
+				return s, fmt.Errorf("the network %s has no address left for the containers of apps.%s: --subnet names a larger one", network, name)
+			}
+			taken[next] = true
+			app.At = append(app.At, net.JoinHostPort(next.String(), strconv.Itoa(app.Port)))
+		}
+		apps[name] = app
+	}
+	s.Apps = apps
+	return s, nil
+}
+
+// containersOf are the addresses of an image's containers where all are in a network.
+func containersOf(app stack.App, network netip.Prefix) (all []netip.Addr) {
+	for _, at := range app.At {
+		a, err := netip.ParseAddrPort(at)
+		if err != nil || !network.Contains(a.Addr()) {
+			return nil
+		}
+		all = append(all, a.Addr())
+	}
+	return all
+}
+
+// lastAddress is that of everybody in a network (broadcast).
+func lastAddress(network netip.Prefix) netip.Addr {
+	at := network.Addr().As4()
+	for i := network.Bits(); i < 32; i++ {
+		at[i/8] |= 0x80 >> (i % 8)
+	}
+	return netip.AddrFrom4(at)
+}
+
+// ComposeImages returns the nodes of images as services. The stack is one of PlaceImages.
+func ComposeImages(s stack.Stack) (all []ComposeImage) {
+	for _, name := range s.AppNames() {
+		app := s.Apps[name]
+		if app.Kind() != stack.Image {
+			continue
+		}
+		for i, at := range app.At {
+			host, port, _ := net.SplitHostPort(at)
+			c := ComposeImage{
+				App: name, Node: fmt.Sprintf("%s-%d", name, i+1), Address: host, Image: app.Image,
+				StopSignal: app.StopSignal, Stop: app.Grace,
+			}
+			own := nodeVariables(c.Node, port)
+			for _, arg := range app.Args {
+				c.Args = append(c.Args, expand(arg, own))
+			}
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// Environment is the environment of an image's node, as the text of an env_file of Compose. It
+// has the password of the application's user at Redis.
+func (c ComposeImage) Environment(s stack.Stack, password string) string {
+	app := s.Apps[c.App]
+	ours := nodeVariables(c.Node, strconv.Itoa(app.Port))
+	if s.Redis.Enabled {
+		ours["REDIS_URL"] = fmt.Sprintf("redis://%s:%s@%s:%d/%d", plan.ProgramUser(c.App), password, MasterName, s.Redis.MasterPort, dataDatabase)
+	}
+	all := maps.Clone(ours)
+	for name, value := range app.Env { // the user's word beats ours
+		all[name] = expand(value, ours)
+	}
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		fmt.Fprintf(&b, "%s=\"%s\"\n", name, envEscapes.Replace(all[name]))
+	}
+	return b.String()
+}
+
+// nodeVariables are those of stack.NodeVariables in a container, where all addresses are the
+// node's own.
+func nodeVariables(node, port string) map[string]string {
+	return map[string]string{"HOST": "0.0.0.0", "PORT": port, "HOLDFAST_NODE": node}
+}
+
+func expand(text string, values map[string]string) string {
+	return stack.Expand(text, func(name string) (string, bool) {
+		v, known := values[name]
+		return v, known
+	})
+}
+
+// envEscapes are those of a value in double quotes.
+var envEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "\n", `\n`, "\r", `\r`)
