@@ -3,6 +3,7 @@ package export
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,11 @@ hosts:
 entry: {listen: "0.0.0.0:8080", auth: none}
 redis: {replicas: 1}
 `,
+	"image.compose.yaml": `
+name: shop
+apps:
+  shop: {image: "registry.example/shop:1", nodes: 3, port: 8000, args: [serve, "--port=$PORT", "$HOME"], grace: 20s}
+`,
 }
 
 func TestComposeFiles(t *testing.T) {
@@ -36,6 +42,10 @@ func TestComposeFiles(t *testing.T) {
 			}
 		}
 		s, entry := OnContainers(s, func(i int) string { return fmt.Sprintf("10.87.63.%d", 11+i) })
+		s, err := PlaceImages(s, stack.Stack{}, netip.MustParsePrefix("198.18.7.0/24"))
+		if err != nil {
+			t.Fatal(err)
+		}
 		if _, _, err := stack.Parse("holdfast.yaml", s.Show()); err != nil {
 			t.Errorf("%s: its stack file: %v", name, err)
 		}
@@ -43,7 +53,7 @@ func TestComposeFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := Compose{Stack: s.Name, Image: "holdfast-stack", User: "10001:10001", Subnet: "198.18.7.0/24", Hosts: hosts, Stop: 75 * time.Second}
+		c := Compose{Stack: s.Name, Image: "holdfast-stack", User: "10001:10001", Subnet: "198.18.7.0/24", Hosts: hosts, Images: ComposeImages(s), Stop: 75 * time.Second}
 		got := c.File()
 		golden := filepath.Join("testdata", name)
 		if *update {

@@ -366,7 +366,11 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 	}
 	if app.Kind().Elsewhere() {
 		for i, address := range slices.Concat(app.Servers, app.At) {
-			d.Servers = append(d.Servers, serverData{Name: name + "-" + strconv.Itoa(i+1), Address: address})
+			server := serverData{Name: name + "-" + strconv.Itoa(i+1), Address: address}
+			if app.Kind() == stack.Image {
+				server.Unheard = unheardProgram // a container that is gone says nothing
+			}
+			d.Servers = append(d.Servers, server)
 		}
 		// A name that does not resolve takes out its server, not all of us.
 		d.ServerLimits += " init-addr libc,none"

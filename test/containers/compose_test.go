@@ -31,6 +31,8 @@ var hosts = []string{"one", "two", "three"}
 type project struct {
 	t   *testing.T
 	dir string
+	// file is the stack file; empty: the built-in stack.
+	file string
 }
 
 // image is the image of the stack.
@@ -65,14 +67,30 @@ func needCompose(t *testing.T) {
 func export(t *testing.T) *project {
 	t.Helper()
 	needCompose(t)
-	p := &project{t: t, dir: filepath.Join(t.TempDir(), "web")}
-	// By the program in the image, as somebody does who has nothing else.
-	out, err := exec.Command("docker", "run", "--rm", "--user", "0:0", "--entrypoint", "holdfast", "-v", filepath.Dir(p.dir)+":/out", image(),
-		"export", "compose", "--out", "/out/web", "--image", image(), "--subnet", subnet).CombinedOutput()
-	if err != nil {
-		t.Fatalf("export compose: %v: %s", err, out)
-	}
+	return exported(t, "")
+}
+
+// exported writes a stack as containers, the built-in one where the file is empty.
+func exported(t *testing.T, file string) *project {
+	t.Helper()
+	p := &project{t: t, dir: filepath.Join(t.TempDir(), "web"), file: file}
+	p.export()
 	return p
+}
+
+// export calls the program in the image, as somebody does who has nothing else.
+func (p *project) export() {
+	p.t.Helper()
+	out := filepath.Dir(p.dir)
+	args := []string{"run", "--rm", "--user", "0:0", "--entrypoint", "holdfast", "-v", out + ":/out", image(),
+		"export", "compose", "--out", "/out/web", "--image", image(), "--subnet", subnet}
+	if p.file != "" {
+		if err := os.WriteFile(filepath.Join(out, "holdfast.yaml"), []byte(p.file), 0o644); err != nil {
+			p.t.Fatal(err)
+		}
+		args = append(args, "--file", "/out/holdfast.yaml")
+	}
+	p.docker(args...)
 }
 
 // compose calls docker compose in the project's folder.
@@ -252,6 +270,7 @@ func TestTheStackServesFromContainersWhateverBecomesOfOne(t *testing.T) {
 		time.Sleep(10 * time.Second) // long enough for another master
 		p.docker("network", "connect", "--ip", addressOf(st, host), "holdfast_stack", container(host))
 	})
+	p.loses("kill-all", "master", func(string) { p.must("kill"); p.must("start") })
 
 	p.restarts()
 }

@@ -1,0 +1,72 @@
+// Counter is a program of a user's own, in an image of its own: it counts requests in Redis.
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	server := http.Server{Addr: net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT"))}
+	http.HandleFunc("/counter/next", func(w http.ResponseWriter, _ *http.Request) {
+		n, err := next()
+		for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); n, err = next() {
+			time.Sleep(50 * time.Millisecond) // a failover may be under way
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintf(w, "%s %d %s", os.Getenv("HOLDFAST_NODE"), n, os.Getenv("TEXT"))
+	})
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, strings.Join(os.Args[1:], " ")) })
+	ended := make(chan error, 1)
+	go func() { ended <- server.ListenAndServe() }()
+
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	select {
+	case err := <-ended:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	case <-signals:
+		_ = server.Shutdown(context.Background())
+	}
+}
+
+// next counts one more, and returns how many these are.
+func next() (int, error) {
+	at, err := url.Parse(os.Getenv("REDIS_URL"))
+	if err != nil {
+		return 0, err
+	}
+	conn, err := net.DialTimeout("tcp", at.Host, time.Second)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+	password, _ := at.User.Password()
+	fmt.Fprintf(conn, "AUTH %s %s\r\nSELECT %s\r\nINCR counter\r\n", at.User.Username(), password, strings.TrimPrefix(at.Path, "/"))
+	answers := bufio.NewReader(conn)
+	for range 2 {
+		if line, err := answers.ReadString('\n'); err != nil || line != "+OK\r\n" {
+			return 0, fmt.Errorf("Redis answers %q, %v", line, err)
+		}
+	}
+	line, err := answers.ReadString('\n')
+	if err != nil || !strings.HasPrefix(line, ":") {
+		return 0, fmt.Errorf("INCR: Redis answers %q, %v", line, err)
+	}
+	return strconv.Atoi(strings.TrimSpace(line[1:]))
+}
