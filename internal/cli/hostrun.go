@@ -325,7 +325,7 @@ func (p *hostProcess) superviseAs(ctx context.Context, l host.Leadership) error 
 	sup, err := supervise.Open(supervise.Config{
 		Stack: s, BaseDir: base, StateDir: p.state, Self: p.self, Version: version, Environ: os.Environ(), Log: p.log,
 		Hosts: placesOf(s, l.Hosts), Life: ctx, Several: true, Share: l.Share, Run: l.Run,
-		Secret: l.Secret,
+		Secret:  l.Secret,
 		Machine: func(p plan.Place) machine.Machine { return l.Machine(p.Name) },
 	})
 	if err != nil {

@@ -21,15 +21,12 @@ const MasterName = "redis-master"
 // masterPort is the port there where the stack file has none.
 const masterPort = 6378
 
-// dataDatabase is the Redis database of the applications' data.
-const dataDatabase = 0
-
 // ComposeImage is a node of an application with an image of its own, as a service.
 type ComposeImage struct {
 	App, Node, Address, Image string
-	Args                 []string // nil: those of the image
-	StopSignal           string
-	Stop                 time.Duration
+	Args                      []string // nil: those of the image
+	StopSignal                string
+	Stop                      time.Duration
 }
 
 // PlaceImages returns a stack whose images have the addresses of their containers, from the
@@ -133,7 +130,7 @@ func (c ComposeImage) Environment(s stack.Stack, password string) string {
 	app := s.Apps[c.App]
 	ours := nodeVariables(c.Node, strconv.Itoa(app.Port))
 	if s.Redis.Enabled {
-		ours["REDIS_URL"] = fmt.Sprintf("redis://%s:%s@%s:%d/%d", plan.ProgramUser(c.App), password, MasterName, s.Redis.MasterPort, dataDatabase)
+		ours["REDIS_URL"] = plan.ProgramURL(c.App, password, net.JoinHostPort(MasterName, strconv.Itoa(s.Redis.MasterPort)))
 	}
 	all := maps.Clone(ours)
 	for name, value := range app.Env { // the user's word beats ours

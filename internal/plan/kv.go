@@ -115,7 +115,7 @@ func (b builder) programUser(app string) redisUser {
 	access := b.stack.Apps[app].Redis
 	databases := append([]int{dataDatabase}, access.Databases...)
 	return redisUser{
-		ProgramUser(app), b.facts.Secrets.Programs[app],
+		programUserName(app), b.facts.Secrets.Programs[app],
 		commands.ProgramRights(databases, access.Patterns, access.AllowedCommands()),
 	}
 }

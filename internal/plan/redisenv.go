@@ -39,8 +39,18 @@ func (b builder) redisEnv(n node, as redisUser, own bool) map[string]string {
 		scheme = "rediss"
 		env["REDIS_CA"], env["REDIS_CERT"], env["REDIS_KEY"] = w.Authority, w.Certificate, w.Certificate
 	}
-	env["REDIS_URL"] = fmt.Sprintf("%s://%s:%s@%s/%d", scheme, as.Name, as.Password, at, dataDatabase)
+	env["REDIS_URL"] = redisURL(scheme, as, at)
 	return env
+}
+
+// ProgramURL is REDIS_URL of an application's program where the way to the master is at an
+// address (host:port) in plain.
+func ProgramURL(app, password, at string) string {
+	return redisURL("redis", redisUser{Name: programUserName(app), Password: password}, at)
+}
+
+func redisURL(scheme string, as redisUser, at string) string {
+	return fmt.Sprintf("%s://%s:%s@%s/%d", scheme, as.Name, as.Password, at, dataDatabase)
 }
 
 // redisEntryFor is the balancers' way to the Redis master for a program of a node, and

@@ -62,8 +62,8 @@ func (x Secrets) Complete(read io.Reader, s stack.Stack) (Secrets, error) {
 // derived (identity.Authority.Secret).
 func ProgramSecret(app string) string { return "program " + app }
 
-// ProgramUser is the name of an application's user at Redis.
-func ProgramUser(app string) string { return "app-" + app }
+// programUserName is the name of an application's user at Redis.
+func programUserName(app string) string { return "app-" + app }
 
 // placeholder begins what stands for a secret.
 const placeholder = "<secret:"
@@ -81,7 +81,7 @@ func Placeholders(s stack.Stack) Secrets {
 	}
 	x.Programs = map[string]string{}
 	for _, app := range s.Programs() {
-		x.Programs[app] = placeholder + ProgramUser(app) + ">"
+		x.Programs[app] = placeholder + programUserName(app) + ">"
 	}
 	return x
 }
