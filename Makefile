@@ -68,9 +68,11 @@ test-versions: ## what servers do, on Debian 13 with Redis 8.0 and with Valkey 8
 	for package in ./test ./internal/redis ./internal/plan; do CGO_ENABLED=0 go test -c -vet=off -o $(VERSIONS)/$$(basename $$package).test $$package; done; \
 	scripts/versions run $(VERSIONS); fi
 
-# The programs are compiled first, without a test's deadline.
+# The chart is first checked by Helm's own engine, without a cluster. The programs are compiled
+# without a test's deadline.
 test-kubernetes: ## the tests on a real Kubernetes of three nodes, on this machine (Linux, root)
 	scripts/setup --kubernetes
+	go -C test/kubernetes/chart test -count=1 ./...
 	go run ./test/kube/run build
 	HOLDFAST_TEST_KUBERNETES=yes go test -count=1 -timeout 40m $(TESTFLAGS) ./test/kubernetes
 
@@ -101,6 +103,7 @@ lint: ## gofmt, go vet, staticcheck
 	go vet ./...
 	go -C deploy/image vet ./...
 	go -C test/containers/lint vet ./...
+	go -C test/kubernetes/chart vet ./...
 	go run $(STATICCHECK) ./...
 
 # Some of them alone: make mutants MUTANTS=old-proof,write-again

@@ -6,18 +6,22 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/export"
 	"holdfast/internal/plan"
+	"holdfast/internal/quote"
 )
 
 // kubernetesExport is 'holdfast export kubernetes'.
 type kubernetesExport struct {
-	image, service, storage string
-	nodePort                int
-	secret                  bool
+	image, service, storage, storageClass string
+	autoscale                             string
+	nodePort                              int
+	secret, policies, monitor             bool
 }
 
 func exportKubernetesCommand(g *globals) *cobra.Command {
@@ -26,8 +30,9 @@ func exportKubernetesCommand(g *globals) *cobra.Command {
 		Use:   "kubernetes",
 		Short: "Print the manifests by which the stack runs in Kubernetes",
 		Long: `Print the manifests by which the stack runs in Kubernetes: web nodes and balancers as
-Deployments, Redis and Sentinels as StatefulSets with volumes, Services, and budgets for
-disruptions. The stack file becomes a ConfigMap, which all pods go by.
+Deployments, Redis and Sentinels as StatefulSets with volumes, Services, budgets for
+disruptions, and network policies. The stack file becomes a ConfigMap, which all pods go
+by. The Helm chart in deploy/chart makes the same objects, with more to choose.
 
 All secrets of the stack follow from one seed, which --secret makes, once. Who has the
 seed has all rights. Applied again, the manifests change what has changed in the stack file.
@@ -43,6 +48,10 @@ and tokens or "auth: none".`,
 	c.Flags().StringVar(&o.service, "service", "ClusterIP", "the `TYPE` of the entry's Service: ClusterIP, NodePort or LoadBalancer")
 	c.Flags().IntVar(&o.nodePort, "node-port", 0, "the `PORT` of the entry at every machine, with --service NodePort; 0: Kubernetes chooses")
 	c.Flags().StringVar(&o.storage, "storage", "8Gi", "how much room the volume of a redis node has")
+	c.Flags().StringVar(&o.storageClass, "storage-class", "", "the `CLASS` of the volumes (default: the cluster's)")
+	c.Flags().StringVar(&o.autoscale, "autoscale", "", "let an autoscaler choose how many nodes each application has, such as 2-10 (`MIN-MAX`)")
+	c.Flags().BoolVar(&o.policies, "network-policies", true, "let only the stack's own pods reach its nodes, and everybody the entry")
+	c.Flags().BoolVar(&o.monitor, "monitor", false, "add a PodMonitor for the Prometheus Operator, and the dashboard for Grafana")
 	c.Flags().BoolVar(&o.secret, "secret", false, "print a Secret with a new seed, and nothing else")
 	return c
 }
@@ -53,6 +62,10 @@ func (o kubernetesExport) run(g *globals, stdout io.Writer) error {
 	}
 	if o.nodePort != 0 && o.service != "NodePort" {
 		return usagef("--node-port is for --service NodePort")
+	}
+	between, err := o.between()
+	if err != nil {
+		return err
 	}
 	s, _, err := loadStack(g)
 	if err != nil {
@@ -65,7 +78,10 @@ func (o kubernetesExport) run(g *globals, stdout io.Writer) error {
 	if err != nil {
 		return usagef("read the stack file: %w", err)
 	}
-	k := export.Kubernetes{Stack: s, File: string(file), Image: o.image, ServiceType: o.service, NodePort: o.nodePort, Storage: o.storage}
+	k := export.Kubernetes{
+		Stack: s, File: string(file), Image: o.image, ServiceType: o.service, NodePort: o.nodePort,
+		Storage: o.storage, StorageClass: o.storageClass, Autoscale: between, Unguarded: !o.policies, Monitor: o.monitor,
+	}
 	text := k.Manifests()
 	if o.secret {
 		seed, err := plan.NewSeed(rand.Reader)
@@ -76,4 +92,20 @@ func (o kubernetesExport) run(g *globals, stdout io.Writer) error {
 	}
 	_, err = fmt.Fprint(stdout, text)
 	return err
+}
+
+// between is how many nodes an autoscaler may make.
+func (o kubernetesExport) between() (a export.Autoscale, err error) {
+	if o.autoscale == "" {
+		return a, nil
+	}
+	low, high, _ := strings.Cut(o.autoscale, "-")
+	a.Min, err = strconv.Atoi(low)
+	if err == nil {
+		a.Max, err = strconv.Atoi(high)
+	}
+	if err != nil || a.Min < 1 || a.Max < a.Min || a.Max > plan.FoundPlaces {
+		return a, usagef("--autoscale %s: write the least and the most, such as 2-10; the balancers have room for %d", quote.Text(o.autoscale), plan.FoundPlaces)
+	}
+	return a, nil
 }

@@ -63,6 +63,7 @@ It answers at port ` + strconv.Itoa(plan.PodPort) + `: ` + pod.LivePath + ` and 
 		},
 	}
 	o.flags(c)
+	c.AddCommand(podCheckCommand(g))
 	c.Flags().StringVar(&o.name, "name", g.getenv("POD_NAME"), "the pod's `NAME` [POD_NAME]")
 	c.Flags().StringVar(&o.address, "address", g.getenv("POD_IP"), "the pod's `IP` address [POD_IP]")
 	c.Flags().DurationVar(&o.linger, "linger", 0, "how long the node serves on after SIGTERM")
@@ -179,6 +180,13 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 		return err
 	}
 	defer endControl()
+	if p.file.Metrics.Enabled {
+		endMetrics, err := p.metrics(sup)
+		if err != nil {
+			return err
+		}
+		defer endMetrics()
+	}
 	p.server.SetReady(func() error { return p.ready(sup) })
 	if p.pod.HasData() {
 		p.server.SetAbout(func() pod.Answer {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +28,23 @@ type Kubernetes struct {
 	NodePort int
 	// Storage is how much a redis node's volume has; empty: 8Gi.
 	Storage string
+	// StorageClass is that of the volumes; empty: the cluster's default.
+	StorageClass string
+	// Autoscale is how many web nodes an autoscaler may make of each application; zero: there
+	// is none, and the stack file says how many.
+	Autoscale Autoscale
+	// Unguarded leaves the network policies out.
+	Unguarded bool
+	// Monitor adds a PodMonitor for the Prometheus Operator, and the dashboard for Grafana.
+	Monitor bool
 }
+
+// Autoscale is how many web nodes an autoscaler may make.
+type Autoscale struct{ Min, Max int }
+
+// scaleAt is the use of the processors, in percent of what the pods ask for, above which the
+// autoscaler adds a pod.
+const scaleAt = 80
 
 // Manifests are all objects of the stack but its secrets. The stack is one of
 // plan.CheckPods.
@@ -42,9 +59,12 @@ type podSet struct {
 	count    int
 	portName string
 	port     int
-	memory   string
+	memory   string // what a pod asks for
+	limit    string // what it gets at most; empty: no limit
 	storage  string
 	keeps    bool // it has a volume that outlives the pod
+	figures  bool // it tells Prometheus of its node
+	admin    bool // and its node of itself
 	// In seconds: how long it may take to end, and serves on before; and for how long a new one
 	// has to be ready before the next is replaced.
 	grace, linger, settle int
@@ -63,31 +83,37 @@ const (
 )
 
 func (k Kubernetes) dataSets() []podSet {
+	figures := k.Stack.Metrics.Enabled
 	if !k.Stack.Redis.Enabled {
 		return nil
 	}
 	grace := func(kind plan.Kind) int { return seconds(kind.Traits().Grace + switchoverTime + endMargin) }
 	return []podSet{
 		{
-			name: "sentinel", portName: "sentinel", count: k.Stack.Redis.Sentinels, port: plan.PodSentinelPort, memory: "48Mi",
-			storage: "64Mi", keeps: true, grace: grace(plan.Sentinel),
+			name: "sentinel", portName: "sentinel", count: k.Stack.Redis.Sentinels, port: plan.PodSentinelPort, memory: "48Mi", limit: "128Mi",
+			storage: "64Mi", keeps: true, figures: figures, grace: grace(plan.Sentinel),
 		},
 		{
-			name: "redis", portName: "redis", count: k.Stack.Redis.Replicas + 1, port: plan.PodRedisPort, memory: k.redisMemory(),
-			storage: cmp.Or(k.Storage, "8Gi"), keeps: true, grace: grace(plan.Redis),
+			name: "redis", portName: "redis", count: k.Stack.Redis.Replicas + 1, port: plan.PodRedisPort, memory: k.redisMemory(3, 64), limit: k.redisMemory(4, 320),
+			storage: cmp.Or(k.Storage, "8Gi"), keeps: true, figures: figures, grace: grace(plan.Redis),
 			// Sentinels do not elect again before.
 			settle: seconds(2*k.Stack.Redis.FailoverTimeout + time.Second),
 		},
 	}
 }
 
-// redisMemory is what a redis node asks for: what the stack file gives it and a half more,
-// for the copy of what changes while it writes a snapshot.
-func (k Kubernetes) redisMemory() string {
-	if k.Stack.Redis.Memory == 0 {
+// redisMemory is half as much as the stack file gives Redis, some times, and what the pod needs
+// beside. A node asks for three halves: one for the copy of what changes while it writes a
+// snapshot. It gets four, and room for the replicas' buffers. Without memory in the
+// stack file there is no limit: Redis would not know of it.
+func (k Kubernetes) redisMemory(halves, beside int64) string {
+	switch {
+	case k.Stack.Redis.Memory > 0:
+		return fmt.Sprintf("%dMi", beside+int64(k.Stack.Redis.Memory)*halves/2>>20)
+	case halves == 3:
 		return "128Mi"
 	}
-	return fmt.Sprintf("%dMi", 64+int64(k.Stack.Redis.Memory)*3/2>>20)
+	return ""
 }
 
 func (k Kubernetes) deployments() (sets []podSet) {
@@ -96,17 +122,40 @@ func (k Kubernetes) deployments() (sets []podSet) {
 		grace := k.Stack.Apps[app].Grace
 		longest = max(longest, grace)
 		sets = append(sets, podSet{
-			name: app, portName: "http", count: k.Stack.Apps[app].Nodes, port: plan.PodWebPort, memory: "64Mi",
+			name: app, portName: "http", count: k.Stack.Apps[app].Nodes, port: plan.PodWebPort, memory: "64Mi", limit: "512Mi",
+			figures: k.Stack.Metrics.Enabled, admin: k.Stack.Apps[app].KV.Admin,
 			grace: seconds(grace + webLinger + endMargin), linger: seconds(webLinger),
 		})
 	}
 	return append(sets, podSet{
-		name: "balancer", portName: "http", count: k.Stack.Balancers, port: k.entryPort(), memory: "128Mi",
+		name: "balancer", portName: "http", count: k.Stack.Balancers, port: k.entryPort(), memory: "128Mi", limit: "1Gi", figures: k.Stack.Metrics.Enabled,
 		grace: seconds(longest + balancerLinger + endMargin), linger: seconds(balancerLinger),
 	})
 }
 
 func (k Kubernetes) sets() []podSet { return append(k.dataSets(), k.deployments()...) }
+
+// scales reports whether an autoscaler says how many pods there are.
+func (k Kubernetes) scales(d podSet) bool {
+	return k.Autoscale.Max > 0 && slices.Contains(k.apps(), d.name)
+}
+
+// namedPort is a port of a pod.
+type namedPort struct {
+	name string
+	port int
+}
+
+// metrics are the ports at which a pod has figures for Prometheus.
+func (d podSet) metrics() (ports []namedPort) {
+	if d.figures {
+		ports = append(ports, namedPort{"metrics", plan.PodMetricsPort})
+	}
+	if d.admin {
+		ports = append(ports, namedPort{"web-metrics", plan.PodAdminPort})
+	}
+	return ports
+}
 
 // apps are the applications that run in pods.
 func (k Kubernetes) apps() (names []string) {
@@ -136,6 +185,11 @@ func (k Kubernetes) labels(of string) string {
 		component = ", app.kubernetes.io/component: " + of
 	}
 	return "{app.kubernetes.io/name: holdfast, app.kubernetes.io/instance: " + k.Stack.Name + component + "}"
+}
+
+// labelsAnd are those, and one more.
+func (k Kubernetes) labelsAnd(of, more string) string {
+	return strings.TrimSuffix(k.labels(of), "}") + ", " + more + "}"
 }
 
 func (k Kubernetes) selector(of string) string { return k.labels(of) }

@@ -3,6 +3,8 @@
 
 package export
 
+import "holdfast/docs"
+
 import "holdfast/internal/plan"
 
 import (
@@ -209,7 +211,14 @@ spec:
 		qw422016.N().S(`
     spec:
       accessModes: [ReadWriteOnce]
-      resources: {requests: {storage: `)
+`)
+		if k.StorageClass != "" {
+			qw422016.N().S(`      storageClassName: `)
+			qw422016.N().S(k.StorageClass)
+			qw422016.N().S(`
+`)
+		}
+		qw422016.N().S(`      resources: {requests: {storage: `)
 		qw422016.N().S(d.storage)
 		qw422016.N().S(`}}
 `)
@@ -228,10 +237,17 @@ metadata:
 		qw422016.N().S(k.labels(d.name))
 		qw422016.N().S(`
 spec:
-  replicas: `)
-		qw422016.N().D(d.count)
-		qw422016.N().S(`
-  strategy:
+`)
+		if k.scales(d) {
+			qw422016.N().S(`  # How many there are is the autoscaler's to say.
+`)
+		} else {
+			qw422016.N().S(`  replicas: `)
+			qw422016.N().D(d.count)
+			qw422016.N().S(`
+`)
+		}
+		qw422016.N().S(`  strategy:
     rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
   selector:
     matchLabels: `)
@@ -239,6 +255,40 @@ spec:
 		qw422016.N().S(`
 `)
 		streampodTemplate(qw422016, k, d)
+	}
+	for _, d := range k.deployments() {
+		if k.scales(d) {
+			qw422016.N().S(`---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  name: `)
+			qw422016.N().S(k.Stack.Name)
+			qw422016.N().S(`-`)
+			qw422016.N().S(d.name)
+			qw422016.N().S(`
+  labels: `)
+			qw422016.N().S(k.labels(d.name))
+			qw422016.N().S(`
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: `)
+			qw422016.N().S(k.Stack.Name)
+			qw422016.N().S(`-`)
+			qw422016.N().S(d.name)
+			qw422016.N().S(`}
+  minReplicas: `)
+			qw422016.N().D(k.Autoscale.Min)
+			qw422016.N().S(`
+  maxReplicas: `)
+			qw422016.N().D(k.Autoscale.Max)
+			qw422016.N().S(`
+  metrics:
+  - type: Resource
+    resource: {name: cpu, target: {type: Utilization, averageUtilization: `)
+			qw422016.N().D(scaleAt)
+			qw422016.N().S(`}}
+`)
+		}
 	}
 	for _, d := range k.sets() {
 		qw422016.N().S(`---
@@ -261,6 +311,12 @@ spec:
 		qw422016.N().S(`
 `)
 	}
+	if !k.Unguarded {
+		streamnetworkPolicies(qw422016, k)
+	}
+	if k.Monitor {
+		streammonitoring(qw422016, k)
+	}
 }
 
 func writemanifests(qq422016 qtio422016.Writer, k Kubernetes) {
@@ -272,6 +328,143 @@ func writemanifests(qq422016 qtio422016.Writer, k Kubernetes) {
 func manifests(k Kubernetes) string {
 	qb422016 := qt422016.AcquireByteBuffer()
 	writemanifests(qb422016, k)
+	qs422016 := string(qb422016.B)
+	qt422016.ReleaseByteBuffer(qb422016)
+	return qs422016
+}
+
+func streamnetworkPolicies(qw422016 *qt422016.Writer, k Kubernetes) {
+	for _, d := range k.sets() {
+		qw422016.N().S(`---
+# Who may connect to the pods of `)
+		qw422016.N().S(d.name)
+		qw422016.N().S(`. Kubernetes lets the kubelet of their machine do so in any
+# case, and nothing is said of connections that the pods make: names resolve as before.
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: `)
+		qw422016.N().S(k.Stack.Name)
+		qw422016.N().S(`-`)
+		qw422016.N().S(d.name)
+		qw422016.N().S(`
+  labels: `)
+		qw422016.N().S(k.labels(d.name))
+		qw422016.N().S(`
+spec:
+  policyTypes: [Ingress]
+  podSelector:
+    matchLabels: `)
+		qw422016.N().S(k.selector(d.name))
+		qw422016.N().S(`
+  ingress:
+`)
+		if d.name == "balancer" {
+			qw422016.N().S(`  # Clients, wherever they are.
+  - ports: [{port: `)
+			qw422016.N().D(d.port)
+			qw422016.N().S(`}]
+`)
+		} else if d.keeps {
+			qw422016.N().S(`  - from: [{podSelector: {matchLabels: `)
+			qw422016.N().S(k.selector(""))
+			qw422016.N().S(`}}]
+    ports: [{port: `)
+			qw422016.N().D(d.port)
+			qw422016.N().S(`}, {port: `)
+			qw422016.N().D(plan.PodPort)
+			qw422016.N().S(`}]
+`)
+		} else {
+			qw422016.N().S(`  - from: [{podSelector: {matchLabels: `)
+			qw422016.N().S(k.selector("balancer"))
+			qw422016.N().S(`}}]
+    ports: [{port: `)
+			qw422016.N().D(d.port)
+			qw422016.N().S(`}]
+`)
+		}
+		if k.Monitor && len(d.metrics()) > 0 {
+			qw422016.N().S(`  # Prometheus, in whichever namespace it is.
+  - from: [{namespaceSelector: {}}]
+    ports: [`)
+			for i, p := range d.metrics() {
+				if i > 0 {
+					qw422016.N().S(`, `)
+				}
+				qw422016.N().S(`{port: `)
+				qw422016.N().D(p.port)
+				qw422016.N().S(`}`)
+			}
+			qw422016.N().S(`]
+`)
+		}
+	}
+}
+
+func writenetworkPolicies(qq422016 qtio422016.Writer, k Kubernetes) {
+	qw422016 := qt422016.AcquireWriter(qq422016)
+	streamnetworkPolicies(qw422016, k)
+	qt422016.ReleaseWriter(qw422016)
+}
+
+func networkPolicies(k Kubernetes) string {
+	qb422016 := qt422016.AcquireByteBuffer()
+	writenetworkPolicies(qb422016, k)
+	qs422016 := string(qb422016.B)
+	qt422016.ReleaseByteBuffer(qb422016)
+	return qs422016
+}
+
+func streammonitoring(qw422016 *qt422016.Writer, k Kubernetes) {
+	qw422016.N().S(`---
+# For the Prometheus Operator: each pod has figures of its own, so pods are asked, and no Service is.
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata:
+  name: `)
+	qw422016.N().S(k.Stack.Name)
+	qw422016.N().S(`
+  labels: `)
+	qw422016.N().S(k.labels(""))
+	qw422016.N().S(`
+spec:
+  selector:
+    matchLabels: `)
+	qw422016.N().S(k.selector(""))
+	qw422016.N().S(`
+  podTargetLabels: [app.kubernetes.io/component]
+  podMetricsEndpoints:
+  - {port: metrics, path: /metrics}
+  - {port: web-metrics, path: /metrics}
+---
+# Grafana's sidecar looks for ConfigMaps with this label.
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: `)
+	qw422016.N().S(k.Stack.Name)
+	qw422016.N().S(`-dashboard
+  labels: `)
+	qw422016.N().S(k.labelsAnd("", "grafana_dashboard: \"1\""))
+	qw422016.N().S(`
+data:
+  holdfast.json: |2
+`)
+	qw422016.N().S(indented(docs.Dashboard))
+	qw422016.N().S(`
+`)
+}
+
+func writemonitoring(qq422016 qtio422016.Writer, k Kubernetes) {
+	qw422016 := qt422016.AcquireWriter(qq422016)
+	streammonitoring(qw422016, k)
+	qt422016.ReleaseWriter(qw422016)
+}
+
+func monitoring(k Kubernetes) string {
+	qb422016 := qt422016.AcquireByteBuffer()
+	writemonitoring(qb422016, k)
 	qs422016 := string(qb422016.B)
 	qt422016.ReleaseByteBuffer(qb422016)
 	return qs422016
@@ -291,18 +484,26 @@ func streampodTemplate(qw422016 *qt422016.Writer, k Kubernetes, d podSet) {
     spec:
       automountServiceAccountToken: false
       enableServiceLinks: false
+      # There is no preStop hook: on SIGTERM the first process itself hands over what the node has to hand
+      # over (the master's part to a replica), serves on for --linger, and then ends the node.
       terminationGracePeriodSeconds: `)
 	qw422016.N().D(d.grace)
 	qw422016.N().S(`
       topologySpreadConstraints:
-      - maxSkew: 1
-        topologyKey: kubernetes.io/hostname
+`)
+	for _, key := range []string{"kubernetes.io/hostname", "topology.kubernetes.io/zone"} {
+		qw422016.N().S(`      - maxSkew: 1
+        topologyKey: `)
+		qw422016.N().S(key)
+		qw422016.N().S(`
         whenUnsatisfiable: ScheduleAnyway
         labelSelector:
           matchLabels: `)
-	qw422016.N().S(k.selector(d.name))
-	qw422016.N().S(`
-      affinity:
+		qw422016.N().S(k.selector(d.name))
+		qw422016.N().S(`
+`)
+	}
+	qw422016.N().S(`      affinity:
         podAntiAffinity:
           preferredDuringSchedulingIgnoredDuringExecution:
           - weight: 100
@@ -351,14 +552,31 @@ func streampodTemplate(qw422016 *qt422016.Writer, k Kubernetes, d podSet) {
         - {name: pod, containerPort: `)
 	qw422016.N().D(plan.PodPort)
 	qw422016.N().S(`}
-        # The process of the pod lives, whatever the others and the data do.
+`)
+	for _, p := range d.metrics() {
+		qw422016.N().S(`        - {name: `)
+		qw422016.N().S(p.name)
+		qw422016.N().S(`, containerPort: `)
+		qw422016.N().D(p.port)
+		qw422016.N().S(`}
+`)
+	}
+	qw422016.N().S(`        # The process of the pod lives, whatever the others and the data do.
         startupProbe: {httpGet: {path: /live, port: pod}, periodSeconds: 1, failureThreshold: 60}
         livenessProbe: {httpGet: {path: /live, port: pod}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6}
         readinessProbe: {httpGet: {path: /ready, port: pod}, periodSeconds: 1, timeoutSeconds: 2, failureThreshold: 2}
-        resources: {requests: {cpu: 50m, memory: `)
+        resources:
+          requests: {cpu: 50m, memory: `)
 	qw422016.N().S(d.memory)
-	qw422016.N().S(`}}
-        securityContext:
+	qw422016.N().S(`}
+`)
+	if d.limit != "" {
+		qw422016.N().S(`          limits: {memory: `)
+		qw422016.N().S(d.limit)
+		qw422016.N().S(`}
+`)
+	}
+	qw422016.N().S(`        securityContext:
           allowPrivilegeEscalation: false
           readOnlyRootFilesystem: true
           capabilities: {drop: [ALL]}
@@ -410,6 +628,8 @@ metadata:
   labels: `)
 	qw422016.N().S(k.labels(""))
 	qw422016.N().S(`
+# So nothing changes it by mistake.
+immutable: true
 stringData:
   seed: `)
 	qw422016.N().S(quoted(seed))

@@ -24,6 +24,7 @@ type collector struct {
 	version  string
 	password string // of the operator
 	way      redis.Way
+	only     string // the node that is told of; empty: all, and the stack as a whole
 
 	mu     sync.Mutex // held while it gathers
 	last   []prometheus.Metric
@@ -137,6 +138,10 @@ func (c *collector) gather(ctx context.Context, g *gathering) {
 	}
 	asking.Wait()
 	r.tell(g, st)
+	if c.only != "" {
+		return // one node does not know how the others are
+	}
+	r.count(g)
 	if p.Stack.Redis.Enabled && p.Stack.Redis.Sentinels > 0 {
 		g.add(sentinelsAgree, truth(votes.agree(p.Stack.Redis.Sentinels)))
 	}
@@ -156,6 +161,9 @@ func (c *collector) admin(address string) *redis.Admin {
 // ofStack tells of the stack as a whole.
 func (c *collector) ofStack(g *gathering, st supervise.Status) {
 	g.add(stackInfo, 1, "stack", st.Stack, "version", c.version)
+	if c.only != "" {
+		return
+	}
 	g.add(stackReady, truth(st.Ready))
 	for _, phase := range []supervise.Phase{supervise.PhaseStarting, supervise.PhaseRunning, supervise.PhaseStopping} {
 		g.add(supervisorPhase, truth(st.Phase == phase), "phase", string(phase))
@@ -196,13 +204,16 @@ var states = []supervise.State{supervise.Starting, supervise.Up, supervise.Pause
 // ofNodes tells of each node and its processes.
 func (c *collector) ofNodes(g *gathering, st supervise.Status) {
 	var pids []int
-	for _, n := range st.Nodes {
+	nodes := slices.DeleteFunc(slices.Clone(st.Nodes), func(n supervise.NodeStatus) bool {
+		return c.only != "" && n.Name != c.only
+	})
+	for _, n := range nodes {
 		if n.PID != 0 {
 			pids = append(pids, n.PID)
 		}
 	}
 	figures := process.FiguresOf(pids...)
-	for _, n := range st.Nodes {
+	for _, n := range nodes {
 		about := []string{"node", n.Name, "kind", string(n.Kind), "app", n.App, "host", n.Host}
 		g.add(nodeUp, truth(n.State == supervise.Up), about...)
 		for _, state := range states {
@@ -296,19 +307,25 @@ func ofRedis(ctx context.Context, g *gathering, n supervise.NodeStatus, admin *r
 
 // tell tells of the replicas, when all were asked.
 func (r *replication) tell(g *gathering, st supervise.Status) {
-	online := 0
 	for _, n := range st.Nodes {
 		if n.Kind != plan.Redis {
 			continue
 		}
 		if linked, is := r.linked[n.Name]; is {
 			g.add(redisLinked, truth(linked), "node", n.Name)
-			online += int(truth(linked))
 		}
 		if lag, known := r.lags[n.Address]; known {
 			g.add(redisLagBytes, float64(lag.bytes), "node", n.Name)
 			g.add(redisLagSeconds, lag.seconds, "node", n.Name)
 		}
+	}
+}
+
+// count tells how many replicas there are, when all were asked.
+func (r *replication) count(g *gathering) {
+	online := 0
+	for _, linked := range r.linked {
+		online += int(truth(linked))
 	}
 	if len(r.linked)+len(r.lags) > 0 {
 		g.add(redisReplicas, float64(online))

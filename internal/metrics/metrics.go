@@ -46,6 +46,16 @@ type Server struct {
 // Listen opens the address of a stack's metrics. The version is that of this
 // program.
 func Listen(address, version string, stack Stack) (*Server, error) {
+	return listen(address, version, stack, "")
+}
+
+// ListenNode does the same for one node alone, where each node has a supervisor of its own
+// that knows nothing of the others' processes.
+func ListenNode(address, version string, stack Stack, node string) (*Server, error) {
+	return listen(address, version, stack, node)
+}
+
+func listen(address, version string, stack Stack, node string) (*Server, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		by := ""
@@ -67,6 +77,7 @@ func Listen(address, version string, stack Stack) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{listener: netutil.LimitListener(l, maxConnections), collector: newCollector(stack, version, secrets.Operator, way)}
+	s.collector.only = node
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(s.collector, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()

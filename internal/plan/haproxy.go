@@ -376,7 +376,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		d.ServerLimits += " init-addr libc,none"
 	}
 	if app.Found != nil {
-		d.Found, d.Places = app.Found.At, foundPlaces
+		d.Found, d.Places = app.Found.At, FoundPlaces
 		d.FoundUnheard, d.Connect = unheardWeb, min(b.stack.Timeouts.Connect, connectLimit)
 		if b.encrypts() {
 			d.FoundTLS = &serverTLS{b.wire(balancer), podWebNode(name)}
@@ -407,9 +407,9 @@ func (d backendData) direct() backendData {
 	return d
 }
 
-// foundPlaces is how many nodes of an application the balancers have room for where DNS tells
+// FoundPlaces is how many nodes of an application the balancers have room for where DNS tells
 // their addresses: an autoscaler does not ask.
-const foundPlaces = 50
+const FoundPlaces = 50
 
 // fastInterval is the time between two checks of a server that is down or in
 // doubt. HAProxy checks at most every 100 ms here: less would only burden.

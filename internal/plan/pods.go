@@ -23,11 +23,12 @@ const (
 	PodWebPort      = 5001
 	// PodPort is where a pod tells the others and the kubelet how it is.
 	PodPort = 6300
+	// PodMetricsPort is where a pod tells Prometheus of its node, and PodAdminPort where a
+	// web node does so by itself.
+	PodMetricsPort, PodAdminPort = 9633, 5002
 
-	// PodAdminPort is where a web node has its metrics.
-	PodAdminPort = 5002
-
-	podMasterPort = 6378 // of a balancer: leads to the Redis master
+	// Of a balancer, where it leads to the Redis master.
+	podMasterPort = 6378
 )
 
 // Pod is one pod of a stack.

@@ -14,9 +14,13 @@ import (
 	"holdfast/test/kube"
 )
 
-const image = "localhost/holdfast-stack:test"
+const (
+	image = "localhost/holdfast-stack:test"
+	// nextImage is another one with the same programs.
+	nextImage = "localhost/holdfast-stack:next"
+)
 
-// loadImage brings an image with this tree's holdfast and this machine's HAProxy and Redis to
+// loadImage brings images with this tree's holdfast and this machine's HAProxy and Redis to
 // all nodes, once.
 var loadImage = sync.OnceValue(func() error {
 	dir, err := os.MkdirTemp("", "hf")
@@ -40,15 +44,21 @@ var loadImage = sync.OnceValue(func() error {
 		}
 	}
 
-	archive, err := kube.Image(image, "/usr/bin/holdfast", files)
-	if err != nil {
-		return err
+	for _, reference := range []string{image, nextImage} {
+		files["etc/release"] = []byte(reference)
+		archive, err := kube.Image(reference, "/usr/bin/holdfast", files)
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(dir, "image.tar")
+		if err := os.WriteFile(path, archive, 0o644); err != nil {
+			return err
+		}
+		if err := cluster.Load(context.Background(), path); err != nil {
+			return err
+		}
 	}
-	path := filepath.Join(dir, "image.tar")
-	if err := os.WriteFile(path, archive, 0o644); err != nil {
-		return err
-	}
-	return cluster.Load(context.Background(), path)
+	return nil
 })
 
 var library = regexp.MustCompile(`(/\S+) \(0x`)

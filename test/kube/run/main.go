@@ -2,6 +2,7 @@
 //
 //	go run ./test/kube/run up [NODES]         start it (3 nodes), built before if need be
 //	go run ./test/kube/run kubectl ARG...     kubectl for it
+//	go run ./test/kube/run helm ARG...        Helm for it
 //	go run ./test/kube/run load ARCHIVE...    bring images to all nodes
 //	go run ./test/kube/run on NODE CMD...     a command inside a node
 //	go run ./test/kube/run forward ADDRESS    198.19.99.1:30080, say, at a port of loopback
@@ -47,12 +48,15 @@ func run(ctx context.Context, args []string) error {
 	cluster := kube.Open(cmp.Or(os.Getenv("HOLDFAST_KUBE"), "hand"))
 	cluster.Progress = os.Stderr
 	if len(args) == 0 {
-		return errors.New("what shall it do: up, kubectl, load, on, forward, down or build?")
+		return errors.New("what shall it do: up, kubectl, helm, load, on, forward, down or build?")
 	}
 
 	switch name, rest := args[0], args[1:]; {
 	case name == "build":
-		_, err := cluster.Build(ctx)
+		if _, err := cluster.Build(ctx); err != nil {
+			return err
+		}
+		_, err := cluster.BuildHelm(ctx)
 		return err
 	case name == "up" && len(rest) <= 1:
 		return up(ctx, cluster, rest)
@@ -62,6 +66,8 @@ func run(ctx context.Context, args []string) error {
 		return cluster.Load(ctx, rest...)
 	case name == "kubectl":
 		return here(cluster.Kubectl(ctx, rest...))
+	case name == "helm":
+		return here(cluster.Helm(ctx, rest...))
 	case name == "on" && len(rest) > 1:
 		node, err := strconv.Atoi(rest[0])
 		if err != nil {

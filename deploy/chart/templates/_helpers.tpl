@@ -1,0 +1,257 @@
+{{/* The stack's name, which the names of all objects begin with. */}}
+{{- define "holdfast.name" -}}
+{{- $name := .Values.stack.name | default .Release.Name -}}
+{{- if not (regexMatch "^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$" $name) -}}
+{{- fail (printf "The stack is called %q, after the release. A name has at most 32 lower-case letters, digits and dashes, and begins with a letter: set stack.name." $name) -}}
+{{- end -}}
+{{- $name -}}
+{{- end }}
+
+{{/* The stack file. */}}
+{{- define "holdfast.stack" -}}
+{{- toYaml (set (deepCopy .Values.stack) "name" (include "holdfast.name" .)) }}
+{{ end }}
+
+{{- define "holdfast.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{- define "holdfast.secret" -}}
+{{ .Values.secret.existing | default (include "holdfast.name" .) }}
+{{- end }}
+
+{{/* What pods are found by. Call it with (list $ COMPONENT); "" is all of the stack. */}}
+{{- define "holdfast.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ $root.Chart.Name }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+{{- with index . 1 }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* The name, labels and annotations of an object: (list $ NAME COMPONENT LABELS ANNOTATIONS). */}}
+{{- define "holdfast.metadata" -}}
+{{- $root := index . 0 -}}
+{{- $suffix := index . 1 -}}
+name: {{ include "holdfast.name" $root }}{{ if $suffix }}-{{ $suffix }}{{ end }}
+namespace: {{ $root.Release.Namespace }}
+labels:
+  helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+  app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+  {{- if $root.Chart.AppVersion }}
+  app.kubernetes.io/version: {{ $root.Chart.AppVersion | replace "+" "_" | trunc 63 | quote }}
+  {{- end }}
+  {{- include "holdfast.selector" (list $root (index . 2)) | nindent 2 }}
+  {{- with mergeOverwrite (deepCopy $root.Values.commonLabels) (index . 3) }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with mergeOverwrite (deepCopy $root.Values.commonAnnotations) (index . 4) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* A duration of the stack file, such as 1m30s, in whole seconds. */}}
+{{- define "holdfast.seconds" -}}
+{{- $sum := 0.0 -}}
+{{- range regexFindAll "[0-9.]+(h|ms|m|s)" . -1 -}}
+{{- $unit := regexFind "[a-z]+" . -}}
+{{- $each := get (dict "h" 3600.0 "m" 60.0 "s" 1.0 "ms" 0.001) $unit -}}
+{{- $sum = addf $sum (mulf (trimSuffix $unit . | float64) $each) -}}
+{{- end -}}
+{{- ceil $sum | int -}}
+{{- end }}
+
+{{/* A size of the stack file, such as 512mb, in bytes. */}}
+{{- define "holdfast.bytes" -}}
+{{- $text := toString . | lower -}}
+{{- $bytes := regexFind "^[0-9]+" $text | int64 -}}
+{{- $unit := get (dict "kb" 1024 "mb" 1048576 "gb" 1073741824) (regexFind "[a-z]+$" $text) | default 1 | int64 -}}
+{{- mul $bytes $unit -}}
+{{- end }}
+
+{{/* The names of the applications that run in pods, as JSON. */}}
+{{- define "holdfast.apps" -}}
+{{- $names := list -}}
+{{- range $name, $app := .Values.stack.apps | default (dict "web" (dict "kv" dict)) -}}
+{{- if hasKey $app "kv" }}{{ $names = append $names $name }}{{ end -}}
+{{- end -}}
+{{- sortAlpha $names | toJson -}}
+{{- end }}
+
+{{/*
+The kinds of pods, as JSON: the Sentinels, Redis, the web nodes of each application, the balancers. Their
+numbers, ports and times are those of 'holdfast export kubernetes'.
+*/}}
+{{- define "holdfast.sets" -}}
+{{- $stack := .Values.stack -}}
+{{- $apps := include "holdfast.apps" . | fromJsonArray -}}
+{{- $declared := $stack.apps | default (dict "web" (dict "kv" dict)) -}}
+{{- $redis := $stack.redis | default dict -}}
+{{- $figures := ne (toString ((($stack.metrics | default dict).enabled))) "false" -}}
+{{- $metrics := ternary (list (dict "name" "metrics" "port" 9633)) list $figures -}}
+{{- $sets := list -}}
+{{- if or $apps $redis.enabled -}}
+{{- $sets = append $sets (dict "name" "sentinel" "portName" "sentinel" "port" 26379 "metrics" $metrics
+      "count" (dig "sentinels" 3 $redis) "keeps" true "grace" 40 "values" .Values.sentinel) -}}
+{{- $values := deepCopy .Values.redis -}}
+{{- if not $values.resources -}}
+{{- $resources := dict "requests" (dict "cpu" "50m" "memory" "128Mi") -}}
+{{- with $redis.memory -}}
+{{- $bytes := include "holdfast.bytes" . | int64 -}}
+{{- $resources = dict
+      "requests" (dict "cpu" "50m" "memory" (printf "%dMi" (add 64 (div (div (mul $bytes 3) 2) 1048576))))
+      "limits" (dict "memory" (printf "%dMi" (add 320 (div (mul $bytes 2) 1048576)))) -}}
+{{- end -}}
+{{- $values = set $values "resources" $resources -}}
+{{- end -}}
+{{- $sets = append $sets (dict "name" "redis" "portName" "redis" "port" 6379 "metrics" $metrics
+      "count" (add1 (dig "replicas" 2 $redis)) "keeps" true "grace" 50 "values" $values
+      "settle" (include "holdfast.seconds" (printf "%[1]s%[1]s1s" (dig "failover-timeout" "2s" $redis)) | int)) -}}
+{{- end -}}
+{{- $longest := 5 -}}
+{{- range $apps -}}
+{{- $app := get $declared . -}}
+{{- $values := mergeOverwrite (deepCopy $.Values.web) (deepCopy (get $.Values.apps . | default dict)) -}}
+{{- $grace := include "holdfast.seconds" ($app.grace | default "10s") | int -}}
+{{- $longest = max $longest $grace -}}
+{{- $own := $metrics -}}
+{{- $kv := kindIs "map" $app.kv | ternary $app.kv dict -}}
+{{- if ne (toString (dig "admin" true $kv)) "false" -}}
+{{- $own = append $own (dict "name" "web-metrics" "port" 5002) -}}
+{{- end -}}
+{{- $sets = append $sets (dict "name" . "portName" "http" "port" 5001 "metrics" $own
+      "count" (dig "nodes" 2 $app) "keeps" false "scales" $values.autoscaling.enabled
+      "linger" $values.lingerSeconds "grace" (add $grace $values.lingerSeconds 5) "values" $values) -}}
+{{- end -}}
+{{- $port := splitList ":" $stack.entry.listen | last | int -}}
+{{- $sets = append $sets (dict "name" "balancer" "portName" "http" "port" $port "metrics" $metrics
+      "count" (dig "balancers" 2 $stack) "keeps" false
+      "linger" .Values.balancer.lingerSeconds "grace" (add $longest .Values.balancer.lingerSeconds 5) "values" .Values.balancer) -}}
+{{- $sets | toJson -}}
+{{- end }}
+
+{{/* Where the pods of one kind would be rather: (list $ COMPONENT). */}}
+{{- define "holdfast.affinity" -}}
+podAntiAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        topologyKey: kubernetes.io/hostname
+        labelSelector:
+          matchLabels:
+            {{- include "holdfast.selector" . | nindent 12 }}
+{{- end }}
+
+{{- define "holdfast.spread" -}}
+{{- $of := . -}}
+{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+- maxSkew: 1
+  topologyKey: {{ . }}
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels:
+      {{- include "holdfast.selector" $of | nindent 6 }}
+{{- end }}
+{{- end }}
+
+{{/* The pods of one kind: (list $ SET). */}}
+{{- define "holdfast.pods" -}}
+{{- $root := index . 0 -}}
+{{- $set := index . 1 -}}
+{{- $values := $set.values -}}
+{{- $of := list $root $set.name -}}
+{{- $name := include "holdfast.name" $root -}}
+metadata:
+  labels:
+    {{- include "holdfast.selector" $of | nindent 4 }}
+    {{- with mergeOverwrite (deepCopy $root.Values.commonLabels) $root.Values.podLabels $values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    # Another stack file is another pod.
+    holdfast/stack-file: {{ include "holdfast.stack" $root | sha256sum | trunc 16 | quote }}
+    {{- with mergeOverwrite (deepCopy $root.Values.commonAnnotations) $root.Values.podAnnotations $values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  # There is no preStop hook: on SIGTERM the first process itself hands over what the node has to hand over
+  # (the master's part to a replica), serves on for --linger, and then ends the node.
+  terminationGracePeriodSeconds: {{ int $set.grace }}
+  {{- with $root.Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.priorityClassName | default $root.Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with $values.nodeSelector | default $root.Values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.tolerations | default $root.Values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  topologySpreadConstraints:
+    {{- with $values.topologySpreadConstraints | default $root.Values.topologySpreadConstraints }}
+    {{- toYaml . | nindent 4 }}
+    {{- else }}
+    {{- include "holdfast.spread" $of | trim | nindent 4 }}
+    {{- end }}
+  affinity:
+    {{- with $values.affinity | default $root.Values.affinity }}
+    {{- toYaml . | nindent 4 }}
+    {{- else }}
+    {{- include "holdfast.affinity" $of | nindent 4 }}
+    {{- end }}
+  securityContext:
+    {{- toYaml $root.Values.podSecurityContext | nindent 4 }}
+  containers:
+    - name: holdfast
+      image: {{ include "holdfast.image" $root | quote }}
+      imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+      args:
+        - pod
+        - --file=/etc/holdfast/stack/holdfast.yaml
+        - --seed=/etc/holdfast/secrets/seed
+        - --state=/var/lib/holdfast/{{ $name }}
+        - --log-format=json
+        {{- with $set.linger }}
+        - --linger={{ int . }}s
+        {{- end }}
+      env:
+        - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+        - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+      ports:
+        - {name: {{ $set.portName }}, containerPort: {{ int $set.port }}}
+        - {name: pod, containerPort: 6300}
+        {{- range $set.metrics }}
+        - {name: {{ .name }}, containerPort: {{ int .port }}}
+        {{- end }}
+      # The process of the pod lives, whatever the others and the data do.
+      startupProbe: {httpGet: {path: /live, port: pod}, periodSeconds: 1, failureThreshold: 60}
+      livenessProbe: {httpGet: {path: /live, port: pod}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6}
+      readinessProbe: {httpGet: {path: /ready, port: pod}, periodSeconds: 1, timeoutSeconds: 2, failureThreshold: 2}
+      resources:
+        {{- toYaml $values.resources | nindent 8 }}
+      securityContext:
+        {{- toYaml $root.Values.securityContext | nindent 8 }}
+      volumeMounts:
+        - {name: state, mountPath: /var/lib/holdfast}
+        - {name: stack, mountPath: /etc/holdfast/stack, readOnly: true}
+        - {name: secrets, mountPath: /etc/holdfast/secrets, readOnly: true}
+  volumes:
+    - {name: stack, configMap: {name: {{ $name }}}}
+    - {name: secrets, secret: {secretName: {{ include "holdfast.secret" $root }}, defaultMode: 0440}}
+    {{- if not $set.keeps }}
+    - {name: state, emptyDir: {}}
+    {{- end }}
+{{- end }}

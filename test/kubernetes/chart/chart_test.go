@@ -1,0 +1,219 @@
+package chart
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/lint"
+	"helm.sh/helm/v3/pkg/lint/support"
+)
+
+// variants are values of the chart, and the options of 'holdfast export kubernetes' that mean
+// the same.
+var variants = []struct {
+	name, values string
+	options      []string
+}{
+	{name: "default", values: "image: {repository: holdfast-stack, tag: \"1\"}\n", options: []string{"--image", "holdfast-stack:1"}},
+	{
+		name: "large",
+		values: `
+image: {repository: registry.example/holdfast-stack, tag: "2"}
+service: {type: NodePort, nodePort: 30063}
+storageClass: fast
+redis: {storage: 20Gi}
+web: {autoscaling: {enabled: true, minReplicas: 3, maxReplicas: 12}}
+metrics: {podMonitor: {enabled: true}, dashboard: {enabled: true}}
+stack:
+  entry: {listen: "0.0.0.0:8080", limits: {connections: 1000000}}
+  balancers: 3
+  apps:
+    web: {kv: {admin: false}, nodes: 3, grace: 1m30s}
+    sessions: {kv: true, grace: 500ms}
+    legacy: {servers: ["10.0.0.1:80"]}
+  routes:
+  - {path-prefix: /sessions/, app: sessions}
+  - {path-prefix: /old/, app: legacy}
+  - {app: web}
+  redis: {memory: 1500mb, replicas: 3, sentinels: 5, failover-timeout: 1500ms}
+  timeouts: {queue: 30s}
+`,
+		options: []string{"--image", "registry.example/holdfast-stack:2", "--service", "NodePort", "--node-port", "30063",
+			"--storage-class", "fast", "--storage", "20Gi", "--autoscale", "3-12", "--monitor"},
+	},
+	{
+		name: "plain",
+		values: `
+image: {repository: holdfast-stack, tag: "1"}
+networkPolicy: {enabled: false}
+service: {type: LoadBalancer}
+stack:
+  apps: {web: {kv: {}, nodes: 1}}
+  redis: {memory: 3000kb, replicas: 1}
+  metrics: {enabled: false}
+`,
+		options: []string{"--image", "holdfast-stack:1", "--service", "LoadBalancer", "--network-policies=false"},
+	},
+}
+
+func TestTheChartMakesWhatExportPrints(t *testing.T) {
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			chart := rendered(t, v.values+"secret: {existing: shop}\n")
+			file := filepath.Join(t.TempDir(), "holdfast.yaml")
+			stack, _ := at(chart["ConfigMap shop"], "data", "holdfast.yaml").(string)
+			if err := os.WriteFile(file, []byte(stack), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			export := objects(t, string(holdfast(t, append([]string{"export", "kubernetes", "--file", file}, v.options...)...)))
+			if len(export) < 15 {
+				t.Errorf("export prints %d objects alone", len(export))
+			}
+			for name, want := range export {
+				for _, difference := range differences(name, plain(chart[name]), plain(want)) {
+					t.Error(difference)
+				}
+				delete(chart, name)
+			}
+			for name := range chart {
+				t.Errorf("the chart has %s, and export does not", name)
+			}
+		})
+	}
+}
+
+// plain is an object without what only Helm knows of.
+func plain(o object) any {
+	if labels, ok := at(o, "metadata", "labels").(object); ok {
+		for _, label := range []string{"helm.sh/chart", "app.kubernetes.io/managed-by", "app.kubernetes.io/version"} {
+			delete(labels, label)
+		}
+	}
+	if metadata, ok := at(o, "metadata").(object); ok {
+		delete(metadata, "namespace")
+	}
+	containers, _ := at(o, "spec", "template", "spec", "containers").([]any)
+	for _, c := range containers {
+		delete(c.(object), "imagePullPolicy")
+	}
+	return o
+}
+
+// differences are the paths at which two values differ, with both.
+func differences(path string, got, want any) (all []string) {
+	g, gotMap := got.(object)
+	w, wantMap := want.(object)
+	if gotMap && wantMap {
+		keys := map[string]bool{}
+		for key := range g {
+			keys[key] = true
+		}
+		for key := range w {
+			keys[key] = true
+		}
+		for key := range keys {
+			all = append(all, differences(path+"."+key, g[key], w[key])...)
+		}
+		slices.Sort(all)
+		return all
+	}
+	gl, gotList := got.([]any)
+	wl, wantList := want.([]any)
+	if gotList && wantList && len(gl) == len(wl) {
+		for i := range gl {
+			all = append(all, differences(fmt.Sprintf("%s[%d]", path, i), gl[i], wl[i])...)
+		}
+		return all
+	}
+	if !reflect.DeepEqual(got, want) {
+		return []string{fmt.Sprintf("%s is %v in the chart, and %v by export", path, got, want)}
+	}
+	return nil
+}
+
+func TestRenderedManifestsAreTheGoldenOnes(t *testing.T) {
+	for _, v := range variants {
+		files, err := render(load(t), v.values+"secret: {existing: shop}\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for name, content := range files {
+			if strings.TrimSpace(content) != "" && !strings.HasSuffix(name, ".tpl") {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		var got strings.Builder
+		for _, name := range names {
+			fmt.Fprintf(&got, "---\n# Source: %s\n%s\n", name, strings.TrimSpace(files[name]))
+		}
+		golden := filepath.Join("testdata", v.name+".yaml")
+		if *update {
+			if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want, err := os.ReadFile(golden); err != nil || got.String() != string(want) {
+			t.Errorf("%s differs: look at it with 'go test -update' and git diff (%v)", golden, err)
+		}
+	}
+}
+
+func TestHelmsLinterHasNothingToSay(t *testing.T) {
+	for _, v := range variants {
+		var values map[string]any
+		for _, o := range objects(t, v.values) {
+			values = o
+		}
+		result := lint.AllWithKubeVersion(dir, values, "default", &chartutil.KubeVersion{Version: "v1.34.0", Major: "1", Minor: "34"})
+		for _, m := range result.Messages {
+			if m.Severity > support.InfoSev {
+				t.Errorf("%s: %v", v.name, m)
+			}
+		}
+	}
+}
+
+func TestTheSeedIsMadeByTheChart(t *testing.T) {
+	seed := func() string {
+		o := rendered(t, "")["Secret shop"]
+		if at(o, "metadata", "annotations", "helm.sh/resource-policy") != "keep" || at(o, "immutable") != true {
+			t.Errorf("the Secret does not stay as it is: %v", o)
+		}
+		text, err := base64.StdEncoding.DecodeString(fmt.Sprint(at(o, "data", "seed")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	one, two := seed(), seed()
+	if !regexp.MustCompile(`^[A-Za-z0-9]{64}$`).MatchString(one) || one == two {
+		t.Errorf("the seed is %q and then %q", one, two)
+	}
+	if o := rendered(t, "secret: {existing: mine}")["Secret shop"]; o != nil {
+		t.Errorf("there is a Secret beside the one that exists: %v", o)
+	}
+	volumes, _ := at(rendered(t, "secret: {existing: mine}")["StatefulSet shop-redis"], "spec", "template", "spec", "volumes").([]any)
+	if text := fmt.Sprint(volumes); !strings.Contains(text, "secretName:mine") {
+		t.Errorf("the pods have other secrets than those that exist: %s", text)
+	}
+}
+
+func TestTheDashboardIsTheOneInTheDocs(t *testing.T) {
+	own, err := os.ReadFile(dir + "/files/grafana.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if docs, err := os.ReadFile(root + "/docs/grafana.json"); err != nil || string(docs) != string(own) {
+		t.Errorf("copy docs/grafana.json to deploy/chart/files (%v)", err)
+	}
+}

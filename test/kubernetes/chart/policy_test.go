@@ -1,0 +1,128 @@
+package chart
+
+import (
+	"strings"
+	"testing"
+
+	networking "k8s.io/api/networking/v1"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/yaml"
+)
+
+// The cluster of the tests has no network plugin that knows policies: here they are applied to a
+// table of connections, as the API's documentation says.
+func TestWhoMayConnectToWhom(t *testing.T) {
+	chart := rendered(t, "metrics: {podMonitor: {enabled: true}}\nnetworkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]}")
+	var policies []networking.NetworkPolicy
+	pods := map[string]map[string]string{ // the labels of pods, by what they are
+		"stranger":   {"app": "shop"},
+		"prometheus": {"app": "prometheus"},
+		// Of another release, and the test.
+		"other redis": {"app.kubernetes.io/name": "holdfast", "app.kubernetes.io/instance": "other", "app.kubernetes.io/component": "redis"},
+	}
+	for name, o := range chart {
+		switch o["kind"] {
+		case "NetworkPolicy":
+			text, err := yaml.Marshal(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var p networking.NetworkPolicy
+			if err := yaml.UnmarshalStrict(text, &p); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			policies = append(policies, p)
+		case "Deployment", "StatefulSet":
+			set := map[string]string{}
+			for k, v := range at(o, "spec", "template", "metadata", "labels").(object) {
+				set[k] = v.(string)
+			}
+			pods[strings.TrimPrefix(at(o, "metadata", "name").(string), "shop-")] = set
+		}
+	}
+	if len(policies) != 4 {
+		t.Fatalf("there are %d policies", len(policies))
+	}
+	outside := map[string]string{"prometheus": "monitoring"}
+
+	for _, c := range []struct {
+		from, to string
+		port     int32
+		may      bool
+	}{
+		{"stranger", "balancer", 6301, true},
+		{"prometheus", "balancer", 6301, true},
+		{"stranger", "balancer", 9633, false},
+		{"stranger", "balancer", 6378, false},
+		{"balancer", "web", 5001, true},
+		{"stranger", "web", 5001, false},
+		{"redis", "web", 5001, false},
+		{"web", "redis", 6379, true},
+		{"balancer", "redis", 6379, true},
+		{"sentinel", "redis", 6379, true},
+		{"redis", "redis", 6379, true},
+		{"redis", "redis", 6300, true},
+		{"sentinel", "redis", 6300, true},
+		{"other redis", "redis", 6379, false},
+		{"stranger", "redis", 6379, false},
+		{"stranger", "redis", 6300, false},
+		{"stranger", "sentinel", 26379, false},
+		{"web", "sentinel", 26379, true},
+		{"redis", "sentinel", 26379, true},
+		{"sentinel", "sentinel", 26379, true},
+		{"prometheus", "redis", 9633, true},
+		{"prometheus", "web", 5002, true},
+		{"prometheus", "web", 5001, false},
+		{"prometheus", "redis", 6379, false},
+		{"stranger", "redis", 9633, false},
+		{"redis", "stranger", 80, true}, // it is no pod of the stack, and what leaves is free
+	} {
+		if pods[c.from] == nil || pods[c.to] == nil {
+			t.Fatalf("there is no %s or no %s", c.from, c.to)
+		}
+		if got := allowed(t, policies, pods[c.from], pods[c.to], outside[c.from], c.port); got != c.may {
+			t.Errorf("from %s to %s at port %d: allowed %v", c.from, c.to, c.port, got)
+		}
+	}
+}
+
+func allowed(t *testing.T, policies []networking.NetworkPolicy, from, to map[string]string, namespace string, port int32) bool {
+	isolated := false
+	for _, p := range policies {
+		for _, kind := range p.Spec.PolicyTypes {
+			if kind != networking.PolicyTypeIngress {
+				t.Fatalf("%s is about %s", p.Name, kind)
+			}
+		}
+		if !matches(t, &p.Spec.PodSelector, to) {
+			continue
+		}
+		isolated = true
+		for _, rule := range p.Spec.Ingress {
+			hasPort, isPeer := len(rule.Ports) == 0, len(rule.From) == 0
+			for _, each := range rule.Ports {
+				hasPort = hasPort || each.Port == nil || each.Port.IntVal == port
+			}
+			for _, peer := range rule.From {
+				inSpace := namespace == ""
+				if peer.NamespaceSelector != nil {
+					inSpace = matches(t, peer.NamespaceSelector, map[string]string{"name": namespace})
+				}
+				isPeer = isPeer || inSpace && (peer.PodSelector == nil || matches(t, peer.PodSelector, from))
+			}
+			if hasPort && isPeer {
+				return true
+			}
+		}
+	}
+	return !isolated
+}
+
+func matches(t *testing.T, s *meta.LabelSelector, set map[string]string) bool {
+	selector, err := meta.LabelSelectorAsSelector(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return selector.Matches(labels.Set(set))
+}
