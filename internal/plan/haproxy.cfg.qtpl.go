@@ -95,6 +95,13 @@ resolvers host
     timeout retry 500ms
     hold valid 1s
     hold obsolete 0s
+    # Where DNS does not answer, or does not know, the servers stay as they were: the health
+    # checks take out those that are dead. The default of 30 s would take out all of them, since
+    # what DNS says stands above the checks. A good answer without a server takes that out.
+    hold timeout 24h
+    hold refused 24h
+    hold nx 24h
+    hold other 24h
 
 `)
 	}

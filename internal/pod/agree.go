@@ -3,6 +3,7 @@ package pod
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +33,11 @@ type Agreed struct {
 //
 // That the stack is new takes everybody's word: one pod that is silent may have all the data.
 // That it is not takes one.
+//
+// A pod that is silent is waited for however long that takes. Its volume may hold the only
+// memory of the last failover, and so of a master whose writes were acknowledged; of a pod that
+// is gone for good, nobody but a person can know that. Who deletes its volume says so: the pod
+// comes back with an empty one, and answers that it remembers nothing.
 func judge(own string, nodes []string, answers map[string]Answer, named plan.Replication) (a Agreed, wait string) {
 	best := named
 	for _, answer := range answers {
@@ -41,6 +47,13 @@ func judge(own string, nodes []string, answers map[string]Answer, named plan.Rep
 			best.Master, best.ConfigEpoch = r.Master, r.ConfigEpoch
 		}
 		best.CurrentEpoch = max(best.CurrentEpoch, r.CurrentEpoch, r.ConfigEpoch)
+	}
+	// A memory of an epoch without its master: the Sentinel named one that nobody knows.
+	doubt, doubts := int64(0), ""
+	for _, node := range slices.Sorted(maps.Keys(answers)) {
+		if r := answers[node].Replication; r.Master == "" && r.ConfigEpoch > max(doubt, best.ConfigEpoch) {
+			doubt, doubts = r.ConfigEpoch, node
+		}
 	}
 	silent := slices.DeleteFunc(slices.Clone(nodes), func(node string) bool {
 		_, answered := answers[node]
@@ -52,12 +65,16 @@ func judge(own string, nodes []string, answers map[string]Answer, named plan.Rep
 	case !a.Booted && named.Master != "" && named.ConfigEpoch > 0:
 		a.Booted = true // there has been a failover
 	case !a.Booted && len(silent) > 0:
-		return a, fmt.Sprintf("whether the stack is new takes everybody's word, and %s says nothing yet", strings.Join(silent, ", "))
+		return a, fmt.Sprintf("whether the stack is new takes everybody's word, and %s says nothing yet%s", strings.Join(silent, ", "), goneForGood)
 	case !a.Booted:
 		return a, ""
 	}
 
 	switch {
+	case doubts != "" && (mine.Master == "" || named.Master == ""):
+		return a, fmt.Sprintf("%s remembers that a redis node became the master in epoch %d, and not which: no node had the address that its Sentinel names%s", doubts, doubt, goneForGood)
+	case best.Master != "" && !slices.Contains(nodes, best.Master):
+		return a, fmt.Sprintf("%[1]s was the Redis master and has the newest data, but the stack file has no %[1]s: put it back (redis.replicas)", best.Master)
 	case mine.Master != "":
 		// What it has voted for is its own to know.
 		a.Replication = mine
@@ -68,7 +85,7 @@ func judge(own string, nodes []string, answers map[string]Answer, named plan.Rep
 		return a, ""
 	case named.Master == "" && len(silent) > 0:
 		// Without a memory of its own a pod believes a majority of the Sentinels, or everybody.
-		return a, fmt.Sprintf("this pod remembers nothing, the Sentinels name nobody, and %s says nothing yet", strings.Join(silent, ", "))
+		return a, fmt.Sprintf("this pod remembers nothing, the Sentinels name nobody, and %s says nothing yet%s", strings.Join(silent, ", "), goneForGood)
 	case best.Master == "":
 		return a, "nobody remembers who was the master"
 	}
@@ -77,6 +94,9 @@ func judge(own string, nodes []string, answers map[string]Answer, named plan.Rep
 	a.Replication.LeaderEpoch = best.CurrentEpoch
 	return a, ""
 }
+
+// goneForGood is what a person does about a pod that the others wait for in vain.
+const goneForGood = "; if its volume is gone for good, delete its claim and then the pod"
 
 // Peers are the other pods that keep something, and how to ask them.
 type Peers struct {

@@ -1,6 +1,7 @@
 package pod
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
@@ -69,5 +70,53 @@ func TestAPodKeepsItsOwnMemoryOfItsVotes(t *testing.T) {
 	want := plan.Replication{Master: "redis-2", ConfigEpoch: 5, LeaderEpoch: 6, CurrentEpoch: 6}
 	if wait != "" || a.Replication != want {
 		t.Errorf("%+v, %q; want %+v", a, wait, want)
+	}
+}
+
+func TestAPodWaitsForWhoeverMayKnowBetter(t *testing.T) {
+	named := func(master string, epoch int64) plan.Replication {
+		return plan.Replication{Master: master, ConfigEpoch: epoch, CurrentEpoch: epoch}
+	}
+	booted := func(r plan.Replication) Answer { return Answer{Booted: true, Replication: r} }
+	one := map[string]Answer{"sentinel-1": booted(named("redis-1", 4)), "redis-1": booted(named("redis-1", 4))}
+	with := func(node string, r plan.Replication) map[string]Answer {
+		all := maps.Clone(one)
+		all[node] = booted(r)
+		return all
+	}
+	for name, c := range map[string]struct {
+		own    string
+		known  map[string]Answer
+		silent []string
+		named  plan.Replication
+		master string
+		epoch  int64
+		wait   string
+	}{
+		"a redis node and a Sentinel are gone, and its own volume is lost": {
+			own: "sentinel-3", known: one, silent: []string{"redis-2", "sentinel-2"}, wait: "redis-2, sentinel-2 says nothing yet; if its volume is gone for good, delete its claim and then the pod"},
+		"their volumes were deleted: both are back and empty": {
+			own: "sentinel-3", known: one, master: "redis-1", epoch: 4},
+		"one of them was": {
+			own: "sentinel-3", known: one, silent: []string{"redis-2"}, wait: "redis-2 says nothing yet"},
+		"nobody remembers a first boot, and one is gone": {
+			own: "sentinel-3", silent: []string{"redis-2"}, wait: "redis-2 says nothing yet; if its volume is gone for good"},
+		"one with a memory waits for nobody": {
+			own: "sentinel-1", known: one, silent: []string{"redis-2", "sentinel-2"}, master: "redis-1", epoch: 4},
+		"a Sentinel remembers a newer epoch, and not the master: it is not started on an older one": {
+			own: "sentinel-2", known: with("sentinel-2", named("", 5)), named: named("redis-1", 4), wait: "sentinel-2 remembers that a redis node became the master in epoch 5, and not which"},
+		"nor are others while no majority says more": {
+			own: "sentinel-1", known: with("sentinel-2", named("", 5)), wait: "sentinel-2 remembers"},
+		"a majority that runs does": {
+			own: "sentinel-1", known: with("sentinel-2", named("", 5)), named: named("redis-1", 4), master: "redis-1", epoch: 4},
+		"and knows that epoch": {
+			own: "sentinel-2", known: with("sentinel-2", named("", 5)), named: named("redis-2", 5), master: "redis-2", epoch: 5},
+		"the master is in the stack file no more": {
+			own: "sentinel-1", known: with("sentinel-2", named("redis-3", 5)), wait: "the stack file has no redis-3"},
+	} {
+		a, wait := judge(c.own, allNodes, answersOf(c.known, c.silent...), c.named)
+		if (wait == "") != (c.wait == "") || !strings.Contains(wait, c.wait) || a.Replication.Master != c.master || a.Replication.ConfigEpoch != c.epoch {
+			t.Errorf("%s: %+v, waits for %q", name, a, wait)
+		}
 	}
 }

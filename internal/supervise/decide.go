@@ -28,6 +28,9 @@ type facts struct {
 	// Running are the redis nodes that have a process, whether it answers or
 	// not.
 	Running map[string]bool
+	// Apart is true where redis nodes are looked after by supervisors of their own: only what
+	// they answer tells that they run, and Running has the own node alone.
+	Apart bool
 	// Appointed is the node that is the master where there are no Sentinels.
 	Appointed string
 	// WrongClocks are the redis nodes whose clocks are wrong. Only a switchover looks.
@@ -56,10 +59,13 @@ func (f facts) failing() bool {
 	return slices.ContainsFunc(f.Views, func(v redis.View) bool { return v.Failing })
 }
 
-// nobodyBut reports whether no redis node but this one runs. One that has a
-// process and does not answer is there all the same: it may be starved, and
+// nobodyBut reports whether it is certain that no redis node but this one runs. One that has
+// a process and does not answer is there all the same: it may be starved, and
 // hold writes that the dead master's file does not.
 func (f facts) nobodyBut(node string) bool {
+	if f.Apart {
+		return false // one that does not answer may run, or be cut off from here alone
+	}
 	for name := range f.Running {
 		if name != node {
 			return false

@@ -38,6 +38,12 @@ func (f facts) running(nodes ...string) facts {
 	return f
 }
 
+// apart has the nodes be looked after by supervisors of their own.
+func apart(f facts) facts {
+	f.Apart = true
+	return f
+}
+
 // led adds a node that says it is master.
 func (f facts) led(node string) facts {
 	f.Standings = map[string]redis.Standing{node: {Master: true}}
@@ -86,6 +92,12 @@ func TestARedisNodeStartsInThePartThatTheFactsGiveIt(t *testing.T) {
 			c: with(booted, func(c *candidate) { c.Dead = 9 * time.Second }), f: failing, wait: "a failover is under way"},
 		{name: "a replica that runs and does not answer is no cold start",
 			c: with(booted, func(c *candidate) { c.Dead = time.Second }), f: agreed.running("redis-1", "redis-2"), wait: "held back"},
+		{name: "in pods one that sees nobody is held back: a replica may be starved, or cut off from it alone",
+			c: with(booted, func(c *candidate) { c.Dead = time.Second }), f: apart(agreed), wait: "held back"},
+		{name: "until the Sentinels had the time to promote one",
+			c: with(booted, func(c *candidate) { c.Dead = 9 * time.Second }), f: apart(agreed), master: true},
+		{name: "but at the first boot of pods it goes first at once",
+			c: candidate{Name: "redis-1", Empty: true}, f: apart(agreed), master: true},
 		{name: "its own process is not another's",
 			c: booted, f: agreed.running("redis-1"), master: true},
 		{name: "nor beside another that calls itself master",

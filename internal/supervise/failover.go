@@ -37,6 +37,10 @@ const (
 // errNotMaster reports that a redis node that has ended was not the master.
 var errNotMaster = errors.New("it was not the master")
 
+// errApart reports that the replicas and Sentinels have supervisors of their own: which of
+// them run is not known here, and none could be helped where it fails.
+var errApart = errors.New("other supervisors look after the other nodes")
+
 // redisEnded has a redis node replaced whose process has ended, if it was the master.
 func (s *Supervisor) redisEnded(node string) {
 	s.tasks.Go(func() {
@@ -53,6 +57,9 @@ func (s *Supervisor) redisEnded(node string) {
 // failOver replaces a master whose process has ended. Its error says why that was
 // not begun.
 func (s *Supervisor) failOver(ctx context.Context, dead string) error {
+	if s.hosts.apart {
+		return errApart
+	}
 	if !s.switching.TryLock() {
 		return errors.New("a switchover is under way")
 	}

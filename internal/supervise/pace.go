@@ -45,6 +45,8 @@ type pace struct {
 	// wanted last, and told is about that.
 	mu   sync.Mutex
 	told int // the pid that has its periods; 0: nobody knows
+	// toldAt is when it was told that.
+	toldAt time.Time
 	// wishes are of those who want another period than infoPeriod for a while.
 	wishes []*wish
 }
@@ -93,8 +95,21 @@ func (p *pace) introduce(pid int, tell func(time.Duration) error) error {
 	if err := tell(p.period()); err != nil {
 		return err
 	}
-	p.told = pid
+	p.told, p.toldAt = pid, time.Now()
 	return nil
+}
+
+// retell is how long a Sentinel's periods stand where other supervisors change them, too: one
+// that ends in between leaves its own.
+const retell = time.Minute
+
+// expire has the Sentinel told its periods anew by its next probe, if it was told so long ago.
+func (p *pace) expire(after time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.toldAt) >= after {
+		p.told = 0
+	}
 }
 
 // probeSentinel asks a Sentinel for its view; a Sentinel that is new to this
@@ -104,6 +119,9 @@ func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
 	pid := 0
 	if st, ok := s.board.snapshot().Node(p.Node); ok {
 		pid = st.PID
+	}
+	if s.hosts.apart {
+		s.paceOf(p.Node).expire(retell)
 	}
 	err := s.paceOf(p.Node).introduce(pid, func(info time.Duration) error {
 		if err := s.hasten(ctx, p.Node, info); err != nil {

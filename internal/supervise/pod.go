@@ -77,8 +77,6 @@ func (s *Supervisor) noteBoot(f facts) {
 type Remembered struct {
 	// Booted is true where the stack has had its first boot, as far as this pod knows.
 	Booted bool
-	// Data is when the redis node of this pod was last written to; zero: it has no data.
-	Data time.Time
 	// Replication is who was the master, as far as this pod knows: its Sentinel, or what its
 	// redis node saw. With epochs and no master, one was named that is not known.
 	Replication plan.Replication
@@ -108,10 +106,7 @@ func Remember(ctx context.Context, stateDir, node string, services map[string]st
 		return Remembered{}, err
 	}
 	for _, data := range with {
-		if data.node == node {
-			r.Data = data.written
-			r.Booted = true // whoever has data has had a master
-		}
+		r.Booted = r.Booted || data.node == node // whoever has data has had a master
 	}
 	return r, nil
 }

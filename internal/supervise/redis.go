@@ -19,7 +19,7 @@ import (
 func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Spoke: map[string]bool{}, Running: map[string]bool{}, Appointed: s.appointed()}
+	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Spoke: map[string]bool{}, Running: map[string]bool{}, Apart: s.hosts.apart, Appointed: s.appointed()}
 	maps.Copy(f.Nodes, s.former)
 	for _, st := range s.board.snapshot().Nodes {
 		if st.Kind == plan.Redis && st.PID != 0 {

@@ -32,12 +32,54 @@ func (s *Supervisor) usualSettings() map[string]string {
 // keepSettled puts back what was left. It does not wait for the start of other
 // nodes: the master may refuse writes.
 func (s *Supervisor) keepSettled() {
+	looks := 0
 	for {
+		if s.hosts.apart {
+			looks = s.lookForLeft(s.ctx, looks)
+		}
 		s.settleRedis(s.ctx)
 		if !s.wait(time.Second) {
 			return
 		}
 	}
+}
+
+// leftLooks is how many looks in a row, a second after each other, find a setting that is not
+// the usual one before it is put back. A switchover takes less: see handOverLimit.
+const leftLooks = 30
+
+// lookForLeft looks for what the supervisor of another node left at those of this one: it ended
+// in the midst of a switchover, and nobody else knows. A priority that stays would have the
+// Sentinels promote a replica that lacks writes. It takes and returns the number of looks in a
+// row that found something.
+func (s *Supervisor) lookForLeft(ctx context.Context, looks int) int {
+	ctx, cancel := context.WithTimeout(ctx, 2*fenceLimit)
+	defer cancel()
+	left := slices.ContainsFunc(s.nodesOfKind(plan.Redis), func(name string) bool {
+		return !s.isElsewhere(name) && s.isUnusual(ctx, name)
+	})
+	if !left || s.gather(ctx, fenceLimit).failing() {
+		return 0
+	}
+	if looks++; looks < leftLooks {
+		return looks
+	}
+	s.unsettled.Store(true)
+	return 0
+}
+
+// isUnusual reports whether a redis node has a setting that a switchover changes.
+func (s *Supervisor) isUnusual(ctx context.Context, name string) bool {
+	for setting, value := range s.usualSettings() {
+		is, err := s.admin(name).Setting(ctx, setting)
+		if err != nil {
+			return false // it is asked again
+		}
+		if is != value {
+			return true
+		}
+	}
+	return false
 }
 
 // settleRedis puts back what a switchover left at the redis nodes. It is tried
