@@ -78,7 +78,7 @@ func (b builder) checkHost(name string) error {
 // check refuses facts with which the plan could not work.
 func (b builder) check() error {
 	for _, app := range b.stack.WithoutContainers() {
-		if b.stack.Apps[app].Found == "" {
+		if b.stack.Apps[app].Found == nil {
 			return fmt.Errorf("apps.%s.image: a container image runs in containers alone: 'holdfast export' makes them; here write a command, or servers, in its place", app)
 		}
 	}
