@@ -24,10 +24,10 @@ type drilled struct {
 		Name     string  `json:"name"`
 		Evidence string  `json:"evidence"`
 		Pause    float64 `json:"pause_ms"`
-		During   struct {
+		After    struct { // from the fault on, to the next
 			Failed  int `json:"failed"`
 			Unknown int `json:"unknown"`
-		} `json:"during"`
+		} `json:"after"`
 	} `json:"faults"`
 }
 
@@ -82,7 +82,7 @@ func (d driller) run(t *testing.T, args ...string) (result drilled, code int) {
 		t.Fatalf("holdfast drill %v: exit code %d, %v\n%s", args, code, err, complaint.String())
 	}
 	for _, f := range result.Faults {
-		t.Logf("%s: %d failed, %d unknown, longest pause %.0f ms\n\t%s", f.Name, f.During.Failed, f.During.Unknown, f.Pause, f.Evidence)
+		t.Logf("%s: %d failed, %d unknown, longest pause %.0f ms\n\t%s", f.Name, f.After.Failed, f.After.Unknown, f.Pause, f.Evidence)
 	}
 	return result, code
 }
