@@ -84,6 +84,9 @@ func deletingMaster(name, about string, promise history.Promise, force bool) fau
 	return f
 }
 
+// killGrain is how close to each other the moments are at which a kill in a pod may have fallen.
+const killGrain = 20 * time.Millisecond
+
 var killMasterPod = fault{
 	name: "kill-master", about: "SIGKILL to the Redis master in its pod, in Kubernetes: requests wait while a replica is promoted",
 	pods: true, rights: []string{"create pods/exec"}, course: true, needs: needFailover, promise: held,
@@ -104,7 +107,10 @@ var killMasterPod = fault{
 		if _, err := s.pods.Cluster.Exec(ctx, p, s.pods.holdfast(p, "kill", n.Name)...); err != nil {
 			return err
 		}
-		s.record.Moments = append(s.record.Moments, s.now()) // it fell some time since
+		// It fell at some moment since.
+		for at := s.record.Began; at < s.now(); at += killGrain {
+			s.record.Moments = append(s.record.Moments, at)
+		}
 		if err := s.awaitOtherMaster(ctx, p.Name); err != nil {
 			return err
 		}

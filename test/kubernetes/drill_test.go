@@ -21,9 +21,9 @@ type drilled struct {
 	Result string   `json:"result"`
 	Why    []string `json:"why"`
 	Faults []struct {
-		Name     string  `json:"name"`
-		Evidence string  `json:"evidence"`
-		Pause    float64 `json:"pause_ms"`
+		Name     string   `json:"name"`
+		Evidence string   `json:"evidence"`
+		Pause    float64  `json:"pause_ms"`
 		After    struct { // from the fault on, to the next
 			Failed  int `json:"failed"`
 			Unknown int `json:"unknown"`
