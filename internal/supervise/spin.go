@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
+	"holdfast/internal/machine"
 	"holdfast/internal/plan"
-	"holdfast/internal/process"
 )
 
 // A Sentinel can spend all of a core on nothing, and never stops: when a host that it is
@@ -58,12 +58,12 @@ func (s *Supervisor) watchSpinning() {
 				sentinels, pids = append(sentinels, n), append(pids, n.PID)
 			}
 		}
-		figures := process.FiguresOf(pids...)
+		cpu := machine.CPU(pids...)
 		for _, n := range sentinels {
 			if seen[n.Name] == nil {
 				seen[n.Name] = &spinner{}
 			}
-			if !seen[n.Name].look(n.PID, figures[n.PID].CPU) || time.Since(last) < spinPause {
+			if !seen[n.Name].look(n.PID, cpu[n.PID]) || time.Since(last) < spinPause {
 				continue
 			}
 			last = time.Now()
