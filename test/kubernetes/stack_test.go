@@ -39,6 +39,12 @@ func startStack(t *testing.T, space string, nodePort int) string {
 // startStackOf is startStack of another stack file.
 func startStackOf(t *testing.T, space string, nodePort int, text string) string {
 	t.Helper()
+	return startStackWith(t, space, nodePort, text, func(manifests string) string { return manifests })
+}
+
+// startStackWith is startStackOf with other manifests than those that are exported.
+func startStackWith(t *testing.T, space string, nodePort int, text string, changed func(string) string) string {
+	t.Helper()
 	if err := loadImage(); err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +64,7 @@ func startStackOf(t *testing.T, space string, nodePort int, text string) string 
 		return string(out)
 	}
 	apply(t, space, export("--secret"))
-	apply(t, space, export("--image", image, "--service", "NodePort", "--node-port", fmt.Sprint(nodePort), "--storage", "1Gi"))
+	apply(t, space, changed(export("--image", image, "--service", "NodePort", "--node-port", fmt.Sprint(nodePort), "--storage", "1Gi")))
 	allReady(t, space)
 
 	address, err := cluster.Forward(t.Context(), fmt.Sprintf("%s:%d", kube.NodeAddress(1), nodePort))
