@@ -62,7 +62,7 @@ func forPods(s object) {
 	remove(stack["metrics"].(object), "listen", "auth")
 	app := at(stack, "apps", "additionalProperties").(object)
 	app["oneOf"] = []any{object{"required": []any{"kv"}}, object{"required": []any{"servers"}}}
-	remove(app, "command", "files", "dir", "env", "keep-releases", "release", "redis", "stop-signal", "sticky", "on", "ports")
+	remove(app, "command", "image", "args", "at", "port", "files", "dir", "env", "keep-releases", "release", "redis", "stop-signal", "sticky", "on", "ports")
 	remove(at(app, "properties", "kv").(object), "tokens-file")
 	older(s)
 }
@@ -150,6 +150,7 @@ func TestTheSchemaRefusesWrongValues(t *testing.T) {
 		"stack: {redis: {memory: 1 GB}}":                     "memory",
 		"stack: {apps: {web: {nodes: 2}}}":                   "web",
 		"stack: {apps: {web: {command: [./shop]}}}":          "web",
+		"stack: {apps: {web: {image: shop}}}":                "web",
 		"stack: {apps: {web: {files: site}}}":                "web",
 		"stack: {apps: {web: {kv: {}, sticky: node}}}":       "sticky",
 		"stack: {apps: {web: {kv: {tokens-file: a}}}}":       "tokens-file",
