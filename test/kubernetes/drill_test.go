@@ -87,11 +87,15 @@ func (d driller) run(t *testing.T, args ...string) (result drilled, code int) {
 	return result, code
 }
 
-// holds drills, and wants the verdict that the stack holds.
+// holds drills, and wants the verdict that the stack holds. On a machine that is too busy for
+// the rate, answers are judged all the same, and what clients waited for is not.
 func (d driller) holds(t *testing.T, args ...string) {
 	t.Helper()
-	result, code := d.run(t, args...)
-	if code != 0 || result.Result != "holds" {
+	switch result, code := d.run(t, args...); {
+	case code == 0 && result.Result == "holds":
+	case result.Result == "inconclusive" && len(result.Faults) > 0:
+		t.Logf("inconclusive: %q", result.Why)
+	default:
 		t.Errorf("exit code %d, %s: %q", code, result.Result, result.Why)
 	}
 }
