@@ -78,8 +78,8 @@ func TestChart(t *testing.T) {
 	seed := kubectl(t, "-n", space, "get", "secret", "shop", "-o", "jsonpath={.data.seed}")
 
 	// The log says how many requests failed, and for how long none succeeded. That no
-	// acknowledged write is lost is checked; that none fails is not, since it is not so yet: the
-	// StatefulSets of Redis and of the Sentinels are replaced at the same time.
+	// acknowledged write is lost is checked; that none fails is not, since it is not so yet: a few
+	// connections end while a balancer's pod is replaced.
 	l := startLoad(t, "http://"+address, 4)
 	next := valuesFile(t, nodePort, nextImage, "  redis: {memory: 96mb}\n  apps: {web: {kv: {}, connections: 48}}\n")
 	for _, step := range []struct {
