@@ -94,8 +94,15 @@ func namespace(t *testing.T, name string) {
 				t.Logf("%s of %s: %v\n%s", what, name, err, out)
 			}
 		}
-		if _, err := tryKubectl(ctx, "delete", "namespace", name, "--timeout=2m"); err != nil {
-			t.Error(err)
+		// Pods that serve on for a while after they were told to end are not waited for.
+		for _, args := range [][]string{
+			{"-n", name, "delete", "deployments,statefulsets", "--all", "--cascade=orphan"},
+			{"-n", name, "delete", "pods", "--all", "--force", "--grace-period=0"},
+			{"delete", "namespace", name, "--timeout=2m"},
+		} {
+			if _, err := tryKubectl(ctx, args...); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }
