@@ -79,6 +79,7 @@ test-kubernetes: ## the tests on a real Kubernetes of three nodes, on this machi
 	scripts/setup --kubernetes
 	go -C test/kubernetes/chart test -count=1 ./...
 	go run ./test/kube/run build
+	@$(if $(filter all,$(KUBERNETES)),true,echo "left to KUBERNETES=all, since it takes long: $(KUBERNETES_LONG)")
 	HOLDFAST_TEST_KUBERNETES=yes go test -count=1 -timeout 80m $(if $(filter all,$(KUBERNETES)),,-skip '$(KUBERNETES_LONG)') $(TESTFLAGS) ./test/kubernetes
 
 build: ## build bin/holdfast, one static binary

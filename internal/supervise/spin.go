@@ -1,11 +1,9 @@
 package supervise
 
 import (
-	"context"
 	"time"
 
 	"holdfast/internal/machine"
-	"holdfast/internal/plan"
 )
 
 // A Sentinel can spend all of a core on nothing, and never stops: when a host that it is
@@ -29,50 +27,46 @@ const (
 type spinner struct {
 	pid   int
 	cpu   time.Duration
+	at    time.Time
 	looks int // how many in a row found too much
 }
 
-// look takes another look, which was spinEvery after the last one. It reports whether the
-// process spins.
-func (s *spinner) look(pid int, cpu time.Duration) bool {
-	took := cpu - s.cpu
-	switch {
-	case pid != s.pid, float64(took) < spinShare*float64(spinEvery):
+// look takes another look, and returns how many in a row found too much processor time.
+func (s *spinner) look(pid int, cpu time.Duration, now time.Time) int {
+	took, since := cpu-s.cpu, now.Sub(s.at)
+	if pid != s.pid || float64(took) < spinShare*float64(since) {
 		s.looks = 0
-	default:
+	} else {
 		s.looks++
 	}
-	s.pid, s.cpu = pid, cpu
-	return s.looks >= spinLooks
+	s.pid, s.cpu, s.at = pid, cpu, now
+	return s.looks
 }
 
-// watchSpinning starts Sentinels of this machine again that spend their time on nothing.
+// watchSpinning starts the Sentinel of this pod again when it spends its time on nothing. The
+// cause is often the same for all of them, and each has a supervisor of its own: a later one
+// waits longer.
 func (s *Supervisor) watchSpinning() {
 	seen := map[string]*spinner{}
 	var last time.Time
 	for s.wait(spinEvery) {
-		var pids []int
-		var sentinels []NodeStatus
-		for _, n := range s.Status().Nodes {
-			if n.Kind == plan.Sentinel && n.State == Up && n.PID != 0 && !s.isElsewhere(n.Name) {
-				sentinels, pids = append(sentinels, n), append(pids, n.PID)
+		for i, name := range s.sentinels() {
+			n, _ := s.Status().Node(name)
+			if s.isElsewhere(name) || n.State != Up || n.PID == 0 {
+				continue
 			}
-		}
-		cpu := machine.CPU(pids...)
-		for _, n := range sentinels {
-			if seen[n.Name] == nil {
-				seen[n.Name] = &spinner{}
+			if seen[name] == nil {
+				seen[name] = &spinner{}
 			}
-			if !seen[n.Name].look(n.PID, cpu[n.PID]) || time.Since(last) < spinPause {
+			looks := seen[name].look(n.PID, machine.CPU(n.PID)[n.PID], time.Now())
+			if looks < spinLooks*(i+1) || time.Since(last) < spinPause {
 				continue
 			}
 			last = time.Now()
-			s.log.Warn("a Sentinel spends a core on nothing, as issue 9956 of redis/redis has it: it is started again", "node", n.Name)
-			ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
-			if err := s.Do(ctx, n.Name, ActRestart); err != nil && s.ctx.Err() == nil {
-				s.log.Error("cannot start it again", "node", n.Name, "error", err)
+			s.log.Warn("a Sentinel spends a core on nothing, as issue 9956 of redis/redis has it: it is started again", "node", name)
+			if err := s.renewSentinel(s.ctx, name); err != nil {
+				s.log.Warn("it is not started again yet", "node", name, "why", err)
 			}
-			cancel()
 		}
 	}
 }

@@ -20,16 +20,18 @@ func TestASentinelSpinsWhenItTakesTooMuchForLong(t *testing.T) {
 		{name: "not all of the time", takes: append(slices.Repeat([]time.Duration{4 * time.Second}, 5), 0, 4*time.Second)},
 		{name: "started anew meanwhile", takes: slices.Repeat([]time.Duration{4 * time.Second}, 7), pids: []int{1, 1, 1, 1, 2, 2, 2}},
 	} {
-		s, cpu, got := spinner{pid: 1}, time.Duration(0), false
+		now := time.Now()
+		s, cpu, looks := spinner{pid: 1, at: now}, time.Duration(0), 0
 		for i, took := range c.takes {
 			pid := 1
 			if c.pids != nil {
 				pid = c.pids[i]
 			}
 			cpu += took
-			got = s.look(pid, cpu)
+			now = now.Add(spinEvery)
+			looks = s.look(pid, cpu, now)
 		}
-		if got != c.want {
+		if got := looks >= spinLooks; got != c.want {
 			t.Errorf("%s: it spins: %v", c.name, got)
 		}
 	}

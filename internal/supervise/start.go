@@ -39,7 +39,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	}
 	s.tasks.Go(func() { s.watchRotation(s.ctx) })
 	s.tasks.Go(s.watchPrograms)
-	if !s.cfg.Several || s.cfg.Pod { // elsewhere, no figures of processes are told
+	if s.cfg.Pod {
 		s.tasks.Go(s.watchSpinning)
 	}
 	if s.wire != nil {

@@ -24,7 +24,10 @@ const nodes = 3
 
 // cluster is the one of all tests here. A test makes its things in a namespace of its own
 // and leaves the nodes as it found them. HOLDFAST_KUBE gives it another name, beside others.
-var cluster = kube.Open(cmp.Or(os.Getenv("HOLDFAST_KUBE"), "test"))
+var (
+	clusterName = cmp.Or(os.Getenv("HOLDFAST_KUBE"), "test")
+	cluster     = kube.Open(clusterName)
+)
 
 func TestMain(m *testing.M) {
 	// The cluster's programs take minutes to compile, and root to run: nothing for a plain

@@ -67,9 +67,9 @@ annotations:
 {{- ceil $sum | int -}}
 {{- end }}
 
-{{/* A size of the stack file, such as 512mb, in bytes. */}}
+{{/* A size of the stack file, such as 512mb, in bytes. Helm reads a number without a unit as a float. */}}
 {{- define "holdfast.bytes" -}}
-{{- $text := toString . | lower -}}
+{{- $text := kindIs "float64" . | ternary (toString (int64 .)) (toString .) | lower -}}
 {{- $bytes := regexFind "^[0-9]+" $text | int64 -}}
 {{- $unit := get (dict "kb" 1024 "mb" 1048576 "gb" 1073741824) (regexFind "[a-z]+$" $text) | default 1 | int64 -}}
 {{- mul $bytes $unit -}}

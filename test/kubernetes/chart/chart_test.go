@@ -57,7 +57,7 @@ networkPolicy: {enabled: false}
 service: {type: LoadBalancer}
 stack:
   apps: {web: {kv: {}, nodes: 1}}
-  redis: {memory: 3000kb, replicas: 1}
+  redis: {memory: 1073741824, replicas: 1}
   metrics: {enabled: false}
 `,
 		options: []string{"--image", "holdfast-stack:1", "--service", "LoadBalancer", "--network-policies=false"},
