@@ -48,17 +48,18 @@ func NewAuthority(stack string, now time.Time, random io.Reader) (*Authority, er
 	if err != nil {
 		return nil, err
 	}
-	template := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: "Holdfast authority of " + stack},
-		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(authorityLife),
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-		MaxPathLenZero:        true, // it issues to hosts and operators only
-		URIs:                  []*url.URL{stackURI(stack)},
-	}
-	der, err := x509.CreateCertificate(random, template, template, &key.PublicKey, key)
+	return selfSigned(stack, key, x509.Certificate{NotBefore: now.Add(-backdate), NotAfter: now.Add(authorityLife)}, random)
+}
+
+// selfSigned returns the authority of a key. Its certificate has the life and the serial number
+// of the one that is given; without a number, x509 draws one.
+func selfSigned(stack string, key *ecdsa.PrivateKey, template x509.Certificate, random io.Reader) (*Authority, error) {
+	template.Subject = pkix.Name{CommonName: "Holdfast authority of " + stack}
+	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+	template.BasicConstraintsValid, template.IsCA = true, true
+	template.MaxPathLenZero = true // it issues to hosts and operators only
+	template.URIs = []*url.URL{stackURI(stack)}
+	der, err := x509.CreateCertificate(random, &template, &template, &key.PublicKey, key)
 	if err != nil {
 		return nil, fmt.Errorf("make the stack's certificate authority: %w", err)
 	}

@@ -4,10 +4,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"fmt"
 	"math/big"
-	"net/url"
 	"time"
 )
 
@@ -32,27 +30,8 @@ func DeriveAuthority(stack string, secret []byte) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "Holdfast authority of " + stack},
-		NotBefore:             derivedFrom,
-		NotAfter:              derivedUntil,
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-		MaxPathLenZero:        true,
-		URIs:                  []*url.URL{stackURI(stack)},
-	}
 	// Without randomness the signature follows from the key, too (RFC 6979).
-	der, err := x509.CreateCertificate(nil, template, template, &key.PublicKey, key)
-	if err != nil {
-		return nil, fmt.Errorf("make the stack's certificate authority: %w", err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("make the stack's certificate authority: %w", err)
-	}
-	return &Authority{stack, cert, key}, nil
+	return selfSigned(stack, key, x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: derivedFrom, NotAfter: derivedUntil}, nil)
 }
 
 // deriveKey makes a key of P-256 from secret bytes: a number from 1 to the order less 1.
