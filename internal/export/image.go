@@ -18,9 +18,6 @@ import (
 // container with a balancer.
 const MasterName = "redis-master"
 
-// masterPort is the port there where the stack file has none.
-const masterPort = 6378
-
 // ComposeImage is a node of an application with an image of its own, as a service.
 type ComposeImage struct {
 	App, Node, Address, Image string
@@ -48,7 +45,7 @@ func PlaceImages(s, before stack.Stack, network netip.Prefix) (stack.Stack, erro
 			continue
 		}
 		if s.Redis.Enabled && s.Redis.MasterPort == 0 {
-			s.Redis.MasterPort = masterPort
+			s.Redis.MasterPort = plan.PodMasterPort
 		}
 		app.At = nil
 		if at := containersOf(before.Apps[name], network); len(at) == app.Nodes && !slices.ContainsFunc(at, func(a netip.Addr) bool { return taken[a] }) {

@@ -27,8 +27,8 @@ const (
 	// web node does so by itself.
 	PodMetricsPort, PodAdminPort = 9633, 5002
 
-	// Of a balancer, where it leads to the Redis master.
-	podMasterPort = 6378
+	// Of a balancer, where it leads to the Redis master. Containers have the same.
+	PodMasterPort = 6378
 )
 
 // Pod is one pod of a stack.
@@ -109,7 +109,7 @@ func DataNodes(s stack.Stack) (names []string) {
 
 // PodPorts are the ports of what is beside a pod's node, as Facts.Ports has them.
 func PodPorts(pod Pod) map[string]int {
-	return map[string]int{PortRedisMaster: podMasterPort, adminPort(pod.Node): PodAdminPort}
+	return map[string]int{PortRedisMaster: PodMasterPort, adminPort(pod.Node): PodAdminPort}
 }
 
 // InPod is the stack as one pod plans it, and where its nodes are. Addresses has those of the
