@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -57,10 +58,7 @@ func (c *Cluster) Build(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(unfinished)
-	cmd := exec.CommandContext(ctx, "go", append(buildArgs, "-o", unfinished+"/", "./kubernetes", "./dns")...)
-	cmd.Dir, cmd.Env = source, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
-	cmd.Stdout, cmd.Stderr = c.Progress, c.Progress
-	if err := cmd.Run(); err != nil {
+	if err := c.compile(ctx, source, buildArgs, "-o", unfinished+"/", "./kubernetes", "./dns"); err != nil {
 		return "", fmt.Errorf("compile the programs of Kubernetes: %w", err)
 	}
 	for _, name := range names {
@@ -76,6 +74,14 @@ func (c *Cluster) Build(ctx context.Context) (string, error) {
 	}
 	c.say("compiled in %.0f s, kept in %s", time.Since(began).Seconds(), dir)
 	return dir, nil
+}
+
+// compile runs the go command in the directory of a module, as one that stands alone.
+func (c *Cluster) compile(ctx context.Context, source string, args []string, more ...string) error {
+	cmd := exec.CommandContext(ctx, "go", slices.Concat(args, more)...)
+	cmd.Dir, cmd.Env = source, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
+	cmd.Stdout, cmd.Stderr = c.Progress, c.Progress
+	return cmd.Run()
 }
 
 // digestOf returns a hash of all that the programs are made from.

@@ -55,10 +55,7 @@ func (c *Cluster) BuildHelm(ctx context.Context) (string, error) {
 	}
 	defer os.RemoveAll(unfinished)
 	built := filepath.Join(unfinished, "helm")
-	cmd := exec.CommandContext(ctx, "go", append(helmArgs, "-o", built, "helm.sh/helm/v3/cmd/helm")...)
-	cmd.Dir, cmd.Env = source, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
-	cmd.Stdout, cmd.Stderr = c.Progress, c.Progress
-	if err := cmd.Run(); err != nil {
+	if err := c.compile(ctx, source, helmArgs, "-o", built, "helm.sh/helm/v3/cmd/helm"); err != nil {
 		return "", fmt.Errorf("compile Helm: %w", err)
 	}
 	if err := os.Rename(built, program); err != nil {
