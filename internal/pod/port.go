@@ -10,11 +10,13 @@ import (
 )
 
 const (
-	// patience is how long somebody at the port may take to begin to speak, and to ask.
+	// patience is how long a connection may take until it has begun to speak, and where it
+	// speaks TLS, until it has shown a certificate. A request may take as long again.
 	patience = 5 * time.Second
-	// mostWaiting is how many may be there who have not begun to speak. Further ones are
-	// turned away: there are as many pods as a stack has, and a kubelet.
-	mostWaiting = 256
+	// mostFrom is how many connections one address may have, and mostConnections all together:
+	// there are as many pods as a stack has, and a kubelet. Where no network policy is
+	// enforced, anybody in the cluster may connect.
+	mostFrom, mostConnections = 64, 512
 	// handshake is the first byte of a connection that begins with TLS (RFC 8446, 5.1).
 	handshake = 0x16
 )
@@ -22,20 +24,20 @@ const (
 // port is a pod's port, for those who speak TLS and for those who do not.
 type port struct {
 	net.Listener
+	limit         *connLimit
 	plain, secure *side
 	// settings are those of TLS; nil: nobody is answered who speaks it.
 	settings atomic.Pointer[tls.Config]
 }
 
 func newPort(l net.Listener) *port {
-	return &port{Listener: l, plain: newSide(l.Addr()), secure: newSide(l.Addr())}
+	return &port{Listener: l, limit: newConnLimit(mostFrom, mostConnections), plain: newSide(l.Addr()), secure: newSide(l.Addr())}
 }
 
 // serve passes connections on until the port is closed.
 func (p *port) serve() {
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
-	places := make(chan struct{}, mostWaiting)
 	for {
 		conn, err := p.Accept()
 		if err != nil {
@@ -46,40 +48,47 @@ func (p *port) serve() {
 				continue
 			}
 		}
-		select {
-		case places <- struct{}{}:
-			waiting.Go(func() {
-				p.pass(conn)
-				<-places
-			})
-		default:
-			conn.Close()
-		}
+		limited := p.limit.admit(conn)
+		waiting.Go(func() { p.pass(limited) })
 	}
 }
 
 // pass gives a connection to the side that its first byte is for.
 func (p *port) pass(conn net.Conn) {
 	begun := &begunConn{Conn: conn, from: bufio.NewReader(conn)}
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	first, err := begun.from.Peek(1)
-	_ = conn.SetReadDeadline(time.Time{})
-	settings := p.settings.Load()
-	switch {
-	case err != nil, first[0] == handshake && settings == nil:
+	if err != nil {
 		conn.Close()
-	case first[0] == handshake:
-		p.secure.give(tls.Server(begun, settings))
-	default:
-		p.plain.give(begun)
+		return
 	}
+	if first[0] != handshake {
+		_ = conn.SetDeadline(time.Time{})
+		p.plain.give(begun)
+		return
+	}
+
+	settings := p.settings.Load()
+	if settings == nil {
+		conn.Close()
+		return
+	}
+	secure := tls.Server(begun, settings)
+	if err := secure.Handshake(); err != nil {
+		conn.Close() // the other end knows why
+		return
+	}
+	_ = conn.SetDeadline(time.Time{})
+	p.secure.give(secure)
 }
 
-// Close closes the port and both of its sides.
+// Close closes the port, both of its sides, and all connections.
 func (p *port) Close() error {
 	p.plain.Close()
 	p.secure.Close()
-	return p.Listener.Close()
+	err := p.Listener.Close()
+	p.limit.Close()
+	return err
 }
 
 // begunConn is a connection of which the beginning was looked at.

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"time"
 
 	"holdfast/internal/plan"
 )
@@ -53,14 +52,22 @@ func serve(l net.Listener) *Server {
 	probes := http.NewServeMux()
 	probes.HandleFunc("GET "+LivePath, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	probes.HandleFunc("GET "+ReadyPath, s.showReady)
-	s.plain = &http.Server{Handler: probes, ReadHeaderTimeout: patience, IdleTimeout: time.Minute}
+	s.plain = patientServer(probes)
 	about := http.NewServeMux()
 	about.HandleFunc("GET "+AboutPath, s.showAbout)
-	s.secure = &http.Server{Handler: about, ReadHeaderTimeout: patience, ErrorLog: log.New(io.Discard, "", 0)}
+	s.secure = patientServer(about)
 	s.served.Go(s.port.serve)
 	s.served.Go(func() { _ = s.plain.Serve(s.port.plain) })
 	s.served.Go(func() { _ = s.secure.Serve(s.port.secure) })
 	return s
+}
+
+// patientServer waits for nobody for longer than patience.
+func patientServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadTimeout: patience, WriteTimeout: 2 * patience, IdleTimeout: patience,
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
 }
 
 // SetTLS has the other pods be answered from now on, with these settings.
@@ -140,5 +147,12 @@ func ask(ctx context.Context, address string, settings *tls.Config) (a Answer, e
 	if answer.StatusCode != http.StatusOK {
 		return a, fmt.Errorf("ask the pod at %s: %s", address, answer.Status)
 	}
-	return a, json.NewDecoder(io.LimitReader(answer.Body, 1<<16)).Decode(&a)
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<16))
+	if err != nil {
+		return a, err
+	}
+	if err := json.Unmarshal(text, &a); err != nil {
+		return a, impossible("what it says cannot be read: %v", err)
+	}
+	return a, nil
 }
