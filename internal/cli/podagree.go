@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -52,6 +53,9 @@ func (p *podProcess) agree(ctx, life context.Context, tasks *sync.WaitGroup, mov
 		Waiting: func(why string) {
 			p.log.Info("not started yet", "node", p.pod.Node, "why", why)
 			p.server.SetWaiting(why)
+		},
+		Refused: func(node string, why error) {
+			p.log.Error("an answer is not believed", "of", cmp.Or(node, "the Sentinels"), "why", why)
 		},
 	}.Agree(ctx)
 }

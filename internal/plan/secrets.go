@@ -19,43 +19,61 @@ func NewSecrets(read io.Reader, s stack.Stack) (Secrets, error) {
 // read, as NewSecrets does: a Sentinel that was added has no run id yet. What
 // is there stays, also that of a Sentinel or a program which is no longer in the stack.
 func (x Secrets) Complete(read io.Reader, s stack.Stack) (Secrets, error) {
+	return x.fill(s, func(_ string, size int) (string, error) { return drawHex(read, size) })
+}
+
+// CheckComplete returns an error where the stack needs a secret that is not among these. In
+// pods, each would draw another one.
+func (x Secrets) CheckComplete(s stack.Stack) error {
+	_, err := x.fill(s, func(label string, _ int) (string, error) {
+		return "", fmt.Errorf("the secrets of the stack %s lack the %s: all of them follow from its seed, and none is made otherwise", s.Name, label)
+	})
+	return err
+}
+
+// fill is the secrets with what the stack needs beyond them as get returns it: size bytes in
+// hexadecimal digits, for a label that tells this secret from all others.
+func (x Secrets) fill(s stack.Stack, get func(label string, size int) (string, error)) (Secrets, error) {
 	for _, password := range x.passwords() {
 		if *password.value != "" {
 			continue
 		}
 		var err error
-		if *password.value, err = drawHex(read, 32); err != nil {
+		if *password.value, err = get("password of "+password.user, 32); err != nil {
 			return Secrets{}, err
 		}
 	}
-	x.SentinelIDs = maps.Clone(x.SentinelIDs)
-	if x.SentinelIDs == nil {
-		x.SentinelIDs = map[string]string{}
-	}
+	var sentinels []string
 	for _, n := range of(nodes(s, Facts{}), Sentinel) {
-		if x.SentinelIDs[n.name] != "" {
-			continue
-		}
-		id, err := drawHex(read, 20)
-		if err != nil {
-			return Secrets{}, err
-		}
-		x.SentinelIDs[n.name] = id
+		sentinels = append(sentinels, n.name)
 	}
-	x.Programs = maps.Clone(x.Programs)
-	if x.Programs == nil {
-		x.Programs = map[string]string{}
+	var err error
+	if x.SentinelIDs, err = fillMap(x.SentinelIDs, sentinels, "run id of ", 20, get); err != nil {
+		return Secrets{}, err
 	}
-	for _, app := range s.Programs() {
-		if x.Programs[app] != "" {
-			continue
-		}
-		var err error
-		if x.Programs[app], err = drawHex(read, 32); err != nil {
-			return Secrets{}, err
-		}
+	if x.Programs, err = fillMap(x.Programs, s.Programs(), "password of program ", 32, get); err != nil {
+		return Secrets{}, err
 	}
 	return x, nil
+}
+
+// fillMap is a copy of the map with a secret for each name.
+func fillMap(has map[string]string, names []string, label string, size int, get func(label string, size int) (string, error)) (map[string]string, error) {
+	all := maps.Clone(has)
+	if all == nil {
+		all = map[string]string{}
+	}
+	for _, name := range names {
+		if all[name] != "" {
+			continue
+		}
+		secret, err := get(label+name, size)
+		if err != nil {
+			return nil, err
+		}
+		all[name] = secret
+	}
+	return all, nil
 }
 
 // ProgramSecret is the name of the password of an application's user at Redis, where it is

@@ -48,23 +48,8 @@ func (x Seed) Derive(stackName, label string, n int) ([]byte, error) {
 // Secrets returns the secrets of a stack. For the same names they are the same in every
 // version of Holdfast: pods of two versions work together while one replaces the other.
 func (x Seed) Secrets(s stack.Stack) (Secrets, error) {
-	secrets := Secrets{SentinelIDs: map[string]string{}, Programs: map[string]string{}}
-	var failed error
-	derive := func(label string, n int) string {
-		key, err := x.Derive(s.Name, label, n)
-		if err != nil {
-			failed = err
-		}
-		return hex.EncodeToString(key)
-	}
-	for _, password := range secrets.passwords() {
-		*password.value = derive("password of "+password.user, 32)
-	}
-	for _, n := range of(nodes(s, Facts{}), Sentinel) {
-		secrets.SentinelIDs[n.name] = derive("run id of "+n.name, 20)
-	}
-	for _, app := range s.Programs() {
-		secrets.Programs[app] = derive("password of program "+app, 32)
-	}
-	return secrets, failed
+	return Secrets{}.fill(s, func(label string, size int) (string, error) {
+		key, err := x.Derive(s.Name, label, size)
+		return hex.EncodeToString(key), err
+	})
 }

@@ -97,3 +97,23 @@ func TestEachSecretIsOfItsOwn(t *testing.T) {
 		t.Error("another stack, or another seed, has the same password")
 	}
 }
+
+func TestASecretThatTheSeedDoesNotGiveIsMissed(t *testing.T) {
+	s, _, err := stack.Parse("holdfast.yaml", []byte("name: shop\napps: {api: {command: [run], nodes: 1}}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for lacking, take := range map[string]func(*Secrets){
+		"":                                 func(*Secrets) {},
+		"lack the password of operator":    func(x *Secrets) { x.Operator = "" },
+		"lack the run id of sentinel-2":    func(x *Secrets) { x.SentinelIDs["sentinel-2"] = "" },
+		"lack the run id of sentinel-1":    func(x *Secrets) { x.SentinelIDs = nil },
+		"lack the password of program api": func(x *Secrets) { delete(x.Programs, "api") },
+	} {
+		x := secretsOf(t, testSeed, s)
+		take(&x)
+		if err := x.CheckComplete(s); (err == nil) != (lacking == "") || err != nil && !strings.Contains(err.Error(), lacking) {
+			t.Errorf("%v; want %q", err, lacking)
+		}
+	}
+}

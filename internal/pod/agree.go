@@ -2,6 +2,7 @@ package pod
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/quote"
 )
 
 // Answer is what one pod with data tells the others of what it remembers.
@@ -19,6 +21,41 @@ type Answer struct {
 	Booted bool `json:"booted"`
 	// Replication is who was the master, as far as the pod knows.
 	Replication plan.Replication `json:"replication"`
+}
+
+// maxEpoch is more than an epoch ever is: each is an attempt at a failover, and with one every
+// second this many take thirty years.
+const maxEpoch = 1_000_000_000
+
+// ImpossibleError is why an answer is not believed. The pod counts as silent.
+type ImpossibleError struct{ why string }
+
+func (e *ImpossibleError) Error() string { return e.why }
+
+func impossible(format string, args ...any) error {
+	return &ImpossibleError{fmt.Sprintf(format, args...)}
+}
+
+// check returns why an answer of the pod of a node cannot be true. An epoch that one pod claims
+// is everybody's from then on: one that is too high would leave none for the next failover, and
+// the master of one that is too low would be believed by nobody.
+func (a Answer) check(node string) error {
+	if a.Node != node {
+		return impossible("it says that it is the pod of %s", quote.Text(a.Node))
+	}
+	return checkEpochs(a.Replication)
+}
+
+func checkEpochs(r plan.Replication) error {
+	for _, e := range []struct {
+		what  string
+		epoch int64
+	}{{"configuration", r.ConfigEpoch}, {"leader's", r.LeaderEpoch}, {"current", r.CurrentEpoch}} {
+		if e.epoch < 0 || e.epoch > maxEpoch {
+			return impossible("its %s epoch is %d: Sentinels count attempts at a failover, from 0, and never reach %d", e.what, e.epoch, int64(maxEpoch))
+		}
+	}
+	return nil
 }
 
 // Agreed is what a pod may start its node on.
@@ -107,16 +144,31 @@ type Peers struct {
 	Named func(ctx context.Context) (plan.Replication, error)
 	// Waiting is told why the pod waits, when that changes.
 	Waiting func(why string)
+	// Refused is told of an answer that is not believed, once for each reason. Node is empty
+	// for that of the Sentinels.
+	Refused func(node string, why error)
 }
 
 // Agree asks until it is known what the pod may start its node on, or the context ends.
 func (p Peers) Agree(ctx context.Context) (Agreed, error) {
-	said := ""
+	said, refused := "", map[string]string{}
 	for {
-		answers := p.askAll(ctx)
+		answers, wrong := p.askAll(ctx)
 		named, err := p.Named(ctx)
+		if err == nil {
+			err = checkEpochs(named)
+		}
 		if err != nil {
 			named = plan.Replication{}
+		}
+		if errors.As(err, new(*ImpossibleError)) {
+			wrong[""] = err
+		}
+		for node, why := range wrong {
+			if refused[node] != why.Error() {
+				refused[node] = why.Error()
+				p.Refused(node, why)
+			}
 		}
 		agreed, wait := judge(p.Own.Node, p.Nodes, answers, named)
 		if wait == "" {
@@ -134,10 +186,11 @@ func (p Peers) Agree(ctx context.Context) (Agreed, error) {
 	}
 }
 
-func (p Peers) askAll(ctx context.Context) map[string]Answer {
+// askAll asks all other pods. Wrong is why some answers are not believed.
+func (p Peers) askAll(ctx context.Context) (answers map[string]Answer, wrong map[string]error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	answers := map[string]Answer{p.Own.Node: p.Own}
+	answers, wrong = map[string]Answer{p.Own.Node: p.Own}, map[string]error{}
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for _, node := range p.Nodes {
@@ -146,14 +199,19 @@ func (p Peers) askAll(ctx context.Context) map[string]Answer {
 		}
 		all.Go(func() {
 			answer, err := p.Ask(ctx, node)
-			if err != nil || answer.Node != node {
-				return // it is asked again
+			if err == nil {
+				err = answer.check(node)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			answers[node] = answer
+			switch {
+			case err == nil:
+				answers[node] = answer
+			case errors.As(err, new(*ImpossibleError)):
+				wrong[node] = err
+			} // else it is silent, and is asked again
 		})
 	}
 	all.Wait()
-	return answers
+	return answers, wrong
 }

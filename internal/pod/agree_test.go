@@ -1,9 +1,15 @@
 package pod
 
 import (
+	"context"
+	"crypto/tls"
+	"io"
 	"maps"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/plan"
 )
@@ -118,5 +124,65 @@ func TestAPodWaitsForWhoeverMayKnowBetter(t *testing.T) {
 		if (wait == "") != (c.wait == "") || !strings.Contains(wait, c.wait) || a.Replication.Master != c.master || a.Replication.ConfigEpoch != c.epoch {
 			t.Errorf("%s: %+v, waits for %q", name, a, wait)
 		}
+	}
+}
+
+// speaking are peers of redis-1 that answer so, as texts.
+func speaking(t *testing.T, said map[string]string, named plan.Replication, refused map[string]string) Peers {
+	return Peers{
+		Own: Answer{Node: "redis-1"}, Nodes: allNodes,
+		Ask: func(_ context.Context, node string) (a Answer, err error) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Error(err)
+				return a, err
+			}
+			server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, said[node]) })}
+			authority := authorityOf(t, 'a')
+			go server.Serve(tls.NewListener(l, identityOf(t, t.TempDir(), authority, node, time.Hour).Server()))
+			defer server.Close()
+			return ask(t.Context(), l.Addr().String(), identityOf(t, t.TempDir(), authority, "redis-1", time.Hour).Client(node))
+		},
+		Named:   func(context.Context) (plan.Replication, error) { return named, nil },
+		Waiting: func(string) {},
+		Refused: func(node string, why error) { refused[node] += why.Error() },
+	}
+}
+
+func TestAnEpochThatCannotBeIsNotBelieved(t *testing.T) {
+	const good = `{"node":"NODE","booted":true,"replication":{"master":"redis-2","config-epoch":4,"leader-epoch":4,"current-epoch":4}}`
+	for text, why := range map[string]string{
+		strings.Replace(good, `"config-epoch":4`, `"config-epoch":9223372036854775807`, 1):    "its configuration epoch is 9223372036854775807",
+		strings.Replace(good, `"config-epoch":4`, `"config-epoch":-1`, 1):                     "its configuration epoch is -1",
+		strings.Replace(good, `"leader-epoch":4`, `"leader-epoch":1000000001`, 1):             "its leader's epoch is 1000000001",
+		strings.Replace(good, `"current-epoch":4`, `"current-epoch":2000000000`, 1):           "its current epoch is 2000000000",
+		strings.Replace(good, `"current-epoch":4`, `"current-epoch":18446744073709551615`, 1): "cannot be read",
+		strings.Replace(good, "NODE", "redis-9", 1):                                           "the pod of redis-9",
+		"nonsense": "cannot be read",
+	} {
+		said := map[string]string{}
+		for _, node := range allNodes {
+			said[node] = strings.Replace(good, "NODE", node, 1)
+		}
+		said["sentinel-2"] = strings.Replace(text, "NODE", "sentinel-2", 1)
+		refused := map[string]string{}
+		peers := speaking(t, said, plan.Replication{Master: "redis-2", ConfigEpoch: 4, CurrentEpoch: 4}, refused)
+		want := plan.Replication{Master: "redis-2", ConfigEpoch: 4, LeaderEpoch: 4, CurrentEpoch: 4}
+		if a, err := peers.Agree(t.Context()); err != nil || a.Replication != want {
+			t.Errorf("%s: %+v, %v", text, a, err)
+		}
+		if len(refused) != 1 || !strings.Contains(refused["sentinel-2"], why) {
+			t.Errorf("%s: refused %v, want %q", text, refused, why)
+		}
+	}
+
+	// Nor is one that the Sentinels name.
+	refused := map[string]string{}
+	said := map[string]string{"redis-2": strings.Replace(good, "NODE", "redis-2", 1)}
+	ctx, end := context.WithTimeout(t.Context(), 2*time.Second)
+	defer end()
+	a, err := speaking(t, said, plan.Replication{Master: "redis-1", ConfigEpoch: 1 << 60, CurrentEpoch: 1 << 60}, refused).Agree(ctx)
+	if err == nil || !strings.Contains(refused[""], "1152921504606846976") {
+		t.Errorf("%+v, %v; refused %v", a, err, refused)
 	}
 }

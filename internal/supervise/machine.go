@@ -54,6 +54,10 @@ func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last ke
 	if err != nil {
 		return plan.Facts{}, nil, err
 	}
+	if h.apart { // one that was drawn here would be no other supervisor's
+		facts.Secrets = secrets
+		return facts, each, secrets.CheckComplete(s)
+	}
 	facts.Secrets, err = secrets.Complete(rand.Reader, s)
 	return facts, each, err
 }

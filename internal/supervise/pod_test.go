@@ -249,3 +249,27 @@ func TestAPodGoesByTheStackFileThatItIsGiven(t *testing.T) {
 		t.Errorf("something runs: %v, %v", runs, err)
 	}
 }
+
+// A secret that a pod draws is no other pod's.
+func TestAPodNeverDrawsASecret(t *testing.T) {
+	p := newPod(t, "redis-1")
+	p.start(plan.Replication{Master: "redis-1", ConfigEpoch: 1, CurrentEpoch: 1})
+	d := dirAt(p.dir)
+	k, err := d.readKept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Secrets.Operator = ""
+	if err := d.writeJSON(keptFile, k); err != nil {
+		t.Fatal(err)
+	}
+	of, _ := plan.InPod(p.file, plan.Pod{Node: p.node, Kind: plan.Redis}, p.addresses, func(string) string { return "" })
+	of.Network = stack.Trusted // no certificates here
+	s, err := OpenPod(Config{Stack: of, BaseDir: p.dir, StateDir: p.dir, Self: "/holdfast", Log: slog.New(slog.DiscardHandler)}, p.node)
+	if err == nil {
+		s.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "password of operator") {
+		t.Errorf("it starts with a secret of its own: %v", err)
+	}
+}
