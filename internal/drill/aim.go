@@ -41,7 +41,7 @@ func aimAtURLs(s stack.Stack, urls []load.URL) (aim, error) {
 		if host == "" {
 			host = s.Entry.Listen
 		}
-		app := s.AppAt(host, u.Path)
+		app := s.AppAt(u.Method, host, u.Path)
 		if app == "" {
 			return aim{}, refusef("--url %q: the balancers answer that themselves (entry.statistics); give one that an application answers", u.Words())
 		}

@@ -243,16 +243,9 @@ frontend entry
 		qw422016.N().S(` if { var(txn.drill) -m found }
 `)
 		for _, drill := range d.Drills {
-			qw422016.N().S(`    use_backend `)
-			qw422016.N().S(drill.App)
-			qw422016.N().S(`.direct if { var(txn.drill) -m str `)
+			qw422016.N().S(`    acl drill var(txn.drill) -m str `)
 			streamquote(qw422016, drill.Value)
-			qw422016.N().S(` } direct
-    use_backend `)
-			qw422016.N().S(drill.App)
-			qw422016.N().S(` if { var(txn.drill) -m str `)
-			streamquote(qw422016, drill.Value)
-			qw422016.N().S(` }
+			qw422016.N().S(`
 `)
 		}
 	}
@@ -286,70 +279,9 @@ frontend entry
 		if d.Hosts != "" && !d.StatisticsHere {
 			streamhaproxyOwnHost(qw422016, d)
 		}
-		qw422016.N().S(`    use_backend entry.statistics if statistics`)
-		if d.Hosts != "" && !d.StatisticsHere {
-			qw422016.N().S(` own-host`)
-		}
-		if d.StatisticsHere {
-			qw422016.N().S(` local local-host !proxied`)
-		}
-		qw422016.N().S(`
-`)
 	}
-	if len(d.Routes) > 0 {
-		qw422016.N().S(`    # Routes, in order. Lines of one name are alternatives.
-`)
-	}
-	for _, r := range d.Routes {
-		if len(r.Prefixes) > 0 {
-			qw422016.N().S(`    acl `)
-			qw422016.N().S(r.Name)
-			qw422016.N().S(`.path path_beg -i `)
-			streamlist(qw422016, r.Prefixes)
-			qw422016.N().S(`
-`)
-		}
-		if len(r.Suffixes) > 0 {
-			qw422016.N().S(`    acl `)
-			qw422016.N().S(r.Name)
-			qw422016.N().S(`.path path_end -i `)
-			streamlist(qw422016, r.Suffixes)
-			qw422016.N().S(`
-`)
-		}
-		if len(r.Hosts) > 0 {
-			qw422016.N().S(`    acl `)
-			qw422016.N().S(r.Name)
-			qw422016.N().S(`.host req.hdr(host),regsub(:[0-9]*$,) -i `)
-			streamlist(qw422016, r.Hosts)
-			qw422016.N().S(`
-`)
-		}
-		if r.KV {
-			qw422016.N().S(`    use_backend `)
-			qw422016.N().S(r.App)
-			qw422016.N().S(`.direct if `)
-			qw422016.N().S(r.Condition)
-			qw422016.N().S(` direct
-`)
-		}
-		qw422016.N().S(`    use_backend `)
-		qw422016.N().S(r.App)
-		qw422016.N().S(` if `)
-		qw422016.N().S(r.Condition)
-		qw422016.N().S(`
-`)
-	}
-	if d.DefaultKV {
-		qw422016.N().S(`    use_backend `)
-		qw422016.N().S(d.Default)
-		qw422016.N().S(`.direct if direct
-`)
-	}
-	qw422016.N().S(`    default_backend `)
-	qw422016.N().S(d.Default)
-	qw422016.N().S(`
-`)
+	streamhaproxyRoutes(qw422016, d)
+	streamhaproxyBackends(qw422016, d)
 	if d.Statistics != "" {
 		qw422016.N().S(`
 backend entry.statistics
@@ -872,7 +804,12 @@ func streamhaproxyOutside(qw422016 *qt422016.Writer, d haproxyData) {
 	}
 	qw422016.N().S(`    http-request set-header X-Forwarded-Port %[dst_port] unless { req.hdr(x-forwarded-port) -m found }
     http-request set-header X-Forwarded-Proto http unless { req.hdr(x-forwarded-proto) -m found }
-    # The same in the words of RFC 7239, where an IPv6 address has brackets and
+`)
+	if len(d.Strips) > 0 {
+		qw422016.N().S(`    http-request set-header X-Forwarded-Prefix %[req.fhdr(x-forwarded-prefix)]%[var(txn.prefix)] if { var(txn.prefix) -m found }
+`)
+	}
+	qw422016.N().S(`    # The same in the words of RFC 7239, where an IPv6 address has brackets and
     # quotes around it, and a host may not have every sign.
     http-request set-var(txn.client) req.hdr_ip(x-forwarded-for,-1) if { var(txn.bare) -m bool }
     http-request set-header Forwarded for=unknown if { var(txn.bare) -m bool }

@@ -69,6 +69,7 @@ type haproxyData struct {
 	DrillHeader            string
 	Drills                 []drillData // what of it leads where; see DrillHeader
 	Routes                 []routeData
+	Strips                 []stripData
 	Default                string // backend; a validated stack has one
 	DefaultKV              bool   // whether that is one of KV
 	Buffered               int    // the longest body, in bytes, that surely fits into a buffer
@@ -76,13 +77,6 @@ type haproxyData struct {
 	TCP                    []tcpData
 	Redis                  *redisMasterData
 	Resolves               bool // DNS tells the addresses of servers
-}
-
-type routeData struct {
-	Name, App                 string
-	Prefixes, Suffixes, Hosts []string
-	Condition                 string
-	KV                        bool // whether it leads to a KV
 }
 
 type backendData struct {
@@ -275,15 +269,7 @@ func (b builder) haproxy(n node) haproxyData {
 		balancers := len(of(b.beside(n), Balancer))
 		d.Threads = (cores + balancers - 1) / balancers
 	}
-	for _, r := range s.Routes {
-		if r.IsDefault() {
-			d.Default, d.DefaultKV = r.App, s.Apps[r.App].Kind() == stack.KV
-			continue
-		}
-		route := newRoute(len(d.Routes)+1, r)
-		route.KV = s.Apps[r.App].Kind() == stack.KV
-		d.Routes = append(d.Routes, route)
-	}
+	b.routes(&d)
 
 	layer4 := map[string]bool{}
 	for i, t := range s.TCP {
@@ -321,22 +307,6 @@ func (b builder) haproxy(n node) haproxyData {
 		d.Redis = b.redisMaster(n)
 		d.GlobalMaxconn += d.Redis.Maxconn
 	}
-	return d
-}
-
-func newRoute(number int, r stack.Route) routeData {
-	d := routeData{
-		Name: fmt.Sprintf("route%d", number), App: r.App,
-		Prefixes: r.PathPrefix, Suffixes: r.PathSuffix, Hosts: r.Host,
-	}
-	var all []string
-	if len(r.PathPrefix)+len(r.PathSuffix) > 0 {
-		all = append(all, d.Name+".path")
-	}
-	if len(r.Host) > 0 {
-		all = append(all, d.Name+".host")
-	}
-	d.Condition = strings.Join(all, " ") // a space is "and"
 	return d
 }
 

@@ -157,17 +157,6 @@ func startKey() key[Health] {
 	return k
 }
 
-var routeKeys = []key[Route]{
-	textsKey("path-prefix", pathRule, false, func(r *Route) *[]string { return &r.PathPrefix },
-		"Beginnings of the path, such as /static; one of them, or of path-suffix, has to match. Case does not matter."),
-	textsKey("path-suffix", suffixRule, false, func(r *Route) *[]string { return &r.PathSuffix },
-		"Ends of the path, such as .png; one of them, or of path-prefix, has to match. Case does not matter."),
-	textsKey("host", hostRule, false, func(r *Route) *[]string { return &r.Host },
-		"Host names; one of them has to match as well. Case does not matter."),
-	textKey("app", appRule, func(r *Route) *string { return &r.App },
-		"The application that gets the request."),
-}
-
 var metricsKeys = []key[Metrics]{
 	boolKey("enabled", func(m *Metrics) *bool { return &m.Enabled },
 		"Whether the supervisor has an address for Prometheus (/metrics); \"holdfast plan\" shows it."),

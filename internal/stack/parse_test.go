@@ -354,11 +354,13 @@ apps:
         - {name: all, hash: 60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752}
 routes:
   - path-prefix: [/static, /Images]
+    path-begins: /thumb
     path-suffix: [.png, .css]
     host: www.example.com
     app: site
   - {path-suffix: .php, app: elsewhere}
-  - {host: [api.example.com, api.example.org], app: api}
+  - {host: [api.example.com, api.example.org], method: [GET, POST], header: {X-Version: [beta, "2"], X-Team: a}, app: api}
+  - {path-prefix: /api, strip-prefix: true, app: api}
   - app: web
 tcp:
   - {listen: 127.0.0.1:5432, mode: tcp, app: elsewhere}

@@ -6,34 +6,119 @@ import (
 	"strings"
 )
 
-// AppAt is the name of the application that the routes lead a request to, by
-// its Host header and its path; empty: the statistics page. It decides as the
-// balancers do.
-func (s Stack) AppAt(host, path string) string {
+// Route sends requests to an application. Comparisons ignore case, but for methods.
+// PathPrefix, PathBegins and PathSuffix are alternatives; Host, Method and Header narrow
+// them.
+type Route struct {
+	// PathPrefix are beginnings of the path by whole segments, PathBegins by letters.
+	PathPrefix []string `yaml:"path-prefix"`
+	PathBegins []string `yaml:"path-begins"`
+	PathSuffix []string `yaml:"path-suffix"`
+	Host       []string `yaml:"host"`
+	Method     []string `yaml:"method"`
+	// Header are values of headers by name. Of each one, one value has to match.
+	Header map[string][]string `yaml:"header"`
+	// StripPrefix takes the PathPrefix off the path.
+	StripPrefix bool   `yaml:"strip-prefix"`
+	App         string `yaml:"app"`
+}
+
+// IsDefault reports whether the route takes every request.
+func (r Route) IsDefault() bool {
+	return !r.HasPath() && len(r.Host) == 0 && len(r.Method) == 0 && len(r.Header) == 0
+}
+
+// HasPath reports whether the path of a request matters to the route.
+func (r Route) HasPath() bool {
+	return len(r.PathPrefix)+len(r.PathBegins)+len(r.PathSuffix) > 0
+}
+
+// Segments are the path and what all paths below it begin with, where a prefix is one of
+// whole segments. One that ends in a slash has no path of its own.
+func Segments(prefix string) (path, below string) {
+	if strings.HasSuffix(prefix, "/") {
+		return "", prefix
+	}
+	return prefix, prefix + "/"
+}
+
+// AppAt is the name of the application that the routes lead a request to, by its method,
+// its Host header and its path; it has no header that a route asks for. Empty: the
+// statistics page. It decides as the balancers do.
+func (s Stack) AppAt(method, host, path string) string {
 	path, _, _ = strings.Cut(path, "?")
 	if page := s.Entry.Statistics; page != "" && (path == page || strings.HasPrefix(path, page+"/") || strings.HasPrefix(path, page+";")) {
 		return ""
 	}
+	rest := ""
 	for _, r := range s.Routes {
-		if r.takes(host, path) {
+		if r.IsDefault() {
+			rest = r.App
+		} else if r.takes(method, host, path) {
 			return r.App
 		}
 	}
-	return ""
+	return rest
 }
 
 // port is the end of a Host header that names a port.
 var port = regexp.MustCompile(`:[0-9]*$`)
 
-// takes reports whether the route takes a request.
-func (r Route) takes(host, path string) bool {
+// takes reports whether the route takes a request without further headers.
+func (r Route) takes(method, host, path string) bool {
 	host, path = port.ReplaceAllString(host, ""), strings.ToLower(path)
-	if len(r.Host) > 0 && !slices.ContainsFunc(r.Host, func(h string) bool { return strings.EqualFold(h, host) }) {
+	switch {
+	case len(r.Header) > 0:
 		return false
-	}
-	if len(r.PathPrefix)+len(r.PathSuffix) == 0 {
+	case len(r.Method) > 0 && !slices.Contains(r.Method, method):
+		return false
+	case len(r.Host) > 0 && !slices.ContainsFunc(r.Host, func(h string) bool { return strings.EqualFold(h, host) }):
+		return false
+	case !r.HasPath():
 		return true
 	}
-	return slices.ContainsFunc(r.PathPrefix, func(p string) bool { return strings.HasPrefix(path, strings.ToLower(p)) }) ||
-		slices.ContainsFunc(r.PathSuffix, func(p string) bool { return strings.HasSuffix(path, strings.ToLower(p)) })
+	begins := func(p string) bool { return strings.HasPrefix(path, strings.ToLower(p)) }
+	whole := func(p string) bool {
+		itself, below := Segments(p)
+		return itself != "" && path == strings.ToLower(itself) || begins(below)
+	}
+	ends := func(p string) bool { return strings.HasSuffix(path, strings.ToLower(p)) }
+	return slices.ContainsFunc(r.PathPrefix, whole) || slices.ContainsFunc(r.PathBegins, begins) || slices.ContainsFunc(r.PathSuffix, ends)
+}
+
+// conditions are the keys of a route that say which requests it takes.
+var conditions = []string{"path-prefix", "path-begins", "path-suffix", "host", "method", "header"}
+
+// hasCondition reports whether the file has any condition of a route.
+func (r *reader) hasCondition(route path) bool {
+	return slices.ContainsFunc(conditions, func(name string) bool { return r.has(route.key(name)) })
+}
+
+// longestStripped is the longest prefix that can be taken off: a regular expression of
+// POSIX, which HAProxy may have been built with, counts to 255.
+const longestStripped = 255
+
+// validateStrip complains of a prefix that cannot be taken off.
+func validateStrip(r *reader, p path, route Route) {
+	at := p.key("strip-prefix")
+	if !route.StripPrefix || r.faulty(p.key("path-prefix")) {
+		return
+	}
+	for _, other := range []string{"path-begins", "path-suffix"} {
+		if r.has(p.key(other)) {
+			r.complain(r.keyAt(at), "%s: a request that matches by %s need not have the prefix: make another route of %s", at, other, other)
+			return
+		}
+	}
+	if !r.has(p.key("path-prefix")) {
+		r.complain(r.keyAt(at), "%s: there is no prefix to take off: add a path-prefix, such as /api, or remove it", at)
+	}
+	for i, prefix := range route.PathPrefix {
+		switch here := p.key("path-prefix").item(i); {
+		case strings.Trim(prefix, "/") == "":
+			r.complain(r.near(here), "%s: of %s nothing can be taken off (strip-prefix): write a path such as /api, or remove strip-prefix", p.key("path-prefix"), quoted(prefix))
+		case len(prefix) > longestStripped:
+			r.complain(r.near(here), "%s: it has %d characters: of one that is taken off (strip-prefix) write at most %d", p.key("path-prefix"), len(prefix), longestStripped)
+		}
+	}
 }

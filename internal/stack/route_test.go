@@ -9,12 +9,24 @@ func TestAnApplicationIsFoundByTheRoutes(t *testing.T) {
 			{PathPrefix: []string{"/static"}, PathSuffix: []string{".jpg"}, App: "static"},
 			{Host: []string{"KV.example"}, App: "store"},
 			{Host: []string{"shop.example"}, PathPrefix: []string{"/api"}, App: "api"},
-			{App: "web"},
+			{App: "web"}, // it takes what is left, wherever it stands
+			{PathBegins: []string{"/pic"}, App: "static"},
+			{PathPrefix: []string{"/put/"}, App: "api"},
+			{PathPrefix: []string{"/m"}, Method: []string{"POST"}, App: "api"},
+			{PathPrefix: []string{"/m"}, Method: []string{"POST", "GET"}, App: "store"},
+			{PathPrefix: []string{"/h"}, Header: map[string][]string{"A": {"b"}}, App: "api"},
 		},
 	}
 	for _, c := range []struct{ host, path, want string }{
 		{"x", "/", "web"},
 		{"x", "/STATIC/a", "static"},
+		{"x", "/static", "static"},
+		{"x", "/statics", "web"},
+		{"x", "/pictures", "static"},
+		{"x", "/put", "web"},
+		{"x", "/put/a", "api"},
+		{"x", "/m", "store"},
+		{"x", "/h", "web"},
 		{"x", "/a/b.JPG?size=1", "static"},
 		{"x", "/a?b=.jpg", "web"},
 		{"kv.example", "/v1/keys", "store"},
@@ -27,7 +39,7 @@ func TestAnApplicationIsFoundByTheRoutes(t *testing.T) {
 		{"x", "/web-app;csv", ""},
 		{"x", "/web-apple", "web"},
 	} {
-		if got := s.AppAt(c.host, c.path); got != c.want {
+		if got := s.AppAt("GET", c.host, c.path); got != c.want {
 			t.Errorf("%s%s leads to %q, want %q", c.host, c.path, got, c.want)
 		}
 	}

@@ -53,7 +53,7 @@ func adviseRoute(r *reader, s Stack, i int) {
 // takenBefore names what takes every request of an alternative before route i;
 // taken is false when nothing does.
 func (s Stack) takenBefore(r *reader, i int, want alternative) (taker string, taken bool) {
-	if page := s.Entry.Statistics; page != "" && strings.HasPrefix(want.prefix, page+"/") {
+	if page := s.Entry.Statistics; page != "" && strings.HasPrefix(want.prefix+want.begins, page+"/") {
 		return "the statistics page " + page, true
 	}
 	for j, earlier := range s.Routes[:i] {
@@ -69,49 +69,77 @@ func (s Stack) takenBefore(r *reader, i int, want alternative) (taker string, ta
 	return "", false
 }
 
-// alternative is one way to match a route, in lower case: one host, or every
-// one; one beginning or one end of the path, or every path.
-type alternative struct{ host, prefix, suffix string }
+// alternative is one way to match a route, in lower case but for the method: one host, or
+// every one; one beginning or one end of the path, or every path; and so on.
+type alternative struct {
+	host, method, headers string
+	// A prefix is of whole segments, the others are letters.
+	prefix, begins, suffix string
+}
 
 func (a alternative) String() string {
-	return a.host + a.prefix + a.suffix
+	where := a.host + a.prefix + a.begins + a.suffix
+	if a.method != "" {
+		return strings.TrimSpace(a.method + " " + where)
+	}
+	return where
 }
 
 // alternatives are all ways to match a route.
 func (r Route) alternatives() []alternative {
+	out := []alternative{{headers: r.headers()}}
 	var paths []alternative
 	for _, p := range r.PathPrefix {
 		paths = append(paths, alternative{prefix: strings.ToLower(p)})
 	}
+	for _, p := range r.PathBegins {
+		paths = append(paths, alternative{begins: strings.ToLower(p)})
+	}
 	for _, s := range r.PathSuffix {
 		paths = append(paths, alternative{suffix: strings.ToLower(s)})
 	}
-	if len(paths) == 0 {
-		paths = []alternative{{}}
-	}
-	if len(r.Host) == 0 {
-		return paths
+	out = times(out, paths, func(a *alternative, p alternative) { a.prefix, a.begins, a.suffix = p.prefix, p.begins, p.suffix })
+	out = times(out, r.Host, func(a *alternative, host string) { a.host = strings.ToLower(host) })
+	return times(out, r.Method, func(a *alternative, method string) { a.method = method })
+}
+
+// times is each of the alternatives with each of the values; without values, as it was.
+func times[V any](all []alternative, values []V, set func(a *alternative, v V)) []alternative {
+	if len(values) == 0 {
+		return all
 	}
 	var out []alternative
-	for _, h := range r.Host {
-		for _, p := range paths {
-			p.host = strings.ToLower(h)
-			out = append(out, p)
+	for _, v := range values {
+		for _, a := range all {
+			set(&a, v)
+			out = append(out, a)
 		}
 	}
 	return out
 }
 
+// headers are the conditions of a route on headers, in one text.
+func (r Route) headers() string {
+	var all []string
+	for _, name := range sortedKeys(r.Header) {
+		all = append(all, fmt.Sprintf("%s: %s", name, strings.Join(r.Header[name], ", ")))
+	}
+	return strings.ToLower(strings.Join(all, "; "))
+}
+
 // covers reports whether every request that b matches matches a, too.
 func (a alternative) covers(b alternative) bool {
-	if a.host != "" && a.host != b.host {
+	if a.host != "" && a.host != b.host || a.method != "" && a.method != b.method || a.headers != "" && a.headers != b.headers {
 		return false
 	}
 	switch {
-	case a.prefix == "/" || a.prefix == "" && a.suffix == "": // every path
+	case a.prefix == "/" || a.begins == "/" || a.prefix+a.begins+a.suffix == "": // every path
 		return true
 	case a.prefix != "":
-		return strings.HasPrefix(b.prefix, a.prefix)
+		itself, below := Segments(a.prefix)
+		return itself != "" && b.prefix == itself || strings.HasPrefix(b.prefix, below) || strings.HasPrefix(b.begins, below)
+	case a.begins != "":
+		return strings.HasPrefix(b.prefix+b.begins, a.begins)
 	default:
 		return b.suffix != "" && strings.HasSuffix(b.suffix, a.suffix)
 	}

@@ -311,20 +311,6 @@ func (s Stack) SlowestStart() time.Duration {
 	return longest
 }
 
-// Route sends requests to an application. Comparisons ignore case. PathPrefix
-// and PathSuffix are alternatives; Host narrows them.
-type Route struct {
-	PathPrefix []string `yaml:"path-prefix"`
-	PathSuffix []string `yaml:"path-suffix"`
-	Host       []string `yaml:"host"`
-	App        string   `yaml:"app"`
-}
-
-// IsDefault reports whether the route takes every request.
-func (r Route) IsDefault() bool {
-	return len(r.PathPrefix) == 0 && len(r.PathSuffix) == 0 && len(r.Host) == 0
-}
-
 // Redis is the replicated store: one master, Replicas replicas, and Sentinels
 // to fail over.
 type Redis struct {

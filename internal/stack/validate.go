@@ -141,11 +141,13 @@ func validateRoutes(r *reader, s Stack) {
 		case r.faulty(p):
 			settled = true // perhaps
 			continue
-		case r.has(p.key("path-prefix")) || r.has(p.key("path-suffix")) || r.has(p.key("host")):
+		case r.hasCondition(p):
+			validateStrip(r, p, route)
 		case byDefault != pos{}:
-			r.complain(at, "routes: a second route without a condition: the one on line %d takes every request that is left; give this one a path-prefix, path-suffix or host, or remove it", byDefault.line)
+			r.complain(at, "routes: a second route without a condition: the one on line %d takes every request that is left; give this one a condition, such as path-prefix or host, or remove it", byDefault.line)
 		default:
 			byDefault, settled = at, true
+			validateStrip(r, p, route)
 		}
 		validateTarget(r, p, "the route", route.App, names)
 	}

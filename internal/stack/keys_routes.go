@@ -1,0 +1,95 @@
+package stack
+
+import "regexp"
+
+var routeKeys = []key[Route]{
+	textsKey("path-prefix", pathRule, false, func(r *Route) *[]string { return &r.PathPrefix },
+		"Beginnings of the path by whole segments: /static is for /static and for all paths below /static/, not for /statics. One of them, or of path-begins or path-suffix, has to match. Case does not matter."),
+	textsKey("path-begins", pathRule, false, func(r *Route) *[]string { return &r.PathBegins },
+		"Beginnings of the path, letter by letter: /static is for /statics as well. One of them, or of path-prefix or path-suffix, has to match. Case does not matter."),
+	textsKey("path-suffix", suffixRule, false, func(r *Route) *[]string { return &r.PathSuffix },
+		"Ends of the path, such as .png; one of them, or of path-prefix or path-begins, has to match. Case does not matter."),
+	textsKey("host", hostRule, false, func(r *Route) *[]string { return &r.Host },
+		"Host names; one of them has to match as well. Case does not matter."),
+	textsKey("method", methodRule, false, func(r *Route) *[]string { return &r.Method },
+		"Methods, such as GET; one of them has to match as well. HEAD is a method of its own."),
+	headerKey(),
+	stripKey(),
+	textKey("app", appRule, func(r *Route) *string { return &r.App },
+		"The application that gets the request."),
+}
+
+// Of what a request's line and its headers have (RFC 9110, sections 5.1 and 9.1), without
+// what means something to HAProxy.
+var (
+	methodRule = rule{
+		what:    "a method such as GET, in capital letters",
+		pattern: regexp.MustCompile(`^[A-Z][A-Z-]{0,31}$`),
+	}
+	headerName      = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,63}$`)
+	headerValueRule = rule{
+		what:    "a value of the header without spaces and commas, such as beta",
+		pattern: regexp.MustCompile(`^[A-Za-z0-9._~/%+@:=;!&*][A-Za-z0-9._~/%+@:=;!&*-]*$`),
+		loose:   true,
+	}
+)
+
+// headerKey are headers by name, each with the values that match.
+func headerKey() key[Route] {
+	return key[Route]{
+		name: "header",
+		doc:  "Headers by name, such as X-Version: beta, and their values; of each one the request has to have one of the values, as a whole or between commas. Case does not matter.",
+		read: func(r *reader, p path, n *node, t *Route) {
+			if n.shape != section || len(n.entries) == 0 {
+				r.expected(p, n, "headers by name, such as X-Version: beta")
+				return
+			}
+			t.Header = map[string][]string{}
+			for _, e := range n.entries {
+				below := p.key(e.key)
+				r.spots[below] = spot{e.at, e.value.pos}
+				if !headerName.MatchString(e.key) {
+					r.wrong(e.at, "%s: %s is no name of a header: write letters, digits and dashes, a letter first, such as X-Version", p, quoted(e.key))
+					continue
+				}
+				one := textsKey(e.key, headerValueRule, false, func(values *[]string) *[]string { return values }, "")
+				var values []string
+				one.read(r, below, e.value, &values)
+				t.Header[e.key] = values
+			}
+		},
+		show: func(t *Route) any {
+			if len(t.Header) == 0 {
+				return nil
+			}
+			out := mapping{}
+			for _, name := range sortedKeys(t.Header) {
+				out = append(out, pair{name, "", anys(t.Header[name])})
+			}
+			return out
+		},
+		schema: func() schema {
+			one := headerValueRule.schema()
+			return schema{
+				"type":                 "object",
+				"minProperties":        1,
+				"propertyNames":        schema{"pattern": headerName.String()},
+				"additionalProperties": schema{"anyOf": []any{one, schema{"type": "array", "items": one}}},
+			}
+		},
+	}
+}
+
+// stripKey is left out where nothing is taken off.
+func stripKey() key[Route] {
+	k := boolKey("strip-prefix", func(r *Route) *bool { return &r.StripPrefix },
+		"Whether the path reaches the application without the path-prefix: with /shop, a request for /shop/cart?a=b is one for /cart?a=b there. A program gets the prefix in X-Forwarded-Prefix.")
+	show := k.show
+	k.show = func(t *Route) any {
+		if !t.StripPrefix {
+			return nil
+		}
+		return show(t)
+	}
+	return k
+}
