@@ -188,8 +188,12 @@ func attendLogWriter(ctx context.Context, state string, writer *process.Process)
 
 // endLogWriter ends the log writer when all that the nodes have said is stored,
 // unless a node still runs that would block without it. The stack is down
-// whether it succeeds or not.
+// whether it succeeds or not. A host of several ends its own, since KeepLogs would
+// start another one.
 func (s *Supervisor) endLogWriter() {
+	if s.cfg.Several {
+		return
+	}
 	for _, n := range s.board.snapshot().Nodes {
 		if n.PID != 0 {
 			return

@@ -1,14 +1,18 @@
 package supervise
 
 import (
+	"encoding/json"
 	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
+	"holdfast/internal/logs"
 	"holdfast/internal/plan"
+	"holdfast/internal/process"
 	"holdfast/internal/stack"
 )
 
@@ -51,6 +55,17 @@ func (p *somePod) remember() Remembered {
 // and plans.
 func (p *somePod) start(agreed plan.Replication) (Remembered, plan.Plan) {
 	p.t.Helper()
+	s := p.open(agreed)
+	defer s.Close()
+	if err := s.Prepare(); err != nil {
+		p.t.Fatalf("the pod does not start: %v", err)
+	}
+	return s.Remembered(), s.Plan()
+}
+
+// open opens the pod's supervisor. The caller closes it.
+func (p *somePod) open(agreed plan.Replication) *Supervisor {
+	p.t.Helper()
 	pod := plan.Pod{Node: p.node, Kind: plan.Sentinel}
 	if isRedis(p.node) {
 		pod.Kind = plan.Redis
@@ -73,11 +88,7 @@ func (p *somePod) start(agreed plan.Replication) (Remembered, plan.Plan) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	defer s.Close()
-	if err := s.Prepare(); err != nil {
-		p.t.Fatalf("the pod does not start: %v", err)
-	}
-	return s.Remembered(), s.Plan()
+	return s
 }
 
 // sentinelFile is what the pod's sentinel.conf says now.
@@ -271,5 +282,42 @@ func TestAPodNeverDrawsASecret(t *testing.T) {
 	}
 	if err == nil || !strings.Contains(err.Error(), "password of operator") {
 		t.Errorf("it starts with a secret of its own: %v", err)
+	}
+}
+
+// Who keeps the log writer would start another one, which the end of the container would
+// wait for.
+func TestAPodThatLeavesLeavesTheLogWriterToItsKeeper(t *testing.T) {
+	p := newPod(t, "redis-1")
+	s := p.open(plan.Replication{Master: "redis-2", ConfigEpoch: 1, CurrentEpoch: 1})
+	defer s.Close()
+	writer, err := process.Start(process.Spec{Path: "/bin/sleep", Args: []string{"60"}, Dir: p.dir, Log: filepath.Join(p.dir, "words")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = writer.Signal(syscall.SIGKILL)
+		<-writer.Done()
+	}()
+	record, err := json.Marshal(writer.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(logs.Dir(p.dir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(logs.Dir(p.dir), "writer.lock"), record, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if id, known := logs.Running(p.dir); !known || id != writer.ID() {
+		t.Fatalf("the log writer that runs is %v, %v", id, known)
+	}
+
+	s.Attend()
+	if err := s.Leave(t.Context(), "redis-1"); err != nil {
+		t.Fatal(err)
+	}
+	if !process.Alive(writer.ID()) {
+		t.Error("the log writer has ended")
 	}
 }
