@@ -117,16 +117,15 @@ func (k Kubernetes) redisMemory(halves, beside int64) string {
 }
 
 func (k Kubernetes) deployments() (sets []podSet) {
-	longest := 5 * time.Second
 	for _, app := range k.apps() {
 		grace := k.Stack.Apps[app].Grace
-		longest = max(longest, grace)
 		sets = append(sets, podSet{
 			name: app, portName: "http", count: k.Stack.Apps[app].Nodes, port: plan.PodWebPort, memory: "64Mi", limit: "512Mi",
 			figures: k.Stack.Metrics.Enabled, admin: k.Stack.Apps[app].KV.Admin,
 			grace: seconds(grace + webLinger + endMargin), linger: seconds(webLinger),
 		})
 	}
+	longest := max(plan.BalancerGrace(k.Stack), k.Stack.Timeouts.Server) // its servers are found by DNS
 	return append(sets, podSet{
 		name: "balancer", portName: "http", count: k.Stack.Balancers, port: k.entryPort(), memory: "128Mi", limit: "1Gi", figures: k.Stack.Metrics.Enabled,
 		grace: seconds(longest + balancerLinger + endMargin), linger: seconds(balancerLinger),

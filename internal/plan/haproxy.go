@@ -180,12 +180,19 @@ type redisBackendData struct {
 	Servers                         []serverData
 }
 
-// hardStop is how long a stopping balancer waits for requests in flight: as
-// long as the most patient application may take to end.
-func (b builder) hardStop() time.Duration {
+// hardStop is how long a stopping balancer of the stack waits for requests in flight.
+func (b builder) hardStop() time.Duration { return BalancerGrace(b.stack) }
+
+// BalancerGrace is how long a stopping balancer waits for requests in flight: as long as the
+// most patient application may take to end. Servers that are found by DNS do not end with
+// the balancer, so it waits as long as a request to one of them may take.
+func BalancerGrace(s stack.Stack) time.Duration {
 	longest := minHardStop
-	for _, app := range b.stack.Apps {
+	for _, app := range s.Apps {
 		longest = max(longest, app.Grace)
+		if app.Found != nil {
+			longest = max(longest, s.Timeouts.Server)
+		}
 	}
 	return longest
 }

@@ -259,10 +259,11 @@ func (s Stack) Programs() []string {
 	return slices.DeleteFunc(s.AppNames(), func(name string) bool { return !s.Apps[name].Kind().IsProgram() })
 }
 
-// HasServers reports whether any application runs elsewhere.
-func (s Stack) HasServers() bool {
+// ServesElsewhere reports whether balancers send requests to servers that do not end with
+// the stack's own nodes: those that the stack file names, or that are found by DNS.
+func (s Stack) ServesElsewhere() bool {
 	for _, a := range s.Apps {
-		if a.Kind().Elsewhere() {
+		if a.Kind().Elsewhere() || a.Found != nil {
 			return true
 		}
 	}

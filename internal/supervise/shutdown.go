@@ -65,7 +65,7 @@ func (s *Supervisor) stopStages(t stopping) (failures []error) {
 	// still answer somebody.
 	balancers := s.stopAll(t, order[plan.StopBalancers])
 	failures = append(failures, await(s.stopAll(t, order[plan.StopApps]))...)
-	if !s.stack().HasServers() {
+	if !s.stack().ServesElsewhere() {
 		for _, name := range order[plan.StopBalancers] {
 			s.send(t.patient, name, command{action: actCut})
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -108,6 +109,7 @@ func TestDrill(t *testing.T) {
 	url := startStack(t, space, 30063)
 	d := newDriller(t, space, url)
 
+	t.Run("a request in hand outlives its balancer", func(t *testing.T) { outlivesItsBalancer(t, space, url) })
 	for _, faults := range []string{
 		"delete-web delete-balancer delete-sentinel delete-replica delete-master",
 		"kill-master evict-master force-delete-web force-delete-balancer force-delete-master",
@@ -155,6 +157,49 @@ func TestDrill(t *testing.T) {
 			t.Errorf("keys were deleted, and the drill ends with %d: %s %q", code, result.Result, result.Why)
 		}
 	})
+}
+
+// outlivesItsBalancer deletes a balancer's pod while a request waits there for longer than the
+// pod serves on, and wants its answer.
+func outlivesItsBalancer(t *testing.T, space, url string) {
+	if _, err := get(http.DefaultClient, url+"/set/held/1"); err != nil {
+		t.Fatal(err)
+	}
+	pod := kubectl(t, "-n", space, "get", "pods", "-l", "app.kubernetes.io/component=balancer", "-o", "jsonpath={.items[0].metadata.name}")
+	address, err := podAddress(t.Context(), space, pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: inside.Transport.(*http.Transport).DialContext}}
+	entry := "http://" + net.JoinHostPort(address, "6301")
+	answer, err := client.Get(entry + "/v1/keys/held")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+
+	// It is not answered before it has waited, since the client has what there is.
+	ask, err := http.NewRequestWithContext(t.Context(), http.MethodGet, entry+"/v1/keys/held?wait=15s", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask.Header.Set("If-None-Match", answer.Header.Get("ETag"))
+	strike := time.AfterFunc(time.Second, func() {
+		if _, err := tryKubectl(t.Context(), "-n", space, "delete", "pod", pod, "--wait=false"); err != nil {
+			t.Error(err)
+		}
+	})
+	defer strike.Stop()
+	began := time.Now()
+	answer, err = client.Do(ask)
+	if err != nil {
+		t.Fatalf("after %v, and %s was deleted after one second: %v", time.Since(began).Round(time.Second), pod, err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusNotModified || time.Since(began) < 14*time.Second {
+		t.Errorf("%s after %v", answer.Status, time.Since(began).Round(time.Second))
+	}
+	allReady(t, space)
 }
 
 // loseKeys deletes every register of a drill that is under way, behind its back.

@@ -114,7 +114,7 @@ numbers, ports and times are those of 'holdfast export kubernetes'.
       "count" (add1 (dig "replicas" 2 $redis)) "keeps" true "grace" 50 "values" $values
       "settle" (include "holdfast.seconds" (printf "%[1]s%[1]s1s" (dig "failover-timeout" "2s" $redis)) | int)) -}}
 {{- end -}}
-{{- $longest := 5 -}}
+{{- $longest := include "holdfast.seconds" (dig "server" "60s" ($stack.timeouts | default dict)) | int | max 5 -}}
 {{- range $apps -}}
 {{- $app := get $declared . -}}
 {{- $values := mergeOverwrite (deepCopy $.Values.web) (deepCopy (get $.Values.apps . | default dict)) -}}
