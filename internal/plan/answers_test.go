@@ -53,9 +53,15 @@ func (c *cluster) raw(t *testing.T, parts ...string) (*http.Response, string) {
 	for _, part := range parts {
 		io.WriteString(conn, part)
 	}
+	return answerOn(t, conn)
+}
+
+// answerOn reads the answer on a connection to its end.
+func answerOn(t *testing.T, conn net.Conn) (*http.Response, string) {
+	t.Helper()
 	r, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
-		t.Logf("%.80q: %v", parts, err)
+		t.Log(err)
 		return &http.Response{Status: "no answer", Header: http.Header{}, Body: http.NoBody}, ""
 	}
 	defer r.Body.Close()

@@ -13,10 +13,11 @@ type drillData struct{ App, Value string }
 
 // DrillHeader is the value of the header DrillHeaderName that leads a request
 // to an application of kind kv, whatever the routes are. It has the secret of
-// drills in it. It is empty where every request reaches the application anyway:
-// the balancers of such a stack look for no header.
+// drills in it, which also says that the limits of one client's requests are not for it.
+// It is empty where every request reaches the application anyway, and there are no such
+// limits: the balancers of such a stack look for no header.
 func DrillHeader(s stack.Stack, x Secrets, app string) string {
-	if x.Drill == "" || s.Apps[app].Kind() != stack.KV || takesAll(s, app) {
+	if x.Drill == "" || s.Apps[app].Kind() != stack.KV || takesAll(s, app) && !s.Entry.Limits.CountsRequests() {
 		return ""
 	}
 	return DrillValue(x, app)

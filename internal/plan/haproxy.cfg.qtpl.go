@@ -196,7 +196,16 @@ frontend entry
 	qw422016.N().S(`
 `)
 	streamhaproxySources(qw422016, d)
-	qw422016.N().S(`    http-request deny deny_status 429 if { var(sess.crowd) -m bool }
+	qw422016.N().S(`    # The form of HAProxy's own answers: what a client asks for, if it does.
+    http-request set-var(txn.html) bool(true) if { req.hdr(accept) -m beg -i text/html application/xhtml }
+    http-request set-var(txn.html) bool(false) if { req.hdr(accept) -m sub -i json } !{ var(txn.html) -m found }
+    http-after-response set-header Content-Type `)
+	qw422016.N().S(htmlType)
+	qw422016.N().S(` if { var(txn.html) -m bool } { res.hdr(Holdfast-Balancer) -m found }
+    http-after-response set-header Content-Type `)
+	qw422016.N().S(jsonType)
+	qw422016.N().S(` if { var(txn.html) -m found } !{ var(txn.html) -m bool } { res.hdr(Holdfast-Balancer) -m found }
+    http-request deny deny_status 429 if { var(sess.crowd) -m bool }
     # A soft stop tells a client with the next answer that the connection
     # ends, instead of closing it under a request that may be on its way.
     option idle-close-on-response
@@ -281,7 +290,9 @@ frontend entry
 		}
 	}
 	streamhaproxyRoutes(qw422016, d)
+	streamhaproxyLimits(qw422016, d)
 	streamhaproxyBackends(qw422016, d)
+	streamhaproxyCounters(qw422016, d)
 	if d.Statistics != "" {
 		qw422016.N().S(`
 backend entry.statistics
@@ -335,8 +346,8 @@ backend `)
 		}
 		if d.Hosts != "" && !b.KV {
 			streamhaproxyOwnHost(qw422016, d)
-			qw422016.N().S(`    http-request return status 421 content-type text/html string '<html><body><h1>The Host of the request is no name of this service; entry.hosts in the stack file adds names.</h1></body></html>' hdr Cache-Control no-store hdr Holdfast-Balancer `)
-			qw422016.N().S(d.Node)
+			qw422016.N().S(`    http-request return status 421 `)
+			streamhaproxyWords(qw422016, b.Errors, "The Host of the request is no name of this service; entry.hosts in the stack file adds names.")
 			qw422016.N().S(` unless own-host
 `)
 		}
@@ -349,9 +360,9 @@ backend `)
 			qw422016.N().S(`
 `)
 			if b.KV {
-				qw422016.N().S(`    http-request return status 503 content-type application/json string '{"error":"Too many requests wait for a web node already; this one was not executed."}' hdr Cache-Control no-store hdr Retry-After 1 hdr Holdfast-Balancer `)
-				qw422016.N().S(d.Node)
-				qw422016.N().S(` if queue.full
+				qw422016.N().S(`    http-request return status 503 `)
+				streamhaproxyWords(qw422016, b.Errors, "Too many requests wait for a web node already; this one was not executed.")
+				qw422016.N().S(` hdr Retry-After 1 if queue.full
 `)
 			} else {
 				qw422016.N().S(`    http-request deny deny_status 503 if queue.full
@@ -414,10 +425,8 @@ backend `)
 			qw422016.N().S(`    # A node's own 503 speaks of the try that it got: the one before may have
     # been carried out by a node that died, or was cut off, before it answered.
     http-response set-header Holdfast-Tries %rc if { status 503 }
-    http-response return status 504 content-type application/json string '{"error":"`)
-			qw422016.N().S(d.Unknown)
-			qw422016.N().S(`"}' hdr Cache-Control no-store hdr Holdfast-Balancer `)
-			qw422016.N().S(d.Node)
+    http-response return status 504 `)
+			streamhaproxyWords(qw422016, b.Errors, d.Unknown)
 			qw422016.N().S(` if { status 503 } !{ res.hdr(Holdfast-Tries) 0 }
     http-response del-header Holdfast-Tries if { status 503 }
 `)
@@ -841,12 +850,8 @@ func streamhaproxyErrors(qw422016 *qt422016.Writer, e ownAnswers) {
 	for _, a := range e.Errors {
 		qw422016.N().S(`    http-error status `)
 		qw422016.N().D(a.Status)
-		qw422016.N().S(` content-type `)
-		qw422016.N().S(e.Type)
-		qw422016.N().S(` string `)
-		streamquote(qw422016, a.Body)
-		qw422016.N().S(` hdr Cache-Control no-store hdr Holdfast-Balancer `)
-		qw422016.N().S(e.Node)
+		qw422016.N().S(` `)
+		streamhaproxyWords(qw422016, e, a.Words)
 		if a.Retry {
 			qw422016.N().S(` hdr Retry-After 1`)
 		}
@@ -867,6 +872,29 @@ func writehaproxyErrors(qq422016 qtio422016.Writer, e ownAnswers) {
 func haproxyErrors(e ownAnswers) string {
 	qb422016 := qt422016.AcquireByteBuffer()
 	writehaproxyErrors(qb422016, e)
+	qs422016 := string(qb422016.B)
+	qt422016.ReleaseByteBuffer(qb422016)
+	return qs422016
+}
+
+func streamhaproxyWords(qw422016 *qt422016.Writer, e ownAnswers, words string) {
+	qw422016.N().S(`content-type `)
+	qw422016.N().S(e.Type())
+	qw422016.N().S(` lf-string `)
+	streamquote(qw422016, e.Format(words))
+	qw422016.N().S(` hdr Cache-Control no-store hdr Holdfast-Balancer `)
+	qw422016.N().S(e.Node)
+}
+
+func writehaproxyWords(qq422016 qtio422016.Writer, e ownAnswers, words string) {
+	qw422016 := qt422016.AcquireWriter(qq422016)
+	streamhaproxyWords(qw422016, e, words)
+	qt422016.ReleaseWriter(qw422016)
+}
+
+func haproxyWords(e ownAnswers, words string) string {
+	qb422016 := qt422016.AcquireByteBuffer()
+	writehaproxyWords(qb422016, e, words)
 	qs422016 := string(qb422016.B)
 	qt422016.ReleaseByteBuffer(qb422016)
 	return qs422016

@@ -63,6 +63,7 @@ type haproxyData struct {
 	OriginNames            string     // a regular expression; see originHeaders
 	StrangeOriginNames     string     // likewise
 	KV                     bool       // any backend of Holdfast's own web nodes
+	Others                 bool       // any backend of other applications
 	Limited                bool       // any application's servers have a limit
 	Errors                 ownAnswers // to requests that have no application yet
 	Unknown                string     // the words of an outcome that nobody knows
@@ -70,6 +71,7 @@ type haproxyData struct {
 	Drills                 []drillData // what of it leads where; see DrillHeader
 	Routes                 []routeData
 	Strips                 []stripData
+	Limits                 stack.Limits
 	Default                string // backend; a validated stack has one
 	DefaultKV              bool   // whether that is one of KV
 	Buffered               int    // the longest body, in bytes, that surely fits into a buffer
@@ -252,6 +254,7 @@ func (b builder) haproxy(n node) haproxyData {
 	d := haproxyData{
 		Stack: s.Name, Node: n.shown(),
 		Maxconn: b.entryConnections(n), GlobalMaxconn: b.entryConnections(n),
+		Limits:     s.Entry.Limits,
 		PerAddress: s.Entry.Limits.PerAddress, CrowdShare: crowdShare, CloseShare: closeShare,
 		PerAddressClosed: s.Entry.Limits.PerAddress + s.Entry.Limits.PerAddress/8,
 		SourceHeader:     SourceHeaderName, Source: b.facts.Secrets.Source,
@@ -289,14 +292,13 @@ func (b builder) haproxy(n node) haproxyData {
 		})
 		d.GlobalMaxconn += d.Maxconn // entry.limits, for each entry
 	}
-	only := true // Holdfast's own web nodes
 	for _, name := range s.AppNames() {
 		if layer4[name] && !s.Routed(name) && s.Apps[name].Kind() != stack.KV {
 			continue // it need not speak HTTP
 		}
 		backend := b.backend(n, name, httpEntry)
 		d.KV, d.Limited = d.KV || backend.KV, d.Limited || backend.Limited
-		only = only && backend.KV
+		d.Others = d.Others || !backend.KV
 		d.Resolves = d.Resolves || backend.Found != ""
 		d.Backends = append(d.Backends, backend)
 		if backend.KV {
@@ -307,7 +309,7 @@ func (b builder) haproxy(n node) haproxyData {
 		}
 	}
 	d.Errors = answersFor(d.Node, stack.Command, false)
-	if only {
+	if !d.Others {
 		d.Errors = answersFor(d.Node, stack.KV, false)
 	}
 	if s.Redis.Enabled {

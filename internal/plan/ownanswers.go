@@ -1,24 +1,58 @@
 package plan
 
-import "holdfast/internal/stack"
+import (
+	"fmt"
+
+	"holdfast/internal/stack"
+)
 
 // HAProxy answers some requests by itself (manual, section 4.2, "http-error").
 // What it can say of one differs by the kind of the application: a kv's request
 // is one command or some, known to have been carried out or not, and may be
 // sent again by its key; what a program of the user's does with a request, and
-// when, nobody here knows. Clients of a kv read JSON, as in all of its answers;
-// others get what they would get of HAProxy or any other proxy, HTML.
+// when, nobody here knows. The form is what the client asks for in Accept: HTML for
+// browsers, JSON for programs. Where it asks for neither, clients of a kv get JSON, as in
+// all of its answers; others get what they would get of HAProxy or any other proxy, HTML.
 
 // ownAnswers are a balancer's own answers to the requests of one application.
 type ownAnswers struct {
-	Node, Type string // who answers; the Content-Type
-	Errors     []ownAnswer
+	Node   string // who answers
+	HTML   bool   // the form for clients that ask for none
+	Errors []ownAnswer
 }
+
+// Type is the Content-Type for clients that ask for none.
+func (a ownAnswers) Type() string {
+	if a.HTML {
+		return htmlType
+	}
+	return jsonType
+}
+
+// Format is an answer with these words, as a format of HAProxy's that it fills in when it
+// answers. What a client asks for is in txn.html by then, if it asks.
+func (a ownAnswers) Format(words string) string {
+	html := a.asked()
+	return fmt.Sprintf(`%%[%s,iif(<html><body><h1>,{\"error\":\")]%s%%[%s,iif(</h1></body></html>,\"})]`, html, words, html)
+}
+
+// asked is whether the answer is HTML, as an expression of HAProxy's.
+func (a ownAnswers) asked() string {
+	if a.HTML {
+		return "var(txn.html,1)"
+	}
+	return "var(txn.html,0)"
+}
+
+const (
+	htmlType = "text/html"
+	jsonType = "application/json"
+)
 
 // ownAnswer is one of HAProxy's own answers to a request that it could read.
 type ownAnswer struct {
 	Status int
-	Body   string
+	Words  string
 	Retry  bool
 }
 
@@ -27,18 +61,15 @@ type ownAnswer struct {
 // connection is taken for one that has gone, whether its request still waits or
 // not: HAProxy's 400 is for such a client, then, and becomes a 504.
 func answersFor(balancer string, kind stack.Kind, limited bool) ownAnswers {
-	answers := ownAnswers{Node: balancer, Type: "text/html", Errors: programAnswers}
-	body := func(words string) string { return "<html><body><h1>" + words + "</h1></body></html>" }
+	answers := ownAnswers{Node: balancer, HTML: true, Errors: programAnswers}
 	if kind == stack.KV {
-		answers.Type, answers.Errors = "application/json", kvAnswers
-		body = func(words string) string { return `{"error":"` + words + `"}` }
+		answers.HTML, answers.Errors = false, kvAnswers
 	}
 	out := make([]ownAnswer, len(answers.Errors))
 	for i, a := range answers.Errors {
 		if a.Status == 400 && limited {
-			a.Body = endedEarlyWords
+			a.Words = endedEarlyWords
 		}
-		a.Body = body(a.Body)
 		out[i] = a
 	}
 	answers.Errors = out
@@ -53,7 +84,7 @@ const unknownWords = "The outcome is unknown: a web node took the request and di
 const endedEarlyWords = "The client closed its side of the connection before it had the answer. Whether the request was carried out is not known."
 
 // The words, without quotes of either kind, without backslashes and without
-// what HTML reads as its own.
+// what HTML, or a format of HAProxy's (a percent sign), reads as its own.
 var kvAnswers = []ownAnswer{
 	{400, "The request is not valid HTTP, or its head is too large for the balancer; it was not executed.", false},
 	{403, "The balancer refused the request; it was not executed.", false},

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -136,13 +137,70 @@ func TestTheAnswersBeforeARouteIsKnownAreOfTheStacksKind(t *testing.T) {
 	}{"kv alone": {kv, "application/json"}, "kv and a program": {mixed, "text/html"}} {
 		b := builder{stack: c.stack, facts: Facts{Ports: map[string]int{}}, nodes: nodes(c.stack, Facts{})}
 		d := b.haproxy(of(b.nodes, Balancer)[0])
-		if d.Errors.Type != c.want {
-			t.Errorf("%s: %s, want %s", name, d.Errors.Type, c.want)
+		if d.Errors.Type() != c.want {
+			t.Errorf("%s: %s, want %s", name, d.Errors.Type(), c.want)
 		}
 		for _, backend := range d.Backends {
-			if json := backend.Errors.Type == "application/json"; json != backend.KV {
-				t.Errorf("%s: %s answers in %s", name, backend.Name, backend.Errors.Type)
+			if json := backend.Errors.Type() == "application/json"; json != backend.KV {
+				t.Errorf("%s: %s answers in %s", name, backend.Name, backend.Errors.Type())
 			}
 		}
+	}
+}
+
+// The form is what the client asks for; the words are always the application's.
+func TestOwnAnswersHaveTheFormThatTheClientAsksFor(t *testing.T) {
+	one := &flaky{}
+	port := one.serve(t)
+	s := quick(httpStack(t))
+	app := s.Apps["web"]
+	app.KV.Hold = 0
+	s.Apps["web"] = app
+	c := newCluster(t, s, map[string]int{"web-1": port, "web-2": port, "other-1": port, "other-2": port})
+	c.start("balancer-1")
+	eventually(t, 5*time.Second, func() error { return c.get("/other").is(200) })
+	eventually(t, 5*time.Second, func() error { return c.get("/").is(200) })
+	const (
+		browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+		program = "application/json, text/plain, */*"
+	)
+	check := func(what string, status int) {
+		t.Helper()
+		for _, try := range []struct{ path, accept, form string }{
+			{"/", "", jsonType}, {"/", "*/*", jsonType}, {"/", program, jsonType}, {"/", browser, htmlType},
+			{"/other", "", htmlType}, {"/other", "*/*", htmlType}, {"/other", program, jsonType}, {"/other", browser, htmlType},
+			{"/other", "application/vnd.api+JSON", jsonType}, {"/", "TEXT/HTML", htmlType},
+		} {
+			r, body := c.raw(t, "GET "+try.path+" HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAccept: "+try.accept+"\r\n\r\n")
+			words := strings.TrimSuffix(strings.TrimPrefix(body, "<html><body><h1>"), "</h1></body></html>")
+			if try.form == jsonType {
+				var said struct{ Error string }
+				if err := json.Unmarshal([]byte(body), &said); err != nil {
+					t.Errorf("%s: %s with %q: %v: %s", what, try.path, try.accept, err, body)
+				}
+				words = said.Error
+			}
+			types := r.Header.Values("Content-Type")
+			if r.StatusCode != status || len(types) != 1 || types[0] != try.form || strings.ContainsAny(words, "<{") || words == "" {
+				t.Errorf("%s: %s with %q: %s %v: %s; want %d and %s", what, try.path, try.accept, r.Status, types, body, status, try.form)
+			}
+			if ofKV := strings.Contains(words, "write") || strings.Contains(words, "executed"); ofKV != (try.path == "/") {
+				t.Errorf("%s: %s with %q has the other application's words: %s", what, try.path, try.accept, words)
+			}
+		}
+	}
+	one.dies.Store(true)
+	check("every node dies", 502)
+	one.dies.Store(false)
+	one.hangs.Store(true)
+	eventually(t, 5*time.Second, func() error { return c.get("/other").is(503) })
+	eventually(t, 5*time.Second, func() error { return c.get("/").is(503) })
+	check("no node is there", 503)
+	one.hangs.Store(false)
+	eventually(t, 5*time.Second, func() error { return c.get("/").is(200) })
+	// A node's own answer has the type that it says.
+	r, _ := c.raw(t, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAccept: "+browser+"\r\n\r\n")
+	if r.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
+		t.Errorf("a node's answer is called %s", r.Header.Get("Content-Type"))
 	}
 }

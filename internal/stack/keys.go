@@ -126,7 +126,13 @@ var limitKeys = []key[Limits]{
 	numberKey("connections", 1, maxCount, func(l *Limits) *int { return &l.Connections },
 		"How many connections one balancer has at once, at the entry and again at each tcp entry; further ones wait in the kernel's queue. Default: 8000, divided by the number of entries."),
 	numberKey("per-address", 0, maxCount, func(l *Limits) *int { return &l.PerAddress },
-		"How many of them one client address (of IPv6, a /64 network) has at once; further ones get 429 or are closed. Addresses of trusted-proxies have no such limit. 0: no fixed number; an address has at most three times as many as are free."),
+		"How many of them one client address (of IPv6, a /64 network) has at once; further ones get 429 or are closed. Of an address behind trusted-proxies its requests under way are counted instead. 0: no fixed number; an address has at most three times as many as are free, behind trusted-proxies any number."),
+	numberKey("requests-per-address", 0, maxCount, func(l *Limits) *int { return &l.RequestsPerAddress },
+		"How many requests a second one client address (of IPv6, a /64 network) has at most in one balancer; further ones get 429. Behind trusted-proxies the address is the last one in X-Forwarded-For. 0: any number."),
+	numberKey("requests-per-token", 0, maxCount, func(l *Limits) *int { return &l.RequestsPerToken },
+		"How many requests a second one token (Authorization, or _token in the query) has at most in one balancer, whether it is valid or not; further ones get 429. 0: any number."),
+	numberKey("per-token", 0, maxCount, func(l *Limits) *int { return &l.PerToken },
+		"How many requests of one token one balancer has under way at once, streams among them; further ones get 429. 0: any number."),
 }
 
 var healthKeys = []key[Health]{

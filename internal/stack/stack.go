@@ -102,6 +102,17 @@ type Limits struct {
 	// PerAddress is how many of them one client address has at most; 0: three
 	// times as many as are free.
 	PerAddress int `yaml:"per-address"`
+	// RequestsPerAddress is how many requests a second one client address has at most,
+	// RequestsPerToken how many one token has, and PerToken how many of its requests are
+	// under way at once; 0: any number.
+	RequestsPerAddress int `yaml:"requests-per-address"`
+	RequestsPerToken   int `yaml:"requests-per-token"`
+	PerToken           int `yaml:"per-token"`
+}
+
+// CountsRequests reports whether the balancers count the requests of one client.
+func (l Limits) CountsRequests() bool {
+	return l.RequestsPerAddress+l.RequestsPerToken+l.PerToken > 0
 }
 
 // TCPEntry is an address whose bytes go to an application unread.

@@ -1,0 +1,62 @@
+package plan
+
+import "strconv"
+
+// clientLimit is a limit of one client's requests: a condition on what the balancer counted
+// of them, the request itself included where it counts those under way.
+type clientLimit struct {
+	Condition string
+	Number    int
+	What      string // of whom they are too many
+}
+
+// clientLimits are the limits that the entry has.
+func (d haproxyData) clientLimits() []clientLimit {
+	var all []clientLimit
+	add := func(condition string, number int, what string) {
+		if number > 0 {
+			all = append(all, clientLimit{condition, number, what})
+		}
+	}
+	add("sc1_gpc0_rate(entry.addresses) ge", d.Limits.RequestsPerAddress, "Too many requests a second come from this client address")
+	if len(d.TrustedProxies) > 0 {
+		add("sc1_conn_cur(entry.addresses) gt", d.PerAddress, "Too many requests of this client address are under way")
+	}
+	add("sc2_gpc0_rate(entry.tokens) ge", d.Limits.RequestsPerToken, "Too many requests a second come with this token")
+	add("sc2_conn_cur(entry.tokens) gt", d.Limits.PerToken, "Too many requests with this token are under way")
+	return all
+}
+
+// CountsAddresses and CountsTokens report what requests are counted by.
+func (d haproxyData) CountsAddresses() bool {
+	return d.Limits.RequestsPerAddress > 0 || d.PerAddress > 0 && len(d.TrustedProxies) > 0
+}
+
+func (d haproxyData) CountsTokens() bool { return d.Limits.RequestsPerToken+d.Limits.PerToken > 0 }
+
+// clientEntries is how many addresses, and how many tokens, a balancer has in mind. The one
+// that was seen last takes the place of the one that was not seen for the longest.
+const clientEntries = 100_000
+
+// Words are said of a request beyond the limit.
+func (l clientLimit) Words(kv bool) string {
+	if kv {
+		return l.What + "; this one was not executed. Try again in a second."
+	}
+	return l.What + ". Try again in a second."
+}
+
+// KVRoutes are the numbers of the routes to applications of kind kv. What no route takes has
+// the number after the last.
+func (d haproxyData) KVRoutes() []string {
+	var all []string
+	for _, r := range d.Routes {
+		if r.KV {
+			all = append(all, strconv.Itoa(r.Number))
+		}
+	}
+	if d.DefaultKV {
+		all = append(all, strconv.Itoa(len(d.Routes)+1))
+	}
+	return all
+}
