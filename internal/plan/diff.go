@@ -225,7 +225,7 @@ func tellsAddresses(part string) bool {
 // application those below it.
 var (
 	forBalancers    = []string{"entry.", "balancers", "routes", "tcp", "timeouts.", "retries", "redis.enabled", "redis.replicas", "redis.ports"}
-	appForBalancers = []string{"kv.hold", "kv.admin", "kv.reads", "kv.allow", "files", "command", "servers", "nodes", "ports", "on", "grace", "sticky", "connections", "queue", "health."}
+	appForBalancers = []string{"kv.hold", "kv.admin", "kv.reads", "kv.allow", "files", "command", "servers", "nodes", "ports", "on", "grace", "sticky", "connections", "queue", "timeouts.", "health."}
 	// hostNames are those that make up HOLDFAST_HOSTS.
 	hostNames = []string{"entry.hosts", "routes"}
 )

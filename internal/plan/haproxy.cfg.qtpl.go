@@ -170,6 +170,26 @@ defaults
     timeout http-keep-alive `)
 	qw422016.N().S(haproxyDuration(d.Timeouts.HTTPKeepAlive))
 	qw422016.N().S(`
+    # What lasts (WebSockets, layer 4) may be silent for longer. Where the other side is
+    # gone without a word, the kernel notices after a minute and a half; who has closed
+    # one side of a connection has the time of a request for the other.
+    timeout tunnel `)
+	qw422016.N().S(haproxyDuration(d.Timeouts.Tunnel))
+	qw422016.N().S(`
+    timeout client-fin `)
+	qw422016.N().S(haproxyDuration(d.Timeouts.Client))
+	qw422016.N().S(`
+    timeout server-fin `)
+	qw422016.N().S(haproxyDuration(d.Timeouts.Server))
+	qw422016.N().S(`
+    option clitcpka
+    clitcpka-idle 1m
+    clitcpka-intvl 10s
+    clitcpka-cnt 3
+    option srvtcpka
+    srvtcpka-idle 1m
+    srvtcpka-intvl 10s
+    srvtcpka-cnt 3
     timeout check `)
 	qw422016.N().S(haproxyDuration(d.Timeouts.Check))
 	qw422016.N().S(`
@@ -332,6 +352,7 @@ backend `)
 `)
 		streamhaproxyCheck(qw422016, b)
 		streamhaproxyAway(qw422016, b)
+		streamhaproxyTimeouts(qw422016, b)
 		if b.Retries != 0 {
 			qw422016.N().S(`    # Until a dead server is taken out, which its first refused connection does
     # (observe), tries come back to it while the others are full.
@@ -438,6 +459,10 @@ backend `)
     retry-on conn-failure empty-response
     http-request set-var(txn.again) bool(true) if { method GET HEAD OPTIONS }
     http-request disable-l7-retry unless { var(txn.again) -m bool }
+    # A stream of events may be silent for as long as a WebSocket.
+    http-request set-timeout server `)
+			qw422016.N().S(haproxyDuration(b.Tunnel))
+			qw422016.N().S(` if { req.hdr(accept) -m beg -i text/event-stream }
 `)
 			streamhaproxyErrors(qw422016, b.Errors)
 			streamhaproxyTries(qw422016, b)
@@ -485,6 +510,7 @@ backend `)
 `)
 		streamhaproxyCheck(qw422016, t.Backend)
 		streamhaproxyAway(qw422016, t.Backend)
+		streamhaproxyTimeouts(qw422016, t.Backend)
 		if d.Limited {
 			qw422016.N().S(`    # Here a client may have sent all that it has to say, and wait.
     no option abortonclose
@@ -555,6 +581,7 @@ backend `)
 `)
 			}
 			qw422016.N().S(`    timeout server 24h
+    timeout tunnel 24h
     timeout check 1s
     option srvtcpka
     # QUIT makes the answer complete, so that a replica fails the check at
@@ -976,6 +1003,38 @@ func writehaproxyCheck(qq422016 qtio422016.Writer, b backendData) {
 func haproxyCheck(b backendData) string {
 	qb422016 := qt422016.AcquireByteBuffer()
 	writehaproxyCheck(qb422016, b)
+	qs422016 := string(qb422016.B)
+	qt422016.ReleaseByteBuffer(qb422016)
+	return qs422016
+}
+
+func streamhaproxyTimeouts(qw422016 *qt422016.Writer, b backendData) {
+	if b.Own.Server != 0 {
+		qw422016.N().S(`    timeout server `)
+		qw422016.N().S(haproxyDuration(b.Own.Server))
+		qw422016.N().S(`
+    timeout server-fin `)
+		qw422016.N().S(haproxyDuration(b.Own.Server))
+		qw422016.N().S(`
+`)
+	}
+	if b.Own.Tunnel != 0 {
+		qw422016.N().S(`    timeout tunnel `)
+		qw422016.N().S(haproxyDuration(b.Own.Tunnel))
+		qw422016.N().S(`
+`)
+	}
+}
+
+func writehaproxyTimeouts(qq422016 qtio422016.Writer, b backendData) {
+	qw422016 := qt422016.AcquireWriter(qq422016)
+	streamhaproxyTimeouts(qw422016, b)
+	qt422016.ReleaseWriter(qw422016)
+}
+
+func haproxyTimeouts(b backendData) string {
+	qb422016 := qt422016.AcquireByteBuffer()
+	writehaproxyTimeouts(qb422016, b)
 	qs422016 := string(qb422016.B)
 	qt422016.ReleaseByteBuffer(qb422016)
 	return qs422016

@@ -108,6 +108,10 @@ type backendData struct {
 	// Connect is how long it may take to connect, where that is not the stack's time: some of
 	// the servers are on other hosts.
 	Connect time.Duration
+	// Own are the time-outs that differ from the stack's; 0: they do not. Tunnel is the one
+	// that it has.
+	Own    stack.AppTimeouts
+	Tunnel time.Duration
 	// Of a KV: how long a node may be silent, and in a stream or long poll.
 	ServerTimeout, StreamTimeout time.Duration
 	QueueTimeout                 time.Duration // of a KV: how long a request may wait for a place
@@ -245,7 +249,11 @@ func logFormat(path bool) string {
 // reloadStop is how long the old worker of a balancer that has reloaded may go on for
 // what it has in hand: no request is cut that the balancer would still wait for.
 func (b builder) reloadStop() time.Duration {
-	return max(b.stack.Timeouts.HardStop, b.stack.Timeouts.Server, b.hardStop())
+	longest := max(b.stack.Timeouts.HardStop, b.stack.Timeouts.Server, b.hardStop())
+	for _, app := range b.stack.Apps {
+		longest = max(longest, app.Timeouts.Server)
+	}
+	return longest
 }
 
 // haproxy is the data of a balancer's haproxy.cfg.
@@ -327,6 +335,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		Name: name, What: string(app.Kind()), KV: app.Kind() == stack.KV,
 		Sticky: app.Sticky, Cookie: app.Sticky != "", Health: app.Health,
 		FastInterval: fastInterval(app.Health),
+		Own:          app.Timeouts, Tunnel: b.stack.Timeouts.Of(app).Tunnel,
 	}
 	switch app.Kind() {
 	case stack.KV:

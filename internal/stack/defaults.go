@@ -53,9 +53,12 @@ func base() Stack {
 			Queue:       time.Minute,
 			// A host that is gone answers nothing at all: a request waits
 			// this long, times the retries, before it reaches another node.
-			Connect:       2 * time.Second,
-			Client:        time.Minute,
-			Server:        time.Minute,
+			Connect: 2 * time.Second,
+			Client:  time.Minute,
+			Server:  time.Minute,
+			// What lasts may have nothing to say for long. Who is gone is found out by
+			// the kernel (TCP keep-alive), not by this.
+			Tunnel:        time.Hour,
 			HTTPKeepAlive: 10 * time.Second,
 			// A hung node accepts connections and says nothing: each check
 			// of it takes this long to fail.

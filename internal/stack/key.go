@@ -291,6 +291,7 @@ func init() {
 		{"under rollout", names(rolloutKeys)},
 		{"to an application's health", names(healthKeys)},
 		{"under an application's redis", names(programRedisKeys)},
+		{"under an application's timeouts", names(appTimeoutKeys)},
 		{"under an application's kv", names(kvKeys)},
 		{"under an application's kv.limits", names(kvLimitKeys)},
 		{"to a token", names(tokenKeys)},

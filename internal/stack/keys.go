@@ -59,6 +59,7 @@ func tables() ([]key[Stack], []key[App]) {
 			"How many requests one node gets at once, from all balancers and entries together, which share it evenly; the rest wait in the balancers. 0: no limit. Default: 64 for kv, whose streams, long polls, large bodies and reads from cache or replicas are not counted (0 where it allows a blocking command, reads elsewhere than at the master or has a hold above 10s), 0 for the others."),
 		numberKey("queue", 0, maxCount, func(a *App) *int { return &a.Queue },
 			"How many requests may wait for one node beyond connections, in all balancers together, which share it evenly. 0: no limit but timeouts.queue."),
+		appTimeoutsKey(),
 		sectionKey("health", healthKeys, func(a *App) *Health { return &a.Health },
 			"How the balancers see that a node can serve."),
 	}
@@ -241,12 +242,14 @@ var timeoutKeys = []key[Timeouts]{
 		"How long a client may be silent."),
 	durationKey("server", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.Server },
 		"How long a node may be silent."),
+	durationKey("tunnel", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.Tunnel },
+		"How long a connection that lasts may be silent on both sides: a WebSocket, a stream of events (a request with text/event-stream in Accept), a connection of a tcp entry."),
 	durationKey("http-keep-alive", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.HTTPKeepAlive },
 		"How long a connection may idle between two requests."),
 	durationKey("check", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.Check },
 		"How long a health check may take once it is connected."),
 	durationKey("hard-stop-after", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.HardStop },
-		"How long a balancer that takes up another configuration (a reload) goes on with what it has in hand by the former one: requests, streams, connections at layer 4 and to Redis through it. Then they are cut. Never less than server, nor than the longest grace of an application."),
+		"How long a balancer that takes up another configuration (a reload) goes on with what it has in hand by the former one: requests, streams, connections at layer 4 and to Redis through it. Then they are cut. Never less than server, that of an application included, nor than the longest grace of an application."),
 }
 
 // appsKey is the applications by name. Given, they replace the default ones.

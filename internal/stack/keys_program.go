@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"holdfast/internal/commands"
 )
@@ -73,6 +74,40 @@ func checkPattern(s string) string {
 		return fmt.Sprintf("%s may match the Sentinels' channel (%s): begin it as the program's channels begin, such as \"news.*\"", quoted(s), commands.SentinelChannel)
 	}
 	return ""
+}
+
+var appTimeoutKeys = []key[AppTimeouts]{
+	optionalDuration("server", func(t *AppTimeouts) *time.Duration { return &t.Server },
+		"How long a node of the application may be silent. Default: timeouts.server."),
+	optionalDuration("tunnel", func(t *AppTimeouts) *time.Duration { return &t.Tunnel },
+		"How long its WebSockets, streams of events and connections of tcp entries may be silent. Default: timeouts.tunnel."),
+}
+
+// optionalDuration is left out where it is not given.
+func optionalDuration[T any](name string, at func(*T) *time.Duration, doc string) key[T] {
+	k := durationKey(name, time.Millisecond, at, doc)
+	show := k.show
+	k.show = func(t *T) any {
+		if *at(t) == 0 {
+			return nil
+		}
+		return show(t)
+	}
+	return k
+}
+
+// appTimeoutsKey is left out where nothing is below it.
+func appTimeoutsKey() key[App] {
+	k := sectionKey("timeouts", appTimeoutKeys, func(a *App) *AppTimeouts { return &a.Timeouts },
+		"HAProxy's time-outs for this application alone.").only(Command, Servers, Image)
+	show := k.show
+	k.show = func(a *App) any {
+		if shown := show(a).(mapping); len(shown) > 0 {
+			return shown
+		}
+		return nil
+	}
+	return k
 }
 
 // programRedisKey is left out where nothing is below it.

@@ -146,7 +146,8 @@ func TestTheDefaultStackIsTheDocumentedOne(t *testing.T) {
 		Metrics: Metrics{Enabled: true},
 		Timeouts: Timeouts{
 			HTTPRequest: 10 * time.Second, Queue: time.Minute, Connect: 2 * time.Second, Client: time.Minute,
-			Server: time.Minute, HTTPKeepAlive: 10 * time.Second, Check: 2 * time.Second, HardStop: 90 * time.Second,
+			Server: time.Minute,
+			Tunnel: time.Hour, HTTPKeepAlive: 10 * time.Second, Check: 2 * time.Second, HardStop: 90 * time.Second,
 		},
 		Retries: 3,
 		Rollout: Rollout{Parallel: 1, Settle: 3 * time.Second},
@@ -314,6 +315,7 @@ apps:
     sticky: node
     connections: 10
     queue: 20
+    timeouts: {server: 2m, tunnel: 3h}
     health: {path: "/up?full=1", host: "www.example.com:8443", interval: 1s, rise: 3, fall: 4, start: 2m}
   elsewhere:
     servers: [10.0.0.1:80, "[fd00::1]:80", host.example:8080]
@@ -330,6 +332,7 @@ apps:
     sticky: node
     connections: 10
     queue: 20
+    timeouts: {tunnel: 2h}
     health: {path: /up, host: shop.example, interval: 1s, rise: 3, fall: 4}
   site: {files: "./no: comment #here"}
   web:
@@ -386,7 +389,7 @@ backup:
   to: s3://backups/shop
   recipients: [age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p]
   s3: {endpoint: "http://127.0.0.1:9000", region: eu-central-1, credentials-file: ./s3.ini}
-timeouts: {http-request: 1s, queue: 2s, connect: 3s, client: 4s, server: 5s, http-keep-alive: 6s, check: 7s, hard-stop-after: 8s}
+timeouts: {http-request: 1s, queue: 2s, connect: 3s, client: 4s, server: 5s, tunnel: 6s, http-keep-alive: 7s, check: 8s, hard-stop-after: 9s}
 retries: 0
 `
 

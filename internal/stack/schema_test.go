@@ -155,9 +155,10 @@ func TestEachKeyReadsIntoItsOwnField(t *testing.T) {
 	notZero(t, "apps.web.kv.limits", reflect.ValueOf(s.Apps["web"].KV.Limits))
 	notZero(t, "apps.web.kv.tokens", reflect.ValueOf(s.Apps["web"].KV.Tokens[0]))
 	notZero(t, "apps.api", reflect.ValueOf(s.Apps["api"]), "KV", "Files", "Servers", "Image", "Args", "Port", "At")
+	notZero(t, "apps.api.timeouts", reflect.ValueOf(s.Apps["api"].Timeouts))
 	notZero(t, "apps.shop", reflect.ValueOf(s.Apps["shop"]), "KV", "Files", "Command", "Servers", "Ports", "On", "Dir", "Release", "KeepReleases")
 	want := Timeouts{
-		time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Second, 5 * time.Second, 6 * time.Second, 7 * time.Second, 8 * time.Second,
+		time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Second, 5 * time.Second, 6 * time.Second, 7 * time.Second, 8 * time.Second, 9 * time.Second,
 	}
 	if s.Timeouts != want {
 		t.Errorf("timeouts %+v, want %+v", s.Timeouts, want)

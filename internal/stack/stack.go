@@ -5,6 +5,7 @@
 package stack
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -224,6 +225,8 @@ type App struct {
 	// all balancers together (HAProxy's maxqueue); 0: no limit but
 	// Timeouts.Queue.
 	Queue int `yaml:"queue"`
+	// Timeouts are those that an application of other people's making has of its own.
+	Timeouts AppTimeouts `yaml:"timeouts"`
 	// Health is how the balancers and the supervisor see that a node can
 	// serve.
 	Health Health `yaml:"health"`
@@ -375,13 +378,26 @@ const (
 // Bytes is a size in bytes; in a file 512mb, 2gb (powers of 1024).
 type Bytes int64
 
+// AppTimeouts are time-outs of HAProxy's of one application; 0: the stack's.
+type AppTimeouts struct {
+	Server time.Duration `yaml:"server"`
+	Tunnel time.Duration `yaml:"tunnel"`
+}
+
+// Of are an application's time-outs.
+func (t Timeouts) Of(a App) AppTimeouts {
+	return AppTimeouts{cmp.Or(a.Timeouts.Server, t.Server), cmp.Or(a.Timeouts.Tunnel, t.Tunnel)}
+}
+
 // Timeouts are HAProxy's, by its names (manual, section 4.2, "timeout …").
 type Timeouts struct {
-	HTTPRequest   time.Duration `yaml:"http-request"`
-	Queue         time.Duration `yaml:"queue"`
-	Connect       time.Duration `yaml:"connect"`
-	Client        time.Duration `yaml:"client"`
-	Server        time.Duration `yaml:"server"`
+	HTTPRequest time.Duration `yaml:"http-request"`
+	Queue       time.Duration `yaml:"queue"`
+	Connect     time.Duration `yaml:"connect"`
+	Client      time.Duration `yaml:"client"`
+	Server      time.Duration `yaml:"server"`
+	// Tunnel is for connections that last: WebSockets, streams of events, layer 4.
+	Tunnel        time.Duration `yaml:"tunnel"`
 	HTTPKeepAlive time.Duration `yaml:"http-keep-alive"`
 	Check         time.Duration `yaml:"check"`
 	// HardStop is for what a balancer has in hand when it takes up another configuration.

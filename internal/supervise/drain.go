@@ -12,9 +12,13 @@ import (
 	"holdfast/internal/plan"
 )
 
-// drainLimit is how long a node may take to finish its requests before it is
+// drainLimit is how long a node may take at most to finish its requests before it is
 // asked to stop all the same.
 const drainLimit = 10 * time.Second
+
+// drainTime is that time of one node: its grace, where that is shorter. What lasts, such as
+// a WebSocket, is a request in hand like others, and would always take the whole of it.
+func drainTime(p plan.Process) time.Duration { return min(drainLimit, p.Grace) }
 
 // runningBalancers are clients of the runtime sockets of the balancers that
 // are up, or in one of the other states.
@@ -34,13 +38,13 @@ func (s *Supervisor) balancersUp(or ...State) map[string]*haproxy.Client {
 }
 
 // drain waits, for rotationLimit at most, until another node has taken over, takes
-// a node out of service at every balancer and waits, for drainLimit at most, until
+// a node out of service at every balancer and waits, for drainTime at most, until
 // it has no request in hand. What fails is logged and does not
 // keep the node from stopping: a request that meets its end is sent again.
 func (s *Supervisor) drain(ctx context.Context, node string) {
 	balancers := s.runningBalancers()
 	s.awaitRelief(ctx, balancers, node)
-	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	ctx, cancel := context.WithTimeout(ctx, drainTime(*s.node(node).spec()))
 	defer cancel()
 	for _, b := range balancers {
 		s.setServer(ctx, b, node, haproxy.Drain)

@@ -21,7 +21,7 @@ var askedLimit = time.Minute
 func (s *Supervisor) bringUp(ctx context.Context, n *node, c command, limit time.Duration) error {
 	patience := limit
 	if c.action == ActRestart {
-		patience += s.rotationLimit() + drainLimit + n.spec().Grace // see terminate
+		patience += s.rotationLimit() + drainTime(*n.spec()) + n.spec().Grace // see terminate
 	}
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

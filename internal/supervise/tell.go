@@ -15,7 +15,7 @@ func (n *node) terminate() {
 		return
 	}
 	n.state = Draining
-	leave, limit := n.sup.drain, n.sup.rotationLimit()+drainLimit
+	leave, limit := n.sup.drain, n.sup.rotationLimit()+drainTime(*n.spec())
 	if n.spec().Kind == plan.Balancer && n.sup.stack().Entry.Virtual.Enabled() {
 		leave, limit = n.sup.giveAddressAway, moveLimit
 	} else if !n.spec().Kind.Traits().Rotates {
