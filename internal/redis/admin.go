@@ -131,16 +131,42 @@ func (a *Admin) View(ctx context.Context, master string) (View, error) {
 	return v, nil
 }
 
-// Hasten sets the periods at which a Sentinel asks the nodes for INFO, tells
-// the others of itself, and pings. By default it ranks replicas by an INFO of
-// up to 10 s ago, and takes as long to see a new replica. The setting is lost
-// when the Sentinel ends (SENTINEL DEBUG, Redis 7.0).
-func (a *Admin) Hasten(ctx context.Context, info, publish, ping time.Duration) error {
+// Periods are how often a Sentinel asks the nodes for INFO, tells the others of itself, and
+// pings. By default it ranks replicas by an INFO of up to 10 s ago, and takes as long to see a
+// new replica.
+type Periods struct{ Info, Publish, Ping time.Duration }
+
+// DefaultInfo is how often a Sentinel asks for INFO until it is told otherwise (Redis 7.0).
+const DefaultInfo = 10 * time.Second
+
+// Hasten sets a Sentinel's periods. They are lost when it ends (SENTINEL DEBUG, Redis 7.0).
+func (a *Admin) Hasten(ctx context.Context, p Periods) error {
 	_, err := a.do(ctx, "SENTINEL", "DEBUG",
-		"info-period", strconv.FormatInt(info.Milliseconds(), 10),
-		"publish-period", strconv.FormatInt(publish.Milliseconds(), 10),
-		"ping-period", strconv.FormatInt(ping.Milliseconds(), 10))
+		"info-period", strconv.FormatInt(p.Info.Milliseconds(), 10),
+		"publish-period", strconv.FormatInt(p.Publish.Milliseconds(), 10),
+		"ping-period", strconv.FormatInt(p.Ping.Milliseconds(), 10))
 	return err
+}
+
+// Periods returns those that a Sentinel has.
+func (a *Admin) Periods(ctx context.Context) (Periods, error) {
+	r, err := a.do(ctx, "SENTINEL", "DEBUG")
+	if err != nil {
+		return Periods{}, err
+	}
+	said, err := r.AsStrMap()
+	if err != nil {
+		return Periods{}, fmt.Errorf("ask the Sentinel at %s for its periods: %w", a.link.addr, err)
+	}
+	read := func(name string) time.Duration {
+		ms, e := strconv.ParseInt(said[name], 10, 64)
+		if e != nil && err == nil {
+			err = fmt.Errorf("ask the Sentinel at %s for its periods: %s is %q", a.link.addr, name, said[name])
+		}
+		return time.Duration(ms) * time.Millisecond
+	}
+	p := Periods{Info: read("INFO-PERIOD"), Publish: read("PUBLISH-PERIOD"), Ping: read("PING-PERIOD")}
+	return p, err
 }
 
 // SetQuorum sets how many Sentinels have to agree that the master is down. A

@@ -41,8 +41,13 @@ var errNotMaster = errors.New("it was not the master")
 // them run is not known here, and none could be helped where it fails.
 var errApart = errors.New("other supervisors look after the other nodes")
 
-// redisEnded has a redis node replaced whose process has ended, if it was the master.
+// redisEnded has a redis node replaced whose process has ended, if it was the master. Where
+// others look after the other nodes, nothing is done for a replica: one of them may be in the
+// middle of a switchover, and hurried Sentinels see its promotion later.
 func (s *Supervisor) redisEnded(node string) {
+	if st, _ := s.board.snapshot().Node(node); s.hosts.apart && st.Role == "replica" {
+		return
+	}
 	s.tasks.Go(func() {
 		err := s.failOver(s.ctx, node)
 		switch {

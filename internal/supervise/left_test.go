@@ -1,11 +1,13 @@
 package supervise
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
 	"time"
 
+	"holdfast/internal/redis"
 	"holdfast/internal/redis/redistest"
 )
 
@@ -48,25 +50,100 @@ func TestWhatTheSupervisorOfAnotherPodLeftIsPutBack(t *testing.T) {
 	if is := priority(); is != "100" {
 		t.Errorf("the priority is %s", is)
 	}
+}
 
-	// So are the periods of a Sentinel.
+// Another pod's switchover relies on the periods that it gives all Sentinels for a moment.
+func TestASentinelIsNotToldItsPeriodsAmidAnotherPodsSwitchover(t *testing.T) {
+	c := redistest.Start(t, 1, 3)
+	s, other := ofCluster(t, c), ofCluster(t, c)
+	s.hosts.apart, other.hosts.apart = true, true
 	sentinel := *s.node("sentinel-1").spec()
+	s.board.update("sentinel-1", func(st *NodeStatus) { st.PID = 7 }) // also known as one that was told
+	pace := s.paceOf("sentinel-1")
 	probe := func() string {
-		if err := s.probeSentinel(ctx, sentinel); err != nil {
+		t.Helper()
+		if err := s.probeSentinel(t.Context(), sentinel); err != nil {
 			t.Fatal(err)
 		}
 		return period(c.Sentinels[0])
 	}
-	if is := probe(); is != "700" {
-		t.Errorf("the period is %s", is)
+	since := func(d time.Duration) { // of others, as if time had passed
+		t.Helper()
+		if pace.otherSince.IsZero() {
+			t.Fatal("it is not known that the Sentinel has other periods")
+		}
+		pace.otherSince = time.Now().Add(-d)
 	}
-	c.Sentinels[0].Do("SENTINEL", "DEBUG", "INFO-PERIOD", "60")
+	c.Sentinels[0].Do("SENTINEL", "DEBUG", "INFO-PERIOD", "10000") // nobody has told it anything
+	if is := probe(); is != "700" {
+		t.Fatalf("the period is %s", is)
+	}
+
+	other.pacedBy([]step{{askPeriod, time.Hour}})
+	awaitPeriod(t, c.Sentinels[0], "60")
+	for range 3 {
+		if is := probe(); is != "60" {
+			t.Fatalf("it is told its own amid a switchover: %s", is)
+		}
+	}
+	since(othersFor - time.Second)
 	if is := probe(); is != "60" {
-		t.Errorf("it is told again at once: %s", is)
+		t.Errorf("it is told its own amid a switchover: %s", is)
 	}
-	s.paceOf("sentinel-1").toldAt = time.Now().Add(-retell)
+	other.halt() // the switchover is over
+	other.tasks.Wait()
+	if is := probe(); is != "700" || !pace.otherSince.IsZero() {
+		t.Errorf("the switchover is over: %s, others since %v", is, pace.otherSince)
+	}
+
+	// A supervisor that begins anew does not either.
+	c.Sentinels[0].Do("SENTINEL", "DEBUG", "INFO-PERIOD", "1000")
+	pace.forget()
+	if is := probe(); is != "1000" {
+		t.Errorf("a new supervisor tells it its own amid a switchover: %s", is)
+	}
+	since(othersFor)
 	if is := probe(); is != "700" {
-		t.Errorf("the period is %s a minute later", is)
+		t.Errorf("the other supervisor has ended in the middle, and the period stays %s", is)
+	}
+
+	// A Sentinel that has just begun is told at once.
+	c.Sentinels[0].Do("SENTINEL", "DEBUG", "INFO-PERIOD", "10000")
+	pace.forget()
+	if is := probe(); is != "700" {
+		t.Errorf("a new Sentinel has %s", is)
+	}
+}
+
+func TestPeriodsAreReviewed(t *testing.T) {
+	of := func(info time.Duration) redis.Periods { return redis.Periods{Info: info, Publish: 1, Ping: 2} }
+	right, began := of(infoPeriod), time.Now()
+	type look struct {
+		at      time.Duration
+		is      redis.Periods
+		failing bool
+	}
+	for name, c := range map[string]struct {
+		looks []look
+		told  bool
+	}{
+		"its own":                        {looks: []look{{0, right, false}, {othersFor, right, false}}},
+		"others, for too short":          {looks: []look{{0, of(60 * ms), false}, {othersFor - 1, of(60 * ms), false}}},
+		"others, for too long":           {looks: []look{{0, of(60 * ms), false}, {othersFor, of(time.Second), false}}, told: true},
+		"its own in between":             {looks: []look{{0, of(60 * ms), false}, {1, right, false}, {othersFor, of(60 * ms), false}}},
+		"another ping period":            {looks: []look{{0, redis.Periods{Info: infoPeriod, Publish: 1, Ping: 3}, false}, {othersFor, redis.Periods{Info: infoPeriod, Publish: 1, Ping: 3}, false}}, told: true},
+		"a failover is under way":        {looks: []look{{0, of(60 * ms), false}, {othersFor, of(60 * ms), true}}},
+		"and the time begins after that": {looks: []look{{0, of(60 * ms), true}, {1, of(60 * ms), false}, {othersFor, of(60 * ms), false}}},
+	} {
+		p, told := new(pace), false
+		for _, l := range c.looks {
+			if err := p.review(l.is, l.failing, began.Add(l.at), of, func(d time.Duration) error { told = d == infoPeriod; return nil }); err != nil {
+				t.Error(err)
+			}
+		}
+		if told != c.told {
+			t.Errorf("%s: told %t", name, told)
+		}
 	}
 }
 
@@ -74,5 +151,26 @@ func TestAFailoverIsLeftToTheSentinelsWhereOthersLookAfterThem(t *testing.T) {
 	s := &Supervisor{hosts: hosts{apart: true}}
 	if err := s.failOver(t.Context(), "redis-1"); !errors.Is(err, errApart) {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestInPodsTheSentinelsAreHurriedWhereAMasterHasEnded(t *testing.T) {
+	c := redistest.Start(t, 1, 3)
+	s := ofCluster(t, c)
+	s.hosts.apart = true
+	s.cfg.Stack.Redis.DownAfter = longDownAfter // they have another period for two seconds, and more
+	for role, want := range map[string]bool{"replica": false, "master": true, "": true} {
+		s.board.update("redis-1", func(st *NodeStatus) { st.Role = role })
+		s.ctx, s.halt = context.WithCancel(t.Context())
+		s.redisEnded("redis-1")
+		hurried := false
+		for end := time.Now().Add(500 * ms); time.Now().Before(end) && !hurried; time.Sleep(10 * ms) {
+			hurried = period(c.Sentinels[0]) == "2000"
+		}
+		s.halt()
+		s.tasks.Wait()
+		if hurried != want {
+			t.Errorf("it was %q: hurried %t", role, hurried)
+		}
 	}
 }

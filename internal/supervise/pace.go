@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/redis"
 )
 
 // How often Sentinels ask and tell. It decides how long a failover takes.
@@ -45,8 +46,8 @@ type pace struct {
 	// wanted last, and told is about that.
 	mu   sync.Mutex
 	told int // the pid that has its periods; 0: nobody knows
-	// toldAt is when it was told that.
-	toldAt time.Time
+	// otherSince is since when it has had others; zero: it has them.
+	otherSince time.Time
 	// wishes are of those who want another period than infoPeriod for a while.
 	wishes []*wish
 }
@@ -95,21 +96,32 @@ func (p *pace) introduce(pid int, tell func(time.Duration) error) error {
 	if err := tell(p.period()); err != nil {
 		return err
 	}
-	p.told, p.toldAt = pid, time.Now()
+	p.told = pid
 	return nil
 }
 
-// retell is how long a Sentinel's periods stand where other supervisors change them, too: one
-// that ends in between leaves its own.
-const retell = time.Minute
+// othersFor is how long a Sentinel may have other periods than those that this supervisor gave
+// it: the supervisor of another pod takes all Sentinels through steps in a switchover, which
+// relies on them, and back. One that ends in between leaves its own.
+const othersFor = leftLooks * time.Second
 
-// expire has the Sentinel told its periods anew by its next probe, if it was told so long ago.
-func (p *pace) expire(after time.Duration) {
+// review takes in which periods a Sentinel has now, and has it told its own anew where it has
+// had others for too long and no failover is under way.
+func (p *pace) review(is redis.Periods, failing bool, now time.Time, of func(info time.Duration) redis.Periods, tell func(time.Duration) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if time.Since(p.toldAt) >= after {
-		p.told = 0
+	switch {
+	case failing || is == of(p.period()):
+		p.otherSince = time.Time{}
+		return nil
+	case p.otherSince.IsZero():
+		p.otherSince = now
 	}
+	if now.Sub(p.otherSince) < othersFor {
+		return nil
+	}
+	p.otherSince = time.Time{}
+	return tell(p.period())
 }
 
 // probeSentinel asks a Sentinel for its view; a Sentinel that is new to this
@@ -120,20 +132,38 @@ func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
 	if st, ok := s.board.snapshot().Node(p.Node); ok {
 		pid = st.PID
 	}
-	if s.hosts.apart {
-		s.paceOf(p.Node).expire(retell)
-	}
+	tell := func(info time.Duration) error { return s.hasten(ctx, p.Node, info) }
 	err := s.paceOf(p.Node).introduce(pid, func(info time.Duration) error {
-		if err := s.hasten(ctx, p.Node, info); err != nil {
-			return err
+		if !s.pacedElsewhere(ctx, p.Node) {
+			if err := tell(info); err != nil {
+				return err
+			}
 		}
 		return admin.SetQuorum(ctx, s.name(), s.quorum())
 	})
 	if err != nil {
 		return err
 	}
-	_, err = admin.View(ctx, s.name())
-	return err
+	view, err := admin.View(ctx, s.name())
+	if err != nil || !s.hosts.apart {
+		return err
+	}
+	is, err := admin.Periods(ctx)
+	if err != nil {
+		return err
+	}
+	return s.paceOf(p.Node).review(is, view.Failing, time.Now(), s.periods, tell)
+}
+
+// pacedElsewhere reports whether somebody else has given a Sentinel periods already: the
+// supervisor that was here before, or that of another pod, which may be in the middle of a
+// switchover. They are reviewed.
+func (s *Supervisor) pacedElsewhere(ctx context.Context, sentinel string) bool {
+	if !s.hosts.apart {
+		return false
+	}
+	is, err := s.admin(sentinel).Periods(ctx)
+	return err == nil && is.Info != redis.DefaultInfo
 }
 
 // quorum is how many Sentinels have to agree that the master is down: a majority of those
@@ -142,7 +172,12 @@ func (s *Supervisor) quorum() int { return len(s.sentinels())/2 + 1 }
 
 // hasten gives a Sentinel its periods.
 func (s *Supervisor) hasten(ctx context.Context, sentinel string, info time.Duration) error {
-	return s.admin(sentinel).Hasten(ctx, info, publishPeriod, pingPeriod(s.stack().Redis.DownAfter))
+	return s.admin(sentinel).Hasten(ctx, s.periods(info))
+}
+
+// periods are those of a Sentinel that asks for INFO so often.
+func (s *Supervisor) periods(info time.Duration) redis.Periods {
+	return redis.Periods{Info: info, Publish: publishPeriod, Ping: pingPeriod(s.stack().Redis.DownAfter)}
 }
 
 const (
