@@ -84,7 +84,8 @@ type podProcess struct {
 	server  *pod.Server
 	who     *pod.Identity
 	log     *slog.Logger
-	// addresses are those of the Services of redis nodes and Sentinels, and of this pod.
+	// services are those of redis nodes and Sentinels, and addresses theirs and this pod's.
+	services  *pod.Services
 	addresses map[string]string
 	// stack is what this pod plans, and placed where its nodes are.
 	stack  stack.Stack
@@ -125,6 +126,7 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 	output := logs.NewLog(p.state, logs.Supervisor)
 	defer output.Close()
 	p.log = g.logs.with(output, o.name)
+	p.services = p.servicesOf(plan.DataNodes(s))
 
 	life, end := context.WithCancel(context.Background())
 	var tasks sync.WaitGroup
@@ -145,9 +147,24 @@ func (o podOptions) run(g *globals, stdout io.Writer) error {
 func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) error {
 	ctx, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
-	agreed, err := p.agree(ctx, life, tasks, func(why *movedError) { leave(why) })
-	if ctx.Err() != nil {
-		return whyLeft(ctx) // nothing runs
+	outlived, err := supervise.Running(p.state)
+	if err != nil {
+		return err
+	}
+	found, takesOver, err := p.takeOver(outlived)
+	if err == nil && !takesOver {
+		found, err = p.findServices(ctx)
+	}
+	if err == nil {
+		tasks.Go(func() { p.who.Keep(life, p.log) })
+		tasks.Go(func() { p.watchNames(ctx, found, func(why *pod.Moved) { leave(why) }) })
+	}
+	var agreed pod.Agreed
+	if err == nil && !takesOver {
+		agreed, err = p.agree(ctx)
+	}
+	if ctx.Err() != nil && !takesOver {
+		return errors.Join(p.endOutlived(outlived), whyLeft(ctx))
 	}
 	if err != nil {
 		return err
@@ -157,7 +174,7 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 		return fmt.Errorf("find the path of this program: %w", err)
 	}
 	err = supervise.PreparePod(p.state, supervise.PodFacts{
-		Booted: agreed.Booted, Replication: agreed.Replication,
+		Booted: agreed.Booted, Replication: agreed.Replication, Outlived: takesOver,
 		Ports: plan.PodPorts(p.pod), Placement: p.placed, Secrets: p.secrets,
 	})
 	if err != nil {
@@ -195,10 +212,12 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 		})
 	}
 
-	started := make(chan error, 1)
-	go func() { started <- sup.Start(ctx) }()
-	<-ctx.Done()
-	<-started
+	if ctx.Err() != nil { // the node outlived a supervisor, and is to end
+		sup.Attend()
+	} else {
+		_ = sup.Start(ctx) // the node's own status says how it is
+		<-ctx.Done()
+	}
 	if p.linger > 0 {
 		time.Sleep(p.linger) // until nobody sends new connections here
 	}
@@ -208,9 +227,20 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 	return whyLeft(ctx)
 }
 
+// endOutlived ends a node that outlived its supervisor, and of which is not known what it runs
+// as: it would be killed with this container.
+func (p *podProcess) endOutlived(outlived bool) error {
+	if !outlived {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
+	defer cancel()
+	return supervise.EndNodes(ctx, p.state)
+}
+
 // whyLeft is the error of a pod that has ended by itself; nil: it was told to.
 func whyLeft(ctx context.Context) error {
-	if moved := new(movedError); errors.As(context.Cause(ctx), &moved) {
+	if moved := new(pod.Moved); errors.As(context.Cause(ctx), &moved) {
 		return moved
 	}
 	return nil

@@ -4,12 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net"
-	"os"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"holdfast/internal/identity"
@@ -19,18 +17,22 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// agree finds out what the node may start on. ctx and life are those of live; moved is told by
-// watchNames.
-func (p *podProcess) agree(ctx, life context.Context, tasks *sync.WaitGroup, moved func(*movedError)) (pod.Agreed, error) {
-	if err := p.findAddresses(ctx); err != nil {
-		return pod.Agreed{}, err
+// takeOver plans what the pod's node runs as, where that outlived its supervisor: what it runs
+// on was agreed on before, and neither DNS nor the other pods are asked. It reports whether
+// that is known.
+func (p *podProcess) takeOver(outlived bool) (found pod.Found, known bool, err error) {
+	if !outlived {
+		return found, false, nil
 	}
-	p.stack, p.placed = plan.InPod(p.file, p.pod, p.addresses, p.findBy)
-	if err := p.identify(); err != nil {
-		return pod.Agreed{}, err
+	if found.Addresses, known = p.services.Before(); !known {
+		return found, false, nil
 	}
-	tasks.Go(func() { p.who.Keep(life, p.log) })
-	tasks.Go(func() { p.watchNames(ctx, moved) })
+	p.log.Info("the node outlived its supervisor, and is taken over", "node", p.pod.Node)
+	return found, true, p.place(found.Addresses)
+}
+
+// agree finds out what the node may start on. It ends with ctx.
+func (p *podProcess) agree(ctx context.Context) (pod.Agreed, error) {
 	if !p.pod.HasData() {
 		return pod.Agreed{}, nil
 	}
@@ -60,21 +62,31 @@ func (p *podProcess) agree(ctx, life context.Context, tasks *sync.WaitGroup, mov
 	}.Agree(ctx)
 }
 
-// findAddresses resolves the names of the Services of redis nodes and Sentinels.
-func (p *podProcess) findAddresses(ctx context.Context) error {
-	p.addresses = map[string]string{}
-	for _, node := range plan.DataNodes(p.file) {
-		// A pod's own name is in its /etc/hosts, where it leads to the pod and not to the Service.
-		address, err := p.resolve(ctx, inNamespace(plan.PodService(p.file, node)))
+// findServices finds where the redis nodes and Sentinels are, and plans the pod's part. It waits
+// for DNS where that has to be asked, until ctx ends.
+func (p *podProcess) findServices(ctx context.Context) (pod.Found, error) {
+	for {
+		found, err := p.services.Find(ctx)
 		if err != nil {
-			return err
+			return found, err
 		}
-		p.addresses[node] = address
+		if err := p.place(found.Addresses); err != nil {
+			return found, err
+		}
+		if !p.services.Distrust(ctx, found, p.who.Client) {
+			return found, nil
+		}
 	}
+}
+
+// place plans the pod's part with the addresses of the Services, and has it show who it is.
+func (p *podProcess) place(services map[string]string) error {
+	p.addresses = maps.Clone(services)
 	if !p.pod.HasData() {
 		p.addresses[p.pod.Node] = p.address
 	}
-	return nil
+	p.stack, p.placed = plan.InPod(p.file, p.pod, p.addresses, p.findBy)
+	return p.identify()
 }
 
 // identify has the pod show who it is, and recognize the others.
@@ -103,26 +115,6 @@ func (p *podProcess) identify() error {
 	return nil
 }
 
-// resolve waits until a name has an address, and returns it.
-func (p *podProcess) resolve(ctx context.Context, name string) (string, error) {
-	for said := false; ; said = true {
-		addresses, err := net.DefaultResolver.LookupHost(ctx, name)
-		if err == nil && len(addresses) > 0 {
-			slices.Sort(addresses)
-			return addresses[0], nil
-		}
-		if !said {
-			p.log.Info("the name of a Service does not resolve yet", "name", name, "error", err)
-			p.server.SetWaiting("the name " + name + " does not resolve")
-		}
-		select {
-		case <-ctx.Done():
-			return "", ctx.Err()
-		case <-time.After(500 * time.Millisecond):
-		}
-	}
-}
-
 // named is whom a majority of the Sentinels names.
 func (p *podProcess) named(ctx context.Context, way redis.Way) (r plan.Replication, err error) {
 	sentinels := map[string]string{}
@@ -141,32 +133,4 @@ func (p *podProcess) named(ctx context.Context, way redis.Way) (r plan.Replicati
 		}
 	}
 	return r, fmt.Errorf("the Sentinels name %s, which is no pod's address", address)
-}
-
-// findBy is where the balancers find an application's pods. HAProxy takes names as they are,
-// without the domains that the host adds.
-func (p *podProcess) findBy(app string) string {
-	return net.JoinHostPort(inNamespace(p.file.Name+"-"+app), strconv.Itoa(plan.PodWebPort))
-}
-
-// inNamespace is the whole name of a Service of the pod's namespace.
-func inNamespace(service string) string {
-	if domain := firstDomain("/etc/resolv.conf"); domain != "" {
-		return service + "." + domain
-	}
-	return service
-}
-
-// firstDomain is the domain that the host adds to names first: that of the pod's namespace.
-func firstDomain(file string) string {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(text)) {
-		if words := strings.Fields(line); len(words) > 1 && words[0] == "search" {
-			return words[1]
-		}
-	}
-	return ""
 }

@@ -2,69 +2,65 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"slices"
-	"time"
+	"strconv"
+	"strings"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/pod"
 )
 
-const (
-	// lookAtNamesEvery is how often the names of the Services are looked at, while the pod waits
-	// or runs.
-	lookAtNamesEvery = 30 * time.Second
-	// resolveLimit is how long one name may take.
-	resolveLimit = 5 * time.Second
-)
-
-// movedError is why a pod ends by itself: a Service has another address than the pod's plan,
-// as after it was deleted and made again. The pod's next container plans anew.
-type movedError struct{ node, was, is string }
-
-func (e *movedError) Error() string {
-	return fmt.Sprintf("the Service of %s has the address %s now, and had %s: the container ends, and the next one takes that up", e.node, e.is, e.was)
+// services are those of redis nodes and Sentinels.
+func (p *podProcess) servicesOf(nodes []string) *pod.Services {
+	s := &pod.Services{
+		StateDir: p.state, Names: map[string]string{}, Lookup: net.DefaultResolver.LookupHost, Log: p.log, Waiting: p.server.SetWaiting,
+	}
+	for _, node := range nodes {
+		// A pod's own name is in its /etc/hosts, where it leads to the pod and not to the Service.
+		s.Names[node] = inNamespace(plan.PodService(p.file, node))
+	}
+	return s
 }
 
-// watchNames looks whether a Service has another address than it had, and then tells moved. A
-// name that does not resolve changes nothing. All pods see the same, and must not end at once:
-// the one whose own Service it is goes first.
-func (p *podProcess) watchNames(ctx context.Context, moved func(*movedError)) {
+// watchNames tells moved that a Service has another address than the one that was found.
+func (p *podProcess) watchNames(ctx context.Context, found pod.Found, moved func(*pod.Moved)) {
 	nodes := plan.DataNodes(p.file)
 	turn := 1 + slices.Index(nodes, p.pod.Node)
 	if !p.pod.HasData() {
 		turn = 1 + rand.IntN(len(nodes)+1)
 	}
-	for wait := lookAtNamesEvery; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-		e := p.findMoved(ctx, nodes)
-		switch {
-		case e == nil:
-			wait = lookAtNamesEvery
-		case wait > lookAtNamesEvery || e.node == p.pod.Node:
-			moved(e)
-			return
-		default: // seen again at its turn
-			p.log.Warn("a Service has another address", "node", e.node, "was", e.was, "is", e.is)
-			wait = time.Duration(1+turn) * lookAtNamesEvery
-		}
+	if m := p.services.Watch(ctx, found, p.pod.Node, turn); m != nil {
+		moved(m)
 	}
 }
 
-// findMoved returns the first Service with another address; nil: none is known to have one.
-func (p *podProcess) findMoved(ctx context.Context, nodes []string) *movedError {
-	for _, node := range nodes {
-		limited, cancel := context.WithTimeout(ctx, resolveLimit)
-		addresses, err := net.DefaultResolver.LookupHost(limited, inNamespace(plan.PodService(p.file, node)))
-		cancel()
-		if was := p.addresses[node]; err == nil && len(addresses) > 0 && !slices.Contains(addresses, was) {
-			return &movedError{node, was, addresses[0]}
+// findBy is where the balancers find an application's pods. HAProxy takes names as they are,
+// without the domains that the host adds.
+func (p *podProcess) findBy(app string) string {
+	return net.JoinHostPort(inNamespace(p.file.Name+"-"+app), strconv.Itoa(plan.PodWebPort))
+}
+
+// inNamespace is the whole name of a Service of the pod's namespace.
+func inNamespace(service string) string {
+	if domain := firstDomain("/etc/resolv.conf"); domain != "" {
+		return service + "." + domain
+	}
+	return service
+}
+
+// firstDomain is the domain that the host adds to names first: that of the pod's namespace.
+func firstDomain(file string) string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == "search" {
+			return words[1]
 		}
 	}
-	return nil
+	return ""
 }

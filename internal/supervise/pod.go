@@ -154,9 +154,12 @@ func (s *Supervisor) Remembered() Remembered {
 type PodFacts struct {
 	Booted      bool
 	Replication plan.Replication
-	Ports       map[string]int
-	Placement   plan.Placement
-	Secrets     plan.Secrets
+	// Outlived is true where the node runs: it outlived a supervisor, and what was agreed on
+	// before its start stays.
+	Outlived  bool
+	Ports     map[string]int
+	Placement plan.Placement
+	Secrets   plan.Secrets
 }
 
 // PreparePod writes what a pod has agreed on into its state directory, where Open finds it.
@@ -176,7 +179,11 @@ func PreparePod(stateDir string, f PodFacts) error {
 	if err != nil {
 		return err
 	}
-	k.Booted, k.Ports, k.Placement, k.Secrets = f.Booted, maps.Clone(f.Ports), f.Placement, f.Secrets
+	k.Ports, k.Placement, k.Secrets = maps.Clone(f.Ports), f.Placement, f.Secrets
+	if f.Outlived {
+		return d.writeJSON(keptFile, k)
+	}
+	k.Booted = f.Booted
 	// What the Sentinel's file says is a part of the agreement already. From now on it speaks
 	// of former addresses, or names a former master, until it is written anew.
 	k.Redis = redisMemory{Watch: k.Redis.Watch, Replication: f.Replication, Rewriting: true}
@@ -227,11 +234,24 @@ func OpenPod(cfg Config, own string) (*Supervisor, error) {
 // has room for that, and for the node's own end.
 const handOverLimit = 25 * time.Second
 
+// firstProbeLimit is how long a node that this supervisor has just taken over may take to tell
+// whether it is the master.
+const firstProbeLimit = 5 * time.Second
+
+// awaitFirstProbe waits until a node that runs was asked how it is.
+func (s *Supervisor) awaitFirstProbe(ctx context.Context, node string) {
+	within(ctx, firstProbeLimit, switchPoll, func(context.Context) bool {
+		st, _ := s.board.snapshot().Node(node)
+		return st.PID == 0 || st.State != Starting || st.Detail != ""
+	})
+}
+
 // Leave ends a pod's part: a redis node that is the master gives that to another one first,
 // then the nodes of the pod stop. It returns when they have ended.
 func (s *Supervisor) Leave(ctx context.Context, own string) error {
 	if s.node(own) != nil {
 		limited, cancel := context.WithTimeout(ctx, handOverLimit)
+		s.awaitFirstProbe(limited, own)
 		s.stepDown(limited, own)
 		cancel()
 	}

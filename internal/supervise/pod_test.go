@@ -321,3 +321,26 @@ func TestAPodThatLeavesLeavesTheLogWriterToItsKeeper(t *testing.T) {
 		t.Error("the log writer has ended")
 	}
 }
+
+// A node that outlived its supervisor runs on what was agreed on before.
+func TestATakeOverKeepsWhatWasAgreedOn(t *testing.T) {
+	p := newPod(t, "redis-1")
+	agreed := plan.Replication{Master: "redis-2", ConfigEpoch: 3, LeaderEpoch: 2, CurrentEpoch: 5}
+	p.start(agreed)
+	d := dirAt(p.dir)
+	before, err := d.readKept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts := PodFacts{Outlived: true, Ports: before.Ports, Placement: before.Placement, Secrets: plan.Secrets{Web: "new"}}
+	if err := PreparePod(p.dir, facts); err != nil {
+		t.Fatal(err)
+	}
+	now, err := d.readKept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !now.Booted || now.Redis.Replication != agreed || now.Redis.Rewriting || len(now.Redis.Addresses) != len(before.Redis.Addresses) || now.Secrets.Web != "new" {
+		t.Errorf("%+v, booted %t; before %+v", now.Redis, now.Booted, before.Redis)
+	}
+}

@@ -26,6 +26,7 @@ const minFree = 64 << 20 // bytes
 //	control.sock  the supervisor's control socket
 //	stack.json    what outlives every process: booted, ports, secrets
 //	running.json  what the stack runs as, node by node
+//	services.json in pods, the addresses of their Services; package pod
 //	change.json   the change that is under way; changes/ has those that have ended
 //	logs/         supervisor.log, and a log for each node; package logs
 //	logs.sock     the log writer's socket
