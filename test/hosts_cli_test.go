@@ -24,14 +24,18 @@ import (
 type cableHost struct {
 	t                    *testing.T
 	name, netns, address string
+	bridge               string // the network namespace of the bridge
 	dir, state           string
 	env                  []string
 	program              string // holdfast's; empty: the one that is tested
 }
 
-// cableHosts makes hosts one, two and three, plugged into one bridge.
-func cableHosts(t *testing.T) (all map[string]*cableHost) {
+// cableHosts makes hosts, plugged into one bridge; without names one, two and three.
+func cableHosts(t *testing.T, names ...string) (all map[string]*cableHost) {
 	t.Helper()
+	if len(names) == 0 {
+		names = []string{"one", "two", "three"}
+	}
 	needNetworks(t)
 	dir, err := os.MkdirTemp("", "hf")
 	if err != nil {
@@ -52,9 +56,9 @@ func cableHosts(t *testing.T) (all map[string]*cableHost) {
 	shell(t, "ip", "-netns", bridge, "link", "set", "br0", "up")
 	all = map[string]*cableHost{}
 	network := fmt.Sprintf("198.%d.%d", 18+rand.IntN(2), rand.IntN(256))
-	for i, name := range []string{"one", "two", "three"} {
+	for i, name := range names {
 		number := fmt.Sprint(i + 1)
-		h := &cableHost{t: t, name: name, netns: tag + "-" + number, address: network + "." + number, dir: filepath.Join(dir, name)}
+		h := &cableHost{t: t, name: name, netns: tag + "-" + number, bridge: bridge, address: network + "." + number, dir: filepath.Join(dir, name)}
 		h.state = filepath.Join(h.dir, "state")
 		all[name] = h
 		if err := os.Mkdir(h.dir, 0o700); err != nil {
