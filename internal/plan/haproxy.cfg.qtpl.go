@@ -463,6 +463,12 @@ backend `)
     http-request set-timeout server `)
 			qw422016.N().S(haproxyDuration(b.Tunnel))
 			qw422016.N().S(` if { req.hdr(accept) -m beg -i text/event-stream }
+    # A body has to come as quickly as a head, as far as the buffer takes it (15 KB): a
+    # client that sends it byte by byte keeps no place of a server. The rest passes as
+    # it comes, with no silence longer than "timeout client".
+    http-request wait-for-body time `)
+			qw422016.N().S(haproxyDuration(d.Timeouts.HTTPRequest))
+			qw422016.N().S(`
 `)
 			streamhaproxyErrors(qw422016, b.Errors)
 			streamhaproxyTries(qw422016, b)

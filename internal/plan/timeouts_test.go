@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -188,7 +189,7 @@ func TestASteadyUploadPasses(t *testing.T) {
 	c, _, _ := lastingCluster(t)
 	for name, body := range map[string]*slowly{
 		"200 MB":                            {left: 200 << 20, part: 1 << 20},
-		"for longer than all the time-outs": {left: 40_000, part: 4000, pause: silentRequest / 2},
+		"for longer than all the time-outs": {left: 200_000, part: 20_000, pause: silentRequest / 2},
 	} {
 		for _, length := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, its length said: %v", name, length), func(t *testing.T) {
@@ -211,6 +212,69 @@ func TestASteadyUploadPasses(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// slowBody sends the head of a request, and then parts of its body with pauses between them,
+// and returns the answer and how long it took.
+func (c *cluster) slowBody(t *testing.T, head string, pause time.Duration, parts ...string) (*http.Response, string, time.Duration) {
+	t.Helper()
+	conn := c.send(t, "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"+head+"\r\n\r\n")
+	defer conn.Close()
+	begun := time.Now()
+	conn.SetDeadline(begun.Add(20 * time.Second))
+	go func() {
+		for _, part := range parts {
+			if _, err := io.WriteString(conn, part); err != nil {
+				return
+			}
+			time.Sleep(pause)
+		}
+	}()
+	in := bufio.NewReader(conn)
+	for {
+		r, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.StatusCode != http.StatusContinue {
+			body, _ := io.ReadAll(r.Body)
+			return r, string(body), time.Since(begun)
+		}
+	}
+}
+
+func TestABodyThatDoesNotComeIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	c, _, _ := lastingCluster(t)
+	bytes100 := slices.Repeat([]string{"x"}, 100)
+	for _, try := range []struct {
+		name, head string
+		parts      []string
+	}{
+		{"nothing comes", "Content-Length: 100", nil},
+		{"byte by byte", "Content-Length: 100", bytes100},
+		{"chunk by chunk", "Transfer-Encoding: chunked", slices.Repeat([]string{"1\r\nx\r\n"}, 100)},
+		{"a part of a large one", "Content-Length: 300000", []string{strings.Repeat("x", 10_000)}},
+		{"after it was asked for", "Content-Length: 100\r\nExpect: 100-continue", nil},
+	} {
+		t.Run(try.name, func(t *testing.T) {
+			t.Parallel()
+			r, body, took := c.slowBody(t, try.head, silentRequest/7, try.parts...)
+			if r.StatusCode != 408 || !strings.Contains(body, "took too long to arrive") || took > silentRequest+2*time.Second {
+				t.Errorf("%s after %v: %s", r.Status, took, body)
+			}
+		})
+	}
+	// More than the buffer takes is on its way to the program then. It is given up, too.
+	r, body, took := c.slowBody(t, "Content-Length: 300000", silentRequest/2, strings.Repeat("x", 40_000), strings.Repeat("x", 40_000), strings.Repeat("x", 40_000))
+	if r.StatusCode != 408 && r.StatusCode != 504 || took < silentRequest || took > 3*silentRequest+3*time.Second {
+		t.Errorf("an upload that stalls: %s after %v: %s", r.Status, took, body)
+	}
+	// One that comes in its time passes, also in parts.
+	r, body, took = c.slowBody(t, "Content-Length: 4", silentRequest/7, "a", "b", "c", "d")
+	if r.StatusCode != 200 || body != "4" {
+		t.Errorf("a body in four parts: %s after %v: %s", r.Status, took, body)
 	}
 }
 

@@ -233,7 +233,7 @@ var redisKeys = []key[Redis]{
 
 var timeoutKeys = []key[Timeouts]{
 	durationKey("http-request", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.HTTPRequest },
-		"How long a client may take to send the head of a request."),
+		"How long a client may take to send the head of a request, and then its body, as far as a balancer keeps it before it passes it on (15 KB)."),
 	durationKey("queue", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.Queue },
 		"How long a request may wait for a free node."),
 	durationKey("connect", time.Millisecond, func(t *Timeouts) *time.Duration { return &t.Connect },
