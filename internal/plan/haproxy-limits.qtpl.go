@@ -78,7 +78,7 @@ func streamhaproxyLimits(qw422016 *qt422016.Writer, d haproxyData) {
 		for i, l := range limits {
 			if len(ofKV) > 0 {
 				qw422016.N().S(`    http-request return status 429 `)
-				streamhaproxyWords(qw422016, answersFor(d.Node, stack.KV, false), l.Words(true))
+				streamhaproxyWords(qw422016, answersFor(d.Node, stack.KV, false, d.Errors.Pages), 429, l.Words(true))
 				qw422016.N().S(` hdr Retry-After 1 if beyond`)
 				qw422016.N().D(i + 1)
 				if d.Others {
@@ -89,7 +89,7 @@ func streamhaproxyLimits(qw422016 *qt422016.Writer, d haproxyData) {
 			}
 			if d.Others {
 				qw422016.N().S(`    http-request return status 429 `)
-				streamhaproxyWords(qw422016, answersFor(d.Node, stack.Command, false), l.Words(false))
+				streamhaproxyWords(qw422016, answersFor(d.Node, stack.Command, false, d.Errors.Pages), 429, l.Words(false))
 				qw422016.N().S(` hdr Retry-After 1 if beyond`)
 				qw422016.N().D(i + 1)
 				qw422016.N().S(`

@@ -368,7 +368,7 @@ backend `)
 		if d.Hosts != "" && !b.KV {
 			streamhaproxyOwnHost(qw422016, d)
 			qw422016.N().S(`    http-request return status 421 `)
-			streamhaproxyWords(qw422016, b.Errors, "The Host of the request is no name of this service; entry.hosts in the stack file adds names.")
+			streamhaproxyWords(qw422016, b.Errors, 421, "The Host of the request is no name of this service; entry.hosts in the stack file adds names.")
 			qw422016.N().S(` unless own-host
 `)
 		}
@@ -382,7 +382,7 @@ backend `)
 `)
 			if b.KV {
 				qw422016.N().S(`    http-request return status 503 `)
-				streamhaproxyWords(qw422016, b.Errors, "Too many requests wait for a web node already; this one was not executed.")
+				streamhaproxyWords(qw422016, b.Errors, 503, "Too many requests wait for a web node already; this one was not executed.")
 				qw422016.N().S(` hdr Retry-After 1 if queue.full
 `)
 			} else {
@@ -447,7 +447,7 @@ backend `)
     # been carried out by a node that died, or was cut off, before it answered.
     http-response set-header Holdfast-Tries %rc if { status 503 }
     http-response return status 504 `)
-			streamhaproxyWords(qw422016, b.Errors, d.Unknown)
+			streamhaproxyWords(qw422016, b.Errors, 504, d.Unknown)
 			qw422016.N().S(` if { status 503 } !{ res.hdr(Holdfast-Tries) 0 }
     http-response del-header Holdfast-Tries if { status 503 }
 `)
@@ -884,7 +884,7 @@ func streamhaproxyErrors(qw422016 *qt422016.Writer, e ownAnswers) {
 		qw422016.N().S(`    http-error status `)
 		qw422016.N().D(a.Status)
 		qw422016.N().S(` `)
-		streamhaproxyWords(qw422016, e, a.Words)
+		streamhaproxyWords(qw422016, e, a.Status, a.Words)
 		if a.Retry {
 			qw422016.N().S(` hdr Retry-After 1`)
 		}
@@ -910,24 +910,24 @@ func haproxyErrors(e ownAnswers) string {
 	return qs422016
 }
 
-func streamhaproxyWords(qw422016 *qt422016.Writer, e ownAnswers, words string) {
+func streamhaproxyWords(qw422016 *qt422016.Writer, e ownAnswers, status int, words string) {
 	qw422016.N().S(`content-type `)
 	qw422016.N().S(e.Type())
 	qw422016.N().S(` lf-string `)
-	streamquote(qw422016, e.Format(words))
+	streamlines(qw422016, e.Format(status, words))
 	qw422016.N().S(` hdr Cache-Control no-store hdr Holdfast-Balancer `)
 	qw422016.N().S(e.Node)
 }
 
-func writehaproxyWords(qq422016 qtio422016.Writer, e ownAnswers, words string) {
+func writehaproxyWords(qq422016 qtio422016.Writer, e ownAnswers, status int, words string) {
 	qw422016 := qt422016.AcquireWriter(qq422016)
-	streamhaproxyWords(qw422016, e, words)
+	streamhaproxyWords(qw422016, e, status, words)
 	qt422016.ReleaseWriter(qw422016)
 }
 
-func haproxyWords(e ownAnswers, words string) string {
+func haproxyWords(e ownAnswers, status int, words string) string {
 	qb422016 := qt422016.AcquireByteBuffer()
-	writehaproxyWords(qb422016, e, words)
+	writehaproxyWords(qb422016, e, status, words)
 	qs422016 := string(qb422016.B)
 	qt422016.ReleaseByteBuffer(qb422016)
 	return qs422016

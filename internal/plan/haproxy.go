@@ -316,9 +316,9 @@ func (b builder) haproxy(n node) haproxyData {
 			d.Drills = append(d.Drills, drillData{App: name, Value: value})
 		}
 	}
-	d.Errors = answersFor(d.Node, stack.Command, false)
+	d.Errors = answersFor(d.Node, stack.Command, false, s.Entry.Errors)
 	if !d.Others {
-		d.Errors = answersFor(d.Node, stack.KV, false)
+		d.Errors = answersFor(d.Node, stack.KV, false, s.Entry.Errors)
 	}
 	if s.Redis.Enabled {
 		d.Redis = b.redisMaster(n)
@@ -379,7 +379,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		d.Connect = min(b.stack.Timeouts.Connect, connectLimit)
 	}
 	b.limit(&d, balancer, name, entry)
-	d.Errors = answersFor(balancer.shown(), app.Kind(), d.Limited)
+	d.Errors = answersFor(balancer.shown(), app.Kind(), d.Limited, b.stack.Entry.Errors)
 	return d
 }
 
@@ -391,7 +391,7 @@ func (d backendData) direct() backendData {
 	d.Name += ".direct"
 	d.What = "for what waits for no place"
 	d.ServerLimits, d.Limited, d.MaxQueued, d.Retries = "", false, 0, 0
-	d.Errors = answersFor(d.Errors.Node, stack.KV, false)
+	d.Errors = answersFor(d.Errors.Node, stack.KV, false, d.Errors.Pages)
 	return d
 }
 

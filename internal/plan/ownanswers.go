@@ -2,6 +2,8 @@ package plan
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"holdfast/internal/stack"
 )
@@ -16,8 +18,9 @@ import (
 
 // ownAnswers are a balancer's own answers to the requests of one application.
 type ownAnswers struct {
-	Node   string // who answers
-	HTML   bool   // the form for clients that ask for none
+	Node   string            // who answers
+	HTML   bool              // the form for clients that ask for none
+	Pages  map[string]string // the operator's own, by status; see stack.Entry.Errors
 	Errors []ownAnswer
 }
 
@@ -31,9 +34,25 @@ func (a ownAnswers) Type() string {
 
 // Format is an answer with these words, as a format of HAProxy's that it fills in when it
 // answers. What a client asks for is in txn.html by then, if it asks.
-func (a ownAnswers) Format(words string) string {
+func (a ownAnswers) Format(status int, words string) string {
 	html := a.asked()
+	if page, own := a.Pages[strconv.Itoa(status)]; own {
+		return pageFormat(html, page, words)
+	}
 	return fmt.Sprintf(`%%[%s,iif(<html><body><h1>,{\"error\":\")]%s%%[%s,iif(</h1></body></html>,\"})]`, html, words, html)
+}
+
+// pageFormat is a page of the operator's, and for who does not ask for HTML the words. Line
+// ends stand for themselves, since HAProxy escapes what an expression gives: after JSON they
+// mean nothing.
+func pageFormat(html, page, words string) string {
+	lines := strings.Split(page, "\n")
+	json := fmt.Sprintf(`{"error":"%s"}`, words)
+	for i, line := range lines {
+		lines[i] = fmt.Sprintf("%%[%s,iif(%s,%s),url_dec]", html, stack.EscapePage(line), stack.EscapePage(json))
+		json = ""
+	}
+	return strings.Join(lines, "\n")
 }
 
 // asked is whether the answer is HTML, as an expression of HAProxy's.
@@ -60,8 +79,8 @@ type ownAnswer struct {
 // requests may wait for a place (limited), a client that closes its side of the
 // connection is taken for one that has gone, whether its request still waits or
 // not: HAProxy's 400 is for such a client, then, and becomes a 504.
-func answersFor(balancer string, kind stack.Kind, limited bool) ownAnswers {
-	answers := ownAnswers{Node: balancer, HTML: true, Errors: programAnswers}
+func answersFor(balancer string, kind stack.Kind, limited bool, pages map[string]string) ownAnswers {
+	answers := ownAnswers{Node: balancer, HTML: true, Errors: programAnswers, Pages: pages}
 	if kind == stack.KV {
 		answers.HTML, answers.Errors = false, kvAnswers
 	}

@@ -64,6 +64,11 @@ func streamquote(w *quicktemplate.Writer, word string) {
 	quoted(w, text, err)
 }
 
+func streamlines(w *quicktemplate.Writer, text string) {
+	text, err := haproxyLines(text)
+	quoted(w, text, err)
+}
+
 func streamlist(w *quicktemplate.Writer, words []string) {
 	text, err := haproxyList(words)
 	quoted(w, text, err)
@@ -105,6 +110,19 @@ func haproxyQuote(word string) (string, error) {
 		return word, nil
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'", nil
+}
+
+// haproxyLines writes a word of haproxy.cfg that has line ends in it.
+func haproxyLines(text string) (string, error) {
+	var all []string
+	for _, line := range strings.Split(text, "\n") {
+		quoted, err := haproxyQuote(line)
+		if err != nil {
+			return "", err
+		}
+		all = append(all, quoted)
+	}
+	return strings.Join(all, `"\n"`), nil
 }
 
 // haproxyList writes the values of an acl.

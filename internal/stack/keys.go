@@ -119,6 +119,7 @@ var entryKeys = []key[Entry]{
 		"Whether the balancers log the path of a request, without its query. It is the users' data: at a web node it has keys and values in it."),
 	sectionKey("limits", limitKeys, func(e *Entry) *Limits { return &e.Limits },
 		"What one balancer takes on."),
+	errorsKey(),
 	onKey("on", func(e *Entry) *[]string { return &e.On }, "the balancers"),
 	virtualKey(),
 }

@@ -292,6 +292,7 @@ entry:
   trusted-proxies: [10.0.0.5, 10.1.0.0/16, "2001:db8::/32"]
   log: all
   log-path: true
+  errors: {503: "<h1>Back: \"soon\"</h1>\n<p>#1</p>\n", "429": "<p>Slow down</p>"}
   limits: {connections: 500, per-address: 400, requests-per-address: 300, requests-per-token: 200, per-token: 100}
   on: [one, four]
   virtual: {address: [198.18.7.100/24, 198.18.7.101/24], interface: eth1, advertise: 1s, router: 7}

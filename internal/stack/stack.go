@@ -86,6 +86,8 @@ type Entry struct {
 	LogPath bool `yaml:"log-path"`
 	// Limits bound what one balancer takes on.
 	Limits Limits `yaml:"limits"`
+	// Errors are pages of HTML, by status, for what a balancer answers by itself.
+	Errors map[string]string `yaml:"errors"`
 	// On are the hosts of the balancers; none: all that take them.
 	On []string `yaml:"on"`
 	// Virtual is the address that moves between the hosts of the balancers.

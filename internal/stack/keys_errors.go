@@ -1,0 +1,95 @@
+package stack
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// errorStatuses are those that a balancer answers by itself, and with words of ours.
+var errorStatuses = []string{"408", "413", "421", "429", "500", "501", "502", "503", "504"}
+
+// longestPage is how long a page may be, as EscapePage writes it: an answer of HAProxy's own
+// and its head have to fit into a buffer of 16 KB, and so has each argument in its
+// configuration.
+const longestPage = 12_000
+
+// pageSpecials are the characters that mean something to HAProxy in an argument of a
+// converter, or in a quoted word.
+const pageSpecials = `%,()[]{}\"'$#+`
+
+// EscapePage is a page, or a line of one, as HAProxy's url_dec decodes it.
+func EscapePage(page string) string {
+	var out strings.Builder
+	for i := range len(page) {
+		if c := page[i]; c < ' ' || c == 0x7f || strings.IndexByte(pageSpecials, c) >= 0 {
+			fmt.Fprintf(&out, "%%%02X", c)
+		} else {
+			out.WriteByte(c)
+		}
+	}
+	return out.String()
+}
+
+var pageRule = rule{
+	what:  `a page of HTML, such as "<h1>Back soon</h1>"`,
+	check: checkPage,
+}
+
+func checkPage(page string) string {
+	switch escaped := EscapePage(page); {
+	case !strings.HasPrefix(strings.TrimSpace(page), "<"):
+		return fmt.Sprintf("%s is no HTML: write the page itself, below a | after the status; a file of its own would have to be on every host and in every pod", quoted(page))
+	case strings.ContainsRune(page, 0):
+		return "a NUL character has no place in a page: remove it"
+	case len(escaped) > longestPage:
+		return fmt.Sprintf("the page is too large for an answer of HAProxy's own: it has %d bytes, with %%, quotes, commas, brackets and line ends counted three times; write one of at most %d", len(escaped), longestPage)
+	}
+	return ""
+}
+
+// errorsKey are pages by status.
+func errorsKey() key[Entry] {
+	return key[Entry]{
+		name: "errors",
+		doc:  "Pages of HTML, by status, for what a balancer answers by itself, such as 503 where no node is free: for browsers, and for other clients that ask for no JSON where the application is no kv.",
+		read: func(r *reader, p path, n *node, t *Entry) {
+			if n.shape == empty {
+				return
+			}
+			if n.shape != section {
+				r.expected(p, n, `pages by status, such as 503: "<h1>Back soon</h1>"`)
+				return
+			}
+			t.Errors = map[string]string{}
+			for _, e := range n.entries {
+				below := p.key(e.key)
+				r.spots[below] = spot{e.at, e.value.pos}
+				if !slices.Contains(errorStatuses, e.key) {
+					r.wrong(e.at, "%s: %s is no status that a balancer answers with by itself: those are %s", p, quoted(e.key), listed(errorStatuses, "and"))
+					continue
+				}
+				if page, ok := r.texts(below, e.value, pageRule); ok {
+					t.Errors[e.key] = page
+				}
+			}
+		},
+		show: func(t *Entry) any {
+			if len(t.Errors) == 0 {
+				return nil
+			}
+			out := mapping{}
+			for _, status := range sortedKeys(t.Errors) {
+				out = append(out, pair{status, "", t.Errors[status]})
+			}
+			return out
+		},
+		schema: func() schema {
+			return schema{
+				"type":                 []any{"object", "null"},
+				"propertyNames":        schema{"enum": anys(errorStatuses)},
+				"additionalProperties": pageRule.schema(),
+			}
+		},
+	}
+}
