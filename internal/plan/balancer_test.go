@@ -18,6 +18,7 @@ import (
 
 	"holdfast/internal/redis/redistest"
 	"holdfast/internal/stack"
+	"holdfast/internal/token"
 )
 
 // flaky serves an application's node on a port of its own; while dies or
@@ -30,6 +31,8 @@ type flaky struct {
 	holds atomic.Bool
 	// hangs makes it answer nothing any more, its health included.
 	hangs atomic.Bool
+	// source is the secret of the stack that it is a node of; nil: it does not say.
+	source atomic.Pointer[string]
 
 	mu   sync.Mutex
 	seen []*http.Request
@@ -44,6 +47,9 @@ func (f *flaky) serve(t *testing.T) int {
 			return
 		}
 		if strings.HasPrefix(r.URL.Path, "/healthz/") {
+			if source := f.source.Load(); source != nil {
+				w.Header().Set(token.ResponseHeader, token.Response(*source, r.Header.Get(token.ChallengeHeader)))
+			}
 			return
 		}
 		io.Copy(io.Discard, r.Body)

@@ -3,6 +3,8 @@
 
 package plan
 
+import "holdfast/internal/token"
+
 import (
 	qtio422016 "io"
 
@@ -984,7 +986,15 @@ func streamhaproxyCheck(qw422016 *qt422016.Writer, b backendData) {
     # for the same, in the same words. A check is over once it has the status;
     # with "linger" the program does not get a reset for the rest of its answer.
     option httpchk
-    http-check connect`)
+`)
+			if b.Challenge != "" {
+				qw422016.N().S(`    # DNS may be away for as long as a day ("hold", above), and a server of somebody else
+    # may have the address of a node that is gone by then. It does not know the answer
+    # to this.
+    http-check set-var(check.challenge) uuid
+`)
+			}
+			qw422016.N().S(`    http-check connect`)
 			if b.Encrypted() {
 				qw422016.N().S(` default`)
 			}
@@ -993,9 +1003,22 @@ func streamhaproxyCheck(qw422016 *qt422016.Writer, b backendData) {
 			streamquote(qw422016, b.Health.Path)
 			qw422016.N().S(` ver HTTP/1.1 hdr Host `)
 			streamquote(qw422016, b.Health.Host)
+			if b.Challenge != "" {
+				qw422016.N().S(` hdr `)
+				qw422016.N().S(token.ChallengeHeader)
+				qw422016.N().S(` %[var(check.challenge)]`)
+			}
 			qw422016.N().S(`
     http-check expect status 200-399
 `)
+			if b.Challenge != "" {
+				qw422016.N().S(`    http-check expect on-error "it is no web node of this stack" hdr name `)
+				qw422016.N().S(token.ResponseHeader)
+				qw422016.N().S(` value-lf "%[var(check.challenge),hmac(sha256,`)
+				qw422016.N().S(b.Challenge)
+				qw422016.N().S(`),hex]"
+`)
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"holdfast/internal/hostname"
 	"holdfast/internal/stack"
+	"holdfast/internal/token"
 )
 
 // chrootDir is the empty directory that HAProxy locks itself in when it was
@@ -105,6 +107,9 @@ type backendData struct {
 	Places       int
 	FoundUnheard time.Duration // as in serverData
 	FoundTLS     *serverTLS    // likewise
+	// Challenge is the key by which a server shows that it is of the stack (base64); empty:
+	// its certificate does, or its address.
+	Challenge string
 	// Connect is how long it may take to connect, where that is not the stack's time: some of
 	// the servers are on other hosts.
 	Connect time.Duration
@@ -368,6 +373,8 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		d.FoundUnheard, d.Connect = unheardWeb, min(b.stack.Timeouts.Connect, connectLimit)
 		if b.encrypts() {
 			d.FoundTLS = &serverTLS{b.wire(balancer), podWebNode(name)}
+		} else {
+			d.Challenge = base64.StdEncoding.EncodeToString(token.ChallengeKey(b.facts.Secrets.Source))
 		}
 	}
 	for _, n := range b.nodes {

@@ -12,13 +12,10 @@ import (
 	"holdfast/internal/stack"
 )
 
-// HAProxy by itself takes a server out of service whose name was not resolved for 30 s,
-// whatever its checks say.
-func TestServersThatWereFoundStayWhereDNSIsAway(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes more than 30 s")
-	}
-	web, dns := &flaky{}, dnstest.Start(t)
+// newFound is a balancer that finds the web nodes by the test's name server. They speak in plain.
+func newFound(t *testing.T, web *flaky) (*cluster, *dnstest.Server) {
+	t.Helper()
+	dns := dnstest.Start(t)
 	dns.Set("", "127.0.0.1")
 	s := httpStack(t)
 	app := s.Apps["web"]
@@ -28,6 +25,7 @@ func TestServersThatWereFoundStayWhereDNSIsAway(t *testing.T) {
 	other := &flaky{}
 	port := other.serve(t)
 	c := newCluster(t, s, map[string]int{"other-1": port, "other-2": port})
+	web.source.Store(&c.secrets.Source)
 
 	file := filepath.Join(c.dir, "nodes", "balancer-1", "haproxy.cfg")
 	text, err := os.ReadFile(file)
@@ -43,6 +41,16 @@ func TestServersThatWereFoundStayWhereDNSIsAway(t *testing.T) {
 	}
 	c.start("balancer-1")
 	eventually(t, 5*time.Second, func() error { return c.get("/up").is(200) })
+	return c, dns
+}
+
+// HAProxy by itself takes a server out of service whose name was not resolved for 30 s,
+// whatever its checks say.
+func TestServersThatWereFoundStayWhereDNSIsAway(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes more than 30 s")
+	}
+	c, dns := newFound(t, &flaky{})
 
 	// One after the other, each for longer than HAProxy would wait by itself.
 	dns.Be(dnstest.Silent)
@@ -54,5 +62,40 @@ func TestServersThatWereFoundStayWhereDNSIsAway(t *testing.T) {
 	time.Sleep(34 * time.Second)
 	if err := c.get("/up").is(200); err != nil {
 		t.Errorf("DNS knew nothing of the name: %v", err)
+	}
+}
+
+// While DNS knows nothing, a server of somebody else may get the address of a node that is gone.
+// It is well, and serves nobody here.
+func TestAStrangerAtANodesAddressIsNoServer(t *testing.T) {
+	web := &flaky{}
+	c, dns := newFound(t, web)
+	ours, theirs, none := c.secrets.Source, "another stack's", ""
+	dns.Be(dnstest.KnowsNothing)
+	for _, stranger := range []*string{&theirs, &none, nil} {
+		began := time.Now()
+		web.source.Store(stranger)
+		for _, path := range []string{"/up", "/healthz/live"} { // each backend looks for itself
+			eventually(t, 5*time.Second, func() error { return c.get(path).is(503) })
+		}
+		t.Logf("the stranger was out after %v", time.Since(began).Round(time.Millisecond))
+		web.take()
+		for range 20 {
+			if err := c.get("/up").is(503); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := web.take(); len(got) > 0 {
+			t.Errorf("the stranger was sent %d requests", len(got))
+		}
+		web.source.Store(&ours) // a node of this stack has the address again
+		eventually(t, 5*time.Second, func() error { return c.get("/up").is(200) })
+	}
+	log, err := os.ReadFile(filepath.Join(c.dir, "logs", "balancer-1.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(log), "it is no web node of this stack") {
+		t.Errorf("the log does not say why: %s", log)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"holdfast/internal/token"
 )
 
 // health answers the three questions about a node: is it there, can it serve,
@@ -29,6 +31,7 @@ func (s *Server) live(ctx *fasthttp.RequestCtx) { answer(ctx, fasthttp.StatusOK,
 // every node has to wait for alike; it falls when this node alone is cut off,
 // or is about to end.
 func (s *Server) ready(ctx *fasthttp.RequestCtx) {
+	s.respond(ctx)
 	st := s.store.Status()
 	switch {
 	case s.draining.Load():
@@ -40,6 +43,20 @@ func (s *Server) ready(ctx *fasthttp.RequestCtx) {
 	default:
 		answer(ctx, fasthttp.StatusOK, "ready")
 	}
+}
+
+// maxChallenge is how long a challenge may be: a balancer's is a UUID.
+const maxChallenge = 64
+
+// respond shows a balancer's health check that this is a node of its stack. What comes through
+// a balancer, and so has its source, is a client's: nobody learns a response by the entry.
+func (s *Server) respond(ctx *fasthttp.RequestCtx) {
+	challenge := ctx.Request.Header.Peek(token.ChallengeHeader)
+	through := len(ctx.Request.Header.Peek(sourceHeader)) > 0
+	if s.cfg.SourceSecret == "" || len(challenge) == 0 || len(challenge) > maxChallenge || through {
+		return
+	}
+	ctx.Response.Header.Set(token.ResponseHeader, token.Response(s.cfg.SourceSecret, string(challenge)))
 }
 
 // master: the dependency. 200 when there is a master now.
