@@ -299,6 +299,7 @@ func init() {
 		{"under entry", names(entryKeys)},
 		{"under entry.limits", names(limitKeys)},
 		{"under entry.virtual", names(virtualKeys)},
+		{"under entry.tls", names(tlsKeys)},
 		{"to a tcp entry", names(tcpKeys)},
 	}
 }

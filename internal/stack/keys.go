@@ -109,6 +109,7 @@ var entryKeys = []key[Entry]{
 		"The path of HAProxy's statistics page; none: no page."),
 	textKey("auth", authRule, func(e *Entry) *string { return &e.Auth },
 		"Who may use an entry that is not on loopback. none: everybody who reaches it."),
+	tlsKey(),
 	textsKey("hosts", entryHostRule, false, func(e *Entry) *[]string { return &e.Hosts },
 		"Host names that the entry answers to, such as www.example.com, *.example.com for all names below one, or \"*\" for every name. It does so by itself for addresses, names without a dot, this machine's name, names below localhost, internal, svc and cluster.local, and the hosts of routes and health checks. Others get 421, unless the application asks for tokens: a page of another site could have its name lead here."),
 	textsKey("trusted-proxies", proxyRule, false, func(e *Entry) *[]string { return &e.TrustedProxies },

@@ -288,6 +288,12 @@ entry:
   listen: 0.0.0.0:8080
   statistics: none
   auth: none
+  tls:
+    certificates:
+      - {certificate: ./tls/www.pem, key: tls/www.key}
+      - {certificate: tls/shop.pem}
+    redirect: 0.0.0.0:80
+    hsts: 180d
   hosts: [www.example.com, "*.example.org"]
   trusted-proxies: [10.0.0.5, 10.1.0.0/16, "2001:db8::/32"]
   log: all

@@ -13,15 +13,20 @@ const (
 	ProgramFile ReferenceKind = "program" // a path, or a name to look for on PATH
 	Directory   ReferenceKind = "directory"
 	TokensFile  ReferenceKind = "tokens"
+	// Certificate is a file with a certificate, of which Reference.Key may be in another
+	// file; Certificates is a directory with such files.
+	Certificate  ReferenceKind = "certificate"
+	Certificates ReferenceKind = "certificates"
 )
 
 // Reference is something on the disk that a stack file names. Whether it is
 // there is not this package's to know.
 type Reference struct {
-	App  string
+	App  string // empty: it is the entry's
 	Kind ReferenceKind
-	// Path is as the file has it.
-	Path string
+	// Path is as the file has it. Pair is the file of the key of a Certificate; empty: it is
+	// in the same one.
+	Path, Pair string
 	// InRelease is true for what is looked for in the application's release.
 	InRelease bool
 
@@ -31,15 +36,22 @@ type Reference struct {
 // Key is where the reference stands, such as apps.web.dir.
 func (r Reference) Key() string { return r.at.String() }
 
-// References are what a stack names on the disk, by application.
+// References are what a stack names on the disk: first the entry, then by application.
 func (s Stack) References() []Reference {
 	var all []Reference
 	add := func(app string, kind ReferenceKind, name string, keys ...string) {
 		if name != "" {
 			at := path("apps").key(app).key(strings.Join(keys, "/"))
 			inRelease := s.Apps[app].Release != "" && keys[0] != "release"
-			all = append(all, Reference{app, kind, name, inRelease, at})
+			all = append(all, Reference{App: app, Kind: kind, Path: name, InRelease: inRelease, at: at})
 		}
+	}
+	const tls = path("entry/tls")
+	for i, pair := range s.Entry.TLS.Certificates {
+		all = append(all, Reference{Kind: Certificate, Path: pair.Certificate, Pair: pair.Key, at: tls.key("certificates").item(i)})
+	}
+	if dir := s.Entry.TLS.Directory; dir != "" {
+		all = append(all, Reference{Kind: Certificates, Path: dir, at: tls.key("directory")})
 	}
 	for _, name := range s.AppNames() {
 		a := s.Apps[name]

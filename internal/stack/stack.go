@@ -66,6 +66,8 @@ type Entry struct {
 	Listen string `yaml:"listen"`
 	// Statistics is the path of HAProxy's statistics page; empty: none.
 	Statistics string `yaml:"statistics"`
+	// TLS is how the entry speaks TLS; zero: it does not.
+	TLS TLS `yaml:"tls"`
 	// Hosts are names that the entry answers to, where an application behind it
 	// takes no tokens, beside those that nobody else can have: see package
 	// hostname.

@@ -17,6 +17,7 @@ func validate(r *reader, s Stack) {
 	validateRoutes(r, s)
 	validateProgramRedis(r, s)
 	validateEntries(r, s)
+	validateTLS(r, s)
 	validateRedis(r, s)
 	validateBackup(r, s)
 	validateMetrics(r, s)
@@ -285,6 +286,9 @@ func validatePorts(r *reader, s Stack) {
 		}
 	}
 	entry("entry/listen", s.Entry.Listen)
+	if redirect := s.Entry.TLS.Redirect; redirect != "" {
+		entry("entry/tls/redirect", redirect)
+	}
 	for i, e := range s.TCP {
 		entry(path("tcp").item(i).key("listen"), e.Listen)
 	}
@@ -358,6 +362,7 @@ func advise(r *reader, s Stack) {
 		}
 	}
 	adviseRoutes(r, s)
+	adviseTLS(r, s)
 	adviseHosts(r, s)
 	adviseVirtual(r, s)
 	used := map[string]bool{}

@@ -1,0 +1,236 @@
+package stack
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// TLS is how the entry speaks TLS with its clients; zero: it speaks plain HTTP.
+type TLS struct {
+	// SelfSigned has Holdfast make a certificate by itself, for trying out.
+	SelfSigned bool `yaml:"self-signed"`
+	// Certificates are shown by the name that a client asks for (SNI), and the first of
+	// them to a client that asks for none of theirs.
+	Certificates []KeyPair `yaml:"certificates"`
+	// Directory has certificates with their keys; empty: none. Relative to the stack file.
+	Directory string `yaml:"directory"`
+	// Redirect is an address that listens for plain HTTP, and sends its clients to the
+	// entry; empty: none.
+	Redirect string `yaml:"redirect"`
+	// HSTS is for how long browsers are to come by HTTPS alone; 0: they are not told.
+	HSTS time.Duration `yaml:"hsts"`
+}
+
+// KeyPair are the files of a certificate, relative to the stack file.
+type KeyPair struct {
+	// Certificate has the certificate and after it its chain, in PEM.
+	Certificate string `yaml:"certificate"`
+	// Key has its private key; empty: Certificate has it, too.
+	Key string `yaml:"key"`
+}
+
+// Enabled reports whether the entry speaks TLS.
+func (t TLS) Enabled() bool {
+	return t.SelfSigned || len(t.Certificates) > 0 || t.Directory != ""
+}
+
+// selfSigned is the short form of entry.tls.
+const selfSigned = "self-signed"
+
+var tlsKeys = []key[TLS]{
+	selfSignedKey(),
+	sectionsKey("certificates", keyPairKeys, func(t *TLS) *[]KeyPair { return &t.Certificates },
+		"Certificates with their keys. A client gets the one for the name that it asks for (SNI), else the first."),
+	textKey("directory", directoryRule, func(t *TLS) *string { return &t.Directory },
+		"A directory with certificates: NAME.pem with certificate, chain and key; NAME.crt and NAME.key; or NAME/fullchain.pem and NAME/privkey.pem, as certbot has them. The first by name is for clients that ask for no name. Relative to this file."),
+	textKey("redirect", addressRule, func(t *TLS) *string { return &t.Redirect },
+		"host:port that takes plain HTTP, and sends every request to the same path by HTTPS."),
+	hstsKey(),
+}
+
+var keyPairKeys = []key[KeyPair]{
+	textKey("certificate", pemRule, func(k *KeyPair) *string { return &k.Certificate },
+		"The file of the certificate and, after it, its chain (PEM), such as certbot's fullchain.pem. Relative to this file."),
+	textKey("key", pemRule, func(k *KeyPair) *string { return &k.Key },
+		"The file of its private key (PEM), not encrypted. Default: the file of the certificate has it, too."),
+}
+
+var pemRule = rule{
+	what:  "a file, such as ./tls/fullchain.pem",
+	check: func(s string) string { return checkFilePath(s, "a file, such as ./tls/fullchain.pem") },
+}
+
+// tlsKey is a section that a stack without TLS does not show. One word stands for the
+// section of a certificate that Holdfast makes.
+func tlsKey() key[Entry] {
+	k := sectionKey("tls", tlsKeys, func(e *Entry) *TLS { return &e.TLS },
+		"Has the entry speak HTTPS (TLS 1.2 and 1.3; HTTP/2 and HTTP/1.1). Files that change are taken up by themselves; a broken one is refused, and the one before stays. \"self-signed\" stands for {self-signed: true}. Default: plain HTTP.")
+	read, show, described := k.read, k.show, k.schema
+	k.read = func(r *reader, p path, n *node, e *Entry) {
+		switch {
+		case n.shape == text && n.text == selfSigned:
+			e.TLS.SelfSigned = true
+			r.spots[p.key(selfSigned)] = r.spots[p]
+		case n.shape == text:
+			r.wrong(n.pos, "%s is %s: write self-signed, or below it certificates or directory", p, n.describe())
+		default:
+			read(r, p, n, e)
+		}
+	}
+	k.show = func(e *Entry) any {
+		if !e.TLS.Enabled() {
+			return nil
+		}
+		return show(e)
+	}
+	k.schema = func() schema {
+		s := described()
+		s["type"], s["pattern"] = []any{"object", "null", "string"}, "^"+selfSigned+"$" // of a string alone
+		return s
+	}
+	return k
+}
+
+// selfSignedKey is left out where it is false.
+func selfSignedKey() key[TLS] {
+	k := boolKey(selfSigned, func(t *TLS) *bool { return &t.SelfSigned },
+		"Have Holdfast make a certificate, for trying out: clients have to be told to trust it. It is for the entry's names and addresses, is kept in the state directory, and renewed.")
+	show := k.show
+	k.show = func(t *TLS) any {
+		if !t.SelfSigned {
+			return nil
+		}
+		return show(t)
+	}
+	return k
+}
+
+// day is a day of a period, and maxHSTS the longest that browsers keep.
+const (
+	day     = 24 * time.Hour
+	maxHSTS = 2 * 365 * day
+)
+
+var days = regexp.MustCompile(`^([0-9]{1,5})d$`)
+
+// hstsKey is a period, which is given in days most often.
+func hstsKey() key[TLS] {
+	return key[TLS]{
+		name: "hsts",
+		doc:  "For how long browsers come to this name by HTTPS alone (Strict-Transport-Security), such as 180d. There is no way back for a browser that has seen it. Default: none.",
+		read: func(r *reader, p path, n *node, t *TLS) {
+			const example = "a time such as 180d or 24h, or none"
+			if n.shape == text && n.text == "none" {
+				return
+			}
+			if n.shape != text {
+				r.expected(p, n, example)
+				return
+			}
+			d, err := time.ParseDuration(n.text)
+			if m := days.FindStringSubmatch(n.text); m != nil {
+				count, _ := strconv.Atoi(m[1])
+				d, err = time.Duration(count)*day, nil
+			}
+			switch {
+			case err != nil || d < time.Second || d%time.Second != 0:
+				r.wrong(n.pos, "%s is %s: write %s", p, quoted(n.text), example)
+			case d > maxHSTS:
+				r.wrong(n.pos, "%s is %s: write 730d or less", p, n.text)
+			default:
+				t.HSTS = d
+			}
+		},
+		show: func(t *TLS) any {
+			switch {
+			case t.HSTS == 0:
+				return nil
+			case t.HSTS%day == 0:
+				return fmt.Sprintf("%dd", t.HSTS/day)
+			}
+			return shortDuration(t.HSTS)
+		},
+		schema: func() schema {
+			return schema{"type": "string", "pattern": `^(none|[0-9]+d|([0-9]+(h|m|s))+)$`, "examples": []any{"180d", "24h"}}
+		},
+	}
+}
+
+// validateTLS holds the certificates of the entry against each other.
+func validateTLS(r *reader, s Stack) {
+	const p = path("entry/tls")
+	if !r.has(p) || r.faulty(p) {
+		return
+	}
+	t := s.Entry.TLS
+	var given []string
+	for _, name := range []string{selfSigned, "certificates", "directory"} {
+		if r.has(p.key(name)) && (name != selfSigned || t.SelfSigned) {
+			given = append(given, name)
+		}
+	}
+	switch {
+	case len(given) == 0 && !r.strange[p]:
+		r.complain(r.keyAt(p), "%s: there is no certificate: add certificates, directory, or self-signed: true", p)
+	case len(given) > 1:
+		r.complain(r.keyAt(p.key(given[1])), "%s has %s at once: keep one of them", p, listed(given, "and"))
+	}
+	seen := map[KeyPair]bool{}
+	for i, pair := range t.Certificates {
+		at := p.key("certificates").item(i)
+		switch {
+		case r.faulty(at) || r.faulty(at.key("certificate")):
+		case pair.Certificate == "":
+			r.complain(r.near(at), "%s: there is no file of the certificate: add certificate: fullchain.pem", at)
+		case seen[pair]:
+			r.complain(r.near(at), "%s: %s stands in the list already: remove one", at, pair.Certificate)
+		}
+		seen[pair] = true
+	}
+}
+
+// adviseTLS warns of what a browser would hold against the entry for long.
+func adviseTLS(r *reader, s Stack) {
+	t := s.Entry.TLS
+	if t.SelfSigned && t.HSTS > 0 {
+		r.warn(r.keyAt("entry/tls/hsts"), "entry.tls.hsts: a browser that has seen it lets nobody past the warning that the certificate is self-signed: remove it, or name a certificate that browsers trust")
+	}
+}
+
+// Names are the host names and addresses that clients of the entry come by, as far as the
+// stack file has them: entry.hosts, those of routes, and addresses to listen on.
+func (s Stack) Names() []string {
+	var all []string
+	for _, name := range s.Entry.Hosts {
+		if name != "*" {
+			all = append(all, name)
+		}
+	}
+	for _, route := range s.Routes {
+		all = append(all, route.Host...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// Addresses are the IP addresses at which clients of the entry find it, as far as the stack
+// file has them.
+func (s Stack) Addresses() []string {
+	all := s.Entry.Virtual.Bare()
+	for _, h := range s.Hosts {
+		all = append(all, h.Address)
+	}
+	host, _ := splitListen(s.Entry.Listen)
+	all = append(all, strings.Trim(host, "[]"))
+	all = slices.DeleteFunc(all, func(text string) bool {
+		a, err := netip.ParseAddr(text)
+		return err != nil || a.IsUnspecified()
+	})
+	slices.Sort(all)
+	return slices.Compact(all)
+}
