@@ -25,47 +25,48 @@ const module = "holdfast"
 // foundation. A package imports only those that stand below it. A new package
 // gets its line here, and in docs/architecture.md.
 var layers = []string{
-	"cli",       // one file per subcommand
-	"examine",   // the facts about a stack, gathered for doctor
-	"drill",     // faults, and the verdict on them
-	"load",      // paced clients
-	"attack",    // clients that ask too much
-	"history",   // recorded operations. Pure
-	"dashboard", // the web page and its events
-	"metrics",   // the stack's figures for Prometheus
-	"kubectl",   // a cluster of Kubernetes, by the program kubectl
-	"control",   // HTTP on a unix socket: server and client
-	"pod",       // what pods agree on before one starts its node
-	"supervise", // carries a plan out
-	"host",      // one host's part in a stack of several
-	"agree",     // what the hosts agree on, by raft
-	"agent",     // another host's machine, over one connection
-	"release",   // copies of users' programs
-	"backup",    // the format of backups, where they are kept, how one is verified
-	"identity",  // who the hosts of a stack are to each other: certificates, joining
-	"push",      // another machine joins by ssh
-	"encrypt",   // files encrypted with age
-	"machine",   // one host: its nodes' files, processes, sockets, ports and logs
-	"logs",      // what the nodes say
-	"process",   // one child process
-	"doctor",    // what is wrong with a stack. Pure
-	"export",    // a plan in other systems' words. Pure
-	"plan",      // stack → files and processes. Pure
-	"stack",     // the declared stack. Pure
-	"haproxy",   // client of HAProxy's runtime socket
-	"web",       // the web node
-	"static",    // the file server
-	"token",     // who may do what. Pure
-	"redis",     // discovery, connections, durable writes
-	"socket",    // system calls that never wait
-	"commands",  // what clients may do with Redis' commands. Pure
-	"otlp",      // spans to a collector
-	"isolate",   // this machine's network, cut for a time
-	"private",   // files that nobody else may change
-	"keypair",   // certificates that are renewed in their files
-	"hostname",  // the names that a service answers to. Pure
-	"servers",   // the server programs: versions, and whose data each reads. Pure
-	"quote",     // foreign text for terminals, reports and shells. Pure
+	"cli",         // one file per subcommand
+	"examine",     // the facts about a stack, gathered for doctor
+	"drill",       // faults, and the verdict on them
+	"load",        // paced clients
+	"attack",      // clients that ask too much
+	"history",     // recorded operations. Pure
+	"dashboard",   // the web page and its events
+	"metrics",     // the stack's figures for Prometheus
+	"kubectl",     // a cluster of Kubernetes, by the program kubectl
+	"control",     // HTTP on a unix socket: server and client
+	"pod",         // what pods agree on before one starts its node
+	"supervise",   // carries a plan out
+	"host",        // one host's part in a stack of several
+	"agree",       // what the hosts agree on, by raft
+	"agent",       // another host's machine, over one connection
+	"release",     // copies of users' programs
+	"backup",      // the format of backups, where they are kept, how one is verified
+	"identity",    // who the hosts of a stack are to each other: certificates, joining
+	"push",        // another machine joins by ssh
+	"encrypt",     // files encrypted with age
+	"machine",     // one host: its nodes' files, processes, sockets, ports and logs
+	"logs",        // what the nodes say
+	"process",     // one child process
+	"doctor",      // what is wrong with a stack. Pure
+	"export",      // a plan in other systems' words. Pure
+	"plan",        // stack → files and processes. Pure
+	"stack",       // the declared stack. Pure
+	"haproxy",     // client of HAProxy's runtime socket
+	"web",         // the web node
+	"static",      // the file server
+	"token",       // who may do what. Pure
+	"redis",       // discovery, connections, durable writes
+	"socket",      // system calls that never wait
+	"commands",    // what clients may do with Redis' commands. Pure
+	"otlp",        // spans to a collector
+	"isolate",     // this machine's network, cut for a time
+	"private",     // files that nobody else may change
+	"certificate", // whether a certificate is good to be shown
+	"keypair",     // certificates that are renewed in their files
+	"hostname",    // the names that a service answers to. Pure
+	"servers",     // the server programs: versions, and whose data each reads. Pure
+	"quote",       // foreign text for terminals, reports and shells. Pure
 }
 
 // pure are the packages that hold the thinking: values in, values out.
