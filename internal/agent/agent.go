@@ -135,6 +135,11 @@ type (
 	named   struct {
 		Name string `json:"name"`
 	}
+	outside struct {
+		Path    string   `json:"path"`
+		Known   string   `json:"known"`
+		Endings []string `json:"endings"`
+	}
 	renamed struct {
 		From string `json:"from"`
 		To   string `json:"to"`

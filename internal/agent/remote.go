@@ -248,6 +248,11 @@ func (r *Remote) Glob(ctx context.Context, pattern string) ([]string, error) {
 	return call[[]string](ctx, r, "glob", named{pattern})
 }
 
+// LookOutside implements machine.Files.
+func (r *Remote) LookOutside(ctx context.Context, path, known string, endings []string) (machine.Outside, error) {
+	return call[machine.Outside](ctx, r, "look-outside", outside{path, known, endings})
+}
+
 // Alive implements machine.Processes.
 func (r *Remote) Alive(ctx context.Context, id machine.ID) (bool, error) {
 	return call[bool](ctx, r, "alive", id)

@@ -75,6 +75,10 @@ func (s *Server) handler() http.Handler {
 	})
 	handle(s, mux, "glob", func(ctx context.Context, in named) ([]string, error) { return m.Glob(ctx, in.Name) })
 
+	handle(s, mux, "look-outside", func(ctx context.Context, in outside) (machine.Outside, error) {
+		return m.LookOutside(ctx, in.Path, in.Known, in.Endings)
+	})
+
 	handle(s, mux, "start", func(ctx context.Context, in machine.Spec) (machine.ID, error) { return s.keep(m.Start(ctx, in)) })
 	handle(s, mux, "adopt", func(ctx context.Context, in machine.ID) (nothing, error) {
 		p, err := s.process(ctx, in)

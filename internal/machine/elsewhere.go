@@ -32,15 +32,18 @@ func (e Elsewhere) Path(elem ...string) string {
 }
 
 // The other methods of Machine.
-func (Elsewhere) Present(context.Context) bool                     { return false }
-func (Elsewhere) Close() error                                     { return nil }
-func (Elsewhere) Write(context.Context, File) error                { return ErrUnreachable }
-func (Elsewhere) Read(context.Context, string) ([]byte, error)     { return nil, ErrUnreachable }
-func (Elsewhere) MakeDir(context.Context, string) error            { return ErrUnreachable }
-func (Elsewhere) Stat(context.Context, string) (Info, error)       { return Info{}, ErrUnreachable }
-func (Elsewhere) Remove(context.Context, string) error             { return ErrUnreachable }
-func (Elsewhere) Rename(context.Context, string, string) error     { return ErrUnreachable }
-func (Elsewhere) Glob(context.Context, string) ([]string, error)   { return nil, ErrUnreachable }
+func (Elsewhere) Present(context.Context) bool                   { return false }
+func (Elsewhere) Close() error                                   { return nil }
+func (Elsewhere) Write(context.Context, File) error              { return ErrUnreachable }
+func (Elsewhere) Read(context.Context, string) ([]byte, error)   { return nil, ErrUnreachable }
+func (Elsewhere) MakeDir(context.Context, string) error          { return ErrUnreachable }
+func (Elsewhere) Stat(context.Context, string) (Info, error)     { return Info{}, ErrUnreachable }
+func (Elsewhere) Remove(context.Context, string) error           { return ErrUnreachable }
+func (Elsewhere) Rename(context.Context, string, string) error   { return ErrUnreachable }
+func (Elsewhere) Glob(context.Context, string) ([]string, error) { return nil, ErrUnreachable }
+func (Elsewhere) LookOutside(context.Context, string, string, []string) (Outside, error) {
+	return Outside{}, ErrUnreachable
+}
 func (Elsewhere) Start(context.Context, Spec) (Process, error)     { return nil, ErrUnreachable }
 func (Elsewhere) Adopt(context.Context, ID) (Process, error)       { return nil, ErrUnreachable }
 func (Elsewhere) Alive(context.Context, ID) (bool, error)          { return false, ErrUnreachable }

@@ -59,6 +59,10 @@ type Files interface {
 	Rename(ctx context.Context, from, to string) error
 	// Glob returns the names that match a pattern (path.Match), sorted.
 	Glob(ctx context.Context, pattern string) ([]string, error)
+	// LookOutside reads a file by its absolute path, which may lie anywhere, or the files of
+	// a directory that have one of the endings, two levels deep. Links are followed. What is
+	// as the caller knows it, by its digest, does not come again.
+	LookOutside(ctx context.Context, path, known string, endings []string) (Outside, error)
 }
 
 // Processes are the host's. Programs are absolute paths.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +31,7 @@ func Test(t *testing.T, open func(t *testing.T, dir string) machine.Machine) {
 		"what is missing is fs.ErrNotExist":                 (*host).knowsWhatIsMissing,
 		"files are looked at, found, renamed and removed":   (*host).handlesFiles,
 		"no name leads out of the state directory":          (*host).staysInside,
+		"files outside are looked at":                       (*host).looksOutside,
 		"a link is not read":                                (*host).readsNoLink,
 		"a process runs, is signalled and ends":             (*host).runsAProcess,
 		"a process that cannot start says why":              (*host).saysWhyNothingStarts,
@@ -126,6 +128,40 @@ func (h *host) within(what string, is func() bool) {
 		if time.Now().After(deadline) {
 			h.Fatalf("not within 10 s: %s", what)
 		}
+	}
+}
+
+func (h *host) looksOutside() {
+	dir := h.TempDir() // which the state directory does not have
+	for name, content := range map[string]string{"b.pem": "b", "sub/a.key": "a", "sub/deeper/no.pem": "no", "notes.txt": "no", ".hidden.pem": "no"} {
+		h.must(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+		h.must(os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644))
+	}
+	h.must(os.Symlink("b.pem", filepath.Join(dir, "link.pem")))
+	endings := []string{".pem", ".key"}
+	got, err := h.LookOutside(h.ctx, dir, "", endings)
+	want := map[string][]byte{"b.pem": []byte("b"), "link.pem": []byte("b"), "sub/a.key": []byte("a")}
+	if err != nil || !maps.EqualFunc(got.Files, want, bytes.Equal) {
+		h.Errorf("looked at %q, %v; want %q", got.Files, err, want)
+	}
+	again, err := h.LookOutside(h.ctx, dir, got.Digest, endings)
+	if err != nil || again.Digest != got.Digest || again.Files != nil {
+		h.Errorf("what is known came again: %q, %v", again.Files, err)
+	}
+	h.must(os.WriteFile(filepath.Join(dir, "b.pem"), []byte("c"), 0o644))
+	other, err := h.LookOutside(h.ctx, dir, got.Digest, endings)
+	if err != nil || string(other.Files["link.pem"]) != "c" {
+		h.Errorf("after a change: %q, %v", other.Files, err)
+	}
+	one, err := h.LookOutside(h.ctx, filepath.Join(dir, "notes.txt"), "", nil)
+	if err != nil || string(one.Files["."]) != "no" {
+		h.Errorf("a file: %q, %v", one.Files, err)
+	}
+	if _, err := h.LookOutside(h.ctx, filepath.Join(dir, "none"), "", nil); !errors.Is(err, fs.ErrNotExist) {
+		h.Errorf("no file: %v", err)
+	}
+	if _, err := h.LookOutside(h.ctx, "/dev/zero", "", nil); err == nil {
+		h.Error("a device was read")
 	}
 }
 
