@@ -2,7 +2,9 @@ package attack
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +24,8 @@ type Config struct {
 	Entry   string
 	Token   string // bearer token; empty: none
 	Headers map[string]string
+	// TLS is for an entry of https://.
+	TLS *tls.Config
 	// Elsewhere: the clients come from an address that no other client of this
 	// machine has, where the entry is one of IPv4's loopback.
 	Elsewhere bool
@@ -33,6 +37,7 @@ type Client struct {
 	address string
 	lines   string // of the header, that every request has
 	dialer  net.Dialer
+	tls     *tls.Config // nil: the entry speaks plain HTTP
 }
 
 // NewClient makes a client. It connects for each request.
@@ -43,9 +48,16 @@ func NewClient(cfg Config) (*Client, error) {
 	}
 	port := u.Port()
 	if port == "" {
-		port = "80"
+		port = map[string]string{"https": "443"}[u.Scheme]
 	}
-	c := &Client{address: net.JoinHostPort(u.Hostname(), port), dialer: net.Dialer{Timeout: dialTimeout}}
+	c := &Client{address: net.JoinHostPort(u.Hostname(), cmp.Or(port, "80")), dialer: net.Dialer{Timeout: dialTimeout}}
+	if u.Scheme == "https" {
+		if cfg.TLS == nil {
+			return nil, fmt.Errorf("the entry %q speaks TLS, and its certificate is not known", cfg.Entry)
+		}
+		c.tls = cfg.TLS.Clone()
+		c.tls.ServerName = cmp.Or(c.tls.ServerName, u.Hostname())
+	}
 	c.lines = "Host: " + c.address + "\r\n"
 	if cfg.Token != "" {
 		c.lines += "Authorization: Bearer " + cfg.Token + "\r\n"
@@ -116,19 +128,16 @@ func (c *Client) Do(ctx context.Context, q Request) (a Answer) {
 			a.Err = context.Cause(ctx)
 		}
 	}()
-	conn, err := c.dialer.DialContext(ctx, "tcp", c.address)
+	buffer := 0
+	if q.Rate > 0 {
+		buffer = sip
+	}
+	conn, err := c.dial(ctx, buffer)
 	if err != nil {
 		return Answer{Err: err}
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if q.Rate > 0 {
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			if err := tcp.SetReadBuffer(sip); err != nil {
-				return Answer{Err: err}
-			}
-		}
-	}
 	// A refusal may come before all of it is sent: it is the answer then.
 	_, sent := conn.Write(c.bytes(q))
 	if q.Leave < 0 {
@@ -141,6 +150,31 @@ func (c *Client) Do(ctx context.Context, q Request) (a Answer) {
 	a.Status = resp.StatusCode
 	a.Bytes, a.Body, a.Err = take(ctx, resp.Body, q)
 	return a
+}
+
+// dial connects, with a receive buffer of so many bytes; 0: as the system has it.
+func (c *Client) dial(ctx context.Context, buffer int) (net.Conn, error) {
+	conn, err := c.dialer.DialContext(ctx, "tcp", c.address)
+	if err != nil {
+		return nil, err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok && buffer > 0 {
+		if err := tcp.SetReadBuffer(buffer); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
+	if c.tls == nil {
+		return conn, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	secure := tls.Client(conn, c.tls)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secure, nil
 }
 
 // errLeft says that the client left before the end of the answer.

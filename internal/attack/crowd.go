@@ -152,7 +152,7 @@ func (c *Client) Hold(ctx context.Context, n int, answered bool, words func(i in
 
 // begin opens one connection.
 func (c *Client) begin(ctx context.Context, words []byte, answered bool) (net.Conn, error) {
-	conn, err := c.dialer.DialContext(ctx, "tcp", c.address)
+	conn, err := c.dial(ctx, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,10 @@ func (l *Load) newClient(number int) *client {
 }
 
 // connect gives it a connection, whose requests end with the context.
-func (c *client) connect(ctx context.Context) { c.conn = newConnection(ctx, c.load.entries, c.number) }
+func (c *client) connect(ctx context.Context) {
+	c.conn = newConnection(ctx, c.load.entries, c.number)
+	c.conn.tls = c.load.cfg.TLS
+}
 
 // run does what is due until there is no more.
 func (c *client) run(ctx context.Context) {

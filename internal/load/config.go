@@ -6,6 +6,7 @@
 package load
 
 import (
+	"crypto/tls"
 	"fmt"
 	"maps"
 	"net"
@@ -21,6 +22,8 @@ type Config struct {
 	// The clients are spread over them; one that cannot connect goes to the
 	// next.
 	Entries []string
+	// TLS is for entries of https://. The certificate is verified as it says.
+	TLS *tls.Config
 	// Nodes are asked directly, too, by clients of their own; with URLs they are not.
 	Nodes []Node
 	Token string // bearer token; empty: none
@@ -145,8 +148,12 @@ func (c *Config) addresses() ([]string, error) {
 			return nil, fmt.Errorf("load: the entry %q is no URL: %w", e, err)
 		}
 		switch {
-		case u.Scheme != "http":
-			return nil, fmt.Errorf("load: the entry %q does not begin with http://, which is all the load can speak", e)
+		case u.Scheme != "http" && u.Scheme != "https":
+			return nil, fmt.Errorf("load: the entry %q does not begin with http:// or https://, which is all the load can speak", e)
+		case u.Scheme == "https" && c.TLS == nil:
+			return nil, fmt.Errorf("load: the entry %q speaks TLS, and its certificate is not known; one of http:// needs none", e)
+		case u.Scheme == "http" && c.TLS != nil:
+			return nil, fmt.Errorf("load: the entry %q speaks no TLS, and another one does", e)
 		case u.Hostname() == "":
 			return nil, fmt.Errorf("load: the entry %q names no host", e)
 		case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil || u.Fragment != "":
@@ -154,7 +161,7 @@ func (c *Config) addresses() ([]string, error) {
 		}
 		port := u.Port()
 		if port == "" {
-			port = "80"
+			port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 		}
 		all = append(all, net.JoinHostPort(u.Hostname(), port))
 	}

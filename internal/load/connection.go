@@ -3,6 +3,7 @@ package load
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -48,6 +49,7 @@ type connection struct {
 	raw     syscall.RawConn   // conn's
 	// patience takes the place of sendPatience; reach that of a dialler.
 	patience time.Duration
+	tls      *tls.Config // nil: the entries speak plain HTTP
 	reach    func(ctx context.Context, address string) (net.Conn, error)
 
 	ctx  context.Context
@@ -152,7 +154,7 @@ func (c *connection) once(q *request, dialUntil, deadline time.Time) (sent time.
 	n, err := c.conn.Write(c.buffer)
 	if err != nil {
 		c.drop()
-		if n == 0 {
+		if n == 0 { // of TLS: not one whole record, and a part of one is nothing to the server
 			sent = time.Time{}
 		}
 		return sent, err
@@ -201,11 +203,31 @@ func (c *connection) dial(until time.Time) error {
 	if err != nil {
 		return err
 	}
+	if c.tls != nil {
+		if conn, err = c.secure(ctx, conn); err != nil {
+			return err
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.conn, c.raw = conn, raw
 	c.r.Reset(conn)
 	return nil
+}
+
+// secure has a connection speak TLS. Nothing of a request is sent before it does.
+func (c *connection) secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
+	settings := c.tls
+	if settings.ServerName == "" {
+		settings = settings.Clone()
+		settings.ServerName, _, _ = net.SplitHostPort(c.entries[c.at])
+	}
+	secure := tls.Client(conn, settings)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close() // the first error is the one to tell
+		return nil, err
+	}
+	return secure, nil
 }
 
 // idle says that the connection can take a request: it is open, and nothing

@@ -20,6 +20,8 @@ type URL struct {
 	Host, Path string
 	// Status is what is expected; 0: anything from 200 to 399.
 	Status int
+	// Secure is true where the URL was given with https. The entry decides what is spoken.
+	Secure bool
 }
 
 // methods are those that a URL may be asked with.
@@ -61,10 +63,10 @@ func (u URL) at(text, where string) (URL, error) {
 	case parsed.Fragment != "" || parsed.User != nil:
 		return URL{}, fmt.Errorf("%q: a fragment (#) and a user (@) are not sent; leave them out", text)
 	case parsed.Scheme == "" && parsed.Host == "" && strings.HasPrefix(where, "/"):
-	case parsed.Scheme == "http" && parsed.Host != "":
-		u.Host = parsed.Host
+	case (parsed.Scheme == "http" || parsed.Scheme == "https") && parsed.Host != "":
+		u.Host, u.Secure = parsed.Host, parsed.Scheme == "https"
 	default:
-		return URL{}, fmt.Errorf("%q: a path begins with /, and a URL with http://, which is what the entry speaks", text)
+		return URL{}, fmt.Errorf("%q: a path begins with /, and a URL with http:// or https://, which is what the entry speaks", text)
 	}
 	u.Path = parsed.RequestURI()
 	return u, nil
@@ -75,7 +77,11 @@ func (u URL) String() string {
 	if u.Host == "" {
 		return u.Method + " " + u.Path
 	}
-	return u.Method + " http://" + u.Host + u.Path
+	scheme := "http://"
+	if u.Secure {
+		scheme = "https://"
+	}
+	return u.Method + " " + scheme + u.Host + u.Path
 }
 
 // Words is what ParseURL reads.

@@ -19,13 +19,13 @@ func TestURLsAreReadAndRefused(t *testing.T) {
 		want URL
 		says string
 	}{
-		{"/cart", URL{"GET", "", "/cart", 0}, ""},
-		{"/", URL{"GET", "", "/", 0}, ""},
-		{"/a?b=c&d=%20", URL{"GET", "", "/a?b=c&d=%20", 0}, ""},
-		{"/old 301", URL{"GET", "", "/old", 301}, ""},
-		{"post /orders 201", URL{"POST", "", "/orders", 201}, ""},
-		{"http://shop.example", URL{"GET", "shop.example", "/", 0}, ""},
-		{"HEAD http://shop.example:8080/x", URL{"HEAD", "shop.example:8080", "/x", 0}, ""},
+		{"/cart", URL{"GET", "", "/cart", 0, false}, ""},
+		{"/", URL{"GET", "", "/", 0, false}, ""},
+		{"/a?b=c&d=%20", URL{"GET", "", "/a?b=c&d=%20", 0, false}, ""},
+		{"/old 301", URL{"GET", "", "/old", 301, false}, ""},
+		{"post /orders 201", URL{"POST", "", "/orders", 201, false}, ""},
+		{"http://shop.example", URL{"GET", "shop.example", "/", 0, false}, ""},
+		{"HEAD http://shop.example:8080/x", URL{"HEAD", "shop.example:8080", "/x", 0, false}, ""},
 		{"", URL{}, "write a path"},
 		{"cart", URL{}, "no method"},
 		{"cart.html", URL{}, "no method"},
@@ -34,7 +34,8 @@ func TestURLsAreReadAndRefused(t *testing.T) {
 		{"/a 99", URL{}, "no status"},
 		{"/a b", URL{}, "no status"},
 		{"/a 200 b", URL{}, "write a path"},
-		{"https://shop.example/", URL{}, "begins with /"},
+		{"https://shop.example/", URL{"GET", "shop.example", "/", 0, true}, ""},
+		{"ftp://shop.example/", URL{}, "begins with /"},
 		{"//shop.example/", URL{}, "begins with /"},
 		{"http:/x", URL{}, "begins with /"},
 		{"/a#b", URL{}, "fragment"},
@@ -85,7 +86,7 @@ func newShop(t *testing.T) (*shop, string) {
 func TestURLsAreAskedAndWhatBecameOfThemRecorded(t *testing.T) {
 	s, url := newShop(t)
 	cfg := Config{Entries: []string{url}, Prefix: "drill:1:", Rate: 500, Clients: 4, Timeout: 5 * time.Second, Seed: 1,
-		URLs: []URL{{"GET", "", "/cart?x=1", 0}, {"POST", "shop.example", "/201", 201}, {"HEAD", "", "/", 0}}}
+		URLs: []URL{{"GET", "", "/cart?x=1", 0, false}, {"POST", "shop.example", "/201", 201, false}, {"HEAD", "", "/", 0, false}}}
 	l := newLoad(t, cfg)
 	ops := run(t, l, 300*time.Millisecond)
 	counts := map[string]int{}
@@ -137,7 +138,7 @@ func TestWhatBecomesOfAURL(t *testing.T) {
 	} {
 		_, url := newShop(t)
 		cfg := Config{Entries: []string{url}, Prefix: "drill:1:", Rate: 100, Clients: 1, Timeout: 2 * time.Second,
-			URLs: []URL{{c.method, "", fmt.Sprintf("/%d", c.status), c.expected}}}
+			URLs: []URL{{c.method, "", fmt.Sprintf("/%d", c.status), c.expected, false}}}
 		if op := one(t, newLoad(t, cfg), newLoad(t, cfg).task(0)); op.Outcome != c.want || op.Status != c.status {
 			t.Errorf("%s answered with %d, expected %d: %s %+v", c.method, c.status, c.expected, op.Outcome, op)
 		}
