@@ -125,7 +125,7 @@ func storesStrings(ctx context.Context, s *scene) error {
 
 // attacker makes a client of the application that is drilled.
 func (s *scene) attacker(entry string, elsewhere bool) (*attack.Client, error) {
-	return attack.NewClient(attack.Config{Entry: entry, Token: s.mix.Token, Headers: s.stack.headers, Elsewhere: elsewhere})
+	return attack.NewClient(attack.Config{Entry: entry, Token: s.mix.Token, Headers: s.stack.headers, TLS: trustEntry(entry, s.stack.state()), Elsewhere: elsewhere})
 }
 
 // room is how much the attack may store: a part of what Redis and the machine

@@ -62,6 +62,7 @@ func (t *target) lead(ctx context.Context, cfg *load.Config) error {
 	if len(t.entries) > 0 {
 		cfg.Entries = t.entries
 	}
+	cfg.TLS = trustEntry(st.Entry, t.state())
 	cfg.Headers, cfg.Nodes = t.headers, t.directNodes(st)
 	t.entry = st.Entry
 	return nil

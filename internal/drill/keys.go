@@ -153,7 +153,7 @@ func (k keys) ask(ctx context.Context, method, path string, body []byte) ([]byte
 		}
 		req.Header.Set(plan.DrillHeaderName, plan.DrillValue(secrets, k.App))
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil, TLSClientConfig: trustEntry(k.Entry, k.State)}}
 	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ import (
 const filePrefix = "file/"
 
 // sharedFiles are their names, or patterns of them, below the state directory.
-var sharedFiles = []string{"stack.json", "running.json", "change.json", "versions.json", "resting.json", "backup.json", "restore.json", "changes/*.json"}
+var sharedFiles = []string{"stack.json", "running.json", "change.json", "versions.json", "resting.json", "backup.json", "restore.json", "self-signed.pem", "changes/*.json"}
 
 // isShared reports whether a file is one that all hosts have.
 func isShared(name string) bool {

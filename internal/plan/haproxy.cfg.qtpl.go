@@ -51,7 +51,20 @@ global
     # every request from then on.
     tune.pool-low-fd-ratio 90
     tune.pool-high-fd-ratio 95
-    # A reload (SIGUSR2) leaves the old worker to answer requests in flight, long
+`)
+	if d.TLS != nil {
+		qw422016.N().S(`    # Where the certificates of the list below lie.
+    crt-base `)
+		streamquote(qw422016, d.TLS.Base)
+		qw422016.N().S(`
+    # How many requests one connection has at once by HTTP/2: all limits below count
+    # connections.
+    tune.h2.max-concurrent-streams `)
+		qw422016.N().D(d.TLS.Streams)
+		qw422016.N().S(`
+`)
+	}
+	qw422016.N().S(`    # A reload (SIGUSR2) leaves the old worker to answer requests in flight, long
     # polls and streams among them; what is still open after this time is cut. A
     # stop (SIGUSR1) does likewise, and the supervisor ends that sooner.
     hard-stop-after `)
@@ -211,6 +224,7 @@ frontend entry
 	if d.Moves {
 		qw422016.N().S(` transparent`)
 	}
+	streamhaproxyShown(qw422016, d.TLS)
 	qw422016.N().S(`
     log global
     maxconn `)
@@ -228,13 +242,15 @@ frontend entry
 	qw422016.N().S(jsonType)
 	qw422016.N().S(` if { var(txn.html) -m found } !{ var(txn.html) -m bool } { res.hdr(Holdfast-Balancer) -m found }
     http-request deny deny_status 429 if { var(sess.crowd) -m bool }
-    # A soft stop tells a client with the next answer that the connection
+`)
+	streamhaproxyHSTS(qw422016, d)
+	qw422016.N().S(`    # A soft stop tells a client with the next answer that the connection
     # ends, instead of closing it under a request that may be on its way.
     option idle-close-on-response
     # What a server sends is passed on at once: else each event of a stream
     # waits 200 ms for more (MSG_MORE).
     option http-no-delay
-    # HTTP/1.1 alone. By itself HAProxy takes HTTP/2 without TLS, too, where a
+    # Without TLS, HTTP/1.1 alone. By itself HAProxy takes HTTP/2 there, too, where a
     # client begins with it: a hundred requests at once on one connection, past
     # every limit that counts connections.
     option disable-h2-upgrade
@@ -260,6 +276,12 @@ frontend entry
 		qw422016.N().D(d.Buffered)
 		qw422016.N().S(`
 `)
+		if d.TLS != nil {
+			qw422016.N().S(`    # By HTTP/2 a body of unknown length has no header that says so.
+    http-request set-var(txn.unsized) bool(true) if { req.ver 2.0 } !{ req.hdr(content-length) -m found } !{ method GET HEAD OPTIONS DELETE }
+    acl direct var(txn.unsized) -m bool
+`)
+		}
 	}
 	if len(d.Drills) > 0 {
 		qw422016.N().S(`    # A drill's clients reach the application that they are for, whatever the
@@ -480,11 +502,16 @@ backend `)
     # over and the cookie follows.
     cookie `)
 			streamquote(qw422016, b.Sticky)
-			qw422016.N().S(` insert indirect nocache httponly
+			qw422016.N().S(` insert indirect nocache httponly`)
+			if d.TLS != nil {
+				qw422016.N().S(` secure`)
+			}
+			qw422016.N().S(`
 `)
 		}
 		streamhaproxyServers(qw422016, b)
 	}
+	streamhaproxyRedirect(qw422016, d)
 	for _, t := range d.TCP {
 		qw422016.N().S(`
 # Layer 4 entry: bytes go to application `)
@@ -847,7 +874,9 @@ func streamhaproxyOutside(qw422016 *qt422016.Writer, d haproxyData) {
 `)
 	}
 	qw422016.N().S(`    http-request set-header X-Forwarded-Port %[dst_port] unless { req.hdr(x-forwarded-port) -m found }
-    http-request set-header X-Forwarded-Proto http unless { req.hdr(x-forwarded-proto) -m found }
+    http-request set-header X-Forwarded-Proto `)
+	qw422016.N().S(d.Scheme)
+	qw422016.N().S(` unless { req.hdr(x-forwarded-proto) -m found }
 `)
 	if len(d.Strips) > 0 {
 		qw422016.N().S(`    http-request set-header X-Forwarded-Prefix %[req.fhdr(x-forwarded-prefix)]%[var(txn.prefix)] if { var(txn.prefix) -m found }

@@ -58,8 +58,10 @@ type haproxyData struct {
 	Retries                int
 	Timeouts               stack.Timeouts
 	Entry, Statistics      string
-	Moves                  bool // an address of the entry may move to another host
-	StatisticsHere         bool // only for clients on this machine
+	TLS                    *clientTLS // of the entry
+	Scheme                 string     // by which clients come: http or https
+	Moves                  bool       // an address of the entry may move to another host
+	StatisticsHere         bool       // only for clients on this machine
 	TrustedProxies         []string
 	Hosts                  string     // a regular expression of those that are answered to; empty: all
 	OriginNames            string     // a regular expression; see originHeaders
@@ -287,6 +289,10 @@ func (b builder) haproxy(n node) haproxyData {
 		LogAll: s.Entry.Log == "all", LogPath: s.Entry.LogPath, LogFormat: logFormat(s.Entry.LogPath),
 		Unknown:     unknownWords,
 		DrillHeader: DrillHeaderName,
+	}
+	d.Scheme, d.TLS = scheme(s.Entry), b.clientTLS(n, d)
+	if d.TLS != nil && d.TLS.Redirect != "" {
+		d.GlobalMaxconn += redirectConnections
 	}
 	if cores := b.host(n).Cores; cores > 0 {
 		balancers := len(of(b.beside(n), Balancer))

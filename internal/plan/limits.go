@@ -19,8 +19,12 @@ func (d haproxyData) clientLimits() []clientLimit {
 		}
 	}
 	add("sc1_gpc0_rate(entry.addresses) ge", d.Limits.RequestsPerAddress, "Too many requests a second come from this client address")
-	if len(d.TrustedProxies) > 0 {
-		add("sc1_conn_cur(entry.addresses) gt", d.PerAddress, "Too many requests of this client address are under way")
+	const underWay = "Too many requests of this client address are under way"
+	switch {
+	case d.TLS != nil: // by HTTP/2 a connection has many
+		add("sc1_conn_cur(entry.addresses) gt", d.TLS.Requests, underWay)
+	case len(d.TrustedProxies) > 0:
+		add("sc1_conn_cur(entry.addresses) gt", d.PerAddress, underWay)
 	}
 	add("sc2_gpc0_rate(entry.tokens) ge", d.Limits.RequestsPerToken, "Too many requests a second come with this token")
 	add("sc2_conn_cur(entry.tokens) gt", d.Limits.PerToken, "Too many requests with this token are under way")
@@ -29,7 +33,7 @@ func (d haproxyData) clientLimits() []clientLimit {
 
 // CountsAddresses and CountsTokens report what requests are counted by.
 func (d haproxyData) CountsAddresses() bool {
-	return d.Limits.RequestsPerAddress > 0 || d.PerAddress > 0 && len(d.TrustedProxies) > 0
+	return d.TLS != nil || d.Limits.RequestsPerAddress > 0 || d.PerAddress > 0 && len(d.TrustedProxies) > 0
 }
 
 func (d haproxyData) CountsTokens() bool { return d.Limits.RequestsPerToken+d.Limits.PerToken > 0 }

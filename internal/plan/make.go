@@ -34,7 +34,7 @@ func Make(s stack.Stack, f Facts, hosts map[string]HostFacts) (Plan, error) {
 	if err := b.check(); err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Stack: s, Name: s.Name, EntryURL: entryURL(b.entry())}
+	p := Plan{Stack: s, Name: s.Name, EntryURL: scheme(s.Entry) + "://" + entryHost(b.entry())}
 	if s.Entry.Statistics != "" {
 		p.StatisticsURL = p.EntryURL + s.Entry.Statistics
 	}
@@ -126,6 +126,9 @@ func (b builder) render(h Place) (Host, error) {
 		dirs, files, err := b.files(n)
 		if err != nil {
 			return Host{}, fmt.Errorf("%s: %w", n.name, err)
+		}
+		if n.kind == Balancer && b.stack.Entry.TLS.Enabled() && !slices.Contains(made.Dirs, CertificatesDir) {
+			made.Dirs = append(made.Dirs, CertificatesDir)
 		}
 		made.Dirs = append(append(made.Dirs, nodePath(n)), dirs...)
 		made.Files = append(made.Files, files...)
@@ -366,12 +369,12 @@ func ProgramDir(h HostFacts, name string, app stack.App) string {
 // resolve makes a path of the stack file absolute, for a node.
 func (b builder) resolve(n node, path string) string { return Resolve(b.host(n).BaseDir, path) }
 
-// entryURL is where clients on this machine find an address that may stand
+// entryHost is where clients on this machine find an address that may stand
 // for all of them.
-func entryURL(listen string) string {
+func entryHost(listen string) string {
 	h, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "http://" + listen
+		return listen
 	}
 	switch h {
 	case "", "*", "0.0.0.0":
@@ -379,5 +382,5 @@ func entryURL(listen string) string {
 	case "::":
 		h = "::1"
 	}
-	return "http://" + net.JoinHostPort(h, port)
+	return net.JoinHostPort(h, port)
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/certificate"
 	"holdfast/internal/stack"
 	"runtime"
 )
@@ -175,6 +176,9 @@ func TestHAProxyAcceptsEveryConfigurationWithoutAWarning(t *testing.T) {
 			m.Cores = min(m.Cores, runtime.NumCPU()) // HAProxy 3.0 warns of more threads than processors
 			p := mustMake(t, s, m)
 			write(t, dir, p)
+			if s.Entry.TLS.Enabled() {
+				writeCertificate(t, dir)
+			}
 			for _, process := range p.Hosts[0].Processes {
 				if process.Kind != Balancer {
 					continue
@@ -185,6 +189,20 @@ func TestHAProxyAcceptsEveryConfigurationWithoutAWarning(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// writeCertificate writes what the balancers of a host show.
+func writeCertificate(t *testing.T, dir string) {
+	t.Helper()
+	pair, err := certificate.SelfSigned([]string{"www.example.com"}, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{CertificateList: []byte("one.pem\n"), CertificatesDir + "/one.pem": pair.PEM} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -381,16 +399,16 @@ func TestNoSecretStandsOnACommandLineOrInAFileOthersRead(t *testing.T) {
 	}
 }
 
-func TestEntryURLIsOneThatAClientCanUse(t *testing.T) {
+func TestTheEntryIsWhereAClientFindsIt(t *testing.T) {
 	for listen, want := range map[string]string{
-		"127.0.0.1:6301": "http://127.0.0.1:6301",
-		"0.0.0.0:6301":   "http://127.0.0.1:6301",
-		"*:6301":         "http://127.0.0.1:6301",
-		":6301":          "http://127.0.0.1:6301",
-		"[::]:6301":      "http://[::1]:6301",
-		"localhost:6301": "http://localhost:6301",
+		"127.0.0.1:6301": "127.0.0.1:6301",
+		"0.0.0.0:6301":   "127.0.0.1:6301",
+		"*:6301":         "127.0.0.1:6301",
+		":6301":          "127.0.0.1:6301",
+		"[::]:6301":      "[::1]:6301",
+		"localhost:6301": "localhost:6301",
 	} {
-		if got := entryURL(listen); got != want {
+		if got := entryHost(listen); got != want {
 			t.Errorf("%s: %s, want %s", listen, got, want)
 		}
 	}

@@ -174,6 +174,8 @@ func CheckPods(s stack.Stack) error {
 		return fmt.Errorf("redis.replicas: in Kubernetes a stack has at least 1: with none, every move of a pod is an outage")
 	case s.Entry.OnLoopback():
 		return fmt.Errorf("entry.listen: %s is the pod's own: write 0.0.0.0:6301, say, and tokens or \"auth: none\"", s.Entry.Listen)
+	case s.Entry.TLS.Enabled():
+		return fmt.Errorf("entry.tls: in Kubernetes an Ingress or a Gateway before the stack speaks TLS, with a certificate that the cluster renews: leave the key out, and name that proxy in entry.trusted-proxies")
 	case len(s.TCP) > 0:
 		return fmt.Errorf("tcp: entries at layer 4 are not exported yet")
 	case s.Backup.To != "":

@@ -232,6 +232,9 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 	if old.Entry.Listen != now.Entry.Listen && !widens(old.Entry.Listen, now) {
 		add("entry.listen: the clients at %s would be refused from one moment to the other; take the stack down, and up again", old.Entry.Listen)
 	}
+	if is := now.Entry.TLS.Enabled(); old.Entry.TLS.Enabled() != is {
+		add("entry.tls: the clients at %s speak %s, and would be refused from one moment to the other; take the stack down, and up again: the data stays", old.Entry.Listen, map[bool]string{true: "HTTP", false: "HTTPS"}[is])
+	}
 	if len(old.Hosts) > 0 && len(now.Hosts) > 0 && old.Encrypts() != now.Encrypts() {
 		add("network: nodes that speak TLS and nodes that do not cannot reach each other while one after the other changes; take the stack down, and up again: the data stays")
 	}

@@ -228,6 +228,9 @@ func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, 
 func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []leg) error {
 	var wrong []error
 	for _, e := range CheckReferences(final.stack(), final.baseDir, machine.Variable(s.cfg.Environ, "PATH")) {
+		if final.baseDir == now.baseDir && slices.Contains(now.stack().References(), e.Reference) && s.keepsShown(e.Reference) {
+			continue // a renewal that went wrong holds nothing up
+		}
 		wrong = append(wrong, e)
 	}
 	if len(wrong) > 0 {

@@ -401,6 +401,12 @@ func (n *node) start(ctx context.Context) {
 			return
 		}
 	}
+	if n.spec().Kind == plan.Balancer {
+		if err := n.sup.readyShown(ctx, n.home()); err != nil {
+			n.detail, n.startAt = err.Error(), time.Now().Add(askAgain)
+			return
+		}
+	}
 	args, master := n.spec().Args, ""
 	if n.spec().Kind == plan.Redis {
 		if n.deadAt.IsZero() {

@@ -30,6 +30,10 @@ func (s *Supervisor) Prepare() (err error) {
 		of, base = s.wanted.stack(), s.wanted.baseDir
 	}
 	for _, e := range CheckReferences(of, base, machine.Variable(s.cfg.Environ, "PATH")) {
+		if s.keepsShown(e.Reference) {
+			s.log.Warn("a certificate of the entry is refused, and the one before stays", "why", e)
+			continue
+		}
 		wrong = append(wrong, e)
 	}
 	// What has run elsewhere may be missing on this host alone.
@@ -79,6 +83,9 @@ func (s *Supervisor) Prepare() (err error) {
 		return err
 	}
 	if err := s.endRewrite(); err != nil {
+		return err
+	}
+	if err := s.prepareShown(); err != nil {
 		return err
 	}
 	if s.wanted == nil {

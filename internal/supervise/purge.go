@@ -96,7 +96,7 @@ func (h home) purge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range append(names, "nodes", restoreDir, decidedDir, droppedDir, backupSpool, plan.ReleasesDir("")) {
+	for _, name := range append(names, "nodes", restoreDir, decidedDir, droppedDir, backupSpool, plan.CertificatesDir, plan.ReleasesDir("")) {
 		if err := h.Remove(ctx, name); err != nil {
 			return err
 		}

@@ -47,6 +47,8 @@ func CheckReferences(s stack.Stack, baseDir, searchPath string) []*ReferenceErro
 			err = process.Enterable(plan.Resolve(home, r.Path))
 		case stack.TokensFile:
 			err = checkTokens(plan.Resolve(baseDir, r.Path))
+		case stack.Certificate, stack.Certificates:
+			_, err = readCertificates(r, baseDir)
 		}
 		if err != nil {
 			wrong = append(wrong, &ReferenceError{r, err})

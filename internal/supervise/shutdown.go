@@ -197,7 +197,7 @@ func (d dir) removeAll() error {
 			return fmt.Errorf("remove the stack's data of before a restore: %w", err)
 		}
 	}
-	for _, name := range []string{"nodes", restoreDir, decidedDir, droppedDir, restoreFile, backupSpool, BackupFile, backupLock, "logs", "drills", DrillLock, keptFile, runningFile, changeFile, restingFile, changesDir, versionsFile, plan.ReleasesDir(""), "control.sock", logs.SocketName, "lock"} {
+	for _, name := range []string{"nodes", restoreDir, decidedDir, droppedDir, restoreFile, backupSpool, BackupFile, backupLock, "logs", "drills", DrillLock, keptFile, runningFile, changeFile, restingFile, changesDir, versionsFile, SelfSignedFile, plan.CertificatesDir, plan.ReleasesDir(""), "control.sock", logs.SocketName, "lock"} {
 		if err := os.RemoveAll(d.path(name)); err != nil {
 			return fmt.Errorf("remove the stack's data: %w", err)
 		}

@@ -84,6 +84,8 @@ type Status struct {
 	Ready bool `json:"ready"`
 	// Virtual are the virtual addresses of the entry.
 	Virtual []VirtualStatus `json:"virtual,omitempty"`
+	// Certificates are those that the entry shows.
+	Certificates []CertificateStatus `json:"certificates,omitempty"`
 	// Unserved are the applications that a balancer has no server for.
 	Unserved []Unserved `json:"unserved,omitempty"`
 	// Phase is what the supervisor is about: starting, running or stopping.

@@ -137,6 +137,7 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 	if err := s.saveRunning(); err != nil {
 		return err
 	}
+	s.spreadShown(ctx, true) // the stack file may name other certificates
 	s.noteVersions(c.record.Kind)
 	s.pruneReleases()
 	return s.finishDrains(ctx, now.overrides.Drained, c.final.overrides.Drained)

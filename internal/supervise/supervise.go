@@ -139,6 +139,7 @@ type Supervisor struct {
 	// lastRestored is kept.Restored, for somebody who does not wait for kept.
 	restoring    atomic.Bool
 	lastRestored atomic.Pointer[string]
+	shown        shown
 	logs         logKeeper
 	tally        tally
 
@@ -466,6 +467,7 @@ func (s *Supervisor) about(st Status) Status {
 	st.File = s.fileDigest
 	s.mu.RUnlock()
 	st.Resting = s.resting.all()
+	st.Certificates = s.certificates()
 	st.Virtual = virtualStatus(now.plan, st.Nodes)
 	st.Unreached = s.unreached.list()
 	st.Restoring = s.restoring.Load()

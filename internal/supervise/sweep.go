@@ -4,6 +4,8 @@ import (
 	"context"
 	"path"
 	"regexp"
+
+	"holdfast/internal/plan"
 )
 
 // checkedConfigs are the files in which HAProxy looks at a balancer's configuration before
@@ -17,8 +19,8 @@ var unfinishedFile = regexp.MustCompile(`^\..+\d+$`)
 // secrets in them, and that nobody reads. The caller has the state directory; what others
 // write there, such as a backup, is theirs.
 func (h home) sweep(ctx context.Context) {
-	patterns := []string{checkedConfigs, inHome("*", ".*")}
-	for _, name := range []string{keptFile, runningFile, changeFile, restoreFile, versionsFile} {
+	patterns := []string{checkedConfigs, inHome("*", ".*"), plan.CertificatesDir + "/.*"}
+	for _, name := range []string{keptFile, runningFile, changeFile, restoreFile, versionsFile, SelfSignedFile} {
 		patterns = append(patterns, "."+name+"*")
 	}
 	for _, pattern := range patterns {

@@ -1,0 +1,96 @@
+package plan
+
+import (
+	"net"
+	"path/filepath"
+	"time"
+
+	"holdfast/internal/stack"
+)
+
+// What a balancer shows its clients lies on its host, below the state directory. The
+// supervisor writes it there: what the stack file names may be broken, or be written just
+// now, and a balancer that starts has to find the last good certificates.
+const (
+	// CertificatesDir is the directory of the entry's certificates.
+	CertificatesDir = "certificates"
+	// CertificateList is the file that names them, the first for clients that ask for no
+	// name: a line each (HAProxy's crt-list).
+	CertificateList = CertificatesDir + "/list"
+)
+
+// Limits of HTTP/2, where one connection has many requests.
+const (
+	// h2Streams is how many requests one connection has at once. A browser has some 100
+	// in a burst at most, of which it holds back the rest; each needs two buffers.
+	h2Streams = 32
+	// redirectConnections is how many connections at once a balancer takes for plain HTTP
+	// that it redirects. Each lasts for one request.
+	redirectConnections = 500
+)
+
+// entryCiphers are the ciphers for TLS 1.2, by OpenSSL's names: forward secret and
+// authenticated alone (Mozilla, "Server Side TLS", intermediate). TLS 1.3 has no others.
+const entryCiphers = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:" +
+	"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:" +
+	"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+
+// clientTLS is how a balancer speaks TLS with clients; nil: it does not.
+type clientTLS struct {
+	Base     string // directory of the certificates
+	List     string // path
+	Streams  int
+	Requests int    // of one client address at once; see clientLimits
+	Redirect string // where plain HTTP is taken; empty: nowhere
+	Port     string // of the entry as clients write it, with the colon; empty: the default one
+	HSTS     int    // seconds; 0: none
+}
+
+// clientTLS is the data of a balancer's entry.
+func (b builder) clientTLS(n node, d haproxyData) *clientTLS {
+	t := b.stack.Entry.TLS
+	if !t.Enabled() {
+		return nil
+	}
+	c := &clientTLS{
+		Base: filepath.Join(b.host(n).StateDir, CertificatesDir), List: filepath.Join(b.host(n).StateDir, CertificateList),
+		Streams: h2Streams,
+		// What an address that is alone gets of the connections: one that has HTTP/1.1
+		// has as many requests.
+		Requests: d.Maxconn * d.CrowdShare / (d.CrowdShare + 1),
+		HSTS:     int(t.HSTS / time.Second),
+	}
+	if d.PerAddress > 0 {
+		c.Requests = d.PerAddress
+	}
+	if t.Redirect != "" {
+		c.Redirect = bindAddress(t.Redirect)
+		if _, port, err := net.SplitHostPort(b.stack.Entry.Listen); err == nil && port != "443" {
+			c.Port = ":" + port
+		}
+	}
+	return c
+}
+
+// redirect is the data for the frontend that redirects.
+func (d haproxyData) redirect() haproxyData {
+	d.Maxconn = redirectConnections
+	d.PerAddress = min(d.PerAddress, redirectConnections)
+	d.PerAddressClosed = d.PerAddress + d.PerAddress/8
+	return d
+}
+
+// scheme is that of the URLs by which clients come.
+func scheme(e stack.Entry) string {
+	if e.TLS.Enabled() {
+		return "https"
+	}
+	return "http"
+}
+
+// CertificateCheck is a configuration in which HAProxy looks at a file with a certificate, its
+// chain and its key, and serves nobody (haproxy -c).
+func CertificateCheck(file string) (string, error) {
+	path, err := haproxyQuote(file)
+	return "defaults\n    mode http\n    timeout client 1s\nfrontend check\n    bind 127.0.0.1:1 ssl crt " + path + "\n", err
+}

@@ -1,0 +1,57 @@
+package plan
+
+import (
+	"strings"
+	"testing"
+
+	"holdfast/internal/stack"
+)
+
+func TestTLSIsNotSwitchedWhileTheStackRuns(t *testing.T) {
+	plain, secure, other := base(), base(), base()
+	secure.Entry.TLS.SelfSigned = true
+	other.Entry.TLS.Directory = "tls"
+	for _, c := range []struct {
+		from, to stack.Stack
+		says     string
+	}{
+		{plain, secure, "entry.tls: the clients at 127.0.0.1:6301 speak HTTP,"},
+		{secure, plain, "entry.tls: the clients at 127.0.0.1:6301 speak HTTPS,"},
+		{secure, other, ""},
+		{secure, secure, ""},
+	} {
+		got := strings.Join(Refusals(c.from, c.to, nil), "\n")
+		if c.says == "" && got != "" || !strings.Contains(got, c.says) {
+			t.Errorf("got %q, want %q", got, c.says)
+		}
+	}
+}
+
+// The files of the certificates may change as they like: no node is touched.
+func TestOtherCertificatesChangeNoConfiguration(t *testing.T) {
+	one, two := base(), base()
+	one.Entry.TLS.Certificates = []stack.KeyPair{{Certificate: "a.pem"}}
+	two.Entry.TLS.Certificates = []stack.KeyPair{{Certificate: "b.pem", Key: "b.key"}, {Certificate: "c.pem"}}
+	m := machine(one, "/state", Placeholders(one))
+	a, b := mustMake(t, one, m), mustMake(t, two, m)
+	for _, c := range Diff(a.Hosts[0], b.Hosts[0], stack.Differences(one, two)) {
+		if c.Action != Untouched {
+			t.Errorf("%s: %s", c.Node, c.Action)
+		}
+	}
+	if a.EntryURL != "https://127.0.0.1:6301" {
+		t.Errorf("the entry is %s", a.EntryURL)
+	}
+}
+
+func TestPodsLeaveTLSToTheIngress(t *testing.T) {
+	s := base()
+	s.Entry.Listen, s.Entry.Auth = "0.0.0.0:6301", "none"
+	if err := CheckPods(s); err != nil {
+		t.Fatal(err)
+	}
+	s.Entry.TLS.SelfSigned = true
+	if err := CheckPods(s); err == nil || !strings.Contains(err.Error(), "entry.tls") || !strings.Contains(err.Error(), "Ingress") {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,313 @@
+package supervise
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/certificate"
+	"holdfast/internal/machine"
+	"holdfast/internal/plan"
+)
+
+// The certificates that the entry shows. What the stack file names is read on every host with
+// balancers, again and again, and is copied into that host's state directory once it is found
+// good: this is what its balancers read. A file that is broken changes nothing.
+//
+// Certificates are no part of a generation: who renews them knows nothing of Holdfast, and no
+// broken one may hold a change up. On several hosts a renewal on one of them is for all.
+
+// lookAtShownEvery is how often the files are read.
+const lookAtShownEvery = 2 * time.Second
+
+// CertificateStatus is a certificate that the entry shows, or is to show.
+type CertificateStatus struct {
+	// File is the name of its file, as the stack file has it.
+	File string `json:"file"`
+	// Host is where it is shown; empty: on all hosts with balancers.
+	Host string `json:"host,omitempty"`
+	// Names are those that it is for, and Ends is when it ends; empty and zero: there is none
+	// that could be shown.
+	Names []string  `json:"names,omitempty"`
+	Ends  time.Time `json:"ends,omitzero"`
+	// Fingerprint is its SHA-256 in hexadecimal digits.
+	Fingerprint string `json:"fingerprint,omitempty"`
+	// Refused says why what the file has now is not shown; empty: it is.
+	Refused string `json:"refused,omitempty"`
+}
+
+// shown is what the supervisor knows of the entry's certificates.
+type shown struct {
+	// mu is held while hosts are looked at and given certificates. changing is true while
+	// a change does that itself.
+	mu       sync.Mutex
+	hosts    map[string]*shownOn
+	changing bool
+
+	statusMu sync.Mutex
+	status   []CertificateStatus
+}
+
+// shownOn is one host with balancers.
+type shownOn struct {
+	// read are what was read, by the path on the host.
+	read map[string]machine.Outside
+	// sources are what the files have, in the order of the stack file.
+	sources []shownSource
+	// has are the certificates in the host's state directory, by id. It is nil before they
+	// were read.
+	has map[string]certificate.Pair
+	// list is the file that names them, as it is there.
+	list string
+	// doubted are errors that were seen once, by id: somebody may just be writing.
+	doubted map[string]string
+	// refused are errors that stay, by id.
+	refused map[string]string
+	// told is what each balancer goes by, by its name.
+	told map[string]toldShown
+}
+
+// toldShown is what a balancer goes by: the list, and digests of the certificates by id.
+type toldShown struct {
+	list    string
+	digests map[string]string
+}
+
+// shownSource is one certificate of the stack file as one host has it.
+type shownSource struct {
+	id, file string
+	pair     certificate.Pair
+	wrong    error // why there is no pair
+}
+
+// shownID is the name, in the state directory, of what comes from a file.
+func shownID(file string) string {
+	sum := sha256.Sum256([]byte(file))
+	return hex.EncodeToString(sum[:8]) + ".pem"
+}
+
+// watchShown has the balancers take up certificates that have changed.
+func (s *Supervisor) watchShown() {
+	for s.wait(lookAtShownEvery) {
+		if s.stopping.Load() {
+			return
+		}
+		s.spreadShown(s.ctx, false)
+	}
+}
+
+// spreadShown reads the files of the stack file on all hosts with balancers, and has these
+// show what is good. changing is true for the change that is under way.
+func (s *Supervisor) spreadShown(ctx context.Context, changing bool) {
+	if !s.stack().Entry.TLS.Enabled() {
+		return
+	}
+	s.shown.mu.Lock()
+	defer s.shown.mu.Unlock()
+	s.shown.changing = changing
+	all, away := s.lookAtShown(ctx)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if err := s.giveShown(ctx, name, all, away); err != nil && ctx.Err() == nil {
+			s.log.Warn("the balancers of a host do not show the newest certificates yet", "host", name, "why", err)
+		}
+	}
+	s.tellShown(all)
+}
+
+// readyShown makes sure that a balancer which is about to start finds certificates on its
+// host; else it says why there is none.
+func (s *Supervisor) readyShown(ctx context.Context, host home) error {
+	if !s.stack().Entry.TLS.Enabled() || host.has(ctx, plan.CertificateList) {
+		return nil
+	}
+	s.shown.mu.Lock()
+	defer s.shown.mu.Unlock()
+	all, away := s.lookAtShown(ctx)
+	err := s.giveShown(ctx, host.name, all, away)
+	s.tellShown(all)
+	return err
+}
+
+// lookAtShown reads what the hosts with balancers have, by the name of the host. away is true
+// where one of them could not be asked.
+func (s *Supervisor) lookAtShown(ctx context.Context) (all map[string]*shownOn, away bool) {
+	if s.shown.hosts == nil {
+		s.shown.hosts = map[string]*shownOn{}
+	}
+	all = map[string]*shownOn{}
+	for _, h := range s.Plan().Hosts {
+		if !slices.ContainsFunc(h.Processes, func(p plan.Process) bool { return p.Kind == plan.Balancer }) {
+			continue
+		}
+		host := s.hosts.at(h.Name)
+		if s.hosts.lacks(h.Name) || !host.Present(ctx) {
+			away = true
+			continue
+		}
+		on := s.shown.hosts[host.name]
+		if on == nil {
+			on = &shownOn{read: map[string]machine.Outside{}, doubted: map[string]string{}, refused: map[string]string{}, told: map[string]toldShown{}}
+			s.shown.hosts[host.name] = on
+		}
+		if err := on.learn(ctx, host); err != nil {
+			away = true
+			continue
+		}
+		on.sources = s.shownSources(ctx, host, on)
+		all[host.name] = on
+	}
+	return all, away
+}
+
+// learn reads what the host's state directory has, once.
+func (on *shownOn) learn(ctx context.Context, host home) error {
+	if on.has != nil {
+		return nil
+	}
+	list, err := host.Read(ctx, plan.CertificateList)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	has := map[string]certificate.Pair{}
+	for id := range strings.Lines(string(list)) {
+		id = strings.TrimSpace(id)
+		text, err := host.Read(ctx, path.Join(plan.CertificatesDir, id))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if pair, err := certificate.Read(text, nil); err == nil { // one that is damaged is written anew
+			has[id] = pair
+		}
+	}
+	on.has, on.list = has, string(list)
+	return nil
+}
+
+// SelfSignedName stands in a status for the file of the certificate that Holdfast makes.
+const SelfSignedName = "self-signed"
+
+// shownSources are the certificates of the stack file as a host has them.
+func (s *Supervisor) shownSources(ctx context.Context, host home, on *shownOn) (all []shownSource) {
+	t := s.stack().Entry.TLS
+	if t.SelfSigned {
+		pair, err := s.selfSigned(ctx)
+		return []shownSource{{shownID(SelfSignedName), SelfSignedName, pair, err}}
+	}
+	read := func(file string) (map[string][]byte, error) {
+		at := plan.Resolve(s.baseDir(), file)
+		was := on.read[at]
+		is, err := host.LookOutside(ctx, at, was.Digest, certificate.Endings())
+		if err != nil {
+			return nil, err
+		}
+		if is.Files == nil { // as before
+			is.Files = was.Files
+		}
+		on.read[at] = is
+		return is.Files, nil
+	}
+	for _, r := range s.stack().References() {
+		all = append(all, sourcesOf(r, read, time.Now())...)
+	}
+	return all
+}
+
+// SelfSignedFile is the certificate that Holdfast makes, with its key, in the state directory
+// of every host.
+const SelfSignedFile = "self-signed.pem"
+
+// selfSigned is the certificate of the stack's own, which is made and renewed here.
+func (s *Supervisor) selfSigned(ctx context.Context) (certificate.Pair, error) {
+	now := time.Now()
+	before, err := s.hosts.here.readPair(ctx, SelfSignedFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("the self-signed certificate is made anew", "why", err)
+	}
+	names := s.selfNames()
+	if before != nil && !certificate.Renew(before.Leaf, names, now) {
+		return *before, nil
+	}
+	made, err := certificate.SelfSigned(names, before, now)
+	if err != nil {
+		return certificate.Pair{}, err
+	}
+	if err := s.dir.writeFile(SelfSignedFile, 0o600, made.PEM); err != nil {
+		return certificate.Pair{}, err
+	}
+	s.log.Info("made a self-signed certificate", "names", strings.Join(names, " "), "ends", made.Leaf.NotAfter)
+	return made, nil
+}
+
+func (h home) readPair(ctx context.Context, name string) (*certificate.Pair, error) {
+	text, err := h.Read(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := certificate.Read(text, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &pair, nil
+}
+
+// selfNames are the names and addresses by which clients may come.
+func (s *Supervisor) selfNames() []string {
+	st := s.stack()
+	names := slices.Concat(st.Names(), st.Addresses(), []string{"localhost", "127.0.0.1", "::1"})
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// choice is what a host is to show of a certificate.
+type choice struct {
+	best *certificate.Pair // nil: there is none
+	// wrong is why its own file is not shown; nil: it is good.
+	wrong error
+	// elsewhere is true where another host has a good file.
+	elsewhere bool
+}
+
+// choose returns what a host is to show: its own file's where that is good, unless another
+// host has a later one for the same names; else the latest of any host, and else what it has
+// shown so far.
+func (on *shownOn) choose(id string, all map[string]*shownOn, away bool) (c choice) {
+	own := on.source(id)
+	if own == nil {
+		c.wrong = fs.ErrNotExist
+	} else if c.wrong = own.wrong; c.wrong == nil {
+		c.best = &own.pair
+	}
+	better := func(other certificate.Pair) {
+		if c.best == nil || other.Leaf.NotBefore.After(c.best.Leaf.NotBefore) && certificate.CoversAll(other.Leaf, c.best.Leaf) {
+			c.best = &other
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if source := all[name].source(id); source != nil && source.wrong == nil && all[name] != on {
+			better(source.pair)
+			c.elsewhere = true
+		}
+	}
+	// What came from a host that is away is good still.
+	if has, there := on.has[id]; there && (c.best == nil || away) {
+		better(has)
+	}
+	return c
+}
+
+func (on *shownOn) source(id string) *shownSource {
+	for i := range on.sources {
+		if on.sources[i].id == id {
+			return &on.sources[i]
+		}
+	}
+	return nil
+}

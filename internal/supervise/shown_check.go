@@ -1,0 +1,202 @@
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/certificate"
+	"holdfast/internal/machine"
+	"holdfast/internal/plan"
+	"holdfast/internal/quote"
+	"holdfast/internal/stack"
+)
+
+// What is wrong with the certificates that a stack file names, and what is worth a warning.
+
+// reader reads a file that a stack file names, or the files of a directory.
+type reader func(file string) (map[string][]byte, error)
+
+// sourcesOf are the certificates that a reference of a stack file leads to; none where it is
+// of another kind.
+func sourcesOf(r stack.Reference, read reader, now time.Time) (all []shownSource) {
+	switch r.Kind {
+	case stack.Certificate:
+		source := shownSource{id: shownID(r.Path), file: r.Path}
+		source.pair, source.wrong = readPair(r, read)
+		all = append(all, source)
+	case stack.Certificates:
+		files, err := read(r.Path)
+		if err == nil && files["."] != nil {
+			err = errors.New("it is a file: write a directory, or the file below \"certificates\"")
+		}
+		var found []certificate.Source
+		if err == nil {
+			found, err = certificate.Folder(files)
+		}
+		if err == nil && len(found) == 0 {
+			err = fmt.Errorf("there is no certificate in it: files end with %s", strings.Join(certificate.Endings(), ", "))
+		}
+		if err != nil {
+			all = append(all, shownSource{id: shownID(r.Path), file: r.Path, wrong: err})
+		}
+		for _, f := range found {
+			name := path.Join(r.Path, f.Name)
+			source := shownSource{id: shownID(name), file: name}
+			source.pair, source.wrong = f.Read()
+			all = append(all, source)
+		}
+	}
+	for i := range all {
+		if all[i].wrong == nil {
+			all[i].wrong = all[i].pair.At(now)
+		}
+	}
+	return all
+}
+
+// readPair reads a certificate and its key.
+func readPair(r stack.Reference, read reader) (certificate.Pair, error) {
+	text, err := read(r.Path)
+	if err != nil {
+		return certificate.Pair{}, unreadable(r.Path, err)
+	}
+	var key map[string][]byte
+	if r.Pair != "" {
+		if key, err = read(r.Pair); err != nil {
+			return certificate.Pair{}, unreadable(r.Pair, err)
+		}
+	}
+	for _, of := range []map[string][]byte{text, key} {
+		if of != nil && of["."] == nil {
+			return certificate.Pair{}, errors.New("it is a directory: write a file, or entry.tls.directory for a directory of certificates")
+		}
+	}
+	return certificate.Read(text["."], key["."])
+}
+
+// unreadable is the error of a file that cannot be read, with what to do.
+func unreadable(file string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &unreadableError{quote.Shell(file) + " does not exist: put the certificate there, or write where it is", err}
+	case errors.Is(err, fs.ErrPermission):
+		return &unreadableError{quote.Shell(file) + " cannot be read by Holdfast's user: give that user the right to read it", err}
+	}
+	return err
+}
+
+type unreadableError struct {
+	words string
+	err   error
+}
+
+func (e *unreadableError) Error() string { return e.words }
+func (e *unreadableError) Unwrap() error { return e.err }
+
+// readHere reads what a stack file in baseDir names on this machine.
+func readHere(baseDir string) reader {
+	return func(file string) (map[string][]byte, error) {
+		is, err := machine.LookOutside(plan.Resolve(baseDir, file), "", certificate.Endings())
+		return is.Files, err
+	}
+}
+
+// readCertificates reads the certificates of a reference on this machine. The error names all
+// that are broken.
+func readCertificates(r stack.Reference, baseDir string) (pairs []certificate.Pair, err error) {
+	for _, source := range sourcesOf(r, readHere(baseDir), time.Now()) {
+		if source.wrong == nil {
+			pairs = append(pairs, source.pair)
+			continue
+		}
+		what := source.wrong
+		if file := quote.Shell(source.file); !strings.Contains(what.Error(), file) {
+			what = fmt.Errorf("%s: %w", file, what)
+		}
+		err = errors.Join(err, what)
+	}
+	return pairs, err
+}
+
+// AdviseCertificates returns what is worth a warning about the certificates that a stack file
+// names, where they are not broken.
+func AdviseCertificates(s stack.Stack, baseDir string) (all []ReferenceError) {
+	var pairs []certificate.Pair
+	var first stack.Reference
+	for _, r := range s.References() {
+		if r.Kind != stack.Certificate && r.Kind != stack.Certificates {
+			continue
+		}
+		read, err := readCertificates(r, baseDir)
+		if err != nil {
+			return nil // that is complained of, and the rest may follow from it
+		}
+		if first.Kind == "" {
+			first = r
+		}
+		pairs = append(pairs, read...)
+		for _, p := range read {
+			if gap := p.Gap(); gap != "" {
+				all = append(all, ReferenceError{r, fmt.Errorf("%s: %s", certificate.Subject(p.Leaf), gap)})
+			}
+		}
+	}
+	if len(pairs) == 0 {
+		return all
+	}
+	var bare []string
+	for _, name := range s.Names() {
+		if !slices.ContainsFunc(pairs, func(p certificate.Pair) bool { return certificate.Covers(p.Leaf, name) }) {
+			bare = append(bare, name)
+		}
+	}
+	if len(bare) > 0 {
+		all = append(all, ReferenceError{first, fmt.Errorf("no certificate is for %s (entry.hosts, routes): clients that come by these names refuse the connection; have one made for them", strings.Join(bare, ", "))})
+	}
+	return all
+}
+
+// keepsShown reports whether this host has good certificates of before in the place of one
+// that is broken now.
+func (s *Supervisor) keepsShown(r stack.Reference) bool {
+	if r.Kind != stack.Certificate && r.Kind != stack.Certificates {
+		return false
+	}
+	on := shownOn{}
+	if err := on.learn(s.ctx, s.hosts.here); err != nil {
+		return false
+	}
+	_, kept := on.has[shownID(r.Path)]
+	return kept || r.Kind == stack.Certificates && len(on.has) > 0
+}
+
+// prepareShown makes sure that every host with balancers has certificates before these start.
+// Of a stack without TLS none stays.
+func (s *Supervisor) prepareShown() error {
+	if !s.stack().Entry.TLS.Enabled() {
+		for _, host := range s.hosts.all() {
+			if err := host.Remove(s.ctx, plan.CertificatesDir); err != nil {
+				s.log.Warn("the certificates of before stay on a host", "host", host.name, "why", err)
+			}
+		}
+		return nil
+	}
+	for _, h := range s.Plan().Hosts {
+		host := s.hosts.at(h.Name)
+		if s.hosts.lacks(h.Name) || len(s.balancersOn(host)) == 0 {
+			continue
+		}
+		if err := s.readyShown(s.ctx, host); err != nil && s.hosts.begun {
+			s.log.Warn("the balancers of a host have no certificate", "host", host.name, "why", err)
+		} else if err != nil {
+			return err
+		}
+	}
+	s.spreadShown(s.ctx, false)
+	return nil
+}

@@ -1,0 +1,102 @@
+package supervise
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/certificate"
+)
+
+// pairFor is a certificate that was issued so many hours after another time.
+func pairFor(t *testing.T, later int, names ...string) certificate.Pair {
+	t.Helper()
+	p, err := certificate.SelfSigned(names, nil, time.Now().Add(time.Duration(later)*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// showing is a host with a good file, or with what is wrong with it.
+func showing(pair certificate.Pair, wrong error) *shownOn {
+	return &shownOn{
+		sources: []shownSource{{id: "a", file: "a.pem", pair: pair, wrong: wrong}},
+		has:     map[string]certificate.Pair{}, doubted: map[string]string{}, refused: map[string]string{},
+	}
+}
+
+func TestTheLatestCertificateOfAnyHostIsShown(t *testing.T) {
+	old, later := pairFor(t, 0, "www.example.com"), pairFor(t, 5, "www.example.com", "shop.example.com")
+	other := pairFor(t, 9, "other.example.com")
+	broken := errors.New("broken")
+	for what, c := range map[string]struct {
+		one, two  *shownOn
+		has       *certificate.Pair
+		away      bool
+		want      *certificate.Pair
+		wrong     error
+		elsewhere bool
+	}{
+		"its own":                            {one: showing(old, nil), two: showing(old, nil), want: &old, elsewhere: true},
+		"a later one of another host":        {one: showing(old, nil), two: showing(later, nil), want: &later, elsewhere: true},
+		"its own, which is later":            {one: showing(later, nil), two: showing(old, nil), want: &later, elsewhere: true},
+		"its own, the later has other names": {one: showing(old, nil), two: showing(other, nil), want: &old, elsewhere: true},
+		"another's, its own is missing":      {one: showing(certificate.Pair{}, fs.ErrNotExist), two: showing(old, nil), want: &old, wrong: fs.ErrNotExist, elsewhere: true},
+		"another's, its own is broken":       {one: showing(certificate.Pair{}, broken), two: showing(old, nil), want: &old, wrong: broken, elsewhere: true},
+		"what it has, all are broken":        {one: showing(certificate.Pair{}, broken), two: showing(certificate.Pair{}, broken), has: &old, want: &old, wrong: broken},
+		"nothing":                            {one: showing(certificate.Pair{}, broken), two: showing(certificate.Pair{}, broken), wrong: broken},
+		"its own, which was put back":        {one: showing(old, nil), two: showing(old, nil), has: &later, want: &old, elsewhere: true},
+		"what came from a host that is away": {one: showing(old, nil), has: &later, away: true, want: &later},
+	} {
+		all := map[string]*shownOn{"one": c.one}
+		if c.two != nil {
+			all["two"] = c.two
+		}
+		if c.has != nil {
+			c.one.has["a"] = *c.has
+		}
+		got := c.one.choose("a", all, c.away)
+		if (got.best == nil) != (c.want == nil) || got.best != nil && !got.best.Leaf.Equal(c.want.Leaf) || !errors.Is(got.wrong, c.wrong) || got.elsewhere != c.elsewhere {
+			t.Errorf("%s: %+v", what, got)
+		}
+	}
+}
+
+// Somebody writes one file after the other: what is wrong for a moment is not said.
+func TestWhatIsWrongWithACertificateIsSaidWhenItWasSeenTwice(t *testing.T) {
+	old := pairFor(t, 0, "www.example.com")
+	var log strings.Builder
+	s := &Supervisor{log: slog.New(slog.NewTextHandler(&log, nil))}
+	on := showing(certificate.Pair{}, errors.New("half written"))
+	on.has["a"] = old
+	decide := func() *certificate.Pair {
+		return s.decideShown(t.Context(), home{}, on, on.choose("a", map[string]*shownOn{"": on}, false), "a")
+	}
+	for i, want := range []string{"", "half written", "half written"} {
+		if best := decide(); best == nil || !best.Leaf.Equal(old.Leaf) || on.refused["a"] != want {
+			t.Errorf("look %d: shown %v, refused %q", i+1, best, on.refused["a"])
+		}
+	}
+	if n := strings.Count(log.String(), "half written"); n != 1 {
+		t.Errorf("it is said %d times:\n%s", n, log.String())
+	}
+	on.sources[0].wrong, on.sources[0].pair = nil, old
+	if best := decide(); best == nil || on.refused["a"] != "" {
+		t.Errorf("it is good again, and refused: %q", on.refused["a"])
+	}
+}
+
+func TestWhatAllHostsShowIsToldOnce(t *testing.T) {
+	a := CertificateStatus{File: "a.pem", Host: "one", Fingerprint: "1"}
+	b := CertificateStatus{File: "b.pem", Host: "one", Fingerprint: "2"}
+	a2, b2 := a, b
+	a2.Host, b2.Host, b2.Refused = "two", "two", "broken"
+	got := alikeShown([]CertificateStatus{a, b, a2, b2}, 2)
+	if len(got) != 3 || got[0].Host != "" || got[1].Host != "one" || got[2].Host != "two" {
+		t.Errorf("%+v", got)
+	}
+}
