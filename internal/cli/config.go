@@ -115,6 +115,9 @@ func checkConfig(ctx context.Context, g *globals, stdout, stderr io.Writer) erro
 		if found, err = missing(g, s, file, name, data); err != nil {
 			return err
 		}
+		for _, a := range advice(g, s, file) {
+			warnings = stack.Warnings(stack.Mistakes(warnings).With(a.Reference.Mistake(name, data, a.Err.Error())))
+		}
 		var more stack.Mistakes
 		if losses, more, err = hostsOf(s, name, data); err != nil {
 			return err
@@ -159,6 +162,15 @@ func missing(g *globals, s stack.Stack, file, name string, data []byte) (stack.M
 		found = found.With(e.Reference.Mistake(name, data, e.Err.Error()))
 	}
 	return found, nil
+}
+
+// advice is what is worth a warning about what a stack names on the disk of this machine.
+func advice(g *globals, s stack.Stack, file string) []supervise.ReferenceError {
+	base, err := baseDir(file)
+	if err != nil {
+		return nil // that is complained of elsewhere
+	}
+	return supervise.AdviseCertificates(s, base)
 }
 
 // hostsOf are what the loss of each host would end, and all that there is to say of the

@@ -129,6 +129,9 @@ func (o *composeExport) compose(g *globals) (s stack.Stack, c export.Compose, er
 	if declared.Entry.Virtual.Enabled() {
 		return s, c, usagef("entry.virtual moves an address between machines, and these are containers of one machine, in a network inside it: leave it out of the file for them")
 	}
+	if declared.Entry.TLS.Redirect != "" {
+		return s, c, usagef("entry.tls.redirect: the containers' entries are published at other ports of this machine than they listen on, to which a redirect would not lead: leave it out of the file for them")
+	}
 	subnet, err := o.network(declared)
 	if err != nil {
 		return s, c, err
@@ -303,7 +306,11 @@ func (o *composeExport) tell(g *globals, stdout io.Writer, s stack.Stack, c expo
 	for _, h := range c.Hosts {
 		fmt.Fprintf(&text, "%s: %s\n", h.Name, strings.Join(h.Nodes, ", "))
 		for _, p := range h.Published {
-			fmt.Fprintf(&text, "  %s at http://%s\n", p.What, p.At)
+			scheme := "http"
+			if p.What == export.PublishedEntry && s.Entry.TLS.Enabled() {
+				scheme = "https"
+			}
+			fmt.Fprintf(&text, "  %s at %s://%s\n", p.What, scheme, p.At)
 		}
 	}
 	text.WriteString("\nThese are containers of one machine: any one may die, and all end with the machine. An entry ends with its container, and the others\nserve on: clients need all of them, or a balancer in front.\n")

@@ -36,16 +36,16 @@ func TestAHintNamesTheProgramAndTheStack(t *testing.T) {
 
 func TestACurlForAStackWithTokensTakesOne(t *testing.T) {
 	g := &globals{self: "holdfast"}
-	open := tries(g, "http://127.0.0.1:1", &stack.KVApp{})
+	open := tries(g, "http://127.0.0.1:1", "curl ", &stack.KVApp{})
 	if open[0] != `curl "http://127.0.0.1:1/set?key=imooc&value=imooc.com"` {
 		t.Errorf("without tokens: %q", open)
 	}
 	for _, kv := range []stack.KVApp{{Tokens: []stack.Token{{}}}, {TokensFile: "t"}} {
-		if closed := tries(g, "http://127.0.0.1:1", &kv); !strings.HasPrefix(closed[0], `curl -H "Authorization: Bearer $TOKEN" "http://`) {
+		if closed := tries(g, "http://127.0.0.1:1", "curl ", &kv); !strings.HasPrefix(closed[0], `curl -H "Authorization: Bearer $TOKEN" "http://`) {
 			t.Errorf("with tokens: %q", closed)
 		}
 	}
-	if own := tries(g, "http://[::1]:1", nil); own[0] != "curl 'http://[::1]:1/'" {
+	if own := tries(g, "http://[::1]:1", "curl ", nil); own[0] != "curl 'http://[::1]:1/'" {
 		t.Errorf("a program of the user's own: %q", own)
 	}
 }

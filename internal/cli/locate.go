@@ -54,6 +54,11 @@ func locateRunnable(g *globals) (s stack.Stack, baseDir, state string, err error
 	if s, baseDir, state, err = locate(g); err == nil && len(s.Hosts) > 0 && !isJoined(state) {
 		err = usagef("the stack file has hosts, and this machine is none of them yet: 'holdfast up' makes it the first one, or run it at one that is")
 	}
+	if err == nil {
+		for _, a := range supervise.AdviseCertificates(s, baseDir) {
+			fmt.Fprintf(g.stderr, "warning: %s\n", g.say(a.Error()))
+		}
+	}
 	return s, baseDir, state, err
 }
 

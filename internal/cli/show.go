@@ -5,7 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -199,6 +202,11 @@ func showSummary(w io.Writer, g *globals, st supervise.Status, p plan.Plan, took
 	if st.Statistics != "" {
 		fmt.Fprintf(w, "  statistics  %s\n", st.Statistics)
 	}
+	for _, c := range st.Certificates {
+		if c.Refused != "" {
+			fmt.Fprintf(w, "\nThe certificate %s is refused: %s\n", quote.Shell(c.File), g.say(c.Refused))
+		}
+	}
 	if missing := laggards(g, st); missing != "" {
 		fmt.Fprintf(w, "\nNot up:%s\n", missing)
 	}
@@ -211,18 +219,18 @@ func showSummary(w io.Writer, g *globals, st supervise.Status, p plan.Plan, took
 	} else {
 		fmt.Fprintln(w, "\nTry:")
 	}
-	for _, line := range tries(g, st.Entry, kv) {
+	curl, entry := curlFor(g, st)
+	for _, line := range tries(g, entry, curl, kv) {
 		fmt.Fprintln(w, "  "+line)
 	}
 }
 
 // tries are command lines for a stack that has just come up. Its requests reach
 // kv; nil: something else.
-func tries(g *globals, entry string, kv *stack.KVApp) []string {
+func tries(g *globals, entry, curl string, kv *stack.KVApp) []string {
 	if kv == nil {
-		return []string{"curl " + quote.Shell(entry+"/"), g.command("status")}
+		return []string{curl + quote.Shell(entry+"/"), g.command("status")}
 	}
-	curl := "curl "
 	if kv.HasTokens() {
 		curl += `-H "Authorization: Bearer $TOKEN" `
 	}
@@ -231,6 +239,29 @@ func tries(g *globals, entry string, kv *stack.KVApp) []string {
 		curl + `"` + entry + `/get?key=imooc"`,
 		g.command("status"),
 	}
+}
+
+// curlFor is a call of curl that trusts the entry, and the URL that it reaches the entry by:
+// a certificate may be for names alone, which need not lead to this machine.
+func curlFor(g *globals, st supervise.Status) (curl, entry string) {
+	u, err := url.Parse(st.Entry)
+	if err != nil || u.Scheme != "https" || len(st.Certificates) == 0 {
+		return "curl ", st.Entry
+	}
+	for _, c := range st.Certificates {
+		if state, err := stateDir(g, st.Stack); err == nil && c.File == supervise.SelfSignedName {
+			return "curl --cacert " + quote.Shell(filepath.Join(state, supervise.SelfSignedFile)) + " ", st.Entry
+		}
+		for _, name := range c.Names {
+			if strings.Contains(name, "*") || net.ParseIP(name) != nil {
+				continue
+			}
+			to := "curl --connect-to " + quote.Shell("::"+u.Host) + " "
+			u.Host = net.JoinHostPort(name, u.Port())
+			return to, u.String()
+		}
+	}
+	return "curl --insecure ", st.Entry
 }
 
 // defaultKV is the web node of ours that requests without a route of their own

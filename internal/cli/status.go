@@ -200,7 +200,7 @@ func printStatus(g *globals, w io.Writer, st supervise.Status) error {
 	if st.Statistics != "" {
 		fmt.Fprintf(w, "   statistics %s", st.Statistics)
 	}
-	fmt.Fprintf(w, "\n%s%s%s%s%s\n", serversLine(st), virtualLines(st), changes(g, st), unserved(st), backupLine(st.Backup))
+	fmt.Fprintf(w, "\n%s%s%s%s%s%s\n", serversLine(st), certificateLines(g, st), virtualLines(st), changes(g, st), unserved(st), backupLine(st.Backup))
 	table(w, g, st, columns)
 	return nil
 }
@@ -217,6 +217,36 @@ func serversLine(st supervise.Status) string {
 		return ""
 	}
 	return quote.Line("servers "+strings.Join(all, ", ")) + "\n"
+}
+
+// certificateLines say which certificates the entry shows, and until when, a line each.
+func certificateLines(g *globals, st supervise.Status) string {
+	var text strings.Builder
+	for _, c := range st.Certificates {
+		on := ""
+		if c.Host != "" {
+			on = " on " + c.Host
+		}
+		if c.Fingerprint != "" {
+			fmt.Fprintf(&text, "certificate %s%s: %s, ends %s (%s)\n", quote.Shell(c.File), on, quote.Line(strings.Join(c.Names, " ")), c.Ends.UTC().Format("2006-01-02 15:04"), until(c.Ends))
+		}
+		if c.Refused != "" {
+			fmt.Fprintf(&text, "certificate %s%s is refused: %s\n", quote.Shell(c.File), on, g.say(c.Refused))
+		}
+	}
+	return text.String()
+}
+
+// until is how long it is to a time, as a person says it.
+func until(t time.Time) string {
+	switch left := time.Until(t); {
+	case left <= 0:
+		return "it has ended"
+	case left < 48*time.Hour:
+		return fmt.Sprintf("in %dh%02dm", int(left.Hours()), int(left.Minutes())%60)
+	default:
+		return fmt.Sprintf("in %d days", int(left.Hours()/24))
+	}
 }
 
 // virtualLines say who has the virtual addresses, a line each.

@@ -259,6 +259,18 @@ var each = []struct {
 	{"a certificate that ends", func(f *Facts) {
 		f.Certificates = []Certificate{{Path: "/c", For: "shop", Ends: now.Add(5 * 24 * time.Hour)}}
 	}, Warning, "certificates", "", "ends in 5 days"},
+	{"a certificate of the entry that ends in some days", func(f *Facts) {
+		f.Certificates = []Certificate{{Path: "/c", Entry: true, Ends: now.Add(13 * 24 * time.Hour)}}
+	}, Warning, "certificates", "", "of the entry ends in 13 days"},
+	{"a certificate of the entry that ends tomorrow", func(f *Facts) {
+		f.Certificates = []Certificate{{Path: "/c", Entry: true, Ends: now.Add(47 * time.Hour)}}
+	}, Error, "certificates", "", "of the entry ends in"},
+	{"a certificate of the entry that has ended", func(f *Facts) {
+		f.Certificates = []Certificate{{Path: "/c", Entry: true, Ends: now.Add(-time.Hour)}}
+	}, Error, "certificates", "", "of the entry ended on"},
+	{"a certificate of the entry that is refused", func(f *Facts) {
+		f.Certificates = []Certificate{{Path: "/c", Entry: true, Ends: now.Add(80 * 24 * time.Hour), Refused: "no key"}}
+	}, Warning, "certificates", "", "refused: no key"},
 	{"a damaged certificate", func(f *Facts) { f.Certificates = []Certificate{{Path: "/c", For: "shop", Broken: "asn1"}} }, Error, "certificates", "", "asn1"},
 	{"a backup that failed", func(f *Facts) {
 		f.Backup = &Backup{Last: now.Add(-time.Hour), Failed: now.Add(-time.Minute), Why: "no room"}

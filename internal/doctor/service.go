@@ -1,6 +1,8 @@
 package doctor
 
 import (
+	"time"
+
 	"fmt"
 	"slices"
 	"strings"
@@ -271,6 +273,10 @@ func checkReleases(f *findings) {
 
 func checkCertificates(f *findings) {
 	for _, c := range f.Certificates {
+		if c.Entry {
+			checkShown(f, c)
+			continue
+		}
 		left := c.Ends.Sub(f.Now)
 		switch {
 		case c.Broken != "":
@@ -281,6 +287,33 @@ func checkCertificates(f *findings) {
 			f.add(Warning, "", fmt.Sprintf("the certificate %s (%s), for %s, ends in %s, on %s", c.Path, c.Subject, c.For, roughly(left), c.Ends.Format("2006-01-02 15:04")),
 				"after that whoever checks it refuses the connection", "renew it, and restart what uses it")
 		}
+	}
+}
+
+// How long before its end a certificate of the entry is a warning, and an error. Whoever
+// renews them does so weeks before.
+const (
+	shownEndsSoon = 14 * 24 * time.Hour
+	shownEndsNow  = 2 * 24 * time.Hour
+)
+
+// checkShown judges a certificate that the entry shows.
+func checkShown(f *findings, c Certificate) {
+	const do = "have the files of the stack file (entry.tls) renewed; the balancers take them up by themselves within seconds"
+	left, ends := c.Ends.Sub(f.Now), c.Ends.UTC().Format("2006-01-02 15:04")
+	level := Error
+	if left >= shownEndsNow {
+		level = Warning
+	}
+	switch {
+	case c.Ends.IsZero():
+	case left <= 0:
+		f.add(Error, "", fmt.Sprintf("the certificate %s (%s) of the entry ended on %s", c.Path, c.Subject, ends), "clients refuse the connection", do)
+	case left < shownEndsSoon:
+		f.add(level, "", fmt.Sprintf("the certificate %s (%s) of the entry ends in %s, on %s", c.Path, c.Subject, roughly(left), ends), "after that clients refuse the connection", do)
+	}
+	if c.Refused != "" {
+		f.add(Warning, "", fmt.Sprintf("the file %s of the entry is refused: %s", c.Path, c.Refused), "the certificate that was there before is shown, until it ends", "put a good certificate and its key there; the balancers take them up by themselves")
 	}
 }
 

@@ -148,6 +148,11 @@ func (e *examination) supervisor(ctx context.Context) supervise.Status {
 		for _, v := range st.Virtual {
 			s.Virtual = append(s.Virtual, doctor.Virtual(v))
 		}
+		for _, c := range st.Certificates {
+			e.facts.Certificates = append(e.facts.Certificates, doctor.Certificate{
+				Path: c.File, For: "the entry", Subject: strings.Join(c.Names, ", "), Ends: c.Ends, Entry: true, Refused: c.Refused,
+			})
+		}
 		for _, u := range st.Unserved {
 			s.Unserved = append(s.Unserved, doctor.Unserved{App: u.App, Balancer: u.Balancer, Why: u.Why})
 		}

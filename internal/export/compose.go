@@ -33,6 +33,9 @@ type ComposeHost struct {
 	Published     []Published
 }
 
+// PublishedEntry is what the entry is called among the published ports.
+const PublishedEntry = "the entry"
+
 // Published is a port of a container that the machine itself listens on.
 type Published struct {
 	What string // whose it is
@@ -100,7 +103,7 @@ func ComposeHosts(s stack.Stack, entry string) ([]ComposeHost, error) {
 		c.Nodes = nodesOn(placed, h.Name)
 		c.LeadsToMaster = slices.ContainsFunc(c.Nodes, func(n string) bool { return strings.HasPrefix(n, string(plan.Balancer)+"-") })
 		if c.LeadsToMaster {
-			c.Published = append(c.Published, Published{"the entry", net.JoinHostPort(machine, strconv.Itoa(next)), inside})
+			c.Published = append(c.Published, Published{PublishedEntry, net.JoinHostPort(machine, strconv.Itoa(next)), inside})
 			next++
 		}
 		for _, app := range s.AppNames() {

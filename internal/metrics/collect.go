@@ -187,6 +187,12 @@ func (c *collector) ofStack(g *gathering, st supervise.Status) {
 			}
 		}
 	}
+	for _, cert := range st.Certificates {
+		if cert.Fingerprint != "" {
+			g.add(certificateEnds, seconds(cert.Ends), "certificate", cert.File, "host", cert.Host)
+		}
+		g.add(certificateRefused, truth(cert.Refused != ""), "certificate", cert.File, "host", cert.Host)
+	}
 	g.add(generation, float64(st.Generation))
 	g.add(changeRuns, truth(st.Change != nil))
 	g.add(changeStopped, truth(st.Stopped != nil))
