@@ -52,10 +52,7 @@ func headerKey() key[Route] {
 					r.wrong(e.at, "%s: %s is no name of a header: write letters, digits and dashes, a letter first, such as X-Version", p, quoted(e.key))
 					continue
 				}
-				one := textsKey(e.key, headerValueRule, false, func(values *[]string) *[]string { return values }, "")
-				var values []string
-				one.read(r, below, e.value, &values)
-				t.Header[e.key] = values
+				t.Header[e.key] = r.headerValues(below, e.value)
 			}
 		},
 		show: func(t *Route) any {
@@ -78,6 +75,19 @@ func headerKey() key[Route] {
 			}
 		},
 	}
+}
+
+// headerValues are the values of one header.
+func (r *reader) headerValues(p path, n *node) (values []string) {
+	if n.shape == list && len(n.items) == 0 {
+		r.wrong(n.pos, "%s is an empty list: write %s, or remove the key", p, headerValueRule.what)
+	}
+	for i, item := range r.items(p, n, headerValueRule.what) {
+		if v, ok := r.texts(p.item(i), item, headerValueRule); ok {
+			values = append(values, v)
+		}
+	}
+	return values
 }
 
 // stripKey is left out where nothing is taken off.

@@ -87,7 +87,6 @@ func (a alternative) String() string {
 
 // alternatives are all ways to match a route.
 func (r Route) alternatives() []alternative {
-	out := []alternative{{headers: r.headers()}}
 	var paths []alternative
 	for _, p := range r.PathPrefix {
 		paths = append(paths, alternative{prefix: strings.ToLower(p)})
@@ -98,21 +97,25 @@ func (r Route) alternatives() []alternative {
 	for _, s := range r.PathSuffix {
 		paths = append(paths, alternative{suffix: strings.ToLower(s)})
 	}
-	out = times(out, paths, func(a *alternative, p alternative) { a.prefix, a.begins, a.suffix = p.prefix, p.begins, p.suffix })
-	out = times(out, r.Host, func(a *alternative, host string) { a.host = strings.ToLower(host) })
-	return times(out, r.Method, func(a *alternative, method string) { a.method = method })
-}
-
-// times is each of the alternatives with each of the values; without values, as it was.
-func times[V any](all []alternative, values []V, set func(a *alternative, v V)) []alternative {
-	if len(values) == 0 {
-		return all
+	if len(paths) == 0 {
+		paths = []alternative{{}}
 	}
+	hosts, methods := r.Host, r.Method
+	if len(hosts) == 0 {
+		hosts = []string{""}
+	}
+	if len(methods) == 0 {
+		methods = []string{""}
+	}
+
+	headers := r.headers()
 	var out []alternative
-	for _, v := range values {
-		for _, a := range all {
-			set(&a, v)
-			out = append(out, a)
+	for _, method := range methods {
+		for _, host := range hosts {
+			for _, p := range paths {
+				p.method, p.host, p.headers = method, strings.ToLower(host), headers
+				out = append(out, p)
+			}
 		}
 	}
 	return out
