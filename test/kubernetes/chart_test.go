@@ -82,19 +82,22 @@ func TestChart(t *testing.T) {
 	// connections end while a balancer's pod is replaced.
 	l := startLoad(t, "http://"+address, 4)
 	next := valuesFile(t, nodePort, nextImage, "  redis: {memory: 96mb}\n  apps: {web: {kv: {}, connections: 48}}\n")
+	larger := valuesFile(t, nodePort, nextImage, "  balancers: 3\n  redis: {memory: 96mb, replicas: 3, sentinels: 5}\n  apps: {web: {kv: {}, nodes: 3}}\n")
 	for _, step := range []struct {
 		what string
+		pods int
 		args []string
 	}{
-		{"an upgrade to another image", []string{"upgrade", "shop", chartDir, "--reuse-values", "--set", "image.tag=next"}},
-		{"an upgrade to another stack file", []string{"upgrade", "shop", chartDir, "--values", next}},
-		{"a rollback", []string{"rollback", "shop", "1"}},
+		{"an upgrade to another image", 10, []string{"upgrade", "shop", chartDir, "--reuse-values", "--set", "image.tag=next"}},
+		{"an upgrade to another stack file", 10, []string{"upgrade", "shop", chartDir, "--values", next}},
+		{"more nodes of each kind", 15, []string{"upgrade", "shop", chartDir, "--values", larger}},
+		{"a rollback", 10, []string{"rollback", "shop", "1"}},
 	} {
 		t.Run(step.what, func(t *testing.T) {
 			l.since()
 			began := time.Now()
 			helm(t, space, append(step.args, "--wait", "--timeout", "8m")...)
-			allReady(t, space)
+			areReady(t, space, step.pods)
 			l.serves(t, fmt.Sprintf("%s, in %v", step.what, time.Since(began).Round(time.Second)))
 			if now := kubectl(t, "-n", space, "get", "secret", "shop", "-o", "jsonpath={.data.seed}"); now != seed {
 				t.Error("the stack has another seed")

@@ -74,8 +74,14 @@ func startStackWith(t *testing.T, space string, nodePort int, text string, chang
 	return "http://" + address
 }
 
-// allReady waits until all pods of the stack are there and ready.
+// allReady waits until all ten pods of a stack are there and ready, and no others.
 func allReady(t *testing.T, space string) {
+	t.Helper()
+	areReady(t, space, 10)
+}
+
+// areReady is allReady of a stack with so many pods.
+func areReady(t *testing.T, space string, count int) {
 	t.Helper()
 	eventually(t, "all pods are ready", func() error {
 		out, err := tryKubectl(t.Context(), "-n", space, "get", "pods", "-o",
@@ -83,8 +89,8 @@ func allReady(t *testing.T, space string) {
 		if err != nil {
 			return err
 		}
-		if ready := strings.Count(out+"\n", "=True\n"); ready != 10 || len(strings.Fields(out)) != 10 {
-			return fmt.Errorf("%d of 10 pods are ready:\n%s", ready, out)
+		if ready := strings.Count(out+"\n", "=True\n"); ready != count || len(strings.Fields(out)) != count {
+			return fmt.Errorf("%d of %d pods are ready:\n%s", ready, count, out)
 		}
 		return nil
 	})
