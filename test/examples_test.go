@@ -182,15 +182,7 @@ func TestExampleOwnProgram(t *testing.T) {
 // balancers' port. It stays in its database.
 func (s *instance) programFindsItsWay(node, app string) {
 	s.t.Helper()
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", s.node(node).PID))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	env := map[string]string{}
-	for variable := range strings.SplitSeq(string(raw), "\x00") {
-		name, value, _ := strings.Cut(variable, "=")
-		env[name] = value
-	}
+	env := s.environment(node)
 	at, err := url.Parse(env["REDIS_URL"])
 	if err != nil || at.User.Username() != "app-"+app || at.Path != "/0" {
 		s.t.Fatalf("REDIS_URL is of the user %q, at %s (%v)", at.User.Username(), at.Path, err)

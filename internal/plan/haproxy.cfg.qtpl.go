@@ -83,6 +83,14 @@ global
 	streamquote(qw422016, d.ServerStates)
 	qw422016.N().S(`
 `)
+	if d.Redis != nil {
+		qw422016.N().S(`.if feature(LUA)
+    lua-load-per-thread `)
+		streamquote(qw422016, d.Redis.Await)
+		qw422016.N().S(`
+.endif
+`)
+	}
 	if d.User != "" {
 		qw422016.N().S(`    # Everything that needs root (ports, the socket, this file) is done by
     # then. The directory is empty and nobody may write to it.
@@ -595,6 +603,13 @@ frontend `)
     # is noticed by keep-alive.
     timeout client 24h
     option clitcpka
+.if feature(LUA)
+    # A new connection waits for a master instead of being refused.
+    tcp-request inspect-delay `)
+		qw422016.N().S(haproxyDuration(d.Redis.Inspect))
+		qw422016.N().S(`
+    tcp-request content lua.await_master if { nbsrv(redis.master) lt 1 }
+.endif
 `)
 		if d.Redis.Replicas != 0 {
 			qw422016.N().S(`    use_backend redis.master if { nbsrv(redis.master) ge 1 }
@@ -631,7 +646,17 @@ backend `)
 			qw422016.N().S(b.Password)
 			qw422016.N().S(`\r\n" comment authenticate
     tcp-check expect string +OK
-    tcp-check send "INFO replication\r\nQUIT\r\n" comment ask-for-the-role
+`)
+			if b.Writes {
+				qw422016.N().S(`    # A master that is being replaced refuses writes (NOREPLICAS), and so does one whose
+    # replicas are gone: it is told by one that changes nothing.
+    tcp-check send "DEL `)
+				qw422016.N().S(writableKey)
+				qw422016.N().S(`\r\n" comment ask-for-writes
+    tcp-check expect rstring "^(:|-NOPERM)" comment writable
+`)
+			}
+			qw422016.N().S(`    tcp-check send "INFO replication\r\nQUIT\r\n" comment ask-for-the-role
     tcp-check expect `)
 			qw422016.N().S(b.Expect)
 			qw422016.N().S(` comment `)

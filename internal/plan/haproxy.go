@@ -185,11 +185,14 @@ type redisMasterData struct {
 	TLS      *entryTLS
 	Maxconn  int
 	Replicas int
+	Await    string        // path of the script that holds connections
+	Inspect  time.Duration // how long that may take
 	Backends []redisBackendData
 }
 
 type redisBackendData struct {
 	Name, Password, Expect, Comment string
+	Writes                          bool // only a master that takes writes counts
 	Servers                         []serverData
 }
 
@@ -441,6 +444,7 @@ func (b builder) redisMaster(n node) *redisMasterData {
 	d := &redisMasterData{
 		Name: RedisEntry, Listen: b.masterListen(n),
 		Maxconn: redisConnections, Replicas: b.stack.Redis.Replicas,
+		Await: b.path(n, awaitMasterFile), Inspect: awaitMasterLimit + time.Second,
 	}
 	if b.encrypts() {
 		if b.calledFromElsewhere(n.host) {
@@ -461,6 +465,7 @@ func (b builder) redisMaster(n node) *redisMasterData {
 	if d.Replicas > 0 {
 		with := any
 		with.Expect, with.Comment = `rstring "role:master\r\nconnected_slaves:[1-9]"`, "master-with-replicas"
+		with.Writes = true
 		any.Name = "redis.master-alone"
 		d.Backends = []redisBackendData{with, any}
 	}

@@ -168,6 +168,9 @@ func (b builder) files(n node) (dirs []string, files []File, err error) {
 		}
 		add("haproxy.cfg", false, func(w *quicktemplate.Writer) { streamhaproxyConf(w, b.haproxy(n)) })
 		files = append(files, File{Path: nodePath(n, ServerStates), Mode: 0o600, Content: noStates})
+		if b.stack.Redis.Enabled {
+			files = append(files, File{Path: nodePath(n, awaitMasterFile), Mode: 0o600, Content: awaitMaster})
+		}
 	case Redis:
 		dirs = append(dirs, nodePath(n, "data"))
 		data := b.redis(n)

@@ -58,7 +58,9 @@ user sentinel reset on #`)
 	qw422016.N().S(` &__sentinel__:hello -@all +multi +slaveof +replicaof +ping +exec +subscribe +config|rewrite +role +publish +info +client|setname +client|kill +script|kill
 user balancer reset on #`)
 	qw422016.N().S(passwordHash(d.Secrets.Balancer))
-	qw422016.N().S(` -@all +ping +info +role
+	qw422016.N().S(` ~`)
+	qw422016.N().S(writableKey)
+	qw422016.N().S(` -@all +ping +info +role +del
 `)
 }
 

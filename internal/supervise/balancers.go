@@ -197,7 +197,7 @@ func (s *Supervisor) checkConfigs(ctx context.Context, programs map[programAt]st
 			if filepath.Base(f.Path) != "haproxy.cfg" {
 				continue
 			}
-			if err := s.checkConfig(ctx, s.hosts.at(to.host), programs[programAt{to.host, plan.HAProxy}], p.Node, f.Content); err != nil {
+			if err := s.checkConfig(ctx, s.hosts.at(to.host), programs[programAt{to.host, plan.HAProxy}], p.Node, f.Content, to.files); err != nil {
 				return err
 			}
 		}
@@ -205,10 +205,27 @@ func (s *Supervisor) checkConfigs(ctx context.Context, programs map[programAt]st
 	return nil
 }
 
-func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, content string) error {
-	name := strings.Replace(checkedConfigs, "*", rand.Text(), 1) // see home.sweep
-	defer func() { _ = host.Remove(s.ctx, name) }()              // one that stays is swept
-	if err := host.Write(ctx, machine.File{Name: name, Mode: 0o600, Content: []byte(content), InPlace: true}); err != nil {
+// checkConfig has HAProxy look at a configuration. The files that it names may not be there
+// yet: it is checked with copies of them.
+func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, content string, files []plan.File) error {
+	write := func(content string) (name string, err error) {
+		name = strings.Replace(checkedConfigs, "*", rand.Text(), 1) // see home.sweep
+		return name, host.Write(ctx, machine.File{Name: name, Mode: 0o600, Content: []byte(content), InPlace: true})
+	}
+	for _, f := range files {
+		if f.Content == "" || !strings.Contains(content, host.Path(f.Path)) || filepath.Base(f.Path) == plan.ServerStates {
+			continue
+		}
+		copied, err := write(f.Content)
+		defer func() { _ = host.Remove(s.ctx, copied) }() // one that stays is swept
+		if err != nil {
+			return err
+		}
+		content = strings.ReplaceAll(content, host.Path(f.Path), host.Path(copied))
+	}
+	name, err := write(content)
+	defer func() { _ = host.Remove(s.ctx, name) }()
+	if err != nil {
 		return err
 	}
 

@@ -240,6 +240,9 @@ func serving(ctx context.Context, state string, alone bool) bool {
 // haproxy.cfg). The others of Redis, which begin likewise, do not count.
 const redisMaster = "redis.master"
 
+// redisMasterAlone is the backend of a Redis master without replicas.
+const redisMasterAlone = "redis.master-alone"
+
 // servesAll reports whether every application's backend has a server that serves, and
 // Redis' master.
 func servesAll(stats []haproxy.Stat) bool {

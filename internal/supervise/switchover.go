@@ -136,6 +136,10 @@ type switchover struct {
 	open time.Duration
 	// turned is true when from follows the new master.
 	turned bool
+	// endClosing ends that programs are kept from the old master; nil: they are not.
+	endClosing func()
+	// opened is when they were led to the new one.
+	opened time.Time
 	// behind are replicas that did not take in all data while writes waited.
 	behind []string
 }
@@ -184,6 +188,7 @@ func (w *switchover) run(ctx context.Context) (waited time.Duration, err error) 
 	}
 	w.writeDown(ctx)
 	w.turnOthers(ctx)
+	w.openWay()
 	waited = (time.Since(w.fencedAt) - w.open).Round(time.Millisecond)
 	return waited, w.verify(ctx, leaders)
 }
@@ -265,6 +270,7 @@ func (w *switchover) fence(ctx context.Context) error {
 	if w.fencedAt.IsZero() {
 		w.fencedAt = time.Now()
 	}
+	w.closeWay()
 	if err := w.admin(w.from).Fence(ctx); err != nil {
 		return fmt.Errorf("stop writes at %s: %w", w.from, err)
 	}
@@ -427,6 +433,7 @@ func (w *switchover) verify(ctx context.Context, leaders []string) error {
 
 // putBack ends what a switchover changed for the time being.
 func (w *switchover) putBack() {
+	defer w.endWay()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	switch {
@@ -453,6 +460,7 @@ func (w *switchover) putBack() {
 
 // liftFence lets the old master take writes again, if it still is the master.
 func (w *switchover) liftFence(ctx context.Context) {
+	defer w.endWay()
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
 	_ = w.admin(w.from).Unpause(ctx) // it ends by itself
