@@ -10,7 +10,9 @@ LDFLAGS := -s -w -X holdfast/internal/cli.version=$(VERSION) -X holdfast/interna
 # checks a drill's answers, is left to the compiler. The last pattern that matches counts.
 HOT     := attack commands history hostname load metrics quote redis socket static token web
 COLD    := holdfast/internal/... filippo.io/... github.com/goccy/... github.com/hashicorp/... github.com/minio/... \
-           github.com/spf13/...
+           github.com/spf13/... github.com/coreos/... github.com/rs/... github.com/tinylib/... go.etcd.io/... \
+           go.opentelemetry.io/otel/exporters/... go.opentelemetry.io/proto/... go.yaml.in/... golang.org/x/net/... \
+           golang.org/x/text/... google.golang.org/... gopkg.in/...
 GCFLAGS := $(COLD:%=-gcflags=%=-l) $(HOT:%=-gcflags=holdfast/internal/%=)
 
 # No server of Holdfast speaks HTTP/2, and what it calls (S3, collectors of traces) speaks
