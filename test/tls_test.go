@@ -395,7 +395,7 @@ func TestCertificatesAreTakenUpAndBrokenOnesRefused(t *testing.T) {
 func TestASelfSignedEntryInABrowser(t *testing.T) {
 	t.Parallel()
 	entry := freePort(t)
-	s := newInstance(t, fmt.Sprintf("entry: {listen: \"127.0.0.1:%d\", tls: self-signed}\napps: {web: {kv: {}, nodes: 1}}\nredis: {replicas: 0, sentinels: 0}\n", entry))
+	s := newInstance(t, fmt.Sprintf("entry: {listen: \"127.0.0.1:%d\", tls: self-signed, limits: {per-address: 20}}\nbalancers: 1\napps: {web: {kv: {}, nodes: 1}}\nredis: {replicas: 0, sentinels: 0}\n", entry))
 	said := s.must("up", "-d")
 	s.awaitHealthy()
 	if want := "curl --cacert " + filepath.Join(s.state, supervise.SelfSignedFile) + ` "https://127.0.0.1:`; !strings.Contains(said, want) {
@@ -434,6 +434,41 @@ func TestASelfSignedEntryInABrowser(t *testing.T) {
 	if err := chromedp.Do(stranger, chromedp.Navigate(page)); err == nil || !strings.Contains(err.Error(), "ERR_CERT_AUTHORITY_INVALID") {
 		t.Errorf("a browser that does not know the certificate: %v", err)
 	}
+
+	t.Run("many requests on one connection", func(t *testing.T) {
+		roots := x509.NewCertPool()
+		roots.AddCert(pair.Leaf)
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, Protocols: new(http.Protocols), MaxConnsPerHost: 1}
+		transport.Protocols.SetHTTP2(true)
+		defer transport.CloseIdleConnections()
+		client := http.Client{Transport: transport, Timeout: 20 * time.Second}
+		one := func(path string) int {
+			resp, err := client.Get(fmt.Sprintf("https://127.0.0.1:%d%s", entry, path))
+			if err != nil {
+				t.Error(err)
+				return 0
+			}
+			resp.Body.Close()
+			return resp.StatusCode
+		}
+		one("/get/x") // the connection is there
+		var asking sync.WaitGroup
+		var refused atomic.Int32
+		for range 30 {
+			asking.Go(func() {
+				if one("/v1/keys/nothing?wait=3s") == http.StatusTooManyRequests {
+					refused.Add(1)
+				}
+			})
+		}
+		asking.Wait()
+		if n := refused.Load(); n != 10 {
+			t.Errorf("of 30 requests at once %d were refused, and 20 are allowed", n)
+		}
+		if code := one("/get/x"); code != http.StatusNotFound && code != http.StatusOK {
+			t.Errorf("when they have ended, one more gets %d", code)
+		}
+	})
 
 	// It stays when the stack is taken down and comes up again.
 	s.must("down")
