@@ -392,6 +392,48 @@ func TestCertificatesAreTakenUpAndBrokenOnesRefused(t *testing.T) {
 	s.awaitShown("third.example.com", third)
 }
 
+// A proxy that passes connections on unread says from whom each is; nobody else may.
+func TestAProxyAtLayer4SaysWhoTheClientIs(t *testing.T) {
+	t.Parallel()
+	entry := freePort(t)
+	s := newInstance(t, fmt.Sprintf("entry: {listen: \"127.0.0.1:%d\", tls: self-signed, trusted-proxies: [127.0.0.2], proxy-protocol: true}\nbalancers: 1\napps: {headers: {command: [python3, headers.py], nodes: 1, dir: .}}\nredis: {enabled: false}\n", entry))
+	if err := os.WriteFile(filepath.Join(s.dir, "headers.py"), []byte(headersServer), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.must("up", "-d")
+	ask := func(from, says string) (string, error) {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 5 * time.Second}
+		client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := dialer.DialContext(ctx, network, address)
+				if err == nil {
+					_, err = io.WriteString(conn, says)
+				}
+				return conn, err
+			},
+		}}
+		resp, err := client.Get(fmt.Sprintf("https://127.0.0.1:%d/", entry))
+		if err != nil {
+			return "", err
+		}
+		_, body := answerOf(t)(resp, nil)
+		return body, nil
+	}
+	const says = "PROXY TCP4 192.0.2.7 192.0.2.1 4321 443\r\n"
+	for _, c := range []struct{ from, says, want string }{
+		{"127.0.0.2", says, "x-forwarded-for: 192.0.2.7\n"},
+		{"127.0.0.3", "", "x-forwarded-for: 127.0.0.3\n"},
+		{"127.0.0.2", "", ""},
+		{"127.0.0.3", says, ""},
+	} {
+		body, err := ask(c.from, c.says)
+		if c.want == "" && err == nil || c.want != "" && !strings.Contains(body, c.want) {
+			t.Errorf("from %s, which says %q: %q, %v", c.from, c.says, body, err)
+		}
+	}
+}
+
 func TestASelfSignedEntryInABrowser(t *testing.T) {
 	t.Parallel()
 	entry := freePort(t)

@@ -760,6 +760,12 @@ func streamhaproxySources(qw422016 *qt422016.Writer, d haproxyData) {
 	qw422016.N().S(`
 `)
 	streamhaproxyTrusted(qw422016, d)
+	if d.ProxyProtocol {
+		qw422016.N().S(`    # In the requests the client is who the proxy says (PROXY protocol). The limits of
+    # connections below are not the proxy's, and not those of its clients.
+    tcp-request connection expect-proxy layer4 if trusted-proxy
+`)
+	}
 	qw422016.N().S(`    stick-table type ipv6 size 100k expire 30s store conn_cur
     tcp-request connection track-sc0 src,ipmask(32,64)`)
 	if len(d.TrustedProxies) > 0 {

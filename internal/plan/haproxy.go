@@ -63,6 +63,7 @@ type haproxyData struct {
 	Moves                  bool       // an address of the entry may move to another host
 	StatisticsHere         bool       // only for clients on this machine
 	TrustedProxies         []string
+	ProxyProtocol          bool       // they say from whom a connection is
 	Hosts                  string     // a regular expression of those that are answered to; empty: all
 	OriginNames            string     // a regular expression; see originHeaders
 	StrangeOriginNames     string     // likewise
@@ -286,9 +287,9 @@ func (b builder) haproxy(n node) haproxyData {
 		Moves: s.Entry.Virtual.Enabled() && b.host(n).HAProxyUser != "" && b.host(n).SetsAddresses,
 		// Tokens are the applications': HAProxy's own page asks for none.
 		StatisticsHere: s.Entry.Auth == "",
-		TrustedProxies: s.Entry.TrustedProxies,
-		Hosts:          b.hostPattern(n),
-		OriginNames:    originNames(), StrangeOriginNames: strangeOriginNames(),
+		TrustedProxies: s.Entry.TrustedProxies, ProxyProtocol: s.Entry.ProxyProtocol,
+		Hosts:       b.hostPattern(n),
+		OriginNames: originNames(), StrangeOriginNames: strangeOriginNames(),
 		LogAll: s.Entry.Log == "all", LogPath: s.Entry.LogPath, LogFormat: logFormat(s.Entry.LogPath),
 		Unknown:     unknownWords,
 		DrillHeader: DrillHeaderName,

@@ -114,6 +114,7 @@ var entryKeys = []key[Entry]{
 		"Host names that the entry answers to, such as www.example.com, *.example.com for all names below one, or \"*\" for every name. It does so by itself for addresses, names without a dot, this machine's name, names below localhost, internal, svc and cluster.local, and the hosts of routes and health checks. Others get 421, unless the application asks for tokens: a page of another site could have its name lead here."),
 	textsKey("trusted-proxies", proxyRule, false, func(e *Entry) *[]string { return &e.TrustedProxies },
 		"Addresses or networks of proxies in front, such as 10.0.0.5 or 10.0.0.0/8. Their X-Forwarded-For, Forwarded and the like reach the applications; those of others are replaced by what the balancer sees."),
+	proxyProtocolKey(),
 	textKey("log", logRule, func(e *Entry) *string { return &e.Log },
 		"Which requests the balancers log: errors, those that failed or were tried again; all, which costs them an eighth of their time."),
 	boolKey("log-path", func(e *Entry) *bool { return &e.LogPath },

@@ -295,6 +295,7 @@ entry:
     redirect: 0.0.0.0:80
     hsts: 180d
   hosts: [www.example.com, "*.example.org"]
+  proxy-protocol: true
   trusted-proxies: [10.0.0.5, 10.1.0.0/16, "2001:db8::/32"]
   log: all
   log-path: true

@@ -70,7 +70,7 @@ func TestTheSchemaRefusesWhatParseRefuses(t *testing.T) {
 		"statistics-hides-all.yaml",
 		"on-without-hosts.yaml", "on-nobody.yaml", "on-twice.yaml", "on-a-witness.yaml", "only-for-nobody.yaml", "one-address.yaml", "network-alone.yaml", "open-nodes.yaml", "open-program.yaml",
 		"virtual-short-advertise.yaml", "virtual-long-advertise.yaml", "virtual-fraction.yaml", "virtual-strange.yaml", "virtual-none.yaml", "virtual-without-hosts.yaml", "virtual-three.yaml", "virtual-router-of-two.yaml", "virtual-of-a-host.yaml", "virtual-twice.yaml", "virtual-versions.yaml", "virtual-entry.yaml",
-		"tls-none.yaml", "tls-two.yaml", "tls-twice.yaml", "tls-no-file.yaml", "tls-home.yaml", "tls-same-port.yaml", "tls-hsts-long.yaml",
+		"tls-none.yaml", "tls-two.yaml", "tls-twice.yaml", "tls-no-file.yaml", "tls-home.yaml", "tls-same-port.yaml", "tls-hsts-long.yaml", "proxy-protocol.yaml",
 		"no-tokens.yaml", "tokens-twice.yaml", "remember-too-short.yaml", "key-larger-than-body.yaml", "open-without-tokens.yaml",
 	}
 	for _, archive := range []string{"keys", "values", "apps", "kv", "hosts", "virtual", "tls"} {

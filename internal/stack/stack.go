@@ -81,6 +81,9 @@ type Entry struct {
 	// (X-Forwarded-For and its kin). What anybody else says of itself is
 	// replaced by what the balancer sees.
 	TrustedProxies []string `yaml:"trusted-proxies"`
+	// ProxyProtocol is true where these proxies pass connections on unread, and say first
+	// from whom each is (the PROXY protocol).
+	ProxyProtocol bool `yaml:"proxy-protocol"`
 	// Log is which requests the balancers log: all, or errors, which are those
 	// that failed or were tried again.
 	Log string `yaml:"log"`

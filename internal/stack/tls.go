@@ -234,3 +234,25 @@ func (s Stack) Addresses() []string {
 	slices.Sort(all)
 	return slices.Compact(all)
 }
+
+// proxyProtocolKey is left out where it is false.
+func proxyProtocolKey() key[Entry] {
+	k := boolKey("proxy-protocol", func(e *Entry) *bool { return &e.ProxyProtocol },
+		"Whether the trusted-proxies pass connections on unread (layer 4), and say first from whom each is (the PROXY protocol, version 1 or 2). Then every connection of theirs has to begin so; nobody else's may. Default: false.")
+	show := k.show
+	k.show = func(e *Entry) any {
+		if !e.ProxyProtocol {
+			return nil
+		}
+		return show(e)
+	}
+	return k
+}
+
+// validateProxyProtocol complains of a protocol that nobody may speak.
+func validateProxyProtocol(r *reader, s Stack) {
+	const p = path("entry/proxy-protocol")
+	if s.Entry.ProxyProtocol && len(s.Entry.TrustedProxies) == 0 && !r.faulty("entry/trusted-proxies") {
+		r.complain(r.keyAt(p), "%s: anybody could say to be any client: add trusted-proxies with the addresses of the proxies that send it", p)
+	}
+}

@@ -18,6 +18,7 @@ func validate(r *reader, s Stack) {
 	validateProgramRedis(r, s)
 	validateEntries(r, s)
 	validateTLS(r, s)
+	validateProxyProtocol(r, s)
 	validateRedis(r, s)
 	validateBackup(r, s)
 	validateMetrics(r, s)
