@@ -19,6 +19,7 @@ func (s *Server) health(ctx *fasthttp.RequestCtx, question string) (class string
 	} else if question == "master" && !s.answersTo(ctx.Request.Header.Host()) {
 		failJSON(ctx, s.otherHost())
 	} else if allow(ctx, getHead) {
+		s.respond(ctx) // a balancer may check any of them: health.path
 		handler(ctx)
 	}
 	return "healthz"
@@ -31,7 +32,6 @@ func (s *Server) live(ctx *fasthttp.RequestCtx) { answer(ctx, fasthttp.StatusOK,
 // every node has to wait for alike; it falls when this node alone is cut off,
 // or is about to end.
 func (s *Server) ready(ctx *fasthttp.RequestCtx) {
-	s.respond(ctx)
 	st := s.store.Status()
 	switch {
 	case s.draining.Load():

@@ -35,6 +35,11 @@ func TestANodeShowsABalancersCheckOfWhichStackItIs(t *testing.T) {
 			}
 		}
 	}
+	for _, question := range []string{"live", "ready", "master"} {
+		if _, header, _ := call(t, "GET", ours+"/healthz/"+question, "", token.ChallengeHeader, challenge); header.Get(token.ResponseHeader) != want {
+			t.Errorf("/healthz/%s: the response is %q, want %q", question, header.Get(token.ResponseHeader), want)
+		}
+	}
 	_, header, _ := call(t, "GET", theirs+"/healthz/ready", "", token.ChallengeHeader, challenge)
 	if got := header.Get(token.ResponseHeader); got == want || len(got) != len(want) {
 		t.Errorf("a node of another stack responds %q", got)
