@@ -28,6 +28,20 @@ func (s *instance) environment(node string) map[string]string {
 	return env
 }
 
+// withProgram is a stack with a program, shop, that may use Redis.
+func withProgram(t *testing.T) *instance {
+	t.Helper()
+	s := newInstance(t, minimal(t)+fmt.Sprintf(`apps:
+  shop:
+    command: [sh, -c, 'exec %s files --dir . --listen 127.0.0.1:$PORT']
+    nodes: 1
+    health: {path: /holdfast.yaml}
+`, binary))
+	s.must("up", "-d")
+	s.awaitHealthy()
+	return s
+}
+
 // writer is a program with a client library that repeats nothing: it connects anew for the
 // command after an error.
 type writer struct {
@@ -100,10 +114,8 @@ func (w *writer) send(command string) error {
 // the connections that they had.
 func TestAProgramIsNotRefusedWhenTheMasterChanges(t *testing.T) {
 	t.Parallel()
-	s := newExample(t, "own-program.yaml")
-	s.must("up", "-d")
-	s.awaitHealthy()
-	at, err := url.Parse(s.environment("visits-1")["REDIS_URL"])
+	s := withProgram(t)
+	at, err := url.Parse(s.environment("shop-1")["REDIS_URL"])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,6 +41,11 @@ func TestNewConnectionsToRedisWaitForAMaster(t *testing.T) {
 	if n, err := conn.Read(make([]byte, 1)); !isTimeout(err) {
 		t.Fatalf("a connection that waits for a master got %d bytes, %v", n, err)
 	}
+	given := connect()
+	if _, err := fmt.Fprint(given, "SET given-up 1\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	given.Close() // its client has told somebody that it failed
 	c.startRedis()
 	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	lines := bufio.NewScanner(conn)
@@ -48,6 +53,15 @@ func TestNewConnectionsToRedisWaitForAMaster(t *testing.T) {
 		if !lines.Scan() || lines.Text() != want {
 			t.Fatalf("the master that came answers %q, %v, want %s", lines.Text(), lines.Err(), want)
 		}
+	}
+
+	if got, err := c.web("redis-1", "EXISTS", "given-up"); err != nil || got != "0" {
+		t.Errorf("what a client sent that had closed before there was a master: %q, %v", got, err)
+	}
+	// A replica is found to be one at once, and not by a time-out.
+	stat, err := c.tell("balancer-1", "show stat")
+	if row := lineOf(stat, "redis.master,redis-2"); err != nil || !strings.Contains(row, "L7RSP") {
+		t.Errorf("a replica's check: %q, %v", row, err)
 	}
 
 	// No client waits for ever.

@@ -649,11 +649,13 @@ backend `)
 `)
 			if b.Writes {
 				qw422016.N().S(`    # A master that is being replaced refuses writes (NOREPLICAS), and so does one whose
-    # replicas are gone: it is told by one that changes nothing.
+    # replicas are gone: one that changes nothing tells. Without min-recv a refusal would
+    # be taken for the beginning of something else, and waited for. A master that cannot
+    # write to its disk (MISCONF) stays: it can be read.
     tcp-check send "DEL `)
 				qw422016.N().S(writableKey)
 				qw422016.N().S(`\r\n" comment ask-for-writes
-    tcp-check expect rstring "^(:|-NOPERM)" comment writable
+    tcp-check expect min-recv 4 rstring "^(:|-NOPERM|-MISCONF)" comment writable
 `)
 			}
 			qw422016.N().S(`    tcp-check send "INFO replication\r\nQUIT\r\n" comment ask-for-the-role

@@ -23,7 +23,7 @@ const tellMaster, tellLimit = 50 * time.Millisecond, 200 * time.Millisecond
 // keepFromMaster keeps programs from a redis node until ctx ends.
 func (s *Supervisor) keepFromMaster(ctx context.Context, node string) {
 	for ctx.Err() == nil {
-		s.tellRedisHealth(ctx, node, false, redisMaster, redisMasterAlone)
+		s.leaveMaster(ctx, node)
 		select {
 		case <-ctx.Done():
 		case <-time.After(tellMaster):
@@ -41,23 +41,29 @@ func (w *switchover) closeWay() {
 		return
 	}
 	ctx, stop := context.WithCancel(w.sup.ctx)
-	w.sup.tellRedisHealth(ctx, w.from, false, redisMaster, redisMasterAlone) // before it refuses anything
+	w.sup.leaveMaster(ctx, w.from) // before it refuses anything
 	ended := make(chan struct{})
 	w.sup.tasks.Go(func() {
 		defer close(ended)
 		w.sup.keepFromMaster(ctx, w.from)
 	})
-	w.endClosing = func() {
+	w.endClosing = sync.OnceFunc(func() {
 		stop()
 		<-ended
-		w.endClosing = nil
-	}
+	})
 }
 
-// openWay leads programs to the new master. The old one is kept closed until endWay.
+// openWay leads programs to the new master. The old one is kept closed for as long as a check
+// from before may take it for up, and no longer: the Sentinels may replace the new one.
 func (w *switchover) openWay() {
+	w.sup.leadToMaster(w.sup.ctx, w.to)
 	w.opened = time.Now()
-	w.sup.tellRedisHealth(w.sup.ctx, w.to, true, redisMaster)
+	if end := w.endClosing; w.turned && end != nil {
+		w.sup.tasks.Go(func() {
+			w.sup.wait(staleCheck)
+			end()
+		})
+	}
 }
 
 // endWay leaves the way to the balancers' checks again.
@@ -69,26 +75,49 @@ func (w *switchover) endWay() {
 		w.sup.wait(time.Until(w.opened.Add(staleCheck)))
 	}
 	w.endClosing()
+	w.endClosing = nil
 	if !w.promoted {
-		w.sup.tellRedisHealth(w.sup.ctx, w.from, true, redisMaster)
+		w.sup.leadToMaster(w.sup.ctx, w.from)
 	}
 }
 
-// tellRedisHealth tells all balancers that a redis node is a server of these backends, or is
-// none.
-func (s *Supervisor) tellRedisHealth(ctx context.Context, node string, up bool, backends ...string) {
+// leaveMaster has all balancers take a redis node for no master, and end the connections that
+// lead there. One that was led there in the very moment is not among those that HAProxy ends by
+// itself.
+func (s *Supervisor) leaveMaster(ctx context.Context, node string) {
+	s.tellBalancers(ctx, node, func(ctx context.Context, b *haproxy.Client) error {
+		for _, backend := range []string{redisMaster, redisMasterAlone} {
+			if err := b.SetHealth(ctx, backend, node, false); err != nil {
+				return err
+			}
+			if err := b.EndSessions(ctx, backend, node); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// leadToMaster has all balancers take a redis node for the master.
+func (s *Supervisor) leadToMaster(ctx context.Context, node string) {
+	s.tellBalancers(ctx, node, func(ctx context.Context, b *haproxy.Client) error {
+		return b.SetHealth(ctx, redisMaster, node, true)
+	})
+}
+
+// tellBalancers tells all balancers something of a redis node, at once. One that does not hear
+// it finds out by its checks.
+func (s *Supervisor) tellBalancers(ctx context.Context, node string, tell func(context.Context, *haproxy.Client) error) {
 	ctx, cancel := context.WithTimeout(ctx, tellLimit)
 	defer cancel()
 	var all sync.WaitGroup
-	defer all.Wait()
 	for name, b := range s.balancersUp() {
 		all.Go(func() {
-			for _, backend := range backends {
-				err := b.SetHealth(ctx, backend, node, up)
-				if err != nil && ctx.Err() == nil && !errors.Is(err, haproxy.ErrNoServer) {
-					s.log.Debug("cannot tell a balancer of the Redis master; it finds out by its checks", "balancer", name, "node", node, "up", up, "error", err)
-				}
+			err := tell(ctx, b)
+			if err != nil && ctx.Err() == nil && !errors.Is(err, haproxy.ErrNoServer) {
+				s.log.Debug("cannot tell a balancer of the Redis master", "balancer", name, "node", node, "error", err)
 			}
 		})
 	}
+	all.Wait()
 }

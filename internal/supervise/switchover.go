@@ -188,8 +188,8 @@ func (w *switchover) run(ctx context.Context) (waited time.Duration, err error) 
 	}
 	w.writeDown(ctx)
 	w.turnOthers(ctx)
-	w.openWay()
 	waited = (time.Since(w.fencedAt) - w.open).Round(time.Millisecond)
+	w.openWay()
 	return waited, w.verify(ctx, leaders)
 }
 
@@ -267,10 +267,10 @@ func (w *switchover) knows(ctx context.Context, sentinel string) (knows, leads b
 func (w *switchover) fence(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
+	w.closeWay()
 	if w.fencedAt.IsZero() {
 		w.fencedAt = time.Now()
 	}
-	w.closeWay()
 	if err := w.admin(w.from).Fence(ctx); err != nil {
 		return fmt.Errorf("stop writes at %s: %w", w.from, err)
 	}

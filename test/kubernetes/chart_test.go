@@ -90,8 +90,8 @@ func TestChart(t *testing.T) {
 	}{
 		{"an upgrade to another image", 10, []string{"upgrade", "shop", chartDir, "--reuse-values", "--set", "image.tag=next"}},
 		{"an upgrade to another stack file", 10, []string{"upgrade", "shop", chartDir, "--values", next}},
-		{"more nodes of each kind", 15, []string{"upgrade", "shop", chartDir, "--values", larger}},
 		{"a rollback", 10, []string{"rollback", "shop", "1"}},
+		{"more nodes of each kind", 15, []string{"upgrade", "shop", chartDir, "--values", larger}},
 	} {
 		t.Run(step.what, func(t *testing.T) {
 			l.since()
