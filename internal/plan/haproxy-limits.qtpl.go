@@ -55,6 +55,20 @@ func streamhaproxyLimits(qw422016 *qt422016.Writer, d haproxyData) {
 			qw422016.N().S(`
 `)
 		}
+		if d.TLS != nil {
+			qw422016.N().S(`    # By HTTP/2 there may be more requests than connections, and HAProxy has file
+    # descriptors for as many of both. So all requests under way are counted, which are
+    # those that the backends have.
+    http-request set-var(txn.under_way) int(0)
+`)
+			for _, b := range d.Backends {
+				qw422016.N().S(`    http-request set-var(txn.of_backend) be_conn(`)
+				qw422016.N().S(b.Name)
+				qw422016.N().S(`)
+    http-request set-var(txn.under_way) var(txn.under_way),add(txn.of_backend)
+`)
+			}
+		}
 		for i, l := range limits {
 			qw422016.N().S(`    acl beyond`)
 			qw422016.N().D(i + 1)
@@ -77,8 +91,10 @@ func streamhaproxyLimits(qw422016 *qt422016.Writer, d haproxyData) {
 		}
 		for i, l := range limits {
 			if len(ofKV) > 0 {
-				qw422016.N().S(`    http-request return status 429 `)
-				streamhaproxyWords(qw422016, answersFor(d.Node, stack.KV, false, d.Errors.Pages), 429, l.Words(true))
+				qw422016.N().S(`    http-request return status `)
+				qw422016.N().D(l.Status)
+				qw422016.N().S(` `)
+				streamhaproxyWords(qw422016, answersFor(d.Node, stack.KV, false, d.Errors.Pages), l.Status, l.Words(true))
 				qw422016.N().S(` hdr Retry-After 1 if beyond`)
 				qw422016.N().D(i + 1)
 				if d.Others {
@@ -88,8 +104,10 @@ func streamhaproxyLimits(qw422016 *qt422016.Writer, d haproxyData) {
 `)
 			}
 			if d.Others {
-				qw422016.N().S(`    http-request return status 429 `)
-				streamhaproxyWords(qw422016, answersFor(d.Node, stack.Command, false, d.Errors.Pages), 429, l.Words(false))
+				qw422016.N().S(`    http-request return status `)
+				qw422016.N().D(l.Status)
+				qw422016.N().S(` `)
+				streamhaproxyWords(qw422016, answersFor(d.Node, stack.Command, false, d.Errors.Pages), l.Status, l.Words(false))
 				qw422016.N().S(` hdr Retry-After 1 if beyond`)
 				qw422016.N().D(i + 1)
 				qw422016.N().S(`

@@ -8,6 +8,7 @@ type clientLimit struct {
 	Condition string
 	Number    int
 	What      string // of whom they are too many
+	Status    int
 }
 
 // clientLimits are the limits that the entry has.
@@ -15,8 +16,12 @@ func (d haproxyData) clientLimits() []clientLimit {
 	var all []clientLimit
 	add := func(condition string, number int, what string) {
 		if number > 0 {
-			all = append(all, clientLimit{condition, number, what})
+			all = append(all, clientLimit{condition, number, what, 429})
 		}
+	}
+	if d.TLS != nil {
+		const busy = "Too many requests of all clients are under way"
+		all = append(all, clientLimit{"var(txn.under_way) -m int ge", d.Maxconn, busy, 503})
 	}
 	add("sc1_gpc0_rate(entry.addresses) ge", d.Limits.RequestsPerAddress, "Too many requests a second come from this client address")
 	const underWay = "Too many requests of this client address are under way"
