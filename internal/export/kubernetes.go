@@ -125,7 +125,7 @@ func (k Kubernetes) deployments() (sets []podSet) {
 			grace: seconds(grace + webLinger + endMargin), linger: seconds(webLinger),
 		})
 	}
-	longest := max(plan.BalancerGrace(k.Stack), k.Stack.Timeouts.Server) // its servers are found by DNS
+	longest := max(plan.BalancerGrace(k.Stack), plan.LongestRequest(k.Stack)) // its servers are found by DNS
 	return append(sets, podSet{
 		name: "balancer", portName: "http", count: k.Stack.Balancers, port: k.entryPort(), memory: "128Mi", limit: "1Gi", figures: k.Stack.Metrics.Enabled,
 		grace: seconds(longest + balancerLinger + endMargin), linger: seconds(balancerLinger),

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"holdfast/internal/plan"
 	"holdfast/internal/stack"
@@ -43,6 +44,25 @@ func TestManifests(t *testing.T) {
 		}
 		if want, err := os.ReadFile(golden); err != nil || got != string(want) {
 			t.Errorf("%s differs (go test ./internal/export -update):\n%s\n%v", name, got, err)
+		}
+	}
+}
+
+func TestABalancersPodWaitsForTheLongestRequest(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"apps: {web: {kv: {}}}\n":                                 time.Minute,
+		"apps: {web: {kv: {}, grace: 2m}}\n":                      2 * time.Minute,
+		"apps: {web: {kv: {hold: 3m}}}\n":                         3*time.Minute + 5*time.Second,
+		"apps: {web: {kv: {hold: 3m}}}\ntimeouts: {server: 4m}\n": 4 * time.Minute,
+		"apps: {web: {kv: {}}, old: {servers: ['h:1'], timeouts: {server: 5m}}}\nroutes: [{path-prefix: /old, app: old}, {app: web}]\n": 5 * time.Minute,
+	} {
+		s, _, err := stack.Parse("holdfast.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sets := Kubernetes{Stack: s}.deployments()
+		if got := sets[len(sets)-1].grace; got != seconds(want+balancerLinger+endMargin) {
+			t.Errorf("%s: %v s, want %v", text, got, seconds(want+balancerLinger+endMargin))
 		}
 	}
 }

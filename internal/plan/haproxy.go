@@ -202,16 +202,34 @@ func (b builder) hardStop() time.Duration { return BalancerGrace(b.stack) }
 
 // BalancerGrace is how long a stopping balancer waits for requests in flight: as long as the
 // most patient application may take to end. Servers that are found by DNS do not end with
-// the balancer, so it waits as long as a request to one of them may take.
+// the balancer, so it waits as long as a request may take.
 func BalancerGrace(s stack.Stack) time.Duration {
 	longest := minHardStop
 	for _, app := range s.Apps {
 		longest = max(longest, app.Grace)
 		if app.Found != nil {
-			longest = max(longest, s.Timeouts.Server)
+			longest = max(longest, LongestRequest(s))
 		}
 	}
 	return longest
+}
+
+// LongestRequest is how long a balancer waits for an answer at most, of any application.
+func LongestRequest(s stack.Stack) time.Duration {
+	longest := s.Timeouts.Server
+	for _, app := range s.Apps {
+		longest = max(longest, serverTimeout(s, app))
+	}
+	return longest
+}
+
+// serverTimeout is how long a balancer waits for an answer of an application's server. A web
+// node holds a request while there is no Redis master.
+func serverTimeout(s stack.Stack, app stack.App) time.Duration {
+	if app.Kind() == stack.KV {
+		return max(s.Timeouts.Server, app.KV.Hold+beyondHold)
+	}
+	return s.Timeouts.Of(app).Server
 }
 
 // hosts are the names that the stack file gives its entry, beside those that a
@@ -260,11 +278,7 @@ func logFormat(path bool) string {
 // reloadStop is how long the old worker of a balancer that has reloaded may go on for
 // what it has in hand: no request is cut that the balancer would still wait for.
 func (b builder) reloadStop() time.Duration {
-	longest := max(b.stack.Timeouts.HardStop, b.stack.Timeouts.Server, b.hardStop())
-	for _, app := range b.stack.Apps {
-		longest = max(longest, app.Timeouts.Server)
-	}
-	return longest
+	return max(b.stack.Timeouts.HardStop, b.hardStop(), LongestRequest(b.stack))
 }
 
 // haproxy is the data of a balancer's haproxy.cfg.
@@ -355,7 +369,7 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 	switch app.Kind() {
 	case stack.KV:
 		d.What = "Holdfast's web nodes"
-		d.ServerTimeout = max(b.stack.Timeouts.Server, app.KV.Hold+beyondHold)
+		d.ServerTimeout = serverTimeout(b.stack, app)
 		d.StreamTimeout = max(d.ServerTimeout, streamTimeout)
 		d.QueueTimeout = min(b.stack.Timeouts.Queue, app.KV.Hold+beyondHold, maxQueued)
 	case stack.Files:

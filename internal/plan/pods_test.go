@@ -5,6 +5,7 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/stack"
 )
@@ -117,5 +118,34 @@ func TestServersThatRunElsewhereAreNotLookedForInTheCluster(t *testing.T) {
 	conf := files["haproxy.cfg"]
 	if !strings.Contains(conf, "old-1") || strings.Contains(conf, "old.shop.svc") || !strings.Contains(conf, "web.shop.svc") {
 		t.Error(conf)
+	}
+}
+
+func TestABalancerInAPodWaitsForTheLongestRequest(t *testing.T) {
+	const old = "routes: [{path-prefix: /old, app: old}, {app: web}]\n"
+	for _, c := range []struct {
+		text string
+		want time.Duration
+	}{
+		{"apps: {web: {kv: {}}}\n", time.Minute},
+		{"apps: {web: {kv: {}, grace: 2m}}\n", 2 * time.Minute},
+		{"apps: {web: {kv: {hold: 3m}}}\n", 3*time.Minute + 5*time.Second},
+		{"apps: {web: {kv: {hold: 3m}}}\ntimeouts: {server: 4m}\n", 4 * time.Minute},
+		{"apps: {web: {kv: {}}, old: {servers: ['h:1'], timeouts: {server: 5m}}}\n" + old, 5 * time.Minute},
+		{"apps: {web: {kv: {}}, old: {servers: ['h:1'], timeouts: {server: 5s}}}\n" + old, time.Minute},
+	} {
+		s, _, err := stack.Parse("holdfast.yaml", []byte(c.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		web := s.Apps["web"]
+		web.Found = &stack.Found{At: "web.test:5001", Nodes: 1, Balancers: 1}
+		s.Apps["web"] = web
+		if got := BalancerGrace(s); got != c.want {
+			t.Errorf("%s: it waits %v, want %v", c.text, got, c.want)
+		}
+		if got := (builder{stack: s}).reloadStop(); got != max(c.want, s.Timeouts.HardStop) {
+			t.Errorf("%s: after a reload it waits %v, want %v", c.text, got, max(c.want, s.Timeouts.HardStop))
+		}
 	}
 }

@@ -114,6 +114,7 @@ numbers, ports and times are those of 'holdfast export kubernetes'.
       "count" (add1 (dig "replicas" 2 $redis)) "keeps" true "grace" 50 "values" $values
       "settle" (include "holdfast.seconds" (printf "%[1]s%[1]s1s" (dig "failover-timeout" "2s" $redis)) | int)) -}}
 {{- end -}}
+{{- /* How long a balancer's pod waits: as long as a request or an application's end may take. */ -}}
 {{- $longest := include "holdfast.seconds" (dig "server" "60s" ($stack.timeouts | default dict)) | int | max 5 -}}
 {{- range $apps -}}
 {{- $app := get $declared . -}}
@@ -122,12 +123,16 @@ numbers, ports and times are those of 'holdfast export kubernetes'.
 {{- $longest = max $longest $grace -}}
 {{- $own := $metrics -}}
 {{- $kv := kindIs "map" $app.kv | ternary $app.kv dict -}}
+{{- $longest = max $longest (include "holdfast.seconds" (printf "%s5s" (dig "hold" "5s" $kv)) | int) -}}
 {{- if ne (toString (dig "admin" true $kv)) "false" -}}
 {{- $own = append $own (dict "name" "web-metrics" "port" 5002) -}}
 {{- end -}}
 {{- $sets = append $sets (dict "name" . "portName" "http" "port" 5001 "metrics" $own
       "count" (dig "nodes" 2 $app) "keeps" false "scales" $values.autoscaling.enabled
       "linger" $values.lingerSeconds "grace" (add $grace $values.lingerSeconds 5) "values" $values) -}}
+{{- end -}}
+{{- range $declared -}}
+{{- $longest = max $longest (include "holdfast.seconds" ((.timeouts | default dict).server | default "0s") | int) -}}
 {{- end -}}
 {{- $port := splitList ":" $stack.entry.listen | last | int -}}
 {{- $sets = append $sets (dict "name" "balancer" "portName" "http" "port" $port "metrics" $metrics

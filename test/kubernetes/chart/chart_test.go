@@ -16,12 +16,14 @@ import (
 	"helm.sh/helm/v3/pkg/lint/support"
 )
 
-// variants are values of the chart, and the options of 'holdfast export kubernetes' that mean
+// A variant is values of the chart, and the options of 'holdfast export kubernetes' that mean
 // the same.
-var variants = []struct {
+type variant struct {
 	name, values string
 	options      []string
-}{
+}
+
+var variants = []variant{
 	{name: "default", values: "image: {repository: holdfast-stack, tag: \"1\"}\n", options: []string{"--image", "holdfast-stack:1"}},
 	{
 		name: "large",
@@ -64,8 +66,33 @@ stack:
 	},
 }
 
+// longRequests are variants whose balancers wait longer for a request than timeouts.server.
+var longRequests = []variant{
+	{
+		name: "held",
+		values: `
+image: {repository: holdfast-stack, tag: "1"}
+stack:
+  apps: {web: {kv: {hold: 1m59500ms}}, quick: {kv: true}}
+  timeouts: {server: 90s}
+  routes: [{path-prefix: /quick, app: quick}, {app: web}]
+`,
+		options: []string{"--image", "holdfast-stack:1"},
+	},
+	{
+		name: "slow",
+		values: `
+image: {repository: holdfast-stack, tag: "1"}
+stack:
+  apps: {web: {kv: {}}, legacy: {servers: ["10.0.0.1:80"], timeouts: {server: 3m}}}
+  routes: [{path-prefix: /old, app: legacy}, {app: web}]
+`,
+		options: []string{"--image", "holdfast-stack:1"},
+	},
+}
+
 func TestTheChartMakesWhatExportPrints(t *testing.T) {
-	for _, v := range variants {
+	for _, v := range slices.Concat(variants, longRequests) {
 		t.Run(v.name, func(t *testing.T) {
 			chart := rendered(t, v.values+"secret: {existing: shop}\n")
 			file := filepath.Join(t.TempDir(), "holdfast.yaml")
