@@ -123,3 +123,92 @@ func TestAllClientsByHTTP2HaveNoMoreRequestsThanThereAreConnections(t *testing.T
 		t.Errorf("afterwards: %v", err)
 	}
 }
+
+func TestABodyOfUnknownLengthByHTTP2KeepsNoPlaceOfAKV(t *testing.T) {
+	t.Parallel()
+	c, web, _ := h2Cluster(t, func(s *stack.Stack) {
+		app := s.Apps["web"]
+		app.Connections = 2
+		s.Apps["web"] = app
+	})
+	client := c.h2(t, "127.0.0.2", true)
+	// send sends the beginning of a body, and its end only when the request is over.
+	send := func(method string, length int, ends bool) response {
+		r, w := io.Pipe()
+		defer w.Close()
+		go func() {
+			io.WriteString(w, strings.Repeat("x", length))
+			if ends {
+				w.Close()
+			}
+		}()
+		req, err := http.NewRequest(method, client.base+"/a", r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return read(client.Do(req))
+	}
+
+	web.take()
+	for _, method := range []string{"GET", "HEAD", "DELETE"} {
+		if err := send(method, 64<<10, false).is(http.StatusRequestEntityTooLarge); err != nil {
+			t.Errorf("%s with a body that does not end: %v", method, err)
+		}
+	}
+	if seen := web.take(); len(seen) > 0 {
+		t.Errorf("the nodes got %d requests, whose places last as long as their clients like", len(seen))
+	}
+	for _, method := range []string{"GET", "HEAD", "DELETE"} {
+		if err := send(method, 1<<10, true).is(200); err != nil {
+			t.Errorf("%s with a small body: %v", method, err)
+		}
+		req, _ := http.NewRequest(method, client.base+"/a", nil)
+		if err := read(client.Do(req)).is(200); err != nil {
+			t.Errorf("%s without a body: %v", method, err)
+		}
+	}
+	if err := send("POST", 64<<10, true).is(200); err != nil {
+		t.Errorf("a large body: %v", err)
+	}
+}
+
+func TestA429ForConnectionsLastsNoLongerThanTheyDoByHTTP2(t *testing.T) {
+	t.Parallel()
+	c, _, _ := h2Cluster(t, func(s *stack.Stack) {
+		s.Entry.Limits.Connections, s.Entry.Limits.PerAddress = 1000, 16
+	})
+	const address = "127.0.0.2"
+	var others []net.Conn
+	for range 16 {
+		conn, err := from(t, address, c.process("balancer-1").Address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+		if err := secure.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		others = append(others, secure)
+	}
+
+	client := c.h2(t, address, true)
+	dials := 0
+	transport := client.Transport.(*http.Transport)
+	dial := transport.DialContext
+	transport.DialContext = func(ctx context.Context, network, at string) (net.Conn, error) {
+		dials++
+		return dial(ctx, network, at)
+	}
+	for range 2 {
+		if err := client.get("/other").is(http.StatusTooManyRequests); err != nil {
+			t.Fatalf("on the connection after the last: %v", err)
+		}
+	}
+	for _, conn := range others {
+		conn.Close()
+	}
+	eventually(t, 3*time.Second, func() error { return client.get("/other").is(200) })
+	if dials != 1 {
+		t.Errorf("the client has connected %d times, so that the test shows nothing", dials)
+	}
+}

@@ -249,7 +249,29 @@ frontend entry
     http-after-response set-header Content-Type `)
 	qw422016.N().S(jsonType)
 	qw422016.N().S(` if { var(txn.html) -m found } !{ var(txn.html) -m bool } { res.hdr(Holdfast-Balancer) -m found }
-    http-request deny deny_status 429 if { var(sess.crowd) -m bool }
+`)
+	if d.TLS != nil {
+		qw422016.N().S(`    # A connection by HTTP/2 does not end with its first 429. So it counts how many
+    # connections the address has now.
+    http-request set-var(txn.most) fe_conn,neg,add(`)
+		qw422016.N().D(d.Maxconn)
+		qw422016.N().S(`),mul(`)
+		qw422016.N().D(d.CrowdShare)
+		qw422016.N().S(`)
+    acl crowded sc0_conn_cur,sub(txn.most) gt 0
+`)
+		if d.PerAddress != 0 {
+			qw422016.N().S(`    acl crowded sc0_conn_cur gt `)
+			qw422016.N().D(d.PerAddress)
+			qw422016.N().S(`
+`)
+		}
+	}
+	qw422016.N().S(`    http-request deny deny_status 429 if { var(sess.crowd) -m bool }`)
+	if d.TLS != nil {
+		qw422016.N().S(` crowded`)
+	}
+	qw422016.N().S(`
 `)
 	streamhaproxyHSTS(qw422016, d)
 	qw422016.N().S(`    # A soft stop tells a client with the next answer that the connection
@@ -432,7 +454,18 @@ backend `)
     # Only a request that is here as a whole can be sent again: a larger one
     # than the buffer (16 KB with its head) passes, and is not.
     option http-buffer-request
-    retry-on conn-failure empty-response
+`)
+			if d.TLS != nil && b.Limited {
+				qw422016.N().S(`    # By HTTP/2 a body of unknown length shows only here. One that does not fit into the
+    # buffer would keep a place for as long as its client likes. No such method needs it.
+    http-request return status 413 `)
+				streamhaproxyWords(qw422016, b.Errors, 413, "A body of this length has to say how long it is (Content-Length); this request was not executed.")
+				qw422016.N().S(` if { req.ver 2.0 } !{ req.hdr(content-length) -m found } { req.body_len gt `)
+				qw422016.N().D(d.Buffered)
+				qw422016.N().S(` }
+`)
+			}
+			qw422016.N().S(`    retry-on conn-failure empty-response
     http-request set-header Holdfast-Attempt %[unique-id]
     # The first try may still wait in the socket of a node that hangs: when the
     # node wakes up it knows by this (seconds since 1970) that it is too late.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/certificate"
 	"holdfast/internal/haproxy"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
@@ -222,6 +223,20 @@ func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, 
 			return err
 		}
 		content = strings.ReplaceAll(content, host.Path(f.Path), host.Path(copied))
+	}
+	if list := host.Path(plan.CertificateList); strings.Contains(content, list) && !host.has(ctx, plan.CertificateList) {
+		// A host gets its certificates when its first balancer starts.
+		pair, err := certificate.SelfSigned([]string{"localhost"}, nil, time.Now())
+		if err != nil {
+			return err
+		}
+		copied, err := write(string(pair.PEM))
+		defer func() { _ = host.Remove(s.ctx, copied) }()
+		if err != nil {
+			return err
+		}
+		content = strings.ReplaceAll(content, " ssl crt-list ", " ssl crt ")
+		content = strings.ReplaceAll(content, list, host.Path(copied))
 	}
 	name, err := write(content)
 	defer func() { _ = host.Remove(s.ctx, name) }()
