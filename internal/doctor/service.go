@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"holdfast/internal/plan"
 	"holdfast/internal/servers"
 )
 
@@ -120,20 +121,13 @@ func (f *findings) checkServer(b Node, s Server) {
 	}
 }
 
-// The backends of the balancers' way to the Redis master (package plan's
-// haproxy.cfg).
-const (
-	masterBackend      = "redis.master"
-	masterAloneBackend = "redis.master-alone"
-)
-
 // checkMasterWay looks at where a balancer sends those who know no Sentinels.
 func (f *findings) checkMasterWay(b Node) {
 	masters := f.masters()
 	var to []string
 	there := false
 	for _, s := range b.Balancer.Servers {
-		if s.Backend != masterBackend && s.Backend != masterAloneBackend {
+		if s.Backend != plan.RedisMasterBackend && s.Backend != plan.RedisMasterAloneBackend {
 			continue
 		}
 		there = true

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A balancer holds new connections to the Redis master while there is none: most clients
+// A balancer holds new connections to the Redis master while there is no such master: most clients
 // take a refused connection for a failure, and wait for an answer without a limit.
 
 // awaitMaster is the script by which a balancer does so. HAProxy cannot say it otherwise: its

@@ -28,6 +28,12 @@ const noStates = "1\n"
 // RedisEntry is the name of the frontend that leads programs to the Redis master.
 const RedisEntry = "redis.entry"
 
+// The backends behind it: of a master that takes writes, and of one that can only be read.
+const (
+	RedisMasterBackend      = "redis.master"
+	RedisMasterAloneBackend = "redis.master-alone"
+)
+
 // MasterSocket is the file name of the socket of a balancer's master process, which leads
 // to all of its workers.
 const MasterSocket = "master.sock"
@@ -63,7 +69,7 @@ type haproxyData struct {
 	Moves                  bool       // an address of the entry may move to another host
 	StatisticsHere         bool       // only for clients on this machine
 	TrustedProxies         []string
-	ProxyProtocol          bool       // they say from whom a connection is
+	ProxyProtocol          bool       // they tell whose a connection is
 	Hosts                  string     // a regular expression of those that are answered to; empty: all
 	OriginNames            string     // a regular expression; see originHeaders
 	StrangeOriginNames     string     // likewise
@@ -473,7 +479,7 @@ func (b builder) redisMaster(n node) *redisMasterData {
 	}
 	password := b.facts.Secrets.Balancer
 	any := redisBackendData{
-		Name: "redis.master", Password: password, Servers: servers,
+		Name: RedisMasterBackend, Password: password, Servers: servers,
 		Expect: "string role:master", Comment: "master",
 	}
 	d.Backends = []redisBackendData{any}
@@ -481,7 +487,7 @@ func (b builder) redisMaster(n node) *redisMasterData {
 		with := any
 		with.Expect, with.Comment = `rstring "role:master\r\nconnected_slaves:[1-9]"`, "master-with-replicas"
 		with.Writes = true
-		any.Name = "redis.master-alone"
+		any.Name = RedisMasterAloneBackend
 		d.Backends = []redisBackendData{with, any}
 	}
 	return d

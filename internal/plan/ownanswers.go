@@ -18,7 +18,7 @@ import (
 
 // ownAnswers are a balancer's own answers to the requests of one application.
 type ownAnswers struct {
-	Node   string            // who answers
+	Node   string            // the one that answers
 	HTML   bool              // the form for clients that ask for none
 	Pages  map[string]string // the operator's own, by status; see stack.Entry.Errors
 	Errors []ownAnswer

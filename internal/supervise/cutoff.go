@@ -236,19 +236,13 @@ func serving(ctx context.Context, state string, alone bool) bool {
 	return !asked
 }
 
-// redisMaster is the backend of the Redis master that has replicas (package plan's
-// haproxy.cfg). The others of Redis, which begin likewise, do not count.
-const redisMaster = "redis.master"
-
-// redisMasterAlone is the backend of a Redis master without replicas.
-const redisMasterAlone = "redis.master-alone"
-
-// servesAll reports whether every application's backend has a server that serves, and
-// Redis' master.
+// servesAll reports whether every application's backend has a server that serves, and that of
+// the Redis master that takes writes. Redis' other backends, whose names begin likewise, do not
+// count.
 func servesAll(stats []haproxy.Stat) bool {
 	serves := map[string]bool{}
 	for _, row := range stats {
-		if row.IsServer() && (row.Backend == redisMaster || !strings.HasPrefix(row.Backend, "redis.")) {
+		if row.IsServer() && (row.Backend == plan.RedisMasterBackend || !strings.HasPrefix(row.Backend, "redis.")) {
 			serves[row.Backend] = serves[row.Backend] || row.Serves()
 		}
 	}
@@ -268,7 +262,7 @@ func servesAll(stats []haproxy.Stat) bool {
 func masterAlone(stats []haproxy.Stat, here func(address string) bool) bool {
 	others := false
 	for _, row := range stats {
-		if !row.IsServer() || row.Backend != redisMaster || here(row.Address) {
+		if !row.IsServer() || row.Backend != plan.RedisMasterBackend || here(row.Address) {
 			continue
 		}
 		if others = true; row.Serves() || row.Answers() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/haproxy"
+	"holdfast/internal/plan"
 )
 
 // Programs that know no Sentinels reach the Redis master through the balancers. These find out
@@ -86,7 +87,7 @@ func (w *switchover) endWay() {
 // itself.
 func (s *Supervisor) leaveMaster(ctx context.Context, node string) {
 	s.tellBalancers(ctx, node, func(ctx context.Context, b *haproxy.Client) error {
-		for _, backend := range []string{redisMaster, redisMasterAlone} {
+		for _, backend := range []string{plan.RedisMasterBackend, plan.RedisMasterAloneBackend} {
 			if err := b.SetHealth(ctx, backend, node, false); err != nil {
 				return err
 			}
@@ -101,7 +102,7 @@ func (s *Supervisor) leaveMaster(ctx context.Context, node string) {
 // leadToMaster has all balancers take a redis node for the master.
 func (s *Supervisor) leadToMaster(ctx context.Context, node string) {
 	s.tellBalancers(ctx, node, func(ctx context.Context, b *haproxy.Client) error {
-		return b.SetHealth(ctx, redisMaster, node, true)
+		return b.SetHealth(ctx, plan.RedisMasterBackend, node, true)
 	})
 }
 
