@@ -357,7 +357,7 @@ func TestCertificatesAreTakenUpAndBrokenOnesRefused(t *testing.T) {
 	if said := s.fails(2, "config", "check"); !strings.Contains(said, "entry.tls.certificates") || !strings.Contains(said, "the key is not that of the certificate (www.example.com)") {
 		t.Errorf("config check says %s", said)
 	}
-	if text, _, _ := s.run("doctor"); !strings.Contains(text, "the file www.pem of the entry is refused") {
+	if text, _, _ := s.run("doctor"); !strings.Contains(text, "the file www.pem of an entry is refused") {
 		t.Errorf("doctor says %s", text)
 	}
 	before := s.node("balancer-1").PID

@@ -29,6 +29,8 @@ type Pair struct {
 	// Leaf is the certificate itself, Chain what stands after it.
 	Leaf  *x509.Certificate
 	Chain []*x509.Certificate
+	// Digest tells one pair from another; Fingerprint is that of the certificate.
+	Digest, Fingerprint string
 }
 
 // leastRSA is how many bits an RSA key has at least: OpenSSL refuses shorter ones.
@@ -59,12 +61,23 @@ func Read(certificate, key []byte) (Pair, error) {
 	if err := p.fits(own); err != nil {
 		return Pair{}, err
 	}
-	p.PEM, err = p.encode(own)
-	return p, err
+	return p, p.encode(own)
 }
 
-// parse reads the certificates and the key of a text.
+// begin is how each part of PEM begins.
+const begin = "-----BEGIN "
+
+// parse reads the certificates and the key of a text. A part that has no end, or that is
+// damaged, is an error: package pem passes over it, and what is left of a file that is being
+// written may be a certificate without its chain.
 func parse(text []byte) (all []*x509.Certificate, key crypto.Signer, err error) {
+	begun, read := bytes.Count(text, []byte(begin)), 0
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		read++
+	}
+	if read < begun {
+		return nil, nil, fmt.Errorf("it has %d parts that begin with \"%s…\", and only %d of them are whole: it was cut off or is damaged; write the whole file", begun, begin, read)
+	}
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		switch {
 		case block.Type == "CERTIFICATE":
@@ -125,17 +138,20 @@ func (p Pair) fits(key crypto.Signer) error {
 	return nil
 }
 
-func (p Pair) encode(key crypto.Signer) ([]byte, error) {
+// encode writes the pair as PEM.
+func (p *Pair) encode(key crypto.Signer) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, fmt.Errorf("the private key: %w", err)
+		return fmt.Errorf("the private key: %w", err)
 	}
 	var text bytes.Buffer
 	for _, c := range slices.Concat([]*x509.Certificate{p.Leaf}, p.Chain) {
 		text.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
 	}
 	text.Write(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-	return text.Bytes(), nil
+	sum := sha256.Sum256(text.Bytes())
+	p.PEM, p.Digest, p.Fingerprint = text.Bytes(), hex.EncodeToString(sum[:]), Fingerprint(p.Leaf)
+	return nil
 }
 
 // timeForm is how an end is written for a person.

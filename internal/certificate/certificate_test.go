@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"maps"
 	"math/big"
 	"net"
@@ -139,6 +140,9 @@ func TestWhatCannotBeShownIsRefused(t *testing.T) {
 		"the private key is encrypted":         {one.certificate(), pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("x")})},
 		"key is encrypted, and nobody":         {one.certificate(), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED"}, Bytes: []byte("x")})},
 		"certificate 1 in it is damaged":       {pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")}), keyPEM(t, one.key)},
+		"only 1 of them are whole":             {join(one.certificate(), root.certificate()[:200]), keyPEM(t, one.key)},
+		"begin with \"-----BEGIN …\", and":     {join(one.certificate(), []byte("-----BEGIN CERTIFICATE-----\nAAA\n"), root.certificate()), keyPEM(t, one.key)},
+		"the key: it has 1 parts":              {one.certificate(), keyPEM(t, one.key)[:80]},
 		"the private key is damaged":           {one.certificate(), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")})},
 		"1024 bits":                            {weakPEM, keyPEM(t, short)},
 		"write the file of the certificate":    {nil, keyPEM(t, one.key)},
@@ -237,22 +241,32 @@ func TestCertificatesAreFoundInAFolder(t *testing.T) {
 	for _, name := range strings.Fields("b.pem a.crt a.key sub/fullchain.pem sub/privkey.pem sub/cert.pem sub/chain.pem k8s/tls.crt k8s/tls.key README .hidden.pem") {
 		files[name] = []byte(name)
 	}
-	all, err := Folder(files)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var got []string
-	for _, s := range all {
+	for _, s := range Folder(files, nil) {
 		got = append(got, s.Name+" "+string(s.Certificate)+" "+string(s.Key))
 	}
 	want := []string{"a.crt a.crt a.key", "b.pem b.pem ", "k8s/tls.crt k8s/tls.crt k8s/tls.key", "sub/fullchain.pem sub/fullchain.pem sub/privkey.pem"}
 	if !slices.Equal(got, want) {
 		t.Errorf("found %q, want %q", got, want)
 	}
-	lonely := maps.Clone(files)
-	lonely["c.key"] = []byte("c")
-	if _, err := Folder(lonely); err == nil || !strings.Contains(err.Error(), "c.crt") {
-		t.Errorf("a key alone: %v", err)
+
+	// What is wrong with one is no matter of the others.
+	more := maps.Clone(files)
+	more["c.key"] = []byte("c")
+	delete(more, "a.key")
+	wrong := map[string]error{"a.key": errors.New("forbidden"), "d.pem": errors.New("leads nowhere"), "closed": errors.New("forbidden, too")}
+	var says []string
+	for _, s := range Folder(more, wrong) {
+		if s.Wrong != nil {
+			says = append(says, fmt.Sprint(s.Name, ": ", s.Wrong, " ", s.IsFolder))
+		}
+	}
+	want = []string{"a.crt: forbidden false", "c.key: it has no certificate beside it: write c.crt there false", "closed: forbidden, too true", "d.pem: leads nowhere false"}
+	if !slices.Equal(says, want) {
+		t.Errorf("wrong are %q, want %q", says, want)
+	}
+	if all := Folder(more, wrong); len(all) != len(got)+3 {
+		t.Errorf("with these there are %d", len(all))
 	}
 }
 

@@ -13,10 +13,17 @@ import (
 type Source struct {
 	Name             string // of the file with the certificate
 	Certificate, Key []byte // Key is nil where Certificate has the key, too
+	Wrong            error  // why there is none
+	IsFolder         bool   // what is wrong is that a folder of that name cannot be read
 }
 
 // Read is Read of the source.
-func (s Source) Read() (Pair, error) { return Read(s.Certificate, s.Key) }
+func (s Source) Read() (Pair, error) {
+	if s.Wrong != nil {
+		return Pair{}, s.Wrong
+	}
+	return Read(s.Certificate, s.Key)
+}
 
 // endings are those of files that may have a certificate or a key, the likeliest first.
 var endings = []string{".pem", ".crt", ".cer"}
@@ -37,20 +44,26 @@ const (
 
 // Folder finds the certificates in a folder and in the folders below it, by the names of the
 // files: NAME.pem, NAME.crt with NAME.key, or fullchain.pem with privkey.pem. They are in the
-// order of their names. A key without a certificate is an error.
-func Folder(files map[string][]byte) ([]Source, error) {
+// order of their names. What is wrong with one of them, such as a file that cannot be read
+// (wrong, by its name) or a key without a certificate, is no matter of the others.
+func Folder(files map[string][]byte, wrong map[string]error) []Source {
+	var all []Source
 	folders := map[string][]string{}
-	for name := range files {
+	there := func(name string) bool { return files[name] != nil || wrong[name] != nil }
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(files)), slices.Collect(maps.Keys(wrong))) {
 		if InFolder(name) {
 			folders[path.Dir(name)] = append(folders[path.Dir(name)], name)
+		} else if wrong[name] != nil {
+			all = append(all, Source{Name: name, Wrong: wrong[name], IsFolder: true})
 		}
 	}
-	var all []Source
-	var wrong []error
+	add := func(name, key string) {
+		all = append(all, Source{Name: name, Certificate: files[name], Key: files[key], Wrong: cmp.Or(wrong[name], wrong[key])})
+	}
 	for _, dir := range slices.Sorted(maps.Keys(folders)) {
 		chain, key := path.Join(dir, certbotChain), path.Join(dir, certbotKey)
-		if files[chain] != nil && files[key] != nil {
-			all = append(all, Source{chain, files[chain], files[key]})
+		if there(chain) && there(key) {
+			add(chain, key)
 			continue
 		}
 		names := folders[dir]
@@ -59,17 +72,16 @@ func Folder(files map[string][]byte) ([]Source, error) {
 		})
 		for _, name := range names {
 			stem := strings.TrimSuffix(name, path.Ext(name))
-			beside := files[stem+keyEnding]
 			switch {
 			case path.Ext(name) != keyEnding:
-				all = append(all, Source{name, files[name], beside})
-			case !slices.ContainsFunc(endings, func(e string) bool { return files[stem+e] != nil }):
-				wrong = append(wrong, errors.New(name+" has no certificate beside it: write "+path.Base(stem)+".crt there"))
+				add(name, stem+keyEnding)
+			case !slices.ContainsFunc(endings, func(e string) bool { return there(stem + e) }):
+				all = append(all, Source{Name: name, Wrong: errors.New("it has no certificate beside it: write " + path.Base(stem) + ".crt there")})
 			}
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Source) int { return cmp.Compare(a.Name, b.Name) })
-	return all, errors.Join(wrong...)
+	return all
 }
 
 // Endings are those of all files that may belong to a folder of certificates.

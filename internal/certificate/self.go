@@ -65,8 +65,7 @@ func SelfSigned(names []string, before *Pair, now time.Time) (Pair, error) {
 	if p.Leaf, err = x509.ParseCertificate(der); err != nil {
 		return Pair{}, err
 	}
-	p.PEM, err = p.encode(key)
-	return p, err
+	return p, p.encode(key)
 }
 
 // Renew reports whether a self-signed certificate has to be made anew: it ends soon, or it is

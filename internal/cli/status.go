@@ -219,7 +219,7 @@ func serversLine(st supervise.Status) string {
 	return quote.Line("servers "+strings.Join(all, ", ")) + "\n"
 }
 
-// certificateLines say which certificates the entry shows, and until when, a line each.
+// certificateLines say which certificates the entries show, and until when, a line each.
 func certificateLines(g *globals, st supervise.Status) string {
 	var text strings.Builder
 	for _, c := range st.Certificates {
@@ -232,6 +232,9 @@ func certificateLines(g *globals, st supervise.Status) string {
 		}
 		if c.Refused != "" {
 			fmt.Fprintf(&text, "certificate %s%s is refused: %s\n", quote.Shell(c.File), on, g.say(c.Refused))
+		}
+		if c.Gap != "" {
+			fmt.Fprintf(&text, "certificate %s%s: %s\n", quote.Shell(c.File), on, g.say(c.Gap))
 		}
 	}
 	return text.String()

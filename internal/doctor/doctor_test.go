@@ -261,13 +261,16 @@ var each = []struct {
 	}, Warning, "certificates", "", "ends in 5 days"},
 	{"a certificate of the entry that ends in some days", func(f *Facts) {
 		f.Certificates = []Certificate{{Path: "/c", Entry: true, Ends: now.Add(13 * 24 * time.Hour)}}
-	}, Warning, "certificates", "", "of the entry ends in 13 days"},
+	}, Warning, "certificates", "", "of an entry ends in 13 days"},
 	{"a certificate of the entry that ends tomorrow", func(f *Facts) {
 		f.Certificates = []Certificate{{Path: "/c", Entry: true, Ends: now.Add(47 * time.Hour)}}
-	}, Error, "certificates", "", "of the entry ends in"},
+	}, Error, "certificates", "", "of an entry ends in"},
 	{"a certificate of the entry that has ended", func(f *Facts) {
 		f.Certificates = []Certificate{{Path: "/c", Entry: true, Ends: now.Add(-time.Hour)}}
-	}, Error, "certificates", "", "of the entry ended on"},
+	}, Error, "certificates", "", "of an entry ended on"},
+	{"a certificate of the entry without its chain", func(f *Facts) {
+		f.Certificates = []Certificate{{Path: "/c", Entry: true, Ends: now.Add(80 * 24 * time.Hour), Gap: "its issuer is not in the file"}}
+	}, Warning, "certificates", "", "/c: its issuer is not in the file"},
 	{"a certificate of the entry that is refused", func(f *Facts) {
 		f.Certificates = []Certificate{{Path: "/c", Entry: true, Ends: now.Add(80 * 24 * time.Hour), Refused: "no key"}}
 	}, Warning, "certificates", "", "refused: no key"},

@@ -245,10 +245,10 @@ type Certificate struct {
 	Ends      time.Time
 	// Broken says why it cannot be read; empty: it can.
 	Broken string
-	// Entry is true for one that the entry shows. Refused says why what its file has now is
-	// not shown; empty: it is.
-	Entry   bool
-	Refused string
+	// Entry is true for one that an entry shows. Refused says why what its file has now is
+	// not shown, and Gap what its chain lacks; empty: nothing.
+	Entry        bool
+	Refused, Gap string
 }
 
 // Drill is what a drill has left.

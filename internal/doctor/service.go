@@ -291,9 +291,9 @@ const (
 	shownEndsNow  = 2 * 24 * time.Hour
 )
 
-// checkShown judges a certificate that the entry shows.
+// checkShown judges a certificate that an entry shows.
 func checkShown(f *findings, c Certificate) {
-	const do = "have the files of the stack file (entry.tls) renewed; the balancers take them up by themselves within seconds"
+	const do = "have the files of the stack file (tls) renewed; the balancers take them up by themselves within seconds"
 	left, ends := c.Ends.Sub(f.Now), c.Ends.UTC().Format("2006-01-02 15:04")
 	level := Error
 	if left >= shownEndsNow {
@@ -302,12 +302,15 @@ func checkShown(f *findings, c Certificate) {
 	switch {
 	case c.Ends.IsZero():
 	case left <= 0:
-		f.add(Error, "", fmt.Sprintf("the certificate %s (%s) of the entry ended on %s", c.Path, c.Subject, ends), "clients refuse the connection", do)
+		f.add(Error, "", fmt.Sprintf("the certificate %s (%s) of an entry ended on %s", c.Path, c.Subject, ends), "clients refuse the connection", do)
 	case left < shownEndsSoon:
-		f.add(level, "", fmt.Sprintf("the certificate %s (%s) of the entry ends in %s, on %s", c.Path, c.Subject, roughly(left), ends), "after that clients refuse the connection", do)
+		f.add(level, "", fmt.Sprintf("the certificate %s (%s) of an entry ends in %s, on %s", c.Path, c.Subject, roughly(left), ends), "after that clients refuse the connection", do)
 	}
 	if c.Refused != "" {
-		f.add(Warning, "", fmt.Sprintf("the file %s of the entry is refused: %s", c.Path, c.Refused), "the certificate that was there before is shown, until it ends", "put a good certificate and its key there; the balancers take them up by themselves")
+		f.add(Warning, "", fmt.Sprintf("the file %s of an entry is refused: %s", c.Path, c.Refused), "the certificate that was there before is shown, until it ends", "put a good certificate and its key there; the balancers take them up by themselves")
+	}
+	if c.Gap != "" {
+		f.add(Warning, "", fmt.Sprintf("%s: %s", c.Path, c.Gap), "clients that do not know the issuer by themselves refuse the connection", "write the whole chain; the balancers take it up by themselves")
 	}
 }
 

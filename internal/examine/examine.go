@@ -150,7 +150,7 @@ func (e *examination) supervisor(ctx context.Context) supervise.Status {
 		}
 		for _, c := range st.Certificates {
 			e.facts.Certificates = append(e.facts.Certificates, doctor.Certificate{
-				Path: c.File, For: "the entry", Subject: strings.Join(c.Names, ", "), Ends: c.Ends, Entry: true, Refused: c.Refused,
+				Path: c.File, For: "an entry", Subject: strings.Join(c.Names, ", "), Ends: c.Ends, Entry: true, Refused: c.Refused, Gap: c.Gap,
 			})
 		}
 		for _, u := range st.Unserved {

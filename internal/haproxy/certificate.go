@@ -2,32 +2,54 @@ package haproxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 )
 
-// Fingerprints are the SHA-1 fingerprints of the certificates that a list of them names (a
-// crt-list), by their paths and in the order of the list: those that HAProxy shows.
-func (c *Client) Fingerprints(ctx context.Context, list string) (paths, prints []string, err error) {
+// ErrNoList is the error of a list of certificates that HAProxy does not know.
+var ErrNoList = errors.New("no such list of certificates is known")
+
+// Shown is a certificate that HAProxy shows.
+type Shown struct {
+	Path  string
+	SHA1  string   // fingerprint
+	Chain []string // the names of the certificates after it, each with its issuer's, as HAProxy writes them
+}
+
+// Shown are the certificates that a list of them names (a crt-list), in its order.
+func (c *Client) Shown(ctx context.Context, list string) (all []Shown, err error) {
 	out, err := c.do(ctx, "show ssl crt-list "+word(list))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	first, rest, _ := strings.Cut(strings.TrimSpace(out), "\n")
 	if first != "# "+list {
-		return nil, nil, fmt.Errorf("HAProxy at %s: no list %s is known: %s", c.socket, list, first)
+		return nil, fmt.Errorf("HAProxy at %s: %s: %w: %s", c.socket, list, ErrNoList, first)
 	}
 	for line := range strings.Lines(rest) {
 		if line = strings.TrimSpace(line); line == "" {
 			continue
 		}
-		print, err := c.ofCertificate(ctx, line, "SHA1 FingerPrint:")
+		one := Shown{Path: line}
+		err := c.ofCertificate(ctx, line, func(name, value string) {
+			switch name {
+			case "SHA1 FingerPrint":
+				one.SHA1 = value
+			case "Chain Subject":
+				one.Chain = append(one.Chain, value)
+			case "Chain Issuer":
+				if last := len(one.Chain) - 1; last >= 0 {
+					one.Chain[last] += " by " + value
+				}
+			}
+		})
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		paths, prints = append(paths, line), append(prints, print)
+		all = append(all, one)
 	}
-	return paths, prints, nil
+	return all, nil
 }
 
 // word is a path as one word of a command.
@@ -38,21 +60,32 @@ func word(path string) string {
 // Certificate is the serial number, in hexadecimal digits, of the certificate that HAProxy
 // has read from a file ("show ssl cert").
 func (c *Client) Certificate(ctx context.Context, path string) (serial string, err error) {
-	return c.ofCertificate(ctx, path, "Serial:")
+	err = c.ofCertificate(ctx, path, func(name, value string) {
+		if name == "Serial" {
+			serial = value
+		}
+	})
+	return serial, err
 }
 
-// ofCertificate is a line of what HAProxy tells of a certificate.
-func (c *Client) ofCertificate(ctx context.Context, path, name string) (string, error) {
+// ofCertificate passes on what HAProxy tells of a certificate, line by line.
+func (c *Client) ofCertificate(ctx context.Context, path string, tells func(name, value string)) error {
 	out, err := c.do(ctx, "show ssl cert "+word(path))
 	if err != nil {
-		return "", err
+		return err
 	}
+	known := false
 	for line := range strings.Lines(out) {
-		if value, is := strings.CutPrefix(strings.TrimSpace(line), name); is {
-			return strings.TrimSpace(value), nil
+		name, value, is := strings.Cut(line, ":")
+		known = known || is && name == "Serial"
+		if is {
+			tells(strings.TrimSpace(name), strings.TrimSpace(value))
 		}
 	}
-	return "", fmt.Errorf("HAProxy at %s: no certificate is known from %s: %s", c.socket, path, strings.TrimSpace(out))
+	if !known {
+		return fmt.Errorf("HAProxy at %s: no certificate is known from %s: %s", c.socket, path, strings.TrimSpace(out))
+	}
+	return nil
 }
 
 // SetCertificate has HAProxy go by another text of a file with a certificate and its key

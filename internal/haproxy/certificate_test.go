@@ -1,6 +1,7 @@
 package haproxy
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -40,17 +41,35 @@ func TestAListOfCertificatesIsReadAndChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := startWith(t, fmt.Sprintf("global\n    crt-base '%s'\nfrontend secure\n    bind 'unix@%s' ssl crt-list '%s'\n    default_backend web\n", dir, filepath.Join(dir, "x"), list))
-	got, prints, err := c.Fingerprints(t.Context(), list)
-	if err != nil || !slices.Equal(got, paths) || !slices.Equal(prints, want) {
-		t.Fatalf("%q %q, %v; want %q %q", got, prints, err, paths, want)
+	shown := func() (got, prints []string) {
+		t.Helper()
+		all, err := c.Shown(t.Context(), list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range all {
+			got, prints = append(got, s.Path), append(prints, s.SHA1)
+		}
+		return got, prints
+	}
+	if got, prints := shown(); !slices.Equal(got, paths) || !slices.Equal(prints, want) {
+		t.Fatalf("%q %q; want %q %q", got, prints, paths, want)
 	}
 	if err := c.SetCertificate(t.Context(), paths[1], string(write("one").PEM)); err != nil {
 		t.Fatal(err)
 	}
-	if _, prints, err = c.Fingerprints(t.Context(), list); err != nil || prints[1] != certificate.SHA1(made["one"].Leaf) || prints[0] != want[0] {
-		t.Errorf("after a change: %q, %v", prints, err)
+	if _, prints := shown(); prints[1] != certificate.SHA1(made["one"].Leaf) || prints[0] != want[0] {
+		t.Errorf("after a change: %q", prints)
 	}
-	if _, _, err := c.Fingerprints(t.Context(), list+"2"); err == nil || !strings.Contains(err.Error(), "list2") {
+	// What comes after it is known by its names. (HAProxy does not verify it.)
+	chained := slices.Concat(made["one"].PEM, made["two"].PEM[:strings.Index(string(made["two"].PEM), "-----BEGIN PRIVATE")])
+	if err := c.SetCertificate(t.Context(), paths[1], string(chained)); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := c.Shown(t.Context(), list); err != nil || len(all[0].Chain) != 0 || len(all[1].Chain) != 1 || !strings.Contains(all[1].Chain[0], "O=Holdfast, self-signed by /O=Holdfast") {
+		t.Errorf("with a chain: %+v, %v", all, err)
+	}
+	if _, err := c.Shown(t.Context(), list+"2"); !errors.Is(err, ErrNoList) || !strings.Contains(err.Error(), "list2") {
 		t.Errorf("of a list that is not there: %v", err)
 	}
 }

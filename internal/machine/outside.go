@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -12,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // Outside is what was read outside of the state directory.
@@ -21,6 +24,23 @@ type Outside struct {
 	// Files are by their names in the directory; of a file alone, the name is ".". They are
 	// nil where Digest is the one that the caller knows.
 	Files map[string][]byte
+	// Wrong says of files in a directory, by their names, why they could not be read.
+	Wrong map[string]Wrong
+}
+
+// Wrong is why a file could not be read.
+type Wrong struct {
+	Text string
+	// Missing is true where it does not exist (a link leads nowhere), and Forbidden where
+	// Holdfast's user may not read it.
+	Missing, Forbidden bool
+}
+
+func (w Wrong) Error() string { return w.Text }
+
+// Is has errors.Is know what an error of this machine was, wherever it is read.
+func (w Wrong) Is(target error) bool {
+	return target == fs.ErrNotExist && w.Missing || target == fs.ErrPermission && w.Forbidden
 }
 
 // Limits of what is read outside: that of a file, of all files together, of how many there
@@ -32,89 +52,161 @@ const (
 	outsideDepth    = 2
 )
 
+// outsideSettled is how long a file has to be unchanged for its time to tell what it has. One
+// that was written twice within the clock's step has the same time for two contents.
+const outsideSettled = 2 * time.Second
+
 // LookOutside is Local.LookOutside on this machine, for somebody without a state directory.
 func LookOutside(path, known string, endings []string) (Outside, error) {
-	o := Outside{Files: map[string][]byte{}}
+	o := Outside{Files: map[string][]byte{}, Wrong: map[string]Wrong{}}
 	info, err := os.Stat(path)
 	if err != nil {
 		return Outside{}, err
 	}
+	look := looking{root: path, endings: endings}
 	if info.IsDir() {
-		err = o.readDir(path, ".", endings, outsideDepth)
+		err = look.dir(".", outsideDepth)
 	} else {
-		err = o.readFile(path, ".")
+		look.add(".", info)
 	}
 	if err != nil {
 		return Outside{}, err
 	}
-	h := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(o.Files)) {
-		fmt.Fprintf(h, "%q %d\n", name, len(o.Files[name]))
-		h.Write(o.Files[name])
+	digest, settled := look.digest(time.Now())
+	if o.Digest = digest; digest == known && settled {
+		return Outside{Digest: digest}, nil
 	}
-	if o.Digest = hex.EncodeToString(h.Sum(nil)); o.Digest == known {
-		o.Files = nil
+	for _, f := range look.files {
+		content, err := look.read(f)
+		switch {
+		case err != nil && !info.IsDir():
+			return Outside{}, err
+		case err != nil:
+			o.Wrong[f.name] = Wrong{err.Error(), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission)}
+			continue
+		}
+		o.Files[f.name] = content
+		if look.all += len(content); look.all > maxOutsideAll {
+			return Outside{}, fmt.Errorf("%s: the files have more than %d bytes", path, maxOutsideAll)
+		}
+	}
+	if !settled {
+		o.Digest += o.contents()
+	}
+	if o.Digest == known {
+		return Outside{Digest: known}, nil
 	}
 	return o, nil
 }
 
-func (o *Outside) readDir(root, below string, endings []string, depth int) error {
-	entries, err := os.ReadDir(filepath.Join(root, below))
-	if err != nil {
+// looking is a look at a file or directory.
+type looking struct {
+	root    string
+	endings []string
+	files   []outsideFile
+	all     int // bytes that were read
+}
+
+type outsideFile struct {
+	name string
+	info fs.FileInfo
+	err  error // why there is no info
+}
+
+func (l *looking) add(name string, info fs.FileInfo) {
+	l.files = append(l.files, outsideFile{name: name, info: info})
+}
+
+// dir finds the files of a directory and of those below it.
+func (l *looking) dir(below string, depth int) error {
+	entries, err := os.ReadDir(filepath.Join(l.root, below))
+	if err != nil && depth == outsideDepth {
 		return err
+	} else if err != nil {
+		l.files = append(l.files, outsideFile{name: below, err: err})
+		return nil
 	}
 	for _, e := range entries {
 		name := filepath.Join(below, e.Name())
 		if strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		info, err := os.Stat(filepath.Join(root, name)) // of certbot's, all are links
+		info, err := os.Stat(filepath.Join(l.root, name)) // of certbot's, all are links
+		fits := slices.Contains(l.endings, filepath.Ext(name))
 		switch {
+		case err != nil && fits:
+			l.files = append(l.files, outsideFile{name: name, err: err})
 		case err != nil:
-			return err
 		case info.IsDir() && depth > 1:
-			err = o.readDir(root, name, endings, depth-1)
-		case info.Mode().IsRegular() && slices.Contains(endings, filepath.Ext(name)):
-			err = o.readFile(filepath.Join(root, name), name)
+			if err := l.dir(name, depth-1); err != nil {
+				return err
+			}
+		case info.Mode().IsRegular() && fits:
+			l.add(name, info)
 		}
-		if err != nil {
-			return err
+		if len(l.files) > maxOutsideFiles {
+			return fmt.Errorf("%s: there are more than %d files", l.root, maxOutsideFiles)
 		}
 	}
 	return nil
 }
 
-func (o *Outside) readFile(path, name string) error {
-	if len(o.Files) >= maxOutsideFiles {
-		return fmt.Errorf("%s: there are more than %d files", path, maxOutsideFiles)
+// digest tells by the times, sizes and places of the files whether any was written. settled
+// is false where one was written just now: then its content has to tell.
+func (l *looking) digest(now time.Time) (digest string, settled bool) {
+	h := sha256.New()
+	settled = true
+	for _, f := range l.files {
+		fmt.Fprintf(h, "%q ", f.name)
+		if f.err != nil {
+			fmt.Fprintf(h, "%q\n", f.err)
+			continue
+		}
+		changed, place := f.info.ModTime(), ""
+		if st, ok := f.info.Sys().(*syscall.Stat_t); ok {
+			changed, place = changeTime(st), fmt.Sprint(st.Dev, st.Ino, st.Mode, st.Uid, st.Gid)
+		}
+		if now.Sub(changed) < outsideSettled {
+			settled = false
+		}
+		fmt.Fprintf(h, "%d %d %d %s\n", f.info.Size(), f.info.ModTime().UnixNano(), changed.UnixNano(), place)
 	}
+	return hex.EncodeToString(h.Sum(nil)), settled
+}
+
+// contents is a digest of what was read.
+func (o Outside) contents() string {
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(o.Files)) {
+		fmt.Fprintf(h, "%q %d\n", name, len(o.Files[name]))
+		h.Write(o.Files[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.Wrong)) {
+		fmt.Fprintf(h, "%q %q\n", name, o.Wrong[name].Text)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func (l *looking) read(file outsideFile) ([]byte, error) {
+	if file.err != nil {
+		return nil, file.err
+	}
+	path := filepath.Join(l.root, file.name)
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case !info.Mode().IsRegular():
-		return &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it is no ordinary file")}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it is no ordinary file")}
 	case info.Size() > maxOutside:
-		return &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it has %d bytes, and %d are the most", info.Size(), maxOutside)}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it has %d bytes, and %d are the most", info.Size(), maxOutside)}
 	}
-	content, err := io.ReadAll(io.LimitReader(f, maxOutside+1))
-	if err != nil {
-		return err
-	}
-	o.Files[name] = content
-	all := 0
-	for _, c := range o.Files {
-		all += len(c)
-	}
-	if all > maxOutsideAll {
-		return fmt.Errorf("%s: the files beside it have more than %d bytes", path, maxOutsideAll)
-	}
-	return nil
+	return io.ReadAll(io.LimitReader(f, maxOutside+1))
 }
 
 // LookOutside implements Files.

@@ -34,7 +34,7 @@ var (
 	virtualHolder  = gauge("holdfast_virtual_address_held", "1 when the node's host has the virtual address.")
 	virtualHolders = gauge("holdfast_virtual_address_holders", "How many hosts have the virtual address: one, if all is well.")
 
-	certificateEnds    = gauge("holdfast_certificate_expiry_timestamp_seconds", "When the certificate that the entry shows ends, in seconds since 1970.")
+	certificateEnds    = gauge("holdfast_certificate_expiry_timestamp_seconds", "When the certificate that an entry shows ends, in seconds since 1970.")
 	certificateRefused = gauge("holdfast_certificate_refused", "1 when what the file of the certificate has now is refused, and the one before is shown.")
 
 	generation     = gauge("holdfast_generation", "How many changes the stack has had.")

@@ -29,7 +29,7 @@ func h2Cluster(t *testing.T, change func(s *stack.Stack)) (c *cluster, web, othe
 	}
 	webPort, otherPort := web.serve(t), other.serve(t)
 	c = newCluster(t, s, map[string]int{"web-1": webPort, "web-2": webPort, "other-1": otherPort, "other-2": otherPort, "balancer-1": redistest.FreePort(t)})
-	writeCertificate(t, c.dir)
+	writeCertificate(t, c.dir, s)
 	c.start("balancer-1")
 	eventually(t, 5*time.Second, func() error {
 		if err := c.h2(t, "127.0.0.1", true).get("/up").is(200); err != nil {

@@ -14,24 +14,22 @@ var (
 	_ = qt422016.AcquireByteBuffer
 )
 
-func streamhaproxyShown(qw422016 *qt422016.Writer, t *clientTLS) {
-	if t != nil {
-		qw422016.N().S(` ssl crt-list `)
-		streamquote(qw422016, t.List)
-		qw422016.N().S(` alpn h2,http/1.1 ssl-min-ver TLSv1.2 no-tls-tickets ciphers `)
-		qw422016.N().S(entryCiphers)
-	}
+func streamhaproxyShown(qw422016 *qt422016.Writer, list string) {
+	qw422016.N().S(` ssl crt-list `)
+	streamquote(qw422016, list)
+	qw422016.N().S(` ssl-min-ver TLSv1.2 no-tls-tickets ciphers `)
+	qw422016.N().S(entryCiphers)
 }
 
-func writehaproxyShown(qq422016 qtio422016.Writer, t *clientTLS) {
+func writehaproxyShown(qq422016 qtio422016.Writer, list string) {
 	qw422016 := qt422016.AcquireWriter(qq422016)
-	streamhaproxyShown(qw422016, t)
+	streamhaproxyShown(qw422016, list)
 	qt422016.ReleaseWriter(qw422016)
 }
 
-func haproxyShown(t *clientTLS) string {
+func haproxyShown(list string) string {
 	qb422016 := qt422016.AcquireByteBuffer()
-	writehaproxyShown(qb422016, t)
+	writehaproxyShown(qb422016, list)
 	qs422016 := string(qb422016.B)
 	qt422016.ReleaseByteBuffer(qb422016)
 	return qs422016

@@ -52,12 +52,15 @@ global
     tune.pool-low-fd-ratio 90
     tune.pool-high-fd-ratio 95
 `)
-	if d.TLS != nil {
-		qw422016.N().S(`    # Where the certificates of the list below lie.
+	if d.Certificates != "" {
+		qw422016.N().S(`    # Where the certificates of the lists below lie.
     crt-base `)
-		streamquote(qw422016, d.TLS.Base)
+		streamquote(qw422016, d.Certificates)
 		qw422016.N().S(`
-    # How many requests one connection has at once by HTTP/2: all limits below count
+`)
+	}
+	if d.TLS != nil {
+		qw422016.N().S(`    # How many requests one connection has at once by HTTP/2: all limits below count
     # connections.
     tune.h2.max-concurrent-streams `)
 		qw422016.N().D(d.TLS.Streams)
@@ -232,7 +235,10 @@ frontend entry
 	if d.Moves {
 		qw422016.N().S(` transparent`)
 	}
-	streamhaproxyShown(qw422016, d.TLS)
+	if d.TLS != nil {
+		streamhaproxyShown(qw422016, d.TLS.List)
+		qw422016.N().S(` alpn h2,http/1.1`)
+	}
 	qw422016.N().S(`
     log global
     maxconn `)
@@ -555,14 +561,25 @@ backend `)
 	streamhaproxyRedirect(qw422016, d)
 	for _, t := range d.TCP {
 		qw422016.N().S(`
-# Layer 4 entry: bytes go to application `)
-		qw422016.N().S(t.Backend.Name)
-		qw422016.N().S(` unread.
+# Layer 4 entry: `)
+		if t.List == "" {
+			qw422016.N().S(`bytes go to application `)
+			qw422016.N().S(t.Backend.Name)
+			qw422016.N().S(` unread`)
+		} else {
+			qw422016.N().S(`what clients say by TLS goes to application `)
+			qw422016.N().S(t.Backend.Name)
+			qw422016.N().S(` in plain`)
+		}
+		qw422016.N().S(`.
 frontend `)
 		qw422016.N().S(t.Name)
 		qw422016.N().S(`
     bind `)
 		streamquote(qw422016, t.Listen)
+		if t.List != "" {
+			streamhaproxyShown(qw422016, t.List)
+		}
 		qw422016.N().S(`
     log global
     mode tcp
@@ -1090,7 +1107,7 @@ func streamhaproxyCheck(qw422016 *qt422016.Writer, b backendData) {
 `)
 			}
 			qw422016.N().S(`    http-check connect`)
-			if b.Encrypted() {
+			if b.Encrypted() || b.SendProxy {
 				qw422016.N().S(` default`)
 			}
 			qw422016.N().S(` linger
@@ -1212,6 +1229,9 @@ func streamhaproxyServers(qw422016 *qt422016.Writer, b backendData) {
 			qw422016.N().S(` on-marked-down shutdown-sessions`)
 		}
 		qw422016.N().S(b.ServerLimits)
+		if b.SendProxy {
+			qw422016.N().S(` send-proxy-v2 check-send-proxy`)
+		}
 		qw422016.N().S(`
 `)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,6 +66,7 @@ type haproxyData struct {
 	Timeouts               stack.Timeouts
 	Entry, Statistics      string
 	TLS                    *clientTLS // of the entry
+	Certificates           string     // directory of those that any entry shows; empty: none does
 	Scheme                 string     // by which clients come: http or https
 	Moves                  bool       // an address of the entry may move to another host
 	StatisticsHere         bool       // only for clients on this machine
@@ -119,6 +121,8 @@ type backendData struct {
 	// Challenge is the key by which a server shows that it is of the stack (base64); empty:
 	// its certificate does, or its address.
 	Challenge string
+	// SendProxy has a server be told first whose each connection is.
+	SendProxy bool
 	// Connect is how long it may take to connect, where that is not the stack's time: some of
 	// the servers are on other hosts.
 	Connect time.Duration
@@ -183,6 +187,7 @@ func (b builder) tls(balancer, n node) *serverTLS {
 
 type tcpData struct {
 	Name, Listen string
+	List         string // path of the list of its certificates; empty: it speaks no TLS
 	Backend      backendData
 }
 
@@ -315,6 +320,9 @@ func (b builder) haproxy(n node) haproxyData {
 		DrillHeader: DrillHeaderName,
 	}
 	d.Scheme, d.TLS = scheme(s.Entry), b.clientTLS(n, d)
+	if len(s.Showing()) > 0 {
+		d.Certificates = filepath.Join(b.host(n).StateDir, CertificatesDir)
+	}
 	if d.TLS != nil && d.TLS.Redirect != "" {
 		d.GlobalMaxconn += redirectConnections
 	}
@@ -331,7 +339,7 @@ func (b builder) haproxy(n node) haproxyData {
 		backend.Cookie = false
 		d.TCP = append(d.TCP, tcpData{
 			// A dot keeps our names apart from those of applications.
-			Name: fmt.Sprintf("tcp.%d", i+1), Listen: bindAddress(t.Listen), Backend: backend,
+			Name: fmt.Sprintf("tcp.%d", i+1), Listen: bindAddress(t.Listen), List: b.tcpList(n, t), Backend: backend,
 		})
 		d.GlobalMaxconn += d.Maxconn // entry.limits, for each entry
 	}
@@ -369,8 +377,8 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 	d := backendData{
 		Name: name, What: string(app.Kind()), KV: app.Kind() == stack.KV,
 		Sticky: app.Sticky, Cookie: app.Sticky != "", Health: app.Health,
-		FastInterval: fastInterval(app.Health),
-		Own:          app.Timeouts, Tunnel: b.stack.Timeouts.Of(app).Tunnel,
+		FastInterval: fastInterval(app.Health), SendProxy: app.SendProxy,
+		Own: app.Timeouts, Tunnel: b.stack.Timeouts.Of(app).Tunnel,
 	}
 	switch app.Kind() {
 	case stack.KV:

@@ -127,7 +127,7 @@ func (b builder) render(h Place) (Host, error) {
 		if err != nil {
 			return Host{}, fmt.Errorf("%s: %w", n.name, err)
 		}
-		if n.kind == Balancer && b.stack.Entry.TLS.Enabled() && !slices.Contains(made.Dirs, CertificatesDir) {
+		if n.kind == Balancer && len(b.stack.Showing()) > 0 && !slices.Contains(made.Dirs, CertificatesDir) {
 			made.Dirs = append(made.Dirs, CertificatesDir)
 		}
 		made.Dirs = append(append(made.Dirs, nodePath(n)), dirs...)
@@ -302,7 +302,7 @@ func lookIn(maps ...map[string]string) func(name string) (string, bool) {
 
 // appProbe asks an application's node what the balancers ask it.
 func (b builder) appProbe(app stack.App) Probe {
-	probe := Probe{Kind: ProbeTCP, Timeout: checkTimeout(b.stack, app)}
+	probe := Probe{Kind: ProbeTCP, Timeout: checkTimeout(b.stack, app), Proxy: app.SendProxy}
 	if app.Health.Path != "" {
 		probe.Kind, probe.Ready, probe.Host = ProbeHTTP, app.Health.Path, app.Health.Host
 	}

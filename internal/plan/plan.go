@@ -163,6 +163,8 @@ type Probe struct {
 	Live  string `json:"live,omitempty"`
 	// Host is the Host header that they are asked with.
 	Host string `json:"host,omitempty"`
+	// Proxy has a connection begin with the PROXY protocol.
+	Proxy bool `json:"proxy,omitempty"`
 	// Timeout is how long the balancers wait for the answer to a check; 0: it
 	// is no balancer's business.
 	Timeout time.Duration `json:"timeout,omitempty"`

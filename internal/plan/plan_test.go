@@ -176,8 +176,8 @@ func TestHAProxyAcceptsEveryConfigurationWithoutAWarning(t *testing.T) {
 			m.Cores = min(m.Cores, runtime.NumCPU()) // HAProxy 3.0 warns of more threads than processors
 			p := mustMake(t, s, m)
 			write(t, dir, p)
-			if s.Entry.TLS.Enabled() {
-				writeCertificate(t, dir)
+			if len(s.Showing()) > 0 {
+				writeCertificate(t, dir, s)
 			}
 			for _, process := range p.Hosts[0].Processes {
 				if process.Kind != Balancer {
@@ -193,13 +193,17 @@ func TestHAProxyAcceptsEveryConfigurationWithoutAWarning(t *testing.T) {
 }
 
 // writeCertificate writes what the balancers of a host show.
-func writeCertificate(t *testing.T, dir string) {
+func writeCertificate(t *testing.T, dir string, s stack.Stack) {
 	t.Helper()
 	pair, err := certificate.SelfSigned([]string{"www.example.com"}, nil, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{CertificateList: []byte("one.pem\n"), CertificatesDir + "/one.pem": pair.PEM} {
+	files := map[string][]byte{CertificatesDir + "/one.pem": pair.PEM}
+	for _, entry := range s.Showing() {
+		files[CertificateListOf(entry.Listen)] = []byte("one.pem\n")
+	}
+	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}

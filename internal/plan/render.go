@@ -102,7 +102,10 @@ func haproxyDuration(d time.Duration) string {
 var bare = regexp.MustCompile(`^[A-Za-z0-9_./:;%+,~=@*\[\]-]+$`)
 
 // haproxyQuote writes a word of haproxy.cfg (manual, section 2.2).
-func haproxyQuote(word string) (string, error) {
+func haproxyQuote(word string) (string, error) { return HAProxyWord(word) }
+
+// HAProxyWord writes a word of haproxy.cfg, quoted where it has to be.
+func HAProxyWord(word string) (string, error) {
 	if strings.ContainsFunc(word, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return "", fmt.Errorf("%q has a control character, which HAProxy's configuration cannot take", word)
 	}

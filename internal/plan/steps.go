@@ -235,6 +235,13 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 	if is := now.Entry.TLS.Enabled(); old.Entry.TLS.Enabled() != is {
 		add("entry.tls: the clients at %s speak %s, and would be refused from one moment to the other; take the stack down, and up again: the data stays", old.Entry.Listen, map[bool]string{true: "HTTP", false: "HTTPS"}[is])
 	}
+	for _, was := range old.TCP {
+		for _, is := range now.TCP {
+			if was.Listen == is.Listen && was.TLS.Enabled() != is.TLS.Enabled() {
+				add("tcp.tls: the clients at %s speak %s, and would be refused from one moment to the other; write another address for the new ones, or take the stack down, and up again: the data stays", was.Listen, map[bool]string{true: "in plain", false: "TLS"}[is.TLS.Enabled()])
+			}
+		}
+	}
 	if len(old.Hosts) > 0 && len(now.Hosts) > 0 && old.Encrypts() != now.Encrypts() {
 		add("network: nodes that speak TLS and nodes that do not cannot reach each other while one after the other changes; take the stack down, and up again: the data stays")
 	}

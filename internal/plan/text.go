@@ -90,6 +90,10 @@ func (p Process) text(out *strings.Builder) {
 
 // String says how the probe asks.
 func (p Probe) String() string {
+	if p.Proxy {
+		p.Proxy = false
+		return p.String() + " after the PROXY protocol"
+	}
 	switch p.Kind {
 	case ProbeHTTP:
 		return "GET " + p.Ready + " of host " + p.Host

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"net"
 	"path/filepath"
 	"time"
@@ -12,12 +14,22 @@ import (
 // supervisor writes it there: what the stack file names may be broken, or be written just
 // now, and a balancer that starts has to find the last good certificates.
 const (
-	// CertificatesDir is the directory of the entry's certificates.
+	// CertificatesDir is the directory of the entries' certificates.
 	CertificatesDir = "certificates"
-	// CertificateList is the file that names them, the first for clients that ask for no
-	// name: a line each (HAProxy's crt-list).
+	// CertificateList is the file that names those of the stack's entry, the first for
+	// clients that ask for no name: a line each (HAProxy's crt-list).
 	CertificateList = CertificatesDir + "/list"
 )
+
+// CertificateListOf is likewise the file of the tcp entry with that address; empty: of the
+// stack's entry.
+func CertificateListOf(listen string) string {
+	if listen == "" {
+		return CertificateList
+	}
+	sum := sha256.Sum256([]byte(listen))
+	return CertificateList + "-" + hex.EncodeToString(sum[:4])
+}
 
 // Limits of HTTP/2, where one connection has many requests.
 const (
@@ -35,9 +47,8 @@ const entryCiphers = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:
 	"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:" +
 	"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 
-// clientTLS is how a balancer speaks TLS with clients; nil: it does not.
+// clientTLS is how a balancer speaks HTTPS with clients; nil: it does not.
 type clientTLS struct {
-	Base     string // directory of the certificates
 	List     string // path
 	Streams  int
 	Requests int    // of one client address at once; see clientLimits
@@ -53,7 +64,7 @@ func (b builder) clientTLS(n node, d haproxyData) *clientTLS {
 		return nil
 	}
 	c := &clientTLS{
-		Base: filepath.Join(b.host(n).StateDir, CertificatesDir), List: filepath.Join(b.host(n).StateDir, CertificateList),
+		List:    filepath.Join(b.host(n).StateDir, CertificateList),
 		Streams: h2Streams,
 		// What an address that is alone gets of the connections: one that has HTTP/1.1
 		// has as many requests.
@@ -70,6 +81,17 @@ func (b builder) clientTLS(n node, d haproxyData) *clientTLS {
 		}
 	}
 	return c
+}
+
+// tcpList is the path of the list of a tcp entry's certificates; empty: it speaks no TLS.
+func (b builder) tcpList(n node, e stack.TCPEntry) string {
+	switch {
+	case !e.TLS.Enabled():
+		return ""
+	case e.TLS.OfEntry:
+		e.Listen = ""
+	}
+	return filepath.Join(b.host(n).StateDir, CertificateListOf(e.Listen))
 }
 
 // redirect is the data for the frontend that redirects.

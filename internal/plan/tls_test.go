@@ -11,6 +11,12 @@ func TestTLSIsNotSwitchedWhileTheStackRuns(t *testing.T) {
 	plain, secure, other := base(), base(), base()
 	secure.Entry.TLS.SelfSigned = true
 	other.Entry.TLS.Directory = "tls"
+	tcp := func(enabled bool, listen string) stack.Stack {
+		s := base()
+		s.TCP = []stack.TCPEntry{{Listen: listen, App: "web"}}
+		s.TCP[0].TLS.SelfSigned = enabled
+		return s
+	}
 	for _, c := range []struct {
 		from, to stack.Stack
 		says     string
@@ -19,6 +25,10 @@ func TestTLSIsNotSwitchedWhileTheStackRuns(t *testing.T) {
 		{secure, plain, "entry.tls: the clients at 127.0.0.1:6301 speak HTTPS,"},
 		{secure, other, ""},
 		{secure, secure, ""},
+		{tcp(false, "127.0.0.1:9001"), tcp(true, "127.0.0.1:9001"), "tcp.tls: the clients at 127.0.0.1:9001 speak in plain,"},
+		{tcp(true, "127.0.0.1:9001"), tcp(false, "127.0.0.1:9001"), "tcp.tls: the clients at 127.0.0.1:9001 speak TLS,"},
+		{tcp(true, "127.0.0.1:9001"), tcp(false, "127.0.0.1:9002"), ""},
+		{tcp(true, "127.0.0.1:9001"), tcp(true, "127.0.0.1:9001"), ""},
 	} {
 		got := strings.Join(Refusals(c.from, c.to, nil), "\n")
 		if c.says == "" && got != "" || !strings.Contains(got, c.says) {

@@ -300,6 +300,7 @@ func init() {
 		{"under entry.limits", names(limitKeys)},
 		{"under entry.virtual", names(virtualKeys)},
 		{"under entry.tls", names(tlsKeys)},
+		{"under a tcp entry's tls", names(tcpTLSKeys)},
 		{"to a tcp entry", names(tcpKeys)},
 	}
 }

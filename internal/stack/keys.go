@@ -59,6 +59,7 @@ func tables() ([]key[Stack], []key[App]) {
 			"How many requests one node gets at once, from all balancers and entries together, which share it evenly; the rest wait in the balancers. 0: no limit. Default: 64 for kv, whose streams, long polls, large bodies and reads from cache or replicas are not counted (0 where it allows a blocking command, reads elsewhere than at the master or has a hold above 10s), 0 for the others."),
 		numberKey("queue", 0, maxCount, func(a *App) *int { return &a.Queue },
 			"How many requests may wait for one node beyond connections, in all balancers together, which share it evenly. 0: no limit but timeouts.queue."),
+		sendProxyKey(),
 		appTimeoutsKey(),
 		sectionKey("health", healthKeys, func(a *App) *Health { return &a.Health },
 			"How the balancers see that a node can serve."),
@@ -77,7 +78,7 @@ func tables() ([]key[Stack], []key[App]) {
 		sectionsKey("routes", routeKeys, func(s *Stack) *[]Route { return &s.Routes },
 			"Which application a request goes to: the first route that matches, else the one without a condition. A single application needs none."),
 		sectionsKey("tcp", tcpKeys, func(s *Stack) *[]TCPEntry { return &s.TCP },
-			"Further addresses, whose bytes go to an application unread (layer 4)."),
+			"Further addresses, whose bytes go to an application as they come (layer 4)."),
 		sectionKey("redis", redisKeys, func(s *Stack) *Redis { return &s.Redis },
 			"The replicated store: one master, its replicas, and the Sentinels that fail over."),
 		backupKey(),
@@ -185,6 +186,7 @@ var tcpKeys = []key[TCPEntry]{
 		"Who may use an entry that is not on loopback. none: everybody who reaches it."),
 	textKey("app", appRule, func(e *TCPEntry) *string { return &e.App },
 		"The application that gets the bytes."),
+	tcpTLSKey(),
 }
 
 var redisKeys = []key[Redis]{

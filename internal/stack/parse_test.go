@@ -323,6 +323,7 @@ apps:
     sticky: node
     connections: 10
     queue: 20
+    send-proxy: true
     timeouts: {server: 2m, tunnel: 3h}
     health: {path: "/up?full=1", host: "www.example.com:8443", interval: 1s, rise: 3, fall: 4, start: 2m}
   elsewhere:
@@ -340,6 +341,7 @@ apps:
     sticky: node
     connections: 10
     queue: 20
+    send-proxy: true
     timeouts: {tunnel: 2h}
     health: {path: /up, host: shop.example, interval: 1s, rise: 3, fall: 4}
   site: {files: "./no: comment #here"}
@@ -375,7 +377,8 @@ routes:
   - app: web
 tcp:
   - {listen: 127.0.0.1:5432, mode: tcp, app: elsewhere}
-  - {listen: "[::]:5433", auth: none, app: web}
+  - {listen: "[::]:5433", auth: none, app: web, tls: {certificates: [{certificate: tls/db.pem, key: tls/db.key}]}}
+  - {listen: 127.0.0.1:5434, app: api, tls: entry}
 redis:
   enabled: true
   replicas: 4

@@ -22,11 +22,14 @@ const (
 // Reference is something on the disk that a stack file names. Whether it is
 // there is not this package's to know.
 type Reference struct {
-	App  string // empty: it is the entry's
+	App  string // empty: it is an entry's
 	Kind ReferenceKind
 	// Path is as the file has it. Pair is the file of the key of a Certificate; empty: it is
 	// in the same one.
 	Path, Pair string
+	// Listen is the address of the tcp entry that it is of; empty: it is the entry's, or an
+	// application's.
+	Listen string
 	// InRelease is true for what is looked for in the application's release.
 	InRelease bool
 
@@ -36,7 +39,7 @@ type Reference struct {
 // Key is where the reference stands, such as apps.web.dir.
 func (r Reference) Key() string { return r.at.String() }
 
-// References are what a stack names on the disk: first the entry, then by application.
+// References are what a stack names on the disk: first the entries, then by application.
 func (s Stack) References() []Reference {
 	var all []Reference
 	add := func(app string, kind ReferenceKind, name string, keys ...string) {
@@ -46,12 +49,13 @@ func (s Stack) References() []Reference {
 			all = append(all, Reference{App: app, Kind: kind, Path: name, InRelease: inRelease, at: at})
 		}
 	}
-	const tls = path("entry/tls")
-	for i, pair := range s.Entry.TLS.Certificates {
-		all = append(all, Reference{Kind: Certificate, Path: pair.Certificate, Pair: pair.Key, at: tls.key("certificates").item(i)})
-	}
-	if dir := s.Entry.TLS.Directory; dir != "" {
-		all = append(all, Reference{Kind: Certificates, Path: dir, at: tls.key("directory")})
+	for _, entry := range s.Showing() {
+		for i, pair := range entry.Certificates {
+			all = append(all, Reference{Kind: Certificate, Path: pair.Certificate, Pair: pair.Key, Listen: entry.Listen, at: entry.at.key("certificates").item(i)})
+		}
+		if entry.Directory != "" {
+			all = append(all, Reference{Kind: Certificates, Path: entry.Directory, Listen: entry.Listen, at: entry.at.key("directory")})
+		}
 	}
 	for _, name := range s.AppNames() {
 		a := s.Apps[name]

@@ -70,7 +70,7 @@ func TestTheSchemaRefusesWhatParseRefuses(t *testing.T) {
 		"statistics-hides-all.yaml",
 		"on-without-hosts.yaml", "on-nobody.yaml", "on-twice.yaml", "on-a-witness.yaml", "only-for-nobody.yaml", "one-address.yaml", "network-alone.yaml", "open-nodes.yaml", "open-program.yaml",
 		"virtual-short-advertise.yaml", "virtual-long-advertise.yaml", "virtual-fraction.yaml", "virtual-strange.yaml", "virtual-none.yaml", "virtual-without-hosts.yaml", "virtual-three.yaml", "virtual-router-of-two.yaml", "virtual-of-a-host.yaml", "virtual-twice.yaml", "virtual-versions.yaml", "virtual-entry.yaml",
-		"tls-none.yaml", "tls-two.yaml", "tls-twice.yaml", "tls-no-file.yaml", "tls-home.yaml", "tls-same-port.yaml", "tls-hsts-long.yaml", "proxy-protocol.yaml",
+		"tls-none.yaml", "tls-two.yaml", "tls-twice.yaml", "tls-no-file.yaml", "tls-home.yaml", "tls-same-port.yaml", "tls-hsts-long.yaml", "proxy-protocol.yaml", "tcp-entry.yaml", "tcp-none.yaml", "tcp-two.yaml",
 		"no-tokens.yaml", "tokens-twice.yaml", "remember-too-short.yaml", "key-larger-than-body.yaml", "open-without-tokens.yaml",
 	}
 	for _, archive := range []string{"keys", "values", "apps", "kv", "hosts", "virtual", "tls"} {
@@ -100,8 +100,10 @@ func sameKeys(t *testing.T, where string, typ reflect.Type, s schema) {
 	t.Helper()
 	properties, _ := s["properties"].(schema)
 	var tags []string
-	for i := range typ.NumField() {
-		field := typ.Field(i)
+	for _, field := range reflect.VisibleFields(typ) { // those of embedded structs, too
+		if field.Anonymous {
+			continue
+		}
 		tag := field.Tag.Get("yaml")
 		if tag == "-" {
 			continue
@@ -147,10 +149,12 @@ func TestEachKeyReadsIntoItsOwnField(t *testing.T) {
 	notZero(t, "hosts", reflect.ValueOf(s.Hosts[0]))
 	notZero(t, "timeouts", reflect.ValueOf(s.Timeouts))
 	notZero(t, "entry", reflect.ValueOf(s.Entry), "Statistics")
-	notZero(t, "entry.tls", reflect.ValueOf(s.Entry.TLS), "SelfSigned", "Directory")
+	notZero(t, "entry.tls", reflect.ValueOf(s.Entry.TLS))
+	notZero(t, "entry.tls", reflect.ValueOf(s.Entry.TLS.Shown), "SelfSigned", "Directory")
 	notZero(t, "entry.tls.certificates", reflect.ValueOf(s.Entry.TLS.Certificates[0]))
 	notZero(t, "entry.virtual", reflect.ValueOf(s.Entry.Virtual))
 	notZero(t, "tcp", reflect.ValueOf(s.TCP[1]))
+	notZero(t, "tcp.tls", reflect.ValueOf(s.TCP[1].TLS.Shown), "SelfSigned", "Directory")
 	notZero(t, "routes", reflect.ValueOf(s.Routes[0]), "Method", "Header", "StripPrefix")
 	notZero(t, "routes", reflect.ValueOf(s.Routes[2]), "PathPrefix", "PathBegins", "PathSuffix", "StripPrefix")
 	notZero(t, "routes", reflect.ValueOf(s.Routes[3]), "PathBegins", "PathSuffix", "Host", "Method", "Header")

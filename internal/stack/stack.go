@@ -123,13 +123,15 @@ func (l Limits) CountsRequests() bool {
 	return l.RequestsPerAddress+l.RequestsPerToken+l.PerToken > 0
 }
 
-// TCPEntry is an address whose bytes go to an application unread.
+// TCPEntry is an address whose bytes go to an application as they come.
 type TCPEntry struct {
 	Listen string `yaml:"listen"`
 	Mode   string `yaml:"mode"` // "tcp"
 	// Auth is as in Entry.
 	Auth string `yaml:"auth"`
 	App  string `yaml:"app"`
+	// TLS is how it speaks TLS; zero: it does not.
+	TLS TCPTLS `yaml:"tls"`
 }
 
 // Metrics is the address at which the supervisor tells Prometheus of itself, of every
@@ -232,6 +234,9 @@ type App struct {
 	// all balancers together (HAProxy's maxqueue); 0: no limit but
 	// Timeouts.Queue.
 	Queue int `yaml:"queue"`
+	// SendProxy is true where a node is told first whose each connection is (the PROXY
+	// protocol).
+	SendProxy bool `yaml:"send-proxy"`
 	// Timeouts are those that an application of other people's making has of its own.
 	Timeouts AppTimeouts `yaml:"timeouts"`
 	// Health is how the balancers and the supervisor see that a node can

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -10,8 +11,8 @@ import (
 	"time"
 )
 
-// TLS is how the entry speaks TLS with its clients; zero: it speaks plain HTTP.
-type TLS struct {
+// Shown are the certificates that an entry shows its clients; zero: it does not speak TLS.
+type Shown struct {
 	// SelfSigned has Holdfast make a certificate by itself, for trying out.
 	SelfSigned bool `yaml:"self-signed"`
 	// Certificates are shown by the name that a client asks for (SNI), and the first of
@@ -19,6 +20,11 @@ type TLS struct {
 	Certificates []KeyPair `yaml:"certificates"`
 	// Directory has certificates with their keys; empty: none. Relative to the stack file.
 	Directory string `yaml:"directory"`
+}
+
+// TLS is how the entry speaks TLS with its clients; zero: it speaks plain HTTP.
+type TLS struct {
+	Shown
 	// Redirect is an address that listens for plain HTTP, and sends its clients to the
 	// entry; empty: none.
 	Redirect string `yaml:"redirect"`
@@ -34,23 +40,72 @@ type KeyPair struct {
 	Key string `yaml:"key"`
 }
 
-// Enabled reports whether the entry speaks TLS.
-func (t TLS) Enabled() bool {
+// TCPTLS is how a tcp entry speaks TLS with its clients; zero: bytes pass unread.
+type TCPTLS struct {
+	Shown
+	// OfEntry is true where the certificates are those of entry.tls.
+	OfEntry bool `yaml:"-"`
+}
+
+// Enabled reports whether the tcp entry speaks TLS.
+func (t TCPTLS) Enabled() bool { return t.OfEntry || t.Shown.Enabled() }
+
+// Enabled reports whether there are any.
+func (t Shown) Enabled() bool {
 	return t.SelfSigned || len(t.Certificates) > 0 || t.Directory != ""
 }
 
-// selfSigned is the short form of entry.tls.
-const selfSigned = "self-signed"
+// Showing is an entry with certificates of its own.
+type Showing struct {
+	Shown
+	// Listen is the address of a tcp entry; empty: it is the stack's entry.
+	Listen string
 
-var tlsKeys = []key[TLS]{
-	selfSignedKey(),
-	sectionsKey("certificates", keyPairKeys, func(t *TLS) *[]KeyPair { return &t.Certificates },
-		"Certificates with their keys. A client gets the one for the name that it asks for (SNI), else the first."),
-	textKey("directory", directoryRule, func(t *TLS) *string { return &t.Directory },
-		"A directory with certificates: NAME.pem with certificate, chain and key; NAME.crt and NAME.key; or NAME/fullchain.pem and NAME/privkey.pem, as certbot has them. The first by name is for clients that ask for no name. Relative to this file."),
+	at path
+}
+
+// Key is where the certificates stand, such as entry.tls.
+func (s Showing) Key() string { return s.at.String() }
+
+// Showing are the entries with certificates of their own, that of the stack first.
+func (s Stack) Showing() []Showing {
+	var all []Showing
+	if s.Entry.TLS.Enabled() {
+		all = append(all, Showing{Shown: s.Entry.TLS.Shown, at: "entry/tls"})
+	}
+	for i, e := range s.TCP {
+		if e.TLS.Shown.Enabled() {
+			all = append(all, Showing{e.TLS.Shown, e.Listen, path("tcp").item(i).key("tls")})
+		}
+	}
+	return all
+}
+
+// The short forms of tls: a certificate that Holdfast makes, and at a tcp entry the
+// certificates of entry.tls.
+const (
+	selfSigned = "self-signed"
+	ofEntry    = "entry"
+)
+
+var tlsKeys = append(shownKeys(func(t *TLS) *Shown { return &t.Shown }),
 	textKey("redirect", addressRule, func(t *TLS) *string { return &t.Redirect },
 		"host:port that takes plain HTTP, and sends every request to the same path by HTTPS."),
 	hstsKey(),
+)
+
+var tcpTLSKeys = shownKeys(func(t *TCPTLS) *Shown { return &t.Shown })
+
+// shownKeys are the keys of the certificates of an entry.
+func shownKeys[T any](at func(*T) *Shown) []key[T] {
+	return []key[T]{
+		leftOutFalse(boolKey(selfSigned, func(t *T) *bool { return &at(t).SelfSigned },
+			"Have Holdfast make a certificate, for trying out: clients have to be told to trust it. It is for the entry's names and addresses, is kept in the state directory, and renewed.")),
+		sectionsKey("certificates", keyPairKeys, func(t *T) *[]KeyPair { return &at(t).Certificates },
+			"Certificates with their keys. A client gets the one for the name that it asks for (SNI), else the first."),
+		textKey("directory", directoryRule, func(t *T) *string { return &at(t).Directory },
+			"A directory with certificates: NAME.pem with certificate, chain and key; NAME.crt and NAME.key; or NAME/fullchain.pem and NAME/privkey.pem, as certbot has them. The first by name is for clients that ask for no name. Relative to this file."),
+	}
 }
 
 var keyPairKeys = []key[KeyPair]{
@@ -65,47 +120,71 @@ var pemRule = rule{
 	check: func(s string) string { return checkFilePath(s, "a file, such as ./tls/fullchain.pem") },
 }
 
-// tlsKey is a section that a stack without TLS does not show. One word stands for the
-// section of a certificate that Holdfast makes.
+// tlsKey is a section that a stack without TLS does not show.
 func tlsKey() key[Entry] {
 	k := sectionKey("tls", tlsKeys, func(e *Entry) *TLS { return &e.TLS },
 		"Has the entry speak HTTPS (TLS 1.2 and 1.3; HTTP/2 and HTTP/1.1). Files that change are taken up by themselves; a broken one is refused, and the one before stays. \"self-signed\" stands for {self-signed: true}. Default: plain HTTP.")
+	return inOneWord(k, "certificates or directory", map[string]func(*Entry){
+		selfSigned: func(e *Entry) { e.TLS.SelfSigned = true },
+	}, func(e *Entry) (word string, enabled bool) { return "", e.TLS.Enabled() })
+}
+
+// tcpTLSKey is likewise.
+func tcpTLSKey() key[TCPEntry] {
+	k := sectionKey("tls", tcpTLSKeys, func(e *TCPEntry) *TCPTLS { return &e.TLS },
+		"Has the entry speak TLS (1.2 and 1.3) with its clients, and pass what they say on to the application in plain. \"entry\" takes the certificates of entry.tls; \"self-signed\" stands for {self-signed: true}. Files are taken up as those of entry.tls are. Default: bytes pass unread, so a program that speaks TLS itself keeps its own certificate.")
+	return inOneWord(k, "certificates or directory", map[string]func(*TCPEntry){
+		selfSigned: func(e *TCPEntry) { e.TLS.SelfSigned = true },
+		ofEntry:    func(e *TCPEntry) { e.TLS.OfEntry = true },
+	}, func(e *TCPEntry) (word string, enabled bool) {
+		if e.TLS.OfEntry {
+			word = ofEntry
+		}
+		return word, e.TLS.Enabled()
+	})
+}
+
+// inOneWord has one word stand for a section, whose other keys are named in what. now is the
+// word that the section is shown by, if any, and whether it is shown at all.
+func inOneWord[T any](k key[T], what string, words map[string]func(*T), now func(*T) (word string, enabled bool)) key[T] {
 	read, show, described := k.read, k.show, k.schema
-	k.read = func(r *reader, p path, n *node, e *Entry) {
-		switch {
-		case n.shape == text && n.text == selfSigned:
-			e.TLS.SelfSigned = true
-			r.spots[p.key(selfSigned)] = r.spots[p]
+	all := slices.Sorted(maps.Keys(words))
+	k.read = func(r *reader, p path, n *node, t *T) {
+		switch set := words[n.text]; {
+		case n.shape == text && set != nil:
+			set(t)
+			r.spots[p.key(n.text)] = r.spots[p]
 		case n.shape == text:
-			r.wrong(n.pos, "%s is %s: write self-signed, or below it certificates or directory", p, n.describe())
+			r.wrong(n.pos, "%s is %s: write %s, or below it %s", p, n.describe(), listed(all, "or"), what)
 		default:
-			read(r, p, n, e)
+			read(r, p, n, t)
 		}
 	}
-	k.show = func(e *Entry) any {
-		if !e.TLS.Enabled() {
-			return nil
+	k.show = func(t *T) any {
+		switch word, enabled := now(t); {
+		case word != "":
+			return word
+		case enabled:
+			return show(t)
 		}
-		return show(e)
+		return nil
 	}
 	k.schema = func() schema {
 		s := described()
-		s["type"], s["pattern"] = []any{"object", "null", "string"}, "^"+selfSigned+"$" // of a string alone
+		s["type"], s["pattern"] = []any{"object", "null", "string"}, "^("+strings.Join(all, "|")+")$" // of a string alone
 		return s
 	}
 	return k
 }
 
-// selfSignedKey is left out where it is false.
-func selfSignedKey() key[TLS] {
-	k := boolKey(selfSigned, func(t *TLS) *bool { return &t.SelfSigned },
-		"Have Holdfast make a certificate, for trying out: clients have to be told to trust it. It is for the entry's names and addresses, is kept in the state directory, and renewed.")
+// leftOutFalse is a key that is not shown where it is false.
+func leftOutFalse[T any](k key[T]) key[T] {
 	show := k.show
-	k.show = func(t *TLS) any {
-		if !t.SelfSigned {
-			return nil
+	k.show = func(t *T) any {
+		if v := show(t); v != false {
+			return v
 		}
-		return show(t)
+		return nil
 	}
 	return k
 }
@@ -161,13 +240,25 @@ func hstsKey() key[TLS] {
 	}
 }
 
-// validateTLS holds the certificates of the entry against each other.
+// validateTLS holds the certificates of the entries against each other.
 func validateTLS(r *reader, s Stack) {
-	const p = path("entry/tls")
+	validateShown(r, "entry/tls", s.Entry.TLS.Shown)
+	for i, e := range s.TCP {
+		p := path("tcp").item(i).key("tls")
+		if e.TLS.OfEntry {
+			if !s.Entry.TLS.Enabled() && !r.faulty("entry/tls") {
+				r.complain(r.near(p), "%s: entry.tls has no certificates that it could take: write certificates or directory here", p)
+			}
+			continue
+		}
+		validateShown(r, p, e.TLS.Shown)
+	}
+}
+
+func validateShown(r *reader, p path, t Shown) {
 	if !r.has(p) || r.faulty(p) {
 		return
 	}
-	t := s.Entry.TLS
 	var given []string
 	for _, name := range []string{selfSigned, "certificates", "directory"} {
 		if r.has(p.key(name)) && (name != selfSigned || t.SelfSigned) {
@@ -218,15 +309,23 @@ func (s Stack) Names() []string {
 	return slices.Compact(all)
 }
 
-// Addresses are the IP addresses at which clients of the entry find it, as far as the stack
+// Addresses are the IP addresses at which clients of the entry, and of tcp entries with TLS, find it, as far as the stack
 // file has them.
 func (s Stack) Addresses() []string {
 	all := s.Entry.Virtual.Bare()
 	for _, h := range s.Hosts {
 		all = append(all, h.Address)
 	}
-	host, _ := splitListen(s.Entry.Listen)
-	all = append(all, strings.Trim(host, "[]"))
+	listens := []string{s.Entry.Listen}
+	for _, e := range s.TCP {
+		if e.TLS.Enabled() {
+			listens = append(listens, e.Listen)
+		}
+	}
+	for _, listen := range listens {
+		host, _ := splitListen(listen)
+		all = append(all, strings.Trim(host, "[]"))
+	}
 	all = slices.DeleteFunc(all, func(text string) bool {
 		a, err := netip.ParseAddr(text)
 		return err != nil || a.IsUnspecified()
@@ -237,16 +336,14 @@ func (s Stack) Addresses() []string {
 
 // proxyProtocolKey is left out where it is false.
 func proxyProtocolKey() key[Entry] {
-	k := boolKey("proxy-protocol", func(e *Entry) *bool { return &e.ProxyProtocol },
-		"Whether the trusted-proxies pass connections on unread (layer 4), and say first from whom each is (the PROXY protocol, version 1 or 2). Then every connection of theirs has to begin so; nobody else's may. Default: false.")
-	show := k.show
-	k.show = func(e *Entry) any {
-		if !e.ProxyProtocol {
-			return nil
-		}
-		return show(e)
-	}
-	return k
+	return leftOutFalse(boolKey("proxy-protocol", func(e *Entry) *bool { return &e.ProxyProtocol },
+		"Whether the trusted-proxies pass connections on unread (layer 4), and say first from whom each is (the PROXY protocol, version 1 or 2). Then every connection of theirs has to begin so; nobody else's may. Default: false."))
+}
+
+// sendProxyKey is likewise.
+func sendProxyKey() key[App] {
+	return leftOutFalse(boolKey("send-proxy", func(a *App) *bool { return &a.SendProxy },
+		"Whether the balancers begin every connection to its nodes with whom it is from (the PROXY protocol, version 2), health checks included. A program that does not expect it understands nothing. Default: false.").only(Command, Servers, Image))
 }
 
 // validateProxyProtocol complains of a protocol that nobody may speak.

@@ -1,11 +1,14 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -214,7 +217,11 @@ func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, 
 		return name, host.Write(ctx, machine.File{Name: name, Mode: 0o600, Content: []byte(content), InPlace: true})
 	}
 	for _, f := range files {
-		if f.Content == "" || !strings.Contains(content, host.Path(f.Path)) || filepath.Base(f.Path) == plan.ServerStates {
+		word, err := plan.HAProxyWord(host.Path(f.Path))
+		if err != nil {
+			return err
+		}
+		if f.Content == "" || !strings.Contains(content, word) || filepath.Base(f.Path) == plan.ServerStates {
 			continue
 		}
 		copied, err := write(f.Content)
@@ -222,21 +229,18 @@ func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, 
 		if err != nil {
 			return err
 		}
-		content = strings.ReplaceAll(content, host.Path(f.Path), host.Path(copied))
+		copiedWord, err := plan.HAProxyWord(host.Path(copied))
+		if err != nil {
+			return err
+		}
+		content = strings.ReplaceAll(content, word, copiedWord)
 	}
-	if list := host.Path(plan.CertificateList); strings.Contains(content, list) && !host.has(ctx, plan.CertificateList) {
-		// A host gets its certificates when its first balancer starts.
-		pair, err := certificate.SelfSigned([]string{"localhost"}, nil, time.Now())
-		if err != nil {
-			return err
-		}
-		copied, err := write(string(pair.PEM))
-		defer func() { _ = host.Remove(s.ctx, copied) }()
-		if err != nil {
-			return err
-		}
-		content = strings.ReplaceAll(content, " ssl crt-list ", " ssl crt ")
-		content = strings.ReplaceAll(content, list, host.Path(copied))
+	content, certified, err := s.withCertificates(ctx, host, content, write)
+	if certified != "" {
+		defer func() { _ = host.Remove(s.ctx, certified) }()
+	}
+	if err != nil {
+		return err
 	}
 	name, err := write(content)
 	defer func() { _ = host.Remove(s.ctx, name) }()
@@ -255,6 +259,34 @@ func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, 
 	}
 	return nil
 }
+
+// shownList is where a configuration names a list of certificates.
+var shownList = regexp.MustCompile(` ssl crt-list ((?:'[^']*'|\\'|[^ '\\])+)`)
+
+// withCertificates is a configuration that shows one certificate for all of the lists which
+// are not there yet: a host gets its certificates when its first balancer starts, and those of
+// a new tcp entry with the change. certified is the file of that one; empty: none is needed.
+func (s *Supervisor) withCertificates(ctx context.Context, host home, content string, write func(string) (string, error)) (with, certified string, err error) {
+	with = shownList.ReplaceAllStringFunc(content, func(bind string) string {
+		name := strings.TrimSuffix(shownListName.FindString(bind), "'")
+		if err != nil || name == "" || host.has(ctx, path.Join(plan.CertificatesDir, name)) {
+			return bind
+		}
+		if certified == "" {
+			var pair certificate.Pair
+			if pair, err = certificate.SelfSigned([]string{"localhost"}, nil, time.Now()); err == nil {
+				certified, err = write(string(pair.PEM))
+			}
+		}
+		word, quoteErr := plan.HAProxyWord(host.Path(certified))
+		err = cmp.Or(err, quoteErr)
+		return " ssl crt " + word
+	})
+	return with, certified, err
+}
+
+// shownListName is the name of a list at the end of a word.
+var shownListName = regexp.MustCompile(path.Base(plan.CertificateList) + `[-0-9a-f]*'?$`)
 
 // checkChange reports why a change could not be made: what it needs is not there.
 func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []leg) error {
@@ -309,7 +341,7 @@ func (s *Supervisor) checkHealth(ctx context.Context, now, final layout) (wrong 
 		from, had := now.part(st.Name)
 		to, stays := final.part(st.Name)
 		was, is := from.process.Probe, to.process.Probe
-		if st.Kind != plan.Web || st.State != Up || !had || !stays || is.Kind != plan.ProbeHTTP || was.Ready == is.Ready && was.Host == is.Host {
+		if st.Kind != plan.Web || st.State != Up || !had || !stays || is.Kind != plan.ProbeHTTP || was.Ready == is.Ready && was.Host == is.Host && was.Proxy == is.Proxy {
 			continue
 		}
 		asked := from.process

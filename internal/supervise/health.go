@@ -26,7 +26,7 @@ const (
 // that supervisor and balancers learn the same: a program may answer by the Host
 // header, by others that a library would add, or only at new connections.
 func (s *Supervisor) askHealth(ctx context.Context, p plan.Process, path string) error {
-	conn, err := s.home(p.Node).Dial(ctx, "tcp", p.Near())
+	conn, err := s.dialProbe(ctx, p)
 	if errors.Is(err, machine.ErrRefused) {
 		return fmt.Errorf("nothing listens on %s, its HOST and PORT (%w)", p.Near(), err)
 	}

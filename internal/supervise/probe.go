@@ -51,7 +51,7 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 		}
 	case plan.ProbeTCP:
 		var conn net.Conn
-		if conn, err = s.home(p.Node).Dial(ctx, "tcp", p.Near()); err == nil {
+		if conn, err = s.dialProbe(ctx, p); err == nil {
 			conn.Close()
 		}
 		r.live = err == nil
@@ -87,6 +87,23 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 		r.away = true
 	}
 	return r
+}
+
+// fromNobody begins a connection that is a proxy's own: the PROXY protocol, version 2, LOCAL
+// (HAProxy, doc/proxy-protocol.txt, section 2.2). A balancer's check begins so, too.
+const fromNobody = "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
+
+// dialProbe connects to an application's node.
+func (s *Supervisor) dialProbe(ctx context.Context, p plan.Process) (net.Conn, error) {
+	conn, err := s.home(p.Node).Dial(ctx, "tcp", p.Near())
+	if err != nil || !p.Probe.Proxy {
+		return conn, err
+	}
+	if _, err := conn.Write([]byte(fromNobody)); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // patience is how long a probe may take: as long as a balancer's check, so that

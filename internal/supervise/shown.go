@@ -16,9 +16,10 @@ import (
 	"holdfast/internal/certificate"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
+	"holdfast/internal/stack"
 )
 
-// The certificates that the entry shows. What the stack file names is read on every host with
+// The certificates that the entries show. What the stack file names is read on every host with
 // balancers, again and again, and is copied into that host's state directory once it is found
 // good: this is what its balancers read. A file that is broken changes nothing.
 //
@@ -28,7 +29,7 @@ import (
 // lookAtShownEvery is how often the files are read.
 const lookAtShownEvery = 2 * time.Second
 
-// CertificateStatus is a certificate that the entry shows, or is to show.
+// CertificateStatus is a certificate that an entry shows, or is to show.
 type CertificateStatus struct {
 	// File is the name of its file, as the stack file has it.
 	File string `json:"file"`
@@ -42,9 +43,11 @@ type CertificateStatus struct {
 	Fingerprint string `json:"fingerprint,omitempty"`
 	// Refused says why what the file has now is not shown; empty: it is.
 	Refused string `json:"refused,omitempty"`
+	// Gap is what its chain lacks for clients to verify it; empty: nothing that is known.
+	Gap string `json:"gap,omitempty"`
 }
 
-// shown is what the supervisor knows of the entry's certificates.
+// shown is what the supervisor knows of the certificates of the entries.
 type shown struct {
 	// mu is held while hosts are looked at and given certificates. changing is true while
 	// a change does that itself.
@@ -58,15 +61,25 @@ type shown struct {
 
 // shownOn is one host with balancers.
 type shownOn struct {
-	// read are what was read, by the path on the host.
-	read map[string]machine.Outside
-	// sources are what the files have, in the order of the stack file.
+	// read are what was read, by the path on the host, and parsed what it has, by the
+	// reference of the stack file.
+	read   map[string]machine.Outside
+	parsed map[stack.Reference]parsedSources
+	// sources are what the files have, in the order of the stack file, and byID the first of
+	// each of them.
 	sources []shownSource
-	// has are the certificates in the host's state directory, by id. It is nil before they
-	// were read.
-	has map[string]certificate.Pair
-	// list is the file that names them, as it is there.
-	list string
+	byID    map[string]*shownSource
+	// has are the certificates that are shown, by id, and gaps what their chains lack. has is
+	// nil before they were read from the host's state directory.
+	has  map[string]certificate.Pair
+	gaps map[string]string
+	// lists are the files that name them, by the paths in the state directory: one for each
+	// entry.
+	lists map[string]string
+	// disk are all of these files as they are there, by their names, and digest tells whether
+	// somebody else has touched them since.
+	disk   map[string][]byte
+	digest string
 	// doubted are errors that were seen once, by id: somebody may just be writing.
 	doubted map[string]string
 	// refused are errors that stay, by id.
@@ -75,17 +88,24 @@ type shownOn struct {
 	told map[string]toldShown
 }
 
-// toldShown is what a balancer goes by: the list, and digests of the certificates by id.
-type toldShown struct {
-	list    string
-	digests map[string]string
+// toldShown is what a balancer goes by: the lists, and digests of the certificates by id.
+type toldShown struct{ lists, digests map[string]string }
+
+// parsedSources are the certificates of a reference, and what they were read from.
+type parsedSources struct {
+	digests string
+	sources []shownSource
 }
 
 // shownSource is one certificate of the stack file as one host has it.
 type shownSource struct {
 	id, file string
+	list     string // the file that names it in the state directory
 	pair     certificate.Pair
 	wrong    error // why there is no pair
+	// unread is true where what is wrong is that a directory cannot be read: which
+	// certificates are in it is not known.
+	unread bool
 }
 
 // shownID is the name, in the state directory, of what comes from a file.
@@ -107,7 +127,7 @@ func (s *Supervisor) watchShown() {
 // spreadShown reads the files of the stack file on all hosts with balancers, and has these
 // show what is good. changing is true for the change that is under way.
 func (s *Supervisor) spreadShown(ctx context.Context, changing bool) {
-	if !s.stack().Entry.TLS.Enabled() {
+	if len(s.stack().Showing()) == 0 {
 		return
 	}
 	s.shown.mu.Lock()
@@ -125,7 +145,11 @@ func (s *Supervisor) spreadShown(ctx context.Context, changing bool) {
 // readyShown makes sure that a balancer which is about to start finds certificates on its
 // host; else it says why there is none.
 func (s *Supervisor) readyShown(ctx context.Context, host home) error {
-	if !s.stack().Entry.TLS.Enabled() || host.has(ctx, plan.CertificateList) {
+	lacks := false
+	for _, entry := range s.stack().Showing() {
+		lacks = lacks || !host.has(ctx, plan.CertificateListOf(entry.Listen))
+	}
+	if !lacks {
 		return nil
 	}
 	s.shown.mu.Lock()
@@ -154,40 +178,78 @@ func (s *Supervisor) lookAtShown(ctx context.Context) (all map[string]*shownOn, 
 		}
 		on := s.shown.hosts[host.name]
 		if on == nil {
-			on = &shownOn{read: map[string]machine.Outside{}, doubted: map[string]string{}, refused: map[string]string{}, told: map[string]toldShown{}}
+			on = newShownOn()
 			s.shown.hosts[host.name] = on
 		}
 		if err := on.learn(ctx, host); err != nil {
 			away = true
 			continue
 		}
-		on.sources = s.shownSources(ctx, host, on)
+		on.take(s.shownSources(ctx, host, on))
 		all[host.name] = on
 	}
 	return all, away
 }
 
-// learn reads what the host's state directory has, once.
+func newShownOn() *shownOn {
+	return &shownOn{
+		read: map[string]machine.Outside{}, parsed: map[stack.Reference]parsedSources{}, gaps: map[string]string{}, lists: map[string]string{},
+		disk: map[string][]byte{}, doubted: map[string]string{}, refused: map[string]string{}, told: map[string]toldShown{},
+	}
+}
+
+// take sets what the files have.
+func (on *shownOn) take(sources []shownSource) {
+	on.sources, on.byID = sources, make(map[string]*shownSource, len(sources))
+	for i := range sources {
+		if id := sources[i].id; on.byID[id] == nil {
+			on.byID[id] = &sources[i]
+		}
+	}
+}
+
+// learn reads what the host's state directory has, once, and then again when somebody else
+// has touched it.
 func (on *shownOn) learn(ctx context.Context, host home) error {
 	if on.has != nil {
-		return nil
+		is, err := host.LookOutside(ctx, host.Path(plan.CertificatesDir), on.digest, []string{".pem", ""})
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			on.disk = map[string][]byte{} // all of them are written again
+		case err == nil && is.Files != nil:
+			on.disk = is.Files
+			on.digest = is.Digest
+		case err == nil:
+			on.digest = is.Digest
+		}
+		return nil // nothing else follows from it: what is shown is known
 	}
-	list, err := host.Read(ctx, plan.CertificateList)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	names, err := host.Glob(ctx, plan.CertificateList+"*")
+	if err != nil {
 		return err
 	}
-	has := map[string]certificate.Pair{}
-	for id := range strings.Lines(string(list)) {
-		id = strings.TrimSpace(id)
-		text, err := host.Read(ctx, path.Join(plan.CertificatesDir, id))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	has, lists := map[string]certificate.Pair{}, map[string]string{}
+	for _, list := range names {
+		text, err := host.Read(ctx, list)
+		if err != nil {
 			return err
 		}
-		if pair, err := certificate.Read(text, nil); err == nil { // one that is damaged is written anew
-			has[id] = pair
+		lists[list], on.disk[path.Base(list)] = string(text), text
+		for _, id := range strings.Fields(string(text)) {
+			if _, known := on.disk[id]; known {
+				continue
+			}
+			text, err := host.Read(ctx, path.Join(plan.CertificatesDir, id))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			if pair, err := certificate.Read(text, nil); err == nil { // one that is damaged is written anew
+				has[id], on.disk[id] = pair, text
+				on.gaps[id] = pair.Gap()
+			}
 		}
 	}
-	on.has, on.list = has, string(list)
+	on.has, on.lists = has, lists
 	return nil
 }
 
@@ -196,28 +258,52 @@ const SelfSignedName = "self-signed"
 
 // shownSources are the certificates of the stack file as a host has them.
 func (s *Supervisor) shownSources(ctx context.Context, host home, on *shownOn) (all []shownSource) {
-	t := s.stack().Entry.TLS
-	if t.SelfSigned {
-		pair, err := s.selfSigned(ctx)
-		return []shownSource{{shownID(SelfSignedName), SelfSignedName, pair, err}}
+	for _, entry := range s.stack().Showing() {
+		if entry.SelfSigned {
+			pair, err := s.selfSigned(ctx)
+			all = append(all, shownSource{id: shownID(SelfSignedName), file: SelfSignedName, list: plan.CertificateListOf(entry.Listen), pair: pair, wrong: err})
+		}
 	}
-	read := func(file string) (map[string][]byte, error) {
+	now := time.Now()
+	for _, r := range s.stack().References() {
+		if r.Kind == stack.Certificate || r.Kind == stack.Certificates {
+			all = append(all, s.parsedSources(ctx, host, on, r, now)...)
+		}
+	}
+	return all
+}
+
+// parsedSources are the certificates of a reference. Files that have not changed are not read
+// again.
+func (s *Supervisor) parsedSources(ctx context.Context, host home, on *shownOn, r stack.Reference, now time.Time) []shownSource {
+	found := map[string]machine.Outside{}
+	errs := map[string]error{}
+	digests := ""
+	for _, file := range []string{r.Path, r.Pair} {
+		if file == "" {
+			continue
+		}
 		at := plan.Resolve(s.baseDir(), file)
 		was := on.read[at]
 		is, err := host.LookOutside(ctx, at, was.Digest, certificate.Endings())
-		if err != nil {
-			return nil, err
+		switch {
+		case err != nil:
+			errs[file] = err
+			delete(on.read, at)
+		case is.Files == nil: // as before
+			is.Files, is.Wrong = was.Files, was.Wrong
+			fallthrough
+		default:
+			on.read[at], found[file] = is, is
 		}
-		if is.Files == nil { // as before
-			is.Files = was.Files
-		}
-		on.read[at] = is
-		return is.Files, nil
+		digests += is.Digest + " "
 	}
-	for _, r := range s.stack().References() {
-		all = append(all, sourcesOf(r, read, time.Now())...)
+	parsed, there := on.parsed[r]
+	if !there || parsed.digests != digests || len(errs) > 0 {
+		parsed = parsedSources{digests, sourcesOf(r, func(file string) (machine.Outside, error) { return found[file], errs[file] })}
+		on.parsed[r] = parsed
 	}
-	return all
+	return goodAt(parsed.sources, now)
 }
 
 // SelfSignedFile is the certificate that Holdfast makes, with its key, in the state directory
@@ -286,8 +372,11 @@ func (on *shownOn) choose(id string, all map[string]*shownOn, away bool) (c choi
 		c.best = &own.pair
 	}
 	better := func(other certificate.Pair) {
-		if c.best == nil || other.Leaf.NotBefore.After(c.best.Leaf.NotBefore) && certificate.CoversAll(other.Leaf, c.best.Leaf) {
+		switch {
+		case c.best == nil, other.Leaf.NotBefore.After(c.best.Leaf.NotBefore) && certificate.CoversAll(other.Leaf, c.best.Leaf):
 			c.best = &other
+		case other.Digest != c.best.Digest && other.Fingerprint == c.best.Fingerprint && c.best.Gap() != "" && other.Gap() == "":
+			c.best = &other // the same, with its chain
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -303,11 +392,5 @@ func (on *shownOn) choose(id string, all map[string]*shownOn, away bool) (c choi
 	return c
 }
 
-func (on *shownOn) source(id string) *shownSource {
-	for i := range on.sources {
-		if on.sources[i].id == id {
-			return &on.sources[i]
-		}
-	}
-	return nil
-}
+// source is the file of a certificate; nil: there is none.
+func (on *shownOn) source(id string) *shownSource { return on.byID[id] }

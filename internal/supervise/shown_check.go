@@ -19,38 +19,49 @@ import (
 // What is wrong with the certificates that a stack file names, and what is worth a warning.
 
 // reader reads a file that a stack file names, or the files of a directory.
-type reader func(file string) (map[string][]byte, error)
+type reader func(file string) (machine.Outside, error)
 
 // sourcesOf are the certificates that a reference of a stack file leads to; none where it is
 // of another kind.
-func sourcesOf(r stack.Reference, read reader, now time.Time) (all []shownSource) {
+func sourcesOf(r stack.Reference, read reader) (all []shownSource) {
+	list := plan.CertificateListOf(r.Listen)
 	switch r.Kind {
 	case stack.Certificate:
-		source := shownSource{id: shownID(r.Path), file: r.Path}
+		source := shownSource{id: shownID(r.Path), file: r.Path, list: list}
 		source.pair, source.wrong = readPair(r, read)
 		all = append(all, source)
 	case stack.Certificates:
-		files, err := read(r.Path)
-		if err == nil && files["."] != nil {
+		is, err := read(r.Path)
+		if err == nil && is.Files["."] != nil {
 			err = errors.New("it is a file: write a directory, or the file below \"certificates\"")
 		}
 		var found []certificate.Source
 		if err == nil {
-			found, err = certificate.Folder(files)
+			wrong := map[string]error{}
+			for name, why := range is.Wrong {
+				wrong[name] = unreadable(path.Join(r.Path, name), why)
+			}
+			found = certificate.Folder(is.Files, wrong)
 		}
 		if err == nil && len(found) == 0 {
 			err = fmt.Errorf("there is no certificate in it: files end with %s", strings.Join(certificate.Endings(), ", "))
 		}
 		if err != nil {
-			all = append(all, shownSource{id: shownID(r.Path), file: r.Path, wrong: err})
+			all = append(all, shownSource{id: shownID(r.Path), file: r.Path, list: list, wrong: err, unread: true})
 		}
 		for _, f := range found {
 			name := path.Join(r.Path, f.Name)
-			source := shownSource{id: shownID(name), file: name}
+			source := shownSource{id: shownID(name), file: name, list: list, unread: f.IsFolder}
 			source.pair, source.wrong = f.Read()
 			all = append(all, source)
 		}
 	}
+	return all
+}
+
+// goodAt are certificates, of which those are wrong, too, that are not good at a time.
+func goodAt(sources []shownSource, now time.Time) []shownSource {
+	all := slices.Clone(sources)
 	for i := range all {
 		if all[i].wrong == nil {
 			all[i].wrong = all[i].pair.At(now)
@@ -65,18 +76,18 @@ func readPair(r stack.Reference, read reader) (certificate.Pair, error) {
 	if err != nil {
 		return certificate.Pair{}, unreadable(r.Path, err)
 	}
-	var key map[string][]byte
+	var key machine.Outside
 	if r.Pair != "" {
 		if key, err = read(r.Pair); err != nil {
 			return certificate.Pair{}, unreadable(r.Pair, err)
 		}
 	}
-	for _, of := range []map[string][]byte{text, key} {
-		if of != nil && of["."] == nil {
-			return certificate.Pair{}, errors.New("it is a directory: write a file, or entry.tls.directory for a directory of certificates")
+	for _, of := range []machine.Outside{text, key} {
+		if of.Files != nil && of.Files["."] == nil {
+			return certificate.Pair{}, errors.New("it is a directory: write a file, or \"directory\" for a directory of certificates")
 		}
 	}
-	return certificate.Read(text["."], key["."])
+	return certificate.Read(text.Files["."], key.Files["."])
 }
 
 // unreadable is the error of a file that cannot be read, with what to do.
@@ -100,16 +111,15 @@ func (e *unreadableError) Unwrap() error { return e.err }
 
 // readHere reads what a stack file in baseDir names on this machine.
 func readHere(baseDir string) reader {
-	return func(file string) (map[string][]byte, error) {
-		is, err := machine.LookOutside(plan.Resolve(baseDir, file), "", certificate.Endings())
-		return is.Files, err
+	return func(file string) (machine.Outside, error) {
+		return machine.LookOutside(plan.Resolve(baseDir, file), "", certificate.Endings())
 	}
 }
 
 // readCertificates reads the certificates of a reference on this machine. The error names all
 // that are broken.
 func readCertificates(r stack.Reference, baseDir string) (pairs []certificate.Pair, err error) {
-	for _, source := range sourcesOf(r, readHere(baseDir), time.Now()) {
+	for _, source := range goodAt(sourcesOf(r, readHere(baseDir)), time.Now()) {
 		if source.wrong == nil {
 			pairs = append(pairs, source.pair)
 			continue
@@ -136,10 +146,12 @@ func AdviseCertificates(s stack.Stack, baseDir string) (all []ReferenceError) {
 		if err != nil {
 			return nil // that is complained of, and the rest may follow from it
 		}
-		if first.Kind == "" {
-			first = r
+		if r.Listen == "" { // of a tcp entry nobody knows the names
+			if first.Kind == "" {
+				first = r
+			}
+			pairs = append(pairs, read...)
 		}
-		pairs = append(pairs, read...)
 		for _, p := range read {
 			if gap := p.Gap(); gap != "" {
 				all = append(all, ReferenceError{r, fmt.Errorf("%s: %s", certificate.Subject(p.Leaf), gap)})
@@ -167,7 +179,7 @@ func (s *Supervisor) keepsShown(r stack.Reference) bool {
 	if r.Kind != stack.Certificate && r.Kind != stack.Certificates {
 		return false
 	}
-	on := shownOn{}
+	on := newShownOn()
 	if err := on.learn(s.ctx, s.hosts.here); err != nil {
 		return false
 	}
@@ -178,7 +190,7 @@ func (s *Supervisor) keepsShown(r stack.Reference) bool {
 // prepareShown makes sure that every host with balancers has certificates before these start.
 // Of a stack without TLS none stays.
 func (s *Supervisor) prepareShown() error {
-	if !s.stack().Entry.TLS.Enabled() {
+	if len(s.stack().Showing()) == 0 {
 		for _, host := range s.hosts.all() {
 			if err := host.Remove(s.ctx, plan.CertificatesDir); err != nil {
 				s.log.Warn("the certificates of before stay on a host", "host", host.name, "why", err)

@@ -1,9 +1,10 @@
 package supervise
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,11 +12,14 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"holdfast/internal/certificate"
+	"holdfast/internal/haproxy"
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/quote"
+	"holdfast/internal/stack"
 )
 
 // How a host comes to show certificates: they are written into its state directory, whole or
@@ -24,51 +28,99 @@ import (
 // giveShown writes what a host is to show into its state directory, and has its balancers
 // take it up. The caller holds shown.mu.
 func (s *Supervisor) giveShown(ctx context.Context, name string, all map[string]*shownOn, away bool) error {
+	wrong := s.writeShown(ctx, name, all, away)
+	on, host := all[name], s.hosts.at(name)
+	if on == nil || len(on.lists) == 0 {
+		return wrong
+	}
+	if err := s.balancersShow(ctx, host, on); err != nil {
+		return errors.Join(wrong, err)
+	}
+	if now, _ := s.changing.status(); now != nil && !s.shown.changing {
+		return wrong // a balancer may still go by what is of before
+	}
+	return errors.Join(wrong, on.forget(ctx, host, s.stack().Showing()))
+}
+
+// writeShown writes what a host is to show into its state directory.
+func (s *Supervisor) writeShown(ctx context.Context, name string, all map[string]*shownOn, away bool) error {
 	on := all[name]
 	if on == nil {
 		return errors.New("the files of its certificates cannot be read now")
 	}
 	host := s.hosts.at(name)
-	var order []string
-	wanted := map[string]certificate.Pair{}
-	for _, id := range s.shownOrder(on, all, away) {
-		if best := s.decideShown(ctx, host, on, on.choose(id, all, away), id); best != nil {
-			order, wanted[id] = append(order, id), *best
+	decided := map[string]*certificate.Pair{}
+	lists := map[string]string{}
+	var wrong error
+	for _, entry := range s.stack().Showing() {
+		list := plan.CertificateListOf(entry.Listen)
+		var order strings.Builder
+		for _, id := range s.shownOrder(on, all, away, entry, list) {
+			best, known := decided[id]
+			if !known {
+				best = s.decideShown(ctx, host, on, on.choose(id, all, away), id)
+				decided[id] = best
+			}
+			if best != nil {
+				order.WriteString(id + "\n")
+			}
 		}
+		if order.Len() == 0 {
+			wrong = errors.Join(wrong, on.nothing(entry, list))
+			continue
+		}
+		lists[list] = order.String()
 	}
-	if len(order) == 0 {
-		return on.nothing()
-	}
-	if err := on.write(ctx, host, order, wanted); err != nil {
-		return err
-	}
-	if err := s.balancersShow(ctx, host, on); err != nil {
-		return err
-	}
-	return on.forget(ctx, host)
+	return errors.Join(wrong, on.write(ctx, host, lists, decided))
 }
 
-// shownOrder are the ids of the certificates in the order of the stack file. What was in a
-// directory stays until it was missing twice, everywhere.
-func (s *Supervisor) shownOrder(on *shownOn, all map[string]*shownOn, away bool) []string {
-	files := map[string]string{}
+// readyLists has all hosts with balancers have the lists of certificates that the stack's
+// configurations name, before a balancer gets one.
+func (s *Supervisor) readyLists(ctx context.Context) error {
+	entries := s.stack().Showing()
+	if len(entries) == 0 {
+		return nil
+	}
+	s.shown.mu.Lock()
+	defer s.shown.mu.Unlock()
+	all, away := s.lookAtShown(ctx)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		for _, source := range all[name].sources {
-			files[source.id] = source.file
+		lacks := func() bool {
+			return slices.ContainsFunc(entries, func(e stack.Showing) bool { return all[name].lists[plan.CertificateListOf(e.Listen)] == "" })
+		}
+		if !lacks() {
+			continue
+		}
+		if err := s.writeShown(ctx, name, all, away); err != nil && lacks() {
+			return fmt.Errorf("the balancers of host %s would have no certificates: %w", quote.Shell(name), err)
 		}
 	}
+	return nil
+}
+
+// shownOrder are the ids of the certificates of an entry in the order of the stack file. What
+// was in a directory stays until it was missing twice, everywhere.
+func (s *Supervisor) shownOrder(on *shownOn, all map[string]*shownOn, away bool, entry stack.Showing, list string) []string {
 	var order []string
-	if t := s.stack().Entry.TLS; t.Directory == "" {
+	if entry.Directory == "" {
 		for _, source := range on.sources {
-			order = append(order, source.id)
+			if source.list == list {
+				order = append(order, source.id)
+			}
 		}
 		return order
-	} else if _, unread := files[shownID(t.Directory)]; unread {
-		away = true
+	}
+	files := map[string]string{}
+	for _, host := range all {
+		for _, source := range host.sources {
+			if source.list == list {
+				files[source.id] = source.file
+				away = away || source.unread
+			}
+		}
 	}
 	order = slices.SortedFunc(maps.Keys(files), func(a, b string) int { return strings.Compare(files[a], files[b]) })
-	for id := range strings.Lines(on.list) {
-		id = strings.TrimSpace(id)
+	for _, id := range strings.Fields(on.lists[list]) {
 		if _, there := files[id]; there {
 			delete(on.doubted, id+" gone")
 		} else if away || on.doubt(id+" gone", fs.ErrNotExist) {
@@ -90,7 +142,7 @@ func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c 
 	has, there := on.has[id]
 	stays := func(why error) *certificate.Pair {
 		if text := quote.Text(why.Error()); on.refused[id] != text {
-			s.log.Warn("a certificate of the entry is refused", "file", on.fileOf(id), "host", host.name, "why", text, "the one before stays", there)
+			s.log.Warn("a certificate of an entry is refused", "file", on.fileOf(id), "host", host.name, "why", text, "the one before stays", there)
 			on.refused[id] = text
 		}
 		if !there {
@@ -111,7 +163,7 @@ func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c 
 	if c.best == nil {
 		return nil
 	}
-	if there && string(has.PEM) == string(c.best.PEM) {
+	if there && has.Digest == c.best.Digest {
 		if c.wrong == nil {
 			delete(on.refused, id)
 		}
@@ -123,7 +175,11 @@ func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c 
 	if c.wrong == nil || errors.Is(c.wrong, fs.ErrNotExist) {
 		delete(on.refused, id)
 	}
-	s.log.Info("the entry shows another certificate", "file", on.fileOf(id), "host", host.name, "names", certificate.Subject(c.best.Leaf), "ends", c.best.Leaf.NotAfter)
+	gap := c.best.Gap()
+	if on.gaps[id] = gap; gap != "" {
+		s.log.Warn("a certificate of an entry lacks its chain", "file", on.fileOf(id), "host", host.name, "why", quote.Text(gap))
+	}
+	s.log.Info("an entry shows another certificate", "file", on.fileOf(id), "host", host.name, "names", certificate.Subject(c.best.Leaf), "ends", c.best.Leaf.NotAfter)
 	return c.best
 }
 
@@ -135,14 +191,14 @@ func (on *shownOn) fileOf(id string) string {
 	return id
 }
 
-// nothing is the error of a host that has no certificate at all.
-func (on *shownOn) nothing() error {
+// nothing is the error of an entry that has no certificate at all.
+func (on *shownOn) nothing(entry stack.Showing, list string) error {
 	for _, source := range on.sources {
-		if source.wrong != nil {
-			return fmt.Errorf("entry.tls: %s: %w", quote.Shell(source.file), source.wrong)
+		if source.list == list && source.wrong != nil {
+			return fmt.Errorf("%s: %s: %w", entry.Key(), quote.Shell(source.file), source.wrong)
 		}
 	}
-	return errors.New("entry.tls: there is no certificate in the directory")
+	return fmt.Errorf("%s: there is no certificate in the directory", entry.Key())
 }
 
 // tryShown has HAProxy look at a certificate before a balancer gets it: a broken one would
@@ -177,70 +233,99 @@ func (s *Supervisor) tryShown(ctx context.Context, host home, pair certificate.P
 	return nil
 }
 
-// write writes certificates and their list into a host's state directory.
-func (on *shownOn) write(ctx context.Context, host home, order []string, wanted map[string]certificate.Pair) error {
+// write writes certificates and their lists into a host's state directory.
+func (on *shownOn) write(ctx context.Context, host home, lists map[string]string, decided map[string]*certificate.Pair) error {
 	if err := host.MakeDir(ctx, plan.CertificatesDir); err != nil {
 		return err
 	}
-	for id, pair := range wanted {
-		if has, there := on.has[id]; there && string(has.PEM) == string(pair.PEM) {
-			continue
+	put := func(name string, content []byte) error {
+		if has, there := on.disk[path.Base(name)]; there && bytes.Equal(has, content) {
+			return nil
 		}
-		if err := host.Write(ctx, machine.File{Name: path.Join(plan.CertificatesDir, id), Mode: 0o600, Content: pair.PEM}); err != nil {
+		if err := host.Write(ctx, machine.File{Name: name, Mode: 0o600, Content: content}); err != nil {
 			return err
 		}
-		on.has[id] = pair
-	}
-	list := strings.Join(order, "\n") + "\n"
-	if list == on.list {
+		on.disk[path.Base(name)] = content
 		return nil
 	}
-	if err := host.Write(ctx, machine.File{Name: plan.CertificateList, Mode: 0o600, Content: []byte(list)}); err != nil {
-		return err
+	for id, pair := range decided {
+		if pair == nil {
+			continue
+		}
+		if err := put(path.Join(plan.CertificatesDir, id), pair.PEM); err != nil {
+			return err
+		}
+		on.has[id] = *pair
 	}
-	on.list = list
+	for list, order := range lists {
+		if err := put(list, []byte(order)); err != nil {
+			return err
+		}
+		on.lists[list] = order
+	}
 	return nil
 }
 
-// ids are those that are shown, in order.
-func (on *shownOn) ids() []string { return strings.Fields(on.list) }
+// named are the ids of the certificates that any entry shows.
+func (on *shownOn) named() map[string]bool {
+	all := map[string]bool{}
+	for _, order := range on.lists {
+		for _, id := range strings.Fields(order) {
+			all[id] = true
+		}
+	}
+	return all
+}
 
-// forget removes what is not shown any more from a host's state directory.
-func (on *shownOn) forget(ctx context.Context, host home) error {
+// forget removes what no entry shows any more from a host's state directory.
+func (on *shownOn) forget(ctx context.Context, host home, entries []stack.Showing) error {
+	for list := range on.lists {
+		if slices.ContainsFunc(entries, func(e stack.Showing) bool { return plan.CertificateListOf(e.Listen) == list }) {
+			continue
+		}
+		if err := host.Remove(ctx, list); err != nil {
+			return err
+		}
+		delete(on.lists, list)
+		delete(on.disk, path.Base(list))
+	}
+	named := on.named()
 	for id := range on.has {
-		if slices.Contains(on.ids(), id) {
+		if named[id] {
 			continue
 		}
 		if err := host.Remove(ctx, path.Join(plan.CertificatesDir, id)); err != nil {
 			return err
 		}
 		delete(on.has, id)
+		delete(on.disk, id)
 		delete(on.refused, id)
+		delete(on.gaps, id)
 	}
 	return nil
 }
 
 // balancersShow has the balancers of a host show what its state directory has.
-func (s *Supervisor) balancersShow(ctx context.Context, host home, on *shownOn) error {
-	wanted := toldShown{on.list, map[string]string{}}
-	for _, id := range on.ids() {
-		sum := sha256.Sum256(on.has[id].PEM)
-		wanted.digests[id] = string(sum[:])
+func (s *Supervisor) balancersShow(ctx context.Context, host home, on *shownOn) (wrong error) {
+	wanted := toldShown{maps.Clone(on.lists), map[string]string{}}
+	for id := range on.named() {
+		wanted.digests[id] = on.has[id].Digest
 	}
 	for _, p := range s.balancersOn(host) {
 		told := on.told[p.Node]
-		if told.list == wanted.list && maps.Equal(told.digests, wanted.digests) {
+		if maps.Equal(told.lists, wanted.lists) && maps.Equal(told.digests, wanted.digests) {
 			continue
 		}
 		if st, _ := s.board.snapshot().Node(p.Node); st.State != Up {
 			continue // it reads the files when it starts
 		}
 		if err := s.balancerShows(ctx, p, host, on, wanted); err != nil {
-			return fmt.Errorf("%s: %w", p.Node, err)
+			wrong = errors.Join(wrong, fmt.Errorf("%s: %w", p.Node, err))
+			continue
 		}
 		on.told[p.Node] = wanted
 	}
-	return nil
+	return wrong
 }
 
 // balancersOn are the processes of the balancers of a host.
@@ -258,33 +343,49 @@ func (s *Supervisor) balancersOn(host home) (all []plan.Process) {
 	return all
 }
 
+// takeUpLimit is how long one balancer may take for one certificate, beside certificateLimit
+// for all.
+const takeUpLimit = 50 * time.Millisecond
+
 // balancerShows has one balancer show it: certificates that have changed by its socket, and
-// others than before by a reload.
-func (s *Supervisor) balancerShows(ctx context.Context, p plan.Process, host home, on *shownOn, wanted toldShown) error {
-	limited, cancel := context.WithTimeout(ctx, certificateLimit)
+// others than before by a reload. One that it does not take holds the others up in nothing.
+func (s *Supervisor) balancerShows(ctx context.Context, p plan.Process, host home, on *shownOn, wanted toldShown) (wrong error) {
+	limited, cancel := context.WithTimeout(ctx, certificateLimit+time.Duration(len(wanted.digests))*takeUpLimit)
 	defer cancel()
-	b := s.balancer(p)
-	paths, prints, err := b.Fingerprints(limited, host.Path(plan.CertificateList))
-	if err != nil {
-		return err
-	}
-	var files []string
-	for _, id := range on.ids() {
-		files = append(files, host.Path(plan.CertificatesDir, id))
-	}
-	if !slices.Equal(paths, files) {
-		return s.reloadShown(ctx, p.Node)
-	}
-	told := on.told[p.Node].digests
-	for i, id := range on.ids() {
-		if prints[i] == certificate.SHA1(on.has[id].Leaf) && (told == nil || told[id] == wanted.digests[id]) {
-			continue
+	b, told, done := s.balancer(p), on.told[p.Node].digests, map[string]bool{}
+	for _, entry := range s.stack().Showing() {
+		list := plan.CertificateListOf(entry.Listen)
+		if on.lists[list] == "" {
+			continue // there is no certificate for it yet
 		}
-		if err := b.SetCertificate(limited, files[i], string(on.has[id].PEM)); err != nil {
+		ids := strings.Fields(on.lists[list])
+		shows, err := b.Shown(limited, host.Path(list))
+		if err != nil && !errors.Is(err, haproxy.ErrNoList) {
 			return err
 		}
+		if err != nil || !slices.EqualFunc(shows, ids, func(shown haproxy.Shown, id string) bool { return shown.Path == host.Path(plan.CertificatesDir, id) }) {
+			return s.reloadShown(ctx, p.Node)
+		}
+		for i, id := range ids {
+			pair := on.has[id]
+			if done[id] || alike(shows[i], pair) && (told == nil || told[id] == pair.Digest) {
+				continue
+			}
+			done[id] = true
+			if err := b.SetCertificate(limited, shows[i].Path, string(pair.PEM)); err != nil {
+				wrong = errors.Join(wrong, fmt.Errorf("%s: %w", quote.Shell(on.fileOf(id)), err))
+			}
+		}
 	}
-	return nil
+	return wrong
+}
+
+// alike reports whether a balancer shows a certificate with its chain, as far as it tells.
+func alike(shown haproxy.Shown, pair certificate.Pair) bool {
+	return shown.SHA1 == certificate.SHA1(pair.Leaf) && slices.EqualFunc(shown.Chain, pair.Chain, func(says string, c *x509.Certificate) bool {
+		subject, issuer, _ := strings.Cut(says, " by ")
+		return strings.Contains(subject, c.Subject.CommonName) && strings.Contains(issuer, c.Issuer.CommonName)
+	})
 }
 
 // reloadShown has a balancer take up another list of certificates.
@@ -306,19 +407,24 @@ func (s *Supervisor) tellShown(all map[string]*shownOn) {
 	var told []CertificateStatus
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		on := all[name]
+		named := on.named()
 		var ids []string
-		for _, source := range on.sources {
-			ids = append(ids, source.id)
-		}
-		for _, id := range on.ids() {
-			if !slices.Contains(ids, id) {
-				ids = append(ids, id)
+		seen := map[string]bool{}
+		add := func(id string) {
+			if !seen[id] {
+				ids, seen[id] = append(ids, id), true
 			}
+		}
+		for _, source := range on.sources {
+			add(source.id)
+		}
+		for _, id := range slices.Sorted(maps.Keys(named)) {
+			add(id)
 		}
 		for _, id := range ids {
 			c := CertificateStatus{File: on.fileOf(id), Host: name, Refused: on.refused[id]}
-			if has, there := on.has[id]; there && slices.Contains(on.ids(), id) {
-				c.Names, c.Ends, c.Fingerprint = certificate.Names(has.Leaf), has.Leaf.NotAfter, certificate.Fingerprint(has.Leaf)
+			if has, there := on.has[id]; there && named[id] {
+				c.Names, c.Ends, c.Fingerprint, c.Gap = certificate.Names(has.Leaf), has.Leaf.NotAfter, has.Fingerprint, on.gaps[id]
 			} else if c.Refused == "" {
 				continue
 			}
@@ -332,27 +438,25 @@ func (s *Supervisor) tellShown(all map[string]*shownOn) {
 
 // alikeShown has what all hosts show stand once, without a host.
 func alikeShown(all []CertificateStatus, hosts int) (told []CertificateStatus) {
-	like := func(a, b CertificateStatus) bool {
-		return a.File == b.File && a.Fingerprint == b.Fingerprint && a.Refused == b.Refused
+	type kind struct{ file, fingerprint, refused string }
+	same := map[kind]int{}
+	for _, c := range all {
+		same[kind{c.File, c.Fingerprint, c.Refused}]++
 	}
 	for _, c := range all {
-		same := 0
-		for _, other := range all {
-			if like(c, other) {
-				same++
-			}
-		}
-		if same == hosts {
+		switch k := (kind{c.File, c.Fingerprint, c.Refused}); same[k] {
+		case hosts:
 			c.Host = ""
+			same[k] = -1
+		case -1: // it is told
+			continue
 		}
-		if c.Host != "" || !slices.ContainsFunc(told, func(o CertificateStatus) bool { return like(c, o) }) {
-			told = append(told, c)
-		}
+		told = append(told, c)
 	}
 	return told
 }
 
-// certificates are those that the entry shows, for the status.
+// certificates are those that the entries show, for the status.
 func (s *Supervisor) certificates() []CertificateStatus {
 	s.shown.statusMu.Lock()
 	defer s.shown.statusMu.Unlock()

@@ -23,10 +23,10 @@ func pairFor(t *testing.T, later int, names ...string) certificate.Pair {
 
 // showing is a host with a good file, or with what is wrong with it.
 func showing(pair certificate.Pair, wrong error) *shownOn {
-	return &shownOn{
-		sources: []shownSource{{id: "a", file: "a.pem", pair: pair, wrong: wrong}},
-		has:     map[string]certificate.Pair{}, doubted: map[string]string{}, refused: map[string]string{},
-	}
+	on := newShownOn()
+	on.has = map[string]certificate.Pair{}
+	on.take([]shownSource{{id: "a", file: "a.pem", pair: pair, wrong: wrong}})
+	return on
 }
 
 func TestTheLatestCertificateOfAnyHostIsShown(t *testing.T) {

@@ -158,6 +158,9 @@ func (c *changeRun) leg(ctx context.Context, l leg) error {
 	now, _ := s.current()
 	changes := plan.Diff(now.host(), l.to.host(), nil)
 	s.setStack(l.to.stack())
+	if err := s.readyLists(ctx); err != nil {
+		return err
+	}
 	steps := s.masterLast(l.steps)
 	for len(steps) > 0 {
 		group := steps[:1]
