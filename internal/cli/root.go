@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/private"
 	"holdfast/internal/process"
 	"holdfast/internal/stack"
+	"holdfast/internal/supervise"
 )
 
 // Exit codes.
@@ -233,6 +234,14 @@ func readStack(g *globals) (stack.Stack, string, error) {
 	s, warnings, err := stack.Parse(file, data)
 	if err != nil {
 		return stack.Stack{}, "", usageError{&mistakenFile{err, stack.NameIn(data)}}
+	}
+	s, wrong := supervise.WithPages(s, dir)
+	var mistakes stack.Mistakes
+	for _, e := range wrong {
+		mistakes = mistakes.With(e.Reference.Mistake(file, data, e.Err.Error()))
+	}
+	if len(mistakes) > 0 {
+		return stack.Stack{}, "", usageError{&mistakenFile{mistakes, s.Name}}
 	}
 	for _, w := range warnings {
 		fmt.Fprintf(g.stderr, "warning: %s\n", g.say(w.Error()))

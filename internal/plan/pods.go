@@ -181,6 +181,11 @@ func CheckPods(s stack.Stack) error {
 	case s.Backup.To != "":
 		return fmt.Errorf("backup: in Kubernetes backups are not exported yet")
 	}
+	for _, r := range s.References() {
+		if r.Kind == stack.PageFile {
+			return fmt.Errorf("%s: no pod has the file: write the page itself, below a | after the status", r.Key())
+		}
+	}
 	for _, name := range s.AppNames() {
 		switch app := s.Apps[name]; {
 		case app.Kind() != stack.KV && app.Kind() != stack.Servers:

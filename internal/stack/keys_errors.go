@@ -1,9 +1,12 @@
 package stack
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // errorStatuses are those that a balancer answers by itself, and with words of ours.
@@ -32,14 +35,44 @@ func EscapePage(page string) string {
 }
 
 var pageRule = rule{
-	what:  `a page of HTML, such as "<h1>Back soon</h1>"`,
-	check: checkPage,
+	what: `a page of HTML, such as "<h1>Back soon</h1>", or its file, such as ./errors/503.html`,
+	check: func(s string) string {
+		if isPageFile(s) {
+			return checkFilePath(s, "a file, such as ./errors/503.html")
+		}
+		return checkPage(s)
+	},
+}
+
+// isPageFile reports whether a value names the file of a page: a page itself begins with "<".
+func isPageFile(s string) bool {
+	return !isPage(s) && !strings.Contains(s, "\n") && (strings.Contains(s, "/") || strings.HasSuffix(s, ".html") || strings.HasSuffix(s, ".htm"))
+}
+
+func isPage(s string) bool { return strings.HasPrefix(strings.TrimSpace(s), "<") }
+
+// WithPage is the stack with the page itself in the place of its file.
+func (s Stack) WithPage(r Reference, content []byte) (Stack, error) {
+	page := strings.TrimPrefix(string(content), "\ufeff")
+	complaint := checkPage(page)
+	switch {
+	case !utf8.Valid(content):
+		complaint = "the file is not in UTF-8: save it so"
+	case !isPage(page):
+		complaint = "the file is no page of HTML: that begins with <"
+	}
+	if complaint != "" {
+		return s, errors.New(complaint)
+	}
+	s.Entry.Errors = maps.Clone(s.Entry.Errors)
+	s.Entry.Errors[r.at.last()] = page
+	return s, nil
 }
 
 func checkPage(page string) string {
 	switch escaped := EscapePage(page); {
-	case !strings.HasPrefix(strings.TrimSpace(page), "<"):
-		return fmt.Sprintf("%s is no HTML: write the page itself, below a | after the status; a file of its own would have to be on every host and in every pod", quoted(page))
+	case !isPage(page):
+		return fmt.Sprintf("%s is no HTML: write the page itself, below a | after the status, or its file, such as ./errors/503.html", quoted(page))
 	case strings.ContainsRune(page, 0):
 		return "a NUL character has no place in a page: remove it"
 	case len(escaped) > longestPage:
@@ -52,7 +85,7 @@ func checkPage(page string) string {
 func errorsKey() key[Entry] {
 	return key[Entry]{
 		name: "errors",
-		doc:  "Pages of HTML, by status, for what a balancer answers by itself, such as 503 where no node is free: for browsers, and for other clients that ask for no JSON where the application is no kv.",
+		doc:  "Pages of HTML, by status, or their files, relative to this one, for what a balancer answers by itself, such as 503 where no node is free: for browsers, and for other clients that ask for no JSON where the application is no kv.",
 		read: func(r *reader, p path, n *node, t *Entry) {
 			if n.shape == empty {
 				return

@@ -26,3 +26,36 @@ func TestAPageFitsIntoAnAnswerOfHAProxys(t *testing.T) {
 		t.Errorf("a page of percent signs: %v", err)
 	}
 }
+
+func TestAPageMayHaveAFileOfItsOwn(t *testing.T) {
+	s, _, err := Parse("x", []byte("entry:\n  errors:\n    503: ./errors/503.html\n    429: slow.html\n    500: <p>a/b</p>\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []Reference
+	for _, r := range s.References() {
+		if r.Kind == PageFile {
+			files = append(files, r)
+		}
+	}
+	if len(files) != 2 || files[0].Path != "slow.html" || files[1].Path != "./errors/503.html" || files[1].Key() != "entry.errors.503" {
+		t.Fatalf("the files are %+v", files)
+	}
+	const page = "\n<!doctype html>\r\n<p title='a \"b\" \\ #'>100 %\tü\u0085</p>\n"
+	with, err := s.WithPage(files[1], []byte("\ufeff"+page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It travels with the stack.
+	again, _, err := Parse("y", with.Show())
+	if err != nil || again.Entry.Errors["503"] != page || s.Entry.Errors["503"] != "./errors/503.html" {
+		t.Errorf("of %q becomes %q, %v", page, again.Entry.Errors["503"], err)
+	}
+	for says, content := range map[string]string{
+		"no page of HTML": "Back soon", "not in UTF-8": "<p>\xff", "too large": "<" + strings.Repeat("a", longestPage), "NUL": "<\x00",
+	} {
+		if _, err := s.WithPage(files[0], []byte(content)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v", says, err)
+		}
+	}
+}

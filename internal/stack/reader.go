@@ -23,6 +23,9 @@ func (p path) key(name string) path {
 
 func (p path) item(i int) path { return p.key("#" + strconv.Itoa(i)) }
 
+// last is the last of its keys.
+func (p path) last() string { return string(p[strings.LastIndexByte(string(p), '/')+1:]) }
+
 // String is the path as messages say it: "apps.web.health.path". The line
 // tells the items of a list apart.
 func (p path) String() string {

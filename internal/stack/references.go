@@ -17,6 +17,7 @@ const (
 	// file; Certificates is a directory with such files.
 	Certificate  ReferenceKind = "certificate"
 	Certificates ReferenceKind = "certificates"
+	PageFile     ReferenceKind = "page"
 )
 
 // Reference is something on the disk that a stack file names. Whether it is
@@ -55,6 +56,11 @@ func (s Stack) References() []Reference {
 		}
 		if entry.Directory != "" {
 			all = append(all, Reference{Kind: Certificates, Path: entry.Directory, Listen: entry.Listen, at: entry.at.key("directory")})
+		}
+	}
+	for _, status := range sortedKeys(s.Entry.Errors) {
+		if file := s.Entry.Errors[status]; isPageFile(file) {
+			all = append(all, Reference{Kind: PageFile, Path: file, at: path("entry/errors").key(status)})
 		}
 	}
 	for _, name := range s.AppNames() {

@@ -47,6 +47,8 @@ func CheckReferences(s stack.Stack, baseDir, searchPath string) []*ReferenceErro
 			err = process.Enterable(plan.Resolve(home, r.Path))
 		case stack.TokensFile:
 			err = checkTokens(plan.Resolve(baseDir, r.Path))
+		case stack.PageFile:
+			_, err = withPage(s, r, baseDir)
 		case stack.Certificate, stack.Certificates:
 			_, err = readCertificates(r, baseDir)
 		}
@@ -55,6 +57,51 @@ func CheckReferences(s stack.Stack, baseDir, searchPath string) []*ReferenceErro
 		}
 	}
 	return wrong
+}
+
+// WithPages is a stack with the pages that its file names as files of their own: so they are
+// wherever the stack is, on every host and in every container.
+func WithPages(s stack.Stack, baseDir string) (stack.Stack, []*ReferenceError) {
+	var wrong []*ReferenceError
+	for _, r := range s.References() {
+		if r.Kind != stack.PageFile {
+			continue
+		}
+		with, err := withPage(s, r, baseDir)
+		if err != nil {
+			wrong = append(wrong, &ReferenceError{r, err})
+			continue
+		}
+		s = with
+	}
+	return s, wrong
+}
+
+// maxPage is how much of the file of a page is read: more than HAProxy takes of it, so that
+// who has written a larger one is told how large it is.
+const maxPage = 1 << 20 // bytes
+
+func withPage(s stack.Stack, r stack.Reference, baseDir string) (stack.Stack, error) {
+	file := plan.Resolve(baseDir, r.Path)
+	info, err := os.Stat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s, fmt.Errorf("%s does not exist: write where the file of the page is, or the page itself, below a | after the status", quote.Shell(file))
+	case err != nil:
+		return s, err
+	case !info.Mode().IsRegular():
+		return s, fmt.Errorf("%s is no ordinary file: write that of a page", quote.Shell(file))
+	case info.Size() > maxPage:
+		return s, fmt.Errorf("%s: the page is too large for an answer of HAProxy's own: it has %d bytes", quote.Shell(file), info.Size())
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return s, err
+	}
+	if s, err = s.WithPage(r, content); err != nil {
+		return s, fmt.Errorf("%s: %w", quote.Shell(file), err)
+	}
+	return s, nil
 }
 
 func checkProgramFile(a stack.App, name, baseDir, searchPath string) error {

@@ -51,6 +51,7 @@ func forPods(s object) {
 	entry := stack["entry"].(object)
 	remove(entry, "on", "virtual")
 	entry["required"] = []any{"listen"}
+	at(entry, "properties", "errors", "additionalProperties").(object)["pattern"] = "^\\s*<" // no pod has a file
 	entry["type"] = "object"
 	s["required"] = []any{"entry"}
 	listen := at(entry, "properties", "listen").(object)
