@@ -231,10 +231,10 @@ func TestTheEntrySpeaksHTTPS(t *testing.T) {
 func (s *secureStack) redirects(t *testing.T) {
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for _, c := range []struct{ method, host, want string }{
-		{"GET", "www.example.com", "301 https://www.example.com:%d/get/a?b=c%%20d"},
-		{"HEAD", "www.example.com:80", "301 https://www.example.com:%d/get/a?b=c%%20d"},
+		{"GET", "www.example.com", "308 https://www.example.com:%d/get/a?b=c%%20d"},
+		{"HEAD", "www.example.com:80", "308 https://www.example.com:%d/get/a?b=c%%20d"},
 		{"POST", "www.example.com", "308 https://www.example.com:%d/get/a?b=c%%20d"},
-		{"GET", "[::1]:8080", "301 https://[::1]:%d/get/a?b=c%%20d"},
+		{"GET", "[::1]:8080", "308 https://[::1]:%d/get/a?b=c%%20d"},
 		{"GET", "evil.example/x?", "400 "},
 		{"GET", "a b", "400 "},
 	} {

@@ -251,6 +251,7 @@ var each = []struct {
 		n := f.node("redis-2")
 		n.Version, n.Installed = "7.2.0", "7.2.0"
 	}, Warning, "versions", "", "redis-2 7.2.0"},
+	{"balancers without Lua", func(f *Facts) { f.NoLua = true }, Note, "versions", "", "built without Lua"},
 	{"a program that was replaced", func(f *Facts) { f.node("web-1").Process.Replaced = true }, Note, "versions", "web-1", "was replaced"},
 	{"a supervisor that was replaced", func(f *Facts) { f.Supervisor.Process.Replaced = true }, Note, "versions", "", "the supervisor runs a program"},
 	{"a certificate that has ended", func(f *Facts) {

@@ -45,7 +45,10 @@ type Facts struct {
 	// used, one sentence each.
 	References []string
 	// Open says who else may change the state directory; empty: nobody.
-	Open         string
+	Open string
+	// NoLua is true where the balancers' program has no Lua, and programs of the stack reach
+	// Redis through them.
+	NoLua        bool
 	Certificates []Certificate
 	Drill        Drill
 	Changes      []Change

@@ -205,6 +205,10 @@ func checkVersions(f *findings) {
 		f.add(Note, "", fmt.Sprintf("%s %s %v, and Holdfast was tested with %s %s", names(untested[is]), runs(len(untested[is])), is, is.Name, is.Untested()),
 			"it most probably works; nobody has looked", "use a version that was tested, or try it on a copy of the stack first")
 	}
+	if f.NoLua {
+		f.add(Note, "", "HAProxy is built without Lua", "while there is no Redis master, and in a switchover, the balancers refuse programs that use REDIS_URL: they cannot hold them for the next master",
+			"install a HAProxy with Lua (Debian's is), or have programs repeat for some seconds what is refused")
+	}
 	if f.Supervisor.Process != nil && f.Supervisor.Process.Replaced {
 		f.add(Note, "", "the supervisor runs a program whose file was replaced since it was started", "it is a former version",
 			"'holdfast upgrade': the nodes go on, and the new one adopts them")

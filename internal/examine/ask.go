@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -51,13 +52,20 @@ func (e *examination) installed(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
 	for _, program := range []plan.Program{plan.HAProxy, plan.RedisProgram(e.seen.Plan.Stack.Redis)} {
-		is, _, err := supervise.Installed(ctx, program, e.StateDir)
+		is, path, err := supervise.Installed(ctx, program, e.StateDir)
 		if err != nil {
 			e.unseen("the installed version of "+program.String(), err.Error())
 		}
 		e.versions[program] = is.Version
+		if program == plan.HAProxy && path != "" && len(e.seen.Plan.Stack.Programs()) > 0 {
+			out, err := exec.CommandContext(ctx, path, "-vv").Output()
+			e.facts.NoLua = err == nil && !builtWithLua(string(out))
+		}
 	}
 }
+
+// builtWithLua reports whether a HAProxy that says this of how it was built has Lua.
+func builtWithLua(says string) bool { return strings.Contains(says, " +LUA ") }
 
 // ask asks one node; its error says why that does not answer.
 func (e *examination) ask(ctx context.Context, p plan.Process, n *doctor.Node) error {

@@ -323,10 +323,7 @@ func (e *examination) ports() {
 	if balanced || len(e.seen.Plan.Hosts) != 1 {
 		return
 	}
-	others := map[string]string{}
-	for _, entry := range e.Config.Stack.TCP {
-		others[entry.Listen] = "a tcp entry"
-	}
+	others := e.Config.Stack.BesideEntry()
 	if port := e.seen.Ports[plan.PortRedisMaster]; port != 0 {
 		others[net.JoinHostPort("127.0.0.1", strconv.Itoa(port))] = "the balancers' way to the Redis master"
 	}

@@ -9,7 +9,9 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,5 +132,20 @@ func TestANodeOfAnotherHostIsAsItsSupervisorSays(t *testing.T) {
 		if !same || got.Want != want.Want || got.Host != "two" || got.Address != p.Address {
 			t.Errorf("%s: %+v", state, got)
 		}
+	}
+}
+
+func TestWhatHAProxySaysOfLua(t *testing.T) {
+	out, err := exec.Command("haproxy", "-vv").Output()
+	if err != nil {
+		if out, err = exec.Command("/usr/sbin/haproxy", "-vv").Output(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !builtWithLua(string(out)) {
+		t.Errorf("this HAProxy has no Lua:\n%s", out)
+	}
+	if without := strings.Replace(string(out), "+LUA", "-LUA", 1); builtWithLua(without) {
+		t.Error("one without Lua is not seen")
 	}
 }

@@ -44,9 +44,25 @@ func streamhaproxyLimits(qw422016 *qt422016.Writer, d haproxyData) {
 		if d.CountsTokens() {
 			qw422016.N().S(`    # A token is known by its hash, here and in the table. (SHA-1 is what HAProxy has
     # without OpenSSL, too; two tokens that count as one are of no use to anybody.)
-    # Who sends several is one client: which one counts is the application's to say.
-    http-request set-var(txn.token) req.fhdr(authorization),word(-1,' '),sha1
-    http-request set-var(txn.token) url_param(_token),url_dec(1),sha1 unless { req.fhdr(authorization) -m found }
+    # It is the one that a web node finds (package web, presented). All that is spelled so
+    # that another one might be found, and whoever sends several, is one client together: a
+    # client that spells its token in ever new ways would have as many counts.
+    acl token.header req.fhdr(authorization) -m reg .
+    acl token.plain req.fhdr(authorization) -m reg '^([!-~]+ +)?[!-~]+$'
+    acl token.words req.fhdr(authorization) -m reg '^[!-~][ -~]*$'
+    acl token.bearer req.fhdr(authorization) -m beg -i 'bearer '
+    acl token.query query -m reg -i `)
+			streamquote(qw422016, tokenQuery)
+			qw422016.N().S(`
+    acl token.strange query -m reg '[;#]'
+    acl token.strange query -m reg -i `)
+			streamquote(qw422016, tokenQueries)
+			qw422016.N().S(`
+    http-request set-var(txn.token) req.fhdr(authorization),word(-1,' '),sha1 if token.plain
+    http-request set-var(txn.token) req.fhdr(authorization),sha1 if token.words !token.bearer !token.plain
+    http-request set-var(txn.token) url_param(_token),url_dec(1),sha1 if token.query { query -m reg '(^|&)_token=' } !token.strange !token.header
+    http-request set-var(txn.token) str(several),sha1 if token.header !{ var(txn.token) -m found }
+    http-request set-var(txn.token) str(several),sha1 if token.query !{ var(txn.token) -m found }
     http-request set-var(txn.token) str(several),sha1 if { req.fhdr_cnt(authorization) gt 1 }
     http-request track-sc2 var(txn.token) table entry.tokens if { var(txn.token) -m found }`)
 			if len(d.Drills) > 0 {

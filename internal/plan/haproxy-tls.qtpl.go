@@ -37,10 +37,11 @@ func haproxyShown(list string) string {
 
 func streamhaproxyHSTS(qw422016 *qt422016.Writer, d haproxyData) {
 	if d.TLS != nil && d.TLS.HSTS != 0 {
-		qw422016.N().S(`    # Browsers come by HTTPS alone from now on (RFC 6797).
+		qw422016.N().S(`    # Browsers come by HTTPS alone from now on (RFC 6797), for as long as the application
+    # says, if it does.
     http-after-response set-header Strict-Transport-Security max-age=`)
 		qw422016.N().D(d.TLS.HSTS)
-		qw422016.N().S(`
+		qw422016.N().S(` unless { res.hdr(Strict-Transport-Security) -m found }
 `)
 	}
 }
@@ -81,16 +82,19 @@ frontend entry.redirect
     # The next request goes elsewhere.
     option httpclose
     http-request deny deny_status 400 unless { req.hdr(host) -m reg -i '^([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?$' }
-    # 308 has the client send the same method and body again. For a GET the older 301 is
-    # the same, and every client knows it.
-    acl reads method GET HEAD
+    # The client sends the same method and body again. A browser keeps a 308 (or 301) for
+    # good, so one that has met HTTPS here could not come back without it; where it is told
+    # to come by HTTPS alone, that is what is meant.
     http-request set-var(txn.host) req.hdr(host),regsub(:[0-9]*$,)
     http-request redirect location 'https://%[var(txn.host)]`)
 		qw422016.N().S(d.TLS.Port)
-		qw422016.N().S(`%[pathq]' code 301 if reads
-    http-request redirect location 'https://%[var(txn.host)]`)
-		qw422016.N().S(d.TLS.Port)
-		qw422016.N().S(`%[pathq]' code 308 unless reads
+		qw422016.N().S(`%[pathq]' code `)
+		if d.TLS.HSTS != 0 {
+			qw422016.N().S(`308`)
+		} else {
+			qw422016.N().S(`307`)
+		}
+		qw422016.N().S(`
 `)
 	}
 }

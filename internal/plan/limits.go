@@ -36,6 +36,14 @@ func (d haproxyData) clientLimits() []clientLimit {
 	return all
 }
 
+// How a query names a token, each letter in either spelling, and how it does so twice: as
+// regular expressions, in which case does not matter.
+const (
+	tokenName    = "(_|%5f)(t|%74)(o|%6f)(k|%6b)(e|%65)(n|%6e)(=|[&;]|$)"
+	tokenQuery   = "(^|[&;])" + tokenName
+	tokenQueries = tokenQuery + "(.*[&;])?" + tokenName
+)
+
 // CountsAddresses and CountsTokens report what requests are counted by.
 func (d haproxyData) CountsAddresses() bool {
 	return d.TLS != nil || d.Limits.RequestsPerAddress > 0 || d.PerAddress > 0 && len(d.TrustedProxies) > 0

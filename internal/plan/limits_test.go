@@ -180,6 +180,31 @@ func TestATokenHasARateOfRequests(t *testing.T) {
 	if n := c.times(t, 3*rate, "127.0.0.1", "/a"); n != 3*rate {
 		t.Errorf("without a token %d of %d came through", n, 3*rate)
 	}
+	// A web node finds the same token in each of these, and each could be spelled in many
+	// ways: what is not plain is one client.
+	for i, spelt := range [][]string{
+		{"/a?%5Ftoken=hunter2"}, {"/a?_%74o%6Ben=hunter2"}, {"/a?%5ftoken=hunter2&a=%zz"}, {"/a?x;_token=fake&_token=hunter2"},
+		{"/a?_token=hunter2;9"}, {"/a?_token=hunter2&_token=9"}, {"/a?%5Ftoken=9&_token=hunter2"},
+		{"/a", "Authorization: Bearer \thunter2"}, {"/a", "Authorization: Bearer  \t\t hunter2"}, {"/a", "Authorization: Bearer \u00a0hunter2"}, {"/a", "Authorization: Bearer hunter2 9"},
+	} {
+		if n := c.times(t, 4, "127.0.0.2", spelt[0], spelt[1:]...); i > 2 && n > 2 {
+			t.Errorf("%q: %d came through", spelt, n)
+		}
+	}
+	for _, plain := range [][]string{{"/a?_token=hunter2&a=%zz"}, {"/a?_token=hunter%32"}, {"/a?_token=hunter2", "Authorization:"}, {"/a?_token=9", "Authorization: Bearer   hunter2"}} {
+		if n := c.times(t, 2*rate, "127.0.0.2", plain[0], plain[1:]...); n > rate+rate/2 {
+			t.Errorf("%q is another token: %d came through", plain, n)
+		}
+		if n := c.times(t, 3, "127.0.0.2", "/a", "Authorization: Bearer hunter2"); n > 2 {
+			t.Errorf("%q was not counted as the token: %d came through after it", plain, n)
+		}
+	}
+	// Other schemes than Bearer, and queries without a token, are as they were.
+	for i, other := range [][]string{{"/a", "Authorization: Basic aHVudGVy"}, {"/a", `Authorization: Digest username="x", nc=0001`}, {"/a", "Authorization: key9"}, {"/a?tokens=1;2&a=_token"}} {
+		if n := c.times(t, 5, "127.0.0.2", other[0], other[1:]...); n != 5 {
+			t.Errorf("other %d: %d of 5 came through", i, n)
+		}
+	}
 	// Who sends another one beside it each time is one client.
 	through := 0
 	for i := range 3 * rate {

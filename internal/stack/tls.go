@@ -293,6 +293,19 @@ func adviseTLS(r *reader, s Stack) {
 	}
 }
 
+// BesideEntry are the addresses at which the balancers listen beside entry.listen, and what
+// each is for.
+func (s Stack) BesideEntry() map[string]string {
+	all := map[string]string{}
+	if s.Entry.TLS.Redirect != "" {
+		all[s.Entry.TLS.Redirect] = "entry.tls.redirect"
+	}
+	for _, e := range s.TCP {
+		all[e.Listen] = "the tcp entry"
+	}
+	return all
+}
+
 // Names are the host names and addresses that clients of the entry come by, as far as the
 // stack file has them: entry.hosts, those of routes, and addresses to listen on.
 func (s Stack) Names() []string {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -18,7 +19,6 @@ import (
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
 	"holdfast/internal/quote"
-	"holdfast/internal/stack"
 )
 
 // How balancers take up another configuration while they serve: the master process
@@ -261,7 +261,7 @@ func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, 
 }
 
 // shownList is where a configuration names a list of certificates.
-var shownList = regexp.MustCompile(` ssl crt-list ((?:'[^']*'|\\'|[^ '\\])+)`)
+var shownList = regexp.MustCompile(` ssl crt-list ((?:'[^']*'|\\'|[^\s'\\])+)`)
 
 // withCertificates is a configuration that shows one certificate for all of the lists which
 // are not there yet: a host gets its certificates when its first balancer starts, and those of
@@ -313,16 +313,15 @@ func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []
 	if err := without.forChange(nil).err(); err != nil {
 		return err
 	}
-	before := now
+	at := now
 	for _, leg := range legs {
-		wrong = append(wrong, s.checkLeg(ctx, before, leg)...)
-		before = leg.to
+		wrong = append(wrong, s.checkLeg(ctx, at, leg)...)
+		at = leg.to
 	}
-	for _, t := range final.stack().TCP {
-		if !slices.ContainsFunc(now.stack().TCP, func(o stack.TCPEntry) bool { return o.Listen == t.Listen }) {
-			if err := taken(ctx, s.hosts.here, "the layer 4 entry", t.Listen); err != nil {
-				wrong = append(wrong, err)
-			}
+	before, after := now.stack().BesideEntry(), final.stack().BesideEntry()
+	for _, address := range slices.Sorted(maps.Keys(after)) {
+		if before[address] == "" {
+			wrong = append(wrong, s.takenBeside(ctx, final.plan, after[address], address)...)
 		}
 	}
 	wrong = append(wrong, s.checkHealth(ctx, now, final)...)
@@ -388,10 +387,27 @@ func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []e
 
 // taken reports that nobody can listen on an address of a host.
 func taken(ctx context.Context, host home, what, address string) error {
-	if err := host.Free(ctx, address); err == nil {
-		return nil
+	if err := host.Free(ctx, address); !errors.Is(err, machine.ErrTaken) {
+		return nil // HAProxy itself tells: it may have rights that the supervisor has not
 	}
 	return fmt.Errorf("%s cannot listen on %s: the address is taken%s; free it, or write another one", what, address, host.heldBy(ctx, address))
+}
+
+// takenBeside are why the balancers of a plan could not listen at an address beside the entry.
+func (s *Supervisor) takenBeside(ctx context.Context, p plan.Plan, what, address string) (wrong []error) {
+	for _, h := range p.Hosts {
+		host := s.hosts.at(h.Name)
+		if len(s.balancersIn(h)) == 0 || s.hosts.lacks(h.Name) || !host.Present(ctx) {
+			continue
+		}
+		if err := taken(ctx, host, what, address); err != nil {
+			if h.Name != "" {
+				err = fmt.Errorf("host %s: %w", h.Name, err)
+			}
+			wrong = append(wrong, err)
+		}
+	}
+	return wrong
 }
 
 // heldBy says who listens on an address, as " by redis-server (pid 42)"; empty: it cannot

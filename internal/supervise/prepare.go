@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"path"
+	"slices"
+	"strconv"
 
 	"holdfast/internal/machine"
 	"holdfast/internal/plan"
@@ -134,7 +138,29 @@ func (s *Supervisor) checkAddresses() error {
 				p.Node, p.Address, host.heldBy(s.ctx, p.Address), err, p.Node))
 		}
 	}
-	return errors.Join(wrong...)
+	return errors.Join(append(wrong, s.checkBeside()...)...)
+}
+
+// checkBeside looks at the addresses of the balancers beside the entry, where none of them
+// runs yet. HAProxy says of one that is taken only that it is.
+func (s *Supervisor) checkBeside() (wrong []error) {
+	for _, p := range s.processes() {
+		if n := s.node(p.Node); p.Kind == plan.Balancer && n.proc != nil {
+			return nil
+		}
+	}
+	others := s.stack().BesideEntry()
+	if port := s.stack().Redis.MasterPort; port != 0 && s.stack().Redis.Enabled {
+		others[net.JoinHostPort("127.0.0.1", strconv.Itoa(port))] = "the way to the Redis master (redis.master-port)"
+	}
+	for _, address := range slices.Sorted(maps.Keys(others)) {
+		wrong = append(wrong, s.takenBeside(s.ctx, s.Plan(), others[address], address)...)
+	}
+	if s.hosts.begun && len(wrong) > 0 {
+		s.log.Warn("the balancers cannot listen everywhere", "why", errors.Join(wrong...))
+		return nil // they tell, and the others start
+	}
+	return wrong
 }
 
 // writeFiles writes what the plan generates. What a server rewrites is state, and

@@ -16,13 +16,32 @@ func TestTheFirstBalancerOfAHostIsCheckedBeforeItHasCertificates(t *testing.T) {
 	if err != nil {
 		haproxy = "/usr/sbin/haproxy" // the PATH of a user does not always have it
 	}
-	root := t.TempDir()
+	for _, dir := range []string{"state", "it's state"} {
+		t.Run(dir, func(t *testing.T) { checksFirst(t, haproxy, filepath.Join(t.TempDir(), dir)) })
+	}
+}
+
+func checksFirst(t *testing.T, haproxy, root string) {
+	if err := os.Mkdir(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	s := &Supervisor{ctx: t.Context(), hosts: hostsAt(root)}
 	host := s.hosts.here
-	config := "defaults\n    mode http\n    timeout client 1s\n    timeout connect 1s\n    timeout server 1s\n" +
-		"frontend entry\n    bind 127.0.0.1:1 ssl crt-list " + host.Path(plan.CertificateList) + " alpn h2,http/1.1\n"
+	quote := func(name string) string {
+		word, err := plan.HAProxyWord(host.Path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return word
+	}
+	// The script is not there yet, either.
+	script := plan.File{Path: "nodes/balancer-2/x.lua", Content: "core.log(core.info, 'x')\n"}
+	config := "global\n    lua-load " + quote(script.Path) + "\n" +
+		"defaults\n    mode http\n    timeout client 1s\n    timeout connect 1s\n    timeout server 1s\n" +
+		"frontend entry\n    bind 127.0.0.1:1 ssl crt-list " + quote(plan.CertificateList) + " alpn h2,http/1.1\n" +
+		"frontend tcp\n    mode tcp\n    bind 127.0.0.1:2 ssl crt-list " + quote(plan.CertificateListOf("127.0.0.1:2")) + "\n"
 	check := func(config string) error {
-		return s.checkConfig(t.Context(), host, haproxy, "balancer-2", config, nil)
+		return s.checkConfig(t.Context(), host, haproxy, "balancer-2", config, []plan.File{script})
 	}
 
 	if err := check(config); err != nil {

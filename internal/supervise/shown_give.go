@@ -334,10 +334,16 @@ func (s *Supervisor) balancersOn(host home) (all []plan.Process) {
 		if s.hosts.at(h.Name).name != host.name {
 			continue
 		}
-		for _, p := range h.Processes {
-			if p.Kind == plan.Balancer {
-				all = append(all, p)
-			}
+		all = append(all, s.balancersIn(h)...)
+	}
+	return all
+}
+
+// balancersIn are those of a host of a plan.
+func (s *Supervisor) balancersIn(h plan.Host) (all []plan.Process) {
+	for _, p := range h.Processes {
+		if p.Kind == plan.Balancer {
+			all = append(all, p)
 		}
 	}
 	return all
