@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"net"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"holdfast/internal/stack"
@@ -110,9 +111,17 @@ func scheme(e stack.Entry) string {
 	return "http"
 }
 
-// CertificateCheck is a configuration in which HAProxy looks at a file with a certificate, its
-// chain and its key, and serves nobody (haproxy -c).
-func CertificateCheck(file string) (string, error) {
-	path, err := haproxyQuote(file)
-	return "defaults\n    mode http\n    timeout client 1s\nfrontend check\n    bind 127.0.0.1:1 ssl crt " + path + "\n", err
+// CertificateCheck is a configuration in which HAProxy looks at files with a certificate, its
+// chain and its key each, and serves nobody (haproxy -c).
+func CertificateCheck(files []string) (string, error) {
+	var text strings.Builder
+	text.WriteString("defaults\n    mode http\n    timeout client 1s\nfrontend check\n")
+	for _, file := range files {
+		path, err := haproxyQuote(file)
+		if err != nil {
+			return "", err
+		}
+		text.WriteString("    bind 127.0.0.1:1 ssl crt " + path + "\n")
+	}
+	return text.String(), nil
 }

@@ -84,9 +84,20 @@ type shownOn struct {
 	doubted map[string]string
 	// refused are errors that stay, by id.
 	refused map[string]string
+	// tried are those certificates that HAProxy has refused, by digest.
+	tried map[string]refusal
 	// told is what each balancer goes by, by its name.
 	told map[string]toldShown
 }
+
+// refusal is what HAProxy has said of a certificate, and when. It is asked again after a while,
+// since it may be a newer one then.
+type refusal struct {
+	why error
+	at  time.Time
+}
+
+const tryAgain = time.Minute
 
 // toldShown is what a balancer goes by: the lists, and digests of the certificates by id.
 type toldShown struct{ lists, digests map[string]string }
@@ -194,7 +205,7 @@ func (s *Supervisor) lookAtShown(ctx context.Context) (all map[string]*shownOn, 
 func newShownOn() *shownOn {
 	return &shownOn{
 		read: map[string]machine.Outside{}, parsed: map[stack.Reference]parsedSources{}, gaps: map[string]string{}, lists: map[string]string{},
-		disk: map[string][]byte{}, doubted: map[string]string{}, refused: map[string]string{}, told: map[string]toldShown{},
+		disk: map[string][]byte{}, doubted: map[string]string{}, refused: map[string]string{}, tried: map[string]refusal{}, told: map[string]toldShown{},
 	}
 }
 

@@ -49,6 +49,7 @@ func (s *Supervisor) writeShown(ctx context.Context, name string, all map[string
 		return errors.New("the files of its certificates cannot be read now")
 	}
 	host := s.hosts.at(name)
+	good := s.tryTogether(ctx, host, on, all, away)
 	decided := map[string]*certificate.Pair{}
 	lists := map[string]string{}
 	var wrong error
@@ -58,7 +59,7 @@ func (s *Supervisor) writeShown(ctx context.Context, name string, all map[string
 		for _, id := range s.shownOrder(on, all, away, entry, list) {
 			best, known := decided[id]
 			if !known {
-				best = s.decideShown(ctx, host, on, on.choose(id, all, away), id)
+				best = s.decideShown(ctx, host, on, on.choose(id, all, away), id, good)
 				decided[id] = best
 			}
 			if best != nil {
@@ -137,8 +138,9 @@ func (on *shownOn) doubt(what string, err error) bool {
 	return before != err.Error()
 }
 
-// decideShown is what a host shows of a certificate, after all; nil: nothing.
-func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c choice, id string) *certificate.Pair {
+// decideShown is what a host shows of a certificate, after all; nil: nothing. HAProxy has found
+// those with the digests of good to be so.
+func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c choice, id string, good map[string]bool) *certificate.Pair {
 	has, there := on.has[id]
 	stays := func(why error) *certificate.Pair {
 		if text := quote.Text(why.Error()); on.refused[id] != text {
@@ -169,8 +171,17 @@ func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c 
 		}
 		return &has
 	}
-	if err := s.tryShown(ctx, host, *c.best); err != nil {
-		return stays(err)
+	if !good[c.best.Digest] {
+		if t, tried := on.tried[c.best.Digest]; tried && time.Since(t.at) < tryAgain {
+			return stays(t.why)
+		}
+		if err := s.tryShown(ctx, host, *c.best); err != nil {
+			if errors.Is(err, errHAProxyRefuses) {
+				on.tried[c.best.Digest] = refusal{err, time.Now()}
+			}
+			return stays(err)
+		}
+		delete(on.tried, c.best.Digest)
 	}
 	if c.wrong == nil || errors.Is(c.wrong, fs.ErrNotExist) {
 		delete(on.refused, id)
@@ -201,36 +212,70 @@ func (on *shownOn) nothing(entry stack.Showing, list string) error {
 	return fmt.Errorf("%s: there is no certificate in the directory", entry.Key())
 }
 
-// tryShown has HAProxy look at a certificate before a balancer gets it: a broken one would
+var errHAProxyRefuses = errors.New("HAProxy refuses it")
+
+// tryShown has HAProxy look at certificates before a balancer gets them: a broken one would
 // keep it from starting.
-func (s *Supervisor) tryShown(ctx context.Context, host home, pair certificate.Pair) error {
+func (s *Supervisor) tryShown(ctx context.Context, host home, pairs ...certificate.Pair) error {
 	beside := s.balancersOn(host)
 	if len(beside) == 0 {
 		return errors.New("no balancer is on the host any more")
 	}
 	haproxy := s.program(beside[0].Node, beside[0].Program)
-	// Both are swept when they stay.
-	names := []string{strings.Replace(checkedConfigs, "*", rand.Text(), 1), strings.Replace(checkedConfigs, "*", rand.Text(), 1)}
-	check, err := plan.CertificateCheck(host.Path(names[0]))
+	write := func(content string) (path string, done func(), err error) {
+		name := strings.Replace(checkedConfigs, "*", rand.Text(), 1) // one that stays is swept
+		err = host.Write(ctx, machine.File{Name: name, Mode: 0o600, Content: []byte(content), InPlace: true})
+		return host.Path(name), func() { _ = host.Remove(s.ctx, name) }, err
+	}
+	var files []string
+	for _, pair := range pairs {
+		file, done, err := write(string(pair.PEM))
+		defer done()
+		if err != nil {
+			return err
+		}
+		files = append(files, file)
+	}
+	check, err := plan.CertificateCheck(files)
 	if err != nil {
 		return err
 	}
-	for i, content := range []string{string(pair.PEM), check} {
-		defer func() { _ = host.Remove(s.ctx, names[i]) }()
-		if err := host.Write(ctx, machine.File{Name: names[i], Mode: 0o600, Content: []byte(content), InPlace: true}); err != nil {
-			return err
-		}
+	config, done, err := write(check)
+	defer done()
+	if err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, reloadLimit)
 	defer cancel()
-	out, err := host.Run(ctx, haproxy, "-c", "-f", host.Path(names[1]))
+	out, err := host.Run(ctx, haproxy, "-c", "-f", config)
 	switch {
 	case err != nil:
 		return fmt.Errorf("have HAProxy look at it: %w", err)
 	case out.Code != 0:
-		return fmt.Errorf("HAProxy refuses it: %s", quote.Cut(strings.TrimSpace(string(out.Text)), longDetail))
+		return fmt.Errorf("%w: %s", errHAProxyRefuses, quote.Cut(strings.TrimSpace(string(out.Text)), longDetail))
 	}
 	return nil
+}
+
+// tryTogether has HAProxy look at all that a host does not have yet at once, since a process
+// for each takes long where there are many. It returns the digests of those that are good; of
+// what is not, each is to be tried by itself.
+func (s *Supervisor) tryTogether(ctx context.Context, host home, on *shownOn, all map[string]*shownOn, away bool) map[string]bool {
+	var new []certificate.Pair
+	good := map[string]bool{}
+	for id := range on.byID {
+		c := on.choose(id, all, away)
+		if c.best == nil || time.Since(on.tried[c.best.Digest].at) < tryAgain {
+			continue
+		}
+		if on.has[id].Digest != c.best.Digest && !good[c.best.Digest] {
+			new, good[c.best.Digest] = append(new, *c.best), true
+		}
+	}
+	if len(new) < 2 || s.tryShown(ctx, host, new...) != nil {
+		return nil
+	}
+	return good
 }
 
 // write writes certificates and their lists into a host's state directory.

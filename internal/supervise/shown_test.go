@@ -74,7 +74,7 @@ func TestWhatIsWrongWithACertificateIsSaidWhenItWasSeenTwice(t *testing.T) {
 	on := showing(certificate.Pair{}, errors.New("half written"))
 	on.has["a"] = old
 	decide := func() *certificate.Pair {
-		return s.decideShown(t.Context(), home{}, on, on.choose("a", map[string]*shownOn{"": on}, false), "a")
+		return s.decideShown(t.Context(), home{}, on, on.choose("a", map[string]*shownOn{"": on}, false), "a", nil)
 	}
 	for i, want := range []string{"", "half written", "half written"} {
 		if best := decide(); best == nil || !best.Leaf.Equal(old.Leaf) || on.refused["a"] != want {
