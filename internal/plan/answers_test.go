@@ -279,7 +279,7 @@ func TestStreamsPassAtOnceLastAndAreNotRepeated(t *testing.T) {
 	two.take()
 	one.dies.Store(true)
 	two.dies.Store(true)
-	for _, path := range []string{"/subscribe/x", "/PSUBSCRIBE/x*", "/monitor", "/v1/keys/a?watch", "/v1/keys/a?wait=5"} {
+	for _, path := range []string{"/subscribe/x", "/PSUBSCRIBE/x*", "/monitor", "/v1/keys/a?watch", "/v1/keys/a?%77atch", "/v1/keys/a?wait=5"} {
 		if err := c.get(path).is(502); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}

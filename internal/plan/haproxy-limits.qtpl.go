@@ -51,11 +51,11 @@ func streamhaproxyLimits(qw422016 *qt422016.Writer, d haproxyData) {
     acl token.plain req.fhdr(authorization) -m reg '^([!-~]+ +)?[!-~]+$'
     acl token.words req.fhdr(authorization) -m reg '^[!-~][ -~]*$'
     acl token.bearer req.fhdr(authorization) -m beg -i 'bearer '
-    acl token.query query -m reg -i `)
+    acl token.query query -m reg `)
 			streamquote(qw422016, tokenQuery)
 			qw422016.N().S(`
     acl token.strange query -m reg '[;#]'
-    acl token.strange query -m reg -i `)
+    acl token.strange query -m reg `)
 			streamquote(qw422016, tokenQueries)
 			qw422016.N().S(`
     http-request set-var(txn.token) req.fhdr(authorization),word(-1,' '),sha1 if token.plain

@@ -304,7 +304,9 @@ frontend entry
     # what a node answers without the master, and so also while other requests
     # are held for want of one.
     acl direct path_beg -i /subscribe/ /psubscribe/ /monitor /healthz/
-    acl direct pathq -m reg ^/v1/[^?]*[?](.*&)?(watch|wait)(=|&|$)
+    acl direct pathq -m reg `)
+		streamquote(qw422016, lastingQuery)
+		qw422016.N().S(`
     acl direct req.hdr(holdfast-read) -i cached replica
     acl direct method OPTIONS
     acl direct req.hdr(transfer-encoding) -m found
@@ -490,7 +492,9 @@ backend `)
 				qw422016.N().S(`    # Streams and long polls last, with a sign of life every 10 s or an answer
     # after a minute; the client makes the next one, not HAProxy.
     acl lasts path_beg -i /subscribe/ /psubscribe/ /monitor
-    acl lasts pathq -m reg ^/v1/[^?]*[?](.*&)?(watch|wait)(=|&|$)
+    acl lasts pathq -m reg `)
+				streamquote(qw422016, lastingQuery)
+				qw422016.N().S(`
     http-request disable-l7-retry if lasts
     http-request set-timeout server `)
 				qw422016.N().S(haproxyDuration(b.StreamTimeout))

@@ -1,6 +1,10 @@
 package plan
 
-import "strconv"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
 
 // clientLimit is a limit of one client's requests: a condition on what the balancer counted
 // of them, the request itself included where it counts those under way.
@@ -36,13 +40,29 @@ func (d haproxyData) clientLimits() []clientLimit {
 	return all
 }
 
-// How a query names a token, each letter in either spelling, and how it does so twice: as
-// regular expressions, in which case does not matter.
-const (
-	tokenName    = "(_|%5f)(t|%74)(o|%6f)(k|%6b)(e|%65)(n|%6e)(=|[&;]|$)"
+// spelled is a regular expression of a parameter's name in a query as a web node reads it: each
+// letter may be percent-encoded.
+func spelled(name string) string {
+	var out strings.Builder
+	for i := range len(name) {
+		code := fmt.Sprintf("%02x", name[i])
+		for _, digit := range "abcdef" {
+			code = strings.ReplaceAll(code, string(digit), fmt.Sprintf("[%c%c]", digit, digit-'a'+'A'))
+		}
+		fmt.Fprintf(&out, "(%c|%%%s)", name[i], code)
+	}
+	return out.String()
+}
+
+// How a query names a token, and how it does so twice, as regular expressions.
+var (
+	tokenName    = spelled("_token") + "(=|[&;]|$)"
 	tokenQuery   = "(^|[&;])" + tokenName
 	tokenQueries = tokenQuery + "(.*[&;])?" + tokenName
 )
+
+// lastingQuery is a path with a query of what lasts: a stream of changes, or a long poll.
+var lastingQuery = "^/v1/[^?]*[?](.*&)?(" + spelled("watch") + "|" + spelled("wait") + ")(=|&|$)"
 
 // CountsAddresses and CountsTokens report what requests are counted by.
 func (d haproxyData) CountsAddresses() bool {

@@ -82,6 +82,8 @@ func TestWhatNeedsNoPlaceDoesNotWaitBehindHeldRequests(t *testing.T) {
 		{"GET", "/Psubscribe/n*", "", nil},
 		{"POST", "/monitor", "", nil},
 		{"GET", "/v1/keys/k?watch", "", nil},
+		{"GET", "/v1/keys/k?x=1&%77at%63h", "", nil},
+		{"GET", "/v1/keys/k?%77ait=3s", "", nil},
 		{"GET", "/v1/keys/k?after=7&wait=5", "", nil},
 		{"OPTIONS", "/get/k", "", nil},
 		{"POST", "/set/k", strings.Repeat("x", 16<<10), nil},
