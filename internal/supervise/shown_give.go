@@ -261,7 +261,7 @@ func (s *Supervisor) tryShown(ctx context.Context, host home, pairs ...certifica
 // for each takes long where there are many. It returns the digests of those that are good; of
 // what is not, each is to be tried by itself.
 func (s *Supervisor) tryTogether(ctx context.Context, host home, on *shownOn, all map[string]*shownOn, away bool) map[string]bool {
-	var new []certificate.Pair
+	var fresh []certificate.Pair
 	good := map[string]bool{}
 	for id := range on.byID {
 		c := on.choose(id, all, away)
@@ -269,10 +269,10 @@ func (s *Supervisor) tryTogether(ctx context.Context, host home, on *shownOn, al
 			continue
 		}
 		if on.has[id].Digest != c.best.Digest && !good[c.best.Digest] {
-			new, good[c.best.Digest] = append(new, *c.best), true
+			fresh, good[c.best.Digest] = append(fresh, *c.best), true
 		}
 	}
-	if len(new) < 2 || s.tryShown(ctx, host, new...) != nil {
+	if len(fresh) < 2 || s.tryShown(ctx, host, fresh...) != nil {
 		return nil
 	}
 	return good

@@ -138,16 +138,21 @@ func (h *host) looksOutside() {
 		h.must(os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644))
 	}
 	h.must(os.Symlink("b.pem", filepath.Join(dir, "link.pem")))
+	h.must(os.Symlink("nowhere", filepath.Join(dir, "lost.pem"))) // no matter of the others
 	endings := []string{".pem", ".key"}
 	got, err := h.LookOutside(h.ctx, dir, "", endings)
 	want := map[string][]byte{"b.pem": []byte("b"), "link.pem": []byte("b"), "sub/a.key": []byte("a")}
 	if err != nil || !maps.EqualFunc(got.Files, want, bytes.Equal) {
 		h.Errorf("looked at %q, %v; want %q", got.Files, err, want)
 	}
+	if lost := got.Wrong["lost.pem"]; len(got.Wrong) != 1 || !errors.Is(lost, fs.ErrNotExist) || errors.Is(lost, fs.ErrPermission) {
+		h.Errorf("a link that leads nowhere: %+v", got.Wrong)
+	}
 	again, err := h.LookOutside(h.ctx, dir, got.Digest, endings)
 	if err != nil || again.Digest != got.Digest || again.Files != nil {
 		h.Errorf("what is known came again: %q, %v", again.Files, err)
 	}
+	// Of the same length, and within the step of a clock.
 	h.must(os.WriteFile(filepath.Join(dir, "b.pem"), []byte("c"), 0o644))
 	other, err := h.LookOutside(h.ctx, dir, got.Digest, endings)
 	if err != nil || string(other.Files["link.pem"]) != "c" {
