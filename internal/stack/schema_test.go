@@ -110,6 +110,9 @@ func sameKeys(t *testing.T, where string, typ reflect.Type, s schema) {
 		}
 		tags = append(tags, tag)
 		below, ok := properties[tag].(schema)
+		if where == ".tcp.tls" && slices.Contains([]string{"redirect", "hsts"}, tag) {
+			continue // of entry.tls alone
+		}
 		if !ok {
 			t.Errorf("%s.%s (%q) is no key", where, field.Name, tag)
 			continue

@@ -131,7 +131,7 @@ type TCPEntry struct {
 	Auth string `yaml:"auth"`
 	App  string `yaml:"app"`
 	// TLS is how it speaks TLS; zero: it does not.
-	TLS TCPTLS `yaml:"tls"`
+	TLS TLS `yaml:"tls"`
 }
 
 // Metrics is the address at which the supervisor tells Prometheus of itself, of every

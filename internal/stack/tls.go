@@ -2,7 +2,6 @@ package stack
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -22,15 +21,20 @@ type Shown struct {
 	Directory string `yaml:"directory"`
 }
 
-// TLS is how the entry speaks TLS with its clients; zero: it speaks plain HTTP.
+// TLS is how an entry speaks TLS with its clients; zero: it does not.
 type TLS struct {
 	Shown
+	// OfEntry is true for a tcp entry that shows the certificates of entry.tls.
+	OfEntry bool `yaml:"-"`
 	// Redirect is an address that listens for plain HTTP, and sends its clients to the
 	// entry; empty: none.
 	Redirect string `yaml:"redirect"`
 	// HSTS is for how long browsers are to come by HTTPS alone; 0: they are not told.
 	HSTS time.Duration `yaml:"hsts"`
 }
+
+// Enabled reports whether the entry speaks TLS.
+func (t TLS) Enabled() bool { return t.OfEntry || t.Shown.Enabled() }
 
 // KeyPair are the files of a certificate, relative to the stack file.
 type KeyPair struct {
@@ -39,16 +43,6 @@ type KeyPair struct {
 	// Key has its private key; empty: Certificate has it, too.
 	Key string `yaml:"key"`
 }
-
-// TCPTLS is how a tcp entry speaks TLS with its clients; zero: bytes pass unread.
-type TCPTLS struct {
-	Shown
-	// OfEntry is true where the certificates are those of entry.tls.
-	OfEntry bool `yaml:"-"`
-}
-
-// Enabled reports whether the tcp entry speaks TLS.
-func (t TCPTLS) Enabled() bool { return t.OfEntry || t.Shown.Enabled() }
 
 // Enabled reports whether there are any.
 func (t Shown) Enabled() bool {
@@ -88,25 +82,20 @@ const (
 	ofEntry    = "entry"
 )
 
-var tlsKeys = append(shownKeys(func(t *TLS) *Shown { return &t.Shown }),
+var tlsKeys = []key[TLS]{
+	leftOutFalse(boolKey(selfSigned, func(t *TLS) *bool { return &t.SelfSigned },
+		"Have Holdfast make a certificate, for trying out: clients have to be told to trust it. It is for the entry's names and addresses, is kept in the state directory, and renewed.")),
+	sectionsKey("certificates", keyPairKeys, func(t *TLS) *[]KeyPair { return &t.Certificates },
+		"Certificates with their keys. A client gets the one for the name that it asks for (SNI), else the first."),
+	textKey("directory", directoryRule, func(t *TLS) *string { return &t.Directory },
+		"A directory with certificates: NAME.pem with certificate, chain and key; NAME.crt and NAME.key; or NAME/fullchain.pem and NAME/privkey.pem, as certbot has them. The first by name is for clients that ask for no name. Relative to this file."),
 	textKey("redirect", addressRule, func(t *TLS) *string { return &t.Redirect },
 		"host:port that takes plain HTTP, and sends every request to the same path by HTTPS."),
 	hstsKey(),
-)
-
-var tcpTLSKeys = shownKeys(func(t *TCPTLS) *Shown { return &t.Shown })
-
-// shownKeys are the keys of the certificates of an entry.
-func shownKeys[T any](at func(*T) *Shown) []key[T] {
-	return []key[T]{
-		leftOutFalse(boolKey(selfSigned, func(t *T) *bool { return &at(t).SelfSigned },
-			"Have Holdfast make a certificate, for trying out: clients have to be told to trust it. It is for the entry's names and addresses, is kept in the state directory, and renewed.")),
-		sectionsKey("certificates", keyPairKeys, func(t *T) *[]KeyPair { return &at(t).Certificates },
-			"Certificates with their keys. A client gets the one for the name that it asks for (SNI), else the first."),
-		textKey("directory", directoryRule, func(t *T) *string { return &at(t).Directory },
-			"A directory with certificates: NAME.pem with certificate, chain and key; NAME.crt and NAME.key; or NAME/fullchain.pem and NAME/privkey.pem, as certbot has them. The first by name is for clients that ask for no name. Relative to this file."),
-	}
 }
+
+// tcpTLSKeys are those that a tcp entry has.
+var tcpTLSKeys = tlsKeys[:3]
 
 var keyPairKeys = []key[KeyPair]{
 	textKey("certificate", pemRule, func(k *KeyPair) *string { return &k.Certificate },
@@ -122,59 +111,52 @@ var pemRule = rule{
 
 // tlsKey is a section that a stack without TLS does not show.
 func tlsKey() key[Entry] {
-	k := sectionKey("tls", tlsKeys, func(e *Entry) *TLS { return &e.TLS },
+	return tlsKeyOf(func(e *Entry) *TLS { return &e.TLS }, tlsKeys, []string{selfSigned},
 		"Has the entry speak HTTPS (TLS 1.2 and 1.3; HTTP/2 and HTTP/1.1). Files that change are taken up by themselves; a broken one is refused, and the one before stays. \"self-signed\" stands for {self-signed: true}. Default: plain HTTP.")
-	return inOneWord(k, "certificates or directory", map[string]func(*Entry){
-		selfSigned: func(e *Entry) { e.TLS.SelfSigned = true },
-	}, func(e *Entry) (word string, enabled bool) { return "", e.TLS.Enabled() })
 }
 
 // tcpTLSKey is likewise.
 func tcpTLSKey() key[TCPEntry] {
-	k := sectionKey("tls", tcpTLSKeys, func(e *TCPEntry) *TCPTLS { return &e.TLS },
+	return tlsKeyOf(func(e *TCPEntry) *TLS { return &e.TLS }, tcpTLSKeys, []string{ofEntry, selfSigned},
 		"Has the entry speak TLS (1.2 and 1.3) with its clients, and pass what they say on to the application in plain. \"entry\" takes the certificates of entry.tls; \"self-signed\" stands for {self-signed: true}. Files are taken up as those of entry.tls are. Default: bytes pass unread, so a program that speaks TLS itself keeps its own certificate.")
-	return inOneWord(k, "certificates or directory", map[string]func(*TCPEntry){
-		selfSigned: func(e *TCPEntry) { e.TLS.SelfSigned = true },
-		ofEntry:    func(e *TCPEntry) { e.TLS.OfEntry = true },
-	}, func(e *TCPEntry) (word string, enabled bool) {
-		if e.TLS.OfEntry {
-			word = ofEntry
-		}
-		return word, e.TLS.Enabled()
-	})
 }
 
-// inOneWord has one word stand for a section, whose other keys are named in what. now is the
-// word that the section is shown by, if any, and whether it is shown at all.
-func inOneWord[T any](k key[T], what string, words map[string]func(*T), now func(*T) (word string, enabled bool)) key[T] {
-	read, show, described := k.read, k.show, k.schema
-	all := slices.Sorted(maps.Keys(words))
-	k.read = func(r *reader, p path, n *node, t *T) {
-		switch set := words[n.text]; {
-		case n.shape == text && set != nil:
-			set(t)
-			r.spots[p.key(n.text)] = r.spots[p]
-		case n.shape == text:
-			r.wrong(n.pos, "%s is %s: write %s, or below it %s", p, n.describe(), listed(all, "or"), what)
-		default:
-			read(r, p, n, t)
-		}
+// tlsKeyOf is a section for which one word may stand.
+func tlsKeyOf[T any](at func(*T) *TLS, keys []key[TLS], words []string, doc string) key[T] {
+	return key[T]{
+		name: "tls", doc: doc,
+		read:   func(r *reader, p path, n *node, t *T) { readTLS(r, p, n, at(t), keys, words) },
+		show:   func(t *T) any { return showTLS(at(t), keys) },
+		schema: func() schema { return tlsSchema(keys, words) },
 	}
-	k.show = func(t *T) any {
-		switch word, enabled := now(t); {
-		case word != "":
-			return word
-		case enabled:
-			return show(t)
-		}
-		return nil
+}
+
+func readTLS(r *reader, p path, n *node, t *TLS, keys []key[TLS], words []string) {
+	switch {
+	case n.shape != text:
+		readKeys(r, p, n, keys, t)
+	case !slices.Contains(words, n.text):
+		r.wrong(n.pos, "%s is %s: write %s, or below it certificates or directory", p, n.describe(), listed(words, "or"))
+	default:
+		t.OfEntry, t.SelfSigned = n.text == ofEntry, n.text == selfSigned
+		r.spots[p.key(n.text)] = r.spots[p]
 	}
-	k.schema = func() schema {
-		s := described()
-		s["type"], s["pattern"] = []any{"object", "null", "string"}, "^("+strings.Join(all, "|")+")$" // of a string alone
-		return s
+}
+
+func showTLS(t *TLS, keys []key[TLS]) any {
+	switch {
+	case t.OfEntry:
+		return ofEntry
+	case t.Enabled():
+		return showKeys(keys, t)
 	}
-	return k
+	return nil
+}
+
+func tlsSchema(keys []key[TLS], words []string) schema {
+	s := sectionSchema(keys)
+	s["type"], s["pattern"] = []any{"object", "null", "string"}, "^("+strings.Join(words, "|")+")$" // of a string alone
+	return s
 }
 
 // leftOutFalse is a key that is not shown where it is false.
