@@ -36,6 +36,7 @@ import (
 // address of its Service is its own.
 type podStack struct {
 	t         *testing.T
+	text      string // the stack file
 	dns       *dnstest.Server
 	pods      map[string]*podLife // by node
 	file      string
@@ -59,10 +60,15 @@ type podLife struct {
 
 func newPodStack(t *testing.T) *podStack {
 	t.Helper()
+	return newPodStackOf(t, podFile, "redis-1", "redis-2", "sentinel-1", "sentinel-2", "sentinel-3")
+}
+
+// newPodStackOf is newPodStack of another stack file, which has these redis nodes and Sentinels.
+func newPodStackOf(t *testing.T, text string, nodes ...string) *podStack {
+	t.Helper()
 	needRoot(t)
-	nodes := []string{"redis-1", "redis-2", "sentinel-1", "sentinel-2", "sentinel-3"}
 	hosts := cableHosts(t, nodes...)
-	p := &podStack{t: t, pods: map[string]*podLife{}, seed: strings.Repeat("seed", 10)}
+	p := &podStack{t: t, text: text, pods: map[string]*podLife{}, seed: strings.Repeat("seed", 10)}
 	one := hosts["redis-1"]
 
 	// The name server is at the bridge, in the network of all pods.
@@ -80,7 +86,7 @@ func newPodStack(t *testing.T) *podStack {
 	dir := filepath.Dir(one.dir)
 	p.file = filepath.Join(dir, "holdfast.yaml")
 	seedFile, names := filepath.Join(dir, "seed"), filepath.Join(dir, "resolv.conf")
-	for file, text := range map[string]string{p.file: podFile, seedFile: p.seed, names: "nameserver " + ns + "\nsearch pods.test\n"} {
+	for file, text := range map[string]string{p.file: text, seedFile: p.seed, names: "nameserver " + ns + "\nsearch pods.test\n"} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +110,7 @@ func newPodStack(t *testing.T) *podStack {
 // prove has the test show that it is a web node, and returns the stack.
 func (p *podStack) prove() stack.Stack {
 	p.t.Helper()
-	of, _, err := stack.Parse(p.file, []byte(podFile))
+	of, _, err := stack.Parse(p.file, []byte(p.text))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -146,11 +152,14 @@ func (l *podLife) begin() {
 	l.of.t.Helper()
 	const inside = `mount --bind "$0" /etc/resolv.conf && exec "$@"`
 	kind, number, _ := strings.Cut(l.node, "-")
-	ordinal := map[string]string{"1": "0", "2": "1", "3": "2"}[number]
+	ordinal, err := strconv.Atoi(number)
+	if err != nil {
+		l.of.t.Fatal(err)
+	}
 	l.cmd = exec.Command("ip", "netns", "exec", l.netns,
 		"unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", inside, l.names,
 		binary, "pod", "--file", l.of.file, "--seed", filepath.Join(filepath.Dir(l.of.file), "seed"), "--state", l.state,
-		"--name", "shop-"+kind+"-"+ordinal, "--address", l.address, "--log-format", "json")
+		"--name", fmt.Sprintf("shop-%s-%d", kind, ordinal-1), "--address", l.address, "--log-format", "json")
 	l.cmd.Dir, l.cmd.Env = l.dir, append(os.Environ(), l.env...)
 	l.said, l.ended = &syncBuffer{}, make(chan struct{})
 	l.cmd.Stdout, l.cmd.Stderr = l.said, l.said

@@ -174,7 +174,7 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 		return fmt.Errorf("find the path of this program: %w", err)
 	}
 	err = supervise.PreparePod(p.state, supervise.PodFacts{
-		Booted: agreed.Booted, Replication: agreed.Replication, Outlived: takesOver,
+		Booted: agreed.Booted, Replication: agreed.Replication, Outlived: takesOver, OwnFile: agreed.OwnFile,
 		Ports: plan.PodPorts(p.pod), Placement: p.placed, Secrets: p.secrets,
 	})
 	if err != nil {

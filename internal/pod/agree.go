@@ -62,6 +62,8 @@ func checkEpochs(r plan.Replication) error {
 type Agreed struct {
 	Booted      bool
 	Replication plan.Replication
+	// OwnFile is true where a Sentinel starts on its own file as it is: see judge.
+	OwnFile bool
 }
 
 // judge says what follows from the answers of pods, the own one among them; wait is why
@@ -75,7 +77,13 @@ type Agreed struct {
 // memory of the last failover, and so of a master whose writes were acknowledged; of a pod that
 // is gone for good, nobody but a person can know that. Who deletes its volume says so: the pod
 // comes back with an empty one, and answers that it remembers nothing.
-func judge(own string, nodes []string, answers map[string]Answer, named plan.Replication) (a Agreed, wait string) {
+//
+// The master may be a node that the stack file does not have any more: Kubernetes has ended its
+// pod, and no other node has taken its place yet. Redis nodes wait until the Sentinels name
+// another one. A Sentinel whose own file names a node that is gone (watches) has to start for
+// that, as it was: each of the Sentinels that remain may be needed for a majority of those
+// that there were.
+func judge(own, watches string, nodes []string, answers map[string]Answer, named plan.Replication) (a Agreed, wait string) {
 	best := named
 	for _, answer := range answers {
 		a.Booted = a.Booted || answer.Booted
@@ -110,8 +118,11 @@ func judge(own string, nodes []string, answers map[string]Answer, named plan.Rep
 	switch {
 	case doubts != "" && (mine.Master == "" || named.Master == ""):
 		return a, fmt.Sprintf("%s remembers that a redis node became the master in epoch %d, and not which: no node had the address that its Sentinel names%s", doubts, doubt, goneForGood)
+	case best.Master != "" && !slices.Contains(nodes, best.Master) && watches != "" && !slices.Contains(nodes, watches):
+		a.Replication, a.OwnFile = mine, true
+		return a, ""
 	case best.Master != "" && !slices.Contains(nodes, best.Master):
-		return a, fmt.Sprintf("%[1]s was the Redis master and has the newest data, but the stack file has no %[1]s: put it back (redis.replicas)", best.Master)
+		return a, fmt.Sprintf("%[1]s was the Redis master and has the newest data, and the stack file has no %[1]s any more: waits until the Sentinels name another one; if they do not, put %[1]s back (redis.replicas)", best.Master)
 	case mine.Master != "":
 		// What it has voted for is its own to know.
 		a.Replication = mine
@@ -137,9 +148,11 @@ const goneForGood = "; if its volume is gone for good, delete its claim and then
 
 // Peers are the other pods that keep something, and how to ask them.
 type Peers struct {
-	Own   Answer
-	Nodes []string // all of them, the own one too
-	Ask   func(ctx context.Context, node string) (Answer, error)
+	Own Answer
+	// Watches is the redis node that the file of the pod's own Sentinel names; empty: none.
+	Watches string
+	Nodes   []string // all of them, the own one too
+	Ask     func(ctx context.Context, node string) (Answer, error)
 	// Named returns whom a majority of the Sentinels names; an error where none does.
 	Named func(ctx context.Context) (plan.Replication, error)
 	// Waiting is told why the pod waits, when that changes.
@@ -170,7 +183,7 @@ func (p Peers) Agree(ctx context.Context) (Agreed, error) {
 				p.Refused(node, why)
 			}
 		}
-		agreed, wait := judge(p.Own.Node, p.Nodes, answers, named)
+		agreed, wait := judge(p.Own.Node, p.Watches, p.Nodes, answers, named)
 		if wait == "" {
 			return agreed, nil
 		}

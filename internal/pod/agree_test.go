@@ -31,10 +31,10 @@ func answersOf(known map[string]Answer, silent ...string) map[string]Answer {
 }
 
 func TestTheStackIsNewOnlyByEverybodysWord(t *testing.T) {
-	if a, wait := judge("redis-1", allNodes, answersOf(nil), plan.Replication{}); wait != "" || a.Booted {
+	if a, wait := judge("redis-1", "", allNodes, answersOf(nil), plan.Replication{}); wait != "" || a.Booted {
 		t.Errorf("everybody says it is new: %+v, %q", a, wait)
 	}
-	_, wait := judge("redis-1", allNodes, answersOf(nil, "redis-2"), plan.Replication{})
+	_, wait := judge("redis-1", "", allNodes, answersOf(nil, "redis-2"), plan.Replication{})
 	if !strings.Contains(wait, "redis-2") {
 		t.Errorf("redis-2 is silent: waits for %q", wait)
 	}
@@ -43,12 +43,12 @@ func TestTheStackIsNewOnlyByEverybodysWord(t *testing.T) {
 func TestOneWordIsEnoughThatTheStackIsNotNew(t *testing.T) {
 	known := map[string]Answer{"redis-2": {Booted: true, Replication: plan.Replication{Master: "redis-2", ConfigEpoch: 3}}}
 	named := plan.Replication{Master: "redis-2", ConfigEpoch: 3}
-	a, wait := judge("redis-1", allNodes, answersOf(known, "sentinel-1"), named)
+	a, wait := judge("redis-1", "", allNodes, answersOf(known, "sentinel-1"), named)
 	if wait != "" || !a.Booted || a.Replication.Master != "redis-2" {
 		t.Errorf("%+v, %q", a, wait)
 	}
 	// The volumes of redis-1 and of its Sentinel are new: neither begins a new stack.
-	a, wait = judge("sentinel-1", allNodes, answersOf(known), plan.Replication{})
+	a, wait = judge("sentinel-1", "", allNodes, answersOf(known), plan.Replication{})
 	if wait != "" || !a.Booted || a.Replication.Master != "redis-2" || a.Replication.LeaderEpoch != 3 {
 		t.Errorf("a Sentinel without a memory: %+v, %q", a, wait)
 	}
@@ -56,11 +56,11 @@ func TestOneWordIsEnoughThatTheStackIsNotNew(t *testing.T) {
 
 func TestAPodWithoutAMemoryBelievesAMajorityOrEverybody(t *testing.T) {
 	known := map[string]Answer{"redis-2": {Booted: true, Replication: plan.Replication{Master: "redis-1", ConfigEpoch: 1}}}
-	if _, wait := judge("sentinel-1", allNodes, answersOf(known, "sentinel-2"), plan.Replication{}); wait == "" {
+	if _, wait := judge("sentinel-1", "", allNodes, answersOf(known, "sentinel-2"), plan.Replication{}); wait == "" {
 		t.Error("it believes redis-2 alone, while a Sentinel that may know better is silent")
 	}
 	named := plan.Replication{Master: "redis-2", ConfigEpoch: 2}
-	a, wait := judge("sentinel-1", allNodes, answersOf(known, "sentinel-2"), named)
+	a, wait := judge("sentinel-1", "", allNodes, answersOf(known, "sentinel-2"), named)
 	if wait != "" || a.Replication.Master != "redis-2" || a.Replication.ConfigEpoch != 2 {
 		t.Errorf("a majority names redis-2: %+v, %q", a, wait)
 	}
@@ -72,7 +72,7 @@ func TestAPodKeepsItsOwnMemoryOfItsVotes(t *testing.T) {
 		"sentinel-1": {Booted: true, Replication: mine},
 		"sentinel-2": {Booted: true, Replication: plan.Replication{Master: "redis-2", ConfigEpoch: 5, CurrentEpoch: 5}},
 	}
-	a, wait := judge("sentinel-1", allNodes, answersOf(known, "redis-1"), plan.Replication{})
+	a, wait := judge("sentinel-1", "", allNodes, answersOf(known, "redis-1"), plan.Replication{})
 	want := plan.Replication{Master: "redis-2", ConfigEpoch: 5, LeaderEpoch: 6, CurrentEpoch: 6}
 	if wait != "" || a.Replication != want {
 		t.Errorf("%+v, %q; want %+v", a, wait, want)
@@ -91,13 +91,15 @@ func TestAPodWaitsForWhoeverMayKnowBetter(t *testing.T) {
 		return all
 	}
 	for name, c := range map[string]struct {
-		own    string
-		known  map[string]Answer
-		silent []string
-		named  plan.Replication
-		master string
-		epoch  int64
-		wait   string
+		own     string
+		watches string
+		known   map[string]Answer
+		silent  []string
+		named   plan.Replication
+		master  string
+		epoch   int64
+		wait    string
+		ownFile bool
 	}{
 		"a redis node and a Sentinel are gone, and its own volume is lost": {
 			own: "sentinel-3", known: one, silent: []string{"redis-2", "sentinel-2"}, wait: "redis-2, sentinel-2 says nothing yet; if its volume is gone for good, delete its claim and then the pod"},
@@ -119,9 +121,17 @@ func TestAPodWaitsForWhoeverMayKnowBetter(t *testing.T) {
 			own: "sentinel-2", known: with("sentinel-2", named("", 5)), named: named("redis-2", 5), master: "redis-2", epoch: 5},
 		"the master is in the stack file no more": {
 			own: "sentinel-1", known: with("sentinel-2", named("redis-3", 5)), wait: "the stack file has no redis-3"},
+		"its Sentinels are to name another one": {
+			own: "sentinel-2", watches: "redis-3", known: with("sentinel-2", named("redis-3", 5)), master: "redis-3", epoch: 5, ownFile: true},
+		"one of them has named one, and the others do not know yet": {
+			own: "sentinel-1", watches: "redis-3", known: with("sentinel-2", named("redis-2", 6)), master: "redis-2", epoch: 6},
+		"a Sentinel that names a node which stays is not started on what it says": {
+			own: "sentinel-1", watches: "redis-1", known: with("sentinel-2", named("redis-3", 5)), wait: "the stack file has no redis-3"},
+		"a majority of them has named another one": {
+			own: "sentinel-2", watches: "redis-3", known: with("sentinel-2", named("redis-3", 5)), named: named("redis-2", 6), master: "redis-2", epoch: 6},
 	} {
-		a, wait := judge(c.own, allNodes, answersOf(c.known, c.silent...), c.named)
-		if (wait == "") != (c.wait == "") || !strings.Contains(wait, c.wait) || a.Replication.Master != c.master || a.Replication.ConfigEpoch != c.epoch {
+		a, wait := judge(c.own, c.watches, allNodes, answersOf(c.known, c.silent...), c.named)
+		if (wait == "") != (c.wait == "") || !strings.Contains(wait, c.wait) || a.Replication.Master != c.master || a.Replication.ConfigEpoch != c.epoch || a.OwnFile != c.ownFile {
 			t.Errorf("%s: %+v, waits for %q", name, a, wait)
 		}
 	}

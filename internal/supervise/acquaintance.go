@@ -88,9 +88,13 @@ func (s *Supervisor) askKnown(ctx context.Context, sentinel string) (k known, er
 	return k, err
 }
 
-// strangers are the addresses that a Sentinel knows and where no node of the stack is.
+// strangers are the addresses that a Sentinel knows, of the master, of replicas and of Sentinels,
+// and where no node of the stack is.
 func (a acquaintance) strangers(sentinel string) (addresses []string) {
 	k := a.Known[sentinel]
+	if at := k.View.Address; at != "" && nodeAt(a.Nodes, at) == "" {
+		addresses = append(addresses, at)
+	}
 	for address := range k.Replicas {
 		if nodeAt(a.Nodes, address) == "" {
 			addresses = append(addresses, address)

@@ -248,7 +248,8 @@ const mostBehind = 8 << 20
 
 // chooseSuccessor returns the master and the redis node that is to take its place: the
 // one asked for, or else the replica with the most data, if possible one whose clock is
-// right.
+// right. In pods it is the one with the lowest number: where there are to be fewer pods,
+// Kubernetes ends those with the highest numbers, and where it replaces all, it begins there.
 func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 	address, _, err := f.master()
 	from = f.nameOf(address)
@@ -301,6 +302,9 @@ func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 	// Whichever it is gets all data before it is promoted.
 	if right := slices.DeleteFunc(slices.Clone(fit), func(name string) bool { return f.WrongClocks[name] }); len(right) > 0 {
 		fit = right
+	}
+	if f.Apart {
+		return from, slices.MinFunc(fit, func(a, b string) int { return numberOf(a) - numberOf(b) }), nil
 	}
 	return from, slices.MaxFunc(slices.Sorted(slices.Values(fit)), func(a, b string) int {
 		return int(f.Standings[a].Offset - f.Standings[b].Offset)

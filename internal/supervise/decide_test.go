@@ -256,6 +256,7 @@ func TestAMasterIsReplacedByAReplicaThatCan(t *testing.T) {
 		why    string
 	}{
 		"the one with the most data":         {heir: "redis-3"},
+		"the lowest number, in pods":         {change: func(f *facts) { f.Apart = true }, heir: "redis-2"},
 		"the one that is asked for":          {to: "redis-2", heir: "redis-2"},
 		"one whose clock is right":           {change: func(f *facts) { f.WrongClocks = map[string]bool{"redis-3": true} }, heir: "redis-2"},
 		"the most data, all clocks wrong":    {change: func(f *facts) { f.WrongClocks = map[string]bool{"redis-2": true, "redis-3": true} }, heir: "redis-3"},

@@ -242,6 +242,9 @@ func (s *Supervisor) checkMaster() error {
 	if !s.stack().Redis.Enabled {
 		return nil
 	}
+	if s.startsOnOwnFile() {
+		return nil
+	}
 	c := moves(s.kept.Redis, s.name(), redisAddresses(s.processes()))
 	runs := s.redisRuns()
 	master := s.kept.Redis.Replication.Master
@@ -320,7 +323,11 @@ func (s *Supervisor) beginRewrite() error {
 		s.log.Warn("the data of the Redis master is gone: the node that was written to last takes its place", "was", s.bereft, "now", m.Replication.Master)
 	}
 	rewrite := moves(*m, s.name(), wanted).Any || len(m.Departed) > 0 || !s.sentinelsAgree()
-	m.Watch, m.Addresses, m.Departed, m.Rewriting = s.name(), wanted, nil, rewrite
+	var gone map[string]string
+	if s.cfg.Pod { // the Sentinels of other pods run, and know them
+		rewrite, gone = !s.startsOnOwnFile(), former(*m, wanted)
+	}
+	m.Watch, m.Addresses, m.Departed, m.Rewriting = s.name(), wanted, gone, rewrite
 	return s.saveKept()
 }
 

@@ -30,6 +30,9 @@ func atoi(s string) int {
 	return n
 }
 
+// numberOf is the number at the end of a node's name.
+func numberOf(node string) int { return atoi(node[strings.LastIndexByte(node, '-')+1:]) }
+
 func join(names []string) string { return strings.Join(names, ", ") }
 
 // stages groups processes, which stand in the order of their stages.

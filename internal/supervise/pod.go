@@ -80,6 +80,9 @@ type Remembered struct {
 	// Replication is who was the master, as far as this pod knows: its Sentinel, or what its
 	// redis node saw. With epochs and no master, one was named that is not known.
 	Replication plan.Replication
+	// Watches is the redis node that the file of the pod's own Sentinel names; empty: none that
+	// is known.
+	Watches string
 }
 
 // Remember reads what a pod's state directory tells. Node is the pod's, and services has the
@@ -96,8 +99,12 @@ func Remember(ctx context.Context, stateDir, node string, services map[string]st
 		return Remembered{}, err
 	}
 	// One that names a node that is not known is of no use here. Its epoch is: see Remembered.
-	replication, _ := recall(byName(k.Redis, services, files))
+	memory, files := byName(k.Redis, services, files)
+	replication, _ := recall(memory, files)
 	r := Remembered{Booted: k.Booted || replication.ConfigEpoch > 0, Replication: replication}
+	if watches := files[node].Address; isRedis(watches) && !k.Redis.Rewriting {
+		r.Watches = watches
+	}
 	if !isRedis(node) {
 		return r, nil
 	}
@@ -156,7 +163,10 @@ type PodFacts struct {
 	Replication plan.Replication
 	// Outlived is true where the node runs: it outlived a supervisor, and what was agreed on
 	// before its start stays.
-	Outlived  bool
+	Outlived bool
+	// OwnFile is true where a Sentinel starts on its own file as it is, which names a redis
+	// node that the stack does not have any more.
+	OwnFile   bool
 	Ports     map[string]int
 	Placement plan.Placement
 	Secrets   plan.Secrets
@@ -180,14 +190,67 @@ func PreparePod(stateDir string, f PodFacts) error {
 		return err
 	}
 	k.Ports, k.Placement, k.Secrets = maps.Clone(f.Ports), f.Placement, f.Secrets
-	if f.Outlived {
+	if f.Outlived || f.OwnFile {
 		return d.writeJSON(keptFile, k)
 	}
 	k.Booted = f.Booted
 	// What the Sentinel's file says is a part of the agreement already. From now on it speaks
 	// of former addresses, or names a former master, until it is written anew.
-	k.Redis = redisMemory{Watch: k.Redis.Watch, Replication: f.Replication, Rewriting: true}
+	k.Redis.Replication, k.Redis.Rewriting = f.Replication, true
 	return d.writeJSON(keptFile, k)
+}
+
+// startsOnOwnFile reports whether a Sentinel's pod has agreed to start on its own file: it names
+// a redis node that the stack does not have any more, and the Sentinels are to name another one.
+func (s *Supervisor) startsOnOwnFile() bool {
+	master := s.kept.Redis.Replication.Master
+	return s.cfg.Pod && s.kept.Booted && master != "" && s.node(master) == nil
+}
+
+// formerEvery is how often Sentinels are asked whether they know nodes that the stack does not have
+// any more.
+const formerEvery = 5 * time.Second
+
+// forgetFormer has the pod's own Sentinel forget the redis nodes and Sentinels that the stack does
+// not have any more, once all others are well. It ends when no Sentinel knows any of them. A
+// Sentinel that is gone for good would count for a majority. What this Sentinel has just been
+// started on does not name them, and the other Sentinels may still tell it of them.
+func (s *Supervisor) forgetFormer(sentinel string) {
+	knows := func(a acquaintance) bool {
+		s.keptMu.Lock()
+		defer s.keptMu.Unlock()
+		return slices.ContainsFunc(a.strangers(sentinel), func(address string) bool { return s.kept.Redis.Departed[address] != "" })
+	}
+	// Each at a pace of its own, so that they do not go on forgetting at the same moments.
+	every := formerEvery + time.Duration(numberOf(sentinel))*time.Second
+	said := ""
+	pollEvery(s.ctx, every, func() bool {
+		a := s.acquaint(s.ctx, time.Second)
+		if knows(a) {
+			if _, why := s.forgetOnce(s.ctx, sentinel); why != said {
+				s.log.Info("a Sentinel knows nodes that the stack does not have any more", "node", sentinel, "why", why)
+				said = why
+			}
+		} else if err := s.noteForgotten(a); err != nil {
+			s.log.Error("cannot write down that former nodes are forgotten", "error", err)
+		}
+		return len(s.departed()) == 0
+	})
+}
+
+// former are the addresses at which Sentinels may know nodes that a plan with these nodes does not
+// have, and those nodes' names.
+func former(m redisMemory, wanted map[string]string) map[string]string {
+	gone := with(m.Departed, nil)
+	for node, address := range m.Addresses {
+		if address != "" {
+			gone[address] = node
+		}
+	}
+	for _, address := range wanted {
+		delete(gone, address)
+	}
+	return gone
 }
 
 // AskMaster asks the Sentinels of a stack who is the master and returns its address and the
@@ -246,13 +309,35 @@ func (s *Supervisor) awaitFirstProbe(ctx context.Context, node string) {
 	})
 }
 
+// refusedEvery is how often a switchover is tried that was refused.
+const refusedEvery = 200 * time.Millisecond
+
+// stepDownAtLast is stepDown that is tried again where it is refused while the master has a
+// replica: the reason may pass, as where Sentinels are replaced at the same time. Without a
+// replica nothing would come of it.
+func (s *Supervisor) stepDownAtLast(ctx context.Context, node string) {
+	why := ""
+	pollEvery(ctx, refusedEvery, func() bool {
+		err := s.tryStepDown(ctx, node)
+		if err != nil && err.Error() != why {
+			why = err.Error()
+			s.log.Warn("the master is to end, and there is no switchover", "node", node, "why", why)
+		}
+		if err == nil || !errors.As(err, new(*RefusedError)) {
+			return true
+		}
+		followers, err := s.admin(node).Followers(ctx)
+		return err != nil || len(followers) == 0
+	})
+}
+
 // Leave ends a pod's part: a redis node that is the master gives that to another one first,
 // then the nodes of the pod stop. It returns when they have ended.
 func (s *Supervisor) Leave(ctx context.Context, own string) error {
 	if s.node(own) != nil {
 		limited, cancel := context.WithTimeout(ctx, handOverLimit)
 		s.awaitFirstProbe(limited, own)
-		s.stepDown(limited, own)
+		s.stepDownAtLast(limited, own)
 		cancel()
 	}
 	err := s.Stop(ctx, nil)

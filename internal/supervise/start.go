@@ -55,6 +55,11 @@ func (s *Supervisor) Start(ctx context.Context) error {
 		}
 	}
 	if s.attendsRedis() {
+		for _, name := range s.sentinels() {
+			if s.cfg.Pod && !s.isElsewhere(name) && len(s.departed()) > 0 {
+				s.tasks.Go(func() { s.forgetFormer(name) })
+			}
+		}
 		s.tasks.Go(func() { s.reconcile(s.ctx) })
 	}
 	failures = slices.DeleteFunc(failures, func(err error) bool {

@@ -473,15 +473,21 @@ func (w *switchover) liftFence(ctx context.Context) {
 // stepDown has another redis node become the master before the master is stopped
 // or restarted. Where that cannot be, the Sentinels replace it once it is gone.
 func (s *Supervisor) stepDown(ctx context.Context, node string) {
-	if s.node(node).spec().Kind != plan.Redis || !s.stack().Redis.Enabled || s.stack().Redis.Sentinels == 0 {
-		return
-	}
-	if st, _ := s.board.snapshot().Node(node); st.Role != "master" || st.State != Up {
-		return
-	}
-	if _, err := s.Switchover(ctx, ""); err != nil {
+	if err := s.tryStepDown(ctx, node); err != nil {
 		s.log.Warn("the master is stopped without a switchover", "node", node, "why", err)
 	}
+}
+
+// tryStepDown is stepDown, and returns why there was no switchover.
+func (s *Supervisor) tryStepDown(ctx context.Context, node string) error {
+	if s.node(node).spec().Kind != plan.Redis || !s.stack().Redis.Enabled || s.stack().Redis.Sentinels == 0 {
+		return nil
+	}
+	if st, _ := s.board.snapshot().Node(node); st.Role != "master" || st.State != Up {
+		return nil
+	}
+	_, err := s.Switchover(ctx, "")
+	return err
 }
 
 // within asks until the answer is yes, and reports whether it was within the limit.

@@ -87,13 +87,18 @@ func TestChart(t *testing.T) {
 		what string
 		pods int
 		args []string
+		to   string // the redis node that is made the master before
 	}{
-		{"an upgrade to another image", 10, []string{"upgrade", "shop", chartDir, "--reuse-values", "--set", "image.tag=next"}},
-		{"an upgrade to another stack file", 10, []string{"upgrade", "shop", chartDir, "--values", next}},
-		{"a rollback", 10, []string{"rollback", "shop", "1"}},
-		{"more nodes of each kind", 15, []string{"upgrade", "shop", chartDir, "--values", larger}},
+		{"an upgrade to another image", 10, []string{"upgrade", "shop", chartDir, "--reuse-values", "--set", "image.tag=next"}, ""},
+		{"an upgrade to another stack file", 10, []string{"upgrade", "shop", chartDir, "--values", next}, ""},
+		{"a rollback", 10, []string{"rollback", "shop", "1"}, ""},
+		{"more nodes of each kind", 15, []string{"upgrade", "shop", chartDir, "--values", larger}, ""},
+		{"fewer nodes of each kind and the master among them", 10, []string{"upgrade", "shop", chartDir, "--values", next}, "redis-4"},
 	} {
 		t.Run(step.what, func(t *testing.T) {
+			if step.to != "" {
+				leadTo(t, space, step.to)
+			}
 			l.since()
 			began := time.Now()
 			helm(t, space, append(step.args, "--wait", "--timeout", "8m")...)
@@ -105,4 +110,18 @@ func TestChart(t *testing.T) {
 		})
 	}
 	l.check(t)
+}
+
+// leadTo has a redis node be the master.
+func leadTo(t *testing.T, space, node string) {
+	t.Helper()
+	pod := fmt.Sprintf("shop-redis-%d", strings.TrimPrefix(node, "redis-")[0]-'1')
+	eventually(t, node+" is the master", func() error {
+		_, err := tryKubectl(t.Context(), "-n", space, "exec", pod, "--request-timeout=40s", "--", "holdfast", "switchover", "--to", node,
+			"--file", "/etc/holdfast/stack/holdfast.yaml", "--state", "/var/lib/holdfast/shop")
+		if err != nil && strings.Contains(err.Error(), "is the master already") {
+			return nil
+		}
+		return err
+	})
 }

@@ -1,0 +1,174 @@
+//go:build linux
+
+package test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/plan"
+	"holdfast/internal/pod"
+)
+
+// Kubernetes ends the pods with the highest numbers at once where there are to be fewer, and
+// replaces the others one by one, of redis nodes and Sentinels at the same time. Here the one
+// that leaves is the master.
+func TestFewerPodsWhereTheMasterIsOneOfThem(t *testing.T) {
+	t.Run("it is told to end", func(t *testing.T) {
+		p := newLargePodStack(t)
+		master := p.pods["redis-4"]
+		said := master.said
+		p.shrink(func(l *podLife) {
+			if err := syscall.Kill(l.first(), syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		})
+		says(t, said.String(), "switchover done")
+		p.checkSmall()
+	})
+	// Its machine may be gone. Then the Sentinels that remain are to name another master, and it
+	// takes all three of them: they were five.
+	t.Run("it dies", func(t *testing.T) {
+		p := newLargePodStack(t)
+		p.shrink((*podLife).kill)
+		p.checkSmall()
+	})
+}
+
+// newLargePodStack is a stack of four redis nodes and five Sentinels whose master is redis-4,
+// with a value in it.
+func newLargePodStack(t *testing.T) *podStack {
+	t.Helper()
+	p := newPodStackOf(t, strings.Replace(podFile, "replicas: 1", "replicas: 3, sentinels: 5", 1),
+		"redis-1", "redis-2", "redis-3", "redis-4", "sentinel-1", "sentinel-2", "sentinel-3", "sentinel-4", "sentinel-5")
+	p.begin()
+	for _, l := range p.pods {
+		l.ready()
+	}
+	last := p.pods["redis-4"]
+	said := ""
+	last.eventually("a switchover", func() bool {
+		out, err := exec.Command(binary, "switchover", "--to", "redis-4", "--file", p.file, "--state", last.state).CombinedOutput()
+		if err != nil && said != string(out) { // refused until all are in step
+			said = string(out)
+			t.Logf("holdfast switchover: %v\n%s", err, out)
+		}
+		n, _ := last.status()
+		return n.Role == "master"
+	})
+	if got := last.redis("SET imooc imooc.com", "WAIT 3 5000"); !slices.Equal(got, []string{"+OK", ":3"}) {
+		t.Fatalf("a write: %q", got)
+	}
+	return p
+}
+
+// shrink makes a stack of four redis nodes and five Sentinels one of two and three, as Kubernetes
+// does. End ends the pods that leave.
+func (p *podStack) shrink(end func(*podLife)) {
+	p.t.Helper()
+	if err := os.WriteFile(p.file, []byte(podFile), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	leave := []string{"redis-4", "redis-3", "sentinel-5", "sentinel-4"}
+	of := p.prove()
+	for _, node := range leave {
+		p.dns.Set(plan.PodService(of, node) + ".pods.test")
+	}
+	for _, node := range leave {
+		end(p.pods[node])
+	}
+	rolled := make(chan bool)
+	for _, nodes := range [][]string{{"redis-2", "redis-1"}, {"sentinel-3", "sentinel-2", "sentinel-1"}} {
+		go func() {
+			for _, node := range nodes {
+				if !p.replace(node) {
+					rolled <- false
+					return
+				}
+			}
+			rolled <- true
+		}()
+	}
+	for range 2 {
+		if !<-rolled {
+			p.t.Fail()
+		}
+	}
+	for _, node := range leave {
+		if p.pods[node].cmd != nil {
+			p.pods[node].ends()
+		}
+		delete(p.pods, node)
+	}
+	if p.t.Failed() {
+		p.t.FailNow()
+	}
+}
+
+// replace ends a pod and begins it anew, and reports whether it is ready in time.
+func (p *podStack) replace(node string) bool {
+	l := p.pods[node]
+	if err := syscall.Kill(l.first(), syscall.SIGTERM); err != nil {
+		p.t.Error(err)
+		return false
+	}
+	<-l.ended
+	l.begin()
+	for end := time.Now().Add(90 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if status, _ := l.probe(pod.ReadyPath); status == 200 {
+			return true
+		}
+	}
+	_, why := l.probe(pod.ReadyPath)
+	p.t.Errorf("%s is not ready again: %s", node, why)
+	return false
+}
+
+// checkSmall checks that one of two redis nodes is the master and takes writes, that nothing is
+// lost, and that the Sentinels know three of themselves in the end and one replica.
+func (p *podStack) checkSmall() {
+	p.t.Helper()
+	master, replica := p.allReady()
+	if got := master.redis("GET imooc", "SET imooc another", "WAIT 1 5000"); !slices.Equal(got, []string{"$9", "imooc.com", "+OK", ":1"}[:len(got)]) {
+		p.t.Errorf("the master answers %q", got)
+	}
+	if n, _ := replica.status(); n.Role != "replica" {
+		p.t.Errorf("%s is %q", replica.node, n.Role)
+	}
+	for _, node := range []string{"sentinel-1", "sentinel-2", "sentinel-3"} {
+		l := p.pods[node]
+		l.eventually("it knows one replica and three Sentinels", func() bool {
+			about := l.about()
+			return strings.Contains(about, "slaves=1,sentinels=3") && strings.Contains(about, master.address+":")
+		})
+	}
+}
+
+// about is what a Sentinel says of the master.
+func (l *podLife) about() string {
+	ctx, cancel := context.WithTimeout(l.of.t.Context(), 5*time.Second)
+	defer cancel()
+	plain, err := l.dial(ctx, plan.PodSentinelPort)
+	if err != nil {
+		return err.Error()
+	}
+	conn := tls.Client(plain, l.of.identity.Client(l.node))
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	fmt.Fprintf(conn, "AUTH operator %s\r\nINFO sentinel\r\n", l.of.passwords.Operator)
+	for in := bufio.NewReader(conn); ; {
+		line, err := in.ReadString('\n')
+		if err != nil || strings.HasPrefix(line, "master0:") {
+			return line
+		}
+	}
+}
