@@ -150,11 +150,17 @@ func (p *podStack) begin(nodes ...string) {
 
 func (l *podLife) begin() {
 	l.of.t.Helper()
+	if err := l.start(); err != nil {
+		l.of.t.Fatal(err)
+	}
+}
+
+func (l *podLife) start() error {
 	const inside = `mount --bind "$0" /etc/resolv.conf && exec "$@"`
 	kind, number, _ := strings.Cut(l.node, "-")
 	ordinal, err := strconv.Atoi(number)
 	if err != nil {
-		l.of.t.Fatal(err)
+		return err
 	}
 	l.cmd = exec.Command("ip", "netns", "exec", l.netns,
 		"unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", inside, l.names,
@@ -164,13 +170,14 @@ func (l *podLife) begin() {
 	l.said, l.ended = &syncBuffer{}, make(chan struct{})
 	l.cmd.Stdout, l.cmd.Stderr = l.said, l.said
 	if err := l.cmd.Start(); err != nil {
-		l.of.t.Fatal(err)
+		return err
 	}
 	cmd, ended := l.cmd, l.ended
 	go func() {
 		defer close(ended)
 		_ = cmd.Wait()
 	}()
+	return nil
 }
 
 // first is the pod's first process, and supervisor its child.

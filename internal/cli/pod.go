@@ -182,7 +182,7 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 	}
 	sup, err := supervise.OpenPod(supervise.Config{
 		Stack: p.stack, BaseDir: p.base, StateDir: p.state, Self: self, Version: version,
-		Environ: os.Environ(), Log: p.log,
+		Environ: os.Environ(), Log: p.log, OwnFile: agreed.OwnFile,
 	}, p.pod.Node)
 	if err != nil {
 		return err

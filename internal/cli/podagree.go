@@ -47,7 +47,7 @@ func (p *podProcess) agree(ctx context.Context) (pod.Agreed, error) {
 	own := pod.Answer{Node: p.pod.Node, Booted: r.Booted, Replication: r.Replication}
 	p.server.SetAbout(func() pod.Answer { return own })
 	return pod.Peers{
-		Own: own, Watches: r.Watches, Nodes: plan.DataNodes(p.file),
+		Own: own, WatchedMaster: r.WatchedMaster, Nodes: plan.DataNodes(p.file),
 		Ask: func(ctx context.Context, node string) (pod.Answer, error) {
 			return pod.Ask(ctx, p.addresses[node], p.who.Client(node))
 		},

@@ -80,10 +80,10 @@ type Agreed struct {
 //
 // The master may be a node that the stack file does not have any more: Kubernetes has ended its
 // pod, and no other node has taken its place yet. Redis nodes wait until the Sentinels name
-// another one. A Sentinel whose own file names a node that is gone (watches) has to start for
-// that, as it was: each of the Sentinels that remain may be needed for a majority of those
-// that there were.
-func judge(own, watches string, nodes []string, answers map[string]Answer, named plan.Replication) (a Agreed, wait string) {
+// another one. A Sentinel whose file names a removed node (watchedMaster) starts on that file
+// unchanged: the failover needs a majority of all former Sentinels, and every one that is left
+// may be needed.
+func judge(own, watchedMaster string, nodes []string, answers map[string]Answer, named plan.Replication) (a Agreed, wait string) {
 	best := named
 	for _, answer := range answers {
 		a.Booted = a.Booted || answer.Booted
@@ -118,7 +118,7 @@ func judge(own, watches string, nodes []string, answers map[string]Answer, named
 	switch {
 	case doubts != "" && (mine.Master == "" || named.Master == ""):
 		return a, fmt.Sprintf("%s remembers that a redis node became the master in epoch %d, and not which: no node had the address that its Sentinel names%s", doubts, doubt, goneForGood)
-	case best.Master != "" && !slices.Contains(nodes, best.Master) && watches != "" && !slices.Contains(nodes, watches):
+	case best.Master != "" && !slices.Contains(nodes, best.Master) && watchedMaster != "" && !slices.Contains(nodes, watchedMaster):
 		a.Replication, a.OwnFile = mine, true
 		return a, ""
 	case best.Master != "" && !slices.Contains(nodes, best.Master):
@@ -149,10 +149,10 @@ const goneForGood = "; if its volume is gone for good, delete its claim and then
 // Peers are the other pods that keep something, and how to ask them.
 type Peers struct {
 	Own Answer
-	// Watches is the redis node that the file of the pod's own Sentinel names; empty: none.
-	Watches string
-	Nodes   []string // all of them, the own one too
-	Ask     func(ctx context.Context, node string) (Answer, error)
+	// WatchedMaster is the redis node that the file of the pod's own Sentinel names; empty: none.
+	WatchedMaster string
+	Nodes         []string // all of them, the own one too
+	Ask           func(ctx context.Context, node string) (Answer, error)
 	// Named returns whom a majority of the Sentinels names; an error where none does.
 	Named func(ctx context.Context) (plan.Replication, error)
 	// Waiting is told why the pod waits, when that changes.
@@ -183,7 +183,7 @@ func (p Peers) Agree(ctx context.Context) (Agreed, error) {
 				p.Refused(node, why)
 			}
 		}
-		agreed, wait := judge(p.Own.Node, p.Watches, p.Nodes, answers, named)
+		agreed, wait := judge(p.Own.Node, p.WatchedMaster, p.Nodes, answers, named)
 		if wait == "" {
 			return agreed, nil
 		}

@@ -91,15 +91,15 @@ func TestAPodWaitsForWhoeverMayKnowBetter(t *testing.T) {
 		return all
 	}
 	for name, c := range map[string]struct {
-		own     string
-		watches string
-		known   map[string]Answer
-		silent  []string
-		named   plan.Replication
-		master  string
-		epoch   int64
-		wait    string
-		ownFile bool
+		own           string
+		watchedMaster string
+		known         map[string]Answer
+		silent        []string
+		named         plan.Replication
+		master        string
+		epoch         int64
+		wait          string
+		ownFile       bool
 	}{
 		"a redis node and a Sentinel are gone, and its own volume is lost": {
 			own: "sentinel-3", known: one, silent: []string{"redis-2", "sentinel-2"}, wait: "redis-2, sentinel-2 says nothing yet; if its volume is gone for good, delete its claim and then the pod"},
@@ -122,15 +122,15 @@ func TestAPodWaitsForWhoeverMayKnowBetter(t *testing.T) {
 		"the master is in the stack file no more": {
 			own: "sentinel-1", known: with("sentinel-2", named("redis-3", 5)), wait: "the stack file has no redis-3"},
 		"its Sentinels are to name another one": {
-			own: "sentinel-2", watches: "redis-3", known: with("sentinel-2", named("redis-3", 5)), master: "redis-3", epoch: 5, ownFile: true},
+			own: "sentinel-2", watchedMaster: "redis-3", known: with("sentinel-2", named("redis-3", 5)), master: "redis-3", epoch: 5, ownFile: true},
 		"one of them has named one, and the others do not know yet": {
-			own: "sentinel-1", watches: "redis-3", known: with("sentinel-2", named("redis-2", 6)), master: "redis-2", epoch: 6},
+			own: "sentinel-1", watchedMaster: "redis-3", known: with("sentinel-2", named("redis-2", 6)), master: "redis-2", epoch: 6},
 		"a Sentinel that names a node which stays is not started on what it says": {
-			own: "sentinel-1", watches: "redis-1", known: with("sentinel-2", named("redis-3", 5)), wait: "the stack file has no redis-3"},
+			own: "sentinel-1", watchedMaster: "redis-1", known: with("sentinel-2", named("redis-3", 5)), wait: "the stack file has no redis-3"},
 		"a majority of them has named another one": {
-			own: "sentinel-2", watches: "redis-3", known: with("sentinel-2", named("redis-3", 5)), named: named("redis-2", 6), master: "redis-2", epoch: 6},
+			own: "sentinel-2", watchedMaster: "redis-3", known: with("sentinel-2", named("redis-3", 5)), named: named("redis-2", 6), master: "redis-2", epoch: 6},
 	} {
-		a, wait := judge(c.own, c.watches, allNodes, answersOf(c.known, c.silent...), c.named)
+		a, wait := judge(c.own, c.watchedMaster, allNodes, answersOf(c.known, c.silent...), c.named)
 		if (wait == "") != (c.wait == "") || !strings.Contains(wait, c.wait) || a.Replication.Master != c.master || a.Replication.ConfigEpoch != c.epoch || a.OwnFile != c.ownFile {
 			t.Errorf("%s: %+v, waits for %q", name, a, wait)
 		}

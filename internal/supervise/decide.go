@@ -246,10 +246,14 @@ func wedged(f facts) (nodes []string) {
 // what it takes in within a tenth of a second.
 const mostBehind = 8 << 20
 
+// hardlyBehind is how many bytes a replica may lack to be chosen before one that has more.
+const hardlyBehind = 256 << 10
+
 // chooseSuccessor returns the master and the redis node that is to take its place: the
 // one asked for, or else the replica with the most data, if possible one whose clock is
-// right. In pods it is the one with the lowest number: where there are to be fewer pods,
-// Kubernetes ends those with the highest numbers, and where it replaces all, it begins there.
+// right. In pods it is the one with the lowest number among those that are hardly behind it: where
+// there are to be fewer pods, Kubernetes ends those with the highest numbers, and where it replaces
+// all, it begins there.
 func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 	address, _, err := f.master()
 	from = f.nameOf(address)
@@ -303,12 +307,14 @@ func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 	if right := slices.DeleteFunc(slices.Clone(fit), func(name string) bool { return f.WrongClocks[name] }); len(right) > 0 {
 		fit = right
 	}
-	if f.Apart {
-		return from, slices.MinFunc(fit, func(a, b string) int { return numberOf(a) - numberOf(b) }), nil
-	}
-	return from, slices.MaxFunc(slices.Sorted(slices.Values(fit)), func(a, b string) int {
+	most := slices.MaxFunc(slices.Sorted(slices.Values(fit)), func(a, b string) int {
 		return int(f.Standings[a].Offset - f.Standings[b].Offset)
-	}), nil
+	})
+	if !f.Apart {
+		return from, most, nil
+	}
+	fit = slices.DeleteFunc(fit, func(name string) bool { return f.Standings[most].Offset-f.Standings[name].Offset > hardlyBehind })
+	return from, slices.MinFunc(fit, func(a, b string) int { return numberOf(a) - numberOf(b) }), nil
 }
 
 func replicasOf(f facts, master string) (names []string) {

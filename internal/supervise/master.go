@@ -242,8 +242,8 @@ func (s *Supervisor) checkMaster() error {
 	if !s.stack().Redis.Enabled {
 		return nil
 	}
-	if s.startsOnOwnFile() {
-		return nil
+	if s.cfg.OwnFile || s.cfg.Pod && s.redisRuns() {
+		return nil // what the pods agreed on names a node that is gone, or stands since the node's start
 	}
 	c := moves(s.kept.Redis, s.name(), redisAddresses(s.processes()))
 	runs := s.redisRuns()
@@ -322,12 +322,17 @@ func (s *Supervisor) beginRewrite() error {
 	if s.bereft != "" {
 		s.log.Warn("the data of the Redis master is gone: the node that was written to last takes its place", "was", s.bereft, "now", m.Replication.Master)
 	}
-	rewrite := moves(*m, s.name(), wanted).Any || len(m.Departed) > 0 || !s.sentinelsAgree()
-	var gone map[string]string
-	if s.cfg.Pod { // the Sentinels of other pods run, and know them
-		rewrite, gone = !s.startsOnOwnFile(), former(*m, wanted)
+	if s.cfg.Pod {
+		m.Rewriting = !s.cfg.OwnFile
+		departed := departedFrom(*m, wanted)
+		if m.Departed = nil; s.ownSentinel() != "" { // the Sentinels of other pods run, and know them
+			m.Departed = departed
+		}
+	} else {
+		m.Rewriting = moves(*m, s.name(), wanted).Any || len(m.Departed) > 0 || !s.sentinelsAgree()
+		m.Departed = nil
 	}
-	m.Watch, m.Addresses, m.Departed, m.Rewriting = s.name(), wanted, gone, rewrite
+	m.Watch, m.Addresses = s.name(), wanted
 	return s.saveKept()
 }
 

@@ -80,9 +80,9 @@ type Remembered struct {
 	// Replication is who was the master, as far as this pod knows: its Sentinel, or what its
 	// redis node saw. With epochs and no master, one was named that is not known.
 	Replication plan.Replication
-	// Watches is the redis node that the file of the pod's own Sentinel names; empty: none that
-	// is known.
-	Watches string
+	// WatchedMaster is the redis node that the file of the pod's own Sentinel names; empty: none
+	// that is known, or a node has another address now than the file says.
+	WatchedMaster string
 }
 
 // Remember reads what a pod's state directory tells. Node is the pod's, and services has the
@@ -102,8 +102,8 @@ func Remember(ctx context.Context, stateDir, node string, services map[string]st
 	memory, files := byName(k.Redis, services, files)
 	replication, _ := recall(memory, files)
 	r := Remembered{Booted: k.Booted || replication.ConfigEpoch > 0, Replication: replication}
-	if watches := files[node].Address; isRedis(watches) && !k.Redis.Rewriting {
-		r.Watches = watches
+	if master := files[node].Address; isRedis(master) && !k.Redis.Rewriting && !moved(k.Redis.Addresses, services) {
+		r.WatchedMaster = master
 	}
 	if !isRedis(node) {
 		return r, nil
@@ -116,6 +116,17 @@ func Remember(ctx context.Context, stateDir, node string, services map[string]st
 		r.Booted = r.Booted || data.node == node // whoever has data has had a master
 	}
 	return r, nil
+}
+
+// moved reports whether a node has another address now than in a memory.
+func moved(addresses, services map[string]string) bool {
+	for node, address := range addresses {
+		host, _ := splitAddress(address)
+		if now := services[node]; now != "" && now != host {
+			return true
+		}
+	}
+	return false
 }
 
 // byName is a memory and Sentinels' files in which each redis node is at an address that is
@@ -190,57 +201,91 @@ func PreparePod(stateDir string, f PodFacts) error {
 		return err
 	}
 	k.Ports, k.Placement, k.Secrets = maps.Clone(f.Ports), f.Placement, f.Secrets
-	if f.Outlived || f.OwnFile {
+	if f.Outlived {
 		return d.writeJSON(keptFile, k)
 	}
 	k.Booted = f.Booted
 	// What the Sentinel's file says is a part of the agreement already. From now on it speaks
 	// of former addresses, or names a former master, until it is written anew.
-	k.Redis.Replication, k.Redis.Rewriting = f.Replication, true
+	k.Redis.Replication, k.Redis.Rewriting = f.Replication, !f.OwnFile
 	return d.writeJSON(keptFile, k)
 }
 
-// startsOnOwnFile reports whether a Sentinel's pod has agreed to start on its own file: it names
-// a redis node that the stack does not have any more, and the Sentinels are to name another one.
-func (s *Supervisor) startsOnOwnFile() bool {
-	master := s.kept.Redis.Replication.Master
-	return s.cfg.Pod && s.kept.Booted && master != "" && s.node(master) == nil
-}
-
-// formerEvery is how often Sentinels are asked whether they know nodes that the stack does not have
+// departedEvery is how often Sentinels are asked whether they know nodes that the stack does not have
 // any more.
-const formerEvery = 5 * time.Second
+const departedEvery = 5 * time.Second
 
-// forgetFormer has the pod's own Sentinel forget the redis nodes and Sentinels that the stack does
-// not have any more, once all others are well. It ends when no Sentinel knows any of them. A
-// Sentinel that is gone for good would count for a majority. What this Sentinel has just been
-// started on does not name them, and the other Sentinels may still tell it of them.
-func (s *Supervisor) forgetFormer(sentinel string) {
-	knows := func(a acquaintance) bool {
-		s.keptMu.Lock()
-		defer s.keptMu.Unlock()
-		return slices.ContainsFunc(a.strangers(sentinel), func(address string) bool { return s.kept.Redis.Departed[address] != "" })
-	}
-	// Each at a pace of its own, so that they do not go on forgetting at the same moments.
-	every := formerEvery + time.Duration(numberOf(sentinel))*time.Second
-	said := ""
-	pollEvery(s.ctx, every, func() bool {
-		a := s.acquaint(s.ctx, time.Second)
-		if knows(a) {
-			if _, why := s.forgetOnce(s.ctx, sentinel); why != said {
-				s.log.Info("a Sentinel knows nodes that the stack does not have any more", "node", sentinel, "why", why)
-				said = why
-			}
-		} else if err := s.noteForgotten(a); err != nil {
-			s.log.Error("cannot write down that former nodes are forgotten", "error", err)
+// ownSentinel is the Sentinel that the pod has; empty: it has none.
+func (s *Supervisor) ownSentinel() string {
+	for _, name := range s.sentinels() {
+		if s.cfg.Pod && !s.isElsewhere(name) {
+			return name
 		}
-		return len(s.departed()) == 0
-	})
+	}
+	return ""
 }
 
-// former are the addresses at which Sentinels may know nodes that a plan with these nodes does not
-// have, and those nodes' names.
-func former(m redisMemory, wanted map[string]string) map[string]string {
+// forgetDeparted has the pod's own Sentinel forget the redis nodes and Sentinels that the stack does
+// not have any more, once all others are well. Until then a removed Sentinel counts for a majority.
+// What this Sentinel was started on does not name them, and the others may tell it of them. It ends
+// when all Sentinels answer and none knows any of them.
+func (s *Supervisor) forgetDeparted(sentinel string) {
+	said := ""
+	for s.wait(departedEvery) && !s.stopping.Load() {
+		a := s.acquaint(s.ctx, time.Second)
+		if !s.knowsDeparted(a, sentinel) {
+			if err := s.noteForgotten(a); err != nil {
+				s.log.Error("cannot write down that removed nodes are forgotten", "error", err)
+			}
+			if len(s.departed()) == 0 {
+				return
+			}
+			continue
+		}
+		why := s.mayForget(a, sentinel)
+		if why == "" {
+			_, why = s.forgetOnce(s.ctx, sentinel)
+		}
+		if why != said {
+			s.log.Info("a Sentinel knows nodes that the stack does not have any more", "node", sentinel, "why", why)
+			said = why
+		}
+	}
+}
+
+// knowsDeparted reports whether a Sentinel knows a node that the stack does not have any more.
+func (s *Supervisor) knowsDeparted(a acquaintance, sentinel string) bool {
+	s.keptMu.Lock()
+	defer s.keptMu.Unlock()
+	return slices.ContainsFunc(a.strangers(sentinel), func(address string) bool { return s.kept.Redis.Departed[address] != "" })
+}
+
+// mayForget says what Sentinels that are reset by their own pods have to wait for; empty: nothing.
+// A removed Sentinel that still runs would be known again at once. A replica that is preferred is
+// about to become the master by a switchover of another pod. And they do not forget all at once:
+// the one with the highest number is the first.
+func (s *Supervisor) mayForget(a acquaintance, sentinel string) string {
+	for _, name := range slices.Sorted(maps.Keys(a.Known)) {
+		if numberOf(name) > numberOf(sentinel) && s.knowsDeparted(a, name) {
+			return name + " is to forget first"
+		}
+		for address, replica := range a.Known[name].Replicas {
+			if replica.Priority == preferred {
+				return "a switchover to " + address + " is under way"
+			}
+		}
+	}
+	for _, address := range a.strangers(sentinel) {
+		if a.Known[sentinel].Sentinels[address] {
+			return "the Sentinel at " + address + " still runs"
+		}
+	}
+	return ""
+}
+
+// departedFrom are the addresses at which Sentinels may know nodes that a plan with these nodes
+// does not have, and those nodes' names.
+func departedFrom(m redisMemory, wanted map[string]string) map[string]string {
 	gone := with(m.Departed, nil)
 	for node, address := range m.Addresses {
 		if address != "" {
@@ -309,22 +354,27 @@ func (s *Supervisor) awaitFirstProbe(ctx context.Context, node string) {
 	})
 }
 
-// refusedEvery is how often a switchover is tried that was refused.
-const refusedEvery = 200 * time.Millisecond
+// stepDownPause is how long it takes until another switchover is tried, and stepDownTries for how
+// long one is begun: the last one has to end within the pod's grace.
+const (
+	stepDownPause = 200 * time.Millisecond
+	stepDownTries = 15 * time.Second
+)
 
-// stepDownAtLast is stepDown that is tried again where it is refused while the master has a
-// replica: the reason may pass, as where Sentinels are replaced at the same time. Without a
-// replica nothing would come of it.
-func (s *Supervisor) stepDownAtLast(ctx context.Context, node string) {
+// retryStepDown is stepDown that retries a failed switchover while the master has a replica:
+// Sentinels may be restarting. Without a replica nobody could take over.
+func (s *Supervisor) retryStepDown(ctx context.Context, node string) {
+	ctx, cancel := context.WithTimeout(ctx, stepDownTries)
+	defer cancel()
 	why := ""
-	pollEvery(ctx, refusedEvery, func() bool {
+	pollEvery(ctx, stepDownPause, func() bool {
 		err := s.tryStepDown(ctx, node)
-		if err != nil && err.Error() != why {
+		if err == nil {
+			return true
+		}
+		if err.Error() != why {
 			why = err.Error()
 			s.log.Warn("the master is to end, and there is no switchover", "node", node, "why", why)
-		}
-		if err == nil || !errors.As(err, new(*RefusedError)) {
-			return true
 		}
 		followers, err := s.admin(node).Followers(ctx)
 		return err != nil || len(followers) == 0
@@ -337,7 +387,7 @@ func (s *Supervisor) Leave(ctx context.Context, own string) error {
 	if s.node(own) != nil {
 		limited, cancel := context.WithTimeout(ctx, handOverLimit)
 		s.awaitFirstProbe(limited, own)
-		s.stepDownAtLast(limited, own)
+		s.retryStepDown(limited, own)
 		cancel()
 	}
 	err := s.Stop(ctx, nil)

@@ -66,6 +66,12 @@ func (p *somePod) start(agreed plan.Replication) (Remembered, plan.Plan) {
 // open opens the pod's supervisor. The caller closes it.
 func (p *somePod) open(agreed plan.Replication) *Supervisor {
 	p.t.Helper()
+	return p.openOn(agreed, false)
+}
+
+// openOn is open of a Sentinel that may be started on its own file.
+func (p *somePod) openOn(agreed plan.Replication, ownFile bool) *Supervisor {
+	p.t.Helper()
 	pod := plan.Pod{Node: p.node, Kind: plan.Sentinel}
 	if isRedis(p.node) {
 		pod.Kind = plan.Redis
@@ -80,11 +86,11 @@ func (p *somePod) open(agreed plan.Replication) *Supervisor {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	facts := PodFacts{Booted: true, Replication: agreed, Ports: plan.PodPorts(pod), Placement: placed, Secrets: secrets}
+	facts := PodFacts{Booted: true, Replication: agreed, OwnFile: ownFile, Ports: plan.PodPorts(pod), Placement: placed, Secrets: secrets}
 	if err := PreparePod(p.dir, facts); err != nil {
 		p.t.Fatal(err)
 	}
-	s, err := OpenPod(Config{Stack: of, BaseDir: p.dir, StateDir: p.dir, Self: "/holdfast", Log: slog.New(slog.DiscardHandler)}, p.node)
+	s, err := OpenPod(Config{Stack: of, BaseDir: p.dir, StateDir: p.dir, Self: "/holdfast", Log: slog.New(slog.DiscardHandler), OwnFile: ownFile}, p.node)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -207,6 +213,44 @@ func TestWhomASentinelNamedIsKnownByTheAddressOfThenAndOfNow(t *testing.T) {
 		if r := p.remember(); r.Replication != want || !r.Booted {
 			t.Errorf("%s: %+v, want %+v", name, r, want)
 		}
+	}
+}
+
+// Its supervisor has not noticed the last failover, and the stack file has the new master no more.
+func TestASentinelThatNamesARemovedNodeStartsOnItsOwnFile(t *testing.T) {
+	p := newPod(t, "sentinel-1")
+	p.file.Redis.Replicas = 3
+	p.addresses["redis-4"] = "10.0.0.4"
+	p.start(plan.Replication{Master: "redis-1", ConfigEpoch: 4, CurrentEpoch: 4})
+	const file = "sentinel monitor shop 10.0.0.4 6379 2\nsentinel config-epoch shop 5\nsentinel leader-epoch shop 5\nsentinel current-epoch 5\n"
+	p.writes(file)
+	p.file.Redis.Replicas = 2
+	delete(p.addresses, "redis-4")
+	r := p.remember()
+	if r.WatchedMaster != "redis-4" || r.Replication.Master != "redis-4" {
+		t.Fatalf("%+v", r)
+	}
+
+	s := p.openOn(r.Replication, true)
+	defer s.Close()
+	if err := s.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := os.ReadFile(p.sentinelConf()); err != nil || string(now) != file {
+		t.Errorf("its file was written anew:\n%s%v", now, err)
+	}
+	if m := s.kept.Redis; m.Replication != r.Replication || m.Departed["10.0.0.4:6379"] != "redis-4" || m.Rewriting {
+		t.Errorf("it remembers %+v", m)
+	}
+	// It may end before the others have named another master.
+	if again := p.remember(); again.WatchedMaster != "redis-4" || again.Replication != r.Replication {
+		t.Errorf("after its start: %+v", again)
+	}
+
+	// An address that is another one now is not what its file speaks of.
+	p.addresses["redis-2"] = "10.0.0.99"
+	if r := p.remember(); r.WatchedMaster != "" {
+		t.Errorf("a node has moved: %+v", r)
 	}
 }
 

@@ -55,10 +55,8 @@ func (s *Supervisor) Start(ctx context.Context) error {
 		}
 	}
 	if s.attendsRedis() {
-		for _, name := range s.sentinels() {
-			if s.cfg.Pod && !s.isElsewhere(name) && len(s.departed()) > 0 {
-				s.tasks.Go(func() { s.forgetFormer(name) })
-			}
+		if own := s.ownSentinel(); own != "" && len(s.departed()) > 0 {
+			s.tasks.Go(func() { s.forgetDeparted(own) })
 		}
 		s.tasks.Go(func() { s.reconcile(s.ctx) })
 	}

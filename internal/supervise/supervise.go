@@ -45,8 +45,10 @@ type Config struct {
 	Several bool
 	// Pod is true where this host looks after its own nodes alone, and so does each of the
 	// others: all but its own are machine.Elsewhere. See pod.go.
-	Pod   bool
-	Share func(ctx context.Context, name string, content []byte) error
+	Pod bool
+	// OwnFile: see PodFacts.
+	OwnFile bool
+	Share   func(ctx context.Context, name string, content []byte) error
 	// Secret returns the secret of a name where others have to know it, too, who make the
 	// containers of applications: see plan.ProgramSecret. Nil: there is none.
 	Secret func(name string) (string, error)

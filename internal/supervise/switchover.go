@@ -60,12 +60,12 @@ func (e *RefusedError) Error() string { return e.Why }
 
 func refused(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
 
-// Switchover makes the redis node to the master, or when to is empty the replica
-// with the most data, and returns when every node and Sentinel knows. Its error is
+// Switchover makes the redis node to the master, or when to is empty the one that
+// chooseSuccessor names, and returns when every node and Sentinel knows. Its error is
 // a RefusedError when it did not begin. It may take some seconds, in which writes
 // wait for a fraction of one.
 func (s *Supervisor) Switchover(ctx context.Context, to string) (Switched, error) {
-	return asTask(s, func() (Switched, error) { return s.switchOver(ctx, to) })
+	return asTask(s, func() (Switched, error) { return s.switchOver(ctx, "", to) })
 }
 
 // asTask does what Close waits for: the supervisor leaves nothing half done to another
@@ -90,7 +90,9 @@ func (s *Supervisor) awaitSwitching(ctx context.Context) bool {
 	return within(ctx, switchPatience, 20*time.Millisecond, func(context.Context) bool { return s.switching.TryLock() })
 }
 
-func (s *Supervisor) switchOver(ctx context.Context, to string) (_ Switched, err error) {
+// switchOver is Switchover, and does nothing where another node than only is the master. An empty
+// only stands for whoever is.
+func (s *Supervisor) switchOver(ctx context.Context, only, to string) (_ Switched, err error) {
 	defer func() { s.tally.switched(err) }()
 	if s.stopping.Load() {
 		return Switched{}, errStopping
@@ -111,6 +113,9 @@ func (s *Supervisor) switchOver(ctx context.Context, to string) (_ Switched, err
 	from, heir, err := chooseSuccessor(f, to)
 	if err != nil {
 		return Switched{}, err
+	}
+	if only != "" && from != only {
+		return Switched{From: only, To: from}, nil
 	}
 	w := s.newSwitchover(f, from, heir)
 	s.tally.switches(heir)
@@ -486,7 +491,7 @@ func (s *Supervisor) tryStepDown(ctx context.Context, node string) error {
 	if st, _ := s.board.snapshot().Node(node); st.Role != "master" || st.State != Up {
 		return nil
 	}
-	_, err := s.Switchover(ctx, "")
+	_, err := asTask(s, func() (Switched, error) { return s.switchOver(ctx, node, "") })
 	return err
 }
 
