@@ -39,7 +39,7 @@ func TestFewerPodsWhereTheMasterIsOneOfThem(t *testing.T) {
 		p.checkSmall()
 	})
 	// Its machine may be gone. Then the Sentinels that remain are to name another master, and it
-	// takes all three of them: they were five.
+	// takes all three of them: they were four.
 	t.Run("it dies", func(t *testing.T) {
 		p := newLargePodStack(t)
 		p.shrink((*podLife).kill)
@@ -47,12 +47,12 @@ func TestFewerPodsWhereTheMasterIsOneOfThem(t *testing.T) {
 	})
 }
 
-// newLargePodStack is a stack of four redis nodes and five Sentinels whose master is redis-4,
+// newLargePodStack is a stack of four redis nodes and four Sentinels whose master is redis-4,
 // with a value in it.
 func newLargePodStack(t *testing.T) *podStack {
 	t.Helper()
-	p := newPodStackOf(t, strings.Replace(podFile, "replicas: 1", "replicas: 3, sentinels: 5", 1),
-		"redis-1", "redis-2", "redis-3", "redis-4", "sentinel-1", "sentinel-2", "sentinel-3", "sentinel-4", "sentinel-5")
+	p := newPodStackOf(t, strings.Replace(podFile, "replicas: 1", "replicas: 3, sentinels: 4", 1),
+		"redis-1", "redis-2", "redis-3", "redis-4", "sentinel-1", "sentinel-2", "sentinel-3", "sentinel-4")
 	p.begin()
 	for _, l := range p.pods {
 		l.ready()
@@ -74,14 +74,14 @@ func newLargePodStack(t *testing.T) *podStack {
 	return p
 }
 
-// shrink makes a stack of four redis nodes and five Sentinels one of two and three, as Kubernetes
+// shrink makes a stack of four redis nodes and four Sentinels one of two and three, as Kubernetes
 // does. End ends the pods that leave.
 func (p *podStack) shrink(end func(*podLife)) {
 	p.t.Helper()
 	if err := os.WriteFile(p.file, []byte(podFile), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
-	leave := []string{"redis-4", "redis-3", "sentinel-5", "sentinel-4"}
+	leave := []string{"redis-4", "redis-3", "sentinel-4"}
 	of := p.prove()
 	for _, node := range leave {
 		p.dns.Set(plan.PodService(of, node) + ".pods.test")

@@ -208,7 +208,7 @@ func (p *podProcess) live(ctx, life context.Context, tasks *sync.WaitGroup) erro
 	if p.pod.HasData() {
 		p.server.SetAbout(func() pod.Answer {
 			r := sup.Remembered()
-			return pod.Answer{Node: p.pod.Node, Booted: r.Booted, Replication: r.Replication}
+			return pod.Answer{Node: p.pod.Node, Booted: r.Booted, Replication: r.Replication, Sentinels: p.file.Redis.Sentinels}
 		})
 	}
 

@@ -44,7 +44,7 @@ func (p *podProcess) agree(ctx context.Context) (pod.Agreed, error) {
 	if err != nil {
 		return pod.Agreed{}, err
 	}
-	own := pod.Answer{Node: p.pod.Node, Booted: r.Booted, Replication: r.Replication}
+	own := pod.Answer{Node: p.pod.Node, Booted: r.Booted, Replication: r.Replication, Sentinels: r.Sentinels}
 	p.server.SetAbout(func() pod.Answer { return own })
 	return pod.Peers{
 		Own: own, WatchedMaster: r.WatchedMaster, Nodes: plan.DataNodes(p.file),

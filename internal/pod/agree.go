@@ -21,6 +21,9 @@ type Answer struct {
 	Booted bool `json:"booted"`
 	// Replication is who was the master, as far as the pod knows.
 	Replication plan.Replication `json:"replication"`
+	// Sentinels is how many Sentinels the pod's stack file has, or for a Sentinel that waits for
+	// its start how many it knew last; 0: not known.
+	Sentinels int `json:"sentinels,omitempty"`
 }
 
 // maxEpoch is more than an epoch ever is: each is an attempt at a failover, and with one every
@@ -100,6 +103,9 @@ func judge(own, watchedMaster string, nodes []string, answers map[string]Answer,
 			doubt, doubts = r.ConfigEpoch, node
 		}
 	}
+	if node, has := tooFarFrom(sentinelsOf(nodes), answers); node != "" {
+		return a, fmt.Sprintf("the stack file has %d Sentinels, and %s goes by %d: change redis.sentinels by one at a time, and wait until all pods are ready", sentinelsOf(nodes), node, has)
+	}
 	silent := slices.DeleteFunc(slices.Clone(nodes), func(node string) bool {
 		_, answered := answers[node]
 		return answered
@@ -141,6 +147,29 @@ func judge(own, watchedMaster string, nodes []string, answers map[string]Answer,
 	// It may have voted in an epoch that it does not remember: it votes in none of them again.
 	a.Replication.LeaderEpoch = best.CurrentEpoch
 	return a, ""
+}
+
+// sentinelsOf is how many Sentinels are among nodes.
+func sentinelsOf(nodes []string) (n int) {
+	for _, node := range nodes {
+		if strings.HasPrefix(node, "sentinel-") {
+			n++
+		}
+	}
+	return n
+}
+
+// tooFarFrom returns a pod that goes by another number of Sentinels than n, and by how many; empty:
+// there is none. One more or one less is near enough: any majority of n and any of n+1 have a Sentinel
+// in common, whose one vote in an epoch keeps them from naming two masters. Of 3 and of 5 they need
+// not have one.
+func tooFarFrom(n int, answers map[string]Answer) (node string, has int) {
+	for _, node := range slices.Sorted(maps.Keys(answers)) {
+		if has := answers[node].Sentinels; has > 0 && (has < n-1 || has > n+1) {
+			return node, has
+		}
+	}
+	return "", 0
 }
 
 // goneForGood is what a person does about a pod that the others wait for in vain.

@@ -100,6 +100,7 @@ func TestAPodWaitsForWhoeverMayKnowBetter(t *testing.T) {
 		epoch         int64
 		wait          string
 		ownFile       bool
+		sentinels     map[string]int
 	}{
 		"a redis node and a Sentinel are gone, and its own volume is lost": {
 			own: "sentinel-3", known: one, silent: []string{"redis-2", "sentinel-2"}, wait: "redis-2, sentinel-2 says nothing yet; if its volume is gone for good, delete its claim and then the pod"},
@@ -127,10 +128,24 @@ func TestAPodWaitsForWhoeverMayKnowBetter(t *testing.T) {
 			own: "sentinel-1", watchedMaster: "redis-3", known: with("sentinel-2", named("redis-2", 6)), master: "redis-2", epoch: 6},
 		"a Sentinel that names a node which stays is not started on what it says": {
 			own: "sentinel-1", watchedMaster: "redis-1", known: with("sentinel-2", named("redis-3", 5)), wait: "the stack file has no redis-3"},
+		"another pod goes by far fewer Sentinels": {
+			own: "sentinel-3", known: one, sentinels: map[string]int{"redis-2": 1}, wait: "the stack file has 3 Sentinels, and redis-2 goes by 1"},
+		"or by far more": {
+			own: "redis-1", known: one, sentinels: map[string]int{"sentinel-2": 5}, wait: "sentinel-2 goes by 5: change redis.sentinels by one at a time"},
+		"the pod itself did": {
+			own: "sentinel-1", known: one, sentinels: map[string]int{"sentinel-1": 5}, wait: "sentinel-1 goes by 5"},
+		"one more or less is near enough": {
+			own: "sentinel-1", known: one, sentinels: map[string]int{"sentinel-1": 4, "sentinel-2": 2}, master: "redis-1", epoch: 4},
 		"a majority of them has named another one": {
 			own: "sentinel-2", watchedMaster: "redis-3", known: with("sentinel-2", named("redis-3", 5)), named: named("redis-2", 6), master: "redis-2", epoch: 6},
 	} {
-		a, wait := judge(c.own, c.watchedMaster, allNodes, answersOf(c.known, c.silent...), c.named)
+		answers := answersOf(c.known, c.silent...)
+		for node, n := range c.sentinels {
+			answer := answers[node]
+			answer.Sentinels = n
+			answers[node] = answer
+		}
+		a, wait := judge(c.own, c.watchedMaster, allNodes, answers, c.named)
 		if (wait == "") != (c.wait == "") || !strings.Contains(wait, c.wait) || a.Replication.Master != c.master || a.Replication.ConfigEpoch != c.epoch || a.OwnFile != c.ownFile {
 			t.Errorf("%s: %+v, waits for %q", name, a, wait)
 		}

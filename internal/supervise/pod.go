@@ -83,6 +83,9 @@ type Remembered struct {
 	// WatchedMaster is the redis node that the file of the pod's own Sentinel names; empty: none
 	// that is known, or a node has another address now than the file says.
 	WatchedMaster string
+	// Sentinels is how many Sentinels the pod's own one knew last; 0: it has none, or remembers
+	// nothing.
+	Sentinels int
 }
 
 // Remember reads what a pod's state directory tells. Node is the pod's, and services has the
@@ -106,6 +109,11 @@ func Remember(ctx context.Context, stateDir, node string, services map[string]st
 		r.WatchedMaster = master
 	}
 	if !isRedis(node) {
+		for known := range k.Redis.Addresses {
+			if isSentinel(known) {
+				r.Sentinels++
+			}
+		}
 		return r, nil
 	}
 	with, err := h.redisWithData(ctx)

@@ -82,7 +82,11 @@ func TestChart(t *testing.T) {
 	// connections end while a balancer's pod is replaced.
 	l := startLoad(t, "http://"+address, 4)
 	next := valuesFile(t, nodePort, nextImage, "  redis: {memory: 96mb}\n  apps: {web: {kv: {}, connections: 48}}\n")
-	larger := valuesFile(t, nodePort, nextImage, "  balancers: 3\n  redis: {memory: 96mb, replicas: 3, sentinels: 5}\n  apps: {web: {kv: {}, nodes: 3}}\n")
+	larger := valuesFile(t, nodePort, nextImage, "  balancers: 3\n  redis: {memory: 96mb, replicas: 3, sentinels: 4}\n  apps: {web: {kv: {}, nodes: 3}}\n")
+	twoMore := valuesFile(t, nodePort, nextImage, "  redis: {memory: 96mb, sentinels: 5}\n")
+	if out, err := tryHelm(t, space, "upgrade", "shop", chartDir, "--values", twoMore); err == nil || !strings.Contains(out, "by one at a time") {
+		t.Errorf("two more Sentinels at once: %v\n%s", err, out)
+	}
 	for _, step := range []struct {
 		what string
 		pods int
@@ -92,7 +96,7 @@ func TestChart(t *testing.T) {
 		{"an upgrade to another image", 10, []string{"upgrade", "shop", chartDir, "--reuse-values", "--set", "image.tag=next"}, ""},
 		{"an upgrade to another stack file", 10, []string{"upgrade", "shop", chartDir, "--values", next}, ""},
 		{"a rollback", 10, []string{"rollback", "shop", "1"}, ""},
-		{"more nodes of each kind", 15, []string{"upgrade", "shop", chartDir, "--values", larger}, ""},
+		{"more nodes of each kind", 14, []string{"upgrade", "shop", chartDir, "--values", larger}, ""},
 		{"fewer nodes of each kind and the master among them", 10, []string{"upgrade", "shop", chartDir, "--values", next}, "redis-4"},
 	} {
 		t.Run(step.what, func(t *testing.T) {
