@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +32,8 @@ type sentinelWord struct {
 	config          int64
 	calm            bool
 	failoverTimeout time.Duration
+	// knows is how many Sentinels it knows, itself among them; 0: it does not tell.
+	knows int
 	// id and vote are empty where it does not tell them.
 	id   string
 	vote vote
@@ -162,6 +165,9 @@ func askSentinel(ctx context.Context, l *link, name string, at address, replicas
 		w.downAfter = time.Duration(number(about["down-after-milliseconds"])) * time.Millisecond
 		w.failoverTimeout = time.Duration(number(about["failover-timeout"])) * time.Millisecond
 		w.config = number(about["config-epoch"])
+		if others, err := strconv.Atoi(about["num-other-sentinels"]); err == nil && others < maxSentinels {
+			w.knows = 1 + others
+		}
 	} else if w.answered {
 		w.downAfter = 30 * time.Second // it does not tell: Sentinel's default
 	}

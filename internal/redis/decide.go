@@ -158,6 +158,24 @@ func majority(sentinels []string) string {
 	return ""
 }
 
+// maxSentinels is more than a stack has: what a Sentinel tells beyond it is not believed.
+const maxSentinels = 1000
+
+// countedSentinels is of how many Sentinels a majority has to speak. A Sentinel promotes a node
+// with the votes of a majority of those that it knows, k, which may be more than the n of the
+// configuration, as in the midst of a change. So many of the configuration's have to stand by the
+// master that one of them is in any k/2+1 of those k: half of k.
+func countedSentinels(words []sentinelWord) int {
+	n, k := len(words), 0
+	for _, w := range words {
+		k = max(k, w.knows)
+	}
+	if n == 0 {
+		return 0
+	}
+	return max(n, 2*((k+1)/2-1))
+}
+
 // others is how many other nodes there are: who could be promoted.
 func (s snapshot) others() int {
 	return max(len(s.nodes)-1, len(s.node().replicas))

@@ -107,3 +107,25 @@ func TestASentinelDoubtsAMasterByItsFlags(t *testing.T) {
 		}
 	}
 }
+
+// Any majority that may promote has a Sentinel in common with any that stands by the master, and
+// no more of them is asked for than that takes.
+func TestAMajorityThatSpeaksHasAVoterOfAnyElection(t *testing.T) {
+	for n := 1; n <= 9; n++ {
+		for k := 0; k <= 12; k++ {
+			words := make([]sentinelWord, n)
+			words[0].knows = k
+			counted := countedSentinels(words)
+			needed, votes := counted/2+1, k/2+1
+			if k >= n && needed+votes <= k {
+				t.Errorf("%d of %d Sentinels stand by a master, and %d others of %d elect another one", needed, n, votes, k)
+			}
+			if counted > n && needed-1+votes > k {
+				t.Errorf("with %d Sentinels of %d, %d would do, and %d are needed", n, k, needed-1, needed)
+			}
+		}
+	}
+	if n := countedSentinels(nil); n != 0 {
+		t.Errorf("without Sentinels: %d", n)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -387,5 +388,27 @@ func TestAMajorityThatHasNotHeardOfTheLastElectionIsNotBelieved(t *testing.T) {
 	}
 	if s.stoodBy() || s.certain() {
 		t.Errorf("the Sentinels stand by a master that was replaced: %+v", s)
+	}
+}
+
+// In the midst of a change there are Sentinels that a client does not know. The votes of those
+// may promote another node while all that it knows but one stand by the master.
+func TestSentinelsThatOnlyOthersKnowCount(t *testing.T) {
+	for many, stands := range map[int]bool{3: true, 4: true, 5: false} {
+		cluster := redistest.Start(t, 2, many)
+		client := open(t, cluster, func(c *Config) { c.Sentinels = c.Sentinels[:3] })
+		redistest.Eventually(t, 10*time.Second, "all Sentinels know each other, and stand by the master", func() bool {
+			for _, s := range cluster.Sentinels {
+				if !strings.Contains(s.Do("SENTINEL", "CKQUORUM", redistest.MasterName), fmt.Sprintf("OK %d usable", many)) {
+					return false
+				}
+			}
+			return round(t, client).stoodBy()
+		})
+		cluster.Sentinels[0].Kill()
+		redistest.Eventually(t, 5*time.Second, "it is heard that one is away", func() bool { return slices.Contains(round(t, client).sentinels[:3], "") })
+		if s := round(t, client); s.stoodBy() != stands {
+			t.Errorf("two of three Sentinels answer, and there are %d: %+v", many, s)
+		}
 	}
 }

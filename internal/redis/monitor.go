@@ -26,9 +26,11 @@ const (
 // snapshot is what the monitor knows after a round.
 type snapshot struct {
 	verdict
-	since     time.Time // of the verdict's master
-	nodes     []nodeView
-	sentinels []string // whom each names, in the order of the configuration
+	since time.Time // of the verdict's master
+	nodes []nodeView
+	// sentinels are whom each names, in the order of the configuration, and empty ones for
+	// Sentinels that only others know: see countedSentinels.
+	sentinels []string
 	// doubted: a Sentinel that names the master holds it for down, or is
 	// failing it over.
 	doubted bool
@@ -363,7 +365,7 @@ func (m *monitor) ask(ctx context.Context) snapshot {
 	}
 	questions.Wait()
 
-	s := snapshot{asked: began, nodes: answers, sentinels: make([]string, len(words))}
+	s := snapshot{asked: began, nodes: answers, sentinels: make([]string, countedSentinels(words))}
 	slices.SortFunc(s.nodes, func(a, b nodeView) int {
 		if a.addr < b.addr {
 			return -1
