@@ -427,7 +427,7 @@ func (c *Client) operation(ctx context.Context, r *Request) (*operation, error) 
 		o.bounded = unbounded
 	}
 	if o.writes && r.IdempotencyKey != "" {
-		o.record = recordKey(c.cfg.App, r)
+		o.record, o.attempt = recordKey(c.cfg.App, r), r.Attempt
 		if o.atomic {
 			carried = whole
 		}

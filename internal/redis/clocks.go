@@ -46,6 +46,8 @@ type clocks struct {
 	mu       sync.Mutex
 	ahead    map[string]time.Duration // of this process' clock, by address
 	retiring []retiring               // records that live longer, the oldest first
+
+	lists [recordLists]recordList // run's alone
 }
 
 // retiring is a record that is removed at a time.
@@ -63,6 +65,7 @@ func (c *clocks) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		c.compare(ctx)
 		c.retire(ctx)
+		c.retireLists(ctx)
 		pause(ctx, clocksEvery)
 	}
 }

@@ -37,6 +37,8 @@ type operation struct {
 	// record names the record of a write with an idempotency key; empty: none.
 	// Such a write may be sent again when its answer was lost.
 	record string
+	// attempt is Request.Attempt.
+	attempt bool
 	// site, when it is not nil, says where its commands are in a cluster.
 	site *placement
 	// guarded: its record cannot be kept by a script of ours (see guard.go).
@@ -249,6 +251,7 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 		fate := fateOf(err, sent)
 		if fate == refused && o.record != "" && o.effects[i] && isNoScript(err) {
 			s.forget(once)
+			s.forget(onceSets)
 			s.forget(onceInCluster)
 			s.forget(onceFreeingInCluster)
 			fate = retry
@@ -301,8 +304,12 @@ func (o *operation) read(s *session, answers []rueidis.RedisResult, sent bool) (
 	return repeat, broken
 }
 
-// element is one of the answers of a script that gives several.
+// element is one of the answers of a script that gives several, or the one that it
+// gives for all of them (see onceSets).
 func element(m rueidis.RedisMessage, i int) (rueidis.RedisMessage, error) {
+	if m.IsString() {
+		return m, nil
+	}
 	list, err := m.ToArray()
 	if err != nil || i >= len(list) {
 		return m, errors.New("a script answered too little")

@@ -53,6 +53,10 @@ type Request struct {
 	// happens once however often it is sent within Config.IdempotencyTTL, and
 	// every repetition gets the first one's answer. Empty: none.
 	IdempotencyKey string
+	// Attempt: the key is a balancer's, made for this one request, which nobody sends
+	// again when Config.IdempotencyTTL has passed since it was first carried out. So
+	// its record need not live longer for a repetition (see onceSets).
+	Attempt bool
 	// Owner is whose IdempotencyKey it is: that of another is another key. Empty:
 	// it is anybody's.
 	Owner string

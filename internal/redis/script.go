@@ -165,7 +165,9 @@ end
 // others are carried out also when it is full. One call for many costs a fraction of many calls,
 // at the master and, since it changes the database twice and not twice for each
 // command, at the replicas.
-var once = newScript(renewing+keeping+carrying+`
+var once = newScript(onceEach, false)
+
+const onceEach = renewing + keeping + carrying + `
 local call, ttl, recdb, datadb, growing = redis.call, ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local out, place, same, mine, at = {}, {}, {}, {}, 5
 if recdb ~= '' then call('SELECT', recdb) end
@@ -210,7 +212,7 @@ if #keep > 0 then
   end
 end
 for i, j in pairs(same) do out[i] = out[j] end
-return out`, false)
+return out`
 
 // appendSized appends a command behind its length.
 func appendSized(args []string, cmd Command) []string {

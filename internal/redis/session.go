@@ -392,7 +392,8 @@ const maxSingles = 128
 // encodeSingles appends the single commands with records, many to a call. Those
 // that take no memory stand last: see once.
 func (s *session) encodeSingles(cmds rueidis.Commands, shares []allowance) (rueidis.Commands, []allowance) {
-	for ops := range slices.Chunk(s.singles, maxSingles) {
+	cmds, shares, others := s.encodeSets(cmds, shares, s.singles)
+	for ops := range slices.Chunk(others, maxSingles) {
 		growing := len(ops)
 		for i := len(ops) - 1; i >= 0; i-- {
 			if ops[i].frees[0] {
