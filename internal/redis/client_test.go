@@ -20,6 +20,12 @@ import (
 // open runs a client until the test ends.
 func open(t *testing.T, c *redistest.Cluster, change func(*Config)) *Client {
 	t.Helper()
+	return openFor(t, t.Context(), c, change)
+}
+
+// openFor is open for a client that ends with a context.
+func openFor(t *testing.T, ctx context.Context, c *redistest.Cluster, change func(*Config)) *Client {
+	t.Helper()
 	cfg := Config{
 		Username: redistest.Username, Password: redistest.Password,
 		MinAcks: 1, Hold: 15 * time.Second,
@@ -37,7 +43,7 @@ func open(t *testing.T, c *redistest.Cluster, change func(*Config)) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() { defer close(ended); client.Run(ctx) }()
 	t.Cleanup(func() {
