@@ -106,6 +106,21 @@ var remembering = []Mutant{{
 	Changes: []Change{in("script.go", "local first = not mine[rec] and redis.pcall('SET', rec, '', 'NX', 'PX', ttl)", "local first = not mine[rec] and redis.pcall('SET', rec, '', 'PX', ttl)")},
 	Tests:   tests("redis", "TestAnIdempotencyKeyMakesAWriteHappenOnce|TestARepetitionGetsTheFirstAnswerAndChangesNothing"),
 }, {
+	Name:    "records-of-sets-overwritten",
+	Rule:    "records that are there are not made again (all SETs of a batch)",
+	Changes: []Change{in("onceset.go", "made = try('MSETNX', unpack(recs))", "made = try('MSET', unpack(recs)) and 1")},
+	Tests:   tests("redis", "TestAPlainSetThroughABalancerHappensOnce"),
+}, {
+	Name:    "record-of-a-refused-set",
+	Rule:    "a SET that is refused leaves no record",
+	Changes: []Change{in("onceset.go", "call('DEL', recs[2 * i - 1])", "call('EXISTS', recs[2 * i - 1])")},
+	Tests:   tests("redis", "TestARefusedSetLeavesNoRecord"),
+}, {
+	Name:    "records-removed-early",
+	Rule:    "records that are removed together have lived as long as one with a time to live",
+	Changes: []Change{in("onceset.go", "now-l.since >= c.life", "now-l.since >= c.life/4")},
+	Tests:   tests("redis", "TestTheRecordsOfSetsAreRemovedInTimeByWhoeverIsThere"),
+}, {
 	Name:    "record-overwritten-by-a-script",
 	Rule:    "the same of scripts",
 	Changes: []Change{in("script.go", "local first = redis.pcall('SET', rec, '', 'NX', 'PX', ttl)\n  if not", "local first = redis.pcall('SET', rec, '', 'PX', ttl)\n  if not")},
