@@ -221,6 +221,7 @@ func (c *Client) Run(ctx context.Context) {
 	parts.Go(func() { c.monitor.run(ctx) })
 	parts.Go(func() { c.writer.run(ctx) })
 	parts.Go(func() { c.writer.clocks.run(ctx) })
+	parts.Go(func() { c.writer.clocks.runLists(ctx) })
 	parts.Go(func() { c.readers.run(ctx) })
 	parts.Go(func() { c.published.run(ctx) })
 	parts.Go(func() { c.changes.run(ctx) })

@@ -47,7 +47,8 @@ type clocks struct {
 	ahead    map[string]time.Duration // of this process' clock, by address
 	retiring []retiring               // records that live longer, the oldest first
 
-	lists [recordLists]recordList // run's alone
+	lists       [recordLists]recordList // runLists' alone
+	own, listed toMaster                // of run and of runLists
 }
 
 // retiring is a record that is removed at a time.
@@ -62,10 +63,10 @@ func newClocks(cfg Config, m *monitor) *clocks {
 
 // run compares the clocks until the context ends.
 func (c *clocks) run(ctx context.Context) {
+	defer c.own.close()
 	for ctx.Err() == nil {
 		c.compare(ctx)
 		c.retire(ctx)
-		c.retireLists(ctx)
 		pause(ctx, clocksEvery)
 	}
 }
@@ -180,14 +181,28 @@ func (c *clocks) database() string {
 	return strconv.Itoa(c.cfg.DB)
 }
 
-// master is the connection to the master; nil: there is none.
-func (c *clocks) master() *link {
-	now, _ := c.monitor.now()
-	links := c.monitor.links.Load()
-	if links == nil || now.master == "" {
-		return nil
+// toMaster is a connection to the master for scripts that write. Redis has them wait while
+// writes are paused (CLIENT PAUSE), and what waits behind them on a connection waits, too:
+// the monitor's questions must not, or the master would be taken for silent.
+type toMaster struct{ link *link }
+
+// to is the connection to the present master; nil: there is no master.
+func (t *toMaster) to(cfg Config, m *monitor) *link {
+	now, _ := m.now()
+	if t.link != nil && t.link.addr != now.master {
+		t.close()
 	}
-	return (*links)[now.master]
+	if t.link == nil && now.master != "" {
+		t.link = newLink(cfg, now.master, probing)
+	}
+	return t.link
+}
+
+func (t *toMaster) close() {
+	if t.link != nil {
+		t.link.close()
+		t.link = nil
+	}
 }
 
 // retire removes the records whose time has come. Where that fails they expire later.
@@ -207,7 +222,7 @@ func (c *clocks) retire(ctx context.Context) {
 		for i, r := range part {
 			records[i] = r.record
 		}
-		if _, err := c.call(ctx, retiringRecords, records, c.database(), extra); err != nil {
+		if _, err := c.call(ctx, &c.own, retiringRecords, records, c.database(), extra); err != nil {
 			return
 		}
 	}
@@ -219,7 +234,7 @@ func (c *clocks) lengthen(ctx context.Context, extra int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	for cursor := "0"; ; {
-		reply, err := c.call(ctx, lengtheningRecords, nil, c.database(), cursor, idemPrefix+"*", strconv.Itoa(retiredTogether),
+		reply, err := c.call(ctx, &c.own, lengtheningRecords, nil, c.database(), cursor, idemPrefix+"*", strconv.Itoa(retiredTogether),
 			strconv.FormatInt(extra, 10), strconv.FormatInt(extra, 10))
 		if err != nil || len(reply) != 2 {
 			return
@@ -235,14 +250,22 @@ func (c *clocks) lengthen(ctx context.Context, extra int64) {
 	}
 }
 
+// callTimeout is how long the master may take for one script.
+const callTimeout = 2 * time.Second
+
 // call has the master carry a script out.
-func (c *clocks) call(ctx context.Context, script *Script, keys []string, args ...string) (reply []rueidis.RedisMessage, err error) {
-	l := c.master()
+func (c *clocks) call(ctx context.Context, by *toMaster, script *Script, keys []string, args ...string) (reply []rueidis.RedisMessage, err error) {
+	l := by.to(c.cfg, c.monitor)
 	if l == nil {
 		return nil, errNotSent
 	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	cmd := l.B().Eval().Script(script.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 	answer := l.Do(ctx, cmd)
+	if answer.NonRedisError() != nil {
+		by.close()
+	}
 	if answer.Error() != nil {
 		return nil, answer.Error()
 	}

@@ -154,12 +154,19 @@ end
 if #gone > 0 then redis.call('UNLINK', unpack(gone)) end
 return {tostring(left)}`, false)
 
+// runLists removes records until the context ends.
+func (c *clocks) runLists(ctx context.Context) {
+	defer c.listed.close()
+	for ctx.Err() == nil {
+		c.retireLists(ctx)
+		pause(ctx, clocksEvery)
+	}
+}
+
 // retireLists removes the records of the lists that have had their time. What fails is
 // done later, or by another process.
 func (c *clocks) retireLists(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 10*clocksEvery)
-	defer cancel()
-	seen, err := c.call(ctx, lookAtLists, nil, c.database(), idemPrefix)
+	seen, err := c.call(ctx, &c.listed, lookAtLists, nil, c.database(), idemPrefix)
 	if err != nil || len(seen) != 2*recordLists {
 		return
 	}
@@ -172,7 +179,7 @@ func (c *clocks) retireLists(ctx context.Context) {
 			*l = recordList{length, last, now}
 		}
 		for l.length != "0" && now-l.since >= c.life {
-			left, err := c.call(ctx, retireList, nil, c.database(), idemPrefix, strconv.Itoa(i), l.length, l.last)
+			left, err := c.call(ctx, &c.listed, retireList, nil, c.database(), idemPrefix, strconv.Itoa(i), l.length, l.last)
 			if err != nil {
 				return
 			}

@@ -316,6 +316,7 @@ func TestTheRecordsOfSetsAreRemovedInTimeByWhoeverIsThere(t *testing.T) {
 	open(t, cluster, short)
 	staying := open(t, cluster, short)
 	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
 	leaving := openFor(t, ctx, cluster, short)
 
 	made := map[string]time.Time{}
