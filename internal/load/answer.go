@@ -17,7 +17,9 @@ func (c *client) take(op *history.Operation) string {
 	status, body := c.conn.answer.StatusCode(), c.conn.answer.Body()
 	switch op.Verb {
 	case history.Write:
-		c.see(op, op.Value)
+		if len(c.conn.answer.Header.Peek("ETag")) > 0 { // else it is that of a SET
+			c.see(op, op.Value)
+		}
 	case history.CAS:
 		if op.Matched = status != http.StatusPreconditionFailed; op.Matched {
 			c.see(op, op.Value)

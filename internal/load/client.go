@@ -90,6 +90,10 @@ func (c *client) perform(t task, due time.Duration) history.Operation {
 	case history.Ask:
 		q.method, q.host, q.path = t.url.Method, t.url.Host, t.url.Path
 	case history.Write, history.CAS:
+		if t.plain() {
+			q.command("SET", op.Key, op.Value)
+			break
+		}
 		q.method, q.path = http.MethodPut, "/v1/keys/"+op.Key
 		q.body = append(q.body, op.Value...)
 		switch {

@@ -50,6 +50,10 @@ type task struct {
 	url    *URL // of history.Ask
 }
 
+// plain reports whether it writes a register by SET: half of the writes without an
+// Idempotency-Key do, whose repetition through a balancer web nodes recognize in a way of its own.
+func (t task) plain() bool { return t.verb == history.Write && !t.once && t.number%2 == 1 }
+
 // value is what it stores, if it does: no two are the same.
 func (t task) value(client int) string {
 	if t.verb == history.Write || t.verb == history.CAS || t.verb == history.Add {

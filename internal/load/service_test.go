@@ -203,6 +203,9 @@ func (s *service) carryOut(h http.Header, a *asked) (int, string) {
 	switch command[0] {
 	case "DEL":
 		return 200, `{"result":0}`
+	case "SET":
+		s.strings[command[1]] = command[2]
+		return 200, `{"result":"OK"}`
 	case "INCR":
 		s.numbers[command[1]]++
 		return 200, fmt.Sprintf(`{"result":%d}`, s.numbers[command[1]])
