@@ -52,7 +52,9 @@ func (w *watcher) electedAt() time.Time {
 
 // sight is one change of one node.
 type sight struct {
-	at         time.Duration
+	at time.Duration
+	// heard is when a question that was asked at at failed, for a sight of silence; zero for others.
+	heard      time.Duration
 	node, host string
 	text       string
 	// follows: it may be what follows from the loss of the master, or of the
@@ -77,19 +79,20 @@ func (w *watcher) run(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 		case err != nil || st.Supervisor == 0:
-			w.unanswered(asked, err) // what happens meanwhile is seen after it
+			w.unanswered(asked, time.Since(w.began), err) // what happens meanwhile is seen after it
 		default:
 			w.look(st)
 		}
 	}
 }
 
-// unanswered notes that no supervisor answers, once for each time.
-func (w *watcher) unanswered(at time.Duration, err error) {
+// unanswered notes that no supervisor answers, once for each time: a question that was asked at at
+// failed at heard.
+func (w *watcher) unanswered(at, heard time.Duration, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.silent {
-		w.seen = append(w.seen, sight{at: at, node: "supervisor", host: w.before.Host, text: fmt.Sprintf("it does not answer (%v)", err)})
+		w.seen = append(w.seen, sight{at: at, heard: heard, node: "supervisor", host: w.before.Host, text: fmt.Sprintf("it does not answer (%v)", err)})
 	}
 	w.silent = true
 }
@@ -184,7 +187,7 @@ func (w *watcher) notices(faults []history.Fault) []history.Notice {
 			if until < 0 {
 				until = s.at
 			}
-			return s.at >= f.Began && s.at <= until+slack &&
+			return max(s.at, s.heard) >= f.Began && s.at <= until+slack &&
 				(struck(f, s.node, s.host) || s.follows && (f.Promise.Binding || w.shaken(f, until)))
 		})
 		if !explained {

@@ -76,13 +76,22 @@ func TestWhatNoFaultExplainsIsNoted(t *testing.T) {
 func TestASupervisorThatIsGoneIsNotedOnce(t *testing.T) {
 	w := newWatcher(nil, time.Now(), seen())
 	for range 3 {
-		w.unanswered(time.Second, errors.New("no supervisor runs"))
+		w.unanswered(time.Second, 1100*time.Millisecond, errors.New("no supervisor runs"))
 	}
 	if n := w.notices(nil); len(n) != 1 || n[0].Node != "supervisor" {
 		t.Errorf("noted: %+v", n)
 	}
 	if n := w.notices([]history.Fault{{Targets: []string{"supervisor"}, Healthy: 2 * time.Second}}); len(n) != 0 {
 		t.Errorf("the drill's own doing is noted: %+v", n)
+	}
+	// It was asked just before it was struck, and could not answer after that.
+	struck := history.Fault{Targets: []string{"supervisor"}, Began: 1050 * time.Millisecond, Healthy: 2 * time.Second}
+	if n := w.notices([]history.Fault{struck}); len(n) != 0 {
+		t.Errorf("asked before the fault: %v", n)
+	}
+	struck.Began = 1200 * time.Millisecond
+	if n := w.notices([]history.Fault{struck}); len(n) != 1 {
+		t.Errorf("silent before the fault: %v", n)
 	}
 }
 
