@@ -9,7 +9,6 @@ import (
 	"maps"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -115,7 +114,7 @@ func (s *Supervisor) keepServerStates(ctx context.Context, name string, b *hapro
 	}
 	config := ""
 	for _, f := range to.files {
-		if filepath.Base(f.Path) == "haproxy.cfg" {
+		if filepath.Base(f.Path) == haproxyConfig {
 			config = f.Content
 		}
 	}
@@ -198,7 +197,7 @@ func (s *Supervisor) checkConfigs(ctx context.Context, programs map[programAt]st
 			continue // it is checked when the host is back
 		}
 		for _, f := range to.files {
-			if filepath.Base(f.Path) != "haproxy.cfg" {
+			if filepath.Base(f.Path) != haproxyConfig {
 				continue
 			}
 			if err := s.checkConfig(ctx, s.hosts.at(to.host), programs[programAt{to.host, plan.HAProxy}], p.Node, f.Content, to.files); err != nil {
@@ -260,9 +259,6 @@ func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, 
 	return nil
 }
 
-// shownList is where a configuration names a list of certificates.
-var shownList = regexp.MustCompile(` ssl crt-list ((?:'[^']*'|\\'|[^\s'\\])+)`)
-
 // withCertificates is a configuration that shows one certificate for all of the lists which
 // are not there yet: a host gets its certificates when its first balancer starts, and those of
 // a new tcp entry with the change. certified is the file of that one; empty: none is needed.
@@ -284,9 +280,6 @@ func (s *Supervisor) withCertificates(ctx context.Context, host home, content st
 	})
 	return with, certified, err
 }
-
-// shownListName is the name of a list at the end of a word.
-var shownListName = regexp.MustCompile(path.Base(plan.CertificateList) + `[-0-9a-f]*'?$`)
 
 // checkChange reports why a change could not be made: what it needs is not there.
 func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []leg) error {
@@ -394,13 +387,19 @@ func taken(ctx context.Context, host home, what, address string) error {
 }
 
 // takenBeside are why the balancers of a plan could not listen at an address beside the entry.
+// What they hold themselves is not taken: a change that was stopped may have given them the
+// address, and one that widens an address leaves it with them.
 func (s *Supervisor) takenBeside(ctx context.Context, p plan.Plan, what, address string) (wrong []error) {
 	for _, h := range p.Hosts {
 		host := s.hosts.at(h.Name)
 		if len(s.balancersIn(h)) == 0 || s.hosts.lacks(h.Name) || !host.Present(ctx) {
 			continue
 		}
-		if err := taken(ctx, host, what, address); err != nil {
+		own, err := s.bindsNow(ctx, host, address)
+		if err == nil && !own {
+			err = taken(ctx, host, what, address)
+		}
+		if err != nil {
 			if h.Name != "" {
 				err = fmt.Errorf("host %s: %w", h.Name, err)
 			}

@@ -402,7 +402,7 @@ func (n *node) start(ctx context.Context) {
 		}
 	}
 	if n.spec().Kind == plan.Balancer {
-		if err := n.sup.readyShown(ctx, n.home()); err != nil {
+		if err := n.sup.readyFor(ctx, n.home(), n.spec().Node); err != nil {
 			n.detail, n.startAt = err.Error(), time.Now().Add(askAgain)
 			return
 		}

@@ -278,8 +278,7 @@ func (s *Supervisor) mayForget(a acquaintance, sentinel string) string {
 			return name + " is to forget first"
 		}
 		for address, replica := range a.Known[name].Replicas {
-			// What a Sentinel knows of one that is gone is as old as that.
-			if replica.Priority == preferred && nodeAt(a.Nodes, address) != "" && replica.Eligible {
+			if replica.Priority == preferred {
 				return "a switchover to " + address + " is under way"
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"path"
@@ -138,7 +139,7 @@ func (s *Supervisor) watchShown() {
 // spreadShown reads the files of the stack file on all hosts with balancers, and has these
 // show what is good. changing is true for the change that is under way.
 func (s *Supervisor) spreadShown(ctx context.Context, changing bool) {
-	if len(s.stack().Showing()) == 0 {
+	if len(s.stack().Showing()) == 0 && !s.namesLists() {
 		return
 	}
 	s.shown.mu.Lock()
@@ -153,14 +154,24 @@ func (s *Supervisor) spreadShown(ctx context.Context, changing bool) {
 	s.tellShown(all)
 }
 
-// readyShown makes sure that a balancer which is about to start finds certificates on its
-// host; else it says why there is none.
-func (s *Supervisor) readyShown(ctx context.Context, host home) error {
-	lacks := false
-	for _, entry := range s.stack().Showing() {
-		lacks = lacks || !host.has(ctx, plan.CertificateListOf(entry.Listen))
+// readyFor makes sure that a balancer which is about to start finds the lists of certificates
+// that its configuration names; else it says why there is none.
+func (s *Supervisor) readyFor(ctx context.Context, host home, node string) error {
+	if err := s.readyShown(ctx, host); err != nil {
+		return err
 	}
-	if !lacks {
+	for _, list := range s.listsOf(node) {
+		if !host.has(ctx, list) {
+			return fmt.Errorf("its configuration names certificates that are not there any more (%s): 'holdfast apply' gives it another one", host.Path(list))
+		}
+	}
+	return nil
+}
+
+// readyShown makes sure that a host has the lists of certificates that its balancers need, as
+// far as they can be made; else it says why an entry has none.
+func (s *Supervisor) readyShown(ctx context.Context, host home) error {
+	if !slices.ContainsFunc(s.listsToKeep(host), func(list string) bool { return !host.has(ctx, list) }) {
 		return nil
 	}
 	s.shown.mu.Lock()

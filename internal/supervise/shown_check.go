@@ -188,9 +188,9 @@ func (s *Supervisor) keepsShown(r stack.Reference) bool {
 }
 
 // prepareShown makes sure that every host with balancers has certificates before these start.
-// Of a stack without TLS none stays.
+// Where no balancer names any, none stays.
 func (s *Supervisor) prepareShown() error {
-	if len(s.stack().Showing()) == 0 {
+	if len(s.stack().Showing()) == 0 && !s.namesLists() {
 		for _, host := range s.hosts.all() {
 			if err := host.Remove(s.ctx, plan.CertificatesDir); err != nil {
 				s.log.Warn("the certificates of before stay on a host", "host", host.name, "why", err)

@@ -39,7 +39,7 @@ func (s *Supervisor) giveShown(ctx context.Context, name string, all map[string]
 	if now, _ := s.changing.status(); now != nil && !s.shown.changing {
 		return wrong // a balancer may still go by what is of before
 	}
-	return errors.Join(wrong, on.forget(ctx, host, s.stack().Showing()))
+	return errors.Join(wrong, on.forget(ctx, host, s.listsToKeep(host)))
 }
 
 // writeShown writes what a host is to show into its state directory.
@@ -71,6 +71,17 @@ func (s *Supervisor) writeShown(ctx context.Context, name string, all map[string
 			continue
 		}
 		lists[list] = order.String()
+	}
+	for _, list := range s.listsOn(host) { // of which the stack has no entry: they stay as they are
+		if _, written := lists[list]; written || on.lists[list] == "" {
+			continue
+		}
+		lists[list] = on.lists[list]
+		for _, id := range strings.Fields(on.lists[list]) {
+			if has, there := on.has[id]; there && decided[id] == nil {
+				decided[id] = &has
+			}
+		}
 	}
 	return errors.Join(wrong, on.write(ctx, host, lists, decided))
 }
@@ -322,10 +333,21 @@ func (on *shownOn) named() map[string]bool {
 	return all
 }
 
-// forget removes what no entry shows any more from a host's state directory.
-func (on *shownOn) forget(ctx context.Context, host home, entries []stack.Showing) error {
+// listsToKeep are the lists of a host that its balancers need: those of the stack's entries, and
+// those that a configuration of a balancer names. After a change that was stopped that is one
+// of the change's, which no entry of the stack has.
+func (s *Supervisor) listsToKeep(host home) []string {
+	lists := s.listsOn(host)
+	for _, entry := range s.stack().Showing() {
+		lists = append(lists, plan.CertificateListOf(entry.Listen))
+	}
+	return lists
+}
+
+// forget removes what is in none of the lists to keep from a host's state directory.
+func (on *shownOn) forget(ctx context.Context, host home, keep []string) error {
 	for list := range on.lists {
-		if slices.ContainsFunc(entries, func(e stack.Showing) bool { return plan.CertificateListOf(e.Listen) == list }) {
+		if slices.Contains(keep, list) {
 			continue
 		}
 		if err := host.Remove(ctx, list); err != nil {
@@ -404,8 +426,7 @@ func (s *Supervisor) balancerShows(ctx context.Context, p plan.Process, host hom
 	limited, cancel := context.WithTimeout(ctx, certificateLimit+time.Duration(len(wanted.digests))*takeUpLimit)
 	defer cancel()
 	b, told, done := s.balancer(p), on.told[p.Node].digests, map[string]bool{}
-	for _, entry := range s.stack().Showing() {
-		list := plan.CertificateListOf(entry.Listen)
+	for _, list := range s.listsOf(p.Node) {
 		if on.lists[list] == "" {
 			continue // there is no certificate for it yet
 		}
