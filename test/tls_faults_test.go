@@ -80,7 +80,8 @@ func TestWhatGoesWrongWithOneCertificateIsNoMatterOfTheOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.put("own.py", []byte(ownHSTS))
-	a, b := s.certify("tls/a.pem", "", "a.example.com"), s.certify("tls/b.pem", "", "b.example.com")
+	a := s.certify("tls/a.pem", "", "a.example.com")
+	s.certify("tls/b.pem", "", "b.example.com")
 	file := func(more string) string {
 		return fmt.Sprintf(`name: %s
 entry: {listen: "127.0.0.1:%d", hosts: [a.example.com], tls: {directory: tls, redirect: "127.0.0.1:%d"%s}}
@@ -140,7 +141,7 @@ redis: {enabled: false}
 	}
 	s.put("tls/a.pem", []byte("nonsense"))
 	s.put("tls/lonely.key", []byte("nonsense"))
-	b = s.certify("tls/b.pem", "", "b.example.com")
+	b := s.certify("tls/b.pem", "", "b.example.com")
 	s.awaitShown("b.example.com", b)
 	s.awaitShown("a.example.com", a)
 	for name, says := range map[string]string{"a.pem": "there is no certificate in it", "link.pem": "does not exist", "lonely.key": "no certificate beside it"} {

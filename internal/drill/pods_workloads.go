@@ -45,13 +45,21 @@ var drainNode = fault{
 			return err
 		}
 		for _, p := range pods {
-			if p.Node == master.Node && !p.Ending {
-				if err := s.evict(ctx, p); err != nil {
-					return err
-				}
+			if p.Node != master.Node || p.Ending {
+				continue
+			}
+			if err := s.evict(ctx, p); err != nil {
+				return err
+			}
+			if p.Name != master.Name {
+				continue
+			}
+			// At once: its successor may be on this machine, too, and give the part back to it.
+			if err := s.awaitOtherMaster(ctx, master.Name); err != nil {
+				return err
 			}
 		}
-		return s.awaitOtherMaster(ctx, master.Name)
+		return nil
 	},
 }
 

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 
@@ -240,6 +241,15 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 			if was.Listen == is.Listen && was.TLS.Enabled() != is.TLS.Enabled() {
 				add("tcp.tls: the clients at %s speak %s, and would be refused from one moment to the other; write another address for the new ones, or take the stack down, and up again: the data stays", was.Listen, map[bool]string{true: "in plain", false: "TLS"}[is.TLS.Enabled()])
 			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(old.Apps)) {
+		was := old.Apps[name]
+		is, stays := now.Apps[name]
+		// A node that is asked by HTTP is asked before the change whether it understands it.
+		asked := is.Health.Path != "" && !is.Kind().Elsewhere()
+		if stays && was.SendProxy != is.SendProxy && !asked {
+			add("apps.%s.send-proxy: the program as it runs now would not understand the balancers from one moment to the other; have an application of another name take its place (routes, tcp), or take the stack down, and up again: the data stays", name)
 		}
 	}
 	if len(old.Hosts) > 0 && len(now.Hosts) > 0 && old.Encrypts() != now.Encrypts() {

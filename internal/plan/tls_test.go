@@ -65,3 +65,33 @@ func TestPodsLeaveTLSToTheIngress(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A program that nobody can ask whether it understands the balancers does not get another
+// beginning of its connections while it runs.
+func TestSendProxyIsNotSwitchedUnderAProgramThatCannotBeAsked(t *testing.T) {
+	with := func(proxy bool, change func(*stack.App)) stack.Stack {
+		s := base()
+		a := stack.App{Command: []string{"./mqtt"}, Nodes: 1, Health: stack.Health{Path: "/"}, SendProxy: proxy}
+		change(&a)
+		s.Apps = map[string]stack.App{"mqtt": a}
+		return s
+	}
+	for name, c := range map[string]struct {
+		change  func(*stack.App)
+		refused bool
+	}{
+		"asked by HTTP":      {change: func(*stack.App) {}},
+		"without a question": {change: func(a *stack.App) { a.Health.Path = "" }, refused: true},
+		"elsewhere":          {change: func(a *stack.App) { a.Command, a.Servers = nil, []string{"198.18.0.1:80"} }, refused: true},
+	} {
+		for _, was := range []bool{true, false} {
+			got := strings.Join(Refusals(with(was, c.change), with(!was, c.change), nil), "\n")
+			if strings.Contains(got, "apps.mqtt.send-proxy: ") != c.refused {
+				t.Errorf("%s, from %t: %q", name, was, got)
+			}
+			if got := Refusals(with(was, c.change), with(was, c.change), nil); len(got) > 0 {
+				t.Errorf("%s, the same: %q", name, got)
+			}
+		}
+	}
+}

@@ -73,10 +73,12 @@ func (m *monitor) askSentinels(ctx context.Context, replicas bool) []sentinelWor
 	var questions sync.WaitGroup
 	for i, l := range m.sentinels {
 		questions.Go(func() {
-			if !m.skips(l) {
-				words[i] = m.askSentinel(ctx, i, replicas)
-				l.silent.Store(!words[i].answered)
+			if m.skips(l) {
+				words[i].knows = m.voting[i].knows
+				return
 			}
+			words[i] = m.askSentinel(ctx, i, replicas)
+			l.silent.Store(!words[i].answered)
 		})
 	}
 	questions.Wait()
@@ -85,10 +87,11 @@ func (m *monitor) askSentinels(ctx context.Context, replicas bool) []sentinelWor
 
 // voter is what is known of a Sentinel from the last answer.
 type voter struct {
-	at   address
-	mute bool
-	id   string
-	vote vote
+	at    address
+	mute  bool
+	id    string
+	vote  vote
+	knows int // how many Sentinels it knew when it told that last
 }
 
 // remember completes what a Sentinel tells of its vote by what it told before: one that
@@ -126,6 +129,10 @@ func (m *monitor) askSentinel(ctx context.Context, i int, replicas bool) sentine
 	}
 	known.mute = w.mute || known.mute && w.vote == (vote{})
 	known.remember(&w)
+	if w.knows == 0 {
+		w.knows = known.knows // one that is silent knows the others still
+	}
+	known.knows = w.knows
 	return w
 }
 

@@ -47,8 +47,13 @@ type clocks struct {
 	ahead    map[string]time.Duration // of this process' clock, by address
 	retiring []retiring               // records that live longer, the oldest first
 
-	lists       [recordLists]recordList // runLists' alone
-	own, listed toMaster                // of run and of runLists
+	// attempts is how long a record of a balancer's request lives. The lists are runLists' alone:
+	// what was seen of them, by name, at which master, and whether it was told that they stay.
+	attempts    time.Duration
+	lists       map[string]recordList
+	listsAt     string
+	told        bool
+	own, listed toMaster // of run and of runLists
 }
 
 // retiring is a record that is removed at a time.
@@ -58,7 +63,7 @@ type retiring struct {
 }
 
 func newClocks(cfg Config, m *monitor) *clocks {
-	return &clocks{cfg: cfg, monitor: m, life: cfg.IdempotencyTTL, began: time.Now(), ahead: map[string]time.Duration{}}
+	return &clocks{cfg: cfg, monitor: m, life: cfg.IdempotencyTTL, attempts: attemptLife(cfg), began: time.Now(), ahead: map[string]time.Duration{}}
 }
 
 // run compares the clocks until the context ends.
@@ -163,15 +168,17 @@ end
 return 1`, false)
 
 // lengtheningRecords has records that were made before a clock was set live as long as later
-// ones, and returns the next cursor and those records.
+// ones, and returns the next cursor and the records that end by themselves.
 var lengtheningRecords = newScript(`
 redis.call('SELECT', ARGV[1])
 local page = redis.call('SCAN', ARGV[2], 'MATCH', ARGV[3], 'COUNT', ARGV[4])
+local ending = {}
 for _, rec in ipairs(page[2]) do
   local left = redis.call('PTTL', rec)
+  if left >= 0 then ending[#ending + 1] = rec end
   if left >= 0 and left < tonumber(ARGV[5]) then redis.call('PEXPIRE', rec, left + ARGV[6]) end
 end
-return page`, false)
+return {page[1], ending}`, false)
 
 // database is where the records are.
 func (c *clocks) database() string {

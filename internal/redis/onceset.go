@@ -21,15 +21,24 @@ import (
 // A record of this kind is what it is to a node of an earlier version, and the other
 // way round: it has the same name, and its value is the same.
 //
-// There are recordLists lists, and those who write go on to the next one from time to
-// time, by the master's clock. When nothing was added to a list for as long as a record
-// lives, by the clock of whoever looks, which nobody sets, all of its records have had
-// their time. Every process looks, so that no record stays when the one that made it
-// ends. Clocks of Redis decide nothing: they name the list, and no more.
+// There are recordLists lists for each life of a record, which is in their names: nodes
+// that hold requests for different times may share a Redis. Those who write go on to the
+// next list from time to time, by the master's clock. When nothing was added to a list for
+// as long as its records live, by the clock of whoever looks, which nobody sets, all of its
+// records have had their time. Every process looks, so that no record stays when the one
+// that made it ends. Clocks of Redis decide nothing: they name the list, and no more.
 
 // recordLists is how many lists there are: those that are written take half of them
 // within the life of a record.
 const recordLists = 32
+
+// balancerSends is for how long a balancer may still send a request that it has sent
+// before, and room: a node refuses one that a balancer got more than 20 s ago (package
+// web, maxAge). A node that has it may hold it for Config.Hold after that.
+const balancerSends = 25 * time.Second
+
+// attemptLife is how long a record of a balancer's request lives.
+func attemptLife(cfg Config) time.Duration { return min(cfg.IdempotencyTTL, balancerSends+cfg.Hold) }
 
 // retiredList is how many records one script removes, about.
 const retiredList = 256
@@ -39,7 +48,7 @@ const hashSize = 20
 
 // onceSets carries plain SETs out, each with a record of its own, as once does. ARGV
 // are the three of recording, idemPrefix, the hashes of the records, how many
-// milliseconds a list is written, and the keys with their values. It returns one OK for all of
+// milliseconds a list is written and its records live, and the keys with their values. It returns one OK for all of
 // them, if none was carried out before and nothing is refused. Otherwise once's way
 // follows, by which each gets its own answer: nothing is done then but a list's entry,
 // whose records are made by the other way.
@@ -58,13 +67,17 @@ do
   if recdb ~= '' then call('SELECT', recdb) end
   local now, made = try('TIME'), 0
   if not now.err then
-    local list = prefix .. 'made' .. math.floor((now[1] * 1000 + now[2] / 1000) / ARGV[6]) % `+strconv.Itoa(recordLists)+`
+    local list = prefix .. 'made' .. ARGV[7] .. ':' .. math.floor((now[1] * 1000 + now[2] / 1000) / ARGV[6]) % `+strconv.Itoa(recordLists)+`
     local noted = try('RPUSH', list, hashes)
+    if noted == 1 and type(try('SADD', prefix .. 'lives', ARGV[7])) ~= 'number' then
+      try('DEL', list)
+      noted = nil
+    end
     if type(noted) == 'number' then made = try('MSETNX', unpack(recs)) end
   end
   if made == 1 then
     if recdb ~= '' then call('SELECT', datadb) end
-    local r = try('MSET', unpack(ARGV, 7))
+    local r = try('MSET', unpack(ARGV, 8))
     if not r.err then return r end
     if recdb ~= '' then call('SELECT', recdb) end
     for i = 1, n do call('DEL', recs[2 * i - 1]) end
@@ -73,7 +86,7 @@ do
   for i = 1, n do
     KEYS[i] = recs[2 * i - 1]
     local at = #each
-    each[at + 1], each[at + 2], each[at + 3], each[at + 4] = 3, 'SET', ARGV[5 + 2 * i], ARGV[6 + 2 * i]
+    each[at + 1], each[at + 2], each[at + 3], each[at + 4] = 3, 'SET', ARGV[6 + 2 * i], ARGV[7 + 2 * i]
   end
   ARGV = each
 end
@@ -87,8 +100,8 @@ func (o *operation) plainSet() bool {
 // encodeSets appends those of the single commands that are plain SETs, many to a call.
 // It returns the others.
 func (s *session) encodeSets(cmds rueidis.Commands, shares []allowance, singles []*operation) (_ rueidis.Commands, _ []allowance, others []*operation) {
-	if s.w.clocks == nil { // nobody removes the records
-		return cmds, shares, singles
+	if s.w.clocks == nil || s.w.clocks.extra.Load() != 0 {
+		return cmds, shares, singles // nobody removes the records, or those that fall back live longer
 	}
 	n := 0
 	for i, o := range singles {
@@ -98,14 +111,13 @@ func (s *session) encodeSets(cmds rueidis.Commands, shares []allowance, singles 
 		}
 	}
 	for ops := range slices.Chunk(singles[:n], maxSingles) {
-		args := s.head(3 + 2*len(ops))
+		args := s.head(4 + 2*len(ops))
 		hashes := make([]byte, 0, hashSize*len(ops))
 		for i, o := range ops {
 			o.first, o.count, o.place = len(cmds), 1, i
 			hashes = append(hashes, o.record[len(idemPrefix):]...)
-			s.w.clocks.made(o.record)
 		}
-		args = append(args, idemPrefix, string(hashes), s.w.clocks.listSpan())
+		args = append(args, idemPrefix, string(hashes), s.w.clocks.listSpan(), s.w.clocks.listLife())
 		for _, o := range ops {
 			args = append(args, o.cmds[0][1], o.cmds[0][2])
 		}
@@ -117,8 +129,11 @@ func (s *session) encodeSets(cmds rueidis.Commands, shares []allowance, singles 
 
 // listSpan is how long a list is written, in milliseconds.
 func (c *clocks) listSpan() string {
-	return strconv.FormatInt(max(1, (c.life/(recordLists/2)).Milliseconds()), 10)
+	return strconv.FormatInt(max(1, (c.attempts/(recordLists/2)).Milliseconds()), 10)
 }
+
+// listLife is how long the records of this process' lists live, in milliseconds.
+func (c *clocks) listLife() string { return strconv.FormatInt(c.attempts.Milliseconds(), 10) }
 
 // recordList is what was last seen of a list: how long it is, its last record, and since
 // when, as time since clocks.began.
@@ -128,31 +143,42 @@ type recordList struct {
 	since  time.Duration
 }
 
-// lookAtLists returns of each list how long it is and its last record.
+// lookAtLists returns of each list that there is its name, how long it is and its last
+// record. It forgets a life of which there is no list: whoever makes one names it again.
 var lookAtLists = newScript(`
 redis.call('SELECT', ARGV[1])
-local out = {}
-for i = 0, `+strconv.Itoa(recordLists-1)+` do
-  local list = ARGV[2] .. 'made' .. i
-  local last = redis.call('LINDEX', list, -1) or ''
-  out[2 * i + 1], out[2 * i + 2] = tostring(redis.call('LLEN', list)), string.sub(last, -20)
+local prefix, out = ARGV[2], {}
+for _, life in ipairs(redis.call('SMEMBERS', prefix .. 'lives')) do
+  local some = false
+  for i = 0, `+strconv.Itoa(recordLists-1)+` do
+    local name = life .. ':' .. i
+    local length = redis.pcall('LLEN', prefix .. 'made' .. name)
+    if type(length) == 'number' and length > 0 then
+      some = true
+      out[#out + 1] = name
+      out[#out + 1] = tostring(length)
+      out[#out + 1] = string.sub(redis.call('LINDEX', prefix .. 'made' .. name, -1), -20)
+    end
+  end
+  if not some then redis.pcall('SREM', prefix .. 'lives', life) end
 end
 return out`, false)
 
 // retireList removes records at the beginning of a list, if it is still as long and ends
-// as it did, and returns how long it is then.
+// as it did, and returns how long it is then. The records go before their names do.
 var retireList = newScript(`
 redis.call('SELECT', ARGV[1])
 local prefix, list, left = ARGV[2], ARGV[2] .. 'made' .. ARGV[3], tonumber(ARGV[4])
 if redis.call('LLEN', list) ~= left or string.sub(redis.call('LINDEX', list, -1) or '', -20) ~= ARGV[5] then return {} end
-local gone = {}
-while left > 0 and #gone < `+strconv.Itoa(retiredList)+` do
-  local hashes = redis.call('LPOP', list)
-  left = left - 1
-  for at = 1, #hashes, 20 do gone[#gone + 1] = prefix .. string.sub(hashes, at, at + 19) end
+local gone, at = {}, 0
+while at < left and #gone < `+strconv.Itoa(retiredList)+` do
+  local hashes = redis.call('LINDEX', list, at)
+  at = at + 1
+  for from = 1, #hashes, 20 do gone[#gone + 1] = prefix .. string.sub(hashes, from, from + 19) end
 end
 if #gone > 0 then redis.call('UNLINK', unpack(gone)) end
-return {tostring(left)}`, false)
+redis.call('LTRIM', list, at, -1)
+return {tostring(left - at)}`, false)
 
 // runLists removes records until the context ends.
 func (c *clocks) runLists(ctx context.Context) {
@@ -166,28 +192,52 @@ func (c *clocks) runLists(ctx context.Context) {
 // retireLists removes the records of the lists that have had their time. What fails is
 // done later, or by another process.
 func (c *clocks) retireLists(ctx context.Context) {
+	if now, _ := c.monitor.now(); now.master != c.listsAt {
+		// A list of another master may look the same, and be younger.
+		c.lists, c.listsAt = map[string]recordList{}, now.master
+	}
 	seen, err := c.call(ctx, &c.listed, lookAtLists, nil, c.database(), idemPrefix)
-	if err != nil || len(seen) != 2*recordLists {
+	if err != nil || len(seen)%3 != 0 {
+		c.cannotRetire(err)
 		return
 	}
-	now := time.Since(c.began)
-	for i := range c.lists {
-		l := &c.lists[i]
-		length, _ := seen[2*i].ToString()
-		last, _ := seen[2*i+1].ToString()
-		if length != l.length || last != l.last {
-			*l = recordList{length, last, now}
+	now, there := time.Since(c.began), map[string]recordList{}
+	for ; len(seen) > 0; seen = seen[3:] {
+		name, _ := seen[0].ToString()
+		l := recordList{since: now}
+		l.length, _ = seen[1].ToString()
+		l.last, _ = seen[2].ToString()
+		if was, known := c.lists[name]; known && was.length == l.length && was.last == l.last {
+			l.since = was.since
 		}
-		for l.length != "0" && now-l.since >= c.life {
-			left, err := c.call(ctx, &c.listed, retireList, nil, c.database(), idemPrefix, strconv.Itoa(i), l.length, l.last)
+		there[name] = l
+	}
+	c.lists = there
+	for name, l := range there {
+		milliseconds, _, _ := strings.Cut(name, ":")
+		life, err := strconv.ParseInt(milliseconds, 10, 64)
+		if err != nil || now-l.since < time.Duration(life)*time.Millisecond {
+			continue
+		}
+		for l.length != "0" {
+			left, err := c.call(ctx, &c.listed, retireList, nil, c.database(), idemPrefix, name, l.length, l.last)
 			if err != nil {
-				return
+				c.cannotRetire(err)
+				break
 			}
 			if len(left) == 0 { // another process is at it, or somebody writes
-				*l = recordList{}
 				break
 			}
 			l.length, _ = left[0].ToString()
+			c.lists[name] = l
 		}
+	}
+}
+
+// cannotRetire says once that Redis refuses to remove records.
+func (c *clocks) cannotRetire(err error) {
+	if _, refused := rueidis.IsRedisErr(err); refused && !c.told {
+		c.told = true
+		c.monitor.log.Warn("Redis refuses to remove the records of what was carried out: they stay, and take memory", "error", err)
 	}
 }

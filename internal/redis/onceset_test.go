@@ -253,8 +253,9 @@ func TestARefusedSetLeavesNoRecord(t *testing.T) {
 		"MSET is denied":       {[]string{"ACL", "SETUSER", redistest.Username, "-mset"}, []string{"ACL", "SETUSER", redistest.Username, "+@all"}, ""},
 		"MSETNX is denied":     {[]string{"ACL", "SETUSER", redistest.Username, "-msetnx"}, []string{"ACL", "SETUSER", redistest.Username, "+@all"}, ""},
 		"RPUSH is denied":      {[]string{"ACL", "SETUSER", redistest.Username, "-rpush"}, []string{"ACL", "SETUSER", redistest.Username, "+@all"}, ""},
+		"SADD is denied":       {[]string{"ACL", "SETUSER", redistest.Username, "-sadd"}, []string{"ACL", "SETUSER", redistest.Username, "+@all"}, ""},
 		"TIME is denied":       {[]string{"ACL", "SETUSER", redistest.Username, "-time"}, []string{"ACL", "SETUSER", redistest.Username, "+@all"}, ""},
-		"a list is no list":    {[]string{"EVAL", "redis.call('SELECT', 15) for i = 0, 31 do redis.call('SET', ARGV[1] .. 'made' .. i, '') end return 'OK'", "0", idemPrefix}, []string{"EVAL", "redis.call('SELECT', 15) for i = 0, 31 do redis.call('DEL', ARGV[1] .. 'made' .. i) end return 'OK'", "0", idemPrefix}, ""},
+		"a list is no list":    {[]string{"EVAL", "redis.call('SELECT', 15) for i = 0, 31 do redis.call('SET', ARGV[1] .. 'made30000:' .. i, '') end return 'OK'", "0", idemPrefix}, []string{"EVAL", "redis.call('SELECT', 15) for i = 0, 31 do redis.call('DEL', ARGV[1] .. 'made30000:' .. i) end return 'OK'", "0", idemPrefix}, ""},
 	} {
 		if got := master.Do(c.begin...); got != "OK" {
 			t.Fatalf("%s: %s", what, got)
@@ -358,4 +359,64 @@ func TestTheRecordsOfSetsAreRemovedInTimeByWhoeverIsThere(t *testing.T) {
 	redistest.Eventually(t, 3*life, "nothing is left, at the replica either", func() bool {
 		return recordsAt(master) == "0" && recordsAt(cluster.Nodes[1]) == "0"
 	})
+}
+
+// Nodes that hold requests for different times may share a Redis: the record of one that may
+// still be repeated outlives the others' records.
+func TestARecordLivesAsLongAsItsOwnNodeSays(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.Start(t, 0, 0)
+	master := cluster.Nodes[0]
+	with := func(life time.Duration) *Client {
+		return open(t, cluster, func(c *Config) { c.MinAcks, c.IdempotencyTTL = 0, life })
+	}
+	short, long := with(time.Second), with(20*time.Second)
+	do(t, long, attempt("long", "k", "1"))
+	do(t, short, attempt("short", "k", "2"))
+	redistest.Eventually(t, 15*time.Second, "the short one's record is gone", func() bool { return lifeOf(master, attempt("short", "k", "2")) == "-2" })
+	do(t, short, attempt("long", "k", "1")) // sent again, to another node
+	if got := master.Do("GET", "k"); got != "2" {
+		t.Errorf("it is %q: what was carried out before was carried out again", got)
+	}
+	redistest.Eventually(t, time.Minute, "all is gone", func() bool { return recordsAt(master) == "0" })
+}
+
+// Who was stopped between its look and the deed removes nothing that was made since.
+func TestAListThatWasWrittenSinceTheLookIsLeft(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.Start(t, 0, 0)
+	master := cluster.Nodes[0]
+	client := open(t, cluster, func(c *Config) { c.MinAcks = 0 })
+	do(t, client, attempt("a", "k", "1"))
+	name := inRecords(master, "return string.sub(redis.call('KEYS', ARGV[1] .. 'made*')[1], #ARGV[1] + 5)", idemPrefix)
+	list := idemPrefix + "made" + name
+	hash := strings.TrimPrefix(recordKey("", attempt("a", "k", "1")), idemPrefix)
+	retire := func() string {
+		return master.Do("EVAL", retireList.source, "0", "15", idemPrefix, name, "1", hash)
+	}
+	inRecords(master, "return redis.call('RPUSH', ARGV[1], ARGV[2])", list, strings.Repeat("x", 20))
+	if got := retire(); got != "" {
+		t.Errorf("a longer list: %q", got)
+	}
+	inRecords(master, "return redis.call('LPOP', ARGV[1])", list) // as long as before, with another end
+	if got := retire(); got != "" {
+		t.Errorf("another last record: %q", got)
+	}
+	if got := lifeOf(master, attempt("a", "k", "1")); got != "-1" {
+		t.Errorf("the record has %s ms to live", got)
+	}
+}
+
+// One list that is none keeps the records of the others from nothing.
+func TestRecordsAreRemovedBesideWhatIsNoList(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.Start(t, 0, 0)
+	master := cluster.Nodes[0]
+	client := open(t, cluster, func(c *Config) { c.MinAcks, c.IdempotencyTTL = 0, time.Second })
+	do(t, client, attempt("a", "k", "1"))
+	inRecords(master, "return redis.call('SADD', ARGV[1] .. 'lives', '5', 'no number')", idemPrefix)
+	for _, name := range []string{"5:0", "1000:5", "no number:1"} {
+		inRecords(master, "return redis.call('SET', ARGV[1] .. 'made' .. ARGV[2], '', 'NX')", idemPrefix, name)
+	}
+	redistest.Eventually(t, 15*time.Second, "the record is gone", func() bool { return lifeOf(master, attempt("a", "k", "1")) == "-2" })
 }

@@ -278,7 +278,8 @@ func (s *Supervisor) mayForget(a acquaintance, sentinel string) string {
 			return name + " is to forget first"
 		}
 		for address, replica := range a.Known[name].Replicas {
-			if replica.Priority == preferred {
+			// What a Sentinel knows of one that is gone is as old as that.
+			if replica.Priority == preferred && nodeAt(a.Nodes, address) != "" && replica.Eligible {
 				return "a switchover to " + address + " is under way"
 			}
 		}

@@ -118,8 +118,18 @@ var remembering = []Mutant{{
 }, {
 	Name:    "records-removed-early",
 	Rule:    "records that are removed together have lived as long as one with a time to live",
-	Changes: []Change{in("onceset.go", "now-l.since >= c.life", "now-l.since >= c.life/4")},
+	Changes: []Change{in("onceset.go", "now-l.since < time.Duration(life)*time.Millisecond", "now-l.since < time.Duration(life)*time.Millisecond/4")},
 	Tests:   tests("redis", "TestTheRecordsOfSetsAreRemovedInTimeByWhoeverIsThere"),
+}, {
+	Name:    "records-removed-by-another-life",
+	Rule:    "a record lives for as long as the node says that made it, whoever removes it",
+	Changes: []Change{in("onceset.go", "now-l.since < time.Duration(life)*time.Millisecond", "life > 0 && now-l.since < c.attempts")},
+	Tests:   tests("redis", "TestARecordLivesAsLongAsItsOwnNodeSays"),
+}, {
+	Name:    "written-list-removed",
+	Rule:    "a list that was written since it was looked at is left",
+	Changes: []Change{in("onceset.go", "~= ARGV[5] then return {} end", "~= ARGV[5] and left < 0 then return {} end")},
+	Tests:   tests("redis", "TestAListThatWasWrittenSinceTheLookIsLeft"),
 }, {
 	Name:    "record-overwritten-by-a-script",
 	Rule:    "the same of scripts",
