@@ -184,7 +184,10 @@ func (s *Supervisor) keepsShown(r stack.Reference) bool {
 		return false
 	}
 	_, kept := on.has[shownID(r.Path)]
-	return kept || r.Kind == stack.Certificates && len(on.has) > 0
+	return kept || r.Kind == stack.Certificates && slices.ContainsFunc(strings.Fields(on.lists[plan.CertificateListOf(r.Listen)]), func(id string) bool {
+		_, has := on.has[id]
+		return has
+	})
 }
 
 // prepareShown makes sure that every host with balancers has certificates before these start.

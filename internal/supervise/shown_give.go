@@ -134,8 +134,8 @@ func (s *Supervisor) shownOrder(on *shownOn, all map[string]*shownOn, away bool,
 	order = slices.SortedFunc(maps.Keys(files), func(a, b string) int { return strings.Compare(files[a], files[b]) })
 	for _, id := range strings.Fields(on.lists[list]) {
 		if _, there := files[id]; there {
-			delete(on.doubted, id+" gone")
-		} else if away || on.doubt(id+" gone", fs.ErrNotExist) {
+			delete(on.doubted, id+" gone from "+list)
+		} else if away || on.doubt(id+" gone from "+list, fs.ErrNotExist) {
 			order = append(order, id)
 		}
 	}
@@ -177,7 +177,7 @@ func (s *Supervisor) decideShown(ctx context.Context, host home, on *shownOn, c 
 		return nil
 	}
 	if there && has.Digest == c.best.Digest {
-		if c.wrong == nil {
+		if c.wrong == nil || errors.Is(c.wrong, fs.ErrNotExist) {
 			delete(on.refused, id)
 		}
 		return &has
