@@ -7,12 +7,14 @@ LDFLAGS := -s -w -X holdfast/internal/cli.version=$(VERSION) -X holdfast/interna
 
 # What serves no requests is compiled without inlining: copies of small functions in
 # their callers' code make the program 5 % larger, compressed. What serves requests, and what
-# checks a drill's answers, is left to the compiler. The last pattern that matches counts.
+# checks a drill's answers, is left to the compiler. So are those of the standard library that
+# it calls. The last pattern that matches counts.
 HOT     := attack commands history hostname load metrics quote redis socket static token web
 COLD    := holdfast/internal/... filippo.io/... github.com/goccy/... github.com/hashicorp/... github.com/minio/... \
            github.com/spf13/... github.com/coreos/... github.com/rs/... github.com/tinylib/... go.etcd.io/... \
            go.opentelemetry.io/otel/exporters/... go.opentelemetry.io/proto/... go.yaml.in/... golang.org/x/net/... \
-           golang.org/x/text/... google.golang.org/... gopkg.in/...
+           golang.org/x/text/... google.golang.org/... gopkg.in/... \
+           crypto/x509/... encoding/asn1 encoding/xml encoding/csv encoding/gob regexp/... html/... text/... math/big net/mail net/http/httputil
 GCFLAGS := $(COLD:%=-gcflags=%=-l) $(HOT:%=-gcflags=holdfast/internal/%=)
 
 # No server of Holdfast speaks HTTP/2, and what it calls (S3, collectors of traces) speaks
@@ -41,14 +43,14 @@ down: $(BIN) ## take the stack down; data stays
 
 # More tests run at once than there are cores, since most of them wait for servers. With
 # the race detector three stacks under load take all of two cores: where they are starved
-# of processor time, tests of failovers fail. Two of the other packages run at once, with
+# of processor time, tests of failovers fail. Four of the other packages run at once, with
 # two tests each. 'make lint' vets.
 GOTEST := go test -race -count=1 -timeout 40m -vet=off
 
 test: ## every test, the end-to-end ones with the real servers too
 	scripts/setup --test
 	@set -x; $(GOTEST) -parallel 3 $(TESTFLAGS) ./test; stacks=$$?; \
-	go -C deploy/image test ./... && $(GOTEST) -p 2 -parallel 2 $(TESTFLAGS) $$(go list ./... | grep -v -e '^holdfast/test$$' -e '^holdfast/test/containers$$' -e '^holdfast/test/kubernetes$$') && exit $$stacks
+	go -C deploy/image test ./... && $(GOTEST) -p 4 -parallel 2 $(TESTFLAGS) $$(go list ./... | grep -v -e '^holdfast/test$$' -e '^holdfast/test/containers$$' -e '^holdfast/test/kubernetes$$') && exit $$stacks
 
 # With the dockerd that answers, or one of its own for as long as the tests run. The tests of
 # Compose take the image that HOLDFAST_STACK_IMAGE names, holdfast-stack by default.
