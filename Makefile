@@ -7,8 +7,8 @@ LDFLAGS := -s -w -X holdfast/internal/cli.version=$(VERSION) -X holdfast/interna
 
 # What serves no requests is compiled without inlining: copies of small functions in
 # their callers' code make the program 5 % larger, compressed. What serves requests, and what
-# checks a drill's answers, is left to the compiler. So are those of the standard library that
-# it calls. The last pattern that matches counts.
+# checks a drill's answers, is left to the compiler. Of the standard library it is what no request
+# needs. The last pattern that matches counts.
 HOT     := attack commands history hostname load metrics quote redis socket static token web
 COLD    := holdfast/internal/... filippo.io/... github.com/goccy/... github.com/hashicorp/... github.com/minio/... \
            github.com/spf13/... github.com/coreos/... github.com/rs/... github.com/tinylib/... go.etcd.io/... \
