@@ -192,7 +192,8 @@ func (l *looking) read(file outsideFile) ([]byte, error) {
 		return nil, file.err
 	}
 	path := filepath.Join(l.root, file.name)
-	f, err := os.Open(path)
+	// A pipe without a writer would be waited for.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
