@@ -54,6 +54,10 @@ func (h *Host) ends(purge bool) {
 	})
 }
 
+// probeAgain is for how long a host that does not answer is asked again: it may be slow, and of
+// two hosts nobody else would tell it.
+const probeAgain = 2 * time.Second
+
 // awaitHeard waits until all hosts that answer have what was agreed on: without a leader
 // they would not hear of it any more.
 func (h *Host) awaitHeard(ctx context.Context) {
@@ -66,10 +70,14 @@ func (h *Host) awaitHeard(ctx context.Context) {
 			continue
 		}
 		asked.Go(func() {
+			answered := time.Now()
 			for {
 				p, err := h.member.Probe(ctx, peer)
-				if err != nil || p.Applied >= sure {
-					return // it is away, or has ended already
+				if err == nil {
+					answered = time.Now()
+				}
+				if err == nil && p.Applied >= sure || time.Since(answered) > probeAgain {
+					return // it knows, or is away, or has ended already
 				}
 				select {
 				case <-time.After(20 * time.Millisecond):
