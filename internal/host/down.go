@@ -106,36 +106,10 @@ func (h *Host) hearDown(e agree.Event) {
 		return
 	}
 	now := h.member.Status()
-	switch {
-	case now.Leader == now.ID: // a leader ends last: see end
-	case t.Purge || t.Term == now.Term:
-		h.ends(t.Purge)
-	case now.Leader == "":
-		h.tasks.Go(func() { h.endUnlessLed(e.Document) })
+	if t.Term != now.Term && !t.Purge || now.Leader == now.ID { // a leader ends last: see end
+		return
 	}
-}
-
-// leaderless is how long there may be no leader before what the last one agreed on counts. An
-// election among hosts that reach each other takes less.
-const leaderless = 5 * time.Second
-
-// endUnlessLed ends this host's part where a stack was taken down and there is no leader any more
-// who could say otherwise: of two hosts, the one that led has ended already.
-func (h *Host) endUnlessLed(doc agree.Document) {
-	look := time.NewTicker(100 * time.Millisecond)
-	defer look.Stop()
-	for end := time.Now().Add(leaderless); time.Now().Before(end); {
-		select {
-		case <-look.C:
-		case <-h.life.Done():
-			return
-		}
-		now, there := h.member.GetStale(downDocument)
-		if !there || now.Revision != doc.Revision || h.member.Status().Leader != "" {
-			return
-		}
-	}
-	h.ends(false)
+	h.ends(t.Purge)
 }
 
 // mayLead reports whether this host leads a stack that is to be up. Of a stack that was

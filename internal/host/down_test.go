@@ -1,14 +1,11 @@
 package host
 
 import (
-	"encoding/json"
 	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"holdfast/internal/agree"
 )
 
 // When the stack is taken down all hosts end, and none of them leads meanwhile. A host that
@@ -157,52 +154,5 @@ func TestOneProcessIsAHost(t *testing.T) {
 	release()
 	if Claimed(state) {
 		t.Error("it is claimed although it was given back")
-	}
-}
-
-// Of two hosts the one that leads has ended when the other one comes to hear of it, and that one
-// stands for election in a later term already.
-func TestAHostEndsWhereTheLeaderThatTookTheStackDownHasEnded(t *testing.T) {
-	l := newLab(t)
-	one := l.found("one")
-	l.leader()
-	l.join(one, "two", 2)
-	var leader *labHost
-	l.eventually("the leader knows of both hosts", func() bool {
-		var with *Leadership
-		leader, with = l.leader()
-		return len(with.Hosts) == 2
-	})
-	var other *labHost
-	for _, h := range l.hosts {
-		if h != leader {
-			other = h
-		}
-	}
-	// It is of another term than the leader's, and so heard and not believed.
-	term := leader.member.Status().Term
-	text, err := json.Marshal(taken{Term: term - 1})
-	l.must(err)
-	_, err = leader.member.Put(t.Context(), term, downDocument, text, agree.AnyRevision)
-	l.must(err)
-	var doc agree.Document
-	l.eventually("the other host has the document", func() (there bool) {
-		doc, there = other.member.GetStale(downDocument)
-		return there
-	})
-	other.hearDown(agree.Event{Document: doc})
-	select {
-	case <-other.Down():
-		t.Fatal("it ends although there is a leader who has not said so")
-	case <-time.After(300 * time.Millisecond):
-	}
-
-	leader.Close()
-	l.eventually("there is no leader", func() bool { return other.member.Status().Leader == "" })
-	other.hearDown(agree.Event{Document: doc})
-	select {
-	case <-other.Down():
-	case <-time.After(2 * leaderless):
-		t.Error("it stays, and nobody is left who could end it")
 	}
 }
