@@ -103,8 +103,9 @@ func judge(own, watchedMaster string, nodes []string, answers map[string]Answer,
 			doubt, doubts = r.ConfigEpoch, node
 		}
 	}
-	if node, has := tooFarFrom(sentinelsOf(nodes), answers); node != "" {
-		return a, fmt.Sprintf("the stack file has %d Sentinels, and %s goes by %d: change redis.sentinels by one at a time, beginning from %[3]d, and wait until all pods are ready", sentinelsOf(nodes), node, has)
+	sentinels := sentinelsOf(nodes)
+	if node, has := tooFarFrom(sentinels, answers); node != "" {
+		return a, fmt.Sprintf("the stack file has %d Sentinels, and %s goes by %d: change redis.sentinels by one at a time, beginning from %[3]d, and wait until all pods are ready", sentinels, node, has)
 	}
 	silent := slices.DeleteFunc(slices.Clone(nodes), func(node string) bool {
 		_, answered := answers[node]

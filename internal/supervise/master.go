@@ -268,7 +268,7 @@ func (s *Supervisor) checkMaster() error {
 		}
 		return fmt.Errorf("%w. %sDecide which redis node has the newest data (last written: %s), move nodes/redis-N/data of every other one out of %s (keep them), and run 'holdfast up' again: the only node with data becomes the master", s.forgotten, down, lastWritten(with), s.dir)
 	case s.node(master) == nil:
-		back := fmt.Sprintf("redis.replicas: %d", atoi(strings.TrimPrefix(master, "redis-"))-1)
+		back := fmt.Sprintf("redis.replicas: %d", numberOf(master)-1)
 		if s.stack().Redis.Sentinels == 0 { // nobody promotes a replica
 			back += ", redis.sentinels: 3"
 		}

@@ -104,7 +104,7 @@ func (x *stepper) begin(ctx context.Context) error {
 	}
 	s.noteMaster(s.gather(ctx, time.Second))
 	of := x.stack
-	of.Redis.Sentinels = atoi(p.Node[len("sentinel-"):]) // the others do not run yet
+	of.Redis.Sentinels = numberOf(p.Node) // the others do not run yet
 	// It is told of the others where they are: some may be still to move.
 	now, _ := s.current()
 	var others []string
