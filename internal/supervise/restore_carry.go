@@ -377,6 +377,9 @@ func (x restoring) giveUp(ctx context.Context, r decidedRestore, log *slog.Logge
 		if err := x.noteMaster(ctx, with[0].node, ""); err != nil {
 			return err
 		}
+		if err := x.notRestored(r.ID); err != nil {
+			return err
+		}
 	}
 	if err := x.end(ctx, r); err != nil {
 		return err
@@ -400,6 +403,18 @@ func (x restoring) noteMaster(ctx context.Context, node, id string) error {
 	if id != "" {
 		k.Restored = id
 	}
+	return x.writeJSON(keptFile, k)
+}
+
+// notRestored forgets that a restore was carried out. The supervisor before may have written
+// that down before the host with the data was lost, and whoever waits for the restore would
+// believe it.
+func (x restoring) notRestored(id string) error {
+	k, err := x.readKept()
+	if err != nil || id == "" || k.Restored != id {
+		return err
+	}
+	k.Restored = ""
 	return x.writeJSON(keptFile, k)
 }
 

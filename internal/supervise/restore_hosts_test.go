@@ -70,11 +70,12 @@ func TestARestoreOnSeveralHostsIsCarriedThroughOrGivenUpWhole(t *testing.T) {
 			x, one, two := hostsToRestore(t)
 			ctx, log := t.Context(), slog.New(slog.DiscardHandler)
 			r, err := x.decide(ctx, "one", "redis-2", "")
-			if r.Moving = c.moving; err == nil {
+			if r.ID, r.Moving = "id", c.moving; err == nil {
 				err = x.writeJSON(restoreFile, r)
 			}
 			if err == nil && c.moved {
-				err = x.place(ctx, r)
+				// Its supervisor was lost just before it forgot the decision.
+				err = errors.Join(x.place(ctx, r), x.noteMaster(ctx, r.Node, r.ID))
 			}
 			if c.lost != "" {
 				x.hosts.absent.add(c.lost)
@@ -91,6 +92,9 @@ func TestARestoreOnSeveralHostsIsCarriedThroughOrGivenUpWhole(t *testing.T) {
 				t.Errorf("redis-1 has %q", got)
 			}
 			k, err := x.readKept()
+			if through := c.lost == "" || c.lost == "two" && c.moving; (k.Restored == "id") != through {
+				t.Errorf("the last restore that was carried through is %q", k.Restored)
+			}
 			master := k.Redis.Replication
 			switch lost := c.lost == "one" && c.moving; {
 			case err != nil:
