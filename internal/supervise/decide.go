@@ -9,38 +9,37 @@ import (
 	"holdfast/internal/redis"
 )
 
-// Nobody boots as master on a guess. This file holds the judgement, on facts
-// that others gathered: which part a redis node starts in, and when the known
-// deadlock is there that the Sentinels do not leave by themselves.
+// No redis node starts as master on a guess. This file holds the pure rules, on facts that
+// others gathered: which role a redis node starts in, who succeeds the master, and whether the
+// stack is in the known deadlock that the Sentinels do not leave by themselves.
 
-// facts are what the Sentinels and the redis nodes said when they were asked
-// at one time.
+// facts holds what the Sentinels and the redis nodes replied when they were asked at one time.
 type facts struct {
-	// Sentinels is how many the stack has; Views what those say that answered.
+	// Sentinels is how many Sentinels the stack has. Views holds the views of those that
+	// replied.
 	Sentinels int
 	Views     []redis.View
-	// Nodes are the addresses of the stack's redis nodes, by name; Standings
-	// what those say that answered.
+	// Nodes holds the addresses of the stack's redis nodes, by name. Standings holds the roles
+	// and offsets of those that replied.
 	Nodes     map[string]string
 	Standings map[string]redis.Standing
-	// Spoke are the redis nodes that replied with an error: they do not hang.
+	// Spoke holds the redis nodes that replied with an error: they do not hang.
 	Spoke map[string]bool
-	// Running are the redis nodes that have a process, whether it answers or
-	// not.
+	// Running holds the redis nodes that have a process, whether it replies or not.
 	Running map[string]bool
-	// Apart is true where redis nodes are looked after by supervisors of their own: only what
-	// they answer tells that they run, and Running has the own node alone.
+	// Apart is true where each redis node has a supervisor of its own (in pods). Then only a
+	// reply shows that another node runs, and Running holds the own node alone.
 	Apart bool
-	// Appointed is the node that is the master where there are no Sentinels.
+	// Appointed is the master of a stack without Sentinels.
 	Appointed string
-	// WrongClocks are the redis nodes whose clocks are wrong. Only a switchover looks.
+	// WrongClocks holds the redis nodes whose clocks are wrong. Only a switchover fills it in.
 	WrongClocks map[string]bool
 }
 
-// master is the address of the master as the Sentinels know it. It takes a
-// majority of them to answer. Among the answers the highest configuration
-// epoch wins: it was given by a majority, and after a loss of power in the
-// midst of a failover the others may not have heard of it yet.
+// master returns the address of the master as the Sentinels know it, and its configuration
+// epoch. A majority of the Sentinels has to reply. Among the replies the highest epoch wins: a
+// majority gave it, and after a loss of power in the middle of a failover the other Sentinels
+// may not have heard of it yet.
 func (f facts) master() (address string, epoch int64, err error) {
 	if len(f.Views) <= f.Sentinels/2 {
 		return "", 0, fmt.Errorf("%d of %d Sentinels answer, and a majority is needed to know the master", len(f.Views), f.Sentinels)
@@ -59,12 +58,12 @@ func (f facts) failing() bool {
 	return slices.ContainsFunc(f.Views, func(v redis.View) bool { return v.Failing })
 }
 
-// nobodyBut reports whether it is certain that no redis node but this one runs. One that has
-// a process and does not answer is there all the same: it may be starved, and
-// hold writes that the dead master's file does not.
+// nobodyBut reports whether it is certain that no other redis node runs. A node that has a
+// process and does not reply counts as running: it may be starved, and hold writes that the dead
+// master's file does not.
 func (f facts) nobodyBut(node string) bool {
 	if f.Apart {
-		return false // one that does not answer may run, or be cut off from here alone
+		return false // a node that does not reply may run, or be cut off from here alone
 	}
 	for name := range f.Running {
 		if name != node {
@@ -74,8 +73,7 @@ func (f facts) nobodyBut(node string) bool {
 	return len(f.Standings) == 0
 }
 
-// otherMaster is a node other than this one that calls itself master; empty:
-// none.
+// otherMaster returns a node other than this one that calls itself master, or "".
 func (f facts) otherMaster(node string) string {
 	for name, s := range f.Standings {
 		if s.Master && name != node {
@@ -96,50 +94,50 @@ func (f facts) named(address string) bool {
 	return n > f.Sentinels/2
 }
 
-// replaced reports whether a node that calls itself master is being replaced, or
-// was and does not know yet.
+// replaced reports whether a node that calls itself master is being replaced, or was replaced
+// and does not know it yet.
 func (f facts) replaced(node string) bool {
 	address, _, err := f.master()
 	return f.otherMaster(node) != "" || f.failing() || err == nil && f.nameOf(address) != node
 }
 
-// answers reports whether a redis node has answered.
+// answers reports whether a redis node has replied with its role.
 func (f facts) answers(node string) bool {
 	_, yes := f.Standings[node]
 	return yes
 }
 
-// nameOf is the node that has an address; empty: none.
+// nameOf returns the node that has an address, or "".
 func (f facts) nameOf(address string) string { return nodeAt(f.Nodes, address) }
 
-// start is the judgement on a redis node that is about to start.
+// start is the decision about a redis node that is to be started.
 type start struct {
 	Master  bool
-	Replica string // address of the master to follow
-	// Wait says why it must not start yet. Refused: it will not get better
-	// by itself soon, and a person has to know.
+	Replica string // address of the master to follow; empty for a master
+	// Wait is the reason why the node must not start yet; empty if it may. Refused is true when
+	// this will hardly change by itself, so that a person has to know.
 	Wait    string
 	Refused bool
 }
 
-// candidate is the redis node that is about to start.
+// candidate is the redis node that is to be started.
 type candidate struct {
 	Name  string
 	Empty bool // it has no data on disk
-	// Booted is true once the stack had its first boot.
+	// Booted is true once the stack has had its first boot.
 	Booted bool
-	// Dead is how long it has been known dead; 0 at the first look.
+	// Dead is how long the node has been known to be dead; 0 at the first decision.
 	Dead time.Duration
 	// HoldBack is how long a dead master waits for the Sentinels to replace it.
 	HoldBack time.Duration
-	// MasterFirst is how long a replica waits for the named master to answer, and
-	// NewestFirst how long for Newest, another replica, to be in step with it: at
-	// a cold start the Sentinels cannot tell which replica has the newest data.
+	// MasterFirst is how long a replica waits for the named master to reply. NewestFirst is how
+	// long it waits for Newest, another replica, to be in step with the master: at a cold start
+	// the Sentinels cannot tell which replica has the newest data.
 	MasterFirst, NewestFirst time.Duration
 	Newest                   string
 }
 
-// decide says in which part a redis node starts.
+// decide returns the role in which a redis node starts, or why it has to wait.
 func decide(c candidate, f facts) start {
 	if f.Sentinels == 0 {
 		return decideAlone(c, f)
@@ -153,8 +151,8 @@ func decide(c candidate, f facts) start {
 	case name == "":
 		return start{Refused: true, Wait: fmt.Sprintf("the Sentinels name %s master, where no node of this stack listens; somebody else has told them so ('SENTINEL MONITOR'?)", address)}
 	case name != c.Name && c.Booted && c.Empty && len(f.Standings) == 0:
-		// It could be promoted as it is: when the data of all is gone, such as
-		// a disk that was not mounted, the stack must not go on without.
+		// The Sentinels could promote it empty. When the data of all nodes is gone, for example
+		// because a disk was not mounted, the stack must not go on without it.
 		return start{Wait: "its data directory is empty, and no other redis node is there to fill it"}
 	case name != c.Name && c.Dead < c.MasterFirst && !f.answers(name):
 		return start{Wait: "it waits for " + name + ", which was the master and has the newest data"}
@@ -167,10 +165,10 @@ func decide(c candidate, f facts) start {
 	case c.Empty:
 		return start{Refused: true, Wait: "its data directory is empty, but the Sentinels name it master: started so it would wipe its replicas. It waits until another node is promoted; restore its data, or start the other redis nodes"}
 	case f.otherMaster(c.Name) != "":
-		// The Sentinel that led its promotion may be the one that is away.
+		// The Sentinel that led that node's promotion may be the one that is away.
 		return start{Wait: f.otherMaster(c.Name) + " calls itself master, and the Sentinels that answer do not know yet"}
 	case f.nobodyBut(c.Name):
-		// Nobody who could be promoted is there: a cold start.
+		// A cold start: no other node runs that could be promoted.
 		return start{Master: true}
 	case f.failing():
 		return start{Wait: "a failover is under way"}
@@ -180,8 +178,7 @@ func decide(c candidate, f facts) start {
 	return start{Master: true}
 }
 
-// decideAlone is decide for a stack without Sentinels, whose master stays the
-// same.
+// decideAlone is decide for a stack without Sentinels, whose master stays the same.
 func decideAlone(c candidate, f facts) start {
 	if c.Name != f.Appointed {
 		return start{Replica: f.Nodes[f.Appointed]}
@@ -192,10 +189,10 @@ func decideAlone(c candidate, f facts) start {
 	return start{Master: true}
 }
 
-// deadlocked answers the node to promote when all Sentinels that answer name
-// one master, that node calls itself a replica, nobody calls itself a master,
-// and no failover is under way. Sentinel does not leave this state by itself
-// when no replica is left that it would promote.
+// deadlocked returns the node to promote when the stack is in a known deadlock: all Sentinels
+// that reply name one master, that node calls itself a replica, no node calls itself a master,
+// and no failover is under way. Sentinel does not leave this state by itself when no replica is
+// left that it would promote.
 func deadlocked(f facts) (node string, yes bool) {
 	if len(f.Views) <= f.Sentinels/2 || f.failing() || f.Sentinels == 0 {
 		return "", false
@@ -224,10 +221,10 @@ func deadlocked(f facts) (node string, yes bool) {
 	return node, true
 }
 
-// wedged returns the redis nodes that run, do not answer, and are not the master
-// that the Sentinels name: each was replaced while it was busy or hung, or is a
-// replica that hangs. A fresh process takes its place and follows the master. The
-// master itself is the Sentinels' to replace.
+// wedged returns the redis nodes that run, do not reply, and are not the master that the
+// Sentinels name. Each was replaced while it was busy or hung, or is a replica that hangs. A new
+// process is to take its place and follow the master. Replacing the master itself is left to the
+// Sentinels.
 func wedged(f facts) (nodes []string) {
 	address, _, err := f.master()
 	master := f.nameOf(address)
@@ -242,18 +239,19 @@ func wedged(f facts) (nodes []string) {
 	return nodes
 }
 
-// mostBehind is how many bytes a replica may lack when a switchover begins: about
-// what it takes in within a tenth of a second.
+// mostBehind is how many bytes a replica may lack when a switchover begins: about what it
+// receives within a tenth of a second.
 const mostBehind = 8 << 20
 
-// hardlyBehind is how many bytes a replica may lack to be chosen before one that has more.
+// hardlyBehind is how many bytes a replica may lack and still be chosen before one that has
+// more.
 const hardlyBehind = 256 << 10
 
-// chooseSuccessor returns the master and the redis node that is to take its place: the
-// one asked for, or else the replica with the most data, if possible one whose clock is
-// right. In pods it is the one with the lowest number among those that are hardly behind it: where
-// there are to be fewer pods, Kubernetes ends those with the highest numbers, and where it replaces
-// all, it begins there.
+// chooseSuccessor returns the master and the redis node that is to take its place. That is "to",
+// the one asked for, or else the replica with the most data, if possible one whose clock is
+// right. In pods it is the replica with the lowest number among those that are hardly behind
+// that one: Kubernetes ends the pods with the highest numbers first, when it removes some and
+// when it replaces all.
 func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 	address, _, err := f.master()
 	from = f.nameOf(address)
@@ -303,7 +301,7 @@ func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 		}
 		return "", "", refused("no replica can become the master (%s)", join(reasons))
 	}
-	// Whichever it is gets all data before it is promoted.
+	// The choice costs no data: the switchover waits until its successor has all of it.
 	if right := slices.DeleteFunc(slices.Clone(fit), func(name string) bool { return f.WrongClocks[name] }); len(right) > 0 {
 		fit = right
 	}
@@ -317,6 +315,7 @@ func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 	return from, slices.MinFunc(fit, func(a, b string) int { return numberOf(a) - numberOf(b) }), nil
 }
 
+// replicasOf returns the names of all redis nodes but the master, in order.
 func replicasOf(f facts, master string) (names []string) {
 	for _, name := range slices.Sorted(maps.Keys(f.Nodes)) {
 		if name != master {

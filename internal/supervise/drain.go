@@ -12,21 +12,21 @@ import (
 	"holdfast/internal/plan"
 )
 
-// drainLimit is how long a node may take at most to finish its requests before it is
-// asked to stop all the same.
+// drainLimit is how long a node may take at most to finish its requests, before it is told to
+// stop all the same.
 const drainLimit = 10 * time.Second
 
-// drainTime is that time of one node: its grace, where that is shorter. What lasts, such as
-// a WebSocket, is a request in hand like others, and would always take the whole of it.
+// drainTime returns drainLimit, or the node's grace where that is shorter. A request that does
+// not end, such as a WebSocket, would always take the whole of it.
 func drainTime(p plan.Process) time.Duration { return min(drainLimit, p.Grace) }
 
-// runningBalancers are clients of the runtime sockets of the balancers that
-// are up, or in one of the other states.
+// runningBalancers returns clients of the runtime sockets of the balancers that are up, or in
+// one of the other states.
 func (s *Supervisor) runningBalancers(or ...State) []*haproxy.Client {
 	return slices.Collect(maps.Values(s.balancersUp(or...)))
 }
 
-// balancersUp is runningBalancers by the names of the nodes.
+// balancersUp is runningBalancers, by the names of the nodes.
 func (s *Supervisor) balancersUp(or ...State) map[string]*haproxy.Client {
 	clients := map[string]*haproxy.Client{}
 	for _, st := range s.board.snapshot().Nodes {
@@ -37,10 +37,10 @@ func (s *Supervisor) balancersUp(or ...State) map[string]*haproxy.Client {
 	return clients
 }
 
-// drain waits, for rotationLimit at most, until another node has taken over, takes
-// a node out of service at every balancer and waits, for drainTime at most, until
-// it has no request in hand. What fails is logged and does not
-// keep the node from stopping: a request that meets its end is sent again.
+// drain takes a node out of service. First it waits, for at most rotationLimit, until another
+// node has taken over. Then it has every balancer send the node nothing new, and waits, for at
+// most drainTime, until the node has no request in hand. An error is logged and does not keep
+// the node from stopping: HAProxy repeats a request that is cut off.
 func (s *Supervisor) drain(ctx context.Context, node string) {
 	balancers := s.runningBalancers()
 	s.awaitRelief(ctx, balancers, node)
@@ -58,11 +58,11 @@ func (s *Supervisor) drain(ctx context.Context, node string) {
 	}
 }
 
-// awaitRelief waits, for rotationLimit at most, until every balancer sends
-// requests to another node of the application, if there is one that is up: it
-// may be so only since a moment ago, and a balancer needs two checks of its own
-// to see it. One that hangs takes none of the others' time. When the stack is
-// taken down nobody has to take over.
+// awaitRelief waits, for at most rotationLimit, until every balancer sends requests to another
+// node of the application, if one is up. It may have come up just now, and a balancer notices it
+// only after two checks of its own. The balancers are asked at once, so that one that hangs
+// takes no time from the others. When the stack is being taken down, no other node has to take
+// over.
 func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Client, node string) {
 	ctx, cancel := context.WithTimeout(ctx, s.rotationLimit())
 	defer cancel()
@@ -82,9 +82,9 @@ func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Clien
 			relieved := func() bool {
 				there, served, err := inRotation(ctx, b, others)
 				answered = answered || err == nil
-				return s.stopping.Load() || err == nil && (served > 0 || there == 0) // 0: no route leads there
+				return s.stopping.Load() || err == nil && (served > 0 || there == 0) // there == 0: no route leads to them
 			}
-			if !poll(ctx, relieved) && answered { // else nobody knows
+			if !poll(ctx, relieved) && answered { // without a reply nothing is known
 				s.log.Warn("it is taken out of service although a balancer has no other node of its application", "node", node)
 			}
 		})
@@ -92,7 +92,8 @@ func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Clien
 	waiting.Wait()
 }
 
-// inHand is how many requests a node has of a balancer that answers.
+// inHand returns how many requests of a balancer a node has in hand; 0 if the balancer does not
+// reply.
 func inHand(ctx context.Context, b *haproxy.Client, node string) (n int64) {
 	stats, _ := b.Stat(ctx)
 	for _, st := range stats {
@@ -103,12 +104,12 @@ func inHand(ctx context.Context, b *haproxy.Client, node string) (n int64) {
 	return n
 }
 
-// poll looks until a condition holds; false: the context ended before.
+// poll waits until a condition holds, and returns false if the context ends first.
 func poll(ctx context.Context, holds func() bool) bool {
 	return pollEvery(ctx, 20*time.Millisecond, holds)
 }
 
-// pollEvery is poll with another time between two looks.
+// pollEvery is poll with its own interval.
 func pollEvery(ctx context.Context, every time.Duration, holds func() bool) bool {
 	for !holds() {
 		select {
@@ -120,7 +121,8 @@ func pollEvery(ctx context.Context, every time.Duration, holds func() bool) bool
 	return true
 }
 
-// enlist puts a node that is up back into service at every balancer.
+// enlist puts a node that is up back into service at every balancer, unless an operator has
+// drained it.
 func (s *Supervisor) enlist(ctx context.Context, node string) {
 	ctx, cancel := context.WithTimeout(ctx, drainLimit)
 	defer cancel()
@@ -128,14 +130,14 @@ func (s *Supervisor) enlist(ctx context.Context, node string) {
 	if s.drained(node) {
 		state = haproxy.Drain
 	}
-	// One that was adopted a moment ago may not be known to be up yet.
-	if s.drained(node) { // by its operator
+	if s.drained(node) { // by an operator
 		return
 	}
 	spec := *s.node(node).spec()
+	// A balancer that was just adopted may still count as starting.
 	for balancer, b := range s.balancersUp(Starting) {
-		// One that knows a former address would send requests there: it gets the new one when
-		// it is reloaded.
+		// A balancer that knows the node at a former address would send requests there. It gets
+		// the new address when it is reloaded.
 		if !s.knownElsewhere(ctx, balancer, b, spec) {
 			s.setServer(ctx, b, node, state)
 		}
@@ -143,10 +145,10 @@ func (s *Supervisor) enlist(ctx context.Context, node string) {
 	s.tellHealth(ctx, spec, true)
 }
 
-// setServer sets a node's state in every back end of a balancer that has it.
+// setServer sets a node's state in every backend of a balancer that has the node.
 func (s *Supervisor) setServer(ctx context.Context, b *haproxy.Client, node string, state haproxy.State) {
 	_, err := b.SetStateEverywhere(ctx, node, state)
-	if err != nil && !errors.Is(err, haproxy.ErrNoServer) { // no route leads there
+	if err != nil && !errors.Is(err, haproxy.ErrNoServer) { // ErrNoServer: no route leads to it
 		s.log.Error("cannot change a server's state at a balancer", "node", node, "state", state, "error", err)
 	}
 }

@@ -11,19 +11,19 @@ import (
 	"holdfast/internal/stack"
 )
 
-// An operator can take a node out of rotation without stopping it. The balancers'
-// configuration says so, so that it survives them; at the running ones it is a reload
-// (balancers.go), in which the old worker finishes what it has in hand.
+// An operator can take a node out of rotation without stopping it. That is a line of the
+// balancers' configuration, so that it outlives their processes. Running balancers are reloaded
+// for it (balancers.go), and the old worker finishes what it has in hand.
 
-// setDrained changes which nodes are out of rotation.
+// setDrained sets which nodes are out of rotation.
 func (s *Supervisor) setDrained(nodes map[string]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.overrides.Drained = nodes
 }
 
-// checkRotated reports that a request takes a node out of rotation, or puts one back,
-// that the stack does not have, or that is no application's.
+// checkRotated returns an error if one of the nodes, which a request takes out of rotation or
+// puts back, is not in the stack or belongs to no application.
 func (s *Supervisor) checkRotated(nodes map[string]bool) error {
 	for _, name := range slices.Sorted(maps.Keys(nodes)) {
 		switch n := s.node(name); {
@@ -36,8 +36,7 @@ func (s *Supervisor) checkRotated(nodes map[string]bool) error {
 	return nil
 }
 
-// checkDrains reports why nodes cannot be drained: they are the last ones of their
-// application that serve.
+// checkDrains returns why nodes cannot be drained: no other node of their application serves.
 func (s *Supervisor) checkDrains(now, final layout, anyway bool) (reasons []string) {
 	for _, name := range slices.Sorted(maps.Keys(final.overrides.Drained)) {
 		if now.overrides.Drained[name] {
@@ -51,7 +50,7 @@ func (s *Supervisor) checkDrains(now, final layout, anyway bool) (reasons []stri
 	return slices.Compact(reasons)
 }
 
-// checkLast reports why nodes of applications cannot leave: no other one serves.
+// checkLast returns why nodes of applications cannot leave: none of those that stay serves.
 func (s *Supervisor) checkLast(changes []plan.NodeChange, final layout) (reasons []string) {
 	for _, app := range final.stack().AppNames() {
 		var leave, idle []string
@@ -83,7 +82,8 @@ func (s *Supervisor) serves(name string) bool {
 	return there && st.Kind == plan.Web && st.State == Up && st.Excluded == ""
 }
 
-// serving is how many nodes of an application are up and in rotation, but for some.
+// serving returns how many nodes of an application are up and in rotation, without those of
+// except.
 func (s *Supervisor) serving(app string, except map[string]bool) (n int) {
 	for _, st := range s.board.snapshot().Nodes {
 		if st.App == app && st.State == Up && st.Excluded == "" && !except[st.Name] {
@@ -93,8 +93,8 @@ func (s *Supervisor) serving(app string, except map[string]bool) (n int) {
 	return n
 }
 
-// finishDrains waits until nodes that were taken out of rotation have answered what
-// they had in hand, and puts others back.
+// finishDrains waits until the nodes that were just drained have answered what they had in hand,
+// and puts back into service those that are no longer drained.
 func (s *Supervisor) finishDrains(ctx context.Context, before, now map[string]bool) error {
 	for _, name := range slices.Sorted(maps.Keys(now)) {
 		if before[name] {
@@ -117,8 +117,7 @@ func (s *Supervisor) finishDrains(ctx context.Context, before, now map[string]bo
 	return nil
 }
 
-// withoutGone leaves out drained nodes that the stack has had and does not have any
-// more.
+// withoutGone returns the overrides without the drained nodes that leave the stack.
 func withoutGone(o stack.Overrides, now, final layout) stack.Overrides {
 	o.Drained = maps.Clone(o.Drained)
 	maps.DeleteFunc(o.Drained, func(name string, _ bool) bool {

@@ -14,63 +14,63 @@ import (
 	"holdfast/internal/stack"
 )
 
-// A change makes the stack that runs another one, node by node, while it serves. This
-// is how everything changes that is more than an operator's action on one node:
+// A change turns the stack that runs into another one, node by node, while it serves. Whatever
+// is more than an operator's action on one node is a change:
 //
 //	s.Change(ctx, Request{Kind: "apply", File: text, BaseDir: dir}, tell)          another stack file
-//	s.Change(ctx, Request{Kind: "scale", Overrides: stack.Overrides{Nodes: …}}, …)  something said at run time
-//	s.Change(ctx, Request{Kind: "restart", Force: []string{"web-1"}}, tell)         nodes started anew as they are
+//	s.Change(ctx, Request{Kind: "scale", Overrides: stack.Overrides{Nodes: …}}, …)  a setting made at run time
+//	s.Change(ctx, Request{Kind: "restart", Force: []string{"web-1"}}, tell)         nodes restarted as they are
 //
-// and any of these together. Preview says what a request would do and why it would be
-// refused; Change refuses the same before it does anything. Then it is written down
-// (record.go) and carried out (steps.go) by the supervisor: it goes on when its caller
-// goes away, and the next supervisor goes on with it when this one dies. The first
-// node that does not become well stops it and is put back to what it was.
+// One request may combine these. Preview returns what a request would do and why it would be
+// refused; Change refuses the same before it does anything. Then the supervisor writes the
+// change down (record.go) and carries it out (steps.go). The change goes on when its caller goes
+// away, and the next supervisor continues it when this one dies. The first node that does not
+// become well stops the change, and is put back to what it was.
 //
-// What a change consists of is found out anew from what runs (running.json) whenever
-// it begins or goes on: so its steps look before they act.
+// A change is computed anew from what runs (running.json) whenever it begins or continues. That
+// is why its steps look before they act.
 
 // kindUp is the kind of the change that a start makes.
 const kindUp = "up"
 
-// Request is what somebody wants of the stack.
+// Request describes a change that is asked of the stack.
 type Request struct {
-	// Kind is a word for what it is: apply, scale, rollout, restart, up.
+	// Kind names the command that asks: apply, scale, rollout, restart, up.
 	Kind string `json:"kind"`
-	// File is a stack file with every default (stack.Show), and BaseDir the absolute
-	// directory that its relative paths start from; empty: the file stays.
+	// File is a stack file with every default (stack.Show). BaseDir is the absolute directory
+	// that its relative paths start from. If both are empty, the stack file stays.
 	File    string `json:"file,omitempty"`
 	BaseDir string `json:"base_dir,omitempty"`
-	// atStart is true before anything is started: what the stack is to become is looked at,
-	// and no step is taken yet.
+	// atStart is true before anything is started: the request is then only checked, and no step
+	// is taken yet.
 	atStart bool
-	// Overrides are a change of what was said at run time: see stack.Overrides.With.
+	// Overrides change the settings that were made at run time: see stack.Overrides.With.
 	Overrides stack.Overrides `json:"overrides,omitzero"`
-	// Force are nodes that are started anew although nothing about them changes.
+	// Force names nodes that are restarted although nothing about them changes.
 	Force []string `json:"force,omitempty"`
 	// Rollout is another version of an application's program.
 	Rollout *Rollout `json:"rollout,omitempty"`
-	// Anyway is true where a node is to be drained although no other one of its
-	// application serves.
+	// Anyway allows a node to be drained although no other node of its application serves.
 	Anyway bool `json:"anyway,omitempty"`
-	// Generation is the one that the request was made for; 0: any.
+	// Generation is the generation that the request was made for; 0 means any.
 	Generation int `json:"generation,omitempty"`
 }
 
-// ChangePlan is what a request would do.
+// ChangePlan describes what a request would do.
 type ChangePlan struct {
 	Generation  int                `json:"generation"`
 	Differences []stack.Difference `json:"differences,omitempty"`
 	Nodes       []plan.NodeChange  `json:"nodes"`
-	// Steps are in order; of a change in several parts the groups go on counting.
+	// Steps are in order. When a change has several legs, the numbers of the groups continue
+	// from one leg to the next.
 	Steps []plan.Step `json:"steps,omitempty"`
-	// Replaced are the nodes that are started anew because the file of their program
-	// was replaced.
+	// Replaced names the nodes that are restarted because the file of their program was
+	// replaced.
 	Replaced []string `json:"replaced,omitempty"`
-	// Tokens are the nodes that are started anew because the file of their tokens
-	// (kv.tokens-file) has changed since they have read it.
+	// Tokens names the nodes that are restarted because their tokens file (kv.tokens-file) has
+	// changed since they read it.
 	Tokens []string `json:"tokens,omitempty"`
-	// Refused are the reasons why it would not begin.
+	// Refused lists the reasons why the change would not begin.
 	Refused []string `json:"refused,omitempty"`
 }
 
@@ -79,8 +79,8 @@ func (p ChangePlan) Empty() bool {
 	return len(p.Steps) == 0 && len(p.Differences) == 0
 }
 
-// Additions reports whether the request only adds to what runs: nodes, applications, and
-// the routes to them. What touches no node at all counts as that.
+// Additions reports whether the request only adds to what runs: nodes, applications, and the
+// routes to them. A request that touches no node at all counts as one, too.
 func (p ChangePlan) Additions() bool {
 	if len(p.Steps) == 0 {
 		return true
@@ -99,24 +99,25 @@ func (p ChangePlan) Additions() bool {
 		}
 	}
 	return starts && !slices.ContainsFunc(p.Differences, func(d stack.Difference) bool {
-		// The streams of a web node are fewer where there are more nodes.
+		// Adding nodes lowers the limit of streams of each web node, so that difference does not
+		// count.
 		return !strings.HasSuffix(d.Key, ".kv.limits.streams") &&
 			!slices.ContainsFunc(added, func(key string) bool { return d.Key == key || strings.HasPrefix(d.Key, key+".") })
 	})
 }
 
-// Event is something that happened in a change.
+// Event is one event of a change.
 type Event struct {
-	// ID is that of the change: see Result.
+	// ID is the change's: see Result.
 	ID int `json:"id,omitempty"`
 	// Step counts from 1 to Of.
 	Step   int         `json:"step"`
 	Of     int         `json:"of"`
 	Node   string      `json:"node,omitempty"`
 	Action plan.Action `json:"action,omitempty"`
-	// What happened to the step: begun, done, failed, or put back.
+	// What is what happened to the step: begun, done, failed, or put back.
 	What string `json:"what"`
-	// Text says more, if there is more to say.
+	// Text adds details, if there are any.
 	Text string `json:"text,omitempty"`
 }
 
@@ -126,19 +127,19 @@ type Result struct {
 	Kind  string    `json:"kind"`
 	Began time.Time `json:"began"`
 	Ended time.Time `json:"ended,omitzero"`
-	// Done is true when the stack is what was asked for. Else Why says what stopped
-	// the change.
+	// Done is true when the stack is what was asked for. Otherwise Why is the reason why the
+	// change stopped.
 	Done bool   `json:"done"`
 	Why  string `json:"why,omitempty"`
-	// Held is true for a rollout that waits after some nodes: see Rollout.Only.
+	// Held is true for a rollout that waits after its first nodes: see Rollout.Only.
 	Held bool `json:"held,omitempty"`
-	// Unfinished is true where the supervisor has ended in the middle: the next one goes on
-	// with the change.
+	// Unfinished is true when the supervisor ended in the middle: the next one continues the
+	// change.
 	Unfinished bool `json:"unfinished,omitempty"`
-	// Left are the nodes that a change which was stopped has left with other settings
-	// than the stack has for them; empty: the stack is what it was before.
+	// Left names the nodes that a stopped change has left with settings other than the stack's.
+	// If it is empty, the stack is what it was before.
 	Left []string `json:"left,omitempty"`
-	// Steps is how many of the Of steps were done.
+	// Steps is how many steps were done, out of Of.
 	Steps int `json:"steps"`
 	Of    int `json:"of"`
 }
@@ -153,31 +154,30 @@ func badArgument(format string, args ...any) error {
 	return &ArgumentError{fmt.Errorf(format, args...)}
 }
 
-// BusyError is the error of a change that comes while another one is under way.
+// BusyError is the error of a change that is asked for while another one is under way.
 type BusyError struct{ Change ChangeStatus }
 
 func (e *BusyError) Error() string {
 	return fmt.Sprintf("another change is under way (%s, since %s: %s); 'holdfast status' shows it", e.Change.Kind, e.Change.Began.Format(time.TimeOnly), e.Change.At())
 }
 
-// StartingError is the error of what has to wait until the supervisor has brought up the
+// StartingError is the error of a request that comes before the supervisor has brought up the
 // nodes, or has found those that run.
 type StartingError struct{}
 
 func (*StartingError) Error() string { return "the stack is being started: try again when it is up" }
 
-// ChangeStatus is a change that is under way, as others see it.
+// ChangeStatus is the published state of a change that is under way.
 type ChangeStatus struct {
 	ID    int       `json:"id"`
 	Kind  string    `json:"kind"`
 	Began time.Time `json:"began"`
-	// Held is the application whose rollout waits after some nodes; empty: nothing
-	// waits.
+	// Held is the application whose rollout waits after its first nodes; empty if none waits.
 	Held string `json:"held,omitempty"`
 	Event
 }
 
-// At says which step it is at.
+// At returns, for a person, which step the change is at.
 func (c ChangeStatus) At() string {
 	if c.Held != "" {
 		return fmt.Sprintf("it waits after the first nodes; 'holdfast rollout %s --continue' goes on, --undo takes it back", c.Held)
@@ -188,15 +188,16 @@ func (c ChangeStatus) At() string {
 	return fmt.Sprintf("step %d of %d, %s %s", c.Step, c.Of, c.Action, c.Node)
 }
 
-// changing is the change that is under way. It is safe for concurrent use.
+// changing holds the one change that is under way. It is safe for concurrent use.
 type changing struct {
 	mu      sync.Mutex
 	now     *ChangeStatus // nil: none
 	stopped *Result       // the last one, where it was stopped
 }
 
-// begin takes the place of the one change, or that of a rollout of app which waits;
-// its error is a BusyError. What had the place is returned.
+// begin claims the place of the one change for a new one. It may also take the place of app's
+// rollout, if that one waits, and then returns the status of the rollout. The error is a
+// *BusyError.
 func (c *changing) begin(kind, app string) (before *ChangeStatus, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -208,7 +209,7 @@ func (c *changing) begin(kind, app string) (before *ChangeStatus, err error) {
 	return before, nil
 }
 
-// end leaves the place to what has it then; nil: to nobody.
+// end gives the place to next; nil frees it.
 func (c *changing) end(next *ChangeStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -223,7 +224,7 @@ func (c *changing) set(change func(*ChangeStatus)) {
 	}
 }
 
-// keep remembers how the last change ended.
+// keep remembers the result of the last change if that was stopped, and forgets any earlier one.
 func (c *changing) keep(r Result) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -232,8 +233,7 @@ func (c *changing) keep(r Result) {
 	}
 }
 
-// status returns the change that is under way, or nil, and the last change if it was
-// stopped, or nil.
+// status returns the change that is under way, if any, and the last change, if that was stopped.
 func (c *changing) status() (*ChangeStatus, *Result) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -244,15 +244,15 @@ func (c *changing) status() (*ChangeStatus, *Result) {
 	return &now, c.stopped
 }
 
-// current is the layout that is being carried out, and its generation.
+// current returns the layout that is being carried out, and its generation.
 func (s *Supervisor) current() (layout, int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return layout{file: s.file, baseDir: s.cfg.BaseDir, overrides: s.overrides, plan: s.plan}, s.generation
 }
 
-// Preview says what a request would do, and why it would be refused. It changes
-// nothing. Its error is of a request that makes no sense.
+// Preview returns what a request would do and why it would be refused, and changes nothing. It
+// returns an error only for a request that makes no sense.
 func (s *Supervisor) Preview(ctx context.Context, req Request) (ChangePlan, error) {
 	req.Force = append(req.Force, s.inPlace(req.Rollout)...)
 	programs, tokens := s.replacedFor(req)
@@ -262,11 +262,10 @@ func (s *Supervisor) Preview(ctx context.Context, req Request) (ChangePlan, erro
 	return p, err
 }
 
-// Change carries a request out. It returns when that is done or was stopped, and with
-// an error when it did not begin: a RefusedError, a BusyError, an ArgumentError, or a
-// ReferenceError.
-// When ctx ends before, the change goes on. tell is called for every event, by one
-// goroutine at a time; it may be nil.
+// Change carries out a request. It returns when the change is done or was stopped. An error
+// means that the change did not begin (such as a *RefusedError, a *BusyError, a *StartingError,
+// an *ArgumentError or a *ReferenceError), or that ctx ended first: then the change goes on.
+// tell is called for every event, by one goroutine at a time; it may be nil.
 func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) (Result, error) {
 	if s.stopping.Load() {
 		return Result{}, errStopping
@@ -295,13 +294,13 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 		c.tell = func(e Event) {
 			select {
 			case events <- e:
-			default: // too slow, or gone: the change does not wait for it
+			default: // the reader is too slow, or has left: the change does not wait
 			}
 		}
 		r := c.run(s.ctx)
 		s.putVersionBack(s.ctx, c, &r)
 		s.changing.end(c.heldStatus(r))
-		ended <- r // later: the next change may follow at once
+		ended <- r // only now, so that the next change may follow at once
 	})
 	if err := <-began; err != nil {
 		if s.ctx.Err() != nil {
@@ -328,8 +327,8 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 	}
 }
 
-// beginChange checks a request and writes it down. waits is true where a rollout
-// waits that the request is to go on with, or to take back.
+// beginChange checks a request and writes the change down. waits is true if a rollout waits
+// which the request may continue or take back.
 func (s *Supervisor) beginChange(ctx context.Context, req Request, waits bool) (*changeRun, error) {
 	s.noteAbsent(ctx)
 	var held changeRecord // is taken back, unless the request is refused
@@ -376,7 +375,7 @@ func (s *Supervisor) beginChange(ctx context.Context, req Request, waits bool) (
 	return &changeRun{sup: s, record: r, final: final, of: len(preview.Steps)}, nil
 }
 
-// prepare finds out what a request means and checks it.
+// prepare computes the layout and the steps that a request leads to, and checks them.
 func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layout, error) {
 	s.noteAbsent(ctx)
 	now, generation := s.current()
@@ -427,7 +426,7 @@ func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layo
 		p.Refused = append(p.Refused, s.checkAbsent(p.Steps, now, final)...)
 	}
 	if err := s.checkServers(ctx, final, legs); err != nil {
-		if req.atStart { // what runs goes on, and the change is refused when its turn comes
+		if req.atStart { // what runs goes on; the change is refused when its turn comes
 			s.log.Warn("the servers of Redis cannot become what the stack file says", "error", err)
 		} else {
 			p.Refused = append(p.Refused, err.Error())
@@ -440,13 +439,13 @@ func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layo
 		}
 		p.Refused = append(p.Refused, err.Error())
 	}
-	if req.Kind != kindUp { // where nodes are still to start, its steps wait for them
+	if req.Kind != kindUp { // at a start the steps themselves wait for the nodes
 		p.Refused = append(p.Refused, s.checkLeaving(ctx, final, p.Nodes)...)
 	}
 	return p, final, nil
 }
 
-// target is the layout that a request asks for.
+// target returns the layout that a request asks for.
 func (s *Supervisor) target(now layout, req Request) (layout, error) {
 	final := layout{file: now.file, baseDir: now.baseDir, overrides: now.overrides}
 	if req.File != "" {
@@ -480,11 +479,12 @@ func (s *Supervisor) target(now layout, req Request) (layout, error) {
 		}
 	}
 	for name, n := range final.overrides.Nodes {
-		if n == final.file.Apps[name].Nodes { // what the file says need not be said
+		if n == final.file.Apps[name].Nodes { // the file says the same
 			delete(final.overrides.Nodes, name)
 		}
 	}
-	// What is in force already is not judged again: an older version may have taken it.
+	// Overrides that are in force already are not checked again: an older version may have
+	// accepted what this one refuses.
 	if err := final.overrides.Changed(now.overrides).Check(final.file); err != nil {
 		return layout{}, &ArgumentError{err}
 	}
@@ -493,7 +493,8 @@ func (s *Supervisor) target(now layout, req Request) (layout, error) {
 	return final, err
 }
 
-// planned is a layout with the plan of a stack.
+// planned returns the layout with a plan for the stack "of", and with the ports, secrets and
+// placement that the plan chose.
 func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
 	s.keptMu.Lock()
 	kept := s.kept
@@ -510,8 +511,8 @@ func (s *Supervisor) planned(l layout, of stack.Stack) (layout, error) {
 		kept.Placement, l.balance = balanced, false
 	}
 	kept.stay = l.stay
-	// On the way to a layout a node that comes and stays has its port from the first, and no
-	// other node that comes takes a port that one of them moves to.
+	// A change has layouts in between. A new node that stays gets its final port from the first
+	// of them on, and no other new node gets a port that a node is going to move to.
 	kept.Ports = with(kept.Ports, nil)
 	for node, port := range l.ports {
 		if kept.Ports[node] == 0 {

@@ -1,8 +1,25 @@
-// Package supervise carries a plan out and keeps it true: it starts nodes in
-// order, watches their health, starts again what dies, and adopts what a
-// supervisor before it left running. What has to run is package plan's; how a
-// single process is started is package process'. Nothing that it starts dies
-// with it.
+// Package supervise carries out a plan and keeps it true: it starts a stack's nodes in order,
+// watches their health, starts again what dies, and adopts what an earlier supervisor left
+// running. A node does not end when its supervisor ends.
+//
+// The main path: Open locks the state directory, makes the plan and adopts the nodes that run
+// (supervise.go). Prepare checks what can be checked, and writes the plan's files. Start brings
+// the nodes up, stage by stage. After that each node has a goroutine, which starts, probes and
+// stops one process (node.go, probe.go). Close ends the supervisor alone, Stop the whole stack
+// (shutdown.go).
+//
+// The parts:
+//   - changes while the stack serves: engine.go and steps.go; record.go keeps them on disk
+//   - which role a redis node starts in: decide.go, with pure rules; master.go
+//   - the master's successor: switchover.go, failover.go, and what both use in succession.go
+//   - the balancers: balancers.go, drain.go, rotation.go; masterway.go for programs
+//   - one host or several: home.go, hosts.go, relocate.go; in Kubernetes pod.go
+//   - backups and restores: backup.go, restore.go
+//   - what others see: status.go, state.go, tally.go
+//
+// What has to run is decided in package plan. A host's files, processes and sockets are reached
+// through package machine. The control socket is package control's, and what several hosts agree
+// on is package agree's.
 package supervise
 
 import (
