@@ -16,44 +16,45 @@ import (
 	"holdfast/internal/plan"
 )
 
-// What is true of the stack is in the supervisor's own state directory (state.go). What
-// a node has, its files, its data and its log, is on the node's host, and is reached
-// through the host's machine alone, which may be another one than this.
+// Facts about the whole stack are in the supervisor's own state directory (state.go). What
+// belongs to one node, its files, its data and its log, is on the node's host. It is reached
+// only through the host's machine, which may be another computer than this one.
 
 // home is a host of the stack as its supervisor uses it.
 type home struct {
 	machine.Machine
-	name string // empty: it has none, since there is no other host
+	name string // empty for the one host of a stack without hosts
 }
 
-// hosts are the hosts of a stack.
+// hosts holds the hosts of a stack.
 type hosts struct {
 	// here is this machine, with the supervisor's own state directory.
 	here home
-	// named are the hosts that the stack has by name; none: everything is here.
+	// named holds the stack's hosts by name. If it is empty, everything is here.
 	named map[string]home
-	// absent were away when the supervisor began, or not well, and that has not changed
-	// since: what runs there, nobody knows.
+	// absent holds the hosts that are away or not well, since the supervisor began or a change
+	// found them so. What runs there is not known.
 	absent *absence
-	// several is true for a stack of several hosts, of which this one leads. begun is true
-	// where it has been up before: then a host that is not well keeps nobody from the others.
+	// several is true for a stack of several hosts that this host leads. begun is true if that
+	// stack has been up before: then it goes on without a host that is not well.
 	several, begun bool
-	// apart is true where the absent hosts have supervisors of their own. What runs there is
-	// no business of this one.
+	// apart is true where the absent hosts have supervisors of their own, which look after what
+	// runs there (in pods).
 	apart bool
-	// self is the path of this program where a host does not say another one; empty: unknown.
+	// self is the path of this program on hosts that do not report a path of their own; empty if
+	// not known.
 	self string
-	// claims are the ports that the supervisor has chosen; nil for somebody who only looks.
+	// claims holds the ports that the supervisor has chosen; nil for a caller that only reads.
 	claims *claims
 	// secret is Config.Secret.
 	secret func(name string) (string, error)
 }
 
-// lacks reports whether nothing can be done on a host, or could when the supervisor began.
-// What waits for it is done when a node of it is to start: see Supervisor.catchUp.
+// lacks reports whether a host is absent. What cannot be done there now is done before a node of
+// the host starts, or once the host is back: see Supervisor.catchUp.
 func (h hosts) lacks(name string) bool { return h.absent.has(name) }
 
-// absence is which hosts are absent. It is safe for concurrent use; nil is none.
+// absence is a set of absent hosts. It is safe for concurrent use; nil is the empty set.
 type absence struct {
 	mu    sync.Mutex
 	hosts map[string]bool
@@ -98,7 +99,8 @@ func (a *absence) end(name string) {
 	delete(a.hosts, name)
 }
 
-// severalHosts are the hosts of a stack of several, of which this one leads.
+// severalHosts opens the hosts of a stack of several that this host leads, and notes which of
+// them are away.
 func severalHosts(ctx context.Context, cfg Config) hosts {
 	h := hostsAt(cfg.StateDir)
 	h.several, h.self = true, cfg.Self
@@ -117,13 +119,13 @@ func severalHosts(ctx context.Context, cfg Config) hosts {
 	return h
 }
 
-// hostsAt are the hosts of a state directory on this machine, for somebody who looks at
-// a stack from outside.
+// hostsAt returns the one host of a state directory on this machine, for a caller that reads a
+// stack from outside.
 func hostsAt(stateDir string) hosts {
 	return hosts{here: home{Machine: machine.NewLocal(stateDir)}}
 }
 
-// openHosts opens hosts.
+// openHosts opens the hosts of a stack that are all looked after from this machine.
 func openHosts(cfg Config, places []plan.Place) hosts {
 	open := cfg.Machine
 	if open == nil {
@@ -132,16 +134,16 @@ func openHosts(cfg Config, places []plan.Place) hosts {
 	h := hostsAt(cfg.StateDir)
 	h.self = cfg.Self
 	h.named = map[string]home{}
-	for _, place := range places { // one that moves is where it was said last
+	for _, place := range places { // the last place of a name counts: the host may have moved
 		if before, open := h.named[place.Name]; open {
-			_ = before.Close() // it has done nothing yet
+			_ = before.Close() // nothing was done there yet
 		}
 		h.named[place.Name] = home{open(place), place.Name}
 	}
 	return h
 }
 
-// at is the host of that name.
+// at returns the host of that name, or this machine if there is none.
 func (h hosts) at(name string) home {
 	if host, named := h.named[name]; named {
 		return host
@@ -149,7 +151,7 @@ func (h hosts) at(name string) home {
 	return h.here
 }
 
-// all are the hosts that can be asked, in the order of their names. Several may share one
+// all returns the hosts that are not absent, ordered by name. Several of them may share one
 // state directory.
 func (h hosts) all() []home {
 	if len(h.named) == 0 {
@@ -174,8 +176,8 @@ func (h hosts) close() error {
 	return err
 }
 
-// home is the host of a node. One that the stack does not have any more is on the host
-// that has its record.
+// home returns the host of a node. If the node has left the stack, that is the host with its
+// record.
 func (s *Supervisor) home(node string) home {
 	if len(s.hosts.named) == 0 {
 		return s.hosts.here
@@ -189,7 +191,7 @@ func (s *Supervisor) home(node string) home {
 	return s.hosts.with(s.ctx, node)
 }
 
-// hostOf is the name of the host that a node has in a plan; empty: it has none.
+// hostOf returns the name of the host that a node has in a plan, or "" if it is not in the plan.
 func hostOf(p plan.Plan, node string) string {
 	for _, h := range p.Hosts {
 		if slices.ContainsFunc(h.Processes, func(p plan.Process) bool { return p.Node == node }) {
@@ -199,10 +201,10 @@ func hostOf(p plan.Plan, node string) string {
 	return ""
 }
 
-// home is the node's host.
+// home returns the node's host.
 func (n *node) home() home { return n.sup.home(n.spec().Node) }
 
-// with is the host that has the record of a node.
+// with returns the host that has the record of a node, or this machine if none has it.
 func (h hosts) with(ctx context.Context, node string) home {
 	for _, host := range h.all() {
 		if _, err := host.Stat(ctx, recordFile(node)); err == nil {
@@ -212,7 +214,7 @@ func (h hosts) with(ctx context.Context, node string) home {
 	return h.here
 }
 
-// want is what the operator wants of a node.
+// want is the state that the operator wants of a node.
 type want string
 
 const (
@@ -225,30 +227,29 @@ const (
 // record is what outlives the supervisor about one node: nodes/NODE/process.json.
 type record struct {
 	Process machine.ID `json:"process"`
-	// Plan is a digest of what was started: a node whose plan has changed is
-	// started anew.
+	// Plan is a digest of what was started. A node whose plan has changed is restarted.
 	Plan    string `json:"plan"`
 	Want    want   `json:"want"`
 	Address string `json:"address"`
-	// State is what the node was last seen to settle in (up, paused or down),
-	// Since when it did, and Restarts and Crashes as in NodeStatus.
+	// State is the last state that the node settled in (up, paused or down), and Since is when.
+	// Restarts and Crashes are as in NodeStatus.
 	State    State     `json:"state,omitempty"`
 	Since    time.Time `json:"since,omitzero"`
 	Restarts int       `json:"restarts,omitempty"`
 	Crashes  int       `json:"crashes,omitempty"`
-	// Tokens is a digest of the tokens file as the process has read it; empty: it has
-	// none, or nobody knows.
+	// Tokens is a digest of the tokens file that the process has read; empty if it has none, or
+	// if that is not known.
 	Tokens string `json:"tokens,omitempty"`
 }
 
-// inHome is the name of a file of a node.
+// inHome returns the name of a node's file, relative to the state directory of its host.
 func inHome(node string, elem ...string) string {
 	return path.Join(append([]string{"nodes", node}, elem...)...)
 }
 
 func recordFile(node string) string { return inHome(node, processFile) }
 
-// nodeOf is the node that a file in a node's directory is of.
+// nodeOf returns the name of the node that a file in a node's directory belongs to.
 func nodeOf(name string) string { return path.Base(path.Dir(name)) }
 
 func (h home) writeJSON(ctx context.Context, name string, v any) error {
@@ -259,14 +260,14 @@ func (h home) writeJSON(ctx context.Context, name string, v any) error {
 	return h.Write(ctx, machine.File{Name: name, Mode: 0o600, Content: b})
 }
 
-// encode is a value as it stands in a file of the supervisor's.
+// encode returns a value as the supervisor's files hold it: indented JSON.
 func encode(v any) ([]byte, error) {
 	b, err := json.MarshalIndent(v, "", "  ")
 	return append(b, '\n'), err
 }
 
-// decode reads what was read of such a file into v, and leaves v alone where the file is
-// missing. A file that makes no sense is a *damagedError.
+// decode parses the content b of such a file into v, where err is the error of reading it. If
+// the file is missing, v stays as it is. A file that cannot be parsed is a *damagedError.
 func decode(path string, b []byte, err error, v any) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -280,7 +281,7 @@ func decode(path string, b []byte, err error, v any) error {
 	return nil
 }
 
-// damagedError is the error of a file that was read and makes no sense.
+// damagedError is the error of a file that was read and cannot be parsed.
 type damagedError struct {
 	path string
 	why  error
@@ -289,8 +290,8 @@ type damagedError struct {
 func (e *damagedError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.path, e.why) }
 func (e *damagedError) Unwrap() error { return e.why }
 
-// readJSON reads a file into v; a missing one leaves v alone. One that makes no sense is
-// a *damagedError.
+// readJSON reads a file into v; if the file is missing, v stays as it is. A file that cannot be
+// parsed is a *damagedError.
 func (h home) readJSON(ctx context.Context, name string, v any) error {
 	b, err := h.Read(ctx, name)
 	return decode(h.Path(name), b, err, v)
@@ -317,8 +318,8 @@ func (h home) writeRecord(ctx context.Context, node string, r record) error {
 	return h.writeJSON(ctx, recordFile(node), r)
 }
 
-// recorded returns the nodes that have a record, in the order of their names: also those
-// that the stack does not have any more.
+// recorded returns the nodes that have a record, ordered by name. Nodes that have left the stack
+// are among them.
 func (h home) recorded(ctx context.Context) (nodes []string, err error) {
 	names, err := h.Glob(ctx, recordFile("*"))
 	for _, name := range names {
@@ -340,8 +341,9 @@ func (h hosts) recorded(ctx context.Context) (nodes []string, err error) {
 	return slices.Compact(nodes), nil
 }
 
-// ForgetStopped has a state directory forget the nodes that do not run: where a host joins
-// a stack anew, they are to be up, whatever was said of them before.
+// ForgetStopped removes the records of the nodes that do not run from a state directory. A host
+// that joins a stack anew calls it, because its nodes are to be up even if they were stopped
+// before.
 func ForgetStopped(ctx context.Context, stateDir string) error {
 	here := hostsAt(stateDir).here
 	defer here.Close()
@@ -373,8 +375,9 @@ func (h home) alive(ctx context.Context, node string) (bool, error) {
 	return h.Alive(ctx, r.Process)
 }
 
-// anyAlive reports whether any node of a kind has a process, as the records say, or may
-// have one: on a host that is away, and has no supervisor of its own.
+// anyAlive reports whether a node for which kind is true has a process, as the records say. It
+// also returns true if a host is away that has no supervisor of its own, because a node may run
+// there.
 func (h hosts) anyAlive(ctx context.Context, kind func(node string) bool) (bool, error) {
 	if h.absent.any() && !h.apart {
 		return true, nil
@@ -396,8 +399,8 @@ func (h hosts) anyAlive(ctx context.Context, kind func(node string) bool) (bool,
 	return false, nil
 }
 
-// AnyRuns reports whether a node runs on any of these hosts, and which of them, by their
-// index, are away.
+// AnyRuns reports whether a node runs on any of these machines, and returns the indexes of those
+// that are away.
 func AnyRuns(ctx context.Context, machines []machine.Machine) (away []int, runs bool, err error) {
 	h := hosts{named: map[string]home{}}
 	for i, m := range machines {
@@ -415,11 +418,11 @@ func AnyRuns(ctx context.Context, machines []machine.Machine) (away []int, runs 
 	return away, runs, err
 }
 
-// anyKind is true for every node.
+// anyKind returns true for every node.
 func anyKind(string) bool { return true }
 
-// running is the address at which an adopted process listens: where it was
-// started, which may differ from the plan's. Empty if no process runs.
+// running returns the address at which a node's process listens, or "" if none runs. It is the
+// address that the process was started with, which may differ from the plan's.
 func (h home) running(ctx context.Context, node string) string {
 	r, err := h.readRecord(ctx, node)
 	if err != nil {

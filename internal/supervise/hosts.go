@@ -14,17 +14,17 @@ import (
 	"holdfast/internal/plan"
 )
 
-// ErrSeveralHosts is the error of a stack of one host that is asked to be what a file with
-// hosts says.
+// ErrSeveralHosts is the error of a request to run a stack of one host by a file with several
+// hosts.
 var ErrSeveralHosts = errors.New("hosts: this stack is on one machine alone: 'holdfast apply' makes the machine the first of its hosts while the stack serves; or take it down ('holdfast down'), and 'holdfast up' begins with this file, with the data that it has")
 
-// ErrPlainSoFar is the error of a stack of one host that is asked to become one of several
-// while it serves, and to encrypt what they say: its nodes speak in plain, and would have to
-// change to TLS one after the other.
+// ErrPlainSoFar is the error of a request to give a stack of one host more hosts and encryption
+// between the nodes while it serves. Its nodes talk without TLS, and would have to change to TLS
+// one after the other.
 var ErrPlainSoFar error = &RefusedError{`network: the nodes of this stack speak in plain with each other, and cannot change to TLS one after the other while they serve. Write "network: trusted" to grow without stopping, where nobody else hears the network between the hosts; or take the stack down ('holdfast down'), and 'holdfast up' with this file has it speak TLS, with the data that it has. Nothing was changed`}
 
-// together is all that one supervisor has to carry out when it looks after
-// several hosts, in one order: a stage is one stage on all of them.
+// together merges several hosts into one, for a supervisor that looks after all of them. The
+// processes are in the order of their stages: a stage is one stage on all hosts.
 func together(hosts []plan.Host) plan.Host {
 	all := plan.Host{Name: hosts[0].Name}
 	for _, h := range hosts {
@@ -40,8 +40,8 @@ func together(hosts []plan.Host) plan.Host {
 	return all
 }
 
-// obstacle says what a node's start has to wait for, besides Redis' part in the
-// replication; empty: nothing.
+// obstacle returns what a node's start has to wait for, or "". A redis node may also have to
+// wait for its role: see decide.
 func (n *node) obstacle(ctx context.Context) string {
 	host := n.home()
 	if !host.Present(ctx) {
@@ -51,7 +51,7 @@ func (n *node) obstacle(ctx context.Context) string {
 		return fmt.Sprintf("its host is there, and not well: %v", err)
 	}
 	if n.unseen {
-		return "" // whether it runs is seen first
+		return "" // start checks first whether it runs already
 	}
 	if err := n.sup.lacksRelease(ctx, host, n.spec()); err != nil {
 		return err.Error()
@@ -62,9 +62,9 @@ func (n *node) obstacle(ctx context.Context) string {
 	return ""
 }
 
-// without has the stack go on without a host for which err stands: its nodes wait until
-// the host is well (catchUp). It returns false where err counts: of a stack that begins, or
-// of one host alone.
+// without has the stack go on without a host that failed with err. The host's nodes wait until
+// it is well (catchUp). It returns false if the stack cannot go on: when it is started for the
+// first time, or has one host alone.
 func (s *Supervisor) without(host string, err error) bool {
 	if !s.hosts.several || !s.hosts.begun {
 		return false
@@ -74,11 +74,11 @@ func (s *Supervisor) without(host string, err error) bool {
 	return true
 }
 
-// noteAbsent finds out which hosts are away. What is done then goes on without them, and is
-// done there when they are back.
+// noteAbsent finds out which hosts are away. A change then goes on without them, and what it
+// does is done there when they are back.
 func (s *Supervisor) noteAbsent(ctx context.Context) {
 	if !s.hosts.several || !s.hosts.begun && s.board.snapshot().Phase == PhaseStarting {
-		return // the first start needs all of them
+		return // the first start needs all hosts
 	}
 	var looking sync.WaitGroup
 	for _, host := range s.hosts.all() {
@@ -91,7 +91,8 @@ func (s *Supervisor) noteAbsent(ctx context.Context) {
 	looking.Wait()
 }
 
-// checkAbsent reports why steps cannot be taken: the nodes are on hosts that are away.
+// checkAbsent returns why steps cannot be taken: their nodes are on hosts that are away. A
+// reload can wait until the host is back.
 func (s *Supervisor) checkAbsent(steps []plan.Step, now, final layout) (reasons []string) {
 	said := map[string]bool{}
 	for _, step := range steps {
@@ -107,10 +108,10 @@ func (s *Supervisor) checkAbsent(steps []plan.Step, now, final layout) (reasons 
 	return reasons
 }
 
-// keepCatchingUp does on hosts that are well again what was done on the others, also where
-// no node has to start.
+// keepCatchingUp brings hosts that are back up to date, even if none of their nodes has to
+// start.
 func (s *Supervisor) keepCatchingUp() {
-	var asked sync.Map // hosts that are asked: one that is stuck holds no other up
+	var asked sync.Map // the hosts being asked: one that is stuck does not hold up the others
 	for s.hosts.several && s.wait(time.Second) {
 		for _, name := range s.hosts.absent.names() {
 			if _, is := asked.LoadOrStore(name, true); is {
@@ -119,18 +120,18 @@ func (s *Supervisor) keepCatchingUp() {
 			s.tasks.Go(func() {
 				defer asked.Delete(name)
 				if host := s.hosts.at(name); host.Present(s.ctx) {
-					_ = s.catchUp(s.ctx, host) // a node that has to start tells of it
+					_ = s.catchUp(s.ctx, host) // the detail of a node that has to start shows the error
 				}
 			})
 		}
 	}
 }
 
-// catchUp does on a host that was away when the supervisor began, or not well, what is done
-// on the others then. It does so once.
+// catchUp brings a host up to date that was away or not well: it does there, once, what was done
+// on the other hosts meanwhile.
 func (s *Supervisor) catchUp(ctx context.Context, host home) error {
 	if !s.hosts.absent.has(host.name) {
-		return nil // its nodes do not wait for a host that is stuck
+		return nil // the usual case; it takes no lock that a stuck host may hold
 	}
 	one, _ := s.catchingUp.LoadOrStore(host.name, &sync.Mutex{})
 	held := one.(*sync.Mutex)
@@ -156,7 +157,7 @@ func (s *Supervisor) catchUp(ctx context.Context, host home) error {
 	return nil
 }
 
-// reloadOn has the balancers of a host take up what was written there.
+// reloadOn has the balancers of a host read the files that were written there.
 func (s *Supervisor) reloadOn(host string) {
 	for _, st := range s.board.snapshot().Nodes {
 		if st.Host != host || !st.Kind.Traits().Reloads || st.PID == 0 {
@@ -168,8 +169,8 @@ func (s *Supervisor) reloadOn(host string) {
 	}
 }
 
-// takeOver clears up after a supervisor before, on a host, and makes sure that what is
-// known of its nodes can be read.
+// takeOver clears up what an earlier supervisor left on a host, and checks that the host's
+// records and facts can be read.
 func (h home) takeOver(ctx context.Context, log *slog.Logger) error {
 	h.sweep(ctx)
 	if err := h.recordLaunched(ctx, log); err != nil {
@@ -186,7 +187,7 @@ func (h home) takeOver(ctx context.Context, log *slog.Logger) error {
 	return err
 }
 
-// errAway is the error of an action on a node of a host that is away, where nobody knows
+// errAway is the error of an action on a node of a host that is away, so that nobody knows
 // whether the node runs.
 var errAway = errors.New("its host is away, and whether it runs there is not known: try again when the host is back")
 
@@ -208,11 +209,11 @@ func (n *node) seeNow() error {
 	return nil
 }
 
-// seeLimit is how long a host may take to say whether a node runs.
+// seeLimit is how long a host may take to report whether a node runs.
 const seeLimit = 10 * time.Second
 
-// see looks for the process of a node whose host was away when the supervisor began. It
-// returns true where there is one, or is to be none.
+// see looks for the process of a node whose host was away when the supervisor began. It returns
+// true if the process runs, or if the node is wanted down.
 func (n *node) see(ctx context.Context) (bool, error) {
 	host, name := n.home(), n.spec().Node
 	r, err := host.readRecord(ctx, name)
@@ -248,9 +249,9 @@ func (n *node) see(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// withNew is a plan in which the nodes that have never run on their hosts are as they are
-// planned now. Another machine may have taken the place of a host, with its files elsewhere:
-// with the paths of the former one nothing starts there.
+// withNew returns the plan p with the wanted settings for nodes that have never run on their
+// hosts. Another machine may have taken the place of a host and have its files elsewhere; with
+// the paths of the former machine nothing would start there.
 func (s *Supervisor) withNew(p plan.Plan, wanted layout) plan.Plan {
 	for _, h := range p.Hosts {
 		if !s.hosts.several || s.hosts.lacks(h.Name) {
