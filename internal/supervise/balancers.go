@@ -20,28 +20,30 @@ import (
 	"holdfast/internal/quote"
 )
 
-// How balancers take up another configuration while they serve: the master process
-// starts a new worker, which takes over the listeners, and the old worker answers what
-// it has in hand (HAProxy, management guide, section 4).
+// How balancers load a new configuration while they serve. HAProxy's master process starts a new
+// worker, which takes over the listeners, and the old worker finishes the requests that it has
+// in hand (HAProxy, management guide, section 4).
 
 // reloadLimit is how long a new worker may take to answer.
 const reloadLimit = 10 * time.Second
 
-// reload has a balancer take up the files of a part.
+// reload writes the files of a part, has the balancer load them, and waits until the new worker
+// has checked every server.
 func (x *stepper) reload(ctx context.Context, to part) error {
 	s, name := x.sup, x.step.Node
-	if s.hosts.lacks(to.host) { // it takes the files up when its host is back
+	if s.hosts.lacks(to.host) { // the balancer loads the files when its host is back
 		return s.putNode(to)
 	}
 	now := s.balancer(to.process)
 	serving := s.servingNodes()
 	before, err := now.Info(ctx)
 	if st, _ := s.board.snapshot().Node(name); st.State != Up || err != nil {
-		// It is not there now, and reads its files when it comes.
+		// It does not run now, and will read the files when it starts.
 		if err := s.putNode(to); err != nil {
 			return err
 		}
-		// One that has just come may have read the former ones, and one that hangs has.
+		// But a balancer that has just started may have read the former files, and one that
+		// hangs has.
 		return s.send(ctx, name, command{action: actReload, spec: &to.process})
 	}
 	x.touched = true
@@ -86,8 +88,7 @@ func (x *stepper) reload(ctx context.Context, to part) error {
 	return nil
 }
 
-// servingNodes are the nodes of applications that are up, and that no balancer has a
-// reason to send nothing.
+// servingNodes returns the nodes of applications that are up and in rotation at every balancer.
 func (s *Supervisor) servingNodes() (names []string) {
 	for _, st := range s.board.snapshot().Nodes {
 		if st.Kind == plan.Web && st.State == Up && st.Excluded == "" && !s.drained(st.Name) {
@@ -104,9 +105,9 @@ func (s *Supervisor) drained(node string) bool {
 	return s.overrides.Drained[node]
 }
 
-// keepServerStates writes down what a balancer's worker knows of its servers, for the
-// next one: who is down, and who is drained. A server that has moved is left out: its
-// old address would win over the configuration's.
+// keepServerStates writes down what a balancer's worker knows of its servers, so that the next
+// worker knows which are down or drained. A server that has moved is left out, because its old
+// address would take precedence over the configuration's.
 func (s *Supervisor) keepServerStates(ctx context.Context, name string, b *haproxy.Client, to part) error {
 	states, err := b.ServerStates(ctx)
 	if err != nil {
@@ -121,8 +122,8 @@ func (s *Supervisor) keepServerStates(ctx context.Context, name string, b *hapro
 	return s.home(name).Write(ctx, machine.File{Name: inHome(name, plan.ServerStates), Mode: 0o600, Content: []byte(haproxy.KeepStates(states, config))})
 }
 
-// forgetServerStates empties the file again: a balancer that starts later must not go
-// by what was true now.
+// forgetServerStates empties that file: a balancer that starts later must not use states of
+// today.
 func (s *Supervisor) forgetServerStates(to part) {
 	for _, f := range to.files {
 		if filepath.Base(f.Path) == plan.ServerStates {
@@ -133,9 +134,9 @@ func (s *Supervisor) forgetServerStates(to part) {
 	}
 }
 
-// awaitOldWorkers waits until the workers of earlier configurations have answered what they
-// had in hand, and their idle clients are gone: for drainLimit at most, or for as long as an
-// idle connection may last.
+// awaitOldWorkers waits until the workers of earlier configurations have finished their requests
+// and their idle clients are gone. It waits for at most drainLimit, or as long as an idle
+// connection may last, if that is longer.
 func (s *Supervisor) awaitOldWorkers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, max(drainLimit, s.stack().Timeouts.HTTPKeepAlive+time.Second))
 	defer cancel()
@@ -149,9 +150,9 @@ func (s *Supervisor) awaitOldWorkers(ctx context.Context) {
 	})
 }
 
-// leaveOldMaster closes the connections of programs to Redis that the workers of earlier
-// configurations have. They check no server any more: after a change of the master they
-// would hold their clients at the former master. Requests that they have in hand go on.
+// leaveOldMaster closes the connections to Redis that programs have through the workers of
+// earlier configurations. These workers no longer check their servers: after a change of the
+// master they would keep their clients at the former master. Requests in hand go on.
 func (s *Supervisor) leaveOldMaster(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
 	defer cancel()
@@ -174,7 +175,7 @@ func (s *Supervisor) leaveOldMaster(ctx context.Context) {
 			socket := inHome(st.Name, plan.MasterSocket)
 			old := haproxy.Worker(s.home(st.Name).Path(socket), pid).Via(s.socket(st.Name, socket))
 			closed := 0
-			if !poll(ctx, func() bool { // the master is not there for a moment when it reloads
+			if !poll(ctx, func() bool { // HAProxy's master process does not reply while it reloads
 				closed, err = old.CloseSessions(ctx, plan.RedisEntry)
 				return err == nil
 			}) {
@@ -186,7 +187,7 @@ func (s *Supervisor) leaveOldMaster(ctx context.Context) {
 	}
 }
 
-// checkConfigs has HAProxy look at the balancers' configurations.
+// checkConfigs has HAProxy check the balancers' configurations of a layout.
 func (s *Supervisor) checkConfigs(ctx context.Context, programs map[programAt]string, l layout) error {
 	for _, p := range l.host().Processes {
 		if p.Kind != plan.Balancer {
@@ -208,8 +209,8 @@ func (s *Supervisor) checkConfigs(ctx context.Context, programs map[programAt]st
 	return nil
 }
 
-// checkConfig has HAProxy look at a configuration. The files that it names may not be there
-// yet: it is checked with copies of them.
+// checkConfig has HAProxy check a configuration. The files that it names may not exist yet, so
+// it is checked with copies of them.
 func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, content string, files []plan.File) error {
 	write := func(content string) (name string, err error) {
 		name = strings.Replace(checkedConfigs, "*", rand.Text(), 1) // see home.sweep
@@ -259,9 +260,10 @@ func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, 
 	return nil
 }
 
-// withCertificates is a configuration that shows one certificate for all of the lists which
-// are not there yet: a host gets its certificates when its first balancer starts, and those of
-// a new tcp entry with the change. certified is the file of that one; empty: none is needed.
+// withCertificates returns the configuration with one self-signed certificate in the place of
+// every list of certificates that does not exist yet. A host gets its lists when its first
+// balancer starts, and the list of a new tcp entry comes with the change. certified is the file
+// of that certificate, or "" if none is needed.
 func (s *Supervisor) withCertificates(ctx context.Context, host home, content string, write func(string) (string, error)) (with, certified string, err error) {
 	with = shownList.ReplaceAllStringFunc(content, func(bind string) string {
 		name := strings.TrimSuffix(shownListName.FindString(bind), "'")
@@ -281,12 +283,12 @@ func (s *Supervisor) withCertificates(ctx context.Context, host home, content st
 	return with, certified, err
 }
 
-// checkChange reports why a change could not be made: what it needs is not there.
+// checkChange returns why a change could not be made: something that it needs is missing.
 func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []leg) error {
 	var wrong []error
 	for _, e := range CheckReferences(final.stack(), final.baseDir, machine.Variable(s.cfg.Environ, "PATH")) {
 		if final.baseDir == now.baseDir && slices.Contains(now.stack().References(), e.Reference) && s.keepsShown(e.Reference) {
-			continue // a renewal that went wrong holds nothing up
+			continue // the certificate shown now is kept: a failed renewal does not stop a change
 		}
 		wrong = append(wrong, e)
 	}
@@ -324,8 +326,9 @@ func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []
 	return s.checkConfigs(ctx, programs, final)
 }
 
-// checkHealth asks nodes that are up what the balancers are going to ask them: they do
-// so before a node has its new process, and would take it out.
+// checkHealth asks the nodes that are up for the health check that they are going to have.
+// Balancers use the new check before a node has its new process, and would take out a node that
+// fails it.
 func (s *Supervisor) checkHealth(ctx context.Context, now, final layout) (wrong []error) {
 	ctx, cancel := context.WithTimeout(ctx, settingLimit)
 	defer cancel()
@@ -345,7 +348,7 @@ func (s *Supervisor) checkHealth(ctx context.Context, now, final layout) (wrong 
 	return wrong
 }
 
-// checkLeg looks at the nodes that a leg starts, moves or restarts.
+// checkLeg returns why nodes that a leg starts, moves or restarts could not run.
 func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []error) {
 	for _, step := range l.steps {
 		to, there := l.to.part(step.Node)
@@ -356,8 +359,8 @@ func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []e
 		if !there || !to.process.Kind.Traits().OwnPort() || had && from.process.Address == to.process.Address {
 			continue
 		}
-		// What a change has started, and a supervisor before has not written down, is
-		// ended before the change goes on.
+		// A change has started this process, and the supervisor died before it wrote that down.
+		// The process is ended before the change goes on.
 		if st, is := s.left[to.process.Address]; is && st.proc.Exit() == "" {
 			continue
 		}
@@ -366,7 +369,7 @@ func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []e
 			continue
 		}
 		if running, _ := s.current(); running.listener(to) != "" {
-			continue // that node is gone, or has moved, when this leg begins
+			continue // that node has left the address when this leg begins
 		}
 		if s.hosts.lacks(to.host) {
 			continue
@@ -378,17 +381,17 @@ func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []e
 	return wrong
 }
 
-// taken reports that nobody can listen on an address of a host.
+// taken returns an error if an address of a host is in use.
 func taken(ctx context.Context, host home, what, address string) error {
 	if err := host.Free(ctx, address); !errors.Is(err, machine.ErrTaken) {
-		return nil // HAProxy itself tells: it may have rights that the supervisor has not
+		return nil // HAProxy itself reports other errors: it may have more rights than the supervisor
 	}
 	return fmt.Errorf("%s cannot listen on %s: the address is taken%s; free it, or write another one", what, address, host.heldBy(ctx, address))
 }
 
-// takenBeside are why the balancers of a plan could not listen at an address beside the entry.
-// What they hold themselves is not taken: a change that was stopped may have given them the
-// address, and one that widens an address leaves it with them.
+// takenBeside returns why the balancers of a plan could not listen on an address beside the
+// entry. An address that they hold themselves is free for them: a change that was stopped may
+// have given it to them, and a change that widens an address leaves it with them.
 func (s *Supervisor) takenBeside(ctx context.Context, p plan.Plan, what, address string) (wrong []error) {
 	for _, h := range p.Hosts {
 		host := s.hosts.at(h.Name)
@@ -409,8 +412,8 @@ func (s *Supervisor) takenBeside(ctx context.Context, p plan.Plan, what, address
 	return wrong
 }
 
-// heldBy says who listens on an address, as " by redis-server (pid 42)"; empty: it cannot
-// be seen.
+// heldBy returns which process listens on an address, such as " by redis-server (pid 42)", or ""
+// if that cannot be seen.
 func (h home) heldBy(ctx context.Context, address string) string {
 	_, port := splitAddress(address)
 	if who := h.Holder(ctx, atoi(port)); who != "" {

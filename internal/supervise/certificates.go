@@ -13,20 +13,22 @@ import (
 	"holdfast/internal/plan"
 )
 
-// Each host renews its certificate by itself (package identity). Its web nodes read the
-// file anew; its redis nodes, Sentinels and balancers are seen to here. Which certificate
-// they have is asked of them, so that every supervisor knows it.
+// Each host renews its own certificate (package identity). Web nodes read the file again by
+// themselves. This file has redis nodes, Sentinels and balancers use the new one. It asks each
+// node which certificate it has, so a new supervisor knows it, too.
 
 const (
-	// lookAtCertificatesEvery is how often the hosts' files are looked at.
+	// lookAtCertificatesEvery is how often the hosts' certificate files are read.
 	lookAtCertificatesEvery = 5 * time.Second
-	// certificateLimit is how long one node may take to say which it has, or to take it up.
+	// certificateLimit is how long one node may take to show its certificate, or to load
+	// another.
 	certificateLimit = 2 * time.Second
 )
 
-// watchCertificates has the nodes take up the certificates of their hosts.
+// watchCertificates has the nodes use the certificates of their hosts, until the supervisor
+// ends.
 func (s *Supervisor) watchCertificates() {
-	shown := map[string]string{} // by host, the serial number that all its nodes have
+	shown := map[string]string{} // by host: the serial number that all nodes of the host have
 	for s.wait(lookAtCertificatesEvery) {
 		for _, h := range s.Plan().Hosts {
 			if s.stopping.Load() {
@@ -39,7 +41,7 @@ func (s *Supervisor) watchCertificates() {
 	}
 }
 
-// spreadCertificate has the nodes of a host take up its certificate, one after the other.
+// spreadCertificate has the nodes of a host load its certificate, one after the other.
 func (s *Supervisor) spreadCertificate(ctx context.Context, h plan.Host, shown map[string]string) error {
 	host := s.hosts.at(h.Name)
 	if s.hosts.lacks(h.Name) || !host.Present(ctx) {
@@ -66,7 +68,7 @@ func (s *Supervisor) spreadCertificate(ctx context.Context, h plan.Host, shown m
 	return nil
 }
 
-// giveCertificate has a node take up a certificate, if it has another one.
+// giveCertificate has a node load a certificate, if the node has another one.
 func (s *Supervisor) giveCertificate(ctx context.Context, p plan.Process, text, serial string) error {
 	limited, cancel := context.WithTimeout(ctx, certificateLimit)
 	defer cancel()
@@ -87,7 +89,7 @@ func (s *Supervisor) giveCertificate(ctx context.Context, p plan.Process, text, 
 	return nil
 }
 
-// certificateOf is the serial number of the certificate that a node has.
+// certificateOf returns the serial number of the certificate that a node has.
 func (s *Supervisor) certificateOf(ctx context.Context, p plan.Process) (serial string, err error) {
 	if p.Kind == plan.Balancer {
 		return s.balancer(p).Certificate(ctx, s.home(p.Node).Path(plan.CertificateFile))
@@ -106,9 +108,9 @@ func (s *Supervisor) certificateOf(ctx context.Context, p plan.Process) (serial 
 	return serialText(secure.ConnectionState().PeerCertificates[0]), nil
 }
 
-// renewSentinel starts a Sentinel anew, which cannot read another certificate while it
-// runs (Redis 7.0). That is done while all others are up, and no failover or change is
-// under way: a majority is there at all times.
+// renewSentinel restarts a Sentinel, because a running Sentinel cannot load another certificate
+// (Redis 7.0). It does so only while all others are up and no failover or change is under way,
+// so that there is a majority at all times.
 func (s *Supervisor) renewSentinel(ctx context.Context, name string) error {
 	if now, _ := s.changing.status(); now != nil {
 		return errors.New("a change is under way")
@@ -123,9 +125,9 @@ func (s *Supervisor) renewSentinel(ctx context.Context, name string) error {
 	return s.bringUp(ctx, s.node(name), command{action: ActRestart}, askedLimit)
 }
 
-// mayLackSentinel reports why a Sentinel has to stay for now.
+// mayLackSentinel returns an error if a Sentinel may not be restarted for now.
 func (s *Supervisor) mayLackSentinel(ctx context.Context, name string) error {
-	if s.cfg.Pod { // the board knows nothing of the others
+	if s.cfg.Pod { // the status board has nothing of the other pods' nodes
 		f := s.gather(ctx, certificateLimit)
 		if len(f.Views) < f.Sentinels {
 			return fmt.Errorf("only %d of %d Sentinels answer", len(f.Views), f.Sentinels)
@@ -144,7 +146,7 @@ func (s *Supervisor) mayLackSentinel(ctx context.Context, name string) error {
 	return nil
 }
 
-// serialOf is the serial number of the first certificate in a text (PEM).
+// serialOf returns the serial number of the first certificate in a PEM text.
 func serialOf(text []byte) (string, error) {
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
@@ -159,5 +161,5 @@ func serialOf(text []byte) (string, error) {
 	return "", errors.New("there is no certificate in the file of the host")
 }
 
-// serialText is a serial number as HAProxy writes it.
+// serialText returns a certificate's serial number in HAProxy's notation.
 func serialText(c *x509.Certificate) string { return fmt.Sprintf("%X", c.SerialNumber.Bytes()) }

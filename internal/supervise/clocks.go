@@ -7,16 +7,17 @@ import (
 	"time"
 )
 
-// Redis gives its replicas the end of a key's life as a time of day. A replica whose clock is
-// ahead would end keys before their time once it is the master, and one whose clock is behind
-// would keep them for longer. So a replica whose clock is right is preferred, among those
-// with the same data: what was acknowledged comes before a time to live.
+// Redis sends its replicas the time of day at which a key expires. A replica whose clock is
+// ahead would expire keys too early once it is the master, and one whose clock is behind would
+// keep them too long. So among replicas with the same data one with a right clock is preferred:
+// an acknowledged write comes before a time to live.
 
-// clocksDiffer is by how much clocks may differ that are right.
+// clocksDiffer is by how much right clocks may differ.
 const clocksDiffer = 2 * time.Second
 
-// wrongClocks returns those of some redis nodes whose clocks are wrong: they differ from the
-// middle one of all these nodes and of this host. One that does not tell is not among them.
+// wrongClocks returns those of the named redis nodes whose clocks are wrong: they differ from
+// the median of these nodes' clocks and this host's. A node that does not reply is not among
+// them.
 func (s *Supervisor) wrongClocks(ctx context.Context, names []string) map[string]bool {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
@@ -44,7 +45,8 @@ func (s *Supervisor) wrongClocks(ctx context.Context, names []string) map[string
 	return wrongOf(of)
 }
 
-// wrongOf returns the nodes whose clocks are wrong, by how far each is ahead of this host's.
+// wrongOf returns the nodes whose clocks are wrong. ahead is how far each clock is ahead of this
+// host's.
 func wrongOf(ahead map[string]time.Duration) map[string]bool {
 	sorted := []time.Duration{0} // this host's own
 	for _, d := range ahead {
@@ -54,7 +56,7 @@ func wrongOf(ahead map[string]time.Duration) map[string]bool {
 	low, high := sorted[(len(sorted)-1)/2], sorted[len(sorted)/2]
 	wrong := map[string]bool{}
 	if high-low > clocksDiffer {
-		return wrong // one half says this, and the other half that
+		return wrong // two halves disagree, and nothing tells which one is right
 	}
 	for name, d := range ahead {
 		if (d - low).Abs() > clocksDiffer {

@@ -17,47 +17,49 @@ import (
 	"holdfast/internal/plan"
 )
 
-// A host that is cut off from the others hears of nobody who has the virtual address: it
-// keeps the address, or takes it. Clients that still reach the host then get nothing but
-// errors, by turns with the host that has the address rightly, and when the cut ends the
-// address may move back. So the host's own process keeps the address away:
+// A host that is cut off from the others hears no host that has the virtual address, so its
+// keepalived keeps the address or takes it. Clients that still reach the host then get errors,
+// in turn with the host that rightly has the address. When the cut ends, the address may move
+// again. So the host's own process keeps the address away:
 //
-//   - A host that did not have the address does not take it while no majority of the machines
-//     replies, for cutWary. Later it may: the others may be lost, and its balancers know by
-//     then whether there is anything to serve.
-//   - A host that had the address gives it away when it reaches no majority of the hosts, and
-//     its balancers reach no node of an application, or no master of Redis that could
-//     acknowledge a write (a web node is ready without one: it holds what it gets). Neither is
-//     enough alone: without a majority what runs goes on, and where nothing serves anywhere a
-//     balancer that says so is better than no answer.
+//  - A host that did not have the address does not take it for cutWary, while no majority of the
+//    machines replies. After that it may, because the others may be lost. By then its balancers know
+//    whether there is anything to serve.
+//  - A host that had the address gives it away when two things are true: it reaches no majority of
+//    the hosts, and its balancers reach no node of an application, or no Redis master that could
+//    acknowledge a write. (A web node is ready without a master: it holds requests.) One of the two
+//    is not enough. Without a majority, what runs goes on; and where nothing serves anywhere, a
+//    balancer that answers with an error is better than no answer.
 
 const (
-	cutInterval = 100 * time.Millisecond // between two looks
-	// cutWary is longer than balancers need to notice that they reach nobody.
+	cutInterval = 100 * time.Millisecond // between two looks at the other hosts
+	// cutWary is longer than balancers need to notice that they reach nothing.
 	cutWary = 6 * time.Second
-	// cutPatience is how long the host has to be cut off until it looks at its balancers.
+	// cutPatience is how long the host has to be cut off before it asks its balancers.
 	cutPatience = time.Second
-	cutPause    = 500 * time.Millisecond // between two looks of that kind
-	cutAnswer   = 300 * time.Millisecond // for a balancer
-	cutParting  = 2 * time.Second        // for what the clients of all have in hand
-	// cutLeaving is how long keepalived may take to give an address away.
+	cutPause    = 500 * time.Millisecond // between two looks while cut off
+	cutAnswer   = 300 * time.Millisecond // for one balancer to reply
+	cutParting  = 2 * time.Second        // to end the requests of all clients
+	// cutLeaving is how long keepalived may take to give up an address.
 	cutLeaving = 300 * time.Millisecond
 )
 
-// Contact is what the process of a host knows of the other hosts.
+// Contact is what a host's process knows of the other hosts.
 type Contact interface {
-	// Quiet reports whether it has heard of no host that leads for a moment. It asks nobody.
+	// Quiet reports whether the process has heard of no leading host for a moment. It sends
+	// nothing.
 	Quiet() bool
-	// Alone reports whether no majority of the machines replies, be it that nobody listens.
+	// Alone reports whether no majority of the machines replies, even to say that the port is
+	// closed.
 	Alone(context.Context) bool
-	// CutOff reports whether no majority of the hosts' processes answers.
+	// CutOff reports whether no majority of the hosts' processes replies.
 	CutOff(context.Context) bool
 }
 
-// WatchCut tells the keepalived of this host when it is not to have the virtual address,
-// until ctx ends. It is for every host, whichever leads.
+// WatchCut tells this host's keepalived when it must not have the virtual address, until ctx
+// ends. It runs on every host, whichever host leads.
 func WatchCut(ctx context.Context, state string, contact Contact, log *slog.Logger) {
-	accept(ctx, state) // an earlier process may have ended while it refused
+	accept(ctx, state) // an earlier process may have ended while its balancers refused connections
 	tellCut(state, false, log)
 	look := cutLook{
 		holds:   func() bool { return holdsVirtual(state) },
@@ -76,7 +78,7 @@ func WatchCut(ctx context.Context, state string, contact Contact, log *slog.Logg
 		}
 		was := w.cut
 		switch w.step(time.Now(), contact.Quiet(), look); {
-		case ctx.Err() != nil: // what it asked for was given up, and says nothing
+		case ctx.Err() != nil: // the questions were cut short, and their results mean nothing
 			return
 		case w.parts(was, look.holds):
 			partFromClients(ctx, state, func() { tellCut(state, true, log) })
@@ -89,20 +91,21 @@ func WatchCut(ctx context.Context, state string, contact Contact, log *slog.Logg
 	}
 }
 
-// cutLook is how a host finds out what it has to know. Each but holds may take its time.
-// Serving is told whether no majority of the machines replies.
+// cutLook holds how a host finds out what it has to know. Each function but holds may take its
+// time. The argument of serving is the result of alone.
 type cutLook struct {
 	holds, alone, cutOff func() bool
 	serving              func(alone bool) bool
 }
 
-// cutWatch decides whether a host is not to have the virtual address.
+// cutWatch decides whether a host must not have the virtual address.
 type cutWatch struct {
-	// since is when the host heard of no leader any more; zero: it hears of one. had is
-	// whether it had the address then.
+	// since is when the host lost contact to a leader; zero while it has contact. had is whether
+	// it had the address at that time.
 	since time.Time
 	had   bool
-	// off is since when it reaches no majority; zero: it does. next is when it looks again.
+	// off is since when the host reaches no majority; zero while it does. next is when to look
+	// again.
 	off, next time.Time
 	cut       bool
 }
@@ -134,9 +137,10 @@ func (w *cutWatch) step(now time.Time, quiet bool, look cutLook) {
 	}
 }
 
-// parts reports whether the host has just become one that is not to have the address, and has
-// clients by it. They are there also when it has lost the address before: keepalived gives it
-// to a host with a higher priority that it hears, be it that nobody hears this one.
+// parts reports whether the host must not have the address since this step, and has clients that
+// came by it. It may have such clients although it has already lost the address: keepalived
+// yields to a host with a higher priority that it hears, even if that host does not hear this
+// one.
 func (w *cutWatch) parts(was bool, holds func() bool) bool {
 	return w.cut && !was && (w.had || holds())
 }
@@ -149,7 +153,7 @@ func holdsVirtual(state string) bool {
 	})
 }
 
-// tellCut writes the cut files of a host where they say something else.
+// tellCut writes the host's cut files, except those that already have the right content.
 func tellCut(state string, cut bool, log *slog.Logger) {
 	text := []byte(plan.Well)
 	if cut {
@@ -167,22 +171,22 @@ func tellCut(state string, cut bool, log *slog.Logger) {
 	}
 }
 
-// partFromClients ends what the clients of a host's balancers have in hand, and takes nothing
-// new, while the address leaves: without it nothing reaches these clients any more, and each
-// would wait for as long as it has patience.
+// partFromClients ends the requests of the clients of a host's balancers, and refuses new ones,
+// while the address leaves. Without the address nothing reaches these clients any more, and each
+// would wait until its own time-out.
 func partFromClients(ctx context.Context, state string, leave func()) {
 	if len(cutFiles(state)) == 0 {
-		return // there is no address
+		return // the stack has no virtual address
 	}
 	parting, cancel := context.WithTimeout(ctx, cutParting)
 	for _, socket := range balancerSockets(state) {
 		c := haproxy.NewClient(socket)
 		_ = c.Accept(parting, entryFrontend, false)
-		// HAProxy takes a request whose session is closed for one that its server has cut off,
-		// and repeats it ("retry-on empty-response") as often as "retries" allows.
+		// HAProxy treats a request whose session is closed as cut off by its server, and repeats
+		// it ("retry-on empty-response") as often as "retries" allows.
 		for {
 			if closed, err := c.CloseSessions(parting, entryFrontend); err != nil || closed == 0 {
-				break // what is left ends by itself
+				break // any other session ends by itself
 			}
 		}
 	}
@@ -200,13 +204,13 @@ func accept(ctx context.Context, state string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutParting)
 	defer cancel()
 	for _, socket := range balancerSockets(state) {
-		_ = haproxy.NewClient(socket).Accept(ctx, entryFrontend, true) // one that hangs is killed, and the next one accepts
+		_ = haproxy.NewClient(socket).Accept(ctx, entryFrontend, true) // a balancer that hangs is killed, and its next process accepts
 	}
 }
 
-// cutFiles are those of the keepalived nodes of a host.
+// cutFiles returns the paths of the files that this host's keepalived nodes read.
 func cutFiles(state string) []string {
-	files, _ := filepath.Glob(filepath.Join(state, "nodes", "*", plan.CutFile)) // the pattern is good
+	files, _ := filepath.Glob(filepath.Join(state, "nodes", "*", plan.CutFile)) // Glob fails only for a malformed pattern
 	return files
 }
 
@@ -214,12 +218,12 @@ func cutFiles(state string) []string {
 const entryFrontend = "entry"
 
 func balancerSockets(state string) []string {
-	sockets, _ := filepath.Glob(filepath.Join(state, "nodes", string(plan.Balancer)+"-*", plan.BalancerSocket)) // the pattern is good
+	sockets, _ := filepath.Glob(filepath.Join(state, "nodes", string(plan.Balancer)+"-*", plan.BalancerSocket)) // Glob fails only for a malformed pattern
 	return sockets
 }
 
-// serving reports whether a balancer of a host has a server for each application, or does
-// not say.
+// serving reports whether a balancer of a host has a server for each application. It returns
+// true also if no balancer replies, because then nothing is known.
 func serving(ctx context.Context, state string, alone bool) bool {
 	asked := false
 	for _, socket := range balancerSockets(state) {
@@ -227,7 +231,7 @@ func serving(ctx context.Context, state string, alone bool) bool {
 		stats, err := haproxy.NewClient(socket).Stat(ctx)
 		cancel()
 		if err != nil {
-			continue // it is dead, or hangs: that is the health file's
+			continue // it is dead or hangs: the health file deals with that
 		}
 		if asked = true; servesAll(stats) && !(alone && masterAlone(stats, ownAddress)) {
 			return true
@@ -236,9 +240,9 @@ func serving(ctx context.Context, state string, alone bool) bool {
 	return !asked
 }
 
-// servesAll reports whether every application's backend has a server that serves, and that of
-// the Redis master that takes writes. Redis' other backends, whose names begin likewise, do not
-// count.
+// servesAll reports whether every application's backend has a server that serves, and so has the
+// backend of the Redis master for writes. Redis' other backends, whose names also begin with
+// "redis.", do not count.
 func servesAll(stats []haproxy.Stat) bool {
 	serves := map[string]bool{}
 	for _, row := range stats {
@@ -255,9 +259,9 @@ func servesAll(stats []haproxy.Stat) bool {
 }
 
 // masterAlone reports whether the only master that a balancer finds is on its own host, and no
-// redis node of another host answers. A master that is cut off calls itself master for
-// seconds, with as many replicas as before. Where no majority of the machines replies either,
-// its Sentinels have no majority, and no write is acknowledged. Here reports whether an address
+// redis node of another host answers. A master that is cut off calls itself master for seconds,
+// with as many replicas as before. If no majority of the machines replies either, its Sentinels
+// have no majority, and no write is acknowledged. The function here reports whether an address
 // is one of this host.
 func masterAlone(stats []haproxy.Stat, here func(address string) bool) bool {
 	others := false
@@ -272,7 +276,7 @@ func masterAlone(stats []haproxy.Stat, here func(address string) bool) bool {
 	return others
 }
 
-// ownAddress reports whether a host and port are of this machine.
+// ownAddress reports whether the host of a "host:port" is an address of this machine.
 func ownAddress(address string) bool {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {

@@ -8,24 +8,21 @@ import (
 	"time"
 )
 
-// A disk that was full leaves a redis node with an append-only file that it
-// cannot load: Redis ends a replica that cannot write a command down ("Replica
-// was unable to write command to disk"), and what was cut off in the midst of the
-// file, with other writes behind it, is no truncated end, which it would cut off
-// by itself. Such a node ends at each start, and nobody would take note but by
-// one replica less.
+// A full disk can leave a redis node with an append-only file that it cannot load. Redis ends a
+// replica that cannot write a command to its file ("Replica was unable to write command to
+// disk"). If more writes follow the incomplete command, it is no truncated end of the file,
+// which Redis would cut off by itself. Such a node ends at each start, and the stack would only
+// have one replica less.
 
-// damagedFrom is how many deaths without calm in between make the file
-// suspect.
+// damagedFrom is after how many deaths without calm in between the file is checked.
 const damagedFrom = 3
 
-// checkLimit bounds the check of a file.
+// checkLimit is how long the check of a file may take.
 const checkLimit = time.Minute
 
-// setAside takes the append-only file of a node that is about to follow a master
-// out of its way, when it is damaged and the master is there, which has all of
-// it: the node gets a copy from there. What it had stays beside it, the last time
-// that this happened.
+// setAside renames the append-only file of a node that is about to follow a master, if the file
+// is damaged. The node then gets a copy of all data from the master, so the master has to reply
+// first. The renamed file replaces one that was set aside earlier.
 func (n *node) setAside(ctx context.Context, master string) {
 	if n.died < damagedFrom {
 		return
@@ -44,21 +41,21 @@ func (n *node) setAside(ctx context.Context, master string) {
 	n.log.Warn("the append-only file is damaged: it is set aside, and the data comes from the master", "kept", aside, "master", master)
 }
 
-// The ends of the names of an append-only file's directory that was set aside.
+// The suffixes of an append-only file's directory that was set aside.
 const (
 	damagedData    = ".damaged"
-	unreadableData = ".unreadable" // by the server that was to be started
+	unreadableData = ".unreadable" // unreadable for the server that was to be started
 )
 
-// moveData gives the directory of a node's append-only file another name, in the place of
-// what was set aside under it before, and returns the path.
+// moveData renames the directory of a node's append-only file by adding an ending, and returns
+// the new path. It replaces what was set aside earlier with the same ending.
 func (n *node) moveData(ctx context.Context, ending string) (string, error) {
 	host, file := n.home(), path.Dir(manifest(n.spec().Node))
 	aside := file + ending
 	return host.Path(aside), errors.Join(host.Remove(ctx, aside), host.Rename(ctx, file, aside))
 }
 
-// reigns says that the node at an address answers as a master.
+// reigns reports whether the node at an address replies that it is a master.
 func (s *Supervisor) reigns(ctx context.Context, address string) bool {
 	for name, n := range s.allNodes() {
 		if n.spec().Address == address && s.admin(name) != nil {
@@ -69,8 +66,8 @@ func (s *Supervisor) reigns(ctx context.Context, address string) bool {
 	return false
 }
 
-// damaged asks Redis' own tool, which comes with the server, about a node's
-// append-only file. Without the tool nothing is known to be.
+// damaged reports whether Redis' own tool, which comes with the server, finds a node's
+// append-only file damaged. Without the tool it returns false.
 func (s *Supervisor) damaged(ctx context.Context, node string) bool {
 	host, server := s.home(node), s.program(node, s.node(node).spec().Program)
 	name := strings.Replace(path.Base(server), "-server", "-check-aof", 1)

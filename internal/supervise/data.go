@@ -11,20 +11,19 @@ import (
 	"time"
 )
 
-// What the files of redis nodes tell of their data while none of them runs.
+// What the files of redis nodes tell about their data while no node runs.
 
-// nodeData is the data of one redis node on disk.
+// nodeData describes the data of one redis node on disk.
 type nodeData struct {
 	node string
-	// written is when a command was last written to its append-only file, or when
-	// it last got a copy of all data. A node that missed a write has an older time
-	// than one that has it: what a master sends only to be heard (PING) is not
-	// written.
+	// written is when a command was last written to the node's append-only file, or when the
+	// node last got a copy of all data. A node that missed a write has an older time than one
+	// that has it: the PINGs that a master sends to be heard are not written to the file.
 	written time.Time
 }
 
-// redisWithData returns the redis nodes that have data on disk, the one that was
-// written to last first, also those that the stack file does not have any more.
+// redisWithData returns the redis nodes that have data on disk, the most recently written first.
+// Nodes that are no longer in the stack file are among them.
 func (h hosts) redisWithData(ctx context.Context) ([]nodeData, error) {
 	var with []nodeData
 	for _, host := range h.all() {
@@ -34,7 +33,7 @@ func (h hosts) redisWithData(ctx context.Context) ([]nodeData, error) {
 		}
 		for _, name := range names {
 			node := path.Base(name)
-			seen := slices.ContainsFunc(with, func(w nodeData) bool { return w.node == node }) // hosts that share a directory
+			seen := slices.ContainsFunc(with, func(w nodeData) bool { return w.node == node }) // hosts may share a state directory
 			if !isRedis(node) || seen {
 				continue
 			}
@@ -55,9 +54,9 @@ func (h hosts) redisWithData(ctx context.Context) ([]nodeData, error) {
 	return with, nil
 }
 
-// empty reports whether a redis node has no data on disk that it would load.
-// With the append-only file on, Redis 7 loads what the manifest lists and
-// nothing else: not a snapshot, nor files that no manifest names.
+// empty reports whether a redis node has no data on disk that it would load. With the
+// append-only file on, Redis 7 loads only what the manifest lists: no snapshot, and no files
+// that no manifest names.
 func (h home) empty(ctx context.Context, node string) (bool, error) {
 	info, err := h.Stat(ctx, manifest(node))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -66,37 +65,36 @@ func (h home) empty(ctx context.Context, node string) (bool, error) {
 	return err == nil && info.Size == 0, err
 }
 
-// manifest names the files of a redis node's append-only file, beside which they
-// lie.
+// manifest returns the name of the manifest of a redis node's append-only file. The files that
+// it lists are in the same directory.
 func manifest(node string) string {
 	return inHome(node, "data", "appendonlydir", "appendonly.aof.manifest")
 }
 
-// lastWrite returns when commands were last added to a redis node's append-only
-// file. Its other files are written whenever Redis compacts it.
+// lastWrite returns when commands were last added to a redis node's append-only file. Only the
+// incremental files tell: the others are written whenever Redis compacts the data.
 func (h home) lastWrite(ctx context.Context, node string) (last time.Time, err error) {
 	names, err := h.Glob(ctx, path.Join(path.Dir(manifest(node)), "*.incr.aof"))
 	for _, name := range names {
-		if info, err := h.Stat(ctx, name); err == nil && info.Modified.After(last) { // else it has just been removed
+		if info, err := h.Stat(ctx, name); err == nil && info.Modified.After(last) { // an error: Redis has just removed the file
 			last = info.Modified
 		}
 	}
 	return last, err
 }
 
-// coldPatience is how long a redis node waits at a cold start for one with newer
-// data. The Sentinels would otherwise replace a master that is slow to start by any
-// replica, also by one that was stopped long ago. When the master does not come at
-// all, the replica that was written to last goes first, and the others leave the
-// Sentinels time to promote it.
+// coldPatience is how long a redis node waits at a cold start for a node with newer data.
+// Otherwise the Sentinels would replace a master that is slow to start by any replica, even one
+// that was stopped long ago. When the master does not come at all, the most recently written
+// replica starts first, and the others leave the Sentinels time to promote it.
 const coldPatience = 4 * time.Second
 
-// sameTime is how far apart two replicas that are in step with a master write the
-// same command.
+// sameTime is how far apart in time two replicas that are in step with a master write the same
+// command.
 const sameTime = 20 * time.Millisecond
 
-// beginCold notes which replicas have older data than another one. It is called when
-// neither Redis nor a Sentinel runs.
+// beginCold notes which replicas have older data than another one. It is called when neither a
+// redis node nor a Sentinel runs.
 func (s *Supervisor) beginCold() error {
 	all, err := s.hosts.redisWithData(s.ctx)
 	if err != nil {
@@ -117,7 +115,8 @@ func (s *Supervisor) beginCold() error {
 	return nil
 }
 
-// lastWritten is for a person who has to choose a node.
+// lastWritten returns the nodes and their times of writing, for a person who has to choose a
+// node.
 func lastWritten(with []nodeData) string {
 	var words []string
 	for _, w := range with {
