@@ -24,120 +24,119 @@ const (
 	ActPause   Action = "pause"  // SIGSTOP
 	ActResume  Action = "resume" // SIGCONT
 
-	// actCut ends a stopping node's patience by its CutSignal. It is no operator's.
+	// actCut has a stopping node cut open connections by its CutSignal. Only the supervisor sends
+	// it.
 	actCut Action = "cut"
-	// actReload and actTake give a node other settings without another process (see
-	// command.spec): the process is told to take its files up, or needs not to know.
-	// They are a change's (engine.go).
+	// actReload and actTake give a node other settings without starting another process (see
+	// command.spec). With actReload the process is told to read its files again; with actTake it
+	// need not know. Only the supervisor sends them, mostly in changes (engine.go).
 	actReload Action = "reload"
 	actTake   Action = "take"
 )
 
 // Timing of a node's life.
 const (
-	// A node that dies is started again at once, then after backoffFirst,
-	// doubling up to backoffMost; after calm of being up it is forgiven.
+	// A node that dies is started again at once, then after backoffFirst, which doubles up to
+	// backoffMost. After being up for calm, its earlier deaths no longer count.
 	backoffFirst = 100 * time.Millisecond
 	backoffMost  = 15 * time.Second
 	calm         = 30 * time.Second
-	// deaths without calm in between after which a node counts as failed; it
-	// is still tried, every backoffMost.
+	// deaths is how many deaths, without calm in between, make a node count as failed. It is still
+	// started again, every backoffMost.
 	deaths = 5
 
-	// cutLimit is how long a balancer may take to end once it was told to cut what is
-	// still open.
+	// cutLimit is how long a balancer may take to end after it was told to cut the open
+	// connections.
 	cutLimit = 2 * time.Second
 
-	// tellAgain is after how long a balancer is told once more to stop, doubling: its
-	// master takes no signal that comes while it starts.
+	// tellAgain is the pause, doubling each time, before a balancer is told again to stop:
+	// HAProxy's master process ignores signals that arrive while it starts.
 	tellAgain = time.Second
 
 	probeStarting = 40 * time.Millisecond
 	probeUp       = 500 * time.Millisecond
 	probeTimeout  = 2 * time.Second
-	// askAgain is how long a redis node that may not start yet waits before
-	// it asks the Sentinels again.
+	// askAgain is how long a node that may not start yet waits before it looks again.
 	askAgain = 100 * time.Millisecond
 )
 
-// node looks after one process of the stack. All that it knows is owned by the
-// goroutine of run; others send commands.
+// node looks after one process of the stack. Its fields are owned by the goroutine of run,
+// except for the channels and atomic values; other goroutines send commands.
 type node struct {
 	now      atomic.Pointer[plan.Process] // see spec
 	sup      *Supervisor
 	log      *slog.Logger
 	commands chan command
-	drained  chan machine.Process // it left service and may be stopped
-	enlisted chan machine.Process // the balancers know that it is up
+	drained  chan machine.Process // processes that have left service and may be stopped
+	enlisted chan machine.Process // processes that the balancers know to be up
 
-	gone chan struct{} // closed by removeNode: nobody looks after it any more
+	gone chan struct{} // closed by removal from the stack (dropNode)
 
-	next     *plan.Process // the settings that its next process gets; nil: the same
+	next     *plan.Process // settings for the next process; nil: unchanged
 	proc     machine.Process
 	lives    lives
-	noted    machine.Process // the one whose server was asked for (noteWriter)
-	made     string          // digest of what proc was started as
-	listens  string          // the address of the last process
+	noted    machine.Process // the process whose server was last asked for (noteWriter)
+	made     string          // digest of the settings that proc was started with
+	listens  string          // the address that the last process was started with
 	want     want
-	brief    bool // it is down for a moment: see command.brief
+	brief    bool // the stop is part of a restart: see command.brief
 	state    State
 	detail   string
 	restarts int
-	crashes  int       // ends that nobody asked for since the node has its settings
+	crashes  int       // ends that nobody asked for, since the node got its settings
 	died     int       // deaths since it was last calm
 	began    time.Time // when this process was started; zero: it was adopted
-	upSince  time.Time // of this process; zero: not up yet
-	deadAt   time.Time // when it was first seen dead, for redis
-	startAt  time.Time // do not start before; zero: now
-	killAt   time.Time // a stopping process is killed then; zero: not stopping
-	seen     *facts    // what the first decision is made on
+	upSince  time.Time // since when this process has been up; zero: not yet
+	deadAt   time.Time // when the redis node was first seen dead
+	startAt  time.Time // the earliest next start; zero: now
+	killAt   time.Time // when a stopping process is killed; zero: it is not stopping
+	seen     *facts    // the facts that the first decision is made on
 	waiting  []waiter
 	probing  bool
-	hungFrom time.Time // since when the liveness probe fails
+	hungFrom time.Time // since when the liveness probe has failed
 	// unable is true while a node cannot run on its host.
 	unable bool
-	// cut is true when a balancer that stops was told to end what is still open.
+	// cut is true if a stopping balancer was told to cut the open connections.
 	cut bool
-	// told is the signal by which a process was told to stop, and tellAt when a balancer
-	// is told again.
+	// told is the signal by which the process was told to stop. A balancer is told again at
+	// tellAt, and the next pause is tellGap.
 	told    syscall.Signal
 	tellAt  time.Time
 	tellGap time.Duration
-	// reloadAgain is true when a balancer was told to reload before it was up.
+	// reloadAgain is true if a balancer was told to reload before it was up.
 	reloadAgain bool
-	// enlisting is true from when an application's node is up until the balancers
-	// know: they send it nothing before.
+	// enlisting is true from the moment that an application's node is up until the balancers know
+	// it. Until then they send it no requests.
 	enlisting bool
-	// connected is true when this process, a replica, was told to connect to its
-	// master.
+	// connected is true if this process, a replica, was told to connect to its master.
 	connected bool
 
-	shown   NodeStatus // as it was last published
-	written record     // as it was last written, by whichever supervisor
-	// inherited is the state that an adopted node was in, and since when; it
-	// ends when the node is found in another one.
+	shown   NodeStatus // the status that was published last
+	written record     // the record that was written last, perhaps by an earlier supervisor
+	// inherited is the state in which a node was adopted, and since when. It is cleared when the
+	// node is found in another state.
 	inherited record
 
-	// outdated when the adopted process is not what the plan wants now; keepDown
-	// when its operator stopped or paused it under a supervisor before. Set before
-	// run, or by it where the node is seen later.
+	// outdated is true if the settings of the adopted process differ from the plan's. keepDown is
+	// true if the operator stopped or paused the node under an earlier supervisor. Both are set
+	// before run, or by run where the node is found later (see).
 	outdated, keepDown atomic.Bool
-	// paused is true while its operator has it paused.
+	// paused is true while the operator has the node paused.
 	paused atomic.Bool
-	// unseen is true until its host can be asked whether it runs.
+	// unseen is true while nobody knows whether the node runs, because its host was away.
 	unseen bool
 }
 
-// command is an action on its way to a node; the answer comes when its goal
-// is reached or cannot be.
+// command is an action on its way to a node. The answer is sent when the action's goal is
+// reached or cannot be reached.
 type command struct {
 	action Action
 	seen   *facts
-	// spec is what the node is to be from now on: of a restart from the next process
-	// on; nil: what it is.
+	// spec is the process that the node is to have from now on, or for ActRestart from its next
+	// process on; nil: unchanged.
 	spec *plan.Process
-	// brief is of a stop: the node is to be up again in a moment, and is written down as
-	// wanted up, so that the next supervisor starts it where this one dies in between.
+	// brief is for ActStop: the node will be started again in a moment. It is recorded as wanted
+	// up, so that the next supervisor starts it if this one dies in between.
 	brief  bool
 	answer chan error // buffered
 }
@@ -145,7 +144,7 @@ type command struct {
 // waiter is a command whose goal is not reached yet.
 type waiter struct {
 	action Action
-	old    machine.Process // for a restart: the process that has to go first
+	old    machine.Process // for a restart: the process that has to end first
 	answer chan error
 }
 
@@ -160,14 +159,14 @@ func newNode(sup *Supervisor, spec plan.Process) *node {
 	return n
 }
 
-// run looks after the node until the context ends. It does not end the
-// process: that is a command, and processes outlive a supervisor.
+// run looks after the node until ctx ends or the node is removed. It leaves the process
+// running, because processes outlive their supervisor; ending one takes a command.
 func (n *node) run(ctx context.Context) {
 	probes := make(chan probeResult, 1)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	if n.proc != nil && n.want == wantDown {
-		n.terminate() // it was asked to stop under a supervisor before
+		n.terminate() // it was stopped under an earlier supervisor
 	}
 	for {
 		var done <-chan struct{}
@@ -206,7 +205,7 @@ func (n *node) run(ctx context.Context) {
 	}
 }
 
-// nextTick is the time until tick has to look again.
+// nextTick returns how long tick can wait.
 func (n *node) nextTick() time.Duration {
 	switch {
 	case n.proc == nil && n.want == wantUp:
@@ -223,7 +222,7 @@ func (n *node) nextTick() time.Duration {
 	return probeStarting
 }
 
-// tick does what is due: start, kill what does not stop, probe.
+// tick does what is due: it starts the process, kills one that does not stop, or probes.
 func (n *node) tick(ctx context.Context, probes chan<- probeResult) {
 	switch {
 	case n.proc == nil && n.want == wantUp && !time.Now().Before(n.startAt):
@@ -234,7 +233,7 @@ func (n *node) tick(ctx context.Context, probes chan<- probeResult) {
 		case time.Now().Before(n.killAt):
 			n.stopAgain()
 		case n.spec().Kind.Traits().CutSignal != "" && !n.cut:
-			// What is still open is cut; workers that only wait for it end at once.
+			// Cut the open connections; then the workers that only wait for these end at once.
 			n.cut = true
 			n.tell(signals[n.spec().Kind.Traits().CutSignal])
 			n.killAt = time.Now().Add(cutLimit)
@@ -243,6 +242,7 @@ func (n *node) tick(ctx context.Context, probes chan<- probeResult) {
 			n.proc.SignalGroup(syscall.SIGKILL)
 			n.killAt = time.Now().Add(time.Second)
 		}
+
 	case !n.probing && n.want == wantUp:
 		if n.reloadAgain && n.state == Up {
 			n.reloadAgain = false
@@ -288,7 +288,7 @@ func (n *node) command(c command) {
 	case ActStart:
 		n.revive()
 		n.detail = ""
-		if n.proc == nil { // facts are for the start now, not for a later one
+		if n.proc == nil { // the facts are only for a start that happens now
 			n.seen = c.seen
 		}
 	case ActStop:
@@ -329,7 +329,7 @@ func (n *node) command(c command) {
 		c.answer <- nil
 		return
 	}
-	// A stack that is taken down is wanted up, whole, the next time.
+	// After 'down', the whole stack is to be up the next time: so its stops are not recorded.
 	if !n.sup.stopping.Load() && (n.proc != nil || c.action == ActStop) {
 		n.record()
 	}
@@ -337,12 +337,12 @@ func (n *node) command(c command) {
 	n.settle()
 }
 
-// refuse says why an action cannot begin; nil: it can.
+// refuse returns why an action cannot begin; nil: it can.
 func (n *node) refuse(a Action) error {
 	switch a {
 	case ActStop, ActKill, actCut, actTake:
 	case actReload, ActStart, ActRestart, ActPause, ActResume:
-		// Whoever asked before the stop, or at the same time, comes too late:
+		// A request that was made before the stop of the stack, or at the same time, comes too late:
 		// the node would be up after the stack is down.
 		if n.sup.stopping.Load() {
 			return errStopping
@@ -366,7 +366,7 @@ func (n *node) refuse(a Action) error {
 	return nil
 }
 
-// revive wants the node up, and forgives what it did before.
+// revive wants the node up, and forgets its earlier deaths.
 func (n *node) revive() {
 	n.want, n.brief, n.startAt, n.died = wantUp, false, time.Time{}, 0
 	if n.state == Failed {
@@ -374,7 +374,7 @@ func (n *node) revive() {
 	}
 }
 
-// start starts the process, or says why it cannot yet.
+// start starts the process, or sets detail to the reason why it cannot start yet.
 func (n *node) start(ctx context.Context) {
 	if n.state != Failed {
 		n.state = Starting
@@ -384,6 +384,7 @@ func (n *node) start(ctx context.Context) {
 		n.startAt = time.Now().Add(askAgain)
 		return
 	}
+
 	if n.unseen {
 		switch seen, err := n.see(ctx); {
 		case err != nil:
@@ -395,18 +396,21 @@ func (n *node) start(ctx context.Context) {
 			return
 		}
 	}
+
 	if n.spec().Kind.Traits().Optional {
 		if why := n.sup.prepareKeepalived(ctx, *n.spec()); why != "" {
 			n.cannot(why)
 			return
 		}
 	}
+
 	if n.spec().Kind == plan.Balancer {
 		if err := n.sup.readyFor(ctx, n.home(), n.spec().Node); err != nil {
 			n.detail, n.startAt = err.Error(), time.Now().Add(askAgain)
 			return
 		}
 	}
+
 	args, master := n.spec().Args, ""
 	if n.spec().Kind == plan.Redis {
 		if n.deadAt.IsZero() {
@@ -439,6 +443,7 @@ func (n *node) start(ctx context.Context) {
 			args = append(args[:len(args):len(args)], "--replicaof", host, port)
 		}
 	}
+
 	if n.spec().Kind == plan.Redis {
 		if why := n.cannotRead(ctx, master); why != "" {
 			if n.detail != why {
@@ -449,6 +454,7 @@ func (n *node) start(ctx context.Context) {
 			return
 		}
 	}
+
 	n.unable = false
 	n.lives.begin(time.Now(), n.sup.tokensOf(n.spec()))
 	variable, err := n.noteLaunch()
@@ -464,7 +470,7 @@ func (n *node) start(ctx context.Context) {
 	}
 	n.log.Info("started", "pid", proc.ID().PID, "args", args)
 	made := n.sup.digest(*n.spec())
-	if made != n.made { // what it was before does not crash any more
+	if made != n.made { // crashes of other settings do not count
 		n.crashes = 0
 	}
 	n.proc, n.made, n.began, n.upSince, n.hungFrom = proc, made, time.Now(), time.Time{}, time.Time{}
@@ -472,7 +478,7 @@ func (n *node) start(ctx context.Context) {
 	n.record()
 }
 
-// adopt takes over a process that runs already.
+// adopt takes over a process that is already running.
 func (n *node) adopt(proc machine.Process, r record) {
 	n.proc, n.made, n.want, n.state = proc, r.Plan, r.Want, Starting
 	n.listens = r.Address // not the plan's, if the stack file has changed
@@ -486,22 +492,23 @@ func (n *node) adopt(proc machine.Process, r record) {
 	n.publish()
 }
 
-// ended learns that the process has ended.
+// ended handles the end of the process.
 func (n *node) ended() {
 	n.tellEnd()
 	if n.spec().Kind.Traits().Rotates && n.killAt.IsZero() {
-		// First of all: every millisecond counts.
+		// This comes first, because every millisecond without it costs requests.
 		n.sup.tasks.Go(func() { n.sup.tellHealth(n.sup.ctx, *n.spec(), false) })
 	}
 	n.log.Warn("ended", "pid", n.proc.ID().PID, "how", n.proc.Exit())
 	if n.spec().Kind == plan.Redis {
 		n.deadAt = time.Now()
-		// Whoever looks after a host that is away would not know of it.
+		// On a real host that is away nobody would hear of this end. It is seen here where a drill
+		// simulates the host on this machine.
 		if !n.sup.stopping.Load() && n.home().Present(n.sup.ctx) {
 			n.sup.redisEnded(n.spec().Node)
 		}
 	}
-	// Its last words are its own, and no beginning of what the next one says.
+	// The last output of this process must not be mixed with that of the next.
 	n.lives.end(n.tail)
 	stopped := !n.killAt.IsZero()
 	if !n.upSince.IsZero() && time.Since(n.upSince) > calm {
@@ -526,7 +533,7 @@ func (n *node) ended() {
 	n.settle()
 }
 
-// buried plans the next start of a node that has died or could not start.
+// buried plans the next start of a node that died or could not start.
 func (n *node) buried() {
 	n.died++
 	n.state = Starting

@@ -21,13 +21,13 @@ const (
 	Failed   State = "failed"
 )
 
-// Phase is what a supervisor is about.
+// Phase is what a supervisor is doing.
 type Phase string
 
 // The phases of a supervisor.
 const (
 	PhaseStarting Phase = "starting"
-	PhaseRunning  Phase = "running" // every node was up, or failed, once
+	PhaseRunning  Phase = "running" // every node has been up, or has failed, once
 	PhaseStopping Phase = "stopping"
 )
 
@@ -36,40 +36,40 @@ type NodeStatus struct {
 	Name string    `json:"name"`
 	Kind plan.Kind `json:"kind"`
 	App  string    `json:"app,omitempty"`
-	// Role is master or replica, and of a keepalived holder or standby.
+	// Role is master or replica of a redis node, and holder or standby of a keepalived node.
 	Role string `json:"role,omitempty"`
-	// Holds are the virtual addresses that a keepalived's host has, with spaces between.
+	// Holds are the virtual addresses that the host of a keepalived node has, separated by spaces.
 	Holds   string `json:"holds,omitempty"`
 	State   State  `json:"state"`
 	Host    string `json:"host"`
 	Address string `json:"address"`
 	PID     int    `json:"pid,omitempty"`
-	// Restarts counts the starts beyond the first since the stack came up,
-	// under whichever supervisor.
+	// Restarts counts the starts beyond the first since the stack came up, under all supervisors.
 	Restarts int `json:"restarts"`
-	// Crashes counts the ends that neither an operator nor a change asked for, since
-	// the node has its settings and the stack came up; 'holdfast kill' counts as one.
+	// Crashes counts the ends that neither an operator nor a change asked for, since the node got
+	// its settings and the stack came up. 'holdfast kill' counts as a crash.
 	Crashes int `json:"crashes"`
-	// Since is when the state was entered; zero: nobody knows.
+	// Since is when the node entered its state; zero: unknown.
 	Since time.Time `json:"since"`
-	// Began is when its process, or the last one, was started; zero: by a supervisor before.
+	// Began is when the node's current or last process was started; zero: an earlier supervisor
+	// started it.
 	Began time.Time `json:"began,omitzero"`
-	// Until is by when a node that starts has to be ready; zero: no matter.
+	// Until is the time by which a starting node has to be ready; zero: there is no such limit.
 	Until time.Time `json:"until,omitzero"`
-	// Detail says in words why the state is what it is, if that helps.
+	// Detail explains the state in words, where that helps.
 	Detail string `json:"detail,omitempty"`
-	// Drained is true for a node that its operator has taken out of rotation.
+	// Drained is true if the operator has taken the node out of rotation.
 	Drained bool `json:"drained,omitempty"`
-	// Release is the digest of the release that a program runs from; empty: none.
+	// Release is the digest of the release that a program runs from; empty: it runs from none.
 	Release string `json:"release,omitempty"`
-	// Outdated says which program file, that was replaced since, the node runs, or which
-	// tokens file has changed since the node has read it; empty: it runs by what is there.
+	// Outdated explains that the node still runs a program file which was replaced since, or still
+	// uses a tokens file that has changed since; empty: neither is the case.
 	Outdated string `json:"outdated,omitempty"`
-	// Server is the server program that a node runs, and its version, such as "Redis 8.0.2";
-	// empty: it is none, or nobody knows.
+	// Server is the server program that the node runs, with its version, such as "Redis 8.0.2";
+	// empty: the node is no server, or the version is unknown.
 	Server string `json:"server,omitempty"`
-	// Excluded says of a node that is up why a balancer sends it no requests
-	// all the same; empty: all do.
+	// Excluded is the reason why a balancer sends no requests to a node that is up; empty: all
+	// balancers do.
 	Excluded string `json:"excluded,omitempty"`
 }
 
@@ -78,62 +78,62 @@ type Status struct {
 	Stack      string `json:"stack"`
 	Entry      string `json:"entry"`
 	Statistics string `json:"statistics,omitempty"`
-	// Ready is true when a client gets its answers: a balancer is up, each
-	// application has a node that is up and a server that every balancer sends
-	// requests to, and Redis a master with a replica to acknowledge its writes.
+	// Ready is true if clients are served: a balancer is up; each application has a node that is
+	// up, and on every balancer a server that gets requests; and Redis has a master with a replica
+	// to acknowledge its writes.
 	Ready bool `json:"ready"`
 	// Virtual are the virtual addresses of the entry.
 	Virtual []VirtualStatus `json:"virtual,omitempty"`
-	// Certificates are those that the entry shows.
+	// Certificates are the certificates of the entry.
 	Certificates []CertificateStatus `json:"certificates,omitempty"`
-	// Unserved are the applications that a balancer has no server for.
+	// Unserved are the applications for which a balancer has no usable server.
 	Unserved []Unserved `json:"unserved,omitempty"`
-	// Phase is what the supervisor is about: starting, running or stopping.
+	// Phase is what the supervisor is doing: starting, running or stopping.
 	Phase Phase `json:"phase,omitempty"`
-	// Generation counts the changes of the stack; File is a digest of the stack file that
-	// it runs as (FileDigest), empty without a supervisor.
+	// Generation counts the changes of the stack. File is the digest (FileDigest) of the stack
+	// file that the stack runs by; empty without a supervisor.
 	Generation int    `json:"generation,omitempty"`
 	File       string `json:"file,omitempty"`
-	// Differs is true where the stack file that somebody has at hand is another one.
+	// Differs is true if the stack file of the caller is another one than that of File.
 	Differs bool `json:"differs,omitempty"`
-	// Program is the digest of the program file that the supervisor runs. Outdated says
-	// that the file was replaced since; empty: it was not.
+	// Program is the digest of the program file that the supervisor runs. Outdated says that the
+	// file was replaced since; empty: it was not.
 	Program  string `json:"program,omitempty"`
 	Outdated string `json:"outdated,omitempty"`
-	// RunTime is what was said while the stack ran and does not stand in its file; nil:
+	// RunTime is what operators asked for at run time and the stack file does not have; nil:
 	// nothing.
 	RunTime *RunTime `json:"run_time,omitempty"`
-	// Change is the change that is under way; nil: none is.
+	// Change is the change that is under way; nil: no change is.
 	Change *ChangeStatus `json:"change,omitempty"`
-	// Stopped is the last change where it was stopped before its end; nil: it was not.
+	// Stopped is the last change if it stopped before its end; nil: it did not.
 	Stopped *Result `json:"stopped,omitempty"`
-	// Unreached are the hosts that were lost when the stack was taken down: their nodes were
-	// not stopped.
+	// Unreached are the hosts that could not be reached when the stack was taken down: their nodes
+	// were not stopped.
 	Unreached []string `json:"unreached,omitempty"`
 	// Supervisor is the pid of the supervisor; 0: none runs.
 	Supervisor int `json:"supervisor"`
-	// Host is the name of the host where it runs; empty: the stack has one host alone.
+	// Host is the name of the host where the supervisor runs; empty: the stack has only one host.
 	Host string `json:"host,omitempty"`
 	// Resting are the hosts that are down for maintenance.
 	Resting []string `json:"resting,omitempty"`
-	// Backup is what is known of the stack's backups.
+	// Backup is what is known about the stack's backups.
 	Backup BackupState `json:"backup,omitzero"`
-	// Restoring is true while a restore is decided and not carried out yet. Restored is the
-	// ID of the last one of several hosts; empty: there was none.
+	// Restoring is true from the decision for a restore until it is carried out. Restored is the
+	// ID of the last backup that was restored on several hosts; empty: none was.
 	Restoring bool         `json:"restoring,omitempty"`
 	Restored  string       `json:"restored,omitempty"`
 	Nodes     []NodeStatus `json:"nodes"`
 }
 
-// VirtualStatus is who has a virtual address.
+// VirtualStatus says which hosts have a virtual address.
 type VirtualStatus struct {
 	Address string `json:"address"`
-	// Hosts are those that have it, as far as their keepalived nodes are up: one, if all
-	// is well.
+	// Hosts are the hosts that have the address, according to keepalived nodes that are up. If all
+	// is well, it is one host.
 	Hosts []string `json:"hosts"`
 }
 
-// Node answers the node of that name.
+// Node returns the status of the node with a name, and reports whether there is such a node.
 func (s Status) Node(name string) (NodeStatus, bool) {
 	for _, n := range s.Nodes {
 		if n.Name == name {
@@ -143,9 +143,9 @@ func (s Status) Node(name string) (NodeStatus, bool) {
 	return NodeStatus{}, false
 }
 
-// ready judges Status.Ready.
+// ready returns the value of Status.Ready. replicas is how many replicas the stack declares.
 func (s Status) ready(replicas int) bool {
-	up := map[string]int{} // by kind, application, or role of redis
+	up := map[string]int{} // by kind, application, or role of redis nodes
 	want := map[string]int{}
 	for _, n := range s.Nodes {
 		if !n.Kind.Traits().Serves {
@@ -206,8 +206,8 @@ func newBoard(p plan.Plan) *board {
 	return b
 }
 
-// arrange has the board show the nodes of a plan, in their order, and where clients
-// go. It keeps what it has of each; nodes that the plan does not have go.
+// arrange makes the board show the nodes of a plan, in the plan's order, and the plan's entry.
+// The status of a node that it already has stays; nodes that are not in the plan go.
 func (b *board) arrange(p plan.Plan, replicas int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -223,15 +223,15 @@ func (b *board) arrange(p plan.Plan, replicas int) {
 	b.status.Nodes = fresh
 }
 
-// remove forgets a node.
+// remove removes a node from the board.
 func (b *board) remove(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.status.Nodes = slices.DeleteFunc(slices.Clone(b.status.Nodes), func(n NodeStatus) bool { return n.Name == name })
 }
 
-// update changes a node's status and returns it. A new state gets the time,
-// unless change sets one.
+// update changes a node's status and returns it. It sets Since when the state changes, unless
+// change sets Since itself.
 func (b *board) update(name string, change func(*NodeStatus)) (now NodeStatus) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -251,7 +251,7 @@ func (b *board) update(name string, change func(*NodeStatus)) (now NodeStatus) {
 		for w := range b.watchers {
 			select {
 			case w <- *n:
-			default: // too slow: dropped, never waited for
+			default: // a slow subscriber is dropped, never waited for
 				delete(b.watchers, w)
 				close(w)
 			}
@@ -261,7 +261,8 @@ func (b *board) update(name string, change func(*NodeStatus)) (now NodeStatus) {
 	return NodeStatus{}
 }
 
-// setRotation shows what the balancers hold of the nodes.
+// setRotation shows which nodes the balancers leave out, and which applications they do not
+// serve.
 func (b *board) setRotation(r rotation) {
 	for _, n := range b.snapshot().Nodes {
 		b.update(n.Name, func(s *NodeStatus) {
@@ -275,14 +276,14 @@ func (b *board) setRotation(r rotation) {
 	b.status.Unserved = r.unserved
 }
 
-// enter changes the supervisor's phase.
+// enter sets the supervisor's phase.
 func (b *board) enter(p Phase) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.status.Phase = p
 }
 
-// snapshot answers a copy of the status.
+// snapshot returns a copy of the status.
 func (b *board) snapshot() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -296,8 +297,8 @@ func (b *board) copy() Status {
 	return s
 }
 
-// subscribe answers the status now and every change of a node after it. The
-// channel is closed when the subscriber was too slow, or by cancel.
+// subscribe returns the current status and a channel with every later change of a node. The
+// channel is closed by cancel, or if the subscriber is too slow.
 func (b *board) subscribe() (now Status, changes <-chan NodeStatus, cancel func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

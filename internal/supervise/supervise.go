@@ -50,34 +50,35 @@ type Config struct {
 	BaseDir string
 	// StateDir is the stack's own directory; absolute.
 	StateDir string
-	// Hosts are where the nodes run, all of them looked after from here; none:
-	// those of last time, and at the first time this machine alone.
+	// Hosts are where the nodes run; this supervisor looks after all of them. If it is empty, the
+	// hosts are those of last time, or this machine alone when the stack starts for the first
+	// time.
 	Hosts []plan.Place
-	// Machine opens a host; nil: it is this machine, with StateDir and the host's network
-	// namespace. The supervisor closes it.
+	// Machine opens a host. If it is nil, the host is this machine, with StateDir and the host's
+	// network namespace. The supervisor closes what Machine returned.
 	Machine func(plan.Place) machine.Machine
-	// Several is true where this host leads a stack of several, each with a state directory
-	// of its own. Share has all of them have a file of the state directory before it is
-	// written here, or before it is removed (nil content).
+	// Several is true where this host leads a stack of several hosts, each of which has a state
+	// directory of its own. Share copies a file of the state directory to all hosts before it is
+	// written here, or removes it there before it is removed here (nil content).
 	Several bool
-	// Pod is true where this host looks after its own nodes alone, and so does each of the
-	// others: all but its own are machine.Elsewhere. See pod.go.
+	// Pod is true where each host looks after its own nodes only: all hosts except this one are
+	// machine.Elsewhere. See pod.go.
 	Pod bool
 	// OwnFile: see PodFacts.
 	OwnFile bool
 	Share   func(ctx context.Context, name string, content []byte) error
-	// Secret returns the secret of a name where others have to know it, too, who make the
-	// containers of applications: see plan.ProgramSecret. Nil: there is none.
+	// Secret returns the secret with a name. It is for secrets that those who build the containers
+	// of applications have to know, too: see plan.ProgramSecret. Nil: there are no such secrets.
 	Secret func(name string) (string, error)
-	// Life ends what the supervisor does, also while Open and Prepare are under way, such as
-	// the leadership of this host; nil: Close does alone.
+	// Life ends the supervisor's work, also while Open and Prepare are under way: for example, the
+	// leadership of this host ends it. Nil: only Close does.
 	Life context.Context
-	// Run tells the processes of a host apart: it is another one each time that the host
-	// begins. Nil: nothing is known of them.
+	// Run returns an identifier of the host's current run, which differs each time that Holdfast
+	// starts on that host. Nil: nothing is known about runs.
 	Run func(host string) string
-	// Version is that of Holdfast.
+	// Version is the version of Holdfast.
 	Version string
-	// Self is the path of the holdfast program, which is a node's program too.
+	// Self is the path of the holdfast program, which is also the program of some nodes.
 	Self string
 	// Environ is the environment that nodes inherit.
 	Environ []string
@@ -89,31 +90,32 @@ type Config struct {
 type Supervisor struct {
 	cfg Config
 	dir dir
-	// hosts have the nodes. They are not changed after Open.
+	// hosts are where the nodes run. They are not changed after Open.
 	hosts hosts
 	lock  io.Closer
 	log   *slog.Logger
-	// wire is how redis nodes and Sentinels are spoken with; nil: in plain.
+	// wire is the TLS configuration for connections to redis nodes and Sentinels; nil: plain TCP.
 	wire *tls.Config
 
-	// mu guards these and cfg.Stack, which a change replaces: see layout.go.
+	// mu guards the fields down to generation, and cfg.Stack. A change replaces them: see
+	// layout.go.
 	mu       sync.RWMutex
 	plan     plan.Plan
 	host     plan.Host
 	programs map[programAt]string
 	nodes    map[string]*node
 	admins   map[string]*redis.Admin
-	paces    map[string]*pace // of the Sentinels
+	paces    map[string]*pace // by the Sentinels' names
 	health   *healthFiles
-	// file is the stack file, overrides what was said at run time: cfg.Stack is both.
-	// generation counts the changes.
+	// file is the stack file, and overrides are the operator's commands at run time; cfg.Stack is
+	// the result of both. generation counts the changes.
 	file       stack.Stack
 	fileDigest string
 	overrides  stack.Overrides
 	generation int
 
-	// wanted is what the stack file asks for where the nodes that run are something
-	// else; nil: they are it. It is of the start.
+	// wanted is what the stack file asks for, if the running nodes were started as something else;
+	// nil: they match the file. It is set when the supervisor starts.
 	wanted *layout
 	// changing is the change that is under way.
 	changing changing
@@ -125,37 +127,36 @@ type Supervisor struct {
 	booted atomic.Bool
 	keptMu sync.Mutex // held while kept is changed and written
 	strays []stray
-	// left are the processes of the strays by the addresses that they listen on. It is
-	// not changed after Open.
+	// left has the processes of strays by the addresses that they listen on. It is not changed
+	// after Open.
 	left map[string]stray
-	// former are the addresses of redis nodes that run and are in the stack no
-	// more, by name: one may be the master still. It is never changed.
+	// former has, by name, the addresses of redis nodes that still run but are no longer in the
+	// stack: one of them may still be the master. It is not changed after Open.
 	former map[string]string
-	// forgotten is why it is not known who was the Redis master; nil: it is.
+	// forgotten is the reason why nobody knows which node was the Redis master; nil: it is known.
 	forgotten error
 	// lost is true when stack.json is missing or empty, although there was a
 	// stack with Redis.
 	lost bool
-	// bereft is the redis node that was the master and has no data any more; empty:
-	// it has.
+	// bereft is the redis node that was the master and has lost its data; empty: no node has.
 	bereft string
-	// cold is true from a start at which neither Redis nor a Sentinel runs until a
-	// replica is in step. newer has, for each replica with older data than another
-	// one had then, the one with the newest; it is not changed after Prepare.
+	// cold is true from a start at which neither Redis nor a Sentinel runs until a replica is in
+	// step with the master. newer maps each replica whose data is older than that of another
+	// replica to the replica with the newest data. It is not changed after Prepare.
 	cold  atomic.Bool
 	newer map[string]string
-	// rotating is held by who asks the balancers for their view, until it is
-	// shown: no older view comes after a newer one.
+	// rotating is held from asking the balancers for their view until the view is shown, so that
+	// no older view replaces a newer one.
 	rotating sync.Mutex
-	// catchingUp has a *sync.Mutex for each host, held by who does on it what was done on
-	// the others while it was away.
+	// catchingUp has a *sync.Mutex for each host. It is held while the host, which was away, gets
+	// what the other hosts got in the meantime.
 	catchingUp sync.Map
-	// switching is held by a switchover; unsettled is true while one may have left
-	// something at the redis nodes, also under a supervisor before.
+	// switching is held by a switchover. unsettled is true while a switchover, perhaps of an
+	// earlier supervisor, may have left changed settings at the redis nodes.
 	switching sync.Mutex
 	unsettled atomic.Bool
 	// restoring is true from the decision for a restore until it is carried out or given up.
-	// lastRestored is kept.Restored, for somebody who does not wait for kept.
+	// lastRestored is kept.Restored, for readers that must not wait for keptMu.
 	restoring    atomic.Bool
 	lastRestored atomic.Pointer[string]
 	shown        shown
@@ -166,42 +167,42 @@ type Supervisor struct {
 	tasks tasks
 	ctx   context.Context
 	halt  context.CancelFunc
-	// stopping is set by Stop, once. unreached are the hosts that it did not reach.
+	// stopping is set once, by Stop. unreached are the hosts that Stop did not reach.
 	stopping  atomic.Bool
 	unreached unreached
 
 	seenServers seenServers
-	// sessionsEnd is true where a balancer cannot have the requests that a server holds go
-	// to another one: see freeClients.
+	// sessionsEnd is true if a balancer's HAProxy cannot send the requests that a hanging server
+	// holds to another server: see freeClients.
 	sessionsEnd atomic.Bool
 }
 
-// kept is stack.json: what outlives every process of the stack.
+// kept is the content of stack.json: what outlives every process of the stack.
 type kept struct {
-	// Booted is true once redis-1 was made the first master: from then on the
-	// Sentinels' memory says who is.
+	// Booted is true once redis-1 was made the first master. From then on, the Sentinels remember
+	// which node is the master.
 	Booted bool `json:"booted"`
-	// Ports are those of all nodes that the stack has ever had: one that is
-	// not in the stack file for a while comes back where it was.
+	// Ports has the ports of all nodes that the stack has ever had, so that a node which returns
+	// to the stack file gets its former port.
 	Ports   map[string]int `json:"ports"`
 	Secrets plan.Secrets   `json:"secrets"`
 	Redis   redisMemory    `json:"redis"`
-	// Restored is the ID of the last backup that was restored on several hosts; empty: none
-	// was.
+	// Restored is the ID of the last backup that was restored on several hosts; empty: none was.
 	Restored string `json:"restored,omitempty"`
-	// Hosts are where the nodes run; none: on this machine.
+	// Hosts are where the nodes run; empty: all run on this machine.
 	Hosts []plan.Place `json:"hosts,omitempty"`
-	// Placement is on which of several hosts each node is, and Facts what those hosts were
-	// last: one may be away.
+	// Placement says on which of several hosts each node is. Facts are the last known facts of
+	// those hosts, needed while a host is away.
 	Placement plan.Placement            `json:"placement,omitempty"`
 	Facts     map[string]plan.HostFacts `json:"facts,omitempty"`
-	// stay are nodes in the middle of a change: see plan.Facts.Stay. It is not written down.
+	// stay has nodes in the middle of a change: see plan.Facts.Stay. It is not written to the
+	// file.
 	stay map[string]plan.Place
 }
 
 const keptFile = "stack.json"
 
-// readKept reads stack.json. One that is missing is empty.
+// readKept reads stack.json. It returns an empty value if the file is missing.
 func (d dir) readKept() (k kept, err error) {
 	err = d.readJSON(keptFile, &k)
 	if err != nil && !errors.As(err, new(*fs.PathError)) {
@@ -210,11 +211,11 @@ func (d dir) readKept() (k kept, err error) {
 	return k, err
 }
 
-// Open takes the state directory, plans, and adopts the nodes that run. It
-// starts nothing. A *LockedError says that another supervisor is at work.
+// Open locks the state directory, makes the plan and adopts the nodes that run. It starts
+// nothing. It returns a *LockedError if another supervisor holds the directory.
 func Open(cfg Config) (_ *Supervisor, err error) {
 	if len(cfg.Stack.Hosts) > 1 && !cfg.Several {
-		// What runs there, from before its file had hosts, can be taken down.
+		// A stack that was started before its file had several hosts can still be taken down.
 		if runs, err := Running(cfg.StateDir); err == nil && !runs {
 			return nil, ErrSeveralHosts
 		}
@@ -272,10 +273,10 @@ func Open(cfg Config) (_ *Supervisor, err error) {
 	return s, s.adoptAll()
 }
 
-// openHosts opens the hosts that the stack has, and those that it had last time: something
-// may run there.
+// openHosts opens the hosts of the stack, and those that it had last time, where nodes may
+// still run.
 func (s *Supervisor) openHosts() error {
-	s.hosts = hostsAt(s.cfg.StateDir) // also where the others are not known
+	s.hosts = hostsAt(s.cfg.StateDir) // Close needs it if stack.json cannot be read
 	k, err := s.dir.readKept()
 	if err != nil {
 		return err
@@ -283,7 +284,7 @@ func (s *Supervisor) openHosts() error {
 	switch {
 	case s.cfg.Pod:
 		s.hosts = severalHosts(s.ctx, s.cfg)
-		s.hosts.apart, s.hosts.begun = true, true // it waits for nobody
+		s.hosts.apart, s.hosts.begun = true, true // a pod does not wait for other hosts
 	case s.cfg.Several:
 		s.hosts = severalHosts(s.ctx, s.cfg)
 		_, _, s.hosts.begun, err = s.dir.readRunning()
@@ -294,7 +295,7 @@ func (s *Supervisor) openHosts() error {
 	return err
 }
 
-// makePlan chooses ports and secrets, or finds those of last time, and plans.
+// makePlan chooses ports and secrets, or reads those of last time, and makes the plan.
 func (s *Supervisor) makePlan() (err error) {
 	if s.kept, err = s.dir.readKept(); err != nil {
 		return err
@@ -310,7 +311,7 @@ func (s *Supervisor) makePlan() (err error) {
 	return s.findRunning()
 }
 
-// replan makes the plan of what is kept.
+// replan makes the plan from what s.kept remembers.
 func (s *Supervisor) replan() error {
 	facts, each, err := s.hosts.facts(s.ctx, s.stack(), s.cfg.BaseDir, s.kept)
 	if err != nil {
@@ -337,7 +338,7 @@ func (s *Supervisor) saveKept() error { return s.dir.writeJSON(keptFile, s.kept)
 
 // adoptAll takes over every node that runs.
 func (s *Supervisor) adoptAll() error {
-	adopted := false // any
+	adopted := false // whether any node runs, or may run
 	for name, n := range s.allNodes() {
 		host := n.home()
 		if s.hosts.absent.has(host.name) && s.resting.keeps(name) {
@@ -353,7 +354,7 @@ func (s *Supervisor) adoptAll() error {
 		if err != nil {
 			return err
 		}
-		// A node that was stopped alone stays down while the others run.
+		// A node that was stopped on its own stays down while others run.
 		n.restarts, n.crashes, n.made = r.Restarts, r.Crashes, r.Plan
 		if n.keepDown.Store(r.Want == wantDown); n.keepDown.Load() {
 			n.inherited = r
@@ -381,7 +382,7 @@ func (s *Supervisor) adoptAll() error {
 		n.adopt(proc, r)
 	}
 	for _, n := range s.allNodes() {
-		// Where nothing runs, 'up' is a new start, and wants everything up.
+		// If nothing runs, 'up' is a new start, which starts every node.
 		n.keepDown.Store(n.keepDown.Load() && adopted)
 		if !adopted {
 			n.restarts, n.crashes, n.inherited = 0, 0, record{}
@@ -438,10 +439,10 @@ func (s *Supervisor) send(ctx context.Context, node string, c command) error {
 	}
 }
 
-// errStopping answers what is asked of a stack that is being taken down.
+// errStopping is the error of a request to a stack that is being taken down.
 var errStopping = errors.New("the stack is being taken down")
 
-// UnknownNodeError says that a stack has no node of that name.
+// UnknownNodeError is the error of a request for a node that the stack does not have.
 type UnknownNodeError struct {
 	Node string
 	// Kind is the kind of node that was asked for; empty: any.
@@ -454,7 +455,7 @@ func (e *UnknownNodeError) Error() string {
 	return fmt.Sprintf("no %s is called %q; the %ss are %s", kind, e.Node, kind, join(e.Nodes))
 }
 
-// Close gives the state directory back. Nodes that run go on running.
+// Close stops supervising and unlocks the state directory. Running nodes go on running.
 func (s *Supervisor) Close() {
 	s.halt()
 	s.tasks.Wait()
@@ -464,17 +465,18 @@ func (s *Supervisor) Close() {
 	if err := s.hosts.close(); err != nil {
 		s.log.Warn("a host is not left as it should be", "error", err)
 	}
-	if s.lock != nil { // a fence's guard has none
+	if s.lock != nil { // the guard of a fence has no lock
 		s.lock.Close()
 	}
 }
 
-// Status answers the stack's status.
+// Status returns the stack's status.
 func (s *Supervisor) Status() Status {
 	return s.about(s.seen(s.board.snapshot()))
 }
 
-// about is a status with what the supervisor is about.
+// about adds to a board's status what only the supervisor knows: the change, backups, hosts,
+// certificates.
 func (s *Supervisor) about(st Status) Status {
 	st.Supervisor = ownPID()
 	st.Backup, _ = LastBackup(s.dir.root)
@@ -503,17 +505,17 @@ func (s *Supervisor) about(st Status) Status {
 	return st
 }
 
-// Subscribe answers the status now and every change of a node after it, until
-// cancel. The channel is closed when the subscriber is too slow.
+// Subscribe returns the current status, and a channel with every later change of a node until
+// cancel is called. The channel is closed if the subscriber is too slow.
 func (s *Supervisor) Subscribe() (now Status, changes <-chan NodeStatus, cancel func()) {
 	now, changes, cancel = s.board.subscribe()
 	return s.about(now), changes, cancel
 }
 
-// StateDir is the stack's state directory.
+// StateDir returns the path of the stack's state directory.
 func (s *Supervisor) StateDir() string { return s.dir.root }
 
-// Plan answers what is being carried out.
+// Plan returns the plan that is being carried out.
 func (s *Supervisor) Plan() plan.Plan {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
