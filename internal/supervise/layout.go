@@ -12,70 +12,69 @@ import (
 	"holdfast/internal/stack"
 )
 
-// What a supervisor carries out changes while it runs (engine.go): nodes come and
-// go, and get other settings. Everything that a change replaces is read through the
-// methods of this file, which hold Supervisor.mu. What they return is not changed
-// any more: a change makes new slices and maps.
+// What a supervisor carries out changes while it runs (engine.go): nodes come and go, and get
+// other settings. The methods of this file hold Supervisor.mu to read what a change replaces.
+// What they return is never modified, because a change makes new slices and maps.
 
-// stack is the stack that is being carried out: the stack file and what was said
-// at run time.
+// stack returns the stack that is being carried out: the stack file with the operator's
+// commands at run time.
 func (s *Supervisor) stack() stack.Stack {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.cfg.Stack
 }
 
-// name is the stack's.
+// name returns the name of the stack.
 func (s *Supervisor) name() string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.plan.Name
 }
 
-// processes are those that the nodes have, or are to have, in the order of a start.
+// processes returns the processes of all nodes, in the order of a start.
 func (s *Supervisor) processes() []plan.Process {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.host.Processes
 }
 
-// files are those of all nodes.
+// files returns the files of all nodes.
 func (s *Supervisor) files() []plan.File {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.host.Files
 }
 
-// baseDir is where the relative paths of the stack start.
+// baseDir returns the directory that relative paths in the stack file start from.
 func (s *Supervisor) baseDir() string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.cfg.BaseDir
 }
 
-// node is the node of that name; nil: the stack has none, perhaps since a moment ago.
+// node returns the node with a name; nil: the stack does not have it, or no longer.
 func (s *Supervisor) node(name string) *node {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.nodes[name]
 }
 
-// allNodes are the nodes by name.
+// allNodes returns the nodes by name.
 func (s *Supervisor) allNodes() map[string]*node {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return maps.Clone(s.nodes)
 }
 
-// admin is a client of a redis node or Sentinel. It stays when the node goes.
+// admin returns a client of a redis node or Sentinel. The client stays when the node goes.
 func (s *Supervisor) admin(name string) *redis.Admin {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.admins[name]
 }
 
-// paceOf is the pace of a Sentinel; of another node, or one that has just gone, it is
-// nobody's.
+// paceOf returns the pace of a Sentinel. For another node, or a Sentinel that has just gone, it
+// returns a new one that nothing uses.
 func (s *Supervisor) paceOf(sentinel string) *pace {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -85,7 +84,7 @@ func (s *Supervisor) paceOf(sentinel string) *pace {
 	return new(pace)
 }
 
-// sentinels are the names of the Sentinels, in order.
+// sentinels returns the names of the Sentinels, sorted.
 func (s *Supervisor) sentinels() []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -102,7 +101,7 @@ func (s *Supervisor) nodesOfKind(kind plan.Kind) (names []string) {
 	return names
 }
 
-// program is the path of a program on the host of a node.
+// program returns the path of a program on the host of a node.
 func (s *Supervisor) program(node string, p plan.Program) string {
 	s.mu.RLock()
 	host := hostOf(s.plan, node)
@@ -111,7 +110,7 @@ func (s *Supervisor) program(node string, p plan.Program) string {
 	if path != "" {
 		return path
 	}
-	// Its host was away when the others were asked.
+	// The host was away when the programs were looked for.
 	at := s.hosts.at(host)
 	if p == plan.Self {
 		return at.self(s.ctx, s.cfg.Self)
@@ -120,7 +119,7 @@ func (s *Supervisor) program(node string, p plan.Program) string {
 	if p == plan.RedisServer {
 		keep = s.keptName(s.ctx)
 	}
-	path, _ = at.findProgram(s.ctx, p, keep) // a start without it tells
+	path, _ = at.findProgram(s.ctx, p, keep) // if it is missing, the start of the node reports it
 	if path != "" {
 		s.mu.Lock()
 		s.programs[programAt{host, p}] = path
@@ -129,7 +128,7 @@ func (s *Supervisor) program(node string, p plan.Program) string {
 	return path
 }
 
-// addNode makes a node of a process that the stack did not have.
+// addNode adds a node to the stack.
 func (s *Supervisor) addNode(p plan.Process) *node {
 	n := newNode(s, p)
 	at := ""
@@ -152,18 +151,18 @@ func (s *Supervisor) addNode(p plan.Process) *node {
 	return n
 }
 
-// reach has a redis node or Sentinel be asked where it is from now on.
+// reach directs the client of a redis node or Sentinel to the address of its process.
 func (s *Supervisor) reach(p plan.Process) {
 	if !p.Kind.Traits().Admin {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// In a pod its address is a Service's, which may lead to another pod by now.
+	// Its plain address may be that of a pod's Service, which may lead to another pod by now.
 	s.reachAt(p.Node, p.Near())
 }
 
-// newAdmin makes a client of a redis node or Sentinel, which goes through its host.
+// newAdmin makes a client of a redis node or Sentinel, which connects from the node's host.
 func (s *Supervisor) newAdmin(node, address string) *redis.Admin {
 	way := redis.Way{TLS: s.wire, Dial: func(ctx context.Context, address string) (net.Conn, error) {
 		return s.home(node).Dial(ctx, "tcp", address)
@@ -171,7 +170,7 @@ func (s *Supervisor) newAdmin(node, address string) *redis.Admin {
 	return redis.NewAdmin(way, address, "operator", s.kept.Secrets.Operator)
 }
 
-// reachAt is reach for who holds mu.
+// reachAt is reach for callers that hold mu.
 func (s *Supervisor) reachAt(node, address string) {
 	was := s.admins[node]
 	if was != nil && was.Address() == address {
@@ -183,8 +182,8 @@ func (s *Supervisor) reachAt(node, address string) {
 	}
 }
 
-// boardMaster is the redis node that was last seen as the master; empty: none was, or
-// several.
+// boardMaster returns the redis node that was last seen as the master; empty: no node was, or
+// several were.
 func (s *Supervisor) boardMaster() (name string) {
 	for _, st := range s.board.snapshot().Nodes {
 		switch {

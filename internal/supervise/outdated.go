@@ -11,16 +11,15 @@ import (
 	"holdfast/internal/quote"
 )
 
-// A package manager that brings another HAProxy or Redis, or another Holdfast, puts a
-// new file in the place of the program. What runs goes on with the old one, which has
-// no name any more, until it is started anew.
+// A package manager that installs another version of HAProxy, Redis or Holdfast replaces the
+// program's file. Running processes keep the old file, which has no name any more, until they
+// are restarted.
 
-// lookAtProgramsEvery is how often the programs of the nodes are compared with their
-// files.
+// lookAtProgramsEvery is how often the programs of running nodes are compared with their files.
 const lookAtProgramsEvery = 2 * time.Second
 
-// watchPrograms shows which nodes run a program file that was replaced, or go by tokens
-// of before.
+// watchPrograms shows which nodes run a program file that was replaced, or use an old version
+// of their tokens file.
 func (s *Supervisor) watchPrograms() {
 	for {
 		s.showPrograms()
@@ -52,9 +51,9 @@ func (s *Supervisor) showPrograms() {
 	}
 }
 
-// replacedProgram says which file in the place of its program a process does not
-// run; empty: it runs that one, or nobody knows. It looks at the servers and at
-// Holdfast's own nodes: of a user's program the file may be an interpreter's.
+// replacedProgram returns a text that names the program file if a process does not run the
+// file's current content; empty: it does, or nobody knows. It checks only servers and
+// Holdfast's own nodes, because a user's program may run in an interpreter.
 func (s *Supervisor) replacedProgram(p *plan.Process, pid int) string {
 	path := s.program(p.Node, p.Program)
 	if pid == 0 || path == "" || p.Program != plan.HAProxy && !p.Program.IsRedis() && p.Program != plan.Self {
@@ -72,9 +71,9 @@ func (s *Supervisor) replacedProgram(p *plan.Process, pid int) string {
 	return fmt.Sprintf("runs another version than %s is now; 'holdfast apply' starts it anew", quote.Text(path))
 }
 
-// tokensOf is a digest of a tokens file that the stack file names, which a web node
-// reads when it starts; empty: it has none. One that the stack file has itself is a file
-// of the plan.
+// tokensOf returns a digest of the tokens file that the stack file names and a web node reads
+// when it starts; empty: it has none. Tokens in the stack file itself become a file of the
+// plan.
 func (s *Supervisor) tokensOf(p *plan.Process) string {
 	path := machine.Variable(p.Env, "HOLDFAST_TOKENS")
 	if p.Program != plan.Self || path == "" || strings.HasPrefix(path, s.home(p.Node).Path("nodes")+"/") {
@@ -87,8 +86,8 @@ func (s *Supervisor) tokensOf(p *plan.Process) string {
 	return digest
 }
 
-// changedTokens is a text for a person when a node's tokens file has changed since the
-// node has read it. It is empty when the file has not changed, or nobody knows.
+// changedTokens returns a text for a person if a node's tokens file has changed since the node
+// read it; empty: it has not, or nobody knows.
 func (s *Supervisor) changedTokens(n *node, pid int) string {
 	read, is := n.lives.tokensRead(), s.tokensOf(n.spec())
 	if pid == 0 || read == "" || is == "" || read == is {
@@ -97,8 +96,8 @@ func (s *Supervisor) changedTokens(n *node, pid int) string {
 	return fmt.Sprintf("goes by the tokens that %s had when it was started; 'holdfast apply' starts it anew", quote.Text(machine.Variable(n.spec().Env, "HOLDFAST_TOKENS")))
 }
 
-// replacedFor are the nodes that a request starts anew because the file of their program
-// was replaced, or that of their tokens has changed.
+// replacedFor returns the nodes that a request restarts because their program file was
+// replaced, or because their tokens file has changed.
 func (s *Supervisor) replacedFor(req Request) (programs, tokens []string) {
 	if req.Kind != "apply" && req.Kind != "upgrade" {
 		return nil, nil
@@ -110,7 +109,7 @@ func (s *Supervisor) replacedFor(req Request) (programs, tokens []string) {
 		n := s.node(st.Name)
 		switch {
 		case st.Outdated == "" || n == nil:
-		case isRedis(st.Name) && (r.Replicas == 0 || r.Sentinels == 0): // nobody takes the master's place
+		case isRedis(st.Name) && (r.Replicas == 0 || r.Sentinels == 0): // no other node could take the master's place
 		case s.replacedProgram(n.spec(), st.PID) != "":
 			programs = append(programs, st.Name)
 		case req.Kind == "apply":
@@ -120,8 +119,8 @@ func (s *Supervisor) replacedFor(req Request) (programs, tokens []string) {
 	return programs, tokens
 }
 
-// findSelf finds out where Holdfast's program is on each host: another one may have taken its
-// place there, with another path.
+// findSelf finds Holdfast's program on each host, because another version may have replaced it,
+// with another path.
 func (s *Supervisor) findSelf() {
 	if !s.cfg.Several {
 		return
@@ -137,7 +136,7 @@ func (s *Supervisor) findSelf() {
 	s.programs = with(s.programs, paths)
 }
 
-// ProgramDigest is the digest of a program file, as in Status.Program.
+// ProgramDigest returns the digest of a program file, as in Status.Program.
 func ProgramDigest(path string) (string, error) { return machine.Digest(path) }
 
 // ownProgram is the file that this process runs.
@@ -155,7 +154,7 @@ func (s *Supervisor) showOwn(st *Status) {
 	}
 }
 
-// MayLeave reports why the supervisor cannot leave its place to another one now.
+// MayLeave returns why the supervisor cannot be replaced by another one now; nil: it can.
 func (s *Supervisor) MayLeave() error {
 	if s.stopping.Load() {
 		return errStopping
@@ -169,6 +168,6 @@ func (s *Supervisor) MayLeave() error {
 	if !s.awaitSwitching(s.ctx) {
 		return refused("a switchover is under way: try again when it is done")
 	}
-	s.switching.Unlock() // one that begins now is ended and put back by Close
+	s.switching.Unlock() // Close ends and undoes a switchover that begins now
 	return nil
 }

@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// startLimit is how long a node without a limit of its own may keep the next
-// stage of a start waiting. A replica that copies much data, or a master that
-// loads it, takes its time; the web nodes hold requests until then.
+// startLimit is how long a node without a limit of its own may delay the next stage of a start.
+// A replica that copies much data, or a master that loads it, takes time; the web nodes hold
+// requests until then.
 const startLimit = 15 * time.Second
 
-// askedLimit is how long an operator waits for such a node, who asked for it alone:
-// longer than a failover is waited for, and than most data take to load.
+// askedLimit is how long an operator waits for a node without a limit of its own that was
+// started alone. It is longer than a failover takes, and than most data take to load.
 var askedLimit = time.Minute
 
-// bringUp sends a node a command to start, or to start anew, and waits until it
-// is ready, for no longer than the limit. What a restart does before the new
-// start does not count. The node goes on starting after that.
+// bringUp sends a node a command to start or restart, and waits until the node is ready, for at
+// most limit. The time that a restart takes before the new start does not count. When the limit
+// has passed, bringUp returns an error and the node goes on starting.
 func (s *Supervisor) bringUp(ctx context.Context, n *node, c command, limit time.Duration) error {
 	patience := limit
 	if c.action == ActRestart {
@@ -29,7 +29,7 @@ func (s *Supervisor) bringUp(ctx context.Context, n *node, c command, limit time
 	s.tasks.Go(func() {
 		poll(limited, func() bool {
 			st, _ := s.board.snapshot().Node(n.spec().Node)
-			// That of a process which is to end is of no account.
+			// The limit of the former process does not count.
 			return !st.Until.IsZero() && !st.Until.Equal(before.Until) && time.Now().After(st.Until)
 		})
 		cancel()

@@ -16,42 +16,42 @@ import (
 	"holdfast/internal/stack"
 )
 
-// A change is written down before its first step (change.json), so that the next
-// supervisor goes on with it, and kept for some time when it has ended (changes/).
+// A change is recorded before its first step (change.json), so that the next supervisor goes on
+// with it. When it has ended, it is kept for some time (changes/).
 
-// changeRecord is change.json.
+// changeRecord is the content of change.json.
 type changeRecord struct {
 	ID    int       `json:"id"`
 	Kind  string    `json:"kind"`
 	Began time.Time `json:"began"`
-	// Stack, BaseDir and Overrides are what is asked for, as in running.
+	// Stack, BaseDir and Overrides are what the change asks for, as in running.
 	Stack     string          `json:"stack"`
 	BaseDir   string          `json:"base_dir"`
 	Overrides stack.Overrides `json:"overrides"`
-	// Placement is where the nodes of a stack with hosts are to be.
+	// Placement says where the nodes are to be, if the stack has hosts.
 	Placement plan.Placement `json:"placement,omitempty"`
-	// Force are the nodes that are still to be started anew without another reason.
+	// Force are the nodes that are still to be restarted although nothing about them changes.
 	Force []string `json:"force,omitempty"`
-	// App is the application of a rollout. It waits after Only of its nodes; 0: it does
-	// not. Held is true while it waits.
+	// App is the application of a rollout. The rollout waits after Only of its nodes; 0: it does
+	// not wait. Held is true while it waits.
 	App  string `json:"app,omitempty"`
 	Only int    `json:"only,omitempty"`
 	Held bool   `json:"held,omitempty"`
-	// Result is how it ended; nil: it is under way.
+	// Result is how the change ended; nil: it is under way.
 	Result *Result `json:"result,omitempty"`
 }
 
 const (
 	changeFile = "change.json"
 	changesDir = "changes"
-	// keptChanges is how many changes that have ended are kept.
+	// keptChanges is how many ended changes are kept.
 	keptChanges = 50
 )
 
 func (d dir) writeChange(r changeRecord) error { return d.writeJSON(changeFile, r) }
 
-// readChange reads the change that was under way; false: none was. One that has ended,
-// and could not be removed, was not.
+// readChange reads the change that was under way, and reports whether there is one. A change
+// that has ended does not count, even if its file could not be removed.
 func (d dir) readChange() (r changeRecord, there bool, err error) {
 	err = d.readJSON(changeFile, &r)
 	if r.ID != 0 && d.hasEnded(r) {
@@ -63,8 +63,8 @@ func (d dir) readChange() (r changeRecord, there bool, err error) {
 	return r, r.ID != 0, err
 }
 
-// UnfinishedChange is the change that is written down in a state directory and has not
-// ended; nil: none is.
+// UnfinishedChange returns the change that is recorded in a state directory and has not ended;
+// nil: there is none.
 func UnfinishedChange(stateDir string) *ChangeStatus {
 	r, there, err := dirAt(stateDir).readChange()
 	if err != nil || !there || r.Result != nil {
@@ -73,17 +73,17 @@ func UnfinishedChange(stateDir string) *ChangeStatus {
 	return &ChangeStatus{ID: r.ID, Kind: r.Kind, Began: r.Began}
 }
 
-// hasEnded reports whether a change is kept with its result.
+// hasEnded reports whether a change is in the archive with its result.
 func (d dir) hasEnded(r changeRecord) bool {
 	var kept changeRecord
 	err := d.readJSON(keptAs(r.ID), &kept)
 	return err == nil && kept.ID == r.ID && kept.Began.Equal(r.Began) && kept.Result != nil
 }
 
-// keptAs is the file of a change that has ended.
+// keptAs returns the file of an ended change.
 func keptAs(id int) string { return filepath.Join(changesDir, fmt.Sprintf("%06d.json", id)) }
 
-// keepChange keeps a change that has ended.
+// keepChange writes the record of an ended change into the archive.
 func (d dir) keepChange(r changeRecord) error {
 	if err := os.MkdirAll(d.path(changesDir), 0o700); err != nil {
 		return err
@@ -91,30 +91,31 @@ func (d dir) keepChange(r changeRecord) error {
 	return d.writeJSON(keptAs(r.ID), r)
 }
 
-// archive keeps a change that has ended, and forgets the oldest ones.
+// archive keeps an ended change, and removes the oldest ones from the archive.
 func (d dir) archive(r changeRecord) error {
 	err := d.keepChange(r)
-	// Also where the disk is full: the next supervisor would go on with it.
+	// The file is removed also if the disk is full; otherwise the next supervisor would go on with
+	// it.
 	err = errors.Join(err, d.remove(changeFile))
 	if err != nil {
 		return err
 	}
 	old := d.archived()
 	for _, path := range old[:max(0, len(old)-keptChanges)] {
-		_ = d.remove(filepath.Join(changesDir, filepath.Base(path))) // then it is kept for longer
+		_ = d.remove(filepath.Join(changesDir, filepath.Base(path))) // if that fails, the record is kept for longer
 	}
 	return nil
 }
 
-// archived returns the files of the changes that have ended, the newest last.
+// archived returns the files of the ended changes, the newest last.
 func (d dir) archived() []string {
 	paths, _ := filepath.Glob(d.path(changesDir, "*.json"))
 	slices.Sort(paths)
 	return paths
 }
 
-// newestChange returns the highest number of a change so far. A change that failed has
-// a number, too, and no generation.
+// newestChange returns the highest number of a change so far. A failed change has a number, but
+// does not make a generation.
 func (d dir) newestChange(generation int) int {
 	newest := generation
 	for _, path := range d.archived() {
@@ -125,7 +126,7 @@ func (d dir) newestChange(generation int) int {
 	return newest
 }
 
-// EndedChanges returns the last changes of a stack that have ended, the newest last.
+// EndedChanges returns the archived changes of a stack, the newest last.
 func EndedChanges(stateDir string) ([]Result, error) {
 	d := dirAt(stateDir)
 	var all []Result
@@ -141,7 +142,7 @@ func EndedChanges(stateDir string) ([]Result, error) {
 	return all, nil
 }
 
-// layoutOf is what a change that was written down asks for.
+// layoutOf returns what a recorded change asks for.
 func (s *Supervisor) layoutOf(r changeRecord) (layout, error) {
 	file, _, err := stack.Parse(changeFile, []byte(r.Stack))
 	if err != nil {
@@ -150,8 +151,7 @@ func (s *Supervisor) layoutOf(r changeRecord) (layout, error) {
 	return s.planned(layout{file: file, baseDir: r.BaseDir, overrides: r.Overrides, placement: r.Placement}, r.Overrides.On(file))
 }
 
-// awaitChange makes the changes of a start and waits for them. When ctx ends before,
-// they go on.
+// awaitChange makes the changes of a start and waits for them. If ctx ends first, they go on.
 func (s *Supervisor) awaitChange(ctx context.Context) error {
 	ended := make(chan error, 1)
 	s.tasks.Go(func() { ended <- s.changeAtStart() })
@@ -163,8 +163,8 @@ func (s *Supervisor) awaitChange(ctx context.Context) error {
 	}
 }
 
-// changeAtStart goes on with a change that a supervisor before has left, and then
-// has the stack be what its file says where it is something else.
+// changeAtStart goes on with a change that an earlier supervisor left. Then it changes the
+// stack to what its file says, if that differs.
 func (s *Supervisor) changeAtStart() error {
 	r, there, err := s.dir.readChange()
 	if err != nil {
@@ -190,8 +190,8 @@ func (s *Supervisor) changeAtStart() error {
 	return s.changeNow(req)
 }
 
-// outdatedNodes are those that run as something else than was written down. Nodes that a
-// resumed change has started anew are not among them.
+// outdatedNodes returns the nodes whose running processes differ from the plan. Nodes that a
+// resumed change has restarted are not among them.
 func (s *Supervisor) outdatedNodes() (names []string) {
 	for _, p := range s.processes() {
 		if !s.node(p.Node).outdated.Load() {
@@ -204,7 +204,7 @@ func (s *Supervisor) outdatedNodes() (names []string) {
 	return names
 }
 
-// changeNow carries a change of the start out.
+// changeNow makes a change during the start.
 func (s *Supervisor) changeNow(req Request) error {
 	result, err := s.Change(s.ctx, req, nil)
 	switch {
@@ -216,7 +216,7 @@ func (s *Supervisor) changeNow(req Request) error {
 	return nil
 }
 
-// resume goes on with a change. One that cannot go on is given up.
+// resume goes on with a change. If that is impossible, it gives the change up.
 func (s *Supervisor) resume(r changeRecord) error {
 	final, err := s.layoutOf(r)
 	if err == nil {

@@ -15,25 +15,25 @@ import (
 	"holdfast/internal/stack"
 )
 
-// running is running.json: what the stack runs as, node by node, so that a later
-// supervisor knows it whatever the stack file says by then. In the midst of a change
-// its nodes are those of two plans.
+// running is the content of running.json: what the stack runs as, node by node. A later
+// supervisor reads it, whatever the stack file says by then. In the middle of a change, some
+// nodes are those of the old plan and some those of the new one.
 type running struct {
 	// Generation counts the changes.
 	Generation int `json:"generation"`
-	// Stack is the stack file, with every default (stack.Show), and BaseDir where its
-	// relative paths start.
+	// Stack is the stack file with every default (stack.Show). Its relative paths start from
+	// BaseDir.
 	Stack   string `json:"stack"`
 	BaseDir string `json:"base_dir"`
-	// Overrides are what was said at run time.
+	// Overrides are the operator's commands at run time.
 	Overrides stack.Overrides `json:"overrides"`
 	Plan      plan.Plan       `json:"plan"`
 }
 
 const runningFile = "running.json"
 
-// readRunning reads running.json; false: there is none, or it is of another version
-// of Holdfast and of no use.
+// readRunning reads running.json. known is false if the file is missing, or was written by a
+// version of Holdfast whose format cannot be used.
 func (d dir) readRunning() (r running, file stack.Stack, known bool, err error) {
 	err = d.readJSON(runningFile, &r)
 	if err != nil {
@@ -53,42 +53,43 @@ func (d dir) readRunning() (r running, file stack.Stack, known bool, err error) 
 	return r, file, true, nil
 }
 
-// LastFile returns the stack file that the stack of a state directory runs by, or was
-// up with last, and where its relative paths start; false: it is not known.
+// LastFile returns the stack file that the stack of a state directory runs by, or last ran by,
+// and the directory that its relative paths start from. known is false if there is none.
 func LastFile(stateDir string) (file stack.Stack, baseDir string, known bool) {
 	r, file, known, err := dirAt(stateDir).readRunning()
 	return file, r.BaseDir, known && err == nil
 }
 
-// Runs reports whether the stack of a state directory runs by this stack file, as this
-// version of Holdfast reads both: one that is older writes down no key that is newer.
+// Runs reports whether the stack of a state directory runs by a stack file. Both are compared
+// as this version of Holdfast reads them, because an older version does not write down keys
+// that are newer.
 func Runs(stateDir string, file stack.Stack, baseDir string) (same, known bool) {
 	last, lastDir, known := LastFile(stateDir)
 	return known && FileDigest(last, lastDir) == FileDigest(file, baseDir), known
 }
 
-// layout is one version of what a stack is: a file, what was said at run time, and
-// the plan of both.
+// layout is one version of the stack: a file, the operator's commands at run time, and the plan
+// of both.
 type layout struct {
 	file      stack.Stack
 	baseDir   string
 	overrides stack.Overrides
 	plan      plan.Plan
-	// ports and secrets are those that the plan was made with, where it was made now.
+	// ports and secrets are those that the plan was made with, if it was just made.
 	ports   map[string]int
 	secrets plan.Secrets
-	// placement is where the nodes are to be, where the stack has hosts, and stay has those
-	// that are where they were while others move. With balance, the placement is to be one
-	// in which new hosts have their share.
+	// placement says on which host each node is to be, if the stack has hosts. stay has nodes that
+	// keep their place while others move. With balance, the placement is to give new hosts their
+	// share of the nodes.
 	placement plan.Placement
 	stay      map[string]plan.Place
 	balance   bool
 }
 
-// stack is the layout's stack.
+// stack returns the layout's stack.
 func (l layout) stack() stack.Stack { return l.plan.Stack }
 
-// host is all that one supervisor carries out of the layout.
+// host returns the layout's hosts as one: what a supervisor carries out.
 func (l layout) host() plan.Host { return together(l.plan.Hosts) }
 
 // saveRunning writes running.json.
@@ -102,13 +103,13 @@ func (s *Supervisor) saveRunning() error {
 	return s.dir.writeJSON(runningFile, r)
 }
 
-// findRunning makes the plan of the stack file and of what was said at run time. Where
-// nodes run, what they run as is carried out first, and the file becomes a change of
-// that: see changeAtStart.
+// findRunning makes the plan of the stack file and the operator's commands at run time. If
+// nodes run, it installs what they run as, and the file becomes a change of that: see
+// changeAtStart.
 func (s *Supervisor) findRunning() error {
 	if s.cfg.Pod {
-		// Nothing runs when a pod begins, and what its volume says of an earlier one is out
-		// of date: the stack file of the manifests is the generation.
+		// Nothing runs when a pod starts, and its volume may hold an outdated record of an earlier
+		// pod. The stack file in the manifests counts.
 		s.file, s.fileDigest = s.cfg.Stack, FileDigest(s.cfg.Stack, s.cfg.BaseDir)
 		return s.replan()
 	}
@@ -121,7 +122,7 @@ func (s *Supervisor) findRunning() error {
 	if !known {
 		return s.replan()
 	}
-	s.kept.Placement = with(s.kept.Placement, placementOf(r.Plan)) // a change may have moved some
+	s.kept.Placement = with(s.kept.Placement, placementOf(r.Plan)) // a change may have moved some nodes
 	s.overrides = r.Overrides.Rebase(file, s.cfg.Stack)
 	s.cfg.Stack = s.overrides.On(s.cfg.Stack)
 	if err := s.replan(); err != nil {
@@ -143,12 +144,12 @@ func (s *Supervisor) findRunning() error {
 	return nil
 }
 
-// askedFor is what a change that is under way asks for, if one is. Cut is true when the
-// next step of that change is not waited for, but goes on: see resume.
+// askedFor returns what a change that is under way asks for, if there is one. cut is true if
+// the change was interrupted and goes on by itself: see resume.
 func (s *Supervisor) askedFor() (asked []layout, cut bool) {
 	r, there, err := s.dir.readChange()
 	if err != nil || !there {
-		return nil, false // changeAtStart tells of it
+		return nil, false // changeAtStart reports the error
 	}
 	l, err := s.layoutOf(r)
 	if err != nil {
@@ -157,20 +158,20 @@ func (s *Supervisor) askedFor() (asked []layout, cut bool) {
 	return []layout{l}, !r.Held
 }
 
-// withUnwritten is a plan in which nodes that a change has just given other settings,
-// before it could be written down, are what they run as. A redis node or Sentinel that it
-// has just started is a part of the stack, too: it may be the master already.
+// withUnwritten returns a plan in which nodes are what they run as, if a change has just given
+// them other settings and could not record it. That includes a redis node or Sentinel that the
+// change has just added: it may already be the master.
 //
-// Where the change was cut off and goes on, only redis nodes and Sentinels that have moved
-// are. Nobody knows yet whether the other nodes are well: the change takes the step again,
-// and puts the node back where it is not.
+// If the change was interrupted and goes on (cut), only redis nodes and Sentinels that have
+// moved are taken over like that. Nobody knows yet whether the other nodes are healthy: the
+// change repeats the step, and puts the node back if it is not.
 func (s *Supervisor) withUnwritten(p plan.Plan, of layout, cut bool) plan.Plan {
 	for _, to := range of.host().Processes {
 		is, had := partOf(p, to.Node)
 		wanted, _ := of.part(to.Node)
 		host := s.home(to.Node)
 		moved := member(to) && is.process.Address != to.Address
-		if s.cfg.Several && had && is.host != wanted.host { // then it may run there
+		if s.cfg.Several && had && is.host != wanted.host { // it may already run on its new host
 			host, moved = s.hosts.at(wanted.host), true
 		}
 		r, err := host.readRecord(s.ctx, to.Node)
@@ -185,7 +186,7 @@ func (s *Supervisor) withUnwritten(p plan.Plan, of layout, cut bool) plan.Plan {
 	return p
 }
 
-// install has a layout be what is carried out. Nodes are made elsewhere.
+// install makes a layout the one that is carried out. It does not add or remove nodes.
 func (s *Supervisor) install(l layout) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,7 +195,7 @@ func (s *Supervisor) install(l layout) {
 	s.host = l.host()
 }
 
-// placementOf is on which of several hosts the nodes of a plan are.
+// placementOf returns on which host each node of a plan is.
 func placementOf(p plan.Plan) plan.Placement {
 	placed := plan.Placement{}
 	for _, h := range p.Hosts {
@@ -205,7 +206,7 @@ func placementOf(p plan.Plan) plan.Placement {
 	return placed
 }
 
-// part is all of a plan that is one node's.
+// part is what a plan has for one node.
 type part struct {
 	host    string
 	process plan.Process
@@ -213,10 +214,10 @@ type part struct {
 	dirs    []string
 }
 
-// part is a node of the layout.
+// part returns the layout's part for a node, and reports whether it has one.
 func (l layout) part(node string) (part, bool) { return partOf(l.plan, node) }
 
-// listener returns another node that listens where a node is to listen; empty: none.
+// listener returns another node that listens at the address of a part; empty: there is none.
 func (l layout) listener(to part) string {
 	for _, h := range l.plan.Hosts {
 		i := slices.IndexFunc(h.Processes, func(o plan.Process) bool {
@@ -249,12 +250,12 @@ func inDirOf(node, path string) bool {
 	return path == filepath.Join("nodes", node) || strings.HasPrefix(path, filepath.Join("nodes", node)+"/")
 }
 
-// withNode is a plan in which a node is as given, in its place; it may not have had it
-// before.
+// withNode returns a plan with a part in the place of the node's former one, or added if there
+// was none.
 func withNode(p plan.Plan, to part) plan.Plan {
 	at := slices.IndexFunc(p.Hosts, func(h plan.Host) bool { return h.Name == to.host })
 	if at < 0 && to.host == plan.Local && len(p.Hosts) == 1 {
-		at = 0 // it has got a name in the meantime: see withHosts
+		at = 0 // the host has been named in the meantime: see withHosts
 	}
 	if at < 0 {
 		return p
@@ -272,8 +273,7 @@ func withNode(p plan.Plan, to part) plan.Plan {
 	return p
 }
 
-// withoutNode is a plan without a node. It shares nothing with the other one that is
-// changed.
+// withoutNode returns a plan without a node. It does not modify p.
 func withoutNode(p plan.Plan, node string) plan.Plan {
 	p.Hosts = slices.Clone(p.Hosts)
 	for i, h := range p.Hosts {
@@ -285,8 +285,8 @@ func withoutNode(p plan.Plan, node string) plan.Plan {
 	return p
 }
 
-// putNode writes a node's files and has the node be as given from now on. What runs
-// is told elsewhere.
+// putNode writes a node's files and puts its part into the plan. It does not tell the running
+// process.
 func (s *Supervisor) putNode(to part) error {
 	if err := s.writeNode(to); err != nil {
 		return err
@@ -298,7 +298,7 @@ func (s *Supervisor) putNode(to part) error {
 	return nil
 }
 
-// dropNode has the stack be without a node.
+// dropNode removes a node from the stack. The process has to have ended.
 func (s *Supervisor) dropNode(name string) {
 	host := s.home(name)
 	s.mu.Lock()
@@ -313,20 +313,20 @@ func (s *Supervisor) dropNode(name string) {
 	if n != nil {
 		close(n.gone)
 	}
-	// A later node of that name begins anew.
+	// A later node with the same name starts without this one's record.
 	if err := host.Remove(s.ctx, recordFile(name)); err != nil {
 		s.log.Error("cannot remove the record of a node that is in the stack no more", "node", name, "error", err)
 	}
 }
 
-// writeNode makes a node's directories and writes its files. What a server rewrites
-// is only written when it is not there.
+// writeNode makes a node's directories and writes its files. A file that the server itself
+// rewrites is only written if it is missing.
 func (s *Supervisor) writeNode(to part) error {
 	if s.hosts.lacks(to.host) {
 		return nil // see catchUp
 	}
 	host := s.hosts.at(to.host)
-	for _, d := range append([]string{"logs"}, to.dirs...) { // its host may be a new one
+	for _, d := range append([]string{"logs"}, to.dirs...) { // the host may be new
 		if err := host.MakeDir(s.ctx, d); err != nil {
 			return fmt.Errorf("make the directory of %s: %w", to.process.Node, err)
 		}
@@ -342,8 +342,8 @@ func (s *Supervisor) writeNode(to part) error {
 	return nil
 }
 
-// FileDigest tells stack files apart whose stacks differ. Paths in them are relative to
-// baseDir.
+// FileDigest returns a digest that differs if two stack files have different stacks. Relative
+// paths in the file start from baseDir.
 func FileDigest(file stack.Stack, baseDir string) string {
 	sum := sha256.Sum256(append(file.Show(), baseDir...))
 	return hex.EncodeToString(sum[:8])

@@ -7,18 +7,18 @@ import (
 	"holdfast/internal/stack"
 )
 
-// RunTime is what was said of a stack while it ran, and does not stand in its file.
+// RunTime is what operators asked for while the stack ran, and its file does not have.
 type RunTime struct {
-	// Nodes are how many nodes applications have.
+	// Nodes has the number of nodes by application.
 	Nodes map[string]int `json:"nodes,omitempty"`
-	// Programs are what applications run.
+	// Programs has the programs that applications run, by application.
 	Programs map[string]RunTimeProgram `json:"programs,omitempty"`
 	// Drained are the nodes that are out of rotation.
 	Drained []string `json:"drained,omitempty"`
 }
 
-// RunTimeProgram is a program that a rollout brought. Of its environment it has the
-// names alone: a value may be a secret.
+// RunTimeProgram is a program that a rollout brought. Of the environment it has only the names,
+// because a value may be a secret.
 type RunTimeProgram struct {
 	Command []string `json:"command"`
 	Dir     string   `json:"dir,omitempty"`

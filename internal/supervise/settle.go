@@ -12,11 +12,11 @@ import (
 	"holdfast/internal/plan"
 )
 
-// A switchover changes settings of redis nodes for a moment. When its supervisor
-// dies meanwhile, or a node does not answer in the end, they are put back later.
+// A switchover changes settings of redis nodes for a short time. If its supervisor dies
+// meanwhile, or if a node does not answer at the end, the settings are put back later.
 
-// usualSettings are the settings that a switchover changes, as each redis node's
-// settings file has them.
+// usualSettings returns the settings that a switchover changes, with the values of each redis
+// node's settings file.
 func (s *Supervisor) usualSettings() map[string]string {
 	least := plan.MinReplicas
 	if s.stack().Redis.Replicas == 0 {
@@ -29,8 +29,8 @@ func (s *Supervisor) usualSettings() map[string]string {
 	}
 }
 
-// keepSettled puts back what was left. It does not wait for the start of other
-// nodes: the master may refuse writes.
+// keepSettled puts back settings that a switchover left. It does not wait for the start of
+// other nodes, because the master may be refusing writes.
 func (s *Supervisor) keepSettled() {
 	looks := 0
 	for {
@@ -44,14 +44,14 @@ func (s *Supervisor) keepSettled() {
 	}
 }
 
-// leftLooks is how many looks in a row, a second after each other, find a setting that is not
-// the usual one before it is put back. A switchover takes less: see handOverLimit.
+// leftLooks is how many looks in a row, one second apart, have to find an unusual setting
+// before it is put back. A switchover takes less time: see handOverLimit.
 const leftLooks = 30
 
-// lookForLeft looks for what the supervisor of another node left at those of this one: it ended
-// in the midst of a switchover, and nobody else knows. A priority that stays would have the
-// Sentinels promote a replica that lacks writes. It takes and returns the number of looks in a
-// row that found something.
+// lookForLeft looks for settings that the supervisor of another pod left at this pod's redis
+// nodes, because it ended during a switchover. Nobody else knows about them, and with a
+// priority that stays the Sentinels would promote a replica that lacks writes. looks is the
+// number of looks in a row that found something; lookForLeft returns the new number.
 func (s *Supervisor) lookForLeft(ctx context.Context, looks int) int {
 	ctx, cancel := context.WithTimeout(ctx, 2*fenceLimit)
 	defer cancel()
@@ -68,12 +68,13 @@ func (s *Supervisor) lookForLeft(ctx context.Context, looks int) int {
 	return 0
 }
 
-// isUnusual reports whether a redis node has a setting that a switchover changes.
+// isUnusual reports whether one of the settings that a switchover changes has another value
+// than usual.
 func (s *Supervisor) isUnusual(ctx context.Context, name string) bool {
 	for setting, value := range s.usualSettings() {
 		is, err := s.admin(name).Setting(ctx, setting)
 		if err != nil {
-			return false // it is asked again
+			return false // it is asked again at the next look
 		}
 		if is != value {
 			return true
@@ -82,8 +83,8 @@ func (s *Supervisor) isUnusual(ctx context.Context, name string) bool {
 	return false
 }
 
-// settleRedis puts back what a switchover left at the redis nodes. It is tried
-// until every node that runs has been seen.
+// settleRedis puts back what a switchover left at the redis nodes. It is called again until
+// every running node could be checked.
 func (s *Supervisor) settleRedis(ctx context.Context) {
 	if !s.unsettled.Load() || !s.switching.TryLock() {
 		return
@@ -98,11 +99,11 @@ func (s *Supervisor) settleRedis(ctx context.Context) {
 	var all sync.WaitGroup
 	for i, name := range names {
 		switch {
-		case !f.Running[name]: // its settings file is read at its start
+		case !f.Running[name]: // it will read its settings file when it starts
 		case !f.answers(name):
 			failed[i] = fmt.Errorf("%s does not answer", name)
 		case f.Standings[name].Master && f.replaced(name):
-			// It must not take writes: the Sentinels turn it soon.
+			// It must not take writes, and the Sentinels will make it a replica soon.
 			failed[i] = fmt.Errorf("%s calls itself master beside another one", name)
 		default:
 			all.Go(func() { failed[i] = s.settleSettings(ctx, name) })

@@ -12,9 +12,9 @@ import (
 	"holdfast/internal/plan"
 )
 
-// How a stack comes up, or a supervisor takes over what runs.
+// This file is about how a stack comes up, and how a supervisor takes over what runs.
 
-// Attend begins to look after the nodes that run, and starts none.
+// Attend begins to look after the nodes that run. It starts none.
 func (s *Supervisor) Attend() {
 	for _, n := range s.allNodes() {
 		if n.proc != nil {
@@ -26,10 +26,10 @@ func (s *Supervisor) Attend() {
 	}
 }
 
-// Start begins to supervise: it brings every node up, in the order of the
-// plan, those of a stage at once, and returns when each of them is up or has
-// failed, with the failures, or when ctx ends. Either way it goes on
-// supervising until Stop or Close. Prepare comes first.
+// Start begins to supervise. It brings up the nodes stage by stage, in the order of the plan,
+// and all nodes of a stage at once. It returns when each node is up or has failed, with the
+// failures, or when ctx ends. In both cases supervision goes on until Stop or Close. Prepare
+// has to be called first.
 func (s *Supervisor) Start(ctx context.Context) error {
 	s.keepLogs()
 	s.awaitLogWriter(ctx)
@@ -47,6 +47,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	}
 	s.tasks.Go(s.watchShown)
 	s.tasks.Go(s.keepCatchingUp)
+
 	var failures []error
 	for _, processes := range stages(s.processes()) {
 		failures = append(failures, s.startStage(ctx, processes)...)
@@ -61,8 +62,9 @@ func (s *Supervisor) Start(ctx context.Context) error {
 		s.tasks.Go(func() { s.reconcile(s.ctx) })
 	}
 	failures = slices.DeleteFunc(failures, func(err error) bool {
-		return errors.As(err, new(*UnableError)) // the stack is up without it, and its status says why
+		return errors.As(err, new(*UnableError)) // the stack is up without this node, and its status says why
 	})
+
 	failures = append(failures, s.endStrays(ctx, ctx))
 	s.awaitRotation(ctx)
 	failures = append(failures, s.awaitChange(ctx))
@@ -78,9 +80,8 @@ func (s *Supervisor) Start(ctx context.Context) error {
 
 // startStage starts the processes of one stage and waits for them.
 func (s *Supervisor) startStage(ctx context.Context, processes []plan.Process) (failures []error) {
-	// Redis nodes that start together judge on the same facts: otherwise the
-	// first replica to be there would have the named master wait for a
-	// failover at every cold start.
+	// Redis nodes that start together decide on the same facts. Otherwise, at every cold start,
+	// the named master would wait for a failover as soon as the first replica is up.
 	var seen *facts
 	if processes[0].Kind == plan.Redis {
 		f := s.gather(ctx, time.Second)
@@ -88,16 +89,18 @@ func (s *Supervisor) startStage(ctx context.Context, processes []plan.Process) (
 	}
 	var current, outdated []string
 	for _, p := range processes {
-		// Where it is known what they are, a change sees to them.
+		// If it is known what the nodes run as, a change brings them up to date.
 		if s.node(p.Node).outdated.Load() && s.wanted == nil {
 			outdated = append(outdated, p.Node)
 		} else {
 			current = append(current, p.Node)
 		}
 	}
+
 	failures = await(s.each(current, func(name string) error { return s.startNode(ctx, name, seen) }))
-	// What runs with settings of an earlier stack file is started anew, one
-	// after the other, the Redis master last: the service goes on meanwhile.
+
+	// Nodes that run with the settings of an earlier stack file are restarted one after the other,
+	// the Redis master last, so that the service goes on meanwhile.
 	isMaster := func(name string) int {
 		if seen != nil && seen.Standings[name].Master {
 			return 1
@@ -116,10 +119,10 @@ func (s *Supervisor) startStage(ctx context.Context, processes []plan.Process) (
 // startNode starts a node as a part of the stack's start.
 func (s *Supervisor) startNode(ctx context.Context, name string, seen *facts) error {
 	n := s.node(name)
-	if n.keepDown.Load() { // stopped or paused by its operator, under a supervisor before
+	if n.keepDown.Load() { // the operator stopped or paused it under an earlier supervisor
 		return nil
 	}
-	// One that a change was moving when that was cut off: the change goes on with it.
+	// A change that was interrupted while it moved this node goes on with it.
 	if at := s.home(name).running(s.ctx, name); s.wanted != nil && n.outdated.Load() && at != "" && at != n.spec().Address {
 		return nil
 	}
@@ -128,16 +131,16 @@ func (s *Supervisor) startNode(ctx context.Context, name string, seen *facts) er
 		action = ActRestart
 	}
 	c, limit := command{action: action, seen: seen}, cmp.Or(n.spec().Start, startLimit)
-	if s.hosts.lacks(s.home(name).name) { // it starts when its host is back, and keeps nobody waiting
-		s.tasks.Go(func() { _ = s.bringUp(s.ctx, n, c, limit) }) // the status says how it is
+	if s.hosts.lacks(s.home(name).name) { // it starts when its host is back, and nothing waits for it
+		s.tasks.Go(func() { _ = s.bringUp(s.ctx, n, c, limit) }) // its status shows how it goes
 		return nil
 	}
 	return s.bringUp(ctx, n, c, limit)
 }
 
-// beginAnew writes down what a stack runs as that starts, or that a version of
-// Holdfast before this one has left. A change that was under way has ended with what
-// ran then.
+// beginAnew records what the stack runs as when it starts, or when it was left by a version of
+// Holdfast without that record. A change that was under way has ended: its nodes do not run any
+// more.
 func (s *Supervisor) beginAnew() error {
 	r, there, err := s.dir.readChange()
 	if err != nil {
@@ -155,8 +158,8 @@ func (s *Supervisor) beginAnew() error {
 	return s.saveRunning()
 }
 
-// checkWanted refuses what the stack file asks of a stack that runs as something else
-// where that cannot be, before anything is touched.
+// checkWanted checks, before anything is touched, whether the running stack can become what its
+// file asks for.
 func (s *Supervisor) checkWanted() error {
 	if s.wanted == nil {
 		return nil
@@ -166,7 +169,7 @@ func (s *Supervisor) checkWanted() error {
 		err = fmt.Errorf("the stack runs as an earlier file says, and cannot become what this one says: %s", strings.Join(p.Refused, "\n"))
 	}
 	if err != nil && s.hosts.begun {
-		// It may be the fault of one host. The change is refused when its turn comes.
+		// One host may be the cause. Then the change is refused when its turn comes.
 		s.log.Warn("what the stack is to become cannot be checked", "error", err)
 		return nil
 	}

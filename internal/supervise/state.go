@@ -16,8 +16,8 @@ import (
 	"holdfast/internal/private"
 )
 
-// minFree is the disk space below which nothing is started: generated files,
-// logs and an append-only file need some.
+// minFree is the free disk space below which nothing is started: generated files, logs and an
+// append-only file need some.
 const minFree = 64 << 20 // bytes
 
 // dir is the state directory of a stack:
@@ -37,22 +37,22 @@ const minFree = 64 << 20 // bytes
 //	              launch.json of a start that is not written there yet
 type dir struct {
 	root string // its absolute path
-	// share has all hosts of the stack have a file before it is written here, or before it
-	// is removed (nil content); nil: there is no other host.
+	// share copies a file to all hosts of the stack before it is written here, or removes it there
+	// before it is removed here (nil content); nil: there is no other host.
 	share func(name string, content []byte) error
 }
 
-// dirAt is the state directory of that path, for one host or for somebody who looks.
+// dirAt returns the state directory at a path.
 func dirAt(root string) dir { return dir{root: root} }
 
-// String is its path.
+// String returns the path of the directory.
 func (d dir) String() string { return d.root }
 
 func (d dir) path(elem ...string) string {
 	return filepath.Join(append([]string{d.root}, elem...)...)
 }
 
-// open makes the directory when it is missing, and checks that it is ours.
+// open makes the directory if it is missing, and checks that it belongs to this user.
 func (d dir) open() error {
 	if err := os.MkdirAll(d.root, 0o700); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
@@ -69,8 +69,8 @@ func (d dir) open() error {
 	return nil
 }
 
-// checkRoom refuses a disk that is too full to start anything. What runs there already
-// goes on, and is started again if it can be.
+// checkRoom refuses to start on a disk that is too full. Once the stack has begun, a full disk
+// is only logged: what runs goes on, and is started again if that is possible.
 func (s *Supervisor) checkRoom() error {
 	for _, h := range s.hosts.all() {
 		facts, err := h.Facts(s.ctx)
@@ -96,8 +96,8 @@ func (s *Supervisor) checkRoom() error {
 	return nil
 }
 
-// checkOwner refuses the state directory of another user: what one user's
-// servers write the other's could not read.
+// checkOwner refuses the state directory of another user, whose servers could not read what
+// this user's servers write.
 func (d dir) checkOwner() error {
 	info, err := os.Stat(d.root)
 	if err != nil {
@@ -110,7 +110,7 @@ func (d dir) checkOwner() error {
 	return nil
 }
 
-// LockedError says that a supervisor of the stack runs already.
+// LockedError is the error of opening a state directory that another supervisor holds.
 type LockedError struct {
 	Dir string
 	PID int // 0: unknown
@@ -120,8 +120,8 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("the stack is up already: supervisor %d works on %s", e.PID, e.Dir)
 }
 
-// lock takes the state directory for this process. The kernel gives it back
-// when the process ends, however it ends.
+// lock locks the state directory for this process. The kernel unlocks it when the process ends,
+// however it ends.
 func (d dir) lock() (*os.File, error) {
 	f, err := private.Open(d.path("lock"), os.O_CREATE|os.O_RDWR)
 	if err != nil {
@@ -134,8 +134,8 @@ func (d dir) lock() (*os.File, error) {
 		}
 		return nil, &LockedError{Dir: d.root, PID: d.lockHolder()}
 	}
-	// Whoever purges the stack removes the file with its lock: a lock on a file
-	// that is gone keeps nobody out.
+	// A purge removes the lock file while it holds the lock. A lock on a removed file keeps nobody
+	// out.
 	if mine, err := f.Stat(); err == nil {
 		if there, err := os.Stat(f.Name()); err != nil || !os.SameFile(mine, there) {
 			f.Close()
@@ -153,7 +153,7 @@ func (d dir) lock() (*os.File, error) {
 	return f, nil
 }
 
-// ownPID is the pid of this process.
+// ownPID returns the pid of this process.
 func ownPID() int { return os.Getpid() }
 
 // Locked reports whether a supervisor holds the state directory.
@@ -166,15 +166,15 @@ func Locked(stateDir string) bool {
 	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
 }
 
-// lockHolder is the pid that the lock file names; 0: none.
+// lockHolder returns the pid in the lock file; 0: there is none.
 func (d dir) lockHolder() int {
 	b, _ := os.ReadFile(d.path("lock"))
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(b)))
 	return pid
 }
 
-// writeFile replaces a file of the state directory whole or not at all, also
-// when power is lost midway.
+// writeFile replaces a file of the state directory as a whole or not at all, also if power is
+// lost midway.
 func (d dir) writeFile(name string, mode fs.FileMode, content []byte) error {
 	if d.share != nil {
 		if err := d.share(name, content); err != nil {
@@ -184,7 +184,7 @@ func (d dir) writeFile(name string, mode fs.FileMode, content []byte) error {
 	return machine.WriteFile(d.path(name), mode, content)
 }
 
-// remove removes a file of the state directory. One that is not there is no error.
+// remove removes a file of the state directory. A missing file is not an error.
 func (d dir) remove(name string) error {
 	if d.share != nil {
 		if err := d.share(name, nil); err != nil {
@@ -205,7 +205,7 @@ func (d dir) writeJSON(name string, v any) error {
 	return d.writeFile(name, 0o600, b)
 }
 
-// readJSON reads a file into v; a missing one leaves v alone.
+// readJSON reads a file into v; if the file is missing, it leaves v unchanged.
 func (d dir) readJSON(name string, v any) error {
 	b, err := private.Read(d.path(name))
 	return decode(d.path(name), b, err, v)

@@ -17,18 +17,17 @@ import (
 type stepper struct {
 	sup      *Supervisor
 	step     plan.Step
-	from, to part // from is empty where the stack did not have the node
+	from, to part // from is empty if the node is new
 	had      bool
 	settings *plan.Settings
 	settle   time.Duration
-	// stack is the one that the step is on the way to, and stays reports whether a node
-	// is in it.
+	// stack is the stack that the step leads to, and stays reports whether a node is in it.
 	stack stack.Stack
 	stays func(node string) bool
 	log   *slog.Logger
-	// words are the last ones of a node that did not become well.
+	// words is the last output of a node that did not become healthy.
 	words []string
-	// touched is true from when something has been done that has to be taken back.
+	// touched is true once something was done that putBack has to undo.
 	touched bool
 }
 
@@ -55,12 +54,12 @@ func (x *stepper) do(ctx context.Context) error {
 	return fmt.Errorf("unknown step %q", x.step.Action)
 }
 
-// hostPatience is how long a step waits for a host that is away: the process of one that leads
-// no more may be started again.
+// hostPatience is how long a step waits for a host that is away. Its Holdfast process may be
+// about to come back, such as that of the host that led before.
 const hostPatience = 10 * time.Second
 
-// awaitHost waits for the host of the node, and reports that it is away. A balancer there
-// takes its files up later.
+// awaitHost waits for the host of the node, and returns an error if the host stays away. A
+// reload does not wait: the balancers of the host are reloaded when it is back.
 func (x *stepper) awaitHost(ctx context.Context) error {
 	host, lacks := cmp.Or(x.to.host, x.from.host), x.sup.hosts.lacks
 	back := func(context.Context) bool { return !lacks(host) }
@@ -70,7 +69,7 @@ func (x *stepper) awaitHost(ctx context.Context) error {
 	return fmt.Errorf("host %s is away", host)
 }
 
-// start brings up a node that the stack did not have.
+// start brings up a new node.
 func (x *stepper) start(ctx context.Context) error {
 	s := x.sup
 	if member(x.to.process) {
@@ -93,7 +92,7 @@ func (x *stepper) start(ctx context.Context) error {
 	return s.met(ctx)
 }
 
-// restart gives a node another process. One that its operator has stopped stays down.
+// restart replaces a node's process. A node that its operator has stopped stays down.
 func (x *stepper) restart(ctx context.Context) error {
 	s := x.sup
 	if x.relocates() {
@@ -112,8 +111,8 @@ func (x *stepper) restart(ctx context.Context) error {
 		return err
 	}
 	if x.to.process.Kind == plan.Web && x.from.process.Address != x.to.process.Address {
-		// Workers of before a reload do not hear that the node leaves, and it does not come
-		// back where they know it.
+		// Old workers, from before a reload, neither learn that the node leaves nor find it at its
+		// new address.
 		s.awaitOldWorkers(ctx)
 	}
 	x.touched = true
@@ -123,7 +122,7 @@ func (x *stepper) restart(ctx context.Context) error {
 	if st, _ := s.board.snapshot().Node(x.step.Node); st.State == Down {
 		return s.send(ctx, x.step.Node, command{action: actTake, spec: &x.to.process})
 	}
-	if !moves { // else it is the master no more
+	if !moves { // otherwise it is no longer the master
 		s.stepDown(ctx, x.step.Node)
 	}
 	if err := x.bringUp(ctx, command{action: ActRestart, spec: &x.to.process}); err != nil || !moves {
@@ -132,8 +131,8 @@ func (x *stepper) restart(ctx context.Context) error {
 	return s.met(ctx)
 }
 
-// spare reports that a node of an application cannot be spared: it has others, and no
-// other one serves. One that has just come is waited for.
+// spare returns an error if an application's node cannot be spared: the application has several
+// nodes, and no other one serves. It waits for a node that has just come up.
 func (x *stepper) spare(ctx context.Context) error {
 	s, name, app := x.sup, x.step.Node, x.to.process.App
 	if x.to.process.Kind != plan.Web || len(s.nodesOf(app)) < 2 {
@@ -150,7 +149,7 @@ func (x *stepper) spare(ctx context.Context) error {
 	return fmt.Errorf("no other node of %s serves: its clients would get 503 meanwhile; have another one serve first ('holdfast status' shows why they do not), or set rollout.surge", app)
 }
 
-// bringUp waits until a node is up, in rotation, and was well for a while.
+// bringUp waits until a node is up, in rotation, and has been healthy for a while.
 func (x *stepper) bringUp(ctx context.Context, c command) error {
 	s, name := x.sup, x.step.Node
 	n := s.node(name)
@@ -176,9 +175,8 @@ func (x *stepper) bringUp(ctx context.Context, c command) error {
 	return err
 }
 
-// awaitServed waits until every balancer that knows a node at its address sends
-// requests to it. One that knows a former address of the node learns the new one when
-// it is reloaded.
+// awaitServed waits until every balancer that knows a node at its address sends requests to it.
+// A balancer that knows a former address learns the new one when it is reloaded.
 func (s *Supervisor) awaitServed(ctx context.Context, name string) error {
 	if s.node(name).spec().Kind != plan.Web || s.drained(name) {
 		return nil
@@ -202,7 +200,7 @@ func (s *Supervisor) awaitServed(ctx context.Context, name string) error {
 	return nil
 }
 
-// awaitCalm waits until a node was up without a break for so long.
+// awaitCalm waits until a node has been up for the time settle without a break.
 func (s *Supervisor) awaitCalm(ctx context.Context, name string, settle time.Duration) error {
 	first, _ := s.board.snapshot().Node(name)
 	began := time.Now()
@@ -228,7 +226,7 @@ func (s *Supervisor) awaitCalm(ctx context.Context, name string, settle time.Dur
 	return nil
 }
 
-// stop takes a node away.
+// stop removes a node.
 func (x *stepper) stop(ctx context.Context) error {
 	s := x.sup
 	if s.node(x.step.Node) == nil {
@@ -245,7 +243,7 @@ func (x *stepper) stop(ctx context.Context) error {
 	return x.takeAway(ctx)
 }
 
-// takeAway ends a node, and has the stack be without it.
+// takeAway stops a node and removes it from the stack.
 func (x *stepper) takeAway(ctx context.Context) error {
 	s, name := x.sup, x.step.Node
 	if ofRedis(name) {
@@ -260,7 +258,7 @@ func (x *stepper) takeAway(ctx context.Context) error {
 	return nil
 }
 
-// putBack takes the step back: the node is what it was.
+// putBack undoes the step, so that the node is what it was before.
 func (x *stepper) putBack(ctx context.Context) error {
 	s, name := x.sup, x.step.Node
 	if !x.touched {
@@ -300,9 +298,11 @@ func (x *stepper) putBack(ctx context.Context) error {
 	return nil
 }
 
-// aftermath says for a person how things stand after a step that failed.
+// aftermath describes the node and its last output to a person after a step that failed. back
+// is the error of putBack.
 func (x *stepper) aftermath(back error) string {
 	text := ""
+
 	for _, line := range x.words {
 		text += "  " + quote.Cut(line, longLine) + "\n"
 	}

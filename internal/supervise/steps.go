@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// changeRun is a change that is under way. Its methods are called by one goroutine but for
-// step, of which those of one group run at once.
+// changeRun is a change that is under way. One goroutine calls its methods, except for step:
+// the steps of a group run at the same time.
 type changeRun struct {
 	sup    *Supervisor
 	record changeRecord
@@ -21,23 +21,23 @@ type changeRun struct {
 	tell   func(Event)
 
 	mu   sync.Mutex // guards done, renewed, reloaded, record.Force and tell
-	done int        // steps
+	done int        // steps done, out of the number of
 	of   int
 	// renewed is how many nodes of a rollout's application have the new version.
 	renewed int
-	// reloaded is true when a balancer may know the nodes that have come.
+	// reloaded is true if a balancer may already know the new nodes.
 	reloaded bool
 }
 
-// errLeft is the error of a change that is left as it is for the next supervisor,
-// errDown that of one that ends with the stack, and errHeld that of a rollout that waits.
+// errLeft is the error of a change that is left to the next supervisor, errDown that of a
+// change that ends because the stack is taken down, and errHeld that of a rollout that waits.
 var (
 	errLeft = errors.New("the supervisor ends in the middle of the change; the next 'holdfast up' goes on with it")
 	errDown = errors.New("the stack is taken down in the middle of the change")
 	errHeld = errors.New("the rollout waits")
 )
 
-// whyLeft is the error of a change that can take no further step: the supervisor ends.
+// whyLeft returns why a change can take no further step: the supervisor ends.
 func (s *Supervisor) whyLeft() error {
 	if s.stopping.Load() {
 		return errDown
@@ -48,7 +48,8 @@ func (s *Supervisor) whyLeft() error {
 // unfinished reports whether an error leaves a change as it is.
 func unfinished(err error) bool { return errors.Is(err, errLeft) || errors.Is(err, errDown) }
 
-// Outlook says what becomes of a change that ends with the stack.
+// Outlook returns what will become of a change of a kind that was interrupted when the stack
+// was taken down.
 func Outlook(kind string) string {
 	if kind == "apply" || kind == kindUp {
 		return "the next 'holdfast up' starts every node as the stack file says then"
@@ -56,7 +57,7 @@ func Outlook(kind string) string {
 	return "it is given up: the next 'holdfast up' starts every node as it was before it"
 }
 
-// run carries the change out from what runs now.
+// run carries the change out, starting from what runs now.
 func (c *changeRun) run(ctx context.Context) Result {
 	err := c.carryOut(ctx)
 	r := Result{ID: c.record.ID, Kind: c.record.Kind, Began: c.record.Began, Ended: time.Now(), Done: err == nil, Steps: c.done, Of: c.of}
@@ -70,6 +71,7 @@ func (c *changeRun) run(ctx context.Context) Result {
 	if r.Unfinished = errors.Is(err, errLeft); r.Unfinished && s.cfg.Several {
 		r.Why = "this host does not lead any more, and the one that does goes on with the change"
 	}
+
 	if unfinished(err) {
 		s.log.Info("the change is left unfinished", "kind", r.Kind, "why", r.Why)
 		return r
@@ -82,6 +84,7 @@ func (c *changeRun) run(ctx context.Context) Result {
 			return r
 		}
 	}
+
 	r.Left, _ = s.halfway()
 	s.changing.keep(r)
 	c.record.Result = &r
@@ -112,7 +115,7 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 	for _, leg := range legs {
 		err := c.leg(ctx, leg)
 		if errors.Is(err, errHeld) {
-			return err // its stack is the one that the nodes are of
+			return err // the supervisor's stack is the one that the nodes run as
 		}
 		if err != nil {
 			if !unfinished(err) {
@@ -125,7 +128,7 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 		}
 	}
 	s.setQuorums(ctx)
-	c.final.plan.Hosts = withoutEmpty(s.Plan(), c.final.plan) // the nodes are the same; none has been touched beside them
+	c.final.plan.Hosts = withoutEmpty(s.Plan(), c.final.plan) // nodes that no step touched stay as they are until takeQuiet
 	s.install(c.final)
 	s.mu.Lock()
 	s.generation = max(generation+1, c.record.ID)
@@ -143,7 +146,7 @@ func (c *changeRun) carryOut(ctx context.Context) error {
 	return s.finishDrains(ctx, now.overrides.Drained, c.final.overrides.Drained)
 }
 
-// leg carries one part of the change out.
+// leg carries out one part of the change.
 func (c *changeRun) leg(ctx context.Context, l leg) error {
 	s := c.sup
 	programs, wrong := s.findPrograms(s.ctx, l.to.plan)
@@ -179,24 +182,24 @@ func (c *changeRun) leg(ctx context.Context, l leg) error {
 		}
 	}
 
-	// Workers of before the reload send nothing to where a node is now: the others have to
-	// stay until these workers are gone.
+	// Old workers, from before the reload, send nothing to the new addresses of nodes. The other
+	// nodes have to stay until these workers are gone.
 	if slices.ContainsFunc(changes, func(n plan.NodeChange) bool { return n.Kind == plan.Web && n.Action == plan.Restart && n.Moves() }) {
 		s.awaitOldWorkers(ctx)
 	}
 	return nil
 }
 
-// relieve has another redis node become the master where the one that is it leaves or
-// moves in this part of the change, or where the balancers do not know it yet: programs
-// that reach Redis through them would have no master until its own step hands over, or
-// until the balancers are reloaded. Mostly there is nothing to do, but the master from
-// when the change began may have died since.
+// relieve makes another redis node the master if the current one leaves or moves in this part
+// of the change, or if the balancers do not know its address yet. Otherwise programs that reach
+// Redis through the balancers would have no master until the node's own step hands over, or
+// until the balancers are reloaded. Mostly there is nothing to do; but the node that was the
+// master when the change began may have died since.
 func (c *changeRun) relieve(ctx context.Context, l leg, next []plan.Step, changes []plan.NodeChange) error {
 	s := c.sup
 	step := plan.Step{Node: s.boardMaster(), Action: plan.HandOver}
 	if step.Node == "" || slices.ContainsFunc(next, func(p plan.Step) bool { return p.Node == step.Node }) {
-		return nil // a step of its own hands over itself
+		return nil // its own step hands over
 	}
 	now, _ := s.current()
 	is, _ := now.part(step.Node)
@@ -223,8 +226,8 @@ func (c *changeRun) relieve(ctx context.Context, l leg, next []plan.Step, change
 	return nil
 }
 
-// masterLast has the restart of the Redis master come after those of the replicas: one
-// of them, which has its new settings then, takes its place.
+// masterLast moves the restart of the Redis master behind those of the replicas, so that a
+// replica which has its new settings takes the master's place.
 func (s *Supervisor) masterLast(steps []plan.Step) []plan.Step {
 	steps = slices.Clone(steps)
 	last := -1
@@ -244,7 +247,7 @@ func (s *Supervisor) masterLast(steps []plan.Step) []plan.Step {
 	return steps
 }
 
-// group carries the steps of one group out, all at once.
+// group carries out the steps of one group, all at once.
 func (c *changeRun) group(ctx context.Context, l leg, steps []plan.Step, changes []plan.NodeChange) error {
 	failed := make([]error, len(steps))
 	var all sync.WaitGroup
@@ -252,11 +255,11 @@ func (c *changeRun) group(ctx context.Context, l leg, steps []plan.Step, changes
 		all.Go(func() { failed[i] = c.step(ctx, l, step, changes) })
 	}
 	all.Wait()
-	// What was done is written down also where something failed beside it.
+	// What was done is recorded also if a step beside it failed.
 	return errors.Join(errors.Join(failed...), c.sup.saveRunning())
 }
 
-// step carries one step out, and takes it back when that fails.
+// step carries out one step, and undoes it if it fails.
 func (c *changeRun) step(ctx context.Context, l leg, step plan.Step, changes []plan.NodeChange) error {
 	s := c.sup
 	if s.stopping.Load() || ctx.Err() != nil {
@@ -292,10 +295,10 @@ func (c *changeRun) step(ctx context.Context, l leg, step plan.Step, changes []p
 	return errors.New(text)
 }
 
-// cleanUp takes away, after a change was stopped, the nodes that no balancer knows yet,
-// and those that were to serve only meanwhile (rollout.surge), which the balancers
-// forget then. Where other nodes have come or moved, which the former configuration does
-// not know, all stay.
+// cleanUp removes new nodes after a change was stopped: those that no balancer knows yet, and
+// those that were to serve only during the change (rollout.surge), after which the balancers
+// are reloaded. If other nodes have come or moved, which the former configuration does not
+// know, all nodes stay.
 func (c *changeRun) cleanUp(ctx context.Context, from layout) error {
 	s := c.sup
 	now, _ := s.current()
@@ -334,7 +337,7 @@ func (c *changeRun) cleanUp(ctx context.Context, from layout) error {
 	return s.saveRunning()
 }
 
-// count takes note that a step is done.
+// count records that a step is done.
 func (c *changeRun) count(step plan.Step) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -351,7 +354,7 @@ func (c *changeRun) count(step plan.Step) {
 	}
 }
 
-// say shows and tells what happened.
+// say shows an event in the status, logs it, and tells the caller of the change.
 func (c *changeRun) say(e Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -366,8 +369,8 @@ func (c *changeRun) say(e Event) {
 	}
 }
 
-// takeQuiet gives the nodes that were not touched what only the supervisor uses, such
-// as for how long a node may take to end.
+// takeQuiet gives nodes that no step touched the settings that only the supervisor uses, such
+// as how long a node may take to end.
 func (c *changeRun) takeQuiet(ctx context.Context) error {
 	s := c.sup
 	final, err := s.planned(c.final, c.final.overrides.On(c.final.file))
@@ -388,7 +391,7 @@ func (c *changeRun) takeQuiet(ctx context.Context) error {
 	return nil
 }
 
-// setStack gives the supervisor another stack.
+// setStack replaces the stack that the supervisor carries out.
 func (s *Supervisor) setStack(of stack.Stack) {
 	s.mu.Lock()
 	s.cfg.Stack = of
@@ -397,7 +400,7 @@ func (s *Supervisor) setStack(of stack.Stack) {
 	s.showLayout()
 }
 
-// showLayout shows the nodes in their order, and where the clients go.
+// showLayout shows the nodes in the order of the plan, and the plan's entry.
 func (s *Supervisor) showLayout() {
 	p := s.Plan()
 	s.board.arrange(p, s.stack().Redis.Replicas)

@@ -2,10 +2,10 @@ package supervise
 
 import "sync"
 
-// tasks are goroutines that somebody waits for. Unlike a sync.WaitGroup it may be given one
-// while it is waited for and none runs: requests come until the control socket is closed,
-// and find a supervisor that is being closed. Its context has ended then, and what such a
-// request begins ends at once. The zero value has none.
+// tasks is a group of goroutines that somebody waits for. Unlike with a sync.WaitGroup, a
+// goroutine may be added during Wait while none is running: requests arrive until the control
+// socket is closed, and find a supervisor that is being closed. Its context has ended by then,
+// so what such a request begins ends at once. The zero value is an empty group.
 type tasks struct {
 	mu      sync.Mutex
 	running int
@@ -32,7 +32,7 @@ func (t *tasks) end() {
 	}
 }
 
-// Wait waits until none runs.
+// Wait waits until no goroutine of the group is running.
 func (t *tasks) Wait() {
 	t.mu.Lock()
 	if t.running == 0 {
