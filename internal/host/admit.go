@@ -19,29 +19,29 @@ import (
 	"holdfast/internal/quote"
 )
 
-// How hosts join and leave. All of it is decided by the leader: another host passes on what
-// it is asked (forward.go).
+// This file is how hosts join and leave. The leader decides all of it; every other host
+// forwards such a request to the leader (forward.go).
 
-// Invited is what somebody has who invites a host.
+// Invited is the result of an invitation: the token to give to the new host.
 type Invited struct {
 	Token   string    `json:"token,omitempty"`
 	Host    string    `json:"host"`
 	Expires time.Time `json:"expires"`
 }
 
-// Invitation asks for a token.
+// Invitation is a request for a join token.
 type Invitation struct {
 	Host    string        `json:"host"`
 	Address netip.Addr    `json:"address"`
 	Life    time.Duration `json:"life"`
 }
 
-// welcome is what a new host gets beside its identity.
+// welcome is what a new host receives besides its certificate.
 type welcome struct {
 	Stack string `json:"stack"`
 }
 
-// entry is what a host says of itself when it begins.
+// entry is what a host reports about itself to the leader when it starts.
 type entry struct {
 	Part    string `json:"part"`
 	State   string `json:"state"`
@@ -49,19 +49,20 @@ type entry struct {
 	Run     string `json:"run,omitempty"`
 }
 
-// Invite makes a token by which a host can join, with that name and address.
+// Invite returns a token with which a host can join once, under this name and address. The
+// token expires after life.
 func (h *Host) Invite(ctx context.Context, name string, address netip.Addr, life time.Duration) (Invited, error) {
 	return ask[Invited](ctx, h, "invite", Invitation{name, address, life})
 }
 
-// Remove takes a host out of the stack: its certificate is worth nothing from then on, and
-// it has no vote.
+// Remove takes a host out of the stack: the host loses its vote, and the other hosts no
+// longer accept its certificate.
 func (h *Host) Remove(ctx context.Context, name string) error {
 	_, err := ask[struct{}](ctx, h, "remove", name)
 	return err
 }
 
-// commands are what a leader does for any host.
+// commands returns the commands that the leader carries out for any host, by name.
 func (h *Host) commands() map[string]command {
 	return map[string]command{
 		"invite": decide(h.invite),
@@ -72,10 +73,12 @@ func (h *Host) commands() map[string]command {
 	}
 }
 
-// attempts is how often a leader writes anew where a document has changed meanwhile.
+// attempts is how often the leader tries a write whose document somebody else changed after
+// it was read.
 const attempts = 5
 
-// change reads a document, has it changed, and writes it.
+// change reads a document, applies with to its value, and writes the result. It starts over
+// on a conflict: see rewrite.
 func change[T any](ctx context.Context, h *Host, term uint64, name string, with func(*T) error) error {
 	return h.rewrite(ctx, term, func() ([]agree.Change, error) {
 		var value T
@@ -91,7 +94,8 @@ func change[T any](ctx context.Context, h *Host, term uint64, name string, with 
 	})
 }
 
-// rewrite makes changes, and makes them anew where one of the documents has changed meanwhile.
+// rewrite writes what changes returns. If one of the documents was changed since it was
+// read (agree.ErrConflict), rewrite calls changes again, up to attempts times in all.
 func (h *Host) rewrite(ctx context.Context, term uint64, changes func() ([]agree.Change, error)) (err error) {
 	for range attempts {
 		var next []agree.Change
@@ -105,7 +109,8 @@ func (h *Host) rewrite(ctx context.Context, term uint64, changes func() ([]agree
 	return err
 }
 
-// load reads a document, as of now. Its value stays as it is where there is none.
+// load reads the current version of a document into value. If there is no such document,
+// value stays as it is and the revision is 0.
 func (h *Host) load(ctx context.Context, name string, value any) (revision uint64, err error) {
 	doc, there, err := h.member.Get(ctx, name)
 	if err == nil && there {
@@ -116,7 +121,7 @@ func (h *Host) load(ctx context.Context, name string, value any) (revision uint6
 	return doc.Revision, err
 }
 
-// changed is a document with a new value.
+// changed returns the change that gives a document a new value.
 func changed(name string, revision uint64, value any) (agree.Change, error) {
 	text, err := json.Marshal(value)
 	return agree.Change{Name: name, Data: text, Revision: revision}, err
@@ -127,8 +132,8 @@ func (h *Host) invite(ctx context.Context, term uint64, in Invitation) (Invited,
 	if err != nil {
 		return Invited{}, err
 	}
-	// As of now: what this host has heard of the roster may be of before a removal that was
-	// just agreed on.
+	// The roster is read by load and not taken from h.roster, which may not have a removal
+	// yet that was agreed on a moment ago.
 	var now roster
 	if _, err := h.load(ctx, rosterDocument, &now); err != nil {
 		return Invited{}, err
@@ -140,11 +145,13 @@ func (h *Host) invite(ctx context.Context, term uint64, in Invitation) (Invited,
 		}
 		members = append(members, m.Address)
 	}
+
 	at := time.Now()
 	token, invitation, err := identity.Invite(authority.Certificate(), in.Host, []netip.Addr{in.Address}, members, in.Life, at, rand.Reader)
 	if err != nil {
 		return Invited{}, err
 	}
+
 	err = change(ctx, h, term, invitationsDocument, func(all *identity.Invitations) error {
 		if *all == nil {
 			*all = identity.Invitations{}
@@ -166,13 +173,13 @@ func (h *Host) redeem(ctx context.Context, term uint64, c identity.Claim) (redee
 	return redeemed, err
 }
 
-// enlist makes a host one of the stack, before it has begun.
+// enlist adds a host to the roster while it joins, before it has started.
 func (h *Host) enlist(ctx context.Context, term uint64, m Member) (welcome, error) {
 	err := change(ctx, h, term, rosterDocument, func(r *roster) error {
 		if slices.Contains(r.Gone, m.ID) {
 			return identity.Told(identity.Removed, fmt.Sprintf("host %s was removed after it had joined with this token: make a new one with 'holdfast host add %s'", m.Name, m.Name))
 		}
-		if r.Hosts[m.Name].ID != m.ID { // else it asks again, and may have begun meanwhile
+		if r.Hosts[m.Name].ID != m.ID { // equal: the host repeats its request, and may have started since
 			*r = r.with(m)
 		}
 		return nil
@@ -180,13 +187,15 @@ func (h *Host) enlist(ctx context.Context, term uint64, m Member) (welcome, erro
 	return welcome{h.self.Stack}, err
 }
 
-// entered gives a host its vote, where it has none yet.
+// entered records what a host that has started reports, and gives it a vote if it has none.
 func (h *Host) entered(ctx context.Context, term uint64, from identity.Peer, e entry) (struct{}, error) {
 	if name, _, _ := strings.Cut(e.Part, "/"); name != from.Name {
 		return struct{}{}, fmt.Errorf("%s asks for the vote of %s", from, quote.Text(e.Part))
 	}
+
 	h.voting.Lock()
 	defer h.voting.Unlock()
+
 	var m Member
 	err := change(ctx, h, term, rosterDocument, func(r *roster) error {
 		known, is := r.Hosts[from.Name]
@@ -200,6 +209,7 @@ func (h *Host) entered(ctx context.Context, term uint64, from identity.Peer, e e
 	if err != nil {
 		return struct{}{}, err
 	}
+
 	for _, peer := range h.member.Members() {
 		switch {
 		case peer.ID == e.Part && peer.Voter:
@@ -211,8 +221,8 @@ func (h *Host) entered(ctx context.Context, term uint64, from identity.Peer, e e
 	return struct{}{}, h.member.Add(ctx, e.Part, memberAddress(m.Name))
 }
 
-// enter tells the leader that this host has begun, until it has its vote and the leader
-// knows where its files are.
+// enter reports this host to the leader and tries again until the leader has recorded it:
+// then this host has its vote, and the leader knows its state directory.
 func (h *Host) enter() {
 	for pause := 100 * time.Millisecond; h.life.Err() == nil; pause = min(2*pause, 2*time.Second) {
 		err := h.tryEnter()
@@ -234,7 +244,8 @@ func (h *Host) tryEnter() error {
 	return err
 }
 
-// authority is the stack's. Every host has it, as it has the stack's other secrets.
+// authority returns the stack's certificate authority with its key. Every host has it, like
+// the stack's other secrets.
 func (h *Host) authority() (*identity.Authority, error) {
 	doc, there := h.member.GetStale(authorityDocument)
 	if !there {
@@ -251,7 +262,7 @@ func (h *Host) secret(name string) (string, error) {
 	return a.Secret(name)
 }
 
-// issue issues a certificate.
+// issue signs a certificate request with the stack's authority.
 func (h *Host) issue(_ context.Context, request []byte, g identity.Grant) ([]byte, error) {
 	authority, err := h.authority()
 	if err != nil {
@@ -267,7 +278,7 @@ func (h *Host) renew(ctx context.Context, request []byte) ([]byte, error) {
 	})
 }
 
-// joins answers hosts that want to join.
+// joins returns the service to which new hosts send their join requests.
 func (h *Host) joins() identity.Joins {
 	return identity.Joins{
 		Authority: h.keeper.Credentials().Authority,
@@ -300,7 +311,7 @@ func (h *Host) welcome(ctx context.Context, p identity.Peer) (identity.Welcome, 
 	return answer, err
 }
 
-// invitationOf is the invitation by which a host has joined.
+// invitationOf returns the invitation with which a host has joined.
 func (h *Host) invitationOf(p identity.Peer) (identity.Invitation, error) {
 	doc, _ := h.member.GetStale(invitationsDocument)
 	var all identity.Invitations
@@ -315,7 +326,8 @@ func (h *Host) invitationOf(p identity.Peer) (identity.Invitation, error) {
 	return identity.Invitation{}, fmt.Errorf("no invitation of %s is known here yet", p)
 }
 
-// Join makes a state directory that of a host of the stack that a token is of.
+// Join joins the stack of a token, and makes the state directory that of the new host. It
+// does not start the host: see Open.
 func Join(ctx context.Context, state, token string) (Self, error) {
 	t, err := identity.ParseToken(token)
 	if err != nil {
@@ -326,12 +338,14 @@ func Join(ctx context.Context, state, token string) (Self, error) {
 	} else if !errors.Is(err, ErrNotJoined) {
 		return Self{}, err
 	}
+
 	if err := stateOf(state); err != nil {
 		return Self{}, err
 	}
 	if err := mayListen(t); err != nil {
 		return Self{}, err
 	}
+
 	dir, err := identity.OpenDir(identityDir(state))
 	if err != nil {
 		return Self{}, err
@@ -340,6 +354,7 @@ func Join(ctx context.Context, state, token string) (Self, error) {
 	if err != nil {
 		return Self{}, err
 	}
+
 	joined, err := identity.Join(ctx, t, "", key, time.Now)
 	if err != nil {
 		return Self{}, err
@@ -347,14 +362,15 @@ func Join(ctx context.Context, state, token string) (Self, error) {
 	if _, err := dir.Save(joined.Credentials); err != nil {
 		return Self{}, err
 	}
+
 	self := Self{Stack: t.Stack, Name: t.Host, Address: ownAddress(joined)}
-	// The others are asked for as soon as this host begins: it has to know where they are.
+	// The new host needs the addresses of the others as soon as it starts.
 	return self, errors.Join(rememberHosts(state, rosterOf(joined)), writeSelf(state, self))
 }
 
-// mayListen refuses a machine that cannot listen where the other hosts are to reach it. Most
-// often it is another machine than the one that the token is for, and after the join it would
-// be too late: a token is used once.
+// mayListen returns an error if this machine cannot listen at the address of the token. Most
+// often the token is used on the wrong machine. It has to be noticed before the join,
+// because a token is valid once.
 func mayListen(t identity.Token) error {
 	if !t.Address.IsValid() {
 		return nil

@@ -9,12 +9,12 @@ import (
 	"holdfast/internal/identity"
 )
 
-// Who may ask a host for what. A certificate of the stack's authority is not enough: each
-// host has the authority, and so could issue one for a host that there is not. It has to be
-// that of a host which the others have agreed on.
+// This file decides who may use which protocol of a host's port. A certificate of the stack's
+// authority is not enough: every host has the authority's key, and could issue a certificate
+// for a host that does not exist. So the certificate has to be that of a host in the roster,
+// which all hosts agree on.
 
-// knows reports whether the owner of a certificate is one of the hosts of the stack, as far
-// as this one has heard.
+// knows reports whether the owner of a certificate is in the roster as this host has it.
 func (h *Host) knows(p identity.Peer) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -22,10 +22,11 @@ func (h *Host) knows(p identity.Peer) bool {
 	return p.Role == identity.Host && is && m.ID == p.ID
 }
 
-// admits reports whether who is at the other end of a connection may use its protocol.
+// admits reports whether the peer of a connection may use the connection's protocol.
 //
-// A host that hears of no leader admits any certificate of the authority to the agreement: it
-// may have been away while a host joined, and hears of it only by the agreement.
+// A host that has heard of no leader for some time admits every host certificate of the
+// authority to the agreement protocol. It may have been away while another host joined, and
+// only the agreement can tell it so.
 func (h *Host) admits(conn *tls.Conn) bool {
 	state := conn.ConnectionState()
 	if state.NegotiatedProtocol != machineProtocol && state.NegotiatedProtocol != agreementProtocol {
@@ -43,12 +44,13 @@ func (h *Host) admits(conn *tls.Conn) bool {
 	return false
 }
 
-// unled reports whether this host has heard of no leader for some time.
+// unled reports whether this host does not lead and has heard of no leader for at least
+// unheard.
 func (h *Host) unled() bool {
 	return h.leads() == 0 && time.Since(h.member.Status().Heard) >= unheard
 }
 
-// admitsRequest passes on what hosts and operators of the stack ask.
+// admitsRequest returns a handler that lets only hosts and operators of the stack reach next.
 func (h *Host) admitsRequest(next http.Handler) http.Handler {
 	return h.trust.RequirePeer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		peer, err := h.trust.Peer(r)

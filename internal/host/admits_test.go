@@ -14,7 +14,8 @@ import (
 	"holdfast/internal/identity"
 )
 
-// A certificate of the authority alone makes nobody a host: each host has the authority.
+// A certificate of the authority does not make its owner a host: every host has the
+// authority's key.
 func TestAHostThatTheOthersHaveNotAgreedOnIsNotLetIn(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")
@@ -41,7 +42,7 @@ func TestAHostThatTheOthersHaveNotAgreedOnIsNotLetIn(t *testing.T) {
 	taken := &Host{cfg: two.cfg, self: two.self, keeper: forged, trust: two.trust, roster: one.rosterNow()}
 	for _, protocol := range []string{machineProtocol, agreementProtocol} {
 		conn, err := taken.connect(t.Context(), "one", protocol)
-		l.must(err) // TLS does not know
+		l.must(err) // the TLS handshake does not check the roster
 		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		_, _ = conn.Write([]byte("holdfast-agree/1 probe " + one.member.ID() + "\n"))
 		if text, err := io.ReadAll(conn); errors.Is(err, os.ErrDeadlineExceeded) || len(text) > 0 {
@@ -56,7 +57,7 @@ func TestAHostThatTheOthersHaveNotAgreedOnIsNotLetIn(t *testing.T) {
 	if resp.Body.Close(); resp.StatusCode != http.StatusForbidden {
 		t.Errorf("its question: %s", resp.Status)
 	}
-	// Nobody asks for another's vote.
+	// A host cannot ask for the vote of another one.
 	from := two.keeper.Credentials().Peer()
 	leader, _ := l.leader()
 	if _, err := leader.entered(t.Context(), leader.leads(), from, entry{Part: one.member.ID()}); err == nil {

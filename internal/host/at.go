@@ -9,12 +9,13 @@ import (
 	"time"
 )
 
-// AtPath begins the paths of what one host answers itself, such as its logs, and of what is
-// sent to one host: AtPath + HOST + what is asked. Any host passes the request on to the one
-// that it is for, also while no host leads.
+// AtPath is the prefix of the paths that concern one certain host, such as its logs:
+// AtPath + HOST + path. Every host forwards such a request to the host that it names, also
+// while no host leads.
 const AtPath = "/v1/at/"
 
-// at answers about this host, or as the host that is asked for does.
+// at serves a request below AtPath: here, if it names this host, and otherwise by forwarding
+// it to the host that it names. A request is forwarded once at most.
 func (h *Host) at(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("host")
 	switch _, known := h.addressOf(name); {
@@ -31,12 +32,12 @@ func (h *Host) at(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// passOn hands requests on to another host. Silent is what is said where it cannot be
-// reached.
+// passOn returns a handler that forwards requests to another host. Silent is the error text
+// for the case that this host cannot be reached.
 func (h *Host) passOn(name, silent string) http.Handler {
 	return &httputil.ReverseProxy{
 		Transport:     h.passing.to(h, name),
-		FlushInterval: -1, // events are a stream
+		FlushInterval: -1, // a stream of events must not be buffered
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host = "https", name
 			h.mark(p.Out.Header)
@@ -53,8 +54,8 @@ func (h *Host) passOn(name, silent string) http.Handler {
 	}
 }
 
-// unanswered is the error of a request that was passed on and got no answer. What reads, and
-// what was never sent, can be asked again.
+// unanswered returns the error for a forwarded request that got no answer. It is a
+// *laterError if the request can be repeated safely: it only reads, or was never sent.
 func unanswered(r *http.Request, silent string, err error) error {
 	if r.Method == http.MethodGet || errors.As(err, new(*unsentError)) {
 		return &laterError{fmt.Errorf("%s: %w", silent, err)}
@@ -67,15 +68,16 @@ type unsentError struct{ error }
 
 func (e *unsentError) Unwrap() error { return e.error }
 
-// passing are the connections by which this host passes questions on: a host that is asked
-// often makes no new one for each.
+// passing keeps the connections on which this host forwards requests, so that it does not
+// open a new one for each request. It is safe for concurrent use.
 type passing struct {
 	mu    sync.Mutex
 	hosts map[string]*http.Transport
 }
 
-// passingIdle is how long a connection stays open that nobody uses. It is shorter than the
-// other end's patience (identity.NewServer).
+// passingIdle is how long an idle connection stays open. It is shorter than the idle time-out
+// of the server at the other end (identity.NewServer): otherwise a request could be sent on a
+// connection that the server is just closing.
 const passingIdle = 30 * time.Second
 
 func (p *passing) to(h *Host, name string) *http.Transport {
@@ -93,7 +95,7 @@ func (p *passing) to(h *Host, name string) *http.Transport {
 	return t
 }
 
-// close ends the connections that nobody uses.
+// close closes the idle connections.
 func (p *passing) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,12 +13,12 @@ import (
 	"holdfast/internal/private"
 )
 
-// claimFile is held by the process that is this host's part in the stack. The lock of the
-// state directory (package supervise) is the supervisor's, which comes and goes with the
-// leadership.
+// claimFile is locked by the process that runs this host. It is not the lock of the state
+// directory (package supervise): that one belongs to the supervisor, which starts and ends
+// with the leadership.
 const claimFile = "host.lock"
 
-// ClaimedError says that another process is this host's part in the stack.
+// ClaimedError is the error when another process runs this host already.
 type ClaimedError struct {
 	Dir string
 	PID int // 0: unknown
@@ -28,9 +28,9 @@ func (e *ClaimedError) Error() string {
 	return fmt.Sprintf("this host is up already: process %d works on %s", e.PID, e.Dir)
 }
 
-// Claim takes a state directory, which it makes where there is none, for a process that is
-// to be a host. The kernel gives it back when the process ends, however it ends. The error
-// is a *ClaimedError where another process has it.
+// Claim locks a state directory for the process that is to run the host, and makes the
+// directory if there is none. The kernel releases the lock when the process ends, however it
+// ends. If another process holds the lock, the error is a *ClaimedError.
 func Claim(state string) (release func(), err error) {
 	if err := stateOf(state); err != nil {
 		return nil, err
@@ -39,16 +39,19 @@ func Claim(state string) (release func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the state directory: %w", err)
 	}
+
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = &ClaimedError{state, holder(state)}
 	}
+
 	if err == nil {
 		err = f.Truncate(0)
 	}
 	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
 	}
+
 	if err != nil {
 		_ = f.Close()
 		return nil, err
@@ -56,7 +59,7 @@ func Claim(state string) (release func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
-// Claimed reports whether a process is a host with this state directory.
+// Claimed reports whether a process runs a host with this state directory.
 func Claimed(state string) bool {
 	f, err := private.Open(filepath.Join(state, claimFile), os.O_RDONLY)
 	if err != nil {
@@ -66,12 +69,13 @@ func Claimed(state string) bool {
 	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
 }
 
-// Unclaim removes what Claim has made. The caller has the state directory, and ends.
+// Unclaim removes the lock file that Claim made. Its caller holds the lock, and is about to
+// end.
 func Unclaim(state string) error { return os.Remove(filepath.Join(state, claimFile)) }
 
-// holder is the pid that the lock names; 0: none.
+// holder returns the pid that the lock file names, or 0 if it names none.
 func holder(state string) int {
-	b, _ := os.ReadFile(filepath.Join(state, claimFile)) // empty: it is not known
+	b, _ := os.ReadFile(filepath.Join(state, claimFile)) // a failure leaves the pid at 0: unknown
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(b)))
 	return pid
 }

@@ -9,31 +9,32 @@ import (
 	"holdfast/internal/agree"
 )
 
-// A stack that is taken down is down on all hosts: the leader stops the nodes, and then has
-// the hosts agree that all of them end.
+// This file is how a whole stack is taken down: the leader stops the nodes of all hosts, and
+// then writes a document that tells the hosts' own processes to end.
 
-// downDocument says that the stack was taken down. The next leader that begins later removes
-// it.
+// downDocument is the document that tells the hosts that the stack was taken down. The first
+// leader of the next start removes it.
 const downDocument = "down"
 
-// taken is the document of a stack that was taken down.
+// taken is the content of downDocument.
 type taken struct {
-	// Term is that of the leader that took it down.
+	// Term is the term of the leader that took the stack down.
 	Term uint64 `json:"term"`
-	// Purge is true where the data of all hosts was removed before. Such a stack is never up
-	// again: each host that hears of it removes what makes it one.
+	// Purge is true if the data of all hosts was removed before. Such a stack never comes up
+	// again: each host that reads this removes what makes it a host (Leave).
 	Purge bool `json:"purge,omitempty"`
 }
 
-// Down is closed when the stack was taken down while this host was up: its process is to
-// end.
+// Down returns a channel that is closed when the stack is taken down while this host is up:
+// the host's process is to end.
 func (h *Host) Down() <-chan struct{} { return h.down }
 
-// Purged reports, once Down is closed, whether the stack is no more: this host is to remove
-// what makes it one of the stack (Leave).
+// Purged reports, once Down is closed, whether the stack was removed for good: then this host
+// is to remove what makes it a host of the stack (Leave).
 func (h *Host) Purged() bool { return h.purged.Load() }
 
-// end has all hosts end. Purge has them remove what makes them hosts of a stack.
+// end tells all hosts to end, waits until those that can be reached have heard it, and then
+// ends this host. With purge they also remove what makes them hosts of the stack.
 func (h *Host) end(ctx context.Context, term uint64, purge bool) error {
 	text, err := json.Marshal(taken{term, purge})
 	if err != nil {
@@ -54,15 +55,16 @@ func (h *Host) ends(purge bool) {
 	})
 }
 
-// probeAgain is for how long a host that does not answer is asked again: it may be slow, and of
-// two hosts nobody else would tell it.
+// probeAgain is how long a host that does not answer is probed again. It may only be slow, and
+// in a stack of two hosts no other host could tell it later.
 const probeAgain = 2 * time.Second
 
-// awaitHeard waits until all hosts that answer have what was agreed on: without a leader
-// they would not hear of it any more.
+// awaitHeard waits until all hosts that answer have what was agreed on so far, at most
+// reachLimit. This leader ends next, and without a leader the hosts would not receive it.
 func (h *Host) awaitHeard(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, reachLimit)
 	defer cancel()
+
 	sure := h.member.Status().Applied
 	var asked sync.WaitGroup
 	for _, peer := range h.member.Members() {
@@ -77,7 +79,7 @@ func (h *Host) awaitHeard(ctx context.Context) {
 					answered = time.Now()
 				}
 				if err == nil && p.Applied >= sure || time.Since(answered) > probeAgain {
-					return // it knows, or is away, or has ended already
+					return // it has heard, is away, or has ended already
 				}
 				select {
 				case <-time.After(20 * time.Millisecond):
@@ -87,33 +89,35 @@ func (h *Host) awaitHeard(ctx context.Context) {
 			}
 		})
 	}
+
 	asked.Wait()
 }
 
-// takenSince reports whether a document was written after this host was opened. One that
-// its log had then is of a stack that is up again. Clocks are not asked: those of two hosts
-// may differ by more than there is between a down and an up.
+// takenSince reports whether a document was written after this host was opened. If the log
+// had it before, the stack has been started again since. Revisions are compared and not
+// times: the clocks of two hosts may differ by more than the time between a down and an up.
 func (h *Host) takenSince(doc agree.Document) bool { return doc.Revision > h.opened }
 
-// hearDown ends this host's part when the stack was taken down.
+// hearDown ends this host if the stack was taken down.
 //
-// A host that was cut off hears of a down together with what came after it. So the word of
-// the leader counts that leads now: a later one than that of the document removes it, or
-// takes the stack down anew (mayLead).
+// A host that was cut off receives an old down together with what came after it. So a down
+// counts only if it is of the term of the present leader: a leader of a later term removes the
+// document, or takes the stack down again under its own term (mayLead).
 func (h *Host) hearDown(e agree.Event) {
 	var t taken
 	if e.Deleted || json.Unmarshal(e.Data, &t) != nil || !t.Purge && !h.takenSince(e.Document) {
 		return
 	}
 	now := h.member.Status()
-	if t.Term != now.Term && !t.Purge || now.Leader == now.ID { // a leader ends last: see end
+	if t.Term != now.Term && !t.Purge || now.Leader == now.ID { // the leader ends last: see end
 		return
 	}
 	h.ends(t.Purge)
 }
 
-// mayLead reports whether this host leads a stack that is to be up. Of a stack that was
-// taken down while it was up it does not: it has all hosts end that have not.
+// mayLead reports whether the stack is to be up, so that this host may lead it. If the stack
+// was purged, or taken down since this host was opened, mayLead tells the remaining hosts to
+// end and returns false. An older down is over, and mayLead removes its document.
 func (h *Host) mayLead(ctx context.Context, term uint64) (bool, error) {
 	doc, there, err := h.member.Get(ctx, downDocument)
 	if err != nil || !there {

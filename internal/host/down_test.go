@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// When the stack is taken down all hosts end, and none of them leads meanwhile. A host that
-// is opened later leads again.
+// When the stack is taken down, all hosts end, and no other host takes over in between. A host
+// that is opened later leads again.
 func TestAStackThatIsTakenDownEndsOnAllHosts(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")
@@ -63,7 +63,7 @@ func TestAStackThatIsTakenDownEndsOnAllHosts(t *testing.T) {
 	}
 }
 
-// A stack that was purged is never up again: a host that was killed in the middle of it ends
+// A stack that was purged never comes up again: a host that was killed during the purge ends
 // when it is opened again.
 func TestAStackThatIsPurgedEndsForGood(t *testing.T) {
 	l := newLab(t)

@@ -16,29 +16,33 @@ import (
 	"holdfast/internal/identity"
 )
 
-// CommandPath begins the paths of what a leader does for any host.
+// CommandPath is the prefix of the paths of the commands that the leader carries out for any
+// host: see Host.commands.
 const CommandPath = "/v1/hosts/"
 
-// RenewPath is where any host renews its own certificate.
+// RenewPath is the path at which every host renews its own certificate.
 const RenewPath = "/v1/renew"
 
-// Renewed is the answer.
+// Renewed is the answer of RenewPath.
 type Renewed struct {
-	// Until is when the new certificate ends.
+	// Until is when the new certificate expires.
 	Until time.Time `json:"until"`
 }
 
-// forwarded marks what another host has passed on: it is passed on no further.
+// forwarded is the header of a request that another host has forwarded. Such a request is
+// not forwarded again.
 const forwarded = "Holdfast-Forwarded"
 
-// asker is who has asked what another host passes on: NAME/ID. Hosts trust each other in
-// that: each of them has the stack's authority.
+// asker is the header that names the original sender of a forwarded request: NAME/ID. Hosts
+// trust each other with that, because each of them has the key of the stack's authority
+// anyway.
 const asker = "Holdfast-Asker"
 
 // commandLimit is how long a command may take.
 const commandLimit = 30 * time.Second
 
-// command carries a command out: in and out are JSON.
+// command carries out a command of a host, in the term that this host leads in. In is JSON,
+// and the result is to be encoded as JSON.
 type command func(ctx context.Context, term uint64, from identity.Peer, in []byte) (any, error)
 
 func decide[In, Out any](do func(ctx context.Context, term uint64, in In) (Out, error)) command {
@@ -55,7 +59,7 @@ func decideFor[In, Out any](do func(ctx context.Context, term uint64, from ident
 	}
 }
 
-// ask has a command carried out, here or by the leader.
+// ask has a command carried out by the leader: in this process, if this host leads.
 func ask[Out any](ctx context.Context, h *Host, name string, in any) (out Out, err error) {
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -63,6 +67,7 @@ func ask[Out any](ctx context.Context, h *Host, name string, in any) (out Out, e
 	}
 	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
+
 	if term := h.leads(); term != 0 {
 		answer, err := h.commands()[name](ctx, term, h.keeper.Credentials().Peer(), body)
 		if err != nil {
@@ -71,6 +76,7 @@ func ask[Out any](ctx context.Context, h *Host, name string, in any) (out Out, e
 		result, _ := answer.(Out)
 		return result, nil
 	}
+
 	leader, err := h.leader(ctx)
 	if err != nil {
 		return out, err
@@ -80,12 +86,14 @@ func ask[Out any](ctx context.Context, h *Host, name string, in any) (out Out, e
 		return out, err
 	}
 	h.mark(req.Header)
+
 	client := http.Client{Transport: h.passing.to(h, leader)}
 	resp, err := client.Do(req)
 	if err != nil {
 		return out, err
 	}
 	defer resp.Body.Close()
+
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	if err != nil {
 		return out, err
@@ -96,31 +104,33 @@ func ask[Out any](ctx context.Context, h *Host, name string, in any) (out Out, e
 	return out, json.Unmarshal(text, &out)
 }
 
-// mark marks what this host passes on to the leader. One that is no member yet knows no
-// leader, and asks any host, which may have to pass it on.
+// mark marks a request that this host forwards to the leader. A host that is no member yet
+// does not know the leader, and sends its requests unmarked to any other host, which may have
+// to forward them.
 func (h *Host) mark(header http.Header) {
 	if h.member.Status().Member {
 		header.Set(forwarded, h.self.Name)
 	}
 }
 
-// problem is the body of an error. Reason is that of an *identity.Error, and Later that it
-// is a *laterError.
+// problem is the body of an error answer. Reason is the reason of an *identity.Error, and
+// Later is true for a *laterError.
 type problem struct {
 	Error  string          `json:"error"`
 	Reason identity.Reason `json:"reason,omitempty"`
 	Later  bool            `json:"later,omitempty"`
 }
 
-// laterError is the error of a request of which nothing was carried out, because nobody could
-// at that moment: another host begins to lead, or none does. Whoever asked may ask again.
+// laterError is the error of a request that was certainly not carried out, because no host
+// could do so at that moment: no host leads, or one is just beginning to. The client may send
+// the request again.
 type laterError struct{ error }
 
 func (e *laterError) Unwrap() error { return e.error }
 
 func later(text string) error { return &laterError{errors.New(text)} }
 
-// toldError is an error that another host has told.
+// toldError returns the error that is in another host's answer.
 func toldError(status string, text []byte) error {
 	var p problem
 	switch {
@@ -134,7 +144,7 @@ func toldError(status string, text []byte) error {
 	return errors.New(p.Error)
 }
 
-// leads is the term in which this host leads; 0: it does not.
+// leads returns the term in which this host leads, or 0 if it does not lead.
 func (h *Host) leads() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -142,17 +152,18 @@ func (h *Host) leads() uint64 {
 }
 
 const (
-	// leaderLimit is how long this host waits for a leader that it has to ask itself.
+	// leaderLimit is how long this host waits for a leader for a command of its own.
 	leaderLimit = 5 * time.Second
-	// answerLimit is how long it waits for one in the name of somebody who asks again: they
-	// are told soon what they wait for.
+	// answerLimit is how long it waits for a leader on behalf of a client. It is short: the
+	// client asks again, and can show in between what it waits for.
 	answerLimit = 500 * time.Millisecond
 )
 
-// leader is the name of the host that leads.
+// leader returns the name of the host to send a command to: the one that leads. The error is
+// a *laterError if there is none at the moment.
 func (h *Host) leader(ctx context.Context) (string, error) {
-	// A host that has just joined is no member yet, and has heard of no leader: the others
-	// know.
+	// A host that has just joined is no member yet and has heard of no leader. The others
+	// have.
 	if name, known := h.anyOther(); known && !h.member.Status().Member {
 		return name, nil
 	}
@@ -170,8 +181,9 @@ func (h *Host) leader(ctx context.Context) (string, error) {
 	return "", later("no host leads the stack: a majority of its hosts has to reach each other. What runs, runs on")
 }
 
-// anyOther is another host, the next one in turn each time. Go's own order of a map would
-// not do: of one with few entries most of the time the first one comes first.
+// anyOther returns the name of another host, the next one in turn with each call. Go's random
+// order of a map would not spread the calls: for a small map, most iterations begin with the
+// same entry.
 func (h *Host) anyOther() (string, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -188,7 +200,7 @@ func (h *Host) anyOther() (string, bool) {
 	return names[h.turn%len(names)], true
 }
 
-// transport connects to another host's port.
+// transport returns an HTTP transport that connects to another host's port.
 func (h *Host) transport(name string) *http.Transport {
 	return &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -204,14 +216,15 @@ func (h *Host) transport(name string) *http.Transport {
 	}
 }
 
-// handler answers at the host's port: members ask for commands and the control API, new
-// hosts join.
+// handler returns the handler of the host's port: hosts and operators use commands and the
+// control API, and new hosts join.
 func (h *Host) handler() http.Handler {
 	return identity.SplitJoins(h.admitsRequest(h.Control()), h.joins().Handler())
 }
 
-// Control answers commands and the control API: here, when this host leads, and otherwise
-// as the leader does.
+// Control returns the handler of the commands and the control API. It serves them here if this
+// host leads, and otherwise forwards them to the leader. A few paths are served by every host
+// itself: its list of the hosts, the renewal of its certificate, and what is below AtPath.
 func (h *Host) Control() http.Handler {
 	mux := http.NewServeMux()
 	commands := h.commands()
@@ -231,7 +244,7 @@ func (h *Host) Control() http.Handler {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(Renewed{until}) // whoever asked may be gone
+		_ = json.NewEncoder(w).Encode(Renewed{until}) // the client may be gone
 	})
 	mux.HandleFunc("POST "+doubtPath, h.doubt)
 	mux.HandleFunc("GET "+AtPath+"{host}/", h.at)
@@ -252,16 +265,19 @@ func (h *Host) Control() http.Handler {
 	return mux
 }
 
-// hereOrThere has a request answered by this host when it leads, else by the leader.
+// hereOrThere calls here with the term if this host leads, and otherwise forwards the request
+// to the leader.
 func (h *Host) hereOrThere(w http.ResponseWriter, r *http.Request, here func(term uint64)) {
 	if term := h.leads(); term != 0 {
 		here(term)
 		return
 	}
+
 	if r.Header.Get(forwarded) != "" && h.member.Status().Member {
 		tell(w, http.StatusServiceUnavailable, later(fmt.Sprintf("host %s does not lead any more", h.self.Name)))
 		return
 	}
+
 	ctx, cancel := context.WithTimeout(r.Context(), answerLimit)
 	defer cancel()
 	leader, err := h.leader(ctx)
@@ -272,8 +288,9 @@ func (h *Host) hereOrThere(w http.ResponseWriter, r *http.Request, here func(ter
 	h.passOn(leader, fmt.Sprintf("host %s leads and does not answer", leader)).ServeHTTP(w, r)
 }
 
-// carryOut answers a command. Who asks is who has the certificate; by the control socket it
-// is this host.
+// carryOut carries out a command and writes its answer. The sender is the owner of the
+// client's certificate, or the original sender that a forwarding host names in the header
+// asker. A request from the control socket has no certificate: it comes from this host.
 func (h *Host) carryOut(w http.ResponseWriter, r *http.Request, term uint64, do command) {
 	from := h.keeper.Credentials().Peer()
 	if r.TLS != nil {
@@ -286,6 +303,7 @@ func (h *Host) carryOut(w http.ResponseWriter, r *http.Request, term uint64, do 
 			from.Name, from.ID = name, id
 		}
 	}
+
 	ctx, cancel := context.WithTimeout(r.Context(), commandLimit)
 	defer cancel()
 	in, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
@@ -293,6 +311,7 @@ func (h *Host) carryOut(w http.ResponseWriter, r *http.Request, term uint64, do 
 	if err == nil {
 		out, err = do(ctx, term, from, in)
 	}
+
 	if errors.Is(err, errHandsOver) {
 		tell(w, http.StatusServiceUnavailable, err)
 		return
@@ -301,14 +320,15 @@ func (h *Host) carryOut(w http.ResponseWriter, r *http.Request, term uint64, do 
 		tell(w, http.StatusConflict, err)
 		return
 	}
+
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(out) // whoever asked may be gone
+	_ = json.NewEncoder(w).Encode(out) // the client may be gone
 }
 
-// tell answers an error.
+// tell writes an error as the answer.
 func tell(w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	p := problem{Error: err.Error(), Reason: identity.ReasonOf(err), Later: errors.As(err, new(*laterError))}
-	_ = json.NewEncoder(w).Encode(p) // whoever asked may be gone
+	_ = json.NewEncoder(w).Encode(p) // the client may be gone
 }

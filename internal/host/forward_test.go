@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// A host that has just joined asks one of the others after the other: each is asked soon.
+// A host that has just joined asks the other hosts in turn, so that each is asked soon.
 func TestEveryOtherHostIsAskedInTurn(t *testing.T) {
 	h := &Host{self: Self{Name: "four"}, roster: roster{Hosts: map[string]Member{}}}
 	if name, is := h.anyOther(); is {
@@ -31,7 +31,8 @@ func TestEveryOtherHostIsAskedInTurn(t *testing.T) {
 	}
 }
 
-// askedLater asks a handler, and reports whether its answer is that nothing was done.
+// askedLater sends a request to a handler. It reports whether the answer is a laterError:
+// nothing was carried out, and the request can be sent again.
 func askedLater(t *testing.T, h http.Handler, method, path string, header http.Header) (later bool, text string) {
 	t.Helper()
 	r := httptest.NewRequest(method, path, nil)
@@ -47,7 +48,7 @@ func askedLater(t *testing.T, h http.Handler, method, path string, header http.H
 	return p.Later, p.Error
 }
 
-// What nobody can carry out now is told apart from what may have been carried out.
+// The error tells a request that was not carried out from one that may have been.
 func TestWhatWasNotBegunCanBeAskedForAgain(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")

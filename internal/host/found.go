@@ -14,15 +14,16 @@ import (
 	"holdfast/internal/identity"
 )
 
-// Found makes the host of a state directory the first one of a stack of several. What is
-// written down there of the stack, also of one that runs, is what the hosts agree on first.
-// It does nothing where the host is one of several already. Planned are all hosts that the
-// stack is to have.
+// Found makes the host of a state directory the first host of a stack of several. The stack's
+// files in the directory become the first documents that the hosts agree on; the stack may be
+// running already. Found does nothing if the directory is that of this host already. Planned
+// are all hosts that the stack is to have.
 func Found(state, stack, name string, address netip.AddrPort, now time.Time, planned ...Planned) error {
 	return found(state, Self{Stack: stack, Name: name, Address: address}, nil, now, planned)
 }
 
-// found is Found, where pass is not nil with its authority and its invitations.
+// found is Found. If pass is not nil, its authority and its invitations are used, instead of
+// a new authority and no invitations.
 func found(state string, as Self, pass *identity.Pass, now time.Time, planned []Planned) error {
 	stack, name, address := as.Stack, as.Name, as.Address
 	switch self, err := ReadSelf(state); {
@@ -33,15 +34,17 @@ func found(state string, as Self, pass *identity.Pass, now time.Time, planned []
 	case !errors.Is(err, ErrNotJoined):
 		return err
 	}
+
 	if err := stateOf(state); err != nil {
 		return err
 	}
-	// What was begun and not ended is begun anew: nobody has joined yet.
+	// An earlier attempt that did not finish is begun anew: no other host has joined yet.
 	for _, dir := range []string{identityDir(state), agreeDir(state)} {
 		if err := os.RemoveAll(dir); err != nil {
 			return err
 		}
 	}
+
 	var a *identity.Authority
 	if pass != nil {
 		a = pass.Authority
@@ -50,6 +53,7 @@ func found(state string, as Self, pass *identity.Pass, now time.Time, planned []
 	if err != nil {
 		return err
 	}
+
 	documents, err := sharedNow(state)
 	if err != nil {
 		return err
@@ -60,21 +64,23 @@ func found(state string, as Self, pass *identity.Pass, now time.Time, planned []
 			return err
 		}
 	}
+
 	first := roster{Planned: planned}.with(Member{Name: name, Address: address, ID: id, State: state, Joined: now.UTC()})
 	if documents[rosterDocument], err = json.Marshal(first); err != nil {
 		return err
 	}
+
 	if err := rememberHosts(state, first); err != nil {
 		return err
 	}
 	if err := agree.Bootstrap(agreeDir(state), name, memberAddress(name), documents); err != nil {
 		return err
 	}
-	return writeSelf(state, Self{Stack: stack, Name: name, Address: address}) // last: now it is one
+	return writeSelf(state, Self{Stack: stack, Name: name, Address: address}) // written last: only now the directory is that of a host
 }
 
-// foundIdentity makes the first host's certificate, and the stack's authority where a is nil.
-// It returns the authority as PEM, and the host's ID.
+// foundIdentity makes the first host's certificate, and a new authority if a is nil. It
+// returns the authority with its key as PEM, and the host's ID.
 func foundIdentity(state string, a *identity.Authority, as Self, now time.Time) (authority []byte, id string, err error) {
 	if a == nil {
 		if a, err = identity.NewAuthority(as.Stack, now, rand.Reader); err != nil {
@@ -87,6 +93,7 @@ func foundIdentity(state string, a *identity.Authority, as Self, now time.Time) 
 	if id, err = identity.NewID(rand.Reader); err != nil {
 		return nil, "", err
 	}
+
 	dir, err := identity.OpenDir(identityDir(state))
 	if err != nil {
 		return nil, "", err
@@ -99,6 +106,7 @@ func foundIdentity(state string, a *identity.Authority, as Self, now time.Time) 
 	if err != nil {
 		return nil, "", err
 	}
+
 	der, err := a.Issue(request, identity.Grant{
 		Peer:      identity.Peer{Stack: as.Stack, Role: identity.Host, Name: as.Name, ID: id},
 		Addresses: []netip.Addr{as.Address.Addr()}, Life: identity.DefaultLife,
@@ -109,12 +117,12 @@ func foundIdentity(state string, a *identity.Authority, as Self, now time.Time) 
 	return authority, id, saveCredentials(dir, a, der, key)
 }
 
-// Leave takes away what makes a state directory a host of several, and what it knew of the
-// stack. The nodes' data stays.
+// Leave removes from a state directory what makes it that of a host of several, and the files
+// that all hosts have. The nodes' data stays.
 func Leave(state string) error {
 	all := []string{selfPath(state), agreeDir(state), identityDir(state), filepath.Join(state, lastRoster)}
 	for _, pattern := range sharedFiles {
-		found, _ := filepath.Glob(filepath.Join(state, filepath.FromSlash(pattern))) // the patterns are good ones
+		found, _ := filepath.Glob(filepath.Join(state, filepath.FromSlash(pattern))) // the only error is a malformed pattern, and these are constants
 		all = append(all, found...)
 	}
 	for _, path := range all {

@@ -1,21 +1,25 @@
-// Package host is one host's part in a stack of several. It has the host's identity, its
-// vote in what the hosts agree on, and its agent; it serves all of them, and the control
-// API, at one port over mutual TLS.
+// Package host runs one host of a stack of several. A host consists of its identity, its vote
+// in the agreement (package agree), its agent, through which a leader works on this machine,
+// and the control API. All of them are served at one port over mutual TLS.
 //
-// The hosts agree on one of them that leads. The leader runs the supervisor, for the nodes
-// of every host, by the machines that the agents of the others are. What a supervisor
-// writes down about the stack (stack.json, running.json, change.json and so on) is what
-// the hosts agree on, and each of them has a copy in its state directory: a new leader
-// goes on where the former one was, as a supervisor does after a crash.
+// The hosts elect one leader. The leader runs the supervisor for the nodes of every host, and
+// reaches the other machines through their agents. What the supervisor records about the stack
+// (stack.json, running.json, change.json and so on) are documents that the hosts agree on. Each
+// host keeps copies in its state directory. So a new leader continues where the former one
+// stopped, as a supervisor does after a crash.
 //
-//   - host.go: the parts, and how they run together. listen.go: one port for all.
-//   - roster.go: which hosts there are. shared.go: the files that all hosts have.
-//   - claim.go: one process for each host. list.go: what a host says of all. meet.go: who is
-//     at an address.
-//   - found.go: the first host. admit.go: how others join and leave. leave.go: how a host
-//     hears that it was removed. down.go: how all of them end. rest.go: how one of them does.
-//   - lead.go: the machines of a leader. forward.go: what the leader is asked. at.go: what each
-//     host is asked about itself.
+//   - host.go opens a host and runs its parts. listen.go is the port; admits.go and
+//     strangers.go decide who may use it.
+//   - roster.go is the list of hosts; shared.go the files that all hosts have copies of.
+//   - found.go makes the first host, seat.go a host with a pass; admit.go joins others, and
+//     leave.go removes them.
+//   - down.go ends all hosts, rest.go one of them; claim.go keeps it at one process per host.
+//   - lead.go is what a leader works with; forward.go forwards requests to the leader, and
+//     at.go to one certain host.
+//   - list.go is one host's view of all; meet.go asks who is at an address.
+//
+// The supervisor itself (package supervise) and the work on a machine (packages agent and
+// machine) do not live here.
 package host
 
 import (
@@ -38,20 +42,20 @@ import (
 	"holdfast/internal/machine"
 )
 
-// Port is where the hosts reach each other, if nothing else was said.
+// Port is the default port at which the hosts reach each other.
 const Port = 6300
 
-// Config is what a host is run with.
+// Config is what Open needs to run a host.
 type Config struct {
-	// State is the stack's state directory; absolute.
+	// State is the absolute path of the stack's state directory.
 	State string
-	// Version is that of Holdfast, and Self the path of its program.
+	// Version is the version of Holdfast, and Self the path of its program.
 	Version, Self string
-	// Lead is called when this host leads, and returns when its context has ended: then
-	// another one may lead already. It is called anew when the hosts of the stack change.
+	// Lead is called when this host leads. It must return when its context ends, because
+	// then another host may lead already. It is called again when the hosts of the stack
+	// change.
 	Lead func(ctx context.Context, l Leadership) error
-	// Own answers what only this host knows about itself, for any host: see AtPath. Nil:
-	// nothing.
+	// Own serves the requests below AtPath that name this host. If it is nil, they get 404.
 	Own http.Handler
 	Log *slog.Logger
 }
@@ -70,22 +74,24 @@ type Host struct {
 	web    *http.Server
 	member *agree.Member
 
-	// changed is closed, and made anew, when the roster changes.
+	// mu guards roster, changed, turn, term and api. Changed is closed and replaced when the
+	// roster changes.
 	mu      sync.Mutex
 	roster  roster
 	changed chan struct{}
-	turn    int // of anyOther
-	// voting is held while votes are given and taken: by a host that leads.
+	turn    int // the position of anyOther
+	// voting is held by a leader while it gives or takes a vote.
 	voting sync.Mutex
-	// term is that of this host's leadership; 0: it does not lead. api is what answers
-	// then; nil: the supervisor has not begun.
+	// term is the term in which this host leads, or 0. Api is the supervisor's control API
+	// while this host leads; it is nil until the supervisor has started.
 	term uint64
 	api  http.Handler
 
 	passing passing
 
-	// opened is the last entry of the log when this host was opened. down is closed when the
-	// stack was taken down since, and gone when this host was removed from it.
+	// opened is the index of the last entry in the log when this host was opened. Down is
+	// closed when the stack is taken down after that, and gone when this host is removed.
+	// Doubts tells watchMembership that this host may have been removed.
 	opened   uint64
 	down     chan struct{}
 	downOnce sync.Once
@@ -93,7 +99,8 @@ type Host struct {
 	gone     chan struct{}
 	doubts   chan struct{}
 	goneOnce sync.Once
-	// run is this process, and rest is closed when it is to end for maintenance.
+	// run is a random name of this process, and rest is closed when it is to end for
+	// maintenance.
 	run      string
 	rest     chan struct{}
 	restOnce sync.Once
@@ -103,7 +110,8 @@ type Host struct {
 	halt  context.CancelFunc
 }
 
-// Open begins this host's part in its stack. ErrNotJoined: it has none.
+// Open starts the host of a state directory. The error is ErrNotJoined if the directory is not
+// that of a host of several.
 func Open(cfg Config) (h *Host, err error) {
 	h = &Host{
 		cfg: cfg, changed: make(chan struct{}), doubts: make(chan struct{}, 1),
@@ -112,6 +120,7 @@ func Open(cfg Config) (h *Host, err error) {
 	if h.self, err = ReadSelf(cfg.State); err != nil {
 		return nil, err
 	}
+
 	h.life, h.halt = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -121,14 +130,17 @@ func Open(cfg Config) (h *Host, err error) {
 	if err := h.openIdentity(); err != nil {
 		return nil, err
 	}
+
 	h.local = machine.NewLocal(cfg.State)
 	h.terms = &agent.Terms{Known: func() uint64 { return h.member.Status().Term }}
 	h.agent = agent.NewServer(h.local, cfg.Self, h.terms)
+
 	listener, err := net.Listen("tcp", h.self.Address.String())
 	if err != nil {
 		return nil, fmt.Errorf("host %s cannot listen where the other hosts reach it: %w", h.self.Name, err)
 	}
 	h.port = newPort(listener, h.serverTLS(), cfg.Log)
+
 	begun := make(chan struct{})
 	defer close(begun)
 	h.member, err = agree.Start(agree.Config{
@@ -143,12 +155,15 @@ func Open(cfg Config) (h *Host, err error) {
 	if err != nil {
 		return nil, err
 	}
+
 	h.opened = h.member.Status().Last
 	h.recall()
+
 	h.web = identity.NewServer(h.handler(), nil, cfg.Log)
 	h.web.ConnState = h.port.webState
 	h.port.admits = h.admits
 	h.port.onMachine = func(conn *tls.Conn) { h.serveMachine(conn) }
+
 	h.tasks.Go(func() { _ = h.web.Serve(h.port.web) }) // ends with the port
 	h.tasks.Go(h.port.serve)
 	h.tasks.Go(h.follow)
@@ -158,22 +173,23 @@ func Open(cfg Config) (h *Host, err error) {
 	return h, nil
 }
 
-// Self is who this host is.
+// Self returns this host's name, stack and address.
 func (h *Host) Self() Self { return h.self }
 
-// Done is closed when the host's part has ended by itself: see Err.
+// Done returns a channel that is closed when the host's vote has ended by itself, for example
+// because its disk failed: see Err.
 func (h *Host) Done() <-chan struct{} { return h.member.Done() }
 
-// Err is why the host's part has ended by itself.
+// Err returns why the host's vote has ended by itself.
 func (h *Host) Err() error { return h.member.Err() }
 
-// Close ends this host's part. If it leads, another host does after it. The nodes go on
-// running.
+// Close ends this host and waits until all its parts have ended. If it leads, it first hands
+// over to another host, for at most closeLimit. The nodes go on running.
 func (h *Host) Close() {
 	if h.member != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 		defer cancel()
-		_ = h.member.Stop(ctx) // what it has not done by then ends with the process
+		_ = h.member.Stop(ctx) // what is left then ends with the process
 	}
 	h.halt()
 	if h.web != nil {
@@ -192,7 +208,7 @@ func (h *Host) Close() {
 	}
 }
 
-// closeLimit is how long a leader may take to hand over when it ends.
+// closeLimit is how long a leader may take to hand over when it closes.
 const closeLimit = 10 * time.Second
 
 func (h *Host) openIdentity() error {
@@ -207,7 +223,7 @@ func (h *Host) openIdentity() error {
 	return err
 }
 
-// renewed is told when the host's certificate was renewed, or why it was not.
+// renewed logs that the host's certificate was renewed, or why not.
 func (h *Host) renewed(_ []string, err error) {
 	if err != nil {
 		h.cfg.Log.Error("the certificate of this host was not renewed", "error", err)
@@ -216,19 +232,19 @@ func (h *Host) renewed(_ []string, err error) {
 	h.cfg.Log.Info("the certificate of this host was renewed")
 }
 
-// Renew renews the certificate of this host now.
+// Renew renews this host's certificate now, and returns when the certificate in use expires.
 func (h *Host) Renew(ctx context.Context) (until time.Time, err error) {
 	_, err = h.keeper.Renew(ctx)
 	h.renewed(nil, err)
 	return h.keeper.Credentials().Certificate.NotAfter, err
 }
 
-// serverTLS is for what comes to this host's port.
+// serverTLS returns the TLS settings of this host's port.
 func (h *Host) serverTLS() *tls.Config {
 	return identity.AdmitJoins(h.trust.Server(h.keeper, protocols...), h.keeper)
 }
 
-// connect connects to another host, for one of the protocols.
+// connect opens a connection to another host for one of the protocols.
 func (h *Host) connect(ctx context.Context, name, protocol string) (net.Conn, error) {
 	at, known := h.addressOf(name)
 	if !known {
@@ -243,17 +259,18 @@ func (h *Host) connect(ctx context.Context, name, protocol string) (net.Conn, er
 		return nil, h.trust.Explain(err, "host "+name)
 	}
 	if got := conn.(*tls.Conn).ConnectionState().NegotiatedProtocol; got != protocol {
-		_ = conn.Close() // the error is the one to tell
+		_ = conn.Close() // the error below matters more
 		return nil, fmt.Errorf("host %s does not speak %s: it may be of another version of Holdfast", name, protocol)
 	}
 	return conn, nil
 }
 
-// keepAlive has a connection to a host that has vanished end soon.
+// keepAlive closes a connection to a host that has vanished within a few seconds.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 3}
 
-// dialAgreement connects to a member. Its address is the host's name, with a port that
-// says nothing: so a host may move to another address.
+// dialAgreement connects to a member of the agreement. The address is the host's name with a
+// port that is ignored; the roster has the real address. So a host can move to another address
+// without a change of the agreement's members.
 func (h *Host) dialAgreement(ctx context.Context, address string) (net.Conn, error) {
 	name, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -262,14 +279,14 @@ func (h *Host) dialAgreement(ctx context.Context, address string) (net.Conn, err
 	return h.connect(ctx, name, agreementProtocol)
 }
 
-// serveMachine answers a leader that works on this host.
+// serveMachine serves a leader that works on this machine, until the connection ends.
 func (h *Host) serveMachine(conn *tls.Conn) {
 	if err := h.agent.Serve(conn); err != nil && !errors.Is(err, net.ErrClosed) {
 		h.cfg.Log.Debug("a leader's connection has ended", "from", conn.RemoteAddr(), "why", err)
 	}
 }
 
-// addressOf is where a host is reached.
+// addressOf returns the address of a host, and whether the host is in the roster.
 func (h *Host) addressOf(name string) (netip.AddrPort, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -277,7 +294,7 @@ func (h *Host) addressOf(name string) (netip.AddrPort, bool) {
 	return m.Address, known
 }
 
-// removed reports whether the owner of a certificate is not one of the hosts any more.
+// removed reports whether the owner of a certificate is a host that was removed.
 func (h *Host) removed(p identity.Peer) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

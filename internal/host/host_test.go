@@ -25,14 +25,14 @@ import (
 	"holdfast/internal/machine"
 )
 
-// lab is a stack of hosts on this machine, each at an address of its own.
+// lab is a stack of several hosts in this process, each at its own loopback address.
 type lab struct {
 	t     *testing.T
-	net   [2]byte // of 127.x.y.0/24
+	net   [2]byte // x and y of 127.x.y.0/24
 	hosts map[string]*labHost
 }
 
-// labHost is a host, and what it says of its leaderships.
+// labHost is a host of a lab. It records its leaderships.
 type labHost struct {
 	*Host
 	state string
@@ -46,7 +46,8 @@ func newLab(t *testing.T) *lab {
 	return &lab{t: t, net: [2]byte{byte(1 + mrand.IntN(250)), byte(mrand.IntN(250))}, hosts: map[string]*labHost{}}
 }
 
-// remove removes a host. One that leads hands over first, and the next leader is asked.
+// remove removes a host. If the host leads, it hands over first, and remove asks the next
+// leader.
 func (l *lab) remove(name string) {
 	l.t.Helper()
 	l.eventually(name+" is removed", func() bool {
@@ -59,12 +60,12 @@ func (l *lab) remove(name string) {
 	})
 }
 
-// address is that of the n-th host.
+// address returns the address of the n-th host.
 func (l *lab) address(n int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, l.net[0], l.net[1], byte(n)}), Port)
 }
 
-// found makes the first host.
+// found makes the first host and opens it.
 func (l *lab) found(name string) *labHost {
 	l.t.Helper()
 	state := filepath.Join(l.t.TempDir(), name)
@@ -74,7 +75,7 @@ func (l *lab) found(name string) *labHost {
 	return l.open(name, state)
 }
 
-// join has another host join.
+// join makes another host join, opens it, and waits until it has a vote.
 func (l *lab) join(at *labHost, name string, n int) *labHost {
 	l.t.Helper()
 	invited, err := at.Invite(l.t.Context(), name, l.address(n).Addr(), time.Minute)
@@ -90,7 +91,7 @@ func (l *lab) join(at *labHost, name string, n int) *labHost {
 	return h
 }
 
-// open runs a host.
+// open opens the host of a state directory.
 func (l *lab) open(name, state string) *labHost {
 	l.t.Helper()
 	h := &labHost{state: state}
@@ -101,7 +102,7 @@ func (l *lab) open(name, state string) *labHost {
 	})
 	l.must(err)
 	var leaving sync.WaitGroup
-	leaving.Go(func() { // as its process does
+	leaving.Go(func() { // as the host's process does
 		select {
 		case <-h.Removed():
 			h.Close()
@@ -109,12 +110,12 @@ func (l *lab) open(name, state string) *labHost {
 		}
 	})
 	l.t.Cleanup(leaving.Wait)
-	l.t.Cleanup(h.Close) // earlier than that
+	l.t.Cleanup(h.Close) // runs before leaving.Wait
 	l.hosts[name] = h
 	return h
 }
 
-// lead begins as a supervisor does: it writes, and the others have to agree.
+// lead starts like a supervisor: its first write needs a majority.
 func (h *labHost) lead(ctx context.Context, l Leadership) error {
 	if err := l.Share(ctx, "versions.json", []byte(rand.Text())); err != nil {
 		return err
@@ -131,14 +132,14 @@ func (h *labHost) lead(ctx context.Context, l Leadership) error {
 	return nil
 }
 
-// now is the leadership that a host has.
+// now returns the leadership that a host has at the moment, or nil.
 func (h *labHost) now() *Leadership {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.leading
 }
 
-// leader waits for a host that leads.
+// leader waits until a host leads, and returns it.
 func (l *lab) leader() (leader *labHost, with *Leadership) {
 	l.t.Helper()
 	l.eventually("somebody leads", func() bool {
@@ -169,13 +170,13 @@ func (l *lab) eventually(what string, is func() bool) {
 	}
 }
 
-// has reports whether a host has a file as it is to be.
+// has reports whether a file in the host's state directory has this content.
 func (h *labHost) has(name, content string) bool {
 	b, err := os.ReadFile(filepath.Join(h.state, name))
 	return err == nil && string(b) == content
 }
 
-// ask asks a host's control API.
+// ask sends a GET to a host's control API.
 func (h *labHost) ask(path string) (int, string) {
 	w := httptest.NewRecorder()
 	h.Control().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
@@ -188,7 +189,7 @@ func TestHostsJoinAndAgree(t *testing.T) {
 	l.leader()
 	two, three := l.join(one, "two", 2), l.join(one, "three", 3)
 
-	// What ran on the one host is what all of them have.
+	// All hosts have the files that the first host had before.
 	for _, h := range l.hosts {
 		l.eventually("a host has the files of the stack", func() bool { return h.has("stack.json", `{"booted":true}`) })
 	}
@@ -205,14 +206,14 @@ func TestHostsJoinAndAgree(t *testing.T) {
 	leader, with := l.leader()
 	l.must(with.Share(t.Context(), "running.json", []byte(`{"generation":2}`)))
 	for name, h := range l.hosts {
-		if h != leader { // the leader's supervisor writes its own
+		if h != leader { // on the leader the supervisor writes the file itself
 			l.eventually(name+" has what was shared", func() bool { return h.has("running.json", `{"generation":2}`) })
 		}
 		if code, text := h.ask("/v1/status"); code != 200 || text != with.Here+" answers /v1/status" {
 			t.Errorf("at %s: %d %q", name, code, text)
 		}
 	}
-	// The leader works on the others' files.
+	// The leader writes files on the other hosts.
 	for _, m := range with.Hosts {
 		at := with.Machine(m.Name)
 		t.Cleanup(func() { at.Close() })
@@ -223,7 +224,7 @@ func TestHostsJoinAndAgree(t *testing.T) {
 		}
 	}
 
-	// The leader goes: another one has all that was agreed on.
+	// The leader ends. The next one has everything that was agreed on.
 	leader.Close()
 	delete(l.hosts, with.Here)
 	next, nextWith := l.leader()
@@ -242,7 +243,7 @@ func TestHostsJoinAndAgree(t *testing.T) {
 	_, _ = two, three
 }
 
-// Without a majority nobody leads, and what is asked is refused with the reason.
+// Without a majority no host leads, and requests are refused with the reason.
 func TestWithoutAMajorityNobodyLeads(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")
@@ -258,12 +259,13 @@ func TestWithoutAMajorityNobodyLeads(t *testing.T) {
 	if two.now() != nil {
 		t.Error("two leads alone")
 	}
-	// It comes back, from its disk.
+	// The closed host comes back with its disk.
 	l.hosts["one"] = l.open("one", one.state)
 	l.leader()
 }
 
-// A token is for one host, once, and a host that was removed is nobody.
+// A token is valid for one host and once. A removed host is refused, and can join again with a
+// new token.
 func TestAHostIsRemovedAndJoinsAnew(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")
@@ -287,7 +289,7 @@ func TestAHostIsRemovedAndJoinsAnew(t *testing.T) {
 	l.remove("two")
 	l.eventually("two is refused", func() bool {
 		_, err := two.connect(t.Context(), "one", webProtocol)
-		if err == nil { // TLS 1.3 tells a client that it is refused with the first answer
+		if err == nil { // in TLS 1.3 the client sees the refusal only in the first answer
 			err = refusedLater(two, "one")
 		}
 		return identity.ReasonOf(err) == identity.Removed || identity.ReasonOf(err) == identity.Refused
@@ -301,7 +303,7 @@ func TestAHostIsRemovedAndJoinsAnew(t *testing.T) {
 	l.join(one, "two", 2)
 }
 
-// refusedLater asks a host for something, and returns why that fails.
+// refusedLater sends a request to a host, and returns why it was refused.
 func refusedLater(h *labHost, name string) error {
 	client := http.Client{Transport: h.transport(name)}
 	defer client.CloseIdleConnections()

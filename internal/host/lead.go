@@ -11,49 +11,51 @@ import (
 	"holdfast/internal/machine"
 )
 
-// Leadership is what a host leads with. It ends with the context that Config.Lead gets.
+// Leadership is what a leader works with. It is valid until the context of Config.Lead ends.
 type Leadership struct {
-	// Here is the name of this host, and Hosts are those that have joined, this one among
-	// them.
+	// Here is the name of this host, and Hosts are all hosts that have joined, including
+	// this one.
 	Here  string
 	Hosts []Member
-	// Machine is the machine of a host, which its caller closes. Of one that has not joined,
-	// or is away, it cannot be reached.
+	// Machine returns the machine of a host; the caller closes it. If the host is away or has
+	// not joined, the calls on the machine fail.
 	Machine func(name string) machine.Machine
-	// Share has the hosts agree on a file of the state directory, or on its end (nil),
-	// before it is written there.
+	// Share makes the hosts agree on a file of the state directory before the file is written
+	// there. Content nil is for the file's removal.
 	Share func(ctx context.Context, name string, content []byte) error
-	// End has all hosts end, this one too (Host.Down): the stack was taken down. Purge is for
-	// one whose data was removed, and that is to be no more (Host.Purged).
+	// End ends all hosts, this one included (Host.Down), after the stack was taken down. Purge
+	// is for a stack whose data was removed and that is not to come up again (Host.Purged).
 	End func(ctx context.Context, purge bool) error
-	// Run tells the processes of a host apart: see Member.Run.
+	// Run returns a name of the process that a host runs as: see Member.Run.
 	Run func(name string) string
 	// Secret returns the secret of a name that follows from the stack's authority
 	// (identity.Authority.Secret).
 	Secret func(name string) (string, error)
-	// EndHost has another host's process end (Host.Rest), whose nodes are down, and waits
-	// for that.
+	// EndHost ends the process of another host whose nodes are down (Host.Rest), and waits
+	// until it has ended.
 	EndHost func(ctx context.Context, name string) error
-	// HandOver has another host lead in the place of this one.
+	// HandOver gives the leadership to another host.
 	HandOver func(why error)
-	// Answer has the control API be answered by a handler; nil: not yet.
+	// Answer sets the handler of the control API. With nil, clients are told to ask again.
 	Answer func(api http.Handler)
 }
 
-// lead leads until the leadership ends.
+// lead leads until the term ends. It calls Config.Lead again whenever the hosts change.
 func (h *Host) lead(ctx context.Context, term uint64) {
-	// Until the supervisor of this term has ended, this host does nothing that a later
-	// leader tells it: see agent.Terms.
+	// Until the supervisor of this term has ended, this host's agent carries out nothing for a
+	// later leader: see agent.Terms.
 	under, end, err := h.terms.Begin(ctx, term)
 	if err != nil {
 		h.cfg.Log.Warn("this host cannot lead", "term", term, "why", err)
 		return
 	}
 	defer end()
+
 	if err := h.agreed(under); err != nil {
 		h.cfg.Log.Warn("this host cannot lead", "term", term, "why", err)
 		return
 	}
+
 	if may, err := h.mayLead(under, term); err != nil || !may {
 		h.cfg.Log.Info("this host does not lead: the stack was taken down", "term", term, "error", err)
 		select {
@@ -62,9 +64,11 @@ func (h *Host) lead(ctx context.Context, term uint64) {
 		}
 		return
 	}
+
 	if err := h.strikeVotes(under); err != nil {
 		h.cfg.Log.Error("a host that was removed has a vote still", "error", err)
 	}
+
 	h.mu.Lock()
 	h.term = term
 	h.mu.Unlock()
@@ -73,16 +77,18 @@ func (h *Host) lead(ctx context.Context, term uint64) {
 		h.term, h.api = 0, nil
 		h.mu.Unlock()
 	}()
+
 	for under.Err() == nil {
 		h.leadOver(under, term)
 	}
 }
 
-// leadOver leads the hosts that there are, until that changes.
+// leadOver leads the present hosts, until the list of hosts changes or ctx ends.
 func (h *Host) leadOver(ctx context.Context, term uint64) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	hosts, places, changed := h.hosts()
+
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for {
@@ -99,6 +105,7 @@ func (h *Host) leadOver(ctx context.Context, term uint64) {
 			}
 		}
 	})
+
 	err := h.cfg.Lead(ctx, Leadership{
 		Here: h.self.Name, Hosts: hosts, Machine: func(name string) machine.Machine { return h.machineOf(name, term) },
 		Share: func(ctx context.Context, name string, content []byte) error { return h.write(ctx, term, name, content) },
@@ -106,6 +113,7 @@ func (h *Host) leadOver(ctx context.Context, term uint64) {
 		Run:   h.runOf, HandOver: h.member.Resign, Secret: h.secret,
 		EndHost: func(ctx context.Context, name string) error { return h.endHost(ctx, term, name) },
 		Answer: func(api http.Handler) {
+
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.api = api
@@ -117,6 +125,7 @@ func (h *Host) leadOver(ctx context.Context, term uint64) {
 	over := ctx.Err() != nil
 	cancel()
 	watching.Wait()
+
 	if err != nil && !over {
 		h.cfg.Log.Error("the supervisor has ended, and begins anew", "error", err)
 		select {
@@ -126,15 +135,15 @@ func (h *Host) leadOver(ctx context.Context, term uint64) {
 	}
 }
 
-// hosts are the hosts of the stack, what a supervisor has to know of them, and a channel
-// that is closed when any of it may have changed.
+// hosts returns the hosts of the stack, roster.places to compare them by, and a channel that
+// is closed when the roster changes.
 func (h *Host) hosts() ([]Member, string, <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.roster.members(), h.roster.places(), h.changed
 }
 
-// machineOf is the machine of a host, for a leader.
+// machineOf returns the machine of a host, for the leader of a term.
 func (h *Host) machineOf(name string, term uint64) machine.Machine {
 	if name == h.self.Name {
 		return machine.NewLocal(h.cfg.State)
@@ -144,8 +153,8 @@ func (h *Host) machineOf(name string, term uint64) machine.Machine {
 	})
 }
 
-// stateOf is the state directory of a host. Of one that has not begun it is this host's:
-// the supervisor begins anew when it is known.
+// stateOf returns the state directory of a host. For a host that has never started, it is not
+// known yet, and stateOf returns this host's own; the supervisor starts again once it is known.
 func (h *Host) stateOf(name string) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -12,38 +12,42 @@ import (
 	"holdfast/internal/identity"
 )
 
-// Removed is closed when this host hears that it was removed from the stack.
+// Removed returns a channel that is closed when this host has found out that it was removed
+// from the stack.
 func (h *Host) Removed() <-chan struct{} { return h.gone }
 
 func (h *Host) wasRemoved() { h.goneOnce.Do(func() { close(h.gone) }) }
 
-// hearRoster looks whether this host is still one of the stack.
+// hearRoster checks a new roster for whether this host was removed.
 func (h *Host) hearRoster(r roster) {
 	if slices.Contains(r.Gone, h.keeper.Credentials().Peer().ID) {
 		h.wasRemoved()
 	}
 }
 
-// A host that was removed has no vote any more, and so hears of nothing that the others agree
-// on: it is refused. It asks when the leader has told it to, when it has lost its vote, and
-// when it hears of no leader.
+// A removed host has no vote, and so does not receive the roster without it. It finds out by
+// asking the others, which refuse its certificate. It asks when the leader has told it to
+// (doubtPath), when it has lost its vote, and when it has heard of no leader for some time.
 const (
-	// membershipEvery is how often a host looks whether it has to ask.
+	// membershipEvery is how often a host checks whether it has to ask.
 	membershipEvery = 250 * time.Millisecond
-	// unheard is how long a host hears of no leader before it asks, and askAgain the time
-	// between two questions.
+	// unheard is how long a host goes without a leader before it asks, and askAgain is the
+	// time between two such questions.
 	unheard  = 3 * time.Second
 	askAgain = 2 * time.Second
-	// refusals is how many it takes: one may be a mistake of a moment.
+	// refusals is how many refusals in a row count as a removal: a single one may be a
+	// passing mistake.
 	refusals = 2
 )
 
-// watchMembership finds out that this host was removed.
+// watchMembership asks the other hosts, when there is a reason, whether this host was removed.
+// It runs until the host ends or was removed.
 func (h *Host) watchMembership() {
 	ticker := time.NewTicker(membershipEvery)
 	defer ticker.Stop()
 	refused, voted, doubts := 0, false, 0
 	var asked time.Time
+
 	for {
 		select {
 		case <-ticker.C:
@@ -53,6 +57,7 @@ func (h *Host) watchMembership() {
 		case <-h.life.Done():
 			return
 		}
+
 		now := h.member.Status()
 		voted = voted || now.Member
 		lost := voted && !now.Member
@@ -61,10 +66,12 @@ func (h *Host) watchMembership() {
 			refused = 0
 			continue
 		}
+
 		other, known := h.anyOther()
 		if !known || !lost && doubts == 0 && time.Since(asked) < askAgain {
 			continue
 		}
+
 		asked = time.Now()
 		switch {
 		case h.refusedBy(other):
@@ -73,15 +80,15 @@ func (h *Host) watchMembership() {
 				return
 			}
 		case lost:
-			h.tryEnter() // a removal that was not carried through
+			h.tryEnter() // the removal was not completed: ask for the vote again
 		}
 	}
 }
 
-// refusedBy reports whether another host refuses this one. Only a host that has shown its
-// certificate can: in TLS 1.3 (RFC 8446, section 4.4) a server does so before it sees the
-// client's, so its refusal comes after the handshake, as the first answer. Whatever comes
-// earlier may be from somebody else at its address.
+// refusedBy reports whether another host refuses this host's certificate. Only a refusal
+// after the client's handshake counts, as the first answer: in TLS 1.3 (RFC 8446, section 4.4)
+// the server proves its own identity before it sees the client's certificate. An earlier
+// refusal may come from a stranger at the host's address.
 func (h *Host) refusedBy(name string) bool {
 	ctx, cancel := context.WithTimeout(h.life, reachLimit)
 	defer cancel()
@@ -91,41 +98,47 @@ func (h *Host) refusedBy(name string) bool {
 	}
 	defer conn.Close()
 	deadline, _ := ctx.Deadline()
-	_ = conn.SetDeadline(deadline) // it cannot fail on an open connection
+	_ = conn.SetDeadline(deadline) // it does not fail on an open connection
 
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "https://"+name+ListPath, nil)
 	if err == nil {
 		err = req.Write(conn)
 	}
 	if err == nil {
-		_, err = conn.Read(make([]byte, 1)) // of any answer
+		_, err = conn.Read(make([]byte, 1)) // any answer will do
 	}
 	return identity.ReasonOf(h.trust.Explain(err, "host "+name)) == identity.Refused
 }
 
-// removeLimit is how long it may take to remove a host.
+// removeLimit is how long the removal of a host may take.
 const removeLimit = 15 * time.Second
 
-// remove takes a host out of the stack, for any host that asks.
+// remove is the command that takes a host out of the stack.
 //
-// The vote goes first. Of two hosts, the other one needs the vote of the one that leaves for
-// everything until then, and a host that has heard of its removal votes no more.
+// The vote is removed before the host is taken from the roster. In a stack of two hosts, every
+// write needs the vote of the host that leaves as long as it has one, and a host that has
+// heard of its removal does not vote any more.
 func (h *Host) remove(ctx context.Context, term uint64, name string) (struct{}, error) {
-	// Once begun it is carried through, also when nobody waits for it any more.
+	// Once begun, the removal is completed even if its client has gone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
 	defer cancel()
+
 	tell := func() {}
-	defer func() { tell() }() // when others may vote again
-	h.voting.Lock()           // so that no other host goes, and this one does not enter again, in between
+	defer func() { tell() }() // after voting is unlocked
+	h.voting.Lock()           // so that meanwhile no other host is removed, and this one gets no new vote
 	defer h.voting.Unlock()
+
 	if err := h.mayRemove(ctx, name); err != nil {
 		return struct{}{}, err
 	}
+
 	if name == h.self.Name {
-		// The host that was asked passes the same question on to the next leader.
+		// The client gets errHandsOver and repeats the request, which then reaches the next
+		// leader.
 		h.member.Resign(fmt.Errorf("host %s is to be removed", name))
 		return struct{}{}, errHandsOver
 	}
+
 	tell = h.beforeTelling(ctx, name)
 	if err := h.member.Remove(ctx, name); err != nil {
 		return struct{}{}, err
@@ -133,24 +146,25 @@ func (h *Host) remove(ctx context.Context, term uint64, name string) (struct{}, 
 	return struct{}{}, h.strike(ctx, term, name)
 }
 
-// doubtPath is where a host is told that it may have been removed: it finds out by itself.
+// doubtPath is the path at which a host is told that it may have been removed. It does not
+// believe that, and asks the other hosts (watchMembership).
 const doubtPath = "/v1/doubt"
 
-// beforeTelling returns what tells a host that it was removed. The connection has to be made
-// before: later neither of the two trusts the other.
+// beforeTelling connects to a host and returns a function that tells it that it was removed.
+// The connection has to be made before the removal: afterwards it would be refused.
 func (h *Host) beforeTelling(ctx context.Context, name string) (tell func()) {
 	ctx, cancel := context.WithTimeout(ctx, reachLimit)
 	defer cancel()
 	conn, err := h.connect(ctx, name, webProtocol)
 	if err != nil {
-		return func() {} // it is away, and finds out when it is back
+		return func() {} // the host is away, and finds out when it is back
 	}
 	return func() {
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(reachLimit))
 		req, err := http.NewRequest(http.MethodPost, "https://"+name+doubtPath, nil)
 		if err == nil && req.Write(conn) == nil {
-			_, _ = conn.Read(make([]byte, 1)) // of its answer
+			_, _ = conn.Read(make([]byte, 1)) // wait for its answer
 		}
 	}
 }
@@ -158,12 +172,12 @@ func (h *Host) beforeTelling(ctx context.Context, name string) (tell func()) {
 func (h *Host) doubt(w http.ResponseWriter, _ *http.Request) {
 	select {
 	case h.doubts <- struct{}{}:
-	default: // it doubts already
+	default: // a doubt is pending already
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// strike has the hosts agree that one of them is none any more, and that its tokens are void.
+// strike takes a host from the roster and revokes its invitations, in one write.
 func (h *Host) strike(ctx context.Context, term uint64, name string) error {
 	return h.rewrite(ctx, term, func() ([]agree.Change, error) {
 		var hosts roster
@@ -172,10 +186,12 @@ func (h *Host) strike(ctx context.Context, term uint64, name string) error {
 		if err != nil {
 			return nil, err
 		}
+
 		first, err := changed(rosterDocument, of, hosts.without(name))
 		if err != nil {
 			return nil, err
 		}
+
 		if of, err = h.load(ctx, invitationsDocument, &invitations); err != nil || invitations == nil {
 			return []agree.Change{first}, err
 		}
@@ -185,8 +201,8 @@ func (h *Host) strike(ctx context.Context, term uint64, name string) error {
 	})
 }
 
-// strikeVotes takes the votes of members that are no hosts of the stack: a leader that ended
-// in the middle of a removal may have left one.
+// strikeVotes removes the votes of members that are not in the roster. A leader that ended in
+// the middle of a removal may have left one.
 func (h *Host) strikeVotes(ctx context.Context) error {
 	var hosts roster
 	if _, err := h.load(ctx, rosterDocument, &hosts); err != nil {
@@ -205,14 +221,15 @@ func (h *Host) strikeVotes(ctx context.Context) error {
 	return nil
 }
 
-// errHandsOver asks for another try.
+// errHandsOver is the error of a removal that the next leader has to carry out.
 var errHandsOver = later("the host that leads is the one to be removed, and hands over: try again in a moment")
 
-// mayRemove refuses what would leave the stack without a majority.
+// mayRemove returns an error if there is no such host, or if the stack would have no majority
+// without it.
 func (h *Host) mayRemove(ctx context.Context, name string) error {
 	var names, silent []string
 	is, left := false, 0
-	for _, s := range h.View(ctx).Hosts { // those that have a vote alone are among them
+	for _, s := range h.View(ctx).Hosts { // includes members that have a vote but are not in the roster
 		names = append(names, s.Name)
 		switch {
 		case s.Name == name:

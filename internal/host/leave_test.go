@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/identity"
 )
 
-// votes are the names of those that have a part in the agreement, as a host knows them.
+// votes returns the names of the agreement's members, as a host knows them.
 func (h *labHost) votes() (names []string) {
 	for _, p := range h.member.Members() {
 		names = append(names, p.Name)
@@ -23,7 +23,7 @@ func (h *labHost) votes() (names []string) {
 	return names
 }
 
-// A leader that writes while one of two hosts leaves needs the vote of that host no more.
+// After one of two hosts was removed, the leader writes without its vote.
 func TestOneOfTwoHostsIsRemoved(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")
@@ -46,7 +46,7 @@ func TestOneOfTwoHostsIsRemoved(t *testing.T) {
 	})
 }
 
-// A removal is carried through although the one who asked for it has gone.
+// A removal is completed although its client has gone.
 func TestARemovalThatIsInterruptedLeavesNoVote(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")
@@ -70,7 +70,7 @@ func TestARemovalThatIsInterruptedLeavesNoVote(t *testing.T) {
 	}
 }
 
-// Where a leader has ended in the middle of a removal the next one carries it through.
+// If a leader ends in the middle of a removal, the next leader completes it.
 func TestALeaderTakesVotesThatNoHostHas(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")
@@ -90,8 +90,8 @@ func TestALeaderTakesVotesThatNoHostHas(t *testing.T) {
 	l.eventually("three has no vote", func() bool { return !slices.Contains(one.votes(), "three") })
 }
 
-// Somebody who is not a host of the stack cannot have one leave it: only a refusal of one
-// that has shown its certificate counts.
+// A stranger cannot make a host leave its stack: a refusal counts only if its sender has shown
+// a host's certificate.
 func TestAStrangerCannotRefuseAHost(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")
@@ -111,7 +111,7 @@ func TestAStrangerCannotRefuseAHost(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
-	one.Host.mu.Lock() // and not that of the lab
+	one.Host.mu.Lock() // not the mutex of labHost
 	one.roster = one.roster.with(Member{Name: "two", ID: "x", Address: netip.MustParseAddrPort(stranger.Addr().String())})
 	one.Host.mu.Unlock()
 	if one.refusedBy("two") {
@@ -119,7 +119,8 @@ func TestAStrangerCannotRefuseAHost(t *testing.T) {
 	}
 }
 
-// The key of a host that was removed is worth nothing with the token that it joined with.
+// A removed host cannot join again with its old key and token, and so cannot displace its
+// replacement.
 func TestARemovedHostDoesNotPutOutItsReplacement(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")
@@ -138,7 +139,8 @@ func TestARemovedHostDoesNotPutOutItsReplacement(t *testing.T) {
 	l.must(err)
 	gone := joined.Credentials.Peer().ID
 
-	// Its answer may be lost: it asks again, and what it has told of itself stays.
+	// The answer to a join may be lost. Then the host asks again, and what it reported about
+	// itself stays.
 	l.must(change(t.Context(), one.Host, one.leads(), rosterDocument, func(r *roster) error {
 		m := r.Hosts["two"]
 		m.State = "/told"
@@ -168,13 +170,14 @@ func TestARemovedHostDoesNotPutOutItsReplacement(t *testing.T) {
 	}
 }
 
-// rosterNow is which hosts there are, as the leader has it.
+// rosterNow returns the current roster, read from the agreement.
 func (h *labHost) rosterNow() (r roster) {
 	_, _ = h.load(h.life, rosterDocument, &r)
 	return r
 }
 
-// A host that begins while no host leads does not fall back to what was agreed on long ago.
+// A host that starts while no host leads keeps its files, and does not roll them back to an
+// older state of its log.
 func TestAHostThatBeginsAloneKeepsWhatItHas(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")
@@ -207,7 +210,7 @@ func TestAHostThatBeginsAloneKeepsWhatItHas(t *testing.T) {
 	}
 }
 
-// A host obeys no leader of before it was restarted.
+// After a restart, a host carries out nothing for a leader of an earlier term.
 func TestAHostThatIsRestartedObeysNoEarlierTerm(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")
@@ -220,7 +223,7 @@ func TestAHostThatIsRestartedObeysNoEarlierTerm(t *testing.T) {
 	}
 }
 
-// 'host replace' invites the next machine in the moment in which the former one is removed.
+// 'host replace' invites the new machine right after the old one was removed.
 func TestAHostThatWasRemovedIsInvitedAtOnce(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")
@@ -231,7 +234,7 @@ func TestAHostThatWasRemovedIsInvitedAtOnce(t *testing.T) {
 	for range 3 {
 		leader, _ := l.leader()
 		if err := leader.Remove(t.Context(), "two"); err != nil {
-			continue // the removal was carried through, or it hands over
+			continue // the leader hands over, or the former try was completed
 		}
 		if _, err := leader.Invite(t.Context(), "two", l.address(2).Addr(), time.Minute); err != nil {
 			t.Error(err)

@@ -17,20 +17,20 @@ import (
 	"holdfast/internal/agree"
 )
 
-// ListPath is where any host answers which hosts there are, as it sees them: also when no
-// host leads.
+// ListPath is the path at which every host returns its View of the hosts, also while no host
+// leads.
 const ListPath = "/v1/hosts"
 
-// View is a stack's hosts as one of them sees them.
+// View is the stack's hosts as one of them sees them.
 type View struct {
 	Stack string `json:"stack"`
-	// Here is the name of the host that answers, PID its process, and Version that of its
-	// Holdfast. Program is a digest of the program file that it runs; empty: unknown.
+	// Here is the name of the host that answers, PID its process, and Version its version of
+	// Holdfast. Program is a digest of the program file that it runs, or empty if unknown.
 	Here    string `json:"here"`
 	PID     int    `json:"pid"`
 	Version string `json:"version"`
 	Program string `json:"program,omitempty"`
-	// Leader is the name of the host that leads; empty: none is known.
+	// Leader is the name of the host that leads, or empty if this host knows of none.
 	Leader string  `json:"leader,omitempty"`
 	Hosts  []Sight `json:"hosts"`
 	// Planned are the hosts that the stack was to have when it was founded.
@@ -41,17 +41,17 @@ type View struct {
 type Sight struct {
 	Name    string     `json:"name"`
 	Address netip.Addr `json:"address"`
-	// Joined is when it has joined.
+	// Joined is when the host joined.
 	Joined time.Time `json:"joined"`
-	// Votes is false for a host that has no vote yet.
+	// Votes reports whether the host has a vote. A host that has just joined has none yet.
 	Votes   bool   `json:"votes"`
 	Leads   bool   `json:"leads"`
 	Version string `json:"version,omitempty"`
-	// Reachable: it answers the host that says so.
+	// Reachable reports whether the host answers the one that made the view.
 	Reachable bool `json:"reachable"`
 }
 
-// ownProgram is the file that this process runs.
+// ownProgram is the path of the file that this process runs.
 const ownProgram = "/proc/self/exe"
 
 // reachLimit is how long a host may take to answer.
@@ -66,22 +66,26 @@ func (h *Host) View(ctx context.Context) View {
 	h.mu.Lock()
 	v.Planned = h.roster.Planned
 	h.mu.Unlock()
+
 	voters := map[string]agree.Peer{}
 	for _, p := range h.member.Members() {
 		voters[p.Name] = p
 	}
+
 	hosts := h.Members()
 	for _, p := range h.member.Members() {
 		if !slices.ContainsFunc(hosts, func(m Member) bool { return m.Name == p.Name }) {
-			hosts = append(hosts, Member{Name: p.Name}) // a removal that was not carried through
+			hosts = append(hosts, Member{Name: p.Name}) // its removal was not completed
 		}
 	}
+
 	for _, m := range hosts {
 		v.Hosts = append(v.Hosts, Sight{
 			Name: m.Name, Address: m.Address.Addr(), Joined: m.Joined, Votes: voters[m.Name].Voter,
 			Leads: m.Name == v.Leader, Version: m.Version, Reachable: m.Name == h.self.Name,
 		})
 	}
+
 	var asked sync.WaitGroup
 	for i := range v.Hosts {
 		s := &v.Hosts[i]
@@ -93,13 +97,13 @@ func (h *Host) View(ctx context.Context) View {
 	return v
 }
 
-// answers reports whether a member answers.
+// answers reports whether a member answers a probe before ctx ends.
 func (h *Host) answers(ctx context.Context, peer agree.Peer) bool {
 	_, err := h.member.Probe(ctx, peer)
 	return err == nil
 }
 
-// Leader is the name of the host that leads, as far as this one knows; empty: none.
+// Leader returns the name of the host that leads, or "" if this host knows of none.
 func (h *Host) Leader() string {
 	leader := h.member.Status().Leader
 	for _, p := range h.member.Members() {
@@ -111,7 +115,7 @@ func (h *Host) Leader() string {
 }
 
 const (
-	// probeLimit is how long another host may take to answer to one that thinks itself cut off.
+	// probeLimit is how long another host may take to answer a host that may be cut off.
 	probeLimit = 500 * time.Millisecond
 	// replyLimit is how long another machine may take to reply at all.
 	replyLimit = 200 * time.Millisecond
@@ -126,8 +130,8 @@ func (h *Host) Quiet() bool {
 	return st.Leader == "" || !leads && time.Since(st.Heard) > quietLimit
 }
 
-// Alone implements supervise.Contact. Of two hosts none has a majority without the other,
-// so none of them is alone.
+// Alone implements supervise.Contact. In a stack of two hosts neither has a majority without the
+// other, so neither counts as alone.
 func (h *Host) Alone(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, replyLimit)
 	defer cancel()
@@ -135,7 +139,8 @@ func (h *Host) Alone(ctx context.Context) bool {
 	return voters > 2 && there <= voters/2
 }
 
-// CutOff implements supervise.Contact. An election alone is no cut.
+// CutOff implements supervise.Contact. During an election there is no leader either, so it
+// also asks whether a majority answers.
 func (h *Host) CutOff(ctx context.Context) bool {
 	if h.member.Status().Leader != "" {
 		return false
@@ -146,8 +151,8 @@ func (h *Host) CutOff(ctx context.Context) bool {
 	return voters > 1 && there <= voters/2
 }
 
-// count returns how many hosts have a vote, and how many of them is reports true for. This
-// host itself counts as there, and is not asked.
+// count returns how many hosts have a vote, and for how many of these is reports true. This
+// host counts without being asked.
 func (h *Host) count(is func(agree.Peer) bool) (voters, there int) {
 	var found atomic.Int32
 	var asked sync.WaitGroup
@@ -166,7 +171,8 @@ func (h *Host) count(is func(agree.Peer) bool) (voters, there int) {
 	return voters, int(found.Load())
 }
 
-// replies reports whether a host's machine sends anything back: also that nobody listens.
+// replies reports whether a host's machine sends anything back. A refused connection counts:
+// the machine is there.
 func (h *Host) replies(ctx context.Context, name string) bool {
 	at, known := h.addressOf(name)
 	if !known {
@@ -177,7 +183,7 @@ func (h *Host) replies(ctx context.Context, name string) bool {
 	if err != nil {
 		return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET)
 	}
-	_ = conn.Close() // nothing was said
+	_ = conn.Close() // nothing was sent
 	return true
 }
 

@@ -24,10 +24,11 @@ const (
 
 var protocols = []string{agreementProtocol, machineProtocol, webProtocol}
 
-// handshakeLimit is how long somebody at the port may take to show who they are.
+// handshakeLimit is how long a TLS handshake at the port may take.
 const handshakeLimit = 5 * time.Second
 
-// port is a host's port. A connection goes where its protocol belongs.
+// port is a host's port. It does the TLS handshake, and hands each connection to the part of
+// the host that serves the connection's protocol.
 type port struct {
 	listener net.Listener
 	tls      *tls.Config
@@ -35,12 +36,12 @@ type port struct {
 
 	agreement, web *inlet
 	onMachine      func(conn *tls.Conn)
-	// admits reports whether the host at the other end of a connection may use its protocol.
+	// admits reports whether the peer of a connection may use the connection's protocol.
 	admits    func(conn *tls.Conn) bool
 	strangers strangers
 
 	mu sync.Mutex
-	// patience is handshakeLimit, but in tests.
+	// patience is handshakeLimit, except in tests.
 	patience time.Duration
 	open     map[*tls.Conn]struct{}
 	closed   bool
@@ -54,7 +55,8 @@ func newPort(l net.Listener, cfg *tls.Config, log *slog.Logger) *port {
 	}
 }
 
-// serve takes connections until the port is closed.
+// serve accepts connections until the port is closed, and waits until all of them were
+// handled.
 func (p *port) serve() {
 	defer p.tasks.Wait()
 	for {
@@ -64,7 +66,7 @@ func (p *port) serve() {
 				return
 			}
 			p.log.Error("the port of this host takes no connection", "error", err)
-			time.Sleep(100 * time.Millisecond) // out of files, perhaps
+			time.Sleep(100 * time.Millisecond) // perhaps out of file descriptors
 			continue
 		}
 		p.strangers.add(conn)
@@ -76,14 +78,15 @@ func (p *port) serve() {
 	}
 }
 
-// shake does the handshake of TLS; nil: it failed.
+// shake does the TLS handshake. It returns nil if the handshake failed.
 func (p *port) shake(conn net.Conn) *tls.Conn {
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetKeepAliveConfig(keepAlive) // it works without
+		_ = tcp.SetKeepAliveConfig(keepAlive) // the connection works without, too
 		if raw, err := tcp.SyscallConn(); err == nil {
 			_ = limitUnsent("", "", raw)
 		}
 	}
+
 	secured := tls.Server(conn, p.tls)
 	limit, open := p.add(secured)
 	if !open {
@@ -92,21 +95,22 @@ func (p *port) shake(conn net.Conn) *tls.Conn {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	if err := secured.HandshakeContext(ctx); err != nil {
-		// One of too many, and one who only wants to know whether somebody is here (see
-		// Host.Alone), are not worth a line.
+		// Two failures are not logged: a connection that was closed as one of too many
+		// (strangers), and one that only tested whether this machine is there (Host.Alone).
 		if !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
 			p.log.Warn("a connection was refused", "from", conn.RemoteAddr(), "why", err)
 		}
 		p.drop(secured)
 		return nil
 	}
+
 	if len(secured.ConnectionState().VerifiedChains) > 0 {
 		p.strangers.remove(conn)
 	}
 	return secured
 }
 
-// pass gives a connection to those whom its protocol is for.
+// pass hands a connection to the part of the host that serves its protocol.
 func (p *port) pass(conn *tls.Conn) {
 	if !p.admits(conn) {
 		p.drop(conn)
@@ -123,17 +127,17 @@ func (p *port) pass(conn *tls.Conn) {
 	}
 }
 
-// webState forgets connections of the web server that have ended. They are not wrapped as
-// those of the agreement are: net/http finds out who is at the other end only by the type of
-// a connection.
+// webState forgets connections of the web server that were closed. They cannot be wrapped in
+// tracked like those of the agreement: net/http finds the peer's certificate only in a
+// *tls.Conn.
 func (p *port) webState(conn net.Conn, state http.ConnState) {
 	if state == http.StateClosed {
 		p.drop(conn.(*tls.Conn))
 	}
 }
 
-// add adds a connection, and returns how long it has for the handshake. It returns false when
-// the port is closed.
+// add adds a connection, and returns how long its handshake may take. If the port is closed,
+// it closes the connection and returns false.
 func (p *port) add(conn *tls.Conn) (patience time.Duration, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -160,20 +164,20 @@ func (p *port) isClosed() bool {
 	return p.closed
 }
 
-// close ends the port and all its connections.
+// close closes the port and all its connections.
 func (p *port) close() {
 	p.mu.Lock()
 	p.closed = true
 	_ = p.listener.Close()
 	for conn := range p.open {
-		_ = conn.NetConn().Close() // at once, without a word
+		_ = conn.NetConn().Close() // at once, without TLS's closing message
 	}
 	p.mu.Unlock()
 	_ = p.agreement.Close()
 	_ = p.web.Close()
 }
 
-// tracked is a connection that the port forgets when it is closed.
+// tracked is a connection that the port forgets when the connection is closed.
 type tracked struct {
 	*tls.Conn
 	port *port
@@ -184,7 +188,7 @@ func (t *tracked) Close() error {
 	return nil
 }
 
-// inlet is a listener that is given its connections.
+// inlet is a net.Listener whose connections are handed in by give.
 type inlet struct {
 	addr  net.Addr
 	conns chan net.Conn
@@ -223,12 +227,12 @@ func (i *inlet) Close() error {
 // Addr implements net.Listener.
 func (i *inlet) Addr() net.Addr { return i.addr }
 
-// unsentLimit is how long the kernel tries to send something before it gives the
-// connection up.
+// unsentLimit is how long sent data may stay unacknowledged before the kernel closes the
+// connection.
 const unsentLimit = 3 * time.Second
 
-// limitUnsent has a connection end when what was sent is not acknowledged in time (Linux,
-// tcp(7), TCP_USER_TIMEOUT): keep-alive does not see that.
+// limitUnsent sets unsentLimit for a connection (Linux, tcp(7), TCP_USER_TIMEOUT). Keep-alive
+// does not help there: the kernel sends no keep-alive probes while data is unacknowledged.
 func limitUnsent(_, _ string, raw syscall.RawConn) error {
 	var err error
 	if outer := raw.Control(func(fd uintptr) {

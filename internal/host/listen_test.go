@@ -11,7 +11,7 @@ import (
 	"holdfast/internal/identity"
 )
 
-// A connection that has ended is forgotten, also one of somebody without a certificate.
+// The port forgets a connection that has ended, also that of a client without a certificate.
 func TestThePortForgetsConnectionsThatHaveEnded(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")
@@ -31,7 +31,7 @@ func TestThePortForgetsConnectionsThatHaveEnded(t *testing.T) {
 	})
 }
 
-// get asks for something, and ends the connection.
+// get sends a GET and closes the connection.
 func get(client *http.Client, url string) error {
 	defer client.CloseIdleConnections()
 	resp, err := client.Get(url)
@@ -41,7 +41,8 @@ func get(client *http.Client, url string) error {
 	return resp.Body.Close()
 }
 
-// Strangers who say nothing, or only join, keep no host of the stack out, and fill no memory.
+// Strangers who send nothing, or only open connections to join, neither keep a host of the
+// stack out nor fill the memory.
 func TestStrangersKeepNoHostOut(t *testing.T) {
 	l := newLab(t)
 	one := l.found("one")

@@ -9,15 +9,17 @@ import (
 	"holdfast/internal/identity"
 )
 
-// Meet asks who is at the port of an address: the name of a host, and of its stack. They
-// are what the other end says of itself, and not proved. false: nobody, or no host.
+// Meet returns which host, of which stack, listens at the hosts' port of an address. That is
+// what the other end claims, and is not verified. is is false if nothing answers within 2 s, or
+// what answers is no host.
 func Meet(ctx context.Context, address netip.Addr) (peer identity.Peer, is bool) {
 	const limit = 2 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	d := tls.Dialer{Config: &tls.Config{
 		MinVersion: tls.VersionTLS13,
-		// Nobody is trusted: it is about who must not be there.
+		// No certificate is trusted. The caller only wants to know whether a host is there that
+		// should not be.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(state tls.ConnectionState) (err error) {
 			if peer, err = identity.PeerOf(state.PeerCertificates[0]); err == nil {

@@ -9,26 +9,27 @@ import (
 	"holdfast/internal/agree"
 )
 
-// One host ends for maintenance: the leader has stopped its nodes, and then has the host's
-// process end. The others go on.
+// This file is how one host ends for maintenance: the leader has stopped its nodes, and then
+// ends the host's own process. The other hosts go on.
 
-// restDocument names the process that is to end.
+// restDocument is the document that names the host's process that is to end.
 const restDocument = "rest"
 
-// resting is the document.
+// resting is the content of restDocument.
 type resting struct {
 	Host string `json:"host"`
 	Run  string `json:"run"`
 }
 
-// endLimit is how long a host may take to end.
+// endLimit is how long a host's process may take to end.
 const endLimit = 15 * time.Second
 
-// Rest is closed when this host is to end for maintenance: its nodes are down.
+// Rest returns a channel that is closed when this host is to end for maintenance. Its nodes
+// are down then.
 func (h *Host) Rest() <-chan struct{} { return h.rest }
 
-// hearRest ends this host's part if it is the one that is meant. An earlier process of it
-// may have been.
+// hearRest closes Rest if the document names this process. It may name an earlier process of
+// this host.
 func (h *Host) hearRest(e agree.Event) {
 	var r resting
 	if e.Deleted || json.Unmarshal(e.Data, &r) != nil {
@@ -39,14 +40,15 @@ func (h *Host) hearRest(e agree.Event) {
 	}
 }
 
-// runOf is the process of a host; empty: none has told of itself.
+// runOf returns the name of a host's process (Member.Run), or "" if the host has not started.
 func (h *Host) runOf(name string) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.roster.Hosts[name].Run
 }
 
-// endHost has another host's process end, and waits until it does not answer any more.
+// endHost ends another host's process, and waits until it does not answer any more, at most
+// endLimit.
 func (h *Host) endHost(ctx context.Context, term uint64, name string) error {
 	text, err := json.Marshal(resting{name, h.runOf(name)})
 	if err != nil {

@@ -19,33 +19,34 @@ import (
 	"holdfast/internal/private"
 )
 
-// Self is host.json: who this host is.
+// Self is the content of host.json: which host of which stack this is.
 type Self struct {
 	Stack   string         `json:"stack"`
 	Name    string         `json:"name"`
 	Address netip.AddrPort `json:"address"`
 }
 
-// name is the host as a member of the agreement: see Host.dialAgreement.
+// name returns the host's address as a member of the agreement: see Host.dialAgreement.
 func (s Self) name() string { return memberAddress(s.Name) }
 
 func memberAddress(host string) string { return net.JoinHostPort(host, strconv.Itoa(Port)) }
 
-// SelfFile is the file of a state directory that says which host it is.
+// SelfFile is the name of the file that makes a state directory that of a host of several.
 const SelfFile = "host.json"
 
 func selfPath(state string) string    { return filepath.Join(state, SelfFile) }
 func identityDir(state string) string { return filepath.Join(state, "identity") }
 func agreeDir(state string) string    { return filepath.Join(state, "agreement") }
 
-// ErrNotJoined says that a state directory is no part of a stack of several hosts.
+// ErrNotJoined is the error for a state directory that is not that of a host of several.
 var ErrNotJoined = errors.New("this host is no part of a stack of several hosts")
 
-// ReadSelf returns who the host of a state directory is.
+// ReadSelf returns which host a state directory is of. The error is ErrNotJoined if it is not
+// that of a host of several.
 func ReadSelf(state string) (s Self, err error) {
 	text, err := private.Read(selfPath(state))
 	if _, unseen := os.Lstat(selfPath(state)); err != nil && unseen != nil {
-		// A directory that cannot be looked into is none that is known to be a host's.
+		// If the file cannot even be seen, nothing shows that the directory is a host's.
 		return s, fmt.Errorf("%w (%w)", ErrNotJoined, unseen)
 	}
 	if err == nil {
@@ -65,51 +66,53 @@ func writeSelf(state string, s Self) error {
 	return machine.WriteFile(selfPath(state), 0o600, append(text, '\n'))
 }
 
-// The documents that the hosts agree on, beside the shared files.
+// The documents that the hosts agree on, besides the shared files (shared.go).
 const (
 	rosterDocument      = "hosts"
 	invitationsDocument = "invitations"
-	authorityDocument   = "authority" // with its key: a secret of the stack
+	authorityDocument   = "authority" // includes its private key: a secret of the stack
 )
 
 // Member is one host of the stack.
 type Member struct {
 	Name    string         `json:"name"`
 	Address netip.AddrPort `json:"address"`
-	// ID is that of its identity: another one each time that a host joins.
+	// ID is the ID of the host's identity: a new one each time that a host joins.
 	ID string `json:"id"`
-	// Part is its part in the agreement; empty: it has not begun yet.
+	// Part is the host's ID in the agreement, or empty if it has not started yet.
 	Part string `json:"part,omitempty"`
-	// State is its state directory, and Version that of Holdfast there.
+	// State is the host's state directory, and Version its version of Holdfast. Both are
+	// empty until it has started.
 	State   string `json:"state,omitempty"`
 	Version string `json:"version,omitempty"`
-	// Run is its process: another one each time that it begins.
+	// Run is a random name of the host's process: a new one each time that it starts.
 	Run    string    `json:"run,omitempty"`
 	Joined time.Time `json:"joined"`
 }
 
-// roster is which hosts there are.
+// roster is the list of the hosts of the stack.
 type roster struct {
 	Hosts map[string]Member `json:"hosts"`
-	// Gone are the identities of hosts that were removed.
+	// Gone are the identities (Member.ID) of hosts that were removed or replaced.
 	Gone []string `json:"gone,omitempty"`
-	// Planned are the hosts that the stack was to have when it was founded. They are for the
-	// time until the stack runs; then its file tells.
+	// Planned are the hosts that the stack was to have when it was founded. They are used until
+	// the stack runs; from then on the stack's file names its hosts.
 	Planned []Planned `json:"planned,omitempty"`
 }
 
-// Planned is a host that may join.
+// Planned is a host that the stack is to have and that may not have joined yet.
 type Planned struct {
 	Name    string     `json:"name"`
 	Address netip.Addr `json:"address"`
 }
 
-// removed reports whether a certificate is of a host that was removed.
+// removed reports whether a certificate is that of a host that was removed.
 func (r roster) removed(p identity.Peer) bool {
 	return p.Role == identity.Host && slices.Contains(r.Gone, p.ID)
 }
 
-// with is the roster with a member in the place of the one of its name.
+// with returns the roster with m added. It replaces a host of the same name, whose identity
+// then counts as removed.
 func (r roster) with(m Member) roster {
 	next := roster{Hosts: maps.Clone(r.Hosts), Gone: slices.Clone(r.Gone), Planned: r.Planned}
 	if next.Hosts == nil {
@@ -122,7 +125,7 @@ func (r roster) with(m Member) roster {
 	return next
 }
 
-// without is the roster without a host.
+// without returns the roster without a host.
 func (r roster) without(name string) roster {
 	next := roster{Hosts: maps.Clone(r.Hosts), Gone: slices.Clone(r.Gone), Planned: r.Planned}
 	if old, was := next.Hosts[name]; was {
@@ -132,7 +135,8 @@ func (r roster) without(name string) roster {
 	return next
 }
 
-// places are what a supervisor has to know of the hosts: it begins anew when that changes.
+// places returns a text of what the supervisor needs to know about the hosts. When the text
+// changes, the supervisor is started again (Host.leadOver).
 func (r roster) places() string {
 	text := ""
 	for _, name := range slices.Sorted(maps.Keys(r.Hosts)) {
@@ -142,7 +146,7 @@ func (r roster) places() string {
 	return text
 }
 
-// Members are the hosts of the stack as this one knows them, by name.
+// Members returns the hosts of the stack as this one knows them, sorted by name.
 func (h *Host) Members() []Member {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -161,7 +165,7 @@ func (r roster) members() []Member {
 	})
 }
 
-// take takes the documents over that this host has.
+// take applies all documents that this host has.
 func (h *Host) take(documents []agree.Document) {
 	for _, d := range documents {
 		h.took(agree.Event{Document: d})
@@ -169,7 +173,7 @@ func (h *Host) take(documents []agree.Document) {
 	h.retain(documents)
 }
 
-// took takes one change of a document over.
+// took applies one change of a document.
 func (h *Host) took(e agree.Event) {
 	switch {
 	case e.Name == rosterDocument:
@@ -196,17 +200,17 @@ func (h *Host) took(e agree.Event) {
 	}
 }
 
-// follow takes over what the hosts agree on, until the host ends. It waits for a leader
-// first: before, this host knows only what was agreed on some time ago, and what it has
-// written down is newer.
+// follow applies what the hosts agree on, until the host ends. It first waits for a leader:
+// until then the log of this host may be behind the files that it has written, and would roll
+// them back.
 func (h *Host) follow() {
 	for h.life.Err() == nil {
 		if h.member.Settle(h.life) != nil {
-			return // one of the two has ended
+			return // the host or its member has ended
 		}
 		documents, events := h.member.Watch(h.life)
 		h.take(documents)
-		for batch := range events { // until this host ends, or is too slow
+		for batch := range events { // ends with the host, or if it reads too slowly
 			for _, e := range batch {
 				h.took(e)
 			}
@@ -219,7 +223,7 @@ func (h *Host) follow() {
 	}
 }
 
-// stateOf makes the state directory of a host that joins.
+// stateOf makes the state directory of a host, and checks that nobody else may change it.
 func stateOf(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
@@ -227,11 +231,12 @@ func stateOf(dir string) error {
 	return private.CheckDir(dir)
 }
 
-// lastRoster is hosts.json: the hosts that this one has heard of last. It is for the time
-// until it hears what all hosts agree on: it has to reach the others for that.
+// lastRoster is the name of the file with the last roster that this host has heard of. A host
+// that starts needs the addresses in it to reach the others, from which it then receives the
+// current roster.
 const lastRoster = "hosts.json"
 
-// rosterOf are the hosts that a new one is told of when it joins.
+// rosterOf returns the hosts that a new host was told about when it joined.
 func rosterOf(j identity.Joined) roster {
 	r := roster{Hosts: map[string]Member{}}
 	for _, m := range j.Members {
@@ -242,7 +247,7 @@ func rosterOf(j identity.Joined) roster {
 	return r
 }
 
-// rememberHosts writes down which hosts there are.
+// rememberHosts writes the roster to lastRoster.
 func rememberHosts(state string, r roster) error {
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -251,20 +256,21 @@ func rememberHosts(state string, r roster) error {
 	return machine.WriteFile(filepath.Join(state, lastRoster), 0o600, text)
 }
 
-// recall begins with the hosts that this one has heard of last.
+// recall sets the roster to the last one that this host has heard of. If its file cannot be
+// read, recall takes the roster of the log.
 func (h *Host) recall() {
 	last, err := recallHosts(h.cfg.State)
 	if err != nil {
 		h.cfg.Log.Error("this host begins with the hosts of some time ago", "error", err)
 		doc, _ := h.member.GetStale(rosterDocument)
-		_ = json.Unmarshal(doc.Data, &last) // then it knows none, and the others come to it
+		_ = json.Unmarshal(doc.Data, &last) // on a failure this host knows no other host, and waits for them to connect
 	}
 	h.mu.Lock()
 	h.roster = last
 	h.mu.Unlock()
 }
 
-// recallHosts are the hosts that were written down last.
+// recallHosts returns the roster that rememberHosts wrote last.
 func recallHosts(state string) (r roster, err error) {
 	path := filepath.Join(state, lastRoster)
 	text, err := private.Read(path)
@@ -277,8 +283,7 @@ func recallHosts(state string) (r roster, err error) {
 	return r, nil
 }
 
-// ownAddress is where a host that has joined is reached: the address that it was invited
-// with.
+// ownAddress returns the address of a host that has joined: the one of its invitation.
 func ownAddress(j identity.Joined) netip.AddrPort {
 	ips := j.Credentials.Certificate.IPAddresses
 	if len(ips) == 0 {

@@ -15,24 +15,27 @@ import (
 	"holdfast/internal/identity"
 )
 
-// A host with a pass and an empty state directory finds out by itself what to do. While any
-// other host is up, it joins it, in the place of the host that it was before. Only when every
-// other host says that it waits as well, with an empty state directory, the first one begins
-// the stack. So a host that has lost its disk, and is cut off from those that have theirs,
-// begins nothing.
+// A host with a pass and an empty state directory finds out by itself what to do. If any other
+// host is up, it joins that host's stack, as the replacement of its own former self. Only if
+// every other host reports that it is waiting too, with an empty state directory, the first
+// host of the pass begins the stack. So a host that has lost its disk and is cut off from the
+// others does not begin a second stack.
 
 const (
-	// seatEvery is how often the others are asked, and askedLimit how long an answer may take.
+	// seatEvery is how often the other hosts are asked, and askedLimit how long an answer may
+	// take.
 	seatEvery  = 500 * time.Millisecond
 	askedLimit = 2 * time.Second
-	// joinAgain is the time between two attempts to join: members count them (identity.Joins).
+	// joinAgain is the time between two attempts to join: hosts limit their number
+	// (identity.Joins).
 	joinAgain = 2 * time.Second
-	// tellEvery is how often it is said what is waited for.
+	// tellEvery is how often the user is told what the host waits for.
 	tellEvery = 10 * time.Second
 )
 
 // TakeSeat makes a state directory that of the host that a pass is for. It waits for the other
-// hosts until ctx ends, and tells what for. Nobody else works on the directory.
+// hosts until ctx ends, and calls tell with what it waits for. The caller makes sure that no
+// other process works on the directory.
 func TakeSeat(ctx context.Context, state string, p identity.Pass, tell func(text string)) (Self, error) {
 	seat, is := p.Seat()
 	if !is {
@@ -41,6 +44,7 @@ func TakeSeat(ctx context.Context, state string, p identity.Pass, tell func(text
 	if err := stateOf(state); err != nil {
 		return Self{}, err
 	}
+
 	failed := ""
 	for told := (time.Time{}); ; {
 		met, err := waitFor(ctx, p, seat, func(m meeting) {
@@ -55,10 +59,12 @@ func TakeSeat(ctx context.Context, state string, p identity.Pass, tell func(text
 		case len(met.up) == 0:
 			return begin(state, p, seat)
 		}
+
 		self, err := Join(ctx, state, p.Token.Encode())
 		if err == nil || ctx.Err() != nil {
 			return self, err
 		}
+
 		failed = fmt.Sprintf(". The last attempt to join failed: %v", err)
 		select {
 		case <-time.After(joinAgain):
@@ -67,7 +73,7 @@ func TakeSeat(ctx context.Context, state string, p identity.Pass, tell func(text
 	}
 }
 
-// begin begins the stack with this host.
+// begin founds the stack with this host as its first.
 func begin(state string, p identity.Pass, seat identity.Seat) (Self, error) {
 	self := Self{Stack: p.Token.Stack, Name: seat.Name, Address: seat.Address}
 	var planned []Planned
@@ -77,10 +83,11 @@ func begin(state string, p identity.Pass, seat identity.Seat) (Self, error) {
 	return self, found(state, self, &p, time.Now(), planned)
 }
 
-// meeting is what the other hosts have said, by their names.
+// meeting is what the other hosts have answered: the names of those that are up, that wait as
+// well, and that gave no answer.
 type meeting struct{ up, waiting, silent []string }
 
-// text says what is waited for.
+// text returns what the host waits for, for the user.
 func (m meeting) text(p identity.Pass) string {
 	switch {
 	case len(m.up) > 0:
@@ -91,8 +98,9 @@ func (m meeting) text(p identity.Pass) string {
 	return fmt.Sprintf("all hosts are there: %s begins the stack", p.Seats[0].Name)
 }
 
-// waitFor answers the other hosts, and asks them, until one is up, or this one is to begin the
-// stack: then none is. It looks at each meeting.
+// waitFor asks the other hosts, and answers them meanwhile, until one of them is up or this
+// host is to begin the stack. In the latter case the meeting that it returns has none in up.
+// It calls look with each meeting.
 func waitFor(ctx context.Context, p identity.Pass, seat identity.Seat, look func(meeting)) (meeting, error) {
 	settings, err := p.Waiting(time.Now(), rand.Reader)
 	if err != nil {
@@ -102,6 +110,7 @@ func waitFor(ctx context.Context, p identity.Pass, seat identity.Seat, look func
 	if err != nil {
 		return meeting{}, fmt.Errorf("host %s cannot listen where the other hosts reach it: %w", seat.Name, err)
 	}
+
 	var answering sync.WaitGroup
 	answering.Go(func() { answerWaiting(l) })
 	defer answering.Wait()
@@ -123,7 +132,8 @@ func waitFor(ctx context.Context, p identity.Pass, seat identity.Seat, look func
 	}
 }
 
-// answerWaiting shakes hands until the listener is closed: that is the whole answer.
+// answerWaiting does TLS handshakes until the listener is closed. The handshake is the whole
+// answer: its certificate shows that this host is waiting.
 func answerWaiting(l net.Listener) {
 	var open sync.WaitGroup
 	defer open.Wait()
@@ -133,13 +143,13 @@ func answerWaiting(l net.Listener) {
 			return
 		}
 		if err != nil {
-			time.Sleep(100 * time.Millisecond) // out of files, perhaps
+			time.Sleep(100 * time.Millisecond) // perhaps out of file descriptors
 			continue
 		}
 		open.Go(func() {
 			defer conn.Close()
 			_ = conn.SetDeadline(time.Now().Add(askedLimit))
-			_ = conn.(*tls.Conn).Handshake() // who did not like it asks again
+			_ = conn.(*tls.Conn).Handshake() // after a failure the other host asks again
 		})
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/identity"
 )
 
-// seated are the passes of hosts of a lab, and where each keeps its state.
+// seated is a lab whose hosts have passes. It has the pass and the state directory of each.
 type seated struct {
 	*lab
 	passes []identity.Pass
@@ -33,7 +33,8 @@ func newSeated(t *testing.T) *seated {
 	return s
 }
 
-// sit has a host take its seat, and run once it has.
+// sit starts TakeSeat for a host, and returns a channel for its error. See run for the host
+// itself.
 func (s *seated) sit(ctx context.Context, i int) <-chan error {
 	done := make(chan error, 1)
 	go func() {
@@ -45,7 +46,7 @@ func (s *seated) sit(ctx context.Context, i int) <-chan error {
 
 func (s *seated) run(i int) *labHost { return s.open(s.passes[i].Token.Host, s.states[i]) }
 
-// voters is how many have a vote, as a host knows it.
+// voters returns how many hosts have a vote, as this host knows it.
 func (h *labHost) voters() (n int) {
 	for _, p := range h.member.Members() {
 		if p.Voter {
@@ -68,7 +69,7 @@ func TestHostsWithPassesBeginTheirStackTogether(t *testing.T) {
 	select {
 	case err := <-first:
 		t.Fatalf("the first host does not wait for the third: %v", err)
-	case <-time.After(4 * seatEvery): // it would not wait longer
+	case <-time.After(4 * seatEvery): // a host that does not wait would have begun by now
 	}
 	stop()
 	if err := <-first; err == nil || s.begun(0) {
@@ -87,7 +88,7 @@ func TestHostsWithPassesBeginTheirStackTogether(t *testing.T) {
 	three := s.run(2)
 	s.eventually("all have a vote", func() bool { return three.voters() == 3 })
 
-	// The disk of the one that began it is lost: it joins the others as another member.
+	// The host that began the stack loses its disk. It joins the others as a new member.
 	was := three.Members()[0]
 	s.hosts["one"].Close()
 	delete(s.hosts, "one")

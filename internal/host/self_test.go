@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// What is wrong with a directory is for its commands to say: it is no host for that.
+// A directory that cannot be read is not that of a host. The commands that use it report what
+// is wrong with it.
 func TestADirectoryThatCannotBeLookedIntoIsNoHost(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

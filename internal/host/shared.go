@@ -14,17 +14,18 @@ import (
 	"holdfast/internal/private"
 )
 
-// The files that a supervisor writes down about the stack are documents that the hosts
-// agree on. Each host has them in its state directory, where a command finds them that has
-// no supervisor to ask, and the supervisor when the host leads.
+// The files in which a supervisor records the stack are documents that the hosts agree on.
+// Each host has copies in its state directory, for commands that have no supervisor to ask, and
+// for the supervisor when this host leads.
 
-// filePrefix begins the names of their documents.
+// filePrefix is the prefix of these documents' names.
 const filePrefix = "file/"
 
-// sharedFiles are their names, or patterns of them, below the state directory.
+// sharedFiles are the names of these files, relative to the state directory, or patterns of
+// them.
 var sharedFiles = []string{"stack.json", "running.json", "change.json", "versions.json", "resting.json", "backup.json", "restore.json", "self-signed.pem", "changes/*.json"}
 
-// isShared reports whether a file is one that all hosts have.
+// isShared reports whether a file is one of which all hosts have a copy.
 func isShared(name string) bool {
 	for _, pattern := range sharedFiles {
 		if is, _ := path.Match(pattern, name); is {
@@ -34,7 +35,8 @@ func isShared(name string) bool {
 	return false
 }
 
-// share takes over what has become of a file. The leader's supervisor writes its own.
+// share writes or removes this host's copy of a shared file. It does nothing on the leader,
+// whose supervisor writes the files itself.
 func (h *Host) share(e agree.Event) {
 	name, is := strings.CutPrefix(e.Name, filePrefix)
 	h.mu.Lock()
@@ -62,11 +64,11 @@ func (h *Host) store(name string, e agree.Event) error {
 	return machine.WriteFile(target, 0o600, e.Data)
 }
 
-// retain removes shared files that are no document: those of a former leadership whose
-// writing was never agreed on, and those that were removed while this host was away.
+// retain removes shared files that have no document: files of a former leadership that were
+// never agreed on, and files that were removed while this host was away.
 func (h *Host) retain(documents []agree.Document) {
 	if !h.member.Status().Member {
-		return // it knows nothing yet
+		return // its log is empty yet
 	}
 	there := map[string]bool{}
 	for _, d := range documents {
@@ -86,8 +88,8 @@ func (h *Host) retain(documents []agree.Document) {
 	}
 }
 
-// agreed writes every shared file here as the hosts have agreed on it: before a
-// supervisor reads them.
+// agreed brings all shared files of this host to the state that the hosts have agreed on. It
+// is called before a supervisor reads them.
 func (h *Host) agreed(ctx context.Context) error {
 	documents, err := h.member.List(ctx, filePrefix)
 	if err != nil {
@@ -106,8 +108,8 @@ func (h *Host) agreed(ctx context.Context) error {
 	return nil
 }
 
-// write has the hosts agree on a file before the leader's supervisor writes it, and on its
-// end where content is nil.
+// write makes the hosts agree on a file's content before the leader's supervisor writes the
+// file, or on its removal if content is nil.
 func (h *Host) write(ctx context.Context, term uint64, name string, content []byte) error {
 	if !isShared(name) {
 		return nil
@@ -117,7 +119,8 @@ func (h *Host) write(ctx context.Context, term uint64, name string, content []by
 	return err
 }
 
-// sharedNow reads the shared files of a state directory, for the first documents.
+// sharedNow reads the shared files of a state directory, and returns them as documents by
+// name.
 func sharedNow(state string) (map[string][]byte, error) {
 	all := map[string][]byte{}
 	for _, pattern := range sharedFiles {

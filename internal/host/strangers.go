@@ -7,13 +7,13 @@ import (
 	"sync"
 )
 
-// maxStrangers is how many connections a host's port has to those who have not shown the
-// certificate of a host: in the handshake, or to join.
+// maxStrangers is how many connections a host's port keeps whose client has not shown the
+// certificate of a host: because the handshake is not finished, or because it wants to join.
 const maxStrangers = 64
 
-// strangers are these connections. When there are too many, the oldest one of the address
-// that has the most is closed. So somebody who opens many closes their own ones, and a host
-// of the stack, whose handshake takes milliseconds, need not wait: it may have any address.
+// strangers keeps these connections. When there are too many, it closes the oldest one of the
+// address that has the most. So a client that opens many loses its own ones. A host of the
+// stack, whose handshake takes milliseconds, is not held up, whatever its address is.
 type strangers struct {
 	mu    sync.Mutex
 	conns []stranger // the oldest one first
@@ -43,7 +43,7 @@ func (s *strangers) remove(conn net.Conn) {
 	s.conns = slices.DeleteFunc(s.conns, func(k stranger) bool { return k.conn == conn })
 }
 
-// tooMany is the index of the one that goes.
+// tooMany returns the index of the connection to close.
 func tooMany(conns []stranger) int {
 	of := map[netip.Addr]int{}
 	for _, s := range conns {
@@ -58,7 +58,8 @@ func tooMany(conns []stranger) int {
 	return oldest
 }
 
-// sourceOf is where a connection comes from. A network of IPv6 has all of its last 64 bits.
+// sourceOf returns the address that a connection is counted under. For IPv6 it is the /64
+// network: one client commonly has a whole /64.
 func sourceOf(remote net.Addr) netip.Addr {
 	at, err := netip.ParseAddrPort(remote.String())
 	if err != nil {
