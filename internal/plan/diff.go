@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// Action is what a node needs so that it becomes what another plan wants.
+// Action is what a node needs to become what another plan wants.
 type Action string
 
 // The actions.
@@ -17,13 +17,13 @@ const (
 	Untouched Action = "untouched"
 	Start     Action = "start"
 	Stop      Action = "stop"
-	Restart   Action = "restart" // another process, after the old one has ended
-	Reload    Action = "reload"  // other files, which the process that runs takes up
+	Restart   Action = "restart" // a new process, after the old one has ended
+	Reload    Action = "reload"  // new files, which the running process takes up
 	Set       Action = "set"     // settings that a Redis or Sentinel takes while it runs
 
-	// HandOver and Forget are steps alone. HandOver: another redis node becomes the
-	// master before this one leaves or moves. Forget: a Sentinel forgets nodes that are
-	// gone (Step.Gone), which it does only when it forgets all and finds them again.
+	// HandOver and Forget occur only as steps. HandOver makes another redis node the master before
+	// this one leaves or moves. Forget makes a Sentinel forget the nodes that are gone (Step.Gone);
+	// it can only forget all nodes and find the others again.
 	HandOver Action = "hand over"
 	Forget   Action = "forget"
 )
@@ -34,23 +34,23 @@ type NodeChange struct {
 	Kind   Kind   `json:"kind"`
 	App    string `json:"app,omitempty"`
 	Action Action `json:"action"`
-	// Causes are the keys of the stack file that need it, such as apps.web.env.LEVEL.
-	// They are empty where the cause is another version of Holdfast.
+	// Causes are the keys of the stack file that require the change, such as apps.web.env.LEVEL.
+	// They are empty where another version of Holdfast is the cause.
 	Causes []string `json:"causes,omitempty"`
-	// From and To are the former address of a node that moves, and the next one; empty:
-	// it stays.
+	// From and To are the old and the new address of a node that moves. They are empty for a node
+	// that stays.
 	From string `json:"from,omitempty"`
 	To   string `json:"to,omitempty"`
-	// Settings are those of the action Set.
+	// Settings are what the action Set sets.
 	Settings *Settings `json:"settings,omitempty"`
-	// Quiet is true for an untouched node of which the supervisor alone has to know
-	// something else, such as how long it may take to end.
+	// Quiet is true for an untouched node about which only the supervisor has to learn something
+	// new, such as how long it may take to end.
 	Quiet bool `json:"-"`
 }
 
-// Diff compares what runs with what is to run, node by node: the nodes of the new
-// plan in the order of its start, and then those that it does not have. The
-// differences are those of the stacks.
+// Diff compares the running plan of a host (old) with the wanted one (now), node by node. It
+// returns the nodes of the new plan in the order of their start, and then the nodes that only the
+// old plan has. The differences are those between the two stacks.
 func Diff(old, now Host, differences []stack.Difference) []NodeChange {
 	var all []NodeChange
 	for _, p := range now.Processes {
@@ -72,7 +72,7 @@ func Diff(old, now Host, differences []stack.Difference) []NodeChange {
 	return all
 }
 
-// process is a node's process.
+// process returns a node's process, and whether the host has one.
 func process(h Host, node string) (Process, bool) {
 	i := slices.IndexFunc(h.Processes, func(p Process) bool { return p.Node == node })
 	if i < 0 {
@@ -81,7 +81,8 @@ func process(h Host, node string) (Process, bool) {
 	return h.Processes[i], true
 }
 
-// filesOf are a node's files that are written anew when they change, by name.
+// filesOf returns the contents of those files of a node that are rewritten when they change, by
+// file name.
 func filesOf(h Host, node string) map[string]string {
 	files := map[string]string{}
 	for _, f := range h.Files {
@@ -94,13 +95,13 @@ func filesOf(h Host, node string) map[string]string {
 
 func builderNode(name string) node { return node{name: name} }
 
-// Essence is what a process is started with. A process with the same essence and the
-// same files needs no restart. Left out is what only the supervisor uses, and what may
-// wait for the next start.
+// Essence returns what a process is started with: a process with the same essence and the same
+// files needs no restart. It leaves out what only the supervisor uses, and what may wait for the
+// next start.
 func (p Process) Essence() Process {
-	p.Release = "" // its directory tells
+	p.Release = "" // Dir has the digest in it
 	if p.Kind == Balancer {
-		p.Address = "" // its configuration says where it listens
+		p.Address = "" // where it listens is in its configuration
 	}
 	p.Probe, p.Start, p.Stage, p.StopSignal, p.Grace = Probe{}, 0, 0, "", 0
 	p.Env = slices.DeleteFunc(slices.Clone(p.Env), func(v string) bool {
@@ -111,7 +112,7 @@ func (p Process) Essence() Process {
 	return p
 }
 
-// compare finds out what a node needs that both plans have.
+// compare finds out what a node that both plans have needs.
 func (c *NodeChange) compare(old, now Process, oldFiles, newFiles map[string]string, differences []stack.Difference) {
 	parts := changedParts(old.Essence(), now.Essence())
 	if old.Address != now.Address {
@@ -143,14 +144,14 @@ func (c *NodeChange) compare(old, now Process, oldFiles, newFiles map[string]str
 	c.Causes = causes(now, append(parts, files...), differences)
 }
 
-// samePlan reports whether what the supervisor uses is the same, too.
+// samePlan reports whether the part of a process that only the supervisor uses is the same, too.
 func samePlan(a, b Process) bool {
 	return a.Address == b.Address && a.Probe == b.Probe && a.Start == b.Start && a.Stage == b.Stage && a.StopSignal == b.StopSignal && a.Grace == b.Grace &&
 		slices.Equal(a.Env, b.Env) && slices.Equal(a.Soft, b.Soft)
 }
 
-// changedParts are the parts of a process that differ: program, args, dir, address,
-// and the variables of its environment as "env.NAME".
+// changedParts returns the parts of a process that differ: program, args, dir, address, admin, and
+// the variables of its environment as "env.NAME".
 func changedParts(old, now Process) []string {
 	var parts []string
 	add := func(name string, same bool) {
@@ -187,7 +188,7 @@ func variables(env []string) map[string]string {
 	return all
 }
 
-// startCauses are the keys because of which a node comes or goes.
+// startCauses returns the keys because of which a node comes or goes.
 func startCauses(p Process, differences []stack.Difference) []string {
 	if keys := p.Kind.Traits().Keys; keys != nil {
 		if found := matching(differences, keys...); len(found) > 0 {
@@ -206,13 +207,13 @@ func startCauses(p Process, differences []stack.Difference) []string {
 	return moved
 }
 
-// onKey is the key of the stack file that says on which hosts a node may run.
+// onKey returns the key of the stack file that lists the hosts on which a node may run.
 func onKey(p Process) string {
 	return cmp.Or(p.Kind.Traits().On, "apps."+p.App+".on")
 }
 
-// tellsAddresses reports whether a part of a process has the addresses of nodes in it,
-// which follow from the hosts.
+// tellsAddresses reports whether a part of a process contains addresses of nodes, which follow from
+// the hosts.
 func tellsAddresses(part string) bool {
 	switch part {
 	case "address", "admin", "haproxy.cfg", "base.conf", keepalivedConf, "env.HOST", "env.HOLDFAST_LISTEN", "env.HOLDFAST_LISTEN_TLS", "env.HOLDFAST_ADMIN":
@@ -221,16 +222,16 @@ func tellsAddresses(part string) bool {
 	return strings.HasPrefix(part, "env.REDIS_")
 }
 
-// forBalancers are the keys that stand in the balancers' configuration, and of an
-// application those below it.
+// forBalancers are the keys that the balancers' configuration depends on; appForBalancers are those
+// below an application.
 var (
 	forBalancers    = []string{"entry.", "balancers", "routes", "tcp", "timeouts.", "retries", "redis.enabled", "redis.replicas", "redis.ports"}
 	appForBalancers = []string{"kv.hold", "kv.admin", "kv.reads", "kv.allow", "files", "command", "servers", "nodes", "ports", "on", "grace", "sticky", "connections", "queue", "timeouts.", "health."}
-	// hostNames are those that make up HOLDFAST_HOSTS.
+	// hostNames are the keys that HOLDFAST_HOSTS is made of.
 	hostNames = []string{"entry.hosts", "routes"}
 )
 
-// causes are the keys that change these parts and files of a node.
+// causes returns the keys of the stack file that change these parts and files of a node.
 func causes(p Process, parts []string, differences []stack.Difference) []string {
 	var found []string
 	add := func(keys ...string) { found = append(found, matching(differences, keys...)...) }
@@ -290,7 +291,7 @@ func causes(p Process, parts []string, differences []stack.Difference) []string 
 	return slices.Compact(found)
 }
 
-// afterApp is the part of a key below its application.
+// afterApp returns the part of a key below its application.
 func afterApp(key string) string {
 	parts := strings.SplitN(key, ".", 3)
 	if len(parts) < 3 {
@@ -299,14 +300,14 @@ func afterApp(key string) string {
 	return parts[2]
 }
 
-// begins reports whether a key is one of these, or stands below one.
+// begins reports whether a key is one of these keys or stands below one of them.
 func begins(key string, keys []string) bool {
 	return slices.ContainsFunc(keys, func(k string) bool {
 		return key == strings.TrimSuffix(k, ".") || strings.HasPrefix(key, strings.TrimSuffix(k, ".")+".")
 	})
 }
 
-// matching are the differences at these keys or below them.
+// matching returns the keys of the differences at or below these keys.
 func matching(differences []stack.Difference, keys ...string) []string {
 	var found []string
 	for _, d := range differences {

@@ -15,169 +15,166 @@ import (
 	"holdfast/internal/token"
 )
 
-// chrootDir is the empty directory that HAProxy locks itself in when it was
-// started as root.
+// chrootDir is the empty directory to which HAProxy confines itself (chroot) when it was started as
+// root.
 const chrootDir = "empty"
 
-// ServerStates is the name of a balancer's file of what it knew of its servers. It is
-// empty but for a reload.
+// ServerStates is the name of the file in which a balancer keeps what it knew of its servers across
+// a reload. At other times it is empty.
 const ServerStates = "servers.state"
 
-// noStates is such a file without any: the version of its format.
+// noStates is a ServerStates file without servers: only the version of its format.
 const noStates = "1\n"
 
 // RedisEntry is the name of the frontend that leads programs to the Redis master.
 const RedisEntry = "redis.entry"
 
-// The backends behind it: of a master that takes writes, and of one that can only be read.
+// The backends behind RedisEntry: for a master that takes writes, and for one that only takes
+// reads.
 const (
 	RedisMasterBackend      = "redis.master"
 	RedisMasterAloneBackend = "redis.master-alone"
 )
 
-// MasterSocket is the file name of the socket of a balancer's master process, which leads
-// to all of its workers.
+// MasterSocket is the file name of the socket of a balancer's master process, through which all of
+// its workers can be reached.
 const MasterSocket = "master.sock"
 
-// redisConnections is how many connections at once a balancer takes to the
-// Redis master, beside those of the entry.
+// redisConnections is how many connections to the Redis master a balancer takes at once, besides
+// those of the entry.
 const redisConnections = 1000
 
-// minHardStop is the least time that a balancer's requests in flight get when
-// it stops.
+// minHardStop is the shortest time that a stopping balancer gives its requests in flight.
 const minHardStop = 5 * time.Second
 
-// haproxyData is what haproxy.cfg.qtpl shows.
+// haproxyData is what haproxy.cfg.qtpl fills in.
 type haproxyData struct {
 	Stack, Node            string
 	Maxconn, GlobalMaxconn int
-	PerAddress             int    // connections of one client address; 0: by the shares
-	PerAddressClosed       int    // from how many on they are closed at once
+	PerAddress             int    // connections of one client address; 0: a share of the free ones, see crowdShare
+	PerAddressClosed       int    // number of connections from which on new ones are closed at once
 	CrowdShare, CloseShare int    // see crowdShare
-	SourceHeader           string // what tells a web node the client's address; see SourceValue
+	SourceHeader           string // header that tells a web node the client's address, with Source in it; see SourceHeaderName
 	Source                 string
 	Threads                int // 0: HAProxy decides
 	LogAll, LogPath        bool
 	LogFormat              string
 	HardStop               time.Duration
 	Socket, User, Chroot   string
-	ServerStates           string // path
+	ServerStates           string // path of the file ServerStates
 	Retries                int
 	Timeouts               stack.Timeouts
 	Entry, Statistics      string
 	TLS                    *clientTLS // of the entry
-	Certificates           string     // directory of those that any entry shows; empty: none does
-	Scheme                 string     // by which clients come: http or https
+	Certificates           string     // directory of the certificates of all entries; empty: no entry has any
+	Scheme                 string     // of the entry's URL: http or https
 	Moves                  bool       // an address of the entry may move to another host
-	StatisticsHere         bool       // only for clients on this machine
+	StatisticsHere         bool       // the statistics page is only for clients on this machine
 	TrustedProxies         []string
-	ProxyProtocol          bool       // they tell whose a connection is
-	Hosts                  string     // a regular expression of those that are answered to; empty: all
+	ProxyProtocol          bool       // the trusted proxies name the client by the PROXY protocol
+	Hosts                  string     // a regular expression of the host names that are served; empty: all
 	OriginNames            string     // a regular expression; see originHeaders
-	StrangeOriginNames     string     // likewise
-	KV                     bool       // any backend of Holdfast's own web nodes
-	Others                 bool       // any backend of other applications
-	Limited                bool       // any application's servers have a limit
-	Errors                 ownAnswers // to requests that have no application yet
-	Unknown                string     // the words of an outcome that nobody knows
+	StrangeOriginNames     string     // the same for spellings that no proxy uses; see strangeOriginNames
+	KV                     bool       // there is a backend of Holdfast's own web nodes
+	Others                 bool       // there is a backend of another kind of application
+	Limited                bool       // the servers of some application have a limit
+	Errors                 ownAnswers // for requests that have not reached an application's backend
+	Unknown                string     // the text for a request whose outcome is unknown
 	DrillHeader            string
-	Drills                 []drillData // what of it leads where; see DrillHeader
+	Drills                 []drillData // the header's values and where they lead; see DrillHeader
 	Routes                 []routeData
 	Strips                 []stripData
 	Limits                 stack.Limits
 	Default                string // backend; a validated stack has one
-	DefaultKV              bool   // whether that is one of KV
+	DefaultKV              bool   // whether Default is an application of kind kv
 	Buffered               int    // the longest body, in bytes, that surely fits into a buffer
 	Backends               []backendData
 	TCP                    []tcpData
 	Redis                  *redisMasterData
-	Resolves               bool // DNS tells the addresses of servers
+	Resolves               bool // the addresses of some servers come from DNS
 }
 
 type backendData struct {
 	Name, What string
 	Errors     ownAnswers
 	KV         bool
-	// Tracks is the backend whose servers these are, too, in a KV's backend
-	// for what waits for no place.
+	// Tracks is the backend whose health checks of the same servers also count here; it is set in
+	// the direct backend of a kv (see direct).
 	Tracks       string
 	Sticky       string
 	Cookie       bool
 	Health       stack.Health
 	FastInterval time.Duration
 	ServerLimits string
-	Limited      bool // the servers have a limit, so that requests may wait
-	Retries      int  // of Limited, where it is not the stack's; 0: it is
-	// MaxQueued is how many requests may wait for the servers, all together;
-	// 0: any number.
+	Limited      bool // the servers have a limit, so requests may wait for a place
+	Retries      int  // replaces the stack's retries where Limited; 0: the stack's
+	// MaxQueued is how many requests may wait for all of the servers together; 0: any number.
 	MaxQueued int
 	Servers   []serverData
-	// Found is where DNS tells the servers' addresses, and Places for how many of them there
-	// is room; empty: they are Servers.
+	// Found is the DNS name under which the servers' addresses are found, and Places is for how
+	// many of them there is room. Where Found is empty, the servers are those in Servers.
 	Found        string
 	Places       int
-	FoundUnheard time.Duration // as in serverData
-	FoundTLS     *serverTLS    // likewise
-	// Challenge is the key by which a server shows that it is of the stack (base64); empty:
-	// its certificate does, or its address.
+	FoundUnheard time.Duration // as Unheard in serverData
+	FoundTLS     *serverTLS    // as TLS in serverData
+	// Challenge is the key (base64) by which a server proves that it belongs to the stack. It is
+	// empty where the server's certificate or its fixed address proves it.
 	Challenge string
-	// SendProxy has a server be told first whose each connection is.
+	// SendProxy sends the client's address ahead of each connection (PROXY protocol).
 	SendProxy bool
-	// Connect is how long it may take to connect, where that is not the stack's time: some of
-	// the servers are on other hosts.
+	// Connect is how long connecting may take; 0: the stack's time. It is set where some of the
+	// servers are on other hosts.
 	Connect time.Duration
-	// Own are the time-outs that differ from the stack's; 0: they do not. Tunnel is the one
-	// that it has.
+	// Own are the time-outs that differ from the stack's, 0 where they do not. Tunnel always holds
+	// the time-out that applies.
 	Own    stack.AppTimeouts
 	Tunnel time.Duration
-	// Of a KV: how long a node may be silent, and in a stream or long poll.
+	// For a kv: how long a node may be silent in a usual request, and in a stream or long poll.
 	ServerTimeout, StreamTimeout time.Duration
-	QueueTimeout                 time.Duration // of a KV: how long a request may wait for a place
+	QueueTimeout                 time.Duration // for a kv: how long a request may wait for a place
 }
 
-// BalancerSocket is a balancer's runtime socket, in its directory.
+// BalancerSocket is the file name of a balancer's runtime socket, in its directory.
 const BalancerSocket = "haproxy.sock"
 
-// How long streams and long polls may be silent: a stream shows every 10 s that
-// it lives, a long poll waits up to a minute.
+// streamTimeout is how long streams and long polls may be silent: a stream sends a sign of life
+// every 10 s, and a long poll waits up to a minute.
 const streamTimeout = 90 * time.Second
 
-// beyondHold is what a web node may take for a request beyond the time that it
-// holds it.
+// beyondHold is how much longer a web node may take for a request than it may hold it (kv.hold).
 const beyondHold = 5 * time.Second
 
-// maxQueued is how long a request for a web node may wait in a balancer at most:
-// the node turns down what a balancer got more than 20 s ago, and the balancer
-// says so by the second.
+// maxQueued is how long a request for a web node may wait in a balancer. It is below the 20 s after
+// which a web node turns a request down; the balancer tells the node in whole seconds when the
+// request came.
 const maxQueued = 15 * time.Second
 
-// buffered is how long a body is, in bytes, that surely fits into HAProxy's
-// buffer (16 KB, of which it keeps 1 KB free) with a usual head before it.
+// buffered is the length, in bytes, of a body that surely fits into HAProxy's buffer behind a usual
+// head. The buffer has 16 KB, of which HAProxy keeps 1 KB free.
 const buffered = 12 << 10
 
 type serverData struct {
 	Name, Address string
 	Drained       bool // it gets no requests; see Facts.Drained
 	TLS           *serverTLS
-	// Unheard is how long a connection may be without a sign of life from the server's host
-	// when something was sent on it; 0: as long as the kernel has patience.
+	// Unheard is how long data that was sent may stay without a sign of life from the server's host
+	// before the connection is closed; 0: as long as the kernel waits.
 	Unheard time.Duration
 }
 
-// entryTLS is where the balancer listens for programs of other hosts, with TLS; nil: there
-// are none.
+// entryTLS is where the balancer listens with TLS for programs of other hosts; nil: there are none.
 type entryTLS struct {
 	wire
 	Listen string
 }
 
-// serverTLS is how a balancer speaks TLS with a server; nil: it does not.
+// serverTLS is how a balancer speaks TLS with a server; nil: in plain.
 type serverTLS struct {
 	wire        // of the balancer
-	Host string // whose certificate the server has to show
+	Host string // the host whose certificate the server has to show
 }
 
-// tls is how a balancer speaks with a node.
+// tls returns how a balancer speaks TLS with a node; nil: in plain.
 func (b builder) tls(balancer, n node) *serverTLS {
 	if !b.encrypts() {
 		return nil
@@ -187,33 +184,33 @@ func (b builder) tls(balancer, n node) *serverTLS {
 
 type tcpData struct {
 	Name, Listen string
-	List         string // path of the list of its certificates; empty: it speaks no TLS
+	List         string // path of the list of its certificates; empty: the entry has no TLS
 	Backend      backendData
 }
 
 type redisMasterData struct {
 	Name     string
-	Listen   string // for programs of this host, and without TLS for all
+	Listen   string // for programs of this host; where there is no TLS, for all
 	TLS      *entryTLS
 	Maxconn  int
 	Replicas int
-	Await    string        // path of the script that holds connections
-	Inspect  time.Duration // how long that may take
+	Await    string        // path of the script that holds connections; see awaitMaster
+	Inspect  time.Duration // how long the script may take
 	Backends []redisBackendData
 }
 
 type redisBackendData struct {
 	Name, Password, Expect, Comment string
-	Writes                          bool // only a master that takes writes counts
+	Writes                          bool // the checks demand a master that takes writes
 	Servers                         []serverData
 }
 
-// hardStop is how long a stopping balancer of the stack waits for requests in flight.
+// hardStop returns how long a stopping balancer of the stack waits for requests in flight.
 func (b builder) hardStop() time.Duration { return BalancerGrace(b.stack) }
 
-// BalancerGrace is how long a stopping balancer waits for requests in flight: as long as the
-// most patient application may take to end. Servers that are found by DNS do not end with
-// the balancer, so it waits as long as a request may take.
+// BalancerGrace returns how long a stopping balancer waits for requests in flight: the longest
+// grace of any application. Servers that are found by DNS do not stop together with the balancer,
+// so for those it waits as long as a request may take.
 func BalancerGrace(s stack.Stack) time.Duration {
 	longest := minHardStop
 	for _, app := range s.Apps {
@@ -225,7 +222,7 @@ func BalancerGrace(s stack.Stack) time.Duration {
 	return longest
 }
 
-// LongestRequest is how long a balancer waits for an answer at most, of any application.
+// LongestRequest returns the longest time that a balancer waits for an answer of any application.
 func LongestRequest(s stack.Stack) time.Duration {
 	longest := s.Timeouts.Server
 	for _, app := range s.Apps {
@@ -234,8 +231,9 @@ func LongestRequest(s stack.Stack) time.Duration {
 	return longest
 }
 
-// serverTimeout is how long a balancer waits for an answer of an application's server. A web
-// node holds a request while there is no Redis master.
+// serverTimeout returns how long a balancer waits for an answer of an application's server. For a
+// web node that includes the time for which the node holds a request while there is no Redis
+// master.
 func serverTimeout(s stack.Stack, app stack.App) time.Duration {
 	if app.Kind() == stack.KV {
 		return max(s.Timeouts.Server, app.KV.Hold+beyondHold)
@@ -243,8 +241,8 @@ func serverTimeout(s stack.Stack, app stack.App) time.Duration {
 	return s.Timeouts.Of(app).Server
 }
 
-// hosts are the names that the stack file gives its entry, beside those that a
-// service answers to by itself (package hostname).
+// hosts returns the host names that the stack file gives its entry, besides those that a service
+// accepts by itself (package hostname).
 func hosts(s stack.Stack) []string {
 	names := slices.Clone(s.Entry.Hosts)
 	for _, r := range s.Routes {
@@ -259,10 +257,10 @@ func hosts(s stack.Stack) []string {
 	return slices.Compact(names)
 }
 
-// hostPattern is what the Host of a request to a program of the user's, to files
-// and to servers elsewhere has to match; empty: any. Where the entry takes tokens
-// for all of its applications, a page of another site has none. Web nodes see to
-// it themselves, since clients reach them past the balancers, too.
+// hostPattern returns what the Host header of a request has to match if it is for a user's program,
+// for files or for servers elsewhere; empty: anything. Where the entry requires a token for all
+// applications no such check is needed, because a page of another site has no token. Web nodes
+// check the header themselves, since clients can also reach them without the balancers.
 func (b builder) hostPattern(n node) string {
 	if !b.stack.Entry.OnLoopback() && b.stack.Entry.Auth == "" {
 		return ""
@@ -274,10 +272,9 @@ func (b builder) hostPattern(n node) string {
 	return own.Pattern()
 }
 
-// logFormat is how a balancer logs a request: HAProxy's own format for HTTP
-// (manual, section 8.2.3) with another last field. That has the path without
-// the query where it is wanted, and else a dash, so that programs that read
-// HAProxy's logs read these.
+// logFormat returns the format of a balancer's log of requests. It is HAProxy's own format for HTTP
+// (manual, section 8.2.3) except for the last field, so that programs that read HAProxy's logs can
+// read these. The last field has the path without the query if path is true, and a dash otherwise.
 func logFormat(path bool) string {
 	shown := "-"
 	if path {
@@ -286,13 +283,13 @@ func logFormat(path bool) string {
 	return `%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs "%HM ` + shown + ` %HV"`
 }
 
-// reloadStop is how long the old worker of a balancer that has reloaded may go on for
-// what it has in hand: no request is cut that the balancer would still wait for.
+// reloadStop returns how long the old worker may go on with its requests after a reload. It is long
+// enough that no request is cut off for which the balancer would still wait.
 func (b builder) reloadStop() time.Duration {
 	return max(b.stack.Timeouts.HardStop, b.hardStop(), LongestRequest(b.stack))
 }
 
-// haproxy is the data of a balancer's haproxy.cfg.
+// haproxy returns the data of a balancer's haproxy.cfg.
 func (b builder) haproxy(n node) haproxyData {
 	s := b.stack
 	d := haproxyData{
@@ -308,9 +305,10 @@ func (b builder) haproxy(n node) haproxyData {
 		Buffered: buffered,
 		Retries:  s.Retries, Timeouts: s.Timeouts,
 		Entry: b.entryListen(), Statistics: s.Entry.Statistics,
-		// It takes root to bind like that; without virtual addresses nothing moves.
+		// Binding an address that is not there yet takes root. Without virtual addresses nothing
+		// moves.
 		Moves: s.Entry.Virtual.Enabled() && b.host(n).HAProxyUser != "" && b.host(n).SetsAddresses,
-		// Tokens are the applications': HAProxy's own page asks for none.
+		// Tokens protect the applications, but HAProxy's statistics page asks for none.
 		StatisticsHere: s.Entry.Auth == "",
 		TrustedProxies: s.Entry.TrustedProxies, ProxyProtocol: s.Entry.ProxyProtocol,
 		Hosts:       b.hostPattern(n),
@@ -338,7 +336,7 @@ func (b builder) haproxy(n node) haproxyData {
 		backend := b.backend(n, t.App, i)
 		backend.Cookie = false
 		d.TCP = append(d.TCP, tcpData{
-			// A dot keeps our names apart from those of applications.
+			// The dot keeps these names apart from those of applications.
 			Name: fmt.Sprintf("tcp.%d", i+1), Listen: bindAddress(t.Listen), List: b.tcpList(n, t), Backend: backend,
 		})
 		d.GlobalMaxconn += d.Maxconn // entry.limits, for each entry
@@ -370,8 +368,8 @@ func (b builder) haproxy(n node) haproxyData {
 	return d
 }
 
-// backend is the data of an application's servers in a balancer, for the HTTP
-// entry (httpEntry) or for a layer 4 entry by its index.
+// backend returns the data of an application's servers in a balancer, for the HTTP entry
+// (httpEntry) or for the layer 4 entry with that index.
 func (b builder) backend(balancer node, name string, entry int) backendData {
 	app := b.stack.Apps[name]
 	d := backendData{
@@ -399,11 +397,12 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 		for i, address := range slices.Concat(app.Servers, app.At) {
 			server := serverData{Name: name + "-" + strconv.Itoa(i+1), Address: address}
 			if app.Kind() == stack.Image {
-				server.Unheard = unheardProgram // a container that is gone says nothing
+				server.Unheard = unheardProgram // a container that is gone does not close its connections
 			}
 			d.Servers = append(d.Servers, server)
 		}
-		// A name that does not resolve takes out its server, not all of us.
+		// A name that does not resolve disables its server, instead of keeping HAProxy from
+		// starting.
 		d.ServerLimits += " init-addr libc,none"
 	}
 	if app.Found != nil {
@@ -428,9 +427,9 @@ func (b builder) backend(balancer node, name string, entry int) backendData {
 	return d
 }
 
-// direct is the backend of a KV's servers for what waits for no place.
+// direct returns the backend to the same servers for requests that do not wait for a place.
 func (d backendData) direct() backendData {
-	if d.Found == "" { // whoever is found may be another one in each backend
+	if d.Found == "" { // with DNS, each backend finds the servers in an order of its own
 		d.Tracks = d.Name
 	}
 	d.Name += ".direct"
@@ -440,18 +439,18 @@ func (d backendData) direct() backendData {
 	return d
 }
 
-// FoundPlaces is how many nodes of an application the balancers have room for where DNS tells
-// their addresses: an autoscaler does not ask.
+// FoundPlaces is for how many nodes of an application the balancers have room where DNS tells their
+// addresses. It is generous because an autoscaler adds nodes without a new configuration.
 const FoundPlaces = 50
 
-// fastInterval is the time between two checks of a server that is down or in
-// doubt. HAProxy checks at most every 100 ms here: less would only burden.
+// fastInterval returns the time between two checks of a server that is down or in doubt. It is not
+// below 100 ms unless Interval is: more frequent checks would only be a burden.
 func fastInterval(h stack.Health) time.Duration {
 	return min(h.Interval, max(h.Interval/4, 100*time.Millisecond))
 }
 
-// CheckedWithin is how long the balancers may take to send requests to a node of
-// any application that has become fit: until so many of their checks have passed.
+// CheckedWithin returns how long it may take until the balancers send requests to a node that has
+// become ready, of any application: the time for the checks that have to pass.
 func CheckedWithin(s stack.Stack) time.Duration {
 	var longest time.Duration
 	for _, app := range s.Apps {
@@ -461,13 +460,13 @@ func CheckedWithin(s stack.Stack) time.Duration {
 	return longest
 }
 
-// checkTimeout is how long a balancer waits for the answer to a health check,
-// with the time that it takes to connect (HAProxy manual, "timeout check").
+// checkTimeout returns how long a balancer waits for the answer to a health check, including the
+// time to connect (HAProxy manual, "timeout check").
 func checkTimeout(s stack.Stack, app stack.App) time.Duration {
 	return min(s.Timeouts.Connect, app.Health.Interval) + s.Timeouts.Check
 }
 
-// redisMaster is the data of the port that always leads to the master.
+// redisMaster returns the data of the port that always leads to the master.
 func (b builder) redisMaster(n node) *redisMasterData {
 	port := strconv.Itoa(b.facts.Ports[PortRedisMaster])
 	d := &redisMasterData{
@@ -501,7 +500,7 @@ func (b builder) redisMaster(n node) *redisMasterData {
 	return d
 }
 
-// bindAddress is an address as HAProxy's bind takes it.
+// bindAddress returns an address in the form of HAProxy's bind.
 func bindAddress(listen string) string {
 	h, port, err := net.SplitHostPort(listen)
 	if err == nil && (h == "" || h == "*") {
@@ -510,9 +509,9 @@ func bindAddress(listen string) string {
 	return listen
 }
 
-// entryListen is where a balancer of a stack listens. Where the stack has hosts, and every
-// address of a host is meant, the loopback address is bound by itself as well: a stack
-// that listened on it alone, and becomes one of several hosts, keeps that socket.
+// entryListen returns where a balancer listens for clients. Where a stack with hosts listens at
+// every address of a host, the loopback address gets a socket of its own as well: a stack that used
+// to listen only there keeps its socket when it gets several hosts.
 func (b builder) entryListen() string {
 	listen := bindAddress(b.stack.Entry.Listen)
 	h, port, err := net.SplitHostPort(listen)
@@ -528,9 +527,9 @@ func (b builder) entryListen() string {
 	return listen
 }
 
-// masterListen is where a balancer listens for programs that want the Redis master: at the
-// address of its host, and on the loopback address. Programs on a machine that has just
-// become a host of several know only that.
+// masterListen returns where a balancer listens for programs that want the Redis master: at the
+// address of its host and at the loopback address. Programs on a machine that has just become one
+// of several hosts still know only the loopback address.
 func (b builder) masterListen(n node) string {
 	port := strconv.Itoa(b.facts.Ports[PortRedisMaster])
 	listen := net.JoinHostPort(n.host.Address, port)

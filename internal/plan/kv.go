@@ -11,15 +11,14 @@ import (
 	"holdfast/internal/stack"
 )
 
-// dataDatabase is the number of the database that applications have.
+// dataDatabase is the number of the Redis database that applications use.
 const dataDatabase = 0
 
-// tokensFile is a web node's file of the tokens that the stack file has.
+// tokensFile is the name of a web node's file with the tokens of the stack file.
 const tokensFile = "tokens.yaml"
 
-// kvEnv are the settings of one of Holdfast's own web nodes. All are named,
-// also those that are the node's defaults: none of the supervisor's own
-// environment may reach it.
+// kvEnv returns the settings of one of Holdfast's own web nodes. It sets every variable, even to
+// the node's default, so that nothing of the supervisor's own environment reaches the node.
 func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 	env := map[string]string{
 		"HOLDFAST_STACK":              b.stack.Name,
@@ -68,7 +67,8 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 	case kv.TokensFile != "":
 		env["HOLDFAST_TOKENS"] = b.resolve(n, kv.TokensFile)
 	case len(b.facts.Hosts) > 0 && !n.host.loopback():
-		// Its own address is not loopback: what holds for the entry, holds here.
+		// The node listens at an address that is not loopback, so the entry's rule applies to it,
+		// too.
 		env["HOLDFAST_AUTH"] = b.stack.Entry.Auth
 	}
 	return env
@@ -77,9 +77,9 @@ func (b builder) kvEnv(n node, kv stack.KVApp) map[string]string {
 // redisUser is a Redis user of an application.
 type redisUser struct{ Name, Password, Rights string }
 
-// scriptUsers are those as which the scripts of an application's clients run: of its
-// clients who may write, and of its tokens that may only read. An application without
-// scripts has none.
+// scriptUsers returns the Redis users that the scripts of an application's clients run as: one for
+// clients who may write, and one for tokens that may only read. An application without scripts has
+// no such users.
 func (b builder) scriptUsers(app string, kv stack.KVApp) []redisUser {
 	if kv.Scripts == "off" {
 		return nil
@@ -90,7 +90,7 @@ func (b builder) scriptUsers(app string, kv stack.KVApp) []redisUser {
 	}
 }
 
-// scriptLogins tells a web node who they are.
+// scriptLogins returns those users as a web node's setting: NAME:PASSWORD,NAME:PASSWORD.
 func (b builder) scriptLogins(app string, kv stack.KVApp) string {
 	var all []string
 	for _, u := range b.scriptUsers(app, kv) {
@@ -99,7 +99,7 @@ func (b builder) scriptLogins(app string, kv stack.KVApp) string {
 	return strings.Join(all, ",")
 }
 
-// allScriptUsers are those of every application, in the order of the names.
+// allScriptUsers returns the script users of all applications, sorted by application.
 func (b builder) allScriptUsers() []redisUser {
 	var all []redisUser
 	for _, name := range slices.Sorted(maps.Keys(b.stack.Apps)) {
@@ -110,7 +110,7 @@ func (b builder) allScriptUsers() []redisUser {
 	return all
 }
 
-// programUser is the Redis user of an application's own program.
+// programUser returns the Redis user of an application's own program.
 func (b builder) programUser(app string) redisUser {
 	access := b.stack.Apps[app].Redis
 	databases := append([]int{dataDatabase}, access.Databases...)
@@ -120,7 +120,7 @@ func (b builder) programUser(app string) redisUser {
 	}
 }
 
-// programUsers are those of every application, in the order of the names.
+// programUsers returns the Redis users of all programs, sorted by application.
 func (b builder) programUsers() []redisUser {
 	var all []redisUser
 	for _, app := range b.stack.Programs() {
@@ -129,8 +129,8 @@ func (b builder) programUsers() []redisUser {
 	return all
 }
 
-// webThreads is how many cores a web node uses: half of its host's are for
-// the web nodes together, the others for HAProxy and Redis. Empty: unknown.
+// webThreads returns how many cores a web node uses; empty: unknown. Half of a host's cores are for
+// its web nodes together, the other half is for HAProxy and Redis.
 func (b builder) webThreads(n node) string {
 	if b.host(n).Cores == 0 {
 		return ""
@@ -144,9 +144,8 @@ func (b builder) webThreads(n node) string {
 	return strconv.Itoa(max(1, b.host(n).Cores/2/nodes))
 }
 
-// allowed are the dangerous commands that any web node's clients may use: the
-// nodes have one Redis user in common, and each refuses what its own
-// application does not allow.
+// allowed returns the dangerous commands that the clients of any application may use. All web nodes
+// share one Redis user, and each node refuses what its own application does not allow.
 func (b builder) allowed() []string {
 	var all []string
 	for _, app := range b.stack.Apps {

@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// clientLimit is a limit of one client's requests: a condition on what the balancer counted
-// of them, the request itself included where it counts those under way.
+// clientLimit is a limit on one client's requests. Condition compares a count of the balancer's
+// with Number; a count of requests under way includes the request itself.
 type clientLimit struct {
 	Condition string
 	Number    int
-	What      string // of whom they are too many
+	What      string // what there is too much of, as a sentence
 	Status    int
 }
 
-// clientLimits are the limits that the entry has.
+// clientLimits returns the limits that the entry has.
 func (d haproxyData) clientLimits() []clientLimit {
 	var all []clientLimit
 	add := func(condition string, number int, what string) {
@@ -30,7 +30,7 @@ func (d haproxyData) clientLimits() []clientLimit {
 	add("sc1_gpc0_rate(entry.addresses) ge", d.Limits.RequestsPerAddress, "Too many requests a second come from this client address")
 	const underWay = "Too many requests of this client address are under way"
 	switch {
-	case d.TLS != nil: // by HTTP/2 a connection has many
+	case d.TLS != nil: // an HTTP/2 connection has many requests
 		add("sc1_conn_cur(entry.addresses) gt", d.TLS.Requests, underWay)
 	case len(d.TrustedProxies) > 0:
 		add("sc1_conn_cur(entry.addresses) gt", d.PerAddress, underWay)
@@ -40,7 +40,7 @@ func (d haproxyData) clientLimits() []clientLimit {
 	return all
 }
 
-// spelled is a regular expression of a parameter's name in a query as a web node reads it: each
+// spelled returns a regular expression of a query parameter's name as a web node reads it: each
 // letter may be percent-encoded.
 func spelled(name string) string {
 	var out strings.Builder
@@ -54,28 +54,30 @@ func spelled(name string) string {
 	return out.String()
 }
 
-// How a query names a token, and how it does so twice, as regular expressions.
+// Regular expressions of a query that names a token, and of one that does so twice.
 var (
 	tokenName    = spelled("_token") + "(=|[&;]|$)"
 	tokenQuery   = "(^|[&;])" + tokenName
 	tokenQueries = tokenQuery + "(.*[&;])?" + tokenName
 )
 
-// lastingQuery is a path with a query of what lasts: a stream of changes, or a long poll.
+// lastingQuery matches a path with a query for a lasting request: a stream of changes, or a long
+// poll.
 var lastingQuery = "^/v1/[^?]*[?](.*&)?(" + spelled("watch") + "|" + spelled("wait") + ")(=|&|$)"
 
-// CountsAddresses and CountsTokens report what requests are counted by.
+// CountsAddresses and CountsTokens report whether requests are counted by client address, and by
+// token.
 func (d haproxyData) CountsAddresses() bool {
 	return d.TLS != nil || d.Limits.RequestsPerAddress > 0 || d.PerAddress > 0 && len(d.TrustedProxies) > 0
 }
 
 func (d haproxyData) CountsTokens() bool { return d.Limits.RequestsPerToken+d.Limits.PerToken > 0 }
 
-// clientEntries is how many addresses, and how many tokens, a balancer has in mind. The one
-// that was seen last takes the place of the one that was not seen for the longest.
+// clientEntries is how many addresses, and how many tokens, a balancer remembers. A new one
+// replaces the one that was not seen for the longest time.
 const clientEntries = 100_000
 
-// Words are said of a request beyond the limit.
+// Words returns the text of the answer to a request beyond the limit.
 func (l clientLimit) Words(kv bool) string {
 	if kv {
 		return l.What + "; this one was not executed. Try again in a second."
@@ -83,8 +85,8 @@ func (l clientLimit) Words(kv bool) string {
 	return l.What + ". Try again in a second."
 }
 
-// KVRoutes are the numbers of the routes to applications of kind kv. What no route takes has
-// the number after the last.
+// KVRoutes returns the numbers of the routes to applications of kind kv. Requests that match no
+// route have the number after the last route's.
 func (d haproxyData) KVRoutes() []string {
 	var all []string
 	for _, r := range d.Routes {

@@ -6,29 +6,29 @@ import (
 	"holdfast/internal/stack"
 )
 
-// End is what the loss of a host ends.
+// End is what the loss of a host puts an end to.
 type End string
 
 // The ends.
 const (
-	EndsData     End = "data"     // no redis node is left: nothing is read or written
+	EndsData     End = "data"     // no redis node is left: nothing can be read or written
 	EndsWrites   End = "writes"   // what is stored can still be read
 	EndsFailover End = "failover" // a master that dies meanwhile is not replaced
 	EndsEntry    End = "entry"
 	EndsApp      End = "application"
 )
 
-// Loss is one thing that the loss of a host ends, until the host is back.
+// Loss is one thing that does not work while a host is lost.
 type Loss struct {
 	Host string `json:"host"`
 	Ends End    `json:"ends"`
-	App  string `json:"app,omitempty"` // of EndsApp
-	// Why is what is on the host, and Do what would mend it.
+	App  string `json:"app,omitempty"` // the application of EndsApp
+	// Why says what is on the host, and Do what would prevent the loss.
 	Why string `json:"why"`
 	Do  string `json:"do"`
 }
 
-// String is the loss as a warning says it.
+// String returns the loss as a warning.
 func (l Loss) String() string {
 	what := string(l.Ends)
 	switch l.Ends {
@@ -40,8 +40,8 @@ func (l Loss) String() string {
 	return fmt.Sprintf("losing %s ends %s: %s; %s", l.Host, what, l.Why, l.Do)
 }
 
-// Losses are what the loss of each host alone would end, in the order of the hosts. A
-// stack without hosts, or with one, has none: it ends with its machine.
+// Losses returns what the loss of each single host would end, in the order of the hosts. It returns
+// nothing for a stack without hosts or with only one: such a stack ends with its machine.
 func Losses(s stack.Stack, placed Placement) (all []Loss) {
 	if len(s.Hosts) < 2 {
 		return nil
@@ -58,7 +58,7 @@ func Losses(s stack.Stack, placed Placement) (all []Loss) {
 	return all
 }
 
-// hostLoss finds out what the loss of one host ends.
+// hostLoss collects what the loss of one host ends.
 type hostLoss struct {
 	stack  stack.Stack
 	host   string
@@ -70,7 +70,7 @@ func (l *hostLoss) add(ends End, app, do, why string, args ...any) {
 	l.losses = append(l.losses, Loss{l.host, ends, app, fmt.Sprintf(why, args...), do})
 }
 
-// split are the nodes that the host has, and the others.
+// split divides nodes into those on the host and the others.
 func (l *hostLoss) split(list []node) (here, left []node) {
 	for _, n := range list {
 		if n.host.Name == l.host {
@@ -82,8 +82,8 @@ func (l *hostLoss) split(list []node) (here, left []node) {
 	return here, left
 }
 
-// sentinels: those that are left have to be a majority of all to replace a master. Any
-// redis node of the host may be the master.
+// sentinels: only a majority of all Sentinels can replace a master. Any redis node of the lost host
+// may have been the master.
 func (l *hostLoss) sentinels() {
 	here, left := l.split(of(l.all, Sentinel))
 	n := len(here) + len(left)
@@ -106,7 +106,7 @@ func (l *hostLoss) sentinels() {
 	l.add(ends, "", do, "%s there%s", portion(len(here), n, "Sentinel"), beside)
 }
 
-// redis: a master takes writes only with a replica (MinReplicas).
+// redis: a master takes writes only while it has a replica (MinReplicas).
 func (l *hostLoss) redis() {
 	here, left := l.split(of(l.all, Redis))
 	n := len(here) + len(left)
@@ -127,8 +127,8 @@ func (l *hostLoss) redis() {
 	}
 }
 
-// enough is how many redis nodes a stack needs, so that a master and a replica are left
-// whichever host is lost: two on each of two hosts, one on each of three.
+// enough returns how many redis nodes a stack needs so that a master and a replica are left when
+// any one host is lost: two on each of two hosts, or one on each of three.
 func enough(s stack.Stack) int {
 	if hosts := len(s.HostsFor(stack.OfRedis, "")); hosts > 2 {
 		return 3
@@ -152,7 +152,7 @@ func (l *hostLoss) apps() {
 		key := "apps." + name
 		here, left := l.split(ofApp(l.all, name))
 		switch n := len(here) + len(left); {
-		case n == 0: // its servers are no hosts of the stack
+		case n == 0: // its servers are not on the stack's hosts
 		case n == 1 && len(here) == 1:
 			l.add(EndsApp, name, "set "+key+".nodes: 2", "its only node is there")
 		case len(left) == 0:
@@ -163,7 +163,7 @@ func (l *hostLoss) apps() {
 	}
 }
 
-// ofApp are the nodes of an application.
+// ofApp returns the nodes of an application.
 func ofApp(list []node, name string) (all []node) {
 	for _, n := range of(list, Web) {
 		if n.app == name {
@@ -173,8 +173,8 @@ func ofApp(list []node, name string) (all []node) {
 	return all
 }
 
-// leads reports whether the nodes of a program all reach Redis through the balancers of
-// the host. See redisEnv.
+// leads reports whether all of these nodes of a program reach Redis through the balancers of the
+// host. See redisEnv.
 func (l *hostLoss) leads(app string, list []node) bool {
 	s := l.stack
 	if s.Apps[app].Kind() != stack.Command || !s.Redis.Enabled || s.Redis.Sentinels == 0 {
@@ -188,8 +188,8 @@ func (l *hostLoss) leads(app string, list []node) bool {
 	return true
 }
 
-// elsewhere is how nodes that are all on one host come to another one. key is that of
-// the file which names their hosts.
+// elsewhere returns the advice for nodes that are all on one host. key is the key of the stack file
+// that names their hosts.
 func (l *hostLoss) elsewhere(kind Kind, app, key string) string {
 	switch {
 	case len(l.stack.HostsFor(string(kind), app)) > 1:
@@ -200,7 +200,7 @@ func (l *hostLoss) elsewhere(kind Kind, app, key string) string {
 	return "add a host that takes " + string(kind)
 }
 
-// portion is "2 of 3 Sentinels are", "the only Sentinel is" or "all 3 Sentinels are".
+// portion returns "2 of 3 Sentinels are", "the only Sentinel is" or "all 3 Sentinels are".
 func portion(n, of int, what string) string {
 	switch {
 	case of == 1:

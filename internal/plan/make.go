@@ -14,9 +14,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// maxSocketPath is the longest path of a unix socket, in bytes, that HAProxy
-// takes: it binds a longer, temporary name first, and that has to fit into
-// the 108 bytes of sockaddr_un.
+// maxSocketPath is the longest path of a unix socket, in bytes, that HAProxy accepts. HAProxy binds
+// a longer, temporary name first, which has to fit into the 108 bytes of sockaddr_un.
 const maxSocketPath = 97
 
 // builder makes one plan.
@@ -27,8 +26,8 @@ type builder struct {
 	nodes []node
 }
 
-// Make makes the plan of a stack. The stack is a validated one; Facts.Ports has every
-// node of Needs, and hosts the facts of every host, by name.
+// Make returns the plan of a validated stack. Facts.Ports must have the port of every node of
+// Needs, and hosts the facts of every host, by name.
 func Make(s stack.Stack, f Facts, hosts map[string]HostFacts) (Plan, error) {
 	b := builder{stack: s, facts: f, hosts: hosts, nodes: nodes(s, f)}
 	if err := b.check(); err != nil {
@@ -54,7 +53,7 @@ func Make(s stack.Stack, f Facts, hosts map[string]HostFacts) (Plan, error) {
 	return p, nil
 }
 
-// checkHost refuses a host on which the plan could not work.
+// checkHost returns an error where the plan could not work on a host.
 func (b builder) checkHost(name string) error {
 	h, known := b.hosts[name]
 	if !known {
@@ -65,8 +64,8 @@ func (b builder) checkHost(name string) error {
 			return fmt.Errorf("the directory %q is not an absolute path", dir)
 		}
 	}
-	// Redis expands patterns in the name of an included file; HAProxy takes a
-	// dollar in an address for a variable, and a comma for the end of one.
+	// Redis expands patterns in the name of an included file. In an address HAProxy takes a dollar
+	// for a variable, and a comma for the end of the address.
 	if i := strings.IndexFunc(h.StateDir, func(r rune) bool {
 		return r < ' ' || r == 0x7f || strings.ContainsRune(`*?["\$,`, r)
 	}); i >= 0 {
@@ -75,7 +74,7 @@ func (b builder) checkHost(name string) error {
 	return nil
 }
 
-// check refuses facts with which the plan could not work.
+// check returns an error where the plan could not work with the facts.
 func (b builder) check() error {
 	for _, app := range b.stack.WithoutContainers() {
 		if b.stack.Apps[app].Found == nil {
@@ -111,12 +110,12 @@ func (b builder) check() error {
 // host returns the facts of a node's host.
 func (b builder) host(n node) HostFacts { return b.hosts[n.host.Name] }
 
-// beside are the nodes on the machine of a node, itself among them.
+// beside returns the nodes on a node's host, including the node itself.
 func (b builder) beside(n node) []node {
 	return slices.DeleteFunc(slices.Clone(b.nodes), func(o node) bool { return !o.on(n.host) })
 }
 
-// render makes what one host has to have and to run.
+// render returns what one host has to have and to run.
 func (b builder) render(h Place) (Host, error) {
 	made := Host{Name: h.Name, Address: h.Address, Dirs: []string{"logs", "nodes"}}
 	for _, n := range b.nodes {
@@ -138,17 +137,17 @@ func (b builder) render(h Place) (Host, error) {
 	return made, nil
 }
 
-// nodePath is a path in a node's directory, relative to the state directory.
+// nodePath returns a path in a node's directory, relative to the state directory.
 func nodePath(n node, elem ...string) string {
 	return filepath.Join(append([]string{"nodes", n.name}, elem...)...)
 }
 
-// path is the absolute path of a file of a node.
+// path returns the absolute path of a file of a node.
 func (b builder) path(n node, elem ...string) string {
 	return filepath.Join(b.host(n).StateDir, nodePath(n, elem...))
 }
 
-// files makes a node's files and the directories beside its own.
+// files returns a node's files, and the directories that it needs besides its own.
 func (b builder) files(n node) (dirs []string, files []File, err error) {
 	add := func(name string, once bool, fill func(w *quicktemplate.Writer)) {
 		if err != nil {
@@ -158,7 +157,7 @@ func (b builder) files(n node) (dirs []string, files []File, err error) {
 		if content, err = render(fill); err != nil {
 			err = fmt.Errorf("%s: %w", name, err)
 		}
-		// Everything is private to the owner: most of it holds a secret.
+		// Only the owner may read the files: most of them contain a secret.
 		files = append(files, File{Path: nodePath(n, name), Mode: 0o600, Content: content, Once: once})
 	}
 	switch n.kind {
@@ -195,7 +194,7 @@ func (b builder) files(n node) (dirs []string, files []File, err error) {
 	return dirs, files, err
 }
 
-// process makes a node's process.
+// process returns a node's process.
 func (b builder) process(n node) Process {
 	t := n.kind.Traits()
 	p := Process{
@@ -252,7 +251,7 @@ func (b builder) app(n node, p *Process) {
 		if b.stack.DerivedStreams(n.app) {
 			p.Soft = append(p.Soft, "HOLDFAST_STREAMS")
 		}
-		// How many replicas have to have a write before it is acknowledged.
+		// The number of replicas that must have a write before it is acknowledged.
 		env["HOLDFAST_MIN_ACKS"] = strconv.Itoa(min(b.stack.Redis.Replicas, 1))
 	case stack.Files:
 		p.Program = Self
@@ -278,7 +277,7 @@ func (b builder) app(n node, p *Process) {
 		}
 		ours := b.redisEnv(n, b.programUser(n.app), false)
 		maps.Copy(env, ours)
-		for name, value := range app.Env { // the user's word beats ours
+		for name, value := range app.Env { // the user's variables override ours
 			env[name] = stack.Expand(value, lookIn(own, ours))
 		}
 	}
@@ -288,7 +287,7 @@ func (b builder) app(n node, p *Process) {
 	}
 }
 
-// lookIn looks a name up in several maps.
+// lookIn returns a function that looks a name up in several maps, in this order.
 func lookIn(maps ...map[string]string) func(name string) (string, bool) {
 	return func(name string) (string, bool) {
 		for _, m := range maps {
@@ -300,7 +299,7 @@ func lookIn(maps ...map[string]string) func(name string) (string, bool) {
 	}
 }
 
-// appProbe asks an application's node what the balancers ask it.
+// appProbe returns the probe of an application's node, which asks the same as the balancers do.
 func (b builder) appProbe(app stack.App) Probe {
 	probe := Probe{Kind: ProbeTCP, Timeout: checkTimeout(b.stack, app), Proxy: app.SendProxy}
 	if app.Health.Path != "" {
@@ -309,8 +308,8 @@ func (b builder) appProbe(app stack.App) Probe {
 	return probe
 }
 
-// listens is where a balancer listens for clients: at the entry's address, and
-// where the entry means every address of its host, at the host's.
+// listens returns where a balancer listens for clients. That is the entry's address, or, where the
+// entry listens at every address of its host, the host's address with the entry's port.
 func (b builder) listens(n node) string {
 	if len(b.facts.Hosts) == 0 {
 		return b.stack.Entry.Listen
@@ -322,7 +321,8 @@ func (b builder) listens(n node) string {
 	return net.JoinHostPort(n.host.Address, port)
 }
 
-// entry is the virtual address, or that of the first balancer.
+// entry returns the address of the entry for clients: the virtual one, or else that of the first
+// balancer.
 func (b builder) entry() string {
 	balancers := of(b.nodes, Balancer)
 	if virtual := b.stack.Entry.Virtual.Bare(); len(virtual) > 0 && len(of(b.nodes, Keepalived)) > 0 {
@@ -335,7 +335,7 @@ func (b builder) entry() string {
 	return b.listens(balancers[0])
 }
 
-// Resolve makes a path of a stack file in baseDir absolute.
+// Resolve returns a path of a stack file as an absolute path; a relative one starts from baseDir.
 func Resolve(baseDir, path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)
@@ -343,7 +343,7 @@ func Resolve(baseDir, path string) string {
 	return filepath.Join(baseDir, path)
 }
 
-// ResolveProgram is Resolve for a program; a bare name is to be looked up on
+// ResolveProgram does the same for a program. It returns a bare name as it is, to be looked up on
 // PATH.
 func ResolveProgram(baseDir, name string) string {
 	if !strings.Contains(name, "/") {
@@ -352,13 +352,13 @@ func ResolveProgram(baseDir, name string) string {
 	return Resolve(baseDir, name)
 }
 
-// ReleasesDir is where the copies of an application's files are, relative to the
-// state directory.
+// ReleasesDir returns the directory of the copies of an application's files, relative to the state
+// directory.
 func ReleasesDir(app string) string { return filepath.Join("releases", app) }
 
-// ProgramDir is the directory that the relative paths of an application's command
-// start from: its release where it has one, and until the first copy of that is made
-// the directory that it is to be made of.
+// ProgramDir returns the directory that relative paths in an application's command start from. For
+// an application with a release this is the copy of the release, or, before the first copy is made,
+// the directory that is to be copied.
 func ProgramDir(h HostFacts, name string, app stack.App) string {
 	switch {
 	case app.Release == "":
@@ -369,11 +369,11 @@ func ProgramDir(h HostFacts, name string, app stack.App) string {
 	return filepath.Join(h.StateDir, ReleasesDir(name), app.Digest)
 }
 
-// resolve makes a path of the stack file absolute, for a node.
+// resolve returns a path of the stack file as an absolute path on a node's host.
 func (b builder) resolve(n node, path string) string { return Resolve(b.host(n).BaseDir, path) }
 
-// entryHost is where clients on this machine find an address that may stand
-// for all of them.
+// entryHost returns an address under which clients on this machine reach listen, which may stand
+// for every address of the machine.
 func entryHost(listen string) string {
 	h, port, err := net.SplitHostPort(listen)
 	if err != nil {

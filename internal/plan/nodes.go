@@ -11,11 +11,11 @@ import (
 	"holdfast/internal/stack"
 )
 
-// Local is the name of the one host of a stack without hosts.
+// Local is the name of the only host of a stack without hosts.
 const Local = "local"
 
-// places are the hosts of a stack: by default the one that Holdfast runs on. Hosts that
-// the stack is leaving come last.
+// places returns the hosts of a stack: by default the machine that Holdfast runs on. Hosts that the
+// stack is leaving (Facts.Stay) come last.
 func places(f Facts) []Place {
 	hosts := []Place{{Name: Local, Address: "127.0.0.1"}}
 	if len(f.Hosts) > 0 {
@@ -29,36 +29,37 @@ func places(f Facts) []Place {
 	return hosts
 }
 
-// same reports whether two places are one host. It may have two addresses: see Facts.Stay.
+// same reports whether two places are the same host. They may have different addresses: see
+// Facts.Stay.
 func (p Place) same(o Place) bool { return p.Name == o.Name }
 
-// loopback reports whether only the machine itself reaches a host.
+// loopback reports whether a host can only be reached from the machine itself.
 func (p Place) loopback() bool {
 	ip := net.ParseIP(p.Address)
 	return ip != nil && ip.IsLoopback()
 }
 
-// listen is where its redis nodes and Sentinels listen.
+// listen returns the address at which the host's redis nodes and Sentinels listen.
 func (p Place) listen() string { return cmp.Or(p.Listen, p.Address) }
 
-// shown is what people and clients see as the node's name.
+// shown returns the name of the node that people and clients see.
 func (n node) shown() string { return cmp.Or(n.host.Shown, n.name) }
 
 // on reports whether a node is on a host.
 func (n node) on(h Place) bool { return n.host.same(h) }
 
-// node is one process to be, and where.
+// node is one process of the plan, and its host.
 type node struct {
 	name string
 	kind Kind
 	app  string
-	// fixed and preferred are its PortNeed; unused by a balancer.
+	// fixed and preferred are those of its PortNeed; a balancer does not use them.
 	fixed, preferred int
 	host             Place
 }
 
-// nodes lists all nodes of a stack in the order of their start: Sentinels,
-// Redis, applications, balancers, and what moves the virtual address.
+// nodes returns all nodes of a stack in the order of their start: Sentinels, Redis, applications,
+// balancers, and then keepalived.
 func nodes(s stack.Stack, f Facts) []node {
 	var list []node
 	add := func(kind Kind, name, app string, i, fixed, preferred int) {
@@ -73,8 +74,8 @@ func nodes(s stack.Stack, f Facts) []node {
 			add(Redis, "redis", "", i, at(s.Redis.Ports, i), 0)
 		}
 	}
-	// The first application of Holdfast's own web nodes gets the ports of the
-	// source's walk-through when they are free.
+	// The first application of kind kv gets the ports of the original walk-through (5001 and up)
+	// when they are free.
 	first := true
 	for _, name := range s.AppNames() {
 		app := s.Apps[name]
@@ -96,13 +97,13 @@ func nodes(s stack.Stack, f Facts) []node {
 	for i := range s.Balancers {
 		add(Balancer, "balancer", "", i, 0, 0)
 	}
-	if len(f.Hosts) == 0 { // where they run does not matter, or is one machine
+	if len(f.Hosts) == 0 { // on one machine, or before the hosts matter (see Needs)
 		return list
 	}
 	return append(list, keepers(s, f.Placement, of(list, Balancer))...)
 }
 
-// at is the i-th port; 0 when the list leaves it open.
+// at returns the i-th port, or 0 when the list leaves it open.
 func at(ports []int, i int) int {
 	if i < len(ports) {
 		return ports[i]
@@ -110,15 +111,15 @@ func at(ports []int, i int) int {
 	return 0
 }
 
-// of picks the nodes of one kind.
+// of returns the nodes of one kind.
 func of(list []node, kind Kind) []node {
 	return slices.DeleteFunc(slices.Clone(list), func(n node) bool { return n.kind != kind })
 }
 
-// Needs lists the ports that a plan of the stack takes in Facts.Ports.
+// Needs returns the ports that a plan of the stack expects in Facts.Ports.
 func Needs(s stack.Stack) []PortNeed {
 	var needs []PortNeed
-	list := nodes(s, Facts{}) // where they run does not matter here
+	list := nodes(s, Facts{}) // the hosts do not matter here
 	for _, n := range list {
 		if n.kind.Traits().OwnPort() {
 			needs = append(needs, PortNeed{Node: n.name, Fixed: n.fixed, Preferred: n.preferred})
@@ -138,13 +139,13 @@ func Needs(s stack.Stack) []PortNeed {
 	return needs
 }
 
-// address is where a node listens.
+// address returns host:port where a node listens.
 func (b builder) address(n node) string {
 	return net.JoinHostPort(n.host.Address, strconv.Itoa(b.facts.Ports[n.name]))
 }
 
-// behindService is where its own host reaches a node whose address is not the host's own;
-// empty: at that address.
+// behindService returns where a node can be reached from its own host if its address is a
+// Service's; empty: at that address.
 func (b builder) behindService(n node) string {
 	if n.host.Listen == "" {
 		return ""
@@ -152,7 +153,7 @@ func (b builder) behindService(n node) string {
 	return net.JoinHostPort(loopback, strconv.Itoa(b.facts.Ports[n.name]))
 }
 
-// addresses are where nodes listen.
+// addresses returns where the nodes listen.
 func (b builder) addresses(list []node) []string {
 	var all []string
 	for _, n := range list {
@@ -161,7 +162,7 @@ func (b builder) addresses(list []node) []string {
 	return all
 }
 
-// checkNodes refuses what would make two nodes one, or leave one without a
+// checkNodes returns an error where two nodes would have the same name, or a node has no host or no
 // port.
 func checkNodes(list []node, f Facts, s stack.Stack) error {
 	names := map[string]bool{}

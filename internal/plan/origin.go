@@ -5,10 +5,9 @@ import (
 	"strings"
 )
 
-// originHeaders are the headers in which a proxy says where a request came
-// from, and that programs believe: addresses, schemes, hosts and ports. A
-// star stands for any end. Applications may read them without a look at who
-// sent them, so none of a client's own may reach one.
+// originHeaders are the headers in which a proxy tells where a request came from: addresses,
+// schemes, hosts and ports. A star stands for any ending. Many programs believe such headers
+// without checking who sent them, so none that comes from a client itself may reach a program.
 var originHeaders = []string{
 	"x-forwarded*", "forwarded*", "x-original-*", "x-rewrite-url",
 	"x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-remote-ip", "x-remote-addr",
@@ -17,25 +16,25 @@ var originHeaders = []string{
 	"cf-connecting-ip*", "fastly-client-ip", "fly-client-ip", "x-azure-clientip", "x-appengine-user-ip",
 	"x-scheme", "x-url-scheme", "x-proto", "cloudfront-forwarded-proto", "cf-visitor", "x-arr-ssl", "https",
 	"front-end-https", "x-host",
-	"proxy", // through which one a CGI program shall ask others
+	"proxy", // tells a CGI program which proxy to use for its own requests
 }
 
-// mountHeaders say where a program is mounted. gunicorn takes them from a proxy on
-// its own machine, which the balancer is, and spelt with an underscore: a proxy that
-// is trusted may send them so.
+// mountHeaders tell a program under which path it is mounted. gunicorn accepts them, spelled with
+// an underscore, from a proxy on its own machine, as the balancer is. A trusted proxy may send them
+// in that form.
 var mountHeaders = []string{"script-name", "x-script-name", "path-info"}
 
-// originNames matches the names of originHeaders and mountHeaders, which HAProxy has in lower
-// case, as programs read them: WSGI and CGI have one variable for
-// X-Forwarded-For and X_Forwarded_For, and some of them for X.Forwarded.For.
+// originNames returns a pattern of the names of originHeaders and mountHeaders as programs read
+// them. HAProxy has the names in lower case. WSGI and CGI use the same variable for X-Forwarded-For
+// and X_Forwarded_For, and some programs also for X.Forwarded.For.
 func originNames() string {
 	return anyName(slices.Concat(originHeaders, mountHeaders), func(name string) []string {
 		return []string{strings.ReplaceAll(name, "-", otherSign)}
 	})
 }
 
-// strangeOriginNames matches those of them that are not spelt with dashes: no
-// proxy sends such, only clients behind it.
+// strangeOriginNames returns a pattern of the names of originHeaders in which something other than
+// a dash stands for a dash. No proxy sends such names, only a client behind it.
 func strangeOriginNames() string {
 	return anyName(originHeaders, func(name string) []string {
 		var all []string
@@ -51,13 +50,13 @@ func strangeOriginNames() string {
 	})
 }
 
-// What may stand for a dash in a name, and that but for the dash itself.
+// What may stand for a dash in a name, and the same without the dash itself.
 const (
 	otherSign   = "."
 	strangeSign = "[^a-z0-9-]"
 )
 
-// anyName matches the spellings of any of the names as a whole.
+// anyName returns a pattern that matches any spelling of any of the names as a whole.
 func anyName(names []string, spellings func(name string) []string) string {
 	var all []string
 	for _, name := range names {

@@ -9,22 +9,24 @@ import (
 )
 
 // HAProxy answers some requests by itself (manual, section 4.2, "http-error").
-// What it can say of one differs by the kind of the application: a kv's request
-// is one command or some, known to have been carried out or not, and may be
-// sent again by its key; what a program of the user's does with a request, and
-// when, nobody here knows. The form is what the client asks for in Accept: HTML for
-// browsers, JSON for programs. Where it asks for neither, clients of a kv get JSON, as in
-// all of its answers; others get what they would get of HAProxy or any other proxy, HTML.
+//
+// What such an answer can say depends on the kind of the application. A request to a kv is one
+// command or several, which are known to have been executed or not, and it can be repeated safely
+// with an idempotency key. What a user's program does with a request, and when, is not known here.
+//
+// The Accept header decides about the form: HTML for browsers, JSON for programs. A client that
+// asks for neither gets JSON from a kv, as in all of its answers, and from other applications HTML,
+// as from HAProxy or any other proxy.
 
 // ownAnswers are a balancer's own answers to the requests of one application.
 type ownAnswers struct {
-	Node   string            // the one that answers
-	HTML   bool              // the form for clients that ask for none
-	Pages  map[string]string // the operator's own, by status; see stack.Entry.Errors
+	Node   string            // the balancer that answers
+	HTML   bool              // the form for clients that ask for none is HTML
+	Pages  map[string]string // the operator's own pages, by status; see stack.Entry.Errors
 	Errors []ownAnswer
 }
 
-// Type is the Content-Type for clients that ask for none.
+// Type returns the Content-Type for clients that ask for none.
 func (a ownAnswers) Type() string {
 	if a.HTML {
 		return htmlType
@@ -32,8 +34,8 @@ func (a ownAnswers) Type() string {
 	return jsonType
 }
 
-// Format is an answer with these words, as a format of HAProxy's that it fills in when it
-// answers. What a client asks for is in txn.html by then, if it asks.
+// Format returns an answer with these words as a format string of HAProxy, which fills it in when
+// it answers. The variable txn.html then has what the client asked for, if it asked.
 func (a ownAnswers) Format(status int, words string) string {
 	html := a.asked()
 	if page, own := a.Pages[strconv.Itoa(status)]; own {
@@ -42,9 +44,9 @@ func (a ownAnswers) Format(status int, words string) string {
 	return fmt.Sprintf(`%%[%s,iif(<html><body><h1>,{\"error\":\")]%s%%[%s,iif(</h1></body></html>,\"})]`, html, words, html)
 }
 
-// pageFormat is a page of the operator's, and for who does not ask for HTML the words. Line
-// ends stand for themselves, since HAProxy escapes what an expression gives: after JSON they
-// mean nothing.
+// pageFormat returns a page of the operator's as a format string of HAProxy; clients that do not
+// ask for HTML get the words instead. The line ends stay outside the expressions, because HAProxy
+// escapes what an expression returns. Behind the JSON they do no harm.
 func pageFormat(html, page, words string) string {
 	lines := strings.Split(page, "\n")
 	json := fmt.Sprintf(`{"error":"%s"}`, words)
@@ -55,7 +57,7 @@ func pageFormat(html, page, words string) string {
 	return strings.Join(lines, "\n")
 }
 
-// asked is whether the answer is HTML, as an expression of HAProxy's.
+// asked returns an expression of HAProxy that is true where the answer is HTML.
 func (a ownAnswers) asked() string {
 	if a.HTML {
 		return "var(txn.html,1)"
@@ -75,10 +77,10 @@ type ownAnswer struct {
 	Retry  bool
 }
 
-// answersFor are a balancer's answers for a kind of application. Where its
-// requests may wait for a place (limited), a client that closes its side of the
-// connection is taken for one that has gone, whether its request still waits or
-// not: HAProxy's 400 is for such a client, then, and becomes a 504.
+// answersFor returns a balancer's answers for a kind of application. limited is true where requests
+// may wait for a place. There HAProxy takes a client that closes its side of the connection for one
+// that has gone, even if its request no longer waits. HAProxy's 400 is then for such a client, and
+// is sent as a 504.
 func answersFor(balancer string, kind stack.Kind, limited bool, pages map[string]string) ownAnswers {
 	answers := ownAnswers{Node: balancer, HTML: true, Errors: programAnswers, Pages: pages}
 	if kind == stack.KV {
@@ -95,15 +97,16 @@ func answersFor(balancer string, kind stack.Kind, limited bool, pages map[string
 	return answers
 }
 
-// unknownWords are said of a kv's request that a node may have carried out.
+// unknownWords is the text for a kv's request that a node may have executed.
 const unknownWords = "The outcome is unknown: a web node took the request and did not answer. A write may or may not have happened. To be able to repeat a write safely, send an Idempotency-Key header."
 
-// endedEarlyWords are said to a client that closed its side of the connection
-// before it had its answer.
+// endedEarlyWords is the text for a client that closed its side of the connection before it had its
+// answer.
 const endedEarlyWords = "The client closed its side of the connection before it had the answer. Whether the request was carried out is not known."
 
-// The words, without quotes of either kind, without backslashes and without
-// what HTML, or a format of HAProxy's (a percent sign), reads as its own.
+// kvAnswers are the answers for a kv. The texts must not contain quotes of either kind,
+// backslashes, characters that are special in HTML, or percent signs, which are special in a format
+// of HAProxy.
 var kvAnswers = []ownAnswer{
 	{400, "The request is not valid HTTP, or its head is too large for the balancer; it was not executed.", false},
 	{403, "The balancer refused the request; it was not executed.", false},
@@ -117,9 +120,9 @@ var kvAnswers = []ownAnswer{
 	{504, unknownWords, false},
 }
 
-// A program gets a request as it comes, so that one which ends in the midst of
-// its body has reached the program. The 503 becomes a 504 where a server took an
-// earlier try, and keeps its body: the words are for both.
+// programAnswers are the answers for other applications. A program gets a request while it still
+// comes in, so a request that breaks off in its body may have reached the program. A 503 becomes a
+// 504 where a server took an earlier try, and keeps its body: the text is for both.
 var programAnswers = []ownAnswer{
 	{400, "The request is not valid HTTP, or its head is too large.", false},
 	{403, "The balancer refused the request.", false},

@@ -8,10 +8,10 @@ import (
 	"holdfast/internal/stack"
 )
 
-// Placement is where the nodes of a stack run: the name of a host, by node.
+// Placement is the name of the host on which each node runs, by node.
 type Placement map[string]string
 
-// HostsOf are the hosts of a stack whose file has some.
+// HostsOf returns the hosts that a stack's file lists.
 func HostsOf(s stack.Stack) (hosts []Place) {
 	for _, h := range s.Hosts {
 		hosts = append(hosts, Place{Name: h.Name, Address: h.Address, Listen: h.Listen, Shown: h.Shown})
@@ -19,12 +19,13 @@ func HostsOf(s stack.Stack) (hosts []Place) {
 	return hosts
 }
 
-// Spread returns the placement of a stack whose file has hosts; of another one, nil. A
-// node that kept has stays where it is, as long as that host exists and may have it:
-// with a node its data would move. A new node goes to a host that has the fewest of
-// its kind (of an application, of its nodes), of those to the one with the fewest nodes
-// of all, of those to the first in the file. It goes to none of the hosts that are away where
-// others may have it.
+// Spread returns the placement of a stack whose file has hosts, and nil for any other stack.
+//
+// A node keeps the host that it has in kept, as long as that host exists and may have it: the
+// node's data would have to move with it. A new node goes to the host with the fewest nodes of its
+// kind (for an application: the fewest of its own nodes); among equals to the host with the fewest
+// nodes of all; among equals to the first in the file. It goes to a host that is away only where no
+// other host may have it.
 func Spread(s stack.Stack, kept Placement, away ...string) (Placement, error) {
 	if len(s.Hosts) == 0 {
 		return nil, nil
@@ -67,11 +68,12 @@ func Spread(s stack.Stack, kept Placement, away ...string) (Placement, error) {
 	return withKeepers(s, placed, kept), nil
 }
 
-// Balance returns a placement in which nodes have moved from hosts with many of a kind (of
-// an application, of its nodes) to hosts with few, as few nodes as that takes: no host has
-// two more of a kind than another one that may have it. The nodes with the highest numbers
-// move, to the host with the fewest nodes of all, of those to the first in the file. It is
-// for hosts that come: Spread alone leaves them empty.
+// Balance returns a placement in which nodes move from hosts with many of a kind (or application)
+// to hosts with few. It moves as few nodes as possible, until no host has two more of a kind than
+// another host that may have the node. The nodes with the highest numbers move, to the host with
+// the fewest nodes of all, among equals to the first in the file.
+//
+// Balance is for new hosts, which Spread alone leaves empty.
 func Balance(s stack.Stack, kept Placement) (Placement, error) {
 	placed, err := Spread(s, kept)
 	if len(placed) == 0 || err != nil {
@@ -101,7 +103,7 @@ func Balance(s stack.Stack, kept Placement) (Placement, error) {
 	return withKeepers(s, placed, kept), nil
 }
 
-// withKeepers adds the keepalived nodes, which follow the balancers.
+// withKeepers adds the keepalived nodes, which are where balancers are.
 func withKeepers(s stack.Stack, placed, kept Placement) Placement {
 	balancers := of(nodes(s, Facts{Hosts: HostsOf(s), Placement: placed}), Balancer)
 	for _, n := range keepers(s, kept, balancers) {
@@ -110,14 +112,14 @@ func withKeepers(s stack.Stack, placed, kept Placement) Placement {
 	return placed
 }
 
-// group names the nodes that stand in for each other.
+// group returns a name that all nodes have which can replace each other.
 func (n node) group() string { return string(n.kind) + "/" + n.app }
 
-// hosts are those of the stack file that may have a node.
+// hosts returns the hosts of the stack file that may have a node.
 func (n node) hosts(s stack.Stack) []stack.Host { return s.HostsFor(string(n.kind), n.app) }
 
-// place is the host of the i-th node of a kind. Hosts that the stack file does not
-// have, those of a drill, come without a placement: the nodes go round them.
+// place returns the host of the i-th node of a kind. Hosts that the stack file does not list, those
+// of a drill, come without a placement: there the nodes are dealt out in turn.
 func (f Facts) place(node string, i int) Place {
 	if p, stays := f.Stay[node]; stays {
 		return p
@@ -129,14 +131,14 @@ func (f Facts) place(node string, i int) Place {
 	return hosts[i%len(hosts)]
 }
 
-// checkPlacement refuses one that does not say where a node runs.
+// checkPlacement returns an error where a node has no host.
 func (f Facts) checkPlacement(list []node) error {
 	if f.Placement == nil {
 		return nil
 	}
 	for _, n := range list {
 		if n.kind == Keepalived {
-			continue // it is where a balancer is
+			continue // it follows the balancers
 		}
 		if _, stays := f.Stay[n.name]; stays {
 			continue

@@ -11,36 +11,41 @@ import (
 	"holdfast/internal/stack"
 )
 
-// In Kubernetes each node of a stack is a pod. Redis nodes and Sentinels are the pods of
-// StatefulSets, each with a Service of its own, whose address stays; web nodes and balancers
-// are those of Deployments. A pod's part is the plan of the stack with one host for each
-// Service, and one for the pod itself.
+// In Kubernetes each node of a stack is a pod. Redis nodes and Sentinels are pods of StatefulSets,
+// each with a Service of its own, whose address stays the same. Web nodes and balancers are pods of
+// Deployments.
+//
+// A pod carries out its part of the stack's plan. In that plan there is a host for each Service,
+// and one for the pod itself.
 
-// The ports of nodes in pods, where each has an address of its own.
+// The ports of nodes in pods. They can be the same everywhere, because each pod has an address of
+// its own.
 const (
 	PodRedisPort    = 6379
 	PodSentinelPort = 26379
 	PodWebPort      = 5001
-	// PodPort is where a pod tells the others and the kubelet how it is.
+	// PodPort is where a pod reports its state to the other pods and to the kubelet.
 	PodPort = 6300
-	// PodMetricsPort is where a pod tells Prometheus of its node, and PodAdminPort where a
-	// web node does so by itself.
+	// PodMetricsPort is where a pod has its node's metrics for Prometheus, and PodAdminPort where a
+	// web node has its own.
 	PodMetricsPort, PodAdminPort = 9633, 5002
 
-	// Of a balancer, where it leads to the Redis master. Containers have the same.
+	// PodMasterPort is where a balancer leads to the Redis master. Containers use the same port.
 	PodMasterPort = 6378
 )
 
 // Pod is one pod of a stack.
 type Pod struct {
-	Name string // the pod's own
-	// Node is what runs there, such as redis-1. All pods of a Deployment have the same.
+	Name string // the pod's own name
+	// Node is the node that runs there, such as redis-1. It is the same in all pods of a
+	// Deployment.
 	Node string
 	Kind Kind
 	App  string
 }
 
-// PodOf returns what runs in a pod, by the pod's name.
+// PodOf returns the pod of a stack that has this name. It returns an error if the name belongs to
+// no node of the stack.
 func PodOf(s stack.Stack, name string) (Pod, error) {
 	rest, ours := strings.CutPrefix(name, s.Name+"-")
 	if !ours {
@@ -61,7 +66,7 @@ func PodOf(s stack.Stack, name string) (Pod, error) {
 	if strings.HasPrefix(rest, string(Balancer)+"-") {
 		return Pod{Name: name, Node: "balancer-1", Kind: Balancer}, nil
 	}
-	// The longest first: an application may be called like the beginning of another.
+	// The longest name first: an application's name may be the beginning of another one's.
 	apps := s.AppNames()
 	slices.SortFunc(apps, func(a, b string) int { return len(b) - len(a) })
 	for _, app := range apps {
@@ -72,32 +77,33 @@ func PodOf(s stack.Stack, name string) (Pod, error) {
 	return Pod{}, fmt.Errorf("the pod %q runs nothing that the stack %s has", name, s.Name)
 }
 
-// podWebNode is the node of all pods of an application, which is the name in their certificates,
-// too.
+// podWebNode returns the name of the node in all pods of an application. It is also the name in
+// their certificates.
 func podWebNode(app string) string { return app + "-1" }
 
-// AuthorityLabel is the label by which the certificate authority of a stack in pods is derived
-// from its seed.
+// AuthorityLabel is the label for Seed.Derive from which a stack in pods gets the key of its
+// certificate authority.
 const AuthorityLabel = "certificate authority"
 
-// Number is that of the pod's node among those of its kind, from 1.
+// Number returns the number of the pod's node among those of its kind, from 1.
 func (p Pod) Number() int {
-	n, _ := strconv.Atoi(p.Node[strings.LastIndex(p.Node, "-")+1:]) // a node's name ends so
+	n, _ := strconv.Atoi(p.Node[strings.LastIndex(p.Node, "-")+1:]) // a node's name ends in its number
 	return n
 }
 
-// HasData reports whether a pod is one of a StatefulSet: its Service has an address that
-// stays, and it keeps what the others have to know.
+// HasData reports whether the pod belongs to a StatefulSet. Such a pod has a Service with a lasting
+// address, and stores what the other pods need to know.
 func (p Pod) HasData() bool { return p.Kind == Redis || p.Kind == Sentinel }
 
-// PodService is the name of the Service of a redis node or Sentinel: that of its pod.
+// PodService returns the name of the Service of a redis node or Sentinel. It is also the name of
+// its pod.
 func PodService(s stack.Stack, node string) string {
 	kind, number, _ := strings.Cut(node, "-")
 	i, _ := strconv.Atoi(number)
 	return fmt.Sprintf("%s-%s-%d", s.Name, kind, i-1)
 }
 
-// DataNodes are the redis nodes and Sentinels of a stack, by name.
+// DataNodes returns the names of a stack's redis nodes and Sentinels.
 func DataNodes(s stack.Stack) (names []string) {
 	for _, n := range nodes(s, Facts{}) {
 		if n.kind == Redis || n.kind == Sentinel {
@@ -107,14 +113,14 @@ func DataNodes(s stack.Stack) (names []string) {
 	return names
 }
 
-// PodPorts are the ports of what is beside a pod's node, as Facts.Ports has them.
+// PodPorts returns the ports in a pod besides its node's own, under their names in Facts.Ports.
 func PodPorts(pod Pod) map[string]int {
 	return map[string]int{PortRedisMaster: PodMasterPort, adminPort(pod.Node): PodAdminPort}
 }
 
-// InPod is the stack as one pod plans it, and where its nodes are. Addresses has those of the
-// Services of all DataNodes, and of the pod itself where it is none of them. Found says under
-// which name the balancers find the pods of an application.
+// InPod returns the stack as one pod plans it, and the placement of its nodes. addresses has the
+// addresses of the Services of all DataNodes, and of the pod itself if it is not one of them. found
+// returns the DNS name under which the balancers find the pods of an application.
 func InPod(s stack.Stack, pod Pod, addresses map[string]string, found func(app string) string) (stack.Stack, Placement) {
 	s.Network, s.Hosts = cmp.Or(s.Network, stack.Encrypted), nil
 	s.Backup, s.Metrics.Enabled = stack.Backup{}, false
@@ -163,7 +169,7 @@ func InPod(s stack.Stack, pod Pod, addresses map[string]string, found func(app s
 	return s, placed
 }
 
-// CheckPods returns an error where a stack cannot be in pods, with what to do.
+// CheckPods returns an error, with advice, where a stack cannot run in pods.
 func CheckPods(s stack.Stack) error {
 	switch {
 	case len(s.Hosts) > 0:

@@ -8,19 +8,18 @@ import (
 	"holdfast/internal/stack"
 )
 
-// backlog is the most memory, in bytes, that a redis node keeps of its stream
-// of changes for replicas that come back: 64 MiB are 600,000 writes of about
-// 100 bytes.
+// backlog is the most memory, in bytes, that a redis node keeps of its stream of changes for
+// replicas that reconnect. 64 MiB are 600,000 writes of about 100 bytes.
 const backlog = 64 << 20
 
-// redisData is what the templates of a redis node show.
+// redisData is what the templates of a redis node fill in.
 type redisData struct {
 	Stack, Node      string
 	Host, Listen     string
 	Port             int
 	Wire             wire
 	DataDir, ACLFile string
-	Socket           string // path; empty: none
+	Socket           string // path of the unix socket
 	Fsync            string
 	Save             []string
 	Memory           stack.Bytes
@@ -35,18 +34,18 @@ type redisData struct {
 	BusyReply        time.Duration
 	MinReplicas      int
 	PingReplicas     int
-	// In bytes: the longest string, and how much may wait for a client of each kind,
-	// of subscribers also for a minute.
+	// In bytes: the longest string, and how much output may wait for a client of each kind.
+	// PubsubWaiting may be exceeded for up to a minute.
 	LongestString, NormalBuffer, ReplicaBuffer, PubsubBuffer, PubsubWaiting int64
 }
 
-// buffers sets what Redis keeps of answers. It closes the connection of a client for
-// which more waits, and with it what others have under way there, so a web node keeps
-// within it.
+// buffers sets how much output Redis keeps for its clients. When more waits for a client, Redis
+// closes the connection, and with it everybody's requests on it. So a web node stays below these
+// limits.
 func (d *redisData) buffers(s stack.Stack) {
 	body := stack.Bytes(0)
 	for _, app := range s.Apps {
-		if app.KV == nil { // a program of somebody else's may do what Redis does
+		if app.KV == nil { // a user's own program may use all that Redis can do
 			d.LongestString = 512 << 20
 			continue
 		}
@@ -61,11 +60,11 @@ func (d *redisData) buffers(s stack.Stack) {
 	d.PubsubBuffer, d.PubsubWaiting = max(32<<20, 4*int64(body)), max(8<<20, int64(body))
 }
 
-// MinReplicas is how many connected replicas a master with replicas needs to take
-// writes (redis.conf, min-replicas-to-write).
+// MinReplicas is how many connected replicas a master needs to take writes, in a stack that has
+// replicas (redis.conf, min-replicas-to-write).
 const MinReplicas = 1
 
-// PingReplicas is how often a master pings its replicas, in seconds (redis.conf,
+// PingReplicas is the time between two pings of a master to its replicas, in seconds (redis.conf,
 // repl-ping-replica-period).
 const PingReplicas = 1
 
@@ -87,12 +86,13 @@ func (b builder) redis(n node) redisData {
 	return d
 }
 
-// socket is the path of a redis node's unix socket, for the web nodes of its
-// host. It is not too long, and has no comma, which the list of them could not
-// name: check looks at that.
+// socket returns the path of a redis node's unix socket, for the web nodes of its host. The method
+// check makes sure that it is not too long and has no comma, which separates the sockets in a web
+// node's setting.
 func (b builder) socket(n node) string { return b.path(n, "redis.sock") }
 
-// sockets are those of a host's redis nodes, as a web node is told of them.
+// sockets returns the sockets of a host's redis nodes as a web node's setting:
+// ADDRESS=PATH,ADDRESS=PATH.
 func (b builder) sockets(h Place) string {
 	var all []string
 	for _, n := range of(b.nodes, Redis) {
@@ -103,8 +103,8 @@ func (b builder) sockets(h Place) string {
 	return strings.Join(all, ",")
 }
 
-// backlogSize is the size of the replication backlog in bytes. It counts
-// towards maxmemory, so a small store gets a small one.
+// backlogSize returns the size of the replication backlog in bytes. The backlog counts towards
+// maxmemory, so a small store gets a small one.
 func backlogSize(memory stack.Bytes) int64 {
 	if memory == 0 {
 		return backlog
@@ -112,7 +112,7 @@ func backlogSize(memory stack.Bytes) int64 {
 	return min(backlog, max(1<<20, int64(memory)/8))
 }
 
-// sentinelData is what the templates of a Sentinel show.
+// sentinelData is what the templates of a Sentinel fill in.
 type sentinelData struct {
 	Stack, Node    string
 	Host, Listen   string
@@ -134,15 +134,15 @@ type sentinelData struct {
 	stack.Redis
 }
 
-// peer is another node, and its run id if it is a Sentinel.
+// peer is another redis node or Sentinel; only a Sentinel has an ID, its run id.
 type peer struct {
 	Host string
 	Port int
 	ID   string
 }
 
-// master is the redis node that the stack knows as its master. Where that node
-// is not in the stack, package supervise refuses to start it.
+// master returns the redis node that the stack knows as its master. If that node is no longer in
+// the stack, it returns the first one; package supervise refuses to start such a stack.
 func (b builder) master() node {
 	all := of(b.nodes, Redis)
 	for _, n := range all {
@@ -161,9 +161,9 @@ func (b builder) sentinel(n node) sentinelData {
 		Dir:      b.path(n), ACLFile: b.path(n, "users.acl"),
 		Password: b.facts.Secrets.Sentinel,
 		ID:       b.facts.Secrets.SentinelIDs[n.name],
-		// A majority, so that two halves of a split never both agree.
+		// A majority, so that the two halves of a split can never both agree.
 		Quorum: b.stack.Redis.Sentinels/2 + 1,
-		// Sentinel takes no 0.
+		// Sentinel does not accept 0.
 		ParallelSyncs: max(1, b.stack.Redis.Replicas),
 		Secrets:       b.facts.Secrets,
 		ProgramUsers:  b.programUsers(),

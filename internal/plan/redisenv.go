@@ -7,24 +7,23 @@ import (
 	"strings"
 )
 
-// redisEnv tells an application's node where Redis is, and the user that it is there;
-// nothing when the stack has none. Own is true for Holdfast's own web nodes, which speak
-// TLS with Redis and the Sentinels themselves.
+// redisEnv returns the variables that tell an application's node where Redis is and which user to
+// log in as, or nil when the stack has no Redis. own is true for Holdfast's own web nodes, which
+// speak TLS with Redis and the Sentinels themselves.
 //
-// Without Sentinels the master never moves, and the way through the balancers, which
-// start later, would make a node wait that is ready only with Redis.
+// Without Sentinels the master never moves, so a node connects to it directly. The balancers' port
+// would not do: they start later, and a node that is ready only with Redis would wait for them.
 func (b builder) redisEnv(n node, as redisUser, own bool) map[string]string {
 	if !b.stack.Redis.Enabled {
 		return nil
 	}
-	// What is empty is there so that none of the supervisor's own environment reaches the
-	// node.
+	// Some variables are set to nothing, so that the supervisor's own values do not reach the node.
 	env := map[string]string{"REDIS_SENTINELS": "", "REDIS_MASTER_NAME": ""}
 	sentinels := of(b.nodes, Sentinel)
 	at, encrypted := b.address(b.master()), b.encrypts()
 	if len(sentinels) > 0 {
 		at, encrypted = b.redisEntryFor(n)
-		// A program that knows Sentinels would speak with them in plain.
+		// A program that knows Sentinels would speak with them without TLS.
 		if own || !b.encrypts() {
 			env["REDIS_SENTINELS"], env["REDIS_MASTER_NAME"] = strings.Join(b.addresses(sentinels), ","), b.stack.Name
 		}
@@ -43,8 +42,8 @@ func (b builder) redisEnv(n node, as redisUser, own bool) map[string]string {
 	return env
 }
 
-// ProgramURL is REDIS_URL of an application's program where the way to the master is at an
-// address (host:port) in plain.
+// ProgramURL returns REDIS_URL for an application's program that reaches the master at an address
+// (host:port) without TLS.
 func ProgramURL(app, password, at string) string {
 	return redisURL("redis", redisUser{Name: programUserName(app), Password: password}, at)
 }
@@ -53,9 +52,9 @@ func redisURL(scheme string, as redisUser, at string) string {
 	return fmt.Sprintf("%s://%s:%s@%s/%d", scheme, as.Name, as.Password, at, dataDatabase)
 }
 
-// redisEntryFor is the balancers' way to the Redis master for a program of a node, and
-// whether it is encrypted. That of the node's own host is not: nothing leaves the host
-// in plain.
+// redisEntryFor returns the address at which a node's program reaches the Redis master through a
+// balancer, and whether TLS is needed there. On the node's own host it is not: nothing leaves the
+// host in plain text.
 func (b builder) redisEntryFor(n node) (address string, encrypted bool) {
 	port := strconv.Itoa(b.facts.Ports[PortRedisMaster])
 	host := nearest(n, b.nodes)
@@ -65,11 +64,11 @@ func (b builder) redisEntryFor(n node) (address string, encrypted bool) {
 	return net.JoinHostPort(host.Address, port), b.encrypts()
 }
 
-// loopback is where only the host itself reaches a node.
+// loopback is an address that only the host itself can reach.
 const loopback = "127.0.0.1"
 
-// nearest is the host of the balancers that a node's program reaches Redis
-// through: its own, unless that has none.
+// nearest returns the host of the balancers through which a node's program reaches Redis: the
+// node's own host, unless it has no balancer.
 func nearest(n node, all []node) Place {
 	balancers := of(all, Balancer)
 	for _, other := range balancers {
@@ -83,8 +82,8 @@ func nearest(n node, all []node) Place {
 	return balancers[0].host
 }
 
-// calledFromElsewhere reports whether programs of other hosts reach Redis through the
-// balancers of a host.
+// calledFromElsewhere reports whether programs on other hosts reach Redis through the balancers of
+// a host.
 func (b builder) calledFromElsewhere(h Place) bool {
 	for _, n := range of(b.nodes, Web) {
 		if app := b.stack.Apps[n.app]; app.KV == nil && len(app.Command) > 0 && !n.on(h) && h.same(nearest(n, b.nodes)) {

@@ -14,14 +14,17 @@ import (
 	"github.com/valyala/quicktemplate"
 )
 
-// The files' templates are the .qtpl files beside this one, which qtc makes Go code of:
-// that of template/text would look up methods by their names, for which the linker has
-// to keep every method of every type in the program. In a template {%s= x %} writes a
-// text as it is, {%d n %} a number, and {%= quote(x) %} what streamquote writes.
+// The templates of the files are the .qtpl files in this directory, which qtc compiles to Go. We do
+// not use text/template, because it looks up methods by name: the linker would have to keep every
+// method of every type in the program.
+//
+// In a template {%s= x %} writes a text as it is, {%d n %} a number, and {%= quote(x) %} what
+// streamquote writes.
 //
 //go:generate go tool qtc -skipLineComments
 
-// output is a file that a template is filling in. It takes nothing more after an error.
+// output collects the text of a file that a template fills in. It ignores what is written after an
+// error.
 type output struct {
 	text strings.Builder
 	err  error
@@ -34,8 +37,8 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.text.Write(p)
 }
 
-// render returns what a template writes. Its error is that of the first text which the
-// file cannot have.
+// render returns what a template writes. Its error is that of the first text that the file cannot
+// contain.
 func render(fill func(w *quicktemplate.Writer)) (string, error) {
 	var out output
 	w := quicktemplate.AcquireWriter(&out)
@@ -47,17 +50,17 @@ func render(fill func(w *quicktemplate.Writer)) (string, error) {
 	return out.text.String(), nil
 }
 
-// quoted writes a quoted text, or makes its error that of render.
+// quoted writes a quoted text, or hands its error to render.
 func quoted(w *quicktemplate.Writer, text string, err error) {
 	if err != nil {
-		out := w.W().(*output) // render's
+		out := w.W().(*output) // the output that render has made
 		out.err = cmp.Or(out.err, err)
 		return
 	}
 	w.N().S(text)
 }
 
-// What templates call by {%= quote(x) %} and so on: qtc wants these names.
+// The functions behind {%= quote(x) %} and so on in templates. qtc requires these names.
 
 func streamquote(w *quicktemplate.Writer, word string) {
 	text, err := haproxyQuote(word)
@@ -84,8 +87,8 @@ func streamyaml(w *quicktemplate.Writer, s string) {
 	quoted(w, text, err)
 }
 
-// haproxyDuration writes a time as HAProxy reads it (manual, section 2.5), in
-// the largest unit that keeps it exact.
+// haproxyDuration returns a time as HAProxy reads it (manual, section 2.5), in the largest unit
+// that keeps it exact.
 func haproxyDuration(d time.Duration) string {
 	for _, u := range []struct {
 		unit time.Duration
@@ -98,13 +101,14 @@ func haproxyDuration(d time.Duration) string {
 	return strconv.FormatInt(d.Milliseconds(), 10) + "ms"
 }
 
-// bare matches words that mean themselves in haproxy.cfg.
+// bare matches words that need no quotes in haproxy.cfg.
 var bare = regexp.MustCompile(`^[A-Za-z0-9_./:;%+,~=@*\[\]-]+$`)
 
-// haproxyQuote writes a word of haproxy.cfg (manual, section 2.2).
+// haproxyQuote returns a word of haproxy.cfg (manual, section 2.2).
 func haproxyQuote(word string) (string, error) { return HAProxyWord(word) }
 
-// HAProxyWord writes a word of haproxy.cfg, quoted where it has to be.
+// HAProxyWord returns a word of haproxy.cfg, quoted if necessary. It returns an error for a control
+// character.
 func HAProxyWord(word string) (string, error) {
 	if strings.ContainsFunc(word, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return "", fmt.Errorf("%q has a control character, which HAProxy's configuration cannot take", word)
@@ -115,7 +119,7 @@ func HAProxyWord(word string) (string, error) {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'", nil
 }
 
-// haproxyLines writes a word of haproxy.cfg that has line ends in it.
+// haproxyLines returns a word of haproxy.cfg that contains line ends.
 func haproxyLines(text string) (string, error) {
 	var all []string
 	for _, line := range strings.Split(text, "\n") {
@@ -128,12 +132,12 @@ func haproxyLines(text string) (string, error) {
 	return strings.Join(all, `"\n"`), nil
 }
 
-// haproxyList writes the values of an acl.
+// haproxyList returns the values of an acl.
 func haproxyList(words []string) (string, error) {
 	var all []string
 	for _, word := range words {
 		if strings.HasPrefix(word, "-") && len(all) == 0 {
-			all = append(all, "--") // not a flag
+			all = append(all, "--") // what follows is not a flag
 		}
 		quoted, err := haproxyQuote(word)
 		if err != nil {
@@ -144,19 +148,19 @@ func haproxyList(words []string) (string, error) {
 	return strings.Join(all, " "), nil
 }
 
-// redisQuote writes a word of redis.conf.
+// redisQuote returns a quoted word of redis.conf.
 func redisQuote(word string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
 }
 
-// yamlQuote writes a text of YAML: of it JSON's strings are a part.
+// yamlQuote returns a text as a string of YAML, which includes JSON's strings.
 func yamlQuote(text string) (string, error) {
 	quoted, err := json.Marshal(text)
 	return string(quoted), err
 }
 
-// passwordHash is a password as an ACL file holds it ("#" before it): so the
-// file gives none away.
+// passwordHash returns a password as an ACL file has it behind "#": hashed, so that the file does
+// not reveal it.
 func passwordHash(password string) string {
 	if strings.HasPrefix(password, placeholder) {
 		return "<sha256 of " + password + ">"

@@ -16,7 +16,7 @@ type routeData struct {
 	Name, App string
 	KV        bool // whether it leads to a KV
 	Condition string
-	// Paths are whole ones, Beginnings those of paths.
+	// Paths are whole paths, and Beginnings are beginnings of paths.
 	Paths, Beginnings, Suffixes, Hosts, Methods []string
 	Headers                                     []headerData
 }
@@ -27,15 +27,15 @@ type headerData struct {
 	Values    []string
 }
 
-// stripData is a prefix that does not reach the application of a route.
+// stripData is a prefix that is removed before a request reaches the application of a route.
 type stripData struct {
 	ACL, Route  string
 	Path, Below string // see stack.Segments
 	Prefix      string // without a slash at its end
-	Format      string // the same, as a format of HAProxy's
+	Format      string // Prefix as a format string of HAProxy
 }
 
-// StrippedPrefixes are the prefixes that are taken off paths, each once.
+// StrippedPrefixes returns the prefixes that are removed from paths, each once.
 func (d haproxyData) StrippedPrefixes() []string {
 	var all []string
 	for _, s := range d.Strips {
@@ -45,7 +45,7 @@ func (d haproxyData) StrippedPrefixes() []string {
 	return slices.Compact(all)
 }
 
-// routes are the data of the routes.
+// routes fills in the routes of a balancer.
 func (b builder) routes(d *haproxyData) {
 	for _, r := range b.stack.Routes {
 		kv := b.stack.Apps[r.App].Kind() == stack.KV
@@ -95,8 +95,8 @@ func newRoute(number int, r stack.Route) routeData {
 	return d
 }
 
-// strips are the prefixes of a route that are taken off, the longest first: of two that
-// match it counts.
+// strips returns the prefixes of a route that are removed from paths. The longest comes first,
+// because it takes precedence when two prefixes match.
 func strips(route string, prefixes []string) []stripData {
 	prefixes = slices.Clone(prefixes)
 	slices.SortStableFunc(prefixes, func(a, b string) int { return cmp.Compare(len(b), len(a)) })

@@ -15,15 +15,15 @@ func NewSecrets(read io.Reader, s stack.Stack) (Secrets, error) {
 	return Secrets{}.Complete(read, s)
 }
 
-// Complete is the secrets with what the stack needs beyond them drawn from
-// read, as NewSecrets does: a Sentinel that was added has no run id yet. What
-// is there stays, also that of a Sentinel or a program which is no longer in the stack.
+// Complete returns the secrets together with those that the stack needs in addition, drawn from
+// read as in NewSecrets: a new Sentinel, say, has no run id yet. Existing secrets stay, even those
+// of a Sentinel or a program that is no longer in the stack.
 func (x Secrets) Complete(read io.Reader, s stack.Stack) (Secrets, error) {
 	return x.fill(s, func(_ string, size int) (string, error) { return drawHex(read, size) })
 }
 
-// CheckComplete returns an error where the stack needs a secret that is not among these. In
-// pods, each would draw another one.
+// CheckComplete returns an error where the stack needs a secret that is missing. Pods must not draw
+// secrets: each would draw a different one.
 func (x Secrets) CheckComplete(s stack.Stack) error {
 	_, err := x.fill(s, func(label string, _ int) (string, error) {
 		return "", fmt.Errorf("the secrets of the stack %s lack the %s: all of them follow from its seed, and none is made otherwise", s.Name, label)
@@ -31,8 +31,9 @@ func (x Secrets) CheckComplete(s stack.Stack) error {
 	return err
 }
 
-// fill is the secrets with what the stack needs beyond them as get returns it: size bytes in
-// hexadecimal digits, for a label that tells this secret from all others.
+// fill returns the secrets together with those that the stack needs in addition. It gets those from
+// get: size random bytes in hexadecimal digits, for a label that differs from those of all other
+// secrets.
 func (x Secrets) fill(s stack.Stack, get func(label string, size int) (string, error)) (Secrets, error) {
 	for _, password := range x.passwords() {
 		if *password.value != "" {
@@ -57,7 +58,7 @@ func (x Secrets) fill(s stack.Stack, get func(label string, size int) (string, e
 	return x, nil
 }
 
-// fillMap is a copy of the map with a secret for each name.
+// fillMap returns a copy of the map that has a secret for each name.
 func fillMap(has map[string]string, names []string, label string, size int, get func(label string, size int) (string, error)) (map[string]string, error) {
 	all := maps.Clone(has)
 	if all == nil {
@@ -76,18 +77,18 @@ func fillMap(has map[string]string, names []string, label string, size int, get 
 	return all, nil
 }
 
-// ProgramSecret is the name of the password of an application's user at Redis, where it is
-// derived (identity.Authority.Secret).
+// ProgramSecret returns the name under which the password of an application's Redis user is derived
+// (identity.Authority.Secret).
 func ProgramSecret(app string) string { return "program " + app }
 
-// programUserName is the name of an application's user at Redis.
+// programUserName returns the name of an application's Redis user.
 func programUserName(app string) string { return "app-" + app }
 
-// placeholder begins what stands for a secret.
+// placeholder is the beginning of a text that stands for a secret.
 const placeholder = "<secret:"
 
-// Placeholders are secrets to show a plan with: "<secret:web>" and so on. A
-// server would not take them.
+// Placeholders returns stand-ins for the secrets in a plan that is only shown: "<secret:web>" and
+// so on. A server would not accept them.
 func Placeholders(s stack.Stack) Secrets {
 	var x Secrets
 	for _, password := range x.passwords() {
@@ -109,7 +110,7 @@ type password struct {
 	value *string
 }
 
-// passwords are all passwords, by user, in a fixed order.
+// passwords returns all passwords by user, in a fixed order.
 func (x *Secrets) passwords() []password {
 	return []password{
 		{"web", &x.Web}, {"replication", &x.Replication}, {"sentinel", &x.Sentinel},

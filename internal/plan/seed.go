@@ -12,14 +12,15 @@ import (
 	"holdfast/internal/stack"
 )
 
-// MinSeed is how many characters a seed has at least.
+// MinSeed is the smallest number of characters of a seed.
 const MinSeed = 32
 
-// Seed is the one secret text of a stack in pods. All other secrets follow from it, each by its
-// name: a Sentinel or an application that is added needs no change of the seed.
+// Seed is the one secret text of a stack in pods. Every other secret is derived from it under a
+// name of its own, so a new Sentinel or application needs no new seed.
 type Seed struct{ text string }
 
-// ParseSeed returns the seed in a text, such as a file's. A newline at the end is no part of it.
+// ParseSeed returns the seed in a text, such as a file's content. It ignores line ends at the end.
+// It returns an error for a text of fewer than MinSeed characters.
 func ParseSeed(text string) (Seed, error) {
 	text = strings.TrimRight(text, "\r\n")
 	switch n := utf8.RuneCountInString(text); {
@@ -35,8 +36,8 @@ func ParseSeed(text string) (Seed, error) {
 // randomness such as crypto/rand.Reader.
 func NewSeed(read io.Reader) (string, error) { return drawHex(read, 32) }
 
-// Derive returns n bytes, at most 8160, which follow from the seed, the stack's name and the
-// label (HKDF with SHA-256, RFC 5869). Different labels have nothing to do with each other.
+// Derive returns n bytes (at most 8160) derived from the seed, the stack's name and the label (HKDF
+// with SHA-256, RFC 5869). The bytes for one label reveal nothing about those for another one.
 func (x Seed) Derive(stackName, label string, n int) ([]byte, error) {
 	key, err := hkdf.Key(sha256.New, []byte(x.text), []byte("holdfast stack "+stackName), label, n)
 	if err != nil {
@@ -45,8 +46,8 @@ func (x Seed) Derive(stackName, label string, n int) ([]byte, error) {
 	return key, nil
 }
 
-// Secrets returns the secrets of a stack. For the same names they are the same in every
-// version of Holdfast: pods of two versions work together while one replaces the other.
+// Secrets returns the secrets of a stack. The same names give the same secrets in every version of
+// Holdfast, so that pods of two versions work together during an upgrade.
 func (x Seed) Secrets(s stack.Stack) (Secrets, error) {
 	return Secrets{}.fill(s, func(label string, size int) (string, error) {
 		key, err := x.Derive(s.Name, label, size)

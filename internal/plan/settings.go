@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// Settings are what a Redis node or a Sentinel takes while it runs, so that its files
-// need no restart to count.
+// Settings are changes that a redis node or a Sentinel takes while it runs, so that its new files
+// take effect without a restart.
 type Settings struct {
 	// Config is for CONFIG SET, and at a Sentinel for SENTINEL SET.
 	Config []Setting `json:"config,omitempty"`
-	// Users are those whose rights are set (ACL SETUSER). They are not read from the
-	// file (ACL LOAD): Redis 7.0 ends the connections of every user then.
+	// Users are the users whose rights are set with ACL SETUSER. Reading the whole file (ACL LOAD)
+	// would not do: Redis 7.0 then closes the connections of every user.
 	Users []UserRights `json:"users,omitempty"`
-	// Gone are the users that are removed (ACL DELUSER). They lose their connections.
+	// Gone are the users to remove (ACL DELUSER). Their connections are closed.
 	Gone []string `json:"gone,omitempty"`
 }
 
-// Setting is one directive of Redis with its value, empty for none.
+// Setting is one directive of Redis with its value, which may be empty.
 type Setting struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
@@ -27,13 +27,13 @@ type Setting struct {
 // UserRights is a line of an ACL file.
 type UserRights struct {
 	Name string `json:"name"`
-	// Rules have the hash of the password in them.
+	// Rules contain the hash of the password.
 	Rules []string `json:"-"`
 }
 
-// settable are the directives of base.conf that CONFIG SET takes (Redis 7.0,
-// config.c: those without IMMUTABLE_CONFIG), and sentinelSettable those of a Sentinel's
-// that SENTINEL SET takes.
+// settable are the directives of base.conf that CONFIG SET takes (Redis 7.0, config.c: those
+// without IMMUTABLE_CONFIG). sentinelSettable are the directives of a Sentinel that SENTINEL SET
+// takes.
 var (
 	settable = []string{
 		"appendfsync", "save", "shutdown-timeout", "maxmemory", "maxmemory-policy", "proto-max-bulk-len", "client-output-buffer-limit",
@@ -42,8 +42,8 @@ var (
 	sentinelSettable = []string{"down-after-milliseconds", "failover-timeout", "parallel-syncs"}
 )
 
-// settings finds what makes the new files count at a process that runs; all is false
-// where something needs a restart.
+// settings returns the settings that bring a running process in line with its new files. all is
+// false where the process needs a restart instead.
 func settings(kind Kind, old, now map[string]string) (s Settings, all bool) {
 	allowed := settable
 	if kind == Sentinel {
@@ -60,7 +60,7 @@ func settings(kind Kind, old, now map[string]string) (s Settings, all bool) {
 		s.Config = append(s.Config, Setting{name, is[name]})
 	}
 	for name := range was {
-		if _, there := is[name]; !there { // what it is without, only a start knows
+		if _, there := is[name]; !there { // only a restart knows the default value
 			return Settings{}, false
 		}
 	}
@@ -68,9 +68,9 @@ func settings(kind Kind, old, now map[string]string) (s Settings, all bool) {
 	return s, true
 }
 
-// directives are the values of a configuration by name. The lines of one that stands
-// several times are joined, as CONFIG SET takes them; the name of a Sentinel's master
-// is left out.
+// directives returns the values of a configuration by directive. The values of a directive that
+// occurs several times are joined, as CONFIG SET takes them. The name of a Sentinel's master is
+// left out.
 func directives(content string) map[string]string {
 	all := map[string]string{}
 	for line := range strings.Lines(content) {
@@ -94,7 +94,7 @@ func directives(content string) map[string]string {
 	return all
 }
 
-// userChanges are the users whose lines are new or differ, and those without one.
+// userChanges returns the users whose lines are new or different, and those whose lines are gone.
 func userChanges(old, now string) (changed []UserRights, gone []string) {
 	was, is := users(old), users(now)
 	for _, name := range slices.Sorted(maps.Keys(is)) {
@@ -110,7 +110,8 @@ func userChanges(old, now string) (changed []UserRights, gone []string) {
 	return changed, gone
 }
 
-// KeepUsers is an ACL file with the users that another one has besides, as they are there.
+// KeepUsers returns the ACL file now, with the lines of those users that only the file old has
+// added.
 func KeepUsers(now, old string) string {
 	is := users(now)
 	for line := range strings.Lines(old) {
@@ -125,7 +126,7 @@ func KeepUsers(now, old string) string {
 	return now
 }
 
-// users are the rules of an ACL file by user.
+// users returns the rules of an ACL file by user.
 func users(content string) map[string]string {
 	all := map[string]string{}
 	for line := range strings.Lines(content) {

@@ -6,14 +6,14 @@ import (
 	"holdfast/internal/stack"
 )
 
-// Advice is what is seldom meant in how a stack is spread over its hosts.
+// Advice is a remark on something unusual in how a stack is spread over its hosts.
 type Advice struct {
-	// Key is where it stands in the stack file, such as redis.replicas.
+	// Key is the key of the stack file that it is about, such as redis.replicas.
 	Key  string `json:"key"`
 	What string `json:"what"`
 }
 
-// Shape is what there is to say of the hosts as a whole; of each alone, see Losses.
+// Shape returns the advice about the hosts as a whole. For each single host, see Losses.
 func Shape(s stack.Stack, placed Placement) (all []Advice) {
 	add := func(key, what string, args ...any) { all = append(all, Advice{key, fmt.Sprintf(what, args...)}) }
 	switch len(s.Hosts) {

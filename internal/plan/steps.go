@@ -13,8 +13,8 @@ import (
 type Step struct {
 	Node   string `json:"node"`
 	Action Action `json:"action"`
-	// Group numbers what goes together: steps of one group begin at once, and the
-	// next group follows when all of them are done.
+	// Group numbers the steps that belong together: steps of one group begin at once, and the next
+	// group follows when all of them are done.
 	Group int `json:"group"`
 	// Late is true for the second part of a Set, which takes rights away.
 	Late bool `json:"late,omitempty"`
@@ -22,26 +22,28 @@ type Step struct {
 	Gone []string `json:"gone,omitempty"`
 }
 
-// Steps is the order in which a change is made. What comes goes first, and what goes
-// comes last: a balancer sends nobody to a node that is not there yet, or no more.
-//  1. Another node becomes the Redis master, where the master leaves or moves.
-//  2. Redis and Sentinels take what they can while they run: new programs have users.
-//  3. New redis nodes start, each alone, and then new Sentinels.
-//  4. New nodes of applications start, the first of each alone: if it is not well, the
-//     others do not follow.
-//  5. Nodes that move, and nodes of an application that keeps others, leave.
+// Steps returns the steps of a change, in order. New nodes come first and leaving nodes last, so that
+// a balancer never sends requests to a node that does not run.
+//  1. If the master leaves or moves, another redis node becomes the master.
+//  2. Redis and the Sentinels take what they can while they run; so new programs have their users.
+//  3. New redis nodes start one by one, and then new Sentinels.
+//  4. New nodes of applications start. The first node of each starts alone: if it is not well,
+//     the others do not follow.
+//  5. Nodes of applications that move restart at their new address. Nodes that are one too many,
+//     because their application keeps fewer of them, leave.
 //  6. The balancers take up their new configuration, one after the other.
-//  7. The virtual address: hosts that no longer have it, those that do, new ones.
-//  8. The nodes of applications are started anew.
-//  9. Balancers that have to be started anew, and those that go.
-//  10. The nodes of applications that go: no balancer knows them any more.
-//  11. Sentinels, Redis: each alone. (Package supervise puts the master last.)
-//  12. Redis nodes that go, and Sentinels that go: no client knows them any more. The
+//  7. The virtual address: first the hosts that no longer have it, then those that keep it, then
+//     new ones.
+//  8. The other nodes of applications restart.
+//  9. Balancers that have to restart do so, and balancers that go stop.
+//  10. Nodes of applications that are gone stop: no balancer knows them any more.
+//  11. Sentinels and redis nodes restart one by one. (Package supervise puts the master last.)
+//  12. Redis nodes that go stop, and then Sentinels that go: no client knows them any more. The
 //     Sentinels that stay forget them, one after the other.
-//  13. Redis and Sentinels lose the users of programs that are gone.
+//  13. Redis and the Sentinels lose the users of programs that are gone.
 //
-// forced are nodes that are started anew although nothing about them has changed, and
-// master is the redis node that is the master now; empty: nobody knows.
+// forced are nodes that restart although nothing about them has changed. master is the redis node
+// that is the master now; empty: unknown.
 func Steps(changes []NodeChange, now stack.Stack, forced []string, master string) []Step {
 	o := order{stack: now}
 	for i, c := range changes {
@@ -63,7 +65,7 @@ func Steps(changes []NodeChange, now stack.Stack, forced []string, master string
 		o.next()
 	}
 	o.sets(of(is(Set, Sentinel)))
-	// The first replica comes before its master wants one for every write.
+	// The first replica comes before its master starts to need a replica for every write.
 	alone := len(of(func(c NodeChange) bool { return c.Kind == Redis && c.Action != Start })) == 1
 	if !alone {
 		o.sets(of(is(Set, Redis)))
@@ -78,8 +80,8 @@ func Steps(changes []NodeChange, now stack.Stack, forced []string, master string
 	o.each(of(func(c NodeChange) bool { return is(Stop, Web)(c) && stays(c) }))
 	o.each(of(is(Reload, Balancer)))
 	o.each(of(is(Start, Balancer)))
-	// Who leaves gives the address away, while the others still listen to it. Then the
-	// others learn whom to listen to, before the new ones speak.
+	// A host that loses the address gives it away while the others still listen to it. Then the
+	// others learn which hosts to listen to, before the new hosts speak.
 	o.each(of(is(Stop, Keepalived)))
 	o.each(of(is(Restart, Keepalived)))
 	o.each(of(is(Start, Keepalived)))
@@ -99,13 +101,13 @@ func Steps(changes []NodeChange, now stack.Stack, forced []string, master string
 	return o.steps
 }
 
-// leaves reports whether the node's address is nobody's after the change.
+// leaves reports whether the node's address is unused after the change.
 func (c NodeChange) leaves() bool { return c.Action == Stop || c.Moves() }
 
-// leave adds the redis nodes and Sentinels that go, those with the highest numbers first,
-// and has the Sentinels that stay forget them. A Sentinel is forgotten before the next one
-// goes: the dead count for the majority that a failover needs. One that moves tells the
-// others itself.
+// leave adds the redis nodes and Sentinels that go, the highest numbers first, and the steps in
+// which the remaining Sentinels forget them. Each Sentinel is forgotten before the next one goes,
+// because dead Sentinels still count for the majority that a failover needs. A Sentinel that moves
+// tells the others itself.
 func (o *order) leave(changes, redis, sentinels []NodeChange) {
 	var gone []string
 	for _, c := range slices.Backward(redis) {
@@ -127,7 +129,7 @@ func (o *order) leave(changes, redis, sentinels []NodeChange) {
 	}
 }
 
-// forget has every Sentinel that stays forget nodes.
+// forget adds the steps in which the remaining Sentinels forget nodes.
 func (o *order) forget(changes []NodeChange, gone []string) {
 	for _, s := range Forgets(changes, gone) {
 		o.add(s)
@@ -135,8 +137,7 @@ func (o *order) forget(changes []NodeChange, gone []string) {
 	}
 }
 
-// Forgets are the steps by which the Sentinels that stay forget nodes, one after the
-// other.
+// Forgets returns the steps in which the Sentinels that stay forget nodes, one after the other.
 func Forgets(changes []NodeChange, gone []string) (steps []Step) {
 	for _, c := range changes {
 		if c.Kind == Sentinel && c.Action != Stop && len(gone) > 0 {
@@ -167,7 +168,7 @@ func (o *order) next() {
 	}
 }
 
-// sets adds settings that are taken while a node runs, one node after the other.
+// sets adds the settings that nodes take while they run, one node after the other.
 func (o *order) sets(changes []NodeChange) {
 	for _, c := range changes {
 		if len(c.Settings.Config)+len(c.Settings.Users) > 0 {
@@ -177,7 +178,7 @@ func (o *order) sets(changes []NodeChange) {
 	}
 }
 
-// each adds steps that follow each other.
+// each adds steps that follow one another.
 func (o *order) each(changes []NodeChange) {
 	for _, c := range changes {
 		o.add(Step{Node: c.Node, Action: c.Action})
@@ -185,7 +186,7 @@ func (o *order) each(changes []NodeChange) {
 	}
 }
 
-// starts adds nodes that come: the first of each application, then the others.
+// starts adds new nodes: the first of each application, then the others.
 func (o *order) starts(changes []NodeChange) {
 	var others []NodeChange
 	seen := map[string]bool{}
@@ -204,8 +205,8 @@ func (o *order) starts(changes []NodeChange) {
 	o.next()
 }
 
-// restarts adds nodes that are started anew: the first of each application alone,
-// then so many at once as the stack allows, and never more than half of them.
+// restarts adds nodes that restart: the first of each application alone, then as many at once as
+// the stack allows, but never more than half of the application's nodes.
 func (o *order) restarts(changes []NodeChange) {
 	var app string
 	n := 0
@@ -223,7 +224,7 @@ func (o *order) restarts(changes []NodeChange) {
 	o.next()
 }
 
-// Refusals are what a change cannot do while the stack runs, and why: one text each.
+// Refusals returns the reasons why a change cannot be made while the stack runs, one text each.
 func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 	var all []string
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
@@ -246,7 +247,7 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 	for _, name := range slices.Sorted(maps.Keys(old.Apps)) {
 		was := old.Apps[name]
 		is, stays := now.Apps[name]
-		// A node that is asked by HTTP is asked before the change whether it understands it.
+		// A node that is checked by HTTP can be asked before the change whether it understands it.
 		asked := is.Health.Path != "" && !is.Kind().Elsewhere()
 		if stays && was.SendProxy != is.SendProxy && !asked {
 			add("apps.%s.send-proxy: the program as it runs now would not understand the balancers from one moment to the other; have an application of another name take its place (routes, tcp), or take the stack down, and up again: the data stays", name)
@@ -276,8 +277,8 @@ func Refusals(old, now stack.Stack, changes []NodeChange) []string {
 	return all
 }
 
-// movesInto is the node at whose former address another one is to be, if one of them is
-// known by its address; empty: none.
+// movesInto returns the node whose old address becomes the address of the node in c, if one of the
+// two is known by its address; empty: there is no such node.
 func movesInto(c NodeChange, changes []NodeChange) string {
 	for _, o := range changes {
 		if c.Moves() && o.From == c.To && (c.Kind.Traits().KnownByAddress || o.Kind.Traits().KnownByAddress) {
@@ -287,8 +288,8 @@ func movesInto(c NodeChange, changes []NodeChange) string {
 	return ""
 }
 
-// widens reports whether the balancers of a stack with hosts also listen where they did:
-// on the loopback address (see entryListen).
+// widens reports whether the balancers of a stack with hosts also listen where they did before, at
+// the loopback address (see entryListen).
 func widens(old string, now stack.Stack) bool {
 	is, port, _ := net.SplitHostPort(now.Entry.Listen)
 	if len(now.Hosts) == 0 || now.OneMachine() {

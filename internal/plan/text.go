@@ -9,9 +9,8 @@ import (
 	"holdfast/internal/quote"
 )
 
-// Text is the plan for a person: what runs, in the order of the start, and
-// then every file. Secrets stand in it as they were given to Make; see
-// Placeholders.
+// Text returns the plan for a person to read: what runs, in the order of the start, and then every
+// file. It contains the secrets that were given to Make; see Placeholders.
 func (p Plan) Text() string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "Stack %s, for clients at %s", p.Name, p.EntryURL)
@@ -44,7 +43,7 @@ func (p Plan) Text() string {
 	return out.String()
 }
 
-// overview is which host has which nodes, where the stack file has hosts.
+// overview writes which host has which nodes, where the stack file has hosts.
 func (p Plan) overview(out *strings.Builder) {
 	if len(p.Stack.Hosts) == 0 {
 		return
@@ -88,7 +87,7 @@ func (p Process) text(out *strings.Builder) {
 	line("ready: %s%s; stop: %s, killed after %s", p.Probe, within, p.StopSignal, p.Grace)
 }
 
-// String says how the probe asks.
+// String returns what the probe does, for a person.
 func (p Probe) String() string {
 	if p.Proxy {
 		p.Proxy = false

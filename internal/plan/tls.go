@@ -11,19 +11,19 @@ import (
 	"holdfast/internal/stack"
 )
 
-// What a balancer shows its clients lies on its host, below the state directory. The
-// supervisor writes it there: what the stack file names may be broken, or be written just
-// now, and a balancer that starts has to find the last good certificates.
+// The certificates that a balancer presents to its clients are copied below the state directory of
+// its host. The supervisor copies them, because the files that the stack file names may be broken
+// or half written: a balancer that starts has to find the last good certificates.
 const (
 	// CertificatesDir is the directory of the entries' certificates.
 	CertificatesDir = "certificates"
-	// CertificateList is the file that names those of the stack's entry, the first for
-	// clients that ask for no name: a line each (HAProxy's crt-list).
+	// CertificateList is the file that lists the certificates of the stack's entry, a line each
+	// (HAProxy's crt-list). The first one is for clients that name no host.
 	CertificateList = CertificatesDir + "/list"
 )
 
-// CertificateListOf is likewise the file of the tcp entry with that address; empty: of the
-// stack's entry.
+// CertificateListOf returns the same file for the tcp entry with that address; an empty address
+// stands for the stack's entry.
 func CertificateListOf(listen string) string {
 	if listen == "" {
 		return CertificateList
@@ -34,31 +34,31 @@ func CertificateListOf(listen string) string {
 
 // Limits of HTTP/2, where one connection has many requests.
 const (
-	// h2Streams is how many requests one connection has at once. A browser has some 100
-	// in a burst at most, of which it holds back the rest; each needs two buffers.
+	// h2Streams is how many requests one connection may have at once. A browser has at most some
+	// 100 in a burst, and holds back the rest; each request needs two buffers.
 	h2Streams = 32
-	// redirectConnections is how many connections at once a balancer takes for plain HTTP
-	// that it redirects. Each lasts for one request.
+	// redirectConnections is how many plain HTTP connections a balancer takes at once for
+	// redirects. Each lasts for one request.
 	redirectConnections = 500
 )
 
-// entryCiphers are the ciphers for TLS 1.2, by OpenSSL's names: forward secret and
-// authenticated alone (Mozilla, "Server Side TLS", intermediate). TLS 1.3 has no others.
+// entryCiphers are the ciphers for TLS 1.2, by OpenSSL's names: only those with forward secrecy and
+// authentication (Mozilla, "Server Side TLS", intermediate). All ciphers of TLS 1.3 are like that.
 const entryCiphers = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:" +
 	"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:" +
 	"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 
 // clientTLS is how a balancer speaks HTTPS with clients; nil: it does not.
 type clientTLS struct {
-	List     string // path
+	List     string // path of the file CertificateList
 	Streams  int
 	Requests int    // of one client address at once; see clientLimits
-	Redirect string // where plain HTTP is taken; empty: nowhere
-	Port     string // of the entry as clients write it, with the colon; empty: the default one
+	Redirect string // address that takes plain HTTP and redirects it; empty: none
+	Port     string // of the entry in a URL, with the colon; empty: the default port
 	HSTS     int    // seconds; 0: none
 }
 
-// clientTLS is the data of a balancer's entry.
+// clientTLS returns the data of a balancer's entry; nil: the entry has no TLS.
 func (b builder) clientTLS(n node, d haproxyData) *clientTLS {
 	t := b.stack.Entry.TLS
 	if !t.Enabled() {
@@ -67,8 +67,8 @@ func (b builder) clientTLS(n node, d haproxyData) *clientTLS {
 	c := &clientTLS{
 		List:    filepath.Join(b.host(n).StateDir, CertificateList),
 		Streams: h2Streams,
-		// What an address that is alone gets of the connections: one that has HTTP/1.1
-		// has as many requests.
+		// As many requests as one address that is alone could have connections. With HTTP/1.1 each
+		// connection has one request.
 		Requests: d.Maxconn * d.CrowdShare / (d.CrowdShare + 1),
 		HSTS:     int(t.HSTS / time.Second),
 	}
@@ -84,7 +84,7 @@ func (b builder) clientTLS(n node, d haproxyData) *clientTLS {
 	return c
 }
 
-// tcpList is the path of the list of a tcp entry's certificates; empty: it speaks no TLS.
+// tcpList returns the path of the list of a tcp entry's certificates; empty: the entry has no TLS.
 func (b builder) tcpList(n node, e stack.TCPEntry) string {
 	switch {
 	case !e.TLS.Enabled():
@@ -95,7 +95,7 @@ func (b builder) tcpList(n node, e stack.TCPEntry) string {
 	return filepath.Join(b.host(n).StateDir, CertificateListOf(e.Listen))
 }
 
-// redirect is the data for the frontend that redirects.
+// redirect returns the data for the frontend that redirects plain HTTP.
 func (d haproxyData) redirect() haproxyData {
 	d.Maxconn = redirectConnections
 	d.PerAddress = min(d.PerAddress, redirectConnections)
@@ -103,7 +103,7 @@ func (d haproxyData) redirect() haproxyData {
 	return d
 }
 
-// scheme is that of the URLs by which clients come.
+// scheme returns the scheme of the entry's URLs.
 func scheme(e stack.Entry) string {
 	if e.TLS.Enabled() {
 		return "https"
@@ -111,8 +111,8 @@ func scheme(e stack.Entry) string {
 	return "http"
 }
 
-// CertificateCheck is a configuration in which HAProxy looks at files with a certificate, its
-// chain and its key each, and serves nobody (haproxy -c).
+// CertificateCheck returns a configuration with which "haproxy -c" checks files that each contain a
+// certificate, its chain and its key. It is not for serving.
 func CertificateCheck(files []string) (string, error) {
 	var text strings.Builder
 	text.WriteString("defaults\n    mode http\n    timeout client 1s\nfrontend check\n")
