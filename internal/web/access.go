@@ -17,13 +17,12 @@ import (
 	"holdfast/internal/token"
 )
 
-// errToken is the answer to a request without a good token, in the words that
-// Upstash documents for it.
+// errToken is the error of a request without a good token, in the words that Upstash documents.
 var errToken = &failure{fasthttp.StatusUnauthorized, "WRONGPASS invalid or missing auth token"}
 
-// authorize answers whose request it is: nil when no tokens are configured and
-// everybody may do everything. The token is in the Authorization header or else
-// in the parameter _token.
+// authorize returns the rights of a request's token. They are nil when no tokens are configured and
+// everybody may do everything. The token is in the Authorization header, else in the parameter
+// _token.
 func (s *Server) authorize(ctx *fasthttp.RequestCtx) (*token.Rights, error) {
 	if s.cfg.Tokens == nil {
 		return nil, nil
@@ -40,7 +39,7 @@ func (s *Server) authorize(ctx *fasthttp.RequestCtx) (*token.Rights, error) {
 	return who, nil
 }
 
-// who is authorize for a request with that header field and that query.
+// who is authorize for an Authorization header and a query.
 func (s *Server) who(authorization, query []byte) (*token.Rights, error) {
 	if s.cfg.Tokens == nil {
 		return nil, nil
@@ -51,11 +50,11 @@ func (s *Server) who(authorization, query []byte) (*token.Rights, error) {
 	return nil, errToken
 }
 
-// presented is the token that a request comes with; empty: none.
+// presented returns the token that a request brings; empty when there is none.
 func presented(given, query []byte) []byte {
 	const scheme = "Bearer "
 	if len(given) > 0 {
-		// The scheme's case does not matter (RFC 9110, section 11.1).
+		// The case of the scheme does not matter (RFC 9110, section 11.1).
 		if len(given) < len(scheme) || !bytes.EqualFold(given[:len(scheme)], []byte(scheme)) {
 			return nil
 		}
@@ -71,35 +70,34 @@ func presented(given, query []byte) []byte {
 	return given
 }
 
-// access is what the commands that came so far are allowed.
+// access decides which commands a token may run, and remembers what it decided.
 type access struct {
 	allow   []string // Config.Allow in lower case
 	inStack bool     // see Config
 	scripts commands.Scripts
-	// writers and readers say whether the scripts of those who may write, and of
-	// those who may only read, run as a Redis user of their own. sure: they may run
-	// without one.
+	// writers: the scripts of those who may write run as a Redis user of their own. readers: so do
+	// the scripts of those who may only read. sure: those who may write may run scripts without
+	// such a user.
 	writers, readers, sure bool
-	// known are the verdicts on a token's commands; nobody's are under nil.
-	// The maps of verdicts are replaced, never changed.
+	// known has the verdicts on each token's commands; under nil those without tokens. The maps of
+	// verdicts are replaced, never changed.
 	known map[*token.Rights]*atomic.Pointer[verdicts]
 }
 
 type verdicts map[*redis.Spec]verdict
 
-// maxVerdicts bounds the verdicts that are remembered of a token. Redis has
-// some 400 commands; after a failover it describes them anew.
+// maxVerdicts bounds the verdicts that are remembered for a token. Redis has some 400 commands, and
+// each has a new Spec after a failover.
 const maxVerdicts = 2000
 
-// verdict is what holds for a command whatever its arguments.
+// verdict is what holds for a command whatever its arguments are.
 type verdict struct {
 	err error // why it is refused; nil: it is not
-	// waits is why it is refused when its arguments make it wait.
+	// waits is why the command is refused when its arguments make it block.
 	waits error
-	// limited says that its keys have to be looked at.
+	// limited: the keys in its arguments have to be checked.
 	limited bool
-	// particular says that its other arguments have to be: see
-	// commands.RefusedWords.
+	// particular: its other arguments have to be checked, too (commands.RefusedWords).
 	particular bool
 }
 
@@ -123,8 +121,8 @@ func newAccess(cfg Config) access {
 	return a
 }
 
-// permit answers nil when each of the commands is allowed. Its error is a
-// *failure, or an *redis.Error when Redis could not be asked what a command is.
+// permit returns nil when each of the commands is allowed. Its error is a *failure, or an
+// *redis.Error when Redis could not be asked what a command is.
 func (s *Server) permit(ctx context.Context, who *token.Rights, cmds []redis.Command) error {
 	for _, cmd := range cmds {
 		if err := s.permitOne(ctx, who, cmd); err != nil {
@@ -144,8 +142,8 @@ func (s *Server) permitOne(ctx context.Context, who *token.Rights, cmd redis.Com
 		return err
 	}
 	if spec == nil {
-		// Redis says in its own words that it has no such command. A token
-		// that may not do everything learns nothing from it.
+		// Redis itself answers that it has no such command. A token that may not do everything is
+		// told nothing about which commands there are.
 		if who != nil && (who.ReadOnly || who.Limited() || len(who.Allow) > 0 || len(who.Deny) > 0) {
 			return noCommand(strings.ToLower(cmd[0]))
 		}
@@ -165,10 +163,10 @@ func (s *Server) permitOne(ctx context.Context, who *token.Rights, cmd redis.Com
 	return nil
 }
 
-// verdict is what was found of a command before, or is now.
+// verdict returns what was decided about a command before, or decides it now.
 func (s *Server) verdict(who *token.Rights, spec *redis.Spec) verdict {
 	known := s.access.known[who]
-	if known == nil { // rights that are no configured token's
+	if known == nil { // the rights are not those of a configured token
 		return s.access.judge(who, spec)
 	}
 	old := known.Load()
@@ -182,12 +180,12 @@ func (s *Server) verdict(who *token.Rights, spec *redis.Spec) verdict {
 		maps.Copy(fresh, *old)
 	}
 	fresh[spec] = v
-	// If somebody else was quicker, this verdict is found again another time.
+	// If another goroutine stored a verdict meanwhile, this one is found again at the next request.
 	known.CompareAndSwap(old, &fresh)
 	return v
 }
 
-// instead is what serves the purpose of a command that is never allowed.
+// instead names what does the same as a command that is never allowed.
 var instead = map[string]string{
 	"multi": "; POST /multi-exec takes a transaction", "exec": "; POST /multi-exec takes a transaction",
 	"discard": "; POST /multi-exec takes a transaction", "watch": "; a script or If-Match of /v1/keys compares and sets",
@@ -196,7 +194,7 @@ var instead = map[string]string{
 	"select": "; the database is the node's configuration",
 }
 
-// judge finds what holds for a command whatever its arguments.
+// judge decides what holds for a command whatever its arguments are.
 func (a *access) judge(who *token.Rights, spec *redis.Spec) verdict {
 	name, dangerous := spec.Name, spec.Dangerous || spec.Admin
 	rule, why := commands.Judge(commands.Command{
@@ -224,11 +222,10 @@ func (a *access) judge(who *token.Rights, spec *redis.Spec) verdict {
 	return v
 }
 
-// mayScript returns why a token may use no scripts; nil: it may. What a script does
-// nobody sees beforehand, so it is Redis that keeps it to what the token may: by the
-// rights of the Redis user that the script runs as. There is one for tokens that may
-// write and one for those that may only read. A token that may less than these, such
-// as one without GET, cannot have scripts.
+// mayScript returns why a token may use no scripts, or nil. Nobody can see beforehand what a script
+// does, so Redis keeps it to what the token may do, by the rights of the Redis user that runs it.
+// There is one such user for tokens that may write and one for tokens that may only read. A token
+// that may do less than these users, such as one without GET, cannot have scripts.
 func (a *access) mayScript(who *token.Rights) error {
 	switch {
 	case who == nil:
@@ -241,7 +238,7 @@ func (a *access) mayScript(who *token.Rights) error {
 	return noScriptUser
 }
 
-// scriptsHint says what allows scripts.
+// scriptsHint returns how scripts are allowed.
 func (a *access) scriptsHint() string {
 	if a.inStack {
 		return " (`kv.scripts` in the stack file)"
@@ -249,9 +246,9 @@ func (a *access) scriptsHint() string {
 	return " (`holdfast web --scripts`)"
 }
 
-// readable says that a read-only token may use the command. SCAN and KEYS tell
-// what there is, and cost much; Upstash's read-only tokens may not either.
-// Some that touch no data are none of Redis' read-only commands.
+// readable reports whether a read-only token may use the command. SCAN and KEYS show what there is
+// and cost much; Upstash's read-only tokens may not use them either. PING, ECHO and TIME touch no
+// data, so Redis does not count them among its read-only commands.
 func readable(spec *redis.Spec) bool {
 	switch spec.Name {
 	case "scan", "keys":
@@ -262,8 +259,7 @@ func readable(spec *redis.Spec) bool {
 	return spec.ReadOnly
 }
 
-// limit answers nil when a command of a token that is limited to prefixes
-// touches nothing but keys and channels with one of them.
+// limit returns nil when a command touches only keys and channels with a prefix of its token.
 func limit(who *token.Rights, spec *redis.Spec, cmd redis.Command) error {
 	switch spec.Name {
 	case "ping", "echo", "time", "command", "command|info", "command|docs", "command|count", "command|list":
@@ -284,8 +280,8 @@ func limit(who *token.Rights, spec *redis.Spec, cmd redis.Command) error {
 		}
 		return nil
 	case "sort", "sort_ro":
-		// BY and GET read keys whose names the data makes up, and Redis does
-		// not tell where STORE stands.
+		// BY and GET read keys whose names come from the data, and Redis does not say which
+		// argument is STORE's.
 		for _, word := range cmd[min(2, len(cmd)):] {
 			if slices.ContainsFunc([]string{"by", "get", "store"}, func(option string) bool { return strings.EqualFold(word, option) }) {
 				return noKey
@@ -296,8 +292,8 @@ func limit(who *token.Rights, spec *redis.Spec, cmd redis.Command) error {
 		}
 		return nil
 	}
-	// A script may touch keys that it does not name; DBSIZE, RANDOMKEY,
-	// FLUSHALL and their like concern all keys.
+	// A script may touch keys that it does not name. DBSIZE, RANDOMKEY, FLUSHALL and the like
+	// concern all keys.
 	if slices.Contains(spec.Categories, "scripting") {
 		return noCommand(spec.Name)
 	}
@@ -313,8 +309,8 @@ func limit(who *token.Rights, spec *redis.Spec, cmd redis.Command) error {
 	return nil
 }
 
-// scansWithin says whether a SCAN finds only keys that a token may use: when a
-// MATCH says so. Each option of SCAN has one value (Redis manual, SCAN).
+// scansWithin reports whether a SCAN finds only keys that a token may use, because of its MATCH.
+// Each option of SCAN has one value (Redis manual, SCAN).
 func scansWithin(who *token.Rights, cmd redis.Command) bool {
 	within := false
 	for i := 2; i+1 < len(cmd); i += 2 {
@@ -328,8 +324,8 @@ func scansWithin(who *token.Rights, cmd redis.Command) bool {
 	return within
 }
 
-// permitStream answers nil when a stream is allowed: SUBSCRIBE CHANNEL...,
-// PSUBSCRIBE PATTERN... or MONITOR, which permit never allows.
+// permitStream returns nil when a stream is allowed: SUBSCRIBE CHANNEL..., PSUBSCRIBE PATTERN... or
+// MONITOR, none of which permit allows.
 func (s *Server) permitStream(who *token.Rights, cmd redis.Command) error {
 	name := strings.ToLower(cmd[0])
 	if name == "monitor" {
@@ -337,7 +333,7 @@ func (s *Server) permitStream(who *token.Rights, cmd redis.Command) error {
 			_, why := commands.Named(name, false)
 			return s.access.notAllowed(name, why)
 		}
-		// It shows every key and value, so it takes the right to all of them.
+		// MONITOR shows every key and value, so the token has to have the right to all of them.
 		if who != nil && (who.ReadOnly || who.Limited()) || !who.Command(name, true, []string{"admin", "slow", "dangerous"}) {
 			return noCommand(name)
 		}
@@ -346,7 +342,7 @@ func (s *Server) permitStream(who *token.Rights, cmd redis.Command) error {
 	if why := commands.RefusedWords(name, cmd); why != "" {
 		return refused(name, why)
 	}
-	// To hear messages is to read.
+	// Listening counts as reading.
 	if !who.Command(name, true, []string{"pubsub", "slow"}) {
 		return noCommand(name)
 	}
@@ -358,12 +354,12 @@ func (s *Server) permitStream(who *token.Rights, cmd redis.Command) error {
 	return nil
 }
 
-// refused is the error of a command that nobody may use.
+// refused returns the error of a command that nobody may use.
 func refused(name, why string) error {
 	return badRequest(fmt.Sprintf("ERR '%s' is not allowed here: %s", shown(name), why))
 }
 
-// notAllowed is the error of a command that has to be allowed by its name.
+// notAllowed returns the error of a command that has to be allowed by name.
 func (a *access) notAllowed(name, why string) error {
 	hint := fmt.Sprintf("`holdfast web --allow '%s'`", name)
 	if a.inStack {
@@ -376,8 +372,8 @@ func (a *access) notAllowed(name, why string) error {
 	return refused(name, why+" ("+hint+" allows it)")
 }
 
-// noCommand and the next two are Redis' own words to a user without the right,
-// but for the token.
+// noCommand returns the error of a token without the right to a command. It, noKey and noChannel
+// have Redis' own words for a user without the right, except that they speak of a token.
 func noCommand(name string) error {
 	return &failure{fasthttp.StatusForbidden, fmt.Sprintf("NOPERM this token has no permissions to run the '%s' command", shown(name))}
 }
@@ -390,8 +386,7 @@ var (
 	noChannel = &failure{fasthttp.StatusForbidden, "NOPERM this token has no permissions to access one of the channels used as arguments"}
 )
 
-// shown is a command's name as an error shows it; a client may have named
-// anything.
+// shown returns a command's name for an error message; a client may have sent anything.
 func shown(name string) string {
 	if len(name) > 40 {
 		name = name[:40]

@@ -9,12 +9,12 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// userToken is under what name the name of a request's token is kept, for the
+// userToken is the key of the name of a request's token among the request's user values, for the
 // log and for traces.
 const userToken = "holdfast-token"
 
-// logAccess writes a line about a fraction of the requests. It has neither path
-// nor query nor header: keys, values and tokens are in there.
+// logAccess logs a fraction of the requests. It leaves out path, query and header, because keys,
+// values and tokens are in there.
 func (s *Server) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class string) {
 	if s.cfg.AccessLog < 1 && rand.Float64() >= s.cfg.AccessLog {
 		return
@@ -43,16 +43,16 @@ func (s *Server) logAccess(ctx *fasthttp.RequestCtx, took time.Duration, class s
 	s.cfg.Access.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
 }
 
-// forwardedFor is what X-Forwarded-For says, the last 100 bytes of it: each proxy
-// adds the address that it sees at the end, and what stands before that may be
-// anybody's invention. It is for the log alone, since only a balancer in front makes
-// it true (package plan): see sender.
+// forwardedFor returns the last 100 bytes of X-Forwarded-For. Each proxy adds the address that it
+// sees at the end; a client may have invented what stands before that. It is for the log alone,
+// since only a balancer in front makes it true (package plan). Shares are counted by sender
+// instead.
 func forwardedFor(ctx *fasthttp.RequestCtx) string {
 	forwarded := bytes.Join(ctx.Request.Header.PeekAll("X-Forwarded-For"), []byte(", "))
 	return string(forwarded[max(0, len(forwarded)-100):])
 }
 
-// sizeOf is the length of an answer's body in bytes; of a stream, -1.
+// sizeOf returns the length of a response's body in bytes; -1 for a stream.
 func sizeOf(r *fasthttp.Response) int {
 	if r.IsBodyStream() {
 		return -1

@@ -14,19 +14,19 @@ import (
 	"golang.org/x/net/netutil"
 )
 
-// maxProfile is how long a profile may take, and maxProfiles how many may be
-// made at once: each costs the node time that its clients need.
 const (
+	// maxProfile is how long a profile may take, and maxProfiles how many may be made at once: each
+	// takes time from the node's clients.
 	maxProfile  = 60 // seconds
 	maxProfiles = 2
 )
 
-// maxAdmins is how many connections the admin's listener has at once, so that
-// they leave open files to clients.
+// maxAdmins is how many connections the admin's listener has at once, so that open files are left
+// for clients.
 const maxAdmins = 64
 
-// profiles serves Go's profiles, to clients on this machine. It leaves out what
-// pprof has beside them: the command line may have a password in it.
+// profiles serves Go's profiles to clients on this machine. It leaves out pprof's cmdline, because
+// a command line may have a password in it.
 func profiles() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -72,9 +72,8 @@ func sameMachine(r *http.Request) bool {
 	return err == nil && host == client
 }
 
-// ServeAdmin answers those who run the node, on a listener that clients do not
-// reach: /metrics for Prometheus, /debug/pprof/ for Go's profiles, and
-// /healthz, until the context ends.
+// ServeAdmin serves those who run the node, until the context ends: /metrics for Prometheus,
+// /debug/pprof/ for Go's profiles, and /healthz. Clients are not to reach the listener.
 func (s *Server) ServeAdmin(ctx context.Context, ln net.Listener) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{Registry: s.metrics.registry}))
@@ -84,7 +83,7 @@ func (s *Server) ServeAdmin(ctx context.Context, ln net.Listener) error {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 			return
 		}
-		fmt.Fprintln(w, "ready") // the client may be gone: nobody to tell
+		fmt.Fprintln(w, "ready") // an error means that the client is gone
 	})
 	admin := &http.Server{Handler: s.guard(mux), ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, IdleTimeout: readTimeout}
 	served := make(chan error, 1)
@@ -94,7 +93,7 @@ func (s *Server) ServeAdmin(ctx context.Context, ln net.Listener) error {
 		return fmt.Errorf("serve the admin's routes on %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
-	// A profile takes its time; nobody waits for it.
+	// A profile may take a minute, which is not waited for.
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	err := admin.Shutdown(limit)

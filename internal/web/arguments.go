@@ -17,24 +17,23 @@ import (
 	"holdfast/internal/redis"
 )
 
-// arguments collects the arguments of commands as they are read from a request:
-// the bytes of all of them one after the other, so that they become strings by
-// one copy.
+// arguments collects the arguments of commands as they are read from a request. The bytes of all of
+// them stand one after the other, so that one copy makes strings of them.
 type arguments struct {
 	bytes []byte
-	ends  []int // of each argument, in bytes
-	args  []int // of each command: how many arguments are there up to its end
+	ends  []int // where each argument ends in bytes
+	args  []int // for each command: the number of arguments up to its end
 
-	source  []byte // the body that is read
+	source  []byte // the body that is being read
 	body    bytes.Buffer
 	decoder *jsontext.Decoder
 
-	// wishes are here for the sake of the stack: what a request needs of it
-	// stays with its connection while that is idle.
+	// wishes are here to keep them off the stack: an idle connection keeps the stack that a request
+	// needed.
 	wishes wishes
 }
 
-// argumentsPool keeps those of answered requests, unless they grew large.
+// argumentsPool keeps the memory of answered requests, unless it grew large.
 var argumentsPool = sync.Pool{New: func() any { return &arguments{} }}
 
 const keepArguments = 64 << 10 // bytes
@@ -51,10 +50,10 @@ func releaseArguments(a *arguments) {
 
 func (a *arguments) large() bool { return cap(a.bytes)+8*cap(a.ends) > keepArguments }
 
-// reset makes room for another request.
+// reset empties it for another request.
 func (a *arguments) reset() {
 	a.bytes, a.ends, a.args = a.bytes[:0], a.ends[:0], a.args[:0]
-	a.source, a.body, a.wishes = nil, bytes.Buffer{}, wishes{} // they are the request's
+	a.source, a.body, a.wishes = nil, bytes.Buffer{}, wishes{} // the old ones are the request's memory
 }
 
 func (a *arguments) endArgument() { a.ends = append(a.ends, len(a.bytes)) }
@@ -66,13 +65,13 @@ func (a *arguments) add(arg []byte) {
 	a.endArgument()
 }
 
-// short is a request of one command, in one piece of memory.
+// short is one command with few arguments, in one piece of memory.
 type short struct {
 	commands [1]redis.Command
 	args     [4]string
 }
 
-// commands are all commands, in memory of their own.
+// commands returns all commands, in memory of their own.
 func (a *arguments) commands() []redis.Command {
 	text := string(a.bytes)
 	if a.few() {
@@ -82,10 +81,11 @@ func (a *arguments) commands() []redis.Command {
 	return a.parts(text, make([]redis.Command, 0, len(a.args)), make([]string, 0, len(a.ends)))
 }
 
-// few says that there is one command, of few arguments.
+// few reports whether there is one command with few arguments.
 func (a *arguments) few() bool { return len(a.args) == 1 && len(a.ends) <= len(short{}.args) }
 
-// parts appends the arguments, whose bytes are text, and the commands of them.
+// parts appends the arguments, whose bytes are text, to args, and the commands that they form to
+// commands, which it returns.
 func (a *arguments) parts(text string, commands []redis.Command, args []string) []redis.Command {
 	begin := 0
 	for _, end := range a.ends {
@@ -100,18 +100,16 @@ func (a *arguments) parts(text string, commands []redis.Command, args []string) 
 	return commands
 }
 
-// lent is the memory of a flight for a short command. It is another's as soon as
-// the flight is.
+// lent is memory of a flight for a short command. The flight's next request uses it again.
 type lent struct {
 	text []byte
 	short
 }
 
-// maxLent bounds the bytes of such a command.
+// maxLent bounds the bytes of a command in lent.
 const maxLent = 1 << 10
 
-// lend is commands for as long as nobody takes the memory for others; nil where
-// there is no room.
+// lend returns the commands in m, valid until m is used again. It returns nil when m has no room.
 func (a *arguments) lend(m *lent) []redis.Command {
 	if !a.few() || len(a.bytes) > maxLent {
 		return nil
@@ -120,7 +118,7 @@ func (a *arguments) lend(m *lent) []redis.Command {
 	return a.parts(unsafe.String(unsafe.SliceData(m.text), len(m.text)), m.commands[:0], m.args[:0])
 }
 
-// kept is the lent command in memory of its own.
+// kept returns the command in memory of its own.
 func (m *lent) kept() []redis.Command {
 	s := new(short)
 	text, args := string(m.text), s.args[:0]
@@ -131,7 +129,7 @@ func (m *lent) kept() []redis.Command {
 	return append(s.commands[:0], args)
 }
 
-// The errors of bodies that are JSON, but no commands.
+// Errors of bodies that are JSON but not commands.
 var (
 	errNull         = badRequest("ERR null args are not supported")
 	errNested       = badRequest("ERR an argument is a string, a number or a boolean; write an array or an object as a string of JSON")
@@ -174,7 +172,7 @@ func (a *arguments) command(body []byte) error {
 	return a.end()
 }
 
-// pipeline reads a body that is an array of commands, at most so many.
+// pipeline reads a body that is an array of at most most commands.
 func (a *arguments) pipeline(body []byte, most int) error {
 	if err := a.begin(body); err != nil {
 		return err
@@ -202,8 +200,7 @@ func (a *arguments) pipeline(body []byte, most int) error {
 	return a.end()
 }
 
-// open reads the beginning of an array, or fails with other when there is
-// something else.
+// open reads the beginning of an array. Its error is other when something else stands there.
 func (a *arguments) open(other error) error {
 	token, err := a.decoder.ReadToken()
 	if err != nil {
@@ -257,12 +254,12 @@ func (a *arguments) startOf(argument int) int {
 	return a.ends[argument-1]
 }
 
-// appendUnquoted appends what a valid JSON string says.
+// appendUnquoted appends what a valid JSON string stands for.
 func appendUnquoted(dst, value []byte) []byte {
 	if inner := value[1 : len(value)-1]; bytes.IndexByte(inner, '\\') < 0 {
 		return append(dst, inner...)
 	}
-	dst, _ = jsontext.AppendUnquote(dst, value) // the decoder has looked at it
+	dst, _ = jsontext.AppendUnquote(dst, value) // the decoder has checked it
 	return dst
 }
 
@@ -292,9 +289,9 @@ func (a *arguments) syntaxError(err error) error {
 	return badRequest("ERR the body is not valid JSON: " + err.Error())
 }
 
-// surrogate is the escape of a surrogate (\uD800 to \uDFFF) at a place of a body;
-// empty: there is none. JavaScript makes half a pair of a string that it cuts in
-// two. Replaced by U+FFFD it would make one key of several.
+// surrogate returns the escape of a surrogate (\uD800 to \uDFFF) that stands at a place of a body,
+// or nothing when there is none. JavaScript makes half a pair when it cuts a string inside a
+// character. Replaced by U+FFFD, several keys would become one.
 func surrogate(body []byte, at int64) string {
 	const length = len(`\uD800`)
 	if at < 0 || at > int64(len(body)-length) {
@@ -307,5 +304,5 @@ func surrogate(body []byte, at int64) string {
 	return ""
 }
 
-// bytesOf are the bytes of a string, only to be read.
+// bytesOf returns the bytes of a string, which must not be changed.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

@@ -7,34 +7,35 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// bodies bounds the memory of large bodies that are on their way: the server
-// provides for the whole of a body when its header announces it, though its
-// client may never send it.
+// bodies bounds the memory for large bodies that are still arriving. The HTTP server allocates the
+// whole of a body when its header announces it, though its client may never send it.
 type bodies struct {
 	shares *shares // of bytes
 
 	mu     sync.Mutex
-	claims map[*fasthttp.RequestHeader]claim // by their requests
+	claims map[*fasthttp.RequestHeader]claim // by request
 }
 
+// claim is the room that one request's body takes.
 type claim struct {
 	sender string
 	bytes  int // 0: there was no room
-	// until is when it counts no more, whatever became of its request: the
-	// server does not tell of each that ends before it was read.
+	// until is when the claim ends, whatever became of its request. The HTTP server does not report
+	// every request that ends before it was read.
 	until time.Time
 }
 
 const (
 	largeBody = 64 << 10  // bytes from which a body counts
-	allBodies = 128 << 20 // bytes of large bodies at once, or four of the largest
+	allBodies = 128 << 20 // bytes of large bodies at once; at least four of the largest
 	claimTime = time.Minute
 )
 
-// claimed is what a request's body counts for; 0: nothing.
+// claimed returns how many bytes a request's body counts for; 0 for a body that is not large, or
+// that is refused anyway.
 func (s *Server) claimed(h *fasthttp.RequestHeader) int {
 	n := h.ContentLength()
-	if n == -1 { // chunks; their sum is not known
+	if n == -1 { // chunks, whose sum is not known
 		n = s.cfg.MaxBody
 	}
 	if n <= largeBody || n > s.cfg.MaxBody {
@@ -43,7 +44,8 @@ func (s *Server) claimed(h *fasthttp.RequestHeader) int {
 	return n
 }
 
-// take makes room for a body of a sender. It returns false when there is none.
+// take makes room for a body of a sender, which comes within that time. It reports false when there
+// is no room.
 func (b *bodies) take(h *fasthttp.RequestHeader, sender string, n int, within time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -64,6 +66,7 @@ func (b *bodies) take(h *fasthttp.RequestHeader, sender string, n int, within ti
 	return c.bytes > 0
 }
 
+// drop ends a claim. The caller holds b.mu.
 func (b *bodies) drop(h *fasthttp.RequestHeader) {
 	if c := b.claims[h]; c.bytes > 0 {
 		b.shares.leave(c.sender, c.bytes)
@@ -71,8 +74,7 @@ func (b *bodies) drop(h *fasthttp.RequestHeader) {
 	delete(b.claims, h)
 }
 
-// release gives the room of a request back. It answers false when there was
-// none for it.
+// release gives a request's room back. It reports false when the request had got none.
 func (b *bodies) release(h *fasthttp.RequestHeader) (had bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -11,12 +11,11 @@ import (
 	"holdfast/internal/redis"
 )
 
-// An empty body that was sent is an empty value: curl -T sends a file as it is,
-// also an empty one. But clients of HTTP send an empty body with every POST that
-// has none to send (POST /incr/n), and INCR takes no such argument. So it counts
-// where the command in the path lacks an argument.
+// An empty body that was sent is an empty value: curl -T sends a file as it is, even an empty one.
+// But HTTP clients send an empty body with every POST that has none (POST /incr/n), and INCR takes
+// no such argument. So an empty body is an argument only where the command in the path lacks one.
 
-// commandInPath reads the command of a request that has it in the path.
+// commandInPath reads a command from the path, the query and the body.
 func (s *Server) commandInPath(ctx *fasthttp.RequestCtx, a *arguments) error {
 	takesBody := ctx.IsPost() || ctx.IsPut()
 	var body []byte
@@ -35,8 +34,8 @@ func (s *Server) commandInPath(ctx *fasthttp.RequestCtx, a *arguments) error {
 	return err
 }
 
-// commandInPath is the server's, for a simple request. It fails where Redis would
-// have to be asked.
+// commandInPath is Server.commandInPath for a simple request. It fails where Redis would have to be
+// asked about the command.
 func (s *quick) commandInPath(a *arguments, q *simple) error {
 	words, err := a.inPath(q.path, q.query, q.body)
 	if err != nil || q.method == methodGet || len(q.body) > 0 {
@@ -51,23 +50,22 @@ func (s *quick) commandInPath(a *arguments, q *simple) error {
 	return nil
 }
 
-// errUnknown leaves a request to the server.
+// errUnknown leaves a request to the HTTP server.
 var errUnknown = errors.New("the command is not known yet")
 
-// bodySent reports whether a request has a body, be it empty.
+// bodySent reports whether a request has a body, even an empty one.
 func bodySent(h *fasthttp.RequestHeader) bool {
 	raw := h.RawHeaders()
 	return field(raw, "content-length") || field(raw, "transfer-encoding")
 }
 
-// addEmpty adds the empty argument of an empty body behind the words of the path,
-// if the command lacks one. spec is what Redis says of it; nil: it knows no such
-// command.
+// addEmpty adds an empty argument behind the words of the path, if the command lacks one. spec is
+// what Redis says about the command, or nil when Redis has no such command.
 func (a *arguments) addEmpty(spec *redis.Spec, cmd redis.Command, inPath int) {
 	if spec == nil || !lacksValue(spec, cmd, inPath) {
 		return
 	}
-	// An empty key is a mistake: the path lacks more than a value.
+	// An empty key is a mistake: the path lacks more than a value then.
 	keys, _ := spec.Keys(slices.Insert(slices.Clone(cmd), inPath, ""))
 	if !slices.Contains(keys, "") {
 		a.ends = slices.Insert(a.ends, inPath, a.ends[inPath-1])
@@ -75,8 +73,8 @@ func (a *arguments) addEmpty(spec *redis.Spec, cmd redis.Command, inPath int) {
 	}
 }
 
-// lacksValue reports whether a command lacks an argument. Its first words are in
-// the path, the others in the query.
+// lacksValue reports whether a command lacks an argument. inPath is how many of its words are in
+// the path; the others are in the query.
 func lacksValue(spec *redis.Spec, cmd redis.Command, inPath int) bool {
 	if least := max(spec.Arity, -spec.Arity); len(cmd) < least {
 		return true
@@ -99,7 +97,7 @@ func lacksValue(spec *redis.Spec, cmd redis.Command, inPath int) bool {
 	return false
 }
 
-// withoutFlags is what stands behind the flags that a command begins with.
+// withoutFlags returns words without the flags at their beginning.
 func withoutFlags(words []string, flags ...string) []string {
 	for len(words) > 0 && slices.Contains(flags, strings.ToLower(words[0])) {
 		words = words[1:]
@@ -107,7 +105,7 @@ func withoutFlags(words []string, flags ...string) []string {
 	return words
 }
 
-// withoutTrimming is what stands behind the options of XADD that trim the stream:
+// withoutTrimming returns words without XADD's options to trim the stream at their beginning:
 // MAXLEN or MINID, perhaps = or ~, a threshold, and perhaps LIMIT and a number.
 func withoutTrimming(words []string) []string {
 	rest := withoutFlags(words, "maxlen", "minid")

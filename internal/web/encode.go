@@ -9,10 +9,10 @@ import (
 	"holdfast/internal/redis"
 )
 
-// The encoders append to a buffer and look at each byte once: what they write
-// is most of the work of an answer that this process does itself.
+// The encoders append to a buffer and look at each byte once: encoding is most of the work that
+// this process itself does for a response.
 
-// appendResult appends a command's outcome as {"result":…} or {"error":"…"}.
+// appendResult appends a command's result as {"result":…} or {"error":"…"}.
 func appendResult(dst []byte, r *redis.Result, inBase64 bool) []byte {
 	if r.Err != nil {
 		_, words := outcome(r.Err)
@@ -21,8 +21,8 @@ func appendResult(dst []byte, r *redis.Result, inBase64 bool) []byte {
 	dst = append(dst, `{"result":`...)
 	if r.Reply.Type() == redis.Text {
 		if text := r.Reply.Text(); !inBase64 || text == "OK" {
-			// OK is no base64 of anything (RFC 4648 pads it to OK==), so that
-			// nobody can mistake it.
+			// OK stays as it is: it is not base64 of anything (RFC 4648 pads it to OK==), so it
+			// cannot be mistaken.
 			dst = appendString(dst, text)
 		} else {
 			dst = appendBase64(dst, text)
@@ -61,8 +61,8 @@ func appendReply(dst []byte, r *redis.Reply, inBase64 bool) []byte {
 		}
 		return append(dst, ']')
 	case redis.Failure:
-		// An error inside an array, which only scripts make. As a string it
-		// could be taken for a value, or for base64.
+		// Only scripts make an error inside an array. As a string it could be taken for a value, or
+		// for base64.
 		return appendError(dst, r.Text())
 	}
 	return append(dst, "null"...)
@@ -80,16 +80,15 @@ const (
 	highs = 0x8080808080808080
 )
 
-// plainWord reports whether eight bytes stand for themselves in a JSON string: a
-// byte below the blank, a quotation mark, a backslash and anything beyond ASCII
-// leave their highest bit.
+// plainWord reports whether eight bytes stand for themselves in a JSON string. A byte below the
+// blank, a quotation mark, a backslash and anything beyond ASCII set the highest bit of their byte.
 func plainWord(w uint64) bool {
 	quote, backslash := w^ones*'"', w^ones*'\\'
 	return (w|(w-ones*' ')|(quote-ones)|(backslash-ones))&highs == 0
 }
 
-// plain is how many bytes at the beginning of s stand for themselves in a JSON
-// string. It looks at eight at a time.
+// plain returns how many bytes at the beginning of s stand for themselves in a JSON string. It
+// looks at eight at a time.
 func plain(s string) int {
 	b := bytesOf(s)
 	i := 0
@@ -106,8 +105,7 @@ func plain(s string) int {
 	return i
 }
 
-// appendString appends s as a JSON string. A byte that is no UTF-8 becomes
-// U+FFFD.
+// appendString appends s as a JSON string. A byte that is not UTF-8 becomes U+FFFD.
 func appendString(dst []byte, s string) []byte {
 	return append(appendEscaped(append(dst, '"'), s), '"')
 }
@@ -149,7 +147,7 @@ func appendEscaped(dst []byte, s string) []byte {
 	}
 }
 
-// appendRESP appends a command's outcome as Redis itself would send it (RESP2).
+// appendRESP appends a command's result as Redis itself would send it (RESP2).
 func appendRESP(dst []byte, r *redis.Result) []byte {
 	if r.Err != nil {
 		_, words := outcome(r.Err)
@@ -158,7 +156,7 @@ func appendRESP(dst []byte, r *redis.Result) []byte {
 	return appendRESPReply(dst, &r.Reply)
 }
 
-// appendFailure appends an error. It is one line, whatever its words are.
+// appendFailure appends an error in RESP2. It takes one line, so line ends become blanks.
 func appendFailure(dst []byte, words string) []byte {
 	dst = append(dst, '-')
 	for i := range len(words) {

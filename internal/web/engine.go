@@ -17,9 +17,9 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// engine is the way of connections: simple requests are served on loops, and
-// everything else by the HTTP server. A connection is at one place at a time,
-// and changes it only between two requests.
+// engine decides where a connection is served: on an event loop while its requests are simple, and
+// otherwise by the HTTP server. A connection is at one place at a time, and moves only between two
+// requests.
 type engine struct {
 	http      *fasthttp.Server
 	responder responder // nil: the HTTP server serves everything
@@ -31,25 +31,25 @@ type engine struct {
 	handed *handed
 	loops  []*loop
 	next   atomic.Uint32 // of loops
-	// open counts the connections that are not the HTTP server's. One that
-	// changes its place is counted at the new one before it is not at the old
-	// one, so that the end sees none too few.
+	// open counts the connections that are not the HTTP server's. A connection that moves is
+	// counted at its new place before it is taken off at the old one, so shutdown never counts too
+	// few.
 	open   atomic.Int64
-	unread atomic.Int64 // bytes of answers that their clients do not read
+	unread atomic.Int64 // of answers that their clients do not read: see maxUnread
 	began  time.Time
-	second atomic.Int64 // since began: see now
+	second atomic.Int64 // now, as the sweep of each second sets it
 
 	mu      sync.Mutex
 	started bool
 	fault   error      // why a loop broke
-	served  chan error // of the HTTP server
+	served  chan error // the HTTP server's result
 	work    sync.WaitGroup
-	life    context.Context // up to the very end
+	life    context.Context // ends at the very end of shutdown
 	end     context.CancelFunc
 }
 
-// maxUnread bounds the bytes of short answers that wait for clients that do not read
-// them. Who comes then is cut off.
+// maxUnread bounds the bytes of short answers that wait for clients that do not read them. Beyond
+// it, the next such client is cut off.
 const maxUnread = 64 << 20
 
 func newEngine(http *fasthttp.Server, r responder, limit int) *engine {
@@ -59,12 +59,12 @@ func newEngine(http *fasthttp.Server, r responder, limit int) *engine {
 	return e
 }
 
-// now is the time in seconds by which connections idle. It is not the wall
-// clock's, which may be set.
+// now returns the clock by which connections idle, in seconds since began. It is monotonic: the
+// wall clock may be set.
 func (e *engine) now() int64 { return int64(time.Since(e.began) / time.Second) }
 
-// connections is how many are open. The HTTP server's own count would leave out
-// those that it has been given and has not yet accepted.
+// connections returns how many connections are open. The HTTP server's own count would leave out
+// those that it was given and has not accepted yet.
 func (e *engine) connections() int {
 	if e.responder == nil {
 		return max(0, int(e.http.GetOpenConnectionsCount()))
@@ -90,7 +90,7 @@ func (e *engine) serve(ln net.Listener) error {
 		case err == nil:
 			e.accept(conn)
 		case passes(err):
-			time.Sleep(10 * time.Millisecond) // others close
+			time.Sleep(10 * time.Millisecond) // until others have closed
 		case errors.Is(err, net.ErrClosed):
 			e.mu.Lock()
 			defer e.mu.Unlock()
@@ -101,8 +101,8 @@ func (e *engine) serve(ln net.Listener) error {
 	}
 }
 
-// passes says that the next accept may succeed (accept(2), "Error handling"):
-// that one connection failed, or there is no room now.
+// passes reports whether the next accept may succeed (accept(2), "Error handling"): only that one
+// connection failed, or there is no room at the moment.
 func passes(err error) bool {
 	var errno syscall.Errno
 	return errors.As(err, &errno) && slices.Contains([]syscall.Errno{
@@ -111,7 +111,7 @@ func passes(err error) bool {
 	}, errno)
 }
 
-// fail ends serving because of a broken loop: serve answers why.
+// fail ends serving because a loop broke. serve returns the error.
 func (e *engine) fail(err error) {
 	e.mu.Lock()
 	e.fault = errors.Join(e.fault, err)
@@ -119,7 +119,7 @@ func (e *engine) fail(err error) {
 	_ = e.gate.close()
 }
 
-// start starts the loops with the first listener.
+// start starts the loops, once, with the first listener.
 func (e *engine) start() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -137,6 +137,7 @@ func (e *engine) start() error {
 		}
 		e.loops = append(e.loops, l)
 	}
+
 	e.started = true
 	e.second.Store(e.now())
 	for _, l := range e.loops {
@@ -149,7 +150,7 @@ func (e *engine) start() error {
 	return nil
 }
 
-// accept gives a new connection its place.
+// accept puts a new connection on a loop, or turns it away when there are too many.
 func (e *engine) accept(conn net.Conn) {
 	if e.connections() >= e.limit-e.limit/scarcePart && e.table.due() {
 		e.makeRoom()
@@ -171,8 +172,8 @@ func (e *engine) makeRoom() {
 	e.table.yield(choose(all, max(1, e.limit/scarcePart)))
 }
 
-// roomFor is how many of so many connections fit into the process' open files,
-// of which some are for Redis and others.
+// roomFor returns how many of limit connections fit into the process' open files. Some of the files
+// are left to connections to Redis and to everything else.
 func roomFor(limit int) int {
 	const others = 256
 	var files syscall.Rlimit
@@ -182,8 +183,8 @@ func roomFor(limit int) int {
 	return max(1, int(files.Cur)-others)
 }
 
-// settle puts a connection on a loop, with what was read of it already; c has
-// what the loop keeps of it. What cannot be put there is the HTTP server's.
+// settle puts a connection on a loop. early is what was already read from it, and c what the loop
+// knows about it. A connection that no loop can take goes to the HTTP server.
 func (e *engine) settle(conn net.Conn, early []byte, c *quickConn) {
 	fd, ok := detach(conn)
 	if !ok {
@@ -194,14 +195,15 @@ func (e *engine) settle(conn net.Conn, early []byte, c *quickConn) {
 	switch err := e.place().add(c, early); {
 	case errors.Is(err, errOver):
 		_ = syscall.Close(fd)
-	case err != nil: // there are too many for the kernel's polling
+	case err != nil: // the kernel polls no more: see epoll_ctl(2), ENOSPC
 		e.give(newConn(attach(fd), slices.Clone(early), e, c.away()))
 	}
 }
 
+// place returns the loop for the next connection, in turn.
 func (e *engine) place() *loop { return e.loops[int(e.next.Add(1))%len(e.loops)] }
 
-// reject tells a client that there are too many, in the HTTP server's words.
+// reject tells a client, in the HTTP server's words, that there are too many connections.
 func reject(conn net.Conn) {
 	const words = "The connection cannot be served because Server.Concurrency limit exceeded"
 	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
@@ -210,8 +212,8 @@ func reject(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// give gives a connection to the HTTP server. That one accepts no more once it
-// is being shut down; what a loop still has then it serves all the same.
+// give gives a connection to the HTTP server. The HTTP server accepts none once it is shutting
+// down; a connection that a loop gives away then is served all the same.
 func (e *engine) give(conn net.Conn) {
 	e.open.Add(1)
 	if e.handed.give(conn) {
@@ -220,33 +222,33 @@ func (e *engine) give(conn net.Conn) {
 	}
 	e.work.Go(func() {
 		defer e.open.Add(-1)
-		_ = e.http.ServeConn(conn) // the client has its answer or is gone
+		_ = e.http.ServeConn(conn) // its error is the client's: it has its answer or is gone
 	})
 }
 
-// wants says that the bytes of a request are for a loop.
+// wants reports whether the bytes of a request are for a loop.
 func (e *engine) wants(b []byte) bool {
 	var q simple
 	return q.parse(b) && e.responder.wants(&q)
 }
 
-// claim counts a connection that is about to come back: fasthttp counts it no
-// more when it closes it.
+// claim counts a connection that is about to come back to a loop, so that shutdown waits for it:
+// fasthttp takes a connection off its own count before it closes it.
 func (e *engine) claim() { e.open.Add(1) }
 
-// disclaim takes a claim back.
+// disclaim undoes claim.
 func (e *engine) disclaim() { e.open.Add(-1) }
 
-// takeBack takes a connection from the HTTP server, with the first bytes of its
-// next request. It was there for stay requests at least.
+// takeBack takes a connection back from the HTTP server, with the first bytes of its next request.
+// The connection was there for at least stay requests.
 func (e *engine) takeBack(conn net.Conn, b []byte, stay int32) error {
 	defer e.disclaim()
 	e.settle(conn, b, &quickConn{stay: stay})
 	return nil
 }
 
-// aside has a goroutine write an answer to a connection of a loop, which makes
-// it, too; then the connection comes back.
+// aside has a goroutine make an answer and write it to a connection of a loop. The connection
+// leaves the loop for that time, and comes back to one afterwards.
 func (e *engine) aside(c *quickConn, answer func(conn net.Conn) error) {
 	e.open.Add(1)
 	c.loop.remove(c)
@@ -262,7 +264,7 @@ func (e *engine) aside(c *quickConn, answer func(conn net.Conn) error) {
 	})
 }
 
-// sweep keeps the time, and ends connections that idle too long.
+// sweep sets the clock each second, and ends connections that idle too long.
 func (e *engine) sweep() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -280,11 +282,11 @@ func (e *engine) sweep() {
 	}
 }
 
-// shutdown ends serving, in this order: nobody is accepted any more, and who was
-// has a place; idle connections close, those that have sent a request get their
-// answer first, and those that have just come get the time to send one, for a
-// balancer may be at it; the HTTP server does the same; and when the last answer
-// is out, or the context ends, everything stops. Its error is then the context's.
+// shutdown ends serving, in this order. No connection is accepted any more, and each accepted one
+// has its place. Idle connections close. A connection that has sent a request gets its answer
+// first, and a new one has some seconds for its first request, because a balancer may just be
+// sending it. The HTTP server does the same. Everything stops when the last answer is out, or when
+// the context ends; then the error is the context's.
 func (e *engine) shutdown(ctx context.Context) error {
 	err := e.gate.close()
 	if e.responder == nil {
@@ -297,20 +299,23 @@ func (e *engine) shutdown(ctx context.Context) error {
 	if !started {
 		return err
 	}
+
 	first := int64(firstTimeout / time.Second)
-	if end, ok := ctx.Deadline(); ok { // they are looked at once a second
+	if end, ok := ctx.Deadline(); ok { // sweep looks at them once a second
 		first = max(0, min(first, int64(time.Until(end)/time.Second)-2))
 	}
 	for _, l := range e.loops {
 		l.drain(first)
 	}
 	select {
-	case <-e.handed.begun: // else the HTTP server would not know that it is to end
+	case <-e.handed.begun: // shut down before it has begun, the HTTP server would not know that it is to end
 	case <-ctx.Done():
 	}
+
 	err = errors.Join(err, e.http.ShutdownWithContext(ctx))
-	_ = e.handed.Close() // also where the server had not begun yet
+	_ = e.handed.Close() // also when the HTTP server had not begun
 	<-e.served
+
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for ended := ctx.Err() != nil; e.open.Load() > 0 && !ended; {
@@ -320,12 +325,13 @@ func (e *engine) shutdown(ctx context.Context) error {
 			err, ended = errors.Join(err, ctx.Err()), true
 		}
 	}
+
 	e.end()
 	for _, l := range e.loops {
 		l.end()
 	}
 	if ctx.Err() == nil {
-		e.work.Wait() // else a slow client is not waited for
+		e.work.Wait() // only within the context, since a client may be slow
 	}
 	return err
 }

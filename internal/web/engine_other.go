@@ -10,15 +10,16 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// engine is the way of connections: here, the HTTP server serves everything.
+// engine decides where a connection is served. On these systems there is no event loop: the HTTP
+// server serves everything.
 type engine struct {
 	http   *fasthttp.Server
 	gate   gate
-	table  *connTable // nil: no connection is closed for want of room
+	table  *connTable // nil: no connection is closed to make room
 	turned turned
 }
 
-// flight is one request on its way on an event loop, of which there is none.
+// flight is a request under way on an event loop. There are none here.
 type flight struct {
 	closing bool
 	journey

@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/redis"
 )
 
-// failure is a request that this package itself turns down.
+// failure is the error of a request that this package itself refuses.
 type failure struct {
 	status int
 	text   string
@@ -23,7 +23,7 @@ func badRequest(text string) error { return &failure{fasthttp.StatusBadRequest, 
 // retryAfter is the Retry-After of a 503 and a 429, in seconds.
 const retryAfter = 1
 
-// outcome is what a failed request is answered with. It is the one place where
+// outcome returns the status and the text for the error of a request. It is the one place where
 // errors become statuses.
 func outcome(err error) (status int, text string) {
 	var f *failure
@@ -59,17 +59,17 @@ func outcome(err error) (status int, text string) {
 	return fasthttp.StatusInternalServerError, "the request failed: " + err.Error()
 }
 
-// fail answers the source's routes' errors, in plain text.
+// fail sends an error in plain text, as the tutorial's routes do.
 func fail(ctx *fasthttp.RequestCtx, err error) {
 	status, text := outcome(err)
-	if redis.KindOf(err) == redis.Refused { // Redis' words say little to whom Redis is hidden from
+	if redis.KindOf(err) == redis.Refused { // Redis' words say little to somebody who does not see Redis
 		status, text = fasthttp.StatusConflict, err.Error()
 	}
 	retryLater(ctx, status)
 	answer(ctx, status, text)
 }
 
-// failJSON answers an error as {"error":"words"}.
+// failJSON sends an error as {"error":"words"}.
 func failJSON(ctx *fasthttp.RequestCtx, err error) {
 	status, text := outcome(err)
 	retryLater(ctx, status)
@@ -78,13 +78,14 @@ func failJSON(ctx *fasthttp.RequestCtx, err error) {
 	ctx.SetBody(appendError(nil, text))
 }
 
+// retryLater sets Retry-After where the status calls for it.
 func retryLater(ctx *fasthttp.RequestCtx, status int) {
 	if status == fasthttp.StatusServiceUnavailable || status == fasthttp.StatusTooManyRequests {
 		ctx.Response.Header.Set("Retry-After", strconv.Itoa(retryAfter))
 	}
 }
 
-// answer sends a text of ours.
+// answer sends a text of this node.
 func answer(ctx *fasthttp.RequestCtx, status int, text string) {
 	ctx.SetStatusCode(status)
 	ctx.SetContentType(textPlain)

@@ -14,42 +14,38 @@ import (
 	"holdfast/internal/redis"
 )
 
-// Limits of a stream of events.
+// Limits of streams of server-sent events.
 const (
-	// heartbeat is how often a quiet stream shows that it lives. Balancers and
-	// proxies cut what is quiet for 30 s or a minute; it is shorter than
-	// writeTimeout, too, which each write sets anew.
+	// heartbeat is how often a quiet stream shows that it lives. Balancers and proxies cut what is
+	// quiet for 30 s or a minute. It is also shorter than writeTimeout, which each write sets anew.
 	heartbeat = 10 * time.Second
-	// feedLimit is how many bytes may wait for a client that reads slowly. One
-	// that is further behind is dropped: it hears nothing wrong, and knows that
-	// it missed something.
+	// feedLimit is how many bytes may wait for a client that reads slowly. A client that is further
+	// behind is dropped. It has then heard nothing wrong, and knows that it missed something.
 	feedLimit = 1 << 20
-	// allFeeds bounds what waits on all streams together, in bytes: one message may
-	// go to thousands of them. A client is dropped, too, for which more would wait
-	// than is free of that.
+	// allFeeds bounds the bytes that wait on all streams together, since one message may go to
+	// thousands of them. A client whose message does not fit into what is left is dropped, too.
 	allFeeds = 128 << 20
 )
 
-// feed is what waits to be sent to one client as server-sent events (WHATWG
-// HTML, section 9.2). Any goroutine may add to it; that never waits.
+// feed has the events that wait to be sent to one client as server-sent events (WHATWG HTML,
+// section 9.2). Any goroutine may add events, which never blocks.
 type feed struct {
 	conn net.Conn
-	wake chan struct{} // holds one: there is something to send, or dropped
+	wake chan struct{} // of size 1: there is something to send, or the client was dropped
 
-	// What produces the events does so as long as live does; ended gets what it
-	// returned.
+	// The producer of the events runs as long as live does; ended gets the error that it returned.
 	live   context.Context
 	cancel context.CancelFunc
 	ended  chan error
 
-	unsent *atomic.Int64 // bytes that wait on all streams together
+	unsent *atomic.Int64 // Server.unsent: bytes that wait on all streams together
 
 	mu      sync.Mutex
 	waiting []byte
 	dropped bool
 }
 
-// event adds an event. id and name may be empty: none.
+// event adds an event. id and name may be empty: then it has none.
 func (f *feed) event(id, name, data string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -58,11 +54,11 @@ func (f *feed) event(id, name, data string) {
 	}
 	before := len(f.waiting)
 	size := before + len(data)
-	// One event may be as long as a message can be, but none waits behind it.
+	// One event may be as long as a message can be, but no other waits behind it.
 	if before > 0 && size > feedLimit || int64(size) > allFeeds-f.unsent.Load() {
 		f.dropped, f.waiting = true, nil
 		f.unsent.Add(-int64(before))
-		// A write that waits for the client does not go on waiting.
+		// End a write that waits for the client now.
 		_ = f.conn.SetWriteDeadline(time.Now())
 	} else {
 		if id != "" {
@@ -78,7 +74,7 @@ func (f *feed) event(id, name, data string) {
 	f.nudge()
 }
 
-// nudge tells the sender that there is something to send.
+// nudge wakes the sender.
 func (f *feed) nudge() {
 	select {
 	case f.wake <- struct{}{}:
@@ -86,11 +82,11 @@ func (f *feed) nudge() {
 	}
 }
 
-// take takes all that waits; ok is false when the client was dropped. last is
-// what was taken before, to be filled again.
+// take returns all that waits, and reports false when the client was dropped. last is what the
+// previous take returned; its memory is used again.
 func (f *feed) take(last []byte) (all []byte, ok bool) {
 	if cap(last) > feedLimit/16 {
-		last = nil // a rare large message is not kept
+		last = nil // the memory of a rare large message is not kept
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -98,8 +94,8 @@ func (f *feed) take(last []byte) (all []byte, ok bool) {
 	return all, !f.dropped
 }
 
-// appendField appends a field of an event: a line of its own for each line of
-// the text. The format is UTF-8, and ends a line at a carriage return as well.
+// appendField appends a field of an event, with a line for each line of the text. The format is
+// UTF-8, and a carriage return ends a line, too.
 func appendField(dst []byte, name, text string) []byte {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	for {
@@ -119,21 +115,20 @@ func appendField(dst []byte, name, text string) []byte {
 	}
 }
 
-// stream answers a request with server-sent events, until the client goes,
-// the node drains, or produce returns. produce is called by a goroutine of its
-// own and adds events to the feed until its context ends. The stream leaves its
-// place at its end.
+// stream answers a request with server-sent events until the client goes, the node drains, or
+// produce returns. produce runs on a goroutine of its own and adds events to the feed until its
+// context ends. The stream gives its place p back at its end.
 func (s *Server) stream(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) {
 	s.startFeed(ctx, p, produce).sendTo(ctx, s.heartbeat)
 }
 
-// streamWhenHeard is stream for what begins with an event: Redis has confirmed
-// that it listens. The answer waits for it, and is an error where Redis refuses.
+// streamWhenHeard is stream for producers whose first event is that Redis has confirmed the
+// subscription. The response waits for that event, and is an error when Redis refuses.
 func (s *Server) streamWhenHeard(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) {
 	f := s.startFeed(ctx, p, produce)
 	select {
 	case <-f.wake:
-		f.nudge() // sendTo is to see it
+		f.nudge() // wakes sendTo for the same event
 	case err := <-f.ended:
 		f.ended <- err
 		if redis.KindOf(err) == 0 { // the node ends
@@ -147,7 +142,7 @@ func (s *Server) streamWhenHeard(ctx *fasthttp.RequestCtx, p place, produce func
 	f.sendTo(ctx, s.heartbeat)
 }
 
-// startFeed has events produced.
+// startFeed starts to produce events.
 func (s *Server) startFeed(ctx *fasthttp.RequestCtx, p place, produce func(ctx context.Context, f *feed) error) *feed {
 	f := &feed{conn: ctx.Conn(), unsent: &s.unsent, wake: make(chan struct{}, 1), ended: make(chan error, 1)}
 	f.live, f.cancel = context.WithCancel(s.streams)
@@ -163,14 +158,14 @@ func (s *Server) startFeed(ctx *fasthttp.RequestCtx, p place, produce func(ctx c
 	return f
 }
 
-// sendTo sends the events of the feed as the answer to a request.
+// sendTo sends the events of the feed as the response to a request.
 func (f *feed) sendTo(ctx *fasthttp.RequestCtx, every time.Duration) {
 	ctx.SetContentType("text/event-stream")
 	ctx.Response.Header.Set("X-Accel-Buffering", "no") // nginx would hold events back
 	ctx.Response.ImmediateHeaderFlush = true
 	ctx.SetBodyStreamWriter(func(w *bufio.Writer) {
-		// The order at the end: the producer is told, then waited for; nothing
-		// adds to the feed when this returns.
+		// At the end the producer is told first and then waited for, so that nothing adds to the
+		// feed after this returns.
 		f.send(f.live, w, every)
 		f.cancel()
 		<-f.ended
@@ -182,7 +177,7 @@ func (f *feed) send(ctx context.Context, w *bufio.Writer, every time.Duration) {
 	beat := time.NewTicker(every)
 	defer beat.Stop()
 	var last []byte
-	sent := 0 // of what was taken; it counts as waiting until it is out
+	sent := 0 // of what was taken; it counts as unsent until it is written
 	defer func() { f.unsent.Add(-int64(sent)) }()
 	for more := true; more; {
 		quiet := false

@@ -11,10 +11,10 @@ import (
 	"holdfast/internal/redis"
 )
 
-// Fixed is a web node's server that has its answers without a store: the
-// ceiling that a benchmark compares a node with. Value is what GET of a path
-// answers for a query; Fields, as "name" and "value", are in every answer. One to
-// a request for a cached value says that it is one, as a node's does.
+// Fixed is a web node's server that makes its responses without a store: the ceiling to which a
+// benchmark compares a node. Value returns what GET of any path answers for a query. Fields, each a
+// name and a value, are in every response. A response to a request for a cached value says that it
+// is cached, as a node's does.
 type Fixed struct {
 	Fields [][2]string
 	Value  func(query []byte) []byte
@@ -47,7 +47,7 @@ func (x Fixed) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// fixed is Fixed on a loop.
+// fixed is the responder of Fixed.
 type fixed struct {
 	head  *head
 	value func(query []byte) []byte

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// gate has the listeners that are served, and closes each once: also one whose
-// server has yet to begin, which would otherwise wait for it for ever.
+// gate has the listeners that are served, and closes each once. That includes one whose server has
+// not begun to accept yet: that server would wait for it for ever otherwise.
 type gate struct {
 	mu      sync.Mutex
 	shut    bool
@@ -15,7 +15,8 @@ type gate struct {
 	serving sync.WaitGroup
 }
 
-// admit takes a listener in until leave; too late, it is closed.
+// admit adds a listener, which has to leave when it is served no more. It reports whether that was
+// in time; else the listener is closed.
 func (g *gate) admit(ln net.Listener) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -28,10 +29,10 @@ func (g *gate) admit(ln net.Listener) bool {
 	return true
 }
 
-// leave says that a listener is served no more.
+// leave notes that one listener is served no more.
 func (g *gate) leave() { g.serving.Done() }
 
-// close closes the listeners, for good.
+// close closes all listeners; later ones are not admitted.
 func (g *gate) close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

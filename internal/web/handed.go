@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// handed is the listener of connections that loops hand to the HTTP server.
+// handed is a listener whose connections come from the loops: the HTTP server accepts from it.
 type handed struct {
 	mu     sync.Mutex
 	more   sync.Cond
@@ -24,7 +24,7 @@ func newHanded() *handed {
 	return h
 }
 
-// give hands a connection over. It answers false when that is too late.
+// give hands a connection to the HTTP server. It reports false when the listener is closed.
 func (h *handed) give(c net.Conn) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -36,7 +36,7 @@ func (h *handed) give(c net.Conn) bool {
 	return true
 }
 
-// Accept is net.Listener's. What was given before the end is still accepted.
+// Accept implements net.Listener. What was given before Close is still accepted.
 func (h *handed) Accept() (net.Conn, error) {
 	h.begin.Do(func() { close(h.begun) })
 	h.mu.Lock()
@@ -53,7 +53,7 @@ func (h *handed) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// Close is net.Listener's.
+// Close implements net.Listener.
 func (h *handed) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -62,5 +62,5 @@ func (h *handed) Close() error {
 	return nil
 }
 
-// Addr is net.Listener's.
+// Addr implements net.Listener.
 func (h *handed) Addr() net.Addr { return &net.UnixAddr{Name: "handed", Net: "unix"} }

@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// httpDate is how HTTP writes a time (RFC 9110, section 5.6.7).
+// httpDate is the layout of a time in HTTP (RFC 9110, section 5.6.7).
 const httpDate = "Mon, 02 Jan 2006 15:04:05 GMT"
 
-// head is the header of good answers, as the HTTP server writes it, in pieces
-// that are made once.
+// head renders the header of responses with status 200, in the HTTP server's bytes, from pieces
+// that are made once. Several goroutines may use it at a time.
 type head struct {
-	fields []byte // the lines that are the same in every answer
+	fields []byte // the lines that every response has
 	date   atomic.Pointer[dated]
 }
 
-// dated is everything up to the length, with a date in it, for the types that most
-// answers are of.
+// dated has everything up to the length, with the date of one second, for the types that most
+// responses have.
 type dated struct {
 	second     int64
 	text, json []byte
-	rest       []byte // up to the type, for others
+	rest       []byte // up to the type, for other types
 }
 
 func newHead(fields [][2][]byte) *head {
@@ -34,8 +34,8 @@ func newHead(fields [][2][]byte) *head {
 
 const lengthLine = "\r\nContent-Length: "
 
-// append appends everything up to the fields of every answer: of one with a
-// body of that type and length.
+// append appends the header of a response whose body has that type and length, up to and including
+// the fields of every response.
 func (h *head) append(dst []byte, now time.Time, kind string, length int) []byte {
 	d := h.date.Load()
 	if second := now.Unix(); d == nil || d.second != second {

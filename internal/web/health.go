@@ -10,8 +10,8 @@ import (
 	"holdfast/internal/token"
 )
 
-// health answers the three questions about a node: is it there, can it serve,
-// is there a master.
+// health answers the three questions about a node: is the process there, can it serve, is there a
+// master.
 func (s *Server) health(ctx *fasthttp.RequestCtx, question string) (class string) {
 	handler := map[string]func(*fasthttp.RequestCtx){"live": s.live, "ready": s.ready, "master": s.master}[question]
 	if handler == nil {
@@ -19,7 +19,7 @@ func (s *Server) health(ctx *fasthttp.RequestCtx, question string) (class string
 	} else if question == "master" && !s.answersTo(ctx.Request.Header.Host()) {
 		failJSON(ctx, s.otherHost())
 	} else if allow(ctx, getHead) {
-		s.respond(ctx) // a balancer may check any of them: health.path
+		s.respond(ctx) // a stack's file may name any of them in health.path
 		handler(ctx)
 	}
 	return "healthz"
@@ -28,9 +28,9 @@ func (s *Server) health(ctx *fasthttp.RequestCtx, question string) (class string
 // live: the process is there.
 func (s *Server) live(ctx *fasthttp.RequestCtx) { answer(ctx, fasthttp.StatusOK, "live") }
 
-// ready: the node can serve. It does not fall with the master, whose failover
-// every node has to wait for alike; it falls when this node alone is cut off,
-// or is about to end.
+// ready: the node can serve. The loss of the master does not make it unready, since every node has
+// to wait for the failover alike. It becomes unready when this node alone is cut off, or is about
+// to end.
 func (s *Server) ready(ctx *fasthttp.RequestCtx) {
 	st := s.store.Status()
 	switch {
@@ -45,11 +45,12 @@ func (s *Server) ready(ctx *fasthttp.RequestCtx) {
 	}
 }
 
-// maxChallenge is how long a challenge may be: a balancer's is a UUID.
+// maxChallenge is how many bytes a challenge may have; a balancer's is a UUID.
 const maxChallenge = 64
 
-// respond shows a balancer's health check that this is a node of its stack. What comes through
-// a balancer, and so has its source, is a client's: nobody learns a response by the entry.
+// respond proves to a balancer's health check that this is a node of its stack. A request that came
+// through a balancer has sourceHeader and is a client's: it gets no response to a challenge, so
+// nobody learns one through the entry.
 func (s *Server) respond(ctx *fasthttp.RequestCtx) {
 	challenge := ctx.Request.Header.Peek(token.ChallengeHeader)
 	through := len(ctx.Request.Header.Peek(sourceHeader)) > 0
@@ -59,7 +60,7 @@ func (s *Server) respond(ctx *fasthttp.RequestCtx) {
 	ctx.Response.Header.Set(token.ResponseHeader, token.Response(s.cfg.SourceSecret, string(challenge)))
 }
 
-// master: the dependency. 200 when there is a master now.
+// master tells what the node depends on. 200: there is a master now.
 func (s *Server) master(ctx *fasthttp.RequestCtx) {
 	st := s.store.Status()
 	body, err := json.Marshal(st)

@@ -15,17 +15,17 @@ import (
 	"holdfast/internal/token"
 )
 
-// ttlHeader is a key's time to live, in a PUT and in the answer to a GET.
+// ttlHeader has a key's time to live, in a PUT and in the response to a GET.
 const ttlHeader = "Holdfast-TTL"
 
-// maxTTL bounds a time to live; Redis counts milliseconds from 1970 in 64 bits,
-// and a time that long is a mistake.
+// maxTTL bounds a time to live. Redis counts milliseconds from 1970 in 64 bits, and a time this
+// long is a mistake.
 const maxTTL = 100 * 365 * 24 * time.Hour
 
-// maxType is how many bytes a Content-Type may have.
+// maxType bounds the bytes of a Content-Type.
 const maxType = 255
 
-// keyspace answers everything below /v1/.
+// keyspace serves everything below /v1/.
 func (s *Server) keyspace(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	path := ctx.URI().PathOriginal()
 	var err error
@@ -48,7 +48,7 @@ func (s *Server) keyspace(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	}
 }
 
-// only turns down methods that are not among those.
+// only returns the error of a request whose method is not among methods, else nil.
 func only(ctx *fasthttp.RequestCtx, methods ...string) error {
 	if slices.Contains(methods, string(ctx.Method())) {
 		return nil
@@ -58,7 +58,7 @@ func only(ctx *fasthttp.RequestCtx, methods ...string) error {
 	return &failure{fasthttp.StatusMethodNotAllowed, "The method is not allowed here; allowed are " + all + "."}
 }
 
-// key answers one key's requests. name is the rest of the path as it came.
+// key serves the requests for one key. name is the rest of the path as it came.
 func (s *Server) key(ctx *fasthttp.RequestCtx, who *token.Rights, name []byte) error {
 	if err := only(ctx, "GET", "HEAD", "PUT", "DELETE"); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (s *Server) key(ctx *fasthttp.RequestCtx, who *token.Rights, name []byte) e
 	return s.getKey(ctx, who, key, given)
 }
 
-// keyName unescapes a key once. Slashes belong to it, and a plus sign is one.
+// keyName unescapes a key. Slashes belong to it, and a plus sign stays one.
 func (s *Server) keyName(escaped []byte) (string, error) {
 	raw, err := appendUnescaped(nil, escaped, false)
 	if err != nil {
@@ -98,7 +98,7 @@ func (s *Server) keyName(escaped []byte) (string, error) {
 	return key, nil
 }
 
-// getKey answers GET and HEAD of a key, and the two ways to watch it.
+// getKey serves GET and HEAD of a key, and the two ways to watch it.
 func (s *Server) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions) error {
 	if err := s.permit(ctx, who, []redis.Command{{"GET", key}}); err != nil {
 		return err
@@ -114,11 +114,11 @@ func (s *Server) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 	} else if ok {
 		return s.waitForKey(ctx, who, key, given, string(text))
 	}
-	r := &redis.Request{Commands: []redis.Command{{"GET", key}}} // for trust: it is as good as that
+	r := &redis.Request{Commands: []redis.Command{{"GET", key}}} // a read, which is what trust has to know
 	if err := s.trust(ctx, who, r); err != nil {
 		return err
 	}
-	r.IdempotencyKey = "" // reading again is safe
+	r.IdempotencyKey = "" // a read may be repeated without one
 	r.Client = s.reader(ctx, who)
 	now, err := s.read(s.within(ctx), r, key)
 	if err != nil {
@@ -129,14 +129,14 @@ func (s *Server) getKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string,
 	return s.answerKey(ctx, &now, given)
 }
 
-// answerKey answers with a key as it was read.
+// answerKey sends a key as it was read.
 func (s *Server) answerKey(ctx *fasthttp.RequestCtx, now *keyState, given conditions) error {
 	if err := now.missing(); err != nil {
 		return err
 	}
 	h := &ctx.Response.Header
 	h.Set("ETag", now.etag())
-	// A browser may keep it, but has to ask whether it is still so.
+	// A browser may keep it, but has to ask whether it has changed.
 	h.Set("Cache-Control", "private, no-cache")
 	if now.ttl >= 0 {
 		h.Set(ttlHeader, seconds(now.ttl))
@@ -203,7 +203,7 @@ func (s *Server) deleteKey(ctx *fasthttp.RequestCtx, who *token.Rights, key stri
 	return nil
 }
 
-// write runs a script that writes, and answers its status.
+// write runs a script that writes, and returns the status that the script returns.
 func (s *Server) write(ctx *fasthttp.RequestCtx, who *token.Rights, script *redis.Script, key string, args []string) (int, error) {
 	r := &redis.Request{Script: script, Keys: []string{key, typeKey(key)}, Args: args}
 	if err := s.trust(ctx, who, r); err != nil {
@@ -231,7 +231,7 @@ func (s *Server) write(ctx *fasthttp.RequestCtx, who *token.Rights, script *redi
 	}
 }
 
-// readType is the type of what is to be stored.
+// readType returns the Content-Type of what is to be stored.
 func readType(ctx *fasthttp.RequestCtx) (string, error) {
 	h := &ctx.Request.Header
 	if e := h.ContentEncoding(); len(e) > 0 && string(e) != "identity" {
@@ -258,7 +258,7 @@ func goodType(t string) bool {
 	return len(t) > 0 && len(t) <= maxType && !strings.ContainsFunc(t, func(c rune) bool { return c < ' ' || c > '~' })
 }
 
-// readTTL is the time to live that a PUT asks for; 0: none.
+// readTTL returns the time to live that a PUT asks for; 0 when it asks for none.
 func readTTL(ctx *fasthttp.RequestCtx) (time.Duration, error) {
 	text := ctx.Request.Header.Peek(ttlHeader)
 	asked := text != nil
@@ -281,7 +281,7 @@ func readTTL(ctx *fasthttp.RequestCtx) (time.Duration, error) {
 	return d, nil
 }
 
-// span reads a length of time: in Go's words (1h30m, 1500ms), or seconds.
+// span reads a duration: in Go's form (1h30m, 1500ms), or in seconds.
 func span(text string) (time.Duration, bool) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return d, true
@@ -293,7 +293,7 @@ func span(text string) (time.Duration, bool) {
 	return time.Duration(math.Round(n*1000)) * time.Millisecond, true
 }
 
-// seconds writes a length of time in seconds, with milliseconds.
+// seconds returns a duration in seconds, with milliseconds.
 func seconds(d time.Duration) string {
 	return strconv.FormatFloat(d.Seconds(), 'f', 3, 64)
 }

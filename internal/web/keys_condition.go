@@ -14,14 +14,14 @@ type conditions struct {
 // tags are the entity tags of an If-Match or If-None-Match.
 type tags struct {
 	given bool
-	any   bool     // *
-	list  []string // without quotes; of those that may be ours
+	any   bool     // the tag is *
+	list  []string // without quotes; only those that may be ours
 }
 
 func readConditions(ctx *fasthttp.RequestCtx) (c conditions, err error) {
 	h := &ctx.Request.Header
-	// A weak tag never matches where the comparison has to be strong, as that
-	// of If-Match (section 13.1.1).
+	// A weak tag never matches where the comparison has to be strong, as for If-Match (section
+	// 13.1.1).
 	if c.match, err = readTags("If-Match", h.PeekAll("If-Match"), false); err != nil {
 		return c, err
 	}
@@ -29,8 +29,8 @@ func readConditions(ctx *fasthttp.RequestCtx) (c conditions, err error) {
 	return c, err
 }
 
-// readTags reads a list of entity tags (section 8.8.3): "a", W/"b". weak says
-// that a weak tag counts like a strong one.
+// readTags reads a list of entity tags (section 8.8.3): "a", W/"b". weak: a weak tag counts like a
+// strong one.
 func readTags(name string, lines [][]byte, weak bool) (tags, error) {
 	t := tags{given: len(lines) > 0}
 	bad := badRequest(name + ` is * or a list of entity tags in double quotes, such as "33a64df5", "0b8a".`)
@@ -71,8 +71,8 @@ func readTags(name string, lines [][]byte, weak bool) (tags, error) {
 	return t, nil
 }
 
-// mayBeOurs says that a tag looks like one of ours: hex, in lower case. The
-// scripts rely on it having no comma.
+// mayBeOurs reports whether a tag looks like one of ours: a SHA-1 in lower-case hex. The scripts
+// rely on it having no comma.
 func mayBeOurs(tag string) bool {
 	if len(tag) != 40 {
 		return false
@@ -85,7 +85,7 @@ func mayBeOurs(tag string) bool {
 	return true
 }
 
-// argument is the tags as the scripts take them.
+// argument returns the tags in the form that the scripts take: see checkKey.
 func (t tags) argument() string {
 	switch {
 	case !t.given:
@@ -96,7 +96,7 @@ func (t tags) argument() string {
 	return "," + strings.Join(t.list, ",") + ","
 }
 
-// among answers whether the tags name a resource.
+// among reports whether the tags match a key.
 func (t tags) among(r *keyState) bool {
 	if !r.found() {
 		return false
@@ -112,8 +112,8 @@ func (t tags) among(r *keyState) bool {
 	return false
 }
 
-// read answers the status that the preconditions of a GET or HEAD give a
-// resource that is there, in their order (section 13.2.2).
+// read returns the status that the preconditions of a GET or HEAD give a key that exists, in their
+// order (section 13.2.2).
 func (c conditions) read(r *keyState) int {
 	switch {
 	case c.match.given && !c.match.among(r):

@@ -17,20 +17,20 @@ import (
 	"holdfast/internal/token"
 )
 
-// The bounds of one page of keys: a prefix that hardly any key has would scan
-// all of them for a single request otherwise.
+// Bounds of one page of keys. Without them, a single request for a prefix that hardly any key has
+// would scan all keys.
 const (
 	defaultLimit = 100
 	maxLimit     = 1000
-	scanStep     = 1000 // keys that Redis looks at in one go, at most
-	scanTime     = 250 * time.Millisecond
-	pageBytes    = 256 << 10 // of keys, after which a page ends
+	scanStep     = 1000                   // keys that Redis looks at in one go, at most
+	scanTime     = 250 * time.Millisecond // after which a page ends, though it is not full
+	pageBytes    = 256 << 10              // of keys, after which a page ends
 )
 
-// page is the answer to GET /v1/keys.
+// page is the response to GET /v1/keys.
 type page struct {
 	Keys []string `json:"keys"`
-	// Cursor continues; empty at the end.
+	// Cursor continues the list; empty at its end.
 	Cursor string `json:"cursor,omitempty"`
 	// Binary counts the keys that are left out because they are not UTF-8.
 	Binary int `json:"binary,omitempty"`
@@ -51,7 +51,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	if err != nil {
 		return err
 	}
-	// A token that may scan for this may see every key that begins so.
+	// A token that may scan for this pattern may see every key with the prefix.
 	pattern := escapePattern(prefix) + "*"
 	if err := s.permit(ctx, who, []redis.Command{{"SCAN", "0", "MATCH", pattern}}); err != nil {
 		return err
@@ -73,7 +73,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	if err := s.trust(ctx, who, r); err != nil {
 		return err
 	}
-	r.IdempotencyKey = ""     // reading again is safe
+	r.IdempotencyKey = ""     // a read may be repeated without one
 	r.Read = redis.ReadMaster // see scan
 	defer r.Release()
 	p, err := s.list(r, scan{cursor: cursor, pattern: pattern, limit: limit}, encode)
@@ -105,7 +105,7 @@ func answerJSON(ctx *fasthttp.RequestCtx, v any) error {
 	return nil
 }
 
-// list gathers one page.
+// list gathers one page, with keys as encode writes them.
 func (s *Server) list(r *redis.Request, at scan, encode func(string) (string, bool)) (page, error) {
 	p := page{Keys: []string{}}
 	seen := map[string]bool{} // SCAN may name a key twice
@@ -117,9 +117,8 @@ func (s *Server) list(r *redis.Request, at scan, encode func(string) (string, bo
 			return p, err
 		}
 		if missing := at.limit - len(p.Keys); len(found) > missing && step > missing {
-			// Too many for this page: the same place again, in a smaller
-			// step. Only what shares one slot of Redis' table comes together
-			// even so.
+			// These are too many for this page. Ask for the same place again in a smaller step:
+			// then only keys that share one slot of Redis' table come together.
 			if found, next, err = s.step(r, &at, missing); err != nil {
 				return p, err
 			}
@@ -147,9 +146,9 @@ func (s *Server) list(r *redis.Request, at scan, encode func(string) (string, bo
 	}
 }
 
-// scan is a place in the list of all keys. Redis keeps nothing of it, so any
-// node continues it. Its cursor is good at the Redis process that gave it alone
-// (see redis.ErrCursorGone): after a failover a client has to begin again.
+// scan is a place in the list of all keys. Redis keeps nothing about it, so any node continues it.
+// But its cursor is good only at the Redis process that gave it (see redis.ErrCursorGone): after a
+// failover, a client has to begin again.
 type scan struct {
 	cursor  string
 	pattern string
@@ -158,7 +157,7 @@ type scan struct {
 
 var errCursorGone = &failure{fasthttp.StatusGone, "The cursor is of a Redis server that is no longer the master; begin again without it."}
 
-// step asks for the next keys.
+// step asks Redis for the next keys.
 func (s *Server) step(r *redis.Request, at *scan, count int) (keys []string, next string, err error) {
 	r.Commands = []redis.Command{{"SCAN", at.cursor, "MATCH", at.pattern, "COUNT", strconv.Itoa(count)}}
 	if err := s.store.Do(context.Background(), r); err != nil {
@@ -192,10 +191,10 @@ func readLimit(query []byte) (int, error) {
 	return n, nil
 }
 
-// cursorPrefix stands before SCAN's cursor in those of /v1/keys.
+// cursorPrefix stands before SCAN's cursor in the cursors of /v1/keys.
 const cursorPrefix = "scan."
 
-// readCursor is SCAN's cursor in that of the page before, or 0.
+// readCursor returns SCAN's cursor from that of the page before, or 0.
 func readCursor(query []byte) (string, error) {
 	text, ok, err := parameter(query, "cursor")
 	if err != nil || !ok || len(text) == 0 {
@@ -211,13 +210,13 @@ func readCursor(query []byte) (string, error) {
 		return "", bad
 	}
 	if form+"." != cursorPrefix || strings.Trim(cursor, "0") == "" {
-		return "", errCursorGone // of another version, or made up
+		return "", errCursorGone // from another version, or made up
 	}
 	return cursor, nil
 }
 
-// keyEncoding is how a key is written in JSON, which has only Unicode: as it
-// is, unless it is not UTF-8, or in base64.
+// keyEncoding returns how keys are written in JSON, which has only Unicode: as they are, or in
+// base64. The function that it returns reports false for a key that it cannot write.
 func keyEncoding(query []byte) (func(string) (string, bool), error) {
 	text, ok, err := parameter(query, "encoding")
 	switch {
@@ -231,8 +230,7 @@ func keyEncoding(query []byte) (func(string) (string, bool), error) {
 	return nil, badRequest("The encoding of the keys is utf-8 or base64.")
 }
 
-// escapePattern makes a pattern (Redis manual, KEYS) that matches the text
-// alone.
+// escapePattern returns a pattern (Redis manual, KEYS) that matches only the text.
 func escapePattern(text string) string {
 	var out strings.Builder
 	for i := range len(text) {

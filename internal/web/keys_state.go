@@ -13,28 +13,29 @@ import (
 	"holdfast/internal/redis"
 )
 
-// A key as a resource is a plain Redis string, which any Redis client reads and
-// writes. What HTTP needs besides, the type of its content, is in a second key
-// beside it. That one names the SHA-1 of the value that the type belongs to, so
-// that a value which another client wrote never gets the type of an older one.
-// It has the same time to live. A value of the default type has none.
+// A key as a resource is a plain Redis string, which any Redis client reads and writes. HTTP also
+// needs the type of its content, which is in a second key beside it. The second key names the SHA-1
+// of the value that the type belongs to, so that a value which another client wrote never gets the
+// type of an older one. It has the same time to live. A value of the default type has no second
+// key.
 
-// defaultType is the type of content that is not said to be anything else (RFC
-// 9110, section 8.3).
+// defaultType is the type of content that has no other one (RFC 9110, section 8.3).
 const defaultType = "application/octet-stream"
 
 // reservedKeys starts the keys that are Holdfast's own, and typeKeys those with
 // the types; package redis lets no client at them.
 const (
+	// reservedKeys starts Holdfast's own keys, and typeKeys those with the types. Package redis
+	// keeps clients from them.
 	reservedKeys = "\x00holdfast\x00"
 	typeKeys     = reservedKeys + "type\x00"
 )
 
-// typeKey names the key that has another one's type. Redis Cluster has to keep
-// both in one slot, so they share what it hashes (Redis Cluster specification,
-// "Hash tags"): what is between the first { and the next }, if there is
-// anything, else the whole key. Only of a key with a } but no hash tag that
-// cannot be said; Redis Cluster refuses it, a single Redis does not mind.
+// typeKey returns the name of the key that has another key's type. Redis Cluster has to keep both
+// in one slot, so they share what it hashes (Redis Cluster specification, "Hash tags"): the text
+// between the first { and the next }, if there is any, else the whole key. A key with a } but
+// without a hash tag cannot be wrapped like that; Redis Cluster refuses it, and a single Redis does
+// not mind.
 func typeKey(key string) string {
 	if _, rest, ok := strings.Cut(key, "{"); ok {
 		if end := strings.IndexByte(rest, '}'); end > 0 {
@@ -44,27 +45,26 @@ func typeKey(key string) string {
 	return typeKeys + "{" + key + "}"
 }
 
-// keyState is a key at a moment.
+// keyState is what a key held at a moment.
 type keyState struct {
-	// holds is what the key holds for Redis: "none", "string" or another of
-	// its types, which is no resource.
+	// holds is the Redis type of what the key holds: "none", "string", or another one, which is no
+	// resource.
 	holds string
 	value string
 	reply redis.Reply // the value's
 	// contentType is the value's.
 	contentType string
-	// tag is the strong entity tag, without its quotes: it changes with the
-	// value and its type alone.
+	// tag is the strong entity tag, without its quotes. It depends only on the value and its type.
 	tag string
-	// ttl is how long it has to live; negative: until it is deleted.
+	// ttl is the time to live; negative when there is none.
 	ttl time.Duration
-	// size is how many bytes value has, also where that is left out (see keep).
+	// size is the length of the value in bytes, also where value was left out (see keep).
 	size int
-	// request has the answer that value is part of.
+	// request holds the reply of which value is a part; nil when it was released.
 	request *redis.Request
 }
 
-// release gives back what the value takes. It is of no more use then.
+// release gives back the memory that the value takes. The value must not be used afterwards.
 func (r *keyState) release() {
 	if r.request != nil {
 		r.request.Release()
@@ -72,8 +72,8 @@ func (r *keyState) release() {
 	}
 }
 
-// keep makes it a state that may be kept: without its value where that is a long one.
-// It reports whether the value is still there.
+// keep makes a state that may be kept: it leaves out a long value. It reports whether the value is
+// still there.
 func (r *keyState) keep() bool {
 	if r.request != nil && r.request.Held() > 0 {
 		r.value, r.reply = "", redis.Reply{}
@@ -86,8 +86,7 @@ func (r *keyState) found() bool { return r.holds == "string" }
 
 func (r *keyState) etag() string { return `"` + r.tag + `"` }
 
-// missing answers what is wrong with a key that is no resource; nil when it is
-// one.
+// missing returns why a key is no resource, or nil when it is one.
 func (r *keyState) missing() error {
 	switch r.holds {
 	case "string":
@@ -104,24 +103,23 @@ func errOtherType(holds string) error {
 	return &failure{fasthttp.StatusConflict, fmt.Sprintf("The key holds a %s, which is no string of bytes; use Redis' own commands for it.", holds)}
 }
 
-// sum is the SHA-1 of a value, in hex.
+// sum returns the SHA-1 of a value, in hex.
 func sum(value string) string {
 	return fmt.Sprintf("%x", sha1.Sum([]byte(value)))
 }
 
-// tagOf is the entity tag of a value whose SHA-1 is sum. The scripts below
-// have it from the same sum, so that they hash a value once.
+// tagOf returns the entity tag of a value with that SHA-1. The scripts below compute it from the
+// same sum, so they hash a value once.
 func tagOf(contentType, sum string) string {
 	return fmt.Sprintf("%x", sha1.Sum([]byte(contentType+"\n"+sum)))
 }
 
-// shortState is up to how many bytes a value has that a script reads. A script copies a
-// value several times in one go: 48 MB keep Redis from everybody else for 300 ms.
+// shortState is how many bytes a value may have that a script reads. A script copies a value
+// several times in one go: with 48 MB, Redis serves nobody else for 300 ms.
 const shortState = 64 << 10
 
-// readKey returns what KEYS[1] holds, and of a string its value, its time to live and
-// what KEYS[2] says of its type. Of a string that is longer than ARGV[1] it returns the
-// length alone.
+// readKey returns what KEYS[1] holds. For a string it also returns the value, the time to live and
+// what KEYS[2] says about the type; for a string longer than ARGV[1], only the length.
 var readKey = redis.NewReadScript(`
 local holds = redis.call('TYPE', KEYS[1]).ok
 if holds ~= 'string' then return {holds} end
@@ -129,8 +127,8 @@ local length = redis.call('STRLEN', KEYS[1])
 if length > tonumber(ARGV[1]) then return {holds, length} end
 return {holds, redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1]), redis.call('GET', KEYS[2]) or ''}`)
 
-// newKeyState makes a state of what Redis says that a key holds, of its value, its time
-// to live, and what is kept of its type.
+// newKeyState returns a state from Redis' replies: what the key holds, its value, its time to live,
+// and what the second key says about the type.
 func newKeyState(holds, value, ttl, kept redis.Reply) keyState {
 	r := keyState{holds: strings.Clone(holds.Text())}
 	if !r.found() {
@@ -145,15 +143,15 @@ func newKeyState(holds, value, ttl, kept redis.Reply) keyState {
 	r.tag = tagOf(defaultType, s)
 	if of, contentType, _ := strings.Cut(kept.Text(), " "); of == s {
 		r.tag = tagOf(contentType, s)
-		if goodType(contentType) { // a script may have written anything
+		if goodType(contentType) { // a script may have written anything there
 			r.contentType = contentType
 		}
 	}
 	return r
 }
 
-// read carries out the reading of a key, which r is otherwise ready for. What it
-// returns is to be released.
+// read reads a key by a request that has its other fields already. The caller has to release the
+// state.
 func (s *Server) read(within context.Context, r *redis.Request, key string) (keyState, error) {
 	r.Commands, r.Script, r.Keys, r.Args = nil, readKey, []string{key, typeKey(key)}, []string{strconv.Itoa(shortState)}
 	if err := s.carryOut(within, r); err != nil {
@@ -172,7 +170,7 @@ func (s *Server) read(within context.Context, r *redis.Request, key string) (key
 	return state, nil
 }
 
-// readLong is read for a value that was a long one just now.
+// readLong is read for a value that has just been found to be long.
 func (s *Server) readLong(within context.Context, r *redis.Request, key string) (keyState, error) {
 	r.Commands, r.Script, r.Keys, r.Args = []redis.Command{{"TYPE", key}, {"GET", key}, {"PTTL", key}, {"GET", typeKey(key)}}, nil, nil, nil
 	r.Atomic, r.Own, r.Long = true, true, true
@@ -187,8 +185,8 @@ func (s *Server) readLong(within context.Context, r *redis.Request, key string) 
 	return state, nil
 }
 
-// carryOut has a request carried out of which every part has to succeed. Where one does
-// not, it is released.
+// carryOut carries out a request all of whose commands have to succeed. When one fails, the request
+// is released. A WRONGTYPE counts as success: holds says it.
 func (s *Server) carryOut(within context.Context, r *redis.Request) error {
 	if err := s.store.Do(within, r); err != nil {
 		return err
@@ -202,12 +200,12 @@ func (s *Server) carryOut(within context.Context, r *redis.Request) error {
 	return nil
 }
 
-// isOtherType reports whether Redis refused a command because of what its key holds.
+// isOtherType reports whether Redis refused a command because of the type of its key.
 func isOtherType(err error) bool { return strings.HasPrefix(redis.Words(err), "WRONGTYPE ") }
 
-// checkKey is the beginning of both scripts that write: it answers what is in
-// the way. The preconditions are ARGV[1] (If-Match) and ARGV[2] (If-None-Match):
-// empty when there is none, * or the tags with a comma before and after each.
+// checkKey is the beginning of both scripts that write. It returns what is in the way: a type other
+// than string, or a precondition. The preconditions are ARGV[1] (If-Match) and ARGV[2]
+// (If-None-Match): empty when there is none, * or the tags with a comma before and after each.
 const checkKey = `
 local holds = redis.call('TYPE', KEYS[1]).ok
 if holds ~= 'none' and holds ~= 'string' then return {409, holds} end
@@ -228,8 +226,8 @@ if ARGV[1] ~= '' or ARGV[2] ~= '' then
 end
 `
 
-// putKey stores ARGV[3], whose sum is ARGV[4], of the type ARGV[5] (empty: the
-// default), for ARGV[6] milliseconds (empty: for good).
+// putKey stores ARGV[3], whose SHA-1 is ARGV[4], with the type ARGV[5] (empty: the default), for
+// ARGV[6] milliseconds (empty: without end).
 var putKey = redis.NewScript(checkKey + `
 if ARGV[6] ~= '' then
   redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[6])
@@ -245,9 +243,8 @@ else
 end
 return {holds == 'none' and 201 or 204}`)
 
-// deleteKey deletes the key. One that is not there is not found, whatever the
-// preconditions: they count only where the answer would be a success without
-// them (RFC 9110, section 13.2.1).
+// deleteKey deletes the key. A key that does not exist is not found, whatever the preconditions:
+// they count only where the response would be a success without them (RFC 9110, section 13.2.1).
 var deleteKey = redis.NewFreeingScript(`if redis.call('EXISTS', KEYS[1]) == 0 then return {404} end` + checkKey + `
 redis.call('DEL', KEYS[1], KEYS[2])
 return {204}`)

@@ -14,48 +14,47 @@ import (
 	"holdfast/internal/socket"
 )
 
-// lane is a loop's own connection to the master, for what only reads: the loop
-// polls it like its clients', and so a read takes no goroutine and no lock. What
-// a lane cannot answer is asked again in the usual way. It is the loop's, under
-// its lock.
+// lane is a loop's own connection to the master, for reads. The loop polls it like its clients'
+// connections, so a read takes no goroutine and no lock. Reads go in batches, one at a time. What a
+// lane cannot answer is asked again through Client.Start. It belongs to the loop, under its lock.
 type lane struct {
 	loop    *loop
 	express *redis.Express // nil: there is no connection
 	fd      int
-	out     []byte // of the batch that is under way, what the kernel has yet to take
-	full    bool   // it tells when it takes more
-	doomed  bool   // the connection is of no more use: see depart
+	out     []byte // of the batch under way, what the kernel has not taken yet
+	full    bool   // the kernel takes no more now, and reports when it does
+	doomed  bool   // the connection is of no more use; depart ends it
 
-	// waiting are the flights of the batch to come, sent those of the one under
-	// way, and arrived those of the one whose answers are being written.
+	// waiting has the flights of the next batch, sent those of the batch under way, and arrived
+	// those whose responses are being written.
 	waiting, sent, arrived []*flight
 
 	connecting bool
-	never      bool      // this Redis has no such connection
-	since      time.Time // there has been one, or an attempt was made
-	rest       time.Duration
+	never      bool          // there will never be such a connection: TLS or a cluster
+	since      time.Time     // when the connection was made, or last tried
+	rest       time.Duration // how long to wait after since before the next attempt
 
 	timer    *time.Timer
 	watching bool // the timer runs
-	come     int  // how much of the batch had come at the last look
+	come     int  // bytes of the batch's answers at the last look
 	silent   int  // looks since anything came
 }
 
 const (
-	// laneRest lies between two attempts to connect. It doubles for a connection
-	// that was of no use, up to mostRest: its batches came too late, or were too
-	// long, and each such attempt costs those who are in the batch.
+	// laneRest is the time between two attempts to connect. It doubles, up to mostRest, after a
+	// connection that was of no use because its answers came too late or were too long: each such
+	// attempt costs every request in the batch.
 	laneRest, mostRest = 200 * time.Millisecond, 10 * time.Second
-	// Nothing may come of a batch for so many looks. Asked again in the usual
-	// way, what it reads is held until there is a master, for instance.
+	// When nothing has come of a batch for lanePatience looks, laneLook apart, the lane gives the
+	// connection up. Asked again in the usual way, its reads are held until there is a master, for
+	// instance.
 	lanePatience = 4
 	laneLook     = 25 * time.Millisecond
 )
 
 func newLane(l *loop) *lane { return &lane{loop: l, fd: -1, rest: laneRest} }
 
-// board puts a flight into the batch to come. It answers false when that is not
-// for it.
+// board puts a flight into the next batch. It reports false when the flight cannot go by the lane.
 func (n *lane) board(f *flight, spec *redis.Spec) bool {
 	switch {
 	case !redis.ForExpress(&f.request, spec):
@@ -71,7 +70,7 @@ func (n *lane) board(f *flight, spec *redis.Spec) bool {
 	return false
 }
 
-// connect has a goroutine make the connection.
+// connect has a goroutine make the connection, when it is time for one.
 func (n *lane) connect() {
 	l := n.loop
 	if n.never || n.connecting || l.draining || l.over || time.Since(n.since) < n.rest {
@@ -101,11 +100,11 @@ func (n *lane) connect() {
 	})
 }
 
-// departs says that there is a batch to be sent.
+// departs reports whether a batch can be sent now.
 func (n *lane) departs() bool { return n.express != nil && n.express.Waiting() }
 
-// depart sends the batch to come, if none is under way. It is called when the
-// loop has nothing else to do for now, and so gathers what came at once.
+// depart sends the next batch unless one is under way. It is called when the loop has nothing else
+// to do at the moment, so a batch gathers what came at once.
 func (n *lane) depart() {
 	if n.doomed {
 		n.drop()
@@ -118,7 +117,7 @@ func (n *lane) depart() {
 	}
 }
 
-// send sends the batch to come.
+// send sends the next batch, and starts to watch for its answers.
 func (n *lane) send() {
 	n.out = n.express.Depart()
 	n.sent, n.waiting = n.waiting, n.sent[:0]
@@ -135,7 +134,7 @@ func (n *lane) send() {
 	n.watching = true
 }
 
-// push gives the kernel what it takes. It tells when it takes more.
+// push writes as much of the batch as the kernel takes.
 func (n *lane) push() {
 	full := false
 	for len(n.out) > 0 && !full {
@@ -154,7 +153,7 @@ func (n *lane) push() {
 	if full == n.full {
 		return
 	}
-	// Not always: a unix socket tells it whenever its peer has read.
+	// Only while there is more to write: a unix socket reports each time that its peer has read.
 	besides := uint32(0)
 	if full {
 		besides = unix.EPOLLOUT
@@ -163,7 +162,7 @@ func (n *lane) push() {
 	n.doomed = n.loop.watch(unix.EPOLL_CTL_MOD, n.fd, besides) != nil
 }
 
-// receive takes what has come; ended says that nothing more will.
+// receive reads the answers that have come. ended: nothing more will come.
 func (n *lane) receive(ended bool) {
 	n.push()
 	for !n.doomed {
@@ -195,8 +194,8 @@ func (n *lane) receive(ended bool) {
 	}
 }
 
-// land has the answers of a batch written. The next one departs after them: with
-// it may go what those ask next who have their answers first.
+// land has the responses of a batch written. The loop sends the next batch only afterwards, so that
+// the next requests of clients that have just got their responses can join it.
 func (n *lane) land() {
 	x := n.express
 	n.loop.clock()
@@ -213,8 +212,7 @@ func (n *lane) land() {
 	x.Done(false)
 }
 
-// tire makes the lane rest longer before there is another connection, unless
-// this one has lasted.
+// tire makes the lane wait longer before it connects again, unless this connection has lasted.
 func (n *lane) tire() {
 	if time.Since(n.since) > mostRest {
 		n.rest = laneRest
@@ -223,14 +221,15 @@ func (n *lane) tire() {
 	n.since = time.Now()
 }
 
-// again asks for what a flight wants in the usual way.
+// again asks for a flight's command in the usual way.
 func (n *lane) again(f *flight) {
 	if n.loop.engine.responder.again(f) {
 		n.loop.arrive(f)
 	}
 }
 
-// drop ends the connection; another one is made when it is wanted.
+// drop ends the connection, and asks for its commands in the usual way. The next read that could go
+// by the lane has it connect again.
 func (n *lane) drop() {
 	_ = syscall.Close(n.fd)
 	left := slices.Concat(n.sent, n.waiting)
@@ -240,7 +239,7 @@ func (n *lane) drop() {
 	}
 }
 
-// look sees to it that a batch does not wait for a master that does not answer.
+// look gives up a batch whose master does not answer.
 func (n *lane) look() {
 	n.loop.lock()
 	defer n.loop.unlock()

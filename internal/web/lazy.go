@@ -9,12 +9,11 @@ import (
 	"syscall"
 )
 
-// newLazy makes a connection that holds no buffer while it idles. The HTTP
-// server gives its own buffers back between two requests and then waits for the
-// first byte of the next one, alone; here that one read takes the whole request
-// along, where it would cost a second system call. early was read of it
-// already. Between two requests it goes back to home, which may be nil, with the
-// first one that is for its loops, after stay others.
+// newLazy returns a connection that holds no buffer while it idles. Between two requests the HTTP
+// server gives its own buffers back, and then reads one byte, the first of the next request. This
+// connection reads as much as there is instead, which saves a second system call. early is what was
+// already read from conn. When home is not nil, the connection goes back to home's loops between
+// two requests: with the first request that is for a loop, once it has had stay others here.
 func newLazy(conn net.Conn, early []byte, home *engine, stay int32) net.Conn {
 	sys, ok := conn.(syscall.Conn)
 	if !ok {
@@ -29,18 +28,18 @@ func newLazy(conn net.Conn, early []byte, home *engine, stay int32) net.Conn {
 	return c
 }
 
-// lazySize is what one read takes in at most: most requests as a whole.
+// lazySize is how many bytes one read takes in: most requests as a whole.
 const lazySize = 4 << 10
 
 var lazyBuffers = sync.Pool{New: func() any { return new([lazySize]byte) }}
 
-// lazyConn takes a buffer only when there is something to read.
+// lazyConn is a connection that takes a buffer only when there is something to read.
 type lazyConn struct {
 	net.Conn
 	raw syscall.RawConn
-	try func(fd uintptr) bool // tryRead, made once
+	try func(fd uintptr) bool // tryRead, bound once
 
-	// buf holds buf[start:end], which was read and not yet asked for; nil:
+	// buf[start:end] holds what was read from the connection and not yet asked for. nil: there is
 	// nothing. One goroutine reads at a time.
 	buf        *[lazySize]byte
 	start, end int
@@ -48,25 +47,24 @@ type lazyConn struct {
 
 	early []byte
 	home  *engine
-	stay  int32 // requests to go
-	whole int32 // stay at the beginning
-	// state is what Close does. The HTTP server may call it twice at its end,
-	// and while another goroutine reads.
+	stay  int32 // requests to go before it may go back
+	whole int32 // what stay was at the beginning
+	// state says what Close does. At its end the HTTP server may call Close twice, and while
+	// another goroutine reads.
 	state atomic.Int32
-	// between says that the HTTP server waits for the next request. It alone does
-	// not follow from the read of one byte: a reader whose buffer is nearly full
-	// of a header asks for one, too.
+	// between: the HTTP server waits for the next request. A read of one byte alone does not show
+	// that: a reader whose buffer is nearly full of a header reads one byte, too.
 	between bool
 }
 
-// The states of a connection.
+// The values of lazyConn.state.
 const (
-	open int32 = iota
-	back       // Close gives it back, with what is in buf
-	gone       // Close does nothing
+	open int32 = iota // Close closes the connection
+	back              // Close gives it back to a loop, with what is in buf
+	gone              // Close does nothing
 )
 
-// Read is net.Conn's. A large p is read into directly.
+// Read implements net.Conn. A read into a large p needs no buffer.
 func (c *lazyConn) Read(p []byte) (int, error) {
 	if len(c.early) > 0 {
 		n := copy(p, c.early)
@@ -76,7 +74,7 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	if c.state.Load() == back {
-		return 0, io.EOF // what is in buf goes with it
+		return 0, io.EOF // what is in buf goes back to a loop with the connection
 	}
 	if c.buf == nil {
 		if len(p) != 1 {
@@ -102,6 +100,7 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 	}
+
 	n := copy(p, c.buf[c.start:c.end])
 	if c.start += n; c.start == c.end {
 		lazyBuffers.Put(c.buf)
@@ -110,8 +109,8 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// tryRead reads if there is something to read, and answers whether that is
-// settled; if not, the runtime waits until it may be.
+// tryRead reads once. It reports whether there is a result, in buf or err; if not, the runtime
+// waits until the connection can be read and calls it again.
 func (c *lazyConn) tryRead(fd uintptr) bool {
 	buf := lazyBuffers.Get().(*[lazySize]byte)
 	var n int
@@ -138,7 +137,7 @@ func (c *lazyConn) tryRead(fd uintptr) bool {
 	return true
 }
 
-// Close closes the connection, or gives it back; once.
+// Close closes the connection or gives it back to a loop; once.
 func (c *lazyConn) Close() error {
 	if c.state.CompareAndSwap(open, gone) {
 		return c.Conn.Close()

@@ -12,39 +12,38 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// Limits of a request. The source's routes have the value in the query, so the
-// header's limit is the value's there.
+// Limits of a request. /set?key=K&value=V has the value in the query, so the limit of the header is
+// the value's limit there.
 const (
 	maxHeader = 128 << 10 // bytes of request line and header fields together
 	maxIdem   = 255       // characters of an idempotency key
 )
 
-// Time limits of a connection. The idle one is longer than HAProxy keeps an
-// idle connection to a server (pool-purge-delay, 5 s; HAProxy manual, section
-// 4.2), so that HAProxy closes first and no request meets a closing one.
+// Time limits of a connection. idleTimeout is longer than HAProxy keeps an idle connection to a
+// server (pool-purge-delay, 5 s; HAProxy manual, section 4.2). So HAProxy closes first, and no
+// request meets a connection that is closing.
 const (
-	readTimeout  = 10 * time.Second // for a whole request, and more for a large one
+	readTimeout  = 10 * time.Second // for a whole request; a large body gets more
 	writeTimeout = 30 * time.Second
 	idleTimeout  = 75 * time.Second
 	lingerTime   = 5 * time.Second
-	firstTimeout = 5 * time.Second // for a first request that has yet to come when the server ends; the HTTP server has the same
+	firstTimeout = 5 * time.Second // for the first request of a new connection when the server ends, as in the HTTP server
 	slowest      = 128 << 10       // bytes a second that a large body has to come with
 )
 
-// headerReceived gives a large body the time that it needs, and room.
+// headerReceived gives a large body the time that it needs, and makes room for it.
 func (s *Server) headerReceived(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
 	if n := h.ContentLength(); n > slowest {
 		c.ReadTimeout = readTimeout + time.Duration(n)*time.Second/slowest
 	}
 	if n := s.claimed(h); n > 0 && !s.bodies.take(h, s.bodySender(h), n, max(readTimeout, c.ReadTimeout)) {
 		s.engine.turned.bodies.Add(1)
-		c.MaxRequestBodySize = 1 // it is too large now: see malformed
+		c.MaxRequestBodySize = 1 // smaller than the body, so that malformed is called
 	}
 	return c
 }
 
-// expect answers a client that asks before it sends its body (Expect:
-// 100-continue).
+// expect answers a client that asks whether it may send its body (Expect: 100-continue).
 func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
 	if ctx.Request.Header.ContentLength() <= s.cfg.MaxBody {
 		return fasthttp.StatusContinue
@@ -59,9 +58,9 @@ func (s *Server) bodyTooLarge() error {
 	return &failure{fasthttp.StatusRequestEntityTooLarge, fmt.Sprintf("ERR the body is too large; at most %d bytes are possible", s.cfg.MaxBody)}
 }
 
-// proper turns down what the server's parser lets through although two parsers
-// could read it in two ways, or no client that is well sends it (RFC 9112,
-// sections 2.2, 3.2, 5.2 and 6.1). Its connection is closed.
+// proper rejects requests that the HTTP server accepts although two parsers could read them in two
+// ways (request smuggling), or although no sound client sends them (RFC 9112, sections 2.2, 3.2,
+// 5.2 and 6.1). The caller closes the connection.
 func proper(ctx *fasthttp.RequestCtx) error {
 	h := &ctx.Request.Header
 	switch version := h.Protocol(); {
@@ -89,22 +88,22 @@ func proper(ctx *fasthttp.RequestCtx) error {
 		}
 		rest = rest[i+1:]
 	}
-	// The parser marks such a request to be closed.
+	// fasthttp marks a request that has both to be closed.
 	if h.ConnectionClose() && field(raw, "content-length") && field(raw, "transfer-encoding") {
 		return badRequest("ERR the request has both Content-Length and Transfer-Encoding")
 	}
 	if bytes.IndexByte(h.RequestURI(), '#') >= 0 {
 		return badRequest("ERR the URL has a fragment; the character # itself is %23")
 	}
-	// What a proxy is asked for has a host in the URL, too: a guard that looked at
-	// one would not see the other (RFC 9112, section 3.2.2).
+	// A request to a proxy has a host in its URL, too. A guard in front that looked at one of the
+	// two would not see the other (RFC 9112, section 3.2.2).
 	if uri := h.RequestURI(); len(uri) > 0 && uri[0] != '/' && bytes.Contains(uri, []byte("://")) && !sameOrigin(uri, h.Host()) {
 		return badRequest("ERR the URL names another host than the Host header")
 	}
 	return nil
 }
 
-// field says whether a header of that name, in lower case, is there.
+// field reports whether the header has a field of that name, which is in lower case.
 func field(raw []byte, name string) bool {
 	for line := range bytes.Lines(raw) {
 		if len(line) > len(name) && line[len(name)] == ':' && string(bytes.ToLower(line[:len(name)])) == name {
@@ -114,10 +113,10 @@ func field(raw []byte, name string) bool {
 	return false
 }
 
-// malformed answers a request that could not be read; its connection closes.
+// malformed answers a request that could not be read. Its connection closes.
 func (s *Server) malformed(ctx *fasthttp.RequestCtx, err error) {
 	s.mark(ctx)
-	room := s.bodies.release(&ctx.Request.Header) // the header itself may be gone
+	room := s.bodies.release(&ctx.Request.Header) // the header is known by its address; its content may be gone
 	var small *fasthttp.ErrSmallBuffer
 	var network net.Error
 	switch {
@@ -139,7 +138,7 @@ func (s *Server) malformed(ctx *fasthttp.RequestCtx, err error) {
 	linger(ctx)
 }
 
-// listener makes connections for the HTTP server.
+// listener makes the connections that it accepts ready for the HTTP server.
 type listener struct{ net.Listener }
 
 func (l listener) Accept() (net.Conn, error) {
@@ -150,18 +149,18 @@ func (l listener) Accept() (net.Conn, error) {
 	return newConn(c, nil, nil, 0), nil
 }
 
-// conn is a connection that may be closed while its client still sends. Closed
-// outright the kernel would answer that with a reset, which can take the answer
-// away before the client has read it (RFC 9112, section 9.6).
+// conn is a connection of the HTTP server that may be closed while its client still sends. If it
+// were closed outright, the kernel would answer what still comes with a reset, which can take the
+// response away before the client has read it (RFC 9112, section 9.6).
 type conn struct {
 	net.Conn
 	lingers atomic.Bool
-	table   *connTable   // nil: the connection is not closed for want of room
-	doing   atomic.Int32 // a doing
-	since   atomic.Int64 // when it began to do that, by the table's clock
+	table   *connTable   // nil: the connection is not closed to make room
+	doing   atomic.Int32 // of type doing
+	since   atomic.Int64 // when it began that, by the table's clock
 }
 
-// newConn makes a connection for the HTTP server: see newLazy.
+// newConn returns a connection for the HTTP server: see newLazy.
 func newConn(c net.Conn, early []byte, home *engine, stay int32) net.Conn {
 	made := &conn{Conn: newLazy(c, early, home, stay)}
 	if home != nil && home.table != nil {
@@ -172,8 +171,8 @@ func newConn(c net.Conn, early []byte, home *engine, stay int32) net.Conn {
 	return made
 }
 
-// between keeps whether a connection is between two requests. It is
-// fasthttp.Server.ConnState, which the connection's reader calls.
+// between notes whether a connection is between two requests. It is fasthttp.Server.ConnState,
+// which the goroutine that reads the connection calls.
 func between(c net.Conn, state fasthttp.ConnState) {
 	if c, ok := c.(*conn); ok {
 		switch state {
@@ -188,15 +187,15 @@ func between(c net.Conn, state fasthttp.ConnState) {
 	}
 }
 
-// linger has the request's connection wait at its end for the client's.
+// linger has the request's connection wait, when it is closed, until its client has closed, too.
 func linger(ctx *fasthttp.RequestCtx) {
 	if c, ok := ctx.Conn().(*conn); ok {
 		c.lingers.Store(true)
 	}
 }
 
-// Close closes the connection; if it lingers, its sending half first, and the
-// rest when the client has closed or lingerTime has passed.
+// Close closes the connection. One that lingers closes its sending half first, and the rest when
+// its client has closed or lingerTime has passed.
 func (c *conn) Close() error {
 	if c.table != nil {
 		defer c.table.leave(c)

@@ -16,43 +16,42 @@ import (
 	"holdfast/internal/redis"
 )
 
-// A long answer is made while it is written, in pieces: escaped for JSON it may be
-// six times as long as what Redis answered, and a client may take its time.
+// A long response is made in pieces while it is written. Escaped for JSON it may be six times as
+// long as what Redis sent, and a client may take its time to read it.
 
-// pieceSize is about how much of an answer is made at once, in bytes.
+// pieceSize is about how much of a response is made at once, in bytes.
 const pieceSize = 32 << 10
 
-// leastRate is how fast a client has to read a long answer, in bytes a second, beyond
-// writeTimeout: as long as it takes, others may have no room for theirs.
+// leastRate is how fast a client has to read a long response, in bytes a second, beyond
+// writeTimeout: while it reads, others may find no room for their long responses.
 const leastRate = 1 << 20
 
-// patient gives a connection the time to take an answer of that length.
+// patient sets the time that a client has to read a response of that length.
 func patient(conn net.Conn, length int) {
 	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout + time.Duration(length)*time.Second/leastRate))
 }
 
-// longBody is the body of an answer: the outcomes of commands, or other text.
+// longBody is the body of a long response: results of commands, or other text.
 type longBody struct {
 	results []redis.Result
 	form    form
-	list    bool // as an array of JSON
-	raw     bool // the one result's text as it is
-	// texts, when it is not nil, is instead: keys as an array of JSON, between before and
+	list    bool // results stand in a JSON array
+	raw     bool // the text of the only result, as it is
+	// texts, when it is not nil, is the body instead: keys as a JSON array, between before and
 	// behind.
 	texts          []string
 	before, behind string
 
 	conn net.Conn
-	// size is the body's length in bytes, where answerLong has told it.
+	// size is the body's length in bytes, set by answerLong.
 	size int
-	// request is whose answer it is; Close releases it.
+	// request is the one that the results belong to; Close releases it.
 	request redis.Request
 }
 
-// answerLong answers with a long answer, which is the request's: that one's answer
-// moves to the body, and goes with it.
+// answerLong sends a long response. The results of r move to the body, which releases them.
 func (s *Server) answerLong(ctx *fasthttp.RequestCtx, r *redis.Request, kind string, body *longBody) {
-	if c, ok := ctx.Conn().(*conn); ok { // else it is written into memory
+	if c, ok := ctx.Conn().(*conn); ok { // else the response is written into memory
 		body.conn = c
 	}
 	body.request = *r
@@ -62,7 +61,7 @@ func (s *Server) answerLong(ctx *fasthttp.RequestCtx, r *redis.Request, kind str
 	ctx.SetBodyStream(body, body.size)
 }
 
-// finishTo is responder's.
+// finishTo implements responder.
 func (s *quick) finishTo(f *flight, conn net.Conn) error {
 	r := &f.request
 	if f.err != nil || r.Results[0].Err != nil || f.route == sourceSet || r.Results[0].Reply.Type() == redis.Null {
@@ -95,7 +94,7 @@ func (s *quick) finishTo(f *flight, conn net.Conn) error {
 	return err
 }
 
-// Close is io.Closer's: the server has written the body, or will not.
+// Close implements io.Closer: the server has written the body, or never will.
 func (b *longBody) Close() error {
 	b.request.Release()
 	b.results, b.texts = nil, nil
@@ -104,10 +103,10 @@ func (b *longBody) Close() error {
 
 var errOnlyWritten = errors.New("a long answer is only written")
 
-// Read is io.Reader's. The server writes the body by WriteTo.
+// Read implements io.Reader. The server never calls it, because it prefers WriteTo.
 func (b *longBody) Read([]byte) (int, error) { return 0, errOnlyWritten }
 
-// WriteTo is io.WriterTo's.
+// WriteTo implements io.WriterTo.
 func (b *longBody) WriteTo(w io.Writer) (int64, error) {
 	if b.conn != nil {
 		patient(b.conn, b.size)
@@ -147,7 +146,7 @@ func (b *longBody) writeResults(p *pieces) {
 	}
 }
 
-// length is how long the body is, in bytes.
+// length returns how long the body is, in bytes.
 func (b *longBody) length() int {
 	if b.raw {
 		return len(b.results[0].Reply.Text())
@@ -169,7 +168,7 @@ func (b *longBody) length() int {
 	return n
 }
 
-// pieces writes what is appended to out when that is enough.
+// pieces writes what was appended to out whenever that is enough.
 type pieces struct {
 	w   io.Writer
 	out []byte
@@ -177,7 +176,7 @@ type pieces struct {
 	err error
 }
 
-// flush writes what there is, if it is that much.
+// flush writes out, if it has at least that many bytes.
 func (p *pieces) flush(least int) {
 	if len(p.out) < least || len(p.out) == 0 {
 		return
@@ -211,7 +210,7 @@ func (p *pieces) text(s string) {
 func (p *pieces) string(s string, inBase64 bool) {
 	p.out = append(p.out, '"')
 	for s != "" && p.err == nil {
-		part := s[:min(len(s), pieceSize/4*3)] // three bytes are four in base64
+		part := s[:min(len(s), pieceSize/4*3)] // three bytes become four in base64
 		if !inBase64 && len(part) < len(s) {
 			part = part[:wholeRunes(part)]
 		}
@@ -225,8 +224,7 @@ func (p *pieces) string(s string, inBase64 bool) {
 	p.out = append(p.out, '"')
 }
 
-// wholeRunes is how much of a text can be told from the rest: it does not end in the
-// midst of a character.
+// wholeRunes returns how much of a text can be cut off without cutting a character.
 func wholeRunes(s string) int {
 	for i := len(s) - 1; i > len(s)-utf8.UTFMax && i > 0; i-- {
 		if utf8.RuneStart(s[i]) {
@@ -239,7 +237,7 @@ func wholeRunes(s string) int {
 	return len(s)
 }
 
-// result writes a command's outcome, as appendResult and appendRESP do.
+// result writes a command's result, in the bytes of appendResult and appendRESP.
 func (p *pieces) result(r *redis.Result, f form) {
 	switch {
 	case r.Err != nil && f.resp2:
@@ -301,7 +299,7 @@ func (p *pieces) resp(r *redis.Reply) {
 	p.flush(pieceSize)
 }
 
-// resultLength is how long a command's outcome is that result writes.
+// resultLength returns how many bytes pieces.result writes.
 func resultLength(r *redis.Result, f form) int {
 	var small [256]byte
 	switch {
@@ -355,13 +353,13 @@ func respLength(r *redis.Reply) int {
 	return len(appendRESPReply(small[:0], r))
 }
 
-// giveWay lets other requests of this process go on. What is done about a long
-// answer calls it for each piece: a web node has few threads, often one (see
-// cli's webNode.tune), which Go gives to each goroutine for 10 ms. Every step of a
-// short request would wait as long for each long answer that is being made.
+// giveWay lets other requests of this process go on. Code that works on a long response calls it
+// for each piece. A web node has few threads, often one (see cli's webNode.tune), and Go leaves a
+// thread to one goroutine for 10 ms: without giveWay each step of a short request would wait for
+// that long.
 func giveWay() { runtime.Gosched() }
 
-// stringLength is how long a string of JSON is.
+// stringLength returns the length of a text as a JSON string, in bytes.
 func stringLength(s string, inBase64 bool) int {
 	if inBase64 {
 		return 2 + base64.StdEncoding.EncodedLen(len(s))
@@ -376,7 +374,7 @@ func stringLength(s string, inBase64 bool) int {
 	return n + escapedLength(s)
 }
 
-// escapedLength is how many bytes appendEscaped appends.
+// escapedLength returns how many bytes appendEscaped appends.
 func escapedLength(s string) (n int) {
 	b := bytesOf(s)
 	for i := 0; i < len(b); {
@@ -402,7 +400,7 @@ func escapedLength(s string) (n int) {
 	return n
 }
 
-// asciiLength is how long each character of ASCII is inside a string of JSON.
+// asciiLength has the length of each ASCII character inside a JSON string.
 var asciiLength = func() (lengths [utf8.RuneSelf]uint8) {
 	for c := range lengths {
 		lengths[c] = uint8(len(appendEscaped(nil, string(rune(c)))))

@@ -18,60 +18,59 @@ import (
 	"holdfast/internal/socket"
 )
 
-// loop serves simple requests on many connections: it reads from all that have
-// something, hands what they want on, and writes when that is answered, without
-// a goroutine, a timer or a buffer for each. Its connections are known to its
-// own epoll instance alone and not to the runtime, which knows the instance: so
-// waiting for it costs no thread.
+// loop is an event loop: it serves simple requests on many connections. It reads from those that
+// have something, hands each request to the engine's responder, and writes the response when there
+// is one, without a goroutine, a timer or a buffer for each connection. Only its own epoll instance
+// knows the connections; the Go runtime knows the instance, so waiting for it takes no thread.
 type loop struct {
 	engine *engine
 	poll   *os.File // the epoll instance
 	fd     int      // its file descriptor
 	raw    syscall.RawConn
 
-	// mu is held by whoever works for the loop. Nobody waits for anything
-	// meanwhile, but for the kernel to copy bytes.
+	// mu is held by the goroutine that works for the loop at the moment. It waits for nothing
+	// meanwhile, except for the kernel to copy bytes.
 	mu       sync.Mutex
-	conns    []*quickConn // by file descriptor; nil: none
+	conns    []*quickConn // by file descriptor; nil: there is none
 	draining bool
-	first    int64 // when draining: how long one that has just come may take, in seconds
-	spare    []*flight
-	in       []byte // what was read last
-	out      []byte // what is written next
+	first    int64     // when draining: for how long a new connection may send its first request, in seconds
+	spare    []*flight // to be used again
+	in       []byte    // what was read last
+	out      []byte    // what is written next
 	memory   memory
 	request  simple
 	lane     *lane
 
-	// landed are flights whose outcome is there; landing is told of them.
+	// landed holds the flights whose outcome is there. landing wakes answer, which writes them.
 	landedMu sync.Mutex
 	landed   []*flight
 	landing  chan struct{}
-	over     bool // nobody hears of them any more
+	over     bool // the loop has ended: outcomes are dropped
 }
 
-// readSize is what one read takes in: a longer request is none for a loop.
+// readSize is how many bytes one read takes in. A longer request is left to the HTTP server.
 const readSize = 32 << 10
 
-// hangUp are the events that say that nothing more comes.
+// hangUp are the events that mean that nothing more comes.
 const hangUp = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 
-// quickConn is a connection of a loop.
+// quickConn is a connection of a loop, under the loop's lock.
 type quickConn struct {
 	loop  *loop
 	fd    int
 	busy  bool  // a flight is under way: nothing is read
 	ready bool  // there may be something to read
-	ended bool  // its client sends no more: the last read is still to come
+	ended bool  // the client sends no more; what it sent last is still to be read
 	fresh bool  // nothing has come yet
-	since int64 // engine.now of the last answer, or of its beginning
-	run   int32 // requests that were served here since it came
-	stay  int32 // how many the HTTP server served before, at least
+	since int64 // engine.now when the last answer was written, or when the connection came
+	run   int32 // requests that were served here since the connection came
+	stay  int32 // requests that the HTTP server served before, at least
 }
 
-// away is for how many requests a connection stays with the HTTP server: it
-// costs about as much to go there and back as the loop saves on six requests. So
-// one that comes and goes stays away ever longer, and one that is here for a
-// while comes back soon: most of what it sends is for the loop.
+// away returns for how many requests a connection stays with the HTTP server. To go there and back
+// costs about as much as the loop saves on six requests. So a connection that comes and goes stays
+// away for longer each time. One that was on the loop for a while comes back soon, because most of
+// what it sends is for the loop.
 func (c *quickConn) away() int32 {
 	const least, most, while = 4, 64, 16
 	if c.run >= while {
@@ -80,15 +79,15 @@ func (c *quickConn) away() int32 {
 	return min(max(2*c.stay, least), most)
 }
 
-// flight is one request on its way.
+// flight is a request under way on a loop, from its reading until its response is written.
 type flight struct {
 	loop    *loop
 	conn    *quickConn
-	closing bool // the connection closes after the answer
+	closing bool // the connection closes after the response
 	journey
 }
 
-// land is called when the flight's outcome is there. It waits for nobody.
+// land hands a flight over to answer, because its outcome is there. It does not block.
 func (f *flight) land() {
 	l := f.loop
 	l.landedMu.Lock()
@@ -96,6 +95,7 @@ func (f *flight) land() {
 	if l.over {
 		return
 	}
+
 	l.landed = append(l.landed, f)
 	select {
 	case l.landing <- struct{}{}:
@@ -121,15 +121,17 @@ func newLoop(e *engine) (*loop, error) {
 	return l, nil
 }
 
-// lock takes the loop, for whoever has something to do for it now.
+// lock takes the loop for a goroutine that has something to do for it now.
 func (l *loop) lock() {
 	l.mu.Lock()
 	l.clock()
 	l.memory.turn = l.memory.now
 }
 
-// clock looks at the clock. Whoever is served next has asked before: this
-// process may have been stopped since the last look.
+// clock reads the clock, and reports the cache hits since the last reading. It has to be called
+// after the kernel has told of the requests that are served next: a cached value has to be good at
+// a time when it was asked for already, and this process may have been stopped since the last
+// reading.
 func (l *loop) clock() {
 	m := &l.memory
 	m.now = time.Now()
@@ -139,8 +141,7 @@ func (l *loop) clock() {
 	}
 }
 
-// unlock gives the loop back, when whoever worked for it has done what there
-// was to do.
+// unlock sends the reads that were gathered for the lane, and gives the loop back.
 func (l *loop) unlock() {
 	l.lane.depart()
 	if l.memory.hits > 0 {
@@ -184,13 +185,13 @@ func (l *loop) run() {
 	}
 }
 
-// gatherings is how often a loop looks once more, before a batch departs, for
-// requests that came meanwhile: a larger batch costs hardly more.
+// gatherings is how often a loop looks for further requests before a batch departs: a larger batch
+// costs hardly more.
 const gatherings = 3
 
-// take does what the kernel has told of.
+// take handles the events that the kernel reported.
 func (l *loop) take(events []unix.EpollEvent) {
-	const while = 16 // events; to look at the clock costs as much as to find a cached value
+	const while = 16 // events; reading the clock costs as much as finding a cached value
 	for i := range events {
 		if i%while == while-1 {
 			l.clock()
@@ -211,13 +212,14 @@ func (l *loop) take(events []unix.EpollEvent) {
 	}
 }
 
-// answer writes what has landed, until the loop is closed.
+// answer writes the responses of flights that have landed, until the loop is closed.
 func (l *loop) answer() {
 	var flights []*flight
 	for range l.landing {
 		l.landedMu.Lock()
 		flights, l.landed = l.landed, flights[:0]
 		l.landedMu.Unlock()
+
 		l.lock()
 		if l.over {
 			flights = nil
@@ -230,7 +232,8 @@ func (l *loop) answer() {
 	}
 }
 
-// arrive writes the answer of a flight that has landed.
+// arrive writes the response of a flight that has landed, and serves what its connection has sent
+// since.
 func (l *loop) arrive(f *flight) {
 	if l.engine.responder.long(f) {
 		l.finishAside(f)
@@ -246,6 +249,7 @@ func (l *loop) arrive(f *flight) {
 	}
 }
 
+// at returns the connection of a file descriptor, or nil.
 func (l *loop) at(fd int) *quickConn {
 	if fd < len(l.conns) {
 		return l.conns[fd]
@@ -253,11 +257,11 @@ func (l *loop) at(fd int) *quickConn {
 	return nil
 }
 
-// errOver: the loop takes no connection any more.
+// errOver: the loop has ended and takes no connection.
 var errOver = errors.New("the loop has ended")
 
-// add takes a connection in, with what was read of it already. Its error is
-// errOver, or that the kernel polls no more of them; nothing was read then.
+// add takes a connection in. early is what was already read from it. The error is errOver, or that
+// the kernel polls no more connections; add has then read nothing.
 func (l *loop) add(c *quickConn, early []byte) error {
 	l.lock()
 	defer l.unlock()
@@ -267,6 +271,7 @@ func (l *loop) add(c *quickConn, early []byte) error {
 	for c.fd >= len(l.conns) {
 		l.conns = append(l.conns, make([]*quickConn, c.fd+64-len(l.conns))...)
 	}
+
 	c.loop, c.since = l, l.engine.now()
 	l.conns[c.fd] = c
 	l.engine.open.Add(1)
@@ -275,22 +280,22 @@ func (l *loop) add(c *quickConn, early []byte) error {
 		return fmt.Errorf("poll a connection: %w", err)
 	}
 	if early != nil {
-		l.dispatch(c, early) // what came after it, the kernel tells
+		l.dispatch(c, early) // the kernel reports what came after it
 	} else if l.draining {
 		c.ready = true
-		l.serve(c) // what came already; else it closes
+		l.serve(c) // what came already; otherwise it closes
 	}
 	return nil
 }
 
-// watch has the kernel tell of a socket when more comes or it ends, and of those
-// events besides; op says whether it is a new one (epoll_ctl(2)).
+// watch has the kernel report when a socket can be read or ends, and the events besides as well. op
+// says whether the socket is a new one (epoll_ctl(2)).
 func (l *loop) watch(op, fd int, besides uint32) error {
 	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1) | besides, Fd: int32(fd)}
 	return unix.EpollCtl(l.fd, op, fd, &event)
 }
 
-// serve reads a request of a connection, until there is none or one is under
+// serve reads requests of a connection and has them answered, until there is none or one is under
 // way.
 func (l *loop) serve(c *quickConn) {
 	for c.ready && !c.busy {
@@ -308,8 +313,8 @@ func (l *loop) serve(c *quickConn) {
 			l.close(c)
 			return
 		}
-		// What comes after a read that did not fill the buffer, the kernel tells
-		// anew (epoll(7), question 9).
+		// The kernel reports anew what comes after a read that did not fill the buffer (epoll(7),
+		// question 9).
 		c.ready = n == len(l.in) || c.ended
 		if !l.dispatch(c, l.in[:n]) {
 			return
@@ -317,8 +322,8 @@ func (l *loop) serve(c *quickConn) {
 	}
 }
 
-// dispatch has a request of a connection answered. It answers false when the
-// connection is gone from here.
+// dispatch has one request answered: here when it is simple, else by the HTTP server. It reports
+// false when the connection is no longer this loop's.
 func (l *loop) dispatch(c *quickConn, b []byte) bool {
 	c.fresh = false
 	if l.request.parse(b) {
@@ -343,9 +348,9 @@ func (l *loop) dispatch(c *quickConn, b []byte) bool {
 	return false
 }
 
-// write sends the answer that is in out. It answers false when the connection
-// is gone from here: broken, closed after its last answer, or because its client
-// does not read, so that a goroutine has to wait for it.
+// write sends the response that is in out. It reports false when the connection is no longer this
+// loop's: because it broke, because it closes after its last response, or because its client does
+// not read, so that a goroutine has to wait for it.
 func (l *loop) write(c *quickConn) bool {
 	out := l.out
 	for {
@@ -375,7 +380,7 @@ func (l *loop) write(c *quickConn) bool {
 	}
 }
 
-// handOff gives a connection to the HTTP server, with what was read of it.
+// handOff gives a connection to the HTTP server, with what was read from it.
 func (l *loop) handOff(c *quickConn, b []byte) {
 	l.engine.open.Add(1)
 	defer l.engine.open.Add(-1)
@@ -399,6 +404,7 @@ func (l *loop) forget(c *quickConn) {
 	l.engine.open.Add(-1)
 }
 
+// acquire returns a flight for a request of a connection, a spare one if there is any.
 func (l *loop) acquire(c *quickConn) *flight {
 	n := len(l.spare)
 	if n == 0 {
@@ -418,15 +424,14 @@ func (l *loop) acquire(c *quickConn) *flight {
 	return f
 }
 
-// release keeps a flight for another one; some, as many as were under way at
-// once.
+// release keeps a flight for another request. So there are as many as were ever under way at once.
 func (l *loop) release(f *flight) {
 	f.conn = nil
 	l.spare = append(l.spare, f)
 }
 
-// sweep closes connections that have idled too long; not those whose request
-// came while this process was stopped.
+// sweep closes connections that have idled too long. Before it closes one, it reads from it once
+// more: a request may have come while this process was stopped.
 func (l *loop) sweep(now int64) {
 	l.lock()
 	defer l.unlock()
@@ -454,7 +459,7 @@ func (l *loop) sweep(now int64) {
 	}
 }
 
-// waiting are the connections that wait for their clients.
+// waiting returns the connections that wait for their clients.
 func (l *loop) waiting() []waiting {
 	l.lock()
 	defer l.unlock()
@@ -483,10 +488,10 @@ func (l *loop) yield(fd int, c *quickConn) {
 	}
 }
 
-// peer is source for the connection of a flight.
+// peer returns the source of a flight's connection.
 func (f *flight) peer() string { return sourceOf(f.conn.fd) }
 
-// sourceOf is source for the other end of a socket.
+// sourceOf returns the source of a socket's other end; empty when the socket has ended.
 func sourceOf(fd int) string {
 	peer, err := unix.Getpeername(fd)
 	if err != nil { // it is gone
@@ -501,9 +506,8 @@ func sourceOf(fd int) string {
 	return ""
 }
 
-// drain closes connections that have nothing under way, and each of the others
-// after its answer. One that has just come may yet send its first request, for
-// that many seconds.
+// drain closes connections that have nothing under way, and each of the others after its response.
+// A connection that has just come may send its first request for that many seconds.
 func (l *loop) drain(first int64) {
 	l.lock()
 	defer l.unlock()
@@ -517,7 +521,7 @@ func (l *loop) drain(first int64) {
 	}
 }
 
-// end stops the loop. Nothing is under way any more, or nobody waits for it.
+// end stops the loop. Either nothing is under way any more, or what is under way is given up.
 func (l *loop) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// finishAside has the answer of a flight that has landed made elsewhere, with
-// memory of its own: it is so long that everybody here would wait for it.
+// finishAside has a goroutine make and write the response of a flight that has landed, with memory
+// of its own. The response is so long that all connections of the loop would wait for it.
 func (l *loop) finishAside(f *flight) {
 	f.closing, f.memory = l.draining, new(memory)
 	l.engine.aside(f.conn, func(conn net.Conn) error {
@@ -18,8 +18,8 @@ func (l *loop) finishAside(f *flight) {
 	})
 }
 
-// writeAside has what a connection does not take now of a short answer written
-// elsewhere. Where too much waits like that, the connection is closed.
+// writeAside has a goroutine write the rest of a short response, which the connection does not take
+// now. When too much waits like that, it closes the connection instead.
 func (l *loop) writeAside(c *quickConn, out []byte) {
 	n := int64(len(out))
 	if l.engine.unread.Add(n) > maxUnread {

@@ -16,9 +16,8 @@ import (
 	"holdfast/internal/redis"
 )
 
-// classes are what requests are counted by: the kind of data that a command
-// works on (Redis' ACL categories), or the route. The first is whatever is
-// none of the others.
+// classes are what requests are counted by: the kind of data that a command works on (Redis' ACL
+// categories), or the route. The first one takes whatever is in no other.
 var classes = [...]string{
 	"other",
 	"string", "hash", "list", "set", "sortedset", "stream", "bitmap", "hyperloglog", "geo",
@@ -30,26 +29,25 @@ var classes = [...]string{
 // stringClass is the class of GET and SET.
 var stringClass = classNumber("string")
 
-// methods and statuses are those that are told apart; the first stands for all
-// others.
+// methods and statuses are those that are counted separately; the first one takes all others.
 var (
 	methods  = [...]string{"other", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"}
 	statuses = [...]int{0, 200, 201, 204, 206, 304, 400, 401, 403, 404, 405, 406, 408, 409, 412, 413, 415, 428, 429, 431, 500, 503, 504}
 )
 
-// latencyBuckets are in seconds. A request to a healthy stack takes some
-// hundred microseconds; one that waits out a failover, some seconds.
+// latencyBuckets are in seconds. A request to a healthy stack takes some hundred microseconds; one
+// that waits for a failover to end takes some seconds.
 var latencyBuckets = [...]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .1, .5, 1, 2.5, 5, 10}
 
-// metrics are a node's numbers. Every request is counted, on whatever core, so
-// what it is counted by is an array: a look-up by label would cost more than all
-// else that a loop does for a cached value.
+// metrics are a node's numbers. Every request is counted, on whatever core. The counters are
+// arrays, because a look-up by label would cost more than everything else that a loop does for a
+// cached value.
 type metrics struct {
 	registry *prometheus.Registry
 	tallies  [len(classes)]tally
 	inFlight atomic.Int64
-	// classOf is the class of every command that came so far, and of the
-	// routes. The map is replaced, never changed.
+	// classOf has the class of every command that came so far, and of the routes. The map is
+	// replaced, never changed.
 	classOf       atomic.Pointer[map[string]int]
 	tokensRefused prometheus.Counter
 }
@@ -57,11 +55,11 @@ type metrics struct {
 // tally counts the requests of one class.
 type tally struct {
 	answered [len(methods)][len(statuses)]atomic.Uint64
-	took     [len(latencyBuckets) + 1]atomic.Uint64 // by the first bucket that they are in
-	nanos    atomic.Int64                           // all together
+	took     [len(latencyBuckets) + 1]atomic.Uint64 // by the first bucket that fits
+	nanos    atomic.Int64                           // of all requests together
 }
 
-// newMetrics makes the numbers of a server.
+// newMetrics returns the metrics of a server.
 func newMetrics(s *Server) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	named := map[string]int{"set": stringClass, "get": stringClass, "psubscribe": classNumber("subscribe")}
@@ -97,7 +95,7 @@ func newMetrics(s *Server) *metrics {
 	return m
 }
 
-// turnedAway tells how much of one kind was turned away.
+// turnedAway returns a counter of how much of one kind was turned away.
 func turnedAway(what string, n *atomic.Uint64) prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name:        "holdfast_turned_away_total",
@@ -106,7 +104,7 @@ func turnedAway(what string, n *atomic.Uint64) prometheus.Collector {
 	}, func() float64 { return float64(n.Load()) })
 }
 
-// able says that a node can serve, as far as Redis goes: see ready.
+// able reports whether a node can serve, as far as Redis goes: see ready.
 func able(st redis.Status) bool { return st.Found && time.Since(st.Heard) <= reachGrace }
 
 func truth(b bool) float64 {
@@ -118,7 +116,7 @@ func truth(b bool) float64 {
 
 func classNumber(name string) int { return max(0, slices.Index(classes[:], name)) }
 
-// learn takes note of a command's class.
+// learn stores a command's class.
 func (m *metrics) learn(spec *redis.Spec) {
 	class := 0
 	for i, name := range classes[:classNumber("pipeline")] {
@@ -144,7 +142,7 @@ func (m *metrics) learn(spec *redis.Spec) {
 	}
 }
 
-// class is the place of a class in classes; of a command that is not known, 0.
+// class returns the index of a command's or route's class; 0 for a command that is not known.
 // Commands come as their clients spell them.
 func (m *metrics) class(name string) int {
 	known := *m.classOf.Load()
@@ -165,10 +163,10 @@ func (m *metrics) class(name string) int {
 	return known[string(lower[:len(name)])]
 }
 
-// count counts a request that was answered.
+// count counts a request whose duration is not known.
 func (m *metrics) count(class, method, status int) { m.tallies[class].answered[method][status].Add(1) }
 
-// observe counts requests that were answered after so long.
+// observe counts requests that took so long each, or together where they are several cache hits.
 func (m *metrics) observe(class, method, status int, took time.Duration, requests uint64) {
 	bucket := 0
 	for seconds := took.Seconds(); bucket < len(latencyBuckets) && seconds > latencyBuckets[bucket]; {
@@ -180,7 +178,7 @@ func (m *metrics) observe(class, method, status int, took time.Duration, request
 	t.nanos.Add(int64(requests) * int64(took))
 }
 
-// okStatus is the place of 200 in statuses.
+// okStatus is the index of 200 in statuses.
 var okStatus = statusNumber(200)
 
 func methodNumber(method []byte) int {
@@ -201,7 +199,7 @@ func statusNumber(code int) int {
 	return 0
 }
 
-// begin is told of every request before anything is done about it.
+// begin is called for every request before anything is done about it.
 func (s *Server) begin(ctx *fasthttp.RequestCtx) {
 	s.metrics.inFlight.Add(1)
 	if s.tracing != nil {
@@ -209,9 +207,8 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) {
 	}
 }
 
-// observe is told of every request when it has been answered; of a stream of
-// events, when it begins. class says what was asked for: a command's name in
-// lower case, or a route such as "pipeline" or "keys".
+// observe is called for every request when it has been answered, and for an event stream when it
+// begins. class is what was asked for: a command's name, or a route such as "pipeline" or "keys".
 func (s *Server) observe(ctx *fasthttp.RequestCtx, began time.Time, class string) {
 	secure(ctx)
 	took := time.Since(began)
@@ -226,7 +223,7 @@ func (s *Server) observe(ctx *fasthttp.RequestCtx, began time.Time, class string
 	s.metrics.inFlight.Add(-1)
 }
 
-// tallyCollector tells what was counted.
+// tallyCollector collects what was counted.
 type tallyCollector struct {
 	m                 *metrics
 	requests, latency *prometheus.Desc
@@ -244,10 +241,10 @@ func newTallyCollector(m *metrics) *tallyCollector {
 	}
 }
 
-// Describe is part of prometheus.Collector.
+// Describe implements prometheus.Collector.
 func (c *tallyCollector) Describe(out chan<- *prometheus.Desc) { out <- c.requests; out <- c.latency }
 
-// Collect is part of prometheus.Collector.
+// Collect implements prometheus.Collector.
 func (c *tallyCollector) Collect(out chan<- prometheus.Metric) {
 	for class := range c.m.tallies {
 		t := &c.m.tallies[class]
@@ -270,7 +267,7 @@ func (c *tallyCollector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// histogram is one of so many in each bucket; the last has no bound.
+// histogram returns one with so many counts in each bucket; the last bucket has no bound.
 func histogram(d *prometheus.Desc, bounds []float64, counts []uint64, sum float64, labels ...string) prometheus.Metric {
 	below, all := map[float64]uint64{}, uint64(0)
 	for i, n := range counts {
@@ -281,7 +278,7 @@ func histogram(d *prometheus.Desc, bounds []float64, counts []uint64, sum float6
 	return prometheus.MustNewConstHistogram(d, all, sum, below, labels...)
 }
 
-// statusCollector tells, when it is asked, what the store knows of Redis.
+// statusCollector collects what the store knows about Redis at that moment.
 type statusCollector struct {
 	s                                            *Server
 	info, known, replicas, inSync, held, silence *prometheus.Desc
@@ -305,14 +302,14 @@ func newStatusCollector(s *Server) *statusCollector {
 	}
 }
 
-// Describe is part of prometheus.Collector.
+// Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.info, c.known, c.replicas, c.inSync, c.held, c.silence, c.unknown, c.batches} {
 		out <- d
 	}
 }
 
-// Collect is part of prometheus.Collector.
+// Collect implements prometheus.Collector.
 func (c *statusCollector) Collect(out chan<- prometheus.Metric) {
 	st := c.s.store.Status()
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
@@ -331,13 +328,13 @@ func (c *statusCollector) Collect(out chan<- prometheus.Metric) {
 	for i, n := range st.Batches {
 		sizes[i], batches[i] = float64(redis.BatchBuckets[i]), uint64(n)
 	}
-	out <- histogram(c.batches, sizes[:len(sizes)-1], batches[:], float64(st.Operations)) // no batch is larger than the last
+	out <- histogram(c.batches, sizes[:len(sizes)-1], batches[:], float64(st.Operations)) // no batch is larger than the last bucket
 	if !st.Heard.IsZero() {
 		gauge(c.silence, time.Since(st.Heard).Seconds())
 	}
 }
 
-// isAdminPath says that a path belongs to the admin listener alone.
+// isAdminPath reports whether a path belongs to the admin listener alone.
 func isAdminPath(path []byte) bool {
 	return string(path) == "/metrics" || bytes.HasPrefix(path, []byte("/debug/"))
 }

@@ -5,10 +5,9 @@ import (
 	"fmt"
 )
 
-// parameter finds a parameter in a raw query string (application/x-www-form-
-// urlencoded: pairs by &, + is a blank, %XX is a byte). It answers false when
-// the parameter is not there; the first of several counts. An escape that is
-// none is an error: the bytes that the client meant cannot be known.
+// parameter returns a parameter of a raw query string (application/x-www-form-urlencoded: pairs
+// separated by &, + is a blank, %XX is a byte), and reports whether it is there. The first of
+// several counts. A bad escape is an error: the bytes that the client meant cannot be known.
 func parameter(query []byte, name string) ([]byte, bool, error) {
 	raw, ok, err := rawParameter(query, name)
 	if !ok || err != nil {
@@ -18,8 +17,8 @@ func parameter(query []byte, name string) ([]byte, bool, error) {
 	return value, err == nil, err
 }
 
-// parameter adds the parameter of a query as an argument. It answers its length;
-// -1: it is not there.
+// parameter adds a parameter of the query as an argument. It returns its length, or -1 when it is
+// not there.
 func (a *arguments) parameter(query []byte, name string) (length int, err error) {
 	raw, ok, err := rawParameter(query, name)
 	if !ok || err != nil {
@@ -33,7 +32,7 @@ func (a *arguments) parameter(query []byte, name string) (length int, err error)
 	return len(a.bytes) - begin, nil
 }
 
-// rawParameter is parameter, but the value stays as it is escaped.
+// rawParameter is parameter without unescaping the value.
 func rawParameter(query []byte, name string) ([]byte, bool, error) {
 	var buffer [32]byte
 	for len(query) > 0 {
@@ -51,8 +50,8 @@ func rawParameter(query []byte, name string) ([]byte, bool, error) {
 	return nil, false, nil
 }
 
-// appendUnescaped appends s with %XX decoded; with + as a blank, too, as it is
-// in a query and nowhere else.
+// appendUnescaped appends s with each %XX decoded. plus: + is a blank, which it is in a query and
+// nowhere else.
 func appendUnescaped(dst, s []byte, plus bool) ([]byte, error) {
 	for {
 		i := bytes.IndexByte(s, '%')

@@ -16,48 +16,48 @@ import (
 	"holdfast/internal/redis"
 )
 
-// responder answers simple requests on a loop. It waits for nothing.
+// responder answers simple requests on a loop. Its methods do not block, except for finishTo.
 type responder interface {
-	// wants says that a request is of a kind that it answers.
+	// wants reports whether the responder answers a request of this kind.
 	wants(q *simple) bool
-	// respond begins to answer a request: at once, appended to out; later, when
-	// the flight has landed; or not at all, and then it has done nothing.
+	// respond begins to answer a request. Either the response is appended to out at once, or it is
+	// made later, when the flight has landed. Or the request is declined, and nothing was done.
 	respond(f *flight, q *simple, out []byte) ([]byte, progress)
-	// long says of a flight that has landed that its answer is so long that
-	// nobody should wait while it is made.
+	// long reports whether the response of a flight that has landed is so long that the loop should
+	// not wait while it is made.
 	long(f *flight) bool
-	// finish appends the answer of a flight that has landed.
+	// finish appends the response of a flight that has landed.
 	finish(f *flight, out []byte) []byte
-	// finishTo writes the answer of a flight that has landed, in pieces where it is
-	// long.
+	// finishTo writes the response of a flight that has landed to conn, in pieces where it is long.
 	finishTo(f *flight, conn net.Conn) error
 	// express makes a connection for a loop's lane: see redis.Client. The error is
 	// errors.ErrUnsupported where there will never be one.
 	express(ctx context.Context) (*redis.Express, net.Conn, error)
-	// answered counts requests that were answered without a flight, for some
-	// microseconds one after the other, since their loop was told of them.
+	// answered counts requests that were answered at once from the cache. They took took together,
+	// some microseconds.
 	answered(requests int, took time.Duration)
-	// again asks for what a flight wants that its lane did not answer. It answers
-	// true when it has landed already.
+	// again asks for a flight's command in the usual way, not by the lane. It reports whether the
+	// flight has landed already.
 	again(f *flight) bool
 }
 
-// progress is what became of a request on a loop.
+// progress is how far a request on a loop got.
 type progress int
 
-// How far it got.
+// The values of progress.
 const (
-	declined progress = iota // it is for the HTTP server
-	answered
-	landed // the outcome is there, and its answer is long
-	pending
+	declined progress = iota // it is left to the HTTP server
+	answered                 // the response is made
+	landed                   // the outcome is there, but its response is long: see long
+	pending                  // the flight will land
 )
 
-// journey is what a responder keeps of a request that is under way.
+// journey is what a responder keeps of a request under way.
 type journey struct {
 	request redis.Request
-	// lent is the memory of its command when borrowed says so: nobody has to do with
-	// what a lane carries whom the flight does not wait for.
+	// lent holds the command while borrowed is true. Its memory may be reused as soon as the
+	// response is written, because the lane, unlike Client.Start, keeps no reference to the
+	// command.
 	lent     lent
 	borrowed bool
 	began    time.Time
@@ -65,30 +65,30 @@ type journey struct {
 	route    route
 	form     form
 	err      error
-	memory   *memory     // the loop's
-	started  func(error) // keeps the outcome and lands the flight; made once
-	// board puts the request on the loop's lane, or answers false; made once.
+	memory   *memory     // the loop's, or the flight's own where the response is made aside
+	started  func(error) // takes the outcome and lands the flight; made once
+	// board puts the request on the loop's lane, or reports false; made once.
 	board func(*redis.Spec) bool
-	// phase says who sees to the answer: whoever started the flight when it has
-	// landed meanwhile, else whoever lands it.
+	// phase decides who has the response written: the goroutine that started the flight, if the
+	// outcome was there before that goroutine was done, else the goroutine that brings the outcome.
 	phase atomic.Int32
 }
 
-// memory is what a loop's requests use one after the other, each for as long as
-// it is at work.
+// memory is scratch space that the requests of a loop use one after the other, each only while the
+// loop works on it.
 type memory struct {
 	arguments arguments
 	body      []byte
-	// turn is when the loop was last told of anything, and now when it last looked
-	// at the clock since.
+	// turn is when the loop last began to work on events, and now when it last read the clock
+	// since.
 	turn, now time.Time
-	hits      int // answered from the cache since that look
-	// ctx and writer are for answers in the server's own words; made once.
+	hits      int // requests answered from the cache since that reading
+	// ctx and writer render responses with the server's own functions; made once.
 	ctx    *fasthttp.RequestCtx
 	writer *bufio.Writer
 }
 
-// tidy gives back what grew large.
+// tidy empties the arguments, and frees them if they grew large.
 func (m *memory) tidy() {
 	if m.arguments.large() {
 		m.arguments = arguments{}
@@ -96,26 +96,28 @@ func (m *memory) tidy() {
 	m.arguments.reset()
 }
 
-// keepOut is how large the memory for answers may stay, in bytes.
+// keepOut is how large the buffers for responses may stay, in bytes.
 const keepOut = 256 << 10
 
-// The phases of a flight.
+// The values of journey.phase.
 const (
-	starting int32 = iota
-	early          // it landed before it was on its way
-	under          // it is on its way
+	starting int32 = iota // the flight is being started
+	early                 // its outcome came before it had been started
+	under                 // it has been started, and its outcome is still to come
 )
 
-// landedEarly is asked once, when the flight has been started.
+// landedEarly reports whether the outcome is there already. It is called once, when the flight has
+// been started.
 func (j *journey) landedEarly() bool { return !j.phase.CompareAndSwap(starting, under) }
 
-// lands takes the outcome, and answers whether the flight was on its way.
+// lands stores the outcome. It reports whether the flight had been started: if so, the caller lands
+// it.
 func (j *journey) lands(err error) bool {
 	j.err = err
 	return !j.phase.CompareAndSwap(starting, early)
 }
 
-// route is how a request on a loop came, and with it the form of its answer.
+// route is the form in which a command came to a loop, which decides the form of its response.
 type route int
 
 const (
@@ -124,33 +126,34 @@ const (
 	sourceSet              // /set?key=K&value=V
 )
 
-// starter is a Store for callers that do not wait: see redis.Client.
+// starter is a Store for callers that do not block: see redis.Client.
 type starter interface {
 	Start(r *redis.Request, done func(error))
 	Cached(key []byte, now time.Time) (text string, readable, ok bool)
 	Known(cmd redis.Command) *redis.Spec
 }
 
-var _ starter = (*redis.Client)(nil) // else nothing would be on a loop, and nobody told
+// Without this check, loops would serve nothing once redis.Client ceased to be a starter, and
+// nothing would show it.
+var _ starter = (*redis.Client)(nil)
 
-// expresser is a starter that loops may read from by themselves.
+// expresser is a starter from which loops may read on connections of their own.
 type expresser interface {
 	Express(ctx context.Context) (*redis.Express, net.Conn, error)
 }
 
-// quick answers commands on loops as the server does elsewhere: whatever is not
-// plainly good before it is begun is left to the server, which has the words
-// for it; what comes of it is told in the server's own words, or, where that is
-// the value that was asked for, in the same bytes, made faster.
+// quick answers commands on loops. It declines whatever is not plainly good before it is begun,
+// because the HTTP server has the words for that. Other responses have the same bytes as the HTTP
+// server's: quick renders them with the same functions, or faster where they are nothing but a
+// value.
 type quick struct {
 	*Server
 	store starter
 	head  *head
 }
 
-// newQuick is nil where not even simple requests are quick: each one's log line
-// or span wants what only the HTTP server keeps of it, and origins what only it
-// says.
+// newQuick returns nil where the HTTP server has to serve even simple requests. Log lines and spans
+// need what only the HTTP server keeps of a request, and only it answers other origins.
 func newQuick(s *Server) responder {
 	store, ok := s.store.(starter)
 	if !ok || s.cfg.AccessLog > 0 || s.cfg.Trace != "" || len(s.cfg.CORS) > 0 {
@@ -159,7 +162,7 @@ func newQuick(s *Server) responder {
 	return &quick{Server: s, store: store, head: newHead(s.fields())}
 }
 
-// fields are those of every answer.
+// fields returns the header fields that every response has.
 func (s *Server) fields() [][2][]byte {
 	all := append([][2][]byte(nil), marks...)
 	if len(s.node) > 0 {
@@ -168,13 +171,14 @@ func (s *Server) fields() [][2][]byte {
 	return all
 }
 
-// wants is responder's.
+// wants implements responder.
 func (s *quick) wants(q *simple) bool {
 	_, ok := s.routeOf(q)
 	return ok && s.answersTo(q.host)
 }
 
-// routeOf is route for simple requests. It answers false to what is no command.
+// routeOf is Server.route for simple requests. It reports false when the request is not a command.
+// The names that are no commands have to be the same in both.
 func (s *quick) routeOf(q *simple) (route, bool) {
 	first, _, _ := bytes.Cut(q.path[1:], []byte("/"))
 	var lower [len("psubscribe")]byte
@@ -204,7 +208,7 @@ func (s *quick) routeOf(q *simple) (route, bool) {
 	return byCommand, !isAdminPath(q.path)
 }
 
-// respond is responder's.
+// respond implements responder.
 func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 	if !s.answersTo(q.host) {
 		return out, declined
@@ -235,9 +239,8 @@ func (s *quick) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 	return s.finish(f, out), answered
 }
 
-// remembered answers a GET with the text that the cache has, where everybody may
-// do the same: what somebody has read before is anybody's then, and nothing else
-// is to be looked at.
+// remembered answers a GET from the cache, where everybody may do everything: there, anybody may
+// have what somebody has read before, so nothing else has to be checked.
 func (s *quick) remembered(f *flight, q *simple, out []byte) ([]byte, bool) {
 	if from, _ := q.wishes.from(s.cfg.Read); s.cfg.Tokens != nil || from != redis.ReadCached || !q.wishes.noOther() {
 		return out, false
@@ -246,8 +249,8 @@ func (s *quick) remembered(f *flight, q *simple, out []byte) ([]byte, bool) {
 	if len(key) == 0 {
 		return out, false
 	}
-	// The request was there when the loop looked at the clock: a value that was
-	// good then is.
+	// The request was there when the loop read the clock, so a value that was good then is good
+	// enough.
 	now := f.memory.now
 	text, readable, ok := s.store.Cached(key, now)
 	if !ok || len(text) > longAnswer {
@@ -269,13 +272,13 @@ func (s *quick) remembered(f *flight, q *simple, out []byte) ([]byte, bool) {
 	return out, true
 }
 
-// answered is responder's.
+// answered implements responder.
 func (s *quick) answered(hits int, took time.Duration) {
 	s.metrics.observe(stringClass, methodGet, okStatus, took, uint64(hits))
 }
 
-// plainGet is the key that /get?key=K or /get/K asks for, if it stands there as
-// it is; else nil.
+// plainGet returns the key of a request for /get?key=K or /get/K whose key is not escaped, and nil
+// for any other request.
 func plainGet(q *simple) (key []byte, r route) {
 	rest, ok := bytes.CutPrefix(q.path, []byte("/get"))
 	switch {
@@ -297,16 +300,16 @@ func plainGet(q *simple) (key []byte, r route) {
 	return key, r
 }
 
-// again is responder's.
+// again implements responder.
 func (s *quick) again(f *flight) bool {
-	if f.borrowed { // it may outlive the flight there
+	if f.borrowed { // the store may keep it for longer than the flight
 		f.request.Commands, f.borrowed = f.lent.kept(), false
 	}
 	s.store.Start(&f.request, f.started)
 	return f.landedEarly()
 }
 
-// express is responder's.
+// express implements responder.
 func (s *quick) express(ctx context.Context) (*redis.Express, net.Conn, error) {
 	if x, ok := s.store.(expresser); ok {
 		return x.Express(ctx)
@@ -314,13 +317,14 @@ func (s *quick) express(ctx context.Context) (*redis.Express, net.Conn, error) {
 	return nil, nil, errors.ErrUnsupported
 }
 
-// prepare makes the redis.Request of a request, and answers what Redis says of
-// its command. It answers nil when anything about it is not plainly good.
+// prepare makes the redis.Request of a request, and returns what Redis says about its command. It
+// returns nil when anything about the request is not plainly good.
 func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	who, err := s.who(q.authorization, q.query)
 	if err != nil {
 		return nil
 	}
+
 	a := &f.memory.arguments
 	defer f.memory.tidy()
 	switch {
@@ -336,11 +340,13 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	if err != nil {
 		return nil
 	}
+
 	r := &f.request
 	r.Commands = a.lend(&f.lent)
 	if f.borrowed = r.Commands != nil; !f.borrowed {
 		r.Commands = a.commands()
 	}
+
 	spec := s.store.Known(r.Commands[0])
 	if spec == nil || s.check(who, r.Commands) != nil {
 		return nil
@@ -357,6 +363,7 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	if s.heed(who, &q.wishes, r) != nil {
 		return nil
 	}
+
 	if who != nil {
 		r.Sender, r.Client = who.Name, who.Name
 		return spec
@@ -372,16 +379,16 @@ func (s *quick) prepare(f *flight, q *simple, route route) *redis.Spec {
 	return spec
 }
 
-// longAnswer is from how many bytes of a reply on its answer is long. Escaped
-// for JSON it may be six times as many, and takes some ten nanoseconds each.
+// longAnswer is from how many bytes of a reply on its response is long. Escaped for JSON it may
+// have six times as many bytes, each of which takes some ten nanoseconds.
 const longAnswer = 64 << 10
 
-// long is responder's.
+// long implements responder.
 func (s *quick) long(f *flight) bool {
 	return f.err == nil && f.request.Results[0].Err == nil && room(&f.request.Results[0].Reply, longAnswer) < 0
 }
 
-// room is how much of so many bytes a reply leaves; negative: it takes more.
+// room returns how many of so many bytes a reply leaves free; negative when it needs more.
 func room(r *redis.Reply, bytes int) int {
 	switch r.Type() {
 	case redis.Text, redis.Failure:
@@ -397,7 +404,7 @@ func room(r *redis.Reply, bytes int) int {
 	return bytes
 }
 
-// finish is responder's.
+// finish implements responder.
 func (s *quick) finish(f *flight, out []byte) []byte {
 	r := &f.request
 	now := f.memory.now
@@ -416,7 +423,7 @@ func (s *quick) finish(f *flight, out []byte) []byte {
 	return out
 }
 
-// over takes leave of a flight that has its answer.
+// over makes a flight ready for its next request.
 func (s *quick) over(f *flight) {
 	r := &f.request
 	s.metrics.inFlight.Add(-1)
@@ -431,7 +438,7 @@ func (s *quick) over(f *flight) {
 	f.phase.Store(starting)
 }
 
-// slowly renders an answer with the server's own means.
+// slowly renders a response with the server's own functions. It returns the status, too.
 func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
 	m := f.memory
 	if m.ctx == nil {
@@ -464,11 +471,11 @@ func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
 	m.writer.Reset(b)
 	_ = ctx.Response.Write(m.writer) // into memory
 	_ = m.writer.Flush()
-	m.writer.Reset(nil) // it is the loop's, the answer is not
+	m.writer.Reset(nil) // the writer stays with the loop, b does not
 	return b.Bytes(), ctx.Response.StatusCode()
 }
 
-// swiftly renders an answer with status 200.
+// swiftly renders a response with status 200.
 func (s *quick) swiftly(f *flight, out []byte, now time.Time) []byte {
 	r := &f.request
 	switch {
@@ -500,7 +507,7 @@ func (s *quick) swiftly(f *flight, out []byte, now time.Time) []byte {
 	return s.inBody(f, out, now, kind, body)
 }
 
-// inBody appends an answer whose body was made in the loop's memory for one.
+// inBody appends a response whose body was made in memory.body, and keeps that for the next one.
 func (s *quick) inBody(f *flight, out []byte, now time.Time, kind string, body []byte) []byte {
 	out = append(s.begin(f, out, now, kind, len(body)), body...)
 	if f.memory.body = body; cap(body) > keepOut {
@@ -509,10 +516,10 @@ func (s *quick) inBody(f *flight, out []byte, now time.Time, kind string, body [
 	return out
 }
 
-// cachedLine is in an answer that comes from the cache.
+// cachedLine is in the header of a response from the cache.
 const cachedLine = readHeader + ": cached\r\n"
 
-// begin appends the header of an answer.
+// begin appends the header of a response with status 200.
 func (s *quick) begin(f *flight, out []byte, now time.Time, kind string, length int) []byte {
 	r := &f.request
 	out = s.head.append(out, now, kind, length)

@@ -10,32 +10,31 @@ import (
 	"time"
 )
 
-// A node has room for so many connections. When nearly all of it is taken, those
-// that wait for their clients are closed: of the client address that has most of
-// them first, and of one address the oldest first, those with a part of a request
-// before those that idle. So a client that opens thousands of connections and
-// says nothing, or not all, keeps nobody out: not even others of its address.
+// A node has room for a number of connections. When nearly all of it is taken, connections that
+// wait for their clients are closed: those of the client address with most of them first. Of one
+// address, connections with a part of a request go before idle ones, and then the oldest first. So
+// a client that opens thousands of connections and sends nothing, or not all of a request, keeps
+// nobody out: not even others at its address.
 
 const (
-	// scarcePart is which part of the connections may be free before some are
-	// closed, and how many are closed then.
+	// When less than 1/scarcePart of the connections is free, as many are closed.
 	scarcePart = 16
-	// maxParts is how many connections may have a part of a request. The HTTP server
-	// has a buffer of maxHeader for each of them: 256 MB together.
+	// maxParts is how many connections may have a part of a request. The HTTP server has a buffer
+	// of maxHeader for each of them: 256 MB together.
 	maxParts = 2048
-	// roomPeriod lies between two times that connections are closed for room: to
-	// look for them takes some milliseconds.
+	// roomPeriod is the least time between two times that connections are closed for room, because
+	// looking for them takes some milliseconds.
 	roomPeriod = 20 * time.Millisecond
 )
 
-// doing is what a connection of the HTTP server does.
+// doing is what a connection of the HTTP server does at the moment.
 type doing int32
 
 const (
 	awaits   doing = iota // nothing came of the next request
 	arrives               // a part of a request came
 	serves                // its request is being answered
-	lingers               // it had its last answer, and its client may yet send
+	lingers               // it had its last response, and its client may still be sending
 	yielding              // it is being closed for room
 	closed
 )
@@ -44,11 +43,11 @@ const (
 type waiting struct {
 	source string
 	part   bool          // a part of a request came
-	since  time.Duration // of the process' clock
+	since  time.Duration // when it began to wait, since the process began to serve
 	close  func()
 }
 
-// choose returns those of the connections to close so that count are closed.
+// choose returns count of the connections, or all if there are fewer: those to close.
 func choose(all []waiting, count int) []waiting {
 	of := map[string][]waiting{}
 	for _, w := range all {
@@ -69,8 +68,8 @@ func choose(all []waiting, count int) []waiting {
 	}
 	slices.SortFunc(sources, func(a, b []waiting) int { return cmp.Compare(len(b), len(a)) })
 
-	// What they have beyond a level is closed, for the highest level by which that
-	// is enough: so the greediest come down to what others have.
+	// Find the highest level of connections for a source such that closing all beyond it is enough.
+	// So the greediest sources come down to what others have.
 	beyond := func(level int) (n int) {
 		for _, mine := range sources {
 			n += max(0, len(mine)-level)
@@ -90,8 +89,8 @@ type turned struct {
 	connections, waiting, streams, bodies atomic.Uint64
 }
 
-// connTable has the connections of the HTTP server, from before they are given to it
-// until they are closed: some may have to be closed for want of room.
+// connTable has the connections of the HTTP server, from before they are given to it until they are
+// closed, because some may have to be closed to make room.
 type connTable struct {
 	began    time.Time
 	mu       sync.Mutex
@@ -107,8 +106,7 @@ func newConnTable(t *turned) *connTable {
 	return &connTable{began: time.Now(), conns: map[*conn]struct{}{}, maxParts: maxParts, turned: t}
 }
 
-// clock is the time since the process began to serve. It is not the wall clock's,
-// which may be set.
+// clock returns the time since began. It is monotonic: the wall clock may be set.
 func (r *connTable) clock() time.Duration { return time.Since(r.began) }
 
 func (r *connTable) enter(c *conn) {
@@ -125,7 +123,7 @@ func (r *connTable) leave(c *conn) {
 	r.open.Store(int64(len(r.conns)))
 }
 
-// waiting are the HTTP server's connections that do one of those.
+// waiting returns the connections that do one of those.
 func (r *connTable) waiting(those ...doing) []waiting {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -138,13 +136,14 @@ func (r *connTable) waiting(those ...doing) []waiting {
 	return all
 }
 
-// due reports whether connections may be closed again.
+// due reports whether connections may be closed again. If so, the next time is roomPeriod away.
 func (r *connTable) due() bool {
 	last, now := r.last.Load(), int64(r.clock())
 	return now-last >= int64(roomPeriod) && r.last.CompareAndSwap(last, now)
 }
 
-// is notes what a connection does from now on.
+// is notes what a connection does from now on, and makes room when too many have a part of a
+// request.
 func (c *conn) is(what doing) {
 	if c.table == nil {
 		return
@@ -165,7 +164,7 @@ func (c *conn) is(what doing) {
 	}
 }
 
-// yield has connections closed.
+// yield closes connections.
 func (r *connTable) yield(chosen []waiting) {
 	for _, w := range chosen {
 		w.close()
@@ -173,7 +172,7 @@ func (r *connTable) yield(chosen []waiting) {
 	}
 }
 
-// yield ends the wait for the client.
+// yield ends the wait for the client, so that the HTTP server closes the connection.
 func (c *conn) yield() {
 	c.is(yielding)
 	_ = c.SetReadDeadline(time.Unix(1, 0))

@@ -14,12 +14,12 @@ import (
 	"holdfast/internal/token"
 )
 
-// sourceHeader is how a balancer says of which client a request is, as
-// SECRET/ADDRESS. What has another secret, or none, is the client's own.
+// sourceHeader is how a balancer names the client of a request, as SECRET/ADDRESS. With another
+// secret, or none, the header comes from the client itself and counts for nothing.
 const sourceHeader = "Holdfast-Source"
 
-// sender is by whom the shares of a request are counted: its token, or without
-// tokens the address of its client.
+// sender returns whose share of the node a request takes: the name of its token, or without tokens
+// the address of its client.
 func (s *Server) sender(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	if who != nil {
 		return who.Name
@@ -31,9 +31,9 @@ func (s *Server) sender(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	return s.addresses.text(appendSource(buffer[:0], ctx.RemoteAddr()))
 }
 
-// redisSender is sender for redis.Request.Sender. It is empty without tokens for one
-// command that is brief, since nobody looks at it then. Commands that are brief each
-// may not be so together.
+// redisSender returns sender for redis.Request.Sender. Without tokens it returns nothing for a
+// single command that is brief, since nothing looks at it then. Several brief commands may together
+// not be brief.
 func (s *Server) redisSender(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) string {
 	if who == nil && !r.Atomic && len(r.Commands) == 1 {
 		spec, err := s.store.Spec(ctx, r.Commands[0])
@@ -44,14 +44,14 @@ func (s *Server) redisSender(ctx *fasthttp.RequestCtx, who *token.Rights, r *red
 	return s.sender(ctx, who)
 }
 
-// bodySender is sender for a request of which there is no more than the header
-// yet. Without tokens, clients that come without a balancer count as one.
+// bodySender is sender for a request of which only the header has come. Without tokens, all clients
+// that come without a balancer count as one.
 func (s *Server) bodySender(h *fasthttp.RequestHeader) string {
 	if s.cfg.Tokens != nil {
 		_, query, _ := bytes.Cut(h.RequestURI(), []byte{'?'})
 		who, err := s.who(h.Peek("Authorization"), query)
 		if err != nil {
-			return "" // it will be refused
+			return "" // the request will be refused
 		}
 		return who.Name
 	}
@@ -59,8 +59,8 @@ func (s *Server) bodySender(h *fasthttp.RequestHeader) string {
 	return address
 }
 
-// reader is by whom the room for long answers is counted: as sender, but that
-// clients of whom nothing is known do not count as one.
+// reader returns whose room for long answers a request takes. It is like sender, except that it is
+// empty for clients of whom nothing is known: they do not count as one client.
 func (s *Server) reader(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	if who != nil {
 		return who.Name
@@ -69,7 +69,8 @@ func (s *Server) reader(ctx *fasthttp.RequestCtx, who *token.Rights) string {
 	return address
 }
 
-// told is the client's address as a balancer tells it in sourceHeader.
+// told returns the client's address as a balancer sent it in sourceHeader. It reports false where
+// no balancer did.
 func (s *Server) told(header []byte) (string, bool) {
 	if s.cfg.SourceSecret == "" {
 		return "", false
@@ -81,14 +82,14 @@ func (s *Server) told(header []byte) (string, bool) {
 	return s.addresses.text(address), true
 }
 
-// texts keep short texts that come again and again, so that not every request
-// takes memory for its own. Texts that share a place replace each other. The zero
-// value is ready for use.
+// texts keeps short texts that come again and again, so that not every request allocates its own.
+// Texts that hash to one place replace each other. The zero value is ready for use, also by several
+// goroutines.
 type texts [256]atomic.Pointer[string]
 
 var textSeed = maphash.MakeSeed()
 
-// text returns the bytes as a text of their own.
+// text returns the bytes as a string that stays valid.
 func (t *texts) text(b []byte) string {
 	if len(b) > len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255") {
 		return string(b)
@@ -102,9 +103,8 @@ func (t *texts) text(b []byte) string {
 	return text
 }
 
-// source is the address that the connections of one client have in common: of
-// IPv6 the first 64 bits, since one client has the rest. It is empty for a unix
-// socket.
+// source returns the address that the connections of one client have in common. For IPv6 these are
+// the first 64 bits, since one client has the rest. It is empty for a unix socket.
 func source(addr net.Addr) string { return string(appendSource(nil, addr)) }
 
 // appendSource appends what source returns.

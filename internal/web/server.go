@@ -18,9 +18,9 @@ import (
 	"holdfast/internal/token"
 )
 
-// reachGrace is how long a node stays ready that reaches neither a Redis node
-// nor a Sentinel. A failover is shorter and leaves most of them reachable: a
-// node that reaches none for so long is itself cut off, and its peers are not.
+// reachGrace is how long a node stays ready that reaches neither a Redis node nor a Sentinel. A
+// failover is shorter than this and leaves most of them reachable. So a node that reaches none of
+// them for this long is cut off itself, and its peers are not.
 const reachGrace = 3 * time.Second
 
 const (
@@ -29,42 +29,40 @@ const (
 	octetStream     = "application/octet-stream"
 )
 
-// Store is the way to the data. Its methods are called by many requests at
-// once; they bound their own time, and a request under way is finished even
-// when the server ends. Errors carry a redis.Kind.
+// Store is the way to the data. Many requests call its methods at once. The methods bound their own
+// time, and a request under way is finished even when the server ends. Errors carry a redis.Kind.
 type Store interface {
-	// Do carries a request out and fills in its answer.
+	// Do carries a request out and fills in its results.
 	Do(ctx context.Context, r *redis.Request) error
-	// Spec is what Redis says of a command; nil when it knows none of that
-	// name.
+	// Spec returns what Redis says about a command, or nil when Redis has no command of that name.
 	Spec(ctx context.Context, cmd redis.Command) (*redis.Spec, error)
-	// Subscribe, Monitor and Changes call hear, from one goroutine, until the
-	// context ends. hear does not wait.
+	// Subscribe, Monitor and Changes call hear, from one goroutine, until the context ends. hear
+	// must not block.
 	Subscribe(ctx context.Context, patterns bool, names []string, hear func(redis.Message)) error
 	Monitor(ctx context.Context, hear func(line string)) error
 	Changes(ctx context.Context, hear func(redis.Change)) error
-	// Status answers at once.
+	// Status returns at once; it asks nobody.
 	Status() redis.Status
 }
 
-// Config is a web node's. Zero values take the defaults beside them.
+// Config holds the settings of a web node. A zero value takes the default that its field names.
 type Config struct {
-	Node string // the node's name, told in Holdfast-Node; empty: not told
-	// Connections at once; further ones are turned away. Default 16,384.
+	Node string // the node's name, sent in Holdfast-Node; empty: not sent
+	// Connections is how many connections there may be at once; further ones are turned away.
+	// Default 16,384.
 	Connections int
-	// Streams are how many streams and long polls there are at once; default half
-	// of Connections. StreamsPerClient is how many of them one token has, or
-	// without tokens one client address; 0: at most as many as are free.
+	// Streams is how many streams and long polls there may be at once; default half of Connections.
+	// StreamsPerClient is how many of them one token may have, or without tokens one client
+	// address; 0: at most as many as are free.
 	Streams, StreamsPerClient int
-	// SourceSecret is what balancers begin Holdfast-Source with, the header by
-	// which they tell of which client a request is; empty: nobody tells.
+	// SourceSecret begins the header Holdfast-Source, by which balancers name the client of a
+	// request. Empty: that header is not believed.
 	SourceSecret string
-	// Drain is how long requests under way may take to finish at the end.
-	// Default 10 s.
+	// Drain is how long requests under way may take to finish at the end. Default 10 s.
 	Drain  time.Duration
-	Logger *slog.Logger // default: nobody
+	Logger *slog.Logger // default: discards
 
-	// Read and Async are what a request gets that does not say what it wants.
+	// Read and Async apply to a request that does not ask for anything else.
 	Read  redis.ReadFrom
 	Async bool
 
@@ -72,38 +70,36 @@ type Config struct {
 	MaxKey      int // bytes of a key; default 64 KB
 	MaxPipeline int // commands of one request; default 10,000
 
-	// Allow are the names of commands that are refused otherwise: dangerous
-	// and blocking ones.
+	// Allow lists commands, by name, that are refused otherwise: dangerous and blocking ones.
 	Allow []string
-	// InStack: the node is one of a stack, whose file says what is allowed, and
-	// whose Redis is not the clients' to change.
+	// InStack: the node is part of a stack, whose file says what is allowed and whose Redis clients
+	// may not change.
 	InStack bool
-	// Scripts says which scripts and functions clients may run. ScriptUser and
-	// ReadScriptUser: those of clients who may write, and of those who may only
-	// read, run as a Redis user of their own (redis.Config), whose rights are
-	// commands.ScriptRights or fewer. ScriptsAnyway: tokens that may write may have
-	// scripts without one.
+	// Scripts says which scripts and functions clients may run. ScriptUser: scripts of clients who
+	// may write run as a Redis user of their own (redis.Config), whose rights are
+	// commands.ScriptRights or fewer. ReadScriptUser is the same for clients who may only read.
+	// ScriptsAnyway: tokens that may write may have scripts without such a user.
 	Scripts                    commands.Scripts
 	ScriptUser, ReadScriptUser bool
 	ScriptsAnyway              bool
-	// Tokens say who may do what; nil: everybody may do everything.
+	// Tokens say who may do what. nil: everybody may do everything.
 	Tokens *token.Set
-	// CORS are the origins whose pages may use this node; none: only its own.
+	// CORS lists the origins whose pages may use this node. Empty: only the node's own.
 	CORS []string
-	// Hosts are the names that the node answers to where it asks for no tokens;
-	// nil: every name.
+	// Hosts are the names of the node that a request's Host has to be one of, where no tokens are
+	// asked for. nil: any name.
 	Hosts *hostname.Set
-	// AccessLog is the fraction of requests that are logged, 0 to 1, and
-	// Access where: default nobody.
+	// AccessLog is the fraction of requests that are logged, from 0 to 1. Access is where they are
+	// logged; default: nowhere.
 	AccessLog float64
 	Access    *slog.Logger
-	// Trace is the base URL of an OTLP endpoint for traces (OpenTelemetry over
-	// HTTP); empty: none are made. TraceSettings are how they are sent.
+	// Trace is the base URL of an OTLP endpoint for traces (OpenTelemetry over HTTP). Empty: no
+	// traces. TraceSettings say how traces are sent.
 	Trace         string
 	TraceSettings otlp.Settings
 }
 
-// Server answers HTTP requests from a Store.
+// Server serves HTTP requests from a Store.
 type Server struct {
 	cfg      Config
 	store    Store
@@ -113,23 +109,23 @@ type Server struct {
 	http     *fasthttp.Server
 	engine   *engine
 	draining atomic.Bool
-	answers  atomic.Uint64 // that came with a token
+	answers  atomic.Uint64 // numbers the answers that carry a sync token
 	node     []byte        // Config.Node
 	bodies   bodies
-	// lasting are the places of streams and long polls, monitors those of streams
-	// of all commands besides.
+	// lasting has the places of streams and long polls, monitors those of /monitor, which are
+	// counted by themselves.
 	lasting, monitors *shares
-	addresses         texts                  // of clients, as balancers tell them
-	unsent            atomic.Int64           // bytes that wait to be sent on streams
-	host              atomic.Pointer[string] // one of Config.Hosts, the first that was asked for
-	// streams is the context of the streams of events; endStreams ends them.
+	addresses         texts                  // clients' addresses, as balancers send them
+	unsent            atomic.Int64           // bytes that wait to be sent on all streams
+	host              atomic.Pointer[string] // one of Config.Hosts, the first that was asked for: see answersTo
+	// streams is the context of all event streams and long polls; endStreams ends them.
 	streams    context.Context
 	endStreams context.CancelFunc
 	heartbeat  time.Duration
-	hub        *hub // of those who watch keys
+	hub        *hub // tells those who watch keys
 }
 
-// New makes a server. It starts nothing.
+// New returns a server. It starts nothing.
 func New(cfg Config, store Store) *Server {
 	if cfg.Connections == 0 {
 		cfg.Connections = 16384
@@ -155,12 +151,14 @@ func New(cfg Config, store Store) *Server {
 	if cfg.Access == nil {
 		cfg.AccessLog = 0
 	}
+
 	s := &Server{cfg: cfg, store: store, node: []byte(cfg.Node), access: newAccess(cfg), heartbeat: heartbeat}
 	s.lasting = newShares(cfg.Streams, cfg.StreamsPerClient, 1)
 	s.monitors = newShares(maxMonitors, 0, 1)
 	s.bodies = bodies{shares: newShares(max(allBodies, 4*cfg.MaxBody), 0, 3), claims: map[*fasthttp.RequestHeader]claim{}}
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.hub = newHub(store.Changes, cfg.Logger)
+
 	s.http = bare(s.handle)
 	s.http.ErrorHandler, s.http.HeaderReceived, s.http.ExpectHandler = s.malformed, s.headerReceived, s.expect
 	s.http.Concurrency, s.http.MaxRequestBodySize = cfg.Connections, cfg.MaxBody
@@ -169,8 +167,8 @@ func New(cfg Config, store Store) *Server {
 	return s
 }
 
-// bare is a web node's HTTP server without what it serves. It wants connections
-// made by newConn.
+// bare returns a web node's HTTP server, with its limits and time-outs, around a handler. Its
+// connections have to be made by newConn.
 func bare(handler fasthttp.RequestHandler) *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler:               handler,
@@ -178,7 +176,7 @@ func bare(handler fasthttp.RequestHandler) *fasthttp.Server {
 		NoDefaultContentType:  true,
 		Concurrency:           16384,
 		ReadBufferSize:        maxHeader,
-		ReduceMemoryUsage:     true, // else every idle connection keeps a buffer of maxHeader
+		ReduceMemoryUsage:     true, // otherwise every idle connection keeps a buffer of maxHeader
 		ReadTimeout:           readTimeout,
 		WriteTimeout:          writeTimeout,
 		IdleTimeout:           idleTimeout,
@@ -191,23 +189,22 @@ func bare(handler fasthttp.RequestHandler) *fasthttp.Server {
 	}
 }
 
-// discard drops what fasthttp logs of clients' mistakes: they got their
-// answer.
+// discard drops what fasthttp logs about clients' mistakes: the clients are told.
 type discard struct{}
 
 func (discard) Printf(string, ...any) {}
 
-// Serve answers requests on the listeners until the context ends. Then the
-// order is: readiness goes first, so that nobody sends more; streams of events
-// end; the listener and idle connections close; requests under way finish, within Config.Drain; and
-// only then does Serve return, so that the store may end after it. Its error
-// is nil when all of them finished.
+// Serve serves the listeners until the context ends. The end has this order: readiness goes first,
+// so that balancers send nothing more; event streams end; the listeners and idle connections close;
+// requests under way finish, within Config.Drain. Only then does Serve return, so that the caller
+// may end the store after it. Its error is nil when all requests finished.
 func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	flush, err := s.startTracing(ctx)
 	if err != nil {
 		return err
 	}
 	defer flush()
+
 	served := make(chan error, len(lns))
 	for _, ln := range lns {
 		go func() { served <- fmt.Errorf("serve on %s: %w", ln.Addr(), s.engine.serve(ln)) }()
@@ -219,6 +216,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 		running--
 	case <-ctx.Done():
 	}
+
 	s.draining.Store(true)
 	s.endStreams()
 	defer s.hub.wait()
@@ -228,6 +226,7 @@ func (s *Server) Serve(ctx context.Context, lns ...net.Listener) error {
 	for range running {
 		<-served
 	}
+
 	if broken != nil {
 		return broken
 	}

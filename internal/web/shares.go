@@ -2,27 +2,27 @@ package web
 
 import "sync"
 
-// shares divide a number of places among senders, so that some are free for
-// others whatever one of them does: nobody has more places than are free at that
-// moment, times a factor (A. Choudhury and E. Hahne, "Dynamic queue length
-// thresholds", 1998). With the factor 1, one sender alone gets half of all
-// places, and a second one a quarter; with 3 it is three quarters.
+// shares divides a number of places among senders so that some stay free for others, whatever one
+// of them does. A sender may have at most as many places as are free at that moment, times a factor
+// (A. Choudhury and E. Hahne, "Dynamic queue length thresholds", 1998). With the factor 1, one
+// sender alone gets half of all places and a second one a quarter; with 3, one alone gets three
+// quarters.
 type shares struct {
 	limit  int // of all senders together
-	each   int // of one; 0: by the factor
+	each   int // of one sender; 0: by the factor
 	factor int
 
 	mu    sync.Mutex
 	taken int
-	of    map[string]int // by sender; those who have none are not in it
+	of    map[string]int // by sender; senders without places are not in it
 }
 
 func newShares(limit, each, factor int) *shares {
 	return &shares{limit: limit, each: each, factor: factor, of: map[string]int{}}
 }
 
-// take takes n places for a sender, or reports false and takes none. A sender who
-// has none gets its first place as long as any is free.
+// take takes n places for a sender, or reports false and takes none. A sender without places gets
+// its first ones as long as enough are free.
 func (s *shares) take(sender string, n int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,7 +50,7 @@ func (s *shares) leave(sender string, n int) {
 	}
 }
 
-// inUse is how many places are taken.
+// inUse returns how many places are taken.
 func (s *shares) inUse() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

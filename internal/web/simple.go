@@ -5,11 +5,11 @@ import (
 	"encoding/binary"
 )
 
-// simple is a request that the event loop may serve by itself: whole, alone,
-// short, and of a form about which no two parsers differ. Its slices are the
-// reader's and valid until it reads again.
+// simple is a request that an event loop may serve: complete, alone in what was read, short, and of
+// a form that no two parsers read differently. Its slices are parts of the bytes that were read,
+// and valid until the next read.
 type simple struct {
-	method        int // its place in methods: GET, POST or PUT
+	method        int // index in methods: GET, POST or PUT
 	path, query   []byte
 	host          []byte
 	body          []byte
@@ -18,17 +18,17 @@ type simple struct {
 	wishes        wishes
 }
 
-// The places in methods.
+// Indexes in methods.
 const (
 	methodGet  = 1
 	methodPost = 3
 	methodPut  = 4
 )
 
-// parse reads the bytes of a request. It answers false to everything that is
-// not simple: what is unusual, wrong, cut off, or followed by anything. Such
-// bytes are for the HTTP server, which knows what to answer; so nothing is
-// turned down here, and nothing is understood here in another way than there.
+// parse reads the bytes of a request. It reports false for everything that is not simple: what is
+// unusual, wrong, incomplete, or followed by more. Such bytes are for the HTTP server, which has
+// the answers to them. So parse refuses nothing, and what it accepts has to mean the same to the
+// HTTP server; FuzzSimple compares the two.
 func (q *simple) parse(b []byte) bool {
 	*q = simple{}
 	switch {
@@ -41,6 +41,7 @@ func (q *simple) parse(b []byte) bool {
 	default:
 		return false
 	}
+
 	end := clean(b, '!')
 	target := b[:end]
 	if b = b[end:]; !bytes.HasPrefix(b, []byte(" HTTP/1.1\r\n")) || bytes.IndexByte(target, '#') >= 0 {
@@ -48,8 +49,9 @@ func (q *simple) parse(b []byte) bool {
 	}
 	q.path, q.query, _ = bytes.Cut(target, []byte("?"))
 	if bytes.Contains(q.path, []byte("//")) {
-		return false // it could be taken for an authority
+		return false // the HTTP server could take it for an authority
 	}
+
 	b = b[len(" HTTP/1.1\r\n"):]
 	var seen fields
 	length := -1
@@ -76,6 +78,7 @@ func (q *simple) parse(b []byte) bool {
 		}
 		seen |= field
 	}
+
 	if seen&hostField == 0 || (q.method == methodGet) != (length < 0) || len(b) != max(length, 0) {
 		return false
 	}
@@ -83,12 +86,12 @@ func (q *simple) parse(b []byte) bool {
 	return true
 }
 
-// fields are fields of a header, each a bit.
+// fields is a set of header fields, each a bit.
 type fields uint32
 
-// The fields that are understood. One that says something may stand there once.
+// The fields that are understood. Except for harmless ones, each may come once.
 const (
-	harmlessField fields = 1 << iota // says nothing that an answer would heed
+	harmlessField fields = 1 << iota // changes nothing about the response
 	hostField
 	agentField
 	connectionField
@@ -105,13 +108,13 @@ const (
 	formatField
 	sourceField
 
-	// strangeField is one that only the HTTP server understands, or no field.
+	// strangeField is a field that only the HTTP server understands, or no valid field.
 	strangeField fields = 0
 )
 
-// fieldOf finds a field by its name, in whatever case it comes.
+// fieldOf returns the field of a name, in whatever case the name comes.
 func fieldOf(name []byte) fields {
-	var lower [32]byte // as long as the longest that has a meaning
+	var lower [32]byte // as long as the longest name that is understood
 	for i, c := range name {
 		if c = inNames[c]; c == 0 {
 			return strangeField
@@ -158,13 +161,12 @@ func fieldOf(name []byte) fields {
 		"origin", "sec-fetch-site": // see cors
 		return strangeField
 	}
-	// Nobody reads it: neither the HTTP server nor anything of ours that a
-	// command comes to.
+	// Neither the HTTP server nor a handler that runs commands reads any other field.
 	return harmlessField
 }
 
-// inNames are the characters that a name may have (RFC 9110, section 5.6.2:
-// token), in lower case; 0: it may not.
+// inNames has the characters that a field's name may have (RFC 9110, section 5.6.2: token), in
+// lower case; 0 for all others.
 var inNames = func() (t [256]byte) {
 	for c := 'a'; c <= 'z'; c++ {
 		t[c], t[c-'a'+'A'] = byte(c), byte(c)
@@ -175,13 +177,13 @@ var inNames = func() (t [256]byte) {
 	return t
 }()
 
-// take takes note of a field. It answers false when its value is not simple.
+// take stores a field. It reports false when its value is not simple.
 func (q *simple) take(field fields, value []byte, length *int) bool {
 	switch field {
 	case hostField:
 		q.host = value
 		return plainHost(value)
-	case agentField: // browsers get more of a header: see secure
+	case agentField: // browsers get more header fields: see secure
 		return !bytes.HasPrefix(value, []byte("Mozilla/"))
 	case connectionField:
 		return bytes.EqualFold(value, []byte("keep-alive"))
@@ -206,8 +208,7 @@ func (q *simple) take(field fields, value []byte, length *int) bool {
 	return true
 }
 
-// plainHost says that a host is a name or an IPv4 address, with a port or
-// without.
+// plainHost reports whether a host is a name or an IPv4 address, with or without a port.
 func plainHost(host []byte) bool {
 	name, port, ported := bytes.Cut(host, []byte(":"))
 	if len(name) == 0 || ported && len(port) == 0 || len(port) > 4 && string(port) > "65535" || len(port) > 5 {
@@ -226,8 +227,8 @@ func plainHost(host []byte) bool {
 	return true
 }
 
-// clean is how many bytes at the beginning of b are ASCII, no controls, and not
-// below least. It looks at eight at a time, for the first that may be none.
+// clean returns how many bytes at the beginning of b are printable ASCII or a blank, and not below
+// least. It looks at eight bytes at a time, and then for the first that may not be.
 func clean(b []byte, least byte) int {
 	const del = 0x7f
 	i := 0

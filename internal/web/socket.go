@@ -17,7 +17,8 @@ import (
 	"holdfast/internal/socket"
 )
 
-// epollWait waits for nothing, so the scheduler need not be told of it.
+// epollWait returns the events that there are. It does not block, so the scheduler need not know of
+// the call.
 func epollWait(fd uintptr, events []unix.EpollEvent) (int, syscall.Errno) {
 	for {
 		n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
@@ -31,18 +32,17 @@ func epollWait(fd uintptr, events []unix.EpollEvent) (int, syscall.Errno) {
 	}
 }
 
-// attached is a connection of the runtime around a file descriptor that a loop
-// had. net.FileConn would do, with a descriptor more for a moment: where there
-// is none left, a connection would be lost, and each one takes three more system
-// calls.
+// attached is a connection of the Go runtime around a file descriptor that a loop had. net.FileConn
+// would need a second descriptor for a moment: with none left, a connection would be lost. It also
+// takes three more system calls for each connection.
 type attached struct{ file *os.File }
 
-// attach makes one. The descriptor is its own from then on.
+// attach returns such a connection. The descriptor belongs to it from then on.
 func attach(fd int) net.Conn { return attached{os.NewFile(uintptr(fd), "")} }
 
-// detach takes a connection from the runtime; the file descriptor is the
-// caller's. It answers false to what is no socket of the kernel's, and when no
-// descriptor is left, and then it has done nothing.
+// detach takes a connection from the runtime and returns its file descriptor, which is the
+// caller's. It reports false, and has done nothing, when the connection is no socket of the
+// kernel's or when no descriptor is left.
 func detach(c net.Conn) (int, bool) {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn, *socket.Conn, attached:
@@ -61,6 +61,7 @@ func detach(c net.Conn) (int, bool) {
 	return fd, true
 }
 
+// failed returns err as package net would return it, except for io.EOF.
 func (c attached) failed(op string, err error) error {
 	if err == nil || err == io.EOF {
 		return err
@@ -100,7 +101,7 @@ func (c attached) CloseWrite() error {
 	return errors.Join(failed, err)
 }
 
-// address asks the kernel for an address: hardly anybody wants to know it.
+// address asks the kernel for an address; hardly any connection is asked for one.
 func (c attached) address(ask func(int) (unix.Sockaddr, error)) net.Addr {
 	raw, err := c.file.SyscallConn()
 	if err != nil {
