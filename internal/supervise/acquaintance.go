@@ -12,20 +12,20 @@ import (
 	"holdfast/internal/redis"
 )
 
-// What the Sentinels know of the nodes, and when one of them may be told to forget. The
-// judgement is on an acquaintance, which is what they said at one time.
+// What the Sentinels know of the nodes, and when one of them may be told to forget (SENTINEL
+// RESET). The rules are methods of acquaintance, which holds what the Sentinels replied at one
+// time.
 
 // acquaintance is what the Sentinels know of the redis nodes and of each other.
 type acquaintance struct {
 	facts
-	// Peers are the addresses of the stack's Sentinels, by name.
+	// Peers holds the addresses of the stack's Sentinels, by name.
 	Peers map[string]string
-	// Stopped are the redis nodes that their operator has stopped: nobody has to know
-	// them.
+	// Stopped holds the redis nodes that an operator has stopped: no Sentinel has to know them.
 	Stopped map[string]bool
-	// Known is what each Sentinel that answered knows.
+	// Known is what each Sentinel knows that replied.
 	Known map[string]known
-	// Followers are the addresses of the replicas that the master has connections of.
+	// Followers holds the addresses of the replicas that are connected to the master.
 	Followers []string
 }
 
@@ -33,12 +33,12 @@ type acquaintance struct {
 type known struct {
 	View   redis.View
 	Tilted bool
-	// Replicas and Sentinels are those that it knows, by address.
+	// Replicas and Sentinels are those that the Sentinel knows, by address.
 	Replicas  map[string]redis.KnownReplica
 	Sentinels map[string]bool
 }
 
-// acquaint asks all Sentinels what they know, and waits at most wait.
+// acquaint asks all Sentinels what they know, and waits for at most wait.
 func (s *Supervisor) acquaint(ctx context.Context, wait time.Duration) acquaintance {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -67,7 +67,7 @@ func (s *Supervisor) acquaint(ctx context.Context, wait time.Duration) acquainta
 	}
 	address, _, err := a.master()
 	if name := a.nameOf(address); err == nil && name != "" {
-		a.Followers, _ = s.admin(name).Followers(ctx) // one that does not answer is not well
+		a.Followers, _ = s.admin(name).Followers(ctx) // a master that does not reply shows elsewhere: see unwell
 	}
 	all.Wait()
 	return a
@@ -88,8 +88,8 @@ func (s *Supervisor) askKnown(ctx context.Context, sentinel string) (k known, er
 	return k, err
 }
 
-// strangers are the addresses that a Sentinel knows, of the master, of replicas and of Sentinels,
-// and where no node of the stack is.
+// strangers returns the addresses that a Sentinel knows, of the master, of replicas or of
+// Sentinels, where no node of the stack is.
 func (a acquaintance) strangers(sentinel string) (addresses []string) {
 	k := a.Known[sentinel]
 	if at := k.View.Address; at != "" && nodeAt(a.Nodes, at) == "" {
@@ -109,8 +109,8 @@ func (a acquaintance) strangers(sentinel string) (addresses []string) {
 	return addresses
 }
 
-// missing are the nodes of the stack that a Sentinel does not know, or does not reach: it
-// could not carry a failover out with all of them.
+// missing returns the nodes of the stack that a Sentinel does not know or does not reach. Its
+// failover would have to do without them.
 func (a acquaintance) missing(sentinel string) (names []string) {
 	k := a.Known[sentinel]
 	for name, address := range a.Nodes {
@@ -127,8 +127,8 @@ func (a acquaintance) missing(sentinel string) (names []string) {
 	return names
 }
 
-// sentinelsUnwell says why the Sentinels but one could not carry out a failover that is
-// needed at this moment; empty: they could.
+// sentinelsUnwell returns why the Sentinels without the one named by but could not carry out a
+// failover at this moment, or "" if they could. An empty but leaves out none.
 func (a acquaintance) sentinelsUnwell(but string) string {
 	address, _, err := a.master()
 	if err != nil {
@@ -155,9 +155,9 @@ func (a acquaintance) sentinelsUnwell(but string) string {
 	return ""
 }
 
-// unwell says why a Sentinel may not be told to forget at this moment: a failover that is
-// needed now would not come about, or it would find again what it is to forget. Empty: it
-// may.
+// unwell returns why a Sentinel may not be told to forget at this moment, or "" if it may.
+// Either a failover that is needed now would not come about, or the Sentinel would find again
+// what it is to forget.
 func (a acquaintance) unwell(sentinel string) string {
 	if why := a.sentinelsUnwell(""); why != "" {
 		return why
@@ -189,7 +189,8 @@ func (a acquaintance) unwell(sentinel string) string {
 	return ""
 }
 
-// inSync are the redis nodes that have what the master has, itself among them.
+// inSync returns the redis nodes that have what the master has, the master among them. why has
+// the reasons for the others.
 func (f facts) inSync() (names []string, why map[string]string) {
 	why = map[string]string{}
 	address, _, err := f.master()

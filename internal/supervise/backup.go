@@ -16,85 +16,87 @@ import (
 	"holdfast/internal/stack"
 )
 
-// A backup needs no supervisor: the process that takes one asks the nodes by itself. What it
-// copies, and from where, is in backup_source.go; the format is package backup's.
+// A backup needs no supervisor: the process that takes it asks the nodes itself. Which node it
+// copies is in backup_source.go; the format is package backup's.
 
-// BackupConfig says what to back up, and where to.
+// BackupConfig is what to back up, and where to.
 type BackupConfig struct {
 	Stack             stack.Stack
 	BaseDir, StateDir string
 	// Version is that of Holdfast.
 	Version string
-	// Store keeps the backup under Name; empty: a name by stack and time.
+	// Store keeps the backup under Name; if that is empty, under the stack's name and the time.
 	Store backup.Store
 	Name  string
-	// Keep is how many backups of the stack are left there; 0: all.
+	// Keep is how many backups of the stack stay in the store; 0 keeps all.
 	Keep    int
 	Encrypt encrypt.Encryption
-	// Scheduled is true for a backup that the supervisor takes by itself.
+	// Scheduled is true for a backup that the supervisor takes by its schedule.
 	Scheduled bool
-	// Note writes down how it went; nil: BackupFile is written here.
+	// Note stores the outcome. If it is nil, the outcome is written to BackupFile in StateDir.
 	Note func(BackupState) error
-	// Began is told which node is copied, when it has begun to send; nil: nobody is.
+	// Began, if it is not nil, is called with the name of the copied node when that begins to
+	// send.
 	Began func(node string)
 	Log   *slog.Logger
 }
 
-// BackupFile is the name, in the state directory, of the file that tells of the last
-// backup: a BackupState.
+// BackupFile is the name, in the state directory, of the file with the outcome of the last
+// backups: a BackupState.
 const BackupFile = "backup.json"
 
 const (
 	backupLock  = "backup.lock"
-	backupSpool = "backup" // the directory of backups on their way elsewhere
+	backupSpool = "backup" // the directory of backups before they are sent to their store
 )
 
-// BackupState is what BackupFile has.
+// BackupState is the content of BackupFile.
 type BackupState struct {
-	// Last is the last backup that succeeded; nil: there was none.
+	// Last is the last backup that succeeded; nil if there was none.
 	Last *BackupRecord `json:"last,omitempty"`
-	// Failure is the last one that failed, when that was after Last; nil: none.
+	// Failure is the last backup that failed, if it is newer than Last; otherwise nil.
 	Failure *BackupFailure `json:"failure,omitempty"`
-	// Next is when the supervisor takes the next one; zero: it takes none.
+	// Next is when the supervisor takes the next backup; zero if it takes none.
 	Next time.Time `json:"next,omitzero"`
 }
 
-// BackupRecord is one backup that succeeded.
+// BackupRecord is a backup that succeeded.
 type BackupRecord struct {
-	// Where is its path or URL; "-" is standard output.
+	// Where is the backup's path or URL; "-" is standard output.
 	Where string `json:"where"`
-	// Begun is when it began, Seconds how long it took until it was stored.
+	// Begun is when the backup began, and Seconds is how long it took until it was stored.
 	Begun   time.Time `json:"begun"`
 	Seconds float64   `json:"seconds"`
 	Bytes   int64     `json:"bytes"`
-	// Keys is how many there are in all databases; -1: not counted.
+	// Keys is how many keys all databases have; -1 if they were not counted.
 	Keys int64  `json:"keys"`
-	Node string `json:"node"` // that was copied
+	Node string `json:"node"` // the node that was copied
 	Role string `json:"role"`
 	// Verified is how much of it was verified after it was written.
 	Verified  backup.Depth `json:"verified"`
 	Scheduled bool         `json:"scheduled"`
 	// Encryption is as in the manifest.
 	Encryption string `json:"encryption,omitempty"`
-	// Removed are the old ones that were removed after it.
+	// Removed lists the old backups that were removed after this one.
 	Removed []string `json:"removed,omitempty"`
 }
 
-// BackupFailure is one that failed.
+// BackupFailure is a backup that failed.
 type BackupFailure struct {
 	At        time.Time `json:"at"`
 	Error     string    `json:"error"`
 	Scheduled bool      `json:"scheduled"`
 }
 
-// LastBackup returns what is known of a stack's backups; zero: nothing.
+// LastBackup returns what is known of a stack's backups; the zero value if nothing is.
 func LastBackup(stateDir string) (b BackupState, err error) {
 	return b, dirAt(stateDir).readJSON(BackupFile, &b)
 }
 
-// Backup takes a backup, verifies it, stores it, and removes old ones if the
-// configuration says so. Whatever goes wrong, what was stored before stays as it is,
-// and nothing that is half done is left. What came of it stands in BackupFile.
+// Backup takes a backup, verifies it, stores it, and removes old ones if the configuration says
+// so. If anything goes wrong, earlier backups stay as they are and no partial one is left. The
+// outcome is written to BackupFile. If another backup or a restore of the stack is under way,
+// the error is a *RefusedError.
 func Backup(ctx context.Context, c BackupConfig) (BackupRecord, error) {
 	d := dirAt(c.StateDir)
 	if !Kept(c.StateDir) {
@@ -108,7 +110,7 @@ func Backup(ctx context.Context, c BackupConfig) (BackupRecord, error) {
 
 	done, err := c.take(ctx)
 	if ctx.Err() != nil && err != nil {
-		return done, err // nobody wanted it any more
+		return done, err // a backup that was cancelled is no failure
 	}
 	known, readErr := LastBackup(c.StateDir)
 	if err != nil {
@@ -128,12 +130,14 @@ func Backup(ctx context.Context, c BackupConfig) (BackupRecord, error) {
 	return done, err
 }
 
-// lockPatience is how long a backup waits for another one of the same stack: two at
-// once would fork two nodes.
+// lockPatience is how long a backup waits for another one of the same stack: two at once would
+// fork two nodes.
 const lockPatience = 5 * time.Second
 
 var errBackupBusy = &RefusedError{"another backup or a restore of the stack is under way"}
 
+// lockBackup takes the lock that backups and restores of the stack share. The error is
+// errBackupBusy if the lock is not free within lockPatience.
 func (d dir) lockBackup(ctx context.Context) (unlock func(), err error) {
 	f, err := private.Open(d.path(backupLock), os.O_CREATE|os.O_RDWR)
 	if err != nil {
@@ -147,7 +151,7 @@ func (d dir) lockBackup(ctx context.Context) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// take takes a backup. The caller has the lock.
+// take takes a backup. The caller holds the lock.
 func (c BackupConfig) take(ctx context.Context) (_ BackupRecord, err error) {
 	began := time.Now()
 	where, base, err := c.tempDir()
@@ -198,8 +202,8 @@ func (c BackupConfig) take(ctx context.Context) (_ BackupRecord, err error) {
 	return done, nil
 }
 
-// tempDir is the directory that the backup is written to, and how its file's name
-// begins there.
+// tempDir returns the directory that the backup is written to first, and the beginning of its
+// file's name.
 func (c BackupConfig) tempDir() (where, base string, err error) {
 	base = c.Stack.Name
 	if c.Name != "" {
@@ -215,7 +219,7 @@ func (c BackupConfig) tempDir() (where, base string, err error) {
 	return where, base, nil
 }
 
-// explainDisk says of a full disk what it means.
+// explainDisk adds to the error of a full disk what it means.
 func explainDisk(err error, where string) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return fmt.Errorf("the disk of %s is full; what was there before has not changed: %w", where, err)

@@ -9,15 +9,14 @@ import (
 )
 
 const (
-	// retryBackup is when a scheduled backup that failed is tried again, at the
-	// latest.
+	// retryBackup is after how long, at most, a scheduled backup that failed is tried again.
 	retryBackup = 5 * time.Minute
-	// backupTick is how often the supervisor looks whether one is due.
+	// backupTick is how often the supervisor checks whether a backup is due.
 	backupTick = time.Second
 )
 
-// nextBackup returns when the next scheduled backup is due. One that was missed, such
-// as while the stack was down, is due at once, and so is the first.
+// nextBackup returns when the next scheduled backup is due. The first backup, and one that was
+// missed, for example while the stack was down, are due at once.
 func nextBackup(b stack.Backup, known BackupState, now time.Time) time.Time {
 	next := now
 	if known.Last != nil {
@@ -28,15 +27,15 @@ func nextBackup(b stack.Backup, known BackupState, now time.Time) time.Time {
 			next = retry
 		}
 	}
-	// A clock that was set back would have it wait for long.
+	// If the clock was set back, next may be far in the future.
 	if latest := now.Add(b.Every); next.After(latest) {
 		next = latest
 	}
 	return next
 }
 
-// keepBackups takes backups when the stack file says, until the supervisor ends. What
-// came of each stands in BackupFile, and in the log.
+// keepBackups takes backups by the stack file's schedule, until the supervisor ends. The outcome
+// of each is written to BackupFile and to the log.
 func (s *Supervisor) keepBackups() {
 	shown := time.Time{}
 	for s.wait(backupTick) {
@@ -64,11 +63,11 @@ func (s *Supervisor) keepBackups() {
 	}
 }
 
-// planBackup writes down when the next one is due.
+// planBackup writes down when the next backup is due.
 func (s *Supervisor) planBackup(next time.Time) {
 	unlock, err := s.dir.lockBackup(s.ctx)
 	if err != nil {
-		return // the process that has it writes the file, too; the next tick shows it
+		return // the lock's holder writes the file, too; a later tick shows the time
 	}
 	defer unlock()
 	known, err := LastBackup(s.dir.root)
@@ -81,12 +80,12 @@ func (s *Supervisor) planBackup(next time.Time) {
 	}
 }
 
-// scheduledBackup takes one.
+// scheduledBackup takes a backup by the schedule, and logs the outcome.
 func (s *Supervisor) scheduledBackup(ctx context.Context, b stack.Backup) {
 	c := BackupConfig{
 		Stack: s.stack(), BaseDir: s.baseDir(), StateDir: s.cfg.StateDir, Version: s.cfg.Version,
 		Keep: b.Keep, Scheduled: true, Log: s.log,
-		Note: func(b BackupState) error { return s.dir.writeJSON(BackupFile, b) }, // for all hosts
+		Note: func(b BackupState) error { return s.dir.writeJSON(BackupFile, b) }, // writeJSON shares the file with all hosts
 	}
 	var err error
 	if c.Store, err = OpenStore(b.To, b, s.baseDir(), s.cfg.Environ); err == nil {
@@ -108,7 +107,7 @@ func (s *Supervisor) scheduledBackup(ctx context.Context, b stack.Backup) {
 	}
 }
 
-// NoteBackup writes down how a backup went that a command has taken, on any of several hosts.
+// NoteBackup stores the outcome of a backup that a command took on any of several hosts.
 func (s *Supervisor) NoteBackup(b BackupState) error {
 	known, err := LastBackup(s.dir.root)
 	if err != nil {
@@ -118,7 +117,7 @@ func (s *Supervisor) NoteBackup(b BackupState) error {
 	return s.dir.writeJSON(BackupFile, known)
 }
 
-// noteFailure writes down why no backup could be begun.
+// noteFailure writes down why no backup could begin.
 func (s *Supervisor) noteFailure(why error) {
 	unlock, err := s.dir.lockBackup(s.ctx)
 	if err != nil {

@@ -18,30 +18,31 @@ import (
 	"holdfast/internal/redis"
 )
 
-// Which redis node a backup copies, and how it is known to have every write that was
-// acknowledged before. The master is asked for its position in the replication stream
-// first. Then a replica is copied that has got at least there: Redis says from which
-// position its copy is, so this is proven and not assumed. One that dies is replaced
-// by another.
+// Which redis node a backup copies, and how it is certain that the copy has every write that was
+// acknowledged before. First the master is asked for its position in the replication stream.
+// Then a replica is copied that has reached at least that position. Redis reports the position
+// of the copy, so this is checked and not assumed. If the node dies meanwhile, another one is
+// copied.
 
 const (
-	// sourceLimit is how long a backup waits for a master and a replica in step with
-	// it, for example during a failover.
+	// sourceLimit is how long a backup waits for a master, and a replica in step with it, for
+	// example during a failover.
 	sourceLimit = 30 * time.Second
-	// catchUp is how long a replica may take to get to where the master was.
+	// catchUp is how long a replica may take to reach the master's position.
 	catchUp = 10 * time.Second
-	// sourceTries is how many nodes may die while they are copied.
+	// sourceTries is how many nodes are tried if they die while they are copied.
 	sourceTries = 3
-	// memoryCheck is how often the machine's free memory is looked at meanwhile.
+	// memoryCheck is how often the machine's free memory is read during the copy.
 	memoryCheck = 250 * time.Millisecond
-	// spareMemory is what a backup leaves free, in bytes.
+	// spareMemory is how much memory a backup leaves free, in bytes.
 	spareMemory = 64 << 20
-	// forkShare is the part of a node's memory that has to be free beside that: its
-	// child shares the memory with it, but for what is written meanwhile.
+	// forkShare is the part of a node's memory, as a divisor, that has to be free beside
+	// spareMemory. The node's child shares its memory, except for pages that are written
+	// meanwhile.
 	forkShare = 4
 )
 
-// members are the redis nodes and Sentinels of a stack, asked without a supervisor.
+// members holds the redis nodes and Sentinels of a stack, for a caller without a supervisor.
 type members struct {
 	d         dir
 	stack     string
@@ -54,7 +55,7 @@ type members struct {
 	sentinels int
 }
 
-// findMembers finds the nodes where they were started last.
+// findMembers finds the nodes at the addresses that they were started with last.
 func findMembers(c BackupConfig) (*members, error) {
 	ctx, d, all := context.Background(), dirAt(c.StateDir), hostsAt(c.StateDir)
 	p, err := Preview(c.Stack, c.BaseDir, c.StateDir)
@@ -102,7 +103,7 @@ func (m *members) close() {
 	}
 }
 
-// gather asks all of them at once.
+// gather asks all redis nodes and Sentinels at once, and waits for at most a second.
 func (m *members) gather(ctx context.Context) facts {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -137,14 +138,14 @@ func (m *members) gather(ctx context.Context) facts {
 type source struct {
 	node, role string
 	begun      time.Time
-	// master, id and offset are the master, its replication id and its position
-	// when the backup began.
+	// master is the master when the backup began. id and offset are its replication id and its
+	// position then.
 	master, id string
 	offset     int64
 }
 
-// findSource returns the nodes that may be copied, the best first: replicas in step
-// with the master, and the master alone where there is none.
+// findSource returns the node to copy: a replica in step with the master, if possible one that
+// does not fork already, or else the master. It leaves out the nodes in skip.
 func (m *members) findSource(ctx context.Context, skip map[string]bool) (source, error) {
 	f := m.gather(ctx)
 	master := m.appointed
@@ -163,7 +164,8 @@ func (m *members) findSource(ctx context.Context, skip map[string]bool) (source,
 		return source{}, err
 	}
 	s := source{master: master, id: burden.ID, begun: time.Now()}
-	// Asked after begun: what is acknowledged before begun is not behind it.
+	// The offset is read after begun, so it covers every write that was acknowledged before
+	// begun.
 	standing, err := m.admins[master].Standing(ctx)
 	if err != nil || !standing.Master {
 		return source{}, errors.Join(fmt.Errorf("%s is not the master any more", master), err)
@@ -183,7 +185,7 @@ func (m *members) findSource(ctx context.Context, skip map[string]bool) (source,
 		}
 		replicas, forked[name] = append(replicas, name), burden.Forked
 	}
-	// One that forks already would have the copy wait.
+	// A node that forks already would start the copy only after that.
 	slices.SortStableFunc(replicas, func(a, b string) int {
 		switch {
 		case forked[a] == forked[b]:
@@ -209,7 +211,7 @@ func (m *members) findSource(ctx context.Context, skip map[string]bool) (source,
 	return s, nil
 }
 
-// awaitSource is findSource, tried for a while.
+// awaitSource tries findSource for up to sourceLimit.
 func (m *members) awaitSource(ctx context.Context, skip map[string]bool) (s source, err error) {
 	if !within(ctx, sourceLimit, 200*time.Millisecond, func(ctx context.Context) bool {
 		s, err = m.findSource(ctx, skip)
@@ -223,7 +225,8 @@ func (m *members) awaitSource(ctx context.Context, skip map[string]bool) (s sour
 	return s, nil
 }
 
-// copyData copies the data of one node into the file, as a backup.
+// copyData writes the data of one node to the file, as a backup. If the node is lost, it begins
+// again with another.
 func (c BackupConfig) copyData(ctx context.Context, f *os.File) (backup.Manifest, error) {
 	m, err := findMembers(c)
 	if err != nil {
@@ -249,13 +252,13 @@ func (c BackupConfig) copyData(ctx context.Context, f *os.File) (backup.Manifest
 	}
 }
 
-// lostSource is an error of the node that was copied, and not of where the copy goes.
+// lostSource is an error of the node that is copied, and not of the place where the copy goes.
 type lostSource struct{ err error }
 
 func (e *lostSource) Error() string { return e.err.Error() }
 func (e *lostSource) Unwrap() error { return e.err }
 
-// copyFrom copies the data of a node into the file.
+// copyFrom writes the data of a node to the file.
 func (c BackupConfig) copyFrom(ctx context.Context, m *members, s source, f *os.File) (backup.Manifest, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -294,16 +297,17 @@ func (c BackupConfig) copyFrom(ctx context.Context, m *members, s source, f *os.
 	return manifest, err
 }
 
-// copiedNode reads the data of a node, and asks for it at the first read: a node that
-// waits for its reader stays forked, and gives it up after repl-timeout.
+// copiedNode reads the data of a node. It requests the data only at the first Read, because a
+// node that waits for its reader stays forked, and gives up after repl-timeout.
 type copiedNode struct {
-	ctx   context.Context
-	m     *members
-	s     source
+	ctx context.Context
+	m   *members
+	s   source
+	// as is the address under which a master shows the copy in INFO: see redis.OpenDump.
 	as    string
 	began func(node string)
 	dump  *redis.Dump
-	err   error // of the node
+	err   error // an error of the node
 }
 
 func (n *copiedNode) Read(p []byte) (int, error) {
@@ -325,7 +329,7 @@ func (n *copiedNode) open() (err error) {
 	if n.dump, err = redis.OpenDump(n.ctx, n.m.way, n.m.addresses[s.node], "operator", n.m.password, n.as); err != nil {
 		return err
 	}
-	// The proof that every acknowledged write is in it.
+	// This proves that every acknowledged write is in the copy.
 	if n.dump.ID != s.id || n.dump.Offset < s.offset {
 		return fmt.Errorf("it sends its data as of %s:%d, and the master %s had got to %s:%d: another one has become the master", n.dump.ID, n.dump.Offset, s.master, s.id, s.offset)
 	}
@@ -354,7 +358,7 @@ func (m *members) redisAddresses() map[string]string {
 	return addresses
 }
 
-// checkMemory refuses to fork a node where the machine is short of memory.
+// checkMemory refuses the backup if the machine has too little free memory for the node's fork.
 func (m *members) checkMemory(ctx context.Context, s source) error {
 	burden, err := m.admins[s.node].Burden(ctx)
 	if err != nil {
@@ -368,7 +372,7 @@ func (m *members) checkMemory(ctx context.Context, s source) error {
 	return nil
 }
 
-// watchMemory ends a backup that takes the last memory of the machine.
+// watchMemory ends a backup that uses up the machine's last memory.
 func watchMemory(ctx context.Context, cancel context.CancelCauseFunc) {
 	pollEvery(ctx, memoryCheck, func() bool {
 		free, known := machine.FreeMemory()

@@ -17,9 +17,9 @@ import (
 	"holdfast/internal/stack"
 )
 
-// OpenStore returns the place that a stack's backups go to: a directory, which is made
-// if it is missing, or a bucket. Relative paths start in baseDir. Credentials come from
-// the file that the stack names, else from environ. It connects to nobody.
+// OpenStore returns the place that a stack's backups go to: a directory, which is made if it is
+// missing, or a bucket. Relative paths start in baseDir. Credentials come from the file that the
+// stack names, or else from environ. It makes no connection.
 func OpenStore(to string, b stack.Backup, baseDir string, environ []string) (backup.Store, error) {
 	if !strings.HasPrefix(to, backup.S3Scheme) {
 		path := plan.Resolve(baseDir, to)
@@ -46,8 +46,8 @@ func OpenStore(to string, b stack.Backup, baseDir string, environ []string) (bac
 	return backup.NewS3(to, c)
 }
 
-// readCredentials reads the form of AWS' shared credentials file: lines "name = value",
-// below [default] or below nothing.
+// readCredentials reads AWS' shared credentials file: lines "name = value", in the section
+// [default] or before any section.
 func readCredentials(content []byte) (access, secret, token string, err error) {
 	to := map[string]*string{"aws_access_key_id": &access, "aws_secret_access_key": &secret, "aws_session_token": &token}
 	profile := "default"
@@ -94,9 +94,9 @@ func ReadPassphrase(path string) (string, error) {
 	return passphrase, nil
 }
 
-// RedisServer returns the path of the server on this machine that a stack's redis nodes
-// run, by what its file says of it. Its error says that there is none, or that it will not
-// do. Of redis.server: auto it is the one that the data in the state directory is of.
+// RedisServer returns the path of the server on this machine that a stack's redis nodes run.
+// With redis.server: auto it is the server whose data is in the state directory. It returns an
+// error if there is no such server, or if it cannot be used.
 func RedisServer(of stack.Redis, stateDir string) (string, error) {
 	ctx := context.Background()
 	data, _ := dirAt(stateDir).recordedServer(ctx)

@@ -10,17 +10,17 @@ import (
 	"holdfast/internal/redis"
 )
 
-// SENTINEL FAILOVER has one Sentinel promote a replica without a vote of the others.
-// When these find the master down meanwhile, they elect a leader of their own, who
-// may promote another replica, even in the same epoch. So the votes are asked for
-// first, as that Sentinel would: a majority that has voted elects nobody else in
-// this epoch, and begins nothing by itself for twice the failover time-out.
+// SENTINEL FAILOVER has one Sentinel promote a replica without the votes of the others. If these
+// find the master down meanwhile, they elect a leader of their own, which may promote another
+// replica, even in the same epoch. So the supervisor first asks for the votes, as that Sentinel
+// would. A majority that has voted elects no other leader in this epoch, and begins no failover
+// by itself for twice the failover time-out.
 
 // voteLimit is how long the Sentinels may take to vote.
 const voteLimit = 150 * time.Millisecond
 
-// elect has a majority of the Sentinels vote for one of them, and that one begin a
-// failover. With an error it has not begun.
+// elect has a majority of the Sentinels vote for the leader, and has the leader begin a
+// failover. An error means that the failover has not begun.
 func (w *succession) elect(ctx context.Context, leader string) error {
 	limited, cancel := context.WithTimeout(ctx, 2*voteLimit)
 	defer cancel()
@@ -37,8 +37,8 @@ func (w *succession) elect(ctx context.Context, leader string) error {
 		return err
 	}
 
-	// It takes the next epoch, which is the one that they voted in, unless one of
-	// them has just told it of that. Then they vote in the next one, too.
+	// The leader takes its next epoch. That is the one that the Sentinels voted in, unless one
+	// of them has just told the leader of it. In that case they vote in the following one, too.
 	own, err := w.admin(leader).AskVote(ctx, w.address(w.from), epoch, id)
 	if err == nil && own != (redis.Vote{Leader: id, Epoch: epoch}) {
 		w.votes(ctx, leader, id, epoch+1)
@@ -46,13 +46,13 @@ func (w *succession) elect(ctx context.Context, leader string) error {
 	return nil
 }
 
-// awaitVotes has a majority vote for a Sentinel, and returns the epoch, which is the
-// next one for that Sentinel.
+// awaitVotes has a majority vote for a Sentinel, and returns the epoch of the votes, which is
+// that Sentinel's next one.
 func (w *succession) awaitVotes(ctx context.Context, leader, id string) (epoch int64, err error) {
 	const tries = 3
 	epoch = w.lastEpoch(ctx, id)
 	for range tries {
-		// It may not have heard of the last epoch yet.
+		// This tells it of the last epoch, which it may not know yet.
 		if _, err := w.admin(leader).AskVote(ctx, w.address(w.from), epoch, id); err != nil {
 			return 0, fmt.Errorf("ask %s to vote: %w", leader, err)
 		}
@@ -64,7 +64,7 @@ func (w *succession) awaitVotes(ctx context.Context, leader, id string) (epoch i
 	return 0, fmt.Errorf("no majority of the Sentinels votes for %s", leader)
 }
 
-// lastEpoch is the highest epoch that any Sentinel has voted in or knows a master of.
+// lastEpoch returns the highest epoch that any Sentinel has voted in, or knows a master of.
 func (w *succession) lastEpoch(ctx context.Context, id string) (last int64) {
 	for _, v := range w.facts.Views {
 		last = max(last, v.Epoch)
@@ -75,8 +75,8 @@ func (w *succession) lastEpoch(ctx context.Context, id string) (last int64) {
 	return last
 }
 
-// votes asks the other Sentinels to vote for one of them in an epoch, and reports
-// whether it has a majority with its own vote. It does not wait for the rest.
+// votes asks the other Sentinels to vote for the leader in an epoch, and reports whether it has
+// a majority, its own vote included. It returns as soon as there is a majority.
 func (w *succession) votes(ctx context.Context, leader, id string, epoch int64) bool {
 	others := slices.DeleteFunc(w.sup.sentinels(), func(name string) bool { return name == leader })
 	votes, majority := 1, len(w.sup.sentinels())/2+1
@@ -91,8 +91,8 @@ func (w *succession) votes(ctx context.Context, leader, id string, epoch int64) 
 	return votes >= majority
 }
 
-// ask asks Sentinels for their votes. The channel has those that came, and is closed
-// when all have come or the time is over.
+// ask asks Sentinels for their votes. The channel yields the replies, and is closed when all
+// have come or the time is over.
 func (w *succession) ask(ctx context.Context, sentinels []string, epoch int64, id string) <-chan redis.Vote {
 	came := make(chan redis.Vote, len(sentinels))
 	var all sync.WaitGroup

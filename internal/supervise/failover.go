@@ -12,38 +12,39 @@ import (
 	"holdfast/internal/redis"
 )
 
-// A master whose process has ended need not be waited for. Sentinels wait until it
-// has been silent for down-after; the supervisor, which owns the process, knows of its
-// end at once and starts it again itself. So it has one Sentinel fail over there and
-// then, with the votes of a majority, and has the other replicas follow. Only of a
-// process that has ended: whether a master that is silent is dead, nobody can know.
-// Where anything is not as it should be, the Sentinels are left to it.
+// How a master whose process has ended is replaced at once. Sentinels wait until it has been
+// silent for down-after. The supervisor owns the process and would start it again, so it knows
+// of the end at once. It has one Sentinel fail over immediately, with the votes of a majority,
+// and has the other replicas follow.
+//
+// It does so only for a process that has ended, because nobody can know whether a silent master
+// is dead. If anything is not as it should be, the failover is left to the Sentinels.
 
 // Time limits of a failover.
 const (
-	// lastWords is how long the replicas may take to read what the dead master sent
-	// them, until they see its end.
+	// lastWords is how long the replicas may take to read what the dead master sent them, and
+	// then to see the end of the connection.
 	lastWords = 200 * time.Millisecond
-	// lookLimit is how long the nodes and Sentinels may take to tell how things are.
+	// lookLimit is how long the nodes and Sentinels may take to reply.
 	lookLimit = 150 * time.Millisecond
-	// leadLimit is how long a Sentinel may take until its replica is the master,
-	// before it is asked whether it is well. Mostly it takes 0.2 s.
+	// leadLimit is how long a Sentinel may take until its replica is the master, before it is
+	// asked whether it is well. Usually it takes 0.2 s.
 	leadLimit = 700 * time.Millisecond
 
-	// never is a replica-priority with which no Sentinel promotes a replica.
+	// never is the replica-priority of a replica that no Sentinel promotes.
 	never = 0
 )
 
-// errNotMaster reports that a redis node that has ended was not the master.
+// errNotMaster is the error of a redis node that has ended and was not the master.
 var errNotMaster = errors.New("it was not the master")
 
-// errApart reports that the replicas and Sentinels have supervisors of their own: which of
-// them run is not known here, and none could be helped where it fails.
+// errApart is the error where the replicas and Sentinels have supervisors of their own. Then it
+// is not known here which of them run, and this supervisor could not help if one fails.
 var errApart = errors.New("other supervisors look after the other nodes")
 
-// redisEnded has a redis node replaced whose process has ended, if it was the master. Where
-// others look after the other nodes, nothing is done for a replica: one of them may be in the
-// middle of a switchover, and hurried Sentinels see its promotion later.
+// redisEnded has a redis node replaced whose process has ended, if it was the master. In pods
+// nothing is done for a replica. The supervisor of another pod may be in the middle of a
+// switchover, and Sentinels that poll faster see its promotion later.
 func (s *Supervisor) redisEnded(node string) {
 	if st, _ := s.board.snapshot().Node(node); s.hosts.apart && st.Role == "replica" {
 		return
@@ -59,8 +60,8 @@ func (s *Supervisor) redisEnded(node string) {
 	})
 }
 
-// failOver replaces a master whose process has ended. Its error says why that was
-// not begun.
+// failOver replaces a master whose process has ended. An error means that the failover was not
+// begun.
 func (s *Supervisor) failOver(ctx context.Context, dead string) error {
 	if s.hosts.apart {
 		return errApart
@@ -85,22 +86,24 @@ func (s *Supervisor) failOver(ctx context.Context, dead string) error {
 	return nil
 }
 
-// failover is one that is under way.
+// failover is a failover that is under way.
 type failover struct {
 	succession
 	begun time.Time
-	// leader is the Sentinel that carries it out since led; its process was pid.
+	// leader is the Sentinel that carries the failover out, since the time led. pid is the
+	// leader's process then.
 	leader string
 	pid    int
 	led    time.Time
-	// offsets are how much data of the dead master each replica has.
+	// offsets holds the replication offset of each replica: how much of the dead master's data
+	// it has.
 	offsets map[string]int64
-	// steered is true when replica-priority was changed.
+	// steered is true when replica-priority was changed at the replicas.
 	steered bool
 }
 
-// look finds out whether the node was the master, and waits until its replicas have
-// seen its end: then they have all that they will ever have of it.
+// look checks that the node was the master, and waits until its replicas have seen its end. Then
+// they have all that they will ever have from it.
 func (w *failover) look(ctx context.Context) error {
 	f := w.sup.gather(ctx, lookLimit)
 	w.facts = f
@@ -127,7 +130,7 @@ func (w *failover) look(ctx context.Context) error {
 		case f.answers(name):
 			w.inStep = append(w.inStep, name)
 		case f.Running[name]:
-			// It may have what the others have not.
+			// It may have data that the others lack.
 			return fmt.Errorf("%s does not answer", name)
 		}
 	}
@@ -140,9 +143,9 @@ func (w *failover) look(ctx context.Context) error {
 	return w.compareHistories(ctx)
 }
 
-// compareHistories takes in how much data each replica has, and makes sure that the
-// offsets can be compared: one that was not in step with the dead master yet may have a
-// higher offset of another history.
+// compareHistories notes how much data each replica has, and returns an error if their offsets
+// cannot be compared: a replica that was not yet in step with the dead master may have a higher
+// offset of another history.
 func (w *failover) compareHistories(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
@@ -162,8 +165,8 @@ func (w *failover) compareHistories(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// sawTheEnd reports whether every replica followed the dead master and has lost the
-// connection.
+// sawTheEnd reports whether every replica followed the dead master and has lost the connection
+// to it.
 func (w *failover) sawTheEnd(ctx context.Context) bool {
 	saw := make([]bool, len(w.inStep))
 	var all sync.WaitGroup
@@ -177,11 +180,11 @@ func (w *failover) sawTheEnd(ctx context.Context) bool {
 	return !slices.Contains(saw, false)
 }
 
-// chooseBest has the Sentinels promote the replica with the most data, which has every
-// write that was acknowledged, or none, and of several one whose clock is right. Mostly all
-// have the same, and it takes nothing:
-// what the Sentinels know of the offsets may be old, and it does not matter then.
-// Should this supervisor die now, the next one lets the others be promoted again.
+// chooseBest has the Sentinels promote the replica with the most data, and among several of
+// those one whose clock is right. If any replica has every acknowledged write, that one has.
+// Usually all replicas have the same, and there is nothing to do: the Sentinels may know old
+// offsets, but then that does not matter. If this supervisor dies now, the next one puts the
+// priorities back.
 func (w *failover) chooseBest(ctx context.Context) error {
 	offset := func(name string) int64 { return w.offsets[name] }
 	wrong := w.sup.wrongClocks(ctx, w.inStep)
@@ -202,12 +205,12 @@ func (w *failover) chooseBest(ctx context.Context) error {
 		if name == best {
 			return preferred
 		}
-		return never // the best one may be out of a Sentinel's sight for a moment
+		return never // a Sentinel may not see the best replica for a moment
 	})
 }
 
-// steer sets the priority of every replica that is no master yet, and has the
-// Sentinels ask for it.
+// steer sets the replica-priority of every replica that is not the master yet, and has the
+// Sentinels poll for it.
 func (w *failover) steer(ctx context.Context, priority func(name string) int) error {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
@@ -221,14 +224,14 @@ func (w *failover) steer(ctx context.Context, priority func(name string) int) er
 		}
 	}
 	w.sup.pacedBy([]step{{askPeriod, oneTick}, {holdPeriod, 2 * holdPeriod}})
-	// After the short period, in which a Sentinel forgets too soon what it was told.
+	// Wait out the short period, in which a Sentinel forgets too soon what it was told.
 	if !w.sup.wait(oneTick) {
 		return ctx.Err()
 	}
 	return nil
 }
 
-// begin has the fittest Sentinel fail over, or the next one where that cannot.
+// begin has the fittest Sentinel fail over, or the next one if that one cannot.
 func (w *failover) begin(ctx context.Context) error {
 	var leaders []string
 	within(ctx, fenceLimit, switchPoll, func(ctx context.Context) bool {
@@ -247,8 +250,8 @@ func (w *failover) begin(ctx context.Context) error {
 	return err
 }
 
-// leaders returns the Sentinels that could promote a fit replica now, first the one
-// that will see its promotion soonest.
+// leaders returns the Sentinels that could promote a fit replica now. First is the one that will
+// see the promotion soonest.
 func (w *failover) leaders(ctx context.Context) []string {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
@@ -272,9 +275,9 @@ func (w *failover) leaders(ctx context.Context) []string {
 	return leaders
 }
 
-// seesPromotion is how long after the beginning of a failover its leader asks the
-// replica that it promotes for INFO, which it did so long ago: a second after that,
-// and if it is not promoted then, a second later.
+// seesPromotion returns how long after the beginning of a failover its leader will ask the
+// replica that it promotes for INFO. age is how long ago it asked last. It asks one second after
+// that, and, if the replica is not promoted then, again a second later.
 func seesPromotion(age time.Duration) time.Duration {
 	if age > beforeFailover {
 		age -= time.Second
@@ -282,11 +285,11 @@ func seesPromotion(age time.Duration) time.Duration {
 	return time.Second - age
 }
 
-// canLead reports whether a Sentinel could promote the right replica at once, and how
-// long ago it has asked for INFO.
+// canLead reports whether a Sentinel could promote the right replica at once, and how long ago
+// it asked the replica for INFO.
 func (w *failover) canLead(ctx context.Context, sentinel string) (can bool, age time.Duration) {
 	if n := w.sup.node(sentinel); n == nil || !n.home().Present(ctx) || w.process(sentinel) == 0 {
-		return false, 0 // nobody could help where it fails
+		return false, 0 // it could not be helped if it fails
 	}
 	view, err := w.admin(sentinel).View(ctx, w.sup.name())
 	if err != nil || view.Address != w.address(w.from) || view.Failing {
@@ -305,20 +308,20 @@ func (w *failover) canLead(ctx context.Context, sentinel string) (can bool, age 
 		case replica.Eligible && (w.to == "" || name == w.to):
 			can, age = true, max(age, replica.InfoAge)
 		case w.to != "" && name != w.to && replica.Priority != never:
-			return false, 0 // it has not heard yet
+			return false, 0 // it does not know of the changed priority yet
 		}
 	}
 	return can, age
 }
 
-// process is the pid of a node; 0: it has none.
+// process returns the pid of a node, or 0 if it has no process.
 func (w *failover) process(node string) int {
 	st, _ := w.sup.board.snapshot().Node(node)
 	return st.PID
 }
 
-// carryThrough sees to it that a failover that has begun comes to its end, whatever
-// becomes of the Sentinel that leads it.
+// carryThrough brings a failover that has begun to its end, even if the Sentinel that leads it
+// fails.
 func (w *failover) carryThrough(ctx context.Context) {
 	if !w.awaitPromotion(ctx) {
 		w.log.Warn("no replica was promoted; the Sentinels go on trying")
@@ -330,8 +333,8 @@ func (w *failover) carryThrough(ctx context.Context) {
 	w.verify(ctx)
 }
 
-// awaitPromotion waits until a replica is the master. Where the leader ends or hangs,
-// another Sentinel leads.
+// awaitPromotion waits until a replica is the master. If the leader ends or hangs, another
+// Sentinel takes over.
 func (w *failover) awaitPromotion(ctx context.Context) bool {
 	for end := time.Now().Add(promoteLimit); time.Now().Before(end) && ctx.Err() == nil; {
 		if w.becomesMaster(ctx, lookLimit) {
@@ -349,9 +352,9 @@ func (w *failover) awaitPromotion(ctx context.Context) bool {
 	return false
 }
 
-// leaderIsGone reports whether the leader has ended, also where it was started again,
-// or has given up. One that hangs for too long is ended: it would go on with its
-// failover later, beside whichever is next.
+// leaderIsGone reports whether the leader has ended (it may have been restarted since) or has
+// given up. It kills a leader that hangs for too long, which would otherwise resume its failover
+// later, beside the next leader's.
 func (w *failover) leaderIsGone(ctx context.Context) bool {
 	if w.process(w.leader) != w.pid {
 		return true
@@ -375,8 +378,7 @@ func (w *failover) leaderIsGone(ctx context.Context) bool {
 	return w.process(w.leader) != w.pid
 }
 
-// turnOthers has the other replicas follow the new master, which takes no write until
-// one does.
+// turnOthers has the other replicas follow the new master, which takes no write before one does.
 func (w *failover) turnOthers(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, name := range w.others() {
@@ -389,9 +391,8 @@ func (w *failover) turnOthers(ctx context.Context) {
 	all.Wait()
 }
 
-// verify waits until a majority of the Sentinels names the new master. Where the
-// leader ends before the others have heard, another Sentinel leads, and has to choose
-// the same replica.
+// verify waits until a majority of the Sentinels names the new master. If the leader ends before
+// the others have heard of it, another Sentinel leads, and is made to choose the same replica.
 func (w *failover) verify(ctx context.Context) {
 	within(ctx, nameLimit, verifyPoll, func(ctx context.Context) bool {
 		return w.named(ctx) || w.process(w.leader) != w.pid
@@ -409,7 +410,7 @@ func (w *failover) verify(ctx context.Context) {
 	}
 }
 
-// putBack ends what the failover changed for the time being.
+// putBack restores the priorities that the failover changed.
 func (w *failover) putBack() {
 	if !w.steered {
 		return

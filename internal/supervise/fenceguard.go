@@ -14,19 +14,19 @@ import (
 	"holdfast/internal/redis"
 )
 
-// The fence of a switchover does not end by itself, as a pause does. A supervisor that
-// dies behind it would leave a master that refuses writes until the next one comes. So
-// each switchover has a guard: a process of its own, started before the fence, which puts
-// the settings back when the supervisor has ended.
+// A switchover fences the old master: it makes it refuse writes. Unlike a pause, a fence does
+// not end by itself. If the supervisor died, the master would refuse writes until the next
+// supervisor comes. So each switchover has a guard, a process that is started before the fence.
+// When the supervisor has ended, the guard puts the settings back.
 
-// FenceGuardCommand is the hidden subcommand of this program that is the guard.
+// FenceGuardCommand is the hidden subcommand of this program that runs the guard.
 const FenceGuardCommand = "fence-guard"
 
-// guardLimit is how long a guard tries, after its supervisor's end: longer than the
-// Sentinels take to turn an old master.
+// guardLimit is how long a guard tries after its supervisor's end: longer than the Sentinels
+// take to turn an old master into a replica.
 const guardLimit = 30 * time.Second
 
-// startGuard starts the guard of a switchover, and returns what ends it.
+// startGuard starts the guard of a switchover, and returns a function that ends it.
 func (s *Supervisor) startGuard() (end func(), err error) {
 	words, err := s.ownWords(FenceGuardCommand)
 	if err != nil {
@@ -43,8 +43,8 @@ func (s *Supervisor) startGuard() (end func(), err error) {
 	return func() { _ = guard.SignalGroup(syscall.SIGKILL) }, nil
 }
 
-// settlerOf is a supervisor that can settle what a switchover left, and no more. It
-// has what the last one wrote down, and no lock: the next one may be at work.
+// settlerOf returns a supervisor that can only settle what a switchover left. It knows what the
+// last supervisor wrote down, and takes no lock, because the next supervisor may be at work.
 func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
 	s := &Supervisor{dir: dirAt(stateDir), log: log, nodes: map[string]*node{}, admins: map[string]*redis.Admin{}}
 	var err error
@@ -85,7 +85,7 @@ func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
 	return s, nil
 }
 
-// awaitEnd waits for the end of the process that started this one.
+// awaitEnd waits until the process that started this one has ended, or until ctx ends.
 func awaitEnd(ctx context.Context, parent int) {
 	if os.Getppid() != parent {
 		return // it has ended already
@@ -104,9 +104,9 @@ func awaitEnd(ctx context.Context, parent int) {
 	}
 }
 
-// GuardFence waits until the process that started this one, a supervisor, has ended, and
-// then puts back what its switchover left at the redis nodes: a node that is the master
-// takes writes again, and one that was replaced does not before it is a replica.
+// GuardFence waits until the process that started this one, a supervisor, has ended. Then it
+// puts back what the supervisor's switchover changed at the redis nodes: a node that is the
+// master takes writes again, and one that was replaced takes none before it is a replica.
 func GuardFence(ctx context.Context, stateDir string, supervisor int, log *slog.Logger) error {
 	if awaitEnd(ctx, supervisor); ctx.Err() != nil {
 		return nil

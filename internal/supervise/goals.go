@@ -4,11 +4,11 @@ import (
 	"errors"
 )
 
-// When a command has reached its goal.
+// Commands to a node are answered when their goal is reached, or cannot be reached any more.
 
-// settle answers the commands whose goal is reached or out of reach.
+// settle answers the waiting commands whose goal is reached or out of reach.
 func (n *node) settle() {
-	n.publish() // whoever gets an answer sees what it is about
+	n.publish() // first, so that the caller finds the new state in the status
 	still := n.waiting[:0]
 	for _, w := range n.waiting {
 		reached, err := n.reached(w)
@@ -21,6 +21,7 @@ func (n *node) settle() {
 	n.waiting = still
 }
 
+// reached reports whether a command's goal is reached. An error means that it cannot be.
 func (n *node) reached(w waiter) (bool, error) {
 	switch w.action {
 	case ActStop:
@@ -39,6 +40,7 @@ func (n *node) reached(w waiter) (bool, error) {
 	return true, nil
 }
 
+// overruled returns an error if another command has changed what is wanted of the node.
 func (n *node) overruled(yes bool) error {
 	if yes {
 		return errors.New("overruled by another command")

@@ -15,16 +15,17 @@ import (
 	"holdfast/internal/quote"
 )
 
-// How much of the body of an answer is read, in bytes and in time.
+// The limits for reading the body of a response, in bytes and in time.
 const (
 	maxHealthBody = 64 << 10
 	maxHealthRead = 200 * time.Millisecond
 )
 
-// askHealth asks a node for a path and wants a 2xx or 3xx. It asks word for word
-// what HAProxy's check asks (http-check send, in package plan's haproxy.cfg), so
-// that supervisor and balancers learn the same: a program may answer by the Host
-// header, by others that a library would add, or only at new connections.
+// askHealth requests a path from a node, and returns an error unless the status is 2xx or 3xx.
+// It sends word for word what HAProxy's check sends (http-check send, in package plan's
+// haproxy.cfg), so that supervisor and balancers get the same response. A program's response may
+// depend on the Host header, on headers that a library would add, or on whether the connection
+// is new.
 func (s *Supervisor) askHealth(ctx context.Context, p plan.Process, path string) error {
 	conn, err := s.dialProbe(ctx, p)
 	if errors.Is(err, machine.ErrRefused) {
@@ -48,7 +49,7 @@ func (s *Supervisor) askHealth(ctx context.Context, p plan.Process, path string)
 		return fmt.Errorf("%s: no answer in HTTP: %w", path, err)
 	}
 	defer resp.Body.Close()
-	// To the end, as a rule: the program would see a reset otherwise.
+	// Read to the end if possible: otherwise the program would see a reset of the connection.
 	conn.SetReadDeadline(time.Now().Add(maxHealthRead))
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxHealthBody))
 	if resp.StatusCode >= 200 && resp.StatusCode <= 399 {
@@ -57,8 +58,8 @@ func (s *Supervisor) askHealth(ctx context.Context, p plan.Process, path string)
 	return &statusError{fmt.Sprintf("%s answers %s%s: %s", path, quote.Text(resp.Status), hostHint(p.Probe.Host, resp.StatusCode), quote.Text(strings.TrimSpace(string(body))))}
 }
 
-// hostHint says with which Host header a node was asked, where that may be why
-// it did not answer well.
+// hostHint returns the Host header that was sent, as a hint for a person, if that may be why the
+// response was an error.
 func hostHint(host string, status int) string {
 	switch status {
 	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMisdirectedRequest:
@@ -67,7 +68,7 @@ func hostHint(host string, status int) string {
 	return ""
 }
 
-// statusError is the error of a node that answered with a bad status.
+// statusError is the error of a node that replied with a bad status.
 type statusError struct{ msg string }
 
 func (e *statusError) Error() string { return e.msg }

@@ -9,17 +9,17 @@ import (
 	"holdfast/internal/stack"
 )
 
-// ServerHere is a server program of a stack on this machine.
+// ServerHere describes a server program of a stack, as it is installed on this machine.
 type ServerHere struct {
 	Server string `json:"server,omitempty"` // such as "Redis 8.0.2"
 	Path   string `json:"path,omitempty"`
-	// Wrong says why it will not do, and Untested why that is not sure; both empty: it was
-	// tested.
+	// Wrong is why the program cannot be used, and Untested why that is not certain. If both are
+	// empty, Holdfast was tested with it.
 	Wrong    string `json:"wrong,omitempty"`
 	Untested string `json:"untested,omitempty"`
 }
 
-// ServersHere are the server programs that a stack needs, as they are on this machine.
+// ServersHere returns the server programs that a stack needs, as they are on this machine.
 func ServersHere(ctx context.Context, s stack.Stack, stateDir string) []ServerHere {
 	wanted := []plan.Program{plan.HAProxy}
 	if s.Redis.Enabled {
