@@ -7,8 +7,8 @@ import (
 	"holdfast/internal/redis"
 )
 
-// wellAcquainted are three Sentinels and three redis nodes that know each other; redis-1 is
-// the master.
+// wellAcquainted returns three Sentinels and three redis nodes that all know each other; redis-1
+// is the master.
 func wellAcquainted() acquaintance {
 	a := acquaintance{
 		facts: facts{
@@ -36,8 +36,8 @@ func wellAcquainted() acquaintance {
 	return a
 }
 
-// A Sentinel that is told to forget can lead no failover for a moment. So it is told only
-// while no failover is near, and the others know all that one needs.
+// A Sentinel that was told to forget can lead no failover for a moment. So it is told only while
+// no failover is likely, and while the others know everything that a failover needs.
 func TestASentinelIsToldToForgetOnlyWhenAllIsWell(t *testing.T) {
 	change := func(a *acquaintance, sentinel string, f func(k *known)) {
 		k := a.Known[sentinel]
@@ -47,7 +47,7 @@ func TestASentinelIsToldToForgetOnlyWhenAllIsWell(t *testing.T) {
 	for _, c := range []struct {
 		what string
 		do   func(a *acquaintance)
-		want string // empty: it is told
+		want string // empty: it may be told
 	}{
 		{"all is well", func(*acquaintance) {}, ""},
 		{"it knows one that is gone", func(a *acquaintance) {
@@ -88,14 +88,14 @@ func TestASentinelLeavesOnlyAMajorityBehind(t *testing.T) {
 	if why := a.sentinelsUnwell("sentinel-3"); why != "" {
 		t.Errorf("one of three: %s", why)
 	}
-	delete(a.Known, "sentinel-3") // what goes may be dead
+	delete(a.Known, "sentinel-3") // the Sentinel that leaves may be dead
 	if why := a.sentinelsUnwell("sentinel-3"); why != "" {
 		t.Errorf("a dead one of three: %s", why)
 	}
 	if why := a.sentinelsUnwell("sentinel-2"); why != "sentinel-3 does not answer" {
 		t.Errorf("a second one: %s", why)
 	}
-	// The other two remember two that are gone already.
+	// The other two still count two Sentinels that have left the stack.
 	a = wellAcquainted()
 	for name, k := range a.Known {
 		k.Sentinels["h:14"], k.Sentinels["h:15"] = false, false

@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/process"
 )
 
-// successor is a second supervisor, of these nodes, after the first one's end.
+// successor ends a supervisor and returns another one, which adopts the nodes.
 func successor(t *testing.T, s *Supervisor, processes ...plan.Process) *Supervisor {
 	t.Helper()
 	s.halt()
@@ -102,7 +102,7 @@ func TestANodeThatDiedWhileNobodyWatchedWasRestarted(t *testing.T) {
 		s = successor(t, s, *n.spec(), other)
 		s.Attend()
 		must(t, s, ActStart)
-		want := map[bool]int{true: 2, false: 0}[othersRun] // 0: a new start of the stack
+		want := map[bool]int{true: 2, false: 0}[othersRun] // 0: the stack is started anew
 		if after := status(s); after.Restarts != want || after.Crashes != want || !after.Since.After(before.Since) {
 			t.Errorf("others run: %v: restarts %d, want %d; since %v, before %v", othersRun, after.Restarts, want, after.Since, before.Since)
 		}
@@ -128,8 +128,8 @@ func TestAStackThatIsTakenDownKnowsSinceWhenAndWantsToBeUp(t *testing.T) {
 	}
 }
 
-// A node is stopped when its host is removed from the stack, and is to be up when the host
-// joins anew.
+// Nodes are stopped when their host is removed from the stack, and are to be up when it joins
+// again.
 func TestAHostThatJoinsAnewRemembersNoStoppedNode(t *testing.T) {
 	s, _ := oneNode(t, "exec sleep 1000")
 	s.Attend()

@@ -44,7 +44,7 @@ rollout: {settle: 0s}
 	}
 
 	two.away.Store(true)
-	two.full.Store(true) // nothing reaches it
+	two.full.Store(true) // no file can be written there
 	r, err := s.Change(ctx, Request{Kind: "scale", Overrides: stack.Overrides{Nodes: map[string]int{"web": 3}}}, nil)
 	if err != nil || !r.Done {
 		t.Fatalf("%+v, %v", r, err)

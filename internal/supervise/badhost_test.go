@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A supervisor that begins anew, as after the loss of the leader, finds a host that is not
-// well: the nodes of the others are looked after all the same.
+// A supervisor that begins, for example because another host leads now, finds a host that is not
+// well. It looks after the nodes of the other hosts all the same.
 func TestAHostThatIsNotWellKeepsNoSupervisorFromTheOthers(t *testing.T) {
 	t.Parallel()
 	cfg, two := besideFaulty(t, `
@@ -21,7 +21,7 @@ redis: {enabled: false}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 
-	// At the first start everything has to be well.
+	// At the first start every host has to be well.
 	two.crowded.Store(true)
 	if s, err := Open(cfg); err != nil {
 		t.Fatal(err)
@@ -98,8 +98,8 @@ redis: {enabled: false}
 	begin("no fault any more", func() {})
 }
 
-// A node of a host that is away is not said to be stopped: it may run, and nobody would end
-// it any more. A host that is stuck holds up nothing on the others.
+// A node of a host that is away is not reported as stopped: it may run, and then nobody would
+// end it. And a host that hangs does not delay anything on the others.
 func TestANodeOfAHostThatIsAwayIsNotSaidToBeStopped(t *testing.T) {
 	t.Parallel()
 	cfg, two := besideFaulty(t, `
@@ -146,7 +146,7 @@ redis: {enabled: false}
 		}
 	}
 
-	// It is there again and answers nothing, and a node elsewhere dies.
+	// The host is back but hangs, and a node of another host dies.
 	two.slow.Store(true)
 	two.away.Store(false)
 	if err := s.Do(ctx, here.Name, ActKill); err != nil {

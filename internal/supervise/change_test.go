@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// fromText is a supervisor's layout of a stack file, with ports of its own.
+// fromText returns a supervisor's layout of a stack file, and keeps the ports that it chose.
 func fromText(t *testing.T, s *Supervisor, text string) layout {
 	t.Helper()
 	file, _, err := stack.Parse("test", []byte(text))
@@ -25,6 +25,7 @@ func fromText(t *testing.T, s *Supervisor, text string) layout {
 	return l
 }
 
+// inWords returns the steps of the legs as text: legs are separated by " | ".
 func inWords(legs []leg) string {
 	var all []string
 	for _, l := range legs {
@@ -37,8 +38,8 @@ func inWords(legs []leg) string {
 	return strings.Join(all, " | ")
 }
 
-// An application with one node gets another one first, and nodes that move do so one
-// after the other, each known to the balancers before the next.
+// An application with one node gets another node first. Nodes that move do so one after the
+// other, and the balancers know each before the next one moves.
 func TestAChangeGoesOverWholeStacks(t *testing.T) {
 	const rest = "redis: {enabled: false}\nbalancers: 1\nroutes: [{app: shop}]\n"
 	for _, c := range []struct {
@@ -67,8 +68,8 @@ func TestAChangeGoesOverWholeStacks(t *testing.T) {
 	}
 }
 
-// A node that serves meanwhile does not listen where another one is to be in the end,
-// though that port is free until then.
+// A node that serves only during a change does not listen on a port that another node is to have
+// in the end, even if the port is free until then.
 func TestNobodyTakesAPortThatIsMovedTo(t *testing.T) {
 	const rest = "balancers: 1\nrollout: {surge: 1}\n"
 	s, _ := oneNode(t, "true")
@@ -77,9 +78,9 @@ func TestNobodyTakesAPortThatIsMovedTo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := next.ports["web-3"] // that it gets where nobody else wants it
+	port := next.ports["web-3"] // the port that it gets if no other node needs it
 	final := fromText(t, s, fmt.Sprintf("apps: {web: {kv: {remember: 7m}}}\nredis: {replicas: 1, ports: [%d]}\n", port)+rest)
-	s.kept.Ports = now.ports // what is kept is what was carried out
+	s.kept.Ports = now.ports // only a layout that was carried out is kept
 	legs, err := s.legs(now, final, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -100,8 +101,7 @@ func TestNobodyTakesAPortThatIsMovedTo(t *testing.T) {
 	}
 }
 
-// A node that comes and stays has its port from the first part of a change on: it is not
-// started twice.
+// A new node that stays has its final port from the first leg on, so it is not started twice.
 func TestANodeThatComesAndStaysComesOnce(t *testing.T) {
 	s, _ := oneNode(t, "true")
 	now := fromText(t, s, "apps: {web: {kv: {}, nodes: 1}}\n")
@@ -124,8 +124,8 @@ func TestANodeThatComesAndStaysComesOnce(t *testing.T) {
 	}
 }
 
-// Sentinels move before redis nodes, and the master last. The web nodes are started anew
-// once for all redis nodes that move.
+// Sentinels move before redis nodes, and the master last. The web nodes are restarted once for
+// all redis nodes that move.
 func TestRedisNodesMoveTheMasterLast(t *testing.T) {
 	const rest = "apps: {web: {kv: {}, nodes: 2}}\nbalancers: 1\n"
 	s, _ := oneNode(t, "true")
@@ -143,7 +143,8 @@ func TestRedisNodesMoveTheMasterLast(t *testing.T) {
 	}
 }
 
-// What a change has left to be forgotten is forgotten by the next one, whatever it does.
+// If a change left an address that the Sentinels have to forget, the next change does it,
+// whatever its own purpose.
 func TestAChangeFinishesTheForgetting(t *testing.T) {
 	s, _ := oneNode(t, "true")
 	now := fromText(t, s, "apps: {web: {kv: {}}}\n")
@@ -154,12 +155,12 @@ func TestAChangeFinishesTheForgetting(t *testing.T) {
 	}
 }
 
-// How many streams a web node has follows from how many nodes there are: it is no reason
-// to start the others anew.
+// A web node's limit of streams follows from the number of nodes, but that is no reason to
+// restart the others.
 func TestMoreNodesLeaveTheOthersAsTheyAre(t *testing.T) {
 	for _, c := range []struct {
 		what, text string
-		was, is    map[string]int // numbers of nodes that were said at run time
+		was, is    map[string]int // numbers of nodes that were set at run time
 		force      []string
 		want       string
 	}{
@@ -257,8 +258,8 @@ func TestAPlanKeepsItsOrderWhenANodeChanges(t *testing.T) {
 	}
 }
 
-// An older version may have taken at run time what this one refuses: the stack goes on
-// with it, and can be changed.
+// An older version may have accepted a setting that this one refuses. The stack goes on with it,
+// and can still be changed.
 func TestWhatIsInForceIsNotJudgedAgain(t *testing.T) {
 	s, _ := oneNode(t, "true")
 	now := fromText(t, s, "apps: {shop: {command: [shop]}}\nredis: {enabled: false}\n")

@@ -13,7 +13,7 @@ func TestAClockIsWrongThatDiffersFromMostOthers(t *testing.T) {
 	const hour = time.Hour
 	for _, c := range []struct {
 		what  string
-		ahead map[string]time.Duration // of this host's
+		ahead map[string]time.Duration // how far each clock is ahead of this host's
 		want  map[string]bool
 	}{
 		{"all are right", map[string]time.Duration{"a": time.Second, "b": 0}, nil},
@@ -36,7 +36,7 @@ func TestAMasterIsReplacedByAReplicaWhoseClockIsRight(t *testing.T) {
 			c := redistest.StartClocked(t, 2, 3)
 			s := ofWellCluster(t, c)
 			c.Nodes[wrong].SetClock(t, by)
-			redistest.Eventually(t, soon, "the replica is back in step", func() bool { // its clock was set
+			redistest.Eventually(t, soon, "the replica is back in step", func() bool { // its clock has just jumped
 				return strings.Contains(c.Nodes[0].Do("INFO", "replication"), "min_slaves_good_slaves:2")
 			})
 			c.Nodes[0].Kill()

@@ -90,12 +90,13 @@ func TestKeepalivedIsToldOfACut(t *testing.T) {
 }
 
 func TestAHostThatIsCutOffDoesNotHaveTheVirtualAddress(t *testing.T) {
-	// What a host finds out at some moments, in milliseconds since it heard of no leader.
+	// moment is what a host finds out at a time, in milliseconds since it lost contact to a
+	// leader.
 	type moment struct {
 		at                     int
 		heard                  bool
 		alone, cutOff, serving bool
-		want                   bool // it is not to have the address
+		want                   bool // it must not have the address
 	}
 	for _, c := range []struct {
 		what    string
@@ -147,7 +148,7 @@ func TestAHostThatIsCutOffDoesNotHaveTheVirtualAddress(t *testing.T) {
 func TestClientsOfAnAddressThatIsGoneAreParted(t *testing.T) {
 	for _, c := range []struct{ cut, was, had, holds, want bool }{
 		{cut: true, holds: true, want: true},
-		{cut: true, had: true, want: true}, // keepalived gave it away meanwhile
+		{cut: true, had: true, want: true}, // keepalived has given the address away meanwhile
 		{cut: true, had: true, holds: true, want: true},
 		{cut: true},
 		{cut: true, was: true, had: true, holds: true},
@@ -161,7 +162,7 @@ func TestClientsOfAnAddressThatIsGoneAreParted(t *testing.T) {
 	}
 }
 
-// gaveUp is what a process finds out whose end comes while it asks.
+// gaveUp is the contact of a process that ends while it asks the other hosts.
 type gaveUp struct{ end context.CancelFunc }
 
 func (gaveUp) Quiet() bool                   { return true }

@@ -14,16 +14,16 @@ import (
 	"holdfast/internal/stack"
 )
 
-// stateDir is a state directory in which 'up' is prepared and nothing is started.
+// stateDir is a state directory where 'up' is prepared, and nothing is started.
 type stateDir struct {
 	dir
 	t *testing.T
 }
 
-// bootedStack is the state directory of a stack that has been up and is down.
+// bootedStack returns the state directory of a stack that has been up and is down.
 func bootedStack(t *testing.T) stateDir {
 	t.Helper()
-	// Not t.TempDir: a unix socket's path may have about a hundred bytes.
+	// Not t.TempDir: a unix socket's path is limited to about a hundred bytes.
 	path, err := os.MkdirTemp("", "hf")
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func bootedStack(t *testing.T) stateDir {
 	return d
 }
 
-// prepare is what 'up' does before it starts anything.
+// prepare does what 'up' does before it starts anything.
 func (d stateDir) prepare(text string) (*Supervisor, error) {
 	d.t.Helper()
 	file, _, err := stack.Parse("holdfast.yaml", []byte("name: shop\n"+text))
@@ -55,7 +55,7 @@ func (d stateDir) prepare(text string) (*Supervisor, error) {
 	}
 	d.t.Cleanup(s.Close)
 	err = s.Prepare()
-	s.lock.Close() // the next one may come
+	s.lock.Close() // so that the next supervisor can open it
 	return s, err
 }
 
@@ -68,7 +68,7 @@ func (d stateDir) prepared(text string) *Supervisor {
 	return s
 }
 
-// hasData gives a redis node data that was written to so long ago.
+// hasData gives a redis node data that was last written the given time ago.
 func (d stateDir) hasData(node string, ago time.Duration) {
 	d.t.Helper()
 	incr := filepath.Join(filepath.Dir(d.path(manifest(node))), "appendonly.aof.1.incr.aof")
@@ -84,7 +84,7 @@ func (d stateDir) hasData(node string, ago time.Duration) {
 	}
 }
 
-// sentinelSays has a Sentinel's file name a master.
+// sentinelSays makes a Sentinel's file name a master.
 func (d stateDir) sentinelSays(s *Supervisor, sentinel, master string, epoch int64) {
 	d.t.Helper()
 	host, port := splitAddress(s.nodes[master].spec().Address)
@@ -94,7 +94,7 @@ func (d stateDir) sentinelSays(s *Supervisor, sentinel, master string, epoch int
 	}
 }
 
-// named is the node that every Sentinel's file names as the master, and the epoch.
+// named returns the node that every Sentinel's file names as the master, with the epoch.
 func (d stateDir) named(s *Supervisor) string {
 	d.t.Helper()
 	said := map[string]bool{}
@@ -141,7 +141,7 @@ func TestAStateDirectoryWithoutItsStackFileIsNoNewStack(t *testing.T) {
 			t.Errorf("stack.json is %q: %s, booted %t", content, got, s.booted.Load())
 		}
 
-		// The Sentinels' files are gone as well: nobody is taken on a guess.
+		// The Sentinels' files are gone as well: no node becomes the master on a guess.
 		names, err := hostsAt(d.dir.root).here.sentinelPaths(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -156,7 +156,7 @@ func TestAStateDirectoryWithoutItsStackFileIsNoNewStack(t *testing.T) {
 				t.Errorf("%q: %v", text, err)
 			}
 		}
-		// What it advises works.
+		// The way out that the error advises works.
 		for _, node := range []string{"redis-1", "redis-2"} {
 			if err := os.Rename(d.path("nodes", node, "data"), d.path("kept-"+node)); err != nil {
 				t.Fatal(err)
@@ -183,7 +183,7 @@ func TestADamagedStackFileIsRefusedWithAWayOut(t *testing.T) {
 }
 
 func TestSentinelsThatHaveNotHeardOfTheLastFailoverDoNotDecide(t *testing.T) {
-	// One of three knows: the two others may be the first to answer.
+	// Only one of three Sentinels knows of it, and the two others may reply first.
 	d := bootedStack(t)
 	s := d.prepared("")
 	d.sentinelSays(s, "sentinel-1", "redis-1", 3)
@@ -193,7 +193,7 @@ func TestSentinelsThatHaveNotHeardOfTheLastFailoverDoNotDecide(t *testing.T) {
 		t.Error(got)
 	}
 
-	// The supervisor alone knows: the Sentinels' disk was full.
+	// Only the supervisor knows of it: the Sentinels' disk was full.
 	s.noteMaster(facts{Sentinels: 1, Nodes: map[string]string{"redis-3": "r3"}, Views: []redis.View{{Address: "r3", Epoch: 7}}})
 	if got := d.named(d.prepared("")); got != "redis-3 in epoch 7" {
 		t.Error(got)
@@ -216,7 +216,7 @@ func TestWhoIsTheMasterIsWrittenDownWhenTheDiskHasRoomAgain(t *testing.T) {
 func TestWhereTheMastersDataIsGoneTheNodeThatWasWrittenToLastTakesItsPlace(t *testing.T) {
 	for _, text := range []string{"", "redis: {sentinels: 0}\n"} {
 		d := bootedStack(t)
-		d.hasData("redis-2", time.Hour) // it was stopped, and missed a write
+		d.hasData("redis-2", time.Hour) // it was stopped first, and missed a write
 		d.hasData("redis-3", time.Minute)
 		if s := d.prepared(text); s.kept.Redis.Replication.Master != "redis-3" {
 			t.Errorf("%q: the master is %s", text, s.kept.Redis.Replication.Master)
@@ -276,7 +276,7 @@ func TestAtAColdStartAReplicaThatMissedWritesWaitsForOneThatHasThem(t *testing.T
 		}
 	}
 
-	// Later, and where Redis runs, nobody waits: the Sentinels know who has what.
+	// Later, or where Redis runs, no node waits: the Sentinels know which replica has what.
 	s.cold.Store(false)
 	if got := waits("redis-2", nil); got != "" {
 		t.Error(got)

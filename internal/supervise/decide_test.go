@@ -21,7 +21,7 @@ func threeNodes(views ...redis.View) facts {
 
 func view(address string, epoch int64) redis.View { return redis.View{Address: address, Epoch: epoch} }
 
-// alive adds what a replica of a dead master says.
+// alive adds the replies of replicas of a dead master.
 func (f facts) alive(nodes ...string) facts {
 	for _, n := range nodes {
 		f.Standings[n] = redis.Standing{MasterAddress: r1}
@@ -29,7 +29,7 @@ func (f facts) alive(nodes ...string) facts {
 	return f
 }
 
-// running adds nodes that have a process and do not answer.
+// running sets the nodes that have a process, whether they reply or not.
 func (f facts) running(nodes ...string) facts {
 	f.Running = map[string]bool{}
 	for _, n := range nodes {
@@ -38,13 +38,13 @@ func (f facts) running(nodes ...string) facts {
 	return f
 }
 
-// apart has the nodes be looked after by supervisors of their own.
+// apart returns the facts as in pods, where each node has a supervisor of its own.
 func apart(f facts) facts {
 	f.Apart = true
 	return f
 }
 
-// led adds a node that says it is master.
+// led returns the facts with one node that replies, as a master.
 func (f facts) led(node string) facts {
 	f.Standings = map[string]redis.Standing{node: {Master: true}}
 	return f
@@ -194,8 +194,7 @@ func TestARedisNodeIsWedgedOnlyBesideAMasterThatWorks(t *testing.T) {
 	}
 }
 
-// Of nodes that hang one is killed at a time, and never the master that the
-// Sentinels name.
+// Nodes that hang are killed one at a time, and the master that the Sentinels name never is.
 func TestOneWedgedNodeIsKilledAtATime(t *testing.T) {
 	f := threeNodes(view(r2, 5), view(r2, 5), view(r2, 5)).running("redis-1", "redis-2", "redis-3")
 	f.Standings["redis-2"] = redis.Standing{Master: true}
@@ -223,14 +222,14 @@ func TestOneWedgedNodeIsKilledAtATime(t *testing.T) {
 	}
 	well := f
 	well.Standings = map[string]redis.Standing{"redis-2": {Master: true}, "redis-1": {MasterAddress: r2}, "redis-3": {MasterAddress: r2}}
-	look(well) // they answer once
+	look(well) // they reply once
 	for range wedgedLooks - 1 {
 		look(f)
 	}
 	if len(killed) != 1 {
 		t.Errorf("%v were killed, though they had answered", killed)
 	}
-	// The master hangs too: it is the Sentinels' to replace.
+	// The master hangs, too: replacing it is left to the Sentinels.
 	delete(f.Standings, "redis-2")
 	for range 3 * wedgedLooks {
 		look(f)

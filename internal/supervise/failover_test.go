@@ -15,8 +15,8 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// ofWellCluster is a supervisor of a real cluster whose Sentinels know every replica
-// and each other, and find no master down for as long as a test takes.
+// ofWellCluster returns a supervisor of a real cluster. Its Sentinels know every replica and
+// each other, and count no master as down for as long as a test takes.
 func ofWellCluster(t *testing.T, c *redistest.Cluster) *Supervisor {
 	t.Helper()
 	s := ofCluster(t, c)
@@ -41,7 +41,7 @@ func ofWellCluster(t *testing.T, c *redistest.Cluster) *Supervisor {
 	return s
 }
 
-// votesOf are the last votes of all Sentinels about the first master.
+// votesOf returns the last votes of all Sentinels about the first master.
 func votesOf(t *testing.T, s *Supervisor, master string) (votes []redis.Vote) {
 	t.Helper()
 	for _, name := range []string{"sentinel-1", "sentinel-2", "sentinel-3"} {
@@ -64,8 +64,8 @@ func awaitNamed(t *testing.T, s *Supervisor, node string, epoch int64) {
 	})
 }
 
-// A replica that has less than the other one is not promoted, whatever the Sentinels
-// last heard of it; they vote once, and nobody fails over a second time.
+// A replica that has less data than the other one is not promoted, whatever the Sentinels last
+// heard of it. They vote once, and there is no second failover.
 func TestADeadMasterIsReplacedByTheReplicaThatHasEveryWrite(t *testing.T) {
 	t.Parallel()
 	c := redistest.Start(t, 2, 3)
@@ -126,16 +126,16 @@ func TestNoFailoverBeginsWhereTheSentinelsKnowBetter(t *testing.T) {
 	}
 
 	refuses("redis-2", "not the master")
-	refuses("redis-1", "seen its end") // it lives
+	refuses("redis-1", "seen its end") // it is alive
 	s.switching.Lock()
 	refuses("redis-1", "switchover")
 	s.switching.Unlock()
-	// Of a replica that hangs nobody knows what it has.
+	// What a replica has that hangs is not known.
 	c.Nodes[2].Signal(syscall.SIGSTOP)
 	c.Nodes[0].Kill()
 	refuses("redis-1", "redis-3 does not answer")
 	c.Nodes[2].Signal(syscall.SIGCONT)
-	// One that comes from elsewhere may have a higher offset, and not the writes.
+	// A replica that had another master may have a higher offset without having the writes.
 	c.Nodes[2].Do("REPLICAOF", "NO", "ONE")
 	_, port, _ := net.SplitHostPort(c.Nodes[0].Addr)
 	c.Nodes[2].Do("REPLICAOF", "127.0.0.1", port)
@@ -145,9 +145,8 @@ func TestNoFailoverBeginsWhereTheSentinelsKnowBetter(t *testing.T) {
 	}
 }
 
-// The Sentinel that leads dies at the worst moment, once before it has promoted a
-// replica, and once before it has told anybody. The next one goes on with the same
-// replica.
+// The leading Sentinel dies at the worst moment: once before it has promoted a replica, and once
+// before it has told the others of it. The next leader continues with the same replica.
 func TestAFailoverOutlivesTheSentinelThatLeadsIt(t *testing.T) {
 	t.Parallel()
 	for name, promoted := range map[string]bool{"before the promotion": false, "after it": true} {
@@ -174,7 +173,7 @@ func TestAFailoverOutlivesTheSentinelThatLeadsIt(t *testing.T) {
 			if voted < 2 {
 				t.Errorf("%d Sentinels have voted for %s", voted, w.leader)
 			}
-			// One that has voted votes for nobody else in that epoch.
+			// A Sentinel that has voted does not vote for another one in the same epoch.
 			for i, vote := range votesOf(t, s, c.Nodes[0].Addr) {
 				again, err := s.admins[fmt.Sprintf("sentinel-%d", i+1)].AskVote(t.Context(), c.Nodes[0].Addr, vote.Epoch, strings.Repeat("b", 40))
 				if err != nil || vote.Epoch > 0 && again != vote {

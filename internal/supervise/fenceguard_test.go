@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// keptOf writes down what a guard reads of a cluster.
+// keptOf writes the file that a guard reads about a cluster.
 func keptOf(t *testing.T, c *redistest.Cluster, s *Supervisor) {
 	t.Helper()
 	s.kept.Secrets.Operator = "secret"
@@ -21,7 +21,7 @@ func keptOf(t *testing.T, c *redistest.Cluster, s *Supervisor) {
 			t.Fatal(got)
 		}
 	}
-	me, err := process.Identify(os.Getpid()) // which lives
+	me, err := process.Identify(os.Getpid()) // a process that is alive
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestAFenceEndsWhenItsSupervisorHasDied(t *testing.T) {
 		t.Fatalf("behind the fence: %q", got)
 	}
 
-	// Nobody has this pid: so the supervisor has ended.
+	// No process has the pid -1, so the supervisor has ended.
 	guarded := func() error { return GuardFence(t.Context(), s.dir.root, -1, s.log) }
 	if err := guarded(); err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func TestAFenceEndsWhenItsSupervisorHasDied(t *testing.T) {
 		return strings.Contains(c.Nodes[0].Do("SET", "k", "v"), "OK")
 	})
 
-	// One beside another master takes none before it is a replica.
+	// A fenced master beside another one takes no writes before it is a replica.
 	if err := w.fence(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestAGuardWhoseSupervisorLivesDoesNothing(t *testing.T) {
 	select {
 	case err := <-done:
 		t.Fatalf("it has ended, and its supervisor has not: %v", err)
-	case <-time.After(300 * time.Millisecond): // the fence of one that has ended is lifted in less
+	case <-time.After(300 * time.Millisecond): // when the supervisor has ended, the fence is lifted sooner
 	}
 	if got := c.Nodes[0].Do("SET", "k", "v"); !strings.Contains(got, "NOREPLICAS") {
 		t.Errorf("the fence of a supervisor that lives is lifted: %q", got)

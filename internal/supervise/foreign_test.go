@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/quote"
 )
 
-// forged is what an application may answer or write to look like Holdfast.
+// forged is text that an application may reply or write to imitate Holdfast's own output.
 const forged = "\x1b[2K\x1b[1Aweb-2  up \u202e\u009b31m\r\nredis-9  master  up"
 
 func TestWhatAnApplicationAnswersIsQuoted(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"holdfast/internal/process"
 )
 
-// A node is killed for silence by what its probes saw, and not by how long the
-// supervisor was away.
+// A node is killed for silence because of its failed probes, and not because the supervisor was
+// away for long.
 func TestANodeIsNotKilledForTheSupervisorsOwnAbsence(t *testing.T) {
 	s, n := oneNode(t, "sleep 60")
 	n.spec().Kind = plan.Balancer

@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/plan"
 )
 
-// HAProxy's own check, seen on the wire of 2.6, with this path and host.
+// haproxysQuestion is HAProxy's own check with this path and host, as HAProxy 2.6 sends it.
 const haproxysQuestion = "GET //up?full=1 HTTP/1.1\r\nhost: shop.example:81\r\nconnection: close\r\n\r\n"
 
 func TestTheSupervisorAsksWordForWordWhatHAProxyAsks(t *testing.T) {

@@ -22,15 +22,15 @@ import (
 // faulty is a machine with faults that a real one does not show on demand.
 type faulty struct {
 	machine.Machine
-	full    atomic.Bool // nothing more can be written
-	lost    atomic.Bool // nothing can be started
+	full    atomic.Bool // no file can be written: the disk is full
+	lost    atomic.Bool // no process can be started
 	away    atomic.Bool
-	silent  atomic.Bool // it does not say what is there, nor what runs
-	refuses atomic.Bool // every connection
+	silent  atomic.Bool // looking for files and for processes fails
+	refuses atomic.Bool // every connection is refused
 	crowded atomic.Bool // its disk has no room left
 	bare    atomic.Bool // no program is installed
-	held    atomic.Bool // every port is
-	slow    atomic.Bool // what is looked for takes as long as the one who asks has patience
+	held    atomic.Bool // every port is taken
+	slow    atomic.Bool // listing files takes until the caller's context ends
 }
 
 func (m *faulty) Facts(ctx context.Context) (machine.Facts, error) {
@@ -104,7 +104,7 @@ func (m *faulty) Dial(ctx context.Context, network, address string) (net.Conn, e
 	return m.Machine.Dial(ctx, network, address)
 }
 
-// besideFaulty is onTwoHosts whose host two is a faulty machine.
+// besideFaulty is onTwoHosts where the host two is a faulty machine.
 func besideFaulty(t *testing.T, text string) (Config, *faulty) {
 	t.Helper()
 	two := &faulty{}
@@ -172,8 +172,8 @@ func TestANodeWaitsForItsHost(t *testing.T) {
 	}
 }
 
-// What cannot be seen is not taken for what is not there: nodes would be started a second
-// time, and a redis node be made the master by a guess.
+// If a host does not reply, it is not treated as empty. Otherwise nodes would be started a
+// second time, and a redis node would become the master on a guess.
 func TestAHostThatDoesNotAnswerIsNotTakenForAnEmptyOne(t *testing.T) {
 	s, m := onFaulty(t, "true")
 	m.silent.Store(true)
@@ -219,7 +219,7 @@ func TestEveryQuestionToANodeGoesThroughItsHost(t *testing.T) {
 	}
 }
 
-// twoHosts is a supervisor of a stack on two hosts, each with a state directory of its own.
+// twoHosts returns a supervisor of a stack on two hosts, each with its own state directory.
 func twoHosts(t *testing.T) (s *Supervisor, one, two home) {
 	t.Helper()
 	s, _ = oneNode(t, "true")
@@ -260,7 +260,7 @@ func TestEveryNodeIsOnItsOwnHost(t *testing.T) {
 		t.Errorf("the supervisor's own directory has %v", entries)
 	}
 
-	// Each with the program that its host has.
+	// Each node is started with the program of its host.
 	if _, err := s.launch(s.processes()[0], nil); err == nil || !strings.Contains(err.Error(), "/none/such") {
 		t.Errorf("web-1 is started: %v", err)
 	}
@@ -354,7 +354,7 @@ func TestWhatRedisNodesKnowIsReadOnEveryHost(t *testing.T) {
 	}
 }
 
-// The guard of a fence knows this machine alone, whatever hosts there are.
+// The guard of a fence opens every host as this machine, so that they share one state directory.
 func TestHostsThatShareADirectoryHaveEachNodeOnce(t *testing.T) {
 	s, _ := oneNode(t, "true")
 	s.hosts = openHosts(Config{StateDir: s.dir.root}, []plan.Place{{Name: "a"}, {Name: "b"}})

@@ -47,13 +47,13 @@ func TestAStackOfOneHostDoesNotBecomeOneOfSeveralWhileItRuns(t *testing.T) {
 	if !errors.As(err, new(*ArgumentError)) || !errors.Is(err, ErrSeveralHosts) {
 		t.Errorf("it is applied: %v", err)
 	}
-	// A stack of several hosts can be had: the error says how.
+	// A stack of several hosts is possible, and the error says how.
 	if text := ErrSeveralHosts.Error(); strings.Contains(text, "version") || !strings.Contains(text, "'holdfast up'") {
 		t.Errorf("the advice is %q", text)
 	}
 }
 
-// The nodes of one machine speak in plain, and none can change to TLS while the others do not.
+// The nodes of one machine talk without TLS, and none can change to TLS while the others do not.
 func TestAStackOfOneHostDoesNotBeginToEncryptWhileItRuns(t *testing.T) {
 	const one = "entry: {auth: none}\nhosts: {one: {address: 198.18.7.1}}\n"
 	_, err := new(Supervisor).target(layout{}, Request{File: one})
