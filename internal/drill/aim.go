@@ -17,14 +17,14 @@ import (
 	"holdfast/internal/stack"
 )
 
-// aim is what a drill's clients reach.
+// aim is what a drill's clients reach: one application of kind kv, or URLs.
 type aim struct {
 	app  string     // the application of kind kv whose answers are checked; empty: URLs are loaded
-	urls []load.URL // whose answers are not
-	apps []string   // all that the load reaches, sorted
+	urls []load.URL // their answers are not checked
+	apps []string   // all applications that the load reaches, sorted
 }
 
-// aim is what the drill's clients reach, of the declared stack.
+// aim returns what the drill's clients reach in the declared stack.
 func (c Config) aim() (aim, error) {
 	if len(c.URLs) > 0 {
 		return aimAtURLs(c.Stack, c.URLs)
@@ -33,7 +33,7 @@ func (c Config) aim() (aim, error) {
 	return aim{app: app, apps: []string{app}}, err
 }
 
-// aimAtURLs finds the applications that URLs lead to.
+// aimAtURLs finds the applications that the URLs lead to.
 func aimAtURLs(s stack.Stack, urls []load.URL) (aim, error) {
 	a := aim{urls: urls}
 	for _, u := range urls {
@@ -53,22 +53,22 @@ func aimAtURLs(s stack.Stack, urls []load.URL) (aim, error) {
 	return a, nil
 }
 
-// promise is what a fault promises to the load. The balancers send a request of
-// the user's own again only if no node took it, or if that changes nothing, and
-// only while no part of an answer has come: so what was under way at a blow may
-// fail, and so may what is sent to a node that hangs until it is missed.
+// promise returns what a fault promises to the load. For URLs it is weaker: the balancers send a
+// user's request again only if no node took it, or if repeating it changes nothing, and only while
+// no part of an answer has arrived. So requests under way at a blow may fail, and so may those sent
+// to a hanging node until the balancers notice.
 func (a aim) promise(f fault) history.Promise {
 	p := f.promise
 	if len(a.urls) == 0 {
 		return p
 	}
-	if p.Failed == history.Any { // of a 503 that is the program's nobody knows what it did
+	if p.Failed == history.Any { // a 503 may be the program's own: what it did is unknown
 		p.Unknown = history.Any
 	}
 	for _, allowed := range []*history.Allowance{&p.Failed, &p.Unknown} {
 		switch {
 		case *allowed == history.Any || *allowed == history.CutOff:
-		case f.hangs: // for as long as Fault.Unaware says
+		case f.hangs: // while Fault.Unaware lasts
 			*allowed = history.CutOff
 		default:
 			*allowed = history.InFlight
@@ -77,8 +77,8 @@ func (a aim) promise(f fault) history.Promise {
 	return p
 }
 
-// chooseKV is the application whose answers are checked: the one that was asked
-// for, the only one of kind kv, or the one that the last route leads to.
+// chooseKV returns the application whose answers are checked: the one that was asked for, the only
+// one of kind kv, or the one that the last route leads to.
 func chooseKV(s stack.Stack, asked string) (string, error) {
 	var all []string
 	for _, name := range s.AppNames() {
@@ -86,6 +86,7 @@ func chooseKV(s stack.Stack, asked string) (string, error) {
 			all = append(all, name)
 		}
 	}
+
 	if asked != "" {
 		app, there := s.Apps[asked]
 		switch {
@@ -96,12 +97,14 @@ func chooseKV(s stack.Stack, asked string) (string, error) {
 		}
 		return asked, nil
 	}
+
 	switch {
 	case len(all) == 0:
 		return "", refusef("the stack %s has no application of kind kv, whose answers a drill could check; to load your own application, for availability and latency alone, name its URLs: --url /PATH", s.Name)
 	case len(all) == 1:
 		return all[0], nil
 	}
+
 	for _, r := range s.Routes {
 		if r.IsDefault() && slices.Contains(all, r.App) {
 			return r.App, nil
@@ -117,26 +120,26 @@ func butThere(kvs []string) string {
 	return ": " + strings.Join(kvs, ", ")
 }
 
-// need is what a stack has to have for a fault. A fault has several.
+// need is a set of things that a stack must have for a fault.
 type need int
 
 const (
-	needWeb            need = 1 << iota // nodes of what the load reaches, that run here
+	needWeb            need = 1 << iota // nodes of an application under load, run by this stack
 	needRedis                           // Redis at all
 	needReplica                         // Redis with a replica
 	needSentinel                        // a Sentinel
-	needKV                              // a load of writes that wait for replicas
+	needKV                              // a load whose writes wait for replicas
 	needReplicas                        // two replicas
 	needScripts                         // scripts that read
 	needWritingScripts                  // scripts that write
 	needVirtual                         // a virtual address
-	// needFailover is Redis that can elect another master.
+	// needFailover is a Redis that can elect another master.
 	needFailover = needReplica | needSentinel
-	// anyRedis is whatever strikes Redis.
+	// anyRedis is set in whatever strikes Redis.
 	anyRedis = needRedis | needReplica | needSentinel
 )
 
-// lacks says why a fault cannot strike what the load reaches; empty: it can.
+// lacks returns why a fault cannot strike what the load reaches; empty: it can.
 func (a aim) lacks(s stack.Stack, f fault) string {
 	here := slices.ContainsFunc(a.apps, func(name string) bool { return s.Apps[name].Nodes > 0 && s.Apps[name].Kind() != stack.Servers })
 	switch {
@@ -162,24 +165,25 @@ func (a aim) lacks(s stack.Stack, f fault) string {
 	return ""
 }
 
-// aimAt fills in how the drill's clients reach their application.
+// aimAt sets how the drill's clients reach their application.
 func (t *target) aimAt(a aim) {
 	t.aim = a
 	if value := plan.DrillHeader(t.stack, t.secrets, a.app); a.app != "" && value != "" {
 		t.headers = map[string]string{plan.DrillHeaderName: value}
 	}
-	// Who else is in sync does not matter: it learns that from its own work.
+	// Only nodes under load are asked for their in-sync replicas: a node learns of those from its
+	// own writes alone.
 	maps.DeleteFunc(t.numbers, func(node, _ string) bool {
 		return !slices.ContainsFunc(a.apps, func(app string) bool { return slices.Contains(t.nodesOf(app), node) })
 	})
 }
 
-// tryLimit is how long it may take to try every kind of request.
+// tryLimit limits how long trying every kind of request may take.
 const tryLimit = 20 * time.Second
 
-// try sends one request of each kind of the load, and refuses the drill where
-// one of them is not answered by the application that it is for. A 502, 503 or 504 says
-// nothing of the application: then it tries again.
+// try sends one request of each kind of the load. It refuses the drill if one of them is not
+// answered by the application that it is meant for. A 502, 503 or 504 proves nothing about the
+// application, so try repeats it.
 func (t *target) try(ctx context.Context, cfg load.Config) error {
 	nodes, err := tryEach(ctx, cfg, t.aim.app)
 	if err != nil {
@@ -193,8 +197,7 @@ func (t *target) try(ctx context.Context, cfg load.Config) error {
 	return nil
 }
 
-// tryEach does so for an application, or for URLs, and returns the names of the nodes that
-// answered.
+// tryEach is try for an application, or for URLs. It returns the names of the nodes that answered.
 func tryEach(ctx context.Context, cfg load.Config, app string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
@@ -218,8 +221,8 @@ func tryEach(ctx context.Context, cfg load.Config, app string) ([]string, error)
 	return nodes, err
 }
 
-// stale says what to do where the balancers may have been started before they
-// could lead a drill to its application.
+// stale returns advice if the balancers may be too old: an older Holdfast did not configure them to
+// lead a drill to its application.
 func stale(cfg load.Config, refused *load.RefusedError) string {
 	if len(cfg.Headers) > 0 && refused.Status != http.StatusBadRequest {
 		return "; if the stack was stood up by an older version of Holdfast, take it down and stand it up again"

@@ -21,50 +21,49 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// Some faults are nothing but the requests of a client that asks too much. It may
-// be slow, or refused, for itself: all others are served as before, and nothing
-// of the stack is taken for dead.
+// Some faults are nothing but the requests of a client that asks too much. That client may be
+// served slowly, or refused. All others must be served as before, and no node may be taken for
+// dead.
 
-// undisturbed is promised to those who send none of an attack's requests.
+// undisturbed is promised to all clients that take no part in the attack.
 var undisturbed = history.Promise{Failed: history.None, Unknown: history.None, Pause: time.Second, Binding: true}
 
-// What an attack may take.
+// The limits of an attack.
 const (
-	// attackLasts is for how long it goes on, and attackSettles for how long is
-	// looked on after it: a node may have some of it left to do.
+	// attackLasts is how long the attack goes on. attackSettles is how long the drill watches after
+	// it, since a node may still be busy with its requests.
 	attackLasts, attackSettles = 5 * time.Second, time.Second
-	// prepareLimit is how long it may take to store what is asked for then.
+	// prepareLimit limits how long storing the attack's data may take.
 	prepareLimit = 20 * time.Second
-	// mostData is how much it stores at most, in bytes, and leastData how little is
-	// of no use.
+	// mostData is the most that the attack stores, in bytes. It is refused if there is room for
+	// less than leastData.
 	mostData, leastData = 128 << 20, 8 << 20
-	// roomShare is the share of Redis' free memory, and of the machine's, that it
-	// may take: one in so many.
+	// roomShare: the attack takes at most one part in roomShare of the free memory of Redis and of
+	// the machine.
 	roomShare = 4
-	// attackPause is the least time between two requests of one of its clients.
+	// attackPause is the least time between two requests of one client of the attack.
 	attackPause = 10 * time.Millisecond
-	// keysLive is how long its keys live if nobody can remove them.
+	// keysLive is how long the attack's keys live if nothing can remove them.
 	keysLive = 15 * time.Minute
 )
 
-// assault is an attack under way. It is for one goroutine.
+// assault is an attack under way. It is not safe for concurrent use.
 type assault struct {
 	s      *scene
 	client *attack.Client
 	prefix string // of its keys
 	master supervise.NodeStatus
 	redis  []supervise.NodeStatus
-	data   int64 // how many bytes it may store
-	// limited: Redis has a limit of memory. What it has yet to send to clients
-	// counts towards it (evict.c, which leaves out what is for replicas), so
-	// that answers on their way are part of the data.
+	data   int64 // how many bytes the attack may store
+	// limited: Redis has a memory limit. Answers that wait to be sent to clients count towards that
+	// limit (evict.c leaves out only what is for replicas), and so towards data.
 	limited bool
 	began   time.Time
 	before  map[string]map[string]redis.Toll // by node
 }
 
-// assail makes an attack ready: it looks for the master, and for room, and writes
-// down what removes its keys.
+// assail prepares an attack: it finds the master, measures how much room there is, and adds to the
+// journal the step that removes the attack's keys.
 func (s *scene) assail(ctx context.Context) (*assault, error) {
 	master, err := s.pick(ctx, plan.Redis, "master")
 	if err != nil {
@@ -74,9 +73,11 @@ func (s *scene) assail(ctx context.Context) (*assault, error) {
 	if a.redis, err = s.up(ctx, plan.Redis, ""); err != nil {
 		return nil, err
 	}
+
 	if a.data, err = a.room(ctx); err != nil {
 		return nil, err
 	}
+
 	entry, err := s.entry(ctx)
 	if err != nil {
 		return nil, err
@@ -84,6 +85,7 @@ func (s *scene) assail(ctx context.Context) (*assault, error) {
 	if a.client, err = s.attacker(entry, true); err != nil {
 		return nil, err
 	}
+
 	left := keys{State: s.stack.state(), Entry: entry, Own: s.stack.own, Prefix: a.prefix, TokenFile: s.tokenFile}
 	if len(s.stack.headers) > 0 {
 		left.App = s.stack.aim.app
@@ -95,7 +97,7 @@ func (s *scene) assail(ctx context.Context) (*assault, error) {
 	return a, nil
 }
 
-// entry is the base URL that the attackers come to.
+// entry returns the base URL that the attackers use.
 func (s *scene) entry(ctx context.Context) (string, error) {
 	if len(s.stack.entries) > 0 {
 		return s.stack.entries[0], nil
@@ -104,8 +106,8 @@ func (s *scene) entry(ctx context.Context) (string, error) {
 	return st.Entry, err
 }
 
-// lets is the error of an application that refuses a command to the drill's
-// token. Of a stack that does not answer the course tells.
+// lets returns an error if the application refuses a command to the drill's token (a 4xx). It
+// ignores a stack that does not answer: the course reports that.
 func (s *scene) lets(ctx context.Context, command ...string) error {
 	client, err := s.newcomer(ctx)
 	if err != nil {
@@ -117,19 +119,19 @@ func (s *scene) lets(ctx context.Context, command ...string) error {
 	return nil
 }
 
-// storesStrings is the error of an application that does not let the drill store
-// what an attack is about. The command stores nothing.
+// storesStrings returns an error if the application does not let the drill store an attack's data.
+// The command that it tries stores nothing.
 func storesStrings(ctx context.Context, s *scene) error {
 	return s.lets(ctx, "SETRANGE", s.prefix+"ready", "0", "")
 }
 
-// attacker makes a client of the application that is drilled.
+// attacker returns a client of the application under drill.
 func (s *scene) attacker(entry string, elsewhere bool) (*attack.Client, error) {
 	return attack.NewClient(attack.Config{Entry: entry, Token: s.mix.Token, Headers: s.stack.headers, TLS: trustEntry(entry, s.stack.state()), Elsewhere: elsewhere})
 }
 
-// room is how much the attack may store: a part of what Redis and the machine
-// have left, so that nothing of the user's is refused or evicted for it.
+// room returns how many bytes the attack may store: a part of what Redis and the machine have left,
+// so that none of the user's data is refused or evicted for it.
 func (a *assault) room(ctx context.Context) (int64, error) {
 	f, err := a.s.stack.admin(a.master.Name).Figures(ctx)
 	if err != nil {
@@ -141,7 +143,7 @@ func (a *assault) room(ctx context.Context) (int64, error) {
 		room = min(room, (f.MaxMemory-f.Used)/roomShare)
 	}
 	if free, known := freeMemory(); known {
-		// Each Redis node has it, and may copy it once.
+		// Each Redis node holds the data, and may copy it once.
 		room = min(room, free/roomShare/int64(2*len(a.redis)))
 	}
 	if room < leastData {
@@ -150,9 +152,9 @@ func (a *assault) room(ctx context.Context) (int64, error) {
 	return room, nil
 }
 
-// freeMemory is what the machine can give to programs, in bytes, where the
-// system says so (Linux, proc(5), MemAvailable), or less in a container with a
-// limit (cgroup v2, memory.max).
+// freeMemory returns how many bytes the machine can give to programs, and whether that is known
+// (Linux, proc(5), MemAvailable). The memory limit of a container lowers it (cgroup v2,
+// memory.max).
 func freeMemory() (int64, bool) {
 	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -166,8 +168,8 @@ func freeMemory() (int64, bool) {
 	return free, known
 }
 
-// cgroupNumber reads a number of the control group that this process sees as the
-// root; a limit that is "max" is none.
+// cgroupNumber returns a number of the control group that this process sees as the root. The limit
+// "max" counts as no limit.
 func cgroupNumber(name string) (int64, bool) {
 	b, err := os.ReadFile("/sys/fs/cgroup/" + name)
 	if err != nil {
@@ -177,7 +179,8 @@ func cgroupNumber(name string) (int64, bool) {
 	return n, err == nil
 }
 
-// residentMemory is the memory of a process, likewise (VmRSS).
+// residentMemory returns the resident memory of a process in bytes (VmRSS), and whether it is
+// known.
 func residentMemory(pid int) (int64, bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
@@ -186,7 +189,7 @@ func residentMemory(pid int) (int64, bool) {
 	return kilobytes(string(b), "VmRSS:")
 }
 
-// kilobytes finds a line such as "VmRSS:  123 kB", and returns it in bytes.
+// kilobytes finds a line such as "VmRSS:  123 kB" and returns its value in bytes.
 func kilobytes(text, name string) (int64, bool) {
 	_, rest, _ := strings.Cut(text, name)
 	number, _, found := strings.Cut(strings.TrimSpace(rest), " kB")
@@ -194,7 +197,7 @@ func kilobytes(text, name string) (int64, bool) {
 	return n << 10, found && err == nil
 }
 
-// do sends one request whose answer has to be good.
+// do sends one request; any answer but success is an error.
 func (a *assault) do(ctx context.Context, path string, body []byte) error {
 	if got := a.client.Do(ctx, attack.Request{Path: path, Body: body}); !got.OK() || strings.Contains(string(got.Body), `"error"`) {
 		return &refusal{got}
@@ -207,8 +210,8 @@ type refusal struct{ answer attack.Answer }
 
 func (r *refusal) Error() string { return "the application answers " + r.answer.String() }
 
-// store carries out commands that store something below a key, which expires by
-// itself if all else fails.
+// store runs commands that store something at a key. The key gets an expiry, in case nothing can
+// remove it.
 func (a *assault) store(ctx context.Context, key string, commands ...[]byte) error {
 	for _, c := range commands {
 		if err := a.do(ctx, "/", c); err != nil {
@@ -218,8 +221,8 @@ func (a *assault) store(ctx context.Context, key string, commands ...[]byte) err
 	return a.do(ctx, "/", attack.Command("PEXPIRE", key, strconv.FormatInt(keysLive.Milliseconds(), 10)))
 }
 
-// storeBits stores a string as long as it may be, of at most so many bytes: most
-// of them zero. It returns how many those are.
+// storeBits stores a string, mostly of zeros, of at most that many bytes: half as long after each
+// refusal. It returns the length that succeeded.
 func (a *assault) storeBits(ctx context.Context, key string, most int64) (int64, error) {
 	for size := most; ; size /= 2 {
 		err := a.store(ctx, key, attack.Command("SETRANGE", key, strconv.FormatInt(size-1, 10), "x"))
@@ -230,9 +233,9 @@ func (a *assault) storeBits(ctx context.Context, key string, most int64) (int64,
 	}
 }
 
-// during runs the attack: run ends with its context. What it did to new clients
-// meanwhile, and to the master, stands in the record. at are the nodes that are to
-// be lost by it.
+// during runs the attack; run has to return when its context ends. What the attack did to new
+// clients meanwhile goes into the record. at are the nodes that the attack is expected to take
+// down.
 func (a *assault) during(ctx context.Context, what string, run func(ctx context.Context), at ...string) error {
 	newcomer, err := a.s.newcomer(ctx)
 	if err != nil {
@@ -240,6 +243,7 @@ func (a *assault) during(ctx context.Context, what string, run func(ctx context.
 	}
 	a.s.say("%s", what)
 	a.s.blow(at...)
+
 	attacking, end := context.WithTimeout(ctx, attackLasts)
 	defer end()
 	looking, endLook := context.WithCancel(ctx)
@@ -247,12 +251,14 @@ func (a *assault) during(ctx context.Context, what string, run func(ctx context.
 	var look sync.WaitGroup
 	var late lateness
 	look.Go(func() { late = a.s.look(looking, newcomer) })
+
 	run(attacking)
 	if err := sleep(ctx, attackSettles); err != nil {
 		return err
 	}
 	endLook()
 	look.Wait()
+
 	if late.n > 0 {
 		a.s.record.Harm = append(a.s.record.Harm, late.String())
 	}
@@ -260,8 +266,8 @@ func (a *assault) during(ctx context.Context, what string, run func(ctx context.
 	return nil
 }
 
-// remains records that the Sentinels did not replace the master. That they did is
-// seen by the watcher.
+// remains records that the Sentinels did not replace the master. The watcher reports it if they
+// did.
 func (a *assault) remains(ctx context.Context) {
 	st, err := a.s.stack.status(ctx)
 	if err == nil && masterOf(st).Name == a.master.Name && masterOf(st).PID == a.master.PID {
@@ -269,22 +275,22 @@ func (a *assault) remains(ctx context.Context) {
 	}
 }
 
-// tolls are what commands have cost each Redis node so far.
+// tolls returns what commands have cost each Redis node so far.
 func (a *assault) tolls(ctx context.Context) map[string]map[string]redis.Toll {
 	return askEach(ctx, a, (*redis.Admin).Tolls)
 }
 
-// tellLimit is how long a node may take to tell its numbers: what it was given
-// last may still keep it.
+// tellLimit limits how long a node may take to return its numbers: the attack's last command may
+// still keep it busy.
 const tellLimit = 15 * time.Second
 
-// askEach asks each Redis node the same. One that does not answer within tellLimit
-// is left out.
+// askEach asks each Redis node the same question. A node that does not answer within tellLimit is
+// left out of the result.
 func askEach[T any](ctx context.Context, a *assault, ask func(*redis.Admin, context.Context) (T, error)) map[string]T {
 	all := map[string]T{}
 	deadline := time.Now().Add(tellLimit)
 	for _, n := range a.redis {
-		_ = awaitEvery(ctx, askEvery, "", time.Until(deadline), func() bool { // it is left out then
+		_ = awaitEvery(ctx, askEvery, "", time.Until(deadline), func() bool { // a node that fails is left out
 			asking, cancel := context.WithTimeout(ctx, lookLimit)
 			defer cancel()
 			answer, err := ask(a.s.stack.admin(n.Name), asking)
@@ -297,14 +303,14 @@ func askEach[T any](ctx context.Context, a *assault, ask func(*redis.Admin, cont
 	return all
 }
 
-// cost is what the attack's commands of some names cost Redis since before, all
-// nodes together, and in words the dearest of them.
+// cost returns what the attack's commands of these names have cost all Redis nodes together since
+// before, and the most expensive ones in words.
 func (a *assault) cost(ctx context.Context, names ...string) (total time.Duration, words string) {
 	sum := map[string]redis.Toll{}
 	for node, tolls := range a.tolls(ctx) {
 		for _, name := range names {
 			toll, before := tolls[name], a.before[node][name]
-			if toll.Calls < before.Calls { // it was started anew
+			if toll.Calls < before.Calls { // the node was restarted
 				before = redis.Toll{}
 			}
 			sum[name] = redis.Toll{Calls: sum[name].Calls + toll.Calls - before.Calls, Took: sum[name].Took + toll.Took - before.Took}
@@ -321,7 +327,7 @@ func (a *assault) cost(ctx context.Context, names ...string) (total time.Duratio
 	return total, strings.Join(parts, ", ")
 }
 
-// lateness is how new clients fared.
+// lateness counts how new clients fared: asked of them came, n were not served in time.
 type lateness struct {
 	asked, n int
 	longest  time.Duration
@@ -332,11 +338,11 @@ func (l lateness) String() string {
 	return fmt.Sprintf("%d of %d new clients were not served in time: %s", l.n, l.asked, l.first)
 }
 
-// newcomerEvery is how often one comes.
+// newcomerEvery is the interval between two new clients.
 const newcomerEvery = 100 * time.Millisecond
 
-// newcomer is a client that comes anew each time: those of the load have their
-// connections.
+// newcomer returns a client that connects anew for each request. The clients of the load cannot
+// stand for it: they keep their connections.
 func (s *scene) newcomer(ctx context.Context) (*attack.Client, error) {
 	entry, err := s.entry(ctx)
 	if err != nil {
@@ -345,8 +351,8 @@ func (s *scene) newcomer(ctx context.Context) (*attack.Client, error) {
 	return s.attacker(entry, false)
 }
 
-// look has new clients come, each with one read, until the context ends. One that
-// is not served within the limit is late.
+// look lets new clients come, each with one read, until the context ends. A client that is not
+// served within the promised pause is late.
 func (s *scene) look(ctx context.Context, newcomer *attack.Client) (l lateness) {
 	limit := s.record.Promise.Pause
 	var mu sync.Mutex
@@ -362,7 +368,7 @@ func (s *scene) look(ctx context.Context, newcomer *attack.Client) (l lateness) 
 			defer mu.Unlock()
 			l.asked++
 			l.longest = max(l.longest, took)
-			if got.Err != nil || got.Status != http.StatusNotFound { // there is no such key
+			if got.Err != nil || got.Status != http.StatusNotFound { // there is no such key: 404 is the right answer
 				if l.n++; l.n == 1 {
 					l.first = fmt.Sprintf("the one of %.1f s, after %d ms: %s", at.Seconds(), took.Milliseconds(), got)
 				}

@@ -13,49 +13,50 @@ import (
 	"holdfast/internal/load"
 )
 
-// Times of a drill.
+// The times of a drill.
 const (
-	leadIn  = 2500 * time.Millisecond // of undisturbed load at the beginning
+	leadIn  = 2500 * time.Millisecond // undisturbed load at the beginning
 	between = 1500 * time.Millisecond // between two faults
-	leadOut = 2 * time.Second         // after the last one
-	// healBeyond is how long the stack may take to be well again, beyond the
-	// start of its slowest node (health.start).
+	leadOut = 2 * time.Second         // after the last fault
+	// healBeyond limits how long the stack may take to be well again after a fault, in addition to
+	// the start of its slowest node (health.start).
 	healBeyond = 45 * time.Second
-	// wellLimit is how long it may take to be well before anything is broken:
-	// it may have been started a moment ago.
+	// wellLimit limits how long the stack may take to be well before anything is broken: it may
+	// have been started a moment ago.
 	wellLimit = 10 * time.Second
-	// endLimit is how long it may take to be well at the end, when nothing has
-	// been broken for a while.
+	// endLimit limits how long the stack may take to be well at the end, when nothing has been
+	// broken for a while.
 	endLimit = 3 * time.Second
-	// readLimit is how long reading everything back may take.
+	// readLimit limits how long reading everything back may take.
 	readLimit = 30 * time.Second
 )
 
-// Mix says how the load is made up; zero values take the defaults.
+// Mix describes the load. Zero values take the defaults.
 type Mix struct {
-	Rate    int // operations per second; default 400, of URLs 100
-	Clients int // default 40, of URLs 20
-	Keys    int // of each kind; default 12, and as many more as Rate is above 400
+	Rate    int // operations per second; default 400, with URLs 100
+	Clients int // default 40, with URLs 20
+	Keys    int // of each kind; default 12, or more in proportion to a Rate above 400
 	Token   string
-	// Replica and Cached are the fractions of reads that ask for less than the
-	// newest value. Default 0.1 each.
+	// Replica and Cached are the fractions of reads that accept less than the newest value. The
+	// default is 0.1 each.
 	Replica, Cached float64
 }
 
 func (m Mix) withDefaults(ofURLs bool) Mix {
 	rate, clients := 400, 40
-	if ofURLs { // a program that answers one at a time bears this
+	if ofURLs { // low enough for a program that answers one request at a time
 		rate, clients = 100, 20
 	}
 	if m.Rate == 0 {
 		m.Rate = rate
 	}
+
 	if m.Clients == 0 {
 		m.Clients = clients
 	}
 	if m.Keys == 0 {
-		// A second's operations on one key have to be put in an order: with twice
-		// as many of them at once that takes much more than twice as long.
+		// The checker has to put one second's operations on one key in an order. Twice as many
+		// concurrent operations on a key take it much more than twice as long.
 		m.Keys = max(12, m.Rate*12/400)
 	}
 	if m.Replica == 0 {
@@ -67,11 +68,11 @@ func (m Mix) withDefaults(ofURLs bool) Mix {
 	return m
 }
 
-// leastRate is the fewest operations a second that prove anything: with fewer a
-// fault may strike between two of them.
+// leastRate is the lowest rate that proves anything, in operations per second: at a lower one a
+// fault may strike between two operations.
 const leastRate = 20
 
-// load is the configuration of such a load, of URLs if there are any.
+// load returns the configuration of this load, on URLs if there are any.
 func (m Mix) load(urls []load.URL, entries []string, prefix string) load.Config {
 	return load.Config{
 		URLs:    urls,
@@ -80,14 +81,14 @@ func (m Mix) load(urls []load.URL, entries []string, prefix string) load.Config 
 	}
 }
 
-// Update is what a drill is about, for a display.
+// Update is what the display shows of a drill.
 type Update struct {
 	At    time.Duration
-	Words string // empty: as before
+	Words string // empty: unchanged
 	Load  load.Progress
 }
 
-// course is one drill of one stack: faults one after the other, under one load.
+// course is one drill of one stack: faults one after the other under one load.
 type course struct {
 	ground  ground
 	journal *journal
@@ -95,8 +96,8 @@ type course struct {
 	mix     Mix
 	seed    int64
 	show    func(Update)
-	// tokenFile has the mix' token; keys is the id of the step that removes the
-	// keys; nil: they go with the stack.
+	// tokenFile holds the token of mix. keys is the id of the journal step that removes the drill's
+	// keys; nil: the keys go with the stack.
 	tokenFile string
 	keys      *int
 	prefix    string // of the drill's keys
@@ -105,23 +106,25 @@ type course struct {
 	history history.History
 	load    *load.Load
 	lookout lookout
-	elected time.Time // when a master was last seen to be another one
+	elected time.Time // when the master was last seen to have changed
 }
 
-// run carries the course out and answers what happened. Its error says that it
-// could not begin. What was broken is undone when it returns, also when ctx
-// ends meanwhile; the history says then that it was interrupted.
+// run carries the course out and returns what happened. Its error means that the course could not
+// begin, or that the load was too slow. What was broken is undone when run returns, also if ctx
+// ends meanwhile; the history is then marked as interrupted.
 func (c *course) run(ctx context.Context) (history.History, error) {
 	c.began = time.Now()
 	c.history = history.History{
-		// Drills of several stacks may begin at once, and share a directory.
+		// The random part: drills of several stacks may begin at once and share a directory.
 		ID: fmt.Sprintf("%s-%d-%04x", c.began.UTC().Format("20060102-150405"), c.seed, rand.IntN(1<<16)), Stack: c.ground.declared().Name,
 		Began: c.began, Seed: c.seed, Rate: c.mix.Rate, Clients: c.mix.Clients,
 	}
+
 	c.history.SickBefore = c.ground.heal(ctx, wellLimit)
 	if c.history.SickBefore != "" {
 		return c.history, fmt.Errorf("the stack is not well, so that nothing was broken: %s", c.history.SickBefore)
 	}
+
 	reaches := c.ground.reaches()
 	c.prefix = "holdfast-drill:" + c.history.ID + ":"
 	cfg := c.mix.load(reaches.urls, nil, c.prefix)
@@ -129,10 +132,12 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	if err := c.ground.lead(ctx, &cfg); err != nil {
 		return c.history, err
 	}
+
 	c.history.App = reaches.app
 	for _, u := range reaches.urls {
 		c.history.URLs = append(c.history.URLs, u.String())
 	}
+
 	if left := c.ground.leaves(cfg, c.tokenFile); left != nil {
 		id, err := c.journal.add(*left)
 		if err != nil {
@@ -140,13 +145,15 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 		}
 		c.keys = &id
 	}
+
 	if err := c.ground.try(ctx, cfg); err != nil {
 		var refused *RefusedError
-		if errors.As(err, &refused) { // else some may be left, for the journal to remove
+		if errors.As(err, &refused) { // otherwise keys may exist, and the journal's step has to remove them
 			err = errors.Join(err, c.forgetKeys())
 		}
 		return c.history, err
 	}
+
 	c.began = time.Now()
 	cfg.Began = c.began
 	var err error
@@ -174,9 +181,11 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	c.history.LoadEnd = c.load.End()
 	c.readBack(ctx)
 	endWatch()
+
 	parts.Wait()
 	c.history.Notices = blame(c.history.Faults, c.lookout.notices(c.history.Faults))
 	c.history.Operations = c.load.Operations()
+
 	var slow *RateError
 	if errors.As(err, &slow) {
 		return c.history, slow
@@ -184,7 +193,7 @@ func (c *course) run(ctx context.Context) (history.History, error) {
 	return c.history, nil
 }
 
-// breakAll runs the faults under the load.
+// breakAll injects the faults one after the other, under the load.
 func (c *course) breakAll(ctx context.Context) error {
 	c.say("the load runs, nothing is broken yet")
 	if err := sleep(ctx, leadIn); err != nil {
@@ -193,6 +202,7 @@ func (c *course) breakAll(ctx context.Context) error {
 	if err := c.enoughRate(); err != nil {
 		return err
 	}
+
 	for i, f := range c.faults {
 		if i > 0 {
 			if err := sleep(ctx, between); err != nil {
@@ -203,11 +213,12 @@ func (c *course) breakAll(ctx context.Context) error {
 			return err
 		}
 	}
+
 	c.say("nothing is broken any more")
 	if err := sleep(ctx, leadOut); err != nil {
 		return err
 	}
-	// Something may have happened since that was no part of the drill.
+	// Something that was no part of the drill may have happened meanwhile.
 	why := c.ground.heal(ctx, endLimit)
 	if why == "" || ctx.Err() != nil {
 		return ctx.Err()
@@ -216,15 +227,16 @@ func (c *course) breakAll(ctx context.Context) error {
 	return errors.New(why)
 }
 
-// RateError says that this machine does not give the rate that was asked for.
+// RateError reports that this machine does not reach the rate that was asked for, in operations per
+// second.
 type RateError struct{ Asked, Reached int }
 
 func (e *RateError) Error() string {
 	return fmt.Sprintf("of %d operations a second that were asked for, %d were answered before anything was broken: nothing was; choose a lower --rate", e.Asked, e.Reached)
 }
 
-// enoughRate says when the undisturbed stack is too slow for the load: what is
-// broken then would prove nothing, and starve the Sentinels.
+// enoughRate returns a RateError if the undisturbed stack answers less than 70 % of the rate that
+// was asked for. A fault would prove nothing then, and the Sentinels would starve.
 func (c *course) enoughRate() error {
 	took := time.Since(c.began).Seconds()
 	p := c.load.Progress()
@@ -235,13 +247,11 @@ func (c *course) enoughRate() error {
 	return nil
 }
 
-// strike runs one fault: it breaks, it undoes, and it waits until the stack is
-// well again. Its error ends the course; what went wrong with the fault alone
-// stands in its record.
+// strike injects one fault, undoes it, and waits until the stack is well again. Its error ends the
+// course. What went wrong with the fault alone goes into the fault's record.
 func (c *course) strike(ctx context.Context, f fault) error {
-	// Sentinel does not elect again within twice the failover time-out
-	// (Redis manual, "Sentinel", failover-timeout): a fault would be charged
-	// for the one before.
+	// Sentinel does not elect again within twice the failover time-out (Redis manual, "Sentinel",
+	// failover-timeout). Without this pause, a fault would be charged for the one before.
 	rest := 2*c.ground.declared().Redis.FailoverTimeout + time.Second - time.Since(c.elected)
 	if rest > 0 {
 		c.say("waiting until the Sentinels would elect again")
@@ -249,6 +259,7 @@ func (c *course) strike(ctx context.Context, f fault) error {
 			return err
 		}
 	}
+
 	c.say("waiting until every replica confirms writes")
 	if err := c.ground.awaitInSync(ctx); err != nil {
 		if ctx.Err() == nil {
@@ -256,6 +267,7 @@ func (c *course) strike(ctx context.Context, f fault) error {
 		}
 		return err
 	}
+
 	c.history.Faults = append(c.history.Faults, history.Fault{
 		Name: f.name, Promise: c.ground.reaches().promise(f), Began: time.Since(c.began), Undone: -1, Healthy: -1,
 	})
@@ -263,26 +275,30 @@ func (c *course) strike(ctx context.Context, f fault) error {
 	if f.hangs && c.ground.reaches().app == "" {
 		record.Unaware = unaware(c.ground.declared(), c.ground.reaches()) // see aim.promise
 	}
+
 	s := &scene{
 		journal: c.journal, record: record, began: c.began, say: c.say, progress: c.load.Progress,
 		mix: c.mix, prefix: c.prefix, tokenFile: c.tokenFile,
 		random: rand.New(rand.NewPCG(uint64(c.seed), uint64(len(c.history.Faults)))),
 	}
 	c.ground.set(s)
+
 	before := c.ground.master(ctx)
 	mark := c.journal.mark()
 	err := f.strike(ctx, s)
 	if err != nil {
 		record.Trouble = err.Error()
 	}
+
 	c.say("undoing %s", f.name)
 	if undone := c.journal.undo(mark); undone != nil {
 		record.Trouble = errors.Join(err, undone).Error()
 	} else {
 		record.Undone = s.now()
 	}
+
 	c.say("waiting until the stack is well again")
-	// Also after an interrupt: a drill leaves the stack as it found it.
+	// Not ended by an interrupt: a drill leaves the stack as it found it.
 	healing := context.WithoutCancel(ctx)
 	limit := healBeyond + c.ground.declared().SlowestStart()
 	why := c.ground.heal(healing, limit)
@@ -290,11 +306,12 @@ func (c *course) strike(ctx context.Context, f fault) error {
 		record.Healthy = s.now()
 	}
 	c.history.SickAfter = why
+
 	if at := c.lookout.electedAt(); at.After(c.elected) {
 		c.elected = at
 	}
 	if c.ground.master(healing) != before && c.elected.Before(c.began.Add(record.Began)) {
-		c.elected = time.Now() // the lookout has yet to see it
+		c.elected = time.Now() // the watcher has not seen it yet
 	}
 	if why != "" {
 		return fmt.Errorf("the stack is not well %v after %s: %s", limit, f.name, why)
@@ -302,8 +319,8 @@ func (c *course) strike(ctx context.Context, f fault) error {
 	return ctx.Err()
 }
 
-// blame makes what happened during a fault that was to harm nobody a harm of that
-// fault, and returns what else happened.
+// blame adds each notice from the time of a fault with a binding promise to that fault's Harm,
+// since such a fault was to harm nobody. It returns the other notices.
 func blame(faults []history.Fault, notices []history.Notice) (rest []history.Notice) {
 	for _, n := range notices {
 		i := slices.IndexFunc(faults, func(f history.Fault) bool {
@@ -318,10 +335,10 @@ func blame(faults []history.Fault, notices []history.Notice) (rest []history.Not
 	return rest
 }
 
-// readBack reads every key, and takes them all away.
+// readBack reads every key, and then removes them all.
 func (c *course) readBack(ctx context.Context) {
 	if c.ground.reaches().app == "" {
-		return // URLs have no keys
+		return // a load on URLs has no keys
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readLimit)
 	defer cancel()
@@ -338,7 +355,7 @@ func (c *course) readBack(ctx context.Context) {
 	}
 }
 
-// forgetKeys takes the keys out of the journal: they are gone.
+// forgetKeys removes the keys' step from the journal, after the keys were removed.
 func (c *course) forgetKeys() error {
 	if c.keys == nil {
 		return nil
@@ -346,7 +363,7 @@ func (c *course) forgetKeys() error {
 	return c.journal.forget(*c.keys)
 }
 
-// say tells what is being done now.
+// say shows what the drill is doing now.
 func (c *course) say(format string, args ...any) {
 	c.update(fmt.Sprintf(format, args...))
 }
@@ -357,7 +374,7 @@ func (c *course) update(words string) {
 	}
 }
 
-// displayEvery is how often the display gets new figures.
+// displayEvery is the interval between two updates of the display.
 const displayEvery = 200 * time.Millisecond
 
 func (c *course) display(ctx context.Context) {

@@ -19,61 +19,61 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// Config says what to drill, and how.
+// Config describes what to drill, and how.
 type Config struct {
-	// Stack is the declared stack, State its state directory and Args the
-	// flags that lead a holdfast command to both (--state, --file).
+	// Stack is the declared stack, and State its state directory. Args are the flags (--state,
+	// --file) that make a holdfast command use both.
 	Stack stack.Stack
 	State string
 	Args  []string
-	// File is the stack's file, empty for the built-in default stack; its
-	// relative paths start from Base.
+	// File is the stack's file; empty for the built-in default stack. Its relative paths start from
+	// Base.
 	File, Base string
 	Self       string // the holdfast program
-	// Called is how it was called, for what is to be typed.
+	// Called is the command by which the user called holdfast. The drill prints it in the commands
+	// that it suggests.
 	Called string
-	// Own: a stack that the drill stands up for itself instead, of the text of
-	// a stack file without name and entry. It is also stood up where a fault
-	// needs hosts or disks of its own.
+	// Own makes the drill stand up a stack for itself, from Text: a stack file without name and
+	// entry. The drill also does so if a fault needs hosts or disks of its own.
 	Own  bool
 	Text string
-	// Several: the stack is one of several hosts, and this machine is one of them.
+	// Several is true if the stack has several hosts and this machine is one of them.
 	Several bool
-	// Hosts is how many hosts the drill's own stack has; 0: those that the stack file has,
-	// or three where a fault needs hosts, or none.
+	// Hosts is the number of hosts of the drill's own stack. 0: the hosts of the stack file if it
+	// has any, else three if a fault needs hosts, else none.
 	Hosts int
-	// App is the application of kind kv to drill; empty: the only one, or the one
-	// that the last route leads to.
+	// App is the application of kind kv to drill. Empty: the only one, or the one that the last
+	// route leads to.
 	App string
-	// URLs are loaded instead; see load.URL.
+	// URLs are loaded instead of an application of kind kv; see load.URL.
 	URLs []load.URL
 
 	Faults []string // by name, in order; empty: the standard course
-	// Random draws the faults of each round instead: as many as For has room
-	// for, by the seed.
+	// Random draws the faults of each round by Seed, as many as fit into For.
 	Random bool
 	For    time.Duration
 	Seed   int64
-	// Repeat is the number of rounds; each fault of a round is a drill by
-	// itself, unless Random. 0: one drill of all of them.
+	// Repeat is the number of rounds. Each fault of a round is a drill by itself, unless Random is
+	// set. 0: one drill with all faults.
 	Repeat int
 	Mix    Mix
-	// Pods is the stack in Kubernetes that is drilled; nil: one that runs by itself.
+	// Pods is the stack in Kubernetes to drill; nil: a stack that Holdfast itself runs.
 	Pods *Pods
-	// Commands are faults of the user's own, for a shell: they come after Faults.
+	// Commands are the user's own faults, as shell commands. They come after Faults.
 	Commands []string
 	// TokenFile is the absolute path of the file that Mix.Token was read from.
 	TokenFile string
 
-	// Show gets what there is to see, from several goroutines; Note what is to
-	// stay to be seen; Done each drill that is over, with its verdict. Each may
-	// be nil.
+	// Show gets each update for the display; several goroutines call it. Note gets messages that
+	// stay visible. Done gets the history and the verdict of each drill. Each of the three may be
+	// nil.
 	Show func(Update)
 	Note func(string)
 	Done func(history.History, history.Verdict)
 }
 
-// UnknownFaultError says that there is no fault of that name.
+// UnknownFaultError reports that there is no fault of that name. Nearest is the likely intended
+// name; empty if there is none.
 type UnknownFaultError struct{ Name, Nearest string }
 
 func (e *UnknownFaultError) Error() string {
@@ -83,30 +83,33 @@ func (e *UnknownFaultError) Error() string {
 	return fmt.Sprintf("there is no fault %q; 'holdfast drill --list' has them all", e.Name)
 }
 
-// RightsError says that this machine or user cannot run a fault.
+// RightsError reports that this machine, or this user, cannot bring a fault about.
 type RightsError struct{ msg string }
 
 func (e *RightsError) Error() string { return e.msg }
 
-// MixError says that there cannot be such a load.
+// MixError reports that a load is impossible, or too small to prove anything.
 type MixError struct{ err error }
 
 func (e *MixError) Error() string { return e.err.Error() }
 func (e *MixError) Unwrap() error { return e.err }
 
-// ErrNotRunning says that the stack to drill does not run.
+// ErrNotRunning is returned if the stack to drill does not run.
 var ErrNotRunning = errors.New("the stack does not run")
 
-// Check answers what is wrong with a configuration, before anything happens.
+// Check validates the configuration before anything starts. It returns a RefusedError, RightsError,
+// MixError or UnknownFaultError.
 func (c Config) Check() error {
 	a, err := c.aim()
 	if err != nil {
 		return err
 	}
+
 	chosen, err := c.pool()
 	if err != nil {
 		return err
 	}
+
 	for _, f := range chosen {
 		why := c.elsewhere(f)
 		if why == "" {
@@ -119,12 +122,14 @@ func (c Config) Check() error {
 			return refusef("%s cannot be brought about: %s; 'holdfast drill --list' explains the faults", f.name, why)
 		}
 	}
+
 	if kv := c.Stack.Apps[a.app].KV; kv != nil && c.Mix.Token == "" && kv.HasTokens() {
 		return refusef("the application %s has tokens: give one that may read and write the keys holdfast-drill:* with --token-file", a.app)
 	}
 	if c.Pods != nil && c.OnItsOwn() {
 		return refusef("the drill stands no stack up in Kubernetes: leave --own and --hosts out")
 	}
+
 	mix := c.Mix.withDefaults(len(c.URLs) > 0)
 	if err := mix.load(c.URLs, []string{"http://127.0.0.1"}, "drill").Check(); err != nil {
 		return &MixError{err}
@@ -132,6 +137,7 @@ func (c Config) Check() error {
 	if mix.Rate < leastRate {
 		return &MixError{fmt.Errorf("a rate of %d operations a second proves nothing: a fault may strike between two of them; %d are the least", mix.Rate, leastRate)}
 	}
+
 	needs := c.needs()
 	if needs.any() || c.Hosts > 0 || c.Own && len(c.Stack.Hosts) > 0 {
 		if err := hostsPossible(); err != nil {
@@ -151,9 +157,9 @@ func (c Config) OnItsOwn() bool {
 	return c.Own || c.Hosts > 0 || c.needs().any()
 }
 
-// Run drills. It undoes what it broke before it returns, however it ends, and
-// when this process is killed another one does. Its error says what kept it
-// from drilling; verdicts are told to Config.Done.
+// Run carries out the drills. It undoes what it broke before it returns, however it ends; if this
+// process is killed, the undertaker undoes it. The error says what kept the drill from running. The
+// verdicts go to Config.Done.
 func Run(ctx context.Context, c Config) error {
 	if err := c.Check(); err != nil {
 		return err
@@ -167,6 +173,7 @@ func Run(ctx context.Context, c Config) error {
 	if c.Done == nil {
 		c.Done = func(history.History, history.Verdict) {}
 	}
+
 	c.Mix = c.Mix.withDefaults(len(c.URLs) > 0)
 	if left := c.leftOut(); len(left) > 0 {
 		c.Note("left out, since this stack cannot have them: " + strings.Join(left, ", "))
@@ -174,12 +181,14 @@ func Run(ctx context.Context, c Config) error {
 	if own := c.notTheirs(); len(own) > 0 {
 		c.Note("on a stack of the drill's own, and not on the one that runs: " + strings.Join(own, ", ") + " cannot be brought about there")
 	}
+
 	c.Own = c.OnItsOwn()
 	if c.Pods != nil {
 		if err := c.mayBreak(ctx); err != nil {
 			return err
 		}
 	}
+
 	if !c.Own && c.Pods == nil {
 		st, err := control.NewClient(c.State).Status(ctx)
 		if errors.Is(err, control.ErrNoSupervisor) {
@@ -188,19 +197,21 @@ func Run(ctx context.Context, c Config) error {
 		if err != nil {
 			return err
 		}
-		if !c.Several { // else it is what runs
+		if !c.Several { // the hosts run by what they agreed on, not by a file
 			if err := c.declares(st); err != nil {
 				return err
 			}
 		}
 	}
+
 	place, err := takePlace(c)
 	if err != nil {
 		return err
 	}
 	defer place.leave()
+
 	if !c.Own && c.Several {
-		// With its own place taken: of two drills that begin at once, each sees the other.
+		// The check comes after takePlace: if two drills begin at once, each sees the other.
 		at, err := control.NewClient(c.State).DrilledAt(ctx)
 		if err != nil {
 			return err
@@ -209,8 +220,9 @@ func Run(ctx context.Context, c Config) error {
 			return fmt.Errorf("another drill of the stack is under way at host %s, and would be blamed for what this one breaks: wait for its end", at)
 		}
 	}
+
 	j := place.journal
-	mark := j.mark() // what is older was told of
+	mark := j.mark() // takePlace has reported what is older
 
 	err = c.onGround(ctx, j)
 	if undone := j.undo(mark); undone != nil {
@@ -223,16 +235,18 @@ func Run(ctx context.Context, c Config) error {
 	return err
 }
 
-// onGround finds the stack, or stands one up, and drills it.
+// onGround finds the stack, or stands one up, and runs the drills on it.
 func (c Config) onGround(ctx context.Context, j *journal) error {
 	a, err := c.aim()
 	if err != nil {
 		return err
 	}
+
 	if c.Pods != nil {
 		p := newPodStack(c, a)
 		return c.rounds(ctx, p, j)
 	}
+
 	var t *target
 	if c.Own {
 		c.Show(Update{Words: "standing a stack up for the drill"})
@@ -244,6 +258,7 @@ func (c Config) onGround(ctx context.Context, j *journal) error {
 		}
 		err = t.open(ctx)
 	}
+
 	if err != nil {
 		return err
 	}
@@ -252,11 +267,11 @@ func (c Config) onGround(ctx context.Context, j *journal) error {
 	return c.rounds(ctx, t, j)
 }
 
-// ErrNotUndone says that a drill leaves something behind.
+// ErrNotUndone is part of Run's error if the drill left something broken.
 var ErrNotUndone = errors.New("not everything could be undone")
 
-// declares says when the stack that runs is not the one that was declared:
-// undoing the death of its supervisor would put the declared one in its place.
+// declares returns an error if the running stack is not the declared one: to undo the death of its
+// supervisor, the drill would start the declared stack in its place.
 func (c Config) declares(running supervise.Status) error {
 	p, err := supervise.Preview(c.Stack, c.Base, c.State)
 	if err != nil {
@@ -272,7 +287,7 @@ func (c Config) declares(running supervise.Status) error {
 	return nil
 }
 
-// differ says where a running stack is not as planned.
+// differ returns the differences between the running stack and the plan, in words.
 func differ(running supervise.Status, p plan.Plan) []string {
 	var all []string
 	if running.Stack != p.Name {
@@ -281,12 +296,14 @@ func differ(running supervise.Status, p plan.Plan) []string {
 	if running.Entry != p.EntryURL {
 		all = append(all, fmt.Sprintf("its entry is %s, not %s", running.Entry, p.EntryURL))
 	}
+
 	planned := map[string]string{}
 	for _, h := range p.Hosts {
 		for _, n := range h.Processes {
 			planned[n.Node] = n.Address
 		}
 	}
+
 	for _, n := range running.Nodes {
 		address, there := planned[n.Name]
 		switch {
@@ -297,20 +314,22 @@ func differ(running supervise.Status, p plan.Plan) []string {
 		}
 		delete(planned, n.Name)
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(planned)) {
 		all = append(all, fmt.Sprintf("%s is declared and does not run", name))
 	}
 	return all
 }
 
-// rounds runs the drills one after the other.
+// rounds runs the drills one after the other. It stops when the stack is not well after a drill.
 func (c Config) rounds(ctx context.Context, g ground, j *journal) error {
-	var elected time.Time // when the master changed
+	var elected time.Time // when the master last changed
 	for round := range max(1, c.Repeat) {
 		chosen, err := c.schedule(round)
 		if err != nil {
 			return err
 		}
+
 		drills := [][]fault{chosen}
 		if c.Repeat > 0 && !c.Random {
 			drills = slices.Collect(slices.Chunk(chosen, 1))
@@ -322,6 +341,7 @@ func (c Config) rounds(ctx context.Context, g ground, j *journal) error {
 			if len(some) == 0 {
 				continue
 			}
+
 			k := course{ground: g, journal: j, faults: some, mix: c.Mix, tokenFile: c.TokenFile, seed: c.Seed + int64(round), show: c.Show, elected: elected}
 			h, err := k.run(ctx)
 			if err != nil {
@@ -330,6 +350,7 @@ func (c Config) rounds(ctx context.Context, g ground, j *journal) error {
 			elected = k.elected
 			h.Repeat = c.repeat(some, k.seed)
 			c.Done(h, history.Judge(h))
+
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -341,9 +362,9 @@ func (c Config) rounds(ctx context.Context, g ground, j *journal) error {
 	return nil
 }
 
-// possible is those of some faults that the application lets happen: see
-// fault.ready. One that was named and that it does not refuses the drill; of
-// another is told.
+// possible returns those faults that the application allows (see fault.ready). If a fault that it
+// does not allow was named by the user, the drill is refused; otherwise the fault is left out, with
+// a note.
 func (c Config) possible(ctx context.Context, g ground, some []fault) (able []fault, err error) {
 	for _, f := range some {
 		if f.ready != nil {
@@ -364,7 +385,7 @@ func (c Config) possible(ctx context.Context, g ground, some []fault) (able []fa
 	return able, nil
 }
 
-// repeat is the command line of one drill.
+// repeat returns the command line that repeats one drill.
 func (c Config) repeat(some []fault, seed int64) string {
 	words := []string{quote.Shell(cmp.Or(c.Called, "holdfast")), "drill"}
 	if c.Random {
@@ -385,16 +406,19 @@ func (c Config) repeat(some []fault, seed int64) string {
 	if c.Pods != nil {
 		words = append(words, c.Pods.flags()...)
 	}
+
 	words = append(words, fmt.Sprintf("--seed %d --rate %d --clients %d", seed, c.Mix.Rate, c.Mix.Clients))
 	if len(c.URLs) == 0 {
 		words = append(words, fmt.Sprintf("--keys %d", c.Mix.Keys))
 	}
+
 	switch {
 	case c.Hosts > 0:
 		words = append(words, fmt.Sprintf("--hosts %d", c.Hosts))
 	case c.Own:
 		words = append(words, "--own")
 	}
+
 	if c.App != "" {
 		words = append(words, "--app", quote.Shell(c.App))
 	}

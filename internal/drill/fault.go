@@ -12,40 +12,39 @@ type fault struct {
 	name string
 	// about is a sentence for "drill --list".
 	about string
-	// hosts: it needs hosts of its own (network namespaces), and with them a
-	// stack that the drill stands up for itself. disk: likewise a disk of its
-	// own below the redis nodes, a program file on each host that can be replaced, and
-	// clocks that can be set on each host.
+	// hosts: the fault needs a stack that the drill stands up itself, on hosts of its own (network
+	// namespaces). disk, programs and clocks need such a stack, too: with a disk for each redis
+	// node, with a program file on each host that can be replaced, or with a clock on each host
+	// that can be set.
 	hosts, disk, programs, clocks bool
-	// double: two things break at once, or one after the other before the
-	// first is mended. What is promised of single faults may not hold.
+	// double: two things break at once, or the second before the first is mended. What is promised
+	// of single faults may not hold.
 	double bool
-	// course: it is a part of the standard course.
+	// course: the fault is part of the standard course.
 	course bool
-	// hangs: what it strikes takes requests and answers none, until the balancers
-	// miss it.
+	// hangs: the node that the fault strikes accepts requests and does not answer them, until the
+	// balancers notice.
 	hangs bool
-	// ready says why this application refuses what the fault needs of it; nil: it
-	// does not. It is asked before anything is broken, and may be nil.
+	// ready returns why the application refuses what the fault needs; nil: it allows it. The drill
+	// calls it before anything is broken. The field itself may be nil.
 	ready func(ctx context.Context, s *scene) error
-	// pods: it strikes a stack in Kubernetes, and needs these rights there, as 'kubectl auth
-	// can-i' calls them. Other faults strike none.
+	// pods: the fault strikes a stack in Kubernetes, and only there. rights are the rights that it
+	// needs there, in the words of 'kubectl auth can-i'.
 	pods   bool
 	rights []string
-	// command is that of the user's own fault, for a shell.
+	// command is the shell command of a user's own fault.
 	command string
-	// needs is what the stack has to have for it.
+	// needs is what the stack must have for the fault.
 	needs   need
 	promise history.Promise
-	// strike breaks things and leaves them broken for as long as it likes. What
-	// is to be undone afterwards it adds to the scene before it does harm; the
-	// drill undoes it when strike has returned. It tells the scene the moment
-	// of each blow, and how it is known that it fell. Its error says that the
-	// fault could not be brought about.
+	// strike breaks things and leaves them broken for as long as the fault lasts. Before it does
+	// harm, it adds the undoing to the scene; the drill undoes it when strike has returned. It
+	// records the moment of each blow in the scene, and the evidence that it happened. Its error
+	// says why the fault could not be brought about.
 	strike func(ctx context.Context, s *scene) error
 }
 
-// faults are all of them, in the order in which the course runs them.
+// faults lists all faults in the order in which the standard course runs them.
 var faults = []fault{
 	killWeb, killReplica, killSentinel, killBalancer, killSupervisor, killMaster,
 	pauseWeb, pauseReplica, pauseSentinel, pauseBalancer, pauseSupervisor, pauseMaster,
@@ -68,7 +67,7 @@ var faults = []fault{
 	drainNode, roll, loseVolume, loseMasterVolume, scaleZero, deleteAll,
 }
 
-// Fault is what a person may know of a fault.
+// Fault describes a fault to the user; see 'holdfast drill --list'.
 type Fault struct {
 	Name   string `json:"name"`
 	About  string `json:"about"`
@@ -76,11 +75,11 @@ type Fault struct {
 	Disk   bool   `json:"disk"`
 	Double bool   `json:"double"`
 	Course bool   `json:"course"`
-	// Kubernetes: it strikes a stack in Kubernetes, and no other.
+	// Kubernetes: the fault strikes a stack in Kubernetes, and only there.
 	Kubernetes bool `json:"kubernetes"`
 }
 
-// List answers every fault.
+// List returns every fault.
 func List() []Fault {
 	var all []Fault
 	for _, f := range faults {
@@ -89,7 +88,9 @@ func List() []Fault {
 	return all
 }
 
-// find is the fault of that name, in Kubernetes or elsewhere: kill-master is one of both.
+// find returns the fault of that name. Some names, such as kill-master, exist twice: for Kubernetes
+// and for other stacks. inPods chooses; if there is only one fault of the name, find returns it
+// anyway.
 func find(name string, inPods bool) (fault, bool) {
 	i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name && f.pods == inPods })
 	if i < 0 {

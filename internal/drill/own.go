@@ -19,20 +19,19 @@ import (
 	"holdfast/internal/stack"
 )
 
-// hostsPort is the entry's port on hosts of the drill's own, where nobody else
-// has any.
+// hostsPort is the entry's port on hosts of the drill's own, where nothing else listens.
 const hostsPort = 6301
 
-// disk is how large the disk of a redis node is that has one of its own, in
-// MiB. It is memory, and so is what fills it.
+// disk is the size of a redis node's own disk, in MiB. It is a tmpfs: the disk, and what fills it,
+// take memory.
 const disk = 48
 
-// wanted is the stack that a drill stands up for itself.
+// wanted describes the stack that a drill stands up for itself.
 type wanted struct {
-	// text is a stack file's without name, entry and hosts.
+	// text is a stack file without name, entry and hosts.
 	text string
-	// hosts are its hosts; none: it is on this machine as it is. Their addresses are the
-	// drill's to choose, and so are the virtual ones, of which there are as many.
+	// hosts are the stack's hosts; without any, the stack runs directly on this machine. The drill
+	// chooses their addresses. It also chooses the virtual addresses, as many as virtual has.
 	hosts   []stack.Host
 	virtual stack.Virtual
 	// disks: the data of each redis node is on a disk of its own.
@@ -43,23 +42,25 @@ type wanted struct {
 	clocks bool
 }
 
-// standUp stands a stack up for the drill alone, and waits until it is well. What takes it
-// all away again is in the journal.
+// standUp stands up a stack for this drill alone and waits until it is well. The journal then holds
+// the steps that remove all of it.
 func standUp(ctx context.Context, self string, j *journal, w wanted) (*target, error) {
 	if len(w.hosts) > 0 || w.disks {
 		if err := hostsPossible(); err != nil {
 			return nil, err
 		}
 	}
-	// Not in the state directory of anybody: a unix socket's path may have
-	// about a hundred bytes.
+	// A short path of its own, and not below a state directory: the path of a unix socket is
+	// limited to about 100 bytes.
 	dir, err := os.MkdirTemp("", "hf")
 	if err != nil {
 		return nil, err
 	}
+
 	if _, err := j.add(step{Why: "the directory " + dir, Remove: dir}); err != nil {
 		return nil, errors.Join(err, os.Remove(dir))
 	}
+
 	t := &target{self: self, base: dir, own: true, disks: w.disks, programs: w.programs, clocks: w.clocks, file: filepath.Join(dir, "holdfast.yaml")}
 	entry := "  listen: 0.0.0.0:" + strconv.Itoa(hostsPort)
 	if len(w.hosts) == 0 {
@@ -78,6 +79,7 @@ func standUp(ctx context.Context, self string, j *journal, w wanted) (*target, e
 		}
 		entry += t.hosts.virtualText(w.virtual)
 	}
+
 	if err := t.declare(filepath.Base(dir), entry, w); err != nil {
 		return nil, err
 	}
@@ -86,14 +88,16 @@ func standUp(ctx context.Context, self string, j *journal, w wanted) (*target, e
 			return nil, err
 		}
 	}
+
 	if err := t.start(ctx, j); err != nil {
 		return nil, fmt.Errorf("stand a stack up for the drill: %w", err)
 	}
 	return t, t.open(ctx)
 }
 
-// declare writes the stack file. The stack's name begins where its ports are looked for: no
-// two stacks at the same place.
+// declare writes the stack file. The name has to be unique, because the search for free ports
+// begins at a place that is computed from the name: two stacks then do not compete for the same
+// ports.
 func (t *target) declare(name, entry string, w wanted) error {
 	written := fmt.Sprintf("name: %s\nentry:\n%s\n  auth: none\n%s\n", name, entry, w.text)
 	if t.hosts != nil {
@@ -119,26 +123,28 @@ func (t *target) start(ctx context.Context, j *journal) error {
 		}
 	}
 	if t.hosts != nil {
-		return t.startHosts(ctx) // what ends it is in the journal since there are hosts
+		return t.startHosts(ctx) // makeHosts has added the steps that kill what runs there
 	}
-	// Data and directories go with the directory that they are in.
+	// 'down' is enough: data and directories are removed with the temporary directory.
 	if _, err := j.add(step{Why: "the drill's own stack", Command: t.command("down"), Unless: t.file, Bearing: true}); err != nil {
 		return err
 	}
 	return t.runUp(ctx, j, []string{"up", "-d"})
 }
 
-// runUp runs the command that stands the stack up. It begins when the journal
-// has it: else a drill that is killed just now would be undone, and the stack
-// come up after that.
+// runUp runs the command that stands the stack up. The shell waits for a line on its standard
+// input, until the journal holds the step that ends the command. Otherwise, if the drill were
+// killed at this moment, the undoing would come first and the stack would come up after it.
 func (t *target) runUp(ctx context.Context, j *journal, up []string) error {
 	words := t.command(up...)
 	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", `read -r go && exec "$@"`, "sh"}, words...)...)
-	// It takes back what it has begun.
+	// On SIGTERM the command takes down what it has started.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = upPatience
+
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
+
 	gate, err := cmd.StdinPipe()
 	if err != nil {
 		return err
@@ -146,6 +152,7 @@ func (t *target) runUp(ctx context.Context, j *journal, up []string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+
 	id, err := process.Identify(cmd.Process.Pid)
 	if err == nil {
 		_, err = j.add(step{Why: "the start of the drill's own stack", Signal: syscall.SIGTERM, Process: id, Alone: true, Awaited: true, Bearing: true})
@@ -154,17 +161,18 @@ func (t *target) runUp(ctx context.Context, j *journal, up []string) error {
 		_, err = gate.Write([]byte("\n"))
 	}
 	gate.Close()
+
 	if ended := cmd.Wait(); ended != nil {
 		return errors.Join(err, fmt.Errorf("%s: %w: %s", strings.Join(words, " "), ended, strings.TrimSpace(said.String())))
 	}
 	return err
 }
 
-// upPatience is how long an interrupted start may take to take itself back.
+// upPatience is how long an interrupted start may take to take the stack down again.
 const upPatience = 20 * time.Second
 
-// makeDisks gives the data of every redis node a small disk of its own. Which host gets
-// which node is known later.
+// makeDisks gives the data of every redis node a small disk of its own, on every host: which node
+// runs on which host is decided later.
 func (t *target) makeDisks(ctx context.Context, j *journal) error {
 	for _, seat := range t.helm.seats {
 		for i := range t.stack.Redis.Replicas + 1 {
@@ -186,10 +194,11 @@ func makeDisk(ctx context.Context, j *journal, dir string) error {
 	return run(ctx, "", "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm,mode=0700", disk), "holdfast-drill", dir)
 }
 
-// dataIn is where a redis node has its append-only file, in the state directory of its host.
+// dataIn returns the directory of a redis node's append-only file, within the state directory of
+// its host.
 func dataIn(state, node string) string { return filepath.Join(state, "nodes", node, "data") }
 
-// freeEntry is an address for clients that nobody listens on.
+// freeEntry returns an address for clients on which nothing listens.
 func freeEntry() (string, error) {
 	port, err := freePort()
 	if err != nil {
@@ -198,8 +207,8 @@ func freeEntry() (string, error) {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), nil
 }
 
-// freePort is a port that nobody listens on. It is not in the range that the kernel gives
-// to outgoing connections.
+// freePort returns a port on which nothing listens, outside the range that the kernel gives to
+// outgoing connections.
 func freePort() (int, error) {
 	const first, last, tries = 10000, 12000, 100
 	for range tries {

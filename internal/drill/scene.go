@@ -17,31 +17,31 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// scene is what a fault acts on: the stack, and the record of what was done to
-// it. It belongs to one fault at a time, and to one goroutine.
+// scene is what a fault acts on: the stack, and the record of what was done to it. It belongs to
+// one fault, and to one goroutine.
 type scene struct {
 	stack   *target   // nil in Kubernetes
 	pods    *podStack // nil elsewhere
 	journal *journal
 	record  *history.Fault
-	began   time.Time // times of the history count from here
+	began   time.Time // the history's times count from here
 	random  *rand.Rand
-	// mix is the load's, with the token; prefix is how the drill's keys begin, and
-	// tokenFile has the token.
+	// mix is the load's, with the token; tokenFile is the file that holds it. prefix begins the
+	// drill's keys.
 	mix       Mix
 	prefix    string
 	tokenFile string
-	// progress is how far the load is.
+	// progress returns how far the load is.
 	progress func() load.Progress
-	// say tells the person who watches what is being done.
+	// say tells the user what the drill is doing.
 	say func(format string, args ...any)
 }
 
-// now is the history's time.
+// now returns the time since the beginning of the history.
 func (s *scene) now() time.Duration { return time.Since(s.began) }
 
-// blow records the moment of one blow, at nodes or hosts. With the first one the
-// fault begins: what was looked at before is no part of what it costs.
+// blow records the moment of one blow, and the nodes or hosts that it strikes. The first blow
+// begins the fault: time spent on preparations does not count.
 func (s *scene) blow(at ...string) {
 	now := s.now()
 	if len(s.record.Moments) == 0 {
@@ -51,7 +51,7 @@ func (s *scene) blow(at ...string) {
 	s.aim(at...)
 }
 
-// aim records the nodes that the fault is aimed at.
+// aim records targets of the fault.
 func (s *scene) aim(at ...string) {
 	for _, target := range at {
 		if !slices.Contains(s.record.Targets, target) {
@@ -60,7 +60,7 @@ func (s *scene) aim(at ...string) {
 	}
 }
 
-// evidence records how it is known that the fault really happened.
+// evidence records how the drill knows that the fault really happened.
 func (s *scene) evidence(format string, args ...any) {
 	words := fmt.Sprintf(format, args...)
 	if s.record.Evidence != "" {
@@ -69,17 +69,17 @@ func (s *scene) evidence(format string, args ...any) {
 	s.record.Evidence = words
 }
 
-// undo writes down what undoes the harm that is about to be done.
+// undo adds to the journal the step that undoes the harm about to be done.
 func (s *scene) undo(st step) error {
 	_, err := s.journal.add(st)
 	return err
 }
 
-// errNobody says that the stack has no node that the fault could strike.
+// errNobody is the error if the stack has no node that the fault could strike.
 var errNobody = errors.New("the stack has none")
 
-// all are the nodes of a kind that have a process; role counts for redis. Web
-// nodes are only those of what the load reaches.
+// all returns the nodes of a kind that have a process. role selects among redis nodes; empty: any.
+// Web nodes are only those of applications under load.
 func (s *scene) all(ctx context.Context, kind plan.Kind, role string) ([]supervise.NodeStatus, error) {
 	st, err := s.stack.status(ctx)
 	if err != nil {
@@ -95,7 +95,7 @@ func (s *scene) all(ctx context.Context, kind plan.Kind, role string) ([]supervi
 	return nodes, nil
 }
 
-// up are those of the nodes of a kind that are up.
+// up returns those nodes of a kind that are up; see all.
 func (s *scene) up(ctx context.Context, kind plan.Kind, role string) ([]supervise.NodeStatus, error) {
 	nodes, err := s.all(ctx, kind, role)
 	if err != nil {
@@ -108,7 +108,7 @@ func (s *scene) up(ctx context.Context, kind plan.Kind, role string) ([]supervis
 	return nodes, nil
 }
 
-// find chooses one of the nodes of a kind that are up.
+// find returns a random node of a kind among those that are up.
 func (s *scene) find(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
 	nodes, err := s.up(ctx, kind, role)
 	if err != nil {
@@ -117,8 +117,8 @@ func (s *scene) find(ctx context.Context, kind plan.Kind, role string) (supervis
 	return nodes[s.random.IntN(len(nodes))], nil
 }
 
-// pick chooses one of the nodes of a kind that are up and under load. Sentinels
-// bear none.
+// pick returns a random node of a kind among those that are up and under load. Sentinels serve no
+// clients, so any that is up will do.
 func (s *scene) pick(ctx context.Context, kind plan.Kind, role string) (supervise.NodeStatus, error) {
 	if !kind.Traits().Serves {
 		return s.find(ctx, kind, role)
@@ -136,8 +136,8 @@ func (s *scene) pick(ctx context.Context, kind plan.Kind, role string) (supervis
 	return n, nil
 }
 
-// kill sends SIGKILL to nodes behind the supervisor's back, or to itself, as
-// quickly one after the other as it goes, and sees that they are gone.
+// kill sends SIGKILL to nodes, or to the supervisor, and waits until they are gone. The supervisor
+// does not know of it. The signals follow each other as quickly as possible.
 func (s *scene) kill(ctx context.Context, nodes ...supervise.NodeStatus) error {
 	ids := make([]process.ID, len(nodes))
 	for i, n := range nodes {
@@ -146,6 +146,7 @@ func (s *scene) kill(ctx context.Context, nodes ...supervise.NodeStatus) error {
 			return fmt.Errorf("%s (pid %d) ended before it was killed", n.Name, n.PID)
 		}
 	}
+
 	s.say("killing %s", names(nodes))
 	for i, n := range nodes {
 		s.blow(n.Name)
@@ -153,6 +154,7 @@ func (s *scene) kill(ctx context.Context, nodes ...supervise.NodeStatus) error {
 			return fmt.Errorf("kill %s: %w", n.Name, err)
 		}
 	}
+
 	for i, n := range nodes {
 		if err := await(ctx, n.Name+"'s end", 5*time.Second, func() bool { return !s.stack.hands.alive(n.Host, ids[i]) }); err != nil {
 			return err
@@ -162,8 +164,8 @@ func (s *scene) kill(ctx context.Context, nodes ...supervise.NodeStatus) error {
 	return nil
 }
 
-// pause stops nodes, or the supervisor (SIGSTOP), and sees that they stand still. They go on
-// when the fault is undone.
+// pause sends SIGSTOP to nodes, or to the supervisor, and waits until they are stopped. They
+// continue when the fault is undone.
 func (s *scene) pause(ctx context.Context, nodes ...supervise.NodeStatus) error {
 	for _, n := range nodes {
 		id, err := s.stack.hands.identify(n.Host, n.PID)
@@ -186,7 +188,7 @@ func (s *scene) pause(ctx context.Context, nodes ...supervise.NodeStatus) error 
 	return nil
 }
 
-// goesOn is the step that lets a node go on which was paused.
+// goesOn returns the step that lets a paused node continue (SIGCONT).
 func (t *target) goesOn(n supervise.NodeStatus, id process.ID) step {
 	st := step{Why: "the pause of " + n.Name, Process: id, Signal: syscall.SIGCONT, Alone: n.Kind == ""}
 	if !t.hands.here(n.Host) {
@@ -195,11 +197,12 @@ func (t *target) goesOn(n supervise.NodeStatus, id process.ID) step {
 	return st
 }
 
-// How often a condition is looked at, and how often the nodes of a stack are
-// asked: they have clients to serve meanwhile.
+// lookEvery is the interval at which await checks a condition. askEvery is the interval at which
+// the nodes of a stack are asked: longer, because they have clients to serve.
 const lookEvery, askEvery = 10 * time.Millisecond, 50 * time.Millisecond
 
-// await polls until a condition holds, or says what did not come about.
+// await polls until a condition holds. After limit it returns an error that names what did not
+// happen.
 func await(ctx context.Context, what string, limit time.Duration, cond func() bool) error {
 	return awaitEvery(ctx, lookEvery, what, limit, cond)
 }

@@ -15,21 +15,21 @@ import (
 	"holdfast/internal/quote"
 )
 
-// The undertaker is a second process of a drill. It waits until the drill has
-// ended, which the end of a pipe tells it, and then undoes what the journal
-// still has: nothing, unless the drill was killed.
+// The undertaker is a second process of a drill. It waits until the drill has ended, which it
+// learns from the end of a pipe, and then undoes what the journal still holds. That is nothing,
+// unless the drill was killed.
 
-// undertaker is the drill's side of it.
+// undertaker is the drill's handle of that process.
 type undertaker struct {
 	cmd  *exec.Cmd
 	pipe io.WriteCloser
 }
 
-// Orphaned is the hidden flag by which a drill starts its undertaker.
+// Orphaned is the name of the hidden flag with which a drill starts its undertaker.
 const Orphaned = "orphaned"
 
-// startUndertaker starts one in a session of its own: what ends the drill, a
-// Ctrl-C or a closed terminal, does not end it.
+// startUndertaker starts the process in a session of its own: a Ctrl-C or a closed terminal ends
+// the drill, and not the undertaker.
 func startUndertaker(self, state string) (*undertaker, error) {
 	cmd := exec.Command(self, "drill", "undo", "--"+Orphaned, "--state", state)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -46,28 +46,30 @@ func startUndertaker(self, state string) (*undertaker, error) {
 
 // dismiss ends the undertaker of a drill that has undone everything itself.
 func (u *undertaker) dismiss() {
-	// A byte, and not just the end of the pipe: this end is deliberate.
+	// A byte, and not only the end of the pipe, shows that this end is deliberate.
 	_, _ = u.pipe.Write([]byte{'.'})
 	u.pipe.Close()
 	_ = u.cmd.Wait()
 }
 
-// Undo undoes what a drill of the stack with that state directory left when it
-// was killed, and answers how many steps that were. With orphaned it waits for
-// the drill's end first: in is a pipe whose other end the drill holds.
+// Undo undoes what a killed drill of the stack with this state directory left, and returns how many
+// steps it carried out. With orphaned, it first waits for the drill's end: in is a pipe whose other
+// end the drill holds.
 func Undo(ctx context.Context, state string, in io.Reader, orphaned bool) (steps int, err error) {
 	if orphaned {
-		// What the drill's terminal sends goes by.
+		// Ctrl-C has no effect here; see startUndertaker.
 		if n, _ := io.Copy(io.Discard, in); n > 0 {
 			return 0, nil
 		}
 	}
+
 	if !exists(state, journalName) && !exists(state, lockName) {
 		return 0, nil
 	}
 	if err := private.CheckDir(state); err != nil {
 		return 0, err
 	}
+
 	// The kernel gives a killed drill's lock back when the last of it is gone.
 	var held *os.File
 	if await(ctx, "", 5*time.Second, func() bool {
@@ -77,16 +79,18 @@ func Undo(ctx context.Context, state string, in io.Reader, orphaned bool) (steps
 		return 0, err
 	}
 	defer unlock(held)
+
 	j, err := openJournal(filepath.Join(state, journalName))
 	if err != nil {
 		return 0, err
 	}
 	before := len(j.steps)
 	if orphaned {
-		// A command of the drill's may be under way still, such as a mount: it
-		// ends after what would undo it.
+		// A command of the drill, such as a mount, may still run. It would end after the step that
+		// undoes it.
 		time.Sleep(commandsEnd)
 	}
+
 	if err = j.undo(0); err != nil && orphaned {
 		time.Sleep(commandsEnd)
 		err = j.undo(0)
@@ -97,7 +101,7 @@ func Undo(ctx context.Context, state string, in io.Reader, orphaned bool) (steps
 	return before - len(j.steps), err
 }
 
-// commandsEnd is how long the short commands of a killed drill may go on.
+// commandsEnd is how long the short commands of a killed drill may still run.
 const commandsEnd = 500 * time.Millisecond
 
 func exists(state, name string) bool {
@@ -105,7 +109,8 @@ func exists(state, name string) bool {
 	return err == nil
 }
 
-// complain writes down what went wrong where nobody watches.
+// complain writes the failure into logs/drill.log of the state directory, since an undertaker has
+// no terminal.
 func complain(state string, what error) error {
 	dir := filepath.Join(state, "logs")
 	if err := os.MkdirAll(dir, 0o700); err != nil {

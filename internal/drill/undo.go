@@ -25,57 +25,56 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// step undoes one thing. It is data, so that it outlives the drill: whoever
-// finds it can carry it out. A step has one of Signal, Command, Remove,
-// Unmount, Follow, Uncut, Changed and Keys.
+// step undoes one thing. It is data and not code, so that it outlives the drill: any process that
+// finds it can carry it out. A step has one of Signal, Command, Remove, Unmount, Follow, Uncut,
+// Changed and Keys.
 type step struct {
 	ID  int    `json:"id"`
 	Why string `json:"why"`
 
-	// Signal is sent to Process, if it still runs, and unless Alone to its
-	// group.
+	// Signal is sent to Process if that still runs, and to its process group unless Alone is set.
 	Signal  syscall.Signal `json:"signal,omitempty"`
 	Process process.ID     `json:"process,omitzero"`
 	Alone   bool           `json:"alone,omitempty"`
-	// Host is the host of the process, one of several, and By the state directory of this
-	// one, whose process passes the signal on; empty: it is a process of this machine.
+	// Host is the host of the process if it is one of several. By is the state directory of this
+	// host, whose holdfast process passes the signal on. Both empty: the process is on this
+	// machine.
 	Host string `json:"host,omitempty"`
 	By   string `json:"by,omitempty"`
 	// Command is a program and its arguments; Input is its standard input.
 	Command []string `json:"command,omitempty"`
 	Input   string   `json:"input,omitempty"`
-	// Limit is how long the command may take; 0: commandLimit.
+	// Limit limits how long the command may take; 0: commandLimit.
 	Limit time.Duration `json:"limit,omitempty"`
-	// Remove is a file, or a directory with all in it. Unmount is a directory
-	// that something was mounted on.
+	// Remove is a file, or a directory with all its contents. Unmount is a mount point.
 	Remove  string `json:"remove,omitempty"`
 	Unmount string `json:"unmount,omitempty"`
-	// Follow has a replica follow its master again.
+	// Follow makes a replica follow its master again.
 	Follow *follow `json:"follow,omitempty"`
 	// Uncut ends the cut of a user's host.
 	Uncut *uncut `json:"uncut,omitempty"`
-	// Changed takes a change of the stack back.
+	// Changed takes back a change of the stack.
 	Changed *changed `json:"changed,omitempty"`
 	// Keys removes the keys of a drill.
 	Keys *keys `json:"keys,omitempty"`
-	// Supervised is the state directory of a stack: the step is done when a
-	// supervisor looks after it. Running is one likewise: the step is done when
-	// none of its nodes runs, since somebody has taken it down meanwhile.
+	// Supervised is the state directory of a stack: nothing is left to undo if a supervisor looks
+	// after it. Running is the state directory of a stack: nothing is left to undo if none of its
+	// nodes runs, because somebody has taken it down meanwhile.
 	Supervised string `json:"supervised,omitempty"`
 	Running    string `json:"running,omitempty"`
-	// Claimed is the state directory of a host, one of several: the step is done when its
-	// process of Holdfast runs.
+	// Claimed is the state directory of one of several hosts: nothing is left to undo if its
+	// holdfast process runs.
 	Claimed string `json:"claimed,omitempty"`
-	// Awaited: the step is done when the process that got the signal has ended.
+	// Awaited: the step waits until the process that got the signal has ended.
 	Awaited bool `json:"awaited,omitempty"`
-	// Bearing: the steps before it take away what this one needs, so that they
-	// wait until it is done.
+	// Bearing: the steps before this one take away what it needs, so they are undone only after it
+	// has succeeded.
 	Bearing bool `json:"bearing,omitempty"`
-	// Unless names a path: when it is not there, there is nothing to undo.
+	// Unless is a path: if it does not exist, there is nothing to undo.
 	Unless string `json:"unless,omitempty"`
 }
 
-// perform carries the step out. What is undone already is no error.
+// perform carries the step out. It is no error if nothing is left to undo.
 func (s step) perform() error {
 	if s.Unless != "" {
 		if _, err := os.Stat(s.Unless); errors.Is(err, fs.ErrNotExist) {
@@ -123,8 +122,8 @@ func (s step) perform() error {
 	return nil
 }
 
-// signalAfar sends the signal to a process of another host. One whose host cannot be reached
-// goes on by itself (control.StoppedLimit).
+// signalAfar sends the signal to a process of another host. If that host cannot be reached, the
+// process continues by itself after control.StoppedLimit.
 func (s step) signalAfar() (err error) {
 	by := handsOf(s.By)
 	_ = await(context.Background(), "", control.StoppedLimit, func() bool {
@@ -134,19 +133,18 @@ func (s step) signalAfar() (err error) {
 	return err
 }
 
-// staysClaimed reports whether the process of a host runs. One that was killed a moment ago
-// holds its lock until the last of its threads has ended.
+// staysClaimed reports whether the holdfast process of a host runs. It looks for up to a second,
+// because a process killed a moment ago holds its lock until its last thread has ended.
 func staysClaimed(state string) bool {
 	return await(context.Background(), "", time.Second, func() bool { return !part.Claimed(state) }) != nil
 }
 
-// commandLimit is how long a command that undoes may take, and commandGrace how
-// long it may then take to end. Taking a stack down is the longest.
+// commandLimit limits how long an undoing command may take; taking a stack down is the longest.
+// commandGrace is how long the command may then take to end.
 const commandLimit, commandGrace = 90 * time.Second, 5 * time.Second
 
-// command runs the step's command in a process group of its own: the Ctrl-C
-// that ends the drill, and the second one of who has no patience, are not for
-// what undoes it.
+// command runs the step's command in a process group of its own: neither the Ctrl-C that ends the
+// drill nor a second one may interrupt the undoing.
 func (s step) command() error {
 	limit := cmp.Or(s.Limit, commandLimit)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -166,8 +164,8 @@ func (s step) command() error {
 	return nil
 }
 
-// journal is what a drill has to undo, written down before it does harm. It is
-// safe for concurrent use.
+// journal holds on disk what the drill has to undo. Each step is written before the harm is done.
+// It is safe for concurrent use.
 type journal struct {
 	path string
 
@@ -176,8 +174,7 @@ type journal struct {
 	next  int
 }
 
-// openJournal finds what an earlier drill left to undo; it is to be undone
-// before anything else.
+// openJournal reads what an earlier drill left to undo. The caller has to undo that first.
 func openJournal(path string) (*journal, error) {
 	j := &journal{path: path}
 	b, err := private.Read(path)
@@ -196,7 +193,7 @@ func openJournal(path string) (*journal, error) {
 	return j, nil
 }
 
-// add writes a step down, on disk, before the harm that it undoes.
+// add writes a step to disk; the caller does the harm only afterwards.
 func (j *journal) add(s step) (id int, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -210,9 +207,8 @@ func (j *journal) add(s step) (id int, err error) {
 	return s.ID, nil
 }
 
-// undo carries out the steps that were added from an id on, the last one
-// first, and forgets those that succeeded. A bearing step that fails ends it.
-// The error tells of all that did not succeed.
+// undo carries out the steps with an ID of at least from, the last one first, and removes those
+// that succeeded. A bearing step that fails ends it. The error joins all failures.
 func (j *journal) undo(from int) error {
 	return j.undoThose(func(s step) bool { return s.ID >= from })
 }
@@ -240,7 +236,7 @@ func (j *journal) undoThose(chosen func(step) bool) error {
 	return errors.Join(failed...)
 }
 
-// forget takes a step out that was carried out otherwise.
+// forget removes a step whose work was done in another way.
 func (j *journal) forget(id int) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -248,22 +244,21 @@ func (j *journal) forget(id int) error {
 	return j.write()
 }
 
-// onlyKeys reports whether nothing but keys is left to undo, which are in
-// nobody's way.
+// onlyKeys reports whether nothing but keys is left to undo. Left keys disturb no other drill.
 func (j *journal) onlyKeys() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return !slices.ContainsFunc(j.steps, func(s step) bool { return s.Keys == nil })
 }
 
-// mark is the id that the next step gets: see undo.
+// mark returns the ID of the next step, for undo.
 func (j *journal) mark() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.next
 }
 
-// write puts the journal on disk; an empty one is no file.
+// write puts the journal on disk. An empty journal is no file.
 func (j *journal) write() error {
 	if len(j.steps) == 0 {
 		if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
