@@ -15,11 +15,11 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// acquaintedLimit is how long a Sentinel may take to say what it knows.
+// acquaintedLimit limits how long a Sentinel may take to list the nodes that it knows.
 const acquaintedLimit = 5 * time.Second
 
-// redisIs checks that Redis' nodes are what a stack file asks for, that every Sentinel
-// knows exactly those that there are, and that web nodes wait for every replica.
+// redisIs checks that the stack's redis nodes are those of a stack file, that every Sentinel knows
+// exactly the existing nodes, and that web nodes wait for every replica.
 func (s *scene) redisIs(ctx context.Context, file stack.Stack) error {
 	s.say("looking at what Redis' nodes are")
 	if why := s.stack.heal(ctx, healBeyond+s.stack.stack.SlowestStart()); why != "" {
@@ -42,8 +42,8 @@ func (s *scene) redisIs(ctx context.Context, file stack.Stack) error {
 	return s.stack.awaitInSyncOf(ctx, file.Redis.Replicas)
 }
 
-// acquainted checks that Redis' nodes are those of a stack file, and that each Sentinel
-// knows all others and no more, with the quorum of their number.
+// acquainted checks that the stack's redis nodes are those of a stack file. It also checks that
+// each Sentinel knows all others, no more, and has the quorum that follows from their number.
 func (s *scene) acquainted(ctx context.Context, file stack.Stack) error {
 	st, err := s.stack.status(ctx)
 	if err != nil {
@@ -51,6 +51,7 @@ func (s *scene) acquainted(ctx context.Context, file stack.Stack) error {
 	}
 	var replicas, sentinels []string // addresses
 	master := masterOf(st)
+
 	var watching []supervise.NodeStatus
 	for _, n := range st.Nodes {
 		switch {
@@ -61,18 +62,21 @@ func (s *scene) acquainted(ctx context.Context, file stack.Stack) error {
 			replicas = append(replicas, n.Address)
 		}
 	}
+
 	switch {
 	case master.Name == "":
 		return errors.New("there is no master, or more than one")
 	case len(replicas) != file.Redis.Replicas || len(sentinels) != file.Redis.Sentinels:
 		return fmt.Errorf("there are %d replicas and %d Sentinels, and were to be %d and %d", len(replicas), len(sentinels), file.Redis.Replicas, file.Redis.Sentinels)
 	}
+
 	for i, port := range file.Redis.Ports {
 		n, _ := st.Node(fmt.Sprintf("redis-%d", i+1))
 		if _, at, _ := net.SplitHostPort(n.Address); port != 0 && at != strconv.Itoa(port) {
 			return fmt.Errorf("%s was to have port %d, and is at %q", n.Name, port, n.Address)
 		}
 	}
+
 	for _, n := range watching {
 		if err := s.knows(ctx, n, replicas, slices.DeleteFunc(slices.Clone(sentinels), func(a string) bool { return a == n.Address })); err != nil {
 			return err
@@ -82,8 +86,7 @@ func (s *scene) acquainted(ctx context.Context, file stack.Stack) error {
 	return nil
 }
 
-// knows checks that a Sentinel knows these replicas and other Sentinels, by address, and
-// no others.
+// knows checks that a Sentinel knows exactly these replicas and other Sentinels, by address.
 func (s *scene) knows(ctx context.Context, sentinel supervise.NodeStatus, replicas, others []string) error {
 	ctx, cancel := context.WithTimeout(ctx, acquaintedLimit)
 	defer cancel()

@@ -12,33 +12,32 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// alteration is a change of the stack file that an operator could make, and that no
-// client may notice.
+// alteration is a change of the stack file that an operator could make, and that no client may
+// notice.
 type alteration struct {
 	what string
-	// alter makes it; nil: the file stays.
+	// alter makes the change; nil: the file stays as it is.
 	alter func(*stack.Stack)
-	// anew is true where the nodes of the application are started anew although nothing
-	// about them changes.
+	// anew: the nodes of the application are started anew although nothing about them changes.
 	anew bool
-	// proves checks that it counts, by what was seen before it.
+	// proves checks that the change took effect, by what was seen before it.
 	proves func(ctx context.Context, s *scene, app string, before sightOf, now stack.Stack) error
 }
 
-// sightOf is what a drill sees of a stack before it is altered.
+// sightOf is what a drill sees of a stack before an alteration.
 type sightOf struct {
 	workers map[string]int
 	nodes   []supervise.NodeStatus // of the application
 }
 
-// drillPath begins the paths of the route that a drill adds.
+// drillPath is the prefix of the route that a drill adds.
 const drillPath = "/holdfast-drill"
 
-// amplyOfMemory is what Redis gets that had no limit.
+// amplyOfMemory is the memory limit that Redis gets if it had none.
 const amplyOfMemory = 64 << 30
 
-// alterations are those of a stack file, with the application that is loaded. Each is
-// made to what the one before has made.
+// alterations returns the alterations for a stack file, with the application under load. Each is
+// made on top of the ones before.
 func alterations(file stack.Stack, app string) []alteration {
 	all := []alteration{{
 		what: "limits and routes",
@@ -73,7 +72,8 @@ func alterations(file stack.Stack, app string) []alteration {
 			return s.replaced(ctx, before.nodes)
 		},
 	}
-	// Another environment of a user's own program would be a version in its history.
+	// A user's own program is restarted as it is: another environment would add a version to its
+	// history.
 	if anew.anew = file.Apps[app].KV == nil; !anew.anew {
 		anew.alter = func(f *stack.Stack) {
 			alterApp(f, app, func(a *stack.App) { a.KV.Remember += time.Second })
@@ -97,7 +97,8 @@ func alterations(file stack.Stack, app string) []alteration {
 	})
 }
 
-// alterApp alters an application of a stack, and no other stack that shares it.
+// alterApp alters an application of a stack. Copies of the stack that share its maps are not
+// affected.
 func alterApp(s *stack.Stack, name string, alter func(*stack.App)) {
 	s.Apps = maps.Clone(s.Apps)
 	a := s.Apps[name]
@@ -109,7 +110,7 @@ func alterApp(s *stack.Stack, name string, alter func(*stack.App)) {
 	s.Apps[name] = a
 }
 
-// haveMemory checks that every redis node has that much memory.
+// haveMemory checks that every redis node has this memory limit.
 func (s *scene) haveMemory(ctx context.Context, memory stack.Bytes) error {
 	st, err := s.stack.status(ctx)
 	if err != nil {

@@ -11,19 +11,18 @@ import (
 	"holdfast/internal/history"
 )
 
-// Campaign gathers the verdicts of many drills. Its methods are for one
-// goroutine.
+// Campaign gathers the verdicts of many drills. It is not safe for concurrent use.
 type Campaign struct {
 	drills int
-	ofURLs bool // they judged no consistency
+	ofURLs bool // the drills judged no consistency
 	faults map[string]*toll
 }
 
-// toll is what was seen of one fault.
+// toll is what was seen of one fault in all drills.
 type toll struct {
 	pauses    []time.Duration
-	elsewhere []time.Duration // without clients whose entry was cut off
-	cutOff    bool            // there were such
+	elsewhere []time.Duration // of clients whose entry was not cut off
+	cutOff    bool            // some clients' entry was cut off
 	results   map[history.Result]int
 	failed    int
 	unknown   int
@@ -31,13 +30,13 @@ type toll struct {
 	promise   time.Duration
 }
 
-// NewCampaign makes one without drills.
+// NewCampaign returns a campaign without drills.
 func NewCampaign() *Campaign { return &Campaign{faults: map[string]*toll{}} }
 
-// Drills is how many there were.
+// Drills returns the number of drills.
 func (c *Campaign) Drills() int { return c.drills }
 
-// Add takes in one drill.
+// Add adds one drill.
 func (c *Campaign) Add(h history.History, v history.Verdict) {
 	c.drills++
 	c.ofURLs = c.ofURLs || h.OfURLs()
@@ -60,7 +59,7 @@ func (c *Campaign) Add(h history.History, v history.Verdict) {
 	}
 }
 
-// Line is one drill in a line.
+// Line describes one drill in a line.
 func (c *Campaign) Line(h history.History, v history.Verdict) string {
 	line := fmt.Sprintf("%4d  %-12s", c.drills, v.Result)
 	for i, f := range h.Faults {
@@ -78,7 +77,7 @@ func (c *Campaign) Line(h history.History, v history.Verdict) string {
 	return line
 }
 
-// Row is what a campaign found of one fault.
+// Row is what a campaign found about one fault.
 type Row struct {
 	Fault        string        `json:"fault"`
 	Drills       int           `json:"drills"`
@@ -92,15 +91,15 @@ type Row struct {
 	P90          time.Duration `json:"p90"`
 	Worst        time.Duration `json:"worst"`
 	Promise      time.Duration `json:"promise"` // the longest pause promised
-	// The same of clients whose entry was not cut off. Where none was, they are
-	// those above.
+	// The same for the clients whose entry was not cut off. If no entry was, they equal Median and
+	// Worst.
 	MedianElsewhere time.Duration `json:"median_elsewhere"`
 	WorstElsewhere  time.Duration `json:"worst_elsewhere"`
 
-	cutOff bool // an entry was, in one drill at least
+	cutOff bool // an entry was cut off in at least one drill
 }
 
-// Summary is a row for each fault, by name.
+// Summary returns a row for each fault, sorted by name.
 func (c *Campaign) Summary() []Row {
 	var rows []Row
 	for name, t := range c.faults {
@@ -116,8 +115,8 @@ func (c *Campaign) Summary() []Row {
 	return rows
 }
 
-// Text prints the summary as a table. What clients waited whose entry was not
-// cut off is in it when any entry was.
+// Text prints the summary as a table. If any entry was cut off, the table also shows how long the
+// other clients waited.
 func (c *Campaign) Text(w io.Writer) error {
 	fmt.Fprintf(w, "%d drills", c.drills)
 	if c.ofURLs {

@@ -15,21 +15,21 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// changed is a stack to be left without a change under way, and as it was. It is the
-// undoing of a change: the supervisor goes on with one whose drill is gone.
+// changed undoes a change: it waits until no change is under way, and makes the stack what it was.
+// The wait is needed because the supervisor continues a change whose drill is gone.
 type changed struct {
 	State string           `json:"state"`
 	Was   supervise.RunsAs `json:"was"`
-	// RedisPorts are those of the redis nodes. A node whose port the file leaves open
-	// keeps the last one that it had, and so the file alone does not bring it back.
+	// RedisPorts are the ports of the redis nodes. The stack file alone does not restore them: a
+	// node whose port the file leaves open keeps the last one that it had.
 	RedisPorts []int `json:"redis_ports,omitempty"`
 }
 
-// changeLimit is how long a change may take, beyond the start of its nodes and the time
-// for which each has to be well.
+// changeLimit limits how long a change may take, in addition to the start of its nodes and the time
+// for which each node has to be well.
 const changeLimit = 2 * time.Minute
 
-// limitOf is how long a change of a stack may take.
+// limitOf returns how long a change of a stack may take.
 func limitOf(of stack.Stack) time.Duration {
 	nodes := of.Balancers + of.Redis.Replicas + 1 + replicasMore + of.Redis.Sentinels + sentinelsMore
 	for _, app := range of.Apps {
@@ -38,7 +38,7 @@ func limitOf(of stack.Stack) time.Duration {
 	return changeLimit + of.SlowestStart() + time.Duration(nodes)*of.Rollout.Settle
 }
 
-// perform waits until no change is under way, and has the stack be what it was.
+// perform waits until no change is under way, and makes the stack what it was.
 func (c changed) perform() error {
 	was, err := c.Was.Stack()
 	if err != nil {
@@ -67,7 +67,7 @@ func (c changed) perform() error {
 	return makeSo(ctx, client, c.Was.Again(now))
 }
 
-// makeSo carries a request out, if it changes anything.
+// makeSo carries out a request if it changes anything.
 func makeSo(ctx context.Context, client *control.Client, req supervise.Request) error {
 	p, err := client.Preview(ctx, req)
 	if err != nil || p.Empty() {
@@ -80,7 +80,7 @@ func makeSo(ctx context.Context, client *control.Client, req supervise.Request) 
 	return err
 }
 
-// withRedisPorts is a stack file whose redis nodes have these ports.
+// withRedisPorts returns the stack file with these ports for its redis nodes.
 func withRedisPorts(file stack.Stack, ports []int) stack.Stack {
 	file.Redis.Ports = slices.Clone(ports)
 	return file
@@ -106,7 +106,7 @@ type former struct {
 	nodes []string
 }
 
-// undoChanges looks at what the stack is, and has it be that again when the fault is
+// undoChanges records what the stack is, and adds the step that restores it when the fault is
 // undone.
 func (s *scene) undoChanges(ctx context.Context, why string) (former, error) {
 	st, err := s.stack.status(ctx)
@@ -120,7 +120,7 @@ func (s *scene) undoChanges(ctx context.Context, why string) (former, error) {
 	return f, s.undo(step{Why: why, Changed: &changed{s.stack.state(), f.runs, f.runs.RedisPorts()}, Running: s.stack.state()})
 }
 
-// changeBack has the stack be what it was, and checks that it is.
+// changeBack restores what the stack was, and checks that it worked.
 func (s *scene) changeBack(ctx context.Context, was former) error {
 	now, err := supervise.ReadRunsAs(s.stack.state())
 	if err != nil {
@@ -155,17 +155,17 @@ func (s *scene) asBefore(ctx context.Context, was former) error {
 	return nil
 }
 
-// amid is what is done in the middle of a change, once.
+// amid is an action in the middle of a change. It happens once.
 type amid struct {
-	// at reports whether to do it at a step that has begun. It is asked for every step.
+	// at reports whether to act at a step that has begun. It is called for every step.
 	at func(supervise.Event) bool
 	do func(supervise.Event) error
 }
 
-// killSpread is how long after the beginning of a step a kill may come.
+// killSpread is the longest delay of a kill after the beginning of a step.
 const killSpread = 1500 * time.Millisecond
 
-// killIn is a kill at a random moment of a change.
+// killIn returns a kill at a random moment of a change.
 func (s *scene) killIn(ctx context.Context, req supervise.Request, kill fault) (*amid, error) {
 	p, err := s.stack.client().Preview(ctx, req)
 	if err != nil {
@@ -188,15 +188,18 @@ func (s *scene) killIn(ctx context.Context, req supervise.Request, kill fault) (
 	}, nil
 }
 
-// change has the supervisor change the stack; m may be nil. Its error is that of m, or
-// says that the change did not begin or that its end is unknown.
+// change makes the supervisor change the stack; m may be nil. It returns m's error, or an error if
+// the change did not begin or its end is unknown. A change that was stopped is no error: see
+// Result.
 func (s *scene) change(ctx context.Context, req supervise.Request, m *amid) (supervise.Result, error) {
 	before, err := s.lastChange()
 	if err != nil {
 		return supervise.Result{}, err
 	}
+
 	limited, cancel := context.WithTimeout(ctx, limitOf(s.stack.stack))
 	defer cancel()
+
 	var failed error
 	did := false
 	done, err := s.stack.client().Change(limited, req, func(e supervise.Event) {
@@ -204,12 +207,13 @@ func (s *scene) change(ctx context.Context, req supervise.Request, m *amid) (sup
 			return
 		}
 		s.say("%s: step %d of %d, %s %s", req.Kind, e.Step, e.Of, e.Action, e.Node)
-		s.aim(e.Node) // also a node that serves while others start anew
+		s.aim(e.Node) // also a node that keeps serving while others start anew
 		if m != nil && m.at(e) && !did {
 			did = true
 			failed = m.do(e)
 		}
 	})
+
 	switch {
 	case failed != nil:
 		return done, failed
@@ -223,7 +227,7 @@ func (s *scene) change(ctx context.Context, req supervise.Request, m *amid) (sup
 	return done, nil
 }
 
-// lastChange is the number of the last change that has ended; 0: none has.
+// lastChange returns the number of the last change that has ended; 0: none.
 func (s *scene) lastChange() (id int, err error) {
 	ended, err := supervise.EndedChanges(s.stack.state())
 	for _, r := range ended {
@@ -232,8 +236,9 @@ func (s *scene) lastChange() (id int, err error) {
 	return id, err
 }
 
-// wentOn is how a change ended whose supervisor died in the middle: the next one goes
-// on with it. It is the first that ended after the one with that number.
+// wentOn returns how a change ended whose supervisor died in the middle. The next supervisor
+// continues it. It is the first change of that kind that ended after the one with the number
+// before.
 func (s *scene) wentOn(ctx context.Context, kind string, before int) (supervise.Result, error) {
 	s.say("waiting until the next supervisor has gone on with the change")
 	if err := awaitUnchanging(ctx, s.stack.client(), limitOf(s.stack.stack)); err != nil {
@@ -251,7 +256,7 @@ func (s *scene) wentOn(ctx context.Context, kind string, before int) (supervise.
 	return ended[i], nil
 }
 
-// carryOut is a change that has to come to its end.
+// carryOut makes a change that has to succeed.
 func (s *scene) carryOut(ctx context.Context, req supervise.Request, m *amid) error {
 	done, err := s.change(ctx, req, m)
 	switch {
@@ -264,8 +269,8 @@ func (s *scene) carryOut(ctx context.Context, req supervise.Request, m *amid) er
 	return nil
 }
 
-// carryOutAndKill is a change that has to come to its end although something is killed
-// at a random moment of it.
+// carryOutAndKill makes a change that has to succeed although something is killed at a random
+// moment of it.
 func (s *scene) carryOutAndKill(ctx context.Context, req supervise.Request, kill fault) error {
 	m, err := s.killIn(ctx, req, kill)
 	if err != nil {
@@ -274,8 +279,7 @@ func (s *scene) carryOutAndKill(ctx context.Context, req supervise.Request, kill
 	return s.carryOut(ctx, req, m)
 }
 
-// isUnchanging says why the stack cannot be changed: another change is under way, or
-// waits.
+// isUnchanging returns why the stack cannot be changed: another change is under way, or waiting.
 func isUnchanging(ctx context.Context, s *scene) error {
 	st, err := s.stack.status(ctx)
 	if err != nil || st.Change == nil {
@@ -284,8 +288,8 @@ func isUnchanging(ctx context.Context, s *scene) error {
 	return fmt.Errorf("a change of the stack is under way (%s): %s", st.Change.Kind, st.Change.At())
 }
 
-// application chooses one of the applications that the load reaches, by its nodes that
-// are up.
+// application chooses an application under load at random, in proportion to its nodes that are up,
+// and returns it with those nodes.
 func (s *scene) application(ctx context.Context) (app string, nodes []supervise.NodeStatus, err error) {
 	all, err := s.up(ctx, plan.Web, "")
 	if err != nil {
@@ -300,8 +304,8 @@ func (s *scene) application(ctx context.Context) (app string, nodes []supervise.
 	return app, nodes, nil
 }
 
-// blowAll records the beginning of a change of an application, which reaches its
-// nodes and the balancers.
+// blowAll records the beginning of a change of an application. It may affect the application's
+// nodes and all balancers.
 func (s *scene) blowAll(nodes []supervise.NodeStatus, more ...string) {
 	balancers := slices.Sorted(maps.Keys(s.stack.balancers))
 	s.blow(slices.Concat(namesOf(nodes), more, balancers)...)
@@ -325,7 +329,7 @@ func (s *scene) replaced(ctx context.Context, before []supervise.NodeStatus) err
 	return nil
 }
 
-// untouched checks that each of some nodes has the process that it had.
+// untouched checks that each of some nodes still has the same process.
 func (s *scene) untouched(ctx context.Context, before []supervise.NodeStatus) error {
 	st, err := s.stack.status(ctx)
 	if err != nil {
@@ -339,7 +343,6 @@ func (s *scene) untouched(ctx context.Context, before []supervise.NodeStatus) er
 	return nil
 }
 
-// namesOf are the names of nodes.
 func namesOf(nodes []supervise.NodeStatus) []string {
 	var all []string
 	for _, n := range nodes {

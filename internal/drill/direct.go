@@ -11,10 +11,10 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// directNodes are the web nodes that some clients ask directly. Where there are
-// hosts, those clients that only read are on the node's own: a cut leaves them on
-// its side, where nobody else may be left who writes. There are none where the nodes
-// speak TLS with balancers of the stack alone.
+// directNodes returns the web nodes that some clients ask directly. On hosts, those clients that
+// only read connect from the node's own host: a cut leaves them on the node's side, where a reader
+// may be left without any writer. It returns no nodes if they speak TLS, because then they accept
+// only the stack's balancers.
 func (t *target) directNodes(st supervise.Status) []load.Node {
 	if t.stack.Encrypts() {
 		return nil
@@ -33,7 +33,7 @@ func (t *target) directNodes(st supervise.Status) []load.Node {
 	return all
 }
 
-// dial connects to an address from a host.
+// dial connects to an address from a host's network namespace.
 func (one host) dial(ctx context.Context, address string) (conn net.Conn, err error) {
 	err = process.Within(filepath.Join(netnsDir, one.netns), func() (err error) {
 		conn, err = new(net.Dialer).DialContext(ctx, "tcp", address)

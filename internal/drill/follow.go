@@ -10,10 +10,10 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// astray has a replica follow its master through a link of the drill's own.
+// astray makes a replica follow its master through a bad link of the drill's own.
 func (s *scene) astray(ctx context.Context, master, replica supervise.NodeStatus, delay time.Duration, loss float64, stall time.Duration) (*link, error) {
-	// Where the replica is: the Sentinels find a replica by the address that its
-	// master sees it at.
+	// The link is on the replica's host: the Sentinels know a replica by the address at which its
+	// master sees it.
 	netns := ""
 	if s.stack.hosts != nil {
 		netns = netnsDir + "/" + s.stack.hosts.of(replica).netns
@@ -38,7 +38,7 @@ func (s *scene) astray(ctx context.Context, master, replica supervise.NodeStatus
 	return l, nil
 }
 
-// addresses are where the nodes of a kind listen.
+// addresses returns the addresses of the nodes of a kind; none if there is no status.
 func (t *target) addresses(ctx context.Context, kind plan.Kind) []string {
 	var all []string
 	st, err := t.status(ctx)
@@ -53,16 +53,16 @@ func (t *target) addresses(ctx context.Context, kind plan.Kind) []string {
 	return all
 }
 
-// follow has a replica follow the master again.
+// follow makes a replica follow the master again.
 type follow struct {
-	State string `json:"state"` // of the stack: for its secrets
+	State string `json:"state"` // of the stack, for its secrets
 	Stack string `json:"stack"`
-	Node  string `json:"node"` // address of the replica
-	// Leave is the address that it follows now; when it follows another one,
-	// there is nothing to do.
+	Node  string `json:"node"` // the replica's address
+	// Leave is the address of the link. If the replica follows another address, there is nothing to
+	// do.
 	Leave     string   `json:"leave"`
 	Sentinels []string `json:"sentinels"`
-	Master    string   `json:"master"` // if no Sentinel says otherwise
+	Master    string   `json:"master"` // used if no Sentinel names another one
 }
 
 func (f follow) perform() error {
@@ -80,7 +80,7 @@ func (f follow) perform() error {
 	defer node.Close()
 	now, err := node.Standing(ctx)
 	if err != nil {
-		return nil // it is down; who starts it says whom it follows
+		return nil // it is down; its next start decides which master it follows
 	}
 	if now.Master || now.MasterAddress != f.Leave {
 		return nil

@@ -10,37 +10,37 @@ import (
 	"holdfast/internal/stack"
 )
 
-// ground is the stack that a course drills, as far as the course has to know it: one that a
-// supervisor looks after (target), or pods in Kubernetes (podStack). It is used by the course
-// and by its lookout at once.
+// ground is what a course needs of the stack that it drills: a stack that a supervisor looks after
+// (target), or pods in Kubernetes (podStack). The course and its lookout use it concurrently.
 type ground interface {
 	declared() stack.Stack
 	reaches() aim
-	// heal waits until the stack is well, and returns why it is not after a time; empty: it is.
+	// heal waits until the stack is well. After limit it returns why the stack is not; empty: it
+	// is.
 	heal(ctx context.Context, limit time.Duration) (why string)
-	// master is the name of the redis node that is master; empty: nobody knows.
+	// master returns the name of the redis node that is master; empty: unknown.
 	master(ctx context.Context) string
-	// awaitInSync waits until every replica confirms writes, as far as it is known.
+	// awaitInSync waits until every replica confirms writes, as far as that can be known.
 	awaitInSync(ctx context.Context) error
-	// lead fills in where the load goes, and how it reaches its application.
+	// lead sets where the load goes, and how it reaches its application.
 	lead(ctx context.Context, cfg *load.Config) error
-	// try sends one request of each kind, and refuses the drill where they are not answered
-	// by the application that they are for.
+	// try sends one request of each kind. It refuses the drill if one is not answered by the
+	// application that it is meant for.
 	try(ctx context.Context, cfg load.Config) error
-	// leaves is the step that removes keys of the load; nil: they go with the stack.
+	// leaves returns the step that removes the load's keys; nil: they go with the stack.
 	leaves(cfg load.Config, tokenFile string) *step
-	// watch begins to note what happens to the stack.
+	// watch returns a lookout that notes what happens to the stack once it runs.
 	watch(ctx context.Context, began time.Time) (lookout, error)
-	// set makes it the stack that a scene's fault strikes.
+	// set makes this stack the one that a scene's fault strikes.
 	set(s *scene)
 }
 
-// lookout sees what happens to the stack during a drill.
+// lookout observes what happens to the stack during a drill.
 type lookout interface {
 	run(ctx context.Context) // until ctx ends
-	// electedAt is when the master was last seen to be another one; zero: never.
+	// electedAt returns when the master was last seen to have changed; zero: never.
 	electedAt() time.Time
-	// notices are what no fault explains.
+	// notices returns what no fault explains.
 	notices(faults []history.Fault) []history.Notice
 }
 

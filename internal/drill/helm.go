@@ -9,27 +9,27 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// helm is whom a drill asks about its stack: its supervisor, or, on hosts of the drill's
-// own, the process of any host. One of them answers for all, and may be lost or cut off
-// while another one takes its place. It is safe for concurrent use.
+// helm finds the holdfast process to ask about the stack: its supervisor, or, on hosts of the
+// drill's own, the process of any host. Each of them can answer for all. If one is lost or cut off,
+// another takes its place. It is safe for concurrent use.
 type helm struct {
 	seats []seat
 
 	mu sync.Mutex
-	at int // the one that answered last, or the one that leads
+	at int // index of the seat that answered last, or that leads
 }
 
 // seat is one process that can be asked.
 type seat struct {
-	host   string // empty: the stack has one host alone
+	host   string // empty: the stack is not on several hosts
 	state  string // its state directory
 	client *control.Client
 }
 
 func newSeat(host, state string) seat { return seat{host, state, control.NewClient(state)} }
 
-// seatPatience is how long the seat that answered last may take before all are asked. A
-// host that is cut off waits for a leader.
+// seatPatience is how long the seat that answered last may take before all are asked: a host that
+// is cut off waits for a leader and does not answer.
 const seatPatience = 400 * time.Millisecond
 
 func (h *helm) seat() seat {
@@ -38,7 +38,7 @@ func (h *helm) seat() seat {
 	return h.seats[h.at]
 }
 
-// of is the seat of a host.
+// of returns the seat of a host.
 func (h *helm) of(host string) seat {
 	for _, s := range h.seats {
 		if s.host == host {
@@ -48,7 +48,7 @@ func (h *helm) of(host string) seat {
 	return seat{}
 }
 
-// take makes the seat of a host the one that is asked first.
+// take makes the seat of a host the first to be asked.
 func (h *helm) take(host string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -59,8 +59,8 @@ func (h *helm) take(host string) {
 	}
 }
 
-// status asks for the stack's status. Who leads is asked first from then on: it need not
-// ask anybody.
+// status returns the stack's status. The leader's seat is asked first from then on, because the
+// leader needs no other host for its answer.
 func (h *helm) status(ctx context.Context) (supervise.Status, error) {
 	if len(h.seats) == 1 {
 		return h.seat().client.Status(ctx)
@@ -77,7 +77,7 @@ func (h *helm) status(ctx context.Context) (supervise.Status, error) {
 	return st, err
 }
 
-// askAll asks all seats at once, and takes the first answer.
+// askAll asks all seats at once and returns the first answer without an error.
 func (h *helm) askAll(ctx context.Context) (supervise.Status, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -21,54 +21,49 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// Hosts are network namespaces, plugged into a bridge that has a namespace of
-// its own, where no packet filter of this machine has a say. Each has a state
-// directory and a holdfast process of its own, as machines have (hosts_up.go).
-// One more cable leads from the bridge to this machine itself: by it the clients
-// reach the hosts, and it is cut like any other.
+// Hosts are network namespaces, connected by a bridge. The bridge has a namespace of its own, so
+// that no packet filter of this machine affects it. Each host has a state directory and a holdfast
+// process of its own, as a machine has (hosts_up.go). One more cable connects the bridge to this
+// machine: over it the clients reach the hosts, and it can be cut like the others.
 
-// host is one machine of the drill's own.
+// host is one machine: of the drill's own, or a user's.
 type host struct {
 	name    string // such as host-1
 	address netip.Addr
-	netns   string // the namespace's name; empty: it is a user's
+	netns   string // the namespace's name; empty: it is a user's machine
 	port    string // its port at the bridge
 }
 
-// hosts are machines: of the drill's own, in network namespaces, or a user's, which have a
-// name and an address alone.
+// hosts are machines: of the drill's own, in network namespaces, or a user's. A user's have only a
+// name and an address.
 type hosts struct {
-	// tag is this machine's end of its cable, and begins the name of every
-	// namespace.
+	// tag is the name of this machine's end of its cable, and the prefix of every namespace's name.
 	tag     string
 	bridge  string // the bridge's namespace
 	machine netip.Addr
 	all     []host
-	// scheme and entryPort are those of the entries.
+	// scheme and entryPort are those of the stack's entries.
 	scheme    string
 	entryPort int
 }
 
-// clients is the name of the side that is no host: this machine, with the clients.
+// clients is the name of the side of a cut that is no host: this machine, with the clients.
 const clients = "clients"
 
 const (
 	netnsDir    = "/run/netns"
 	clientsPort = "machine" // this machine's port at the bridge
 	hostLink    = "eth0"    // a host's end of its cable
-	// The last number of an address in the drill's network: hosts count from
-	// one.
+	// The last numbers of addresses in the drill's network. Hosts count from one.
 	machineNumber = 254
 	maxHosts      = 200
 )
 
-// The range is set aside for measurements between networks (RFC 2544): nobody
-// has anything there, but for other drills and some tunnels, which the choice
-// steers clear of.
+// addresses is reserved for benchmarks between networks (RFC 2544). Only other drills and some
+// tunnels may use it, and freeNetwork avoids what they have.
 var addresses = netip.MustParsePrefix("198.18.0.0/15")
 
-// hostsPossible says in a sentence what keeps the drill from making hosts; nil:
-// nothing.
+// hostsPossible returns why the drill cannot make hosts, as a sentence; nil: it can.
 func hostsPossible() error {
 	const what = "this fault needs hosts or disks of its own"
 	if runtime.GOOS != "linux" {
@@ -93,7 +88,7 @@ func capable() bool {
 	const netAdmin, sysAdmin = 1 << 12, 1 << 21 // capabilities(7)
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		return true // the attempt will tell
+		return true // the attempt will show it
 	}
 	_, rest, found := strings.Cut(string(b), "CapEff:")
 	line, _, _ := strings.Cut(rest, "\n")
@@ -101,9 +96,8 @@ func capable() bool {
 	return !found || err != nil || mask&netAdmin != 0 && mask&sysAdmin != 0
 }
 
-// makeHosts makes hosts with the names of those of a stack and plugs them together. What
-// removes them is in the journal before there is anything to remove; they carry no process
-// yet.
+// makeHosts makes one host for each declared host and connects them. The steps that remove them are
+// in the journal before there is anything to remove. No process runs on them yet.
 func makeHosts(ctx context.Context, j *journal, declared []stack.Host) (*hosts, error) {
 	if n := len(declared); n < 1 || n > maxHosts {
 		return nil, fmt.Errorf("%d hosts cannot be made, at most %d", n, maxHosts)
@@ -111,6 +105,7 @@ func makeHosts(ctx context.Context, j *journal, declared []stack.Host) (*hosts, 
 	if err := hostsPossible(); err != nil {
 		return nil, err
 	}
+
 	h := newHosts(declared)
 	if err := h.makeNetns(ctx, j, h.bridge); err != nil {
 		return nil, err
@@ -119,13 +114,15 @@ func makeHosts(ctx context.Context, j *journal, declared []stack.Host) (*hosts, 
 	if err != nil {
 		return nil, err
 	}
-	// Nothing is cut yet; here it shows whether anything can be.
+	// Nothing is cut yet. This only shows, before anything starts, whether the kernel can cut.
 	if err := h.nft(ctx, "add table bridge cut\ndelete table bridge cut\n"); err != nil {
 		return nil, fmt.Errorf("this kernel cannot filter what crosses a bridge (nf_tables): %w", err)
 	}
+
 	if err := h.plugMachine(ctx, j); err != nil {
 		return nil, err
 	}
+
 	for i := range h.all {
 		if err := h.makeHost(ctx, j, &h.all[i], i+1); err != nil {
 			return nil, err
@@ -134,7 +131,7 @@ func makeHosts(ctx context.Context, j *journal, declared []stack.Host) (*hosts, 
 	return h, h.awaitLinks(ctx)
 }
 
-// newHosts gives hosts their names.
+// newHosts chooses the names of the hosts' parts.
 func newHosts(declared []stack.Host) *hosts {
 	// The name of a link has at most 15 characters.
 	tag := fmt.Sprintf("hf-%d-%04x", os.Getpid(), rand.IntN(1<<16))
@@ -146,8 +143,8 @@ func newHosts(declared []stack.Host) *hosts {
 	return h
 }
 
-// makeNetns makes a network namespace. Before that is undone, what still runs
-// in it is killed: it would keep the namespace, without its name.
+// makeNetns makes a network namespace. To undo that, the processes in it are killed first: they
+// would keep the namespace alive without a name.
 func (h *hosts) makeNetns(ctx context.Context, j *journal, name string) error {
 	path := filepath.Join(netnsDir, name)
 	if _, err := os.Stat(path); err == nil {
@@ -164,12 +161,12 @@ func (h *hosts) makeNetns(ctx context.Context, j *journal, name string) error {
 	return run(ctx, "", "ip", "netns", "add", name)
 }
 
-// killAll is a script that kills what runs in the namespace that it is given.
-// The second round meets who was being made during the first.
+// killAll is a script that kills what runs in the namespace $1. The second round finds processes
+// that were created during the first.
 const killAll = `for i in 1 2; do ip netns pids "$1" | xargs -r kill -9 2>/dev/null; done; exit 0`
 
-// plugMachine connects this machine to the bridge, by addresses that it has no
-// other use for.
+// plugMachine connects this machine to the bridge, with an address from a network that this machine
+// does not use otherwise.
 func (h *hosts) plugMachine(ctx context.Context, j *journal) error {
 	_, err := j.add(step{
 		Why: "the link " + h.tag, Command: []string{"ip", "link", "delete", h.tag},
@@ -178,6 +175,7 @@ func (h *hosts) plugMachine(ctx context.Context, j *journal) error {
 	if err != nil {
 		return err
 	}
+
 	err = ip(ctx, "", fmt.Sprintf("link add %s type veth peer name %s netns %s", h.tag, clientsPort, h.bridge))
 	if err != nil {
 		return err
@@ -185,7 +183,9 @@ func (h *hosts) plugMachine(ctx context.Context, j *journal) error {
 	if err := ip(ctx, h.bridge, "link set "+clientsPort+" master br0 up"); err != nil {
 		return err
 	}
-	// Another drill may choose at the same time: look again when it is taken.
+
+	// Another drill may choose the same network at the same time: look again afterwards, and choose
+	// anew if it did.
 	const tries = 20
 	for range tries {
 		network, err := freeNetwork()
@@ -213,7 +213,7 @@ func (h *hosts) plugMachine(ctx context.Context, j *journal) error {
 
 var errNoNetwork = fmt.Errorf("no network of %v is free on this machine", addresses)
 
-// number gives everybody an address of a network.
+// number gives this machine and all hosts addresses of a network.
 func (h *hosts) number(network netip.Prefix) {
 	base := network.Addr().As4()
 	at := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{base[0], base[1], base[2], byte(i)}) }
@@ -223,8 +223,7 @@ func (h *hosts) number(network netip.Prefix) {
 	}
 }
 
-// freeNetwork chooses a network of 256 addresses that this machine does not
-// know.
+// freeNetwork returns a random network of 256 addresses that overlaps no network of this machine.
 func freeNetwork() (netip.Prefix, error) {
 	taken, err := machineNetworks("")
 	if err != nil {
@@ -236,8 +235,8 @@ func freeNetwork() (netip.Prefix, error) {
 // networks is how many networks there are to choose from.
 const networks = 512
 
-// chooseNetwork is the first network that overlaps none of those taken,
-// counting from some place on.
+// chooseNetwork returns the first network that overlaps none of the taken ones, counting from the
+// given number on.
 func chooseNetwork(taken []netip.Prefix, from int) (netip.Prefix, error) {
 	base := addresses.Addr().As4()
 	for i := range networks {
@@ -250,8 +249,7 @@ func chooseNetwork(taken []netip.Prefix, from int) (netip.Prefix, error) {
 	return netip.Prefix{}, errNoNetwork
 }
 
-// machineNetworks are the networks that this machine's links are in, but for
-// one.
+// machineNetworks returns the IPv4 networks of all this machine's links but one.
 func machineNetworks(but string) ([]netip.Prefix, error) {
 	links, err := net.Interfaces()
 	if err != nil {
@@ -264,7 +262,7 @@ func machineNetworks(but string) ([]netip.Prefix, error) {
 		}
 		addrs, err := l.Addrs()
 		if err != nil {
-			continue // it went away just now
+			continue // the link was removed just now
 		}
 		for _, a := range addrs {
 			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
@@ -275,7 +273,7 @@ func machineNetworks(but string) ([]netip.Prefix, error) {
 	return all, nil
 }
 
-// makeHost makes one host and plugs it in.
+// makeHost makes one host and connects it to the bridge.
 func (h *hosts) makeHost(ctx context.Context, j *journal, one *host, number int) error {
 	if err := h.makeNetns(ctx, j, one.netns); err != nil {
 		return err
@@ -291,8 +289,7 @@ func (h *hosts) makeHost(ctx context.Context, j *journal, one *host, number int)
 		fmt.Sprintf("address add %s/24 dev %s", one.address, hostLink), "link set "+hostLink+" up")
 }
 
-// awaitLinks waits until every host can be reached: something refuses a
-// connection there.
+// awaitLinks waits until every host can be reached: until its kernel refuses a connection.
 func (h *hosts) awaitLinks(ctx context.Context) error {
 	for _, one := range h.all {
 		err := await(ctx, "a way to "+one.name+" at "+one.address.String(), 5*time.Second, func() bool {
@@ -309,7 +306,7 @@ func (h *hosts) awaitLinks(ctx context.Context) error {
 	return nil
 }
 
-// entries are where clients find the stack: at its virtual addresses, or at each host that
+// entries returns where clients find the stack: at its virtual addresses, or else at each host that
 // has a balancer.
 func (h *hosts) entries(virtual []string, p plan.Plan) []string {
 	var all []string
@@ -328,12 +325,12 @@ func (h *hosts) entries(virtual []string, p plan.Plan) []string {
 	return all
 }
 
-// at is the entry at an address.
+// at returns the URL of the entry at an address.
 func (h *hosts) at(address string) string {
 	return h.scheme + "://" + net.JoinHostPort(address, strconv.Itoa(h.entryPort))
 }
 
-// of is the host that a node runs on.
+// of returns the host on which a node runs.
 func (h *hosts) of(node supervise.NodeStatus) host { return h.named(node.Host) }
 
 func (h *hosts) named(name string) host {
@@ -344,12 +341,12 @@ func (h *hosts) named(name string) host {
 	return h.all[i]
 }
 
-// but are the hosts that are none of some.
+// but returns all hosts except the given ones.
 func (h *hosts) but(some ...host) []host {
 	return slices.DeleteFunc(slices.Clone(h.all), func(one host) bool { return slices.Contains(some, one) })
 }
 
-// pids are the processes on a host.
+// pids returns the processes on a host.
 func (one host) pids(ctx context.Context) ([]int, error) {
 	out, err := output(ctx, "", "ip", "netns", "pids", one.netns)
 	if err != nil {
@@ -364,7 +361,7 @@ func (one host) pids(ctx context.Context) ([]int, error) {
 	return pids, nil
 }
 
-// ip carries out commands of ip(8), in a namespace unless it has no name.
+// ip runs commands of ip(8), in a namespace unless netns is empty.
 func ip(ctx context.Context, netns string, commands ...string) error {
 	args := []string{"-batch", "-"}
 	if netns != "" {
@@ -373,7 +370,7 @@ func ip(ctx context.Context, netns string, commands ...string) error {
 	return run(ctx, strings.Join(commands, "\n")+"\n", "ip", args...)
 }
 
-// nft carries out commands of nft(8) at the bridge, all or none.
+// nft runs commands of nft(8) at the bridge: all of them, or none.
 func (h *hosts) nft(ctx context.Context, commands string) error {
 	return run(ctx, commands, "ip", "netns", "exec", h.bridge, "nft", "-f", "-")
 }
@@ -383,7 +380,8 @@ func run(ctx context.Context, input, name string, args ...string) error {
 	return err
 }
 
-// output runs a program of the system and answers what it prints.
+// output runs a program of the system and returns what it prints. Its error has the program's
+// standard error output.
 func output(ctx context.Context, input, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(input)

@@ -12,18 +12,17 @@ import (
 	"holdfast/internal/isolate"
 )
 
-// drop is a direction in which nothing passes any more: from a host, or the
-// clients, to another.
+// drop is one direction in which no packet passes: from a host, or the clients, to another.
 type drop struct{ from, to string }
 
 func (d drop) String() string { return d.from + " to " + d.to }
 
-// both are the directions between two sides; the sides may be of several.
+// both returns the directions between two sides, each of which may have several members.
 func both(some, others []string) []drop {
 	return slices.Concat(oneWay(some, others), oneWay(others, some))
 }
 
-// oneWay are the directions from some to others.
+// oneWay returns the directions from some to others.
 func oneWay(some, others []string) []drop {
 	var all []drop
 	for _, a := range some {
@@ -34,7 +33,7 @@ func oneWay(some, others []string) []drop {
 	return all
 }
 
-// hostNames are the names of hosts.
+// hostNames returns the names of hosts.
 func hostNames(some ...host) []string {
 	var all []string
 	for _, one := range some {
@@ -43,7 +42,7 @@ func hostNames(some ...host) []string {
 	return all
 }
 
-// port is where a host, or this machine, is plugged in.
+// port returns the bridge port of a host, or of this machine.
 func (h *hosts) port(name string) string {
 	for _, one := range h.all {
 		if one.name == name {
@@ -53,12 +52,13 @@ func (h *hosts) port(name string) string {
 	return clientsPort
 }
 
-// cutRules are the commands of nft(8) that drop what goes in some directions,
-// of connections that there are as of new ones, and count it. What is no IP
-// passes: the address of a host that cannot be reached stays known (ARP), so
-// that packets to it vanish, as behind a router, and are not refused. Not so the
-// virtual addresses: a host that is cut off keeps its address, and would win it
-// again and again by ARP from the one that can be reached.
+// cutRules returns the commands of nft(8) that drop and count all IP packets in some directions, of
+// existing connections as of new ones.
+//
+// Other packets pass. So the hardware address of a host that cannot be reached stays known (ARP),
+// and packets to it vanish, as behind a router, instead of being refused. ARP packets from virtual
+// addresses are dropped as well: a host that is cut off keeps its virtual address, and would take
+// it over again and again from the host that can be reached.
 func (h *hosts) cutRules(drops []drop) string {
 	var text strings.Builder
 	text.WriteString("add table bridge cut\nadd chain bridge cut forward { type filter hook forward priority 0; }\n")
@@ -70,24 +70,24 @@ func (h *hosts) cutRules(drops []drop) string {
 	return text.String()
 }
 
-// virtual is where the virtual addresses of a drill's network are.
+// virtual returns the range of the virtual addresses in a drill's network.
 func (h *hosts) virtual() netip.Prefix {
 	first := h.machine.As4()
 	first[3] = virtualNumber
 	return netip.PrefixFrom(netip.AddrFrom4(first), 28)
 }
 
-// uncut is the step that lets everything pass again.
+// uncut returns the step that lets everything pass again.
 func (h *hosts) uncut() step {
 	return step{
 		Why: "the cut between the hosts", Command: []string{"ip", "netns", "exec", h.bridge, "nft", "-f", "-"},
-		// Deleting what is not there is an error; adding what is there is none.
+		// Deleting a table that is missing is an error, and adding one that exists is not.
 		Input:  "add table bridge cut\ndelete table bridge cut\n",
 		Unless: netnsDir + "/" + h.bridge,
 	}
 }
 
-// dropped counts the packets that the cut has stopped, by direction.
+// dropped returns how many packets the cut has stopped, by direction.
 func (h *hosts) dropped(ctx context.Context) (map[string]int, error) {
 	text, err := output(ctx, "", "ip", "netns", "exec", h.bridge, "nft", "-j", "list", "table", "bridge", "cut")
 	if err != nil {
@@ -96,5 +96,6 @@ func (h *hosts) dropped(ctx context.Context) (map[string]int, error) {
 	return isolate.ParseCounters(text)
 }
 
-// isRefused reports whether somebody was there and refused a connection.
+// isRefused reports whether an error is a refused connection: the host is there, and no process
+// listens.
 func isRefused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }

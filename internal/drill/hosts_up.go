@@ -15,13 +15,13 @@ import (
 	"holdfast/internal/stack"
 )
 
-// On each host of the drill's own runs what runs on a machine: the first founds the stack by
-// 'holdfast up', the others join by the token that it hands out.
+// On each host of the drill's own runs what runs on a machine. 'holdfast up' on the first host
+// creates the stack, and the others join with the tokens that it hands out.
 
 // virtualNumber is the last number of the first virtual address in the drill's network.
 const virtualNumber = 240
 
-// text is the part of the stack file that says which hosts there are.
+// text returns the part of the stack file that declares the hosts.
 func (h *hosts) text(declared []stack.Host) string {
 	var text strings.Builder
 	text.WriteString("hosts:\n")
@@ -35,8 +35,8 @@ func (h *hosts) text(declared []stack.Host) string {
 	return text.String()
 }
 
-// virtualText is the part of the entry that says which virtual addresses it has: as many as
-// were declared, in the network of the hosts.
+// virtualText returns the part of the entry that declares the virtual addresses: as many as were
+// declared, in the hosts' network.
 func (h *hosts) virtualText(declared stack.Virtual) string {
 	if !declared.Enabled() {
 		return ""
@@ -53,7 +53,7 @@ func (h *hosts) virtualText(declared stack.Virtual) string {
 // addLimit is how long the stack may take until a host can join.
 const addLimit = 15 * time.Second
 
-// startHosts founds the stack on the first host and has the others join.
+// startHosts creates the stack on the first host and makes the others join.
 func (t *target) startHosts(ctx context.Context) error {
 	for i, one := range t.hosts.all {
 		seat := t.helm.seats[i]
@@ -63,7 +63,8 @@ func (t *target) startHosts(ctx context.Context) error {
 			}
 			continue
 		}
-		// Who leads begins anew when a host has joined.
+		// 'host add' may fail for a while: whenever a host has joined, the hosts elect a leader
+		// anew.
 		var line string
 		var err error
 		late := awaitEvery(ctx, 200*time.Millisecond, "", addLimit, func() bool {
@@ -81,7 +82,7 @@ func (t *target) startHosts(ctx context.Context) error {
 	return nil
 }
 
-// onHost are the arguments of ip(8) that run a holdfast command on a host.
+// onHost returns the arguments of ip(8) that run a holdfast command on a host.
 func (t *target) onHost(one host, args ...string) []string {
 	program := t.self
 	if t.programs {
@@ -90,23 +91,23 @@ func (t *target) onHost(one host, args ...string) []string {
 	return slices.Concat([]string{"netns", "exec", one.netns}, t.programsOf(one), t.clockOf(one), []string{program}, args, []string{"--state", t.stateOf(one.name)})
 }
 
-// Each host may have a program file of its own, which can be replaced there. It has the same
-// path on all hosts, as on machines: a directory that is mounted for what 'ip netns exec' runs
-// and its children.
+// Each host may have a program file of its own, which can be replaced on that host alone. Its path
+// is the same on all hosts, as on machines: 'ip netns exec' runs the command in a mount namespace,
+// where a directory of the host is mounted at that path.
 
 // programName is the name of the program's file on such a host.
 const programName = "holdfast"
 
-// hostPrograms is the directory of the program on each host, and programDir what it is
-// outside.
+// hostPrograms returns the program's directory as a host sees it. programDir returns the same
+// directory as this machine sees it.
 func (t *target) hostPrograms() string        { return filepath.Join(t.base, "programs") }
 func (t *target) programDir(one host) string  { return t.stateOf(one.name) + ".programs" }
 func (t *target) programFile(one host) string { return filepath.Join(t.programDir(one), programName) }
 
-// withPrograms is a script that runs a program where the host's directory is mounted.
+// withPrograms is a script that mounts directory $1 at $2 and runs the rest of its arguments.
 const withPrograms = `mount --bind "$1" "$2" && shift 2 && exec "$@"`
 
-// programsOf are the words before a command on a host that give it the host's program file.
+// programsOf returns the words before a command on a host that give it the host's program file.
 func (t *target) programsOf(one host) []string {
 	if !t.programs {
 		return nil
@@ -114,7 +115,7 @@ func (t *target) programsOf(one host) []string {
 	return []string{"sh", "-c", withPrograms, "sh", t.programDir(one), t.hostPrograms()}
 }
 
-// installPrograms gives each host a file of its own with the program.
+// installPrograms gives each host its own copy of the program.
 func (t *target) installPrograms() error {
 	program, err := os.ReadFile(t.self)
 	if err != nil {
@@ -134,8 +135,8 @@ func (t *target) installPrograms() error {
 	return nil
 }
 
-// upOn is the step that has the process of a host run again. With its loss undone it is a
-// host that boots.
+// upOn returns the step that starts the holdfast process of a host again, as a host does that
+// boots.
 func (t *target) upOn(one host, why string) step {
 	return step{
 		Why: why, Command: append([]string{"ip"}, t.onHost(one, "up", "-d")...), Limit: t.startLimit(),
@@ -143,8 +144,8 @@ func (t *target) upOn(one host, why string) step {
 	}
 }
 
-// hostsSick says what is wrong with the hosts of a stack; empty: all of them are up, have a
-// vote, and reach the one that leads, and each virtual address is on one of them.
+// hostsSick returns what is wrong with the hosts of a stack; empty: all of them are up, have a
+// vote, and reach the leader, and each virtual address is on exactly one of them.
 func (t *target) hostsSick(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -168,7 +169,7 @@ func (t *target) hostsSick(ctx context.Context) string {
 	return ""
 }
 
-// apart says which host does not take part; empty: each of them does.
+// apart returns which host does not take part, in words; empty: each of them does.
 func (t *target) apart(ctx context.Context) string {
 	v, err := t.client().Hosts(ctx)
 	if err != nil {
@@ -185,7 +186,7 @@ func (t *target) apart(ctx context.Context) string {
 	return ""
 }
 
-// holders are the hosts that have an address.
+// holders returns the hosts that have an address.
 func (h *hosts) holders(ctx context.Context, address string) (all []host, err error) {
 	for _, one := range h.all {
 		out, err := output(ctx, "", "ip", "-n", one.netns, "-oneline", "-4", "address", "show", "dev", hostLink)

@@ -13,26 +13,26 @@ import (
 	"holdfast/internal/plan"
 )
 
-// A replica that was away, or late, has to confirm no write for a while after
-// it is back. What strikes another one meanwhile strikes a second time.
+// After a replica was away, or late, web nodes do not wait for it for a while. A fault that strikes
+// another replica meanwhile would be a second fault at once.
 
-// inSyncLimit is how long web nodes may leave a replica out that is well: each
-// gives one that was late several times longer each time (package redis).
+// inSyncLimit is how long web nodes may leave out a replica that is well. Package redis makes a
+// replica that was late repeatedly wait several times longer each time.
 const inSyncLimit = 45 * time.Second
 
-// idleFor is how long a web node does nothing that is held for out of use: its
-// application is not the one that the drill's clients reach. Who is in sync it
-// learns from its own work alone.
+// idleFor: a web node that did nothing for this long is not under load, so the drill does not wait
+// for it. Such a node cannot learn that a replica is in sync again, because it learns that from its
+// own writes alone.
 const idleFor = 3 * time.Second
 
-// What a web node tells: the number of replicas that have to confirm, and of
-// the operations that it has carried out.
+// The metrics of a web node: how many replicas have to confirm, and how many operations it has
+// carried out.
 const (
 	inSyncMetric     = "holdfast_redis_in_sync_replicas"
 	operationsMetric = "holdfast_redis_batch_operations_sum"
 )
 
-// findAdmins finds where the web nodes tell their numbers.
+// findAdmins finds the addresses of the web nodes' metrics.
 func (t *target) findAdmins(p plan.Plan) {
 	t.numbers = map[string]string{}
 	for _, h := range p.Hosts {
@@ -44,14 +44,13 @@ func (t *target) findAdmins(p plan.Plan) {
 	}
 }
 
-// awaitInSync waits until every web node in use has every replica confirm its
-// writes. Of those that have no port for their numbers (admin in the stack file)
-// nobody knows.
+// awaitInSync waits until every web node under load waits for every replica. Web nodes without a
+// port for their metrics (admin in the stack file) cannot be asked, and are left out.
 func (t *target) awaitInSync(ctx context.Context) error {
 	return t.awaitInSyncOf(ctx, t.stack.Redis.Replicas)
 }
 
-// awaitInSyncOf does so where the stack has that many replicas.
+// awaitInSyncOf is awaitInSync for a stack with that many replicas.
 func (t *target) awaitInSyncOf(ctx context.Context, want int) error {
 	if !t.stack.Redis.Enabled || want == 0 {
 		return nil
@@ -82,10 +81,10 @@ func (t *target) awaitInSyncOf(ctx context.Context, want int) error {
 	return nil
 }
 
-// numbers are what a web node tells of itself.
+// numbers are the metrics of a web node that the drill reads.
 type numbers struct{ inSync, operations int }
 
-// numbersOf asks a web node for its numbers.
+// numbersOf reads a web node's metrics.
 func numbersOf(ctx context.Context, address string) (numbers, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -102,7 +101,7 @@ func numbersOf(ctx context.Context, address string) (numbers, error) {
 	return parseNumbers(resp.Body)
 }
 
-// parseNumbers finds them in Prometheus' text format.
+// parseNumbers finds the metrics in Prometheus' text format. It returns an error if one is missing.
 func parseNumbers(r io.Reader) (numbers, error) {
 	found := map[string]int{}
 	lines := bufio.NewScanner(r)

@@ -20,17 +20,17 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// keys are those of a drill that could not remove them itself. The token is
-// not written down, but where it is.
+// keys describes the keys of a drill that could not remove them itself. It holds the path of the
+// token's file and not the token.
 type keys struct {
 	State     string `json:"state"` // of the stack
 	Entry     string `json:"entry"`
 	Prefix    string `json:"prefix"`
 	TokenFile string `json:"token_file,omitempty"`
-	// At is where they are removed; empty: at the entry.
+	// At is the URL at which they are removed; empty: the entry.
 	At string `json:"at,omitempty"`
-	// Own: the stack is the drill's own, so that no stranger is at its entry, or the entry is
-	// what the user says it is.
+	// Own: the answer at the entry can be trusted. The stack is the drill's own, or the user named
+	// the entry.
 	Own bool `json:"own,omitempty"`
 	// Header is the value of the header that leads to the application; empty: see App.
 	Header string `json:"header,omitempty"`
@@ -38,12 +38,12 @@ type keys struct {
 	App string `json:"app,omitempty"`
 }
 
-// keysLimit is how long removing them may take: what the drill broke has been
-// undone a moment ago.
+// keysLimit limits how long the removal may take. What the drill broke was undone a moment ago, so
+// the first attempts may fail.
 const keysLimit = 20 * time.Second
 
-// perform removes the keys, as any client of the entry could. Of a stack that
-// is down nobody can: they go when it is up again, or with its data.
+// perform removes the keys through the entry, as any client could. While the stack is down that is
+// impossible: the keys can be removed when it is up again, or go with its data.
 func (k keys) perform() error {
 	ctx, cancel := context.WithTimeout(context.Background(), keysLimit)
 	defer cancel()
@@ -57,11 +57,11 @@ func (k keys) perform() error {
 	return errors.Join(err, failed)
 }
 
-// vain is an error that no second try mends.
+// vain is an error that a second attempt cannot mend.
 type vain struct{ error }
 
-// reachable says why nobody but a stranger could answer at the entry; nil: the
-// stack is behind it. A stranger is not to get the token, nor to be believed.
+// reachable returns nil if the stack is known to be behind the entry, else why not. A stranger that
+// listens there must neither get the token nor be believed.
 func (k keys) reachable(ctx context.Context) error {
 	if k.Own {
 		return nil
@@ -107,7 +107,7 @@ func (k keys) remove(ctx context.Context) error {
 				break
 			}
 		}
-		if found == 0 { // a list may leave out what comes while it is made
+		if found == 0 { // a list may miss keys that are added while it is made, so it is read again
 			return nil
 		}
 	}

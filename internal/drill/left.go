@@ -6,16 +6,16 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// Left is what a drill of a stack has left to undo.
+// Left describes what a drill of a stack has left to undo.
 type Left struct {
-	// Running is true while a drill is under way, which undoes it.
+	// Running is true while a drill is under way, which will undo it.
 	Running bool
-	// Broken are the things that are still broken, and Keys those that are only
-	// keys in Redis, each in words.
+	// Broken describes the things that are still broken. Keys describes leftovers that are only
+	// keys in Redis.
 	Broken, Keys []string
 }
 
-// LeftIn looks for what a drill has left in a state directory. It changes nothing.
+// LeftIn returns what a drill has left in a state directory. It changes nothing.
 func LeftIn(state string) (Left, error) {
 	l := Left{}
 	l.Running, _ = supervise.Drilled(state)

@@ -11,40 +11,38 @@ import (
 	"holdfast/internal/process"
 )
 
-// link is a TCP proxy that is as bad as a network can be: what goes through
-// it comes late, and now and then it stalls, as TCP does while it sends again
-// what was lost.
+// link is a TCP proxy that behaves like a bad network: what passes through it arrives late. Now and
+// then it stalls, as TCP does while it sends lost data again.
 type link struct {
 	listener net.Listener
 	netns    string
 	to       string
 	delay    time.Duration // one way
-	// loss is the fraction of the pieces (of up to 16 KB) that are lost and
-	// sent again after stall, while all behind them wait.
+	// loss is the fraction of pieces (of up to 16 KB) that count as lost: they arrive later by
+	// stall, and all pieces behind them wait.
 	loss  float64
 	stall time.Duration
 
-	// closed when nothing passes any more.
+	// stalled is closed when nothing passes any more.
 	stalled chan struct{}
 
 	parts sync.WaitGroup
 	mu    sync.Mutex
-	conns map[net.Conn]struct{} // nil: closed
+	conns map[net.Conn]struct{} // nil: the link is closed
 	seed  uint64
 	sent  [2]tally
 }
 
-// tally is what became of the bytes and pieces in one direction.
+// tally counts the bytes and pieces in one direction.
 type tally struct {
-	passed  int64 // bytes that went through
+	passed  int64 // bytes that arrived after stop and were not passed on
 	dropped int64 // bytes that came after stop and did not
 	again   int   // pieces that were lost and sent again
 }
 
-// The directions.
-const forth, back = 0, 1 // from who connected, and to who did
+const forth, back = 0, 1 // from the side that connected; to that side
 
-// within does something in the link's network namespace.
+// within runs a function in the link's network namespace.
 func (l *link) within(do func() error) error {
 	if l.netns == "" {
 		return do()
@@ -52,9 +50,9 @@ func (l *link) within(do func() error) error {
 	return process.Within(l.netns, do)
 }
 
-// newLink listens on a port of its own on loopback, and begins to pass on. Both
-// its ends are in a network namespace, the path of which is given, or empty for
-// this process' own: whom it leads to sees the connection come from there.
+// newLink listens on a free port on loopback and begins to pass on connections. netns is the path
+// of the network namespace of both its ends, or empty for this process' own. The node at to sees
+// the connections come from there.
 func newLink(netns, to string, delay time.Duration, loss float64, stall time.Duration, seed uint64) (*link, error) {
 	k := &link{netns: netns, to: to, delay: delay, loss: loss, stall: stall, conns: map[net.Conn]struct{}{}, seed: seed, stalled: make(chan struct{})}
 	err := k.within(func() (err error) {
@@ -70,7 +68,7 @@ func newLink(netns, to string, delay time.Duration, loss float64, stall time.Dur
 
 func (l *link) address() string { return l.listener.Addr().String() }
 
-// count is what became of what went in a direction, so far.
+// count returns the tally of a direction so far.
 func (l *link) count(way int) tally {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,11 +81,11 @@ func (l *link) note(change func()) {
 	change()
 }
 
-// stop lets nothing pass any more, and yet no connection ends: what is sent is
-// lost when the link is closed.
+// stop makes the link pass nothing any more while its connections stay open. What is sent
+// afterwards is lost when the link is closed.
 func (l *link) stop() { close(l.stalled) }
 
-// close ends the link with all connections over it.
+// close ends the link and all its connections.
 func (l *link) close() {
 	l.listener.Close()
 	l.mu.Lock()
@@ -128,7 +126,8 @@ func (l *link) accept() {
 	}
 }
 
-// keep takes note of connections, to end them; false: the link is closed.
+// keep registers connections, so that close can end them. It returns false if the link is closed
+// already.
 func (l *link) keep(conns ...net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -142,17 +141,17 @@ func (l *link) keep(conns ...net.Conn) bool {
 	return l.conns != nil
 }
 
-// piece is what was read at one time.
+// piece is the result of one read.
 type piece struct {
 	bytes []byte
 	due   time.Time
 }
 
-// maxUnderWay bounds the pieces on their way in one direction: a network holds
-// no more than a window.
+// maxUnderWay limits the pieces on their way in one direction: a network holds no more than a
+// window.
 const maxUnderWay = 256
 
-// pass passes on what comes, each piece as late as the link is long.
+// pass passes on what arrives, each piece after the delay of the link.
 func (l *link) pass(direction int, from io.Reader, to io.Writer, random *rand.Rand) {
 	count := &l.sent[direction]
 	way := make(chan piece, maxUnderWay)
@@ -163,11 +162,11 @@ func (l *link) pass(direction int, from io.Reader, to io.Writer, random *rand.Ra
 			select {
 			case <-l.stalled:
 				l.note(func() { count.dropped += int64(len(p.bytes)) })
-				continue // it is never passed on
+				continue // never passed on
 			default:
 			}
 			if _, err := to.Write(p.bytes); err != nil {
-				for range way { // until the reader has seen it, too
+				for range way { // drained, so that the reader is not blocked before it has seen the error, too
 				}
 				return
 			}
@@ -187,7 +186,7 @@ func (l *link) pass(direction int, from io.Reader, to io.Writer, random *rand.Ra
 				l.note(func() { count.again++ })
 			}
 			if due.Before(last) {
-				due = last // nothing overtakes
+				due = last // no piece overtakes another
 			}
 			last = due
 			way <- piece{buf[:n], due}

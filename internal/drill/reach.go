@@ -7,8 +7,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// reach has the drill's connections to redis nodes and Sentinels, which come, go and
-// move in some faults. It is safe for concurrent use; its zero value knows no node.
+// reach holds the drill's connections to redis nodes and Sentinels. Some faults add, remove or move
+// nodes. It is safe for concurrent use; the zero value knows no node.
 type reach struct {
 	way redis.Way // it does not change
 	mu  sync.Mutex
@@ -21,8 +21,8 @@ type reached struct {
 	admin   *redis.Admin
 }
 
-// learn takes the nodes of a status up. The connection to an address that a node has left
-// is closed. A node that has gone is kept: it may come back.
+// learn adds the nodes of a status. It closes the connection to an address that a node has left. A
+// node that is gone is kept, since it may come back.
 func (r *reach) learn(st supervise.Status, password string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -41,7 +41,7 @@ func (r *reach) learn(st supervise.Status, password string) {
 	}
 }
 
-// admin returns the connection to a node, which some status has had.
+// admin returns the connection to a node that was in a status.
 func (r *reach) admin(node string) *redis.Admin {
 	r.mu.Lock()
 	defer r.mu.Unlock()

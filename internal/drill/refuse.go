@@ -2,8 +2,8 @@ package drill
 
 import "fmt"
 
-// RefusedError says why there can be no such drill of such a stack, and what
-// to do. Nothing was started, and nothing broken.
+// RefusedError reports why such a drill of such a stack is impossible, and what to do. Nothing was
+// started, and nothing broken.
 type RefusedError struct{ err error }
 
 func (e *RefusedError) Error() string { return e.err.Error() }

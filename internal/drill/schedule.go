@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// pool is the faults that there are to choose from: all of a round, unless they
-// are drawn.
+// pool returns the faults to choose from. Unless they are drawn at random, these are the faults of
+// every round.
 func (c Config) pool() ([]fault, error) {
 	var chosen []fault
 	for _, name := range c.Faults {
@@ -32,10 +32,10 @@ func (c Config) pool() ([]fault, error) {
 	return chosen, nil
 }
 
-// usual is the faults of a drill that names none, and the names of those that
-// would be among them if the stack could have them.
+// usual returns the faults of a drill for which the user named none, and the names of those that it
+// leaves out because the stack cannot have them.
 func (c Config) usual() (chosen []fault, left []string) {
-	a, _ := c.aim() // Check has told of its error
+	a, _ := c.aim() // Check has reported its error
 	afar := c.theirHosts()
 	for _, f := range faults {
 		among := f.course
@@ -57,7 +57,7 @@ func (c Config) usual() (chosen []fault, left []string) {
 	return chosen, left
 }
 
-// leftOut is the names of the faults that a drill which names none leaves out.
+// leftOut returns the names of the faults that a drill without named faults leaves out.
 func (c Config) leftOut() []string {
 	if c.named() {
 		return nil
@@ -66,10 +66,10 @@ func (c Config) leftOut() []string {
 	return left
 }
 
-// named reports whether the drill is of faults that were named.
+// named reports whether the user named faults or commands.
 func (c Config) named() bool { return len(c.Faults)+len(c.Commands) > 0 }
 
-// elsewhere says why a fault does not strike a stack of this kind; empty: it does.
+// elsewhere returns why a fault does not strike a stack of this kind; empty: it does.
 func (c Config) elsewhere(f fault) string {
 	switch {
 	case f.command != "" || f.pods == (c.Pods != nil):
@@ -80,7 +80,7 @@ func (c Config) elsewhere(f fault) string {
 	return "it strikes processes of a stack that Holdfast itself runs, and this one runs in Kubernetes"
 }
 
-// schedule is the faults of one round.
+// schedule returns the faults of one round.
 func (c Config) schedule(round int) ([]fault, error) {
 	chosen, err := c.pool()
 	if err != nil || !c.Random {
@@ -94,22 +94,22 @@ func (c Config) schedule(round int) ([]fault, error) {
 	return drawn, nil
 }
 
-// eachTakes is about how long one fault of a random schedule takes.
+// eachTakes is roughly how long one fault of a random schedule takes.
 const eachTakes = 8 * time.Second
 
-// own is what faults need that the stack has to itself: hosts, disks of its redis nodes,
-// a program file on each host, a clock on each host.
+// own is what faults need the stack to have for itself: hosts, disks of its redis nodes, a program
+// file on each host, a clock on each host.
 type own struct{ hosts, disks, programs, clocks bool }
 
 // any reports whether anything is needed.
 func (o own) any() bool { return o != own{} }
 
-// needs returns what any of the faults that may come needs: all rounds are of one stack.
+// needs returns what the faults of all rounds need together: all rounds use one stack.
 func (c Config) needs() (all own) {
 	chosen, _ := c.pool()
 	for _, f := range chosen {
 		if c.theirHosts() && notAfar(f) == "" {
-			continue // it strikes the hosts that there are
+			continue // it strikes the user's own hosts
 		}
 		all.hosts = all.hosts || f.hosts
 		all.disks = all.disks || f.disk
@@ -119,10 +119,11 @@ func (c Config) needs() (all own) {
 	return all
 }
 
-// usualHosts is how many hosts a stack of the drill's own has, where a fault needs some.
+// usualHosts is how many hosts the drill's own stack gets if a fault needs hosts and the stack file
+// has none.
 const usualHosts = 3
 
-// wanted is the stack that the drill stands up for itself.
+// wanted returns the description of the stack that the drill stands up for itself.
 func (c Config) wanted(needs own) wanted {
 	w := wanted{text: c.Text, disks: needs.disks, programs: needs.programs, clocks: needs.clocks}
 	switch n := c.Hosts; {
@@ -139,7 +140,7 @@ func (c Config) wanted(needs own) wanted {
 	return w
 }
 
-// nearest is the name that another most likely stands for; empty: none is near.
+// nearest returns the fault that the user most likely meant by a name; empty: no fault is near.
 func nearest(name string) string {
 	best, least := "", 1+len(name)/3
 	for _, f := range faults {

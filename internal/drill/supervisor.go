@@ -7,14 +7,14 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// supervisor is the supervisor as a scene kills and pauses it: a process that is
-// of no kind of node, and alone, since its group may be a terminal's.
+// supervisor returns the supervisor as a node to kill or pause. It has no kind, which makes the
+// signal go to the process alone: its process group may be that of a terminal.
 func (s *scene) supervisor(ctx context.Context) (supervise.NodeStatus, error) {
 	st, err := s.stack.status(ctx)
 	return supervise.NodeStatus{Name: "supervisor", Host: st.Host, PID: st.Supervisor}, err
 }
 
-// supervised is the step that has a supervisor run again, on its host, after its death.
+// supervised returns the step that makes a supervisor run again, on its host, after its death.
 func (t *target) supervised(n supervise.NodeStatus) step {
 	const why = "the death of the supervisor"
 	if t.hosts != nil {
@@ -31,8 +31,7 @@ var killSupervisor = fault{
 		if err != nil {
 			return err
 		}
-		// The next supervisor runs in the background, however this one was
-		// started.
+		// The next supervisor runs in the background, even if this one did not.
 		if err := s.undo(s.stack.supervised(n)); err != nil {
 			return err
 		}

@@ -16,43 +16,43 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// target is the stack that is drilled.
+// target is a stack to drill that a supervisor looks after.
 type target struct {
 	stack   stack.Stack
 	helm    helm
 	self    string // the holdfast program
-	base    string // where the relative paths of its file start from
-	file    string // its file, for commands on this stack; empty: they need none
+	base    string // the holdfast program
+	file    string // the stack's file, for commands on the stack; empty: they need none
 	secrets plan.Secrets
-	reach   reach // of redis nodes and Sentinels
-	// balancers are the runtime sockets of the balancers, by name.
+	reach   reach // the connections to redis nodes and Sentinels
+	// balancers holds the runtime sockets of the balancers, by name.
 	balancers map[string]statistician
 	aim       aim
-	headers   map[string]string // that lead the load to its application
-	numbers   map[string]string // host:port of the numbers of web nodes, by name
-	own       bool              // the drill stood it up for itself
+	headers   map[string]string // they lead the load to its application
+	numbers   map[string]string // the host:port of each web node's metrics, by name
+	own       bool              // the drill stood the stack up for itself
 	disks     bool              // its redis nodes have disks of their own
-	hosts     *hosts            // nil: it runs on this machine as it is, or on a user's hosts
+	hosts     *hosts            // nil: the stack runs directly on this machine, or on a user's hosts
 	programs  bool              // each of its hosts has a program file of its own
 	clocks    bool              // each of its hosts has a clock of its own
-	// afar: it is a user's stack of several hosts, which are theirs. This machine is the one
-	// called here.
+	// afar: it is a user's stack of several hosts, which theirs holds. here is the name of this
+	// machine among them.
 	afar   bool
 	theirs *hosts
 	here   string
 	hands  hands
-	// entries are those of a stack on hosts: its virtual addresses, or one for each
-	// balancer, at the address of its host.
+	// entries are the entries of a stack on hosts: its virtual addresses, or one at the address of
+	// each host that has a balancer.
 	entries []string
-	entry   string // as the supervisor tells it; see lead
+	entry   string // as the supervisor reports it; see lead
 }
 
-// state is the state directory of the stack, and client its supervisor: on hosts, those of
-// one that answers.
+// state returns the state directory of the stack, and client its supervisor. On several hosts both
+// belong to a host that answers.
 func (t *target) state() string           { return t.helm.seat().state }
 func (t *target) client() *control.Client { return t.helm.seat().client }
 
-// stateOf is the state directory that has the files of a host's nodes.
+// stateOf returns the state directory that holds the files of a host's nodes.
 func (t *target) stateOf(host string) string {
 	for _, s := range t.helm.seats {
 		if s.host == host {
@@ -62,7 +62,7 @@ func (t *target) stateOf(host string) string {
 	return t.state()
 }
 
-// nodesOf are the names of an application's nodes.
+// nodesOf returns the names of an application's nodes.
 func (t *target) nodesOf(app string) []string {
 	var all []string
 	for n := range t.stack.Apps[app].Nodes {
@@ -71,7 +71,7 @@ func (t *target) nodesOf(app string) []string {
 	return all
 }
 
-// open gets what it takes to speak to the stack's nodes.
+// open reads what the drill needs to talk to the stack's nodes: secrets, plan and addresses.
 func (t *target) open(ctx context.Context) error {
 	st, err := t.helm.status(ctx)
 	if err != nil {
@@ -80,13 +80,16 @@ func (t *target) open(ctx context.Context) error {
 	if t.secrets, err = supervise.Secrets(t.state()); err != nil {
 		return err
 	}
+
 	p, err := t.plan()
 	if err != nil {
 		return err
 	}
+
 	if t.reach.way, err = supervise.Way(t.state(), t.stack); err != nil {
 		return err
 	}
+
 	t.findAdmins(p)
 	t.findBalancers(p)
 	if t.afar {
@@ -94,6 +97,7 @@ func (t *target) open(ctx context.Context) error {
 			return err
 		}
 	}
+
 	if h := t.machines(); h != nil {
 		t.entries = h.entries(t.stack.Entry.Virtual.Bare(), p)
 	}
@@ -101,7 +105,7 @@ func (t *target) open(ctx context.Context) error {
 	return nil
 }
 
-// machines are the hosts of the stack; nil: it runs on this machine alone.
+// machines returns the hosts of the stack; nil: it runs on this machine alone.
 func (t *target) machines() *hosts {
 	if t.afar {
 		return t.theirs
@@ -109,12 +113,13 @@ func (t *target) machines() *hosts {
 	return t.hosts
 }
 
-// elsewhere is some hosts without the one that this machine is.
+// elsewhere returns the given hosts without this machine.
 func (t *target) elsewhere(some []host) []host {
 	return slices.DeleteFunc(slices.Clone(some), func(one host) bool { return one.name == t.here })
 }
 
-// plan is the plan of the stack. Of hosts the one by which they run says where its nodes are.
+// plan returns the plan of the stack. On hosts it is the plan by which they run, since only that
+// one says where the nodes are.
 func (t *target) plan() (plan.Plan, error) {
 	if t.hosts == nil && !t.afar {
 		return supervise.Preview(t.stack, t.base, t.state())
@@ -125,8 +130,7 @@ func (t *target) plan() (plan.Plan, error) {
 
 func (t *target) close() { t.reach.close() }
 
-// status is what the supervisor says of the stack. The nodes that it has can be spoken to
-// from then on: see admin.
+// status returns the supervisor's status of the stack. Afterwards admin can reach every node in it.
 func (t *target) status(ctx context.Context) (supervise.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -137,17 +141,17 @@ func (t *target) status(ctx context.Context) (supervise.Status, error) {
 	return st, err
 }
 
-// admin is the connection to a redis node or Sentinel that a status has had.
+// admin returns the connection to a redis node or Sentinel that was in a status.
 func (t *target) admin(node string) *redis.Admin { return t.reach.admin(node) }
 
-// standing asks a redis node for its role; it does not wait long.
+// standing asks a redis node for its role, and waits at most 300 ms.
 func (t *target) standing(ctx context.Context, node string) (redis.Standing, error) {
 	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	return t.admin(node).Standing(ctx)
 }
 
-// command is a holdfast command on this stack.
+// command returns the words of a holdfast command on this stack.
 func (t *target) command(args ...string) []string {
 	words := slices.Concat([]string{t.self}, args, []string{"--state", t.state()})
 	if t.file != "" {
@@ -159,9 +163,8 @@ func (t *target) command(args ...string) []string {
 // startLimit is how long a command may take that starts a node or the stack.
 func (t *target) startLimit() time.Duration { return commandLimit + t.stack.SlowestStart() }
 
-// sick says why the stack is not well; empty: it is. Every node is up, there is
-// one master with all its replicas in step, and every Sentinel agrees and knows
-// of all the others.
+// sick returns why the stack is not well; empty: it is. It is well if every node is up, there is
+// one master with all its replicas in step, and every Sentinel agrees and knows all others.
 func (t *target) sick(ctx context.Context) string {
 	st, err := t.status(ctx)
 	if errors.Is(err, control.ErrNoSupervisor) {
@@ -170,6 +173,7 @@ func (t *target) sick(ctx context.Context) string {
 	if err != nil {
 		return err.Error()
 	}
+
 	why := ""
 	switch {
 	case t.hosts != nil:
@@ -180,16 +184,18 @@ func (t *target) sick(ctx context.Context) string {
 	if why != "" {
 		return why
 	}
+
 	if st.Phase != supervise.PhaseRunning {
 		return "the supervisor is " + string(st.Phase)
 	}
+
 	master, replicas, sentinels := "", 0, 0
 	for _, n := range st.Nodes {
 		switch {
 		case n.State != supervise.Up:
 			return strings.TrimSuffix(fmt.Sprintf("%s is %s: %s", n.Name, n.State, n.Detail), ": ")
 		case t.hands.gone(n):
-			return n.Name + " has ended" // and the supervisor has yet to see it
+			return n.Name + " has ended" // the supervisor has not noticed yet
 		case n.Kind == plan.Sentinel:
 			sentinels++
 		case n.Kind == plan.Redis && n.Role == "master" && master != "":
@@ -200,9 +206,11 @@ func (t *target) sick(ctx context.Context) string {
 			replicas++
 		}
 	}
+
 	if t.stack.Redis.Enabled && master == "" {
 		return "no redis node is master"
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	for _, n := range st.Nodes {
@@ -239,7 +247,7 @@ func gone(pid int) bool {
 	return err != nil
 }
 
-// heal waits until the stack is well, and answers why it is not after a time.
+// heal waits until the stack is well. After limit it returns why the stack is not.
 func (t *target) heal(ctx context.Context, limit time.Duration) (why string) {
 	every := askEvery
 	if t.afar { // each look asks the hosts for every process

@@ -10,12 +10,14 @@ import (
 	"holdfast/internal/control"
 )
 
-// trustLimit is how long the supervisor may take to say which certificates the entry shows.
+// trustLimit limits how long the supervisor may take to return the certificates that the entry
+// shows.
 const trustLimit = 2 * time.Second
 
-// trustEntry is how a drill's clients trust the entry of a stack: it has to show one of the
-// certificates that the supervisor has the balancers show. They come by an address, and the
-// certificate may be for names alone, or self-signed. Nil: the entry speaks plain HTTP.
+// trustEntry returns how a drill's clients verify the entry of a stack. The entry has to show one
+// of the certificates that the supervisor gave to the balancers. The usual verification cannot
+// work: the clients use an address, and the certificate may hold names only, or be self-signed.
+// Nil: the entry speaks plain HTTP.
 func trustEntry(entry, state string) *tls.Config {
 	if !strings.HasPrefix(entry, "https://") {
 		return nil

@@ -70,7 +70,7 @@ func Undo(ctx context.Context, state string, in io.Reader, orphaned bool) (steps
 		return 0, err
 	}
 
-	// The kernel gives a killed drill's lock back when the last of it is gone.
+	// The kernel releases a killed drill's lock when its last thread has ended.
 	var held *os.File
 	if await(ctx, "", 5*time.Second, func() bool {
 		held, err = lock(state)

@@ -13,52 +13,53 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// watcher sees what happens to the nodes during a drill, so that what was no
-// part of it is not taken for its effect.
+// watcher notes what happens to the nodes during a drill, so that events that were no part of it
+// are not taken for its effects. It asks the supervisor at intervals.
 type watcher struct {
 	target *target
 	began  time.Time
 
 	mu     sync.Mutex
 	before supervise.Status
-	master supervise.NodeStatus // the last that there was
+	master supervise.NodeStatus // the last known master
 	seen   []sight
-	left   map[string]*absence // nodes that are not up, and have their process
+	left   map[string]*absence // nodes that are not up although they have a process
 	reigns []reign
-	// elected is when the master was seen to be another one, zero if never;
-	// silent: no supervisor answered at the last look.
+	// elected is when the master was last seen to have changed; zero: never. silent: no supervisor
+	// answered at the last look.
 	elected time.Time
 	silent  bool
 }
 
-// absence is the time for which a node is not up.
+// absence is a time during which a node is not up.
 type absence struct {
 	from time.Duration
 	told bool
 }
 
-// reign is from when a node was master.
+// reign begins when a node was first seen as master.
 type reign struct {
 	from       time.Duration
 	node, host string
 }
 
-// electedAt is when the master was last seen to be another one; zero: never.
+// electedAt returns when the master was last seen to have changed; zero: never.
 func (w *watcher) electedAt() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.elected
 }
 
-// sight is one change of one node.
+// sight is one observed change of one node.
 type sight struct {
 	at time.Duration
-	// heard is when a question that was asked at at failed, for a sight of silence; zero for others.
+	// heard is for a supervisor that did not answer: the request was sent at at, and failed at
+	// heard. Zero for other sights.
 	heard      time.Duration
 	node, host string
 	text       string
-	// follows: it may be what follows from the loss of the master, or of the
-	// supervisor, whatever node it is of.
+	// follows: the sight may be an effect of the loss of the master or of the supervisor, whatever
+	// node it is of.
 	follows bool
 }
 
@@ -68,10 +69,10 @@ func newWatcher(t *target, began time.Time, before supervise.Status) *watcher {
 	return w
 }
 
-// watchEvery is how often the watcher looks.
+// watchEvery is the interval between two looks.
 const watchEvery = 100 * time.Millisecond
 
-// run looks until the context ends.
+// run looks at the nodes until the context ends.
 func (w *watcher) run(ctx context.Context) {
 	for sleep(ctx, watchEvery) == nil {
 		asked := time.Since(w.began)
@@ -79,15 +80,15 @@ func (w *watcher) run(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 		case err != nil || st.Supervisor == 0:
-			w.unanswered(asked, time.Since(w.began), err) // what happens meanwhile is seen after it
+			w.unanswered(asked, time.Since(w.began), err) // what happens meanwhile is seen at the next look
 		default:
 			w.look(st)
 		}
 	}
 }
 
-// unanswered notes that no supervisor answers, once for each time: a question that was asked at at
-// failed at heard.
+// unanswered notes that no supervisor answers, once for each silence. The request was sent at at,
+// and failed at heard.
 func (w *watcher) unanswered(at, heard time.Duration, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -97,16 +98,18 @@ func (w *watcher) unanswered(at, heard time.Duration, err error) {
 	w.silent = true
 }
 
-// look compares with the last look.
+// look compares a status with that of the last look.
 func (w *watcher) look(now supervise.Status) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	at := time.Since(w.began)
 	w.silent = false
+
 	if now.Supervisor != w.before.Supervisor {
-		// On hosts it is one that was struck with its host, perhaps.
+		// On hosts this may be the effect of a blow at its host, so the sight has the host's name.
 		w.seen = append(w.seen, sight{at: at, node: "supervisor", host: w.before.Host, text: fmt.Sprintf("another supervisor is at work (pid %d, before %d)", now.Supervisor, w.before.Supervisor)})
 	}
+
 	if is := masterOf(now); is.Name != "" {
 		if was := w.master; was.Name != "" && was.Name != is.Name {
 			w.elected = time.Now()
@@ -115,6 +118,7 @@ func (w *watcher) look(now supervise.Status) {
 		}
 		w.master = is
 	}
+
 	for _, n := range now.Nodes {
 		w.absent(n, at)
 		old, ok := w.before.Node(n.Name)
@@ -135,11 +139,11 @@ func (w *watcher) look(now supervise.Status) {
 	w.before = now
 }
 
-// leftFor is how long a node is not up before that is noted: a probe may be late.
+// leftFor is how long a node has to be not up before that is noted: a probe may be late.
 const leftFor = 500 * time.Millisecond
 
-// absent notes a node that is not up for a while, though its process is there:
-// a replica without its master, a web node that is not ready, a full disk.
+// absent notes a node that is not up for a while although its process runs: a replica without its
+// master, a web node that is not ready, a node with a full disk.
 func (w *watcher) absent(n supervise.NodeStatus, at time.Duration) {
 	if n.State == supervise.Up || n.State == supervise.Paused || n.PID == 0 {
 		delete(w.left, n.Name)
@@ -157,8 +161,8 @@ func (w *watcher) absent(n supervise.NodeStatus, at time.Duration) {
 	}
 }
 
-// masterOf is the one redis node that is master; its zero value when there is
-// none, or more than one.
+// masterOf returns the one redis node that is master. It returns the zero value if there is no
+// master, or more than one.
 func masterOf(st supervise.Status) supervise.NodeStatus {
 	var masters []supervise.NodeStatus
 	for _, n := range st.Nodes {
@@ -175,8 +179,8 @@ func masterOf(st supervise.Status) supervise.NodeStatus {
 // slack is how long after a fault its effects may still be seen.
 const slack = time.Second
 
-// notices are the sights that no fault explains: of a node or host that was no
-// target of any fault under way.
+// notices returns the sights that no fault explains: those of nodes and hosts that were no target
+// of a fault at that time.
 func (w *watcher) notices(faults []history.Fault) []history.Notice {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -197,15 +201,14 @@ func (w *watcher) notices(faults []history.Fault) []history.Notice {
 	return all
 }
 
-// struck reports whether a fault was aimed at a node, or its host, or nobody knows what it
-// strikes.
+// struck reports whether a fault was aimed at a node or its host. A fault that may strike anything
+// counts as aimed at all of them.
 func struck(f history.Fault, node, host string) bool {
 	return f.Anything || slices.Contains(f.Targets, node) || host != "" && slices.Contains(f.Targets, host)
 }
 
-// shaken reports whether a fault has struck whoever was master while it was
-// there, or the supervisor: then others are not up, or not known to be, until
-// there is a new one.
+// shaken reports whether a fault has struck the supervisor, or a node that was master during the
+// fault. Other nodes are then not up, or not known to be, until there is a new one.
 func (w *watcher) shaken(f history.Fault, until time.Duration) bool {
 	if slices.Contains(f.Targets, "supervisor") {
 		return true

@@ -13,26 +13,26 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// A fault proves something only if it strikes what is at work. So each one is
-// preceded by a look at what the nodes do: a web node gets requests, a balancer
-// too, a Redis node carries out commands of applications.
+// A fault proves something only if it strikes a node at work. So each fault first looks at what the
+// nodes do: web nodes and balancers have to get requests, a Redis node has to carry out commands of
+// applications.
 
-// workSample is for how long is looked at a time, and workPatience how long work
-// is waited for. lookLimit is how long one answer may take.
+// workSample is the time between two looks. workPatience is how long to wait for work. lookLimit
+// limits how long one answer may take.
 const (
 	workSample   = 300 * time.Millisecond
 	workPatience = 3 * time.Second
 	lookLimit    = time.Second
 )
 
-// works is how much nodes have done so far, by the balancer or node that counts it.
+// works holds how much nodes have done so far. Each balancer, and each redis node, has a counter.
 type works map[count]int64
 
-// count is what a node did, by the count of a balancer or by its own.
+// count is the counter of one node's work that one balancer, or the node itself, keeps.
 type count struct{ node, by string }
 
-// since is what each node did after an earlier look. What was not counted then
-// says nothing, and neither does who has been started since.
+// since returns how much each node did after an earlier look. A counter that was missing then, or
+// that was reset by a restart, says nothing and is left out.
 func (w works) since(before works) map[string]int64 {
 	did := map[string]int64{}
 	for c, n := range w {
@@ -43,8 +43,8 @@ func (w works) since(before works) map[string]int64 {
 	return did
 }
 
-// work is how much nodes have done so far: requests, commands of applications.
-// Nodes that say nothing are left out.
+// work returns how much nodes have done so far: requests, or commands of applications. Nodes that
+// do not answer are left out.
 func (t *target) work(ctx context.Context, nodes []supervise.NodeStatus) works {
 	w := works{}
 	isWeb := func(name string) bool {
@@ -71,15 +71,15 @@ func (t *target) work(ctx context.Context, nodes []supervise.NodeStatus) works {
 	return w
 }
 
-// commands is how many commands a Redis node has carried out for applications.
+// commands returns how many commands a Redis node has carried out for applications.
 func (t *target) commands(ctx context.Context, node string) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	return t.admin(node).Work(ctx)
 }
 
-// statistics are what each balancer counts, by its name. One that does not
-// answer is left out.
+// statistics returns the counters of each balancer, by its name. A balancer that does not answer is
+// left out.
 func (t *target) statistics(ctx context.Context) map[string][]haproxy.Stat {
 	all := map[string][]haproxy.Stat{}
 	for name, client := range t.balancers {
@@ -107,8 +107,8 @@ func (t *target) findBalancers(p plan.Plan) {
 	}
 }
 
-// atWork is those of some nodes that are at work, and how much each did in
-// workSample. Its error means that no node is.
+// atWork returns those of some nodes that are at work, and how much each did in workSample. It
+// returns an error if none is at work within workPatience.
 func (s *scene) atWork(ctx context.Context, nodes []supervise.NodeStatus) ([]supervise.NodeStatus, map[string]int64, error) {
 	before := s.stack.work(ctx, nodes)
 	for deadline := time.Now().Add(workPatience); ; {
@@ -128,7 +128,8 @@ func (s *scene) atWork(ctx context.Context, nodes []supervise.NodeStatus) ([]sup
 	}
 }
 
-// struckAtWork records that nodes which are to be struck are at work.
+// struckAtWork records that the nodes to be struck are at work, or returns an error if they are
+// not.
 func (s *scene) struckAtWork(ctx context.Context, nodes ...supervise.NodeStatus) error {
 	_, did, err := s.atWork(ctx, nodes)
 	if err != nil {
@@ -149,7 +150,7 @@ func (s *scene) worked(nodes []supervise.NodeStatus, did map[string]int64) {
 	s.evidence("under load: %s in %v", strings.Join(words, ", "), workSample)
 }
 
-// unit is what is counted of a kind of node.
+// unit names what is counted for a kind of node.
 func unit(k plan.Kind) string {
 	if k == plan.Redis {
 		return "commands"
@@ -157,7 +158,7 @@ func unit(k plan.Kind) string {
 	return "requests"
 }
 
-// idle is what a node of a kind did that has nothing to do.
+// idle describes a node of a kind that has nothing to do.
 func idle(k plan.Kind) string {
 	if k == plan.Redis {
 		return "carried out no command of an application"
