@@ -19,11 +19,11 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// A user's stack of several hosts is drilled where it runs: the process of each host strikes
-// the nodes there and cuts its network, and the one of this machine passes on what it is told.
-// The process of a host is not killed: nobody could start it again from another one.
+// A user's stack of several hosts is drilled where it runs. The holdfast process of each host
+// strikes the nodes there and cuts its network; the process of this machine passes the requests on.
+// No host's process is killed, because no other host could start it again.
 
-// afarFaults are those that need no more than that.
+// afarFaults are the faults that need no more than that.
 var afarFaults = []string{
 	"kill-web", "kill-replica", "kill-sentinel", "kill-balancer", "kill-master",
 	"pause-web", "pause-replica", "pause-sentinel", "pause-balancer", "pause-master",
@@ -34,14 +34,14 @@ var afarFaults = []string{
 	"kill-keepalived",
 }
 
-// theirHosts reports whether the faults strike a user's hosts where they can.
+// theirHosts reports whether faults strike a user's own hosts, if they can.
 func (c Config) theirHosts() bool { return c.Several && !c.Own && c.Hosts == 0 }
 
-// afar reports whether a drill is one of a user's stack of several hosts.
+// afar reports whether this drill runs on a user's stack of several hosts.
 func (c Config) afar() bool { return c.Several && !c.OnItsOwn() }
 
-// notTheirs is the names of the faults for which a stack of the drill's own takes the place of
-// a user's hosts.
+// notTheirs returns the names of the faults for which the drill stands up a stack of its own,
+// although the user has hosts.
 func (c Config) notTheirs() (names []string) {
 	chosen, _ := c.pool()
 	for _, f := range chosen {
@@ -52,8 +52,8 @@ func (c Config) notTheirs() (names []string) {
 	return names
 }
 
-// notAfar says why a fault cannot be brought about on a user's stack of several hosts; empty:
-// it can.
+// notAfar returns why a fault cannot be brought about on a user's stack of several hosts; empty: it
+// can.
 func notAfar(f fault) string {
 	switch {
 	case slices.Contains(afarFaults, f.name):
@@ -64,18 +64,18 @@ func notAfar(f fault) string {
 	return "it acts on the machine where the drill runs, and the stack runs on several; --own drills it on hosts of the drill's own"
 }
 
-// hands are how a drill reaches the processes of the stack: those of this machine, or of a
-// host by the control socket of this one.
+// hands reaches the processes of the stack: those of this machine directly, those of other hosts
+// through the control socket of this host.
 type hands struct {
-	// state is the state directory of this host, and client its process; empty: all processes
-	// are this machine's.
+	// state is this host's state directory, and client its holdfast process. Both are empty if all
+	// processes are on this machine.
 	state  string
 	client *control.Client
 }
 
 func handsOf(state string) hands { return hands{state, control.NewClient(state)} }
 
-// callLimit is how long a host may take to strike a process.
+// callLimit limits how long a host may take to strike a process.
 const callLimit = 3 * time.Second
 
 func (h hands) call(host string, call control.ProcessCall) (control.ProcessState, error) {
@@ -84,11 +84,11 @@ func (h hands) call(host string, call control.ProcessCall) (control.ProcessState
 	return h.client.Process(ctx, host, call)
 }
 
-// here reports whether a process is one of this machine's.
+// here reports whether a host's processes are those of this machine.
 func (h hands) here(host string) bool { return h.state == "" || host == "" }
 
-// identify returns the process that has a pid on a host. Its error is process.ErrGone when
-// that has ended.
+// identify returns the process with a pid on a host. The error is process.ErrGone if the process
+// has ended.
 func (h hands) identify(host string, pid int) (process.ID, error) {
 	if h.here(host) {
 		return process.Identify(pid)
@@ -108,8 +108,8 @@ func (h hands) signal(host string, id process.ID, sig syscall.Signal, group bool
 	return err
 }
 
-// alive reports whether a process runs. It is true when its host does not answer: the end of
-// a process has to be seen.
+// alive reports whether a process runs. It returns true if the host does not answer: only an
+// observed end counts.
 func (h hands) alive(host string, id process.ID) bool {
 	if h.here(host) {
 		return process.Alive(id)
@@ -126,19 +126,19 @@ func (h hands) stopped(host string, id process.ID) bool {
 	return err == nil && now.Stopped
 }
 
-// gone reports whether the process of a node has ended. It is false when its host does not
+// gone reports whether the process of a node has ended. It returns false if the host does not
 // answer.
 func (h hands) gone(n supervise.NodeStatus) bool {
 	_, err := h.identify(n.Host, n.PID)
 	return err != nil && (h.here(n.Host) || errors.Is(err, process.ErrGone))
 }
 
-// statistician tells the figures of a balancer.
+// statistician returns the statistics of a balancer.
 type statistician interface {
 	Stat(ctx context.Context) ([]haproxy.Stat, error)
 }
 
-// balancerAfar is a balancer of a host.
+// balancerAfar is a balancer on another host.
 type balancerAfar struct {
 	client     *control.Client
 	host, node string
@@ -159,7 +159,8 @@ func (t *target) findHosts(ctx context.Context, entry string, p plan.Plan) (err 
 	return err
 }
 
-// hostsOf are the hosts of a plan, with entries like the one that the stack says it has.
+// hostsOf returns the hosts of a plan. Scheme and port of their entries are those of the stack's
+// entry.
 func hostsOf(entry string, p plan.Plan) (*hosts, error) {
 	scheme, address, _ := strings.Cut(entry, "://")
 	_, port, err := net.SplitHostPort(address)
@@ -180,8 +181,8 @@ func hostsOf(entry string, p plan.Plan) (*hosts, error) {
 	return h, nil
 }
 
-// theirsSick says what is wrong with a user's hosts; empty: each takes part, and each virtual
-// address is on one of them.
+// theirsSick returns what is wrong with a user's hosts; empty: each takes part, and each virtual
+// address is on exactly one of them.
 func (t *target) theirsSick(ctx context.Context, st supervise.Status) string {
 	if why := t.apart(ctx); why != "" {
 		return why

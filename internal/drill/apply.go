@@ -10,9 +10,9 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// What is applied are texts, as 'holdfast apply' sends them to the supervisor: the file
-// of the stack on the disk is not touched. It would be for the next supervisor to take
-// up, which has the stack be what the file says.
+// The drill sends texts to the supervisor, as 'holdfast apply' does. The stack file on the disk
+// stays as it is: otherwise the next supervisor would take the changed file up, because it makes
+// the stack what the file says.
 
 var apply = fault{
 	name: "apply", about: "holdfast apply of four stack files one after the other, and of the first one again: other limits and routes, Redis' memory, another environment of an application's nodes, one node more",
@@ -43,14 +43,14 @@ var applyKillMaster = fault{
 	strike: func(ctx context.Context, s *scene) error { return s.applyAllAndKill(ctx, killMaster) },
 }
 
-// applying is a stack whose file is changed.
+// applying is a stack while its file is being changed.
 type applying struct {
 	was  former
 	file stack.Stack
 	app  string
 }
 
-// beginApply chooses the application that changes, and records the beginning.
+// beginApply chooses the application to change, and records the beginning.
 func (s *scene) beginApply(ctx context.Context) (*applying, error) {
 	app, nodes, err := s.application(ctx)
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *scene) beginApply(ctx context.Context) (*applying, error) {
 	if a.file, err = a.was.runs.Stack(); err != nil {
 		return nil, err
 	}
-	more := max(1, a.file.Rollout.Surge) // nodes that come for good, or meanwhile
+	more := max(1, a.file.Rollout.Surge) // nodes that are added for good, or only during the change
 	var added []string
 	for i := range more + 1 {
 		added = append(added, fmt.Sprintf("%s-%d", app, a.file.Apps[app].Nodes+i+1))
@@ -75,7 +75,8 @@ func (s *scene) beginApply(ctx context.Context) (*applying, error) {
 	return a, nil
 }
 
-// request is the request to make the stack what the file says now.
+// request returns the request to make the stack what a.file now says. With anew, the application's
+// nodes are started anew.
 func (s *scene) request(ctx context.Context, a *applying, anew bool) (supervise.Request, error) {
 	req := supervise.Request{Kind: "apply", File: string(a.file.Show()), BaseDir: a.was.runs.BaseDir}
 	if !anew {
@@ -86,7 +87,7 @@ func (s *scene) request(ctx context.Context, a *applying, anew bool) (supervise.
 	return req, err
 }
 
-// nodesNow are the nodes that an application has now.
+// nodesNow returns the nodes that an application has now.
 func (s *scene) nodesNow(ctx context.Context, app string) (nodes []supervise.NodeStatus, err error) {
 	st, err := s.stack.status(ctx)
 	for _, n := range st.Nodes {
@@ -97,7 +98,7 @@ func (s *scene) nodesNow(ctx context.Context, app string) (nodes []supervise.Nod
 	return nodes, err
 }
 
-// applyOne makes one alteration of the file, and checks that it counts.
+// applyOne makes one alteration of the file, and checks that it took effect.
 func (s *scene) applyOne(ctx context.Context, a *applying, one alteration) error {
 	var before sightOf
 	var err error
@@ -107,6 +108,7 @@ func (s *scene) applyOne(ctx context.Context, a *applying, one alteration) error
 	if before.workers, err = s.workers(ctx); err != nil {
 		return err
 	}
+
 	if one.alter != nil {
 		one.alter(&a.file)
 	}
@@ -114,6 +116,7 @@ func (s *scene) applyOne(ctx context.Context, a *applying, one alteration) error
 	if err != nil {
 		return err
 	}
+
 	s.blow()
 	if err := s.carryOut(ctx, req, nil); err != nil {
 		return err
@@ -121,13 +124,14 @@ func (s *scene) applyOne(ctx context.Context, a *applying, one alteration) error
 	return one.proves(ctx, s, a.app, before, a.file)
 }
 
-// applyAllAndKill makes all alterations at once, kills somebody in the middle, and has
-// the stack be what it was.
+// applyAllAndKill makes all alterations in one change, kills something in the middle of it, and
+// then restores what the stack was.
 func (s *scene) applyAllAndKill(ctx context.Context, kill fault) error {
 	a, err := s.beginApply(ctx)
 	if err != nil {
 		return err
 	}
+
 	anew := false
 	for _, one := range alterations(a.file, a.app) {
 		if one.alter != nil {
@@ -139,10 +143,12 @@ func (s *scene) applyAllAndKill(ctx context.Context, kill fault) error {
 	if err != nil {
 		return err
 	}
+
 	m, err := s.killIn(ctx, req, kill)
 	if err != nil {
 		return err
 	}
+
 	done, err := s.change(ctx, req, m)
 	switch {
 	case err != nil:

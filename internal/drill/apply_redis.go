@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// Changes of Redis' own nodes. They are sent to the supervisor as those of apply are:
-// the file on the disk is not touched.
+// Changes of Redis' own nodes. They are sent to the supervisor like those of apply, and the file on
+// the disk stays as it is.
 
 var applyRedis = fault{
 	name: "apply-redis", about: "holdfast apply of stack files that change Redis' own nodes: a replica and two Sentinels more, another port of the master after a switchover, and the first file again",
@@ -50,30 +50,30 @@ var applyRedisKillMaster = fault{
 	strike: func(ctx context.Context, s *scene) error { return s.applyRedisAndKill(ctx, killMaster) },
 }
 
-// How many redis nodes and Sentinels come: one Sentinel more would be an even number.
+// How many redis nodes and Sentinels are added: one Sentinel more would make their number even.
 const replicasMore, sentinelsMore = 1, 2
 
 // redisChange is one change of Redis' own nodes.
 type redisChange struct {
 	what string
 	file stack.Stack
-	// moves is a redis node that gets another address; empty: none.
+	// moves is the redis node that gets another address; empty: none.
 	moves string
 }
 
-// changingRedis is a stack whose redis nodes and Sentinels change.
+// changingRedis is a stack while its redis nodes and Sentinels are being changed.
 type changingRedis struct {
 	was   former
-	first stack.Stack // the file of before
+	first stack.Stack // the file before the changes
 	ports []int       // of its redis nodes
-	file  stack.Stack // the file of now
+	file  stack.Stack // the file as it is now
 	done  int
 }
 
-// redisChanges is how many changes changingRedis.next has.
+// redisChanges is the number of changes that changingRedis.next returns.
 const redisChanges = 3
 
-// next is the change that follows; false: there is none.
+// next returns the next change, or false if there is none left.
 func (r *changingRedis) next(ctx context.Context, s *scene) (c redisChange, there bool, err error) {
 	c.file = r.file
 	redis := &c.file.Redis
@@ -94,12 +94,13 @@ func (r *changingRedis) next(ctx context.Context, s *scene) (c redisChange, ther
 	return c, true, err
 }
 
-// before is the file of before, with the ports of before as a person would write them: a
-// node whose port the file leaves open keeps the last one that it had.
+// before returns the first file, with the former ports of the redis nodes written into it. The
+// first file alone does not bring them back: a node whose port the file leaves open keeps its last
+// one.
 func (r *changingRedis) before() stack.Stack { return withRedisPorts(r.first, r.ports) }
 
-// masterElsewhere names the Redis master, which bears load, and the ports of all redis
-// nodes with another one for it.
+// masterElsewhere returns the name of the Redis master, which has to be under load, and the ports
+// of all redis nodes with a new one for the master.
 func (s *scene) masterElsewhere(ctx context.Context) (master string, ports []int, err error) {
 	n, err := s.pick(ctx, plan.Redis, "master")
 	if err != nil {
@@ -118,7 +119,7 @@ func (s *scene) masterElsewhere(ctx context.Context) (master string, ports []int
 	return n.Name, ports, err
 }
 
-// beginRedis looks at what the stack is, and records the beginning.
+// beginRedis records what the stack is, and the beginning of the fault.
 func (s *scene) beginRedis(ctx context.Context) (*changingRedis, error) {
 	nodes, err := s.up(ctx, plan.Redis, "")
 	if err != nil {
@@ -127,6 +128,7 @@ func (s *scene) beginRedis(ctx context.Context) (*changingRedis, error) {
 	if err := s.struckAtWork(ctx, nodes...); err != nil {
 		return nil, err
 	}
+
 	r := &changingRedis{}
 	if r.was, err = s.undoChanges(ctx, "the change of Redis' nodes"); err != nil {
 		return nil, err
@@ -134,19 +136,21 @@ func (s *scene) beginRedis(ctx context.Context) (*changingRedis, error) {
 	if r.first, err = r.was.runs.Stack(); err != nil {
 		return nil, err
 	}
+
 	r.file, r.ports = r.first, r.was.runs.RedisPorts()
-	targets := slices.Clone(r.was.nodes) // web nodes and balancers learn of each other node
+	targets := slices.Clone(r.was.nodes) // web nodes and balancers learn of each new node
 	for i := range replicasMore {
 		targets = append(targets, fmt.Sprintf("redis-%d", len(r.ports)+i+1))
 	}
 	for i := range sentinelsMore {
 		targets = append(targets, fmt.Sprintf("sentinel-%d", r.first.Redis.Sentinels+i+1))
 	}
+
 	s.blow(targets...)
 	return r, nil
 }
 
-// applyRedisOne makes one change, which has to come to its end, and checks that it did.
+// applyRedisOne makes one change, which has to succeed, and checks the result.
 func (s *scene) applyRedisOne(ctx context.Context, r *changingRedis, c redisChange, m *amid) error {
 	before, err := s.stack.status(ctx)
 	if err != nil {
@@ -157,6 +161,7 @@ func (s *scene) applyRedisOne(ctx context.Context, r *changingRedis, c redisChan
 	if err := s.carryOut(ctx, r.request(c), m); err != nil {
 		return fmt.Errorf("%s: %w", c.what, err)
 	}
+
 	r.file = c.file
 	r.done++
 	if err := s.redisIs(ctx, c.file); err != nil {
@@ -169,8 +174,8 @@ func (r *changingRedis) request(c redisChange) supervise.Request {
 	return supervise.Request{Kind: "apply", File: string(c.file.Show()), BaseDir: r.was.runs.BaseDir}
 }
 
-// moved checks that a redis node, which was the master, is at another address, and
-// another node is the master.
+// moved checks that a redis node, the former master, is at another address, and that another node
+// is the master now.
 func (s *scene) moved(ctx context.Context, before supervise.Status, node string) error {
 	if node == "" {
 		return nil
@@ -192,13 +197,14 @@ func (s *scene) moved(ctx context.Context, before supervise.Status, node string)
 	return nil
 }
 
-// applyRedisAndKill makes the changes, kills somebody in the middle of one of them, and
-// has the stack be what it was.
+// applyRedisAndKill makes the changes up to a random one, kills something in the middle of that
+// one, and then restores what the stack was.
 func (s *scene) applyRedisAndKill(ctx context.Context, kill fault) error {
 	r, err := s.beginRedis(ctx)
 	if err != nil {
 		return err
 	}
+
 	struck := s.random.IntN(redisChanges)
 	for r.done < struck {
 		next, _, err := r.next(ctx, s)
@@ -209,6 +215,7 @@ func (s *scene) applyRedisAndKill(ctx context.Context, kill fault) error {
 			return err
 		}
 	}
+
 	c, _, err := r.next(ctx, s)
 	if err != nil {
 		return err
@@ -220,8 +227,8 @@ func (s *scene) applyRedisAndKill(ctx context.Context, kill fault) error {
 	return s.redisBack(ctx, r)
 }
 
-// strikeIn makes a change and kills somebody in the middle of it. Where that was the
-// master, the change may be stopped: then it says why.
+// strikeIn makes a change and kills something in the middle of it. If that was the master, the
+// change may be stopped, but has to return why.
 func (s *scene) strikeIn(ctx context.Context, r *changingRedis, c redisChange, kill fault) error {
 	m, err := s.killIn(ctx, r.request(c), kill)
 	if err != nil {
@@ -241,13 +248,12 @@ func (s *scene) strikeIn(ctx context.Context, r *changingRedis, c redisChange, k
 	}
 	s.evidence("%s: the apply was carried through, %d steps in %.1f s", c.what, done.Steps, done.Ended.Sub(done.Began).Seconds())
 	if ofSupervisor {
-		return s.redisIs(ctx, r.first) // the next one has had the stack be what its file says
+		return s.redisIs(ctx, r.first) // the next supervisor has made the stack what its file says
 	}
 	return s.redisIs(ctx, c.file)
 }
 
-// redisBack has Redis' nodes be what they were, where they were, and checks that they
-// are.
+// redisBack restores Redis' nodes and their ports, and checks that it worked.
 func (s *scene) redisBack(ctx context.Context, r *changingRedis) error {
 	for _, back := range []stack.Stack{r.before(), r.first} {
 		now, err := supervise.ReadRunsAs(s.stack.state())

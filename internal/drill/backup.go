@@ -54,8 +54,8 @@ var backupKillMaster = fault{
 	},
 }
 
-// backUpAll takes a backup for each of some functions, which is called when a node has
-// begun to send its data.
+// backUpAll takes one backup for each function. The function is called when a node has begun to
+// send its data.
 func (s *scene) backUpAll(ctx context.Context, begun ...func(node string) error) error {
 	dir, err := os.MkdirTemp("", "holdfast-drill-backup-")
 	if err != nil {
@@ -75,8 +75,8 @@ func (s *scene) backUpAll(ctx context.Context, begun ...func(node string) error)
 	return m.failure()
 }
 
-// marks are writers whose values only grow: what a backup has of one tells at which
-// moment it was made.
+// marks are writers whose values only grow. So the value of such a key in a backup shows at which
+// moment the backup was made.
 type marks struct {
 	keys         keys
 	prefix       string
@@ -89,7 +89,7 @@ type marks struct {
 const (
 	markers    = 4
 	markPause  = 10 * time.Millisecond
-	markLeast  = 10 // writes of each before a backup
+	markLeast  = 10 // writes by each writer before a backup
 	markLimits = 5 * time.Second
 )
 
@@ -141,13 +141,13 @@ func (m *marks) enough() bool {
 	return true
 }
 
-// end ends the writers.
+// end ends the writers and waits for them.
 func (m *marks) end() {
 	m.stop()
 	m.all.Wait()
 }
 
-// failure is why a write failed; nil: none did.
+// failure returns why a write failed; nil: none failed.
 func (m *marks) failure() error {
 	if err, _ := m.failed.Load().(error); err != nil {
 		return fmt.Errorf("a write that marks the moment of a backup failed: %w", err)
@@ -155,8 +155,8 @@ func (m *marks) failure() error {
 	return nil
 }
 
-// backUp takes a backup, does something when a node has begun to send its data, and
-// looks whether what was acknowledged before is in the backup.
+// backUp takes a backup, calls begun when a node has begun to send its data, and checks that the
+// backup has all writes that were acknowledged before.
 func (s *scene) backUp(ctx context.Context, dir string, m *marks, begun func(node string) error) error {
 	var before [markers]int64
 	for i := range before {

@@ -22,13 +22,13 @@ var lossyLink = fault{
 	strike: badLink(5*time.Millisecond, 0.1, 200*time.Millisecond),
 }
 
-// badLinkLasts is how long a link stays bad, and badLinkLeast for how much of
-// that a replica has to follow its master over it. It may take as long again if
-// they take long to get to know each other over such a link.
+// badLinkLasts is how long a link stays bad. badLinkLeast is how much of that time the replica has
+// to follow its master over it. The link stays for up to twice as long if the two take long to
+// connect over it.
 const badLinkLasts, badLinkLeast = 4 * time.Second, 500 * time.Millisecond
 
-// badLink has a replica follow its master through a proxy, until Sentinel puts
-// it straight: it does so with one that follows another address for longer than
+// badLink makes a replica follow its master through a proxy, until the time is over or Sentinel
+// corrects it: it reconfigures a replica that has followed another address for longer than
 // failover-timeout (sentinelRefreshInstanceInfo in Redis 7.0).
 func badLink(delay time.Duration, loss float64, stall time.Duration) func(context.Context, *scene) error {
 	return func(ctx context.Context, s *scene) error {
@@ -40,15 +40,18 @@ func badLink(delay time.Duration, loss float64, stall time.Duration) func(contex
 		if err != nil {
 			return err
 		}
+
 		l, err := s.astray(ctx, master, replica, delay, loss, stall)
 		if err != nil {
 			return err
 		}
 		defer l.close()
+
 		carried, err := s.stack.commands(ctx, replica.Name)
 		if err != nil {
 			return err
 		}
+
 		var linked time.Duration
 		began := time.Now()
 		for last := began; time.Since(began) < badLinkLasts || linked < badLinkLeast && time.Since(began) < 2*badLinkLasts; {
@@ -64,9 +67,11 @@ func badLink(delay time.Duration, loss float64, stall time.Duration) func(contex
 			}
 			last = time.Now()
 		}
+
 		if linked < badLinkLeast {
 			return fmt.Errorf("%s followed over the link for %v, and %v are the least", replica.Name, linked.Round(10*time.Millisecond), badLinkLeast)
 		}
+
 		n := l.count(back)
 		over, err := s.stack.commands(ctx, replica.Name)
 		if err != nil {
@@ -75,6 +80,7 @@ func badLink(delay time.Duration, loss float64, stall time.Duration) func(contex
 		if n.passed == 0 || over <= carried {
 			return errors.New("nothing that applications wrote reached " + replica.Name + " over the link")
 		}
+
 		s.evidence("%s followed %s over the bad link for %v: %d bytes, %d commands of applications", replica.Name, master.Name, linked.Round(10*time.Millisecond), n.passed, over-carried)
 		if loss > 0 {
 			if n.again == 0 {

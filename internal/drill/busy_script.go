@@ -48,11 +48,12 @@ var busyScript = fault{
 	},
 }
 
-// scriptsLeast is how much of Redis' time scripts have to take.
+// scriptsLeast is how much of Redis' time the scripts have to take for the fault to prove
+// something.
 const scriptsLeast = 200 * time.Millisecond
 
-// evaluating is the command by which the application runs scripts: some let only
-// scripts in that read (kv.scripts).
+// evaluating returns the command by which the application runs scripts. Some applications allow
+// only scripts that read (kv.scripts).
 func (s *scene) evaluating() string {
 	if kv := s.stack.stack.Apps[s.stack.aim.app].KV; kv != nil && kv.Scripts == "read" {
 		return "EVAL_RO"
@@ -60,13 +61,12 @@ func (s *scene) evaluating() string {
 	return "EVAL"
 }
 
-// endlessScripts are the requests of the attack, one for each client.
+// endlessScripts returns the requests of the attack, one for each client.
 func endlessScripts(eval, prefix string) []attack.Request {
 	const (
 		spins = "while true do end"
 		reads = "while true do redis.call('GET', KEYS[1]) end"
-		// The error by which SCRIPT KILL ends a script is caught here, as often as
-		// it comes.
+		// This script catches the error by which SCRIPT KILL ends it, each time.
 		catches = "while true do pcall(function() while true do end end) end"
 	)
 	key := prefix + "read"
@@ -79,8 +79,7 @@ func endlessScripts(eval, prefix string) []attack.Request {
 	}
 }
 
-// runsScripts is the error of an application that runs no scripts for the drill's
-// token.
+// runsScripts returns an error if the application runs no scripts for the drill's token.
 func runsScripts(ctx context.Context, s *scene) error {
 	return s.lets(ctx, s.evaluating(), "return 1", "1", s.prefix+"script")
 }
@@ -127,10 +126,10 @@ var busyWritingScript = fault{
 	},
 }
 
-// busyEnds is how long a node may be left with a script that nothing ends.
+// busyEnds is how long a node may be left with a script that nothing can end.
 const busyEnds = 40 * time.Second
 
-// busy reports whether a Redis node replies that a script keeps it.
+// busy reports whether a Redis node replies BUSY, because a script keeps it.
 func (s *scene) busy(ctx context.Context, node string) bool {
 	_, err := s.stack.standing(ctx, node)
 	return redis.Busy(err)

@@ -13,13 +13,12 @@ import (
 	"holdfast/internal/plan"
 )
 
-// The clock of one host is wrong, and the Redis master dies meanwhile. Redis replicates the
-// end of a key's life as a time of day, and so the next master may hold a key for expired
-// that has just been written: the records by which a repeated request is carried out once,
-// and the users' own keys.
+// These faults set the clock of one host wrong and then kill the Redis master. Redis replicates the
+// expiry of a key as a time of day, so the next master may regard a key as expired that has just
+// been written. That concerns the records by which a repeated request is carried out only once, and
+// the users' own keys.
 
-// clockOff is how wrong the clock of a host is: as of a machine whose clock is an hour off
-// the time zone.
+// clockOff is how wrong the clock of a host is: like that of a machine in the wrong time zone.
 const clockOff = time.Hour
 
 var clockAhead = fault{
@@ -50,20 +49,21 @@ var masterClockBehind = fault{
 var skewed = held
 
 const (
-	// skewProbes are how many keys of each kind are looked after.
+	// skewProbes is the number of keys of each kind that are checked.
 	skewProbes = 20
-	// skewBefore is how long the clock is wrong before the requests are made that are to be
-	// repeated: as long as web nodes may take to notice it.
+	// skewBefore is how long the clock is wrong before the requests to be repeated are made: as
+	// long as web nodes may take to notice it.
 	skewBefore = 3 * time.Second
-	// skewTTL is how long a key lives that must not expire early.
+	// skewTTL is the time to live of a key that must not expire early.
 	skewTTL = 10 * time.Minute
 )
 
-// skew has the clock of a host be wrong, kills the master, and repeats requests from before.
+// skew sets the clock of a host wrong, kills the master, and then repeats requests from before.
 func (s *scene) skew(ctx context.Context, ahead time.Duration, choose func(*scene, context.Context) (host, error)) error {
 	if s.stack.hosts == nil || !s.stack.clocks {
 		return errNoHosts
 	}
+
 	one, err := choose(s, ctx)
 	if err != nil {
 		return err
@@ -76,11 +76,13 @@ func (s *scene) skew(ctx context.Context, ahead time.Duration, choose func(*scen
 	if err != nil {
 		return err
 	}
-	// The undoing is the same writing of a file, by whoever comes.
+
+	// A copy of a file undoes it, so any process can carry out the step.
 	back := step{Why: "the clock of " + one.name, Command: []string{"cp", s.stack.rightClock(), s.stack.clockFile(one)}, Unless: s.stack.clockFile(one)}
 	if err := s.undo(back); err != nil {
 		return err
 	}
+
 	s.say("the clock of %s goes %v ahead", one.name, ahead)
 	s.blow(one.name)
 	if err := s.stack.setClock(one, ahead); err != nil {
@@ -92,6 +94,7 @@ func (s *scene) skew(ctx context.Context, ahead time.Duration, choose func(*scen
 	if err := sleep(ctx, skewBefore); err != nil {
 		return err
 	}
+
 	p := probes{s: s, client: client}
 	if err := p.write(ctx); err != nil {
 		return err
@@ -102,10 +105,12 @@ func (s *scene) skew(ctx context.Context, ahead time.Duration, choose func(*scen
 	if err := s.awaitMaster(ctx, master.Name); err != nil {
 		return err
 	}
+
 	next := s.otherMaster(ctx, master.Name)
 	if next == nil {
 		return errNobody
 	}
+
 	if err := p.repeat(ctx); err != nil {
 		return err
 	}
@@ -115,12 +120,14 @@ func (s *scene) skew(ctx context.Context, ahead time.Duration, choose func(*scen
 	return s.toTheClockAhead(ctx, p)
 }
 
-// toTheClockAhead has the replica whose clock is furthest ahead of the master's take its
-// place, as Sentinels may choose it, and repeats the requests there.
+// toTheClockAhead switches over to the replica whose clock is furthest ahead of the master's, which
+// Sentinels could choose as well, and repeats the requests there. It does nothing if no clock is
+// ahead by more than half of clockOff.
 func (s *scene) toTheClockAhead(ctx context.Context, p probes) error {
 	if why := s.stack.heal(ctx, healBeyond); why != "" {
 		return fmt.Errorf("the stack is not well after the master's death: %s", why)
 	}
+
 	clocks, err := s.clocks(ctx)
 	if err != nil {
 		return err
@@ -129,6 +136,7 @@ func (s *scene) toTheClockAhead(ctx context.Context, p probes) error {
 	if err != nil {
 		return err
 	}
+
 	master := masterOf(st).Name
 	furthest := master
 	for name, ahead := range clocks {
@@ -139,12 +147,14 @@ func (s *scene) toTheClockAhead(ctx context.Context, p probes) error {
 	if furthest == master {
 		return nil
 	}
+
 	again := probes{s: s, client: p.client, round: 1}
 	if err := again.write(ctx); err != nil {
 		return err
 	}
 	s.blow(master)
 	var refused error
+
 	err = awaitEvery(ctx, time.Second, "a switchover to "+furthest, 30*time.Second, func() bool {
 		_, refused = s.stack.client().Switchover(ctx, furthest)
 		return refused == nil
@@ -156,8 +166,8 @@ func (s *scene) toTheClockAhead(ctx context.Context, p probes) error {
 	return errors.Join(p.repeat(ctx), again.repeat(ctx))
 }
 
-// clockIsOff waits until every redis node of a host has the wrong time and the others have
-// not.
+// clockIsOff waits until every redis node of a host has the wrong time, and all others have the
+// right one.
 func (s *scene) clockIsOff(ctx context.Context, one host, ahead time.Duration) error {
 	const tolerance = 5 * time.Second
 	var words []string
@@ -193,7 +203,7 @@ func (s *scene) clockIsOff(ctx context.Context, one host, ahead time.Duration) e
 	return nil
 }
 
-// probes are requests that are made before the master dies and looked at after it.
+// probes are requests that are made before the master dies and checked after it.
 type probes struct {
 	s      *scene
 	client *attack.Client
@@ -204,7 +214,7 @@ func (p probes) key(kind string, i int) string {
 	return fmt.Sprintf("%sclock:%d:%d:%s:%d", p.s.prefix, p.s.record.Began.Milliseconds(), p.round, kind, i)
 }
 
-// do sends a command until it is answered, and returns the result.
+// do sends a command until it succeeds, and returns the result.
 func (p probes) do(ctx context.Context, once string, command ...string) (any, error) {
 	req := attack.Request{Path: "/", Body: attack.Command(command...)}
 	if once != "" {
@@ -225,7 +235,7 @@ func (p probes) do(ctx context.Context, once string, command ...string) (any, er
 	return body.Result, nil
 }
 
-// write makes the requests: increments with a key each, and keys with a time to live.
+// write makes the requests: increments with an idempotency key each, and keys with a time to live.
 func (p probes) write(ctx context.Context) error {
 	for i := range skewProbes {
 		if _, err := p.do(ctx, p.key("once", i), "INCR", p.key("count", i)); err != nil {
@@ -238,7 +248,7 @@ func (p probes) write(ctx context.Context) error {
 	return nil
 }
 
-// repeat makes the increments again, which must not happen a second time.
+// repeat makes the increments again. They must not happen a second time.
 func (p probes) repeat(ctx context.Context) error {
 	twice := 0
 	for i := range skewProbes {
@@ -260,8 +270,8 @@ func (p probes) repeat(ctx context.Context) error {
 	return nil
 }
 
-// stillThere looks for the keys with a time to live. Where it is promised, all of them are
-// there.
+// stillThere counts the keys with a time to live that are still there. If promised, a missing key
+// is recorded as wrong.
 func (p probes) stillThere(ctx context.Context, promised bool) error {
 	there := 0
 	for i := range skewProbes {

@@ -10,17 +10,19 @@ import (
 	"time"
 )
 
-// A host of the drill's own may have a clock of its own: that of the programs in C on it,
-// HAProxy, Redis and Sentinel. libfaketime, loaded before the C library, adds to the time of
-// day what stands in a file, and leaves the clocks that nobody sets alone (CLOCK_MONOTONIC).
-// Nobody touches the clock of the machine. Holdfast's own processes keep the machine's time:
-// Go asks the kernel and not the C library. Redis' own allocator asks for the time before the
-// library is ready, and so the C library's is put before it.
+// A host of the drill's own may have a clock of its own, for its programs in C: HAProxy, Redis and
+// Sentinel. libfaketime is loaded before the C library and adds the number in a file to the time of
+// day. It leaves CLOCK_MONOTONIC alone. The machine's own clock is not touched.
+//
+// Holdfast's own processes keep the machine's time, because Go asks the kernel and not the C
+// library. LD_PRELOAD also names the C library, because Redis' allocator asks for the time before
+// libfaketime is ready.
 
-// clockPatterns are where packages put the library, the one for programs with threads.
+// clockPatterns are the paths at which packages install the library, in the variant for programs
+// with threads.
 var clockPatterns = []string{"/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib*/faketime/libfaketimeMT.so.1"}
 
-// clockLibrary returns the path of libfaketime.
+// clockLibrary returns the path of libfaketime, or an error that says how to install it.
 func clockLibrary() (string, error) {
 	for _, pattern := range clockPatterns {
 		if found, _ := filepath.Glob(pattern); len(found) > 0 {
@@ -30,10 +32,10 @@ func clockLibrary() (string, error) {
 	return "", errors.New("this fault sets the clocks of hosts, and the library libfaketime is missing: install it with 'apt-get install faketime'")
 }
 
-// clockFile says how much the clock of a host is ahead.
+// clockFile returns the file that holds how far the clock of a host is ahead.
 func (t *target) clockFile(one host) string { return t.stateOf(one.name) + ".clock" }
 
-// makeClocks gives every host a clock of its own, which is right.
+// makeClocks gives every host a clock of its own, set to the right time.
 func (t *target) makeClocks() error {
 	if _, err := clockLibrary(); err != nil {
 		return err
@@ -51,24 +53,24 @@ func (t *target) makeClocks() error {
 	return nil
 }
 
-// hostClock is the name that the file of each host has there.
+// hostClock returns the path at which each host finds its own clock file.
 func (t *target) hostClock() string { return filepath.Join(t.base, "host.clock") }
 
-// rightClock is a file that says that a clock is right.
+// rightClock returns a clock file with the right time.
 func (t *target) rightClock() string { return filepath.Join(t.base, "right.clock") }
 
-// withClock is a script that runs a program with the clock of its host, by these variables.
-// The nodes of all hosts get the environment of the host that leads, and so the file has one
-// name everywhere, and is another one on each host. The library makes files in /dev/shm and
-// leaves them there when its process is killed. Both are mounts that no other program sees
-// than the one that 'ip netns exec' runs, and its children.
+// withClock is a script that mounts clock file $1 at $2 and runs a program with the given
+// variables. All nodes get the environment of the leading host, so the clock file has one path on
+// every host, and a different content behind it. /dev/shm is a mount of its own, too: the library
+// creates files there and leaves them if its process is killed. Only the program that 'ip netns
+// exec' runs, and its children, see both mounts.
 const withClock = `mount --bind "$1" "$2" && mount -t tmpfs holdfast-drill /dev/shm && shift 2 && exec env "$@"`
 
-// clockOf are the words before a command on a host that give what it starts the clock of
-// the host.
+// clockOf returns the words before a command on a host that give its processes the clock of the
+// host.
 func (t *target) clockOf(one host) []string {
 	library, err := clockLibrary()
-	if !t.clocks || err != nil { // makeClocks has told
+	if !t.clocks || err != nil { // makeClocks has reported it
 		return nil
 	}
 	return []string{
@@ -77,14 +79,15 @@ func (t *target) clockOf(one host) []string {
 	}
 }
 
-// setClock has the clock of a host be so much ahead of the right time. It is read within a
+// setClock sets how far the clock of a host is ahead of the right time. It takes effect within a
 // second.
 func (t *target) setClock(one host, ahead time.Duration) error {
-	// In place: the host has this very file. It is too short to be read in part.
+	// Written in place, since the host has mounted this very file. It is too short to be read
+	// half-written.
 	return os.WriteFile(t.clockFile(one), []byte(clockText(ahead)), 0o644)
 }
 
-// clockText is how much a clock is ahead in libfaketime's words.
+// clockText returns how far a clock is ahead in libfaketime's format.
 func clockText(ahead time.Duration) string {
 	text := strconv.FormatInt(int64(ahead/time.Second), 10)
 	if ahead >= 0 {
@@ -93,7 +96,7 @@ func clockText(ahead time.Duration) string {
 	return text + "\n"
 }
 
-// clocks are how far the clocks of redis nodes are ahead of this machine's.
+// clocks returns how far the clocks of redis nodes are ahead of this machine's.
 func (s *scene) clocks(ctx context.Context) (map[string]time.Duration, error) {
 	st, err := s.stack.status(ctx)
 	if err != nil {

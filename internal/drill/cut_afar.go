@@ -13,13 +13,14 @@ import (
 	"holdfast/internal/quote"
 )
 
-// Cuts between a user's own hosts. The process of a host drops packets there, and the kernel of
-// that host ends it after its time (package isolate): a host that is cut off cannot be told to.
+// Cuts between a user's own hosts. The holdfast process of a host drops packets there. The kernel
+// of that host ends the cut after its time (package isolate), because a host that is cut off cannot
+// be told to.
 
-// errHere is the error of a fault that would cut off the host of the drill itself.
+// errHere is the error of a fault that would cut off the host on which the drill runs.
 var errHere = errors.New("this is the host whose network would be cut, and the clients of the drill are on it; run the drill at another host")
 
-// readyToCut says which of a user's hosts cannot be cut off.
+// readyToCut returns an error if one of a user's hosts cannot be cut off.
 func readyToCut(ctx context.Context, s *scene) error {
 	if !s.stack.afar {
 		return nil
@@ -35,8 +36,8 @@ func readyToCut(ctx context.Context, s *scene) error {
 	return nil
 }
 
-// cutsAt are the cuts of the hosts on the wrong side, by the name of the host. Clients that
-// have a part in the cut are everybody who reaches the entry of such a host.
+// cutsAt returns what each target, by the host's name, has to drop. If the clients are a side of
+// the cut, the target drops what anybody sends to its entry.
 func (t *target) cutsAt(targets []host, drops []drop, lasts time.Duration) map[string]isolate.Cut {
 	cuts := map[string]isolate.Cut{}
 	for _, one := range targets {
@@ -57,8 +58,8 @@ func (t *target) cutsAt(targets []host, drops []drop, lasts time.Duration) map[s
 	return cuts
 }
 
-// virtualIPv4 returns the virtual addresses that a cut can hide. An IPv6 address stays known to
-// the other machines until another host announces it.
+// virtualIPv4 returns the virtual addresses that a cut can hide. An IPv6 address cannot be hidden:
+// other machines keep it until another host announces it.
 func (t *target) virtualIPv4() (all []netip.Addr) {
 	for _, address := range t.stack.Entry.Virtual.Bare() {
 		if a, err := netip.ParseAddr(address); err == nil && a.Is4() {
@@ -68,7 +69,7 @@ func (t *target) virtualIPv4() (all []netip.Addr) {
 	return all
 }
 
-// cutPortAfar cuts the port of the master off on a user's host.
+// cutPortAfar cuts off the master's port on a user's host.
 func (s *scene) cutPortAfar(ctx context.Context, at host, master, port string) error {
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
@@ -78,9 +79,9 @@ func (s *scene) cutPortAfar(ctx context.Context, at host, master, port string) e
 	return s.cutThere(ctx, "off the port of "+master, cuts, cutLasts, master)
 }
 
-// cutThere has hosts cut themselves off for a time, and returns when that is over. The blow is
-// at the targets: it is recorded before the first host is asked, and falls when that one has
-// answered (control.CutDelay).
+// cutThere makes hosts cut themselves off for a time, and returns when that is over. The blow at
+// the targets is recorded before the first host is asked. The cut itself begins control.CutDelay
+// after that host has answered.
 func (s *scene) cutThere(ctx context.Context, what string, cuts map[string]isolate.Cut, d time.Duration, targets ...string) error {
 	s.say("cutting %s", what)
 	s.blow(targets...)
@@ -104,7 +105,7 @@ func (s *scene) cutThere(ctx context.Context, what string, cuts map[string]isola
 	for name := range cuts {
 		var counts map[string]int
 		var err error
-		// What was sent meanwhile is sent again at growing intervals.
+		// TCP sends again what was lost, at growing intervals, so the answer may be late.
 		late := awaitEvery(ctx, askEvery, "", aroundCut, func() bool {
 			asking, cancel := context.WithTimeout(ctx, callLimit/3)
 			defer cancel()
@@ -121,14 +122,14 @@ func (s *scene) cutThere(ctx context.Context, what string, cuts map[string]isola
 	return s.stopped(dropped)
 }
 
-// uncut ends the cut of a user's host, by the process of this one.
+// uncut ends the cut of a user's host, through the holdfast process of this host.
 type uncut struct {
-	By    string    `json:"by"` // its state directory
+	By    string    `json:"by"` // the state directory of this host
 	Host  string    `json:"host"`
-	Until time.Time `json:"until"` // the host has ended it by itself
+	Until time.Time `json:"until"` // when the host ends the cut by itself
 }
 
-// perform ends the cut, or waits until the host has ended it.
+// perform ends the cut, or else waits until the host has ended it.
 func (u uncut) perform() error {
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()

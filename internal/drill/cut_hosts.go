@@ -12,29 +12,27 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// A cut drops packets without a word: connections stand and nobody answers,
-// until their time-outs. The clients of the drill take part in a cut or not;
-// the supervisor is on their side.
+// A cut drops packets silently: connections stay open and nothing answers until they time out. The
+// drill's clients are cut off or not, depending on the fault; the supervisor is on their side.
 
-// unreached is promised where a host cannot be reached: what its balancer and
-// web node have in hand hangs, and so does what is sent on connections that
-// there are; new ones go to another host.
+// unreached is promised if a host cannot be reached. Requests that its balancer and web node are
+// working on hang, and so do those sent on existing connections. New connections go to another
+// host.
 var unreached = history.Promise{Failed: history.CutOff, Unknown: history.CutOff, Pause: aroundCut, PauseElsewhere: besideCut}
 
-// withoutMaster is promised where clients reach a host that does not reach the
-// master: its web nodes hold what they get for as long as they may, and then
-// turn it down. Only another entry would have served these clients.
+// withoutMaster is promised if clients reach a host that cannot reach the master. Its web nodes
+// hold requests for as long as they may and then refuse them. Only another entry could have served
+// these clients.
 var withoutMaster = history.Promise{Failed: history.CutOff, Unknown: history.CutOff, Pause: aroundCut, PauseElsewhere: besideCut}
 
-// besideCut is promised to clients whose own entry is well: as long as it takes
-// to elect another master, or to miss a replica, when nobody refuses and nobody
-// answers. Their balancer takes up to 5 s to miss a web node behind the cut (see
-// Fault.Unaware): what it has passed on there may wait for longer than this, and
-// is warned of.
+// besideCut is promised to clients whose own entry is well: the time to elect another master, or to
+// notice a missing replica, when nothing refuses and nothing answers. Their balancer takes up to 5
+// s to notice a web node behind the cut (see Fault.Unaware). Requests passed on there may wait
+// longer than besideCut, which the verdict only warns of.
 const besideCut = 4 * time.Second
 
-// aroundCut is how long a client on the wrong side of a cut waits: as long as
-// that lasts, and until TCP sends again, which it does at growing intervals.
+// aroundCut is how long a client on the wrong side of a cut waits: until the cut ends, and then
+// until TCP sends again, which it does at growing intervals.
 const aroundCut = cutLasts + 2*time.Second
 
 var cutHost = fault{
@@ -114,9 +112,9 @@ var cutOtherWay = fault{
 	},
 }
 
-// sideOfMaster is the host that stays on the master's side: one without which the rest still
-// has a replica. Of a user's hosts it is the one with the drill's clients, where that has not
-// the master itself.
+// sideOfMaster returns a host that stays on the master's side; the rest must still have a replica.
+// Among a user's hosts it is the one where the drill's clients are, unless that is the master's
+// host.
 func (s *scene) sideOfMaster(ctx context.Context, master host) (host, error) {
 	st, err := s.stack.status(ctx)
 	if err != nil {
@@ -144,7 +142,7 @@ func (s *scene) sideOfMaster(ctx context.Context, master host) (host, error) {
 	return able[s.random.IntN(len(able))], nil
 }
 
-// cutOff cuts one host off from all others, and from the clients or not.
+// cutOff cuts one host off from all others and, with fromClients, from the clients.
 func (s *scene) cutOff(ctx context.Context, one host, fromClients bool) error {
 	others := hostNames(s.stack.machines().but(one)...)
 	words := one.name + " off from the others"

@@ -60,7 +60,7 @@ add rule inet cut out tcp sport %s counter drop comment "from the master"
 	},
 }
 
-// uncutPort is the step that lets everything pass again on one host.
+// uncutPort returns the step that lets everything pass again on one host.
 func uncutPort(at host) step {
 	return step{
 		Why: "the cut on " + at.name, Command: []string{"ip", "netns", "exec", at.netns, "nft", "-f", "-"},

@@ -13,13 +13,13 @@ import (
 	"holdfast/internal/quote"
 )
 
-// ownGrace is how long a user's command may take to end when the drill is interrupted, and
-// ownWords how much of what it wrote stands in the report.
+// ownGrace is how long a user's command may take to end when the drill is interrupted. ownWords is
+// how many bytes of its output are in the report.
 const ownGrace, ownWords = 20 * time.Second, 200
 
-// commandFault is a fault of the user's own: a command for a shell, which breaks what it likes,
-// mends it, and ends. What happens to nodes meanwhile is taken for its doing, and nothing is
-// promised but that no acknowledged write is lost and no answer is wrong.
+// commandFault returns a fault of the user's own: a shell command that breaks what it likes, mends
+// it, and ends. Whatever happens to nodes meanwhile counts as its effect. The only promise is that
+// no acknowledged write is lost and no answer is wrong.
 func commandFault(command string) fault {
 	return fault{
 		name: "command", about: "a command of your own: " + command, command: command, promise: outage,
@@ -46,8 +46,8 @@ func commandFault(command string) fault {
 	}
 }
 
-// runOwn runs a command in a process group of its own, and ends it with the context: by
-// SIGTERM, so that it can undo what it did.
+// runOwn runs a command in a process group of its own. When ctx ends, it sends SIGTERM, so that the
+// command can undo what it did.
 func runOwn(ctx context.Context, command string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
 	var out bytes.Buffer
@@ -57,7 +57,7 @@ func runOwn(ctx context.Context, command string) ([]byte, error) {
 	cmd.WaitDelay = ownGrace
 	err := cmd.Run()
 	if errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
-		err = nil // what it has left running has its output still
+		err = nil // the command ended; a process that it left running still holds its output
 	}
 	return out.Bytes(), err
 }

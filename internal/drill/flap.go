@@ -12,8 +12,8 @@ import (
 
 var flap = fault{
 	name: "flap", about: "the cable of the master's host is unplugged and plugged in again every 0.3 to 1 s, for 6 s",
-	// A packet that is lost again and again is sent again 0.2, 0.6, 1.4, 3, 6.2
-	// and 12.6 s after the first time (RFC 6298): its last chance may come late.
+	// A packet that is lost every time is sent again 0.2, 0.6, 1.4, 3, 6.2 and 12.6 s after the
+	// first time (RFC 6298): its last chance may come late.
 	hosts: true, needs: needFailover, promise: history.Promise{Failed: history.InFlight, Unknown: history.InFlight, Pause: 13 * time.Second},
 	strike: func(ctx context.Context, s *scene) error {
 		one, err := s.masterHost(ctx)
@@ -57,7 +57,7 @@ var flap = fault{
 	},
 }
 
-// plugIn is the step that plugs a host's cable in at the bridge.
+// plugIn returns the step that connects a host's cable at the bridge again.
 func (h *hosts) plugIn(one host) step {
 	return step{
 		Why:     "the link of " + one.name,
@@ -65,8 +65,7 @@ func (h *hosts) plugIn(one host) step {
 	}
 }
 
-// carrierChanges is how often the host's end of its cable lost or found the
-// other end.
+// carrierChanges returns how often the host's end of its cable has lost or found the other end.
 func (h *hosts) carrierChanges(ctx context.Context, one host) (int, error) {
 	out, err := output(ctx, "", "ip", "netns", "exec", one.netns, "cat", "/sys/class/net/"+hostLink+"/carrier_changes")
 	if err != nil {

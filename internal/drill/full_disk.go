@@ -32,7 +32,7 @@ var fullDisk = fault{
 	},
 }
 
-// fillDisk fills the disk of a redis node, and sees that it cannot write.
+// fillDisk fills the disk of a redis node, and waits until the node cannot write.
 func (s *scene) fillDisk(ctx context.Context, n supervise.NodeStatus) error {
 	if !s.stack.disks {
 		return errNoDisks
@@ -58,11 +58,11 @@ func (s *scene) fillDisk(ctx context.Context, n supervise.NodeStatus) error {
 	return nil
 }
 
-// errNoDisks says that a disk was to be filled which others use, too.
+// errNoDisks is the error if the disk to be filled is shared with others.
 var errNoDisks = errors.New("the stack's redis nodes have no disks of their own")
 
-// fill writes a file until the disk is full, and answers its size in bytes.
-// Without a file system of its own below it that would be everybody's disk.
+// fill writes a file until the disk is full, and returns its size in bytes. It stops with an error
+// at twice the size of a node's own disk: it may be filling the machine's.
 func fill(path string) (size int64, err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -75,7 +75,7 @@ func fill(path string) (size int64, err error) {
 		size += int64(n)
 		switch {
 		case errors.Is(err, syscall.ENOSPC) && len(block) > 1:
-			block = block[:len(block)/2] // what is left is smaller
+			block = block[:len(block)/2] // less than a block is left
 		case errors.Is(err, syscall.ENOSPC):
 			return size, nil
 		case err != nil:

@@ -19,10 +19,12 @@ var hostileClient = fault{
 		if err != nil {
 			return err
 		}
+
 		d, err := a.storeSlow(ctx, a.data/2)
 		if err != nil {
 			return err
 		}
+
 		large := int64(16 << 20)
 		if a.limited {
 			large = a.data / 32
@@ -30,10 +32,12 @@ var hostileClient = fault{
 		if _, err := a.storeBits(ctx, a.prefix+"large", large); err != nil {
 			return fmt.Errorf("store a large value: %w", err)
 		}
+
 		crowd := s.crowd()
 		slow, malformed, bodies, left := attack.NewTally(), attack.NewTally(), attack.NewTally(), attack.NewTally()
 		var streams, halves *attack.Held
 		memory := s.watchMemory(ctx)
+
 		err = a.during(ctx, "being a hostile client", func(ctx context.Context) {
 			stream := []byte(a.client.Head("GET", "/subscribe/"+a.prefix+"channel") + "\r\n")
 			streams = a.client.Hold(ctx, crowd/2, true, func(int) []byte { return stream })
@@ -44,7 +48,7 @@ var hostileClient = fault{
 					clients.Go(func() { a.client.Repeat(ctx, most, pause, t, func(int) attack.Request { return one }) })
 				}
 			}
-			// A few of the slow ones: the others have a fault of their own.
+			// Only a few of the slow commands: the slow-command fault sends them all.
 			commands := d.commands(s.pipelineOf(slowPipeline))
 			repeat(slow, slowRequests, attackPause, []attack.Request{commands[0], commands[3], commands[5], commands[10]})
 			repeat(malformed, malformedMost, attackPause, a.malformed())
@@ -54,33 +58,36 @@ var hostileClient = fault{
 			streams.Wait()
 			halves.Wait()
 		})
+
 		if err != nil {
 			return err
 		}
+
 		if streams.Opened()+halves.Opened() < heldLeast || malformed.Refused() == 0 {
 			return fmt.Errorf("hardly any of it reached the entry: %d streams and %d half-sent requests were opened, and %d are the least; malformed requests: %s", streams.Opened(), halves.Opened(), heldLeast, malformed)
 		}
 		s.evidence("at once open: %d streams of %d that were tried, %d half-sent requests of %d", streams.Most(), crowd/2, halves.Most(), crowd-crowd/2)
 		s.evidence("malformed: %s; large bodies: %s; left early: %s", malformed, bodies, left)
 		s.evidence("memory at the most: %s", memory())
-		return a.showSlow(ctx, slow, 0) // the entry may not have let any in
+		return a.showSlow(ctx, slow, 0) // 0: the entry may have refused all of them
 	},
 }
 
 const (
-	// crowdMost bounds the connections, and fewFiles is what this process needs
-	// beside them.
+	// crowdMost limits the number of connections. fewFiles is how many files this process needs
+	// besides them.
 	crowdMost, fewFiles = 8000, 1000
-	// malformedMost and bodiesMost bound what one client of each kind sends. Bodies
-	// are heavy for the machine.
+	// malformedMost and bodiesMost limit how many requests one client of each kind sends. Large
+	// bodies are heavy for the machine.
 	malformedMost, bodiesMost = 300, 20
 	bodiesPause               = 250 * time.Millisecond
-	// heldLeast is how many streams and half-sent requests have to be opened.
+	// heldLeast is how many streams and half-sent requests have to be opened for the fault to prove
+	// something.
 	heldLeast = 100
 )
 
-// crowd is how many connections are opened: more than the balancers take, as far
-// as this process may have files open.
+// crowd returns how many connections to open: more than the balancers accept, as far as this
+// process may have files open.
 func (s *scene) crowd() int {
 	declared := s.stack.stack
 	n := min(crowdMost, declared.Entry.Limits.Connections*declared.Balancers+200)
@@ -91,7 +98,7 @@ func (s *scene) crowd() int {
 	return n
 }
 
-// half is the beginning of a request whose end never comes.
+// half returns the beginning of a request that never ends.
 func (a *assault) half(i int) []byte {
 	switch i % 4 {
 	case 0: // not even a whole line
@@ -104,7 +111,7 @@ func (a *assault) half(i int) []byte {
 	return []byte{} // nothing at all
 }
 
-// malformed are requests that are none, and some that are none of the service's.
+// malformed returns requests that are not HTTP, or not valid for this service.
 func (a *assault) malformed() []attack.Request {
 	head := a.client.Head
 	var all []attack.Request
@@ -125,7 +132,7 @@ func (a *assault) malformed() []attack.Request {
 	return all
 }
 
-// bodies are requests with large bodies that store nothing.
+// bodies returns requests with large bodies that store nothing.
 func (a *assault) bodies() []attack.Request {
 	size := 8 << 20
 	if kv := a.s.stack.stack.Apps[a.s.stack.aim.app].KV; kv != nil {
@@ -139,7 +146,7 @@ func (a *assault) bodies() []attack.Request {
 	}
 }
 
-// left are requests whose clients do not wait for the whole answer, or for any.
+// left returns requests whose clients leave before they have the whole answer, or any of it.
 func (a *assault) left() []attack.Request {
 	get := attack.Command("GET", a.prefix+"large")
 	return []attack.Request{

@@ -51,19 +51,18 @@ var hugeAnswer = fault{
 }
 
 const (
-	// hugeLargest is how large a value is at most, and hugeLeast how much Redis has
-	// to send.
+	// hugeLargest is the largest value, in bytes. hugeLeast is how many bytes Redis has to send for
+	// the fault to prove something.
 	hugeLargest, hugeLeast = 48 << 20, 32 << 20
-	// slowReader is how many bytes a second a slow client reads.
+	// slowReader is how many bytes per second a slow client reads.
 	slowReader = 256 << 10
-	// escaped is how many bytes of JSON a byte of a value can be, and hugeClients
-	// how many clients may have one in a node's memory at once.
+	// escaped is the largest number of bytes of JSON for one byte of a value. hugeClients is how
+	// many clients may have a value in a node's memory at once.
 	escaped, hugeClients = 6, 12
 )
 
-// storeHuge stores what is got then: a large value, of the length returned, and
-// one of 1 MB, of which n are got in one request. The requests are one for each
-// client.
+// storeHuge stores what the clients will get: a large value, whose length it returns, and one of 1
+// MB, of which one request gets n. It returns one request for each client.
 func (a *assault) storeHuge(ctx context.Context) (large int64, n int, requests []attack.Request, err error) {
 	ctx, cancel := context.WithTimeout(ctx, prepareLimit)
 	defer cancel()
@@ -75,7 +74,7 @@ func (a *assault) storeHuge(ctx context.Context) (large int64, n int, requests [
 		n = min(n, max(1, int(most>>20)))
 	}
 	if free, known := freeMemory(); known {
-		// The machine has to bear what a node without any bounds would do.
+		// The machine has to bear even a node that limits nothing.
 		most = min(most, free/roomShare/escaped/hugeClients)
 	}
 	if most < 1<<20 {
@@ -106,7 +105,7 @@ func (a *assault) storeHuge(ctx context.Context) (large int64, n int, requests [
 	}, nil
 }
 
-// sent is what each Redis node has sent to clients so far.
+// sent returns how many bytes each Redis node has sent to clients so far.
 func (a *assault) sent(ctx context.Context) map[string]int64 {
 	return askEach(ctx, a, func(admin *redis.Admin, ctx context.Context) (int64, error) {
 		f, err := admin.Figures(ctx)
@@ -114,8 +113,8 @@ func (a *assault) sent(ctx context.Context) map[string]int64 {
 	})
 }
 
-// sentSince is what all of them have sent since before. One that was started anew
-// has begun at 0.
+// sentSince returns how many bytes all Redis nodes have sent since before. A node that was
+// restarted counts from 0.
 func (a *assault) sentSince(ctx context.Context, before map[string]int64) (sum int64) {
 	for node, n := range a.sent(ctx) {
 		if n >= before[node] {
@@ -126,11 +125,11 @@ func (a *assault) sentSince(ctx context.Context, before map[string]int64) (sum i
 	return sum
 }
 
-// memoryEvery is how often the nodes' memory is looked at.
+// memoryEvery is the interval at which the nodes' memory is measured.
 const memoryEvery = 100 * time.Millisecond
 
-// watchMemory looks at the memory of the web nodes, the balancers and Redis until
-// it is asked what each kind had at the most.
+// watchMemory measures the memory of web nodes, balancers and redis nodes until most is called.
+// most returns the peak of each kind, in words.
 func (s *scene) watchMemory(ctx context.Context) (most func() string) {
 	st, err := s.stack.status(ctx)
 	if err != nil {

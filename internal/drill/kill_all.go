@@ -38,7 +38,7 @@ func (s *scene) killAll(ctx context.Context, kind plan.Kind) error {
 	if err != nil {
 		return err
 	}
-	if kind.Traits().Serves { // and so bears load
+	if kind.Traits().Serves { // it serves clients, and so has to be under load
 		if err := s.struckAtWork(ctx, nodes...); err != nil {
 			return err
 		}

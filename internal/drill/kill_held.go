@@ -25,8 +25,8 @@ var killHeld = fault{
 		if err := s.pause(ctx, replica); err != nil {
 			return err
 		}
-		// A web node asks the nodes first, 0.4 s of a silent one, and waits for
-		// the replica down-after and 0.4 s.
+		// A web node first polls the Redis nodes, and waits 0.4 s for a silent one. For the
+		// replica's confirmation it waits down-after and 0.4 s.
 		if err := s.standing(ctx, 750*time.Millisecond, replica); err != nil {
 			return err
 		}
@@ -55,18 +55,17 @@ var killHeld = fault{
 }
 
 const (
-	// heldAtLeast is how long a request has waited that is held.
+	// heldAtLeast is how long a request has to have waited to count as held.
 	heldAtLeast = 100 * time.Millisecond
-	// heldFor is for how long a web node is watched: what it has at each look
-	// is taken for held. Some of it waits for something else, but not all of it
-	// while nothing is done.
+	// heldFor is how long the web nodes are watched, in heldLooks looks. The fewest requests that a
+	// node had at any look count as held. Some of them may wait for something else, but not all,
+	// since nothing is being carried out.
 	heldFor, heldLooks = 60 * time.Millisecond, 4
-	// againLimit is how long a balancer may take to send something again.
+	// againLimit limits how long a balancer may take to send a request again.
 	againLimit = 2 * time.Second
 )
 
-// mostHeld is the web node with the most requests that it has had for heldFor,
-// and how many those are.
+// mostHeld returns the web node that holds the most requests, and how many; see heldFor.
 func (s *scene) mostHeld(ctx context.Context, webs []supervise.NodeStatus) (most supervise.NodeStatus, held int64) {
 	least := map[string]int64{}
 	for look := range heldLooks {
@@ -88,7 +87,7 @@ func (s *scene) mostHeld(ctx context.Context, webs []supervise.NodeStatus) (most
 	return most, held
 }
 
-// underWay is how many requests each server has that the balancers send to.
+// underWay returns how many requests each server behind the balancers has at the moment.
 func (t *target) underWay(ctx context.Context) map[string]int64 {
 	all := map[string]int64{}
 	for _, rows := range t.statistics(ctx) {
@@ -101,8 +100,9 @@ func (t *target) underWay(ctx context.Context) map[string]int64 {
 	return all
 }
 
-// sentAgain is how many requests the balancers have sent again that a node took.
-// One that went to another node may count as both.
+// sentAgain returns how many requests that a node had accepted the balancers have sent again. A
+// request sent to another node may count as retry and as redispatch, so only the larger count is
+// used.
 func (t *target) sentAgain(ctx context.Context, node string) (sum int64) {
 	for _, rows := range t.statistics(ctx) {
 		for _, r := range rows {

@@ -25,8 +25,8 @@ var killHeldMaster = fault{
 		if err := s.pause(ctx, hangs); err != nil {
 			return err
 		}
-		// A web node asks the nodes first, 0.4 s of a silent one, and waits for the
-		// replica down-after and 0.4 s.
+		// A web node first polls the Redis nodes, and waits 0.4 s for a silent one. For the
+		// replica's confirmation it waits down-after and 0.4 s.
 		if err := s.standing(ctx, heldBeforeKill, hangs); err != nil {
 			return err
 		}

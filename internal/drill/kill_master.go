@@ -8,7 +8,7 @@ import (
 	"holdfast/internal/plan"
 )
 
-// held is promised while another master is elected: requests wait.
+// held is promised while another master is elected: requests wait for it.
 var held = history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 3 * time.Second}
 
 var killMaster = fault{

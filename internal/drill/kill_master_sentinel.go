@@ -24,12 +24,12 @@ var killMasterPauseSentinel = fault{
 			if err := s.pause(ctx, n); err != nil {
 				return err
 			}
-			return sleep(ctx, 3*time.Second) // the supervisor may end it meanwhile
+			return sleep(ctx, 3*time.Second) // the supervisor may kill the Sentinel meanwhile
 		})
 	},
 }
 
-// leader is the Sentinel that has a failover under way; where none has, at random.
+// leader returns the Sentinel that leads a failover; if none does, a random one.
 func (s *scene) leader(ctx context.Context) (supervise.NodeStatus, error) {
 	sentinels, err := s.up(ctx, plan.Sentinel, "")
 	if err != nil {
@@ -47,8 +47,7 @@ func (s *scene) leader(ctx context.Context) (supervise.NodeStatus, error) {
 	return sentinels[s.random.IntN(len(sentinels))], nil
 }
 
-// killAndStrikeLeader kills the master, and strikes the Sentinel that leads the failover
-// that follows.
+// killAndStrikeLeader kills the master, and strikes the Sentinel that leads the failover.
 func (s *scene) killAndStrikeLeader(ctx context.Context, strike func(ctx context.Context, n supervise.NodeStatus) error) error {
 	return s.killAndAmid(ctx, func(ctx context.Context) error {
 		n, err := s.leader(ctx)
@@ -59,8 +58,8 @@ func (s *scene) killAndStrikeLeader(ctx context.Context, strike func(ctx context
 	})
 }
 
-// killAndAmid kills the master, and does something at a random moment of the failover
-// that follows, most often in its first tenth of a second.
+// killAndAmid kills the master, and calls blow at a random moment of the failover, most often in
+// its first tenth of a second.
 func (s *scene) killAndAmid(ctx context.Context, blow func(ctx context.Context) error) error {
 	master, err := s.pick(ctx, plan.Redis, "master")
 	if err != nil {

@@ -7,8 +7,7 @@ import (
 	"holdfast/internal/history"
 )
 
-// takenOver is promised where what replaces the master is struck in the middle of
-// it.
+// takenOver is promised if whatever replaces the master is itself struck in the middle of it.
 var takenOver = history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 5 * time.Second}
 
 var killMasterAndSupervisor = fault{

@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// unnoticed is promised where another node does the work at once.
+// unnoticed is promised if another node takes over the work at once.
 var unnoticed = history.Promise{Failed: history.None, Unknown: history.None, Pause: 250 * time.Millisecond}
 
 var killWeb = fault{
@@ -36,7 +36,7 @@ var killBalancer = fault{
 	strike: striking(plan.Balancer, "", (*scene).killIt),
 }
 
-// striking is a fault that does something to one of the nodes of a kind.
+// striking returns the strike function of a fault that does something to one node of a kind.
 func striking(kind plan.Kind, role string, blow func(*scene, context.Context, supervise.NodeStatus) error) func(context.Context, *scene) error {
 	return func(ctx context.Context, s *scene) error {
 		n, err := s.pick(ctx, kind, role)

@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/process"
 )
 
-// hostAway is how long a lost host takes to be back.
+// hostAway is how long a lost host is away.
 const hostAway = cutLasts
 
 var loseHost = fault{
@@ -53,9 +53,9 @@ var loseSupervisorHost = fault{
 	},
 }
 
-// lose lets a host die as by a loss of power. Its link goes first: a dead host
-// closes no connection. When it is back, its link is there first, and then Holdfast's process
-// as by a boot, which has its part of the stack started.
+// lose makes a host die as by a loss of power. Its link goes first, because a dead host closes no
+// connection. When the host is back, its link is up first; then its holdfast process starts, as at
+// boot, and starts the host's nodes.
 func (s *scene) lose(ctx context.Context, one host) error {
 	for _, st := range []step{
 		s.stack.upOn(one, "the end of Holdfast's process on "+one.name),
@@ -68,6 +68,7 @@ func (s *scene) lose(ctx context.Context, one host) error {
 			return err
 		}
 	}
+
 	pids, err := one.pids(ctx)
 	if err != nil {
 		return err
@@ -75,6 +76,7 @@ func (s *scene) lose(ctx context.Context, one host) error {
 	if len(pids) == 0 {
 		return fmt.Errorf("nothing runs on %s: %w", one.name, errNobody)
 	}
+
 	var ids []process.ID
 	for _, pid := range pids {
 		if id, err := process.Identify(pid); err == nil {
@@ -84,6 +86,7 @@ func (s *scene) lose(ctx context.Context, one host) error {
 	if len(ids) == 0 {
 		return fmt.Errorf("all that ran on %s has ended by itself: %w", one.name, errNobody)
 	}
+
 	s.say("losing %s, with %d processes", one.name, len(ids))
 	s.behind(ctx, one)
 	s.blow(one.name)
@@ -91,18 +94,20 @@ func (s *scene) lose(ctx context.Context, one host) error {
 		return err
 	}
 	for _, id := range ids {
-		// One may have ended with its parent.
+		// The process may have ended together with its parent.
 		_ = process.Signal(id, syscall.SIGKILL, false)
 	}
+
 	err = await(ctx, "the end of all that runs on "+one.name, 5*time.Second, func() bool {
 		pids, err := one.pids(ctx)
-		for _, pid := range pids { // one that was just being started
+		for _, pid := range pids { // a process that was just being started
 			if id, err := process.Identify(pid); err == nil {
 				_ = process.Signal(id, syscall.SIGKILL, false)
 			}
 		}
 		return err == nil && len(pids) == 0
 	})
+
 	if err != nil {
 		return err
 	}
@@ -119,8 +124,8 @@ func (s *scene) lose(ctx context.Context, one host) error {
 	return nil
 }
 
-// forget takes from a host the virtual addresses that it has: keepalived set them, and a
-// machine that loses its power has no such address when it is back.
+// forget removes the virtual addresses that a host has. keepalived added them, and a machine that
+// lost its power comes back without them.
 func (h *hosts) forget(ctx context.Context, one host, addresses []string) error {
 	for _, address := range addresses {
 		holders, err := h.holders(ctx, address)

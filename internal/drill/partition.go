@@ -14,14 +14,14 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// cutLasts is how long hosts are cut off from each other: longer than a
-// failover takes, and shorter than a web node holds a request.
+// cutLasts is how long hosts are cut off from each other: longer than a failover takes, and shorter
+// than a web node holds a request.
 const cutLasts = 6 * time.Second
 
-// errNoHosts says that a fault was tried on this machine as it is.
+// errNoHosts is the error of a fault that needs hosts, on a stack without hosts.
 var errNoHosts = errors.New("the stack has no hosts of its own")
 
-// masterHost is the host of the Redis master, under load.
+// masterHost returns the host of the Redis master, after checking that it is at work.
 func (s *scene) masterHost(ctx context.Context) (host, error) {
 	one, err := s.hostOfMaster(ctx)
 	if err != nil {
@@ -30,7 +30,8 @@ func (s *scene) masterHost(ctx context.Context) (host, error) {
 	return one, s.hostAtWork(ctx, one)
 }
 
-// otherHost is a host that has not the Redis master, under load.
+// otherHost returns a random host without the Redis master, after checking that it is at work. It
+// avoids the host of the drill if it can.
 func (s *scene) otherHost(ctx context.Context) (host, error) {
 	master, err := s.hostOfMaster(ctx)
 	if err != nil {
@@ -58,8 +59,8 @@ func (s *scene) hostOfMaster(ctx context.Context) (host, error) {
 	return s.stack.machines().of(master), nil
 }
 
-// hostAtWork records that a host which is to be struck has a balancer or a web
-// node that gets requests, or a Redis node that works.
+// hostAtWork records that a host to be struck has a balancer or web node that gets requests, or a
+// Redis node that works. Otherwise it returns an error.
 func (s *scene) hostAtWork(ctx context.Context, one host) error {
 	st, err := s.stack.status(ctx)
 	if err != nil {
@@ -74,9 +75,8 @@ func (s *scene) hostAtWork(ctx context.Context, one host) error {
 	return s.struckAtWork(ctx, nodes...)
 }
 
-// cut lets nothing pass in some directions for a time, and sees that something
-// was stopped. What is done is told in words; the targets are the hosts on its
-// wrong side.
+// cut lets nothing pass in some directions for a time, and checks that it stopped packets. what
+// describes the cut. targets are the hosts on its wrong side.
 func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets []host, drops []drop) error {
 	if s.stack.afar && slices.ContainsFunc(targets, func(one host) bool { return one.name == s.stack.here }) {
 		return fmt.Errorf("%s: %w", s.stack.here, errHere)
@@ -107,14 +107,14 @@ func (s *scene) cut(ctx context.Context, d time.Duration, what string, targets [
 	return s.stopped(counts)
 }
 
-// cutFromClients reports whether a cut stops what clients send, or get.
+// cutFromClients reports whether a cut stops packets from or to the clients.
 func cutFromClients(drops []drop) bool {
 	return slices.ContainsFunc(drops, func(d drop) bool { return d.from == clients || d.to == clients })
 }
 
-// bothHaveIt records that clients reach hosts which do not reach each other: the virtual
-// addresses are on both sides, until the host that cannot serve gives its own away
-// (supervise.WatchCut), and what a client sends may get to either.
+// bothHaveIt records all entries as cut off, for a cut in which clients reach hosts that cannot
+// reach each other. The virtual addresses are then on both sides, until the host that cannot serve
+// gives its own away (supervise.WatchCut). A client's request may arrive at either side.
 func (s *scene) bothHaveIt() {
 	for _, e := range s.stack.entries {
 		if !slices.Contains(s.record.Entries, e) {
@@ -123,10 +123,10 @@ func (s *scene) bothHaveIt() {
 	}
 }
 
-// behind records that hosts are on the wrong side of a cut: what clients send to
-// their entries is lost, or nobody there can answer it. So is what the balancers
-// elsewhere send to their web nodes on connections that there are, until they
-// have missed them. A virtual address is no such entry: it goes elsewhere.
+// behind records that hosts are on the wrong side of a cut. What clients send to their entries is
+// lost, or cannot be answered there. So are requests that balancers elsewhere send to their web
+// nodes on existing connections, until the balancers have noticed. A virtual address is not
+// recorded, because it moves to another host.
 func (s *scene) behind(ctx context.Context, some ...host) {
 	s.record.Unaware = unaware(s.stack.stack, s.stack.aim)
 	st, err := s.stack.status(ctx)
@@ -140,7 +140,7 @@ func (s *scene) behind(ctx context.Context, some ...host) {
 	}
 }
 
-// tellRoles records what a host has that others have to do without.
+// tellRoles records what a host has that the others have to do without.
 func (s *scene) tellRoles(st supervise.Status, one host) {
 	var roles []string
 	if masterOf(st).Host == one.name {
@@ -153,17 +153,16 @@ func (s *scene) tellRoles(st supervise.Status, one host) {
 	}
 	if st.Host == one.name {
 		roles = append(roles, "the supervisor")
-		s.record.Targets = append(s.record.Targets, "supervisor") // another one takes its place
+		s.record.Targets = append(s.record.Targets, "supervisor") // another supervisor takes its place
 	}
 	if len(roles) > 0 {
 		s.evidence("%s had %s", one.name, strings.Join(roles, ", "))
 	}
 }
 
-// unaware is how long a balancer takes, at the most, to miss a web node that
-// nothing comes from: as many checks in a row as have to fail, each after an
-// interval and its time-out (HAProxy's manual, "inter", "fall", "timeout check"),
-// and a second until the supervisor has ended what the node had there.
+// unaware returns the longest time that a balancer takes to notice a web node that sends nothing:
+// Fall failed checks in a row, each after an interval and its time-out (HAProxy's manual, "inter",
+// "fall", "timeout check"), and 1 s until the supervisor has ended the node's sessions.
 func unaware(s stack.Stack, reaches aim) (longest time.Duration) {
 	for _, name := range reaches.apps {
 		check := s.Apps[name].Health
@@ -172,7 +171,7 @@ func unaware(s stack.Stack, reaches aim) (longest time.Duration) {
 	return longest
 }
 
-// stopped records how many packets a cut has stopped.
+// stopped records how many packets a cut has stopped. It returns an error if there were none.
 func (s *scene) stopped(counts map[string]int) error {
 	var words []string
 	for _, direction := range slices.Sorted(maps.Keys(counts)) {

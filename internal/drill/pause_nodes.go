@@ -10,8 +10,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// A process that hangs accepts connections and answers nothing: worse than one
-// that is dead, which refuses them.
+// A process that hangs accepts connections and answers nothing. That is worse than a dead one,
+// which refuses them.
 
 var pauseWeb = fault{
 	name: "pause-web", about: "SIGSTOP to a web node for 7 s: it leaves the rotation after two health checks (with a newer HAProxy than 2.6 it is killed after 3 s)",
@@ -68,8 +68,9 @@ var pauseBalancer = fault{
 		if err := await(ctx, "the supervisor ending "+n.Name, 10*time.Second, func() bool { return !s.stack.hands.alive(n.Host, id) }); err != nil {
 			return err
 		}
-		s.blow(n.Name) // what waited for it breaks now
-		// The supervisor is in no hurry: somebody else would be.
+		s.blow(n.Name) // what waited for it fails now
+		// The supervisor waits a while before it kills a balancer. An earlier end has another
+		// cause.
 		stood := time.Since(paused)
 		if stood < balancerStands {
 			return fmt.Errorf("%s ended after %v of standing still: that was not the supervisor", n.Name, stood.Round(time.Millisecond))
@@ -79,7 +80,7 @@ var pauseBalancer = fault{
 	},
 }
 
-// balancerStands is how long the supervisor lets a balancer hang at the least.
+// balancerStands is the least time for which the supervisor lets a balancer hang.
 const balancerStands = 2500 * time.Millisecond
 
 var pauseSupervisor = fault{
@@ -97,7 +98,7 @@ var pauseSupervisor = fault{
 	},
 }
 
-// pausing is a fault that stops one of the nodes of a kind for a time.
+// pausing returns the strike function of a fault that stops one node of a kind for a time.
 func pausing(kind plan.Kind, role string, d time.Duration) func(context.Context, *scene) error {
 	return striking(kind, role, func(s *scene, ctx context.Context, n supervise.NodeStatus) error {
 		if err := s.pause(ctx, n); err != nil {
@@ -107,8 +108,7 @@ func pausing(kind plan.Kind, role string, d time.Duration) func(context.Context,
 	})
 }
 
-// standing lets a pause last, and sees that the process stood still until its
-// end.
+// standing waits until a pause is over, and checks that the process stood still all that time.
 func (s *scene) standing(ctx context.Context, d time.Duration, n supervise.NodeStatus) error {
 	if err := sleep(ctx, d); err != nil {
 		return err
@@ -116,7 +116,8 @@ func (s *scene) standing(ctx context.Context, d time.Duration, n supervise.NodeS
 	if id, err := s.stack.hands.identify(n.Host, n.PID); err != nil || !s.stack.hands.stopped(n.Host, id) {
 		if st, err := s.stack.status(ctx); err == nil && n.Kind == plan.Web {
 			if now, _ := st.Node(n.Name); now.PID != n.PID && now.Crashes > n.Crashes {
-				// With HAProxy 3.0 it is the end of the process that frees its requests.
+				// With HAProxy 3.0 the supervisor kills such a node: only the end of its process
+				// frees the requests that it holds.
 				s.evidence("the supervisor killed %s (pid %d), which did not answer", n.Name, n.PID)
 				return nil
 			}
@@ -126,10 +127,10 @@ func (s *scene) standing(ctx context.Context, d time.Duration, n supervise.NodeS
 	return nil
 }
 
-// failoverLimit is how long another master may take to be there.
+// failoverLimit limits how long the election of another master may take.
 const failoverLimit = 15 * time.Second
 
-// awaitMaster waits until another redis node than this one calls itself master.
+// awaitMaster waits until another redis node than but calls itself master.
 func (s *scene) awaitMaster(ctx context.Context, but string) error {
 	var now *supervise.NodeStatus
 	err := await(ctx, "another master than "+but, failoverLimit, func() bool {
@@ -142,8 +143,8 @@ func (s *scene) awaitMaster(ctx context.Context, but string) error {
 	return err
 }
 
-// otherMaster is a node other than this one that calls itself master; nil: none.
-// The node is not asked: it may hang.
+// otherMaster returns a redis node other than but that calls itself master; nil: none. It does not
+// ask but, which may hang.
 func (s *scene) otherMaster(ctx context.Context, but string) *supervise.NodeStatus {
 	st, err := s.stack.status(ctx)
 	if err != nil {

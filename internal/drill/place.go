@@ -13,11 +13,11 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// place is a drill's hold on a state directory: one drill at a time, its
-// journal, and the undertaker that undoes when it is killed.
+// place is a drill's hold on a state directory. It allows one drill at a time, and has the drill's
+// journal and the undertaker that carries it out if the drill is killed.
 type place struct {
 	dir        string
-	made       bool // the directory was not there: the lock has madeMark
+	made       bool // the directory was not there before: the lock file has madeMark
 	lock       *os.File
 	journal    *journal
 	undertaker *undertaker
@@ -29,26 +29,29 @@ const (
 	madeMark    = "the directory is the drill's\n"
 )
 
-// takePlace makes this the one drill of the stack, and undoes what an earlier
-// one has left. Keys that it cannot remove are in nobody's way: it tells of them
-// by Config.Note. A drill with a stack of its own does not look for them.
+// takePlace makes this the only drill of the stack, and undoes what an earlier one left. Keys that
+// it cannot remove do no harm, so it only reports them by Config.Note. A drill on a stack of its
+// own ignores left keys.
 func takePlace(c Config) (_ *place, err error) {
 	p := &place{dir: c.State}
 	if _, err := os.Stat(c.State); errors.Is(err, os.ErrNotExist) {
 		p.made = true
 	}
+
 	if err := os.MkdirAll(c.State, 0o700); err != nil {
 		return nil, fmt.Errorf("make the state directory: %w", err)
 	}
-	// What is in it is carried out, as whoever runs the drill.
+	// The journal in it is carried out with the rights of the user who runs the drill.
 	if err := private.CheckDir(c.State); err != nil {
 		return nil, err
 	}
+
 	defer func() {
 		if err != nil {
 			p.leave()
 		}
 	}()
+
 	if p.lock, err = lock(c.State); err != nil {
 		return nil, err
 	}
@@ -58,27 +61,29 @@ func takePlace(c Config) (_ *place, err error) {
 	if p.journal, err = openJournal(filepath.Join(c.State, journalName)); err != nil {
 		return nil, err
 	}
+
 	if err := p.journal.undoThose(func(s step) bool { return s.Keys == nil || !c.Own }); err != nil {
 		if !p.journal.onlyKeys() {
 			return nil, fmt.Errorf("an earlier drill left something broken, and it cannot be undone: %w", err)
 		}
 		c.Note(fmt.Sprintf("an earlier drill left keys, and they cannot be removed: %v", err))
 	}
+
 	p.undertaker, err = startUndertaker(c.Self, c.State)
 	return p, err
 }
 
-// errUnderWay says that somebody else has the drill's place.
+// errUnderWay returns the error for a state directory that another drill holds.
 func errUnderWay(state string) error {
 	return fmt.Errorf("another drill is under way with the state directory %s, of this stack or of one of its own (--own), and undoes what it does; wait for its end, or give one with --own another --state", state)
 }
 
-// lockPatience is how long the place is tried for: who only looks whether a
-// drill has it holds it for a moment, too.
+// lockPatience is how long lock tries: a process that only checks whether a drill is under way also
+// holds the lock for a moment.
 const lockPatience = 100 * time.Millisecond
 
-// lock takes the drill's place in a state directory. The kernel gives it back
-// when the process ends, however it ends.
+// lock takes the drill's lock in a state directory. The kernel releases it when the process ends,
+// however it ends.
 func lock(state string) (f *os.File, err error) {
 	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lookEvery) {
 		if f, err = tryLock(state); err == nil || time.Now().After(deadline) {
@@ -96,8 +101,8 @@ func tryLock(state string) (*os.File, error) {
 		f.Close()
 		return nil, errUnderWay(state)
 	}
-	// Whoever had it before has removed the file, perhaps: a lock on a file
-	// that is gone keeps nobody out.
+	// The former holder may have removed the file meanwhile. A lock on a removed file keeps no
+	// other drill out.
 	mine, err := f.Stat()
 	if err == nil {
 		var there os.FileInfo
@@ -109,8 +114,9 @@ func tryLock(state string) (*os.File, error) {
 	return nil, errUnderWay(state)
 }
 
-// mark writes into the lock what others are to know: that the directory is the drill's, as an
-// earlier one that was killed may have said, and that the drill has a stack of its own.
+// mark writes into the lock file what other processes have to know: that the drill made the
+// directory, which a killed earlier drill may have written, and that the drill has a stack of its
+// own.
 func (p *place) mark(own bool) error {
 	said := ""
 	if p.made || hasMadeMark(p.lock) {
@@ -132,8 +138,8 @@ func hasMadeMark(lock *os.File) bool {
 	return string(mark[:n]) == madeMark
 }
 
-// leave gives the state directory back. The undertaker ends first: the lock
-// says that it has nothing to do.
+// leave releases the state directory. The undertaker is dismissed first, while the lock still keeps
+// other drills out.
 func (p *place) leave() {
 	if p.undertaker != nil {
 		p.undertaker.dismiss()
@@ -143,8 +149,7 @@ func (p *place) leave() {
 	}
 }
 
-// unlock gives the drill's place back, and takes the directory away if the
-// drill has made it and nothing is in it.
+// unlock releases the drill's lock. It removes the directory if a drill made it and it is empty.
 func unlock(held *os.File) {
 	made := hasMadeMark(held)
 	os.Remove(held.Name())

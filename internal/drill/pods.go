@@ -20,31 +20,32 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// A stack in Kubernetes has no supervisor that speaks for it, and the drill is not among its
-// pods. What it knows it asks the cluster (which pods there are, and whether they are ready)
-// and the redis nodes' pods (which one is the master).
+// A stack in Kubernetes has no supervisor that can report on all of it, and the drill runs outside
+// its pods. The drill asks the cluster which pods exist and whether they are ready, and the redis
+// nodes' pods which of them is the master.
 
-// Pods is a stack in Kubernetes, and where its clients come.
+// Pods is a stack in Kubernetes, and the entry that the drill's clients use.
 type Pods struct {
 	Cluster kubectl.Cluster
 	Stack   string
 	Entry   string // base URL
-	// Environ is what undoing needs of the environment.
+	// Environ is the environment that the undoing needs.
 	Environ []string
-	// Named is how --kubectl named the program; empty: it did not.
+	// Named is the value of --kubectl; empty: the flag was not given.
 	Named string
 }
 
-// stackText is the name of the stack file in a stack's ConfigMap.
+// stackText is the key of the stack file in a stack's ConfigMap.
 const stackText = "holdfast.yaml"
 
-// FindPods finds the stack of a namespace, that of a name if there are several, and the stack
-// file that its pods have. Every error is a RefusedError.
+// FindPods finds the stack of a namespace: the one named, or the only one if name is empty. It
+// returns the stack's name and the stack file that its pods use. Every error is a RefusedError.
 func FindPods(ctx context.Context, cluster kubectl.Cluster, name string) (found string, s stack.Stack, err error) {
 	pods, err := cluster.Pods(ctx, name)
 	if err != nil {
 		return "", s, refusef("look for a stack in the namespace %s: %w", cluster.Namespace, err)
 	}
+
 	var stacks []string
 	for _, p := range pods {
 		if !slices.Contains(stacks, p.Stack) {
@@ -59,6 +60,7 @@ func FindPods(ctx context.Context, cluster kubectl.Cluster, name string) (found 
 	case len(stacks) > 1:
 		return "", s, refusef("the namespace %s has several stacks: say by --stack which one to drill, %s", cluster.Namespace, strings.Join(stacks, " or "))
 	}
+
 	config, text := "", ""
 	for _, name := range pods[0].Configs {
 		if text, err = cluster.Config(ctx, name, stackText); err == nil {
@@ -69,13 +71,14 @@ func FindPods(ctx context.Context, cluster kubectl.Cluster, name string) (found 
 	if config == "" {
 		return "", s, refusef("read the stack file that the pod %s has (a ConfigMap's %s): %w", pods[0].Name, stackText, cmp.Or(err, errNobody))
 	}
+
 	if s, _, err = stack.Parse(config, []byte(text)); err != nil {
 		return "", s, refusef("the stack file of the pods has mistakes for this version of Holdfast: %w", err)
 	}
 	return stacks[0], s, nil
 }
 
-// CheckEntry returns what is wrong with the URL of an entry.
+// CheckEntry returns an error if entry is not the base URL of an entry.
 func CheckEntry(entry string) error {
 	u, err := url.Parse(entry)
 	switch {
@@ -87,7 +90,7 @@ func CheckEntry(entry string) error {
 	return nil
 }
 
-// flags are the words that lead another drill to the same pods.
+// flags returns the flags that make another drill use the same pods.
 func (p *Pods) flags() []string {
 	words := []string{"--kubernetes", quote.Shell(p.Cluster.Namespace), "--stack", quote.Shell(p.Stack), "--entry", quote.Shell(p.Entry)}
 	if p.Named != "" {
@@ -96,10 +99,11 @@ func (p *Pods) flags() []string {
 	return words
 }
 
-// looks are the rights that it takes to see how a stack is.
+// looks are the rights that the drill needs to see the state of a stack.
 var looks = []string{"list pods", "create pods/exec", "list deployments.apps", "list statefulsets.apps"}
 
-// mayBreak refuses the drill where the user lacks a right that it needs, before anything is broken.
+// mayBreak refuses the drill if the user lacks a right that it needs. It runs before anything is
+// broken.
 func (c Config) mayBreak(ctx context.Context) error {
 	chosen, err := c.pool()
 	if err != nil {
@@ -122,14 +126,14 @@ func (c Config) mayBreak(ctx context.Context) error {
 	return nil
 }
 
-// podStack is the stack in Kubernetes that is drilled.
+// podStack is a stack to drill that runs in Kubernetes.
 type podStack struct {
 	Pods
 	stack stack.Stack
 	aim   aim
 	note  func(string)
 
-	noted sync.Once // that the web nodes' numbers cannot be read
+	noted sync.Once // guards the note that the web nodes' metrics cannot be read
 }
 
 func newPodStack(c Config, a aim) *podStack {
@@ -140,13 +144,14 @@ func (p *podStack) declared() stack.Stack { return p.stack }
 func (p *podStack) reaches() aim          { return p.aim }
 func (p *podStack) set(s *scene)          { s.pods = p }
 
-// lead leads to the entry that was given. Nobody asks the web nodes directly: they are in the
+// lead uses the entry that the user gave. The web nodes are not asked directly: they are in the
 // cluster, and the clients may be anywhere.
 func (p *podStack) lead(ctx context.Context, cfg *load.Config) error {
 	cfg.Entries = []string{p.Entry}
 	if plan.DrillHeader(p.stack, plan.Secrets{Drill: "any"}, p.aim.app) == "" {
 		return nil // every request reaches the application
 	}
+
 	var secret struct {
 		Data map[string][]byte `json:"data"`
 	}
@@ -154,6 +159,7 @@ func (p *podStack) lead(ctx context.Context, cfg *load.Config) error {
 	if err := p.Cluster.Get(ctx, path, &secret); err != nil {
 		return refusef("the routes lead not every request to %s, so the drill needs the stack's secrets: %w; or drill URLs, with --url", p.aim.app, err)
 	}
+
 	seed, err := plan.ParseSeed(string(secret.Data[seedKey]))
 	if err != nil {
 		return refusef("the key %s of the Secret %s: %w", seedKey, p.Stack, err)
@@ -166,7 +172,7 @@ func (p *podStack) lead(ctx context.Context, cfg *load.Config) error {
 	return nil
 }
 
-// seedKey is the key of a stack's Secret that everything secret follows from.
+// seedKey is the key in a stack's Secret from which all secrets are derived.
 const seedKey = "seed"
 
 func (p *podStack) try(ctx context.Context, cfg load.Config) error {
@@ -175,7 +181,7 @@ func (p *podStack) try(ctx context.Context, cfg load.Config) error {
 		return err
 	}
 	for _, node := range nodes {
-		// A pod is shown by its own name, or by its node's.
+		// A web node calls itself by its pod's name or by its node's.
 		if own, err := plan.PodOf(p.stack, node); (err != nil || own.App != p.aim.app) && !strings.HasPrefix(node, p.aim.app+"-") {
 			return refusef("the drill's requests to %s reach %q, which is no node of %s: another service is there", p.Entry, node, p.aim.app)
 		}
@@ -191,7 +197,7 @@ func (p *podStack) leaves(cfg load.Config, tokenFile string) *step {
 	return &step{Why: "the drill's keys", Keys: &left}
 }
 
-// pods are those of a kind that are there, whether or not they are ready; an empty one: all.
+// pods returns the existing pods of a kind, ready or not. An empty component means all.
 func (p *podStack) pods(ctx context.Context, component string) ([]kubectl.Pod, error) {
 	pods, err := p.Cluster.Pods(ctx, p.Stack)
 	if err != nil || component == "" {
@@ -200,7 +206,7 @@ func (p *podStack) pods(ctx context.Context, component string) ([]kubectl.Pod, e
 	return slices.DeleteFunc(pods, func(pod kubectl.Pod) bool { return pod.Component != component }), nil
 }
 
-// nodeIn is what a pod's own supervisor says of its node.
+// nodeIn returns what a pod's own supervisor reports of its node.
 func (p *podStack) nodeIn(ctx context.Context, pod kubectl.Pod) (n supervise.NodeStatus, err error) {
 	own, err := plan.PodOf(p.stack, pod.Name)
 	if err != nil {
@@ -208,7 +214,8 @@ func (p *podStack) nodeIn(ctx context.Context, pod kubectl.Pod) (n supervise.Nod
 	}
 	out, err := p.Cluster.Exec(ctx, pod, p.holdfast(pod, "status", "--here", "--json")...)
 	var st supervise.Status
-	// It fails where something else of the stack is not well, and tells all the same.
+	// The command fails if anything else in the stack is not well, but prints the status all the
+	// same.
 	if wrong := json.Unmarshal(out, &st); wrong != nil {
 		return n, fmt.Errorf("ask %s how its node is: %w", pod.Name, errors.Join(err, wrong))
 	}
@@ -219,7 +226,8 @@ func (p *podStack) nodeIn(ctx context.Context, pod kubectl.Pod) (n supervise.Nod
 	return n, nil
 }
 
-// holdfast is a command of holdfast in a pod, with the files that the pod itself was started with.
+// holdfast returns a holdfast command for a pod, with the files with which the pod itself was
+// started.
 func (p *podStack) holdfast(pod kubectl.Pod, args ...string) []string {
 	words := append([]string{"holdfast"}, args...)
 	for _, arg := range pod.Args {
@@ -230,18 +238,21 @@ func (p *podStack) holdfast(pod kubectl.Pod, args ...string) []string {
 	return words
 }
 
-// redisNodes asks every redis node that is ready how it is, by its pod's name.
+// redisNodes asks all ready redis nodes for their state at once. The result has a node for each
+// pod's name.
 func (p *podStack) redisNodes(ctx context.Context) (map[string]supervise.NodeStatus, error) {
 	pods, err := p.pods(ctx, string(plan.Redis))
 	if err != nil {
 		return nil, err
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, podPatience)
 	defer cancel()
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	found := map[string]supervise.NodeStatus{}
 	var failed []error
+
 	for _, pod := range pods {
 		if pod.Ending || !pod.Ready {
 			continue
@@ -261,7 +272,7 @@ func (p *podStack) redisNodes(ctx context.Context) (map[string]supervise.NodeSta
 	return found, errors.Join(failed...)
 }
 
-// podPatience is how long pods may take to say how their nodes are.
+// podPatience limits how long pods may take to report the state of their nodes.
 const podPatience = 10 * time.Second
 
 func (p *podStack) master(ctx context.Context) string {
@@ -269,7 +280,7 @@ func (p *podStack) master(ctx context.Context) string {
 	return masterAmong(nodes)
 }
 
-// masterAmong is the one pod whose node is the master; empty: none, or several.
+// masterAmong returns the one pod whose node is the master; empty: no pod, or several.
 func masterAmong(nodes map[string]supervise.NodeStatus) (master string) {
 	for pod, n := range nodes {
 		switch {
@@ -283,10 +294,10 @@ func masterAmong(nodes map[string]supervise.NodeStatus) (master string) {
 	return master
 }
 
-// sick says why the stack is not well; empty: it is. Every workload has all of its pods, of
-// its newest template and ready, and nothing else is left; one redis node is the master. A pod
-// of Redis is ready when its node is in step with the master, and one of a Sentinel when that
-// replies: what the Sentinels think of each other is not asked.
+// sick returns why the stack is not well; empty: it is. It is well if every workload has all of its
+// pods, ready and of its newest template, no other pod is left, and exactly one redis node is the
+// master. A pod of Redis is ready when its node is in step with the master, a Sentinel's when the
+// Sentinel replies. What the Sentinels know of each other is not checked.
 func (p *podStack) sick(ctx context.Context) string {
 	workloads, err := p.Cluster.Workloads(ctx, p.Stack)
 	if err != nil {
@@ -314,7 +325,7 @@ func (p *podStack) sick(ctx context.Context) string {
 	return ""
 }
 
-// unready says which pods are missing, ending or not ready.
+// unready returns which pods are missing, ending or not ready; empty: none.
 func unready(workloads []kubectl.Workload, pods []kubectl.Pod) string {
 	if len(workloads) == 0 {
 		return "the stack has no Deployment and no StatefulSet"
@@ -346,7 +357,8 @@ func unready(workloads []kubectl.Workload, pods []kubectl.Pod) string {
 	return ""
 }
 
-// lookPodsEvery is how often pods are looked at: each look is a few processes.
+// lookPodsEvery is the interval at which pods are looked at. It is long, because each look runs a
+// few processes.
 const lookPodsEvery = 300 * time.Millisecond
 
 func (p *podStack) heal(ctx context.Context, limit time.Duration) (why string) {
@@ -366,12 +378,12 @@ func (p *podStack) heal(ctx context.Context, limit time.Duration) (why string) {
 }
 
 // healLimitInPods is how long a stack in Kubernetes may take to be well again: pods wait for
-// machines, volumes and back-off times. lookLimitInPods is how long it may take to be seen well
-// where nothing was broken for a while.
+// machines, volumes and back-off times. lookLimitInPods is how long it may take to look well if
+// nothing was broken for a while.
 const healLimitInPods, lookLimitInPods = 5 * time.Minute, 20 * time.Second
 
-// awaitInSync waits until every web node has every replica confirm its writes. A node's numbers
-// are at its pod, which the API leads to; a user who may not ask it gets no wait.
+// awaitInSync waits until every web node waits for every replica. The metrics of a node are read
+// from its pod through the API server. If the user may not do that, awaitInSync does not wait.
 func (p *podStack) awaitInSync(ctx context.Context) error {
 	want := p.stack.Redis.Replicas
 	if !p.stack.Redis.Enabled || want == 0 || p.aim.app == "" {
@@ -386,7 +398,7 @@ func (p *podStack) awaitInSync(ctx context.Context) error {
 		}
 		why = ""
 		for pod, n := range all {
-			if n.inSync < want && n.operations > 0 { // one that has done nothing knows nothing yet
+			if n.inSync < want && n.operations > 0 { // a node that has done nothing knows nothing yet
 				why = fmt.Sprintf("%s waits for %d of %d replicas", pod, n.inSync, want)
 			}
 		}
@@ -398,7 +410,7 @@ func (p *podStack) awaitInSync(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// numbers are those of the web nodes that are ready, by pod.
+// numbers returns the metrics of the ready web nodes, by pod.
 func (p *podStack) numbers(ctx context.Context) (map[string]numbers, error) {
 	pods, err := p.pods(ctx, p.aim.app)
 	if err != nil {
@@ -420,7 +432,7 @@ func (p *podStack) numbers(ctx context.Context) (map[string]numbers, error) {
 	return all, nil
 }
 
-// unread tells once that the web nodes' numbers cannot be read.
+// unread notes, once, that the user may not read the web nodes' metrics.
 func (p *podStack) unread(err error) {
 	if kubectl.IsReason(err, "Forbidden") {
 		p.noted.Do(func() {

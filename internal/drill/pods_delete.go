@@ -9,20 +9,20 @@ import (
 	"holdfast/internal/plan"
 )
 
-// What is promised of pods: a pod that is asked to end hands over, one whose end nobody asked
-// for costs what was under way in it.
+// The promises for pods. A pod that is asked to end hands over first. One that ends unasked costs
+// what was under way in it.
 var (
-	// smooth is promised where a pod ends as it is asked to.
+	// smooth is promised if a pod ends as it was asked to.
 	smooth = history.Promise{Failed: history.None, Unknown: history.None, Pause: time.Second}
-	// handedOver is promised where that is the master's, which gives its part away.
+	// handedOver is promised if the master's pod ends as it was asked to, and hands over first.
 	handedOver = history.Promise{Failed: history.None, Unknown: history.None, Pause: 3 * time.Second}
-	// outage is promised where the service cannot go on: no acknowledged write is lost.
+	// outage is promised if the service cannot go on. Acknowledged writes are not lost, as always.
 	outage = history.Promise{Failed: history.Any, Unknown: history.Any}
 )
 
 var deleteRights = []string{"delete pods"}
 
-// deleting is a fault that deletes one pod.
+// deleting returns a fault that deletes one pod.
 func deleting(name, about string, needs need, promise history.Promise, force bool, choose func(context.Context, *scene) (kubectl.Pod, error)) fault {
 	return fault{
 		name: name, about: about, pods: true, rights: deleteRights, course: !force, needs: needs, promise: promise,
@@ -36,7 +36,7 @@ func deleting(name, about string, needs need, promise history.Promise, force boo
 	}
 }
 
-// ofKind chooses a pod of a kind.
+// ofKind returns a function that chooses a pod of a kind.
 func ofKind(kind plan.Kind) func(context.Context, *scene) (kubectl.Pod, error) {
 	return func(ctx context.Context, s *scene) (kubectl.Pod, error) {
 		component := string(kind)
@@ -61,13 +61,13 @@ var (
 	forceDeleteMaster   = deletingMaster("force-delete-master", "delete the pod of the Redis master by force: requests wait while a replica is promoted", forcedMaster, true)
 )
 
-// forced and forcedMaster are promised where the end comes at a moment that nobody is told of.
+// forced and forcedMaster are promised if a pod ends without notice.
 var (
 	forced       = history.Promise{Failed: history.None, Unknown: history.Any, Pause: 3 * time.Second}
 	forcedMaster = history.Promise{Failed: history.None, Unknown: history.Any, Pause: 3 * time.Second}
 )
 
-// deletingMaster is a fault that deletes the master's pod; another one has to become master.
+// deletingMaster returns a fault that deletes the master's pod and waits for another master.
 func deletingMaster(name, about string, promise history.Promise, force bool) fault {
 	f := deleting(name, about, needFailover, promise, force, nil)
 	f.course = true
@@ -84,7 +84,8 @@ func deletingMaster(name, about string, promise history.Promise, force bool) fau
 	return f
 }
 
-// killGrain is how close to each other the moments are at which a kill in a pod may have fallen.
+// killGrain is the distance between the recorded moments at which a kill in a pod may have
+// happened.
 const killGrain = 20 * time.Millisecond
 
 var killMasterPod = fault{
@@ -107,7 +108,7 @@ var killMasterPod = fault{
 		if _, err := s.pods.Cluster.Exec(ctx, p, s.pods.holdfast(p, "kill", n.Name)...); err != nil {
 			return err
 		}
-		// It fell at some moment since.
+		// The exact moment is unknown, so every moment since the command began is recorded.
 		for at := s.record.Began; at < s.now(); at += killGrain {
 			s.record.Moments = append(s.record.Moments, at)
 		}

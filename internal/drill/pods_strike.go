@@ -12,11 +12,11 @@ import (
 	"holdfast/internal/plan"
 )
 
-// podGone is how long a pod may take to end: its grace period, and what a machine takes to
-// tell of it. replacedLimit is how long its successor may take to be ready.
+// podGone limits how long a pod may take to end: its grace period, and the time until its machine
+// reports the end. replacedLimit limits how long its successor may take to be ready.
 const podGone, replacedLimit = 3 * time.Minute, 4 * time.Minute
 
-// readyPods are the pods of a kind that are ready and stay.
+// readyPods returns the pods of a kind that are ready and not ending.
 func (s *scene) readyPods(ctx context.Context, component string) ([]kubectl.Pod, error) {
 	pods, err := s.pods.pods(ctx, component)
 	if err != nil {
@@ -29,7 +29,7 @@ func (s *scene) readyPods(ctx context.Context, component string) ([]kubectl.Pod,
 	return pods, nil
 }
 
-// pickPod chooses one of the pods of a kind that are ready.
+// pickPod returns a random ready pod of a kind.
 func (s *scene) pickPod(ctx context.Context, component string) (kubectl.Pod, error) {
 	pods, err := s.readyPods(ctx, component)
 	if err != nil {
@@ -38,17 +38,17 @@ func (s *scene) pickPod(ctx context.Context, component string) (kubectl.Pod, err
 	return pods[s.random.IntN(len(pods))], nil
 }
 
-// webComponent is the kind of the web nodes' pods: one of what the load reaches.
+// webComponent returns the component of web pods to strike: a random application under load.
 func (s *scene) webComponent() string {
 	return s.pods.aim.apps[s.random.IntN(len(s.pods.aim.apps))]
 }
 
-// masterPod is the pod of the Redis master.
+// masterPod returns the pod of the Redis master.
 func (s *scene) masterPod(ctx context.Context) (kubectl.Pod, error) {
 	return s.redisPod(ctx, true)
 }
 
-// redisPod is the pod of the master, or one of a replica.
+// redisPod returns the pod of the master, or a random ready pod of a replica.
 func (s *scene) redisPod(ctx context.Context, isMaster bool) (kubectl.Pod, error) {
 	nodes, err := s.pods.redisNodes(ctx)
 	if err != nil {
@@ -69,17 +69,18 @@ func (s *scene) redisPod(ctx context.Context, isMaster bool) (kubectl.Pod, error
 	return pods[s.random.IntN(len(pods))], nil
 }
 
-// underLoad records how many operations the web nodes carried out for a moment. Where they
-// carried out none the load is on something else, and the fault would prove nothing.
+// underLoad records how many operations the web nodes carry out. If they carry out none, the load
+// goes elsewhere and the fault would prove nothing, so it returns an error.
 func (s *scene) underLoad(ctx context.Context) error {
 	if s.pods.aim.app == "" {
-		return nil // what the user's own requests do nobody counts
+		return nil // no web node counts the user's own requests
 	}
 	before, err := s.pods.numbers(ctx)
 	if err != nil {
 		s.evidence("what the web nodes had to do is not known (%v)", err)
 		return nil
 	}
+
 	began := time.Now()
 	var did int
 	for deadline := began.Add(workPatience); did == 0 && time.Now().Before(deadline); {
@@ -96,6 +97,7 @@ func (s *scene) underLoad(ctx context.Context) error {
 			}
 		}
 	}
+
 	if did == 0 {
 		return errors.New("the web nodes carried out no operation: the load does not reach this stack")
 	}
@@ -103,7 +105,7 @@ func (s *scene) underLoad(ctx context.Context) error {
 	return nil
 }
 
-// uid is how a person tells one pod from its successor of the same name.
+// uid returns a short form of a pod's UID, which tells it from a successor of the same name.
 func uid(p kubectl.Pod) string { return p.UID[:min(8, len(p.UID))] }
 
 // deletePods deletes pods, by force or as an operator would, and returns when they are gone.
@@ -127,7 +129,7 @@ func (s *scene) deletePods(ctx context.Context, force bool, pods ...kubectl.Pod)
 	return s.awaitGone(ctx, how, pods...)
 }
 
-// awaitGone waits until pods are gone: others may have their names.
+// awaitGone waits until pods are gone. It compares UIDs, since successors may have the same names.
 func (s *scene) awaitGone(ctx context.Context, how string, pods ...kubectl.Pod) error {
 	var left []string
 	err := awaitEvery(ctx, lookPodsEvery, "", podGone, func() bool {
@@ -156,7 +158,7 @@ func (s *scene) awaitGone(ctx context.Context, how string, pods ...kubectl.Pod) 
 	return nil
 }
 
-// awaitOtherMaster waits until another pod than one has the master.
+// awaitOtherMaster waits until a pod other than the given one has the master.
 func (s *scene) awaitOtherMaster(ctx context.Context, than string) error {
 	now := ""
 	err := awaitEvery(ctx, lookPodsEvery, "another master than "+than, electionLimit, func() bool {
@@ -173,7 +175,7 @@ func (s *scene) awaitOtherMaster(ctx context.Context, than string) error {
 	return err
 }
 
-// electionLimit is how long another master may take to be seen.
+// electionLimit limits how long the election of another master may take to be seen.
 const electionLimit = 60 * time.Second
 
 // evict evicts a pod as a drain does: it tries again while a disruption budget refuses.
@@ -205,7 +207,7 @@ func (s *scene) evict(ctx context.Context, p kubectl.Pod) error {
 	}
 }
 
-// undoBy writes down a command of kubectl that undoes what is about to be done.
+// undoBy adds to the journal a kubectl command that undoes what is about to be done.
 func (s *scene) undoBy(why string, args ...string) error {
 	command := s.pods.Cluster.Command(args...)
 	if len(s.pods.Environ) > 0 {

@@ -11,8 +11,8 @@ import (
 	"holdfast/internal/kubectl"
 )
 
-// podWatcher sees which pods end or are started again during a drill, so that what was no part
-// of it is not taken for its effect.
+// podWatcher notes which pods end or restart during a drill, so that events that were no part of
+// the drill are not taken for its effects.
 type podWatcher struct {
 	stack *podStack
 	began time.Time
@@ -32,20 +32,20 @@ func (p *podStack) watch(ctx context.Context, began time.Time) (lookout, error) 
 	return w, nil
 }
 
-// watchPodsEvery is how often it looks. Each look is a process, on a machine that has clients
-// to run.
+// watchPodsEvery is the interval between two looks. Each look runs a process on the machine that
+// also runs the clients.
 const watchPodsEvery = time.Second
 
 func (w *podWatcher) run(ctx context.Context) {
 	for sleep(ctx, watchPodsEvery) == nil {
-		// What happens while the API does not answer is seen after it.
+		// What happens while the API does not answer is noticed at the next look.
 		if pods, err := w.stack.pods(ctx, ""); err == nil {
 			w.look(pods)
 		}
 	}
 }
 
-// look compares with the last look.
+// look compares the pods with those of the last look.
 func (w *podWatcher) look(pods []kubectl.Pod) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -72,11 +72,12 @@ func (w *podWatcher) look(pods []kubectl.Pod) {
 	w.before = now
 }
 
-// electedAt is not known: asking every pod for its role takes too long. The course asks before
-// and after each fault.
+// electedAt is unknown here: asking every pod for its role takes too long. The course asks for the
+// master before and after each fault.
 func (w *podWatcher) electedAt() time.Time { return time.Time{} }
 
-// podSlack is how long after a fault its effects may still be seen: the watcher looks rarely.
+// podSlack is how long after a fault its effects may still be seen. It covers the interval between
+// two looks.
 const podSlack = slack + watchPodsEvery
 
 func (w *podWatcher) notices(faults []history.Fault) []history.Notice {

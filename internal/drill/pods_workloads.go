@@ -54,7 +54,8 @@ var drainNode = fault{
 			if p.Name != master.Name {
 				continue
 			}
-			// At once: its successor may be on this machine, too, and give the part back to it.
+			// Wait at once: the successor may be on this machine, too, and hand the role of master
+			// back.
 			if err := s.awaitOtherMaster(ctx, master.Name); err != nil {
 				return err
 			}
@@ -63,7 +64,7 @@ var drainNode = fault{
 	},
 }
 
-// rollLimit is how long the pods of one workload may take to be replaced.
+// rollLimit limits how long replacing the pods of one workload may take.
 const rollLimit = 5 * time.Minute
 
 var roll = fault{
@@ -107,7 +108,7 @@ var loseVolume = losing("lose-volume", "delete a replica's volume with its pod: 
 
 var loseMasterVolume = losing("lose-master-volume", "delete the Redis master's volume with its pod, by force: a replica is promoted, and the node comes back empty", needFailover, true)
 
-// losing is a fault that takes a redis node's volume away.
+// losing returns a fault that deletes a redis node's volume.
 func losing(name, about string, needs need, ofTheMaster bool) fault {
 	f := fault{
 		name: name, about: about, pods: true, needs: needs, promise: smooth,
@@ -131,7 +132,7 @@ func losing(name, about string, needs need, ofTheMaster bool) fault {
 			}
 		}
 		s.say("deleting the volume of %s", p.Name)
-		// It goes when the pod does; the successor's is another one.
+		// The claim is only removed together with its pod. The successor gets another one.
 		if _, err := s.pods.Cluster.Run(ctx, slices.Concat([]string{"delete", "pvc", "--wait=false"}, p.Claims)...); err != nil {
 			return err
 		}

@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// A restart by the operator, as for an upgrade: no request may be lost by one.
+// A restart by the operator, as for an upgrade, must not lose any request.
 
 var restartWeb = fault{
 	name: "restart-web", about: "holdfast restart of every web node, one after the other",
@@ -58,7 +58,7 @@ var restartSupervisor = fault{
 		if err := killSupervisor.strike(ctx, s); err != nil {
 			return err
 		}
-		next := s.stack.supervised(n) // it goes on as it is undone
+		next := s.stack.supervised(n) // what undoes the kill also starts the next supervisor
 		return next.perform()
 	},
 }
@@ -80,12 +80,12 @@ func (s *scene) restartAll(ctx context.Context, kind plan.Kind) error {
 	return nil
 }
 
-// restartBeyond is how long the drain and the grace of a restart may take, before
-// the start of the node (health.start).
+// restartBeyond limits how long the drain and the grace period of a restart may take, in addition
+// to the start of the node (health.start).
 const restartBeyond = 45 * time.Second
 
 func (s *scene) restart(ctx context.Context, n supervise.NodeStatus) error {
-	// A restart that is broken off leaves the node down or on its way.
+	// An interrupted restart leaves the node down, or on its way up.
 	if err := s.undo(step{Why: "the restart of " + n.Name, Command: s.stack.command("start", n.Name), Limit: s.stack.startLimit(), Running: s.stack.state()}); err != nil {
 		return err
 	}

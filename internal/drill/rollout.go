@@ -10,9 +10,9 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// A rollout of the version that an application has: every node is started anew with
-// the care of a new version. Another version would be left in the application's
-// history, and an application of kind kv has none.
+// The drill rolls out the version that the application already has: each node is started anew, as
+// carefully as for a new version. A new version would stay in the application's history, and an
+// application of kind kv has none.
 
 var rollout = fault{
 	name: "rollout", about: "holdfast restart APP: every node of an application is replaced, one after the other, with the brake of a rollout",
@@ -57,8 +57,8 @@ var rolloutKillNode = fault{
 	},
 }
 
-// killNodeSpread is how long after its start a node may be killed: it is up after some
-// tenths of a second, and gets requests somewhat later.
+// killNodeSpread is how long after its start a node may be killed. A node is up after some tenths
+// of a second, and gets requests a little later.
 const killNodeSpread = 1200 * time.Millisecond
 
 var badRollout = fault{
@@ -79,18 +79,20 @@ var badRollout = fault{
 	},
 }
 
-// rollOutAndKillNode replaces every node of an application, and has kill kill one of
-// them, the one of that number or any. Where that stops the rollout, no node after it
-// may have been touched. It has to where a number is given.
+// rollOutAndKillNode replaces every node of an application; kill kills one of them. number is the
+// index of that node; nil: a random one. If the kill stops the rollout, no node after it may have
+// been touched. If number is given, the rollout has to stop.
 func (s *scene) rollOutAndKillNode(ctx context.Context, number *int, kill func(name string, before []supervise.NodeStatus) error) error {
 	was, nodes, err := s.beginRollout(ctx)
 	if err != nil {
 		return err
 	}
+
 	victim := nodes[s.random.IntN(len(nodes))].Name
 	if number != nil {
 		victim = nodes[*number].Name
 	}
+
 	touched := map[string]bool{}
 	done, err := s.change(ctx, supervise.Request{Kind: "restart", Force: namesOf(nodes)}, &amid{
 		at: func(e supervise.Event) bool {
@@ -99,6 +101,7 @@ func (s *scene) rollOutAndKillNode(ctx context.Context, number *int, kill func(n
 		},
 		do: func(e supervise.Event) error { return kill(victim, nodes) },
 	})
+
 	switch {
 	case err != nil:
 		return err
@@ -111,6 +114,7 @@ func (s *scene) rollOutAndKillNode(ctx context.Context, number *int, kill func(n
 		}
 		return s.asBefore(ctx, was)
 	}
+
 	st, err := s.stack.status(ctx)
 	if err != nil {
 		return err
@@ -120,18 +124,20 @@ func (s *scene) rollOutAndKillNode(ctx context.Context, number *int, kill func(n
 			return fmt.Errorf("the rollout was stopped at %s, and %s went from pid %d to %d", victim, n.Name, n.PID, now.PID)
 		}
 	}
+
 	s.evidence("the rollout was stopped at %s after %d of %d steps, and the nodes after it have the processes that they had", victim, done.Steps, done.Of)
-	// The stack does not go on telling of a change that was stopped.
+	// Carried out again, so that the stack's status shows no stopped change any more.
 	if err := s.carryOut(ctx, supervise.Request{Kind: "restart", Force: []string{victim}}, nil); err != nil {
 		return err
 	}
 	return s.asBefore(ctx, was)
 }
 
-// strikeWithin is how long it may take to see that a node is in rotation, and to kill it.
+// strikeWithin limits how long it may take to see that a node is in rotation, and to kill it.
 const strikeWithin = 2 * time.Second
 
-// settlesLongEnough says why no node can be killed while the rollout waits for it.
+// settlesLongEnough returns an error if a node cannot be killed while the rollout still waits for
+// it.
 func settlesLongEnough(ctx context.Context, s *scene) error {
 	if settle := s.stack.stack.Rollout.Settle; settle < strikeWithin {
 		return fmt.Errorf("a node counts as well after %v (rollout.settle), and it takes %v to strike it before", settle, strikeWithin)
@@ -139,7 +145,8 @@ func settlesLongEnough(ctx context.Context, s *scene) error {
 	return isUnchanging(ctx, s)
 }
 
-// awaitAnew waits until a node has another process than before, and is up if it has to be.
+// awaitAnew waits until a node has another process than before. With up, the node also has to be
+// up.
 func (s *scene) awaitAnew(ctx context.Context, before []supervise.NodeStatus, name string, up bool) (now supervise.NodeStatus, err error) {
 	err = awaitEvery(ctx, askEvery, name+" in another process", restartBeyond+s.stack.stack.SlowestStart(), func() bool {
 		st, err := s.stack.status(ctx)
@@ -169,7 +176,7 @@ func (s *scene) beginRollout(ctx context.Context) (was former, nodes []supervise
 	if was, err = s.undoChanges(ctx, "the rollout of "+app); err != nil {
 		return was, nil, err
 	}
-	var extra []string // that serve meanwhile (rollout.surge)
+	var extra []string // nodes that serve during the rollout (rollout.surge)
 	for i := range max(1, s.stack.stack.Rollout.Surge) {
 		if s.stack.stack.Rollout.Surge > 0 || len(nodes) == 1 {
 			extra = append(extra, fmt.Sprintf("%s-%d", app, s.stack.stack.Apps[app].Nodes+i+1))
@@ -179,8 +186,7 @@ func (s *scene) beginRollout(ctx context.Context) (was former, nodes []supervise
 	return was, nodes, nil
 }
 
-// rollOut replaces every node of an application by a request that a function carries
-// out.
+// rollOut replaces every node of an application. carryOut carries out the request.
 func (s *scene) rollOut(ctx context.Context, carryOut func(supervise.Request) error) error {
 	was, nodes, err := s.beginRollout(ctx)
 	if err != nil {

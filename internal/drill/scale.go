@@ -33,8 +33,8 @@ var scaleKillSupervisor = fault{
 	},
 }
 
-// scaleAndBack gives an application one node more, and takes it away again. Both are
-// carried out by a function.
+// scaleAndBack adds a node to an application, and removes it again. carryOut carries out both
+// requests.
 func (s *scene) scaleAndBack(ctx context.Context, carryOut func(context.Context, supervise.Request) error) error {
 	app, nodes, err := s.application(ctx)
 	if err != nil {
@@ -44,15 +44,18 @@ func (s *scene) scaleAndBack(ctx context.Context, carryOut func(context.Context,
 	if err != nil {
 		return err
 	}
+
 	declared := s.stack.stack.Apps[app].Nodes
 	added := fmt.Sprintf("%s-%d", app, declared+1)
 	to := func(nodes int) supervise.Request {
 		return supervise.Request{Kind: "scale", Overrides: stack.Overrides{Nodes: map[string]int{app: nodes}}}
 	}
+
 	s.blowAll(nodes, added)
 	if err := carryOut(ctx, to(declared+1)); err != nil {
 		return err
 	}
+
 	st, err := s.stack.status(ctx)
 	if err != nil {
 		return err
@@ -68,10 +71,12 @@ func (s *scene) scaleAndBack(ctx context.Context, carryOut func(context.Context,
 	if err := s.struckAtWork(ctx, n); err != nil {
 		return err
 	}
+
 	s.blow()
 	if err := carryOut(ctx, to(declared)); err != nil {
 		return err
 	}
+
 	if !gone(n.PID) {
 		return fmt.Errorf("%s was to be taken away, and runs", added)
 	}
@@ -122,8 +127,8 @@ var reloadBalancer = fault{
 	},
 }
 
-// hasTwoNodes says why no node can be drained: an application that the load reaches has
-// one alone.
+// hasTwoNodes returns an error if an application under load has only one node, which then cannot be
+// drained.
 func hasTwoNodes(ctx context.Context, s *scene) error {
 	for _, app := range s.stack.aim.apps {
 		if a := s.stack.stack.Apps[app]; a.Kind() != stack.Servers && a.Nodes == 1 {
@@ -133,7 +138,7 @@ func hasTwoNodes(ctx context.Context, s *scene) error {
 	return isUnchanging(ctx, s)
 }
 
-// workers are the pids of the processes of HAProxy that take connections, by balancer.
+// workers returns the pid of each balancer's HAProxy worker process, which takes its connections.
 func (s *scene) workers(ctx context.Context) (map[string]int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -155,7 +160,7 @@ func (s *scene) workers(ctx context.Context) (map[string]int, error) {
 	return pids, nil
 }
 
-// reloaded checks that every balancer has another worker than before.
+// reloaded checks that every balancer has another worker than before, and returns the new ones.
 func (s *scene) reloaded(ctx context.Context, before map[string]int) (map[string]int, error) {
 	now, err := s.workers(ctx)
 	if err != nil {

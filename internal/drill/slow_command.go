@@ -41,26 +41,27 @@ var slowCommand = fault{
 }
 
 const (
-	// slowPipeline is how many commands a pipeline of slow ones has, and fatPipeline
-	// one of commands with large answers: those are huge-answer's affair.
+	// slowPipeline is the number of commands in a pipeline of slow commands. fatPipeline is that of
+	// commands with large answers: few, since the fault huge-answer covers those.
 	slowPipeline, fatPipeline = 300, 5
-	// slowRequests bounds what one client sends.
+	// slowRequests limits how many requests one client sends.
 	slowRequests = 500
-	// slowLeast is how much of Redis' time an attack has to take to be one.
+	// slowLeast is how much of Redis' time an attack has to take for the fault to prove something.
 	slowLeast = 300 * time.Millisecond
-	// elements is how many the large hash, set, list and sorted set have each.
+	// elements is the size of the large hash, set, list and sorted set. atOnce is how many of them
+	// one command adds.
 	elements, atOnce = 50_000, 5_000
 )
 
-// slowData is what slow commands are about.
+// slowData are the keys that the slow commands use.
 type slowData struct {
 	prefix string
-	bits   int64 // how long the string is
+	bits   int64 // length of the string
 }
 
 func (d slowData) key(name string) string { return d.prefix + name }
 
-// storeSlow stores it, of about so many bytes.
+// storeSlow stores the keys, of about data bytes together.
 func (a *assault) storeSlow(ctx context.Context, data int64) (d slowData, err error) {
 	ctx, cancel := context.WithTimeout(ctx, prepareLimit)
 	defer cancel()
@@ -99,13 +100,13 @@ func (a *assault) storeSlow(ctx context.Context, data int64) (d slowData, err er
 	return d, nil
 }
 
-// slowNames are the commands that commands sends, as Redis counts them.
+// slowNames are the commands that commands sends, as Redis names them in its statistics.
 var slowNames = []string{
 	"bitcount", "bitpos", "bitop", "scan", "hscan", "sort", "hgetall", "smembers", "lrange", "lpos", "sunion", "sunionstore", "zunion", "copy",
 }
 
-// commands are the requests of the attack, one for each client: pipelines of so
-// many commands, and single ones.
+// commands returns the requests of the attack, one for each client: pipelines of up to that many
+// commands, and single commands.
 func (d slowData) commands(pipeline int) []attack.Request {
 	many := func(name string, n int) []string {
 		return strings.Split(strings.TrimSuffix(strings.Repeat(d.key(name)+" ", n), " "), " ")
@@ -137,7 +138,8 @@ func (d slowData) commands(pipeline int) []attack.Request {
 	}
 }
 
-// pipelineOf is how many of n commands one request may have.
+// pipelineOf returns n, or the largest number of commands that one request may have if that is
+// less.
 func (s *scene) pipelineOf(n int) int {
 	if kv := s.stack.stack.Apps[s.stack.aim.app].KV; kv != nil {
 		return min(n, kv.Limits.Pipeline)
@@ -145,8 +147,8 @@ func (s *scene) pipelineOf(n int) int {
 	return n
 }
 
-// showSlow records that Redis carried slow commands out, which took it least at
-// the least.
+// showSlow records how long Redis worked on slow commands. It returns an error if that was less
+// than least.
 func (a *assault) showSlow(ctx context.Context, t *attack.Tally, least time.Duration) error {
 	took, words := a.cost(ctx, slowNames...)
 	a.s.evidence("slow requests: %s", t)

@@ -15,17 +15,16 @@ var killStalled = fault{
 	strike: killingStalled(600 * time.Millisecond),
 }
 
-// A web node waits for silent replicas for down-after and 0.4 s. From then on
-// it answers reads, and no writes, as long as most Sentinels stand by the
-// master: a read may show what no replica has.
+// A web node waits for silent replicas for down-after and 0.4 s. From then on it serves reads, but
+// no writes, as long as most Sentinels confirm the master: a read may return what no replica has.
 var killLone = fault{
 	name: "kill-lone-master", about: "the same after 2 s, when reads are answered from the master alone: those may show writes that were never acknowledged, and are lost with it (docs/guarantees.md, two faults at once)",
 	double: true, needs: needFailover | needKV, promise: history.Promise{Failed: history.None, Unknown: history.InFlight, Pause: 6 * time.Second},
 	strike: killingStalled(2 * time.Second),
 }
 
-// killingStalled lets nothing pass from the master to its replicas for a time,
-// and then kills the master.
+// killingStalled returns a strike function: nothing passes from the master to its replicas for a
+// time, and then the master is killed.
 func killingStalled(d time.Duration) func(context.Context, *scene) error {
 	return func(ctx context.Context, s *scene) error {
 		master, err := s.pick(ctx, plan.Redis, "master")
@@ -36,12 +35,14 @@ func killingStalled(d time.Duration) func(context.Context, *scene) error {
 		if err != nil {
 			return err
 		}
+
 		var links []*link
 		defer func() {
 			for _, l := range links {
 				l.close()
 			}
 		}()
+
 		for _, r := range replicas {
 			l, err := s.astray(ctx, master, r, 0, 0, 0)
 			if err != nil {
@@ -49,6 +50,7 @@ func killingStalled(d time.Duration) func(context.Context, *scene) error {
 			}
 			links = append(links, l)
 		}
+
 		for i, r := range replicas {
 			if err := await(ctx, r.Name+" following over the link", 2*time.Second, func() bool {
 				standing, err := s.stack.standing(ctx, r.Name)
@@ -57,10 +59,12 @@ func killingStalled(d time.Duration) func(context.Context, *scene) error {
 				return err
 			}
 		}
+
 		before, err := s.stack.commands(ctx, master.Name)
 		if err != nil {
 			return err
 		}
+
 		s.say("letting nothing pass from %s to %s", master.Name, names(replicas))
 		for i, r := range replicas {
 			s.blow(r.Name)
@@ -69,6 +73,7 @@ func killingStalled(d time.Duration) func(context.Context, *scene) error {
 		if err := sleep(ctx, d); err != nil {
 			return err
 		}
+
 		alone, err := s.stack.commands(ctx, master.Name)
 		if err != nil {
 			return err
@@ -80,6 +85,7 @@ func killingStalled(d time.Duration) func(context.Context, *scene) error {
 		if err := s.kill(ctx, master); err != nil {
 			return err
 		}
+
 		for i, r := range replicas {
 			n := links[i].count(back).dropped
 			if n == 0 {

@@ -11,7 +11,7 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// planned is promised where the master is replaced on purpose: requests wait.
+// planned is promised if the master is replaced on purpose: requests wait.
 var planned = history.Promise{Failed: history.None, Unknown: history.None, Pause: time.Second}
 
 var switchover = fault{
@@ -42,7 +42,7 @@ var switchoverKillSupervisor = fault{
 	},
 }
 
-// switchFrom has another node than n take the master's place.
+// switchFrom makes another node than n the master.
 func (s *scene) switchFrom(ctx context.Context, n supervise.NodeStatus) error {
 	s.say("switching over from %s", n.Name)
 	s.blow(n.Name)
@@ -57,8 +57,8 @@ func (s *scene) switchFrom(ctx context.Context, n supervise.NodeStatus) error {
 	return nil
 }
 
-// switchAndKill kills somebody at a random moment of a switchover, which may come
-// about or not: the load tells whether it did harm.
+// switchAndKill kills something at a random moment of a switchover. The switchover may then succeed
+// or fail; the load shows whether it did harm.
 func (s *scene) switchAndKill(ctx context.Context, kill func(ctx context.Context) error) error {
 	master, err := s.pick(ctx, plan.Redis, "master")
 	if err != nil {
@@ -74,8 +74,8 @@ func (s *scene) switchAndKill(ctx context.Context, kill func(ctx context.Context
 		}
 		ended <- fmt.Sprintf("%s took the place of %s all the same", done.To, done.From)
 	}()
-	// It steers the Sentinels for 0.7 s first; writes wait in the third of a second
-	// after that.
+	// The switchover first adjusts the Sentinels' timing for 0.7 s. In the third of a second after
+	// that, writes wait.
 	if err := sleep(ctx, 500*time.Millisecond+time.Duration(rand.Int64N(int64(700*time.Millisecond)))); err != nil {
 		return err
 	}

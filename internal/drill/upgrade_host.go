@@ -13,8 +13,8 @@ import (
 	"holdfast/internal/supervise"
 )
 
-// An upgrade of Holdfast itself replaces the program on one host after the other. In
-// between, supervisors of two versions look after one stack.
+// An upgrade of Holdfast itself replaces the program on one host after the other. In between,
+// supervisors of two versions look after one stack.
 
 var upgradeHost = fault{
 	name: "upgrade-host", about: "another build of Holdfast is installed on one host after the other, and takes over by 'holdfast upgrade'; in between, hosts of both versions have each other's nodes started anew",
@@ -47,7 +47,7 @@ var upgradeHost = fault{
 	},
 }
 
-// applicationAtWork records that the nodes which an upgrade starts anew are under load.
+// applicationAtWork records that the nodes that an upgrade starts anew are under load.
 func (s *scene) applicationAtWork(ctx context.Context) error {
 	nodes, err := s.up(ctx, plan.Web, "")
 	if err != nil {
@@ -56,8 +56,8 @@ func (s *scene) applicationAtWork(ctx context.Context) error {
 	return s.struckAtWork(ctx, nodes...)
 }
 
-// otherBuild writes another build of the drill's program and returns its path. It does the
-// same, and its digest is another one: what follows the end of an ELF file is not loaded.
+// otherBuild writes another build of the drill's program and returns its path. It behaves the same,
+// but has another digest: bytes after the end of an ELF file are not loaded.
 func (t *target) otherBuild() (string, error) {
 	program, err := os.ReadFile(t.self)
 	if err != nil {
@@ -67,16 +67,16 @@ func (t *target) otherBuild() (string, error) {
 	return path, os.WriteFile(path, append(program, "another build"...), 0o700)
 }
 
-// installAndUpgrade is a script that puts a program in the place of another one, as a
-// package manager does, and has it take over on the host of a namespace.
+// installAndUpgrade is a script that replaces the program $2 by $1, as a package manager does, and
+// runs ip(8) with the other arguments, for 'holdfast upgrade' in a namespace.
 const installAndUpgrade = `cp "$1" "$2.new" && mv "$2.new" "$2" && shift 2 && exec ip "$@"`
 
-// upgrading is the command that installs a program on a host and upgrades the host to it.
+// upgrading returns the command that installs a program on a host and upgrades the host to it.
 func (t *target) upgrading(one host, program string) []string {
 	return slices.Concat([]string{"sh", "-c", installAndUpgrade, "sh", program, t.programFile(one)}, t.onHost(one, "upgrade"))
 }
 
-// upgrade has another build take over on a host, and sees that it has.
+// upgrade makes another build take over on a host, and checks that it did.
 func (s *scene) upgrade(ctx context.Context, one host, program string) error {
 	t := s.stack
 	seat := t.helm.of(one.name)
@@ -89,7 +89,7 @@ func (s *scene) upgrade(ctx context.Context, one host, program string) error {
 		return err
 	}
 	limit := limitOf(t.stack)
-	// The build that was there is put back in the same way.
+	// The former build is put back in the same way.
 	back := step{Why: "the upgrade of " + one.name, Command: t.upgrading(one, t.self), Limit: limit, Unless: netnsDir + "/" + one.netns}
 	if err := s.undo(back); err != nil {
 		return err
@@ -131,8 +131,8 @@ func (s *scene) upgrade(ctx context.Context, one host, program string) error {
 	return nil
 }
 
-// startedAnew checks that every node of the application on an upgraded host has another
-// process, and returns how many have.
+// startedAnew checks that every node of the application on an upgraded host has another process,
+// and returns how many there are, in words.
 func (s *scene) startedAnew(ctx context.Context, before supervise.Status, one host) (string, error) {
 	now, err := s.stack.status(ctx)
 	if err != nil {
@@ -151,8 +151,8 @@ func (s *scene) startedAnew(ctx context.Context, before supervise.Status, one ho
 	return strconv.Itoa(n) + " of its application's nodes", nil
 }
 
-// workTogether has a host of each version look at the stack and start a node of the other
-// one anew.
+// workTogether makes a host of each version show the stack's status and restart a node on the other
+// host.
 func (s *scene) workTogether(ctx context.Context, upgraded, former host) error {
 	for _, pair := range [][2]host{{upgraded, former}, {former, upgraded}} {
 		from, to := pair[0], pair[1]
@@ -178,8 +178,8 @@ func (s *scene) workTogether(ctx context.Context, upgraded, former host) error {
 	return nil
 }
 
-// nodeToRestart is a node of a host whose restart nobody notices: one of the application,
-// or a Sentinel where the host has none.
+// nodeToRestart returns a node of a host whose restart no client notices: a web node, or a Sentinel
+// if the host has no web node.
 func (s *scene) nodeToRestart(ctx context.Context, one host) (supervise.NodeStatus, error) {
 	for _, kind := range []plan.Kind{plan.Web, plan.Sentinel} {
 		nodes, err := s.up(ctx, kind, "")

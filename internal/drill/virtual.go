@@ -14,8 +14,8 @@ import (
 
 // Faults of the virtual address: of keepalived, and of the address itself.
 
-// moved is promised where the address leaves a host that is well: connections to it end, and
-// clients connect anew. Clients of another address may wait as long.
+// moved is promised if the address leaves a host that is well. Connections to it end, and clients
+// connect anew. Clients of another address may wait as long.
 var moved = history.Promise{Failed: history.CutOff, Unknown: history.CutOff, Pause: 3 * time.Second, PauseElsewhere: 3 * time.Second}
 
 var killKeepalived = fault{
@@ -68,11 +68,11 @@ var loseAddress = fault{
 	},
 }
 
-// unsettled is for how long after a blow clients may send to a host that has the address no
-// more, or shares it with another one.
+// unsettled is how long after a blow clients may still send to a host that has lost the address, or
+// shares it with another host.
 const unsettled = 2 * time.Second
 
-// settled waits until one host alone has the address that another one lost.
+// settled waits until exactly one host has the address. lost is the host that had it.
 func (s *scene) settled(ctx context.Context, lost host, address string) error {
 	return await(ctx, "one host that has the address", 10*time.Second, func() bool {
 		all, err := s.stack.holders(ctx, address)
@@ -84,8 +84,8 @@ func (s *scene) settled(ctx context.Context, lost host, address string) error {
 	})
 }
 
-// holders are the hosts that have an address: as the machines say, or, of a user's hosts, the
-// stack's status.
+// holders returns the hosts that have an address: by the machines' own account, or, for a user's
+// hosts, by the stack's status.
 func (t *target) holders(ctx context.Context, address string) (all []host, err error) {
 	if !t.afar {
 		return t.hosts.holders(ctx, address)
@@ -101,7 +101,8 @@ func (t *target) holders(ctx context.Context, address string) (all []host, err e
 	return all, err
 }
 
-// holder is the host that has the first virtual address, with a balancer that gets requests.
+// holder returns the host that has the first virtual address, and that address. It returns an error
+// if that host is not at work.
 func (s *scene) holder(ctx context.Context) (one host, address string, err error) {
 	all := s.stack.stack.Entry.Virtual.Bare()
 	if s.stack.machines() == nil || len(all) == 0 {
