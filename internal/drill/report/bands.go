@@ -7,18 +7,17 @@ import (
 	"holdfast/internal/history"
 )
 
-// lane is where the name of a fault stands above the panels.
+// lane is where the name of a fault is written above the panels.
 type lane struct {
 	depth int
 	text  string
 }
 
-// placeFaults finds a lane for each fault so that no name covers another, and
-// how many lanes there are. Where there are too many faults, a number is all
-// that is written.
+// placeFaults returns a lane for each fault, so that no name covers another, and the number of
+// lanes. If there are too many faults, it shortens names, down to the fault's number.
 func placeFaults(r result, x axis) ([]lane, int) {
 	var lanes []lane
-	var taken [mostLanes]float64 // each lane is taken up to there
+	var taken [mostLanes]float64 // each lane is in use up to this pixel
 	depth := 0
 	for _, f := range r.Rows {
 		from, to := x.x(f.Began), x.x(faultEnd(f.Fault, x.end))
@@ -37,7 +36,7 @@ func placeFaults(r result, x axis) ([]lane, int) {
 	return lanes, depth
 }
 
-// labelLeft is where a name begins that belongs to a pixel: it does not go
+// labelLeft returns where a name for a pixel begins: at that pixel, or further left if it would go
 // beyond the right end.
 func labelLeft(from float64, text string) float64 {
 	return min(from, chartRight-textWidth(text)-8)
@@ -52,7 +51,7 @@ func free(taken []float64, from float64) int {
 	return len(taken)
 }
 
-// faultEnd is when the stack was well after a fault; if it never was, the end.
+// faultEnd returns when the stack was well after a fault, or end if it never was.
 func faultEnd(f history.Fault, end time.Duration) time.Duration {
 	if f.Healthy >= 0 {
 		return max(f.Healthy, f.Began)
@@ -60,8 +59,8 @@ func faultEnd(f history.Fault, end time.Duration) time.Duration {
 	return end
 }
 
-// drawBands shades the panels while something was broken, and more lightly
-// until the stack was well again.
+// drawBands shades the panels while something was broken, and more lightly until the stack was well
+// again.
 func drawBands(c *canvas, r result, x axis, panels []panel) {
 	for _, f := range r.Rows {
 		from, to := x.x(f.Began), x.x(faultEnd(f.Fault, x.end))
@@ -78,11 +77,11 @@ func drawBands(c *canvas, r result, x axis, panels []panel) {
 	}
 }
 
-// drawMarks draws the names of the faults, each blow, when the stack was well
-// again, and what happened besides.
+// drawMarks draws the names of the faults, each blow, the moment when the stack was well again, and
+// the notices.
 func drawMarks(c *canvas, r result, x axis, lanes []lane, top float64, panels []panel) {
-	// A line goes down from its lane and through each panel, and leaves the
-	// titles between them free.
+	// The line goes from its lane down through each panel. It leaves the titles between the panels
+	// free.
 	through := func(k class, at, from float64, hint string) {
 		var p path
 		if from < top+4 {

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// class is the class of a drawn thing. It is a type of its own so that only
-// what is written in this package, and no text of a history, becomes one.
+// class is the class of a drawn element. It is a type of its own, so that only constants of this
+// package become classes, and no text of a history.
 type class string
 
-// canvas draws SVG. Only numbers, classes and the outline of paths go in as
-// they are; texts are escaped by the two methods that take any.
+// canvas draws SVG. Numbers, classes and outlines are written as they are; every other text is
+// escaped.
 type canvas struct{ b strings.Builder }
 
-// open begins a picture of a size in pixels, with what a reader who does not
-// see it is told. The name makes its ids unique on the page.
+// open begins a picture; width and height are in pixels. Title and description are for screen
+// readers. name and number make its ids unique on the page.
 func (c *canvas) open(name class, number int, width, height float64, title, description string) {
 	id := string(name) + strconv.Itoa(number)
 	c.b.WriteString(`<svg class="` + string(name) + `" viewBox="0 0 ` + coordinate(width) + ` ` + coordinate(height) +
@@ -25,13 +25,13 @@ func (c *canvas) open(name class, number int, width, height float64, title, desc
 		`</title><desc id="` + id + `d">` + drawable.Replace(description) + "</desc>\n")
 }
 
-// close ends the picture and answers it.
+// close ends the picture and returns it.
 func (c *canvas) close() markup {
 	c.b.WriteString("</svg>")
 	return markup(c.b.String())
 }
 
-// coordinate writes a number as short as a tenth of a pixel needs.
+// coordinate formats a number, rounded to a tenth of a pixel.
 func coordinate(v float64) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return "0"
@@ -46,7 +46,7 @@ func (c *canvas) attributes(names string, numbers ...float64) {
 	}
 }
 
-// rect draws a rectangle, with a hint if there is any to show on hover.
+// rect draws a rectangle. A hint, if not empty, appears on hover.
 func (c *canvas) rect(k class, x, y, width, height float64, hint string) {
 	c.b.WriteString(`<rect class="` + string(k) + `"`)
 	c.attributes("x y width height", x, y, max(width, 0), max(height, 0))
@@ -68,14 +68,14 @@ func (c *canvas) finish(element class, hint string) {
 	c.b.WriteString("><title>" + drawable.Replace(hint) + "</title></" + string(element) + ">\n")
 }
 
-// text writes a text, whatever is in it.
+// text writes an escaped text.
 func (c *canvas) text(k class, x, y float64, s string) {
 	c.b.WriteString(`<text class="` + string(k) + `"`)
 	c.attributes("x y", x, y)
 	c.b.WriteString(">" + drawable.Replace(s) + "</text>\n")
 }
 
-// titled writes a title, and more softly what belongs to it.
+// titled writes a title, followed by an explanation in a lighter style.
 func (c *canvas) titled(x, y float64, title, more string) {
 	c.b.WriteString(`<text class="title"`)
 	c.attributes("x y", x, y)
@@ -92,7 +92,7 @@ func (c *canvas) draw(k class, p path, hint string) {
 	c.finish("path", hint)
 }
 
-// path is the outline of a drawn thing.
+// path is an outline, in the syntax of SVG.
 type path struct{ b strings.Builder }
 
 func (p *path) move(x, y float64) { p.b.WriteString("M" + coordinate(x) + " " + coordinate(y)) }
@@ -100,15 +100,15 @@ func (p *path) line(x, y float64) { p.b.WriteString("L" + coordinate(x) + " " + 
 func (p *path) across(x float64)  { p.b.WriteString("H" + coordinate(x)) }
 func (p *path) down(y float64)    { p.b.WriteString("V" + coordinate(y)) }
 
-// dot is a point that is seen if the class has round ends of lines.
+// dot adds a point. It is visible only if the class has round line ends.
 func (p *path) dot(x, y int) { fmt.Fprintf(&p.b, "M%d %dh0", x, y) }
 func (p *path) shut()        { p.b.WriteString("Z") }
 
-// textWidth is about how wide a text of 12 pixels is.
+// textWidth returns the approximate width of a text of 12 pixels.
 func textWidth(s string) float64 { return 6.7 * float64(len([]rune(s))) }
 
-// roundStep is the least of 1, 2, 5, 10, 20, 50… of the unit so that at most
-// so many of them make up the whole.
+// roundStep returns the smallest of 1, 2, 5, 10, 20, 50… times unit of which at most that many
+// steps fit into whole.
 func roundStep(whole, unit float64, most int) float64 {
 	step := unit
 	for {
@@ -121,7 +121,7 @@ func roundStep(whole, unit float64, most int) float64 {
 	}
 }
 
-// axis places times between two pixels.
+// axis maps times to pixels.
 type axis struct {
 	begin, end  time.Duration
 	left, right float64

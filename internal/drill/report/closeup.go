@@ -15,8 +15,8 @@ const (
 	mostDots    = 3500 // of one outcome
 )
 
-// closeUp draws what one fault did to each single operation around it: a dot
-// at the time when it was due, as high as it had to wait.
+// closeUp draws each operation around one fault as a dot: across by when it was due, upwards by how
+// long it waited. It returns nothing if there was no operation.
 func closeUp(f row, all []row, ops []history.Operation, end time.Duration) markup {
 	x := axis{left: closeLeft, right: closeWidth - 10}
 	x.begin, x.end = around(f, all, end)
@@ -29,7 +29,7 @@ func closeUp(f row, all []row, ops []history.Operation, end time.Duration) marku
 		}
 	}
 	if high == 0 {
-		return "" // nobody was there to see it
+		return "" // no operation was due then
 	}
 	if limit := f.Promise.Pause; limit > 0 {
 		high = max(high, min(limit, 10*high))
@@ -56,9 +56,8 @@ func closeUp(f row, all []row, ops []history.Operation, end time.Duration) marku
 	return c.close()
 }
 
-// around is the time worth looking at: a little before the fault until well
-// after clients had recovered, and not much more. It ends where the next fault
-// begins, which has a picture of its own.
+// around returns the time to show: from a little before the fault until shortly after clients had
+// recovered. It ends at the latest when the next fault begins, which has a picture of its own.
 func around(f row, all []row, end time.Duration) (from, to time.Duration) {
 	from = max(f.Began-500*time.Millisecond, 0)
 	last := f.Began
@@ -86,9 +85,9 @@ func within(op history.Operation, x axis) bool {
 	return op.OfLoad() && op.Due >= x.begin && op.Due <= x.end
 }
 
-// drawDots draws each operation, what went well first so that it covers
-// nothing else. Dots that would fall on one another are one; where there are
-// very many, so are those close by.
+// drawDots draws each operation, successful ones first, so that they cover none of the others. Dots
+// at the same place are drawn once. If there are more than mostDots, dots close to each other are
+// drawn once, too.
 func drawDots(c *canvas, ops []history.Operation, x axis, y func(time.Duration) float64) {
 	type dot struct{ x, y int }
 	for _, k := range []class{"ok", "failed", "unknown"} {

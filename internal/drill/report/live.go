@@ -10,38 +10,36 @@ import (
 	"holdfast/internal/quote"
 )
 
-// plainEvery is how often a line of progress is written where none can be
-// redrawn.
+// plainEvery is the interval between two lines of progress where no line can be redrawn.
 const plainEvery = 5 * time.Second
 
-// sparkLength is how many of the last throughputs are drawn.
+// sparkLength is how many of the latest rates the sparkline shows.
 const sparkLength = 24
 
-// Progress is how far a drill is.
+// Progress describes how far a drill is.
 type Progress struct {
 	Elapsed time.Duration
-	// Of is how long the drill will take; 0: nobody knows.
+	// Of is how long the drill will take; 0: unknown.
 	Of time.Duration
-	// Phase says what is being done, such as "killing redis-1".
+	// Phase describes what is being done, such as "killing redis-1".
 	Phase    string
-	Rate     float64       // answers that were ok, a second
+	Rate     float64       // successful answers per second
 	InFlight int           // operations that wait for an answer
-	Longest  time.Duration // that the one who waits for longest has waited by now
+	Longest  time.Duration // how long the longest-waiting operation has waited so far
 	Failed   int
 	Unknown  int
 }
 
-// Live shows a drill's progress: on a terminal as two lines that are redrawn
-// in place, elsewhere as a line every five seconds of the drill and at each
-// new phase. Its methods may be called from several goroutines. Errors of
-// writing are not told: progress is no result.
+// Live shows a drill's progress. On a terminal these are two lines that are redrawn in place.
+// Elsewhere it is one line every five seconds of the drill, and one for each new phase. It is safe
+// for concurrent use. Write errors are ignored, because progress is not a result.
 type Live struct {
 	w        io.Writer
 	terminal bool
 	columns  func() int
 
 	mu    sync.Mutex
-	drawn int // lines that stand there to be redrawn
+	drawn int // how many lines are on the terminal to be redrawn
 	block string
 	phase string
 	last  time.Duration
@@ -49,8 +47,8 @@ type Live struct {
 	rates []float64
 }
 
-// NewLive writes to w, which is a terminal or not. columns answers how wide a
-// terminal is now; nil: 80.
+// NewLive returns a Live that writes to w. terminal tells whether w is a terminal. columns returns
+// its present width; nil: 80.
 func NewLive(w io.Writer, terminal bool, columns func() int) *Live {
 	if columns == nil {
 		columns = func() int { return 80 }
@@ -58,7 +56,7 @@ func NewLive(w io.Writer, terminal bool, columns func() int) *Live {
 	return &Live{w: w, terminal: terminal, columns: columns}
 }
 
-// Show takes the progress and shows it. Call it a few times a second.
+// Show displays the progress. Call it a few times a second.
 func (l *Live) Show(p Progress) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,7 +75,7 @@ func (l *Live) Show(p Progress) {
 	l.draw("")
 }
 
-// Note writes a line that stays, above the progress: a fault is over.
+// Note writes a line that stays, above the progress.
 func (l *Live) Note(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,8 +87,7 @@ func (l *Live) Note(text string) {
 	io.WriteString(l.w, line)
 }
 
-// End takes the progress off a terminal, so that the result stands there
-// alone.
+// End removes the progress from a terminal, so that only the result remains.
 func (l *Live) End() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,7 +97,7 @@ func (l *Live) End() {
 	}
 }
 
-// draw writes over what was drawn: lines that stay, then the block.
+// draw replaces what was drawn by lines that stay, followed by the block.
 func (l *Live) draw(stay string) {
 	var b strings.Builder
 	if l.drawn > 0 {
@@ -109,11 +106,11 @@ func (l *Live) draw(stay string) {
 	b.WriteString(stay)
 	b.WriteString(l.block)
 	l.drawn = strings.Count(l.block, "\n")
-	io.WriteString(l.w, b.String()) // at once, so that it does not flicker
+	io.WriteString(l.w, b.String()) // in one write, so that the terminal does not flicker
 }
 
-// lines is the block for a terminal. No line may wrap: it would be two to go
-// back over.
+// lines returns the block for a terminal. No line may wrap: draw would have to go back over two
+// lines then.
 func (l *Live) lines(p Progress) string {
 	columns := max(l.columns()-1, 20)
 	head := cut(clock(p)+"  "+p.Phase, columns)
@@ -132,7 +129,7 @@ func (l *Live) lines(p Progress) string {
 	return bold + head + plain + "\n" + tail + "\n"
 }
 
-// clock is how far the drill is.
+// clock returns the time since the drill began, and its length if known.
 func clock(p Progress) string {
 	s := fmt.Sprintf("%3.0f s", p.Elapsed.Seconds())
 	if p.Of > 0 {
@@ -148,7 +145,7 @@ func figures(p Progress) string {
 func failedFigure(p Progress) string  { return number(p.Failed) + " failed" }
 func unknownFigure(p Progress) string { return number(p.Unknown) + " unknown" }
 
-// sparkline draws values as blocks, each in proportion to the greatest.
+// sparkline draws values as block characters, each in proportion to the largest.
 func sparkline(values []float64) string {
 	blocks := []rune(" ▁▂▃▄▅▆▇█")
 	most := 0.0

@@ -23,25 +23,25 @@ var (
 	pageScript string
 )
 
-// The page's template is page.qtpl, which qtc makes Go code of (see package plan).
+// The page's template is page.qtpl, from which qtc generates Go code (see package plan).
 //
 //go:generate go tool qtc -skipLineComments
 
-// markup is a part of the page as it is. It is a type of its own so that only what this
-// package draws or has in its files, and no text of a history, becomes one.
+// markup is a part of the page that is not escaped. It is a type of its own, so that only what this
+// package draws or embeds becomes markup, and no text of a history.
 type markup string
 
-// meaningful are the characters that mean something to HTML, as html/template writes them.
-// Without them a text is nothing but a text, in an element and in a quoted attribute.
+// meaningful are the characters with a meaning in HTML, and what html/template replaces them by. A
+// text without them is plain text, in elements and in quoted attributes.
 var (
 	meaningful = []string{"\x00", "\uFFFD", `"`, "&#34;", "&", "&amp;", "'", "&#39;", "<", "&lt;", ">", "&gt;"}
 	drawable   = strings.NewReplacer(meaningful...)
-	showable   = strings.NewReplacer(append(meaningful, "+", "&#43;")...) // + begins what is no text in UTF-7
+	showable   = strings.NewReplacer(append(meaningful, "+", "&#43;")...) // a plus sign begins encoded text in UTF-7
 )
 
-// What the page's template calls by {%= text(s) %} and {%= raw(m) %}: qtc wants these
-// names. A text of whatever origin is escaped; it may stand in elements other than
-// <script> and <style>, and in quoted attributes other than URLs, styles and handlers.
+// The functions that {%= text(s) %} and {%= raw(m) %} call in the template; qtc prescribes their
+// names. text escapes any text. The result may stand in elements except <script> and <style>, and
+// in quoted attributes except URLs, styles and event handlers.
 
 func streamtext(w *quicktemplate.Writer, s string) { w.N().S(showable.Replace(s)) }
 
@@ -57,19 +57,19 @@ type pageData struct {
 	When     string
 	Timeline timeline
 	Table    series
-	Diagrams []markup // of Proofs, one each
-	CloseUps []markup // of Rows, one each, as many as there is room for
+	Diagrams []markup // one for each of Proofs
+	CloseUps []markup // one for each of Rows, up to shownCloseUps
 	Troubled []history.Operation
-	// MoreTroubled counts the failed and unknown that are not in Troubled.
+	// MoreTroubled is the number of failed and unknown operations that are not in Troubled.
 	MoreTroubled int
 	Failed       int
 	Unknown      int
 }
 
-// HTML writes one page that shows a drill's verdict, its timeline, what each
-// fault cost, and the operations around every anomaly. The page needs nothing
-// but itself: no network, no script to be read, and a policy that allows it
-// neither. Its size is bounded, however many operations there are.
+// HTML writes one page with a drill's verdict, its timeline, what each fault cost, and the
+// operations around every anomaly. The page loads nothing, can be read without its script, and has
+// a policy that forbids both network access and other scripts. Its size is limited, however many
+// operations there are.
 func HTML(w io.Writer, h history.History, v history.Verdict) error {
 	r := prepare(h, v, shownAnomalies)
 	s := gather(r.Operations, r.end())
@@ -100,8 +100,8 @@ func HTML(w io.Writer, h history.History, v history.Verdict) error {
 	return nil
 }
 
-// troubled are the first so many operations that failed or are unknown, in the
-// order in which they were due, and how many there are.
+// troubled returns the first operations that failed or are unknown, in the order in which they were
+// due, and how many there are in all.
 func troubled(ops []history.Operation, most int) (first []history.Operation, failed, unknown int) {
 	for _, op := range ops {
 		switch op.Outcome {
@@ -118,7 +118,7 @@ func troubled(ops []history.Operation, most int) (first []history.Operation, fai
 	return first[:min(len(first), most)], failed, unknown
 }
 
-// policy allows a page these two inline texts and nothing else.
+// policy returns a Content-Security-Policy that allows these two inline texts and nothing else.
 func policy(style, script string) string {
 	hash := func(s string) string {
 		sum := sha256.Sum256([]byte(s))
@@ -128,7 +128,7 @@ func policy(style, script string) string {
 		"; base-uri 'none'; form-action 'none'"
 }
 
-// gauge draws a pause against what was promised.
+// gauge draws a fault's pause in relation to the promised one.
 func gauge(r row) markup {
 	const width, height = 92.0, 12.0
 	if r.Promise.Pause <= 0 {
@@ -148,10 +148,10 @@ func gauge(r row) markup {
 	return c.close()
 }
 
-// TargetList is what was hit.
+// TargetList returns the fault's targets in one text.
 func (r row) TargetList() string { return strings.Join(r.Targets, ", ") }
 
-// TableAt is when a row of the table begins.
+// TableAt returns the beginning of a row of the table, in seconds.
 func (d pageData) TableAt(i int) string {
 	return fmt.Sprintf("%.1f", (time.Duration(i) * d.Table.Step).Seconds())
 }
@@ -159,11 +159,11 @@ func (d pageData) TableAt(i int) string {
 // shown cleans a text of an operation.
 func shown[text ~string](s text) string { return quote.Cut(string(s), 80) }
 
-// letter is the mark of a notice.
+// letter returns the mark of a notice.
 func letter(i int) string { return string(rune('a' + i%26)) }
 
-// waited is how long an operation's client waited, in words.
+// waited formats how long an operation's client waited.
 func waited(op history.Operation) string { return span(max(op.End-op.Due, 0)) }
 
-// MoreCloseUps says that there are more faults than are shown close up.
+// MoreCloseUps reports whether there are more faults than close-ups.
 func (d pageData) MoreCloseUps() bool { return len(d.Rows) > shownCloseUps }

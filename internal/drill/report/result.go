@@ -1,8 +1,10 @@
-// Package report shows people what a drill found: one self-contained page of
-// HTML, a summary for a terminal, the same for machines as JSON, and a line of
-// progress while the drill runs. It judges nothing, that is package history's
-// affair, and opens no file. Whatever stands in a history was written by
-// others: it is shown, and never obeyed by a terminal or a browser.
+// Package report shows people what a drill found: as one self-contained HTML page (page.go, with
+// the pictures in timeline.go, closeup.go and spacetime.go), as a summary for a terminal (text.go),
+// as JSON for machines (summary.go), and as a line of progress while the drill runs (live.go).
+//
+// It judges nothing, which is the task of package history, and opens no file. The texts in a
+// history come from other programs. They are cleaned before they are shown, so that neither a
+// terminal nor a browser obeys them.
 package report
 
 import (
@@ -14,7 +16,7 @@ import (
 	"holdfast/internal/quote"
 )
 
-// How much is shown: a page is read by a person, and the raw history is kept.
+// Limits of what is shown. A page is for a person; the raw history has everything.
 const (
 	shownAnomalies  = 20  // on the page
 	shownOperations = 48  // around one anomaly
@@ -24,14 +26,14 @@ const (
 	longText        = 600 // characters of one sentence
 )
 
-// result is a drill made ready to be shown: every text of it is clean, and
-// the verdict's parts stand beside what they are about.
+// result is a drill prepared for display: every text is cleaned, and each part of the verdict is
+// next to what it is about.
 type result struct {
 	history.History
 	Verdict history.Verdict
 	Rows    []row
 	Proofs  []proof
-	// Left counts the anomalies that are not among Proofs.
+	// Left is the number of anomalies that are not among Proofs.
 	Left int
 	// Word is the result in one word.
 	Word string
@@ -49,27 +51,29 @@ type proof struct {
 	N int
 	history.Anomaly
 	Around []history.Operation
-	// Left counts the operations that are not among Around.
+	// Left is the number of operations that are not among Around.
 	Left int
 }
 
-// prepare cleans a history and its verdict; it changes neither. At most so
-// many anomalies are kept.
+// prepare returns a cleaned copy of a history and its verdict, with at most that many anomalies.
 func prepare(h history.History, v history.Verdict, anomalies int) result {
 	r := result{History: h, Verdict: v, Word: quote.Cut(string(v.Result), 16)}
 	if r.Word == "" {
 		r.Word = "no verdict"
 	}
+
 	r.URLs = sentences(h.URLs)
 	for _, s := range []*string{&r.ID, &r.Stack, &r.App, &r.Holdfast, &r.Repeat, &r.SickBefore, &r.SickAfter} {
 		*s = quote.Cut(*s, longText)
 	}
+
 	r.Verdict.Why = sentences(v.Why)
 	r.Verdict.Warnings = sentences(v.Warnings)
 	r.Notices = nil
 	for _, n := range h.Notices[:min(len(h.Notices), shownLines)] {
 		r.Notices = append(r.Notices, history.Notice{At: n.At, Node: quote.Cut(n.Node, 40), Text: quote.Cut(n.Text, longText)})
 	}
+
 	for i, f := range h.Faults {
 		f.Name, f.Evidence, f.Trouble = quote.Cut(f.Name, 60), quote.Cut(f.Evidence, longText), quote.Cut(f.Trouble, longText)
 		f.Harm = sentences(f.Harm)
@@ -81,10 +85,11 @@ func prepare(h history.History, v history.Verdict, anomalies int) result {
 		if i < len(v.Faults) {
 			one.Cost = v.Faults[i]
 		} else {
-			one.Cost.Recovery = -1 // it was not judged
+			one.Cost.Recovery = -1 // this fault was not judged
 		}
 		r.Rows = append(r.Rows, one)
 	}
+
 	for i, a := range v.Anomalies[:min(len(v.Anomalies), anomalies)] {
 		r.Proofs = append(r.Proofs, prove(h, i+1, a))
 	}
@@ -103,7 +108,7 @@ func sentences(all []string) []string {
 	return some
 }
 
-// prove gathers the operations of an anomaly.
+// prove returns an anomaly with its operations.
 func prove(h history.History, n int, a history.Anomaly) proof {
 	p := proof{N: n, Anomaly: a}
 	p.What, p.Key, p.Text = quote.Cut(a.What, 60), quote.Cut(a.Key, 80), quote.Cut(a.Text, longText)
@@ -120,8 +125,8 @@ func prove(h history.History, n int, a history.Anomaly) proof {
 	return p
 }
 
-// end is when everything was over that has a place on the time axis: the
-// load, the faults, the notices. The reads after the load have none.
+// end returns the end of the time axis: the end of the load, of the faults, and of the notices. The
+// final reads after the load are not on the axis.
 func (r result) end() time.Duration {
 	end := r.LoadEnd
 	for _, op := range r.Operations {
@@ -141,11 +146,11 @@ func (r result) end() time.Duration {
 	return end
 }
 
-// Over says that clients waited longer than they should.
+// Over reports whether clients waited longer than promised.
 func (r row) Over() bool { return r.Promise.Pause > 0 && r.Cost.Pause > r.Promise.Pause }
 
-// Elsewhere says how long clients waited whose entry was not cut off; empty
-// where no entry was, since that is the pause then.
+// Elsewhere returns how long the clients waited whose entry was not cut off, in words. It is empty
+// if no entry was cut off, because that time is then the pause itself.
 func (r row) Elsewhere() string {
 	if len(r.Entries) == 0 || r.Began < 0 {
 		return ""
@@ -157,7 +162,7 @@ func (r row) Elsewhere() string {
 	return text
 }
 
-// name is the fault's with its targets.
+// name returns the fault's name followed by its targets.
 func (r row) name() string {
 	s := r.Name
 	for i, t := range r.Targets {

@@ -7,21 +7,21 @@ import (
 	"holdfast/internal/history"
 )
 
-// mostBuckets is how finely the time axis is divided at most: about two
-// pixels each.
+// mostBuckets is the largest number of buckets on the time axis: each is then about two pixels
+// wide.
 const mostBuckets = 500
 
-// steps are the lengths that a bucket may have.
+// steps are the possible lengths of a bucket.
 var steps = []time.Duration{
 	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second,
 	5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute,
 }
 
-// bucket is what happened in one step of the time axis.
+// bucket counts what happened in one step of the time axis.
 type bucket struct {
-	OK, Failed, Unknown   int // outcomes that became known in it
-	DueFailed, DueUnknown int // of what was due in it
-	Answered              int // of what was due in it, were answered
+	OK, Failed, Unknown   int // by the step in which the outcome became known
+	DueFailed, DueUnknown int // by the step in which the operation was due
+	Answered              int // operations that were due in this step and were answered
 	P50, P99, Max         time.Duration
 }
 
@@ -32,12 +32,12 @@ type series struct {
 	Buckets []bucket
 }
 
-// gather counts the load's operations by time. Outcomes stand where they
-// became known; latency, from when an operation was due, stands where it was
-// due: that is how long somebody had to wait who came at that moment.
+// gather counts the operations of the load by time. Outcomes count in the step in which they became
+// known. Latency is measured from when an operation was due, and counts in that step: so it shows
+// how long a client had to wait that came at that time.
 func gather(ops []history.Operation, end time.Duration) series {
 	s := series{Step: stepFor(end), End: end}
-	n := int((end + s.Step/2) / s.Step) // the last one is longer or shorter by half at most
+	n := int((end + s.Step/2) / s.Step) // the last one is up to half a step longer or shorter
 	s.Buckets = make([]bucket, max(n, 1))
 	waits := make([][]time.Duration, len(s.Buckets))
 	for _, op := range ops {
@@ -68,7 +68,7 @@ func gather(ops []history.Operation, end time.Duration) series {
 	return s
 }
 
-// stepFor is the least length of buckets that there are not too many of.
+// stepFor returns the shortest step that does not give too many buckets.
 func stepFor(end time.Duration) time.Duration {
 	for _, step := range steps {
 		if end/step < mostBuckets {
@@ -82,12 +82,12 @@ func stepFor(end time.Duration) time.Duration {
 	return step
 }
 
-// at is the bucket of a time.
+// at returns the index of the bucket for a time.
 func (s series) at(t time.Duration) int {
 	return min(max(int(t/s.Step), 0), len(s.Buckets)-1)
 }
 
-// seconds is how long a bucket is.
+// seconds returns the length of a bucket in seconds.
 func (s series) seconds(i int) float64 {
 	if last := len(s.Buckets) - 1; i == last {
 		return max(s.End-time.Duration(last)*s.Step, s.Step/2).Seconds()
@@ -95,14 +95,13 @@ func (s series) seconds(i int) float64 {
 	return s.Step.Seconds()
 }
 
-// quantile is the nearest rank of sorted values; percent from 1 to 100.
+// quantile returns the nearest rank of sorted values, for a percentage from 1 to 100.
 func quantile(sorted []time.Duration, percent int) time.Duration {
 	return sorted[max((len(sorted)*percent+99)/100-1, 0)]
 }
 
-// coarse joins buckets until there are at most so many: for the table that
-// says the same as the chart. Quantiles of joined buckets are the worst of
-// them, which is said there.
+// coarse joins buckets until there are at most that many, for the table below the chart. The
+// quantiles of joined buckets are the worst of theirs; the table mentions that.
 func (s series) coarse(most int) series {
 	join := (len(s.Buckets) + most - 1) / most
 	if second := int(time.Second / s.Step); join < second {

@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/history"
 )
 
-// The layout of the picture of an anomaly.
+// The layout of the picture of an anomaly, in pixels; labelLength is in characters.
 const (
 	diagramWidth = 1120.0
 	diagramLeft  = 84.0
@@ -18,9 +18,9 @@ const (
 	labelLength  = 32
 )
 
-// stretch is a time axis on which what happened stands in its true order, and
-// distances are pressed together: a write and the read that misses it half a
-// minute later fit on one picture, and operations of a millisecond can be seen.
+// stretch is a time axis that keeps the order of events but compresses the distances between them.
+// So a write and the read that misses it half a minute later fit into one picture, and operations
+// of a millisecond are still visible.
 type stretch struct {
 	times []time.Duration
 	at    []float64
@@ -43,7 +43,7 @@ func stretchOver(times []time.Duration, left, right float64) stretch {
 	return s
 }
 
-// x is where a time stands that is one of the axis'.
+// x returns the position of a time. The time must be one of the axis' own.
 func (s stretch) x(t time.Duration) float64 {
 	i, _ := slices.BinarySearch(s.times, t)
 	return s.at[min(i, len(s.at)-1)]
@@ -55,11 +55,11 @@ type bar struct {
 	label      string
 	from, to   float64
 	row        int
-	labelAfter bool // beside the bar, where it does not fit in
+	labelAfter bool // beside the bar, because it does not fit inside
 }
 
-// spacetime draws the operations of an anomaly: a lane for each client, a bar
-// from an operation's start to its end.
+// spacetime draws the operations of an anomaly: a lane for each client, with a bar from each
+// operation's start to its end.
 func spacetime(p proof, faults []row) markup {
 	if len(p.Around) == 0 {
 		return ""
@@ -136,8 +136,8 @@ func spacetime(p proof, faults []row) markup {
 	return c.close()
 }
 
-// layOut places one client's operations. Those whose labels would cover one
-// another stand in rows below each other.
+// layOut places one client's operations. Operations whose labels would overlap get rows below each
+// other.
 func layOut(ops []history.Operation, x stretch) ([]bar, int) {
 	var bars []bar
 	var taken []float64
@@ -148,7 +148,7 @@ func layOut(ops []history.Operation, x stretch) ([]bar, int) {
 		left, right := b.from, b.to
 		if width > b.to-b.from {
 			b.labelAfter = true
-			if right += width; right > diagramWidth { // there is no place but before it
+			if right += width; right > diagramWidth { // there is only room before the bar
 				left = b.from - width
 				right = b.to
 			}
@@ -189,7 +189,7 @@ func outcomeClass(o history.Outcome) class {
 	return "failed"
 }
 
-// drawStretch writes as many of the times as there is place for.
+// drawStretch writes as many of the times as there is room for.
 func drawStretch(c *canvas, x stretch, bottom float64) {
 	c.rule("grid", diagramLeft, bottom, diagramRight, bottom, "")
 	free := 0.0

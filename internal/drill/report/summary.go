@@ -10,15 +10,15 @@ import (
 	"holdfast/internal/history"
 )
 
-// summary is a drill for machines. Lengths of time are in milliseconds, points
-// in time count from the drill's beginning; null is never.
+// summary is a drill in JSON. Durations are in milliseconds, and times are in milliseconds since
+// the drill's beginning. null means never.
 type summary struct {
 	ID       string    `json:"id"`
 	Stack    string    `json:"stack"`
 	Holdfast string    `json:"holdfast"`
 	Began    time.Time `json:"began"`
-	// App is the application that was loaded; else URLs are what was. Consistency
-	// is false where availability and latency alone were judged.
+	// App is the application under load; without it, URLs are what was loaded. Consistency is false
+	// if only availability and latency were judged.
 	App         string         `json:"app,omitempty"`
 	URLs        []string       `json:"urls,omitempty"`
 	Consistency bool           `json:"consistency"`
@@ -31,8 +31,8 @@ type summary struct {
 	SickAfter   string         `json:"sick_after,omitempty"`
 	Interrupted bool           `json:"interrupted,omitempty"`
 	Result      history.Result `json:"result"`
-	// Why, Warnings and Anomalies are the verdict's, whole. The operations of
-	// an anomaly are given by their place in the raw history.
+	// Why, Warnings and Anomalies are those of the verdict, without omissions. An anomaly's
+	// operations are indices into the raw history.
 	Why       []string          `json:"why"`
 	Warnings  []string          `json:"warnings"`
 	Anomalies []history.Anomaly `json:"anomalies"`
@@ -59,14 +59,14 @@ type summaryFault struct {
 	Targets  []string `json:"targets"`
 	Evidence string   `json:"evidence"`
 	Trouble  string   `json:"trouble,omitempty"`
-	// Harm is what it did to others that its promise rules out; Binding: the promise
-	// does, and a longer pause than promised misses it.
+	// Harm is what the fault did to others against its promise. Binding means that its promise
+	// rules such harm out, and that a longer pause than promised counts as missed.
 	Harm    []string `json:"harm,omitempty"`
 	Binding bool     `json:"binding,omitempty"`
-	// Promised is null where nothing is said about a pause.
+	// Promised is null if no pause is promised.
 	Promised *float64 `json:"promised_pause_ms"`
-	// Elsewhere and PromisedElsewhere are of clients whose entry was not cut
-	// off; PauseMS is of all.
+	// Elsewhere and PromisedElsewhere are about clients whose entry was not cut off; PauseMS is
+	// about all clients.
 	Elsewhere         *float64 `json:"pause_elsewhere_ms"`
 	PromisedElsewhere *float64 `json:"promised_pause_elsewhere_ms"`
 
@@ -90,9 +90,8 @@ type summaryNotice struct {
 	Text string   `json:"text"`
 }
 
-// JSON writes the summary of a drill for machines: an object with what was
-// run, what was broken and what it cost, and the verdict. The operations are
-// not in it; they are the raw history's.
+// JSON writes the summary of a drill for machines: an object with what was run, what was broken and
+// what it cost, and the verdict. The operations themselves are only in the raw history.
 func JSON(w io.Writer, h history.History, v history.Verdict) error {
 	s := summary{
 		ID: h.ID, Stack: h.Stack, Holdfast: h.Holdfast, Began: h.Began, Repeat: h.Repeat,
@@ -144,7 +143,7 @@ func loadOf(a history.Availability) summaryLoad {
 	}
 }
 
-// milliseconds is null for never, and to the microsecond else.
+// milliseconds returns nil for never (a negative d), else the milliseconds to three decimals.
 func milliseconds(d time.Duration) *float64 {
 	if d < 0 {
 		return nil
@@ -153,7 +152,7 @@ func milliseconds(d time.Duration) *float64 {
 	return &ms
 }
 
-// some is never null.
+// some returns an empty slice for nil, so that the JSON is not null.
 func some[T any](all []T) []T {
 	if all == nil {
 		return []T{}

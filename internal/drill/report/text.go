@@ -22,9 +22,9 @@ const (
 	bold, dim, red, green, yellow, plain = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
 )
 
-// Text writes the summary of a drill for a terminal of 96 columns, with
-// colours if colour is set and not a single control character but line feeds
-// if it is not, whatever stands in the history.
+// Text writes the summary of a drill for a terminal of 96 columns. If colour is set, it uses
+// colours. If it is not, the output has no control character except line feeds, whatever the
+// history contains.
 func Text(w io.Writer, h history.History, v history.Verdict, colour bool) error {
 	t := &textReport{result: prepare(h, v, textAnomalies), colour: colour}
 	t.head()
@@ -50,7 +50,7 @@ type textReport struct {
 
 func (t *textReport) printf(format string, args ...any) { fmt.Fprintf(&t.b, format, args...) }
 
-// in puts a text in a colour.
+// in returns a text in a colour.
 func (t *textReport) in(code, s string) string {
 	if !t.colour || code == "" {
 		return s
@@ -58,7 +58,7 @@ func (t *textReport) in(code, s string) string {
 	return code + s + plain
 }
 
-// tone is the colour of a result.
+// tone returns the colour of a result.
 func tone(r history.Result) string {
 	switch r {
 	case history.Holds:
@@ -103,7 +103,7 @@ func (t *textReport) head() {
 	t.load(all)
 }
 
-// load writes what became of the load as a whole.
+// load writes the outcome of the load as a whole.
 func (t *textReport) load(all history.Availability) {
 	if all.Operations > 0 {
 		t.wrapped("load     ", fmt.Sprintf("%s failed, %s unknown, %s held; latency p50 %s, p99 %s, longest %s",
@@ -111,10 +111,10 @@ func (t *textReport) load(all history.Availability) {
 	}
 }
 
-// cell is a text of the table, and its colour.
+// cell is a text in the table, and its colour.
 type cell struct{ text, colour string }
 
-// faults writes one line for each fault.
+// faults writes a line for each fault.
 func (t *textReport) faults() {
 	if len(t.Rows) == 0 {
 		t.printf("\nnothing was broken in this drill\n")
@@ -150,8 +150,7 @@ func (t *textReport) faults() {
 	}
 }
 
-// table writes aligned lines: the first two columns to the left, numbers to
-// the right.
+// table writes aligned lines: the second column to the left, all others to the right.
 func (t *textReport) table(lines [][]cell) {
 	widths := make([]int, len(lines[0]))
 	for _, line := range lines {
@@ -175,8 +174,8 @@ func (t *textReport) table(lines [][]cell) {
 	}
 }
 
-// weak says where it is weak: the judge's warnings, the longest pause of all,
-// and what happened besides.
+// weak returns what a reader should know: the judge's warnings, the longest pause, trouble with
+// faults, and what else happened.
 func (t *textReport) weak() []string {
 	var all []string
 	all = append(all, t.Verdict.Warnings...)
@@ -232,7 +231,7 @@ func (t *textReport) anomalies() {
 	}
 }
 
-// operationLines writes one aligned line for each operation of a proof.
+// operationLines returns an aligned line for each operation of a proof.
 func operationLines(p proof) []string {
 	var lines []string
 	for _, op := range p.Around {
@@ -242,8 +241,8 @@ func operationLines(p proof) []string {
 	return lines
 }
 
-// wrapped writes a text in lines that are not too long; the first begins with
-// the lead, the others with as much space.
+// wrapped writes a text in lines of at most textColumns. The first line begins with lead, the
+// others are indented by its width.
 func (t *textReport) wrapped(lead, s string) {
 	column := utf8.RuneCountInString(lead)
 	indent := strings.Repeat(" ", column)

@@ -16,23 +16,22 @@ const (
 	chartRight = chartWidth - 14
 	laneHeight = 21.0
 	mostLanes  = 6
-	panelGap   = 36.0 // with the panel's title in it
+	panelGap   = 36.0 // including the panel's title
 )
 
 // timeline is the picture of a whole drill.
 type timeline struct {
 	SVG markup
-	// Data holds the buckets for whoever points at the picture: the left and
-	// right of the axis in pixels and its length and the step in seconds;
-	// then a bucket's numbers, the times in microseconds.
+	// Data is for the script that shows the numbers under the pointer. Axis has the left and right
+	// end of the axis as fractions of the width, its length and the step in seconds. Data has the
+	// numbers of each bucket, with times in microseconds.
 	Axis, Data string
 	Step       time.Duration
 	Empty      bool
-	Errors     bool // there is something in the panel of errors
+	Errors     bool // the panel of errors is not empty
 }
 
-// chart draws throughput, latency and errors on one time axis, and what was
-// broken when.
+// chart draws throughput, latency and errors on one time axis, with what was broken when.
 func chart(r result, s series) timeline {
 	t := timeline{Step: s.Step, Empty: !slices.ContainsFunc(s.Buckets, func(b bucket) bool { return b != bucket{} })}
 	x := axis{end: s.End, left: chartLeft, right: chartRight}
@@ -78,7 +77,7 @@ func chart(r result, s series) timeline {
 	return t
 }
 
-// describe says in words what the picture shows.
+// describe says in words what the picture shows, for screen readers.
 func describe(r result, s series) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Answers per second, latency and errors over %.1f seconds, in steps of %s.", s.End.Seconds(), span(s.Step))
@@ -106,13 +105,13 @@ func (p panel) title(c *canvas, what, unit string) {
 	c.titled(p.x.left, p.y-9, what, unit)
 }
 
-// level draws a line across with its label at the left.
+// level draws a line across the panel, with its label at the left.
 func (p panel) level(c *canvas, y float64, label string) {
 	c.rule("grid", p.x.left, y, p.x.right, y, "")
 	c.text("tick end", p.x.left-7, y+4, label)
 }
 
-// columns is the outline of what stands on the panel's ground.
+// columns returns the outline of a bar chart on the bottom of the panel.
 func (p panel) columns(s series, heightOf func(i int, b bucket) float64) path {
 	var out path
 	ground, open := p.bottom(), false
@@ -154,8 +153,8 @@ func drawThroughput(c *canvas, p panel, s series, rate int) {
 			all = append(all, v)
 		}
 	}
-	// Held requests are answered all at once. Such a peak would press the rest
-	// to the ground: it is cut, and its height written beside it.
+	// Held requests are answered all at once. Their peak would flatten everything else, so it is
+	// cut off, and its height is written beside it.
 	most := float64(rate)
 	if len(all) > 0 {
 		slices.Sort(all)
@@ -232,7 +231,7 @@ func drawLatency(c *canvas, p panel, s series) {
 				out.line(x, y(l.of(b)))
 			default:
 				out.move(x, y(l.of(b)))
-				out.across(x + 0.5) // a lone point is seen, too
+				out.across(x + 0.5) // makes a lone point visible
 				drawing = true
 			}
 		}
@@ -240,8 +239,8 @@ func drawLatency(c *canvas, p panel, s series) {
 	}
 }
 
-// logarithmic draws the levels of a panel for lengths of time, a power of ten
-// each, and answers where a length stands.
+// logarithmic draws a level for each power of ten, and returns a function from durations to
+// positions.
 func (p panel) logarithmic(c *canvas, low, high time.Duration) func(time.Duration) float64 {
 	if high <= 0 || low > high {
 		low, high = time.Millisecond, time.Second
@@ -286,8 +285,7 @@ func drawErrors(c *canvas, p panel, s series) {
 	}
 }
 
-// drawTimes draws the time axis, which begins at so many seconds, with at most
-// so many labels.
+// drawTimes draws the time axis, with at most that many labels.
 func drawTimes(c *canvas, x axis, bottom float64, most int) {
 	first, last := x.begin.Seconds(), x.end.Seconds()
 	step := roundStep(last-first, 0.1, most)
@@ -299,7 +297,7 @@ func drawTimes(c *canvas, x axis, bottom float64, most int) {
 	}
 }
 
-// data is what the picture's buckets hold, for whoever points at them.
+// data returns the numbers of the buckets; see timeline.Data.
 func (s series) data() string {
 	var b strings.Builder
 	for i, k := range s.Buckets {

@@ -11,7 +11,7 @@ import (
 	"holdfast/internal/quote"
 )
 
-// meanings say in a sentence what a result means.
+// meanings explains each result in a sentence.
 var meanings = map[history.Result]string{
 	history.Holds:        "Every answer was right, no acknowledged write is missing, and every promise was kept.",
 	history.Missed:       "Every answer was right and no acknowledged write is missing, but these faults cost more than was promised.",
@@ -19,17 +19,17 @@ var meanings = map[history.Result]string{
 	history.Inconclusive: "The drill could not judge: something that it takes for granted was not so. That is no pass.",
 }
 
-// ofURLs say the same of a load of URLs.
+// ofURLs explains the results of a load on URLs.
 var ofURLs = map[history.Result]string{
 	history.Holds:        "Every URL was answered as expected, but for what these faults may cost.",
 	history.Missed:       "More requests for URLs failed than these faults may cost.",
 	history.Inconclusive: meanings[history.Inconclusive],
 }
 
-// noConsistency is what a load of URLs does not show.
+// noConsistency says what a load on URLs does not show.
 const noConsistency = "Availability and latency alone were judged, and no consistency: what the answers say, a drill of URLs does not know."
 
-// Meaning is what the result means of this load.
+// Meaning returns what the result means for this load.
 func (r result) Meaning() string {
 	if text, known := ofURLs[r.Verdict.Result]; known && r.OfURLs() {
 		return text + " " + noConsistency
@@ -37,7 +37,7 @@ func (r result) Meaning() string {
 	return meaning(r.Verdict.Result)
 }
 
-// meaning is the sentence for any result, an unheard-of one included.
+// meaning returns the sentence for any result, even one that this version does not know.
 func meaning(r history.Result) string {
 	if text, known := meanings[r]; known {
 		return text
@@ -45,7 +45,7 @@ func meaning(r history.Result) string {
 	return "This is a result that this version does not know. Take it for no pass."
 }
 
-// cut shortens a text to so many characters.
+// cut shortens a text to at most that many characters.
 func cut(s string, most int) string {
 	if utf8.RuneCountInString(s) <= most {
 		return s
@@ -53,7 +53,7 @@ func cut(s string, most int) string {
 	return string([]rune(s)[:max(most-1, 0)]) + "…"
 }
 
-// span is a length of time as a person says it.
+// span formats a duration for people.
 func span(d time.Duration) string {
 	switch {
 	case d < 0:
@@ -72,7 +72,7 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%.0f s", d.Seconds())
 }
 
-// moment is a point in time since the drill began.
+// moment formats a time since the beginning of the drill.
 func moment(d time.Duration) string {
 	if d < 0 {
 		return "never"
@@ -80,7 +80,7 @@ func moment(d time.Duration) string {
 	return fmt.Sprintf("%.3f s", d.Seconds())
 }
 
-// promised is how long a pause may be; nothing may have been said.
+// promised formats the promised pause; a dash if none is promised.
 func promised(p history.Promise) string {
 	if p.Pause == 0 {
 		return "–"
@@ -88,7 +88,7 @@ func promised(p history.Promise) string {
 	return span(p.Pause)
 }
 
-// allowed is what a fault may cost, in words.
+// allowed describes in words what a fault may cost.
 func allowed(a history.Allowance) string {
 	switch a {
 	case "":
@@ -105,7 +105,7 @@ func allowed(a history.Allowance) string {
 	return quote.Line(string(a)) + " allowed"
 }
 
-// number writes 60000 as 60,000.
+// number formats 60000 as 60,000.
 func number(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
@@ -114,7 +114,7 @@ func number(n int) string {
 	return s
 }
 
-// several is a number of things.
+// several formats a number of things.
 func several(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one
@@ -122,9 +122,8 @@ func several(n int, one, many string) string {
 	return number(n) + " " + many
 }
 
-// call is an operation and its answer as one reads them in a proof:
-// write(x), read→x, read(replica)→x, cas(x→y) no match; a question mark where
-// no answer came.
+// call formats an operation and its answer as they are written in a proof: write(x), read→x,
+// read(replica)→x, cas(x→y) no match. A question mark means that there was no answer.
 func call(op history.Operation, most int) string {
 	var s string
 	switch op.Verb {
@@ -143,7 +142,7 @@ func call(op history.Operation, most int) string {
 		after := ""
 		switch {
 		case op.Outcome != history.OK:
-			after = " unknown" // or as long
+			after = " unknown" // reserves room: " ?" or another outcome is added below
 		case !op.Matched:
 			after = " no match"
 		}
@@ -173,7 +172,7 @@ func call(op history.Operation, most int) string {
 	return s
 }
 
-// found is what a read saw.
+// found formats what a read returned.
 func found(op history.Operation, most int) string {
 	most = max(most, 6)
 	switch {
@@ -189,7 +188,7 @@ func found(op history.Operation, most int) string {
 	return quote.Cut(op.Got, most)
 }
 
-// answer is what came back over the wire, and from whom.
+// answer describes the response, and the node that sent it.
 func answer(op history.Operation) string {
 	var parts []string
 	if op.Status != 0 {

@@ -1,5 +1,4 @@
-// Package browsertest opens pages in a real browser, Chromium without a window.
-// It is for tests alone.
+// Package browsertest opens pages in a real browser, a headless Chromium. It is for tests only.
 package browsertest
 
 import (
@@ -11,11 +10,11 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// limit is how long a test may use a browser that is open.
+// limit is how long a test may use an open browser.
 const limit = 30 * time.Second
 
-// Open opens a page in a browser of its own, which ends with the test. It
-// answers the context in which the test goes on with it.
+// Open opens a page in a new browser, which ends with the test. It returns the context with which
+// the test controls the browser.
 func Open(t *testing.T, url string, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
