@@ -13,49 +13,47 @@ import (
 	"holdfast/internal/stack"
 )
 
-// What the state directory and the machine tell of a stack to somebody who looks
-// from outside, whether a supervisor runs or not. Nothing here changes anything.
+// This file tells somebody who looks from outside what the state directory and the machine know
+// about a stack, whether a supervisor runs or not. It changes nothing.
 
-// Inspection is what the state directory tells of a stack.
+// Inspection is what the state directory says about a stack.
 type Inspection struct {
-	// Plan is what runs, in the midst of a change partly that of before. Where nothing
-	// runs it is what 'up' would carry out. It has the stack's own secrets, where
-	// there are any, and ports.
+	// Plan is what runs; in the middle of a change, some of it is still the former plan. If
+	// nothing runs, it is what 'up' would carry out. It has the stack's real ports, and its real
+	// secrets if there are any.
 	Plan plan.Plan
-	// Differs is true when something runs and the stack file is another one now.
+	// Differs is true if something runs by another stack file than the given one.
 	Differs bool
-	// Change is a change that was begun and is written down; zero: none is.
+	// Change is a recorded change that has not ended; zero: there is none.
 	Change ChangeStatus
-	// Supervisor is the pid of the process that holds the state directory; 0:
-	// none does.
+	// Supervisor is the pid of the process that holds the state directory; 0: none does.
 	Supervisor int
-	// Redis is what is known of the master, and Rewriting is true when a
-	// supervisor ended while it wrote the Sentinels' files anew.
+	// Redis is what is known about the master. Rewriting is true if a supervisor ended while it
+	// rewrote the Sentinels' files.
 	Redis     plan.Replication
 	Rewriting bool
-	// Ports are those of the nodes, and plan.PortRedisMaster.
+	// Ports has the ports of the nodes, and of plan.PortRedisMaster.
 	Ports map[string]int
-	// Drained are the nodes that their operator has taken out of rotation.
+	// Drained has the nodes that the operator has taken out of rotation.
 	Drained map[string]bool
-	// Nodes are the records of every node that there is one of, also of nodes that
-	// the stack does not have any more, by name.
+	// Nodes has all records of nodes by name, also of nodes that the stack no longer has.
 	Nodes map[string]Recorded
 }
 
-// Recorded is what the last supervisor wrote down of a node.
+// Recorded is what the last supervisor recorded about a node.
 type Recorded struct {
-	Process machine.ID // of pid 0: none
+	Process machine.ID // with pid 0: none
 	Want    string     // up, down or paused
 	State   State
 	Since   time.Time
 	Crashes int
 	Address string
-	// Outdated is true when the node was started with other settings than the plan
-	// has now.
+	// Outdated is true if the node was started with other settings than the plan has now.
 	Outdated bool
 }
 
-// NodeProcesses are the processes of the nodes of a state directory, by their records.
+// NodeProcesses returns the processes of the nodes of a state directory, according to their
+// records.
 func NodeProcesses(stateDir string) (map[machine.ID]bool, error) {
 	ctx, here := context.Background(), hostsAt(stateDir).here
 	defer here.Close()
@@ -129,8 +127,8 @@ func Inspect(s stack.Stack, baseDir, stateDir string) (Inspection, error) {
 	return seen, nil
 }
 
-// plan makes the plan that 'up' would carry out. It depends on the limit of open
-// files, and this process may have another one than the supervisor.
+// plan makes the plan that 'up' would carry out. The plan depends on the limit of open files,
+// which may differ between this process and the supervisor.
 func (i *Inspection) plan(s stack.Stack, baseDir, stateDir string, k kept) error {
 	facts, each, err := hostsAt(stateDir).facts(context.Background(), s, baseDir, k)
 	if err != nil {
@@ -147,8 +145,8 @@ func (i *Inspection) plan(s stack.Stack, baseDir, stateDir string, k kept) error
 	return err
 }
 
-// Holder reports whether somebody listens at an address, and names the process if
-// that can be seen.
+// Holder reports whether a process listens on an address, and returns its name if that can be
+// seen.
 func Holder(address string) (who string, held bool) {
 	ctx, here := context.Background(), hostsAt("").here
 	if err := here.Free(ctx, address); !errors.Is(err, machine.ErrTaken) {
@@ -161,9 +159,9 @@ func Holder(address string) (who string, held bool) {
 	return who, true
 }
 
-// Installed is a server program as it is on the disk of this machine now, with its path;
-// nothing of a program that is no server. The error says that it is missing, or will not
-// do. Of redis.server: auto it is the one that the data in the state directory is of.
+// Installed returns a server program as it is on the disk of this machine now, with its path;
+// zero if the program is no server. It returns an error if the server is missing or unsuitable.
+// For redis.server: auto it looks for the server that wrote the data in the state directory.
 func Installed(ctx context.Context, program plan.Program, stateDir string) (servers.Server, string, error) {
 	if _, known := serverPrograms[program]; !known {
 		return servers.Server{}, "", nil

@@ -14,7 +14,7 @@ import (
 	"holdfast/internal/quote"
 )
 
-// launch starts a node's process, with further variables of its environment.
+// launch starts a node's process. variables are added to its environment.
 func (s *Supervisor) launch(p plan.Process, args []string, variables ...string) (machine.Process, error) {
 	return s.home(p.Node).Start(s.ctx, machine.Spec{
 		Node:    p.Node,
@@ -27,15 +27,15 @@ func (s *Supervisor) launch(p plan.Process, args []string, variables ...string) 
 	})
 }
 
-// outputForm is how nodes say what they have to say. It is in the digest: one
-// that was started otherwise, and writes into its log by itself, is replaced.
+// outputForm is how nodes write their output. It is part of the digest, so that a node which
+// was started in another way, and writes into its log itself, is replaced.
 const outputForm = "pipe"
 
-// digest tells whether a node's process is the one that the plan wants: the
-// same program with the same settings, its own files included.
+// digest returns a digest of the settings that a node's process is started with, including its
+// files. If it differs, the process is not the one that the plan wants.
 func (s *Supervisor) digest(p plan.Process) string { return digestOf(p, s.files()) }
 
-// digestOf is digest with the files of a plan.
+// digestOf is digest for the files of any plan.
 func digestOf(p plan.Process, files []plan.File) string {
 	h := sha256.New()
 	wanted := []any{p.Essence(), outputForm}
@@ -56,7 +56,7 @@ type FailedError struct {
 	Log          []string // its last lines
 }
 
-// longLine is how much is shown of a line of a node's own log.
+// longLine is how many bytes are shown of a line of a node's log.
 const longLine = 500
 
 func (e *FailedError) Error() string {

@@ -11,18 +11,18 @@ import (
 	"holdfast/internal/machine"
 )
 
-// A supervisor that dies between the start of a process and its record would leave a
-// process that nobody knows of, and that has the node's port. So a start is noted
-// before, and the note is emptied when the record is written. The next supervisor finds
-// the process by what it was started with, and writes the record. The file stays, and is
-// written over where it is: that needs no room on a disk that is full.
+// If a supervisor dies between the start of a process and its record, it leaves an unknown
+// process that has the node's port. So each start is noted before, and the note is emptied when
+// the record is written. The next supervisor finds the process by the note's token in its
+// environment, and writes the record. The note is overwritten in place, because that needs no
+// room on a full disk.
 
-// launch is launch.json in a node's directory: a start that has no record yet. It has no
-// token where every start has its record.
+// launch is the content of launch.json in a node's directory: a start that has no record yet.
+// It is empty, without a token, if every start has its record.
 type launch struct {
-	// Token stands in the environment of the process, as launchVariable.
+	// Token is in the environment of the process, as the value of launchVariable.
 	Token string `json:"token"`
-	// Since is when it was written, in the unit of machine.ID.Start.
+	// Since is when the note was written, in the unit of machine.ID.Start.
 	Since uint64 `json:"since"`
 	// Plan and Address are as in the record.
 	Plan    string `json:"plan"`
@@ -35,8 +35,8 @@ const (
 	launchSize     = 1024 // bytes of the file
 )
 
-// noteLaunch notes a start, and returns a variable for its environment. The note is for
-// the death of the supervisor and not for a loss of power: it is not synced.
+// noteLaunch notes a start, and returns a variable for the environment of the process. The note
+// is for the death of the supervisor, not for a loss of power, so it is not synced to the disk.
 func (n *node) noteLaunch() (variable string, err error) {
 	ctx, host := n.sup.ctx, n.home()
 	facts, err := host.Facts(ctx)
@@ -55,7 +55,7 @@ func (h home) writeLaunch(ctx context.Context, node string, l launch) error {
 	return h.overwriteLaunch(ctx, node, b)
 }
 
-// overwriteLaunch writes the note over the one before.
+// overwriteLaunch writes a note over the former one.
 func (h home) overwriteLaunch(ctx context.Context, node string, note []byte) error {
 	padded := append(note, bytes.Repeat([]byte{' '}, max(0, launchSize-len(note)))...)
 	return h.Write(ctx, machine.File{Name: inHome(node, launchFile), Mode: 0o600, Content: padded, InPlace: true})
@@ -63,12 +63,12 @@ func (h home) overwriteLaunch(ctx context.Context, node string, note []byte) err
 
 // endLaunch empties the note of a start that has its record.
 func (h home) endLaunch(ctx context.Context, node string) {
-	// One that stays names a process that has a record.
+	// If this fails, the note is about a process that has a record, which does no harm.
 	_ = h.overwriteLaunch(ctx, node, []byte("{}"))
 }
 
-// recordLaunched writes the records of processes that a supervisor before has started
-// and not written down. The caller has the state directory.
+// recordLaunched writes the records of processes that an earlier supervisor started and did not
+// record. The caller holds the lock of the state directory.
 func (h home) recordLaunched(ctx context.Context, log *slog.Logger) error {
 	notes, err := h.Glob(ctx, inHome("*", launchFile))
 	if err != nil {
@@ -79,7 +79,7 @@ func (h home) recordLaunched(ctx context.Context, log *slog.Logger) error {
 		var l launch
 		err := h.readJSON(ctx, note, &l)
 		switch {
-		case errors.As(err, new(*damagedError)): // half of it was written, and nothing was started
+		case errors.As(err, new(*damagedError)): // the note was only half written, so nothing was started
 			h.endLaunch(ctx, node)
 			continue
 		case err != nil:
@@ -88,7 +88,7 @@ func (h home) recordLaunched(ctx context.Context, log *slog.Logger) error {
 			continue
 		}
 		alive, err := h.alive(ctx, node)
-		if err != nil && !errors.As(err, new(*damagedError)) { // such a record tells of nobody
+		if err != nil && !errors.As(err, new(*damagedError)) { // a damaged record is about no process
 			return err
 		}
 		if !alive {

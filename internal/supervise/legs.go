@@ -10,22 +10,21 @@ import (
 	"holdfast/internal/stack"
 )
 
-// leg is a part of a change. Each leads to a whole stack of its own, whose files say
-// what runs then: so whatever dies in the middle comes up right.
+// leg is one part of a change. Each leg leads to a complete stack, whose files say what runs
+// then. So the nodes come up right even if something dies in the middle of the change.
 type leg struct {
 	to    layout
 	steps []plan.Step
 }
 
-// mostLegs bounds the number of legs: each moves a node, or is one of the two that
-// begin and end.
+// mostLegs limits the number of legs. Each leg moves a node, or is the first or the last.
 const mostLegs = 1000
 
-// legs are the way from what runs to what is to run. First all applications of which
-// nodes are started anew get more nodes (rollout.surge); then everything changes but
-// addresses; then one node after the other moves; then what was too much goes. A
-// change that needs none of that has one leg. In the last one the Sentinels forget what
-// an earlier change has left to be forgotten.
+// legs returns the way from what runs to what is to run. First, the applications whose nodes
+// are restarted get additional nodes (rollout.surge). Then everything except addresses changes.
+// Then the nodes that get another address move, one after the other. At the end the additional
+// nodes go. A change that needs none of that has one leg. In the last leg, the Sentinels also
+// forget nodes that an earlier change did not get them to forget.
 func (s *Supervisor) legs(now, final layout, force []string) ([]leg, error) {
 	var all []leg
 	master := s.boardMaster()
@@ -52,7 +51,7 @@ func (s *Supervisor) legs(now, final layout, force []string) ([]leg, error) {
 	return nil, fmt.Errorf("the change has more than %d parts", mostLegs)
 }
 
-// after gives steps the groups that follow those of others.
+// after renumbers the groups of steps so that they follow the groups of before.
 func after(before, steps []plan.Step) []plan.Step {
 	first := 0
 	if len(before) > 0 {
@@ -64,7 +63,7 @@ func after(before, steps []plan.Step) []plan.Step {
 	return steps
 }
 
-// nextLayout is the next whole stack on the way.
+// nextLayout returns the next complete stack on the way, and reports whether it is the last.
 func (s *Supervisor) nextLayout(now, final layout, force []string) (to layout, last bool, err error) {
 	changes := plan.Diff(now.host(), final.host(), nil)
 	extra := s.surges(changes, final.stack(), force)
@@ -94,8 +93,8 @@ func (s *Supervisor) nextLayout(now, final layout, force []string) (to layout, l
 	return final, true, nil
 }
 
-// surges are how many nodes applications get meanwhile, by application. One of which a
-// single node serves always gets one more.
+// surges returns how many nodes applications get during the change, by application. An
+// application that is served by a single node always gets one more.
 func (s *Supervisor) surges(changes []plan.NodeChange, final stack.Stack, force []string) map[string]int {
 	extra := map[string]int{}
 	for _, c := range changes {
@@ -115,9 +114,9 @@ func (s *Supervisor) surges(changes []plan.NodeChange, final stack.Stack, force 
 	return extra
 }
 
-// alone reports whether no other node of its application than this one, which is to be
-// started anew, would serve meanwhile: it has been the only one, or a change that was cut
-// off has stopped it, and a node that serves meanwhile takes its place.
+// alone reports whether no other node of an application would serve while this one is
+// restarted. Either it is the only one that serves, or an interrupted change has stopped it,
+// and only a node that will be removed serves meanwhile.
 func (s *Supervisor) alone(c plan.NodeChange, changes []plan.NodeChange) bool {
 	stay, leave := 0, 0
 	for _, o := range changes {
@@ -132,8 +131,8 @@ func (s *Supervisor) alone(c plan.NodeChange, changes []plan.NodeChange) bool {
 	return stay == 1 && s.serves(c.Node) || stay == 0 && leave > 0
 }
 
-// movingNodes are those that get another address: of each application in order, then
-// Sentinels, then redis nodes, the master last.
+// movingNodes returns the nodes that get another address: those of applications, then
+// Sentinels, then redis nodes, with the master last.
 func (s *Supervisor) movingNodes(changes []plan.NodeChange) (names []string) {
 	for _, kind := range []plan.Kind{plan.Web, plan.Sentinel, plan.Redis} {
 		for _, c := range changes {
@@ -149,7 +148,7 @@ func (s *Supervisor) movingNodes(changes []plan.NodeChange) (names []string) {
 	return names
 }
 
-// withPorts is a stack in which these nodes keep the ports that they have now.
+// withPorts returns a stack in which the given nodes keep the ports that they have now.
 func withPorts(s stack.Stack, now layout, nodes []string) stack.Stack {
 	s.Apps = maps.Clone(s.Apps)
 	for _, name := range nodes {
@@ -176,7 +175,7 @@ func withPorts(s stack.Stack, now layout, nodes []string) stack.Stack {
 	return s
 }
 
-// withPort is a list of ports with another one for a node, by its number.
+// withPort returns a list of ports with another one for the node with a number.
 func withPort(ports []int, number, port int) []int {
 	ports = slices.Clone(ports)
 	for len(ports) < number {
@@ -186,12 +185,12 @@ func withPort(ports []int, number, port int) []int {
 	return ports
 }
 
-// socketsVariable tells a web node of the unix sockets of redis nodes.
+// socketsVariable tells a web node the unix sockets of redis nodes.
 const socketsVariable = "REDIS_SOCKETS="
 
-// withSockets is a layout whose nodes are told of the same unix sockets of redis nodes as
-// now. While redis nodes move one after the other, a web node need not be started anew
-// for each: without a socket it uses TCP.
+// withSockets returns a layout whose web nodes are told the same unix sockets of redis nodes as
+// now. So, while redis nodes move one after the other, no web node is restarted for each of
+// them: without a socket it uses TCP.
 func withSockets(to, now layout) layout {
 	sockets := func(v string) bool { return strings.HasPrefix(v, socketsVariable) }
 	for _, p := range to.host().Processes {
@@ -208,7 +207,7 @@ func withSockets(to, now layout) layout {
 	return to
 }
 
-// with is a map with what another one has.
+// with returns a new map with the entries of both maps; those of more win.
 func with[K comparable, V any](m, more map[K]V) map[K]V {
 	all := map[K]V{}
 	maps.Copy(all, m)

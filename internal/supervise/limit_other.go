@@ -8,5 +8,5 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processLimit cannot be read of another process here.
+// processLimit returns an error: on this system the limit of another process cannot be read.
 func processLimit(int, *unix.Rlimit) error { return errors.ErrUnsupported }

@@ -15,42 +15,41 @@ import (
 	"holdfast/internal/process"
 )
 
-// LogWriterCommand is the hidden subcommand of this program that is the log
-// writer.
+// LogWriterCommand is the hidden subcommand of this program that runs the log writer.
 const LogWriterCommand = "log-writer"
 
 const (
-	// A log writer that does not answer for writerHung is killed and started
-	// again. Nodes write on meanwhile, until their pipes are full.
+	// A log writer that has not responded for writerHung is killed and started again. Meanwhile
+	// nodes go on writing until their pipes are full. It is pinged every writerPing.
 	writerPing = time.Second
 	writerHung = 5 * time.Second
-	// The start of the stack waits so long for the log writer.
+	// writerStart is how long the start of the stack waits for the log writer.
 	writerStart = time.Second
-	// One that dies is started again at once; one that dies again within
-	// writerCalm, after a pause that grows.
+	// A log writer that dies is started again at once. If it dies again within writerCalm, the
+	// pause grows from writerPause to pauseMost.
 	writerCalm  = 10 * time.Second
 	writerPause = 100 * time.Millisecond
 	pauseMost   = 5 * time.Second
-	// writerGrace is how long it may take to store the last words of all nodes.
+	// writerGrace is how long the log writer may take to store the last output of all nodes.
 	writerGrace = 5 * time.Second
 )
 
-// logKeeper keeps a log writer at work from begin to end. It starts one, or
-// adopts the one of a supervisor before. The writer outlives its supervisor, as
-// the nodes do. It is safe for concurrent use.
+// logKeeper keeps a log writer running, from keepLogs to letLogWriter. It starts one, or adopts
+// that of an earlier supervisor. Like the nodes, the writer outlives its supervisor. logKeeper
+// is safe for concurrent use.
 type logKeeper struct {
 	mu     sync.Mutex
 	stop   context.CancelFunc // nil: not begun, or ended
 	done   chan struct{}
-	writer *process.Process // the last one, of done
+	writer *process.Process // the last one; read it only after done
 }
 
-// keepLogs begins to keep a log writer at work, once.
+// keepLogs begins to keep a log writer running. Further calls do nothing.
 func (s *Supervisor) keepLogs() {
 	k := &s.logs
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.stop != nil || s.cfg.Several { // every host of several keeps its own: KeepLogs
+	if k.stop != nil || s.cfg.Several { // each of several hosts keeps its own: see KeepLogs
 		return
 	}
 	ctx, stop := context.WithCancel(s.ctx)
@@ -61,8 +60,8 @@ func (s *Supervisor) keepLogs() {
 	})
 }
 
-// awaitLogWriter waits a moment for the log writer, so that the first words of
-// the nodes get their true time. What it misses waits in the pipes.
+// awaitLogWriter waits a moment for the log writer, so that the first output of the nodes gets
+// its true time. Output that comes before waits in the pipes.
 func (s *Supervisor) awaitLogWriter(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, writerStart)
 	defer cancel()
@@ -95,7 +94,7 @@ func (s *Supervisor) keepLogWriter(ctx context.Context) {
 	}
 }
 
-// logWriter adopts the log writer that runs, or starts one.
+// logWriter adopts a running log writer, or starts one.
 func (s *Supervisor) logWriter() (*process.Process, error) {
 	if writer := s.runningLogWriter(); writer != nil {
 		return writer, nil
@@ -116,23 +115,23 @@ func (s *Supervisor) logWriter() (*process.Process, error) {
 	return writer, nil
 }
 
-// writerWords is how much the log writer may say of itself.
+// writerWords is how large the log writer's own log may be.
 const writerWords = 1 << 20 // bytes
 
-// ownWords opens the file for the own words of a process that helps the supervisor, such
-// as a crash: a few lines, which the log writer does not store.
+// ownWords opens the file for the output of a process that helps the supervisor, such as a
+// crash: a few lines, which the log writer does not store.
 func (s *Supervisor) ownWords(command string) (*os.File, error) {
 	words, err := private.Open(s.dir.path("logs", command+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND)
 	if err != nil {
 		return nil, err
 	}
 	if info, err := words.Stat(); err == nil && info.Size() > writerWords {
-		_ = words.Truncate(0) // better than a log without an end
+		_ = words.Truncate(0) // better than a log that grows without limit
 	}
 	return words, nil
 }
 
-// runningLogWriter is the log writer of a supervisor before; nil: none runs.
+// runningLogWriter returns the log writer of an earlier supervisor; nil: none is running.
 func (s *Supervisor) runningLogWriter() *process.Process {
 	id, known := logs.Running(s.dir.root)
 	if !known {
@@ -145,8 +144,8 @@ func (s *Supervisor) runningLogWriter() *process.Process {
 	return writer
 }
 
-// attendLogWriter returns when a log writer has ended, and why. One that hangs
-// is killed.
+// attendLogWriter returns when a log writer has ended, with the reason. It kills one that
+// hangs.
 func attendLogWriter(ctx context.Context, state string, writer *process.Process) error {
 	var client *logs.Client
 	closeClient := func() {
@@ -177,7 +176,7 @@ func attendLogWriter(ctx context.Context, state string, writer *process.Process)
 		case err == nil:
 			heard = time.Now()
 		case time.Since(heard) > writerHung:
-			_ = writer.SignalGroup(syscall.SIGKILL) // it may just have ended
+			_ = writer.SignalGroup(syscall.SIGKILL) // it may have ended just now
 			<-writer.Done()
 			return fmt.Errorf("it did not answer: %w", err)
 		default:
@@ -186,10 +185,9 @@ func attendLogWriter(ctx context.Context, state string, writer *process.Process)
 	}
 }
 
-// endLogWriter ends the log writer when all that the nodes have said is stored,
-// unless a node still runs that would block without it. The stack is down
-// whether it succeeds or not. A host of several ends its own, since KeepLogs would
-// start another one.
+// endLogWriter ends the log writer when all output of the nodes is stored, unless a node still
+// runs that would block without it. Whether this succeeds does not matter to the end of the
+// stack. On several hosts each host ends its own, because KeepLogs would start another one.
 func (s *Supervisor) endLogWriter() {
 	if s.cfg.Several {
 		return
@@ -203,8 +201,8 @@ func (s *Supervisor) endLogWriter() {
 	if writer == nil {
 		return
 	}
-	_ = writer.Signal(syscall.SIGTERM)      // it may just have ended
-	_ = writer.SignalGroup(syscall.SIGCONT) // one that is stopped has to wake up to hear
+	_ = writer.Signal(syscall.SIGTERM)      // it may have ended just now
+	_ = writer.SignalGroup(syscall.SIGCONT) // a stopped one has to run to handle the signal
 	select {
 	case <-writer.Done():
 		return
@@ -215,8 +213,7 @@ func (s *Supervisor) endLogWriter() {
 	<-writer.Done()
 }
 
-// letLogWriter ends the keeping of the log writer, and returns the one that
-// runs; nil: none does.
+// letLogWriter stops keeping the log writer, and returns the one that is running; nil: none is.
 func (s *Supervisor) letLogWriter() *process.Process {
 	k := &s.logs
 	k.mu.Lock()
@@ -232,9 +229,9 @@ func (s *Supervisor) letLogWriter() *process.Process {
 	return s.runningLogWriter()
 }
 
-// KeepLogs keeps a log writer at work for the nodes of this host until ctx ends, also while
-// another host's supervisor looks after them. The writer outlives it. self is the path of
-// this program, and environ the writer's environment.
+// KeepLogs keeps a log writer running for the nodes of this host until ctx ends, also while
+// another host's supervisor looks after them. The writer outlives it. self is the path of this
+// program, and environ the writer's environment.
 func KeepLogs(ctx context.Context, stateDir, self string, environ []string, log *slog.Logger) {
 	s := &Supervisor{cfg: Config{Self: self, Environ: environ, StateDir: stateDir}, dir: dirAt(stateDir), log: log}
 	s.keepLogWriter(ctx)

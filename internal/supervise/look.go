@@ -8,9 +8,9 @@ import (
 	"holdfast/internal/stack"
 )
 
-// Look tells the status of a stack that no supervisor answers for, from what
-// the last one wrote down. It changes nothing. A node is up when its process
-// is alive: nobody asks it for its health.
+// Look returns the status of a stack without a supervisor, from what the last supervisor
+// recorded. It changes nothing. A node counts as up if its process is alive; its health is not
+// checked.
 func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 	ctx, all := context.Background(), hostsAt(stateDir)
 	p, err := Preview(s, baseDir, stateDir)
@@ -30,7 +30,7 @@ func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 		}
 		b.update(n.Name, func(st *NodeStatus) {
 			if !alive {
-				// Of one that has ended since, nobody knows when.
+				// Nobody knows when the process of a node that was up has ended.
 				if st.Since = (time.Time{}); r.State == Down {
 					st.Since = r.Since
 				}
@@ -49,26 +49,25 @@ func Look(s stack.Stack, baseDir, stateDir string) (Status, error) {
 	st := b.snapshot()
 	st.Ready = false // nobody knows
 	st.Backup, _ = LastBackup(stateDir)
-	st.Backup.Next = time.Time{} // nobody takes one
+	st.Backup.Next = time.Time{} // without a supervisor no backup is made
 	return st, nil
 }
 
-// Kept reports whether a state directory has anything of a stack: its ports and
-// secrets, or nodes with their data.
+// Kept reports whether a state directory has anything of a stack: its ports and secrets, or
+// nodes with their data.
 func Kept(stateDir string) bool {
 	ctx, here := context.Background(), hostsAt(stateDir).here
 	return here.has(ctx, keptFile) || here.has(ctx, "nodes")
 }
 
-// Running reports whether any node of the stack in a state directory has a
-// process, as far as the last supervisor wrote down. A stack that was taken
-// down, or purged, has none.
+// Running reports whether any node of the stack in a state directory has a process, according
+// to the records of the last supervisor. A stack that was taken down or purged has none.
 func Running(stateDir string) (bool, error) {
 	return hostsAt(stateDir).anyAlive(context.Background(), anyKind)
 }
 
-// Preview is the plan that 'up' would carry out, with the ports that the stack
-// has or would be given, and placeholders for its secrets.
+// Preview returns the plan that 'up' would carry out, with the ports that the stack has or
+// would be given, and with placeholders for its secrets.
 func Preview(s stack.Stack, baseDir, stateDir string) (plan.Plan, error) {
 	k, err := dirAt(stateDir).readKept()
 	if err != nil {
@@ -82,8 +81,8 @@ func Preview(s stack.Stack, baseDir, stateDir string) (plan.Plan, error) {
 	return plan.Make(s, facts, each)
 }
 
-// Secrets are the passwords of a stack that was up at some time. They are for
-// its owner alone, who may read the file that has them.
+// Secrets returns the passwords of a stack that was up at some time. They are only for its
+// owner, who may read the file that has them.
 func Secrets(stateDir string) (plan.Secrets, error) {
 	k, err := dirAt(stateDir).readKept()
 	return k.Secrets, err

@@ -14,8 +14,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// facts gathers what a plan of the stack needs to know: ports and secrets of last time
-// where there are some, new ones where not, and the facts of each host by its name.
+// facts gathers what a plan of the stack needs to know: ports and secrets, which are those of
+// last time where there are any, and the facts of each host by name.
 func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last kept) (plan.Facts, map[string]plan.HostFacts, error) {
 	chosen, err := choosePorts(s.Name, plan.Needs(s), last.Ports, func(port int) bool { return h.free(ctx, port) })
 	if err != nil {
@@ -44,7 +44,7 @@ func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last ke
 			return plan.Facts{}, nil, fmt.Errorf("ask the host %s what it is: %w", name, err)
 		}
 		host.StateDir, host.Cores, host.HAProxyUser, host.Files, host.Names = h.at(name).Path(), is.Cores, is.HAProxyUser, is.Files, is.Names
-		was := last.Facts[name] // also of a host that somebody looks at from outside
+		was := last.Facts[name] // kept also when somebody inspects the host from outside
 		host.User, host.Self = is.User, cmp.Or(is.Self, h.self, was.Self)
 		host.SetsAddresses = is.SetsAddresses
 		host.Interface = cmp.Or(interfaceOf(is, facts.Hosts, name), was.Interface)
@@ -54,7 +54,7 @@ func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last ke
 	if err != nil {
 		return plan.Facts{}, nil, err
 	}
-	if h.apart { // one that was drawn here would be no other supervisor's
+	if h.apart { // a secret that this pod drew would be unknown to the other pods
 		facts.Secrets = secrets
 		return facts, each, secrets.CheckComplete(s)
 	}
@@ -62,8 +62,8 @@ func (h hosts) facts(ctx context.Context, s stack.Stack, baseDir string, last ke
 	return facts, each, err
 }
 
-// imageSecrets returns the secrets with the passwords of applications whose containers
-// somebody else makes, where it is known how these follow from the stack's authority.
+// imageSecrets adds the passwords of applications whose containers somebody else builds, if the
+// function is known that derives them from the stack's authority.
 func (h hosts) imageSecrets(x plan.Secrets, s stack.Stack) (plan.Secrets, error) {
 	if h.secret == nil {
 		return x, nil
@@ -85,7 +85,7 @@ func (h hosts) imageSecrets(x plan.Secrets, s stack.Stack) (plan.Secrets, error)
 	return x, nil
 }
 
-// interfaceOf is the network interface that has the address of a host; empty: none has.
+// interfaceOf returns the network interface that has the address of a host; empty: none has.
 func interfaceOf(is machine.Facts, hosts []plan.Place, name string) string {
 	for _, h := range hosts {
 		for _, l := range is.Links {
@@ -97,5 +97,5 @@ func interfaceOf(is machine.Facts, hosts []plan.Place, name string) string {
 	return ""
 }
 
-// MachineNames are the names of this machine.
+// MachineNames returns the names of this machine.
 func MachineNames() []string { return machine.Names() }

@@ -14,25 +14,27 @@ import (
 	"holdfast/internal/plan"
 )
 
-// What the configurations of the balancers name: the addresses that they listen at, and the
-// lists of certificates. A change that was stopped leaves the balancers with the configuration
-// that it gave them, while the stack is the one of before. So the stack alone does not tell
-// what the balancers need.
+// This file finds what the balancers' configurations name: the addresses that they listen on,
+// and the lists of certificates. The stack alone does not tell what the balancers need: after a
+// change that was stopped, they keep the configuration that the change gave them, while the
+// stack is the former one.
 
-// haproxyConfig is the name of a balancer's configuration in the directory of its node.
+// haproxyConfig is the file name of a balancer's configuration.
 const haproxyConfig = "haproxy.cfg"
 
 var (
-	// boundWord is the word after "bind", with several addresses between commas.
+	// boundWord matches "bind" and the word after it, which may have several addresses between
+	// commas.
 	boundWord = regexp.MustCompile(`(?m)^\s*bind\s+('[^'\n]*'|[^\s'\\]+)`)
-	// shownList is where a configuration names a list of certificates.
+	// shownList matches the place where a configuration names a list of certificates.
 	shownList = regexp.MustCompile(` ssl crt-list ((?:'[^']*'|\\'|[^\s'\\])+)`)
-	// shownListName is the name of a list at the end of a word.
+	// shownListName matches the name of a list at the end of a word.
 	shownListName = regexp.MustCompile(path.Base(plan.CertificateList) + `[-0-9a-f]*'?$`)
 )
 
-// bound reports whether a configuration of HAProxy binds an address, or one that has it as
-// well: an address of all interfaces and one of them with the same port are taken together.
+// bound reports whether a configuration of HAProxy binds an address, or an address that
+// excludes it: an address and the address of all interfaces with the same port cannot both be
+// taken.
 func bound(config, address string) bool {
 	host, port := splitAddress(address)
 	for _, bind := range boundWord.FindAllStringSubmatch(config, -1) {
@@ -46,15 +48,15 @@ func bound(config, address string) bool {
 	return false
 }
 
-// allInterfaces reports whether a host that is listened at means every address.
+// allInterfaces reports whether listening on a host means listening on every address.
 func allInterfaces(host string) bool {
 	a, err := netip.ParseAddr(host)
 	return host == "" || host == "*" || err == nil && a.IsUnspecified()
 }
 
-// bindsNow reports whether a balancer that runs on a host has an address already: it takes it
-// over by a reload. Its configuration is read from the host, since a supervisor that ended in
-// the middle of a reload has not written down that the balancer has another one.
+// bindsNow reports whether a running balancer of a host already listens on an address, and so
+// can keep it in a reload. It reads the configuration on the host, because a supervisor that
+// ended in the middle of a reload has not recorded the balancer's new configuration.
 func (s *Supervisor) bindsNow(ctx context.Context, host home, address string) (bool, error) {
 	for _, p := range s.balancersOn(host) {
 		if host.running(ctx, p.Node) == "" {
@@ -71,7 +73,7 @@ func (s *Supervisor) bindsNow(ctx context.Context, host home, address string) (b
 	return false, nil
 }
 
-// listsIn are the lists of certificates that a configuration of HAProxy names, by their names in
+// listsIn returns the lists of certificates that a configuration of HAProxy names, as paths in
 // the state directory.
 func listsIn(config string) (lists []string) {
 	for _, bind := range shownList.FindAllString(config, -1) {
@@ -83,7 +85,7 @@ func listsIn(config string) (lists []string) {
 	return slices.Compact(lists)
 }
 
-// listsOf are the lists that the configuration of a balancer names.
+// listsOf returns the lists that the configuration of a balancer names.
 func (s *Supervisor) listsOf(node string) []string {
 	now, _ := s.current()
 	is, _ := now.part(node)
@@ -95,7 +97,7 @@ func (s *Supervisor) listsOf(node string) []string {
 	return nil
 }
 
-// listsOn are those that the balancers of a host name.
+// listsOn returns the lists that the balancers of a host name.
 func (s *Supervisor) listsOn(host home) (lists []string) {
 	for _, p := range s.balancersOn(host) {
 		lists = append(lists, s.listsOf(p.Node)...)

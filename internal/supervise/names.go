@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/plan"
 )
 
-// signals are those that a stack file can name.
+// signals has the signals that a stack file can name.
 var signals = map[string]syscall.Signal{
 	"SIGTERM": syscall.SIGTERM,
 	"SIGINT":  syscall.SIGINT,
@@ -30,12 +30,12 @@ func atoi(s string) int {
 	return n
 }
 
-// numberOf is the number at the end of a node's name.
+// numberOf returns the number at the end of a node's name.
 func numberOf(node string) int { return atoi(node[strings.LastIndexByte(node, '-')+1:]) }
 
 func join(names []string) string { return strings.Join(names, ", ") }
 
-// stages groups processes, which stand in the order of their stages.
+// stages groups processes by stage. The processes have to be in the order of their stages.
 func stages(processes []plan.Process) [][]plan.Process {
 	var groups [][]plan.Process
 	for i, p := range processes {

@@ -11,51 +11,50 @@ import (
 	"holdfast/internal/redis"
 )
 
-// How often Sentinels ask and tell. It decides how long a failover takes.
+// This file sets how often Sentinels ask for INFO, ping and publish. That decides how long a
+// failover takes.
 
-// Sentinels ask for INFO and tell of themselves this often, so that they know
-// of a new replica, and how far each one is, within a second.
+// Sentinels ask for INFO and publish themselves this often, so that they know within a second
+// about a new replica, and about the offset of each replica.
 //
-// infoPeriod also decides how soon a promotion is seen, where nobody hurries the
-// Sentinels (see hurry): the one that leads a failover asks for INFO a second
-// after the last time, whatever the period (sentinelSendPeriodicCommands in Redis
-// 7.0), and turns the other replicas only when it has seen the new role there.
-// The last time lies up to one period before the master is held for down (650 ms
-// after its end), and the replica is promoted 200 to 250 ms after that. So a
-// shorter period makes the wait longer, and one that is longer than 750 ms has
-// some of these questions asked too early and again a second later.
+// infoPeriod also decides how soon a promotion is seen, if nobody speeds the Sentinels up (see
+// hurry). The Sentinel that leads a failover asks for INFO a second after the last time,
+// whatever the period (sentinelSendPeriodicCommands in Redis 7.0), and makes the other replicas
+// follow only when it has seen the new role there. The last time is up to one period before the
+// master counts as down (650 ms after its end), and the replica is promoted 200 to 250 ms after
+// that. So a shorter period makes the wait longer. With one that is longer than 750 ms, some of
+// these questions come too early, and are repeated only a second later.
 const (
 	infoPeriod    = 700 * time.Millisecond
 	publishPeriod = time.Second
 )
 
-// pingPeriod is how often Sentinels ping. By default they do so as often as a
-// node may be silent: after each change of the master, when they connect anew
-// and count the silence from then on, the first ping comes as late as the
-// verdict, and a healthy new master may be held for down. It must not be much
-// shorter either: in a failover a replica is only eligible when its INFO is no
-// older than five pings, and that is asked for once a second
-// (sentinelSelectSlave in Redis 7.0).
+// pingPeriod returns how often Sentinels ping. Redis' default is the time that a node may be
+// silent. That is too long: after each change of the master the Sentinels connect anew and
+// count the silence from then on, so the first ping would come as late as the verdict, and a
+// healthy new master might count as down. It must not be much shorter either: in a failover a
+// replica is only eligible if its INFO is no older than five pings, and INFO is asked for once
+// a second (sentinelSelectSlave in Redis 7.0).
 func pingPeriod(downAfter time.Duration) time.Duration {
 	return min(max(downAfter/2, 250*time.Millisecond), time.Second)
 }
 
 // pace is how often one Sentinel asks for INFO.
 type pace struct {
-	// mu is held while the Sentinel is told, too: what it has is what was
-	// wanted last, and told is about that.
+	// mu is also held while the Sentinel is told, so that it has the period that was wanted last,
+	// and told is about that period.
 	mu   sync.Mutex
-	told int // the pid that has its periods; 0: nobody knows
-	// otherSince is since when it has had others; zero: it has them.
+	told int // the pid of the Sentinel that was given its periods; 0: unknown
+	// otherSince is since when the Sentinel has had other periods; zero: it has these.
 	otherSince time.Time
-	// wishes are of those who want another period than infoPeriod for a while.
+	// wishes are the requests for another period than infoPeriod for a while.
 	wishes []*wish
 }
 
-// wish is what one call of hurry wants of one Sentinel.
+// wish is the request of one hurry for one Sentinel.
 type wish struct{ period time.Duration }
 
-// period is what the Sentinel should have: the shortest that anybody wants.
+// period returns what the Sentinel should have: the shortest period that is wished for.
 func (p *pace) period() time.Duration {
 	if len(p.wishes) == 0 {
 		return infoPeriod
@@ -63,8 +62,8 @@ func (p *pace) period() time.Duration {
 	return slices.MinFunc(p.wishes, func(a, b *wish) int { return cmp.Compare(a.period, b.period) }).period
 }
 
-// change makes a wish, a new one or another one, and 0 takes it back. The
-// Sentinel is told; where that fails the next probe does it.
+// change adds or changes a wish; period 0 removes it. It tells the Sentinel. If that fails, the
+// next probe does it.
 func (p *pace) change(w *wish, period time.Duration, tell func(time.Duration) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,14 +78,14 @@ func (p *pace) change(w *wish, period time.Duration, tell func(time.Duration) er
 	return err
 }
 
-// forget has the Sentinel told its periods anew by its next probe.
+// forget makes the next probe tell the Sentinel its periods again.
 func (p *pace) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.told = 0
 }
 
-// introduce tells a Sentinel that is new to this supervisor.
+// introduce tells its periods to a Sentinel process that is new to this supervisor.
 func (p *pace) introduce(pid int, tell func(time.Duration) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,13 +99,13 @@ func (p *pace) introduce(pid int, tell func(time.Duration) error) error {
 	return nil
 }
 
-// othersFor is how long a Sentinel may have other periods than those that this supervisor gave
-// it: the supervisor of another pod takes all Sentinels through steps in a switchover, which
-// relies on them, and back. One that ends in between leaves its own.
+// othersFor is how long a Sentinel may have other periods than this supervisor gave it. During
+// a switchover, the supervisor of another pod changes the periods of all Sentinels, relies on
+// them, and changes them back. If it ends in between, its periods stay.
 const othersFor = leftLooks * time.Second
 
-// review takes in which periods a Sentinel has now, and has it told its own anew where it has
-// had others for too long and no failover is under way.
+// review compares the periods that a Sentinel has now with the wanted ones. It tells the
+// Sentinel its periods again if it has had others for too long and no failover is under way.
 func (p *pace) review(is redis.Periods, failing bool, now time.Time, of func(info time.Duration) redis.Periods, tell func(time.Duration) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -124,8 +123,8 @@ func (p *pace) review(is redis.Periods, failing bool, now time.Time, of func(inf
 	return tell(p.period())
 }
 
-// probeSentinel asks a Sentinel for its view; a Sentinel that is new to this
-// supervisor is given its periods first.
+// probeSentinel asks a Sentinel for its view. It first gives a Sentinel that is new to this
+// supervisor its periods and the quorum.
 func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
 	admin := s.admin(p.Node)
 	pid := 0
@@ -155,9 +154,9 @@ func (s *Supervisor) probeSentinel(ctx context.Context, p plan.Process) error {
 	return s.paceOf(p.Node).review(is, view.Failing, time.Now(), s.periods, tell)
 }
 
-// pacedElsewhere reports whether somebody else has given a Sentinel periods already: the
-// supervisor that was here before, or that of another pod, which may be in the middle of a
-// switchover. They are reviewed.
+// pacedElsewhere reports whether somebody else has already given a Sentinel periods: an earlier
+// supervisor, or that of another pod, which may be in the middle of a switchover. Such periods
+// are left to review.
 func (s *Supervisor) pacedElsewhere(ctx context.Context, sentinel string) bool {
 	if !s.hosts.apart {
 		return false
@@ -166,8 +165,8 @@ func (s *Supervisor) pacedElsewhere(ctx context.Context, sentinel string) bool {
 	return err == nil && is.Info != redis.DefaultInfo
 }
 
-// quorum is how many Sentinels have to agree that the master is down: a majority of those
-// that there are, also in the midst of a change.
+// quorum returns how many Sentinels have to agree that the master is down: a majority of the
+// current Sentinels, also in the middle of a change.
 func (s *Supervisor) quorum() int { return len(s.sentinels())/2 + 1 }
 
 // hasten gives a Sentinel its periods.
@@ -175,42 +174,43 @@ func (s *Supervisor) hasten(ctx context.Context, sentinel string, info time.Dura
 	return s.admin(sentinel).Hasten(ctx, s.periods(info))
 }
 
-// periods are those of a Sentinel that asks for INFO so often.
+// periods returns all periods of a Sentinel whose INFO period is given.
 func (s *Supervisor) periods(info time.Duration) redis.Periods {
 	return redis.Periods{Info: info, Publish: publishPeriod, Ping: pingPeriod(s.stack().Redis.DownAfter)}
 }
 
 const (
-	// askPeriod is over at the next tick for every node that was not asked just
-	// before. It is not shorter because it may stay, where this supervisor dies:
-	// a Sentinel takes no replica for a failover by hand whose INFO is older
-	// than three periods (sentinelSelectSlave in Redis 7.0).
+	// askPeriod is so short that, at the next tick, it has passed for every node that was not
+	// asked just before. It is not shorter because it may stay if this supervisor dies: in a
+	// failover by hand a Sentinel does not choose a replica whose INFO is older than three periods
+	// (sentinelSelectSlave in Redis 7.0).
 	askPeriod = 60 * time.Millisecond
-	// oneTick is longer than a Sentinel takes from one look at what is due to
-	// the next: 52 to 100 ms (sentinelTimer in Redis 7.0), and what it is late.
+	// oneTick is longer than the time between two ticks of a Sentinel, 52 to 100 ms (sentinelTimer
+	// in Redis 7.0), with some delay.
 	oneTick = 150 * time.Millisecond
-	// holdPeriod is what a Sentinel has in a failover anyhow.
+	// holdPeriod is the period that a Sentinel uses in a failover anyway.
 	holdPeriod = time.Second
-	// askBefore is how long before the master's silence is too long the nodes
-	// are asked. The replica is promoted 0.36 s after that, and the next
-	// question comes 1.0 to 1.2 s after this one.
+	// askBefore is how long before the end of down-after the nodes are asked. The replica is
+	// promoted 0.36 s after that end, and the next question comes 1.0 to 1.2 s after this one.
 	askBefore = 500 * time.Millisecond
-	// longDownAfter is from when on nobody is hurried.
+	// longDownAfter is the longest down-after for which Sentinels are sped up.
 	longDownAfter = 1500 * time.Millisecond
 )
 
-// step is a period that Sentinels have for so long.
+// step is a period that Sentinels get for a time.
 type step struct{ period, lasts time.Duration }
 
-// afterDeath is what Sentinels do when a redis node has died: ask once, half a
-// second before they would hold a master for down, and not again before a
-// second has passed. They do the latter by themselves only from when they agree
-// that it is down, which is too late for infoPeriod where the machine is busy.
-// (A replica's own word that its link is down has the same effect, but it tells
-// that in whole seconds, and at first says 0. Where it has said 1 the next
-// question comes a second later, whatever the period: so none is asked before
-// ours.) A long silence is left alone: the 0.4 s that this gains are little beside
-// it, and the Sentinels would know less of the replicas for as long.
+// afterDeath returns the periods for when a redis node has died. The Sentinels ask once, half a
+// second before they would find a master down, and not again before a second has passed. By
+// themselves they keep that second only from when they agree that the master is down, which is
+// too late for infoPeriod if the machine is busy.
+//
+// A replica's own report that its link is down has the same effect. But it reports that in
+// whole seconds, and at first 0. After a report of 1, the next question comes a second later,
+// whatever the period: so no question is sent before ours.
+//
+// A long down-after is left alone: beside it the 0.4 s that this gains are little, and the
+// Sentinels would know less about the replicas for that long.
 func afterDeath(downAfter time.Duration) []step {
 	if downAfter > longDownAfter {
 		return nil
@@ -222,15 +222,16 @@ func afterDeath(downAfter time.Duration) []step {
 	return []step{ask, hold}
 }
 
-// hurry has every Sentinel ask every node for INFO when a redis node has died.
-// If that was the master, the next question comes a second later, when one of
-// its replicas has just been promoted, and not at any time in 1.05 to 1.65 s
-// after its end. And what a Sentinel knows of their offsets when it chooses is
-// from after the master's end, or from 60 ms before it. Whether the master is
-// down the Sentinels find out as before.
+// hurry makes every Sentinel ask every node for INFO, because a redis node has died. If that
+// was the master, the next question comes a second later, just after one of its replicas has
+// been promoted; otherwise it would come at any time from 1.05 to 1.65 s after the master's
+// end. Also, what a Sentinel knows about the replicas' offsets when it chooses one is from
+// after the master's end, or from at most 60 ms before it. How the Sentinels find out whether
+// the master is down does not change.
 func (s *Supervisor) hurry() { s.pacedBy(afterDeath(s.stack().Redis.DownAfter)) }
 
-// pacedBy takes every Sentinel through steps, and back.
+// pacedBy gives every Sentinel the periods of steps, one after the other, and then infoPeriod
+// again.
 func (s *Supervisor) pacedBy(steps []step) {
 	if len(steps) == 0 {
 		return
@@ -244,8 +245,8 @@ func (s *Supervisor) paceOne(sentinel string, steps []step) {
 	mine := new(wish)
 	want := func(period time.Duration) error {
 		return s.paceOf(sentinel).change(mine, period, func(info time.Duration) error {
-			// Also when this supervisor ends: the Sentinel stays. One that died
-			// would leave the period as it is, until the next one comes.
+			// This is done also if this supervisor ends, because the Sentinel stays. If the supervisor
+			// dies, the period stays as it is until the next supervisor comes.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), time.Second)
 			defer cancel()
 			return s.hasten(ctx, sentinel, info)
@@ -259,7 +260,7 @@ func (s *Supervisor) paceOne(sentinel string, steps []step) {
 	_ = want(0) // if that fails the next probe does it
 }
 
-// wait says whether that time has passed; else the supervisor ends.
+// wait waits for a time and returns true. It returns false if the supervisor ends first.
 func (s *Supervisor) wait(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -19,20 +19,21 @@ import (
 type probeResult struct {
 	proc   machine.Process
 	began  time.Time
-	live   bool // it answers
+	live   bool // it responds
 	ready  bool // it can serve
 	role   string
-	holds  string // see NodeStatus
+	holds  string // see NodeStatus.Holds
 	detail string // why it is not ready
-	// idle is the master that a replica has not begun to connect to; empty: none is.
+	// idle is the address of the master, if a replica has not begun to connect to it; empty
+	// otherwise.
 	idle string
-	// away: its host cannot be asked, so that nothing is known of it.
+	// away is true if the node's host cannot be asked, so that nothing is known about the node.
 	away bool
-	// connected: it was told to.
+	// connected is true if the replica was told to connect to its master.
 	connected bool
 }
 
-// probe asks a process whether it is well.
+// probe checks whether a process is healthy.
 func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 	var err error
 	r := probeResult{}
@@ -46,7 +47,7 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 		case p.Probe.Live != "":
 			r.live = s.askHealth(ctx, p, p.Probe.Live) == nil
 		default:
-			// "Not ready" is an answer: it may wait for something else.
+			// A "not ready" response also shows that it is alive: it may be waiting for something else.
 			r.live = errors.As(err, &refusal)
 		}
 	case plan.ProbeTCP:
@@ -89,8 +90,9 @@ func (s *Supervisor) probe(ctx context.Context, p plan.Process) probeResult {
 	return r
 }
 
-// fromNobody begins a connection that is a proxy's own: the PROXY protocol, version 2, LOCAL
-// (HAProxy, doc/proxy-protocol.txt, section 2.2). A balancer's check begins so, too.
+// fromNobody is the header of a connection that a proxy opens for itself: PROXY protocol,
+// version 2, command LOCAL (HAProxy, doc/proxy-protocol.txt, section 2.2). The checks of
+// balancers begin with it, too.
 const fromNobody = "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 
 // dialProbe connects to an application's node.
@@ -106,15 +108,16 @@ func (s *Supervisor) dialProbe(ctx context.Context, p plan.Process) (net.Conn, e
 	return conn, nil
 }
 
-// patience is how long a probe may take: as long as a balancer's check, so that
-// a node that answers in time for the balancers does so for the supervisor.
+// patience returns how long a probe may take. It is at least as long as a balancer's check, so
+// that a node which responds in time for the balancers does so for the supervisor, too.
 func (n *node) patience() time.Duration {
 	return max(probeTimeout, n.spec().Probe.Timeout)
 }
 
-// hangLimit is how long a node that was well may leave its liveness probe unanswered. One
-// of Holdfast's own web nodes has a balancer's time where only its end frees the requests
-// that it holds (see freeClients): balancers send them to another one then.
+// hangLimit returns how long a node that was healthy may leave its liveness probe without a
+// response; 0: for any time. Where only its end frees the requests that it holds (see
+// freeClients), one of Holdfast's own web nodes gets only as long as a balancer: then balancers
+// send these requests to another node.
 func (n *node) hangLimit() time.Duration {
 	p := n.spec()
 	limit := p.Kind.Traits().HangLimit
@@ -124,8 +127,8 @@ func (n *node) hangLimit() time.Duration {
 	return limit
 }
 
-// probeLimit is how long the next probe may take: no longer than until a node
-// that hangs is to be killed, and long enough for an answer even then.
+// probeLimit returns how long the next probe may take: no longer than until a hanging node is
+// to be killed, but at least probeUp, so that the node can still respond.
 func (n *node) probeLimit() time.Duration {
 	hang := n.hangLimit()
 	if hang == 0 || n.hungFrom.IsZero() {
@@ -134,7 +137,7 @@ func (n *node) probeLimit() time.Duration {
 	return min(n.patience(), max(hang-time.Since(n.hungFrom), probeUp))
 }
 
-// enlist tells the balancers that an application's node is up, aside.
+// enlist tells the balancers, in a goroutine of its own, that an application's node is up.
 func (n *node) enlist() {
 	n.enlisting = true
 	proc := n.proc
@@ -149,11 +152,12 @@ func (n *node) enlist() {
 	})
 }
 
-// probed takes in what a probe found.
+// probed handles the result of a probe.
 func (n *node) probed(r probeResult) {
 	if r.proc != n.proc || n.want != wantUp || !n.killAt.IsZero() {
-		return // about a process that is gone, or goes
+		return // the probe was of a process that has ended or is being stopped
 	}
+
 	if r.away {
 		n.hungFrom, n.detail = time.Time{}, "its host is away"
 		if n.state == Up {
@@ -161,6 +165,7 @@ func (n *node) probed(r probeResult) {
 		}
 		return
 	}
+
 	n.connected = n.connected || r.connected
 	if r.role != "" {
 		role := r.role
@@ -171,14 +176,15 @@ func (n *node) probed(r probeResult) {
 	}
 	if r.role == "master" {
 		if err := n.sup.markBooted(); err != nil {
-			// Before it stands written, a later start would take redis-1 for
-			// the first master again, whatever data it has.
+			// Until this is recorded, a later start would make redis-1 the first master again, whatever
+			// data it has.
 			r.ready, r.detail = false, fmt.Sprintf("cannot write down that the stack has booted: %v", err)
 			if n.detail != r.detail {
 				n.log.Error(r.detail)
 			}
 		}
 	}
+
 	if r.ready {
 		if n.upSince.IsZero() {
 			n.upSince = time.Now()
@@ -194,6 +200,7 @@ func (n *node) probed(r probeResult) {
 		n.settle()
 		return
 	}
+
 	n.detail, n.inherited = r.detail, record{}
 	if n.state == Up {
 		n.state = Starting
@@ -208,10 +215,9 @@ func (n *node) probed(r probeResult) {
 		n.hungFrom = time.Time{}
 		return
 	}
-	// A process that was well and does not answer any more is ended, so that
-	// a fresh one takes its place.
+	// A process that was healthy and hangs now is killed, so that a new one takes its place.
 	if n.hungFrom.IsZero() {
-		// A supervisor that stood still itself has not waited all that time.
+		// If the supervisor itself was suspended, that time does not count as waiting.
 		n.hungFrom = time.Now().Add(-min(time.Since(r.began), n.patience()))
 	}
 	if limit := n.hangLimit(); limit > 0 && !n.upSince.IsZero() && time.Since(n.hungFrom) >= limit {
@@ -221,37 +227,37 @@ func (n *node) probed(r probeResult) {
 	}
 }
 
-// connect has a replica that was just started connect to its master, which it would do
-// within a second by itself, and reports whether it was told to. Nobody changes the
-// master meanwhile.
+// connect makes a replica that was just started connect to its master at once; by itself it
+// would do so within a second. It reports whether the replica was told. While it holds
+// switching, nothing changes the master.
 func (s *Supervisor) connect(ctx context.Context, node, master string) bool {
 	if !s.switching.TryLock() {
 		return false
 	}
 	defer s.switching.Unlock()
-	// It cannot while it loads its data.
+	// The replica refuses while it loads its data.
 	return s.admin(node).Connect(ctx, master) == nil
 }
 
-// balancer is a client of a balancer's runtime socket.
+// balancer returns a client of a balancer's runtime socket.
 func (s *Supervisor) balancer(p plan.Process) *haproxy.Client {
 	return haproxy.NewClient(s.home(p.Node).Path(p.Probe.Socket)).Via(s.socket(p.Node, p.Probe.Socket))
 }
 
-// socket connects to a unix socket of a node.
+// socket returns a function that connects to a unix socket of a node.
 func (s *Supervisor) socket(node, name string) haproxy.Dial {
 	return func(ctx context.Context) (net.Conn, error) { return s.home(node).Dial(ctx, "unix", name) }
 }
 
-// squatter is the pid of a balancer that runs in the place of the one about to
-// start: a supervisor that was killed between a start and the record of it
-// leaves one. The others' ports are taken then, which a start notices; this
-// one's is shared. 0: nobody.
+// squatter returns the pid of a leftover balancer that runs in the place of the one about to
+// start; 0: there is none. A supervisor that was killed between the start of a process and its
+// record leaves such a balancer. For other kinds of nodes the taken port would make the start
+// fail; the balancers' port is shared.
 func (s *Supervisor) squatter(ctx context.Context, p plan.Process) int {
 	if p.Probe.Kind != plan.ProbeHAProxy {
 		return 0
 	}
-	// Where nobody runs, the connection is refused at once.
+	// If no balancer runs, the connection is refused at once.
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	info, err := s.balancer(p).Info(ctx)

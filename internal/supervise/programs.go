@@ -16,14 +16,14 @@ import (
 // server is a server program that the stack is made of.
 type server struct {
 	files   []string // names of the program's file, in order of preference
-	only    string   // which server it has to be, where files have one name for two; empty: any
-	key     string   // of the stack file, that asks for this one alone; empty: none
-	version []string // arguments that make it print its version
-	packet  string   // Debian's and Homebrew's package
+	only    string   // the server that it has to be, where a file name may stand for two; empty: any
+	key     string   // the key of the stack file that asks for only this server; empty: none
+	version []string // arguments that make the program print its version
+	packet  string   // name of the package in Debian and Homebrew
 }
 
-// Redis comes before Valkey where either will do: a stack of an earlier version of
-// Holdfast has its data from there, which Valkey cannot always read.
+// Redis comes before Valkey where either is allowed: the data of a stack of an earlier Holdfast
+// version is from Redis, and Valkey cannot always read it.
 var serverPrograms = map[plan.Program]server{
 	plan.HAProxy:           {files: []string{"haproxy"}, version: []string{"-v"}, packet: "haproxy"},
 	plan.RedisServer:       {files: []string{"redis-server", "valkey-server"}, version: []string{"--version"}, packet: "redis-server"},
@@ -38,11 +38,11 @@ type programAt struct {
 	program plan.Program
 }
 
-// withoutProgram is a node whose program is missing, or will not do.
+// withoutProgram is a node whose program is missing or unsuitable.
 type withoutProgram struct {
 	node string
 	why  error
-	// lacking is true of a server that lacks what the stack file allows.
+	// lacking is true if the server lacks a feature that the stack file allows.
 	lacking bool
 }
 
@@ -56,7 +56,7 @@ func (all withoutPrograms) err() error {
 	return errors.Join(wrong...)
 }
 
-// of returns those among some nodes.
+// of returns the entries of some nodes.
 func (all withoutPrograms) of(nodes map[string]bool) (found withoutPrograms) {
 	for _, n := range all {
 		if nodes[n.node] {
@@ -66,7 +66,7 @@ func (all withoutPrograms) of(nodes map[string]bool) (found withoutPrograms) {
 	return found
 }
 
-// besidesRedis returns the others than redis nodes and Sentinels.
+// besidesRedis returns the entries that are not of redis nodes or Sentinels.
 func (all withoutPrograms) besidesRedis() (found withoutPrograms) {
 	for _, n := range all {
 		if !isRedis(n.node) && !isSentinel(n.node) {
@@ -76,8 +76,8 @@ func (all withoutPrograms) besidesRedis() (found withoutPrograms) {
 	return found
 }
 
-// forChange returns those that keep a change from being made which starts some redis nodes
-// and Sentinels: what the others need is there, or they run.
+// forChange returns the entries that prevent a change. starts are the redis nodes and Sentinels
+// that the change starts. The others need no program now: they already run.
 func (all withoutPrograms) forChange(starts map[string]bool) (found withoutPrograms) {
 	for _, n := range all {
 		if n.lacking || starts[n.node] || !isRedis(n.node) && !isSentinel(n.node) {
@@ -87,21 +87,21 @@ func (all withoutPrograms) forChange(starts map[string]bool) (found withoutProgr
 	return found
 }
 
-// findPrograms returns the path of every program of a plan, and the first node of each
-// program that is missing or will not do.
+// findPrograms returns the path of every program of a plan. For each program that is missing or
+// unsuitable it returns the first node that needs it.
 func (s *Supervisor) findPrograms(ctx context.Context, p plan.Plan) (map[programAt]string, withoutPrograms) {
 	return s.hosts.findPrograms(ctx, p, s.cfg.Self, s.keptName(ctx))
 }
 
-// keptName is the name of the server that redis.server: auto keeps to, whatever else is
-// installed: that of the stack's data. Empty: there is no data, or nobody knows.
+// keptName returns the name of the server that redis.server: auto stays with, whatever else is
+// installed: the server that wrote the stack's data. Empty: there is no data, or nobody knows.
 func (s *Supervisor) keptName(ctx context.Context) string {
 	is, _ := s.stackServer(ctx)
 	return is.Name
 }
 
-// findPrograms is Supervisor.findPrograms. self is this program, and keep the server that
-// redis.server: auto keeps to.
+// findPrograms is Supervisor.findPrograms. self is the path of this program, and keep the
+// server that redis.server: auto stays with.
 func (h hosts) findPrograms(ctx context.Context, p plan.Plan, self, keep string) (map[programAt]string, withoutPrograms) {
 	paths := map[programAt]string{}
 	var wrong withoutPrograms
@@ -117,7 +117,7 @@ func (h hosts) findPrograms(ctx context.Context, p plan.Plan, self, keep string)
 				continue
 			}
 			path, is, err := h.at(host.Name).findServer(ctx, p.Program, keep)
-			if err != nil && !p.Kind.Traits().Optional { // else its node says so
+			if err != nil && !p.Kind.Traits().Optional { // an optional node reports it itself
 				wrong = append(wrong, withoutProgram{node: p.Node, why: err})
 			}
 			if p.Program.IsRedis() && err == nil && vectors && !is.HasVectors() {
@@ -129,8 +129,8 @@ func (h hosts) findPrograms(ctx context.Context, p plan.Plan, self, keep string)
 	return paths, wrong
 }
 
-// checkAlike refuses hosts of a new stack that have different servers, of which one cannot
-// read the other's data.
+// checkAlike returns an error if the hosts of a new stack have different servers, and one
+// server cannot read the other's data.
 func (s *Supervisor) checkAlike(ctx context.Context) error {
 	by := map[string]servers.Server{} // by host
 	for _, p := range s.processes() {
@@ -139,7 +139,7 @@ func (s *Supervisor) checkAlike(ctx context.Context) error {
 			continue
 		}
 		if empty, err := host.empty(ctx, p.Node); !empty || err != nil {
-			return nil // it has run so
+			return nil // the stack has already run like this
 		}
 		if is, known := host.serverAt(ctx, p.Program, s.program(p.Node, p.Program)); known {
 			by[host.name] = is
@@ -155,15 +155,15 @@ func (s *Supervisor) checkAlike(ctx context.Context) error {
 	return nil
 }
 
-// findProgram returns the path of a program, and refuses a server that is missing, too old
-// or another one than the stack file asks for. keep is the name of the server that
-// redis.server: auto keeps to; empty: it takes the first that is there.
+// findProgram returns the path of a program. It returns an error if a server is missing, too
+// old, or another one than the stack file asks for. keep is the name of the server that
+// redis.server: auto stays with; empty: it takes the first one that is installed.
 func (h home) findProgram(ctx context.Context, program plan.Program, keep string) (string, error) {
 	path, _, err := h.findServer(ctx, program, keep)
 	return path, err
 }
 
-// findServer is findProgram that also returns what a server is; nothing of another program.
+// findServer is findProgram, and also returns what a server is; zero for other programs.
 func (h home) findServer(ctx context.Context, program plan.Program, keep string) (path string, is servers.Server, err error) {
 	s, isServer := serverPrograms[program]
 	if !isServer {
@@ -193,8 +193,8 @@ func (h home) findServer(ctx context.Context, program plan.Program, keep string)
 	return "", is, err
 }
 
-// findKept finds the one server that has written a stack's data. A distribution may have it
-// under the other one's name, too.
+// findKept finds the one server that wrote a stack's data. A distribution may also install it
+// under the name of the other server.
 func (h home) findKept(ctx context.Context, s server, keep string) (string, servers.Server, error) {
 	file := strings.ToLower(keep) + "-server"
 	for _, name := range append([]string{file}, s.files...) {
@@ -210,10 +210,10 @@ func (h home) findKept(ctx context.Context, s server, keep string) (string, serv
 	return "", servers.Server{}, fmt.Errorf("%s is missing, and the stack's data is of %s; install it ('apt-get install %[1]s'), or name the server that is to take the data over in the stack file (redis.server)", file, keep)
 }
 
-// versionLimit is how long a program may take to say its version.
+// versionLimit is how long a program may take to print its version.
 const versionLimit = 10 * time.Second
 
-// askVersion has a server program say what it is.
+// askVersion runs a server program to print its version, and returns the output.
 func (h home) askVersion(ctx context.Context, s server, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, versionLimit)
 	defer cancel()
@@ -227,7 +227,8 @@ func (h home) askVersion(ctx context.Context, s server, path string) ([]byte, er
 	return out.Text, nil
 }
 
-// checkServer asks a server program what it is, and compares that with what is needed.
+// checkServer asks a server program for its version, and returns an error if it does not meet
+// the requirements.
 func (h home) checkServer(ctx context.Context, s server, path string) (servers.Server, error) {
 	out, err := h.askVersion(ctx, s, path)
 	if err != nil {
@@ -246,7 +247,7 @@ func (h home) checkServer(ctx context.Context, s server, path string) (servers.S
 	return is, nil
 }
 
-// self is the path of this program on the host. here is its path on this one.
+// self returns the path of this program on the host. here is its path on this machine.
 func (h home) self(ctx context.Context, here string) string {
 	if facts, err := h.Facts(ctx); err == nil && facts.Self != "" {
 		return facts.Self
