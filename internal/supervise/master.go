@@ -13,42 +13,41 @@ import (
 	"holdfast/internal/plan"
 )
 
-// A Redis node is its name and its data, and not its address. Sentinels know
-// addresses alone: where two nodes have exchanged their ports, the one with the
-// old data would be named master. So the stack remembers which node had which
-// address when the Sentinels last ran, and while none of them runs it writes
-// their files anew in terms of today's addresses. The judgement is in recall and
-// in moves, which are pure.
+// A redis node is known by its name and its data, not by its address. But Sentinels know only
+// addresses: if two nodes had exchanged their ports, the Sentinels would name the one with the
+// old data master. So the stack remembers which node had which address when the Sentinels last
+// ran, and while no Sentinel runs it rewrites their files with the current addresses. The
+// decisions are made by recall and moves, which are pure functions.
 
-// redisMemory is what stack.json keeps of the Redis nodes and the Sentinels. No
-// change of the stack file makes it forget: Redis may be off in one version of it
-// and on again in the next.
+// redisMemory is what stack.json remembers about the redis nodes and the Sentinels. No change
+// of the stack file removes it: Redis may be off in one version of the file and on again in the
+// next.
 type redisMemory struct {
-	// Watch is the name by which the Sentinels know the master: the stack's.
+	// Watch is the name by which the Sentinels know the master: the name of the stack.
 	Watch string `json:"watch,omitempty"`
-	// Addresses are those that the Sentinels' files speak of, by node, and those
-	// of the Sentinels themselves.
+	// Addresses has, by node, the addresses that the Sentinels' files refer to, including those of
+	// the Sentinels themselves.
 	Addresses map[string]string `json:"addresses,omitempty"`
-	// Departed are addresses at which the Sentinels may still know a node that has left
-	// them, and its name, by address.
+	// Departed has, by address, the names of nodes that left an address at which a Sentinel may
+	// still know them.
 	Departed map[string]string `json:"departed,omitempty"`
-	// Replication is who was the master when that was last seen or read.
+	// Replication says which node was the master when that was last seen or read.
 	Replication plan.Replication `json:"replication"`
-	// Rewriting is true while the Sentinels' files are written anew. Some of
-	// them may then speak of Addresses and others of former ones.
+	// Rewriting is true while the Sentinels' files are being rewritten. Then some of them may have
+	// the addresses of Addresses, and others former ones.
 	Rewriting bool `json:"rewriting,omitempty"`
 }
 
-// recall returns which node was the master last, by the Sentinels' files and by
-// what the supervisor has seen itself. The highest epoch wins, for a majority of
-// the Sentinels gave it: see facts.master. With an error no master is named, and
-// the epochs are the highest of all.
+// recall returns which node was the master last, according to the Sentinels' files and to what
+// the supervisor itself has seen. The highest epoch wins, because a majority of the Sentinels
+// agreed on it: see facts.master. If recall returns an error, it names no master, and the
+// epochs are the highest of all.
 func recall(m redisMemory, files map[string]sentinelFile) (plan.Replication, error) {
 	best := m.Replication
 	if m.Rewriting {
 		return best, nil
 	}
-	address := m.Addresses[best.Master] // of the best
+	address := m.Addresses[best.Master] // the address of the master of best
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		f := files[name]
 		best.LeaderEpoch = max(best.LeaderEpoch, f.LeaderEpoch)
@@ -74,7 +73,7 @@ func recall(m redisMemory, files map[string]sentinelFile) (plan.Replication, err
 	return best, err
 }
 
-// nodeAt returns the redis node that has an address; empty: none.
+// nodeAt returns the redis node with an address; empty: there is none.
 func nodeAt(addresses map[string]string, address string) string {
 	for name, a := range addresses {
 		if a == address && isRedis(name) {
@@ -84,9 +83,8 @@ func nodeAt(addresses map[string]string, address string) string {
 	return ""
 }
 
-// isRedis and isSentinel report what a node is by its name: the records of nodes
-// that the stack does not have any more tell nothing else. An application has no
-// such name.
+// isRedis and isSentinel report the kind of a node by its name alone, because the records of
+// nodes that the stack no longer has do not say more. No application may have such a name.
 func isRedis(node string) bool    { return numbered(node, "redis-") }
 func isSentinel(node string) bool { return numbered(node, "sentinel-") }
 
@@ -96,7 +94,8 @@ func numbered(node, prefix string) bool {
 	return found && err == nil
 }
 
-// redisAddresses are the addresses of the redis nodes and Sentinels of a plan.
+// redisAddresses returns the addresses of the redis nodes and Sentinels among processes, by
+// node.
 func redisAddresses(processes []plan.Process) map[string]string {
 	addresses := map[string]string{}
 	for _, p := range processes {
@@ -107,11 +106,11 @@ func redisAddresses(processes []plan.Process) map[string]string {
 	return addresses
 }
 
-// change says how a plan differs from what the Sentinels' files say.
+// change is how a plan differs from the Sentinels' files.
 type change struct {
-	// Moved are nodes that have another address now, one sentence.
+	// Moved is a sentence about a node that has another address now; empty: none has.
 	Moved string
-	// Any is true when the files have to be written anew.
+	// Any is true if the files have to be rewritten.
 	Any bool
 }
 
@@ -144,8 +143,8 @@ func hasSentinel(addresses map[string]string) bool {
 	return false
 }
 
-// recordedAddresses are the addresses at which the redis nodes and Sentinels were started
-// last, as their records say: for a state directory without a redisMemory.
+// recordedAddresses returns the addresses at which the redis nodes and Sentinels were last
+// started, according to their records. It is for a state directory without a redisMemory.
 func (h hosts) recordedAddresses(ctx context.Context) (map[string]string, error) {
 	addresses := map[string]string{}
 	nodes, err := h.recorded(ctx)
@@ -167,9 +166,9 @@ func (h hosts) recordedAddresses(ctx context.Context) (map[string]string, error)
 	return addresses, nil
 }
 
-// remember finds out who was the master before this supervisor. It is called
-// before the plan is made, which names the master to new Sentinels. Where it
-// cannot be known, Prepare refuses: taking the stack down does not need it.
+// remember finds out which node was the master before this supervisor. It is called before the
+// plan is made, because the plan names the master to new Sentinels. If that cannot be known,
+// Prepare returns an error, but the stack can still be taken down.
 func (s *Supervisor) remember() (err error) {
 	m := &s.kept.Redis
 	if s.cfg.Pod {
@@ -195,7 +194,7 @@ func (s *Supervisor) remember() (err error) {
 		s.kept.Booted = true
 	}
 	if !s.kept.Booted {
-		return nil // FirstMaster will be, and nobody has written anything yet
+		return nil // FirstMaster will be the master, and nothing has been written yet
 	}
 
 	m.Replication, s.forgotten = recall(*m, files)
@@ -208,22 +207,22 @@ func (s *Supervisor) remember() (err error) {
 	}
 	switch master := m.Replication.Master; {
 	case master != "" && !hasData(master) && len(with) > 0 && !runs:
-		// The Sentinels would promote one of the others, whichever it is: the
-		// offsets that they compare are all 0 after a start.
+		// The Sentinels would promote any of the others, because the offsets that they compare are
+		// all 0 after a start.
 		s.bereft, m.Replication.Master, m.Rewriting = master, with[0].node, true
 	case master != "":
-	case len(with) == 1: // no guess: a person may have seen to it (see checkMaster)
+	case len(with) == 1: // the only one with data; a person may have moved the others away (see checkMaster)
 		m.Replication.Master, m.Rewriting, s.forgotten = with[0].node, true, nil
 	case s.forgotten == nil && !s.lost && !hasSentinel(m.Addresses):
-		m.Replication.Master = plan.FirstMaster // without Sentinels it has always been
+		m.Replication.Master = plan.FirstMaster // without Sentinels the first master stays the master
 	case s.forgotten == nil:
 		s.forgotten = errors.New("nothing in the state directory tells which redis node was the master")
 	}
 	return nil
 }
 
-// losesStackFile reports whether stack.json is missing or empty where a stack with
-// Redis has been: it would be taken for a new one, and redis-1 for its master.
+// losesStackFile reports whether stack.json is missing or empty although the stack has had
+// Redis. Such a stack would count as a new one, with redis-1 as its master.
 func (s *Supervisor) losesStackFile(with []nodeData) (bool, error) {
 	if s.kept.Booted || s.kept.Redis.Watch != "" || s.kept.Ports[plan.FirstMaster] != 0 {
 		return false, nil
@@ -236,14 +235,14 @@ func (s *Supervisor) losesStackFile(with []nodeData) (bool, error) {
 	return len(with) > 0, nil
 }
 
-// checkMaster refuses to start Redis where that could make a node the master
-// whose data is not the newest.
+// checkMaster returns an error if starting Redis could make a node the master whose data is not
+// the newest.
 func (s *Supervisor) checkMaster() error {
 	if !s.stack().Redis.Enabled {
 		return nil
 	}
 	if s.cfg.OwnFile || s.cfg.Pod && s.redisRuns() {
-		return nil // what the pods agreed on names a node that is gone, or stands since the node's start
+		return nil // what the pods agreed on names a removed node, or is from before the node's start
 	}
 	c := moves(s.kept.Redis, s.name(), redisAddresses(s.processes()))
 	runs := s.redisRuns()
@@ -251,12 +250,12 @@ func (s *Supervisor) checkMaster() error {
 	switch {
 	case runs && s.lost:
 		return fmt.Errorf("%s is missing or empty, and with it the passwords of Redis and its Sentinels, which still run. Take the stack down ('holdfast down'), then up; the data stays", s.dir.path(keptFile))
-	case runs && c.Moved != "" && s.wanted == nil: // else a change sees to it, or refuses it
+	case runs && c.Moved != "" && s.wanted == nil: // otherwise a change moves it, or is refused
 		return &cannotMoveError{c.Moved}
 	case !s.kept.Booted:
 		return nil
 	case s.forgotten != nil && s.runs(isSentinel):
-		return nil // the Sentinels that run may know better than their files
+		return nil // the running Sentinels may know more than their files
 	case s.forgotten != nil:
 		down := ""
 		if runs {
@@ -278,18 +277,18 @@ func (s *Supervisor) checkMaster() error {
 	return nil
 }
 
-// cannotMoveError reports that what runs would have to move.
+// cannotMoveError is the error of a start with other addresses for nodes that run.
 type cannotMoveError struct{ moved string }
 
 func (e *cannotMoveError) Error() string {
 	return e.moved + ", and Redis and its Sentinels still run as they were: they cannot move while they run. Take the stack down ('holdfast down'), then up; the data stays"
 }
 
-// redisRuns reports whether a redis node or a Sentinel of the stack has a
-// process, also one that the stack file does not have any more.
+// redisRuns reports whether a redis node or a Sentinel has a process, also one that is no
+// longer in the stack file.
 func (s *Supervisor) redisRuns() bool { return s.runs(ofRedis) }
 
-// runs reports whether a node whose name is of a kind has a process.
+// runs reports whether a node has a process whose name kind accepts.
 func (s *Supervisor) runs(kind func(node string) bool) bool {
 	for name, n := range s.allNodes() {
 		if n.proc != nil && kind(name) {
@@ -299,10 +298,10 @@ func (s *Supervisor) runs(kind func(node string) bool) bool {
 	return slices.ContainsFunc(s.strays, func(st stray) bool { return kind(st.node) })
 }
 
-// beginRewrite decides whether the Sentinels' files have to be written anew: they
-// name addresses that their nodes do not have any more, and none of them runs. It
-// keeps the decision and who is the master before a file is touched, so that a
-// supervisor which is killed in between can do it again.
+// beginRewrite decides whether the Sentinels' files have to be rewritten: they name addresses
+// that nodes no longer have, and no Sentinel runs. It records the decision and the master
+// before any file is touched, so that the next supervisor can repeat the rewrite if this one is
+// killed.
 func (s *Supervisor) beginRewrite() error {
 	m := &s.kept.Redis
 	if !s.stack().Redis.Enabled {
@@ -310,7 +309,7 @@ func (s *Supervisor) beginRewrite() error {
 	}
 	wanted := redisAddresses(s.processes())
 	if s.redisRuns() {
-		// What runs keeps its address (checkMaster); more nodes may come.
+		// Running nodes keep their addresses (see checkMaster); further nodes may be added.
 		all := maps.Clone(m.Addresses)
 		maps.Copy(all, wanted)
 		m.Watch, m.Addresses, m.Rewriting = s.name(), all, false
@@ -325,7 +324,7 @@ func (s *Supervisor) beginRewrite() error {
 	if s.cfg.Pod {
 		m.Rewriting = !s.cfg.OwnFile
 		departed := departedFrom(*m, wanted)
-		if m.Departed = nil; s.ownSentinel() != "" { // the Sentinels of other pods run, and know them
+		if m.Departed = nil; s.ownSentinel() != "" { // the Sentinels of other pods run, and may know them
 			m.Departed = departed
 		}
 	} else {
@@ -336,8 +335,8 @@ func (s *Supervisor) beginRewrite() error {
 	return s.saveKept()
 }
 
-// endRewrite removes the files of Sentinels that are not in the stack any more:
-// what they knew is in stack.json now, and would be out of date one day.
+// endRewrite removes the files of Sentinels that are no longer in the stack. What they knew is
+// in stack.json now, and their files would get out of date.
 func (s *Supervisor) endRewrite() error {
 	if !s.kept.Redis.Rewriting {
 		return nil
@@ -360,14 +359,14 @@ func (s *Supervisor) endRewrite() error {
 	return s.saveKept()
 }
 
-// sentinelsAgree reports whether the file of every Sentinel of the plan names the
-// master that is to start. One that is missing or damaged does not, nor does one
-// that is older than what the others or the supervisor know: the Sentinels that
-// answer first decide, and those may be the ones that have not heard.
+// sentinelsAgree reports whether the file of every Sentinel of the plan names the master that
+// is to start. A missing or damaged file does not, nor does one that is older than what the
+// others or the supervisor know: the Sentinels that respond first decide, and these may be the
+// ones that missed a failover.
 func (s *Supervisor) sentinelsAgree() bool {
 	files, err := s.hosts.sentinelFiles(s.ctx)
 	if err != nil {
-		return false // they are written anew
+		return false // the files are rewritten
 	}
 	r := s.kept.Redis.Replication
 	for name, n := range s.allNodes() {
@@ -382,8 +381,8 @@ func (s *Supervisor) sentinelsAgree() bool {
 	return true
 }
 
-// noteMaster keeps who is the master now, by name, and reports whether it is another
-// one. The Sentinels remember it, too; this is for the day when their files are gone.
+// noteMaster records which node is the master now, by name, and reports whether it is another
+// one. The Sentinels remember that, too; the record is for the case that their files are lost.
 func (s *Supervisor) noteMaster(f facts) (other bool) {
 	address, epoch, err := f.master()
 	name := f.nameOf(address)
@@ -397,21 +396,21 @@ func (s *Supervisor) noteMaster(f facts) (other bool) {
 	return other
 }
 
-// writeMaster writes down who is the master since a configuration epoch, unless
-// something newer stands there, and reports whether it is another one.
+// writeMaster records which node is the master since a configuration epoch, unless the record
+// is newer, and reports whether it is another one.
 func (s *Supervisor) writeMaster(name string, epoch int64) (other bool, err error) {
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()
 	r := &s.kept.Redis.Replication
 	was := *r
-	// What was seen before a restore has a lower epoch.
+	// An observation from before a restore has a lower epoch.
 	if r.Master == name && r.ConfigEpoch == epoch || epoch < r.ConfigEpoch {
 		return false, nil
 	}
 	r.Master, r.ConfigEpoch = name, epoch
 	r.CurrentEpoch = max(r.CurrentEpoch, epoch)
 	if err := s.saveKept(); err != nil {
-		*r = was // so that the next look tries again: the disk may have room then
+		*r = was // so that the next look tries again, when the disk may have room
 		return false, err
 	}
 	s.tally.masterIs(was.Master, name)

@@ -10,18 +10,18 @@ import (
 	"holdfast/internal/plan"
 )
 
-// Programs that know no Sentinels reach the Redis master through the balancers. These find out
-// by checks, four a second, that another node is the master. Meanwhile a former master that
-// works refuses what it is sent, and most clients hand that on as a failure. So in a switchover
-// the balancers are told: they close the connections to the old master, and hold new ones
-// (await-master.lua of package plan) until the new one is there. What they are told lasts until
-// their next check: nothing has to be put back.
+// Programs that do not speak with Sentinels reach the Redis master through the balancers. The
+// balancers find out by checks, four a second, that another node is the master. Until then, a
+// former master that works refuses writes, and most clients report that as a failure. So in a
+// switchover the balancers are told: they close the connections to the old master, and hold new
+// ones (await-master.lua of package plan) until the new master is there. What they are told is
+// valid until their next check, so nothing has to be undone.
 
-// tellMaster is how often the balancers are told again what their checks contradict, and
-// tellLimit how long one of them may take to hear it.
+// tellMaster is how often the balancers are told again, because their checks contradict it.
+// tellLimit is how long one of them may take.
 const tellMaster, tellLimit = 50 * time.Millisecond, 200 * time.Millisecond
 
-// keepFromMaster keeps programs from a redis node until ctx ends.
+// keepFromMaster keeps programs away from a redis node until ctx ends.
 func (s *Supervisor) keepFromMaster(ctx context.Context, node string) {
 	for ctx.Err() == nil {
 		s.leaveMaster(ctx, node)
@@ -32,17 +32,17 @@ func (s *Supervisor) keepFromMaster(ctx context.Context, node string) {
 	}
 }
 
-// staleCheck is how long a check of a balancer that has begun before the old master was turned
-// may still take it for up: two of the shorter intervals (haproxy.cfg of package plan).
+// staleCheck is how long a balancer's check that began before the old master became a replica
+// may still find it up: two of the shorter intervals (haproxy.cfg of package plan).
 const staleCheck = 500 * time.Millisecond
 
-// closeWay keeps programs from the old master.
+// closeWay begins to keep programs away from the old master, until endClosing is called.
 func (w *switchover) closeWay() {
 	if w.endClosing != nil {
 		return
 	}
 	ctx, stop := context.WithCancel(w.sup.ctx)
-	w.sup.leaveMaster(ctx, w.from) // before it refuses anything
+	w.sup.leaveMaster(ctx, w.from) // before the old master refuses anything
 	ended := make(chan struct{})
 	w.sup.tasks.Go(func() {
 		defer close(ended)
@@ -54,8 +54,8 @@ func (w *switchover) closeWay() {
 	})
 }
 
-// openWay leads programs to the new master. The old one is kept closed for as long as a check
-// from before may take it for up, and no longer: the Sentinels may replace the new one.
+// openWay directs programs to the new master. The old one is kept closed only for as long as an
+// earlier check may still find it up, because the Sentinels may replace the new master.
 func (w *switchover) openWay() {
 	w.sup.leadToMaster(w.sup.ctx, w.to)
 	w.opened = time.Now()
@@ -67,7 +67,7 @@ func (w *switchover) openWay() {
 	}
 }
 
-// endWay leaves the way to the balancers' checks again.
+// endWay leaves the way to the master to the balancers' checks again.
 func (w *switchover) endWay() {
 	if w.endClosing == nil {
 		return
@@ -82,9 +82,8 @@ func (w *switchover) endWay() {
 	}
 }
 
-// leaveMaster has all balancers take a redis node for no master, and end the connections that
-// lead there. One that was led there in the very moment is not among those that HAProxy ends by
-// itself.
+// leaveMaster makes all balancers take a redis node for no master, and ends the connections to
+// it. HAProxy itself does not end a connection that was opened at that very moment.
 func (s *Supervisor) leaveMaster(ctx context.Context, node string) {
 	s.tellBalancers(ctx, node, func(ctx context.Context, b *haproxy.Client) error {
 		for _, backend := range []string{plan.RedisMasterBackend, plan.RedisMasterAloneBackend} {
@@ -99,15 +98,15 @@ func (s *Supervisor) leaveMaster(ctx context.Context, node string) {
 	})
 }
 
-// leadToMaster has all balancers take a redis node for the master.
+// leadToMaster makes all balancers take a redis node for the master.
 func (s *Supervisor) leadToMaster(ctx context.Context, node string) {
 	s.tellBalancers(ctx, node, func(ctx context.Context, b *haproxy.Client) error {
 		return b.SetHealth(ctx, plan.RedisMasterBackend, node, true)
 	})
 }
 
-// tellBalancers tells all balancers something of a redis node, at once. One that does not hear
-// it finds out by its checks.
+// tellBalancers tells all balancers something about a redis node, at once. A balancer that
+// cannot be told finds out by its checks.
 func (s *Supervisor) tellBalancers(ctx context.Context, node string, tell func(context.Context, *haproxy.Client) error) {
 	ctx, cancel := context.WithTimeout(ctx, tellLimit)
 	defer cancel()

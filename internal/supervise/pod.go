@@ -16,13 +16,13 @@ import (
 	"holdfast/internal/redis"
 )
 
-// In pods each host has a supervisor of its own, which looks after its own nodes and nobody
-// else's. The others are hosts that are away for good: nothing can be done there, but their
-// redis nodes and Sentinels are spoken with like any. What has to be agreed on before the
-// first start, package pod finds out; here it becomes what this supervisor remembers.
+// In pods each host has its own supervisor, which looks after the host's own nodes only. The
+// other hosts count as away for good: nothing can be done on them, but their redis nodes and
+// Sentinels can be spoken with. Before the first start, package pod finds out what has to be
+// agreed on. This file makes that the memory of the supervisor.
 
-// podColdPatience is how long a redis node waits for the former master in pods, where nobody
-// else answers. Another pod may have to be placed first, and its volume to be attached.
+// podColdPatience is how long a redis node in a pod waits for the former master if no other
+// node responds. The other pod may have to be scheduled first, and its volume to be attached.
 const podColdPatience = time.Minute
 
 func (s *Supervisor) coldPatience() time.Duration {
@@ -37,8 +37,8 @@ func (s *Supervisor) isElsewhere(node string) bool {
 	return s.cfg.Pod && s.hosts.lacks(s.home(node).name)
 }
 
-// seen is a status without what other supervisors look after: here nothing is known of it, and
-// it is not this one's to be ready for.
+// seen returns a status without the nodes of other supervisors: nothing is known about them
+// here, and the readiness of this pod does not depend on them.
 func (s *Supervisor) seen(st Status) Status {
 	if !s.cfg.Pod {
 		return st
@@ -55,8 +55,8 @@ func (s *Supervisor) attendsRedis() bool {
 	})
 }
 
-// noteBoot remembers that the stack has had its first boot, where the master is looked after
-// elsewhere.
+// noteBoot records that the stack has had its first boot, if another supervisor looks after the
+// master.
 func (s *Supervisor) noteBoot(f facts) {
 	if !s.cfg.Pod || s.booted.Load() {
 		return
@@ -72,24 +72,25 @@ func (s *Supervisor) noteBoot(f facts) {
 	}
 }
 
-// Remembered is what a pod's state directory tells of the stack. Its zero value is that of an
-// empty one.
+// Remembered is what a pod's state directory remembers about the stack. The zero value is that
+// of an empty directory.
 type Remembered struct {
-	// Booted is true where the stack has had its first boot, as far as this pod knows.
+	// Booted is true if the stack has had its first boot, as far as this pod knows.
 	Booted bool
-	// Replication is who was the master, as far as this pod knows: its Sentinel, or what its
-	// redis node saw. With epochs and no master, one was named that is not known.
+	// Replication says which node was the master, as far as this pod knows: by its Sentinel's
+	// file, or by what its redis node saw. With epochs but no master, the master's address belongs
+	// to no known node.
 	Replication plan.Replication
-	// WatchedMaster is the redis node that the file of the pod's own Sentinel names; empty: none
-	// that is known, or a node has another address now than the file says.
+	// WatchedMaster is the redis node that the file of the pod's own Sentinel names. It is empty
+	// if that is no known node, or if a node has another address now than in the memory.
 	WatchedMaster string
-	// Sentinels is how many Sentinels the pod's own one knew last; 0: it has none, or remembers
-	// nothing.
+	// Sentinels is how many Sentinels the pod's own Sentinel last knew; 0: the pod has none, or
+	// remembers nothing.
 	Sentinels int
 }
 
-// Remember reads what a pod's state directory tells. Node is the pod's, and services has the
-// addresses of all Services now, by node.
+// Remember reads what a pod's state directory remembers. node is the pod's node, and services
+// has the current addresses of all Services, by node.
 func Remember(ctx context.Context, stateDir, node string, services map[string]string) (Remembered, error) {
 	h := hostsAt(stateDir)
 	defer h.here.Close()
@@ -101,7 +102,7 @@ func Remember(ctx context.Context, stateDir, node string, services map[string]st
 	if err != nil {
 		return Remembered{}, err
 	}
-	// One that names a node that is not known is of no use here. Its epoch is: see Remembered.
+	// A master that is no known node is not returned, but its epoch is: see Remembered.
 	memory, files := byName(k.Redis, services, files)
 	replication, _ := recall(memory, files)
 	r := Remembered{Booted: k.Booted || replication.ConfigEpoch > 0, Replication: replication}
@@ -121,12 +122,12 @@ func Remember(ctx context.Context, stateDir, node string, services map[string]st
 		return Remembered{}, err
 	}
 	for _, data := range with {
-		r.Booted = r.Booted || data.node == node // whoever has data has had a master
+		r.Booted = r.Booted || data.node == node // a node with data has had a master
 	}
 	return r, nil
 }
 
-// moved reports whether a node has another address now than in a memory.
+// moved reports whether a node has another address now than in addresses.
 func moved(addresses, services map[string]string) bool {
 	for node, address := range addresses {
 		host, _ := splitAddress(address)
@@ -137,10 +138,11 @@ func moved(addresses, services map[string]string) bool {
 	return false
 }
 
-// byName is a memory and Sentinels' files in which each redis node is at an address that is
-// its name. Whose an address was the memory knows, and whose it is now the Services: a Sentinel
-// learns that while it runs from the node itself, as where a Service was made anew. An address
-// that was one node's then and is another one's now tells nothing.
+// byName returns a memory and Sentinels' files in which the address of each redis node is its
+// name. The memory knows which node had an address, and the Services which has it now. A
+// Sentinel learns a new address from the node itself while it runs, for example after a Service
+// was made anew. An address that belonged to one node then and belongs to another one now says
+// nothing.
 func byName(m redisMemory, services map[string]string, files map[string]sentinelFile) (redisMemory, map[string]sentinelFile) {
 	now := map[string]string{}
 	names := map[string]string{m.Replication.Master: m.Replication.Master}
@@ -169,7 +171,7 @@ func byName(m redisMemory, services map[string]string, files map[string]sentinel
 	return m, named
 }
 
-// Remembered is what the supervisor remembers now.
+// Remembered returns what the supervisor remembers now.
 func (s *Supervisor) Remembered() Remembered {
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()
@@ -180,19 +182,19 @@ func (s *Supervisor) Remembered() Remembered {
 type PodFacts struct {
 	Booted      bool
 	Replication plan.Replication
-	// Outlived is true where the node runs: it outlived a supervisor, and what was agreed on
-	// before its start stays.
+	// Outlived is true if the node already runs, because it outlived a supervisor. Then the
+	// agreement from before its start stays.
 	Outlived bool
-	// OwnFile is true where a Sentinel starts on its own file as it is, which names a redis
-	// node that the stack does not have any more.
+	// OwnFile is true if a Sentinel starts on its own file as it is, although the file names a
+	// redis node that the stack no longer has.
 	OwnFile   bool
 	Ports     map[string]int
 	Placement plan.Placement
 	Secrets   plan.Secrets
 }
 
-// PreparePod writes what a pod has agreed on into its state directory, where Open finds it.
-// No supervisor is at work there.
+// PreparePod writes what the pods have agreed on into the state directory, where Open reads it.
+// No supervisor may be at work there.
 func PreparePod(stateDir string, f PodFacts) error {
 	d := dirAt(stateDir)
 	if err := d.open(); err != nil {
@@ -213,17 +215,17 @@ func PreparePod(stateDir string, f PodFacts) error {
 		return d.writeJSON(keptFile, k)
 	}
 	k.Booted = f.Booted
-	// What the Sentinel's file says is a part of the agreement already. From now on it speaks
-	// of former addresses, or names a former master, until it is written anew.
+	// The agreement already includes what the Sentinel's file says. From now on the file has
+	// former addresses, or a former master, until it is rewritten.
 	k.Redis.Replication, k.Redis.Rewriting = f.Replication, !f.OwnFile
 	return d.writeJSON(keptFile, k)
 }
 
-// departedEvery is how often Sentinels are asked whether they know nodes that the stack does not have
-// any more.
+// departedEvery is how often Sentinels are asked whether they know nodes that the stack no
+// longer has.
 const departedEvery = 5 * time.Second
 
-// ownSentinel is the Sentinel that the pod has; empty: it has none.
+// ownSentinel returns the Sentinel of this pod; empty: it has none.
 func (s *Supervisor) ownSentinel() string {
 	for _, name := range s.sentinels() {
 		if s.cfg.Pod && !s.isElsewhere(name) {
@@ -233,10 +235,11 @@ func (s *Supervisor) ownSentinel() string {
 	return ""
 }
 
-// forgetDeparted has the pod's own Sentinel forget the redis nodes and Sentinels that the stack does
-// not have any more, once all others are well. Until then a removed Sentinel counts for a majority.
-// What this Sentinel was started on does not name them, and the others may tell it of them. It ends
-// when all Sentinels answer and none knows any of them.
+// forgetDeparted makes the pod's own Sentinel forget redis nodes and Sentinels that the stack
+// no longer has, once all others are healthy. Until then, a removed Sentinel counts for the
+// majority. The file that this Sentinel was started on does not name removed nodes, but other
+// Sentinels may tell it about them. forgetDeparted returns when all Sentinels respond and none
+// knows a removed node.
 func (s *Supervisor) forgetDeparted(sentinel string) {
 	said := ""
 	for s.wait(departedEvery) && !s.stopping.Load() {
@@ -261,24 +264,24 @@ func (s *Supervisor) forgetDeparted(sentinel string) {
 	}
 }
 
-// knowsDeparted reports whether a Sentinel knows a node that the stack does not have any more.
+// knowsDeparted reports whether a Sentinel knows a node that the stack no longer has.
 func (s *Supervisor) knowsDeparted(a acquaintance, sentinel string) bool {
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()
 	return slices.ContainsFunc(a.strangers(sentinel), func(address string) bool { return s.kept.Redis.Departed[address] != "" })
 }
 
-// mayForget says what Sentinels that are reset by their own pods have to wait for; empty: nothing.
-// A removed Sentinel that still runs would be known again at once. A replica that is preferred is
-// about to become the master by a switchover of another pod. And they do not forget all at once:
-// the one with the highest number is the first.
+// mayForget returns what a Sentinel that its own pod resets has to wait for; empty: nothing. A
+// removed Sentinel that still runs would be known again at once. A preferred replica is about
+// to become the master by a switchover of another pod. And not all Sentinels forget at the same
+// time: the one with the highest number goes first.
 func (s *Supervisor) mayForget(a acquaintance, sentinel string) string {
 	for _, name := range slices.Sorted(maps.Keys(a.Known)) {
 		if numberOf(name) > numberOf(sentinel) && s.knowsDeparted(a, name) {
 			return name + " is to forget first"
 		}
 		for address, replica := range a.Known[name].Replicas {
-			// What a Sentinel knows of one that is gone is as old as that.
+			// A Sentinel's knowledge about a removed replica is as old as its removal.
 			if replica.Priority == preferred && nodeAt(a.Nodes, address) != "" && replica.Eligible {
 				return "a switchover to " + address + " is under way"
 			}
@@ -292,8 +295,8 @@ func (s *Supervisor) mayForget(a acquaintance, sentinel string) string {
 	return ""
 }
 
-// departedFrom are the addresses at which Sentinels may know nodes that a plan with these nodes
-// does not have, and those nodes' names.
+// departedFrom returns, by address, the names of nodes that Sentinels may know and that are not
+// in wanted.
 func departedFrom(m redisMemory, wanted map[string]string) map[string]string {
 	gone := with(m.Departed, nil)
 	for node, address := range m.Addresses {
@@ -307,8 +310,8 @@ func departedFrom(m redisMemory, wanted map[string]string) map[string]string {
 	return gone
 }
 
-// AskMaster asks the Sentinels of a stack who is the master and returns its address and the
-// epoch. It takes a majority of them to answer, within a second.
+// AskMaster asks the Sentinels of a stack for the master, and returns its address and the
+// epoch. It returns an error unless a majority of them responds within a second.
 func AskMaster(ctx context.Context, way redis.Way, name, password string, sentinels map[string]string) (address string, epoch int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -333,8 +336,8 @@ func AskMaster(ctx context.Context, way redis.Way, name, password string, sentin
 	return f.master()
 }
 
-// OpenPod opens the supervisor of a pod whose host is called own, with a stack of plan.InPod.
-// PreparePod comes first.
+// OpenPod opens the supervisor of a pod whose host is called own. The stack has to be one of
+// plan.InPod. PreparePod has to be called first.
 func OpenPod(cfg Config, own string) (*Supervisor, error) {
 	cfg.Several, cfg.Pod = true, true
 	cfg.Hosts = plan.HostsOf(cfg.Stack)
@@ -347,15 +350,15 @@ func OpenPod(cfg Config, own string) (*Supervisor, error) {
 	return Open(cfg)
 }
 
-// handOverLimit is how long a master that leaves may take to have a successor. A pod's grace
-// has room for that, and for the node's own end.
+// handOverLimit is how long a leaving master may take to get a successor. A pod's grace period
+// has room for that, and for the end of the node itself.
 const handOverLimit = 25 * time.Second
 
-// firstProbeLimit is how long a node that this supervisor has just taken over may take to tell
-// whether it is the master.
+// firstProbeLimit is how long the first probe of a node that was just adopted may take to find
+// out whether the node is the master.
 const firstProbeLimit = 5 * time.Second
 
-// awaitFirstProbe waits until a node that runs was asked how it is.
+// awaitFirstProbe waits until a running node has been probed.
 func (s *Supervisor) awaitFirstProbe(ctx context.Context, node string) {
 	within(ctx, firstProbeLimit, switchPoll, func(context.Context) bool {
 		st, _ := s.board.snapshot().Node(node)
@@ -363,15 +366,15 @@ func (s *Supervisor) awaitFirstProbe(ctx context.Context, node string) {
 	})
 }
 
-// stepDownPause is how long it takes until another switchover is tried, and stepDownTries for how
-// long one is begun: the last one has to end within the pod's grace.
+// stepDownPause is the pause before another switchover is tried. stepDownTries is how long new
+// switchovers are begun: the last one has to end within the pod's grace period.
 const (
 	stepDownPause = 200 * time.Millisecond
 	stepDownTries = 15 * time.Second
 )
 
-// retryStepDown is stepDown that retries a failed switchover while the master has a replica:
-// Sentinels may be restarting. Without a replica nobody could take over.
+// retryStepDown is stepDown, but retries a failed switchover as long as the master has a
+// replica, because Sentinels may be restarting. Without a replica no node could take over.
 func (s *Supervisor) retryStepDown(ctx context.Context, node string) {
 	ctx, cancel := context.WithTimeout(ctx, stepDownTries)
 	defer cancel()
@@ -390,8 +393,8 @@ func (s *Supervisor) retryStepDown(ctx context.Context, node string) {
 	})
 }
 
-// Leave ends a pod's part: a redis node that is the master gives that to another one first,
-// then the nodes of the pod stop. It returns when they have ended.
+// Leave ends a pod's part in the stack. If its redis node is the master, another node becomes
+// the master first; then the nodes of the pod stop. Leave returns when they have ended.
 func (s *Supervisor) Leave(ctx context.Context, own string) error {
 	if s.node(own) != nil {
 		limited, cancel := context.WithTimeout(ctx, handOverLimit)
@@ -401,7 +404,7 @@ func (s *Supervisor) Leave(ctx context.Context, own string) error {
 	}
 	err := s.Stop(ctx, nil)
 	if errors.As(err, new(*UnreachedError)) {
-		return nil // of the others, others take care
+		return nil // the nodes of other pods have their own supervisors
 	}
 	if err != nil {
 		return fmt.Errorf("end %s: %w", own, err)

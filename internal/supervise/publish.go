@@ -8,12 +8,12 @@ import (
 	"holdfast/internal/quote"
 )
 
-// What a node shows to others, and what it writes down for the next supervisor.
+// This file has what a node shows to others, and what it records for the next supervisor.
 
-// longDetail is how much is shown of why a node's state is what it is.
+// longDetail is how many bytes of a node's Detail are shown.
 const longDetail = 1000
 
-// publish shows what others may see: an application's own words only quoted.
+// publish updates the board. An application's own words are only shown quoted.
 func (n *node) publish() {
 	n.paused.Store(n.want == wantPaused)
 	n.shown = n.sup.board.update(n.spec().Node, func(s *NodeStatus) {
@@ -21,7 +21,7 @@ func (n *node) publish() {
 		if n.proc != nil {
 			pid = n.proc.ID().PID
 		}
-		if pid != s.PID { // what was said of the former process
+		if pid != s.PID { // what was said was about the former process
 			s.Outdated, s.Server = "", ""
 		}
 		s.State, s.Detail, s.Restarts, s.Crashes, s.PID = n.state, quote.Cut(n.detail, longDetail), n.restarts, n.crashes, pid
@@ -51,8 +51,7 @@ func (n *node) publish() {
 	n.tellKeeper()
 }
 
-// keepRecord writes down in which state the node has settled, where the record
-// does not have it.
+// keepRecord records the state in which the node has settled, unless the record already has it.
 func (n *node) keepRecord() {
 	if n.state != Up && n.state != Paused && n.state != Down {
 		return
@@ -63,19 +62,19 @@ func (n *node) keepRecord() {
 	}
 	switch {
 	case n.sup.stopping.Load():
-		// The node is wanted up the next time, unless it was stopped alone.
+		// The node is to be up the next time, unless it was stopped on its own.
 		if n.state == Down && (n.written.Want == wantUp || n.written.Want == wantPaused) {
 			n.recordWant(wantUp)
 		}
-	case n.written.Want == n.wanted(): // else it is about to start, and has no record of its own yet
+	case n.written.Want == n.wanted(): // otherwise it is about to start, and has no record of its own yet
 		n.record()
 	}
 }
 
-// record writes down what the next supervisor has to know.
+// record writes what the next supervisor has to know.
 func (n *node) record() { n.recordWant(n.wanted()) }
 
-// wanted is what the next supervisor is to want of the node.
+// wanted returns what the next supervisor is to want of the node.
 func (n *node) wanted() want {
 	if n.brief {
 		return wantUp
@@ -92,12 +91,11 @@ func (n *node) recordWant(wanted want) {
 		r.Process = n.proc.ID()
 	}
 	if err := n.home().writeRecord(n.sup.ctx, n.spec().Node, r); err != nil {
-		// Without the record the next supervisor would start it a second
-		// time; the running one is not in danger. A full disk must not take
-		// a node down.
+		// Without the record, the next supervisor would start the node a second time. The running
+		// process is not in danger, and a full disk must not take a node down.
 		n.log.Error("cannot write the node's record", "error", err)
 	} else {
 		n.home().endLaunch(n.sup.ctx, n.spec().Node)
 	}
-	n.written = r // also when it failed: the next change tries again
+	n.written = r // also if it failed: the next change tries again
 }

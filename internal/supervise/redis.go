@@ -12,10 +12,11 @@ import (
 	"holdfast/internal/redis"
 )
 
-// What the supervisor does with Redis and the Sentinels; what it makes of
-// their answers is in decide.go, and Sentinel's pace in pace.go.
+// This file has what the supervisor does with Redis and the Sentinels. The decisions are in
+// decide.go, and the Sentinels' periods in pace.go.
 
-// gather asks all Sentinels and redis nodes at once, and waits at most wait.
+// gather asks all Sentinels and redis nodes at once. It waits for at most wait, and returns
+// what has been answered by then.
 func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -26,7 +27,7 @@ func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 			f.Running[st.Name] = true
 		}
 	}
-	answers := make(chan func(), len(s.allNodes())) // each puts what was said into f
+	answers := make(chan func(), len(s.allNodes())) // each function puts one answer into f
 	asked := 0
 	ask := func(question func() (heard func())) {
 		asked++
@@ -69,15 +70,15 @@ func (s *Supervisor) gather(ctx context.Context, wait time.Duration) facts {
 	return f
 }
 
-// appointed is the master of a stack without Sentinels.
+// appointed returns the master of a stack without Sentinels.
 func (s *Supervisor) appointed() string {
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()
 	return cmp.Or(s.kept.Redis.Replication.Master, plan.FirstMaster)
 }
 
-// decide judges in which part a redis node starts, on the facts given or on
-// new ones.
+// decide decides in which role a redis node starts, based on the given facts, or on new ones if
+// seen is nil.
 func (s *Supervisor) decide(ctx context.Context, node string, deadAt time.Time, seen *facts) start {
 	f := facts{}
 	if seen != nil {
@@ -105,25 +106,25 @@ func (s *Supervisor) decide(ctx context.Context, node string, deadAt time.Time, 
 	return decide(c, f)
 }
 
-// holdBack is time for one failover that fails, the wait before the next (twice the
-// time-out), and that one.
+// holdBack returns the time for a failover that fails, the wait before the next one (twice the
+// failover timeout), and the next one.
 func (s *Supervisor) holdBack() time.Duration {
 	r := s.stack().Redis
 	return r.DownAfter + 3*r.FailoverTimeout + 2*time.Second
 }
 
-// reconcile looks for what the Sentinels do not mend by themselves.
+// reconcile repairs what the Sentinels do not repair by themselves, until ctx ends.
 func (s *Supervisor) reconcile(ctx context.Context) {
 	const (
 		every = 2 * time.Second
-		// patience is how many looks in a row have to agree: what Sentinel
-		// mends by itself takes it less.
+		// patience is how many looks in a row have to find the same. What Sentinels repair by
+		// themselves takes less time.
 		patience = 6
 	)
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	stuck, looks := "", 0
-	silent := map[string]int{} // looks in a row at which a node was wedged
+	silent := map[string]int{} // how many looks in a row found the node wedged
 	for {
 		select {
 		case <-ctx.Done():
@@ -134,16 +135,17 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 			return
 		}
 		f := s.gather(ctx, time.Second)
+
 		if s.noteMaster(f) {
 			s.leaveOldMaster(ctx)
 		}
 		s.noteBoot(f)
 		s.endWedged(ctx, wedged(f), silent)
 		if f.failing() {
-			continue // the Sentinels try; that proves nothing either way
+			continue // the Sentinels are at work, so nothing follows from this look
 		}
 		node, yes := deadlocked(f)
-		yes = yes && !s.isElsewhere(node) // who looks after it sees the same
+		yes = yes && !s.isElsewhere(node) // the node's own supervisor sees the same
 		if !yes || node != stuck {
 			stuck, looks = node, 0
 		}
@@ -161,24 +163,23 @@ func (s *Supervisor) reconcile(ctx context.Context) {
 	}
 }
 
-// across reports whether a node may only be cut off from here, and not be silent.
+// across reports whether a node that is silent may only be cut off from this host.
 func (s *Supervisor) across(ctx context.Context, node string) bool {
 	facts, err := s.home(node).Facts(ctx)
 	return err != nil || facts.Across
 }
 
-// wedgedLooks is how many looks in a row a redis node may be wedged before it is
-// killed, about as long as a web node may leave its probe unanswered.
+// wedgedLooks is how many looks in a row have to find a redis node wedged before it is killed.
+// That takes about as long as a web node may hang.
 const wedgedLooks = 5
 
-// endWedged kills a redis node that has been wedged for too long; silent counts
-// for how long each has been. A script that has written cannot be ended
-// in another way (manual, SCRIPT KILL), and what the node has that the new master
-// has not was never acknowledged.
+// endWedged kills a redis node that has been wedged for too long; silent counts the looks for
+// each node. A script that has written cannot be ended in another way (manual, SCRIPT KILL),
+// and a write that the node has and the new master lacks was never acknowledged.
 func (s *Supervisor) endWedged(ctx context.Context, nodes []string, silent map[string]int) {
 	nodes = slices.DeleteFunc(slices.Clone(nodes), func(name string) bool {
 		st, _ := s.board.snapshot().Node(name)
-		// Of a host of a drill that is cut off, nobody here can tell.
+		// On a host that a drill has cut off, its state cannot be known from here.
 		return st.State == Paused || st.State == Draining || s.across(ctx, name)
 	})
 	name := overdue(nodes, silent)
@@ -191,9 +192,9 @@ func (s *Supervisor) endWedged(ctx context.Context, nodes []string, silent map[s
 	}
 }
 
-// overdue takes in a look at which these nodes were wedged, and returns the one that
-// is to be killed; empty: none is. Only one is killed at a time, and the count
-// begins anew: where all hang, it may be the machine.
+// overdue counts a look that found these nodes wedged, and returns the one to kill; empty:
+// none. It returns one node at a time and then counts anew, because if all nodes hang the
+// machine may be the cause.
 func overdue(nodes []string, silent map[string]int) string {
 	for name := range silent {
 		if !slices.Contains(nodes, name) {
@@ -212,9 +213,9 @@ func overdue(nodes []string, silent map[string]int) string {
 	return ""
 }
 
-// markBooted remembers that the stack has had its first boot. It happens when
-// a redis node is seen to be master, which the web nodes wait for: no client
-// has had a write acknowledged yet.
+// markBooted records that the stack has had its first boot. It is called when a redis node is
+// first seen as the master. The web nodes wait for that, too, so no write of a client has been
+// acknowledged yet.
 func (s *Supervisor) markBooted() error {
 	s.keptMu.Lock()
 	defer s.keptMu.Unlock()

@@ -2,10 +2,10 @@ package supervise
 
 import "holdfast/internal/plan"
 
-// What a node is may change while it is looked after: see command.spec.
+// The process that a node is to have may change while it is looked after: see command.spec.
 
-// spec is what the node's process is, or is to be. A node that has just gone has an
-// empty one.
+// spec returns what the node's process is, or is to be. For a node that has just gone (nil), it
+// returns an empty one.
 func (n *node) spec() *plan.Process {
 	if n == nil {
 		return &plan.Process{}
@@ -13,7 +13,7 @@ func (n *node) spec() *plan.Process {
 	return n.now.Load()
 }
 
-// takeNext has the settings count that a restart brought.
+// takeNext makes the settings that a restart brought the current ones.
 func (n *node) takeNext() {
 	if n.next != nil {
 		n.now.Store(n.next)
@@ -22,7 +22,7 @@ func (n *node) takeNext() {
 	}
 }
 
-// take has other settings count for the process that runs, too.
+// take makes other settings the current ones, also for the running process.
 func (n *node) take(how Action) error {
 	n.takeNext()
 	if n.proc == nil {
@@ -32,7 +32,7 @@ func (n *node) take(how Action) error {
 		if err := n.reload(); err != nil {
 			return err
 		}
-		// Its master takes no signal while it starts, and may have read the former files.
+		// HAProxy's master ignores signals while it starts, and may have read the former files.
 		n.reloadAgain = n.state == Starting
 	}
 	n.made, n.listens = n.sup.digest(*n.spec()), n.spec().Address

@@ -15,46 +15,43 @@ import (
 	"holdfast/internal/servers"
 )
 
-// The balancers have health checks of their own, and it is they who send
-// requests. This file looks at what they have found, so that nobody is told that
-// a stack is ready while its clients get 503.
+// The balancers have health checks of their own, and decide where requests go. This file looks
+// at what they have found, so that the stack is not reported ready while its clients get 503.
 
-// leastRotation is the least time that is waited for the balancers to see what
-// the supervisor sees.
+// leastRotation is the least time that the balancers get to see what the supervisor sees.
 const leastRotation = 5 * time.Second
 
-// rotationLimit is how long that may take: where they check seldom, longer.
+// rotationLimit returns how long that may take; it is longer if they check rarely.
 func (s *Supervisor) rotationLimit() time.Duration {
 	return max(leastRotation, plan.CheckedWithin(s.stack()))
 }
 
-// rotationEvery is how often the balancers are asked, and rotationTimeout how
-// long one may take to answer.
+// rotationEvery is how often the balancers are asked, and rotationTimeout how long one may take
+// to respond.
 const (
 	rotationEvery   = 500 * time.Millisecond
 	rotationTimeout = time.Second
 )
 
-// Unserved is an application that a balancer has no server for: it answers the
+// Unserved is an application for which a balancer has no usable server, so that it answers the
 // application's requests with 503.
 type Unserved struct {
 	App      string `json:"app"`
 	Balancer string `json:"balancer"`
-	// Why is what the balancer holds of the application's servers.
+	// Why is the balancer's view of the application's servers.
 	Why string `json:"why"`
 }
 
-// rotation is what the balancers hold of the applications' servers.
+// rotation is the balancers' view of the applications' servers.
 type rotation struct {
-	// out says of nodes that some balancer sends nothing why it does not.
+	// out has, by node, the reason why some balancer sends the node no requests.
 	out      map[string]string
 	unserved []Unserved
-	// pending is true while a balancer has not checked a server yet, or has not
-	// answered.
+	// pending is true while a balancer has not yet checked some server, or has not responded.
 	pending bool
 }
 
-// watchRotation shows what the balancers hold of the nodes, until ctx ends.
+// watchRotation shows the balancers' view of the nodes until ctx ends.
 func (s *Supervisor) watchRotation(ctx context.Context) {
 	ticker := time.NewTicker(rotationEvery)
 	defer ticker.Stop()
@@ -68,10 +65,9 @@ func (s *Supervisor) watchRotation(ctx context.Context) {
 	}
 }
 
-// awaitRotation waits, for rotationLimit at most, until the balancers that are
-// up send requests to every application's node that is up and have looked at
-// every server elsewhere: until their own checks have passed, a client would
-// get 503.
+// awaitRotation waits, for at most rotationLimit, until the balancers that are up send requests
+// to every application's node that is up, and have checked every server elsewhere. Until their
+// own checks have passed, clients would get 503.
 func (s *Supervisor) awaitRotation(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.rotationLimit())
 	defer cancel()
@@ -85,7 +81,7 @@ func (s *Supervisor) awaitRotation(ctx context.Context) {
 	}
 }
 
-// showRotation looks at the rotation and shows it, unless ctx ended meanwhile.
+// showRotation asks the balancers and shows their view, unless ctx has ended meanwhile.
 func (s *Supervisor) showRotation(ctx context.Context) rotation {
 	s.rotating.Lock()
 	defer s.rotating.Unlock()
@@ -122,18 +118,18 @@ func (s *Supervisor) lookAtRotation(ctx context.Context) rotation {
 	seen := rotation{out: map[string]string{}}
 	for i, name := range balancers {
 		s.freeClients(ctx, name, hosts, answers[i])
-		// One that does not answer is the business of its own probe.
+		// A balancer that does not respond is handled by its own probe.
 		seen.pending = seen.pending || answers[i] == nil
 		seen.add(name, answers[i], up, s.appOf)
 	}
 	return seen
 }
 
-// tellHealth tells the balancers that an application's node has died, or is ready
-// again, where its requests may wait for a place. By themselves they would notice a
-// death by refused connections or by their next checks, and meanwhile send it what
-// the others have no place for; and they would need two checks to take it back,
-// while another node may die.
+// tellHealth tells the balancers that an application's node has died, or is ready again, if the
+// application's requests may wait for a free connection. By themselves the balancers would
+// notice a death by refused connections or by their next checks; meanwhile they would send the
+// node the requests for which the others have no room. And they would need two checks to use
+// the node again, while another node may die.
 func (s *Supervisor) tellHealth(ctx context.Context, node plan.Process, up bool) {
 	if s.stack().Apps[node.App].Connections == 0 {
 		return
@@ -159,16 +155,16 @@ func (s *Supervisor) knownElsewhere(ctx context.Context, balancer string, b *hap
 	return err == nil && elsewhere(rows, node.Node, s.addressFor(balancer, &node))
 }
 
-// elsewhere reports whether a balancer, by what it says of its servers, knows a node at
-// another address than this one.
+// elsewhere reports whether, according to a balancer's statistics, it knows a node at another
+// address.
 func elsewhere(rows []haproxy.Stat, node, address string) bool {
 	return slices.ContainsFunc(rows, func(r haproxy.Stat) bool {
 		return r.Server == node && r.Address != "" && r.Address != address
 	})
 }
 
-// backendsOf are the balancers' backends in which an application's nodes are
-// checked (package plan's haproxy.cfg); one of them may not be there.
+// backendsOf returns the balancers' backends in which an application's nodes are checked
+// (haproxy.cfg of package plan). Not every balancer has all of them.
 func (s *Supervisor) backendsOf(app string) []string {
 	backends := []string{app}
 	for i, entry := range s.stack().TCP {
@@ -179,18 +175,18 @@ func (s *Supervisor) backendsOf(app string) []string {
 	return backends
 }
 
-// freeClients ends the sessions at servers that hang, so that their clients need not
-// wait for HAProxy's time-out. HAProxy can do that by itself when a server goes
-// down (on-marked-down), but it does so too when a server has died, and then cuts
-// off those that it is just sending to another one: see plan's shares.go.
+// freeClients ends the sessions at servers that hang, so that their clients need not wait for
+// HAProxy's timeout. HAProxy can do that by itself when a server goes down (on-marked-down).
+// But it also does so when a server has died, and then cuts off the sessions that it is just
+// sending to another server: see shares.go of package plan.
 //
-// Where another host does not answer at all, the kernel ends its connections, and their
-// requests go to other servers (plan's wire.go): they are left to that.
+// If another host does not respond at all, its servers are left out: the kernel ends the
+// connections to it, and their requests go to other servers (wire.go of package plan).
 //
-// A newer HAProxy than 2.6 does not send the requests of such sessions to another server
-// but ends their clients' connections without an answer. There they are left until the
-// node is killed (see node.hangLimit), or answers; but at one that an operator has paused,
-// which nobody kills.
+// HAProxy newer than 2.6 does not send the requests of such sessions to another server, but
+// closes their clients' connections without a response. With it, the sessions are left until
+// the node is killed (see node.hangLimit) or responds. Only at a node that an operator has
+// paused they are ended, because nothing kills that node.
 func (s *Supervisor) freeClients(ctx context.Context, balancer string, hosts map[string]string, stats []haproxy.Stat) {
 	silent := func(row haproxy.Stat) bool {
 		return row.Unreached() && hosts[row.Server] != hosts[balancer]
@@ -210,15 +206,15 @@ func (s *Supervisor) freeClients(ctx context.Context, balancer string, hosts map
 	}
 }
 
-// resends reports whether a balancer's server, as NodeStatus has it, sends a request whose
-// session is ended to another server.
+// resends reports whether a balancer's HAProxy, named as in NodeStatus.Server, sends a request
+// whose session is ended to another server.
 func resends(server string) bool {
 	is, known := servers.Named(server)
 	return !known || is.Resends()
 }
 
-// hanging returns the servers that have sessions and hang, by their own checks or
-// by those of the server that they track; but for those that silent tells of.
+// hanging returns the servers that have sessions and hang, according to their own checks or to
+// those of the server that they track. It leaves out those for which silent returns true.
 func hanging(stats []haproxy.Stat, silent func(haproxy.Stat) bool) (rows []haproxy.Stat) {
 	hangs := map[string]bool{}
 	for _, row := range stats {
@@ -234,8 +230,8 @@ func hanging(stats []haproxy.Stat, silent func(haproxy.Stat) bool) (rows []hapro
 	return rows
 }
 
-// add takes in what one balancer holds of the servers. up are the nodes that
-// are, by the supervisor's probes; appOf the application behind a proxy.
+// add adds one balancer's view of the servers. up has the nodes that are up by the supervisor's
+// probes. appOf returns the application behind a proxy.
 func (r *rotation) add(balancer string, stats []haproxy.Stat, up map[string]bool, appOf func(proxy string) string) {
 	type verdict struct {
 		served bool
@@ -269,7 +265,7 @@ func (r *rotation) add(balancer string, stats []haproxy.Stat, up map[string]bool
 	}
 }
 
-// someOf are the first of several findings.
+// someOf joins the first of several findings.
 func someOf(why []string) string {
 	const shown = 3
 	if len(why) <= shown {
@@ -278,8 +274,8 @@ func someOf(why []string) string {
 	return fmt.Sprintf("%s; and %d more", strings.Join(why[:shown], "; "), len(why)-shown)
 }
 
-// appOf is the application that a proxy of the balancers is for (package plan's
-// haproxy.cfg); empty: for none.
+// appOf returns the application behind a proxy of the balancers (haproxy.cfg of package plan);
+// empty: the proxy is for none.
 func (s *Supervisor) appOf(proxy string) string {
 	if _, there := s.stack().Apps[proxy]; there {
 		return proxy
@@ -292,8 +288,8 @@ func (s *Supervisor) appOf(proxy string) string {
 	return ""
 }
 
-// inRotation counts the servers of those nodes that a balancer has, and those
-// that it sends requests to, found fit by its own checks.
+// inRotation counts the servers of the given nodes that a balancer has, and those of them that
+// get requests because its own checks have passed.
 func inRotation(ctx context.Context, b *haproxy.Client, nodes map[string]bool) (there, served int, err error) {
 	stats, err := b.Stat(ctx)
 	for _, st := range stats {
@@ -307,8 +303,9 @@ func inRotation(ctx context.Context, b *haproxy.Client, nodes map[string]bool) (
 	return there, served, err
 }
 
-// knownToBalancers are the redis nodes that every balancer knows where they are, and could
-// lead programs to; nil: that is not known, or the balancers lead nobody to Redis.
+// knownToBalancers returns the redis nodes that every balancer knows at their current
+// addresses, and could direct programs to; nil: that is unknown, or the balancers direct nobody
+// to Redis.
 func (s *Supervisor) knownToBalancers(ctx context.Context) map[string]bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -332,8 +329,8 @@ func (s *Supervisor) knownToBalancers(ctx context.Context) map[string]bool {
 	return known
 }
 
-// servedAt reports whether a balancer sends requests to a node wherever it knows the
-// node where it is: at that address.
+// servedAt reports whether a balancer sends requests to a node, as far as it knows the node at
+// this address.
 func servedAt(rows []haproxy.Stat, node, address string) bool {
 	return !slices.ContainsFunc(rows, func(r haproxy.Stat) bool {
 		at := r.Address == "" || r.Address == address
@@ -341,8 +338,8 @@ func servedAt(rows []haproxy.Stat, node, address string) bool {
 	})
 }
 
-// addressFor is where a balancer reaches a node: one of another host does not at the address
-// that the node has for its own.
+// addressFor returns the address at which a balancer reaches a node. A balancer on another host
+// cannot use the node's local address.
 func (s *Supervisor) addressFor(balancer string, p *plan.Process) string {
 	if s.home(balancer).name == s.home(p.Node).name {
 		return p.Near()

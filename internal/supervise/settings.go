@@ -10,14 +10,14 @@ import (
 	"holdfast/internal/plan"
 )
 
-// usersFile is the name of a node's ACL file.
+// usersFile is the file name of a node's ACL file.
 const usersFile = "users.acl"
 
-// settingLimit is how long one Redis or Sentinel may take for its settings.
+// settingLimit is how long a redis node or Sentinel may take to accept its settings.
 const settingLimit = 5 * time.Second
 
-// set has a Redis or Sentinel take other settings while it runs. One that does not
-// run has them in its files.
+// set gives a redis node or Sentinel other settings while it runs. A node that does not run
+// reads them from its files.
 func (x *stepper) set(ctx context.Context, settings *plan.Settings) error {
 	s, name := x.sup, x.step.Node
 	x.touched = true
@@ -37,13 +37,13 @@ func (x *stepper) set(ctx context.Context, settings *plan.Settings) error {
 			return err
 		}
 	}
-	s.paceOf(name).forget() // how often it pings follows from how long a master may be silent
+	s.paceOf(name).forget() // its ping period depends on down-after
 	return s.send(ctx, name, command{action: actTake, spec: &x.to.process})
 }
 
-// withFormerUsers is a node whose file of users has those of a former one, too. They go
-// with the late part of a Set: a change that is stopped before it leaves programs that
-// need them, and the next change finds that part still to be done.
+// withFormerUsers returns a node whose ACL file also has the users of its former version. The
+// late part of a Set removes them. If a change is stopped before that part, the programs that
+// need these users can go on, and the next change still finds the part to do.
 func withFormerUsers(to, from part) part {
 	former := map[string]string{}
 	for _, f := range from.files {
@@ -83,7 +83,7 @@ func (x *stepper) give(ctx context.Context, settings *plan.Settings) error {
 	return nil
 }
 
-// dropUsers removes the users of programs that are gone.
+// dropUsers removes the users of programs that the stack no longer has.
 func (x *stepper) dropUsers(ctx context.Context, settings *plan.Settings) error {
 	ctx, cancel := context.WithTimeout(ctx, settingLimit)
 	defer cancel()

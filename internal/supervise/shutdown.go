@@ -17,13 +17,13 @@ import (
 	"holdfast/internal/private"
 )
 
-// Stop takes every node down and returns when all have ended. When hurry is closed before
-// (nil: it never is), what is left is killed. When ctx ends before, Stop returns its error:
-// nothing more is told to stop, and nothing is killed. Either way the supervisor is of no
-// use any more but to be closed.
+// Stop takes every node down, and returns when all have ended. When hurry is closed (nil: it
+// never is), the remaining nodes are killed. When ctx ends first, Stop returns its error:
+// nothing more is told to stop, and nothing is killed. In either case the supervisor can only
+// be closed afterwards.
 //
-// A host of several that is away is not waited for. Stop takes down what is elsewhere, and
-// returns an *UnreachedError.
+// Stop does not wait for a host of several that is away. It takes down the nodes of the other
+// hosts, and returns an *UnreachedError.
 func (s *Supervisor) Stop(ctx context.Context, hurry <-chan struct{}) error {
 	s.stopping.Store(true)
 	s.board.enter(PhaseStopping)
@@ -49,20 +49,19 @@ func (s *Supervisor) Stop(ctx context.Context, hurry <-chan struct{}) error {
 	return nil
 }
 
-// stopping is how long a Stop goes on: until ctx ends. patient ends before, when what is
-// left is to be killed.
+// stopping has the contexts of a Stop. It goes on until ctx ends. patient ends earlier, when
+// the remaining nodes are to be killed.
 type stopping struct{ ctx, patient context.Context }
 
-// stopStages takes the nodes down, stage after stage.
+// stopStages takes the nodes down, stage by stage.
 func (s *Supervisor) stopStages(t stopping) (failures []error) {
 	order := s.stopOrder()
-	// The virtual address goes to a host that serves, before this one does not.
+	// The virtual address moves to a host that serves, before this one stops serving.
 	failures = await(s.stopAll(t, order[plan.StopKeepalived]))
-	// A balancer that was asked to stop takes no new connection, but waits for
-	// the clients of those it has, which may be idle. So the applications are
-	// stopped meanwhile: they finish what they have in hand. After that, idle
-	// connections are all there can be, unless servers that run elsewhere
-	// still answer somebody.
+	// A balancer that was asked to stop accepts no new connections, but waits for the clients of
+	// the existing ones, which may be idle. So the applications stop meanwhile, after finishing
+	// the requests that they have. After that only idle connections can be left, unless servers
+	// that run elsewhere still serve somebody.
 	balancers := s.stopAll(t, order[plan.StopBalancers])
 	failures = append(failures, await(s.stopAll(t, order[plan.StopApps]))...)
 	if !s.stack().ServesElsewhere() {
@@ -72,25 +71,24 @@ func (s *Supervisor) stopStages(t stopping) (failures []error) {
 	}
 	failures = append(failures, await(balancers)...)
 	for i := plan.StopSentinels; i < len(order); i++ {
-		// Who is master is looked up late: it may have changed, and one who
-		// has just adopted the nodes did not know it at first.
+		// The master is looked up late, because it may have changed, and a supervisor that has just
+		// adopted the nodes did not know it at first.
 		failures = append(failures, await(s.stopAll(t, s.stopOrder()[i]))...)
 	}
 	failures = append(failures, s.endStrays(t.ctx, t.patient))
 	if t.ctx.Err() == nil {
-		// The log writer ends last: it stores what the others say.
+		// The log writer ends last, because it stores the output of the others.
 		s.endLogWriter()
 	}
 	return failures
 }
 
-// stopAll begins to stop nodes and answers the channels that say how each went.
+// stopAll begins to stop nodes, and returns a channel for the result of each.
 func (s *Supervisor) stopAll(t stopping, names []string) []<-chan error {
 	return s.each(names, func(name string) error { return s.stopNode(t, name) })
 }
 
-// each begins something for all nodes at once and answers the channels that
-// say how each went.
+// each calls do for all nodes at once, and returns a channel for the result of each.
 func (s *Supervisor) each(names []string, do func(name string) error) []<-chan error {
 	var answers []<-chan error
 	for _, name := range names {
@@ -101,7 +99,7 @@ func (s *Supervisor) each(names []string, do func(name string) error) []<-chan e
 	return answers
 }
 
-// await waits for all answers and keeps the failures.
+// await waits for all results and returns the errors.
 func await(answers []<-chan error) (failures []error) {
 	for _, a := range answers {
 		if err := <-a; err != nil {
@@ -111,7 +109,7 @@ func await(answers []<-chan error) (failures []error) {
 	return failures
 }
 
-// stopOrder is the order of a shutdown (plan.Kind.StopRank).
+// stopOrder returns the order in which nodes are stopped (plan.Kind.StopRank).
 func (s *Supervisor) stopOrder() [][]string {
 	order := make([][]string, plan.StopRanks)
 	for _, n := range s.board.snapshot().Nodes {
@@ -121,7 +119,7 @@ func (s *Supervisor) stopOrder() [][]string {
 	return order
 }
 
-// stopNode stops a node, unless its host is lost.
+// stopNode stops a node. If its host is lost, it marks the host as not reached.
 func (s *Supervisor) stopNode(t stopping, name string) error {
 	if t.ctx.Err() != nil {
 		return t.ctx.Err()
@@ -133,22 +131,22 @@ func (s *Supervisor) stopNode(t stopping, name string) error {
 	switch {
 	case errors.Is(context.Cause(waiting), errUnreached), errors.Is(err, errAway), err == nil && s.hosts.lacks(host.name):
 		s.leave(host)
-		return nil // Stop tells of it
+		return nil // Stop returns it as an UnreachedError
 	case t.ctx.Err() == nil && t.patient.Err() != nil:
 		return s.killNode(t.ctx, name)
 	}
 	return err
 }
 
-// killNode stops a node at once: its operator has asked twice.
+// killNode stops a node at once, because the operator has asked twice.
 func (s *Supervisor) killNode(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	n := s.node(name)
-	if n == nil { // a change has just taken it away
+	if n == nil { // a change has just removed it
 		return nil
 	}
-	// Stop first: a node that is killed while it is wanted up is started again.
+	// It is stopped first, because a killed node that is wanted up is started again.
 	stop := command{action: ActStop, answer: make(chan error, 1)}
 	select {
 	case n.commands <- stop:
@@ -170,8 +168,8 @@ func (s *Supervisor) killNode(ctx context.Context, name string) error {
 	}
 }
 
-// Purge removes what the stack keeps in its state directory, its data too,
-// and the directory itself unless something else lies in it.
+// Purge removes the stack from its state directory, including the data, and the directory
+// itself unless something else is in it.
 func (s *Supervisor) Purge() error {
 	for _, n := range s.board.snapshot().Nodes {
 		if n.PID != 0 {
@@ -186,8 +184,9 @@ func (s *Supervisor) Purge() error {
 	return s.dir.removeAll()
 }
 
-// RemoveState removes what a host of several keeps in its state directory when its stack is no
-// more, and the directory itself unless something else lies in it. No node of it runs.
+// RemoveState removes the state of a host of several when its stack does not exist any more,
+// and the state directory itself unless something else is in it. No node of the host may be
+// running.
 func RemoveState(stateDir string) error { return dirAt(stateDir).removeAll() }
 
 func (d dir) removeAll() error {
@@ -203,21 +202,21 @@ func (d dir) removeAll() error {
 		}
 	}
 	hostsAt(d.root).here.sweep(context.Background())
-	os.Remove(d.root) // only when it is empty
+	os.Remove(d.root) // this fails if it is not empty
 	return nil
 }
 
-// DrillLock is the file in the state directory that a drill holds.
+// DrillLock is the file in the state directory that a drill holds locked.
 const DrillLock = "drill.lock"
 
-// drillPatience is how long a purge waits for a drill's end: one that was
-// killed is undone by a second process.
+// drillPatience is how long a purge waits for the end of a drill. After a drill was killed, a
+// second process undoes it.
 const drillPatience = 5 * time.Second
 
-// NoDrill waits until no drill has its place in a state directory, and keeps
-// every other one, and what undoes one, out of it until release is called. It
-// gives one that was killed a moment to be undone; what such a one has left is
-// no obstacle. A DrillError says that one is under way.
+// NoDrill waits until no drill is under way with a state directory, and keeps drills, and
+// processes that undo one, out of it until release is called. It waits a moment for a killed
+// drill to be undone; what such a drill leaves behind does not matter. It returns a *DrillError
+// if a drill is under way.
 func NoDrill(stateDir string) (release func(), err error) {
 	for deadline := time.Now().Add(drillPatience); ; time.Sleep(20 * time.Millisecond) {
 		if release, err = KeepDrillOut(stateDir); err == nil || !errors.As(err, new(*DrillError)) || time.Now().After(deadline) {
@@ -226,13 +225,13 @@ func NoDrill(stateDir string) (release func(), err error) {
 	}
 }
 
-// OwnDrill is what DrillLock has, perhaps behind more, while the drill is one of a stack of its
-// own.
+// OwnDrill is a line in DrillLock, perhaps after other text, while the drill runs a stack of
+// its own.
 const OwnDrill = "the drill has a stack of its own\n"
 
-// Drilled reports whether a drill has its place in a state directory, and whether it drills the
-// stack there. It takes the lock as one of many readers, so that a drill which begins meanwhile
-// finds it free a moment later.
+// Drilled reports whether a drill is under way with a state directory, and whether it drills
+// the stack there. It takes a shared lock for a moment; a drill that begins meanwhile finds the
+// file unlocked a moment later.
 func Drilled(stateDir string) (drilled, theStack bool) {
 	f, err := private.Open(dirAt(stateDir).path(DrillLock), os.O_RDONLY)
 	if err != nil {
@@ -250,7 +249,7 @@ func Drilled(stateDir string) (drilled, theStack bool) {
 func KeepDrillOut(stateDir string) (release func(), err error) {
 	f, err := os.Open(dirAt(stateDir).path(DrillLock))
 	if errors.Is(err, os.ErrNotExist) {
-		return func() {}, nil // a drill makes it and finds the stack down
+		return func() {}, nil // a drill that begins now makes the file and finds the stack down
 	}
 	if err != nil {
 		return nil, err
@@ -262,7 +261,7 @@ func KeepDrillOut(stateDir string) (release func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// DrillError says that a drill has its place in a state directory.
+// DrillError is the error of a state directory with which a drill is under way.
 type DrillError struct{ Dir string }
 
 func (e *DrillError) Error() string {

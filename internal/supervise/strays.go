@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/machine"
 )
 
-// stray is a process of this stack that runs although the stack declares it no
-// more.
+// stray is a process of this stack that still runs, although its node is no longer in the
+// stack.
 type stray struct {
 	node    string
 	address string
@@ -53,16 +53,16 @@ func (s *Supervisor) findStrays() error {
 	return nil
 }
 
-// endStrays ends them until ctx ends, but not the one that the Sentinels name master: its
-// data is the stack's. When patient ends, they are killed. One whose host is lost stays a
-// stray.
+// endStrays ends all strays, except the one that the Sentinels name master: it has the stack's
+// data. When patient ends, strays are killed; when ctx ends, endStrays returns. A stray whose
+// host is lost remains.
 func (s *Supervisor) endStrays(ctx, patient context.Context) error {
 	if len(s.strays) == 0 {
 		return nil
 	}
 	master, _, _ := s.gather(ctx, time.Second).master()
 	if ctx.Err() != nil {
-		return ctx.Err() // who is the master, nobody has said
+		return ctx.Err() // nobody has said which node is the master
 	}
 	var masters, kept []stray
 	for i, st := range s.strays {
@@ -86,14 +86,15 @@ func (s *Supervisor) endStrays(ctx, patient context.Context) error {
 	return nil
 }
 
-// endStray ends one, and reports whether it has ended.
+// endStray ends a stray, and reports whether it has ended.
 func (s *Supervisor) endStray(ctx, patient context.Context, st stray) bool {
 	waiting, end := s.whileReached(ctx, st.host)
 	defer end()
 	return st.end(waiting, patient)
 }
 
-// end ends the process, and reports whether it has ended. When patient ends, it is killed.
+// end ends the process, and reports whether it has ended. When patient ends, the process is
+// killed.
 func (st stray) end(ctx, patient context.Context) bool {
 	_ = st.proc.Signal(syscall.SIGTERM)
 	_ = st.proc.SignalGroup(syscall.SIGCONT)
@@ -116,8 +117,8 @@ func (st stray) end(ctx, patient context.Context) bool {
 	}
 }
 
-// EndNodes ends the nodes of a host that is no part of its stack any more: nobody of the
-// stack listens to them. Their data stays.
+// EndNodes ends the nodes of a host that is no longer part of its stack, so that the stack's
+// supervisor does not end them. Their data stays.
 func EndNodes(ctx context.Context, stateDir string) error {
 	h := hostsAt(stateDir)
 	defer h.close()
@@ -140,7 +141,7 @@ func EndNodes(ctx context.Context, stateDir string) error {
 			if proc != nil {
 				stray{node: node, address: r.Address, host: h.here, proc: proc}.end(ctx, ctx)
 			}
-			_ = h.here.Remove(ctx, recordFile(node)) // then it says of a process that is gone
+			_ = h.here.Remove(ctx, recordFile(node)) // otherwise the record names a process that is gone
 		})
 	}
 	return nil

@@ -10,26 +10,26 @@ import (
 	"holdfast/internal/redis"
 )
 
-// succession is what a switchover and the failover of a dead master have in common:
-// one redis node takes the place of another as the master.
+// succession is what a switchover and the failover of a dead master have in common: one redis
+// node becomes the master in the place of another.
 type succession struct {
 	sup      *Supervisor
 	from, to string
-	// facts are from before anything was changed.
+	// facts were gathered before anything was changed.
 	facts facts
 	log   *slog.Logger
-	// inStep are the replicas that have the master's data, the successor among them.
+	// inStep are the replicas that have the master's data, including the successor.
 	inStep []string
-	// promoted is true when to is the master.
+	// promoted is true once the successor is the master.
 	promoted bool
-	// voted is the epoch that the Sentinels voted in; 0: nobody asked them.
+	// voted is the epoch of the Sentinels' vote; 0: they were not asked for one.
 	voted int64
 }
 
 func (w *succession) admin(node string) *redis.Admin { return w.sup.admin(node) }
 func (w *succession) address(node string) string     { return w.facts.Nodes[node] }
 
-// others are the replicas that were in step, without the successor.
+// others returns the replicas that were in step, without the successor.
 func (w *succession) others() []string {
 	return slices.DeleteFunc(slices.Clone(w.inStep), func(name string) bool { return name == w.to })
 }
@@ -43,9 +43,9 @@ func (w *succession) askOne(ctx context.Context, sentinel string) error {
 	return nil
 }
 
-// becomesMaster waits until a replica reports that it is the master. That may be
-// another than the successor, where the Sentinels have just lost sight of it: then
-// that one is the successor.
+// becomesMaster waits until a replica reports that it is the master. If the Sentinels have just
+// lost sight of the successor, another replica may be promoted; then that one becomes the
+// successor.
 func (w *succession) becomesMaster(ctx context.Context, limit time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -71,13 +71,13 @@ func (w *succession) becomesMaster(ctx context.Context, limit time.Duration) boo
 	return w.promoted
 }
 
-// writeDown writes down that the successor is the master. That comes before any
-// replica follows it, and so before it acknowledges a write: its Sentinel may take a
-// second to see the promotion, and until then no file of a Sentinel knows of it. Where
-// power is lost in that second, the former master would come back as the master.
+// writeDown records that the successor is the master. It does so before any replica follows it,
+// and so before it can acknowledge a write: its Sentinel may take a second to see the
+// promotion, and until then no Sentinel's file has it. If power were lost in that second, the
+// former master would come back as the master.
 //
-// The epoch is the one that the Sentinels voted in, or the next one: never a higher one
-// than they give it, so that what they say later is believed.
+// The recorded epoch is the one that the Sentinels voted in, or the next one. It is never
+// higher than the one that they will give it, so that their later reports are believed.
 func (w *succession) writeDown(ctx context.Context) {
 	_, before, _ := w.facts.master()
 	other, err := w.sup.writeMaster(w.to, max(w.voted, before+1))
@@ -96,7 +96,7 @@ func (w *succession) named(ctx context.Context) bool {
 	return w.sup.gather(ctx, time.Second).named(w.address(w.to))
 }
 
-// turn has a node follow the new master.
+// turn makes a node follow the new master.
 func (w *succession) turn(ctx context.Context, node string) error {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()

@@ -11,65 +11,66 @@ import (
 	"holdfast/internal/redis"
 )
 
-// A switchover makes a replica the master while the old master works. SENTINEL
-// FAILOVER alone would lose what is written to the old master until it learns of
-// its successor, about five seconds later. So the old master first refuses every
-// write, the replica gets all that there is, and the old master follows the new
-// one as soon as that is promoted. Web nodes hold their requests meanwhile.
+// A switchover makes a replica the master while the old master works. SENTINEL FAILOVER alone
+// would lose what is written to the old master until it learns about its successor, about five
+// seconds later. So first the old master refuses every write, then the replica gets all data,
+// and the old master follows the new one as soon as that is promoted. Web nodes hold their
+// requests meanwhile.
 
 // Time limits of a switchover.
 const (
-	// steerLimit is how long the Sentinels may take to hear of the priorities.
-	// No write waits for it.
+	// steerLimit is how long the Sentinels may take to learn the replicas' priorities. No write
+	// waits for that.
 	steerLimit = 3 * time.Second
-	// fenceLimit is how long writes wait for the replicas to have everything, and
-	// again how long for the promotion. After that writes go on at the old master.
+	// fenceLimit is how long writes wait for the replicas to have all data, and again how long
+	// they wait for the promotion. After that, writes go on at the old master.
 	fenceLimit = 500 * time.Millisecond
-	// promoteLimit is how long a promotion may take that begins late. Where a
-	// Sentinel still tries then, it is awaited until that gives up.
+	// promoteLimit is how long a late promotion may take. If a Sentinel is still trying then, the
+	// switchover waits until it gives up.
 	promoteLimit = 5 * time.Second
-	// nameLimit is how long one Sentinel's failover may take until a majority
-	// names the new master, before another Sentinel is asked.
+	// nameLimit is how long one Sentinel's failover may take until a majority of them names the
+	// new master. After that, another Sentinel is asked.
 	nameLimit = 2 * time.Second
-	// joinLimit is how long the others may take to be in step with the new master.
+	// joinLimit is how long the other nodes may take to be in step with the new master.
 	joinLimit = 10 * time.Second
 
-	// switchPoll is how often a node is asked while writes wait, and verifyPoll how
-	// often all are asked after that.
+	// switchPoll is how often a node is asked while writes wait, and verifyPoll how often all
+	// nodes are asked afterwards.
 	switchPoll, verifyPoll = 5 * time.Millisecond, 25 * time.Millisecond
 
 	// preferred and usual are values of replica-priority; usual is Redis' default.
 	preferred, usual = 1, 100
-	// beforeFailover has the leading Sentinel ask for INFO just after the
-	// promotion: it asks a second after the last time (see infoPeriod).
+	// beforeFailover is timed so that the leading Sentinel asks for INFO just after the promotion:
+	// it asks a second after the last time (see infoPeriod).
 	beforeFailover = 650 * time.Millisecond
 )
 
-// Switched says how a switchover went.
+// Switched is the outcome of a switchover.
 type Switched struct {
 	From string `json:"from"`
 	To   string `json:"to"`
-	// Waited is how long no node took writes, in milliseconds.
+	// Waited is how long no node accepted writes, in milliseconds.
 	Waited int64 `json:"waited_ms"`
 }
 
-// RefusedError says why a switchover cannot be made; nothing was changed.
+// RefusedError is the reason why something did not begin, such as a switchover; nothing was
+// changed.
 type RefusedError struct{ Why string }
 
 func (e *RefusedError) Error() string { return e.Why }
 
 func refused(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
 
-// Switchover makes the redis node to the master, or when to is empty the one that
-// chooseSuccessor names, and returns when every node and Sentinel knows. Its error is
-// a RefusedError when it did not begin. It may take some seconds, in which writes
-// wait for a fraction of one.
+// Switchover makes the redis node to the master; if to is empty, it takes the node that
+// chooseSuccessor returns. It returns when every node and Sentinel knows the new master. Its
+// error is a *RefusedError if the switchover did not begin. It may take some seconds, but
+// writes wait only for a fraction of a second.
 func (s *Supervisor) Switchover(ctx context.Context, to string) (Switched, error) {
 	return asTask(s, func() (Switched, error) { return s.switchOver(ctx, "", to) })
 }
 
-// asTask does what Close waits for: the supervisor leaves nothing half done to another
-// program that takes its place.
+// asTask runs do as a task that Close waits for, so that the supervisor leaves nothing half
+// done to a program that takes its place.
 func asTask[T any](s *Supervisor, do func() (T, error)) (done T, err error) {
 	ended := make(chan struct{})
 	s.tasks.Go(func() {
@@ -80,18 +81,18 @@ func asTask[T any](s *Supervisor, do func() (T, error)) (done T, err error) {
 	return done, err
 }
 
-// switchPatience is how long somebody waits who needs that no switchover is under way:
-// others have its place for a moment, too.
+// switchPatience is how long a caller that needs switching waits for it. Not only switchovers
+// hold it, and some only for a moment.
 const switchPatience = 2 * time.Second
 
-// awaitSwitching takes the place of a switchover; false: one is under way. The caller
-// unlocks switching.
+// awaitSwitching locks switching, and returns false if it could not, because a switchover is
+// under way. The caller unlocks switching.
 func (s *Supervisor) awaitSwitching(ctx context.Context) bool {
 	return within(ctx, switchPatience, 20*time.Millisecond, func(context.Context) bool { return s.switching.TryLock() })
 }
 
-// switchOver is Switchover, and does nothing where another node than only is the master. An empty
-// only stands for whoever is.
+// switchOver is Switchover, but does nothing if the master is not the node only. If only is
+// empty, it replaces any master.
 func (s *Supervisor) switchOver(ctx context.Context, only, to string) (_ Switched, err error) {
 	defer func() { s.tally.switched(err) }()
 	if s.stopping.Load() {
@@ -133,19 +134,19 @@ func (s *Supervisor) switchOver(ctx context.Context, only, to string) (_ Switche
 	return Switched{From: from, To: w.to, Waited: waited.Milliseconds()}, nil
 }
 
-// switchover is one that is under way.
+// switchover is a switchover that is under way.
 type switchover struct {
 	succession
 	fencedAt time.Time
-	// open is for how long the fence was lifted meanwhile.
+	// open is how long the fence was lifted in between.
 	open time.Duration
-	// turned is true when from follows the new master.
+	// turned is true once the old master follows the new one.
 	turned bool
-	// endClosing ends that programs are kept from the old master; nil: they are not.
+	// endClosing stops keeping programs away from the old master; nil: they are not kept away.
 	endClosing func()
-	// opened is when they were led to the new one.
+	// opened is when programs were directed to the new master.
 	opened time.Time
-	// behind are replicas that did not take in all data while writes waited.
+	// behind are replicas that did not get all data while writes waited.
 	behind []string
 }
 
@@ -159,11 +160,11 @@ func (s *Supervisor) newSwitchover(f facts, from, to string) *switchover {
 	return w
 }
 
-// run carries the switchover out. What it changes for the time being it puts back,
-// whatever happens, and also when ctx has ended.
+// run carries the switchover out. It undoes its temporary changes in any case, also when ctx
+// has ended.
 func (w *switchover) run(ctx context.Context) (waited time.Duration, err error) {
-	// An operator who goes away in the middle leaves the stack in one state or the
-	// other: from here on only the supervisor's end stops it.
+	// If the operator's request ends in the middle, the switchover goes on; from here on only the
+	// end of the supervisor stops it.
 	ctx = context.WithoutCancel(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -198,8 +199,8 @@ func (w *switchover) run(ctx context.Context) (waited time.Duration, err error) 
 	return waited, w.verify(ctx, leaders)
 }
 
-// steer has the Sentinels prefer the successor, and returns those that can carry
-// the failover out.
+// steer makes the Sentinels prefer the successor, and returns the Sentinels that can carry the
+// failover out.
 func (w *switchover) steer(ctx context.Context) (leaders []string, err error) {
 	for _, name := range replicasOf(w.facts, w.from) {
 		priority := usual
@@ -230,10 +231,10 @@ func (w *switchover) steer(ctx context.Context) (leaders []string, err error) {
 	return leaders, nil
 }
 
-// whoKnows returns how many Sentinels know that the successor is to be preferred,
-// and which of these would promote it at once.
+// whoKnows returns how many Sentinels know that the successor is preferred, and which of them
+// would promote it at once.
 func (w *switchover) whoKnows(ctx context.Context) (known int, leaders []string) {
-	// One that hangs does not keep the others from being heard.
+	// A Sentinel that hangs must not delay the answers of the others.
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
 	names := w.sup.sentinels()
@@ -268,7 +269,7 @@ func (w *switchover) knows(ctx context.Context, sentinel string) (knows, leads b
 	return true, err == nil && !tilted
 }
 
-// fence stops the writes at the old master.
+// fence makes the old master refuse writes.
 func (w *switchover) fence(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
@@ -279,17 +280,16 @@ func (w *switchover) fence(ctx context.Context) error {
 	if err := w.admin(w.from).Fence(ctx); err != nil {
 		return fmt.Errorf("stop writes at %s: %w", w.from, err)
 	}
-	// The pause ends by itself if nobody is left to end it. The fence is what
-	// refuses writes; without the pause the old master would be ahead of its
-	// successor.
+	// The pause ends by itself if the supervisor dies. Writes are refused by the fence; but
+	// without the pause, the old master would be ahead of its successor.
 	if err := w.admin(w.from).PauseWrites(ctx, 2*fenceLimit); err != nil {
 		return fmt.Errorf("pause %s: %w", w.from, err)
 	}
 	return nil
 }
 
-// awaitSameData waits until every replica that was in step has all that the old
-// master has, which takes no more writes.
+// awaitSameData waits until every replica that was in step has all data of the old master,
+// which accepts no more writes.
 func (w *switchover) awaitSameData(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
@@ -314,7 +314,7 @@ func (w *switchover) awaitSameData(ctx context.Context) error {
 	}
 	all.Wait()
 
-	// One of the others may have died just now; the successor has to have it.
+	// One of the other replicas may have died just now, but the successor has to have all data.
 	for i, name := range replicas {
 		switch {
 		case has[i]:
@@ -327,8 +327,8 @@ func (w *switchover) awaitSameData(ctx context.Context) error {
 	return nil
 }
 
-// askForFailover has one Sentinel promote the successor. One that died just now is
-// passed over.
+// askForFailover asks one Sentinel to promote the successor. It skips a Sentinel that died just
+// now.
 func (w *switchover) askForFailover(ctx context.Context, leaders []string) (err error) {
 	for _, leader := range leaders {
 		if err = w.askOne(ctx, leader); err == nil {
@@ -342,8 +342,8 @@ func (w *switchover) askForFailover(ctx context.Context, leaders []string) (err 
 	return err
 }
 
-// awaitPromotion waits until the successor says that it is the master. Writes go
-// on at the old one when that takes too long; it may still come about.
+// awaitPromotion waits until the successor reports that it is the master. If that takes too
+// long, writes go on at the old master, while the promotion may still happen.
 func (w *switchover) awaitPromotion(ctx context.Context) error {
 	if w.becomesMaster(ctx, fenceLimit) {
 		return nil
@@ -361,16 +361,16 @@ func (w *switchover) awaitPromotion(ctx context.Context) error {
 	}
 	w.open = time.Since(begun)
 
-	// What the old master takes now is lost.
+	// Writes that the old master accepts from now on would be lost.
 	if err := w.fence(ctx); err != nil {
 		w.log.Warn("cannot stop the writes at the old master", "node", w.from, "error", err)
 	}
 	return nil
 }
 
-// turnOthers has the other replicas follow the new master, and then the old master.
-// In this order: a write that the old one alone had confirmed would be lost if the
-// new one died now, because the Sentinels promote one of the others.
+// turnOthers makes the other replicas follow the new master, and then the old master. The order
+// matters: a write that only the old master has acknowledged would be lost if the new one died
+// now, because the Sentinels would promote one of the others.
 func (w *switchover) turnOthers(ctx context.Context) {
 	var inStep sync.WaitGroup
 	for _, name := range w.others() {
@@ -399,22 +399,22 @@ func (w *switchover) turnOthers(ctx context.Context) {
 	}
 }
 
-// verify waits until a majority of the Sentinels names the new master and every
-// node follows it. A Sentinel that dies in the middle of its failover would leave
-// the others with the old name: then another one is asked.
+// verify waits until a majority of the Sentinels names the new master and every node follows
+// it. A Sentinel that dies in the middle of its failover would leave the others with the old
+// master's name; then verify asks another Sentinel.
 func (w *switchover) verify(ctx context.Context, leaders []string) error {
 	is := within(ctx, nameLimit, verifyPoll, w.named)
 	for _, leader := range leaders {
 		if is {
 			break
 		}
-		// One that names the new master would replace that.
+		// A Sentinel that already names the new master would replace it.
 		view, err := w.admin(leader).View(ctx, w.sup.name())
 		if err != nil || view.Address != w.address(w.from) || view.Failing {
 			continue
 		}
 		w.log.Warn("the Sentinels do not name the new master yet: another one is asked", "sentinel", leader)
-		// Refused while another failover is under way, which is as good.
+		// While another failover is under way it refuses, which is as good.
 		_ = w.askOne(ctx, leader)
 		is = within(ctx, nameLimit, verifyPoll, w.named)
 	}
@@ -431,12 +431,12 @@ func (w *switchover) verify(ctx context.Context, leaders []string) error {
 			return fmt.Errorf("%s is the master, and %s does not follow it yet; the Sentinels bring it in", w.to, name)
 		}
 	}
-	// Until the Sentinel in charge has seen that, too, it would refuse another.
+	// Until the leading Sentinel has also seen that, it would refuse another failover.
 	within(ctx, joinLimit, verifyPoll, func(ctx context.Context) bool { return !w.sup.gather(ctx, time.Second).failing() })
 	return nil
 }
 
-// putBack ends what a switchover changed for the time being.
+// putBack undoes the temporary changes of a switchover.
 func (w *switchover) putBack() {
 	defer w.endWay()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -444,8 +444,8 @@ func (w *switchover) putBack() {
 	switch {
 	case w.fencedAt.IsZero():
 	case w.promoted && !w.turned:
-		// What it takes while another one is the master would be lost. settleRedis
-		// lifts the fence when the Sentinels have turned it.
+		// The old master must not accept writes while another node is the master: they would be lost.
+		// settleRedis lifts the fence when the Sentinels have made it a replica.
 		w.sup.unsettled.Store(true)
 	default:
 		w.liftFence(ctx)
@@ -463,7 +463,7 @@ func (w *switchover) putBack() {
 	}
 }
 
-// liftFence lets the old master take writes again, if it still is the master.
+// liftFence lets the old master accept writes again, if it still is the master.
 func (w *switchover) liftFence(ctx context.Context) {
 	defer w.endWay()
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
@@ -475,15 +475,15 @@ func (w *switchover) liftFence(ctx context.Context) {
 	}
 }
 
-// stepDown has another redis node become the master before the master is stopped
-// or restarted. Where that cannot be, the Sentinels replace it once it is gone.
+// stepDown makes another redis node the master before the node is stopped or restarted, if it
+// is the master. If that is impossible, the Sentinels replace it once it is gone.
 func (s *Supervisor) stepDown(ctx context.Context, node string) {
 	if err := s.tryStepDown(ctx, node); err != nil {
 		s.log.Warn("the master is stopped without a switchover", "node", node, "why", err)
 	}
 }
 
-// tryStepDown is stepDown, and returns why there was no switchover.
+// tryStepDown is stepDown, but returns the reason if a switchover failed.
 func (s *Supervisor) tryStepDown(ctx context.Context, node string) error {
 	if s.node(node).spec().Kind != plan.Redis || !s.stack().Redis.Enabled || s.stack().Redis.Sentinels == 0 {
 		return nil
@@ -495,8 +495,8 @@ func (s *Supervisor) tryStepDown(ctx context.Context, node string) error {
 	return err
 }
 
-// within asks until the answer is yes, and reports whether it was within the limit.
-// A server that hangs does not hold it up: the question's ctx ends then, too.
+// within calls yes until it returns true, and reports whether it did within the limit. A server
+// that hangs does not delay it, because the ctx of yes ends at the limit, too.
 func within(ctx context.Context, limit, every time.Duration, yes func(ctx context.Context) bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

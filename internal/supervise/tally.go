@@ -9,9 +9,9 @@ import (
 type Tally struct {
 	// Failovers are changes of the Redis master that nobody asked for.
 	Failovers int64
-	// Switchovers were carried out, Failed and Refused not.
+	// Switchovers counts those that were carried out; Failed and Refused count the others.
 	Switchovers, Failed, Refused int64
-	// Switching is true while one is under way.
+	// Switching is true while a switchover is under way.
 	Switching bool
 }
 
@@ -19,7 +19,7 @@ type Tally struct {
 type tally struct {
 	mu  sync.Mutex
 	now Tally
-	// asked is the node that a switchover makes the master; empty: none does.
+	// asked is the node that a switchover is to make the master; empty: none is under way.
 	asked string
 }
 
@@ -30,21 +30,21 @@ func (s *Supervisor) Tally() Tally {
 	return s.tally.now
 }
 
-// switches takes note of a switchover that begins.
+// switches records that a switchover begins.
 func (t *tally) switches(to string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.now.Switching, t.asked = true, to
 }
 
-// ended takes note of its end.
+// ended records that it ends.
 func (t *tally) ended() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.now.Switching = false
 }
 
-// switched takes note of how it went.
+// switched records its outcome.
 func (t *tally) switched(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -61,7 +61,7 @@ func (t *tally) switched(err error) {
 	}
 }
 
-// masterIs takes note of another master.
+// masterIs records a change of the master.
 func (t *tally) masterIs(was, now string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -7,9 +7,9 @@ import (
 	"holdfast/internal/plan"
 )
 
-// How a node's process is told to end, or to take its files up.
+// This file tells a node's process to end, or to read its files again.
 
-// terminate asks the process to end, by its own signal.
+// terminate asks the process to end, after the node has left service.
 func (n *node) terminate() {
 	if n.proc == nil || !n.killAt.IsZero() {
 		return
@@ -21,14 +21,14 @@ func (n *node) terminate() {
 	} else if !n.spec().Kind.Traits().Rotates {
 		leave = nil
 	}
-	// In a shutdown the address has gone before: plan.StopKeepalived.
+	// When the stack is taken down, the address has moved before: plan.StopKeepalived.
 	if leave == nil || n.spec().Kind == plan.Balancer && n.sup.stopping.Load() || n.want == wantPaused || n.upSince.IsZero() {
 		n.signalStop()
 		return
 	}
-	// A node leaves service before it leaves. To an application's node the balancers send
-	// nothing new, and what it has in hand is finished. A balancer's host gives the virtual
-	// address away.
+	// The node leaves service before its process ends. The balancers send nothing new to an
+	// application's node, which finishes the requests that it has. The host of a balancer gives
+	// the virtual address to another host.
 	n.killAt = time.Now().Add(limit + n.spec().Grace)
 	proc := n.proc
 	n.sup.tasks.Go(func() {
@@ -45,11 +45,12 @@ func (n *node) terminate() {
 func (n *node) signalStop() {
 	n.log.Info("stop", "signal", n.spec().StopSignal)
 	n.tell(signals[n.spec().StopSignal])
-	n.proc.SignalGroup(syscall.SIGCONT) // a paused one has to wake up to hear
+	n.proc.SignalGroup(syscall.SIGCONT) // a paused process has to run to handle the signal
 	n.killAt = time.Now().Add(n.spec().Grace)
 }
 
-// tell sends a signal that asks the process to end.
+// tell sends a signal that asks the process to end, and schedules its repetition where the kind
+// of node needs it.
 func (n *node) tell(signal syscall.Signal) {
 	n.proc.Signal(signal)
 	if n.told = signal; n.spec().Kind.Traits().StopAgain {
@@ -58,8 +59,8 @@ func (n *node) tell(signal syscall.Signal) {
 	}
 }
 
-// stopAgain tells a balancer once more to stop, which changes nothing for one that has
-// heard it.
+// stopAgain tells a balancer again to stop when that is due. For a balancer that has already
+// received the signal, this changes nothing.
 func (n *node) stopAgain() {
 	if n.tellAt.IsZero() || time.Now().Before(n.tellAt) {
 		return
@@ -69,8 +70,8 @@ func (n *node) stopAgain() {
 	n.tellAt = time.Now().Add(n.tellGap)
 }
 
-// reload has a balancer take its files up: to its master SIGUSR2 says so (management
-// guide, section 4).
+// reload makes a balancer read its files again: HAProxy's master process does so on SIGUSR2
+// (management guide, section 4).
 func (n *node) reload() error {
 	n.log.Info("reload")
 	return n.proc.Signal(syscall.SIGUSR2)

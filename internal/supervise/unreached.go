@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// A stack of several hosts is taken down also while one of them is lost. What runs there
-// goes on, and whoever took the stack down hears of it.
+// A stack of several hosts can be taken down while a host is lost. The nodes of that host go on
+// running, and the operator is told.
 
-// UnreachedError says that a stack was taken down but for the nodes of hosts that could not
-// be reached.
+// UnreachedError is the error of taking a stack down if some hosts could not be reached. The
+// nodes of all other hosts have ended.
 type UnreachedError struct{ Hosts []string }
 
 func (e *UnreachedError) Error() string {
 	return fmt.Sprintf("not reached, so that their nodes may run on: %s", join(e.Hosts))
 }
 
-// unreached are the hosts that were lost when their nodes were to be stopped. It is safe for
+// unreached has the hosts that were lost when their nodes were to be stopped. It is safe for
 // concurrent use.
 type unreached struct {
 	mu    sync.Mutex
@@ -45,7 +45,7 @@ func (u *unreached) has(host string) bool {
 	return u.hosts[host]
 }
 
-// list returns their names, sorted.
+// list returns the names of the hosts, sorted.
 func (u *unreached) list() []string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -53,19 +53,19 @@ func (u *unreached) list() []string {
 }
 
 const (
-	// lookEvery is the pause between two looks whether a host is there.
+	// lookEvery is the pause between two looks whether a host is reachable.
 	lookEvery = 250 * time.Millisecond
-	// presenceLimit is how long a host may take to answer one.
+	// presenceLimit is how long a host may take to respond to a look.
 	presenceLimit = 2 * time.Second
-	// lostAfter is after how many looks in a row that do not find it a host is lost.
+	// lostAfter is how many failed looks in a row make a host count as lost.
 	lostAfter = 4
 )
 
-// errUnreached is the cause of the end of what waits for a host that is lost.
+// errUnreached is the cause for which a context of whileReached ends when the host is lost.
 var errUnreached = errors.New("its host is lost")
 
-// whileReached returns a context that ends when a host of several is lost, with the cause
-// errUnreached. The caller calls end.
+// whileReached returns a context that ends, with the cause errUnreached, when a host of several
+// is lost. The caller has to call end.
 func (s *Supervisor) whileReached(ctx context.Context, host home) (_ context.Context, end func()) {
 	if !s.hosts.several {
 		return ctx, func() {}
@@ -80,7 +80,7 @@ func (s *Supervisor) whileReached(ctx context.Context, host home) (_ context.Con
 	return ctx, func() { cancel(nil); looking.Wait() }
 }
 
-// awaitLost looks after a host until ctx ends, or returns true when it is lost.
+// awaitLost watches a host. It returns true when the host is lost, and false when ctx ends.
 func (s *Supervisor) awaitLost(ctx context.Context, host home) bool {
 	missed := 0
 	if s.unreached.has(host.name) {
@@ -104,7 +104,7 @@ func (s *Supervisor) awaitLost(ctx context.Context, host home) bool {
 	}
 }
 
-// leave has a host be one that was not reached.
+// leave marks a host as not reached.
 func (s *Supervisor) leave(host home) {
 	if s.unreached.add(host.name) {
 		s.log.Warn("a host is lost, and what runs there is not stopped", "host", host.name)

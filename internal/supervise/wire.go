@@ -11,7 +11,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// wireTLS are the settings by which this host speaks with nodes of a stack; nil: in plain.
+// wireTLS returns the TLS configuration by which this host speaks with the nodes of a stack;
+// nil: plain TCP.
 func wireTLS(stateDir string, s stack.Stack) (*tls.Config, error) {
 	if !s.Encrypts() {
 		return nil, nil
@@ -23,13 +24,13 @@ func wireTLS(stateDir string, s stack.Stack) (*tls.Config, error) {
 	return settings, nil
 }
 
-// Way is how a process of this host reaches the redis nodes and Sentinels of a stack.
+// Way returns how a process of this host reaches the redis nodes and Sentinels of a stack.
 func Way(stateDir string, s stack.Stack) (redis.Way, error) {
 	settings, err := wireTLS(stateDir, s)
 	return redis.Way{TLS: settings}, err
 }
 
-// LastWay is Way for the stack that a state directory has, or had last.
+// LastWay is Way for the stack that a state directory last ran.
 func LastWay(stateDir string) (redis.Way, error) {
 	s, _, known := LastFile(stateDir)
 	if !known {
