@@ -23,7 +23,7 @@ type acquaintance struct {
 	Peers map[string]string
 	// Stopped holds the redis nodes that an operator has stopped: no Sentinel has to know them.
 	Stopped map[string]bool
-	// Known is what each Sentinel knows that replied.
+	// Known holds what each Sentinel knows, by name. Sentinels that did not reply are missing.
 	Known map[string]known
 	// Followers holds the addresses of the replicas that are connected to the master.
 	Followers []string
@@ -42,12 +42,14 @@ type known struct {
 func (s *Supervisor) acquaint(ctx context.Context, wait time.Duration) acquaintance {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+
 	a := acquaintance{facts: s.gather(ctx, wait), Peers: map[string]string{}, Stopped: map[string]bool{}, Known: map[string]known{}}
 	for _, st := range s.board.snapshot().Nodes {
 		if st.Kind == plan.Redis && st.State == Down {
 			a.Stopped[st.Name] = true
 		}
 	}
+
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for name, n := range s.allNodes() {
@@ -65,10 +67,12 @@ func (s *Supervisor) acquaint(ctx context.Context, wait time.Duration) acquainta
 			a.Known[name] = k
 		})
 	}
+
 	address, _, err := a.master()
 	if name := a.nameOf(address); err == nil && name != "" {
-		a.Followers, _ = s.admin(name).Followers(ctx) // a master that does not reply shows elsewhere: see unwell
+		a.Followers, _ = s.admin(name).Followers(ctx) // if the master does not reply, unwell reports that
 	}
+
 	all.Wait()
 	return a
 }
@@ -127,13 +131,14 @@ func (a acquaintance) missing(sentinel string) (names []string) {
 	return names
 }
 
-// sentinelsUnwell returns why the Sentinels without the one named by but could not carry out a
-// failover at this moment, or "" if they could. An empty but leaves out none.
+// sentinelsUnwell returns why the Sentinels could not carry out a failover at this moment, or ""
+// if they could. The parameter but names a Sentinel to leave out; "" leaves out none.
 func (a acquaintance) sentinelsUnwell(but string) string {
 	address, _, err := a.master()
 	if err != nil {
 		return err.Error()
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(a.Peers)) {
 		k, answers := a.Known[name]
 		switch {
@@ -162,11 +167,13 @@ func (a acquaintance) unwell(sentinel string) string {
 	if why := a.sentinelsUnwell(""); why != "" {
 		return why
 	}
+
 	address, _, _ := a.master()
 	master := a.nameOf(address)
 	if !a.Standings[master].Master {
 		return fmt.Sprintf("%s, which the Sentinels name master, does not say so itself", address)
 	}
+
 	for _, name := range replicasOf(a.facts, master) {
 		switch st, answers := a.Standings[name]; {
 		case a.Stopped[name]:
@@ -176,11 +183,13 @@ func (a acquaintance) unwell(sentinel string) string {
 			return name + " is not in step with the master"
 		}
 	}
+
 	for _, follower := range a.Followers {
 		if a.nameOf(follower) == "" {
 			return fmt.Sprintf("the replica at %s is still connected to the master", follower)
 		}
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(a.Peers)) {
 		if missing := a.missing(name); name != sentinel && len(missing) > 0 {
 			return fmt.Sprintf("%s does not know %s yet", name, join(missing))
@@ -199,6 +208,7 @@ func (f facts) inSync() (names []string, why map[string]string) {
 		master, err = f.Appointed, nil
 		address = f.Nodes[master]
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(f.Nodes)) {
 		st, answers := f.Standings[name]
 		switch lacks := f.Standings[master].Offset - st.Offset; {

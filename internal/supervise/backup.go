@@ -23,7 +23,7 @@ import (
 type BackupConfig struct {
 	Stack             stack.Stack
 	BaseDir, StateDir string
-	// Version is that of Holdfast.
+	// Version is Holdfast's version.
 	Version string
 	// Store keeps the backup under Name; if that is empty, under the stack's name and the time.
 	Store backup.Store
@@ -112,6 +112,7 @@ func Backup(ctx context.Context, c BackupConfig) (BackupRecord, error) {
 	if ctx.Err() != nil && err != nil {
 		return done, err // a backup that was cancelled is no failure
 	}
+
 	known, readErr := LastBackup(c.StateDir)
 	if err != nil {
 		known.Failure = &BackupFailure{At: time.Now().UTC(), Error: err.Error(), Scheduled: c.Scheduled}
@@ -190,10 +191,12 @@ func (c BackupConfig) take(ctx context.Context) (_ BackupRecord, err error) {
 	if err := c.Store.Put(ctx, f.Name(), name); err != nil {
 		return BackupRecord{}, explainDisk(fmt.Errorf("store the backup: %w", err), c.Store.Where(name))
 	}
+
 	done := BackupRecord{
 		Where: c.Store.Where(name), Begun: m.Begun, Seconds: time.Since(began).Seconds(), Bytes: info.Size(),
 		Keys: m.Keys(), Node: m.Node, Role: m.Role, Verified: depth, Scheduled: c.Scheduled, Encryption: m.Encryption,
 	}
+
 	if c.Keep > 0 {
 		if done.Removed, err = backup.Prune(ctx, c.Store, c.Stack.Name, c.Keep); err != nil {
 			c.Log.Warn("the backup is stored, and old ones are not removed", "error", err)

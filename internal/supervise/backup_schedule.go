@@ -27,6 +27,7 @@ func nextBackup(b stack.Backup, known BackupState, now time.Time) time.Time {
 			next = retry
 		}
 	}
+
 	// If the clock was set back, next may be far in the future.
 	if latest := now.Add(b.Every); next.After(latest) {
 		next = latest
@@ -46,11 +47,13 @@ func (s *Supervisor) keepBackups() {
 		if b.Every == 0 || b.To == "" {
 			continue
 		}
+
 		known, err := LastBackup(s.dir.root)
 		if err != nil {
 			s.log.Error("cannot read how the last backup went: one is taken", "error", err)
 			known = BackupState{}
 		}
+
 		next := nextBackup(b, known, time.Now())
 		if time.Now().Before(next) {
 			if !next.Equal(shown) {
@@ -87,6 +90,7 @@ func (s *Supervisor) scheduledBackup(ctx context.Context, b stack.Backup) {
 		Keep: b.Keep, Scheduled: true, Log: s.log,
 		Note: func(b BackupState) error { return s.dir.writeJSON(BackupFile, b) }, // writeJSON shares the file with all hosts
 	}
+
 	var err error
 	if c.Store, err = OpenStore(b.To, b, s.baseDir(), s.cfg.Environ); err == nil {
 		c.Encrypt, err = EncryptionOf(b, s.baseDir())
@@ -97,6 +101,7 @@ func (s *Supervisor) scheduledBackup(ctx context.Context, b stack.Backup) {
 	} else {
 		s.noteFailure(err)
 	}
+
 	switch busy := new(RefusedError); {
 	case err == nil:
 		s.log.Info("backup taken", "where", done.Where, "bytes", done.Bytes, "keys", done.Keys, "node", done.Node, "seconds", done.Seconds, "removed", len(done.Removed))

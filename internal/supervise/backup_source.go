@@ -70,6 +70,7 @@ func findMembers(c BackupConfig) (*members, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	m := &members{
 		d: d, way: way, stack: p.Name, password: kept.Secrets.Operator,
 		addresses: map[string]string{}, admins: map[string]*redis.Admin{},
@@ -78,6 +79,7 @@ func findMembers(c BackupConfig) (*members, error) {
 	if m.secrets, err = private.Read(d.path(keptFile)); err != nil {
 		return nil, err
 	}
+
 	for _, h := range p.Hosts {
 		for _, process := range h.Processes {
 			if !process.Kind.Traits().Admin {
@@ -91,6 +93,7 @@ func findMembers(c BackupConfig) (*members, error) {
 			m.admins[name] = redis.NewAdmin(m.way, m.addresses[name], "operator", m.password)
 		}
 	}
+
 	if m.admins[plan.FirstMaster] == nil {
 		return nil, refused("the stack has no Redis, and so no data")
 	}
@@ -107,6 +110,7 @@ func (m *members) close() {
 func (m *members) gather(ctx context.Context) facts {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
+
 	f := facts{Nodes: map[string]string{}, Standings: map[string]redis.Standing{}, Sentinels: m.sentinels, Appointed: m.appointed}
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -130,6 +134,7 @@ func (m *members) gather(ctx context.Context) facts {
 			}
 		})
 	}
+
 	all.Wait()
 	return f
 }
@@ -159,6 +164,7 @@ func (m *members) findSource(ctx context.Context, skip map[string]bool) (source,
 	if !f.Standings[master].Master {
 		return source{}, fmt.Errorf("no node is the master: %s was named, and does not say so", cmp.Or(master, "one that is not in the stack"))
 	}
+
 	burden, err := m.admins[master].Burden(ctx)
 	if err != nil {
 		return source{}, err
@@ -185,6 +191,7 @@ func (m *members) findSource(ctx context.Context, skip map[string]bool) (source,
 		}
 		replicas, forked[name] = append(replicas, name), burden.Forked
 	}
+
 	// A node that forks already would start the copy only after that.
 	slices.SortStableFunc(replicas, func(a, b string) int {
 		switch {
@@ -195,6 +202,7 @@ func (m *members) findSource(ctx context.Context, skip map[string]bool) (source,
 		}
 		return 1
 	})
+
 	for _, name := range replicas {
 		if within(ctx, catchUp, switchPoll, func(ctx context.Context) bool {
 			st, err := m.admins[name].Standing(ctx)
@@ -204,6 +212,7 @@ func (m *members) findSource(ctx context.Context, skip map[string]bool) (source,
 			return s, nil
 		}
 	}
+
 	if skip[master] {
 		return source{}, errors.New("no other redis node can be copied")
 	}
@@ -233,6 +242,7 @@ func (c BackupConfig) copyData(ctx context.Context, f *os.File) (backup.Manifest
 		return backup.Manifest{}, err
 	}
 	defer m.close()
+
 	died := map[string]bool{}
 	for {
 		s, err := m.awaitSource(ctx, died)
@@ -265,10 +275,12 @@ func (c BackupConfig) copyFrom(ctx context.Context, m *members, s source, f *os.
 	if err := m.checkMemory(ctx, s); err != nil {
 		return backup.Manifest{}, err
 	}
+
 	as := ""
 	if others := replicasOf(facts{Nodes: m.redisAddresses()}, s.node); s.role == "master" && len(others) > 0 {
 		as = m.addresses[others[0]]
 	}
+
 	copied := &copiedNode{ctx: ctx, m: m, s: s, as: as, began: c.Began}
 	watched := make(chan struct{})
 	go func() {
@@ -288,6 +300,7 @@ func (c BackupConfig) copyFrom(ctx context.Context, m *members, s source, f *os.
 		manifest.Seconds = time.Since(s.begun).Seconds()
 		manifest.Replication = backup.Replication{ID: copied.dump.ID, Offset: copied.dump.Offset, MasterOffset: s.offset}
 	})
+
 	if refusal := new(RefusedError); err != nil && errors.As(context.Cause(ctx), &refusal) {
 		return manifest, refusal
 	}

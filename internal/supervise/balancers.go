@@ -28,12 +28,13 @@ import (
 const reloadLimit = 10 * time.Second
 
 // reload writes the files of a part, has the balancer load them, and waits until the new worker
-// has checked every server.
+// has checked every server and serves the nodes that were served before.
 func (x *stepper) reload(ctx context.Context, to part) error {
 	s, name := x.sup, x.step.Node
 	if s.hosts.lacks(to.host) { // the balancer loads the files when its host is back
 		return s.putNode(to)
 	}
+
 	now := s.balancer(to.process)
 	serving := s.servingNodes()
 	before, err := now.Info(ctx)
@@ -46,6 +47,7 @@ func (x *stepper) reload(ctx context.Context, to part) error {
 		// hangs has.
 		return s.send(ctx, name, command{action: actReload, spec: &to.process})
 	}
+
 	x.touched = true
 	if err := s.putNode(to); err != nil {
 		return err
@@ -57,6 +59,7 @@ func (x *stepper) reload(ctx context.Context, to part) error {
 	if err := s.send(ctx, name, command{action: actReload, spec: &to.process}); err != nil {
 		return err
 	}
+
 	took := func(ctx context.Context) bool {
 		info, err := now.Info(ctx)
 		return err == nil && info.PID != before.PID && !info.Stopping
@@ -71,6 +74,7 @@ func (x *stepper) reload(ctx context.Context, to part) error {
 	if !is {
 		return fmt.Errorf("HAProxy has not taken up its new configuration within %v; 'holdfast logs %s' says why", reloadLimit, name)
 	}
+
 	checked := func(ctx context.Context) bool {
 		rows, err := now.Stat(ctx)
 		return err == nil && !slices.ContainsFunc(rows, func(r haproxy.Stat) bool {
@@ -80,6 +84,7 @@ func (x *stepper) reload(ctx context.Context, to part) error {
 	if !within(ctx, s.rotationLimit()+rotationTimeout, 20*time.Millisecond, checked) {
 		return fmt.Errorf("its new worker has not checked every server after %v", s.rotationLimit())
 	}
+
 	for _, node := range serving {
 		if err := s.awaitServed(ctx, node); err != nil {
 			return fmt.Errorf("%s: %w", node, err)
@@ -113,6 +118,7 @@ func (s *Supervisor) keepServerStates(ctx context.Context, name string, b *hapro
 	if err != nil {
 		return err
 	}
+
 	config := ""
 	for _, f := range to.files {
 		if filepath.Base(f.Path) == haproxyConfig {
@@ -164,14 +170,17 @@ func (s *Supervisor) leaveOldMaster(ctx context.Context) {
 		if len(workers) < 2 {
 			continue
 		}
+
 		info, err := s.balancer(*s.node(st.Name).spec()).Info(ctx)
 		if err != nil {
 			continue
 		}
+
 		for _, pid := range workers {
 			if pid == info.PID {
 				continue
 			}
+
 			socket := inHome(st.Name, plan.MasterSocket)
 			old := haproxy.Worker(s.home(st.Name).Path(socket), pid).Via(s.socket(st.Name, socket))
 			closed := 0
@@ -216,6 +225,7 @@ func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, 
 		name = strings.Replace(checkedConfigs, "*", rand.Text(), 1) // see home.sweep
 		return name, host.Write(ctx, machine.File{Name: name, Mode: 0o600, Content: []byte(content), InPlace: true})
 	}
+
 	for _, f := range files {
 		word, err := plan.HAProxyWord(host.Path(f.Path))
 		if err != nil {
@@ -224,6 +234,7 @@ func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, 
 		if f.Content == "" || !strings.Contains(content, word) || filepath.Base(f.Path) == plan.ServerStates {
 			continue
 		}
+
 		copied, err := write(f.Content)
 		defer func() { _ = host.Remove(s.ctx, copied) }() // one that stays is swept
 		if err != nil {
@@ -235,6 +246,7 @@ func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, 
 		}
 		content = strings.ReplaceAll(content, word, copiedWord)
 	}
+
 	content, certified, err := s.withCertificates(ctx, host, content, write)
 	if certified != "" {
 		defer func() { _ = host.Remove(s.ctx, certified) }()
@@ -242,6 +254,7 @@ func (s *Supervisor) checkConfig(ctx context.Context, host home, haproxy, node, 
 	if err != nil {
 		return err
 	}
+
 	name, err := write(content)
 	defer func() { _ = host.Remove(s.ctx, name) }()
 	if err != nil {
@@ -295,6 +308,7 @@ func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []
 	if len(wrong) > 0 {
 		return errors.Join(wrong...)
 	}
+
 	if err := s.checkReleases(final.stack(), func(name string) string {
 		command := "holdfast rollout " + name
 		if was := now.stack().Apps[name]; !slices.Equal(was.Command, final.stack().Apps[name].Command) || was.Dir != final.stack().Apps[name].Dir {
@@ -304,21 +318,25 @@ func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []
 	}); err != nil {
 		return err
 	}
+
 	programs, without := s.findPrograms(ctx, final.plan)
 	if err := without.forChange(nil).err(); err != nil {
 		return err
 	}
+
 	at := now
 	for _, leg := range legs {
 		wrong = append(wrong, s.checkLeg(ctx, at, leg)...)
 		at = leg.to
 	}
+
 	before, after := now.stack().BesideEntry(), final.stack().BesideEntry()
 	for _, address := range slices.Sorted(maps.Keys(after)) {
 		if before[address] == "" {
 			wrong = append(wrong, s.takenBeside(ctx, final.plan, after[address], address)...)
 		}
 	}
+
 	wrong = append(wrong, s.checkHealth(ctx, now, final)...)
 	if len(wrong) > 0 {
 		return errors.Join(wrong...)
@@ -326,7 +344,7 @@ func (s *Supervisor) checkChange(ctx context.Context, now, final layout, legs []
 	return s.checkConfigs(ctx, programs, final)
 }
 
-// checkHealth asks the nodes that are up for the health check that they are going to have.
+// checkHealth sends the nodes that are up the health check that they are going to have.
 // Balancers use the new check before a node has its new process, and would take out a node that
 // fails it.
 func (s *Supervisor) checkHealth(ctx context.Context, now, final layout) (wrong []error) {
@@ -339,6 +357,7 @@ func (s *Supervisor) checkHealth(ctx context.Context, now, final layout) (wrong 
 		if st.Kind != plan.Web || st.State != Up || !had || !stays || is.Kind != plan.ProbeHTTP || was.Ready == is.Ready && was.Host == is.Host && was.Proxy == is.Proxy {
 			continue
 		}
+
 		asked := from.process
 		asked.Probe = is
 		if err := s.askHealth(ctx, asked, is.Ready); err != nil {
@@ -356,6 +375,7 @@ func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []e
 		if st, _ := s.board.snapshot().Node(step.Node); st.State == Paused && step.Action != plan.Set {
 			wrong = append(wrong, fmt.Errorf("%s is paused; 'holdfast resume %s' first", step.Node, step.Node))
 		}
+
 		if !there || !to.process.Kind.Traits().OwnPort() || had && from.process.Address == to.process.Address {
 			continue
 		}
@@ -364,6 +384,7 @@ func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []e
 		if st, is := s.left[to.process.Address]; is && st.proc.Exit() == "" {
 			continue
 		}
+
 		if other := now.listener(to); other != "" {
 			wrong = append(wrong, fmt.Errorf("%s cannot listen on %s: %s of this stack listens there; have %s move to a free port first, by a change of its own", step.Node, to.process.Address, other, other))
 			continue
@@ -371,6 +392,7 @@ func (s *Supervisor) checkLeg(ctx context.Context, now layout, l leg) (wrong []e
 		if running, _ := s.current(); running.listener(to) != "" {
 			continue // that node has left the address when this leg begins
 		}
+
 		if s.hosts.lacks(to.host) {
 			continue
 		}

@@ -13,9 +13,9 @@ import (
 	"holdfast/internal/plan"
 )
 
-// Each host renews its own certificate (package identity). Web nodes read the file again by
-// themselves. This file has redis nodes, Sentinels and balancers use the new one. It asks each
-// node which certificate it has, so a new supervisor knows it, too.
+// Each host renews its own certificate (package identity). Web nodes read the new file by
+// themselves; this code has redis nodes, Sentinels and balancers load it. It asks each node
+// which certificate it has, so a new supervisor knows it, too.
 
 const (
 	// lookAtCertificatesEvery is how often the hosts' certificate files are read.
@@ -47,6 +47,7 @@ func (s *Supervisor) spreadCertificate(ctx context.Context, h plan.Host, shown m
 	if s.hosts.lacks(h.Name) || !host.Present(ctx) {
 		return nil
 	}
+
 	text, err := host.Read(ctx, plan.CertificateFile)
 	if err != nil {
 		return err
@@ -55,6 +56,7 @@ func (s *Supervisor) spreadCertificate(ctx context.Context, h plan.Host, shown m
 	if err != nil || shown[h.Name] == serial {
 		return err
 	}
+
 	for _, p := range h.Processes {
 		st, _ := s.board.snapshot().Node(p.Node)
 		if !p.Kind.Traits().KeepsCertificate || st.State == Down || st.State == Failed {
@@ -64,6 +66,7 @@ func (s *Supervisor) spreadCertificate(ctx context.Context, h plan.Host, shown m
 			return fmt.Errorf("%s: %w", p.Node, err)
 		}
 	}
+
 	shown[h.Name] = serial
 	return nil
 }
@@ -76,6 +79,7 @@ func (s *Supervisor) giveCertificate(ctx context.Context, p plan.Process, text, 
 	if err != nil || has == serial {
 		return err
 	}
+
 	s.log.Info("takes up the new certificate of its host", "node", p.Node)
 	path := s.home(p.Node).Path(plan.CertificateFile)
 	switch p.Kind {
@@ -135,6 +139,7 @@ func (s *Supervisor) mayLackSentinel(ctx context.Context, name string) error {
 		_, _, err := f.master()
 		return err
 	}
+
 	if s.boardMaster() == "" {
 		return errors.New("the Redis master is not known")
 	}

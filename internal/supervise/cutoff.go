@@ -37,7 +37,7 @@ const (
 	cutWary = 6 * time.Second
 	// cutPatience is how long the host has to be cut off before it asks its balancers.
 	cutPatience = time.Second
-	cutPause    = 500 * time.Millisecond // between two looks while cut off
+	cutPause    = 500 * time.Millisecond // between two checks whether the host is cut off
 	cutAnswer   = 300 * time.Millisecond // for one balancer to reply
 	cutParting  = 2 * time.Second        // to end the requests of all clients
 	// cutLeaving is how long keepalived may take to give up an address.
@@ -67,6 +67,7 @@ func WatchCut(ctx context.Context, state string, contact Contact, log *slog.Logg
 		cutOff:  func() bool { return contact.CutOff(ctx) },
 		serving: func(alone bool) bool { return serving(ctx, state, alone) },
 	}
+
 	var w cutWatch
 	tick := time.NewTicker(cutInterval)
 	defer tick.Stop()
@@ -76,6 +77,7 @@ func WatchCut(ctx context.Context, state string, contact Contact, log *slog.Logg
 			return
 		case <-tick.C:
 		}
+
 		was := w.cut
 		switch w.step(time.Now(), contact.Quiet(), look); {
 		case ctx.Err() != nil: // the questions were cut short, and their results mean nothing
@@ -126,6 +128,7 @@ func (w *cutWatch) step(now time.Time, quiet bool, look cutLook) {
 	if now.Before(w.next) {
 		return
 	}
+
 	w.next = now.Add(cutPause)
 	switch {
 	case !look.cutOff():
@@ -190,6 +193,7 @@ func partFromClients(ctx context.Context, state string, leave func()) {
 			}
 		}
 	}
+
 	cancel()
 	leave()
 	time.Sleep(cutLeaving)
@@ -250,6 +254,7 @@ func servesAll(stats []haproxy.Stat) bool {
 			serves[row.Backend] = serves[row.Backend] || row.Serves()
 		}
 	}
+
 	for _, one := range serves {
 		if !one {
 			return false

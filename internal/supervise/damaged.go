@@ -11,8 +11,8 @@ import (
 // A full disk can leave a redis node with an append-only file that it cannot load. Redis ends a
 // replica that cannot write a command to its file ("Replica was unable to write command to
 // disk"). If more writes follow the incomplete command, it is no truncated end of the file,
-// which Redis would cut off by itself. Such a node ends at each start, and the stack would only
-// have one replica less.
+// which Redis would cut off by itself. Such a node ends at each start, and nobody would notice:
+// the stack only has one replica less.
 
 // damagedFrom is after how many deaths without calm in between the file is checked.
 const damagedFrom = 3
@@ -27,16 +27,19 @@ func (n *node) setAside(ctx context.Context, master string) {
 	if n.died < damagedFrom {
 		return
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
 	if !n.sup.reigns(ctx, master) || !n.sup.damaged(ctx, n.spec().Node) {
 		return
 	}
+
 	aside, err := n.moveData(ctx, damagedData)
 	if err != nil {
 		n.log.Error("the append-only file is damaged, and cannot be set aside", "error", err)
 		return
 	}
+
 	n.died = 0
 	n.log.Warn("the append-only file is damaged: it is set aside, and the data comes from the master", "kept", aside, "master", master)
 }

@@ -37,6 +37,7 @@ func (h hosts) redisWithData(ctx context.Context) ([]nodeData, error) {
 			if !isRedis(node) || seen {
 				continue
 			}
+
 			if empty, err := host.empty(ctx, node); empty || err != nil {
 				if err != nil {
 					return nil, err
@@ -50,6 +51,7 @@ func (h hosts) redisWithData(ctx context.Context) ([]nodeData, error) {
 			with = append(with, nodeData{node, written})
 		}
 	}
+
 	slices.SortStableFunc(with, func(a, b nodeData) int { return b.written.Compare(a.written) })
 	return with, nil
 }
@@ -100,6 +102,7 @@ func (s *Supervisor) beginCold() error {
 	if err != nil {
 		return err
 	}
+
 	s.newer = map[string]string{}
 	var newest nodeData
 	for _, with := range all {
@@ -111,6 +114,7 @@ func (s *Supervisor) beginCold() error {
 			s.newer[with.node] = newest.node
 		}
 	}
+
 	s.cold.Store(true)
 	return nil
 }

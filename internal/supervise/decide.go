@@ -44,12 +44,14 @@ func (f facts) master() (address string, epoch int64, err error) {
 	if len(f.Views) <= f.Sentinels/2 {
 		return "", 0, fmt.Errorf("%d of %d Sentinels answer, and a majority is needed to know the master", len(f.Views), f.Sentinels)
 	}
+
 	best := slices.MaxFunc(f.Views, func(a, b redis.View) int { return int(a.Epoch - b.Epoch) })
 	for _, v := range f.Views {
 		if v.Epoch == best.Epoch && v.Address != best.Address {
 			return "", 0, fmt.Errorf("the Sentinels disagree: %s and %s are both named master in epoch %d", v.Address, best.Address, v.Epoch)
 		}
 	}
+
 	return best.Address, best.Epoch, nil
 }
 
@@ -142,10 +144,12 @@ func decide(c candidate, f facts) start {
 	if f.Sentinels == 0 {
 		return decideAlone(c, f)
 	}
+
 	address, _, err := f.master()
 	if err != nil {
 		return start{Wait: err.Error()}
 	}
+
 	name := f.nameOf(address)
 	switch {
 	case name == "":
@@ -197,16 +201,19 @@ func deadlocked(f facts) (node string, yes bool) {
 	if len(f.Views) <= f.Sentinels/2 || f.failing() || f.Sentinels == 0 {
 		return "", false
 	}
+
 	for _, v := range f.Views {
 		if v.Address != f.Views[0].Address {
 			return "", false
 		}
 	}
+
 	for _, s := range f.Standings {
 		if s.Master {
 			return "", false
 		}
 	}
+
 	node = f.nameOf(f.Views[0].Address)
 	named, answers := f.Standings[node]
 	if !answers {
@@ -231,6 +238,7 @@ func wedged(f facts) (nodes []string) {
 	if err != nil || master == "" || f.failing() || !f.Standings[master].Master {
 		return nil
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(f.Running)) {
 		if !f.answers(name) && !f.Spoke[name] && name != master {
 			nodes = append(nodes, name)
@@ -267,6 +275,7 @@ func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 	case to == from:
 		return "", "", refused("%s is the master already", to)
 	}
+
 	var fit []string
 	why := map[string]string{}
 	for name := range f.Nodes {
@@ -287,6 +296,7 @@ func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 			fit = append(fit, name)
 		}
 	}
+
 	switch {
 	case to != "" && f.Nodes[to] == "":
 		return "", "", refused("%s is no redis node of this stack; the replicas are %s", to, join(replicasOf(f, from)))
@@ -301,13 +311,16 @@ func chooseSuccessor(f facts, to string) (from, heir string, err error) {
 		}
 		return "", "", refused("no replica can become the master (%s)", join(reasons))
 	}
+
 	// The choice costs no data: the switchover waits until its successor has all of it.
 	if right := slices.DeleteFunc(slices.Clone(fit), func(name string) bool { return f.WrongClocks[name] }); len(right) > 0 {
 		fit = right
 	}
+
 	most := slices.MaxFunc(slices.Sorted(slices.Values(fit)), func(a, b string) int {
 		return int(f.Standings[a].Offset - f.Standings[b].Offset)
 	})
+
 	if !f.Apart {
 		return from, most, nil
 	}

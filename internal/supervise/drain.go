@@ -17,7 +17,7 @@ import (
 const drainLimit = 10 * time.Second
 
 // drainTime returns drainLimit, or the node's grace where that is shorter. A request that does
-// not end, such as a WebSocket, would always take the whole of it.
+// not end, such as a WebSocket, would always use up the whole drainLimit.
 func drainTime(p plan.Process) time.Duration { return min(drainLimit, p.Grace) }
 
 // runningBalancers returns clients of the runtime sockets of the balancers that are up, or in
@@ -44,8 +44,10 @@ func (s *Supervisor) balancersUp(or ...State) map[string]*haproxy.Client {
 func (s *Supervisor) drain(ctx context.Context, node string) {
 	balancers := s.runningBalancers()
 	s.awaitRelief(ctx, balancers, node)
+
 	ctx, cancel := context.WithTimeout(ctx, drainTime(*s.node(node).spec()))
 	defer cancel()
+
 	for _, b := range balancers {
 		s.setServer(ctx, b, node, haproxy.Drain)
 	}
@@ -66,6 +68,7 @@ func (s *Supervisor) drain(ctx context.Context, node string) {
 func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Client, node string) {
 	ctx, cancel := context.WithTimeout(ctx, s.rotationLimit())
 	defer cancel()
+
 	others := map[string]bool{}
 	for _, st := range s.board.snapshot().Nodes {
 		if st.App == s.node(node).spec().App && st.Name != node && st.State == Up {
@@ -75,6 +78,7 @@ func (s *Supervisor) awaitRelief(ctx context.Context, balancers []*haproxy.Clien
 	if len(others) == 0 {
 		return
 	}
+
 	var waiting sync.WaitGroup
 	for _, b := range balancers {
 		waiting.Go(func() {
@@ -134,6 +138,7 @@ func (s *Supervisor) enlist(ctx context.Context, node string) {
 		return
 	}
 	spec := *s.node(node).spec()
+
 	// A balancer that was just adopted may still count as starting.
 	for balancer, b := range s.balancersUp(Starting) {
 		// A balancer that knows the node at a former address would send requests there. It gets
@@ -142,6 +147,7 @@ func (s *Supervisor) enlist(ctx context.Context, node string) {
 			s.setServer(ctx, b, node, state)
 		}
 	}
+
 	s.tellHealth(ctx, spec, true)
 }
 

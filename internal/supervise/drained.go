@@ -68,6 +68,7 @@ func (s *Supervisor) checkLast(changes []plan.NodeChange, final layout) (reasons
 				idle = append(idle, c.Node)
 			}
 		}
+
 		if len(leave) > 0 && !left {
 			reasons = append(reasons, fmt.Sprintf("of %s only %s would stay, and no balancer sends requests there: its clients would get 503 without %s. 'holdfast status' says why; have %s serve first",
 				app, join(idle), join(leave), join(idle)))
@@ -105,6 +106,7 @@ func (s *Supervisor) finishDrains(ctx context.Context, before, now map[string]bo
 		}
 		s.awaitOldWorkers(ctx)
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(before)) {
 		if st, there := s.board.snapshot().Node(name); now[name] || !there || st.State != Up {
 			continue

@@ -28,10 +28,12 @@ func (w *succession) elect(ctx context.Context, leader string) error {
 	if err != nil {
 		return fmt.Errorf("ask %s for its id: %w", leader, err)
 	}
+
 	epoch, err := w.awaitVotes(limited, leader, id)
 	if err != nil {
 		return err
 	}
+
 	w.voted = epoch
 	if err := w.askOne(ctx, leader); err != nil {
 		return err
@@ -107,6 +109,7 @@ func (w *succession) ask(ctx context.Context, sentinels []string, epoch int64, i
 			}
 		})
 	}
+
 	w.sup.tasks.Go(func() {
 		all.Wait()
 		close(came)

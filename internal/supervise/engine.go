@@ -41,8 +41,7 @@ type Request struct {
 	// that its relative paths start from. If both are empty, the stack file stays.
 	File    string `json:"file,omitempty"`
 	BaseDir string `json:"base_dir,omitempty"`
-	// atStart is true before anything is started: the request is then only checked, and no step
-	// is taken yet.
+	// atStart is true before anything is started: the request is only checked.
 	atStart bool
 	// Overrides change the settings that were made at run time: see stack.Overrides.With.
 	Overrides stack.Overrides `json:"overrides,omitzero"`
@@ -61,11 +60,9 @@ type ChangePlan struct {
 	Generation  int                `json:"generation"`
 	Differences []stack.Difference `json:"differences,omitempty"`
 	Nodes       []plan.NodeChange  `json:"nodes"`
-	// Steps are in order. When a change has several legs, the numbers of the groups continue
-	// from one leg to the next.
+	// Steps are in order. If there are several legs, the groups' numbers continue across them.
 	Steps []plan.Step `json:"steps,omitempty"`
-	// Replaced names the nodes that are restarted because the file of their program was
-	// replaced.
+	// Replaced names the nodes that are restarted because their program's file was replaced.
 	Replaced []string `json:"replaced,omitempty"`
 	// Tokens names the nodes that are restarted because their tokens file (kv.tokens-file) has
 	// changed since they read it.
@@ -99,8 +96,7 @@ func (p ChangePlan) Additions() bool {
 		}
 	}
 	return starts && !slices.ContainsFunc(p.Differences, func(d stack.Difference) bool {
-		// Adding nodes lowers the limit of streams of each web node, so that difference does not
-		// count.
+		// More nodes mean a lower limit of streams for each web node.
 		return !strings.HasSuffix(d.Key, ".kv.limits.streams") &&
 			!slices.ContainsFunc(added, func(key string) bool { return d.Key == key || strings.HasPrefix(d.Key, key+".") })
 	})
@@ -127,14 +123,12 @@ type Result struct {
 	Kind  string    `json:"kind"`
 	Began time.Time `json:"began"`
 	Ended time.Time `json:"ended,omitzero"`
-	// Done is true when the stack is what was asked for. Otherwise Why is the reason why the
-	// change stopped.
+	// Done is true when the stack is what was asked for. Otherwise Why is what stopped it.
 	Done bool   `json:"done"`
 	Why  string `json:"why,omitempty"`
 	// Held is true for a rollout that waits after its first nodes: see Rollout.Only.
 	Held bool `json:"held,omitempty"`
-	// Unfinished is true when the supervisor ended in the middle: the next one continues the
-	// change.
+	// Unfinished is true when the supervisor ended in the middle; the next one continues.
 	Unfinished bool `json:"unfinished,omitempty"`
 	// Left names the nodes that a stopped change has left with settings other than the stack's.
 	// If it is empty, the stack is what it was before.
@@ -191,8 +185,8 @@ func (c ChangeStatus) At() string {
 // changing holds the one change that is under way. It is safe for concurrent use.
 type changing struct {
 	mu      sync.Mutex
-	now     *ChangeStatus // nil: none
-	stopped *Result       // the last one, where it was stopped
+	now     *ChangeStatus // nil if there is none
+	stopped *Result       // the last change, if it was stopped
 }
 
 // begin claims the place of the one change for a new one. It may also take the place of app's
@@ -273,6 +267,7 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 	if s.board.snapshot().Phase == PhaseStarting && req.Kind != kindUp {
 		return Result{}, &StartingError{}
 	}
+
 	before, err := s.changing.begin(req.Kind, req.Rollout.settles())
 	if err != nil {
 		return Result{}, err
@@ -280,6 +275,7 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 	req.Force = append(req.Force, s.inPlace(req.Rollout)...)
 	programs, tokens := s.replacedFor(req)
 	req.Force = slices.Concat(req.Force, programs, tokens)
+
 	ended := make(chan Result, 1)
 	began := make(chan error, 1)
 	events := make(chan Event, backlog)
@@ -302,6 +298,7 @@ func (s *Supervisor) Change(ctx context.Context, req Request, tell func(Event)) 
 		s.changing.end(c.heldStatus(r))
 		ended <- r // only now, so that the next change may follow at once
 	})
+
 	if err := <-began; err != nil {
 		if s.ctx.Err() != nil {
 			err = errors.New("the supervisor has ended before the change began; 'holdfast status' shows whether the next one knows of it")
@@ -340,6 +337,7 @@ func (s *Supervisor) beginChange(ctx context.Context, req Request, waits bool) (
 		}
 		req.Rollout = nil // what is taken back becomes what is declared
 	}
+
 	if err := s.copyReleases(ctx, &req); err != nil {
 		return nil, err
 	}
@@ -353,6 +351,7 @@ func (s *Supervisor) beginChange(ctx context.Context, req Request, waits bool) (
 	if len(preview.Refused) > 0 {
 		return nil, refused("%s", strings.Join(preview.Refused, "\n"))
 	}
+
 	r := changeRecord{
 		ID: max(s.dir.newestChange(preview.Generation), held.ID) + 1, Kind: req.Kind, Began: time.Now(),
 		Stack: string(final.file.Show()), BaseDir: final.baseDir, Overrides: final.overrides, Placement: final.placement, Force: req.Force,
@@ -366,6 +365,7 @@ func (s *Supervisor) beginChange(ctx context.Context, req Request, waits bool) (
 	if err := s.dir.writeChange(r); err != nil {
 		return nil, err
 	}
+
 	if held.ID != 0 { // from here on nothing waits
 		held.Result = &Result{ID: held.ID, Kind: held.Kind, Began: held.Began, Ended: time.Now(), Why: "it was taken back while it waited"}
 		if err := s.dir.keepChange(held); err != nil {
@@ -390,6 +390,7 @@ func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layo
 			return p, final, &UnknownNodeError{Node: name, Nodes: s.names()}
 		}
 	}
+
 	p.Refused = plan.Refusals(now.stack(), final.stack(), p.Nodes)
 	if r := final.stack().Redis; req.Kind != kindUp && (r.Replicas == 0 || r.Sentinels == 0) {
 		for _, n := range p.Nodes {
@@ -408,6 +409,7 @@ func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layo
 	if len(p.Refused) > 0 {
 		return p, final, nil
 	}
+
 	legs, err := s.legs(now, final, req.Force)
 	if err != nil {
 		return p, final, err
@@ -439,6 +441,7 @@ func (s *Supervisor) prepare(ctx context.Context, req Request) (ChangePlan, layo
 		}
 		p.Refused = append(p.Refused, err.Error())
 	}
+
 	if req.Kind != kindUp { // at a start the steps themselves wait for the nodes
 		p.Refused = append(p.Refused, s.checkLeaving(ctx, final, p.Nodes)...)
 	}

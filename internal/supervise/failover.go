@@ -42,9 +42,9 @@ var errNotMaster = errors.New("it was not the master")
 // is not known here which of them run, and this supervisor could not help if one fails.
 var errApart = errors.New("other supervisors look after the other nodes")
 
-// redisEnded has a redis node replaced whose process has ended, if it was the master. In pods
-// nothing is done for a replica. The supervisor of another pod may be in the middle of a
-// switchover, and Sentinels that poll faster see its promotion later.
+// redisEnded is called when the process of a redis node has ended, and has the node replaced if
+// it was the master. In pods nothing is done for a replica. The supervisor of another pod may be
+// in the middle of a switchover, and Sentinels that poll faster see its promotion later.
 func (s *Supervisor) redisEnded(node string) {
 	if st, _ := s.board.snapshot().Node(node); s.hosts.apart && st.Role == "replica" {
 		return
@@ -72,6 +72,7 @@ func (s *Supervisor) failOver(ctx context.Context, dead string) error {
 	defer s.switching.Unlock()
 
 	w := &failover{succession: succession{sup: s, from: dead, log: s.log.With("from", dead)}, begun: time.Now()}
+
 	if err := w.look(ctx); err != nil {
 		return err
 	}
@@ -82,6 +83,7 @@ func (s *Supervisor) failOver(ctx context.Context, dead string) error {
 	if err := w.begin(ctx); err != nil {
 		return err
 	}
+
 	w.carryThrough(ctx)
 	return nil
 }
@@ -107,6 +109,7 @@ type failover struct {
 func (w *failover) look(ctx context.Context) error {
 	f := w.sup.gather(ctx, lookLimit)
 	w.facts = f
+
 	address, _, err := f.master()
 	name := f.nameOf(address)
 	switch {
@@ -123,6 +126,7 @@ func (w *failover) look(ctx context.Context) error {
 	case len(w.sup.former) > 0:
 		return errors.New("redis nodes run that are not in the stack any more")
 	}
+
 	for _, name := range replicasOf(f, w.from) {
 		switch st := f.Standings[name]; {
 		case f.answers(name) && st.MasterAddress != address:
@@ -134,6 +138,7 @@ func (w *failover) look(ctx context.Context) error {
 			return fmt.Errorf("%s does not answer", name)
 		}
 	}
+
 	if len(w.inStep) == 0 {
 		return errors.New("no replica answers")
 	}
@@ -194,12 +199,15 @@ func (w *failover) chooseBest(ctx context.Context) error {
 		}
 		return 1
 	}
+
 	best := slices.MaxFunc(w.inStep, func(a, b string) int {
 		return cmp.Or(cmp.Compare(offset(a), offset(b)), cmp.Compare(right(a), right(b)))
 	})
+
 	if !slices.ContainsFunc(w.inStep, func(name string) bool { return offset(name) < offset(best) || right(name) < right(best) }) {
 		return nil
 	}
+
 	w.to = best
 	return w.steer(ctx, func(name string) int {
 		if name == best {
@@ -214,6 +222,7 @@ func (w *failover) chooseBest(ctx context.Context) error {
 func (w *failover) steer(ctx context.Context, priority func(name string) int) error {
 	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
+
 	w.steered = true
 	for _, name := range w.inStep {
 		if w.promoted && name == w.to {
@@ -223,6 +232,7 @@ func (w *failover) steer(ctx context.Context, priority func(name string) int) er
 			return fmt.Errorf("set the priority of %s: %w", name, err)
 		}
 	}
+
 	w.sup.pacedBy([]step{{askPeriod, oneTick}, {holdPeriod, 2 * holdPeriod}})
 	// Wait out the short period, in which a Sentinel forgets too soon what it was told.
 	if !w.sup.wait(oneTick) {
@@ -238,6 +248,7 @@ func (w *failover) begin(ctx context.Context) error {
 		leaders = w.leaders(ctx)
 		return len(leaders) > 0
 	})
+
 	err := errors.New("no Sentinel could carry it out now")
 	for _, leader := range leaders {
 		w.leader, w.pid, w.led = leader, w.process(leader), time.Now()
@@ -291,6 +302,7 @@ func (w *failover) canLead(ctx context.Context, sentinel string) (can bool, age 
 	if n := w.sup.node(sentinel); n == nil || !n.home().Present(ctx) || w.process(sentinel) == 0 {
 		return false, 0 // it could not be helped if it fails
 	}
+
 	view, err := w.admin(sentinel).View(ctx, w.sup.name())
 	if err != nil || view.Address != w.address(w.from) || view.Failing {
 		return false, 0
@@ -298,10 +310,12 @@ func (w *failover) canLead(ctx context.Context, sentinel string) (can bool, age 
 	if tilted, err := w.admin(sentinel).Tilted(ctx); err != nil || tilted {
 		return false, 0
 	}
+
 	known, err := w.admin(sentinel).KnownReplicas(ctx, w.sup.name())
 	if err != nil {
 		return false, 0
 	}
+
 	for _, name := range w.inStep {
 		replica := known[w.address(name)]
 		switch {
@@ -359,15 +373,18 @@ func (w *failover) leaderIsGone(ctx context.Context) bool {
 	if w.process(w.leader) != w.pid {
 		return true
 	}
+
 	if time.Since(w.led) < leadLimit {
 		return false
 	}
+
 	asking, cancel := context.WithTimeout(ctx, fenceLimit/2)
 	defer cancel()
 	view, err := w.admin(w.leader).View(asking, w.sup.name())
 	if err == nil || redis.Spoke(err) {
 		return err == nil && !view.Failing && view.Address == w.address(w.from)
 	}
+
 	w.log.Error("the Sentinel that leads the failover does not answer: killed", "sentinel", w.leader)
 	killing, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -400,11 +417,13 @@ func (w *failover) verify(ctx context.Context) {
 	if w.named(ctx) {
 		return
 	}
+
 	w.log.Warn("the Sentinels do not name the new master yet: another one is asked", "not", w.leader)
 	err := w.steer(ctx, func(string) int { return never })
 	if err == nil {
 		err = w.begin(ctx)
 	}
+
 	if err != nil || !within(ctx, nameLimit, verifyPoll, w.named) {
 		w.log.Warn("no majority of the Sentinels names the new master yet", "master", w.to, "error", err)
 	}

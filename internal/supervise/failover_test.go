@@ -130,7 +130,7 @@ func TestNoFailoverBeginsWhereTheSentinelsKnowBetter(t *testing.T) {
 	s.switching.Lock()
 	refuses("redis-1", "switchover")
 	s.switching.Unlock()
-	// What a replica has that hangs is not known.
+	// It is not known what data a hanging replica has.
 	c.Nodes[2].Signal(syscall.SIGSTOP)
 	c.Nodes[0].Kill()
 	refuses("redis-1", "redis-3 does not answer")
@@ -173,7 +173,7 @@ func TestAFailoverOutlivesTheSentinelThatLeadsIt(t *testing.T) {
 			if voted < 2 {
 				t.Errorf("%d Sentinels have voted for %s", voted, w.leader)
 			}
-			// A Sentinel that has voted does not vote for another one in the same epoch.
+			// A Sentinel that has voted votes for no other one in the same epoch.
 			for i, vote := range votesOf(t, s, c.Nodes[0].Addr) {
 				again, err := s.admins[fmt.Sprintf("sentinel-%d", i+1)].AskVote(t.Context(), c.Nodes[0].Addr, vote.Epoch, strings.Repeat("b", 40))
 				if err != nil || vote.Epoch > 0 && again != vote {

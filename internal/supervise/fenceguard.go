@@ -51,13 +51,16 @@ func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
 	if s.kept, err = s.dir.readKept(); err != nil {
 		return nil, err
 	}
+
 	way, err := LastWay(stateDir)
 	if err != nil {
 		return nil, err
 	}
 	s.wire = way.TLS
+
 	s.ctx, s.halt = context.WithCancel(context.Background())
 	s.hosts = openHosts(Config{StateDir: stateDir}, s.kept.Hosts)
+
 	s.plan.Name = s.kept.Redis.Watch
 	for name, address := range s.kept.Redis.Addresses {
 		p := plan.Process{Node: name, Kind: plan.Redis, Address: address}
@@ -71,6 +74,7 @@ func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
 		s.nodes[name], s.admins[name] = newNode(s, p), s.newAdmin(name, address)
 	}
 	s.cfg.Stack.Redis.Replicas-- // one is the master
+
 	s.board = newBoard(plan.Plan{Hosts: []plan.Host{s.host}})
 	for name := range s.nodes {
 		r, err := s.home(name).readRecord(s.ctx, name)
@@ -81,6 +85,7 @@ func settlerOf(stateDir string, log *slog.Logger) (*Supervisor, error) {
 			s.board.update(name, func(n *NodeStatus) { n.PID = r.Process.PID })
 		}
 	}
+
 	s.unsettled.Store(true)
 	return s, nil
 }
@@ -111,12 +116,14 @@ func GuardFence(ctx context.Context, stateDir string, supervisor int, log *slog.
 	if awaitEnd(ctx, supervisor); ctx.Err() != nil {
 		return nil
 	}
+
 	log.Warn("the supervisor has ended in the middle of a switchover: what that changed is put back", "pid", supervisor)
 	s, err := settlerOf(stateDir, log)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+
 	ctx, cancel := context.WithTimeout(ctx, guardLimit)
 	defer cancel()
 	settled := func() bool {

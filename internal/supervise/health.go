@@ -41,6 +41,7 @@ func (s *Supervisor) askHealth(ctx context.Context, p plan.Process, path string)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: no answer in time", path)
@@ -52,6 +53,7 @@ func (s *Supervisor) askHealth(ctx context.Context, p plan.Process, path string)
 	// Read to the end if possible: otherwise the program would see a reset of the connection.
 	conn.SetReadDeadline(time.Now().Add(maxHealthRead))
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxHealthBody))
+
 	if resp.StatusCode >= 200 && resp.StatusCode <= 399 {
 		return nil
 	}

@@ -411,6 +411,7 @@ func AnyRuns(ctx context.Context, machines []machine.Machine) (away []int, runs 
 		name := fmt.Sprint(i)
 		h.named[name] = home{m, name}
 	}
+
 	if len(h.named) == 0 {
 		return away, false, nil
 	}

@@ -50,6 +50,7 @@ func (n *node) obstacle(ctx context.Context) string {
 	if err := n.sup.catchUp(ctx, host); err != nil {
 		return fmt.Sprintf("its host is there, and not well: %v", err)
 	}
+
 	if n.unseen {
 		return "" // start checks first whether it runs already
 	}
@@ -127,7 +128,7 @@ func (s *Supervisor) keepCatchingUp() {
 	}
 }
 
-// catchUp brings a host up to date that was away or not well: it does there, once, what was done
+// catchUp brings a host that was away or not well up to date: it does there, once, what was done
 // on the other hosts meanwhile.
 func (s *Supervisor) catchUp(ctx context.Context, host home) error {
 	if !s.hosts.absent.has(host.name) {
@@ -140,6 +141,7 @@ func (s *Supervisor) catchUp(ctx context.Context, host home) error {
 	if !s.hosts.absent.has(host.name) {
 		return nil
 	}
+
 	if err := host.takeOver(ctx, s.log); err != nil {
 		return err
 	}
@@ -151,6 +153,7 @@ func (s *Supervisor) catchUp(ctx context.Context, host home) error {
 			return err
 		}
 	}
+
 	s.hosts.absent.end(host.name)
 	s.log.Info("a host is back", "host", host.name)
 	s.tasks.Go(func() { s.reloadOn(host.name) })
@@ -220,6 +223,7 @@ func (n *node) see(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+
 	n.unseen = false
 	n.restarts, n.crashes, n.made = r.Restarts, r.Crashes, r.Plan
 	if r.Want == wantDown {
@@ -228,6 +232,7 @@ func (n *node) see(ctx context.Context) (bool, error) {
 		n.publish()
 		return true, nil
 	}
+
 	if r.Process.PID == 0 {
 		return false, nil
 	}
@@ -241,6 +246,7 @@ func (n *node) see(ctx context.Context) (bool, error) {
 		n.unseen = true
 		return false, err
 	}
+
 	n.outdated.Store(r.Plan != n.sup.digest(*n.spec()))
 	n.adopt(proc, r)
 	if n.outdated.Load() && n.spec().Kind.Traits().Reloads {
