@@ -19,7 +19,7 @@ import (
 	"holdfast/internal/servers"
 )
 
-// kvCluster is a balancer before two web nodes that the test serves.
+// kvCluster returns a balancer in front of two web nodes that the test serves.
 func kvCluster(t *testing.T, one, two *flaky) *cluster {
 	s := httpStack(t)
 	s.Timeouts.HTTPRequest = 500 * time.Millisecond
@@ -40,8 +40,7 @@ func kvCluster(t *testing.T, one, two *flaky) *cluster {
 	return c
 }
 
-// raw sends bytes over a connection of its own, and reads the answer to its
-// end.
+// raw sends bytes over a connection of its own, and reads the answer to its end.
 func (c *cluster) raw(t *testing.T, parts ...string) (*http.Response, string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", c.process("balancer-1").Address)
@@ -69,7 +68,7 @@ func answerOn(t *testing.T, conn net.Conn) (*http.Response, string) {
 	return r, string(body)
 }
 
-// isJSON is nil for one of HAProxy's own answers in the web node's form.
+// isJSON returns an error unless the answer is one of HAProxy's own in the form of a kv.
 func isJSON(r *http.Response, body string, status int, words string) error {
 	var said struct{ Error string }
 	if err := json.Unmarshal([]byte(body), &said); err != nil {
@@ -121,7 +120,7 @@ func TestHAProxysOwnAnswersAreJSON(t *testing.T) {
 	one.resets.Store(false)
 	two.resets.Store(false)
 	check("a node takes too long", 504, "unknown", "GET /?sleep=7s"+head+"\r\n")
-	// What is no HTTP gets HAProxy's own words, whatever it is told.
+	// What is not HTTP gets HAProxy's built-in text, whatever the configuration says.
 	for _, bad := range []string{"GARBAGE\r\n\r\n", "GET /" + strings.Repeat("a", 20000) + head + "\r\n"} {
 		if r, _ := c.raw(t, bad); r.StatusCode != 400 {
 			t.Errorf("%.20q: %s", bad, r.Status)
@@ -139,8 +138,8 @@ func TestARequestThatReachedNoNodeWasNotExecuted(t *testing.T) {
 }
 
 func TestARequestThatANodeDiedWithIsNotCalledUnexecuted(t *testing.T) {
-	// The first try reaches a node that dies with it, and the next one finds
-	// nobody at all: HAProxy's 503 would say that nothing happened.
+	// The first try reaches a node that dies while it has the request, and the next try finds no
+	// node at all. HAProxy's 503 would then claim that nothing happened.
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +158,7 @@ func TestARequestThatANodeDiedWithIsNotCalledUnexecuted(t *testing.T) {
 				died <- err
 				return
 			}
-			if n, _ := conn.Read(make([]byte, 4096)); n > 0 { // no health check
+			if n, _ := conn.Read(make([]byte, 4096)); n > 0 { // not a health check
 				l.Close()
 				conn.Close()
 				died <- nil
@@ -179,8 +178,8 @@ func TestARequestThatANodeDiedWithIsNotCalledUnexecuted(t *testing.T) {
 	}
 }
 
-// A node that is cut off may carry a request out and not be heard; the next
-// one has no master for it, and knows nothing of the first.
+// A node that is cut off may execute a request without being able to answer. The next node has no
+// master for the request, and knows nothing of the first try.
 func TestANodesRefusalDoesNotSpeakForTheTryBeforeIt(t *testing.T) {
 	one, two := &flaky{}, &flaky{}
 	c := kvCluster(t, one, two)
@@ -202,7 +201,7 @@ func TestANodesRefusalDoesNotSpeakForTheTryBeforeIt(t *testing.T) {
 	one.take()
 	two.take()
 	both := 0
-	for range 4 { // they take turns
+	for range 4 { // the nodes take turns
 		r, body := ask()
 		took, died := len(one.take()), len(two.take())
 		switch {
@@ -249,7 +248,7 @@ func TestStreamsPassAtOnceLastAndAreNotRepeated(t *testing.T) {
 	eventually(t, 5*time.Second, func() error { return c.get("/up").is(200) })
 	one.take()
 	two.take()
-	// Longer than the node may be silent otherwise (6 s), and the client.
+	// Longer than the node (6 s) and the client may otherwise be silent.
 	for _, path := range []string{"/v1/keys/a?wait=60&sleep=7s"} {
 		if err := c.get(path).is(200); err != nil {
 			t.Errorf("%s: %v", path, err)

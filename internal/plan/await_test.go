@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A program that connects while there is no master waits, and is served by the next one.
+// A program that connects while there is no master waits, and the next master serves it.
 func TestNewConnectionsToRedisWaitForAMaster(t *testing.T) {
 	c := newCluster(t, base(), nil)
 	c.start("balancer-1")
@@ -45,7 +45,7 @@ func TestNewConnectionsToRedisWaitForAMaster(t *testing.T) {
 	if _, err := fmt.Fprint(given, "SET given-up 1\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	given.Close() // its client has told somebody that it failed
+	given.Close() // its client has reported the failure
 	c.startRedis()
 	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	lines := bufio.NewScanner(conn)
@@ -58,7 +58,7 @@ func TestNewConnectionsToRedisWaitForAMaster(t *testing.T) {
 	if got, err := c.web("redis-1", "EXISTS", "given-up"); err != nil || got != "0" {
 		t.Errorf("what a client sent that had closed before there was a master: %q, %v", got, err)
 	}
-	// A replica is found to be one at once, and not by a time-out.
+	// A replica is recognised at once, without waiting for a time-out.
 	stat, err := c.tell("balancer-1", "show stat")
 	if row := lineOf(stat, "redis.master,redis-2"); err != nil || !strings.Contains(row, "L7RSP") {
 		t.Errorf("a replica's check: %q, %v", row, err)
@@ -88,7 +88,7 @@ func isTimeout(err error) bool {
 	return errors.As(err, &late) && late.Timeout()
 }
 
-// lineOf is the line of a text that begins so; empty: none does.
+// lineOf returns the first line of a text that begins with prefix, or "".
 func lineOf(text, prefix string) string {
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, prefix) {

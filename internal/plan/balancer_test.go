@@ -21,17 +21,16 @@ import (
 	"holdfast/internal/token"
 )
 
-// flaky serves an application's node on a port of its own; while dies or
-// resets is set it drops each request without an answer after it got it: by
-// closing the connection, or as the kernel does for a process that is killed
-// with data unread, by a reset. It keeps what it was asked.
+// flaky serves an application's node on a port of its own, and records the requests. While dies or
+// resets is set it drops each request after it has read it: dies closes the connection, and resets
+// ends it with a reset, as the kernel does for a process that is killed with unread data.
 type flaky struct {
 	dies, resets atomic.Bool
-	// holds makes it answer 503, as a node without a master does in the end.
+	// holds makes it answer 503, as a node does that has waited in vain for a master.
 	holds atomic.Bool
-	// hangs makes it answer nothing any more, its health included.
+	// hangs makes it stop answering, also to health checks.
 	hangs atomic.Bool
-	// source is the secret of the stack that it is a node of; nil: it does not say.
+	// source is the secret of the stack that the node belongs to; nil: it does not show one.
 	source atomic.Pointer[string]
 
 	mu   sync.Mutex
@@ -42,7 +41,7 @@ func (f *flaky) serve(t *testing.T) int {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.note(r)
 		if f.hangs.Load() {
-			io.Copy(io.Discard, r.Body) // so that the end of the connection shows
+			io.Copy(io.Discard, r.Body) // so that the end of the connection is noticed
 			<-r.Context().Done()
 			return
 		}
@@ -73,7 +72,7 @@ func (f *flaky) serve(t *testing.T) int {
 			time.Sleep(d)
 		}
 		if n, err := strconv.Atoi(r.URL.Query().Get("events")); err == nil {
-			for range n { // the time that each is sent, with time between them
+			for range n { // send the time at which each event is sent, with pauses between them
 				fmt.Fprintln(w, time.Now().UnixNano())
 				http.NewResponseController(w).Flush()
 				time.Sleep(300 * time.Millisecond)
@@ -86,7 +85,7 @@ func (f *flaky) serve(t *testing.T) int {
 	return server.Listener.Addr().(*net.TCPAddr).Port
 }
 
-// note keeps a request, unless it is a health check.
+// note records a request, unless it is a health check.
 func (f *flaky) note(r *http.Request) {
 	if !strings.HasPrefix(r.URL.Path, "/healthz/") {
 		f.mu.Lock()
@@ -95,7 +94,7 @@ func (f *flaky) note(r *http.Request) {
 	}
 }
 
-// take is what it was asked since the last take.
+// take returns the requests since the last take.
 func (f *flaky) take() []*http.Request {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -104,8 +103,8 @@ func (f *flaky) take() []*http.Request {
 	return seen
 }
 
-// httpStack is a stack without Redis, on a free entry port, with the two
-// kinds of application whose requests are sent again.
+// httpStack returns a stack without Redis, on a free entry port, with the two kinds of application
+// whose requests are retried.
 func httpStack(t *testing.T) stack.Stack {
 	s := base()
 	s.Entry.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
@@ -135,13 +134,13 @@ func TestARequestIsSentAgainOnlyWhereThatIsSafe(t *testing.T) {
 
 	for i, method := range []string{"GET", "POST", "PUT", "DELETE"} {
 		bad.resets.Store(i%2 == 1)
-		for range 4 { // each node has its turn
+		for range 4 { // each node takes its turn
 			if err := c.request(method, "/set?key=a", "value", nil).is(200); err != nil {
 				t.Errorf("web: %s: %v", method, err)
 			}
 		}
 	}
-	// Both tries of a request have the same key, and no two requests do.
+	// Both tries of a request have the same key, and no two requests have the same.
 	keys := map[string]int{}
 	for _, r := range append(good.take(), bad.take()...) {
 		keys[r.Header.Get("Holdfast-Attempt")]++
@@ -161,8 +160,8 @@ func TestARequestIsSentAgainOnlyWhereThatIsSafe(t *testing.T) {
 	if len(keys) != 16 || twice == 0 {
 		t.Errorf("%d keys of which %d were sent twice; want 16 and some", len(keys), twice)
 	}
-	// The client's own key stays.
-	// What only balancers say is not believed of a client.
+	// The client's own key is kept.
+	// What only balancers may claim is not believed when a client sends it.
 	sent := map[string]string{"Idempotency-Key": "mine", "Holdfast-Attempt": "forged", "Holdfast-Received": "1"}
 	if err := c.request("GET", "/", "", sent).is(200); err != nil {
 		t.Error(err)
@@ -247,7 +246,7 @@ func TestAStoppingBalancerAnswersWhatIsInFlight(t *testing.T) {
 	c := newCluster(t, httpStack(t), map[string]int{"web-1": port, "web-2": port, "other-1": port, "other-2": port})
 	c.start("balancer-1")
 	eventually(t, 5*time.Second, func() error { return c.get("/up").is(200) })
-	// A client that idles on its connection while the balancer stops.
+	// A client has an idle connection while the balancer stops.
 	idle := &http.Client{Transport: &http.Transport{}}
 	ask := func() (*http.Response, error) {
 		r, err := idle.Get(c.plan.EntryURL + "/idle")
@@ -273,8 +272,8 @@ func TestAStoppingBalancerAnswersWhatIsInFlight(t *testing.T) {
 	p, cmd := c.process("balancer-1"), c.running["balancer-1"]
 	begun := time.Now()
 	eventually(t, 5*time.Second, func() error {
-		// HAProxy's master executes itself anew once its worker serves. A signal that
-		// comes just then is lost, so it is sent again.
+		// HAProxy's master executes itself anew once its worker serves. A signal at that moment is
+		// lost, so the test repeats it.
 		if err := cmd.Process.Signal(unix.SignalNum(p.StopSignal)); err != nil {
 			t.Fatal(err)
 		}
@@ -320,9 +319,8 @@ func TestAHungNodesRequestsGoToAnother(t *testing.T) {
 	})
 	hung.hangs.Store(true)
 	begun := time.Now()
-	// Also the request that the hung node has taken is answered, by the other
-	// one: it is sent again when its connection is cut, which the supervisor has
-	// done once the node is down.
+	// The request that the hung node has taken is answered, too, by the other node: it is sent
+	// again when its connection is cut. The supervisor cuts it once the node is down.
 	ended, cut := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(cut)
@@ -348,8 +346,8 @@ func TestAHungNodesRequestsGoToAnother(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// A HAProxy that ends clients' connections for it is not told to end sessions (package
-	// supervise): whether it does is known by its version.
+	// Package supervise does not tell a HAProxy to end sessions if its version would close the
+	// clients' connections (servers.Server.Resends).
 	if (closed == 0) != haproxyIs(t).Resends() {
 		t.Errorf("%d requests were closed without an answer by %v", closed, haproxyIs(t))
 	}
@@ -385,7 +383,7 @@ func TestBalancersShareTheEntry(t *testing.T) {
 		}
 		return nil
 	})
-	c.kill("balancer-1") // the master; its worker follows it
+	c.kill("balancer-1") // this kills the master; its worker follows
 	eventually(t, 5*time.Second, func() error {
 		if seen := nodes(); !seen["balancer-2"] || len(seen) != 1 {
 			return fmt.Errorf("%v answer", seen)
@@ -412,7 +410,7 @@ func (r response) is(status int) error {
 
 func (c *cluster) get(path string) response { return c.request("GET", path, "", nil) }
 
-// request asks the entry over a connection of its own.
+// request sends a request to the entry over a connection of its own.
 func (c *cluster) request(method, path, body string, header map[string]string) response {
 	r, err := http.NewRequest(method, c.plan.EntryURL+path, strings.NewReader(body))
 	if err != nil {

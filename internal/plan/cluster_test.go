@@ -16,9 +16,9 @@ import (
 	"holdfast/internal/stack"
 )
 
-// Tests on a cluster hand what a plan says to the real servers.
+// The tests on a cluster start the real servers with what a plan contains.
 
-// cluster is the servers of a plan, running.
+// cluster is the running servers of a plan.
 type cluster struct {
 	t       *testing.T
 	dir     string
@@ -28,8 +28,8 @@ type cluster struct {
 	running map[string]*exec.Cmd
 }
 
-// newCluster writes the plan of a stack, on free ports, and starts nothing.
-// Ports of web nodes that the test serves itself are given.
+// newCluster writes the plan of a stack on free ports, and starts nothing. ports are those of the
+// web nodes that the test serves itself.
 func newCluster(t *testing.T, s stack.Stack, ports map[string]int) *cluster {
 	t.Helper()
 	dir := shortDir(t)
@@ -67,7 +67,7 @@ func (c *cluster) process(node string) Process {
 	return Process{}
 }
 
-// start starts a node as the supervisor would, with more arguments.
+// start starts a node as the supervisor would, with additional arguments.
 func (c *cluster) start(node string, more ...string) {
 	c.t.Helper()
 	p := c.process(node)
@@ -85,8 +85,8 @@ func (c *cluster) start(node string, more ...string) {
 	c.running[node] = cmd
 }
 
-// haproxyUser is the user that HAProxy drops to when the tests run as root, so
-// that they also show it at work in its empty directory.
+// haproxyUser returns the user that HAProxy switches to when the tests run as root, so that the
+// tests also cover HAProxy in its empty directory.
 func haproxyUser() string {
 	if os.Getuid() != 0 {
 		return ""
@@ -114,7 +114,7 @@ func (c *cluster) kill(node string) {
 
 func eventually(t *testing.T, within time.Duration, condition func() error) {
 	t.Helper()
-	deadline := time.Now().Add(5 * within) // others may use the machine
+	deadline := time.Now().Add(5 * within) // the machine may be busy
 	for {
 		err := condition()
 		if err == nil {
@@ -127,7 +127,7 @@ func eventually(t *testing.T, within time.Duration, condition func() error) {
 	}
 }
 
-// ports are those that the plan was made with.
+// ports returns the ports that the plan was made with.
 func (c *cluster) ports() map[string]int {
 	ports := map[string]int{}
 	for _, p := range c.plan.Hosts[0].Processes {

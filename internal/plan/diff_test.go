@@ -9,15 +9,15 @@ import (
 	"holdfast/internal/stack"
 )
 
-// changes are what becomes of one stack file when it is replaced by another, without
-// what stays untouched.
+// changes returns what happens when one stack file replaces another, without the nodes that stay
+// untouched.
 func changes(t *testing.T, old, now string) (all []NodeChange, steps []Step, refused []string) {
 	t.Helper()
 	all, steps, refused = allChanges(t, old, now, "")
 	return slices.DeleteFunc(all, func(c NodeChange) bool { return c.Action == Untouched }), steps, refused
 }
 
-// allChanges are changes of all nodes, where a redis node is the master.
+// allChanges returns the changes of all nodes while master is the Redis master.
 func allChanges(t *testing.T, old, now, master string) (all []NodeChange, steps []Step, refused []string) {
 	t.Helper()
 	plans := make([]Plan, 2)
@@ -28,7 +28,7 @@ func allChanges(t *testing.T, old, now, master string) (all []NodeChange, steps 
 		}
 		ports := map[string]int{}
 		for n, need := range Needs(s) {
-			// A node has the same port in both plans, whatever stands before it.
+			// A node has the same port in both plans, wherever it stands in the list.
 			ports[need.Node] = need.Fixed
 			if need.Fixed == 0 {
 				ports[need.Node] = 20000 + int(need.Node[0])*100 + int(need.Node[len(need.Node)-1]) + 31*len(need.Node)
@@ -120,7 +120,7 @@ func TestWhatCannotBeDoneWithoutAnOutageIsRefused(t *testing.T) {
 	}
 }
 
-// What comes goes first, and what goes comes last.
+// New nodes come first, and leaving nodes last.
 func TestTheStepsOfAChangeAreInOrder(t *testing.T) {
 	old := "apps: {web: {kv: {}, nodes: 3}, shop: {command: [run], nodes: 4}, old: {command: [old], nodes: 1}}\nroutes: [{path-prefix: /shop, app: shop}, {path-prefix: /old, app: old}, {app: web}]\n"
 	now := "apps: {web: {kv: {}}, shop: {command: [run, on], nodes: 4}, new: {command: [new]}}\nroutes: [{path-prefix: /shop, app: shop}, {path-prefix: /new, app: new}, {app: web}]\nrollout: {parallel: 2}\n"
@@ -137,7 +137,7 @@ func TestTheStepsOfAChangeAreInOrder(t *testing.T) {
 	}
 }
 
-// Who goes gives the address away while the others still listen to it, and who comes
+// A host that loses the address gives it away while the others still listen to it, and a new host
 // speaks when the others listen.
 func TestTheVirtualAddressMovesBetweenTheBalancersSteps(t *testing.T) {
 	steps := Steps([]NodeChange{
@@ -156,7 +156,7 @@ func TestTheVirtualAddressMovesBetweenTheBalancersSteps(t *testing.T) {
 	}
 }
 
-// inGroups are steps in words, those of one group as one.
+// inGroups returns the steps as words, one text for each group.
 func inGroups(steps []Step) (groups []string) {
 	group := -1
 	for _, s := range steps {

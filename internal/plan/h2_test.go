@@ -16,7 +16,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// h2Cluster is one balancer with TLS before nodes of kind kv (web) and of a program's (other).
+// h2Cluster returns a balancer with TLS in front of a kv (web) and a user's program (other).
 func h2Cluster(t *testing.T, change func(s *stack.Stack)) (c *cluster, web, other *flaky) {
 	t.Helper()
 	web, other = &flaky{}, &flaky{}
@@ -43,7 +43,8 @@ func h2Cluster(t *testing.T, change func(s *stack.Stack)) (c *cluster, web, othe
 	return c, web, other
 }
 
-// h2Client is one client address: one connection by HTTP/2, or as many as it needs by HTTP/1.1.
+// h2Client is one client address. It uses one connection with HTTP/2, and as many as it needs with
+// HTTP/1.1.
 type h2Client struct {
 	http.Client
 	base string
@@ -69,7 +70,7 @@ func (h *h2Client) get(path string) response {
 	return read(r, err)
 }
 
-// read is the whole of an answer.
+// read returns a response with its whole body.
 func read(r *http.Response, err error) response {
 	if err != nil {
 		return response{err: err}
@@ -109,7 +110,7 @@ func TestAllClientsByHTTP2HaveNoMoreRequestsThanThereAreConnections(t *testing.T
 	}
 	all.Wait()
 
-	// As many threads as there are may look at the same moment.
+	// Each of the threads may let one request too many through at the same moment.
 	if got[200] < connections || got[200] > connections+10 || got[200]+got[503] != addresses*each {
 		t.Errorf("the statuses of %d requests are %v, want %d of 200 and the rest 503", addresses*each, got, connections)
 	}
@@ -132,7 +133,7 @@ func TestABodyOfUnknownLengthByHTTP2KeepsNoPlaceOfAKV(t *testing.T) {
 		s.Apps["web"] = app
 	})
 	client := c.h2(t, "127.0.0.2", true)
-	// send sends the beginning of a body, and its end only when the request is over.
+	// send sends the beginning of a body, and the end only after the request is over.
 	send := func(method string, length int, ends bool) response {
 		r, w := io.Pipe()
 		defer w.Close()

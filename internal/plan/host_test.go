@@ -8,7 +8,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// A web node looks at its hosts itself: see package web.
+// A web node checks the Host header itself: see package web.
 func TestAProgramIsAskedForTheStacksHostsAlone(t *testing.T) {
 	for _, entry := range []struct {
 		name   string
@@ -49,7 +49,7 @@ func TestAProgramIsAskedForTheStacksHostsAlone(t *testing.T) {
 					t.Errorf("%s: %d requests reached the program", host, n)
 				}
 			}
-			// A program that is no browser may leave it out.
+			// A program other than a browser may leave the header out.
 			if r, body := c.raw(t, "GET /other HTTP/1.0\r\n\r\n"); r.StatusCode != 200 {
 				t.Error(fmt.Sprint(r.Status, body))
 			}

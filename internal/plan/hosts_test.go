@@ -8,7 +8,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// onHosts is the default stack on three hosts, with an entry for everybody.
+// onHosts returns the plan of the default stack on three hosts, with an entry for everybody.
 func onHosts(t *testing.T) (Plan, map[string]Process) {
 	t.Helper()
 	s := stack.Default()
@@ -80,9 +80,9 @@ func TestNodesOfSeveralHostsReachEachOther(t *testing.T) {
 	for _, want := range []string{
 		"REDIS_SENTINELS=" + processes["sentinel-1"].Address + "," + processes["sentinel-2"].Address + "," + processes["sentinel-3"].Address,
 		"HOLDFAST_LISTEN=" + processes["web-2"].Address,
-		// Another host's unix socket leads nowhere.
+		// Only the unix sockets of its own host are listed.
 		"REDIS_SOCKETS=" + processes["redis-2"].Address + "=/state/nodes/redis-2/redis.sock",
-		// What holds for the entry holds for a node that others reach.
+		// The entry's rule also applies to a node that other hosts reach.
 		"HOLDFAST_AUTH=none",
 	} {
 		if !slices.Contains(env, want) {
@@ -99,7 +99,7 @@ func TestNodesOfSeveralHostsReachEachOther(t *testing.T) {
 	}
 }
 
-// A program on a host without a balancer goes through another host's.
+// A program on a host without a balancer uses a balancer of another host.
 func TestTheRedisMasterIsReachedThroughTheNearestBalancer(t *testing.T) {
 	s := stack.Default()
 	all := nodes(s, Facts{Hosts: []Place{{Name: "a"}, {Name: "b"}, {Name: "c"}}})

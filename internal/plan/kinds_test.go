@@ -25,7 +25,7 @@ func TestEveryKindHasARow(t *testing.T) {
 		if row.CutSignal != "" && !slices.Contains(signals, row.CutSignal) {
 			t.Errorf("%s is cut by %q", k, row.CutSignal)
 		}
-		// Only an application says these by itself.
+		// Only for an application's node these are decided elsewhere.
 		if own := k == Web; (row.Program == "") != own || (row.Probe == "") != own || (row.Keys == nil) != own || (row.On == "") != own {
 			t.Errorf("%s runs %q, is probed by %q and counted by %q", k, row.Program, row.Probe, row.Keys)
 		}
@@ -59,7 +59,7 @@ func TestEveryProcessFollowsTheRowOfItsKind(t *testing.T) {
 			if row.Probe != "" && process.Probe.Kind != row.Probe {
 				t.Errorf("%s: %s is probed by %s", name, process.Node, process.Probe.Kind)
 			}
-			// A program may wait for the balancers, and have a signal of its own.
+			// A program may have to wait for the balancers, and may have a signal of its own.
 			if program := process.App != "" && s.Apps[process.App].Kind() == stack.Command; !program && (process.Stage != row.Stage || process.StopSignal != row.StopSignal) {
 				t.Errorf("%s: %s starts at stage %d and stops by %s", name, process.Node, process.Stage, process.StopSignal)
 			}
@@ -81,7 +81,7 @@ func TestEveryProcessFollowsTheRowOfItsKind(t *testing.T) {
 	}
 }
 
-// A node of a lower rank has ended before one of a higher rank is asked to.
+// All nodes of a lower rank have ended before a node of a higher rank is asked to end.
 func TestAShutdownGoesFromTheEntryToTheData(t *testing.T) {
 	var order []string
 	for rank := range StopRanks {

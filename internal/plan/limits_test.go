@@ -13,7 +13,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// limitedCluster is one balancer whose clients have limits, before nodes of kind kv and of a program's.
+// limitedCluster returns a balancer whose clients have limits, in front of a kv and a user's
+// program.
 func limitedCluster(t *testing.T, limits stack.Limits, change func(s *stack.Stack)) (c *cluster, web, other *flaky) {
 	limits.Connections = 1000
 	return routesCluster(t, func(s *stack.Stack) {
@@ -37,8 +38,8 @@ func (c *cluster) asks(t *testing.T, source, path string, headers ...string) (*h
 	return answerOn(t, conn)
 }
 
-// times counts what is not 429 among answers to one and the same request; each of those has
-// to say when to come back.
+// times sends the same request count times, and returns how many answers were not 429. A 429 has to
+// tell the client when to come back.
 func (c *cluster) times(t *testing.T, count int, source, path string, headers ...string) (through int) {
 	t.Helper()
 	for range count {
@@ -53,7 +54,7 @@ func (c *cluster) times(t *testing.T, count int, source, path string, headers ..
 	return through
 }
 
-// afterASecond waits until what was counted has left the window: two of a second each.
+// afterASecond waits until the counts have left the window, which is two slots of a second each.
 func afterASecond() { time.Sleep(2100 * time.Millisecond) }
 
 func TestAnAddressHasARateOfRequests(t *testing.T) {
@@ -71,11 +72,11 @@ func TestAnAddressHasARateOfRequests(t *testing.T) {
 	if n := c.times(t, 5, "127.0.0.2", "/a"); n != 5 {
 		t.Errorf("of another address %d of 5 came through", n)
 	}
-	// What an untrusted client says of its address changes nothing.
+	// An untrusted client cannot change its address with a header.
 	if n := c.times(t, 5, "127.0.0.1", "/a", "X-Forwarded-For: 192.0.2.1"); n > 2 {
 		t.Errorf("with a forged address %d came through", n)
 	}
-	// The refusals are in the form and the words of who was asked.
+	// A refusal has the form and the words of the application that was asked.
 	for _, try := range []struct{ path, accept, form, words string }{
 		{"/a", "*/*", "application/json", `{"error":"Too many requests a second come from this client address; this one was not executed.`},
 		{"/a", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8", "text/html", "<html><body><h1>Too many requests a second come from this client address; this one was not executed."},
@@ -88,7 +89,7 @@ func TestAnAddressHasARateOfRequests(t *testing.T) {
 			t.Errorf("%s with %s: %s %v: %s", try.path, try.accept, r.Status, r.Header, body)
 		}
 	}
-	// A client that asks twice as often as it may still gets as much as it may.
+	// A client that asks twice as often as it may still gets as many requests as it may.
 	afterASecond()
 	begun, through := time.Now(), 0
 	for time.Since(begun) < 4*time.Second {
@@ -123,7 +124,7 @@ func TestBehindAProxyTheForwardedAddressHasTheRate(t *testing.T) {
 	if n := c.times(t, 2*rate, "127.0.0.1", "/a"); n != 2*rate {
 		t.Errorf("of the proxy itself %d of %d came through", n, 2*rate)
 	}
-	// Requests under way, where connections say nothing: they are the proxy's.
+	// Requests under way are counted, because the connections are the proxy's.
 	ended := c.underWay(t, 3, "X-Forwarded-For: 192.0.2.7")
 	if r, body := c.asks(t, "127.0.0.1", "/a", "X-Forwarded-For: 192.0.2.7"); r.StatusCode != 429 || !strings.Contains(body, "are under way") {
 		t.Errorf("the fourth at once: %s %s", r.Status, body)
@@ -137,8 +138,8 @@ func TestBehindAProxyTheForwardedAddressHasTheRate(t *testing.T) {
 	}
 }
 
-// underWay begins requests that last, from the first address, and returns when the nodes
-// have them; what it returns waits for their end.
+// underWay begins requests that last, from the first address, and returns when the nodes have them.
+// The function that it returns waits for their end.
 func (c *cluster) underWay(t *testing.T, count int, headers ...string) func() {
 	t.Helper()
 	var all sync.WaitGroup
@@ -148,7 +149,7 @@ func (c *cluster) underWay(t *testing.T, count int, headers ...string) func() {
 			t.Fatal(err)
 		}
 		fmt.Fprintf(conn, "GET /a?events=4 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n%s\r\n\r\n", strings.Join(headers, "\r\n"))
-		if _, err := io.ReadFull(conn, make([]byte, 20)); err != nil { // a node has it
+		if _, err := io.ReadFull(conn, make([]byte, 20)); err != nil { // a node has the request
 			t.Fatal(err)
 		}
 		all.Go(func() { io.Copy(io.Discard, conn) })
@@ -180,8 +181,8 @@ func TestATokenHasARateOfRequests(t *testing.T) {
 	if n := c.times(t, 3*rate, "127.0.0.1", "/a"); n != 3*rate {
 		t.Errorf("without a token %d of %d came through", n, 3*rate)
 	}
-	// A web node finds the same token in each of these, and each could be spelled in many
-	// ways: what is not plain is one client.
+	// A web node finds the same token in each of these, although each could be spelled in many
+	// ways. All tokens with an unusual spelling count as one client.
 	for i, spelt := range [][]string{
 		{"/a?%5Ftoken=hunter2"}, {"/a?_%74o%6Ben=hunter2"}, {"/a?%5ftoken=hunter2&a=%zz"}, {"/a?x;_token=fake&_token=hunter2"},
 		{"/a?_token=hunter2;9"}, {"/a?_token=hunter2&_token=9"}, {"/a?%5Ftoken=9&_token=hunter2"},
@@ -199,13 +200,13 @@ func TestATokenHasARateOfRequests(t *testing.T) {
 			t.Errorf("%q was not counted as the token: %d came through after it", plain, n)
 		}
 	}
-	// Other schemes than Bearer, and queries without a token, are as they were.
+	// Schemes other than Bearer, and queries without a token, are handled as before.
 	for i, other := range [][]string{{"/a", "Authorization: Basic aHVudGVy"}, {"/a", `Authorization: Digest username="x", nc=0001`}, {"/a", "Authorization: key9"}, {"/a?tokens=1;2&a=_token"}} {
 		if n := c.times(t, 5, "127.0.0.2", other[0], other[1:]...); n != 5 {
 			t.Errorf("other %d: %d of 5 came through", i, n)
 		}
 	}
-	// Who sends another one beside it each time is one client.
+	// A client that adds a different token each time still counts as one client.
 	through := 0
 	for i := range 3 * rate {
 		through += c.times(t, 1, "127.0.0.1", "/a", fmt.Sprintf("Authorization: Bearer %d", i), "Authorization: Bearer hunter2")
@@ -226,7 +227,7 @@ func TestATokenHasARateOfRequests(t *testing.T) {
 	}
 }
 
-// isRefusal is nil for a kv's 429.
+// isRefusal returns an error unless the answer is a kv's 429.
 func isRefusal(r *http.Response, body, words string) error {
 	if r.StatusCode != 429 || !strings.Contains(body, words) || r.Header.Get("Content-Type") != "application/json" {
 		return fmt.Errorf("%s %v: %s; want 429 and %q", r.Status, r.Header, body, words)
@@ -251,8 +252,8 @@ func TestATokenHasSoManyRequestsUnderWay(t *testing.T) {
 	}
 }
 
-// A drill's load is no client's: it knows the stack's secret, also where every request
-// reaches the one application.
+// The load of a drill is not limited like a client's: the drill knows the stack's secret, even
+// where every request reaches the only application.
 func TestADrillHasNoLimitOfAClient(t *testing.T) {
 	t.Parallel()
 	c, _, _ := limitedCluster(t, stack.Limits{RequestsPerAddress: 2, RequestsPerToken: 2, PerToken: 1}, func(s *stack.Stack) {

@@ -15,7 +15,7 @@ func TestWhatEachLossEnds(t *testing.T) {
 		want       []string
 	}{
 		{"no hosts", "balancers: 2\n", nil},
-		// It ends with its machine: Shape says so.
+		// It ends with its machine. Shape warns of that.
 		{"one host", "hosts: {one: {address: 198.18.7.1}}\n", nil},
 		{"three hosts", threeHosts, nil},
 		{"five hosts", fiveHosts, nil},
@@ -92,7 +92,7 @@ func TestWhatEachLossEnds(t *testing.T) {
 	}
 }
 
-// Growing moves nothing, so what is placed may hold less than what would be.
+// A stack that grows does not move its nodes, so its placement may be weaker than a new one.
 func TestLossesAreThoseOfThePlacement(t *testing.T) {
 	kept := mustSpread(t, shaped(t, twoHosts), nil)
 	s := shaped(t, threeHosts)
@@ -153,7 +153,7 @@ func TestTheShapeAsAWhole(t *testing.T) {
 }
 
 func TestTheAdviceMendsWhatItSays(t *testing.T) {
-	// What a warning says is to be written, written: then there is no loss left.
+	// When the stack follows the advice of every warning, no loss is left.
 	s := shaped(t, twoHosts)
 	for range 5 {
 		losses := Losses(s, mustSpread(t, s, nil))

@@ -86,7 +86,7 @@ func TestADrainedNodeGetsNoRequests(t *testing.T) {
 			}
 		}
 	}
-	if disabled != 2 { // at the HTTP entry and at layer 4; the third follows the first
+	if disabled != 2 { // disabled at the HTTP entry and at layer 4; the third follows the first
 		t.Errorf("disabled in %d places:\n%s", disabled, text)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// originCluster is a balancer before a kv and a program of the user's, both of
-// which the test serves. It returns the two, and the port of the entry.
+// originCluster returns a balancer in front of a kv and a user's program, both of which the test
+// serves, and the port of the entry.
 func originCluster(t *testing.T, trusted ...string) (c *cluster, kv, own *flaky, port string) {
 	kv, own = &flaky{}, &flaky{}
 	kvPort, ownPort := kv.serve(t), own.serve(t)
@@ -28,7 +28,7 @@ func originCluster(t *testing.T, trusted ...string) (c *cluster, kv, own *flaky,
 	return c, kv, own, port
 }
 
-// sent asks for a path with lines of a head, and returns what arrived.
+// sent requests a path with these header lines, and returns the headers that arrived.
 func (c *cluster) sent(t *testing.T, at *flaky, path string, lines ...string) http.Header {
 	t.Helper()
 	head := "GET " + path + " HTTP/1.1\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
@@ -42,7 +42,7 @@ func (c *cluster) sent(t *testing.T, at *flaky, path string, lines ...string) ht
 	return seen[0].Header
 }
 
-// forged is what a client might say of itself.
+// forged is what a client might claim about itself.
 var forged = []string{
 	"X-Forwarded-For: 6.6.6.6", "x-forwarded-for: 6.6.6.6", "X_Forwarded_For: 6.6.6.6", "X-Forwarded_For: 6.6.6.6", "X.Forwarded.For: 6.6.6.6",
 	"X-FORWARDED-PROTO: https", "X_FORWARDED_PROTO: https", "X-Forwarded-Protocol: https", "X-Forwarded-Ssl: on", "X-Forwarded-Scheme: https",
@@ -77,12 +77,12 @@ func TestWhatAClientSaysOfItsOriginIsReplaced(t *testing.T) {
 			t.Errorf("a kv gets X-Forwarded-For %q", got)
 		}
 	}
-	// What Connection names, a proxy behind the balancer would take away.
+	// A proxy behind the balancer would remove the headers that Connection names.
 	h := c.sent(t, own, "/other", "Host: a", "Connection: close, X-Forwarded-For")
 	if got := h.Get("Connection"); strings.Contains(strings.ToLower(got), "forwarded") {
 		t.Errorf("Connection is %q", got)
 	}
-	// A host with signs that no host has is left out.
+	// A host name with characters that no host name has is left out.
 	h = c.sent(t, own, "/other", "Host: a;for=6.6.6.6", "Connection: close")
 	if got := h.Get("Forwarded"); got != "for=127.0.0.1;proto=http" {
 		t.Errorf("Forwarded is %q", got)
@@ -127,8 +127,8 @@ func TestATrustedProxysHeadersAreKept(t *testing.T) {
 	}
 }
 
-// Web nodes serve senders in turn, so a request is told to be its address' and
-// nobody else's, on each of the ways to a node.
+// Web nodes serve senders in turn, so on every way to a node a request has to name its own address
+// and no other.
 func TestANodeIsToldWhichAddressAsks(t *testing.T) {
 	c, kv, _, port := originCluster(t, "127.0.0.3")
 	secret := c.secrets.Source
@@ -189,7 +189,7 @@ func TestTheStatisticsPageIsForPeopleOnThisMachine(t *testing.T) {
 			"GET /web-app HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Real-IP: 6.6.6.6\r\n":                  false,
 			"GET /web-app HTTP/1.1\r\nHost: shop.example\r\n":                                     false,
 			"GET /web-app HTTP/1.1\r\nHost: 127.0.0.1.shop.example\r\n":                           false,
-			"GET /web-app HTTP/1.0\r\nHost: 127.0.0.1:" + port + "\r\n":                           false, // nginx, told nothing
+			"GET /web-app HTTP/1.0\r\nHost: 127.0.0.1:" + port + "\r\n":                           false, // nginx, without further settings
 			"GET /web-app;csv HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 127.0.0.1, ::1\r\n": false,
 		} {
 			_, body := c.raw(t, head+"Connection: close\r\n\r\n")

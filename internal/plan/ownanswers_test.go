@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// quick has a stack's balancers notice fast what becomes of its nodes.
+// quick makes a stack's balancers notice changes of its nodes fast.
 func quick(s stack.Stack) stack.Stack {
 	s.Timeouts.HTTPRequest, s.Timeouts.Client = 500*time.Millisecond, 500*time.Millisecond
 	s.Timeouts.Server, s.Timeouts.Check = time.Second, 100*time.Millisecond
@@ -21,8 +21,8 @@ func quick(s stack.Stack) stack.Stack {
 	return s
 }
 
-// ofAProgram complains of an answer to a request for a program of the user's
-// that claims what nobody knows, or is in the words of a kv.
+// ofAProgram fails the test if an answer to a request for a user's program claims what cannot be
+// known, or has the words of a kv.
 func ofAProgram(t *testing.T, what string, r *http.Response, body string, status int) {
 	t.Helper()
 	if r.StatusCode != status || r.Header.Get("Content-Type") != "text/html" || r.Header.Get("Holdfast-Balancer") != "balancer-1" {
@@ -63,7 +63,7 @@ func TestAProgramsClientsAreNotToldWhatNobodyKnows(t *testing.T) {
 
 	well()
 	r, body := c.raw(t, "POST /other"+head+"Content-Length: 100\r\n\r\nabc")
-	if r.StatusCode != 408 { // it depends on who is given up first
+	if r.StatusCode != 408 { // either side may give up first
 		r.StatusCode = 504
 	}
 	ofAProgram(t, "a body that does not come", r, body, r.StatusCode)
@@ -87,8 +87,8 @@ func TestAProgramsClientsAreNotToldWhatNobodyKnows(t *testing.T) {
 			t.Errorf("a POST was sent to %d nodes", n)
 		}
 	}
-	// The nodes are taken out while they have a request in hand: no other is
-	// left for its next try.
+	// The nodes are taken out while they have a request in hand, so that no node is left for the
+	// next try.
 	well()
 	one.hangs.Store(true)
 	two.hangs.Store(true)
@@ -97,7 +97,7 @@ func TestAProgramsClientsAreNotToldWhatNobodyKnows(t *testing.T) {
 	if len(one.take())+len(two.take()) == 0 {
 		t.Error("no node took it")
 	}
-	// Now none is there at all, which is known of every request.
+	// Now there is no node at all, which is certain for every request.
 	for _, ask := range []string{get, post} {
 		eventually(t, 5*time.Second, func() error { return c.get("/other").is(503) })
 		r, body = c.raw(t, ask)
@@ -106,7 +106,7 @@ func TestAProgramsClientsAreNotToldWhatNobodyKnows(t *testing.T) {
 			t.Errorf("%s: 503, and a server had it", ask[:4])
 		}
 	}
-	// A kv beside it has its own words.
+	// A kv in the same stack has its own words.
 	eventually(t, 5*time.Second, func() error {
 		r, body := c.raw(t, "GET /set?key=a"+head+"\r\n")
 		return isJSON(r, body, 503, "not executed")
@@ -148,7 +148,7 @@ func TestTheAnswersBeforeARouteIsKnownAreOfTheStacksKind(t *testing.T) {
 	}
 }
 
-// The form is what the client asks for; the words are always the application's.
+// The form is the one that the client asks for; the words are always the application's.
 func TestOwnAnswersHaveTheFormThatTheClientAsksFor(t *testing.T) {
 	one := &flaky{}
 	port := one.serve(t)
@@ -198,7 +198,7 @@ func TestOwnAnswersHaveTheFormThatTheClientAsksFor(t *testing.T) {
 	check("no node is there", 503)
 	one.hangs.Store(false)
 	eventually(t, 5*time.Second, func() error { return c.get("/").is(200) })
-	// A node's own answer has the type that it says.
+	// A node's own answer keeps its type.
 	r, _ := c.raw(t, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAccept: "+browser+"\r\n\r\n")
 	if r.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
 		t.Errorf("a node's answer is called %s", r.Header.Get("Content-Type"))

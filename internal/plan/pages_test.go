@@ -9,8 +9,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// A page with all that could mean something to HAProxy's configuration, its formats and the
-// arguments of its converters.
+// strangePage contains everything that has a meaning in HAProxy's configuration, its formats and
+// the arguments of its converters.
 const strangePage = "<!doctype html>\n<title>Zurück & bald: 100% %[src] %ci</title>\n\n  <pre>\ta, (b) [c] {d} \\e \"f\" 'g' $HOME #h +i ?j+k %20</pre>\n<script>// x\nf()</script>\n"
 
 func TestTheOperatorsPagesAreWhatBrowsersGet(t *testing.T) {
@@ -53,7 +53,7 @@ func TestTheOperatorsPagesAreWhatBrowsersGet(t *testing.T) {
 	one.dies.Store(true)
 	check("every node dies", 502, large, "")
 	one.dies.Store(false)
-	// A token's one request a second is gone.
+	// This uses up the one request a second of the token.
 	c.raw(t, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer x\r\n\r\n")
 	check("too many requests", 429, s.Entry.Errors["429"], "Authorization: Bearer x\r\n")
 	one.hangs.Store(true)

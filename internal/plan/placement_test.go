@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// shaped is a stack of a file with an entry for everybody.
+// shaped returns the stack of a file, with an entry for everybody.
 func shaped(t *testing.T, text string) stack.Stack {
 	t.Helper()
 	if !strings.Contains(text, "entry:") {
@@ -32,7 +32,7 @@ func mustSpread(t *testing.T, s stack.Stack, kept Placement) Placement {
 	return placed
 }
 
-// byHost is a placement as "one: redis-1 web-1", in the order of the file.
+// byHost returns a placement as texts like "one: redis-1 web-1", in the order of the file.
 func byHost(s stack.Stack, placed Placement) (all []string) {
 	list := nodes(s, Facts{})
 	for _, h := range s.Hosts {
@@ -105,7 +105,7 @@ func TestNodesAreSpreadOverTheHosts(t *testing.T) {
 	}
 }
 
-// No host has the majority of anything where there are hosts enough.
+// No host has the majority of anything where there are enough hosts.
 func TestNoHostHasTheMajorityWhereThatIsPossible(t *testing.T) {
 	for hosts := 3; hosts <= 7; hosts++ {
 		for _, sentinels := range []int{3, 5, 7} {
@@ -145,7 +145,7 @@ func TestWhatIsPlacedStays(t *testing.T) {
 	for _, c := range []struct {
 		name, file string
 		kept       Placement
-		want       map[string]string // what is elsewhere, or new; empty: gone
+		want       map[string]string // what is elsewhere or new; empty: gone
 	}{
 		{"nothing has changed", threeHosts, kept, nil},
 		{"the hosts in another order", "hosts:\n  three: {address: 198.18.7.3}\n  two: {address: 198.18.7.2}\n  one: {address: 198.18.7.1}\n", kept, nil},
@@ -258,7 +258,7 @@ func TestTheStackFileKnowsTheKindsOfNode(t *testing.T) {
 	}
 }
 
-// Hosts that come get their share, and no more nodes move than that takes.
+// New hosts get their share, and no more nodes move than necessary.
 func TestNodesMoveToHostsThatCome(t *testing.T) {
 	const oneHost = "hosts: {one: {address: 198.18.7.1}}\n"
 	for _, c := range []struct {
@@ -301,8 +301,8 @@ func TestNodesMoveToHostsThatCome(t *testing.T) {
 	}
 }
 
-// In the middle of a change a node that is still to move is where it was, also on a host
-// that the stack does not have any more, and the others are told so.
+// In the middle of a change a node that has not moved yet is where it was, even on a host that the
+// stack no longer has, and the other nodes are told so.
 func TestANodeThatStaysIsWhereItWas(t *testing.T) {
 	s := shaped(t, twoHosts)
 	k := machine(s, "/state", Placeholders(s))

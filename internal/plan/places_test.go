@@ -16,9 +16,9 @@ import (
 	"holdfast/internal/stack"
 )
 
-// placesCluster runs one balancer in front of one web node that the test serves.
-// The balancer has two places there. The node answers at once, but for paths
-// that begin with /held.
+// placesCluster runs a balancer in front of one web node that the test serves. The balancer may
+// send two requests at once to the node. The node answers at once, except for paths that begin with
+// /held.
 func placesCluster(t *testing.T, queue time.Duration) (*cluster, *crowded) {
 	s := base()
 	s.Entry.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
@@ -46,7 +46,7 @@ func (c *crowded) holds(t *testing.T, want int64) {
 	})
 }
 
-// fullCluster is one whose two places are taken.
+// fullCluster returns a placesCluster whose two places are taken.
 func fullCluster(t *testing.T, queue time.Duration) (c *cluster, node *crowded, answers func() []response) {
 	c, node = placesCluster(t, queue)
 	answers = c.crowd(2, c.plan.EntryURL+"/held")
@@ -92,7 +92,7 @@ func TestWhatNeedsNoPlaceDoesNotWaitBehindHeldRequests(t *testing.T) {
 			t.Errorf("%s %s %v: %v", r.method, r.path, r.header, err)
 		}
 	}
-	// These two do not wait because they were asked for in another way.
+	// No place became free: the requests above passed because of what they ask for.
 	if paths := node.asked(); slices.Contains(paths, "/get/waits") {
 		t.Error("a third request got a place of two")
 	}
@@ -124,7 +124,7 @@ func TestARequestWhoseClientHasGoneIsNotCarriedOut(t *testing.T) {
 	conn.Close()
 	c.waiting(0)
 
-	// One that only sends no more is taken for gone, too.
+	// A client that has only closed its sending side is considered gone, too.
 	conn = c.send(t, "GET /set/half/1 HTTP/1.1\r\nHost: x\r\n\r\n")
 	c.waiting(1)
 	conn.CloseWrite()
@@ -171,15 +171,15 @@ func (c *cluster) send(t *testing.T, text string) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// A dead node has nothing to do, and so always room. While the others have none, it
-// would get each request again and again, until all tries are used up.
+// A dead node has nothing to do, so it always has room. While the others are full, it would get
+// each request again and again until the retries are used up.
 func TestADeadNodeGetsNoRequestsThatTheOthersHaveNoPlaceFor(t *testing.T) {
 	s := base()
 	s.Entry.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
 	s.Redis = stack.Redis{}
 	app := s.Apps["web"]
 	app.Nodes, app.Connections = 2, 8*s.Balancers
-	app.Health.Interval = time.Minute // the checks find out nothing meanwhile
+	app.Health.Interval = time.Minute // the checks do not notice in time
 	s.Apps["web"] = app
 	one, two := &crowded{only: "/held"}, &crowded{only: "/held"}
 	c := newCluster(t, s, map[string]int{"web-1": one.serve(t), "web-2": two.serve(t)})
@@ -192,7 +192,7 @@ func TestADeadNodeGetsNoRequestsThatTheOthersHaveNoPlaceFor(t *testing.T) {
 	waiting := c.crowd(30, c.plan.EntryURL+"/get/k")
 	c.waiting(30)
 	one.die()
-	c.waiting(38) // with the eight that it had
+	c.waiting(38) // including the eight that the dead node had
 	two.letGo()
 	for _, r := range append(held(), waiting()...) {
 		if err := r.is(200); err != nil {

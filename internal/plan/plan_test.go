@@ -21,11 +21,11 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// base is two web nodes on Redis with two replicas and three Sentinels, two
-// balancers before them.
+// base returns the default stack: two web nodes on Redis with two replicas and three Sentinels,
+// behind two balancers.
 func base() stack.Stack { return stack.Default() }
 
-// stacks are the stacks of the golden files, testdata/stacks.
+// stacks returns the stacks of the golden files, testdata/stacks.
 func stacks(t *testing.T) map[string]stack.Stack {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join("testdata", "stacks", "*.yaml"))
@@ -47,13 +47,13 @@ func stacks(t *testing.T) map[string]stack.Stack {
 	return all
 }
 
-// known is all that Make needs to know where every host is on one machine.
+// known is what Make needs to know where all hosts are on one machine.
 type known struct {
 	Facts
 	HostFacts
 }
 
-// machine is a machine with a port for every need.
+// machine returns a machine with a port for every need.
 func machine(s stack.Stack, dir string, secrets Secrets) known {
 	m := known{
 		Facts{Ports: map[string]int{}, Secrets: secrets},
@@ -88,7 +88,7 @@ func mustSecrets(t *testing.T, s stack.Stack) Secrets {
 	return secrets
 }
 
-// shortDir is a directory whose path leaves room for a unix socket's.
+// shortDir returns a directory whose path is short enough for the path of a unix socket.
 func shortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "holdfast")
@@ -99,7 +99,7 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// write carries the plan's directories and files out.
+// write creates the plan's directories and files.
 func write(t *testing.T, dir string, p Plan) {
 	t.Helper()
 	for _, h := range p.Hosts {
@@ -192,7 +192,7 @@ func TestHAProxyAcceptsEveryConfigurationWithoutAWarning(t *testing.T) {
 	}
 }
 
-// writeCertificate writes what the balancers of a host show.
+// writeCertificate writes the certificate files of the balancers of a host.
 func writeCertificate(t *testing.T, dir string, s stack.Stack) {
 	t.Helper()
 	pair, err := certificate.SelfSigned([]string{"www.example.com"}, nil, time.Now())

@@ -28,7 +28,7 @@ func TestAPodsNameSaysItsNode(t *testing.T) {
 	}
 }
 
-// inPod is the plan of a pod's own host, with its files by name.
+// inPod returns the plan of a pod's own host, and its files by name.
 func inPod(t *testing.T, s stack.Stack, name string) (h Host, files map[string]string) {
 	t.Helper()
 	pod, err := PodOf(s, name)
@@ -64,7 +64,7 @@ func inPod(t *testing.T, s stack.Stack, name string) (h Host, files map[string]s
 	return h, nil
 }
 
-// podStack is a stack of two balancers and three web nodes, with something more in its file.
+// podStack returns a stack of two balancers and three web nodes, with more in its file.
 func podStack(t *testing.T, more string) stack.Stack {
 	t.Helper()
 	s, _, err := stack.Parse("holdfast.yaml", []byte("name: shop\nentry: {listen: 0.0.0.0:6301, auth: none}\n"+more))

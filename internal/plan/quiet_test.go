@@ -16,7 +16,7 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// logOf is what a node has written into its log so far.
+// logOf returns what a node has written to its log so far.
 func (c *cluster) logOf(node string) string {
 	c.t.Helper()
 	b, err := os.ReadFile(filepath.Join(c.dir, "logs", node+".log"))
@@ -26,10 +26,10 @@ func (c *cluster) logOf(node string) string {
 	return string(b)
 }
 
-// Each place of a request that has a token, a key or a value in it has this word.
+// Every token, key and value in secretRequests contains this word.
 const secretWord = "hunter2"
 
-// secretRequests are requests of every outcome that a balancer logs.
+// secretRequests are requests with every outcome that a balancer logs.
 var secretRequests = []string{
 	"GET /set/hunter2/hunter2?_token=hunter2 HTTP/1.1\r\nHost: hunter2.example\r\nAuthorization: Bearer hunter2\r\nCookie: node=hunter2\r\n\r\n",
 	"GET /hunter2 HTTP/1.1\r\nHost: a\r\nReferer: http://a/?hunter2\r\nUser-Agent: hunter2\r\nConnection: close\r\n\r\n",

@@ -20,7 +20,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// startRedis starts the Sentinels and the redis nodes; redis-1 is master.
+// startRedis starts the Sentinels and the redis nodes, with redis-1 as the master.
 func (c *cluster) startRedis() {
 	c.t.Helper()
 	_, port, _ := net.SplitHostPort(c.process("redis-1").Address)
@@ -36,7 +36,7 @@ func (c *cluster) startRedis() {
 	}
 }
 
-// do sends one command as a user, over a connection of its own.
+// do sends one command as a user over a connection of its own.
 func do(address, user, password string, command ...string) (string, error) {
 	client, err := rueidis.NewClient(rueidis.ClientOption{
 		InitAddress: []string{address}, Username: user, Password: password,
@@ -57,7 +57,7 @@ func do(address, user, password string, command ...string) (string, error) {
 	return message(m), nil
 }
 
-// message writes an answer on one line.
+// message returns an answer on one line.
 func message(m rueidis.RedisMessage) string {
 	if list, err := m.ToArray(); err == nil {
 		var all []string
@@ -80,12 +80,12 @@ func message(m rueidis.RedisMessage) string {
 	return s
 }
 
-// web sends a command as an application would.
+// web sends a command as the user of the web nodes.
 func (c *cluster) web(node string, command ...string) (string, error) {
 	return do(c.process(node).Address, "web", c.secrets.Web, command...)
 }
 
-// answers is nil when a command's answer has a text in it.
+// answers returns a check that fails unless the answer of a command contains a text.
 func answers(want string) func(string, error) error {
 	return func(got string, err error) error {
 		if err != nil {
@@ -103,7 +103,7 @@ func TestTheMastersDeathIsSurvived(t *testing.T) {
 	c.startRedis()
 	c.start("balancer-1")
 
-	// At once, not after the 10 s of the first INFO or the 2 s of a hello.
+	// This holds at once, not only after the 10 s of the first INFO or the 2 s of a hello.
 	for _, s := range []string{"sentinel-1", "sentinel-2", "sentinel-3"} {
 		eventually(t, time.Second, func() error { _, err := c.web(s, "PING"); return err })
 		eventually(t, 0, func() error {
@@ -114,7 +114,7 @@ func TestTheMastersDeathIsSurvived(t *testing.T) {
 			return answers("OK 3 usable Sentinels")(c.web(s, "SENTINEL", "CKQUORUM", c.plan.Name))
 		})
 	}
-	// A write that both replicas have.
+	// Both replicas have this write.
 	eventually(t, 10*time.Second, func() error {
 		_, err := c.web("redis-1", "SET", "before", "1")
 		return err
@@ -131,8 +131,8 @@ func TestTheMastersDeathIsSurvived(t *testing.T) {
 	}
 	eventually(t, 5*time.Second, func() error { return answers("OK")(throughBalancer("SET", "through", "1")) })
 
-	// The Sentinels were there first, and hold a node for down that was not up yet
-	// when they began: for a second, in which they may even replace it.
+	// The Sentinels started first, and consider a node down that was not up yet when they began.
+	// That lasts a second, in which they may even replace it.
 	var old string
 	eventually(t, 20*time.Second, func() (err error) {
 		old, err = c.agreed()
@@ -153,17 +153,16 @@ func TestTheMastersDeathIsSurvived(t *testing.T) {
 	if err := answers("1")(c.web(promoted, "GET", "before")); err != nil {
 		t.Error(err)
 	}
-	// The balancers' port follows, and refuses nobody who writes.
+	// The balancers' port follows the master and refuses no writer.
 	eventually(t, 5*time.Second, func() error { return answers("OK")(throughBalancer("SET", "through", "2")) })
 
-	// The old master comes back as a replica, by what Sentinel says.
+	// The old master comes back as a replica, as Sentinel tells it to.
 	_, new, _ := net.SplitHostPort(c.process(promoted).Address)
 	c.start(old, "--replicaof", "127.0.0.1", new)
 	eventually(t, 10*time.Second, func() error { return answers("slave 127.0.0.1 " + new)(c.web(old, "ROLE")) })
 	eventually(t, 10*time.Second, func() error { return answers("2")(c.web(old, "GET", "after")) })
 
-	// A Sentinel that restarts goes by its state, but for what stands in
-	// base.conf.
+	// A Sentinel that restarts follows its own state, except for what base.conf has.
 	base := filepath.Join(c.dir, "nodes", "sentinel-1", "base.conf")
 	text, err := os.ReadFile(base)
 	if err != nil {
@@ -183,8 +182,8 @@ func TestTheMastersDeathIsSurvived(t *testing.T) {
 	}
 }
 
-// agreed is the node that every Sentinel holds for a master that is well, and
-// that says so itself, with two replicas.
+// agreed returns the node that every Sentinel considers a healthy master, and that itself reports
+// to be the master with two replicas.
 func (c *cluster) agreed() (string, error) {
 	for _, r := range []string{"redis-1", "redis-2", "redis-3"} {
 		info, err := c.web(r, "INFO", "replication")
@@ -214,9 +213,9 @@ func TestOneThatWakesUpAsMasterGetsNoClients(t *testing.T) {
 		return answers("connected_slaves:2")(c.web("redis-1", "INFO", "replication"))
 	})
 	for _, s := range []string{"sentinel-1", "sentinel-2", "sentinel-3"} {
-		c.kill(s) // nobody puts the old master right
+		c.kill(s) // so that nothing puts the old master right
 	}
-	// What a failover does while redis-1 hangs, and then redis-1 wakes up.
+	// These commands are what a failover does while redis-1 hangs; then redis-1 wakes up.
 	operator := func(node string, command ...string) {
 		t.Helper()
 		if _, err := do(c.process(node).Address, "operator", c.secrets.Operator, command...); err != nil {
@@ -242,7 +241,7 @@ func TestOneThatWakesUpAsMasterGetsNoClients(t *testing.T) {
 		}
 		return nil
 	})
-	// A replica counts for min-replicas-to-write when it has acknowledged.
+	// A replica only counts for min-replicas-to-write after it has acknowledged.
 	eventually(t, 5*time.Second, func() error { return answers("OK")(through("SET", "a", "b")) })
 	if err := answers("master")(c.web("redis-1", "ROLE")); err != nil {
 		t.Errorf("redis-1: %v", err)
@@ -250,7 +249,7 @@ func TestOneThatWakesUpAsMasterGetsNoClients(t *testing.T) {
 	if _, err := c.web("redis-1", "SET", "a", "lost"); err == nil || !strings.Contains(err.Error(), "NOREPLICAS") {
 		t.Errorf("a master without replicas: %v, want NOREPLICAS", err)
 	}
-	// With no replica left anywhere, it can still be read.
+	// Without any replica the master can still be read.
 	c.kill("redis-3")
 	c.kill("redis-1")
 	eventually(t, 5*time.Second, func() error { return answers("b")(through("GET", "a")) })
@@ -288,7 +287,7 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 	for _, c := range []try{
 		{redis, "web", "SET a b|GET a|DEL a|MULTI|EXEC|WATCH a|WAIT 1 1|INFO replication|ROLE|EVAL x 0|EVALSHA x 0|SCAN 0|SORT a|XADD s * f v|TIME|" +
 			"PUBLISH news x|PUBLISH _x x|PUBLISH __ x|PUBLISH __sentinel__:hell x|PUBLISH __sentinel__:hello2 x|PUBLISH __keyspace@0__:k x|SUBSCRIBE news|SUBSCRIBE __sentinel__:|SUBSCRIBE __sentinel__:hullo|PSUBSCRIBE *|PSUBSCRIBE news.*|CLIENT SETNAME x|CLIENT TRACKING on|HELLO 3|DBSIZE|EXPIRE a 1|SELECT 1|" +
-			// What the web node itself needs: the command table, client-side caching.
+			// The web node itself needs these: the command table, client-side caching.
 			"COMMAND|COMMAND INFO get|COMMAND DOCS get|COMMAND COUNT|COMMAND GETKEYS get a|CLIENT ID|CLIENT CACHING yes|CLIENT TRACKING on BCAST|CLIENT TRACKING on OPTIN|CLIENT TRACKINGINFO|" +
 			"CLIENT GETREDIR|CLIENT INFO|PING|ECHO x|SCRIPT LOAD x|SCRIPT EXISTS x|FUNCTION LIST|OBJECT ENCODING a|BLPOP a 1|XREAD STREAMS s 0|" +
 			"KEYS *|CONFIG GET save|MONITOR", true},
@@ -298,7 +297,7 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 		{redis, "scripts-web", "SELECT 15|SELECT 1|COPY a b|MOVE a 15|SWAPDB 0 1|FLUSHDB|PUBLISH __sentinel__:hello x|FUNCTION FLUSH|FUNCTION LOAD x|SCRIPT FLUSH|MULTI|CLIENT ID|ACL WHOAMI|CONFIG SET save x", false},
 		{redis, "read-scripts-web", "EVAL_RO x 0|EVALSHA_RO x 0|FCALL_RO f 0|GET a|SELECT 0|DBSIZE|SORT_RO a", true},
 		{redis, "read-scripts-web", "SET a b|SELECT 15|SCAN 0|KEYS *|CONFIG GET save|PUBLISH news x|SPUBLISH news x|SUBSCRIBE news|INFO|DEL a|SCRIPT LOAD x", false},
-		// What client libraries send when they connect, and the data commands.
+		// Client libraries send these when they connect; then come the data commands.
 		{redis, "app-own", "HELLO 3|AUTH app-own x|SELECT 0|CLIENT SETNAME x|CLIENT ID|CLIENT INFO|CLIENT TRACKING on|CLIENT REPLY ON|COMMAND|COMMAND DOCS get|INFO|ROLE|PING|RESET|TIME|" +
 			"SET a b|GET a|DEL a|SCAN 0|SORT a|DBSIZE|MULTI|EXEC|DISCARD|WATCH a|WAIT 1 1|BLPOP a 1|XADD s * f v|XREAD BLOCK 1 STREAMS s 0|DUMP a|OBJECT ENCODING a|" +
 			"EVAL x 0|EVALSHA x 0|EVAL_RO x 0|FCALL f 0|SCRIPT LOAD x|SCRIPT EXISTS x|FUNCTION LIST|FUNCTION DUMP|" +
@@ -332,7 +331,7 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 			}
 		}
 	}
-	// In earnest, also by way of a script.
+	// These are really sent, one of them from a script.
 	for _, command := range [][]string{
 		{"PUBLISH", "__sentinel__:hello", "x"},
 		{"EVAL", "return redis.call('publish', '__sentinel__:hello', 'x')", "0"},
@@ -344,7 +343,7 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 	}
 	programIsHeldToItsDatabase(t, redis, c.secrets.Programs["own"], operator)
 
-	// What Redis has written into its own file is not added to at the next start.
+	// The next start adds nothing to what Redis has written into its own file.
 	if err := answers("OK")(operator(redis, "CONFIG", "REWRITE")); err != nil {
 		t.Fatal(err)
 	}
@@ -359,8 +358,8 @@ func TestUsersMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 	})
 }
 
-// programIsHeldToItsDatabase tries, in earnest, each way that leads a program out of its
-// database: a connection, a transaction, a script, a subscription, another user.
+// programIsHeldToItsDatabase really tries each way in which a program could leave its database: on
+// a connection, in a transaction, in a script, by a subscription, as another user.
 func programIsHeldToItsDatabase(t *testing.T, redis, password string, operator func(address string, command ...string) (string, error)) {
 	t.Helper()
 	conn, err := net.Dial("tcp", redis)
@@ -400,7 +399,7 @@ func programIsHeldToItsDatabase(t *testing.T, redis, password string, operator f
 			t.Errorf("%s: %s, want %s", step.line, got, step.want)
 		}
 	}
-	for _, want := range []string{"-", "$-1"} { // of the transaction: the script, the key
+	for _, want := range []string{"-", "$-1"} { // answers of the transaction: of the script, and of the key
 		if got, err := answers.ReadString('\n'); err != nil || !strings.HasPrefix(got, want) {
 			t.Errorf("in a transaction with a script: %q, %v, want %s", got, err, want)
 		}
@@ -435,7 +434,7 @@ func TestRedisKnowsEveryCommandThatMayBeAllowed(t *testing.T) {
 	s.Apps["web"].KV.Allow = append([]string{"@dangerous", "@blocking"}, commands.Shared...)
 	s.Apps["own"] = stack.App{Command: []string{"x"}, Nodes: 1, Redis: stack.RedisAccess{Allow: append([]string{"@dangerous"}, commands.Shared...)}}
 	c := newCluster(t, s, nil)
-	c.startRedis() // which refuses a users' file with a command that it does not know
+	c.startRedis() // Redis refuses a users' file with an unknown command
 	eventually(t, 5*time.Second, func() error { _, err := c.web("redis-1", "FLUSHDB"); return err })
 	for _, command := range s.Apps["web"].KV.AllowedCommands() {
 		name := strings.Split(command, "|")
@@ -449,7 +448,7 @@ func TestRedisKnowsEveryCommandThatMayBeAllowed(t *testing.T) {
 				t.Errorf("%s is not allowed beside a script: %s", command, out)
 			}
 		}
-		// A blocking command is free to a program.
+		// A program may use blocking commands without further rights.
 		if out, err := do(c.process("redis-1").Address, "operator", c.secrets.Operator, append([]string{"ACL", "DRYRUN", "app-own"}, append(name, "a", "b", "c", "d")...)...); err == nil && strings.Contains(out, "permission") {
 			t.Errorf("%s is not allowed to a program: %s", command, out)
 		}

@@ -10,7 +10,7 @@ func TestWhatAFileCannotHaveIsTheErrorOfRender(t *testing.T) {
 	for want, fill := range map[string]func(w *quicktemplate.Writer){
 		`"a\nb" has a control character, which HAProxy's configuration cannot take`: func(w *quicktemplate.Writer) {
 			streamquote(w, "a\nb")
-			streamquote(w, "\x00") // the first error counts
+			streamquote(w, "\x00") // the first error is the one returned
 		},
 		`"\x7f" has a control character, which HAProxy's configuration cannot take`: func(w *quicktemplate.Writer) {
 			streamlist(w, []string{"-a", "\x7f"})

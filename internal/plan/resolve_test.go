@@ -12,7 +12,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// newFound is a balancer that finds the web nodes by the test's name server. They speak in plain.
+// newFound returns a balancer that finds the web nodes through the test's name server. The nodes do
+// not use TLS.
 func newFound(t *testing.T, web *flaky) (*cluster, *dnstest.Server) {
 	t.Helper()
 	dns := dnstest.Start(t)
@@ -44,15 +45,15 @@ func newFound(t *testing.T, web *flaky) (*cluster, *dnstest.Server) {
 	return c, dns
 }
 
-// HAProxy by itself takes a server out of service whose name was not resolved for 30 s,
-// whatever its checks say.
+// HAProxy's own rule takes a server out of service whose name was not resolved for 30 s, whatever
+// its health checks report.
 func TestServersThatWereFoundStayWhereDNSIsAway(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes more than 30 s")
 	}
 	c, dns := newFound(t, &flaky{})
 
-	// One after the other, each for longer than HAProxy would wait by itself.
+	// Each fault in turn lasts longer than HAProxy would wait by itself.
 	dns.Be(dnstest.Silent)
 	time.Sleep(34 * time.Second)
 	if err := c.get("/up").is(200); err != nil {
@@ -65,8 +66,8 @@ func TestServersThatWereFoundStayWhereDNSIsAway(t *testing.T) {
 	}
 }
 
-// While DNS knows nothing, a server of somebody else may get the address of a node that is gone.
-// It is well, and serves nobody here.
+// While DNS has no answer, a stranger's server may get the address of a node that is gone. It is
+// healthy, but must not get requests.
 func TestAStrangerAtANodesAddressIsNoServer(t *testing.T) {
 	web := &flaky{}
 	c, dns := newFound(t, web)
@@ -75,7 +76,7 @@ func TestAStrangerAtANodesAddressIsNoServer(t *testing.T) {
 	for _, stranger := range []*string{&theirs, &none, nil} {
 		began := time.Now()
 		web.source.Store(stranger)
-		for _, path := range []string{"/up", "/healthz/live"} { // each backend looks for itself
+		for _, path := range []string{"/up", "/healthz/live"} { // each backend resolves the name by itself
 			eventually(t, 5*time.Second, func() error { return c.get(path).is(503) })
 		}
 		t.Logf("the stranger was out after %v", time.Since(began).Round(time.Millisecond))

@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// routesCluster is a balancer with routes before nodes of kind kv (web) and of a program's (other).
+// routesCluster returns a balancer with routes in front of a kv (web) and a user's program (other).
 func routesCluster(t *testing.T, change func(s *stack.Stack), routes ...stack.Route) (c *cluster, web, other *flaky) {
 	t.Helper()
 	web, other = &flaky{}, &flaky{}
@@ -36,7 +36,7 @@ func routesCluster(t *testing.T, change func(s *stack.Stack), routes ...stack.Ro
 	return c, web, other
 }
 
-// upServers are the servers of a backend that are up.
+// upServers returns the servers of a backend that are up.
 func (c *cluster) upServers(t *testing.T, backend string) (up []string) {
 	t.Helper()
 	said, err := c.tell("balancer-1", "show stat")
@@ -52,7 +52,8 @@ func (c *cluster) upServers(t *testing.T, backend string) (up []string) {
 	return up
 }
 
-// routed sends a request line with headers, and returns who got it: web or other, and how.
+// routed sends a request line with headers, and returns which node got it, web or other, and what
+// it got.
 func (c *cluster) routed(t *testing.T, web, other *flaky, line string, headers ...string) (who string, got *http.Request) {
 	t.Helper()
 	head := line + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -94,7 +95,7 @@ func TestRoutesGoByWholeSegments(t *testing.T) {
 		if who, _ := c.routed(t, web, other, "GET "+path); who != want {
 			t.Errorf("%s went to %s, want %s", path, who, want)
 		}
-		// What a drill looks up is what the balancers do.
+		// AppAt, which a drill uses, decides as the balancers do.
 		if app := (stack.Stack{Routes: append(s.Routes, stack.Route{App: "web"})}).AppAt("GET", "a", path); app != want {
 			t.Errorf("AppAt says %s of %s, want %s", app, path, want)
 		}
@@ -144,11 +145,11 @@ func TestAPrefixIsTakenOffOnTheWay(t *testing.T) {
 		{"/shop/deep/x", "/x", "/shop/deep"},
 		{"/shop/deeper", "/deeper", "/shop"},
 		{"/a,b%20c/x", "/x", "/a,b%20c"},
-		// A path that begins with two slashes names a host to some programs.
+		// Some programs take a path that begins with two slashes for a host name.
 		{"/shop//evil.example/x", "/evil.example/x", "/shop"},
 		{"/shop///", "/", "/shop"},
 		{"/shop/a//b", "/a//b", "/shop"},
-		// Nothing else is normalized: the application's own root is the end of the way.
+		// Nothing else is normalized: an application cannot be made to leave its own root.
 		{"/shop/../kv/x", "/../kv/x", "/shop"},
 		{"/shop/%2e%2e/a%2Fb%5c", "/%2e%2e/a%2Fb%5c", "/shop"},
 		{"/shop/./a;b=c", "/./a;b=c", "/shop"},
@@ -160,7 +161,7 @@ func TestAPrefixIsTakenOffOnTheWay(t *testing.T) {
 			t.Errorf("%s reached %s as %s with the prefix %q, want %s and %q", try.path, who, got.RequestURI, prefix, try.want, try.prefix)
 		}
 	}
-	// A proxy in front may have taken off one of its own.
+	// A proxy in front may have removed a prefix of its own.
 	if _, got := c.routed(t, web, other, "GET /shop/x", "X-Forwarded-Prefix: /outer"); got.Header.Get("X-Forwarded-Prefix") != "/outer/shop" {
 		t.Errorf("behind a prefix of a trusted proxy it is %q", got.Header.Get("X-Forwarded-Prefix"))
 	}
@@ -178,7 +179,7 @@ func TestAClientNamesNoPrefix(t *testing.T) {
 	}
 }
 
-// Streams and long polls of a kv under a prefix last as they do at the root, and take no
+// Streams and long polls of a kv below a prefix may last as long as those at the root, and take no
 // place of a request.
 func TestStreamsUnderAPrefixTakeNoPlace(t *testing.T) {
 	c, web, _ := routesCluster(t, func(s *stack.Stack) {
@@ -192,7 +193,7 @@ func TestStreamsUnderAPrefixTakeNoPlace(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// It may be silent for longer than timeouts.server and hold together: 6 s.
+	// This is longer than timeouts.server and hold together (6 s).
 	if err := c.get("/kv/v1/keys/a?wait=60&sleep=6500ms").is(200); err != nil {
 		t.Errorf("a long poll: %v", err)
 	}
@@ -212,7 +213,7 @@ func TestStreamsUnderAPrefixTakeNoPlace(t *testing.T) {
 	})
 }
 
-// A drill's requests reach their application whatever the routes are, as they are.
+// A drill's requests reach their application unchanged, whatever the routes are.
 func TestADrillsRequestsKeepTheirPath(t *testing.T) {
 	c, web, other := routesCluster(t, nil,
 		stack.Route{PathPrefix: []string{"/v1"}, StripPrefix: true, App: "other"},

@@ -42,7 +42,7 @@ func TestASeedIsLongText(t *testing.T) {
 	}
 }
 
-// Pods of this version and of the next ones have to agree: these values never change.
+// Pods of this version and of later ones have to agree, so these values must never change.
 func TestWhatFollowsFromASeedNeverChanges(t *testing.T) {
 	s, _, err := stack.Parse("holdfast.yaml", []byte("name: shop\napps: {api: {command: [run], nodes: 1}}\n"))
 	if err != nil {

@@ -21,9 +21,9 @@ import (
 	"holdfast/internal/stack"
 )
 
-// crowded is a node whose requests wait until the test lets them go, but for
-// health checks and, with only, for those whose path begins otherwise. It counts
-// those that it has at once.
+// crowded is a node whose requests wait until the test lets them go. Health checks do not wait,
+// nor, if only is set, requests for paths that begin with something else. It counts the requests
+// that it has at once.
 type crowded struct {
 	only      string
 	now, most atomic.Int64
@@ -32,17 +32,17 @@ type crowded struct {
 	die       func() // closes its port and its connections
 
 	mu    sync.Mutex
-	paths []string // what it was asked for
+	paths []string // the paths of its requests
 }
 
-// asked returns the paths that the node was asked for, but for health checks.
+// asked returns the paths of the requests that the node got, without health checks.
 func (c *crowded) asked() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.paths)
 }
 
-// letGo lets every request go on to its answer.
+// letGo lets every waiting request go on to its answer.
 func (c *crowded) letGo() { c.let.Do(func() { close(c.release) }) }
 
 func (c *crowded) serve(t *testing.T) int {
@@ -78,8 +78,8 @@ func (c *crowded) serve(t *testing.T) int {
 	return server.Listener.Addr().(*net.TCPAddr).Port
 }
 
-// crowdedCluster runs two balancers in front of one node of a user's program,
-// which they share with a layer 4 entry.
+// crowdedCluster runs two balancers in front of one node of a user's program. The HTTP entry and a
+// layer 4 entry share the node.
 func crowdedCluster(t *testing.T, connections, queue int) (*cluster, *crowded) {
 	s := base()
 	s.Entry.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
@@ -101,8 +101,8 @@ func crowdedCluster(t *testing.T, connections, queue int) (*cluster, *crowded) {
 	return c, node
 }
 
-// crowd sends requests at once, each on a connection of its own, to the URLs
-// in turn. It returns what collects the answers.
+// crowd sends n requests at once, each on a connection of its own, to the URLs in turn. The
+// function that it returns waits for the answers.
 func (c *cluster) crowd(n int, urls ...string) (answers func() []response) {
 	var wait sync.WaitGroup
 	all := make([]response, n)
@@ -112,12 +112,12 @@ func (c *cluster) crowd(n int, urls ...string) (answers func() []response) {
 	return func() []response { wait.Wait(); return all }
 }
 
-// both are a page at the HTTP entry and at the layer 4 entry.
+// both returns the URLs of a page at the HTTP entry and at the layer 4 entry.
 func (c *cluster) both() []string {
 	return []string{c.plan.EntryURL + "/x", "http://" + c.plan.Stack.TCP[0].Listen + "/x"}
 }
 
-// ask asks over a connection of its own.
+// ask sends a GET over a connection of its own.
 func ask(url string) response {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
 	r, err := client.Get(url)
@@ -152,8 +152,7 @@ func TestANodeGetsAsManyRequestsAtOnceAsTheFileGivesIt(t *testing.T) {
 func TestNoMoreRequestsWaitThanTheFileLets(t *testing.T) {
 	c, node := crowdedCluster(t, 4, 8)
 	answers := c.crowd(100, c.both()...)
-	// 4 are carried out and 8 wait; the others are refused before anything
-	// moves.
+	// 4 requests are being served and 8 wait; the others are refused before any of these ends.
 	refused := make(chan int, 1)
 	go func() {
 		n := 0
@@ -191,7 +190,7 @@ var serverLimits = regexp.MustCompile(`default-server .* maxconn (\d+)(?: maxque
 func TestSharesAddUpToWhatTheFileGives(t *testing.T) {
 	for _, c := range []struct {
 		balancers, connections, queue int
-		entries                       []string // layer 4, to the application
+		entries                       []string // the layer 4 entries that lead to the application
 		routed                        bool
 	}{
 		{1, 1, 0, nil, true},
@@ -239,7 +238,7 @@ func TestSharesAddUpToWhatTheFileGives(t *testing.T) {
 	}
 }
 
-// tell sends a balancer's runtime socket a command and returns its answer.
+// tell sends a command to a balancer's runtime socket and returns the answer.
 func (c *cluster) tell(balancer, command string) (string, error) {
 	conn, err := net.Dial("unix", filepath.Join(c.dir, "nodes", balancer, "haproxy.sock"))
 	if err != nil {
@@ -253,7 +252,7 @@ func (c *cluster) tell(balancer, command string) (string, error) {
 	return string(answer), err
 }
 
-// queued is how many requests wait in a balancer.
+// queued returns how many requests wait in a balancer.
 func (c *cluster) queued(balancer string) (int, error) {
 	answer, err := c.tell(balancer, "show stat")
 	if err != nil {
@@ -262,8 +261,8 @@ func (c *cluster) queued(balancer string) (int, error) {
 	rows, err := csv.NewReader(strings.NewReader(answer)).ReadAll()
 	n := 0
 	for _, row := range rows {
-		// A server's row counts what waits for it, its backend's what waits for
-		// any server.
+		// A server's row counts the requests that wait for this server, and its backend's row those
+		// that wait for any server.
 		if row[1] != "FRONTEND" {
 			waiting, _ := strconv.Atoi(row[2])
 			n += waiting

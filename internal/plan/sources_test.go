@@ -18,7 +18,7 @@ import (
 	"holdfast/internal/stack"
 )
 
-// from connects from a loopback address; the connection may be refused.
+// from connects from a loopback address. The connection may be refused.
 func from(t *testing.T, source, address string) (net.Conn, error) {
 	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
 	conn, err := d.Dial("tcp", address)
@@ -29,8 +29,8 @@ func from(t *testing.T, source, address string) (net.Conn, error) {
 	return conn, conn.SetDeadline(time.Now().Add(5 * time.Second))
 }
 
-// statusFrom is the status of an answer to a request from an address; 0: the
-// connection was closed without one.
+// statusFrom returns the status of the answer to a request from an address, or 0 if the connection
+// was closed without an answer.
 func statusFrom(t *testing.T, source, address string) int {
 	t.Helper()
 	conn, err := from(t, source, address)
@@ -38,7 +38,7 @@ func statusFrom(t *testing.T, source, address string) int {
 		return 0
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n") // it may be closed
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n") // the connection may be closed already
 	r, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -58,8 +58,8 @@ func statusFrom(t *testing.T, source, address string) int {
 	return r.StatusCode
 }
 
-// half opens connections with half of a request each, and returns those that
-// stay open: what is refused is closed at once.
+// half opens connections with half a request each, and returns those that stay open. Refused ones
+// are closed at once.
 func half(t *testing.T, source, address string, count int) []net.Conn {
 	t.Helper()
 	var all []net.Conn
@@ -97,8 +97,8 @@ func TestOneAddressLeavesConnectionsToOthers(t *testing.T) {
 		name       string
 		perAddress int
 		trusted    []string
-		// connections of the greedy address that are open in the end, and the
-		// status of its next request when only so many are left
+		// The number of connections of the greedy address that are open in the end, and the status
+		// of its next request when only left of them remain.
 		open, left, status int
 	}{
 		{name: "by its share", open: 70, left: 58, status: 200},
@@ -142,7 +142,7 @@ func TestOneAddressLeavesConnectionsToOthers(t *testing.T) {
 				return nil
 			})
 
-			// Bytes that nobody reads have no status: their connection is closed.
+			// Without HTTP there is no status: a connection beyond the limit is closed.
 			atTCP := min(c.open, 60)
 			if c.perAddress > 0 {
 				atTCP = c.perAddress
@@ -168,7 +168,7 @@ func TestABalancerTakesAsManyConnectionsAsItHasFilesFor(t *testing.T) {
 		{20_000, 8000, 0, 8000},
 		{16_000, 8000, 0, 6900},
 		{16_000, 8000, 1, 3450},
-		{4096, 8000, 0, 3000}, // HAProxy says what it is missing
+		{4096, 8000, 0, 3000}, // HAProxy reports what it is missing
 		{4096, 500, 0, 500},
 	} {
 		s := base()

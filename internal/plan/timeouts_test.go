@@ -20,8 +20,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// lasting serves a program whose answers last: it echoes on an upgraded connection, sends
-// events some time apart, and counts what is sent to it.
+// lasting serves a program with lasting answers: it echoes on an upgraded connection, sends events
+// with pauses between them, and counts the bytes that it gets.
 func lasting(t *testing.T) int {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "" {
@@ -53,15 +53,16 @@ func lasting(t *testing.T) int {
 	return server.Listener.Addr().(*net.TCPAddr).Port
 }
 
-// The time-outs of lastingCluster. What lasts may be silent for much longer than a request.
+// The time-outs of lastingCluster. A lasting connection may be silent for much longer than a
+// request.
 const (
 	silentRequest = 700 * time.Millisecond
 	silentTunnel  = 4 * time.Second
 	ownTunnel     = 1500 * time.Millisecond
 )
 
-// lastingCluster is a balancer before two programs, other and, with a time-out of its own,
-// short. Both have a layer 4 entry.
+// lastingCluster returns a balancer in front of two programs, other and short. short has time-outs
+// of its own. Both have a layer 4 entry.
 func lastingCluster(t *testing.T) (c *cluster, tcp, shortTCP string) {
 	s := httpStack(t)
 	app := s.Apps["other"]
@@ -85,7 +86,7 @@ func lastingCluster(t *testing.T) (c *cluster, tcp, shortTCP string) {
 	return c, tcp, shortTCP
 }
 
-// upgraded opens a WebSocket, as far as a balancer is concerned.
+// upgraded opens a connection that looks like a WebSocket to a balancer.
 func upgraded(t *testing.T, address, path string) (net.Conn, *bufio.Reader) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -102,7 +103,7 @@ func upgraded(t *testing.T, address, path string) (net.Conn, *bufio.Reader) {
 	return conn, in
 }
 
-// echoes complains where the other side does not send back what it is sent.
+// echoes fails the test if the other side does not send back what it is sent.
 func echoes(t *testing.T, what string, conn net.Conn, in *bufio.Reader) {
 	t.Helper()
 	fmt.Fprint(conn, "ping\n")
@@ -150,9 +151,9 @@ func TestAStreamOfEventsMayBeSilent(t *testing.T) {
 		{"/", "text/event-stream", 3 * silentRequest, 3},
 		{"/", "Text/Event-Stream", 3 * silentRequest, 3},
 		{"/", "*/*", 3 * silentRequest, 1},
-		{"/short", "*/*", 2 * silentRequest, 3}, // its own time of 2 s
+		{"/short", "*/*", 2 * silentRequest, 3}, // within its own time-out of 2 s
 		{"/short", "*/*", 4 * silentRequest, 1},
-		{"/short", "text/event-stream", 4 * silentRequest, 1}, // its own time of 1.5 s
+		{"/short", "text/event-stream", 4 * silentRequest, 1}, // its own time-out of 1.5 s
 	} {
 		t.Run(fmt.Sprintf("%s %s %v", try.path, try.accept, try.apart), func(t *testing.T) {
 			t.Parallel()
@@ -266,12 +267,13 @@ func TestABodyThatDoesNotComeIsNotWaitedFor(t *testing.T) {
 			}
 		})
 	}
-	// More than the buffer takes is on its way to the program then. It is given up, too.
+	// Here more than the buffer takes is on its way to the program. The request is given up as
+	// well.
 	r, body, took := c.slowBody(t, "Content-Length: 300000", silentRequest/2, strings.Repeat("x", 40_000), strings.Repeat("x", 40_000), strings.Repeat("x", 40_000))
 	if r.StatusCode != 408 && r.StatusCode != 504 || took < silentRequest || took > 3*silentRequest+3*time.Second {
 		t.Errorf("an upload that stalls: %s after %v: %s", r.Status, took, body)
 	}
-	// One that comes in its time passes, also in parts.
+	// A body that comes in time passes, even in parts.
 	r, body, took = c.slowBody(t, "Content-Length: 4", silentRequest/7, "a", "b", "c", "d")
 	if r.StatusCode != 200 || body != "4" {
 		t.Errorf("a body in four parts: %s after %v: %s", r.Status, took, body)
@@ -286,7 +288,7 @@ func TestAConnectionToRedisIsNoTunnel(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { fake.Close() })
-	go func() { // a master, as far as a balancer is concerned
+	go func() { // looks like a master to a balancer
 		for {
 			conn, err := fake.Accept()
 			if err != nil {

@@ -37,7 +37,7 @@ func TestTLSIsNotSwitchedWhileTheStackRuns(t *testing.T) {
 	}
 }
 
-// The files of the certificates may change as they like: no node is touched.
+// The certificate files may change freely: no node is touched.
 func TestOtherCertificatesChangeNoConfiguration(t *testing.T) {
 	one, two := base(), base()
 	one.Entry.TLS.Certificates = []stack.KeyPair{{Certificate: "a.pem"}}
@@ -66,7 +66,7 @@ func TestPodsLeaveTLSToTheIngress(t *testing.T) {
 	}
 }
 
-// A program that nobody can ask whether it understands the balancers does not get another
+// A program that cannot be asked whether it understands the balancers must not get a different
 // beginning of its connections while it runs.
 func TestSendProxyIsNotSwitchedUnderAProgramThatCannotBeAsked(t *testing.T) {
 	with := func(proxy bool, change func(*stack.App)) stack.Stack {

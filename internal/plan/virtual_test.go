@@ -13,8 +13,8 @@ import (
 	"holdfast/internal/stack"
 )
 
-// virtual is the plan of a stack on three hosts with a virtual address, each host with
-// its state directory below dir.
+// virtual returns the plan of a stack on three hosts with a virtual address. Each host has its
+// state directory below dir.
 func virtual(t *testing.T, section, dir string, user string) Plan {
 	t.Helper()
 	s := shaped(t, "entry: {listen: '0.0.0.0:80', auth: none, virtual: "+section+"}\nbalancers: 3\n"+threeHosts)
@@ -66,7 +66,7 @@ func TestTheVirtualAddressIsTheGoldenOne(t *testing.T) {
 	}
 }
 
-// Checked by keepalived itself, with the names that are harder to write.
+// keepalived itself checks each configuration, also with names that are harder to write.
 func TestKeepalivedAcceptsEveryConfigurationWithoutAWarning(t *testing.T) {
 	keepalived, link := program(t, "keepalived"), anyLink(t)
 	for _, section := range []string{oneAddress, twoAddresses, "{address: 198.18.7.100/24, interface: eth0, advertise: 120ms}"} {
@@ -81,12 +81,12 @@ func TestKeepalivedAcceptsEveryConfigurationWithoutAWarning(t *testing.T) {
 				write(t, state, Plan{Hosts: []Host{h}})
 				i := slices.IndexFunc(h.Processes, func(p Process) bool { return p.Kind == Keepalived })
 				conf := filepath.Join(state, "nodes", h.Processes[i].Node, keepalivedConf)
-				// Keepalived looks whether they are there.
+				// keepalived checks that the scripts exist.
 				text, err := os.ReadFile(conf)
 				if err != nil {
 					t.Fatal(err)
 				}
-				// Version 2.3 runs no script whose path has a link in it.
+				// Version 2.3 refuses to run a script whose path contains a link.
 				program, err := filepath.EvalSymlinks("/bin/true")
 				if err != nil {
 					t.Fatal(err)
@@ -104,7 +104,7 @@ func TestKeepalivedAcceptsEveryConfigurationWithoutAWarning(t *testing.T) {
 	}
 }
 
-// anyLink is an interface of this machine that leads to others.
+// anyLink returns a network interface of this machine that is not loopback.
 func anyLink(t *testing.T) string {
 	t.Helper()
 	links, err := net.Interfaces()
@@ -126,13 +126,13 @@ func TestEveryHostOfABalancerHasTheVirtualAddressAtTimes(t *testing.T) {
 	if got := byKeeper(placed); !slices.Equal(got, []string{"keepalived-1 one", "keepalived-2 two"}) {
 		t.Errorf("got %q", got)
 	}
-	// The first host is gone, another one is new: who was there keeps its name.
+	// The first host is gone and another one is new: the host that stays keeps its node's name.
 	s = shaped(t, "entry: {listen: '0.0.0.0:80', auth: none, virtual: "+oneAddress+"}\nbalancers: 3\n"+
 		"hosts:\n  zero: {address: 198.18.7.9}\n  two: {address: 198.18.7.2}\n")
 	if got := byKeeper(mustSpread(t, s, placed)); !slices.Equal(got, []string{"keepalived-1 zero", "keepalived-2 two"}) {
 		t.Errorf("with another host: got %q", got)
 	}
-	// A placement of before the address was wanted has none of its nodes.
+	// A placement from before the address was wanted has no keepalived nodes.
 	k := machine(s, "/state", Placeholders(s))
 	k.Hosts, k.Placement = HostsOf(s), mustSpread(t, s, nil)
 	for name := range k.Placement {
@@ -173,8 +173,8 @@ func TestAnswersLeaveByAnAddressThatHasMoved(t *testing.T) {
 		wantBind string
 	}{
 		{true, HostFacts{HAProxyUser: "haproxy", SetsAddresses: true}, "bind 0.0.0.0:80,127.0.0.1:80 transparent\n"},
-		{true, HostFacts{HAProxyUser: "haproxy"}, "bind 0.0.0.0:80,127.0.0.1:80\n"}, // root without the right
-		{true, HostFacts{SetsAddresses: true}, "bind 0.0.0.0:80,127.0.0.1:80\n"},    // keepalived's file has it
+		{true, HostFacts{HAProxyUser: "haproxy"}, "bind 0.0.0.0:80,127.0.0.1:80\n"}, // root, but without the right
+		{true, HostFacts{SetsAddresses: true}, "bind 0.0.0.0:80,127.0.0.1:80\n"},    // only keepalived's file has the right
 		{false, HostFacts{HAProxyUser: "haproxy", SetsAddresses: true}, "bind 0.0.0.0:80,127.0.0.1:80\n"},
 	} {
 		entry := "entry: {listen: '0.0.0.0:80', auth: none}\n"
@@ -244,8 +244,8 @@ func TestAnUnknownInterfaceIsNoInterface(t *testing.T) {
 	}
 }
 
-// The script is what keepalived runs: with a process called haproxy, one of another
-// name, none.
+// keepalived runs the script: with a process called haproxy, with one of another name, and with
+// none.
 func TestTheScriptKnowsABalancerThatRuns(t *testing.T) {
 	dir := shortDir(t)
 	p := virtual(t, oneAddress, dir, "root")

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// wirePlan is the plan of a stack on two hosts and a witness, with a program.
+// wirePlan returns the plan of a stack on two hosts and a witness, with a program.
 func wirePlan(t *testing.T, more string) Plan {
 	t.Helper()
 	s := shaped(t, twoHosts+witness+"\nbalancers: 2\nroutes: [{app: web}]\napps: {web: {kv: {}}, shop: {command: [./shop], nodes: 2}}\n"+more)
@@ -15,7 +15,7 @@ func wirePlan(t *testing.T, more string) Plan {
 	return mustMake(t, s, k)
 }
 
-// partOf are the lines of a node's file that have a word in them.
+// partOf returns the lines of a node's file that contain a word.
 func partOf(t *testing.T, p Plan, path, word string) (lines []string) {
 	t.Helper()
 	for _, h := range p.Hosts {
@@ -42,8 +42,7 @@ func TestNodesOfSeveralHostsSpeakTLS(t *testing.T) {
 		}
 	}
 
-	// Each balancer reaches the web node of its own host in plain, and whatever is elsewhere
-	// by TLS.
+	// Each balancer reaches the web node of its own host in plain, and other hosts with TLS.
 	for _, h := range p.Hosts {
 		for _, process := range h.Processes {
 			if process.Kind != Balancer {
@@ -75,7 +74,7 @@ func TestNodesOfSeveralHostsSpeakTLS(t *testing.T) {
 					t.Errorf("%s at %s, near %s: %s", process.Node, process.Address, process.Near(), env)
 				}
 			case "shop":
-				// It knows no TLS: its host's balancer does.
+				// The program knows no TLS: the balancer on its host speaks it.
 				if !strings.Contains(env, "REDIS_URL=redis://app-shop:") || !strings.Contains(env, "@127.0.0.1:") || !strings.Contains(env, "REDIS_SENTINELS=\n") {
 					t.Errorf("%s: %s", process.Node, env)
 				}
@@ -84,7 +83,7 @@ func TestNodesOfSeveralHostsSpeakTLS(t *testing.T) {
 	}
 }
 
-// A host that is lost says nothing: what was sent to it comes to another one soon.
+// A lost host does not answer: its requests soon go to another one.
 func TestConnectionsToOtherHostsEndWhenTheseAreSilent(t *testing.T) {
 	p := wirePlan(t, "")
 	for balancer, here := range map[string]string{"balancer-1": "1", "balancer-2": "2"} {
