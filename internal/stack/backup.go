@@ -5,18 +5,17 @@ import (
 	"time"
 )
 
-// Backup says when the stack's Redis data is backed up, and where to.
+// Backup is when and where the stack's Redis data is backed up.
 type Backup struct {
-	// Every is the time between two backups; 0: none is taken without being asked
-	// for.
+	// Every is the time between two backups; 0: only 'holdfast backup' takes one.
 	Every time.Duration `yaml:"every"`
-	// Keep is how many are kept; the oldest go.
+	// Keep is how many backups are kept. Older ones are removed.
 	Keep int `yaml:"keep"`
 	// To is a directory, relative to the stack file, or the URL of a bucket
 	// (s3://BUCKET/PREFIX); empty: there are no backups.
 	To string `yaml:"to"`
-	// PassphraseFile is a file whose first line is the passphrase that they are
-	// encrypted with; relative to the stack file. Recipients are age recipients.
+	// PassphraseFile is a file whose first line is the passphrase that backups are encrypted with;
+	// relative to the stack file. Recipients are the age recipients that they are encrypted for.
 	PassphraseFile string   `yaml:"passphrase-file"`
 	Recipients     []string `yaml:"recipients"`
 	S3             S3       `yaml:"s3"`
@@ -27,9 +26,8 @@ type S3 struct {
 	// Endpoint is its URL; empty: Amazon's.
 	Endpoint string `yaml:"endpoint"`
 	Region   string `yaml:"region"`
-	// CredentialsFile has the access key and the secret key in the form of AWS'
-	// shared credentials file; relative to the stack file. Without it they come from
-	// the environment of the supervisor.
+	// CredentialsFile has the access key and the secret key in the form of AWS' shared credentials
+	// file; relative to the stack file. Without it the keys come from the supervisor's environment.
 	CredentialsFile string `yaml:"credentials-file"`
 }
 
@@ -39,7 +37,7 @@ const s3Scheme = "s3://"
 func (b Backup) Bucket() bool { return strings.HasPrefix(b.To, s3Scheme) }
 
 const (
-	// leastEvery is the shortest time between two backups: each forks a redis node.
+	// leastEvery is the shortest time between two backups, because each backup forks a redis node.
 	leastEvery = time.Minute
 	maxKept    = 100_000
 )
@@ -68,7 +66,7 @@ var s3Keys = []key[S3]{
 		"A file with aws_access_key_id and aws_secret_access_key, as AWS' tools have it; relative to this file. Default: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the supervisor's environment."),
 }
 
-// backupKey is the section, which is shown only when there are backups.
+// backupKey is the section backup. Show leaves it out when there are no backups.
 func backupKey() key[Stack] {
 	k := sectionKey("backup", backupKeys, func(s *Stack) *Backup { return &s.Backup },
 		"Backups of the data of Redis.")

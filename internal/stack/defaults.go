@@ -6,26 +6,23 @@ import (
 	"time"
 )
 
-// entryConnections is how many connections a balancer takes by default, at all
-// entries together. With those to Redis it needs 18,000 open files then. One
-// client address gets three quarters at most, so that thousands of clients behind
-// one address are served by two balancers.
+// entryConnections is how many connections a balancer takes by default, for all entries together.
+// With those to Redis it then needs 18,000 open files. One client address gets at most three
+// quarters, so two balancers serve thousands of clients behind one address.
 const entryConnections = 8000
 
-// keptBackups is how many backups are kept by default: those of a day, when one is
-// taken every hour.
+// keptBackups is how many backups are kept by default: a day's, if one is taken every hour.
 const keptBackups = 24
 
-// Default is the stack of an empty file: the topology of a two-node web
-// application on Redis with a master and two replicas.
+// Default returns the stack of an empty file: a two-node web application on Redis with a master and
+// two replicas.
 func Default() Stack {
 	s := base()
 	fill(&s, func(path) bool { return false })
 	return s
 }
 
-// base has every default that does not depend on another value; the rest is in
-// fill.
+// base returns every default that does not depend on another value. The others are in fill.
 func base() Stack {
 	return Stack{
 		Name: "holdfast",
@@ -51,30 +48,29 @@ func base() Stack {
 		Timeouts: Timeouts{
 			HTTPRequest: 10 * time.Second,
 			Queue:       time.Minute,
-			// A host that is gone answers nothing at all: a request waits
-			// this long, times the retries, before it reaches another node.
+			// A host that is gone does not answer at all. A request waits this long, times the
+			// retries, before it reaches another node.
 			Connect: 2 * time.Second,
 			Client:  time.Minute,
 			Server:  time.Minute,
-			// What lasts may have nothing to say for long. Who is gone is found out by
-			// the kernel (TCP keep-alive), not by this.
+			// A lasting connection may have nothing to send for a long time. TCP keep-alive, and
+			// not this time-out, finds out that a client is gone.
 			Tunnel:        time.Hour,
 			HTTPKeepAlive: 10 * time.Second,
-			// A hung node accepts connections and says nothing: each check
-			// of it takes this long to fail.
+			// A hung node accepts connections and does not answer: each check of it takes this long
+			// to fail.
 			Check: 2 * time.Second,
-			// Longer than a long poll waits, and a stream is silent.
+			// It is longer than a long poll may wait or a stream may be silent.
 			HardStop: 90 * time.Second,
 		},
 		Retries: 3,
-		// Most programs that start and then die do so within it: they have tried
+		// Most programs that die after their start do so within this time: by then they have tried
 		// their database, or read their configuration.
 		Rollout: Rollout{Parallel: 1, Settle: 3 * time.Second},
 	}
 }
 
-// fill gives the values that depend on others, where has says that the file
-// does not have them.
+// fill sets the values that depend on others, where has reports that the file does not set them.
 func fill(s *Stack, has func(path) bool) {
 	for name, a := range s.Apps {
 		p := path("apps").key(name)
@@ -138,30 +134,29 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 		fillKV(a.KV, func(k path) bool { return has("kv/" + k) })
 	}
 	h := Health{
-		// A directory need not have a page at "/": the files node answers at a
-		// path of its own as long as the directory is there.
+		// A directory need not have a page at "/": the files node answers at a path of its own as
+		// long as the directory exists.
 		Path: map[Kind]string{KV: "/healthz/ready", Files: "/healthz/live", Command: "/", Servers: "", Image: "/"}[kind],
-		// A node that hangs gets requests until fall checks in a row have
-		// failed, each after interval and timeouts.check: 2 x (0.5 s + 2 s).
-		// The customary "inter 2000 fall 5" with a time-out of 10 s would
-		// feed it for a minute, and a node whose port is closed for 10 s. Two
-		// checks, not one, since a single late answer is no fault.
+		// A node that hangs gets requests until fall checks in a row have failed, each after
+		// interval and timeouts.check: 2 x (0.5 s + 2 s). The usual "inter 2000 fall 5" with a
+		// time-out of 10 s would send it requests for a minute, and for 10 s to a node whose port
+		// is closed. It takes two checks, because a single late answer is not a fault.
 		Interval: 500 * time.Millisecond,
-		// What frameworks that look at the Host header let through by default,
-		// while they develop; a node's own address is in no such list.
+		// Frameworks that check the Host header accept this name by default in development. They do
+		// not accept a node's address.
 		Host:  "localhost",
 		Rise:  2,
 		Fall:  2,
 		Start: 15 * time.Second,
 	}
 	if kind == Command {
-		h.Start = 30 * time.Second // not ours: it may load what it likes
+		h.Start = 30 * time.Second // a user's program may have much to load
 	}
 	if kind.Elsewhere() {
-		h.Start = 0 // somebody else starts them
+		h.Start = 0 // Holdfast does not start them
 	}
 	if kind == Servers {
-		// Servers elsewhere are asked as gently as is customary.
+		// Servers elsewhere are checked as gently as is usual.
 		h.Interval, h.Fall = 2*time.Second, 5
 	}
 	if has("health/path") {
@@ -185,9 +180,9 @@ func fillApp(a *App, kind Kind, has func(path) bool) {
 	a.Health = h
 }
 
-// appKind is the kind of an application by the keys that the file has, right
-// or wrong, and all kinds that it has. The kind is empty unless there is
-// exactly one. Without a file, the values decide.
+// appKind returns the kind of an application by the keys that the file has, even if their values
+// are wrong, and all kinds that the file gives it. The first result is empty unless there is
+// exactly one. Where the file has none of these keys, the values decide.
 func appKind(p path, has func(path) bool, a App) (Kind, []Kind) {
 	var kinds []Kind
 	for _, k := range Kinds {
@@ -204,7 +199,7 @@ func appKind(p path, has func(path) bool, a App) (Kind, []Kind) {
 	return "", kinds
 }
 
-// AppNames are the names of the applications, sorted.
+// AppNames returns the names of the applications, sorted.
 func (s Stack) AppNames() []string { return sortedKeys(s.Apps) }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// Difference is a key of the stack file that two stacks do not have in common.
+// Difference is a key of the stack file in which two stacks differ.
 type Difference struct {
-	// Key is where it stands, such as apps.web.kv.hold. A list of sections, such as
-	// routes, is one key.
+	// Key is the key's path, such as apps.web.kv.hold. A list of sections, such as routes, is one
+	// key.
 	Key string `json:"key"`
-	// Old and New are the values as the file has them. They are empty where a stack
-	// does not have the key, and where a value is long or may be a secret.
+	// Old and New are the values in the form of the file. They are empty where a stack does not
+	// have the key, and for values that are long or may be secret.
 	Old string `json:"old,omitempty"`
 	New string `json:"new,omitempty"`
 }
 
-// String is "key: old → new".
+// String returns "key: old → new".
 func (d Difference) String() string {
 	switch {
 	case d.Old == "" && d.New == "":
@@ -29,8 +29,8 @@ func (d Difference) String() string {
 	return d.Key + ": " + d.Old + " → " + d.New
 }
 
-// Differences are the keys that have other values in the new stack, defaults
-// included, in the order of the file.
+// Differences returns the keys that have different values in the new stack, defaults included, in
+// the order of the file.
 func Differences(old, now Stack) []Difference {
 	was, is := flatten(old), flatten(now)
 	var all []Difference
@@ -47,7 +47,7 @@ func Differences(old, now Stack) []Difference {
 	return all
 }
 
-// longest is how much of a value a difference shows.
+// longest is the longest value that a difference shows.
 const longest = 60 // bytes
 
 func difference(key string, old, now any) Difference {
@@ -60,7 +60,7 @@ func difference(key string, old, now any) Difference {
 		return text
 	}
 	d.Old, d.New = show(old), show(now)
-	// A variable may be a secret, and a route or a token is no single value.
+	// A variable may be a secret, and a route or a token is not a single value.
 	if strings.Contains(key, ".env.") || strings.HasPrefix(d.Old, "- ") || strings.HasPrefix(d.New, "- ") {
 		d.Old, d.New = "", ""
 	}
@@ -76,7 +76,7 @@ func find(all []pair, key string) (value any, there bool) {
 	return nil, false
 }
 
-// flatten is a stack as keys with texts, without sections.
+// flatten returns a stack as pairs of full keys and texts, without sections.
 func flatten(s Stack) (all []pair) {
 	var add func(prefix string, m mapping)
 	add = func(prefix string, m mapping) {
@@ -93,7 +93,7 @@ func flatten(s Stack) (all []pair) {
 	return all
 }
 
-// plainText is a value in one text. One that is a list of sections begins with "- ".
+// plainText returns a value as one text. The text of a list of sections begins with "- ".
 func plainText(v any) string {
 	switch v := v.(type) {
 	case mapping:

@@ -7,17 +7,16 @@ import (
 	"strings"
 )
 
-// NodeVariables are the names that differ from node to node of an application.
-// In the arguments and in the env of a command, $NAME and ${NAME} stand for
-// their values.
+// NodeVariables are the variables that differ from node to node of an application. In the arguments
+// and the env of a command, $NAME and ${NAME} stand for their values.
 var NodeVariables = []string{"HOST", "PORT", "HOLDFAST_NODE"}
 
-// RedisVariables tell a command where Redis is. They are replaced in env alone:
-// a password in an argument is there for every user of the machine to see.
+// RedisVariables tell a command where Redis is. They are only replaced in env, because every user
+// of the machine can see a password in an argument.
 var RedisVariables = []string{"REDIS_URL", "REDIS_SENTINELS", "REDIS_MASTER_NAME"}
 
-// Expand replaces $NAME and ${NAME} where value knows the name, and $$ by a
-// single $. Everything else stays as it is: it may be for a shell.
+// Expand replaces $NAME and ${NAME} where value knows the name, and $$ by a single $. It leaves
+// everything else as it is, because it may be meant for a shell.
 func Expand(text string, value func(name string) (string, bool)) string {
 	var out strings.Builder
 	for {
@@ -42,9 +41,9 @@ func Expand(text string, value func(name string) (string, bool)) string {
 	}
 }
 
-// variableName is the name that follows a $, alone or in braces, and how many
-// bytes it takes with them; empty when there is none. The longest name counts:
-// $HOSTNAME is not $HOST.
+// variableName returns the name that follows a $, alone or in braces, and how many bytes it takes
+// including the braces; "" if no name follows. The name is as long as possible: $HOSTNAME is not
+// $HOST.
 func variableName(s string) (name string, length int) {
 	bare := strings.TrimPrefix(s, "{")
 	end := 0
@@ -65,8 +64,8 @@ func isNameByte(c byte, first bool) bool {
 	return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || !first && c >= '0' && c <= '9'
 }
 
-// adviseProgram warns of what a shell would replace in the arguments and the env of an
-// application at p, where no shell is.
+// adviseProgram warns where the arguments and the env of the application at p contain something
+// that only a shell would replace, because no shell runs there.
 func adviseProgram(r *reader, p path, s Stack, a App) {
 	switch {
 	case a.Image != "":
@@ -84,7 +83,7 @@ func adviseProgram(r *reader, p path, s Stack, a App) {
 	}
 }
 
-// adviseArguments warns of arguments, of which the first is the item with that index at p.
+// adviseArguments warns of such arguments. The first of them is the item with the index first at p.
 func adviseArguments(r *reader, p path, args []string, first int) {
 	for i, arg := range args {
 		at := p.item(first + i)
@@ -95,7 +94,7 @@ func adviseArguments(r *reader, p path, args []string, first int) {
 	}
 }
 
-// adviseVariables warns of names in a text that nothing replaces.
+// adviseVariables warns of variables in a text that are not replaced.
 func adviseVariables(r *reader, at, p path, text string, known []string) {
 	said := map[string]bool{}
 	Expand(text, func(name string) (string, bool) {
@@ -115,8 +114,8 @@ func adviseVariables(r *reader, at, p path, text string, known []string) {
 	})
 }
 
-// nearestVariable is what an unknown name may have been meant for: $PORT for
-// $port, ${HOST}NAME for $HOSTNAME.
+// nearestVariable returns what an unknown variable was probably meant to be: $PORT for $port,
+// ${HOST}NAME for $HOSTNAME.
 func nearestVariable(name string, known []string) string {
 	for _, k := range known {
 		if rest, longer := strings.CutPrefix(name, k); longer {
@@ -137,8 +136,8 @@ func dollars(names []string) []string {
 	return out
 }
 
-// runsShell reports whether a command is a script in its own arguments, in
-// which a shell replaces what is left: sh -c '…'.
+// runsShell reports whether a command runs a script from its own arguments (sh -c '…'), in which
+// the shell replaces what Expand leaves.
 func runsShell(command []string) bool {
 	shells := []string{"sh", "bash", "dash", "ash", "zsh", "ksh", "busybox", "fish"}
 	if !slices.Contains(shells, filepath.Base(command[0])) {

@@ -14,7 +14,7 @@ apps: {web: {kv: {}, on: two}}
 redis: {on: [one, two], sentinels-on: [two, three]}
 `
 
-// What a stack is on the way is a stack file that can be read, too.
+// Every intermediate stack is also a stack file that can be read.
 func TestAStackOnTheWayToOtherHostsIsAStack(t *testing.T) {
 	s, _, err := Parse("holdfast.yaml", []byte(grown))
 	if err != nil {
@@ -38,7 +38,7 @@ func TestAStackOnTheWayToOtherHostsIsAStack(t *testing.T) {
 	}
 }
 
-// withRoom is a stack in which a host takes all kinds of node.
+// withRoom returns the stack with one host that may have all kinds of node.
 func (s Stack) withRoom(host string) Stack {
 	s.Hosts = slices.Clone(s.Hosts)
 	for i := range s.Hosts {

@@ -13,16 +13,15 @@ type Host struct {
 	Name string `yaml:"-"`
 	// Address is the IP address at which the other hosts reach its nodes.
 	Address string `yaml:"address"`
-	// Only are the kinds of node that it takes (NodeKinds); none: all.
+	// Only are the kinds of node that it takes (NodeKinds); empty: all.
 	Only []string `yaml:"only"`
-	// Listen is as in plan.Place. No stack file has it.
+	// Listen is the one of plan.Place. It cannot be set in a stack file.
 	Listen string `yaml:"-"`
-	// Shown is likewise as in plan.Place.
+	// Shown is the one of plan.Place. It cannot be set in a stack file.
 	Shown string `yaml:"-"`
 }
 
-// The kinds of node, as the stack file names them. Package plan has more to say of
-// each.
+// The kinds of node that a stack file can name. See plan.Kind for more about them.
 const (
 	OfBalancers = "balancer"
 	OfApps      = "web"
@@ -30,16 +29,16 @@ const (
 	OfSentinels = "sentinel"
 )
 
-// What Stack.Network may be.
+// The values of Stack.Network.
 const (
 	Encrypted = "encrypted" // the nodes speak TLS
-	Trusted   = "trusted"   // they speak in plain
+	Trusted   = "trusted"   // they use no TLS
 )
 
 // Encrypts reports whether the nodes of different hosts speak TLS with each other.
 func (s Stack) Encrypts() bool { return s.Network == Encrypted }
 
-// NodeKinds are all kinds of node.
+// NodeKinds are all kinds of node that a stack file can name.
 var NodeKinds = []string{OfBalancers, OfApps, OfRedis, OfSentinels}
 
 // Takes reports whether a host may have nodes of a kind.
@@ -47,8 +46,8 @@ func (h Host) Takes(kind string) bool {
 	return len(h.Only) == 0 || slices.Contains(h.Only, kind)
 }
 
-// On are the hosts that the file names for nodes of a kind, and for kind OfApps of an
-// application; none: any host that takes them.
+// On returns the hosts that the file names for nodes of a kind, and for OfApps for those of one
+// application; empty: any host that takes them.
 func (s Stack) On(kind, app string) []string {
 	switch kind {
 	case OfBalancers:
@@ -62,7 +61,7 @@ func (s Stack) On(kind, app string) []string {
 	}
 }
 
-// onPath is where On stands in the file.
+// onPath returns the path of On's key in the file.
 func onPath(kind, app string) path {
 	return map[string]path{
 		OfBalancers: "entry/on", OfApps: path("apps").key(app).key("on"),
@@ -70,7 +69,7 @@ func onPath(kind, app string) path {
 	}[kind]
 }
 
-// HostsFor are the hosts that may have nodes of a kind, and for kind OfApps of an
+// HostsFor returns the hosts that may have nodes of a kind, and for OfApps those of one
 // application, in the order of the file.
 func (s Stack) HostsFor(kind, app string) []Host {
 	on := s.On(kind, app)
@@ -79,13 +78,14 @@ func (s Stack) HostsFor(kind, app string) []Host {
 	})
 }
 
-// group are the nodes that are placed by one rule: of one kind, and of one application.
+// group is the nodes that are placed by one rule: those of one kind, or for OfApps of one
+// application.
 type group struct {
 	kind, app string
-	what      string // its nodes, for people
+	what      string // the nodes, in messages
 }
 
-// groups are those of which the stack has nodes.
+// groups returns the groups that the stack has nodes of.
 func (s Stack) groups() []group {
 	all := []group{{OfBalancers, "", "balancers"}}
 	for _, name := range s.AppNames() {
@@ -102,7 +102,7 @@ func (s Stack) groups() []group {
 	return all
 }
 
-// hostNames are the names of the hosts, in the order of the file.
+// hostNames returns the names of the hosts, in the order of the file.
 func (s Stack) hostNames() (names []string) {
 	for _, h := range s.Hosts {
 		names = append(names, h.Name)
@@ -110,8 +110,8 @@ func (s Stack) hostNames() (names []string) {
 	return names
 }
 
-// OneMachine reports whether only the machine itself reaches the hosts: none has an
-// address beyond loopback.
+// OneMachine reports whether the hosts can only be reached from this machine: none has an address
+// beyond loopback. It is true for a stack without hosts.
 func (s Stack) OneMachine() bool {
 	return !slices.ContainsFunc(s.Hosts, func(h Host) bool {
 		a, err := netip.ParseAddr(h.Address)
@@ -119,10 +119,10 @@ func (s Stack) OneMachine() bool {
 	})
 }
 
-// validateHosts complains of hosts that cannot be, and of nodes that no host may have.
+// validateHosts reports mistakes in the hosts, and nodes that no host may have.
 func validateHosts(r *reader, s Stack) {
 	validateAddresses(r, s)
-	// In Kubernetes the pods are the hosts, and no file names them.
+	// In Kubernetes the pods are the hosts, and the file does not name them.
 	if s.Network == Encrypted && len(s.Hosts) == 0 && !r.faulty("hosts") && !r.faulty("network") {
 		r.complain(r.keyAt("network"), "network: the file has no hosts, and so no network between them: add hosts, or remove the key (in Kubernetes the network is encrypted without it)")
 	}
@@ -130,7 +130,7 @@ func validateHosts(r *reader, s Stack) {
 		validateOn(r, s, g)
 	}
 	if s.OneMachine() || !s.Entry.OnLoopback() || s.Entry.Auth != "" || r.faulty("entry/listen") || r.faulty("entry/auth") {
-		return // validateEntries looks at an entry that others reach
+		return // validateEntries checks an entry that other machines can reach
 	}
 	for _, name := range s.AppNames() {
 		a := s.Apps[name]
@@ -146,8 +146,7 @@ func validateHosts(r *reader, s Stack) {
 	}
 }
 
-// validateAddresses complains of hosts without an address, or with one that another
-// has.
+// validateAddresses reports hosts without an address, and hosts with the address of another host.
 func validateAddresses(r *reader, s Stack) {
 	owners := map[string]string{}
 	for _, h := range s.Hosts {
@@ -167,8 +166,8 @@ func validateAddresses(r *reader, s Stack) {
 	}
 }
 
-// validateOn complains where the hosts that are named for nodes, or that may have them,
-// are not there.
+// validateOn reports where the hosts that are named for nodes do not exist, or no host may have the
+// nodes.
 func validateOn(r *reader, s Stack, g group) {
 	p := onPath(g.kind, g.app)
 	if r.faulty("hosts") || r.faulty(p) {
@@ -205,7 +204,7 @@ func validateOn(r *reader, s Stack, g group) {
 	}
 }
 
-// adviseHosts warns of addresses that not everybody reaches who has to.
+// adviseHosts warns of addresses that some of the other hosts or clients cannot reach.
 func adviseHosts(r *reader, s Stack) {
 	if len(s.Hosts) < 2 || s.OneMachine() {
 		return
@@ -237,14 +236,14 @@ func adviseHosts(r *reader, s Stack) {
 	}
 }
 
-// splitListen are the two parts of a host:port.
+// splitListen returns the two parts of a host:port, or "" for both if it is invalid.
 func splitListen(address string) (host, port string) {
 	host, port, _ = net.SplitHostPort(address)
 	return host, port
 }
 
-// OnlyOn is the stack with one host alone, which has all of its nodes. It is what a stack of
-// one machine is on the way to one of several hosts. The virtual address comes with them.
+// OnlyOn returns the stack with this host as its only one, which has all of the nodes. A stack of
+// one machine takes this form on its way to several hosts; it gets its virtual address with them.
 func (s Stack) OnlyOn(h Host) Stack {
 	h.Only = nil
 	s.Hosts = []Host{h}
@@ -258,7 +257,7 @@ func (s Stack) OnlyOn(h Host) Stack {
 	return s
 }
 
-// Without is the stack without a host: neither its hosts nor the lists of them name it.
+// Without returns the stack without a host. It removes the name from every list of hosts, too.
 func (s Stack) Without(host string) Stack {
 	but := func(names []string) []string {
 		return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == host })

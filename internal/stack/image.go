@@ -1,6 +1,6 @@
 package stack
 
-// validateImage complains of the addresses of an Image's containers.
+// validateImage reports mistakes in the addresses of an Image's containers.
 func validateImage(r *reader, p path, a App) {
 	at := p.key("at")
 	if len(a.At) != 0 && len(a.At) != a.Nodes && !r.faulty(p.key("nodes")) && !r.faulty(at) {
@@ -18,8 +18,8 @@ func validateImage(r *reader, p path, a App) {
 // IsImage reports whether a text can be the name of a container image.
 func IsImage(name string) bool { return imageRule.pattern.MatchString(name) }
 
-// WithoutContainers returns the applications that are container images whose containers are
-// nowhere yet, in order.
+// WithoutContainers returns the applications that are container images and whose containers have no
+// addresses yet, sorted.
 func (s Stack) WithoutContainers() (names []string) {
 	for _, name := range s.AppNames() {
 		if a := s.Apps[name]; a.Kind() == Image && len(a.At) == 0 {

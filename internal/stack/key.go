@@ -6,22 +6,21 @@ import (
 	"time"
 )
 
-// key is one key of a section of the stack file: all that reading, showing
-// and the JSON Schema have to know about it. T is the struct that holds it.
+// key is one key of a section of the stack file, with all that reading, showing and the JSON Schema
+// need to know about it. T is the struct that has the value.
 type key[T any] struct {
 	name string
-	// doc says what it is: the schema's description, and the comment that
-	// Show writes.
+	// doc explains the key. It is the description in the schema and the comment that Show writes.
 	doc string
-	// kinds are the kinds of application that have it; nil: all.
+	// kinds are the kinds of application that may have the key; nil: all.
 	kinds []Kind
 
 	read   func(r *reader, p path, n *node, t *T)
-	show   func(t *T) any // an int, a bool, a string, []any or mapping; nil: not written
+	show   func(t *T) any // returns an int, a bool, a string, []any or mapping; nil: Show leaves the key out
 	schema func() schema
 }
 
-// mapping is a section to write, in order.
+// mapping is a section for Show to write, in order.
 type mapping []pair
 
 type pair struct {
@@ -33,13 +32,13 @@ type pair struct {
 // schema is a JSON Schema.
 type schema map[string]any
 
-// only limits a key to kinds of application.
+// only limits a key to some kinds of application.
 func (k key[T]) only(kinds ...Kind) key[T] {
 	k.kinds = kinds
 	return k
 }
 
-// numberKey is a whole number from low to high.
+// numberKey returns the key of a whole number from low to high.
 func numberKey[T any](name string, low, high int, at func(*T) *int, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
@@ -53,7 +52,7 @@ func numberKey[T any](name string, low, high int, at func(*T) *int, doc string) 
 	}
 }
 
-// textKey is a text that keeps a rule.
+// textKey returns the key of a text that follows a rule.
 func textKey[T any](name string, rule rule, at func(*T) *string, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
@@ -76,7 +75,7 @@ func textKey[T any](name string, rule rule, at func(*T) *string, doc string) key
 	}
 }
 
-// durationKey is a time of at least low.
+// durationKey returns the key of a time of at least low.
 func durationKey[T any](name string, low time.Duration, at func(*T) *time.Duration, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
@@ -92,8 +91,8 @@ func durationKey[T any](name string, low time.Duration, at func(*T) *time.Durati
 	}
 }
 
-// textsKey is a list of texts that keep a rule; one alone needs no list. Only
-// one that may be empty is written when it is.
+// textsKey returns the key of a list of texts that follow a rule. A single text can be written
+// without a list. Show writes an empty list only if mayBeEmpty.
 func textsKey[T any](name string, rule rule, mayBeEmpty bool, at func(*T) *[]string, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
@@ -122,12 +121,13 @@ func textsKey[T any](name string, rule rule, mayBeEmpty bool, at func(*T) *[]str
 	}
 }
 
-// portsKey is a list of ports; one alone needs no list.
+// portsKey returns the key of a list of ports. A single port can be written without a list.
 func portsKey[T any](name string, at func(*T) *[]int, doc string) key[T] {
 	return numbersKey(name, 1, 65535, "ports such as [5001, 5002]", at, doc)
 }
 
-// numbersKey is a list of whole numbers from low to high; one alone needs no list.
+// numbersKey returns the key of a list of whole numbers from low to high. A single number can be
+// written without a list.
 func numbersKey[T any](name string, low, high int, what string, at func(*T) *[]int, doc string) key[T] {
 	one := schema{"type": "integer", "minimum": low, "maximum": high}
 	return key[T]{
@@ -137,7 +137,7 @@ func numbersKey[T any](name string, low, high int, what string, at func(*T) *[]i
 			for i, item := range r.items(p, n, what) {
 				v, ok := r.number(p.item(i), item, low, high)
 				if !ok {
-					v = 0 // keeps what comes after it in its place: ports at their nodes
+					v = 0 // keeps the following values in their places: the i-th port is the i-th node's
 				}
 				out = append(out, v)
 			}
@@ -155,7 +155,7 @@ func numbersKey[T any](name string, low, high int, what string, at func(*T) *[]i
 	}
 }
 
-// sectionKey is a section with keys of its own.
+// sectionKey returns the key of a section with keys of its own.
 func sectionKey[T, U any](name string, keys []key[U], at func(*T) *U, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
@@ -165,7 +165,7 @@ func sectionKey[T, U any](name string, keys []key[U], at func(*T) *U, doc string
 	}
 }
 
-// sectionsKey is a list of sections.
+// sectionsKey returns the key of a list of sections.
 func sectionsKey[T, U any](name string, keys []key[U], at func(*T) *[]U, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
@@ -205,7 +205,7 @@ func sectionsKey[T, U any](name string, keys []key[U], at func(*T) *[]U, doc str
 	}
 }
 
-// showKeys is a section with its values.
+// showKeys returns a section's keys with their values.
 func showKeys[T any](keys []key[T], t *T) mapping {
 	out := mapping{}
 	for _, k := range keys {
@@ -216,8 +216,8 @@ func showKeys[T any](keys []key[T], t *T) mapping {
 	return out
 }
 
-// objectSchema is the schema of a section; sectionSchema that of one that may
-// be left empty.
+// objectSchema returns the schema of a section. sectionSchema returns that of a section that may be
+// left empty.
 func objectSchema[T any](keys []key[T]) schema {
 	properties := schema{}
 	for _, k := range keys {
@@ -234,7 +234,7 @@ func sectionSchema[T any](keys []key[T]) schema {
 	return s
 }
 
-// schema is the schema of a text that keeps the rule.
+// schema returns the schema of a text that follows the rule.
 func (ru rule) schema() schema {
 	s := schema{"type": "string"}
 	switch {
@@ -252,7 +252,7 @@ func (ru rule) schema() schema {
 	return s
 }
 
-// anys is a list for showing and for JSON.
+// anys returns a list as []any, for showing and for JSON.
 func anys[E any](in []E) []any {
 	out := make([]any, len(in))
 	for i, v := range in {
@@ -261,7 +261,7 @@ func anys[E any](in []E) []any {
 	return out
 }
 
-// where names a section's keys, for whoever writes one in another section.
+// where is the keys of one section, with the words that tell a user where a key belongs.
 type where struct {
 	where string
 	keys  []string
@@ -275,10 +275,11 @@ func names[T any](keys []key[T]) []string {
 	return out
 }
 
-// elsewhere are all sections, the likeliest first.
+// elsewhere are all sections, the likeliest first, for a message about a key in the wrong section.
 var elsewhere []where
 
-// The tables refer to how they are read, and that to all tables: hence init.
+// The tables refer to the functions that read them, and those refer to all tables, so this needs
+// init.
 func init() {
 	elsewhere = []where{
 		{"at the top level", names(stackKeys)},
@@ -305,7 +306,7 @@ func init() {
 	}
 }
 
-// fits reports whether a key is for a kind of application.
+// fits reports whether a kind of application may have the key.
 func (k key[T]) fits(kind Kind) bool {
 	return k.kinds == nil || slices.Contains(k.kinds, kind)
 }

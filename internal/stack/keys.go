@@ -5,11 +5,10 @@ import (
 	"time"
 )
 
-// The keys of the stack file, section by section, in the order that Show
-// writes. A new key is a field in stack.go, a line here, and a value in
-// defaults.go.
+// The keys of the stack file, section by section, in the order in which Show writes them. A new key
+// is a field in stack.go, a line here, and a default in defaults.go.
 
-// Bounds that no stack comes near; they catch a port in the wrong line.
+// Bounds far beyond any real stack. They catch, say, a port in the wrong line.
 const (
 	maxBalancers = 64
 	maxNodes     = 256
@@ -19,8 +18,7 @@ const (
 
 var stackKeys, appKeys = tables()
 
-// tables is a function, since an application's keys refer to a section that
-// refers back to them.
+// tables is a function because an application's keys refer to a section that refers back to them.
 func tables() ([]key[Stack], []key[App]) {
 	apps := []key[App]{
 		kvKey(),
@@ -154,7 +152,7 @@ var healthKeys = []key[Health]{
 	startKey(),
 }
 
-// startKey is a time that servers elsewhere do not have.
+// startKey is a time that Show leaves out for servers elsewhere.
 func startKey() key[Health] {
 	k := durationKey("start", time.Second, func(h *Health) *time.Duration { return &h.Start },
 		"How long a node may take to become ready after its start; up and restart wait so long. Default: 30s for command, 15s for kv and files.")
@@ -257,7 +255,7 @@ var timeoutKeys = []key[Timeouts]{
 		"How long a balancer that takes up another configuration (a reload) goes on with what it has in hand by the former one: requests, streams, connections at layer 4 and to Redis through it. Then they are cut. Never less than server, that of an application included, nor than the longest grace of an application."),
 }
 
-// appsKey is the applications by name. Given, they replace the default ones.
+// appsKey is the applications by name. Applications in the file replace the default one.
 func appsKey(apps []key[App]) key[Stack] {
 	return key[Stack]{
 		name: "apps",
@@ -320,7 +318,7 @@ func commandKey() key[App] {
 	return k.only(Command)
 }
 
-// masterPortKey is left out where no port is given.
+// masterPortKey is a port that Show leaves out where the file does not set it.
 func masterPortKey() key[Redis] {
 	k := numberKey("master-port", 1, 65535, func(t *Redis) *int { return &t.MasterPort },
 		"The port of the balancers that always leads to the master, which REDIS_URL has. Default: chosen on the first start and kept.")
@@ -334,7 +332,7 @@ func masterPortKey() key[Redis] {
 	return k
 }
 
-// keepReleasesKey is a number that applications without releases do not have.
+// keepReleasesKey is a number that Show leaves out for applications without releases.
 func keepReleasesKey() key[App] {
 	k := numberKey("keep-releases", 2, maxCount, func(a *App) *int { return &a.KeepReleases },
 		"How many copies of release are kept. One that a node runs, and the last two that ran, are kept in any case.").only(Command)

@@ -9,19 +9,18 @@ import (
 	"unicode/utf8"
 )
 
-// errorStatuses are those that a balancer answers by itself, and with words of ours.
+// errorStatuses are the statuses that a balancer sends by itself with a text of ours.
 var errorStatuses = []string{"408", "413", "421", "429", "500", "501", "502", "503", "504"}
 
-// longestPage is how long a page may be, as EscapePage writes it: an answer of HAProxy's own
-// and its head have to fit into a buffer of 16 KB, and so has each argument in its
-// configuration.
+// longestPage is the longest page, in bytes as EscapePage writes it. Both an answer of HAProxy's
+// own with its head, and each argument in its configuration, have to fit into a buffer of 16 KB.
 const longestPage = 12_000
 
-// pageSpecials are the characters that mean something to HAProxy in an argument of a
-// converter, or in a quoted word.
+// pageSpecials are the characters that are special to HAProxy in an argument of a converter, or in
+// a quoted word.
 const pageSpecials = `%,()[]{}\"'$#+`
 
-// EscapePage is a page, or a line of one, as HAProxy's url_dec decodes it.
+// EscapePage returns a page, or a line of one, in the form that HAProxy's url_dec decodes.
 func EscapePage(page string) string {
 	var out strings.Builder
 	for i := range len(page) {
@@ -44,14 +43,15 @@ var pageRule = rule{
 	},
 }
 
-// isPageFile reports whether a value names the file of a page: a page itself begins with "<".
+// isPageFile reports whether a value is the name of a page's file. A page itself begins with "<".
 func isPageFile(s string) bool {
 	return !isPage(s) && !strings.Contains(s, "\n") && (strings.Contains(s, "/") || strings.HasSuffix(s, ".html") || strings.HasSuffix(s, ".htm"))
 }
 
 func isPage(s string) bool { return strings.HasPrefix(strings.TrimSpace(s), "<") }
 
-// WithPage is the stack with the page itself in the place of its file.
+// WithPage returns the stack with a page in the place of the file that r refers to. It returns an
+// error if content is not a page.
 func (s Stack) WithPage(r Reference, content []byte) (Stack, error) {
 	page := strings.TrimPrefix(string(content), "\ufeff")
 	complaint := checkPage(page)
@@ -81,7 +81,7 @@ func checkPage(page string) string {
 	return ""
 }
 
-// errorsKey are pages by status.
+// errorsKey is the section of pages by status.
 func errorsKey() key[Entry] {
 	return key[Entry]{
 		name: "errors",

@@ -21,7 +21,7 @@ func TestAPageFitsIntoAnAnswerOfHAProxys(t *testing.T) {
 			t.Errorf("a page of %d bytes: %v", length, err)
 		}
 	}
-	// What has to be escaped counts as what it becomes.
+	// Characters that are escaped count with their escaped length.
 	if _, _, err := Parse("x", []byte("entry: {errors: {503: '<"+strings.Repeat("%", longestPage/3)+"'}}\n")); err == nil || !strings.Contains(err.Error(), "x:1:23: entry.errors.503: the page is too large") {
 		t.Errorf("a page of percent signs: %v", err)
 	}
@@ -46,7 +46,7 @@ func TestAPageMayHaveAFileOfItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// It travels with the stack.
+	// The page travels with the stack.
 	again, _, err := Parse("y", with.Show())
 	if err != nil || again.Entry.Errors["503"] != page || s.Entry.Errors["503"] != "./errors/503.html" {
 		t.Errorf("of %q becomes %q, %v", page, again.Entry.Errors["503"], err)

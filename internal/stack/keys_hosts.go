@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// The keys below hosts, and those that say on which hosts nodes run.
+// The keys of a host, and those that name the hosts of nodes.
 
 var hostKeys = []key[Host]{
 	textKey("address", hostAddressRule, func(h *Host) *string { return &h.Address },
@@ -23,13 +23,13 @@ var (
 		check:   checkHostAddress,
 	}
 	networkRule = oneOf(Encrypted, Trusted)
-	// Whether there is such a host, validate finds out.
+	// validate checks whether the host exists.
 	onRule = rule{what: "the name of a host", check: func(s string) string {
 		return checkPrintable(s, "the name of a host")
 	}}
 )
 
-// checkHostAddress complains of what is no IP address that other hosts could reach.
+// checkHostAddress returns what is wrong with an address that other hosts cannot use, or "".
 func checkHostAddress(s string) string {
 	a, err := netip.ParseAddr(s)
 	switch {
@@ -40,7 +40,7 @@ func checkHostAddress(s string) string {
 		if _, err := netip.ParsePrefix(s); err == nil {
 			return fmt.Sprintf("%s is a network: write the address alone, such as 198.18.7.1", quoted(s))
 		}
-		// A name that does not resolve when a host is lost would stop the failover.
+		// A name that does not resolve while a host is lost would stop the failover.
 		return fmt.Sprintf("%s is no IP address: write one such as 198.18.7.1; a name may not resolve when it matters", quoted(s))
 	case a.Zone() != "":
 		return fmt.Sprintf("%s has a zone, which other hosts do not know: write an address that all of them reach", quoted(s))
@@ -52,13 +52,13 @@ func checkHostAddress(s string) string {
 	return ""
 }
 
-// onKey is a list of hosts.
+// onKey returns the key of a list of hosts.
 func onKey[T any](name string, at func(*T) *[]string, what string) key[T] {
 	return textsKey(name, onRule, false, at,
 		"The hosts that "+what+" run on, such as [one, two]. Default: every host that takes them.")
 }
 
-// hostsKey is the hosts by name, in an order that counts.
+// hostsKey is the hosts by name. Their order matters.
 func hostsKey() key[Stack] {
 	return key[Stack]{
 		name: "hosts",

@@ -11,7 +11,7 @@ import (
 	"holdfast/internal/commands"
 )
 
-// The keys below kv, those of Holdfast's own web node.
+// The keys below kv, which are the settings of Holdfast's own web node.
 
 // Bounds of one request.
 const (
@@ -90,7 +90,7 @@ var (
 		values: allowable,
 		check:  checkAllow,
 	}
-	// They go into an environment variable, with commas between them.
+	// Origins are joined with commas in an environment variable.
 	originRule = rule{
 		what:    `an origin such as https://www.example.com, or "*"`,
 		pattern: regexp.MustCompile(`^(\*|[a-z][a-z0-9+.-]*://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`),
@@ -105,7 +105,7 @@ var (
 		pattern: regexp.MustCompile(`^[A-Za-z0-9._@:/-]{1,64}$`),
 		loose:   true,
 	}
-	// The message never quotes it: it may be the token itself.
+	// The message must not quote the value, which may be the token itself.
 	hashRule = rule{
 		what:    "64 hexadecimal digits, as \"holdfast token hash\" prints them",
 		pattern: regexp.MustCompile(`^[0-9a-fA-F]{64}$`),
@@ -133,17 +133,17 @@ var (
 	}
 )
 
-// allowable is all that may be allowed.
+// allowable is every value that kv.allow may have.
 var allowable = slices.Concat([]string{"@dangerous", "@blocking", "@vectors"}, commands.Dangerous, commands.Blocking, commands.Shared, commands.Vectors)
 
-// checkAllow says why a command cannot be allowed.
+// checkAllow returns why a command cannot be allowed, or "".
 func checkAllow(s string) string {
 	plain := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(s, "+")), " ", "|")
 	return checkAllowable(s, plain, allowable)
 }
 
-// checkAllowable says why a command is not among those that can be allowed. plain is
-// how its name should be written.
+// checkAllowable returns why s is not among the allowable commands, or "". plain is s as the name
+// of the command should be written.
 func checkAllowable(s, plain string, allowable []string) string {
 	switch {
 	case slices.Contains(allowable, s):
@@ -170,7 +170,7 @@ func checkAllowable(s, plain string, allowable []string) string {
 	return fmt.Sprintf("%s is no command that needs to be allowed: what neither blocks nor is dangerous nor about everybody, clients may use anyway; remove it", quoted(s))
 }
 
-// boolKey is true or false.
+// boolKey returns the key of a value that is true or false.
 func boolKey[T any](name string, at func(*T) *bool, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
@@ -188,7 +188,7 @@ func boolKey[T any](name string, at func(*T) *bool, doc string) key[T] {
 
 var fraction = regexp.MustCompile(`^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$`)
 
-// fractionKey is a number from 0 to 1.
+// fractionKey returns the key of a number from 0 to 1.
 func fractionKey[T any](name string, at func(*T) *float64, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
@@ -204,7 +204,7 @@ func fractionKey[T any](name string, at func(*T) *float64, doc string) key[T] {
 	}
 }
 
-// sizeKey is a size from low to high.
+// sizeKey returns the key of a size from low to high.
 func sizeKey[T any](name string, low, high Bytes, at func(*T) *Bytes, doc string) key[T] {
 	return key[T]{
 		name: name, doc: doc,
@@ -236,7 +236,7 @@ func sizeSchema(low int) schema {
 	}}
 }
 
-// kvKey may be left empty: kv: {}; nothing and true mean the same.
+// kvKey is a section that may be empty (kv: {}). No value at all, and true, mean the same.
 func kvKey() key[App] {
 	return key[App]{
 		name:  "kv",

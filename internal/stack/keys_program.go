@@ -10,11 +10,10 @@ import (
 	"holdfast/internal/commands"
 )
 
-// The keys below redis of an application, what a program of the user's own may do at
-// the stack's Redis.
+// The keys below redis of an application: what a user's own program may do in the stack's Redis.
 
-// lastDatabase is the highest number of a database that programs may have. Redis has 16
-// of them, and in the last one are the web nodes' own records.
+// lastDatabase is the highest number of a database that programs may use. Redis has 16 databases,
+// and the last one holds the web nodes' own records.
 const lastDatabase = 14
 
 var programRedisKeys = []key[RedisAccess]{
@@ -39,11 +38,11 @@ var (
 	}
 )
 
-// programAllowable is all that may be allowed to a program. What may wait is free to
-// it: its connections are its own.
+// programAllowable is every value that allow may have for a program. Blocking commands need no
+// permission there, because the program's connections are its own.
 var programAllowable = slices.Concat([]string{"@dangerous", "@vectors"}, commands.Dangerous, commands.Shared, commands.Vectors)
 
-// checkProgramAllow says why a command cannot be allowed to a program.
+// checkProgramAllow returns why a command cannot be allowed to a program, or "".
 func checkProgramAllow(s string) string {
 	plain := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(s, "+")), " ", "|")
 	switch plain {
@@ -65,7 +64,7 @@ func checkProgramAllow(s string) string {
 	return checkAllowable(s, plain, programAllowable)
 }
 
-// checkPattern says why a program may not subscribe to a pattern.
+// checkPattern returns why a program may not subscribe to a pattern, or "".
 func checkPattern(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return quoted(s) + " has a space or a control character, which Redis' users' file cannot have"
@@ -83,7 +82,7 @@ var appTimeoutKeys = []key[AppTimeouts]{
 		"How long its WebSockets, streams of events and connections of tcp entries may be silent. Default: timeouts.tunnel."),
 }
 
-// optionalDuration is left out where it is not given.
+// optionalDuration returns the key of a time that Show leaves out where it is not set.
 func optionalDuration[T any](name string, at func(*T) *time.Duration, doc string) key[T] {
 	k := durationKey(name, time.Millisecond, at, doc)
 	show := k.show
@@ -96,7 +95,7 @@ func optionalDuration[T any](name string, at func(*T) *time.Duration, doc string
 	return k
 }
 
-// appTimeoutsKey is left out where nothing is below it.
+// appTimeoutsKey is a section that Show leaves out where it is empty.
 func appTimeoutsKey() key[App] {
 	k := sectionKey("timeouts", appTimeoutKeys, func(a *App) *AppTimeouts { return &a.Timeouts },
 		"HAProxy's time-outs for this application alone.").only(Command, Servers, Image)
@@ -110,7 +109,7 @@ func appTimeoutsKey() key[App] {
 	return k
 }
 
-// programRedisKey is left out where nothing is below it.
+// programRedisKey is a section that Show leaves out where it is empty.
 func programRedisKey() key[App] {
 	k := sectionKey("redis", programRedisKeys, func(a *App) *RedisAccess { return &a.Redis },
 		"What the program may do at the stack's Redis beyond every program's data commands in database 0. It is there as a Redis user of its own, app-NAME, whose password REDIS_URL has.").only(Command, Image)

@@ -19,8 +19,8 @@ var routeKeys = []key[Route]{
 		"The application that gets the request."),
 }
 
-// Of what a request's line and its headers have (RFC 9110, sections 5.1 and 9.1), without
-// what means something to HAProxy.
+// The parts of a request's line and headers (RFC 9110, sections 5.1 and 9.1), without characters
+// that are special to HAProxy.
 var (
 	methodRule = rule{
 		what:    "a method such as GET, in capital letters",
@@ -34,7 +34,7 @@ var (
 	}
 )
 
-// headerKey are headers by name, each with the values that match.
+// headerKey is the headers by name, each with the values that match.
 func headerKey() key[Route] {
 	return key[Route]{
 		name: "header",
@@ -77,7 +77,7 @@ func headerKey() key[Route] {
 	}
 }
 
-// headerValues are the values of one header.
+// headerValues returns the values of one header.
 func (r *reader) headerValues(p path, n *node) (values []string) {
 	if n.shape == list && len(n.items) == 0 {
 		r.wrong(n.pos, "%s is an empty list: write %s, or remove the key", p, headerValueRule.what)
@@ -90,7 +90,7 @@ func (r *reader) headerValues(p path, n *node) (values []string) {
 	return values
 }
 
-// stripKey is left out where nothing is taken off.
+// stripKey is a flag that Show leaves out where it is false.
 func stripKey() key[Route] {
 	k := boolKey("strip-prefix", func(r *Route) *bool { return &r.StripPrefix },
 		"Whether the path reaches the application without the path-prefix: with /shop, a request for /shop/cart?a=b is one for /cart?a=b there. A program gets the prefix in X-Forwarded-Prefix.")

@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// nameLine is the line of a stack file that has the stack's name, and flow the
-// beginning of a file that is one section in braces.
+// nameLine is the line of a stack file with the stack's name. flow is the beginning of a file that
+// is a single section in braces.
 var (
 	nameLine = regexp.MustCompile(`(?m)^["']?name["']?[ \t]*:(.*)$`)
 	flow     = regexp.MustCompile(`^\s*\{`)
 )
 
-// NameIn finds the stack's name in a file that has mistakes, so that one knows which
-// stack it is about; empty: it cannot be told.
+// NameIn finds the stack's name in a file that has mistakes, so that messages can name the stack.
+// It returns "" if it cannot find the name.
 func NameIn(data []byte) string {
 	lines := nameLine.FindAllSubmatch(data, -1)
 	if len(lines) == 0 && !flow.Match(data) {

@@ -8,33 +8,33 @@ import (
 	"slices"
 )
 
-// Overrides are what was said of a stack while it ran, and what the stack file does
-// not say: they hold until it is taken back, or until the file gives the same key
-// another value.
+// Overrides are changes to a running stack that its stack file does not have. They stay in force
+// until they are taken back, or until the file gives the same key another value.
+//
+// Overrides also describe a change to Overrides; then the zero value of an entry takes the entry
+// back.
 type Overrides struct {
-	// Nodes are how many nodes an application has, by application; as a part of a
-	// change 0 takes it back.
+	// Nodes are numbers of nodes, by application; in a change, 0 takes one back.
 	Nodes map[string]int `json:"nodes,omitempty"`
-	// Programs are other programs than those of the file, by application; as a part
-	// of a change one without a command takes it back.
+	// Programs are programs that replace the file's, by application; in a change, one without a
+	// command takes it back.
 	Programs map[string]Program `json:"programs,omitempty"`
-	// Releases are the digests of the copies that applications run from (App.Digest);
-	// as a part of a change "" takes it back.
+	// Releases are the digests of the copies that applications run from (App.Digest); in a change,
+	// "" takes one back.
 	Releases map[string]string `json:"releases,omitempty"`
-	// Drained are nodes that get no requests; as a part of a change false takes it
-	// back.
+	// Drained are nodes that get no requests; in a change, false takes one back.
 	Drained map[string]bool `json:"drained,omitempty"`
 }
 
-// Program is what a rollout brought to an application.
+// Program is an application's program after a rollout.
 type Program struct {
 	Command []string          `json:"command"`
 	Dir     string            `json:"dir,omitempty"`
 	Env     map[string]string `json:"env,omitempty"`
 }
 
-// On is the stack with the overrides. Those of applications that it does not have
-// count for nothing.
+// On returns the stack with the overrides. It ignores overrides of applications that the stack does
+// not have.
 func (o Overrides) On(s Stack) Stack {
 	s = s.WithNodes(o.Nodes)
 	for name, app := range s.Apps {
@@ -49,8 +49,8 @@ func (o Overrides) On(s Stack) Stack {
 	return s
 }
 
-// WithNodes is the stack with other numbers of nodes, by application, and with what
-// follows from them where it followed from them before.
+// WithNodes returns the stack with other numbers of nodes, by application. It also adapts values
+// that had followed from the old numbers.
 func (s Stack) WithNodes(nodes map[string]int) Stack {
 	was := s
 	s.Apps = maps.Clone(s.Apps)
@@ -71,7 +71,7 @@ func (s Stack) WithNodes(nodes map[string]int) Stack {
 	return s
 }
 
-// With is these overrides and what a change says.
+// With returns these overrides with a change applied.
 func (o Overrides) With(change Overrides) Overrides {
 	return Overrides{
 		Nodes:    merged(o.Nodes, change.Nodes, func(n int) bool { return n > 0 }),
@@ -81,7 +81,7 @@ func (o Overrides) With(change Overrides) Overrides {
 	}
 }
 
-// From is the change that makes these overrides of others.
+// From returns the change that turns others into these overrides.
 func (o Overrides) From(others Overrides) Overrides {
 	return Overrides{
 		Nodes:    backFrom(others.Nodes, o.Nodes),
@@ -91,8 +91,7 @@ func (o Overrides) From(others Overrides) Overrides {
 	}
 }
 
-// backFrom is the change that makes want of have: what want does not have is taken back
-// by its zero value.
+// backFrom returns the change that turns have into want. It takes back what only have contains.
 func backFrom[V any](have, want map[string]V) map[string]V {
 	all := map[string]V{}
 	for name := range have {
@@ -111,8 +110,8 @@ func merged[V any](old, change map[string]V, holds func(V) bool) map[string]V {
 	return all
 }
 
-// Rebase leaves out what another stack file decides itself: a key that it gives
-// another value, or an application that it does not have.
+// Rebase returns the overrides without those that a new stack file supersedes, because it gives the
+// key another value or does not have the application.
 func (o Overrides) Rebase(old, now Stack) Overrides {
 	out := o.With(Overrides{})
 	maps.DeleteFunc(out.Nodes, func(name string, _ int) bool {
@@ -128,7 +127,7 @@ func (o Overrides) Rebase(old, now Stack) Overrides {
 	return out
 }
 
-// Changed are the overrides that were not in force before.
+// Changed returns the overrides that were not in force before.
 func (o Overrides) Changed(before Overrides) Overrides {
 	changed := o.With(Overrides{})
 	maps.DeleteFunc(changed.Nodes, func(name string, n int) bool { return before.Nodes[name] == n })
@@ -136,7 +135,7 @@ func (o Overrides) Changed(before Overrides) Overrides {
 	return changed
 }
 
-// Check reports what is wrong with the overrides of a stack.
+// Check returns an error if the overrides do not fit the stack.
 func (o Overrides) Check(s Stack) error {
 	for _, name := range sortedKeys(o.Nodes) {
 		app, there := s.Apps[name]
@@ -157,8 +156,8 @@ func (o Overrides) Check(s Stack) error {
 	return validOverrides(o.On(s))
 }
 
-// validOverrides reports what a stack file with the values of overrides would be
-// refused for. Ports of nodes that the stack has no more are no mistake here.
+// validOverrides returns the mistakes that a stack file with these values would have. Ports for
+// nodes that the stack no longer has are no mistake here.
 func validOverrides(s Stack) error {
 	for name, app := range s.Apps {
 		app.Ports = app.Ports[:min(len(app.Ports), app.Nodes)]
@@ -170,7 +169,7 @@ func validOverrides(s Stack) error {
 		return err
 	}
 	var all []error
-	for _, m := range wrong { // its line is of no file that anybody has
+	for _, m := range wrong { // the line is of a file that nobody has
 		all = append(all, errors.New(m.What))
 	}
 	return errors.Join(all...)

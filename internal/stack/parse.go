@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// Parse reads a stack file. The name is for messages. Its error is a Mistakes
-// that names every mistake at once, in the order of the file; of what is not
-// YAML, only the first. Warnings come only with a stack that has no mistake. An
-// empty file is Default.
+// Parse reads a stack file. The name is for messages. An empty file gives Default.
+//
+// Its error is a Mistakes with every mistake in the order of the file, or with the first one only
+// if the file is not YAML. Warnings are returned only with a stack that has no mistake.
 func Parse(name string, data []byte) (Stack, Warnings, error) {
 	r := newReader(name)
 	s := base()
@@ -27,20 +27,20 @@ func Parse(name string, data []byte) (Stack, Warnings, error) {
 	return s, Warnings(r.warnings.sorted()), nil
 }
 
-// Mistakes are all that is wrong with a stack file, in the order of the file.
+// Mistakes are all mistakes in a stack file, in the order of the file.
 type Mistakes []Mistake
 
-// Warnings are what is allowed but seldom meant.
+// Warnings are about what is allowed but seldom meant.
 type Warnings []Mistake
 
-// Mistake is one thing that is wrong with a stack file.
+// Mistake is one mistake in a stack file.
 type Mistake struct {
 	File         string
-	Line, Column int    // from 1; 0 where the whole file is meant
-	What         string // what is wrong and what would be right
+	Line, Column int    // from 1; 0 for the file as a whole
+	What         string // what is wrong, and what would be right
 }
 
-// Error is "file:line:column: what".
+// Error returns "file:line:column: what".
 func (m Mistake) Error() string {
 	if m.Line == 0 {
 		return fmt.Sprintf("%s: %s", m.File, m.What)
@@ -48,7 +48,7 @@ func (m Mistake) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", m.File, m.Line, m.Column, m.What)
 }
 
-// Error is "file:line:column: what", one mistake a line.
+// Error returns "file:line:column: what" for each mistake, one a line.
 func (m Mistakes) Error() string {
 	lines := make([]string, len(m))
 	for i, one := range m {
@@ -57,8 +57,7 @@ func (m Mistakes) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// sorted puts mistakes into the order of the file, each said once: what an
-// alias repeats is one mistake.
+// sorted returns the mistakes in the order of the file, each once. An alias can repeat a mistake.
 func (m Mistakes) sorted() Mistakes {
 	slices.SortStableFunc(m, func(a, b Mistake) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))

@@ -16,8 +16,7 @@ import (
 
 var update = flag.Bool("update", false, "write what Parse says into testdata")
 
-// archives runs a test over the NAME.yaml of archives, and holds what it says
-// against NAME.txt.
+// archives runs a test on each NAME.yaml of the archives, and compares the result with NAME.txt.
 func archives(t *testing.T, pattern string, say func(t *testing.T, name string, data []byte) string) {
 	t.Helper()
 	paths, err := filepath.Glob(pattern)
@@ -157,7 +156,7 @@ func TestTheDefaultStackIsTheDocumentedOne(t *testing.T) {
 	}
 }
 
-// parsed reads a file that is right.
+// parsed parses a file without mistakes.
 func parsed(t *testing.T, data string) Stack {
 	t.Helper()
 	s, _, err := Parse("f", []byte(data))
@@ -276,7 +275,7 @@ func TestWhatTheFileHasIsNotDefaulted(t *testing.T) {
 	}
 }
 
-// full is a stack with every key.
+// full is a stack file with every key.
 const full = `
 name: shop
 hosts:

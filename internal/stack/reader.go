@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// path is where a key stands in the stack: "apps/web/health/path". The items
-// of a list are "#0", "#1", ….
+// path is the place of a key in the stack: "apps/web/health/path". The items of a list are "#0",
+// "#1", ….
 type path string
 
 func (p path) key(name string) path {
@@ -23,11 +23,11 @@ func (p path) key(name string) path {
 
 func (p path) item(i int) path { return p.key("#" + strconv.Itoa(i)) }
 
-// last is the last of its keys.
+// last returns the last key of the path.
 func (p path) last() string { return string(p[strings.LastIndexByte(string(p), '/')+1:]) }
 
-// String is the path as messages say it: "apps.web.health.path". The line
-// tells the items of a list apart.
+// String returns the path as messages have it: "apps.web.health.path". It leaves out the items of
+// lists, because a message has the line as well.
 func (p path) String() string {
 	var keys []string
 	for _, k := range strings.Split(string(p), "/") {
@@ -38,17 +38,16 @@ func (p path) String() string {
 	return strings.Join(keys, ".")
 }
 
-// spot is where the file has a key and its value.
+// spot is the place of a key and of its value in the file.
 type spot struct{ key, value pos }
 
-// reader collects what reading a file finds out: the places of the keys that
-// it has, and the mistakes.
+// reader collects what it finds while it reads a file: the places of the keys, and the mistakes.
 type reader struct {
 	file     string
 	spots    map[path]spot
 	faults   map[pos]bool  // where a value could not be read
 	unknowns map[pos]bool  // where an unknown key is
-	strange  map[path]bool // sections with an unknown key
+	strange  map[path]bool // sections that contain an unknown key
 	mistakes Mistakes
 	warnings Mistakes
 }
@@ -60,14 +59,13 @@ func newReader(file string) *reader {
 	}
 }
 
-// has reports whether the file has a key, with whatever value.
+// has reports whether the file has a key, whatever its value.
 func (r *reader) has(p path) bool {
 	_, ok := r.spots[p]
 	return ok
 }
 
-// near is the place of a value, or of the nearest key above it that the file
-// has.
+// near returns the place of a value, or of the nearest key above it that the file has.
 func (r *reader) near(p path) pos {
 	if s, ok := r.spots[p]; ok {
 		return s.value
@@ -82,7 +80,7 @@ func (r *reader) near(p path) pos {
 	return pos{}
 }
 
-// keyAt is the place of a key itself.
+// keyAt returns the place of a key itself.
 func (r *reader) keyAt(p path) pos {
 	if s, ok := r.spots[p]; ok {
 		return s.key
@@ -90,15 +88,15 @@ func (r *reader) keyAt(p path) pos {
 	return r.near(p)
 }
 
-// faulty reports whether a value of the file could not be read, so that what
-// follows from it is not complained of as well.
+// faulty reports whether a value could not be read. Callers then do not report mistakes that only
+// follow from it.
 func (r *reader) faulty(p path) bool {
 	s, ok := r.spots[p]
 	return ok && r.faults[s.value]
 }
 
-// wrong complains of a value that cannot be read: once, however many aliases
-// lead to it.
+// wrong reports a value that cannot be read. It does so once, even if several aliases lead to the
+// value.
 func (r *reader) wrong(at pos, format string, args ...any) {
 	if r.faults[at] {
 		return
@@ -107,7 +105,7 @@ func (r *reader) wrong(at pos, format string, args ...any) {
 	r.complain(at, format, args...)
 }
 
-// complain complains of what can be read, but cannot be meant.
+// complain reports something that can be read but cannot be right.
 func (r *reader) complain(at pos, format string, args ...any) {
 	r.mistakes = append(r.mistakes, Mistake{r.file, at.line, at.column, fmt.Sprintf(format, args...)})
 }
@@ -116,7 +114,7 @@ func (r *reader) warn(at pos, format string, args ...any) {
 	r.warnings = append(r.warnings, Mistake{r.file, at.line, at.column, fmt.Sprintf(format, args...)})
 }
 
-// expected complains of a value of the wrong type, once.
+// expected reports a value of the wrong type, once.
 func (r *reader) expected(p path, n *node, format string, args ...any) {
 	if n.shape == broken {
 		return
@@ -128,8 +126,8 @@ func (r *reader) expected(p path, n *node, format string, args ...any) {
 	r.wrong(n.pos, "%s is %s: write %s", p, n.describe(), fmt.Sprintf(format, args...))
 }
 
-// readKeys reads a section whose keys are known. Nothing at all stands for an
-// empty section: that is what commenting out its last key leaves.
+// readKeys reads a section with known keys. No value at all is an empty section: that is what
+// remains when the last key is commented out.
 func readKeys[T any](r *reader, p path, n *node, keys []key[T], into *T) {
 	if n.shape == empty {
 		return
@@ -163,11 +161,11 @@ next:
 	}
 }
 
-// unknown says what an unknown key could have been.
+// unknown reports an unknown key, with what was probably meant.
 func (r *reader) unknown(p path, e entry, known []string) {
 	r.strange[p] = true
 	if r.unknowns[e.at] {
-		return // said already: an alias leads here
+		return // an alias leads here, and the mistake was reported already
 	}
 	r.unknowns[e.at] = true
 	in := ""
@@ -199,7 +197,7 @@ var decimal = regexp.MustCompile(`^[+-]?(0|[1-9][0-9]*)$`)
 func (r *reader) number(p path, n *node, low, high int) (int, bool) {
 	example := strconv.Itoa(max(low, 1))
 	v, err := strconv.Atoi(n.text)
-	tooLarge := errors.Is(err, strconv.ErrRange) // which the parser takes for text
+	tooLarge := errors.Is(err, strconv.ErrRange) // the parser takes such a number for text
 	if n.shape == text && decimal.MatchString(n.text) && !tooLarge {
 		r.wrong(n.pos, "%s is %s: write the number without quotes", p, n.describe())
 		return 0, false
@@ -215,7 +213,7 @@ func (r *reader) number(p path, n *node, low, high int) (int, bool) {
 	return v, true
 }
 
-// texts reads a text that keeps a rule.
+// texts reads a text that follows a rule.
 func (r *reader) texts(p path, n *node, rule rule) (string, bool) {
 	if rule.loose && (n.shape == number || n.shape == boolean) {
 		n = &node{pos: n.pos, shape: text, text: n.text}
@@ -246,7 +244,7 @@ func (r *reader) texts(p path, n *node, rule rule) (string, bool) {
 	return n.text, true
 }
 
-// items are those of a list; a single value stands for a list of one.
+// items returns the items of a list. A single value counts as a list of one.
 func (r *reader) items(p path, n *node, what string) []*node {
 	switch n.shape {
 	case list:
@@ -262,10 +260,10 @@ func (r *reader) items(p path, n *node, what string) []*node {
 	return nil
 }
 
-// The longest time-out that HAProxy takes: 2^31-1 ms, 24 days.
+// maxDuration is the longest time-out that HAProxy takes: 2^31-1 ms, 24 days.
 const maxDuration = math.MaxInt32 * time.Millisecond
 
-// duration reads a time with a unit, a whole number of milliseconds.
+// duration reads a time with a unit: a whole number of milliseconds, at least low.
 func (r *reader) duration(p path, n *node, low time.Duration) (time.Duration, bool) {
 	if n.shape == number && decimal.MatchString(n.text) && n.text != "0" {
 		r.wrong(n.pos, "%s is %s without a unit: write %ss, or %sms", p, n.text, n.text, n.text)
@@ -291,8 +289,7 @@ func (r *reader) duration(p path, n *node, low time.Duration) (time.Duration, bo
 	return 0, false
 }
 
-// shortDuration is a duration without the zeros of Duration.String: 1m, not
-// 1m0s.
+// shortDuration returns a duration without the zeros of Duration.String: 1m, not 1m0s.
 func shortDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -306,7 +303,7 @@ func shortDuration(d time.Duration) string {
 
 var sizes = regexp.MustCompile(`(?i)^([0-9]+)(b|kb|mb|gb)?$`)
 
-// size reads a size in bytes: 512mb.
+// size reads a size in bytes, such as 512mb.
 func (r *reader) size(p path, n *node, what string) (Bytes, bool) {
 	if n.shape != text && n.shape != number {
 		r.expected(p, n, "%s", what)
@@ -338,7 +335,7 @@ func (r *reader) size(p path, n *node, what string) (Bytes, bool) {
 	return Bytes(v * unit), true
 }
 
-// sizeText is a size in the largest unit that leaves it whole: 512mb.
+// sizeText returns a size in the largest unit that keeps it whole: 512mb.
 func sizeText(b Bytes) string {
 	for _, u := range []struct {
 		size Bytes

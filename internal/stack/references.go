@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// ReferenceKind is what a stack file expects in a place on the disk.
+// ReferenceKind is what a stack file expects at a path on the disk.
 type ReferenceKind string
 
 // The kinds of reference.
@@ -13,34 +13,35 @@ const (
 	ProgramFile ReferenceKind = "program" // a path, or a name to look for on PATH
 	Directory   ReferenceKind = "directory"
 	TokensFile  ReferenceKind = "tokens"
-	// Certificate is a file with a certificate, of which Reference.Key may be in another
-	// file; Certificates is a directory with such files.
+	// Certificate is a file with a certificate; the key may be in another file (Reference.Pair).
+	// Certificates is a directory with such files.
 	Certificate  ReferenceKind = "certificate"
 	Certificates ReferenceKind = "certificates"
 	PageFile     ReferenceKind = "page"
 )
 
-// Reference is something on the disk that a stack file names. Whether it is
-// there is not this package's to know.
+// Reference is a file or directory that a stack file names. This package does not know whether it
+// exists.
 type Reference struct {
-	App  string // empty: it is an entry's
+	App  string // empty: the reference belongs to an entry
 	Kind ReferenceKind
-	// Path is as the file has it. Pair is the file of the key of a Certificate; empty: it is
-	// in the same one.
+	// Path is the path as the file has it. Pair is the file with the key of a Certificate; empty:
+	// the key is in the same file.
 	Path, Pair string
-	// Listen is the address of the tcp entry that it is of; empty: it is the entry's, or an
-	// application's.
+	// Listen is the address of the tcp entry that the reference belongs to; empty: it belongs to
+	// the stack's entry or to an application.
 	Listen string
-	// InRelease is true for what is looked for in the application's release.
+	// InRelease is true where the path is in the application's release.
 	InRelease bool
 
 	at path
 }
 
-// Key is where the reference stands, such as apps.web.dir.
+// Key returns the key that has the reference, such as apps.web.dir.
 func (r Reference) Key() string { return r.at.String() }
 
-// References are what a stack names on the disk: first the entries, then by application.
+// References returns what a stack names on the disk: first for the entries, then for the
+// applications.
 func (s Stack) References() []Reference {
 	var all []Reference
 	add := func(app string, kind ReferenceKind, name string, keys ...string) {
@@ -78,21 +79,21 @@ func (s Stack) References() []Reference {
 	return all
 }
 
-// Mistake is what is wrong with a reference, at its place in the stack file of
-// that name and text.
+// Mistake returns a mistake about a reference, at its place in the stack file of that name and
+// content.
 func (r Reference) Mistake(file string, data []byte, what string) Mistake {
 	at := read(file, data).near(r.at)
 	return Mistake{file, at.line, at.column, r.Key() + ": " + what}
 }
 
-// MistakeAt is what somebody else has to say about a key, such as hosts.one, at its
-// place in the stack file of that name and text.
+// MistakeAt returns a mistake that another package has found about a key, such as hosts.one, at its
+// place in the stack file of that name and content.
 func MistakeAt(file string, data []byte, key, what string) Mistake {
 	at := read(file, data).keyAt(path(strings.ReplaceAll(key, ".", "/")))
 	return Mistake{file, at.line, at.column, what}
 }
 
-// read finds the keys of a stack file.
+// read finds the places of the keys of a stack file.
 func read(file string, data []byte) *reader {
 	in := newReader(file)
 	if root := in.readTree(data); root != nil {
@@ -102,7 +103,7 @@ func read(file string, data []byte) *reader {
 	return in
 }
 
-// With is these mistakes and more, in the order of the file.
+// With returns these mistakes and more ones, in the order of the file.
 func (m Mistakes) With(more ...Mistake) Mistakes {
 	return append(slices.Clone(m), more...).sorted()
 }

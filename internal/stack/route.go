@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// Route sends requests to an application. Comparisons ignore case, but for methods.
-// PathPrefix, PathBegins and PathSuffix are alternatives; Host, Method and Header narrow
-// them.
+// Route sends requests to an application. PathPrefix, PathBegins and PathSuffix are alternatives;
+// Host, Method and Header narrow them. Comparisons ignore case, except for methods.
 type Route struct {
-	// PathPrefix are beginnings of the path by whole segments, PathBegins by letters.
+	// PathPrefix are beginnings of the path in whole segments, and PathBegins are beginnings of any
+	// kind.
 	PathPrefix []string `yaml:"path-prefix"`
 	PathBegins []string `yaml:"path-begins"`
 	PathSuffix []string `yaml:"path-suffix"`
 	Host       []string `yaml:"host"`
 	Method     []string `yaml:"method"`
-	// Header are values of headers by name. Of each one, one value has to match.
+	// Header are values of headers by name. For each header, one value has to match.
 	Header map[string][]string `yaml:"header"`
-	// StripPrefix takes the PathPrefix off the path.
+	// StripPrefix removes the PathPrefix from the path.
 	StripPrefix bool   `yaml:"strip-prefix"`
 	App         string `yaml:"app"`
 }
@@ -33,8 +33,8 @@ func (r Route) HasPath() bool {
 	return len(r.PathPrefix)+len(r.PathBegins)+len(r.PathSuffix) > 0
 }
 
-// Segments are the path and what all paths below it begin with, where a prefix is one of
-// whole segments. One that ends in a slash has no path of its own.
+// Segments returns the path that matches a prefix of whole segments, and what all paths below it
+// begin with. A prefix that ends in a slash matches no path by itself.
 func Segments(prefix string) (path, below string) {
 	if strings.HasSuffix(prefix, "/") {
 		return "", prefix
@@ -42,9 +42,9 @@ func Segments(prefix string) (path, below string) {
 	return prefix, prefix + "/"
 }
 
-// AppAt is the name of the application that the routes lead a request to, by its method,
-// its Host header and its path; it has no header that a route asks for. Empty: the
-// statistics page. It decides as the balancers do.
+// AppAt returns the application to which the routes lead a request with this method, Host header
+// and path, and without any header that a route requires. It returns "" for the statistics page. It
+// decides as the balancers do.
 func (s Stack) AppAt(method, host, path string) string {
 	path, _, _ = strings.Cut(path, "?")
 	if page := s.Entry.Statistics; page != "" && (path == page || strings.HasPrefix(path, page+"/") || strings.HasPrefix(path, page+";")) {
@@ -61,7 +61,7 @@ func (s Stack) AppAt(method, host, path string) string {
 	return rest
 }
 
-// port is the end of a Host header that names a port.
+// port is a port at the end of a Host header.
 var port = regexp.MustCompile(`:[0-9]*$`)
 
 // takes reports whether the route takes a request without further headers.
@@ -86,19 +86,19 @@ func (r Route) takes(method, host, path string) bool {
 	return slices.ContainsFunc(r.PathPrefix, whole) || slices.ContainsFunc(r.PathBegins, begins) || slices.ContainsFunc(r.PathSuffix, ends)
 }
 
-// conditions are the keys of a route that say which requests it takes.
+// conditions are the keys of a route that decide which requests it takes.
 var conditions = []string{"path-prefix", "path-begins", "path-suffix", "host", "method", "header"}
 
-// hasCondition reports whether the file has any condition of a route.
+// hasCondition reports whether the file has any condition for a route.
 func (r *reader) hasCondition(route path) bool {
 	return slices.ContainsFunc(conditions, func(name string) bool { return r.has(route.key(name)) })
 }
 
-// longestStripped is the longest prefix that can be taken off: a regular expression of
-// POSIX, which HAProxy may have been built with, counts to 255.
+// longestStripped is the longest prefix, in bytes, that can be removed. HAProxy may have been built
+// with POSIX regular expressions, which count to 255.
 const longestStripped = 255
 
-// validateStrip complains of a prefix that cannot be taken off.
+// validateStrip reports a prefix that cannot be removed.
 func validateStrip(r *reader, p path, route Route) {
 	at := p.key("strip-prefix")
 	if !route.StripPrefix || r.faulty(p.key("path-prefix")) {

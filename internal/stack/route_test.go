@@ -9,7 +9,7 @@ func TestAnApplicationIsFoundByTheRoutes(t *testing.T) {
 			{PathPrefix: []string{"/static"}, PathSuffix: []string{".jpg"}, App: "static"},
 			{Host: []string{"KV.example"}, App: "store"},
 			{Host: []string{"shop.example"}, PathPrefix: []string{"/api"}, App: "api"},
-			{App: "web"}, // it takes what is left, wherever it stands
+			{App: "web"}, // it takes what the others leave, wherever it is written
 			{PathBegins: []string{"/pic"}, App: "static"},
 			{PathPrefix: []string{"/put/"}, App: "api"},
 			{PathPrefix: []string{"/m"}, Method: []string{"POST"}, App: "api"},

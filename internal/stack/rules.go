@@ -10,23 +10,22 @@ import (
 	"strings"
 )
 
-// rule is what a text has to be. Whatever ends in haproxy.cfg keeps to
-// letters, digits and punctuation that mean nothing there, so that no value
-// can add a word, a comment or a line to it (HAProxy manual, section 2.2,
-// "Quoting and escaping").
+// rule is what a text has to be. Whatever ends up in haproxy.cfg is limited to letters, digits and
+// punctuation without a meaning there, so that no value can add a word, a comment or a line to it
+// (HAProxy manual, section 2.2, "Quoting and escaping").
 type rule struct {
 	what    string                // what would be right: "a path such as /api"
-	pattern *regexp.Regexp        // in JSON Schema's dialect as well
-	check   func(s string) string // a more telling complaint; "" is content
-	values  []string              // all that there are, when they are few
-	none    bool                  // "" and none stand for nothing
-	loose   bool                  // a number or a boolean is text as well
+	pattern *regexp.Regexp        // also valid in JSON Schema's dialect
+	check   func(s string) string // returns a more precise complaint, or ""
+	values  []string              // all allowed values, if they are few
+	none    bool                  // "" and none are allowed, and mean nothing
+	loose   bool                  // a number or a boolean counts as a text
 }
 
-// bucketName is that of an S3 bucket, and perhaps a prefix.
+// bucketName is the name of an S3 bucket, with an optional prefix.
 var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,62}(/[^\x00-\x1f?#]*)?$`)
 
-// oneOf is a rule of a few words.
+// oneOf returns the rule of a text that is one of a few words.
 func oneOf(values ...string) rule {
 	return rule{
 		what:   listed(values, "or"),
@@ -48,7 +47,7 @@ var (
 		what:    "a name of lower-case letters, digits and dashes, a letter first, 32 characters at most, such as web-2",
 		pattern: regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`),
 	}
-	// Whether there is such an application, validate finds out.
+	// validate checks whether the application exists.
 	appRule = rule{what: "the name of an application", check: func(s string) string {
 		return checkPrintable(s, "the name of an application")
 	}}
@@ -105,7 +104,7 @@ var (
 			return checkHost(strings.TrimPrefix(s, "*."))
 		},
 	}
-	// RFC 6265, section 4.1.1, allows more; HAProxy's quoting does not.
+	// RFC 6265, section 4.1.1, allows more characters; HAProxy's quoting does not.
 	cookieRule = rule{
 		what:    "the name of a cookie: letters, digits, '.', '_' and '-', such as node",
 		pattern: regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`),
@@ -178,8 +177,7 @@ var (
 	}}
 )
 
-// outside finds the first character that is neither a letter, a digit nor one
-// of the others.
+// outside returns the first character that is neither a letter, a digit nor one of the others.
 func outside(s, others string) (rune, bool) {
 	for _, c := range s {
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c < 0x80 && strings.ContainsRune(others, c) {
@@ -190,7 +188,7 @@ func outside(s, others string) (rune, bool) {
 	return 0, false
 }
 
-// character names one that does not belong.
+// character returns the name of a character that does not belong in a text.
 func character(c rune) string {
 	switch c {
 	case ' ':
@@ -245,7 +243,7 @@ func checkHost(s string) string {
 	return ""
 }
 
-// checkAddress says what is wrong with a host:port.
+// checkAddress returns what is wrong with a host:port, or "".
 func checkAddress(s string) string {
 	if port, err := strconv.Atoi(s); err == nil && port > 0 && port < 1<<16 {
 		return fmt.Sprintf("%s is a port alone: write 127.0.0.1:%d for this machine only, or 0.0.0.0:%d for everybody", quoted(s), port, port)
@@ -282,7 +280,7 @@ func checkAddress(s string) string {
 	return ""
 }
 
-// checkProxy complains of what is neither an IP address nor a network.
+// checkProxy returns what is wrong with a text that is neither an IP address nor a network, or "".
 func checkProxy(s string) string {
 	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
 		return ""
@@ -299,7 +297,7 @@ func checkProxy(s string) string {
 	return fmt.Sprintf("%s is neither an IP address nor a network: write one such as %s or 10.0.0.0/8", quoted(s), exampleProxy(s))
 }
 
-// exampleProxy is the address that was probably meant.
+// exampleProxy returns the address that was probably meant.
 func exampleProxy(s string) string {
 	if strings.EqualFold(s, "localhost") {
 		return "127.0.0.1"
@@ -310,11 +308,11 @@ func exampleProxy(s string) string {
 	return "10.0.0.5"
 }
 
-// reserved are names that other nodes and ports of a stack have.
+// reserved are the names of other nodes and ports of a stack.
 var reserved = []string{"balancer", "redis", "sentinel", "redis-master", "keepalived"}
 
-// ownVariables are what tells one node from another. Those about Redis may be
-// set by hand, for a Redis elsewhere.
+// ownVariables are the variables that tell one node from another. Variables about Redis may be set
+// by hand, for a Redis elsewhere.
 var ownVariables = NodeVariables
 
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -329,7 +327,7 @@ func checkVariable(name string) string {
 	return ""
 }
 
-// exampleCommand is a command line as the list that was probably meant.
+// exampleCommand returns a command line as the list that was probably meant.
 func exampleCommand(line string) string {
 	words := strings.Fields(line)
 	if len(words) == 0 || len(line) > 60 {
@@ -363,9 +361,9 @@ func checkPrintable(s, what string) string {
 	return ""
 }
 
-// checkFilePath says what is wrong with a path on the disk. A ~ is refused, not
-// replaced: the file describes the stack for every user and every host, and
-// whose home it is would depend on who runs it, and where.
+// checkFilePath returns what is wrong with a path on the disk, or "". A ~ is refused rather than
+// replaced: the file describes the stack for every user and every host, and the home directory
+// would depend on the user and the host.
 func checkFilePath(s, what string) string {
 	if complaint := checkPrintable(s, what); complaint != "" {
 		return complaint

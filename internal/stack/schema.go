@@ -5,9 +5,9 @@ import (
 	"reflect"
 )
 
-// Schema is a JSON Schema (draft 2020-12) of the stack file, for editors. It
-// knows the keys, their types and their defaults; what concerns several values
-// at once, such as a port that two have, only Parse sees.
+// Schema returns a JSON Schema (draft 2020-12) of the stack file, for editors. It has the keys,
+// their types and their defaults. Rules about several values at once, such as two nodes with one
+// port, are only in Parse.
 func Schema() []byte {
 	root := objectSchema(stackKeys)
 	s := Default()
@@ -20,12 +20,12 @@ func Schema() []byte {
 	root["description"] = "A highly available web application: HAProxy, web nodes, replicated Redis. Every key is optional."
 	out, err := json.MarshalIndent(root, "", "  ")
 	if err != nil {
-		panic(err) // values of this package alone, that a test marshals
+		panic(err) // cannot happen: the values are this package's own, and a test marshals them
 	}
 	return append(out, '\n')
 }
 
-// addDefaults says the default of each key in a schema.
+// addDefaults adds the default of each key to a schema.
 func addDefaults(s schema, defaults mapping) {
 	properties, ok := s["properties"].(schema)
 	if !ok {
@@ -49,8 +49,8 @@ func addDefaults(s schema, defaults mapping) {
 	}
 }
 
-// appSchema is the schema of an application: exactly one kind, the keys that
-// fit it, and the defaults that all kinds have in common.
+// appSchema returns the schema of an application: exactly one kind, the keys that fit it, and the
+// defaults that all kinds share.
 func appSchema(apps []key[App]) schema {
 	s := objectSchema(apps)
 	properties := s["properties"].(schema)
@@ -81,8 +81,8 @@ func appSchema(apps []key[App]) schema {
 	return s
 }
 
-// commonDefault is the default of an application's key, when it is the same
-// for every kind that has it; of a section, those of its keys that are.
+// commonDefault returns the default of an application's key if it is the same for every kind that
+// has the key. For a section it returns those keys in it that have a common default.
 func commonDefault(k key[App]) (any, bool) {
 	var common any
 	first := true

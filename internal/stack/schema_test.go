@@ -32,7 +32,7 @@ func compiled(t *testing.T) *jsonschema.Schema {
 	return s
 }
 
-// editorsView is a file as an editor holds it against the schema.
+// editorsView returns a file as an editor checks it against the schema.
 func editorsView(t *testing.T, data []byte) any {
 	t.Helper()
 	var v any
@@ -61,8 +61,8 @@ func TestTheSchemaTakesWhatParseTakes(t *testing.T) {
 
 func TestTheSchemaRefusesWhatParseRefuses(t *testing.T) {
 	s := compiled(t)
-	// What concerns several values, only Parse sees; and these are not in the
-	// YAML that an editor hands on, or beyond a pattern's reach.
+	// Only Parse checks rules about several values. The others are not visible in the YAML that an
+	// editor checks, or cannot be expressed by a pattern.
 	beyond := []string{
 		"twice.yaml", "app-twice.yaml",
 		"sizes-small.yaml", "sizes-large.yaml",
@@ -94,8 +94,7 @@ func TestEveryFieldIsAKeyAndEveryKeyAField(t *testing.T) {
 	sameKeys(t, "", reflect.TypeFor[Stack](), root)
 }
 
-// sameKeys holds a struct's yaml tags against a schema's properties, and what
-// is below them likewise.
+// sameKeys compares a struct's yaml tags with a schema's properties, and does the same below them.
 func sameKeys(t *testing.T, where string, typ reflect.Type, s schema) {
 	t.Helper()
 	properties, _ := s["properties"].(schema)
@@ -111,7 +110,7 @@ func sameKeys(t *testing.T, where string, typ reflect.Type, s schema) {
 		tags = append(tags, tag)
 		below, ok := properties[tag].(schema)
 		if where == ".tcp.tls" && slices.Contains([]string{"redirect", "hsts"}, tag) {
-			continue // of entry.tls alone
+			continue // only entry.tls has these
 		}
 		if !ok {
 			t.Errorf("%s.%s (%q) is no key", where, field.Name, tag)
@@ -127,7 +126,7 @@ func sameKeys(t *testing.T, where string, typ reflect.Type, s schema) {
 			sameKeys(t, where+"."+tag, elem.Elem(), below)
 		case elem.Kind() == reflect.Slice && elem.Elem().Kind() == reflect.Struct:
 			items, isList := below["items"].(schema)
-			if !isList { // by name, in order
+			if !isList { // a list in the struct, but names in the file
 				items = below["additionalProperties"].(schema)
 			}
 			sameKeys(t, where+"."+tag, elem.Elem(), items)
@@ -143,8 +142,8 @@ func sameKeys(t *testing.T, where string, typ reflect.Type, s schema) {
 }
 
 func TestEachKeyReadsIntoItsOwnField(t *testing.T) {
-	// Every field of the full stack differs from its zero value, so a key
-	// that reads into its neighbour's field would leave one behind.
+	// Every field of the full stack differs from its zero value. So a key that reads into the wrong
+	// field leaves its own field zero.
 	s := parsed(t, full)
 	notZero(t, "redis", reflect.ValueOf(s.Redis), "Save")
 	notZero(t, "backup", reflect.ValueOf(s.Backup), "PassphraseFile")
@@ -180,7 +179,7 @@ func notZero(t *testing.T, where string, v reflect.Value, but ...string) {
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
 		if v.Type().Field(i).Tag.Get("yaml") == "-" {
-			continue // no stack file has it
+			continue // it cannot be set in a stack file
 		}
 		if v.Field(i).IsZero() != slices.Contains(but, name) {
 			t.Errorf("%s: %s is %v", where, name, v.Field(i))

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// adviseRoutes warns of routes that never get a request, and of one without a
-// condition that stands before others.
+// adviseRoutes warns of routes that never get a request, and of a route without a condition that is
+// not the last one.
 func adviseRoutes(r *reader, s Stack) {
 	for i, route := range s.Routes {
 		p := path("routes").item(i)
-		if !r.has(p) { // filled in
+		if !r.has(p) { // the route is not in the file but a default
 			continue
 		}
 		if route.IsDefault() {
@@ -24,8 +24,7 @@ func adviseRoutes(r *reader, s Stack) {
 	}
 }
 
-// adviseRoute warns of the conditions of a route that earlier ones take every
-// request of.
+// adviseRoute warns of those conditions of route i for which earlier routes take every request.
 func adviseRoute(r *reader, s Stack, i int) {
 	p := path("routes").item(i)
 	var dead []string
@@ -50,14 +49,14 @@ func adviseRoute(r *reader, s Stack, i int) {
 	}
 }
 
-// takenBefore names what takes every request of an alternative before route i;
-// taken is false when nothing does.
+// takenBefore returns what takes every request of an alternative before route i does. taken is
+// false if nothing does.
 func (s Stack) takenBefore(r *reader, i int, want alternative) (taker string, taken bool) {
 	if page := s.Entry.Statistics; page != "" && strings.HasPrefix(want.prefix+want.begins, page+"/") {
 		return "the statistics page " + page, true
 	}
 	for j, earlier := range s.Routes[:i] {
-		if earlier.IsDefault() { // takes what is left, wherever it stands
+		if earlier.IsDefault() { // it takes what the others leave, wherever it is written
 			continue
 		}
 		for _, has := range earlier.alternatives() {
@@ -69,11 +68,11 @@ func (s Stack) takenBefore(r *reader, i int, want alternative) (taker string, ta
 	return "", false
 }
 
-// alternative is one way to match a route, in lower case but for the method: one host, or
-// every one; one beginning or one end of the path, or every path; and so on.
+// alternative is one way to match a route: one host or all; one beginning or end of the path, or
+// every path; and so on. All texts are in lower case, except for the method.
 type alternative struct {
 	host, method, headers string
-	// A prefix is of whole segments, the others are letters.
+	// prefix is in whole segments; the others are plain texts.
 	prefix, begins, suffix string
 }
 
@@ -85,7 +84,7 @@ func (a alternative) String() string {
 	return where
 }
 
-// alternatives are all ways to match a route.
+// alternatives returns all ways to match a route.
 func (r Route) alternatives() []alternative {
 	var paths []alternative
 	for _, p := range r.PathPrefix {
@@ -121,7 +120,7 @@ func (r Route) alternatives() []alternative {
 	return out
 }
 
-// headers are the conditions of a route on headers, in one text.
+// headers returns the conditions of a route on headers as one text.
 func (r Route) headers() string {
 	var all []string
 	for _, name := range sortedKeys(r.Header) {
@@ -130,7 +129,7 @@ func (r Route) headers() string {
 	return strings.ToLower(strings.Join(all, "; "))
 }
 
-// covers reports whether every request that b matches matches a, too.
+// covers reports whether every request that matches b also matches a.
 func (a alternative) covers(b alternative) bool {
 	if a.host != "" && a.host != b.host || a.method != "" && a.method != b.method || a.headers != "" && a.headers != b.headers {
 		return false

@@ -2,7 +2,7 @@ package stack
 
 import "fmt"
 
-// Routed reports whether a route leads to an application.
+// Routed reports whether any route leads to the application.
 func (s Stack) Routed(app string) bool {
 	for _, route := range s.Routes {
 		if route.App == app {
@@ -12,10 +12,9 @@ func (s Stack) Routed(app string) bool {
 	return false
 }
 
-// Shares is how many counters of HAProxy have to share the limits of one of an
-// application's nodes (App.Connections, App.Queue). HAProxy counts per process
-// and per backend, and there is a backend for the HTTP entry and one for each
-// layer 4 entry that leads to the application.
+// Shares returns how many counters in the balancers share the limits of one node of an application
+// (App.Connections, App.Queue). HAProxy counts per process and per backend, and there is a backend
+// for the HTTP entry and one for each layer 4 entry that leads to the application.
 func (s Stack) Shares(app string) int {
 	entries := 0
 	if s.Routed(app) {
@@ -29,8 +28,8 @@ func (s Stack) Shares(app string) int {
 	return max(1, entries) * s.Balancers
 }
 
-// validateShares refuses limits that cannot be divided among the counters: a
-// share of 0 would be no limit at all.
+// validateShares reports limits that cannot be divided among the counters: for HAProxy a share of 0
+// would be no limit at all.
 func validateShares(r *reader, s Stack) {
 	if r.faulty("balancers") || r.faulty("routes") || r.faulty("tcp") {
 		return
@@ -51,7 +50,7 @@ func validateShares(r *reader, s Stack) {
 	}
 }
 
-// sharers names what shares a limit.
+// sharers returns words for what shares a limit.
 func sharers(balancers, entries int) string {
 	switch {
 	case entries == 1:

@@ -11,9 +11,9 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Show prints the stack as a stack file with every default filled in, that
-// Parse reads back as the same stack. Each key is explained where it first
-// stands. The stack is one from Parse or Default.
+// Show returns the stack as a stack file with every default filled in. Parse reads the same stack
+// from it. Each key has an explanation where it occurs first. The stack has to come from Parse or
+// Default.
 func (s Stack) Show() []byte {
 	w := &writer{said: map[string]bool{}}
 	for i, p := range showKeys(stackKeys, &s) {
@@ -28,12 +28,12 @@ func (s Stack) Show() []byte {
 // writer writes YAML.
 type writer struct {
 	out  bytes.Buffer
-	said map[string]bool // comments so far
+	said map[string]bool // comments written so far
 }
 
 const (
 	commentWidth = 78 // columns
-	flowWidth    = 90 // columns of a list that still goes on one line
+	flowWidth    = 90 // columns that a list may take to be written on one line
 )
 
 func (w *writer) pair(p pair, indent int) {
@@ -87,8 +87,8 @@ func (w *writer) list(margin, name string, items []any, indent int) {
 	}
 }
 
-// item is one section of a list: its first key after the dash. Comments stand
-// before the dash.
+// item writes one section of a list, with the dash before its first key. Comments come before the
+// dash.
 func (w *writer) item(m mapping, indent int) {
 	margin := strings.Repeat(" ", indent)
 	for _, p := range m {
@@ -113,11 +113,11 @@ var (
 	address  = regexp.MustCompile(`^[A-Za-z0-9.]*[A-Za-z.][A-Za-z0-9.-]*:[0-9]+$`)
 	duration = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?(ms|s|m|h)([0-9.]+(ms|s|m))*$`)
 	bytesize = regexp.MustCompile(`^[0-9]+[kmg]b$`)
-	// Words that other YAML readers take for something else than text.
+	// Words that other YAML readers do not take for text.
 	words = []string{"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", ".nan", ".inf"}
 )
 
-// scalar is a value as YAML writes it.
+// scalar returns a value as YAML writes it.
 func scalar(v any) string {
 	s, ok := v.(string)
 	if !ok {

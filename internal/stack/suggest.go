@@ -9,7 +9,7 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// synonyms are words of neighbouring tools, and what they are called here.
+// synonyms are words of similar tools, and what they are called here.
 var synonyms = map[string][]string{
 	"address":      {"listen"},
 	"applications": {"apps"},
@@ -47,8 +47,7 @@ var synonyms = map[string][]string{
 	"workdir":      {"dir"},
 }
 
-// nearest is the known word that another most likely stands for; empty when
-// none is near.
+// nearest returns the known word that a word most likely stands for, or "" if none is near.
 func nearest(word string, known []string) string {
 	plain := normal(word)
 	best, bestDistance := "", 1+len(plain)/4
@@ -57,7 +56,7 @@ func nearest(word string, known []string) string {
 			return k
 		}
 		if d := levenshtein.ComputeDistance(plain, normal(k)); d < bestDistance || d == bestDistance && best == "" {
-			// What differs in every letter is not alike, however short.
+			// Words that differ in every letter are not alike, however short they are.
 			if d < len(plain) {
 				best, bestDistance = k, d
 			}
@@ -66,7 +65,7 @@ func nearest(word string, known []string) string {
 	if best != "" {
 		return best
 	}
-	// TERM for SIGTERM: the one known word that begins or ends so.
+	// TERM for SIGTERM: the only known word that begins or ends with this one.
 	var within []string
 	for _, k := range known {
 		if n := normal(k); len(plain) >= 3 && (strings.HasPrefix(n, plain) || strings.HasSuffix(n, plain)) {
@@ -84,7 +83,7 @@ func nearest(word string, known []string) string {
 	return ""
 }
 
-// normal takes away how other files spell keys: stop_signal, stopSignal.
+// normal returns a key in our spelling: it undoes stop_signal and stopSignal.
 func normal(word string) string {
 	var b strings.Builder
 	for i, c := range word {
@@ -103,7 +102,7 @@ func normal(word string) string {
 	return b.String()
 }
 
-// didYouMean ends a message about an unknown word: "" when nothing is near.
+// didYouMean returns the end of a message about an unknown word, or "" if no known word is near.
 func didYouMean(word string, known []string) string {
 	if near := nearest(word, known); near != "" {
 		return fmt.Sprintf(": did you mean %q?", near)
@@ -111,7 +110,7 @@ func didYouMean(word string, known []string) string {
 	return ""
 }
 
-// listed is "a, b or c".
+// listed returns "a, b or c".
 func listed(words []string, last string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")

@@ -10,26 +10,27 @@ import (
 	"time"
 )
 
-// Shown are the certificates that an entry shows its clients; zero: it does not speak TLS.
+// Shown are the certificates that an entry presents to its clients; zero: it does not speak TLS.
 type Shown struct {
-	// SelfSigned has Holdfast make a certificate by itself, for trying out.
+	// SelfSigned makes Holdfast create a certificate by itself, for trying out.
 	SelfSigned bool `yaml:"self-signed"`
-	// Certificates are shown by the name that a client asks for (SNI), and the first of
-	// them to a client that asks for none of theirs.
+	// Certificates are chosen by the host name that a client sends (SNI). A client that sends no
+	// name of theirs gets the first one.
 	Certificates []KeyPair `yaml:"certificates"`
-	// Directory has certificates with their keys; empty: none. Relative to the stack file.
+	// Directory has certificates with their keys; relative to the stack file. Empty: there is no
+	// such directory.
 	Directory string `yaml:"directory"`
 }
 
 // TLS is how an entry speaks TLS with its clients; zero: it does not.
 type TLS struct {
 	Shown
-	// OfEntry is true for a tcp entry that shows the certificates of entry.tls.
+	// OfEntry is true for a tcp entry that uses the certificates of entry.tls.
 	OfEntry bool `yaml:"-"`
-	// Redirect is an address that listens for plain HTTP, and sends its clients to the
-	// entry; empty: none.
+	// Redirect is an address that takes plain HTTP and redirects it to the entry; empty: there is
+	// none.
 	Redirect string `yaml:"redirect"`
-	// HSTS is for how long browsers are to come by HTTPS alone; 0: they are not told.
+	// HSTS is for how long browsers shall use only HTTPS; 0: they are not told to.
 	HSTS time.Duration `yaml:"hsts"`
 }
 
@@ -40,11 +41,11 @@ func (t TLS) Enabled() bool { return t.OfEntry || t.Shown.Enabled() }
 type KeyPair struct {
 	// Certificate has the certificate and after it its chain, in PEM.
 	Certificate string `yaml:"certificate"`
-	// Key has its private key; empty: Certificate has it, too.
+	// Key has the private key; empty: Certificate has it, too.
 	Key string `yaml:"key"`
 }
 
-// Enabled reports whether there are any.
+// Enabled reports whether there are any certificates.
 func (t Shown) Enabled() bool {
 	return t.SelfSigned || len(t.Certificates) > 0 || t.Directory != ""
 }
@@ -58,10 +59,10 @@ type Showing struct {
 	at path
 }
 
-// Key is where the certificates stand, such as entry.tls.
+// Key returns the key that has the certificates, such as entry.tls.
 func (s Showing) Key() string { return s.at.String() }
 
-// Showing are the entries with certificates of their own, that of the stack first.
+// Showing returns the entries with certificates of their own, the stack's entry first.
 func (s Stack) Showing() []Showing {
 	var all []Showing
 	if s.Entry.TLS.Enabled() {
@@ -75,8 +76,8 @@ func (s Stack) Showing() []Showing {
 	return all
 }
 
-// The short forms of tls: a certificate that Holdfast makes, and at a tcp entry the
-// certificates of entry.tls.
+// The short forms of tls: a certificate that Holdfast creates, and for a tcp entry the certificates
+// of entry.tls.
 const (
 	selfSigned = "self-signed"
 	ofEntry    = "entry"
@@ -94,7 +95,7 @@ var tlsKeys = []key[TLS]{
 	hstsKey(),
 }
 
-// tcpTLSKeys are those that a tcp entry has.
+// tcpTLSKeys are the keys of a tcp entry's tls.
 var tcpTLSKeys = tlsKeys[:3]
 
 var keyPairKeys = []key[KeyPair]{
@@ -109,19 +110,19 @@ var pemRule = rule{
 	check: func(s string) string { return checkFilePath(s, "a file, such as ./tls/fullchain.pem") },
 }
 
-// tlsKey is a section that a stack without TLS does not show.
+// tlsKey is a section that Show leaves out without TLS.
 func tlsKey() key[Entry] {
 	return tlsKeyOf(func(e *Entry) *TLS { return &e.TLS }, tlsKeys, []string{selfSigned},
 		"Has the entry speak HTTPS (TLS 1.2 and 1.3; HTTP/2 and HTTP/1.1). Files that change are taken up by themselves; a broken one is refused, and the one before stays. \"self-signed\" stands for {self-signed: true}. Default: plain HTTP.")
 }
 
-// tcpTLSKey is likewise.
+// tcpTLSKey is the same for a tcp entry.
 func tcpTLSKey() key[TCPEntry] {
 	return tlsKeyOf(func(e *TCPEntry) *TLS { return &e.TLS }, tcpTLSKeys, []string{ofEntry, selfSigned},
 		"Has the entry speak TLS (1.2 and 1.3) with its clients, and pass what they say on to the application in plain. \"entry\" takes the certificates of entry.tls; \"self-signed\" stands for {self-signed: true}. Files are taken up as those of entry.tls are. Default: bytes pass unread, so a program that speaks TLS itself keeps its own certificate.")
 }
 
-// tlsKeyOf is a section for which one word may stand.
+// tlsKeyOf returns the key of a section that a single word can replace.
 func tlsKeyOf[T any](at func(*T) *TLS, keys []key[TLS], words []string, doc string) key[T] {
 	return key[T]{
 		name: "tls", doc: doc,
@@ -155,11 +156,11 @@ func showTLS(t *TLS, keys []key[TLS]) any {
 
 func tlsSchema(keys []key[TLS], words []string) schema {
 	s := sectionSchema(keys)
-	s["type"], s["pattern"] = []any{"object", "null", "string"}, "^("+strings.Join(words, "|")+")$" // of a string alone
+	s["type"], s["pattern"] = []any{"object", "null", "string"}, "^("+strings.Join(words, "|")+")$" // the pattern is for a string
 	return s
 }
 
-// leftOutFalse is a key that is not shown where it is false.
+// leftOutFalse returns a key that Show leaves out where it is false.
 func leftOutFalse[T any](k key[T]) key[T] {
 	show := k.show
 	k.show = func(t *T) any {
@@ -171,7 +172,7 @@ func leftOutFalse[T any](k key[T]) key[T] {
 	return k
 }
 
-// day is a day of a period, and maxHSTS the longest that browsers keep.
+// maxHSTS is the longest time that browsers remember.
 const (
 	day     = 24 * time.Hour
 	maxHSTS = 2 * 365 * day
@@ -179,7 +180,7 @@ const (
 
 var days = regexp.MustCompile(`^([0-9]{1,5})d$`)
 
-// hstsKey is a period, which is given in days most often.
+// hstsKey is a time that can also be given in days.
 func hstsKey() key[TLS] {
 	return key[TLS]{
 		name: "hsts",
@@ -222,7 +223,7 @@ func hstsKey() key[TLS] {
 	}
 }
 
-// validateTLS holds the certificates of the entries against each other.
+// validateTLS checks the certificates of the entries against each other.
 func validateTLS(r *reader, s Stack) {
 	validateShown(r, "entry/tls", s.Entry.TLS.Shown)
 	for i, e := range s.TCP {
@@ -267,7 +268,7 @@ func validateShown(r *reader, p path, t Shown) {
 	}
 }
 
-// adviseTLS warns of what a browser would hold against the entry for long.
+// adviseTLS warns of a certificate that browsers would reject for a long time.
 func adviseTLS(r *reader, s Stack) {
 	t := s.Entry.TLS
 	if t.SelfSigned && t.HSTS > 0 {
@@ -275,7 +276,7 @@ func adviseTLS(r *reader, s Stack) {
 	}
 }
 
-// BesideEntry are the addresses at which the balancers listen beside entry.listen, and what
+// BesideEntry returns the addresses at which the balancers listen besides entry.listen, and what
 // each is for.
 func (s Stack) BesideEntry() map[string]string {
 	all := map[string]string{}
@@ -288,8 +289,8 @@ func (s Stack) BesideEntry() map[string]string {
 	return all
 }
 
-// Names are the host names and addresses that clients of the entry come by, as far as the
-// stack file has them: entry.hosts, those of routes, and addresses to listen on.
+// Names returns the host names of the entry that the stack file has: those of entry.hosts and of
+// routes.
 func (s Stack) Names() []string {
 	var all []string
 	for _, name := range s.Entry.Hosts {
@@ -304,8 +305,8 @@ func (s Stack) Names() []string {
 	return slices.Compact(all)
 }
 
-// Addresses are the IP addresses at which clients of the entry, and of tcp entries with TLS, find it, as far as the stack
-// file has them.
+// Addresses returns the IP addresses of the entry, and of tcp entries with TLS, that the stack file
+// has.
 func (s Stack) Addresses() []string {
 	all := s.Entry.Virtual.Bare()
 	for _, h := range s.Hosts {
@@ -329,19 +330,19 @@ func (s Stack) Addresses() []string {
 	return slices.Compact(all)
 }
 
-// proxyProtocolKey is left out where it is false.
+// proxyProtocolKey is a flag that Show leaves out where it is false.
 func proxyProtocolKey() key[Entry] {
 	return leftOutFalse(boolKey("proxy-protocol", func(e *Entry) *bool { return &e.ProxyProtocol },
 		"Whether the trusted-proxies pass connections on unread (layer 4), and say first from whom each is (the PROXY protocol, version 1 or 2). Then every connection of theirs has to begin so; nobody else's may. Default: false."))
 }
 
-// sendProxyKey is likewise.
+// sendProxyKey is a flag that Show leaves out where it is false.
 func sendProxyKey() key[App] {
 	return leftOutFalse(boolKey("send-proxy", func(a *App) *bool { return &a.SendProxy },
 		"Whether the balancers begin every connection to its nodes with whom it is from (the PROXY protocol, version 2), health checks included. A program that does not expect it understands nothing. Default: false.").only(Command, Servers, Image))
 }
 
-// validateProxyProtocol complains of a protocol that nobody may speak.
+// validateProxyProtocol reports a PROXY protocol that any client could speak.
 func validateProxyProtocol(r *reader, s Stack) {
 	const p = path("entry/proxy-protocol")
 	if s.Entry.ProxyProtocol && len(s.Entry.TrustedProxies) == 0 && !r.faulty("entry/trusted-proxies") {

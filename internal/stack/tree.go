@@ -13,7 +13,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// pos is a place in a file, both from 1; the zero pos is no place.
+// pos is a place in a file, line and column from 1. The zero pos is no place.
 type pos struct{ line, column int }
 
 func (p pos) before(q pos) bool {
@@ -30,11 +30,10 @@ const (
 	boolean
 	list
 	section
-	broken // a mistake was named already
+	broken // a mistake was reported for it already
 )
 
-// node is a YAML value with its place: anchors, aliases, merge keys and tags
-// are resolved.
+// node is a YAML value with its place. Anchors, aliases, merge keys and tags are resolved.
 type node struct {
 	pos
 	shape   shape
@@ -50,14 +49,13 @@ type entry struct {
 	value *node
 }
 
-// What a stack file may be at most. It is read by a recursive parser, so
-// both bound its memory.
+// Limits of a stack file. The parser is recursive, so both limit its memory.
 const (
 	maxSize  = 64 << 10 // bytes; the parser is quadratic on some files
-	maxDepth = 32       // sections and lists within each other
+	maxDepth = 32       // nesting depth of sections and lists
 )
 
-// readTree turns a file into a tree; nil for an empty one.
+// readTree turns a file into a tree. It returns nil for an empty file, and after a mistake.
 func (r *reader) readTree(data []byte) *node {
 	if len(data) > maxSize {
 		r.wrong(pos{}, "the file has %d bytes: a stack file has at most %d", len(data), maxSize)
@@ -68,7 +66,7 @@ func (r *reader) readTree(data []byte) *node {
 			r.wrong(pos{i + 1, 1}, "the line is not UTF-8: save the file as UTF-8 text")
 			return nil
 		}
-		// Every level of a block takes a column, so that this bounds it.
+		// Every level of a block takes a column, so this limits the depth.
 		if len(line)-len(strings.TrimLeft(line, " -?:\t")) > 10*maxDepth {
 			r.wrong(pos{i + 1, 1}, "the line is indented too deeply: a stack file needs no more than %d columns", 10*maxDepth)
 			return nil
@@ -94,8 +92,8 @@ func (r *reader) readTree(data []byte) *node {
 	return nil
 }
 
-// parse guards against the parser's own faults: a file that trips it is a
-// broken file, not a reason to stop the program.
+// parse returns an error where the YAML parser panics. A file that makes it panic is a broken file,
+// and no reason to stop the program.
 func parse(tokens token.Tokens) (file *ast.File, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -105,8 +103,8 @@ func parse(tokens token.Tokens) (file *ast.File, err error) {
 	return parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 }
 
-// oneDocument complains of a second YAML document, of nesting that the recursive
-// parser should not see, and of escapes that stand for no character.
+// oneDocument reports whether the file is one YAML document that the recursive parser can read. It
+// complains of a second document, of deep nesting, and of escapes that stand for no character.
 func (r *reader) oneDocument(tokens token.Tokens) bool {
 	headers, depth, ended := 0, 0, false
 	for _, tk := range tokens {
@@ -117,8 +115,8 @@ func (r *reader) oneDocument(tokens token.Tokens) bool {
 		}
 		switch tk.Type {
 		case token.DoubleQuoteType:
-			// The scanner makes U+FFFD of half a surrogate pair (\uDC00), and
-			// one text of several. Only what is not escaped is in Origin.
+			// The scanner turns half a surrogate pair (\uDC00) into U+FFFD, and joins several
+			// tokens into one text. Origin has only the characters that were not escaped.
 			if strings.Count(tk.Value, "\uFFFD") > strings.Count(tk.Origin, "\uFFFD") {
 				r.wrong(at, "an escape in the text stands for no character: write the character itself")
 				return false
@@ -142,8 +140,8 @@ func (r *reader) oneDocument(tokens token.Tokens) bool {
 	return true
 }
 
-// precedes reports whether what a token ends may stand before the first "---":
-// comments and directives.
+// precedes reports whether everything up to a token may come before the first "---": comments and
+// directives.
 func precedes(tk *token.Token) bool {
 	for ; tk != nil; tk = tk.Prev {
 		if tk.Type == token.DirectiveType {
@@ -161,7 +159,7 @@ func precedes(tk *token.Token) bool {
 	return true
 }
 
-// syntax names a mistake in the YAML itself. The parser stops at the first.
+// syntax reports a mistake in the YAML itself. The parser stops at the first one.
 func (r *reader) syntax(source string, err error) {
 	var at pos
 	what := err.Error()
@@ -200,8 +198,8 @@ func (r *reader) syntax(source string, err error) {
 	r.wrong(at, "not YAML: %s", what)
 }
 
-// deeperLine is the next line that is not empty, and whether it begins with
-// more spaces than a line, from 1.
+// deeperLine returns the next line that is not empty after a line (from 1), and whether it is
+// indented more.
 func deeperLine(source string, line int) (pos, bool) {
 	lines := strings.Split(source, "\n")
 	if line < 1 || line > len(lines) {
@@ -216,7 +214,7 @@ func deeperLine(source string, line int) (pos, bool) {
 	return pos{}, false
 }
 
-// treeMaker turns the parser's tree into ours.
+// treeMaker converts the parser's tree into ours.
 type treeMaker struct {
 	r       *reader
 	anchors map[string]*node
@@ -283,9 +281,9 @@ func (t *treeMaker) node(n ast.Node) *node {
 	return &node{pos: place(n), shape: broken}
 }
 
-// joinedPair undoes what the parser makes of {servers: [localhost:80]}: in a
-// list within braces it takes a colon without a space for one that ends a key
-// (YAML 1.2.2, section 7.3.3, does not). It is nil for any other node.
+// joinedPair corrects how the parser reads {servers: [localhost:80]}: in a list within braces it
+// takes a colon without a space for the end of a key (YAML 1.2.2, section 7.3.3, does not). It
+// returns nil for any other node.
 func joinedPair(n ast.Node) *node {
 	m, ok := n.(*ast.MappingNode)
 	if !ok || len(m.Values) != 1 || m.GetToken().Type != token.MappingValueType {
@@ -304,8 +302,7 @@ func joinedPair(n ast.Node) *node {
 	return &node{pos: pos{at.Line, at.Column}, shape: text, text: key.Value + ":" + value.Value}
 }
 
-// tagged honours YAML's own tags, which only repeat what a value looks like,
-// but for !!str.
+// tagged handles YAML's own tags. All except !!str only repeat what a value looks like.
 func (t *treeMaker) tagged(n *ast.TagNode) *node {
 	tag := n.Start.Value
 	out := t.node(n.Value)
@@ -333,7 +330,7 @@ func (t *treeMaker) section(at pos, values []*ast.MappingValueNode) *node {
 		}
 		keyAt := place(v.Key)
 		if i == 0 {
-			out.pos = keyAt // the parser says where the colon is
+			out.pos = keyAt // the parser has the place of the colon
 		}
 		if v.Key.IsMergeKey() {
 			merged = append(merged, t.node(v.Value))
@@ -363,8 +360,8 @@ func (t *treeMaker) section(at pos, values []*ast.MappingValueNode) *node {
 	return out
 }
 
-// merge adds the entries behind a "<<" key, where the section has none of
-// that name itself; of several, the first wins (yaml.org/type/merge.html).
+// merge adds the entries behind a "<<" key, except those that the section has itself. Among several
+// sections the first one wins (yaml.org/type/merge.html).
 func (t *treeMaker) merge(into, from *node, seen map[string]pos) {
 	switch from.shape {
 	case section:
@@ -388,7 +385,7 @@ func (t *treeMaker) merge(into, from *node, seen map[string]pos) {
 	}
 }
 
-// describe says what a value looks like to somebody who expected another.
+// describe returns what a value looks like, for a message that something else was expected.
 func (n *node) describe() string {
 	switch n.shape {
 	case empty:
@@ -407,7 +404,7 @@ func (n *node) describe() string {
 	return "broken"
 }
 
-// quoted is a text of the file within a message: short, on one line.
+// quoted returns a text of the file for a message: short, on one line.
 func quoted(s string) string {
 	if runes := []rune(s); len(runes) > 60 {
 		s = string(runes[:57]) + "..."

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// validate holds a stack against the rules that concern several values at
-// once. What a single value has to be, its key has checked.
+// validate checks the rules that concern several values at once. Each single value has been checked
+// by its key.
 func validate(r *reader, s Stack) {
 	validateApps(r, s)
 	validateRoutes(r, s)
@@ -47,7 +47,7 @@ func validateApps(r *reader, s Stack) {
 		}
 		kind, kinds := appKind(p, r.has, s.Apps[name])
 		switch {
-		case len(kinds) == 0 && r.strange[p]: // a kind misspelt, most likely
+		case len(kinds) == 0 && r.strange[p]: // most likely a misspelt kind
 		case len(kinds) == 0:
 			r.complain(r.keyAt(p), "%s does not say what runs: give it one of kv, files, command and servers", p)
 		case kind == "":
@@ -106,7 +106,7 @@ func validateApp(r *reader, p path, kind Kind, a App) {
 	tooMany(r, p.key("ports"), a.Ports, p.key("nodes"), a.Nodes, "nodes")
 }
 
-// validateProgramRedis complains of what a program may do at a Redis that is not there.
+// validateProgramRedis reports a program's rights in a Redis that the stack does not have.
 func validateProgramRedis(r *reader, s Stack) {
 	for _, name := range s.AppNames() {
 		at := path("apps").key(name).key("redis")
@@ -116,7 +116,7 @@ func validateProgramRedis(r *reader, s Stack) {
 	}
 }
 
-// tooMany complains of more ports than nodes that could have them.
+// tooMany reports more ports than nodes.
 func tooMany(r *reader, p path, ports []int, count path, nodes int, what string) {
 	if len(ports) > nodes && !r.faulty(count) {
 		if nodes == 1 {
@@ -137,11 +137,11 @@ func validateRoutes(r *reader, s Stack) {
 	for i, route := range s.Routes {
 		p := path("routes").item(i)
 		switch at := r.near(p); {
-		case !r.has(p): // filled in: that of the only application
+		case !r.has(p): // filled in: the route of the only application
 			settled = true
 			continue
 		case r.faulty(p):
-			settled = true // perhaps
+			settled = true // it may have had no condition
 			continue
 		case r.hasCondition(p):
 			validateStrip(r, p, route)
@@ -162,8 +162,7 @@ func validateRoutes(r *reader, s Stack) {
 	}
 }
 
-// validateTarget complains of a route or a tcp entry whose application does
-// not exist.
+// validateTarget reports a route or a tcp entry whose application does not exist.
 func validateTarget(r *reader, p path, what, app string, names []string) {
 	at := p.key("app")
 	candidates := listed(names, "or")
@@ -180,8 +179,9 @@ func validateTarget(r *reader, p path, what, app string, names []string) {
 	}
 }
 
-// validateEntries holds the addresses that clients use against each other and
-// against the world that they are open to.
+// validateEntries checks the addresses that clients use: that nothing without tokens is open to
+// other machines unless the file allows it, that tcp entries lead to applications, and that no
+// server is the entry itself.
 func validateEntries(r *reader, s Stack) {
 	open := func(listen path, address, auth string, p path, apps []string) {
 		if r.faulty(listen) || r.faulty(p.key("auth")) || auth != "" || onLoopback(address) {
@@ -190,7 +190,7 @@ func validateEntries(r *reader, s Stack) {
 		_, port, _ := net.SplitHostPort(address)
 		for _, name := range apps {
 			switch a, there := s.Apps[name]; {
-			case !there || r.faulty(path("apps").key(name)): // complained of elsewhere
+			case !there || r.faulty(path("apps").key(name)): // reported elsewhere
 			case a.Kind() != KV:
 				r.complain(r.near(listen), "%s: %s can be reached from other machines, and %s asks nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody in", listen, address, name, port)
 				return
@@ -228,7 +228,7 @@ func validateEntries(r *reader, s Stack) {
 	}
 }
 
-// validateMetrics complains of metrics that others can read, where nobody says so.
+// validateMetrics reports metrics that other machines can read although the file does not allow it.
 func validateMetrics(r *reader, s Stack) {
 	m := s.Metrics
 	if m.Listen == "" || m.Auth != "" || onLoopback(m.Listen) || r.faulty("metrics/listen") || r.faulty("metrics/auth") {
@@ -238,8 +238,8 @@ func validateMetrics(r *reader, s Stack) {
 	r.complain(r.near("metrics/listen"), "metrics.listen: %s can be reached from other machines, and the metrics ask nobody for a password: write 127.0.0.1:%s, or add \"auth: none\" beside it to let everybody read them", m.Listen, port)
 }
 
-// onLoopback reports whether only this machine reaches an address. A name
-// other than localhost may lead anywhere.
+// onLoopback reports whether only this machine can reach an address. A name other than localhost
+// may lead anywhere.
 func onLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -262,10 +262,10 @@ func validateRedis(r *reader, s Stack) {
 	}
 }
 
-// claim is a port that somebody has.
+// claim is a port in use, and by what.
 type claim struct {
 	port  int
-	host  string // of an entry; empty: a node's, on loopback
+	host  string // host of an entry; empty: of a node, on loopback
 	owner path
 	at    pos
 }
@@ -304,8 +304,8 @@ func validatePorts(r *reader, s Stack) {
 	if s.Redis.MasterPort != 0 {
 		claims = append(claims, claim{s.Redis.MasterPort, "", "redis/master-port", r.near("redis/master-port")})
 	}
-	// The default entry has no place in the file and comes first: what the
-	// file has is at fault.
+	// The default entry has no place in the file and comes first, so that the complaint is about
+	// what the file has.
 	slices.SortStableFunc(claims, func(a, b claim) int {
 		return cmp.Or(cmp.Compare(a.at.line, b.at.line), cmp.Compare(a.at.column, b.at.column))
 	})
@@ -324,8 +324,8 @@ func validatePorts(r *reader, s Stack) {
 	}
 }
 
-// together reports whether a port at two hosts is the same: not when both are
-// addresses of their own.
+// together reports whether the same port at two hosts clashes. It does not if both are single
+// addresses that differ.
 func together(a, b string) bool {
 	one := func(host string) bool {
 		addr, err := netip.ParseAddr(host)

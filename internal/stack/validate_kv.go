@@ -6,7 +6,7 @@ import (
 	"holdfast/internal/commands"
 )
 
-// validateKV holds the settings of a web node against each other.
+// validateKV checks the settings of a web node against each other.
 func validateKV(r *reader, p path, k KVApp) {
 	if least := k.RememberMin(); k.Remember < least && !r.faulty(p.key("remember")) && !r.faulty(p.key("hold")) {
 		r.complain(r.near(p.key("remember")), "%s is %s: a balancer's second try of a write may come %s after the first, with hold at %s, and has to find its record; write %s or more",
@@ -54,8 +54,7 @@ func validateKV(r *reader, p path, k KVApp) {
 	}
 }
 
-// adviseKV warns of limits of a web node that contradict each other, or what Redis can
-// hold, as far as the file has them.
+// adviseKV warns of limits of a web node that contradict each other or what Redis can hold.
 func adviseKV(r *reader, p path, limits KVLimits, redis Redis) {
 	body, answer := p.key("limits").key("body"), p.key("limits").key("answer")
 	if at := r.near(body); limits.Body > limits.Answer {

@@ -8,29 +8,29 @@ import (
 	"time"
 )
 
-// Virtual is an address, or two, that one host of the stack has at a time and that moves
-// to another host when the balancers of the first do not serve (VRRP).
+// Virtual is one or two addresses that belong to one host of the stack at a time. An address moves
+// to another host when the balancers of the first no longer serve (VRRP).
 type Virtual struct {
-	// Addresses are the addresses with the length of their network, such as
-	// 198.18.7.100/24; none: the stack has no virtual address.
+	// Addresses are the addresses with the length of their network, such as 198.18.7.100/24; empty:
+	// the stack has no virtual address.
 	Addresses []string `yaml:"address"`
-	// Interface is the network interface that gets them; empty: on each host the one that
-	// has the host's own address.
+	// Interface is the network interface that gets them; empty: on each host the interface with the
+	// host's own address.
 	Interface string `yaml:"interface"`
-	// Advertise is the time between two messages of the host that has an address. Another
-	// host takes it when three are missing.
+	// Advertise is the time between two messages of the host that has an address. Another host
+	// takes the address when three messages are missing.
 	Advertise time.Duration `yaml:"advertise"`
-	// Router is the number of the first address in VRRP (virtual router id); the second
-	// one has the next number.
+	// Router is the virtual router id of the first address in VRRP. The second address has the next
+	// id.
 	Router int `yaml:"router"`
 }
 
-// Limits of VRRP, version 3 (RFC 5798), and of good sense.
+// Limits of VRRP version 3 (RFC 5798), and sensible limits of our own.
 const (
 	maxVirtual    = 2
 	leastAdvert   = 100 * time.Millisecond
 	mostAdvert    = 10 * time.Second
-	advertStep    = 10 * time.Millisecond // a message has the time in hundredths of a second
+	advertStep    = 10 * time.Millisecond // VRRP sends the time in hundredths of a second
 	defaultAdvert = 300 * time.Millisecond
 	defaultRouter = 51
 	maxRouter     = 255
@@ -39,7 +39,7 @@ const (
 // Enabled reports whether the stack has a virtual address.
 func (v Virtual) Enabled() bool { return len(v.Addresses) > 0 }
 
-// Bare are the addresses without their networks.
+// Bare returns the addresses without the length of their networks.
 func (v Virtual) Bare() (all []string) {
 	for _, a := range v.Addresses {
 		if p, err := netip.ParsePrefix(a); err == nil {
@@ -59,7 +59,7 @@ var virtualKeys = []key[Virtual]{
 		"The number of the address in VRRP (virtual router id), which no other VRRP in the same network may have; a second address has the next one. Default: 51."),
 }
 
-// virtualKey is a section that a stack without a virtual address does not show.
+// virtualKey is a section that Show leaves out without a virtual address.
 func virtualKey() key[Entry] {
 	k := sectionKey("virtual", virtualKeys, func(e *Entry) *Virtual { return &e.Virtual },
 		"An address that moves between the hosts, by keepalived (VRRP): the host that has it is one whose balancers serve. Needs hosts, and on them keepalived and the right to set addresses. Default: none.")
@@ -98,12 +98,13 @@ var (
 	}
 	interfaceRule = rule{
 		what: "the name of a network interface, such as eth0",
-		// The kernel takes 15 bytes; keepalived's configuration no quotes and the like.
+		// The kernel allows 15 bytes. keepalived's configuration allows no quotes and the like.
 		pattern: regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@-]{0,14}$`),
 	}
 )
 
-// checkVirtual complains of what is no address that a host could have beside its own.
+// checkVirtual returns what is wrong with an address that a host could not have besides its own, or
+// "".
 func checkVirtual(s string) string {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
@@ -125,7 +126,7 @@ func checkVirtual(s string) string {
 	return ""
 }
 
-// fillVirtual gives a virtual address its defaults.
+// fillVirtual sets the defaults of a virtual address.
 func fillVirtual(v *Virtual, has func(path) bool) {
 	if !v.Enabled() {
 		return
@@ -138,7 +139,7 @@ func fillVirtual(v *Virtual, has func(path) bool) {
 	}
 }
 
-// validateVirtual holds the virtual address against the hosts and the entry.
+// validateVirtual checks the virtual address against the hosts and the entry.
 func validateVirtual(r *reader, s Stack) {
 	const p = path("entry/virtual")
 	v := s.Entry.Virtual
@@ -174,7 +175,7 @@ func validateVirtual(r *reader, s Stack) {
 	}
 }
 
-// validateVirtualAddress holds one virtual address against those of the hosts.
+// validateVirtualAddress checks one virtual address against those of the hosts.
 func validateVirtualAddress(r *reader, s Stack, i int) {
 	const list = path("entry/virtual/address")
 	at := r.near(list.item(i))
@@ -184,7 +185,7 @@ func validateVirtualAddress(r *reader, s Stack, i int) {
 	text := s.Entry.Virtual.Addresses[i]
 	address, err := netip.ParsePrefix(text)
 	if err != nil {
-		return // complained of
+		return // reported already
 	}
 	for _, earlier := range s.Entry.Virtual.Addresses[:i] {
 		if other, err := netip.ParsePrefix(earlier); err == nil && other.Addr() == address.Addr() {
@@ -204,7 +205,7 @@ func validateVirtualAddress(r *reader, s Stack, i int) {
 	}
 }
 
-// adviseVirtual warns of a virtual address that would not move, or not be reached.
+// adviseVirtual warns of a virtual address that could not move, or not be reached.
 func adviseVirtual(r *reader, s Stack) {
 	const p = path("entry/virtual")
 	if !s.Entry.Virtual.Enabled() {
@@ -231,7 +232,7 @@ func adviseVirtual(r *reader, s Stack) {
 	}
 }
 
-// everyAddress reports whether the host of an address to listen on means every address.
+// everyAddress reports whether the host of an address to listen on stands for every address.
 func everyAddress(host string) bool {
 	a, err := netip.ParseAddr(host)
 	return host == "" || host == "*" || err == nil && a.IsUnspecified()
