@@ -77,6 +77,7 @@ func (s *Supervisor) acquaint(ctx context.Context, wait time.Duration) acquainta
 	return a
 }
 
+// askKnown asks one Sentinel what it knows.
 func (s *Supervisor) askKnown(ctx context.Context, sentinel string) (k known, err error) {
 	admin := s.admin(sentinel)
 	if k.View, err = admin.View(ctx, s.name()); err != nil {

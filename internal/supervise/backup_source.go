@@ -323,6 +323,8 @@ type copiedNode struct {
 	err   error // an error of the node
 }
 
+// Read implements io.Reader. It keeps an error of the node in err, apart from errors of the
+// writer.
 func (n *copiedNode) Read(p []byte) (int, error) {
 	if n.dump == nil && n.err == nil {
 		n.err = n.open()
@@ -337,6 +339,7 @@ func (n *copiedNode) Read(p []byte) (int, error) {
 	return got, err
 }
 
+// open requests the data, and checks that its position is not before that of the master.
 func (n *copiedNode) open() (err error) {
 	s := n.s
 	if n.dump, err = redis.OpenDump(n.ctx, n.m.way, n.m.addresses[s.node], "operator", n.m.password, n.as); err != nil {

@@ -112,6 +112,7 @@ type cutWatch struct {
 	cut       bool
 }
 
+// step updates cut at the time now. quiet is the result of Contact.Quiet.
 func (w *cutWatch) step(now time.Time, quiet bool, look cutLook) {
 	if !quiet {
 		*w = cutWatch{}
@@ -221,6 +222,7 @@ func cutFiles(state string) []string {
 // entryFrontend is the balancers' frontend of the entry (package plan's haproxy.cfg).
 const entryFrontend = "entry"
 
+// balancerSockets returns the paths of the runtime sockets of the host's balancers.
 func balancerSockets(state string) []string {
 	sockets, _ := filepath.Glob(filepath.Join(state, "nodes", string(plan.Balancer)+"-*", plan.BalancerSocket)) // Glob fails only for a malformed pattern
 	return sockets

@@ -247,6 +247,7 @@ func inHome(node string, elem ...string) string {
 	return path.Join(append([]string{"nodes", node}, elem...)...)
 }
 
+// recordFile returns the name of the file of a node's record.
 func recordFile(node string) string { return inHome(node, processFile) }
 
 // nodeOf returns the name of the node that a file in a node's directory belongs to.

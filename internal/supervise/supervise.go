@@ -15,7 +15,7 @@
 //   - the balancers: balancers.go, drain.go, rotation.go; masterway.go for programs
 //   - one host or several: home.go, hosts.go, relocate.go; in Kubernetes pod.go
 //   - backups and restores: backup.go, restore.go
-//   - what others see: status.go, state.go, tally.go
+//   - what is kept on disk: state.go; what others see: status.go, tally.go
 //
 // What has to run is decided in package plan. A host's files, processes and sockets are reached
 // through package machine. The control socket is package control's, and what several hosts agree
