@@ -166,7 +166,7 @@ func (m *metrics) class(name string) int {
 // count counts a request whose duration is not known.
 func (m *metrics) count(class, method, status int) { m.tallies[class].answered[method][status].Add(1) }
 
-// observe counts requests that took so long each, or together where they are several cache hits.
+// observe counts requests that were answered after took each.
 func (m *metrics) observe(class, method, status int, took time.Duration, requests uint64) {
 	bucket := 0
 	for seconds := took.Seconds(); bucket < len(latencyBuckets) && seconds > latencyBuckets[bucket]; {

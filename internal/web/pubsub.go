@@ -11,8 +11,8 @@ import (
 	"holdfast/internal/token"
 )
 
-// subscribe answers with the messages to channels, or to what patterns match:
-// /subscribe/CHANNEL. Several are parted by commas or slashes.
+// subscribe streams the messages to channels, or to those that patterns match: /subscribe/CHANNEL.
+// Several are separated by commas or slashes.
 func (s *Server) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, patterns bool) {
 	command := redis.Command{"SUBSCRIBE"}
 	if patterns {
@@ -45,8 +45,8 @@ func (s *Server) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, patterns
 	})
 }
 
-// line is a message as its subscribers get it: its kind, the pattern, the
-// channel and the message or the number of subscriptions, parted by commas.
+// line returns a message as its subscribers get it: its kind, the pattern, the channel, and the
+// message or the number of subscriptions, separated by commas.
 func line(m redis.Message) string {
 	switch m.Kind {
 	case "message":
@@ -61,7 +61,7 @@ func line(m redis.Message) string {
 	return m.Kind + "," + name + "," + strconv.FormatInt(m.Count, 10)
 }
 
-// monitor answers with every command that the master carries out.
+// monitor streams every command that the master carries out.
 func (s *Server) monitor(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	if err := s.permitStream(who, redis.Command{"MONITOR"}); err != nil {
 		failJSON(ctx, err)

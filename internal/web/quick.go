@@ -33,8 +33,8 @@ type responder interface {
 	// express makes a connection for a loop's lane: see redis.Client. The error is
 	// errors.ErrUnsupported where there will never be one.
 	express(ctx context.Context) (*redis.Express, net.Conn, error)
-	// answered counts requests that were answered at once from the cache. They took took together,
-	// some microseconds.
+	// answered counts requests that were answered at once from the cache: each within took, some
+	// microseconds, since the loop was told of them.
 	answered(requests int, took time.Duration)
 	// again asks for a flight's command in the usual way, not by the lane. It reports whether the
 	// flight has landed already.

@@ -12,19 +12,19 @@ import (
 	"holdfast/internal/token"
 )
 
-// The headers by which a request says what form its answer has.
+// The request's headers for the form of its response.
 const (
 	encodingHeader = "Upstash-Encoding"
 	formatHeader   = "Upstash-Response-Format"
 )
 
-// form is the form of an answer.
+// form is the form of a response.
 type form struct {
-	base64 bool // every string of the answer
+	base64 bool // every string of the response
 	resp2  bool // as Redis itself sends it, instead of JSON
 }
 
-// form reads from the headers what form an answer is to have.
+// form returns the form of the response that the headers ask for.
 func (w *wishes) form() (f form, err error) {
 	switch string(w.encoding) {
 	case "":
@@ -46,12 +46,12 @@ func (w *wishes) form() (f form, err error) {
 	return f, nil
 }
 
-// requests are kept to be used again: their results are large.
+// requests keeps requests to be used again, because their results are large.
 var requests = sync.Pool{New: func() any { return &redis.Request{} }}
 
 func acquireRequest() *redis.Request { return requests.Get().(*redis.Request) }
 
-// releaseRequest takes back a request whose answer has been encoded.
+// releaseRequest takes a request back when its response has been encoded.
 func releaseRequest(r *redis.Request) {
 	r.Release()
 	results := r.Results
@@ -63,8 +63,8 @@ func releaseRequest(r *redis.Request) {
 	requests.Put(r)
 }
 
-// execute answers one command. body: the command is in the body, else in the
-// path, and a body is its last argument but the query's.
+// execute serves one command. With inBody the command is in the body. Otherwise it is in the path;
+// a body is then an argument behind those of the path and before those of the query.
 func (s *Server) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody bool) (class string) {
 	a := acquireArguments()
 	defer releaseArguments(a)
@@ -91,8 +91,7 @@ func (s *Server) execute(ctx *fasthttp.RequestCtx, who *token.Rights, inBody boo
 	return r.Commands[0][0]
 }
 
-// answerCommand tells what came of a command, or the error that kept it from
-// being carried out.
+// answerCommand sends a command's result, or the error that kept it from being carried out.
 func (s *Server) answerCommand(ctx *fasthttp.RequestCtx, r *redis.Request, f form, err error) {
 	switch {
 	case err != nil && !(f.resp2 && redis.KindOf(err) == redis.Refused):
@@ -117,10 +116,9 @@ func (s *Server) answerCommand(ctx *fasthttp.RequestCtx, r *redis.Request, f for
 	}
 }
 
-// inPath reads a command from the path, which is split before it is unescaped:
-// an escaped slash is part of an argument. Then come the body, if there is one,
-// and the query, as /set/KEY?EX=60 with the value as the body. It returns how
-// many words are in the path.
+// inPath reads a command from the path, which it splits before it unescapes: an escaped slash is
+// part of an argument. Behind it come the body, if there is one, and the query, as in
+// /set/KEY?EX=60 with the value as the body. It returns how many words are in the path.
 func (a *arguments) inPath(path, query, body []byte) (words int, err error) {
 	for rest, more := path[1:], true; more; {
 		var segment []byte
@@ -164,8 +162,8 @@ func (a *arguments) inPath(path, query, body []byte) (words int, err error) {
 	return words, nil
 }
 
-// pipeline answers several commands, in order: each with its result or its
-// error, or, when they are one transaction, all of them or none.
+// pipeline serves several commands in order. Each has its own result or error; atomic: they are one
+// transaction, of which all or none are carried out.
 func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bool) {
 	a := acquireArguments()
 	defer releaseArguments(a)
@@ -182,10 +180,11 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 	r := acquireRequest()
 	r.WantToken = true // on every answer
 	defer releaseRequest(r)
+
 	all := a.commands()
 	r.Commands, r.Atomic = all, atomic
-	// A command that may not be fails by itself: the others of a pipeline are
-	// often other callers' (the clients put together what is sent at once).
+	// A refused command fails by itself, because the others of a pipeline often have other callers:
+	// clients put together what is sent at the same time.
 	var refusals []error
 	if err := s.check(who, r.Commands); err != nil {
 		if atomic {
@@ -207,6 +206,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 		}
 		s.tell(ctx, r)
 	}
+
 	results := r.Results
 	if refusals != nil {
 		results = merge(refusals, r.Results)
@@ -219,6 +219,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 		s.answerLong(ctx, r, kind, &longBody{results: results, form: form{base64: f.base64, resp2: f.resp2 && !atomic}, list: kind == applicationJSON})
 		return
 	}
+
 	body := ctx.Response.SwapBody(nil)[:0]
 	if f.resp2 && !atomic { // a transaction's answer is always JSON
 		ctx.SetContentType(octetStream)
@@ -239,8 +240,8 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 	ctx.Response.SwapBody(body)
 }
 
-// permitted are those of the commands that may be, and the errors of those that
-// may not, each in its place.
+// permitted returns those of the commands that are allowed, and the errors of the others, each at
+// its command's place.
 func (s *Server) permitted(who *token.Rights, all []redis.Command) (allowed []redis.Command, refusals []error) {
 	refusals = make([]error, len(all))
 	for i := range all {
@@ -251,8 +252,8 @@ func (s *Server) permitted(who *token.Rights, all []redis.Command) (allowed []re
 	return allowed, refusals
 }
 
-// merge puts the results of the commands that were allowed among the errors of
-// those that were not.
+// merge puts the results of the commands that were allowed between the errors of those that were
+// not.
 func merge(refusals []error, results []redis.Result) []redis.Result {
 	all := make([]redis.Result, len(refusals))
 	for i, err := range refusals {
@@ -265,14 +266,14 @@ func merge(refusals []error, results []redis.Result) []redis.Result {
 	return all
 }
 
-// discarded is the error of a transaction of which one command may not be.
+// discarded returns the error of a transaction one of whose commands is refused.
 func discarded(err error) error {
 	status, text := outcome(err)
 	return &failure{status, "EXECABORT Transaction discarded because of: " + text}
 }
 
-// do carries out a request of one command: who may, how much it is to be
-// trusted, and what came of it. Its error is the command's, too.
+// do carries out a request of one command: it checks the rights, applies the headers, and sets
+// those of the response. Its error is also that of the command.
 func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *redis.Request) error {
 	if err := s.check(who, r.Commands); err != nil {
 		return err
@@ -289,7 +290,7 @@ func (s *Server) do(ctx *fasthttp.RequestCtx, who *token.Rights, w *wishes, r *r
 	return r.Results[0].Err
 }
 
-// check answers nil when the commands may be, and their keys are not too long.
+// check returns nil when the commands are allowed and none of their keys is too long.
 func (s *Server) check(who *token.Rights, cmds []redis.Command) error {
 	for _, cmd := range cmds {
 		for _, arg := range cmd[1:] {
@@ -304,7 +305,7 @@ func (s *Server) check(who *token.Rights, cmds []redis.Command) error {
 	return s.permit(context.Background(), who, cmds)
 }
 
-// checkKeys answers nil when none of a command's keys is too long.
+// checkKeys returns nil when none of a command's keys is too long.
 func (s *Server) checkKeys(cmd redis.Command) error {
 	spec, err := s.store.Spec(context.Background(), cmd)
 	if err != nil || spec == nil {
@@ -319,7 +320,7 @@ func (s *Server) checkKeys(cmd redis.Command) error {
 	return nil
 }
 
-// keyTooLong is the error of a key beyond Config.MaxKey.
+// keyTooLong returns the error of a key beyond Config.MaxKey.
 func (s *Server) keyTooLong() error {
 	return &failure{fasthttp.StatusRequestEntityTooLarge, fmt.Sprintf("The key is too long; at most %d bytes are possible.", s.cfg.MaxKey)}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// handle answers one request.
+// handle serves one request of the HTTP server.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	began := time.Now()
 	does(ctx.Conn(), serves)
@@ -31,7 +31,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	s.observe(ctx, began, class)
 }
 
-// route finds who answers a request, and answers its class (see observe).
+// route calls the handler of a request, and returns its class (see observe).
 func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 	path := ctx.URI().PathOriginal()
 	if len(path) == 0 || path[0] != '/' {
@@ -51,7 +51,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 	if string(name) == "healthz" {
 		return s.health(ctx, string(rest))
 	}
-	if isAdminPath(path) { // theirs is another listener; here they are no commands either
+	if isAdminPath(path) { // these are served by another listener; here they are no commands either
 		return nothing(ctx)
 	}
 	if s.cors(ctx) {
@@ -65,7 +65,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 	switch string(name) {
 	case "":
 		if len(first) > 0 {
-			break // a long name
+			break // a name that is longer than all of these
 		}
 		if more || ctx.IsGet() || ctx.IsHead() {
 			failJSON(ctx, badRequest("ERR there is no command; it goes into the path, as /set/KEY/VALUE or /get/KEY, or as a JSON array into the body of POST /"))
@@ -116,6 +116,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 	return s.execute(ctx, who, false)
 }
 
+// nothing sends a 404.
 func nothing(ctx *fasthttp.RequestCtx) (class string) {
 	failJSON(ctx, &failure{fasthttp.StatusNotFound, "ERR there is nothing here"})
 	return "none"
@@ -129,8 +130,7 @@ var (
 	anyMethod = []string{"GET", "HEAD", "POST", "PUT"}
 )
 
-// allow answers whether the method is one of those; if not, the request has its
-// answer.
+// allow reports whether the method is one of methods. If not, it sends the error.
 func allow(ctx *fasthttp.RequestCtx, methods []string) bool {
 	err := allowed(ctx, methods)
 	if err != nil {
@@ -139,7 +139,7 @@ func allow(ctx *fasthttp.RequestCtx, methods []string) bool {
 	return err == nil
 }
 
-// allowed is the error of a method that is none of those.
+// allowed returns the error of a method that is not one of methods, else nil.
 func allowed(ctx *fasthttp.RequestCtx, methods []string) error {
 	if slices.Contains(methods, string(ctx.Method())) {
 		return nil
@@ -149,8 +149,8 @@ func allowed(ctx *fasthttp.RequestCtx, methods []string) error {
 	return &failure{fasthttp.StatusMethodNotAllowed, "ERR the method is not allowed here; allowed are " + all}
 }
 
-// marks are the header of every answer. Values are the clients' own bytes: no
-// browser may take them for anything but what we say they are.
+// marks are header fields of every response. Values are the clients' own bytes: no browser may take
+// them for anything but what the Content-Type says.
 var marks = [][2][]byte{
 	{[]byte("X-Content-Type-Options"), []byte("nosniff")},
 	{[]byte("Cache-Control"), []byte("no-store")},
@@ -162,7 +162,7 @@ var (
 	tokenHeaderKey = []byte(tokenHeader)
 )
 
-// mark sets what every answer carries.
+// mark sets the header fields of every response.
 func (s *Server) mark(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Response.Header
 	for _, m := range marks {

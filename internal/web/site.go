@@ -8,26 +8,26 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// Where no token stands before the data, whoever can send a request can write.
-// A page of another site can have the browser of somebody who reaches the node
-// send one, by a form, an image or a script. What gives such a page away:
+// Where no tokens are asked for, anybody who can send a request can write. A page of another site
+// can have the browser of a person who reaches the node send one, by a form, an image or a script.
+// These headers give such a page away:
 //
-//   - Host: a page whose own name leads to the node (see package hostname);
-//   - Sec-Fetch-Site (Fetch Metadata Request Headers): browsers say by it who
-//     asks, but only to https and to this machine;
-//   - Origin (Fetch standard, section 3.1): they say it with each request but a
-//     GET and HEAD that are not to be read by the page;
-//   - Referer, unless the page leaves it out.
+// - Host: a page whose own name leads to the node (see package hostname);
+// - Sec-Fetch-Site (Fetch Metadata Request Headers): browsers name whose page asks, but only to https
+//   and to this machine;
+// - Origin (Fetch standard, section 3.1): browsers send it with each request except a GET or HEAD
+//   whose response the page cannot read;
+// - Referer, unless the page leaves it out.
 //
 // A program sends none of the last three.
 
-// errCrossSite turns down another site's page.
+// errCrossSite refuses another site's page.
 var errCrossSite = &failure{fasthttp.StatusForbidden, "NOPERM requests from other sites' pages are not allowed; --cors (kv.cors in the stack file) names the origins that may"}
 
-// errUnsaidSite turns down a browser that does not say whose page asks.
+// errUnsaidSite refuses a browser that does not say whose page asks.
 var errUnsaidSite = &failure{fasthttp.StatusForbidden, "NOPERM over plain http a browser does not say which site's page sends this, so it may only read here (/get, /v1/keys). To write, use a program or https, or ask for tokens"}
 
-// otherHost turns down a host that is none of the node's.
+// otherHost returns the error of a request for a host that is not a name of the node.
 func (s *Server) otherHost() error {
 	where := "--hosts (or HOLDFAST_HOSTS)"
 	if s.cfg.InStack {
@@ -36,7 +36,7 @@ func (s *Server) otherHost() error {
 	return &failure{fasthttp.StatusMisdirectedRequest, "NOPERM the Host of the request is no name of this service; " + where + " adds names"}
 }
 
-// answersTo reports whether the node answers to a host.
+// answersTo reports whether a host is a name of the node.
 func (s *Server) answersTo(host []byte) bool {
 	if s.cfg.Hosts == nil || s.cfg.Tokens != nil {
 		return true
@@ -55,8 +55,8 @@ func (s *Server) answersTo(host []byte) bool {
 	return true
 }
 
-// stranger turns down what another site's page may have sent, unless its origin
-// is allowed or a token stands before the data. It answers whether it did.
+// stranger refuses a request that another site's page may have sent, unless its origin is allowed
+// or tokens are asked for. It reports whether it refused.
 func (s *Server) stranger(ctx *fasthttp.RequestCtx, allowed bool) bool {
 	if s.cfg.Tokens != nil {
 		return false
@@ -65,7 +65,7 @@ func (s *Server) stranger(ctx *fasthttp.RequestCtx, allowed bool) bool {
 	var err error
 	if !s.answersTo(h.Host()) {
 		err = s.otherHost()
-	} else if !allowed && !ctx.IsOptions() { // which has an effect nowhere
+	} else if !allowed && !ctx.IsOptions() { // OPTIONS has no effect anywhere
 		err = foreign(h.Peek, reads(ctx))
 	}
 	if err == nil {
@@ -82,17 +82,16 @@ func reads(ctx *fasthttp.RequestCtx) bool {
 		(len(path) <= 1 || string(path) == "/get" || bytes.HasPrefix(path, []byte("/get/")) || bytes.HasPrefix(path, []byte("/v1/")))
 }
 
-// foreign is the error of a request that another site's page may have sent; nil
-// where none has. field is a field of the request's header; reads: the request
-// can only read. Following a link to what writes would be a write, so only a
-// link to a read counts as one.
+// foreign returns the error of a request that another site's page may have sent, or nil. field
+// returns a field of the request's header; reads: the request can only read. A person may follow a
+// link from another site to a read, but not to a request that writes.
 //
-// It stands before every request, so it makes no strings of the fields.
+// Every request comes through here, so it makes no strings of the fields.
 func foreign(field func(name string) []byte, reads bool) error {
 	site := field("Sec-Fetch-Site")
 	switch string(site) {
 	case "none", "same-origin", "":
-	default: // same-site, cross-site, and what may come
+	default: // same-site, cross-site, and any value to come
 		if reads && string(field("Sec-Fetch-Mode")) == "navigate" {
 			return nil
 		}
@@ -101,7 +100,7 @@ func foreign(field func(name string) []byte, reads bool) error {
 	origin := field("Origin")
 	switch {
 	case len(origin) == 0:
-	case string(origin) == "null" && string(site) == "same-origin": // a form of a page that tells no address
+	case string(origin) == "null" && string(site) == "same-origin": // a form of a page that hides its address
 		return nil
 	case !sameOrigin(origin, field("Host")):
 		return errCrossSite
@@ -120,9 +119,8 @@ func foreign(field func(name string) []byte, reads bool) error {
 	return nil
 }
 
-// sameOrigin reports whether a URL is of a host, as the Host header has it. A
-// proxy in front may have taken https, so that the scheme does not count but for
-// the port where none is given.
+// sameOrigin reports whether a URL is of a host, in the form of the Host header. A proxy in front
+// may have ended https, so the scheme counts only for the port where none is given.
 func sameOrigin(url, host []byte) bool {
 	scheme, rest, ok := bytes.Cut(url, []byte("://"))
 	if !ok || len(host) == 0 {
@@ -136,9 +134,8 @@ func sameOrigin(url, host []byte) bool {
 	return bytes.EqualFold(bytes.TrimSuffix(rest, port), bytes.TrimSuffix(host, port))
 }
 
-// guard is the same for the admin's routes: a page of another site may neither
-// read them nor have the node make a profile. A browser that does not say whose
-// page asks may look at what costs nothing.
+// guard is stranger for the admin's routes: a page of another site may neither read them nor have
+// the node make a profile. A browser that does not say whose page asks may read what costs nothing.
 func (s *Server) guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		field := func(name string) []byte {

@@ -9,8 +9,8 @@ import (
 	"holdfast/internal/token"
 )
 
-// set answers the source's words: /set?key=K&value=V.
-// What only wants to look (HEAD) must not write.
+// set serves the tutorial's route /set?key=K&value=V, and get, below, its /get?key=K, both in the
+// tutorial's plain text (docs/web.md, "Routes"). HEAD is not allowed here, since it must not write.
 func (s *Server) set(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	if err := allowed(ctx, getPost); err != nil {
 		fail(ctx, err)
@@ -21,7 +21,7 @@ func (s *Server) set(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	}
 }
 
-// sourceSet reads the command of a query.
+// sourceSet reads the command SET from a query.
 func (s *Server) sourceSet(a *arguments, query []byte) error {
 	a.add(setName)
 	key, err := a.parameter(query, "key")
@@ -32,7 +32,7 @@ func (s *Server) sourceSet(a *arguments, query []byte) error {
 	if err != nil {
 		return err
 	}
-	if key <= 0 || value < 0 { // an empty value is one; an empty key is none
+	if key <= 0 || value < 0 { // an empty value is a value, an empty key is not a key
 		return badRequest("OOps, the key or value is NULL")
 	}
 	if key > s.cfg.MaxKey {
@@ -42,13 +42,13 @@ func (s *Server) sourceSet(a *arguments, query []byte) error {
 	return nil
 }
 
-// The words around key and value.
+// The words of the response around key and value.
 const (
 	setWords   = "OK. We have set "
 	setBetween = " to be "
 )
 
-// answerSet tells what was set.
+// answerSet sends what was set.
 func (s *Server) answerSet(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	key, value := r.Commands[0][1], r.Commands[0][2]
 	body := make([]byte, 0, len(setWords)+len(key)+len(setBetween)+len(value))
@@ -57,7 +57,7 @@ func (s *Server) answerSet(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	s.bytes(ctx, body)
 }
 
-// get answers a value as it went in: /get?key=K.
+// get sends a value in the bytes in which it was stored: /get?key=K.
 func (s *Server) get(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	if err := allowed(ctx, getHead); err != nil {
 		fail(ctx, err)
@@ -68,7 +68,7 @@ func (s *Server) get(ctx *fasthttp.RequestCtx, who *token.Rights) {
 	}
 }
 
-// sourceGet reads the command of a query.
+// sourceGet reads the command GET from a query.
 func (s *Server) sourceGet(a *arguments, query []byte) error {
 	a.add(getName)
 	switch key, err := a.parameter(query, "key"); {
@@ -85,7 +85,7 @@ func (s *Server) sourceGet(a *arguments, query []byte) error {
 
 var setName, getName = []byte("SET"), []byte("GET")
 
-// answerGet tells the value, or that there is none.
+// answerGet sends the value, or a 404 when there is none.
 func (s *Server) answerGet(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	if r.Results[0].Reply.Type() == redis.Null {
 		answer(ctx, fasthttp.StatusNotFound, "There is no such key.")
@@ -99,8 +99,8 @@ func (s *Server) answerGet(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	s.bytes(ctx, body)
 }
 
-// sourceDo carries out a command of the source's routes. read reads it from the
-// query; then answers it.
+// sourceDo carries out a command of the tutorial's routes. read reads it from the query, and then
+// sends the response.
 func (s *Server) sourceDo(ctx *fasthttp.RequestCtx, who *token.Rights, read func(*arguments, []byte) error, then func(*fasthttp.RequestCtx, *redis.Request)) error {
 	a, r := acquireArguments(), acquireRequest()
 	defer releaseArguments(a)
@@ -117,13 +117,13 @@ func (s *Server) sourceDo(ctx *fasthttp.RequestCtx, who *token.Rights, read func
 	return nil
 }
 
-// bytes answers a client's own bytes.
+// bytes sends a client's own bytes.
 func (s *Server) bytes(ctx *fasthttp.RequestCtx, body []byte) {
 	ctx.SetContentType(typeOf(body))
 	ctx.SetBody(body)
 }
 
-// typeOf is the Content-Type of a client's own bytes.
+// typeOf returns the Content-Type for a client's own bytes.
 func typeOf(body []byte) string {
 	if utf8.Valid(body) {
 		return textPlain

@@ -9,17 +9,15 @@ import (
 	"holdfast/internal/token"
 )
 
-// maxMonitors is how many streams of /monitor a node has at once, of all clients
-// together. Each is a connection to the master, which writes every command that
-// it carries out to each of them.
+// maxMonitors is how many streams of /monitor a node has at once, of all clients together. Each is
+// a connection to the master, which writes every command that it carries out to each of them.
 const maxMonitors = 16
 
-// namesPerPlace is how many channels or patterns a stream may listen to for the
-// place of one stream; with more it takes more places.
+// namesPerPlace is how many channels or patterns a stream may listen to for one place; with more it
+// takes more places.
 const namesPerPlace = 8
 
-// place is what a stream or long poll takes for as long as it lasts. It is left
-// once.
+// place is what a stream or long poll takes while it lasts. It has to leave once.
 type place struct {
 	of     *shares
 	sender string
@@ -28,13 +26,13 @@ type place struct {
 
 func (p place) leave() { p.of.leave(p.sender, p.n) }
 
-// takePlace takes a place among the streams and long polls for one that listens
-// to so many names. The error is a 429.
+// takePlace takes the places of a stream or long poll that listens to so many names. The error is a
+// 429.
 func (s *Server) takePlace(ctx *fasthttp.RequestCtx, who *token.Rights, names int) (place, error) {
 	return s.placeOf(ctx, who, s.lasting, 1+max(0, names-1)/namesPerPlace, "streams and long polls", &s.engine.turned.streams)
 }
 
-// takeMonitor takes a place for a stream of all commands.
+// takeMonitor takes a place for a stream of /monitor.
 func (s *Server) takeMonitor(ctx *fasthttp.RequestCtx, who *token.Rights) (place, error) {
 	return s.placeOf(ctx, who, s.monitors, 1, "streams of all commands", &s.engine.turned.streams)
 }

@@ -21,23 +21,22 @@ import (
 	"holdfast/internal/redis"
 )
 
-// userSpan is under what name a request's span is kept.
+// userSpan is the key of a request's span among its user values.
 const userSpan = "holdfast-span"
 
-// flushTime is how long the last spans may take to leave at the end.
+// flushTime is how long sending the last spans may take at the end.
 const flushTime = 2 * time.Second
 
-// tracing makes a span of each request and of each way to Redis. The names of
-// its attributes are OpenTelemetry's (semantic conventions, HTTP and database);
-// no key, value, path or token is among them.
+// tracing makes a span of each request and of each call to the store. Its attributes have
+// OpenTelemetry's names (semantic conventions, HTTP and database). They hold no key, value, path or
+// token.
 type tracing struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 	parent   propagation.TraceContext
 }
 
-// startTracing begins to send spans to Config.Trace, if that is given. It
-// answers how to end it.
+// startTracing begins to send spans to Config.Trace, if that is given. end sends the last ones.
 func (s *Server) startTracing(ctx context.Context) (end func(), err error) {
 	if s.cfg.Trace == "" {
 		return func() {}, nil
@@ -50,7 +49,7 @@ func (s *Server) startTracing(ctx context.Context) (end func(), err error) {
 	if err := out.Start(ctx); err != nil {
 		return nil, fmt.Errorf("send traces to %s: %w", s.cfg.Trace, err)
 	}
-	// Which requests are traced, OTEL_TRACES_SAMPLER says to the library.
+	// The library reads from OTEL_TRACES_SAMPLER which requests are traced.
 	provider := sdktrace.NewTracerProvider(
 		sdktrace.WithBatcher(&exporter{SpanExporter: out, log: s.cfg.Logger}),
 		sdktrace.WithResource(resource.NewSchemaless(
@@ -69,14 +68,14 @@ func (s *Server) startTracing(ctx context.Context) (end func(), err error) {
 	}, nil
 }
 
-// exporter tells the log when spans cannot be sent, once until they can again.
+// exporter logs when spans cannot be sent, and when they can again; each change once.
 type exporter struct {
 	sdktrace.SpanExporter
 	log    *slog.Logger
 	failed atomic.Bool
 }
 
-// ExportSpans is part of sdktrace.SpanExporter.
+// ExportSpans implements sdktrace.SpanExporter.
 func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	err := e.SpanExporter.ExportSpans(ctx, spans)
 	if failed := err != nil; e.failed.Swap(failed) != failed {
@@ -86,26 +85,26 @@ func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpa
 			e.log.Info("traces are sent again")
 		}
 	}
-	return nil // the library would only print it
+	return nil // the library would only print the error
 }
 
 // header reads a request's trace context (W3C Trace Context).
 type header struct{ *fasthttp.RequestHeader }
 
-// Get, Set and Keys are propagation.TextMapCarrier.
+// Get, Set and Keys implement propagation.TextMapCarrier.
 func (h header) Get(key string) string { return string(h.Peek(key)) }
 func (h header) Set(string, string)    {}
 func (h header) Keys() []string        { return nil }
 
-// begin opens a request's span.
+// begin starts a request's span.
 func (t *tracing) begin(ctx *fasthttp.RequestCtx) {
 	above := t.parent.Extract(context.Background(), header{&ctx.Request.Header})
 	within, _ := t.tracer.Start(above, methods[methodNumber(ctx.Method())], trace.WithSpanKind(trace.SpanKindServer))
 	ctx.SetUserValue(userSpan, within)
 }
 
-// within is the context of what is done for a request. It never ends: a
-// request under way is finished.
+// within returns the context of what is done for a request. It never ends, because a request under
+// way is finished.
 func (s *Server) within(ctx *fasthttp.RequestCtx) context.Context {
 	if s.tracing != nil {
 		return s.tracing.of(ctx)
@@ -120,7 +119,7 @@ func (t *tracing) of(ctx *fasthttp.RequestCtx) context.Context {
 	return context.Background()
 }
 
-// id is a request's trace, in hex; empty when it is not recorded.
+// id returns a request's trace id, in hex; empty when the trace is not recorded.
 func (t *tracing) id(ctx *fasthttp.RequestCtx) string {
 	if span := trace.SpanContextFromContext(t.of(ctx)); span.IsSampled() {
 		return span.TraceID().String()
@@ -128,7 +127,7 @@ func (t *tracing) id(ctx *fasthttp.RequestCtx) string {
 	return ""
 }
 
-// end closes a request's span.
+// end ends a request's span.
 func (t *tracing) end(ctx *fasthttp.RequestCtx, class string) {
 	span := trace.SpanFromContext(t.of(ctx))
 	if !span.IsRecording() {
@@ -151,13 +150,13 @@ func (t *tracing) end(ctx *fasthttp.RequestCtx, class string) {
 	span.End()
 }
 
-// traced is a Store whose requests are spans of their own.
+// traced is a Store that makes a span of each request.
 type traced struct {
 	Store
 	tracer trace.Tracer
 }
 
-// Do carries a request out and tells of it.
+// Do carries a request out, in a span of its own.
 func (t traced) Do(ctx context.Context, r *redis.Request) error {
 	if !trace.SpanFromContext(ctx).IsRecording() {
 		return t.Store.Do(ctx, r)
@@ -183,7 +182,7 @@ func (t traced) Do(ctx context.Context, r *redis.Request) error {
 	)
 	if err != nil {
 		status, _ := outcome(err)
-		span.SetStatus(codes.Error, fmt.Sprintf("answered with %d", status)) // the words may have a key in them
+		span.SetStatus(codes.Error, fmt.Sprintf("answered with %d", status)) // the error's words may have a key in them
 	}
 	return err
 }

@@ -13,20 +13,19 @@ import (
 	"holdfast/internal/token"
 )
 
-// receivedHeader is when a balancer got a write, in seconds since 1970, and
-// maxAge how old one may be when it comes here. A balancer sends a write to
-// another node when this one hangs; when it wakes up, the write may still wait
-// for it in the socket. By then the record that makes the two count as one may
-// be gone (redis.Config.IdempotencyTTL, which is longer than maxAge and the
-// time a write is held), and newer values stored. The hosts' clocks may differ
-// by seconds, no more.
+// receivedHeader is when a balancer got a write, in seconds since 1970. maxAge is how old a write
+// may be when it comes here. A balancer sends a write to another node when this one hangs; the
+// write may still wait in this node's socket when the node wakes up. By then the record that makes
+// the two count as one may be gone (redis.Config.IdempotencyTTL, which is longer than maxAge plus
+// the time that a write is held), and newer values may be stored. The hosts' clocks may differ by
+// seconds, not more.
 const (
 	receivedHeader = "Holdfast-Received"
 	maxAge         = 20 * time.Second
 )
 
-// The headers by which a request says how much its answer is to be trusted, and
-// by which the answer says how much it is.
+// The headers by which a request says how consistent its response has to be, and by which the
+// response says how consistent it is.
 const (
 	readHeader   = "Holdfast-Read"
 	maxLagHeader = "Holdfast-Max-Lag"
@@ -34,29 +33,29 @@ const (
 	tokenHeader  = "Upstash-Sync-Token"
 )
 
-// The headers that make a write happen once: the client's own, for its own
-// repetitions, and the balancers', for theirs.
+// The headers that make a write happen once: the client's own, for its repetitions, and the
+// balancers', for theirs.
 const (
 	idempotencyHeader = "Idempotency-Key"
 	attemptHeader     = "Holdfast-Attempt"
 )
 
-// answerMark parts a token's point in the order of writes, which is what counts,
-// from the number of the answer that it came with: clients expect a token that
-// they have not had yet, also where nothing was written.
+// answerMark separates the two parts of a sync token: a point in the order of writes, which is what
+// counts, and the number of the response. Clients expect a token that they have not had yet, also
+// where nothing was written.
 const answerMark = '~'
 
-// wishes are the headers of a request that say how it is to be carried out and
-// answered. They are valid as long as the request is.
+// wishes are the request's headers for how it is to be carried out and answered. They are valid as
+// long as the request is.
 type wishes struct {
 	read, maxLag, write, token, received []byte
 	once, attempt                        []byte
-	onces, attempts                      int // how often they are given
+	onces, attempts                      int // how often once and attempt are given
 	encoding, format                     []byte
 }
 
-// find finds them all in one go over the header; each look-up by name is one by
-// itself.
+// find reads all of them in one pass over the header. Each look-up by name would be a pass of its
+// own.
 func (w *wishes) find(h *fasthttp.RequestHeader) {
 	*w = wishes{}
 	for name, value := range h.All() {
@@ -67,7 +66,7 @@ func (w *wishes) find(h *fasthttp.RequestHeader) {
 	}
 }
 
-// set takes note of a field, if it is one of theirs.
+// set stores a field, if it is one of these.
 func (w *wishes) set(field fields, value []byte) {
 	switch field {
 	case readField:
@@ -85,7 +84,7 @@ func (w *wishes) set(field fields, value []byte) {
 		w.once = value
 		w.onces++
 	case tokenField:
-		if w.token = value; value == nil { // it is there all the same
+		if w.token = value; value == nil { // present, though empty
 			w.token = []byte{}
 		}
 	case encodingField:
@@ -95,7 +94,7 @@ func (w *wishes) set(field fields, value []byte) {
 	}
 }
 
-// from is where a request is to be read from. It answers false to what is no such
+// from returns where a request wants to read from. It reports false for a value that is not a
 // place.
 func (w *wishes) from(byDefault redis.ReadFrom) (redis.ReadFrom, bool) {
 	switch string(w.read) {
@@ -111,14 +110,13 @@ func (w *wishes) from(byDefault redis.ReadFrom) (redis.ReadFrom, bool) {
 	return 0, false
 }
 
-// noOther says that a request that reads wishes for nothing beside where it is
-// read from.
+// noOther reports whether a read asks for nothing except where to read from.
 func (w *wishes) noOther() bool {
 	return len(w.maxLag)+len(w.write)+len(w.encoding)+len(w.format) == 0 && w.token == nil && w.onces == 0 && w.balanced()
 }
 
-// balanced says that what balancers add is as they write it, or is not there. It
-// means something to a write alone then.
+// balanced reports whether the balancers' headers are well-formed or absent. For a read they have
+// no meaning then.
 func (w *wishes) balanced() bool {
 	for _, c := range w.received {
 		if c < '0' || c > '9' {
@@ -128,9 +126,8 @@ func (w *wishes) balanced() bool {
 	return len(w.received) < len("9223372036854775807") && (w.attempts == 0 || goodOnceKey(w.attempt, w.attempts))
 }
 
-// trust reads from the headers how a request wants to be carried out, else from
-// the configuration; the request has its commands or script already. It turns
-// down a write that came too late.
+// trust sets how a request is carried out, from its headers or else from the configuration. The
+// request has its commands or script already. trust refuses a write that came too late.
 func (s *Server) trust(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Request) error {
 	a := acquireArguments()
 	defer releaseArguments(a)
@@ -139,9 +136,8 @@ func (s *Server) trust(ctx *fasthttp.RequestCtx, who *token.Rights, r *redis.Req
 	return s.heed(who, &a.wishes, r)
 }
 
-// heed is trust for wishes that are known. An Idempotency-Key is its token's own: a
-// new token under the same name (rotation) goes on with it, one of another name does
-// not.
+// heed is trust for headers that were read already. An Idempotency-Key belongs to its token's name:
+// a new token of the same name (rotation) goes on with it, and a token of another name does not.
 func (s *Server) heed(who *token.Rights, w *wishes, r *redis.Request) (err error) {
 	ok := false
 	if r.Read, ok = w.from(s.cfg.Read); !ok {
@@ -169,7 +165,7 @@ func (s *Server) heed(who *token.Rights, w *wishes, r *redis.Request) (err error
 	if who != nil {
 		r.Owner, r.ReadScripts = who.Name, who.ReadOnly
 	}
-	// Its mere presence says that the client keeps tokens.
+	// Even an empty token means that the client keeps tokens.
 	if w.token != nil {
 		point, _, _ := bytes.Cut(w.token, []byte{answerMark})
 		r.After, r.WantToken = string(point), true
@@ -177,7 +173,8 @@ func (s *Server) heed(who *token.Rights, w *wishes, r *redis.Request) (err error
 	return s.checkAge(w.received, r)
 }
 
-// tell says in the answer's headers who answered and how new it is.
+// tell sets the response's headers for which node was read, how old the data may be, and the sync
+// token.
 func (s *Server) tell(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	h := &ctx.Response.Header
 	if r.Token != "" {
@@ -193,13 +190,13 @@ func (s *Server) tell(ctx *fasthttp.RequestCtx, r *redis.Request) {
 	}
 }
 
-// readFromReplica says which replica has answered a request.
+// readFromReplica returns the value of readHeader for a response from a replica.
 func readFromReplica(r *redis.Request) string {
 	return fmt.Sprintf("replica; node=%s; lag=%dms", r.Node, (r.Lag+time.Millisecond-1)/time.Millisecond)
 }
 
-// idempotencyKey is what makes the request's repetition safe: the client's key,
-// else the balancer's, which no client's is ever equal to; empty: none.
+// idempotencyKey returns the key that makes repeating the request safe; empty when there is none.
+// It is the client's, else the balancer's, which never equals a client's.
 func idempotencyKey(w *wishes) (string, error) {
 	switch {
 	case w.onces > 0:
@@ -211,7 +208,7 @@ func idempotencyKey(w *wishes) (string, error) {
 	return "", nil
 }
 
-// goodOnceKey says that a key that makes a write happen once is one.
+// goodOnceKey reports whether a key that makes a write happen once is valid.
 func goodOnceKey(key []byte, times int) bool {
 	for _, c := range key {
 		if c < ' ' || c > '~' {
@@ -221,6 +218,7 @@ func goodOnceKey(key []byte, times int) bool {
 	return times == 1 && len(key) > 0 && len(key) <= maxIdem
 }
 
+// onceKey returns the key that a header has, or the error of one that is not valid.
 func onceKey(header string, key []byte, times int) (string, error) {
 	if !goodOnceKey(key, times) {
 		return "", badRequest(fmt.Sprintf("The %s has to be given once, and be 1 to %d printable ASCII characters.", header, maxIdem))
@@ -228,7 +226,7 @@ func onceKey(header string, key []byte, times int) (string, error) {
 	return string(key), nil
 }
 
-// checkAge turns down a write that a balancer got too long ago.
+// checkAge refuses a write that a balancer got too long ago.
 func (s *Server) checkAge(received []byte, r *redis.Request) error {
 	if len(received) == 0 {
 		return nil

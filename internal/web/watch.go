@@ -12,17 +12,16 @@ import (
 	"holdfast/internal/redis"
 )
 
-// maxPending bounds the changed keys that wait for one watcher of a prefix;
-// beyond it, it is told that it missed some.
+// maxPending bounds the changed keys that wait for one watcher of a prefix. Beyond it, the watcher
+// is told that it missed some.
 const maxPending = 4096
 
-// relisten lies between two tries to hear of changes.
+// relisten is the time between two attempts to listen for changes.
 const relisten = time.Second
 
-// hub tells watchers of changes. All of them share one listener, which runs as
-// long as there is any. A change only marks what it concerns: whoever watches
-// then reads what is so now. So nothing piles up behind a slow watcher, and
-// none sees an older state after a newer one.
+// hub tells watchers of changes. All watchers share one listener, which runs while there is any. A
+// change only marks the keys that it is about, and watchers then read the present value. So nothing
+// piles up behind a slow watcher, and no watcher sees an older value after a newer one.
 type hub struct {
 	changes func(context.Context, func(redis.Change)) error
 	logger  *slog.Logger
@@ -30,8 +29,8 @@ type hub struct {
 	mu       sync.Mutex
 	topics   map[string]*topic
 	prefixes map[*prefixWatch]struct{}
-	stop     context.CancelFunc // of the listener; nil: there is none
-	hearing  bool               // it has said that it listens
+	stop     context.CancelFunc // ends the listener; nil: there is none
+	hearing  bool               // the listener has confirmed that it listens
 	ended    bool
 
 	listeners sync.WaitGroup
@@ -46,7 +45,7 @@ func newHub(changes func(context.Context, func(redis.Change)) error, logger *slo
 
 var errEnding = &failure{fasthttp.StatusServiceUnavailable, "The node is about to end; ask again, and another one answers."}
 
-// wait lets nobody watch any more, and waits until nothing of the hub runs.
+// wait refuses further watchers, and waits until nothing of the hub runs.
 func (h *hub) wait() {
 	h.mu.Lock()
 	h.ended = true
@@ -57,8 +56,8 @@ func (h *hub) wait() {
 	h.listeners.Wait()
 }
 
-// joined starts the listener with the first watcher; left stops it with the
-// last. The caller has h.mu.
+// joined starts the listener with the first watcher, and left stops it with the last one. The
+// caller holds h.mu.
 func (h *hub) joined() {
 	if h.stop != nil {
 		return
@@ -93,7 +92,7 @@ func (h *hub) listen(ctx context.Context) {
 // hear takes one change from the listener that runs as long as the context.
 func (h *hub) hear(ctx context.Context, c redis.Change) {
 	if strings.HasPrefix(c.Key, reservedKeys) {
-		return // the type of a key is written together with the key
+		return // its second key, with the type, is written together with it
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -120,14 +119,14 @@ func (h *hub) hear(ctx context.Context, c redis.Change) {
 	}
 }
 
-// topic is a key that somebody watches.
+// topic is a key that is being watched.
 type topic struct {
-	// Of the hub's mu:
-	changes  uint64 // how often it changed
+	// Guarded by the hub's mu:
+	changes  uint64 // how often the key may have changed
 	watchers map[*keyWatch]struct{}
 
-	// reading is held by the one who reads for all, and guards what it read
-	// after which change.
+	// reading is held while one watcher reads for all. It guards what was read, and after which
+	// change.
 	reading sync.Mutex
 	known   bool
 	last    keyState
@@ -141,7 +140,7 @@ func (t *topic) changed() {
 	}
 }
 
-// poke wakes who waits for the channel, once for any number of reasons.
+// poke wakes the goroutine that waits for the channel, once for any number of reasons.
 func poke(wake chan struct{}) {
 	select {
 	case wake <- struct{}{}:
@@ -157,7 +156,7 @@ type keyWatch struct {
 	wake chan struct{} // the key may have changed
 }
 
-// watch makes a watcher of a key, which has to leave.
+// watch returns a watcher of a key, which has to leave.
 func (h *hub) watch(key string) (*keyWatch, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -169,8 +168,8 @@ func (h *hub) watch(key string) (*keyWatch, error) {
 		t = &topic{watchers: map[*keyWatch]struct{}{}}
 		h.topics[key] = t
 	}
-	// What was read for others may be older than a change that the newcomer
-	// knows of and the listener has yet to hear: it wants to read anew.
+	// What was read for the others may be older than a change that the new watcher knows of and
+	// that the listener has not heard of yet. So it has to be read anew.
 	t.changes++
 	w := &keyWatch{h: h, key: key, t: t, wake: make(chan struct{}, 1)}
 	t.watchers[w] = struct{}{}
@@ -188,8 +187,7 @@ func (w *keyWatch) leave() {
 	w.h.left()
 }
 
-// now is what the key holds. Watchers that ask after the same change share
-// one reading.
+// now returns what the key holds. Watchers that ask after the same change share one read.
 func (w *keyWatch) now(read func(key string) (keyState, error)) (keyState, error) {
 	w.t.reading.Lock()
 	defer w.t.reading.Unlock()
@@ -207,20 +205,20 @@ func (w *keyWatch) now(read func(key string) (keyState, error)) (keyState, error
 	return r, nil
 }
 
-// prefixWatch is one watcher of the keys that begin alike.
+// prefixWatch is one watcher of the keys with a prefix.
 type prefixWatch struct {
 	h      *hub
 	prefix string
 	wake   chan struct{}
 
-	// Of the hub's mu:
+	// Guarded by the hub's mu:
 	pending []string
-	waiting map[string]bool // those of pending
+	waiting map[string]bool // the keys in pending
 	reset   bool            // any key may have changed
 }
 
-// watchPrefix makes a watcher of a prefix, which has to leave. It first hears
-// that it may have missed something, as soon as changes are heard of.
+// watchPrefix returns a watcher of a prefix, which has to leave. As soon as changes are heard of,
+// the watcher is first told that it may have missed some.
 func (h *hub) watchPrefix(prefix string) (*prefixWatch, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -261,14 +259,15 @@ func (p *prefixWatch) missed() {
 	poke(p.wake)
 }
 
-// restart is for a watcher that cannot keep up.
+// restart is called for a watcher that cannot keep up: it starts again with a reset.
 func (p *prefixWatch) restart() {
 	p.h.mu.Lock()
 	defer p.h.mu.Unlock()
 	p.missed()
 }
 
-// take takes what has changed: reset, then the keys.
+// take returns what has changed since the last take: any key when reset is true, and after that
+// keys.
 func (p *prefixWatch) take() (reset bool, keys []string) {
 	p.h.mu.Lock()
 	defer p.h.mu.Unlock()

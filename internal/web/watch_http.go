@@ -12,24 +12,23 @@ import (
 	"holdfast/internal/token"
 )
 
-// maxWait is how long a long poll is held at most; less than HAProxy waits for
-// an answer (timeout server, 1 min).
+// maxWait bounds how long a long poll is held. HAProxy waits longer for a response (timeout server,
+// 1 min).
 const maxWait = 50 * time.Second
 
-// retryRead lies between two tries to read what changed while there is no
-// master.
+// retryRead is the time between two attempts to read what changed, while there is no master.
 const retryRead = 500 * time.Millisecond
 
-// readMaster reads a key for watchers: what it returns may be kept.
+// readMaster reads a key for watchers. The state may be kept: a long value is left out of it.
 func (s *Server) readMaster(key string) (keyState, error) {
 	now, err := s.read(context.Background(), &redis.Request{Read: redis.ReadMaster}, key)
 	now.keep()
 	return now, err
 }
 
-// waitForKey answers a key as soon as it is not what the client has: one of
-// If-None-Match, or, without it, none at all. After the time, or when the node
-// is about to end, it answers like a GET that does not wait.
+// waitForKey sends a key as soon as it differs from what the client has: one of the tags of
+// If-None-Match, or, without that header, no key at all. When the time is over or the node is about
+// to end, it answers like a GET that does not wait.
 func (s *Server) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string, given conditions, text string) error {
 	limit, ok := span(text)
 	if !ok || limit < 0 {
@@ -69,8 +68,8 @@ func (s *Server) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 	}
 }
 
-// answerKept answers with a key that was read for all who watch it: anew where its
-// value was left out.
+// answerKept sends a key that was read for all who watch it. It reads the key again where the value
+// was left out.
 func (s *Server) answerKept(ctx *fasthttp.RequestCtx, key string, now *keyState, given conditions) error {
 	if now.found() && len(now.value) < now.size {
 		fresh, err := s.read(context.Background(), &redis.Request{Read: redis.ReadMaster}, key)
@@ -83,18 +82,18 @@ func (s *Server) answerKept(ctx *fasthttp.RequestCtx, key string, now *keyState,
 	return s.answerKey(ctx, now, given)
 }
 
-// change is what the events put and delete say of a key.
+// change is the data of the events put and delete.
 type change struct {
 	Key  string  `json:"key"`
 	ETag string  `json:"etag,omitempty"`
 	Type string  `json:"type,omitempty"`
 	Size *int    `json:"size,omitempty"` // bytes
 	TTL  float64 `json:"ttl,omitempty"`  // seconds
-	// Holds is another Redis type that the key has now; it is no resource.
+	// Holds is another Redis type that the key has now: then it is no resource.
 	Holds string `json:"holds,omitempty"`
 }
 
-// event words what a key holds.
+// event returns the event for what a key holds.
 func (r *keyState) event(key string) (name string, data change) {
 	data = change{Key: key}
 	if !r.found() {
@@ -111,8 +110,8 @@ func (r *keyState) event(key string) (name string, data change) {
 	return "put", data
 }
 
-// watchKey streams what a key holds: first what it holds now, then each change
-// of its entity tag. Of changes in quick succession only the last is told.
+// watchKey streams what a key holds: first what it holds now, then each change of its entity tag.
+// Of changes in quick succession only the last one is sent.
 func (s *Server) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key string) error {
 	encode, err := keyEncoding(ctx.URI().QueryString())
 	if err != nil {
@@ -155,7 +154,7 @@ func (s *Server) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 			}
 			again = nil
 			next, err := w.now(s.readMaster)
-			if err != nil { // no master for long; what the key holds then is told
+			if err != nil { // there has been no master for long; what the key holds is sent later
 				again = time.After(retryRead)
 				continue
 			}
@@ -173,9 +172,8 @@ func (s *Server) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 
 var errBinaryKey = badRequest("The key is not UTF-8, which JSON cannot say; ask with encoding=base64.")
 
-// watchPrefix streams the changes of keys that begin alike. The event reset
-// says that any of them may have changed; it comes first, and whoever then
-// lists them misses nothing.
+// watchPrefix streams the changes of keys with a prefix. The event reset means that any of them may
+// have changed. It comes first, so a client that lists the keys after it misses nothing.
 func (s *Server) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix string, encode func(string) (string, bool)) error {
 	mine, err := s.takePlace(ctx, who, 1)
 	if err != nil {
@@ -203,7 +201,7 @@ func (s *Server) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix
 				todo = nil
 				f.event("", "reset", "{}")
 			}
-			if todo = append(todo, keys...); len(todo) > 2*maxPending { // no master for long
+			if todo = append(todo, keys...); len(todo) > 2*maxPending { // there has been no master for long
 				todo = nil
 				p.restart()
 				continue
@@ -227,7 +225,7 @@ func (s *Server) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix
 	return nil
 }
 
-// change adds an event that tells of a key.
+// change adds an event about a key.
 func (f *feed) change(name string, data change) error {
 	text, err := json.Marshal(data)
 	if err != nil {
