@@ -41,7 +41,7 @@ func serveWith(t *testing.T, cfg Config, store Store) (addr string, server *Serv
 	return "http://" + ln.Addr().String(), server, stop
 }
 
-// tokens makes a set of tokens whose text is "token of " and their name.
+// tokens returns a set of tokens whose text is "token of " and their name.
 func tokens(t *testing.T, entries ...token.Entry) *token.Set {
 	t.Helper()
 	for i := range entries {
@@ -116,7 +116,7 @@ func TestWithTokensNobodyComesInWithoutOne(t *testing.T) {
 
 func TestWhatATokenMayDo(t *testing.T) {
 	client, master := single(t)
-	master.Do("ACL", "SETUSER", redistest.Username, "+@all") // what is refused, the node refuses
+	master.Do("ACL", "SETUSER", redistest.Username, "+@all") // so that the node refuses, not Redis
 	master.Do("SET", "shop:1", "in")
 	master.Do("SET", "other:1", "out")
 	base, _, _ := serveWith(t, Config{
@@ -202,8 +202,8 @@ func TestStreamsAskForRightsToo(t *testing.T) {
 	}
 }
 
-// Every command that this Redis calls dangerous is refused, whatever its
-// spelling, but for those whose harmlessness access.go explains.
+// Every command that this Redis calls dangerous is refused, whatever its spelling, except for those
+// that access.go explains to be harmless.
 func TestDangerousCommandsAreRefusedUnlessAllowed(t *testing.T) {
 	client, master := single(t)
 	s := New(Config{}, client)

@@ -13,12 +13,11 @@ import (
 	"holdfast/internal/redis"
 )
 
-// replying is a Store that has answered already: what is measured is this
-// package alone.
+// replying is a Store whose replies are there already, so that only this package is measured.
 type replying struct {
 	Store
 	reply redis.Reply
-	heard func(*redis.Request) // if it is not nil, what Start was asked
+	heard func(*redis.Request) // if not nil, it gets the requests of Start
 }
 
 func (a *replying) Do(_ context.Context, r *redis.Request) error {
@@ -43,7 +42,7 @@ func (a *replying) Known(cmd redis.Command) *redis.Spec {
 	return a.Store.(*redis.Client).Known(cmd)
 }
 
-// replyTo asks a real Redis for a reply: only it makes them.
+// replyTo returns a reply of a real Redis, because only Redis makes replies.
 func replyTo(b testing.TB, client *redis.Client, command ...string) redis.Reply {
 	b.Helper()
 	r := redis.Request{Commands: []redis.Command{command}}
@@ -56,7 +55,7 @@ func replyTo(b testing.TB, client *redis.Client, command ...string) redis.Reply 
 	return r.Results[0].Reply
 }
 
-// inStack is the configuration of a stack's node without tokens.
+// inStack returns the configuration of a stack's node without tokens.
 func inStack(t testing.TB) Config {
 	return Config{Node: "web-1", InStack: true, Hosts: ownNames(t, "shop.example"), SourceSecret: "secret"}
 }
@@ -98,7 +97,8 @@ func BenchmarkHandle(b *testing.B) {
 	}
 }
 
-// What a hit of the cache costs a loop, beside the same with a fixed value.
+// BenchmarkRemembered measures what a cache hit costs a loop, and beside it what a fixed value
+// costs.
 func BenchmarkRemembered(b *testing.B) {
 	client, master := single(b)
 	var requests [][]byte

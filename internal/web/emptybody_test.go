@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// An empty body is a value where it was sent and the command lacks one, on a loop
-// and by the HTTP server alike.
+// Loop and HTTP server agree: an empty body is a value where it was sent and the command lacks one.
 func TestAnEmptyBodyIsAnEmptyValueWhereItIsSent(t *testing.T) {
 	client, master := single(t)
 	looped, taken := counted(t, Config{}, client)
@@ -18,7 +17,7 @@ func TestAnEmptyBodyIsAnEmptyValueWhereItIsSent(t *testing.T) {
 	for _, test := range []struct {
 		method, path, body string
 		says               string
-		look, holds        string // a command that shows what was done, and its answer
+		look, holds        string // a command that shows what was done, and its response
 	}{
 		{"PUT", "/set/k", sized, ok, "GET k", ""},
 		{"POST", "/set/k", sized, ok, "GET k", ""},

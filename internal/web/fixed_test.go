@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// What a benchmark compares a node with has to answer as it does, to the byte.
+// The server that a benchmark compares a node with has to send the same bytes.
 func TestACeilingAnswersWhatANodeDoes(t *testing.T) {
 	client, master := single(t)
 	master.Do("SET", "k", "value")

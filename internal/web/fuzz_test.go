@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzQuery holds the reader of queries against the standard library's: what both
-// read, they read alike.
+// FuzzQuery compares the parser of queries with the standard library's: what both accept has to
+// mean the same.
 func FuzzQuery(f *testing.F) {
 	for _, query := range []string{"", "key=k&value=v", "key=a+b%20c", "a&key", "key=%zz", "%6bey=1", "key=1&key=2", "key==", "_token=x&key=%", "key=a;b"} {
 		f.Add(query)
@@ -26,8 +26,7 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
-// FuzzPath holds the reader of commands in paths against the standard library's
-// unescaping.
+// FuzzPath compares the parser of commands in paths with the standard library's unescaping.
 func FuzzPath(f *testing.F) {
 	for _, path := range []string{"/get/k", "/set/k%2F/v", "/set/a+b/%00", "//", "/%", "/a//b", "/mget/%zz"} {
 		f.Add(path, "EX=1&_token=x&NX", "body")
@@ -54,8 +53,8 @@ func FuzzPath(f *testing.F) {
 	})
 }
 
-// FuzzBody holds the reader of commands in bodies against the standard library's:
-// what it takes, that takes too, and texts are the same.
+// FuzzBody compares the parser of commands in bodies with the standard library's: that has to
+// accept what this one accepts, with the same texts.
 func FuzzBody(f *testing.F) {
 	for _, body := range []string{`["SET","k","v"]`, `["a",1,1.50,true]`, `[]`, `[["GET","k"],["INCR","n"]]`, `["\u00e9\ud83d\ude00","\ud800"]`, "[\"\xff\"]", `["a"`, `[null]`, `{"a":1}`, `[["a"]] x`} {
 		f.Add([]byte(body))
@@ -89,7 +88,7 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// FuzzSameOrigin: an origin that is a host's own names that host.
+// FuzzSameOrigin: an origin that sameOrigin takes for the host's own names that host.
 func FuzzSameOrigin(f *testing.F) {
 	f.Add("http://a.example:80/x", "a.example")
 	f.Add("https://[::1]:1", "[::1]:1")

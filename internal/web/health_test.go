@@ -28,7 +28,7 @@ func TestANodeShowsABalancersCheckOfWhichStackItIs(t *testing.T) {
 		{"one that is too long", ours, []string{token.ChallengeHeader, strings.Repeat("x", maxChallenge+1)}, ""},
 		{"a node of no stack", alone, []string{token.ChallengeHeader, challenge}, ""},
 	} {
-		for _, heard := range []time.Time{time.Now(), {}} { // also where it is not ready
+		for _, heard := range []time.Time{time.Now(), {}} { // also where the node is not ready
 			store.setStatus(&redis.Status{Found: true, Master: "m", Heard: heard})
 			if _, header, _ := call(t, "GET", c.base+"/healthz/ready", "", c.header...); header.Get(token.ResponseHeader) != c.want {
 				t.Errorf("%s: %q, want %q", c.what, header.Get(token.ResponseHeader), c.want)

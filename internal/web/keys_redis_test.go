@@ -13,8 +13,7 @@ import (
 	"holdfast/internal/token"
 )
 
-// Whoever changes a key, and through whichever node: watchers on the real Redis
-// see it.
+// Watchers on the real Redis see a change whichever client makes it, through whichever node.
 func TestChangesOnRedisReachWatchersOfAnyNode(t *testing.T) {
 	client, master := single(t)
 	one, _, _ := serve(t, client)
@@ -55,7 +54,7 @@ func TestChangesOnRedisReachWatchersOfAnyNode(t *testing.T) {
 	prefix.next("reset")
 }
 
-// A long value is the same resource as a short one. No script reads it: that would keep
+// A long value is the same resource as a short one. No script reads it, because that would keep
 // Redis busy for much longer.
 func TestALongValueIsReadAsAShortOne(t *testing.T) {
 	client, master := single(t)
@@ -97,7 +96,7 @@ func TestAWatcherOutlivesAFailover(t *testing.T) {
 	s := openStream(t, addr, "/v1/keys/a?watch")
 	s.next("put")
 	cluster.Nodes[0].Kill()
-	// By its key it is repeated, should the master have died with it.
+	// With the idempotency key the write may be repeated, should the master have died with it.
 	after := c.must(204, "PUT", "/v1/keys/a", "after", "Content-Type", "text/html", "If-Match", tag, idempotencyHeader, "once")
 	if e := s.next("put"); e.ETag != after.header.Get("ETag") || e.Type != "text/html" {
 		t.Errorf("after the failover: %+v", e)
@@ -174,7 +173,7 @@ func TestATokenSeesItsKeysAlone(t *testing.T) {
 		{shop, 403, "GET", "/v1/keys"},
 		{shop, 403, "GET", "/v1/keys?watch"},
 		{reader, 200, "GET", "/v1/keys/bank:1"},
-		{reader, 403, "GET", "/v1/keys"}, // as SCAN
+		{reader, 403, "GET", "/v1/keys"}, // as for SCAN
 		{reader, 403, "PUT", "/v1/keys/bank:1"},
 		{reader, 403, "DELETE", "/v1/keys/bank:1"},
 		{shop, 204, "DELETE", "/v1/keys/shop:1"},

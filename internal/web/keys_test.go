@@ -39,7 +39,7 @@ func (c keysClient) do(method, path, body string, header ...string) keysAnswer {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	req.URL.Opaque, req.URL.RawQuery, _ = strings.Cut(path, "?") // as it stands
+	req.URL.Opaque, req.URL.RawQuery, _ = strings.Cut(path, "?") // the path unchanged
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Add(header[i], header[i+1])
 	}
@@ -55,7 +55,7 @@ func (c keysClient) do(method, path, body string, header ...string) keysAnswer {
 	return keysAnswer{resp.StatusCode, resp.Header, string(text)}
 }
 
-// must is do, and the status has to be that.
+// must is do for a request whose response has to have that status.
 func (c keysClient) must(status int, method, path, body string, header ...string) keysAnswer {
 	c.t.Helper()
 	a := c.do(method, path, body, header...)
@@ -128,10 +128,10 @@ func TestTheTypeOfAValueIsNeverThatOfAnother(t *testing.T) {
 	if got.header.Get("Content-Type") != defaultType {
 		t.Errorf("another client's value is called %s", got.header.Get("Content-Type"))
 	}
-	// The preconditions have to see it as GET does.
+	// The preconditions have to see the type that GET sees.
 	c.must(204, "PUT", "/v1/keys/a", "mine", "If-Match", got.header.Get("ETag"))
 
-	// A client's script can write what it likes beside a value.
+	// A client's script can write anything into the key with the type.
 	for _, strange := range []string{"text/html\r\nSet-Cookie: a=b", "text/\x00", "", strings.Repeat("x", maxType+1)} {
 		master.Do("SET", typeKey("a"), sum("mine")+" "+strange)
 		got := c.must(200, "GET", "/v1/keys/a", "")
@@ -374,7 +374,8 @@ func TestAKeyOfAnotherTypeIsNoResource(t *testing.T) {
 	}
 }
 
-// list reads all pages.
+// list reads all pages. It returns the keys, how many binary ones were left out, and the number of
+// pages.
 func (c keysClient) list(query string) (keys []string, binary int, pages int) {
 	c.t.Helper()
 	cursor := ""
@@ -471,7 +472,7 @@ func TestTheCursorOfACommandIsGoodAtEveryNodeButNotForAnotherRedis(t *testing.T)
 	if err := json.Unmarshal(answer.Result[0], &cursor); err != nil || cursor == "0" {
 		t.Fatal(cursor, err)
 	}
-	// As text and as a number, as clients send it.
+	// Clients send the cursor as text and as a number.
 	keysClient{t, two}.must(200, "GET", "/sscan/s/"+cursor, "")
 	keysClient{t, two}.must(200, "PUT", "/", `["SSCAN","s",`+cursor+`]`)
 	const words = `{"error":"ERR invalid cursor: the Redis process that is the master now did not give it, as after a failover or a restart of Redis; begin again with the cursor 0"}`

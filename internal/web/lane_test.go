@@ -20,7 +20,7 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// onFoot is a client that counts what does not go by a lane.
+// onFoot is a client that counts the requests that do not go by a lane.
 type onFoot struct {
 	*redis.Client
 	started atomic.Int64
@@ -31,8 +31,8 @@ func (u *onFoot) Start(r *redis.Request, done func(error)) {
 	u.Client.Start(r, done)
 }
 
-// getting has n callers get keys, each key's value being known, until it was
-// enough, and answers how many answers there were.
+// getting has n clients get the keys of values, and check what they get, until enough is called.
+// answers returns how many responses there were so far.
 func getting(t *testing.T, addr string, n int, values map[string]string) (answers func() int64, enough func()) {
 	t.Helper()
 	stop := make(chan struct{})
@@ -68,7 +68,7 @@ func getting(t *testing.T, addr string, n int, values map[string]string) (answer
 	return all.Load, func() { close(stop); work.Wait() }
 }
 
-// rides says that most of the answers to come are a lane's.
+// rides waits until most of the new responses come by a lane.
 func (u *onFoot) rides(t *testing.T, answers func() int64) {
 	t.Helper()
 	const enough = 20
@@ -83,13 +83,14 @@ func (u *onFoot) rides(t *testing.T, answers func() int64) {
 
 var brief = map[string]string{"a": "1", "b": "22", "c": strings.Repeat("3", 1000)}
 
-// byBoth runs a test for lanes by TCP and by the unix socket of the master.
+// byBoth runs a test with lanes that use TCP and with lanes that use the master's unix socket.
 func byBoth(t *testing.T, test func(t *testing.T, socket bool)) {
 	t.Run("tcp", func(t *testing.T) { test(t, false) })
 	t.Run("unix", func(t *testing.T) { test(t, true) })
 }
 
-// comeBy checks which way lanes go to a master. One may just be connecting anew.
+// comeBy waits until the lanes use the unix socket of a master, or do not; one may just be
+// connecting.
 func comeBy(t *testing.T, master *redistest.Server, socket bool) {
 	t.Helper()
 	redistest.Eventually(t, 10*time.Second, fmt.Sprintf("lanes go by the unix socket: %v", socket), func() bool {
@@ -97,7 +98,7 @@ func comeBy(t *testing.T, master *redistest.Server, socket bool) {
 	})
 }
 
-// narrow has the kernel take little at a time of what lanes send.
+// narrow gives the lanes a small send buffer, so that the kernel takes little at a time.
 func narrow(t *testing.T, server *Server) {
 	t.Helper()
 	for _, l := range loopsOf(server) {
@@ -111,8 +112,8 @@ func narrow(t *testing.T, server *Server) {
 	}
 }
 
-// laned is a server of a Redis without replicas that has these values; socket
-// says that it knows the Redis' unix socket.
+// laned serves from a Redis without replicas that has these values. socket: the client knows the
+// unix socket of that Redis.
 func laned(t *testing.T, socket bool, values map[string]string) (*onFoot, *redistest.Server, *Server, string) {
 	t.Helper()
 	master := redistest.Start(t, 0, 0).Nodes[0]
@@ -143,7 +144,8 @@ func TestReadsGoByTheLaneAndComeBackToIt(t *testing.T) {
 			master.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 			store.rides(t, answers)
 		}
-		// It hangs for a moment: what was sent is asked again, and waits.
+		// The master hangs for a moment. What was sent is asked again in the usual way, and waits
+		// there.
 		master.Signal(syscall.SIGSTOP)
 		time.Sleep(3 * lanePatience * laneLook)
 		master.Signal(syscall.SIGCONT)
@@ -154,7 +156,7 @@ func TestReadsGoByTheLaneAndComeBackToIt(t *testing.T) {
 	})
 }
 
-// A batch that the kernel takes in pieces, for keys that are long.
+// The keys are so long that the kernel takes a batch in pieces.
 func TestALaneSendsWhatTheKernelTakes(t *testing.T) {
 	byBoth(t, func(t *testing.T, socket bool) {
 		values := map[string]string{}
@@ -179,8 +181,8 @@ func TestALaneBringsLongValues(t *testing.T) {
 	enough()
 }
 
-// One that cannot bring what it is asked for costs everybody in the batch: it is
-// not tried again and again, since the length of that answer is remembered.
+// A batch with a value that a lane cannot bring is asked again as a whole. That does not happen
+// again and again, because the length of the value is remembered.
 func TestALaneThatIsOfNoUseRests(t *testing.T) {
 	values := map[string]string{"small": "v", "huge": strings.Repeat("huge", 1<<19)}
 	store, master, server, addr := laned(t, false, values)
@@ -196,14 +198,14 @@ func TestALaneThatIsOfNoUseRests(t *testing.T) {
 	redistest.Eventually(t, 20*time.Second, "there are answers", func() bool { return store.started.Load() > 0 && answers() > 100 })
 	before, began := connections(), answers()
 	time.Sleep(2 * time.Second)
-	// With 200 ms between them there would be 10 for each loop.
+	// If a lane connected every 200 ms, there would be 10 connections for each loop.
 	if n, most := connections()-before, 1+5*len(loopsOf(server)); n > most || answers() < began+4 {
 		t.Errorf("%d connections, and %d answers", n, answers()-began)
 	}
 	enough()
 }
 
-// Whatever Redis refuses, the usual way has the words for it.
+// The usual way words what Redis refuses.
 func TestALaneLeavesRefusalsToTheUsualWay(t *testing.T) {
 	store, master, _, addr := laned(t, false, brief)
 	master.Do("SADD", "set", "x")
@@ -222,7 +224,7 @@ func TestALaneLeavesRefusalsToTheUsualWay(t *testing.T) {
 	enough()
 }
 
-// Nobody hears of a failover but by having waited.
+// Clients notice a failover only because they have to wait.
 func TestReadsOnALaneOutliveTheirMaster(t *testing.T) {
 	for name, end := range map[string]func(*redistest.Server){
 		"killed":  func(s *redistest.Server) { s.Kill() },
@@ -284,8 +286,8 @@ func TestALoopThatEndsClosesItsLane(t *testing.T) {
 	}
 }
 
-// clocked is a responder that compares the loop's clock with when a request was
-// sent, which is its key. It takes its time, so that more come meanwhile.
+// clocked is a responder that compares the loop's clock with the time at which a request was sent,
+// which is the request's key. It is slow, so that more requests come meanwhile.
 type clocked struct {
 	responder
 	early atomic.Int64
@@ -300,8 +302,8 @@ func (c *clocked) respond(f *flight, q *simple, out []byte) ([]byte, progress) {
 	return c.responder.respond(f, q, out)
 }
 
-// What is served from the cache has to be good when it is asked for: a process that
-// was stopped must not go by what it knew before.
+// A cached value has to be good when it is asked for: a process that was stopped must not judge by
+// a time before that.
 func TestNobodyIsServedByAClockThatStoodBeforeTheyAsked(t *testing.T) {
 	client, _ := single(t)
 	server, _ := counted(t, Config{}, client)

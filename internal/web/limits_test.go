@@ -16,8 +16,8 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// send sends bytes as they are, closes the sending half if told to, and answers
-// all that comes back until the other side closes.
+// send sends bytes as they are, and half: then closes the sending half. It returns what comes back
+// until the other side closes, and whether it closed.
 func send(t *testing.T, addr, raw string, half bool) (answer []byte, closed bool) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -33,8 +33,8 @@ func send(t *testing.T, addr, raw string, half bool) (answer []byte, closed bool
 	return answer, err == nil
 }
 
-// What no proper client sends gets a clear 4xx and its connection closed; the
-// next one is served. Where a status is given more exactly, it is.
+// A request that no proper client sends gets a clear 4xx and its connection is closed. The next
+// connection is served.
 func TestMalformedRequestsHarmNobody(t *testing.T) {
 	client, master := single(t)
 	addr, _, _ := serve(t, client)
@@ -251,12 +251,12 @@ func TestLargeBodiesAreRefusedEarlyAndCostNothing(t *testing.T) {
 	if grown := (after.TotalAlloc - before.TotalAlloc) >> 20; grown > 120 { // chunks are read up to the limit
 		t.Errorf("600 MB that were refused cost %d MB", grown)
 	}
-	// A client that asks first is told before it sends.
+	// A client that asks first is told that the body is too large before it sends it.
 	answer, _ := send(t, addr, "POST /set/k HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 104857600\r\n\r\n", true)
 	if !bytes.HasPrefix(answer, []byte("HTTP/1.1 413 ")) {
 		t.Errorf("asked first: %q", answer)
 	}
-	// One within the limit is stored.
+	// A body within the limit is stored.
 	status, _, body := call(t, "POST", "http://"+addr+"/set/k", strings.Repeat("x", 9<<20))
 	if status != 200 {
 		t.Errorf("9 MB: %d %s", status, body)
@@ -290,7 +290,8 @@ func TestBodiesThatNeverComeTakeBoundedMemory(t *testing.T) {
 	if status != 503 || header.Get("Retry-After") == "" || !strings.Contains(body, "not executed") {
 		t.Errorf("a further large body: %d %s", status, body)
 	}
-	// There is some room left for others. Who says only that it is one is none.
+	// Some room is left for others. A client that claims a source without the secret is not another
+	// one.
 	for source, want := range map[string]int{"secret/10.0.0.1": 200, "other/10.0.0.1": 503, "10.0.0.1": 503} {
 		if status, _, body := call(t, "POST", "http://"+addr+"/set/k", large, sourceHeader, source); status != want {
 			t.Errorf("a large body from %s: %d %s, want %d", source, status, body, want)
@@ -387,12 +388,12 @@ func TestSubscribersHearMessages(t *testing.T) {
 		t.Errorf("publish: %d %s", status, body)
 	}
 	expect(one, "data: message,chat,how", "data: are", "data: you, \uFFFD?", "")
-	// Quiet streams show that they live.
+	// A quiet stream shows that it lives.
 	got := one()
 	if got != ":" {
 		t.Errorf("a quiet stream says %q", got)
 	}
-	// A drain ends them.
+	// A drain ends the streams.
 	if err := stop(); err != nil {
 		t.Errorf("the node's end: %v", err)
 	}
@@ -403,7 +404,7 @@ func TestSubscribersHearMessages(t *testing.T) {
 	}
 }
 
-// A stream that Redis refuses is an error, and not an empty stream.
+// A stream that Redis refuses gets an error and not an empty stream.
 func TestAStreamBeginsWhenRedisListens(t *testing.T) {
 	client, master := single(t)
 	addr, _, _ := serve(t, client)
@@ -440,8 +441,8 @@ func TestASubscriberThatDoesNotKeepUpIsDropped(t *testing.T) {
 	defer conn.Close()
 	_, _ = io.WriteString(conn, "GET /subscribe/flood HTTP/1.1\r\nHost: x\r\n\r\n")
 	redistest.Eventually(t, 5*time.Second, "it is subscribed", func() bool { return master.Do("PUBLISH", "flood", "x") == "1" })
-	// It reads nothing: some megabytes wait in the sockets, and no more than
-	// feedLimit in the node.
+	// The client reads nothing. Some megabytes wait in the sockets, and no more than feedLimit in
+	// the node.
 	payload := strings.Repeat("x", 100_000)
 	redistest.Eventually(t, 20*time.Second, "it is dropped", func() bool {
 		for range 20 {

@@ -19,8 +19,8 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// A long answer is the same bytes as a short one would be, and as many as are announced,
-// wherever its pieces begin.
+// A long response has the same bytes as a short one would have, and as many as its header
+// announces, wherever its pieces begin.
 func TestALongAnswerIsWrittenAsAShortOne(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	parts := []string{"a", "plain text of some length", "\"", "\\", "\n", "\x00", "\x7f", "ü", "€", "😀", "\xff", "\xe2\x82", "\xf0\x9f\x98", " "}
@@ -85,8 +85,8 @@ func differ(a, b []byte) int {
 	return min(len(a), len(b))
 }
 
-// While a long answer is made, others get their turn for each piece of it, or nearly,
-// also where there is one thread alone.
+// While a long response is made, other goroutines run after each piece of it, or nearly each, even
+// with a single thread.
 func TestALongAnswerGivesWayToOthers(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const many = 100
@@ -121,14 +121,14 @@ func TestALongAnswerGivesWayToOthers(t *testing.T) {
 	}
 }
 
-// Long answers come whole in every form, those that are too long are refused in every
-// form, and what the node holds at once stays within its bounds.
+// Long responses come whole in every form, too long ones are refused in every form, and what the
+// node holds at once stays within its bounds.
 func TestLongAnswersComeWholeAndTakeLittleMemory(t *testing.T) {
 	const size, limit = 3 << 20, 4 << 20
 	server := redistest.Start(t, 0, 0).Nodes[0]
 	client := connectBy(t, redis.Config{Address: server.Addr, MaxAnswer: limit})
 	addr, _, _ := serve(t, client)
-	server.Do("SETRANGE", "big", strconv.Itoa(size-1), "\x01") // zeros are six bytes each in JSON
+	server.Do("SETRANGE", "big", strconv.Itoa(size-1), "\x01") // a zero takes six bytes in JSON
 	server.Do("SETRANGE", "bigger", strconv.Itoa(limit), "x")
 	server.Do("SETRANGE", "mega", strconv.Itoa(1<<20-1), "x")
 	server.Do("RPUSH", "list", strings.Repeat("y", 1<<20), "b", "c")
@@ -159,7 +159,7 @@ func TestLongAnswersComeWholeAndTakeLittleMemory(t *testing.T) {
 		{"/", `["EVAL","return {ok=string.rep('x',5000000)}","0"]`, "", 413, 0},
 		{"/", `["EVAL","return {{{string.rep('x',5000000)}}}","0"]`, "", 413, 0},
 		{"/", `["EVAL","local t={} for i=1,70000 do t[i]=i end return t","0"]`, "", 413, 0},
-		{"/get/big", "", "Holdfast-Read: cached", 200, json}, // everybody's requests go on
+		{"/get/big", "", "Holdfast-Read: cached", 200, json}, // what was refused holds nobody up
 	} {
 		status, length, begin := fetch(t, addr, c.path, c.body, c.header)
 		if status != c.status || c.length > 0 && length != c.length {
@@ -169,7 +169,7 @@ func TestLongAnswersComeWholeAndTakeLittleMemory(t *testing.T) {
 			t.Errorf("%s %.40s: %q", c.path, c.body, begin)
 		}
 	}
-	// Several at once: what lives at any time is what Redis gave and little more.
+	// With several at once, the node holds what Redis sent and little more at any time.
 	base, peak := liveHeap(t, func() {
 		var all sync.WaitGroup
 		for range 8 {
@@ -182,7 +182,7 @@ func TestLongAnswersComeWholeAndTakeLittleMemory(t *testing.T) {
 	}
 }
 
-// fetch asks a node and returns what it answers: how many bytes, and the first of them.
+// fetch sends a request. It returns the status, the length of the body and its first bytes.
 func fetch(t *testing.T, addr, path, body, header string) (status int, length int64, begin string) {
 	t.Helper()
 	method := "GET"
@@ -212,8 +212,7 @@ func fetch(t *testing.T, addr, path, body, header string) (status int, length in
 	return answer.StatusCode, int64(n) + rest, string(first[:n])
 }
 
-// liveHeap is how many bytes of the heap are in use before and, at the most, while
-// something is done.
+// liveHeap returns how many bytes of the heap are in use before do, and at most during it.
 func liveHeap(t *testing.T, do func()) (before, most uint64) {
 	t.Helper()
 	look := func() uint64 {

@@ -19,10 +19,10 @@ import (
 	"holdfast/internal/redis"
 )
 
-// nowhere is a connection that is none.
+// nowhere stands for a connection where there is none.
 var nowhere = &quickConn{fd: -1}
 
-// lonely is a loop that has no connections, of a server that has its answers.
+// lonely returns a loop without connections, and its store, whose replies are there already.
 func lonely(t testing.TB) (*loop, *replying) {
 	t.Helper()
 	client, master := single(t)
@@ -39,7 +39,7 @@ func lonely(t testing.TB) (*loop, *replying) {
 	return l, store
 }
 
-// quickly answers a request on a loop, again and again.
+// quickly returns a function that answers a request on a loop.
 func quickly(t testing.TB, raw string) (again func() []byte) {
 	t.Helper()
 	l, _ := lonely(t)
@@ -63,8 +63,8 @@ func quickly(t testing.TB, raw string) (again func() []byte) {
 
 const quickGet = "GET /get?key=k HTTP/1.1\r\n" + plainHead + "Holdfast-Attempt: 1\r\nHoldfast-Source: secret/10.1.2.3\r\n\r\n"
 
-// The command that goes to Redis, its text and its key are the only memory that
-// a request takes: they may outlive it.
+// A request allocates only its command for Redis, the command's text and its key, because these may
+// outlive the request.
 func TestTheHotPathTakesNoMoreThanItMust(t *testing.T) {
 	for _, test := range []struct {
 		raw  string
@@ -83,7 +83,7 @@ func TestTheHotPathTakesNoMoreThanItMust(t *testing.T) {
 	}
 }
 
-// boarding has a request taken by a lane.
+// boarding puts a request into a lane's batch.
 func boarding(t testing.TB, l *loop, raw []byte) *flight {
 	f := l.acquire(nowhere)
 	if !l.request.parse(raw) {
@@ -116,8 +116,8 @@ func TestWhatALaneCarriesTakesNoMemory(t *testing.T) {
 	}
 }
 
-// What a lane could not answer is asked again in the usual way, where somebody may
-// still have the command when its request has been given up.
+// What a lane could not answer is asked again in the usual way, which may keep the command longer
+// than its request lasts.
 func TestACommandThatLeavesTheLoopIsItsOwn(t *testing.T) {
 	l, store := lonely(t)
 	var left [][]redis.Command
@@ -154,9 +154,9 @@ func BenchmarkLoop(b *testing.B) {
 	}
 }
 
-// BenchmarkWays has requests served on both ways, the store left out: those that
-// are for a loop, others, and both by turns on the same connections, once and in
-// runs of 16. The CPU time is clients' and server's together.
+// BenchmarkWays has requests served on both ways, without a store: requests for a loop, others, and
+// both in turn on the same connections, one by one and in runs of 16. The CPU time is that of
+// clients and server together.
 func BenchmarkWays(b *testing.B) {
 	client, master := single(b)
 	master.Do("SET", "k", strings.Repeat("v", 100))
@@ -219,7 +219,7 @@ func BenchmarkWays(b *testing.B) {
 	}
 }
 
-// used is the CPU time of this process.
+// used returns the CPU time of this process.
 func used(b *testing.B) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -60,8 +60,8 @@ func TestWhatIsUnderWayOnALoopFinishesAtTheEnd(t *testing.T) {
 	}
 }
 
-// A balancer has connected and is about to send: it gets its answer, whoever may
-// give it.
+// A balancer that has connected and is about to send gets its response, from the loop or from the
+// HTTP server.
 func TestWhoHasJustComeIsServedAtTheEnd(t *testing.T) {
 	client, master := single(t)
 	master.Do("SET", "k", "v")
@@ -145,7 +145,7 @@ func TestABrokenLoopEndsTheServer(t *testing.T) {
 	go func() { served <- server.Serve(t.Context(), ln) }()
 	c := dial(t, ln.Addr().String())
 	c.ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
-	loopsOf(server)[0].poll.Close() // nobody but the end does
+	loopsOf(server)[0].poll.Close() // as only the end does otherwise
 	select {
 	case err := <-served:
 		if errors.Unwrap(err) == nil {

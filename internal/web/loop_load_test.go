@@ -36,8 +36,8 @@ func TestAConnectionGoesToAndFro(t *testing.T) {
 		}
 		return taken.taken.Load() - before
 	}
-	// Who alternates is mostly at the HTTP server, after a while, for the way
-	// costs more than what the loop saves.
+	// After a while a connection with both kinds of requests is mostly at the HTTP server, because
+	// moving costs more than the loop saves.
 	if n := rounds(100, quick, slow, slow, quick); n < 5 || n > 40 {
 		t.Errorf("%d of 200 simple requests were served on a loop, in between others", n)
 	}
@@ -48,7 +48,7 @@ func TestAConnectionGoesToAndFro(t *testing.T) {
 	if n := rounds(30, quick); n < 30-4-1 {
 		t.Errorf("%d of 30 simple requests were served on a loop, after one that was not", n)
 	}
-	// Several at once, and in pieces: each has its answer, in order.
+	// Several requests at once, and in pieces, are each answered in order.
 	for _, raw := range []string{quick + quick, quick + slow + quick, slow + quick} {
 		if _, err := io.WriteString(c, raw); err != nil {
 			t.Fatal(err)
@@ -70,7 +70,7 @@ func TestAConnectionGoesToAndFro(t *testing.T) {
 			t.Fatalf("cut at %d: %q", cut, got)
 		}
 	}
-	// One that changes its place is counted twice for a moment.
+	// A connection that moves is counted twice for a moment.
 	redistest.Eventually(t, 5*time.Second, "one connection is counted", func() bool { return server.engine.connections() == 1 })
 	c.Close()
 	redistest.Eventually(t, 5*time.Second, "none is counted", func() bool { return server.engine.connections() == 0 })
@@ -78,7 +78,7 @@ func TestAConnectionGoesToAndFro(t *testing.T) {
 
 func TestSlowClientsStallNobody(t *testing.T) {
 	client, master := single(t)
-	// As JSON it is six times as long, and takes the longer to be made.
+	// As JSON the value is six times as long, and takes longer to be made.
 	const size = 4 << 20
 	master.Do("SET", "k", "v")
 	master.Do("SET", "huge", strings.Repeat("\x01", size))
@@ -88,7 +88,7 @@ func TestSlowClientsStallNobody(t *testing.T) {
 		half := dial(t, addr)
 		io.WriteString(half, "GET /get?key=k HTTP/1.1\r\nHost:")
 	}
-	// Redis needs its time to send the long ones; the cache has the short one.
+	// Redis takes its time to send the long values; the cache has the short one.
 	quick := []*caller{dial(t, addr), dial(t, addr), dial(t, addr), dial(t, addr)}
 	ask := func(n int) {
 		if got := quick[n%len(quick)].ask(t, "GET /get?key=k HTTP/1.1\r\nHoldfast-Read: cached\r\n"+plainHead+"\r\n"); !strings.HasSuffix(got, "v") {
@@ -111,11 +111,11 @@ func TestSlowClientsStallNobody(t *testing.T) {
 		longest = max(longest, time.Since(began))
 		time.Sleep(time.Millisecond)
 	}
-	t.Logf("the longest took %v", longest) // how long is the machine's: see the next test
+	t.Logf("the longest took %v", longest) // the time depends on the machine: see the next test
 	if longest > 20*time.Second {
 		t.Errorf("an answer took %v", longest)
 	}
-	for _, c := range deaf { // they get it all, and are served on
+	for _, c := range deaf { // they get the whole response, and are served further
 		if got, err := c.answer(); err != nil || len(got) < size {
 			t.Fatalf("%d bytes, %v", len(got), err)
 		}
@@ -125,7 +125,7 @@ func TestSlowClientsStallNobody(t *testing.T) {
 	}
 }
 
-// held is a responder whose long answers are made when they may be.
+// held is a responder that makes a long response only when it may.
 type held struct {
 	responder
 	making, may chan struct{}
@@ -145,7 +145,7 @@ func TestNobodyWaitsForALongAnswerToBeMade(t *testing.T) {
 	for range 8 {
 		master.Do("EVAL", "for i = 1, 1000 do redis.call('RPUSH', KEYS[1], 'element') end", "1", "list")
 	}
-	for range 3 { // so that the cache has it, and is known to work
+	for range 3 { // so that the cache has the key, and the node is known to work
 		if err := client.Do(t.Context(), &redis.Request{Commands: []redis.Command{{"GET", "long"}}, Read: redis.ReadCached}); err != nil {
 			t.Fatal(err)
 		}
@@ -175,7 +175,7 @@ func TestNobodyWaitsForALongAnswerToBeMade(t *testing.T) {
 	go func() { ended <- stop() }()
 	time.Sleep(20 * time.Millisecond)
 	close(h.may)
-	for i, c := range slow { // also at the end
+	for i, c := range slow { // also at the end of the server
 		if got, err := c.answer(); err != nil || !strings.HasPrefix(got, "HTTP/1.1 200 ") || len(got) < longAnswer {
 			t.Errorf("%d: %.200q, %v", i, got, err)
 		}
@@ -185,7 +185,7 @@ func TestNobodyWaitsForALongAnswerToBeMade(t *testing.T) {
 	}
 }
 
-// Where no descriptor is left, whoever was accepted is served on.
+// Where no file descriptor is left, accepted connections are served on.
 func TestNoConnectionIsLostForWantOfDescriptors(t *testing.T) {
 	client, master := single(t)
 	master.Do("SET", "k", "v")
@@ -220,7 +220,7 @@ func TestNoConnectionIsLostForWantOfDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := taken.taken.Load()
-	for range 140 { // and is back on a loop when there are some again
+	for range 140 { // and its connection is back on a loop when there are some again
 		all[0].ask(t, quick)
 	}
 	if taken.taken.Load() == before {
@@ -241,13 +241,13 @@ func TestThereAreNoMoreConnectionsThanAllowed(t *testing.T) {
 		t.Errorf("one too many: %q", got)
 	}
 	all[0].close()
-	master.Do("PUBLISH", "a", "b") // it shows that its client has gone
+	master.Do("PUBLISH", "a", "b") // Redis notices at the next message that its client has gone
 	redistest.Eventually(t, 15*time.Second, "there is room again", func() bool { master.Do("PUBLISH", "a", "b"); return server.engine.connections() == 3 })
 	dial(t, addr).ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
 }
 
-// Many at once on several loops, some of which break off: the race detector
-// looks on, and every answer is the right one's.
+// Many connections at once, on several loops, get their own responses; some break off. The race
+// detector watches.
 func TestManyConnectionsGetTheirOwnAnswers(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
 	client, _ := single(t)

@@ -44,7 +44,7 @@ func listen(t *testing.T, server *Server) (addr string, stop func() error) {
 	return listenWith(t, func(ctx context.Context, ln net.Listener) error { return server.Serve(ctx, ln) })
 }
 
-// listenWith is listen for whatever serves until its context ends.
+// listenWith is listen for any server that serves until its context ends.
 func listenWith(t *testing.T, serve func(context.Context, net.Listener) error) (addr string, stop func() error) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -63,16 +63,16 @@ func listenWith(t *testing.T, serve func(context.Context, net.Listener) error) (
 	return ln.Addr().String(), stop
 }
 
-// loopsOf are the loops of a server that serves.
+// loopsOf returns the loops of a server that serves.
 func loopsOf(s *Server) []*loop {
 	s.engine.mu.Lock()
 	defer s.engine.mu.Unlock()
 	return s.engine.loops
 }
 
-// counted is a server whose loops count.
+// counted returns a server whose loops count what they answer.
 func counted(t *testing.T, cfg Config, store Store) (*Server, *watched) {
-	// Until Redis has said what its commands are, nothing is for a loop.
+	// Until Redis has said what its commands are, loops answer nothing.
 	if _, err := store.Spec(t.Context(), redis.Command{"GET"}); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func counted(t *testing.T, cfg Config, store Store) (*Server, *watched) {
 	return server, w
 }
 
-// caller is one connection, request by request.
+// caller is a client with one connection, request by request.
 type caller struct {
 	net.Conn
 	r *bufio.Reader
@@ -99,7 +99,7 @@ func dial(t *testing.T, addr string) *caller {
 	return &caller{conn, bufio.NewReader(conn)}
 }
 
-// answer reads one answer in its bytes.
+// answer reads one response, and returns its bytes.
 func (c *caller) answer() (string, error) {
 	var all strings.Builder
 	length := 0
@@ -132,8 +132,8 @@ func (c *caller) ask(t *testing.T, raw string) string {
 	return got
 }
 
-// What differs between two answers to the same request: the time, the number of
-// the answer, the offset of a write.
+// passing matches what differs between two responses to the same request: the time, the number of
+// the response, the offset of a write.
 var passing = regexp.MustCompile(`(?m)^(Date|Upstash-Sync-Token): .*$`)
 
 func TestALoopAnswersAsTheServerDoes(t *testing.T) {
@@ -173,7 +173,7 @@ func TestALoopAnswersAsTheServerDoes(t *testing.T) {
 			const resp2, base64 = "Upstash-Response-Format: resp2\r\n", "upstash-encoding: base64\r\n"
 			for _, test := range []struct {
 				raw  string
-				loop bool // served on a loop
+				loop bool // it is served on a loop
 			}{
 				{get("/get?key=k"), true},
 				{get("/get?key=k", "Holdfast-Read: cached\r\n"), true},
@@ -263,7 +263,8 @@ func TestALoopAnswersAsTheServerDoes(t *testing.T) {
 				{get("/get?key=k", "Sec-Fetch-Site: cross-site\r\n"), false},
 				{get("/get?key=k"), true},
 			} {
-				// After what is no loop's, a connection may stay away for a while.
+				// After a request that is not for a loop, a connection may stay with the HTTP
+				// server for a while.
 				if test.loop {
 					quick = dial(t, here)
 				}

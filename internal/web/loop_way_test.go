@@ -13,17 +13,17 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// The ways of a connection between a loop and the HTTP server.
+// How a connection moves between a loop and the HTTP server.
 
-// A reader whose buffer is all but full of a header asks for a single byte, too,
-// as one that waits for the next request.
+// A reader whose buffer is nearly full of a header reads a single byte, as one does that waits for
+// the next request.
 func TestNothingInsideAHeaderIsARequest(t *testing.T) {
 	client, master := single(t)
 	master.Do("SET", "k", "v")
 	server, _ := counted(t, Config{}, client)
 	addr, _ := listen(t, server)
 	c := dial(t, addr)
-	for range 10 { // to the HTTP server, and until it may come back
+	for range 10 { // to the HTTP server, until the connection may come back
 		c.ask(t, "GET /v1/keys/k HTTP/1.1\r\n"+plainHead+"\r\n")
 	}
 	outer := "GET /v1/keys/k HTTP/1.1\r\n" + plainHead + "X-Long: "
@@ -31,7 +31,7 @@ func TestNothingInsideAHeaderIsARequest(t *testing.T) {
 	if _, err := io.WriteString(c, outer); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(200 * time.Millisecond) // what follows is to be read by itself
+	time.Sleep(200 * time.Millisecond) // so that what follows is read by itself
 	_, _ = io.WriteString(c, "GET /set?key=smuggled&value=1 HTTP/1.1\r\n"+plainHead+"\r\n")
 	if got, err := c.answer(); strings.HasPrefix(got, "HTTP/1.1 200") {
 		t.Errorf("what stood inside a request was answered by itself: %q, %v", got, err)
@@ -45,8 +45,8 @@ func TestNothingInsideAHeaderIsARequest(t *testing.T) {
 	}
 }
 
-// comingBack is a connection of the HTTP server that waits for its next request
-// there, and its client.
+// comingBack returns a connection of the HTTP server that waits for its next request, and its
+// client's end.
 func comingBack(t *testing.T, server *Server) (here net.Conn, there net.Conn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -66,13 +66,13 @@ func comingBack(t *testing.T, server *Server) (here net.Conn, there net.Conn) {
 	return here, there
 }
 
-// The HTTP server no longer counts it when it closes it.
+// The HTTP server does not count a connection any more when it closes it.
 func TestAConnectionThatComesBackIsCountedAllTheTime(t *testing.T) {
 	client, master := single(t)
 	master.Do("SET", "k", "v")
 	server, _ := counted(t, Config{}, client)
 	addr, _ := listen(t, server)
-	dial(t, addr).ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n") // it has begun
+	dial(t, addr).ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n") // the server has begun
 	here, there := comingBack(t, server)
 	_, _ = io.WriteString(there, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
 	before := server.engine.open.Load()
@@ -90,12 +90,12 @@ func TestAConnectionThatComesBackIsCountedAllTheTime(t *testing.T) {
 	if n, err := there.Read(b); err != nil || !strings.HasPrefix(string(b[:n]), "HTTP/1.1 200") {
 		t.Errorf("%q, %v", b[:n], err)
 	}
-	if n := server.engine.open.Load(); n != before+1 { // on its loop
+	if n := server.engine.open.Load(); n != before+1 { // the connection is on its loop
 		t.Errorf("%d connections are counted, and %d were before it came", n, before)
 	}
 }
 
-// At its end the HTTP server closes who idles, and whoever reads there closes it
+// At its end the HTTP server closes idle connections, and the goroutine that reads one closes it
 // once more.
 func TestAConnectionIsGivenBackOrClosedOnce(t *testing.T) {
 	client, master := single(t)
@@ -131,8 +131,8 @@ func TestAConnectionIsGivenBackOrClosedOnce(t *testing.T) {
 	}
 }
 
-// Who got an answer that was made aside, and does not say that the connection
-// closes, may have sent the next request.
+// A client whose long response does not say that the connection closes may have sent its next
+// request meanwhile.
 func TestWhatCameDuringALongAnswerIsServedAtTheEnd(t *testing.T) {
 	client, master := single(t)
 	master.Do("SET", "k", "v")

@@ -44,10 +44,10 @@ func admin(t *testing.T, s *Server) (base string) {
 	return "http://" + ln.Addr().String()
 }
 
-// sample is a line of Prometheus' text format.
+// sample matches a line of Prometheus' text format.
 var sample = regexp.MustCompile(`^([a-zA-Z_:][a-zA-Z0-9_:]*(?:\{(?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\.)*",?)*\})?) (\S+)$`)
 
-// scrape reads all samples; a line that is none fails the test.
+// scrape returns all samples; a line that is not a sample fails the test.
 func scrape(t *testing.T, base string) map[string]float64 {
 	t.Helper()
 	status, _, text := call(t, "GET", base+"/metrics", "")
@@ -150,7 +150,7 @@ func TestMetricsAndProfilesAreOnTheAdminListenerAlone(t *testing.T) {
 	}
 }
 
-// lines is a writer that many may use.
+// lines is a writer that several goroutines may use.
 type lines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -192,7 +192,7 @@ func TestTheAccessLogTakesAFractionAndIsOffByDefault(t *testing.T) {
 	client, _ := single(t)
 	for fraction, want := range map[float64]func(int) bool{
 		0:   func(n int) bool { return n == 0 },
-		0.5: func(n int) bool { return 50 < n && n < 150 }, // of 200; a chance of 1e-11 to fail
+		0.5: func(n int) bool { return 50 < n && n < 150 }, // of 200; fails by chance once in 1e11 runs
 	} {
 		var log lines
 		base, _, stop := serveWith(t, Config{AccessLog: fraction, Access: slog.New(slog.NewJSONHandler(&log, nil))}, client)
@@ -216,7 +216,7 @@ type receiver struct {
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(req.Body)
-	var batch spans.TracesData // on the wire the same as ExportTraceServiceRequest
+	var batch spans.TracesData // encoded like ExportTraceServiceRequest
 	if err == nil {
 		err = proto.Unmarshal(body, &batch)
 	}

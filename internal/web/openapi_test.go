@@ -19,7 +19,7 @@ import (
 	"holdfast/internal/redis"
 )
 
-// openAPI is the description as far as the tests read it.
+// openAPI is the part of the description that the tests read.
 type openAPI struct {
 	OpenAPI    string                                `json:"openapi"`
 	Paths      map[string]map[string]json.RawMessage `json:"paths"`
@@ -58,7 +58,7 @@ func readOpenAPI(t *testing.T, body string) (doc openAPI) {
 	return doc
 }
 
-// operation answers what a method of a path is; false: it is not documented.
+// operation returns what the description says about a method of a path; false: nothing.
 func (d *openAPI) operation(t *testing.T, path, method string) (o openAPIOperation, ok bool) {
 	t.Helper()
 	raw, ok := d.Paths[path][strings.ToLower(method)]
@@ -133,8 +133,7 @@ func openAPISchemas(t *testing.T) *jsonschema.Compiler {
 	return c
 }
 
-// Each route of the router is described: the words that its switches know
-// begin a path of the description.
+// Each route is described: each name in the router's switches begins a path of the description.
 func TestTheDescriptionHasEveryRoute(t *testing.T) {
 	doc := readOpenAPI(t, string(description))
 	var routes []string
@@ -154,7 +153,7 @@ func TestTheDescriptionHasEveryRoute(t *testing.T) {
 				switch n := n.(type) {
 				case *ast.CaseClause:
 					words = n.List
-				case *ast.CompositeLit: // the map of healthz
+				case *ast.CompositeLit: // the map of /healthz
 					for _, e := range n.Elts {
 						if kv, ok := e.(*ast.KeyValueExpr); ok {
 							words = append(words, kv.Key)
@@ -193,7 +192,7 @@ func TestTheDescriptionHasEveryRoute(t *testing.T) {
 	}
 }
 
-// samplePath is a path of the description with something in its parameters.
+// samplePath returns a path of the description with values for its parameters.
 func samplePath(path string) string {
 	return strings.NewReplacer("{key}", "there", "{command}/{arguments}", "get/there", "{command}", "ping",
 		"{channels}", "c", "{patterns}", "p*").Replace(path)
@@ -218,7 +217,7 @@ func TestWhatIsDescribedIsServedAndNothingElse(t *testing.T) {
 			case "/set":
 				req.URL.RawQuery = "key=there&value=x"
 			}
-			resp, err := http.DefaultClient.Do(req) // of a stream, the beginning
+			resp, err := http.DefaultClient.Do(req) // of a stream only the beginning
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -242,8 +241,8 @@ func TestWhatIsDescribedIsServedAndNothingElse(t *testing.T) {
 	}
 }
 
-// A request for another host's name is refused on each path but two, which balancers
-// ask by any name, and the description has that.
+// A request for another host's name is refused on each path except two, which balancers ask for by
+// any name. The description says so.
 func TestTheRefusalOfAnotherHostIsDescribed(t *testing.T) {
 	client, _ := single(t)
 	url, _, _ := serveWith(t, Config{Hosts: ownNames(t)}, client)
@@ -272,8 +271,8 @@ func TestTheRefusalOfAnotherHostIsDescribed(t *testing.T) {
 	}
 }
 
-// The answers to the main cases are as described: the status, the headers that
-// are ours, the type and the body.
+// The responses to the main cases are as described: the status, the headers of ours, the type and
+// the body.
 func TestAnswersAreAsDescribed(t *testing.T) {
 	client, server := single(t)
 	store := script(client)
@@ -420,7 +419,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		check("DELETE", key, "/v1/keys/a", test.status, "")
 		check("PUT", "/", "/", test.status, `["SET","k","v"]`)
 		check("GET", "/set", "/set?key=k&value=v", test.status, "")
-		if test.kind != redis.Unknown { // a read never is
+		if test.kind != redis.Unknown { // a read is never unknown
 			check("GET", keys, "/v1/keys", test.status, "")
 		}
 		check("GET", key, "/v1/keys/a", test.status, "")

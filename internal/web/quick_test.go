@@ -11,7 +11,7 @@ import (
 	"holdfast/internal/token"
 )
 
-// shelf is a Store that counts what a loop has found in the cache.
+// shelf is a Store that counts what a loop finds in the cache.
 type shelf struct {
 	*redis.Client
 	found atomic.Int64
@@ -24,8 +24,7 @@ func (s *shelf) Cached(key []byte, now time.Time) (text string, readable, ok boo
 	return text, readable, ok
 }
 
-// filled waits until the cache has a key: it has none before the first round of
-// questions to Redis.
+// filled waits until the cache has a key. It has none before the first round of questions to Redis.
 func filled(t *testing.T, client *redis.Client, key string) {
 	t.Helper()
 	redistest.Eventually(t, 10*time.Second, "the cache has it", func() bool {
@@ -151,15 +150,14 @@ func TestALatencyIsInTheFirstBucketThatIsNoSmaller(t *testing.T) {
 	}
 }
 
-// metric is one that a program would read: the value of a counter or gauge, and
-// the sum, count and buckets of a histogram.
+// metric is the value of a counter or gauge, or the sum, count and buckets of a histogram.
 type metric struct {
 	value float64
 	count uint64
 	below map[float64]uint64
 }
 
-// metered are metrics by their names and the values of their labels.
+// metered returns the metrics by their names and the values of their labels.
 func metered(t *testing.T, m *metrics) map[string]metric {
 	t.Helper()
 	families, err := m.registry.Gather()

@@ -9,12 +9,12 @@ import (
 	"holdfast/internal/redis"
 )
 
-// call sends a request and answers status, header and body.
+// call sends a request and returns status, header and body.
 func call(t *testing.T, method, url, body string, header ...string) (int, http.Header, string) {
 	t.Helper()
 	fields := http.Header{}
 	for i := 0; i < len(header); i += 2 {
-		fields[header[i]] = []string{header[i+1]} // as it is written
+		fields[header[i]] = []string{header[i+1]} // the name as it is written
 	}
 	return roundTrip(t, method, url, body, fields)
 }
@@ -138,7 +138,7 @@ func TestEveryByteSurvives(t *testing.T) {
 	if got := master.Do("GET", "all"); got != string(all) {
 		t.Errorf("in Redis: %q", got)
 	}
-	// Without base64 what is no UTF-8 becomes U+FFFD, each byte of it.
+	// Without base64, each byte that is not UTF-8 becomes U+FFFD.
 	_, _, body := call(t, "GET", "http://"+addr+"/get/all", "")
 	if n := strings.Count(body, "\uFFFD"); n != 128 {
 		t.Errorf("%d replacement characters in %q, want 128", n, body)

@@ -12,13 +12,12 @@ import (
 	"holdfast/internal/token"
 )
 
-// routesOf are the ways in which a client may send a command; of each the method, the
-// path and the body.
+// routesOf returns the ways to send a command; of each the method, the path and the body.
 func routesOf(words ...string) [][3]string {
 	quoted := make([]string, len(words))
 	escaped := make([]string, len(words))
 	for i, word := range words {
-		text, _ := json.Marshal(word) // of a string it never fails
+		text, _ := json.Marshal(word) // a string never fails
 		quoted[i], escaped[i] = string(text), url.PathEscape(word)
 	}
 	body := "[" + strings.Join(quoted, ",") + "]"
@@ -30,7 +29,7 @@ func routesOf(words ...string) [][3]string {
 
 func TestNothingLeadsOutOfTheDatabase(t *testing.T) {
 	client, master := single(t)
-	master.Do("ACL", "SETUSER", redistest.Username, "+@all") // what is refused, the node refuses
+	master.Do("ACL", "SETUSER", redistest.Username, "+@all") // so that the node refuses, not Redis
 	for _, key := range []string{"shop:a", "db", "DB"} {
 		master.Do("SET", key, "v")
 	}
@@ -69,7 +68,7 @@ func TestNothingLeadsOutOfTheDatabase(t *testing.T) {
 	}
 }
 
-// foreignRecords is how many keys are in the database of the records that are none.
+// foreignRecords returns how many keys in the database of the records are not records.
 func foreignRecords(master *redistest.Server) string {
 	return master.Do("EVAL", `redis.call('SELECT', 15)
 		local n = 0
@@ -86,7 +85,7 @@ func TestKeysOfHoldfastsOwnAreNobodysAndValuesAreAnybodys(t *testing.T) {
 	const own = reservedKeys + "x"
 	for _, c := range []struct {
 		words  []string
-		answer string // within it; empty: it is refused
+		answer string // part of the response; empty: it is refused
 	}{
 		{[]string{"SET", "a", own}, "OK"}, {[]string{"GET", "a"}, "holdfast"}, {[]string{"MSET", "b", own, "c", own}, "OK"},
 		{[]string{"APPEND", "b", own}, "2"}, {[]string{"HSET", "h", own, own}, "1"}, {[]string{"HGET", "h", own}, "holdfast"}, {[]string{"HDEL", "h", own}, "1"},
@@ -109,7 +108,7 @@ func TestKeysOfHoldfastsOwnAreNobodysAndValuesAreAnybodys(t *testing.T) {
 		}
 	}
 
-	// None is shown. One with a content type stands beside its key.
+	// None of Holdfast's own keys is shown. Here each key with a type has one beside it.
 	master.Do("FLUSHALL")
 	for i := range 5 {
 		call(t, "PUT", fmt.Sprintf("%s/v1/keys/k%d", base, i), "x", "Content-Type", "text/x-own")
@@ -151,7 +150,7 @@ func TestWhichScriptsRun(t *testing.T) {
 		name         string
 		cfg          Config
 		who, command string
-		want         string // within the answer
+		want         string // part of the response
 	}{
 		{"on", two, "all", "EVAL return(7) 0", `{"result":7}`}, {"on", two, "reader", "EVAL_RO return(7) 0", `{"result":7}`},
 		{"on, without tokens", Config{}, "", "EVAL return(7) 0", `{"result":7}`},
@@ -202,7 +201,7 @@ func TestAnIdempotencyKeyIsItsTokensOwn(t *testing.T) {
 		}
 	}
 
-	// A new token under the same name goes on with the keys of the old one.
+	// A new token under the same name goes on with the idempotency keys of the old one.
 	after, err := token.New([]token.Entry{{Name: "a", Hash: token.Hash("a rotated token")}})
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/token"
 )
 
-// A client that says nothing, or not all, keeps nobody out: not even others of its
+// A client that sends nothing, or not all of a request, keeps nobody out: not even others at its
 // own address.
 func TestConnectionsThatWaitMakeRoom(t *testing.T) {
 	client, master := single(t)
@@ -35,7 +35,7 @@ func TestConnectionsThatWaitMakeRoom(t *testing.T) {
 			t.Parallel()
 			server, _ := counted(t, Config{Connections: limit}, client)
 			addr, _ := listen(t, server)
-			kept := dial(t, addr) // it works, and then idles for a moment
+			kept := dial(t, addr) // it is served, and then idles for a moment
 			kept.ask(t, "GET /get?key=k HTTP/1.1\r\n"+plainHead+"\r\n")
 			for range 3 * limit {
 				c := dial(t, addr)
@@ -52,7 +52,7 @@ func TestConnectionsThatWaitMakeRoom(t *testing.T) {
 				got, err := c.answer()
 				return err == nil && strings.HasSuffix(got, "\r\n\r\nv")
 			})
-			// One that changes its place is counted twice for a moment.
+			// A connection that moves is counted twice for a moment.
 			redistest.Eventually(t, 5*time.Second, "no more than the limit are open", func() bool { return server.engine.connections() <= limit })
 			if server.engine.turned.waiting.Load() == 0 {
 				t.Error("none was closed for room")
@@ -73,7 +73,7 @@ func TestPartsOfRequestsAreFewerThanConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// One more at a time, so that it is looked at again.
+	// Each further one makes the node look again.
 	redistest.Eventually(t, 5*time.Second, "few are left", func() bool {
 		c := dial(t, addr)
 		_, err := io.WriteString(c, "GET /get?key=k HTTP/1.1\r\nHost: a\r\n")
@@ -87,7 +87,7 @@ func TestPartsOfRequestsAreFewerThanConnections(t *testing.T) {
 	})
 }
 
-// What is closed for room is told why, if it has sent a part of a request.
+// A client that is cut off for room is told why, if it has sent a part of a request.
 func TestAHalfSentRequestIsToldThatItIsLate(t *testing.T) {
 	client, _ := single(t)
 	server, _ := counted(t, Config{Connections: 4}, client)
@@ -107,7 +107,7 @@ func TestAHalfSentRequestIsToldThatItIsLate(t *testing.T) {
 	}
 }
 
-// One sender has half of all streams at most, whichever kind they are of.
+// One sender has at most half of all streams, of whichever kind.
 func TestStreamsAreSharedAmongSenders(t *testing.T) {
 	client, _ := single(t)
 	set := tokens(t, token.Entry{Name: "one"}, token.Entry{Name: "two"})
@@ -168,8 +168,7 @@ func TestStreamsAreSharedAmongSenders(t *testing.T) {
 	}
 }
 
-// A stream gives its place back, however it ends, and so does one that Redis
-// refuses.
+// A stream gives its place back however it ends, even one that Redis refuses.
 func TestStreamsGiveTheirPlacesBack(t *testing.T) {
 	client, master := single(t)
 	server := New(Config{Streams: 8}, client)
@@ -181,7 +180,7 @@ func TestStreamsGiveTheirPlacesBack(t *testing.T) {
 		}
 		s.close()
 		redistest.Eventually(t, 25*time.Second, "its place is free", func() bool {
-			master.Do("PUBLISH", "c", "x") // the end of a connection shows when something is sent
+			master.Do("PUBLISH", "c", "x") // the node notices that a client has gone when it sends something
 			master.Do("INCR", "k")
 			return server.lasting.inUse() == 0
 		})

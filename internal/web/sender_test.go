@@ -17,12 +17,12 @@ import (
 	"holdfast/internal/token"
 )
 
-// askedBy is a Store that keeps by whom it was asked.
+// askedBy is a Store that keeps whose requests it got.
 type askedBy struct {
 	*redis.Client
 	mu      sync.Mutex
-	senders [][2]string // Request.Sender and Client
-	started int         // of them, how many came from a loop
+	senders [][2]string // Request.Sender and Request.Client
+	started int         // how many of them came from a loop
 }
 
 func (a *askedBy) note(r *redis.Request, started int) {
@@ -32,7 +32,7 @@ func (a *askedBy) note(r *redis.Request, started int) {
 	a.started += started
 }
 
-// take returns by whom it was asked since the last take.
+// take returns whose requests came since the last take.
 func (a *askedBy) take() [][2]string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -51,8 +51,8 @@ func (a *askedBy) Start(r *redis.Request, done func(error)) {
 	a.Client.Start(r, done)
 }
 
-// Whose slow commands wait in one line must not be for a client to choose: with a
-// line for each request it would have all of Redis' time.
+// Slow commands of one sender wait in one line. A client must not choose its line: with another one
+// for each request it would get all of Redis' time.
 func TestASenderOfSlowCommandsCannotBeForged(t *testing.T) {
 	t.Parallel()
 	client, _ := single(t)
@@ -64,12 +64,12 @@ func TestASenderOfSlowCommandsCannotBeForged(t *testing.T) {
 	for _, node := range []struct {
 		name    string
 		cfg     Config
-		senders [][2]string // lines of a header, and whose request it is
+		senders [][2]string // lines of a header, and whose request it is then
 	}{
 		{"without a balancer", Config{}, [][2]string{
 			{"", none},
 			{"X-Forwarded-For: 10.6.6.6\nForwarded: for=10.6.6.6\nX-Real-IP: 10.6.6.6\n", none},
-			{"Holdfast-Source: /10.6.6.6\n", none}, // no secret is none
+			{"Holdfast-Source: /10.6.6.6\n", none}, // an empty secret is not the secret
 		}},
 		{"behind balancers", Config{SourceSecret: secret}, [][2]string{
 			{balancer + "/10.1.1.1\nX-Forwarded-For: 10.6.6.6\n", "10.1.1.1"},
@@ -93,7 +93,7 @@ func TestASenderOfSlowCommandsCannotBeForged(t *testing.T) {
 		for _, quick := range []bool{true, false} {
 			store := &askedBy{Client: client}
 			if !quick {
-				node.cfg.CORS = []string{"https://a.example"} // nothing is for a loop then
+				node.cfg.CORS = []string{"https://a.example"} // so that no request is for a loop
 			}
 			base, _, stop := serveWith(t, node.cfg, store)
 			for _, c := range node.senders {
@@ -118,8 +118,8 @@ func TestASenderOfSlowCommandsCannotBeForged(t *testing.T) {
 						if sender[0] != want && !(r.brief && sender[0] == "") {
 							t.Errorf("%s: %s with %q (for a loop: %v) is of %q, want %q", node.name, r.line, header, quick, sender[0], want)
 						}
-						// Of a client that comes by itself nothing is known, but that it
-						// may be somebody's balancer.
+						// Nothing is known of a client that comes by itself, except that it may be
+						// a balancer for others.
 						if client := strings.TrimPrefix(want, none); sender[1] != client {
 							t.Errorf("%s: %s with %q (for a loop: %v) counts as %q, want %q", node.name, r.line, header, quick, sender[1], client)
 						}
@@ -168,13 +168,13 @@ func TestTellingSendersApartCostsNothing(t *testing.T) {
 
 var slowAndBrief = []struct {
 	line, body string
-	brief      bool // nobody looks at whose it is
+	brief      bool // its sender does not matter
 }{
 	{"GET /hgetall/none", "", false},
 	{"POST /", `["BITCOUNT","none"]`, false},
 	{"POST /pipeline", `[["GET","none"],["HGETALL","none"]]`, false},
-	{"POST /multi-exec", `[["GET","none"]]`, false}, // with many words it is not brief
+	{"POST /multi-exec", `[["GET","none"]]`, false}, // a transaction takes too many words to be brief
 	{"GET /v1/keys", "", false},
 	{"GET /hget/none/f", "", true},
-	{"POST /pipeline", `[["GET","none"],["PING"]]`, false}, // nor are many commands
+	{"POST /pipeline", `[["GET","none"],["PING"]]`, false}, // several commands are not brief either
 }

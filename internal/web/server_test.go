@@ -24,8 +24,8 @@ type scripted struct {
 	mu     sync.Mutex
 	last   redis.Request // as it came
 	err    error         // what every request fails with
-	hold   chan struct{} // closed to let requests go on; nil: they do
-	held   chan struct{} // told when one waits
+	hold   chan struct{} // closed to let requests go on; nil: they are not held
+	held   chan struct{} // gets a value when a request waits
 	status *redis.Status
 }
 
@@ -78,20 +78,20 @@ func (m *scripted) lastRequest() redis.Request { m.mu.Lock(); defer m.mu.Unlock(
 func (m *scripted) fail(err error)             { m.mu.Lock(); m.err = err; m.mu.Unlock() }
 func (m *scripted) setStatus(s *redis.Status)  { m.mu.Lock(); m.status = s; m.mu.Unlock() }
 
-// single is a client of a Redis without replicas, and that Redis.
+// single returns a client of a Redis without replicas, and that Redis.
 func single(t testing.TB) (*redis.Client, *redistest.Server) {
 	t.Helper()
 	server := redistest.Start(t, 0, 0).Nodes[0]
 	return connect(t, server), server
 }
 
-// connect makes another client of a Redis.
+// connect returns another client of a Redis.
 func connect(t testing.TB, server *redistest.Server) *redis.Client {
 	t.Helper()
 	return connectBy(t, redis.Config{Address: server.Addr})
 }
 
-// connectBy is connect for a configuration, which lacks only who we are.
+// connectBy is connect for a configuration in which user and password are still missing.
 func connectBy(t testing.TB, cfg redis.Config) *redis.Client {
 	t.Helper()
 	cfg.Username, cfg.Password = redistest.Username, redistest.Password
@@ -109,8 +109,7 @@ func connectBy(t testing.TB, cfg redis.Config) *redis.Client {
 	return client
 }
 
-// serve serves a store until the test ends; stop ends it before and answers
-// what Serve answered.
+// serve serves a store until the test ends. stop ends it before, and returns what Serve returned.
 func serve(t *testing.T, store Store) (addr string, server *Server, stop func() error) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -291,7 +290,7 @@ func TestTheIdempotencyKeyReachesTheStore(t *testing.T) {
 			t.Errorf("%q reached the store as %q", test.keys, store.lastRequest().IdempotencyKey)
 		}
 	}
-	// A balancer's key counts where the client has none, and is no client's.
+	// A balancer's key counts where the client has none, and never equals a client's.
 	for _, test := range []struct {
 		header http.Header
 		want   string
@@ -337,7 +336,7 @@ func TestRequestsUnderWayFinishAtTheEnd(t *testing.T) {
 	store.hold = make(chan struct{})
 	addr, server, stop := serve(t, store)
 
-	// An idle connection, which must not keep the server.
+	// An idle connection must not keep the server.
 	idle, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -376,8 +375,7 @@ func TestRequestsUnderWayFinishAtTheEnd(t *testing.T) {
 	}
 }
 
-// The walk-through on the real Redis: written through one node, read through
-// another.
+// The walk-through on the real Redis: what is written through one node is read through another.
 func TestTheWalkThroughOnRedis(t *testing.T) {
 	client, master := single(t)
 	node := func(client *redis.Client) string { addr, _, _ := serve(t, client); return "http://" + addr }

@@ -18,7 +18,7 @@ func TestSharesLeaveRoomForOthers(t *testing.T) {
 	}
 	for _, c := range []struct {
 		limit, each, factor int
-		want                []int // what senders get who take all that they can, one after the other
+		want                []int // what senders get that take all they can, one after the other
 	}{
 		{100, 0, 1, []int{50, 25, 12, 6, 3, 2, 1, 1, 0}},
 		{100, 0, 3, []int{75, 18, 5, 1, 1, 0}},
@@ -90,8 +90,8 @@ func TestTheSourceOfAConnection(t *testing.T) {
 	}
 }
 
-// One message may go to thousands of streams: what waits on all of them together
-// is bounded, and a stream with little to send does not suffer from it.
+// One message may go to thousands of streams. What waits on all of them together is bounded, and a
+// stream with little to send does not suffer from it.
 func TestWhatWaitsOnAllStreamsIsBounded(t *testing.T) {
 	var unsent atomic.Int64
 	open := func() *feed {

@@ -14,8 +14,7 @@ import (
 
 const plainHead = "Host: x\r\nUser-Agent: t\r\n"
 
-// usual are fields that clients, balancers and their like send, and that no
-// answer heeds.
+// usual has fields that clients and balancers often send and that no response depends on.
 const usual = "Accept: */*\r\nAccept-Encoding: gzip, br\r\nCookie: a=b; c=\"d e\"; =; e\r\nDNT: 1\r\nX-Amzn-Trace-Id: Root=1-67891233-abcdef012345678912345678\r\n" +
 	"X-Cloud-Trace-Context: 105445aa7843bc8bf206b12000100000/1;o=1\r\nCF-Ray: 230b030023ae2822-SJC\r\nCDN-Loop: x\r\nTrue-Client-IP: 1.1.1.1\r\n" +
 	"X-B3-TraceId: 80f198ee56343ba864fe8b2a57d3eff7\r\nbaggage: a=b\r\nReferer: http://x/\r\nSec-Fetch-Dest: empty\r\nSec-CH-UA: \"x\";v=\"1\"\r\nSec-GPC: 1\r\n" +
@@ -23,8 +22,8 @@ const usual = "Accept: */*\r\nAccept-Encoding: gzip, br\r\nCookie: a=b; c=\"d e\
 	"If-Modified-Since: Mon, 02 Jan 2006 15:04:05 GMT\r\nRange: bytes=0-0\r\nContent-Range: bytes 0-1/2\r\nFrom: a@b\r\nDate: now\r\nContent-Encoding: gzip\r\n" +
 	"Holdfast-TTL: 5\r\nHoldfast-Unknown: y\r\nAccess-Control-Request-Method: GET\r\nX_Under: y\r\nCookie: again=1\r\nX-" + "Very-Long-Name-That-Nobody-Has-Ever-Heard-Of: y\r\n"
 
-// What two parsers could read in two ways, or is wrong, unusual or unfinished,
-// is never taken for simple: request smuggling has no way through here.
+// What two parsers could read in two ways, or what is wrong, unusual or incomplete, is never
+// simple: so no request is smuggled through the loop.
 func TestOnlyWhatIsPlainIsSimple(t *testing.T) {
 	get := "GET /get?key=k HTTP/1.1\r\n"
 	post := "POST /set/k HTTP/1.1\r\n" + plainHead
@@ -119,8 +118,8 @@ func TestOnlyWhatIsPlainIsSimple(t *testing.T) {
 	}
 }
 
-// sameAs answers how the HTTP server reads a request otherwise than it was read
-// here; empty: alike, and to the last byte.
+// sameAs returns how the HTTP server reads a request differently; empty when it reads the same, up
+// to the last byte.
 func sameAs(q *simple, raw []byte) string {
 	var ctx fasthttp.RequestCtx
 	ctx.Init(&fasthttp.Request{}, nil, discard{})
@@ -165,7 +164,7 @@ func sameAs(q *simple, raw []byte) string {
 	return ""
 }
 
-// FuzzSimple holds what is simple against how the HTTP server reads it.
+// FuzzSimple compares what is simple with what the HTTP server reads.
 func FuzzSimple(f *testing.F) {
 	heads := []string{"", "holdfast-read: cached\r\n", "UPSTASH-SYNC-TOKEN:\r\n", "Upstash-Sync-Token: hf1.a~1\r\n", "Idempotency-Key:  a b \r\n",
 		"Holdfast-Max-Lag: 1s\r\nHoldfast-Write: async\r\n", "Upstash-Encoding: base64\r\nUpstash-Response-Format: resp2\r\n",

@@ -78,7 +78,7 @@ var asks = []struct {
 	{"the address bar on this machine", "GET", "/set/k/v", "Host: 127.0.0.1\nSec-Fetch-Site: none\nSec-Fetch-Mode: navigate\nUser-Agent: " + browser + "\n", 200},
 }
 
-// askRaw sends a request as it is.
+// askRaw sends a request with these header lines, unchanged.
 func askRaw(t *testing.T, base, method, path, header string) (status int, body string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
@@ -121,7 +121,7 @@ func TestAnotherSitesPageCannotUseANodeWithoutTokens(t *testing.T) {
 				t.Errorf("%s: it has written: %s", c.name, value)
 			}
 		}
-		// A page has no token, so that its host does not matter.
+		// A page has no token, so the host of its request does not matter.
 		if c.status == 421 && !strings.HasPrefix(c.path, "/healthz") && c.method != "OPTIONS" {
 			if status, body := askRaw(t, guarded, c.method, c.path, c.header); status != 401 {
 				t.Errorf("%s, with tokens: %d %s", c.name, status, body)
@@ -130,7 +130,7 @@ func TestAnotherSitesPageCannotUseANodeWithoutTokens(t *testing.T) {
 	}
 }
 
-// It stands before each request.
+// The check is made for every request.
 func TestLookingForOtherSitesPagesCostsNothing(t *testing.T) {
 	client, _ := single(t)
 	s := New(inStack(t), client)

@@ -14,7 +14,7 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// listened is a Store whose changes a test tells.
+// listened is a Store whose changes come from the test.
 type listened struct {
 	Store
 	mu        sync.Mutex
@@ -155,7 +155,7 @@ func TestAllWatchersShareOneListener(t *testing.T) {
 	two.next("put")
 	three.next("put")
 	one.close()
-	// A client that has gone is noticed when it is written to.
+	// The node notices that a client has gone when it sends something.
 	for i, s := range []*stream{two, three} {
 		c.must(204, "PUT", "/v1/keys/a", strings.Repeat("x", i))
 		store.tell(redis.Change{Key: "a"})
@@ -234,7 +234,7 @@ func TestALongPollIsNotAnsweredWithWhatOthersReadBefore(t *testing.T) {
 	c, _, _ := watchedNode(t)
 	s := openStream(t, c.addr, "/v1/keys/a?watch")
 	s.next("delete")
-	// The listener has yet to hear of this; the writer knows of it.
+	// The listener has not heard of this change yet, but the writer knows of it.
 	tag := c.must(201, "PUT", "/v1/keys/a", "one").header.Get("ETag")
 	c.must(304, "GET", "/v1/keys/a?wait=50ms", "", "If-None-Match", tag)
 }

@@ -17,8 +17,7 @@ import (
 	"holdfast/internal/redis/redistest"
 )
 
-// rawRedis is a connection to Redis itself, on which the answers are read as the
-// bytes that they are (RESP2).
+// rawRedis is a connection to Redis itself, from which replies are read as bytes (RESP2).
 type rawRedis struct {
 	t    *testing.T
 	conn net.Conn
@@ -39,7 +38,7 @@ func dialRedis(t *testing.T, addr string, login ...string) *rawRedis {
 	return c
 }
 
-// ask sends commands at once and returns the answer to each.
+// ask sends commands at once and returns the reply to each.
 func (c *rawRedis) ask(commands ...[]string) (answers []string) {
 	c.t.Helper()
 	_ = c.conn.SetDeadline(time.Now().Add(time.Minute))
@@ -59,7 +58,7 @@ func (c *rawRedis) ask(commands ...[]string) (answers []string) {
 	return answers
 }
 
-// reply reads one answer.
+// reply reads one reply.
 func (c *rawRedis) reply() string {
 	c.t.Helper()
 	line, err := c.r.ReadString('\n')
@@ -92,9 +91,8 @@ var wordsData = [][]string{
 	{"ZADD", "zset", "1", "m"}, {"XADD", "stream", "1-1", "f", "v"}, {"XGROUP", "CREATE", "stream", "g", "0"},
 }
 
-// wordsCases are many wrong forms of every command that Redis knows: too few and
-// too many arguments, keys of every type, numbers that are none, unknown options
-// and subcommands.
+// wordsCases returns many wrong forms of every command that Redis knows: too few and too many
+// arguments, keys of every type, bad numbers, unknown options and subcommands.
 func wordsCases(t *testing.T, client *redis.Client, names []string) (cases [][]string) {
 	t.Helper()
 	for _, name := range names {
@@ -126,8 +124,8 @@ func wordsCases(t *testing.T, client *redis.Client, names []string) (cases [][]s
 
 var quotedWord = regexp.MustCompile(`'[^']*'`)
 
-// unequal are commands whose answer is another one each time, or, of SCAN with a
-// cursor that nobody gave, is not given.
+// unequal are the commands that reply differently each time. SCAN is among them because the node
+// refuses a cursor that no Redis gave.
 var unequal = []string{"time", "randomkey", "info", "lastsave", "memory|stats", "memory|malloc-stats", "memory|doctor", "scan"}
 
 // answers compares the ways by which a command reaches Redis.
@@ -138,7 +136,7 @@ type answers struct {
 	loop     *caller // to a node with an event loop
 	server   *caller // to one without
 	number   int     // of the last request
-	changed  bool    // the data is not what a command is to find any more
+	changed  bool    // the data is no longer what a command is to find
 	data     [][]string
 }
 
@@ -150,8 +148,8 @@ func (a *answers) prepare() {
 	a.changed = false
 }
 
-// ofRedis is what Redis answers to a client of its own. A command that may wait
-// for data does not in a transaction, so there.
+// ofRedis returns what Redis replies to a client of its own. A command that may wait for data is
+// sent in a transaction, where it does not wait.
 func (a *answers) ofRedis(cmd []string, waits bool) string {
 	a.t.Helper()
 	a.prepare()
@@ -167,8 +165,8 @@ func (a *answers) ofRedis(cmd []string, waits bool) string {
 	return answer
 }
 
-// post is the body of a node's answer. An N in a header stands for a number that
-// no other request has.
+// post returns the body of a node's response. N in a header stands for a number that no other
+// request has.
 func (a *answers) post(node *caller, path string, body any, header string) string {
 	a.t.Helper()
 	a.prepare()
@@ -184,8 +182,8 @@ func (a *answers) post(node *caller, path string, body any, header string) strin
 	return answer
 }
 
-// inTransaction is the answer to a command in a transaction of its own. It is
-// JSON, and where Redis refuses to queue the command, it is that refusal.
+// inTransaction returns the reply to a command in a transaction of its own, as JSON. When Redis
+// refuses to queue the command, it is that refusal.
 func (a *answers) inTransaction(cmd []string, header string) string {
 	a.t.Helper()
 	answer := a.post(a.loop, "/multi-exec", [][]string{cmd}, header)
@@ -196,17 +194,16 @@ func (a *answers) inTransaction(cmd []string, header string) string {
 	return "-" + said.Error + "\r\n"
 }
 
-// How a client asks for Redis' own bytes, and has its write recorded.
+// How a client asks for Redis' own bytes, and for a record of its write.
 const (
 	inRESP2      = "Upstash-Response-Format: resp2\r\n"
 	byClient     = "Idempotency-Key: N\r\n"
 	fromBalancer = "Holdfast-Attempt: N\r\n"
 )
 
-// A client gets the answer that Redis has for what it sent, in the same bytes,
-// whichever way the node takes it: as it is or with a record (as a client and a
-// balancer ask for), alone, in a pipeline or in a transaction, from the event loop
-// or from the HTTP server.
+// A client gets the reply that Redis has for what it sent, in the same bytes, whichever way the
+// node takes: with or without a record (as a client and as a balancer ask for one), alone, in a
+// pipeline or in a transaction, from the event loop or from the HTTP server.
 func TestAnswersAreRedisOwnWhicheverWay(t *testing.T) {
 	client, master := single(t)
 	cfg := Config{Allow: []string{"@blocking"}}
@@ -230,11 +227,11 @@ func TestAnswersAreRedisOwnWhicheverWay(t *testing.T) {
 		if spec, _ := client.Spec(t.Context(), cmd); spec != nil {
 			name, waits = spec.Name, spec.BlockingFor(cmd)
 			if node.permit(t.Context(), nil, []redis.Command{cmd}) != nil {
-				continue // the node has words of its own for what nobody may
+				continue // the node has words of its own for what is never allowed
 			}
 		}
 		want := a.ofRedis(cmd, waits)
-		kind := name + quotedWord.ReplaceAllString(want, "") // one of each kind will do
+		kind := name + quotedWord.ReplaceAllString(want, "") // one of each kind is enough
 		if seen[kind] || slices.Contains(unequal, name) && want[0] != '-' {
 			continue
 		}
@@ -272,8 +269,8 @@ func TestAnswersAreRedisOwnWhicheverWay(t *testing.T) {
 	}
 }
 
-// When memory is full, Redis refuses what takes more of it and carries out the
-// rest, also where a record of it is kept.
+// When its memory is full, Redis refuses commands that take more of it and carries out the others,
+// even when a record of them is kept.
 func TestWhatTakesNoMemoryIsCarriedOutWhenItIsFull(t *testing.T) {
 	client, master := single(t)
 	here, _ := listen(t, New(Config{}, client))
