@@ -297,6 +297,7 @@ func limit(who *token.Rights, spec *redis.Spec, cmd redis.Command) error {
 	if slices.Contains(spec.Categories, "scripting") {
 		return noCommand(spec.Name)
 	}
+
 	keys, told := spec.Keys(cmd)
 	if !told || len(keys) == 0 {
 		return noCommand(spec.Name)

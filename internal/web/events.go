@@ -179,6 +179,7 @@ func (f *feed) send(ctx context.Context, w *bufio.Writer, every time.Duration) {
 	var last []byte
 	sent := 0 // of what was taken; it counts as unsent until it is written
 	defer func() { f.unsent.Add(-int64(sent)) }()
+
 	for more := true; more; {
 		quiet := false
 		select {

@@ -47,6 +47,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	if len(prefix) > s.cfg.MaxKey {
 		return badRequest(fmt.Sprintf("The prefix is longer than a key may be, %d bytes.", s.cfg.MaxKey))
 	}
+
 	encode, err := keyEncoding(query)
 	if err != nil {
 		return err
@@ -56,11 +57,13 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	if err := s.permit(ctx, who, []redis.Command{{"SCAN", "0", "MATCH", pattern}}); err != nil {
 		return err
 	}
+
 	if _, ok, err := parameter(query, "watch"); err != nil {
 		return err
 	} else if ok {
 		return s.watchPrefix(ctx, who, prefix, encode)
 	}
+
 	limit, err := readLimit(query)
 	if err != nil {
 		return err
@@ -69,6 +72,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	if err != nil {
 		return err
 	}
+
 	r := &redis.Request{Sender: s.sender(ctx, who), Client: s.reader(ctx, who)}
 	if err := s.trust(ctx, who, r); err != nil {
 		return err
@@ -76,6 +80,7 @@ func (s *Server) keys(ctx *fasthttp.RequestCtx, who *token.Rights) error {
 	r.IdempotencyKey = ""     // a read may be repeated without one
 	r.Read = redis.ReadMaster // see scan
 	defer r.Release()
+
 	p, err := s.list(r, scan{cursor: cursor, pattern: pattern, limit: limit}, encode)
 	if err != nil {
 		return err
@@ -111,6 +116,7 @@ func (s *Server) list(r *redis.Request, at scan, encode func(string) (string, bo
 	seen := map[string]bool{} // SCAN may name a key twice
 	bytes := 0
 	until := time.Now().Add(scanTime)
+
 	for step := at.limit; ; step = min(2*step, scanStep) {
 		found, next, err := s.step(r, &at, step)
 		if err != nil {

@@ -76,6 +76,7 @@ func (c *lazyConn) Read(p []byte) (int, error) {
 	if c.state.Load() == back {
 		return 0, io.EOF // what is in buf goes back to a loop with the connection
 	}
+
 	if c.buf == nil {
 		if len(p) != 1 {
 			return c.Conn.Read(p)

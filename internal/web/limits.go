@@ -71,6 +71,7 @@ func proper(ctx *fasthttp.RequestCtx) error {
 	case string(version) != "HTTP/1.0":
 		return &failure{fasthttp.StatusHTTPVersionNotSupported, "ERR HTTP/1.1 and HTTP/1.0 are possible"}
 	}
+
 	raw := h.RawHeaders()
 	for rest := raw; ; {
 		i := bytes.IndexByte(rest, '\n')

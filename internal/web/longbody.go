@@ -70,6 +70,7 @@ func (s *quick) finishTo(f *flight, conn net.Conn) error {
 		_, err := conn.Write(out)
 		return err
 	}
+
 	defer s.over(f)
 	body, kind := &longBody{results: r.Results, form: f.form}, applicationJSON
 	class := stringClass
@@ -83,6 +84,7 @@ func (s *quick) finishTo(f *flight, conn net.Conn) error {
 	if f.route == byCommand {
 		class = s.metrics.class(r.Commands[0][0])
 	}
+
 	length := body.length()
 	now := f.memory.now
 	s.metrics.observe(class, f.method, okStatus, now.Sub(f.began), 1)

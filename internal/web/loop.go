@@ -159,6 +159,7 @@ func (l *loop) run() {
 		n, failed = epollWait(fd, events)
 		return n > 0 || failed != 0
 	}
+
 	for {
 		err := l.raw.Read(look)
 		if failed != 0 {
@@ -173,6 +174,7 @@ func (l *loop) run() {
 			}
 			return
 		}
+
 		l.take(events[:n])
 		for more := 0; more < gatherings && l.lane.departs(); more++ {
 			if n, failed = epollWait(uintptr(l.fd), events); n <= 0 {

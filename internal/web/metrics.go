@@ -71,6 +71,7 @@ func newMetrics(s *Server) *metrics {
 		}
 	}
 	m.classOf.Store(&named)
+
 	m.tokensRefused = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "holdfast_tokens_refused_total",
 		Help: "Requests that came without a good token.",
@@ -78,6 +79,7 @@ func newMetrics(s *Server) *metrics {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
+
 	m.registry.MustRegister(
 		newTallyCollector(m), m.tokensRefused,
 		gauge("holdfast_http_requests_in_flight", "Requests that are being answered.", func() float64 { return float64(m.inFlight.Load()) }),

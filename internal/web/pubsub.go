@@ -18,6 +18,7 @@ func (s *Server) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, patterns
 	if patterns {
 		command[0] = "PSUBSCRIBE"
 	}
+
 	_, rest, _ := bytes.Cut(ctx.URI().PathOriginal()[1:], []byte("/"))
 	for segment := range bytes.FieldsFuncSeq(rest, func(r rune) bool { return r == '/' || r == ',' }) {
 		name, err := appendUnescaped(nil, segment, false)
@@ -31,15 +32,18 @@ func (s *Server) subscribe(ctx *fasthttp.RequestCtx, who *token.Rights, patterns
 		failJSON(ctx, badRequest("ERR there is no channel in the path; it goes like /subscribe/CHANNEL or /psubscribe/PATTERN"))
 		return
 	}
+
 	if err := s.permitStream(who, command); err != nil {
 		failJSON(ctx, err)
 		return
 	}
+
 	p, err := s.takePlace(ctx, who, len(command)-1)
 	if err != nil {
 		failJSON(ctx, err)
 		return
 	}
+
 	s.streamWhenHeard(ctx, p, func(ctx context.Context, f *feed) error {
 		return s.store.Subscribe(ctx, patterns, command[1:], func(m redis.Message) { f.event("", "", line(m)) })
 	})

@@ -245,6 +245,7 @@ func (s *quick) remembered(f *flight, q *simple, out []byte) ([]byte, bool) {
 	if from, _ := q.wishes.from(s.cfg.Read); s.cfg.Tokens != nil || from != redis.ReadCached || !q.wishes.noOther() {
 		return out, false
 	}
+
 	key, route := plainGet(q)
 	if len(key) == 0 {
 		return out, false
@@ -448,6 +449,7 @@ func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
 	ctx := m.ctx
 	ctx.Response.Reset()
 	s.mark(ctx)
+
 	r, err := &f.request, f.err
 	if err == nil {
 		s.tell(ctx, r)
@@ -467,6 +469,7 @@ func (s *quick) slowly(f *flight, out []byte) ([]byte, int) {
 	if f.closing {
 		ctx.SetConnectionClose()
 	}
+
 	b := bytes.NewBuffer(out)
 	m.writer.Reset(b)
 	_ = ctx.Response.Write(m.writer) // into memory

@@ -128,13 +128,16 @@ func (a *arguments) inPath(path, query, body []byte) (words int, err error) {
 		}
 		a.endArgument()
 	}
+
 	if a.ends[0] == 0 {
 		return 0, badRequest("ERR there is no command in the path; it goes like /set/KEY/VALUE or /get/KEY")
 	}
+
 	words = len(a.ends)
 	if len(body) > 0 {
 		a.add(body)
 	}
+
 	for len(query) > 0 {
 		var pair []byte
 		pair, query, _ = bytes.Cut(query, []byte("&"))
@@ -177,6 +180,7 @@ func (s *Server) pipeline(ctx *fasthttp.RequestCtx, who *token.Rights, atomic bo
 		failJSON(ctx, err)
 		return
 	}
+
 	r := acquireRequest()
 	r.WantToken = true // on every answer
 	defer releaseRequest(r)

@@ -37,6 +37,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 	if len(path) == 0 || path[0] != '/' {
 		return nothing(ctx)
 	}
+
 	first, rest, more := bytes.Cut(path[1:], []byte("/"))
 	var lower [len("psubscribe")]byte
 	name := lower[:0]
@@ -48,6 +49,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 			name = append(name, c)
 		}
 	}
+
 	if string(name) == "healthz" {
 		return s.health(ctx, string(rest))
 	}
@@ -57,11 +59,13 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 	if s.cors(ctx) {
 		return "cors"
 	}
+
 	who, err := s.authorize(ctx)
 	if err != nil {
 		failJSON(ctx, err)
 		return "unauthorized"
 	}
+
 	switch string(name) {
 	case "":
 		if len(first) > 0 {
@@ -110,6 +114,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx) (class string) {
 		s.keyspace(ctx, who)
 		return "keys"
 	}
+
 	if !allow(ctx, anyMethod) {
 		return "none"
 	}

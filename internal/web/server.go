@@ -127,6 +127,7 @@ type Server struct {
 
 // New returns a server. It starts nothing.
 func New(cfg Config, store Store) *Server {
+
 	if cfg.Connections == 0 {
 		cfg.Connections = 16384
 	}
@@ -162,6 +163,7 @@ func New(cfg Config, store Store) *Server {
 	s.http = bare(s.handle)
 	s.http.ErrorHandler, s.http.HeaderReceived, s.http.ExpectHandler = s.malformed, s.headerReceived, s.expect
 	s.http.Concurrency, s.http.MaxRequestBodySize = cfg.Connections, cfg.MaxBody
+
 	s.engine = newEngine(s.http, newQuick(s), cfg.Connections)
 	s.metrics = newMetrics(s)
 	return s

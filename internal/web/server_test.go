@@ -91,7 +91,7 @@ func connect(t testing.TB, server *redistest.Server) *redis.Client {
 	return connectBy(t, redis.Config{Address: server.Addr})
 }
 
-// connectBy is connect for a configuration in which user and password are still missing.
+// connectBy is connect for a configuration, to which it adds the users.
 func connectBy(t testing.TB, cfg redis.Config) *redis.Client {
 	t.Helper()
 	cfg.Username, cfg.Password = redistest.Username, redistest.Password

@@ -97,6 +97,7 @@ func foreign(field func(name string) []byte, reads bool) error {
 		}
 		return errCrossSite
 	}
+
 	origin := field("Origin")
 	switch {
 	case len(origin) == 0:

@@ -45,6 +45,7 @@ func (s *Server) startTracing(ctx context.Context) (end func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("the endpoint for traces: %w", err)
 	}
+
 	out := otlp.New(endpoint, s.cfg.TraceSettings)
 	if err := out.Start(ctx); err != nil {
 		return nil, fmt.Errorf("send traces to %s: %w", s.cfg.Trace, err)
@@ -57,6 +58,7 @@ func (s *Server) startTracing(ctx context.Context) (end func(), err error) {
 			attribute.String("service.instance.id", s.cfg.Node),
 		)),
 	)
+
 	s.tracing = &tracing{provider: provider, tracer: provider.Tracer("holdfast/web")}
 	s.store = traced{s.store, s.tracing.tracer}
 	return func() {

@@ -158,6 +158,7 @@ func (s *Server) heed(who *token.Rights, w *wishes, r *redis.Request) (err error
 	default:
 		return badRequest(writeHeader + " is in-sync or async.")
 	}
+
 	r.Attempt = w.onces == 0 && w.attempts > 0
 	if r.IdempotencyKey, err = idempotencyKey(w); err != nil {
 		return err

@@ -34,6 +34,7 @@ func (s *Server) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 	if !ok || limit < 0 {
 		return badRequest("The time to wait is 30s, 1500ms or a number of seconds such as 30.")
 	}
+
 	p, err := s.takePlace(ctx, who, 1)
 	if err != nil {
 		return err
@@ -44,6 +45,7 @@ func (s *Server) waitForKey(ctx *fasthttp.RequestCtx, who *token.Rights, key str
 		return err
 	}
 	defer w.leave()
+
 	timer := time.NewTimer(min(limit, maxWait))
 	defer timer.Stop()
 	for {
@@ -121,6 +123,7 @@ func (s *Server) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 	if !ok {
 		return errBinaryKey
 	}
+
 	p, err := s.takePlace(ctx, who, 1)
 	if err != nil {
 		return err
@@ -130,6 +133,7 @@ func (s *Server) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 		p.leave()
 		return err
 	}
+
 	now, err := w.now(s.readMaster)
 	if err == nil && !now.found() && now.holds != "none" {
 		err = errOtherType(now.holds)
@@ -139,6 +143,7 @@ func (s *Server) watchKey(ctx *fasthttp.RequestCtx, who *token.Rights, key strin
 		p.leave()
 		return err
 	}
+
 	s.stream(ctx, p, func(ctx context.Context, f *feed) error {
 		defer w.leave()
 		if err := f.change(now.event(name)); err != nil {
@@ -179,11 +184,13 @@ func (s *Server) watchPrefix(ctx *fasthttp.RequestCtx, who *token.Rights, prefix
 	if err != nil {
 		return err
 	}
+
 	p, err := s.hub.watchPrefix(prefix)
 	if err != nil {
 		mine.leave()
 		return err
 	}
+
 	s.stream(ctx, mine, func(ctx context.Context, f *feed) error {
 		defer p.leave()
 		var again <-chan time.Time
