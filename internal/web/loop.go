@@ -79,7 +79,8 @@ func (c *quickConn) away() int32 {
 	return min(max(2*c.stay, least), most)
 }
 
-// flight is a request under way on a loop, from its reading until its response is written.
+// flight is a request under way on a loop, from its reading until its response is written. A flight
+// lands when its outcome is there.
 type flight struct {
 	loop    *loop
 	conn    *quickConn

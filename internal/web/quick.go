@@ -16,7 +16,8 @@ import (
 	"holdfast/internal/redis"
 )
 
-// responder answers simple requests on a loop. Its methods do not block, except for finishTo.
+// responder answers simple requests on a loop. Its methods do not block, except for finishTo and
+// express, which goroutines of their own call.
 type responder interface {
 	// wants reports whether the responder answers a request of this kind.
 	wants(q *simple) bool
